@@ -1,0 +1,121 @@
+import type { PolicySource, Route } from "./route.ts";
+
+/** One OpenID provider people sign in at (F3.5). */
+export interface SignInProvider {
+  /** Namespace of its people: a user id is `id/sub`, so that two providers' subjects never collide. */
+  readonly id: string;
+  readonly name: string;
+  readonly issuer: string;
+  readonly clientId: string;
+  readonly clientSecret?: string;
+  readonly scopes: readonly string[];
+  /** Claim names that hold the user's subject, e-mail, display name and groups. */
+  readonly claims: {
+    readonly user: string;
+    readonly email: string;
+    readonly name: string;
+    readonly groups: string;
+  };
+}
+
+/** A foreign issuer whose tokens we accept as TEs (F2.3). */
+export interface TrustedIssuer {
+  readonly id: string;
+  readonly issuer: string;
+  readonly jwksUri?: string;
+  readonly audience: readonly string[];
+  readonly algorithms: readonly string[];
+  readonly claims: {
+    readonly user: string;
+    readonly email: string;
+    readonly name: string;
+    readonly groups: string;
+  };
+  readonly requiredClaims: Readonly<Record<string, unknown>>;
+}
+
+/** An MCP client known in advance (F3.3). */
+export interface PreRegisteredClient {
+  readonly clientId: string;
+  readonly clientSecret?: string;
+  readonly clientName: string;
+  readonly redirectUris: readonly string[];
+}
+
+/** Where a key-encryption key (32 bytes, base64url) comes from; the first is the newest and wraps. */
+export type KeySource =
+  | { readonly kid: string; readonly env: string }
+  | { readonly kid: string; readonly file: string };
+
+/** The whole routes file, checked and with every default filled in. Durations in seconds, sizes in bytes. */
+export interface Config {
+  /** Path of the file it came from; relative paths inside it resolve against its folder. */
+  readonly file: string;
+  /** Issuer of our authorization server: an https origin without path; sign-in happens on its host. */
+  readonly issuer: string;
+  readonly listen: {
+    /** `host:port` or `unix:/path`. */
+    readonly grpc: string;
+    readonly http: string;
+    readonly admin: string;
+  };
+  readonly database: {
+    /** Absent: embedded database in `dir`. `DATABASE_URL` fills it. */
+    readonly url?: string;
+    /** For LISTEN where `url` is a transaction-mode pooler. `DATABASE_LISTEN_URL` fills it. */
+    readonly listenUrl?: string;
+    readonly dir: string;
+  };
+  readonly encryption: { readonly keys: readonly KeySource[] };
+  readonly paths: { /** `/.pomerium` */ readonly prefix: string };
+  readonly signIn: {
+    readonly providers: readonly SignInProvider[];
+    readonly sessionTtl: number;
+    readonly recheck: number;
+    readonly recheckGrace: number;
+  };
+  readonly externalTokens: {
+    readonly ttl: number;
+    readonly refreshIdleTtl: number;
+    readonly refreshAbsoluteTtl: number;
+    readonly leeway: number;
+    readonly maxBytes: number;
+    readonly trustedIssuers: readonly TrustedIssuer[];
+  };
+  readonly authorizationServer: {
+    readonly dynamicClientRegistration: boolean;
+    /** Host patterns (`*.example.com`) whose Client ID Metadata Documents are accepted; empty: any. */
+    readonly allowedClientIdDomains: readonly string[];
+    readonly clients: readonly PreRegisteredClient[];
+  };
+  readonly upstreamOAuth: {
+    /** Hosts, `host:port` or CIDR blocks that safe fetching may reach although private; http is allowed for these. */
+    readonly allowedPrivateHosts: readonly string[];
+    /** Narrows where authorization-server metadata may come from; empty: anywhere public. */
+    readonly allowedAsMetadataDomains: readonly string[];
+    readonly clientIdMetadataDocument: "auto" | "always" | "never";
+    readonly clientName: string;
+    /** One outward call, ms; largest answer, bytes. */
+    readonly timeoutMs: number;
+    readonly maxResponseBytes: number;
+    readonly pendingTtl: number;
+  };
+  readonly check: {
+    /** A check is answered within this, ms. */ readonly deadlineMs: number;
+    readonly maxHeaderBytes: number;
+  };
+  readonly log: { readonly level: "trace" | "debug" | "info" | "warn" | "error" };
+  /** What only `envoy-config` needs (F1.7). */
+  readonly envoy: {
+    readonly listen: string;
+    readonly admin?: string;
+    readonly tls: { readonly certificate: string; readonly key: string };
+    /** PEM bundle that upstream certificates are checked against. */
+    readonly upstreamCa: string;
+    /** Where Envoy finds us; default: `listen`. */
+    readonly sidecar: { readonly grpc: readonly string[]; readonly http: readonly string[] };
+  };
+  /** Serves routes that have none of their own. */
+  readonly policy?: PolicySource;
+  readonly routes: readonly Route[];
+}

@@ -1,0 +1,17 @@
+import type { Config } from "./config.ts";
+import type { Route } from "./route.ts";
+
+/** An immutable index over one loaded configuration. Replaced as a whole on reload (F1.6). */
+export interface RouteTable {
+  readonly config: Config;
+  /** Route that serves `host` (authority as received; port and case are normalised) and `path` (no query): longest prefix. */
+  find(host: string, path: string): Route | undefined;
+  /** Whether any route, or the issuer, has this host. */
+  hasHost(host: string): boolean;
+  byId(id: string): Route | undefined;
+  /** Route that a resource identifier names: its own, or any URL at or under it (RFC 8707). */
+  byResource(resource: string): Route | undefined;
+}
+
+/** Rooms keep this and call it per request, so that a reload needs no rewiring. */
+export type CurrentRoutes = () => RouteTable;

@@ -1,0 +1,36 @@
+/** Who calls, as proven by a TE. */
+export interface Caller {
+  /** `provider-id/subject`, or `service-account/name`. */
+  readonly userId: string;
+  readonly email?: string;
+  readonly name?: string;
+  readonly groups: readonly string[];
+  /** The provider's other claims that policy may read. */
+  readonly claims: Readonly<Record<string, unknown>>;
+  readonly clientId: string;
+  /** Absent for foreign issuers' tokens. */
+  readonly grantId?: string;
+  readonly scopes: readonly string[];
+  /** Unix seconds. */
+  readonly expiresAt: number;
+  readonly kind: "person" | "service_account" | "foreign";
+  /** Whether the client can get a new TE by itself (a refresh token stands behind it): decides F4.6's answer. */
+  readonly refreshable: boolean;
+}
+
+/** Why a TE was not accepted; the metric's `reason`, and the challenge's `error_description` in words. */
+export type Refusal =
+  | "malformed"
+  | "too_large"
+  | "unknown_issuer"
+  | "bad_signature"
+  | "wrong_type"
+  | "wrong_audience"
+  | "expired"
+  | "not_yet_valid"
+  | "missing_claim"
+  | "revoked";
+
+export type Verification =
+  | { readonly ok: true; readonly caller: Caller }
+  | { readonly ok: false; readonly refusal: Refusal };

@@ -1,0 +1,239 @@
+import type { AuditEvent } from "./audit-event.ts";
+
+/** Identity of a connection: whose token, for which route, at which upstream. */
+export interface ConnectionKey {
+  readonly userId: string;
+  readonly routeId: string;
+  readonly upstream: string;
+}
+
+/** A decrypted TI with all that is needed to use, refresh and revoke it. */
+export interface UpstreamToken extends ConnectionKey {
+  /** Grows by one with every write of the row; never reused for the same key. */
+  readonly version: number;
+  /** Issuer that gave it (or the token endpoint's origin where an explicit server has no issuer). */
+  readonly issuer: string;
+  readonly tokenEndpoint: string;
+  readonly revocationEndpoint?: string;
+  readonly clientId: string;
+  readonly redirectUri?: string;
+  readonly accessToken: string;
+  readonly tokenType: "Bearer" | "DPoP";
+  /** Absent: used until the upstream refuses it (F4.10). */
+  readonly expiresAt?: Date;
+  readonly refreshToken?: string;
+  readonly refreshExpiresAt?: Date;
+  readonly scopes: readonly string[];
+  /** RFC 8707 resource it was asked for. */
+  readonly resource?: string;
+  /** Private JWK a DPoP-bound token is bound to. */
+  readonly dpopKey?: JsonWebKey;
+  /** When the user consented; a refresh keeps it. */
+  readonly connectedAt: Date;
+  readonly updatedAt: Date;
+}
+export type NewUpstreamToken = Omit<UpstreamToken, "version" | "connectedAt" | "updatedAt">;
+
+/** What the upstream asked for and the connection lacks; outlives the token row (F3.6, F4.6). */
+export interface UpstreamDemand {
+  readonly scopes: readonly string[];
+  /** `resource_metadata` of the upstream's challenge. */
+  readonly resourceMetadata?: string;
+  readonly demandedAt: Date;
+}
+
+export interface UpstreamTokens {
+  find(key: ConnectionKey): Promise<UpstreamToken | undefined>;
+  /** Stores what a consent brought, over whatever was there; clears the demand. Returns the new version. */
+  put(token: NewUpstreamToken, audit: AuditEvent): Promise<number>;
+  /** Takes the refresh lease of exactly this version; false: somebody else holds it, or the version is gone. */
+  takeLease(key: ConnectionKey, version: number, owner: string, until: Date): Promise<boolean>;
+  releaseLease(key: ConnectionKey, version: number, owner: string): Promise<void>;
+  /** Writes a refreshed token only if version and lease owner still match. Returns the new version, undefined if lost. */
+  replace(
+    token: NewUpstreamToken,
+    version: number,
+    owner: string,
+    audit: AuditEvent,
+  ): Promise<number | undefined>;
+  /** Deletes exactly this version (a refusal); false: another has been stored since. */
+  deleteVersion(key: ConnectionKey, version: number, audit: AuditEvent): Promise<boolean>;
+  /** Deletes the connection whatever its version; returns what was there, for revocation upstream. */
+  delete(key: ConnectionKey, audit: AuditEvent): Promise<UpstreamToken | undefined>;
+  listForUser(userId: string): Promise<UpstreamToken[]>;
+  /** Connections with a refresh token whose access token expires before `before` and that nobody leases. */
+  dueForRefresh(before: Date, limit: number): Promise<(ConnectionKey & { version: number })[]>;
+  /** Remembers what an upstream asked for beyond the token it was shown; scopes are merged with an earlier demand. */
+  demand(key: ConnectionKey, demand: UpstreamDemand): Promise<void>;
+  findDemand(key: ConnectionKey): Promise<UpstreamDemand | undefined>;
+  clearDemand(key: ConnectionKey): Promise<void>;
+}
+
+/** `sign_in`: at the company's provider. `handover`: session code from the issuer's host to a route's. `upstream`: a consent. */
+export type PendingKind = "sign_in" | "handover" | "upstream";
+export interface PendingAuthorization<Payload> {
+  readonly kind: PendingKind;
+  /** Secret handle; the table keeps only its SHA-256. */
+  readonly state: string;
+  readonly userId?: string;
+  readonly expiresAt: Date;
+  /** Encrypted at rest. JSON. */
+  readonly payload: Payload;
+}
+export interface PendingAuthorizations {
+  create<P>(row: PendingAuthorization<P>): Promise<void>;
+  /** Reads without using up. */
+  find<P>(kind: PendingKind, state: string): Promise<PendingAuthorization<P> | undefined>;
+  /** Single use: one conditional delete, so of two callers one gets the row. Expired rows are as good as absent. */
+  consume<P>(kind: PendingKind, state: string): Promise<PendingAuthorization<P> | undefined>;
+}
+
+/** Credentials an authorization server gave us (RFC 7591), never offered to another issuer. */
+export interface ClientRegistration {
+  readonly issuer: string;
+  readonly redirectUri: string;
+  readonly clientId: string;
+  readonly clientSecret?: string;
+  readonly secretExpiresAt?: Date;
+  readonly authMethod: string;
+  readonly metadata: Record<string, unknown>;
+}
+export interface ClientRegistrations {
+  find(issuer: string, redirectUri: string): Promise<ClientRegistration | undefined>;
+  /**
+   * Runs `register` at most once per (issuer, redirect URI) across replicas: waits for, and returns, a registration under way
+   * elsewhere. No transaction is held open meanwhile.
+   */
+  getOrRegister(
+    issuer: string,
+    redirectUri: string,
+    register: () => Promise<ClientRegistration>,
+  ): Promise<ClientRegistration>;
+  /** Forgets exactly this client id (the server has forgotten it). */
+  delete(issuer: string, redirectUri: string, clientId: string): Promise<void>;
+}
+
+/** One record of oidc-provider's adapter; `id` is hashed, `payload` encrypted. */
+export interface AuthorizationServerRecord {
+  readonly model: string;
+  readonly id: string;
+  readonly payload: Record<string, unknown>;
+  readonly expiresAt?: Date;
+  readonly consumedAt?: Date;
+}
+export interface GrantSummary {
+  readonly grantId: string;
+  readonly userId: string;
+  readonly clientId: string;
+  readonly payload: Record<string, unknown>;
+  readonly createdAt: Date;
+}
+export interface AuthorizationServerRecords {
+  upsert(record: Omit<AuthorizationServerRecord, "consumedAt">): Promise<void>;
+  find(model: string, id: string): Promise<AuthorizationServerRecord | undefined>;
+  findByUid(model: string, uid: string): Promise<AuthorizationServerRecord | undefined>;
+  findByUserCode(model: string, userCode: string): Promise<AuthorizationServerRecord | undefined>;
+  /** One conditional update; false for the loser of a race (F3.7). */
+  consume(model: string, id: string): Promise<boolean>;
+  destroy(model: string, id: string): Promise<void>;
+  /** Deletes all records of a grant, the grant included, and notifies every replica. */
+  revokeGrant(grantId: string, audit: AuditEvent): Promise<boolean>;
+  /** A grant that exists and has not expired. */
+  grantIsLive(grantId: string): Promise<boolean>;
+  grants(filter: { userId?: string; clientId?: string }): Promise<GrantSummary[]>;
+}
+
+/** A browser's session on one host. The cookie holds `id`; the table its SHA-256. */
+export interface BrowserSession {
+  readonly id: string;
+  readonly host: string;
+  readonly userId: string;
+  /** The issuer-host session it was handed over from; ends with it. */
+  readonly parentId?: string;
+  readonly createdAt: Date;
+  readonly expiresAt: Date;
+}
+export interface BrowserSessions {
+  create(session: BrowserSession): Promise<void>;
+  find(id: string): Promise<BrowserSession | undefined>;
+  /** Ends the session, its parent and all handed over from them (sign-out). */
+  end(id: string): Promise<void>;
+  endForUser(userId: string): Promise<void>;
+}
+
+/** What the company's provider said of a person, with its tokens, encrypted. One per person: the newest sign-in. */
+export interface SignInSession {
+  readonly userId: string;
+  readonly providerId: string;
+  readonly subject: string;
+  readonly sid?: string;
+  readonly email?: string;
+  readonly name?: string;
+  readonly groups: readonly string[];
+  readonly claims: Record<string, unknown>;
+  readonly idToken?: string;
+  readonly accessToken?: string;
+  readonly refreshToken?: string;
+  readonly checkedAt: Date;
+}
+export interface SignInSessions {
+  find(userId: string): Promise<SignInSession | undefined>;
+  put(session: SignInSession): Promise<void>;
+  delete(userId: string): Promise<void>;
+}
+
+export type SigningKeyPurpose = "external_token" | "assertion" | "upstream_client";
+export interface SigningKey {
+  readonly kid: string;
+  readonly purpose: SigningKeyPurpose;
+  /** Private JWK (ES256), encrypted at rest. */
+  readonly privateJwk: Record<string, unknown>;
+  readonly createdAt: Date;
+  /** Signs from then on; published before, so that verifiers know it in time. */
+  readonly activeAt: Date;
+  /** Published until then. */
+  readonly expiresAt?: Date;
+}
+export interface SigningKeys {
+  /** All unexpired, newest `activeAt` first. */
+  list(purpose: SigningKeyPurpose): Promise<SigningKey[]>;
+  /** The first of a purpose is made once across replicas: returns the winner's keys. */
+  ensure(purpose: SigningKeyPurpose, make: () => Promise<SigningKey>): Promise<SigningKey[]>;
+  /** Adds a key and lets the older ones of its purpose expire. */
+  rotate(key: SigningKey, oldExpireAt: Date, audit: AuditEvent): Promise<void>;
+}
+
+/** What changed, as told to every replica; payloads carry hashes and ids, never tokens. */
+export type Change =
+  | { readonly table: "upstream_token"; readonly key: string }
+  | { readonly table: "grant"; readonly grantId: string }
+  | { readonly table: "browser_session"; readonly userId: string }
+  | { readonly table: "signing_key" }
+  | { readonly table: "client_registration"; readonly issuer: string }
+  /** The listener was away: whatever is cached may be stale. */
+  | { readonly table: "everything" };
+
+export interface Notifications {
+  /** Calls `listener` for every change committed anywhere. Returns the way to stop. */
+  subscribe(listener: (change: Change) => void): () => void;
+  /** True only while the listener's own heartbeat came back within 500 ms; else caches must not be trusted. No I/O. */
+  healthy(): boolean;
+}
+
+export interface Store {
+  readonly upstreamTokens: UpstreamTokens;
+  readonly pendingAuthorizations: PendingAuthorizations;
+  readonly clientRegistrations: ClientRegistrations;
+  readonly authorizationServerRecords: AuthorizationServerRecords;
+  readonly browserSessions: BrowserSessions;
+  readonly signInSessions: SignInSessions;
+  readonly signingKeys: SigningKeys;
+  readonly notifications: Notifications;
+  /** Appends an audit event that stands alone (a refusal, a first use). */
+  audit(event: AuditEvent): Promise<void>;
+  /** Resolves when the database answers. */
+  ping(): Promise<void>;
+  /** Removes expired rows of every kind; returns how many, per table. */
+  removeExpired(now: Date): Promise<Record<string, number>>;
+  close(): Promise<void>;
+}

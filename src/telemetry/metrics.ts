@@ -1,0 +1,76 @@
+import { Counter, Gauge, Histogram, Registry } from "prom-client";
+
+/** Every metric of the product, made in one place (F7.3). Names follow Prometheus' conventions: base units, `_total`. */
+export type Metrics = ReturnType<typeof createMetrics>;
+
+const seconds = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5];
+
+/** A registry of its own per process, so that two sidecars in one test process do not share counts. */
+export function createMetrics() {
+  const registry = new Registry();
+  const registers = [registry];
+  const counter = <L extends string>(name: string, help: string, labelNames: readonly L[]) =>
+    new Counter({ name: `envoy_mcp_auth_${name}`, help, labelNames: [...labelNames], registers });
+  const gauge = <L extends string>(name: string, help: string, labelNames: readonly L[]) =>
+    new Gauge({ name: `envoy_mcp_auth_${name}`, help, labelNames: [...labelNames], registers });
+  return {
+    registry,
+    checks: counter("checks_total", "Checks answered, by decision, reason and route.", [
+      "decision",
+      "reason",
+      "route",
+    ]),
+    checkDuration: new Histogram({
+      name: "envoy_mcp_auth_check_duration_seconds",
+      help: "Time from a check's arrival to its answer, by decision.",
+      labelNames: ["decision"],
+      buckets: seconds,
+      registers,
+    }),
+    cacheLookups: counter("cache_lookups_total", "Look-ups in an in-memory cache, by cache and result.", [
+      "cache",
+      "result",
+    ]),
+    upstreamOAuth: counter(
+      "upstream_oauth_total",
+      "Calls to upstreams' authorization servers, by step and outcome.",
+      ["step", "outcome"],
+    ),
+    upstreamTokenRefreshes: counter(
+      "upstream_token_refreshes_total",
+      "Refreshes of upstream tokens, by outcome.",
+      ["outcome"],
+    ),
+    consents: counter("consents_total", "Consent trips, by kind (client, upstream) and outcome.", [
+      "kind",
+      "outcome",
+    ]),
+    challenges: counter(
+      "upstream_challenges_total",
+      "Upstream 401 and 403 answers, by what became of them.",
+      ["status", "outcome"],
+    ),
+    storeDuration: new Histogram({
+      name: "envoy_mcp_auth_store_duration_seconds",
+      help: "Time one store operation took.",
+      labelNames: ["operation"],
+      buckets: seconds,
+      registers,
+    }),
+    storeListenerUp: gauge(
+      "store_listener_up",
+      "1 while this replica's notification listener hears its own heartbeat.",
+      [],
+    ),
+    configLoads: counter("config_loads_total", "Loads of the routes file, by outcome.", ["outcome"]),
+    configLastLoadSuccessful: gauge(
+      "config_last_load_successful",
+      "1 when the newest routes file is the one in use.",
+      [],
+    ),
+    errors: counter("errors_total", "Errors that reached nobody but the log, by room and code.", [
+      "room",
+      "code",
+    ]),
+  };
+}
