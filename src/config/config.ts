@@ -112,6 +112,8 @@ export interface Config {
     readonly tls: { readonly certificate: string; readonly key: string };
     /** PEM bundle that upstream certificates are checked against. */
     readonly upstreamCa: string;
+    /** Trusted proxies in front of Envoy that append to `X-Forwarded-For`; default 0: the peer is the client. */
+    readonly xffNumTrustedHops: number;
     /** Where Envoy finds us; default: `listen`. */
     readonly sidecar: { readonly grpc: readonly string[]; readonly http: readonly string[] };
   };

@@ -8,6 +8,8 @@ export interface RouteTable {
   find(host: string, path: string): Route | undefined;
   /** Whether any route, or the issuer, has this host. */
   hasHost(host: string): boolean;
+  /** Whether we answer this path (no query) of this host ourselves (`own-paths.ts`); no token is needed there. */
+  isOwnPath(host: string, path: string): boolean;
   byId(id: string): Route | undefined;
   /** Route that a resource identifier names: its own, or any URL at or under it (RFC 8707). */
   byResource(resource: string): Route | undefined;

@@ -119,6 +119,10 @@ export interface Route {
   readonly passIdentityHeaders: boolean;
   /** F7.5: false answers 404 and blocks connect and callback. */
   readonly enabled: boolean;
+  /** How the connection to an https upstream is verified, where the defaults (host of `to`, `envoy.upstream_ca`) do not fit. */
+  readonly upstreamTls?: { readonly serverName?: string; readonly caFile?: string };
+  /** The upstream sees the route's host instead of its own in `Host`. */
+  readonly preserveHostHeader?: boolean;
   /** F6.3, per user. */
   readonly rateLimit?: { readonly requestsPerMinute?: number; readonly toolCallsPerMinute?: number };
 }
@@ -131,7 +135,11 @@ export interface PolicyRule {
   readonly name: string;
   readonly when: PolicyNode;
 }
-/** Logical operators over criteria; `nor` is `not or`, `not` is `not and`, as in Pomerium. */
+/**
+ * Logical operators over criteria. Pomerium's words differ from Boolean algebra's: its `not` is true when none of the nodes
+ * match (¬A ∧ ¬B), its `nor` when at least one does not (¬A ∨ ¬B). The parser therefore writes both as `and` or `or` over
+ * `not`s of a single node each, which reads the same in either tradition; `nor` itself is never emitted.
+ */
 export type PolicyNode =
   | { readonly op: "and" | "or" | "not" | "nor"; readonly nodes: readonly PolicyNode[] }
   | {
@@ -140,6 +148,8 @@ export type PolicyNode =
       readonly criterion: string;
       /** `claim/NAME`: NAME, slashes descend. */
       readonly claim?: string;
+      /** `time_of_day` only: the IANA time zone its times are in. */
+      readonly timezone?: string;
       readonly matcher: PolicyMatcher;
     };
 /** `always` stands for criteria without a value (`accept: true`). `date` and `time_of_day` use before and after. */
