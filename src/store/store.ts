@@ -9,7 +9,7 @@ export interface ConnectionKey {
 
 /** A decrypted TI with all that is needed to use, refresh and revoke it. */
 export interface UpstreamToken extends ConnectionKey {
-  /** Grows by one with every write of the row; never reused for the same key. */
+  /** Grows with every write; drawn from one sequence, so never reused, not even after a disconnect and a new consent. */
   readonly version: number;
   /** Issuer that gave it (or the token endpoint's origin where an explicit server has no issuer). */
   readonly issuer: string;
@@ -46,7 +46,10 @@ export interface UpstreamTokens {
   find(key: ConnectionKey): Promise<UpstreamToken | undefined>;
   /** Stores what a consent brought, over whatever was there; clears the demand. Returns the new version. */
   put(token: NewUpstreamToken, audit: AuditEvent): Promise<number>;
-  /** Takes the refresh lease of exactly this version; false: somebody else holds it, or the version is gone. */
+  /**
+   * Takes the refresh lease of exactly this version; false: somebody else holds it, or the version is gone. `until` is read as
+   * a distance from this replica's clock and kept on the database's, so that a replica whose clock is off steals nothing.
+   */
   takeLease(key: ConnectionKey, version: number, owner: string, until: Date): Promise<boolean>;
   releaseLease(key: ConnectionKey, version: number, owner: string): Promise<void>;
   /** Writes a refreshed token only if version and lease owner still match. Returns the new version, undefined if lost. */
@@ -148,8 +151,8 @@ export interface BrowserSession {
   readonly id: string;
   readonly host: string;
   readonly userId: string;
-  /** The issuer-host session it was handed over from; ends with it. */
-  readonly parentId?: string;
+  /** `secretName` of the issuer-host session it was handed over from; ends with it. */
+  readonly parentName?: string;
   readonly createdAt: Date;
   readonly expiresAt: Date;
 }
@@ -235,5 +238,7 @@ export interface Store {
   ping(): Promise<void>;
   /** Removes expired rows of every kind; returns how many, per table. */
   removeExpired(now: Date): Promise<Record<string, number>>;
+  /** Rewrites every ciphertext whose key is not the newest, without downtime; returns how many, per table (`rotate-keys`). */
+  rotateEncryptionKeys(): Promise<Record<string, number>>;
   close(): Promise<void>;
 }

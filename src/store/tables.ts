@@ -1,0 +1,101 @@
+import type { ColumnType, Generated } from "kysely";
+
+/** A compact JWE bound to its row, and the key-encryption key it was sealed by. */
+interface Sealed {
+  sealed: string;
+  key_id: string;
+}
+/** Written as JSON text, read as a value: the one spelling that both drivers understand alike. */
+type Json<T> = ColumnType<T, string, string>;
+
+export interface UpstreamTokenTable extends Sealed {
+  user_id: string;
+  route_id: string;
+  upstream: string;
+  version: Generated<number>;
+  expires_at: Date | null;
+  refresh_expires_at: Date | null;
+  refreshable: boolean;
+  lease_owner: string | null;
+  lease_until: Date | null;
+  connected_at: Generated<Date>;
+  updated_at: Generated<Date>;
+}
+
+/** Every table as kysely sees it; `migrations/` creates them. */
+export interface Tables {
+  upstream_token: UpstreamTokenTable;
+  upstream_demand: {
+    user_id: string;
+    route_id: string;
+    upstream: string;
+    scopes: Json<string[]>;
+    resource_metadata: string | null;
+    demanded_at: Date;
+  };
+  pending_authorization: Sealed & {
+    kind: string;
+    state_name: string;
+    user_id: string | null;
+    expires_at: Date;
+  };
+  client_registration: {
+    issuer: string;
+    redirect_uri: string;
+    client_id: string | null;
+    secret_expires_at: Date | null;
+    sealed: string | null;
+    key_id: string | null;
+    lease_owner: string | null;
+    lease_until: Date | null;
+    created_at: Generated<Date>;
+  };
+  authorization_server_record: Sealed & {
+    model: string;
+    id_name: string;
+    grant_id: string | null;
+    uid_name: string | null;
+    user_code_name: string | null;
+    user_id: string | null;
+    client_id: string | null;
+    created_at: Generated<Date>;
+    expires_at: Date | null;
+    consumed_at: Date | null;
+  };
+  browser_session: {
+    id_name: string;
+    host: string;
+    user_id: string;
+    parent_name: string | null;
+    created_at: Date;
+    expires_at: Date;
+  };
+  sign_in_session: Sealed & {
+    user_id: string;
+    provider_id: string;
+    subject: string;
+    sid_name: string | null;
+    checked_at: Date;
+  };
+  signing_key: Sealed & {
+    kid: string;
+    purpose: string;
+    created_at: Date;
+    active_at: Date;
+    expires_at: Date | null;
+  };
+  audit_event: {
+    id: Generated<number>;
+    at: Generated<Date>;
+    action: string;
+    user_id: string | null;
+    client_id: string | null;
+    grant_id: string | null;
+    route_id: string | null;
+    upstream: string | null;
+    issuer: string | null;
+    reason: string | null;
+    request_id: string | null;
+    detail: Json<Record<string, string | number | boolean>> | null;
+  };
+}
