@@ -1,0 +1,36 @@
+import Router from "@koa/router";
+import type { Metrics } from "../telemetry/metrics.ts";
+
+/** What readiness is made of: each resolves or throws; `note` is shown without making us unready. */
+export interface HealthDeps {
+  /** Resolves when the database answers. */
+  readonly ping: () => Promise<void>;
+  /** False once SIGTERM came: load balancers stop sending. */
+  readonly accepting: () => boolean;
+  /** A refused routes file: the old one still serves (F1.6). */
+  readonly configProblem: () => string | undefined;
+  readonly metrics: Metrics;
+}
+
+/** `/livez`, `/readyz` and `/metrics` of the private port (F7.3). */
+export function createHealthRouter(deps: HealthDeps): Router {
+  const router = new Router();
+  router.get("/livez", (ctx) => {
+    ctx.body = { status: "ok" };
+  });
+  router.get("/readyz", async (ctx) => {
+    const store = await deps.ping().then(
+      () => "ok",
+      () => "unavailable",
+    );
+    const config = deps.configProblem() ?? "ok";
+    const ready = store === "ok" && deps.accepting();
+    ctx.status = ready ? 200 : 503;
+    ctx.body = { status: ready ? "ok" : deps.accepting() ? "unavailable" : "draining", store, config };
+  });
+  router.get("/metrics", async (ctx) => {
+    ctx.type = deps.metrics.registry.contentType;
+    ctx.body = await deps.metrics.registry.metrics();
+  });
+  return router;
+}
