@@ -1,0 +1,40 @@
+import { createServer, type RequestListener, type Server } from "node:http";
+import type { AddressInfo } from "node:net";
+
+/** An HTTP server on the loopback interface. `close` breaks open connections off. */
+export interface Listener {
+  readonly server: Server;
+  readonly port: number;
+  /** `http://127.0.0.1:PORT` */
+  readonly url: string;
+  close(): Promise<void>;
+}
+
+/**
+ * Listens on 127.0.0.1 at `port` (0: any free one).
+ * @throws Error that names the port and `setting`, the environment variable that moves it, when it is taken.
+ */
+export async function listen(handler: RequestListener, port = 0, setting?: string): Promise<Listener> {
+  const server = createServer(handler);
+  await new Promise<void>((resolve, reject) => {
+    server.once("error", (error: NodeJS.ErrnoException) => {
+      if (error.code !== "EADDRINUSE") return reject(error);
+      const remedy = setting
+        ? `stop what listens there, or set ${setting} to another port`
+        : "choose another";
+      reject(new Error(`Port ${port} is taken: ${remedy}.`, { cause: error }));
+    });
+    server.listen(port, "127.0.0.1", resolve);
+  });
+  const actual = (server.address() as AddressInfo).port;
+  return {
+    server,
+    port: actual,
+    url: `http://127.0.0.1:${actual}`,
+    close: () =>
+      new Promise((resolve) => {
+        server.close(() => resolve());
+        server.closeAllConnections();
+      }),
+  };
+}
