@@ -159,6 +159,8 @@ export interface BrowserSession {
 export interface BrowserSessions {
   create(session: BrowserSession): Promise<void>;
   find(id: string): Promise<BrowserSession | undefined>;
+  /** Whether the session of this `secretName` exists and has not expired: tokens minted for it die with it (F5.1). */
+  isLive(name: string): Promise<boolean>;
   /** Ends the session, its parent and all handed over from them (sign-out). */
   end(id: string): Promise<void>;
   endForUser(userId: string): Promise<void>;
