@@ -29,7 +29,9 @@ export type Refusal =
   | "expired"
   | "not_yet_valid"
   | "missing_claim"
-  | "revoked";
+  | "revoked"
+  /** Its issuer's keys are unknown and cannot be fetched now: 503, the client has done nothing wrong. */
+  | "issuer_unavailable";
 
 export type Verification =
   | { readonly ok: true; readonly caller: Caller }

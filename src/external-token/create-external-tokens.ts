@@ -1,0 +1,196 @@
+import { decodeJwt, decodeProtectedHeader, type JWTVerifyGetKey } from "jose";
+import { LRUCache } from "lru-cache";
+import type { Config } from "../config/config.ts";
+import type { Route } from "../config/route.ts";
+import type { CurrentRoutes } from "../config/route-table.ts";
+import type { Store } from "../store/store.ts";
+import type { Logger } from "../telemetry/logger.ts";
+import type { Metrics } from "../telemetry/metrics.ts";
+import type { Refusal, Verification } from "./caller.ts";
+import type { ExternalTokens } from "./external-tokens.ts";
+import { issuerKeys } from "./issuer-keys.ts";
+import { sessionTokens } from "./session-tokens.ts";
+import type { SigningKeyRing } from "./signing-key-ring.ts";
+import type { VerifiedToken } from "./verified-token.ts";
+import { verifyForeignToken } from "./verify-foreign-token.ts";
+import { verifyOwnToken } from "./verify-own-token.ts";
+
+/** A verified token as cached: under which configuration it was found good, and the answer, made once. */
+interface Entry {
+  readonly verified: VerifiedToken;
+  readonly config: Config;
+  readonly accepted: Verification;
+}
+type Outcome = Entry | { readonly refusal: Refusal };
+
+/** Claims, caller and cached assertion of one token, besides the token itself; measured, rounded up. */
+const bytesPerEntry = 3072;
+
+/**
+ * Verifies TEs with a cache in memory (F2.2). The cache is trusted only while the store's notifications are healthy; else every
+ * check asks the store whether grant or session still live.
+ */
+export function createExternalTokens(deps: {
+  readonly routes: CurrentRoutes;
+  readonly store: Pick<Store, "authorizationServerRecords" | "browserSessions" | "notifications">;
+  readonly keys: SigningKeyRing;
+  /** For foreign issuers' metadata and keys; must be the safe one (F4.8). */
+  readonly fetch: typeof globalThis.fetch;
+  readonly logger: Logger;
+  readonly metrics: Metrics;
+  /** Bytes; default 64 MiB. */
+  readonly cacheBytes?: number;
+  /** Unix milliseconds. */
+  readonly now?: () => number;
+}): ExternalTokens {
+  const { routes, store, keys, metrics } = deps;
+  const now = deps.now ?? Date.now;
+  const cache = new LRUCache<string, Entry>({
+    maxSize: deps.cacheBytes ?? 64 * 1024 * 1024,
+    sizeCalculation: (_entry, token) => token.length + bytesPerEntry,
+  });
+  const underWay = new Map<string, Promise<Outcome>>();
+  const issuers = new Map<string, JWTVerifyGetKey>();
+  const hits = metrics.cacheLookups.labels("external_token", "hit");
+  const misses = metrics.cacheLookups.labels("external_token", "miss");
+  const session = sessionTokens({ routes, keys, now });
+  // A revocation heard while a token is being verified: what was learnt before it must not be cached after it.
+  let revocations = 0;
+
+  const unsubscribe = store.notifications.subscribe((change) => {
+    if (change.table === "everything") {
+      revocations++;
+      cache.clear();
+      session.clear();
+    } else if (change.table === "grant") {
+      revocations++;
+      evict((verified) => verified.grantId === change.grantId);
+    } else if (change.table === "browser_session") {
+      revocations++;
+      evict((verified) => verified.sessionName !== undefined && verified.caller.userId === change.userId);
+      session.forget(change.userId);
+    }
+  });
+  const stopFollowingKeys = keys.onChange(() => {
+    revocations++;
+    cache.clear();
+    session.clear();
+  });
+
+  function evict(dead: (verified: VerifiedToken) => boolean) {
+    for (const [token, entry] of cache.entries()) if (dead(entry.verified)) cache.delete(token);
+  }
+
+  function isLive(verified: VerifiedToken): Promise<boolean> {
+    if (verified.grantId) return store.authorizationServerRecords.grantIsLive(verified.grantId);
+    if (verified.sessionName) return store.browserSessions.isLive(verified.sessionName);
+    return Promise.resolve(true);
+  }
+
+  function cached(token: string, config: Config): Entry | undefined {
+    const entry = cache.get(token);
+    if (!entry || entry.config !== config) return undefined;
+    const { verifyAgainAt } = entry.verified;
+    return verifyAgainAt !== undefined && verifyAgainAt <= now() ? undefined : entry;
+  }
+
+  function verifyOnce(token: string, config: Config): Promise<Outcome> {
+    const running = underWay.get(token);
+    if (running) return running;
+    const started = verifyCold(token, config).finally(() => underWay.delete(token));
+    underWay.set(token, started);
+    return started;
+  }
+
+  async function verifyCold(token: string, config: Config): Promise<Outcome> {
+    const revocationsBefore = revocations;
+    const verified = await verifySignature(token, config);
+    if (typeof verified === "string") return { refusal: verified };
+    if (!(await isLive(verified))) return { refusal: "revoked" };
+    const entry: Entry = { verified, config, accepted: { ok: true, caller: verified.caller } };
+    if (revocations === revocationsBefore) cache.set(token, entry);
+    return entry;
+  }
+
+  async function verifySignature(token: string, config: Config): Promise<VerifiedToken | Refusal> {
+    const issuer = unverifiedIssuer(token);
+    if (issuer === undefined) return "malformed";
+    const { leeway, trustedIssuers } = config.externalTokens;
+    if (issuer === config.issuer) {
+      return verifyOwnToken(token, { issuer, leeway, keys, now: now() });
+    }
+    let refusal: Refusal = "unknown_issuer";
+    // One issuer may be trusted for several audiences with different claims: the first entry that accepts the token wins.
+    for (const trusted of trustedIssuers) {
+      if (trusted.issuer !== issuer) continue;
+      const name = `${trusted.issuer} ${trusted.jwksUri ?? ""}`;
+      const keysOfIssuer = issuers.get(name) ?? issuerKeys({ ...deps, ...trusted, now });
+      issuers.set(name, keysOfIssuer);
+      const verified = await verifyForeignToken(token, trusted, { keys: keysOfIssuer, leeway, now: now() });
+      if (typeof verified !== "string") return verified;
+      refusal = verified;
+    }
+    return refusal;
+  }
+
+  function judge(outcome: Outcome, route: Route, leeway: number): Verification {
+    if ("refusal" in outcome) return { ok: false, refusal: outcome.refusal };
+    const { verified, accepted } = outcome;
+    if (verified.expiresAt + leeway <= now() / 1000) return { ok: false, refusal: "expired" };
+    return opens(verified, route) ? accepted : { ok: false, refusal: "wrong_audience" };
+  }
+
+  /** Own tokens: the route's exact resource. Foreign ones: that too, or an audience that is no route's but configured. */
+  function opens({ audience, caller }: VerifiedToken, route: Route): boolean {
+    if (audience.includes(route.resource)) return true;
+    return caller.kind === "foreign" && audience.some((entry) => !routes().byResource(entry));
+  }
+
+  return {
+    verify(token, route) {
+      const { config } = routes();
+      const { leeway, maxBytes } = config.externalTokens;
+      if (token.length > maxBytes) return { ok: false, refusal: "too_large" };
+      const entry = cached(token, config);
+      if (!entry) {
+        misses.inc();
+        return verifyOnce(token, config).then((outcome) => judge(outcome, route, leeway));
+      }
+      hits.inc();
+      const verdict = judge(entry, route, leeway);
+      if (!verdict.ok || entry.verified.caller.kind === "foreign" || store.notifications.healthy())
+        return verdict;
+      return isLive(entry.verified).then((live) => (live ? verdict : { ok: false, refusal: "revoked" }));
+    },
+    async identify(token) {
+      const { config } = routes();
+      const { leeway, maxBytes } = config.externalTokens;
+      if (token.length > maxBytes) return { ok: false, refusal: "too_large" };
+      const outcome = cached(token, config) ?? (await verifyOnce(token, config));
+      if ("refusal" in outcome) return { ok: false, refusal: outcome.refusal };
+      const { verified } = outcome;
+      if (verified.expiresAt + leeway <= now() / 1000) return { ok: false, refusal: "expired" };
+      if (!store.notifications.healthy() && !(await isLive(verified)))
+        return { ok: false, refusal: "revoked" };
+      return { ok: true, caller: verified.caller, audience: verified.audience };
+    },
+    forSession: session.mint,
+    close() {
+      unsubscribe();
+      stopFollowingKeys();
+      cache.clear();
+      session.clear();
+    },
+  };
+}
+
+/** `iss` as claimed, only to choose who verifies; undefined for what is no JWT, an encrypted or unsigned one included. */
+function unverifiedIssuer(token: string): string | undefined {
+  try {
+    decodeProtectedHeader(token);
+    const { iss } = decodeJwt(token);
+    return typeof iss === "string" ? iss : undefined;
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,42 @@
+import type { Route } from "../config/route.ts";
+import type { Caller, Refusal, Verification } from "./caller.ts";
+
+/** Who sits at a browser, as far as a token minted for them says (F5.1). */
+export interface SessionHolder {
+  readonly userId: string;
+  readonly email?: string;
+  readonly name?: string;
+  readonly groups: readonly string[];
+  /** `secretName` of the session: the token dies with it. */
+  readonly sessionName: string;
+}
+
+/** A good TE apart from any route. */
+export interface Identified {
+  readonly ok: true;
+  readonly caller: Caller;
+  readonly audience: readonly string[];
+}
+
+/** External tokens: verifying what clients show, minting what applications behind client routes get. */
+export interface ExternalTokens {
+  /**
+   * Verifies a TE for a route (F2.2). A value at hand (a token seen before, the store's notifications healthy) comes without a
+   * promise and without I/O. Rejects when the store cannot be asked: the caller must not let the request through.
+   */
+  verify(token: string, route: Route): Verification | Promise<Verification>;
+  /** The same without a route, for listings (F5.2), introspection and revocation (F3.7): audience is the caller's to judge. */
+  identify(token: string): Promise<Identified | { readonly ok: false; readonly refusal: Refusal }>;
+  /**
+   * The TE an application behind the client route gets for a signed-in person (F5.1): one hour at most, bound to the browser
+   * session, good for `audience` (resources of MCP routes, never empty). Minted once and reused until half its life is over.
+   */
+  forSession(
+    holder: SessionHolder,
+    route: Route,
+    audience: readonly string[],
+  ):
+    | { readonly token: string; readonly caller: Caller }
+    | Promise<{ readonly token: string; readonly caller: Caller }>;
+  close(): void;
+}

@@ -1,0 +1,87 @@
+import { randomUUID } from "node:crypto";
+import { SignJWT } from "jose";
+import { LRUCache } from "lru-cache";
+import type { Route } from "../config/route.ts";
+import type { CurrentRoutes } from "../config/route-table.ts";
+import type { Caller } from "./caller.ts";
+import type { SessionHolder } from "./external-tokens.ts";
+import type { SigningKeyRing } from "./signing-key-ring.ts";
+
+interface Minted {
+  readonly token: string;
+  readonly caller: Caller;
+}
+const maxSeconds = 3600;
+
+/**
+ * Mints the TEs of applications behind client routes (F5.1): RFC 9068 tokens with several audiences and, in place of a grant,
+ * the name of the browser session they die with. Cached per session, route and audience.
+ */
+export function sessionTokens(deps: {
+  readonly routes: CurrentRoutes;
+  readonly keys: SigningKeyRing;
+  /** Unix milliseconds. */
+  readonly now: () => number;
+}) {
+  const { routes, keys, now } = deps;
+  const cache = new LRUCache<
+    string,
+    { readonly userId: string; readonly until: number; readonly minted: Minted }
+  >({
+    max: 10_000,
+  });
+
+  const sign = async (holder: SessionHolder, route: Route, audience: readonly string[]): Promise<Minted> => {
+    const { config } = routes();
+    const issuedAt = Math.floor(now() / 1000);
+    const expiresAt = issuedAt + Math.min(config.externalTokens.ttl, maxSeconds);
+    const { kid, key } = keys.signer("external_token");
+    const claims = {
+      client_id: route.resource,
+      session_name: holder.sessionName,
+      email: holder.email,
+      name: holder.name,
+      groups: [...holder.groups],
+    };
+    const token = await new SignJWT(claims)
+      .setProtectedHeader({ alg: "ES256", typ: "at+jwt", kid })
+      .setIssuer(config.issuer)
+      .setSubject(holder.userId)
+      .setAudience([...audience])
+      .setIssuedAt(issuedAt)
+      .setExpirationTime(expiresAt)
+      .setJti(randomUUID())
+      .sign(key);
+    const caller: Caller = {
+      userId: holder.userId,
+      email: holder.email,
+      name: holder.name,
+      groups: holder.groups,
+      claims,
+      clientId: route.resource,
+      scopes: [],
+      expiresAt,
+      kind: "person",
+      refreshable: false,
+    };
+    return { token, caller };
+  };
+
+  return {
+    mint(holder: SessionHolder, route: Route, audience: readonly string[]): Minted | Promise<Minted> {
+      const { userId, email, name: displayName, groups, sessionName } = holder;
+      const name = JSON.stringify([sessionName, userId, email, displayName, groups, route.resource, audience]);
+      const entry = cache.get(name);
+      if (entry && entry.until > now()) return entry.minted;
+      return sign(holder, route, audience).then((minted) => {
+        const halfLife = (minted.caller.expiresAt * 1000 - now()) / 2;
+        cache.set(name, { userId, until: now() + halfLife, minted });
+        return minted;
+      });
+    },
+    forget(userId: string) {
+      for (const [name, entry] of cache.entries()) if (entry.userId === userId) cache.delete(name);
+    },
+    clear: () => cache.clear(),
+  };
+}
