@@ -1,0 +1,43 @@
+import { importJWK, importPKCS8 } from "jose";
+import { type ClientAuth, ClientSecretPost, None, PrivateKeyJwt } from "oauth4webapi";
+import type { ClientAuthMethod } from "../config/route.ts";
+import type { UpstreamClient } from "./upstream-client.ts";
+import { UpstreamOAuthError } from "./upstream-oauth-error.ts";
+
+/**
+ * How a client proves itself at the token endpoint (RFC 6749 section 2.3, RFC 7523 section 2.2).
+ *
+ * @throws UpstreamOAuthError `key_unusable` for a private key that cannot be read.
+ */
+export async function clientAuth(client: UpstreamClient, method: ClientAuthMethod): Promise<ClientAuth> {
+  if (method === "private_key_jwt") return PrivateKeyJwt(await importPrivateKey(client));
+  if (method === "none" || !client.clientSecret) return None();
+  return method === "client_secret_post"
+    ? ClientSecretPost(client.clientSecret)
+    : basic(client.clientId, client.clientSecret);
+}
+
+/** Not oauth4webapi's: that one escapes `-`, `.` and `_` too, and servers that forget to decode refuse a UUID then. */
+function basic(clientId: string, clientSecret: string): ClientAuth {
+  const encode = (text: string) => encodeURIComponent(text).replace(/%20/g, "+");
+  const value = Buffer.from(`${encode(clientId)}:${encode(clientSecret)}`).toString("base64");
+  return (_as, _client, _body, headers) => headers.set("authorization", `Basic ${value}`);
+}
+
+async function importPrivateKey(client: UpstreamClient): Promise<{ key: CryptoKey; kid?: string }> {
+  const text = client.privateKey?.trim() ?? "";
+  const alg = client.signingAlg ?? "ES256";
+  try {
+    if (!text.startsWith("{")) return { key: await importPKCS8(text, alg) };
+    const jwk: { kid?: string; alg?: string; kty: string } = JSON.parse(text);
+    const key = await importJWK(jwk, jwk.alg ?? alg);
+    if (!(key instanceof CryptoKey)) throw new TypeError("not an asymmetric key");
+    return { key, kid: jwk.kid };
+  } catch (cause) {
+    throw new UpstreamOAuthError(
+      "key_unusable",
+      `the private key of client ${client.clientId} is neither a PKCS 8 PEM nor a JWK for ${alg}`,
+      { cause },
+    );
+  }
+}

@@ -1,0 +1,26 @@
+import type { UpstreamClient } from "./upstream-client.ts";
+
+/** What a consent under way must remember: kind `upstream` of the store's pending authorizations, encrypted there. */
+export interface PendingConsent {
+  readonly routeId: string;
+  readonly upstream: string;
+  readonly userId: string;
+  /** Host of the callback: it takes place where the browser left. */
+  readonly host: string;
+  readonly redirectUri: string;
+  readonly codeVerifier: string;
+  readonly issuer: string;
+  readonly issuerKnown: boolean;
+  /** RFC 9207: the server promises `iss`, so an answer without it is not this server's. */
+  readonly issRequired: boolean;
+  readonly tokenEndpoint: string;
+  readonly revocationEndpoint?: string;
+  readonly clientId: string;
+  readonly authMethod: UpstreamClient["authMethod"];
+  readonly clientSource: UpstreamClient["source"];
+  readonly scopes: readonly string[];
+  readonly resource?: string;
+  readonly dpop: boolean;
+  readonly returnTo: string;
+  readonly popup: boolean;
+}

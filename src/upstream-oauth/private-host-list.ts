@@ -1,0 +1,56 @@
+import ipaddr from "ipaddr.js";
+
+/** What an operator opened although it is private (`allowed_private_hosts`). */
+export interface PrivateHostList {
+  /** The entry names this host (`host` opens every port, `host:port` one). */
+  namesHost(hostname: string, port: number): boolean;
+  /** The entry is a CIDR block, or an address, that holds this address. */
+  holdsAddress(address: string): boolean;
+  /** No CIDR block and no address at all: nothing that only a connection could tell. */
+  readonly namesOnly: boolean;
+}
+
+type Address = ipaddr.IPv4 | ipaddr.IPv6;
+
+/**
+ * Reads `allowed_private_hosts`: host names, `host:port`, addresses and CIDR blocks (IPv6 with a port in brackets).
+ *
+ * @throws TypeError for an entry that is none of these.
+ */
+export function createPrivateHostList(entries: readonly string[]): PrivateHostList {
+  const hosts = new Set<string>();
+  const blocks: [Address, number][] = [];
+  for (const entry of entries) {
+    const text = entry.trim().toLowerCase();
+    if (ipaddr.isValidCIDR(text)) {
+      blocks.push(ipaddr.parseCIDR(text));
+      continue;
+    }
+    const bare = text.replace(/^\[(.*)\]$/, "$1");
+    if (ipaddr.isValid(bare)) {
+      const address = ipaddr.parse(bare);
+      blocks.push([address, address.kind() === "ipv4" ? 32 : 128]);
+      hosts.add(bare);
+      continue;
+    }
+    if (!/^(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:\d{1,5})?$/.test(text)) {
+      throw new TypeError(
+        `allowed_private_hosts: "${entry}" is not a host, host:port, address or CIDR block`,
+      );
+    }
+    hosts.add(text.replace(/^\[(.*)\]/, "$1"));
+  }
+  return {
+    namesOnly: blocks.length === 0,
+    namesHost(hostname, port) {
+      const host = hostname.toLowerCase().replace(/^\[(.*)\]$/, "$1");
+      return hosts.has(host) || hosts.has(`${host}:${port}`);
+    },
+    holdsAddress(text) {
+      const address = ipaddr.process(text);
+      return blocks.some(
+        ([block, bits]) => block.kind() === address.kind() && address.match([block, bits] as never),
+      );
+    },
+  };
+}

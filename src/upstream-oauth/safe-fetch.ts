@@ -1,0 +1,235 @@
+import { type LookupAddress, lookup as systemLookup } from "node:dns";
+import { isIP, type LookupFunction, type Socket } from "node:net";
+import { Agent, buildConnector, fetch as undiciFetch } from "undici";
+import { isPublicAddress } from "./is-public-address.ts";
+import { createPrivateHostList, type PrivateHostList } from "./private-host-list.ts";
+import { SafeFetchError } from "./safe-fetch-error.ts";
+
+/** A host name's addresses, all of them. */
+export type ResolveHost = (
+  hostname: string,
+  done: (error: NodeJS.ErrnoException | null, addresses: LookupAddress[]) => void,
+) => void;
+
+export interface SafeFetchLimits {
+  /** From the call to the last byte of the answer, ms. */
+  readonly timeoutMs: number;
+  /** Largest answer after decompression, bytes. */
+  readonly maxResponseBytes: number;
+  /** See `createPrivateHostList`; http is allowed for these. */
+  readonly allowedPrivateHosts: readonly string[];
+}
+interface Options {
+  /** Read anew for every call, so that a reload of the routes file needs no rewiring. */
+  readonly limits: () => SafeFetchLimits;
+  /** Default: the system's resolver. */
+  readonly resolveHost?: ResolveHost;
+  /** `discard`: only status and headers are wanted (an event stream would never end). */
+  readonly body?: "read" | "discard";
+}
+type Fetch = typeof globalThis.fetch;
+type Guard = (protocol: string, hostname: string, port: number) => (address: string) => boolean;
+
+const redirects = new Set([301, 302, 303, 307, 308]);
+const withoutBody = new Set([101, 204, 205, 304]);
+const resolveBySystem: ResolveHost = (hostname, done) => systemLookup(hostname, { all: true }, done);
+
+/**
+ * A `fetch` for URLs that somebody else chose (F4.8): https only, no redirects, public addresses only (checked on the
+ * address connected to), one time-out for the whole call, a bounded body. `allowedPrivateHosts` opens what it names.
+ * The answer's body has been read already.
+ *
+ * @throws SafeFetchError from the returned function.
+ */
+export function createSafeFetch(options: Options): Fetch {
+  return createFetch(options, {
+    refuseUrl(url, list) {
+      if (url.protocol === "https:" || list.namesHost(url.hostname, portOf(url))) return undefined;
+      if (isIP(bare(url.hostname)) ? list.holdsAddress(bare(url.hostname)) : !list.namesOnly)
+        return undefined;
+      return new SafeFetchError(
+        "insecure_url",
+        `refused ${url.protocol}//${url.host}: only https is allowed (allowed_private_hosts opens http for a host)`,
+      );
+    },
+    guard: (list) => (protocol, hostname, port) => {
+      if (list.namesHost(hostname, port)) return () => true;
+      return (address) => (protocol === "https:" && isPublicAddress(address)) || list.holdsAddress(address);
+    },
+  });
+}
+
+/**
+ * A `fetch` for URLs that the operator chose (the sign-in provider, explicit endpoints, a route's own upstream): private
+ * addresses are allowed, http to loopback names only unless `anyHttp`; the same limits, and no redirects.
+ *
+ * @throws SafeFetchError from the returned function.
+ */
+export function createTrustedFetch(options: Options & { readonly anyHttp?: boolean }): Fetch {
+  return createFetch(options, {
+    refuseUrl(url, list) {
+      if (url.protocol === "https:" || options.anyHttp || list.namesHost(url.hostname, portOf(url))) {
+        return undefined;
+      }
+      if (/^(localhost|.+\.localhost|127(\.\d+){3}|\[::1\])$/.test(url.hostname)) return undefined;
+      return new SafeFetchError(
+        "insecure_url",
+        `refused ${url.protocol}//${url.host}: only https is allowed, or http to this machine`,
+      );
+    },
+    guard: () => () => () => true,
+  });
+}
+
+interface Rules {
+  refuseUrl(url: URL, list: PrivateHostList): SafeFetchError | undefined;
+  guard(list: PrivateHostList): Guard;
+}
+
+function createFetch(options: Options, rules: Rules): Fetch {
+  let opened: { hosts: readonly string[]; list: PrivateHostList; agent: Agent } | undefined;
+  // Pooled connections were checked against the list of their time: a changed list gets a new pool.
+  function poolFor(hosts: readonly string[]) {
+    if (opened && (opened.hosts === hosts || opened.hosts.join() === hosts.join())) return opened;
+    opened?.agent.close().catch(() => {});
+    const list = createPrivateHostList(hosts);
+    const connect = createConnector(rules.guard(list), options.resolveHost ?? resolveBySystem);
+    opened = { hosts, list, agent: new Agent({ connect, pipelining: 1 }) };
+    return opened;
+  }
+
+  return async function safeFetch(input, init) {
+    const limits = options.limits();
+    const request = new Request(input, { ...init, redirect: "manual" });
+    const url = new URL(request.url);
+    if (url.protocol !== "https:" && url.protocol !== "http:") {
+      throw new SafeFetchError("bad_url", `refused a ${url.protocol} URL: only https is allowed`);
+    }
+    const { list, agent } = poolFor(limits.allowedPrivateHosts);
+    const refusal = rules.refuseUrl(url, list);
+    if (refusal) throw refusal;
+    const timeout = AbortSignal.timeout(limits.timeoutMs);
+    try {
+      const response = await undiciFetch(url, {
+        method: request.method,
+        headers: [...request.headers],
+        body: request.body === null ? null : await request.arrayBuffer(),
+        redirect: "manual",
+        signal: AbortSignal.any([request.signal, timeout]),
+        dispatcher: agent,
+      });
+      if (redirects.has(response.status)) {
+        await response.body?.cancel();
+        throw new SafeFetchError(
+          "redirect_refused",
+          `${url.host} answered with a redirect (${response.status}), which is not followed`,
+        );
+      }
+      const headers = new Headers([...response.headers]);
+      headers.delete("content-encoding");
+      headers.delete("content-length");
+      let body: Uint8Array<ArrayBuffer> | null = null;
+      if (options.body === "discard") await response.body?.cancel();
+      else if (response.body) body = await readBounded(response.body, limits.maxResponseBytes, url.host);
+      return new Response(withoutBody.has(response.status) ? null : body, {
+        status: response.status,
+        headers,
+      });
+    } catch (error) {
+      throw describe(error, url, timeout, limits.timeoutMs);
+    }
+  };
+}
+
+/** Connects only to addresses that the guard accepts: the address checked is the address used, so rebinding is moot. */
+function createConnector(guard: Guard, resolveHost: ResolveHost): buildConnector.connector {
+  const connectors = new Map<string, buildConnector.connector>();
+  return (target, callback) => {
+    const { protocol, hostname } = target;
+    const port = Number(target.port) || (protocol === "https:" ? 443 : 80);
+    const accepts = guard(protocol, hostname, port);
+    if (isIP(bare(hostname)) && !accepts(bare(hostname))) {
+      callback(blocked(hostname), null);
+      return;
+    }
+    const place = `${protocol}//${hostname}:${port}`;
+    let connect = connectors.get(place);
+    if (!connect) {
+      if (connectors.size >= 1000) connectors.clear();
+      connect = buildConnector({ lookup: guardedLookup(accepts, resolveHost), allowH2: false });
+      connectors.set(place, connect);
+    }
+    connect(target, (...result) => {
+      const socket: Socket | null = result[1];
+      if (socket?.remoteAddress && !accepts(socket.remoteAddress)) {
+        socket.destroy();
+        callback(blocked(hostname), null);
+        return;
+      }
+      callback(...result);
+    });
+  };
+}
+
+function guardedLookup(accepts: (address: string) => boolean, resolveHost: ResolveHost): LookupFunction {
+  return (hostname, lookupOptions, done) => {
+    resolveHost(hostname, (error, addresses) => {
+      const usable = addresses?.filter(({ address }) => accepts(address)) ?? [];
+      const [first] = usable;
+      if (error || !first) done(error ?? blocked(hostname), "", 0);
+      else if (lookupOptions.all) done(null, usable);
+      else done(null, first.address, first.family);
+    });
+  };
+}
+
+function blocked(hostname: string): SafeFetchError {
+  return new SafeFetchError(
+    "blocked_address",
+    `refused to connect to ${hostname}: its address is not public (allowed_private_hosts opens it)`,
+  );
+}
+
+async function readBounded(
+  body: AsyncIterable<Uint8Array>,
+  limit: number,
+  host: string,
+): Promise<Uint8Array<ArrayBuffer>> {
+  const chunks: Uint8Array[] = [];
+  let size = 0;
+  for await (const chunk of body) {
+    size += chunk.byteLength;
+    // Leaving the loop cancels the stream.
+    if (size > limit) throw new SafeFetchError("too_large", `${host} answered with more than ${limit} bytes`);
+    chunks.push(chunk);
+  }
+  return new Uint8Array(Buffer.concat(chunks, size));
+}
+
+/** Finds the reason inside undici's wrapping; what is left is "unreachable". */
+function describe(error: unknown, url: URL, timeout: AbortSignal, timeoutMs: number): unknown {
+  if (timeout.aborted) {
+    return new SafeFetchError("timed_out", `${url.host} did not answer within ${timeoutMs} ms`, {
+      cause: error,
+    });
+  }
+  for (let at = error, depth = 0; at instanceof Error && depth < 5; at = at.cause, depth++) {
+    if (at instanceof SafeFetchError) return at;
+    const code = "code" in at && typeof at.code === "string" ? at.code : "";
+    if (code === "ENOTFOUND" || code.startsWith("EAI_")) {
+      return new SafeFetchError("dns_failed", `the name ${url.hostname} does not resolve`, { cause: error });
+    }
+    if (/CERT|SSL|TLS|SELF_SIGNED|UNABLE_TO/.test(code)) {
+      return new SafeFetchError("tls_failed", `TLS with ${url.host} failed: ${code}`, { cause: error });
+    }
+    if (at.name === "AbortError") return at;
+  }
+  return new SafeFetchError("unreachable", `${url.host} could not be reached`, { cause: error });
+}
+
+function portOf(url: URL): number {
+  return url.port ? Number(url.port) : url.protocol === "https:" ? 443 : 80;
+}
+function bare(hostname: string): string {
+  return hostname.replace(/^\[(.*)\]$/, "$1");
+}

@@ -1,0 +1,13 @@
+import type { ClientAuthMethod } from "../config/route.ts";
+
+/** Who we are at an upstream's authorization server. */
+export interface UpstreamClient {
+  readonly clientId: string;
+  readonly clientSecret?: string;
+  /** `auto`: the routes file leaves it open and no metadata tells; Basic first, then the body. */
+  readonly authMethod: ClientAuthMethod | "auto";
+  readonly source: "configured" | "document" | "registered";
+  /** For `private_key_jwt`: PKCS 8 or JWK text, and its JWS algorithm. */
+  readonly privateKey?: string;
+  readonly signingAlg?: string;
+}

@@ -1,0 +1,58 @@
+import type { Failure, FailureCode, OAuthErrorCode } from "./failure.ts";
+import { SafeFetchError } from "./safe-fetch-error.ts";
+
+const temporary = new Set<FailureCode>(["rate_limited", "server_error", "unreachable"]);
+
+/** A step of the flow that failed; `toFailure` is its public face. `detail` is for the log: at most 512 bytes of what the other side wrote. */
+export class UpstreamOAuthError extends Error {
+  readonly code: FailureCode;
+  readonly detail: string | undefined;
+  readonly retryAfterSeconds: number | undefined;
+  /** The other side's OAuth error code, where it gave one. */
+  readonly error: string | undefined;
+
+  constructor(
+    code: FailureCode,
+    message: string,
+    more: { cause?: unknown; detail?: string; retryAfterSeconds?: number; error?: string } = {},
+  ) {
+    super(message, more.cause === undefined ? undefined : { cause: more.cause });
+    this.name = "UpstreamOAuthError";
+    this.code = code;
+    this.detail = more.detail?.slice(0, 512);
+    this.retryAfterSeconds = more.retryAfterSeconds;
+    this.error = more.error;
+  }
+
+  /** Wraps what a step threw; errors of safe fetching become "unreachable" or, when they will not heal, "endpoint_not_allowed". */
+  static from(error: unknown, what: string): UpstreamOAuthError {
+    if (error instanceof UpstreamOAuthError) return error;
+    if (error instanceof SafeFetchError) {
+      const heals = ["timed_out", "unreachable", "dns_failed"].includes(error.code);
+      return new UpstreamOAuthError(
+        heals ? "unreachable" : "endpoint_not_allowed",
+        `${what}: ${error.message}`,
+        { cause: error, error: error.code },
+      );
+    }
+    return new UpstreamOAuthError("response_invalid", `${what}: the answer is not what OAuth asks for`, {
+      cause: error,
+      detail: error instanceof Error ? error.message : "",
+    });
+  }
+
+  toFailure(): Failure {
+    const retryable = temporary.has(this.code);
+    let oauthError: OAuthErrorCode = retryable ? "temporarily_unavailable" : "server_error";
+    if (this.code === "consent_refused") oauthError = "access_denied";
+    if (this.code.startsWith("state_") || this.code === "route_unavailable") oauthError = "invalid_request";
+    return {
+      ok: false,
+      code: this.code,
+      message: this.message,
+      retryable,
+      oauthError,
+      retryAfterSeconds: this.retryAfterSeconds,
+    };
+  }
+}

@@ -1,0 +1,96 @@
+import type { Route } from "../config/route.ts";
+import type { NewUpstreamToken, UpstreamToken } from "../store/store.ts";
+import type { Failure } from "./failure.ts";
+
+/** Whose browser leaves, for which route, and where it comes back to. */
+export interface BeginConsent {
+  readonly userId: string;
+  readonly route: Route;
+  /** Where the browser goes when all is done; checked by the caller. */
+  readonly returnTo: string;
+  /** F5.3: the last page tells its opener and closes. */
+  readonly popup?: boolean;
+}
+export type Begun = { readonly ok: true; readonly location: string; readonly state: string } | Failure;
+
+export interface FinishConsent {
+  /** The callback's query. */
+  readonly params: URLSearchParams;
+  /** The callback's host, as in `Route.host`. */
+  readonly host: string;
+  /** Who is signed in in this browser now. */
+  readonly userId: string;
+  /** Value of the cookie that was set for this `state` as the browser left. */
+  readonly browserState: string | undefined;
+}
+export type Finished =
+  | { readonly ok: true; readonly routeId: string; readonly returnTo: string; readonly popup: boolean }
+  | (Failure & { readonly routeId?: string; readonly returnTo?: string; readonly popup?: boolean });
+
+export type RefreshOutcome =
+  | { readonly kind: "refreshed"; readonly token: NewUpstreamToken }
+  /** For good: this token will never be refreshed. `reason` is the server's error code or a word of ours. */
+  | { readonly kind: "refused"; readonly reason: string }
+  | { readonly kind: "unavailable"; readonly retryAfterSeconds: number; readonly reason: string };
+
+/** What a grant without consent needs of the caller. */
+export interface GrantSubject {
+  readonly userId: string;
+  /** The caller's TE, for `token_exchange` with `subject_token: external_token`. */
+  readonly externalToken?: string;
+}
+export type GrantOutcome =
+  | { readonly kind: "granted"; readonly token: NewUpstreamToken }
+  | { readonly kind: "refused"; readonly reason: string }
+  | { readonly kind: "unavailable"; readonly retryAfterSeconds: number; readonly reason: string };
+
+/** One step of a discovery, for `doctor` (F7.4). */
+export interface DiscoveryStep {
+  readonly name:
+    | "upstream"
+    | "resource_metadata"
+    | "server_metadata"
+    | "default_endpoints"
+    | "capabilities"
+    | "client"
+    | "result";
+  readonly url?: string;
+  /** HTTP status, where there was an answer. */
+  readonly status?: number;
+  readonly ok: boolean;
+  readonly finding: string;
+}
+/** What a discovery found, without secrets. */
+export type Discovery =
+  | {
+      readonly ok: true;
+      /** False: the upstream answers without credentials and publishes no metadata. */
+      readonly needed: boolean;
+      readonly issuer?: string;
+      readonly scopes: readonly string[];
+    }
+  | Failure;
+
+/** We as OAuth client of upstreams' authorization servers. */
+export interface UpstreamOAuth {
+  /** Finds the server, registers where needed, remembers the trip (F4.1 to F4.3). The caller sets the state cookie and redirects. */
+  begin(consent: BeginConsent): Promise<Begun>;
+  /** Checks browser, person and issuer, redeems the code, stores the TI. Single use. */
+  finish(callback: FinishConsent): Promise<Finished>;
+  /** One HTTP call; storing and leasing are the caller's (F4.5). */
+  refresh(token: UpstreamToken, route: Route): Promise<RefreshOutcome>;
+  /** A TI without consent: `token_exchange`, `client_credentials`, `id_jag` (F4.9). */
+  grant(route: Route, subject: GrantSubject): Promise<GrantOutcome>;
+  /** RFC 7009, refresh token first; false when the server offers none or refused. Never throws. */
+  revoke(token: UpstreamToken, route: Route): Promise<boolean>;
+  /** Whether an auto-discovered upstream asks for OAuth at all. Cached; at once when known. */
+  needed(route: Route): boolean | Promise<boolean>;
+  /** An upstream that seemed open has answered 401: `needed` is true from now on. */
+  noteNeeded(route: Route): void;
+  /** Our Client ID Metadata Document on this host; undefined where no route is auto-discovered (404). */
+  clientMetadataDocument(host: string): Record<string, unknown> | undefined;
+  /** Runs discovery without a cache, reporting each step; registers nothing. */
+  discover(route: Route, onStep: (step: DiscoveryStep) => void): Promise<Discovery>;
+  /** Forgets what is known about the upstream's metadata: it has pointed elsewhere. */
+  forget(route: Route): void;
+}
