@@ -1,0 +1,75 @@
+import { html } from "ghtml";
+import { layout } from "./layout.ts";
+import { scopeInWords } from "./scope-in-words.ts";
+
+/** What a person has to know before an MCP client may act for them (F3.4). */
+export interface ConsentPage {
+  readonly client: {
+    readonly name?: string;
+    /** `document`: its metadata stand at `id`'s host; `registered`: it said its name itself; `known`: an operator entered it. */
+    readonly source: "document" | "registered" | "known";
+    readonly id: string;
+  };
+  /** Where the answer goes. */
+  readonly redirect: { readonly kind: "web" | "loopback" | "app"; readonly target: string };
+  readonly route: {
+    readonly name: string;
+    readonly description: string;
+    readonly url: string;
+    readonly logoUrl?: string;
+  };
+  readonly person: string;
+  readonly scopes: readonly string[];
+  /** Host that will be asked for its own consent right after, where the route needs one. */
+  readonly upstream?: string;
+  readonly action: string;
+  readonly csrf: string;
+  readonly switchAccount: string;
+}
+
+/** One form, two buttons: `decision=allow` and `decision=deny`. */
+export function consentPage(page: ConsentPage): string {
+  const { client, redirect, route } = page;
+  const name = client.name ?? "An application without a name";
+  const mark = route.logoUrl
+    ? html`<img src="${route.logoUrl}" alt="">`
+    : html`${[...route.name][0]?.toUpperCase() ?? "?"}`;
+  const description = route.description ? html`<p class="muted">${route.description}</p>` : "";
+  const next = page.upstream
+    ? html`<p>Next, <strong>${page.upstream}</strong> asks whether this gateway may use your account there. The application never sees that password or token.</p>`
+    : "";
+  return layout({
+    title: `Allow access to ${route.name}?`,
+    content: html`<div class="head"><span class="mark" aria-hidden="true">!${mark}</span><h1>Allow <em>${name}</em> to use ${route.name}?</h1></div>
+!${description}
+<dl>
+<div><dt>Application</dt><dd>${name}<br>!${clientOrigin(client)}</dd></div>
+<div><dt>Answer goes to</dt><dd><strong>${redirect.target}</strong></dd></div>
+<div><dt>Server</dt><dd><span class="mono">${route.url}</span></dd></div>
+<div><dt>Signed in as</dt><dd>${page.person} <a href="${page.switchAccount}">Not you?</a></dd></div>
+</dl>
+!${redirectNote(redirect)}
+<h2>It will be able to</h2>
+<ul class="plain">!${page.scopes.map((scope) => html`<li>${scopeInWords(scope)}</li>`).join("")}</ul>
+<p>It keeps this access, also while you are away, until you revoke it.</p>
+!${next}
+<form method="post" action="${page.action}">
+<input type="hidden" name="csrf" value="${page.csrf}">
+<p class="actions"><button type="submit" name="decision" value="deny">Deny</button><button class="primary" type="submit" name="decision" value="allow">Allow</button></p>
+</form>`,
+  });
+}
+
+function clientOrigin(client: ConsentPage["client"]): string {
+  if (client.source === "known") return html`<span class="tag">Entered by your administrator</span>`;
+  if (client.source === "document") {
+    return html`<span class="tag">Published by ${URL.parse(client.id)?.host ?? client.id}</span>`;
+  }
+  return html`<span class="tag warn">Not verified: it chose this name itself</span>`;
+}
+
+function redirectNote(redirect: ConsentPage["redirect"]): string {
+  if (redirect.kind === "web") return "";
+  const where = redirect.kind === "loopback" ? "a program on this computer" : "an app on this device";
+  return html`<p class="note warn">The answer goes to ${where}. Go on only if you have just started connecting from it.</p>`;
+}
