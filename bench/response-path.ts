@@ -1,0 +1,331 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:http";
+import { type AddressInfo, createConnection, type Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Server, ServerCredentials } from "@grpc/grpc-js";
+import { envoyBinary } from "../envoy/envoy-binary.ts";
+import { createChallengeService } from "../src/challenge/challenge-service.ts";
+import { createLogger } from "../src/telemetry/logger.ts";
+import { createMetrics } from "../src/telemetry/metrics.ts";
+
+/**
+ * What it costs a request that Envoy hands us upstream responses, three ways side by side on one Envoy:
+ *
+ *   alone      no response path at all
+ *   ext_proc   every response's headers go to the sidecar
+ *   composite  a matcher creates ext_proc only for a 401 or 403 to a request that ext_authz let through
+ *
+ * `node bench/response-path.ts [rounds]` (default 20, some 30 s). Rounds of the three alternate, so that whatever else the
+ * machine does meets all alike. One worker, one keep-alive connection at a time, plain sockets: latency, not load.
+ */
+const rounds = Number(process.argv[2] ?? 20);
+const requestsPerRound = 300;
+
+const type = (name: string) => `type.googleapis.com/${name}`;
+const extProc = {
+  name: "envoy.filters.http.ext_proc",
+  typed_config: {
+    "@type": type("envoy.extensions.filters.http.ext_proc.v3.ExternalProcessor"),
+    grpc_service: { envoy_grpc: { cluster_name: "sidecar" } },
+    message_timeout: "5s",
+    processing_mode: {
+      request_header_mode: "SKIP",
+      response_header_mode: "SEND",
+      response_trailer_mode: "SKIP",
+    },
+    metadata_options: { forwarding_namespaces: { untyped: ["envoy.filters.http.ext_authz"] } },
+  },
+};
+const statusIs = (code: string) => ({
+  single_predicate: {
+    input: {
+      name: "status",
+      typed_config: {
+        "@type": type("envoy.type.matcher.v3.HttpResponseHeaderMatchInput"),
+        header_name: ":status",
+      },
+    },
+    value_match: { exact: code },
+  },
+});
+const letThrough = {
+  single_predicate: {
+    input: {
+      name: "route",
+      typed_config: {
+        "@type": type("envoy.extensions.matching.common_inputs.network.v3.DynamicMetadataInput"),
+        filter: "envoy.filters.http.ext_authz",
+        path: [{ key: "route" }],
+      },
+    },
+    custom_match: {
+      name: "present",
+      typed_config: {
+        "@type": type("envoy.extensions.matching.input_matchers.metadata.v3.Metadata"),
+        value: { string_match: { safe_regex: { regex: ".+" } } },
+      },
+    },
+  },
+};
+const composite = {
+  name: "challenge",
+  typed_config: {
+    "@type": type("envoy.extensions.common.matching.v3.ExtensionWithMatcher"),
+    extension_config: {
+      name: "composite",
+      typed_config: { "@type": type("envoy.extensions.filters.http.composite.v3.Composite") },
+    },
+    xds_matcher: {
+      matcher_list: {
+        matchers: [
+          {
+            predicate: {
+              and_matcher: {
+                predicate: [{ or_matcher: { predicate: [statusIs("401"), statusIs("403")] } }, letThrough],
+              },
+            },
+            on_match: {
+              action: {
+                name: "challenge",
+                typed_config: {
+                  "@type": type("envoy.extensions.filters.http.composite.v3.ExecuteFilterAction"),
+                  typed_config: extProc,
+                },
+              },
+            },
+          },
+        ],
+      },
+    },
+  },
+};
+/** Stands in for ext_authz: leaves its metadata without a call, so that only the response path is measured. */
+const letThroughMetadata = {
+  name: "envoy.filters.http.set_metadata",
+  typed_config: {
+    "@type": type("envoy.extensions.filters.http.set_metadata.v3.Config"),
+    metadata: [
+      {
+        metadata_namespace: "envoy.filters.http.ext_authz",
+        value: { route: "r", connection: "c", version: 1 },
+      },
+    ],
+  },
+};
+const variants = { alone: [], ext_proc: [extProc], composite: [composite] } as const;
+
+const upstream = createServer((request, response) => {
+  request.resume().on("end", () => {
+    response.writeHead(request.url === "/401" ? 401 : 200, { "content-type": "application/json" });
+    response.end('{"jsonrpc":"2.0","id":1,"result":{}}');
+  });
+}).listen(0, "127.0.0.1");
+await once(upstream, "listening");
+
+const grpc = new Server();
+const challenge = createChallengeService({
+  replacementFor: async () => ({
+    status: 401,
+    headers: [["www-authenticate", "Bearer"]],
+    body: "{}",
+    outcome: "challenged",
+  }),
+  logger: createLogger({ level: "silent" }),
+  metrics: createMetrics(),
+});
+grpc.addService(challenge.definition, challenge.implementation);
+const grpcPort = await new Promise<number>((resolve, reject) =>
+  grpc.bindAsync("127.0.0.1:0", ServerCredentials.createInsecure(), (error, port) =>
+    error ? reject(error) : resolve(port),
+  ),
+);
+
+const folder = mkdtempSync(join(tmpdir(), "response-path-"));
+const addressFile = join(folder, "admin");
+const cluster = (name: string, port: number, http2: boolean) => ({
+  name,
+  load_assignment: {
+    cluster_name: name,
+    endpoints: [
+      {
+        lb_endpoints: [
+          { endpoint: { address: { socket_address: { address: "127.0.0.1", port_value: port } } } },
+        ],
+      },
+    ],
+  },
+  ...(http2 && {
+    typed_extension_protocol_options: {
+      "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+        "@type": type("envoy.extensions.upstreams.http.v3.HttpProtocolOptions"),
+        explicit_http_config: { http2_protocol_options: {} },
+      },
+    },
+  }),
+});
+writeFileSync(
+  join(folder, "envoy.json"),
+  JSON.stringify({
+    admin: { address: { socket_address: { address: "127.0.0.1", port_value: 0 } } },
+    static_resources: {
+      clusters: [
+        cluster("upstream", (upstream.address() as AddressInfo).port, false),
+        cluster("sidecar", grpcPort, true),
+      ],
+      listeners: Object.entries(variants).map(([name, filters]) => ({
+        name,
+        address: { socket_address: { address: "127.0.0.1", port_value: 0 } },
+        filter_chains: [
+          {
+            filters: [
+              {
+                name: "http",
+                typed_config: {
+                  "@type": type(
+                    "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+                  ),
+                  stat_prefix: name,
+                  http_filters: [
+                    letThroughMetadata,
+                    ...filters,
+                    {
+                      name: "envoy.filters.http.router",
+                      typed_config: { "@type": type("envoy.extensions.filters.http.router.v3.Router") },
+                    },
+                  ],
+                  route_config: {
+                    virtual_hosts: [
+                      {
+                        name: "all",
+                        domains: ["*"],
+                        routes: [{ match: { prefix: "/" }, route: { cluster: "upstream" } }],
+                      },
+                    ],
+                  },
+                },
+              },
+            ],
+          },
+        ],
+      })),
+    },
+  }),
+);
+const envoy = spawn(
+  await envoyBinary(),
+  [
+    "-c",
+    join(folder, "envoy.json"),
+    "--concurrency",
+    "1",
+    "-l",
+    "error",
+    "--use-dynamic-base-id",
+    "--admin-address-path",
+    addressFile,
+  ],
+  { stdio: ["ignore", "ignore", "inherit"] },
+);
+try {
+  const ports = await listenerPorts();
+  const times: Record<string, number[]> = {};
+  const refusals: Record<string, number[]> = {};
+  for (const name of Object.keys(variants)) {
+    times[name] = [];
+    refusals[name] = [];
+  }
+  for (let round = -2; round < rounds; round++) {
+    for (const name of Object.keys(variants)) {
+      const measured = await latencies(ports[name] ?? 0, "/ok", requestsPerRound);
+      const refused = await latencies(ports[name] ?? 0, "/401", requestsPerRound / 10);
+      if (round < 0) continue; // Warm-up: connections, just-in-time compilation.
+      times[name]?.push(...measured);
+      refusals[name]?.push(...refused);
+    }
+  }
+  console.log(
+    `${rounds} rounds of ${requestsPerRound} requests each; milliseconds per request, one connection\n`,
+  );
+  console.log("              200 p50   200 p99   401 p50   401 p99");
+  for (const name of Object.keys(variants)) {
+    const cells = [
+      percentile(times[name], 0.5),
+      percentile(times[name], 0.99),
+      percentile(refusals[name], 0.5),
+      percentile(refusals[name], 0.99),
+    ];
+    console.log(`${name.padEnd(12)}${cells.map((cell) => cell.toFixed(3).padStart(10)).join("")}`);
+  }
+} finally {
+  envoy.kill();
+  grpc.forceShutdown();
+  upstream.closeAllConnections();
+  upstream.close();
+  rmSync(folder, { recursive: true, force: true });
+}
+
+async function listenerPorts(): Promise<Record<string, number>> {
+  const deadline = Date.now() + 20_000;
+  for (;;) {
+    try {
+      const admin = `http://${readFileSync(addressFile, "utf8").trim()}`;
+      if ((await fetch(`${admin}/ready`)).ok) {
+        const answer = await (await fetch(`${admin}/listeners?format=json`)).json();
+        return Object.fromEntries(
+          (
+            answer.listener_statuses as {
+              name: string;
+              local_address: { socket_address: { port_value: number } };
+            }[]
+          ).map((listener) => [listener.name, listener.local_address.socket_address.port_value]),
+        );
+      }
+    } catch (error) {
+      if (Date.now() > deadline) throw error;
+    }
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}
+
+/** Sends `count` POSTs one after the other on one bare socket; milliseconds each, to the whole answer. */
+async function latencies(port: number, path: string, count: number): Promise<number[]> {
+  const socket = createConnection(port, "127.0.0.1").setNoDelay();
+  await once(socket, "connect");
+  const body = '{"jsonrpc":"2.0","id":1,"method":"ping"}';
+  const request = `POST ${path} HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\ncontent-length: ${body.length}\r\n\r\n${body}`;
+  const measured: number[] = [];
+  for (let sent = 0; sent < count; sent++) {
+    const start = performance.now();
+    socket.write(request);
+    await wholeAnswer(socket);
+    measured.push(performance.now() - start);
+  }
+  socket.destroy();
+  return measured;
+}
+
+function wholeAnswer(socket: Socket): Promise<void> {
+  return new Promise((resolve, reject) => {
+    let text = "";
+    const take = (chunk: Buffer) => {
+      text += chunk.toString("latin1");
+      const head = text.indexOf("\r\n\r\n");
+      if (head < 0) return;
+      const length = /content-length: (\d+)/i.exec(text)?.[1];
+      const done = length ? text.length >= head + 4 + Number(length) : text.endsWith("0\r\n\r\n");
+      if (!done) return;
+      socket.off("data", take).off("close", gone);
+      resolve();
+    };
+    const gone = () => reject(new Error("Envoy closed the connection"));
+    socket.on("data", take).on("close", gone);
+  });
+}
+
+function percentile(values: readonly number[] | undefined, share: number): number {
+  const sorted = [...(values ?? [])].sort((one, other) => one - other);
+  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? Number.NaN;
+}

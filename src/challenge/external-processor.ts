@@ -1,0 +1,88 @@
+import { join } from "node:path";
+import { loadPackageDefinition, type ServiceDefinition } from "@grpc/grpc-js";
+import { loadSync } from "@grpc/proto-loader";
+
+/** The part of `envoy.service.ext_proc.v3.ProcessingRequest` that we read. */
+export interface ProcessingRequest {
+  readonly request?:
+    | "requestHeaders"
+    | "responseHeaders"
+    | "requestBody"
+    | "responseBody"
+    | "requestTrailers"
+    | "responseTrailers";
+  readonly responseHeaders?: {
+    readonly headers?: {
+      readonly headers?: readonly {
+        readonly key: string;
+        readonly value: string;
+        readonly rawValue: Buffer;
+      }[];
+    };
+  };
+  readonly metadataContext?: {
+    readonly filterMetadata?: Readonly<
+      Record<
+        string,
+        {
+          readonly fields?: Readonly<
+            Record<string, { readonly stringValue?: string; readonly numberValue?: number } | undefined>
+          >;
+        }
+      >
+    >;
+  };
+}
+
+/** The part of `envoy.service.ext_proc.v3.ProcessingResponse` that we write. */
+export interface ProcessingResponse {
+  readonly requestHeaders?: Record<string, never>;
+  readonly responseHeaders?: Record<string, never>;
+  readonly requestBody?: Record<string, never>;
+  readonly responseBody?: Record<string, never>;
+  readonly requestTrailers?: Record<string, never>;
+  readonly responseTrailers?: Record<string, never>;
+  readonly immediateResponse?: {
+    readonly status: { readonly code: number };
+    readonly headers: {
+      readonly setHeaders: readonly {
+        readonly header: { readonly key: string; readonly rawValue: Buffer };
+        readonly appendAction: "OVERWRITE_IF_EXISTS_OR_ADD";
+      }[];
+    };
+    readonly body: Buffer;
+    /** Shows in Envoy's access log as `%RESPONSE_CODE_DETAILS%`. */
+    readonly details: string;
+  };
+}
+
+const proto = join(import.meta.dirname, "..", "..", "proto");
+let definition: ServiceDefinition | undefined;
+
+/** Definition of `envoy.service.ext_proc.v3.ExternalProcessor`, read once from `proto/`. */
+export function externalProcessor(): ServiceDefinition {
+  if (definition) return definition;
+  const root = loadPackageDefinition(
+    loadSync("envoy/service/ext_proc/v3/external_processor.proto", {
+      includeDirs: [proto],
+      longs: Number,
+      enums: String,
+      defaults: false,
+      oneofs: true,
+    }),
+  );
+  const found = ["envoy", "service", "ext_proc", "v3", "ExternalProcessor"].reduce<unknown>(
+    (at, name) =>
+      at && (typeof at === "object" || typeof at === "function") ? Reflect.get(at, name) : undefined,
+    root,
+  );
+  const service = typeof found === "function" && "service" in found ? found.service : undefined;
+  if (!isServiceDefinition(service))
+    throw new Error("proto/ holds no envoy.service.ext_proc.v3.ExternalProcessor");
+  definition = service;
+  return service;
+}
+
+function isServiceDefinition(value: unknown): value is ServiceDefinition {
+  return typeof value === "object" && value !== null && "Process" in value;
+}
