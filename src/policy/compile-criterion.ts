@@ -1,0 +1,111 @@
+import type { PolicyMatcher, PolicyNode, PolicyRule } from "../config/route.ts";
+import { compileAddressMatcher } from "./compile-address-matcher.ts";
+import { compileMatcher } from "./compile-matcher.ts";
+import { compileTimeMatcher } from "./compile-time-matcher.ts";
+import { PolicyError } from "./policy-error.ts";
+import type { PolicyFacts } from "./policy-facts.ts";
+import type { PolicyCaller } from "./policy-input.ts";
+import { readClaim } from "./read-claim.ts";
+import type { Verdict } from "./verdict.ts";
+
+type Criterion = Extract<PolicyNode, { op: "criterion" }>;
+
+/**
+ * Compiles one criterion to a function of the facts.
+ *
+ * A value that is not there never helps an allow rule, whatever stands around it: `negated` (an odd number of
+ * `not`/`nor` above) turns the answer over, so that the rule comes out false. In a deny rule it equals nothing: `is`
+ * says no, `not_in` says yes.
+ *
+ * @throws PolicyError for an unknown criterion, or a matcher it does not take.
+ */
+export function compileCriterion(
+  criterion: Criterion,
+  action: PolicyRule["action"],
+  negated: boolean,
+): (facts: PolicyFacts) => Verdict {
+  const absent = (matcherSays: boolean): Verdict => yesOrNo(action === "deny" ? matcherSays : negated);
+  const ofCaller = (read: (caller: PolicyCaller) => readonly string[], fold?: (value: string) => string) => {
+    const matcher = compileMatcher(criterion.matcher, fold);
+    const whenAbsent = absent(matcher.absent);
+    return ({ caller }: PolicyFacts): Verdict => {
+      const values = read(caller);
+      return values.length === 0 ? whenAbsent : yesOrNo(matcher.matches(values));
+    };
+  };
+
+  switch (criterion.criterion) {
+    case "accept":
+      needsNoValue(criterion);
+      return () => 2;
+    case "authenticated_user":
+      needsNoValue(criterion);
+      return ({ caller }) => yesOrNo(typeof caller.userId === "string" && caller.userId !== "");
+    case "email":
+      return ofCaller((caller) => present(caller.email), asciiLowerCase);
+    case "domain":
+      return ofCaller((caller) => present(domainOf(caller.email)), asciiLowerCase);
+    case "user":
+      return ofCaller((caller) => present(caller.userId));
+    case "groups":
+      return ofCaller((caller) => caller.groups.filter((group) => group !== ""));
+    case "claim": {
+      const path = criterion.claim;
+      if (!path) throw new PolicyError("claim needs a name: claim/NAME");
+      return ofCaller((caller) => readClaim(caller, path));
+    }
+    case "mcp_tool": {
+      const matcher = compileMatcher(criterion.matcher);
+      // As in Pomerium: on anything but a tool call it is simply false, under deny and allow alike.
+      return ({ tool }) => (tool === undefined ? 1 : yesOrNo(tool !== null && matcher.matches([tool])));
+    }
+    case "http_method": {
+      const matcher = compileMatcher(criterion.matcher, (method) => method.toUpperCase());
+      return ({ http }) => (http ? yesOrNo(matcher.matches([http.method])) : 1);
+    }
+    case "http_path": {
+      const matcher = compileMatcher(criterion.matcher);
+      return ({ http }) => (http ? yesOrNo(matcher.matches([http.path])) : 1);
+    }
+    case "source_ip": {
+      const test = compileAddressMatcher(criterion.matcher);
+      // An address we cannot read might be the denied one.
+      const unreadable = yesOrNo(action === "deny" ? !negated : negated);
+      return ({ http }) => {
+        if (!http) return 1;
+        const answer = test(http.sourceIp);
+        return answer === undefined ? unreadable : yesOrNo(answer);
+      };
+    }
+    case "date":
+    case "time_of_day": {
+      const test = compileTimeMatcher(criterion.criterion, criterion.matcher, criterion.timezone);
+      return ({ now }) => yesOrNo(test(now));
+    }
+    default:
+      throw new PolicyError(`unknown criterion ${criterion.criterion}`);
+  }
+}
+
+function yesOrNo(value: boolean): Verdict {
+  return value ? 2 : 0;
+}
+
+function present(value: string | undefined): readonly string[] {
+  return value ? [value] : [];
+}
+
+/** Only an address with a single `@` has a domain; others are quoted oddities that parsers split differently. */
+function domainOf(email: string | undefined): string | undefined {
+  const parts = email?.split("@");
+  return parts?.length === 2 ? parts[1] : undefined;
+}
+
+/** ASCII only: Unicode folding would make `K` (Kelvin) a `k`, and one person another. */
+function asciiLowerCase(value: string): string {
+  return value.replace(/[A-Z]/g, (letter) => letter.toLowerCase());
+}
+
+function needsNoValue(criterion: { readonly criterion: string; readonly matcher: PolicyMatcher }): void {
+  if (criterion.matcher.kind !== "always") throw new PolicyError(`${criterion.criterion} takes only true`);
+}

@@ -1,0 +1,142 @@
+import type { CompiledRules, Ruling } from "./compile-rules.ts";
+import type { PolicyDecision, PolicyReason, RefusedRequest } from "./policy-decision.ts";
+import type { PolicyFacts } from "./policy-facts.ts";
+import type { PolicyInput } from "./policy-input.ts";
+import type { RoutePolicy } from "./policy-table.ts";
+import { type JsonRpcMessage, readJsonRpc } from "./read-json-rpc.ts";
+
+type Refusal = Extract<PolicyDecision, { kind: "deny" | "refuse_call" }>;
+
+/**
+ * One route's policy over its compiled rules.
+ *
+ * @param maxBodyBytes how much of a request's body to read; 0: bodies are not looked at.
+ */
+export function compileRoutePolicy(routeId: string, rules: CompiledRules, maxBodyBytes: number): RoutePolicy {
+  return {
+    routeId,
+    needsBody: maxBodyBytes > 0,
+    maxBodyBytes,
+    decide(input) {
+      try {
+        return maxBodyBytes > 0 ? decideCalls(rules, input, maxBodyBytes) : decideRequest(rules, input);
+      } catch {
+        // Whatever surprised us (a hostile claim, a defect of ours), the answer to a question we cannot answer is no.
+        return deny("no rule", "policy_error");
+      }
+    },
+    mayReach(caller, now) {
+      try {
+        return rules.rule({ caller, now }).verdict > 0;
+      } catch {
+        return false;
+      }
+    },
+  };
+}
+
+/** No body: who, when, from where, which HTTP method and path. */
+function decideRequest(rules: CompiledRules, input: PolicyInput): PolicyDecision {
+  const { verdict, rule } = rules.rule({ ...factsOf(input), tool: null });
+  return verdict === 2 ? { kind: "allow", rule, toolCalls: 0 } : deny(rule, "not_allowed");
+}
+
+function decideCalls(rules: CompiledRules, input: PolicyInput, maxBodyBytes: number): PolicyDecision {
+  const facts = factsOf(input);
+  // Who could do nothing here, whatever the body says, does not get it read.
+  const who = rules.rule(facts);
+  if (who.verdict === 0) return deny(who.rule, "not_allowed");
+
+  const body = readJsonRpc(input, maxBodyBytes);
+  if (!body.ok) {
+    return {
+      kind: "deny",
+      rule: "readable body",
+      reason: body.reason,
+      status: body.status,
+      message: body.message,
+    };
+  }
+  if (body.messages.length === 0) {
+    const ruling = rules.rule({ ...facts, tool: null });
+    return ruling.verdict === 2
+      ? allow(ruling, rules, input, body.messages)
+      : deny(ruling.rule, "not_allowed");
+  }
+  const rulings = body.messages.map((message) => rules.rule({ ...facts, tool: toolOf(message) }));
+  const refused = rulings.findIndex((ruling) => ruling.verdict !== 2);
+  if (refused < 0) return allow(rulings[0] ?? who, rules, input, body.messages);
+  return refuseCalls(body.messages, rulings, refused, body.batch);
+}
+
+function allow(
+  { rule }: Ruling,
+  rules: CompiledRules,
+  input: PolicyInput,
+  messages: readonly JsonRpcMessage[],
+): PolicyDecision {
+  const toolCalls = messages.filter((message) => toolOf(message) !== null).length;
+  const mayList =
+    input.method === "GET" ||
+    messages.some((message) => "method" in message && message.method === "tools/list");
+  if (!mayList) return { kind: "allow", rule, toolCalls };
+  // The listed tools would be called by POST, whatever method asks for the list.
+  const callable = rules.callableTools({ ...factsOf({ ...input, method: "POST" }) });
+  return callable === true
+    ? { kind: "allow", rule, toolCalls }
+    : { kind: "allow", rule, toolCalls, toolFilter: JSON.stringify(callable) };
+}
+
+/** One forbidden call refuses the whole body: nothing of it reaches the server, and every request in it is told so. */
+function refuseCalls(
+  messages: readonly JsonRpcMessage[],
+  rulings: readonly Ruling[],
+  first: number,
+  batch: boolean,
+): Refusal {
+  const rule = rulings[first]?.rule ?? "no rule";
+  const reason = reasonFor(messages[first]);
+  const refused = messages.flatMap((message, index) => {
+    if (message.kind !== "request") return [];
+    const forbidden = rulings[index]?.verdict !== 2;
+    const answer: RefusedRequest = forbidden
+      ? { id: message.id, reason: reasonFor(message), message: messageFor(message) }
+      : { id: message.id, reason: "batch_not_allowed", message: words.batch_not_allowed };
+    return [answer];
+  });
+  // Without an id there is nobody to answer in JSON-RPC.
+  return refused.length === 0 ? deny(rule, reason) : { kind: "refuse_call", rule, reason, refused, batch };
+}
+
+function reasonFor(message: JsonRpcMessage | undefined): "tool_not_allowed" | "method_not_allowed" {
+  return message && toolOf(message) !== null ? "tool_not_allowed" : "method_not_allowed";
+}
+
+function messageFor(message: JsonRpcMessage): string {
+  const tool = toolOf(message);
+  if (tool !== null)
+    return `The tool ${JSON.stringify(tool)} is not allowed for you here. Do not call it again.`;
+  return "method" in message
+    ? `The method ${JSON.stringify(message.method)} is not allowed for you here.`
+    : words.method_not_allowed;
+}
+
+function toolOf(message: JsonRpcMessage): string | null {
+  return message.kind === "response" ? null : (message.tool ?? null);
+}
+
+function factsOf({ caller, now, method, path, sourceIp }: PolicyInput): PolicyFacts {
+  return { caller, now, http: { method, path, ...(sourceIp === undefined ? {} : { sourceIp }) } };
+}
+
+function deny(rule: string, reason: keyof typeof words): Extract<Refusal, { kind: "deny" }> {
+  return { kind: "deny", rule, reason, status: 403, message: words[reason] };
+}
+
+const words = {
+  not_allowed: "You do not have access to this server.",
+  method_not_allowed: "This method is not allowed for you here.",
+  tool_not_allowed: "This tool is not allowed for you here.",
+  batch_not_allowed: "Not carried out: another call of the same batch is not allowed for you here.",
+  policy_error: "Access to this server could not be checked.",
+} as const satisfies Partial<Record<PolicyReason, string>>;

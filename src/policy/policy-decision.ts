@@ -1,0 +1,75 @@
+/** Why a request was not let through: a stable word for the caller, the log and the metric. */
+export type PolicyReason =
+  | "not_allowed"
+  | "method_not_allowed"
+  | "tool_not_allowed"
+  | "batch_not_allowed"
+  | "policy_error"
+  | UnreadableReason;
+
+/** Why a request body cannot be trusted to mean to the MCP server what it means to us (F6.2). */
+export type UnreadableReason =
+  | "http_method"
+  | "unexpected_body"
+  | "body_missing"
+  | "body_too_large"
+  | "body_incomplete"
+  | "content_encoding"
+  | "content_type"
+  | "invalid_utf8"
+  | "byte_order_mark"
+  | "invalid_json"
+  | "too_deep"
+  | "duplicate_key"
+  | "lookalike_key"
+  | "not_json_rpc"
+  | "empty_batch"
+  | "batch_too_long"
+  | "invalid_id"
+  | "invalid_method"
+  | "invalid_params"
+  | "invalid_tool_name"
+  | "header_mismatch";
+
+/** A JSON-RPC id that every parser reads alike: a string or an integer JavaScript holds exactly. */
+export type JsonRpcId = string | number;
+
+/** One refused JSON-RPC request: its id, a message for the agent, a reason code. */
+export interface RefusedRequest {
+  readonly id: JsonRpcId;
+  readonly message: string;
+  readonly reason: PolicyReason;
+}
+
+/**
+ * What policy says of one request. `rule` goes to the audit event and the debug log, never to the caller.
+ *
+ * - `allow`: go on. `toolCalls` is what to take from the tool-call rate limit. `toolFilter`, where present, must travel
+ *   with the request (ext_authz metadata) to whoever sees the response: it may list tools, and not all may be shown.
+ * - `deny`: an HTTP refusal with `status`.
+ * - `refuse_call`: an HTTP 200 whose body is `refusalBody(decision, requestId)`, so that agents read it.
+ */
+export type PolicyDecision =
+  | {
+      readonly kind: "allow";
+      readonly rule: string;
+      readonly toolCalls: number;
+      readonly toolFilter?: string;
+    }
+  | {
+      readonly kind: "deny";
+      /** Name of the deciding rule, or `no rule`. */
+      readonly rule: string;
+      readonly reason: PolicyReason;
+      readonly status: 400 | 403 | 413;
+      readonly message: string;
+    }
+  | {
+      readonly kind: "refuse_call";
+      readonly rule: string;
+      readonly reason: PolicyReason;
+      /** One for each request of the body that carries an id; at least one. */
+      readonly refused: readonly RefusedRequest[];
+      /** Whether the body was a JSON array: the answer is one, too. */
+      readonly batch: boolean;
+    };

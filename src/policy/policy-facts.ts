@@ -1,0 +1,11 @@
+import type { PolicyCaller } from "./policy-input.ts";
+
+/** What compiled criteria read. An `undefined` member is not known, and its criteria answer so. */
+export interface PolicyFacts {
+  readonly caller: PolicyCaller;
+  /** Milliseconds since the epoch. */
+  readonly now: number;
+  readonly http?: { readonly method: string; readonly path: string; readonly sourceIp?: string };
+  /** Name of the tool that is called; `null`: the request is no tool call. */
+  readonly tool?: string | null;
+}
