@@ -1,0 +1,109 @@
+import type { z } from "zod";
+import type { Config, KeySource, SignInProvider } from "./config.ts";
+import type { configSchema } from "./config-schema.ts";
+import type { PolicySource, Route } from "./route.ts";
+
+type TopInput = z.output<ReturnType<typeof configSchema>>;
+
+/** Makes the one record of a configuration from its checked parts: our names, the environment's values, the last defaults. */
+export function buildConfig(
+  file: string,
+  input: TopInput,
+  env: Readonly<Record<string, string | undefined>>,
+  policy: PolicySource | undefined,
+  routes: readonly Route[],
+): Config {
+  const { listen, database, envoy } = input;
+  return {
+    file,
+    issuer: input.issuer,
+    listen,
+    database: {
+      url: env.DATABASE_URL || database.url,
+      listenUrl: env.DATABASE_LISTEN_URL || database.listen_url,
+      dir: database.dir,
+    },
+    encryption: {
+      keys: input.encryption.keys?.map(keySource) ?? [{ kid: "default", env: "ENCRYPTION_KEY" }],
+    },
+    paths: input.paths,
+    signIn: {
+      providers: input.sign_in.providers.map(provider),
+      sessionTtl: input.sign_in.session_ttl,
+      recheck: input.sign_in.recheck,
+      recheckGrace: input.sign_in.recheck_grace,
+    },
+    externalTokens: {
+      ttl: input.external_tokens.ttl,
+      refreshIdleTtl: input.external_tokens.refresh_idle_ttl,
+      refreshAbsoluteTtl: input.external_tokens.refresh_absolute_ttl,
+      leeway: input.external_tokens.leeway,
+      maxBytes: input.external_tokens.max_bytes,
+      trustedIssuers: input.external_tokens.trusted_issuers.map((issuer) => ({
+        id: issuer.id ?? new URL(issuer.issuer).hostname,
+        issuer: issuer.issuer,
+        jwksUri: issuer.jwks_uri,
+        audience: issuer.audience,
+        algorithms: issuer.algorithms,
+        claims: issuer.claims,
+        requiredClaims: issuer.required_claims,
+      })),
+    },
+    authorizationServer: {
+      dynamicClientRegistration: input.authorization_server.dynamic_client_registration,
+      allowedClientIdDomains: input.authorization_server.allowed_client_id_domains ?? [],
+      clients: input.authorization_server.clients.map((client) => ({
+        clientId: client.client_id,
+        clientSecret: client.client_secret,
+        clientName: client.client_name ?? client.client_id,
+        redirectUris: client.redirect_uris,
+      })),
+    },
+    upstreamOAuth: {
+      allowedPrivateHosts: input.upstream_oauth.allowed_private_hosts,
+      allowedAsMetadataDomains: input.upstream_oauth.allowed_as_metadata_domains ?? [],
+      clientIdMetadataDocument: input.upstream_oauth.client_id_metadata_document,
+      clientName: input.upstream_oauth.client_name,
+      timeoutMs: input.upstream_oauth.timeout * 1000,
+      maxResponseBytes: input.upstream_oauth.max_response_bytes,
+      pendingTtl: input.upstream_oauth.pending_ttl,
+    },
+    check: { deadlineMs: input.check.deadline * 1000, maxHeaderBytes: input.check.max_header_bytes },
+    log: input.log,
+    envoy: {
+      listen: envoy.listen,
+      admin: envoy.admin,
+      tls: envoy.tls,
+      upstreamCa: envoy.upstream_ca,
+      xffNumTrustedHops: envoy.xff_num_trusted_hops,
+      sidecar: {
+        grpc: envoy.sidecar.grpc ?? [reachable(listen.grpc)],
+        http: envoy.sidecar.http ?? [reachable(listen.http)],
+      },
+    },
+    policy,
+    routes,
+  };
+}
+
+function keySource(key: { kid: string; env?: string | undefined; file?: string | undefined }): KeySource {
+  return key.env === undefined ? { kid: key.kid, file: key.file ?? "" } : { kid: key.kid, env: key.env };
+}
+
+function provider(input: TopInput["sign_in"]["providers"][number]): SignInProvider {
+  const id = input.id ?? new URL(input.issuer).hostname;
+  return {
+    id,
+    name: input.name ?? id,
+    issuer: input.issuer,
+    clientId: input.client_id,
+    clientSecret: input.client_secret,
+    scopes: input.scopes,
+    claims: input.claims,
+  };
+}
+
+/** Where a neighbour reaches what listens on every address. */
+function reachable(address: string): string {
+  return address.replace(/^(0\.0\.0\.0|\[::\]):/, "127.0.0.1:");
+}

@@ -1,0 +1,305 @@
+import { createHash } from "node:crypto";
+import type { z } from "zod";
+import type { ConfigPath } from "./config-source.ts";
+import { isLoopbackName } from "./is-loopback-name.ts";
+import { parsePolicy } from "./parse-policy.ts";
+import type { Reporter } from "./reporter.ts";
+import type { PolicyNode, PolicyRule, PolicySource, Route, RouteMcp, UpstreamAuth } from "./route.ts";
+import type { routeSchema } from "./route-schema.ts";
+
+type RouteInput = z.output<ReturnType<typeof routeSchema>>;
+type ServerInput = NonNullable<RouteInput["mcp"]["server"]>;
+type OAuthInput = NonNullable<ServerInput["upstream_oauth2"]>;
+
+/**
+ * Makes the one record of a route (F1.1 to F1.4) from its checked entry. What its fields contradict in each other is reported;
+ * `undefined` then. `defaults` are those of the file.
+ */
+export function buildRoute(
+  input: RouteInput,
+  path: ConfigPath,
+  reporter: Reporter,
+  defaults: { readonly passIdentityHeaders: boolean; readonly policy: PolicySource | undefined },
+): Route | undefined {
+  const from = readFrom(input, path, reporter);
+  const to = readTo(input.to, path, reporter);
+  const mcp = readMcp(input, path, reporter);
+  const own = readPolicy(input, path, reporter);
+  if (from === undefined || to === undefined || mcp === undefined || own === "bad") return undefined;
+  const policy = own ?? defaults.policy;
+  if (policy === undefined) {
+    reporter.warn(
+      [...path, "from"],
+      "the route has no policy: nobody may use it",
+      "add policy: {allow: {or: [{domain: example.com}]}}, here or at the top level",
+    );
+  }
+  const serverName = input.tls_upstream_server_name ?? input.tls_server_name;
+  const upstreamTls = {
+    ...(serverName === undefined ? {} : { serverName }),
+    ...(input.tls_custom_ca_file === undefined ? {} : { caFile: input.tls_custom_ca_file }),
+  };
+  const resource = from.prefix === "/" ? from.origin : from.origin + from.prefix;
+  return {
+    id: input.id ?? derivedId(resource),
+    name: input.name ?? `${from.host}${from.prefix === "/" ? "" : from.prefix}`,
+    description: input.description ?? "",
+    ...(input.logo_url === undefined ? {} : { logoUrl: input.logo_url }),
+    ...from,
+    resource,
+    ...to,
+    mcp,
+    ...(policy === undefined ? {} : { policy }),
+    passIdentityHeaders: input.pass_identity_headers ?? defaults.passIdentityHeaders,
+    enabled: input.enabled,
+    ...(Object.keys(upstreamTls).length === 0 ? {} : { upstreamTls }),
+    ...(input.preserve_host_header === undefined ? {} : { preserveHostHeader: input.preserve_host_header }),
+    ...(input.rate_limit === undefined
+      ? {}
+      : {
+          rateLimit: {
+            requestsPerMinute: input.rate_limit.requests_per_minute,
+            toolCallsPerMinute: input.rate_limit.tool_calls_per_minute,
+          },
+        }),
+  };
+}
+
+/** Readable, and different for every `from`: the slug alone could coincide (`/a-b` and `/a/b`). */
+function derivedId(resource: string): string {
+  const slug = resource
+    .replace(/^https?:\/\//, "")
+    .replace(/[^A-Za-z0-9]+/g, "-")
+    .replace(/^-|-$/g, "");
+  return `${slug.slice(0, 80)}-${createHash("sha256").update(resource).digest("hex").slice(0, 8)}`;
+}
+
+function readFrom(input: RouteInput, path: ConfigPath, reporter: Reporter) {
+  const at = [...path, "from"];
+  const fail = (message: string, fix: string) => {
+    reporter.error(at, message, fix);
+    return undefined;
+  };
+  const url = URL.parse(input.from);
+  const example = "write https://host or https://host/path";
+  if (input.from.includes("*")) return fail("wildcard hosts are not supported", "write one route per host");
+  if (url === null || !/^https?:$/.test(url.protocol)) {
+    return fail(`${JSON.stringify(input.from)} is not an https URL`, example);
+  }
+  if (url.protocol === "http:" && !isLoopbackName(url.hostname)) {
+    return fail(
+      "http: is for localhost only: tokens would travel in the clear",
+      `write https://${url.host}${url.pathname}`,
+    );
+  }
+  if (url.username + url.password + url.search + url.hash !== "" || url.hostname.endsWith(".")) {
+    return fail("`from` has no user, query, fragment or trailing dot", example);
+  }
+  const written = input.prefix ?? url.pathname;
+  if (input.prefix !== undefined && url.pathname !== "/") {
+    return fail("the path stands in both `from` and `prefix`", "keep the one in `from`");
+  }
+  const prefix = written.replace(/\/$/, "") || "/";
+  if (prefix !== "/" && !/^(\/[A-Za-z0-9._~!$&'()*+,=:@-]+)+$/.test(prefix)) {
+    return fail(`${JSON.stringify(written)} cannot be a path prefix`, "use plain segments: /team/tools");
+  }
+  return { origin: url.origin, host: url.host, prefix };
+}
+
+function readTo(written: readonly string[], path: ConfigPath, reporter: Reporter) {
+  const urls = written.map((value) => new URL(value));
+  const [first] = urls;
+  if (first === undefined) return undefined;
+  const bad = urls.findIndex(
+    (url) => url.pathname !== first.pathname || url.protocol !== first.protocol || url.search !== "",
+  );
+  if (bad >= 0) {
+    const query = urls[bad]?.search !== "";
+    reporter.error(
+      written.length === 1 ? [...path, "to"] : [...path, "to", bad],
+      query ? "`to` has a query, which would be lost" : "all URLs of one `to` share their scheme and path",
+      query
+        ? "remove the query"
+        : `write the scheme and path of the first: ${first.protocol}//...${first.pathname}`,
+    );
+    return undefined;
+  }
+  const canonical = urls.map((url) => (url.pathname === "/" ? url.origin : url.origin + url.pathname));
+  return {
+    to: canonical,
+    upstream: canonical[0] ?? "",
+    ...(first.pathname === "/" ? {} : { upstreamPath: first.pathname }),
+  };
+}
+
+function readMcp(input: RouteInput, path: ConfigPath, reporter: Reporter): RouteMcp | undefined {
+  const { mcp } = input;
+  const at = [...path, "mcp"];
+  const fail = (key: string, message: string, fix: string) => {
+    reporter.error([...at, key], message, fix, "key");
+    return undefined;
+  };
+  const client = mcp.client !== undefined || mcp.pass_upstream_access_token === true;
+  if (client) {
+    if (mcp.server !== undefined)
+      return fail("server", "a route is a server or a client, not both", "remove one");
+    if (mcp.upstream_oauth2 !== undefined) {
+      return fail("upstream_oauth2", "a client route gets our own token", "remove upstream_oauth2");
+    }
+    return { kind: "client", ...(mcp.client?.routes === undefined ? {} : { routes: mcp.client.routes }) };
+  }
+  if (mcp.upstream_oauth2 !== undefined && mcp.server?.upstream_oauth2 !== undefined) {
+    return fail("upstream_oauth2", "upstream_oauth2 stands in two places", "keep mcp.server.upstream_oauth2");
+  }
+  const server = mcp.server;
+  const oauth = server?.upstream_oauth2 ?? mcp.upstream_oauth2;
+  if (oauth !== undefined && server?.upstream_auth !== undefined) {
+    return fail("server", "upstream_oauth2 and upstream_auth contradict each other", "keep one");
+  }
+  if (oauth?.client_secret !== undefined && oauth.client_id === undefined) {
+    return fail(
+      server?.upstream_oauth2 ? "server" : "upstream_oauth2",
+      "a client_secret needs its client_id",
+      "add client_id",
+    );
+  }
+  if (oauth?.endpoint !== undefined && oauth.client_id === undefined) {
+    return fail(
+      server?.upstream_oauth2 ? "server" : "upstream_oauth2",
+      "explicit endpoints need a client_id",
+      "add client_id, or remove endpoint so that it is discovered",
+    );
+  }
+  if (server?.tools !== undefined && input.tools !== undefined) {
+    reporter.error([...path, "tools"], "tools stands in two places", "keep the route's own", "key");
+    return undefined;
+  }
+  const tools = input.tools ?? server?.tools;
+  const auth = readAuth(server, oauth);
+  return {
+    kind: "server",
+    path: server?.path ?? "/",
+    maxRequestBytes: server?.max_request_bytes ?? 1024 * 1024,
+    auth,
+    ...(tools === undefined ? {} : { tools }),
+  };
+}
+
+function readAuth(server: ServerInput | undefined, oauth: OAuthInput | undefined): UpstreamAuth {
+  const kinds = server?.upstream_auth;
+  if (kinds?.none !== undefined) return { type: "none" };
+  if (kinds?.api_key !== undefined) {
+    return { type: "api_key", header: kinds.api_key.header.toLowerCase(), value: kinds.api_key.value };
+  }
+  if (kinds?.headers !== undefined) {
+    const headers = Object.entries(kinds.headers).map(([name, value]) => [name.toLowerCase(), value]);
+    return { type: "headers", headers: Object.fromEntries(headers) };
+  }
+  if (kinds?.token_exchange !== undefined) {
+    const { token_url, client_id, client_secret, auth_style, subject_token, ...rest } = kinds.token_exchange;
+    return {
+      type: "token_exchange",
+      tokenUrl: token_url,
+      clientId: client_id,
+      clientSecret: client_secret,
+      authMethod: auth_style,
+      subjectToken: subject_token,
+      ...rest,
+    };
+  }
+  if (kinds?.client_credentials !== undefined) {
+    const given = kinds.client_credentials;
+    return {
+      type: "client_credentials",
+      clientId: given.client_id,
+      clientSecret: given.client_secret,
+      privateKey: given.private_key,
+      signingAlg: given.signing_alg,
+      authMethod: given.auth_style,
+      tokenUrl: given.token_url,
+      authorizationServerUrl: given.authorization_server_url,
+      scopes: given.scopes,
+      workloadIdentityFile: given.workload_identity_file,
+    };
+  }
+  if (kinds?.id_jag !== undefined) {
+    const given = kinds.id_jag;
+    return {
+      type: "id_jag",
+      idpTokenUrl: given.idp_token_url,
+      idpClientId: given.idp_client_id,
+      idpClientSecret: given.idp_client_secret,
+      clientId: given.client_id,
+      clientSecret: given.client_secret,
+      authMethod: given.auth_style,
+      scopes: given.scopes,
+    };
+  }
+  return {
+    type: "oauth",
+    clientId: oauth?.client_id,
+    clientSecret: oauth?.client_secret,
+    ...(oauth?.endpoint === undefined
+      ? {}
+      : {
+          endpoint: {
+            authUrl: oauth.endpoint.auth_url,
+            tokenUrl: oauth.endpoint.token_url,
+            revocationUrl: oauth.endpoint.revocation_url,
+            authMethod: oauth.endpoint.auth_style,
+          },
+        }),
+    scopes: oauth?.scopes,
+    authorizationUrlParams: oauth?.authorization_url_params ?? {},
+    authorizationServerUrl: server?.authorization_server_url,
+  };
+}
+
+/** `policy`, and Pomerium's older allow lists, which are alternatives to it there. */
+function readPolicy(
+  input: RouteInput,
+  path: ConfigPath,
+  reporter: Reporter,
+): PolicySource | undefined | "bad" {
+  const is = (criterion: string, value: string | number | boolean, claim?: string): PolicyNode => ({
+    op: "criterion",
+    criterion,
+    ...(claim === undefined ? {} : { claim }),
+    matcher: { kind: claim === undefined ? "is" : "has", value },
+  });
+  const listed: PolicyRule[] = [];
+  const list = (key: string, nodes: readonly PolicyNode[] | undefined) => {
+    if (nodes === undefined) return;
+    const name = `${path.map((step) => (typeof step === "number" ? `[${step}]` : step)).join("")}.${key}`;
+    // An empty list allows nobody: a rule that no one meets, not the absence of a rule.
+    const nobody: PolicyNode = {
+      op: "not",
+      nodes: [{ op: "criterion", criterion: "accept", matcher: { kind: "always" } }],
+    };
+    listed.push({ action: "allow", name, when: nodes.length === 0 ? nobody : { op: "or", nodes } });
+  };
+  list(
+    "allow_any_authenticated_user",
+    input.allow_any_authenticated_user === true
+      ? [{ op: "criterion", criterion: "authenticated_user", matcher: { kind: "always" } }]
+      : undefined,
+  );
+  list(
+    "allowed_domains",
+    input.allowed_domains?.map((domain) => is("domain", domain)),
+  );
+  list(
+    "allowed_users",
+    input.allowed_users?.flatMap((user) => [is("user", user), is("email", user)]),
+  );
+  list(
+    "allowed_idp_claims",
+    input.allowed_idp_claims &&
+      Object.entries(input.allowed_idp_claims).flatMap(([claim, values]) =>
+        values.map((value) => is("claim", value, claim)),
+      ),
+  );
+  if (input.policy === undefined) return listed.length === 0 ? undefined : listed;
+  const policy = parsePolicy(input.policy, [...path, "policy"], reporter);
+  return policy === undefined ? "bad" : [...listed, ...policy];
+}

@@ -1,0 +1,130 @@
+import { z } from "zod";
+import type { Fields } from "./create-fields.ts";
+
+const kib = 1024;
+const day = 86_400;
+
+/** Everything of the routes file but `routes` and `policy`, as written: snake_case, defaults filled in. */
+export function configSchema(f: Fields) {
+  const hostPatterns = z
+    .array(
+      z.string().regex(/^(\*\.)?([A-Za-z0-9_-]+\.)*[A-Za-z0-9_-]+$/, {
+        error: (issue) => `${JSON.stringify(issue.input)} is not a host pattern`,
+      }),
+    )
+    .min(1)
+    .optional();
+  const claims = f.section({
+    user: f.text().default("sub"),
+    email: f.text().default("email"),
+    name: f.text().default("name"),
+    groups: f.text().default("groups"),
+  });
+  const provider = z.strictObject({
+    id: f.identifier().optional(),
+    name: f.text().optional(),
+    issuer: f.url(),
+    client_id: f.text(),
+    client_secret: f.secret().optional(),
+    scopes: z.array(f.text()).min(1).default(["openid", "profile", "email"]),
+    claims,
+  });
+  const trustedIssuer = z.strictObject({
+    id: f.identifier().optional(),
+    issuer: f.url(),
+    jwks_uri: f.url().optional(),
+    audience: f.oneOrMore(f.text()),
+    algorithms: z
+      .array(
+        z.enum(["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]),
+      )
+      .min(1)
+      .default(["RS256", "PS256", "ES256", "EdDSA"]),
+    claims,
+    required_claims: z.record(z.string(), z.unknown()).default({}),
+  });
+  const client = z.strictObject({
+    client_id: f.text(),
+    client_secret: f.secret().optional(),
+    client_name: f.text().optional(),
+    redirect_uris: z.array(f.redirectUri()).min(1),
+  });
+  const key = z
+    .strictObject({ kid: f.identifier(), env: f.text().optional(), file: f.path().optional() })
+    .refine((value) => (value.env === undefined) !== (value.file === undefined), {
+      error: "an encryption key comes from the environment or from a file",
+      params: { fix: "write exactly one of env and file" },
+    });
+
+  return z.strictObject({
+    issuer: f.origin(),
+    listen: f.section({
+      grpc: f.address().default("127.0.0.1:50051"),
+      http: f.address().default("127.0.0.1:8080"),
+      admin: f.address().default("127.0.0.1:9090"),
+    }),
+    database: f.section({
+      url: f.secret().optional(),
+      listen_url: f.secret().optional(),
+      dir: f.path().default(f.path().parse("data")),
+    }),
+    encryption: f.section({ keys: z.array(key).min(1).optional() }),
+    paths: f.section({
+      prefix: z
+        .string()
+        .regex(/^(\/[A-Za-z0-9._~-]+)+$/, {
+          error: (issue) => `${JSON.stringify(issue.input)} is not a path prefix`,
+        })
+        .default("/.pomerium"),
+    }),
+    sign_in: f.section({
+      providers: z.array(provider).default([]),
+      session_ttl: f.duration(60).default(14 * 3600),
+      recheck: f.duration(1).default(3600),
+      recheck_grace: f.duration().default(3600),
+    }),
+    external_tokens: f.section({
+      ttl: f.duration(30).default(3600),
+      refresh_idle_ttl: f.duration(60).default(30 * day),
+      refresh_absolute_ttl: f.duration(60).default(365 * day),
+      leeway: f.duration().default(30),
+      max_bytes: f.size(kib, 64 * kib).default(16 * kib),
+      trusted_issuers: z.array(trustedIssuer).default([]),
+    }),
+    authorization_server: f.section({
+      dynamic_client_registration: z.boolean().default(true),
+      allowed_client_id_domains: hostPatterns,
+      clients: z.array(client).default([]),
+    }),
+    upstream_oauth: f.section({
+      allowed_private_hosts: z.array(f.text()).default([]),
+      allowed_as_metadata_domains: hostPatterns,
+      client_id_metadata_document: z.enum(["auto", "always", "never"]).default("auto"),
+      client_name: f.text().default("envoy-mcp-auth"),
+      timeout: f.duration(0.1).default(5),
+      max_response_bytes: f.size(kib, 16 * kib * kib).default(kib * kib),
+      pending_ttl: f.duration(60).default(600),
+    }),
+    check: f.section({
+      deadline: f.duration(0.05).default(5),
+      max_header_bytes: f.size(8 * kib, 1024 * kib).default(60 * kib),
+    }),
+    log: f.section({ level: z.enum(["trace", "debug", "info", "warn", "error"]).default("info") }),
+    envoy: f.section({
+      listen: f.address().default("0.0.0.0:443"),
+      admin: f.address().optional(),
+      tls: f.section({
+        certificate: f.path().default("/etc/envoy/tls/tls.crt"),
+        key: f.path().default("/etc/envoy/tls/tls.key"),
+      }),
+      upstream_ca: f.path().default("/etc/ssl/certs/ca-certificates.crt"),
+      xff_num_trusted_hops: z.int().min(0).max(16).default(0),
+      sidecar: f.section({
+        grpc: f.oneOrMore(f.address()).optional(),
+        http: f.oneOrMore(f.address()).optional(),
+      }),
+    }),
+    /** Pomerium's global switch; a route's own wins. */
+    pass_identity_headers: z.boolean().default(true),
+  });
+}

@@ -1,0 +1,202 @@
+import { readFileSync } from "node:fs";
+import { resolve } from "node:path";
+import { z } from "zod";
+import { isLoopbackName } from "./is-loopback-name.ts";
+
+/** What the fields need to know of the file they stand in. */
+export interface FieldContext {
+  /** Folder that relative paths start from. */
+  readonly folder: string;
+  readonly env: Readonly<Record<string, string | undefined>>;
+  /** Anybody on this machine can read the file: secrets must not stand in it. */
+  readonly worldReadable: boolean;
+  /** Filled with every file that a `file:` reference read, absolute. */
+  readonly referencedFiles: Set<string>;
+}
+
+const units = { s: 1, m: 60, h: 3600, d: 86_400 } as const;
+const sizes = { "": 1, KiB: 1024, MiB: 1024 * 1024 } as const;
+
+/** The kinds of value the routes file is made of, as zod schemas whose issues carry a fix in `params.fix`. */
+export type Fields = ReturnType<typeof createFields>;
+
+/** Fields for one file. */
+export function createFields(context: FieldContext) {
+  const text = () => z.string().min(1);
+  const list = <T extends z.ZodType>(item: T) => z.array(item);
+
+  /** One or several; always a list afterwards. */
+  const oneOrMore = <T extends z.ZodType>(item: T) =>
+    z.preprocess(
+      (value) => (Array.isArray(value) || value === undefined ? value : [value]),
+      z.array(item).min(1),
+    );
+
+  /** Seconds: a number, or `30s`, `5m`, `1h`, `30d`. */
+  const duration = (minimum = 0) =>
+    z.union([z.number(), z.string()]).transform((value, issues) => {
+      const seconds = typeof value === "number" ? value : parseDuration(value);
+      if (seconds !== undefined && Number.isFinite(seconds) && seconds >= minimum) return seconds;
+      refuse(
+        issues,
+        seconds === undefined ? `${JSON.stringify(value)} is not a duration` : `shorter than ${minimum} s`,
+        "write seconds as a number, or 30s, 5m, 1h, 30d",
+      );
+      return z.NEVER;
+    });
+
+  /** Bytes: a number, or `64KiB`, `1MiB`. */
+  const size = (minimum: number, maximum: number) =>
+    z.union([z.number(), z.string()]).transform((value, issues) => {
+      const match = /^(\d+) ?(|KiB|MiB)$/.exec(String(value));
+      const bytes =
+        match === null ? Number.NaN : Number(match[1]) * sizes[(match[2] ?? "") as keyof typeof sizes];
+      if (bytes >= minimum && bytes <= maximum) return bytes;
+      refuse(
+        issues,
+        Number.isNaN(bytes) ? `${JSON.stringify(value)} is not a size` : `${bytes} bytes is out of bounds`,
+        `write bytes as a number, or 64KiB, 1MiB; from ${minimum} to ${maximum} bytes`,
+      );
+      return z.NEVER;
+    });
+
+  /** An absolute https URL (http for this machine's own names, or when `http` allows it), as written. */
+  const url = (options: { http?: boolean } = {}) =>
+    text().refine(
+      (value) => {
+        const parsed = URL.parse(value);
+        if (parsed === null || parsed.hash !== "" || parsed.username !== "" || parsed.password !== "")
+          return false;
+        if (parsed.protocol === "https:") return true;
+        return parsed.protocol === "http:" && (options.http === true || isLoopbackName(parsed.hostname));
+      },
+      {
+        error: (issue) =>
+          `${JSON.stringify(issue.input)} is not ${options.http ? "an http or" : "an"} https URL`,
+        params: {
+          fix: `write ${options.http ? "a" : "an https"} URL without user info or fragment${options.http ? "" : " (http only for localhost)"}`,
+        },
+      },
+    );
+
+  /** `https://host[:port]`, lower case; http for this machine's own names only. */
+  const origin = () =>
+    text().transform((value, issues) => {
+      const parsed = URL.parse(value);
+      const fix = "write https://host or https://host:port, with nothing behind it";
+      if (parsed === null || !/^https?:$/.test(parsed.protocol) || parsed.hostname.endsWith(".")) {
+        refuse(issues, `${JSON.stringify(value)} is not an https origin`, fix);
+        return z.NEVER;
+      }
+      if (parsed.protocol === "http:" && !isLoopbackName(parsed.hostname)) {
+        refuse(issues, "http: is for localhost only", `write https://${parsed.host}`);
+        return z.NEVER;
+      }
+      if (parsed.pathname !== "/" || parsed.search + parsed.hash + parsed.username !== "") {
+        refuse(issues, "an origin has no path, query, fragment or user", fix);
+        return z.NEVER;
+      }
+      return parsed.origin;
+    });
+
+  /** A client's redirect URI: any absolute URI without a fragment (RFC 6749 section 3.1.2); native apps have schemes of their own. */
+  const redirectUri = () =>
+    text().refine(
+      (value) => URL.canParse(value) && !value.includes("#") && !/^(javascript|data|vbscript):/i.test(value),
+      {
+        error: (issue) => `${JSON.stringify(issue.input)} is not a redirect URI`,
+        params: { fix: "write an absolute URI without a fragment" },
+      },
+    );
+
+  /** A file path, absolute afterwards. */
+  const path = () => text().transform((value) => resolve(context.folder, value));
+
+  /** `host:port` or `unix:/path`. */
+  const address = () =>
+    text().refine((value) => /^unix:\/./.test(value) || validHostPort(value), {
+      error: (issue) => `${JSON.stringify(issue.input)} is not an address`,
+      params: { fix: "write host:port, [ipv6]:port or unix:/path" },
+    });
+
+  /** `${NAME}` anywhere in it, or `file:path` for all of it; inline only where others cannot read the file. */
+  const secret = () =>
+    text().transform((value, issues) => {
+      if (value.startsWith("file:")) {
+        const file = resolve(context.folder, value.slice(5));
+        context.referencedFiles.add(file);
+        try {
+          const content = readFileSync(file, "utf8").trim();
+          if (content !== "") return content;
+          refuse(issues, `${file} is empty`, "write the secret into it");
+        } catch (error) {
+          const code = error instanceof Error && "code" in error ? String(error.code) : "unreadable";
+          refuse(issues, `${file} cannot be read (${code})`, "create the file, or let this process read it");
+        }
+        return z.NEVER;
+      }
+      let missing: string | undefined;
+      const resolved = value.replace(/\$\{([A-Za-z_][A-Za-z0-9_]*)\}/g, (_, name: string) => {
+        const found = context.env[name];
+        if (found === undefined || found === "") missing ??= name;
+        return found ?? "";
+      });
+      if (missing !== undefined) {
+        refuse(
+          issues,
+          `the environment has no ${missing}`,
+          `set ${missing} for this process, or refer to another name`,
+        );
+        return z.NEVER;
+      }
+      if (resolved === value && context.worldReadable) {
+        refuse(
+          issues,
+          "a secret stands inline in a file that everybody on this machine can read",
+          `write \${NAME} and set it in the environment, or file:path, or chmod o-r this file`,
+        );
+        return z.NEVER;
+      }
+      return resolved;
+    });
+
+  /** A name that is safe in URLs, logs, metrics and user ids. */
+  const identifier = () =>
+    z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/, {
+      error: (issue) => `${JSON.stringify(issue.input)} is not an identifier`,
+    });
+
+  /** A mapping all of whose keys are optional: absent or empty (`key:`) gives its defaults. */
+  const section = <S extends z.ZodRawShape>(shape: S) =>
+    z.preprocess((value) => value ?? {}, z.strictObject(shape));
+
+  return {
+    text,
+    list,
+    oneOrMore,
+    duration,
+    size,
+    url,
+    origin,
+    redirectUri,
+    path,
+    address,
+    secret,
+    identifier,
+    section,
+  };
+}
+
+function refuse(issues: z.RefinementCtx, message: string, fix: string): void {
+  issues.addIssue({ code: "custom", message, params: { fix } });
+}
+
+function parseDuration(text: string): number | undefined {
+  const match = /^(\d+(?:\.\d+)?) ?([smhd])$/.exec(text);
+  return match === null ? undefined : Number(match[1]) * units[match[2] as keyof typeof units];
+}
+
+function validHostPort(value: string): boolean {
+  const match = /^(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):(\d{1,5})$/.exec(value);
+  return match !== null && Number(match[1]) <= 65_535;
+}

@@ -1,0 +1,307 @@
+import ipaddr from "ipaddr.js";
+import { closest } from "./closest.ts";
+import type { ConfigPath } from "./config-source.ts";
+import { type CriterionWords, policyVocabulary } from "./policy-vocabulary.ts";
+import type { Reporter } from "./reporter.ts";
+import type { PolicyMatcher, PolicyNode, PolicyRule, PolicySource } from "./route.ts";
+import { timeOfDay } from "./time-of-day.ts";
+
+type Scalar = string | number | boolean;
+const operators = ["and", "or", "not", "nor"] as const;
+
+/** Criteria Pomerium has and we do not, and what to do instead. A policy that names one is refused: leaving it out changes what it allows. */
+const foreignCriteria: Readonly<Record<string, string>> = {
+  client_certificate: "check client certificates in Envoy (require_client_certificate)",
+  invalid_client_certificate: "check client certificates in Envoy (require_client_certificate)",
+  cors_preflight: "leave it out: preflight requests are answered before policy",
+  pomerium_routes: "leave it out: our own paths need no policy",
+  day_of_week: "use date or time_of_day",
+  device: "use a claim of your OpenID provider (claim/NAME)",
+  record: "use a claim of your OpenID provider (claim/NAME)",
+  ssh_publickey: "leave it out: no SSH here",
+  ssh_username: "leave it out: no SSH here",
+};
+
+/**
+ * Parses Pomerium's policy language (F6.1). Several operators in one rule are alternatives, as there; each becomes a rule of
+ * its own. Everything it does not understand is reported at its place; `undefined` then.
+ */
+export function parsePolicy(value: unknown, path: ConfigPath, reporter: Reporter): PolicySource | undefined {
+  const rules: PolicyRule[] = [];
+  let good = true;
+  const fail = (at: ConfigPath, message: string, fix: string, place: "key" | "value" = "key") => {
+    reporter.error(at, message, fix, place);
+    good = false;
+  };
+  const blocks: [ConfigPath, unknown][] = Array.isArray(value)
+    ? value.map((block, index) => [[...path, index], block])
+    : [[path, value]];
+  if (blocks.length === 0) fail(path, "the policy is empty", "write an allow rule, or leave the key out");
+
+  for (const [blockPath, block] of blocks) {
+    if (!isMapping(block)) {
+      fail(
+        blockPath,
+        "a policy rule is a mapping",
+        "write allow: {and: [...]} or deny: {or: [...]}",
+        "value",
+      );
+      continue;
+    }
+    if (Object.keys(block).length === 0) {
+      fail(blockPath, "the rule is empty", "write allow: {and: [...]} or deny: {or: [...]}", "value");
+    }
+    for (const [action, body] of Object.entries(block)) {
+      const actionPath = [...blockPath, action];
+      if (action !== "allow" && action !== "deny") {
+        fail(actionPath, `unknown action ${JSON.stringify(action)}`, "write allow or deny");
+        continue;
+      }
+      if (!isMapping(body) || Object.keys(body).length === 0) {
+        fail(
+          actionPath,
+          `${action} needs an operator`,
+          "write and, or, not or nor with a list of criteria under it",
+        );
+        continue;
+      }
+      for (const [operator, criteria] of Object.entries(body)) {
+        const when = parseOperator(operator, criteria, [...actionPath, operator], fail);
+        if (when !== undefined) rules.push({ action, name: nameOf([...actionPath, operator]), when });
+      }
+    }
+  }
+  return good ? rules : undefined;
+}
+
+type Fail = (at: ConfigPath, message: string, fix: string, place?: "key" | "value") => void;
+
+function parseOperator(
+  operator: string,
+  criteria: unknown,
+  path: ConfigPath,
+  fail: Fail,
+): PolicyNode | undefined {
+  if (!operators.some((known) => known === operator)) {
+    fail(path, `unknown operator ${JSON.stringify(operator)}`, "write and, or, not or nor");
+    return undefined;
+  }
+  if (!Array.isArray(criteria) || criteria.length === 0) {
+    fail(
+      path,
+      `${operator} needs a list of criteria`,
+      `write ${operator}: followed by a list such as - email: a@b.c`,
+    );
+    return undefined;
+  }
+  const nodes = criteria.flatMap((criterion, index) => {
+    const node = parseCriterion(criterion, [...path, index], fail);
+    return node === undefined ? [] : [node];
+  });
+  if (operator === "and" || operator === "or") return { op: operator, nodes };
+  const negated: PolicyNode[] = nodes.map((node) => ({ op: "not", nodes: [node] }));
+  return { op: operator === "not" ? "and" : "or", nodes: negated };
+}
+
+function parseCriterion(value: unknown, path: ConfigPath, fail: Fail): PolicyNode | undefined {
+  const entries = isMapping(value) ? Object.entries(value) : [];
+  const [key, data] = entries[0] ?? [];
+  if (key === undefined || entries.length > 1) {
+    fail(path, "a criterion has exactly one key", "write each criterion as a list item of its own", "value");
+    return undefined;
+  }
+  if (operators.some((known) => known === key)) return parseOperator(key, data, [...path, key], fail);
+  const slash = key.indexOf("/");
+  const name = slash < 0 ? key : key.slice(0, slash);
+  const claim = slash < 0 ? undefined : key.slice(slash + 1);
+  const at = [...path, key];
+  const words = Object.hasOwn(policyVocabulary, name) ? policyVocabulary[name] : undefined;
+  if (words === undefined) {
+    const known = Object.keys(policyVocabulary);
+    const near = closest(name, known);
+    const instead =
+      foreignCriteria[name] ?? (near === undefined ? `known: ${known.join(", ")}` : `did you mean ${near}?`);
+    fail(at, `unknown criterion ${JSON.stringify(name)}`, instead);
+    return undefined;
+  }
+  if (name === "claim" && !claim) {
+    fail(at, "claim needs the claim's name", "write claim/NAME: value");
+    return undefined;
+  }
+  if (name !== "claim" && claim !== undefined) {
+    fail(at, `${name} takes no /${claim}`, `write ${name}`);
+    return undefined;
+  }
+  if (name === "reject")
+    return { op: "not", nodes: [{ op: "criterion", criterion: "accept", matcher: { kind: "always" } }] };
+  return parseMatchers({ name, claim, words, data, at }, fail);
+}
+
+interface Criterion {
+  readonly name: string;
+  readonly claim: string | undefined;
+  readonly words: CriterionWords;
+  readonly data: unknown;
+  readonly at: ConfigPath;
+}
+
+function parseMatchers(criterion: Criterion, fail: Fail): PolicyNode | undefined {
+  const { name, words, at } = criterion;
+  if (words.looksAt === "none") return node(criterion, { kind: "always" });
+  let data = criterion.data;
+  if (!isMapping(data)) {
+    if (words.bare === undefined) {
+      fail(at, `${name} needs ${words.matchers.join(" or ")}`, `write ${name}: {${words.matchers[0]}: ...}`);
+      return undefined;
+    }
+    data = { [words.bare === "is" && Array.isArray(data) ? "in" : words.bare]: data };
+  }
+  const matchers: PolicyMatcher[] = [];
+  const excluded: PolicyNode[] = [];
+  let timezone: string | undefined;
+  let good = true;
+  const reject: Fail = (...problem) => {
+    fail(...problem);
+    good = false;
+  };
+  for (const [word, operand] of Object.entries(data as Record<string, unknown>)) {
+    const place = isMapping(criterion.data) ? [...at, word] : at;
+    if (!words.matchers.includes(word)) {
+      const near = closest(word, words.matchers);
+      const fix = near === undefined ? `${name} takes ${words.matchers.join(", ")}` : `did you mean ${near}?`;
+      reject(place, `unknown matcher ${JSON.stringify(word)} for ${name}`, fix);
+    } else if (word === "timezone") {
+      if (typeof operand === "string" && isTimezone(operand)) timezone = operand;
+      else
+        reject(
+          place,
+          `${JSON.stringify(operand)} is not a time zone`,
+          "write a city such as Europe/Berlin, or UTC",
+          "value",
+        );
+    } else if (word === "exclude") {
+      const matcher = parseMatcher("has", operand, criterion, place, reject);
+      if (matcher !== undefined) excluded.push({ op: "not", nodes: [node(criterion, matcher)] });
+    } else if (word === "not") {
+      const matcher = parseMatcher("not_in", [operand], criterion, place, reject);
+      if (matcher !== undefined) matchers.push(matcher);
+    } else {
+      const matcher = parseMatcher(word, operand, criterion, place, reject);
+      if (matcher !== undefined) matchers.push(matcher);
+    }
+  }
+  if (good && matchers.length + excluded.length === 0) {
+    reject(at, `${name} has no matcher`, `write one of ${words.matchers.join(", ")}`);
+  }
+  if (words.looksAt === "time" && timezone === undefined && good) {
+    reject(at, "time_of_day needs a timezone", "add timezone: UTC, or a city such as Europe/Berlin");
+  }
+  if (!good) return undefined;
+  const [first, ...others] = matchers;
+  const nodes = [...excluded];
+  if (first !== undefined) {
+    nodes.unshift(node(criterion, others.length === 0 ? first : { kind: "all", matchers }, timezone));
+  }
+  const [only, ...more] = nodes;
+  return only !== undefined && more.length === 0 ? only : { op: "and", nodes };
+}
+
+function node(criterion: Criterion, matcher: PolicyMatcher, timezone?: string): PolicyNode {
+  return {
+    op: "criterion",
+    criterion: criterion.name,
+    ...(criterion.claim === undefined ? {} : { claim: criterion.claim }),
+    ...(timezone === undefined ? {} : { timezone }),
+    matcher,
+  };
+}
+
+function parseMatcher(
+  word: string,
+  operand: unknown,
+  criterion: Criterion,
+  place: ConfigPath,
+  fail: Fail,
+): PolicyMatcher | undefined {
+  const { name, words } = criterion;
+  if (word === "in" || word === "not_in") {
+    const values = words.looksAt === "address" && typeof operand === "string" ? [operand] : operand;
+    if (!Array.isArray(values) || values.length === 0 || !values.every(isScalar)) {
+      fail(place, `${word} needs a list of values`, `write ${word}: [a, b]`, "value");
+      return undefined;
+    }
+    const bad = words.looksAt === "address" ? values.find((value) => !isAddress(value)) : undefined;
+    if (bad !== undefined) {
+      fail(
+        place,
+        `${JSON.stringify(bad)} is not an IP address`,
+        "write an IP address or a CIDR block such as 10.0.0.0/8",
+        "value",
+      );
+      return undefined;
+    }
+    return { kind: word, values };
+  }
+  if (!isScalar(operand)) {
+    fail(
+      place,
+      `${word} needs one value`,
+      `write ${word}: value${name === "groups" ? " (several: in: [a, b])" : ""}`,
+      "value",
+    );
+    return undefined;
+  }
+  const value =
+    words.looksAt === "date" ? dateTime(operand) : words.looksAt === "time" ? timeOfDay(operand) : operand;
+  if (value === undefined) {
+    const example = words.looksAt === "date" ? "2026-01-31T12:00:00Z" : "16:30, 16:30:00 or 4:30PM";
+    fail(place, `${JSON.stringify(operand)} is not a ${words.looksAt}`, `write ${example}`, "value");
+    return undefined;
+  }
+  if (words.looksAt === "string" && typeof value !== "string" && word !== "is") {
+    fail(place, `${word} needs a string`, "put the value in quotes", "value");
+    return undefined;
+  }
+  return {
+    kind: word as "is" | "starts_with" | "ends_with" | "contains" | "has" | "before" | "after",
+    value: words.looksAt === "string" ? String(value) : value,
+  };
+}
+
+/** ISO 8601; without a zone it is UTC. */
+function dateTime(value: Scalar): string | undefined {
+  const text = String(value);
+  if (!/^\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)?)?$/i.test(text)) return undefined;
+  const zoned = /(T|\s).*(Z|[+-]\d\d:?\d\d)$/i.test(text) || !/[T ]/i.test(text) ? text : `${text}Z`;
+  const date = new Date(zoned);
+  return Number.isNaN(date.getTime()) ? undefined : date.toISOString();
+}
+
+function isTimezone(name: string): boolean {
+  try {
+    return new Intl.DateTimeFormat("en", { timeZone: name }) !== undefined;
+  } catch {
+    return false;
+  }
+}
+
+function isAddress(value: Scalar): boolean {
+  const text = String(value);
+  return text.includes("/")
+    ? ipaddr.isValidCIDR(text)
+    : ipaddr.IPv4.isValidFourPartDecimal(text) || ipaddr.IPv6.isValid(text);
+}
+
+function isMapping(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+function isScalar(value: unknown): value is Scalar {
+  return typeof value === "string" || typeof value === "number" || typeof value === "boolean";
+}
+
+function nameOf(path: ConfigPath): string {
+  return path
+    .map((step, index) => (typeof step === "number" ? `[${step}]` : `${index === 0 ? "" : "."}${step}`))
+    .join("");
+}

@@ -1,0 +1,41 @@
+/** What a criterion looks at, and so which matchers it takes. */
+export interface CriterionWords {
+  /**
+   * `none`: no value (`accept: true`). `string`: one string of the request or the caller. `list`: a list of them.
+   * `address`: IP addresses and CIDR blocks. `date`, `time`: before and after.
+   */
+  readonly looksAt: "none" | "string" | "list" | "address" | "date" | "time";
+  /** The words an operator may write; `not` and `exclude` are parsed into the others. */
+  readonly matchers: readonly string[];
+  /** What a bare value (`email: a@b.c`) means. */
+  readonly bare?: "is" | "has" | "in";
+}
+
+const string = {
+  looksAt: "string",
+  matchers: ["is", "not", "in", "not_in", "starts_with", "ends_with", "contains"],
+  bare: "is",
+} as const;
+const list = { looksAt: "list", matchers: ["has", "is", "exclude", "in", "not_in"], bare: "has" } as const;
+const none = { looksAt: "none", matchers: [] } as const;
+
+/**
+ * The criteria of F6.1, shared by the parser here and the compiler in `policy/`. Over a list, `has` means one element equals
+ * the value, `is` that it is the only element, `in` that any element is among the values, `not_in` that none is.
+ */
+export const policyVocabulary: Readonly<Record<string, CriterionWords>> = {
+  accept: none,
+  reject: none,
+  authenticated_user: none,
+  email: string,
+  domain: string,
+  user: string,
+  groups: list,
+  claim: list,
+  mcp_tool: string,
+  http_method: string,
+  http_path: string,
+  date: { looksAt: "date", matchers: ["before", "after"] },
+  time_of_day: { looksAt: "time", matchers: ["timezone", "before", "after"] },
+  source_ip: { looksAt: "address", matchers: ["in"], bare: "in" },
+};

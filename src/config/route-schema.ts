@@ -1,0 +1,141 @@
+import { z } from "zod";
+import type { Fields } from "./create-fields.ts";
+
+const kib = 1024;
+
+/** One entry of `routes` as written: snake_case, defaults filled in. `policy` is read by `parse-policy.ts`. */
+export function routeSchema(f: Fields) {
+  const authMethod = z.preprocess(
+    // Pomerium's words for the two it knows.
+    (value) =>
+      value === "header" ? "client_secret_basic" : value === "params" ? "client_secret_post" : value,
+    z.enum(["client_secret_basic", "client_secret_post", "private_key_jwt", "none"]).optional(),
+  );
+  const scopes = z.array(f.text()).optional();
+  const header = z.string().regex(/^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/, {
+    error: (issue) => `${JSON.stringify(issue.input)} is not a header name`,
+  });
+  const upstreamOAuth2 = z.strictObject({
+    client_id: f.text().optional(),
+    client_secret: f.secret().optional(),
+    endpoint: z
+      .strictObject({
+        auth_url: f.url(),
+        token_url: f.url(),
+        revocation_url: f.url().optional(),
+        auth_style: authMethod,
+      })
+      .optional(),
+    scopes,
+    authorization_url_params: z.record(z.string(), z.string()).default({}),
+  });
+  const upstreamAuth = z.preprocess(
+    (value) => (value === "none" ? { none: {} } : value),
+    z
+      .strictObject({
+        none: f.section({}).optional(),
+        api_key: z.strictObject({ header, value: f.secret() }).optional(),
+        headers: z.record(header, f.secret()).optional(),
+        token_exchange: z
+          .strictObject({
+            token_url: f.url(),
+            client_id: f.text(),
+            client_secret: f.secret().optional(),
+            auth_style: authMethod,
+            subject_token: z
+              .enum(["external_token", "sign_in_id_token", "sign_in_access_token"])
+              .default("external_token"),
+            audience: f.text().optional(),
+            scopes,
+          })
+          .optional(),
+        client_credentials: z
+          .strictObject({
+            client_id: f.text(),
+            client_secret: f.secret().optional(),
+            private_key: f.secret().optional(),
+            signing_alg: f.text().optional(),
+            auth_style: authMethod,
+            token_url: f.url().optional(),
+            authorization_server_url: f.url().optional(),
+            scopes,
+            workload_identity_file: f.path().optional(),
+          })
+          .optional(),
+        id_jag: z
+          .strictObject({
+            idp_token_url: f.url().optional(),
+            idp_client_id: f.text(),
+            idp_client_secret: f.secret().optional(),
+            client_id: f.text(),
+            client_secret: f.secret().optional(),
+            auth_style: authMethod,
+            scopes,
+          })
+          .optional(),
+      })
+      .refine((value) => Object.values(value).filter((kind) => kind !== undefined).length === 1, {
+        error: "an upstream is authenticated to in exactly one way",
+        params: { fix: "keep one of none, api_key, headers, token_exchange, client_credentials, id_jag" },
+      }),
+  );
+  const tools = z
+    .strictObject({ allow: z.array(f.text()).optional(), deny: z.array(f.text()).optional() })
+    .optional();
+  const binding = z
+    .literal("per_user", {
+      error: (issue) =>
+        `upstream_token_binding: ${String(issue.input)} would share or lose people's tokens and is not offered`,
+    })
+    .optional();
+  const server = f.section({
+    upstream_oauth2: upstreamOAuth2.optional(),
+    upstream_auth: upstreamAuth.optional(),
+    authorization_server_url: f.url().optional(),
+    path: z
+      .string()
+      .startsWith("/", { error: (issue) => `${JSON.stringify(issue.input)} does not start with /` })
+      .default("/"),
+    max_request_bytes: f.size(kib, 64 * kib * kib).default(kib * kib),
+    tools,
+    upstream_token_binding: binding,
+  });
+
+  return z.strictObject({
+    id: f.identifier().optional(),
+    name: f.text().optional(),
+    description: z.string().optional(),
+    logo_url: f.url({ http: true }).optional(),
+    from: f.text(),
+    to: f.oneOrMore(f.url({ http: true })),
+    /** Pomerium's way to give `from` a path. */
+    prefix: f.text().optional(),
+    mcp: f.section({
+      server: server.optional(),
+      client: f.section({ routes: z.array(f.text()).optional() }).optional(),
+      upstream_oauth2: upstreamOAuth2.optional(),
+      pass_upstream_access_token: z.boolean().optional(),
+    }),
+    policy: z.unknown().optional(),
+    allowed_users: z.array(f.text()).optional(),
+    allowed_domains: z.array(f.text()).optional(),
+    allowed_idp_claims: z
+      .record(z.string(), z.array(z.union([z.string(), z.number(), z.boolean()])))
+      .optional(),
+    allow_any_authenticated_user: z.boolean().optional(),
+    pass_identity_headers: z.boolean().optional(),
+    preserve_host_header: z.boolean().optional(),
+    tls_upstream_server_name: f.text().optional(),
+    tls_server_name: f.text().optional(),
+    tls_custom_ca_file: f.path().optional(),
+    enabled: z.boolean().default(true),
+    tools,
+    upstream_token_binding: binding,
+    rate_limit: f
+      .section({
+        requests_per_minute: z.int().min(1).optional(),
+        tool_calls_per_minute: z.int().min(1).optional(),
+      })
+      .optional(),
+  });
+}
