@@ -1,8 +1,9 @@
 import { execFile } from "node:child_process";
-import { accessSync, chmodSync, constants, existsSync, globSync, mkdirSync } from "node:fs";
+import { chmodSync, existsSync, globSync, mkdirSync } from "node:fs";
 import { mkdtemp, rename, rm } from "node:fs/promises";
-import { delimiter, join } from "node:path";
+import { join } from "node:path";
 import { promisify } from "node:util";
+import { executablesOnPath } from "./executables-on-path.ts";
 
 /** The Envoy that the demo and the tests run on; an older one on PATH is passed over. */
 const version = "1.40.0";
@@ -107,18 +108,6 @@ async function versionOf(binary: string): Promise<{ version?: string; error?: st
 
 function isOlder(one: string, other: string): boolean {
   return one.localeCompare(other, "en", { numeric: true }) < 0;
-}
-
-function executablesOnPath(name: string): string[] {
-  const paths = (process.env.PATH ?? "").split(delimiter).map((folder) => join(folder, name));
-  return paths.filter((path) => {
-    try {
-      accessSync(path, constants.X_OK);
-      return true;
-    } catch {
-      return false;
-    }
-  });
 }
 
 function reason(error: unknown): string {

@@ -1,5 +1,6 @@
 import { createServer, type RequestListener, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
+import { portError } from "./port-error.ts";
 
 /** An HTTP server on the loopback interface. `close` breaks open connections off. */
 export interface Listener {
@@ -17,13 +18,7 @@ export interface Listener {
 export async function listen(handler: RequestListener, port = 0, setting?: string): Promise<Listener> {
   const server = createServer(handler);
   await new Promise<void>((resolve, reject) => {
-    server.once("error", (error: NodeJS.ErrnoException) => {
-      if (error.code !== "EADDRINUSE") return reject(error);
-      const remedy = setting
-        ? `stop what listens there, or set ${setting} to another port`
-        : "choose another";
-      reject(new Error(`Port ${port} is taken: ${remedy}.`, { cause: error }));
-    });
+    server.once("error", (error) => reject(portError(error, port, setting)));
     server.listen(port, "127.0.0.1", resolve);
   });
   const actual = (server.address() as AddressInfo).port;

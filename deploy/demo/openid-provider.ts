@@ -1,4 +1,6 @@
+import { html } from "ghtml";
 import type { ClientMetadata } from "oidc-provider";
+import { demoPage } from "./demo-page.ts";
 import { type OidcServer, oidcServer } from "./oidc-server.ts";
 
 /**
@@ -57,7 +59,20 @@ export function openidProvider(options: {
         introspection: { enabled: true },
         userinfo: { enabled: true },
         backchannelLogout: { enabled: true },
-        rpInitiatedLogout: { enabled: true },
+        rpInitiatedLogout: {
+          enabled: true,
+          logoutSource(ctx, form) {
+            ctx.body = demoPage(
+              "Company sign-in",
+              html`<p>Sign out of the company as well?</p>!${form}
+<button type="submit" form="op.logoutForm" name="logout" value="yes">Sign out</button>
+<button type="submit" form="op.logoutForm">Stay signed in</button>`,
+            );
+          },
+          postLogoutSuccessSource(ctx) {
+            ctx.body = demoPage("Company sign-in", html`<p>You are signed out.</p>`);
+          },
+        },
       },
     }),
   });

@@ -1,0 +1,53 @@
+import { readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { envoyBinary } from "../../envoy/envoy-binary.ts";
+import { supervise } from "./supervise.ts";
+
+/** A running Envoy. */
+export interface Envoy {
+  readonly pid: number;
+  readonly logFile: string;
+  readonly exited: Promise<unknown>;
+  close(): Promise<void>;
+}
+
+/**
+ * Starts Envoy with `bootstrap` (its text, JSON or YAML, as `envoy-config` prints it) in `folder` and waits
+ * until its admin endpoint says it is ready. The bootstrap has to have an admin address, `adminPort` on loopback.
+ * @throws Error with the end of Envoy's log, when it ends or is not ready within 20 s.
+ */
+export async function envoy(options: {
+  bootstrap: string;
+  folder: string;
+  adminPort: number;
+  logLevel?: "warning" | "info" | "debug" | "trace";
+}): Promise<Envoy> {
+  const file = join(options.folder, "envoy.yaml");
+  const logFile = join(options.folder, "envoy.log");
+  await writeFile(file, options.bootstrap);
+  const level = options.logLevel ?? "warning";
+  const args = ["-c", file, "--disable-hot-restart", "--concurrency", "2", "--log-level", level];
+  const child = supervise(await envoyBinary(), args, { logFile });
+  let ended = false;
+  void child.exited.then(() => {
+    ended = true;
+  });
+  for (const until = Date.now() + 20_000; !(await isReady(options.adminPort)); await delay(50)) {
+    if (!ended && Date.now() < until) continue;
+    await child.stop();
+    const tail = (await readFile(logFile, "utf8")).trim().split("\n").slice(-15).join("\n");
+    throw new Error(
+      `Envoy ${ended ? "ended" : "was not ready in 20 s"}. Its log, ${logFile}, ends:\n${tail}`,
+    );
+  }
+  return { pid: child.pid, logFile, exited: child.exited, close: () => child.stop() };
+}
+
+async function isReady(port: number): Promise<boolean> {
+  try {
+    return (await fetch(`http://127.0.0.1:${port}/ready`)).ok;
+  } catch {
+    return false;
+  }
+}
