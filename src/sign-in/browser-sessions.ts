@@ -1,0 +1,105 @@
+import { randomBytes, timingSafeEqual } from "node:crypto";
+import { parseCookie } from "cookie";
+import type { Context } from "koa";
+import { LRUCache } from "lru-cache";
+import { secretName } from "../store/secret-name.ts";
+import type { BrowserSession, Store } from "../store/store.ts";
+import type { Person } from "./sign-in.ts";
+
+const cookieName = "__Host-mcp_session";
+const cached = { max: 10_000, ttl: 30_000 };
+
+/** The session cookie and the rows behind it. */
+export interface Sessions {
+  person(ctx: Context): Promise<Person | undefined>;
+  fromCookieHeader(cookie: string, host: string): Person | undefined | Promise<Person | undefined>;
+  /** Starts a session on this host with an id nobody has seen before (session fixation), and sets its cookie. */
+  start(ctx: Context, session: { userId: string; parentName?: string; expiresAt: Date }): Promise<void>;
+  /** Ends the session of this browser, its parent and what was handed over from them. */
+  end(ctx: Context): Promise<void>;
+  /** Forgets what is cached of a person, after their claims have changed here. */
+  forget(userId: string): void;
+  csrfToken(ctx: Context): string | undefined;
+  csrfMatches(ctx: Context, token: string | null | undefined): boolean;
+  close(): void;
+}
+
+export function createBrowserSessions(store: Store): Sessions {
+  const people = new LRUCache<string, Person>(cached);
+  const unsubscribe = store.notifications.subscribe((change) => {
+    if (change.table === "everything") people.clear();
+    if (change.table === "browser_session") forget(change.userId);
+  });
+
+  function forget(userId: string): void {
+    for (const [key, person] of people.entries()) if (person.userId === userId) people.delete(key);
+  }
+
+  async function load(id: string, host: string): Promise<Person | undefined> {
+    const session = await store.browserSessions.find(id);
+    if (!session || session.host !== host || session.expiresAt.getTime() <= Date.now()) return undefined;
+    const signedIn = await store.signInSessions.find(session.userId);
+    if (!signedIn) return undefined;
+    const { userId, email, name, groups, claims } = signedIn;
+    const person: Person = {
+      userId,
+      email,
+      name,
+      groups,
+      claims,
+      sessionName: secretName(id),
+      parentSessionName: session.parentName,
+      sessionExpiresAt: Math.floor(session.expiresAt.getTime() / 1000),
+    };
+    people.set(`${person.sessionName} ${host}`, person);
+    return person;
+  }
+
+  function fromId(id: string | undefined, host: string): Person | undefined | Promise<Person | undefined> {
+    if (!id || !/^[\w-]{43}$/.test(id)) return undefined;
+    // Without a live listener a sign-out elsewhere would go unheard, so the store is asked each time.
+    const known = store.notifications.healthy() ? people.get(`${secretName(id)} ${host}`) : undefined;
+    if (known && known.sessionExpiresAt * 1000 > Date.now()) return known;
+    return load(id, host);
+  }
+
+  const csrfToken = (ctx: Context): string | undefined => {
+    const id = ctx.cookies.get(cookieName);
+    return id ? secretName(`csrf ${id}`) : undefined;
+  };
+
+  return {
+    person: async (ctx) => fromId(ctx.cookies.get(cookieName), ctx.host),
+    fromCookieHeader: (cookie, host) =>
+      cookie.includes(cookieName) ? fromId(parseCookie(cookie)[cookieName], host) : undefined,
+    async start(ctx, { userId, parentName, expiresAt }) {
+      const id = randomBytes(32).toString("base64url");
+      const session: BrowserSession = {
+        id,
+        host: ctx.host,
+        userId,
+        parentName,
+        createdAt: new Date(),
+        expiresAt,
+      };
+      await store.browserSessions.create(session);
+      ctx.cookies.set(cookieName, id, { ...cookieOptions, expires: expiresAt });
+    },
+    async end(ctx) {
+      const id = ctx.cookies.get(cookieName);
+      if (id) await store.browserSessions.end(id);
+      if (id) people.delete(`${secretName(id)} ${ctx.host}`);
+      ctx.cookies.set(cookieName, null, cookieOptions);
+    },
+    forget,
+    csrfToken,
+    csrfMatches(ctx, token) {
+      const expected = csrfToken(ctx);
+      if (!expected || !token || Buffer.byteLength(token) !== expected.length) return false;
+      return timingSafeEqual(Buffer.from(token), Buffer.from(expected));
+    },
+    close: unsubscribe,
+  };
+}
+
+const cookieOptions = { path: "/", secure: true, httpOnly: true, sameSite: "lax", overwrite: true } as const;

@@ -1,0 +1,63 @@
+import Router from "@koa/router";
+import type { Context } from "koa";
+import { createBrowserSessions } from "./browser-sessions.ts";
+import { createHandover } from "./handover.ts";
+import { createOpenidClients } from "./openid-clients.ts";
+import { createRecheck } from "./recheck.ts";
+import { returnPath } from "./return-path.ts";
+import type { SignIn } from "./sign-in.ts";
+import type { SignInDeps } from "./sign-in-deps.ts";
+import { createSignInTrip } from "./sign-in-trip.ts";
+import { createSignOut } from "./sign-out.ts";
+
+/** Builds sign-in (F3.5). Its paths follow `paths.prefix` as configured now; a new prefix needs a restart. */
+export function createSignIn(deps: SignInDeps): SignIn {
+  const { routes, store, fetch } = deps;
+  const clients = createOpenidClients(fetch);
+  const sessions = createBrowserSessions(store);
+  const trip = createSignInTrip(deps, clients, sessions);
+  const handover = createHandover(deps, sessions, begin);
+  const signOut = createSignOut(deps, clients, sessions);
+  const prefix = routes().config.paths.prefix;
+  const onIssuer = (ctx: Context) => ctx.host === new URL(routes().config.issuer).host;
+
+  async function begin(ctx: Context, returnTo: string): Promise<string> {
+    const path = returnPath(returnTo);
+    if (!path) throw new RangeError("the return path must be a path on this host");
+    if (!onIssuer(ctx)) return handover.leave(ctx, path);
+    return `${prefix}/sign_in?${new URLSearchParams({ return_to: path })}`;
+  }
+
+  const router = new Router();
+  router.get(`${prefix}/sign_in`, async (ctx) => {
+    ctx.set("cache-control", "no-store");
+    if (onIssuer(ctx)) return trip.start(ctx);
+    const wanted = ctx.query.return_to;
+    ctx.redirect(handover.leave(ctx, (typeof wanted === "string" && returnPath(wanted)) || "/"));
+  });
+  router.get(`${prefix}/sign_in/callback`, (ctx, next) =>
+    onIssuer(ctx) ? noStore(ctx, trip.finish) : next(),
+  );
+  router.get(`${prefix}/sign_in/handover`, (ctx, next) =>
+    onIssuer(ctx) ? noStore(ctx, handover.issue) : next(),
+  );
+  router.get(`${prefix}/sign_in/complete`, (ctx) => noStore(ctx, handover.redeem));
+  router.get(`${prefix}/sign_out`, (ctx) => signOut.ask(ctx));
+  router.post(`${prefix}/sign_out`, (ctx) => signOut.end(ctx));
+
+  return {
+    router,
+    person: sessions.person,
+    sessionFromCookieHeader: sessions.fromCookieHeader,
+    begin,
+    recheck: createRecheck(deps, clients, sessions),
+    csrfToken: sessions.csrfToken,
+    csrfMatches: sessions.csrfMatches,
+    close: sessions.close,
+  };
+}
+
+function noStore(ctx: Context, step: (ctx: Context) => Promise<void>): Promise<void> {
+  ctx.set({ "cache-control": "no-store", "referrer-policy": "no-referrer" });
+  return step(ctx);
+}

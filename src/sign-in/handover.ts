@@ -1,0 +1,98 @@
+import { randomBytes } from "node:crypto";
+import type { Context } from "koa";
+import { errorPage } from "../pages/error-page.ts";
+import { requestId } from "../pages/request-id.ts";
+import { sendPage } from "../pages/send-page.ts";
+import { browserBinding } from "./browser-binding.ts";
+import type { Sessions } from "./browser-sessions.ts";
+import { returnPath } from "./return-path.ts";
+import type { SignInDeps } from "./sign-in-deps.ts";
+
+/** What the one-time code stands for. */
+interface PendingHandover {
+  readonly host: string;
+  readonly returnTo: string;
+  /** Name of the binding cookie that the route host set before the browser left. */
+  readonly browser: string;
+  readonly parentName: string;
+  /** Unix ms: the parent's end. */
+  readonly expiresAt: number;
+}
+
+const codeMs = 60_000;
+
+/** How a route host gets a session of its own from the issuer's host (F3.5): a code, good once, for 60 s, in one browser. */
+export function createHandover(
+  deps: SignInDeps,
+  sessions: Sessions,
+  begin: (ctx: Context, returnTo: string) => Promise<string>,
+) {
+  const { routes, store, logger } = deps;
+  const prefix = () => routes().config.paths.prefix;
+
+  /** On the route host: where to go for a code. */
+  function leave(ctx: Context, returnTo: string): string {
+    const browser = browserBinding.set(ctx);
+    const query = new URLSearchParams({ host: ctx.host, return_to: returnTo, browser });
+    return `${routes().config.issuer}${prefix()}/sign_in/handover?${query}`;
+  }
+
+  /** On the issuer's host: makes the code, after a sign-in if need be. */
+  async function issue(ctx: Context): Promise<void> {
+    const { host, return_to, browser } = ctx.query;
+    const route = routes().config.routes.find((candidate) => candidate.host === host);
+    const returnTo = typeof return_to === "string" ? returnPath(return_to) : undefined;
+    if (!route || !returnTo || typeof browser !== "string" || !/^[\w-]{43}$/.test(browser)) {
+      return refuse(ctx, "handover_invalid");
+    }
+    const person = await sessions.person(ctx);
+    if (!person) return ctx.redirect(await begin(ctx, ctx.path + ctx.search));
+    const state = randomBytes(32).toString("base64url");
+    const payload: PendingHandover = {
+      host: route.host,
+      returnTo,
+      browser,
+      parentName: person.sessionName,
+      expiresAt: person.sessionExpiresAt * 1000,
+    };
+    const expiresAt = new Date(Date.now() + codeMs);
+    await store.pendingAuthorizations.create({
+      kind: "handover",
+      state,
+      userId: person.userId,
+      expiresAt,
+      payload,
+    });
+    ctx.redirect(`${route.origin}${prefix()}/sign_in/complete?${new URLSearchParams({ code: state })}`);
+  }
+
+  /** On the route host: a wrong presentation uses the code up as well. */
+  async function redeem(ctx: Context): Promise<void> {
+    const { code } = ctx.query;
+    const pending =
+      typeof code === "string"
+        ? await store.pendingAuthorizations.consume<PendingHandover>("handover", code)
+        : undefined;
+    if (!pending?.userId) return refuse(ctx, "handover_unknown");
+    const { host, returnTo, browser, parentName, expiresAt } = pending.payload;
+    if (host !== ctx.host) return refuse(ctx, "handover_wrong_host");
+    if (!browserBinding.matches(ctx, browser)) return refuse(ctx, "handover_wrong_browser");
+    if (!(await store.browserSessions.isLive(parentName))) return refuse(ctx, "handover_signed_out");
+    await sessions.start(ctx, { userId: pending.userId, parentName, expiresAt: new Date(expiresAt) });
+    ctx.redirect(returnTo);
+  }
+
+  function refuse(ctx: Context, code: string): void {
+    logger.info({ code, requestId: requestId(ctx.req) }, "session handover refused");
+    const page = errorPage({
+      title: "Sign-in did not work",
+      happened: "This sign-in link is not meant for this browser, has been used already, or is too old.",
+      remedy: "Go back to the page you wanted to see and load it again.",
+      code,
+      requestId: requestId(ctx.req),
+    });
+    sendPage(ctx, 400, page);
+  }
+
+  return { leave, issue, redeem };
+}

@@ -1,0 +1,94 @@
+import { ClientError, fetchUserInfo, ResponseBodyError, refreshTokenGrant } from "openid-client";
+import type { SignInProvider } from "../config/config.ts";
+import type { SignInSession } from "../store/store.ts";
+import type { Sessions } from "./browser-sessions.ts";
+import { identityFromClaims } from "./identity-from-claims.ts";
+import type { OpenidClients } from "./openid-clients.ts";
+import type { Recheck } from "./sign-in.ts";
+import type { SignInDeps } from "./sign-in-deps.ts";
+
+type Answer = SignInSession | "refused" | "unavailable";
+
+/**
+ * Asks the company's provider again about a person, with the refresh token of their newest sign-in, at most once per
+ * `sign_in.recheck` (F2.1). One question at a time per person, since providers rotate refresh tokens.
+ */
+export function createRecheck(deps: SignInDeps, clients: OpenidClients, sessions: Sessions) {
+  const { routes, store, logger } = deps;
+  const running = new Map<string, Promise<Recheck>>();
+
+  async function recheck(userId: string): Promise<Recheck> {
+    const known = await store.signInSessions.find(userId);
+    if (!known) return "sign_in_again";
+    const { recheck: every, recheckGrace: grace, sessionTtl, providers } = routes().config.signIn;
+    const age = (Date.now() - known.checkedAt.getTime()) / 1000;
+    if (age < every) return "ok";
+    const provider = providers.find(({ id }) => id === known.providerId);
+    if (!provider) return refuse(userId, "the provider is no longer configured");
+    // Nothing to ask with: the sign-in counts for as long as a browser session would.
+    if (!known.refreshToken) return age < sessionTtl ? "ok" : "sign_in_again";
+    const answer = await ask(provider, known, known.refreshToken);
+    if (answer === "refused") return refuse(userId, "the provider refused");
+    if (answer === "unavailable") return age < every + grace ? "ok" : "unavailable";
+    await store.signInSessions.put(answer);
+    sessions.forget(userId);
+    return "ok";
+  }
+
+  async function ask(provider: SignInProvider, known: SignInSession, refreshToken: string): Promise<Answer> {
+    try {
+      const client = await clients.of(provider);
+      const tokens = await refreshTokenGrant(client, refreshToken);
+      const renewed: SignInSession = {
+        ...known,
+        idToken: tokens.id_token ?? known.idToken,
+        accessToken: tokens.access_token,
+        refreshToken: tokens.refresh_token ?? refreshToken,
+        checkedAt: new Date(),
+      };
+      const idClaims = tokens.claims();
+      const subject = typeof known.claims.sub === "string" ? known.claims.sub : known.subject;
+      const more = client.serverMetadata().userinfo_endpoint
+        ? await fetchUserInfo(client, tokens.access_token, subject)
+        : undefined;
+      if (!idClaims && !more) return renewed;
+      const identity = identityFromClaims(provider, { ...idClaims, ...more });
+      if (identity?.userId !== known.userId) return "refused";
+      return { ...renewed, ...identity };
+    } catch (error) {
+      // Only the provider's own "no" counts as one; everything else may be an outage or a mistake of ours.
+      if (error instanceof ResponseBodyError && error.error === "invalid_grant") return "refused";
+      const code = error instanceof ClientError ? error.code : "recheck_failed";
+      logger.warn(
+        { code, userId: known.userId, reason: String(error) },
+        "the provider could not be asked again",
+      );
+      return "unavailable";
+    }
+  }
+
+  async function refuse(userId: string, reason: string): Promise<Recheck> {
+    await store.browserSessions.endForUser(userId);
+    for (const { grantId, clientId } of await store.authorizationServerRecords.grants({ userId })) {
+      await store.authorizationServerRecords.revokeGrant(grantId, {
+        action: "grant.revoked",
+        userId,
+        clientId,
+        grantId,
+        reason,
+      });
+    }
+    await store.signInSessions.delete(userId);
+    sessions.forget(userId);
+    await store.audit({ action: "person.refused", userId, reason });
+    return "refused";
+  }
+
+  return (userId: string): Promise<Recheck> => {
+    const shared = running.get(userId);
+    if (shared) return shared;
+    const one = recheck(userId).finally(() => running.delete(userId));
+    running.set(userId, one);
+    return one;
+  };
+}

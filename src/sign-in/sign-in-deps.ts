@@ -1,0 +1,12 @@
+import type { CurrentRoutes } from "../config/route-table.ts";
+import type { Store } from "../store/store.ts";
+import type { Logger } from "../telemetry/logger.ts";
+
+/** What `createSignIn` needs from the rest of the house. */
+export interface SignInDeps {
+  readonly routes: CurrentRoutes;
+  readonly store: Store;
+  /** Reaches the company's OpenID providers, which an operator has named. */
+  readonly fetch: typeof globalThis.fetch;
+  readonly logger: Logger;
+}

@@ -1,0 +1,217 @@
+import type { Context } from "koa";
+import {
+  AuthorizationResponseError,
+  authorizationCodeGrant,
+  buildAuthorizationUrl,
+  calculatePKCECodeChallenge,
+  fetchUserInfo,
+  randomNonce,
+  randomPKCECodeVerifier,
+  randomState,
+} from "openid-client";
+import type { SignInProvider } from "../config/config.ts";
+import { errorPage } from "../pages/error-page.ts";
+import { requestId } from "../pages/request-id.ts";
+import { sendPage } from "../pages/send-page.ts";
+import { signInChoicePage } from "../pages/sign-in-choice-page.ts";
+import { StoreUnavailable } from "../store/store-unavailable.ts";
+import { browserBinding } from "./browser-binding.ts";
+import type { Sessions } from "./browser-sessions.ts";
+import { identityFromClaims } from "./identity-from-claims.ts";
+import type { OpenidClients } from "./openid-clients.ts";
+import { returnPath } from "./return-path.ts";
+import type { SignInDeps } from "./sign-in-deps.ts";
+
+/** What waits in the store while the browser is at the provider. */
+interface PendingSignIn {
+  readonly providerId: string;
+  readonly codeVerifier: string;
+  readonly nonce: string;
+  readonly returnTo: string;
+  /** Name of the browser's binding cookie. */
+  readonly browser: string;
+}
+
+const pendingMs = 10 * 60_000;
+
+/** The way to the company's OpenID provider and back (OpenID Connect Core section 3.1), on the issuer's host only. */
+export function createSignInTrip(deps: SignInDeps, clients: OpenidClients, sessions: Sessions) {
+  const { routes, store, logger } = deps;
+  const base = () => `${routes().config.issuer}${routes().config.paths.prefix}/sign_in`;
+
+  /** Sends the browser to the provider; with several, to the page that lets people choose. */
+  async function start(ctx: Context): Promise<void> {
+    const { providers } = routes().config.signIn;
+    const returnTo = returnPath(first(ctx.query.return_to)) ?? "/";
+    const other = ctx.query.switch !== undefined;
+    if (!other && (await sessions.person(ctx))) return ctx.redirect(returnTo);
+    const wanted = first(ctx.query.provider);
+    const provider = wanted === undefined && providers.length === 1 ? providers[0] : byId(providers, wanted);
+    if (!provider) return choose(ctx, returnTo, other);
+    try {
+      ctx.redirect(await authorizationUrl(ctx, provider, returnTo, other));
+    } catch (error) {
+      failed(ctx, error, returnTo, `The sign-in service (${provider.name}) cannot be reached.`);
+    }
+  }
+
+  function choose(ctx: Context, returnTo: string, other: boolean): void {
+    const providers = routes().config.signIn.providers.map(({ id, name }) => {
+      const query = new URLSearchParams({ provider: id, return_to: returnTo, ...(other && { switch: "1" }) });
+      return { name, href: `${base()}?${query}` };
+    });
+    sendPage(ctx, 200, signInChoicePage({ host: ctx.host, providers }));
+  }
+
+  async function authorizationUrl(
+    ctx: Context,
+    provider: SignInProvider,
+    returnTo: string,
+    other: boolean,
+  ): Promise<string> {
+    const client = await clients.of(provider);
+    const pending: PendingSignIn = {
+      providerId: provider.id,
+      codeVerifier: randomPKCECodeVerifier(),
+      nonce: randomNonce(),
+      returnTo,
+      browser: browserBinding.set(ctx),
+    };
+    const state = randomState();
+    const expiresAt = new Date(Date.now() + pendingMs);
+    await store.pendingAuthorizations.create({ kind: "sign_in", state, expiresAt, payload: pending });
+    // OpenID Connect Core section 11: offline access is ignored unless consent is prompted for.
+    const prompt = [
+      ...(other ? ["login"] : []),
+      ...(provider.scopes.includes("offline_access") ? ["consent"] : []),
+    ];
+    return buildAuthorizationUrl(client, {
+      redirect_uri: `${base()}/callback`,
+      scope: provider.scopes.join(" "),
+      state,
+      nonce: pending.nonce,
+      code_challenge: await calculatePKCECodeChallenge(pending.codeVerifier),
+      code_challenge_method: "S256",
+      ...(prompt.length > 0 && { prompt: prompt.join(" ") }),
+    }).href;
+  }
+
+  /** The OpenID redirect URI: the browser that left must be the one that comes back, once. */
+  async function finish(ctx: Context): Promise<void> {
+    const state = first(ctx.query.state);
+    const pending = state && (await store.pendingAuthorizations.consume<PendingSignIn>("sign_in", state));
+    if (!pending || !browserBinding.matches(ctx, pending.payload.browser)) {
+      return refuse(ctx, 400, {
+        code: pending ? "wrong_browser" : "sign_in_unknown",
+        happened: "This sign-in was not begun in this browser, has been finished already, or took too long.",
+      });
+    }
+    const { returnTo } = pending.payload;
+    const provider = byId(routes().config.signIn.providers, pending.payload.providerId);
+    if (!provider) return refuse(ctx, 400, { code: "provider_removed", returnTo });
+    try {
+      const userId = await exchange(ctx, provider, pending.payload, state);
+      if (!userId) {
+        const happened = `${provider.name} did not say who you are (claim “${provider.claims.user}” is missing).`;
+        return refuse(ctx, 502, { code: "user_claim_missing", happened });
+      }
+      await startSession(ctx, userId);
+      ctx.redirect(returnTo);
+    } catch (error) {
+      if (error instanceof AuthorizationResponseError) {
+        logger.info({ code: error.error, requestId: requestId(ctx.req) }, "sign-in refused at the provider");
+        const happened = `${provider.name} answered that you may not, or do not want to, sign in.`;
+        return refuse(ctx, 403, { code: error.error, happened, returnTo });
+      }
+      failed(ctx, error, returnTo, `The sign-in at ${provider.name} could not be finished.`);
+    }
+  }
+
+  async function exchange(
+    ctx: Context,
+    provider: SignInProvider,
+    pending: PendingSignIn,
+    state: string,
+  ): Promise<string | undefined> {
+    const client = await clients.of(provider);
+    const here = new URL(`${base()}/callback${ctx.search}`);
+    const tokens = await authorizationCodeGrant(client, here, {
+      pkceCodeVerifier: pending.codeVerifier,
+      expectedNonce: pending.nonce,
+      expectedState: state,
+      idTokenExpected: true,
+    });
+    const idClaims: Record<string, unknown> = tokens.claims() ?? {};
+    const wanted = [
+      provider.claims.email,
+      provider.claims.name,
+      provider.claims.groups,
+      provider.claims.user,
+    ];
+    const asks = client.serverMetadata().userinfo_endpoint && wanted.some((claim) => !(claim in idClaims));
+    const more = asks ? await fetchUserInfo(client, tokens.access_token, String(idClaims.sub)) : {};
+    const identity = identityFromClaims(provider, { ...more, ...idClaims });
+    if (!identity) return undefined;
+    await store.signInSessions.put({
+      ...identity,
+      providerId: provider.id,
+      sid: typeof idClaims.sid === "string" ? idClaims.sid : undefined,
+      idToken: tokens.id_token,
+      accessToken: tokens.access_token,
+      refreshToken: tokens.refresh_token,
+      checkedAt: new Date(),
+    });
+    sessions.forget(identity.userId);
+    await store.audit({
+      action: "person.signed_in",
+      userId: identity.userId,
+      issuer: provider.issuer,
+      requestId: requestId(ctx.req),
+    });
+    return identity.userId;
+  }
+
+  /** A session that lives already is kept for the same person, so that tabs that sign in side by side do not end each other's. */
+  async function startSession(ctx: Context, userId: string): Promise<void> {
+    const before = await sessions.person(ctx);
+    if (before?.userId === userId) return;
+    await sessions.end(ctx);
+    const expiresAt = new Date(Date.now() + routes().config.signIn.sessionTtl * 1000);
+    await sessions.start(ctx, { userId, expiresAt });
+  }
+
+  function failed(ctx: Context, error: unknown, returnTo: string, happened: string): void {
+    if (error instanceof StoreUnavailable) throw error;
+    const code = error instanceof Error && "code" in error ? String(error.code) : "sign_in_failed";
+    const reason = error instanceof Error ? error.message : "unknown";
+    logger.warn({ code, reason, requestId: requestId(ctx.req) }, "sign-in failed");
+    refuse(ctx, 502, { code, happened, returnTo });
+  }
+
+  function refuse(
+    ctx: Context,
+    status: number,
+    why: { code: string; happened?: string; returnTo?: string },
+  ): void {
+    const again = why.returnTo ? `${base()}?${new URLSearchParams({ return_to: why.returnTo })}` : undefined;
+    const page = errorPage({
+      title: "Sign-in did not work",
+      happened: why.happened ?? "The sign-in service you used is no longer offered here.",
+      remedy: again ? "Try again." : "Go back to the application and start again.",
+      code: why.code,
+      requestId: requestId(ctx.req),
+      action: again ? { label: "Sign in again", href: again } : undefined,
+    });
+    sendPage(ctx, status, page);
+  }
+
+  return { start, finish };
+}
+
+function first(value: string | string[] | undefined): string | undefined {
+  return Array.isArray(value) ? value[0] : value;
+}
+
+function byId(providers: readonly SignInProvider[], id: string | undefined): SignInProvider | undefined {
+  return providers.find((provider) => provider.id === id);
+}

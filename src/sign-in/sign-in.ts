@@ -1,0 +1,45 @@
+import type Router from "@koa/router";
+import type { Context } from "koa";
+
+/** Who sits in front of the browser, as the company's OpenID provider said. */
+export interface Person {
+  readonly userId: string;
+  readonly email?: string;
+  readonly name?: string;
+  readonly groups: readonly string[];
+  readonly claims: Readonly<Record<string, unknown>>;
+  /** SHA-256 of the session id, base64url: safe in URLs and logs. */
+  readonly sessionName: string;
+  /** The issuer-host session this one was handed over from. */
+  readonly parentSessionName?: string;
+  /** Unix seconds: the session's end. */
+  readonly sessionExpiresAt: number;
+}
+
+/**
+ * What the company's provider says when asked again about a person (F2.1). `sign_in_again`: it gave us nothing to ask with,
+ * and the last sign-in is too old to go by.
+ */
+export type Recheck = "ok" | "refused" | "unavailable" | "sign_in_again";
+
+/** Sign-in at the company's OpenID provider, and the browser sessions that follow from it (F3.5). */
+export interface SignIn {
+  /** Serves `sign_in`, `sign_in/callback`, `sign_in/handover`, `sign_in/complete` and `sign_out` below the prefix. */
+  readonly router: Router;
+  /** The person signed in on this host, from the session cookie. */
+  person(ctx: Context): Promise<Person | undefined>;
+  /** The same for a raw `Cookie` header (client routes); no promise when the answer is at hand. */
+  sessionFromCookieHeader(cookie: string, host: string): Person | undefined | Promise<Person | undefined>;
+  /**
+   * Location that signs the browser in and brings it back to `returnTo`, a path on this host; sets cookies.
+   * @throws RangeError when `returnTo` is no path on this host.
+   */
+  begin(ctx: Context, returnTo: string): Promise<string>;
+  /** Asks the provider again; on a refusal the person's sessions and grants are gone when this returns. */
+  recheck(userId: string): Promise<Recheck>;
+  /** Hidden-field value that binds a form to the session of this request; undefined without a session cookie. */
+  csrfToken(ctx: Context): string | undefined;
+  /** Whether a posted form carries that value. */
+  csrfMatches(ctx: Context, token: string | null | undefined): boolean;
+  close(): void;
+}
