@@ -11,9 +11,27 @@ export interface Allow {
   readonly removeHeaders: readonly string[];
   /** Overwrite the upstream's: two `Access-Control-Allow-Origin` break browsers. */
   readonly responseHeaders: readonly Header[];
-  /** ext_authz dynamic metadata for `challenge/`: ids and versions, never a token. */
-  readonly metadata: Readonly<Record<string, string | number>>;
+  readonly metadata: AllowMetadata;
 }
+/**
+ * ext_authz dynamic metadata (namespace `envoy.filters.http.ext_authz`) for `challenge/` and access logs: ids and versions,
+ * never a token. `route` is there on every MCP route; nothing at all on client routes.
+ */
+export type AllowMetadata = Readonly<{
+  route?: string;
+  user?: string;
+  client?: string;
+  /** `connectionKeyName` and version of the TI that went along; absent where it is nobody's own. */
+  connection?: string;
+  version?: number;
+  /** 1: the client can get a new TE by itself (F4.6). */
+  refreshable?: 1 | 0;
+  /** Path the client asked for, without query: its protected-resource metadata is told by it. */
+  path?: string;
+  request_id?: string;
+  /** What `policy/` wants to be applied to `tools/list` answers (F6.2). */
+  tool_filter?: string;
+}>;
 /** 401: the client can repair it by authorizing. */
 export interface Challenge {
   readonly kind: "challenge";

@@ -70,7 +70,15 @@ export function sessionTokens(deps: {
   return {
     mint(holder: SessionHolder, route: Route, audience: readonly string[]): Minted | Promise<Minted> {
       const { userId, email, name: displayName, groups, sessionName } = holder;
-      const name = JSON.stringify([sessionName, userId, email, displayName, groups, route.resource, audience]);
+      const name = JSON.stringify([
+        sessionName,
+        userId,
+        email,
+        displayName,
+        groups,
+        route.resource,
+        audience,
+      ]);
       const entry = cache.get(name);
       if (entry && entry.until > now()) return entry.minted;
       return sign(holder, route, audience).then((minted) => {

@@ -1,0 +1,36 @@
+import type { Route } from "../config/route.ts";
+import type { CurrentRoutes } from "../config/route-table.ts";
+import type { Caller } from "../external-token/caller.ts";
+import type { Assertions } from "../external-token/create-assertions.ts";
+import type { ExternalTokens } from "../external-token/external-tokens.ts";
+import type { PolicyTable } from "../policy/policy-table.ts";
+import type { Logger } from "../telemetry/logger.ts";
+import type { Metrics } from "../telemetry/metrics.ts";
+import type { Credential } from "../upstream-token/credential.ts";
+
+/** A signed-in person, as far as a check needs to know (F5.1). */
+export interface SignedIn {
+  readonly userId: string;
+  readonly email?: string;
+  readonly name?: string;
+  readonly groups: readonly string[];
+  readonly claims: Readonly<Record<string, unknown>>;
+  readonly sessionName: string;
+}
+
+/** What main.ts hands to the check service. */
+export interface CheckDeps {
+  readonly routes: CurrentRoutes;
+  /** Compiled from the same configuration as `routes()`. */
+  readonly policies: () => PolicyTable;
+  readonly externalTokens: Pick<ExternalTokens, "verify" | "forSession">;
+  readonly assertions: Pick<Assertions, "headersFor">;
+  readonly upstreamTokens: { find(caller: Caller, route: Route): Credential | Promise<Credential> };
+  /** Who sits at the browser, by its Cookie header. */
+  readonly sessionFromCookieHeader: (
+    cookie: string,
+    host: string,
+  ) => SignedIn | undefined | Promise<SignedIn | undefined>;
+  readonly logger: Logger;
+  readonly metrics: Metrics;
+}

@@ -1,0 +1,180 @@
+import type { Route } from "../config/route.ts";
+import type { Caller, Refusal } from "../external-token/caller.ts";
+import type { Credential } from "../upstream-token/credential.ts";
+import { checkClientRoute } from "./check-client-route.ts";
+import type { CheckDeps } from "./check-deps.ts";
+import type { Checked } from "./checked.ts";
+import { cors } from "./cors.ts";
+import type { Deny, Header } from "./decision.ts";
+import { judgePolicy } from "./judge-policy.ts";
+import type { RequestFacts } from "./request-facts.ts";
+import { unauthorized } from "./unauthorized.ts";
+import { upstreamHeaders } from "./upstream-headers.ts";
+import { upstreamUrl } from "./upstream-url.ts";
+import { when } from "./when.ts";
+
+const refusalInWords: Readonly<Record<Exclude<Refusal, "issuer_unavailable">, string>> = {
+  malformed: "the token is not one of ours",
+  too_large: "the token is too long",
+  unknown_issuer: "the token's issuer is not trusted here",
+  bad_signature: "the token's signature is not valid",
+  wrong_type: "the token is not an access token",
+  wrong_audience: "the token is for another resource",
+  expired: "the token has expired",
+  not_yet_valid: "the token is not valid yet",
+  missing_claim: "the token lacks a required claim",
+  revoked: "the token has been revoked",
+};
+
+/**
+ * One request's way through the rooms (design.md): route, TE, policy, credential. Without a promise while every step has its
+ * value at hand. Rejects or throws only for failures nobody foresaw; the caller denies then.
+ */
+export function check(facts: RequestFacts, deps: CheckDeps): Checked | Promise<Checked> {
+  const table = deps.routes();
+  const route = table.find(facts.host, facts.path);
+  // Own paths come with ext_authz off; seeing one here means an Envoy configured otherwise, and an upstream must not get it.
+  if (!route?.enabled || table.isOwnPath(facts.host, facts.path))
+    return unknownPlace(facts, table.hasHost(facts.host));
+  const expected = facts.context.route;
+  if (expected !== undefined && expected !== route.id)
+    return deny(route, 503, "route_mismatch", routeMismatch);
+  if (route.mcp.kind === "client") return checkClientRoute(facts, route, deps);
+  if (facts.method === "OPTIONS") return { decision: cors.preflight(facts), reason: "preflight", route };
+
+  const { presented } = facts;
+  if (presented.kind !== "bearer") {
+    const tokenSent = presented.kind === "other";
+    const description = tokenSent ? "only one bearer token is accepted" : "authorize first";
+    const decision = unauthorized(route, facts, { tokenSent, description });
+    return { decision, reason: tokenSent ? "malformed" : "no_token", route };
+  }
+  if (facts.path.includes(presented.token) || facts.query.includes(presented.token)) {
+    return deny(route, 400, "token_in_url", "access tokens belong in the Authorization header only");
+  }
+  return when(deps.externalTokens.verify(presented.token, route), (verification) => {
+    if (verification.ok) return admit(facts, route, verification.caller, deps);
+    if (verification.refusal === "issuer_unavailable") {
+      const message = "the keys of the token's issuer cannot be fetched now; try again later";
+      return deny(route, 503, verification.refusal, message, retryAfter(5));
+    }
+    const description = refusalInWords[verification.refusal];
+    const decision = unauthorized(route, facts, { tokenSent: true, description });
+    return { decision, reason: verification.refusal, route };
+  });
+}
+
+/** Policy, then the credential, for a caller that is known. */
+function admit(
+  facts: RequestFacts,
+  route: Route,
+  caller: Caller,
+  deps: CheckDeps,
+): Checked | Promise<Checked> {
+  const judged = judgePolicy(facts, route, caller, deps);
+  if (!judged.ok) return judged.checked;
+  return when(deps.upstreamTokens.find(caller, route), (credential) => {
+    switch (credential.kind) {
+      case "credential":
+        return when(deps.assertions.headersFor(caller, route), (assertion) =>
+          allow(facts, route, caller, credential, assertion, judged.toolFilter),
+        );
+      case "missing": {
+        const description = "this server needs your consent; authorize again";
+        const decision = unauthorized(route, facts, {
+          tokenSent: true,
+          description,
+          scopes: credential.scopes,
+        });
+        return { decision, reason: credential.reason, route, userId: caller.userId };
+      }
+      case "unavailable": {
+        const message = "the server's authorization server cannot be reached now; try again later";
+        return {
+          ...deny(
+            route,
+            503,
+            "upstream_token_unavailable",
+            message,
+            retryAfter(credential.retryAfterSeconds),
+          ),
+          reason: credential.reason,
+          userId: caller.userId,
+        };
+      }
+      case "forbidden":
+        return {
+          ...deny(
+            route,
+            403,
+            "no_credential",
+            `this caller can have no credential for this server: ${credential.reason}`,
+          ),
+          userId: caller.userId,
+        };
+    }
+  });
+}
+
+function allow(
+  facts: RequestFacts,
+  route: Route,
+  caller: Caller,
+  credential: Extract<Credential, { kind: "credential" }>,
+  assertion: readonly Header[],
+  toolFilter: string | undefined,
+): Checked | Promise<Checked> {
+  const proof = credential.proof?.(facts.method, upstreamUrl(route, facts.path)) ?? [];
+  return when<readonly Header[], Checked>(proof, (proofHeaders) => ({
+    decision: {
+      kind: "allow",
+      ...upstreamHeaders(
+        facts,
+        [...credential.headers, ...proofHeaders, ...assertion],
+        "none",
+        // So that `challenge/` can read the list of tools it has to filter.
+        toolFilter === undefined ? undefined : "accept-encoding",
+      ),
+      responseHeaders: cors.answer,
+      metadata: {
+        route: route.id,
+        user: caller.userId,
+        client: caller.clientId,
+        connection: credential.connection,
+        version: credential.version,
+        refreshable: caller.refreshable ? 1 : 0,
+        path: facts.path,
+        request_id: facts.requestId,
+        tool_filter: toolFilter,
+      },
+    },
+    reason: "ok",
+    route,
+    userId: caller.userId,
+  }));
+}
+
+const routeMismatch =
+  "Envoy's route and the routes file disagree; Envoy has not taken the newest configuration yet";
+
+function unknownPlace({ host, path }: RequestFacts, hostKnown: boolean): Checked {
+  const message = hostKnown
+    ? `no route for ${path.slice(0, 200)} on ${host}`
+    : `no route for the host ${host}`;
+  const code = hostKnown ? "unknown_path" : "unknown_host";
+  return { decision: { kind: "deny", status: 404, code, message, headers: [] }, reason: code };
+}
+
+function deny(
+  route: Route,
+  status: Deny["status"],
+  code: string,
+  message: string,
+  headers: readonly Header[] = [],
+): Checked {
+  return { decision: { kind: "deny", status, code, message, headers }, reason: code, route };
+}
+
+function retryAfter(seconds: number): readonly Header[] {
+  return [["retry-after", String(Math.max(0, Math.ceil(seconds)))]];
+}

@@ -1,0 +1,39 @@
+import type { Header, Reply } from "./decision.ts";
+import type { RequestFacts } from "./request-facts.ts";
+
+const requestHeaders =
+  "Authorization, Content-Type, Accept, MCP-Protocol-Version, MCP-Session-Id, Last-Event-ID, Mcp-Method, Mcp-Name";
+/** Headers the 2026-07-28 revision derives from a tool's parameters: their names cannot be listed in advance. */
+const parameterHeader = /^mcp-param-[a-z0-9-]{1,64}$/i;
+
+/** CORS of MCP routes (F2.8): any origin, because no cookie counts here and a token must be shown. */
+export const cors = {
+  /** On every answer, ours or the upstream's. `Vary` is appended by `response.ts`, the others overwrite. */
+  answer: [
+    ["access-control-allow-origin", "*"],
+    ["access-control-expose-headers", "WWW-Authenticate, MCP-Session-Id"],
+    ["vary", "Origin"],
+  ] satisfies Header[],
+
+  /** Answers a preflight before authentication: browsers send it without credentials. */
+  preflight({ headers }: RequestFacts): Reply {
+    const extra = (headers["access-control-request-headers"] ?? "")
+      .split(",")
+      .map((name) => name.trim())
+      .filter((name) => parameterHeader.test(name))
+      .slice(0, 16);
+    return {
+      kind: "reply",
+      status: 204,
+      headers: [
+        ["access-control-allow-origin", "*"],
+        ["access-control-allow-methods", "GET, POST, DELETE, OPTIONS"],
+        ["access-control-allow-headers", [requestHeaders, ...extra].join(", ")],
+        ["access-control-expose-headers", "WWW-Authenticate, MCP-Session-Id"],
+        ["access-control-max-age", "7200"],
+        ["vary", "Origin, Access-Control-Request-Method, Access-Control-Request-Headers"],
+      ],
+      body: "",
+    };
+  },
+};

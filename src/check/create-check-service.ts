@@ -1,0 +1,128 @@
+import type { ServerUnaryCall, sendUnaryData } from "@grpc/grpc-js";
+import { check } from "./check.ts";
+import type { CheckDeps } from "./check-deps.ts";
+import type { CheckRequest } from "./check-request.ts";
+import type { CheckResponse } from "./check-response.ts";
+import type { Checked } from "./checked.ts";
+import { cors } from "./cors.ts";
+import type { Decision, Deny } from "./decision.ts";
+import type { GrpcService } from "./grpc-service.ts";
+import { loadGrpcService } from "./load-grpc-service.ts";
+import { readRequestFacts } from "./read-request-facts.ts";
+import type { RequestFacts } from "./request-facts.ts";
+import { response } from "./response.ts";
+
+/** Time kept for the way back, when Envoy's own deadline is the shorter one, ms. */
+const answerMargin = 20;
+
+/**
+ * The ext_authz service (`envoy.service.auth.v3.Authorization`). Answers every check, whatever happens: what throws, hangs or
+ * cannot be read is denied, logged once and counted.
+ */
+export function createCheckService(deps: CheckDeps): GrpcService {
+  const { logger, metrics } = deps;
+
+  function handle(
+    call: ServerUnaryCall<CheckRequest, CheckResponse>,
+    callback: sendUnaryData<CheckResponse>,
+  ): void {
+    const startedAt = performance.now();
+    const settings = deps.routes().config.check;
+    const read = readRequestFacts(call.request, settings.maxHeaderBytes);
+    if ("refusal" in read) {
+      finish({ decision: read.refusal, reason: read.refusal.code }, read.requestId);
+      return;
+    }
+    const { facts } = read;
+    try {
+      const checked = check(facts, deps);
+      if (!(checked instanceof Promise)) {
+        finish(checked, facts.requestId, facts);
+        return;
+      }
+      const remaining = Math.min(settings.deadlineMs, millisecondsUntil(call.getDeadline()) - answerMargin);
+      beforeDeadline(checked, remaining)
+        .catch(failed(facts))
+        .then((outcome) => finish(outcome, facts.requestId, facts));
+    } catch (error) {
+      finish(failed(facts)(error), facts.requestId, facts);
+    }
+
+    function finish(checked: Checked, requestId: string, known?: RequestFacts): void {
+      const { decision, reason, route } = checked;
+      callback(null, response(decision, requestId, route?.mcp.kind === "client" ? [] : cors.answer));
+      const seconds = (performance.now() - startedAt) / 1000;
+      metrics.checks.labels(decision.kind, reason, route?.id ?? "").inc();
+      metrics.checkDuration.labels(decision.kind).observe(seconds);
+      const level = decision.kind === "allow" || reason === "preflight" ? "debug" : "info";
+      if (!logger.isLevelEnabled(level)) return;
+      logger[level](
+        {
+          requestId,
+          decision: decision.kind,
+          reason,
+          status: statusOf(decision),
+          route: route?.id,
+          userId: checked.userId,
+          host: known?.host,
+          method: known?.method,
+          path: known?.path.slice(0, 256),
+        },
+        decision.kind === "allow" ? "request let through" : "request not let through",
+      );
+    }
+  }
+
+  /** Whatever nobody foresaw ends here: logged once, denied. */
+  function failed(facts: RequestFacts): (error: unknown) => Checked {
+    return (error) => {
+      const code = error instanceof Error && "code" in error ? String(error.code) : "internal";
+      metrics.errors.labels("check", code).inc();
+      logger.error({ requestId: facts.requestId, err: error, code }, "a check failed");
+      return unavailable(
+        code === "store_unavailable" ? code : "internal",
+        "the request cannot be checked now; try again",
+      );
+    };
+  }
+
+  return {
+    definition: loadGrpcService("envoy/service/auth/v3/external_auth.proto", serviceName),
+    implementation: { Check: handle },
+  };
+}
+
+const serviceName = "envoy.service.auth.v3.Authorization";
+
+/** Settles with `checked`, or with a denial once `ms` are over; what comes after that is dropped, errors included. */
+function beforeDeadline(checked: Promise<Checked>, ms: number): Promise<Checked> {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(
+      () => resolve(unavailable("deadline_exceeded", "the check took too long; try again")),
+      Math.max(0, ms),
+    );
+    checked.then(resolve, reject).finally(() => clearTimeout(timer));
+  });
+}
+
+function unavailable(code: string, message: string): Checked {
+  const decision: Deny = { kind: "deny", status: 503, code, message, headers: [["retry-after", "1"]] };
+  return { decision, reason: code };
+}
+
+function millisecondsUntil(deadline: Date | number): number {
+  return Number(deadline) - Date.now();
+}
+
+function statusOf(decision: Decision): number | undefined {
+  switch (decision.kind) {
+    case "allow":
+      return undefined;
+    case "challenge":
+      return 401;
+    case "redirect":
+      return 302;
+    default:
+      return decision.status;
+  }
+}

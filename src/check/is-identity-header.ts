@@ -1,0 +1,42 @@
+/** By which proxies and identity providers tell a server behind them who calls: only we may say that (F2.6). */
+const prefixes = [
+  "x-pomerium-",
+  "x-auth-request-",
+  "x-authenticated-",
+  "x-webauth-",
+  "x-remote-",
+  "remote-",
+  "x-goog-authenticated-user-",
+  "x-goog-iap-",
+  "x-amzn-oidc-",
+  "x-ms-client-principal",
+  "x-ms-token-",
+  "x-vouch-",
+  "x-authentik-",
+  "x-forwarded-user",
+  "x-forwarded-email",
+  "x-forwarded-groups",
+  "x-forwarded-preferred-username",
+  "x-forwarded-access-token",
+  "x-forwarded-id-token",
+  "cf-access-",
+  "tailscale-user-",
+];
+const names = new Set([
+  "proxy-authorization",
+  "x-forwarded-client-cert",
+  "dpop",
+  "x-user",
+  "x-user-id",
+  "x-email",
+]);
+
+/**
+ * Whether a request header claims an identity. Underscores count as hyphens, because CGI-like servers read both alike.
+ *
+ * @param name in lower case.
+ */
+export function isIdentityHeader(name: string): boolean {
+  const plain = name.includes("_") ? name.replaceAll("_", "-") : name;
+  return names.has(plain) || prefixes.some((prefix) => plain.startsWith(prefix));
+}

@@ -1,0 +1,148 @@
+import { randomUUID } from "node:crypto";
+import type { CheckRequest, RawHeader } from "./check-request.ts";
+import type { Deny } from "./decision.ts";
+import { pathFault } from "./path-fault.ts";
+import type { Presented, RequestFacts } from "./request-facts.ts";
+
+const token = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
+const hostName = /^(?:[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?\.?|\[[0-9a-f:.]+\])(?::\d{1,5})?$/;
+const bearer = /^bearer +([A-Za-z0-9\-._~+/]+=*)$/i;
+const printable = /^[\t -~]*$/;
+const requestIdShape = /^[A-Za-z0-9._-]{1,64}$/;
+/** Of these a second value would mean another request to another reader. */
+const singular = new Set([
+  "authorization",
+  "host",
+  ":authority",
+  ":path",
+  ":method",
+  ":scheme",
+  "content-type",
+]);
+
+/**
+ * Turns a CheckRequest into facts, or into the denial it deserves. Never throws, whatever Envoy sent.
+ *
+ * @param maxHeaderBytes sum of all header names and values.
+ */
+export function readRequestFacts(
+  request: CheckRequest,
+  maxHeaderBytes: number,
+): { readonly facts: RequestFacts } | { readonly refusal: Deny; readonly requestId: string } {
+  const http = request.attributes?.request?.http;
+  if (!http)
+    return { refusal: bad("malformed_check", "the check holds no HTTP request"), requestId: randomUUID() };
+  const read = readHeaders(http.headerMap?.headers, http.headers, maxHeaderBytes);
+  const requestId = requestIdOf(read.headers["x-request-id"]);
+  const refuse = (refusal: Deny) => ({ refusal, requestId });
+  if (read.refusal) return refuse(read.refusal);
+
+  const method = http.method ?? read.pseudo[":method"] ?? "";
+  if (!token.test(method)) return refuse(bad("bad_method", "the request has no valid method"));
+  if (method === "CONNECT" || method === "TRACE")
+    return refuse(bad("bad_method", `${method} is not served here`));
+
+  const authority = read.pseudo[":authority"] ?? read.headers.host;
+  const host = (http.host || authority || "").toLowerCase();
+  if (host === "") return refuse(bad("no_host", "the request names no host"));
+  if (!hostName.test(host)) return refuse(bad("bad_host", "the request's host is not a host name"));
+  if (authority !== undefined && authority.toLowerCase() !== host) {
+    return refuse(bad("bad_host", "the request names two different hosts"));
+  }
+
+  const target = http.path ?? read.pseudo[":path"] ?? "";
+  const question = target.indexOf("?");
+  const path = question < 0 ? target : target.slice(0, question);
+  const query = question < 0 ? "" : target.slice(question + 1);
+  const fault = pathFault(path);
+  if (fault) return refuse(bad("bad_path", fault));
+  if (/[^!-~]/.test(query)) return refuse(bad("bad_path", "the query has control or non-ASCII characters"));
+  // RFC 6750 section 2.3 tokens end up in logs; MCP forbids them.
+  if (/(?:^|[&;])access_token(?:=|&|;|$)/i.test(decodedNames(query))) {
+    return refuse(
+      bad("token_in_query", "access tokens belong in the Authorization header, not in the query"),
+    );
+  }
+
+  return {
+    facts: {
+      requestId,
+      host,
+      path,
+      query,
+      method,
+      headers: read.headers,
+      presented: presentedBy(read.headers.authorization),
+      rawBody: http.rawBody,
+      sourceIp: request.attributes?.source?.address?.socketAddress?.address,
+      context: request.attributes?.contextExtensions ?? {},
+    },
+  };
+}
+
+/** Headers of either encoding, and what is wrong with them. */
+function readHeaders(
+  raw: readonly RawHeader[] | undefined,
+  joined: Readonly<Record<string, string>> | undefined,
+  maxBytes: number,
+): { headers: Record<string, string>; pseudo: Record<string, string>; refusal?: Deny } {
+  const headers: Record<string, string> = Object.create(null);
+  const pseudo: Record<string, string> = Object.create(null);
+  let refusal: Deny | undefined;
+  let bytes = 0;
+  const add = (key: string, value: string) => {
+    const name = key.toLowerCase();
+    const place = name.startsWith(":") ? pseudo : headers;
+    bytes += name.length + value.length;
+    const before = place[name];
+    if (before !== undefined && singular.has(name)) {
+      refusal ??= bad("repeated_header", `the request has several ${name.replace(":", "")} headers`);
+    }
+    if (place === headers && !token.test(name))
+      refusal ??= bad("bad_header", "a header name has invalid characters");
+    // The name is the client's, but a valid token by now; its value is never shown.
+    else if (!printable.test(value)) {
+      refusal ??= bad("bad_header", `the header ${name.slice(0, 64)} has control or non-ASCII characters`);
+    }
+    place[name] = before === undefined ? value : before + (name === "cookie" ? "; " : ",") + value;
+  };
+  // Latin-1: a byte beyond ASCII stays one character beyond ASCII, and is refused like any.
+  for (const { key, value, rawValue } of raw ?? [])
+    add(key ?? "", rawValue?.length ? rawValue.toString("latin1") : (value ?? ""));
+  for (const key in joined) {
+    if (raw === undefined || raw.length === 0) add(key, joined[key] ?? "");
+  }
+  if (bytes > maxBytes) {
+    refusal = deny(431, "headers_too_large", `the request's headers are longer than ${maxBytes} bytes`);
+  }
+  // Envoy joins repeated headers by commas in the plain encoding; no credential has one.
+  if (headers.authorization?.includes(",")) {
+    refusal ??= bad("repeated_header", "the request has several authorization values");
+  }
+  return { headers, pseudo, refusal };
+}
+
+function presentedBy(authorization: string | undefined): Presented {
+  if (authorization === undefined) return { kind: "none" };
+  const match = bearer.exec(authorization.trim());
+  return match?.[1] ? { kind: "bearer", token: match[1] } : { kind: "other" };
+}
+
+function requestIdOf(header: string | undefined): string {
+  return header !== undefined && requestIdShape.test(header) ? header : randomUUID();
+}
+
+/** `%61ccess_token=` names the same parameter. */
+function decodedNames(query: string): string {
+  return query.includes("%")
+    ? query.replace(/%([2-7][0-9a-f])/gi, (_, hex) => String.fromCharCode(Number.parseInt(hex, 16)))
+    : query;
+}
+
+function bad(code: string, message: string): Deny {
+  return deny(400, code, message);
+}
+
+function deny(status: Deny["status"], code: string, message: string): Deny {
+  return { kind: "deny", status, code, message, headers: [] };
+}

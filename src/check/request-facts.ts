@@ -1,0 +1,25 @@
+/** What the `Authorization` header holds: nothing, one well-formed bearer token, or something else. */
+export type Presented =
+  | { readonly kind: "none" }
+  | { readonly kind: "bearer"; readonly token: string }
+  | { readonly kind: "other" };
+
+/** A request as every later step sees it: checked once, in `read-request-facts.ts`, and never doubted again. */
+export interface RequestFacts {
+  /** Envoy's `x-request-id`, else one of ours: what the error body and the log share. */
+  readonly requestId: string;
+  /** Lower case, with its port where the client sent one. */
+  readonly host: string;
+  /** Starts with `/`; no query, no dot segments, no encoded slashes. */
+  readonly path: string;
+  /** Behind the `?`, without it. */
+  readonly query: string;
+  readonly method: string;
+  /** Names in lower case, pseudo-headers left out; several of one name joined by a comma. No prototype. */
+  readonly headers: Readonly<Record<string, string>>;
+  readonly presented: Presented;
+  readonly rawBody?: Buffer;
+  readonly sourceIp?: string;
+  /** What Envoy's route says of itself (`context_extensions`). */
+  readonly context: Readonly<Record<string, string>>;
+}

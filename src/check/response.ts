@@ -1,0 +1,80 @@
+import type { CheckResponse, HeaderOption } from "./check-response.ts";
+import type { AllowMetadata, Decision, Header } from "./decision.ts";
+
+/** google.rpc.Code, of which Envoy only asks whether it is OK. */
+const ok = 0;
+const permissionDenied = 7;
+const unauthenticated = 16;
+
+/**
+ * How each decision becomes protobuf: the only place that knows.
+ *
+ * @param answerHeaders go on answers of ours (CORS), not on what the upstream answers.
+ */
+export function response(
+  decision: Decision,
+  requestId: string,
+  answerHeaders: readonly Header[],
+): CheckResponse {
+  switch (decision.kind) {
+    case "allow":
+      return {
+        status: { code: ok },
+        okResponse: {
+          headers: decision.setHeaders.map(option),
+          headersToRemove: decision.removeHeaders,
+          responseHeadersToAdd: decision.responseHeaders.map(option),
+        },
+        dynamicMetadata: struct(decision.metadata),
+      };
+    case "challenge":
+      return denied(unauthenticated, 401, decision.body, [
+        ["www-authenticate", decision.wwwAuthenticate],
+        ["content-type", "application/json"],
+        ...decision.headers,
+        ...answerHeaders,
+      ]);
+    case "deny": {
+      const body = { error: decision.code, error_description: decision.message, request_id: requestId };
+      return denied(permissionDenied, decision.status, JSON.stringify(body), [
+        ["content-type", "application/json"],
+        ...decision.headers,
+        ...answerHeaders,
+      ]);
+    }
+    case "reply":
+      // A denial to Envoy whatever its status says: the request goes no further.
+      return denied(permissionDenied, decision.status, decision.body, [
+        // A preflight's own CORS headers are the more precise ones.
+        ...answerHeaders.filter(([name]) => !decision.headers.some(([other]) => other === name)),
+        ...decision.headers,
+      ]);
+    case "redirect":
+      return denied(unauthenticated, 302, "", [["location", decision.location], ...decision.headers]);
+  }
+}
+
+function denied(code: number, status: number, body: string, headers: readonly Header[]): CheckResponse {
+  const safe: Header[] = [...headers, ["cache-control", "no-store"], ["x-content-type-options", "nosniff"]];
+  return { status: { code }, deniedResponse: { status: { code: status }, headers: safe.map(option), body } };
+}
+
+/** `append` for older Envoys, `append_action` for newer; both say the same. A list like `Vary` is added to, the rest replaced. */
+function option([key, value]: Header): HeaderOption {
+  const append = key === "vary";
+  return {
+    header: { key, value },
+    append: { value: append },
+    appendAction: append ? "APPEND_IF_EXISTS_OR_ADD" : "OVERWRITE_IF_EXISTS_OR_ADD",
+  };
+}
+
+function struct(metadata: AllowMetadata): CheckResponse["dynamicMetadata"] {
+  const fields: Record<string, { stringValue: string } | { numberValue: number }> = {};
+  for (const [name, value] of Object.entries(metadata)) {
+    if (value !== undefined) {
+      fields[name] = typeof value === "number" ? { numberValue: value } : { stringValue: value };
+    }
+  }
+  return { fields };
+}

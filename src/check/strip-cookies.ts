@@ -1,0 +1,13 @@
+/** Cookies of ours: browser session, sign-in, handover, oidc-provider's. */
+const ours = /^(?:__Host-|__Secure-)?mcp_/i;
+
+/**
+ * The Cookie header without our cookies (F2.6); others keep their bytes and order. `undefined`: nothing is left.
+ */
+export function stripCookies(header: string): string | undefined {
+  const kept = header
+    .split(";")
+    .map((pair) => pair.trim())
+    .filter((pair) => pair !== "" && !ours.test(pair));
+  return kept.length === 0 ? undefined : kept.join("; ");
+}
