@@ -1,5 +1,6 @@
 import type { Config } from "../config/config.ts";
-import type { PolicyNode, PolicySource, Route } from "../config/route.ts";
+import type { PolicySource, Route } from "../config/route.ts";
+import { asksForTool } from "./asks-for-tool.ts";
 import { compileRoutePolicy } from "./compile-route-policy.ts";
 import { compileRules } from "./compile-rules.ts";
 import { PolicyError } from "./policy-error.ts";
@@ -15,7 +16,7 @@ export function compilePolicies(config: Pick<Config, "policy" | "routes">): Poli
   const table = new Map<string, RoutePolicy>();
   for (const route of config.routes) {
     const source = route.policy ?? config.policy ?? [];
-    const broken = brokenRules(source, route.policy ? route.id : undefined);
+    const broken = brokenRules(source, source === config.policy ? undefined : route.id);
     for (const problem of broken) {
       if (!problems.some((known) => known.routeId === problem.routeId && known.rule === problem.rule)) {
         problems.push(problem);
@@ -58,8 +59,4 @@ function bodyBytes(route: Route, source: PolicySource): number {
     route.rateLimit?.toolCallsPerMinute !== undefined ||
     source.some((rule) => asksForTool(rule.when));
   return needed ? route.mcp.maxRequestBytes : 0;
-}
-
-function asksForTool(node: PolicyNode): boolean {
-  return node.op === "criterion" ? node.criterion === "mcp_tool" : node.nodes.some(asksForTool);
 }

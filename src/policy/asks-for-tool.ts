@@ -1,0 +1,6 @@
+import type { PolicyNode } from "../config/route.ts";
+
+/** Whether a condition depends on which tool is called. */
+export function asksForTool(node: PolicyNode): boolean {
+  return node.op === "criterion" ? node.criterion === "mcp_tool" : node.nodes.some(asksForTool);
+}

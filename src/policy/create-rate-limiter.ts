@@ -1,0 +1,65 @@
+import { LRUCache } from "lru-cache";
+import type { Route } from "../config/route.ts";
+
+/** Who asks, where, and when (milliseconds since the epoch). */
+export interface RateLimited {
+  readonly userId: string;
+  readonly route: Pick<Route, "id" | "rateLimit">;
+  readonly now: number;
+}
+
+/** Answer 429 with `Retry-After`. */
+export interface LimitReached {
+  readonly limit: "requests" | "tool_calls";
+  /** Seconds, at least 1. */
+  readonly retryAfterSeconds: number;
+}
+
+/** Token buckets per user and route (F6.3). `undefined`: go on. */
+export interface RateLimiter {
+  takeRequest(asked: RateLimited): LimitReached | undefined;
+  /** All `count` calls of a body, or none of them. */
+  takeToolCalls(asked: RateLimited & { readonly count: number }): LimitReached | undefined;
+}
+
+interface Bucket {
+  tokens: number;
+  at: number;
+}
+
+const minute = 60_000;
+
+/**
+ * Makes the limiter. A bucket holds one minute's allowance and fills evenly; a request that is refused takes nothing.
+ * Buckets live in this process: with N replicas a user gets up to N times the limit.
+ *
+ * @param maxBuckets the least recently used bucket beyond this many is forgotten, that is, full again.
+ */
+export function createRateLimiter({ maxBuckets = 100_000 }: { maxBuckets?: number } = {}): RateLimiter {
+  const buckets = new LRUCache<string, Bucket>({ max: maxBuckets });
+
+  function take(
+    limit: LimitReached["limit"],
+    perMinute: number | undefined,
+    { userId, route, now }: RateLimited,
+    count: number,
+  ): LimitReached | undefined {
+    if (perMinute === undefined || count <= 0) return undefined;
+    const key = JSON.stringify([limit, route.id, userId]);
+    const known = buckets.get(key);
+    const elapsed = known ? Math.max(0, now - known.at) : 0;
+    const tokens = known ? Math.min(perMinute, known.tokens + (elapsed * perMinute) / minute) : perMinute;
+    const left = tokens - count;
+    buckets.set(key, { tokens: left < 0 ? tokens : left, at: now });
+    if (left >= 0) return undefined;
+    const seconds = perMinute > 0 ? Math.ceil((-left / perMinute) * 60) : 60;
+    // More calls at once than a whole minute allows will never fit: a minute is as good an answer as any.
+    return { limit, retryAfterSeconds: Math.min(60, Math.max(1, seconds)) };
+  }
+
+  return {
+    takeRequest: (asked) => take("requests", asked.route.rateLimit?.requestsPerMinute, asked, 1),
+    takeToolCalls: (asked) =>
+      take("tool_calls", asked.route.rateLimit?.toolCallsPerMinute, asked, asked.count),
+  };
+}

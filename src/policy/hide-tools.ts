@@ -1,0 +1,63 @@
+import { type Node, parseTree } from "jsonc-parser";
+import type { MayShow } from "./read-tool-filter.ts";
+
+interface Replacement {
+  readonly from: number;
+  readonly to: number;
+  readonly text: string;
+}
+
+/**
+ * Takes the tools that may not be shown out of a JSON text: out of the `tools` of every JSON-RPC result in it (a message
+ * or a batch). All else keeps its bytes: numbers no parser can hold, key order, blanks. A result that others may cache
+ * (`cacheScope: "public"`, MCP 2026-07-28) becomes private, since it is now one caller's list.
+ *
+ * @returns the text, the same one where nothing had to change; `undefined` where it is no JSON.
+ */
+export function hideTools(text: string, mayShow: MayShow): string | undefined {
+  let root: Node | undefined;
+  try {
+    JSON.parse(text);
+    root = parseTree(text);
+  } catch {
+    return undefined;
+  }
+  if (!root) return undefined;
+  const messages = root.type === "array" ? (root.children ?? []) : [root];
+  const replacements = messages
+    .flatMap((message) => members(message, "result"))
+    .flatMap((result) => {
+      const lists = members(result, "tools").filter((list) => list.type === "array");
+      if (lists.length === 0) return [];
+      const scopes = members(result, "cacheScope").filter((scope) => scope.value !== "private");
+      return [
+        ...lists.flatMap((list) => shorten(text, list, mayShow)),
+        ...scopes.map((scope) => replace(scope, '"private"')),
+      ];
+    })
+    .sort((one, other) => other.from - one.from);
+  return replacements.reduce((all, { from, to, text: by }) => all.slice(0, from) + by + all.slice(to), text);
+}
+
+/** Values of every member of this name: where a key comes twice, which one counts depends on who reads it. */
+function members(node: Node, name: string): Node[] {
+  if (node.type !== "object") return [];
+  return (node.children ?? []).flatMap(({ children: [key, value] = [] }) =>
+    key?.value === name && value ? [value] : [],
+  );
+}
+
+function shorten(text: string, list: Node, mayShow: MayShow): Replacement[] {
+  const tools = list.children ?? [];
+  const shown = tools.filter((tool) => {
+    const names = members(tool, "name").map((name) => name.value);
+    return names.length > 0 && names.every((name) => typeof name === "string" && mayShow(name));
+  });
+  if (shown.length === tools.length) return [];
+  const kept = shown.map(({ offset, length }) => text.slice(offset, offset + length));
+  return [replace(list, `[${kept.join(",")}]`)];
+}
+
+function replace({ offset, length }: Node, text: string): Replacement {
+  return { from: offset, to: offset + length, text };
+}
