@@ -157,6 +157,7 @@ export interface BrowserSession {
   readonly expiresAt: Date;
 }
 export interface BrowserSessions {
+  /** A session whose parent has ended meanwhile is not created: looking for it finds nothing. */
   create(session: BrowserSession): Promise<void>;
   find(id: string): Promise<BrowserSession | undefined>;
   /** Whether the session of this `secretName` exists and has not expired: tokens minted for it die with it (F5.1). */

@@ -1,0 +1,147 @@
+import { type ExpressionBuilder, type Selectable, sql } from "kysely";
+import type { Database } from "./database.ts";
+import type { Encryption } from "./encryption.ts";
+import { notify } from "./notify.ts";
+import { secretName } from "./secret-name.ts";
+import type { AuthorizationServerRecord, AuthorizationServerRecords, GrantSummary } from "./store.ts";
+import type { Tables } from "./tables.ts";
+import { writeAuditEvent } from "./write-audit-event.ts";
+
+const table = "authorization_server_record";
+type Row = Selectable<Tables["authorization_server_record"]>;
+
+const text = (value: unknown) => (typeof value === "string" ? value : null);
+const nameOf = (value: unknown) => (typeof value === "string" ? secretName(value) : null);
+const unexpired = (e: ExpressionBuilder<Tables, typeof table>) =>
+  e.or([e("expires_at", "is", null), e("expires_at", ">", sql<Date>`now()`)]);
+
+/** oidc-provider's records: found by hashed ids, sealed, grant id and owner in clear for revoking and listing. */
+export function authorizationServerRecords(
+  database: Database,
+  { seal, open }: Encryption,
+): AuthorizationServerRecords {
+  const { clock } = database;
+
+  const openPayload = (row: Row) =>
+    open<{ id: string; payload: Record<string, unknown> }>(table, [row.model, row.id_name], row.sealed);
+
+  async function findBy(
+    model: string,
+    column: "id_name" | "uid_name" | "user_code_name",
+    secret: string,
+  ): Promise<AuthorizationServerRecord | undefined> {
+    const row = await database.read(`authorization_server_record.find`, (db) =>
+      db
+        .selectFrom(table)
+        .selectAll()
+        .where("model", "=", model)
+        .where(column, "=", secretName(secret))
+        .where(unexpired)
+        .executeTakeFirst(),
+    );
+    if (row === undefined) return undefined;
+    return {
+      model,
+      ...(await openPayload(row)),
+      ...(row.expires_at && { expiresAt: clock.fromDatabase(row.expires_at) }),
+      ...(row.consumed_at && { consumedAt: clock.fromDatabase(row.consumed_at) }),
+    };
+  }
+
+  return {
+    async upsert({ model, id, payload, expiresAt }) {
+      const idName = secretName(id);
+      const isGrant = model === "Grant";
+      const values = {
+        ...(await seal(table, [model, idName], { id, payload })),
+        grant_id: isGrant ? id : text(payload.grantId),
+        uid_name: nameOf(payload.uid),
+        user_code_name: nameOf(payload.userCode),
+        user_id: text(payload.accountId),
+        client_id: text(payload.clientId),
+        expires_at: expiresAt === undefined ? null : clock.toDatabase(expiresAt),
+      };
+      await database.write("authorization_server_record.upsert", (tx) =>
+        tx
+          .insertInto(table)
+          .values({ model, id_name: idName, ...values })
+          .onConflict((conflict) => conflict.columns(["model", "id_name"]).doUpdateSet(values))
+          .execute(),
+      );
+    },
+    find: (model, id) => findBy(model, "id_name", id),
+    findByUid: (model, uid) => findBy(model, "uid_name", uid),
+    findByUserCode: (model, userCode) => findBy(model, "user_code_name", userCode),
+
+    async consume(model, id) {
+      const rows = await database.write("authorization_server_record.consume", (tx) =>
+        tx
+          .updateTable(table)
+          .set({ consumed_at: sql`now()` })
+          .where("model", "=", model)
+          .where("id_name", "=", secretName(id))
+          .where("consumed_at", "is", null)
+          .where(unexpired)
+          .returning("model")
+          .execute(),
+      );
+      return rows.length === 1;
+    },
+
+    async destroy(model, id) {
+      await database.write("authorization_server_record.destroy", async (tx) => {
+        const rows = await tx
+          .deleteFrom(table)
+          .where("model", "=", model)
+          .where("id_name", "=", secretName(id))
+          .returning("model")
+          .execute();
+        if (model === "Grant" && rows.length === 1) await notify(tx, { table: "grant", grantId: id });
+      });
+    },
+
+    revokeGrant(grantId, audit) {
+      return database.write("authorization_server_record.revoke_grant", async (tx) => {
+        const rows = await tx.deleteFrom(table).where("grant_id", "=", grantId).returning("model").execute();
+        if (rows.length === 0) return false;
+        await writeAuditEvent(tx, audit);
+        await notify(tx, { table: "grant", grantId });
+        return true;
+      });
+    },
+
+    async grantIsLive(grantId) {
+      const row = await database.read("authorization_server_record.grant_is_live", (db) =>
+        db
+          .selectFrom(table)
+          .select("model")
+          .where("model", "=", "Grant")
+          .where("id_name", "=", secretName(grantId))
+          .where(unexpired)
+          .executeTakeFirst(),
+      );
+      return row !== undefined;
+    },
+
+    async grants({ userId, clientId }) {
+      const rows = await database.read("authorization_server_record.grants", (db) => {
+        let query = db.selectFrom(table).selectAll().where("model", "=", "Grant").where(unexpired);
+        if (userId !== undefined) query = query.where("user_id", "=", userId);
+        if (clientId !== undefined) query = query.where("client_id", "=", clientId);
+        return query.orderBy("created_at").execute();
+      });
+      return Promise.all(
+        rows.map(async (row): Promise<GrantSummary> => {
+          const { id, payload } = await openPayload(row);
+          return {
+            grantId: id,
+            userId: row.user_id ?? "",
+            clientId: row.client_id ?? "",
+            payload,
+            createdAt: row.created_at,
+          };
+        }),
+      );
+    },
+  };
+}

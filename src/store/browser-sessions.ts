@@ -1,0 +1,92 @@
+import type { Database } from "./database.ts";
+import { notify } from "./notify.ts";
+import { secretName } from "./secret-name.ts";
+import type { BrowserSessions } from "./store.ts";
+
+const table = "browser_session";
+
+/** Sessions by the hash of their id: who reads the table cannot ride on one. */
+export function browserSessions(database: Database): BrowserSessions {
+  return {
+    async create(session) {
+      await database.write("browser_session.create", async (tx) => {
+        if (session.parentName !== undefined) {
+          // Locked, so that a sign-out elsewhere ends this session, too, or comes first and leaves none to begin.
+          const parent = await tx
+            .selectFrom(table)
+            .select("id_name")
+            .where("id_name", "=", session.parentName)
+            .forShare()
+            .executeTakeFirst();
+          if (parent === undefined) return;
+        }
+        await tx
+          .insertInto(table)
+          .values({
+            id_name: secretName(session.id),
+            host: session.host,
+            user_id: session.userId,
+            parent_name: session.parentName ?? null,
+            created_at: session.createdAt,
+            expires_at: session.expiresAt,
+          })
+          .execute();
+      });
+    },
+    async find(id) {
+      const row = await database.read("browser_session.find", (db) =>
+        db
+          .selectFrom(table)
+          .selectAll()
+          .where("id_name", "=", secretName(id))
+          .where("expires_at", ">", new Date())
+          .executeTakeFirst(),
+      );
+      return (
+        row && {
+          id,
+          host: row.host,
+          userId: row.user_id,
+          ...(row.parent_name !== null && { parentName: row.parent_name }),
+          createdAt: row.created_at,
+          expiresAt: row.expires_at,
+        }
+      );
+    },
+    async isLive(name) {
+      const row = await database.read("browser_session.is_live", (db) =>
+        db
+          .selectFrom(table)
+          .select("id_name")
+          .where("id_name", "=", name)
+          .where("expires_at", ">", new Date())
+          .executeTakeFirst(),
+      );
+      return row !== undefined;
+    },
+    async end(id) {
+      await database.write("browser_session.end", async (tx) => {
+        const session = await tx
+          .selectFrom(table)
+          .select(["id_name", "parent_name", "user_id"])
+          .where("id_name", "=", secretName(id))
+          .executeTakeFirst();
+        if (session === undefined) return;
+        const root = session.parent_name ?? session.id_name;
+        await tx
+          .deleteFrom(table)
+          .where((e) =>
+            e.or([e("id_name", "=", session.id_name), e("id_name", "=", root), e("parent_name", "=", root)]),
+          )
+          .execute();
+        await notify(tx, { table: "browser_session", userId: session.user_id });
+      });
+    },
+    async endForUser(userId) {
+      await database.write("browser_session.end_for_user", async (tx) => {
+        await tx.deleteFrom(table).where("user_id", "=", userId).execute();
+        await notify(tx, { table: "browser_session", userId });
+      });
+    },
+  };
+}

@@ -1,0 +1,191 @@
+import { randomUUID } from "node:crypto";
+import { type Selectable, sql } from "kysely";
+import type { Database } from "./database.ts";
+import type { Encryption } from "./encryption.ts";
+import { notify } from "./notify.ts";
+import type { ClientRegistration, ClientRegistrations, Notifications } from "./store.ts";
+import { StoreUnavailable } from "./store-unavailable.ts";
+import type { Tables } from "./tables.ts";
+
+type SealedPart = Omit<ClientRegistration, "issuer" | "redirectUri" | "secretExpiresAt">;
+
+const table = "client_registration";
+const now = sql<Date>`now()`;
+/** A notification usually ends the wait; this is for when the listener is down, or the registering replica died. */
+const pollMs = 250;
+
+/**
+ * Registrations at authorization servers, one per (issuer, redirect URI), under a lease while they are made.
+ * @param options.leaseMs longer than a registration may take; after it another replica tries
+ */
+export function clientRegistrations(
+  database: Database,
+  { seal, open }: Encryption,
+  notifications: Pick<Notifications, "subscribe">,
+  options: { leaseMs: number },
+): ClientRegistrations {
+  const { clock } = database;
+
+  async function openRow(
+    row: Selectable<Tables["client_registration"]>,
+  ): Promise<ClientRegistration | undefined> {
+    if (row.sealed === null) return undefined;
+    const { issuer, redirect_uri: redirectUri } = row;
+    return {
+      ...(await open<SealedPart>(table, [issuer, redirectUri], row.sealed)),
+      issuer,
+      redirectUri,
+      ...(row.secret_expires_at && { secretExpiresAt: clock.fromDatabase(row.secret_expires_at) }),
+    };
+  }
+
+  async function find(issuer: string, redirectUri: string) {
+    const row = await database.read("client_registration.find", (db) =>
+      db
+        .selectFrom(table)
+        .selectAll()
+        .where("issuer", "=", issuer)
+        .where("redirect_uri", "=", redirectUri)
+        .where((e) => e.or([e("secret_expires_at", "is", null), e("secret_expires_at", ">", now)]))
+        .executeTakeFirst(),
+    );
+    return row && openRow(row);
+  }
+
+  /** True for one of all who ask, while there is no usable registration. */
+  async function takeLease(issuer: string, redirectUri: string, owner: string): Promise<boolean> {
+    const lease = {
+      lease_owner: owner,
+      lease_until: sql<Date>`now() + ${options.leaseMs} * interval '1 millisecond'`,
+    };
+    const rows = await database.write("client_registration.take_lease", (tx) =>
+      tx
+        .insertInto(table)
+        .values({ issuer, redirect_uri: redirectUri, ...lease })
+        .onConflict((conflict) =>
+          conflict
+            .columns(["issuer", "redirect_uri"])
+            .doUpdateSet(lease)
+            .where((e) =>
+              e.and([
+                e.or([
+                  e("client_registration.client_id", "is", null),
+                  e("client_registration.secret_expires_at", "<=", now),
+                ]),
+                e.or([
+                  e("client_registration.lease_until", "is", null),
+                  e("client_registration.lease_until", "<=", now),
+                ]),
+              ]),
+            ),
+        )
+        .returning("issuer")
+        .execute(),
+    );
+    return rows.length === 1;
+  }
+
+  /** Stores what was registered, if the lease is still ours. */
+  async function store(registration: ClientRegistration, owner: string): Promise<boolean> {
+    const { issuer, redirectUri, secretExpiresAt, ...part } = registration;
+    const sealedPart: SealedPart = part;
+    const sealed = await seal(table, [issuer, redirectUri], sealedPart);
+    return database.write("client_registration.store", async (tx) => {
+      const rows = await tx
+        .updateTable(table)
+        .set({
+          client_id: registration.clientId,
+          secret_expires_at: secretExpiresAt === undefined ? null : clock.toDatabase(secretExpiresAt),
+          ...sealed,
+          lease_owner: null,
+          lease_until: null,
+          created_at: now,
+        })
+        .where("issuer", "=", issuer)
+        .where("redirect_uri", "=", redirectUri)
+        .where("lease_owner", "=", owner)
+        .returning("issuer")
+        .execute();
+      if (rows.length === 0) return false;
+      await notify(tx, { table: "client_registration", issuer });
+      return true;
+    });
+  }
+
+  /** After a failure: the next who asks need not wait for the lease to end. */
+  async function giveUpLease(issuer: string, redirectUri: string, owner: string): Promise<void> {
+    await database.write("client_registration.give_up_lease", async (tx) => {
+      await tx
+        .updateTable(table)
+        .set({ lease_owner: null, lease_until: null })
+        .where("issuer", "=", issuer)
+        .where("redirect_uri", "=", redirectUri)
+        .where("lease_owner", "=", owner)
+        .execute();
+      await notify(tx, { table: "client_registration", issuer });
+    });
+  }
+
+  return {
+    find,
+    async getOrRegister(issuer, redirectUri, register) {
+      const owner = randomUUID();
+      const giveUpAt = performance.now() + 2 * options.leaseMs;
+      do {
+        // Heard from before the look, so that what is stored right after it is not missed.
+        const change = nextChange(notifications, issuer);
+        try {
+          const present = await find(issuer, redirectUri);
+          if (present !== undefined) return present;
+          if (!(await takeLease(issuer, redirectUri, owner))) {
+            await change.heard;
+            continue;
+          }
+        } finally {
+          change.stop();
+        }
+        let made: ClientRegistration;
+        try {
+          made = { ...(await register()), issuer, redirectUri };
+        } catch (error) {
+          await giveUpLease(issuer, redirectUri, owner).catch(() => {});
+          throw error;
+        }
+        if (await store(made, owner)) return made;
+      } while (performance.now() < giveUpAt);
+      throw new StoreUnavailable(
+        "client_registration.wait",
+        new Error("a registration under way elsewhere does not end"),
+      );
+    },
+    async delete(issuer, redirectUri, clientId) {
+      await database.write("client_registration.delete", async (tx) => {
+        const rows = await tx
+          .deleteFrom(table)
+          .where("issuer", "=", issuer)
+          .where("redirect_uri", "=", redirectUri)
+          .where("client_id", "=", clientId)
+          .returning("issuer")
+          .execute();
+        if (rows.length === 1) await notify(tx, { table: "client_registration", issuer });
+      });
+    },
+  };
+}
+
+/** Resolves at the next change of `issuer`'s registrations, or after `pollMs`. */
+function nextChange(notifications: Pick<Notifications, "subscribe">, issuer: string) {
+  const { promise: heard, resolve } = Promise.withResolvers<void>();
+  const unsubscribe = notifications.subscribe((change) => {
+    if (change.table === "everything" || (change.table === "client_registration" && change.issuer === issuer))
+      resolve();
+  });
+  const timer = setTimeout(resolve, pollMs);
+  return {
+    heard,
+    stop() {
+      clearTimeout(timer);
+      unsubscribe();
+    },
+  };
+}

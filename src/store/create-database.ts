@@ -1,0 +1,49 @@
+import type { Kysely } from "kysely";
+import { createDatabaseClock } from "./create-database-clock.ts";
+import type { Database } from "./database.ts";
+import { isUnavailability } from "./is-unavailability.ts";
+import type { StoreMetrics } from "./store-metrics.ts";
+import { StoreUnavailable } from "./store-unavailable.ts";
+import type { Tables } from "./tables.ts";
+
+/**
+ * Bounds, measures and types every operation on `db`.
+ * @param options.timeoutMs an operation that takes longer is given up with `StoreUnavailable`.
+ */
+export function createDatabase(
+  db: Kysely<Tables>,
+  options: { timeoutMs: number; metrics?: Pick<StoreMetrics, "storeDuration">; close: () => Promise<void> },
+): Database {
+  async function attempt<T>(operation: string, work: () => Promise<T>): Promise<T> {
+    const end = options.metrics?.storeDuration.startTimer({ operation });
+    const deadline = Promise.withResolvers<never>();
+    const timer = setTimeout(
+      () => deadline.reject(new StoreUnavailable(operation, new Error("timed out"))),
+      options.timeoutMs,
+    );
+    try {
+      return await Promise.race([work(), deadline.promise]);
+    } catch (error) {
+      throw isUnavailability(error) ? new StoreUnavailable(operation, error) : error;
+    } finally {
+      clearTimeout(timer);
+      end?.();
+    }
+  }
+  return {
+    clock: createDatabaseClock(),
+    async read(operation, work) {
+      const startedAt = performance.now();
+      try {
+        return await attempt(operation, () => work(db));
+      } catch (error) {
+        // A pooled connection that died unnoticed fails at once; a database that is away, or slow, is not asked again.
+        if (error instanceof StoreUnavailable && performance.now() - startedAt < options.timeoutMs / 10)
+          return attempt(operation, () => work(db));
+        throw error;
+      }
+    },
+    write: (operation, work) => attempt(operation, () => db.transaction().execute(work)),
+    close: options.close,
+  };
+}

@@ -1,0 +1,105 @@
+import { randomBytes } from "node:crypto";
+import { mkdir, open, readFile } from "node:fs/promises";
+import { join } from "node:path";
+import type { KeyEncryptionKeys } from "./key-encryption-keys.ts";
+import { localKeyEncryptionKeys } from "./local-key-encryption-keys.ts";
+import { StoreMisconfigured } from "./store-misconfigured.ts";
+
+/** Where a key comes from, as the routes file's `encryption.keys` says it. */
+type KeySource =
+  | { readonly kid: string; readonly env: string }
+  | { readonly kid: string; readonly file: string };
+
+const howToMake =
+  "make one with: node -e 'console.log(crypto.getRandomValues(Buffer.alloc(32)).toString(\"base64url\"))'";
+const embeddedKid = "embedded";
+
+/**
+ * Reads the configured keys, newest first (32 bytes, base64 or base64url).
+ * @param options.embeddedDir folder of the embedded database, absent with Postgres: without a configured key one is kept
+ * there, in `encryption-key` (0600); once keys are configured, it still unwraps what it wrapped.
+ * @throws StoreMisconfigured `encryption_key_missing`, `encryption_key_invalid`; names the field and the fix
+ */
+export async function loadKeyEncryptionKeys(
+  sources: readonly KeySource[],
+  options: { env: Readonly<Record<string, string | undefined>>; embeddedDir?: string },
+): Promise<KeyEncryptionKeys> {
+  const keys: { kid: string; bytes: Uint8Array }[] = [];
+  for (const [index, source] of sources.entries()) {
+    const field = `encryption.keys[${index}]`;
+    if (keys.some(({ kid }) => kid === source.kid))
+      throw invalid(`${field}.kid: "${source.kid}" is used twice; give every key a name of its own`);
+    keys.push({ kid: source.kid, bytes: decode(field, await readSource(field, source, options.env)) });
+  }
+  if (options.embeddedDir !== undefined) {
+    const path = join(options.embeddedDir, "encryption-key");
+    const text =
+      keys.length === 0 ? await ensureKeyFile(options.embeddedDir, path) : await readIfPresent(path);
+    if (text !== undefined && !keys.some(({ kid }) => kid === embeddedKid))
+      keys.push({ kid: embeddedKid, bytes: decode(path, text) });
+  }
+  if (keys.length === 0)
+    throw new StoreMisconfigured(
+      "encryption_key_missing",
+      `encryption.keys: with Postgres a key is needed, the same on every replica, e.g. [{kid: k1, env: ENCRYPTION_KEY}]; ${howToMake}`,
+    );
+  return localKeyEncryptionKeys(keys);
+}
+
+const invalid = (message: string, cause?: unknown) =>
+  new StoreMisconfigured("encryption_key_invalid", message, cause);
+
+async function readSource(
+  field: string,
+  source: KeySource,
+  env: Readonly<Record<string, string | undefined>>,
+): Promise<string> {
+  if ("env" in source) {
+    const value = env[source.env];
+    if (value) return value;
+    throw new StoreMisconfigured(
+      "encryption_key_missing",
+      `${field}.env: the environment variable ${source.env} is not set; ${howToMake}`,
+    );
+  }
+  try {
+    return await readFile(source.file, "utf8");
+  } catch (error) {
+    throw new StoreMisconfigured(
+      "encryption_key_missing",
+      `${field}.file: cannot read ${source.file}; ${howToMake}`,
+      error,
+    );
+  }
+}
+
+function decode(field: string, text: string): Uint8Array {
+  const trimmed = text.trim();
+  const bytes = /^[\w+/-]+=*$/.test(trimmed) ? Buffer.from(trimmed, "base64url") : Buffer.alloc(0);
+  if (bytes.length === 32) return bytes;
+  throw invalid(`${field}: not 32 bytes in base64url; ${howToMake}`);
+}
+
+async function readIfPresent(path: string): Promise<string | undefined> {
+  try {
+    return await readFile(path, "utf8");
+  } catch (error) {
+    if (error instanceof Error && "code" in error && error.code === "ENOENT") return undefined;
+    throw invalid(`cannot read ${path}`, error);
+  }
+}
+
+async function ensureKeyFile(dir: string, path: string): Promise<string> {
+  const present = await readIfPresent(path);
+  if (present !== undefined) return present;
+  await mkdir(dir, { recursive: true, mode: 0o700 });
+  const text = randomBytes(32).toString("base64url");
+  const file = await open(path, "wx", 0o600);
+  try {
+    await file.writeFile(`${text}\n`);
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+  return text;
+}

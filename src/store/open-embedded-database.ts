@@ -1,0 +1,30 @@
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import { PGlite } from "@electric-sql/pglite";
+import { Kysely, PGliteDialect } from "kysely";
+import { lockFolder } from "./lock-folder.ts";
+import type { Tables } from "./tables.ts";
+
+/**
+ * Postgres inside this process, its files in `dir/database`. One process at a time.
+ * @throws StoreMisconfigured `embedded_database_in_use`
+ */
+export async function openEmbeddedDatabase(
+  dir: string,
+): Promise<{ db: Kysely<Tables>; pglite: PGlite; close: () => Promise<void> }> {
+  await mkdir(dir, { recursive: true, mode: 0o700 });
+  const unlock = await lockFolder(dir);
+  try {
+    const pglite = await PGlite.create({ dataDir: join(dir, "database") });
+    const db = new Kysely<Tables>({ dialect: new PGliteDialect({ pglite }) });
+    const close = async () => {
+      await db.destroy();
+      if (!pglite.closed) await pglite.close();
+      await unlock();
+    };
+    return { db, pglite, close };
+  } catch (error) {
+    await unlock();
+    throw error;
+  }
+}

@@ -1,0 +1,147 @@
+import type { Logger } from "pino";
+import { authorizationServerRecords } from "./authorization-server-records.ts";
+import { browserSessions } from "./browser-sessions.ts";
+import { clientRegistrations } from "./client-registrations.ts";
+import { createDatabase } from "./create-database.ts";
+import type { Database } from "./database.ts";
+import { encryption } from "./encryption.ts";
+import { isUnavailability } from "./is-unavailability.ts";
+import type { KeyEncryptionKeys } from "./key-encryption-keys.ts";
+import { listenEmbedded } from "./listen-embedded.ts";
+import { listenPostgres } from "./listen-postgres.ts";
+import type { Listener } from "./listener.ts";
+import { migrateDatabase } from "./migrate-database.ts";
+import { openEmbeddedDatabase } from "./open-embedded-database.ts";
+import { openPostgres } from "./open-postgres.ts";
+import { pendingAuthorizations } from "./pending-authorizations.ts";
+import { removeExpired } from "./remove-expired.ts";
+import { rotateEncryptionKeys } from "./rotate-encryption-keys.ts";
+import { signInSessions } from "./sign-in-sessions.ts";
+import { signingKeys } from "./signing-keys.ts";
+import type { Store } from "./store.ts";
+import type { StoreMetrics } from "./store-metrics.ts";
+import { StoreMisconfigured } from "./store-misconfigured.ts";
+import { StoreUnavailable } from "./store-unavailable.ts";
+import { upstreamTokens } from "./upstream-tokens.ts";
+import { writeAuditEvent } from "./write-audit-event.ts";
+
+export interface StoreOptions {
+  /** Postgres 14 or newer; absent: the embedded database in `dir`. */
+  readonly url?: string;
+  /** Where LISTEN survives, if `url` is a transaction-mode pooler. */
+  readonly listenUrl?: string;
+  readonly dir: string;
+  readonly keys: KeyEncryptionKeys;
+  readonly logger: Logger;
+  readonly metrics?: StoreMetrics;
+  /** Longest one operation may take, ms (3000). */
+  readonly operationTimeoutMs?: number;
+  /** Connections for operations (10); two more listen and prove that listening works. */
+  readonly poolSize?: number;
+  /** Longest a client registration may take before another replica tries, ms (15000). */
+  readonly registrationLeaseMs?: number;
+  /** How long the audit trail is kept (365). */
+  readonly auditRetentionDays?: number;
+}
+
+/**
+ * Opens the database, migrates it if need be, and listens for changes.
+ * @throws StoreUnavailable the database does not answer
+ * @throws StoreMisconfigured it cannot work as configured
+ */
+export async function openStore(options: StoreOptions): Promise<Store> {
+  const { url } = options;
+  const { database, listener } = await (url === undefined ? openEmbedded(options) : openServer(options, url));
+  const { logger } = options;
+  const sealer = encryption(options.keys);
+  return {
+    upstreamTokens: upstreamTokens(database, sealer, (key, error) =>
+      logger.warn({ err: error, route: key.routeId }, "a connection was removed that cannot be decrypted"),
+    ),
+    pendingAuthorizations: pendingAuthorizations(database, sealer),
+    clientRegistrations: clientRegistrations(database, sealer, listener, {
+      leaseMs: options.registrationLeaseMs ?? 15_000,
+    }),
+    authorizationServerRecords: authorizationServerRecords(database, sealer),
+    browserSessions: browserSessions(database),
+    signInSessions: signInSessions(database, sealer),
+    signingKeys: signingKeys(database, sealer),
+    notifications: listener,
+    audit: (event) => database.write("audit_event.write", (tx) => writeAuditEvent(tx, event)),
+    async ping() {
+      await database.read("ping", (db) => db.selectNoFrom((e) => e.lit(1).as("one")).execute());
+    },
+    removeExpired: (now) =>
+      removeExpired(database, now, { auditRetentionDays: options.auditRetentionDays ?? 365 }),
+    rotateEncryptionKeys: () =>
+      rotateEncryptionKeys(database, sealer, (table, error) =>
+        logger.error({ err: error, table }, "a row cannot be rewritten under the newest key"),
+      ),
+    async close() {
+      await listener.close();
+      await database.close();
+    },
+  };
+}
+
+interface Opened {
+  readonly database: Database;
+  readonly listener: Listener;
+}
+
+async function openEmbedded(options: StoreOptions): Promise<Opened> {
+  const { db, pglite, close } = await openEmbeddedDatabase(options.dir);
+  try {
+    await migrateDatabase(db);
+    const listener = await listenEmbedded(pglite, options);
+    const timeoutMs = options.operationTimeoutMs ?? 3_000;
+    return { database: createDatabase(db, { timeoutMs, metrics: options.metrics, close }), listener };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+async function openServer(options: StoreOptions, url: string): Promise<Opened> {
+  const { logger, metrics, operationTimeoutMs: timeoutMs = 3_000 } = options;
+  await migrateServer(url, timeoutMs, logger);
+  const connection = { url, timeoutMs, logger };
+  const db = openPostgres({ ...connection, size: options.poolSize ?? 10, name: "envoy-mcp-auth" });
+  const heart = openPostgres({ ...connection, size: 1, name: "envoy-mcp-auth heartbeat" });
+  const close = async () => {
+    await Promise.all([db.destroy(), heart.destroy()]);
+  };
+  const database = createDatabase(db, { timeoutMs, metrics, close });
+  const listenUrl = options.listenUrl ?? url;
+  const listener = listenPostgres({ listenUrl, heart, clock: database.clock, timeoutMs, logger, metrics });
+  const state = await listener.ready(timeoutMs);
+  if (state === "away") logger.warn("cannot listen for changes yet; every check asks the store until then");
+  if (state !== "deaf") return { database, listener };
+  await listener.close();
+  await close();
+  throw new StoreMisconfigured(
+    "listen_unsupported",
+    options.listenUrl === undefined
+      ? "database.url (DATABASE_URL) takes LISTEN but delivers no notification, as a transaction-mode pooler does; set database.listen_url (DATABASE_LISTEN_URL) to the server itself, or to a session-mode pooler"
+      : "database.listen_url (DATABASE_LISTEN_URL) delivers no notification sent by database.url; it must reach the same database, primary, and not through a transaction-mode pooler",
+  );
+}
+
+async function migrateServer(url: string, connectTimeoutMs: number, logger: Logger): Promise<void> {
+  const db = openPostgres({
+    url,
+    timeoutMs: 60_000,
+    connectTimeoutMs,
+    size: 1,
+    name: "envoy-mcp-auth migrate",
+    logger,
+  });
+  try {
+    const migrations = await migrateDatabase(db);
+    if (migrations.length > 0) logger.info({ migrations }, "the database was migrated");
+  } catch (error) {
+    throw isUnavailability(error) ? new StoreUnavailable("migrate", error) : error;
+  } finally {
+    await db.destroy();
+  }
+}

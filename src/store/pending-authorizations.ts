@@ -1,0 +1,69 @@
+import { type Selectable, sql } from "kysely";
+import type { Database } from "./database.ts";
+import type { Encryption } from "./encryption.ts";
+import { secretName } from "./secret-name.ts";
+import type { PendingAuthorization, PendingAuthorizations, PendingKind } from "./store.ts";
+import type { Tables } from "./tables.ts";
+
+const table = "pending_authorization";
+const unexpired = sql<boolean>`expires_at > now()`;
+
+/** Consents and sign-ins under way, found by the hash of their state, used once. */
+export function pendingAuthorizations(database: Database, { seal, open }: Encryption): PendingAuthorizations {
+  const { clock } = database;
+  async function openRow<P>(
+    kind: PendingKind,
+    state: string,
+    row: Selectable<Tables["pending_authorization"]>,
+  ): Promise<PendingAuthorization<P>> {
+    return {
+      kind,
+      state,
+      ...(row.user_id !== null && { userId: row.user_id }),
+      expiresAt: clock.fromDatabase(row.expires_at),
+      payload: await open<P>(table, [kind, row.state_name], row.sealed),
+    };
+  }
+  return {
+    async create(row) {
+      const stateName = secretName(row.state);
+      const sealed = await seal(table, [row.kind, stateName], row.payload);
+      await database.write("pending_authorization.create", (tx) =>
+        tx
+          .insertInto(table)
+          .values({
+            kind: row.kind,
+            state_name: stateName,
+            user_id: row.userId ?? null,
+            ...sealed,
+            expires_at: clock.toDatabase(row.expiresAt),
+          })
+          .execute(),
+      );
+    },
+    async find<P>(kind: PendingKind, state: string) {
+      const row = await database.read("pending_authorization.find", (db) =>
+        db
+          .selectFrom(table)
+          .selectAll()
+          .where("kind", "=", kind)
+          .where("state_name", "=", secretName(state))
+          .where(unexpired)
+          .executeTakeFirst(),
+      );
+      return row && openRow<P>(kind, state, row);
+    },
+    async consume<P>(kind: PendingKind, state: string) {
+      const row = await database.write("pending_authorization.consume", (tx) =>
+        tx
+          .deleteFrom(table)
+          .where("kind", "=", kind)
+          .where("state_name", "=", secretName(state))
+          .where(unexpired)
+          .returningAll()
+          .executeTakeFirst(),
+      );
+      return row && openRow<P>(kind, state, row);
+    },
+  };
+}

@@ -1,0 +1,76 @@
+import { sql } from "kysely";
+import type { Database } from "./database.ts";
+import { DecryptionFailed } from "./decryption-failed.ts";
+import type { Encryption } from "./encryption.ts";
+import { writeAuditEvent } from "./write-audit-event.ts";
+
+/** Every table with ciphertexts, and the columns of its primary key, in the order in which they are sealed. */
+const sealedTables = {
+  upstream_token: ["user_id", "route_id", "upstream"],
+  pending_authorization: ["kind", "state_name"],
+  client_registration: ["issuer", "redirect_uri"],
+  authorization_server_record: ["model", "id_name"],
+  sign_in_session: ["user_id"],
+  signing_key: ["kid"],
+} as const;
+
+const batchSize = 100;
+
+/**
+ * Seals anew, with the newest key, whatever another key sealed. Each row is written only if its ciphertext is still the one
+ * that was read, so that nothing a replica stores meanwhile is lost; once it returns, older keys may be taken away. Safe to
+ * run while replicas serve, to interrupt and to repeat.
+ * @param onUnreadable told of rows that no known key opens; they stay as they are
+ * @returns rows rewritten, per table
+ */
+export async function rotateEncryptionKeys(
+  database: Database,
+  { seal, open, newestKey }: Encryption,
+  onUnreadable: (table: string, error: DecryptionFailed) => void,
+): Promise<Record<string, number>> {
+  const rewritten: Record<string, number> = {};
+  for (const [name, primaryKey] of Object.entries(sealedTables)) {
+    const table = isSealedTable(name) ? name : undefined;
+    if (table === undefined) continue;
+    rewritten[table] = 0;
+    const keyColumns = sql.join(primaryKey.map((column) => sql.ref(column)));
+    let after: readonly string[] | undefined;
+    do {
+      const { rows } = await database.read(`${table}.find_stale`, (db) =>
+        sql<{ primary_key: string[]; sealed: string }>`
+          select jsonb_build_array(${keyColumns}) as primary_key, sealed
+          from ${sql.table(table)}
+          where key_id <> ${newestKey()} and sealed is not null
+          ${after === undefined ? sql`` : sql`and (${keyColumns}) > (${sql.join(after)})`}
+          order by ${keyColumns} limit ${batchSize}`.execute(db),
+      );
+      for (const row of rows) {
+        try {
+          const fresh = await seal(table, row.primary_key, await open(table, row.primary_key, row.sealed));
+          const { rows: written } = await database.write(`${table}.rotate_key`, (tx) =>
+            sql`
+              update ${sql.table(table)} set sealed = ${fresh.sealed}, key_id = ${fresh.key_id}
+              where (${keyColumns}) = (${sql.join(row.primary_key)}) and sealed = ${row.sealed}
+              returning 1`.execute(tx),
+          );
+          rewritten[table] += written.length;
+        } catch (error) {
+          if (!(error instanceof DecryptionFailed)) throw error;
+          onUnreadable(table, error);
+        }
+      }
+      after = rows.length === batchSize ? rows.at(-1)?.primary_key : undefined;
+    } while (after !== undefined);
+  }
+  await database.write("audit_event.rotate_keys", (tx) =>
+    writeAuditEvent(tx, {
+      action: "encryption_key.rotated",
+      detail: { ...rewritten, newest: newestKey() },
+    }),
+  );
+  return rewritten;
+}
+
+function isSealedTable(name: string): name is keyof typeof sealedTables {
+  return name in sealedTables;
+}

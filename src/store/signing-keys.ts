@@ -1,0 +1,84 @@
+import { type Kysely, sql, type Transaction } from "kysely";
+import type { Database } from "./database.ts";
+import type { Encryption } from "./encryption.ts";
+import { notify } from "./notify.ts";
+import type { SigningKey, SigningKeyPurpose, SigningKeys } from "./store.ts";
+import type { Tables } from "./tables.ts";
+import { writeAuditEvent } from "./write-audit-event.ts";
+
+const table = "signing_key";
+
+/** Our private keys, sealed; the first of each purpose is made once across replicas. */
+export function signingKeys(database: Database, { seal, open }: Encryption): SigningKeys {
+  const select = (db: Kysely<Tables>, purpose: SigningKeyPurpose) =>
+    db
+      .selectFrom(table)
+      .selectAll()
+      .where("purpose", "=", purpose)
+      .where((e) => e.or([e("expires_at", "is", null), e("expires_at", ">", new Date())]))
+      .orderBy("active_at", "desc")
+      .orderBy("kid")
+      .execute();
+
+  const insert = async (tx: Transaction<Tables>, key: SigningKey) =>
+    tx
+      .insertInto(table)
+      .values({
+        kid: key.kid,
+        purpose: key.purpose,
+        ...(await seal(table, [key.kid], key.privateJwk)),
+        created_at: key.createdAt,
+        active_at: key.activeAt,
+        expires_at: key.expiresAt ?? null,
+      })
+      .execute();
+
+  async function list(purpose: SigningKeyPurpose): Promise<SigningKey[]> {
+    const rows = await database.read("signing_key.list", (db) => select(db, purpose));
+    return Promise.all(
+      rows.map(async (row) => ({
+        kid: row.kid,
+        purpose,
+        privateJwk: await open<Record<string, unknown>>(table, [row.kid], row.sealed),
+        createdAt: row.created_at,
+        activeAt: row.active_at,
+        ...(row.expires_at && { expiresAt: row.expires_at }),
+      })),
+    );
+  }
+
+  return {
+    list,
+    async ensure(purpose, make) {
+      const present = await list(purpose);
+      if (present.length > 0) return present;
+      const made = await make();
+      await database.write("signing_key.ensure", async (tx) => {
+        await lock(tx, purpose);
+        if ((await select(tx, purpose)).length > 0) return;
+        await insert(tx, made);
+        await notify(tx, { table: "signing_key" });
+      });
+      return list(purpose);
+    },
+    async rotate(key, oldExpireAt, audit) {
+      await database.write("signing_key.rotate", async (tx) => {
+        await lock(tx, key.purpose);
+        await tx
+          .updateTable(table)
+          .set({ expires_at: oldExpireAt })
+          .where("purpose", "=", key.purpose)
+          .where((e) => e.or([e("expires_at", "is", null), e("expires_at", ">", oldExpireAt)]))
+          .execute();
+        await insert(tx, key);
+        await writeAuditEvent(tx, audit);
+        await notify(tx, { table: "signing_key" });
+      });
+    },
+  };
+}
+
+/** One writer per purpose until the transaction ends. */
+async function lock(tx: Transaction<Tables>, purpose: SigningKeyPurpose): Promise<void> {
+  await sql`select pg_advisory_xact_lock(hashtext(${`signing_key ${purpose}`}))`.execute(tx);
+}

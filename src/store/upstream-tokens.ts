@@ -1,0 +1,230 @@
+import { type Selectable, sql } from "kysely";
+import { connectionKeyName } from "./connection-key.ts";
+import type { Database } from "./database.ts";
+import { DecryptionFailed } from "./decryption-failed.ts";
+import type { Encryption } from "./encryption.ts";
+import { notify } from "./notify.ts";
+import type { ConnectionKey, NewUpstreamToken, UpstreamToken, UpstreamTokens } from "./store.ts";
+import type { UpstreamTokenTable } from "./tables.ts";
+import { upstreamDemands } from "./upstream-demands.ts";
+import { writeAuditEvent } from "./write-audit-event.ts";
+
+/** All but what queries need is sealed: who could edit the token endpoint in clear could have refresh tokens sent to himself. */
+type SealedPart = Omit<NewUpstreamToken, keyof ConnectionKey | "expiresAt" | "refreshExpiresAt">;
+
+const table = "upstream_token";
+const primaryKey = (key: ConnectionKey) => [key.userId, key.routeId, key.upstream];
+const nextVersion = sql<number>`nextval('upstream_token_version')`;
+const now = sql<Date>`now()`;
+
+/** @param onUnreadable told of a row that was deleted although it could not be decrypted */
+export function upstreamTokens(
+  database: Database,
+  { seal, open }: Encryption,
+  onUnreadable: (key: ConnectionKey, error: DecryptionFailed) => void,
+): UpstreamTokens {
+  const { clock } = database;
+  const changed = (key: ConnectionKey) => ({ table: "upstream_token", key: connectionKeyName(key) }) as const;
+
+  async function sealToken(token: NewUpstreamToken) {
+    const { userId, routeId, upstream, expiresAt, refreshExpiresAt, ...part } = token;
+    const sealedPart: SealedPart = part;
+    return {
+      ...(await seal(table, primaryKey(token), sealedPart)),
+      expires_at: expiresAt === undefined ? null : clock.toDatabase(expiresAt),
+      refresh_expires_at: refreshExpiresAt === undefined ? null : clock.toDatabase(refreshExpiresAt),
+      refreshable: token.refreshToken !== undefined,
+      lease_owner: null,
+      lease_until: null,
+      version: nextVersion,
+      updated_at: now,
+    };
+  }
+
+  async function openToken(row: Selectable<UpstreamTokenTable>): Promise<UpstreamToken> {
+    const key = { userId: row.user_id, routeId: row.route_id, upstream: row.upstream };
+    const part = await open<SealedPart>(table, primaryKey(key), row.sealed);
+    return {
+      ...part,
+      ...key,
+      version: row.version,
+      ...(row.expires_at && { expiresAt: clock.fromDatabase(row.expires_at) }),
+      ...(row.refresh_expires_at && { refreshExpiresAt: clock.fromDatabase(row.refresh_expires_at) }),
+      connectedAt: row.connected_at,
+      updatedAt: row.updated_at,
+    };
+  }
+
+  return {
+    ...upstreamDemands(database),
+
+    async find(key) {
+      const row = await database.read("upstream_token.find", (db) =>
+        db
+          .selectFrom(table)
+          .selectAll()
+          .where("user_id", "=", key.userId)
+          .where("route_id", "=", key.routeId)
+          .where("upstream", "=", key.upstream)
+          .executeTakeFirst(),
+      );
+      return row && openToken(row);
+    },
+
+    async put(token, audit) {
+      const values = await sealToken(token);
+      return database.write("upstream_token.put", async (tx) => {
+        const { version } = await tx
+          .insertInto(table)
+          .values({
+            user_id: token.userId,
+            route_id: token.routeId,
+            upstream: token.upstream,
+            ...values,
+            connected_at: now,
+          })
+          .onConflict((conflict) =>
+            conflict
+              .columns(["user_id", "route_id", "upstream"])
+              .doUpdateSet({ ...values, connected_at: now }),
+          )
+          .returning("version")
+          .executeTakeFirstOrThrow();
+        await tx
+          .deleteFrom("upstream_demand")
+          .where("user_id", "=", token.userId)
+          .where("route_id", "=", token.routeId)
+          .where("upstream", "=", token.upstream)
+          .execute();
+        await writeAuditEvent(tx, audit);
+        await notify(tx, changed(token));
+        return version;
+      });
+    },
+
+    async takeLease(key, version, owner, until) {
+      const leaseMs = until.getTime() - Date.now();
+      const rows = await database.write("upstream_token.take_lease", (tx) =>
+        tx
+          .updateTable(table)
+          .set({ lease_owner: owner, lease_until: sql`now() + ${leaseMs} * interval '1 millisecond'` })
+          .where("user_id", "=", key.userId)
+          .where("route_id", "=", key.routeId)
+          .where("upstream", "=", key.upstream)
+          .where("version", "=", version)
+          .where((e) => e.or([e("lease_until", "is", null), e("lease_until", "<=", now)]))
+          .returning("version")
+          .execute(),
+      );
+      return rows.length === 1;
+    },
+
+    async releaseLease(key, version, owner) {
+      await database.write("upstream_token.release_lease", async (tx) => {
+        const rows = await tx
+          .updateTable(table)
+          .set({ lease_owner: null, lease_until: null })
+          .where("user_id", "=", key.userId)
+          .where("route_id", "=", key.routeId)
+          .where("upstream", "=", key.upstream)
+          .where("version", "=", version)
+          .where("lease_owner", "=", owner)
+          .returning("version")
+          .execute();
+        // Those who wait for the outcome of this refresh must not wait for its lease to end.
+        if (rows.length === 1) await notify(tx, changed(key));
+      });
+    },
+
+    async replace(token, version, owner, audit) {
+      const values = await sealToken(token);
+      return database.write("upstream_token.replace", async (tx) => {
+        const row = await tx
+          .updateTable(table)
+          .set(values)
+          .where("user_id", "=", token.userId)
+          .where("route_id", "=", token.routeId)
+          .where("upstream", "=", token.upstream)
+          .where("version", "=", version)
+          .where("lease_owner", "=", owner)
+          .returning("version")
+          .executeTakeFirst();
+        if (row === undefined) return undefined;
+        await writeAuditEvent(tx, audit);
+        await notify(tx, changed(token));
+        return row.version;
+      });
+    },
+
+    deleteVersion(key, version, audit) {
+      return database.write("upstream_token.delete_version", async (tx) => {
+        const rows = await tx
+          .deleteFrom(table)
+          .where("user_id", "=", key.userId)
+          .where("route_id", "=", key.routeId)
+          .where("upstream", "=", key.upstream)
+          .where("version", "=", version)
+          .returning("version")
+          .execute();
+        if (rows.length === 0) return false;
+        await writeAuditEvent(tx, audit);
+        await notify(tx, changed(key));
+        return true;
+      });
+    },
+
+    async delete(key, audit) {
+      const row = await database.write("upstream_token.delete", async (tx) => {
+        const deleted = await tx
+          .deleteFrom(table)
+          .where("user_id", "=", key.userId)
+          .where("route_id", "=", key.routeId)
+          .where("upstream", "=", key.upstream)
+          .returningAll()
+          .executeTakeFirst();
+        if (deleted === undefined) return undefined;
+        await writeAuditEvent(tx, audit);
+        await notify(tx, changed(key));
+        return deleted;
+      });
+      if (row === undefined) return undefined;
+      try {
+        return await openToken(row);
+      } catch (error) {
+        if (!(error instanceof DecryptionFailed)) throw error;
+        onUnreadable(key, error);
+        return undefined;
+      }
+    },
+
+    async listForUser(userId) {
+      const rows = await database.read("upstream_token.list", (db) =>
+        db.selectFrom(table).selectAll().where("user_id", "=", userId).orderBy("route_id").execute(),
+      );
+      return Promise.all(rows.map(openToken));
+    },
+
+    async dueForRefresh(before, limit) {
+      const rows = await database.read("upstream_token.due_for_refresh", (db) =>
+        db
+          .selectFrom(table)
+          .select(["user_id", "route_id", "upstream", "version"])
+          .where("refreshable", "=", true)
+          .where("expires_at", "<", clock.toDatabase(before))
+          .where((e) => e.or([e("lease_until", "is", null), e("lease_until", "<=", now)]))
+          .where((e) => e.or([e("refresh_expires_at", "is", null), e("refresh_expires_at", ">", now)]))
+          // Those that still work first, soonest to expire first; then the dead, freshest first: old ones starve nobody.
+          .orderBy(sql`expires_at < now()`)
+          .orderBy(sql`abs(extract(epoch from expires_at - now()))`)
+          .limit(limit)
+          .execute(),
+      );
+      return rows.map((row) => ({
+        userId: row.user_id,
+        routeId: row.route_id,
+        upstream: row.upstream,
+        version: row.version,
+      }));
+    },
+  };
+}
