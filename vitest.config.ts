@@ -4,7 +4,10 @@ import { closingLine } from "./test/support/closing-line.ts";
 export default defineConfig({
   test: {
     include: ["test/**/*.test.ts"],
-    testTimeout: 30_000,
+    globalSetup: ["./test/support/postgres-global-setup.ts"],
+    pool: "forks",
+    maxWorkers: 2,
+    testTimeout: 60_000,
     hookTimeout: 120_000,
     reporters: ["default", closingLine()],
   },

