@@ -1,0 +1,36 @@
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { parse } from "yaml";
+import { z } from "zod";
+import type { Verdict } from "./run-scenario.ts";
+import type { Scenario } from "./scenario.ts";
+
+const list = z
+  .array(
+    z.strictObject({
+      scenario: z.string(),
+      /** Absent: under every revision. */
+      revision: z.string().optional(),
+      /** Ids of the checks that may fail; any other failure of the scenario still counts. */
+      checks: z.array(z.string()).min(1),
+      reason: z.string().min(20),
+    }),
+  )
+  .nullable();
+
+/** The scenarios that a gateway cannot pass, with the reason: `expected-failures.yaml`. */
+export async function expectedFailures() {
+  const file = join(import.meta.dirname, "expected-failures.yaml");
+  const entries = list.parse(parse(await readFile(file, "utf8"))) ?? [];
+  return {
+    /** The reason why this may fail; undefined when it must not, or fails in more than the checks named. */
+    excuse(scenario: Scenario, verdict: Verdict): string | undefined {
+      const entry = entries.find(
+        (one) => one.scenario === scenario.name && (one.revision ?? scenario.revision) === scenario.revision,
+      );
+      return entry && verdict.failedChecks.every((id) => entry.checks.includes(id))
+        ? entry.reason
+        : undefined;
+    },
+  };
+}

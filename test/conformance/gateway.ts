@@ -1,0 +1,157 @@
+import { execFile } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { promisify } from "node:util";
+import { certificateAuthority } from "../../deploy/demo/certificate-authority.ts";
+import { envoy } from "../../deploy/demo/envoy.ts";
+import { freePort } from "../../deploy/demo/free-port.ts";
+import { loopbackFetch } from "../../deploy/demo/loopback-fetch.ts";
+import { openidProvider } from "../../deploy/demo/openid-provider.ts";
+import { supervise } from "../../deploy/demo/supervise.ts";
+import { companyTokenEndpoint } from "./company-token-endpoint.ts";
+import { routeFor, type ScenarioServer } from "./route-for.ts";
+
+const cli = join(import.meta.dirname, "..", "..", "src", "cli.ts");
+const run = promisify(execFile);
+const domain = "conformance.test";
+
+/** Where an MCP client finds the route of a scenario, and how it gets there. */
+export interface Served {
+  readonly url: string;
+  /** PEM that Envoy's certificate is checked against. */
+  readonly ca: string;
+  /** Where https on any host leads to. */
+  readonly port: number;
+  readonly openidProvider: string;
+}
+
+/** A sidecar in its own process behind an Envoy, with one route at a time. */
+export interface Gateway {
+  /** Puts a route to the scenario's server into the routes file; resolves when both processes serve it. */
+  serve(server: ScenarioServer): Promise<Served>;
+  /** What the sidecar has logged so far. */
+  log(): Promise<string>;
+  close(): Promise<void>;
+}
+
+/** Starts OpenID provider and sidecar (embedded database in `folder`); Envoy follows with the first route. */
+export async function gateway(folder: string): Promise<Gateway> {
+  await mkdir(folder, { recursive: true });
+  const [port, adminPort, grpc, http, admin] = await Promise.all(Array.from({ length: 5 }, () => freePort()));
+  const authority = await certificateAuthority(join(folder, "tls"), [`*.${domain}`]);
+  const issuer = `https://auth.${domain}`;
+  const secret = randomBytes(24).toString("base64url");
+  const company = await openidProvider({
+    clients: [
+      {
+        client_id: "gateway",
+        client_secret: secret,
+        redirect_uris: [`${issuer}/.pomerium/sign_in/callback`],
+      },
+    ],
+  });
+  const tokenEndpoint = await companyTokenEndpoint();
+  const file = join(folder, "routes.yaml");
+  const logFile = join(folder, "sidecar.log");
+  const places = {
+    companyTokenUrl: tokenEndpoint.url,
+    workloadIdentityFile: join(folder, "workload.jwt"),
+  };
+  const { fetch, close: closeFetch } = loopbackFetch(authority.ca, port ?? 0);
+  let number = 0;
+  let proxy: Awaited<ReturnType<typeof envoy>> | undefined;
+
+  const write = (routes: readonly unknown[]) =>
+    writeFile(
+      file,
+      // JSON is YAML.
+      JSON.stringify(
+        {
+          issuer,
+          listen: { grpc: `127.0.0.1:${grpc}`, http: `127.0.0.1:${http}`, admin: `127.0.0.1:${admin}` },
+          database: { dir: join(folder, "data") },
+          encryption: { keys: [{ kid: "k1", env: "CONFORMANCE_KEY" }] },
+          sign_in: {
+            providers: [
+              { id: "company", issuer: company.issuer, client_id: "gateway", client_secret: secret },
+            ],
+          },
+          upstream_oauth: { allowed_private_hosts: ["localhost", "127.0.0.1", "::1"] },
+          log: { level: "debug" },
+          envoy: {
+            listen: `127.0.0.1:${port}`,
+            admin: `127.0.0.1:${adminPort}`,
+            tls: { certificate: authority.files.certificate, key: authority.files.key },
+            upstream_ca: authority.files.ca,
+          },
+          routes,
+        },
+        undefined,
+        2,
+      ),
+      { mode: 0o600 },
+    );
+  await write([]);
+  const sidecar = supervise(process.execPath, [cli, "serve", "--config", file], {
+    logFile,
+    env: { ...process.env, CONFORMANCE_KEY: randomBytes(32).toString("base64url") },
+  });
+  const log = () => readFile(logFile, "utf8").catch(() => "");
+
+  /** Waits until `url` answers with `status`, and fails as soon as the sidecar is gone. */
+  async function until(url: string, status: number, ask: typeof globalThis.fetch): Promise<void> {
+    let gone = false;
+    void sidecar.exited.then(() => {
+      gone = true;
+    });
+    let last = "no answer";
+    for (const deadline = Date.now() + 20_000; ; await delay(50)) {
+      try {
+        const response = await ask(url);
+        await response.body?.cancel();
+        if (response.status === status) return;
+        last = String(response.status);
+      } catch (error) {
+        last = error instanceof Error ? error.message : String(error);
+      }
+      if (gone || Date.now() > deadline) {
+        throw new Error(
+          `${url} answered ${last}, not ${status}. The sidecar's log ends:\n${(await log()).slice(-3000)}`,
+        );
+      }
+    }
+  }
+  await until(`http://127.0.0.1:${admin}/readyz`, 200, globalThis.fetch);
+
+  return {
+    async serve(server) {
+      number += 1;
+      const id = `s${String(number).padStart(2, "0")}`;
+      const host = `${id}.${domain}`;
+      tokenEndpoint.translate(server.context);
+      if (server.context.valid_jwt) await writeFile(places.workloadIdentityFile, server.context.valid_jwt);
+      await write([routeFor(server, id, host, places)]);
+      await proxy?.close();
+      const { stdout } = await run(process.execPath, [cli, "envoy-config", "--config", file], {
+        env: { ...process.env, CONFORMANCE_KEY: "unused" },
+        maxBuffer: 16 * 1024 * 1024,
+      });
+      proxy = await envoy({ bootstrap: stdout, folder, adminPort: adminPort ?? 0 });
+      await until(`https://${host}/.well-known/oauth-protected-resource/mcp`, 200, fetch);
+      return {
+        url: `https://${host}/mcp`,
+        ca: authority.ca,
+        port: port ?? 0,
+        openidProvider: company.issuer,
+      };
+    },
+    log,
+    async close() {
+      await proxy?.close();
+      await sidecar.stop();
+      await Promise.all([company.close(), tokenEndpoint.close(), closeFetch()]);
+    },
+  };
+}
