@@ -27,23 +27,23 @@ export function compileAddressMatcher(matcher: PolicyMatcher): AddressTest {
   const blocks = values.map((value) => parseBlock(String(value)));
   const wanted = matcher.kind !== "not_in";
   return (address) => {
-    if (address === undefined || !ipaddr.isValid(address)) return undefined;
-    const parsed = ipaddr.process(address);
+    const parsed = parseAddress(address);
+    if (!parsed) return undefined;
     return blocks.some((block) => block[0].kind() === parsed.kind() && parsed.match(block)) === wanted;
   };
 }
 
 function parseBlock(value: string): [ipaddr.IPv4 | ipaddr.IPv6, number] {
-  try {
-    if (value.includes("/")) return ipaddr.parseCIDR(value);
-    // `isValid` of IPv4 takes `10` and `0x7f.1`, which nobody means.
-    if (!value.includes(":") && !ipaddr.IPv4.isValidFourPartDecimal(value))
-      throw new Error("not four decimal parts");
-    const address = ipaddr.process(value);
-    return [address, address.kind() === "ipv4" ? 32 : 128];
-  } catch (cause) {
-    throw new PolicyError(`"${value}" is neither an IP address nor a CIDR block such as 10.0.0.0/8`, {
-      cause,
-    });
-  }
+  if (value.includes("/") && ipaddr.isValidCIDR(value)) return ipaddr.parseCIDR(value);
+  const address = parseAddress(value);
+  if (!address)
+    throw new PolicyError(`"${value}" is neither an IP address nor a CIDR block such as 10.0.0.0/8`);
+  return [address, address.kind() === "ipv4" ? 32 : 128];
+}
+
+/** IPv4 in four decimal parts only: the library also takes `10.1` and `0x7f.1`, which nobody means. */
+function parseAddress(value: string | undefined): ipaddr.IPv4 | ipaddr.IPv6 | undefined {
+  if (value === undefined) return undefined;
+  const readable = ipaddr.IPv4.isValidFourPartDecimal(value) || ipaddr.IPv6.isValid(value);
+  return readable ? ipaddr.process(value) : undefined;
 }

@@ -1,0 +1,19 @@
+import type { Route } from "../../src/config/route.ts";
+import { compilePolicies } from "../../src/policy/compile-policies.ts";
+import type { RoutePolicy } from "../../src/policy/policy-table.ts";
+import { loadPolicies } from "./load-policies.ts";
+
+/** The one route of a file whose route has these lines of YAML (`policy:`, `tools:`, `mcp:`). */
+export function routeWith(lines: string): { route: Route; policy: RoutePolicy } {
+  const indented = lines
+    .split("\n")
+    .map((line) => `    ${line}`)
+    .join("\n");
+  const mcp = /^mcp:/m.test(lines) ? "" : "    mcp: {server: {}}\n";
+  const config = loadPolicies(
+    `issuer: https://auth.example.com\nroutes:\n  - from: https://mcp.example.com\n    to: http://upstream:8080/mcp\n${mcp}${indented}\n`,
+  );
+  const route = config.routes[0];
+  if (!route) throw new Error("no route");
+  return { route, policy: compilePolicies(config).forRoute(route.id) };
+}
