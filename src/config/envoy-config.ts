@@ -1,0 +1,41 @@
+import { stringify } from "yaml";
+import { envoyBootstrap } from "./envoy/envoy-bootstrap.ts";
+import { writeXdsDir } from "./envoy/write-xds-dir.ts";
+import { formatProblem } from "./format-problem.ts";
+import { loadConfig } from "./load-config.ts";
+
+/**
+ * The command `envoy-config` (F1.7): prints a bootstrap for Envoy to `out`, or writes the files of `xdsDir`. Problems go to
+ * `err`.
+ * @returns the exit code: 1 when the file has errors or a file cannot be written.
+ */
+export function envoyConfig(options: {
+  readonly file: string;
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly format: "yaml" | "json";
+  /** Folder as Envoy sees it. */
+  readonly xdsDir?: string;
+  readonly out: (text: string) => void;
+  readonly err: (text: string) => void;
+}): number {
+  const { file, env, format, xdsDir, out, err } = options;
+  const loaded = loadConfig(file, env);
+  for (const problem of loaded.problems) err(`${formatProblem(problem)}\n`);
+  if (!loaded.ok) return 1;
+  if (xdsDir === undefined) {
+    const bootstrap = envoyBootstrap(loaded.config);
+    out(
+      format === "json"
+        ? `${JSON.stringify(bootstrap, null, 2)}\n`
+        : stringify(bootstrap, { aliasDuplicateObjects: false }),
+    );
+    return 0;
+  }
+  try {
+    for (const written of writeXdsDir(loaded.config, xdsDir)) err(`wrote ${written}\n`);
+    return 0;
+  } catch (error) {
+    err(`${xdsDir}: ${error instanceof Error ? error.message : "cannot be written"}\n`);
+    return 1;
+  }
+}

@@ -1,0 +1,119 @@
+import type { Config } from "../config.ts";
+import type { Json } from "./json.ts";
+import { typeUrl } from "./type-url.ts";
+
+const checked = "envoy.filters.http.ext_authz";
+
+/**
+ * Hands us an upstream's 401 or 403 to a request that a check let through, and the answer to a `tools/list` that policy
+ * narrows. A matcher creates ext_proc for these only; any other response costs nothing.
+ *
+ * `failure_mode_allow` stays off: an upstream's own challenge that got through would send the client to the wrong authorization
+ * server, and an unfiltered list would show what may not be seen.
+ */
+export function challengeFilter(config: Config): Json {
+  return {
+    name: "envoy_mcp_auth.challenge",
+    typed_config: {
+      "@type": typeUrl("extensions.common.matching.v3.ExtensionWithMatcher"),
+      extension_config: {
+        name: "composite",
+        typed_config: { "@type": typeUrl("extensions.filters.http.composite.v3.Composite") },
+      },
+      xds_matcher: {
+        matcher_list: {
+          matchers: [
+            {
+              predicate: {
+                or_matcher: {
+                  predicate: [
+                    {
+                      and_matcher: {
+                        predicate: [
+                          { or_matcher: { predicate: [statusIs("401"), statusIs("403")] } },
+                          checkLeft("route"),
+                        ],
+                      },
+                    },
+                    checkLeft("tool_filter"),
+                  ],
+                },
+              },
+              on_match: {
+                action: {
+                  name: "challenge",
+                  typed_config: {
+                    "@type": typeUrl("extensions.filters.http.composite.v3.ExecuteFilterAction"),
+                    typed_config: externalProcessor(config),
+                  },
+                },
+              },
+            },
+          ],
+        },
+      },
+    },
+  };
+}
+
+function externalProcessor(config: Config): Json {
+  return {
+    name: "envoy.filters.http.ext_proc",
+    typed_config: {
+      "@type": typeUrl("extensions.filters.http.ext_proc.v3.ExternalProcessor"),
+      grpc_service: { envoy_grpc: { cluster_name: "sidecar_grpc" } },
+      failure_mode_allow: false,
+      status_on_error: { code: "ServiceUnavailable" },
+      processing_mode: {
+        request_header_mode: "SKIP",
+        response_header_mode: "SEND",
+        request_body_mode: "NONE",
+        response_body_mode: "NONE",
+        request_trailer_mode: "SKIP",
+        response_trailer_mode: "SKIP",
+      },
+      // For the body of a tools/list, which we ask for once we have seen its headers.
+      allow_mode_override: true,
+      message_timeout: `${(config.check.deadlineMs + 500) / 1000}s`,
+      metadata_options: { forwarding_namespaces: { untyped: [checked] } },
+    },
+  };
+}
+
+function statusIs(code: string): Json {
+  return {
+    single_predicate: {
+      input: {
+        name: "status",
+        typed_config: {
+          "@type": "type.googleapis.com/envoy.type.matcher.v3.HttpResponseHeaderMatchInput",
+          header_name: ":status",
+        },
+      },
+      value_match: { exact: code },
+    },
+  };
+}
+
+/** The check left a non-empty string under this name in its metadata. */
+function checkLeft(name: string): Json {
+  return {
+    single_predicate: {
+      input: {
+        name,
+        typed_config: {
+          "@type": typeUrl("extensions.matching.common_inputs.network.v3.DynamicMetadataInput"),
+          filter: checked,
+          path: [{ key: name }],
+        },
+      },
+      custom_match: {
+        name: "present",
+        typed_config: {
+          "@type": typeUrl("extensions.matching.input_matchers.metadata.v3.Metadata"),
+          value: { string_match: { safe_regex: { regex: ".+" } } },
+        },
+      },
+    },
+  };
+}

@@ -1,0 +1,64 @@
+import type { Config } from "../config.ts";
+import { challengeFilter } from "./challenge-filter.ts";
+import type { Json } from "./json.ts";
+import { typeUrl } from "./type-url.ts";
+
+/**
+ * The way of a request, in order. What only we may say (`x-pomerium-*`) is stripped; ext_authz asks us; the MCP filter notes
+ * method and tool for the log (after ext_authz, so that nobody's body is parsed before we know whose it is); the challenge
+ * filter sees the upstream's answer before ext_authz adds its headers to it, for responses travel upwards.
+ */
+export function httpFilters(config: Config): Json[] {
+  return [
+    {
+      name: "envoy.filters.http.header_mutation",
+      typed_config: {
+        "@type": typeUrl("extensions.filters.http.header_mutation.v3.HeaderMutation"),
+        mutations: {
+          request_mutations: [
+            { remove_on_match: { key_matcher: { prefix: "x-pomerium-", ignore_case: true } } },
+            // Envoy appends the one it has seen itself.
+            { remove: "x-forwarded-host" },
+          ],
+        },
+      },
+    },
+    {
+      name: "envoy.filters.http.ext_authz",
+      typed_config: {
+        "@type": typeUrl("extensions.filters.http.ext_authz.v3.ExtAuthz"),
+        transport_api_version: "V3",
+        grpc_service: {
+          envoy_grpc: {
+            cluster_name: "sidecar_grpc",
+            retry_policy: { retry_on: "connect-failure,refused-stream", num_retries: 2 },
+          },
+          // A check answers within its own deadline; this is for one that cannot answer at all.
+          timeout: `${(config.check.deadlineMs + 500) / 1000}s`,
+        },
+        failure_mode_allow: false,
+        status_on_error: { code: "ServiceUnavailable" },
+        validate_mutations: true,
+        // Header by header: two `Authorization`s must not look like one.
+        encode_raw_headers: true,
+        clear_route_cache: false,
+      },
+    },
+    {
+      name: "envoy.filters.http.mcp",
+      typed_config: {
+        "@type": typeUrl("extensions.filters.http.mcp.v3.Mcp"),
+        traffic_mode: "PASS_THROUGH",
+        request_storage_mode: "DYNAMIC_METADATA",
+      },
+    },
+    challengeFilter(config),
+    {
+      name: "envoy.filters.http.router",
+      typed_config: {
+        "@type": typeUrl("extensions.filters.http.router.v3.Router"),
+        suppress_envoy_headers: true,
+      },
+    },
+  ];
+}

@@ -1,0 +1,74 @@
+import { dirname } from "node:path";
+import type { Config } from "../config.ts";
+import { accessLog } from "./access-log.ts";
+import { envoyAddress } from "./envoy-address.ts";
+import { httpFilters } from "./http-filters.ts";
+import type { Json } from "./json.ts";
+import { typeUrl } from "./type-url.ts";
+import { virtualHosts } from "./virtual-hosts.ts";
+
+/** The one listener: TLS, HTTP/1.1 and HTTP/2, no streaming timeouts, paths normalised before anybody judges them. */
+export function listener(config: Config): { readonly [key: string]: Json } {
+  return {
+    name: "mcp",
+    address: envoyAddress(config.envoy.listen),
+    per_connection_buffer_limit_bytes: 1024 * 1024,
+    filter_chains: [
+      {
+        filters: [{ name: "http", typed_config: connectionManager(config) }],
+        transport_socket: {
+          name: "envoy.transport_sockets.tls",
+          typed_config: {
+            "@type": typeUrl("extensions.transport_sockets.tls.v3.DownstreamTlsContext"),
+            common_tls_context: {
+              tls_params: { tls_minimum_protocol_version: "TLSv1_2" },
+              alpn_protocols: ["h2", "http/1.1"],
+              tls_certificates: [
+                {
+                  certificate_chain: { filename: config.envoy.tls.certificate },
+                  private_key: { filename: config.envoy.tls.key },
+                  // A renewed certificate is taken up without a restart.
+                  watched_directory: { path: dirname(config.envoy.tls.certificate) },
+                },
+              ],
+            },
+          },
+        },
+      },
+    ],
+  };
+}
+
+function connectionManager(config: Config): Json {
+  return {
+    "@type": typeUrl("extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"),
+    stat_prefix: "mcp",
+    codec_type: "AUTO",
+    access_log: [accessLog()],
+    use_remote_address: true,
+    xff_num_trusted_hops: config.envoy.xffNumTrustedHops,
+    internal_address_config: { unix_sockets: false },
+    generate_request_id: true,
+    always_set_request_id_in_response: true,
+    normalize_path: true,
+    merge_slashes: true,
+    path_with_escaped_slashes_action: "REJECT_REQUEST",
+    strip_matching_host_port: false,
+    server_header_transformation: "PASS_THROUGH",
+    common_http_protocol_options: {
+      headers_with_underscores_action: "REJECT_REQUEST",
+      idle_timeout: "3600s",
+    },
+    http2_protocol_options: {
+      max_concurrent_streams: 128,
+      initial_stream_window_size: 1024 * 1024,
+      initial_connection_window_size: 4 * 1024 * 1024,
+    },
+    // Our check refuses what is too long with a reason (431); this is for what is longer still.
+    max_request_headers_kb: Math.min(8192, Math.ceil(config.check.maxHeaderBytes / 1024) + 4),
+    request_headers_timeout: "10s",
+    stream_idle_timeout: "0s",
+    http_filters: httpFilters(config),
+    route_config: { name: "mcp", validate_clusters: false, virtual_hosts: virtualHosts(config) },
+  };
+}

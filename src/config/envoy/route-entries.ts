@@ -1,0 +1,94 @@
+import { inspectedBodyBytes } from "../inspected-body-bytes.ts";
+import type { Route } from "../route.ts";
+import type { RouteTable } from "../route-table.ts";
+import type { Json } from "./json.ts";
+import { typeUrl } from "./type-url.ts";
+
+/** An Envoy route and how specific it is; longer ones stand first. */
+export interface RouteEntry {
+  readonly length: number;
+  readonly route: Json;
+}
+
+/** What nobody claims still goes through ext_authz, so that one place answers it; should that let it pass, it is 404 here. */
+export const refuse: Json = {
+  name: "none",
+  match: { prefix: "/" },
+  direct_response: { status: 404 },
+};
+
+/**
+ * Envoy's routes for one of ours. Where `to` has a path, it replaces `from`'s; a request that names both (`/mcp` on a route to
+ * `http://x/mcp`) is not doubled, unless another route claims that place.
+ */
+export function routeEntries(route: Route, table: RouteTable): RouteEntry[] {
+  const { prefix, upstreamPath } = route;
+  if (upstreamPath === undefined || upstreamPath === prefix)
+    return [entry(route, under(prefix), prefix.length)];
+  const base = prefix === "/" ? "" : prefix;
+  const doubled = base + upstreamPath.replace(/\/$/, "");
+  const entries = rewritten(route, base, upstreamPath);
+  const ours = table.find(route.host, doubled)?.id === route.id && !table.isOwnPath(route.host, doubled);
+  return doubled !== prefix && ours ? [...rewritten(route, doubled, upstreamPath), ...entries] : entries;
+}
+
+/** `from` itself becomes `to`; what is below the one goes below the other. */
+function rewritten(route: Route, from: string, to: string): RouteEntry[] {
+  const below = to.endsWith("/") ? to : `${to}/`;
+  return [
+    entry(route, { path: from === "" ? "/" : from }, from.length + 2, to),
+    entry(route, { prefix: `${from}/` }, from.length + 1, below),
+  ];
+}
+
+function under(prefix: string): Json {
+  return prefix === "/" ? { prefix } : { path_separated_prefix: prefix };
+}
+
+function entry(route: Route, match: Json, length: number, rewrite?: string): RouteEntry {
+  return {
+    length,
+    route: {
+      name: route.id,
+      match,
+      route: {
+        cluster: `route/${route.id}`,
+        ...(rewrite === undefined ? {} : { prefix_rewrite: rewrite }),
+        ...hostRewrite(route),
+        append_x_forwarded_host: true,
+        // An MCP stream ends when its parties say so.
+        timeout: "0s",
+        idle_timeout: "0s",
+        // Only what never reached the upstream: a call is not replayed.
+        retry_policy: { retry_on: "connect-failure,refused-stream", num_retries: 2 },
+      },
+      typed_per_filter_config: perFilter(route),
+    },
+  };
+}
+
+function hostRewrite(route: Route): { readonly [key: string]: Json } {
+  if (route.preserveHostHeader === true) return {};
+  const hosts = new Set(route.to.map((url) => new URL(url).host));
+  const [only] = hosts;
+  return hosts.size === 1 && only !== undefined
+    ? { host_rewrite_literal: only }
+    : { auto_host_rewrite: true };
+}
+
+function perFilter(route: Route): Json | undefined {
+  if (route.mcp.kind === "client") {
+    const off = { "@type": typeUrl("config.route.v3.FilterConfig"), disabled: true, config: {} };
+    return { "envoy.filters.http.mcp": off, "envoy_mcp_auth.challenge": off };
+  }
+  const bytes = inspectedBodyBytes(route);
+  if (bytes === 0) return undefined;
+  return {
+    "envoy.filters.http.ext_authz": {
+      "@type": typeUrl("extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute"),
+      check_settings: {
+        with_request_body: { max_request_bytes: bytes, allow_partial_message: false, pack_as_bytes: true },
+      },
+    },
+  };
+}

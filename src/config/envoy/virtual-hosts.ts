@@ -1,0 +1,50 @@
+import type { Config } from "../config.ts";
+import { createRouteTable } from "../create-route-table.ts";
+import { type OwnPath, ownPaths } from "../own-paths.ts";
+import type { Json } from "./json.ts";
+import { type RouteEntry, refuse, routeEntries } from "./route-entries.ts";
+import { typeUrl } from "./type-url.ts";
+
+const off = { "@type": typeUrl("config.route.v3.FilterConfig"), disabled: true, config: {} };
+
+/** One virtual host per host of ours, and one for all others. */
+export function virtualHosts(config: Config): Json[] {
+  const table = createRouteTable(config);
+  const issuerHost = new URL(config.issuer).host;
+  const hosts = new Map<string, RouteEntry[]>([[issuerHost, []]]);
+  const served = new Set(config.routes.map((route) => route.host));
+  for (const route of config.routes) {
+    hosts.set(route.host, [...(hosts.get(route.host) ?? []), ...routeEntries(route, table)]);
+  }
+  const named = [...hosts].map(([host, entries]) => ({
+    name: host,
+    domains: /:\d+$/.test(host) ? [host] : [host, `${host}:443`],
+    routes: [
+      ...ownPaths(config, { issuer: host === issuerHost, route: served.has(host) }).map(ownRoute),
+      ...entries.toSorted((a, b) => b.length - a.length).map((entry) => entry.route),
+      refuse,
+    ],
+  }));
+  return [...named, { name: "others", domains: ["*"], routes: [refuse] }];
+}
+
+/** Goes to our HTTP door, unchecked and unchanged. */
+function ownRoute(own: OwnPath): Json {
+  return {
+    name: `own ${own.path}`,
+    match: own.match === "exact" ? { path: own.path } : { path_separated_prefix: own.path },
+    route: {
+      cluster: "sidecar_http",
+      timeout: "60s",
+      retry_policy: { retry_on: "connect-failure,refused-stream", num_retries: 2 },
+    },
+    typed_per_filter_config: {
+      "envoy.filters.http.ext_authz": {
+        "@type": typeUrl("extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute"),
+        disabled: true,
+      },
+      "envoy.filters.http.mcp": off,
+      "envoy_mcp_auth.challenge": off,
+    },
+  };
+}

@@ -1,0 +1,35 @@
+import { mkdirSync, renameSync, writeFileSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { stringify } from "yaml";
+import type { Config } from "../config.ts";
+import { clusters } from "./clusters.ts";
+import { envoyBootstrap } from "./envoy-bootstrap.ts";
+import { listener } from "./listener.ts";
+import { typeUrl } from "./type-url.ts";
+
+/**
+ * Writes `cds.yaml`, `lds.yaml` and `bootstrap.yaml` into `folder` (made when missing), each by rename, so that a running Envoy
+ * never reads half a file (F1.7). Clusters go first: a listener must not name one that is not there yet.
+ * @throws Error of the file system.
+ */
+export function writeXdsDir(config: Config, folder: string): readonly string[] {
+  const xdsDir = resolve(folder);
+  mkdirSync(xdsDir, { recursive: true });
+  const files = {
+    "cds.yaml": {
+      resources: clusters(config).map((cluster) => ({
+        "@type": typeUrl("config.cluster.v3.Cluster"),
+        ...(typeof cluster === "object" ? cluster : {}),
+      })),
+    },
+    "lds.yaml": { resources: [{ "@type": typeUrl("config.listener.v3.Listener"), ...listener(config) }] },
+    "bootstrap.yaml": envoyBootstrap(config, { xdsDir }),
+  };
+  return Object.entries(files).map(([name, content]) => {
+    const file = join(xdsDir, name);
+    const temporary = join(xdsDir, `.${name}.${process.pid}`);
+    writeFileSync(temporary, stringify(content, { aliasDuplicateObjects: false }));
+    renameSync(temporary, file);
+    return file;
+  });
+}
