@@ -1,3 +1,4 @@
+import { sql } from "kysely";
 import type { Logger } from "pino";
 import { authorizationServerRecords } from "./authorization-server-records.ts";
 import { browserSessions } from "./browser-sessions.ts";
@@ -114,7 +115,13 @@ async function openServer(options: StoreOptions, url: string): Promise<Opened> {
   const database = createDatabase(db, { timeoutMs, metrics, close });
   const listenUrl = options.listenUrl ?? url;
   const listener = listenPostgres({ listenUrl, heart, clock: database.clock, timeoutMs, logger, metrics });
-  const state = await listener.ready(timeoutMs);
+  const [state] = await Promise.all([listener.ready(timeoutMs), measureClock(database)]).catch(
+    async (error) => {
+      await listener.close();
+      await close();
+      throw error;
+    },
+  );
   if (state === "away") logger.warn("cannot listen for changes yet; every check asks the store until then");
   if (state !== "deaf") return { database, listener };
   await listener.close();
@@ -125,6 +132,15 @@ async function openServer(options: StoreOptions, url: string): Promise<Opened> {
       ? "database.url (DATABASE_URL) takes LISTEN but delivers no notification, as a transaction-mode pooler does; set database.listen_url (DATABASE_LISTEN_URL) to the server itself, or to a session-mode pooler"
       : "database.listen_url (DATABASE_LISTEN_URL) delivers no notification sent by database.url; it must reach the same database, primary, and not through a transaction-mode pooler",
   );
+}
+
+/** Once before anything is stored; heartbeats keep it up to date. */
+async function measureClock({ clock, read }: Database): Promise<void> {
+  const sentAt = Date.now();
+  const { now } = await read("clock", (db) =>
+    db.selectNoFrom(sql<Date>`clock_timestamp()`.as("now")).executeTakeFirstOrThrow(),
+  );
+  clock.measure(now, sentAt, Date.now());
 }
 
 async function migrateServer(url: string, connectTimeoutMs: number, logger: Logger): Promise<void> {

@@ -24,7 +24,7 @@ export function upstreamDemands(
           .onConflict((conflict) =>
             conflict.columns(["user_id", "route_id", "upstream"]).doUpdateSet({
               scopes: sql`(
-                select jsonb_agg(distinct scope)
+                select coalesce(jsonb_agg(distinct scope), '[]')
                 from jsonb_array_elements(upstream_demand.scopes || excluded.scopes) as scope
               )`,
               resource_metadata: sql`coalesce(excluded.resource_metadata, upstream_demand.resource_metadata)`,

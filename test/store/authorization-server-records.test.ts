@@ -1,0 +1,74 @@
+import { expect, it } from "vitest";
+import { changes } from "./changes.ts";
+import { describeStore } from "./describe-store.ts";
+import { audit, inSeconds } from "./samples.ts";
+
+describeStore("authorization server records (F3.7)", (store) => {
+  const records = () => store().authorizationServerRecords;
+  const grant = (id: string, accountId = "company/alice") =>
+    records().upsert({
+      model: "Grant",
+      id,
+      payload: { accountId, clientId: "mcp-client", jti: id },
+      expiresAt: inSeconds(60),
+    });
+
+  it("finds a record by id, uid and user code, and not under another model", async () => {
+    const payload = { uid: "uid-1", userCode: "code-1", n: 1 };
+    await records().upsert({ model: "Session", id: "id-1", payload });
+    await records().upsert({ model: "Session", id: "id-1", payload: { ...payload, n: 2 } });
+    const expected = { model: "Session", id: "id-1", payload: { ...payload, n: 2 } };
+    expect(await records().find("Session", "id-1")).toEqual(expected);
+    expect(await records().findByUid("Session", "uid-1")).toEqual(expected);
+    expect(await records().findByUserCode("Session", "code-1")).toEqual(expected);
+    expect(await records().find("Interaction", "id-1")).toBeUndefined();
+    await records().destroy("Session", "id-1");
+    expect(await records().find("Session", "id-1")).toBeUndefined();
+  });
+
+  it("lets one of 20 who consume a code at once have it, for good", async () => {
+    await records().upsert({ model: "AuthorizationCode", id: "c", payload: {}, expiresAt: inSeconds(60) });
+    const won = await Promise.all(
+      Array.from({ length: 20 }, () => records().consume("AuthorizationCode", "c")),
+    );
+    expect(won.filter(Boolean)).toHaveLength(1);
+    expect((await records().find("AuthorizationCode", "c"))?.consumedAt).toBeInstanceOf(Date);
+    await records().upsert({ model: "AuthorizationCode", id: "c", payload: {}, expiresAt: inSeconds(60) });
+    expect(await records().consume("AuthorizationCode", "c")).toBe(false);
+  });
+
+  it("treats expired records as absent", async () => {
+    await records().upsert({ model: "AuthorizationCode", id: "x", payload: {}, expiresAt: inSeconds(-1) });
+    expect(await records().find("AuthorizationCode", "x")).toBeUndefined();
+    expect(await records().consume("AuthorizationCode", "x")).toBe(false);
+  });
+
+  it("revokes a grant with all that belongs to it, tells of it, and does so once", async () => {
+    await grant("g1");
+    await grant("g2", "company/bob");
+    await records().upsert({ model: "RefreshToken", id: "r1", payload: { grantId: "g1" } });
+    expect(await records().grantIsLive("g1")).toBe(true);
+    const { next, stop } = changes(store());
+    expect(await records().revokeGrant("g1", audit("grant.revoked"))).toBe(true);
+    expect(await next).toEqual({ table: "grant", grantId: "g1" });
+    stop();
+    expect(await records().revokeGrant("g1", audit("grant.revoked"))).toBe(false);
+    expect(await records().grantIsLive("g1")).toBe(false);
+    expect(await records().find("RefreshToken", "r1")).toBeUndefined();
+    expect(await records().grantIsLive("g2")).toBe(true);
+  });
+
+  it("lists grants by user and by client", async () => {
+    await grant("g3", "company/carol");
+    const [carols] = await records().grants({ userId: "company/carol" });
+    expect(carols).toMatchObject({
+      grantId: "g3",
+      userId: "company/carol",
+      clientId: "mcp-client",
+      createdAt: expect.any(Date),
+    });
+    const ids = (await records().grants({ clientId: "mcp-client" })).map(({ grantId }) => grantId);
+    expect(ids.sort()).toEqual(["g2", "g3"]);
+    expect(await records().grants({ userId: "company/carol", clientId: "other" })).toEqual([]);
+  });
+});

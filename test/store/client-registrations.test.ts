@@ -1,0 +1,61 @@
+import { expect, it } from "vitest";
+import { describeStore } from "./describe-store.ts";
+import { inSeconds, registration } from "./samples.ts";
+
+describeStore("client registrations (F4.2)", (store) => {
+  const { issuer, redirectUri } = registration();
+
+  it("registers once however many ask, per issuer and redirect URI", async () => {
+    let registered = 0;
+    const register = async () => registration({ clientId: `client-${++registered}` });
+    const results = await Promise.all(
+      Array.from({ length: 8 }, () =>
+        store().clientRegistrations.getOrRegister(issuer, redirectUri, register),
+      ),
+    );
+    expect(registered).toBe(1);
+    expect(new Set(results.map(({ clientId }) => clientId))).toEqual(new Set(["client-1"]));
+    expect(await store().clientRegistrations.find(issuer, redirectUri)).toEqual(registration());
+    expect(await store().clientRegistrations.find("https://other.example.com", redirectUri)).toBeUndefined();
+  });
+
+  it("forgets exactly the client id that the server forgot, then registers anew", async () => {
+    await store().clientRegistrations.delete(issuer, redirectUri, "client-0");
+    expect(await store().clientRegistrations.find(issuer, redirectUri)).toBeDefined();
+    await store().clientRegistrations.delete(issuer, redirectUri, "client-1");
+    expect(await store().clientRegistrations.find(issuer, redirectUri)).toBeUndefined();
+    const again = await store().clientRegistrations.getOrRegister(issuer, redirectUri, async () =>
+      registration({ clientId: "client-2" }),
+    );
+    expect(again.clientId).toBe("client-2");
+  });
+
+  it("hands a failed registration's error to its caller and lets the next try at once", async () => {
+    const failing = store().clientRegistrations.getOrRegister(
+      "https://down.example",
+      redirectUri,
+      async () => {
+        throw new Error("503");
+      },
+    );
+    await expect(failing).rejects.toThrow("503");
+    const made = await store().clientRegistrations.getOrRegister(
+      "https://down.example",
+      redirectUri,
+      async () => registration({ issuer: "https://down.example" }),
+    );
+    expect(made.issuer).toBe("https://down.example");
+  });
+
+  it("does not use a secret that has expired, and registers anew", async () => {
+    const issuer = "https://expiring.example";
+    const expired = registration({ issuer, secretExpiresAt: inSeconds(-1) });
+    await store().clientRegistrations.getOrRegister(issuer, redirectUri, async () => expired);
+    expect(await store().clientRegistrations.find(issuer, redirectUri)).toBeUndefined();
+    const fresh = registration({ issuer, clientId: "client-9", secretExpiresAt: inSeconds(60) });
+    expect(await store().clientRegistrations.getOrRegister(issuer, redirectUri, async () => fresh)).toEqual(
+      fresh,
+    );
+    expect(await store().clientRegistrations.find(issuer, redirectUri)).toEqual(fresh);
+  });
+});

@@ -1,0 +1,57 @@
+import type { AuditEvent } from "../../src/store/audit-event.ts";
+import type { ClientRegistration, NewUpstreamToken, SigningKey } from "../../src/store/store.ts";
+
+export const inSeconds = (seconds: number) => new Date(Date.now() + seconds * 1_000);
+
+export const connection = {
+  userId: "company/alice",
+  routeId: "files",
+  upstream: "https://files.example.com/mcp",
+};
+
+export function upstreamToken(over: Partial<NewUpstreamToken> = {}): NewUpstreamToken {
+  return {
+    ...connection,
+    issuer: "https://as.example.com",
+    tokenEndpoint: "https://as.example.com/token",
+    revocationEndpoint: "https://as.example.com/revoke",
+    clientId: "client-1",
+    redirectUri: "https://files.gateway.example/callback",
+    accessToken: "secret-access-token",
+    tokenType: "Bearer",
+    expiresAt: inSeconds(60),
+    refreshToken: "secret-refresh-token",
+    scopes: ["read", "write"],
+    resource: "https://files.example.com/mcp",
+    ...over,
+  };
+}
+
+export const audit = (action: AuditEvent["action"]): AuditEvent => ({
+  action,
+  userId: connection.userId,
+  routeId: connection.routeId,
+});
+
+export function registration(over: Partial<ClientRegistration> = {}): ClientRegistration {
+  return {
+    issuer: "https://as.example.com",
+    redirectUri: "https://files.gateway.example/callback",
+    clientId: "client-1",
+    clientSecret: "secret-client-secret",
+    authMethod: "client_secret_basic",
+    metadata: { registration_access_token: "secret-registration-token" },
+    ...over,
+  };
+}
+
+export function signingKey(over: Partial<SigningKey> = {}): SigningKey {
+  return {
+    kid: "key-1",
+    purpose: "external_token",
+    privateJwk: { kty: "EC", d: "secret-private-key" },
+    createdAt: new Date(),
+    activeAt: new Date(),
+    ...over,
+  };
+}

@@ -1,0 +1,182 @@
+import { expect, it } from "vitest";
+import { changes } from "./changes.ts";
+import { describeStore } from "./describe-store.ts";
+import { audit, connection, inSeconds, upstreamToken } from "./samples.ts";
+
+describeStore("upstream tokens (F4.4, F4.5)", (store) => {
+  const key = { ...connection, routeId: "tokens" };
+  const token = (over = {}) => upstreamToken({ ...key, ...over });
+  const put = () => store().upstreamTokens.put(token(), audit("upstream_token.obtained"));
+
+  it("gives back what was put, by user, route and upstream", async () => {
+    const written = token({ dpopKey: { kty: "EC" }, refreshExpiresAt: inSeconds(3_600) });
+    const version = await store().upstreamTokens.put(written, audit("upstream_token.obtained"));
+    const found = await store().upstreamTokens.find(key);
+    expect(found).toMatchObject({ ...written, version });
+    expect(found?.connectedAt).toBeInstanceOf(Date);
+    for (const other of [{ userId: "company/bob" }, { routeId: "x" }, { upstream: "https://x.example/" }])
+      expect(await store().upstreamTokens.find({ ...key, ...other })).toBeUndefined();
+  });
+
+  it("keeps a token without expiry and refresh token as such (F4.10)", async () => {
+    const bare = token({ routeId: "bare", expiresAt: undefined, refreshToken: undefined });
+    await store().upstreamTokens.put(bare, audit("upstream_token.obtained"));
+    const found = await store().upstreamTokens.find(bare);
+    expect(found).not.toHaveProperty("expiresAt");
+    expect(found).not.toHaveProperty("refreshToken");
+  });
+
+  it("lends the refresh of one version to one of many who ask", async () => {
+    const version = await put();
+    const taken = await Promise.all(
+      Array.from({ length: 10 }, (_, i) =>
+        store().upstreamTokens.takeLease(key, version, `owner-${i}`, inSeconds(30)),
+      ),
+    );
+    expect(taken.filter(Boolean)).toHaveLength(1);
+  });
+
+  it("lends a version again when the lease was released or has ended, but no other version", async () => {
+    const version = await put();
+    expect(await store().upstreamTokens.takeLease(key, version - 1, "a", inSeconds(30))).toBe(false);
+    expect(await store().upstreamTokens.takeLease(key, version, "a", inSeconds(30))).toBe(true);
+    await store().upstreamTokens.releaseLease(key, version, "b");
+    expect(await store().upstreamTokens.takeLease(key, version, "b", inSeconds(30))).toBe(false);
+    await store().upstreamTokens.releaseLease(key, version, "a");
+    expect(await store().upstreamTokens.takeLease(key, version, "b", inSeconds(-1))).toBe(true);
+    expect(await store().upstreamTokens.takeLease(key, version, "c", inSeconds(30))).toBe(true);
+  });
+
+  it("stores a refreshed token for the lease's owner, and for nobody else", async () => {
+    const version = await put();
+    const before = await store().upstreamTokens.find(key);
+    await store().upstreamTokens.takeLease(key, version, "a", inSeconds(30));
+    const replace = (owner: string) =>
+      store().upstreamTokens.replace(
+        token({ accessToken: "refreshed" }),
+        version,
+        owner,
+        audit("upstream_token.refreshed"),
+      );
+    expect(await replace("b")).toBeUndefined();
+    expect((await store().upstreamTokens.find(key))?.version).toBe(version);
+    const refreshed = await replace("a");
+    expect(refreshed).toBeGreaterThan(version);
+    expect(await store().upstreamTokens.find(key)).toMatchObject({
+      accessToken: "refreshed",
+      version: refreshed,
+      connectedAt: before?.connectedAt,
+    });
+    expect(await replace("a")).toBeUndefined();
+  });
+
+  it("lets a refresh lose against a consent that came meanwhile", async () => {
+    const version = await put();
+    await store().upstreamTokens.takeLease(key, version, "a", inSeconds(30));
+    const consented = await put();
+    expect(
+      await store().upstreamTokens.replace(token(), version, "a", audit("upstream_token.refreshed")),
+    ).toBeUndefined();
+    expect((await store().upstreamTokens.find(key))?.version).toBe(consented);
+  });
+
+  it("deletes exactly the version that was refused, never a newer one", async () => {
+    const refused = await put();
+    const newer = await put();
+    expect(await store().upstreamTokens.deleteVersion(key, refused, audit("upstream_token.refused"))).toBe(
+      false,
+    );
+    expect((await store().upstreamTokens.find(key))?.version).toBe(newer);
+    expect(await store().upstreamTokens.deleteVersion(key, newer, audit("upstream_token.refused"))).toBe(
+      true,
+    );
+    expect(await store().upstreamTokens.find(key)).toBeUndefined();
+  });
+
+  it("never gives a version twice, not even after a disconnect", async () => {
+    const first = await put();
+    expect(await store().upstreamTokens.delete(key, audit("upstream_token.disconnected"))).toMatchObject({
+      version: first,
+      refreshToken: "secret-refresh-token",
+    });
+    expect(await store().upstreamTokens.delete(key, audit("upstream_token.disconnected"))).toBeUndefined();
+    expect(await put()).toBeGreaterThan(first);
+  });
+
+  it("lists a user's connections and no other user's", async () => {
+    await put();
+    await store().upstreamTokens.put(token({ userId: "company/bob" }), audit("upstream_token.obtained"));
+    const mine = await store().upstreamTokens.listForUser(key.userId);
+    expect(mine.map(({ routeId }) => routeId)).toContain("tokens");
+    expect(new Set(mine.map(({ userId }) => userId))).toEqual(new Set([key.userId]));
+    await store().upstreamTokens.delete({ ...key, userId: "company/bob" }, audit("upstream_token.revoked"));
+  });
+
+  it("names the connections due for refresh: soonest first, the dead last, the leased and the finite not at all", async () => {
+    const due = (routeId: string, seconds: number, over = {}) =>
+      store().upstreamTokens.put(
+        token({ userId: "due", routeId, expiresAt: inSeconds(seconds), ...over }),
+        audit("upstream_token.obtained"),
+      );
+    await due("long dead", -9_000);
+    await due("dead", -60);
+    await due("second", 40);
+    await due("first", 20);
+    await due("later", 9_000);
+    await due("no refresh token", 20, { refreshToken: undefined });
+    await due("refresh token expired", 20, { refreshExpiresAt: inSeconds(-5) });
+    const leased = await due("leased", 20);
+    await store().upstreamTokens.takeLease(
+      { ...key, userId: "due", routeId: "leased" },
+      leased,
+      "a",
+      inSeconds(30),
+    );
+    const names = async (limit: number) =>
+      (await store().upstreamTokens.dueForRefresh(inSeconds(50), limit))
+        .filter(({ userId }) => userId === "due")
+        .map(({ routeId }) => routeId);
+    expect(await names(100)).toEqual(["first", "second", "dead", "long dead"]);
+    expect(await names(1)).toEqual(["first"]);
+  });
+
+  it("tells of every change, and of a refresh that was given up", async () => {
+    const { seen, stop } = changes(store());
+    const version = await put();
+    await store().upstreamTokens.takeLease(key, version, "a", inSeconds(30));
+    const { next, stop: stopNext } = changes(store());
+    await store().upstreamTokens.releaseLease(key, version, "a");
+    expect(await next).toEqual(seen[0]);
+    expect(seen[0]).toMatchObject({ table: "upstream_token", key: expect.stringMatching(/^[\w-]{43}$/) });
+    stop();
+    stopNext();
+  });
+
+  it("merges what an upstream demands until a consent answers it (F4.6)", async () => {
+    const demandedAt = new Date();
+    await store().upstreamTokens.demand(key, { scopes: ["a", "b"], demandedAt });
+    await store().upstreamTokens.demand(key, {
+      scopes: ["b", "c"],
+      resourceMetadata: "https://files.example.com/prm",
+      demandedAt,
+    });
+    await store().upstreamTokens.demand(key, { scopes: [], demandedAt });
+    const demand = await store().upstreamTokens.findDemand(key);
+    expect({ ...demand, scopes: [...(demand?.scopes ?? [])].sort() }).toEqual({
+      scopes: ["a", "b", "c"],
+      resourceMetadata: "https://files.example.com/prm",
+      demandedAt,
+    });
+    await put();
+    expect(await store().upstreamTokens.findDemand(key)).toBeUndefined();
+  });
+
+  it("remembers a demand for no scope in particular", async () => {
+    const other = { ...key, routeId: "no-scope" };
+    await store().upstreamTokens.demand(other, { scopes: [], demandedAt: new Date() });
+    await store().upstreamTokens.demand(other, { scopes: [], demandedAt: new Date() });
+    expect((await store().upstreamTokens.findDemand(other))?.scopes).toEqual([]);
+    await store().upstreamTokens.clearDemand(other);
+    expect(await store().upstreamTokens.findDemand(other)).toBeUndefined();
+  });
+});
