@@ -1,0 +1,73 @@
+import type { Browser, Page } from "playwright-core";
+import type { Transcript } from "./transcript.ts";
+
+/** Name and password at one of the demo's servers. */
+export interface Login {
+  readonly login: string;
+  readonly password: string;
+}
+
+/**
+ * The person at the browser: goes to `location`, signs in at the company, allows the client, signs in at the
+ * upstream and allows the gateway there. Each is a step of `transcript`; steps the servers skip are left out.
+ */
+export async function person(options: {
+  browser: Browser;
+  location: URL;
+  transcript: Transcript;
+  /** By origin of the sign-in form. */
+  logins: Readonly<Record<string, Login>>;
+  /** Names the step by the origin the form stands at and what it is. */
+  nameOf: (origin: string, form: "sign-in" | "consent") => string;
+  /** Where the trip ends: the client's redirect URI. */
+  end: (url: URL) => boolean;
+}): Promise<void> {
+  const { transcript, end } = options;
+  const context = await options.browser.newContext();
+  const page = await context.newPage();
+  page.setDefaultTimeout(15_000);
+  try {
+    await page.goto(options.location.href);
+    for (let forms = 0; !end(new URL(page.url())); forms += 1) {
+      if (forms === 10) throw new Error(`still on a form after ten: ${page.url()}`);
+      const { origin } = new URL(page.url());
+      const password = page.locator('input[name="password"]');
+      const allow = page.locator('button[name="decision"][value="allow"]');
+      await password.or(allow).first().waitFor();
+      const form = (await password.count()) > 0 ? "sign-in" : "consent";
+      await transcript.step(options.nameOf(origin, form), async () => {
+        const heading = (await page.locator("h1").first().textContent())?.trim();
+        if (form === "sign-in") await signIn(page, options.logins[origin], origin);
+        else await press(page, allow);
+        return `"${heading}" at ${origin}`;
+      });
+    }
+  } catch (error) {
+    const text = (
+      await page
+        .locator("main")
+        .textContent({ timeout: 1000 })
+        .catch(() => "")
+    )
+      ?.trim()
+      .slice(0, 400);
+    const reason = error instanceof Error ? error.message.split("\n")[0] : String(error);
+    throw new Error(`${reason}\nThe browser is at ${page.url()} and shows:\n${text}`, { cause: error });
+  } finally {
+    await context.close();
+  }
+}
+
+async function signIn(page: Page, login: Login | undefined, origin: string): Promise<void> {
+  if (!login) throw new Error(`nobody knows how to sign in at ${origin}`);
+  await page.locator('input[name="login"]').fill(login.login);
+  await page.locator('input[name="password"]').fill(login.password);
+  await press(page, page.locator('button[type="submit"]').first());
+}
+
+/** Presses and waits for the page that follows: same address or another, but a new document. */
+async function press(page: Page, button: ReturnType<Page["locator"]>): Promise<void> {
+  const next = page.waitForEvent("load");
+  await button.click();
+  await next;
+}

@@ -1,0 +1,52 @@
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { supervise } from "./supervise.ts";
+
+/** A running `envoy-mcp-auth serve`. */
+export interface Sidecar {
+  readonly pid: number;
+  readonly logFile: string;
+  readonly exited: Promise<{ code: number | null; signal: NodeJS.Signals | null }>;
+  kill(signal: NodeJS.Signals): void;
+  close(): Promise<void>;
+}
+
+const cli = join(import.meta.dirname, "../../src/cli.ts");
+
+/**
+ * Starts the sidecar as a process of its own and waits for its `ready` line. It sees `env` on top of this
+ * process's environment, but no `DATABASE_URL` of ours.
+ * @throws Error with the end of its log, when it ends or is not ready within 60 s.
+ */
+export async function sidecar(options: {
+  configFile: string;
+  logFile: string;
+  env?: Readonly<Record<string, string>>;
+}): Promise<Sidecar> {
+  const { DATABASE_URL: _url, DATABASE_LISTEN_URL: _listenUrl, ...inherited } = process.env;
+  const known = existsSync(options.logFile) ? readFileSync(options.logFile, "utf8").length : 0;
+  const child = supervise(process.execPath, [cli, "serve", "--config", options.configFile], {
+    logFile: options.logFile,
+    env: { ...inherited, ...options.env },
+  });
+  let ended = false;
+  void child.exited.then(() => {
+    ended = true;
+  });
+  const log = () => readFileSync(options.logFile, "utf8").slice(known);
+  for (const until = Date.now() + 60_000; !/"msg":"ready"/.test(log()); await delay(50)) {
+    if (!ended && Date.now() < until) continue;
+    await child.stop();
+    const tail = log().trim().split("\n").slice(-15).join("\n");
+    const what = ended ? "ended" : "was not ready in 60 s";
+    throw new Error(`The sidecar ${what}. Its log, ${options.logFile}, ends:\n${tail}`);
+  }
+  return {
+    pid: child.pid,
+    logFile: options.logFile,
+    exited: child.exited,
+    kill: child.kill,
+    close: () => child.stop(),
+  };
+}
