@@ -17,7 +17,7 @@ export interface HttpBrowser {
   submit(page: Page, values: Readonly<Record<string, string>>, button?: string): Promise<Page>;
   /**
    * Goes on from `page` as a person who agrees: fills sign-in forms with what `signIn` knows for their
-   * origin, presses the first button of every other form, until there is no form or `stopAt` catches.
+   * origin, presses Allow (else the first button) of every other form, until there is no form or `stopAt` catches.
    */
   agree(page: Page, signIn: SignInFor): Promise<Page>;
 }
@@ -101,7 +101,8 @@ export function httpBrowser(options: {
         if (!form) return page;
         const values = field(form, "password") ? signIn(page.url.origin) : {};
         if (!values) throw new Error(`nobody knows how to sign in at ${page.url.origin}`);
-        const first = form.querySelector("button[name]");
+        const first =
+          form.querySelector('button[name="decision"][value="allow"]') ?? form.querySelector("button[name]");
         const button = first && `${first.getAttribute("name")}=${first.getAttribute("value") ?? ""}`;
         page = await submit(page, { ...values }, button ?? undefined);
       }

@@ -1,0 +1,98 @@
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type McpClient, mcpClient } from "../../deploy/demo/mcp-client.ts";
+import { type Stack, type StackOptions, startStack } from "../../deploy/demo/stack.ts";
+import { type HttpBrowser, httpBrowser, type SignInFor } from "./http-browser.ts";
+
+/** Somebody with an account at the company and another at the upstream. */
+export type User = "alice" | "bob";
+
+const people = {
+  alice: {
+    company: { login: "alice", password: "wonderland" },
+    upstream: { login: "ally", password: "looking-glass" },
+  },
+  bob: { company: { login: "bob", password: "builder" }, upstream: { login: "bobby", password: "hammer" } },
+} as const;
+
+/** A whole stack on test hosts, and people who walk through its pages without a screen. */
+export interface E2e extends Stack {
+  /** The user's browser: one per user, with its cookies. */
+  browser(user: User): HttpBrowser;
+  /** Accounts of the user by the origin of the sign-in form. */
+  signIn(user: User): SignInFor;
+  /** An MCP client of the user for `url` (default: the everything route); `connect()` runs what it has to. */
+  client(user: User, url?: string, options?: { scope?: string; fetch?: typeof fetch }): Promise<McpClient>;
+  /** A TE of the user for `url`, by the whole flow. */
+  externalToken(user: User, url?: string): Promise<string>;
+}
+
+/**
+ * Starts the stack on `https://auth.test`, `https://everything.test` and `https://open.test` in a folder of its
+ * own; `close` stops it and removes the folder. `options` as `startStack` takes them.
+ */
+export async function startE2e(options: Partial<StackOptions> = {}): Promise<E2e> {
+  const folder = options.folder ?? (await mkdtemp(join(tmpdir(), "e2e-")));
+  const stack = await startStack({
+    urls: { issuer: "https://auth.test", everything: "https://everything.test", open: "https://open.test" },
+    ...options,
+    folder,
+  }).catch(async (error: unknown) => {
+    await rm(folder, { recursive: true, force: true });
+    throw error;
+  });
+  const clients: McpClient[] = [];
+  const browsers = new Map<User, HttpBrowser>();
+
+  function browser(user: User): HttpBrowser {
+    const known = browsers.get(user);
+    if (known) return known;
+    const made = httpBrowser({ fetch: stack.fetch });
+    browsers.set(user, made);
+    return made;
+  }
+  function signIn(user: User): SignInFor {
+    return (origin) => {
+      if (origin === stack.openid.issuer) return people[user].company;
+      return origin === stack.upstream.issuer ? people[user].upstream : undefined;
+    };
+  }
+  async function client(
+    user: User,
+    url = stack.urls.everything,
+    more: { scope?: string; fetch?: typeof fetch } = {},
+  ): Promise<McpClient> {
+    const made = await mcpClient({
+      url,
+      fetch: more.fetch ?? stack.fetch,
+      scope: more.scope,
+      browse: async (location) => {
+        const page = await browser(user).agree(await browser(user).open(location), signIn(user));
+        if (page.url.pathname === "/callback") return;
+        throw new Error(`the trip ended at ${page.url.href} (${page.status}): ${page.html.slice(0, 1000)}`);
+      },
+    });
+    clients.push(made);
+    return made;
+  }
+
+  return {
+    ...stack,
+    browser,
+    signIn,
+    client,
+    async externalToken(user, url) {
+      const made = await client(user, url);
+      await made.connect();
+      const token = made.tokens()?.access_token;
+      if (!token) throw new Error("the client connected without a token");
+      return token;
+    },
+    async close() {
+      for (const made of clients) await made.close();
+      await stack.close();
+      await rm(folder, { recursive: true, force: true });
+    },
+  };
+}
