@@ -3,6 +3,7 @@ import type { CurrentRoutes } from "../config/route-table.ts";
 import type { Caller } from "../external-token/caller.ts";
 import type { Assertions } from "../external-token/create-assertions.ts";
 import type { ExternalTokens } from "../external-token/external-tokens.ts";
+import type { RateLimiter } from "../policy/create-rate-limiter.ts";
 import type { PolicyTable } from "../policy/policy-table.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
@@ -23,6 +24,7 @@ export interface CheckDeps {
   readonly routes: CurrentRoutes;
   /** Compiled from the same configuration as `routes()`. */
   readonly policies: () => PolicyTable;
+  readonly limiter: RateLimiter;
   readonly externalTokens: Pick<ExternalTokens, "verify" | "forSession">;
   readonly assertions: Pick<Assertions, "headersFor">;
   readonly upstreamTokens: { find(caller: Caller, route: Route): Credential | Promise<Credential> };

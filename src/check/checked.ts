@@ -8,4 +8,6 @@ export interface Checked {
   readonly reason: string;
   readonly route?: Route;
   readonly userId?: string;
+  /** The policy rule that decided; for the log only. */
+  readonly rule?: string;
 }

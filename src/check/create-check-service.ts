@@ -64,6 +64,7 @@ export function createCheckService(deps: CheckDeps): GrpcService {
           status: statusOf(decision),
           route: route?.id,
           userId: checked.userId,
+          rule: checked.rule,
           host: known?.host,
           method: known?.method,
           path: known?.path.slice(0, 256),

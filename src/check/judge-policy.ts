@@ -1,4 +1,5 @@
 import type { Route } from "../config/route.ts";
+import type { LimitReached } from "../policy/create-rate-limiter.ts";
 import type { PolicyCaller } from "../policy/policy-input.ts";
 import { refusalBody } from "../policy/refusal-body.ts";
 import type { CheckDeps } from "./check-deps.ts";
@@ -9,36 +10,53 @@ type Judged =
   | { readonly ok: true; readonly toolFilter?: string }
   | { readonly ok: false; readonly checked: Checked };
 
-/** Asks policy about one request. A refusal is 403 or a JSON-RPC error (F6.2), never a challenge (F2.5). */
+/**
+ * Asks the rate limits and policy about one request. A refusal is 429 (F6.3), 403, or a JSON-RPC error (F6.2), never a
+ * challenge, which would send the client round in circles (F2.5).
+ */
 export function judgePolicy(
   facts: RequestFacts,
   route: Route,
   caller: PolicyCaller,
   deps: CheckDeps,
 ): Judged {
+  const { userId } = caller;
+  const asked = { userId, route, now: Date.now() };
+  const limited = deps.limiter.takeRequest(asked);
+  if (limited) return tooMany(limited, route, userId);
   const verdict = deps.policies().forRoute(route.id).decide({
     caller,
     method: facts.method,
     path: facts.path,
     sourceIp: facts.sourceIp,
-    now: Date.now(),
+    now: asked.now,
     headers: facts.headers,
     body: facts.rawBody,
   });
-  const { userId } = caller;
   switch (verdict.kind) {
-    case "allow":
-      return { ok: true, toolFilter: verdict.toolFilter };
+    case "allow": {
+      const { toolCalls, toolFilter } = verdict;
+      const called = toolCalls > 0 ? deps.limiter.takeToolCalls({ ...asked, count: toolCalls }) : undefined;
+      return called ? tooMany(called, route, userId) : { ok: true, toolFilter };
+    }
     case "deny": {
       const { status, reason, message } = verdict;
       const decision = { kind: "deny", status, code: reason, message, headers: [] } as const;
-      return { ok: false, checked: { decision, reason, route, userId } };
+      return { ok: false, checked: { decision, reason, route, userId, rule: verdict.rule } };
     }
     case "refuse_call": {
       const body = refusalBody(verdict, facts.requestId);
       const headers = [["content-type", "application/json"]] as const;
       const decision = { kind: "reply", status: 200, headers, body } as const;
-      return { ok: false, checked: { decision, reason: verdict.reason, route, userId } };
+      return { ok: false, checked: { decision, reason: verdict.reason, route, userId, rule: verdict.rule } };
     }
   }
+}
+
+function tooMany({ limit, retryAfterSeconds }: LimitReached, route: Route, userId: string): Judged {
+  const what = limit === "requests" ? "requests" : "tool calls";
+  const message = `too many ${what} to ${route.name}; try again in ${retryAfterSeconds} s`;
+  const headers = [["retry-after", String(retryAfterSeconds)]] as const;
+  const decision = { kind: "deny", status: 429, code: "rate_limited", message, headers } as const;
+  return { ok: false, checked: { decision, reason: `rate_limited_${limit}`, route, userId } };
 }

@@ -1,0 +1,312 @@
+import { SignJWT } from "jose";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { type Answer, startChecks, strangersKey } from "./start-checks.ts";
+
+const yaml = `
+issuer: https://auth.test
+sign_in: {providers: [{issuer: https://idp.test, client_id: x}]}
+policy: {allow: {or: [{accept: true}]}}
+routes:
+  - {id: root, name: Root, from: https://mcp.test, to: http://127.0.0.1:1/mcp, mcp: {server: {upstream_auth: none}}}
+  - {id: team, name: Team, from: https://mcp.test/team, to: http://127.0.0.1:2, mcp: {server: {upstream_auth: none}}}
+  - {id: off, name: Off, from: https://off.test, to: http://127.0.0.1:3, enabled: false, mcp: {server: {upstream_auth: none}}}
+  - {id: staff, name: Staff, from: https://staff.test, to: http://127.0.0.1:4, mcp: {server: {upstream_auth: none}}, policy: {allow: {or: [{email: {is: bob@example.com}}]}}}
+  - {id: tools, name: Tools, from: https://tools.test, to: http://127.0.0.1:5, mcp: {server: {upstream_auth: none, tools: {deny: [rm]}}}}
+  - {id: quiet, name: Quiet, from: https://quiet.test, to: http://127.0.0.1:6, pass_identity_headers: false, mcp: {server: {upstream_auth: none}}}
+  - {id: slow, name: Slow, from: https://slow.test, to: http://127.0.0.1:7, rate_limit: {requests_per_minute: 1}, mcp: {server: {upstream_auth: none}}}
+`;
+let checks: Awaited<ReturnType<typeof startChecks>>;
+beforeAll(async () => {
+  checks = await startChecks(yaml);
+});
+afterAll(() => checks.close());
+
+const bearer = (token: string) => ({ authorization: `Bearer ${token}` });
+const bodyOf = (answer: Answer) => JSON.parse(answer.body);
+
+describe("the way of a good request", () => {
+  test("F2.2 a good TE passes, and the upstream gets neither it nor any other Authorization", async () => {
+    const token = await checks.token();
+    const answer = await checks.ask({ headers: { ...bearer(token), "x-request-id": "r-1" } });
+    expect(answer.status).toBe(0);
+    expect(answer.removed).toContain("authorization");
+    expect(JSON.stringify(answer)).not.toContain(token);
+    expect(answer.metadata).toMatchObject({
+      route: "root",
+      user: "idp/alice",
+      refreshable: 1,
+      path: "/",
+      request_id: "r-1",
+    });
+  });
+
+  test("F2.6 removes the TE from every other header, identity headers, and all cookies", async () => {
+    const token = await checks.token();
+    const answer = await checks.ask({
+      headers: {
+        ...bearer(token),
+        cookie: "theme=dark; __Host-mcp_session=secret",
+        "x-token-copy": token,
+        "x-hidden": `see ${token} there`,
+        "X-Pomerium-Claim-Email": "root@example.com",
+        x_pomerium_claim_email: "root@example.com",
+        "x-auth-request-user": "root",
+        "x-forwarded-access-token": "abc",
+        "proxy-authorization": "Basic abc",
+        "user-agent": "test",
+      },
+    });
+    expect(answer.removed.sort()).toEqual([
+      "authorization",
+      "cookie",
+      "proxy-authorization",
+      "x-auth-request-user",
+      "x-forwarded-access-token",
+      "x-hidden",
+      "x-pomerium-claim-email",
+      "x-token-copy",
+      "x_pomerium_claim_email",
+    ]);
+  });
+
+  test("F2.7 the assertion overwrites a forged one and verifies for the route's host", async () => {
+    const answer = await checks.ask({
+      headers: { ...bearer(await checks.token()), "x-pomerium-jwt-assertion": "forged" },
+    });
+    const assertion = answer.set["x-pomerium-jwt-assertion"] ?? "";
+    expect(answer.set["x-pomerium-assertion"]).toBe(assertion);
+    expect(await checks.assertions.verify(assertion, "mcp.test")).toMatchObject({
+      sub: "idp/alice",
+      email: "alice@example.com",
+      name: "Alice",
+      groups: ["staff"],
+    });
+    expect(await checks.assertions.verify(assertion, "other.test")).toBeUndefined();
+    expect(answer.removed).not.toContain("x-pomerium-jwt-assertion");
+  });
+
+  test("F2.7 pass_identity_headers: false sends no assertion and still removes a forged one", async () => {
+    const token = await checks.token({ aud: "https://quiet.test" });
+    const headers = { ...bearer(token), "x-pomerium-assertion": "forged" };
+    const answer = await checks.ask({ url: "https://quiet.test/", headers });
+    expect(answer.set).toEqual({});
+    expect(answer.removed).toContain("x-pomerium-assertion");
+  });
+
+  test("F2.8 the upstream's answer gets our CORS headers", async () => {
+    const answer = await checks.ask({ headers: bearer(await checks.token()) });
+    expect(answer.responseHeaders).toEqual({
+      "access-control-allow-origin": "*",
+      "access-control-expose-headers": "WWW-Authenticate, MCP-Session-Id",
+      vary: "Origin",
+    });
+  });
+
+  test("both of Envoy's header encodings are understood", async () => {
+    const answer = await checks.ask({
+      rawHeaders: [
+        [":authority", "mcp.test"],
+        ["authorization", `Bearer ${await checks.token()}`],
+        ["x-pomerium-claim-x", "1"],
+      ],
+    });
+    expect(answer.status).toBe(0);
+    expect(answer.removed.sort()).toEqual(["authorization", "x-pomerium-claim-x"]);
+  });
+});
+
+describe("F2.5 no token, or a bad one", () => {
+  const metadata = "https://mcp.test/.well-known/oauth-protected-resource";
+
+  test("no token: a challenge without error that points to the path's own metadata", async () => {
+    const answer = await checks.ask({ url: "https://mcp.test/team/x?y=1" });
+    expect(answer.status).toBe(401);
+    expect(answer.headers["www-authenticate"]).toBe(`Bearer resource_metadata="${metadata}/team/x"`);
+    expect(answer.headers).toMatchObject({ "access-control-allow-origin": "*", "cache-control": "no-store" });
+    expect(bodyOf(answer).error_description).toContain("Unauthorized");
+    expect(bodyOf(answer).resource_metadata).toBe(`${metadata}/team/x`);
+  });
+
+  const past = () => Math.floor(Date.now() / 1000) - 3600;
+  const bad: [string, string, () => Promise<string>][] = [
+    ["expired", "has expired", () => checks.token({ exp: past() })],
+    ["not valid yet", "not valid yet", () => checks.token({ nbf: past() + 7200 })],
+    ["forged by a stranger's key", "signature", async () => checks.token({}, { key: await strangersKey() })],
+    ["of an unknown kid", "signature", () => checks.token({}, { header: { kid: "nobody" } })],
+    ["of no kid", "signature", () => checks.token({}, { header: { kid: undefined } })],
+    ["for another route", "another resource", () => checks.token({ aud: "https://mcp.test/team" })],
+    ["for a path under the route", "another resource", () => checks.token({ aud: "https://mcp.test/x" })],
+    [
+      "for two routes",
+      "another resource",
+      () => checks.token({ aud: ["https://mcp.test", "https://mcp.test/team"] }),
+    ],
+    ["of another type", "not an access token", () => checks.token({}, { header: { typ: "JWT" } })],
+    ["without a type", "not an access token", () => checks.token({}, { header: { typ: undefined } })],
+    ["of an unknown issuer", "issuer", () => checks.token({ iss: "https://evil.test" })],
+    ["of a grant that never was", "revoked", () => checks.token({}, { noGrant: true })],
+    ["without a grant", "required claim", () => checks.token({ grant_id: undefined })],
+    ["without a client", "required claim", () => checks.token({ client_id: undefined })],
+    ["without an expiry", "required claim", () => checks.token({ exp: undefined })],
+    [
+      "unsigned",
+      "signature",
+      async () => `${b64({ alg: "none", typ: "at+jwt" })}.${b64({ iss: "https://auth.test" })}.`,
+    ],
+    ["signed by HMAC with our public key", "signature", () => hmacWithPublicKey()],
+    [
+      "that brings its own key",
+      "signature",
+      async () =>
+        checks.token({}, { key: await strangersKey(), header: { jku: "https://evil.test", kid: "x" } }),
+    ],
+    ["with a critical extension nobody knows", "not one of ours", async () => criticalToken()],
+    ["longer than allowed", "too long", () => checks.token({ filler: "x".repeat(20_000) })],
+    ["that is no JWT", "not one of ours", async () => "opaque"],
+    ["with three dots", "not one of ours", async () => "a.b.c"],
+  ];
+  test.each(bad)("a TE %s: 401 invalid_token", async (_name, words, make) => {
+    const answer = await checks.ask({ headers: bearer(await make()) });
+    expect(answer.status).toBe(401);
+    expect(answer.headers["www-authenticate"]).toContain(
+      `Bearer resource_metadata="${metadata}", error="invalid_token"`,
+    );
+    expect(bodyOf(answer)).toMatchObject({
+      error: "invalid_token",
+      error_description: expect.stringContaining(words),
+    });
+  });
+
+  test("F2.6 only Bearer is accepted", async () => {
+    const answer = await checks.ask({ headers: { authorization: "Basic dXNlcjpwYXNz" } });
+    expect(answer.status).toBe(401);
+    expect(answer.headers["www-authenticate"]).toContain('error="invalid_token"');
+  });
+
+  test("F2.2 a token within the leeway still passes, also from the cache", async () => {
+    const token = await checks.token({ exp: Math.floor(Date.now() / 1000) - 5 });
+    expect((await checks.ask({ headers: bearer(token) })).status).toBe(0);
+    expect((await checks.ask({ headers: bearer(token) })).status).toBe(0);
+  });
+
+  test("F2.2 a cached token dies when it expires, and opens no other route", async () => {
+    const token = await checks.token();
+    expect((await checks.ask({ headers: bearer(token) })).status).toBe(0);
+    expect((await checks.ask({ url: "https://mcp.test/team", headers: bearer(token) })).status).toBe(401);
+    checks.clock.offset = 3_700_000;
+    const answer = await checks.ask({ headers: bearer(token) });
+    checks.clock.offset = 0;
+    expect(bodyOf(answer).error_description).toContain("expired");
+  });
+
+  test("F2.2 a revoked grant kills its cached tokens", async () => {
+    const token = await checks.token({}, { grantId: "to-revoke" });
+    expect((await checks.ask({ headers: bearer(token) })).status).toBe(0);
+    const heard = new Promise<void>((resolve) => {
+      checks.store.notifications.subscribe((change) => {
+        if (change.table === "grant" && change.grantId === "to-revoke") resolve();
+      });
+    });
+    await checks.store.authorizationServerRecords.revokeGrant("to-revoke", { action: "grant.revoked" });
+    await heard;
+    const answer = await checks.ask({ headers: bearer(token) });
+    expect(answer.status).toBe(401);
+    expect(bodyOf(answer).error_description).toContain("revoked");
+  });
+});
+
+describe("refusals that are no challenges", () => {
+  test("F6.1 policy refuses with 403", async () => {
+    const token = await checks.token({ aud: "https://staff.test" });
+    const answer = await checks.ask({ url: "https://staff.test/", headers: bearer(token) });
+    expect(answer.status).toBe(403);
+    expect(answer.headers["www-authenticate"]).toBeUndefined();
+    expect(answer.headers["access-control-allow-origin"]).toBe("*");
+  });
+
+  test("F6.2 a refused tool call is answered as JSON-RPC with the request's id", async () => {
+    const token = await checks.token({ aud: "https://tools.test" });
+    const body = JSON.stringify({ jsonrpc: "2.0", id: 7, method: "tools/call", params: { name: "rm" } });
+    const headers = { ...bearer(token), "content-type": "application/json", "x-request-id": "r-7" };
+    const answer = await checks.ask({ url: "https://tools.test/", headers, body });
+    expect(answer.status).toBe(200);
+    expect(answer.headers).toMatchObject({ "content-type": "application/json", "cache-control": "no-store" });
+    expect(bodyOf(answer)).toMatchObject({ id: 7, error: { code: -32602, data: { request_id: "r-7" } } });
+  });
+
+  test("F6.3 more requests than allowed: 429 with Retry-After", async () => {
+    const token = await checks.token({ aud: "https://slow.test" });
+    const ask = () => checks.ask({ url: "https://slow.test/", headers: bearer(token) });
+    expect((await ask()).status).toBe(0);
+    const answer = await ask();
+    expect(answer.status).toBe(429);
+    expect(Number(answer.headers["retry-after"])).toBeGreaterThan(0);
+  });
+
+  test.each([
+    ["an unknown host", "https://nobody.test/x", "nobody.test"],
+    ["a disabled route", "https://off.test/x", "/x"],
+    ["the issuer's host, which has no route", "https://auth.test/x", "/x"],
+    ["one of our own paths", "https://mcp.test/.pomerium/sign_in", "/.pomerium/sign_in"],
+    [
+      "one of our metadata documents",
+      "https://mcp.test/.well-known/oauth-protected-resource/team",
+      "/.well-known/",
+    ],
+  ])("%s: 404 that names it", async (_name, url, named) => {
+    const answer = await checks.ask({ url, headers: bearer(await checks.token()) });
+    expect(answer.status).toBe(404);
+    expect(bodyOf(answer).error_description).toContain(named);
+  });
+
+  test("Envoy's route and ours must be the same", async () => {
+    const headers = bearer(await checks.token());
+    expect((await checks.ask({ headers, context: { route: "root" } })).status).toBe(0);
+    expect((await checks.ask({ headers, context: { route: "team" } })).status).toBe(503);
+  });
+});
+
+test("F2.8 a preflight is answered before authentication, parameters' headers included", async () => {
+  const headers = {
+    origin: "https://inspector.test",
+    "access-control-request-method": "POST",
+    "access-control-request-headers": "authorization, mcp-param-region, x-evil",
+  };
+  const answer = await checks.ask({ method: "OPTIONS", headers });
+  expect(answer.status).toBe(204);
+  expect(answer.headers["access-control-allow-origin"]).toBe("*");
+  expect(answer.headers["access-control-allow-methods"]).toBe("GET, POST, DELETE, OPTIONS");
+  expect(answer.headers["access-control-allow-headers"]).toBe(
+    "Authorization, Content-Type, Accept, MCP-Protocol-Version, MCP-Session-Id, Last-Event-ID, Mcp-Method, Mcp-Name, mcp-param-region",
+  );
+  expect(answer.headers.vary).toContain("Origin");
+});
+
+test("no token and no assertion ever stands in the log", async () => {
+  const token = await checks.token();
+  const answer = await checks.ask({ headers: bearer(token) });
+  await checks.ask({ url: "https://mcp.test/team", headers: bearer(token) });
+  const log = checks.lines.join("");
+  expect(log).toContain("request not let through");
+  expect(log).not.toContain(token);
+  expect(log).not.toContain(answer.set["x-pomerium-assertion"]);
+});
+
+const b64 = (value: object) => Buffer.from(JSON.stringify(value)).toString("base64url");
+
+async function hmacWithPublicKey(): Promise<string> {
+  const [key] = checks.keys.jwks("external_token").keys;
+  return new SignJWT({ iss: "https://auth.test", aud: "https://mcp.test", sub: "idp/alice" })
+    .setProtectedHeader({ alg: "HS256", typ: "at+jwt", kid: key?.kid })
+    .sign(new TextEncoder().encode(JSON.stringify(key)));
+}
+
+async function criticalToken(): Promise<string> {
+  const [, payload, signature] = (await checks.token()).split(".");
+  const { kid } = checks.keys.signer("external_token");
+  return [
+    b64({ alg: "ES256", typ: "at+jwt", kid, crit: ["urn:nobody-knows"], "urn:nobody-knows": 1 }),
+    payload,
+    signature,
+  ].join(".");
+}

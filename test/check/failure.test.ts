@@ -1,0 +1,147 @@
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { check } from "../../src/check/check.ts";
+import type { CheckDeps } from "../../src/check/check-deps.ts";
+import { readRequestFacts } from "../../src/check/read-request-facts.ts";
+import { createCurrentPolicies } from "../../src/policy/create-current-policies.ts";
+import { createRateLimiter } from "../../src/policy/create-rate-limiter.ts";
+import type { Credential } from "../../src/upstream-token/credential.ts";
+import { startChecks } from "./start-checks.ts";
+
+const yaml = `
+issuer: https://auth.test
+check: {deadline: 0.2}
+sign_in: {providers: [{issuer: https://idp.test, client_id: x}]}
+policy: {allow: {or: [{accept: true}]}}
+routes:
+  - {id: root, name: Root, from: https://mcp.test/v1, to: https://upstream.test/mcp, mcp: {server: {}}}
+`;
+const url = "https://mcp.test/v1/x?q=1";
+let checks: Awaited<ReturnType<typeof startChecks>>;
+let find: CheckDeps["upstreamTokens"]["find"];
+beforeAll(async () => {
+  checks = await startChecks(yaml, { upstreamTokens: { find: (...asked) => find(...asked) } });
+});
+afterAll(() => checks.close());
+
+async function given(answer: typeof find) {
+  find = answer;
+  const headers = { authorization: `Bearer ${await checks.token({ aud: "https://mcp.test/v1" })}` };
+  return () => checks.ask({ url, headers });
+}
+const always = (credential: Credential) => () => credential;
+
+describe("what the upstream's credential comes to", () => {
+  test("a TI replaces the TE: exactly one Authorization, and its connection in the metadata", async () => {
+    const ask = await given(
+      always({ kind: "credential", headers: [["authorization", "Bearer TI"]], connection: "c", version: 3 }),
+    );
+    const answer = await ask();
+    expect(answer.set.authorization).toBe("Bearer TI");
+    expect(answer.removed).not.toContain("authorization");
+    expect(answer.metadata).toMatchObject({ connection: "c", version: 3, path: "/v1/x" });
+  });
+
+  test("a DPoP proof is made for the URL the upstream sees", async () => {
+    const ask = await given(
+      always({
+        kind: "credential",
+        headers: [["authorization", "DPoP TI"]],
+        proof: async (method, target) => [["dpop", `${method} ${target}`]],
+      }),
+    );
+    expect((await ask()).set.dpop).toBe("POST https://upstream.test/mcp/x");
+  });
+
+  test("F3.6 a missing consent is challenged as an invalid token, with the scopes the upstream wants", async () => {
+    const ask = await given(always({ kind: "missing", scopes: ["repo", 'x"y'], reason: "no_connection" }));
+    const answer = await ask();
+    expect(answer.status).toBe(401);
+    expect(answer.headers["www-authenticate"]).toBe(
+      'Bearer resource_metadata="https://mcp.test/.well-known/oauth-protected-resource/v1/x", error="invalid_token", error_description="Unauthorized: this server needs your consent; authorize again", scope="repo"',
+    );
+  });
+
+  test("F4.5 an authorization server that is down: 503 with Retry-After", async () => {
+    const ask = await given(always({ kind: "unavailable", retryAfterSeconds: 7, reason: "refresh_failed" }));
+    const answer = await ask();
+    expect(answer.status).toBe(503);
+    expect(answer.headers["retry-after"]).toBe("7");
+  });
+
+  test("F2.4 a caller that can never have one: 403, no challenge", async () => {
+    const ask = await given(always({ kind: "forbidden", reason: "service_account" }));
+    const answer = await ask();
+    expect(answer.status).toBe(403);
+    expect(answer.headers["www-authenticate"]).toBeUndefined();
+  });
+});
+
+describe("what nobody foresaw lets nobody through", () => {
+  test("something hangs: 503 by the deadline", async () => {
+    const ask = await given(() => new Promise(() => {}));
+    const answer = await ask();
+    expect(answer.status).toBe(503);
+    expect(JSON.parse(answer.body).error).toBe("deadline_exceeded");
+  });
+
+  test.each([
+    [
+      "throws",
+      () => {
+        throw new Error("boom secret");
+      },
+    ],
+    ["rejects", () => Promise.reject(new Error("boom secret"))],
+  ] satisfies [string, CheckDeps["upstreamTokens"]["find"]][])(
+    "something %s: 503 without its words, logged once",
+    async (_name, find) => {
+      const ask = await given(find);
+      const before = checks.lines.length;
+      const answer = await ask();
+      expect(answer.status).toBe(503);
+      expect(JSON.parse(answer.body).error).toBe("internal");
+      expect(answer.body).not.toContain("boom");
+      expect(checks.lines.slice(before).filter((line) => line.includes('"level":"error"'))).toHaveLength(1);
+    },
+  );
+});
+
+test("F2.2 a warm check makes no promise, that is, does no I/O and checks no signature", async () => {
+  const ask = await given(always({ kind: "credential", headers: [["authorization", "Bearer TI"]] }));
+  expect((await ask()).status).toBe(0);
+  const authorization = `Bearer ${await checks.token({ aud: "https://mcp.test/v1" })}`;
+  const read = readRequestFacts(
+    {
+      attributes: {
+        request: { http: { method: "POST", host: "mcp.test", path: "/v1", headers: { authorization } } },
+      },
+    },
+    60_000,
+  );
+  if (!("facts" in read)) throw new Error("not readable");
+  const { facts } = read;
+  const deps: CheckDeps = {
+    ...checks,
+    policies: createCurrentPolicies(checks.routes),
+    limiter: createRateLimiter(),
+    upstreamTokens: { find: always({ kind: "credential", headers: [["authorization", "Bearer TI"]] }) },
+    sessionFromCookieHeader: () => undefined,
+    logger: checks.logger,
+  };
+  const cold = check(facts, deps);
+  expect(cold).toBeInstanceOf(Promise);
+  await cold;
+  const warm = check(facts, deps);
+  expect(warm).not.toBeInstanceOf(Promise);
+  expect(warm).toMatchObject({ decision: { kind: "allow" } });
+});
+
+// Last, for it does not come back.
+test("the store is gone: 503, for a token seen before too", async () => {
+  const ask = await given(always({ kind: "credential", headers: [] }));
+  expect((await ask()).status).toBe(0);
+  await checks.store.close();
+  const answer = await ask();
+  expect(answer.status).toBe(503);
+  expect(answer.set).toEqual({});
+});

@@ -1,0 +1,225 @@
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Client, credentials } from "@grpc/grpc-js";
+import { generateKeyPair, SignJWT } from "jose";
+import type { CheckDeps } from "../../src/check/check-deps.ts";
+import { createCheckService } from "../../src/check/create-check-service.ts";
+import { createGrpcServer } from "../../src/check/create-grpc-server.ts";
+import { createRouteTable } from "../../src/config/create-route-table.ts";
+import { loadConfig } from "../../src/config/load-config.ts";
+import { createAssertions } from "../../src/external-token/create-assertions.ts";
+import { createExternalTokens } from "../../src/external-token/create-external-tokens.ts";
+import { createSigningKeys } from "../../src/external-token/create-signing-keys.ts";
+import { createCurrentPolicies } from "../../src/policy/create-current-policies.ts";
+import { createRateLimiter } from "../../src/policy/create-rate-limiter.ts";
+import { loadKeyEncryptionKeys } from "../../src/store/load-key-encryption-keys.ts";
+import { openStore } from "../../src/store/open-store.ts";
+import { createLogger } from "../../src/telemetry/logger.ts";
+import { createMetrics } from "../../src/telemetry/metrics.ts";
+import { envoyService } from "./envoy-service.ts";
+
+export const issuer = "https://auth.test";
+
+/** A check's answer as Envoy would decode it. */
+export interface Answer {
+  status: number;
+  headers: Record<string, string>;
+  body: string;
+  set: Record<string, string>;
+  removed: string[];
+  responseHeaders: Record<string, string>;
+  metadata: Record<string, string | number>;
+}
+interface Option {
+  header: { key: string; value: string };
+}
+interface Decoded {
+  denied_response?: { status: { code: string | number }; headers: Option[]; body: string };
+  ok_response?: { headers: Option[]; headers_to_remove: string[]; response_headers_to_add: Option[] };
+  dynamic_metadata?: { fields: Record<string, { stringValue?: string; numberValue?: number }> };
+}
+export interface Asked {
+  method?: string;
+  url?: string;
+  headers?: Record<string, string>;
+  body?: string;
+  /** Sends exactly this in place of what is made of the above. */
+  attributes?: object;
+  rawHeaders?: [string, string][];
+  context?: Record<string, string>;
+}
+
+/** The real check service over real gRPC, on the real store (PGlite); asked with Envoy's own definitions. */
+export async function startChecks(
+  yaml: string,
+  overrides: Partial<CheckDeps> & { fetch?: typeof fetch } = {},
+) {
+  const folder = await mkdtemp(join(tmpdir(), "checks-"));
+  const read = async (text: string) => {
+    const file = join(folder, "routes.yaml");
+    await writeFile(file, text, { mode: 0o600 });
+    const loaded = loadConfig(file, {});
+    if (!loaded.ok) throw new Error(JSON.stringify(loaded.problems, null, 2));
+    return createRouteTable(loaded.config);
+  };
+  let table = await read(yaml);
+  const routes = () => table;
+  const lines: string[] = [];
+  const logger = createLogger({ level: "trace", destination: { write: (line) => void lines.push(line) } });
+  const metrics = createMetrics();
+  const keysOfStore = await loadKeyEncryptionKeys([], { env: {}, embeddedDir: folder });
+  const store = await openStore({ dir: folder, keys: keysOfStore, logger });
+  const clock = { offset: 0 };
+  const now = () => Date.now() + clock.offset;
+  const keys = await createSigningKeys({ store, logger, now });
+  const externalTokens = createExternalTokens({
+    routes,
+    store,
+    keys,
+    logger,
+    metrics,
+    now,
+    fetch: overrides.fetch ?? (() => Promise.reject(new Error("no fetching here"))),
+  });
+  const assertions = createAssertions({ keys, now });
+  const service = createCheckService({
+    routes,
+    policies: createCurrentPolicies(routes),
+    limiter: createRateLimiter(),
+    externalTokens,
+    assertions,
+    upstreamTokens: { find: () => ({ kind: "credential", headers: [] }) },
+    sessionFromCookieHeader: () => undefined,
+    logger,
+    metrics,
+    ...overrides,
+  });
+  const server = await createGrpcServer({ listen: "127.0.0.1:0", services: [service] });
+  const client = new Client(server.address, credentials.createInsecure());
+  const method = envoyService(
+    "envoy/service/auth/v3/external_auth.proto",
+    "envoy.service.auth.v3.Authorization",
+  ).Check;
+  if (!method) throw new Error("no Check in Envoy's definitions");
+
+  const call = (request: object) =>
+    new Promise<Decoded>((resolve, reject) => {
+      client.makeUnaryRequest<object, Decoded>(
+        method.path,
+        method.requestSerialize,
+        method.responseDeserialize,
+        request,
+        (error, answer) => (error ? reject(error) : resolve(answer as Decoded)),
+      );
+    });
+
+  return {
+    lines,
+    logger,
+    store,
+    keys,
+    metrics,
+    clock,
+    routes,
+    externalTokens,
+    assertions,
+    address: server.address,
+    server,
+    async reload(text: string) {
+      table = await read(text);
+    },
+    /** Asks as Envoy does for a request to `url`. */
+    async ask({ url = "https://mcp.test/", method: verb = "POST", headers = {}, ...rest }: Asked = {}) {
+      const { host, pathname, search } = new URL(url);
+      const http = {
+        method: verb,
+        host,
+        path: pathname + search,
+        raw_body: rest.body === undefined ? undefined : Buffer.from(rest.body),
+        ...(rest.rawHeaders
+          ? {
+              header_map: {
+                headers: rest.rawHeaders.map(([key, value]) => ({
+                  key,
+                  raw_value: Buffer.from(value, "latin1"),
+                })),
+              },
+            }
+          : { headers: { ":authority": host, ":path": pathname + search, ":method": verb, ...headers } }),
+      };
+      return readAnswer(
+        await call({
+          attributes: rest.attributes ?? { request: { http }, context_extensions: rest.context ?? {} },
+        }),
+      );
+    },
+    /** A TE as our authorization server issues it, for a grant that is in the store (unless `grant_id` says otherwise). */
+    async token(claims: Record<string, unknown> = {}, options: TokenOptions = {}) {
+      const grantId = options.grantId ?? `grant-${Math.random().toString(36).slice(2)}`;
+      if (!options.noGrant) {
+        await store.authorizationServerRecords.upsert({
+          model: "Grant",
+          id: grantId,
+          payload: { accountId: "idp/alice", clientId: "client-1" },
+          expiresAt: new Date(Date.now() + 3_600_000),
+        });
+      }
+      const seconds = Math.floor(now() / 1000);
+      const signer = keys.signer("external_token");
+      return new SignJWT({
+        iss: issuer,
+        aud: "https://mcp.test",
+        sub: "idp/alice",
+        client_id: "client-1",
+        grant_id: grantId,
+        email: "alice@example.com",
+        name: "Alice",
+        groups: ["staff"],
+        scope: "mcp offline_access",
+        jti: "jti-1",
+        iat: seconds,
+        exp: seconds + 3600,
+        ...claims,
+      })
+        .setProtectedHeader({ alg: "ES256", typ: "at+jwt", kid: signer.kid, ...options.header })
+        .sign(options.key ?? signer.key);
+    },
+    async close() {
+      client.close();
+      await server.drain(1000);
+      externalTokens.close();
+      keys.close();
+      await store.close();
+      await rm(folder, { recursive: true, force: true });
+    },
+  };
+}
+
+export interface TokenOptions {
+  grantId?: string;
+  noGrant?: boolean;
+  header?: Record<string, unknown>;
+  key?: CryptoKey;
+}
+
+export async function strangersKey(): Promise<CryptoKey> {
+  return (await generateKeyPair("ES256")).privateKey;
+}
+
+function readAnswer(answer: Decoded): Answer {
+  const record = (options: Option[] = []) =>
+    Object.fromEntries(options.map(({ header }) => [header.key, header.value]));
+  const fields = Object.entries(answer.dynamic_metadata?.fields ?? {});
+  return {
+    status: Number(answer.denied_response?.status.code ?? 0),
+    headers: record(answer.denied_response?.headers),
+    body: answer.denied_response?.body ?? "",
+    set: record(answer.ok_response?.headers),
+    removed: answer.ok_response?.headers_to_remove ?? [],
+    responseHeaders: record(answer.ok_response?.response_headers_to_add),
+    metadata: Object.fromEntries(
+      fields.map(([name, value]) => [name, value.stringValue ?? value.numberValue ?? ""]),
+    ),
+  };
+}
