@@ -1,0 +1,115 @@
+import { createHash } from "node:crypto";
+import { readFileSync, statSync } from "node:fs";
+import { resolve } from "node:path";
+import type { Metrics } from "../telemetry/metrics.ts";
+import type { Config } from "./config.ts";
+import { createRouteTable } from "./create-route-table.ts";
+import { formatProblem } from "./format-problem.ts";
+import { InvalidConfig } from "./invalid-config.ts";
+import { loadConfig } from "./load-config.ts";
+import type { Problem } from "./problem.ts";
+import type { CurrentRoutes, RouteTable } from "./route-table.ts";
+import { watchFiles } from "./watch-files.ts";
+
+/** The configuration in force, replaced as a whole when the file changes (F1.6). */
+export interface LiveConfig {
+  readonly current: CurrentRoutes;
+  /** After a good file took effect. `needsRestart` names the sections that changed but are read at start only. */
+  onChange(listener: (table: RouteTable, needsRestart: readonly string[]) => void): () => void;
+  /** After a bad one was refused, with its problems in words. */
+  onProblem(listener: (problem: string) => void): () => void;
+  /** Of the newest file: empty while the newest one is in force and has no warnings. */
+  lastProblems(): readonly Problem[];
+  /** Why the newest file was refused; `undefined` while the newest one is in force. */
+  lastProblem(): string | undefined;
+  close(): void;
+}
+
+const readAtStart = ["listen", "database", "encryption", "log"] as const satisfies readonly (keyof Config)[];
+
+/**
+ * Loads `file`, then watches it, and the secrets it refers to.
+ * @throws InvalidConfig when the first load fails; later ones only report.
+ */
+export function createLiveConfig(deps: {
+  readonly file: string;
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly metrics: Metrics;
+}): LiveConfig {
+  const { file, env, metrics } = deps;
+  const changes = new Set<(table: RouteTable, needsRestart: readonly string[]) => void>();
+  const refusals = new Set<(problem: string) => void>();
+
+  // Taken before the file is read: a change in between is then seen as one.
+  const before = fingerprints([resolve(file)]);
+  const first = loadConfig(file, env);
+  if (!first.ok) throw new InvalidConfig(first.problems);
+  const started = first.config;
+  let table = createRouteTable(first.config);
+  let problems = first.problems;
+  let refusal: string | undefined;
+  let watched = [resolve(file), ...first.referencedFiles];
+  let seen = new Map([...before, ...fingerprints(first.referencedFiles)]);
+  metrics.configLoads.inc({ outcome: "loaded" });
+  metrics.configLastLoadSuccessful.set(1);
+
+  const watch = watchFiles(() => {
+    const now = fingerprints(watched);
+    if (watched.every((path) => now.get(path) === seen.get(path))) return;
+    const loaded = loadConfig(file, env);
+    watched = [resolve(file), ...loaded.referencedFiles];
+    watch.files(watched);
+    seen = new Map([...fingerprints(watched), ...now]);
+    problems = loaded.problems;
+    metrics.configLoads.inc({ outcome: loaded.ok ? "loaded" : "refused" });
+    metrics.configLastLoadSuccessful.set(loaded.ok ? 1 : 0);
+    if (!loaded.ok) {
+      refusal = inWords(loaded.problems);
+      for (const listener of refusals) listener(refusal);
+      return;
+    }
+    refusal = undefined;
+    table = createRouteTable(loaded.config);
+    const needsRestart = readAtStart.filter(
+      (section) => JSON.stringify(started[section]) !== JSON.stringify(loaded.config[section]),
+    );
+    for (const listener of changes) listener(table, needsRestart);
+  });
+  watch.files(watched);
+
+  return {
+    current: () => table,
+    onChange: (listener) => subscribe(changes, listener),
+    onProblem: (listener) => subscribe(refusals, listener),
+    lastProblems: () => problems,
+    lastProblem: () => refusal,
+    close: () => watch.close(),
+  };
+}
+
+function subscribe<T>(listeners: Set<T>, listener: T): () => void {
+  listeners.add(listener);
+  return () => void listeners.delete(listener);
+}
+
+function inWords(problems: readonly Problem[]): string {
+  const errors = problems.filter(({ severity }) => severity === "error");
+  const [first] = errors;
+  const more = errors.length > 1 ? `\n(and ${errors.length - 1} more; run check-config)` : "";
+  return first === undefined ? "refused" : formatProblem(first) + more;
+}
+
+/** Contents, and who may read them: `chmod o-r` cures an inline secret. */
+function fingerprints(files: readonly string[]): Map<string, string> {
+  const fingerprint = (file: string) => {
+    try {
+      return createHash("sha256")
+        .update(`${statSync(file).mode}\0`)
+        .update(readFileSync(file))
+        .digest("hex");
+    } catch {
+      return "absent";
+    }
+  };
+  return new Map(files.map((file) => [file, fingerprint(file)]));
+}
