@@ -5,6 +5,7 @@ import type { Route } from "./route.ts";
 import type { RouteTable } from "./route-table.ts";
 
 interface HostEntry {
+  readonly origin: string;
   /** By prefix: a look-up costs as many probes as the path has segments, however many routes there are. */
   readonly routes: ReadonlyMap<string, Route>;
   /** Longest prefix of the host in segments: longer paths are cut to it first. */
@@ -15,7 +16,8 @@ interface HostEntry {
 
 /** Indexes a configuration by host and path prefix. Look-ups do no I/O and stay flat for tens of thousands of routes. */
 export function createRouteTable(config: Config): RouteTable {
-  const issuerHost = new URL(config.issuer).host;
+  const issuer = new URL(config.issuer);
+  const issuerHost = issuer.host;
   const byId = new Map(config.routes.map((route) => [route.id, route]));
   const routesOfHost = new Map<string, Map<string, Route>>([[issuerHost, new Map()]]);
   for (const route of config.routes) {
@@ -27,7 +29,9 @@ export function createRouteTable(config: Config): RouteTable {
     const own = ownPaths(config, { issuer: host === issuerHost, route: routes.size > 0 });
     const path = (kind: OwnPath["match"]) =>
       own.filter(({ match }) => match === kind).map((entry) => entry.path);
+    const [first] = routes.values();
     hosts.set(host, {
+      origin: first?.origin ?? issuer.origin,
       routes,
       depth: Math.max(0, ...[...routes.keys()].map(segments)),
       ownExact: new Set(path("exact")),
@@ -49,6 +53,7 @@ export function createRouteTable(config: Config): RouteTable {
     config,
     find,
     hasHost: (host) => entry(host) !== undefined,
+    originOf: (host) => entry(host)?.origin,
     isOwnPath(authority, path) {
       const host = entry(authority);
       if (host === undefined) return false;

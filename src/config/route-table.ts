@@ -8,6 +8,8 @@ export interface RouteTable {
   find(host: string, path: string): Route | undefined;
   /** Whether any route, or the issuer, has this host. */
   hasHost(host: string): boolean;
+  /** The public origin (`https://host[:port]`) behind an authority as received; undefined for a host that is not ours. */
+  originOf(host: string): string | undefined;
   /** Whether we answer this path (no query) of this host ourselves (`own-paths.ts`); no token is needed there. */
   isOwnPath(host: string, path: string): boolean;
   byId(id: string): Route | undefined;
