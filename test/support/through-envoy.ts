@@ -1,5 +1,6 @@
+import type { IncomingMessage } from "node:http";
 import { type ClientHttp2Session, connect as connectHttp2 } from "node:http2";
-import { request as httpsRequest, type IncomingMessage } from "node:https";
+import { request as httpsRequest } from "node:https";
 import { text } from "node:stream/consumers";
 import { connect as connectTls } from "node:tls";
 import type { Stack } from "../../deploy/demo/stack.ts";
