@@ -1,0 +1,102 @@
+import { randomBytes } from "node:crypto";
+import { mkdtemp, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { encryption } from "../../src/store/encryption.ts";
+import type { KeyEncryptionKeys } from "../../src/store/key-encryption-keys.ts";
+import { loadKeyEncryptionKeys } from "../../src/store/load-key-encryption-keys.ts";
+
+const made = () => randomBytes(32).toString("base64url");
+
+describe("key-encryption keys (F4.4)", () => {
+  let dir: string;
+  beforeEach(async () => {
+    dir = await mkdtemp(join(tmpdir(), "keys-"));
+  });
+  afterEach(() => rm(dir, { recursive: true, force: true }));
+
+  const sealBy = (keys: KeyEncryptionKeys) => encryption(keys).seal("signing_key", ["k"], { n: 1 });
+  const openBy = (keys: KeyEncryptionKeys, sealed: string) =>
+    encryption(keys).open("signing_key", ["k"], sealed);
+
+  it("makes a key for the embedded database, for the owner's eyes only, and keeps it", async () => {
+    const options = { env: {}, embeddedDir: join(dir, "new") };
+    const { sealed } = await sealBy(await loadKeyEncryptionKeys([], options));
+    const file = join(dir, "new", "encryption-key");
+    expect((await stat(file)).mode & 0o777).toBe(0o600);
+    expect(sealed).not.toContain((await readFile(file, "utf8")).trim());
+    expect(await openBy(await loadKeyEncryptionKeys([], options), sealed)).toEqual({ n: 1 });
+  });
+
+  it("still opens what that key sealed once keys are configured", async () => {
+    const { sealed } = await sealBy(await loadKeyEncryptionKeys([], { env: {}, embeddedDir: dir }));
+    const keys = await loadKeyEncryptionKeys([{ kid: "k1", env: "KEY" }], {
+      env: { KEY: made() },
+      embeddedDir: dir,
+    });
+    expect(keys.newest()).toBe("k1");
+    expect(await openBy(keys, sealed)).toEqual({ n: 1 });
+  });
+
+  it("reads keys from the environment and from files; the first wraps, all unwrap", async () => {
+    const env = { OLD: made() };
+    await writeFile(join(dir, "new"), `${randomBytes(32).toString("base64")}\n`);
+    const { sealed } = await sealBy(await loadKeyEncryptionKeys([{ kid: "old", env: "OLD" }], { env }));
+    const keys = await loadKeyEncryptionKeys(
+      [
+        { kid: "new", file: join(dir, "new") },
+        { kid: "old", env: "OLD" },
+      ],
+      { env },
+    );
+    expect((await sealBy(keys)).key_id).toBe("new");
+    expect(await openBy(keys, sealed)).toEqual({ n: 1 });
+  });
+
+  it.each([
+    ["no key with Postgres", [], "encryption_key_missing", /encryption\.keys: .*make one with/s],
+    ["a variable not set", [{ kid: "a", env: "NONE" }], "encryption_key_missing", /keys\[0\]\.env: .*NONE/],
+    [
+      "a file not there",
+      [{ kid: "a", file: "/none" }],
+      "encryption_key_missing",
+      /keys\[0\]\.file: .*\/none/,
+    ],
+    ["a key too short", [{ kid: "a", env: "SHORT" }], "encryption_key_invalid", /keys\[0\]: not 32 bytes/],
+    ["a key that is no base64", [{ kid: "a", env: "ODD" }], "encryption_key_invalid", /keys\[0\]: not 32/],
+    [
+      "a name used twice",
+      [
+        { kid: "a", env: "GOOD" },
+        { kid: "a", env: "GOOD" },
+      ],
+      "encryption_key_invalid",
+      /keys\[1\]\.kid: "a" is used twice/,
+    ],
+  ])("refuses %s, naming the field and the fix", async (_, sources, code, message) => {
+    const env = { SHORT: "c2hvcnQ", ODD: "not base64 at all, though of a fair length", GOOD: made() };
+    const refusal = loadKeyEncryptionKeys(sources, { env });
+    await expect(refusal).rejects.toMatchObject({ code, message: expect.stringMatching(message) });
+    await expect(refusal).rejects.not.toThrow(env.SHORT);
+  });
+
+  it("serves a key service that hands out data keys and unwraps them later", async () => {
+    const vault = new Map<string, Uint8Array>();
+    const service: KeyEncryptionKeys = {
+      newest: () => "transit-v1",
+      async encryptionKey() {
+        const key = randomBytes(32);
+        const wrapped = `vault:v1:${vault.size}`;
+        vault.set(wrapped, key);
+        return { header: { alg: "dir", enc: "A256GCM", kid: "transit-v1", wrapped }, key };
+      },
+      decryptionKey: async ({ wrapped }) => vault.get(String(wrapped)),
+    };
+    const { sealed, key_id } = await sealBy(service);
+    expect(key_id).toBe("transit-v1");
+    expect(await openBy(service, sealed)).toEqual({ n: 1 });
+    vault.clear();
+    await expect(openBy(service, sealed)).rejects.toMatchObject({ code: "encryption_key_unknown" });
+  });
+});

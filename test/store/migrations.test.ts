@@ -1,0 +1,68 @@
+import { mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { expect, it } from "vitest";
+import { migrate } from "../../src/store/migrate.ts";
+import { backends } from "./backends.ts";
+
+const names = (await readdir(join(import.meta.dirname, "../../migrations"))).map((file) =>
+  file.replace(/\.ts$/, ""),
+);
+
+it("F7.1 migrates an empty Postgres once, and a migrated one not at all", async () => {
+  const backend = await backends.postgres();
+  try {
+    expect(await migrate({ url: backend.url })).toEqual(names);
+    expect(await migrate({ url: backend.url })).toEqual([]);
+    await (await backend.open()).close();
+  } finally {
+    await backend.close();
+  }
+});
+
+it("F7.1 migrates an empty embedded database once, and a migrated one not at all", async () => {
+  const dir = await mkdtemp(join(tmpdir(), "store-"));
+  try {
+    expect(await migrate({ dir })).toEqual(names);
+    expect(await migrate({ dir })).toEqual([]);
+  } finally {
+    await rm(dir, { recursive: true, force: true });
+  }
+});
+
+it("F7.1 lets replicas start together on an empty Postgres: one migrates, the others wait", async () => {
+  const backend = await backends.postgres();
+  try {
+    const ran = await Promise.all(Array.from({ length: 4 }, () => migrate({ url: backend.url })));
+    expect(ran.filter((migrations) => migrations.length > 0)).toEqual([names]);
+  } finally {
+    await backend.close();
+  }
+});
+
+it("F7.1 starts on a database that a newer version has migrated already, so that old replicas may restart", async () => {
+  const backend = await backends.postgres();
+  try {
+    await migrate({ url: backend.url });
+    await backend.query(`insert into kysely_migration values ('9999_newer', '${new Date().toISOString()}')`);
+    expect(await migrate({ url: backend.url })).toEqual([]);
+    await (await backend.open()).close();
+  } finally {
+    await backend.close();
+  }
+});
+
+it("F7.1 refuses a second process on one embedded database, and forgets a process that died", async () => {
+  const dir = await mkdtemp(join(tmpdir(), "store-"));
+  const backend = await backends.embedded();
+  const store = await backend.open();
+  try {
+    await expect(backend.open()).rejects.toMatchObject({ code: "embedded_database_in_use" });
+    await store.close();
+    await writeFile(join(dir, "lock"), "4194305");
+    expect(await migrate({ dir })).toEqual(names);
+  } finally {
+    await backend.close();
+    await rm(dir, { recursive: true, force: true });
+  }
+});

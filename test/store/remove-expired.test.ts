@@ -1,0 +1,81 @@
+import { expect, it } from "vitest";
+import { describeStore } from "./describe-store.ts";
+import { audit, connection, inSeconds, registration, signingKey, upstreamToken } from "./samples.ts";
+
+describeStore("bounded tables (F4.4, F3.9)", (store) => {
+  it("removes expired rows of every kind in batches, and nothing that is still of use", async () => {
+    const days = (n: number) => inSeconds(n * 86_400);
+    const put = (routeId: string, over: Parameters<typeof upstreamToken>[0]) =>
+      store().upstreamTokens.put(upstreamToken({ routeId, ...over }), audit("upstream_token.obtained"));
+    await put("refreshable", { expiresAt: inSeconds(-1) });
+    await put("finite", { refreshToken: undefined });
+    await put("refresh expires", { refreshExpiresAt: inSeconds(60) });
+    await put("until refused", { expiresAt: undefined, refreshToken: undefined });
+    await store().upstreamTokens.demand(connection, { scopes: ["a"], demandedAt: new Date() });
+    for (let n = 0; n < 1_100; n++)
+      await store().authorizationServerRecords.upsert({
+        model: "AuthorizationCode",
+        id: `${n}`,
+        payload: {},
+        expiresAt: inSeconds(60),
+      });
+    await store().authorizationServerRecords.upsert({ model: "Client", id: "for ever", payload: {} });
+    await store().authorizationServerRecords.upsert({
+      model: "Grant",
+      id: "g",
+      payload: { accountId: "company/granted" },
+    });
+    await store().pendingAuthorizations.create({
+      kind: "sign_in",
+      state: "s",
+      expiresAt: inSeconds(60),
+      payload: 1,
+    });
+    const { redirectUri } = registration();
+    for (const [issuer, secretExpiresAt] of [
+      ["https://expiring.example", inSeconds(60)],
+      ["https://lasting.example", undefined],
+    ] as const)
+      await store().clientRegistrations.getOrRegister(issuer, redirectUri, async () =>
+        registration({ issuer, secretExpiresAt }),
+      );
+    await store().browserSessions.create({
+      id: "b",
+      host: "h",
+      userId: "company/gone",
+      createdAt: new Date(),
+      expiresAt: inSeconds(60),
+    });
+    for (const name of ["gone", "granted"])
+      await store().signInSessions.put({
+        userId: `company/${name}`,
+        providerId: "company",
+        subject: name,
+        groups: [],
+        claims: {},
+        checkedAt: new Date(),
+      });
+    await store().signingKeys.ensure("assertion", async () =>
+      signingKey({ purpose: "assertion", expiresAt: inSeconds(60) }),
+    );
+
+    const none = await store().removeExpired(new Date());
+    expect(new Set(Object.values(none))).toEqual(new Set([0]));
+    expect(await store().removeExpired(days(100))).toEqual({
+      upstream_token: 2,
+      upstream_demand: 1,
+      pending_authorization: 1,
+      client_registration: 1,
+      authorization_server_record: 1_100,
+      browser_session: 1,
+      sign_in_session: 1,
+      signing_key: 1,
+      audit_event: 0,
+    });
+    const left = await store().upstreamTokens.listForUser(connection.userId);
+    expect(left.map(({ routeId }) => routeId).sort()).toEqual(["refreshable", "until refused"]);
+    expect(await store().authorizationServerRecords.find("Client", "for ever")).toBeDefined();
+    expect(await store().signInSessions.find("company/granted")).toBeDefined();
+    expect((await store().removeExpired(days(400))).audit_event).toBe(4);
+  });
+});
