@@ -50,6 +50,7 @@ export function createBrowserSessions(store: Store): Sessions {
       sessionName: secretName(id),
       parentSessionName: session.parentName,
       sessionExpiresAt: Math.floor(session.expiresAt.getTime() / 1000),
+      checkedAt: Math.floor(signedIn.checkedAt.getTime() / 1000),
     };
     people.set(`${person.sessionName} ${host}`, person);
     return person;

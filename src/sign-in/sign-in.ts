@@ -14,6 +14,8 @@ export interface Person {
   readonly parentSessionName?: string;
   /** Unix seconds: the session's end. */
   readonly sessionExpiresAt: number;
+  /** Unix seconds: when the provider last spoke for this person. */
+  readonly checkedAt: number;
 }
 
 /**

@@ -1,0 +1,31 @@
+import type { Route } from "../config/route.ts";
+import type { CurrentRoutes } from "../config/route-table.ts";
+import type { ExternalTokens } from "../external-token/external-tokens.ts";
+import type { SigningKeyRing } from "../external-token/signing-key-ring.ts";
+import type { SignIn } from "../sign-in/sign-in.ts";
+import type { Store } from "../store/store.ts";
+import type { Logger } from "../telemetry/logger.ts";
+import type { Metrics } from "../telemetry/metrics.ts";
+
+/** What `createAuthorizationServer` needs from the rest of the house. */
+export interface AuthorizationServerDeps {
+  readonly routes: CurrentRoutes;
+  readonly store: Store;
+  readonly signIn: Pick<SignIn, "person" | "begin" | "recheck" | "csrfToken" | "csrfMatches">;
+  /** Whether a user's connection to a route's upstream works, or needs the user (F3.6). */
+  readonly upstreamTokens: {
+    connectionState(
+      userId: string,
+      route: Route,
+    ): Promise<{
+      readonly state: "connected" | "not_needed" | "missing" | "unavailable";
+      readonly missingScopes: readonly string[];
+    }>;
+  };
+  readonly keys: Pick<SigningKeyRing, "signer" | "jwks" | "privateKeys" | "onChange">;
+  readonly externalTokens: Pick<ExternalTokens, "identify">;
+  /** Safe fetching (F4.8): client documents and clients' keys come from strangers' URLs. */
+  readonly fetch: typeof globalThis.fetch;
+  readonly logger: Logger;
+  readonly metrics: Pick<Metrics, "consents" | "errors">;
+}

@@ -1,0 +1,136 @@
+import Router from "@koa/router";
+import type { Context, Middleware, Next } from "koa";
+import type Provider from "oidc-provider";
+import type { AuthorizationServerDeps } from "./authorization-server-deps.ts";
+import { authorizationServerMetadata } from "./authorization-server-metadata.ts";
+import { createProvider } from "./create-provider.ts";
+import { answerForExternalTokens } from "./external-token-requests.ts";
+import { createInteractions } from "./interactions.ts";
+import { openCors } from "./open-cors.ts";
+import { protectedResourceMetadata } from "./protected-resource-metadata.ts";
+import { onlyRouteOf } from "./resource-servers.ts";
+
+/** Our authorization server for MCP clients (F3), as middleware for the HTTP door. */
+export interface AuthorizationServer {
+  readonly middleware: Middleware;
+  close(): void;
+}
+
+interface Running {
+  readonly issuer: string;
+  readonly provider: Provider;
+  readonly handle: ReturnType<Provider["callback"]>;
+}
+
+/**
+ * Builds the authorization server: its endpoints and steps on the issuer's host, metadata documents there and on every route's.
+ * Paths follow `paths.prefix` as configured now; a new prefix needs a restart.
+ */
+export function createAuthorizationServer(deps: AuthorizationServerDeps): AuthorizationServer {
+  const { routes, keys } = deps;
+  let running: Running | undefined;
+  const unsubscribe = keys.onChange(() => {
+    running = undefined;
+  });
+
+  function current(): Running {
+    const { issuer } = routes().config;
+    if (running?.issuer !== issuer) {
+      const provider = createProvider(deps);
+      answerForExternalTokens(provider, deps);
+      running = { issuer, provider, handle: provider.callback() };
+    }
+    return running;
+  }
+
+  const interactions = createInteractions(deps, () => current().provider);
+  const onIssuer = (ctx: Context) => ctx.host === new URL(routes().config.issuer).host;
+  const routeOrigin = (ctx: Context) =>
+    routes().config.routes.find((route) => route.host === ctx.host)?.origin;
+  const issuerOnly: Middleware = (ctx, next) => (onIssuer(ctx) ? next() : undefined);
+
+  /** Hands the request to oidc-provider under its own name of the path. */
+  const provide =
+    (path: (ctx: Context) => string) =>
+    async (ctx: Context): Promise<void> => {
+      ctx.respond = false;
+      ctx.req.url = path(ctx) + ctx.search;
+      await current().handle(ctx.req, ctx.res);
+    };
+
+  async function register(ctx: Context): Promise<void> {
+    if (routes().config.authorizationServer.dynamicClientRegistration) {
+      return provide(() => "/oauth/register")(ctx);
+    }
+    ctx.status = 403;
+    ctx.set("cache-control", "no-store");
+    ctx.body = {
+      error: "registration_not_supported",
+      error_description:
+        "clients cannot register themselves here; use a Client ID Metadata Document, or ask the operator to enter the client",
+    };
+  }
+
+  /** On a route's host: adds the resource that clients of the 2025-03-26 revision do not send. */
+  async function authorizeHere(ctx: Context, next: Next): Promise<void> {
+    if (onIssuer(ctx)) return provide(() => "/oauth/authorize")(ctx);
+    if (!routeOrigin(ctx)) return next();
+    const query = new URLSearchParams(ctx.querystring);
+    const only = onlyRouteOf(routes(), ctx.host);
+    if (only && !query.has("resource")) query.set("resource", only.resource);
+    ctx.set("cache-control", "no-store");
+    ctx.redirect(`${routes().config.issuer}/oauth/authorize?${query}`);
+  }
+
+  const router = new Router();
+  const json = openCors("GET");
+  const form = openCors("POST");
+  const { prefix } = routes().config.paths;
+
+  router.all(/^\/\.well-known\/oauth-protected-resource(\/.*)?$/, json, (ctx) =>
+    protectedResourceMetadata(ctx, routes),
+  );
+  router.all("/.well-known/oauth-authorization-server", json, (ctx, next) => {
+    if (!onIssuer(ctx) && !routeOrigin(ctx)) return next();
+    ctx.set("cache-control", "public, max-age=300");
+    ctx.body = authorizationServerMetadata(routes().config, onIssuer(ctx) ? undefined : routeOrigin(ctx));
+  });
+  router.all("/.well-known/openid-configuration", issuerOnly, json, (ctx) => {
+    ctx.set("cache-control", "public, max-age=300");
+    ctx.body = authorizationServerMetadata(routes().config);
+  });
+  router.all("/.well-known/pomerium/jwks.json", json, (ctx) => publish(ctx, keys.jwks("assertion")));
+  router.all("/oauth/jwks", issuerOnly, json, (ctx) => publish(ctx, keys.jwks("external_token")));
+
+  router.get(
+    "/oauth/authorize",
+    issuerOnly,
+    provide(() => "/oauth/authorize"),
+  );
+  router.get(
+    "/oauth/authorize/:uid",
+    issuerOnly,
+    provide((ctx) => ctx.path),
+  );
+  router.get("/oauth/interaction/:uid", issuerOnly, (ctx) => interactions.show(ctx));
+  router.post("/oauth/interaction/:uid", issuerOnly, (ctx) => interactions.decide(ctx));
+  router.get(`${prefix}/mcp/authorize`, authorizeHere);
+  for (const [name, handler] of [
+    ["token", provide(() => "/oauth/token")],
+    ["revoke", provide(() => "/oauth/revoke")],
+    ["introspect", provide(() => "/oauth/introspect")],
+    ["register", register],
+  ] as const) {
+    for (const path of [`/oauth/${name}`, `${prefix}/mcp/${name}`]) {
+      router.post(path, form, handler);
+      router.options(path, form);
+    }
+  }
+
+  return { middleware: router.routes(), close: unsubscribe };
+}
+
+function publish(ctx: Context, jwks: { keys: unknown[] }): void {
+  ctx.set("cache-control", "public, max-age=300");
+  ctx.body = jwks;
+}

@@ -1,0 +1,182 @@
+import Provider, { type KoaContextWithOIDC } from "oidc-provider";
+import { errorPage } from "../pages/error-page.ts";
+import { requestId } from "../pages/request-id.ts";
+import { sendPage } from "../pages/send-page.ts";
+import type { AuthorizationServerDeps } from "./authorization-server-deps.ts";
+import { clientIdAllowed } from "./client-id-allowed.ts";
+import { applyClientMetadataRules } from "./client-metadata-rules.ts";
+import { createFindAccount } from "./find-account.ts";
+import { grantOfRequest } from "./grant-of-request.ts";
+import { createInteractionPolicy } from "./interaction-policy.ts";
+import { createRecordAdapter } from "./record-adapter.ts";
+import { createResourceServers } from "./resource-servers.ts";
+import { tokenClaims } from "./token-claims.ts";
+
+const hour = 3600;
+
+/**
+ * oidc-provider, set up as the authorization server of MCP clients: code flow with S256, RFC 9068 tokens bound to one resource,
+ * rotating refresh tokens, RFC 7591 registration, Client ID Metadata Documents, RFC 7009 and RFC 7662. Built anew when the
+ * signing keys change; everything else is read from the configuration on each request.
+ */
+export function createProvider(deps: AuthorizationServerDeps): Provider {
+  const { routes, keys, fetch } = deps;
+  const resourceServers = createResourceServers(deps);
+  const tokens = () => routes().config.externalTokens;
+  const provider = new Provider(routes().config.issuer, {
+    adapter: createRecordAdapter(deps),
+    jwks: { keys: keys.privateKeys("external_token") },
+    routes: {
+      authorization: "/oauth/authorize",
+      token: "/oauth/token",
+      registration: "/oauth/register",
+      revocation: "/oauth/revoke",
+      introspection: "/oauth/introspect",
+      jwks: "/oauth/jwks",
+      end_session: "/oauth/session/end",
+    },
+    cookies: {
+      names: {
+        session: "__Host-mcp_as_session",
+        interaction: "__Secure-mcp_as_interaction",
+        resume: "__Secure-mcp_as_resume",
+      },
+      long: { httpOnly: true, sameSite: "lax", secure: true, path: "/" },
+      short: { httpOnly: true, sameSite: "lax", secure: true },
+    },
+    responseTypes: ["code"],
+    scopes: ["openid", "offline_access"],
+    clientAuthMethods: ["none", "client_secret_basic", "client_secret_post", "private_key_jwt"],
+    clientDefaults: {
+      grant_types: ["authorization_code", "refresh_token"],
+      response_types: ["code"],
+      id_token_signed_response_alg: "ES256",
+      token_endpoint_auth_method: "client_secret_basic",
+    },
+    enabledJWA: { idTokenSigningAlgValues: ["ES256"] },
+    pkce: { required: () => true },
+    allowOmittingSingleRegisteredRedirectUri: false,
+    clientBasedCORS: () => true,
+    extraClientMetadata: {
+      properties: ["software_id", "software_version"],
+      validator(_ctx, key, _value, metadata) {
+        if (key === "software_id") applyClientMetadataRules(metadata);
+      },
+    },
+    features: {
+      devInteractions: { enabled: false },
+      userinfo: { enabled: false },
+      rpInitiatedLogout: { enabled: false },
+      revocation: { enabled: true },
+      introspection: {
+        enabled: true,
+        allowedPolicy: (_ctx, client, token) => token.clientId === client.clientId,
+      },
+      registration: { enabled: true, issueRegistrationAccessToken: false },
+      clientIdMetadataDocument: {
+        enabled: true,
+        ack: "draft-02",
+        allowFetch: (_ctx, id) =>
+          clientIdAllowed(id, routes().config.authorizationServer.allowedClientIdDomains),
+        allowClient: (_ctx, client) =>
+          clientIdAllowed(client.clientId, routes().config.authorizationServer.allowedClientIdDomains),
+        cacheDuration: { min: 60, max: hour },
+      },
+      resourceIndicators: {
+        enabled: true,
+        defaultResource: resourceServers.fallback,
+        getResourceServerInfo: resourceServers.info,
+        useGrantedResource: () => true,
+      },
+    },
+    // oidc-provider brings a dispatcher of its own; ours decides what may be reached (F4.8).
+    fetch: (url, options) => {
+      const { dispatcher: _theirs, ...init } = { dispatcher: undefined, ...options };
+      return fetch(url, init);
+    },
+    interactions: {
+      policy: createInteractionPolicy(deps),
+      url: (_ctx, interaction) => `/oauth/interaction/${interaction.uid}`,
+    },
+    findAccount: createFindAccount(deps),
+    loadExistingGrant: (ctx) => grantOfRequest(ctx, deps),
+    extraTokenClaims: (ctx, token) => tokenClaims(ctx, token, deps),
+    // Neither a browser's sign-out nor a missing `offline_access` ends what was granted (F3.7).
+    expiresWithSession: () => false,
+    issueRefreshToken: (_ctx, client) => client.grantTypeAllowed("refresh_token"),
+    rotateRefreshToken: true,
+    revokeGrantPolicy: () => true,
+    ttl: {
+      AccessToken: () => tokens().ttl,
+      AuthorizationCode: 60,
+      IdToken: hour,
+      Interaction: hour,
+      Session: 2 * hour,
+      Grant: () => tokens().refreshAbsoluteTtl,
+      RefreshToken: (_ctx, token) => {
+        const age = Math.floor(Date.now() / 1000) - (token.iiat ?? Math.floor(Date.now() / 1000));
+        return Math.max(1, Math.min(tokens().refreshIdleTtl, tokens().refreshAbsoluteTtl - age));
+      },
+    },
+    renderError: (ctx, out) => renderError(ctx, out),
+  });
+  // Behind Envoy and the door, which set X-Forwarded-Proto and let no X-Forwarded-Host of a client's through.
+  provider.proxy = true;
+  report(provider, deps);
+  return provider;
+}
+
+function renderError(ctx: KoaContextWithOIDC, out: { error: string; error_description?: string }): void {
+  const status = ctx.status;
+  if (ctx.accepts("html", "json") === "json") {
+    ctx.body = out;
+    return;
+  }
+  const ours = out.error === "server_error";
+  const page = errorPage({
+    title: "This authorization cannot go on",
+    happened: ours
+      ? "Something went wrong on our side."
+      : sentence(out.error_description ?? "The application sent a request that cannot be answered."),
+    remedy:
+      "Go back to the application and connect again. If it happens again, the application has to be corrected.",
+    code: out.error,
+    requestId: requestId(ctx.req),
+  });
+  sendPage(ctx, status, page);
+}
+
+function sentence(text: string): string {
+  const trimmed = text.trim();
+  return `${trimmed.slice(0, 1).toUpperCase()}${trimmed.slice(1)}${/[.!?]$/.test(trimmed) ? "" : "."}`;
+}
+
+/** One line per refusal, from the one place that sees them all. */
+function report(provider: Provider, { logger, metrics }: AuthorizationServerDeps): void {
+  const refused = (
+    ctx: KoaContextWithOIDC,
+    error: { error?: string; error_detail?: string; message: string },
+  ) =>
+    logger.info(
+      {
+        code: error.error ?? error.message,
+        reason: error.error_detail,
+        clientId: ctx.oidc?.client?.clientId,
+        requestId: requestId(ctx.req),
+      },
+      "authorization server refused",
+    );
+  provider.on("authorization.error", refused);
+  provider.on("grant.error", refused);
+  provider.on("registration_create.error", refused);
+  provider.on("server_error", (ctx, error) => {
+    metrics.errors.inc({ room: "authorization-server", code: "server_error" });
+    logger.error(
+      { code: "server_error", reason: error.message, requestId: requestId(ctx.req) },
+      "request failed",
+    );
+  });
+  provider.onerror = (error) => {
+    logger.error({ code: "unexpected", reason: error.message }, "request failed");
+  };
+}

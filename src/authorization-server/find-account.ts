@@ -1,0 +1,58 @@
+import {
+  type Account,
+  errors,
+  type FindAccount,
+  type KoaContextWithOIDC,
+  type RefreshToken,
+} from "oidc-provider";
+import type { AuthorizationServerDeps } from "./authorization-server-deps.ts";
+import { orUnavailable } from "./or-unavailable.ts";
+import { routeOfResource } from "./resource-servers.ts";
+import { temporarilyUnavailable } from "./temporarily-unavailable.ts";
+
+/**
+ * oidc-provider's look-up of a person. Where a refresh token is about to be used, this is also the gate before it: oidc-provider
+ * asks here after it has found the token and before it uses it up, so a refusal burns nothing (F3.6).
+ */
+export function createFindAccount(deps: AuthorizationServerDeps): FindAccount {
+  return async (ctx, userId, token): Promise<Account | undefined> => {
+    if (ctx.oidc.route === "token") {
+      if (token && isRefreshToken(token)) await gate(ctx, userId, token, deps);
+      if (!(await orUnavailable(deps.store.signInSessions.find(userId)))) return undefined;
+    }
+    return { accountId: userId, claims: async () => ({ sub: userId }) };
+  };
+}
+
+async function gate(
+  ctx: KoaContextWithOIDC,
+  userId: string,
+  token: RefreshToken,
+  deps: AuthorizationServerDeps,
+): Promise<void> {
+  // A token used before goes on to oidc-provider, which revokes the family (RFC 9700 section 4.14.2).
+  if ("consumed" in token && token.consumed) return;
+  const { resource } = token;
+  const asked = ctx.oidc.params?.resource;
+  if (asked !== undefined && asked !== resource) throw new errors.InvalidTarget();
+  const route = typeof resource === "string" ? routeOfResource(deps.routes(), resource) : undefined;
+  if (!route) throw refusal("the MCP server this was granted for is gone");
+
+  const recheck = await orUnavailable(deps.signIn.recheck(userId));
+  if (recheck === "refused") throw refusal("the sign-in service no longer lets this person in");
+  if (recheck === "sign_in_again") throw refusal("the person has to sign in again");
+  if (recheck === "unavailable") {
+    throw temporarilyUnavailable("the sign-in service cannot be asked about this person; try again shortly");
+  }
+  const { state } = await orUnavailable(deps.upstreamTokens.connectionState(userId, route));
+  if (state === "missing")
+    throw refusal("the server behind this route needs the person's consent: authorize again");
+}
+
+function refusal(description: string): errors.InvalidGrant {
+  return Object.assign(new errors.InvalidGrant(description), { error_description: description });
+}
+
+function isRefreshToken(token: { kind?: string }): token is RefreshToken {
+  return token.kind === "RefreshToken";
+}

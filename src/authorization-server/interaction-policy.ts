@@ -1,0 +1,72 @@
+import { interactionPolicy, type KoaContextWithOIDC } from "oidc-provider";
+import type { Route } from "../config/route.ts";
+import type { AuthorizationServerDeps } from "./authorization-server-deps.ts";
+import { orUnavailable } from "./or-unavailable.ts";
+import { routeOfResource } from "./resource-servers.ts";
+
+const { Check, Prompt } = interactionPolicy;
+
+/**
+ * The steps of an authorization, in order: sign in, consent to the client, consent at the upstream (F3.6). The last one never
+ * asks anything: it saves the grant once all others are done, so that a trip that breaks off leaves none behind.
+ */
+export function createInteractionPolicy(deps: AuthorizationServerDeps): interactionPolicy.DefaultPolicy {
+  const policy = interactionPolicy.base();
+  const consent = policy.get("consent");
+  // A remembered consent holds for native apps too (F3.4): the page they were allowed on warned about them.
+  consent?.checks.remove("native_client_prompt");
+  policy.add(
+    new Prompt(
+      { name: "upstream" },
+      new Check("upstream_consent", "the server behind this route needs the user's consent", async (ctx) => {
+        const route = routeOfRequest(ctx, deps);
+        const userId = ctx.oidc.session?.accountId;
+        if (!route || !userId) return Check.NO_NEED_TO_PROMPT;
+        const { state } = await orUnavailable(deps.upstreamTokens.connectionState(userId, route));
+        return state === "missing" ? Check.REQUEST_PROMPT : Check.NO_NEED_TO_PROMPT;
+      }),
+    ),
+  );
+  policy.add(
+    new Prompt(
+      { name: "grant" },
+      new Check("grant_unsaved", "the grant is saved", async (ctx) => {
+        await saveGrant(ctx, deps);
+        return Check.NO_NEED_TO_PROMPT;
+      }),
+    ),
+  );
+  return policy;
+}
+
+function routeOfRequest(ctx: KoaContextWithOIDC, deps: AuthorizationServerDeps): Route | undefined {
+  const [resource] = Object.keys(ctx.oidc.resourceServers ?? {});
+  return resource === undefined ? undefined : routeOfResource(deps.routes(), resource);
+}
+
+async function saveGrant(ctx: KoaContextWithOIDC, deps: AuthorizationServerDeps): Promise<void> {
+  const { grant, client, session } = ctx.oidc;
+  if (!grant || grant.jti || !client || !session) return;
+  const grantId = await grant.save();
+  session.ensureClientContainer(client.clientId);
+  session.grantIdFor(client.clientId, grantId);
+  await rememberClient(client.clientId, deps);
+  await orUnavailable(
+    deps.store.audit({
+      action: "grant.created",
+      userId: grant.accountId,
+      clientId: client.clientId,
+      grantId,
+      routeId: routeOfRequest(ctx, deps)?.id,
+    }),
+  );
+}
+
+/** A registration that is used lives as long as what was granted to it may. */
+async function rememberClient(clientId: string, deps: AuthorizationServerDeps): Promise<void> {
+  const records = deps.store.authorizationServerRecords;
+  const record = await orUnavailable(records.find("Client", clientId));
+  if (!record) return;
+  const expiresAt = new Date(Date.now() + deps.routes().config.externalTokens.refreshAbsoluteTtl * 1000);
+  await orUnavailable(records.upsert({ model: "Client", id: clientId, payload: record.payload, expiresAt }));
+}

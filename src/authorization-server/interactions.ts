@@ -1,0 +1,198 @@
+import type { Context } from "koa";
+import type Provider from "oidc-provider";
+import type { InteractionResults } from "oidc-provider";
+import { errors } from "oidc-provider";
+import type { Route } from "../config/route.ts";
+import { consentPage } from "../pages/consent-page.ts";
+import { errorPage } from "../pages/error-page.ts";
+import { readForm } from "../pages/read-form.ts";
+import { requestId } from "../pages/request-id.ts";
+import { sendPage } from "../pages/send-page.ts";
+import type { Person } from "../sign-in/sign-in.ts";
+import type { AuthorizationServerDeps } from "./authorization-server-deps.ts";
+import { consentFacts } from "./consent-facts.ts";
+import { routeOfResource } from "./resource-servers.ts";
+
+type Interaction = Awaited<ReturnType<Provider["interactionDetails"]>>;
+
+/** Errors of an upstream's consent that mean to a client what they say (RFC 6749 section 4.1.2.1); others become server_error. */
+const passedOn = new Set(["access_denied", "temporarily_unavailable", "server_error"]);
+
+/** The steps of an authorization that need the person: sign-in, consent, the upstream's consent. One URL, `/oauth/interaction/:uid`. */
+export function createInteractions(deps: AuthorizationServerDeps, provider: () => Provider) {
+  const { routes, store, signIn, upstreamTokens, metrics } = deps;
+
+  /** The interaction of this browser, and who sits there; undefined where the answer has been given already. */
+  async function load(ctx: Context): Promise<{ interaction: Interaction; person: Person } | undefined> {
+    let interaction: Interaction;
+    try {
+      interaction = await provider().interactionDetails(ctx.req, ctx.res);
+    } catch (error) {
+      if (!(error instanceof errors.SessionNotFound)) throw error;
+      expired(ctx);
+      return undefined;
+    }
+    const person = await signIn.person(ctx);
+    if (!person) {
+      redirect(ctx, await signIn.begin(ctx, ctx.path + ctx.search));
+      return undefined;
+    }
+    if (interaction.session && interaction.session.accountId !== person.userId) {
+      // Somebody else has signed in meanwhile: what was agreed to so far was not theirs.
+      redirect(ctx, `/oauth/authorize?${new URLSearchParams(asQuery(interaction.params))}`);
+      return undefined;
+    }
+    return { interaction, person };
+  }
+
+  async function show(ctx: Context): Promise<void> {
+    const loaded = await load(ctx);
+    if (!loaded) return;
+    const { interaction, person } = loaded;
+    if (interaction.prompt.name === "login") return login(ctx, interaction, person);
+    const route = routeOf(interaction);
+    if (!route) return finish(ctx, { error: "invalid_target", error_description: "the MCP server is gone" });
+    if (interaction.prompt.name === "consent") return askConsent(ctx, interaction, person, route);
+    return upstream(ctx, person, route);
+  }
+
+  async function login(ctx: Context, interaction: Interaction, person: Person): Promise<void> {
+    const again = interaction.prompt.reasons.some((reason) => reason !== "no_session");
+    if (again && person.checkedAt < interaction.iat) {
+      const query = new URLSearchParams({ switch: "1", return_to: ctx.path });
+      return redirect(ctx, `${routes().config.paths.prefix}/sign_in?${query}`);
+    }
+    return finish(ctx, { login: { accountId: person.userId, ts: person.checkedAt } });
+  }
+
+  async function askConsent(
+    ctx: Context,
+    interaction: Interaction,
+    person: Person,
+    route: Route,
+  ): Promise<void> {
+    const client = await provider().Client.find(String(interaction.params.client_id));
+    const csrf = signIn.csrfToken(ctx);
+    if (!client || !csrf) return expired(ctx);
+    const { state } = await upstreamTokens.connectionState(person.userId, route);
+    metrics.consents.inc({ kind: "client", outcome: "started" });
+    const facts = consentFacts({ config: routes().config, client, interaction, person, route, state });
+    const switchAccount = new URLSearchParams({ switch: "1", return_to: ctx.path });
+    const page = consentPage({
+      ...facts,
+      action: ctx.path,
+      csrf,
+      switchAccount: `${routes().config.paths.prefix}/sign_in?${switchAccount}`,
+    });
+    sendPage(ctx, 200, page, route.logoUrl ? [route.logoUrl] : []);
+  }
+
+  /** The consent form's answer. */
+  async function decide(ctx: Context): Promise<void> {
+    const form = await readForm(ctx);
+    const loaded = await load(ctx);
+    if (!loaded) return;
+    const { interaction, person } = loaded;
+    if (!signIn.csrfMatches(ctx, form.get("csrf"))) return forged(ctx);
+    if (interaction.prompt.name !== "consent") return redirect(ctx, ctx.path);
+    const decision = form.get("decision");
+    if (decision === "allow") {
+      metrics.consents.inc({ kind: "client", outcome: "granted" });
+      return finish(ctx, { consent: {} });
+    }
+    if (decision !== "deny") return forged(ctx);
+    metrics.consents.inc({ kind: "client", outcome: "refused" });
+    await store.audit({
+      action: "consent.refused",
+      userId: person.userId,
+      clientId: String(interaction.params.client_id),
+      routeId: routeOf(interaction)?.id,
+      requestId: requestId(ctx.req),
+    });
+    return finish(ctx, { error: "access_denied", error_description: "the person refused" });
+  }
+
+  /** F3.6: off to the route's host, whose connect page runs the upstream's consent; back here, look again. */
+  async function upstream(ctx: Context, person: Person, route: Route): Promise<void> {
+    const { state } = await upstreamTokens.connectionState(person.userId, route);
+    if (state !== "missing") {
+      if (ctx.query.step === "upstream") metrics.consents.inc({ kind: "upstream", outcome: "granted" });
+      return finish(ctx, { upstream: {} });
+    }
+    if (ctx.query.step === "upstream") return upstreamFailed(ctx);
+    metrics.consents.inc({ kind: "upstream", outcome: "started" });
+    const query = new URLSearchParams({
+      route: route.id,
+      redirect_url: `${routes().config.issuer}${ctx.path}?step=upstream`,
+      session: person.sessionName,
+    });
+    redirect(ctx, `${route.origin}${routes().config.paths.prefix}/mcp/connect?${query}`);
+  }
+
+  async function upstreamFailed(ctx: Context): Promise<void> {
+    const told = ctx.query.connect_error;
+    const code = typeof told === "string" && /^[\w.:-]{1,64}$/.test(told) ? told : "consent_incomplete";
+    metrics.consents.inc({ kind: "upstream", outcome: code === "access_denied" ? "refused" : "failed" });
+    const error_description =
+      code === "access_denied"
+        ? "the person refused at the server behind this route"
+        : `the server behind this route could not be connected (${code})`;
+    return finish(ctx, { error: passedOn.has(code) ? code : "server_error", error_description });
+  }
+
+  async function finish(ctx: Context, result: InteractionResults): Promise<void> {
+    redirect(ctx, await provider().interactionResult(ctx.req, ctx.res, result));
+  }
+
+  function routeOf(interaction: Interaction): Route | undefined {
+    const { resource } = interaction.params;
+    const one = Array.isArray(resource) ? resource[0] : resource;
+    return typeof one === "string" ? routeOfResource(routes(), one) : undefined;
+  }
+
+  function expired(ctx: Context): void {
+    problem(ctx, 400, "interaction_unknown", {
+      happened:
+        "This authorization was not begun in this browser, has been finished already, or took too long.",
+      remedy: "Go back to the application and connect again.",
+    });
+  }
+
+  function forged(ctx: Context): void {
+    problem(ctx, 403, "csrf", {
+      happened: "The answer did not come from our own page.",
+      remedy: "Go back to the application and connect again.",
+    });
+  }
+
+  function problem(
+    ctx: Context,
+    status: number,
+    code: string,
+    words: { happened: string; remedy: string },
+  ): void {
+    const page = errorPage({
+      title: "This authorization cannot go on",
+      ...words,
+      code,
+      requestId: requestId(ctx.req),
+    });
+    sendPage(ctx, status, page);
+  }
+
+  return { show, decide };
+}
+
+function redirect(ctx: Context, location: string): void {
+  ctx.set({ "cache-control": "no-store", "referrer-policy": "no-referrer" });
+  ctx.status = 303;
+  ctx.redirect(location);
+}
+
+function asQuery(params: Record<string, unknown>): [string, string][] {
+  return Object.entries(params).flatMap(([name, value]) =>
+    (Array.isArray(value) ? value : [value]).flatMap((one): [string, string][] =>
+      typeof one === "string" ? [[name, one]] : [],
+    ),
+  );
+}

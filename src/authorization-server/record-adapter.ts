@@ -1,0 +1,80 @@
+import Provider, { type Adapter, type AdapterFactory, type AdapterPayload, errors } from "oidc-provider";
+import type { PreRegisteredClient } from "../config/config.ts";
+import type { AuthorizationServerRecord } from "../store/store.ts";
+import type { AuthorizationServerDeps } from "./authorization-server-deps.ts";
+import { orUnavailable } from "./or-unavailable.ts";
+
+/** A registration nobody used is forgotten after a week; use prolongs it (`rememberClient`). */
+const unusedClientSeconds = 7 * 86_400;
+
+/** oidc-provider's storage on ours. */
+export function createRecordAdapter(
+  deps: Pick<AuthorizationServerDeps, "routes" | "store" | "signIn">,
+): AdapterFactory {
+  const { routes, store, signIn } = deps;
+  const records = store.authorizationServerRecords;
+
+  return (model): Adapter => {
+    async function found(
+      work: Promise<AuthorizationServerRecord | undefined>,
+    ): Promise<AdapterPayload | undefined> {
+      const record = await orUnavailable(work);
+      if (!record) return undefined;
+      const { payload, consumedAt } = record;
+      return consumedAt ? { ...payload, consumed: Math.floor(consumedAt.getTime() / 1000) } : payload;
+    }
+
+    /** Our own session decides who sits there: one of oidc-provider's that names somebody else is as good as absent. */
+    async function ofThisPerson(session: AdapterPayload | undefined): Promise<AdapterPayload | undefined> {
+      const ctx = Provider.ctx;
+      if (!session?.accountId || !ctx) return session;
+      const person = await orUnavailable(signIn.person(ctx));
+      return person?.userId === session.accountId ? session : undefined;
+    }
+
+    return {
+      async upsert(id, payload, expiresIn) {
+        const seconds = model === "Client" ? unusedClientSeconds : expiresIn;
+        const expiresAt = seconds ? new Date(Date.now() + seconds * 1000) : undefined;
+        await orUnavailable(records.upsert({ model, id, payload: { ...payload }, expiresAt }));
+      },
+      async find(id) {
+        if (model === "Client") {
+          const known = routes().config.authorizationServer.clients.find(({ clientId }) => clientId === id);
+          if (known) return preRegistered(known);
+        }
+        const payload = await found(records.find(model, id));
+        return model === "Session" ? ofThisPerson(payload) : payload;
+      },
+      findByUid: (uid) => found(records.findByUid(model, uid)),
+      findByUserCode: (code) => found(records.findByUserCode(model, code)),
+      async consume(id) {
+        if (await orUnavailable(records.consume(model, id))) return;
+        throw new errors.InvalidGrant(`${model} was used at the same time by another request`);
+      },
+      async destroy(id) {
+        // Ids of sessions change with every step; a tab that still holds the last one must find it (F8.11). They expire soon.
+        if (model === "Session") return;
+        if (model === "Grant") {
+          await orUnavailable(records.revokeGrant(id, { action: "grant.revoked", grantId: id }));
+          return;
+        }
+        await orUnavailable(records.destroy(model, id));
+      },
+      // oidc-provider destroys the grant right after, which takes all that belongs to it along.
+      async revokeByGrantId() {},
+    };
+  };
+}
+
+function preRegistered(client: PreRegisteredClient): AdapterPayload {
+  return {
+    client_id: client.clientId,
+    client_name: client.clientName,
+    ...(client.clientSecret !== undefined && { client_secret: client.clientSecret }),
+    redirect_uris: client.redirectUris,
+    grant_types: ["authorization_code", "refresh_token"],
+    response_types: ["code"],
+    token_endpoint_auth_method: client.clientSecret === undefined ? "none" : "client_secret_basic",
+  };
+}
