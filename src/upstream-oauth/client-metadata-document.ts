@@ -1,0 +1,43 @@
+import type { RouteTable } from "../config/route-table.ts";
+
+/** Places on a route's host that an upstream's authorization server gets to know. */
+export interface ClientPlaces {
+  /** URL of our Client ID Metadata Document, which is our client id there. */
+  readonly clientId: string;
+  readonly redirectUri: string;
+}
+
+/** @param host as in `Route.host`. */
+export function clientPlaces(table: RouteTable, host: string): ClientPlaces {
+  const base = `https://${host}${table.config.paths.prefix}/mcp/client`;
+  return { clientId: `${base}/metadata.json`, redirectUri: `${base}/oauth/callback` };
+}
+
+/**
+ * Our Client ID Metadata Document on one host (draft-ietf-oauth-client-id-metadata-document): only where a route of that
+ * host is auto-discovered, since nobody else has a use for it.
+ */
+export function clientMetadataDocument(table: RouteTable, host: string): Record<string, unknown> | undefined {
+  const { config } = table;
+  const wanted = config.routes.some(
+    ({ mcp, ...route }) =>
+      route.host === host &&
+      route.enabled &&
+      mcp.kind === "server" &&
+      mcp.auth.type === "oauth" &&
+      !mcp.auth.endpoint &&
+      !mcp.auth.clientId,
+  );
+  if (!wanted || config.upstreamOAuth.clientIdMetadataDocument === "never") return undefined;
+  const { clientId, redirectUri } = clientPlaces(table, host);
+  return {
+    client_id: clientId,
+    client_name: config.upstreamOAuth.clientName,
+    client_uri: `https://${host}`,
+    redirect_uris: [redirectUri],
+    grant_types: ["authorization_code", "refresh_token"],
+    response_types: ["code"],
+    token_endpoint_auth_method: "none",
+    application_type: "web",
+  };
+}

@@ -1,0 +1,157 @@
+import { lookup } from "node:dns/promises";
+import { isIP } from "node:net";
+import type { AuthorizationServer } from "oauth4webapi";
+import type { ClientAuthMethod, UpstreamOAuth as OAuthConfig, Route } from "../config/route.ts";
+import type { CurrentRoutes } from "../config/route-table.ts";
+import type { ClientRegistration, Store } from "../store/store.ts";
+import { chooseAuthMethod } from "./choose-auth-method.ts";
+import { clientMetadataDocument, clientPlaces } from "./client-metadata-document.ts";
+import { isPublicAddress } from "./is-public-address.ts";
+import type { Outward } from "./outward.ts";
+import { registerClient } from "./register-client.ts";
+import { requestToken } from "./request-token.ts";
+import type { UpstreamClient } from "./upstream-client.ts";
+import { UpstreamOAuthError } from "./upstream-oauth-error.ts";
+import type { UpstreamServer } from "./upstream-server.ts";
+
+/** Who we are at which server (F4.2). */
+export interface Clients {
+  /**
+   * The client a new consent uses: configured, else our document, else registered.
+   *
+   * @throws UpstreamOAuthError
+   */
+  forConsent(route: Route, auth: OAuthConfig, server: UpstreamServer): Promise<UpstreamClient>;
+  /** The client that a stored token, or a consent under way, belongs to; undefined when its credentials are gone. */
+  known(
+    route: Route,
+    client: { issuer: string; clientId: string; redirectUri: string },
+  ): Promise<UpstreamClient | undefined>;
+  /** The server no longer knows this client: it is forgotten here, too. True if it had been registered by us. */
+  forget(client: { issuer: string; clientId: string; redirectUri: string }): Promise<boolean>;
+}
+
+/** A registration older than this is tried before a person is sent on a trip with it, ms. */
+const trustedForMs = 3_600_000;
+
+export function createClients(deps: { routes: CurrentRoutes; store: Store; outward: Outward }): Clients {
+  const { store, outward } = deps;
+  /** Registrations seen to work, by client id. */
+  const provenAt = new Map<string, number>();
+
+  async function registered(route: Route, as: AuthorizationServer): Promise<UpstreamClient> {
+    const { redirectUri } = clientPlaces(deps.routes(), route.host);
+    const register = () =>
+      registerClient({
+        fetch: outward.fetchFor(route),
+        as,
+        redirectUri,
+        clientName: deps.routes().config.upstreamOAuth.clientName,
+      });
+    const found = await store.clientRegistrations.getOrRegister(as.issuer, redirectUri, register);
+    if (!isSpent(found) && (await stillKnown(route, as, found))) return fromRegistration(found);
+    await store.clientRegistrations.delete(found.issuer, found.redirectUri, found.clientId);
+    return fromRegistration(await store.clientRegistrations.getOrRegister(as.issuer, redirectUri, register));
+  }
+
+  /** A server that has forgotten us shows people an error page and tells us nothing: a code that cannot exist finds out. */
+  async function stillKnown(
+    route: Route,
+    as: AuthorizationServer,
+    found: ClientRegistration,
+  ): Promise<boolean> {
+    const seen = Math.max(Number(found.metadata.registeredAt ?? 0), provenAt.get(found.clientId) ?? 0);
+    if (Date.now() - seen < trustedForMs || !as.token_endpoint) return true;
+    try {
+      await requestToken({
+        fetch: outward.fetchFor(route),
+        issuer: as.issuer,
+        tokenEndpoint: as.token_endpoint,
+        client: fromRegistration(found),
+        grantType: "authorization_code",
+        parameters: { code: "0", redirect_uri: found.redirectUri, code_verifier: "0".repeat(43) },
+      });
+    } catch (error) {
+      if (error instanceof UpstreamOAuthError && error.code === "client_refused") return false;
+    }
+    if (provenAt.size > 1000) provenAt.clear();
+    provenAt.set(found.clientId, Date.now());
+    return true;
+  }
+
+  async function usesDocument(route: Route, as: AuthorizationServer): Promise<boolean> {
+    const table = deps.routes();
+    const mode = table.config.upstreamOAuth.clientIdMetadataDocument;
+    if (!clientMetadataDocument(table, route.host)) return false;
+    if (mode === "always") return true;
+    return as.client_id_metadata_document_supported === true && (await isPublicHost(route.host));
+  }
+
+  return {
+    async forConsent(route, auth, server) {
+      if (auth.clientId) {
+        return configured(auth, auth.clientId, server.hasMetadata ? server.as : undefined);
+      }
+      if (await usesDocument(route, server.as)) return documentClient(route);
+      if (server.as.registration_endpoint) return registered(route, server.as);
+      throw new UpstreamOAuthError(
+        "registration_unavailable",
+        `${new URL(server.as.issuer).host} registers no clients by itself: register ${clientPlaces(deps.routes(), route.host).redirectUri} there as redirect URI, and set upstream_oauth2.client_id and client_secret on route ${route.id}`,
+      );
+    },
+    async known(route, { issuer, clientId, redirectUri }) {
+      const auth =
+        route.mcp.kind === "server" && route.mcp.auth.type === "oauth" ? route.mcp.auth : undefined;
+      if (auth?.clientId === clientId) return configured(auth, clientId, undefined);
+      if (clientId === clientPlaces(deps.routes(), route.host).clientId) return documentClient(route);
+      const found = await store.clientRegistrations.find(issuer, redirectUri);
+      return found?.clientId === clientId ? fromRegistration(found) : undefined;
+    },
+    async forget({ issuer, clientId, redirectUri }) {
+      const found = await store.clientRegistrations.find(issuer, redirectUri);
+      if (found?.clientId !== clientId) return false;
+      await store.clientRegistrations.delete(issuer, redirectUri, clientId);
+      return true;
+    },
+  };
+
+  function documentClient(route: Route): UpstreamClient {
+    const { clientId } = clientPlaces(deps.routes(), route.host);
+    return { clientId, authMethod: "none", source: "document" };
+  }
+}
+
+function configured(
+  auth: OAuthConfig,
+  clientId: string,
+  as: AuthorizationServer | undefined,
+): UpstreamClient {
+  const client = { clientId, clientSecret: auth.clientSecret, source: "configured" } as const;
+  if (auth.endpoint?.authMethod) return { ...client, authMethod: auth.endpoint.authMethod };
+  if (!auth.clientSecret) return { ...client, authMethod: "none" };
+  const able: ClientAuthMethod[] = ["client_secret_basic", "client_secret_post"];
+  return { ...client, authMethod: (as && chooseAuthMethod(as, able)) ?? "auto" };
+}
+
+function fromRegistration(found: ClientRegistration): UpstreamClient {
+  const known: readonly string[] = ["client_secret_basic", "client_secret_post", "none"];
+  const method = known.includes(found.authMethod) ? (found.authMethod as ClientAuthMethod) : "auto";
+  return {
+    clientId: found.clientId,
+    clientSecret: found.clientSecret,
+    authMethod: found.clientSecret ? method : "none",
+    source: "registered",
+  };
+}
+
+function isSpent(found: ClientRegistration): boolean {
+  return found.secretExpiresAt !== undefined && found.secretExpiresAt.getTime() < Date.now() + 60_000;
+}
+
+/** `auto` (F4.2): a server on the internet can fetch our document only when the host's name leads to a public address. */
+async function isPublicHost(host: string): Promise<boolean> {
+  const { hostname } = new URL(`https://${host}`);
+  if (isIP(hostname.replace(/^\[(.*)\]$/, "$1"))) return false;
+  const addresses = await lookup(hostname, { all: true }).catch(() => []);
+  return addresses.length > 0 && addresses.every(({ address }) => isPublicAddress(address));
+}

@@ -1,0 +1,283 @@
+import {
+  AuthorizationResponseError,
+  calculatePKCECodeChallenge,
+  generateRandomCodeVerifier,
+  generateRandomState,
+  validateAuthResponse,
+} from "oauth4webapi";
+import type { UpstreamOAuth as OAuthConfig, Route } from "../config/route.ts";
+import { authorizationUrl } from "./authorization-url.ts";
+import { clientPlaces } from "./client-metadata-document.ts";
+import type { Clients } from "./clients.ts";
+import type { Discovery } from "./discovery.ts";
+import { generateDpopKey } from "./generate-dpop-key.ts";
+import type { Outward } from "./outward.ts";
+import type { PendingConsent } from "./pending-consent.ts";
+import { requestToken } from "./request-token.ts";
+import { upstreamConnection } from "./upstream-connection.ts";
+import type { BeginConsent, FinishConsent } from "./upstream-oauth.ts";
+import type { UpstreamOAuthDeps } from "./upstream-oauth-deps.ts";
+import { UpstreamOAuthError } from "./upstream-oauth-error.ts";
+import type { UpstreamServer } from "./upstream-server.ts";
+
+/** A person's trip to an upstream's authorization server and back (F4.3). */
+export interface Consent {
+  /** @throws UpstreamOAuthError */
+  begin(consent: BeginConsent): Promise<{ location: string; state: string }>;
+  /** The trip a callback belongs to; from here on it is used up. @throws UpstreamOAuthError `state_*` */
+  claim(callback: FinishConsent): Promise<PendingConsent>;
+  /** Checks the answer, redeems the code and stores the TI. @throws UpstreamOAuthError */
+  redeem(pending: PendingConsent, params: URLSearchParams): Promise<void>;
+}
+
+export function createConsent(
+  deps: UpstreamOAuthDeps & { outward: Outward; discovery: Discovery; clients: Clients },
+): Consent {
+  const { routes, store, outward, discovery, clients } = deps;
+
+  async function serverFor(
+    route: Route,
+    auth: OAuthConfig,
+    resourceMetadata?: string,
+  ): Promise<UpstreamServer> {
+    if (!auth.endpoint) {
+      const { authorizationServerUrl } = auth;
+      return discovery.server(route, { resourceMetadata, authorizationServerUrl });
+    }
+    const { authUrl, tokenUrl, revocationUrl } = auth.endpoint;
+    return {
+      as: {
+        issuer: new URL(tokenUrl).origin,
+        authorization_endpoint: authUrl,
+        token_endpoint: tokenUrl,
+        revocation_endpoint: revocationUrl,
+      },
+      issuerKnown: false,
+      hasMetadata: false,
+      resource: route.upstream,
+      scopes: [],
+      dpopRequired: false,
+    };
+  }
+
+  /** Challenge or metadata, configuration, what an upstream demanded since, and what the connection has already (F4.6). */
+  async function scopesFor(
+    userId: string,
+    route: Route,
+    auth: OAuthConfig,
+    server: UpstreamServer,
+    demanded: readonly string[],
+  ): Promise<string[]> {
+    const scopes = new Set(auth.scopes ?? (demanded.length ? [] : server.scopes));
+    if (demanded.length) {
+      const token = await store.upstreamTokens.find(upstreamConnection(userId, route));
+      for (const scope of [...(token?.scopes ?? []), ...demanded]) scopes.add(scope);
+    }
+    if (server.as.scopes_supported?.includes("offline_access")) scopes.add("offline_access");
+    return [...scopes];
+  }
+
+  return {
+    async begin({ userId, route, returnTo, popup = false }) {
+      const auth = oauthOf(route);
+      const demand = await store.upstreamTokens.findDemand(upstreamConnection(userId, route));
+      const server = await serverFor(route, auth, demand?.resourceMetadata);
+      const { as } = server;
+      if (server.hasMetadata && !as.code_challenge_methods_supported?.includes("S256")) {
+        throw new UpstreamOAuthError(
+          "pkce_not_supported",
+          `${as.issuer} does not list S256 in code_challenge_methods_supported: without PKCE a stolen code could be redeemed; if the server does support it, set upstream_oauth2.endpoint on route ${route.id}`,
+        );
+      }
+      if (!as.token_endpoint) {
+        throw new UpstreamOAuthError("metadata_invalid", `${as.issuer} has no token endpoint`);
+      }
+      const client = await clients.forConsent(route, auth, server);
+      const { redirectUri } = clientPlaces(routes(), route.host);
+      const scopes = await scopesFor(userId, route, auth, server, demand?.scopes ?? []);
+      const state = generateRandomState();
+      const codeVerifier = generateRandomCodeVerifier();
+      const resource = auth.authorizationUrlParams.resource ?? server.resource;
+      const location = authorizationUrl(as, {
+        clientId: client.clientId,
+        redirectUri,
+        state,
+        codeChallenge: await calculatePKCECodeChallenge(codeVerifier),
+        scopes,
+        resource,
+        extra: auth.authorizationUrlParams,
+      });
+      const payload: PendingConsent = {
+        routeId: route.id,
+        upstream: route.upstream,
+        userId,
+        host: route.host,
+        redirectUri,
+        codeVerifier,
+        issuer: as.issuer,
+        issuerKnown: server.issuerKnown,
+        issRequired: as.authorization_response_iss_parameter_supported === true,
+        tokenEndpoint: as.token_endpoint,
+        revocationEndpoint: as.revocation_endpoint,
+        clientId: client.clientId,
+        authMethod: client.authMethod,
+        clientSource: client.source,
+        scopes,
+        resource: resource || undefined,
+        dpop: server.dpopRequired,
+        returnTo,
+        popup,
+      };
+      const expiresAt = new Date(Date.now() + routes().config.upstreamOAuth.pendingTtl * 1000);
+      await store.pendingAuthorizations.create({ kind: "upstream", state, userId, expiresAt, payload });
+      return { location, state };
+    },
+
+    async claim({ params, host, userId, browserState }) {
+      const states = params.getAll("state");
+      const [state] = states;
+      if (!state || states.length > 1) {
+        throw new UpstreamOAuthError("state_missing", "the answer names no consent trip of ours");
+      }
+      // Not used up: whoever holds a stolen link must not be able to spoil the trip either.
+      if (browserState !== state) {
+        throw new UpstreamOAuthError(
+          "state_of_other_browser",
+          "this consent was started in another browser, or its cookie is gone: start again from there",
+        );
+      }
+      const row = await store.pendingAuthorizations.consume<PendingConsent>("upstream", state);
+      if (!row) {
+        throw new UpstreamOAuthError("state_unknown", "this consent has been used already, or took too long");
+      }
+      if (row.payload.userId !== userId || row.payload.host !== host) {
+        throw new UpstreamOAuthError(
+          "state_of_other_user",
+          "somebody else is signed in now than when this consent was started",
+        );
+      }
+      return row.payload;
+    },
+
+    async redeem(pending, params) {
+      const route = routes().byId(pending.routeId);
+      if (!route?.enabled || route.upstream !== pending.upstream) {
+        throw new UpstreamOAuthError("route_unavailable", "the route is gone, or leads elsewhere now");
+      }
+      const auth = oauthOf(route);
+      const code = readCode(pending, params);
+      const place = {
+        issuer: pending.issuer,
+        clientId: pending.clientId,
+        redirectUri: pending.redirectUri,
+      };
+      const client = await clients.known(route, place);
+      if (!client) {
+        throw new UpstreamOAuthError(
+          "client_refused",
+          "our credentials at the server have changed: try again",
+        );
+      }
+      const dpopKey = pending.dpop ? await generateDpopKey() : undefined;
+      const answer = await requestToken({
+        fetch: outward.fetchFor(route),
+        issuer: pending.issuer,
+        tokenEndpoint: pending.tokenEndpoint,
+        client: { ...client, authMethod: pending.authMethod },
+        grantType: "authorization_code",
+        parameters: {
+          code,
+          redirect_uri: pending.redirectUri,
+          code_verifier: pending.codeVerifier,
+          resource: pending.resource,
+        },
+        dpopKey,
+      }).catch(async (error: unknown) => {
+        // Registered anew at the next try.
+        if (error instanceof UpstreamOAuthError && error.code === "client_refused")
+          await clients.forget(place);
+        throw error;
+      });
+      if (answer.tokenType === "N_A" || (answer.tokenType === "DPoP") !== (dpopKey !== undefined)) {
+        throw new UpstreamOAuthError(
+          "token_invalid",
+          "the server gave a token of another type than asked for",
+        );
+      }
+      await store.upstreamTokens.put(
+        {
+          ...upstreamConnection(pending.userId, route),
+          issuer: pending.issuer,
+          tokenEndpoint: pending.tokenEndpoint,
+          revocationEndpoint: pending.revocationEndpoint ?? auth.endpoint?.revocationUrl,
+          clientId: pending.clientId,
+          redirectUri: pending.redirectUri,
+          accessToken: answer.accessToken,
+          tokenType: answer.tokenType,
+          expiresAt: answer.expiresAt,
+          refreshToken: answer.refreshToken,
+          refreshExpiresAt: answer.refreshExpiresAt,
+          scopes: answer.scopes ?? pending.scopes,
+          resource: pending.resource,
+          dpopKey,
+        },
+        {
+          action: "upstream_token.obtained",
+          userId: pending.userId,
+          routeId: route.id,
+          upstream: route.upstream,
+          issuer: pending.issuer,
+          clientId: pending.clientId,
+        },
+      );
+    },
+  };
+}
+
+/** RFC 6749 section 4.1.2 and RFC 9207: `iss` first, on error answers too; then the error; then the code. */
+function readCode(pending: PendingConsent, params: URLSearchParams): string {
+  const iss = params.get("iss");
+  const as = {
+    // Endpoints from the routes file know no issuer to compare with.
+    issuer: pending.issuerKnown ? pending.issuer : (iss ?? pending.issuer),
+    authorization_response_iss_parameter_supported: pending.issRequired,
+  };
+  if ((iss && iss !== as.issuer) || (!iss && pending.issRequired)) {
+    throw new UpstreamOAuthError(
+      "issuer_mismatch",
+      "the answer did not come from the authorization server that was asked (RFC 9207)",
+    );
+  }
+  try {
+    const valid = validateAuthResponse(
+      as,
+      { client_id: pending.clientId },
+      params,
+      params.get("state") ?? "",
+    );
+    const code = valid.get("code");
+    if (code) return code;
+  } catch (error) {
+    if (error instanceof AuthorizationResponseError) {
+      const refused = error.error === "access_denied" || error.error === "consent_required";
+      throw new UpstreamOAuthError(
+        refused
+          ? "consent_refused"
+          : error.error === "temporarily_unavailable"
+            ? "server_error"
+            : "authorization_refused",
+        refused
+          ? "access was not granted at the server"
+          : "the server's authorization page answered with an error",
+        { error: error.error, detail: `${error.error} ${error.error_description ?? ""}` },
+      );
+    }
+    throw UpstreamOAuthError.from(error, "the authorization answer");
+  }
+  throw new UpstreamOAuthError("response_invalid", "the answer carries no code");
+}
+
+function oauthOf(route: Route): OAuthConfig {
+  if (route.mcp.kind === "server" && route.mcp.auth.type === "oauth") return route.mcp.auth;
+  throw new UpstreamOAuthError("route_unavailable", `route ${route.id} asks for no consent`);
+}

@@ -1,0 +1,160 @@
+import { LRUCache } from "lru-cache";
+import type { Route } from "../config/route.ts";
+import { clientMetadataDocument } from "./client-metadata-document.ts";
+import { createClients } from "./clients.ts";
+import { createConsent } from "./consent.ts";
+import { createDiscovery } from "./discovery.ts";
+import { doctor } from "./doctor.ts";
+import { grant } from "./grant.ts";
+import { createMetadataCache } from "./metadata-cache.ts";
+import { createOutward } from "./outward.ts";
+import type { PendingConsent } from "./pending-consent.ts";
+import { refresh } from "./refresh.ts";
+import { revoke } from "./revoke.ts";
+import type { UpstreamOAuth } from "./upstream-oauth.ts";
+import type { UpstreamOAuthDeps } from "./upstream-oauth-deps.ts";
+import { UpstreamOAuthError } from "./upstream-oauth-error.ts";
+
+/** How long an upstream is taken to need, or not to need, OAuth, ms. */
+const neededTtlMs = 600_000;
+
+/** We as OAuth client of upstreams' authorization servers; wires this room's parts and logs their failures once. */
+export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
+  const { logger, metrics, store } = deps;
+  const outward = createOutward(deps);
+  const cache = createMetadataCache();
+  const discovery = createDiscovery({ routes: deps.routes, outward, cache });
+  const clients = createClients({ routes: deps.routes, store, outward });
+  const parts = { ...deps, outward, discovery, clients };
+  const consent = createConsent(parts);
+  const needs = new LRUCache<string, boolean>({ max: 10_000, ttl: neededTtlMs });
+  const asking = new Map<string, Promise<boolean>>();
+  const needKey = (route: Route) => `${route.id} ${route.upstream}`;
+
+  /** Logs and counts a failure, once. */
+  function failed(step: string, thrown: unknown, place: object): UpstreamOAuthError {
+    const error = UpstreamOAuthError.from(thrown, step);
+    const { code, detail, error: theirs } = error;
+    logger.warn({ step, reason: code, theirs, detail, ...place }, error.message);
+    metrics.upstreamOAuth.inc({ step, outcome: code });
+    return error;
+  }
+  const succeeded = (step: string) => metrics.upstreamOAuth.inc({ step, outcome: "ok" });
+
+  return {
+    async begin(request) {
+      const { userId, route } = request;
+      try {
+        const begun = await consent.begin(request);
+        succeeded("begin");
+        metrics.consents.inc({ kind: "upstream", outcome: "started" });
+        return { ok: true, ...begun };
+      } catch (thrown) {
+        return failed("begin", thrown, { userId, route: route.id }).toFailure();
+      }
+    },
+
+    async finish(callback) {
+      const { userId } = callback;
+      let pending: PendingConsent | undefined;
+      try {
+        pending = await consent.claim(callback);
+        await consent.redeem(pending, callback.params);
+        const { routeId, returnTo, popup } = pending;
+        needs.set(`${routeId} ${pending.upstream}`, true);
+        succeeded("finish");
+        metrics.consents.inc({ kind: "upstream", outcome: "finished" });
+        return { ok: true, routeId, returnTo, popup };
+      } catch (thrown) {
+        const error = failed("finish", thrown, { userId, route: pending?.routeId });
+        metrics.consents.inc({ kind: "upstream", outcome: error.code });
+        if (pending && error.code === "consent_refused") {
+          await store.audit({
+            action: "consent.refused",
+            userId,
+            routeId: pending.routeId,
+            upstream: pending.upstream,
+            issuer: pending.issuer,
+            reason: error.error,
+          });
+        }
+        const { routeId, returnTo, popup } = pending ?? {};
+        return { ...error.toFailure(), routeId, returnTo, popup };
+      }
+    },
+
+    async refresh(token, route) {
+      const { error, ...outcome } = await refresh(parts, token, route);
+      if (error) failed("refresh", error, { userId: token.userId, route: route.id });
+      else metrics.upstreamOAuth.inc({ step: "refresh", outcome: outcome.kind });
+      return outcome;
+    },
+
+    async grant(route, subject) {
+      try {
+        const token = await grant(parts, route, subject);
+        succeeded("grant");
+        return { kind: "granted", token };
+      } catch (thrown) {
+        const error = failed("grant", thrown, { userId: subject.userId, route: route.id });
+        const lasting = ["token_refused", "sign_in_token_missing"].includes(error.code);
+        if (lasting) return { kind: "refused", reason: error.error ?? error.code };
+        return {
+          kind: "unavailable",
+          retryAfterSeconds: error.retryAfterSeconds ?? (error.toFailure().retryable ? 5 : 60),
+          reason: error.code,
+        };
+      }
+    },
+
+    async revoke(token, route) {
+      try {
+        const revoked = await revoke(parts, token, route);
+        if (revoked) succeeded("revoke");
+        return revoked;
+      } catch (thrown) {
+        failed("revoke", thrown, { userId: token.userId, route: route.id });
+        return false;
+      }
+    },
+
+    needed(route) {
+      const auth = route.mcp.kind === "server" ? route.mcp.auth : undefined;
+      if (auth?.type !== "oauth") return false;
+      if (auth.endpoint || auth.clientId) return true;
+      const key = needKey(route);
+      const known = needs.get(key);
+      if (known !== undefined) return known;
+      let under = asking.get(key);
+      if (!under) {
+        under = discovery
+          .needed(route)
+          .then((needed) => {
+            needs.set(key, needed);
+            return needed;
+          })
+          .catch((thrown: unknown) => {
+            throw failed("discovery", thrown, { route: route.id });
+          })
+          .finally(() => asking.delete(key));
+        asking.set(key, under);
+      }
+      return under;
+    },
+
+    noteNeeded(route) {
+      needs.set(needKey(route), true);
+    },
+
+    clientMetadataDocument: (host) => clientMetadataDocument(deps.routes(), host),
+
+    discover: (route, onStep) =>
+      doctor(
+        { ...parts, discovery: createDiscovery({ ...parts, cache: createMetadataCache() }) },
+        route,
+        onStep,
+      ),
+
+    forget: (route) => cache.forget(route.id),
+  };
+}

@@ -1,0 +1,93 @@
+import type { Route } from "../config/route.ts";
+import type { CurrentRoutes } from "../config/route-table.ts";
+import { clientPlaces } from "./client-metadata-document.ts";
+import type { Discovery } from "./discovery.ts";
+import type { DiscoveryStep, Discovery as Outcome } from "./upstream-oauth.ts";
+import { UpstreamOAuthError } from "./upstream-oauth-error.ts";
+
+/** Runs discovery for an operator and says what each step found (F7.4). Registers nothing, stores nothing. */
+export async function doctor(
+  deps: { routes: CurrentRoutes; discovery: Discovery },
+  route: Route,
+  onStep: (step: DiscoveryStep) => void,
+): Promise<Outcome> {
+  const auth = route.mcp.kind === "server" ? route.mcp.auth : undefined;
+  const say = (step: Omit<DiscoveryStep, "name">) => onStep({ name: "result", ...step });
+  if (auth?.type !== "oauth") {
+    say({
+      ok: true,
+      finding: "this route's upstream credentials come from the routes file: nothing to discover",
+    });
+    return { ok: true, needed: false, scopes: [] };
+  }
+  if (auth.endpoint) {
+    const url = auth.endpoint.tokenUrl;
+    say({ url, ok: true, finding: "the endpoints stand in the routes file: nothing to discover" });
+    return { ok: true, needed: true, issuer: new URL(url).origin, scopes: auth.scopes ?? [] };
+  }
+  try {
+    if (!auth.clientId && !(await deps.discovery.needed(route))) {
+      await deps.discovery.needed(route, onStep);
+      say({ ok: true, finding: "the upstream asks for no token: callers reach it without one" });
+      return { ok: true, needed: false, scopes: [] };
+    }
+    const { authorizationServerUrl } = auth;
+    const server = await deps.discovery.server(route, { authorizationServerUrl, onStep });
+    const { as } = server;
+    if (server.hasMetadata && !as.code_challenge_methods_supported?.includes("S256")) {
+      throw new UpstreamOAuthError(
+        "pkce_not_supported",
+        `${as.issuer} does not list S256 in code_challenge_methods_supported; if it does support PKCE, set upstream_oauth2.endpoint on the route`,
+      );
+    }
+    onStep({
+      name: "capabilities",
+      url: as.token_endpoint,
+      ok: true,
+      finding: capabilities(server.hasMetadata, as),
+    });
+    const places = clientPlaces(deps.routes(), route.host);
+    const mode = deps.routes().config.upstreamOAuth.clientIdMetadataDocument;
+    const byDocument =
+      mode === "always" || (mode === "auto" && as.client_id_metadata_document_supported === true);
+    if (auth.clientId) {
+      onStep({ name: "client", ok: true, finding: `the client id of the routes file: ${auth.clientId}` });
+    } else if (byDocument) {
+      onStep({
+        name: "client",
+        url: places.clientId,
+        ok: true,
+        finding: "our client document, if the server can reach it",
+      });
+    } else if (as.registration_endpoint) {
+      onStep({
+        name: "client",
+        url: as.registration_endpoint,
+        ok: true,
+        finding: "registers clients by itself",
+      });
+    } else {
+      throw new UpstreamOAuthError(
+        "registration_unavailable",
+        `${as.issuer} registers no clients by itself: register one by hand with redirect URI ${places.redirectUri}, then set upstream_oauth2.client_id and client_secret on the route`,
+      );
+    }
+    say({ ok: true, finding: "a person who connects is sent to this server; nothing to do" });
+    return { ok: true, needed: true, issuer: as.issuer, scopes: auth.scopes ?? server.scopes };
+  } catch (thrown) {
+    const failure = UpstreamOAuthError.from(thrown, "discovery").toFailure();
+    say({ ok: false, finding: failure.message });
+    return failure;
+  }
+}
+
+function capabilities(
+  hasMetadata: boolean,
+  as: { authorization_response_iss_parameter_supported?: boolean; revocation_endpoint?: string },
+): string {
+  if (!hasMetadata) return "unknown: no metadata; S256 is sent all the same";
+  const iss = as.authorization_response_iss_parameter_supported
+    ? "names itself in answers"
+    : "does not name itself in answers";
+  return `supports PKCE with S256, ${iss}, ${as.revocation_endpoint ? "can revoke" : "cannot revoke"}`;
+}

@@ -1,0 +1,284 @@
+import { readFile } from "node:fs/promises";
+import type { ClientCredentials, IdentityAssertionGrant, Route, TokenExchange } from "../config/route.ts";
+import type { NewUpstreamToken } from "../store/store.ts";
+import { chooseAuthMethod } from "./choose-auth-method.ts";
+import type { Discovery } from "./discovery.ts";
+import { generateDpopKey } from "./generate-dpop-key.ts";
+import type { Outward } from "./outward.ts";
+import { requestToken } from "./request-token.ts";
+import type { TokenAnswer } from "./token-answer.ts";
+import type { UpstreamClient } from "./upstream-client.ts";
+import { upstreamConnection } from "./upstream-connection.ts";
+import type { GrantSubject } from "./upstream-oauth.ts";
+import type { UpstreamOAuthDeps } from "./upstream-oauth-deps.ts";
+import { UpstreamOAuthError } from "./upstream-oauth-error.ts";
+
+type GrantDeps = UpstreamOAuthDeps & { outward: Outward; discovery: Discovery };
+type OwnClient = Pick<
+  ClientCredentials,
+  "clientId" | "clientSecret" | "authMethod" | "privateKey" | "signingAlg"
+>;
+interface Place {
+  readonly issuer: string;
+  readonly tokenEndpoint: string;
+  readonly authMethods?: readonly string[];
+  readonly resource?: string;
+  readonly scopes: readonly string[];
+  readonly dpop: boolean;
+}
+
+const exchange = "urn:ietf:params:oauth:grant-type:token-exchange";
+const jwtBearer = "urn:ietf:params:oauth:grant-type:jwt-bearer";
+const type = (name: string) => `urn:ietf:params:oauth:token-type:${name}`;
+
+/**
+ * A TI without anybody's consent (F4.9), for the kinds of upstream credentials that work so.
+ *
+ * @throws UpstreamOAuthError `sign_in_token_missing` when the person must sign in again; others as in `requestToken`.
+ */
+export async function grant(deps: GrantDeps, route: Route, subject: GrantSubject): Promise<NewUpstreamToken> {
+  const auth = route.mcp.kind === "server" ? route.mcp.auth : undefined;
+  switch (auth?.type) {
+    case "client_credentials":
+      return clientCredentials(deps, route, auth, subject);
+    case "token_exchange":
+      return tokenExchange(deps, route, auth, subject);
+    case "id_jag":
+      return identityAssertion(deps, route, auth, subject);
+    default:
+      throw new UpstreamOAuthError("route_unavailable", `route ${route.id} has no grant without consent`);
+  }
+}
+
+/** RFC 6749 section 4.4; RFC 7523 section 2.1 with a workload's own JWT, section 2.2 with a private key. */
+async function clientCredentials(
+  deps: GrantDeps,
+  route: Route,
+  auth: ClientCredentials,
+  subject: GrantSubject,
+): Promise<NewUpstreamToken> {
+  const place = await placeOf(deps, route, auth);
+  const scopes = auth.scopes ?? place.scopes;
+  const common = { scope: scopes.join(" ") || undefined, resource: place.resource };
+  const dpopKey = place.dpop ? await generateDpopKey() : undefined;
+  const request = {
+    fetch: deps.outward.fetchFor(route),
+    issuer: place.issuer,
+    tokenEndpoint: place.tokenEndpoint,
+    client: ownClient(auth, place),
+    dpopKey,
+  };
+  const answer = auth.workloadIdentityFile
+    ? await requestToken({
+        ...request,
+        grantType: jwtBearer,
+        parameters: { ...common, assertion: await readWorkloadToken(auth.workloadIdentityFile) },
+      })
+    : await requestToken({ ...request, grantType: "client_credentials", parameters: common });
+  return toToken(route, subject, place, auth.clientId, answer, scopes, dpopKey);
+}
+
+/** RFC 8693. */
+async function tokenExchange(
+  deps: GrantDeps,
+  route: Route,
+  auth: TokenExchange,
+  subject: GrantSubject,
+): Promise<NewUpstreamToken> {
+  const place: Place = {
+    issuer: new URL(auth.tokenUrl).origin,
+    tokenEndpoint: auth.tokenUrl,
+    resource: auth.audience ? undefined : route.upstream,
+    scopes: auth.scopes ?? [],
+    dpop: false,
+  };
+  const subjectToken =
+    auth.subjectToken === "external_token"
+      ? { value: subject.externalToken, type: type("access_token") }
+      : auth.subjectToken === "sign_in_id_token"
+        ? { value: await signInToken(deps, subject.userId, "idToken"), type: type("id_token") }
+        : { value: await signInToken(deps, subject.userId, "accessToken"), type: type("access_token") };
+  if (!subjectToken.value) {
+    throw new UpstreamOAuthError("sign_in_token_missing", "there is no token of the person to exchange");
+  }
+  const answer = await requestToken({
+    fetch: deps.outward.fetchFor(route),
+    issuer: place.issuer,
+    tokenEndpoint: place.tokenEndpoint,
+    client: ownClient(auth, place),
+    grantType: exchange,
+    parameters: {
+      subject_token: subjectToken.value,
+      subject_token_type: subjectToken.type,
+      requested_token_type: type("access_token"),
+      audience: auth.audience,
+      resource: place.resource,
+      scope: auth.scopes?.join(" "),
+    },
+  });
+  return toToken(route, subject, place, auth.clientId, answer, place.scopes);
+}
+
+/** Identity Assertion JWT Authorization Grant: the ID token for an assertion at the company's provider, that for a TI. */
+async function identityAssertion(
+  deps: GrantDeps,
+  route: Route,
+  auth: IdentityAssertionGrant,
+  subject: GrantSubject,
+): Promise<NewUpstreamToken> {
+  const place = await placeOf(deps, route, auth);
+  const scopes = auth.scopes ?? place.scopes;
+  const scope = scopes.join(" ") || undefined;
+  const provider = await identityProvider(deps, route, auth, subject.userId);
+  const assertion = await requestToken({
+    fetch: deps.outward.fetchFor(route),
+    ...provider,
+    client: {
+      clientId: auth.idpClientId,
+      clientSecret: auth.idpClientSecret,
+      authMethod: auth.idpClientSecret ? "auto" : "none",
+      source: "configured",
+    },
+    grantType: exchange,
+    parameters: {
+      requested_token_type: type("id-jag"),
+      audience: place.issuer,
+      resource: place.resource,
+      scope,
+      subject_token: await signInToken(deps, subject.userId, "idToken"),
+      subject_token_type: type("id_token"),
+    },
+  });
+  if (assertion.issuedTokenType && assertion.issuedTokenType !== type("id-jag")) {
+    throw new UpstreamOAuthError("token_invalid", "the identity provider issued no identity assertion");
+  }
+  const dpopKey = place.dpop ? await generateDpopKey() : undefined;
+  const answer = await requestToken({
+    fetch: deps.outward.fetchFor(route),
+    issuer: place.issuer,
+    tokenEndpoint: place.tokenEndpoint,
+    client: ownClient(auth, place),
+    grantType: jwtBearer,
+    parameters: { assertion: assertion.accessToken, scope, resource: place.resource },
+    dpopKey,
+  });
+  return toToken(route, subject, place, auth.clientId, answer, scopes, dpopKey);
+}
+
+/** Where the grant is asked for: as configured, else discovered like a person's authorization server. */
+async function placeOf(
+  deps: GrantDeps,
+  route: Route,
+  auth: ClientCredentials | IdentityAssertionGrant,
+): Promise<Place> {
+  if (auth.type === "client_credentials" && auth.tokenUrl) {
+    const issuer = new URL(auth.tokenUrl).origin;
+    return { issuer, tokenEndpoint: auth.tokenUrl, resource: route.upstream, scopes: [], dpop: false };
+  }
+  const authorizationServerUrl = auth.type === "client_credentials" ? auth.authorizationServerUrl : undefined;
+  const server = await deps.discovery.server(route, { authorizationServerUrl });
+  if (!server.as.token_endpoint) {
+    throw new UpstreamOAuthError("metadata_invalid", `${server.as.issuer} has no token endpoint`);
+  }
+  return {
+    issuer: server.as.issuer,
+    tokenEndpoint: server.as.token_endpoint,
+    authMethods: server.as.token_endpoint_auth_methods_supported,
+    resource: server.resource,
+    scopes: server.scopes,
+    dpop: server.dpopRequired,
+  };
+}
+
+/** The company's provider that this person signed in at. */
+async function identityProvider(
+  deps: GrantDeps,
+  route: Route,
+  auth: IdentityAssertionGrant,
+  userId: string,
+): Promise<{ issuer: string; tokenEndpoint: string }> {
+  if (auth.idpTokenUrl) {
+    return { issuer: new URL(auth.idpTokenUrl).origin, tokenEndpoint: auth.idpTokenUrl };
+  }
+  const { providers } = deps.routes().config.signIn;
+  const provider = providers.find(({ id }) => userId.startsWith(`${id}/`));
+  if (!provider) {
+    throw new UpstreamOAuthError("sign_in_token_missing", "the caller did not sign in at a provider of ours");
+  }
+  const as = await deps.discovery.metadata(route, provider.issuer);
+  if (as.token_endpoint) return { issuer: as.issuer, tokenEndpoint: as.token_endpoint };
+  throw new UpstreamOAuthError("metadata_invalid", `${as.issuer} has no token endpoint`);
+}
+
+async function signInToken(
+  deps: GrantDeps,
+  userId: string,
+  which: "idToken" | "accessToken",
+): Promise<string> {
+  const session = await deps.store.signInSessions.find(userId);
+  const value = session?.[which];
+  if (value) return value;
+  throw new UpstreamOAuthError(
+    "sign_in_token_missing",
+    "the person's token from the company's provider is not at hand: signing in again brings it",
+  );
+}
+
+async function readWorkloadToken(path: string): Promise<string> {
+  try {
+    return (await readFile(path, "utf8")).trim();
+  } catch (cause) {
+    throw new UpstreamOAuthError("key_unusable", "the workload identity file cannot be read", { cause });
+  }
+}
+
+function ownClient(auth: OwnClient, place: Place): UpstreamClient {
+  const { clientId, clientSecret, privateKey, signingAlg } = auth;
+  const able = privateKey
+    ? (["private_key_jwt"] as const)
+    : clientSecret
+      ? (["client_secret_basic", "client_secret_post"] as const)
+      : (["none"] as const);
+  const chosen = place.authMethods
+    ? chooseAuthMethod(
+        { issuer: place.issuer, token_endpoint_auth_methods_supported: [...place.authMethods] },
+        able,
+      )
+    : undefined;
+  const fallback = privateKey ? "private_key_jwt" : clientSecret ? "auto" : "none";
+  return {
+    clientId,
+    clientSecret,
+    privateKey,
+    signingAlg,
+    authMethod: auth.authMethod ?? chosen ?? fallback,
+    source: "configured",
+  };
+}
+
+function toToken(
+  route: Route,
+  subject: GrantSubject,
+  place: Place,
+  clientId: string,
+  answer: TokenAnswer,
+  scopes: readonly string[],
+  dpopKey?: JsonWebKey,
+): NewUpstreamToken {
+  if (answer.tokenType === "N_A" || (answer.tokenType === "DPoP") !== (dpopKey !== undefined)) {
+    throw new UpstreamOAuthError("token_invalid", "the server gave a token of another type than asked for");
+  }
+  return {
+    ...upstreamConnection(subject.userId, route),
+    issuer: place.issuer,
+    tokenEndpoint: place.tokenEndpoint,
+    clientId,
+    accessToken: answer.accessToken,
+    tokenType: answer.tokenType,
+    expiresAt: answer.expiresAt,
+    // Kept out on purpose: asking again is as good, and proves each time that it is still allowed.
+    scopes: answer.scopes ?? scopes,
+    resource: place.resource,
+    dpopKey,
+  };
+}

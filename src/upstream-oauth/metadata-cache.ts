@@ -1,0 +1,106 @@
+import { LRUCache } from "lru-cache";
+
+/** A metadata document as fetched; `json` only for status 200 with a JSON object. */
+export interface MetadataDocument {
+  readonly status: number;
+  readonly json?: Readonly<Record<string, unknown>>;
+}
+interface Entry extends MetadataDocument {
+  readonly etag?: string;
+  readonly lastModified?: string;
+  readonly fetchedAt: number;
+  readonly freshUntil: number;
+}
+
+/** Bounded, revalidating cache of metadata documents (F8.13). */
+export interface MetadataCache {
+  /**
+   * The document at `url`; callers of one key share one request. `scope` separates those who may not see each other's documents.
+   *
+   * @throws what `call` throws, unless a copy not older than a day is at hand.
+   */
+  get(scope: string, url: string, call: typeof globalThis.fetch): Promise<MetadataDocument>;
+  /** The next look at anything in this scope asks the server again. */
+  forget(scope: string): void;
+}
+
+const floorMs = 60_000;
+const ceilingMs = 3_600_000;
+const usableOnErrorMs = 86_400_000;
+
+/** @param now ms; for tests. */
+export function createMetadataCache(now: () => number = Date.now): MetadataCache {
+  const entries = new LRUCache<string, Entry>({ max: 500 });
+  const underWay = new Map<string, Promise<Entry>>();
+
+  async function load(
+    key: string,
+    url: string,
+    call: typeof globalThis.fetch,
+    old: Entry | undefined,
+  ): Promise<Entry> {
+    try {
+      const headers = new Headers({ accept: "application/json" });
+      if (old?.etag) headers.set("if-none-match", old.etag);
+      else if (old?.lastModified) headers.set("if-modified-since", old.lastModified);
+      const response = await call(url, { headers });
+      const entry = await read(response, old, now());
+      // A failing server says nothing about the document.
+      if (entry.status < 500 && entry.status !== 429) entries.set(key, entry);
+      else if (old && now() - old.fetchedAt < usableOnErrorMs) return old;
+      return entry;
+    } catch (error) {
+      if (old && old.status === 200 && now() - old.fetchedAt < usableOnErrorMs) return old;
+      throw error;
+    }
+  }
+
+  return {
+    get(scope, url, call) {
+      const key = `${scope} ${url}`;
+      const old = entries.get(key);
+      if (old && old.freshUntil > now()) return Promise.resolve(old);
+      let loading = underWay.get(key);
+      if (!loading) {
+        loading = load(key, url, call, old).finally(() => underWay.delete(key));
+        underWay.set(key, loading);
+      }
+      return loading;
+    },
+    forget(scope) {
+      for (const [key, entry] of entries.entries()) {
+        if (key.startsWith(`${scope} `)) entries.set(key, { ...entry, freshUntil: 0 });
+      }
+    },
+  };
+}
+
+async function read(response: Response, old: Entry | undefined, at: number): Promise<Entry> {
+  const freshUntil = at + freshness(response.headers);
+  if (response.status === 304 && old) return { ...old, fetchedAt: at, freshUntil };
+  return {
+    status: response.status,
+    json: response.status === 200 ? parseObject(await response.text()) : undefined,
+    etag: response.headers.get("etag") ?? undefined,
+    lastModified: response.headers.get("last-modified") ?? undefined,
+    fetchedAt: at,
+    freshUntil: response.status === 200 ? freshUntil : at + floorMs,
+  };
+}
+
+/** RFC 9111 `max-age`, ms, between floor and ceiling: a consent page in a hurry asks once, a moved server is noticed. */
+function freshness(headers: Headers): number {
+  const control = headers.get("cache-control") ?? "";
+  if (/\bno-(store|cache)\b/i.test(control)) return floorMs;
+  const maxAge = /\bmax-age="?(\d+)/i.exec(control)?.[1];
+  return Math.min(Math.max(Number(maxAge ?? 0) * 1000, floorMs), ceilingMs);
+}
+
+function parseObject(text: string): Record<string, unknown> | undefined {
+  try {
+    const value: unknown = JSON.parse(text);
+    return typeof value === "object" && value !== null && !Array.isArray(value) ? { ...value } : undefined;
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,72 @@
+import type { Route } from "../config/route.ts";
+import type { NewUpstreamToken, UpstreamToken } from "../store/store.ts";
+import type { Clients } from "./clients.ts";
+import type { Outward } from "./outward.ts";
+import { requestToken } from "./request-token.ts";
+import type { TokenAnswer } from "./token-answer.ts";
+import type { RefreshOutcome } from "./upstream-oauth.ts";
+import { UpstreamOAuthError } from "./upstream-oauth-error.ts";
+
+/** Refuses our client although the routes file is right about it later: the operator's fault, not the person's. */
+const operatorsRetrySeconds = 60;
+const retrySeconds = 5;
+
+/**
+ * One refresh at the token endpoint that gave the token (RFC 6749 section 6). Never throws.
+ *
+ * What is refused is refused for good; a failing or slow server, and a configured client that it refuses, are not.
+ */
+export async function refresh(
+  deps: { clients: Clients; outward: Outward },
+  token: UpstreamToken,
+  route: Route,
+): Promise<RefreshOutcome & { error?: UpstreamOAuthError }> {
+  if (!token.refreshToken) return { kind: "refused", reason: "no_refresh_token" };
+  if (token.refreshExpiresAt && token.refreshExpiresAt.getTime() <= Date.now()) {
+    return { kind: "refused", reason: "refresh_token_expired" };
+  }
+  const place = { issuer: token.issuer, clientId: token.clientId, redirectUri: token.redirectUri ?? "" };
+  const client = await deps.clients.known(route, place);
+  if (!client) return { kind: "refused", reason: "client_gone" };
+  try {
+    const answer = await requestToken({
+      fetch: deps.outward.fetchFor(route),
+      issuer: token.issuer,
+      tokenEndpoint: token.tokenEndpoint,
+      client,
+      grantType: "refresh_token",
+      parameters: { refresh_token: token.refreshToken, resource: token.resource },
+      dpopKey: token.dpopKey,
+    });
+    if (answer.tokenType === "N_A" || (answer.tokenType === "DPoP") !== (token.dpopKey !== undefined)) {
+      return { kind: "refused", reason: "token_type_changed" };
+    }
+    return { kind: "refreshed", token: refreshed(token, answer) };
+  } catch (thrown) {
+    const error = UpstreamOAuthError.from(thrown, "the refresh failed");
+    if (error.code === "client_refused") {
+      // A client we registered ourselves has been forgotten there: so are its refresh tokens.
+      if (await deps.clients.forget(place)) return { kind: "refused", reason: "client_forgotten", error };
+      return { kind: "unavailable", retryAfterSeconds: operatorsRetrySeconds, reason: error.code, error };
+    }
+    if (error.code === "token_refused") {
+      return { kind: "refused", reason: error.error ?? error.code, error };
+    }
+    const retryAfterSeconds = error.retryAfterSeconds ?? retrySeconds;
+    return { kind: "unavailable", retryAfterSeconds, reason: error.code, error };
+  }
+}
+
+/** A server that does not rotate means: keep the old refresh token, and its expiry with it. */
+function refreshed(token: UpstreamToken, answer: TokenAnswer): NewUpstreamToken {
+  const { version: _, connectedAt: __, updatedAt: ___, ...kept } = token;
+  const rotated = answer.refreshToken !== undefined && answer.refreshToken !== token.refreshToken;
+  return {
+    ...kept,
+    accessToken: answer.accessToken,
+    expiresAt: answer.expiresAt,
+    refreshToken: answer.refreshToken ?? token.refreshToken,
+    refreshExpiresAt: answer.refreshExpiresAt ?? (rotated ? undefined : token.refreshExpiresAt),
+    scopes: answer.scopes ?? token.scopes,
+  };
+}

@@ -1,0 +1,9 @@
+/** Whether a protected resource's identifier covers a URL: same origin, and its path is the URL's or above it (RFC 9728 section 3.3). */
+export function resourceCovers(resource: string, url: string): boolean {
+  if (!URL.canParse(resource)) return false;
+  const outer = new URL(resource);
+  const inner = new URL(url);
+  if (outer.origin !== inner.origin || outer.hash) return false;
+  const path = outer.pathname.replace(/\/$/, "");
+  return inner.pathname === path || inner.pathname === `${path}/` || inner.pathname.startsWith(`${path}/`);
+}

@@ -1,0 +1,71 @@
+import { LRUCache } from "lru-cache";
+import type { ConnectionKey, Store, UpstreamToken } from "../store/store.ts";
+import type { Connection } from "./connection.ts";
+import type { Credential } from "./credential.ts";
+
+/** Connections as the store has them: in memory while every change anywhere is heard of, else read each time. */
+export interface ConnectionCache {
+  /** At once, or undefined: `load` then. */
+  peek(name: string): Connection | undefined;
+  /** Concurrent callers share one read. */
+  load(key: ConnectionKey, name: string): Promise<Connection>;
+  /** The next look reads again. */
+  drop(name: string): void;
+  close(): void;
+}
+
+const maxConnections = 50_000;
+
+/** @param deps.credentialOf makes the headers of a token, once per version. */
+export function createConnectionCache(deps: {
+  store: Pick<Store, "upstreamTokens" | "notifications">;
+  credentialOf: (token: UpstreamToken, name: string) => Extract<Credential, { kind: "credential" }>;
+}): ConnectionCache {
+  const { upstreamTokens, notifications } = deps.store;
+  const connections = new LRUCache<string, Connection>({ max: maxConnections });
+  const loads = new Map<string, { promise: Promise<Connection>; current: boolean }>();
+
+  function drop(name: string): void {
+    connections.delete(name);
+    const load = loads.get(name);
+    if (load) load.current = false;
+    loads.delete(name);
+  }
+  const unsubscribe = notifications.subscribe((change) => {
+    if (change.table === "upstream_token") drop(change.key);
+    if (change.table === "everything") {
+      connections.clear();
+      for (const name of loads.keys()) drop(name);
+    }
+  });
+
+  async function read(key: ConnectionKey, name: string): Promise<Connection> {
+    const [token, demand] = await Promise.all([upstreamTokens.find(key), upstreamTokens.findDemand(key)]);
+    return { name, key, token, demand, credential: token && deps.credentialOf(token, name) };
+  }
+
+  return {
+    peek: (name) => (notifications.healthy() ? connections.get(name) : undefined),
+    load(key, name) {
+      const underWay = loads.get(name);
+      if (underWay && notifications.healthy()) return underWay.promise;
+      const promise = read(key, name).then(
+        (connection) => {
+          // A change heard of during the read may have come after what was read.
+          if (load.current && notifications.healthy()) connections.set(name, connection);
+          if (loads.get(name) === load) loads.delete(name);
+          return connection;
+        },
+        (error: unknown) => {
+          if (loads.get(name) === load) loads.delete(name);
+          throw error;
+        },
+      );
+      const load = { promise, current: true };
+      loads.set(name, load);
+      return promise;
+    },
+    drop,
+    close: unsubscribe,
+  };
+}

@@ -1,0 +1,251 @@
+import type { Route } from "../config/route.ts";
+import { connectionKeyName } from "../store/connection-key.ts";
+import type { UpstreamToken } from "../store/store.ts";
+import { upstreamConnection } from "../upstream-oauth/upstream-connection.ts";
+import type { Connection } from "./connection.ts";
+import { createConnectionCache } from "./connection-cache.ts";
+import type { Credential } from "./credential.ts";
+import { createDpopProofs } from "./dpop-proofs.ts";
+import { createFirstUses } from "./first-uses.ts";
+import { judgeRefusals } from "./judge-refusals.ts";
+import { startRefreshingAhead } from "./refresh-ahead.ts";
+import { createRenewer, type Renewal } from "./renewer.ts";
+import { staticCredential } from "./static-credential.ts";
+import { uncoveredScopes } from "./uncovered-scopes.ts";
+import type { CallerLike, ConnectionState, UpstreamTokens } from "./upstream-tokens.ts";
+import type { UpstreamTokensDeps } from "./upstream-tokens-deps.ts";
+
+const withoutToken: Credential = { kind: "credential", headers: [] };
+
+/** Finds, keeps and gives up the TIs of all users. */
+export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
+  const { store, upstreamOAuth, metrics, logger } = deps;
+  const proofs = createDpopProofs();
+  const firstUses = createFirstUses({ store, logger });
+  const cache = createConnectionCache({ store, credentialOf });
+  const renewer = createRenewer({ ...deps, cache });
+  const refuse = judgeRefusals({ ...deps, cache, renewer, proofs });
+  const stopRefreshingAhead = startRefreshingAhead({ ...deps, renewer, cache });
+  const hit = metrics.cacheLookups.labels({ cache: "upstream_token", result: "hit" });
+  const miss = metrics.cacheLookups.labels({ cache: "upstream_token", result: "miss" });
+
+  function credentialOf(token: UpstreamToken, name: string): Extract<Credential, { kind: "credential" }> {
+    return {
+      kind: "credential",
+      headers: [["authorization", `${token.tokenType} ${token.accessToken}`]],
+      connection: name,
+      version: token.version,
+      proof: token.dpopKey && proofs.proofOf(token, token.dpopKey),
+    };
+  }
+
+  function decide(
+    connection: Connection,
+    caller: CallerLike,
+    route: Route,
+    now: number,
+  ): Credential | Promise<Credential> {
+    const { token, credential } = connection;
+    if (!token || !credential) return withoutConnection(connection, caller, route, now);
+    if (uncoveredScopes(connection).length) {
+      return missing(union(token.scopes, connection.demand?.scopes), "scope_demanded");
+    }
+    const left = token.expiresAt ? token.expiresAt.getTime() - now : Number.POSITIVE_INFINITY;
+    if (left > 0) {
+      if (left < aheadMs(token)) refreshSoon(connection, token, caller, route, now);
+      firstUses.note(token);
+      return credential;
+    }
+    return renew(connection, token, caller, route, now);
+  }
+
+  /** In good time, while the old token still works; nobody waits. */
+  function refreshSoon(
+    connection: Connection,
+    token: UpstreamToken,
+    caller: CallerLike,
+    route: Route,
+    now: number,
+  ): void {
+    if (renewer.resting(connection.name, now)) return;
+    if (!token.refreshToken && !isGranted(route)) return;
+    const renewal = isGranted(route)
+      ? renewer.grant(connection, route, caller)
+      : renewer.refresh(connection, token, route);
+    renewal.catch((error: unknown) => {
+      logger.warn({ err: error, route: route.id }, "a refresh ahead of expiry failed");
+    });
+  }
+
+  function renew(
+    connection: Connection,
+    token: UpstreamToken | undefined,
+    caller: CallerLike,
+    route: Route,
+    now: number,
+  ): Credential | Promise<Credential> {
+    const resting = renewer.resting(connection.name, now);
+    if (resting) return fromRenewal(resting, route);
+    if (isGranted(route)) {
+      const renewal = renewer.grant(connection, route, caller);
+      return renewal.then((outcome) => fromRenewal(outcome, route));
+    }
+    if (!token?.refreshToken) return missing(scopesOf(connection, route), "expired");
+    return renewer.refresh(connection, token, route).then((outcome) => fromRenewal(outcome, route));
+  }
+
+  function fromRenewal(renewal: Renewal, route: Route): Credential {
+    switch (renewal.kind) {
+      case "renewed":
+        if (renewal.connection.token) firstUses.note(renewal.connection.token);
+        return renewal.connection.credential ?? missing([], "gone");
+      case "unavailable":
+        return renewal;
+      case "gone":
+        return goneCredential(renewal.reason, route);
+    }
+  }
+
+  function withoutConnection(
+    connection: Connection,
+    caller: CallerLike,
+    route: Route,
+    now: number,
+  ): Credential | Promise<Credential> {
+    if (isGranted(route)) return renew(connection, undefined, caller, route, now);
+    if (connection.demand) return missing(scopesOf(connection, route), "consent_needed");
+    const answer = (needed: boolean) =>
+      needed ? missing(scopesOf(connection, route), "consent_needed") : withoutToken;
+    const needed = upstreamOAuth.needed(route);
+    if (typeof needed === "boolean") return answer(needed);
+    return needed.then(answer, () => ({
+      kind: "unavailable",
+      retryAfterSeconds: 5,
+      reason: "upstream_unreachable",
+    }));
+  }
+
+  /** A demand is the fuller list; without one, what the routes file asks for. */
+  function scopesOf({ demand }: Connection, route: Route): readonly string[] {
+    const auth = route.mcp.kind === "server" ? route.mcp.auth : undefined;
+    return union(auth?.type === "oauth" ? auth.scopes : undefined, demand?.scopes);
+  }
+
+  async function stateOf(userId: string, route: Route): Promise<ConnectionState["state"]> {
+    const caller: CallerLike = { userId, kind: "person" };
+    const found = await find(caller, route, Date.now());
+    switch (found.kind) {
+      case "credential":
+        return found.connection ? "connected" : "not_needed";
+      case "unavailable":
+        return "unavailable";
+      default:
+        // A grant without consent is not mended by one.
+        return isGranted(route) ? "unavailable" : "missing";
+    }
+  }
+
+  function find(caller: CallerLike, route: Route, now: number): Credential | Promise<Credential> {
+    const fixed = staticCredential(route);
+    if (fixed) return fixed;
+    let userId = caller.userId;
+    if (caller.kind === "service_account" && needsPerson(route)) {
+      if (!caller.delegatedBy) {
+        return {
+          kind: "forbidden",
+          reason: "a service account cannot consent here, and its owner has delegated no connection",
+        };
+      }
+      userId = caller.delegatedBy;
+    }
+    const key = upstreamConnection(userId, route);
+    const name = connectionKeyName(key);
+    const connection = cache.peek(name);
+    if (connection) {
+      hit.inc();
+      return decide(connection, caller, route, now);
+    }
+    miss.inc();
+    return cache.load(key, name).then((loaded) => decide(loaded, caller, route, now));
+  }
+
+  return {
+    find: (caller, route, now = Date.now()) => find(caller, route, now),
+
+    async connectionState(userId, route) {
+      const state = await stateOf(userId, route);
+      if (state !== "missing") return { state, missingScopes: [] };
+      const key = upstreamConnection(userId, route);
+      const connection = await cache.load(key, connectionKeyName(key));
+      return { state, missingScopes: uncoveredScopes(connection) };
+    },
+
+    async disconnect(userId, route) {
+      const key = upstreamConnection(userId, route);
+      // The service's own token is nobody's to disconnect.
+      if (key.userId !== userId) return false;
+      const token = await store.upstreamTokens.delete(key, {
+        action: "upstream_token.disconnected",
+        userId,
+        routeId: route.id,
+        upstream: route.upstream,
+      });
+      await store.upstreamTokens.clearDemand(key);
+      const name = connectionKeyName(key);
+      cache.drop(name);
+      renewer.wake(name);
+      if (!token) return false;
+      const revoked = await upstreamOAuth.revoke(token, route);
+      if (revoked) {
+        await store.audit({
+          action: "upstream_token.revoked",
+          userId,
+          routeId: route.id,
+          upstream: route.upstream,
+          issuer: token.issuer,
+        });
+      }
+      return true;
+    },
+
+    upstreamRefused: refuse,
+
+    async close() {
+      stopRefreshingAhead();
+      await renewer.close();
+      cache.close();
+    },
+  };
+}
+
+function missing(scopes: readonly string[], reason: string): Extract<Credential, { kind: "missing" }> {
+  return { kind: "missing", scopes, reason };
+}
+
+/** Without consent there is no consent to ask for: signing in again helps where a sign-in token was lacking, else nothing does. */
+function goneCredential(reason: string, route: Route): Credential {
+  if (!isGranted(route)) return missing([], reason);
+  if (reason === "sign_in_token_missing") return missing([], reason);
+  return { kind: "forbidden", reason: `the server's authorization server grants nothing (${reason})` };
+}
+
+/** Whether TIs come without consent (F4.9). */
+function isGranted(route: Route): boolean {
+  if (route.mcp.kind !== "server") return false;
+  const { type } = route.mcp.auth;
+  return type === "client_credentials" || type === "token_exchange" || type === "id_jag";
+}
+function needsPerson(route: Route): boolean {
+  if (route.mcp.kind !== "server") return false;
+  const { type } = route.mcp.auth;
+  return type === "oauth" || type === "id_jag";
+}
+function union(a: readonly string[] = [], b: readonly string[] = []): string[] {
+  return [...new Set([...a, ...b])];
+}
+
+/** The last minute of a token's life, or the last tenth of a short one, ms. */
+function aheadMs({ expiresAt, updatedAt }: UpstreamToken): number {
+  const life = expiresAt ? expiresAt.getTime() - updatedAt.getTime() : 0;
+  return Math.min(60_000, life / 10);
+}

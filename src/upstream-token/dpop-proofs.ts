@@ -1,0 +1,44 @@
+import { createHash, randomUUID } from "node:crypto";
+import { importJWK, SignJWT } from "jose";
+import { LRUCache } from "lru-cache";
+import type { UpstreamToken } from "../store/store.ts";
+
+/** Proofs of possession for requests to upstreams (RFC 9449 section 4). */
+export interface DpopProofs {
+  /** Makes the `dpop` header for one request with this token. */
+  proofOf(
+    token: UpstreamToken,
+    key: JsonWebKey,
+  ): (method: string, url: string) => Promise<readonly (readonly [string, string])[]>;
+  /** The nonce an upstream wants in its next proof (section 9). @param url any URL of that upstream */
+  remember(url: string, nonce: string): void;
+}
+
+export function createDpopProofs(): DpopProofs {
+  const nonces = new LRUCache<string, string>({ max: 1000 });
+  return {
+    proofOf(token, { d, ...jwk }) {
+      const ath = createHash("sha256").update(token.accessToken).digest("base64url");
+      const privateKey = importJWK({ ...jwk, d, kty: "EC" }, "ES256");
+      // A key that cannot be read fails the request that uses it, not the process.
+      privateKey.catch(() => {});
+      return async (method, url) => {
+        const { origin, pathname } = new URL(url);
+        const nonce = nonces.get(origin);
+        const proof = await new SignJWT({ htm: method, htu: `${origin}${pathname}`, ath, nonce })
+          .setProtectedHeader({
+            alg: "ES256",
+            typ: "dpop+jwt",
+            jwk: { kty: "EC", crv: jwk.crv, x: jwk.x, y: jwk.y },
+          })
+          .setJti(randomUUID())
+          .setIssuedAt()
+          .sign(await privateKey);
+        return [["dpop", proof]];
+      };
+    },
+    remember(url, nonce) {
+      nonces.set(new URL(url).origin, nonce);
+    },
+  };
+}

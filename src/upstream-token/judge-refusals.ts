@@ -1,0 +1,183 @@
+import { LRUCache } from "lru-cache";
+import type { Route } from "../config/route.ts";
+import { connectionKeyName } from "../store/connection-key.ts";
+import type { UpstreamToken } from "../store/store.ts";
+import { parseChallenge, type UpstreamChallenge } from "../upstream-oauth/parse-challenge.ts";
+import { upstreamConnection } from "../upstream-oauth/upstream-connection.ts";
+import type { Connection } from "./connection.ts";
+import type { ConnectionCache } from "./connection-cache.ts";
+import type { DpopProofs } from "./dpop-proofs.ts";
+import type { Renewer } from "./renewer.ts";
+import type { RefusalOutcome, UpstreamRefusal } from "./upstream-tokens.ts";
+import type { UpstreamTokensDeps } from "./upstream-tokens-deps.ts";
+
+/** A refusal with its challenge read. */
+type Refused = UpstreamRefusal & UpstreamChallenge;
+
+/** A token refused this soon after it came is not mended by another like it, ms. */
+const freshMs = 60_000;
+
+/**
+ * What an upstream's refusal of an injected TI comes to (F4.6, F8.3). A refresh is tried once; then consent is asked for; a
+ * token that came from that very consent and is refused again ends the matter, or the client would go round in circles.
+ */
+export function judgeRefusals(
+  deps: UpstreamTokensDeps & { cache: ConnectionCache; renewer: Renewer; proofs: DpopProofs },
+): (refusal: UpstreamRefusal) => Promise<RefusalOutcome> {
+  const { store, cache, renewer, upstreamOAuth } = deps;
+  /** What this replica last sent a person to consent for, by connection. */
+  const asked = new LRUCache<string, { at: number; what: string }>({ max: 10_000 });
+
+  async function askForConsent(
+    refusal: Refused,
+    { key, name }: Connection,
+    scopes: readonly string[],
+    reason: string,
+  ): Promise<RefusalOutcome> {
+    const { resourceMetadata } = refusal;
+    await store.upstreamTokens.demand(key, { scopes, resourceMetadata, demandedAt: new Date() });
+    cache.drop(name);
+    asked.set(name, { at: Date.now(), what: whatOf(refusal) });
+    return { kind: "consent", scopes, reason };
+  }
+
+  /** The person has consented since we asked for just this, and it is refused again. */
+  function inVain(refusal: Refused, name: string, token: UpstreamToken): boolean {
+    const before = asked.get(name);
+    return (
+      before !== undefined &&
+      before.what === whatOf(refusal) &&
+      isFromConsent(token) &&
+      token.connectedAt.getTime() >= before.at - clockToleranceMs &&
+      Date.now() - token.connectedAt.getTime() < freshMs
+    );
+  }
+
+  async function unauthorized(
+    refusal: Refused,
+    route: Route,
+    connection: Connection,
+    token: UpstreamToken,
+  ): Promise<RefusalOutcome> {
+    if (refusal.dpopNonce && token.dpopKey) {
+      deps.proofs.remember(route.upstream, refusal.dpopNonce);
+      if (refusal.error === "use_dpop_nonce") return retry("dpop_nonce");
+    }
+    if (isGranted(route)) return grantAnew(refusal, connection, token);
+    if (inVain(refusal, connection.name, token)) {
+      return giveUp(502, "token_refused_again", "the server refuses the token that it has just been granted");
+    }
+    // It may have moved to another authorization server.
+    upstreamOAuth.forget(route);
+    const justRefreshed = !isFromConsent(token) && Date.now() - token.updatedAt.getTime() < freshMs;
+    if (token.refreshToken && !justRefreshed) {
+      const renewal = await renewer.refresh(connection, token, route);
+      if (renewal.kind === "renewed") return retry("refreshed");
+      if (renewal.kind === "unavailable") return renewal;
+    } else {
+      await store.upstreamTokens.deleteVersion(connection.key, token.version, {
+        action: "upstream_token.refused",
+        ...connection.key,
+        issuer: token.issuer,
+        reason: "refused_by_upstream",
+      });
+    }
+    return askForConsent(refusal, connection, union(token.scopes, refusal.scopes), "token_refused");
+  }
+
+  /** Tokens without consent are got anew, once. */
+  async function grantAnew(
+    refusal: Refused,
+    connection: Connection,
+    token: UpstreamToken,
+  ): Promise<RefusalOutcome> {
+    if (Date.now() - token.updatedAt.getTime() < freshMs && asked.has(connection.name)) {
+      return giveUp(502, "token_refused_again", "the server refuses the token that it has just been granted");
+    }
+    asked.set(connection.name, { at: Date.now(), what: whatOf(refusal) });
+    await store.upstreamTokens.deleteVersion(connection.key, token.version, {
+      action: "upstream_token.refused",
+      ...connection.key,
+      issuer: token.issuer,
+      reason: "refused_by_upstream",
+    });
+    cache.drop(connection.name);
+    // The next request gets a new one: the caller's TE, which some grants need, is not at hand here.
+    return retry("granted_anew");
+  }
+
+  async function insufficientScope(
+    refusal: Refused,
+    route: Route,
+    connection: Connection,
+    token: UpstreamToken,
+  ): Promise<RefusalOutcome> {
+    const lacking = refusal.scopes.filter((scope) => !token.scopes.includes(scope));
+    const covered = refusal.scopes.length > 0 && lacking.length === 0;
+    if (isGranted(route) || covered || inVain(refusal, connection.name, token)) {
+      return giveUp(
+        403,
+        "scope_not_grantable",
+        "the server asks for permissions that its authorization server does not grant here",
+      );
+    }
+    return askForConsent(refusal, connection, union(token.scopes, refusal.scopes), "scope_demanded");
+  }
+
+  return async (upstreamRefusal) => {
+    const challenge = await parseChallenge(upstreamRefusal.wwwAuthenticate);
+    const refusal: Refused = { scopes: [], ...upstreamRefusal, ...challenge };
+    const route = deps.routes().byId(refusal.routeId);
+    const auth = route?.mcp.kind === "server" ? route.mcp.auth : undefined;
+    if (!route || !auth) return { kind: "untouched", reason: "no_server_route" };
+    if (refusal.status === 403 && refusal.error !== "insufficient_scope") {
+      return { kind: "untouched", reason: "not_about_scope" };
+    }
+    if (auth.type === "none" || auth.type === "api_key" || auth.type === "headers") {
+      return giveUp(
+        502,
+        "static_credential_refused",
+        "the server refuses the credential that its operator configured here",
+      );
+    }
+    const key = upstreamConnection(refusal.userId, route);
+    const name = connectionKeyName(key);
+    cache.drop(name);
+    const connection = await cache.load(key, name);
+    const { token } = connection;
+    if (!token) {
+      // It asks for a token now, whatever it seemed to do before.
+      upstreamOAuth.noteNeeded(route);
+      if (isGranted(route)) return retry("granted_anew");
+      const { demand } = connection;
+      return askForConsent(refusal, connection, union(demand?.scopes, refusal.scopes), "no_token");
+    }
+    if (token.version !== refusal.version) return retry("newer_token");
+    return refusal.status === 401
+      ? unauthorized(refusal, route, connection, token)
+      : insufficientScope(refusal, route, connection, token);
+  };
+}
+
+/** The store's clock may be a little behind ours, ms. */
+const clockToleranceMs = 2000;
+
+/** A refresh keeps the time of the consent; both are of one moment only in a token that the consent itself brought. */
+function isFromConsent(token: UpstreamToken): boolean {
+  return token.connectedAt.getTime() === token.updatedAt.getTime();
+}
+function isGranted(route: Route): boolean {
+  return route.mcp.kind === "server" && route.mcp.auth.type !== "oauth";
+}
+function whatOf(refusal: Refused): string {
+  return `${refusal.status} ${[...refusal.scopes].sort().join(" ")}`;
+}
+function union(a: readonly string[] = [], b: readonly string[] = []): string[] {
+  return [...new Set([...a, ...b])];
+}
+function retry(refusal: Refused, reason: string): RefusalOutcome {
+  return { kind: "retry", answer: refusal.refreshable ? "invalid_token" : "retry_at_once", reason };
+}
+function giveUp(status: 403 | 502, reason: string, message: string): RefusalOutcome {
+  return { kind: "give_up", status, reason, message };
+}

@@ -1,0 +1,49 @@
+import { connectionKeyName } from "../store/connection-key.ts";
+import type { ConnectionCache } from "./connection-cache.ts";
+import type { Renewer } from "./renewer.ts";
+import type { UpstreamTokensDeps } from "./upstream-tokens-deps.ts";
+
+/** Looked at per round, and how long before expiry, ms. */
+const batch = 50;
+const aheadMs = 120_000;
+
+/** Refreshes TIs before they expire, in rounds with jitter so that replicas do not march in step (F4.5). Returns the way to stop. */
+export function startRefreshingAhead(
+  deps: UpstreamTokensDeps & { cache: ConnectionCache; renewer: Renewer },
+): () => void {
+  const { store, cache, renewer, routes, logger } = deps;
+  const everyMs = deps.refreshAheadEveryMs ?? 30_000;
+  let timer: NodeJS.Timeout | undefined;
+  let stopped = everyMs <= 0;
+
+  async function round(): Promise<void> {
+    const due = await store.upstreamTokens.dueForRefresh(new Date(Date.now() + aheadMs), batch);
+    await Promise.all(
+      due.map(async (key) => {
+        const route = routes().byId(key.routeId);
+        const name = connectionKeyName(key);
+        if (route?.upstream !== key.upstream || renewer.resting(name, Date.now())) return;
+        const connection = await cache.load(key, name);
+        if (connection.token?.version !== key.version) return;
+        await renewer.refresh(connection, connection.token, route);
+      }),
+    );
+  }
+  function schedule(): void {
+    if (stopped) return;
+    timer = setTimeout(
+      () => {
+        round()
+          .catch((error: unknown) => logger.warn({ err: error }, "a round of background refreshes failed"))
+          .finally(schedule);
+      },
+      everyMs * (0.5 + Math.random()),
+    );
+    timer.unref();
+  }
+  schedule();
+  return () => {
+    stopped = true;
+    clearTimeout(timer);
+  };
+}

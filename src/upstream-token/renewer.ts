@@ -1,0 +1,195 @@
+import { randomUUID } from "node:crypto";
+import { setTimeout as delay } from "node:timers/promises";
+import { LRUCache } from "lru-cache";
+import type { Route } from "../config/route.ts";
+import type { NewUpstreamToken, UpstreamToken } from "../store/store.ts";
+import type { GrantSubject } from "../upstream-oauth/upstream-oauth.ts";
+import type { Connection } from "./connection.ts";
+import type { ConnectionCache } from "./connection-cache.ts";
+import { createIssuerLimit } from "./issuer-limit.ts";
+import type { UpstreamTokensDeps } from "./upstream-tokens-deps.ts";
+
+/** What came of an attempt to get a working TI without the person. */
+export type Renewal =
+  | { readonly kind: "renewed"; readonly connection: Connection }
+  /** For good: only a consent (or a sign-in) helps. */
+  | { readonly kind: "gone"; readonly reason: string }
+  | { readonly kind: "unavailable"; readonly retryAfterSeconds: number; readonly reason: string };
+
+/** Gets new TIs from authorization servers: once per connection at a time, over all replicas (F4.5). */
+export interface Renewer {
+  /** Refreshes this version, or waits for whoever does. Goes on when the request that asked has gone (F8.12). */
+  refresh(connection: Connection, token: UpstreamToken, route: Route): Promise<Renewal>;
+  /** A grant without consent (F4.9). */
+  grant(connection: Connection, route: Route, subject: GrantSubject): Promise<Renewal>;
+  /** Outcome of a recent failure that it is too early to try again after. @param now ms */
+  resting(name: string, now: number): Extract<Renewal, { kind: "unavailable" | "gone" }> | undefined;
+  /** Forgets a recent failure: the person has done something about it. */
+  wake(name: string): void;
+  /** Waits for what is under way. */
+  close(): Promise<void>;
+}
+
+/** Longer than any call to a token endpoint may take, and the storing after it, ms. */
+const leaseMs = 30_000;
+const perIssuer = 10;
+/** Tries to store what a server has given; it may be the only copy of a rotated refresh token. */
+const storeAttempts = 8;
+
+export function createRenewer(deps: UpstreamTokensDeps & { cache: ConnectionCache }): Renewer {
+  const { store, upstreamOAuth, cache, metrics, logger } = deps;
+  const limit = createIssuerLimit(perIssuer);
+  const underWay = new Map<string, Promise<Renewal>>();
+  const rests = new LRUCache<
+    string,
+    { until: number; renewal: Extract<Renewal, { kind: "unavailable" | "gone" }> }
+  >({ max: 10_000 });
+
+  function once(name: string, run: () => Promise<Renewal>): Promise<Renewal> {
+    let renewal = underWay.get(name);
+    if (!renewal) {
+      renewal = run().finally(() => underWay.delete(name));
+      underWay.set(name, renewal);
+    }
+    return renewal;
+  }
+
+  function rest(name: string, renewal: Extract<Renewal, { kind: "unavailable" | "gone" }>, seconds: number) {
+    rests.set(name, { until: Date.now() + seconds * 1000, renewal });
+    return renewal;
+  }
+
+  async function reload({ key, name }: Connection): Promise<Connection> {
+    cache.drop(name);
+    return cache.load(key, name);
+  }
+
+  async function refreshOnce(connection: Connection, token: UpstreamToken, route: Route): Promise<Renewal> {
+    const owner = randomUUID();
+    const waitMs = deps.routes().config.upstreamOAuth.timeoutMs + 1000;
+    for (let attempt = 0; attempt < 2; attempt++) {
+      const change = nextChange(connection.name, waitMs);
+      try {
+        const until = new Date(Date.now() + leaseMs);
+        if (await store.upstreamTokens.takeLease(connection.key, token.version, owner, until)) {
+          return await limit(token.issuer, () => refreshLeased(connection, token, route, owner));
+        }
+        const now = await reload(connection);
+        if (now.token?.version !== token.version) return toRenewal(now);
+        // Somebody else holds the lease: the outcome is told to all.
+        await change.heard;
+      } finally {
+        change.stop();
+      }
+      const then = await reload(connection);
+      if (then.token?.version !== token.version) return toRenewal(then);
+    }
+    return { kind: "unavailable", retryAfterSeconds: 1, reason: "refresh_under_way_elsewhere" };
+  }
+
+  async function refreshLeased(
+    connection: Connection,
+    token: UpstreamToken,
+    route: Route,
+    owner: string,
+  ): Promise<Renewal> {
+    const { key, name } = connection;
+    const outcome = await upstreamOAuth.refresh(token, route);
+    metrics.upstreamTokenRefreshes.inc({ outcome: outcome.kind });
+    const about = { ...key, issuer: token.issuer, clientId: token.clientId };
+    switch (outcome.kind) {
+      case "refreshed": {
+        rests.delete(name);
+        await persistently(() =>
+          store.upstreamTokens.replace(outcome.token, token.version, owner, {
+            action: "upstream_token.refreshed",
+            ...about,
+          }),
+        );
+        return toRenewal(await reload(connection));
+      }
+      case "refused": {
+        await store.upstreamTokens.deleteVersion(key, token.version, {
+          action: "upstream_token.refused",
+          ...about,
+          reason: outcome.reason,
+        });
+        // Another version may have been stored since: that one is good.
+        return toRenewal(await reload(connection), outcome.reason);
+      }
+      case "unavailable":
+        await store.upstreamTokens.releaseLease(key, token.version, owner);
+        return rest(name, outcome, outcome.retryAfterSeconds);
+    }
+  }
+
+  async function grantOnce(connection: Connection, route: Route, subject: GrantSubject): Promise<Renewal> {
+    const outcome = await limit(route.id, () => upstreamOAuth.grant(route, subject));
+    metrics.upstreamTokenRefreshes.inc({ outcome: outcome.kind });
+    if (outcome.kind === "unavailable") return rest(connection.name, outcome, outcome.retryAfterSeconds);
+    if (outcome.kind === "refused")
+      return rest(connection.name, { kind: "gone", reason: outcome.reason }, 10);
+    rests.delete(connection.name);
+    await putGranted(outcome.token);
+    return toRenewal(await reload(connection));
+  }
+
+  function putGranted(token: NewUpstreamToken) {
+    const { userId, routeId, upstream, issuer, clientId } = token;
+    const audit = { action: "upstream_token.obtained", userId, routeId, upstream, issuer, clientId } as const;
+    return persistently(() => store.upstreamTokens.put(token, audit));
+  }
+
+  /** A store that is away for a moment must not cost a rotated refresh token: within the lease nobody else uses the old one. */
+  async function persistently<T>(write: () => Promise<T>): Promise<T> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await write();
+      } catch (error) {
+        if (attempt === storeAttempts) throw error;
+        logger.warn({ attempt, err: error }, "a new upstream token could not be stored yet");
+        await delay(Math.min(100 * 2 ** attempt, 3000), undefined, { ref: false });
+      }
+    }
+  }
+
+  function nextChange(name: string, waitMs: number) {
+    const { promise: heard, resolve } = Promise.withResolvers<void>();
+    const unsubscribe = store.notifications.subscribe((change) => {
+      const concerns =
+        change.table === "everything" || (change.table === "upstream_token" && change.key === name);
+      if (concerns) resolve();
+    });
+    const timer = setTimeout(resolve, waitMs);
+    timer.unref();
+    const stop = () => {
+      clearTimeout(timer);
+      unsubscribe();
+    };
+    return { heard, stop };
+  }
+
+  return {
+    refresh: (connection, token, route) => once(connection.name, () => refreshOnce(connection, token, route)),
+    grant: (connection, route, subject) => once(connection.name, () => grantOnce(connection, route, subject)),
+    resting(name, now) {
+      const found = rests.get(name);
+      if (!found) return undefined;
+      if (found.until > now) {
+        const { renewal } = found;
+        if (renewal.kind === "gone") return renewal;
+        return { ...renewal, retryAfterSeconds: Math.ceil((found.until - now) / 1000) };
+      }
+      rests.delete(name);
+      return undefined;
+    },
+    wake: (name) => rests.delete(name),
+    async close() {
+      await Promise.allSettled(underWay.values());
+    },
+  };
+}
+
+function toRenewal(connection: Connection, reason = "gone"): Renewal {
+  return connection.token ? { kind: "renewed", connection } : { kind: "gone", reason };
+}

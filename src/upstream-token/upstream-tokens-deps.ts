@@ -1,0 +1,19 @@
+import type { CurrentRoutes } from "../config/route-table.ts";
+import type { Store } from "../store/store.ts";
+import type { Logger } from "../telemetry/logger.ts";
+import type { Metrics } from "../telemetry/metrics.ts";
+import type { UpstreamOAuth } from "../upstream-oauth/upstream-oauth.ts";
+
+/** What main.ts gives this room. */
+export interface UpstreamTokensDeps {
+  readonly routes: CurrentRoutes;
+  readonly store: Pick<Store, "upstreamTokens" | "notifications" | "audit">;
+  readonly upstreamOAuth: Pick<
+    UpstreamOAuth,
+    "refresh" | "grant" | "revoke" | "needed" | "noteNeeded" | "forget"
+  >;
+  readonly logger: Logger;
+  readonly metrics: Metrics;
+  /** How often the background refresh looks for work, ms (30000); 0: never. */
+  readonly refreshAheadEveryMs?: number;
+}
