@@ -12,7 +12,7 @@ import { onlyRouteOf } from "./resource-servers.ts";
 
 /** Our authorization server for MCP clients (F3), as middleware for the HTTP door. */
 export interface AuthorizationServer {
-  readonly middleware: Middleware;
+  readonly middleware: ReturnType<Router["routes"]>;
   close(): void;
 }
 
@@ -87,20 +87,24 @@ export function createAuthorizationServer(deps: AuthorizationServerDeps): Author
   const form = openCors("POST");
   const { prefix } = routes().config.paths;
 
-  router.all(/^\/\.well-known\/oauth-protected-resource(\/.*)?$/, json, (ctx) =>
+  const document = (path: string | RegExp, answer: Middleware) => {
+    router.get(path, json, answer);
+    router.options(path, json);
+  };
+  document(/^\/\.well-known\/oauth-protected-resource(\/.*)?$/, (ctx) =>
     protectedResourceMetadata(ctx, routes),
   );
-  router.all("/.well-known/oauth-authorization-server", json, (ctx, next) => {
-    if (!onIssuer(ctx) && !routeOrigin(ctx)) return next();
-    ctx.set("cache-control", "public, max-age=300");
-    ctx.body = authorizationServerMetadata(routes().config, onIssuer(ctx) ? undefined : routeOrigin(ctx));
+  document("/.well-known/oauth-authorization-server", (ctx) => {
+    const origin = onIssuer(ctx) ? undefined : routeOrigin(ctx);
+    if (onIssuer(ctx) || origin) publish(ctx, authorizationServerMetadata(routes().config, origin));
   });
-  router.all("/.well-known/openid-configuration", issuerOnly, json, (ctx) => {
-    ctx.set("cache-control", "public, max-age=300");
-    ctx.body = authorizationServerMetadata(routes().config);
+  document("/.well-known/openid-configuration", (ctx) => {
+    if (onIssuer(ctx)) publish(ctx, authorizationServerMetadata(routes().config));
   });
-  router.all("/.well-known/pomerium/jwks.json", json, (ctx) => publish(ctx, keys.jwks("assertion")));
-  router.all("/oauth/jwks", issuerOnly, json, (ctx) => publish(ctx, keys.jwks("external_token")));
+  document("/.well-known/pomerium/jwks.json", (ctx) => publish(ctx, keys.jwks("assertion")));
+  document("/oauth/jwks", (ctx) => {
+    if (onIssuer(ctx)) publish(ctx, keys.jwks("external_token"));
+  });
 
   router.get(
     "/oauth/authorize",
@@ -130,7 +134,7 @@ export function createAuthorizationServer(deps: AuthorizationServerDeps): Author
   return { middleware: router.routes(), close: unsubscribe };
 }
 
-function publish(ctx: Context, jwks: { keys: unknown[] }): void {
+function publish(ctx: Context, document: object): void {
   ctx.set("cache-control", "public, max-age=300");
-  ctx.body = jwks;
+  ctx.body = document;
 }
