@@ -133,7 +133,7 @@ export function listenPostgres(options: {
     healthy: beats.healthy,
     async ready(waitMs) {
       if (await beats.first(waitMs)) return "hearing";
-      return deaf || beats.silentMs() > 0 ? "deaf" : "away";
+      return deaf || beats.silentMs() > 500 ? "deaf" : "away";
     },
     async close() {
       stop.abort();

@@ -1,0 +1,150 @@
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { openStore } from "../../src/store/open-store.ts";
+import type { Notifications, Store } from "../../src/store/store.ts";
+import { type PostgresServer, startPostgres } from "../support/start-postgres.ts";
+import { startTcpProxy, type TcpProxy } from "../support/tcp-proxy.ts";
+import { logger, makeKeys } from "./backends.ts";
+import { changes } from "./changes.ts";
+import { dropNotifications } from "./drop-notifications.ts";
+import { audit, connection, upstreamToken } from "./samples.ts";
+
+/** `healthy` is without events by design; this waits for it. */
+const becomes = (notifications: Notifications, healthy: boolean) =>
+  expect.poll(() => notifications.healthy(), { interval: 20, timeout: 10_000 }).toBe(healthy);
+
+async function allUnavailable(attempts: Promise<unknown>[]): Promise<void> {
+  for (const result of await Promise.allSettled(attempts))
+    expect(result).toMatchObject({ status: "rejected", reason: { code: "store_unavailable" } });
+}
+
+describe("when Postgres fails", () => {
+  let server: PostgresServer;
+  let direct: { host: string; port: number };
+  let operations: TcpProxy;
+  let listening: TcpProxy;
+  let store: Store;
+
+  const through = (proxy: TcpProxy) => {
+    const url = new URL(server.url);
+    url.port = String(proxy.port);
+    return url.href;
+  };
+  const open = async (over = {}) =>
+    openStore({
+      url: through(operations),
+      listenUrl: through(listening),
+      dir: "/nonexistent",
+      keys: await makeKeys("k1"),
+      logger,
+      operationTimeoutMs: 1_000,
+      ...over,
+    });
+
+  beforeAll(async () => {
+    server = await startPostgres();
+    const { hostname: host, port } = new URL(server.url);
+    direct = { host, port: Number(port) };
+  });
+  afterAll(() => server?.close());
+  beforeEach(async () => {
+    operations = await startTcpProxy(direct);
+    listening = await startTcpProxy(direct);
+    store = await open();
+  });
+  afterEach(async () => {
+    await operations.restore();
+    await listening.restore();
+    await store.close();
+    await operations.close();
+    await listening.close();
+  });
+
+  it("answers every operation with store_unavailable while it is down, and works once it is back", async () => {
+    await store.upstreamTokens.put(upstreamToken(), audit("upstream_token.obtained"));
+    await server.stop();
+    await allUnavailable([
+      store.upstreamTokens.find(connection),
+      store.upstreamTokens.put(upstreamToken(), audit("upstream_token.obtained")),
+      store.authorizationServerRecords.grantIsLive("g"),
+      store.authorizationServerRecords.consume("AuthorizationCode", "c"),
+      store.ping(),
+      open(),
+    ]);
+    await becomes(store.notifications, false);
+    await server.start();
+    expect(await store.upstreamTokens.find(connection)).toMatchObject({ accessToken: "secret-access-token" });
+    await becomes(store.notifications, true);
+  });
+
+  it("survives a restart under its idle connections without an error to the next caller", async () => {
+    await Promise.all(Array.from({ length: 10 }, () => store.ping()));
+    await server.stop();
+    await server.start();
+    await Promise.all(Array.from({ length: 20 }, () => store.ping()));
+  });
+
+  it("gives up within its timeout when no answer comes at all, and recovers when the wire does", async () => {
+    await Promise.all(Array.from({ length: 10 }, () => store.ping()));
+    operations.blackHole();
+    await allUnavailable(
+      Array.from({ length: 30 }, (_, n) =>
+        n % 2
+          ? store.ping()
+          : store.upstreamTokens.put(upstreamToken({ userId: "lost" }), audit("upstream_token.obtained")),
+      ),
+    );
+    await operations.restore();
+    await expect
+      .poll(
+        () =>
+          store.ping().then(
+            () => true,
+            () => false,
+          ),
+        { timeout: 5_000 },
+      )
+      .toBe(true);
+    expect(await store.upstreamTokens.listForUser("lost")).toEqual([]);
+  });
+
+  it("F2.2 distrusts caches while the listener is cut, and says that everything may have changed after", async () => {
+    await becomes(store.notifications, true);
+    await listening.cut();
+    await becomes(store.notifications, false);
+    const { next, seen } = changes(store);
+    await listening.restore();
+    expect(await next).toEqual({ table: "everything" });
+    await becomes(store.notifications, true);
+    await store.authorizationServerRecords.upsert({ model: "Grant", id: "g", payload: {} });
+    const after = changes(store);
+    await store.authorizationServerRecords.revokeGrant("g", audit("grant.revoked"));
+    expect(await after.next).toEqual({ table: "grant", grantId: "g" });
+    expect(seen.at(-1)).toEqual({ table: "grant", grantId: "g" });
+  });
+
+  it("F2.2 notices a listener that looks connected but hears nothing", async () => {
+    await becomes(store.notifications, true);
+    listening.blackHole();
+    await becomes(store.notifications, false);
+    await store.ping();
+    const { next } = changes(store);
+    await listening.restore();
+    expect(await next).toEqual({ table: "everything" });
+    await becomes(store.notifications, true);
+  });
+
+  it("refuses to start behind a transaction-mode pooler, unless it may listen elsewhere", async () => {
+    const pooler = await startTcpProxy(direct, { fromTarget: dropNotifications });
+    try {
+      await expect(open({ url: through(pooler), listenUrl: undefined })).rejects.toMatchObject({
+        code: "listen_unsupported",
+        message: expect.stringContaining("DATABASE_LISTEN_URL"),
+      });
+      const pooled = await open({ url: through(pooler) });
+      await becomes(pooled.notifications, true);
+      await pooled.close();
+    } finally {
+      await pooler.close();
+    }
+  });
+});

@@ -1,0 +1,162 @@
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import type { Store } from "../../src/store/store.ts";
+import { type Backend, backends, makeKeys } from "./backends.ts";
+import { changes } from "./changes.ts";
+import { audit, connection, inSeconds, registration, signingKey, upstreamToken } from "./samples.ts";
+
+describe("two replicas on one Postgres", () => {
+  let backend: Backend;
+  let here: Store;
+  let there: Store;
+  beforeEach(async () => {
+    backend = await backends.postgres();
+    [here, there] = await Promise.all([backend.open(), backend.open({ registrationLeaseMs: 1_000 })]);
+  });
+  afterEach(async () => {
+    vi.useRealTimers();
+    await Promise.all([here?.close(), there?.close()]);
+    await backend?.close();
+  });
+
+  it("F2.2 tells the other replica of a revoked grant", async () => {
+    await here.authorizationServerRecords.upsert({ model: "Grant", id: "g", payload: {} });
+    const { next } = changes(there);
+    await here.authorizationServerRecords.revokeGrant("g", audit("grant.revoked"));
+    expect(await next).toEqual({ table: "grant", grantId: "g" });
+  });
+
+  it("tells of a change only when it is committed, and not of one that failed", async () => {
+    const { seen, stop } = changes(there);
+    const version = await here.upstreamTokens.put(upstreamToken(), audit("upstream_token.obtained"));
+    await expect(
+      here.signingKeys.rotate(
+        signingKey({ privateJwk: { n: 1n } }),
+        new Date(),
+        audit("signing_key.rotated"),
+      ),
+    ).rejects.toThrow();
+    const { next } = changes(there);
+    await here.upstreamTokens.deleteVersion(connection, version, audit("upstream_token.refused"));
+    await next;
+    expect(seen.map(({ table }) => table)).toEqual(["upstream_token", "upstream_token"]);
+    stop();
+  });
+
+  it("F4.5 lends a refresh to one of them", async () => {
+    const version = await here.upstreamTokens.put(upstreamToken(), audit("upstream_token.obtained"));
+    const taken = await Promise.all(
+      Array.from({ length: 20 }, (_, i) =>
+        (i % 2 ? here : there).upstreamTokens.takeLease(connection, version, `${i}`, inSeconds(30)),
+      ),
+    );
+    expect(taken.filter(Boolean)).toHaveLength(1);
+  });
+
+  it("F3.7 gives one of 20 who consume at once, on both, the code", async () => {
+    await here.authorizationServerRecords.upsert({ model: "RefreshToken", id: "r", payload: {} });
+    const won = await Promise.all(
+      Array.from({ length: 20 }, (_, i) =>
+        (i % 2 ? here : there).authorizationServerRecords.consume("RefreshToken", "r"),
+      ),
+    );
+    expect(won.filter(Boolean)).toHaveLength(1);
+  });
+
+  it("makes the first signing key once", async () => {
+    const lists = await Promise.all(
+      [here, there].map((store, i) =>
+        store.signingKeys.ensure("external_token", async () => signingKey({ kid: `k${i}` })),
+      ),
+    );
+    expect(lists[0]?.map(({ kid }) => kid)).toEqual(lists[1]?.map(({ kid }) => kid));
+    expect(lists[0]).toHaveLength(1);
+  });
+
+  it("F4.2 registers once, the other waiting for the one under way", async () => {
+    const { issuer, redirectUri } = registration();
+    const started = Promise.withResolvers<void>();
+    const finish = Promise.withResolvers<void>();
+    const first = here.clientRegistrations.getOrRegister(issuer, redirectUri, async () => {
+      started.resolve();
+      await finish.promise;
+      return registration({ clientId: "from here" });
+    });
+    await started.promise;
+    const second = there.clientRegistrations.getOrRegister(issuer, redirectUri, async () => {
+      throw new Error("must not be called");
+    });
+    finish.resolve();
+    expect((await second).clientId).toBe("from here");
+    expect(await first).toEqual(await second);
+  });
+
+  it("F4.2 registers itself when the replica that was registering has died, whose late answer changes nothing", async () => {
+    const { issuer, redirectUri } = registration();
+    const started = Promise.withResolvers<void>();
+    const finish = Promise.withResolvers<void>();
+    const dying = there.clientRegistrations.getOrRegister(issuer, redirectUri, async () => {
+      started.resolve();
+      await finish.promise;
+      return registration({ clientId: "too late" });
+    });
+    await started.promise;
+    const survivor = await here.clientRegistrations.getOrRegister(issuer, redirectUri, async () =>
+      registration({ clientId: "survivor" }),
+    );
+    expect(survivor.clientId).toBe("survivor");
+    finish.resolve();
+    expect((await dying).clientId).toBe("survivor");
+    expect((await here.clientRegistrations.find(issuer, redirectUri))?.clientId).toBe("survivor");
+  });
+
+  it.each([90, -90])("keeps leases and codes right on a replica whose clock is %i s off", async (seconds) => {
+    const version = await here.upstreamTokens.put(upstreamToken(), audit("upstream_token.obtained"));
+    vi.useFakeTimers({ toFake: ["Date"], now: Date.now() + seconds * 1_000 });
+    const skewed = await backend.open();
+    try {
+      expect(await skewed.upstreamTokens.takeLease(connection, version, "skewed", inSeconds(10))).toBe(true);
+      const skewedExpiry = inSeconds(30);
+      await skewed.pendingAuthorizations.create({
+        kind: "handover",
+        state: "s",
+        expiresAt: skewedExpiry,
+        payload: 1,
+      });
+      expect((await skewed.pendingAuthorizations.find("handover", "s"))?.expiresAt).toEqual(skewedExpiry);
+      const due = await skewed.upstreamTokens.find(connection);
+      const left = ((due?.expiresAt?.getTime() ?? 0) - Date.now()) / 1_000;
+      expect(left).toBeGreaterThan(50);
+      expect(left).toBeLessThan(65);
+      vi.useRealTimers();
+      expect(await here.upstreamTokens.takeLease(connection, version, "here", inSeconds(10))).toBe(false);
+      expect(await here.pendingAuthorizations.find("handover", "s")).toBeDefined();
+    } finally {
+      await skewed.close();
+    }
+  });
+
+  it("rotates keys while the other replica writes, and loses none of its writes", async () => {
+    for (let n = 0; n < 50; n++)
+      await here.upstreamTokens.put(
+        upstreamToken({ routeId: `r${n}`, accessToken: "old" }),
+        audit("upstream_token.obtained"),
+      );
+    const rotating = await backend.open({ keys: await makeKeys("k2", "k1") });
+    try {
+      await Promise.all([
+        rotating.rotateEncryptionKeys(),
+        ...Array.from({ length: 50 }, (_, n) =>
+          here.upstreamTokens.put(
+            upstreamToken({ routeId: `r${n}`, accessToken: "new" }),
+            audit("upstream_token.obtained"),
+          ),
+        ),
+      ]);
+      const tokens = await rotating.upstreamTokens.listForUser(connection.userId);
+      expect(tokens).toHaveLength(50);
+      expect(new Set(tokens.map(({ accessToken }) => accessToken))).toEqual(new Set(["new"]));
+    } finally {
+      await rotating.close();
+    }
+  });
+});

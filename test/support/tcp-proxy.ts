@@ -1,0 +1,65 @@
+import { connect, createServer, type Server, type Socket } from "node:net";
+
+export interface TcpProxy {
+  readonly port: number;
+  /** Breaks the connections that are up and refuses new ones until `restore`. */
+  cut(): Promise<void>;
+  /** Keeps connections up, and takes new ones, but lets no byte through in either direction until `restore`. */
+  blackHole(): void;
+  restore(): Promise<void>;
+  close(): Promise<void>;
+}
+
+/**
+ * A wire to cut, on a free loopback port.
+ * @param options.fromTarget makes what rewrites a connection's bytes on their way back from the target
+ */
+export async function startTcpProxy(
+  target: { host: string; port: number },
+  options: { fromTarget?: () => (chunk: Buffer) => Buffer } = {},
+): Promise<TcpProxy> {
+  const pairs = new Set<[Socket, Socket]>();
+  let swallowing = false;
+  const server: Server = createServer((near) => {
+    const far = connect(target);
+    const rewrite = options.fromTarget?.() ?? ((chunk: Buffer) => chunk);
+    const pair: [Socket, Socket] = [near, far];
+    pairs.add(pair);
+    near.on("data", (chunk) => swallowing || far.write(chunk));
+    far.on("data", (chunk) => swallowing || near.write(rewrite(chunk)));
+    for (const socket of pair) {
+      socket.on("error", () => {});
+      socket.on("close", () => {
+        pairs.delete(pair);
+        // A black hole does not tell one end that the other has gone.
+        if (swallowing) return;
+        near.destroy();
+        far.destroy();
+      });
+    }
+  });
+  const listen = (port: number) => new Promise<void>((resolve) => server.listen(port, "127.0.0.1", resolve));
+  await listen(0);
+  const address = server.address();
+  if (address === null || typeof address === "string") throw new Error("no port");
+  const cut = async () => {
+    const closed = new Promise((resolve) => server.close(resolve));
+    for (const sockets of pairs) for (const socket of sockets) socket.destroy();
+    await closed;
+  };
+  return {
+    port: address.port,
+    cut,
+    blackHole: () => {
+      swallowing = true;
+    },
+    async restore() {
+      if (swallowing) for (const sockets of pairs) for (const socket of sockets) socket.destroy();
+      swallowing = false;
+      if (!server.listening) await listen(address.port);
+    },
+    async close() {
+      if (server.listening) await cut();
+    },
+  };
+}
