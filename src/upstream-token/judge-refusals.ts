@@ -175,8 +175,8 @@ function whatOf(refusal: Refused): string {
 function union(a: readonly string[] = [], b: readonly string[] = []): string[] {
   return [...new Set([...a, ...b])];
 }
-function retry(refusal: Refused, reason: string): RefusalOutcome {
-  return { kind: "retry", answer: refusal.refreshable ? "invalid_token" : "retry_at_once", reason };
+function retry(reason: string): RefusalOutcome {
+  return { kind: "retry", reason };
 }
 function giveUp(status: 403 | 502, reason: string, message: string): RefusalOutcome {
   return { kind: "give_up", status, reason, message };

@@ -1,0 +1,204 @@
+import Router from "@koa/router";
+import type { Context } from "koa";
+import type { Route } from "../config/route.ts";
+import type { CurrentRoutes } from "../config/route-table.ts";
+import { errorPage } from "../pages/error-page.ts";
+import { popupDonePage } from "../pages/popup-done-page.ts";
+import { requestId } from "../pages/request-id.ts";
+import { sendPage } from "../pages/send-page.ts";
+import type { Person, SignIn } from "../sign-in/sign-in.ts";
+import type { Logger } from "../telemetry/logger.ts";
+import type { UpstreamOAuth } from "../upstream-oauth/upstream-oauth.ts";
+import type { UpstreamTokens } from "../upstream-token/upstream-tokens.ts";
+import { isAllowedReturn } from "./is-allowed-return.ts";
+import { routeToConnect } from "./route-to-connect.ts";
+import { stateCookie } from "./state-cookie.ts";
+
+interface ConnectDeps {
+  readonly routes: CurrentRoutes;
+  readonly signIn: Pick<SignIn, "person" | "begin">;
+  readonly upstreamOAuth: Pick<UpstreamOAuth, "begin" | "finish" | "clientMetadataDocument">;
+  readonly upstreamTokens: Pick<UpstreamTokens, "connectionState">;
+  readonly logger: Logger;
+  /** Whether policy lets this person reach the route; default: everybody who is signed in. */
+  readonly mayReach?: (person: Person, route: Route) => boolean;
+}
+interface Ending {
+  readonly routeId?: string;
+  readonly returnTo: string;
+  readonly popup: boolean;
+  readonly error?: { readonly code: string; readonly message: string };
+}
+
+/** Connecting a person to an upstream in the browser: leaving, coming back, and the document that says who we are (F4.2, F5.3). */
+export function createConnectRouter(deps: ConnectDeps): Router {
+  const { routes, signIn, upstreamOAuth, upstreamTokens, logger } = deps;
+  const prefix = routes().config.paths.prefix;
+  const router = new Router();
+  const hostOf = (ctx: Context) => {
+    const origin = routes().originOf(ctx.host);
+    return origin ? new URL(origin).host : ctx.host;
+  };
+
+  router.get(`${prefix}/mcp/connect`, async (ctx) => {
+    privately(ctx);
+    const table = routes();
+    const host = hostOf(ctx);
+    const returnTo = one(ctx, "redirect_url");
+    const popup = one(ctx, "popup") === "1";
+    if (!returnTo || !isAllowedReturn(table, host, returnTo)) {
+      return refuse(ctx, 400, "invalid_redirect_url", {
+        happened: "The link names no place to return to, or one that this service does not know.",
+        remedy:
+          "The application must pass redirect_url: an https URL on its own host, as configured here, or on this host.",
+      });
+    }
+    const route = routeToConnect(table, host, one(ctx, "route"));
+    if (!route) {
+      return refuse(ctx, 400, "unknown_route", {
+        happened: "The link does not say which server to connect, or names one that is not here.",
+        remedy: "Pass route: the id or URL of a server on this host.",
+      });
+    }
+    const person = await personFor(ctx);
+    if (!person) return;
+    if (deps.mayReach && !deps.mayReach(person, route)) {
+      return end(ctx, {
+        routeId: route.id,
+        returnTo,
+        popup,
+        error: { code: "access_denied", message: "you may not use this server" },
+      });
+    }
+    const { state } = await upstreamTokens.connectionState(person.userId, route);
+    if (state === "connected" || state === "not_needed")
+      return end(ctx, { routeId: route.id, returnTo, popup });
+    if (state === "unavailable") {
+      const message = "the server's authorization server cannot be reached now";
+      return end(ctx, {
+        routeId: route.id,
+        returnTo,
+        popup,
+        error: { code: "temporarily_unavailable", message },
+      });
+    }
+    const begun = await upstreamOAuth.begin({ userId: person.userId, route, returnTo, popup });
+    if (!begun.ok) {
+      const error = { code: begun.oauthError, message: begun.message };
+      return end(ctx, { routeId: route.id, returnTo, popup, error });
+    }
+    stateCookie.set(ctx, begun.state, table.config.upstreamOAuth.pendingTtl);
+    ctx.redirect(begun.location);
+  });
+
+  router.get(`${prefix}/mcp/client/oauth/callback`, async (ctx) => {
+    privately(ctx);
+    const params = new URLSearchParams(ctx.querystring);
+    const person = await signIn.person(ctx);
+    if (!person) {
+      return refuse(ctx, 403, "signed_out", {
+        happened: "You have been signed out here in the meantime.",
+        remedy: "Go back to where you started and connect again.",
+      });
+    }
+    const state = params.get("state") ?? "";
+    const finished = await upstreamOAuth.finish({
+      params,
+      host: hostOf(ctx),
+      userId: person.userId,
+      browserState: stateCookie.get(ctx, state),
+    });
+    if (finished.ok) {
+      stateCookie.clear(ctx, state);
+      return end(ctx, finished);
+    }
+    const { returnTo, popup = false, routeId, oauthError, message } = finished;
+    if (returnTo) {
+      stateCookie.clear(ctx, state);
+      return end(ctx, { routeId, returnTo, popup, error: { code: oauthError, message } });
+    }
+    return refuse(ctx, 400, finished.code, {
+      happened: `The connection was not made: ${message}.`,
+      remedy: "Go back to where you started and connect again.",
+    });
+  });
+
+  router.get(`${prefix}/mcp/client/metadata.json`, (ctx) => {
+    const document = upstreamOAuth.clientMetadataDocument(hostOf(ctx));
+    ctx.set({ "access-control-allow-origin": "*", "x-content-type-options": "nosniff" });
+    if (!document) {
+      ctx.status = 404;
+      ctx.body = { error: "not_found", error_description: "No server on this host is discovered." };
+      return;
+    }
+    ctx.set("cache-control", "public, max-age=3600");
+    ctx.body = document;
+  });
+
+  /** The person at the browser; undefined when the answer is a trip to sign in first. */
+  async function personFor(ctx: Context): Promise<Person | undefined> {
+    const person = await signIn.person(ctx);
+    const session = one(ctx, "session");
+    const fits = (who: Person) => !session || [who.sessionName, who.parentSessionName].includes(session);
+    if (person && fits(person)) return person;
+    if (person && one(ctx, "again") === "1") {
+      refuse(ctx, 403, "other_session", {
+        happened: "Somebody else is signed in in this browser than the one who asked for this connection.",
+        remedy: "Sign out, then start again from the application.",
+      });
+      return undefined;
+    }
+    // Back here by hand-over; should it bring the same session again, that is the end of it.
+    const query = new URLSearchParams(ctx.querystring);
+    if (person) query.set("again", "1");
+    ctx.redirect(await signIn.begin(ctx, `${ctx.path}?${query}`));
+    return undefined;
+  }
+
+  function end(ctx: Context, { routeId, returnTo, popup, error }: Ending): void {
+    const url = new URL(returnTo);
+    if (error) {
+      url.searchParams.set("connect_error", error.code);
+      url.searchParams.set("connect_error_description", error.message);
+    }
+    if (!popup) {
+      ctx.redirect(url.href);
+      return;
+    }
+    const page = popupDonePage({
+      openerOrigin: url.origin,
+      returnTo: url.href,
+      message: { type: "mcp_connect", route: routeId, connected: !error, error: error?.code },
+      title: error ? "Not connected" : "Connected",
+      text: error ? `The connection was not made: ${error.message}.` : "You can close this window.",
+    });
+    sendPage(ctx, 200, page.html);
+    const policy = ctx.response.get("content-security-policy");
+    ctx.set("content-security-policy", `${policy}; script-src ${page.scriptSource}`);
+    // The page must be able to see the window that opened it.
+    ctx.remove("cross-origin-opener-policy");
+  }
+
+  function refuse(
+    ctx: Context,
+    status: number,
+    code: string,
+    words: { happened: string; remedy: string },
+  ): void {
+    const id = requestId(ctx.req);
+    logger.info({ requestId: id, reason: code, host: ctx.host }, "a connection was not made");
+    sendPage(ctx, status, errorPage({ title: "Not connected", ...words, code, requestId: id }));
+  }
+
+  return router;
+}
+
+/** Neither caches nor the next site may learn the URL: it carries a code. */
+function privately(ctx: Context): void {
+  ctx.set({ "cache-control": "no-store", "referrer-policy": "no-referrer" });
+}
+/** A query parameter that was given once. */
+function one(ctx: Context, name: string): string | undefined {
+  const value = ctx.query[name];
+  return typeof value === "string" && value !== "" ? value : undefined;
+}

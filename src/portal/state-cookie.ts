@@ -1,0 +1,21 @@
+import { createHash } from "node:crypto";
+import type { Context } from "koa";
+
+/** One cookie per `state`, so that several consents under way in one browser do not disturb each other (F8.11). */
+const nameOf = (state: string) =>
+  `__Host-mcp_consent_${createHash("sha256").update(state).digest("base64url").slice(0, 16)}`;
+const attributes = { path: "/", secure: true, httpOnly: true, sameSite: "lax", overwrite: true } as const;
+
+/** Binds a consent to the browser that left for it (F8.6). */
+export const stateCookie = {
+  /** @param ttl seconds */
+  set(ctx: Context, state: string, ttl: number): void {
+    ctx.cookies.set(nameOf(state), state, { ...attributes, maxAge: ttl * 1000 });
+  },
+  get(ctx: Context, state: string): string | undefined {
+    return state ? ctx.cookies.get(nameOf(state)) : undefined;
+  },
+  clear(ctx: Context, state: string): void {
+    ctx.cookies.set(nameOf(state), null, attributes);
+  },
+};
