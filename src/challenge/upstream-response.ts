@@ -1,15 +1,23 @@
 import type { ProcessingRequest } from "./external-processor.ts";
 
-/** What an upstream answered to a request that `check/` let through, and whose credential it carried. */
+/** What an upstream answered to a request that `check/` let through, and what `check/` left with that request. */
 export interface UpstreamResponse {
   readonly status: number;
   /** Every `WWW-Authenticate` value as received: several headers, each possibly with several challenges. */
   readonly wwwAuthenticate: readonly string[];
   /** RFC 9449 section 8.2. */
   readonly dpopNonce?: string;
-  readonly requestId?: string;
-  /** What `check/` left with the request (`Allow.metadata`): ids and versions. */
-  readonly metadata: Readonly<Record<string, string | number>>;
+  readonly metadata: {
+    readonly route: string;
+    readonly user?: string;
+    readonly connection?: string;
+    readonly version?: number;
+    /** The client can get a new TE by itself. */
+    readonly refreshable: boolean;
+    /** Path the client asked for, without query. */
+    readonly path: string;
+    readonly requestId: string;
+  };
 }
 
 /** The namespace under which Envoy keeps what ext_authz answered. */
@@ -21,23 +29,30 @@ const namespace = "envoy.filters.http.ext_authz";
  */
 export function upstreamResponse(message: ProcessingRequest): UpstreamResponse | undefined {
   const fields = message.metadataContext?.filterMetadata?.[namespace]?.fields;
-  if (!fields?.route?.stringValue) return undefined;
-  const metadata: Record<string, string | number> = {};
-  for (const [name, value] of Object.entries(fields)) {
-    const known = value?.stringValue ?? value?.numberValue;
-    if (known !== undefined) metadata[name] = known;
-  }
+  const route = fields?.route?.stringValue;
+  if (!fields || !route) return undefined;
   let status = 0;
   let dpopNonce: string | undefined;
-  let requestId: string | undefined;
   const wwwAuthenticate: string[] = [];
   for (const { key, value, rawValue } of message.responseHeaders?.headers?.headers ?? []) {
-    // Envoy sends raw bytes; older ones and other proxies a string.
+    // Envoy sends raw bytes; its documentation allows a string as well.
     const text = rawValue?.length ? rawValue.toString("latin1") : (value ?? "");
     if (key === ":status") status = Number(text);
     else if (key === "www-authenticate") wwwAuthenticate.push(text);
     else if (key === "dpop-nonce") dpopNonce = text;
-    else if (key === "x-request-id") requestId = text;
   }
-  return { status, wwwAuthenticate, dpopNonce, requestId, metadata };
+  return {
+    status,
+    wwwAuthenticate,
+    dpopNonce,
+    metadata: {
+      route,
+      user: fields.user?.stringValue,
+      connection: fields.connection?.stringValue,
+      version: fields.version?.numberValue,
+      refreshable: fields.refreshable?.numberValue === 1,
+      path: fields.path?.stringValue ?? "/",
+      requestId: fields.request_id?.stringValue ?? "",
+    },
+  };
 }

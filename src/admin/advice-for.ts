@@ -1,0 +1,74 @@
+import type { Route } from "../config/route.ts";
+import type { FailureCode } from "../upstream-oauth/failure.ts";
+
+/**
+ * What an operator should do about a failed discovery or consent, in one or two sentences. Names the keys of
+ * the routes file that help.
+ *
+ * @param prefix `paths.prefix`.
+ */
+export function adviceFor(code: FailureCode, route: Route, prefix: string): string {
+  switch (code) {
+    case "discovery_failed":
+      return (
+        "The server names no authorization server. If it has one, set mcp.server.authorization_server_url to its issuer, " +
+        "or mcp.server.upstream_oauth2.endpoint to its authorization and token URLs. " +
+        "If it takes a key instead, set mcp.server.upstream_auth."
+      );
+    case "resource_mismatch":
+      return (
+        "The server's metadata speak of another resource than the route's `to`. Set `to` to the URL that the metadata name " +
+        `(it is ${route.upstream} now), or have the server's owner mend \`resource\` in its metadata.`
+      );
+    case "metadata_invalid":
+    case "issuer_mismatch":
+      return (
+        "The authorization server's metadata contradict themselves; using them would be unsafe. Tell their owner. " +
+        "Until then set mcp.server.upstream_oauth2.endpoint and client_id by hand, if you trust the endpoints."
+      );
+    case "metadata_domain_not_allowed":
+      return "Add the authorization server's domain to upstream_oauth.allowed_as_metadata_domains, if you trust it.";
+    case "endpoint_not_allowed":
+      return (
+        "The server points to an address that is not public https. If it is yours, name its host in " +
+        "upstream_oauth.allowed_private_hosts; if it is not, do not connect it."
+      );
+    case "pkce_not_supported":
+      return "The authorization server does not offer PKCE with S256, which MCP requires. Its owner has to turn it on.";
+    case "registration_unavailable":
+      return (
+        "The authorization server registers nobody by itself. Register a client there by hand, with the redirect URI " +
+        `${route.origin}${prefix}/mcp/client/oauth/callback, and set mcp.server.upstream_oauth2.client_id and client_secret.`
+      );
+    case "registration_refused":
+      return (
+        "The authorization server refused to register us. Ask its owner whether this gateway may register, or register by hand " +
+        "and set mcp.server.upstream_oauth2.client_id and client_secret."
+      );
+    case "client_refused":
+      return "The authorization server does not know our client, or its secret has changed: check client_id and client_secret.";
+    case "token_refused":
+    case "token_invalid":
+    case "response_invalid":
+    case "authorization_refused":
+      return "The authorization server refused. Check client_id, client_secret and scopes of this route with its owner.";
+    case "rate_limited":
+      return "The server asks us to slow down. Wait and try again.";
+    case "server_error":
+      return "The server is out of order. Try again later, or tell its owner.";
+    case "unreachable":
+      return "Check that the host resolves and can be reached from here: DNS, firewall, proxy, TLS certificate.";
+    case "key_unusable":
+      return "The private key of this route cannot be read: check mcp.server.upstream_auth.client_credentials.private_key.";
+    case "sign_in_token_missing":
+      return "The grant needs the person's sign-in token: it can only be tried by calling the route as that person.";
+    case "route_unavailable":
+      return "Set enabled: true on the route, or choose another one.";
+    case "consent_refused":
+    case "state_missing":
+    case "state_of_other_browser":
+    case "state_of_other_user":
+    case "state_unknown":
+      return "Start the consent again in the browser.";
+  }
+}

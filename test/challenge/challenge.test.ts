@@ -1,0 +1,270 @@
+import { once } from "node:events";
+import type { RequestListener } from "node:http";
+import { text } from "node:stream/consumers";
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import type { RefusalOutcome, UpstreamRefusal } from "../../src/upstream-token/upstream-tokens.ts";
+import { openThroughEnvoy, throughEnvoy } from "../support/through-envoy.ts";
+import { startGateway } from "./start-gateway.ts";
+
+const metadata = "https://mcp.test/.well-known/oauth-protected-resource";
+let gateway: Awaited<ReturnType<typeof startGateway>>;
+/** What the upstream does with the next calls, and what it got. */
+let upstream: RequestListener;
+let received: { url: string; authorization: string; body: string }[];
+/** What is decided about the next refusal, and what it was. */
+let decide: (refusal: UpstreamRefusal) => RefusalOutcome | Promise<RefusalOutcome>;
+let refusals: UpstreamRefusal[];
+
+beforeAll(async () => {
+  gateway = await startGateway({
+    upstream: (request, response) => upstream(request, response),
+    upstreamRefused: async (refusal) => {
+      refusals.push(refusal);
+      return decide(refusal);
+    },
+  });
+});
+afterAll(() => gateway?.close());
+beforeEach(() => {
+  received = [];
+  refusals = [];
+  decide = () => ({ kind: "consent", scopes: [], reason: "refused" });
+});
+
+/** The upstream reads the whole call, then answers like this. */
+function answers(status: number, headers: Record<string, string | string[]>, body: string): RequestListener {
+  return async (request, response) => {
+    const { url = "", headers: sent } = request;
+    received.push({ url, authorization: sent.authorization ?? "", body: await text(request) });
+    response.writeHead(status, headers).end(body);
+  };
+}
+const refuses = (
+  challenge = 'Bearer error="invalid_token", resource_metadata="https://elsewhere.test/prm"',
+) => answers(401, { "www-authenticate": challenge, "set-cookie": "theirs=1" }, '{"error":"theirs"}');
+
+function call(path: string, options: { token?: string; body?: string } = {}) {
+  const { token = gateway.token, body = "{}" } = options;
+  return throughEnvoy(gateway.place, {
+    url: "https://mcp.test/",
+    path,
+    method: "POST",
+    headers: { "content-type": "application/json", ...(token && { authorization: `Bearer ${token}` }) },
+    body,
+  });
+}
+const all = (answer: { headers: readonly (readonly [string, string])[] }, name: string) =>
+  answer.headers.filter(([one]) => one === name).map(([, value]) => value);
+
+describe("an upstream's 401 to a token we injected", () => {
+  it("F4.6 becomes our challenge, for the path the client asked for, and nothing of the upstream's", async () => {
+    upstream = refuses();
+    decide = () => ({ kind: "consent", scopes: ["mcp:read", "mcp:write"], reason: "refused" });
+    const answer = await call("/mcp?x=1");
+    expect(answer.status).toBe(401);
+    expect(all(answer, "www-authenticate")).toEqual([
+      `Bearer resource_metadata="${metadata}/mcp", error="invalid_token", ` +
+        'error_description="Unauthorized: this server needs your consent; authorize again", scope="mcp:read mcp:write"',
+    ]);
+    expect(JSON.parse(answer.body)).toMatchObject({
+      error: "invalid_token",
+      error_description: expect.stringContaining("Unauthorized"),
+      resource_metadata: `${metadata}/mcp`,
+      request_id: answer.header("x-request-id"),
+    });
+    expect(answer.header("content-type")).toBe("application/json");
+    expect(answer.header("cache-control")).toBe("no-store");
+    expect(answer.header("set-cookie")).toBeUndefined();
+  });
+
+  it("F2.8 carries the CORS headers of all our answers, once each", async () => {
+    upstream = refuses();
+    const answer = await call("/mcp");
+    expect(all(answer, "access-control-allow-origin")).toEqual(["*"]);
+    expect(all(answer, "access-control-expose-headers")).toEqual(["WWW-Authenticate, MCP-Session-Id"]);
+    expect(all(answer, "vary").join(", ").split(", ")).toEqual(["Origin"]);
+  });
+
+  it("F2.5 points to the metadata without a path when the client called the root", async () => {
+    upstream = refuses();
+    expect((await call("/")).header("www-authenticate")).toContain(`resource_metadata="${metadata}",`);
+  });
+
+  it("F4.6 reaches the decision with the token's version and every challenge the upstream sent", async () => {
+    upstream = answers(
+      401,
+      { "www-authenticate": ['DPoP error="use_dpop_nonce"', 'Basic realm="x"'], "dpop-nonce": "n-1" },
+      "",
+    );
+    await call("/mcp");
+    expect(refusals).toEqual([
+      {
+        status: 401,
+        routeId: "tools",
+        userId: "idp/alice",
+        version: 7,
+        wwwAuthenticate: 'DPoP error="use_dpop_nonce", Basic realm="x"',
+        dpopNonce: "n-1",
+      },
+    ]);
+  });
+
+  it("F4.6 never replays the call: the upstream sees it once, whole", async () => {
+    upstream = refuses();
+    const body = JSON.stringify({ padding: "x".repeat(300_000) });
+    expect((await call("/mcp", { body })).status).toBe(401);
+    expect(received).toEqual([{ url: "/mcp", authorization: "Bearer upstream-token", body }]);
+  });
+
+  it("F4.6 may come before the call's body has been read", async () => {
+    upstream = (request, response) => {
+      request.resume();
+      response.writeHead(401, { "www-authenticate": "Bearer" }).end();
+    };
+    expect((await call("/mcp", { body: "x".repeat(2_000_000) })).header("www-authenticate")).toContain(
+      metadata,
+    );
+  });
+
+  it("F4.6 is invalid_token when a refresh succeeded, so that the client's own retry carries the new token", async () => {
+    upstream = refuses();
+    decide = () => ({ kind: "retry", reason: "refreshed" });
+    const answer = await call("/mcp");
+    expect([answer.status, answer.header("www-authenticate")]).toEqual([
+      401,
+      expect.stringContaining('error="invalid_token"'),
+    ]);
+    expect(answer.header("www-authenticate")).not.toContain("scope=");
+  });
+
+  it("F4.6 is 503 with Retry-After: 0 for a TE that cannot be refreshed", async () => {
+    upstream = refuses();
+    decide = () => ({ kind: "retry", reason: "refreshed" });
+    const token = await gateway.machineToken();
+    const answer = await call("/mcp", { token });
+    expect([answer.status, answer.header("retry-after"), answer.header("www-authenticate")]).toEqual([
+      503,
+      "0",
+      undefined,
+    ]);
+  });
+
+  it("F4.5 is 503 with Retry-After while the authorization server is down", async () => {
+    upstream = refuses();
+    decide = () => ({ kind: "unavailable", retryAfterSeconds: 17, reason: "server_error" });
+    const answer = await call("/mcp");
+    expect([answer.status, answer.header("retry-after")]).toEqual([503, "17"]);
+    expect(JSON.parse(answer.body).error).toBe("temporarily_unavailable");
+  });
+
+  it("is 503, never the upstream's own challenge, when the decision fails or does not come", async () => {
+    upstream = refuses();
+    decide = () => Promise.reject(new Error("the store is down"));
+    const failed = await call("/mcp");
+    expect([failed.status, failed.header("www-authenticate")]).toEqual([503, undefined]);
+    decide = () => new Promise(() => {});
+    const hung = await call("/mcp");
+    expect([hung.status, hung.header("www-authenticate")]).toEqual([503, undefined]);
+  });
+
+  it("F4.6 ends with a plain error when nothing would help, without the upstream's challenge", async () => {
+    upstream = refuses();
+    decide = () => ({
+      kind: "give_up",
+      status: 502,
+      reason: "token_refused_again",
+      message: "it was in vain",
+    });
+    const answer = await call("/mcp");
+    expect([answer.status, answer.header("www-authenticate")]).toEqual([502, undefined]);
+    expect(JSON.parse(answer.body)).toMatchObject({
+      error: "token_refused_again",
+      error_description: "it was in vain",
+    });
+  });
+
+  it("leaves out scopes that would break the header", async () => {
+    upstream = refuses();
+    decide = () => ({ kind: "consent", scopes: ['a"b', "good", "new\nline"], reason: "refused" });
+    expect((await call("/mcp")).header("www-authenticate")).toMatch(/ scope="good"$/);
+  });
+});
+
+describe("an upstream's 403", () => {
+  it("F4.6 insufficient_scope becomes a challenge for the scopes decided on", async () => {
+    upstream = answers(
+      403,
+      { "www-authenticate": 'Bearer error="insufficient_scope", scope="mcp:write"' },
+      "no",
+    );
+    decide = ({ wwwAuthenticate }) => ({
+      kind: "consent",
+      scopes: ["mcp:read", ...(/scope="([^"]*)"/.exec(wwwAuthenticate)?.[1]?.split(" ") ?? [])],
+      reason: "insufficient_scope",
+    });
+    const answer = await call("/mcp");
+    expect([answer.status, answer.header("www-authenticate")]).toEqual([
+      401,
+      expect.stringContaining('scope="mcp:read mcp:write"'),
+    ]);
+  });
+
+  it("F4.6 passes untouched, body and headers, when nothing could be mended", async () => {
+    upstream = answers(
+      403,
+      { "www-authenticate": "Bearer theirs", "x-theirs": "1", "content-type": "text/plain" },
+      "keep out",
+    );
+    decide = () => ({ kind: "untouched", reason: "granted_already" });
+    const answer = await call("/mcp");
+    expect([answer.status, answer.body, answer.header("x-theirs")]).toEqual([403, "keep out", "1"]);
+    expect(all(answer, "www-authenticate")).toEqual(["Bearer theirs"]);
+  });
+});
+
+describe("any other answer", () => {
+  it.each([200, 204, 302, 400, 404, 429, 500, 503])(
+    "F4.6 with status %i passes without a look",
+    async (status) => {
+      upstream = answers(
+        status,
+        { "www-authenticate": "Bearer x", location: "/there" },
+        status === 204 ? "" : "body",
+      );
+      const answer = await call("/mcp");
+      expect([answer.status, answer.header("www-authenticate")]).toEqual([status, "Bearer x"]);
+      expect(refusals).toEqual([]);
+    },
+  );
+
+  it("F4.6 streams unbroken: an event arrives before the next is sent", async () => {
+    let send: (text: string) => void = () => {};
+    let end = () => {};
+    upstream = (request, response) => {
+      request.resume();
+      response.writeHead(200, { "content-type": "text/event-stream" }).flushHeaders();
+      send = (event) => response.write(event);
+      end = () => response.end();
+    };
+    const stream = await openThroughEnvoy(gateway.place, {
+      url: "https://mcp.test/mcp",
+      headers: { authorization: `Bearer ${gateway.token}`, accept: "text/event-stream" },
+    });
+    for (const event of ["data: 1\n\n", "data: 2\n\n", "data: 3\n\n"]) {
+      send(event);
+      const [piece] = await once(stream, "data");
+      expect(String(piece)).toBe(event);
+    }
+    end();
+    await once(stream, "end");
+    expect(refusals).toEqual([]);
+  });
+
+  it("F2.5 of our own is not processed a second time", async () => {
+    upstream = answers(200, {}, "never");
+    const answer = await call("/mcp", { token: "" });
+    expect(answer.status).toBe(401);
+    expect(all(answer, "www-authenticate")).toEqual([`Bearer resource_metadata="${metadata}/mcp"`]);
+    expect([refusals, received]).toEqual([[], []]);
+  });
+});

@@ -1,0 +1,100 @@
+import { mkdtemp, rm } from "node:fs/promises";
+import type { RequestListener } from "node:http";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { certificateAuthority } from "../../deploy/demo/certificate-authority.ts";
+import { envoy } from "../../deploy/demo/envoy.ts";
+import { freePort } from "../../deploy/demo/free-port.ts";
+import { listen } from "../../deploy/demo/listen.ts";
+import type { ChallengeDeps } from "../../src/challenge/challenge-deps.ts";
+import { createChallengeService } from "../../src/challenge/create-challenge-service.ts";
+import { createCheckService } from "../../src/check/create-check-service.ts";
+import { createGrpcServer } from "../../src/check/create-grpc-server.ts";
+import { envoyBootstrap } from "../../src/config/envoy/envoy-bootstrap.ts";
+import { createCurrentPolicies } from "../../src/policy/create-current-policies.ts";
+import { createRateLimiter } from "../../src/policy/create-rate-limiter.ts";
+import { startChecks } from "../check/start-checks.ts";
+
+/**
+ * A real Envoy with the bootstrap that we print, the real check and challenge services, and `upstream`. What becomes of a
+ * refusal is `upstreamRefused`'s to say, so that each outcome can be called up; with the real decision see test/e2e.
+ */
+export async function startGateway(options: {
+  upstream: RequestListener;
+  upstreamRefused: ChallengeDeps["upstreamTokens"]["upstreamRefused"];
+}) {
+  const folder = await mkdtemp(join(tmpdir(), "challenge-"));
+  const [port = 0, adminPort = 0, grpcPort = 0] = await Promise.all([freePort(), freePort(), freePort()]);
+  const authority = await certificateAuthority(folder, ["mcp.test"]);
+  const upstream = await listen(options.upstream);
+  const checks = await startChecks(
+    JSON.stringify({
+      issuer: "https://auth.test",
+      listen: { grpc: `127.0.0.1:${grpcPort}` },
+      check: { deadline: 0.5 },
+      envoy: {
+        listen: `127.0.0.1:${port}`,
+        admin: `127.0.0.1:${adminPort}`,
+        tls: { certificate: authority.files.certificate, key: authority.files.key },
+        upstream_ca: authority.files.ca,
+      },
+      policy: [{ allow: { and: [{ accept: true }] } }],
+      routes: [{ id: "tools", from: "https://mcp.test", to: upstream.url, mcp: { server: {} } }],
+    }),
+  );
+  const { routes, externalTokens, assertions, logger, metrics } = checks;
+  const grpc = await createGrpcServer({
+    listen: `127.0.0.1:${grpcPort}`,
+    services: [
+      createCheckService({
+        routes,
+        policies: createCurrentPolicies(routes),
+        limiter: createRateLimiter(),
+        externalTokens,
+        assertions,
+        upstreamTokens: {
+          find: () => ({
+            kind: "credential",
+            headers: [["authorization", "Bearer upstream-token"]],
+            connection: "connection-1",
+            version: 7,
+          }),
+        },
+        sessionFromCookieHeader: () => undefined,
+        logger,
+        metrics,
+      }),
+      createChallengeService({
+        routes,
+        upstreamTokens: { upstreamRefused: options.upstreamRefused },
+        logger,
+        metrics,
+      }),
+    ],
+  });
+  const proxy = await envoy({
+    bootstrap: JSON.stringify(envoyBootstrap(routes().config)),
+    folder,
+    adminPort,
+  });
+  const token = await checks.token();
+
+  return {
+    token,
+    /** A TE whose client has no refresh token. */
+    machineToken: () => checks.token({ refreshable: false }),
+    grpcAddress: grpc.address,
+    metrics,
+    /** The sidecar is gone: nobody answers on its port. */
+    stopSidecar: () => grpc.drain(100),
+    /** Where `throughEnvoy` finds it. */
+    place: { envoyPort: port, ca: authority },
+    async close() {
+      await proxy.close();
+      await grpc.drain(100);
+      await checks.close();
+      await upstream.close();
+      await rm(folder, { recursive: true, force: true });
+    },
+  };
+}
