@@ -50,7 +50,7 @@ export function createRateLimiter({ maxBuckets = 100_000 }: { maxBuckets?: numbe
     const elapsed = known ? Math.max(0, now - known.at) : 0;
     const tokens = known ? Math.min(perMinute, known.tokens + (elapsed * perMinute) / minute) : perMinute;
     const left = tokens - count;
-    buckets.set(key, { tokens: left < 0 ? tokens : left, at: now });
+    buckets.set(key, { tokens: left < 0 ? tokens : left, at: Math.max(now, known?.at ?? now) });
     if (left >= 0) return undefined;
     const seconds = perMinute > 0 ? Math.ceil((-left / perMinute) * 60) : 60;
     // More calls at once than a whole minute allows will never fit: a minute is as good an answer as any.

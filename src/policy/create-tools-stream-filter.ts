@@ -85,7 +85,9 @@ function filterEvent(event: string, mayShow: MayShow): string | undefined {
   if (filtered === undefined || filtered === text) return filtered === undefined ? undefined : event;
   const others = lines.filter((line) => line !== "" && !isData(line));
   const rewritten = Buffer.from(filtered).toString("latin1").split("\n");
-  return `${[...others, ...rewritten.map((line) => `data: ${line}`)].join("\n")}\n\n`;
+  // The LF of a CRLF that ended the event before may have come with this one.
+  const before = /^[\r\n]*/.exec(event)?.[0] ?? "";
+  return `${before}${[...others, ...rewritten.map((line) => `data: ${line}`)].join("\n")}\n\n`;
 }
 
 /** A line `data` without a colon is an empty one. */

@@ -1,0 +1,90 @@
+import { describe, expect, it } from "vitest";
+import { createRateLimiter } from "../../src/policy/create-rate-limiter.ts";
+import { routeWith } from "./route-with.ts";
+
+const { route } = routeWith(
+  "policy: {allow: {and: [{accept: true}]}}\nrate_limit: {requests_per_minute: 3, tool_calls_per_minute: 2}",
+);
+const other = { ...route, id: "other" };
+const free = { id: "free" };
+const second = 1000;
+
+describe("F6.3 rate limits per user and route", () => {
+  it("lets a minute's allowance through at once, then says when to come back", () => {
+    const limiter = createRateLimiter();
+    const ask = (now: number) => limiter.takeRequest({ userId: "ann", route, now });
+    expect([ask(0), ask(0), ask(0)]).toEqual([undefined, undefined, undefined]);
+    expect(ask(0)).toEqual({ limit: "requests", retryAfterSeconds: 20 });
+    expect(ask(15 * second)).toEqual({ limit: "requests", retryAfterSeconds: 5 });
+    expect(ask(20 * second)).toBeUndefined();
+    expect(ask(20 * second)).toEqual({ limit: "requests", retryAfterSeconds: 20 });
+  });
+
+  it("a client that waits as long as it was told gets through", () => {
+    const limiter = createRateLimiter();
+    let now = 12_345;
+    for (let calls = 0; calls < 50; calls++) {
+      const reached = limiter.takeRequest({ userId: "ann", route, now });
+      if (!reached) continue;
+      now += reached.retryAfterSeconds * second;
+      expect(limiter.takeRequest({ userId: "ann", route, now })).toBeUndefined();
+    }
+  });
+
+  it("does not mix users, routes, requests and tool calls", () => {
+    const limiter = createRateLimiter();
+    for (let calls = 0; calls < 4; calls++) limiter.takeRequest({ userId: "ann", route, now: 0 });
+    expect(limiter.takeRequest({ userId: "ann", route, now: 0 })).toBeDefined();
+    expect(limiter.takeRequest({ userId: "bob", route, now: 0 })).toBeUndefined();
+    expect(limiter.takeRequest({ userId: "ann", route: other, now: 0 })).toBeUndefined();
+    expect(limiter.takeToolCalls({ userId: "ann", route, now: 0, count: 2 })).toBeUndefined();
+    expect(limiter.takeToolCalls({ userId: "ann", route, now: 0, count: 1 })).toEqual({
+      limit: "tool_calls",
+      retryAfterSeconds: 30,
+    });
+  });
+
+  it("takes all calls of a batch or none", () => {
+    const limiter = createRateLimiter();
+    const take = (count: number) => limiter.takeToolCalls({ userId: "ann", route, now: 0, count });
+    expect(take(3)).toEqual({ limit: "tool_calls", retryAfterSeconds: 30 });
+    expect(take(2)).toBeUndefined();
+    expect(take(2)).toEqual({ limit: "tool_calls", retryAfterSeconds: 60 });
+    expect(take(0)).toBeUndefined();
+  });
+
+  it("never limits where no limit is set", () => {
+    const limiter = createRateLimiter();
+    for (let calls = 0; calls < 1000; calls++) {
+      expect(limiter.takeRequest({ userId: "ann", route: free, now: 0 })).toBeUndefined();
+    }
+  });
+
+  it("a clock that steps back gives nothing away", () => {
+    const limiter = createRateLimiter();
+    const ask = (now: number) => limiter.takeRequest({ userId: "ann", route, now });
+    for (let calls = 0; calls < 3; calls++) ask(60 * second);
+    expect(ask(0)).toBeDefined();
+    expect(ask(60 * second)).toBeDefined();
+  });
+
+  it("a limit that was lowered holds at once", () => {
+    const limiter = createRateLimiter();
+    limiter.takeRequest({ userId: "ann", route, now: 0 });
+    const lowered = { id: route.id, rateLimit: { requestsPerMinute: 1 } };
+    expect(limiter.takeRequest({ userId: "ann", route: lowered, now: 0 })).toBeUndefined();
+    expect(limiter.takeRequest({ userId: "ann", route: lowered, now: 0 })).toBeDefined();
+  });
+
+  it("holds no more buckets than it may", () => {
+    const limiter = createRateLimiter({ maxBuckets: 2 });
+    const drain = (userId: string) => {
+      for (let calls = 0; calls < 3; calls++) limiter.takeRequest({ userId, route, now: 0 });
+    };
+    drain("ann");
+    drain("bob");
+    drain("cam");
+    expect(limiter.takeRequest({ userId: "cam", route, now: 0 })).toBeDefined();
+    expect(limiter.takeRequest({ userId: "ann", route, now: 0 })).toBeUndefined();
+  });
+});
