@@ -1,0 +1,212 @@
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import Koa from "koa";
+import { Agent, buildConnector, type RequestInit as UndiciInit, fetch as undiciFetch } from "undici";
+import { listen } from "../../deploy/demo/listen.ts";
+import type { OidcServer } from "../../deploy/demo/oidc-server.ts";
+import { openidProvider } from "../../deploy/demo/openid-provider.ts";
+import { createAuthorizationServer } from "../../src/authorization-server/create-authorization-server.ts";
+import { createRouteTable } from "../../src/config/create-route-table.ts";
+import { formatProblem } from "../../src/config/format-problem.ts";
+import { loadConfig } from "../../src/config/load-config.ts";
+import type { RouteTable } from "../../src/config/route-table.ts";
+import { createExternalTokens } from "../../src/external-token/create-external-tokens.ts";
+import { createSigningKeys } from "../../src/external-token/create-signing-keys.ts";
+import type { ExternalTokens } from "../../src/external-token/external-tokens.ts";
+import type { SigningKeyRing } from "../../src/external-token/signing-key-ring.ts";
+import { createSignIn } from "../../src/sign-in/create-sign-in.ts";
+import type { SignIn } from "../../src/sign-in/sign-in.ts";
+import { openStore } from "../../src/store/open-store.ts";
+import type { Store } from "../../src/store/store.ts";
+import { createLogger } from "../../src/telemetry/logger.ts";
+import { createMetrics } from "../../src/telemetry/metrics.ts";
+import { makeKeys } from "../store/backends.ts";
+import { type HttpBrowser, httpBrowser } from "../support/http-browser.ts";
+import { createTestDatabase } from "../support/postgres.ts";
+
+type ConnectionState = "connected" | "not_needed" | "missing" | "unavailable";
+
+/** Sign-in and authorization server behind a plain HTTP door, with the real store and the company's real OpenID provider. */
+export interface House {
+  readonly company: OidcServer;
+  readonly store: Store;
+  readonly signIn: SignIn;
+  readonly keys: SigningKeyRing;
+  readonly externalTokens: ExternalTokens;
+  /** Every https host leads to the house. */
+  readonly fetch: typeof globalThis.fetch;
+  /** What a user's connection to a route is said to be; default `not_needed`. */
+  readonly connections: Map<string, ConnectionState>;
+  /** What the stand-in for the upstream's consent page does: connects, or comes back with this error. */
+  connectOutcome: "connects" | "nothing" | { error: string };
+  /** Client ID Metadata Documents by URL, as the injected `fetch` finds them. */
+  readonly documents: Map<string, () => Response>;
+  readonly log: string[];
+  browser(): HttpBrowser;
+  /** Replaces the routes file while running. */
+  reconfigure(change: (yaml: string) => string): Promise<void>;
+  close(): Promise<void>;
+}
+
+const companySecret = "a-long-secret-of-the-company";
+
+/** `extra` is YAML added at the top level. */
+export async function startHouse(extra = ""): Promise<House> {
+  const folder = await mkdtemp(join(tmpdir(), "house-"));
+  const company = await openidProvider({
+    clients: [
+      {
+        client_id: "sidecar",
+        client_secret: companySecret,
+        redirect_uris: ["https://auth.test/.pomerium/sign_in/callback"],
+      },
+    ],
+  });
+  const file = join(folder, "routes.yaml");
+  let yaml = routesFile(company.issuer, extra);
+  let table = await load(file, yaml);
+  const routes = () => table;
+
+  const log: string[] = [];
+  const logger = createLogger({ level: "trace", destination: { write: (line) => log.push(line) } });
+  const metrics = createMetrics();
+  const database = await createTestDatabase();
+  const store = await openStore({ url: database.url, dir: folder, keys: await makeKeys("k1"), logger });
+  const keys = await createSigningKeys({ store, logger });
+  const documents = new Map<string, () => Response>();
+  const outward: typeof globalThis.fetch = async (input) => {
+    const document = documents.get(String(input instanceof Request ? input.url : input));
+    if (!document) throw new TypeError("fetch failed");
+    return document();
+  };
+  const signIn = createSignIn({ routes, store, fetch: globalThis.fetch, logger });
+  const externalTokens = createExternalTokens({ routes, store, keys, fetch: outward, logger, metrics });
+  const connections = new Map<string, ConnectionState>();
+  const state = (userId: string, routeId: string) => connections.get(`${userId} ${routeId}`) ?? "not_needed";
+  const authorizationServer = createAuthorizationServer({
+    routes,
+    store,
+    signIn,
+    keys,
+    externalTokens,
+    upstreamTokens: {
+      connectionState: async (userId, route) => ({ state: state(userId, route.id), missingScopes: [] }),
+    },
+    fetch: outward,
+    logger,
+    metrics,
+  });
+
+  const app = new Koa();
+  app.proxy = true;
+  app.silent = true;
+  app.use(async (ctx, next) => {
+    delete ctx.req.headers["x-forwarded-host"];
+    ctx.req.headers["x-forwarded-proto"] = "https";
+    await next();
+  });
+  app.use(signIn.router.routes());
+  app.use(async (ctx, next) => {
+    if (ctx.path === "/whoami") {
+      const person = await signIn.person(ctx);
+      ctx.body = person ?? {};
+      return;
+    }
+    if (ctx.path !== "/.pomerium/mcp/connect") return next();
+    const person = await signIn.person(ctx);
+    if (person?.parentSessionName === undefined || person.parentSessionName !== ctx.query.session) {
+      return ctx.redirect(await signIn.begin(ctx, ctx.path + ctx.search));
+    }
+    const back = new URL(String(ctx.query.redirect_url));
+    const outcome = house.connectOutcome;
+    if (outcome === "connects") connections.set(`${person.userId} ${ctx.query.route}`, "connected");
+    else if (outcome !== "nothing") back.searchParams.set("connect_error", outcome.error);
+    ctx.redirect(back.href);
+  });
+  app.use(authorizationServer.middleware);
+  const listener = await listen(app.callback());
+
+  const fetch = everyHostAt(listener.port);
+  const house: House = {
+    company,
+    store,
+    signIn,
+    keys,
+    externalTokens,
+    fetch: fetch.fetch,
+    connections,
+    connectOutcome: "connects",
+    documents,
+    log,
+    browser: () =>
+      httpBrowser({
+        fetch: house.fetch,
+        stopAt: (url) => url.pathname === "/client-callback" || !/^https?:$/.test(url.protocol),
+      }),
+    async reconfigure(change) {
+      yaml = change(yaml);
+      table = await load(file, yaml);
+    },
+    async close() {
+      authorizationServer.close();
+      externalTokens.close();
+      signIn.close();
+      keys.close();
+      await fetch.close();
+      await listener.close();
+      await company.close();
+      await store.close();
+      await database.close();
+      await rm(folder, { recursive: true, force: true });
+    },
+  };
+  return house;
+}
+
+/** A fetch that reaches every https host as plain http on one loopback port; plain http goes where its URL says. */
+function everyHostAt(port: number): { fetch: typeof globalThis.fetch; close(): Promise<void> } {
+  const connect = buildConnector({});
+  const agent = new Agent({
+    connect: (options, callback) =>
+      connect({ ...options, hostname: "127.0.0.1", host: "127.0.0.1", port: String(port) }, callback),
+  });
+  const reach = (input: string | URL, init?: UndiciInit) => {
+    const url = new URL(input);
+    if (url.protocol === "http:") return undiciFetch(url, init);
+    return undiciFetch(`http://${url.host}${url.pathname}${url.search}`, { ...init, dispatcher: agent });
+  };
+  // The library's own types of the fetch standard and TypeScript's differ in name only.
+  const fetch: unknown = reach;
+  return { fetch: fetch as typeof globalThis.fetch, close: () => agent.destroy() };
+}
+
+async function load(file: string, yaml: string): Promise<RouteTable> {
+  await writeFile(file, yaml, { mode: 0o600 });
+  const loaded = loadConfig(file, {});
+  if (!loaded.ok) throw new Error(loaded.problems.map((problem) => formatProblem(problem)).join("\n"));
+  return createRouteTable(loaded.config);
+}
+
+function routesFile(issuer: string, extra: string): string {
+  const route = (from: string, name: string) => `
+  - from: ${from}
+    to: http://upstream.test:8080/mcp
+    id: ${name}
+    name: ${name}
+    description: Does things called ${name}
+    mcp: {server: {}}
+    policy: [{allow: {and: [{accept: true}]}}]`;
+  return `issuer: https://auth.test
+sign_in:
+  providers:
+    - id: company
+      name: Company
+      issuer: ${issuer}
+      client_id: sidecar
+      client_secret: ${companySecret}
+      scopes: [openid, email, profile, groups, offline_access]
+${extra}
+routes:${route("https://one.test", "one")}${route("https://many.test/a", "many-a")}${route("https://many.test/b", "many-b")}
+`;
+}
