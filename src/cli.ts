@@ -2,6 +2,10 @@
 import { Command, Option } from "commander";
 import { checkConfig } from "./config/check-config.ts";
 import { envoyConfig } from "./config/envoy-config.ts";
+import { formatProblem } from "./config/format-problem.ts";
+import { loadConfig } from "./config/load-config.ts";
+import { serve } from "./main.ts";
+import { migrate } from "./store/migrate.ts";
 
 const out = (text: string) => void process.stdout.write(text);
 const err = (text: string) => void process.stderr.write(text);
@@ -13,6 +17,45 @@ const file = () =>
 const program = new Command("envoy-mcp-auth").description(
   "Envoy external-authorization and token-injection sidecar for MCP servers",
 );
+
+program
+  .command("serve")
+  .description("answer Envoy, MCP clients and browsers until SIGTERM")
+  .addOption(file())
+  .action(async (options: { config: string }) => {
+    const sidecar = await serve({ file: options.config, env: process.env });
+    let stopping = false;
+    for (const signal of ["SIGTERM", "SIGINT"] as const) {
+      process.on(signal, () => {
+        // A second signal means now.
+        if (stopping) process.exit(1);
+        stopping = true;
+        sidecar.close().then(
+          () => process.exit(0),
+          (error: Error) => {
+            err(`could not stop cleanly: ${error.message}\n`);
+            process.exit(1);
+          },
+        );
+      });
+    }
+  });
+
+program
+  .command("migrate")
+  .description("bring the database to the newest version; safe while older replicas run")
+  .addOption(file())
+  .action(async (options: { config: string }) => {
+    const loaded = loadConfig(options.config, process.env);
+    if (!loaded.ok) {
+      for (const problem of loaded.problems) err(`${formatProblem(problem)}\n`);
+      process.exitCode = 1;
+      return;
+    }
+    const { url, dir } = loaded.config.database;
+    const done = await migrate(url === undefined ? { dir } : { url });
+    out(done.length === 0 ? "nothing to do\n" : `${done.join("\n")}\n`);
+  });
 
 program
   .command("check-config")
@@ -32,4 +75,10 @@ program
     process.exitCode = envoyConfig({ file: options.config, env: process.env, out, err, ...options });
   });
 
-await program.parseAsync();
+try {
+  await program.parseAsync();
+} catch (error) {
+  // What an operator can mend says so in its message; a stack trace would bury it.
+  err(`envoy-mcp-auth: ${error instanceof Error ? error.message : String(error)}\n`);
+  process.exit(1);
+}

@@ -1,0 +1,255 @@
+import { rmSync } from "node:fs";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import Koa, { type Context, type Middleware } from "koa";
+import { createHealthRouter } from "./admin/health-router.ts";
+import { createAuthorizationServer } from "./authorization-server/create-authorization-server.ts";
+import { createChallengeService } from "./challenge/create-challenge-service.ts";
+import { createCheckService } from "./check/create-check-service.ts";
+import { createGrpcServer } from "./check/create-grpc-server.ts";
+import { createLiveConfig } from "./config/create-live-config.ts";
+import type { CurrentRoutes } from "./config/route-table.ts";
+import { createAssertions } from "./external-token/create-assertions.ts";
+import { createExternalTokens } from "./external-token/create-external-tokens.ts";
+import { createSigningKeys } from "./external-token/create-signing-keys.ts";
+import { errorPage } from "./pages/error-page.ts";
+import { requestId } from "./pages/request-id.ts";
+import { sendPage } from "./pages/send-page.ts";
+import { createCurrentPolicies } from "./policy/create-current-policies.ts";
+import { createRateLimiter } from "./policy/create-rate-limiter.ts";
+import { createConnectRouter } from "./portal/connect.ts";
+import { createSignIn } from "./sign-in/create-sign-in.ts";
+import { loadKeyEncryptionKeys } from "./store/load-key-encryption-keys.ts";
+import { openStore } from "./store/open-store.ts";
+import { StoreUnavailable } from "./store/store-unavailable.ts";
+import { createLogger, type Logger } from "./telemetry/logger.ts";
+import { createMetrics, type Metrics } from "./telemetry/metrics.ts";
+import { createUpstreamOAuth } from "./upstream-oauth/create-upstream-oauth.ts";
+import { createSafeFetch, createTrustedFetch } from "./upstream-oauth/safe-fetch.ts";
+import { createUpstreamTokens } from "./upstream-token/create-upstream-tokens.ts";
+
+/** Calls under way may take this long after SIGTERM, ms. */
+const drainMs = 10_000;
+/** Expired rows are removed about this often, ms. */
+const housekeepingMs = 5 * 60_000;
+
+/** A sidecar that serves; addresses as really bound. */
+export interface Sidecar {
+  readonly grpc: string;
+  readonly http: string;
+  readonly admin: string;
+  /** Refuses new work, lets calls under way end, closes the store. */
+  close(): Promise<void>;
+}
+
+/**
+ * Builds every room from the routes file and opens the three doors. Nothing is served before all of it stands.
+ * @throws InvalidConfig, StoreMisconfigured, StoreUnavailable, or the error of an address that cannot be bound.
+ */
+export async function serve(options: {
+  readonly file: string;
+  readonly env: Readonly<Record<string, string | undefined>>;
+}): Promise<Sidecar> {
+  const { file, env } = options;
+  const metrics = createMetrics();
+  const live = createLiveConfig({ file, env, metrics });
+  const { config } = live.current();
+  const logger = createLogger({ level: config.log.level });
+  live.onProblem((problem) =>
+    logger.error({ problem }, "the routes file was refused; the old one stays in force"),
+  );
+  const routes = live.current;
+
+  const embeddedDir = config.database.url === undefined ? config.database.dir : undefined;
+  const store = await openStore({
+    ...config.database,
+    keys: await loadKeyEncryptionKeys(config.encryption.keys, { env, embeddedDir }),
+    logger,
+    metrics,
+  });
+  const keys = await createSigningKeys({ store, logger });
+  const safeFetch = createSafeFetch({ limits: () => routes().config.upstreamOAuth });
+  const trustedFetch = createTrustedFetch({ limits: () => routes().config.upstreamOAuth });
+
+  const externalTokens = createExternalTokens({ routes, store, keys, fetch: safeFetch, logger, metrics });
+  const assertions = createAssertions({ keys });
+  const policies = createCurrentPolicies(routes);
+  const upstreamOAuth = createUpstreamOAuth({ routes, store, logger, metrics });
+  const upstreamTokens = createUpstreamTokens({ routes, store, upstreamOAuth, logger, metrics });
+  const signIn = createSignIn({ routes, store, fetch: trustedFetch, logger });
+  const authorizationServer = createAuthorizationServer({
+    routes,
+    store,
+    keys,
+    signIn,
+    upstreamTokens,
+    externalTokens,
+    fetch: safeFetch,
+    logger,
+    metrics,
+  });
+  const connect = createConnectRouter({
+    routes,
+    signIn,
+    upstreamOAuth,
+    upstreamTokens,
+    mayReach: (person, route) => policies().forRoute(route.id).mayReach(person, Date.now()),
+    logger,
+  });
+
+  const check = createCheckService({
+    routes,
+    policies,
+    limiter: createRateLimiter(),
+    externalTokens,
+    assertions,
+    upstreamTokens,
+    sessionFromCookieHeader: signIn.sessionFromCookieHeader,
+    logger,
+    metrics,
+  });
+  const challenge = createChallengeService({ upstreamTokens, routes, logger, metrics });
+
+  let accepting = true;
+  const health = createHealthRouter({
+    ping: store.ping,
+    accepting: () => accepting,
+    configProblem: () => live.lastProblem(),
+    metrics,
+  });
+  const publicDoor = koa(logger).use(door(routes, logger, metrics));
+  publicDoor.use(signIn.router.routes()).use(connect.routes()).use(authorizationServer.middleware);
+  const privateDoor = koa(logger);
+  privateDoor.use(health.routes());
+
+  const grpc = await createGrpcServer({ listen: config.listen.grpc, services: [check, challenge] });
+  const http = await listen(publicDoor, config.listen.http);
+  const admin = await listen(privateDoor, config.listen.admin);
+  const housekeeping = setInterval(
+    () => {
+      store.removeExpired(new Date()).then(
+        (removed) => logger.debug({ removed }, "expired rows removed"),
+        (error: Error) => logger.warn({ reason: error.message }, "expired rows could not be removed"),
+      );
+    },
+    housekeepingMs * (0.8 + 0.4 * Math.random()),
+  );
+  housekeeping.unref();
+  logger.info(
+    { grpc: grpc.address, http: http.address, admin: admin.address, routes: config.routes.length },
+    "ready",
+  );
+
+  return {
+    grpc: grpc.address,
+    http: http.address,
+    admin: admin.address,
+    async close() {
+      accepting = false;
+      grpc.setServing(false);
+      clearInterval(housekeeping);
+      await Promise.all([grpc.drain(drainMs), http.close(drainMs)]);
+      await admin.close(0);
+      for (const room of [authorizationServer, upstreamTokens, externalTokens, signIn, keys, live])
+        await room.close();
+      await store.close();
+      logger.info("stopped");
+    },
+  };
+}
+
+/** An app that logs what nobody caught, and never prints it. */
+function koa(logger: Logger): Koa {
+  const app = new Koa();
+  // Safe because Envoy is in front, and the door has rewritten what a client could have forged.
+  app.proxy = true;
+  app.silent = true;
+  app.on("error", (error: Error) =>
+    logger.debug({ reason: error.message }, "an HTTP answer could not be finished"),
+  );
+  return app;
+}
+
+/**
+ * First thing on the public port: knows the host or refuses it, settles scheme and host for everything behind (`ctx.origin`),
+ * and turns what is thrown into a page or JSON with a request id, logged once (F5.6).
+ */
+function door(routes: CurrentRoutes, logger: Logger, metrics: Metrics): Middleware {
+  return async (ctx, next) => {
+    const id = requestId(ctx.req);
+    ctx.set("x-request-id", id);
+    const origin = routes().originOf(ctx.req.headers.host ?? "");
+    if (!origin) {
+      answerError(ctx, 404, "unknown_host", "Nothing is served under this host name.");
+      return;
+    }
+    delete ctx.req.headers["x-forwarded-host"];
+    ctx.req.headers["x-forwarded-proto"] = new URL(origin).protocol.slice(0, -1);
+    ctx.req.headers.host = new URL(origin).host;
+    try {
+      await next();
+      if (ctx.status === 404 && ctx.body == null)
+        answerError(ctx, 404, "not_found", "There is nothing at this address.");
+    } catch (error) {
+      const { status, code, message } = publicError(error);
+      metrics.errors.inc({ room: "http", code });
+      logger[status >= 500 ? "error" : "info"](
+        { err: error, requestId: id, status, code, method: ctx.method, path: ctx.path },
+        "an HTTP request failed",
+      );
+      if (status === 503) ctx.set("retry-after", "1");
+      answerError(ctx, status, code, message);
+    }
+  };
+}
+
+/** What a caller may know of an error: an HTTP error made for them says so (`expose`), all else is ours to keep. */
+function publicError(error: unknown): { status: number; code: string; message: string } {
+  if (error instanceof StoreUnavailable)
+    return { status: 503, code: error.code, message: "The service cannot reach its database just now." };
+  if (error instanceof Error && "expose" in error && error.expose && "status" in error)
+    return { status: Number(error.status), code: "invalid_request", message: error.message };
+  return { status: 500, code: "internal", message: "Something went wrong on our side." };
+}
+
+function answerError(ctx: Context, status: number, code: string, message: string): void {
+  const id = requestId(ctx.req);
+  if (ctx.accepts("json", "html") !== "html") {
+    ctx.status = status;
+    ctx.set("cache-control", "no-store");
+    ctx.body = { error: code, error_description: message, request_id: id };
+    return;
+  }
+  const remedy = status >= 500 ? "Try again in a moment." : "Check the address, or go back and start again.";
+  const title =
+    status === 404 ? "Not found" : status >= 500 ? "That did not work" : "That request was not understood";
+  sendPage(ctx, status, errorPage({ title, happened: message, remedy, requestId: id, code }));
+}
+
+/** Serves `app` on `host:port` or `unix:/path`. Closing refuses new connections and cuts off after `graceMs`. */
+async function listen(
+  app: Koa,
+  address: string,
+): Promise<{ readonly address: string; close(graceMs: number): Promise<void> }> {
+  const server = createServer(app.callback());
+  // Envoy keeps connections for an hour; closing first would cost it a request now and then.
+  server.keepAliveTimeout = 75_000;
+  const socket = /^unix:(.+)$/.exec(address)?.[1];
+  if (socket) rmSync(socket, { force: true });
+  const url = socket ? undefined : new URL(`http://${address}`);
+  await new Promise<void>((resolve, reject) => {
+    server.once("error", reject);
+    const listening = () => resolve();
+    if (socket) server.listen(socket, listening);
+    else server.listen(Number(url?.port || 80), url?.hostname.replace(/^\[|\]$/g, ""), listening);
+  });
+  return {
+    address: socket ? address : `${url?.hostname}:${(server.address() as AddressInfo).port}`,
+    async close(graceMs) {
+      const cutOff = setTimeout(() => server.closeAllConnections(), graceMs);
+      server.closeIdleConnections();
+      await new Promise<void>((resolve) => server.close(() => resolve()));
+      clearTimeout(cutOff);
+    },
+  };
+}
