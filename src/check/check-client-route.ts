@@ -71,7 +71,7 @@ function signInFirst(facts: RequestFacts, route: Route, deps: CheckDeps): Checke
     (headers.accept ?? "").toLowerCase().includes("text/html");
   if (navigation) {
     const signIn = new URL(`${deps.routes().config.paths.prefix}/sign_in`, route.origin);
-    signIn.searchParams.set("redirect_url", query === "" ? path : `${path}?${query}`);
+    signIn.searchParams.set("return_to", query === "" ? path : `${path}?${query}`);
     return {
       decision: { kind: "redirect", location: signIn.href, headers: [] },
       reason: "no_session",

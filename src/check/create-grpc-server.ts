@@ -45,9 +45,14 @@ export async function createGrpcServer(options: {
       error ? reject(error) : resolve(bound),
     );
   });
+  const sessions = new Set<ServerHttp2Session>();
   // biome-ignore lint/complexity/useLiteralKeys: private in its types
   for (const [http2Server] of server["http2Servers"]) {
-    http2Server.on("session", (session: ServerHttp2Session) => session.setLocalWindowSize(windowBytes));
+    http2Server.on("session", (session: ServerHttp2Session) => {
+      session.setLocalWindowSize(windowBytes);
+      sessions.add(session);
+      session.once("close", () => sessions.delete(session));
+    });
   }
   health.setServing(true);
 
@@ -56,7 +61,11 @@ export async function createGrpcServer(options: {
     setServing: health.setServing,
     async drain(graceMs) {
       health.setServing(false);
-      const cutOff = setTimeout(() => server.forceShutdown(), graceMs);
+      const cutOff = setTimeout(() => {
+        // Without channelz, forceShutdown of grpc-js 1.14 forgets the sessions that are open.
+        for (const session of sessions) session.destroy();
+        server.forceShutdown();
+      }, graceMs);
       // Health watches never end by themselves.
       health.close();
       await new Promise<void>((resolve) => server.tryShutdown(() => resolve()));

@@ -7,8 +7,13 @@ import type { Route } from "../config/route.ts";
  */
 export function upstreamUrl(route: Route, path: string): string {
   const { origin } = new URL(route.upstream);
-  if (route.upstreamPath === undefined) return origin + path;
-  const rest = route.prefix === "/" ? path.slice(1) : path.slice(route.prefix.length + 1);
-  const base = route.upstreamPath === "/" ? "" : route.upstreamPath;
-  return rest === "" ? origin + (base || "/") : `${origin}${base}/${rest}`;
+  const { prefix, upstreamPath: to } = route;
+  if (to === undefined || to === prefix) return origin + path;
+  const base = prefix === "/" ? "" : prefix;
+  // As Envoy's routes have it: a path that names the upstream's own already is not doubled.
+  const doubled = base + to.replace(/\/$/, "");
+  const from = path === doubled || path.startsWith(`${doubled}/`) ? doubled : base;
+  const rest = path.slice(from.length + 1);
+  if (rest === "" && !(from !== "" && path.endsWith("/"))) return origin + to;
+  return `${origin}${to.endsWith("/") ? to : `${to}/`}${rest}`;
 }

@@ -60,7 +60,8 @@ export async function verifyOwnToken(
         scopes: typeof payload.scope === "string" ? payload.scope.split(" ").filter(Boolean) : [],
         expiresAt: payload.exp ?? 0,
         kind: machine ? "service_account" : "person",
-        refreshable: !machine && typeof sessionName !== "string",
+        // The authorization server says `false` where the client may not use refresh tokens.
+        refreshable: !machine && typeof sessionName !== "string" && payload.refreshable !== false,
       },
     };
   } catch (error) {

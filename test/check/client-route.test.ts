@@ -1,0 +1,139 @@
+import { afterAll, beforeAll, expect, test } from "vitest";
+import type { SignedIn } from "../../src/check/check-deps.ts";
+import { secretName } from "../../src/store/secret-name.ts";
+import { startChecks } from "./start-checks.ts";
+
+const yaml = `
+issuer: https://auth.test
+sign_in: {providers: [{issuer: https://idp.test, client_id: x}]}
+policy: {allow: {or: [{accept: true}]}}
+routes:
+  - {id: app, name: App, from: https://app.test, to: http://127.0.0.1:1, mcp: {client: {}}}
+  - {id: narrow, name: Narrow, from: https://narrow.test, to: http://127.0.0.1:2, mcp: {client: {routes: [https://b.test]}}}
+  - {id: closed, name: Closed, from: https://closed.test, to: http://127.0.0.1:3, mcp: {client: {}}, policy: {allow: {or: [{email: {is: bob@example.com}}]}}}
+  - {id: a, name: A, from: https://a.test, to: http://127.0.0.1:4, mcp: {server: {upstream_auth: none}}}
+  - {id: b, name: B, from: https://b.test/v1, to: http://127.0.0.1:5, mcp: {server: {upstream_auth: none}}}
+  - {id: c, name: C, from: https://b.test, to: http://127.0.0.1:6, mcp: {server: {upstream_auth: none}}}
+  - {id: bobs, name: Bobs, from: https://bobs.test, to: http://127.0.0.1:7, mcp: {server: {upstream_auth: none}}, policy: {allow: {or: [{email: {is: bob@example.com}}]}}}
+`;
+const sessionId = "session-of-alice";
+const alice: SignedIn = {
+  userId: "idp/alice",
+  email: "alice@example.com",
+  name: "Alice",
+  groups: ["staff"],
+  claims: {},
+  sessionName: secretName(sessionId),
+};
+const cookie = `theme=dark; __Host-mcp_session=${sessionId}; lang=en`;
+let checks: Awaited<ReturnType<typeof startChecks>>;
+beforeAll(async () => {
+  checks = await startChecks(yaml, {
+    sessionFromCookieHeader: async (header) =>
+      header.includes(`__Host-mcp_session=${sessionId}`) ? alice : undefined,
+  });
+  await checks.store.browserSessions.create({
+    id: sessionId,
+    host: "app.test",
+    userId: alice.userId,
+    createdAt: new Date(),
+    expiresAt: new Date(Date.now() + 3_600_000),
+  });
+});
+afterAll(() => checks.close());
+
+const tokenOf = (answer: { set: Record<string, string> }) =>
+  answer.set.authorization?.replace("Bearer ", "") ?? "";
+
+test("F2.5 a browser without a session goes to sign in, and comes back to where it was", async () => {
+  const answer = await checks.ask({
+    method: "GET",
+    url: "https://app.test/x?y=1",
+    headers: { accept: "text/html,*/*" },
+  });
+  expect(answer.status).toBe(302);
+  expect(answer.headers.location).toBe("https://app.test/.pomerium/sign_in?return_to=%2Fx%3Fy%3D1");
+  expect(answer.headers["cache-control"]).toBe("no-store");
+});
+
+test.each([
+  ["a script", { accept: "application/json" }, "GET"],
+  ["a form", { accept: "text/html" }, "POST"],
+  ["a fetch of a page's own script", { accept: "text/html", "sec-fetch-mode": "cors" }, "GET"],
+])("F2.5 %s without a session gets a 401 it can read", async (_name, headers, method) => {
+  const answer = await checks.ask({ method, url: "https://app.test/x", headers: { ...headers } });
+  expect(answer.status).toBe(401);
+  expect(JSON.parse(answer.body).error_description).toContain("Unauthorized");
+  expect(answer.headers["access-control-allow-origin"]).toBeUndefined();
+});
+
+test("F5.1 the application gets a TE for the MCP routes this person may reach, never for its own", async () => {
+  const answer = await checks.ask({
+    method: "GET",
+    url: "https://app.test/x",
+    headers: { cookie, authorization: "Bearer something-else" },
+  });
+  expect(answer.status).toBe(0);
+  const identified = await checks.externalTokens.identify(tokenOf(answer));
+  expect(identified).toMatchObject({
+    ok: true,
+    audience: ["https://a.test", "https://b.test/v1", "https://b.test"],
+    caller: { userId: "idp/alice", email: "alice@example.com", groups: ["staff"], refreshable: false },
+  });
+  expect(
+    await checks.assertions.verify(answer.set["x-pomerium-jwt-assertion"] ?? "", "app.test"),
+  ).toMatchObject({
+    sub: "idp/alice",
+  });
+});
+
+test("F2.6 our cookies stay here, the application's own pass", async () => {
+  const answer = await checks.ask({ method: "GET", url: "https://app.test/x", headers: { cookie } });
+  expect(answer.set.cookie).toBe("theme=dark; lang=en");
+  const only = await checks.ask({
+    method: "GET",
+    url: "https://app.test/x",
+    headers: { cookie: `__Host-mcp_session=${sessionId}` },
+  });
+  expect(only.removed).toContain("cookie");
+});
+
+test("F5.1 it is the same token on the next request, and it opens those routes", async () => {
+  const ask = () => checks.ask({ method: "GET", url: "https://app.test/x", headers: { cookie } });
+  const token = tokenOf(await ask());
+  expect(tokenOf(await ask())).toBe(token);
+  const headers = { authorization: `Bearer ${token}` };
+  expect((await checks.ask({ url: "https://a.test/", headers })).status).toBe(0);
+  expect((await checks.ask({ url: "https://b.test/v1", headers })).status).toBe(0);
+  expect((await checks.ask({ url: "https://bobs.test/", headers })).status).toBe(401);
+});
+
+test("F5.1 mcp.client.routes narrows it", async () => {
+  const answer = await checks.ask({ method: "GET", url: "https://narrow.test/", headers: { cookie } });
+  expect(await checks.externalTokens.identify(tokenOf(answer))).toMatchObject({
+    audience: ["https://b.test"],
+  });
+});
+
+test("F6.1 policy stands on client routes too", async () => {
+  const answer = await checks.ask({
+    method: "GET",
+    url: "https://closed.test/",
+    headers: { cookie, accept: "text/html" },
+  });
+  expect(answer.status).toBe(403);
+});
+
+test("F5.1 signing out kills the token, cached or not", async () => {
+  const token = tokenOf(await checks.ask({ method: "GET", url: "https://app.test/x", headers: { cookie } }));
+  const ask = () => checks.ask({ url: "https://a.test/", headers: { authorization: `Bearer ${token}` } });
+  expect((await ask()).status).toBe(0);
+  const heard = new Promise<void>((resolve) => {
+    checks.store.notifications.subscribe(({ table }) => table === "browser_session" && resolve());
+  });
+  await checks.store.browserSessions.end(sessionId);
+  await heard;
+  const answer = await ask();
+  expect(answer.status).toBe(401);
+  expect(JSON.parse(answer.body).error_description).toContain("revoked");
+});
