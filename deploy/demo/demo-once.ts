@@ -2,6 +2,7 @@ import { strict as assert } from "node:assert";
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { Client } from "@modelcontextprotocol/sdk/client/index.js";
+import type { BrowserContext } from "playwright-core";
 import { browser as startBrowser } from "./browser.ts";
 import { type McpClient, mcpClient } from "./mcp-client.ts";
 import { person } from "./person.ts";
@@ -34,13 +35,13 @@ function nameOf(stack: Stack, method: string, url: URL, body: string): string | 
   return call.params?.name ? `${call.method} ${call.params.name}` : call.method;
 }
 
-function client(stack: Stack, browser: Awaited<ReturnType<typeof startBrowser>>, url: string) {
+function client(stack: Stack, context: BrowserContext, url: string) {
   return mcpClient({
     url,
     fetch: log.observe(stack.fetch, (method, target, body) => nameOf(stack, method, target, body)),
     browse: (location) =>
       person({
-        browser,
+        context,
         location,
         transcript: log,
         logins: {
@@ -109,11 +110,11 @@ async function run(): Promise<void> {
     return { stack, found: `Envoy at ${stack.urls.issuer}` };
   });
   const { stack } = started;
-  const { browser } = await log.step("browser", async () => {
+  const { context } = await log.step("browser", async () => {
     const browser = keep(
       await startBrowser({ publicKeyHash: stack.ca.publicKeyHash, resolve: stack.resolve }),
     );
-    return { browser, found: `Chromium ${browser.version()}` };
+    return { context: await browser.newContext(), found: `Chromium ${browser.version()}` };
   });
   await log.step("401 without a token", async () => {
     const response = await stack.fetch(stack.urls.everything, { method: "POST", body: "{}" });
@@ -122,10 +123,10 @@ async function run(): Promise<void> {
     assert.match(challenge, /^Bearer .*resource_metadata="/, `no usable challenge: ${challenge}`);
     return challenge;
   });
-  const everything = keep(await client(stack, browser, stack.urls.everything));
+  const everything = keep(await client(stack, context, stack.urls.everything));
   await useEverything(everything);
   await log.step("the route that needs no token", async () => {
-    const open = keep(await client(stack, browser, stack.urls.open));
+    const open = keep(await client(stack, context, stack.urls.open));
     const answer = await (await open.connect()).callTool({ name: "greet", arguments: { name: "Alice" } });
     assert.deepEqual(answer.content, [{ type: "text", text: "Hello, Alice!" }]);
     const sent = stack.open.requests.flatMap(({ headers }) => headers.map(([name]) => name.toLowerCase()));

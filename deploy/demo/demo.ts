@@ -2,7 +2,7 @@ import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { type Stack, type StackOptions, startStack } from "./stack.ts";
 
-const folder = process.env.DEMO_FOLDER ?? join(import.meta.dirname, "../../.demo");
+const folder = process.env.DEMO_FOLDER ?? join(import.meta.dirname, "../../.demo/run");
 const inspector = "npx @modelcontextprotocol/inspector";
 
 /** Ports of the demo, so that a second start finds the same URLs; each can be moved. */

@@ -36,6 +36,8 @@ export interface OidcServer {
   readonly port: number;
   readonly accounts: readonly DemoAccount[];
   readonly counts: Counts;
+  /** Every access, refresh and ID token it ever answered with. */
+  issuedTokens(): readonly string[];
   /** From now on the account is unknown: no sign-in, no refresh. */
   dismiss(login: string): void;
   /** From now on every request (or the token endpoint only) is answered with `status`; undefined: works again. */
@@ -116,6 +118,12 @@ export async function oidcServer(options: {
     ...options.configure(listener.url),
   });
   const counts = count(provider);
+  const issued: string[] = [];
+  provider.on("grant.success", ({ body }) => {
+    for (const name of ["access_token", "refresh_token", "id_token"]) {
+      if (isRecord(body) && typeof body[name] === "string") issued.push(body[name]);
+    }
+  });
   provider.use(pages(provider, options.title, known).routes());
   handle = provider.callback();
 
@@ -125,6 +133,7 @@ export async function oidcServer(options: {
     port: listener.port,
     accounts,
     counts,
+    issuedTokens: () => issued,
     dismiss: (login) => dismissed.add(login),
     outage: (status, where = "everywhere") => {
       down = status === undefined ? undefined : { status, where };
@@ -239,6 +248,10 @@ function count(provider: Provider): Counts {
 async function signingKey(alg: "RS256" | "ES256") {
   const { privateKey } = await generateKeyPair(alg, { extractable: true });
   return { ...(await exportJWK(privateKey)), alg, use: "sig", kid: alg };
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null;
 }
 
 function isStrings(value: unknown): value is string[] {

@@ -1,4 +1,4 @@
-import type { Browser, Page } from "playwright-core";
+import type { BrowserContext, Page } from "playwright-core";
 import type { Transcript } from "./transcript.ts";
 
 /** Name and password at one of the demo's servers. */
@@ -12,7 +12,8 @@ export interface Login {
  * upstream and allows the gateway there. Each is a step of `transcript`; steps the servers skip are left out.
  */
 export async function person(options: {
-  browser: Browser;
+  /** Keeps its cookies between trips: the second one finds the person signed in. */
+  context: BrowserContext;
   location: URL;
   transcript: Transcript;
   /** By origin of the sign-in form. */
@@ -23,8 +24,7 @@ export async function person(options: {
   end: (url: URL) => boolean;
 }): Promise<void> {
   const { transcript, end } = options;
-  const context = await options.browser.newContext();
-  const page = await context.newPage();
+  const page = await options.context.newPage();
   page.setDefaultTimeout(15_000);
   try {
     await page.goto(options.location.href);
@@ -54,7 +54,7 @@ export async function person(options: {
     const reason = error instanceof Error ? error.message.split("\n")[0] : String(error);
     throw new Error(`${reason}\nThe browser is at ${page.url()} and shows:\n${text}`, { cause: error });
   } finally {
-    await context.close();
+    await page.close();
   }
 }
 

@@ -10,8 +10,6 @@ export interface UpstreamGrant {
 
 /** The upstream's own authorization server: it knows nothing of the company or of us. */
 export interface UpstreamAuthorizationServer extends OidcServer {
-  /** Every access and refresh token it ever issued. */
-  issuedTokens(): readonly string[];
   /** For the resource server: who the token speaks for, if it is good for `resource`. */
   verify(token: string, resource: string): Promise<UpstreamGrant | undefined>;
   /** Kills the account's access tokens although they have not expired; refresh tokens live on (F8.3). */
@@ -115,7 +113,6 @@ export async function upstreamAuthorizationServer(options: {
 
   return {
     ...server,
-    issuedTokens: () => tokens.map((token) => token.value),
     async verify(token, resource) {
       const found = await provider.AccessToken.find(token);
       if (!found || found.aud !== resource || !found.clientId) return undefined;
