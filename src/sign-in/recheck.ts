@@ -7,6 +7,9 @@ import type { OpenidClients } from "./openid-clients.ts";
 import type { Recheck } from "./sign-in.ts";
 import type { SignInDeps } from "./sign-in-deps.ts";
 
+/** While one replica asks, the others go by what is known. */
+const leaseMs = 30_000;
+
 type Answer = SignInSession | "refused" | "unavailable";
 
 /**
@@ -27,12 +30,31 @@ export function createRecheck(deps: SignInDeps, clients: OpenidClients, sessions
     if (!provider) return refuse(userId, "the provider is no longer configured");
     // Nothing to ask with: the sign-in counts for as long as a browser session would.
     if (!known.refreshToken) return age < sessionTtl ? "ok" : "sign_in_again";
-    const answer = await ask(provider, known, known.refreshToken);
+    const answer = await askOnce(provider, known, known.refreshToken, every);
+    if (answer === "asked_elsewhere") return "ok";
     if (answer === "refused") return refuse(userId, "the provider refused");
     if (answer === "unavailable") return age < every + grace ? "ok" : "unavailable";
     await store.signInSessions.put(answer);
     sessions.forget(userId);
     return "ok";
+  }
+
+  /** Of all replicas one asks: a refresh token used twice would end the person's session at the provider. */
+  async function askOnce(
+    provider: SignInProvider,
+    known: SignInSession,
+    refreshToken: string,
+    every: number,
+  ): Promise<Answer | "asked_elsewhere"> {
+    const leased = new Date(Date.now() - every * 1000 + leaseMs);
+    if (!(await store.signInSessions.claimCheck(known.userId, known.checkedAt, leased))) {
+      return "asked_elsewhere";
+    }
+    const answer = await ask(provider, known, refreshToken);
+    if (answer === "unavailable") {
+      await store.signInSessions.claimCheck(known.userId, leased, known.checkedAt);
+    }
+    return answer;
   }
 
   async function ask(provider: SignInProvider, known: SignInSession, refreshToken: string): Promise<Answer> {

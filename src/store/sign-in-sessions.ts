@@ -1,5 +1,6 @@
 import type { Database } from "./database.ts";
 import type { Encryption } from "./encryption.ts";
+import { notify } from "./notify.ts";
 import { secretName } from "./secret-name.ts";
 import type { SignInSession, SignInSessions } from "./store.ts";
 
@@ -33,18 +34,32 @@ export function signInSessions(database: Database, { seal, open }: Encryption): 
         checked_at: checkedAt,
         ...(await seal(table, [userId], sealedPart)),
       };
-      await database.write("sign_in_session.put", (tx) =>
-        tx
+      await database.write("sign_in_session.put", async (tx) => {
+        await tx
           .insertInto(table)
           .values({ user_id: userId, ...values })
           .onConflict((conflict) => conflict.column("user_id").doUpdateSet(values))
-          .execute(),
+          .execute();
+        await notify(tx, { table: "browser_session", userId });
+      });
+    },
+    async claimCheck(userId, from, to) {
+      const claimed = await database.write("sign_in_session.claim_check", (tx) =>
+        tx
+          .updateTable(table)
+          .set({ checked_at: to })
+          .where("user_id", "=", userId)
+          .where("checked_at", "=", from)
+          .returning("user_id")
+          .executeTakeFirst(),
       );
+      return claimed !== undefined;
     },
     async delete(userId) {
-      await database.write("sign_in_session.delete", (tx) =>
-        tx.deleteFrom(table).where("user_id", "=", userId).execute(),
-      );
+      await database.write("sign_in_session.delete", async (tx) => {
+        await tx.deleteFrom(table).where("user_id", "=", userId).execute();
+        await notify(tx, { table: "browser_session", userId });
+      });
     },
   };
 }

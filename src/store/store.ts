@@ -184,7 +184,10 @@ export interface SignInSession {
 }
 export interface SignInSessions {
   find(userId: string): Promise<SignInSession | undefined>;
+  /** Tells every replica (as a change of the person's browser sessions), since claims decide what a person may do. */
   put(session: SignInSession): Promise<void>;
+  /** Moves `checkedAt` if it still is `from`: of all replicas that want to ask the provider again, one may. */
+  claimCheck(userId: string, from: Date, to: Date): Promise<boolean>;
   delete(userId: string): Promise<void>;
 }
 
