@@ -1,8 +1,6 @@
 import { createHash } from "node:crypto";
 import type { z } from "zod";
 import type { ConfigPath } from "./config-source.ts";
-import { isLoopbackName } from "./is-loopback-name.ts";
-import { parsePolicy } from "./parse-policy.ts";
 import type { Reporter } from "./reporter.ts";
 import type { PolicyNode, PolicyRule, PolicySource, Route, RouteMcp, UpstreamAuth } from "./route.ts";
 import type { routeSchema } from "./route-schema.ts";
@@ -13,20 +11,24 @@ type OAuthInput = NonNullable<ServerInput["upstream_oauth2"]>;
 
 /**
  * Makes the one record of a route (F1.1 to F1.4) from its checked entry. What its fields contradict in each other is reported;
- * `undefined` then. `defaults` are those of the file.
+ * `undefined` then.
  */
 export function buildRoute(
   input: RouteInput,
   path: ConfigPath,
   reporter: Reporter,
-  defaults: { readonly passIdentityHeaders: boolean; readonly policy: PolicySource | undefined },
+  given: {
+    readonly from: Pick<Route, "origin" | "host" | "prefix">;
+    /** The route's own, already parsed. */
+    readonly policy: PolicySource | undefined;
+    readonly defaults: { readonly passIdentityHeaders: boolean; readonly policy: PolicySource | undefined };
+  },
 ): Route | undefined {
-  const from = readFrom(input, path, reporter);
+  const { from, defaults } = given;
   const to = readTo(input.to, path, reporter);
   const mcp = readMcp(input, path, reporter);
-  const own = readPolicy(input, path, reporter);
-  if (from === undefined || to === undefined || mcp === undefined || own === "bad") return undefined;
-  const policy = own ?? defaults.policy;
+  if (to === undefined || mcp === undefined) return undefined;
+  const policy = joinPolicies(input, path, given.policy) ?? defaults.policy;
   if (policy === undefined) {
     reporter.warn(
       [...path, "from"],
@@ -72,38 +74,6 @@ function derivedId(resource: string): string {
     .replace(/[^A-Za-z0-9]+/g, "-")
     .replace(/^-|-$/g, "");
   return `${slug.slice(0, 80)}-${createHash("sha256").update(resource).digest("hex").slice(0, 8)}`;
-}
-
-function readFrom(input: RouteInput, path: ConfigPath, reporter: Reporter) {
-  const at = [...path, "from"];
-  const fail = (message: string, fix: string) => {
-    reporter.error(at, message, fix);
-    return undefined;
-  };
-  const url = URL.parse(input.from);
-  const example = "write https://host or https://host/path";
-  if (input.from.includes("*")) return fail("wildcard hosts are not supported", "write one route per host");
-  if (url === null || !/^https?:$/.test(url.protocol)) {
-    return fail(`${JSON.stringify(input.from)} is not an https URL`, example);
-  }
-  if (url.protocol === "http:" && !isLoopbackName(url.hostname)) {
-    return fail(
-      "http: is for localhost only: tokens would travel in the clear",
-      `write https://${url.host}${url.pathname}`,
-    );
-  }
-  if (url.username + url.password + url.search + url.hash !== "" || url.hostname.endsWith(".")) {
-    return fail("`from` has no user, query, fragment or trailing dot", example);
-  }
-  const written = input.prefix ?? url.pathname;
-  if (input.prefix !== undefined && url.pathname !== "/") {
-    return fail("the path stands in both `from` and `prefix`", "keep the one in `from`");
-  }
-  const prefix = written.replace(/\/$/, "") || "/";
-  if (prefix !== "/" && !/^(\/[A-Za-z0-9._~!$&'()*+,=:@-]+)+$/.test(prefix)) {
-    return fail(`${JSON.stringify(written)} cannot be a path prefix`, "use plain segments: /team/tools");
-  }
-  return { origin: url.origin, host: url.host, prefix };
 }
 
 function readTo(written: readonly string[], path: ConfigPath, reporter: Reporter) {
@@ -256,11 +226,11 @@ function readAuth(server: ServerInput | undefined, oauth: OAuthInput | undefined
 }
 
 /** `policy`, and Pomerium's older allow lists, which are alternatives to it there. */
-function readPolicy(
+function joinPolicies(
   input: RouteInput,
   path: ConfigPath,
-  reporter: Reporter,
-): PolicySource | undefined | "bad" {
+  policy: PolicySource | undefined,
+): PolicySource | undefined {
   const is = (criterion: string, value: string | number | boolean, claim?: string): PolicyNode => ({
     op: "criterion",
     criterion,
@@ -299,7 +269,5 @@ function readPolicy(
         values.map((value) => is("claim", value, claim)),
       ),
   );
-  if (input.policy === undefined) return listed.length === 0 ? undefined : listed;
-  const policy = parsePolicy(input.policy, [...path, "policy"], reporter);
-  return policy === undefined ? "bad" : [...listed, ...policy];
+  return policy === undefined && listed.length === 0 ? undefined : [...listed, ...(policy ?? [])];
 }

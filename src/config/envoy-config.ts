@@ -1,5 +1,5 @@
-import { stringify } from "yaml";
 import { envoyBootstrap } from "./envoy/envoy-bootstrap.ts";
+import { renderYaml } from "./envoy/render-yaml.ts";
 import { writeXdsDir } from "./envoy/write-xds-dir.ts";
 import { formatProblem } from "./format-problem.ts";
 import { loadConfig } from "./load-config.ts";
@@ -24,11 +24,7 @@ export function envoyConfig(options: {
   if (!loaded.ok) return 1;
   if (xdsDir === undefined) {
     const bootstrap = envoyBootstrap(loaded.config);
-    out(
-      format === "json"
-        ? `${JSON.stringify(bootstrap, null, 2)}\n`
-        : stringify(bootstrap, { aliasDuplicateObjects: false }),
-    );
+    out(format === "json" ? `${JSON.stringify(bootstrap, null, 2)}\n` : renderYaml(bootstrap));
     return 0;
   }
   try {

@@ -11,6 +11,7 @@ import { dropPomeriumKeys } from "./drop-pomerium-keys.ts";
 import { ownPaths } from "./own-paths.ts";
 import { parsePolicy } from "./parse-policy.ts";
 import type { Problem } from "./problem.ts";
+import { readFrom } from "./read-from.ts";
 import { reportIssues } from "./report-issues.ts";
 import { createReporter, type Reporter } from "./reporter.ts";
 import type { Route } from "./route.ts";
@@ -108,8 +109,18 @@ function readConfig(
           "add mcp: {server: {}} or mcp: {client: {}}",
         );
       }
-      const input = reportIssues(schema, dropPomeriumKeys("route", entry, path, reporter), path, reporter);
-      const route = input === undefined ? undefined : buildRoute(input, path, reporter, defaults);
+      const { policy: ownPolicy, ...others } = dropPomeriumKeys("route", entry, path, reporter);
+      const input = reportIssues(schema, others, path, reporter);
+      // Read whether or not the rest is good, so that all problems are told at once.
+      const from =
+        typeof others.from === "string"
+          ? readFrom({ from: others.from, prefix: text(others.prefix) }, path, reporter)
+          : undefined;
+      const parsed =
+        ownPolicy === undefined ? undefined : parsePolicy(ownPolicy, [...path, "policy"], reporter);
+      if (input === undefined || from === undefined || (ownPolicy !== undefined && parsed === undefined))
+        continue;
+      const route = buildRoute(input, path, reporter, { from, policy: parsed, defaults });
       if (route !== undefined) routes.push({ route, path });
     }
   }
@@ -208,6 +219,10 @@ function checkTogether(
       "key",
     );
   }
+}
+
+function text(value: unknown): string | undefined {
+  return typeof value === "string" ? value : undefined;
 }
 
 function isMapping(value: unknown): value is Record<string, unknown> {

@@ -225,8 +225,12 @@ function parseMatcher(
 ): PolicyMatcher | undefined {
   const { name, words } = criterion;
   if (word === "in" || word === "not_in") {
-    const values = words.looksAt === "address" && typeof operand === "string" ? [operand] : operand;
-    if (!Array.isArray(values) || values.length === 0 || !values.every(isScalar)) {
+    const values = words.looksAt === "address" && isScalar(operand) ? [operand] : operand;
+    if (
+      !Array.isArray(values) ||
+      values.length === 0 ||
+      !values.every((value) => isScalar(value) && value !== "")
+    ) {
       fail(place, `${word} needs a list of values`, `write ${word}: [a, b]`, "value");
       return undefined;
     }
@@ -241,6 +245,15 @@ function parseMatcher(
       return undefined;
     }
     return { kind: word, values };
+  }
+  if (operand === "") {
+    fail(
+      place,
+      `${word}: "" ${word === "is" || word === "has" ? "matches nobody" : "matches everything"}`,
+      "write the value to look for",
+      "value",
+    );
+    return undefined;
   }
   if (!isScalar(operand)) {
     fail(

@@ -16,7 +16,7 @@ export function reportIssues<T extends z.ZodType>(
       if (issue.code === "unrecognized_keys") {
         const shape = issue.inst?._zod.def;
         const keys = shape !== undefined && "shape" in shape ? Object.keys(shape.shape as object) : [];
-        knownKeys.set(JSON.stringify(issue.path), keys);
+        knownKeys.set(JSON.stringify(issue.path ?? []), keys);
       }
       return undefined;
     },
@@ -59,6 +59,7 @@ function message(issue: z.core.$ZodIssue): string {
 
 function fix(issue: z.core.$ZodIssue): string {
   if (issue.code === "custom" && typeof issue.params?.fix === "string") return issue.params.fix;
+  if (missing(issue)) return `add ${String(issue.path.at(-1) ?? "it")}`;
   if (issue.code === "invalid_type") return `write ${article(issue.expected)} here`;
   if (issue.code === "invalid_value") return `write one of: ${issue.values.map(String).join(", ")}`;
   if (issue.code === "too_small") {

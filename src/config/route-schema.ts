@@ -3,7 +3,7 @@ import type { Fields } from "./create-fields.ts";
 
 const kib = 1024;
 
-/** One entry of `routes` as written: snake_case, defaults filled in. `policy` is read by `parse-policy.ts`. */
+/** One entry of `routes` but its `policy`, as written: snake_case, defaults filled in. */
 export function routeSchema(f: Fields) {
   const authMethod = z.preprocess(
     // Pomerium's words for the two it knows.
@@ -83,9 +83,15 @@ export function routeSchema(f: Fields) {
     .strictObject({ allow: z.array(f.text()).optional(), deny: z.array(f.text()).optional() })
     .optional();
   const binding = z
-    .literal("per_user", {
+    .string()
+    .refine((value) => value === "per_user", {
       error: (issue) =>
-        `upstream_token_binding: ${String(issue.input)} would share or lose people's tokens and is not offered`,
+        issue.input === "per_session" || issue.input === "service_account"
+          ? `upstream_token_binding: ${issue.input} would lose or share people's tokens and is not offered`
+          : `${JSON.stringify(issue.input)} is no upstream_token_binding`,
+      params: {
+        fix: "write per_user; one token for everybody is mcp.server.upstream_auth: {client_credentials: {...}}",
+      },
     })
     .optional();
   const server = f.section({
@@ -96,7 +102,7 @@ export function routeSchema(f: Fields) {
       .string()
       .startsWith("/", { error: (issue) => `${JSON.stringify(issue.input)} does not start with /` })
       .default("/"),
-    max_request_bytes: f.size(kib, 64 * kib * kib).default(kib * kib),
+    max_request_bytes: f.size(kib, 15 * kib * kib).default(kib * kib),
     tools,
     upstream_token_binding: binding,
   });
@@ -116,7 +122,6 @@ export function routeSchema(f: Fields) {
       upstream_oauth2: upstreamOAuth2.optional(),
       pass_upstream_access_token: z.boolean().optional(),
     }),
-    policy: z.unknown().optional(),
     allowed_users: z.array(f.text()).optional(),
     allowed_domains: z.array(f.text()).optional(),
     allowed_idp_claims: z

@@ -42,6 +42,13 @@ export function httpFilters(config: Config): Json[] {
         // Header by header: two `Authorization`s must not look like one.
         encode_raw_headers: true,
         clear_route_cache: false,
+        // Routes that inspect no body turn this off (`route-entries.ts`). The other way round would lose `pack_as_bytes`: Envoy
+        // reads it here only, whatever a route says.
+        with_request_body: {
+          max_request_bytes: 64 * 1024,
+          allow_partial_message: false,
+          pack_as_bytes: true,
+        },
       },
     },
     {

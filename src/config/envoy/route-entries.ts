@@ -10,11 +10,18 @@ export interface RouteEntry {
   readonly route: Json;
 }
 
+const checked = (settings: Json): Json => ({
+  "@type": typeUrl("extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute"),
+  check_settings: settings,
+});
+const unbuffered = checked({ disable_request_body_buffering: true });
+
 /** What nobody claims still goes through ext_authz, so that one place answers it; should that let it pass, it is 404 here. */
 export const refuse: Json = {
   name: "none",
   match: { prefix: "/" },
   direct_response: { status: 404 },
+  typed_per_filter_config: { "envoy.filters.http.ext_authz": unbuffered },
 };
 
 /**
@@ -76,19 +83,13 @@ function hostRewrite(route: Route): { readonly [key: string]: Json } {
     : { auto_host_rewrite: true };
 }
 
-function perFilter(route: Route): Json | undefined {
-  if (route.mcp.kind === "client") {
-    const off = { "@type": typeUrl("config.route.v3.FilterConfig"), disabled: true, config: {} };
-    return { "envoy.filters.http.mcp": off, "envoy_mcp_auth.challenge": off };
-  }
+function perFilter(route: Route): Json {
   const bytes = inspectedBodyBytes(route);
-  if (bytes === 0) return undefined;
-  return {
-    "envoy.filters.http.ext_authz": {
-      "@type": typeUrl("extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute"),
-      check_settings: {
-        with_request_body: { max_request_bytes: bytes, allow_partial_message: false, pack_as_bytes: true },
-      },
-    },
+  const inspected = { max_request_bytes: bytes, allow_partial_message: false, pack_as_bytes: true };
+  const authorization = {
+    "envoy.filters.http.ext_authz": bytes === 0 ? unbuffered : checked({ with_request_body: inspected }),
   };
+  if (route.mcp.kind === "server") return authorization;
+  const off = { "@type": typeUrl("config.route.v3.FilterConfig"), disabled: true, config: {} };
+  return { ...authorization, "envoy.filters.http.mcp": off, "envoy_mcp_auth.challenge": off };
 }

@@ -1,10 +1,10 @@
 import { mkdirSync, renameSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
-import { stringify } from "yaml";
 import type { Config } from "../config.ts";
 import { clusters } from "./clusters.ts";
 import { envoyBootstrap } from "./envoy-bootstrap.ts";
 import { listener } from "./listener.ts";
+import { renderYaml } from "./render-yaml.ts";
 import { typeUrl } from "./type-url.ts";
 
 /**
@@ -28,7 +28,7 @@ export function writeXdsDir(config: Config, folder: string): readonly string[] {
   return Object.entries(files).map(([name, content]) => {
     const file = join(xdsDir, name);
     const temporary = join(xdsDir, `.${name}.${process.pid}`);
-    writeFileSync(temporary, stringify(content, { aliasDuplicateObjects: false }));
+    writeFileSync(temporary, renderYaml(content));
     renameSync(temporary, file);
     return file;
   });

@@ -1,0 +1,125 @@
+import { mkdirSync, mkdtempSync, renameSync, symlinkSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { afterEach, describe, expect, it } from "vitest";
+import { createLiveConfig, type LiveConfig } from "../../src/config/create-live-config.ts";
+import type { RouteTable } from "../../src/config/route-table.ts";
+import { createMetrics, type Metrics } from "../../src/telemetry/metrics.ts";
+import { configFile } from "./config-file.ts";
+
+const routes = (upstream: string, extra = "") =>
+  `issuer: https://auth.example.com\nsign_in: {providers: [{issuer: https://id.example.com, client_id: c}]}\npolicy: {allow: {or: [{accept: true}]}}\n${extra}routes:\n  - {id: r, from: https://h.example.com, to: "http://${upstream}", mcp: {}}\n`;
+
+const open: LiveConfig[] = [];
+const live = (file: string, metrics: Metrics = createMetrics()) => {
+  const config = createLiveConfig({ file, env: {}, metrics });
+  open.push(config);
+  return config;
+};
+const changed = (config: LiveConfig) =>
+  new Promise<{ table: RouteTable; needsRestart: readonly string[] }>((resolve) => {
+    const stop = config.onChange((table, needsRestart) => {
+      stop();
+      resolve({ table, needsRestart });
+    });
+  });
+const refused = (config: LiveConfig) =>
+  new Promise<string>((resolve) => {
+    const stop = config.onProblem((problem) => {
+      stop();
+      resolve(problem);
+    });
+  });
+const upstream = (config: LiveConfig) => config.current().find("h.example.com", "/")?.upstream;
+const value = async (metrics: Metrics, name: string) =>
+  (await metrics.registry.getSingleMetric(`envoy_mcp_auth_${name}`)?.get())?.values;
+
+afterEach(() => {
+  for (const config of open.splice(0)) config.close();
+});
+
+describe("F1.6 the file edited while running", () => {
+  it("takes effect at once when good, as one swap", async () => {
+    const file = configFile(routes("one"));
+    const config = live(file);
+    const before = config.current();
+    const change = changed(config);
+    writeFileSync(file, routes("two"));
+    expect((await change).table).toBe(config.current());
+    expect(upstream(config)).toBe("http://two");
+    expect(before.find("h.example.com", "/")?.upstream).toBe("http://one");
+  });
+
+  it("is refused when bad: the old stays, and the problem and a metric say so until a good one comes", async () => {
+    const file = configFile(routes("one"));
+    const metrics = createMetrics();
+    const config = live(file, metrics);
+    expect(config.lastProblem()).toBeUndefined();
+    const refusal = refused(config);
+    writeFileSync(file, routes("two").replace("mcp: {}", "mcp: {servr: {}}"));
+    expect(await refusal).toMatch(/routes\.yaml:5:\d+: error: /);
+    expect(upstream(config)).toBe("http://one");
+    expect(config.lastProblem()).toMatch(/servr/);
+    expect(config.lastProblems().length).toBeGreaterThan(0);
+    expect(await value(metrics, "config_last_load_successful")).toMatchObject([{ value: 0 }]);
+    const change = changed(config);
+    writeFileSync(file, routes("three"));
+    await change;
+    expect(upstream(config)).toBe("http://three");
+    expect(config.lastProblem()).toBeUndefined();
+    expect(await value(metrics, "config_last_load_successful")).toMatchObject([{ value: 1 }]);
+    expect(await value(metrics, "config_loads_total")).toMatchObject([
+      { labels: { outcome: "loaded" }, value: 2 },
+      { labels: { outcome: "refused" }, value: 1 },
+    ]);
+  });
+
+  it("is seen when an editor replaces it by rename, and when it vanishes and returns", async () => {
+    const file = configFile(routes("one"));
+    const config = live(file);
+    const change = changed(config);
+    writeFileSync(`${file}.new`, routes("two"), { mode: 0o600 });
+    renameSync(`${file}.new`, file);
+    await change;
+    const refusal = refused(config);
+    renameSync(file, `${file}.away`);
+    expect(await refusal).toMatch(/cannot be read \(ENOENT\)/);
+    expect(upstream(config)).toBe("http://two");
+  });
+
+  it("is seen through Kubernetes' swap of the ..data link", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "configmap-"));
+    const version = (name: string, upstreamHost: string) => {
+      mkdirSync(join(folder, name));
+      writeFileSync(join(folder, name, "routes.yaml"), routes(upstreamHost));
+    };
+    version("..2026_01", "one");
+    symlinkSync("..2026_01", join(folder, "..data"));
+    symlinkSync("..data/routes.yaml", join(folder, "routes.yaml"));
+    const config = live(join(folder, "routes.yaml"));
+    expect(upstream(config)).toBe("http://one");
+    const change = changed(config);
+    version("..2026_02", "two");
+    symlinkSync("..2026_02", join(folder, "..data_tmp"));
+    renameSync(join(folder, "..data_tmp"), join(folder, "..data"));
+    await change;
+    expect(upstream(config)).toBe("http://two");
+  });
+
+  it("is read again when a secret it refers to changes", async () => {
+    const secret = "database: {url: file:database-url}\n";
+    const file = configFile(routes("one", ""));
+    const url = join(dirname(file), "database-url");
+    writeFileSync(url, "postgres://one");
+    writeFileSync(file, routes("one", secret));
+    const config = live(file);
+    const change = changed(config);
+    writeFileSync(url, "postgres://two");
+    expect((await change).needsRestart).toEqual(["database"]);
+    expect(config.current().config.database.url).toBe("postgres://two");
+  });
+
+  it("has to be good at the start", () => {
+    expect(() => live(configFile("routes: []"))).toThrow(expect.objectContaining({ code: "invalid_config" }));
+  });
+});

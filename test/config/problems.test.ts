@@ -1,0 +1,181 @@
+import { chmodSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { describe, expect, it } from "vitest";
+import { loadConfig } from "../../src/config/load-config.ts";
+import { configFile } from "./config-file.ts";
+import { problemsOf } from "./problems-of.ts";
+
+const route =
+  "  - {from: https://h.example.com, to: http://x, policy: {allow: {or: [{accept: true}]}}, mcp: {}}\n";
+const top =
+  "issuer: https://auth.example.com\nsign_in: {providers: [{issuer: https://id.example.com, client_id: c}]}\n";
+const good = `${top}routes:\n${route}`;
+
+describe("F1.5 problems", () => {
+  it("has none for a good file", () => {
+    expect(problemsOf(good)).toEqual([]);
+  });
+
+  it("are told all at once, each with its place, its key and its fix", () => {
+    const file = `issuer: https://auth.example.com/path
+lisen: {http: "127.0.0.1:8080"}
+check: {deadline: soon}
+routes:
+  - from: http://h.example.com
+    to: http://x
+    mcp:
+      servr: {}
+  - from: https://i.example.com
+    too: http://x
+    policy:
+      allow:
+        or:
+          - emial: a@example.com
+    mcp: {server: {path: 7}}
+  - from: https://j.example.com
+    to: http://x
+policy: {allow: {or: [{accept: true}]}}
+`;
+    expect(problemsOf(file)).toEqual([
+      "1:9 error issuer: an origin has no path, query, fragment or user -> write https://host or https://host:port, with nothing behind it",
+      '2:1 error lisen: unknown key "lisen" -> did you mean listen?',
+      '3:19 error check.deadline: "soon" is not a duration -> write seconds as a number, or 30s, 5m, 1h, 30d',
+      "5:11 error routes[0].from: http: is for localhost only: tokens would travel in the clear -> write https://h.example.com",
+      '8:7 error routes[0].mcp.servr: unknown key "servr" -> did you mean server?',
+      "9:5 error routes[1].to: to is missing -> add to",
+      '10:5 error routes[1].too: unknown key "too" -> did you mean to?',
+      '14:13 error routes[1].policy.allow.or[0].emial: unknown criterion "emial" -> did you mean email?',
+      "15:26 error routes[1].mcp.server.path: path must be a string, not a number -> write a string here",
+      "16:11 error routes[2].from: the route is no MCP route -> add mcp: {server: {}} or mcp: {client: {}}",
+    ]);
+  });
+
+  it.each([
+    ["from: http://h.example.com", /http: is for localhost only.*write https:\/\/h.example.com/],
+    ["from: https://*.example.com", /wildcard/],
+    ["from: https://u@h.example.com", /no user/],
+    ["from: https://h.example.com/a%2Fb", /cannot be a path prefix/],
+    ["from: ftp://h.example.com", /not an https URL/],
+    ["from: https://h.example.com/.pomerium/x", /answered by us/],
+    ["from: https://auth.example.com/oauth/x", /answered by us/],
+  ])("refuse %s", (from, expected) => {
+    expect(problemsOf(good.replace("from: https://h.example.com", from)).join("\n")).toMatch(expected);
+  });
+
+  it("take http for localhost", () => {
+    expect(problemsOf(good.replace("https://h.example.com", "http://localhost:3000"))).toEqual([]);
+  });
+
+  it("name both routes that claim the same place, and ids that are taken", () => {
+    const twice = good + route.replace("https://h.example.com", "https://H.example.com:443/");
+    expect(problemsOf(twice)).toEqual([
+      expect.stringMatching(
+        /^5:12 error routes\[1\]\.from: https:\/\/h\.example\.com is already claimed by routes\[0\] -> /,
+      ),
+    ]);
+    const named = route.replace("{from", "{id: same, from");
+    expect(problemsOf(`${top}routes:\n${named}${named.replace("//h.", "//i.")}`)).toEqual([
+      expect.stringMatching(/routes\[1\]\.id: the id same is taken by routes\[0\]/),
+    ]);
+  });
+
+  it("refuse one `to` with several paths, or with a query", () => {
+    expect(problemsOf(good.replace("to: http://x", "to: [http://a/mcp, http://b/other]")).join()).toMatch(
+      /routes\[0\]\.to\[1\]: all URLs of one `to` share/,
+    );
+    expect(problemsOf(good.replace("to: http://x", "to: http://a/mcp?x=1")).join()).toMatch(/has a query/);
+  });
+
+  describe("of secrets", () => {
+    const secret = (value: string) =>
+      `${top}routes:\n${route.replace("mcp: {}", `mcp: {server: {upstream_auth: {api_key: {header: x-key, value: "${value}"}}}}`)}`;
+
+    it("refuse one that stands inline in a world-readable file, without repeating it", () => {
+      const problems = problemsOf(secret("hunter2"), {}, 0o644).join("\n");
+      expect(problems).toMatch(
+        /upstream_auth\.api_key\.value: a secret stands inline.*file:path, or chmod o-r/,
+      );
+      expect(problems).not.toContain("hunter2");
+      expect(problemsOf(secret("hunter2"), {}, 0o640)).toEqual([]);
+    });
+
+    it("take the environment's and a file's in any file, and name what is missing", () => {
+      // biome-ignore lint/suspicious/noTemplateCurlyInString: it is the file's syntax
+      const reference = "${UPSTREAM_KEY}";
+      expect(problemsOf(secret(reference), { UPSTREAM_KEY: "k" }, 0o644)).toEqual([]);
+      expect(problemsOf(secret(reference)).join()).toMatch(/the environment has no UPSTREAM_KEY/);
+      const file = configFile(secret("file:key"), 0o644);
+      const loaded = () => loadConfig(file, {});
+      expect(loaded().problems[0]?.message).toMatch(/key cannot be read \(ENOENT\)/);
+      writeFileSync(join(dirname(file), "key"), "from a file\n");
+      const now = loaded();
+      expect(now.ok && now.config.routes[0]?.mcp).toMatchObject({ auth: { value: "from a file" } });
+      expect(now.referencedFiles).toEqual([join(dirname(file), "key")]);
+    });
+  });
+
+  it("refuse bindings that share or lose tokens, naming the alternative", () => {
+    const bound = (kind: string) => good.replace("mcp: {}", `upstream_token_binding: ${kind}, mcp: {}`);
+    expect(problemsOf(bound("per_user"))).toEqual([]);
+    for (const kind of ["per_session", "service_account"]) {
+      expect(problemsOf(bound(kind))).toEqual([
+        expect.stringMatching(
+          new RegExp(
+            `upstream_token_binding: ${kind} would lose or share.*-> write per_user; .*client_credentials`,
+          ),
+        ),
+      ]);
+    }
+  });
+
+  it("are told of what is no YAML, no mapping or not there", () => {
+    expect(problemsOf("a: [1\nb: 2").join("\n")).toMatch(/^\d+:\d+ error : not valid YAML/);
+    expect(problemsOf(`${good}issuer: https://other.example.com\n`).join("\n")).toMatch(
+      /5:1 error : this key stands twice/,
+    );
+    expect(problemsOf("- 1").join("\n")).toMatch(/the file is not a mapping/);
+    expect(problemsOf("").join("\n")).toMatch(/the file is not a mapping/);
+    expect(problemsOf("issuer: https://a.example.com").join("\n")).toMatch(/there are no routes/);
+    expect(loadConfig("/nowhere/routes.yaml", {}).problems[0]?.message).toMatch(/cannot be read \(ENOENT\)/);
+    const locked = configFile(good);
+    chmodSync(locked, 0o600);
+    expect(loadConfig(locked, {}).ok).toBe(true);
+  });
+
+  it("point to an anchor's value where an alias is wrong", () => {
+    const file = `${top}x: &m {servr: {}}\nroutes:\n${route.replace("mcp: {}", "mcp: *m")}`;
+    expect(
+      problemsOf(file).some((problem) =>
+        problem.startsWith('3:8 error routes[0].mcp.servr: unknown key "servr"'),
+      ),
+    ).toBe(true);
+  });
+
+  it("warn of a route without policy and of a file without a provider", () => {
+    const bare =
+      "issuer: https://a.example.com\nroutes:\n  - {from: https://h.example.com, to: http://x, mcp: {}}\n";
+    expect(problemsOf(bare)).toEqual([
+      expect.stringMatching(/warning sign_in: there is no OpenID provider/),
+      expect.stringMatching(/warning routes\[0\]\.from: the route has no policy: nobody may use it/),
+    ]);
+  });
+
+  it("need an issuer", () => {
+    expect(problemsOf(`routes:\n${route}`)).toContainEqual(
+      expect.stringMatching(/error issuer: issuer is missing/),
+    );
+  });
+});
+
+describe("F7.1 the environment's database", () => {
+  it("wins over the file's", () => {
+    const loaded = loadConfig(configFile(`${good}database: {url: postgres://file}\n`), {
+      DATABASE_URL: "postgres://env",
+      DATABASE_LISTEN_URL: "postgres://listen",
+    });
+    expect(loaded.ok && loaded.config.database).toMatchObject({
+      url: "postgres://env",
+      listenUrl: "postgres://listen",
+    });
+  });
+});

@@ -1,0 +1,218 @@
+import { describe, expect, it } from "vitest";
+import { load } from "./load.ts";
+
+describe("F1.1 routes as users of Pomerium write them", () => {
+  it("takes from, to, name, description, logo_url, id and policy", () => {
+    const { config } = load(`
+  - id: github
+    name: GitHub
+    description: Code
+    logo_url: https://github.com/logo.png
+    from: https://MCP.example.com:443/github/
+    to: http://github:8080/mcp
+    policy: {allow: {or: [{domain: example.com}]}}
+    mcp: {server: {}}`);
+    expect(config.routes[0]).toMatchObject({
+      id: "github",
+      name: "GitHub",
+      description: "Code",
+      logoUrl: "https://github.com/logo.png",
+      origin: "https://mcp.example.com",
+      host: "mcp.example.com",
+      prefix: "/github",
+      resource: "https://mcp.example.com/github",
+      upstream: "http://github:8080/mcp",
+      upstreamPath: "/mcp",
+      passIdentityHeaders: true,
+      enabled: true,
+      policy: [{ action: "allow", name: "routes[0].policy.allow.or" }],
+    });
+  });
+
+  it("derives an id from `from` that survives reordering and tells /a-b from /a/b", () => {
+    const one = "\n  - {from: https://h.example.com/a-b, to: http://x, mcp: {}}";
+    const two = "\n  - {from: https://h.example.com/a/b, to: http://y, mcp: {}}";
+    const ids = (routes: string) => load(routes).config.routes.map(({ id }) => id);
+    expect(ids(one + two)).toEqual(ids(two + one).toReversed());
+    expect(new Set(ids(one + two)).size).toBe(2);
+    expect(ids(one)[0]).toMatch(/^h-example-com-a-b-[0-9a-f]{8}$/);
+  });
+
+  it("counts several `to` as one upstream", () => {
+    const { config } = load(
+      "\n  - {from: https://h.example.com, to: [http://a:1/mcp, http://b:2/mcp], mcp: {}}",
+    );
+    expect(config.routes[0]).toMatchObject({
+      to: ["http://a:1/mcp", "http://b:2/mcp"],
+      upstream: "http://a:1/mcp",
+      upstreamPath: "/mcp",
+    });
+  });
+
+  it("reads JSON, for JSON is YAML", () => {
+    const { config } = load(`  [{"from": "https://h.example.com", "to": "http://x", "mcp": {"server": {}}}]`);
+    expect(config.routes[0]?.resource).toBe("https://h.example.com");
+  });
+
+  it("takes Pomerium's prefix as the path of `from`", () => {
+    const { config } = load("\n  - {from: https://h.example.com, prefix: /team/, to: http://x, mcp: {}}");
+    expect(config.routes[0]?.resource).toBe("https://h.example.com/team");
+  });
+});
+
+describe("F1.2 MCP servers", () => {
+  const mcp = (yaml: string, env: Record<string, string> = {}) =>
+    load(`\n  - {from: https://h.example.com, to: http://x, mcp: ${yaml}}`, env).config.routes[0]?.mcp;
+  const oauth =
+    "{client_id: i, client_secret: s, endpoint: {auth_url: https://a/x, token_url: https://a/y, auth_style: header}, scopes: [r], authorization_url_params: {access_type: offline}}";
+
+  it.each(["{}", "{server: {}}", "{server: }"])("%s is discovered", (yaml) => {
+    expect(mcp(yaml)).toMatchObject({ kind: "server", path: "/", auth: { type: "oauth" } });
+    expect(mcp(yaml)).not.toHaveProperty("auth.endpoint");
+  });
+
+  it("reads the explicit form, and the older flat spelling as the same", () => {
+    expect(mcp(`{server: {upstream_oauth2: ${oauth}}}`)).toMatchObject({
+      auth: {
+        type: "oauth",
+        clientId: "i",
+        clientSecret: "s",
+        endpoint: { authUrl: "https://a/x", tokenUrl: "https://a/y", authMethod: "client_secret_basic" },
+        scopes: ["r"],
+        authorizationUrlParams: { access_type: "offline" },
+      },
+    });
+    expect(mcp(`{upstream_oauth2: ${oauth}}`)).toEqual(mcp(`{server: {upstream_oauth2: ${oauth}}}`));
+  });
+
+  it("keeps pre-registered credentials for discovery where there is no endpoint", () => {
+    const auth = mcp(
+      "{server: {upstream_oauth2: {client_id: i, client_secret: s}, authorization_server_url: https://as}}",
+    );
+    expect(auth).toMatchObject({
+      auth: { clientId: "i", clientSecret: "s", authorizationServerUrl: "https://as" },
+    });
+  });
+
+  it("takes path, max_request_bytes and tools", () => {
+    expect(mcp("{server: {path: /mcp, max_request_bytes: 64KiB, tools: {deny: [x]}}}")).toMatchObject({
+      path: "/mcp",
+      maxRequestBytes: 65_536,
+      tools: { deny: ["x"] },
+    });
+  });
+});
+
+describe("F1.3 MCP clients", () => {
+  it.each([
+    ["{client: {}}", undefined],
+    ["{pass_upstream_access_token: true}", undefined],
+    ["{client: {routes: [server]}}", ["server"]],
+  ])("%s is client mode", (yaml, routes) => {
+    const { config } = load(
+      `\n  - {id: server, from: https://s.example.com, to: http://x, mcp: {}}\n  - {from: https://h.example.com, to: http://x, mcp: ${yaml}}`,
+    );
+    expect(config.routes[1]?.mcp).toEqual(
+      routes === undefined ? { kind: "client" } : { kind: "client", routes },
+    );
+  });
+});
+
+describe("F1.4 upstream credentials other than OAuth", () => {
+  const auth = (yaml: string, env: Record<string, string> = {}) => {
+    const mcp = load(
+      `\n  - {from: https://h.example.com, to: http://x, mcp: {server: {upstream_auth: ${yaml}}}}`,
+      env,
+    ).config.routes[0]?.mcp;
+    return mcp?.kind === "server" ? mcp.auth : undefined;
+  };
+  it.each([
+    ["none", { type: "none" }],
+    ["{api_key: {header: X-Api-Key, value: k}}", { type: "api_key", header: "x-api-key", value: "k" }],
+    ["{headers: {X-A: a, X-B: b}}", { type: "headers", headers: { "x-a": "a", "x-b": "b" } }],
+    [
+      "{token_exchange: {token_url: https://a/t, client_id: i, audience: u}}",
+      { type: "token_exchange", tokenUrl: "https://a/t", subjectToken: "external_token", audience: "u" },
+    ],
+    [
+      "{client_credentials: {client_id: i, client_secret: s, auth_style: params}}",
+      { type: "client_credentials", clientSecret: "s", authMethod: "client_secret_post" },
+    ],
+    ["{id_jag: {idp_client_id: a, client_id: b}}", { type: "id_jag", idpClientId: "a", clientId: "b" }],
+  ])("reads %s", (yaml, expected) => {
+    expect(auth(yaml)).toMatchObject(expected);
+  });
+
+  it("takes secrets from the environment, also in the middle of a value", () => {
+    // biome-ignore lint/suspicious/noTemplateCurlyInString: it is the file's syntax
+    expect(auth('{headers: {Authorization: "Token ${KEY}"}}', { KEY: "k" })).toMatchObject({
+      headers: { authorization: "Token k" },
+    });
+  });
+});
+
+describe("the route table", () => {
+  const { table } = load(`
+  - {id: root, from: https://h.example.com, to: http://x, mcp: {}}
+  - {id: a, from: https://h.example.com/a, to: http://x, mcp: {}}
+  - {id: ab, from: https://h.example.com/a/b, to: http://x, mcp: {}}
+  - {id: port, from: https://h.example.com:8443, to: http://x, mcp: {}}
+  - {id: deep, from: https://d.example.com/only/here, to: http://x, mcp: {}}`);
+
+  it.each([
+    ["h.example.com", "/", "root"],
+    ["h.example.com", "/a", "a"],
+    ["h.example.com", "/a/", "a"],
+    ["h.example.com", "/a/bc", "a"],
+    ["h.example.com", "/a/b/c/d", "ab"],
+    ["h.example.com", "/ab", "root"],
+    ["H.Example.COM:443", "/a", "a"],
+    ["h.example.com:8443", "/a", "port"],
+    ["h.example.com:8444", "/", undefined],
+    ["h.example.com.", "/", undefined],
+    ["user@h.example.com", "/", undefined],
+    ["", "/", undefined],
+    ["hé.example.com", "/", undefined],
+    ["h.example.com:0443", "/", "root"],
+    ["h.example.com:99999", "/", undefined],
+    ["h.example.com", "", undefined],
+    ["h.example.com", "*", undefined],
+    ["d.example.com", "/only", undefined],
+    ["d.example.com", "/only/here/x", "deep"],
+    ["other.example.com", "/", undefined],
+  ])("F1.1 finds for %s%s: %s", (host, path, id) => {
+    expect(table.find(host, path)?.id).toBe(id);
+  });
+
+  it.each([
+    ["https://h.example.com", "root"],
+    ["https://h.example.com/", "root"],
+    ["https://H.example.com:443/a/b/deeper", "ab"],
+    ["http://h.example.com/a", undefined],
+    ["https://u@h.example.com/a", undefined],
+    ["https://h.example.com/a#f", undefined],
+    ["not a url", undefined],
+  ])("names the route of the resource %s: %s", (resource, id) => {
+    expect(table.byResource(resource)?.id).toBe(id);
+  });
+
+  it.each([
+    ["h.example.com", "/.pomerium/mcp/routes", true],
+    ["h.example.com", "/.pomeriums", false],
+    ["h.example.com", "/.well-known/oauth-protected-resource/a", true],
+    ["h.example.com", "/.well-known/pomerium/jwks.json", true],
+    ["h.example.com", "/oauth/token", false],
+    ["auth.example.com", "/oauth/token", true],
+    ["auth.example.com", "/other", false],
+    ["stranger.example.com", "/.pomerium", false],
+  ])("knows whether we answer %s%s ourselves: %s", (host, path, own) => {
+    expect(table.isOwnPath(host, path)).toBe(own);
+  });
+
+  it("knows the issuer's host and the routes' by name", () => {
+    expect(
+      ["auth.example.com", "h.example.com:443", "x.example.com"].map((host) => table.hasHost(host)),
+    ).toEqual([true, true, false]);
+    expect(table.byId("ab")?.prefix).toBe("/a/b");
+  });
+});
