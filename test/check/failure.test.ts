@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { check } from "../../src/check/check.ts";
 import type { CheckDeps } from "../../src/check/check-deps.ts";
 import { readRequestFacts } from "../../src/check/read-request-facts.ts";
@@ -131,6 +131,7 @@ test("F2.2 a warm check makes no promise, that is, does no I/O and checks no sig
   const cold = check(facts, deps);
   expect(cold).toBeInstanceOf(Promise);
   await cold;
+  await vi.waitUntil(checks.store.notifications.healthy);
   const warm = check(facts, deps);
   expect(warm).not.toBeInstanceOf(Promise);
   expect(warm).toMatchObject({ decision: { kind: "allow" } });

@@ -17,6 +17,7 @@ import { loadKeyEncryptionKeys } from "../../src/store/load-key-encryption-keys.
 import { openStore } from "../../src/store/open-store.ts";
 import { createLogger } from "../../src/telemetry/logger.ts";
 import { createMetrics } from "../../src/telemetry/metrics.ts";
+import { createTestDatabase } from "../support/postgres.ts";
 import { envoyService } from "./envoy-service.ts";
 
 export const issuer = "https://auth.test";
@@ -50,7 +51,7 @@ export interface Asked {
   context?: Record<string, string>;
 }
 
-/** The real check service over real gRPC, on the real store (PGlite); asked with Envoy's own definitions. */
+/** The real check service over real gRPC, on the real store; asked with Envoy's own definitions. */
 export async function startChecks(
   yaml: string,
   overrides: Partial<CheckDeps> & { fetch?: typeof fetch } = {},
@@ -69,7 +70,8 @@ export async function startChecks(
   const logger = createLogger({ level: "trace", destination: { write: (line) => void lines.push(line) } });
   const metrics = createMetrics();
   const keysOfStore = await loadKeyEncryptionKeys([], { env: {}, embeddedDir: folder });
-  const store = await openStore({ dir: folder, keys: keysOfStore, logger });
+  const database = await createTestDatabase();
+  const store = await openStore({ url: database.url, dir: folder, keys: keysOfStore, logger });
   const clock = { offset: 0 };
   const now = () => Date.now() + clock.offset;
   const keys = await createSigningKeys({ store, logger, now });
@@ -191,6 +193,7 @@ export async function startChecks(
       externalTokens.close();
       keys.close();
       await store.close();
+      await database.close();
       await rm(folder, { recursive: true, force: true });
     },
   };

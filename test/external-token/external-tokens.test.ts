@@ -1,7 +1,7 @@
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { exportJWK, generateKeyPair, type JWK, SignJWT } from "jose";
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
 import type { Route } from "../../src/config/route.ts";
 import { startChecks } from "../check/start-checks.ts";
 
@@ -217,6 +217,7 @@ describe("F2.2 the cache of verified tokens", () => {
     const route = checks.routes().byId("a")!;
     const first = await checks.token({ aud: "https://a.test" });
     await tokens.verify(first, route);
+    await vi.waitUntil(checks.store.notifications.healthy);
     expect(tokens.verify(first, route)).not.toBeInstanceOf(Promise);
     for (let i = 0; i < 4; i++) await tokens.verify(await checks.token({ aud: "https://a.test" }), route);
     const again = tokens.verify(first, route);
