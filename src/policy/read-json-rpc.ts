@@ -151,7 +151,7 @@ function isToolName(name: string): boolean {
   return (
     name.length > 0 &&
     name.length <= maxToolNameLength &&
-    !/\p{C}|^\p{Z}|\p{Z}$/u.test(name) &&
+    !/\p{C}|\uFFFD|^\p{Z}|\p{Z}$/u.test(name) &&
     name === name.normalize("NFKC")
   );
 }

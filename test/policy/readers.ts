@@ -123,7 +123,7 @@ export const readers = {
     JSON.parse(text(sent)).filter((member: unknown) => typeof member === "object"),
   ),
   "flattens batches": reader((sent) => JSON.parse(text(sent)).flat()),
-  "drops bad bytes": decoding((body) => body.toString("latin1").replace(/[\x80-\xff]/g, "")),
+  "drops bad bytes": decoding((body) => body.toString().replaceAll("\uFFFD", "")),
   "takes overlong bytes": decoding((body) =>
     body
       .toString("latin1")
