@@ -10,6 +10,8 @@ import { listen } from "./listen.ts";
 export interface McpClient {
   /** Connects; where the server wants authorization, runs it in the person's browser and connects again. */
   connect(): Promise<Client>;
+  /** Runs `action` on a connected client; where the server wants more authorization half-way, once more after it. */
+  run<T>(action: (client: Client) => Promise<T>): Promise<T>;
   /** What it holds now: the external token and its refresh token. */
   tokens(): OAuthTokens | undefined;
   /** Times the person was sent to the browser. */
@@ -80,6 +82,23 @@ export async function mcpClient(options: {
     },
   };
 
+  async function connect(): Promise<Client> {
+    try {
+      return await attempt();
+    } catch (error) {
+      if (!(error instanceof UnauthorizedError)) throw error;
+    }
+    await finishTrip();
+    return attempt();
+  }
+  /** Redeems the code that the browser brought back. */
+  async function finishTrip(): Promise<void> {
+    const parameters = await answer.promise;
+    const code = parameters.get("code");
+    if (parameters.get("state") !== state) throw new Error("the answer carries another state than we sent");
+    if (!code) throw new Error(`${parameters.get("error")}: ${parameters.get("error_description") ?? ""}`);
+    await newTransport().finishAuth(code);
+  }
   async function attempt(): Promise<Client> {
     const client = new Client({ name: options.name ?? "demo", version: "1.0.0" });
     await client.connect(newTransport());
@@ -94,18 +113,16 @@ export async function mcpClient(options: {
   }
 
   return {
-    async connect() {
+    connect,
+    async run(action) {
+      const client = await connect();
       try {
-        return await attempt();
+        return await action(client);
       } catch (error) {
         if (!(error instanceof UnauthorizedError)) throw error;
       }
-      const parameters = await answer.promise;
-      const code = parameters.get("code");
-      if (parameters.get("state") !== state) throw new Error("the answer carries another state than we sent");
-      if (!code) throw new Error(`${parameters.get("error")}: ${parameters.get("error_description") ?? ""}`);
-      await newTransport().finishAuth(code);
-      return attempt();
+      await finishTrip();
+      return action(await attempt());
     },
     tokens: () => tokens,
     trips: () => trips,
