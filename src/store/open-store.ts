@@ -110,7 +110,9 @@ async function openServer(options: StoreOptions, url: string): Promise<Opened> {
   const db = openPostgres({ ...connection, size: options.poolSize ?? 10, name: "envoy-mcp-auth" });
   const heart = openPostgres({ ...connection, size: 1, name: "envoy-mcp-auth heartbeat" });
   const close = async () => {
-    await Promise.all([db.destroy(), heart.destroy()]);
+    // A pool waits for the server's farewell, which a dead wire never brings.
+    const patience = new Promise((resolve) => setTimeout(resolve, timeoutMs).unref());
+    await Promise.race([Promise.all([db.destroy(), heart.destroy()]), patience]);
   };
   const database = createDatabase(db, { timeoutMs, metrics, close });
   const listenUrl = options.listenUrl ?? url;

@@ -107,6 +107,15 @@ describe("when Postgres fails", () => {
     expect(await store.upstreamTokens.listForUser("lost")).toEqual([]);
   });
 
+  it("closes although the wire is dead", async () => {
+    const other = await open();
+    await Promise.all(Array.from({ length: 5 }, () => other.ping()));
+    operations.blackHole();
+    listening.blackHole();
+    await other.close();
+    await allUnavailable([other.ping()]);
+  });
+
   it("F2.2 distrusts caches while the listener is cut, and says that everything may have changed after", async () => {
     await becomes(store.notifications, true);
     await listening.cut();

@@ -1,3 +1,4 @@
+import { spawn } from "node:child_process";
 import { chmod, mkdtemp, rm } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
@@ -48,9 +49,11 @@ export async function startPostgres(): Promise<PostgresServer> {
     });
     await answering(url);
   };
+  const release = cleanUpOnDeath(folder);
   const close = async () => {
     await server.stop();
     await rm(folder, { recursive: true, force: true });
+    release();
   };
   try {
     await chmod(folder, 0o755);
@@ -61,6 +64,19 @@ export async function startPostgres(): Promise<PostgresServer> {
     throw error;
   }
   return { url, stop: () => server.stop(), start, close };
+}
+
+/** Stops the server and deletes its data however this process ends: a shell waits for the far end of its input to close. */
+function cleanUpOnDeath(folder: string): () => void {
+  const script = 'cat; kill -INT "$(head -n 1 "$0/data/postmaster.pid")" && sleep 1; rm -rf "$0"';
+  const shell = spawn("/bin/sh", ["-c", script, folder], {
+    stdio: ["pipe", "ignore", "ignore"],
+    detached: true,
+  });
+  shell.unref();
+  const input = shell.stdin;
+  if ("unref" in input && typeof input.unref === "function") input.unref();
+  return () => input.end();
 }
 
 /** "Ready to accept connections" is logged a moment before it is true. */
