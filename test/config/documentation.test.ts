@@ -1,0 +1,72 @@
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { describe, expect, it } from "vitest";
+import { configSchema } from "../../src/config/config-schema.ts";
+import { createFields } from "../../src/config/create-fields.ts";
+import { formatProblem } from "../../src/config/format-problem.ts";
+import { loadConfig } from "../../src/config/load-config.ts";
+import { policyVocabulary } from "../../src/config/policy-vocabulary.ts";
+import { routeSchema } from "../../src/config/route-schema.ts";
+import { configFile } from "./config-file.ts";
+
+const text = readFileSync(join(import.meta.dirname, "..", "..", "docs", "configuration.md"), "utf8");
+const examples = [...text.matchAll(/^```yaml\n(.*?)^```$/gms)].map((match) => ({
+  line: text.slice(0, match.index).split("\n").length,
+  yaml: match[1] ?? "",
+}));
+
+/** What an example leaves out because it is about something else. */
+const rest: Record<string, string> = {
+  issuer: "issuer: https://auth.example.com\n",
+  sign_in: "sign_in: {providers: [{issuer: https://login.example.com, client_id: c}]}\n",
+  policy: "policy: {allow: {or: [{accept: true}]}}\n",
+  routes: "routes: [{from: https://h.example.com, to: http://x, mcp: {}}]\n",
+};
+
+describe("F7.7 docs/configuration.md", () => {
+  it.each(examples)("has a good example in line $line", ({ yaml }) => {
+    const left = Object.entries(rest).filter(([key]) => !new RegExp(`^${key}:`, "m").test(yaml));
+    const pomerium = yaml.includes("idp_provider");
+    const added = left.filter(([key]) => !pomerium || key === "policy").map(([, lines]) => lines);
+    const file = configFile(added.join("") + yaml, 0o644);
+    const env: Record<string, string> = {};
+    for (const [, name] of yaml.matchAll(/\$\{(\w+)\}/g)) env[name ?? ""] = "value";
+    for (const [, path] of yaml.matchAll(/file:(\S+)/g)) {
+      mkdirSync(dirname(join(dirname(file), path ?? "")), { recursive: true });
+      writeFileSync(join(dirname(file), path ?? ""), "value");
+    }
+    expect(loadConfig(file, env).problems.map(formatProblem)).toEqual([]);
+  });
+
+  it("names every key there is", () => {
+    const fields = createFields({ folder: "/", env: {}, worldReadable: false, referencedFiles: new Set() });
+    const shapes = [configSchema(fields).shape, routeSchema(fields).shape];
+    const keys = [...shapes.flatMap((shape) => Object.keys(shape)), ...Object.keys(policyVocabulary)];
+    expect(keys.filter((key) => !new RegExp(`\\b${key}\\b`).test(text))).toEqual([]);
+  });
+
+  it("gives the defaults that are in force", () => {
+    const [example] = examples.filter(({ yaml }) => yaml.includes("allowed_private_hosts"));
+    const env = Object.fromEntries(
+      [...(example?.yaml ?? "").matchAll(/\$\{(\w+)\}/g)].map(([, name]) => [name, "value"]),
+    );
+    const given = loadConfig(configFile(`${example?.yaml}${rest.routes}${rest.policy}`), env);
+    const bare = loadConfig(configFile(Object.values(rest).join("")), {});
+    if (!given.ok || !bare.ok) throw new Error(given.problems.map(formatProblem).join("\n"));
+    const { admin, ...envoy } = given.config.envoy;
+    expect(admin).toBe("127.0.0.1:9901");
+    expect(bare.config.envoy).toMatchObject(envoy);
+    for (const section of ["listen", "encryption", "paths", "check", "log"] as const) {
+      expect(given.config[section]).toEqual(bare.config[section]);
+    }
+    const { trustedIssuers, ...external } = given.config.externalTokens;
+    expect(trustedIssuers).toHaveLength(1);
+    expect(bare.config.externalTokens).toMatchObject(external);
+    const { providers, ...signIn } = given.config.signIn;
+    expect(providers[0]?.scopes).toEqual(bare.config.signIn.providers[0]?.scopes);
+    expect(bare.config.signIn).toMatchObject(signIn);
+    const { allowedPrivateHosts, allowedAsMetadataDomains, ...upstream } = given.config.upstreamOAuth;
+    expect([allowedPrivateHosts.length, allowedAsMetadataDomains.length]).toEqual([2, 1]);
+    expect(bare.config.upstreamOAuth).toMatchObject(upstream);
+  });
+});
