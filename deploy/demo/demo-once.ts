@@ -106,7 +106,7 @@ async function run(): Promise<void> {
   await rm(folder, { recursive: true, force: true });
   const started = await log.step("start", async () => {
     const progress = (line: string) => process.stderr.write(`==> starting ${line}\n`);
-    const stack = keep(await startStack({ folder, progress, envoyLogLevel: "debug", config: verbose }));
+    const stack = keep(await startStack({ folder, progress, config: verbose }));
     return { stack, found: `Envoy at ${stack.urls.issuer}` };
   });
   const { stack } = started;

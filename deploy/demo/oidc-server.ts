@@ -38,6 +38,8 @@ export interface OidcServer {
   readonly counts: Counts;
   /** Every access, refresh and ID token it ever answered with. */
   issuedTokens(): readonly string[];
+  /** Every authorization code it ever gave. */
+  issuedCodes(): readonly string[];
   /** From now on the account is unknown: no sign-in, no refresh. */
   dismiss(login: string): void;
   /** From now on every request (or the token endpoint only) is answered with `status`; undefined: works again. */
@@ -119,6 +121,8 @@ export async function oidcServer(options: {
   });
   const counts = count(provider);
   const issued: string[] = [];
+  const codes: string[] = [];
+  provider.on("authorization_code.saved", ({ jti }) => codes.push(jti));
   provider.on("grant.success", ({ body }) => {
     for (const name of ["access_token", "refresh_token", "id_token"]) {
       if (isRecord(body) && typeof body[name] === "string") issued.push(body[name]);
@@ -134,6 +138,7 @@ export async function oidcServer(options: {
     accounts,
     counts,
     issuedTokens: () => issued,
+    issuedCodes: () => codes,
     dismiss: (login) => dismissed.add(login),
     outage: (status, where = "everywhere") => {
       down = status === undefined ? undefined : { status, where };

@@ -5,6 +5,7 @@ import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { stringify } from "yaml";
+import { envoyBinary } from "../../envoy/envoy-binary.ts";
 import { type CertificateAuthority, certificateAuthority } from "./certificate-authority.ts";
 import { type Envoy, envoy } from "./envoy.ts";
 import { type EverythingServer, everythingServer } from "./everything-server.ts";
@@ -104,6 +105,8 @@ async function start(
     closers.push(() => part.close());
     return part;
   }
+  // First, since it may have to be installed.
+  await envoyBinary();
   const pick = (name: keyof typeof ports) => freePort(ports[name]?.port, ports[name]?.setting);
   const own = {
     envoy: await pick("envoy"),
