@@ -14,7 +14,7 @@ export function checkClientRoute(
   deps: CheckDeps,
 ): Checked | Promise<Checked> {
   const { cookie } = facts.headers;
-  const session = cookie ? deps.sessionFromCookieHeader(cookie, facts.host) : undefined;
+  const session = cookie ? deps.sessionFromCookieHeader(cookie, route.host) : undefined;
   return when(session, (person) =>
     person ? admit(facts, route, person, deps) : signInFirst(facts, route, deps),
   );

@@ -27,7 +27,13 @@ export interface CheckDeps {
   readonly limiter: RateLimiter;
   readonly externalTokens: Pick<ExternalTokens, "verify" | "forSession">;
   readonly assertions: Pick<Assertions, "headersFor">;
-  readonly upstreamTokens: { find(caller: Caller, route: Route): Credential | Promise<Credential> };
+  readonly upstreamTokens: {
+    /** `externalToken` only where the route exchanges it (RFC 8693): nobody else needs to hold it. */
+    find(
+      caller: Caller & { readonly externalToken?: string },
+      route: Route,
+    ): Credential | Promise<Credential>;
+  };
   /** Who sits at the browser, by its Cookie header. */
   readonly sessionFromCookieHeader: (
     cookie: string,

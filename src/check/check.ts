@@ -73,7 +73,12 @@ function admit(
 ): Checked | Promise<Checked> {
   const judged = judgePolicy(facts, route, caller, deps);
   if (!judged.ok) return judged.checked;
-  return when(deps.upstreamTokens.find(caller, route), (credential) => {
+  const exchanged = route.mcp.kind === "server" && route.mcp.auth.type === "token_exchange";
+  const asking =
+    exchanged && facts.presented.kind === "bearer"
+      ? { ...caller, externalToken: facts.presented.token }
+      : caller;
+  return when(deps.upstreamTokens.find(asking, route), (credential) => {
     switch (credential.kind) {
       case "credential":
         return when(deps.assertions.headersFor(caller, route), (assertion) =>

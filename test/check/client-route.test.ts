@@ -1,6 +1,5 @@
+import { randomBytes } from "node:crypto";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import type { SignedIn } from "../../src/check/check-deps.ts";
-import { secretName } from "../../src/store/secret-name.ts";
 import { startChecks } from "./start-checks.ts";
 
 const yaml = `
@@ -16,29 +15,35 @@ routes:
   - {id: c, name: C, from: https://b.test, to: http://127.0.0.1:6, mcp: {server: {upstream_auth: none}}}
   - {id: bobs, name: Bobs, from: https://bobs.test, to: http://127.0.0.1:7, mcp: {server: {upstream_auth: none}}, policy: {allow: {or: [{email: {is: bob@example.com}}]}}}
 `;
-const sessionId = "session-of-alice";
-const alice: SignedIn = {
-  userId: "idp/alice",
-  email: "alice@example.com",
-  name: "Alice",
-  groups: ["staff"],
-  claims: {},
-  sessionName: secretName(sessionId),
-};
-const cookie = `theme=dark; __Host-mcp_session=${sessionId}; lang=en`;
+const sessionIds = Object.fromEntries(
+  ["app.test", "narrow.test", "closed.test"].map((host) => [host, randomBytes(32).toString("base64url")]),
+);
+const session = (host = "app.test") => `__Host-mcp_session=${sessionIds[host]}`;
+const cookieFor = (host?: string) => `theme=dark; ${session(host)}; lang=en`;
+const cookie = cookieFor();
 let checks: Awaited<ReturnType<typeof startChecks>>;
 beforeAll(async () => {
-  checks = await startChecks(yaml, {
-    sessionFromCookieHeader: async (header) =>
-      header.includes(`__Host-mcp_session=${sessionId}`) ? alice : undefined,
+  checks = await startChecks(yaml);
+  await checks.store.signInSessions.put({
+    userId: "idp/alice",
+    providerId: "idp",
+    subject: "alice",
+    email: "alice@example.com",
+    name: "Alice",
+    groups: ["staff"],
+    claims: {},
+    checkedAt: new Date(),
   });
-  await checks.store.browserSessions.create({
-    id: sessionId,
-    host: "app.test",
-    userId: alice.userId,
-    createdAt: new Date(),
-    expiresAt: new Date(Date.now() + 3_600_000),
-  });
+  for (const [host, id] of Object.entries(sessionIds)) {
+    const expiresAt = new Date(Date.now() + 3_600_000);
+    await checks.store.browserSessions.create({
+      id,
+      host,
+      userId: "idp/alice",
+      createdAt: new Date(),
+      expiresAt,
+    });
+  }
 });
 afterAll(() => checks.close());
 
@@ -93,7 +98,7 @@ test("F2.6 our cookies stay here, the application's own pass", async () => {
   const only = await checks.ask({
     method: "GET",
     url: "https://app.test/x",
-    headers: { cookie: `__Host-mcp_session=${sessionId}` },
+    headers: { cookie: session() },
   });
   expect(only.removed).toContain("cookie");
 });
@@ -109,7 +114,11 @@ test("F5.1 it is the same token on the next request, and it opens those routes",
 });
 
 test("F5.1 mcp.client.routes narrows it", async () => {
-  const answer = await checks.ask({ method: "GET", url: "https://narrow.test/", headers: { cookie } });
+  const answer = await checks.ask({
+    method: "GET",
+    url: "https://narrow.test/",
+    headers: { cookie: cookieFor("narrow.test") },
+  });
   expect(await checks.externalTokens.identify(tokenOf(answer))).toMatchObject({
     audience: ["https://b.test"],
   });
@@ -119,7 +128,7 @@ test("F6.1 policy stands on client routes too", async () => {
   const answer = await checks.ask({
     method: "GET",
     url: "https://closed.test/",
-    headers: { cookie, accept: "text/html" },
+    headers: { cookie: cookieFor("closed.test"), accept: "text/html" },
   });
   expect(answer.status).toBe(403);
 });
@@ -131,9 +140,18 @@ test("F5.1 signing out kills the token, cached or not", async () => {
   const heard = new Promise<void>((resolve) => {
     checks.store.notifications.subscribe(({ table }) => table === "browser_session" && resolve());
   });
-  await checks.store.browserSessions.end(sessionId);
+  await checks.store.browserSessions.end(sessionIds["app.test"] ?? "");
   await heard;
   const answer = await ask();
   expect(answer.status).toBe(401);
   expect(JSON.parse(answer.body).error_description).toContain("revoked");
+});
+
+test("a session of one host is none on another", async () => {
+  const answer = await checks.ask({
+    method: "GET",
+    url: "https://narrow.test/",
+    headers: { cookie: cookieFor("closed.test") },
+  });
+  expect(answer.status).toBe(401);
 });

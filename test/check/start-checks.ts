@@ -13,10 +13,13 @@ import { createExternalTokens } from "../../src/external-token/create-external-t
 import { createSigningKeys } from "../../src/external-token/create-signing-keys.ts";
 import { createCurrentPolicies } from "../../src/policy/create-current-policies.ts";
 import { createRateLimiter } from "../../src/policy/create-rate-limiter.ts";
+import { createSignIn } from "../../src/sign-in/create-sign-in.ts";
 import { loadKeyEncryptionKeys } from "../../src/store/load-key-encryption-keys.ts";
 import { openStore } from "../../src/store/open-store.ts";
 import { createLogger } from "../../src/telemetry/logger.ts";
 import { createMetrics } from "../../src/telemetry/metrics.ts";
+import { createUpstreamOAuth } from "../../src/upstream-oauth/create-upstream-oauth.ts";
+import { createUpstreamTokens } from "../../src/upstream-token/create-upstream-tokens.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 import { envoyService } from "./envoy-service.ts";
 
@@ -82,17 +85,20 @@ export async function startChecks(
     logger,
     metrics,
     now,
-    fetch: overrides.fetch ?? (() => Promise.reject(new Error("no fetching here"))),
+    fetch: overrides.fetch ?? noFetching,
   });
   const assertions = createAssertions({ keys, now });
+  const upstreamOAuth = createUpstreamOAuth({ routes, store, logger, metrics });
+  const upstreamTokens = createUpstreamTokens({ routes, store, upstreamOAuth, logger, metrics });
+  const signIn = createSignIn({ routes, store, fetch: noFetching, logger });
   const service = createCheckService({
     routes,
     policies: createCurrentPolicies(routes),
     limiter: createRateLimiter(),
     externalTokens,
     assertions,
-    upstreamTokens: { find: () => ({ kind: "credential", headers: [] }) },
-    sessionFromCookieHeader: () => undefined,
+    upstreamTokens,
+    sessionFromCookieHeader: signIn.sessionFromCookieHeader,
     logger,
     metrics,
     ...overrides,
@@ -191,6 +197,8 @@ export async function startChecks(
       client.close();
       await server.drain(1000);
       externalTokens.close();
+      await upstreamTokens.close();
+      signIn.close();
       keys.close();
       await store.close();
       await database.close();
@@ -198,6 +206,8 @@ export async function startChecks(
     },
   };
 }
+
+const noFetching = () => Promise.reject(new Error("no fetching here"));
 
 export interface TokenOptions {
   grantId?: string;
