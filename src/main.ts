@@ -71,7 +71,7 @@ export async function serve(options: {
   const safeFetch = createSafeFetch({ limits: () => routes().config.upstreamOAuth });
   const trustedFetch = createTrustedFetch({ limits: () => routes().config.upstreamOAuth });
 
-  const externalTokens = createExternalTokens({ routes, store, keys, fetch: safeFetch, logger, metrics });
+  const externalTokens = createExternalTokens({ routes, store, keys, fetch: trustedFetch, logger, metrics });
   const assertions = createAssertions({ keys });
   const policies = createCurrentPolicies(routes);
   const upstreamOAuth = createUpstreamOAuth({ routes, store, logger, metrics });
