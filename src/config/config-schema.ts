@@ -84,7 +84,7 @@ export function configSchema(f: Fields) {
       recheck_grace: f.duration().default(3600),
     }),
     external_tokens: f.section({
-      ttl: f.duration(30).default(3600),
+      ttl: f.duration(1).default(3600),
       refresh_idle_ttl: f.duration(60).default(30 * day),
       refresh_absolute_ttl: f.duration(60).default(365 * day),
       leeway: f.duration().default(30),
