@@ -54,7 +54,7 @@ export function createRecordAdapter(
       },
       async destroy(id) {
         // Ids of sessions change with every step; a tab that still holds the last one must find it (F8.11). They expire soon.
-        if (model === "Session") return;
+        if (model === "Session" && (await orUnavailable(records.find(model, id)))?.payload.accountId) return;
         if (model === "Grant") {
           await orUnavailable(records.revokeGrant(id, { action: "grant.revoked", grantId: id }));
           return;

@@ -1,16 +1,21 @@
 import { decodeJwt, decodeProtectedHeader } from "jose";
-import { afterAll, beforeAll, expect, test } from "vitest";
-import { registeredApp } from "./mcp-app.ts";
+import { parse } from "node-html-parser";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { type McpApp, people, registeredApp, throughCompany } from "./mcp-app.ts";
 import { type House, startHouse } from "./start-house.ts";
 
 let house: House;
+let app: McpApp;
 beforeAll(async () => {
   house = await startHouse();
+  app = await registeredApp(house);
 });
 afterAll(() => house.close());
 
+const atCompany = (person: keyof typeof people) => (origin: string) =>
+  origin === house.company.issuer ? people[person] : undefined;
+
 test("F2.1 F3.4 a registered client gets a TE for the resource after sign-in and consent", async () => {
-  const app = await registeredApp(house);
   const tokens = await app.tokens(house.browser(), "alice", { scope: "tools:read tools:write" });
   expect(decodeProtectedHeader(tokens.access_token)).toMatchObject({ alg: "ES256", typ: "at+jwt" });
   expect(decodeJwt(tokens.access_token)).toMatchObject({
@@ -27,4 +32,262 @@ test("F2.1 F3.4 a registered client gets a TE for the resource after sign-in and
   });
   expect(tokens).toMatchObject({ token_type: "Bearer", expires_in: 3600, refresh_token: expect.any(String) });
   expect(await house.externalTokens.identify(tokens.access_token)).toMatchObject({ ok: true });
+});
+
+test("F3.2 the answer carries state and our issuer (RFC 9207)", async () => {
+  const { url, state } = app.request();
+  const browser = house.browser();
+  const page = await browser.agree(await browser.open(url), atCompany("alice"));
+  expect(page.url.searchParams.get("state")).toBe(state);
+  expect(page.url.searchParams.get("iss")).toBe("https://auth.test");
+});
+
+test("F8.8 a client that asks for no scope gets mcp, one that asks gets what it asked for", async () => {
+  const browser = house.browser();
+  expect((await app.tokens(browser, "alice")).scope).toBe("mcp");
+  expect((await app.tokens(browser, "alice", { scope: "a:b c" })).scope).toBe("a:b c");
+});
+
+test("F8.8 the audience is the route's own name whatever URL below it was asked for", async () => {
+  const tokens = await app.tokens(house.browser(), "alice", { resource: "https://many.test/a/deeper" });
+  expect(decodeJwt(tokens.access_token).aud).toBe("https://many.test/a");
+});
+
+describe("F8.8 resource", () => {
+  test.each([
+    ["of nobody", { resource: "https://elsewhere.test" }],
+    ["with the wrong scheme", { resource: "http://one.test" }],
+    ["missing where the host does not say which", { resource: undefined }],
+    ["that is no URL", { resource: "one" }],
+  ])("%s is invalid_target, told to the client", async (_name, changes) => {
+    const { page } = await app.authorize(house.browser(), "alice", changes);
+    expect(page.url.pathname).toBe("/client-callback");
+    expect(page.url.searchParams.get("error")).toBe("invalid_target");
+    expect(page.url.searchParams.get("error_description")).toBeTruthy();
+  });
+
+  test("two at once are refused", async () => {
+    const { url } = app.request();
+    url.searchParams.append("resource", "https://many.test/a");
+    const page = await house.browser().open(url);
+    expect(page.url.searchParams.get("error")).toBe("invalid_target");
+  });
+
+  test("another one at the token endpoint is refused, and the refresh token still works", async () => {
+    const tokens = await app.tokens(house.browser(), "alice");
+    const other = await app.refresh(tokens.refresh_token, { resource: "https://many.test/a" });
+    expect(await other.json()).toMatchObject({ error: "invalid_target" });
+    expect((await app.refresh(tokens.refresh_token)).status).toBe(200);
+  });
+
+  test("F3.2 is added on a route host for clients of the 2025-03-26 revision", async () => {
+    const metadata = await (
+      await house.fetch("https://one.test/.well-known/oauth-authorization-server")
+    ).json();
+    const { url, verifier } = app.request({ resource: undefined });
+    const legacy = new URL((metadata as { authorization_endpoint: string }).authorization_endpoint);
+    legacy.search = url.search;
+    const browser = house.browser();
+    const page = await browser.agree(await browser.open(legacy), atCompany("alice"));
+    const response = await app.exchange(page.url.searchParams.get("code") ?? "", verifier);
+    const { access_token } = (await response.json()) as { access_token: string };
+    expect(decodeJwt(access_token).aud).toBe("https://one.test");
+  });
+});
+
+test("F8.8 a TE for one route is worth nothing on another", async () => {
+  const { access_token } = await app.tokens(house.browser(), "alice", { resource: "https://many.test/a" });
+  const identified = await house.externalTokens.identify(access_token);
+  expect(identified).toMatchObject({ ok: true, audience: ["https://many.test/a"] });
+});
+
+describe("F8.1 PKCE", () => {
+  test.each([
+    ["plain", { code_challenge_method: "plain" }],
+    ["without a method", { code_challenge_method: undefined }],
+    ["absent", { code_challenge: undefined, code_challenge_method: undefined }],
+    ["too short", { code_challenge: "short" }],
+  ])("%s is refused", async (_name, changes) => {
+    const { url } = app.request(changes);
+    const page = await house.browser().open(url);
+    expect(page.url.searchParams.get("error")).toBe("invalid_request");
+  });
+});
+
+describe("F3.9 a redirect URI that is not the client's ends on a page of ours", () => {
+  test.each([
+    "https://attacker.test/client-callback",
+    "http://127.0.0.1:7777/client-callback/../other",
+    "http://127.0.0.1:7777/client-callback?more=1",
+    "http://127.0.0.1.attacker.test:7777/client-callback",
+    "http://127.0.0.1:7777@attacker.test/client-callback",
+    "http://localhost:7777/client-callback",
+    "javascript:alert(1)",
+  ])("%s", async (redirectUri) => {
+    const { url } = app.request({ redirect_uri: redirectUri });
+    const page = await house.browser().open(url);
+    expect(page.url.host).toBe("auth.test");
+    expect(page.status).toBe(400);
+    expect(page.html).toContain("invalid_redirect_uri");
+    expect(page.html).toContain("Request id");
+  });
+
+  test("and so does an unknown client", async () => {
+    const page = await house.browser().open(app.request({ client_id: "nobody" }).url);
+    expect(page).toMatchObject({ status: 400 });
+    expect(page.html).toContain("invalid_client");
+  });
+});
+
+test("F3.3 loopback ports are free", async () => {
+  const changes = { redirect_uri: "http://127.0.0.1:61234/client-callback" };
+  const { params, verifier, page } = await app.authorize(house.browser(), "alice", changes);
+  expect(page.url.port).toBe("61234");
+  const response = await app.exchange(params.get("code") ?? "", verifier, changes);
+  expect(response.status).toBe(200);
+});
+
+describe("F3.4 consent", () => {
+  test("names the client, says that nobody vouches for the name, and where the answer goes", async () => {
+    const fresh = await registeredApp(house, { client_name: "<b>Evil & Co</b>" });
+    const browser = house.browser();
+    await app.tokens(browser, "alice");
+    const page = await browser.open(fresh.request({ scope: "mcp files:read" }).url);
+    expect(page.url.pathname).toMatch(/^\/oauth\/interaction\//);
+    expect(page.html).not.toContain("<b>Evil");
+    for (const fact of [
+      "Not verified",
+      "this computer (127.0.0.1:7777)",
+      "files:read",
+      "alice@example.com",
+    ]) {
+      expect(page.html).toContain(fact);
+    }
+  });
+
+  test("is asked once, again for more, and again for another route", async () => {
+    const fresh = await registeredApp(house);
+    const browser = house.browser();
+    await fresh.tokens(browser, "alice", { scope: "a b" });
+    expect((await browser.open(fresh.request({ scope: "a" }).url)).url.searchParams.get("code")).toBeTruthy();
+    const more = await browser.open(fresh.request({ scope: "a c" }).url);
+    expect(more.html).toContain('name="decision"');
+    const other = await browser.open(fresh.request({ resource: "https://many.test/a", scope: "a" }).url);
+    expect(other.html).toContain('name="decision"');
+  });
+
+  test("given by one person is not another's", async () => {
+    const fresh = await registeredApp(house);
+    await fresh.tokens(house.browser(), "alice");
+    const bobs = house.browser();
+    await app.tokens(bobs, "bob");
+    expect((await bobs.open(fresh.request().url)).html).toContain('name="decision"');
+  });
+
+  test("ends with its grant", async () => {
+    const fresh = await registeredApp(house);
+    const browser = house.browser();
+    const { access_token } = await fresh.tokens(browser, "alice");
+    await fresh.post("/oauth/revoke", { token: access_token, client_id: fresh.clientId });
+    expect((await browser.open(fresh.request().url)).html).toContain('name="decision"');
+  });
+
+  test("refused is access_denied for the client", async () => {
+    const fresh = await registeredApp(house);
+    const browser = house.browser();
+    await app.tokens(browser, "alice");
+    const page = await browser.open(fresh.request().url);
+    const end = await browser.submit(page, {}, "decision=deny");
+    expect(end.url.searchParams.get("error")).toBe("access_denied");
+    expect(end.url.searchParams.get("iss")).toBe("https://auth.test");
+  });
+
+  test.each([
+    ["without the CSRF token", { csrf: "" }],
+    ["with another's", { csrf: "A".repeat(43) }],
+  ])("posted %s does nothing", async (_name, values) => {
+    const fresh = await registeredApp(house);
+    const browser = house.browser();
+    await app.tokens(browser, "alice");
+    const page = await browser.open(fresh.request().url);
+    const end = await browser.submit(page, values, "decision=allow");
+    expect(end).toMatchObject({ status: 403 });
+    expect((await browser.open(page.url)).html).toContain('name="decision"');
+  });
+
+  test("cannot be given in another browser than the one that began", async () => {
+    const fresh = await registeredApp(house);
+    const alices = house.browser();
+    await app.tokens(alices, "alice");
+    const page = await alices.open(fresh.request().url);
+    const bobs = house.browser();
+    await app.tokens(bobs, "bob");
+    expect(await bobs.open(page.url)).toMatchObject({ status: 400 });
+  });
+
+  test("cannot be framed or scripted", async () => {
+    const fresh = await registeredApp(house);
+    const browser = house.browser();
+    await app.tokens(browser, "alice");
+    const { headers } = await browser.open(fresh.request().url);
+    expect(headers.get("x-frame-options")).toBe("DENY");
+    expect(headers.get("content-security-policy")).toMatch(/default-src 'none'.*frame-ancestors 'none'/);
+    expect(headers.get("content-security-policy")).not.toContain("unsafe");
+    expect(headers.get("cache-control")).toBe("no-store");
+    expect(headers.get("referrer-policy")).toBe("no-referrer");
+  });
+});
+
+describe("prompt", () => {
+  test("none without a session is login_required, with one but no consent consent_required", async () => {
+    const fresh = await registeredApp(house);
+    const browser = house.browser();
+    const signedOut = await browser.open(fresh.request({ prompt: "none" }).url);
+    expect(signedOut.url.searchParams.get("error")).toBe("login_required");
+    await app.tokens(browser, "alice");
+    // oidc-provider's own session is young: the browser has to pass its sign-in step once.
+    const signedIn = await browser.open(fresh.request({ prompt: "none" }).url);
+    expect(signedIn.url.searchParams.get("error")).toBe("consent_required");
+  });
+
+  test("login asks the company again, even with a session", async () => {
+    const browser = house.browser();
+    await app.tokens(browser, "alice");
+    await house.ageSignIn("company/alice", 5);
+    const page = await browser.open(app.request({ prompt: "login" }).url);
+    expect(page.url.origin).toBe(house.company.issuer);
+  });
+
+  test("consent asks although it is remembered", async () => {
+    const browser = house.browser();
+    await app.tokens(browser, "alice");
+    expect((await browser.open(app.request({ prompt: "consent" }).url)).html).toContain('name="decision"');
+  });
+});
+
+test("F8.11 two clients in two tabs of a fresh browser do not disturb each other", async () => {
+  const other = await registeredApp(house);
+  const browser = house.browser();
+  const first = app.request();
+  const second = other.request({ resource: "https://many.test/b" });
+  const firstTab = await browser.open(first.url);
+  const secondTab = await browser.open(second.url);
+  const secondEnd = await browser.agree(secondTab, atCompany("alice"));
+  const firstEnd = await browser.agree(firstTab, atCompany("alice"));
+  expect(firstEnd.url.searchParams.get("state")).toBe(first.state);
+  expect(secondEnd.url.searchParams.get("state")).toBe(second.state);
+  const tokens = await app.exchange(firstEnd.url.searchParams.get("code") ?? "", first.verifier);
+  expect(tokens.status).toBe(200);
+});
+
+test("somebody else signing in meanwhile starts the authorization over, for them", async () => {
+  const fresh = await registeredApp(house);
+  const browser = house.browser();
+  await app.tokens(browser, "alice");
+  const page = await browser.open(fresh.request().url);
+  expect(page.html).toContain("alice@example.com");
+  const link = parse(page.html).querySelector('a[href*="switch=1"]')?.getAttribute("href");
+  const company = await browser.open(new URL(link ?? "", page.url));
+  const again = await throughCompany(house, browser, company, "bob");
+  expect(again.html).toContain("bob@example.com");
 });

@@ -16,6 +16,21 @@ export const people = {
   bob: { login: "bob", password: "builder" },
 } as const;
 
+/** Walks through the company's pages as `person`, until the browser is back with us. */
+export async function throughCompany(
+  house: House,
+  browser: HttpBrowser,
+  start: Page,
+  person: keyof typeof people,
+): Promise<Page> {
+  let page = start;
+  while (page.url.origin === house.company.issuer) {
+    const signsIn = page.html.includes('name="password"');
+    page = await browser.submit(page, signsIn ? people[person] : {}, signsIn ? undefined : "decision=allow");
+  }
+  return page;
+}
+
 /** An MCP client as seen from outside: registers, sends the browser off, exchanges and refreshes. */
 export interface McpApp {
   readonly clientId: string;

@@ -44,6 +44,8 @@ export interface House {
   readonly documents: Map<string, () => Response>;
   readonly log: string[];
   browser(): HttpBrowser;
+  /** Lets a person's newest sign-in (or recheck) lie `seconds` back; resolves when the house has heard of it. */
+  ageSignIn(userId: string, seconds: number): Promise<void>;
   /** Replaces the routes file while running. */
   reconfigure(change: (yaml: string) => string): Promise<void>;
   close(): Promise<void>;
@@ -144,6 +146,19 @@ export async function startHouse(extra = ""): Promise<House> {
         fetch: house.fetch,
         stopAt: (url) => url.pathname === "/client-callback" || !/^https?:$/.test(url.protocol),
       }),
+    async ageSignIn(userId, seconds) {
+      const session = await store.signInSessions.find(userId);
+      if (!session) throw new Error(`${userId} has not signed in`);
+      const heard = new Promise<void>((resolve) => {
+        const stop = store.notifications.subscribe((change) => {
+          if (change.table !== "browser_session" || change.userId !== userId) return;
+          stop();
+          resolve();
+        });
+      });
+      await store.signInSessions.put({ ...session, checkedAt: new Date(Date.now() - seconds * 1000) });
+      await heard;
+    },
     async reconfigure(change) {
       yaml = change(yaml);
       table = await load(file, yaml);

@@ -1,0 +1,353 @@
+import { decodeJwt } from "jose";
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { appOf, type McpApp, registeredApp, type Tokens } from "./mcp-app.ts";
+import { type House, startHouse } from "./start-house.ts";
+
+let house: House;
+let app: McpApp;
+beforeAll(async () => {
+  house = await startHouse(`authorization_server:
+  clients:
+    - {client_id: inspector, client_secret: inspector-secret, client_name: Inspector, redirect_uris: ["https://inspector.test/cb"]}
+`);
+  app = await registeredApp(house);
+});
+afterAll(() => house.close());
+
+const problem = async (response: Response) => ({
+  status: response.status,
+  ...((await response.json()) as { error: string; error_description?: string }),
+});
+
+async function codeOf(client: McpApp, changes?: Record<string, string | undefined>) {
+  const { params, verifier } = await client.authorize(house.browser(), "alice", changes);
+  return { code: params.get("code") ?? "", verifier };
+}
+
+describe("F8.1 the token endpoint", () => {
+  test.each([
+    ["another redirect URI", { redirect_uri: "http://127.0.0.1:7778/client-callback" }],
+    ["another verifier", { code_verifier: "x".repeat(43) }],
+    ["another code", { code: "nonsense" }],
+  ])("refuses %s with invalid_grant", async (_name, changes) => {
+    const { code, verifier } = await codeOf(app);
+    expect(await problem(await app.exchange(code, verifier, changes))).toMatchObject({
+      status: 400,
+      error: "invalid_grant",
+    });
+  });
+
+  test("refuses a request without redirect URI", async () => {
+    const { code, verifier } = await codeOf(app);
+    const answer = await problem(await app.exchange(code, verifier, { redirect_uri: undefined }));
+    expect(answer).toMatchObject({ status: 400, error: "invalid_request" });
+  });
+
+  test("refuses the code of another client", async () => {
+    const other = await registeredApp(house);
+    const { code, verifier } = await codeOf(app);
+    expect(await problem(await other.exchange(code, verifier))).toMatchObject({ error: "invalid_grant" });
+  });
+
+  test("refuses a replayed code and revokes what it had given", async () => {
+    const { code, verifier } = await codeOf(app);
+    const tokens = (await (await app.exchange(code, verifier)).json()) as Tokens;
+    expect(await problem(await app.exchange(code, verifier))).toMatchObject({ error: "invalid_grant" });
+    expect(await house.externalTokens.identify(tokens.access_token)).toMatchObject({ refusal: "revoked" });
+    expect(await problem(await app.refresh(tokens.refresh_token))).toMatchObject({ error: "invalid_grant" });
+  });
+
+  test("gives one of many simultaneous exchanges a token", async () => {
+    const { code, verifier } = await codeOf(app);
+    const answers = await Promise.all(Array.from({ length: 8 }, () => app.exchange(code, verifier)));
+    expect(answers.filter((answer) => answer.status === 200)).toHaveLength(1);
+    expect(answers.filter((answer) => answer.status === 400)).toHaveLength(7);
+  });
+
+  describe.each(["client_secret_basic", "client_secret_post"])("with a client of %s", (method) => {
+    const basic = (id: string, secret: string) =>
+      `Basic ${Buffer.from(`${encodeURIComponent(id)}:${encodeURIComponent(secret)}`).toString("base64")}`;
+
+    test("takes the right secret, refuses a wrong and a missing one with 401", async () => {
+      const client = await registeredApp(house, { token_endpoint_auth_method: method });
+      const { code, verifier } = await codeOf(client);
+      const form = { client_id: undefined, client_secret: undefined };
+      const missing = await client.exchange(code, verifier, { client_secret: undefined });
+      expect(await problem(missing)).toMatchObject({ status: 401, error: "invalid_client" });
+      const wrong = await client.exchange(code, verifier, { client_secret: "wrong" });
+      expect(await problem(wrong)).toMatchObject({ status: 401, error: "invalid_client" });
+      const request = {
+        grant_type: "authorization_code",
+        code,
+        code_verifier: verifier,
+        redirect_uri: client.redirectUri,
+      };
+      const wrongBasic = await client.post(
+        "/oauth/token",
+        { ...request, ...form },
+        { authorization: basic(client.clientId, "wrong") },
+      );
+      expect(wrongBasic.headers.get("www-authenticate")).toMatch(/^Basic /);
+      expect(await problem(wrongBasic)).toMatchObject({ status: 401, error: "invalid_client" });
+      const right = await client.post(
+        "/oauth/token",
+        { ...request, ...form },
+        { authorization: basic(client.clientId, client.clientSecret ?? "") },
+      );
+      expect(right.status).toBe(200);
+    });
+  });
+
+  test("answers at the Pomerium path too, and to web pages", async () => {
+    const { code, verifier } = await codeOf(app);
+    const response = await app.post(
+      "/.pomerium/mcp/token",
+      {
+        grant_type: "authorization_code",
+        code,
+        code_verifier: verifier,
+        redirect_uri: app.redirectUri,
+        client_id: app.clientId,
+      },
+      { origin: "https://web.test" },
+    );
+    expect(response.status).toBe(200);
+    expect(response.headers.get("access-control-allow-origin")).toBe("*");
+    expect(response.headers.get("cache-control")).toBe("no-store");
+  });
+});
+
+describe("F8.7 F2.1 refresh tokens", () => {
+  let tokens: Tokens;
+  beforeEach(async () => {
+    tokens = await app.tokens(house.browser(), "alice", { scope: "a b" });
+  });
+
+  test("come without offline_access and rotate", async () => {
+    const renewed = (await (await app.refresh(tokens.refresh_token)).json()) as Tokens;
+    expect(renewed.refresh_token).not.toBe(tokens.refresh_token);
+    expect(decodeJwt(renewed.access_token)).toMatchObject({ aud: "https://one.test", scope: "a b" });
+    expect(decodeJwt(renewed.access_token).grant_id).toBe(decodeJwt(tokens.access_token).grant_id);
+    expect((await app.refresh(renewed.refresh_token)).status).toBe(200);
+  });
+
+  test("can narrow the scope, not widen it", async () => {
+    const narrowed = (await (await app.refresh(tokens.refresh_token, { scope: "a" })).json()) as Tokens;
+    expect(narrowed.scope).toBe("a");
+    expect(await problem(await app.refresh(narrowed.refresh_token, { scope: "a c" }))).toMatchObject({
+      error: "invalid_scope",
+    });
+  });
+
+  test("used again revoke the family", async () => {
+    const renewed = (await (await app.refresh(tokens.refresh_token)).json()) as Tokens;
+    expect(await problem(await app.refresh(tokens.refresh_token))).toMatchObject({ error: "invalid_grant" });
+    expect(await problem(await app.refresh(renewed.refresh_token))).toMatchObject({ error: "invalid_grant" });
+    expect(await house.externalTokens.identify(renewed.access_token)).toMatchObject({ refusal: "revoked" });
+  });
+
+  test("used many times at once succeed once", async () => {
+    const answers = await Promise.all(Array.from({ length: 8 }, () => app.refresh(tokens.refresh_token)));
+    expect(answers.filter((answer) => answer.status === 200)).toHaveLength(1);
+    for (const answer of answers.filter(({ status }) => status !== 200)) {
+      expect(await problem(answer)).toMatchObject({ status: 400, error: "invalid_grant" });
+    }
+  });
+
+  test("of another client are refused, and stay good", async () => {
+    const other = await registeredApp(house);
+    expect(await problem(await other.refresh(tokens.refresh_token))).toMatchObject({
+      error: "invalid_grant",
+    });
+    expect((await app.refresh(tokens.refresh_token)).status).toBe(200);
+  });
+
+  test("F3.6 are refused while the upstream's consent is missing, and good again afterwards", async () => {
+    house.connections.set("company/alice one", "missing");
+    expect(await problem(await app.refresh(tokens.refresh_token))).toMatchObject({ error: "invalid_grant" });
+    expect(await problem(await app.refresh(tokens.refresh_token))).toMatchObject({ error: "invalid_grant" });
+    expect(await house.externalTokens.identify(tokens.access_token)).toMatchObject({ ok: true });
+    house.connections.set("company/alice one", "connected");
+    expect((await app.refresh(tokens.refresh_token)).status).toBe(200);
+    house.connections.delete("company/alice one");
+  });
+
+  test("F3.6 keep working while the upstream's server is merely down", async () => {
+    house.connections.set("company/alice one", "unavailable");
+    expect((await app.refresh(tokens.refresh_token)).status).toBe(200);
+    house.connections.delete("company/alice one");
+  });
+
+  test("F8.10 of a route that was removed are refused, and good again when it is back", async () => {
+    await house.reconfigure((yaml) => yaml.replaceAll("https://one.test", "https://uno.test"));
+    expect(await problem(await app.refresh(tokens.refresh_token))).toMatchObject({ error: "invalid_grant" });
+    await house.reconfigure((yaml) => yaml.replaceAll("https://uno.test", "https://one.test"));
+    expect((await app.refresh(tokens.refresh_token)).status).toBe(200);
+  });
+});
+
+describe("F2.1 each refresh asks the company again", () => {
+  test("and carries changed groups", async () => {
+    const tokens = await app.tokens(house.browser(), "alice");
+    const alice = house.company.accounts.find(({ login }) => login === "alice");
+    if (alice) alice.groups = ["moved"];
+    const same = (await (await app.refresh(tokens.refresh_token)).json()) as Tokens;
+    expect(decodeJwt(same.access_token).groups).toEqual(["engineering", "everyone"]);
+    await house.ageSignIn("company/alice", 3700);
+    const renewed = (await (await app.refresh(same.refresh_token)).json()) as Tokens;
+    expect(decodeJwt(renewed.access_token).groups).toEqual(["moved"]);
+  });
+
+  test("once only, however many clients refresh at once", async () => {
+    const second = await registeredApp(house);
+    const browser = house.browser();
+    const all = [await app.tokens(browser, "alice"), await second.tokens(browser, "alice")] as const;
+    await house.ageSignIn("company/alice", 3700);
+    const before = house.company.counts.tokens.refresh_token ?? 0;
+    const answers = await Promise.all([
+      app.refresh(all[0].refresh_token),
+      second.refresh(all[1].refresh_token),
+    ]);
+    expect(answers.map(({ status }) => status)).toEqual([200, 200]);
+    expect((house.company.counts.tokens.refresh_token ?? 0) - before).toBe(1);
+  });
+
+  test("bridges an outage for a while, then answers 503 and keeps the refresh token", async () => {
+    const tokens = await app.tokens(house.browser(), "alice");
+    const { recheckGrace } = await graceOf();
+    house.company.outage(503);
+    await house.ageSignIn("company/alice", 3700);
+    const bridged = await app.refresh(tokens.refresh_token);
+    expect(bridged.status).toBe(200);
+    const { refresh_token } = (await bridged.json()) as Tokens;
+    await house.ageSignIn("company/alice", 3700 + recheckGrace);
+    const down = await app.refresh(refresh_token);
+    expect(down.headers.get("retry-after")).toBeTruthy();
+    expect(await problem(down)).toMatchObject({ status: 503, error: "temporarily_unavailable" });
+    house.company.outage(undefined);
+    expect((await app.refresh(refresh_token)).status).toBe(200);
+  });
+
+  test("ends the person's sessions and grants when the company refuses", async () => {
+    const browser = house.browser();
+    const bobs = await app.tokens(browser, "bob");
+    house.company.dismiss("bob");
+    await house.ageSignIn("company/bob", 3700);
+    expect(await problem(await app.refresh(bobs.refresh_token))).toMatchObject({ error: "invalid_grant" });
+    expect(await house.externalTokens.identify(bobs.access_token)).toMatchObject({ refusal: "revoked" });
+    expect(await house.store.authorizationServerRecords.grants({ userId: "company/bob" })).toEqual([]);
+    expect(JSON.parse((await browser.open("https://auth.test/whoami")).html)).toEqual({});
+  });
+
+  async function graceOf() {
+    let grace = 0;
+    await house.reconfigure((yaml) => {
+      grace = 600;
+      return yaml.includes("recheck_grace")
+        ? yaml
+        : yaml.replace("sign_in:\n", "sign_in:\n  recheck_grace: 600\n");
+    });
+    return { recheckGrace: grace };
+  }
+});
+
+describe("F3.7 F8.9 revocation and introspection", () => {
+  let tokens: Tokens;
+  beforeEach(async () => {
+    tokens = await app.tokens(house.browser(), "alice", { scope: "a b" });
+  });
+  const introspect = async (token: string, client: McpApp = app) =>
+    (
+      await client.post("/oauth/introspect", {
+        token,
+        client_id: client.clientId,
+        client_secret: client.clientSecret,
+      })
+    ).json();
+
+  test("a TE is described to its client", async () => {
+    const claims = decodeJwt(tokens.access_token);
+    expect(await introspect(tokens.access_token)).toEqual({
+      active: true,
+      iss: "https://auth.test",
+      sub: "company/alice",
+      client_id: app.clientId,
+      aud: "https://one.test",
+      scope: "a b",
+      exp: claims.exp,
+      iat: claims.iat,
+      jti: claims.jti,
+      token_type: "Bearer",
+    });
+  });
+
+  test("a refresh token too", async () => {
+    expect(await introspect(tokens.refresh_token)).toMatchObject({ active: true, client_id: app.clientId });
+  });
+
+  test("another client hears nothing, the operator's inspector with its secret everything", async () => {
+    const other = await registeredApp(house, { token_endpoint_auth_method: "client_secret_post" });
+    expect(await introspect(tokens.access_token, other)).toEqual({ active: false });
+    expect(await introspect(tokens.refresh_token, other)).toEqual({ active: false });
+    const inspector = appOf(house, "inspector", "inspector-secret");
+    expect(await introspect(tokens.access_token, inspector)).toMatchObject({ active: true });
+  });
+
+  test("an unknown client, or a wrong secret, is 401", async () => {
+    for (const changes of [{ client_id: "nobody" }, { client_id: "inspector", client_secret: "wrong" }]) {
+      for (const path of ["/oauth/introspect", "/oauth/revoke"]) {
+        const response = await app.post(path, { token: tokens.access_token, ...changes });
+        expect(await problem(response)).toMatchObject({ status: 401, error: "invalid_client" });
+      }
+    }
+    expect(await introspect(tokens.access_token)).toMatchObject({ active: true });
+  });
+
+  test.each(["garbage", "a.b.c", "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhIn0."])(
+    "%s is not active",
+    async (token) => {
+      expect(await introspect(token)).toEqual({ active: false });
+      const revoked = await app.post("/oauth/revoke", { token, client_id: app.clientId });
+      expect(revoked.status).toBe(200);
+    },
+  );
+
+  test.each(["access_token", "refresh_token"] as const)("revoking the %s ends the grant", async (kind) => {
+    const response = await app.post("/oauth/revoke", { token: tokens[kind], client_id: app.clientId });
+    expect(response.status).toBe(200);
+    expect(await introspect(tokens.access_token)).toEqual({ active: false });
+    expect(await introspect(tokens.refresh_token)).toEqual({ active: false });
+    expect(await problem(await app.refresh(tokens.refresh_token))).toMatchObject({ error: "invalid_grant" });
+  });
+
+  test("another client cannot revoke", async () => {
+    const other = await registeredApp(house);
+    await other.post("/oauth/revoke", { token: tokens.access_token, client_id: other.clientId });
+    await other.post("/oauth/revoke", { token: tokens.refresh_token, client_id: other.clientId });
+    expect((await app.refresh(tokens.refresh_token)).status).toBe(200);
+  });
+});
+
+test("F2.2 signing keys rotate without a restart: old tokens stay good, new ones use the new key", async () => {
+  const before = await app.tokens(house.browser(), "alice");
+  const kid = await house.keys.rotate("external_token", 0, 7200);
+  const after = await app.tokens(house.browser(), "alice");
+  const jwks = (await (await house.fetch("https://auth.test/oauth/jwks")).json()) as {
+    keys: { kid: string }[];
+  };
+  expect(jwks.keys.map((key) => key.kid)).toContain(kid);
+  for (const { access_token } of [before, after]) {
+    expect(await house.externalTokens.identify(access_token)).toMatchObject({ ok: true });
+  }
+  expect(
+    JSON.parse(Buffer.from(after.access_token.split(".")[0] ?? "", "base64url").toString()),
+  ).toMatchObject({ kid });
+});
+
+test("no token, code or secret reaches the log", async () => {
+  const tokens = await app.tokens(house.browser(), "alice");
+  await app.refresh(tokens.refresh_token);
+  const text = house.log.join("\n");
+  expect(text).not.toContain(tokens.access_token);
+  expect(text).not.toContain(tokens.refresh_token);
+});
