@@ -1,7 +1,6 @@
 import { createHash } from "node:crypto";
 import { readFileSync, statSync } from "node:fs";
 import { resolve } from "node:path";
-import type { Metrics } from "../telemetry/metrics.ts";
 import type { Config } from "./config.ts";
 import { createRouteTable } from "./create-route-table.ts";
 import { formatProblem } from "./format-problem.ts";
@@ -25,6 +24,12 @@ export interface LiveConfig {
   close(): void;
 }
 
+/** The part of `telemetry/`'s metrics that is counted here. */
+interface ConfigMetrics {
+  readonly configLoads: { inc(labels: { outcome: "loaded" | "refused" }): void };
+  readonly configLastLoadSuccessful: { set(value: number): void };
+}
+
 const readAtStart = ["listen", "database", "encryption", "log"] as const satisfies readonly (keyof Config)[];
 
 /**
@@ -34,7 +39,7 @@ const readAtStart = ["listen", "database", "encryption", "log"] as const satisfi
 export function createLiveConfig(deps: {
   readonly file: string;
   readonly env: Readonly<Record<string, string | undefined>>;
-  readonly metrics: Metrics;
+  readonly metrics: ConfigMetrics;
 }): LiveConfig {
   const { file, env, metrics } = deps;
   const changes = new Set<(table: RouteTable, needsRestart: readonly string[]) => void>();
