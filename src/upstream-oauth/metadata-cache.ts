@@ -68,7 +68,8 @@ export function createMetadataCache(now: () => number = Date.now): MetadataCache
       return loading;
     },
     forget(scope) {
-      for (const [key, entry] of entries.entries()) {
+      // A copy: setting an entry moves it to where the iteration is headed, which would then never end.
+      for (const [key, entry] of [...entries.entries()]) {
         if (key.startsWith(`${scope} `)) entries.set(key, { ...entry, freshUntil: 0 });
       }
     },
