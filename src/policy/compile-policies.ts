@@ -1,6 +1,6 @@
 import type { Config } from "../config/config.ts";
+import { inspectedBodyBytes } from "../config/inspected-body-bytes.ts";
 import type { PolicySource, Route } from "../config/route.ts";
-import { asksForTool } from "./asks-for-tool.ts";
 import { compileRoutePolicy } from "./compile-route-policy.ts";
 import { compileRules } from "./compile-rules.ts";
 import { PolicyError } from "./policy-error.ts";
@@ -25,7 +25,11 @@ export function compilePolicies(config: Pick<Config, "policy" | "routes">): Poli
     const usable = broken.length === 0 ? source : [];
     table.set(
       route.id,
-      compileRoutePolicy(route.id, compileRules(usable, toolLists(route)), bodyBytes(route, usable)),
+      compileRoutePolicy(
+        route.id,
+        compileRules(usable, toolLists(route)),
+        inspectedBodyBytes({ ...route, policy: usable }),
+      ),
     );
   }
   const nobody = compileRules([]);
@@ -49,14 +53,4 @@ function brokenRules(source: PolicySource, routeId: string | undefined): PolicyP
 
 function toolLists(route: Route) {
   return route.mcp.kind === "server" ? route.mcp.tools : undefined;
-}
-
-/** How much of a body the policy must see: none but where a tool's name or the number of calls matters. */
-function bodyBytes(route: Route, source: PolicySource): number {
-  if (route.mcp.kind !== "server") return 0;
-  const needed =
-    route.mcp.tools !== undefined ||
-    route.rateLimit?.toolCallsPerMinute !== undefined ||
-    source.some((rule) => asksForTool(rule.when));
-  return needed ? route.mcp.maxRequestBytes : 0;
 }

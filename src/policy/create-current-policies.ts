@@ -13,7 +13,11 @@ import type { PolicyTable } from "./policy-table.ts";
  * 2. `policies().forRoute(route.id).decide({ ..., body })`, the body being `raw_body` where `needsBody`;
  * 3. `deny`: that status, `reason` as code; `refuse_call`: a 200 with `refusalBody`; `allow`: where `toolCalls` is not 0,
  *    `limiter.takeToolCalls(...)`; where `toolFilter` is there, put it into the metadata under `tool_filter`, and remove
- *    `accept-encoding` from the request, so that `challenge/` can read the answer.
+ *    `accept-encoding` from the request.
+ *
+ * In `challenge/`, where the metadata has a `tool_filter`: `toolsAnswerFormat` of the response's headers says whether to
+ * buffer the body for `filterToolsJson` (and drop `content-length`), to stream it through a `createToolsStreamFilter`, to
+ * let it pass, or to refuse it; both take `readToolFilter(tool_filter)`. What comes back not `ok` is refused, too.
  */
 export function createCurrentPolicies(currentRoutes: CurrentRoutes): () => PolicyTable {
   let compiled: { readonly from: Config; readonly table: PolicyTable } | undefined;

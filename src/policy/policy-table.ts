@@ -5,9 +5,8 @@ import type { PolicyCaller, PolicyInput } from "./policy-input.ts";
 export interface RoutePolicy {
   readonly routeId: string;
   /**
-   * Whether `decide` wants the raw body (a tool policy, or a tool-call rate limit): Envoy must then send it with
-   * `with_request_body { max_request_bytes: maxBodyBytes, allow_partial_message: true, pack_as_bytes: true }`.
-   * Without `pack_as_bytes` Envoy replaces what is not UTF-8, and we would read another body than the upstream does.
+   * Whether `decide` wants the raw body (a tool policy, or a tool-call rate limit). Envoy must hand it over as bytes
+   * (`pack_as_bytes`): as a string it replaces what is not UTF-8, and we would read another body than the upstream does.
    */
   readonly needsBody: boolean;
   /** Bytes; 0 where no body is needed. */
