@@ -23,7 +23,7 @@ export function issuerKeys(deps: {
   /** Unix milliseconds. */
   readonly now: () => number;
 }): JWTVerifyGetKey {
-  const { issuer, fetch, logger, now } = deps;
+  const { issuer, logger, now } = deps;
   let known: ReturnType<typeof createLocalJWKSet> | undefined;
   let fetchedAt = Number.NEGATIVE_INFINITY;
   let attemptedAt = Number.NEGATIVE_INFINITY;
@@ -31,7 +31,7 @@ export function issuerKeys(deps: {
 
   const fetchKeys = async () => {
     attemptedAt = now();
-    const response = await fetch(deps.jwksUri ?? (await discoverJwksUri(issuer, fetch)), {
+    const response = await deps.fetch(deps.jwksUri ?? (await discoverJwksUri(issuer, deps.fetch)), {
       headers: { accept: "application/json, application/jwk-set+json" },
       redirect: "manual",
     });
