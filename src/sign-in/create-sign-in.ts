@@ -1,5 +1,6 @@
 import Router from "@koa/router";
 import type { Context } from "koa";
+import { createBackChannelLogout } from "./back-channel-logout.ts";
 import { createBrowserSessions } from "./browser-sessions.ts";
 import { createHandover } from "./handover.ts";
 import { createOpenidClients } from "./openid-clients.ts";
@@ -18,6 +19,7 @@ export function createSignIn(deps: SignInDeps): SignIn {
   const trip = createSignInTrip(deps, clients, sessions);
   const handover = createHandover(deps, sessions, begin);
   const signOut = createSignOut(deps, clients, sessions);
+  const told = createBackChannelLogout(deps, clients, sessions);
   const prefix = routes().config.paths.prefix;
   const onIssuer = (ctx: Context) => ctx.host === new URL(routes().config.issuer).host;
 
@@ -42,6 +44,7 @@ export function createSignIn(deps: SignInDeps): SignIn {
     onIssuer(ctx) ? noStore(ctx, handover.issue) : next(),
   );
   router.get(`${prefix}/sign_in/complete`, (ctx) => noStore(ctx, handover.redeem));
+  router.post(`${prefix}/sign_in/back_channel_logout`, (ctx, next) => (onIssuer(ctx) ? told(ctx) : next()));
   router.get(`${prefix}/sign_out`, (ctx) => signOut.ask(ctx));
   router.post(`${prefix}/sign_out`, (ctx) => signOut.end(ctx));
 

@@ -1,28 +1,42 @@
+import type { Selectable } from "kysely";
 import type { Database } from "./database.ts";
 import type { Encryption } from "./encryption.ts";
 import { notify } from "./notify.ts";
 import { secretName } from "./secret-name.ts";
 import type { SignInSession, SignInSessions } from "./store.ts";
+import type { Tables } from "./tables.ts";
 
 const table = "sign_in_session";
 type SealedPart = Omit<SignInSession, "userId" | "providerId" | "subject" | "checkedAt">;
 
 /** What the company's provider said of each person, and its tokens; sealed but for what finds it. */
 export function signInSessions(database: Database, { seal, open }: Encryption): SignInSessions {
+  async function openRow(row: Selectable<Tables["sign_in_session"]>): Promise<SignInSession> {
+    return {
+      ...(await open<SealedPart>(table, [row.user_id], row.sealed)),
+      userId: row.user_id,
+      providerId: row.provider_id,
+      subject: row.subject,
+      checkedAt: row.checked_at,
+    };
+  }
   return {
     async find(userId) {
       const row = await database.read("sign_in_session.find", (db) =>
         db.selectFrom(table).selectAll().where("user_id", "=", userId).executeTakeFirst(),
       );
-      return (
-        row && {
-          ...(await open<SealedPart>(table, [userId], row.sealed)),
-          userId,
-          providerId: row.provider_id,
-          subject: row.subject,
-          checkedAt: row.checked_at,
-        }
+      return row && openRow(row);
+    },
+    async findBySid(providerId, sid) {
+      const row = await database.read("sign_in_session.find_by_sid", (db) =>
+        db
+          .selectFrom(table)
+          .selectAll()
+          .where("provider_id", "=", providerId)
+          .where("sid_name", "=", secretName(sid))
+          .executeTakeFirst(),
       );
+      return row && openRow(row);
     },
     async put(session) {
       const { userId, providerId, subject, checkedAt, ...part } = session;

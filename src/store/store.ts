@@ -184,6 +184,8 @@ export interface SignInSession {
 }
 export interface SignInSessions {
   find(userId: string): Promise<SignInSession | undefined>;
+  /** By the provider's own session id, which its logout tokens name. */
+  findBySid(providerId: string, sid: string): Promise<SignInSession | undefined>;
   /** Tells every replica (as a change of the person's browser sessions), since claims decide what a person may do. */
   put(session: SignInSession): Promise<void>;
   /** Moves `checkedAt` if it still is `from`: of all replicas that want to ask the provider again, one may. */

@@ -1,0 +1,322 @@
+import { parse } from "node-html-parser";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { registeredApp, throughCompany } from "../authorization-server/mcp-app.ts";
+import { type House, startHouse } from "../authorization-server/start-house.ts";
+import type { HttpBrowser } from "../support/http-browser.ts";
+
+let house: House;
+beforeAll(async () => {
+  house = await startHouse();
+});
+afterAll(() => house.close());
+
+const signInUrl = (host: string, returnTo = "/whoami") =>
+  `https://${host}/.pomerium/sign_in?${new URLSearchParams({ return_to: returnTo })}`;
+
+async function signIn(
+  browser: HttpBrowser,
+  host = "auth.test",
+  person: "alice" | "bob" = "alice",
+  returnTo?: string,
+) {
+  return throughCompany(house, browser, await browser.open(signInUrl(host, returnTo)), person);
+}
+
+const whoami = async (browser: HttpBrowser, host: string) =>
+  JSON.parse((await browser.open(`https://${host}/whoami`)).html) as Record<string, unknown>;
+
+const sessionCookie = async (browser: HttpBrowser, host: string) =>
+  (await browser.jar.getCookies(`https://${host}/`)).find(({ key }) => key === "__Host-mcp_session");
+
+/** Follows redirects one at a time, so that a test can step in between. */
+async function step(browser: HttpBrowser, url: string) {
+  const cookie = await browser.jar.getCookieString(url);
+  const response = await house.fetch(url, { redirect: "manual", headers: { cookie, accept: "text/html" } });
+  for (const header of response.headers.getSetCookie()) await browser.jar.setCookie(header, url);
+  return {
+    status: response.status,
+    location: response.headers.get("location") ?? "",
+    html: await response.text(),
+  };
+}
+
+describe("F3.5 on the issuer's host", () => {
+  test("a person signs in and comes back to where they were", async () => {
+    const browser = house.browser();
+    const page = await signIn(browser, "auth.test", "alice", "/whoami?x=1");
+    expect(page.url.href).toBe("https://auth.test/whoami?x=1");
+    expect(JSON.parse(page.html)).toMatchObject({
+      userId: "company/alice",
+      email: "alice@example.com",
+      name: "Alice Liddell",
+      groups: ["engineering", "everyone"],
+    });
+  });
+
+  test("the session cookie cannot be read, sent elsewhere, or outlive the session", async () => {
+    const browser = house.browser();
+    await signIn(browser);
+    const cookie = await sessionCookie(browser, "auth.test");
+    expect(cookie).toMatchObject({
+      httpOnly: true,
+      secure: true,
+      path: "/",
+      hostOnly: true,
+      sameSite: "lax",
+    });
+    expect(cookie?.expires).toBeInstanceOf(Date);
+  });
+
+  test("the session has an id nobody could have planted", async () => {
+    const browser = house.browser();
+    const planted = "A".repeat(43);
+    await browser.jar.setCookie(`__Host-mcp_session=${planted}; Path=/; Secure`, "https://auth.test/");
+    await signIn(browser);
+    expect((await sessionCookie(browser, "auth.test"))?.value).not.toBe(planted);
+  });
+
+  test("signing in as somebody else ends the first session", async () => {
+    const browser = house.browser();
+    await signIn(browser);
+    const first = (await sessionCookie(browser, "auth.test"))?.value ?? "";
+    const company = await browser.open(`${signInUrl("auth.test")}&switch=1`);
+    const page = await throughCompany(house, browser, company, "bob");
+    expect(JSON.parse(page.html)).toMatchObject({ userId: "company/bob" });
+    expect(await house.store.browserSessions.find(first)).toBeUndefined();
+  });
+
+  test("two tabs sign in side by side", async () => {
+    const browser = house.browser();
+    const first = await browser.open(signInUrl("auth.test", "/whoami?tab=1"));
+    const second = await browser.open(signInUrl("auth.test", "/whoami?tab=2"));
+    const secondEnd = await throughCompany(house, browser, second, "alice");
+    const firstEnd = await throughCompany(house, browser, first, "alice");
+    expect([firstEnd.url.search, secondEnd.url.search]).toEqual(["?tab=1", "?tab=2"]);
+    expect(await whoami(browser, "auth.test")).toMatchObject({ userId: "company/alice" });
+  });
+
+  test("F8.6 the answer of the provider works once, and in the browser that left", async () => {
+    const victim = house.browser();
+    const start = await step(victim, signInUrl("auth.test"));
+    const attacker = house.browser();
+    const toCompany = await attacker.open(start.location);
+    expect(toCompany.url.origin).toBe(house.company.issuer);
+    const end = await throughCompany(house, attacker, toCompany, "bob");
+    expect(end).toMatchObject({ status: 400 });
+    expect(end.html).toContain("wrong_browser");
+    expect(await whoami(attacker, "auth.test")).toEqual({});
+    expect(await step(victim, end.url.href)).toMatchObject({ status: 400 });
+    expect(await whoami(victim, "auth.test")).toEqual({});
+  });
+
+  test.each(["", "?state=unknown&code=x", "?code=x"])(
+    "a callback with %s is an error page",
+    async (query) => {
+      const page = await house.browser().open(`https://auth.test/.pomerium/sign_in/callback${query}`);
+      expect(page.status).toBe(400);
+      expect(page.html).toContain("Request id");
+    },
+  );
+
+  test("a refusal at the provider is told, with a way to try again", async () => {
+    const browser = house.browser();
+    const start = await step(browser, signInUrl("auth.test"));
+    const state = new URL(start.location).searchParams.get("state") ?? "";
+    const query = new URLSearchParams({ state, error: "access_denied", iss: house.company.issuer });
+    const page = await browser.open(`https://auth.test/.pomerium/sign_in/callback?${query}`);
+    expect(page.status).toBe(403);
+    expect(parse(page.html).querySelector("a.button")?.getAttribute("href")).toContain("return_to=%2Fwhoami");
+  });
+
+  test("a provider that is down is told", async () => {
+    const lonely = await startHouse();
+    await lonely.company.close();
+    const page = await lonely.browser().open(signInUrl("auth.test"));
+    expect(page.status).toBe(502);
+    expect(page.html).toContain("Company");
+    await lonely.close();
+  });
+
+  test.each([
+    "https://attacker.test/",
+    "//attacker.test/",
+    "/\\attacker.test/",
+    "/\t/attacker.test/",
+    "\\\\attacker.test",
+    "javascript:alert(1)",
+    "/..//attacker.test/",
+    "attacker",
+  ])("return_to %j stays here", async (returnTo) => {
+    const browser = house.browser();
+    const { location } = await step(browser, signInUrl("auth.test", returnTo));
+    const page = await throughCompany(house, browser, await browser.open(location), "alice");
+    expect(page.url.origin).toBe("https://auth.test");
+  });
+});
+
+describe("F3.5 on a route's host", () => {
+  test("the session is handed over, and is the route host's own", async () => {
+    const browser = house.browser();
+    const page = await signIn(browser, "one.test");
+    expect(page.url.href).toBe("https://one.test/whoami");
+    const here = JSON.parse(page.html);
+    const issuers = await whoami(browser, "auth.test");
+    expect(here).toMatchObject({ userId: "company/alice", parentSessionName: issuers.sessionName });
+    const [one, auth] = [await sessionCookie(browser, "one.test"), await sessionCookie(browser, "auth.test")];
+    expect(one?.value).not.toBe(auth?.value);
+    expect(await house.store.browserSessions.find(one?.value ?? "")).toMatchObject({ host: "one.test" });
+  });
+
+  test("a cookie of one host is nothing on another", async () => {
+    const browser = house.browser();
+    await signIn(browser, "one.test");
+    const value = (await sessionCookie(browser, "one.test"))?.value;
+    const other = house.browser();
+    await other.jar.setCookie(`__Host-mcp_session=${value}; Path=/; Secure`, "https://many.test/");
+    expect(await whoami(other, "many.test")).toEqual({});
+    expect(
+      await house.signIn.sessionFromCookieHeader(`a=b; __Host-mcp_session=${value}`, "many.test"),
+    ).toBeUndefined();
+    expect(
+      await house.signIn.sessionFromCookieHeader(`a=b; __Host-mcp_session=${value}`, "one.test"),
+    ).toMatchObject({
+      userId: "company/alice",
+    });
+  });
+
+  test("a second look at a cookie header needs no I/O", async () => {
+    const browser = house.browser();
+    await signIn(browser, "one.test");
+    const header = await browser.jar.getCookieString("https://one.test/");
+    await house.signIn.sessionFromCookieHeader(header, "one.test");
+    const again = house.signIn.sessionFromCookieHeader(header, "one.test");
+    expect(again).not.toBeInstanceOf(Promise);
+    expect(again).toMatchObject({ userId: "company/alice" });
+  });
+
+  /** Signed in at the issuer's, up to the Location that carries the one-time code. */
+  async function codeFor(browser: HttpBrowser): Promise<string> {
+    await signIn(browser);
+    const leave = await step(browser, signInUrl("one.test"));
+    const issue = await step(browser, leave.location);
+    expect(new URL(issue.location).pathname).toBe("/.pomerium/sign_in/complete");
+    return issue.location;
+  }
+
+  test("the code works once", async () => {
+    const browser = house.browser();
+    const complete = await codeFor(browser);
+    expect(await step(browser, complete)).toMatchObject({ status: 302, location: "/whoami" });
+    expect(await step(browser, complete)).toMatchObject({ status: 400 });
+  });
+
+  test("the code stolen by another browser is refused, and used up", async () => {
+    const victim = house.browser();
+    const complete = await codeFor(victim);
+    const thief = house.browser();
+    await step(thief, signInUrl("one.test"));
+    expect(await step(thief, complete)).toMatchObject({ status: 400 });
+    expect(await whoami(thief, "one.test")).toEqual({});
+    expect(await step(victim, complete)).toMatchObject({ status: 400 });
+  });
+
+  test("the code for one host is refused on another", async () => {
+    const browser = house.browser();
+    const complete = await codeFor(browser);
+    await step(browser, signInUrl("many.test"));
+    expect(await step(browser, complete.replace("one.test", "many.test"))).toMatchObject({ status: 400 });
+    expect(await whoami(browser, "many.test")).toEqual({});
+  });
+
+  test("the code dies with the session it stands for", async () => {
+    const browser = house.browser();
+    const complete = await codeFor(browser);
+    await house.store.browserSessions.endForUser("company/alice");
+    expect(await step(browser, complete)).toMatchObject({ status: 400 });
+  });
+
+  test.each([
+    { host: "attacker.test" },
+    { host: "auth.test.attacker.test" },
+    { return_to: "https://attacker.test/" },
+    { return_to: "//attacker.test/" },
+    { browser: "" },
+    { browser: "short" },
+  ])("no code is made for %j", async (changes) => {
+    const browser = house.browser();
+    await signIn(browser);
+    const query = new URLSearchParams({
+      host: "one.test",
+      return_to: "/whoami",
+      browser: "A".repeat(43),
+      ...changes,
+    });
+    const answer = await step(browser, `https://auth.test/.pomerium/sign_in/handover?${query}`);
+    expect(answer).toMatchObject({ status: 400, location: "" });
+  });
+
+  test("issuer-only paths do not exist there", async () => {
+    for (const path of ["callback", "handover"]) {
+      expect((await house.fetch(`https://one.test/.pomerium/sign_in/${path}`)).status).toBe(404);
+    }
+  });
+});
+
+describe("F3.5 F8.10 sign-out", () => {
+  test("asks first; the button ends the session here and where it was handed over to", async () => {
+    const browser = house.browser();
+    await signIn(browser, "one.test");
+    await signIn(browser, "many.test");
+    const page = await browser.open("https://one.test/.pomerium/sign_out");
+    expect(page.html).toContain("alice@example.com");
+    expect(await whoami(browser, "one.test")).toMatchObject({ userId: "company/alice" });
+    const end = await browser.submit(page, {});
+    expect(end.url.origin).toBe(house.company.issuer);
+    for (const host of ["one.test", "many.test", "auth.test"])
+      expect(await whoami(browser, host)).toEqual({});
+  });
+
+  test.each([{ csrf: "" }, { csrf: "B".repeat(43) }, { csrf: "ä".repeat(43) }])(
+    "posted with %j does nothing",
+    async (values) => {
+      const browser = house.browser();
+      await signIn(browser);
+      const page = await browser.open("https://auth.test/.pomerium/sign_out");
+      expect(await browser.submit(page, values)).toMatchObject({ status: 403 });
+      expect(await whoami(browser, "auth.test")).toMatchObject({ userId: "company/alice" });
+    },
+  );
+
+  test("signed out already, it says so", async () => {
+    const page = await house.browser().open("https://auth.test/.pomerium/sign_out");
+    expect(page).toMatchObject({ status: 200 });
+    expect(page.html).toContain("You are signed out");
+  });
+
+  test("does not end what applications were granted", async () => {
+    const browser = house.browser();
+    const app = await registeredApp(house);
+    const tokens = await app.tokens(browser, "alice");
+    await browser.submit(await browser.open("https://auth.test/.pomerium/sign_out"), {});
+    expect((await app.refresh(tokens.refresh_token)).status).toBe(200);
+  });
+});
+
+test("F3.5 several providers: the person chooses, and people of two never mix", async () => {
+  const many = await startHouse();
+  await many.reconfigure((yaml) => {
+    const second = yaml.slice(yaml.indexOf("    - id: company"), yaml.indexOf("\nroutes:"));
+    return yaml.replace(
+      "\nroutes:",
+      `${second.replace("id: company", "id: partner").replace("name: Company", "name: Partner")}\nroutes:`,
+    );
+  });
+  const browser = many.browser();
+  const page = await browser.open(signInUrl("auth.test"));
+  const links = parse(page.html).querySelectorAll("nav a");
+  expect(links.map((link) => link.text)).toEqual(["Continue with Company", "Continue with Partner"]);
+  const company = await browser.open(links[1]?.getAttribute("href") ?? "");
+  const end = await throughCompany(many, browser, company, "alice");
+  expect(JSON.parse(end.html)).toMatchObject({ userId: "partner/alice" });
+  await many.close();
+});
