@@ -7,7 +7,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Server, ServerCredentials } from "@grpc/grpc-js";
 import { envoyBinary } from "../envoy/envoy-binary.ts";
-import { createChallengeService } from "../src/challenge/challenge-service.ts";
+import { createChallengeService } from "../src/challenge/create-challenge-service.ts";
+import { createRouteTable } from "../src/config/create-route-table.ts";
+import { challengeFilter } from "../src/config/envoy/challenge-filter.ts";
+import { loadConfig } from "../src/config/load-config.ts";
 import { createLogger } from "../src/telemetry/logger.ts";
 import { createMetrics } from "../src/telemetry/metrics.ts";
 
@@ -25,11 +28,26 @@ const rounds = Number(process.argv[2] ?? 20);
 const requestsPerRound = 300;
 
 const type = (name: string) => `type.googleapis.com/${name}`;
+const folder = mkdtempSync(join(tmpdir(), "response-path-"));
+const routesFile = join(folder, "routes.yaml");
+writeFileSync(
+  routesFile,
+  JSON.stringify({
+    issuer: "https://auth.test",
+    policy: [{ allow: { and: [{ accept: true }] } }],
+    routes: [{ id: "r", from: "https://mcp.test", to: "http://127.0.0.1:1/mcp", mcp: { server: {} } }],
+  }),
+  { mode: 0o600 },
+);
+const loaded = loadConfig(routesFile, {});
+if (!loaded.ok) throw new Error(JSON.stringify(loaded.problems));
+const table = createRouteTable(loaded.config);
+
 const extProc = {
   name: "envoy.filters.http.ext_proc",
   typed_config: {
     "@type": type("envoy.extensions.filters.http.ext_proc.v3.ExternalProcessor"),
-    grpc_service: { envoy_grpc: { cluster_name: "sidecar" } },
+    grpc_service: { envoy_grpc: { cluster_name: "sidecar_grpc" } },
     message_timeout: "5s",
     processing_mode: {
       request_header_mode: "SKIP",
@@ -39,69 +57,7 @@ const extProc = {
     metadata_options: { forwarding_namespaces: { untyped: ["envoy.filters.http.ext_authz"] } },
   },
 };
-const statusIs = (code: string) => ({
-  single_predicate: {
-    input: {
-      name: "status",
-      typed_config: {
-        "@type": type("envoy.type.matcher.v3.HttpResponseHeaderMatchInput"),
-        header_name: ":status",
-      },
-    },
-    value_match: { exact: code },
-  },
-});
-const letThrough = {
-  single_predicate: {
-    input: {
-      name: "route",
-      typed_config: {
-        "@type": type("envoy.extensions.matching.common_inputs.network.v3.DynamicMetadataInput"),
-        filter: "envoy.filters.http.ext_authz",
-        path: [{ key: "route" }],
-      },
-    },
-    custom_match: {
-      name: "present",
-      typed_config: {
-        "@type": type("envoy.extensions.matching.input_matchers.metadata.v3.Metadata"),
-        value: { string_match: { safe_regex: { regex: ".+" } } },
-      },
-    },
-  },
-};
-const composite = {
-  name: "challenge",
-  typed_config: {
-    "@type": type("envoy.extensions.common.matching.v3.ExtensionWithMatcher"),
-    extension_config: {
-      name: "composite",
-      typed_config: { "@type": type("envoy.extensions.filters.http.composite.v3.Composite") },
-    },
-    xds_matcher: {
-      matcher_list: {
-        matchers: [
-          {
-            predicate: {
-              and_matcher: {
-                predicate: [{ or_matcher: { predicate: [statusIs("401"), statusIs("403")] } }, letThrough],
-              },
-            },
-            on_match: {
-              action: {
-                name: "challenge",
-                typed_config: {
-                  "@type": type("envoy.extensions.filters.http.composite.v3.ExecuteFilterAction"),
-                  typed_config: extProc,
-                },
-              },
-            },
-          },
-        ],
-      },
-    },
-  },
-};
+const composite = challengeFilter(loaded.config);
 /** Stands in for ext_authz: leaves its metadata without a call, so that only the response path is measured. */
 const letThroughMetadata = {
   name: "envoy.filters.http.set_metadata",
@@ -110,7 +66,15 @@ const letThroughMetadata = {
     metadata: [
       {
         metadata_namespace: "envoy.filters.http.ext_authz",
-        value: { route: "r", connection: "c", version: 1 },
+        value: {
+          route: "r",
+          user: "u",
+          connection: "c",
+          version: 1,
+          refreshable: 1,
+          path: "/401",
+          request_id: "1",
+        },
       },
     ],
   },
@@ -127,12 +91,8 @@ await once(upstream, "listening");
 
 const grpc = new Server();
 const challenge = createChallengeService({
-  replacementFor: async () => ({
-    status: 401,
-    headers: [["www-authenticate", "Bearer"]],
-    body: "{}",
-    outcome: "challenged",
-  }),
+  routes: () => table,
+  upstreamTokens: { upstreamRefused: async () => ({ kind: "consent", scopes: ["mcp"], reason: "bench" }) },
   logger: createLogger({ level: "silent" }),
   metrics: createMetrics(),
 });
@@ -143,7 +103,6 @@ const grpcPort = await new Promise<number>((resolve, reject) =>
   ),
 );
 
-const folder = mkdtempSync(join(tmpdir(), "response-path-"));
 const addressFile = join(folder, "admin");
 const cluster = (name: string, port: number, http2: boolean) => ({
   name,
@@ -173,7 +132,7 @@ writeFileSync(
     static_resources: {
       clusters: [
         cluster("upstream", (upstream.address() as AddressInfo).port, false),
-        cluster("sidecar", grpcPort, true),
+        cluster("sidecar_grpc", grpcPort, true),
       ],
       listeners: Object.entries(variants).map(([name, filters]) => ({
         name,

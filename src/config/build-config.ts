@@ -63,6 +63,9 @@ export function buildConfig(
       allowedPrivateHosts: input.upstream_oauth.allowed_private_hosts,
       allowedAsMetadataDomains: input.upstream_oauth.allowed_as_metadata_domains ?? [],
       clientIdMetadataDocument: input.upstream_oauth.client_id_metadata_document,
+      ...(input.upstream_oauth.client_id_metadata_url === undefined
+        ? {}
+        : { clientIdMetadataUrl: input.upstream_oauth.client_id_metadata_url }),
       clientName: input.upstream_oauth.client_name,
       timeoutMs: input.upstream_oauth.timeout * 1000,
       maxResponseBytes: input.upstream_oauth.max_response_bytes,

@@ -100,6 +100,7 @@ export function configSchema(f: Fields) {
       allowed_private_hosts: z.array(f.text()).default([]),
       allowed_as_metadata_domains: hostPatterns,
       client_id_metadata_document: z.enum(["auto", "always", "never"]).default("auto"),
+      client_id_metadata_url: f.url().optional(),
       client_name: f.text().default("envoy-mcp-auth"),
       timeout: f.duration(0.1).default(5),
       max_response_bytes: f.size(kib, 16 * kib * kib).default(kib * kib),

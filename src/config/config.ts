@@ -94,6 +94,8 @@ export interface Config {
     /** Narrows where authorization-server metadata may come from; empty: anywhere public. */
     readonly allowedAsMetadataDomains: readonly string[];
     readonly clientIdMetadataDocument: "auto" | "always" | "never";
+    /** Where the operator publishes our Client ID Metadata Document, when route hosts are not public; it is our client id then. */
+    readonly clientIdMetadataUrl?: string;
     readonly clientName: string;
     /** One outward call, ms; largest answer, bytes. */
     readonly timeoutMs: number;

@@ -10,7 +10,8 @@ export interface ClientPlaces {
 /** @param host as in `Route.host`. */
 export function clientPlaces(table: RouteTable, host: string): ClientPlaces {
   const base = `https://${host}${table.config.paths.prefix}/mcp/client`;
-  return { clientId: `${base}/metadata.json`, redirectUri: `${base}/oauth/callback` };
+  const clientId = table.config.upstreamOAuth.clientIdMetadataUrl ?? `${base}/metadata.json`;
+  return { clientId, redirectUri: `${base}/oauth/callback` };
 }
 
 /**
@@ -19,22 +20,31 @@ export function clientPlaces(table: RouteTable, host: string): ClientPlaces {
  */
 export function clientMetadataDocument(table: RouteTable, host: string): Record<string, unknown> | undefined {
   const { config } = table;
-  const wanted = config.routes.some(
-    ({ mcp, ...route }) =>
-      route.host === host &&
-      route.enabled &&
-      mcp.kind === "server" &&
-      mcp.auth.type === "oauth" &&
-      !mcp.auth.endpoint &&
-      !mcp.auth.clientId,
+  const hosts = new Set(
+    config.routes
+      .filter(
+        ({ mcp, enabled }) =>
+          enabled &&
+          mcp.kind === "server" &&
+          mcp.auth.type === "oauth" &&
+          !mcp.auth.endpoint &&
+          !mcp.auth.clientId,
+      )
+      .map((route) => route.host),
   );
-  if (!wanted || config.upstreamOAuth.clientIdMetadataDocument === "never") return undefined;
+  const { clientIdMetadataDocument, clientIdMetadataUrl } = config.upstreamOAuth;
+  if (!hosts.has(host) || clientIdMetadataDocument === "never") return undefined;
   const { clientId, redirectUri } = clientPlaces(table, host);
+  // Published elsewhere, one document serves all hosts.
+  const redirectUris =
+    clientIdMetadataUrl === undefined
+      ? [redirectUri]
+      : [...hosts].map((one) => clientPlaces(table, one).redirectUri);
   return {
     client_id: clientId,
     client_name: config.upstreamOAuth.clientName,
     client_uri: `https://${host}`,
-    redirect_uris: [redirectUri],
+    redirect_uris: redirectUris,
     grant_types: ["authorization_code", "refresh_token"],
     response_types: ["code"],
     token_endpoint_auth_method: "none",

@@ -84,7 +84,8 @@ export function createClients(deps: { routes: CurrentRoutes; store: Store; outwa
     const mode = table.config.upstreamOAuth.clientIdMetadataDocument;
     if (!clientMetadataDocument(table, route.host)) return false;
     if (mode === "always") return true;
-    return as.client_id_metadata_document_supported === true && (await isPublicHost(route.host));
+    if (as.client_id_metadata_document_supported !== true) return false;
+    return table.config.upstreamOAuth.clientIdMetadataUrl !== undefined || (await isPublicHost(route.host));
   }
 
   return {

@@ -9,7 +9,7 @@ import { envoy } from "../../deploy/demo/envoy.ts";
 import { freePort } from "../../deploy/demo/free-port.ts";
 import { loopbackFetch } from "../../deploy/demo/loopback-fetch.ts";
 import { openidProvider } from "../../deploy/demo/openid-provider.ts";
-import { supervise } from "../../deploy/demo/supervise.ts";
+import { sidecar } from "../../deploy/demo/sidecar.ts";
 import { companyTokenEndpoint } from "./company-token-endpoint.ts";
 import { routeFor, type ScenarioServer } from "./route-for.ts";
 
@@ -63,7 +63,7 @@ export async function gateway(folder: string): Promise<Gateway> {
   let number = 0;
   let proxy: Awaited<ReturnType<typeof envoy>> | undefined;
 
-  const write = (routes: readonly unknown[]) =>
+  const write = (routes: readonly unknown[], upstreamOAuth: Record<string, unknown> = {}) =>
     writeFile(
       file,
       // JSON is YAML.
@@ -78,7 +78,10 @@ export async function gateway(folder: string): Promise<Gateway> {
               { id: "company", issuer: company.issuer, client_id: "gateway", client_secret: secret },
             ],
           },
-          upstream_oauth: { allowed_private_hosts: ["localhost", "127.0.0.1", "::1"] },
+          upstream_oauth: {
+            allowed_private_hosts: ["localhost", "127.0.0.1", "::1"],
+            ...upstreamOAuth,
+          },
           log: { level: "debug" },
           envoy: {
             listen: `127.0.0.1:${port}`,
@@ -93,17 +96,25 @@ export async function gateway(folder: string): Promise<Gateway> {
       ),
       { mode: 0o600 },
     );
-  await write([]);
-  const sidecar = supervise(process.execPath, [cli, "serve", "--config", file], {
+  // Before the first scenario has a server, the file needs a route all the same.
+  await write([
+    {
+      from: `https://idle.${domain}`,
+      to: company.issuer,
+      mcp: { server: { upstream_auth: "none" } },
+    },
+  ]);
+  const serving = await sidecar({
+    configFile: file,
     logFile,
-    env: { ...process.env, CONFORMANCE_KEY: randomBytes(32).toString("base64url") },
+    env: { CONFORMANCE_KEY: randomBytes(32).toString("base64url") },
   });
   const log = () => readFile(logFile, "utf8").catch(() => "");
 
   /** Waits until `url` answers with `status`, and fails as soon as the sidecar is gone. */
   async function until(url: string, status: number, ask: typeof globalThis.fetch): Promise<void> {
     let gone = false;
-    void sidecar.exited.then(() => {
+    void serving.exited.then(() => {
       gone = true;
     });
     let last = "no answer";
@@ -123,7 +134,6 @@ export async function gateway(folder: string): Promise<Gateway> {
       }
     }
   }
-  await until(`http://127.0.0.1:${admin}/readyz`, 200, globalThis.fetch);
 
   return {
     async serve(server) {
@@ -132,7 +142,14 @@ export async function gateway(folder: string): Promise<Gateway> {
       const host = `${id}.${domain}`;
       tokenEndpoint.translate(server.context);
       if (server.context.valid_jwt) await writeFile(places.workloadIdentityFile, server.context.valid_jwt);
-      await write([routeFor(server, id, host, places)]);
+      const isAboutDocuments = server.scenario === "auth/basic-cimd";
+      await write(
+        [routeFor(server, id, host, places)],
+        // The client id that this scenario knows; nobody fetches the document.
+        isAboutDocuments
+          ? { client_id_metadata_url: "https://conformance-test.local/client-metadata.json" }
+          : {},
+      );
       await proxy?.close();
       const { stdout } = await run(process.execPath, [cli, "envoy-config", "--config", file], {
         env: { ...process.env, CONFORMANCE_KEY: "unused" },
@@ -150,7 +167,7 @@ export async function gateway(folder: string): Promise<Gateway> {
     log,
     async close() {
       await proxy?.close();
-      await sidecar.stop();
+      await serving.close();
       await Promise.all([company.close(), tokenEndpoint.close(), closeFetch()]);
     },
   };

@@ -22,7 +22,7 @@ export function routeFor(server: ScenarioServer, id: string, host: string, place
   return {
     id,
     name: server.scenario,
-    from: `https://${host}`,
+    from: `https://${host}/mcp`,
     to: server.serverUrl,
     mcp: { server: serverFor(server, places) },
     policy: [{ allow: { and: [{ authenticated_user: true }] } }],
