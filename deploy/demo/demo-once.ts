@@ -1,6 +1,7 @@
 import { strict as assert } from "node:assert";
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import type { Client } from "@modelcontextprotocol/sdk/client/index.js";
 import type { BrowserContext } from "playwright-core";
 import { browser as startBrowser } from "./browser.ts";
@@ -161,11 +162,18 @@ const expected = [
   "streamed answer",
 ];
 
+/** A step that hangs fails the run; long enough for a first installation. */
+const limitMs = 10 * 60_000;
+async function tooLate(): Promise<never> {
+  await delay(limitMs, undefined, { ref: false });
+  throw new Error(`not done within ${limitMs / 60_000} minutes`);
+}
+
 let status = 0;
 process.on("SIGINT", () => process.exit(130));
 process.on("SIGTERM", () => process.exit(143));
 try {
-  await run();
+  await Promise.race([run(), tooLate()]);
 } catch (error) {
   status = 1;
   const reason = error instanceof Error ? error.message : String(error);
