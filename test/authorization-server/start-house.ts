@@ -24,6 +24,7 @@ import { createMetrics } from "../../src/telemetry/metrics.ts";
 import { makeKeys } from "../store/backends.ts";
 import { type HttpBrowser, httpBrowser } from "../support/http-browser.ts";
 import { createTestDatabase } from "../support/postgres.ts";
+import { startTcpProxy, type TcpProxy } from "../support/tcp-proxy.ts";
 
 type ConnectionState = "connected" | "not_needed" | "missing" | "unavailable";
 
@@ -43,6 +44,8 @@ export interface House {
   /** Client ID Metadata Documents by URL, as the injected `fetch` finds them. */
   readonly documents: Map<string, () => Response>;
   readonly log: string[];
+  /** The wire to the database. */
+  readonly wire: TcpProxy;
   browser(): HttpBrowser;
   /** Lets a person's newest sign-in (or recheck) lie `seconds` back; resolves when the house has heard of it. */
   ageSignIn(userId: string, seconds: number): Promise<void>;
@@ -74,7 +77,11 @@ export async function startHouse(extra = ""): Promise<House> {
   const logger = createLogger({ level: "trace", destination: { write: (line) => log.push(line) } });
   const metrics = createMetrics();
   const database = await createTestDatabase();
-  const store = await openStore({ url: database.url, dir: folder, keys: await makeKeys("k1"), logger });
+  const direct = new URL(database.url);
+  const wire = await startTcpProxy({ host: direct.hostname, port: Number(direct.port) });
+  const viaWire = new URL(database.url);
+  viaWire.host = `127.0.0.1:${wire.port}`;
+  const store = await openStore({ url: viaWire.href, dir: folder, keys: await makeKeys("k1"), logger });
   const keys = await createSigningKeys({ store, logger });
   const documents = new Map<string, () => Response>();
   const outward: typeof globalThis.fetch = async (input) => {
@@ -141,6 +148,7 @@ export async function startHouse(extra = ""): Promise<House> {
     connectOutcome: "connects",
     documents,
     log,
+    wire,
     browser: () =>
       httpBrowser({
         fetch: house.fetch,
@@ -172,6 +180,7 @@ export async function startHouse(extra = ""): Promise<House> {
       await listener.close();
       await company.close();
       await store.close();
+      await wire.close();
       await database.close();
       await rm(folder, { recursive: true, force: true });
     },

@@ -1,5 +1,6 @@
 import { expect, it } from "vitest";
 import { secretName } from "../../src/store/secret-name.ts";
+import { changes } from "./changes.ts";
 import { describeStore } from "./describe-store.ts";
 import { inSeconds } from "./samples.ts";
 
@@ -56,5 +57,29 @@ describeStore("sessions (F3.5)", (store) => {
     });
     await store().signInSessions.delete("company/alice");
     expect(await store().signInSessions.find("company/alice")).toBeUndefined();
+  });
+
+  it("finds a sign-in by the provider's session id, and lets one replica claim the next check", async () => {
+    const { signInSessions } = store();
+    const checkedAt = inSeconds(-3600);
+    const signIn = {
+      userId: "company/carol",
+      providerId: "company",
+      subject: "carol",
+      sid: "sid-carol",
+      groups: [],
+      claims: {},
+      checkedAt,
+    };
+    const heard = changes(store());
+    await signInSessions.put(signIn);
+    expect(await heard.next).toEqual({ table: "browser_session", userId: "company/carol" });
+    heard.stop();
+    expect(await signInSessions.findBySid("company", "sid-carol")).toEqual(signIn);
+    expect(await signInSessions.findBySid("partner", "sid-carol")).toBeUndefined();
+    const claims = await Promise.all(
+      [1, 2, 3].map((n) => signInSessions.claimCheck("company/carol", checkedAt, inSeconds(-n))),
+    );
+    expect(claims.filter(Boolean)).toHaveLength(1);
   });
 });
