@@ -86,8 +86,10 @@ function hostRewrite(route: Route): { readonly [key: string]: Json } {
 function perFilter(route: Route): Json {
   const bytes = inspectedBodyBytes(route);
   const inspected = { max_request_bytes: bytes, allow_partial_message: false, pack_as_bytes: true };
+  const body = bytes === 0 ? { disable_request_body_buffering: true } : { with_request_body: inspected };
+  // The check refuses a request that Envoy would send to another route than we judged it for.
   const authorization = {
-    "envoy.filters.http.ext_authz": bytes === 0 ? unbuffered : checked({ with_request_body: inspected }),
+    "envoy.filters.http.ext_authz": checked({ ...body, context_extensions: { route: route.id } }),
   };
   if (route.mcp.kind === "server") return authorization;
   const off = { "@type": typeUrl("config.route.v3.FilterConfig"), disabled: true, config: {} };
