@@ -152,6 +152,28 @@ describe("F6.1 a policy that cannot be evaluated lets nobody in", () => {
   });
 });
 
+describe("F6.1 not and nor over several conditions, as Pomerium means them", () => {
+  const group = (value: string): PolicyNode => ({
+    op: "criterion",
+    criterion: "groups",
+    matcher: { kind: "has", value },
+  });
+  const { route: any } = routeWith("policy: {allow: {and: [{accept: true}]}}");
+  it.each([
+    ["not", "ann", false],
+    ["not", "cam", true],
+    ["nor", "ann", true],
+    ["nor", "bob", false],
+  ] as const)("%s: %s -> %s", (op, who, allowed) => {
+    const when: PolicyNode = { op, nodes: [group("analysts"), group("contractors")] };
+    const served = { ...any, policy: [{ action: "allow", name: "x", when } as const] };
+    const { kind } = compilePolicies({ routes: [served] })
+      .forRoute(any.id)
+      .decide(requestFrom(who, "GET"));
+    expect(kind).toBe(allowed ? "allow" : "deny");
+  });
+});
+
 describe("F5.2 which routes a person may reach at all", () => {
   it.each([
     ["nobody", "", "ann", false],
