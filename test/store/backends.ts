@@ -1,6 +1,4 @@
 import { randomBytes } from "node:crypto";
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { PGlite } from "@electric-sql/pglite";
 import pg from "pg";
@@ -9,6 +7,7 @@ import { localKeyEncryptionKeys } from "../../src/store/local-key-encryption-key
 import { openStore, type StoreOptions } from "../../src/store/open-store.ts";
 import type { Store } from "../../src/store/store.ts";
 import { createLogger } from "../../src/telemetry/logger.ts";
+import { createEmbeddedTestDatabase } from "../support/embedded-database.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 
 /** An empty database and the ways to it. */
@@ -51,7 +50,7 @@ async function postgres(): Promise<Backend & { url: string }> {
 }
 
 async function embedded(): Promise<Backend> {
-  const dir = await mkdtemp(join(tmpdir(), "store-"));
+  const { dir, close } = await createEmbeddedTestDatabase();
   return {
     open: async (options) => openStore({ dir, keys: await makeKeys("k1"), logger, ...options }),
     async query(statement) {
@@ -62,7 +61,7 @@ async function embedded(): Promise<Backend> {
         await pglite.close();
       }
     },
-    close: () => rm(dir, { recursive: true, force: true }),
+    close,
   };
 }
 

@@ -71,7 +71,7 @@ describeStore("sessions (F3.5)", (store) => {
       claims: {},
       checkedAt,
     };
-    const heard = changes(store());
+    const heard = changes(store(), (change) => "userId" in change && change.userId === signIn.userId);
     await signInSessions.put(signIn);
     expect(await heard.next).toEqual({ table: "browser_session", userId: "company/carol" });
     heard.stop();

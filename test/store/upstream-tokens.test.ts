@@ -1,4 +1,6 @@
 import { expect, it } from "vitest";
+import { connectionKeyName } from "../../src/store/connection-key.ts";
+import type { Change } from "../../src/store/store.ts";
 import { changes } from "./changes.ts";
 import { describeStore } from "./describe-store.ts";
 import { audit, connection, inSeconds, upstreamToken } from "./samples.ts";
@@ -141,15 +143,21 @@ describeStore("upstream tokens (F4.4, F4.5)", (store) => {
   });
 
   it("tells of every change, and of a refresh that was given up", async () => {
-    const { seen, stop } = changes(store());
-    const version = await put();
-    await store().upstreamTokens.takeLease(key, version, "a", inSeconds(30));
-    const { next, stop: stopNext } = changes(store());
-    await store().upstreamTokens.releaseLease(key, version, "a");
-    expect(await next).toEqual(seen[0]);
-    expect(seen[0]).toMatchObject({ table: "upstream_token", key: expect.stringMatching(/^[\w-]{43}$/) });
-    stop();
-    stopNext();
+    const fresh = { ...key, routeId: "told" };
+    const name = connectionKeyName(fresh);
+    const mine = (change: Change) => "key" in change && change.key === name;
+    const obtained = changes(store(), mine);
+    const version = await store().upstreamTokens.put(
+      token({ routeId: "told" }),
+      audit("upstream_token.obtained"),
+    );
+    expect(await obtained.next).toEqual({ table: "upstream_token", key: name });
+    await store().upstreamTokens.takeLease(fresh, version, "a", inSeconds(30));
+    const givenUp = changes(store(), mine);
+    await store().upstreamTokens.releaseLease(fresh, version, "a");
+    expect(await givenUp.next).toEqual({ table: "upstream_token", key: name });
+    obtained.stop();
+    givenUp.stop();
   });
 
   it("merges what an upstream demands until a consent answers it (F4.6)", async () => {

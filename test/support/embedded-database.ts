@@ -1,0 +1,39 @@
+import { createHash } from "node:crypto";
+import { cp, mkdir, mkdtemp, readdir, readFile, rename, rm, stat } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { migrate } from "../../src/store/migrate.ts";
+
+const root = join(import.meta.dirname, "../..");
+
+/**
+ * A folder with an empty, migrated embedded database of the caller's own. A copy: making one takes seconds of work, so the
+ * original is made once per set of migrations and kept under node_modules.
+ */
+export async function createEmbeddedTestDatabase(): Promise<{ dir: string; close: () => Promise<void> }> {
+  const dir = await mkdtemp(join(tmpdir(), "store-"));
+  await cp(await original(), dir, { recursive: true });
+  return { dir, close: () => rm(dir, { recursive: true, force: true }) };
+}
+
+async function original(): Promise<string> {
+  const hash = createHash("sha256");
+  const migrations = join(root, "migrations");
+  for (const name of (await readdir(migrations)).sort()) hash.update(await readFile(join(migrations, name)));
+  hash.update(await readFile(join(root, "node_modules/@electric-sql/pglite/package.json")));
+  const cache = join(root, "node_modules/.cache/envoy-mcp-auth");
+  const made = join(cache, `embedded-${hash.digest("hex").slice(0, 16)}`);
+  if (await isThere(made)) return made;
+  await mkdir(cache, { recursive: true });
+  const making = await mkdtemp(join(cache, "making-"));
+  await migrate({ dir: making });
+  // Of several who make it at once, the first wins.
+  await rename(making, made).catch(() => rm(making, { recursive: true, force: true }));
+  return made;
+}
+
+const isThere = (path: string) =>
+  stat(path).then(
+    () => true,
+    () => false,
+  );
