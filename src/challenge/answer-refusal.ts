@@ -14,11 +14,12 @@ type Outcome = RefusalOutcome | { readonly kind: "failed" | "deadline_exceeded";
  */
 export async function answerRefusal(
   deps: ChallengeDeps,
-  response: UpstreamResponse & { readonly status: 401 | 403 },
+  response: UpstreamResponse,
+  status: 401 | 403,
   route: Route,
   userId: string,
 ): Promise<{ readonly replacement: Replacement; readonly outcome: Outcome["kind"] } | undefined> {
-  const { status, wwwAuthenticate, dpopNonce, metadata } = response;
+  const { wwwAuthenticate, dpopNonce, metadata } = response;
   const refusal = {
     status,
     routeId: route.id,

@@ -20,6 +20,7 @@ export interface ProcessingRequest {
       }[];
     };
   };
+  readonly responseBody?: { readonly body?: Buffer; readonly endOfStream?: boolean };
   readonly metadataContext?: {
     readonly filterMetadata?: Readonly<
       Record<
@@ -37,11 +38,18 @@ export interface ProcessingRequest {
 /** The part of `envoy.service.ext_proc.v3.ProcessingResponse` that we write. */
 export interface ProcessingResponse {
   readonly requestHeaders?: Record<string, never>;
-  readonly responseHeaders?: Record<string, never>;
+  readonly responseHeaders?: {
+    readonly response?: { readonly headerMutation: { readonly removeHeaders: readonly string[] } };
+  };
   readonly requestBody?: Record<string, never>;
-  readonly responseBody?: Record<string, never>;
+  readonly responseBody?: { readonly response?: { readonly bodyMutation: { readonly body: Buffer } } };
   readonly requestTrailers?: Record<string, never>;
   readonly responseTrailers?: Record<string, never>;
+  /** How Envoy goes on with this response, from its headers on. */
+  readonly modeOverride?: {
+    readonly responseHeaderMode: "SEND";
+    readonly responseBodyMode: "BUFFERED" | "STREAMED";
+  };
   readonly immediateResponse?: {
     readonly status: { readonly code: number };
     readonly headers: {

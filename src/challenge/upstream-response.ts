@@ -5,6 +5,8 @@ export interface UpstreamResponse {
   readonly status: number;
   /** Every `WWW-Authenticate` value as received: several headers, each possibly with several challenges. */
   readonly wwwAuthenticate: readonly string[];
+  /** The others that matter here, names in lower case; of several with one name the last. */
+  readonly headers: Readonly<Record<string, string>>;
   /** RFC 9449 section 8.2. */
   readonly dpopNonce?: string;
   readonly metadata: {
@@ -17,6 +19,8 @@ export interface UpstreamResponse {
     /** Path the client asked for, without query. */
     readonly path: string;
     readonly requestId: string;
+    /** What policy wants to be applied to lists of tools in the answer. */
+    readonly toolFilter?: string;
   };
 }
 
@@ -33,6 +37,7 @@ export function upstreamResponse(message: ProcessingRequest): UpstreamResponse |
   if (!fields || !route) return undefined;
   let status = 0;
   let dpopNonce: string | undefined;
+  const headers: Record<string, string> = {};
   const wwwAuthenticate: string[] = [];
   for (const { key, value, rawValue } of message.responseHeaders?.headers?.headers ?? []) {
     // Envoy sends raw bytes; its documentation allows a string as well.
@@ -40,10 +45,12 @@ export function upstreamResponse(message: ProcessingRequest): UpstreamResponse |
     if (key === ":status") status = Number(text);
     else if (key === "www-authenticate") wwwAuthenticate.push(text);
     else if (key === "dpop-nonce") dpopNonce = text;
+    else if (key.startsWith("content-")) headers[key] = text;
   }
   return {
     status,
     wwwAuthenticate,
+    headers,
     dpopNonce,
     metadata: {
       route,
@@ -53,6 +60,7 @@ export function upstreamResponse(message: ProcessingRequest): UpstreamResponse |
       refreshable: fields.refreshable?.numberValue === 1,
       path: fields.path?.stringValue ?? "/",
       requestId: fields.request_id?.stringValue ?? "",
+      toolFilter: fields.tool_filter?.stringValue,
     },
   };
 }

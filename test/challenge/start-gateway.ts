@@ -25,7 +25,7 @@ export async function startGateway(options: {
 }) {
   const folder = await mkdtemp(join(tmpdir(), "challenge-"));
   const [port = 0, adminPort = 0, grpcPort = 0] = await Promise.all([freePort(), freePort(), freePort()]);
-  const authority = await certificateAuthority(folder, ["mcp.test"]);
+  const authority = await certificateAuthority(folder, ["mcp.test", "guarded.test"]);
   const upstream = await listen(options.upstream);
   const checks = await startChecks(
     JSON.stringify({
@@ -39,7 +39,15 @@ export async function startGateway(options: {
         upstream_ca: authority.files.ca,
       },
       policy: [{ allow: { and: [{ accept: true }] } }],
-      routes: [{ id: "tools", from: "https://mcp.test", to: upstream.url, mcp: { server: {} } }],
+      routes: [
+        { id: "tools", from: "https://mcp.test", to: upstream.url, mcp: { server: {} } },
+        {
+          id: "guarded",
+          from: "https://guarded.test",
+          to: upstream.url,
+          mcp: { server: { tools: { deny: ["secret"] } } },
+        },
+      ],
     }),
   );
   const { routes, externalTokens, assertions, logger, metrics } = checks;
@@ -81,6 +89,8 @@ export async function startGateway(options: {
 
   return {
     token,
+    /** A TE for the route with a tool policy. */
+    guardedToken: () => checks.token({ aud: "https://guarded.test" }),
     /** A TE whose client has no refresh token. */
     machineToken: () => checks.token({ refreshable: false }),
     grpcAddress: grpc.address,

@@ -1,0 +1,119 @@
+import { once } from "node:events";
+import type { IncomingMessage, RequestListener } from "node:http";
+import { text } from "node:stream/consumers";
+import { gzipSync } from "node:zlib";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { openThroughEnvoy, throughEnvoy } from "../support/through-envoy.ts";
+import { startGateway } from "./start-gateway.ts";
+
+let gateway: Awaited<ReturnType<typeof startGateway>>;
+let token: string;
+let upstream: RequestListener;
+let received: IncomingMessage["headers"];
+
+beforeAll(async () => {
+  gateway = await startGateway({
+    upstream: (request, response) => {
+      received = request.headers;
+      upstream(request, response);
+    },
+    upstreamRefused: async () => ({ kind: "consent", scopes: [], reason: "refused" }),
+  });
+  token = await gateway.guardedToken();
+});
+afterAll(() => gateway?.close());
+
+const list = (...names: string[]) => ({
+  jsonrpc: "2.0",
+  id: 1,
+  result: { tools: names.map((name) => ({ name, inputSchema: { type: "object" } })) },
+});
+function answers(body: string | Buffer, headers: Record<string, string>): RequestListener {
+  return async (request, response) => {
+    await text(request);
+    response.writeHead(200, { ...headers, "content-length": String(Buffer.byteLength(body)) }).end(body);
+  };
+}
+const request = (method: string) => ({
+  url: "https://guarded.test/",
+  method: "POST",
+  headers: {
+    authorization: `Bearer ${token}`,
+    "content-type": "application/json",
+    accept: "application/json, text/event-stream",
+    "accept-encoding": "gzip",
+  },
+  body: JSON.stringify({ jsonrpc: "2.0", id: 1, method, params: { name: "open" } }),
+});
+
+describe("the answer to tools/list on a route with a tool policy", () => {
+  it("F8.15 shows only what may be called, with a length that fits", async () => {
+    upstream = answers(JSON.stringify(list("open", "secret")), { "content-type": "application/json" });
+    const answer = await throughEnvoy(gateway.place, request("tools/list"));
+    expect(answer.status).toBe(200);
+    expect(JSON.parse(answer.body)).toEqual(list("open"));
+    expect(received["accept-encoding"]).toBeUndefined();
+  });
+
+  it("F8.15 is filtered on an event stream as well, event by event", async () => {
+    let send: (event: string) => void = () => {};
+    upstream = (incoming, response) => {
+      incoming.resume();
+      response.writeHead(200, { "content-type": "text/event-stream" }).flushHeaders();
+      send = (event) => response.write(event);
+    };
+    const stream = await openThroughEnvoy(gateway.place, request("tools/list"));
+    send(": hello\n\n");
+    expect(String((await once(stream, "data"))[0])).toBe(": hello\n\n");
+    send(`data: ${JSON.stringify(list("open", "secret"))}\n\n`);
+    const [event] = await once(stream, "data");
+    expect(JSON.parse(String(event).replace(/^data: /, ""))).toEqual(list("open"));
+    stream.destroy();
+  });
+
+  it("F8.15 is refused when it cannot be read: compressed, broken, of another type", async () => {
+    const body = JSON.stringify(list("secret"));
+    for (const [bytes, headers] of [
+      [gzipSync(body), { "content-type": "application/json", "content-encoding": "gzip" }],
+      [body.slice(0, -3), { "content-type": "application/json" }],
+      [body, { "content-type": "text/plain" }],
+    ] as const) {
+      upstream = answers(bytes, headers);
+      const answer = await throughEnvoy(gateway.place, request("tools/list"));
+      expect([answer.status, JSON.parse(answer.body).error]).toEqual([502, "tools_list_unreadable"]);
+      expect(answer.body).not.toContain("secret");
+    }
+  });
+
+  it("F8.15 breaks off when an event of the stream cannot be read", async () => {
+    upstream = (incoming, response) => {
+      incoming.resume();
+      response.writeHead(200, { "content-type": "text/event-stream" });
+      response.end(`data: ${JSON.stringify(list("secret")).slice(0, -3)}\n\n`);
+    };
+    const stream = await openThroughEnvoy(gateway.place, request("tools/list"));
+    // Whether the head was with the client already decides which of the two it sees.
+    const seen = await text(stream).catch((error: Error) => error.message);
+    expect(stream.statusCode === 200 ? seen : `${stream.statusCode}${seen}`).toMatch(/^(aborted|503)/);
+    expect(seen).not.toContain("secret");
+  });
+
+  it("F4.6 of a 401 is our challenge all the same", async () => {
+    upstream = (incoming, response) => {
+      incoming.resume();
+      response.writeHead(401, { "www-authenticate": "Bearer" }).end();
+    };
+    const answer = await throughEnvoy(gateway.place, request("tools/list"));
+    expect([answer.status, answer.header("www-authenticate")]).toEqual([
+      401,
+      expect.stringContaining("https://guarded.test/.well-known/oauth-protected-resource"),
+    ]);
+  });
+
+  it("F8.15 leaves answers to other calls alone", async () => {
+    const body = JSON.stringify({ jsonrpc: "2.0", id: 1, result: { content: [], note: list("secret") } });
+    upstream = answers(body, { "content-type": "application/json", "content-encoding": "identity" });
+    const answer = await throughEnvoy(gateway.place, request("tools/call"));
+    expect([answer.status, answer.body]).toEqual([200, body]);
+  });
+});
