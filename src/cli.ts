@@ -5,6 +5,7 @@ import { envoyConfig } from "./config/envoy-config.ts";
 import { formatProblem } from "./config/format-problem.ts";
 import { loadConfig } from "./config/load-config.ts";
 import { serve } from "./main.ts";
+import { policyWarnings } from "./policy/policy-warnings.ts";
 import { migrate } from "./store/migrate.ts";
 
 const out = (text: string) => void process.stdout.write(text);
@@ -62,7 +63,13 @@ program
   .description("print every problem of the routes file at once; exit 1 when there is an error")
   .addOption(file())
   .action((options: { config: string }) => {
-    process.exitCode = checkConfig({ file: options.config, env: process.env, out, err });
+    process.exitCode = checkConfig({
+      file: options.config,
+      env: process.env,
+      out,
+      err,
+      moreWarnings: policyWarnings,
+    });
   });
 
 program

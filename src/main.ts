@@ -74,6 +74,15 @@ export async function serve(options: {
   const externalTokens = createExternalTokens({ routes, store, keys, fetch: trustedFetch, logger, metrics });
   const assertions = createAssertions({ keys });
   const policies = createCurrentPolicies(routes);
+  const tellOfBrokenRules = () => {
+    for (const problem of policies().problems)
+      logger.error(problem, "a policy rule cannot be used; its route is closed");
+  };
+  tellOfBrokenRules();
+  live.onChange((_table, needsRestart) => {
+    logger.info({ needsRestart }, "the routes file was loaded again");
+    tellOfBrokenRules();
+  });
   const upstreamOAuth = createUpstreamOAuth({ routes, store, logger, metrics });
   const upstreamTokens = createUpstreamTokens({ routes, store, upstreamOAuth, logger, metrics });
   const signIn = createSignIn({ routes, store, fetch: trustedFetch, logger });

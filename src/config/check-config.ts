@@ -1,3 +1,4 @@
+import type { Config } from "./config.ts";
 import { formatProblem } from "./format-problem.ts";
 import { loadConfig } from "./load-config.ts";
 
@@ -10,11 +11,18 @@ export function checkConfig(options: {
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly out: (text: string) => void;
   readonly err: (text: string) => void;
+  /** What upper floors say of a file that is good otherwise (policies that do less than they seem to). */
+  readonly moreWarnings?: (
+    config: Config,
+  ) => readonly { readonly routeId?: string; readonly message: string }[];
 }): number {
   const { file, env, out, err } = options;
   const loaded = loadConfig(file, env);
   for (const problem of loaded.problems) err(`${formatProblem(problem)}\n`);
-  const warnings = loaded.problems.filter(({ severity }) => severity === "warning").length;
+  const more = (loaded.ok && options.moreWarnings?.(loaded.config)) || [];
+  for (const { routeId, message } of more)
+    err(`${file}: warning: ${routeId === undefined ? "policy" : `route ${routeId}`}: ${message}\n`);
+  const warnings = more.length + loaded.problems.filter(({ severity }) => severity === "warning").length;
   if (loaded.ok) {
     const routes = loaded.config.routes.length;
     out(
