@@ -218,7 +218,7 @@ export function createDiscovery(deps: {
       const common = {
         resource: prm?.resource ?? route.upstream,
         scopes: challenge?.scopes.length ? challenge.scopes : (prm?.scopes ?? []),
-        dpopRequired: prm?.dpopRequired ?? false,
+        dpopRequired: prm?.dpopRequired === true || challenge?.dpopOnly === true,
         issuerKnown: true,
       };
       const named = prm?.authorizationServers ?? [];

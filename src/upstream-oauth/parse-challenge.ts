@@ -6,6 +6,8 @@ export interface UpstreamChallenge {
   readonly scopes: readonly string[];
   /** Absolute URL, else absent. */
   readonly resourceMetadata?: string;
+  /** It takes DPoP-bound tokens only: no Bearer challenge stands beside. */
+  readonly dpopOnly?: true;
 }
 
 /** The Bearer (or DPoP) challenge among an answer's `WWW-Authenticate` headers; undefined where there is none that can be read. */
@@ -26,6 +28,7 @@ export async function parseChallenge(wwwAuthenticate: string | null): Promise<Up
       error: code,
       scopes: scope?.split(/\s+/).filter(Boolean) ?? [],
       resourceMetadata: url && URL.canParse(url) ? url : undefined,
+      dpopOnly: challenges.every(({ scheme }) => scheme === "dpop") || undefined,
     };
   }
   return undefined;
