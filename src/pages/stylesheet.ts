@@ -28,7 +28,7 @@ ul.plain>li{padding:.35rem 0 .35rem 1.6rem;position:relative}
 ul.plain>li::before{content:"\\2713";position:absolute;left:.15rem;color:var(--good);font-weight:700}
 .note{margin:1rem 0;padding:.7rem .9rem;border-radius:.6rem;background:var(--soft)}
 .note.warn{background:var(--warn-soft);color:var(--warn)}
-.tag{display:inline-block;padding:.05rem .5rem;border-radius:1rem;background:var(--soft);color:var(--accent);font-size:.8rem;font-weight:600;white-space:nowrap}
+.tag{display:inline-block;padding:.1rem .55rem;border-radius:.7rem;background:var(--soft);color:var(--accent);font-size:.8rem;font-weight:600}
 .tag.warn{background:var(--warn-soft);color:var(--warn)}
 .actions{display:flex;flex-wrap:wrap;gap:.75rem;margin-top:1.5rem}
 .actions>*{flex:1 1 9rem}

@@ -1,4 +1,5 @@
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import type { RequestListener } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import Koa from "koa";
@@ -44,6 +45,8 @@ export interface House {
   /** Client ID Metadata Documents by URL, as the injected `fetch` finds them. */
   readonly documents: Map<string, () => Response>;
   readonly log: string[];
+  /** Its handler, for another listener (TLS). */
+  readonly handler: RequestListener;
   /** The wire to the database. */
   readonly wire: TcpProxy;
   browser(): HttpBrowser;
@@ -134,7 +137,8 @@ export async function startHouse(extra = ""): Promise<House> {
     ctx.redirect(back.href);
   });
   app.use(authorizationServer.middleware);
-  const listener = await listen(app.callback());
+  const handler = app.callback();
+  const listener = await listen(handler);
 
   const fetch = everyHostAt(listener.port);
   const house: House = {
@@ -148,6 +152,7 @@ export async function startHouse(extra = ""): Promise<House> {
     connectOutcome: "connects",
     documents,
     log,
+    handler,
     wire,
     browser: () =>
       httpBrowser({

@@ -1,0 +1,133 @@
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { createServer, type Server } from "node:https";
+import { createRequire } from "node:module";
+import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { Browser, Page } from "playwright-core";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { browser as launch } from "../../deploy/demo/browser.ts";
+import { certificateAuthority } from "../../deploy/demo/certificate-authority.ts";
+import { type Listener, listen } from "../../deploy/demo/listen.ts";
+import { appOf, type McpApp, people, registeredApp } from "../authorization-server/mcp-app.ts";
+import { type House, startHouse } from "../authorization-server/start-house.ts";
+
+const axe = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
+let house: House;
+let server: Server;
+let chromium: Browser;
+let client: Listener;
+let app: McpApp;
+let folder: string;
+
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), "pages-"));
+  const authority = await certificateAuthority(folder, ["*.test"]);
+  house = await startHouse();
+  const [cert, key] = await Promise.all([
+    readFile(authority.files.certificate),
+    readFile(authority.files.key),
+  ]);
+  server = createServer({ cert, key }, house.handler);
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address() as AddressInfo;
+  chromium = await launch({
+    publicKeyHash: authority.publicKeyHash,
+    resolve: { "*.test": `127.0.0.1:${port}` },
+  });
+  client = await listen((_request, response) => response.end("the client has its answer"));
+  app = await registeredApp(house, {
+    client_name: "Desk app",
+    redirect_uris: [`${client.url}/client-callback`, "desk-app://callback"],
+  });
+});
+afterAll(async () => {
+  await chromium?.close();
+  server?.closeAllConnections();
+  server?.close();
+  await client?.close();
+  await house?.close();
+  await rm(folder, { recursive: true, force: true });
+});
+
+async function consentPage(
+  options: Parameters<Browser["newPage"]>[0] = {},
+  redirectUri?: string,
+): Promise<Page> {
+  const page = await chromium.newPage(options);
+  const redirect_uri = redirectUri ?? `${client.url}/client-callback`;
+  await page.goto(app.request({ redirect_uri, scope: "mcp files:read", prompt: "consent" }).url.href);
+  while (new URL(page.url()).origin === house.company.issuer) {
+    if (await page.locator("[name=password]").count()) {
+      await page.fill("[name=login]", people.alice.login);
+      await page.fill("[name=password]", people.alice.password);
+      await page.click("button[type=submit]");
+    } else {
+      await page.click("button[value=allow]");
+    }
+  }
+  return page;
+}
+
+/** Rules of WCAG 2.2 AA that a page breaks. axe runs beside the page's own policy, which allows no script. */
+async function violations(page: Page): Promise<string[]> {
+  await page.evaluate(await readFile(axe, "utf8"));
+  return page.evaluate<string[]>(`axe
+    .run({ runOnly: ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa", "best-practice"] })
+    .then(({ violations }) => violations.map(({ id, nodes }) => id + ": " + nodes.map(({ html }) => html).join(" ")))`);
+}
+
+describe("the consent page in Chromium", () => {
+  test.each(["light", "dark"] as const)(
+    "has nothing against accessibility, %s, on a phone",
+    async (colorScheme) => {
+      const page = await consentPage({ colorScheme, viewport: { width: 360, height: 740 }, bypassCSP: true });
+      expect(await violations(page)).toEqual([]);
+      const overflow = await page.evaluate(() => document.documentElement.scrollWidth > window.innerWidth);
+      expect(overflow).toBe(false);
+      await page.close();
+    },
+  );
+
+  test("is styled under its own policy, works without JavaScript, and leads on to a loopback client", async () => {
+    const page = await consentPage({ javaScriptEnabled: false });
+    const styled = await page.locator("main").evaluate((main) => getComputedStyle(main).borderRadius);
+    expect(styled).not.toBe("0px");
+    await page.getByRole("button", { name: "Allow" }).click();
+    await page.waitForURL(`${client.url}/client-callback?*`);
+    expect(new URL(page.url()).searchParams.get("code")).toBeTruthy();
+    await page.close();
+  });
+
+  test("leads on to an app's own scheme", async () => {
+    const page = await consentPage({}, "desk-app://callback");
+    const violationsOfPolicy: string[] = [];
+    page.on("console", (message) => violationsOfPolicy.push(message.text()));
+    const [request] = await Promise.all([
+      page.waitForEvent("requestfailed", (one) => one.url().startsWith("desk-app://")),
+      page.getByRole("button", { name: "Allow" }).click(),
+    ]);
+    expect(violationsOfPolicy.filter((text) => text.includes("Content Security Policy"))).toEqual([]);
+    expect(request.url()).toContain("code=");
+    await page.close();
+  });
+
+  test("cannot be put into a frame", async () => {
+    const page = await consentPage();
+    const inside = page.url();
+    await page.goto("https://one.test/whoami");
+    await page.setContent(`<iframe src="${inside}"></iframe>`);
+    await expect.poll(() => page.frames().at(-1)?.url()).toMatch(/^chrome-error:/);
+    await page.close();
+  });
+});
+
+test.each([
+  ["error", () => appOf(house, "nobody").request().url.href],
+  ["signed out", () => "https://auth.test/.pomerium/sign_out"],
+])("the %s page has nothing against accessibility", async (_name, url) => {
+  const page = await chromium.newPage({ bypassCSP: true });
+  await page.goto(url());
+  expect(await violations(page)).toEqual([]);
+  await page.close();
+});
