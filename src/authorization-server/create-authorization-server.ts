@@ -6,7 +6,7 @@ import { authorizationServerMetadata } from "./authorization-server-metadata.ts"
 import { createProvider } from "./create-provider.ts";
 import { answerForExternalTokens } from "./external-token-requests.ts";
 import { createInteractions } from "./interactions.ts";
-import { openCors } from "./open-cors.ts";
+import { openCors } from "../pages/open-cors.ts";
 import { protectedResourceMetadata } from "./protected-resource-metadata.ts";
 import { onlyRouteOf } from "./resource-servers.ts";
 
