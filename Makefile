@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 
 packages := node_modules/.stamp
 
-.PHONY: help demo demo-once test check clean
+.PHONY: help demo demo-once test conformance check clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -19,6 +19,9 @@ demo-once: $(packages) ## start everything, drive the whole flow once, print eac
 
 test: $(packages) ## all tests, through a real Envoy, a real Postgres and a real browser
 	@exec vitest run
+
+conformance: $(packages) ## the MCP conformance suite's client scenarios, through Envoy and the sidecar
+	@exec node test/conformance/conformance.ts
 
 check: $(packages) ## types, lint, format
 	@tsc && biome check --error-on-warnings .

@@ -22,7 +22,7 @@ const titles: Readonly<Record<DiscoveryStep["name"], string>> = {
 export async function doctor(
   route: Route,
   deps: {
-    readonly upstreamOAuth: Pick<UpstreamOAuth, "discover">;
+    readonly discover: UpstreamOAuth["discover"];
     /** `paths.prefix`: part of the redirect URI an operator may have to register. */
     readonly prefix: string;
     readonly write: (text: string) => void;
@@ -46,7 +46,7 @@ export async function doctor(
   }
 
   let last: string | undefined;
-  const outcome = await deps.upstreamOAuth.discover(route, (step) => {
+  const outcome = await deps.discover(route, (step) => {
     if (step.name === "result") return; // Said below, with what to do.
     if (step.name !== last) write(`\n${titles[step.name]}\n`);
     last = step.name;
