@@ -223,7 +223,10 @@ describe("F3.5 on a route's host", () => {
   test("the code for one host is refused on another", async () => {
     const browser = house.browser();
     const complete = await codeFor(browser);
-    await step(browser, signInUrl("many.test"));
+    // Not even for a browser that carries the other host's binding cookie.
+    const binding = await browser.jar.getCookies("https://one.test/");
+    const value = binding.find(({ key }) => key === "__Host-mcp_browser")?.value;
+    await browser.jar.setCookie(`__Host-mcp_browser=${value}; Path=/; Secure`, "https://many.test/");
     expect(await step(browser, complete.replace("one.test", "many.test"))).toMatchObject({ status: 400 });
     expect(await whoami(browser, "many.test")).toEqual({});
   });
