@@ -1,0 +1,318 @@
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { parseChallenge } from "../../src/upstream-oauth/parse-challenge.ts";
+import { resourceCovers } from "../../src/upstream-oauth/resource-covers.ts";
+import type { DiscoveryStep } from "../../src/upstream-oauth/upstream-oauth.ts";
+import { type ScriptedServer, scriptedServer } from "./scripted-server.ts";
+import { type ScriptedUpstream, scriptedUpstream } from "./scripted-upstream.ts";
+import { alice, type ClientHouse, startClient } from "./start-client.ts";
+
+const prm = "/.well-known/oauth-protected-resource";
+const rfc8414 = "/.well-known/oauth-authorization-server";
+const oidc = "/.well-known/openid-configuration";
+
+describe("discovery", () => {
+  let upstream: ScriptedUpstream;
+  let elsewhere: ScriptedServer;
+  let house: ClientHouse;
+  beforeEach(async () => {
+    upstream = await scriptedUpstream();
+    elsewhere = await scriptedServer();
+    house = await startClient(route());
+  });
+  afterEach(async () => {
+    await Promise.all([upstream.close(), elsewhere.close(), house.close()]);
+  });
+  const route = (server = "{}") =>
+    `  - {id: files, from: https://mcp.test, to: ${upstream.mcp}, mcp: {server: ${server}}}`;
+  const begin = () =>
+    house.oauth.begin({ userId: alice, route: house.route(), returnTo: "https://mcp.test/done" });
+  const begun = async () => {
+    const result = await begin();
+    if (!result.ok) throw new Error(`${result.code}: ${result.message}`);
+    return new URL(result.location);
+  };
+  const failure = async () => {
+    const result = await begin();
+    if (result.ok) throw new Error(`went to ${result.location}`);
+    return result;
+  };
+  /** Metadata of `server` as an issuer, at `path` of its issuer. */
+  const metadataOf = (server: ScriptedServer, issuer = server.url) => ({
+    ...upstream.metadata,
+    issuer,
+    authorization_endpoint: `${server.url}/authorize`,
+    token_endpoint: `${server.url}/token`,
+    registration_endpoint: `${upstream.url}/register`,
+  });
+
+  it("F4.1 starts from the resource_metadata of the upstream's own 401, wherever that is", async () => {
+    upstream.on("/mcp", {
+      status: 401,
+      headers: { "www-authenticate": `Bearer realm="x", resource_metadata="${elsewhere.url}/my-metadata"` },
+    });
+    elsewhere.on("/my-metadata", {
+      body: { resource: upstream.mcp, authorization_servers: [`${elsewhere.url}/tenant`] },
+    });
+    elsewhere.on(`${rfc8414}/tenant`, { body: metadataOf(elsewhere, `${elsewhere.url}/tenant`) });
+    expect((await begun()).origin).toBe(elsewhere.url);
+    expect(upstream.paths()).toEqual(["/mcp", "/register"]);
+    expect(elsewhere.paths()).toEqual(["/my-metadata", `${rfc8414}/tenant`]);
+  });
+
+  it("F4.1 then asks the well-known place of the path, then the one at the root", async () => {
+    upstream.on("/mcp", { status: 401, headers: { "www-authenticate": "Bearer" } });
+    expect((await begun()).origin).toBe(upstream.url);
+    expect(upstream.paths()).toEqual(["/mcp", `${prm}/mcp`, rfc8414, "/register"]);
+    upstream.seen.length = 0;
+    upstream.off(`${prm}/mcp`);
+    upstream.on(prm, { body: { resource: upstream.url, authorization_servers: [upstream.url] } });
+    await house.close();
+    house = await startClient(route());
+    const location = await begun();
+    expect(location.searchParams.get("resource")).toBe(upstream.url);
+    expect(upstream.paths()).toEqual(["/mcp", `${prm}/mcp`, prm, rfc8414, "/register"]);
+  });
+
+  it("F4.1 goes on when the challenge's document is not there", async () => {
+    upstream.on("/mcp", {
+      status: 401,
+      headers: { "www-authenticate": `Bearer resource_metadata="${elsewhere.url}/gone"` },
+    });
+    expect((await begun()).origin).toBe(upstream.url);
+    expect(elsewhere.paths()).toEqual(["/gone"]);
+  });
+
+  it("F4.1 F1.2 then uses authorization_server_url, which resource metadata would have overruled", async () => {
+    elsewhere.on(rfc8414, { body: metadataOf(elsewhere) });
+    await house.reconfigure(route(`{authorization_server_url: "${elsewhere.url}"}`));
+    expect((await begun()).origin).toBe(upstream.url);
+    upstream.off(`${prm}/mcp`);
+    await house.close();
+    house = await startClient(route(`{authorization_server_url: "${elsewhere.url}"}`));
+    expect((await begun()).origin).toBe(elsewhere.url);
+  });
+
+  it("F4.1 then takes the upstream's origin as issuer, then that origin's default endpoints", async () => {
+    upstream.on("/mcp", { status: 401 });
+    upstream.off(`${prm}/mcp`);
+    expect((await begun()).pathname).toBe("/authorize");
+    expect(upstream.paths()).toEqual(["/mcp", `${prm}/mcp`, prm, rfc8414, "/register"]);
+    upstream.seen.length = 0;
+    upstream.off(rfc8414);
+    await house.close();
+    house = await startClient(route());
+    const location = await begun();
+    expect(location.origin + location.pathname).toBe(`${upstream.url}/authorize`);
+    expect(location.searchParams.get("code_challenge_method")).toBe("S256");
+    expect(upstream.paths()).toEqual(["/mcp", `${prm}/mcp`, prm, rfc8414, oidc, "/register"]);
+  });
+
+  it("F4.1 looks for an issuer with a path in three places", async () => {
+    const issuer = `${elsewhere.url}/realms/one`;
+    upstream.on(`${prm}/mcp`, { body: { resource: upstream.mcp, authorization_servers: [issuer] } });
+    elsewhere.on(`/realms/one${oidc}`, { body: metadataOf(elsewhere, issuer) });
+    expect((await begun()).origin).toBe(elsewhere.url);
+    expect(elsewhere.paths()).toEqual([`${rfc8414}/realms/one`, `${oidc}/realms/one`, `/realms/one${oidc}`]);
+  });
+
+  it("F4.1 tries the next authorization server when the first publishes nothing", async () => {
+    elsewhere.on(rfc8414, { body: metadataOf(elsewhere) });
+    const servers = [`${upstream.url}/nobody`, elsewhere.url];
+    upstream.on(`${prm}/mcp`, { body: { resource: upstream.mcp, authorization_servers: servers } });
+    expect((await begun()).origin).toBe(elsewhere.url);
+  });
+
+  it.each([
+    ["another host's", () => ({ issuer: "https://evil.test" })],
+    ["a longer path's", () => ({ issuer: `${upstream.url}/more` })],
+    ["nobody's", () => ({ issuer: 7 })],
+  ])("F4.1 F8.5 takes no metadata whose issuer is %s", async (_which, fields) => {
+    Object.assign(upstream.metadata, fields());
+    const result = await failure();
+    expect(["issuer_mismatch", "discovery_failed"]).toContain(result.code);
+    expect(result.retryable).toBe(false);
+    expect(upstream.registered).toEqual([]);
+  });
+
+  it.each(["https://other.test/mcp", "/mcp", "elsewhere", "other-path"])(
+    "F4.1 takes no resource metadata of another resource (%s)",
+    async (resource) => {
+      const value = resource === "other-path" ? `${upstream.url}/mcp2` : resource;
+      upstream.on(`${prm}/mcp`, { body: { resource: value, authorization_servers: [upstream.url] } });
+      const result = await failure();
+      expect(result.code).toBe("resource_mismatch");
+      expect(result.message).not.toContain("other.test");
+    },
+  );
+
+  it("F4.1 a resource covers what lies below it, and nothing else", () => {
+    const url = "https://x.test/a/b";
+    for (const good of ["https://x.test", "https://x.test/", "https://x.test/a", "https://x.test/a/b/"]) {
+      expect(resourceCovers(good, url), good).toBe(true);
+    }
+    for (const bad of [
+      "https://x.test/a/b/c",
+      "https://x.test/a/bc",
+      "http://x.test",
+      "https://x.test:444",
+      "",
+    ]) {
+      expect(resourceCovers(bad, url), bad).toBe(false);
+    }
+  });
+
+  it.each<[string, object, string]>([
+    ["a redirect", { status: 302, headers: { location: "/x" } }, "endpoint_not_allowed"],
+    ["2 MiB", { body: "x".repeat(2 * 1024 * 1024) }, "endpoint_not_allowed"],
+    ["invalid JSON", { body: "{", headers: { "content-type": "application/json" } }, "discovery_failed"],
+    ["a web page", { body: "<html>", headers: { "content-type": "text/html" } }, "discovery_failed"],
+    ["a list", { body: [1] }, "discovery_failed"],
+    ["an error 500", { status: 500 }, "server_error"],
+  ])("F4.8 fails cleanly when metadata is %s", async (_what, answer, code) => {
+    for (const path of [rfc8414, oidc]) upstream.on(path, answer);
+    expect((await failure()).code).toBe(code);
+  });
+
+  it("F4.8 fails cleanly, and says that trying again may help, when metadata never comes", async () => {
+    for (const path of [rfc8414, oidc]) upstream.on(path, () => undefined);
+    const settings = "upstream_oauth: {allowed_private_hosts: [127.0.0.1], timeout: 0.1s}";
+    await house.close();
+    house = await startClient(route(), { settings });
+    const result = await failure();
+    expect(result).toMatchObject({
+      code: "unreachable",
+      retryable: true,
+      oauthError: "temporarily_unavailable",
+    });
+  });
+
+  it("F4.8 F8.5 never follows metadata into a private network, by address or by name", async () => {
+    const settings = "upstream_oauth: {timeout: 1s}";
+    for (const issuer of ["https://10.0.0.1", "https://inner.test", elsewhere.url]) {
+      upstream.on(`${prm}/mcp`, { body: { resource: upstream.mcp, authorization_servers: [issuer] } });
+      await house.close();
+      house = await startClient(route(), {
+        settings,
+        resolveHost: (_name, done) => done(null, [{ address: "127.0.0.1", family: 4 }]),
+      });
+      expect((await failure()).code, issuer).toBe("endpoint_not_allowed");
+    }
+    expect(elsewhere.seen).toEqual([]);
+  });
+
+  it("F4.8 allowed_as_metadata_domains narrows whose metadata counts", async () => {
+    const settings =
+      "upstream_oauth: {allowed_private_hosts: [127.0.0.1], allowed_as_metadata_domains: ['*.company.test']}";
+    await house.close();
+    house = await startClient(route(), { settings });
+    expect((await failure()).code).toBe("metadata_domain_not_allowed");
+    expect(upstream.paths()).not.toContain(rfc8414);
+  });
+
+  it.each(["authorization_endpoint", "token_endpoint", "registration_endpoint"])(
+    "F8.5 takes no metadata with an %s in clear text",
+    async (name) => {
+      upstream.metadata[name] = "http://plain.test/x";
+      expect((await failure()).code).toBe("endpoint_not_allowed");
+    },
+  );
+
+  it("F4.3 refuses a server whose metadata does not list S256, and says what to do", async () => {
+    upstream.metadata.code_challenge_methods_supported = ["plain"];
+    const result = await failure();
+    expect(result.code).toBe("pkce_not_supported");
+    expect(result.message).toMatch(/S256.*upstream_oauth2\.endpoint/);
+    upstream.metadata.code_challenge_methods_supported = undefined;
+    await house.close();
+    house = await startClient(route());
+    expect((await failure()).code).toBe("pkce_not_supported");
+  });
+
+  it("F8.13 documents are cached: a second consent asks only the upstream itself", async () => {
+    await begun();
+    upstream.seen.length = 0;
+    await begun();
+    expect(upstream.paths()).toEqual(["/mcp"]);
+  });
+
+  it("F8.13 concurrent first requests of many users start one discovery and one registration", async () => {
+    const begins = await Promise.all(
+      Array.from({ length: 8 }, (_, index) =>
+        house.oauth.begin({
+          userId: `company/${index}`,
+          route: house.route(),
+          returnTo: "https://mcp.test/x",
+        }),
+      ),
+    );
+    expect(begins.every(({ ok }) => ok)).toBe(true);
+    expect(upstream.paths().filter((path) => path === rfc8414).length).toBe(1);
+    expect(upstream.registered.length).toBe(1);
+  });
+
+  it("F4.6 after a refusal the documents are asked for again, by their validator", async () => {
+    upstream.on(rfc8414, ({ headers }) =>
+      headers["if-none-match"] === '"v1"'
+        ? { status: 304 }
+        : { body: upstream.metadata, headers: { etag: '"v1"', "cache-control": "max-age=600" } },
+    );
+    await begun();
+    house.oauth.forget(house.route());
+    await begun();
+    const asked = upstream.seen.filter(({ path }) => path === rfc8414);
+    expect(asked.map(({ headers }) => headers["if-none-match"])).toEqual([undefined, '"v1"']);
+  });
+
+  it("F1.2 an upstream that asks for no token needs no consent; one that does is found out without asking twice", async () => {
+    const asked = await house.oauth.needed(house.route());
+    expect(asked).toBe(true);
+    expect(house.oauth.needed(house.route())).toBe(true);
+    upstream.on("/mcp", { body: { jsonrpc: "2.0", id: 1, result: {} } });
+    upstream.off(`${prm}/mcp`);
+    await house.close();
+    house = await startClient(route());
+    expect(await house.oauth.needed(house.route())).toBe(false);
+    house.oauth.noteNeeded(house.route());
+    expect(house.oauth.needed(house.route())).toBe(true);
+  });
+
+  it("F1.2 an upstream that streams its answer to the first question does not hold discovery up", async () => {
+    upstream.on("/mcp", { headers: { "content-type": "text/event-stream" }, body: ": hello\n\n" });
+    upstream.off(`${prm}/mcp`);
+    expect(await house.oauth.needed(house.route())).toBe(false);
+  });
+
+  it("F7.4 doctor tells every step with its URL, status and finding, and registers nothing", async () => {
+    const steps: DiscoveryStep[] = [];
+    const found = await house.oauth.discover(house.route(), (step) => steps.push(step));
+    expect(found).toEqual({ ok: true, needed: true, issuer: upstream.url, scopes: ["read", "write"] });
+    expect(steps.map(({ name, status, ok }) => [name, status, ok])).toEqual([
+      ["upstream", 401, true],
+      ["resource_metadata", 200, true],
+      ["server_metadata", 200, true],
+      ["capabilities", undefined, true],
+      ["client", undefined, true],
+      ["result", undefined, true],
+    ]);
+    expect(steps[1]?.url).toBe(`${upstream.url}${prm}/mcp`);
+    expect(upstream.registered).toEqual([]);
+    upstream.metadata.registration_endpoint = undefined;
+    const failed = await house.oauth.discover(house.route(), (step) => steps.push(step));
+    expect(failed).toMatchObject({ ok: false, code: "registration_unavailable" });
+    expect(steps.at(-1)?.finding).toContain("https://mcp.test/.pomerium/mcp/client/oauth/callback");
+  });
+
+  it("F4.1 reads challenges as servers write them", async () => {
+    const header =
+      'Basic realm="a, b", Bearer error="insufficient_scope", scope="read  write", resource_metadata="https://x.test/m"';
+    expect(await parseChallenge(header)).toEqual({
+      error: "insufficient_scope",
+      scopes: ["read", "write"],
+      resourceMetadata: "https://x.test/m",
+    });
+    expect(await parseChallenge("Bearer")).toEqual({ scopes: [] });
+    expect(await parseChallenge('Bearer resource_metadata="/relative"')).toEqual({ scopes: [] });
+    for (const none of [null, "", "Basic", "=", '"'.repeat(5000)])
+      expect(await parseChallenge(none)).toBeUndefined();
+  });
+});

@@ -1,0 +1,115 @@
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createRouteTable } from "../../src/config/create-route-table.ts";
+import { formatProblem } from "../../src/config/format-problem.ts";
+import { loadConfig } from "../../src/config/load-config.ts";
+import type { Route } from "../../src/config/route.ts";
+import type { CurrentRoutes, RouteTable } from "../../src/config/route-table.ts";
+import type { Store } from "../../src/store/store.ts";
+import { createLogger } from "../../src/telemetry/logger.ts";
+import { createMetrics } from "../../src/telemetry/metrics.ts";
+import { createUpstreamOAuth } from "../../src/upstream-oauth/create-upstream-oauth.ts";
+import type { ResolveHost } from "../../src/upstream-oauth/safe-fetch.ts";
+import type { UpstreamOAuth } from "../../src/upstream-oauth/upstream-oauth.ts";
+import { createUpstreamTokens } from "../../src/upstream-token/create-upstream-tokens.ts";
+import type { UpstreamTokens } from "../../src/upstream-token/upstream-tokens.ts";
+import { backends } from "../store/backends.ts";
+
+/** One replica's OAuth client and token rooms. */
+export interface Replica {
+  readonly store: Store;
+  readonly oauth: UpstreamOAuth;
+  readonly tokens: UpstreamTokens;
+  close(): Promise<void>;
+}
+export interface ClientHouse extends Replica {
+  readonly routes: CurrentRoutes;
+  route(id?: string): Route;
+  /** Log lines, all levels. */
+  readonly log: string[];
+  /** Another replica on the same database. */
+  replica(): Promise<Replica>;
+  reconfigure(yaml: string): Promise<void>;
+  query(statement: string): Promise<Record<string, unknown>[]>;
+  /** A whole consent trip of `userId`, as long as the server's part is played by `agree`. */
+  connect(agree: (location: string) => URLSearchParams, userId?: string, routeId?: string): Promise<void>;
+}
+
+export const alice = "company/alice";
+export const host = "mcp.test";
+
+/** The real rooms on a real Postgres. `settings` is YAML of the top level; loopback is open unless it says otherwise. */
+export async function startClient(
+  routesYaml: string,
+  options: { settings?: string; resolveHost?: ResolveHost } = {},
+): Promise<ClientHouse> {
+  const folder = await mkdtemp(join(tmpdir(), "oauth-client-"));
+  const backend = await backends.postgres();
+  const settings = options.settings ?? "upstream_oauth: {allowed_private_hosts: [127.0.0.1], timeout: 1s}";
+  async function read(yaml: string): Promise<RouteTable> {
+    const file = join(folder, "routes.yaml");
+    const head =
+      "issuer: https://auth.test\nsign_in: {providers: [{issuer: https://id.test, client_id: c, id: company}]}\n";
+    const text = `${head}${settings}\npolicy: {allow: {or: [{accept: true}]}}\nroutes:\n${yaml}\n`;
+    await writeFile(file, text, { mode: 0o600 });
+    const loaded = loadConfig(file, {});
+    if (!loaded.ok) throw new Error(loaded.problems.map(formatProblem).join("\n"));
+    return createRouteTable(loaded.config);
+  }
+  let table = await read(routesYaml);
+  const routes = () => table;
+  const log: string[] = [];
+  const logger = createLogger({ level: "trace", destination: { write: (line) => void log.push(line) } });
+  const replicas: Replica[] = [];
+
+  async function replica(): Promise<Replica> {
+    const store = await backend.open({ logger });
+    const metrics = createMetrics();
+    const common = { routes, store, logger, metrics };
+    const oauth = createUpstreamOAuth({ ...common, resolveHost: options.resolveHost });
+    const tokens = createUpstreamTokens({ ...common, upstreamOAuth: oauth, refreshAheadEveryMs: 0 });
+    const made: Replica = {
+      store,
+      oauth,
+      tokens,
+      async close() {
+        await tokens.close();
+        await store.close();
+      },
+    };
+    replicas.push(made);
+    return made;
+  }
+
+  const first = await replica();
+  const route = (id = "files") => {
+    const found = table.byId(id);
+    if (!found) throw new Error(`no route ${id}`);
+    return found;
+  };
+  return {
+    ...first,
+    routes,
+    route,
+    log,
+    replica,
+    query: backend.query,
+    async reconfigure(yaml) {
+      table = await read(yaml);
+    },
+    async connect(agree, userId = alice, routeId = "files") {
+      const returnTo = "https://mcp.test/done";
+      const begun = await first.oauth.begin({ userId, route: route(routeId), returnTo });
+      if (!begun.ok) throw new Error(begun.message);
+      const params = agree(begun.location);
+      const finished = await first.oauth.finish({ params, host, userId, browserState: begun.state });
+      if (!finished.ok) throw new Error(finished.message);
+    },
+    async close() {
+      await Promise.all(replicas.map((one) => one.close()));
+      await backend.close();
+      await rm(folder, { recursive: true, force: true });
+    },
+  };
+}
