@@ -1,18 +1,13 @@
 #!/usr/bin/env node
 import { Command, Option } from "commander";
-import { doctor } from "./admin/doctor.ts";
+import { runDoctor } from "./admin/run-doctor.ts";
 import { checkConfig } from "./config/check-config.ts";
-import { createRouteTable } from "./config/create-route-table.ts";
 import { envoyConfig } from "./config/envoy-config.ts";
 import { formatProblem } from "./config/format-problem.ts";
 import { loadConfig } from "./config/load-config.ts";
 import { serve } from "./main.ts";
 import { policyWarnings } from "./policy/policy-warnings.ts";
 import { migrate } from "./store/migrate.ts";
-import { createDiscovery } from "./upstream-oauth/discovery.ts";
-import { doctor as discover } from "./upstream-oauth/doctor.ts";
-import { createMetadataCache } from "./upstream-oauth/metadata-cache.ts";
-import { createOutward } from "./upstream-oauth/outward.ts";
 
 const out = (text: string) => void process.stdout.write(text);
 const err = (text: string) => void process.stderr.write(text);
@@ -93,32 +88,8 @@ program
   .description("run discovery against a route's upstream, print each step, and say what to do")
   .argument("<route>", "id or URL of the route")
   .addOption(file())
-  .action(async (wanted: string, options: { config: string }) => {
-    const loaded = loadConfig(options.config, process.env);
-    if (!loaded.ok) {
-      for (const problem of loaded.problems) err(`${formatProblem(problem)}\n`);
-      process.exitCode = 1;
-      return;
-    }
-    const table = createRouteTable(loaded.config);
-    const route = table.byId(wanted) ?? table.byResource(wanted);
-    if (!route) {
-      err(`no route ${wanted}; there are: ${loaded.config.routes.map(({ id }) => id).join(", ")}\n`);
-      process.exitCode = 1;
-      return;
-    }
-    const routes = () => table;
-    const discovery = createDiscovery({
-      routes,
-      outward: createOutward({ routes }),
-      cache: createMetadataCache(),
-    });
-    const isWell = await doctor(route, {
-      discover: (asked, onStep) => discover({ routes, discovery }, asked, onStep),
-      prefix: loaded.config.paths.prefix,
-      write: out,
-    });
-    process.exitCode = isWell ? 0 : 1;
+  .action(async (route: string, options: { config: string }) => {
+    process.exitCode = await runDoctor({ file: options.config, route, env: process.env, out, err });
   });
 
 try {

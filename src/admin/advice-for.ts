@@ -34,7 +34,10 @@ export function adviceFor(code: FailureCode, route: Route, prefix: string): stri
         "upstream_oauth.allowed_private_hosts; if it is not, do not connect it."
       );
     case "pkce_not_supported":
-      return "The authorization server does not offer PKCE with S256, which MCP requires. Its owner has to turn it on.";
+      return (
+        "The authorization server does not offer PKCE with S256, which MCP requires. Its owner has to turn it on; " +
+        "if it is on and only not published, set mcp.server.upstream_oauth2.endpoint and client_id."
+      );
     case "registration_unavailable":
       return (
         "The authorization server registers nobody by itself. Register a client there by hand, with the redirect URI " +

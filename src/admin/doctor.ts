@@ -46,15 +46,24 @@ export async function doctor(
   }
 
   let last: string | undefined;
+  let isGuess = false;
   const outcome = await deps.discover(route, (step) => {
     if (step.name === "result") return; // Said below, with what to do.
     if (step.name !== last) write(`\n${titles[step.name]}\n`);
     last = step.name;
+    isGuess ||= step.name === "default_endpoints";
     write(lines(step));
   });
   if (outcome.ok && !outcome.needed) {
     write("\nThe server needs no authorization: people can use this route as it is.\n");
     return true;
+  }
+  if (outcome.ok && isGuess) {
+    write(
+      "\nNobody can tell whether people can connect: the server publishes no metadata, and its endpoints are a guess.\n" +
+        `\nWhat to do\n${wrapped(adviceFor("discovery_failed", route, deps.prefix))}`,
+    );
+    return false;
   }
   if (outcome.ok) {
     const scopes = outcome.scopes.length > 0 ? `, scopes ${outcome.scopes.join(" ")}` : "";
@@ -72,7 +81,10 @@ export async function doctor(
 function lines(step: DiscoveryStep): string {
   const mark = step.ok ? "ok  " : "FAIL";
   if (step.url === undefined) return `  ${mark}  ${step.finding}\n`;
-  return `  ${mark}  ${step.url}  ${step.status ?? "no answer"}\n        ${step.finding}\n`;
+  // A step that went well without a status has asked nobody: its URL is something found.
+  const status = step.status ?? (step.ok ? "" : "no answer");
+  const place = `  ${mark}  ${step.url}  ${status}`.trimEnd();
+  return `${place}\n        ${step.finding}\n`;
 }
 
 /** Lines of at most 100 characters, indented by two; words are never cut. */

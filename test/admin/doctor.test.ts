@@ -1,0 +1,339 @@
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { runDoctor } from "../../src/admin/run-doctor.ts";
+import { type ScriptedServer, scriptedServer } from "../upstream-oauth/scripted-server.ts";
+
+let folder: string;
+let upstream: ScriptedServer;
+
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), "doctor-"));
+});
+afterAll(() => rm(folder, { recursive: true, force: true }));
+beforeEach(async () => {
+  upstream = await scriptedServer();
+  return () => upstream.close();
+});
+
+/** Runs the command on a routes file; the upstream's origin shows as UPSTREAM. */
+async function doctor(server: object = {}, options: { route?: string; top?: object } = {}) {
+  const file = join(folder, "routes.yaml");
+  const config = {
+    issuer: "https://auth.test",
+    sign_in: { providers: [{ issuer: "https://id.test", client_id: "c" }] },
+    upstream_oauth: { allowed_private_hosts: ["127.0.0.1"], timeout: 1 },
+    policy: [{ allow: { and: [{ accept: true }] } }],
+    routes: [
+      { id: "files", name: "Files", from: "https://files.test", to: `${upstream.url}/mcp`, mcp: { server } },
+    ],
+    ...options.top,
+  };
+  await writeFile(file, JSON.stringify(config), { mode: 0o600 });
+  let output = "";
+  const write = (text: string) => {
+    output += text;
+  };
+  const route = options.route ?? "files";
+  const code = await runDoctor({ file, route, env: {}, out: write, err: write });
+  return {
+    code,
+    output: output.replaceAll(upstream.url, "UPSTREAM").replaceAll(upstream.host, "UPSTREAM_HOST"),
+  };
+}
+function healthy(changes: Record<string, unknown> = {}) {
+  const { url } = upstream;
+  upstream.on("/mcp", {
+    status: 401,
+    headers: { "www-authenticate": `Bearer resource_metadata="${url}/prm"` },
+  });
+  upstream.on("/prm", {
+    body: { resource: `${url}/mcp`, authorization_servers: [url], scopes_supported: ["read", "write"] },
+  });
+  const body: Record<string, unknown> = {
+    issuer: url,
+    authorization_endpoint: `${url}/authorize`,
+    token_endpoint: `${url}/token`,
+    registration_endpoint: `${url}/register`,
+    code_challenge_methods_supported: ["S256"],
+    ...changes,
+  };
+  upstream.on("/.well-known/oauth-authorization-server", { body });
+}
+
+describe("F7.4 doctor", () => {
+  it("says that nothing is to be done where discovery succeeds", async () => {
+    healthy();
+    const { code, output } = await doctor();
+    expect(output).toMatchInlineSnapshot(`
+      "Files
+        https://files.test -> UPSTREAM/mcp
+
+      Ask the server without a token
+        ok    UPSTREAM/mcp  401
+              asks for a token and says where its metadata is
+
+      Protected-resource metadata
+        ok    UPSTREAM/prm  200
+              names the authorization server UPSTREAM
+
+      Authorization server metadata
+        ok    UPSTREAM/.well-known/oauth-authorization-server  200
+              describes UPSTREAM
+
+      What the authorization server can do
+        ok    UPSTREAM/token
+              supports PKCE with S256, does not name itself in answers, cannot revoke
+
+      Who we are there
+        ok    UPSTREAM/register
+              registers clients by itself
+
+      People can connect: they will be sent to UPSTREAM, scopes read write. Nothing to do.
+      "
+    `);
+    expect(code).toBe(0);
+    expect(upstream.paths()).not.toContain("/register");
+  });
+
+  it("finds a route by its URL, and names those there are when there is no such", async () => {
+    healthy();
+    expect((await doctor({}, { route: "https://files.test/mcp" })).code).toBe(0);
+    const unknown = await doctor({}, { route: "fils" });
+    expect(unknown).toEqual({ code: 1, output: "no route fils; there are: files\n" });
+  });
+
+  it("needs no discovery for a key", async () => {
+    const { code, output } = await doctor({ upstream_auth: { api_key: { header: "x-key", value: "k" } } });
+    expect(output).toMatchInlineSnapshot(`
+      "Files
+        https://files.test -> UPSTREAM/mcp
+
+      upstream_auth is api_key: there is no authorization server to discover.
+      "
+    `);
+    expect([code, upstream.paths()]).toEqual([0, []]);
+  });
+
+  it("broken 1: the server publishes nothing and its default endpoints are a guess", async () => {
+    upstream.on("/mcp", { status: 401 });
+    const { code, output } = await doctor();
+    expect(output).toMatchInlineSnapshot(`
+      "Files
+        https://files.test -> UPSTREAM/mcp
+
+      Ask the server without a token
+        ok    UPSTREAM/mcp  401
+              asks for a token, without saying where its metadata is
+
+      Protected-resource metadata
+        FAIL  UPSTREAM/.well-known/oauth-protected-resource/mcp  404
+              is not there
+        FAIL  UPSTREAM/.well-known/oauth-protected-resource  404
+              is not there
+
+      Authorization server metadata
+        FAIL  UPSTREAM/.well-known/oauth-authorization-server  404
+              is not there
+        FAIL  UPSTREAM/.well-known/openid-configuration  404
+              is not there
+
+      Default endpoints (2025-03-26)
+        ok    UPSTREAM/authorize
+              no metadata anywhere: the default endpoints of the 2025-03-26 revision are used
+
+      What the authorization server can do
+        ok    UPSTREAM/token
+              unknown: no metadata; S256 is sent all the same
+
+      Who we are there
+        ok    UPSTREAM/register
+              registers clients by itself
+
+      Nobody can tell whether people can connect: the server publishes no metadata, and its endpoints are a guess.
+
+      What to do
+        The server names no authorization server. If it has one, set mcp.server.authorization_server_url
+        to its issuer, or mcp.server.upstream_oauth2.endpoint to its authorization and token URLs. If it
+        takes a key instead, set mcp.server.upstream_auth.
+      "
+    `);
+    expect(code).toBe(1);
+  });
+
+  it("broken 2: the metadata speak of another resource", async () => {
+    healthy();
+    upstream.on("/prm", {
+      body: { resource: "https://other.test/mcp", authorization_servers: [upstream.url] },
+    });
+    const { code, output } = await doctor();
+    expect(output).toMatchInlineSnapshot(`
+      "Files
+        https://files.test -> UPSTREAM/mcp
+
+      Ask the server without a token
+        ok    UPSTREAM/mcp  401
+              asks for a token and says where its metadata is
+
+      Protected-resource metadata
+        FAIL  UPSTREAM/prm  200
+              describes another resource than the route's upstream
+
+      People cannot connect: the metadata at UPSTREAM/prm describes another resource than the route's upstream (UPSTREAM/mcp): the route's \`to\` must be the URL the server calls itself (resource_mismatch)
+
+      What to do
+        The server's metadata speak of another resource than the route's \`to\`. Set \`to\` to the URL that
+        the metadata name (it is UPSTREAM/mcp now), or have the server's owner mend
+        \`resource\` in its metadata.
+      "
+    `);
+    expect(code).toBe(1);
+  });
+
+  it("broken 3: the authorization server's metadata are another issuer's", async () => {
+    healthy({ issuer: "https://attacker.test" });
+    const { code, output } = await doctor();
+    expect(output).toMatchInlineSnapshot(`
+      "Files
+        https://files.test -> UPSTREAM/mcp
+
+      Ask the server without a token
+        ok    UPSTREAM/mcp  401
+              asks for a token and says where its metadata is
+
+      Protected-resource metadata
+        ok    UPSTREAM/prm  200
+              names the authorization server UPSTREAM
+
+      Authorization server metadata
+        FAIL  UPSTREAM/.well-known/oauth-authorization-server  200
+              is another issuer's
+        FAIL  UPSTREAM/.well-known/openid-configuration  404
+              is not there
+
+      People cannot connect: the metadata at UPSTREAM/.well-known/oauth-authorization-server is not of the issuer asked for, UPSTREAM (issuer_mismatch)
+
+      What to do
+        The authorization server's metadata contradict themselves; using them would be unsafe. Tell their
+        owner. Until then set mcp.server.upstream_oauth2.endpoint and client_id by hand, if you trust the
+        endpoints.
+      "
+    `);
+    expect(code).toBe(1);
+  });
+
+  it("broken 4: no PKCE with S256", async () => {
+    healthy({ code_challenge_methods_supported: ["plain"] });
+    const { code, output } = await doctor();
+    expect(output).toMatchInlineSnapshot(`
+      "Files
+        https://files.test -> UPSTREAM/mcp
+
+      Ask the server without a token
+        ok    UPSTREAM/mcp  401
+              asks for a token and says where its metadata is
+
+      Protected-resource metadata
+        ok    UPSTREAM/prm  200
+              names the authorization server UPSTREAM
+
+      Authorization server metadata
+        ok    UPSTREAM/.well-known/oauth-authorization-server  200
+              describes UPSTREAM
+
+      People cannot connect: UPSTREAM does not list S256 in code_challenge_methods_supported; if it does support PKCE, set upstream_oauth2.endpoint on the route (pkce_not_supported)
+
+      What to do
+        The authorization server does not offer PKCE with S256, which MCP requires. Its owner has to turn
+        it on; if it is on and only not published, set mcp.server.upstream_oauth2.endpoint and client_id.
+      "
+    `);
+    expect(code).toBe(1);
+  });
+
+  it("broken 5: nobody is registered there automatically", async () => {
+    healthy({ registration_endpoint: undefined });
+    const { code, output } = await doctor();
+    expect(output).toMatchInlineSnapshot(`
+      "Files
+        https://files.test -> UPSTREAM/mcp
+
+      Ask the server without a token
+        ok    UPSTREAM/mcp  401
+              asks for a token and says where its metadata is
+
+      Protected-resource metadata
+        ok    UPSTREAM/prm  200
+              names the authorization server UPSTREAM
+
+      Authorization server metadata
+        ok    UPSTREAM/.well-known/oauth-authorization-server  200
+              describes UPSTREAM
+
+      What the authorization server can do
+        ok    UPSTREAM/token
+              supports PKCE with S256, does not name itself in answers, cannot revoke
+
+      People cannot connect: UPSTREAM registers no clients by itself: register one by hand with redirect URI https://files.test/.pomerium/mcp/client/oauth/callback, then set upstream_oauth2.client_id and client_secret on the route (registration_unavailable)
+
+      What to do
+        The authorization server registers nobody by itself. Register a client there by hand, with the
+        redirect URI https://files.test/.pomerium/mcp/client/oauth/callback, and set
+        mcp.server.upstream_oauth2.client_id and client_secret.
+      "
+    `);
+    expect(code).toBe(1);
+  });
+
+  it("broken 6: the metadata point to a private address", async () => {
+    healthy();
+    upstream.on("/prm", {
+      body: { resource: `${upstream.url}/mcp`, authorization_servers: ["https://10.0.0.7"] },
+    });
+    const { code, output } = await doctor();
+    expect(output).toMatchInlineSnapshot(`
+      "Files
+        https://files.test -> UPSTREAM/mcp
+
+      Ask the server without a token
+        ok    UPSTREAM/mcp  401
+              asks for a token and says where its metadata is
+
+      Protected-resource metadata
+        ok    UPSTREAM/prm  200
+              names the authorization server https://10.0.0.7
+
+      Authorization server metadata
+        FAIL  https://10.0.0.7/.well-known/oauth-authorization-server  no answer
+              authorization server metadata: refused to connect to 10.0.0.7: its address is not public (allowed_private_hosts opens it)
+        FAIL  https://10.0.0.7/.well-known/openid-configuration  no answer
+              authorization server metadata: refused to connect to 10.0.0.7: its address is not public (allowed_private_hosts opens it)
+
+      People cannot connect: authorization server metadata: refused to connect to 10.0.0.7: its address is not public (allowed_private_hosts opens it) (endpoint_not_allowed)
+
+      What to do
+        The server points to an address that is not public https. If it is yours, name its host in
+        upstream_oauth.allowed_private_hosts; if it is not, do not connect it.
+      "
+    `);
+    expect(code).toBe(1);
+  });
+
+  it("broken 7: the server is not there", async () => {
+    await upstream.close();
+    const { code, output } = await doctor();
+    expect(output).toMatchInlineSnapshot(`
+      "Files
+        https://files.test -> UPSTREAM/mcp
+
+      People cannot connect: the upstream of route files could not be reached (unreachable)
+
+      What to do
+        Check that the host resolves and can be reached from here: DNS, firewall, proxy, TLS certificate.
+      "
+    `);
+    expect(code).toBe(1);
+    upstream = await scriptedServer();
+  });
+});
