@@ -1,6 +1,8 @@
 import { sql } from "kysely";
+import { connectionKeyName } from "./connection-key.ts";
 import type { Database } from "./database.ts";
-import type { UpstreamTokens } from "./store.ts";
+import { notify } from "./notify.ts";
+import type { ConnectionKey, UpstreamTokens } from "./store.ts";
 
 const table = "upstream_demand";
 
@@ -8,10 +10,12 @@ const table = "upstream_demand";
 export function upstreamDemands(
   database: Database,
 ): Pick<UpstreamTokens, "demand" | "findDemand" | "clearDemand"> {
+  // What replicas hold of a connection in memory includes what is demanded of it.
+  const changed = (key: ConnectionKey) => ({ table: "upstream_token", key: connectionKeyName(key) }) as const;
   return {
     async demand(key, demand) {
-      await database.write("upstream_demand.put", (tx) =>
-        tx
+      await database.write("upstream_demand.put", async (tx) => {
+        await tx
           .insertInto(table)
           .values({
             user_id: key.userId,
@@ -31,8 +35,9 @@ export function upstreamDemands(
               demanded_at: sql`excluded.demanded_at`,
             }),
           )
-          .execute(),
-      );
+          .execute();
+        await notify(tx, changed(key));
+      });
     },
     async findDemand(key) {
       const row = await database.read("upstream_demand.find", (db) =>
@@ -53,14 +58,15 @@ export function upstreamDemands(
       );
     },
     async clearDemand(key) {
-      await database.write("upstream_demand.clear", (tx) =>
-        tx
+      await database.write("upstream_demand.clear", async (tx) => {
+        await tx
           .deleteFrom(table)
           .where("user_id", "=", key.userId)
           .where("route_id", "=", key.routeId)
           .where("upstream", "=", key.upstream)
-          .execute(),
-      );
+          .execute();
+        await notify(tx, changed(key));
+      });
     },
   };
 }

@@ -23,6 +23,16 @@ interface TokenRequest {
   readonly dpopKey?: JsonWebKey;
 }
 
+const secretParameters = new Set([
+  "code",
+  "code_verifier",
+  "refresh_token",
+  "client_secret",
+  "client_assertion",
+  "assertion",
+  "subject_token",
+]);
+
 /**
  * One grant at a token endpoint: client authentication, DPoP with its nonce round, and the checked answer.
  *
@@ -67,7 +77,10 @@ async function ask(
       // Which http hosts are allowed is the fetch's to decide.
       { [customFetch]: request.fetch, [allowInsecureRequests]: true, DPoP: dpop },
     );
-    return readTokenAnswer(as, clientId, response, Date.now());
+    const secrets = [...parameters]
+      .filter(([name, value]) => value && secretParameters.has(name))
+      .map(([, value]) => value);
+    return readTokenAnswer(as, clientId, response, Date.now(), secrets);
   };
   try {
     return await send();

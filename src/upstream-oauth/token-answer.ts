@@ -21,6 +21,7 @@ const longestLife = 100 * 365 * 86_400;
  * Reads and checks a token endpoint's answer (RFC 6749 sections 5.1 and 5.2).
  *
  * @param now ms; lifetimes count from here.
+ * @param secrets of the request; servers that repeat them in their errors do not bring them into our log.
  * @throws UpstreamOAuthError `token_refused` (with the server's `error`), `rate_limited`, `server_error`, `token_invalid`.
  */
 export async function readTokenAnswer(
@@ -28,11 +29,12 @@ export async function readTokenAnswer(
   clientId: string,
   response: Response,
   now: number,
+  secrets: readonly string[] = [],
 ): Promise<TokenAnswer> {
   const text = await response.text();
   const host = new URL(as.token_endpoint ?? as.issuer).host;
   const json = parseObject(text);
-  refuseErrors(response, json, text, host);
+  refuseErrors(response, json, withoutSecrets(text, secrets), host);
   // An ID token is of no use here, and one that cannot be checked (explicit endpoints know no issuer) must not be fatal.
   const { id_token: _, ...fields } = json ?? {};
   let answer: Awaited<ReturnType<typeof processGenericTokenEndpointResponse>>;
@@ -77,6 +79,10 @@ function expiry(seconds: number | undefined, now: number, host: string): Date | 
 function optionalExpiry(value: unknown, now: number): Date | undefined {
   const seconds = Number(value);
   return seconds > 0 && seconds <= longestLife ? new Date(now + seconds * 1000) : undefined;
+}
+
+function withoutSecrets(text: string, secrets: readonly string[]): string {
+  return secrets.reduce((left, secret) => left.replaceAll(secret, "[redacted]"), text);
 }
 
 /** Some servers (GitHub, Slack) answer errors with status 200. */

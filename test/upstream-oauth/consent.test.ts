@@ -1,0 +1,378 @@
+import { randomUUID } from "node:crypto";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { type ScriptedUpstream, scriptedUpstream } from "./scripted-upstream.ts";
+import { alice, type ClientHouse, host, startClient } from "./start-client.ts";
+
+const returnTo = "https://mcp.test/done";
+const key = (upstream: ScriptedUpstream, userId = alice) => ({
+  userId,
+  routeId: "files",
+  upstream: upstream.mcp,
+});
+
+describe("consent", () => {
+  let upstream: ScriptedUpstream;
+  let house: ClientHouse;
+  beforeEach(async () => {
+    upstream = await scriptedUpstream();
+    house = await startClient(route());
+  });
+  afterEach(async () => {
+    await Promise.all([upstream.close(), house.close()]);
+  });
+  const route = (server = "{}") =>
+    `  - {id: files, from: https://mcp.test, to: ${upstream.mcp}, mcp: {server: ${server}}}`;
+  const explicit = (more = "", endpoint = "") =>
+    route(
+      `{upstream_oauth2: {client_id: known, client_secret: a-secret, endpoint: {auth_url: "${upstream.url}/authorize", token_url: "${upstream.url}/token"${endpoint}}${more}}}`,
+    );
+  async function begin(userId = alice) {
+    const result = await house.oauth.begin({ userId, route: house.route(), returnTo });
+    if (!result.ok) throw new Error(`${result.code}: ${result.message}`);
+    return { ...result, query: new URL(result.location).searchParams };
+  }
+  const finish = (params: URLSearchParams, browserState: string | undefined, userId = alice, at = host) =>
+    house.oauth.finish({ params, host: at, userId, browserState });
+
+  it("F4.3 F4.4 a consent ends with a stored token, with everything it takes to use, refresh and revoke it", async () => {
+    upstream.metadata.revocation_endpoint = `${upstream.url}/revoke`;
+    upstream.tokenFields.scope = "read";
+    upstream.tokenFields.refresh_token_expires_in = 86_400;
+    const { location, state, query } = await begin();
+    expect(Object.fromEntries(query)).toMatchObject({
+      response_type: "code",
+      redirect_uri: "https://mcp.test/.pomerium/mcp/client/oauth/callback",
+      code_challenge_method: "S256",
+      scope: "read write",
+      resource: upstream.mcp,
+    });
+    const finished = await finish(upstream.agree(location), state);
+    expect(finished).toEqual({ ok: true, routeId: "files", returnTo, popup: false });
+    const token = await house.store.upstreamTokens.find(key(upstream));
+    expect(token).toMatchObject({
+      issuer: upstream.url,
+      tokenEndpoint: `${upstream.url}/token`,
+      revocationEndpoint: `${upstream.url}/revoke`,
+      clientId: upstream.registered[0]?.clientId,
+      tokenType: "Bearer",
+      scopes: ["read"],
+      resource: upstream.mcp,
+    });
+    expect(token?.refreshExpiresAt).toBeInstanceOf(Date);
+    expect(upstream.tokenRequests[0]?.get("resource")).toBe(upstream.mcp);
+    expect(await house.store.upstreamTokens.find(key(upstream, "company/bob"))).toBeUndefined();
+  });
+
+  it("F4.2 registers as a web application that refreshes, once for all users and replicas", async () => {
+    const other = await house.replica();
+    const begins = await Promise.all(
+      [house, other, house, other].map((replica, index) =>
+        replica.oauth.begin({ userId: `company/${index}`, route: house.route(), returnTo }),
+      ),
+    );
+    expect(begins.every(({ ok }) => ok)).toBe(true);
+    expect(upstream.registered.map(({ body }) => body)).toEqual([
+      expect.objectContaining({
+        application_type: "web",
+        redirect_uris: ["https://mcp.test/.pomerium/mcp/client/oauth/callback"],
+        grant_types: ["authorization_code", "refresh_token"],
+        token_endpoint_auth_method: "client_secret_basic",
+      }),
+    ]);
+  });
+
+  it.each([
+    [{ status: 400, body: { error: "invalid_redirect_uri" } }, "registration_refused", false],
+    [{ status: 403, body: "no" }, "registration_refused", false],
+    [{ status: 429, body: "slow" }, "rate_limited", true],
+    [{ status: 503, body: "down" }, "server_error", true],
+    [{ status: 201, body: { nothing: 1 } }, "response_invalid", false],
+  ])("F4.2 a registration that fails says so: %o", async (answer, code, retryable) => {
+    upstream.on("/register", answer);
+    const result = await house.oauth.begin({ userId: alice, route: house.route(), returnTo });
+    expect(result).toMatchObject({ ok: false, code, retryable });
+    upstream.on("/register", { status: 201, body: { client_id: "second-try" } });
+    expect((await begin()).query.get("client_id")).toBe("second-try");
+  });
+
+  it("F4.2 forgives a server that answers 200, or leaves out when its secret expires", async () => {
+    upstream.on("/register", { status: 200, body: { client_id: "sloppy", client_secret: "s" } });
+    expect((await begin()).query.get("client_id")).toBe("sloppy");
+  });
+
+  it("F4.2 F8.13 registers anew where the server has forgotten us, before a person is sent there in vain", async () => {
+    await begin();
+    const [first] = upstream.registered;
+    upstream.clients.clear();
+    const redirectUri = "https://mcp.test/.pomerium/mcp/client/oauth/callback";
+    const stored = await house.store.clientRegistrations.find(upstream.url, redirectUri);
+    if (!stored) throw new Error("nothing stored");
+    await house.store.clientRegistrations.delete(upstream.url, redirectUri, stored.clientId);
+    const aged = { ...stored, metadata: { registeredAt: 0 } };
+    await house.store.clientRegistrations.getOrRegister(upstream.url, redirectUri, async () => aged);
+    const { query } = await begin();
+    expect(upstream.registered.length).toBe(2);
+    expect(query.get("client_id")).toBe(upstream.registered[1]?.clientId);
+    expect(query.get("client_id")).not.toBe(first?.clientId);
+  });
+
+  it("F4.2 a client forgotten between leaving and coming back is registered anew at the next try", async () => {
+    const { location, state } = await begin();
+    upstream.clients.clear();
+    const failed = await finish(upstream.agree(location), state);
+    expect(failed).toMatchObject({ ok: false, code: "client_refused", returnTo });
+    const again = await begin();
+    expect(await finish(upstream.agree(again.location), again.state)).toMatchObject({ ok: true });
+    expect(upstream.registered.length).toBe(2);
+  });
+
+  it("F4.2 a registered secret that has expired is not used", async () => {
+    upstream.on("/register", () => {
+      const client_id = randomUUID();
+      const past = Math.floor(Date.now() / 1000) - 10;
+      return { status: 201, body: { client_id, client_secret: "s", client_secret_expires_at: past } };
+    });
+    const first = (await begin()).query.get("client_id");
+    expect((await begin()).query.get("client_id")).not.toBe(first);
+  });
+
+  it("F4.2 a server that registers nobody: the operator is told what to register by hand", async () => {
+    upstream.metadata.registration_endpoint = undefined;
+    const result = await house.oauth.begin({ userId: alice, route: house.route(), returnTo });
+    expect(result).toMatchObject({ ok: false, code: "registration_unavailable" });
+    if (!result.ok) expect(result.message).toContain("/.pomerium/mcp/client/oauth/callback");
+  });
+
+  it("F4.2 uses our client document where told to, hosts it for auto-discovery only, and needs no registration", async () => {
+    const settings =
+      "upstream_oauth: {allowed_private_hosts: [127.0.0.1], client_id_metadata_document: always}";
+    await house.close();
+    house = await startClient(route(), { settings });
+    const { query } = await begin();
+    const document = house.oauth.clientMetadataDocument(host);
+    expect(query.get("client_id")).toBe("https://mcp.test/.pomerium/mcp/client/metadata.json");
+    expect(document).toMatchObject({
+      client_id: query.get("client_id"),
+      redirect_uris: [query.get("redirect_uri")],
+    });
+    expect(upstream.registered).toEqual([]);
+    expect(house.oauth.clientMetadataDocument("auth.test")).toBeUndefined();
+    await house.reconfigure(explicit());
+    expect(house.oauth.clientMetadataDocument(host)).toBeUndefined();
+  });
+
+  it("F4.2 a host that is not public is no place for a document: a server that supports both gets a registration", async () => {
+    upstream.metadata.client_id_metadata_document_supported = true;
+    await begin();
+    expect(upstream.registered.length).toBe(1);
+  });
+
+  it("F1.2 explicit endpoints: nothing is discovered, S256 is sent all the same, client secret and scopes are used", async () => {
+    await house.reconfigure(
+      explicit(', scopes: [a, b], authorization_url_params: {access_type: offline, state: "mine"}'),
+    );
+    upstream.clients.add("known");
+    const { location, state, query } = await begin();
+    expect(upstream.seen).toEqual([]);
+    expect(query.get("code_challenge_method")).toBe("S256");
+    expect(query.get("access_type")).toBe("offline");
+    expect(query.get("state")).toBe(state);
+    expect(query.get("scope")).toBe("a b");
+    const params = upstream.agree(location);
+    params.delete("iss");
+    expect(await finish(params, state)).toMatchObject({ ok: true });
+    const basic = upstream.seen[0]?.headers.authorization;
+    expect(basic).toBe(`Basic ${Buffer.from("known:a-secret").toString("base64")}`);
+  });
+
+  it("F4.10 auth_style is honoured; without one, Basic is tried first, then the body", async () => {
+    await house.reconfigure(explicit("", ", auth_style: params"));
+    upstream.clients.add("known");
+    const first = await begin();
+    await finish(upstream.agree(first.location), first.state);
+    expect(upstream.tokenRequests[0]?.get("client_secret")).toBe("a-secret");
+    await house.reconfigure(explicit());
+    const second = await begin();
+    upstream.tokenAnswers.push({ status: 401, body: { error: "invalid_client" } });
+    expect(await finish(upstream.agree(second.location), second.state)).toMatchObject({ ok: true });
+    expect(upstream.tokenRequests[1]?.has("client_secret")).toBe(false);
+    expect(upstream.tokenRequests[2]?.get("client_secret")).toBe("a-secret");
+  });
+
+  it("F1.2 a pre-registered client is used at the server that discovery finds", async () => {
+    await house.reconfigure(route("{upstream_oauth2: {client_id: known, client_secret: a-secret}}"));
+    upstream.clients.add("known");
+    const { location, state, query } = await begin();
+    expect(query.get("client_id")).toBe("known");
+    expect(await finish(upstream.agree(location), state)).toMatchObject({ ok: true });
+    expect(upstream.registered).toEqual([]);
+  });
+
+  it("F4.3 asks for the challenge's scopes rather than the metadata's, and for offline access where that is offered", async () => {
+    upstream.on("/mcp", { status: 401, headers: { "www-authenticate": 'Bearer scope="only this"' } });
+    upstream.metadata.scopes_supported = ["only", "offline_access"];
+    const { query } = await begin();
+    expect(query.get("scope")).toBe("only this offline_access");
+    expect(query.get("prompt")).toBe("consent");
+  });
+
+  it("F4.6 a step-up asks for the union of what is there, what was demanded and what is configured", async () => {
+    await house.connect(upstream.agree);
+    const connection = key(upstream);
+    await house.store.upstreamTokens.demand(connection, { scopes: ["admin"], demandedAt: new Date() });
+    const { query } = await begin();
+    expect(query.get("scope")?.split(" ").sort()).toEqual(["admin", "read", "write"]);
+  });
+
+  it("F3.6 a person who refuses comes back as access_denied, to where the trip began", async () => {
+    const { state } = await begin();
+    const params = new URLSearchParams({ error: "access_denied", state, iss: upstream.url });
+    const result = await finish(params, state);
+    expect(result).toMatchObject({
+      ok: false,
+      code: "consent_refused",
+      oauthError: "access_denied",
+      returnTo,
+    });
+    expect(await house.query("select action from audit_event")).toEqual([{ action: "consent.refused" }]);
+  });
+
+  it("F4.3 another error of the authorization page is told without its words", async () => {
+    const { state } = await begin();
+    const params = new URLSearchParams({
+      error: "invalid_scope",
+      error_description: "<script>",
+      state,
+      iss: upstream.url,
+    });
+    const result = await finish(params, state);
+    expect(result).toMatchObject({ ok: false, code: "authorization_refused", oauthError: "server_error" });
+    expect(JSON.stringify(result)).not.toContain("script");
+  });
+
+  it("F8.6 a state from another browser is refused, and not used up by the attempt", async () => {
+    const { location, state } = await begin();
+    const params = upstream.agree(location);
+    for (const cookie of [undefined, "", "another-state"]) {
+      expect(await finish(params, cookie)).toMatchObject({ ok: false, code: "state_of_other_browser" });
+    }
+    expect(upstream.tokenRequests).toEqual([]);
+    expect(await finish(params, state)).toMatchObject({ ok: true });
+  });
+
+  it("F8.6 whoever is signed in at the callback must be who left, on the host they left from", async () => {
+    const first = await begin();
+    const asBob = await finish(upstream.agree(first.location), first.state, "company/bob");
+    expect(asBob).toMatchObject({ ok: false, code: "state_of_other_user" });
+    expect(asBob).not.toHaveProperty("returnTo", returnTo);
+    const second = await begin();
+    const elsewhere = await finish(upstream.agree(second.location), second.state, alice, "other.test");
+    expect(elsewhere).toMatchObject({ ok: false, code: "state_of_other_user" });
+    expect(await house.store.upstreamTokens.find(key(upstream))).toBeUndefined();
+  });
+
+  it("F4.3 the callback works once: replayed, and raced by itself, it redeems one code", async () => {
+    const { location, state } = await begin();
+    const params = upstream.agree(location);
+    const results = await Promise.all([1, 2, 3].map(() => finish(params, state)));
+    expect(results.filter(({ ok }) => ok).length).toBe(1);
+    expect(await finish(params, state)).toMatchObject({ ok: false, code: "state_unknown" });
+    expect(upstream.tokenRequests.length).toBe(1);
+  });
+
+  it("F4.3 a state that has expired, is unknown or missing is refused", async () => {
+    const { location, state } = await begin();
+    await house.query("update pending_authorization set expires_at = now() - interval '1 second'");
+    const params = upstream.agree(location);
+    expect(await finish(params, state)).toMatchObject({ ok: false, code: "state_unknown" });
+    expect(await finish(new URLSearchParams({ state: "x" }), "x")).toMatchObject({ code: "state_unknown" });
+    expect(await finish(new URLSearchParams({ code: "x" }), undefined)).toMatchObject({
+      code: "state_missing",
+    });
+    expect(await finish(new URLSearchParams("state=a&state=b"), "a")).toMatchObject({
+      code: "state_missing",
+    });
+  });
+
+  it.each([
+    ["another issuer", { iss: "https://evil.test" }],
+    ["a look-alike", (url: string) => ({ iss: `${url}/` })],
+    ["none although promised", { iss: "" }],
+  ])(
+    "F4.3 an answer that names %s is refused before the code is redeemed, on errors too",
+    async (_what, extra) => {
+      const fields = typeof extra === "function" ? extra(upstream.url) : extra;
+      for (const kind of ["code", "error"]) {
+        const { location, state } = await begin();
+        const params = upstream.agree(location, fields);
+        if (kind === "error") {
+          params.delete("code");
+          params.set("error", "access_denied");
+        }
+        if (!params.get("iss")) params.delete("iss");
+        expect(await finish(params, state)).toMatchObject({ ok: false, code: "issuer_mismatch" });
+      }
+      expect(upstream.tokenRequests).toEqual([]);
+    },
+  );
+
+  it.each<[string, Record<string, unknown>]>([
+    ["a negative lifetime", { expires_in: -1 }],
+    ["no lifetime at all: zero", { expires_in: 0 }],
+    ["an absurd lifetime", { expires_in: 1e15 }],
+    ["a lifetime that is no number", { expires_in: "soon" }],
+    ["no access token", { access_token: undefined }],
+    ["an access token that is no text", { access_token: { a: 1 } }],
+    ["an unknown type", { token_type: "mac" }],
+    ["a DPoP token nobody asked for", { token_type: "DPoP" }],
+  ])("F4.10 a token answer with %s is refused", async (_what, fields) => {
+    Object.assign(upstream.tokenFields, fields);
+    const { location, state } = await begin();
+    expect(await finish(upstream.agree(location), state)).toMatchObject({ ok: false, code: "token_invalid" });
+    expect(await house.store.upstreamTokens.find(key(upstream))).toBeUndefined();
+  });
+
+  it("F4.10 a token without expires_in has no expiry; an ID token that cannot be checked does no harm", async () => {
+    Object.assign(upstream.tokenFields, { expires_in: undefined, id_token: "not.a.jwt" });
+    await house.connect(upstream.agree);
+    expect((await house.store.upstreamTokens.find(key(upstream)))?.expiresAt).toBeUndefined();
+  });
+
+  it("F4.8 an error body is cut for the log, and never shown, and no secret of ours is logged with it", async () => {
+    const { location, state } = await begin();
+    upstream.tokenAnswers.push({ status: 400, body: { error: "invalid_grant", hint: "x".repeat(2000) } });
+    const params = upstream.agree(location);
+    const result = await finish(params, state);
+    expect(result).toMatchObject({ ok: false, code: "token_refused" });
+    expect(JSON.stringify(result)).not.toContain("xxx");
+    const line = house.log.find((one) => one.includes("invalid_grant")) ?? "";
+    expect(line).toContain("xxx");
+    expect(line).not.toContain("x".repeat(513));
+    for (const secret of [params.get("code"), "registered-secret", state]) {
+      expect(house.log.join()).not.toContain(secret);
+    }
+  });
+
+  it("F8.11 several consents of one person under way at once do not disturb each other", async () => {
+    const [first, second] = [await begin(), await begin()];
+    expect(await finish(upstream.agree(second.location), second.state)).toMatchObject({ ok: true });
+    expect(await finish(upstream.agree(first.location), first.state)).toMatchObject({ ok: true });
+  });
+
+  it("F7.5 a route that was switched off meanwhile takes no token", async () => {
+    const { location, state } = await begin();
+    await house.reconfigure(route().replace("id: files", "id: files, enabled: false"));
+    expect(await finish(upstream.agree(location), state)).toMatchObject({
+      ok: false,
+      code: "route_unavailable",
+    });
+    expect(upstream.tokenRequests).toEqual([]);
+  });
+
+  it("F4.3 F4.8 nothing secret of a trip stands in the database in clear text", async () => {
+    const { state } = await begin();
+    const rows = JSON.stringify(await house.query("select * from pending_authorization"));
+    expect(rows).not.toContain(state);
+    expect(rows).not.toContain("codeVerifier");
+  });
+});
