@@ -125,7 +125,16 @@ export function authorizationServerRecords(
 
     async grants({ userId, clientId }) {
       const rows = await database.read("authorization_server_record.grants", (db) => {
-        let query = db.selectFrom(table).selectAll().where("model", "=", "Grant").where(unexpired);
+        let query = db
+          .selectFrom(table)
+          .selectAll()
+          .select(
+            sql<Date>`(
+              select max(of_grant.created_at) from ${sql.table(table)} as of_grant
+              where of_grant.grant_id = authorization_server_record.grant_id)`.as("last_used_at"),
+          )
+          .where("model", "=", "Grant")
+          .where(unexpired);
         if (userId !== undefined) query = query.where("user_id", "=", userId);
         if (clientId !== undefined) query = query.where("client_id", "=", clientId);
         return query.orderBy("created_at").execute();
@@ -139,6 +148,7 @@ export function authorizationServerRecords(
             clientId: row.client_id ?? "",
             payload,
             createdAt: row.created_at,
+            lastUsedAt: row.last_used_at,
           };
         }),
       );

@@ -31,8 +31,10 @@ export interface UpstreamToken extends ConnectionKey {
   /** When the user consented; a refresh keeps it. */
   readonly connectedAt: Date;
   readonly updatedAt: Date;
+  /** To a few minutes; absent: not since it was made. */
+  readonly lastUsedAt?: Date;
 }
-export type NewUpstreamToken = Omit<UpstreamToken, "version" | "connectedAt" | "updatedAt">;
+export type NewUpstreamToken = Omit<UpstreamToken, "version" | "connectedAt" | "updatedAt" | "lastUsedAt">;
 
 /** What the upstream asked for and the connection lacks; outlives the token row (F3.6, F4.6). */
 export interface UpstreamDemand {
@@ -64,6 +66,17 @@ export interface UpstreamTokens {
   /** Deletes the connection whatever its version; returns what was there, for revocation upstream. */
   delete(key: ConnectionKey, audit: AuditEvent): Promise<UpstreamToken | undefined>;
   listForUser(userId: string): Promise<UpstreamToken[]>;
+  /** Remembers that the connection was used just now. Neither a new version nor a change that others hear of. */
+  noteUse(key: ConnectionKey): Promise<void>;
+  /**
+   * Connections to places that no route has had for `graceSeconds`, as seen by every replica that asked meanwhile: one that
+   * still knows the route starts the time anew (F8.10).
+   */
+  orphans(
+    places: readonly Pick<ConnectionKey, "routeId" | "upstream">[],
+    graceSeconds: number,
+    limit: number,
+  ): Promise<ConnectionKey[]>;
   /** Connections with a refresh token whose access token expires before `before` and that nobody leases. */
   dueForRefresh(before: Date, limit: number): Promise<(ConnectionKey & { version: number })[]>;
   /** Remembers what an upstream asked for beyond the token it was shown; scopes are merged with an earlier demand. */
@@ -130,6 +143,8 @@ export interface GrantSummary {
   readonly clientId: string;
   readonly payload: Record<string, unknown>;
   readonly createdAt: Date;
+  /** When its client last obtained tokens. */
+  readonly lastUsedAt: Date;
 }
 export interface AuthorizationServerRecords {
   upsert(record: Omit<AuthorizationServerRecord, "consumedAt">): Promise<void>;

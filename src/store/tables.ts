@@ -20,6 +20,8 @@ export interface UpstreamTokenTable extends Sealed {
   lease_until: Date | null;
   connected_at: Generated<Date>;
   updated_at: Generated<Date>;
+  last_used_at: Date | null;
+  orphaned_at: Date | null;
 }
 
 /** Every table as kysely sees it; `migrations/` creates them. */

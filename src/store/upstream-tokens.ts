@@ -52,6 +52,7 @@ export function upstreamTokens(
       ...(row.refresh_expires_at && { refreshExpiresAt: clock.fromDatabase(row.refresh_expires_at) }),
       connectedAt: row.connected_at,
       updatedAt: row.updated_at,
+      ...(row.last_used_at && { lastUsedAt: row.last_used_at }),
     };
   }
 
@@ -86,7 +87,7 @@ export function upstreamTokens(
           .onConflict((conflict) =>
             conflict
               .columns(["user_id", "route_id", "upstream"])
-              .doUpdateSet({ ...values, connected_at: now }),
+              .doUpdateSet({ ...values, connected_at: now, last_used_at: null }),
           )
           .returning("version")
           .executeTakeFirstOrThrow();
@@ -202,6 +203,45 @@ export function upstreamTokens(
         db.selectFrom(table).selectAll().where("user_id", "=", userId).orderBy("route_id").execute(),
       );
       return Promise.all(rows.map(openToken));
+    },
+
+    async noteUse(key) {
+      await database.write("upstream_token.note_use", (tx) =>
+        tx
+          .updateTable(table)
+          .set({ last_used_at: now })
+          .where("user_id", "=", key.userId)
+          .where("route_id", "=", key.routeId)
+          .where("upstream", "=", key.upstream)
+          .execute(),
+      );
+    },
+
+    async orphans(places, graceSeconds, limit) {
+      const rows = await database.write("upstream_token.orphans", async (tx) => {
+        const known = sql<boolean>`exists (
+          select from jsonb_array_elements(${JSON.stringify(places)}::jsonb) as place
+          where place->>'routeId' = route_id and place->>'upstream' = upstream)`;
+        await tx
+          .updateTable(table)
+          .set({ orphaned_at: null })
+          .where("orphaned_at", "is not", null)
+          .where(known)
+          .execute();
+        await tx
+          .updateTable(table)
+          .set({ orphaned_at: now })
+          .where("orphaned_at", "is", null)
+          .where((e) => e.not(known))
+          .execute();
+        return tx
+          .selectFrom(table)
+          .select(["user_id", "route_id", "upstream"])
+          .where("orphaned_at", "<=", sql<Date>`now() - ${graceSeconds} * interval '1 second'`)
+          .limit(limit)
+          .execute();
+      });
+      return rows.map((row) => ({ userId: row.user_id, routeId: row.route_id, upstream: row.upstream }));
     },
 
     async dueForRefresh(before, limit) {

@@ -59,7 +59,7 @@ export async function refresh(
 
 /** A server that does not rotate means: keep the old refresh token, and its expiry with it. */
 function refreshed(token: UpstreamToken, answer: TokenAnswer): NewUpstreamToken {
-  const { version: _, connectedAt: __, updatedAt: ___, ...kept } = token;
+  const { version: _, connectedAt: __, updatedAt: ___, lastUsedAt: ____, ...kept } = token;
   const rotated = answer.refreshToken !== undefined && answer.refreshToken !== token.refreshToken;
   return {
     ...kept,

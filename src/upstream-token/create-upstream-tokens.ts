@@ -5,8 +5,8 @@ import { upstreamConnection } from "../upstream-oauth/upstream-connection.ts";
 import type { Connection } from "./connection.ts";
 import { createConnectionCache } from "./connection-cache.ts";
 import type { Credential } from "./credential.ts";
+import { createDepartures } from "./departures.ts";
 import { createDpopProofs } from "./dpop-proofs.ts";
-import { createFirstUses } from "./first-uses.ts";
 import { judgeRefusals } from "./judge-refusals.ts";
 import { startRefreshingAhead } from "./refresh-ahead.ts";
 import { createRenewer, type Renewal } from "./renewer.ts";
@@ -14,6 +14,10 @@ import { staticCredential } from "./static-credential.ts";
 import { uncoveredScopes } from "./uncovered-scopes.ts";
 import type { CallerLike, ConnectionState, UpstreamTokens } from "./upstream-tokens.ts";
 import type { UpstreamTokensDeps } from "./upstream-tokens-deps.ts";
+import { createUses } from "./uses.ts";
+
+/** `looking`: only to tell how a connection is, which is no use of it. */
+type Asker = CallerLike & { readonly looking?: true };
 
 const withoutToken: Credential = { kind: "credential", headers: [] };
 
@@ -21,9 +25,10 @@ const withoutToken: Credential = { kind: "credential", headers: [] };
 export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
   const { store, upstreamOAuth, metrics, logger } = deps;
   const proofs = createDpopProofs();
-  const firstUses = createFirstUses({ store, logger });
+  const uses = createUses({ store, logger });
   const cache = createConnectionCache({ store, credentialOf });
   const renewer = createRenewer({ ...deps, cache });
+  const departures = createDepartures({ ...deps, cache, renewer });
   const refuse = judgeRefusals({ ...deps, cache, renewer, proofs });
   const stopRefreshingAhead = startRefreshingAhead({ ...deps, renewer, cache });
   const hit = metrics.cacheLookups.labels({ cache: "upstream_token", result: "hit" });
@@ -41,7 +46,7 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
 
   function decide(
     connection: Connection,
-    caller: CallerLike,
+    caller: Asker,
     route: Route,
     now: number,
   ): Credential | Promise<Credential> {
@@ -53,7 +58,7 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
     const left = token.expiresAt ? token.expiresAt.getTime() - now : Number.POSITIVE_INFINITY;
     if (left > 0) {
       if (left < aheadMs(token)) refreshSoon(connection, token, caller, route, now);
-      firstUses.note(token);
+      if (!caller.looking) uses.note(token, now);
       return credential;
     }
     return renew(connection, token, caller, route, now);
@@ -63,7 +68,7 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
   function refreshSoon(
     connection: Connection,
     token: UpstreamToken,
-    caller: CallerLike,
+    caller: Asker,
     route: Route,
     now: number,
   ): void {
@@ -80,24 +85,24 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
   function renew(
     connection: Connection,
     token: UpstreamToken | undefined,
-    caller: CallerLike,
+    caller: Asker,
     route: Route,
     now: number,
   ): Credential | Promise<Credential> {
     const resting = renewer.resting(connection.name, now);
-    if (resting) return fromRenewal(resting, route);
+    if (resting) return fromRenewal(resting, caller, route);
     if (isGranted(route)) {
       const renewal = renewer.grant(connection, route, caller);
-      return renewal.then((outcome) => fromRenewal(outcome, route));
+      return renewal.then((outcome) => fromRenewal(outcome, caller, route));
     }
     if (!token?.refreshToken) return missing(scopesOf(connection, route), "expired");
-    return renewer.refresh(connection, token, route).then((outcome) => fromRenewal(outcome, route));
+    return renewer.refresh(connection, token, route).then((outcome) => fromRenewal(outcome, caller, route));
   }
 
-  function fromRenewal(renewal: Renewal, route: Route): Credential {
+  function fromRenewal(renewal: Renewal, caller: Asker, route: Route): Credential {
     switch (renewal.kind) {
       case "renewed":
-        if (renewal.connection.token) firstUses.note(renewal.connection.token);
+        if (renewal.connection.token && !caller.looking) uses.note(renewal.connection.token, Date.now());
         return renewal.connection.credential ?? missing([], "gone");
       case "unavailable":
         return renewal;
@@ -108,7 +113,7 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
 
   function withoutConnection(
     connection: Connection,
-    caller: CallerLike,
+    caller: Asker,
     route: Route,
     now: number,
   ): Credential | Promise<Credential> {
@@ -132,7 +137,7 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
   }
 
   async function stateOf(userId: string, route: Route): Promise<ConnectionState["state"]> {
-    const caller: CallerLike = { userId, kind: "person" };
+    const caller: Asker = { userId, kind: "person", looking: true };
     const found = await find(caller, route, Date.now());
     switch (found.kind) {
       case "credential":
@@ -145,7 +150,7 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
     }
   }
 
-  function find(caller: CallerLike, route: Route, now: number): Credential | Promise<Credential> {
+  function find(caller: Asker, route: Route, now: number): Credential | Promise<Credential> {
     const fixed = staticCredential(route);
     if (fixed) return fixed;
     let userId = caller.userId;
@@ -184,29 +189,10 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
       const key = upstreamConnection(userId, route);
       // The service's own token is nobody's to disconnect.
       if (key.userId !== userId) return false;
-      const token = await store.upstreamTokens.delete(key, {
-        action: "upstream_token.disconnected",
-        userId,
-        routeId: route.id,
-        upstream: route.upstream,
-      });
-      await store.upstreamTokens.clearDemand(key);
-      const name = connectionKeyName(key);
-      cache.drop(name);
-      renewer.wake(name);
-      if (!token) return false;
-      const revoked = await upstreamOAuth.revoke(token, route);
-      if (revoked) {
-        await store.audit({
-          action: "upstream_token.revoked",
-          userId,
-          routeId: route.id,
-          upstream: route.upstream,
-          issuer: token.issuer,
-        });
-      }
-      return true;
+      return departures.end(key);
     },
+    disconnectAll: departures.endAllOf,
+    disconnectOrphans: departures.endOrphans,
 
     upstreamRefused: refuse,
 

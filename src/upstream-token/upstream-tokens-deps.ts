@@ -16,4 +16,6 @@ export interface UpstreamTokensDeps {
   readonly metrics: Metrics;
   /** How often the background refresh looks for work, ms (30000); 0: never. */
   readonly refreshAheadEveryMs?: number;
+  /** How long a connection outlives its route, seconds (a day). */
+  readonly orphanGraceSeconds?: number;
 }

@@ -61,6 +61,10 @@ export interface UpstreamTokens {
   connectionState(userId: string, route: Route): Promise<ConnectionState>;
   /** F4.7: deletes the connection and revokes its tokens at the upstream; false if there was none. */
   disconnect(userId: string, route: Route): Promise<boolean>;
+  /** The same for all connections of a person who has gone; how many there were (F8.10). */
+  disconnectAll(userId: string): Promise<number>;
+  /** The same for connections whose route has been gone for a day; to be called now and then. */
+  disconnectOrphans(): Promise<number>;
   /** Decides what becomes of an upstream's refusal, and repairs what can be repaired. Rejects only when the store does. */
   upstreamRefused(refusal: UpstreamRefusal): Promise<RefusalOutcome>;
   /** Stops the background refresh, and waits for refreshes under way. */

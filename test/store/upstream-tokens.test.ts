@@ -187,4 +187,31 @@ describeStore("upstream tokens (F4.4, F4.5)", (store) => {
     await store().upstreamTokens.clearDemand(other);
     expect(await store().upstreamTokens.findDemand(other)).toBeUndefined();
   });
+
+  it("F5.5 remembers when a connection was last used, until there is a new one; no version changes by it", async () => {
+    const version = await put();
+    expect((await store().upstreamTokens.find(key))?.lastUsedAt).toBeUndefined();
+    await store().upstreamTokens.noteUse(key);
+    const used = await store().upstreamTokens.find(key);
+    expect(used?.lastUsedAt).toBeInstanceOf(Date);
+    expect(used?.version).toBe(version);
+    await put();
+    expect((await store().upstreamTokens.find(key))?.lastUsedAt).toBeUndefined();
+  });
+
+  it("F8.10 names connections whose route has gone, once the grace is over and nobody knows the route", async () => {
+    await put();
+    const here = { routeId: key.routeId, upstream: key.upstream };
+    const moved = { ...here, upstream: "https://elsewhere.example/mcp" };
+    const orphans = async (places: (typeof here)[], grace: number) => {
+      const found = await store().upstreamTokens.orphans(places, grace, 100);
+      return found.filter(({ routeId }) => routeId === key.routeId);
+    };
+    expect(await orphans([here], 0)).toEqual([]);
+    expect(await orphans([moved], 3600)).toEqual([]);
+    expect(await orphans([moved], 0)).toEqual([key]);
+    // A replica that still knows it.
+    expect(await orphans([here, moved], 0)).toEqual([]);
+    expect(await orphans([], 3600)).toEqual([]);
+  });
 });

@@ -1,0 +1,104 @@
+import type { Route } from "../config/route.ts";
+import { connectionKeyName } from "../store/connection-key.ts";
+import type { ConnectionKey, UpstreamToken } from "../store/store.ts";
+import type { ConnectionCache } from "./connection-cache.ts";
+import type { Renewer } from "./renewer.ts";
+import type { UpstreamTokensDeps } from "./upstream-tokens-deps.ts";
+
+/** Ends connections: one that its person gives up, all of a person who has gone, those of routes that have gone (F4.7, F8.10). */
+export interface Departures {
+  /** Deleted here in any case, revoked at the upstream where it offers that. False: there was none. */
+  end(key: ConnectionKey, reason?: string): Promise<boolean>;
+  /** How many there were. */
+  endAllOf(userId: string): Promise<number>;
+  /** Ends connections whose route has been gone for the grace period; returns how many. */
+  endOrphans(): Promise<number>;
+}
+
+/** A route that vanished by mistake comes back with its connections, within this time. */
+const graceSeconds = 86_400;
+const batch = 100;
+
+export function createDepartures(
+  deps: UpstreamTokensDeps & { cache: ConnectionCache; renewer: Pick<Renewer, "wake"> },
+): Departures {
+  const { store, upstreamOAuth, routes, cache, renewer } = deps;
+  /** Routes as last seen, by id and upstream: what revokes at an upstream may have left the file with its route. */
+  const lastSeen = new Map<string, Route>();
+  const placeOf = ({ routeId, upstream }: Pick<ConnectionKey, "routeId" | "upstream">) =>
+    `${routeId} ${upstream}`;
+
+  function remember(): void {
+    for (const route of routes().config.routes)
+      lastSeen.set(placeOf({ routeId: route.id, upstream: route.upstream }), route);
+  }
+
+  async function end(key: ConnectionKey, reason?: string): Promise<boolean> {
+    remember();
+    const { userId, routeId, upstream } = key;
+    const token = await store.upstreamTokens.delete(key, {
+      action: "upstream_token.disconnected",
+      userId,
+      routeId,
+      upstream,
+      reason,
+    });
+    await store.upstreamTokens.clearDemand(key);
+    const name = connectionKeyName(key);
+    cache.drop(name);
+    renewer.wake(name);
+    if (!token) return false;
+    if (await upstreamOAuth.revoke(token, lastSeen.get(placeOf(key)) ?? standInFor(token))) {
+      const { issuer } = token;
+      await store.audit({ action: "upstream_token.revoked", userId, routeId, upstream, issuer });
+    }
+    return true;
+  }
+
+  async function endEach(keys: readonly ConnectionKey[], reason: string): Promise<number> {
+    let ended = 0;
+    for (const key of keys) if (await end(key, reason)) ended++;
+    return ended;
+  }
+
+  return {
+    end,
+    async endAllOf(userId) {
+      return endEach(await store.upstreamTokens.listForUser(userId), "the person has gone");
+    },
+    async endOrphans() {
+      remember();
+      const places = routes().config.routes.map(({ id, upstream }) => ({ routeId: id, upstream }));
+      const orphans = await store.upstreamTokens.orphans(
+        places,
+        deps.orphanGraceSeconds ?? graceSeconds,
+        batch,
+      );
+      return endEach(orphans, "the route has gone");
+    },
+  };
+}
+
+/** All that is known of a route nobody here has seen: enough for clients that registered themselves. */
+function standInFor({ routeId, upstream, redirectUri }: UpstreamToken): Route {
+  const { origin, host } = new URL(redirectUri ?? upstream);
+  return {
+    id: routeId,
+    name: routeId,
+    description: "",
+    origin,
+    host,
+    prefix: "/",
+    resource: origin,
+    to: [upstream],
+    upstream,
+    mcp: {
+      kind: "server",
+      path: "/",
+      maxRequestBytes: 0,
+      auth: { type: "oauth", authorizationUrlParams: {} },
+    },
+    passIdentityHeaders: false,
+    enabled: false,
+  };
+}

@@ -1,0 +1,34 @@
+import { LRUCache } from "lru-cache";
+import type { Store, UpstreamToken } from "../store/store.ts";
+import type { Logger } from "../telemetry/logger.ts";
+
+/**
+ * Remembers that tokens are used, in the background: the first time in the audit trail (F7.3), at most once per replica, and
+ * every few minutes in the store, for the person to see (F5.5).
+ */
+export interface Uses {
+  /** @param now ms */
+  note(token: UpstreamToken, now: number): void;
+}
+
+const everyMs = 5 * 60_000;
+
+export function createUses(deps: { store: Pick<Store, "audit" | "upstreamTokens">; logger: Logger }): Uses {
+  const startedAt = Date.now();
+  const notedAt = new LRUCache<number, number>({ max: 50_000 });
+  const failed = (error: unknown) => deps.logger.warn({ err: error }, "a token's use could not be recorded");
+  return {
+    note(token, now) {
+      const { version, updatedAt, userId, routeId, upstream, issuer } = token;
+      const before = notedAt.get(version);
+      if (before !== undefined && now - before < everyMs) return;
+      notedAt.set(version, now);
+      deps.store.upstreamTokens.noteUse({ userId, routeId, upstream }).catch(failed);
+      // Older ones were used, or not, before this replica could know.
+      if (before !== undefined || updatedAt.getTime() < startedAt) return;
+      deps.store
+        .audit({ action: "upstream_token.first_used", userId, routeId, upstream, issuer })
+        .catch(failed);
+    },
+  };
+}
