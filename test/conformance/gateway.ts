@@ -1,20 +1,17 @@
-import { execFile } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { promisify } from "node:util";
 import { certificateAuthority } from "../../deploy/demo/certificate-authority.ts";
 import { envoy } from "../../deploy/demo/envoy.ts";
 import { freePort } from "../../deploy/demo/free-port.ts";
 import { loopbackFetch } from "../../deploy/demo/loopback-fetch.ts";
 import { openidProvider } from "../../deploy/demo/openid-provider.ts";
 import { sidecar } from "../../deploy/demo/sidecar.ts";
+import { envoyConfig } from "../../src/config/envoy-config.ts";
 import { companyTokenEndpoint } from "./company-token-endpoint.ts";
 import { routeFor, type ScenarioServer } from "./route-for.ts";
 
-const cli = join(import.meta.dirname, "..", "..", "src", "cli.ts");
-const run = promisify(execFile);
 const domain = "conformance.test";
 
 /** Where an MCP client finds the route of a scenario, and how it gets there. */
@@ -36,7 +33,7 @@ export interface Gateway {
   close(): Promise<void>;
 }
 
-/** Starts OpenID provider and sidecar (embedded database in `folder`); Envoy follows with the first route. */
+/** Starts an OpenID provider, the sidecar (embedded database in `folder`), and an Envoy that watches `folder/xds`. */
 export async function gateway(folder: string): Promise<Gateway> {
   await mkdir(folder, { recursive: true });
   const [port, adminPort, grpc, http, admin] = await Promise.all(Array.from({ length: 5 }, () => freePort()));
@@ -55,13 +52,12 @@ export async function gateway(folder: string): Promise<Gateway> {
   const tokenEndpoint = await companyTokenEndpoint();
   const file = join(folder, "routes.yaml");
   const logFile = join(folder, "sidecar.log");
+  const xdsDir = join(folder, "xds");
   const places = {
     companyTokenUrl: tokenEndpoint.url,
     workloadIdentityFile: join(folder, "workload.jwt"),
   };
-  const { fetch, close: closeFetch } = loopbackFetch(authority.ca, port ?? 0);
   let number = 0;
-  let proxy: Awaited<ReturnType<typeof envoy>> | undefined;
 
   const write = (routes: readonly unknown[], upstreamOAuth: Record<string, unknown> = {}) =>
     writeFile(
@@ -135,6 +131,21 @@ export async function gateway(folder: string): Promise<Gateway> {
     }
   }
 
+  /** What an operator's `envoy-config --xds-dir` does after each change of the file. */
+  function writeXds(): void {
+    const problems: string[] = [];
+    const err = (text: string) => void problems.push(text);
+    const env = { CONFORMANCE_KEY: "not read here" };
+    const code = envoyConfig({ file, env, format: "yaml", xdsDir, out: () => {}, err });
+    if (code !== 0) throw new Error(problems.join(""));
+  }
+  writeXds();
+  const proxy = await envoy({
+    bootstrap: await readFile(join(xdsDir, "bootstrap.yaml"), "utf8"),
+    folder,
+    adminPort: adminPort ?? 0,
+  });
+
   return {
     async serve(server) {
       number += 1;
@@ -150,13 +161,11 @@ export async function gateway(folder: string): Promise<Gateway> {
           ? { client_id_metadata_url: "https://conformance-test.local/client-metadata.json" }
           : {},
       );
-      await proxy?.close();
-      const { stdout } = await run(process.execPath, [cli, "envoy-config", "--config", file], {
-        env: { ...process.env, CONFORMANCE_KEY: "unused" },
-        maxBuffer: 16 * 1024 * 1024,
-      });
-      proxy = await envoy({ bootstrap: stdout, folder, adminPort: adminPort ?? 0 });
+      writeXds();
+      // New connections only: Envoy serves those it has with the old listener until they end.
+      const { fetch, close } = loopbackFetch(authority.ca, port ?? 0);
       await until(`https://${host}/.well-known/oauth-protected-resource/mcp`, 200, fetch);
+      await close();
       return {
         url: `https://${host}/mcp`,
         ca: authority.ca,
@@ -166,9 +175,9 @@ export async function gateway(folder: string): Promise<Gateway> {
     },
     log,
     async close() {
-      await proxy?.close();
+      await proxy.close();
       await serving.close();
-      await Promise.all([company.close(), tokenEndpoint.close(), closeFetch()]);
+      await Promise.all([company.close(), tokenEndpoint.close()]);
     },
   };
 }
