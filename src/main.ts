@@ -17,7 +17,7 @@ import { requestId } from "./pages/request-id.ts";
 import { sendPage } from "./pages/send-page.ts";
 import { createCurrentPolicies } from "./policy/create-current-policies.ts";
 import { createRateLimiter } from "./policy/create-rate-limiter.ts";
-import { createConnectRouter } from "./portal/connect.ts";
+import { createPortal } from "./portal/create-portal.ts";
 import { createSignIn } from "./sign-in/create-sign-in.ts";
 import { loadKeyEncryptionKeys } from "./store/load-key-encryption-keys.ts";
 import { openStore } from "./store/open-store.ts";
@@ -97,11 +97,14 @@ export async function serve(options: {
     logger,
     metrics,
   });
-  const connect = createConnectRouter({
+  const portal = createPortal({
     routes,
+    store,
     signIn,
+    externalTokens,
     upstreamOAuth,
     upstreamTokens,
+    describeClient: authorizationServer.describeClient,
     mayReach: (person, route) => policies().forRoute(route.id).mayReach(person, Date.now()),
     logger,
   });
@@ -127,7 +130,7 @@ export async function serve(options: {
     metrics,
   });
   const publicDoor = koa(logger).use(door(routes, logger, metrics));
-  publicDoor.use(signIn.router.routes()).use(connect.routes()).use(authorizationServer.middleware);
+  publicDoor.use(signIn.router.routes()).use(portal.routes()).use(authorizationServer.middleware);
   const privateDoor = koa(logger);
   privateDoor.use(health.routes());
 

@@ -3,6 +3,7 @@ import type { Config } from "../config/config.ts";
 import type { Route } from "../config/route.ts";
 import type { ConsentPage } from "../pages/consent-page.ts";
 import type { Person } from "../sign-in/sign-in.ts";
+import { clientSource } from "./client-source.ts";
 
 const loopback = new Set(["localhost", "127.0.0.1", "[::1]"]);
 
@@ -17,14 +18,9 @@ export function consentFacts(known: {
   state: string;
 }): Omit<ConsentPage, "action" | "csrf" | "switchAccount"> {
   const { config, client, interaction, person, route, state } = known;
-  const operators = config.authorizationServer.clients.some(({ clientId }) => clientId === client.clientId);
   const scope = interaction.params.scope;
   return {
-    client: {
-      name: client.clientName,
-      id: client.clientId,
-      source: operators ? "known" : client.clientId.startsWith("https://") ? "document" : "registered",
-    },
+    client: { name: client.clientName, id: client.clientId, source: clientSource(config, client.clientId) },
     redirect: redirectTarget(String(interaction.params.redirect_uri)),
     route: {
       name: route.name,

@@ -1,18 +1,23 @@
 import Router from "@koa/router";
 import type { Context, Middleware, Next } from "koa";
 import type Provider from "oidc-provider";
+import { openCors } from "../pages/open-cors.ts";
 import type { AuthorizationServerDeps } from "./authorization-server-deps.ts";
 import { authorizationServerMetadata } from "./authorization-server-metadata.ts";
+import { clientSource } from "./client-source.ts";
 import { createProvider } from "./create-provider.ts";
 import { answerForExternalTokens } from "./external-token-requests.ts";
 import { createInteractions } from "./interactions.ts";
-import { openCors } from "../pages/open-cors.ts";
 import { protectedResourceMetadata } from "./protected-resource-metadata.ts";
 import { onlyRouteOf } from "./resource-servers.ts";
 
 /** Our authorization server for MCP clients (F3), as middleware for the HTTP door. */
 export interface AuthorizationServer {
   readonly middleware: ReturnType<Router["routes"]>;
+  /** What is known of a client. Never rejects; a document that does not come in a second has no name. */
+  describeClient(
+    clientId: string,
+  ): Promise<{ id: string; name?: string; source: "document" | "registered" | "known" }>;
   close(): void;
 }
 
@@ -131,7 +136,19 @@ export function createAuthorizationServer(deps: AuthorizationServerDeps): Author
     }
   }
 
-  return { middleware: router.routes(), close: unsubscribe };
+  async function describeClient(id: string) {
+    const unnamed = AbortSignal.timeout(1000);
+    const late = new Promise<undefined>((resolve) =>
+      unnamed.addEventListener("abort", () => resolve(undefined), { once: true }),
+    );
+    const found = current()
+      .provider.Client.find(id)
+      .catch(() => undefined);
+    const client = await Promise.race([found, late]);
+    return { id, name: client?.clientName, source: clientSource(routes().config, id) };
+  }
+
+  return { middleware: router.routes(), describeClient, close: unsubscribe };
 }
 
 function publish(ctx: Context, document: object): void {

@@ -1,5 +1,7 @@
 import { html } from "ghtml";
+import { clientOrigin } from "./client-origin.ts";
 import { layout } from "./layout.ts";
+import { mark } from "./mark.ts";
 import { scopeInWords } from "./scope-in-words.ts";
 
 /** What a person has to know before an MCP client may act for them (F3.4). */
@@ -31,16 +33,13 @@ export interface ConsentPage {
 export function consentPage(page: ConsentPage): string {
   const { client, redirect, route } = page;
   const name = client.name ?? "An application without a name";
-  const mark = route.logoUrl
-    ? html`<img src="${route.logoUrl}" alt="">`
-    : html`${[...route.name][0]?.toUpperCase() ?? "?"}`;
   const description = route.description ? html`<p class="muted">${route.description}</p>` : "";
   const next = page.upstream
     ? html`<p>Next, <strong>${page.upstream}</strong> asks whether this gateway may use your account there. The application never sees that password or token.</p>`
     : "";
   return layout({
     title: `Allow access to ${route.name}?`,
-    content: html`<div class="head"><span class="mark" aria-hidden="true">!${mark}</span><h1>Allow <em>${name}</em> to use ${route.name}?</h1></div>
+    content: html`<div class="head">!${mark(route.name, route.logoUrl)}<h1>Allow <em>${name}</em> to use ${route.name}?</h1></div>
 !${description}
 <dl>
 <div><dt>Application</dt><dd>${name}<br>!${clientOrigin(client)}</dd></div>
@@ -58,14 +57,6 @@ export function consentPage(page: ConsentPage): string {
 <p class="actions"><button type="submit" name="decision" value="deny">Deny</button><button class="primary" type="submit" name="decision" value="allow">Allow</button></p>
 </form>`,
   });
-}
-
-function clientOrigin(client: ConsentPage["client"]): string {
-  if (client.source === "known") return html`<span class="tag">Entered by your administrator</span>`;
-  if (client.source === "document") {
-    return html`<span class="tag">Published by ${URL.parse(client.id)?.host ?? client.id}</span>`;
-  }
-  return html`<span class="tag warn">Not verified: it chose this name itself</span>`;
 }
 
 function redirectNote(redirect: ConsentPage["redirect"]): string {

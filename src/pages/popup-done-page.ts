@@ -1,13 +1,5 @@
-import { createHash } from "node:crypto";
 import { html } from "ghtml";
 import { layout } from "./layout.ts";
-
-/** Tells the opener at its exact origin, then closes; what it says stands in the page's own attributes. */
-const script = `const { origin, message } = document.getElementById("done").dataset;
-if (window.opener) { window.opener.postMessage(JSON.parse(message), origin); window.close(); }`;
-
-/** CSP source that allows exactly this page's script. */
-const scriptSource = `'sha256-${createHash("sha256").update(script).digest("base64")}'`;
 
 /** The last page of a connection made in a pop-up (F5.3), with the way on for browsers that lost the opener. */
 export function popupDonePage(page: {
@@ -18,15 +10,14 @@ export function popupDonePage(page: {
   message: Readonly<Record<string, string | boolean | undefined>>;
   title: string;
   text: string;
-}): { html: string; scriptSource: string } {
-  return {
-    html: layout({
-      title: page.title,
-      content: html`<h1>${page.title}</h1>
+  /** URL of `popupScript`. */
+  script: string;
+}): string {
+  return layout({
+    title: page.title,
+    content: html`<h1>${page.title}</h1>
 <p>${page.text}</p>
 <p id="done" class="actions" data-origin="${page.openerOrigin}" data-message="${JSON.stringify(page.message)}"><a class="button primary" href="${page.returnTo}">Continue</a></p>
-<script>!${script}</script>`,
-    }),
-    scriptSource,
-  };
+<script src="${page.script}" defer></script>`,
+  });
 }

@@ -4,6 +4,7 @@ import type { Route } from "../config/route.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
 import { errorPage } from "../pages/error-page.ts";
 import { popupDonePage } from "../pages/popup-done-page.ts";
+import { popupScript } from "../pages/popup-script.ts";
 import { requestId } from "../pages/request-id.ts";
 import { sendPage } from "../pages/send-page.ts";
 import type { Person, SignIn } from "../sign-in/sign-in.ts";
@@ -135,6 +136,12 @@ export function createConnectRouter(deps: ConnectDeps): Router {
     ctx.body = document;
   });
 
+  router.get(`${prefix}/mcp/connect/done.js`, (ctx) => {
+    ctx.set({ "cache-control": "public, max-age=86400", "x-content-type-options": "nosniff" });
+    ctx.type = "js";
+    ctx.body = popupScript;
+  });
+
   /** The person at the browser; undefined when the answer is a trip to sign in first. */
   async function personFor(ctx: Context): Promise<Person | undefined> {
     const person = await signIn.person(ctx);
@@ -171,10 +178,11 @@ export function createConnectRouter(deps: ConnectDeps): Router {
       message: { type: "mcp_connect", route: routeId, connected: !error, error: error?.code },
       title: error ? "Not connected" : "Connected",
       text: error ? `The connection was not made: ${error.message}.` : "You can close this window.",
+      script: `${prefix}/mcp/connect/done.js`,
     });
-    sendPage(ctx, 200, page.html);
+    sendPage(ctx, 200, page);
     const policy = ctx.response.get("content-security-policy");
-    ctx.set("content-security-policy", `${policy}; script-src ${page.scriptSource}`);
+    ctx.set("content-security-policy", `${policy}; script-src ${ctx.origin}${prefix}/mcp/connect/done.js`);
     // The page must be able to see the window that opened it.
     ctx.remove("cross-origin-opener-policy");
   }

@@ -1,0 +1,131 @@
+import { html } from "ghtml";
+import { clientOrigin } from "./client-origin.ts";
+import { layout } from "./layout.ts";
+import { mark } from "./mark.ts";
+import { timeInWords } from "./time-in-words.ts";
+
+/** What the portal shows (F5.5). */
+export interface ConnectionsPage {
+  readonly person: string;
+  readonly servers: readonly {
+    readonly id: string;
+    readonly name: string;
+    readonly description: string;
+    readonly logoUrl?: string;
+    /** Where MCP clients reach it. */
+    readonly url: string;
+    /** `not_allowed`: policy lets this person use it no longer, but a connection is left. */
+    readonly state: "connected" | "not_needed" | "missing" | "unavailable" | "not_allowed";
+    /** A stored connection, working or not. */
+    readonly connection?: { readonly connectedAt: Date; readonly lastUsedAt?: Date; readonly ends?: Date };
+  }[];
+  /** One per MCP client, however often it was allowed. */
+  readonly clients: readonly {
+    readonly id: string;
+    readonly name?: string;
+    readonly source: "document" | "registered" | "known";
+    /** Names of the servers it may use. */
+    readonly servers: readonly string[];
+    readonly allowedAt: Date;
+    readonly lastUsedAt: Date;
+    readonly ends?: Date;
+  }[];
+  readonly notice?: { readonly kind: "done" | "problem"; readonly text: string };
+  readonly csrf: string;
+  /** Path of this page; its forms post below it. */
+  readonly home: string;
+  readonly signOut: string;
+  readonly now: Date;
+}
+
+type Server = ConnectionsPage["servers"][number];
+type Client = ConnectionsPage["clients"][number];
+
+/** A person's servers and the applications that act for them, each with the button that changes it. */
+export function connectionsPage(page: ConnectionsPage): string {
+  const { servers, clients } = page;
+  const notice = page.notice
+    ? html`<p class="note ${page.notice.kind === "done" ? "good" : "warn"}" role="status">${page.notice.text}</p>`
+    : "";
+  return layout({
+    title: "Your connections",
+    wide: true,
+    content: html`<div class="top"><h1>Your connections</h1><p class="who"><span>${page.person}</span> <a href="${page.signOut}">Sign out</a></p></div>
+!${notice}
+<section aria-labelledby="servers">
+<h2 id="servers">Servers</h2>
+<p class="muted">MCP servers you may use. Some ask for your consent before they let this gateway act for you.</p>
+!${servers.length > 0 ? html`<ul class="rows">!${servers.map((server) => serverRow(server, page)).join("\n")}</ul>` : html`<p class="empty">There is no server you may use yet. The people who run this service decide who may use which.</p>`}
+</section>
+<section aria-labelledby="applications">
+<h2 id="applications">Applications with access</h2>
+<p class="muted">MCP clients you have allowed to use servers as you, also while you are away.</p>
+!${clients.length > 0 ? html`<ul class="rows">!${clients.map((client) => clientRow(client, page)).join("\n")}</ul>` : html`<p class="empty">No application has access. One that wants it sends you here, and you decide.</p>`}
+</section>`,
+  });
+}
+
+const states = {
+  connected: { tag: "good", word: "Connected" },
+  not_needed: { tag: "good", word: "Ready" },
+  missing: { tag: "", word: "Not connected" },
+  unavailable: { tag: "warn", word: "Cannot be reached" },
+  not_allowed: { tag: "warn", word: "No longer allowed" },
+} as const;
+
+function serverRow(server: Server, page: ConnectionsPage): string {
+  const { tag, word } = states[server.state];
+  const { connection } = server;
+  const times = connection
+    ? facts([
+        ["Connected", timeInWords(connection.connectedAt, page.now)],
+        ["Last used", connection.lastUsedAt ? timeInWords(connection.lastUsedAt, page.now) : "not yet"],
+        [
+          "Expires",
+          connection.ends ? timeInWords(connection.ends, page.now) : "when you or the server end it",
+        ],
+      ])
+    : "";
+  const description = server.description ? html`<p>${server.description}</p>` : "";
+  return html`<li>
+!${mark(server.name, server.logoUrl)}
+<div class="what"><h3>${server.name} <span class="tag ${tag}">${word}</span></h3>
+!${description}
+<p class="mono muted">${server.url}</p>
+!${times}</div>
+!${serverButton(server, page)}
+</li>`;
+}
+
+function serverButton(server: Server, page: ConnectionsPage): string {
+  const button = (action: string, word: string, kind: string) =>
+    html`<form method="post" action="${page.home}/${action}">
+<input type="hidden" name="csrf" value="${page.csrf}"><input type="hidden" name="route" value="${server.id}">
+<button class="${kind}" type="submit">${word}<span class="hidden"> ${server.name}</span></button>
+</form>`;
+  if (server.state === "missing") return button("connect", "Connect", "primary");
+  return server.connection ? button("disconnect", "Disconnect", "") : "";
+}
+
+function clientRow(client: Client, page: ConnectionsPage): string {
+  const name = client.name ?? URL.parse(client.id)?.host ?? "An application without a name";
+  return html`<li>
+!${mark(name)}
+<div class="what"><h3>${name} !${clientOrigin(client)}</h3>
+<p>May use ${new Intl.ListFormat("en").format(client.servers)}</p>
+!${facts([
+    ["Allowed", timeInWords(client.allowedAt, page.now)],
+    ["Last active", timeInWords(client.lastUsedAt, page.now)],
+    ["Expires", client.ends ? timeInWords(client.ends, page.now) : "when you revoke it"],
+  ])}</div>
+<form method="post" action="${page.home}/revoke">
+<input type="hidden" name="csrf" value="${page.csrf}"><input type="hidden" name="client" value="${client.id}">
+<button type="submit">Revoke<span class="hidden"> access of ${name}</span></button>
+</form>
+</li>`;
+}
+
+/** Values are HTML already. */
+function facts(pairs: readonly (readonly [term: string, value: string])[]): string {
+  return html`<dl class="facts">!${pairs.map(([term, value]) => html`<div><dt>${term}</dt><dd>!${value}</dd></div>`).join("")}</dl>`;
+}

@@ -1,0 +1,101 @@
+import Router from "@koa/router";
+import type { Context } from "koa";
+import { z } from "zod";
+import { openCors } from "../pages/open-cors.ts";
+import { readBody } from "../pages/read-body.ts";
+import { requestId } from "../pages/request-id.ts";
+import type { PortalDeps } from "./portal-deps.ts";
+import type { ServerState } from "./server-state.ts";
+import { serverStates } from "./server-states.ts";
+import { type Asking, whoAsks } from "./who-asks.ts";
+
+const disconnectBody = z.object({ routes: z.array(z.string().max(2048)).min(1).max(100) });
+
+/** What applications ask for their users: which MCP servers there are (F5.2), and to give one up (F5.4). */
+export function createListingRouter(deps: PortalDeps): Router {
+  const { routes, upstreamTokens } = deps;
+  const path = `${routes().config.paths.prefix}/mcp/routes`;
+  const router = new Router();
+
+  router.get(path, openCors("GET"), async (ctx) => {
+    const asking = await known(ctx);
+    if (asking) await answer(ctx, asking);
+  });
+
+  router.post(`${path}/disconnect`, openCors("POST"), async (ctx) => {
+    const asking = await known(ctx);
+    if (!asking) return;
+    // A page of another origin cannot send JSON along with our cookie without a preflight, which allows no cookies; this is
+    // for browsers that think otherwise.
+    const site = ctx.get("sec-fetch-site");
+    if (!ctx.req.headers.authorization && site && site !== "same-origin")
+      return refuse(ctx, 403, "cross_origin", "a page of another origin needs an access token");
+    if (asking.machine)
+      return refuse(ctx, 403, "access_denied", "a service account cannot give up its owner's connections");
+    const body = disconnectBody.safeParse(json(await readBody(ctx, "application/json")));
+    if (!body.success)
+      return refuse(ctx, 400, "invalid_request", 'send {"routes": ["https://..."]}: 1 to 100 URLs or ids');
+    const meant = body.data.routes.map((named) => routeNamed(named, asking));
+    const unknown = body.data.routes.find((_, index) => !meant[index]);
+    if (unknown !== undefined)
+      return refuse(ctx, 400, "unknown_route", `no server of yours is called ${JSON.stringify(unknown)}`);
+    for (const route of new Set(meant)) if (route) await upstreamTokens.disconnect(asking.userId, route);
+    await answer(ctx, asking);
+  });
+
+  for (const [at, methods] of [
+    [path, "GET"],
+    [`${path}/disconnect`, "POST"],
+  ] as const)
+    router.options(at, openCors(methods));
+
+  async function known(ctx: Context): Promise<Extract<Asking, { ok: true }> | undefined> {
+    const asking = await whoAsks(ctx, deps);
+    if (asking.ok) return asking;
+    const { status, description } = asking;
+    if (status === 503) ctx.set("retry-after", "5");
+    else ctx.set("www-authenticate", `Bearer error="invalid_token", error_description="${description}"`);
+    refuse(ctx, status, status === 401 ? "invalid_token" : "temporarily_unavailable", description);
+    return undefined;
+  }
+
+  async function answer(ctx: Context, { userId, routes: reachable }: Extract<Asking, { ok: true }>) {
+    ctx.set("cache-control", "no-store");
+    ctx.body = { servers: (await serverStates(deps, userId, reachable)).map(entry) };
+  }
+
+  /** By URL, anything at or under it, or by id; only what this caller may reach. */
+  function routeNamed(named: string, { routes: reachable }: Extract<Asking, { ok: true }>) {
+    const route = routes().byId(named) ?? routes().byResource(named);
+    return reachable.find((one) => one.id === route?.id);
+  }
+
+  return router;
+}
+
+/** The field names are Pomerium's: applications written for it read them. */
+function entry({ route, url, state }: ServerState): Record<string, unknown> {
+  const { name, description, logoUrl, mcp } = route;
+  return {
+    name,
+    ...(description && { description }),
+    ...(logoUrl && { logo_url: logoUrl }),
+    url,
+    connected: state === "connected" || state === "not_needed",
+    needs_oauth: mcp.kind === "server" && mcp.auth.type === "oauth" && state !== "not_needed",
+  };
+}
+
+function json(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+function refuse(ctx: Context, status: number, error: string, description: string): void {
+  ctx.status = status;
+  ctx.set("cache-control", "no-store");
+  ctx.body = { error, error_description: description, request_id: requestId(ctx.req) };
+}
