@@ -107,26 +107,24 @@ export async function gateway(folder: string): Promise<Gateway> {
   });
   const log = () => readFile(logFile, "utf8").catch(() => "");
 
-  /** Waits until `url` answers with `status`, and fails as soon as the sidecar is gone. */
-  async function until(url: string, status: number, ask: typeof globalThis.fetch): Promise<void> {
-    let gone = false;
-    void serving.exited.then(() => {
-      gone = true;
-    });
-    let last = "no answer";
+  /** Waits until `url` answers with 200; each time on a new connection, for Envoy serves those it has as before. */
+  async function until(url: string): Promise<void> {
+    let last = "nothing";
     for (const deadline = Date.now() + 20_000; ; await delay(50)) {
+      const { fetch, close } = loopbackFetch(authority.ca, port ?? 0);
       try {
-        const response = await ask(url);
+        const response = await fetch(url);
         await response.body?.cancel();
-        if (response.status === status) return;
+        if (response.status === 200) return;
         last = String(response.status);
       } catch (error) {
         last = error instanceof Error ? error.message : String(error);
+      } finally {
+        await close();
       }
-      if (gone || Date.now() > deadline) {
-        throw new Error(
-          `${url} answered ${last}, not ${status}. The sidecar's log ends:\n${(await log()).slice(-3000)}`,
-        );
+      if (Date.now() > deadline) {
+        const tail = (await log()).slice(-3000);
+        throw new Error(`${url} answered ${last}. The sidecar's log ends:\n${tail}`);
       }
     }
   }
@@ -162,10 +160,7 @@ export async function gateway(folder: string): Promise<Gateway> {
           : {},
       );
       writeXds();
-      // New connections only: Envoy serves those it has with the old listener until they end.
-      const { fetch, close } = loopbackFetch(authority.ca, port ?? 0);
-      await until(`https://${host}/.well-known/oauth-protected-resource/mcp`, 200, fetch);
-      await close();
+      await until(`https://${host}/.well-known/oauth-protected-resource/mcp`);
       return {
         url: `https://${host}/mcp`,
         ca: authority.ca,
