@@ -51,9 +51,13 @@ export function createInteractions(deps: AuthorizationServerDeps, provider: () =
     const { interaction, person } = loaded;
     if (interaction.prompt.name === "login") return login(ctx, interaction, person);
     const route = routeOf(interaction);
-    if (!route) return finish(ctx, { error: "invalid_target", error_description: "the MCP server is gone" });
+    if (!route)
+      return finish(ctx, interaction, {
+        error: "invalid_target",
+        error_description: "the MCP server is gone",
+      });
     if (interaction.prompt.name === "consent") return askConsent(ctx, interaction, person, route);
-    return upstream(ctx, person, route);
+    return upstream(ctx, interaction, person, route);
   }
 
   async function login(ctx: Context, interaction: Interaction, person: Person): Promise<void> {
@@ -62,7 +66,7 @@ export function createInteractions(deps: AuthorizationServerDeps, provider: () =
       const query = new URLSearchParams({ switch: "1", return_to: ctx.path });
       return redirect(ctx, `${routes().config.paths.prefix}/sign_in?${query}`);
     }
-    return finish(ctx, { login: { accountId: person.userId, ts: person.checkedAt } });
+    return finish(ctx, interaction, { login: { accountId: person.userId, ts: person.checkedAt } });
   }
 
   async function askConsent(
@@ -98,7 +102,7 @@ export function createInteractions(deps: AuthorizationServerDeps, provider: () =
     const decision = form.get("decision");
     if (decision === "allow") {
       metrics.consents.inc({ kind: "client", outcome: "granted" });
-      return finish(ctx, { consent: {} });
+      return finish(ctx, interaction, { consent: {} });
     }
     if (decision !== "deny") return forged(ctx);
     metrics.consents.inc({ kind: "client", outcome: "refused" });
@@ -109,17 +113,22 @@ export function createInteractions(deps: AuthorizationServerDeps, provider: () =
       routeId: routeOf(interaction)?.id,
       requestId: requestId(ctx.req),
     });
-    return finish(ctx, { error: "access_denied", error_description: "the person refused" });
+    return finish(ctx, interaction, { error: "access_denied", error_description: "the person refused" });
   }
 
   /** F3.6: off to the route's host, whose connect page runs the upstream's consent; back here, look again. */
-  async function upstream(ctx: Context, person: Person, route: Route): Promise<void> {
+  async function upstream(
+    ctx: Context,
+    interaction: Interaction,
+    person: Person,
+    route: Route,
+  ): Promise<void> {
     const { state } = await upstreamTokens.connectionState(person.userId, route);
     if (state !== "missing") {
       if (ctx.query.step === "upstream") metrics.consents.inc({ kind: "upstream", outcome: "granted" });
-      return finish(ctx, { upstream: {} });
+      return finish(ctx, interaction, { upstream: {} });
     }
-    if (ctx.query.step === "upstream") return upstreamFailed(ctx);
+    if (ctx.query.step === "upstream") return upstreamFailed(ctx, interaction);
     metrics.consents.inc({ kind: "upstream", outcome: "started" });
     const query = new URLSearchParams({
       route: route.id,
@@ -129,7 +138,7 @@ export function createInteractions(deps: AuthorizationServerDeps, provider: () =
     redirect(ctx, `${route.origin}${routes().config.paths.prefix}/mcp/connect?${query}`);
   }
 
-  async function upstreamFailed(ctx: Context): Promise<void> {
+  async function upstreamFailed(ctx: Context, interaction: Interaction): Promise<void> {
     const told = ctx.query.connect_error;
     const code = typeof told === "string" && /^[\w.:-]{1,64}$/.test(told) ? told : "consent_incomplete";
     metrics.consents.inc({ kind: "upstream", outcome: code === "access_denied" ? "refused" : "failed" });
@@ -137,10 +146,14 @@ export function createInteractions(deps: AuthorizationServerDeps, provider: () =
       code === "access_denied"
         ? "the person refused at the server behind this route"
         : `the server behind this route could not be connected (${code})`;
-    return finish(ctx, { error: passedOn.has(code) ? code : "server_error", error_description });
+    return finish(ctx, interaction, { error: passedOn.has(code) ? code : "server_error", error_description });
   }
 
-  async function finish(ctx: Context, result: InteractionResults): Promise<void> {
+  async function finish(ctx: Context, interaction: Interaction, result: InteractionResults): Promise<void> {
+    metrics.authorizationStepDuration.observe(
+      { step: interaction.prompt.name, outcome: result.error ?? "ok" },
+      Math.max(0, Date.now() / 1000 - interaction.iat),
+    );
     redirect(ctx, await provider().interactionResult(ctx.req, ctx.res, result));
   }
 

@@ -1,13 +1,20 @@
-import { Counter, Gauge, Histogram, Registry } from "prom-client";
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
 
 /** Every metric of the product, made in one place (F7.3). Names follow Prometheus' conventions: base units, `_total`. */
 export type Metrics = ReturnType<typeof createMetrics>;
 
 const seconds = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5];
 
-/** A registry of its own per process, so that two sidecars in one test process do not share counts. */
-export function createMetrics() {
+/** People take their time: from a click to a password and a second factor. */
+const humanSeconds = [0.1, 0.5, 1, 5, 15, 30, 60, 120, 300, 600];
+
+/**
+ * A registry of its own per process, so that two sidecars in one test process do not share counts.
+ * @param options.process also `process_*` and `nodejs_*`: memory, processor time, event loop.
+ */
+export function createMetrics(options: { readonly process?: boolean } = {}) {
   const registry = new Registry();
+  if (options.process) collectDefaultMetrics({ register: registry });
   const registers = [registry];
   const counter = <L extends string>(name: string, help: string, labelNames: readonly L[]) =>
     new Counter({ name: `envoy_mcp_auth_${name}`, help, labelNames: [...labelNames], registers });
@@ -45,6 +52,13 @@ export function createMetrics() {
       "kind",
       "outcome",
     ]),
+    authorizationStepDuration: new Histogram({
+      name: "envoy_mcp_auth_authorization_step_duration_seconds",
+      help: "Time a step of the authorization took, the person's own included, by step (login, consent, upstream) and outcome.",
+      labelNames: ["step", "outcome"],
+      buckets: humanSeconds,
+      registers,
+    }),
     challenges: counter(
       "upstream_challenges_total",
       "Upstream 401 and 403 answers, by what became of them.",
@@ -66,6 +80,12 @@ export function createMetrics() {
     configLastLoadSuccessful: gauge(
       "config_last_load_successful",
       "1 when the newest routes file is the one in use.",
+      [],
+    ),
+    routes: gauge("routes", "Routes in force, by source (file, database).", ["source"]),
+    routesRefused: gauge(
+      "routes_refused",
+      "Routes of the database that are not in force: they contradict the routes file.",
       [],
     ),
     errors: counter("errors_total", "Errors that reached nobody but the log, by room and code.", [

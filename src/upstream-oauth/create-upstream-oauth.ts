@@ -22,7 +22,9 @@ const neededTtlMs = 600_000;
 export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
   const { logger, metrics, store } = deps;
   const outward = createOutward(deps);
-  const cache = createMetadataCache();
+  const cache = createMetadataCache(Date.now, (result) =>
+    metrics.cacheLookups.inc({ cache: "discovery", result }),
+  );
   const discovery = createDiscovery({ routes: deps.routes, outward, cache });
   const clients = createClients({ routes: deps.routes, store, outward });
   const parts = { ...deps, outward, discovery, clients };

@@ -28,8 +28,14 @@ const floorMs = 60_000;
 const ceilingMs = 3_600_000;
 const usableOnErrorMs = 86_400_000;
 
-/** @param now ms; for tests. */
-export function createMetadataCache(now: () => number = Date.now): MetadataCache {
+/**
+ * @param now ms; for tests.
+ * @param onLookup told whether a fresh copy was at hand.
+ */
+export function createMetadataCache(
+  now: () => number = Date.now,
+  onLookup: (result: "hit" | "miss") => void = () => {},
+): MetadataCache {
   const entries = new LRUCache<string, Entry>({ max: 500 });
   const underWay = new Map<string, Promise<Entry>>();
 
@@ -59,7 +65,9 @@ export function createMetadataCache(now: () => number = Date.now): MetadataCache
     get(scope, url, call) {
       const key = `${scope} ${url}`;
       const old = entries.get(key);
-      if (old && old.freshUntil > now()) return Promise.resolve(old);
+      const fresh = old !== undefined && old.freshUntil > now();
+      onLookup(fresh ? "hit" : "miss");
+      if (fresh) return Promise.resolve(old);
       let loading = underWay.get(key);
       if (!loading) {
         loading = load(key, url, call, old).finally(() => underWay.delete(key));
