@@ -2,6 +2,7 @@ import type { Route } from "../config/route.ts";
 import { connectionKeyName } from "../store/connection-key.ts";
 import type { UpstreamToken } from "../store/store.ts";
 import { upstreamConnection } from "../upstream-oauth/upstream-connection.ts";
+import type { GrantSubject } from "../upstream-oauth/upstream-oauth.ts";
 import type { Connection } from "./connection.ts";
 import { createConnectionCache } from "./connection-cache.ts";
 import type { Credential } from "./credential.ts";
@@ -75,7 +76,7 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
     if (renewer.resting(connection.name, now)) return;
     if (!token.refreshToken && !isGranted(route)) return;
     const renewal = isGranted(route)
-      ? renewer.grant(connection, route, caller)
+      ? renewer.grant(connection, route, subjectOf(connection, caller))
       : renewer.refresh(connection, token, route);
     renewal.catch((error: unknown) => {
       logger.warn({ err: error, route: route.id }, "a refresh ahead of expiry failed");
@@ -92,7 +93,7 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
     const resting = renewer.resting(connection.name, now);
     if (resting) return fromRenewal(resting, caller, route);
     if (isGranted(route)) {
-      const renewal = renewer.grant(connection, route, caller);
+      const renewal = renewer.grant(connection, route, subjectOf(connection, caller));
       return renewal.then((outcome) => fromRenewal(outcome, caller, route));
     }
     if (!token?.refreshToken) return missing(scopesOf(connection, route), "expired");
@@ -167,8 +168,13 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
     const name = connectionKeyName(key);
     const connection = cache.peek(name);
     if (connection) {
-      hit.inc();
-      return decide(connection, caller, route, now);
+      const decided = decide(connection, caller, route, now);
+      if (!("kind" in decided) || decided.kind !== "missing") {
+        hit.inc();
+        return decided;
+      }
+      // A consent given a moment ago may not have been heard of yet: nobody is sent on a trip by hearsay.
+      cache.drop(name);
     }
     miss.inc();
     return cache.load(key, name).then((loaded) => decide(loaded, caller, route, now));
@@ -213,6 +219,11 @@ function goneCredential(reason: string, route: Route): Credential {
   if (!isGranted(route)) return missing([], reason);
   if (reason === "sign_in_token_missing") return missing([], reason);
   return { kind: "forbidden", reason: `the server's authorization server grants nothing (${reason})` };
+}
+
+/** For whom a grant is asked: the owner of the connection, by the token of whoever calls. */
+function subjectOf({ key }: Connection, { externalToken }: CallerLike): GrantSubject {
+  return { userId: key.userId, externalToken };
 }
 
 /** Whether TIs come without consent (F4.9). */

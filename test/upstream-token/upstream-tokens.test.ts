@@ -1,0 +1,428 @@
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import type { NewUpstreamToken } from "../../src/store/store.ts";
+import type { CallerLike, RefusalOutcome } from "../../src/upstream-token/upstream-tokens.ts";
+import { type ScriptedUpstream, scriptedUpstream } from "../upstream-oauth/scripted-upstream.ts";
+import { alice, type ClientHouse, type Replica, startClient } from "../upstream-oauth/start-client.ts";
+
+const caller: CallerLike = { userId: alice, kind: "person" };
+
+describe("upstream tokens", () => {
+  let upstream: ScriptedUpstream;
+  let house: ClientHouse;
+  beforeEach(async () => {
+    upstream = await scriptedUpstream();
+    upstream.metadata.revocation_endpoint = `${upstream.url}/revoke`;
+    house = await startClient(route());
+  });
+  afterEach(async () => {
+    await Promise.all([upstream.close(), house.close()]);
+  });
+  const route = (server = "{}") =>
+    `  - {id: files, from: https://mcp.test, to: ${upstream.mcp}, mcp: {server: ${server}}}`;
+  const key = (userId = alice) => ({ userId, routeId: "files", upstream: upstream.mcp });
+  const find = (who = caller, replica: Replica = house, now?: number) =>
+    replica.tokens.find(who, house.route(), now);
+  const stored = (userId?: string) => house.store.upstreamTokens.find(key(userId));
+  async function authorization(who = caller, replica: Replica = house, now?: number) {
+    const found = await find(who, replica, now);
+    return found.kind === "credential" ? Object.fromEntries(found.headers).authorization : found;
+  }
+  /** Lays fields over what is stored, as if the clock had gone on. */
+  async function overwrite(fields: Partial<NewUpstreamToken>) {
+    const token = await stored();
+    if (!token) throw new Error("nothing stored");
+    const { version: _, connectedAt: __, updatedAt: ___, ...rest } = token;
+    await house.store.upstreamTokens.put({ ...rest, ...fields }, { action: "upstream_token.obtained" });
+  }
+  const expire = () => overwrite({ expiresAt: new Date(Date.now() - 1000) });
+  const refreshes = () => upstream.tokenRequests.filter((one) => one.get("grant_type") === "refresh_token");
+  async function changed(replica: Replica, act: () => Promise<unknown>) {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const stop = replica.store.notifications.subscribe((change) => {
+      if (change.table === "upstream_token") resolve();
+    });
+    await act();
+    await promise;
+    stop();
+  }
+
+  describe("found", () => {
+    it("F4.4 a user without a connection is asked to consent, and another's token is never used", async () => {
+      await house.connect(upstream.agree);
+      const bob: CallerLike = { userId: "company/bob", kind: "person" };
+      expect(await find(bob)).toMatchObject({ kind: "missing", reason: "consent_needed" });
+      expect(await authorization()).toBe(`Bearer ${(await stored())?.accessToken}`);
+      await house.connect(upstream.agree, "company/bob");
+      const answers = await Promise.all(
+        Array.from({ length: 20 }, (_, index) => authorization(index % 2 ? bob : caller)),
+      );
+      expect(answers).toEqual(
+        await Promise.all(
+          answers.map(async (_, index) => {
+            const token = await stored(index % 2 ? bob.userId : alice);
+            return `Bearer ${token?.accessToken}`;
+          }),
+        ),
+      );
+      expect(new Set(answers).size).toBe(2);
+    });
+
+    it("F4.4 warm, the credential is at hand without a promise, and names connection and version", async () => {
+      await changed(house, () => house.connect(upstream.agree));
+      await find();
+      const warm = find();
+      expect(warm).not.toBeInstanceOf(Promise);
+      expect(warm).toMatchObject({ kind: "credential", version: (await stored())?.version });
+      expect(find()).toBe(warm);
+    });
+
+    it("F3.6 a consent counts at once, whatever was remembered of the time before", async () => {
+      for (const userId of ["company/a", "company/b", "company/c"]) {
+        const who: CallerLike = { userId, kind: "person" };
+        expect(await find(who)).toMatchObject({ kind: "missing" });
+        await house.connect(upstream.agree, userId);
+        expect((await house.tokens.connectionState(userId, house.route())).state).toBe("connected");
+        expect(await find(who)).toMatchObject({ kind: "credential" });
+      }
+    });
+
+    it("F4.4 what another replica changes is seen at once, on warm replicas too", async () => {
+      await house.connect(upstream.agree);
+      const other = await house.replica();
+      const before = await authorization(caller, other);
+      await changed(other, () => house.connect(upstream.agree));
+      expect(await authorization(caller, other)).not.toBe(before);
+      await changed(other, () => house.tokens.disconnect(alice, house.route()));
+      expect(await find(caller, other)).toMatchObject({ kind: "missing" });
+    });
+
+    it("F1.4 static credentials go along at once, the same for everybody", async () => {
+      for (const [server, headers] of [
+        ["{upstream_auth: none}", []],
+        ["{upstream_auth: {api_key: {header: X-Api-Key, value: k}}}", [["x-api-key", "k"]]],
+        [
+          "{upstream_auth: {headers: {A: '1', B: '2'}}}",
+          [
+            ["a", "1"],
+            ["b", "2"],
+          ],
+        ],
+      ] as const) {
+        await house.reconfigure(route(server));
+        expect(find()).toEqual({ kind: "credential", headers });
+        expect(find({ userId: "service-account/x", kind: "service_account" })).toEqual(find());
+        const state = await house.tokens.connectionState(alice, house.route());
+        expect(state).toEqual({ state: "not_needed", missingScopes: [] });
+      }
+    });
+
+    it("F1.2 an upstream that asks for no token gets none, until it asks", async () => {
+      upstream.on("/mcp", { body: {} });
+      upstream.off("/.well-known/oauth-protected-resource/mcp");
+      expect(await find()).toEqual({ kind: "credential", headers: [] });
+      expect((await house.tokens.connectionState(alice, house.route())).state).toBe("not_needed");
+      const refused = await refuse({ wwwAuthenticate: 'Bearer scope="x"' });
+      expect(refused).toMatchObject({ kind: "consent", scopes: ["x"] });
+      expect(await find()).toMatchObject({ kind: "missing", scopes: ["x"] });
+      expect(await find({ userId: "company/bob", kind: "person" })).toMatchObject({ kind: "missing" });
+    });
+
+    it("F2.4 a service account cannot consent: its owner's delegated connection, or 403", async () => {
+      await house.connect(upstream.agree);
+      const machine: CallerLike = { userId: "service-account/ci", kind: "service_account" };
+      expect(await find(machine)).toMatchObject({ kind: "forbidden" });
+      expect(await authorization({ ...machine, delegatedBy: alice })).toBe(await authorization());
+    });
+  });
+
+  describe("refreshed", () => {
+    beforeEach(() => house.connect(upstream.agree));
+
+    it("F4.5 at expiry inline: the new token goes along, the rotated refresh token is stored, the consent's date kept", async () => {
+      const before = await stored();
+      await expire();
+      const connectedAt = (await stored())?.connectedAt;
+      upstream.tokenFields.scope = "read";
+      expect(await authorization()).toBe(`Bearer ${(await stored())?.accessToken}`);
+      const after = await stored();
+      expect(after).toMatchObject({ connectedAt, scopes: ["read"] });
+      expect(after?.accessToken).not.toBe(before?.accessToken);
+      expect(after?.refreshToken).not.toBe(before?.refreshToken);
+      expect(refreshes()[0]?.get("resource")).toBe(upstream.mcp);
+    });
+
+    it("F4.5 once, for any number of requests on any number of replicas", async () => {
+      const other = await house.replica();
+      await expire();
+      const replicas: Replica[] = [house, other];
+      const answers = await Promise.all(
+        Array.from({ length: 20 }, (_, index) => authorization(caller, replicas[index % 2])),
+      );
+      expect(refreshes().length).toBe(1);
+      expect(new Set(answers).size).toBe(1);
+      expect(answers[0]).toBe(`Bearer ${(await stored())?.accessToken}`);
+    });
+
+    it("F4.5 a server that does not rotate: the old refresh token is kept", async () => {
+      const before = await stored();
+      await expire();
+      upstream.tokenFields.refresh_token = undefined;
+      await find();
+      expect((await stored())?.refreshToken).toBe(before?.refreshToken);
+    });
+
+    it("F4.5 F8.1 refused: exactly that version goes, and the person is asked to consent", async () => {
+      await expire();
+      upstream.refreshTokens.clear();
+      expect(await find()).toMatchObject({ kind: "missing", reason: "invalid_grant" });
+      expect(await stored()).toBeUndefined();
+      expect(await house.query("select action from audit_event order by id desc limit 1")).toEqual([
+        { action: "upstream_token.refused" },
+      ]);
+    });
+
+    it("F4.5 refused, but somebody consented meanwhile: that token is kept and used", async () => {
+      await expire();
+      upstream.refreshTokens.clear();
+      upstream.beforeToken = async () => {
+        upstream.beforeToken = undefined;
+        await overwrite({ accessToken: "from-a-new-consent", expiresAt: undefined });
+      };
+      expect(await authorization()).toBe("Bearer from-a-new-consent");
+      expect((await stored())?.accessToken).toBe("from-a-new-consent");
+    });
+
+    it.each([
+      ["answered 500", { status: 500, body: "down" }],
+      ["answered 503", { status: 503, body: { error: "temporarily_unavailable" } }],
+      ["answered 429", { status: 429, body: {}, headers: { "retry-after": "7" } }],
+      ["answered nonsense", { status: 200, body: "<html>" }],
+    ])("F4.5 %s: the token is kept, 503 with Retry-After, and no hammering", async (_what, answer) => {
+      await expire();
+      upstream.tokenAnswers.push(answer);
+      const found = await find();
+      expect(found).toMatchObject({ kind: "unavailable", retryAfterSeconds: expect.any(Number) });
+      if (found.kind === "unavailable" && answer.status === 429) expect(found.retryAfterSeconds).toBe(7);
+      expect(await stored()).toBeDefined();
+      expect(await find()).toMatchObject({ kind: "unavailable" });
+      expect(refreshes().length).toBe(1);
+      const state = await house.tokens.connectionState(alice, house.route());
+      expect(state.state).toBe("unavailable");
+      expect(await authorization(caller, house, Date.now() + 3_601_000)).toMatch(/^Bearer/);
+    });
+
+    it("F4.5 timed out: the token is kept; the old one is served while it is valid", async () => {
+      upstream.beforeToken = () => new Promise(() => {});
+      await overwrite({ expiresAt: new Date(Date.now() + 3_600_000) });
+      const late = Date.now() + 3_595_000;
+      expect(await authorization(caller, house, late)).toBe(`Bearer ${(await stored())?.accessToken}`);
+      expect(await find(caller, house, Date.now() + 3_600_001)).toMatchObject({ kind: "unavailable" });
+      expect(await stored()).toBeDefined();
+    });
+
+    it("F4.5 ahead of expiry: the request gets the old token at once, the next one the new", async () => {
+      await overwrite({ expiresAt: new Date(Date.now() + 3_600_000) });
+      const before = await authorization();
+      const late = Date.now() + 3_595_000;
+      await changed(house, async () => expect(await authorization(caller, house, late)).toBe(before));
+      expect(await authorization()).not.toBe(before);
+      expect(refreshes().length).toBe(1);
+    });
+
+    it("F8.12 does not die with the request that started it", async () => {
+      await expire();
+      const { promise: arrived, resolve: arrive } = Promise.withResolvers<void>();
+      const { promise: released, resolve: release } = Promise.withResolvers<void>();
+      upstream.beforeToken = () => {
+        arrive();
+        return released;
+      };
+      const first = find();
+      await arrived;
+      await changed(house, async () => release());
+      await first;
+      expect(await authorization()).toBe(`Bearer ${(await stored())?.accessToken}`);
+      expect(refreshes().length).toBe(1);
+    });
+
+    it("F4.5 a lease left behind by a replica that died is waited for, then taken", async () => {
+      await expire();
+      const version = (await stored())?.version ?? 0;
+      const until = new Date(Date.now() + 600);
+      expect(await house.store.upstreamTokens.takeLease(key(), version, "dead-replica", until)).toBe(true);
+      expect(await authorization()).toMatch(/^Bearer/);
+      expect(refreshes().length).toBe(1);
+    });
+
+    it("F4.10 the refresh token's own expiry is heeded; one without a refresh token is asked for anew", async () => {
+      await overwrite({ expiresAt: new Date(0), refreshExpiresAt: new Date(Date.now() - 1) });
+      expect(await find()).toMatchObject({ kind: "missing", reason: "refresh_token_expired" });
+      await house.connect(upstream.agree);
+      await overwrite({ expiresAt: new Date(0), refreshToken: undefined });
+      expect(await find()).toMatchObject({ kind: "missing", reason: "expired" });
+      expect(refreshes()).toEqual([]);
+    });
+
+    it("F4.2 a server that has forgotten our registration: the token goes, the registration too", async () => {
+      await expire();
+      upstream.clients.clear();
+      expect(await find()).toMatchObject({ kind: "missing", reason: "client_forgotten" });
+      await house.connect(upstream.agree);
+      expect(upstream.registered.length).toBe(2);
+    });
+
+    it("F4.4 a store that does not hear of changes is read each time", async () => {
+      await find();
+      const { notifications } = house.store;
+      const healthy = notifications.healthy;
+      notifications.healthy = () => false;
+      const cold = find();
+      expect(cold).toBeInstanceOf(Promise);
+      notifications.healthy = healthy;
+      expect(await cold).toMatchObject({ kind: "credential" });
+    });
+  });
+
+  async function refuse(
+    over: { version?: number; status?: 401 | 403; wwwAuthenticate?: string; userId?: string } = {},
+    replica: Replica = house,
+  ): Promise<RefusalOutcome> {
+    const userId = over.userId ?? alice;
+    const version = (await stored(userId))?.version;
+    return replica.tokens.upstreamRefused({
+      userId,
+      routeId: "files",
+      version,
+      status: 401,
+      wwwAuthenticate: 'Bearer error="invalid_token"',
+      ...over,
+    });
+  }
+  const wants = (...scopes: string[]) => ({
+    status: 403 as const,
+    wwwAuthenticate: `Bearer error="insufficient_scope", scope="${scopes.join(" ")}"`,
+  });
+
+  describe("refused by the upstream", () => {
+    beforeEach(() => house.connect(upstream.agree));
+
+    it("F4.6 F8.3 a 401 tries a refresh once: the client's retry carries the new token", async () => {
+      const before = await authorization();
+      expect(await refuse()).toEqual({ kind: "retry", reason: "refreshed" });
+      expect(await authorization()).not.toBe(before);
+      expect(refreshes().length).toBe(1);
+    });
+
+    it("F4.6 a 401 to a version that has been replaced already needs no refresh", async () => {
+      const version = (await stored())?.version;
+      await refuse();
+      expect(await refuse({ version })).toEqual({ kind: "retry", reason: "newer_token" });
+      expect(refreshes().length).toBe(1);
+    });
+
+    it("F4.6 F8.3 a 401 with no way to refresh drops exactly that version and asks for consent", async () => {
+      upstream.refreshTokens.clear();
+      const found = await refuse({ wwwAuthenticate: 'Bearer error="invalid_token", scope="extra"' });
+      expect(found).toMatchObject({ kind: "consent", reason: "token_refused" });
+      if (found.kind === "consent") expect([...found.scopes].sort()).toEqual(["extra", "read", "write"]);
+      expect(await stored()).toBeUndefined();
+      const other = await house.replica();
+      expect(await find(caller, other)).toMatchObject({ kind: "missing" });
+      await house.connect(upstream.agree);
+      expect(await authorization()).toMatch(/^Bearer/);
+    });
+
+    it("F4.6 a server that refuses every token ends in an error, not in a circle", async () => {
+      expect(await refuse()).toMatchObject({ kind: "retry" });
+      expect(await refuse()).toMatchObject({ kind: "consent" });
+      await house.connect(upstream.agree);
+      expect(await refuse()).toMatchObject({ kind: "give_up", status: 502 });
+      expect(await refuse()).toMatchObject({ kind: "give_up", status: 502 });
+    });
+
+    it("F4.6 a refresh that cannot be tried now: 503, and the token is kept", async () => {
+      upstream.tokenAnswers.push({ status: 500, body: "down" });
+      expect(await refuse()).toMatchObject({ kind: "unavailable" });
+      expect(await stored()).toBeDefined();
+    });
+
+    it("F4.6 step-up: consent for the union; afterwards the token with more scope goes along", async () => {
+      const found = await refuse(wants("admin"));
+      expect(found).toMatchObject({ kind: "consent", reason: "scope_demanded" });
+      if (found.kind === "consent") expect([...found.scopes].sort()).toEqual(["admin", "read", "write"]);
+      expect(await find()).toMatchObject({ kind: "missing", reason: "scope_demanded" });
+      expect(await house.tokens.connectionState(alice, house.route())).toEqual({
+        state: "missing",
+        missingScopes: ["admin"],
+      });
+      await house.connect(upstream.agree);
+      expect((await stored())?.scopes).toContain("admin");
+      expect(await authorization()).toMatch(/^Bearer/);
+    });
+
+    it("F4.6 the demand is known on every replica at once", async () => {
+      const other = await house.replica();
+      await find(caller, other);
+      await changed(other, () => refuse(wants("admin")));
+      expect(await find(caller, other)).toMatchObject({ kind: "missing", reason: "scope_demanded" });
+    });
+
+    it("F4.6 no endless loop when a scope is there and still refused, or is never granted", async () => {
+      expect(await refuse(wants("read"))).toMatchObject({ kind: "give_up", status: 403 });
+      expect(await refuse(wants("admin"))).toMatchObject({ kind: "consent" });
+      upstream.tokenFields.scope = "read write";
+      await house.connect(upstream.agree);
+      expect(await refuse(wants("admin"))).toMatchObject({ kind: "give_up", status: 403 });
+    });
+
+    it("F4.6 any other 403 is none of our business", async () => {
+      expect(await refuse({ status: 403, wwwAuthenticate: "" })).toMatchObject({ kind: "untouched" });
+      expect(await stored()).toBeDefined();
+    });
+
+    it("F4.6 a static credential that is refused is the operator's to mend, not the person's", async () => {
+      await house.reconfigure(route("{upstream_auth: {api_key: {header: x-key, value: k}}}"));
+      expect(await refuse()).toMatchObject({ kind: "give_up", status: 502 });
+    });
+
+    it("F4.2 F4.6 a server that has moved gets a fresh registration and consent; old credentials stay behind", async () => {
+      const next = await scriptedUpstream();
+      const moved = { resource: upstream.mcp, authorization_servers: [next.url] };
+      upstream.on("/.well-known/oauth-protected-resource/mcp", { body: moved });
+      upstream.refreshTokens.clear();
+      expect(await refuse()).toMatchObject({ kind: "consent" });
+      upstream.seen.length = 0;
+      await house.connect(next.agree);
+      expect((await stored())?.issuer).toBe(next.url);
+      expect(next.registered.length).toBe(1);
+      expect(upstream.paths()).not.toContain("/token");
+      const sent = next.seen.map((one) => `${one.headers.authorization} ${one.body}`).join();
+      expect(sent).not.toContain(upstream.registered[0]?.clientId ?? "-");
+      await next.close();
+    });
+  });
+
+  describe("disconnected", () => {
+    beforeEach(() => house.connect(upstream.agree));
+
+    it("F4.7 F8.10 revokes both tokens upstream, and deletes them here", async () => {
+      const token = await stored();
+      const revoked: string[] = [];
+      upstream.on("/revoke", ({ form }) => {
+        revoked.push(form.get("token") ?? "");
+        return { body: {} };
+      });
+      expect(await house.tokens.disconnect(alice, house.route())).toBe(true);
+      expect(revoked).toEqual([token?.refreshToken, token?.accessToken]);
+      expect(await stored()).toBeUndefined();
+      expect(await find()).toMatchObject({ kind: "missing" });
+      expect(await house.tokens.disconnect(alice, house.route())).toBe(false);
+    });
+
+    it("F4.7 deletes them here even when the upstream does not play along", async () => {
+      upstream.on("/revoke", { status: 500, body: "no" });
+      expect(await house.tokens.disconnect(alice, house.route())).toBe(true);
+      expect(await stored()).toBeUndefined();
+    });
+  });
+});
