@@ -1,0 +1,66 @@
+import type { FaultResult } from "./run-faults.ts";
+
+/** The table as text, and what misses its target (issue's words: wrong 0, hung 0, lost 0, revoked 0 but for the gap). */
+export function faultTable(
+  results: readonly FaultResult[],
+  strangeCredentials: number,
+): { text: string; failures: string[] } {
+  const failures: string[] = [];
+  const rows = results.map((result) => {
+    const { name, outcomes, server } = result;
+    const revoked = server.revokedByReuse - server.revokedInGap;
+    const lost = Math.max(0, result.lost - server.revokedInGap);
+    const targets = {
+      wrong: outcomes.wrong,
+      hung: outcomes.hung,
+      "connections lost": lost,
+      "families revoked": revoked,
+      "refreshes not needed": server.refreshes - server.needed,
+    };
+    for (const [target, count] of Object.entries(targets))
+      if (count > 0) failures.push(`${name}: ${target} ${count}`);
+    if (name.includes("rolling restart") && outcomes.allowed > 0)
+      failures.push(`${name}: errors ${outcomes.allowed}`);
+    return [
+      name,
+      result.calls,
+      outcomes.right,
+      outcomes.allowed,
+      outcomes.wrong,
+      outcomes.hung,
+      `${result.before} / ${result.after}`,
+      `${server.refreshes} / ${server.needed}`,
+      `${revoked} (+${server.revokedInGap} in the gap)`,
+      result.note ?? "",
+    ].map(String);
+  });
+  const head = [
+    "fault",
+    "calls",
+    "right",
+    "allowed error",
+    "wrong",
+    "hung",
+    "connections before / after",
+    "refreshes / needed",
+    "families revoked",
+    "note",
+  ];
+  const line = (cells: readonly string[]) => `| ${cells.join(" | ")} |`;
+  const errors = results.flatMap(({ name, answers }) =>
+    Object.entries(answers).map(([what, count]) => `- ${name}: ${count} x ${what}`),
+  );
+  if (strangeCredentials > 0) failures.push(`requests with a strange credential: ${strangeCredentials}`);
+  const text = [
+    line(head),
+    line(head.map(() => "---")),
+    ...rows.map(line),
+    "",
+    "Answers other than the right one:",
+    ...(errors.length > 0 ? errors : ["- none"]),
+    "",
+    `Requests that reached the MCP server with a strange credential: ${strangeCredentials}`,
+    failures.length > 0 ? `MISSED: ${failures.join("; ")}` : "All targets met.",
+  ].join("\n");
+  return { text, failures };
+}

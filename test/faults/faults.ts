@@ -1,0 +1,16 @@
+import { faultTable } from "./fault-table.ts";
+import { runFaults } from "./run-faults.ts";
+
+/** `make faults`: the whole suite; `--short` for what the tests run, names (or parts of them) for some faults only. */
+const args = process.argv.slice(2);
+const only = args.filter((arg) => !arg.startsWith("--"));
+const startedAt = Date.now();
+const { results, strangeCredentials } = await runFaults({
+  short: args.includes("--short"),
+  only: only.length > 0 ? only : undefined,
+  progress: (line) =>
+    process.stderr.write(`${((Date.now() - startedAt) / 1000).toFixed(1).padStart(6)} s  ${line}\n`),
+});
+const { text, failures } = faultTable(results, strangeCredentials);
+process.stdout.write(`${text}\n`);
+process.exit(failures.length > 0 ? 1 : 0);

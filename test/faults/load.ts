@@ -1,0 +1,120 @@
+import { setTimeout as delay } from "node:timers/promises";
+
+/** What became of one call. `allowed`: an error the client can act on; `wrong`: everything else that is not right. */
+export type Outcome = "right" | "allowed" | "wrong" | "hung";
+
+/** One call that can be made again and again, and whose answer is known. */
+export interface Call {
+  readonly url: string;
+  readonly token: string;
+  /** Whose token the upstream must see. */
+  readonly owner: string;
+  /** True for calls started when this caller must be refused: an answer is wrong then, a challenge right. */
+  readonly refused?: (startedAt: number) => boolean;
+}
+
+export interface Observation {
+  readonly call: Call;
+  readonly startedAt: number;
+  readonly endedAt: number;
+  readonly outcome: Outcome;
+  /** In a few words: `503 store_unavailable`. */
+  readonly what: string;
+}
+
+/** A call that takes longer has hung, ms; a check takes 5 s at most. */
+const hungMs = 12_000;
+
+/** Makes one call and judges its answer. */
+export async function observe(fetch: typeof globalThis.fetch, call: Call): Promise<Observation> {
+  const startedAt = Date.now();
+  const done = (outcome: Outcome, what: string): Observation => ({
+    call,
+    startedAt,
+    endedAt: Date.now(),
+    outcome,
+    what,
+  });
+  try {
+    const response = await fetch(call.url, {
+      method: "POST",
+      headers: {
+        authorization: `Bearer ${call.token}`,
+        "content-type": "application/json",
+        accept: "application/json, text/event-stream",
+      },
+      body: '{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"whose","arguments":{}}}',
+      signal: AbortSignal.timeout(hungMs),
+    });
+    const body = await response.text();
+    const refused = call.refused?.(startedAt) ?? false;
+    if (response.status === 200) {
+      const { result } = JSON.parse(body);
+      if (result?.owner !== call.owner) return done("wrong", `token of ${result?.owner}`);
+      return refused ? done("wrong", "let through although refused") : done("right", "200");
+    }
+    const error = errorOf(body);
+    const what = `${response.status} ${error}`;
+    if (response.status === 401 && response.headers.get("www-authenticate")?.includes("resource_metadata="))
+      return done(refused ? "right" : "allowed", what);
+    const retryAfter = response.headers.get("retry-after");
+    if (response.status === 503 && retryAfter !== null) return done("allowed", what);
+    return done("wrong", what);
+  } catch (error) {
+    const name = error instanceof Error ? error.name : "";
+    if (name === "TimeoutError") return done("hung", "no answer");
+    const cause = error instanceof Error && error.cause instanceof Error ? error.cause.message : "";
+    return done("wrong", `${error instanceof Error ? error.message : error} ${cause}`);
+  }
+}
+
+function errorOf(body: string): string {
+  try {
+    const { error, error_description: description } = JSON.parse(body);
+    return typeof error === "string" ? error : (description ?? "");
+  } catch {
+    return body.slice(0, 80);
+  }
+}
+
+/** A steady load: `perSecond` calls, in turn over all of `calls`, whether or not earlier ones have been answered. */
+export function startLoad(options: {
+  fetch: typeof globalThis.fetch;
+  calls: () => readonly Call[];
+  perSecond: number;
+}): { readonly seen: Observation[]; stop(): Promise<void> } {
+  const seen: Observation[] = [];
+  const underWay = new Set<Promise<void>>();
+  const stopped = new AbortController();
+  let next = 0;
+  const run = async () => {
+    const startedAt = performance.now();
+    let made = 0;
+    while (!stopped.signal.aborted) {
+      const due = ((performance.now() - startedAt) / 1000) * options.perSecond;
+      // After a pause of this process the calls it missed are not made up for at once.
+      if (due - made > options.perSecond) made = due - options.perSecond;
+      for (; made < due; made++) {
+        const calls = options.calls();
+        // A stride that is prime to the number of calls mixes users and routes.
+        const call = calls[(next++ * 7919) % calls.length];
+        if (!call) continue;
+        const one: Promise<void> = observe(options.fetch, call).then((observation) => {
+          seen.push(observation);
+          underWay.delete(one);
+        });
+        underWay.add(one);
+      }
+      await delay(10);
+    }
+  };
+  const running = run();
+  return {
+    seen,
+    async stop() {
+      stopped.abort();
+      await running;
+      await Promise.all(underWay);
+    },
+  };
+}

@@ -1,0 +1,29 @@
+import { type Listener, listen } from "../../deploy/demo/listen.ts";
+import type { RotatingAuthorizationServer } from "./rotating-authorization-server.ts";
+
+export interface OwnerServer extends Pick<Listener, "url" | "close"> {
+  /** Requests that carried something other than an upstream token: the gateway's own JWT, two tokens, none. */
+  strangeCredentials(): number;
+}
+
+/**
+ * A fast MCP server in name: answers each call with whose token it came with, so that a wrong one shows; refuses tokens its
+ * authorization server no longer knows (401 `invalid_token`).
+ */
+export async function ownerServer(tokens: RotatingAuthorizationServer): Promise<OwnerServer> {
+  let strange = 0;
+  const server = await listen((request, response) => {
+    request.resume();
+    const sent = request.headersDistinct.authorization ?? [];
+    const token = /^Bearer (at_\S+)$/.exec(sent.join(","))?.[1];
+    if (!token && !request.url?.startsWith("/open")) strange++;
+    const owner = token ? tokens.ownerOf(token) : undefined;
+    if (!owner && !request.url?.startsWith("/open")) {
+      response.writeHead(401, { "www-authenticate": 'Bearer error="invalid_token"' }).end();
+      return;
+    }
+    response.writeHead(200, { "content-type": "application/json" });
+    response.end(JSON.stringify({ jsonrpc: "2.0", id: 1, result: { owner, path: request.url } }));
+  });
+  return { url: server.url, close: server.close, strangeCredentials: () => strange };
+}

@@ -1,0 +1,70 @@
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import type { Fault } from "./fault.ts";
+import type { Replica, World } from "./world.ts";
+
+const kill: Fault = {
+  name: "kill -9 a replica",
+  short: true,
+  async run(scene) {
+    const replica = scene.replicas[1];
+    if (!replica) return;
+    scene.server.gap(250);
+    await replica.kill();
+    await scene.pause(6_000);
+    await replica.start();
+    await scene.pause(3_000);
+    return undefined;
+  },
+};
+
+const rollingRestart: Fault = {
+  name: "rolling restart of all",
+  short: true,
+  async run(scene) {
+    await rollOver(scene);
+    const errors = scene.seen().filter(({ outcome }) => outcome !== "right").length;
+    return `errors ${errors}`;
+  },
+};
+
+const clockOff: Fault = {
+  name: "clock of one replica 90 s off",
+  async run(scene) {
+    const replica = scene.replicas[2];
+    if (!replica) return;
+    for (const offset of scene.short ? [90_000] : [90_000, -90_000]) {
+      await replica.terminate();
+      await replica.start({
+        NODE_OPTIONS: `--import ${join(import.meta.dirname, "clock-offset.ts")}`,
+        CLOCK_OFFSET_MS: String(offset),
+      });
+      await scene.pause(15_000);
+    }
+    await replica.terminate();
+    await replica.start();
+    return undefined;
+  },
+};
+
+/** Restarts one replica after the other, each only when the one before serves again. */
+export async function rollOver(world: Pick<World, "replicas">): Promise<void> {
+  for (const replica of world.replicas) {
+    await replica.terminate();
+    await replica.start();
+    await ready(replica);
+    // As `minReadySeconds` of a Deployment: time for the load balancer to notice.
+    await delay(2_000);
+  }
+}
+
+async function ready(replica: Replica): Promise<void> {
+  for (const until = Date.now() + 20_000; Date.now() < until; await delay(100)) {
+    const answer = await fetch(`${replica.admin}/readyz`).catch(() => undefined);
+    await answer?.body?.cancel();
+    if (answer?.ok) return;
+  }
+  throw new Error(`${replica.admin} does not become ready`);
+}
+
+export const replicaFaults: readonly Fault[] = [kill, rollingRestart, clockOff];

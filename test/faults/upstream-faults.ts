@@ -1,0 +1,67 @@
+import type { Fault } from "./fault.ts";
+import { observe } from "./load.ts";
+import type { Behaviour } from "./rotating-authorization-server.ts";
+
+/** Long enough for many of the 20 s tokens to expire meanwhile. */
+function misbehaving(name: string, behaviour: Behaviour, short = false): Fault {
+  return {
+    name: `authorization server ${name}`,
+    short,
+    async run(scene) {
+      scene.server.behave(behaviour);
+      await scene.pause(12_000);
+      scene.server.behave({ kind: "well" });
+      await scene.pause(6_000);
+      return `${scene.server.counts().failed} calls to it failed so far`;
+    },
+  };
+}
+
+const crowd = 10_000;
+const atOnce = 1_000;
+
+/** Ten thousand people whose tokens have all just expired. */
+const stampede: Fault = {
+  name: "10,000 connections refreshed at the same instant",
+  expectedConnections: () => crowd,
+  async run(scene) {
+    const routeId = scene.routes[0] ?? "";
+    const people = Array.from({ length: crowd }, (_, index) => `company/crowd${index}`);
+    const grantId = await scene.seed.grant("company/crowd");
+    for (let from = 0; from < crowd; from += 200)
+      await Promise.all(
+        people.slice(from, from + 200).map((userId) => scene.seed.connect(userId, routeId, 0.001)),
+      );
+    const calls = await Promise.all(people.map((userId) => scene.seed.call(userId, grantId, routeId)));
+    const before = scene.server.counts().refreshes;
+    const startedAt = Date.now();
+    let waiting = calls;
+    let rounds = 0;
+    const outcomes = { wrong: 0, hung: 0 };
+    for (; waiting.length > 0 && Date.now() - startedAt < 120_000; rounds++) {
+      const again: typeof waiting = [];
+      const queue = [...waiting];
+      await Promise.all(
+        Array.from({ length: atOnce }, async () => {
+          for (let call = queue.pop(); call; call = queue.pop()) {
+            const { outcome } = await observe(scene.fetch, call);
+            if (outcome === "wrong" || outcome === "hung") outcomes[outcome]++;
+            if (outcome !== "right") again.push(call);
+          }
+        }),
+      );
+      waiting = again;
+    }
+    const seconds = ((Date.now() - startedAt) / 1000).toFixed(0);
+    const refreshes = scene.server.counts().refreshes - before;
+    return `all served after ${seconds} s and ${rounds} rounds, ${waiting.length} not; ${refreshes} refreshes; ${outcomes.wrong} wrong, ${outcomes.hung} hung`;
+  },
+};
+
+export const upstreamFaults: readonly Fault[] = [
+  misbehaving("answering 500", { kind: "status", status: 500 }, true),
+  misbehaving("answering 429, Retry-After 3", { kind: "status", status: 429, retryAfter: 3 }),
+  misbehaving("hanging", { kind: "hangs" }),
+  misbehaving("closing mid-body", { kind: "closes_mid_body" }),
+];
+export const stampedeFault = stampede;
