@@ -22,8 +22,12 @@ import { createSignIn } from "./sign-in/create-sign-in.ts";
 import { loadKeyEncryptionKeys } from "./store/load-key-encryption-keys.ts";
 import { openStore } from "./store/open-store.ts";
 import { StoreUnavailable } from "./store/store-unavailable.ts";
+import { inSpan } from "./telemetry/in-span.ts";
 import { createLogger, type Logger } from "./telemetry/logger.ts";
 import { createMetrics, type Metrics } from "./telemetry/metrics.ts";
+import { startTracing } from "./telemetry/start-tracing.ts";
+import { tracedHttp } from "./telemetry/traced-http.ts";
+import { tracedService } from "./telemetry/traced-service.ts";
 import { createUpstreamOAuth } from "./upstream-oauth/create-upstream-oauth.ts";
 import { createSafeFetch, createTrustedFetch } from "./upstream-oauth/safe-fetch.ts";
 import { createUpstreamTokens } from "./upstream-token/create-upstream-tokens.ts";
@@ -51,7 +55,8 @@ export async function serve(options: {
   readonly env: Readonly<Record<string, string | undefined>>;
 }): Promise<Sidecar> {
   const { file, env } = options;
-  const metrics = createMetrics();
+  const metrics = createMetrics({ process: true });
+  const tracing = await startTracing(env);
   const live = createLiveConfig({ file, env, metrics });
   const { config } = live.current();
   const logger = createLogger({ level: config.log.level });
@@ -66,6 +71,7 @@ export async function serve(options: {
     keys: await loadKeyEncryptionKeys(config.encryption.keys, { env, embeddedDir }),
     logger,
     metrics,
+    inSpan,
   });
   const keys = await createSigningKeys({ store, logger });
   const safeFetch = createSafeFetch({ limits: () => routes().config.upstreamOAuth });
@@ -129,12 +135,15 @@ export async function serve(options: {
     configProblem: () => live.lastProblem(),
     metrics,
   });
-  const publicDoor = koa(logger).use(door(routes, logger, metrics));
+  const publicDoor = koa(logger);
+  if (tracing) publicDoor.use(tracedHttp(tracing.tracer));
+  publicDoor.use(door(routes, logger, metrics));
   publicDoor.use(signIn.router.routes()).use(portal.routes()).use(authorizationServer.middleware);
   const privateDoor = koa(logger);
   privateDoor.use(health.routes());
 
-  const grpc = await createGrpcServer({ listen: config.listen.grpc, services: [check, challenge] });
+  const services = [check, challenge].map((one) => (tracing ? tracedService(one, tracing.tracer) : one));
+  const grpc = await createGrpcServer({ listen: config.listen.grpc, services });
   const http = await listen(publicDoor, config.listen.http);
   const admin = await listen(privateDoor, config.listen.admin);
   const housekeeping = setInterval(
@@ -165,6 +174,8 @@ export async function serve(options: {
       for (const room of [authorizationServer, upstreamTokens, externalTokens, signIn, keys, live])
         await room.close();
       await store.close();
+      // A collector that is away must not keep us.
+      await tracing?.close().catch((error: Error) => logger.debug({ reason: error.message }, "traces lost"));
       logger.info("stopped");
     },
   };

@@ -151,7 +151,7 @@ export function createInteractions(deps: AuthorizationServerDeps, provider: () =
 
   async function finish(ctx: Context, interaction: Interaction, result: InteractionResults): Promise<void> {
     metrics.authorizationStepDuration.observe(
-      { step: interaction.prompt.name, outcome: result.error ?? "ok" },
+      { step: interaction.prompt.name, outcome: typeof result.error === "string" ? result.error : "ok" },
       Math.max(0, Date.now() / 1000 - interaction.iat),
     );
     redirect(ctx, await provider().interactionResult(ctx.req, ctx.res, result));

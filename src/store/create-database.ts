@@ -1,10 +1,14 @@
 import type { Kysely } from "kysely";
 import { createDatabaseClock } from "./create-database-clock.ts";
 import type { Database } from "./database.ts";
+import type { InSpan } from "./in-span.ts";
 import { isUnavailability } from "./is-unavailability.ts";
 import type { StoreMetrics } from "./store-metrics.ts";
 import { StoreUnavailable } from "./store-unavailable.ts";
 import type { Tables } from "./tables.ts";
+
+const untraced: InSpan = (_name, _attributes, work) => work();
+const system = { "db.system.name": "postgresql" };
 
 /**
  * Bounds, measures and types every operation on `db`.
@@ -12,8 +16,14 @@ import type { Tables } from "./tables.ts";
  */
 export function createDatabase(
   db: Kysely<Tables>,
-  options: { timeoutMs: number; metrics?: Pick<StoreMetrics, "storeDuration">; close: () => Promise<void> },
+  options: {
+    timeoutMs: number;
+    metrics?: Pick<StoreMetrics, "storeDuration">;
+    inSpan?: InSpan;
+    close: () => Promise<void>;
+  },
 ): Database {
+  const { inSpan = untraced } = options;
   async function attempt<T>(operation: string, work: () => Promise<T>): Promise<T> {
     const end = options.metrics?.storeDuration.startTimer({ operation });
     const deadline = Promise.withResolvers<never>();
@@ -22,7 +32,10 @@ export function createDatabase(
       options.timeoutMs,
     );
     try {
-      return await Promise.race([work(), deadline.promise]);
+      return await Promise.race([
+        inSpan(`postgres ${operation}`, { ...system, "db.operation.name": operation }, work),
+        deadline.promise,
+      ]);
     } catch (error) {
       throw isUnavailability(error) ? new StoreUnavailable(operation, error) : error;
     } finally {

@@ -6,6 +6,7 @@ import { clientRegistrations } from "./client-registrations.ts";
 import { createDatabase } from "./create-database.ts";
 import type { Database } from "./database.ts";
 import { encryption } from "./encryption.ts";
+import type { InSpan } from "./in-span.ts";
 import { isUnavailability } from "./is-unavailability.ts";
 import type { KeyEncryptionKeys } from "./key-encryption-keys.ts";
 import { listenEmbedded } from "./listen-embedded.ts";
@@ -35,6 +36,7 @@ export interface StoreOptions {
   readonly keys: KeyEncryptionKeys;
   readonly logger: Logger;
   readonly metrics?: StoreMetrics;
+  readonly inSpan?: InSpan;
   /** Longest one operation may take, ms (3000). */
   readonly operationTimeoutMs?: number;
   /** Connections for operations (10); two more listen and prove that listening works. */
@@ -96,7 +98,8 @@ async function openEmbedded(options: StoreOptions): Promise<Opened> {
     await migrateDatabase(db);
     const listener = await listenEmbedded(pglite, options);
     const timeoutMs = options.operationTimeoutMs ?? 3_000;
-    return { database: createDatabase(db, { timeoutMs, metrics: options.metrics, close }), listener };
+    const { metrics, inSpan } = options;
+    return { database: createDatabase(db, { timeoutMs, metrics, inSpan, close }), listener };
   } catch (error) {
     await close();
     throw error;
@@ -114,7 +117,7 @@ async function openServer(options: StoreOptions, url: string): Promise<Opened> {
     const patience = new Promise((resolve) => setTimeout(resolve, timeoutMs).unref());
     await Promise.race([Promise.all([db.destroy(), heart.destroy()]), patience]);
   };
-  const database = createDatabase(db, { timeoutMs, metrics, close });
+  const database = createDatabase(db, { timeoutMs, metrics, inSpan: options.inSpan, close });
   const listenUrl = options.listenUrl ?? url;
   const listener = listenPostgres({ listenUrl, heart, clock: database.clock, timeoutMs, logger, metrics });
   const [state] = await Promise.all([listener.ready(timeoutMs), measureClock(database)]).catch(

@@ -1,6 +1,8 @@
 import { type LookupAddress, lookup as systemLookup } from "node:dns";
 import { isIP, type LookupFunction, type Socket } from "node:net";
+import { context, propagation } from "@opentelemetry/api";
 import { Agent, buildConnector, fetch as undiciFetch } from "undici";
+import { inSpan } from "../telemetry/in-span.ts";
 import { isPublicAddress } from "./is-public-address.ts";
 import { createPrivateHostList, type PrivateHostList } from "./private-host-list.ts";
 import { SafeFetchError } from "./safe-fetch-error.ts";
@@ -99,9 +101,23 @@ function createFetch(options: Options, rules: Rules): Fetch {
   }
 
   return async function safeFetch(input, init) {
-    const limits = options.limits();
     const request = new Request(input, { ...init, redirect: "manual" });
     const url = new URL(request.url);
+    const attributes = {
+      "http.request.method": request.method,
+      "server.address": url.hostname,
+      "url.path": url.pathname,
+    };
+    return inSpan(request.method, attributes, async (span) => {
+      if (span) propagation.inject(context.active(), request.headers, intoHeaders);
+      const response = await send(request, url);
+      span?.setAttribute("http.response.status_code", response.status);
+      return response;
+    });
+  };
+
+  async function send(request: Request, url: URL): Promise<Response> {
+    const limits = options.limits();
     if (url.protocol !== "https:" && url.protocol !== "http:") {
       throw new SafeFetchError("bad_url", `refused a ${url.protocol} URL: only https is allowed`);
     }
@@ -138,8 +154,12 @@ function createFetch(options: Options, rules: Rules): Fetch {
     } catch (error) {
       throw describe(error, url, timeout, limits.timeoutMs);
     }
-  };
+  }
 }
+
+const intoHeaders = {
+  set: (headers: Headers, name: string, value: string) => headers.set(name, value),
+};
 
 /** Connects only to addresses that the guard accepts: the address checked is the address used, so rebinding is moot. */
 function createConnector(guard: Guard, resolveHost: ResolveHost): buildConnector.connector {
