@@ -4,7 +4,15 @@ import type { Context } from "koa";
 /** One cookie per `state`, so that several consents under way in one browser do not disturb each other (F8.11). */
 const nameOf = (state: string) =>
   `__Host-mcp_consent_${createHash("sha256").update(state).digest("base64url").slice(0, 16)}`;
-const attributes = { path: "/", secure: true, httpOnly: true, sameSite: "lax", overwrite: true } as const;
+/** Unsigned: the value is a secret already, and a signature would be a second cookie to clear. */
+const attributes = {
+  path: "/",
+  secure: true,
+  httpOnly: true,
+  sameSite: "lax",
+  overwrite: true,
+  signed: false,
+} as const;
 
 /** Binds a consent to the browser that left for it (F8.6). */
 export const stateCookie = {
@@ -13,7 +21,7 @@ export const stateCookie = {
     ctx.cookies.set(nameOf(state), state, { ...attributes, maxAge: ttl * 1000 });
   },
   get(ctx: Context, state: string): string | undefined {
-    return state ? ctx.cookies.get(nameOf(state)) : undefined;
+    return state ? ctx.cookies.get(nameOf(state), { signed: false }) : undefined;
   },
   clear(ctx: Context, state: string): void {
     ctx.cookies.set(nameOf(state), null, attributes);

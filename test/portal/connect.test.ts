@@ -1,0 +1,190 @@
+import { parse } from "node-html-parser";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { type ScriptedUpstream, scriptedUpstream } from "../upstream-oauth/scripted-upstream.ts";
+import { alice } from "../upstream-oauth/start-client.ts";
+import { type Browser, startConnect } from "./start-connect.ts";
+
+const done = "https://app.test/done?x=1";
+const place = "https://mcp.test/.pomerium/mcp";
+
+describe("connecting in the browser", () => {
+  let upstream: ScriptedUpstream;
+  let house: Awaited<ReturnType<typeof startConnect>>;
+  beforeEach(async () => {
+    upstream = await scriptedUpstream();
+    house = await startConnect(`
+  - {id: files, from: https://mcp.test, to: ${upstream.mcp}, mcp: {server: {}}}
+  - {id: open, from: https://open.test, to: ${upstream.url}/open, mcp: {server: {upstream_auth: none}}}
+  - {id: app, from: https://app.test, to: ${upstream.url}/app, mcp: {client: {}}}`);
+  });
+  afterEach(async () => {
+    await Promise.all([upstream.close(), house.close()]);
+  });
+  const connectUrl = (query: Record<string, string> = {}, at = place) =>
+    `${at}/connect?${new URLSearchParams({ redirect_url: done, ...query })}`;
+  const callbackUrl = (params: URLSearchParams) => `${place}/client/oauth/callback?${params}`;
+  async function leave(browser: Browser, query: Record<string, string> = {}) {
+    const answer = await browser.open(connectUrl(query));
+    if (!answer.location) throw new Error(`${answer.status}: ${answer.body}`);
+    return { ...answer, location: answer.location.href };
+  }
+
+  it("F5.3 obtains the token and returns; connected already, it returns at once", async () => {
+    const browser = await house.browser(alice);
+    const { location } = await leave(browser);
+    expect(new URL(location).origin).toBe(upstream.url);
+    const back = await browser.open(callbackUrl(upstream.agree(location)));
+    expect(back.location?.href).toBe(done);
+    expect((await house.tokens.find({ userId: alice, kind: "person" }, house.route())).kind).toBe(
+      "credential",
+    );
+    expect((await browser.open(connectUrl())).location?.href).toBe(done);
+    const other = await house.browser(alice, "open.test");
+    const nothingToDo = await other.open(connectUrl({}, "https://open.test/.pomerium/mcp"));
+    expect(nothingToDo.location?.href).toBe(done);
+  });
+
+  it("F8.6 binds the trip to this browser: a host-only, secure cookie no script can read, gone afterwards", async () => {
+    const browser = await house.browser(alice);
+    const { location, setCookie } = await leave(browser);
+    const cookie = setCookie.find((one) => one.startsWith("__Host-mcp_consent_")) ?? "";
+    for (const attribute of ["path=/", "secure", "httponly", "samesite=lax"]) {
+      expect(cookie.toLowerCase()).toContain(attribute);
+    }
+    expect(cookie.toLowerCase()).not.toContain("domain");
+    await browser.open(callbackUrl(upstream.agree(location)));
+    expect([...browser.cookies.keys()].filter((name) => name.includes("consent"))).toEqual([]);
+  });
+
+  it("F8.6 a callback in another browser, or signed out, or as somebody else, stores nothing", async () => {
+    const browser = await house.browser(alice);
+    const { location } = await leave(browser);
+    const params = upstream.agree(location);
+    for (const userId of [alice, "company/bob", undefined]) {
+      const stranger = await house.browser(userId);
+      const answer = await stranger.open(callbackUrl(params));
+      expect(answer.status).toBe(userId ? 400 : 403);
+      expect(answer.body).toMatch(/[Rr]equest id/);
+      expect(answer.location).toBeUndefined();
+    }
+    expect(upstream.tokenRequests).toEqual([]);
+    const bob = await house.browser("company/bob");
+    for (const [name, value] of browser.cookies) if (name.includes("consent")) bob.cookies.set(name, value);
+    expect((await bob.open(callbackUrl(params))).status).toBe(400);
+    expect(upstream.tokenRequests).toEqual([]);
+  });
+
+  it("F8.11 two trips in one browser do not disturb each other", async () => {
+    const browser = await house.browser(alice);
+    const first = await leave(browser);
+    const second = await leave(browser);
+    expect((await browser.open(callbackUrl(upstream.agree(second.location)))).location?.href).toBe(done);
+    expect((await browser.open(callbackUrl(upstream.agree(first.location)))).location?.href).toBe(done);
+  });
+
+  it("F4.3 the callback works once", async () => {
+    const browser = await house.browser(alice);
+    const { location } = await leave(browser);
+    const url = callbackUrl(upstream.agree(location));
+    await browser.open(url);
+    expect((await browser.open(url)).status).toBe(400);
+  });
+
+  it.each([
+    "https://evil.test/",
+    "http://app.test/done",
+    "https://app.test.evil.test/",
+    "https://app.test@evil.test/",
+    "https://evil.test\\@app.test/",
+    "//app.test/",
+    "javascript:alert(1)",
+    "/relative",
+    "",
+    "https://auth.test/",
+    "https://auth.test/oauth/authorize?x",
+    "https://open.test/",
+  ])("F5.3 is no open redirector: 400 for redirect_url=%s", async (redirect_url) => {
+    const browser = await house.browser(alice);
+    const answer = await browser.open(connectUrl({ redirect_url }));
+    expect([answer.status, answer.location]).toEqual([400, undefined]);
+    expect(upstream.seen).toEqual([]);
+  });
+
+  it.each([
+    "https://mcp.test/somewhere",
+    "https://app.test/",
+    "https://auth.test/oauth/interaction/abc?step=upstream",
+  ])("F5.3 returns to %s", async (redirect_url) => {
+    const browser = await house.browser(alice);
+    const { location } = await leave(browser, { redirect_url });
+    const back = await browser.open(callbackUrl(upstream.agree(location)));
+    expect(back.location?.href).toBe(redirect_url);
+  });
+
+  it("F5.3 a discovery that fails, a person who refuses, a person who may not: connect_error", async () => {
+    const browser = await house.browser(alice);
+    const { location } = await leave(browser);
+    const params = upstream.agree(location);
+    params.delete("code");
+    params.set("error", "access_denied");
+    const refused = await browser.open(callbackUrl(params));
+    expect(refused.location?.searchParams.get("connect_error")).toBe("access_denied");
+    expect(refused.location?.searchParams.get("x")).toBe("1");
+    upstream.metadata.code_challenge_methods_supported = [];
+    house.oauth.forget(house.route());
+    const failed = await browser.open(connectUrl());
+    expect(failed.location?.origin).toBe("https://app.test");
+    expect(failed.location?.searchParams.get("connect_error")).toBe("server_error");
+    const mallory = await house.browser("company/mallory");
+    const denied = await mallory.open(connectUrl());
+    expect(denied.location?.searchParams.get("connect_error")).toBe("access_denied");
+  });
+
+  it("F5.3 signs in first, and for the authorization server's trips only the session that asked counts", async () => {
+    const nobody = await house.browser();
+    const signIn = await nobody.open(connectUrl());
+    expect(signIn.location?.href).toMatch(/^https:\/\/auth\.test\/\.pomerium\/sign_in\/handover/);
+    const browser = await house.browser(alice);
+    const fits = await browser.open(connectUrl({ session: browser.parentName }));
+    expect(fits.location?.origin).toBe(upstream.url);
+    const other = await browser.open(connectUrl({ session: "somebody-elses" }));
+    expect(other.location?.origin).toBe("https://auth.test");
+    const again = await browser.open(connectUrl({ session: "somebody-elses", again: "1" }));
+    expect(again.status).toBe(403);
+  });
+
+  it("F5.3 popup=1 tells the opener at its exact origin, and can still be left without a script", async () => {
+    const browser = await house.browser(alice);
+    const { location } = await leave(browser, { popup: "1" });
+    const back = await browser.open(callbackUrl(upstream.agree(location)));
+    expect(back.status).toBe(200);
+    const page = parse(back.body);
+    expect(page.querySelector("#done")?.getAttribute("data-origin")).toBe("https://app.test");
+    expect(page.querySelector("#done a")?.getAttribute("href")).toBe(done);
+    expect(back.headers["cross-origin-opener-policy"]).toBeUndefined();
+    const script = /script-src (\S+)/.exec(back.headers["content-security-policy"] ?? "")?.[1] ?? "";
+    expect((await browser.open(script)).body).toContain("postMessage");
+  });
+
+  it("F4.2 our client document is there for hosts with an auto-discovered server, 404 elsewhere", async () => {
+    const browser = await house.browser();
+    const answer = await browser.open(`${place}/client/metadata.json`);
+    expect(JSON.parse(answer.body).client_id).toBe(`${place}/client/metadata.json`);
+    expect(answer.headers["access-control-allow-origin"]).toBe("*");
+    expect((await browser.open("https://open.test/.pomerium/mcp/client/metadata.json")).status).toBe(404);
+  });
+
+  it("F7.5 a host without a server to connect, or a route that is off, is 400", async () => {
+    const browser = await house.browser(alice);
+    expect((await browser.open(connectUrl({ route: "open" }))).status).toBe(400);
+    expect((await browser.open(connectUrl({ route: "nobody" }))).status).toBe(400);
+  });
+
+  it("F4.3 neither caches nor the next site learn the code", async () => {
+    const browser = await house.browser(alice);
+    const { location } = await leave(browser);
+    const back = await browser.open(callbackUrl(upstream.agree(location)));
+    expect(back.headers["cache-control"]).toBe("no-store");
+    expect(back.headers["referrer-policy"]).toBe("no-referrer");
+  });
+});

@@ -1,0 +1,109 @@
+import { randomBytes } from "node:crypto";
+import { request } from "node:http";
+import { text } from "node:stream/consumers";
+import Koa from "koa";
+import { listen } from "../../deploy/demo/listen.ts";
+import { createConnectRouter } from "../../src/portal/connect.ts";
+import { createSignIn } from "../../src/sign-in/create-sign-in.ts";
+import { secretName } from "../../src/store/secret-name.ts";
+import { createLogger } from "../../src/telemetry/logger.ts";
+import { type ClientHouse, startClient } from "../upstream-oauth/start-client.ts";
+
+/** One answer, redirects not followed. */
+export interface Answer {
+  readonly status: number;
+  readonly location?: URL;
+  readonly headers: Readonly<Record<string, string | undefined>>;
+  /** Of `Set-Cookie`, by name; "" for one that is taken away. */
+  readonly cookies: Readonly<Record<string, string>>;
+  readonly setCookie: readonly string[];
+  readonly body: string;
+}
+/** A signed-in browser: sends its cookies, keeps what it is given. */
+export interface Browser {
+  readonly cookies: Map<string, string>;
+  open(url: string | URL): Promise<Answer>;
+}
+
+/** The connect router with real sign-in sessions, behind a plain HTTP door as main.ts makes one. */
+export async function startConnect(routesYaml: string) {
+  const house: ClientHouse = await startClient(routesYaml);
+  const logger = createLogger({ level: "silent" });
+  const { routes, store } = house;
+  const signIn = createSignIn({ routes, store, fetch: globalThis.fetch, logger });
+  const router = createConnectRouter({
+    routes,
+    signIn,
+    upstreamOAuth: house.oauth,
+    upstreamTokens: house.tokens,
+    logger,
+    mayReach: (person) => person.userId !== "company/mallory",
+  });
+  const app = new Koa({ proxy: true, keys: ["k"] });
+  app.use((ctx, next) => {
+    ctx.req.headers["x-forwarded-proto"] = "https";
+    return next();
+  });
+  app.use(router.routes());
+  const door = await listen(app.callback());
+
+  async function send(url: URL, cookie: string): Promise<Answer> {
+    const response = await new Promise<import("node:http").IncomingMessage>((resolve, reject) => {
+      const headers = { host: url.host, ...(cookie && { cookie }) };
+      request({ host: "127.0.0.1", port: door.port, path: url.pathname + url.search, headers }, resolve)
+        .on("error", reject)
+        .end();
+    });
+    const setCookie = response.headers["set-cookie"] ?? [];
+    const { location } = response.headers;
+    return {
+      status: response.statusCode ?? 0,
+      location: location === undefined ? undefined : new URL(location, url),
+      headers: Object.fromEntries(
+        Object.entries(response.headers).map(([name, value]) => [name, String(value)]),
+      ),
+      cookies: Object.fromEntries(setCookie.map((one) => (one.split(";")[0] ?? "").split(/=(.*)/s))),
+      setCookie,
+      body: await text(response),
+    };
+  }
+
+  return {
+    ...house,
+    /** A browser of `userId` with a session on `host`, handed over from one on the issuer's host; nobody: signed out. */
+    async browser(userId?: string, host = "mcp.test"): Promise<Browser & { parentName: string }> {
+      const cookies = new Map<string, string>();
+      const id = randomBytes(32).toString("base64url");
+      const parentId = randomBytes(32).toString("base64url");
+      const parentName = secretName(parentId);
+      if (userId) {
+        const now = new Date();
+        const expiresAt = new Date(Date.now() + 3_600_000);
+        const person = { providerId: "company", subject: userId, groups: [], claims: {}, checkedAt: now };
+        await store.signInSessions.put({ userId, ...person });
+        const session = { userId, createdAt: now, expiresAt };
+        await store.browserSessions.create({ ...session, id: parentId, host: "auth.test" });
+        await store.browserSessions.create({ ...session, id, host, parentName });
+        cookies.set("__Host-mcp_session", id);
+      }
+      return {
+        cookies,
+        parentName,
+        async open(url) {
+          const cookie = [...cookies].map(([name, value]) => `${name}=${value}`).join("; ");
+          const answer = await send(new URL(url), cookie);
+          for (const [name, value] of Object.entries(answer.cookies)) {
+            if (value) cookies.set(name, value);
+            else cookies.delete(name);
+          }
+          return answer;
+        },
+      };
+    },
+    async close() {
+      signIn.close();
+      await door.close();
+      await house.close();
+    },
+  };
+}

@@ -1,0 +1,250 @@
+import { generateKeyPairSync } from "node:crypto";
+import { writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { calculateJwkThumbprint, decodeProtectedHeader, EmbeddedJWK, jwtVerify } from "jose";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import type { CallerLike } from "../../src/upstream-token/upstream-tokens.ts";
+import type { Seen } from "../upstream-oauth/scripted-server.ts";
+import { type ScriptedUpstream, scriptedUpstream } from "../upstream-oauth/scripted-upstream.ts";
+import { alice, type ClientHouse, startClient } from "../upstream-oauth/start-client.ts";
+
+const caller: CallerLike = { userId: alice, kind: "person", externalToken: "the-te" };
+const tokenExchange = "urn:ietf:params:oauth:grant-type:token-exchange";
+const jwtBearer = "urn:ietf:params:oauth:grant-type:jwt-bearer";
+
+describe("grants without consent", () => {
+  let upstream: ScriptedUpstream;
+  let house: ClientHouse;
+  beforeEach(async () => {
+    upstream = await scriptedUpstream();
+    upstream.clients.add("svc");
+    house = await startClient(route("none"));
+  });
+  afterEach(async () => {
+    await Promise.all([upstream.close(), house.close()]);
+  });
+  const route = (auth: string) =>
+    `  - {id: files, from: https://mcp.test, to: ${upstream.mcp}, mcp: {server: {upstream_auth: ${auth}}}}`;
+  const find = (who = caller, now?: number) => house.tokens.find(who, house.route(), now);
+  const tokenRequests = () => upstream.seen.filter(({ path }) => path === "/token");
+  async function signedIn() {
+    const session = {
+      userId: alice,
+      providerId: "company",
+      subject: "alice",
+      groups: [],
+      claims: {},
+      idToken: "the-id-token",
+      accessToken: "the-access-token",
+      checkedAt: new Date(),
+    };
+    await house.store.signInSessions.put(session);
+  }
+
+  it("F4.9 client_credentials: one token for everybody, discovered, asked for again at expiry", async () => {
+    await house.reconfigure(
+      route("{client_credentials: {client_id: svc, client_secret: s, scopes: [a, b]}}"),
+    );
+    upstream.tokenFields.refresh_token = undefined;
+    const first = await find();
+    const second = await find({ userId: "service-account/ci", kind: "service_account" });
+    expect(first).toMatchObject({ kind: "credential" });
+    expect(second).toEqual(first);
+    expect(tokenRequests().length).toBe(1);
+    expect(Object.fromEntries(tokenRequests()[0]?.form ?? [])).toMatchObject({
+      grant_type: "client_credentials",
+      scope: "a b",
+      resource: upstream.mcp,
+    });
+    expect(await find(caller, Date.now() + 3_601_000)).not.toEqual(first);
+    expect((await house.tokens.connectionState(alice, house.route())).state).toBe("connected");
+    expect(await house.tokens.disconnect(alice, house.route())).toBe(false);
+  });
+
+  it("F4.9 concurrent first calls ask once", async () => {
+    await house.reconfigure(route("{client_credentials: {client_id: svc, client_secret: s}}"));
+    const all = await Promise.all(Array.from({ length: 10 }, () => find()));
+    expect(all.every(({ kind }) => kind === "credential")).toBe(true);
+    expect(tokenRequests().length).toBe(1);
+  });
+
+  it("F4.9 private_key_jwt (RFC 7523 section 2.2) is signed with the configured key for the server's issuer", async () => {
+    const { privateKey, publicKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
+    const pem = privateKey.export({ type: "pkcs8", format: "pem" }).toString();
+    await house.reconfigure(
+      route(`{client_credentials: {client_id: svc, private_key: ${JSON.stringify(pem)}}}`),
+    );
+    expect(await find()).toMatchObject({ kind: "credential" });
+    const assertion = tokenRequests()[0]?.form.get("client_assertion") ?? "";
+    const { payload } = await jwtVerify(assertion, publicKey, { audience: upstream.url });
+    expect(payload).toMatchObject({ iss: "svc", sub: "svc" });
+  });
+
+  it("F4.9 workload identity (RFC 7523 section 2.1): the platform's token, read anew each time", async () => {
+    const file = join(tmpdir(), `workload-${process.pid}.jwt`);
+    await writeFile(file, "first.jwt.value\n", { mode: 0o600 });
+    await house.reconfigure(
+      route(`{client_credentials: {client_id: svc, workload_identity_file: ${file}, auth_style: none}}`),
+    );
+    await find();
+    await writeFile(file, "second.jwt.value\n");
+    await find(caller, Date.now() + 3_601_000);
+    const sent = tokenRequests().map(({ form }) => [form.get("grant_type"), form.get("assertion")]);
+    expect(sent).toEqual([
+      [jwtBearer, "first.jwt.value"],
+      [jwtBearer, "second.jwt.value"],
+    ]);
+    expect(house.log.join()).not.toContain("jwt.value");
+  });
+
+  it("F1.4 token_exchange: the caller's TE, or the person's sign-in token, for a token of their own", async () => {
+    const exchange = `token_url: "${upstream.url}/token", client_id: svc, client_secret: s, audience: files`;
+    await house.reconfigure(route(`{token_exchange: {${exchange}}}`));
+    expect(await find()).toMatchObject({ kind: "credential" });
+    expect(Object.fromEntries(tokenRequests()[0]?.form ?? [])).toMatchObject({
+      grant_type: tokenExchange,
+      subject_token: "the-te",
+      subject_token_type: "urn:ietf:params:oauth:token-type:access_token",
+      audience: "files",
+    });
+    const bob: CallerLike = { userId: "company/bob", kind: "person", externalToken: "bobs-te" };
+    expect(await find(bob)).not.toEqual(await find());
+    await house.reconfigure(route(`{token_exchange: {${exchange}, subject_token: sign_in_id_token}}`));
+    const carol: CallerLike = { userId: "company/carol", kind: "person" };
+    expect(await find(carol)).toMatchObject({ kind: "missing", reason: "sign_in_token_missing" });
+  });
+
+  it("F1.4 id_jag: the ID token for an assertion at the company's provider, the assertion for a token", async () => {
+    await signedIn();
+    const assertion = {
+      access_token: "the-assertion",
+      token_type: "N_A",
+      issued_token_type: "urn:ietf:params:oauth:token-type:id-jag",
+    };
+    upstream.on("/idp/token", { body: assertion });
+    await house.reconfigure(
+      route(
+        `{id_jag: {idp_token_url: "${upstream.url}/idp/token", idp_client_id: us, idp_client_secret: s, client_id: svc, client_secret: s}}`,
+      ),
+    );
+    expect(await find()).toMatchObject({ kind: "credential" });
+    const atProvider = upstream.seen.find(({ path }) => path === "/idp/token");
+    expect(Object.fromEntries(atProvider?.form ?? [])).toMatchObject({
+      grant_type: tokenExchange,
+      requested_token_type: "urn:ietf:params:oauth:token-type:id-jag",
+      subject_token: "the-id-token",
+      subject_token_type: "urn:ietf:params:oauth:token-type:id_token",
+      audience: upstream.url,
+      resource: upstream.mcp,
+    });
+    expect(Object.fromEntries(tokenRequests()[0]?.form ?? [])).toMatchObject({
+      grant_type: jwtBearer,
+      assertion: "the-assertion",
+    });
+  });
+
+  it("F1.4 a refusal of the grant is the caller's 403, not a challenge that leads nowhere", async () => {
+    await signedIn();
+    upstream.on("/idp/token", { status: 400, body: { error: "access_denied" } });
+    const idp = `idp_token_url: "${upstream.url}/idp/token", idp_client_id: us, client_id: svc`;
+    await house.reconfigure(route(`{id_jag: {${idp}}}`));
+    expect(await find()).toMatchObject({ kind: "forbidden" });
+    expect((await house.tokens.connectionState(alice, house.route())).state).toBe("unavailable");
+  });
+
+  it("F4.6 a token that the upstream refuses is asked for anew, once", async () => {
+    await house.reconfigure(route("{client_credentials: {client_id: svc, client_secret: s}}"));
+    const refuse = async () => {
+      const found = await find();
+      const version = found.kind === "credential" ? found.version : undefined;
+      return house.tokens.upstreamRefused({
+        userId: alice,
+        routeId: "files",
+        version,
+        status: 401,
+        wwwAuthenticate: "Bearer",
+      });
+    };
+    expect(await refuse()).toMatchObject({ kind: "retry" });
+    expect(await refuse()).toMatchObject({ kind: "give_up", status: 502 });
+    expect(tokenRequests().length).toBe(2);
+  });
+});
+
+describe("DPoP-bound tokens", () => {
+  let upstream: ScriptedUpstream;
+  let house: ClientHouse;
+  beforeEach(async () => {
+    upstream = await scriptedUpstream();
+    upstream.on("/.well-known/oauth-protected-resource/mcp", {
+      body: {
+        resource: upstream.mcp,
+        authorization_servers: [upstream.url],
+        dpop_bound_access_tokens_required: true,
+      },
+    });
+    upstream.tokenFields.token_type = "DPoP";
+    house = await startClient(
+      `  - {id: files, from: https://mcp.test, to: ${upstream.mcp}, mcp: {server: {}}}`,
+    );
+  });
+  afterEach(async () => {
+    await Promise.all([upstream.close(), house.close()]);
+  });
+  const proofOf = async (proof: string) => ({
+    ...(await jwtVerify<{ nonce?: string }>(proof, EmbeddedJWK, { typ: "dpop+jwt" })).payload,
+    thumbprint: await calculateJwkThumbprint(decodeProtectedHeader(proof).jwk ?? { kty: "" }),
+  });
+  const dpopOf = (seen: Seen | undefined) => proofOf(String(seen?.headers.dpop));
+
+  it("F4.9 are asked for where the upstream requires them, proven in every request, and refreshed with the same key", async () => {
+    await house.connect(upstream.agree);
+    const found = await house.tokens.find(caller, house.route());
+    if (found.kind !== "credential" || !found.proof) throw new Error("no proof");
+    expect(found.headers[0]?.[1]).toMatch(/^DPoP /);
+    const [[name, value] = ["", ""]] = await found.proof("POST", `${upstream.mcp}?x=1`);
+    const proof = await proofOf(value);
+    expect(name).toBe("dpop");
+    expect(proof).toMatchObject({ htm: "POST", htu: upstream.mcp, ath: expect.any(String) });
+    const atToken = await dpopOf(upstream.seen.find(({ path }) => path === "/token"));
+    expect(atToken.thumbprint).toBe(proof.thumbprint);
+    expect(await house.tokens.find(caller, house.route(), Date.now() + 3_601_000)).toMatchObject({
+      kind: "credential",
+    });
+    const refreshed = await dpopOf(upstream.seen.findLast(({ path }) => path === "/token"));
+    expect(refreshed.thumbprint).toBe(proof.thumbprint);
+    expect(refreshed.jti).not.toBe(atToken.jti);
+  });
+
+  it("F4.9 carry the nonce that the token endpoint, or the upstream, asks for", async () => {
+    upstream.tokenAnswers.push({
+      status: 400,
+      body: { error: "use_dpop_nonce" },
+      headers: { "dpop-nonce": "nonce-1" },
+    });
+    const again: Record<string, unknown> = { access_token: "a", token_type: "DPoP", refresh_token: "r" };
+    upstream.tokenAnswers.push({ body: again });
+    await house.connect(upstream.agree);
+    const second = await dpopOf(upstream.seen.findLast(({ path }) => path === "/token"));
+    expect(second.nonce).toBe("nonce-1");
+    const found = await house.tokens.find(caller, house.route());
+    if (found.kind !== "credential" || !found.proof) throw new Error("no proof");
+    const outcome = await house.tokens.upstreamRefused({
+      userId: alice,
+      routeId: "files",
+      version: found.version,
+      status: 401,
+      wwwAuthenticate: 'DPoP error="use_dpop_nonce"',
+      dpopNonce: "nonce-2",
+    });
+    expect(outcome).toEqual({ kind: "retry", reason: "dpop_nonce" });
+    const [[, value] = ["", ""]] = await found.proof("GET", upstream.mcp);
+    expect((await proofOf(value)).nonce).toBe("nonce-2");
+  });
+
+  it("F4.9 a server that gives a bearer token instead is not taken at its word", async () => {
+    upstream.tokenFields.token_type = "Bearer";
+    await expect(house.connect(upstream.agree)).rejects.toThrow(/another type/);
+  });
+});
