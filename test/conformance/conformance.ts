@@ -5,6 +5,7 @@ import { text } from "node:stream/consumers";
 import { listen } from "../../deploy/demo/listen.ts";
 import { expectedFailures } from "./expected-failures.ts";
 import { gateway } from "./gateway.ts";
+import { wrongReason } from "./refusal-reasons.ts";
 import { runScenario } from "./run-scenario.ts";
 import { scenarios } from "./scenario.ts";
 
@@ -36,8 +37,11 @@ for (const scenario of scenarios()) {
   const logged = (await stack.log()).length;
   const output = join(folder, scenario.revision, scenario.name);
   await mkdir(output, { recursive: true });
-  const verdict = await runScenario(scenario, { gateway: control.url, output });
-  await writeFile(join(output, "sidecar.log"), (await stack.log()).slice(logged));
+  const judged = await runScenario(scenario, { gateway: control.url, output });
+  const sidecarLog = (await stack.log()).slice(logged);
+  await writeFile(join(output, "sidecar.log"), sidecarLog);
+  const wrong = judged.ok ? wrongReason(scenario, sidecarLog) : undefined;
+  const verdict = wrong === undefined ? judged : { ...judged, ok: false, problems: [wrong] };
   const excuse = expected.excuse(scenario, verdict);
   const label = `${scenario.name.padEnd(45)} ${scenario.revision.padEnd(10)} ${(verdict.milliseconds / 1000).toFixed(1).padStart(5)} s`;
   if (verdict.ok && !excuse) passed += 1;
