@@ -72,6 +72,7 @@ export async function serve(options: {
     logger,
     metrics,
     inSpan,
+    auditRetentionDays: config.audit.retention / 86_400,
   });
   const keys = await createSigningKeys({ store, logger });
   const safeFetch = createSafeFetch({ limits: () => routes().config.upstreamOAuth });

@@ -72,6 +72,8 @@ export function buildConfig(
       pendingTtl: input.upstream_oauth.pending_ttl,
     },
     check: { deadlineMs: input.check.deadline * 1000, maxHeaderBytes: input.check.max_header_bytes },
+    adminApi: { adminTokens: input.admin_api.admin_tokens, viewerTokens: input.admin_api.viewer_tokens },
+    audit: input.audit,
     log: input.log,
     envoy: {
       listen: envoy.listen,
@@ -79,6 +81,9 @@ export function buildConfig(
       tls: envoy.tls,
       upstreamCa: envoy.upstream_ca,
       xffNumTrustedHops: envoy.xff_num_trusted_hops,
+      ...(envoy.tracing === undefined
+        ? {}
+        : { tracing: { collector: envoy.tracing.collector, samplePercent: envoy.tracing.sample_percent } }),
       sidecar: {
         grpc: envoy.sidecar.grpc ?? [reachable(listen.grpc)],
         http: envoy.sidecar.http ?? [reachable(listen.http)],

@@ -49,6 +49,10 @@ export function configSchema(f: Fields) {
     client_name: f.text().optional(),
     redirect_uris: z.array(f.redirectUri()).min(1),
   });
+  const bearer = f.secret().refine((value) => /^[\x21-\x7e]{32,}$/.test(value), {
+    error: "a token of the admin API is too short, or has characters that no header takes",
+    params: { fix: "make one: openssl rand -base64 33" },
+  });
   const key = z
     .strictObject({ kid: f.identifier(), env: f.text().optional(), file: f.path().optional() })
     .refine((value) => (value.env === undefined) !== (value.file === undefined), {
@@ -110,6 +114,11 @@ export function configSchema(f: Fields) {
       deadline: f.duration(0.05).default(5),
       max_header_bytes: f.size(8 * kib, 1024 * kib).default(60 * kib),
     }),
+    admin_api: f.section({
+      admin_tokens: z.array(bearer).default([]),
+      viewer_tokens: z.array(bearer).default([]),
+    }),
+    audit: f.section({ retention: f.duration(3600).default(365 * day) }),
     log: f.section({ level: z.enum(["trace", "debug", "info", "warn", "error"]).default("info") }),
     envoy: f.section({
       listen: f.address().default("0.0.0.0:443"),
@@ -120,6 +129,9 @@ export function configSchema(f: Fields) {
       }),
       upstream_ca: f.path().default("/etc/ssl/certs/ca-certificates.crt"),
       xff_num_trusted_hops: z.int().min(0).max(16).default(0),
+      tracing: z
+        .strictObject({ collector: f.address(), sample_percent: z.number().min(0).max(100).default(100) })
+        .optional(),
       sidecar: f.section({
         grpc: f.oneOrMore(f.address()).optional(),
         http: f.oneOrMore(f.address()).optional(),

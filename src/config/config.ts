@@ -106,6 +106,9 @@ export interface Config {
     /** A check is answered within this, ms. */ readonly deadlineMs: number;
     readonly maxHeaderBytes: number;
   };
+  /** Bearer tokens of the admin API (F7.5); none: there is no admin API. */
+  readonly adminApi: { readonly adminTokens: readonly string[]; readonly viewerTokens: readonly string[] };
+  readonly audit: { /** Events older than this are removed, seconds. */ readonly retention: number };
   readonly log: { readonly level: "trace" | "debug" | "info" | "warn" | "error" };
   /** What only `envoy-config` needs (F1.7). */
   readonly envoy: {
@@ -116,6 +119,8 @@ export interface Config {
     readonly upstreamCa: string;
     /** Trusted proxies in front of Envoy that append to `X-Forwarded-For`; default 0: the peer is the client. */
     readonly xffNumTrustedHops: number;
+    /** OpenTelemetry collector (OTLP over gRPC) and how many of the requests without a trace of their own begin one. */
+    readonly tracing?: { readonly collector: string; readonly samplePercent: number };
     /** Where Envoy finds us; default: `listen`. */
     readonly sidecar: { readonly grpc: readonly string[]; readonly http: readonly string[] };
   };

@@ -30,7 +30,13 @@ interface ConfigMetrics {
   readonly configLastLoadSuccessful: { set(value: number): void };
 }
 
-const readAtStart = ["listen", "database", "encryption", "log"] as const satisfies readonly (keyof Config)[];
+const readAtStart = [
+  "listen",
+  "database",
+  "encryption",
+  "audit",
+  "log",
+] as const satisfies readonly (keyof Config)[];
 
 /**
  * Loads `file`, then watches it, and the secrets it refers to.

@@ -29,9 +29,12 @@ export function httpFilters(config: Config): Json[] {
         "@type": typeUrl("extensions.filters.http.ext_authz.v3.ExtAuthz"),
         transport_api_version: "V3",
         grpc_service: {
-          envoy_grpc: {
-            cluster_name: "sidecar_grpc",
-            retry_policy: { retry_on: "connect-failure,refused-stream", num_retries: 2 },
+          envoy_grpc: { cluster_name: "sidecar_grpc" },
+          // A check changes nothing, so one that was under way when its replica died is asked again elsewhere.
+          retry_policy: {
+            retry_on: "connect-failure,refused-stream,reset",
+            num_retries: 3,
+            retry_back_off: { base_interval: "0.01s", max_interval: "0.1s" },
           },
           // A check answers within its own deadline; this is for one that cannot answer at all.
           timeout: `${(config.check.deadlineMs + 500) / 1000}s`,

@@ -68,7 +68,29 @@ function connectionManager(config: Config): Json {
     max_request_headers_kb: Math.min(8192, Math.ceil(config.check.maxHeaderBytes / 1024) + 4),
     request_headers_timeout: "10s",
     stream_idle_timeout: "0s",
+    ...tracing(config),
     http_filters: httpFilters(config),
     route_config: { name: "mcp", validate_clusters: false, virtual_hosts: virtualHosts(config) },
+  };
+}
+
+/** Spans of Envoy's own; the check and our pages hang theirs below them. */
+function tracing(config: Config): { readonly [key: string]: Json } {
+  const { tracing } = config.envoy;
+  if (tracing === undefined) return {};
+  return {
+    tracing: {
+      random_sampling: { value: tracing.samplePercent },
+      // Off by default; without it, what Envoy and the upstream do cannot be told apart.
+      spawn_upstream_span: true,
+      provider: {
+        name: "envoy.tracers.opentelemetry",
+        typed_config: {
+          "@type": typeUrl("config.trace.v3.OpenTelemetryConfig"),
+          grpc_service: { envoy_grpc: { cluster_name: "otlp_collector" }, timeout: "5s" },
+          service_name: "envoy",
+        },
+      },
+    },
   };
 }
