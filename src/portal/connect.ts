@@ -182,7 +182,10 @@ export function createConnectRouter(deps: ConnectDeps): Router {
     });
     sendPage(ctx, 200, page);
     const policy = ctx.response.get("content-security-policy");
-    ctx.set("content-security-policy", `${policy}; script-src https://${hostOf(ctx)}${prefix}/mcp/connect/done.js`);
+    ctx.set(
+      "content-security-policy",
+      `${policy}; script-src https://${hostOf(ctx)}${prefix}/mcp/connect/done.js`,
+    );
     // The page must be able to see the window that opened it.
     ctx.remove("cross-origin-opener-policy");
   }
