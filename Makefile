@@ -20,8 +20,8 @@ demo-once: $(packages) ## start everything, drive the whole flow once, print eac
 test: $(packages) ## all tests, through a real Envoy, a real Postgres and a real browser
 	@exec vitest run
 
-conformance: $(packages) ## the MCP conformance suite's client scenarios, through Envoy and the sidecar
-	@exec node test/conformance/conformance.ts
+conformance: $(packages) ## the MCP conformance suite, all three kinds, through Envoy and the sidecar
+	@exec node test/conformance/all.ts
 
 check: $(packages) ## types, lint, format
 	@tsc && biome check --error-on-warnings .
