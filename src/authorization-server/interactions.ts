@@ -124,12 +124,8 @@ export function createInteractions(deps: AuthorizationServerDeps, provider: () =
     route: Route,
   ): Promise<void> {
     const { state } = await upstreamTokens.connectionState(person.userId, route);
-    if (state !== "missing") {
-      if (ctx.query.step === "upstream") metrics.consents.inc({ kind: "upstream", outcome: "granted" });
-      return finish(ctx, interaction, { upstream: {} });
-    }
+    if (state !== "missing") return finish(ctx, interaction, { upstream: {} });
     if (ctx.query.step === "upstream") return upstreamFailed(ctx, interaction);
-    metrics.consents.inc({ kind: "upstream", outcome: "started" });
     const query = new URLSearchParams({
       route: route.id,
       redirect_url: `${routes().config.issuer}${ctx.path}?step=upstream`,
@@ -141,7 +137,6 @@ export function createInteractions(deps: AuthorizationServerDeps, provider: () =
   async function upstreamFailed(ctx: Context, interaction: Interaction): Promise<void> {
     const told = ctx.query.connect_error;
     const code = typeof told === "string" && /^[\w.:-]{1,64}$/.test(told) ? told : "consent_incomplete";
-    metrics.consents.inc({ kind: "upstream", outcome: code === "access_denied" ? "refused" : "failed" });
     const error_description =
       code === "access_denied"
         ? "the person refused at the server behind this route"

@@ -65,11 +65,12 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
         const { routeId, returnTo, popup } = pending;
         needs.set(`${routeId} ${pending.upstream}`, true);
         succeeded("finish");
-        metrics.consents.inc({ kind: "upstream", outcome: "finished" });
+        metrics.consents.inc({ kind: "upstream", outcome: "granted" });
         return { ok: true, routeId, returnTo, popup };
       } catch (thrown) {
         const error = failed("finish", thrown, { userId, route: pending?.routeId });
-        metrics.consents.inc({ kind: "upstream", outcome: error.code });
+        const outcome = error.code === "consent_refused" ? "refused" : "failed";
+        metrics.consents.inc({ kind: "upstream", outcome });
         if (pending && error.code === "consent_refused") {
           await store.audit({
             action: "consent.refused",
