@@ -65,8 +65,13 @@ describe("F7.7 docs/configuration.md", () => {
     const { providers, ...signIn } = given.config.signIn;
     expect(providers[0]?.scopes).toEqual(bare.config.signIn.providers[0]?.scopes);
     expect(bare.config.signIn).toMatchObject(signIn);
-    const { allowedPrivateHosts, allowedAsMetadataDomains, ...upstream } = given.config.upstreamOAuth;
+    const { allowedPrivateHosts, allowedAsMetadataDomains, clientIdMetadataUrl, ...upstream } =
+      given.config.upstreamOAuth;
     expect([allowedPrivateHosts.length, allowedAsMetadataDomains.length]).toEqual([2, 1]);
+    expect([clientIdMetadataUrl, bare.config.upstreamOAuth.clientIdMetadataUrl]).toEqual([
+      expect.any(String),
+      undefined,
+    ]);
     expect(bare.config.upstreamOAuth).toMatchObject(upstream);
   });
 });
