@@ -16,7 +16,7 @@ export function consentFacts(known: {
   route: Route;
   /** The connection's. */
   state: string;
-}): Omit<ConsentPage, "action" | "csrf" | "switchAccount"> {
+}): Omit<ConsentPage, "action" | "csrf" | "switchAccount" | "connections"> {
   const { config, client, interaction, person, route, state } = known;
   const scope = interaction.params.scope;
   return {

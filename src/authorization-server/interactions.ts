@@ -87,6 +87,7 @@ export function createInteractions(deps: AuthorizationServerDeps, provider: () =
       action: ctx.path,
       csrf,
       switchAccount: `${routes().config.paths.prefix}/sign_in?${switchAccount}`,
+      connections: `${routes().config.paths.prefix}/routes`,
     });
     sendPage(ctx, 200, page, route.logoUrl ? [route.logoUrl] : []);
   }

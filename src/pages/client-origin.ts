@@ -10,5 +10,5 @@ export function clientOrigin(client: {
   if (client.source === "document") {
     return html`<span class="tag">Published by ${URL.parse(client.id)?.host ?? client.id}</span>`;
   }
-  return html`<span class="tag warn">Not verified: it chose this name itself</span>`;
+  return html`<span class="tag warn">Not verified</span>`;
 }

@@ -67,8 +67,8 @@ export function connectionsPage(page: ConnectionsPage): string {
 
 const states = {
   connected: { tag: "good", word: "Connected" },
-  not_needed: { tag: "good", word: "Ready" },
-  missing: { tag: "", word: "Not connected" },
+  not_needed: { tag: "good", word: "Ready to use" },
+  missing: { tag: "plain", word: "Not connected" },
   unavailable: { tag: "warn", word: "Cannot be reached" },
   not_allowed: { tag: "warn", word: "No longer allowed" },
 } as const;
@@ -80,10 +80,7 @@ function serverRow(server: Server, page: ConnectionsPage): string {
     ? facts([
         ["Connected", timeInWords(connection.connectedAt, page.now)],
         ["Last used", connection.lastUsedAt ? timeInWords(connection.lastUsedAt, page.now) : "not yet"],
-        [
-          "Expires",
-          connection.ends ? timeInWords(connection.ends, page.now) : "when you or the server end it",
-        ],
+        ["Expires", connection.ends ? timeInWords(connection.ends, page.now) : "not by itself"],
       ])
     : "";
   const description = server.description ? html`<p>${server.description}</p>` : "";
@@ -116,7 +113,7 @@ function clientRow(client: Client, page: ConnectionsPage): string {
 !${facts([
     ["Allowed", timeInWords(client.allowedAt, page.now)],
     ["Last active", timeInWords(client.lastUsedAt, page.now)],
-    ["Expires", client.ends ? timeInWords(client.ends, page.now) : "when you revoke it"],
+    ["Expires", client.ends ? timeInWords(client.ends, page.now) : "not by itself"],
   ])}</div>
 <form method="post" action="${page.home}/revoke">
 <input type="hidden" name="csrf" value="${page.csrf}"><input type="hidden" name="client" value="${client.id}">

@@ -27,6 +27,8 @@ export interface ConsentPage {
   readonly action: string;
   readonly csrf: string;
   readonly switchAccount: string;
+  /** The portal, where the access can be revoked. */
+  readonly connections: string;
 }
 
 /** One form, two buttons: `decision=allow` and `decision=deny`. */
@@ -45,12 +47,12 @@ export function consentPage(page: ConsentPage): string {
 <div><dt>Application</dt><dd>${name}<br>!${clientOrigin(client)}</dd></div>
 <div><dt>Answer goes to</dt><dd><strong>${redirect.target}</strong></dd></div>
 <div><dt>Server</dt><dd><span class="mono">${route.url}</span></dd></div>
-<div><dt>Signed in as</dt><dd>${page.person} <a href="${page.switchAccount}">Not you?</a></dd></div>
+<div><dt>Signed in as</dt><dd>${page.person} <a class="nowrap" href="${page.switchAccount}">Not you?</a></dd></div>
 </dl>
-!${redirectNote(redirect)}
+!${caution(client, redirect)}
 <h2>It will be able to</h2>
 <ul class="plain">!${page.scopes.map((scope) => html`<li>${scopeInWords(scope)}</li>`).join("")}</ul>
-<p>It keeps this access, also while you are away, until you revoke it.</p>
+<p class="muted">It keeps this access, also while you are away, until you revoke it under <a href="${page.connections}">your connections</a>.</p>
 !${next}
 <form method="post" action="${page.action}">
 <input type="hidden" name="csrf" value="${page.csrf}">
@@ -59,8 +61,17 @@ export function consentPage(page: ConsentPage): string {
   });
 }
 
-function redirectNote(redirect: ConsentPage["redirect"]): string {
-  if (redirect.kind === "web") return "";
-  const where = redirect.kind === "loopback" ? "a program on this computer" : "an app on this device";
-  return html`<p class="note warn">The answer goes to ${where}. Go on only if you have just started connecting from it.</p>`;
+/** What the person alone can judge. */
+function caution(client: ConsentPage["client"], redirect: ConsentPage["redirect"]): string {
+  const where = { web: "", loopback: "a program on this computer", app: "an app on this device" }[
+    redirect.kind
+  ];
+  const doubts = [
+    ...(client.source === "registered"
+      ? ["The application chose its name itself; nobody has verified it."]
+      : []),
+    ...(where ? [`The answer goes to ${where}.`] : []),
+  ];
+  if (doubts.length === 0) return "";
+  return html`<p class="note warn">${doubts.join(" ")} Go on only if you have just started connecting from it.</p>`;
 }

@@ -68,7 +68,15 @@ export function createSignOut(deps: SignInDeps, clients: OpenidClients, sessions
   }
 
   function signedOut(ctx: Context): void {
-    sendPage(ctx, 200, messagePage({ title: "You are signed out", text: "You can close this window." }));
+    sendPage(
+      ctx,
+      200,
+      messagePage({
+        title: "You are signed out",
+        text: "You can close this window.",
+        action: { label: "Sign in again", href: `${routes().config.paths.prefix}/routes` },
+      }),
+    );
   }
 
   return { ask, end };

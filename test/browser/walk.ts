@@ -1,0 +1,52 @@
+import type { BrowserContext, Page } from "playwright-core";
+import type { Stack } from "../../deploy/demo/stack.ts";
+
+/** Accounts of one person by the origin of the form. */
+export type Logins = ReadonlyMap<string, { readonly login: string; readonly password: string }>;
+
+/** Alice's accounts at the company and at the upstream. */
+export function loginsOfAlice(stack: Stack): Logins {
+  return new Map([
+    [stack.openid.issuer, { login: "alice", password: "wonderland" }],
+    [stack.upstream.issuer, { login: "ally", password: "looking-glass" }],
+  ]);
+}
+
+/** Bob's. */
+export function loginsOfBob(stack: Stack): Logins {
+  return new Map([
+    [stack.openid.issuer, { login: "bob", password: "builder" }],
+    [stack.upstream.issuer, { login: "bobby", password: "hammer" }],
+  ]);
+}
+
+/** Goes through the forms of the company and the upstream, agreeing (or `decision`), until the browser is somewhere else. */
+export async function passForeignPages(page: Page, logins: Logins, decision = "allow"): Promise<void> {
+  for (let steps = 0; steps < 10; steps++) {
+    const login = logins.get(new URL(page.url()).origin);
+    if (!login) return;
+    const next = page.waitForEvent("load");
+    if (await page.locator("[name=password]").count()) {
+      await page.fill("[name=login]", login.login);
+      await page.fill("[name=password]", login.password);
+      await page.click("button[type=submit]");
+    } else {
+      await page.click(`button[value=${decision}]`);
+    }
+    await next;
+  }
+  throw new Error(`still at ${page.url()}`);
+}
+
+/** A tab whose requests, and complaints of the Content Security Policy, are noted. */
+export async function watchedPage(context: BrowserContext) {
+  const page = await context.newPage();
+  page.setDefaultTimeout(15_000);
+  const requests: string[] = [];
+  const complaints: string[] = [];
+  page.on("request", (request) => requests.push(request.url()));
+  page.on("console", (message) => {
+    if (/Content.Security.Policy/i.test(message.text())) complaints.push(message.text());
+  });
+  return { page, requests, complaints };
+}
