@@ -22,8 +22,18 @@ export function loopbackFetch(ca: string, port: number): LoopbackFetch {
     // Event streams may be silent for long.
     bodyTimeout: 0,
   });
-  // The library's own types of the fetch standard and TypeScript's differ in name only.
-  const fetch: unknown = (input: RequestInfo, init?: RequestInit) =>
-    undiciFetch(input, { ...init, dispatcher: agent });
-  return { fetch: fetch as typeof globalThis.fetch, close: () => agent.destroy() };
+  async function fetch(input: string | URL | globalThis.Request, init?: globalThis.RequestInit) {
+    // The library's own types of the fetch standard and TypeScript's differ in name only.
+    const response = await undiciFetch(
+      input as unknown as RequestInfo,
+      { ...init, dispatcher: agent } as unknown as RequestInit,
+    );
+    // The MCP SDK asks `instanceof Response` before it reads an OAuth error: it has to be the global one.
+    const bodyless = [101, 204, 205, 304].includes(response.status);
+    const body = bodyless ? null : (response.body as unknown as globalThis.ReadableStream | null);
+    const { status, statusText, url } = response;
+    const made = new Response(body, { status, statusText, headers: [...response.headers] });
+    return Object.defineProperty(made, "url", { value: url });
+  }
+  return { fetch, close: () => agent.destroy() };
 }
