@@ -49,10 +49,18 @@ export interface UpstreamTokens {
   /** Stores what a consent brought, over whatever was there; clears the demand. Returns the new version. */
   put(token: NewUpstreamToken, audit: AuditEvent): Promise<number>;
   /**
-   * Takes the refresh lease of exactly this version; false: somebody else holds it, or the version is gone. `until` is read as
-   * a distance from this replica's clock and kept on the database's, so that a replica whose clock is off steals nothing.
+   * Takes the refresh lease of exactly this version; false: somebody else holds it, or the version is gone. An owner may take its
+   * own again. `until` is read as a distance from this replica's clock and kept on the database's, so that a replica whose clock
+   * is off steals nothing.
+   * @param mayTakeOver whether a lease that has run out is free to take (true)
    */
-  takeLease(key: ConnectionKey, version: number, owner: string, until: Date): Promise<boolean>;
+  takeLease(
+    key: ConnectionKey,
+    version: number,
+    owner: string,
+    until: Date,
+    mayTakeOver?: boolean,
+  ): Promise<boolean>;
   releaseLease(key: ConnectionKey, version: number, owner: string): Promise<void>;
   /** Writes a refreshed token only if version and lease owner still match. Returns the new version, undefined if lost. */
   replace(
@@ -77,8 +85,15 @@ export interface UpstreamTokens {
     graceSeconds: number,
     limit: number,
   ): Promise<ConnectionKey[]>;
-  /** Connections with a refresh token whose access token expires before `before` and that nobody leases. */
-  dueForRefresh(before: Date, limit: number): Promise<(ConnectionKey & { version: number })[]>;
+  /**
+   * Connections with a refresh token whose access token expires before `before` and that nobody leases.
+   * @param lastPart of its life that an access token must have reached (1: any), so that short ones are not refreshed all the time
+   */
+  dueForRefresh(
+    before: Date,
+    limit: number,
+    lastPart?: number,
+  ): Promise<(ConnectionKey & { version: number })[]>;
   /** Remembers what an upstream asked for beyond the token it was shown; scopes are merged with an earlier demand. */
   demand(key: ConnectionKey, demand: UpstreamDemand): Promise<void>;
   findDemand(key: ConnectionKey): Promise<UpstreamDemand | undefined>;

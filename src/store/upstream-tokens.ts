@@ -103,7 +103,7 @@ export function upstreamTokens(
       });
     },
 
-    async takeLease(key, version, owner, until) {
+    async takeLease(key, version, owner, until, mayTakeOver = true) {
       const leaseMs = until.getTime() - Date.now();
       const rows = await database.write("upstream_token.take_lease", (tx) =>
         tx
@@ -113,7 +113,13 @@ export function upstreamTokens(
           .where("route_id", "=", key.routeId)
           .where("upstream", "=", key.upstream)
           .where("version", "=", version)
-          .where((e) => e.or([e("lease_until", "is", null), e("lease_until", "<=", now)]))
+          .where((e) =>
+            e.or([
+              e("lease_until", "is", null),
+              e("lease_owner", "=", owner),
+              ...(mayTakeOver ? [e("lease_until", "<=", now)] : []),
+            ]),
+          )
           .returning("version")
           .execute(),
       );
@@ -244,13 +250,14 @@ export function upstreamTokens(
       return rows.map((row) => ({ userId: row.user_id, routeId: row.route_id, upstream: row.upstream }));
     },
 
-    async dueForRefresh(before, limit) {
+    async dueForRefresh(before, limit, lastPart = 1) {
       const rows = await database.read("upstream_token.due_for_refresh", (db) =>
         db
           .selectFrom(table)
           .select(["user_id", "route_id", "upstream", "version"])
           .where("refreshable", "=", true)
           .where("expires_at", "<", clock.toDatabase(before))
+          .where(sql<boolean>`expires_at - ${lastPart}::float8 * (expires_at - updated_at) <= now()`)
           .where((e) => e.or([e("lease_until", "is", null), e("lease_until", "<=", now)]))
           .where((e) => e.or([e("refresh_expires_at", "is", null), e("refresh_expires_at", ">", now)]))
           // Those that still work first, soonest to expire first; then the dead, freshest first: old ones starve nobody.

@@ -6,6 +6,8 @@ import type { UpstreamTokensDeps } from "./upstream-tokens-deps.ts";
 /** Looked at per round, and how long before expiry, ms. */
 const batch = 50;
 const aheadMs = 120_000;
+/** Share of its life that a short-lived token must have left at most. */
+const lastPart = 0.2;
 
 /** Refreshes TIs before they expire, in rounds with jitter so that replicas do not march in step (F4.5). Returns the way to stop. */
 export function startRefreshingAhead(
@@ -17,7 +19,7 @@ export function startRefreshingAhead(
   let stopped = everyMs <= 0;
 
   async function round(): Promise<void> {
-    const due = await store.upstreamTokens.dueForRefresh(new Date(Date.now() + aheadMs), batch);
+    const due = await store.upstreamTokens.dueForRefresh(new Date(Date.now() + aheadMs), batch, lastPart);
     await Promise.all(
       due.map(async (key) => {
         const route = routes().byId(key.routeId);

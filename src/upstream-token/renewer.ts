@@ -3,7 +3,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { LRUCache } from "lru-cache";
 import type { Route } from "../config/route.ts";
 import type { NewUpstreamToken, UpstreamToken } from "../store/store.ts";
-import type { GrantSubject } from "../upstream-oauth/upstream-oauth.ts";
+import type { GrantSubject, RefreshOutcome } from "../upstream-oauth/upstream-oauth.ts";
 import type { Connection } from "./connection.ts";
 import type { ConnectionCache } from "./connection-cache.ts";
 import { createIssuerLimit } from "./issuer-limit.ts";
@@ -30,16 +30,25 @@ export interface Renewer {
   close(): Promise<void>;
 }
 
-/** Longer than any call to a token endpoint may take, and the storing after it, ms. */
-const leaseMs = 30_000;
+/** The storing that follows a call to a token endpoint may take this long before the lease ends, ms. */
+const storingMs = 5_000;
+/** After the database was away, those whose lease ended meanwhile come first: they may hold the only good refresh token. */
+const graceMs = 10_000;
+/** How long a token that a server has given is tried to be stored; closing waits for `storingMs` only, ms. */
+const persistMs = 10 * 60_000;
 const perIssuer = 10;
-/** Tries to store what a server has given; it may be the only copy of a rotated refresh token. */
-const storeAttempts = 8;
 
 export function createRenewer(deps: UpstreamTokensDeps & { cache: ConnectionCache }): Renewer {
   const { store, upstreamOAuth, cache, metrics, logger } = deps;
   const limit = createIssuerLimit(perIssuer);
   const underWay = new Map<string, Promise<Renewal>>();
+  // One name for all its leases, so that a lease whose taking was never confirmed can be taken again; `once` keeps it safe.
+  const owner = randomUUID();
+  let closing = false;
+  let awayUntil = 0;
+  const unsubscribe = store.notifications.subscribe((change) => {
+    if (change.table === "everything") awayUntil = performance.now() + graceMs;
+  });
   const rests = new LRUCache<
     string,
     { until: number; renewal: Extract<Renewal, { kind: "unavailable" | "gone" }> }
@@ -65,15 +74,12 @@ export function createRenewer(deps: UpstreamTokensDeps & { cache: ConnectionCach
   }
 
   async function refreshOnce(connection: Connection, token: UpstreamToken, route: Route): Promise<Renewal> {
-    const owner = randomUUID();
     const waitMs = deps.routes().config.upstreamOAuth.timeoutMs + 1000;
     for (let attempt = 0; attempt < 2; attempt++) {
       const change = nextChange(connection.name, waitMs);
       try {
-        const until = new Date(Date.now() + leaseMs);
-        if (await store.upstreamTokens.takeLease(connection.key, token.version, owner, until)) {
-          return await limit(token.issuer, () => refreshLeased(connection, token, route, owner));
-        }
+        const outcome = await limit(token.issuer, () => askLeased(connection, token, route));
+        if (outcome) return await conclude(connection, token, outcome);
         const now = await reload(connection);
         if (now.token?.version !== token.version) return toRenewal(now);
         // Somebody else holds the lease: the outcome is told to all.
@@ -87,15 +93,30 @@ export function createRenewer(deps: UpstreamTokensDeps & { cache: ConnectionCach
     return { kind: "unavailable", retryAfterSeconds: 1, reason: "refresh_under_way_elsewhere" };
   }
 
-  async function refreshLeased(
-    connection: Connection,
+  /** Taken only when its turn has come, a lease never runs out in a queue. Undefined: somebody else has it. */
+  async function askLeased(
+    { key }: Connection,
     token: UpstreamToken,
     route: Route,
-    owner: string,
-  ): Promise<Renewal> {
-    const { key, name } = connection;
+  ): Promise<RefreshOutcome | undefined> {
+    // The longest call: two ways of client authentication, each with the round of a DPoP nonce.
+    const callMs = 2 * deps.routes().config.upstreamOAuth.timeoutMs;
+    const until = new Date(Date.now() + callMs + storingMs);
+    const mayTakeOver = performance.now() > awayUntil;
+    if (!(await store.upstreamTokens.takeLease(key, token.version, owner, until, mayTakeOver))) {
+      return undefined;
+    }
     const outcome = await upstreamOAuth.refresh(token, route);
     metrics.upstreamTokenRefreshes.inc({ outcome: outcome.kind });
+    return outcome;
+  }
+
+  async function conclude(
+    connection: Connection,
+    token: UpstreamToken,
+    outcome: RefreshOutcome,
+  ): Promise<Renewal> {
+    const { key, name } = connection;
     const about = { ...key, issuer: token.issuer, clientId: token.clientId };
     switch (outcome.kind) {
       case "refreshed": {
@@ -109,17 +130,20 @@ export function createRenewer(deps: UpstreamTokensDeps & { cache: ConnectionCach
         return toRenewal(await reload(connection));
       }
       case "refused": {
-        await store.upstreamTokens.deleteVersion(key, token.version, {
-          action: "upstream_token.refused",
-          ...about,
-          reason: outcome.reason,
-        });
+        await persistently(() =>
+          store.upstreamTokens.deleteVersion(key, token.version, {
+            action: "upstream_token.refused",
+            ...about,
+            reason: outcome.reason,
+          }),
+        );
         // Another version may have been stored since: that one is good.
         return toRenewal(await reload(connection), outcome.reason);
       }
       case "unavailable":
+        rest(name, outcome, outcome.retryAfterSeconds);
         await store.upstreamTokens.releaseLease(key, token.version, owner);
-        return rest(name, outcome, outcome.retryAfterSeconds);
+        return outcome;
     }
   }
 
@@ -140,15 +164,19 @@ export function createRenewer(deps: UpstreamTokensDeps & { cache: ConnectionCach
     return persistently(() => store.upstreamTokens.put(token, audit));
   }
 
-  /** A store that is away for a moment must not cost a rotated refresh token: within the lease nobody else uses the old one. */
+  /**
+   * A store that is away must not cost a rotated refresh token: within the lease nobody else uses the old one, and after an
+   * outage nobody takes a lease over before its owner had the time to store.
+   */
   async function persistently<T>(write: () => Promise<T>): Promise<T> {
+    const startedAt = performance.now();
     for (let attempt = 1; ; attempt++) {
       try {
         return await write();
       } catch (error) {
-        if (attempt === storeAttempts) throw error;
-        logger.warn({ attempt, err: error }, "a new upstream token could not be stored yet");
-        await delay(Math.min(100 * 2 ** attempt, 3000), undefined, { ref: false });
+        if (performance.now() - startedAt > (closing ? storingMs : persistMs)) throw error;
+        logger.warn({ attempt, err: error }, "what came of a refresh could not be stored yet");
+        await delay(Math.min(100 * 2 ** attempt, 1000));
       }
     }
   }
@@ -185,7 +213,9 @@ export function createRenewer(deps: UpstreamTokensDeps & { cache: ConnectionCach
     },
     wake: (name) => rests.delete(name),
     async close() {
+      closing = true;
       await Promise.allSettled(underWay.values());
+      unsubscribe();
     },
   };
 }

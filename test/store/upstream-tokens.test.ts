@@ -49,6 +49,15 @@ describeStore("upstream tokens (F4.4, F4.5)", (store) => {
     expect(await store().upstreamTokens.takeLease(key, version, "c", inSeconds(30))).toBe(true);
   });
 
+  it("lends a version again to its owner, who may not know that it has it, but not to others who must wait", async () => {
+    const version = await put();
+    const owners = store().upstreamTokens;
+    expect(await owners.takeLease(key, version, "a", inSeconds(-1))).toBe(true);
+    expect(await owners.takeLease(key, version, "b", inSeconds(30), false)).toBe(false);
+    expect(await owners.takeLease(key, version, "a", inSeconds(30), false)).toBe(true);
+    expect(await owners.takeLease(key, version, "b", inSeconds(30))).toBe(false);
+  });
+
   it("stores a refreshed token for the lease's owner, and for nobody else", async () => {
     const version = await put();
     const before = await store().upstreamTokens.find(key);
@@ -134,12 +143,14 @@ describeStore("upstream tokens (F4.4, F4.5)", (store) => {
       "a",
       inSeconds(30),
     );
-    const names = async (limit: number) =>
-      (await store().upstreamTokens.dueForRefresh(inSeconds(50), limit))
+    const names = async (limit: number, lastPart?: number) =>
+      (await store().upstreamTokens.dueForRefresh(inSeconds(50), limit, lastPart))
         .filter(({ userId }) => userId === "due")
         .map(({ routeId }) => routeId);
     expect(await names(100)).toEqual(["first", "second", "dead", "long dead"]);
     expect(await names(1)).toEqual(["first"]);
+    // Those that still work have just been made.
+    expect(await names(100, 0.2)).toEqual(["dead", "long dead"]);
   });
 
   it("tells of every change, and of a refresh that was given up", async () => {
