@@ -9,6 +9,7 @@ import { typeUrl } from "./type-url.ts";
  * filter sees the upstream's answer before ext_authz adds its headers to it, for responses travel upwards.
  */
 export function httpFilters(config: Config): Json[] {
+  const timeout = `${(config.check.deadlineMs + 500) / 1000}s`;
   return [
     {
       name: "envoy.filters.http.header_mutation",
@@ -34,10 +35,11 @@ export function httpFilters(config: Config): Json[] {
           retry_policy: {
             retry_on: "connect-failure,refused-stream,reset",
             num_retries: 3,
-            retry_back_off: { base_interval: "0.01s", max_interval: "0.1s" },
+            // The longer one is the time-out of each try, too.
+            retry_back_off: { base_interval: "0.01s", max_interval: timeout },
           },
           // A check answers within its own deadline; this is for one that cannot answer at all.
-          timeout: `${(config.check.deadlineMs + 500) / 1000}s`,
+          timeout,
         },
         failure_mode_allow: false,
         status_on_error: { code: "ServiceUnavailable" },
