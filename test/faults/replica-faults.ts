@@ -9,14 +9,31 @@ const kill: Fault = {
   async run(scene) {
     const replica = scene.replicas[1];
     if (!replica) return;
-    scene.server.gap(250);
     await replica.kill();
+    const killedAt = Date.now();
+    await delay(1_000);
+    const lost = await unstored(scene);
+    await delay(1_000);
+    // What others had under way is stored by now; what is still missing died with the replica.
+    const ages = (await unstored(scene))
+      .filter((owner) => lost.includes(owner))
+      .map((owner) => scene.server.answerLost(owner) - (Date.now() - killedAt));
     await scene.pause(6_000);
     await replica.start();
-    await scene.pause(3_000);
-    return undefined;
+    // Its leases end, and the next one tries.
+    await delay(10_000);
+    return `${ages.length} in the gap${ages.length > 0 ? `, given ${Math.max(...ages)} ms before at most` : ""}`;
   },
 };
+
+/** Connections whose newest refresh token is known to the authorization server only. */
+async function unstored({ store, server, users }: World): Promise<string[]> {
+  const stored = new Map<string, string | undefined>();
+  for (const userId of users)
+    for (const { routeId, refreshToken } of await store.upstreamTokens.listForUser(userId))
+      stored.set(`${userId} ${routeId}`, refreshToken);
+  return server.unstored(stored);
+}
 
 const rollingRestart: Fault = {
   name: "rolling restart of all",

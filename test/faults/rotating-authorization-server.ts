@@ -46,8 +46,12 @@ export interface RotatingAuthorizationServer extends Pick<Listener, "url" | "clo
   ownerOf(accessToken: string): string | undefined;
   behave(behaviour: Behaviour): void;
   counts(): Counts;
-  /** A replica is killed at this moment: what it was given less than `ms` ago may be lost, and no fault of anybody. */
-  gap(ms: number): void;
+  /**
+   * Owners whose newest refresh token is not the one that is stored. @param stored refresh tokens by owner
+   */
+  unstored(stored: ReadonlyMap<string, string | undefined>): string[];
+  /** The answer that gave this owner its newest tokens was lost with a killed replica; returns how old it is, ms. */
+  answerLost(owner: string): number;
   isRevoked(owner: string): boolean;
 }
 
@@ -69,8 +73,6 @@ export async function rotatingAuthorizationServer(options: {
   const families = new Map<string, Family>();
   const count = { refreshes: 0, needed: 0, failed: 0, revokedByReuse: 0, revokedInGap: 0 };
   let behaviour: Behaviour = { kind: "well" };
-  let gapFrom = Number.POSITIVE_INFINITY;
-  let gapTo = Number.NEGATIVE_INFINITY;
 
   function give(family: Family, lifeSeconds: number) {
     const accessToken = `at_${randomBytes(18).toString("base64url")}`;
@@ -90,7 +92,7 @@ export async function rotatingAuthorizationServer(options: {
       return;
     }
     if (family.refreshToken !== refreshToken) {
-      const inGap = family.answerLost || (family.rotatedAt >= gapFrom && family.rotatedAt <= gapTo);
+      const inGap = family.answerLost;
       family.revoked = { by: "reuse", at: Date.now(), inGap };
       count.revokedByReuse++;
       if (inGap) count.revokedInGap++;
@@ -178,9 +180,15 @@ export async function rotatingAuthorizationServer(options: {
       behaviour = next;
     },
     counts: () => ({ ...count }),
-    gap(ms) {
-      gapFrom = Date.now() - ms;
-      gapTo = Date.now() + ms;
+    unstored: (stored) =>
+      [...families.values()]
+        .filter(({ owner, refreshToken, revoked }) => !revoked && stored.get(owner) !== refreshToken)
+        .map(({ owner }) => owner),
+    answerLost(owner) {
+      const family = families.get(owner);
+      if (!family) return 0;
+      family.answerLost = true;
+      return Date.now() - family.rotatedAt;
     },
     isRevoked: (owner) => families.get(owner)?.revoked !== undefined,
     async close() {
