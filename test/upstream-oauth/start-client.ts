@@ -46,7 +46,7 @@ export async function startClient(
 ): Promise<ClientHouse> {
   const folder = await mkdtemp(join(tmpdir(), "oauth-client-"));
   const backend = await backends.postgres();
-  const settings = options.settings ?? "upstream_oauth: {allowed_private_hosts: [127.0.0.1], timeout: 1s}";
+  const settings = options.settings ?? "upstream_oauth: {allowed_private_hosts: [127.0.0.1], timeout: 3s}";
   async function read(yaml: string): Promise<RouteTable> {
     const file = join(folder, "routes.yaml");
     const head =
