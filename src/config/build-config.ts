@@ -89,6 +89,7 @@ export function buildConfig(
         http: envoy.sidecar.http ?? [reachable(listen.http)],
       },
     },
+    passIdentityHeaders: input.pass_identity_headers,
     policy,
     routes,
   };

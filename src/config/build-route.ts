@@ -1,6 +1,6 @@
-import { createHash } from "node:crypto";
 import type { z } from "zod";
 import type { ConfigPath } from "./config-source.ts";
+import { derivedRouteId } from "./derived-route-id.ts";
 import type { Reporter } from "./reporter.ts";
 import type { PolicyNode, PolicyRule, PolicySource, Route, RouteMcp, UpstreamAuth } from "./route.ts";
 import type { routeSchema } from "./route-schema.ts";
@@ -43,7 +43,7 @@ export function buildRoute(
   };
   const resource = from.prefix === "/" ? from.origin : from.origin + from.prefix;
   return {
-    id: input.id ?? derivedId(resource),
+    id: input.id ?? derivedRouteId(resource),
     name: input.name ?? `${from.host}${from.prefix === "/" ? "" : from.prefix}`,
     description: input.description ?? "",
     ...(input.logo_url === undefined ? {} : { logoUrl: input.logo_url }),
@@ -65,15 +65,6 @@ export function buildRoute(
           },
         }),
   };
-}
-
-/** Readable, and different for every `from`: the slug alone could coincide (`/a-b` and `/a/b`). */
-function derivedId(resource: string): string {
-  const slug = resource
-    .replace(/^https?:\/\//, "")
-    .replace(/[^A-Za-z0-9]+/g, "-")
-    .replace(/^-|-$/g, "");
-  return `${slug.slice(0, 80)}-${createHash("sha256").update(resource).digest("hex").slice(0, 8)}`;
 }
 
 function readTo(written: readonly string[], path: ConfigPath, reporter: Reporter) {

@@ -124,6 +124,8 @@ export interface Config {
     /** Where Envoy finds us; default: `listen`. */
     readonly sidecar: { readonly grpc: readonly string[]; readonly http: readonly string[] };
   };
+  /** F2.7, for routes that do not say. */
+  readonly passIdentityHeaders: boolean;
   /** Serves routes that have none of their own. */
   readonly policy?: PolicySource;
   readonly routes: readonly Route[];

@@ -10,6 +10,8 @@ export interface FieldContext {
   readonly env: Readonly<Record<string, string | undefined>>;
   /** Anybody on this machine can read the file: secrets must not stand in it. */
   readonly worldReadable: boolean;
+  /** Secrets are what they are, and nothing refers to a file: what comes over the network must not read this machine. */
+  readonly literal?: boolean;
   /** Filled with every file that a `file:` reference read, absolute. */
   readonly referencedFiles: Set<string>;
 }
@@ -110,7 +112,12 @@ export function createFields(context: FieldContext) {
     );
 
   /** A file path, absolute afterwards. */
-  const path = () => text().transform((value) => resolve(context.folder, value));
+  const path = () =>
+    text().transform((value, issues) => {
+      if (!context.literal) return resolve(context.folder, value);
+      refuse(issues, "a file cannot be named here", "put this route into the routes file");
+      return z.NEVER;
+    });
 
   /** `host:port` or `unix:/path`. */
   const address = () =>
@@ -121,44 +128,51 @@ export function createFields(context: FieldContext) {
 
   /** `${NAME}` anywhere in it, or `file:path` for all of it; inline only where others cannot read the file. */
   const secret = () =>
-    text().transform((value, issues) => {
-      if (value.startsWith("file:")) {
-        const file = resolve(context.folder, value.slice(5));
-        context.referencedFiles.add(file);
-        try {
-          const content = readFileSync(file, "utf8").trim();
-          if (content !== "") return content;
-          refuse(issues, `${file} is empty`, "write the secret into it");
-        } catch (error) {
-          const code = error instanceof Error && "code" in error ? String(error.code) : "unreadable";
-          refuse(issues, `${file} cannot be read (${code})`, "create the file, or let this process read it");
+    text()
+      .transform((value, issues) => {
+        if (context.literal) return value;
+        if (value.startsWith("file:")) {
+          const file = resolve(context.folder, value.slice(5));
+          context.referencedFiles.add(file);
+          try {
+            const content = readFileSync(file, "utf8").trim();
+            if (content !== "") return content;
+            refuse(issues, `${file} is empty`, "write the secret into it");
+          } catch (error) {
+            const code = error instanceof Error && "code" in error ? String(error.code) : "unreadable";
+            refuse(
+              issues,
+              `${file} cannot be read (${code})`,
+              "create the file, or let this process read it",
+            );
+          }
+          return z.NEVER;
         }
-        return z.NEVER;
-      }
-      let missing: string | undefined;
-      const resolved = value.replace(/\$\{([A-Za-z_][A-Za-z0-9_]*)\}/g, (_, name: string) => {
-        const found = context.env[name];
-        if (found === undefined || found === "") missing ??= name;
-        return found ?? "";
-      });
-      if (missing !== undefined) {
-        refuse(
-          issues,
-          `the environment has no ${missing}`,
-          `set ${missing} for this process, or refer to another name`,
-        );
-        return z.NEVER;
-      }
-      if (resolved === value && context.worldReadable) {
-        refuse(
-          issues,
-          "a secret stands inline in a file that everybody on this machine can read",
-          `write \${NAME} and set it in the environment, or file:path, or chmod o-r this file`,
-        );
-        return z.NEVER;
-      }
-      return resolved;
-    });
+        let missing: string | undefined;
+        const resolved = value.replace(/\$\{([A-Za-z_][A-Za-z0-9_]*)\}/g, (_, name: string) => {
+          const found = context.env[name];
+          if (found === undefined || found === "") missing ??= name;
+          return found ?? "";
+        });
+        if (missing !== undefined) {
+          refuse(
+            issues,
+            `the environment has no ${missing}`,
+            `set ${missing} for this process, or refer to another name`,
+          );
+          return z.NEVER;
+        }
+        if (resolved === value && context.worldReadable) {
+          refuse(
+            issues,
+            "a secret stands inline in a file that everybody on this machine can read",
+            `write \${NAME} and set it in the environment, or file:path, or chmod o-r this file`,
+          );
+          return z.NEVER;
+        }
+        return resolved;
+      })
+      .meta({ writeOnly: true });
 
   /** A name that is safe in URLs, logs, metrics and user ids. */
   const identifier = () =>

@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
 import { readFileSync, statSync } from "node:fs";
 import { resolve } from "node:path";
+import { buildStoredRoutes, type StoredEntry } from "./build-stored-routes.ts";
 import type { Config } from "./config.ts";
 import { createRouteTable } from "./create-route-table.ts";
 import { formatProblem } from "./format-problem.ts";
@@ -17,6 +18,12 @@ export interface LiveConfig {
   onChange(listener: (table: RouteTable, needsRestart: readonly string[]) => void): () => void;
   /** After a bad one was refused, with its problems in words. */
   onProblem(listener: (problem: string) => void): () => void;
+  /** Routes kept in the database (F7.5), in place of those set before; they take effect at once, as one swap. */
+  setStoredRoutes(entries: readonly StoredEntry[]): void;
+  /** Why stored routes are not in force, by id: they contradict the file, or no longer fit this version. */
+  storedProblems(): ReadonlyMap<string, readonly Problem[]>;
+  /** What `entries` would do in place of the stored routes in force, without doing it. */
+  tryStoredRoutes(entries: readonly StoredEntry[]): ReturnType<typeof buildStoredRoutes>;
   /** Of the newest file: empty while the newest one is in force and has no warnings. */
   lastProblems(): readonly Problem[];
   /** Why the newest file was refused; `undefined` while the newest one is in force. */
@@ -28,6 +35,8 @@ export interface LiveConfig {
 interface ConfigMetrics {
   readonly configLoads: { inc(labels: { outcome: "loaded" | "refused" }): void };
   readonly configLastLoadSuccessful: { set(value: number): void };
+  readonly routes: { set(labels: { source: "file" | "database" }, value: number): void };
+  readonly routesRefused: { set(value: number): void };
 }
 
 const readAtStart = [
@@ -56,7 +65,10 @@ export function createLiveConfig(deps: {
   const first = loadConfig(file, env);
   if (!first.ok) throw new InvalidConfig(first.problems);
   const started = first.config;
-  let table = createRouteTable(first.config);
+  let inFile = first.config;
+  let stored: readonly StoredEntry[] = [];
+  let storedProblems: ReadonlyMap<string, readonly Problem[]> = new Map();
+  let table = putTogether();
   let problems = first.problems;
   let refusal: string | undefined;
   let watched = [resolve(file), ...first.referencedFiles];
@@ -80,7 +92,8 @@ export function createLiveConfig(deps: {
       return;
     }
     refusal = undefined;
-    table = createRouteTable(loaded.config);
+    inFile = loaded.config;
+    table = putTogether();
     const needsRestart = readAtStart.filter(
       (section) => JSON.stringify(started[section]) !== JSON.stringify(loaded.config[section]),
     );
@@ -88,8 +101,24 @@ export function createLiveConfig(deps: {
   });
   watch.files(watched);
 
+  function putTogether(): RouteTable {
+    const { config, problems: refused } = buildStoredRoutes(inFile, stored);
+    storedProblems = refused;
+    metrics.routes.set({ source: "file" }, inFile.routes.length);
+    metrics.routes.set({ source: "database" }, config.routes.length - inFile.routes.length);
+    metrics.routesRefused.set(refused.size);
+    return createRouteTable(config);
+  }
+
   return {
     current: () => table,
+    setStoredRoutes(entries) {
+      stored = entries;
+      table = putTogether();
+      for (const listener of changes) listener(table, []);
+    },
+    storedProblems: () => storedProblems,
+    tryStoredRoutes: (entries) => buildStoredRoutes(inFile, entries),
     onChange: (listener) => subscribe(changes, listener),
     onProblem: (listener) => subscribe(refusals, listener),
     lastProblems: () => problems,

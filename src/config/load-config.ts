@@ -2,16 +2,14 @@ import { readFileSync, statSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { adoptPomeriumKeys } from "./adopt-pomerium-keys.ts";
 import { buildConfig } from "./build-config.ts";
-import { buildRoute } from "./build-route.ts";
+import { checkTogether } from "./check-together.ts";
 import type { Config } from "./config.ts";
 import { configSchema } from "./config-schema.ts";
 import { type ConfigPath, configSource } from "./config-source.ts";
 import { createFields } from "./create-fields.ts";
-import { dropPomeriumKeys } from "./drop-pomerium-keys.ts";
-import { ownPaths } from "./own-paths.ts";
 import { parsePolicy } from "./parse-policy.ts";
 import type { Problem } from "./problem.ts";
-import { readFrom } from "./read-from.ts";
+import { readRoute } from "./read-route.ts";
 import { reportIssues } from "./report-issues.ts";
 import { createReporter, type Reporter } from "./reporter.ts";
 import type { Route } from "./route.ts";
@@ -87,7 +85,8 @@ function readConfig(
   const sharedPolicy = policy === undefined ? undefined : readSharedPolicy(policy, reporter);
   const schema = routeSchema(fields);
   const routes: { route: Route; path: ConfigPath }[] = [];
-  if (!Array.isArray(entries) || entries.length === 0) {
+  // An empty list is said on purpose: all routes are kept in the database (F7.5).
+  if (!Array.isArray(entries)) {
     reporter.error(
       ["routes"],
       "there are no routes",
@@ -109,18 +108,7 @@ function readConfig(
           "add mcp: {server: {}} or mcp: {client: {}}",
         );
       }
-      const { policy: ownPolicy, ...others } = dropPomeriumKeys("route", entry, path, reporter);
-      const input = reportIssues(schema, others, path, reporter);
-      // Read whether or not the rest is good, so that all problems are told at once.
-      const from =
-        typeof others.from === "string"
-          ? readFrom({ from: others.from, prefix: text(others.prefix) }, path, reporter)
-          : undefined;
-      const parsed =
-        ownPolicy === undefined ? undefined : parsePolicy(ownPolicy, [...path, "policy"], reporter);
-      if (input === undefined || from === undefined || (ownPolicy !== undefined && parsed === undefined))
-        continue;
-      const route = buildRoute(input, path, reporter, { from, policy: parsed, defaults });
+      const route = readRoute(entry, path, { schema, defaults }, reporter);
       if (route !== undefined) routes.push({ route, path });
     }
   }
@@ -133,6 +121,7 @@ function readConfig(
     routes.map(({ route }) => route),
   );
   checkTogether(config, routes, reporter);
+  checkIssuers(config, reporter);
   return config;
 }
 
@@ -148,59 +137,8 @@ function readSharedPolicy(policy: unknown, reporter: Reporter) {
   return undefined;
 }
 
-/** What only shows when all routes are seen together. */
-function checkTogether(
-  config: Config,
-  routes: readonly { route: Route; path: ConfigPath }[],
-  reporter: Reporter,
-): void {
-  const places = new Map<string, ConfigPath>();
-  const ids = new Map<string, ConfigPath>();
-  const issuerHost = new URL(config.issuer).host;
-  for (const { route, path } of routes) {
-    const place = route.host + route.prefix;
-    const other = places.get(place);
-    if (other !== undefined) {
-      reporter.error(
-        [...path, "from"],
-        `${route.resource} is already claimed by ${other[0]}[${other[1]}]`,
-        "give one of them another host or path, or list both upstreams in one `to`",
-      );
-    } else places.set(place, path);
-    const namesake = ids.get(route.id);
-    if (namesake !== undefined && other === undefined) {
-      reporter.error(
-        [...path, "id"],
-        `the id ${route.id} is taken by ${namesake[0]}[${namesake[1]}]`,
-        "give it another id",
-      );
-    } else ids.set(route.id, path);
-    const own = ownPaths(config, { issuer: route.host === issuerHost, route: true }).find(
-      (entry) => route.prefix === entry.path || route.prefix.startsWith(`${entry.path}/`),
-    );
-    if (own !== undefined) {
-      reporter.error(
-        [...path, "from"],
-        `${own.path} is answered by us on this host`,
-        "give the route another path",
-      );
-    }
-  }
-  for (const { route, path } of routes) {
-    if (route.mcp.kind !== "client") continue;
-    for (const [index, name] of (route.mcp.routes ?? []).entries()) {
-      const found = routes.some(
-        ({ route: server }) => server.id === name || server.resource === name.replace(/\/$/, ""),
-      );
-      if (!found) {
-        reporter.error(
-          [...path, "mcp", "client", "routes", index],
-          `no route ${name}`,
-          "write the id or `from` of an MCP route",
-        );
-      }
-    }
-  }
+/** Who may sign in, and whose ids could be mixed up. */
+function checkIssuers(config: Config, reporter: Reporter): void {
   if (config.signIn.providers.length === 0 && config.externalTokens.trustedIssuers.length === 0) {
     reporter.warn(
       ["sign_in"],
@@ -219,10 +157,6 @@ function checkTogether(
       "key",
     );
   }
-}
-
-function text(value: unknown): string | undefined {
-  return typeof value === "string" ? value : undefined;
 }
 
 function isMapping(value: unknown): value is Record<string, unknown> {

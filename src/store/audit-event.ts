@@ -19,7 +19,10 @@ export type AuditAction =
   | "signing_key.rotated"
   | "encryption_key.rotated"
   | "service_account.created"
-  | "service_account.revoked";
+  | "service_account.revoked"
+  | "route.created"
+  | "route.changed"
+  | "route.deleted";
 
 /** One line of the audit trail. Never a token, a secret or a code: ids and reasons only. */
 export interface AuditEvent {

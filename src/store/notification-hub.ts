@@ -14,6 +14,7 @@ const tables: ReadonlySet<string> = new Set<Change["table"]>([
   "grant",
   "browser_session",
   "signing_key",
+  "stored_route",
   "client_registration",
   "everything",
 ]);

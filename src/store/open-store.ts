@@ -16,6 +16,7 @@ import { migrateDatabase } from "./migrate-database.ts";
 import { openEmbeddedDatabase } from "./open-embedded-database.ts";
 import { openPostgres } from "./open-postgres.ts";
 import { pendingAuthorizations } from "./pending-authorizations.ts";
+import { readAuditEvents } from "./read-audit-events.ts";
 import { removeExpired } from "./remove-expired.ts";
 import { rotateEncryptionKeys } from "./rotate-encryption-keys.ts";
 import { signInSessions } from "./sign-in-sessions.ts";
@@ -24,6 +25,7 @@ import type { Store } from "./store.ts";
 import type { StoreMetrics } from "./store-metrics.ts";
 import { StoreMisconfigured } from "./store-misconfigured.ts";
 import { StoreUnavailable } from "./store-unavailable.ts";
+import { storedRoutes } from "./stored-routes.ts";
 import { upstreamTokens } from "./upstream-tokens.ts";
 import { writeAuditEvent } from "./write-audit-event.ts";
 
@@ -69,8 +71,12 @@ export async function openStore(options: StoreOptions): Promise<Store> {
     browserSessions: browserSessions(database),
     signInSessions: signInSessions(database, sealer),
     signingKeys: signingKeys(database, sealer),
+    storedRoutes: storedRoutes(database, sealer, (id, error) =>
+      logger.error({ err: error, route: id }, "a route of the database cannot be decrypted and is left out"),
+    ),
     notifications: listener,
     audit: (event) => database.write("audit_event.write", (tx) => writeAuditEvent(tx, event)),
+    auditEvents: (filter) => readAuditEvents(database, filter),
     async ping() {
       await database.read("ping", (db) => db.selectNoFrom((e) => e.lit(1).as("one")).execute());
     },

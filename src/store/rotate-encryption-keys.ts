@@ -12,6 +12,7 @@ const sealedTables = {
   authorization_server_record: ["model", "id_name"],
   sign_in_session: ["user_id"],
   signing_key: ["kid"],
+  stored_route: ["id"],
 } as const;
 
 const batchSize = 100;

@@ -244,12 +244,57 @@ export interface SigningKeys {
   rotate(key: SigningKey, oldExpireAt: Date, audit: AuditEvent): Promise<void>;
 }
 
+/** A route made over the admin API (F7.5). */
+export interface StoredRoute {
+  readonly id: string;
+  /** Host and path prefix; unique. */
+  readonly place: string;
+  /** As it would stand in the routes file, secrets included; encrypted at rest. */
+  readonly entry: Readonly<Record<string, unknown>>;
+  /** Grows with every change. */
+  readonly version: number;
+  readonly createdAt: Date;
+  readonly updatedAt: Date;
+}
+type NewStoredRoute = Pick<StoredRoute, "id" | "place" | "entry">;
+export interface StoredRoutes {
+  list(): Promise<StoredRoute[]>;
+  /** False: the id or the place is taken. */
+  create(route: NewStoredRoute, audit: AuditEvent): Promise<boolean>;
+  /** Writes only over exactly this version. `changed`: somebody was faster; `duplicate`: the place is taken. */
+  replace(
+    route: NewStoredRoute,
+    version: number,
+    audit: AuditEvent,
+  ): Promise<"replaced" | "changed" | "duplicate">;
+  delete(id: string, audit: AuditEvent): Promise<boolean>;
+}
+
+/** Which audit events; all that is given must hold. */
+export interface AuditFilter {
+  /** Only those with a greater id. */
+  readonly after?: number;
+  readonly since?: Date;
+  readonly until?: Date;
+  readonly action?: string;
+  readonly userId?: string;
+  readonly routeId?: string;
+  readonly limit: number;
+}
+/** As read back; `action` may be one of a newer version. */
+export interface RecordedAuditEvent extends Omit<AuditEvent, "action"> {
+  readonly id: number;
+  readonly at: Date;
+  readonly action: string;
+}
+
 /** What changed, as told to every replica; payloads carry hashes and ids, never tokens. */
 export type Change =
   | { readonly table: "upstream_token"; readonly key: string }
   | { readonly table: "grant"; readonly grantId: string }
   | { readonly table: "browser_session"; readonly userId: string }
   | { readonly table: "signing_key" }
+  | { readonly table: "stored_route" }
   | { readonly table: "client_registration"; readonly issuer: string }
   /** The listener was away: whatever is cached may be stale. */
   | { readonly table: "everything" };
@@ -269,9 +314,12 @@ export interface Store {
   readonly browserSessions: BrowserSessions;
   readonly signInSessions: SignInSessions;
   readonly signingKeys: SigningKeys;
+  readonly storedRoutes: StoredRoutes;
   readonly notifications: Notifications;
   /** Appends an audit event that stands alone (a refusal, a first use). */
   audit(event: AuditEvent): Promise<void>;
+  /** Oldest first. */
+  auditEvents(filter: AuditFilter): Promise<RecordedAuditEvent[]>;
   /** Resolves when the database answers. */
   ping(): Promise<void>;
   /** Removes expired rows of every kind; returns how many, per table. */

@@ -86,6 +86,13 @@ export interface Tables {
     active_at: Date;
     expires_at: Date | null;
   };
+  stored_route: Sealed & {
+    id: string;
+    place: string;
+    version: Generated<number>;
+    created_at: Generated<Date>;
+    updated_at: ColumnType<Date, Date | undefined, Date>;
+  };
   audit_event: {
     id: Generated<number>;
     at: Generated<Date>;

@@ -158,6 +158,22 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
         onStep,
       ),
 
+    async prepare(route, table) {
+      const planned = { ...parts, routes: () => table };
+      const fresh = createDiscovery({ ...planned, cache: createMetadataCache() });
+      const found = await doctor({ ...planned, discovery: fresh }, route, () => {});
+      const auth = route.mcp.kind === "server" ? route.mcp.auth : undefined;
+      if (!found.ok || !found.needed || auth?.type !== "oauth" || auth.endpoint) return found;
+      try {
+        const { authorizationServerUrl } = auth;
+        const server = await fresh.server(route, { authorizationServerUrl });
+        await createClients(planned).forConsent(route, auth, server);
+        return found;
+      } catch (thrown) {
+        return failed("prepare", thrown, { route: route.id }).toFailure();
+      }
+    },
+
     forget: (route) => cache.forget(route.id),
   };
 }

@@ -1,4 +1,5 @@
 import type { Route } from "../config/route.ts";
+import type { RouteTable } from "../config/route-table.ts";
 import type { NewUpstreamToken, UpstreamToken } from "../store/store.ts";
 import type { Failure } from "./failure.ts";
 
@@ -91,6 +92,8 @@ export interface UpstreamOAuth {
   clientMetadataDocument(host: string): Record<string, unknown> | undefined;
   /** Runs discovery without a cache, reporting each step; registers nothing. */
   discover(route: Route, onStep: (step: DiscoveryStep) => void): Promise<Discovery>;
+  /** Discovers and registers for a route that is not served yet (F7.5). `table` is the one it would be part of. */
+  prepare(route: Route, table: RouteTable): Promise<Discovery>;
   /** Forgets what is known about the upstream's metadata: it has pointed elsewhere. */
   forget(route: Route): void;
 }

@@ -77,6 +77,10 @@ describe.each(["postgres", "embedded"] as const)("encryption at rest (F4.4), on 
       checkedAt: new Date(),
     });
     await store.signingKeys.ensure("external_token", async () => signingKey());
+    await store.storedRoutes.create(
+      { id: "stored", place: "stored.example.com/", entry: { value: "secret-api-key" } },
+      { action: "route.created", routeId: "stored" },
+    );
   }
 
   it("leaves no secret in clear in any table", async () => {
@@ -131,6 +135,7 @@ describe.each(["postgres", "embedded"] as const)("encryption at rest (F4.4), on 
       authorization_server_record: 4,
       sign_in_session: 1,
       signing_key: 1,
+      stored_route: 1,
     });
     expect(Object.values(await store.rotateEncryptionKeys()).every((count) => count === 0)).toBe(true);
     await beside(async () => {}, makeKeys("k2"));

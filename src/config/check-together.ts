@@ -1,0 +1,60 @@
+import type { Config } from "./config.ts";
+import type { ConfigPath } from "./config-source.ts";
+import { ownPaths } from "./own-paths.ts";
+import type { Reporter } from "./reporter.ts";
+import type { Route } from "./route.ts";
+
+/** What only shows when all routes are seen together: places and ids claimed twice, references that lead nowhere. */
+export function checkTogether(
+  config: Config,
+  routes: readonly { route: Route; path: ConfigPath }[],
+  reporter: Reporter,
+): void {
+  const places = new Map<string, ConfigPath>();
+  const ids = new Map<string, ConfigPath>();
+  const issuerHost = new URL(config.issuer).host;
+  for (const { route, path } of routes) {
+    const place = route.host + route.prefix;
+    const other = places.get(place);
+    if (other !== undefined) {
+      reporter.error(
+        [...path, "from"],
+        `${route.resource} is already claimed by ${other[0]}[${other[1]}]`,
+        "give one of them another host or path, or list both upstreams in one `to`",
+      );
+    } else places.set(place, path);
+    const namesake = ids.get(route.id);
+    if (namesake !== undefined && other === undefined) {
+      reporter.error(
+        [...path, "id"],
+        `the id ${route.id} is taken by ${namesake[0]}[${namesake[1]}]`,
+        "give it another id",
+      );
+    } else ids.set(route.id, path);
+    const own = ownPaths(config, { issuer: route.host === issuerHost, route: true }).find(
+      (entry) => route.prefix === entry.path || route.prefix.startsWith(`${entry.path}/`),
+    );
+    if (own !== undefined) {
+      reporter.error(
+        [...path, "from"],
+        `${own.path} is answered by us on this host`,
+        "give the route another path",
+      );
+    }
+  }
+  for (const { route, path } of routes) {
+    if (route.mcp.kind !== "client") continue;
+    for (const [index, name] of (route.mcp.routes ?? []).entries()) {
+      const found = routes.some(
+        ({ route: server }) => server.id === name || server.resource === name.replace(/\/$/, ""),
+      );
+      if (!found) {
+        reporter.error(
+          [...path, "mcp", "client", "routes", index],
+          `no route ${name}`,
+          "write the id or `from` of an MCP route",
+        );
+      }
+    }
+  }
+}

@@ -1,0 +1,22 @@
+import { z } from "zod";
+
+/** A JSON Schema (draft 2020-12), as plain data. */
+export type JsonSchema = { readonly [key: string]: unknown };
+
+/**
+ * What may be written where `schema` stands, as JSON Schema: for OpenAPI, the chart's values and editors. Secrets are
+ * `writeOnly`. Conditions that only code can check are left out: it never refuses what we accept.
+ */
+export function jsonSchemaOf(schema: z.ZodType): JsonSchema {
+  const { $schema: _dialect, ...plain } = z.toJSONSchema(schema, {
+    io: "input",
+    unrepresentable: "any",
+    override({ zodSchema, jsonSchema }) {
+      const { def } = zodSchema._zod;
+      // A preprocess says nothing of what it takes; what it makes of it is close enough.
+      if (def.type === "pipe" && def.in._zod.def.type === "transform" && def.out instanceof z.ZodType)
+        Object.assign(jsonSchema, jsonSchemaOf(def.out));
+    },
+  });
+  return plain;
+}

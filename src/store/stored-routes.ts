@@ -1,0 +1,90 @@
+import { sql } from "kysely";
+import type { Database } from "./database.ts";
+import type { DecryptionFailed } from "./decryption-failed.ts";
+import type { Encryption } from "./encryption.ts";
+import { notify } from "./notify.ts";
+import type { StoredRoute, StoredRoutes } from "./store.ts";
+import { writeAuditEvent } from "./write-audit-event.ts";
+
+const table = "stored_route";
+const now = sql<Date>`now()`;
+
+/**
+ * Routes made over the admin API (F7.5); the whole entry is sealed, since secrets stand in it.
+ * @param onUnreadable told of a route that no known key opens; it is left out
+ */
+export function storedRoutes(
+  database: Database,
+  { seal, open }: Encryption,
+  onUnreadable: (id: string, error: DecryptionFailed | Error) => void,
+): StoredRoutes {
+  return {
+    async list() {
+      const rows = await database.read("stored_route.list", (db) =>
+        db.selectFrom(table).selectAll().orderBy("created_at").orderBy("id").execute(),
+      );
+      const routes = await Promise.all(
+        rows.map(async (row): Promise<StoredRoute[]> => {
+          try {
+            const entry = await open<Record<string, unknown>>(table, [row.id], row.sealed);
+            const { id, place, version, created_at: createdAt, updated_at: updatedAt } = row;
+            return [{ id, place, version, entry, createdAt, updatedAt }];
+          } catch (error) {
+            onUnreadable(row.id, error instanceof Error ? error : new Error("unreadable"));
+            return [];
+          }
+        }),
+      );
+      return routes.flat();
+    },
+
+    async create({ id, place, entry }, audit) {
+      const sealed = await seal(table, [id], entry);
+      return database.write("stored_route.create", async (tx) => {
+        const rows = await tx
+          .insertInto(table)
+          .values({ id, place, ...sealed })
+          .onConflict((conflict) => conflict.doNothing())
+          .returning("id")
+          .execute();
+        if (rows.length === 0) return false;
+        await writeAuditEvent(tx, audit);
+        await notify(tx, { table });
+        return true;
+      });
+    },
+
+    async replace({ id, place, entry }, version, audit) {
+      const sealed = await seal(table, [id], entry);
+      return database.write("stored_route.replace", async (tx) => {
+        const other = await tx
+          .selectFrom(table)
+          .select("id")
+          .where("place", "=", place)
+          .where("id", "<>", id)
+          .executeTakeFirst();
+        if (other !== undefined) return "duplicate";
+        const rows = await tx
+          .updateTable(table)
+          .set((e) => ({ place, ...sealed, version: e("version", "+", 1), updated_at: now }))
+          .where("id", "=", id)
+          .where("version", "=", version)
+          .returning("id")
+          .execute();
+        if (rows.length === 0) return "changed";
+        await writeAuditEvent(tx, audit);
+        await notify(tx, { table });
+        return "replaced";
+      });
+    },
+
+    delete: (id, audit) =>
+      database.write("stored_route.delete", async (tx) => {
+        const rows = await tx.deleteFrom(table).where("id", "=", id).returning("id").execute();
+        if (rows.length === 0) return false;
+        await writeAuditEvent(tx, audit);
+        await notify(tx, { table });
+        return true;
+      }),
+  };
+}

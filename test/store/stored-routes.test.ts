@@ -1,0 +1,55 @@
+import { expect, it } from "vitest";
+import { changes } from "./changes.ts";
+import { describeStore } from "./describe-store.ts";
+import { audit } from "./samples.ts";
+
+describeStore("routes of the admin API (F7.5)", (store) => {
+  const route = (id: string, place = `${id}.example.com/`) => ({
+    id,
+    place,
+    entry: { from: `https://${place}`, secret: "hidden" },
+  });
+
+  it("are created once, by id and by place, and everybody hears of it", async () => {
+    const { next, stop } = changes(store());
+    const both = await Promise.all([
+      store().storedRoutes.create(route("one"), audit("route.created")),
+      store().storedRoutes.create(route("one"), audit("route.created")),
+    ]);
+    expect(both.toSorted()).toEqual([false, true]);
+    expect(await next).toEqual({ table: "stored_route" });
+    stop();
+    expect(await store().storedRoutes.create(route("two", "one.example.com/"), audit("route.created"))).toBe(
+      false,
+    );
+    expect(await store().storedRoutes.list()).toMatchObject([{ ...route("one"), version: 1 }]);
+  });
+
+  it("are changed by whoever knows the newest version, and keep out of others' places", async () => {
+    const { storedRoutes } = store();
+    await storedRoutes.create(route("three"), audit("route.created"));
+    const changed = { ...route("three"), entry: { from: "https://elsewhere" } };
+    expect(await storedRoutes.replace(changed, 1, audit("route.changed"))).toBe("replaced");
+    expect(await storedRoutes.replace(changed, 1, audit("route.changed"))).toBe("changed");
+    expect(
+      await storedRoutes.replace({ ...changed, place: "one.example.com/" }, 2, audit("route.changed")),
+    ).toBe("duplicate");
+    expect((await storedRoutes.list()).find(({ id }) => id === "three")).toMatchObject({
+      version: 2,
+      entry: { from: "https://elsewhere" },
+    });
+  });
+
+  it("are deleted once", async () => {
+    expect(await store().storedRoutes.delete("three", audit("route.deleted"))).toBe(true);
+    expect(await store().storedRoutes.delete("three", audit("route.deleted"))).toBe(false);
+  });
+
+  it("F7.3 leave a trail that is read page by page, by kind", async () => {
+    const first = await store().auditEvents({ action: "route.created", limit: 1 });
+    expect(first).toHaveLength(1);
+    const rest = await store().auditEvents({ after: first[0]?.id, limit: 100 });
+    expect(rest.map(({ action }) => action)).toEqual(["route.created", "route.changed", "route.deleted"]);
+    expect(await store().auditEvents({ until: new Date(0), limit: 1 })).toEqual([]);
+  });
+});
