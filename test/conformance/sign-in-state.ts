@@ -42,5 +42,10 @@ export function clientProvider<Information, Tokens>(
       memory.verifier = verifier;
     },
     codeVerifier: () => memory.verifier ?? "",
+    /** The SDK asks for this once a refresh token is refused (`invalid_grant`), and then starts over. */
+    invalidateCredentials: (what: string) => {
+      if (what === "all" || what === "tokens") memory.tokens = undefined;
+      if (what === "all" || what === "client") memory.information = undefined;
+    },
   };
 }
