@@ -1,0 +1,129 @@
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import { Client } from "@modelcontextprotocol/sdk/client/index.js";
+import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js";
+import { html } from "ghtml";
+
+/** One entry of the listing. */
+interface McpServer {
+  readonly name: string;
+  readonly url: string;
+  readonly connected: boolean;
+  readonly needs_oauth: boolean;
+}
+
+/**
+ * A web application behind a client route (docs/applications.md): it has no sign-in, no OAuth client and no token store of its
+ * own. Every request brings the signed-in person's token; with it the application lists that person's MCP servers, sends the
+ * browser to connect one, calls tools, and gives connections up.
+ *
+ * @param options.publicUrl the client route's `from`: where browsers reach this application, and it the gateway.
+ */
+export function exampleApplication(options: { publicUrl: string; fetch?: typeof fetch }): Server {
+  const { publicUrl, fetch = globalThis.fetch } = options;
+  const gateway = (path: string) => new URL(`/.pomerium/mcp/${path}`, publicUrl);
+
+  // docs: list
+  async function list(token: string): Promise<McpServer[]> {
+    const response = await fetch(gateway("routes"), { headers: { authorization: `Bearer ${token}` } });
+    if (!response.ok) throw new Error(`the listing answered ${response.status}`);
+    const { servers } = (await response.json()) as { servers: McpServer[] };
+    return servers;
+  }
+  // docs: end
+
+  // docs: connect
+  function connectLink(server: McpServer): string {
+    const link = new URL("/.pomerium/mcp/connect", server.url);
+    link.searchParams.set("route", server.url);
+    link.searchParams.set("redirect_url", publicUrl);
+    return link.href;
+  }
+  // docs: end
+
+  // docs: call
+  async function withServer<T>(url: string, token: string, use: (client: Client) => Promise<T>): Promise<T> {
+    const client = new Client({ name: "example-application", version: "1.0.0" });
+    const requestInit = { headers: { authorization: `Bearer ${token}` } };
+    await client.connect(new StreamableHTTPClientTransport(new URL(url), { requestInit, fetch }));
+    try {
+      return await use(client);
+    } finally {
+      await client.close();
+    }
+  }
+  // docs: end
+
+  // docs: disconnect
+  async function disconnect(token: string, url: string): Promise<void> {
+    const response = await fetch(gateway("routes/disconnect"), {
+      method: "POST",
+      headers: { authorization: `Bearer ${token}`, "content-type": "application/json" },
+      body: JSON.stringify({ routes: [url] }),
+    });
+    if (!response.ok) throw new Error(`giving up the connection answered ${response.status}`);
+  }
+  // docs: end
+
+  async function overview(token: string, url: URL): Promise<string> {
+    const rows = (await list(token)).map((server) => {
+      const field = html`<input type="hidden" name="server" value="${server.url}">`;
+      const tools = html`<form action="/tools">!${field}<button>Tools of ${server.name}</button></form>`;
+      const end = html`<form method="post" action="/disconnect">!${field}<button>Disconnect ${server.name}</button></form>`;
+      const begin = html`<a href="${connectLink(server)}">Connect ${server.name}</a>`;
+      const buttons = server.connected ? tools + (server.needs_oauth ? end : "") : begin;
+      return html`<li><h2>${server.name}</h2><p>${server.connected ? "connected" : "not connected"}</p>!${buttons}</li>`;
+    });
+    const error = url.searchParams.get("connect_error");
+    const notice = error ? html`<p role="status">Not connected: ${error}</p>` : "";
+    return html`<h1>Your servers</h1>!${notice}<ul>!${rows.join("")}</ul>`;
+  }
+
+  async function tools(token: string, url: URL): Promise<string> {
+    const server = url.searchParams.get("server") ?? "";
+    return withServer(server, token, async (client) => {
+      const { tools: found } = await client.listTools();
+      const items = found.map((tool) => html`<li>${tool.name}</li>`);
+      const wanted = found.find((tool) => tool.name === "whoami");
+      const result = wanted ? await client.callTool({ name: wanted.name, arguments: {} }) : undefined;
+      return html`<h1>Tools</h1><ul>!${items.join("")}</ul><pre>${result ? JSON.stringify(result.content) : ""}</pre><a href="/">Back</a>`;
+    });
+  }
+
+  async function serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const url = new URL(request.url ?? "/", publicUrl);
+    // The gateway lets nobody through without a session. Without a server to use, there is a person but no token.
+    const token = /^Bearer (\S+)$/.exec(request.headers.authorization ?? "")?.[1];
+    if (!token) return page(response, "<h1>Your servers</h1><p>There is no server you may use.</p>");
+    if (request.method === "POST" && url.pathname === "/disconnect") {
+      await disconnect(token, new URLSearchParams(await text(request)).get("server") ?? "");
+      response.writeHead(303, { location: "/" }).end();
+      return;
+    }
+    page(response, url.pathname === "/tools" ? await tools(token, url) : await overview(token, url));
+  }
+
+  return createServer((request, response) => {
+    serve(request, response).catch((error: Error) => {
+      response.writeHead(502, { "content-type": "text/plain" }).end(error.message);
+    });
+  });
+}
+
+function page(response: ServerResponse, body: string): void {
+  response.setHeader("content-type", "text/html; charset=utf-8");
+  response.end(
+    `<!doctype html><html lang="en"><title>Example application</title><main>${body}</main></html>`,
+  );
+}
+
+async function text(request: IncomingMessage): Promise<string> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of request) chunks.push(chunk);
+  return Buffer.concat(chunks).toString("utf8");
+}
+
+if (import.meta.main) {
+  const { PUBLIC_URL, PORT = "3000" } = process.env;
+  if (!PUBLIC_URL) throw new Error("set PUBLIC_URL to the client route's from: https://app.example.com");
+  exampleApplication({ publicUrl: PUBLIC_URL }).listen(Number(PORT), "127.0.0.1");
+}
