@@ -1,24 +1,15 @@
-/** One header as Envoy sends it with `encode_raw_headers`. */
-export interface RawHeader {
-  readonly key?: string;
-  readonly value?: string;
-  readonly rawValue?: Buffer;
-}
-
-/** A decoded `envoy.service.auth.v3.CheckRequest`: the fields of `proto/`, absent where Envoy sent none. */
+/** What we read of an `envoy.service.auth.v3.CheckRequest`; strings byte by byte as they came, so that nothing is replaced. */
 export interface CheckRequest {
-  readonly attributes?: {
-    readonly source?: { readonly address?: { readonly socketAddress?: { readonly address?: string } } };
-    readonly request?: {
-      readonly http?: {
-        readonly method?: string;
-        readonly headers?: Readonly<Record<string, string>>;
-        readonly headerMap?: { readonly headers?: readonly RawHeader[] };
-        readonly path?: string;
-        readonly host?: string;
-        readonly rawBody?: Buffer;
-      };
-    };
-    readonly contextExtensions?: Readonly<Record<string, string>>;
+  /** Absent: the check is about no HTTP request. */
+  readonly http?: {
+    /** Empty where Envoy sent none. */
+    readonly method: string;
+    readonly path: string;
+    readonly host: string;
+    /** Name, value, name, value: as they came, pseudo-headers among them. */
+    readonly headers: readonly string[];
+    readonly rawBody?: Buffer;
   };
+  readonly sourceIp?: string;
+  readonly contextExtensions: Readonly<Record<string, string>>;
 }

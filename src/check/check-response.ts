@@ -1,21 +1,16 @@
-/** One header of an answer to Envoy. */
-export interface HeaderOption {
-  readonly header: { readonly key: string; readonly value: string };
-  readonly append: { readonly value: boolean };
-  readonly appendAction: "APPEND_IF_EXISTS_OR_ADD" | "OVERWRITE_IF_EXISTS_OR_ADD";
-}
+import type { Header } from "./decision.ts";
 
-/** `envoy.service.auth.v3.CheckResponse` with the fields of `proto/`. */
+/** `envoy.service.auth.v3.CheckResponse` with the fields of `proto/`; `encode-check-response.ts` knows their numbers. */
 export interface CheckResponse {
   readonly status: { readonly code: number };
   readonly okResponse?: {
-    readonly headers: readonly HeaderOption[];
+    readonly headers: readonly Header[];
     readonly headersToRemove: readonly string[];
-    readonly responseHeadersToAdd: readonly HeaderOption[];
+    readonly responseHeadersToAdd: readonly Header[];
   };
   readonly deniedResponse?: {
     readonly status: { readonly code: number };
-    readonly headers: readonly HeaderOption[];
+    readonly headers: readonly Header[];
     readonly body: string;
   };
   readonly dynamicMetadata?: {

@@ -1,4 +1,4 @@
-import type { ServerUnaryCall, sendUnaryData } from "@grpc/grpc-js";
+import type { MethodDefinition, ServerUnaryCall, sendUnaryData } from "@grpc/grpc-js";
 import { check } from "./check.ts";
 import type { CheckDeps } from "./check-deps.ts";
 import type { CheckRequest } from "./check-request.ts";
@@ -6,6 +6,8 @@ import type { CheckResponse } from "./check-response.ts";
 import type { Checked } from "./checked.ts";
 import { cors } from "./cors.ts";
 import type { Decision, Deny } from "./decision.ts";
+import { decodeCheckRequest } from "./decode-check-request.ts";
+import { encodeCheckResponse } from "./encode-check-response.ts";
 import type { GrpcService } from "./grpc-service.ts";
 import { loadGrpcService } from "./load-grpc-service.ts";
 import { readRequestFacts } from "./read-request-facts.ts";
@@ -22,13 +24,10 @@ const answerMargin = 20;
 export function createCheckService(deps: CheckDeps): GrpcService {
   const { logger, metrics } = deps;
 
-  function handle(
-    call: ServerUnaryCall<CheckRequest, CheckResponse>,
-    callback: sendUnaryData<CheckResponse>,
-  ): void {
+  function handle(request: CheckRequest, deadline: number, answer: (response: CheckResponse) => void): void {
     const startedAt = performance.now();
     const settings = deps.routes().config.check;
-    const read = readRequestFacts(call.request, settings.maxHeaderBytes);
+    const read = readRequestFacts(request, settings.maxHeaderBytes);
     if ("refusal" in read) {
       finish({ decision: read.refusal, reason: read.refusal.code }, read.requestId);
       return;
@@ -40,7 +39,7 @@ export function createCheckService(deps: CheckDeps): GrpcService {
         finish(checked, facts.requestId, facts);
         return;
       }
-      const remaining = Math.min(settings.deadlineMs, millisecondsUntil(call.getDeadline()) - answerMargin);
+      const remaining = Math.min(settings.deadlineMs, deadline - Date.now() - answerMargin);
       beforeDeadline(checked, remaining)
         .catch(failed(facts))
         .then((outcome) => finish(outcome, facts.requestId, facts));
@@ -50,7 +49,7 @@ export function createCheckService(deps: CheckDeps): GrpcService {
 
     function finish(checked: Checked, requestId: string, known?: RequestFacts): void {
       const { decision, reason, route } = checked;
-      callback(null, response(decision, requestId, route?.mcp.kind === "client" ? [] : cors.answer));
+      answer(response(decision, requestId, route?.mcp.kind === "client" ? [] : cors.answer));
       const seconds = (performance.now() - startedAt) / 1000;
       metrics.checks.labels(decision.kind, reason, route?.id ?? "").inc();
       metrics.checkDuration.labels(decision.kind).observe(seconds);
@@ -87,9 +86,23 @@ export function createCheckService(deps: CheckDeps): GrpcService {
     };
   }
 
+  const { Check } = loadGrpcService("envoy/service/auth/v3/external_auth.proto", serviceName);
+  if (!Check) throw new Error(`${serviceName} has no Check`);
+  const method: MethodDefinition<CheckRequest, CheckResponse> = {
+    ...Check,
+    requestDeserialize: decodeCheckRequest,
+    responseSerialize: encodeCheckResponse,
+  };
   return {
-    definition: loadGrpcService("envoy/service/auth/v3/external_auth.proto", serviceName),
-    implementation: { Check: handle },
+    definition: { Check: method },
+    implementation: {
+      Check: (call: ServerUnaryCall<CheckRequest, CheckResponse>, callback: sendUnaryData<CheckResponse>) =>
+        handle(call.request, Number(call.getDeadline()), (answer) => callback(null, answer)),
+    },
+    unary: {
+      [method.path]: (message, deadline, answer) =>
+        handle(decodeCheckRequest(message), deadline, (response) => answer(encodeCheckResponse(response))),
+    },
   };
 }
 
@@ -109,10 +122,6 @@ function beforeDeadline(checked: Promise<Checked>, ms: number): Promise<Checked>
 function unavailable(code: string, message: string): Checked {
   const decision: Deny = { kind: "deny", status: 503, code, message, headers: [["retry-after", "1"]] };
   return { decision, reason: code };
-}
-
-function millisecondsUntil(deadline: Date | number): number {
-  return Number(deadline) - Date.now();
 }
 
 function statusOf(decision: Decision): number | undefined {

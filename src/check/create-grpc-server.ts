@@ -3,6 +3,7 @@ import type { ServerHttp2Session } from "node:http2";
 import { Server, ServerCredentials } from "@grpc/grpc-js";
 import { createHealthService } from "./create-health-service.ts";
 import type { GrpcService } from "./grpc-service.ts";
+import { serveUnary } from "./serve-unary.ts";
 
 /** Requests that wait for a window update wait a whole turn: room for some thousand checks in flight. Bytes. */
 const windowBytes = 4 * 1024 * 1024;
@@ -45,9 +46,11 @@ export async function createGrpcServer(options: {
       error ? reject(error) : resolve(bound),
     );
   });
+  const unary = new Map(options.services.flatMap((service) => Object.entries(service.unary ?? {})));
   const sessions = new Set<ServerHttp2Session>();
   // biome-ignore lint/complexity/useLiteralKeys: private in its types
   for (const [http2Server] of server["http2Servers"]) {
+    serveUnary(http2Server, unary, maxMessageBytes);
     http2Server.on("session", (session: ServerHttp2Session) => {
       session.setLocalWindowSize(windowBytes);
       sessions.add(session);

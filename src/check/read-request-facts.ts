@@ -1,6 +1,7 @@
 import { randomUUID } from "node:crypto";
-import type { CheckRequest, RawHeader } from "./check-request.ts";
+import type { CheckRequest } from "./check-request.ts";
 import type { Deny } from "./decision.ts";
+import { headerName } from "./header-name.ts";
 import { pathFault } from "./path-fault.ts";
 import type { Presented, RequestFacts } from "./request-facts.ts";
 
@@ -29,15 +30,15 @@ export function readRequestFacts(
   request: CheckRequest,
   maxHeaderBytes: number,
 ): { readonly facts: RequestFacts } | { readonly refusal: Deny; readonly requestId: string } {
-  const http = request.attributes?.request?.http;
+  const { http } = request;
   if (!http)
     return { refusal: bad("malformed_check", "the check holds no HTTP request"), requestId: randomUUID() };
-  const read = readHeaders(http.headerMap?.headers, http.headers, maxHeaderBytes);
+  const read = readHeaders(http.headers, maxHeaderBytes);
   const requestId = requestIdOf(read.headers["x-request-id"]);
   const refuse = (refusal: Deny) => ({ refusal, requestId });
   if (read.refusal) return refuse(read.refusal);
 
-  const method = http.method ?? read.pseudo[":method"] ?? "";
+  const method = http.method || (read.pseudo[":method"] ?? "");
   if (!token.test(method)) return refuse(bad("bad_method", "the request has no valid method"));
   if (method === "CONNECT" || method === "TRACE")
     return refuse(bad("bad_method", `${method} is not served here`));
@@ -50,7 +51,7 @@ export function readRequestFacts(
     return refuse(bad("bad_host", "the request names two different hosts"));
   }
 
-  const target = http.path ?? read.pseudo[":path"] ?? "";
+  const target = http.path || (read.pseudo[":path"] ?? "");
   const question = target.indexOf("?");
   const path = question < 0 ? target : target.slice(0, question);
   const query = question < 0 ? "" : target.slice(question + 1);
@@ -72,45 +73,41 @@ export function readRequestFacts(
       query,
       method,
       headers: read.headers,
+      headerNames: read.names,
       presented: presentedBy(read.headers.authorization),
       rawBody: http.rawBody,
-      sourceIp: request.attributes?.source?.address?.socketAddress?.address,
-      context: request.attributes?.contextExtensions ?? {},
+      sourceIp: request.sourceIp,
+      context: request.contextExtensions,
     },
   };
 }
 
-/** Headers of either encoding, and what is wrong with them. */
+/** Headers by name, and what is wrong with them. */
 function readHeaders(
-  raw: readonly RawHeader[] | undefined,
-  joined: Readonly<Record<string, string>> | undefined,
+  sent: readonly string[],
   maxBytes: number,
-): { headers: Record<string, string>; pseudo: Record<string, string>; refusal?: Deny } {
+): { headers: Record<string, string>; names: string[]; pseudo: Record<string, string>; refusal?: Deny } {
   const headers: Record<string, string> = Object.create(null);
+  const names: string[] = [];
   const pseudo: Record<string, string> = Object.create(null);
   let refusal: Deny | undefined;
   let bytes = 0;
-  const add = (key: string, value: string) => {
-    const name = key.toLowerCase();
-    const place = name.startsWith(":") ? pseudo : headers;
+  for (let index = 0; index < sent.length; index += 2) {
+    const { name, pseudo: isPseudo, valid } = headerName(sent[index] ?? "");
+    const value = sent[index + 1] ?? "";
+    const place = isPseudo ? pseudo : headers;
     bytes += name.length + value.length;
     const before = place[name];
     if (before !== undefined && singular.has(name)) {
       refusal ??= bad("repeated_header", `the request has several ${name.replace(":", "")} headers`);
     }
-    if (place === headers && !token.test(name))
-      refusal ??= bad("bad_header", "a header name has invalid characters");
+    if (before === undefined && !isPseudo) names.push(name);
+    if (!valid) refusal ??= bad("bad_header", "a header name has invalid characters");
     // The name is the client's, but a valid token by now; its value is never shown.
     else if (!printable.test(value)) {
       refusal ??= bad("bad_header", `the header ${name.slice(0, 64)} has control or non-ASCII characters`);
     }
     place[name] = before === undefined ? value : before + (name === "cookie" ? "; " : ",") + value;
-  };
-  // Latin-1: a byte beyond ASCII stays one character beyond ASCII, and is refused like any.
-  for (const { key, value, rawValue } of raw ?? [])
-    add(key ?? "", rawValue?.length ? rawValue.toString("latin1") : (value ?? ""));
-  for (const key in joined) {
-    if (raw === undefined || raw.length === 0) add(key, joined[key] ?? "");
   }
   if (bytes > maxBytes) {
     refusal = deny(431, "headers_too_large", `the request's headers are longer than ${maxBytes} bytes`);
@@ -119,7 +116,7 @@ function readHeaders(
   if (headers.authorization?.includes(",")) {
     refusal ??= bad("repeated_header", "the request has several authorization values");
   }
-  return { headers, pseudo, refusal };
+  return { headers, names, pseudo, refusal };
 }
 
 function presentedBy(authorization: string | undefined): Presented {

@@ -17,6 +17,8 @@ export interface RequestFacts {
   readonly method: string;
   /** Names in lower case, pseudo-headers left out; several of one name joined by a comma. No prototype. */
   readonly headers: Readonly<Record<string, string>>;
+  /** The names of `headers`, in the order they came. */
+  readonly headerNames: readonly string[];
   readonly presented: Presented;
   readonly rawBody?: Buffer;
   readonly sourceIp?: string;

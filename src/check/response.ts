@@ -1,4 +1,4 @@
-import type { CheckResponse, HeaderOption } from "./check-response.ts";
+import type { CheckResponse } from "./check-response.ts";
 import type { AllowMetadata, Decision, Header } from "./decision.ts";
 
 /** google.rpc.Code, of which Envoy only asks whether it is OK. */
@@ -21,9 +21,9 @@ export function response(
       return {
         status: { code: ok },
         okResponse: {
-          headers: decision.setHeaders.map(option),
+          headers: decision.setHeaders,
           headersToRemove: decision.removeHeaders,
-          responseHeadersToAdd: decision.responseHeaders.map(option),
+          responseHeadersToAdd: decision.responseHeaders,
         },
         dynamicMetadata: struct(decision.metadata),
       };
@@ -56,22 +56,13 @@ export function response(
 
 function denied(code: number, status: number, body: string, headers: readonly Header[]): CheckResponse {
   const safe: Header[] = [...headers, ["cache-control", "no-store"], ["x-content-type-options", "nosniff"]];
-  return { status: { code }, deniedResponse: { status: { code: status }, headers: safe.map(option), body } };
-}
-
-/** `append` for older Envoys, `append_action` for newer; both say the same. A list like `Vary` is added to, the rest replaced. */
-function option([key, value]: Header): HeaderOption {
-  const append = key === "vary";
-  return {
-    header: { key, value },
-    append: { value: append },
-    appendAction: append ? "APPEND_IF_EXISTS_OR_ADD" : "OVERWRITE_IF_EXISTS_OR_ADD",
-  };
+  return { status: { code }, deniedResponse: { status: { code: status }, headers: safe, body } };
 }
 
 function struct(metadata: AllowMetadata): CheckResponse["dynamicMetadata"] {
   const fields: Record<string, { stringValue: string } | { numberValue: number }> = {};
-  for (const [name, value] of Object.entries(metadata)) {
+  for (const name in metadata) {
+    const value = metadata[name as keyof AllowMetadata];
     if (value !== undefined) {
       fields[name] = typeof value === "number" ? { numberValue: value } : { stringValue: value };
     }

@@ -1,5 +1,5 @@
 import type { Header } from "./decision.ts";
-import { isIdentityHeader } from "./is-identity-header.ts";
+import { headerName } from "./header-name.ts";
 import type { RequestFacts } from "./request-facts.ts";
 import { stripCookies } from "./strip-cookies.ts";
 
@@ -17,13 +17,12 @@ export function upstreamHeaders(
   cookies: "none" | "foreign",
   alsoRemove?: string,
 ): { readonly setHeaders: readonly Header[]; readonly removeHeaders: readonly string[] } {
-  const { headers, presented } = facts;
+  const { headers, headerNames, presented } = facts;
   const token = presented.kind === "bearer" ? presented.token : undefined;
   const setHeaders = [...set];
-  const isSet = (name: string) => set.some(([other]) => other === name);
   const removeHeaders: string[] = [];
-  for (const name in headers) {
-    if (isSet(name)) continue;
+  for (const name of headerNames) {
+    if (set.some((header) => header[0] === name)) continue;
     const value = headers[name] ?? "";
     if (name === "cookie") {
       const kept = cookies === "foreign" ? stripCookies(value) : undefined;
@@ -32,7 +31,7 @@ export function upstreamHeaders(
     } else if (
       name === "authorization" ||
       name === alsoRemove ||
-      isIdentityHeader(name) ||
+      headerName(name).identity ||
       (token !== undefined && value.length >= token.length && value.includes(token))
     ) {
       removeHeaders.push(name);

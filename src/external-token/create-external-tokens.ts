@@ -108,7 +108,8 @@ export function createExternalTokens(deps: {
     if (typeof verified === "string") return { refusal: verified };
     if (!(await isLive(verified))) return { refusal: "revoked" };
     const entry: Entry = { verified, config, accepted: { ok: true, caller: verified.caller } };
-    if (revocations === revocationsBefore) cache.set(token, entry);
+    // A copy: the token at hand may be a slice of a whole request, which the cache would keep in memory with it.
+    if (revocations === revocationsBefore) cache.set(Buffer.from(token).toString(), entry);
     return entry;
   }
 

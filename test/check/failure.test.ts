@@ -112,9 +112,13 @@ test("F2.2 a warm check makes no promise, that is, does no I/O and checks no sig
   const authorization = `Bearer ${await checks.token({ aud: "https://mcp.test/v1" })}`;
   const read = readRequestFacts(
     {
-      attributes: {
-        request: { http: { method: "POST", host: "mcp.test", path: "/v1", headers: { authorization } } },
+      http: {
+        method: "POST",
+        host: "mcp.test",
+        path: "/v1",
+        headers: ["authorization", authorization],
       },
+      contextExtensions: {},
     },
     60_000,
   );

@@ -1,8 +1,10 @@
+import { randomBytes } from "node:crypto";
+import { once } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
 import { connect } from "node:http2";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { Client, type ClientReadableStream, credentials } from "@grpc/grpc-js";
+import { Client, type ClientReadableStream, credentials, Metadata, status } from "@grpc/grpc-js";
 import { afterEach, describe, expect, test } from "vitest";
 import { createGrpcServer } from "../../src/check/create-grpc-server.ts";
 import type { GrpcService } from "../../src/check/grpc-service.ts";
@@ -116,5 +118,83 @@ describe("the gRPC door", () => {
     await arrived.promise;
     await server.drain(50);
     await cutOff;
+  });
+
+  describe("unary calls that need nothing of grpc-js", () => {
+    const path = `/${authorization}/Check`;
+    /** Answers with the message turned round; grpc-js would answer with nothing. */
+    const echo: GrpcService = {
+      definition: loadGrpcService("envoy/service/auth/v3/external_auth.proto", authorization),
+      implementation: {
+        Check: (_call: unknown, callback: (error: null, value: object) => void) =>
+          callback(null, { status: { code: 7 } }),
+      },
+      unary: {
+        [path]: (message, _deadline, answer) => {
+          if (message.includes("unreadable")) throw new RangeError("no");
+          answer(Buffer.from(message).reverse());
+        },
+      },
+    };
+    const bytes = { requestSerialize: (b: Buffer) => b, responseDeserialize: (b: Buffer) => b };
+    const ask = (client: Client, message: Buffer, metadata = new Metadata()) =>
+      new Promise<Buffer>((resolve, reject) => {
+        client.makeUnaryRequest(
+          path,
+          bytes.requestSerialize,
+          bytes.responseDeserialize,
+          message,
+          metadata,
+          (error, answer) => (error ? reject(error) : resolve(answer ?? Buffer.alloc(0))),
+        );
+      });
+
+    test("small and large messages, many at a time on one connection", async () => {
+      const { client } = await start("127.0.0.1:0", [echo]);
+      const messages = [0, 1, 2000, 70_000, 3_000_000].map((size) => randomBytes(size));
+      const answers = await Promise.all([...messages, ...messages].map((message) => ask(client, message)));
+      expect(answers).toEqual([...messages, ...messages].map((message) => Buffer.from(message).reverse()));
+    });
+
+    test("what cannot be read, or is longer than any check, is an error and hurts no other call", async () => {
+      const { client } = await start("127.0.0.1:0", [echo]);
+      await expect(ask(client, Buffer.from("unreadable"))).rejects.toMatchObject({ code: status.INTERNAL });
+      await expect(ask(client, Buffer.alloc(17 * 1024 * 1024))).rejects.toMatchObject({
+        code: status.RESOURCE_EXHAUSTED,
+      });
+      expect(await ask(client, Buffer.from("ab"))).toEqual(Buffer.from("ba"));
+    });
+
+    test("a compressed message goes to grpc-js, which can read it", async () => {
+      const { server } = await start("127.0.0.1:0", [echo]);
+      const client = new Client(server.address, credentials.createInsecure(), {
+        "grpc.default_compression_algorithm": 2,
+      });
+      cleanUp.push(() => client.close());
+      const refused = echo.definition.Check?.responseSerialize({ status: { code: 7 } });
+      expect(await ask(client, Buffer.alloc(0))).toEqual(refused);
+    });
+
+    test("half a message is an error; a caller who hangs up meanwhile is no trouble", async () => {
+      const { server, client } = await start("127.0.0.1:0", [echo]);
+      const session = connect(`http://${server.address}`);
+      cleanUp.push(() => session.close());
+      const headers = {
+        ":method": "POST",
+        ":path": path,
+        "content-type": "application/grpc",
+        te: "trailers",
+      };
+      const half = session.request(headers);
+      half.end(Buffer.from([0, 0, 0, 0, 9, 1]));
+      const [answer] = await once(half, "response");
+      expect(answer["grpc-status"]).toBe(String(status.INTERNAL));
+      const gone = session.request(headers);
+      gone.on("error", () => {});
+      gone.write(Buffer.from([0, 0, 0]));
+      await new Promise((resolve) => session.ping(resolve));
+      gone.close(8);
+      expect(await ask(client, Buffer.from("ab"))).toEqual(Buffer.from("ba"));
+    });
   });
 });

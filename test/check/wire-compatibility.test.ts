@@ -1,5 +1,9 @@
 import type { MethodDefinition } from "@grpc/grpc-js";
+import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import type { CheckResponse } from "../../src/check/check-response.ts";
+import { decodeCheckRequest } from "../../src/check/decode-check-request.ts";
+import { encodeCheckResponse } from "../../src/check/encode-check-response.ts";
 import { loadGrpcService } from "../../src/check/load-grpc-service.ts";
 import { envoyService } from "./envoy-service.ts";
 
@@ -59,58 +63,133 @@ describe("Envoy's definitions and ours are the same on the wire", () => {
         tls_session: { sni: "skipped" },
       },
     });
-    expect(ours.requestDeserialize(bytes)).toEqual({
-      attributes: {
-        source: { address: { socketAddress: { address: "192.0.2.1" } } },
-        request: {
-          http: {
-            method: "POST",
-            headers: { a: "1", b: "2" },
-            headerMap: {
-              headers: [
-                { key: "c", value: "3" },
-                { key: "d", rawValue: Buffer.from("4") },
-              ],
-            },
-            path: "/p?q",
-            host: "h",
-            rawBody: Buffer.from("body"),
-          },
-        },
-        contextExtensions: { route: "r" },
+    expect(decodeCheckRequest(bytes)).toEqual({
+      http: {
+        method: "POST",
+        path: "/p?q",
+        host: "h",
+        // Header by header where Envoy sends them so.
+        headers: ["c", "3", "d", "4"],
+        rawBody: Buffer.from("body"),
       },
+      sourceIp: "192.0.2.1",
+      contextExtensions: { route: "r" },
     });
   });
 
-  test("Check: both kinds of answer", () => {
-    const { envoy, ours } = both("check");
-    const header = { header: { key: "k", value: "v" }, append: { value: false } };
-    const option = { ...header, appendAction: "OVERWRITE_IF_EXISTS_OR_ADD" };
-    const read = (answer: object) => envoy.responseDeserialize(ours.responseSerialize(answer));
-    expect(
-      read({
-        status: { code: 0 },
-        okResponse: {
-          headers: [option],
-          headersToRemove: ["x"],
-          responseHeadersToAdd: [{ ...option, appendAction: "APPEND_IF_EXISTS_OR_ADD" }],
-        },
-        dynamicMetadata: struct,
+  test("Check: whatever Envoy may write, we read as it was meant", () => {
+    const { envoy } = both("check");
+    const ascii = fc.string({ maxLength: 300 });
+    const text = fc.string({ unit: "binary", maxLength: 40 });
+    const request = fc.record({
+      method: ascii,
+      path: ascii,
+      host: ascii,
+      headers: fc.array(fc.tuple(ascii, ascii), { maxLength: 40 }),
+      rawBody: fc.option(fc.uint8Array({ minLength: 1, maxLength: 100_000 }), { nil: undefined }),
+      sourceIp: fc.string({ minLength: 1 }),
+      contextExtensions: fc.dictionary(text, text, { maxKeys: 5, noNullPrototype: true }),
+    });
+    fc.assert(
+      fc.property(request, ({ method, path, host, headers, rawBody, sourceIp, contextExtensions }) => {
+        const bytes = envoy.requestSerialize({
+          attributes: {
+            source: { address: { socket_address: { address: sourceIp, port_value: 1 } } },
+            request: {
+              http: {
+                method,
+                path,
+                host,
+                header_map: {
+                  headers: headers.map(([key, value]) => ({ key, raw_value: Buffer.from(value, "latin1") })),
+                },
+                raw_body: rawBody,
+              },
+            },
+            context_extensions: contextExtensions,
+          },
+        });
+        const read = decodeCheckRequest(bytes);
+        expect(read.http).toEqual({
+          method,
+          path,
+          host,
+          headers: headers.flat(),
+          rawBody: rawBody && Buffer.from(rawBody),
+        });
+        expect(read.sourceIp).toBe(sourceIp);
+        expect(read.contextExtensions).toEqual(contextExtensions);
       }),
-    ).toMatchObject({
+    );
+  });
+
+  test("Check: bytes that are no CheckRequest are refused, and none hangs or reads beyond its end", () => {
+    const { envoy } = both("check");
+    const good = envoy.requestSerialize({
+      attributes: { request: { http: { method: "GET", path: "/", host: "h", headers: { a: "1" } } } },
+    });
+    for (let length = 1; length < good.length; length++) {
+      expect(() => decodeCheckRequest(good.subarray(0, length))).toThrow(RangeError);
+    }
+    fc.assert(
+      fc.property(fc.uint8Array({ maxLength: 200 }), (bytes) => {
+        try {
+          decodeCheckRequest(Buffer.from(bytes));
+        } catch (error) {
+          expect(error).toBeInstanceOf(RangeError);
+        }
+      }),
+    );
+  });
+
+  test("Check: both kinds of answer", () => {
+    const { envoy } = both("check");
+    const read = (answer: CheckResponse) => envoy.responseDeserialize(encodeCheckResponse(answer));
+    const long = "v".repeat(30_000);
+    const overwrite = (value: string) => ({
+      header: { key: "k", value },
+      // False, the default of what is in it.
+      append: {},
+      append_action: 2,
+    });
+    const decoded = read({
+      status: { code: 0 },
+      okResponse: {
+        headers: [
+          ["k", "v"],
+          ["k", "\u00fcber \u{1f511}"],
+          ["k", long],
+        ],
+        headersToRemove: ["x", "y"],
+        responseHeadersToAdd: [["vary", "Origin"]],
+      },
+      dynamicMetadata: struct,
+    });
+    expect(decoded).toMatchObject({
       status: {},
       ok_response: {
-        headers: [{ ...header, append_action: 2 }],
-        headers_to_remove: ["x"],
-        response_headers_to_add: [header],
+        headers: [overwrite("v"), overwrite("\u00fcber \u{1f511}"), overwrite(long)],
+        headers_to_remove: ["x", "y"],
+        response_headers_to_add: [{ header: { key: "vary", value: "Origin" }, append: { value: true } }],
       },
       dynamic_metadata: struct,
     });
+    // Across every boundary of the buffer it is written into.
+    const headersToRemove = Array.from({ length: 20_000 }, (_, index) => `x-${index}`);
+    const many = {
+      status: { code: 0 },
+      okResponse: { headers: [], headersToRemove, responseHeadersToAdd: [] },
+    };
+    expect(read(many)).toMatchObject({ ok_response: { headers_to_remove: headersToRemove } });
+    // The next one begins afresh.
     expect(
-      read({ status: { code: 7 }, deniedResponse: { status: { code: 403 }, headers: [option], body: "no" } }),
-    ).toMatchObject({
+      read({
+        status: { code: 7 },
+        deniedResponse: { status: { code: 403 }, headers: [["k", "v"]], body: "no" },
+      }),
+    ).toEqual({
       status: { code: 7 },
-      denied_response: { status: { code: 403 }, headers: [{ ...header, append_action: 2 }], body: "no" },
+      denied_response: { status: { code: 403 }, headers: [overwrite("v")], body: "no" },
     });
   });
 

@@ -1,0 +1,101 @@
+import { backwardsWriter } from "./backwards-writer.ts";
+import type { CheckResponse } from "./check-response.ts";
+import type { Header } from "./decision.ts";
+
+const writer = backwardsWriter();
+
+/**
+ * Encodes a CheckResponse by the fields of `proto/`, into a buffer of its own. Several times faster than protobufjs behind
+ * proto-loader, which copies the whole object first; a test decodes it with Envoy's own definitions.
+ */
+export function encodeCheckResponse({
+  status,
+  okResponse,
+  deniedResponse,
+  dynamicMetadata,
+}: CheckResponse): Buffer {
+  if (dynamicMetadata) {
+    const end = writer.position();
+    const { fields } = dynamicMetadata;
+    for (const name in fields) metadataField(name, fields[name] ?? { stringValue: "" });
+    writer.message(4, end);
+  }
+  if (okResponse) {
+    const end = writer.position();
+    options(6, okResponse.responseHeadersToAdd);
+    const { headersToRemove } = okResponse;
+    for (let index = headersToRemove.length - 1; index >= 0; index--)
+      writer.string(5, headersToRemove[index] ?? "");
+    options(2, okResponse.headers);
+    writer.message(3, end);
+  }
+  if (deniedResponse) {
+    const end = writer.position();
+    writer.string(3, deniedResponse.body);
+    options(2, deniedResponse.headers);
+    code(1, deniedResponse.status.code);
+    writer.message(2, end);
+  }
+  code(1, status.code);
+  return writer.take();
+}
+
+/** A message with a number in its first field: google.rpc.Status, HttpStatus. */
+function code(field: number, value: number): void {
+  const end = writer.position();
+  if (value !== 0) writer.varint(1, value);
+  writer.message(field, end);
+}
+
+function options(field: number, headers: readonly Header[]): void {
+  for (let index = headers.length - 1; index >= 0; index--) {
+    const header = headers[index];
+    if (header) writer.bytes(field, remembered(header));
+  }
+}
+
+/** Encoded once each: credentials, assertions and CORS headers are the same objects from check to check. */
+const encoded = new WeakMap<Header, Buffer>();
+const optionWriter = backwardsWriter();
+
+function remembered(header: Header): Buffer {
+  let bytes = encoded.get(header);
+  if (bytes === undefined) {
+    bytes = option(header);
+    encoded.set(header, bytes);
+  }
+  return bytes;
+}
+
+/**
+ * A HeaderValueOption. `append` for older Envoys, `append_action` for newer; both say the same. A list like `Vary` is added
+ * to, the rest replaced.
+ */
+function option([key, value]: Header): Buffer {
+  const writer = optionWriter;
+  const append = key === "vary";
+  // OVERWRITE_IF_EXISTS_OR_ADD; APPEND_IF_EXISTS_OR_ADD is 0 and left out.
+  if (!append) writer.varint(3, 2);
+  const boolean = writer.position();
+  if (append) writer.varint(1, 1);
+  writer.message(2, boolean);
+  const pair = writer.position();
+  writer.string(2, value);
+  writer.string(1, key);
+  writer.message(1, pair);
+  return writer.take();
+}
+
+/** One entry of google.protobuf.Struct's map. */
+function metadataField(
+  name: string,
+  value: { readonly stringValue: string } | { readonly numberValue: number },
+): void {
+  const end = writer.position();
+  const inside = writer.position();
+  if ("stringValue" in value) writer.presentString(3, value.stringValue);
+  else writer.double(2, value.numberValue);
+  writer.message(2, inside);
+  writer.string(1, name);
+  writer.message(1, end);
+}
