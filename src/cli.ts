@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 import { Command, Option } from "commander";
+import { addOperatorCommands } from "./admin/add-operator-commands.ts";
 import { runDoctor } from "./admin/run-doctor.ts";
 import { checkConfig } from "./config/check-config.ts";
 import { envoyConfig } from "./config/envoy-config.ts";
@@ -91,6 +92,8 @@ program
   .action(async (route: string, options: { config: string }) => {
     process.exitCode = await runDoctor({ file: options.config, route, env: process.env, out, err });
   });
+
+addOperatorCommands(program, file, (options) => ({ file: options.config, env: process.env, out, err }));
 
 try {
   await program.parseAsync();

@@ -36,6 +36,10 @@ export interface UpstreamToken extends ConnectionKey {
 }
 export type NewUpstreamToken = Omit<UpstreamToken, "version" | "connectedAt" | "updatedAt" | "lastUsedAt">;
 
+/** A connection without its tokens. */
+export type ConnectionSummary = ConnectionKey &
+  Pick<UpstreamToken, "expiresAt" | "connectedAt" | "updatedAt"> & { readonly refreshable: boolean };
+
 /** What the upstream asked for and the connection lacks; outlives the token row (F3.6, F4.6). */
 export interface UpstreamDemand {
   readonly scopes: readonly string[];
@@ -74,6 +78,8 @@ export interface UpstreamTokens {
   /** Deletes the connection whatever its version; returns what was there, for revocation upstream. */
   delete(key: ConnectionKey, audit: AuditEvent): Promise<UpstreamToken | undefined>;
   listForUser(userId: string): Promise<UpstreamToken[]>;
+  /** What an operator may see of connections: nothing is decrypted. */
+  list(filter: { readonly userId?: string; readonly routeId?: string }): Promise<ConnectionSummary[]>;
   /** Remembers that the connection was used just now. Neither a new version nor a change that others hear of. */
   noteUse(key: ConnectionKey): Promise<void>;
   /**

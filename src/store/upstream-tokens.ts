@@ -50,9 +50,9 @@ export function upstreamTokens(
       version: row.version,
       ...(row.expires_at && { expiresAt: clock.fromDatabase(row.expires_at) }),
       ...(row.refresh_expires_at && { refreshExpiresAt: clock.fromDatabase(row.refresh_expires_at) }),
-      connectedAt: row.connected_at,
-      updatedAt: row.updated_at,
-      ...(row.last_used_at && { lastUsedAt: row.last_used_at }),
+      connectedAt: clock.fromDatabase(row.connected_at),
+      updatedAt: clock.fromDatabase(row.updated_at),
+      ...(row.last_used_at && { lastUsedAt: clock.fromDatabase(row.last_used_at) }),
     };
   }
 
@@ -209,6 +209,34 @@ export function upstreamTokens(
         db.selectFrom(table).selectAll().where("user_id", "=", userId).orderBy("route_id").execute(),
       );
       return Promise.all(rows.map(openToken));
+    },
+
+    async list({ userId, routeId }) {
+      const rows = await database.read("upstream_token.list_all", (db) => {
+        let query = db
+          .selectFrom(table)
+          .select([
+            "user_id",
+            "route_id",
+            "upstream",
+            "expires_at",
+            "refreshable",
+            "connected_at",
+            "updated_at",
+          ]);
+        if (userId !== undefined) query = query.where("user_id", "=", userId);
+        if (routeId !== undefined) query = query.where("route_id", "=", routeId);
+        return query.orderBy("user_id").orderBy("route_id").execute();
+      });
+      return rows.map((row) => ({
+        userId: row.user_id,
+        routeId: row.route_id,
+        upstream: row.upstream,
+        ...(row.expires_at && { expiresAt: clock.fromDatabase(row.expires_at) }),
+        refreshable: row.refreshable,
+        connectedAt: clock.fromDatabase(row.connected_at),
+        updatedAt: clock.fromDatabase(row.updated_at),
+      }));
     },
 
     async noteUse(key) {

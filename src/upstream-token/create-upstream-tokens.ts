@@ -211,6 +211,7 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
       if (key.userId !== userId) return false;
       return departures.end(key);
     },
+    end: departures.end,
     disconnectAll: departures.endAllOf,
     disconnectOrphans: departures.endOrphans,
 

@@ -102,7 +102,7 @@ export function createRenewer(deps: UpstreamTokensDeps & { cache: ConnectionCach
     // The longest call: two ways of client authentication, each with the round of a DPoP nonce.
     const callMs = 2 * deps.routes().config.upstreamOAuth.timeoutMs;
     const until = new Date(Date.now() + callMs + storingMs);
-    const mayTakeOver = performance.now() > awayUntil;
+    const mayTakeOver = store.notifications.healthy() && performance.now() > awayUntil;
     if (!(await store.upstreamTokens.takeLease(key, token.version, owner, until, mayTakeOver))) {
       return undefined;
     }

@@ -1,4 +1,5 @@
 import type { Route } from "../config/route.ts";
+import type { ConnectionKey } from "../store/store.ts";
 import type { Credential } from "./credential.ts";
 
 /** What this room needs to know of a caller; `Caller` of external-token/ fits. */
@@ -61,6 +62,8 @@ export interface UpstreamTokens {
   connectionState(userId: string, route: Route): Promise<ConnectionState>;
   /** F4.7: deletes the connection and revokes its tokens at the upstream; false if there was none. */
   disconnect(userId: string, route: Route): Promise<boolean>;
+  /** The same for a connection whose route may have gone. */
+  end(key: ConnectionKey, reason?: string): Promise<boolean>;
   /** The same for all connections of a person who has gone; how many there were (F8.10). */
   disconnectAll(userId: string): Promise<number>;
   /** The same for connections whose route has been gone for a day; to be called now and then. */

@@ -28,9 +28,9 @@ const stampede: Fault = {
     const routeId = scene.routes[0] ?? "";
     const people = Array.from({ length: crowd }, (_, index) => `company/crowd${index}`);
     const grantId = await scene.seed.grant("company/crowd");
-    for (let from = 0; from < crowd; from += 200)
+    for (let from = 0; from < crowd; from += 50)
       await Promise.all(
-        people.slice(from, from + 200).map((userId) => scene.seed.connect(userId, routeId, 0.001)),
+        people.slice(from, from + 50).map((userId) => scene.seed.connect(userId, routeId, 0.001)),
       );
     const calls = await Promise.all(people.map((userId) => scene.seed.call(userId, grantId, routeId)));
     const before = scene.server.counts().refreshes;

@@ -1,0 +1,145 @@
+import { type Command, InvalidArgumentError, Option } from "commander";
+import { createFields } from "../config/create-fields.ts";
+import { runConnections } from "./run-connections.ts";
+import { runGrants } from "./run-grants.ts";
+import { runRotateKeys } from "./run-rotate-keys.ts";
+import { runServiceAccounts } from "./run-service-accounts.ts";
+import type { CommandPlace } from "./with-rooms.ts";
+
+/**
+ * The operator's commands on what is stored (F7.4): `rotate-keys`, `connections`, `grants`, `service-accounts`.
+ * @param file makes the option `--config`
+ */
+export function addOperatorCommands(
+  program: Command,
+  file: () => Option,
+  place: (options: { config: string }) => CommandPlace,
+): void {
+  program
+    .command("rotate-keys")
+    .description("seal everything stored anew with the newest encryption key, or make a new signing key")
+    .addOption(
+      new Option("--signing <purpose>", "make a signing key for this purpose instead").choices([
+        "external_token",
+        "assertion",
+        "upstream_client",
+      ]),
+    )
+    .addOption(
+      new Option("--publish <duration>", "time between publishing a signing key and signing with it")
+        .default(600, "10m")
+        .argParser(parseSeconds),
+    )
+    .option("--revoke-old", "end the older signing keys, and all that they have signed, at once", false)
+    .addOption(file())
+    .action(
+      async (options: {
+        config: string;
+        signing?: "external_token" | "assertion" | "upstream_client";
+        publish: number;
+        revokeOld: boolean;
+      }) => {
+        process.exitCode = await runRotateKeys({ ...place(options), ...options });
+      },
+    );
+
+  const connections = program.command("connections").description("users' upstream tokens");
+  for (const action of ["list", "revoke"] as const) {
+    connections
+      .command(action)
+      .description(
+        action === "list" ? "who is connected to what" : "delete connections here, and their tokens upstream",
+      )
+      .addOption(userOption())
+      .option("--route <id>", "to this route only")
+      .addOption(file())
+      .action(async (options: { config: string; user?: string; route?: string }, command: Command) => {
+        if (action === "revoke" && !options.user && !options.route)
+          command.error("say which: --user, --route or both");
+        const which = { userId: options.user, routeId: options.route };
+        process.exitCode = await runConnections(action, { ...place(options), which });
+      });
+  }
+
+  const grants = program.command("grants").description("what people have allowed MCP clients to do");
+  grants
+    .command("list")
+    .description("who has allowed which client")
+    .addOption(userOption())
+    .option("--client <id>", "of this client only")
+    .addOption(file())
+    .action(async (options: { config: string; user?: string; client?: string }) => {
+      const which = { userId: options.user, clientId: options.client };
+      process.exitCode = await runGrants("list", { ...place(options), which });
+    });
+  grants
+    .command("revoke")
+    .description("end grants and all tokens that came of them, on every replica within a second")
+    .argument("[grant]", "id of the grant")
+    .option("--user <id>", "all of this user")
+    .option("--client <id>", "all of this client")
+    .addOption(file())
+    .action(
+      async (
+        grantId: string | undefined,
+        options: { config: string; user?: string; client?: string },
+        command: Command,
+      ) => {
+        if (!grantId && !options.user && !options.client)
+          command.error("say which: a grant's id, --user or --client");
+        const which = { grantId, userId: options.user, clientId: options.client };
+        process.exitCode = await runGrants("revoke", { ...place(options), which });
+      },
+    );
+
+  const accounts = program.command("service-accounts").description("long-lived tokens of machines");
+  accounts
+    .command("create")
+    .description("print a token for each route; it is shown once")
+    .argument("<name>", "letters, digits, dots, dashes and underscores", serviceAccountName)
+    .requiredOption(
+      "--route <id>",
+      "a route it may call; once for each",
+      (id: string, ids: string[] = []) => [...ids, id],
+    )
+    .addOption(
+      new Option("--expires-in <duration>", "how long its tokens are good")
+        .default(365 * 86_400, "365d")
+        .argParser(parseSeconds),
+    )
+    .addOption(file())
+    .action(async (name: string, options: { config: string; route: string[]; expiresIn: number }) => {
+      const action = { kind: "create", name, routeIds: options.route, lifetime: options.expiresIn } as const;
+      process.exitCode = await runServiceAccounts(action, place(options));
+    });
+  accounts
+    .command("list")
+    .description("names, routes and ends")
+    .addOption(file())
+    .action(async (options: { config: string }) => {
+      process.exitCode = await runServiceAccounts({ kind: "list" }, place(options));
+    });
+  accounts
+    .command("revoke")
+    .description("end its tokens, on every replica within a second")
+    .argument("<name>")
+    .addOption(file())
+    .action(async (name: string, options: { config: string }) => {
+      process.exitCode = await runServiceAccounts({ kind: "revoke", name }, place(options));
+    });
+}
+
+const userOption = () => new Option("--user <id>", "of this user only: PROVIDER/SUBJECT");
+
+/** As in the routes file: seconds, or 30s, 5m, 1h, 30d. */
+function parseSeconds(value: string): number {
+  const fields = createFields({ folder: ".", env: {}, worldReadable: false, referencedFiles: new Set() });
+  const parsed = fields.duration(1).safeParse(/^\d+$/.test(value) ? Number(value) : value);
+  if (parsed.success) return parsed.data;
+  throw new InvalidArgumentError("Write seconds as a number, or 30s, 5m, 1h, 30d.");
+}
+
+function serviceAccountName(value: string): string {
+  if (/^[A-Za-z0-9._-]{1,100}$/.test(value)) return value;
+  throw new InvalidArgumentError("Letters, digits, dots, dashes and underscores, 100 at most.");
+}

@@ -1,0 +1,55 @@
+import type { Config } from "../config/config.ts";
+import { createRouteTable } from "../config/create-route-table.ts";
+import { formatProblem } from "../config/format-problem.ts";
+import { loadConfig } from "../config/load-config.ts";
+import type { CurrentRoutes } from "../config/route-table.ts";
+import { loadKeyEncryptionKeys } from "../store/load-key-encryption-keys.ts";
+import { openStore } from "../store/open-store.ts";
+import type { Store } from "../store/store.ts";
+import { createLogger, type Logger } from "../telemetry/logger.ts";
+import { createMetrics, type Metrics } from "../telemetry/metrics.ts";
+
+/** Where a command runs, and where it writes. */
+export interface CommandPlace {
+  readonly file: string;
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly out: (text: string) => void;
+  readonly err: (text: string) => void;
+}
+
+/** What a command of an operator needs of the rooms that serve. */
+export interface Rooms {
+  readonly config: Config;
+  readonly routes: CurrentRoutes;
+  readonly store: Store;
+  readonly logger: Logger;
+  readonly metrics: Metrics;
+}
+
+/**
+ * Opens the database that the routes file names, runs `work` beside whatever serves, and closes it again.
+ * @returns the exit code of `work`; 1 when the routes file is wrong.
+ * @throws StoreMisconfigured, StoreUnavailable
+ */
+export async function withRooms(
+  place: CommandPlace,
+  work: (rooms: Rooms) => Promise<number>,
+): Promise<number> {
+  const loaded = loadConfig(place.file, place.env);
+  if (!loaded.ok) {
+    for (const problem of loaded.problems) place.err(`${formatProblem(problem)}\n`);
+    return 1;
+  }
+  const { config } = loaded;
+  const table = createRouteTable(config);
+  // What a command has to say stands on its output; the log is for what goes wrong beside it.
+  const logger = createLogger({ level: "error" });
+  const embeddedDir = config.database.url === undefined ? config.database.dir : undefined;
+  const keys = await loadKeyEncryptionKeys(config.encryption.keys, { env: place.env, embeddedDir });
+  const store = await openStore({ ...config.database, keys, logger });
+  try {
+    return await work({ config, routes: () => table, store, logger, metrics: createMetrics() });
+  } finally {
+    await store.close();
+  }
+}

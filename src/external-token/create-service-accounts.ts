@@ -1,0 +1,118 @@
+import { randomUUID } from "node:crypto";
+import { SignJWT } from "jose";
+import type { Route } from "../config/route.ts";
+import type { Store } from "../store/store.ts";
+import { ServiceAccountExists } from "./service-account-exists.ts";
+import type { SigningKeyRing } from "./signing-key-ring.ts";
+
+/** A machine's account, as listed (F2.4). */
+export interface ServiceAccount {
+  readonly name: string;
+  /** `service-account/NAME`, as policies name it. */
+  readonly userId: string;
+  readonly grantId: string;
+  readonly routeIds: readonly string[];
+  readonly createdAt: Date;
+  readonly expiresAt: Date;
+}
+
+/** Service accounts: long-lived TEs of machines, each account a grant, so that revoking it kills its TEs within a second. */
+export interface ServiceAccounts {
+  /**
+   * One TE per route, since a TE is good for one route only (F2.2). They are shown once and kept nowhere.
+   * @param account.lifetime seconds
+   * @throws ServiceAccountExists
+   */
+  create(account: {
+    readonly name: string;
+    readonly routes: readonly Route[];
+    readonly lifetime: number;
+  }): Promise<{ readonly account: ServiceAccount; readonly tokens: ReadonlyMap<string, string> }>;
+  list(): Promise<ServiceAccount[]>;
+  /** False: there is none of this name. */
+  revoke(name: string): Promise<boolean>;
+}
+
+/** Client of all service accounts: there is no MCP client that a person would know by name. */
+const clientId = "service-account";
+const userIdOf = (name: string) => `service-account/${name}`;
+
+export function createServiceAccounts(deps: {
+  readonly store: Pick<Store, "authorizationServerRecords" | "audit">;
+  readonly keys: Pick<SigningKeyRing, "signer">;
+  readonly issuer: string;
+  /** Unix milliseconds. */
+  readonly now?: () => number;
+}): ServiceAccounts {
+  const { store, keys, issuer } = deps;
+  const now = deps.now ?? Date.now;
+
+  async function find(filter: { userId?: string }): Promise<ServiceAccount[]> {
+    const grants = await store.authorizationServerRecords.grants({ clientId, ...filter });
+    return grants.map(({ grantId, userId, payload, createdAt }) => ({
+      name: userId.slice(userIdOf("").length),
+      userId,
+      grantId,
+      routeIds: Array.isArray(payload.routeIds)
+        ? payload.routeIds.filter((id) => typeof id === "string")
+        : [],
+      createdAt,
+      expiresAt: new Date(Number(payload.exp) * 1000),
+    }));
+  }
+
+  return {
+    async create({ name, routes, lifetime }) {
+      const userId = userIdOf(name);
+      if ((await find({ userId })).length > 0) throw new ServiceAccountExists(name);
+      const grantId = randomUUID();
+      const iat = Math.floor(now() / 1000);
+      const exp = iat + lifetime;
+      const routeIds = routes.map(({ id }) => id);
+      const tokens = new Map<string, string>();
+      for (const { id, resource } of routes) {
+        const { kid, key } = keys.signer("external_token");
+        const token = await new SignJWT({ client_id: clientId, grant_id: grantId })
+          .setProtectedHeader({ alg: "ES256", typ: "at+jwt", kid })
+          .setIssuer(issuer)
+          .setSubject(userId)
+          .setAudience(resource)
+          .setIssuedAt(iat)
+          .setExpirationTime(exp)
+          .setJti(randomUUID())
+          .sign(key);
+        tokens.set(id, token);
+      }
+      const expiresAt = new Date(exp * 1000);
+      await store.authorizationServerRecords.upsert({
+        model: "Grant",
+        id: grantId,
+        payload: { kind: "Grant", jti: grantId, accountId: userId, clientId, iat, exp, routeIds },
+        expiresAt,
+      });
+      await store.audit({
+        action: "service_account.created",
+        userId,
+        clientId,
+        grantId,
+        detail: { routes: routeIds.join(" "), expires: expiresAt.toISOString() },
+      });
+      const createdAt = new Date(iat * 1000);
+      return { account: { name, userId, grantId, routeIds, createdAt, expiresAt }, tokens };
+    },
+    list: () => find({}),
+    async revoke(name) {
+      const userId = userIdOf(name);
+      const accounts = await find({ userId });
+      for (const { grantId } of accounts) {
+        await store.authorizationServerRecords.revokeGrant(grantId, {
+          action: "service_account.revoked",
+          userId,
+          clientId,
+          grantId,
+        });
+      }
+      return accounts.length > 0;
+    },
+  };
+}

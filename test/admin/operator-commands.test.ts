@@ -1,0 +1,115 @@
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { observe } from "../faults/load.ts";
+import { startWorld, type World } from "../faults/world.ts";
+
+/** The commands as an operator types them, beside a sidecar that serves through Envoy. */
+describe("F7.4 the operator's commands", () => {
+  let world: World;
+  beforeAll(async () => {
+    world = await startWorld({ replicas: 1, users: 3, routes: 2 });
+  });
+  afterAll(() => world?.close());
+
+  const callOf = (user: number, route: number) => {
+    const call = world.calls.find(({ owner }) => owner === `${world.users[user]} ${world.routes[route]}`);
+    if (!call) throw new Error("no such call");
+    return call;
+  };
+  const answer = async (user: number, route: number) =>
+    (await observe(world.fetch, callOf(user, route))).what;
+  const ask = (url: string, token: string) =>
+    world.fetch(url, {
+      method: "POST",
+      headers: { authorization: `Bearer ${token}`, "content-type": "application/json" },
+      body: '{"jsonrpc":"2.0","id":1,"method":"tools/list"}',
+    });
+
+  it("connections: lists them without tokens; revoking deletes them here and revokes them upstream (F4.7)", async () => {
+    const listed = await world.command("connections", "list", "--user", "company/user0");
+    expect(listed.trim().split("\n")).toHaveLength(3);
+    expect(listed).toMatch(/company\/user0 +r1 +http:/);
+    expect(listed).not.toMatch(/at_|rt_/);
+
+    expect(await answer(0, 0)).toBe("200");
+    expect(await world.command("connections", "revoke", "--user", "company/user0", "--route", "r0")).toBe(
+      "revoked company/user0 -> r0\n",
+    );
+    expect(world.server.isRevoked("company/user0 r0")).toBe(true);
+    await expect.poll(() => answer(0, 0), { interval: 50 }).toBe("401 invalid_token");
+    expect(await answer(0, 1)).toBe("200");
+    await expect(world.command("connections", "revoke", "--user", "nobody")).rejects.toMatchObject({
+      code: 1,
+      stderr: "no such connection; nothing was revoked\n",
+    });
+    await expect(world.command("connections", "revoke")).rejects.toMatchObject({
+      stderr: expect.stringContaining("say which"),
+    });
+  });
+
+  it("grants: lists them; revoking one acts within a second (F2.2)", async () => {
+    const grantId = world.grants.get("company/user1") ?? "";
+    expect(await world.command("grants", "list", "--user", "company/user1")).toContain(grantId);
+    expect(await answer(1, 0)).toBe("200");
+    expect(await world.command("grants", "revoke", grantId)).toContain(`revoked ${grantId} of company/user1`);
+    await expect.poll(() => answer(1, 0), { interval: 50, timeout: 10_000 }).toBe("401 invalid_token");
+    await expect(world.command("grants", "revoke", grantId)).rejects.toMatchObject({ code: 1 });
+    expect(await answer(2, 0)).toBe("200");
+  });
+
+  it("F2.4 service accounts: a token per route, no browser and no challenge, listed, revoked within a second", async () => {
+    const printed = await world.command(
+      ...["service-accounts", "create", "nightly", "--route", "open", "--route", "r0"],
+      ...["--expires-in", "30d"],
+    );
+    const tokens = new Map(
+      printed
+        .trim()
+        .split("\n")
+        .map((line) => line.split(" ") as [string, string]),
+    );
+    const open = callOf(0, 0).url.replace("/r0", "/open");
+    const token = tokens.get("open") ?? "";
+    expect((await ask(open, token)).status).toBe(200);
+
+    // One route only, like every TE.
+    expect((await ask(callOf(0, 1).url, token)).status).toBe(401);
+    // It cannot consent: told so, and not sent round.
+    const refused = await ask(callOf(0, 0).url, tokens.get("r0") ?? "");
+    expect(refused.status).toBe(403);
+    expect(refused.headers.get("www-authenticate")).toBeNull();
+    expect(await refused.text()).toContain("service account");
+
+    await expect(
+      world.command("service-accounts", "create", "nightly", "--route", "open"),
+    ).rejects.toMatchObject({ stderr: expect.stringContaining("revoke it first") });
+    await expect(world.command("service-accounts", "create", "x", "--route", "nope")).rejects.toMatchObject({
+      stderr: expect.stringContaining("there are: r0, r1, open"),
+    });
+    expect(await world.command("service-accounts", "list")).toMatch(/nightly +open,r0/);
+
+    expect(await world.command("service-accounts", "revoke", "nightly")).toContain("revoked");
+    await expect
+      .poll(async () => (await ask(open, token)).status, { interval: 50, timeout: 10_000 })
+      .toBe(401);
+    expect(await world.command("service-accounts", "list")).not.toContain("nightly");
+  });
+
+  it("rotate-keys: seals everything anew, and connections go on working", async () => {
+    expect(await world.command("rotate-keys")).toMatch(/^0 rows rewritten under the newest key/);
+    const [before] = await world.query("select count(*)::int from signing_key where purpose = 'assertion'");
+    expect(await world.command("rotate-keys", "--signing", "assertion", "--publish", "1m")).toMatch(
+      /^new assertion key \S+, signs in 60 s/,
+    );
+    const [after] = await world.query("select count(*)::int from signing_key where purpose = 'assertion'");
+    expect(after?.count).toBe(Number(before?.count) + 1);
+    expect(await answer(2, 1)).toBe("200");
+  });
+
+  it("rotate-keys --signing external_token keeps old tokens good, --revoke-old ends them", async () => {
+    expect(await answer(2, 1)).toBe("200");
+    await world.command("rotate-keys", "--signing", "external_token", "--publish", "1s");
+    expect(await answer(2, 1)).toBe("200");
+    await world.command("rotate-keys", "--signing", "external_token", "--revoke-old");
+    await expect.poll(() => answer(2, 1), { interval: 50, timeout: 10_000 }).toBe("401 invalid_token");
+  });
+});
