@@ -2,12 +2,15 @@ import { rmSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import Koa, { type Context, type Middleware } from "koa";
+import { createAdminApi } from "./admin/create-admin-api.ts";
+import { followStoredRoutes } from "./admin/follow-stored-routes.ts";
 import { createHealthRouter } from "./admin/health-router.ts";
 import { createAuthorizationServer } from "./authorization-server/create-authorization-server.ts";
 import { createChallengeService } from "./challenge/create-challenge-service.ts";
 import { createCheckService } from "./check/create-check-service.ts";
 import { createGrpcServer } from "./check/create-grpc-server.ts";
 import { createLiveConfig } from "./config/create-live-config.ts";
+import { writeXdsDir } from "./config/envoy/write-xds-dir.ts";
 import type { CurrentRoutes } from "./config/route-table.ts";
 import { createAssertions } from "./external-token/create-assertions.ts";
 import { createExternalTokens } from "./external-token/create-external-tokens.ts";
@@ -53,8 +56,10 @@ export interface Sidecar {
 export async function serve(options: {
   readonly file: string;
   readonly env: Readonly<Record<string, string | undefined>>;
+  /** Folder where a running Envoy finds listener and clusters; rewritten with every change of the routes (F1.7). */
+  readonly xdsDir?: string;
 }): Promise<Sidecar> {
-  const { file, env } = options;
+  const { file, env, xdsDir } = options;
   const metrics = createMetrics({ process: true });
   const tracing = await startTracing(env);
   const live = createLiveConfig({ file, env, metrics });
@@ -74,6 +79,17 @@ export async function serve(options: {
     inSpan,
     auditRetentionDays: config.audit.retention / 86_400,
   });
+  const storedRoutes = await followStoredRoutes({ store, live, logger });
+  if (xdsDir !== undefined) {
+    writeXdsDir(routes().config, xdsDir);
+    live.onChange((table) => {
+      try {
+        writeXdsDir(table.config, xdsDir);
+      } catch (error) {
+        logger.error({ err: error, xdsDir }, "Envoy's files cannot be written; it goes on with the old ones");
+      }
+    });
+  }
   const keys = await createSigningKeys({ store, logger });
   const safeFetch = createSafeFetch({ limits: () => routes().config.upstreamOAuth });
   const trustedFetch = createTrustedFetch({ limits: () => routes().config.upstreamOAuth });
@@ -92,7 +108,13 @@ export async function serve(options: {
   });
   const upstreamOAuth = createUpstreamOAuth({ routes, store, logger, metrics });
   const upstreamTokens = createUpstreamTokens({ routes, store, upstreamOAuth, logger, metrics });
-  const signIn = createSignIn({ routes, store, fetch: trustedFetch, logger });
+  const signIn = createSignIn({
+    routes,
+    store,
+    fetch: trustedFetch,
+    logger,
+    personRefused: upstreamTokens.disconnectAll,
+  });
   const authorizationServer = createAuthorizationServer({
     routes,
     store,
@@ -141,7 +163,15 @@ export async function serve(options: {
   publicDoor.use(door(routes, logger, metrics));
   publicDoor.use(signIn.router.routes()).use(portal.routes()).use(authorizationServer.middleware);
   const privateDoor = koa(logger);
-  privateDoor.use(health.routes());
+  const adminApi = createAdminApi({
+    routes,
+    live,
+    store,
+    upstreamOAuth,
+    logger,
+    refresh: storedRoutes.refresh,
+  });
+  privateDoor.use(health.routes()).use(adminApi.routes());
 
   const services = [check, challenge].map((one) => (tracing ? tracedService(one, tracing.tracer) : one));
   const grpc = await createGrpcServer({ listen: config.listen.grpc, services });
@@ -149,8 +179,8 @@ export async function serve(options: {
   const admin = await listen(privateDoor, config.listen.admin);
   const housekeeping = setInterval(
     () => {
-      store.removeExpired(new Date()).then(
-        (removed) => logger.debug({ removed }, "expired rows removed"),
+      Promise.all([store.removeExpired(new Date()), upstreamTokens.disconnectOrphans()]).then(
+        ([removed, orphans]) => logger.debug({ removed, orphans }, "expired rows removed"),
         (error: Error) => logger.warn({ reason: error.message }, "expired rows could not be removed"),
       );
     },
@@ -172,7 +202,15 @@ export async function serve(options: {
       clearInterval(housekeeping);
       await Promise.all([grpc.drain(drainMs), http.close(drainMs)]);
       await admin.close(0);
-      for (const room of [authorizationServer, upstreamTokens, externalTokens, signIn, keys, live])
+      for (const room of [
+        authorizationServer,
+        upstreamTokens,
+        externalTokens,
+        signIn,
+        keys,
+        storedRoutes,
+        live,
+      ])
         await room.close();
       await store.close();
       // A collector that is away must not keep us.

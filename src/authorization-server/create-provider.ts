@@ -135,11 +135,13 @@ function renderError(ctx: KoaContextWithOIDC, out: { error: string; error_descri
     return;
   }
   const ours = out.error === "server_error";
+  const unknownClient = "The application is not known here: it never registered, or was forgotten since.";
+  const told = out.error === "invalid_client" ? unknownClient : out.error_description;
   const page = errorPage({
     title: "This authorization cannot go on",
     happened: ours
       ? "Something went wrong on our side."
-      : sentence(out.error_description ?? "The application sent a request that cannot be answered."),
+      : sentence(told ?? "The application sent a request that cannot be answered."),
     remedy:
       "Go back to the application and connect again. If it happens again, the application has to be corrected.",
     code: out.error,
@@ -179,6 +181,8 @@ function report(provider: Provider, { logger, metrics }: AuthorizationServerDeps
     );
   });
   provider.onerror = (error) => {
-    logger.error({ code: "unexpected", reason: error.message }, "request failed");
+    // A client that breaks off, or sends rubbish after its request, is no error of ours.
+    const theirs = "code" in error && /^(?:HPE_|ECONNRESET|EPIPE|ERR_STREAM)/.test(String(error.code));
+    logger[theirs ? "debug" : "error"]({ code: "unexpected", reason: error.message }, "request failed");
   };
 }

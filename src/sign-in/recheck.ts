@@ -103,6 +103,12 @@ export function createRecheck(deps: SignInDeps, clients: OpenidClients, sessions
     await store.signInSessions.delete(userId);
     sessions.forget(userId);
     await store.audit({ action: "person.refused", userId, reason });
+    // Not waited for: it calls other people's servers.
+    deps
+      .personRefused?.(userId)
+      .catch((error: unknown) =>
+        logger.warn({ err: error, userId }, "connections of a refused person are left"),
+      );
     return "refused";
   }
 

@@ -9,4 +9,6 @@ export interface SignInDeps {
   /** Reaches the company's OpenID providers, which an operator has named. */
   readonly fetch: typeof globalThis.fetch;
   readonly logger: Logger;
+  /** Ends what else belongs to a person whom the provider refuses, once their sessions and grants are gone (F8.10). */
+  readonly personRefused?: (userId: string) => Promise<unknown>;
 }

@@ -45,6 +45,8 @@ export interface House {
   /** Client ID Metadata Documents by URL, as the injected `fetch` finds them. */
   readonly documents: Map<string, () => Response>;
   readonly log: string[];
+  /** Users whose connections were to be ended, for the company has refused them. */
+  readonly gone: readonly string[];
   /** Its handler, for another listener (TLS). */
   readonly handler: RequestListener;
   /** The wire to the database. */
@@ -92,7 +94,9 @@ export async function startHouse(extra = ""): Promise<House> {
     if (!document) throw new TypeError("fetch failed");
     return document();
   };
-  const signIn = createSignIn({ routes, store, fetch: globalThis.fetch, logger });
+  const gone: string[] = [];
+  const personRefused = async (userId: string) => gone.push(userId);
+  const signIn = createSignIn({ routes, store, fetch: globalThis.fetch, logger, personRefused });
   const externalTokens = createExternalTokens({ routes, store, keys, fetch: outward, logger, metrics });
   const connections = new Map<string, ConnectionState>();
   const state = (userId: string, routeId: string) => connections.get(`${userId} ${routeId}`) ?? "not_needed";
@@ -152,6 +156,7 @@ export async function startHouse(extra = ""): Promise<House> {
     connectOutcome: "connects",
     documents,
     log,
+    gone,
     handler,
     wire,
     browser: () =>

@@ -228,7 +228,7 @@ describe("F2.1 each refresh asks the company again", () => {
     expect((await app.refresh(refresh_token)).status).toBe(200);
   });
 
-  test("ends the person's sessions and grants when the company refuses", async () => {
+  test("F8.10 ends the person's sessions, grants and connections when the company refuses", async () => {
     const browser = house.browser();
     const bobs = await app.tokens(browser, "bob");
     house.company.dismiss("bob");
@@ -237,6 +237,7 @@ describe("F2.1 each refresh asks the company again", () => {
     expect(await house.externalTokens.identify(bobs.access_token)).toMatchObject({ refusal: "revoked" });
     expect(await house.store.authorizationServerRecords.grants({ userId: "company/bob" })).toEqual([]);
     expect(JSON.parse((await browser.open("https://auth.test/whoami")).html)).toEqual({});
+    expect(house.gone).toEqual(["company/bob"]);
   });
 
   async function graceOf() {

@@ -424,5 +424,64 @@ describe("upstream tokens", () => {
       expect(await house.tokens.disconnect(alice, house.route())).toBe(true);
       expect(await stored()).toBeUndefined();
     });
+
+    it("F8.10 a person who has gone: all connections, and nobody else's", async () => {
+      await house.connect(upstream.agree, "company/bob");
+      const revoked: string[] = [];
+      upstream.on("/revoke", ({ form }) => {
+        revoked.push(form.get("token") ?? "");
+        return { body: {} };
+      });
+      const token = await stored();
+      expect(await house.tokens.disconnectAll(alice)).toBe(1);
+      expect(revoked).toEqual([token?.refreshToken, token?.accessToken]);
+      expect(await stored()).toBeUndefined();
+      expect(await stored("company/bob")).toBeDefined();
+    });
+
+    it("F8.10 a route that has gone: its connections go a day later, and come back with it before", async () => {
+      const revoked: string[] = [];
+      upstream.on("/revoke", ({ form }) => {
+        revoked.push(form.get("token") ?? "");
+        return { body: {} };
+      });
+      const aDayOn = () =>
+        house.query("update upstream_token set orphaned_at = orphaned_at - interval '25 hours'");
+      expect(await house.tokens.disconnectOrphans()).toBe(0);
+      await house.reconfigure(
+        "  - {id: other, from: https://other.test, to: http://127.0.0.1:1, mcp: {server: {}}}",
+      );
+      expect(await house.tokens.disconnectOrphans()).toBe(0);
+      await house.reconfigure(route());
+      await aDayOn();
+      expect(await house.tokens.disconnectOrphans()).toBe(0);
+      await house.reconfigure(
+        "  - {id: other, from: https://other.test, to: http://127.0.0.1:1, mcp: {server: {}}}",
+      );
+      expect(await house.tokens.disconnectOrphans()).toBe(0);
+      await aDayOn();
+      const token = await stored();
+      expect(await house.tokens.disconnectOrphans()).toBe(1);
+      expect(await stored()).toBeUndefined();
+      expect(revoked).toEqual([token?.refreshToken, token?.accessToken]);
+    });
+
+    it("F8.10 a replica that has never seen the route deletes its connections, too", async () => {
+      await house.reconfigure(
+        "  - {id: other, from: https://other.test, to: http://127.0.0.1:1, mcp: {server: {}}}",
+      );
+      const newcomer = await house.replica();
+      await newcomer.tokens.disconnectOrphans();
+      await house.query("update upstream_token set orphaned_at = orphaned_at - interval '25 hours'");
+      expect(await newcomer.tokens.disconnectOrphans()).toBe(1);
+      expect(await stored()).toBeUndefined();
+    });
+
+    it("F5.5 looking at a connection is no use of it; a call is", async () => {
+      await house.tokens.connectionState(alice, house.route());
+      expect((await stored())?.lastUsedAt).toBeUndefined();
+      await authorization();
+      await expect.poll(async () => (await stored())?.lastUsedAt).toBeInstanceOf(Date);
+    });
   });
 });
