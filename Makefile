@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 
 packages := node_modules/.stamp
 
-.PHONY: help demo demo-once test conformance check clean
+.PHONY: help demo demo-once test conformance fuzz check clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -22,6 +22,9 @@ test: $(packages) ## all tests, through a real Envoy, a real Postgres and a real
 
 conformance: $(packages) ## the MCP conformance suite, all three kinds, through Envoy and the sidecar
 	@exec node test/conformance/all.ts
+
+fuzz: $(packages) ## 100,000 mutated messages to the whole stack; FUZZ_INPUTS, FUZZ_SEED
+	@exec node test/fuzz/run.ts $(FUZZ_INPUTS) $(FUZZ_SEED)
 
 check: $(packages) ## types, lint, format
 	@tsc && biome check --error-on-warnings .

@@ -27,6 +27,8 @@ const secretFields = [
   "state",
 ];
 
+const errorCode = /^(?:[a-z]{2,24}(?:_[a-z]{1,24}){0,5}|[A-Z]{2,24}(?:_[A-Z0-9]{1,24}){0,5})$/;
+
 /** JSON lines on `destination` (default: standard output). Secrets are redacted by field name at every level. */
 export function createLogger(options: {
   level: "trace" | "debug" | "info" | "warn" | "error" | "silent";
@@ -43,9 +45,15 @@ export function createLogger(options: {
           const name = /^\w+$/.test(field) ? `.${field}` : `["${field}"]`;
           return [/^\w+$/.test(field) ? field : `["${field}"]`, `*${name}`, `*.*${name}`];
         }),
-        censor: "[redacted]",
+        censor: (value: unknown, path: string[]) =>
+          path.at(-1) === "code" && isErrorCode(value) ? value : "[redacted]",
       },
     },
     options.destination ?? pino.destination({ sync: false }),
   );
+}
+
+/** `code` is an authorization code to OAuth and an error's name to us: words, which no code worth stealing is made of. */
+function isErrorCode(value: unknown): boolean {
+  return typeof value === "number" || (typeof value === "string" && errorCode.test(value));
 }

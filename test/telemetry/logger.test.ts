@@ -1,0 +1,44 @@
+import { describe, expect, test } from "vitest";
+import { createLogger } from "../../src/telemetry/logger.ts";
+
+/** What logging `fields` once writes, line by line. */
+function linesOf(fields: object): string[] {
+  const written: string[] = [];
+  const write = (text: string) => void written.push(text);
+  createLogger({ level: "trace", destination: { write } }).info(fields, "x");
+  return written.join("").trimEnd().split("\n");
+}
+
+function logged(fields: object): Record<string, unknown> {
+  return JSON.parse(linesOf(fields)[0] ?? "");
+}
+
+describe("the log", () => {
+  test.each([
+    "access_token",
+    "refreshToken",
+    "client_secret",
+    "authorization",
+    "cookie",
+    "state",
+    "password",
+  ])("shows no %s, at whatever depth", (name) => {
+    const secret = "s3cr3t-s3cr3t";
+    expect(
+      JSON.stringify(logged({ [name]: secret, a: { [name]: secret, b: { [name]: secret } } })),
+    ).not.toContain(secret);
+  });
+
+  test("shows the code of an error, not the code of an authorization", () => {
+    expect(logged({ code: "store_unavailable" }).code).toBe("store_unavailable");
+    expect(logged({ err: { code: "ECONNREFUSED" } }).err).toMatchObject({ code: "ECONNREFUSED" });
+    expect(logged({ code: "SplxlOBeZQQYbYS6WxSbIA" }).code).toBe("[redacted]");
+    expect(logged({ params: { code: "dGhpcyBpcyBhIGNvZGU" } }).params).toEqual({ code: "[redacted]" });
+  });
+
+  test("is one line per event, whatever a caller sent", () => {
+    const lines = linesOf({ path: '/a\r\n{"level":"info","msg":"forged"}\u2028' });
+    expect(lines).toHaveLength(1);
+    expect(JSON.parse(lines[0] ?? "").msg).toBe("x");
+  });
+});
