@@ -25,8 +25,9 @@ program
   .command("serve")
   .description("answer Envoy, MCP clients and browsers until SIGTERM")
   .addOption(file())
-  .action(async (options: { config: string }) => {
-    const sidecar = await serve({ file: options.config, env: process.env });
+  .option("--xds-dir <dir>", "keep bootstrap.yaml, lds.yaml and cds.yaml for a running Envoy up to date here")
+  .action(async (options: { config: string; xdsDir?: string }) => {
+    const sidecar = await serve({ file: options.config, env: process.env, xdsDir: options.xdsDir });
     let stopping = false;
     for (const signal of ["SIGTERM", "SIGINT"] as const) {
       process.on(signal, () => {

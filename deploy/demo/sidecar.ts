@@ -23,10 +23,13 @@ export async function sidecar(options: {
   configFile: string;
   logFile: string;
   env?: Readonly<Record<string, string>>;
+  /** Envoy's files are kept up to date there. */
+  xdsDir?: string;
 }): Promise<Sidecar> {
   const { DATABASE_URL: _url, DATABASE_LISTEN_URL: _listenUrl, ...inherited } = process.env;
   const known = existsSync(options.logFile) ? readFileSync(options.logFile, "utf8").length : 0;
-  const child = supervise(process.execPath, [cli, "serve", "--config", options.configFile], {
+  const xds = options.xdsDir === undefined ? [] : ["--xds-dir", options.xdsDir];
+  const child = supervise(process.execPath, [cli, "serve", "--config", options.configFile, ...xds], {
     logFile: options.logFile,
     env: { ...inherited, ...options.env },
   });

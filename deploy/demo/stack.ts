@@ -1,7 +1,7 @@
 import { execFile } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { existsSync } from "node:fs";
-import { mkdir, writeFile } from "node:fs/promises";
+import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { stringify } from "yaml";
@@ -48,6 +48,8 @@ export interface StackOptions {
   readonly redirectUris?: readonly string[];
   /** Environment of the sidecar: `DATABASE_URL` for a shared database. */
   readonly env?: Readonly<Record<string, string>>;
+  /** Envoy watches files that the sidecar writes, instead of a bootstrap that knows all routes. */
+  readonly xds?: boolean;
   readonly envoyLogLevel?: "warning" | "info" | "debug" | "trace";
   readonly progress?: (line: string) => void;
   /** Runs once the ports are known to be free, before anything is written. */
@@ -184,12 +186,15 @@ async function start(
   if (!existsSync(keyFile)) await writeFile(keyFile, `${secret()}\n`, { mode: 0o600 });
 
   progress("the sidecar");
-  const sidecarOptions = { configFile, logFile: join(folder, "sidecar.log"), env: options.env };
+  const xdsDir = options.xds ? join(folder, "xds") : undefined;
+  const sidecarOptions = { configFile, logFile: join(folder, "sidecar.log"), env: options.env, xdsDir };
   let current = await sidecar(sidecarOptions);
   closers.push(() => current.close());
 
   progress("Envoy");
-  const bootstrap = await envoyConfig(configFile);
+  const bootstrap = xdsDir
+    ? await readFile(join(xdsDir, "bootstrap.yaml"), "utf8")
+    : await envoyConfig(configFile);
   const proxy = keep(
     await envoy({ bootstrap, folder, adminPort: own.envoyAdmin, logLevel: options.envoyLogLevel }),
   );

@@ -8,6 +8,7 @@ import { openStore } from "../store/open-store.ts";
 import type { Store } from "../store/store.ts";
 import { createLogger, type Logger } from "../telemetry/logger.ts";
 import { createMetrics, type Metrics } from "../telemetry/metrics.ts";
+import { createTrustedFetch } from "../upstream-oauth/safe-fetch.ts";
 
 /** Where a command runs, and where it writes. */
 export interface CommandPlace {
@@ -45,7 +46,11 @@ export async function withRooms(
   // What a command has to say stands on its output; the log is for what goes wrong beside it.
   const logger = createLogger({ level: "error" });
   const embeddedDir = config.database.url === undefined ? config.database.dir : undefined;
-  const keys = await loadKeyEncryptionKeys(config.encryption.keys, { env: place.env, embeddedDir });
+  const keys = await loadKeyEncryptionKeys(config.encryption.keys, {
+    env: place.env,
+    embeddedDir,
+    fetch: createTrustedFetch({ limits: () => config.upstreamOAuth }),
+  });
   const store = await openStore({ ...config.database, keys, logger });
   try {
     return await work({ config, routes: () => table, store, logger, metrics: createMetrics() });

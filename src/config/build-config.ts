@@ -95,8 +95,19 @@ export function buildConfig(
   };
 }
 
-function keySource(key: { kid: string; env?: string | undefined; file?: string | undefined }): KeySource {
-  return key.env === undefined ? { kid: key.kid, file: key.file ?? "" } : { kid: key.kid, env: key.env };
+type KeyInput = NonNullable<TopInput["encryption"]["keys"]>[number];
+
+function keySource({ kid, vault, ...place }: KeyInput): KeySource {
+  if (!vault) return { kid, ...envOrFile(place) };
+  const { address, key, mount, namespace, token } = vault;
+  return {
+    kid,
+    vault: { address: address.replace(/\/+$/, ""), key, mount, namespace, token: envOrFile(token) },
+  };
+}
+
+function envOrFile(place: { env?: string | undefined; file?: string | undefined }) {
+  return place.env === undefined ? { file: place.file ?? "" } : { env: place.env };
 }
 
 function provider(input: TopInput["sign_in"]["providers"][number]): SignInProvider {

@@ -5,6 +5,7 @@ import { createFields } from "./create-fields.ts";
 import type { Problem } from "./problem.ts";
 import { readRoute } from "./read-route.ts";
 import { createReporter } from "./reporter.ts";
+import type { Route } from "./route.ts";
 import { routeSchema } from "./route-schema.ts";
 
 /** A route kept in the database: an entry as the routes file would have it, with an id. */
@@ -13,17 +14,22 @@ export interface StoredEntry {
   readonly entry: Readonly<Record<string, unknown>>;
 }
 
+export interface StoredRoutesBuilt {
+  /** The file's, with all that fit in. */
+  readonly config: Config;
+  /** Why the others do not, by id. */
+  readonly problems: ReadonlyMap<string, readonly Problem[]>;
+  /** By id, all that could be read, whether they fit in or not. */
+  readonly read: ReadonlyMap<string, Route>;
+}
+
 /**
  * Adds routes of the database to those of the file (F7.5): one that contradicts what stands before it is left out with its
  * problems, and takes nothing else with it.
  *
  * @param config the file's alone
- * @returns the configuration with all that fit in, and problems by route id
  */
-export function buildStoredRoutes(
-  config: Config,
-  entries: readonly StoredEntry[],
-): { readonly config: Config; readonly problems: ReadonlyMap<string, readonly Problem[]> } {
+export function buildStoredRoutes(config: Config, entries: readonly StoredEntry[]): StoredRoutesBuilt {
   const schema = routeSchema(
     createFields({ folder: "/", env: {}, worldReadable: false, literal: true, referencedFiles: new Set() }),
   );
@@ -58,5 +64,9 @@ export function buildStoredRoutes(
     problems: () => [],
   });
   const fitting = stored.map(({ route }) => route).filter(({ id }) => !problems.has(id));
-  return { config: { ...config, routes: [...config.routes, ...fitting] }, problems };
+  return {
+    config: { ...config, routes: [...config.routes, ...fitting] },
+    problems,
+    read: new Map(stored.map(({ route }) => [route.id, route])),
+  };
 }

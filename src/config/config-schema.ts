@@ -53,12 +53,28 @@ export function configSchema(f: Fields) {
     error: "a token of the admin API is too short, or has characters that no header takes",
     params: { fix: "make one: openssl rand -base64 33" },
   });
+  const envOrFile = { env: f.text().optional(), file: f.path().optional() };
+  const vault = z.strictObject({
+    address: f.url(),
+    key: f.text(),
+    mount: f.text().default("transit"),
+    namespace: f.text().optional(),
+    token: z
+      .strictObject(envOrFile)
+      .refine((value) => (value.env === undefined) !== (value.file === undefined), {
+        error: "Vault's token comes from the environment or from a file",
+        params: { fix: "write exactly one of env and file" },
+      }),
+  });
   const key = z
-    .strictObject({ kid: f.identifier(), env: f.text().optional(), file: f.path().optional() })
-    .refine((value) => (value.env === undefined) !== (value.file === undefined), {
-      error: "an encryption key comes from the environment or from a file",
-      params: { fix: "write exactly one of env and file" },
-    });
+    .strictObject({ kid: f.identifier(), ...envOrFile, vault: vault.optional() })
+    .refine(
+      ({ env, file, vault }) => [env, file, vault].filter((value) => value !== undefined).length === 1,
+      {
+        error: "an encryption key comes from the environment, from a file or from Vault",
+        params: { fix: "write exactly one of env, file and vault" },
+      },
+    );
 
   return z.strictObject({
     issuer: f.origin(),

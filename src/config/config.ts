@@ -42,10 +42,20 @@ export interface PreRegisteredClient {
   readonly redirectUris: readonly string[];
 }
 
-/** Where a key-encryption key (32 bytes, base64url) comes from; the first is the newest and wraps. */
+/** Where a key-encryption key (32 bytes, base64url) comes from, or the key service that has it; the first is the newest and wraps. */
 export type KeySource =
   | { readonly kid: string; readonly env: string }
-  | { readonly kid: string; readonly file: string };
+  | { readonly kid: string; readonly file: string }
+  | {
+      readonly kid: string;
+      readonly vault: {
+        readonly address: string;
+        readonly key: string;
+        readonly mount: string;
+        readonly namespace?: string;
+        readonly token: { readonly env: string } | { readonly file: string };
+      };
+    };
 
 /** The whole routes file, checked and with every default filled in. Durations in seconds, sizes in bytes. */
 export interface Config {

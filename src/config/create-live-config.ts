@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { readFileSync, statSync } from "node:fs";
 import { resolve } from "node:path";
-import { buildStoredRoutes, type StoredEntry } from "./build-stored-routes.ts";
+import { buildStoredRoutes, type StoredEntry, type StoredRoutesBuilt } from "./build-stored-routes.ts";
 import type { Config } from "./config.ts";
 import { createRouteTable } from "./create-route-table.ts";
 import { formatProblem } from "./format-problem.ts";
@@ -23,7 +23,7 @@ export interface LiveConfig {
   /** Why stored routes are not in force, by id: they contradict the file, or no longer fit this version. */
   storedProblems(): ReadonlyMap<string, readonly Problem[]>;
   /** What `entries` would do in place of the stored routes in force, without doing it. */
-  tryStoredRoutes(entries: readonly StoredEntry[]): ReturnType<typeof buildStoredRoutes>;
+  tryStoredRoutes(entries: readonly StoredEntry[]): StoredRoutesBuilt;
   /** Of the newest file: empty while the newest one is in force and has no warnings. */
   lastProblems(): readonly Problem[];
   /** Why the newest file was refused; `undefined` while the newest one is in force. */

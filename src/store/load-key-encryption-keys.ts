@@ -1,49 +1,68 @@
 import { randomBytes } from "node:crypto";
 import { mkdir, open, readFile } from "node:fs/promises";
 import { join } from "node:path";
+import { combineKeyEncryptionKeys } from "./combine-key-encryption-keys.ts";
 import type { KeyEncryptionKeys } from "./key-encryption-keys.ts";
 import { localKeyEncryptionKeys } from "./local-key-encryption-keys.ts";
 import { StoreMisconfigured } from "./store-misconfigured.ts";
+import { type VaultTransitKey, vaultTransitKeys } from "./vault-transit-keys.ts";
 
 /** Where a key comes from, as the routes file's `encryption.keys` says it. */
-type KeySource =
+type LocalSource =
   | { readonly kid: string; readonly env: string }
   | { readonly kid: string; readonly file: string };
+type KeySource = LocalSource | VaultTransitKey;
 
 const howToMake =
   "make one with: node -e 'console.log(crypto.getRandomValues(Buffer.alloc(32)).toString(\"base64url\"))'";
 const embeddedKid = "embedded";
 
 /**
- * Reads the configured keys, newest first (32 bytes, base64 or base64url).
+ * Reads the configured keys, newest first (32 bytes, base64 or base64url), or asks the key service for them.
  * @param options.embeddedDir folder of the embedded database, absent with Postgres: without a configured key one is kept
  * there, in `encryption-key` (0600); once keys are configured, it still unwraps what it wrapped.
+ * @param options.fetch reaches key services, whose addresses the operator chose
  * @throws StoreMisconfigured `encryption_key_missing`, `encryption_key_invalid`; names the field and the fix
+ * @throws StoreUnavailable a key service does not answer
  */
 export async function loadKeyEncryptionKeys(
   sources: readonly KeySource[],
-  options: { env: Readonly<Record<string, string | undefined>>; embeddedDir?: string },
+  options: {
+    env: Readonly<Record<string, string | undefined>>;
+    embeddedDir?: string;
+    fetch?: typeof globalThis.fetch;
+  },
 ): Promise<KeyEncryptionKeys> {
-  const keys: { kid: string; bytes: Uint8Array }[] = [];
+  const loaded: KeyEncryptionKeys[] = [];
+  const kids = new Set<string>();
   for (const [index, source] of sources.entries()) {
     const field = `encryption.keys[${index}]`;
-    if (keys.some(({ kid }) => kid === source.kid))
-      throw invalid(`${field}.kid: "${source.kid}" is used twice; give every key a name of its own`);
-    keys.push({ kid: source.kid, bytes: decode(field, await readSource(field, source, options.env)) });
+    const { kid } = source;
+    if (kids.has(kid))
+      throw invalid(`${field}.kid: "${kid}" is used twice; give every key a name of its own`);
+    kids.add(kid);
+    if ("vault" in source) {
+      if (!options.fetch) throw invalid(`${field}.vault: a key service cannot be reached from here`);
+      loaded.push(await vaultTransitKeys(source, { fetch: options.fetch, env: options.env }));
+    } else {
+      const bytes = decode(field, await readSource(field, source, options.env));
+      loaded.push(await localKeyEncryptionKeys([{ kid, bytes }]));
+    }
   }
   if (options.embeddedDir !== undefined) {
     const path = join(options.embeddedDir, "encryption-key");
     const text =
-      keys.length === 0 ? await ensureKeyFile(options.embeddedDir, path) : await readIfPresent(path);
-    if (text !== undefined && !keys.some(({ kid }) => kid === embeddedKid))
-      keys.push({ kid: embeddedKid, bytes: decode(path, text) });
+      sources.length === 0 ? await ensureKeyFile(options.embeddedDir, path) : await readIfPresent(path);
+    if (text !== undefined && !kids.has(embeddedKid))
+      loaded.push(await localKeyEncryptionKeys([{ kid: embeddedKid, bytes: decode(path, text) }]));
   }
-  if (keys.length === 0)
+  const [newest, ...older] = loaded;
+  if (newest === undefined)
     throw new StoreMisconfigured(
       "encryption_key_missing",
       `encryption.keys: with Postgres a key is needed, the same on every replica, e.g. [{kid: k1, env: ENCRYPTION_KEY}]; ${howToMake}`,
     );
-  return localKeyEncryptionKeys(keys);
+  return older.length === 0 ? newest : combineKeyEncryptionKeys(newest, ...older);
 }
 
 const invalid = (message: string, cause?: unknown) =>
@@ -51,7 +70,7 @@ const invalid = (message: string, cause?: unknown) =>
 
 async function readSource(
   field: string,
-  source: KeySource,
+  source: LocalSource,
   env: Readonly<Record<string, string | undefined>>,
 ): Promise<string> {
   if ("env" in source) {

@@ -1,3 +1,4 @@
+import { sql } from "kysely";
 import type { Database } from "./database.ts";
 import type { AuditFilter, RecordedAuditEvent } from "./store.ts";
 
@@ -14,6 +15,8 @@ export async function readAuditEvents(
     if (filter.action !== undefined) query = query.where("action", "=", filter.action);
     if (filter.userId !== undefined) query = query.where("user_id", "=", filter.userId);
     if (filter.routeId !== undefined) query = query.where("route_id", "=", filter.routeId);
+    // Ids are drawn when a transaction writes, not when it commits; none lasts as long as this.
+    if (filter.settled) query = query.where("at", "<", sql<Date>`now() - interval '15 seconds'`);
     return query.execute();
   });
   return rows.map((row) => ({

@@ -285,6 +285,8 @@ export interface AuditFilter {
   readonly action?: string;
   readonly userId?: string;
   readonly routeId?: string;
+  /** Only events that no slower writer can come in front of any more: an export that goes on `after` misses none. */
+  readonly settled?: boolean;
   readonly limit: number;
 }
 /** As read back; `action` may be one of a newer version. */
