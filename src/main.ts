@@ -71,9 +71,10 @@ export async function serve(options: {
   const routes = live.current;
 
   const embeddedDir = config.database.url === undefined ? config.database.dir : undefined;
+  const trustedFetch = createTrustedFetch({ limits: () => routes().config.upstreamOAuth });
   const store = await openStore({
     ...config.database,
-    keys: await loadKeyEncryptionKeys(config.encryption.keys, { env, embeddedDir }),
+    keys: await loadKeyEncryptionKeys(config.encryption.keys, { env, embeddedDir, fetch: trustedFetch }),
     logger,
     metrics,
     inSpan,
@@ -92,7 +93,6 @@ export async function serve(options: {
   }
   const keys = await createSigningKeys({ store, logger });
   const safeFetch = createSafeFetch({ limits: () => routes().config.upstreamOAuth });
-  const trustedFetch = createTrustedFetch({ limits: () => routes().config.upstreamOAuth });
 
   const externalTokens = createExternalTokens({ routes, store, keys, fetch: trustedFetch, logger, metrics });
   const assertions = createAssertions({ keys });

@@ -1,0 +1,128 @@
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { loadKeyEncryptionKeys } from "../../src/store/load-key-encryption-keys.ts";
+import type { Store } from "../../src/store/store.ts";
+import { backends } from "./backends.ts";
+import { type LocalVault, startLocalVault } from "./local-vault.ts";
+import { audit, connection, upstreamToken } from "./samples.ts";
+
+describe("F4.4 keys in Vault's transit engine", () => {
+  let vault: LocalVault;
+  let backend: Awaited<ReturnType<typeof backends.postgres>>;
+  let folder: string;
+  const open: Store[] = [];
+  beforeEach(async () => {
+    vault = await startLocalVault({ key: "mcp", namespace: "team" });
+    backend = await backends.postgres();
+    folder = await mkdtemp(join(tmpdir(), "vault-"));
+  });
+  afterEach(async () => {
+    for (const store of open.splice(0)) await store.close();
+    await Promise.all([vault.close(), backend.close(), rm(folder, { recursive: true, force: true })]);
+  });
+
+  const source = (over: object = {}) => ({
+    kid: "vault",
+    vault: {
+      address: vault.url,
+      key: "mcp",
+      mount: "transit",
+      namespace: "team",
+      token: { env: "VAULT_TOKEN" },
+      ...over,
+    },
+  });
+  const load = (sources: Parameters<typeof loadKeyEncryptionKeys>[0] = [source()], env = {}) =>
+    loadKeyEncryptionKeys(sources, { env: { VAULT_TOKEN: vault.token, ...env }, fetch });
+  async function openStore(keys = load()): Promise<Store> {
+    const store = await backend.open({ keys: await keys });
+    open.push(store);
+    return store;
+  }
+  const put = (store: Store, over = {}) =>
+    store.upstreamTokens.put(upstreamToken(over), audit("upstream_token.obtained"));
+  const keyIds = async () =>
+    (await backend.query("select key_id from upstream_token order by route_id")).map((row) => row.key_id);
+
+  it("seals each row with a data key of its own, which another replica has Vault unwrap once", async () => {
+    const here = await openStore();
+    await put(here);
+    await put(here, { routeId: "second" });
+    expect(vault.requests.filter((path) => path.includes("datakey"))).toHaveLength(2);
+    const there = await openStore();
+    for (let reads = 0; reads < 3; reads++)
+      expect(await there.upstreamTokens.find(connection)).toMatchObject({
+        accessToken: "secret-access-token",
+      });
+    expect(vault.requests.filter((path) => path.includes("decrypt"))).toHaveLength(1);
+    const [{ sealed }] = (await backend.query("select sealed from upstream_token limit 1")) as [
+      { sealed: string },
+    ];
+    expect(Buffer.from(sealed.split(".")[0] ?? "", "base64url").toString()).toContain('"wrapped":"vault:v1:');
+  });
+
+  it("rotates online: new rows under the new version, rotate-keys rewrites the rest, then the old version may go", async () => {
+    const store = await openStore();
+    await put(store);
+    vault.rotate();
+    await put(store, { routeId: "second" });
+    expect(await keyIds()).toEqual(["vault/v1", "vault/v2"]);
+    expect(await store.rotateEncryptionKeys()).toMatchObject({ upstream_token: 1 });
+    vault.forgetBefore(2);
+    const fresh = await openStore();
+    expect(await fresh.upstreamTokens.find(connection)).toMatchObject({ accessToken: "secret-access-token" });
+    expect(await keyIds()).toEqual(["vault/v2", "vault/v2"]);
+  });
+
+  it("takes over from keys in the environment, and gives back to them", async () => {
+    const local = { kid: "local", env: "LOCAL" };
+    const env = { LOCAL: Buffer.alloc(32, 7).toString("base64url") };
+    await put(await openStore(load([local], env)));
+    const both = await openStore(load([source(), local], env));
+    expect(await both.upstreamTokens.find(connection)).toBeDefined();
+    await both.rotateEncryptionKeys();
+    expect(await keyIds()).toEqual(["vault/v1"]);
+    const back = await openStore(load([local, source()], env));
+    await back.rotateEncryptionKeys();
+    expect(await (await openStore(load([local], env))).upstreamTokens.find(connection)).toBeDefined();
+  });
+
+  it("is unavailable, and loses nothing, while Vault is sealed", async () => {
+    await put(await openStore());
+    const store = await openStore();
+    vault.sealed = true;
+    await expect(store.upstreamTokens.find(connection)).rejects.toMatchObject({ code: "store_unavailable" });
+    await expect(put(store)).rejects.toMatchObject({ code: "store_unavailable" });
+    vault.sealed = false;
+    expect(await store.upstreamTokens.find(connection)).toBeDefined();
+  });
+
+  it("reads the token file again when Vault refuses the token, as an agent renews it", async () => {
+    const file = join(folder, "token");
+    await writeFile(file, `${vault.token}\n`);
+    const store = await openStore(load([source({ token: { file } })]));
+    vault.token = "hvs.renewed";
+    await writeFile(file, vault.token);
+    await put(store);
+    expect(await store.upstreamTokens.find(connection)).toBeDefined();
+  });
+
+  it.each([
+    [
+      "no such key",
+      { key: "other" },
+      {},
+      "encryption_key_missing",
+      /has no key transit\/other; make it with/,
+    ],
+    ["no token", { token: { env: "NONE" } }, {}, "encryption_key_missing", /nothing in the variable NONE/],
+    ["a refused token", {}, { VAULT_TOKEN: "wrong" }, "store_unavailable", /vault keys/],
+  ])("refuses to start with %s, saying so", async (_, over, env, code, message) => {
+    await expect(load([source(over)], env)).rejects.toMatchObject({
+      code,
+      message: expect.stringMatching(message),
+    });
+  });
+});
