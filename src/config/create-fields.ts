@@ -29,10 +29,12 @@ export function createFields(context: FieldContext) {
 
   /** One or several; always a list afterwards. */
   const oneOrMore = <T extends z.ZodType>(item: T) =>
-    z.preprocess(
-      (value) => (Array.isArray(value) || value === undefined ? value : [value]),
-      z.array(item).min(1),
-    );
+    z
+      .preprocess(
+        (value) => (Array.isArray(value) || value === undefined ? value : [value]),
+        z.array(item).min(1),
+      )
+      .meta({ shorthand: "one" });
 
   /** Seconds: a number, or `30s`, `5m`, `1h`, `30d`. */
   const duration = (minimum = 0) =>

@@ -16,6 +16,12 @@ export function jsonSchemaOf(schema: z.ZodType): JsonSchema {
       // A preprocess says nothing of what it takes; what it makes of it is close enough.
       if (def.type === "pipe" && def.in._zod.def.type === "transform" && def.out instanceof z.ZodType)
         Object.assign(jsonSchema, jsonSchemaOf(def.out));
+      // `shorthand` (a field's meta): another spelling that is taken, too.
+      const { shorthand, ...rest } = jsonSchema;
+      if (shorthand === undefined) return;
+      for (const key of Object.keys(jsonSchema)) delete jsonSchema[key];
+      const short = shorthand === "one" ? rest.items : shorthand;
+      jsonSchema.anyOf = [rest, ...(typeof short === "object" ? [Object(short)] : [])];
     },
   });
   return plain;

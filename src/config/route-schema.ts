@@ -29,56 +29,58 @@ export function routeSchema(f: Fields) {
     scopes,
     authorization_url_params: z.record(z.string(), z.string()).default({}),
   });
-  const upstreamAuth = z.preprocess(
-    (value) => (value === "none" ? { none: {} } : value),
-    z
-      .strictObject({
-        none: f.section({}).optional(),
-        api_key: z.strictObject({ header, value: f.secret() }).optional(),
-        headers: z.record(header, f.secret()).optional(),
-        token_exchange: z
-          .strictObject({
-            token_url: f.url(),
-            client_id: f.text(),
-            client_secret: f.secret().optional(),
-            auth_style: authMethod,
-            subject_token: z
-              .enum(["external_token", "sign_in_id_token", "sign_in_access_token"])
-              .default("external_token"),
-            audience: f.text().optional(),
-            scopes,
-          })
-          .optional(),
-        client_credentials: z
-          .strictObject({
-            client_id: f.text(),
-            client_secret: f.secret().optional(),
-            private_key: f.secret().optional(),
-            signing_alg: f.text().optional(),
-            auth_style: authMethod,
-            token_url: f.url().optional(),
-            authorization_server_url: f.url().optional(),
-            scopes,
-            workload_identity_file: f.path().optional(),
-          })
-          .optional(),
-        id_jag: z
-          .strictObject({
-            idp_token_url: f.url().optional(),
-            idp_client_id: f.text(),
-            idp_client_secret: f.secret().optional(),
-            client_id: f.text(),
-            client_secret: f.secret().optional(),
-            auth_style: authMethod,
-            scopes,
-          })
-          .optional(),
-      })
-      .refine((value) => Object.values(value).filter((kind) => kind !== undefined).length === 1, {
-        error: "an upstream is authenticated to in exactly one way",
-        params: { fix: "keep one of none, api_key, headers, token_exchange, client_credentials, id_jag" },
-      }),
-  );
+  const upstreamAuth = z
+    .preprocess(
+      (value) => (value === "none" ? { none: {} } : value),
+      z
+        .strictObject({
+          none: f.section({}).optional(),
+          api_key: z.strictObject({ header, value: f.secret() }).optional(),
+          headers: z.record(header, f.secret()).optional(),
+          token_exchange: z
+            .strictObject({
+              token_url: f.url(),
+              client_id: f.text(),
+              client_secret: f.secret().optional(),
+              auth_style: authMethod,
+              subject_token: z
+                .enum(["external_token", "sign_in_id_token", "sign_in_access_token"])
+                .default("external_token"),
+              audience: f.text().optional(),
+              scopes,
+            })
+            .optional(),
+          client_credentials: z
+            .strictObject({
+              client_id: f.text(),
+              client_secret: f.secret().optional(),
+              private_key: f.secret().optional(),
+              signing_alg: f.text().optional(),
+              auth_style: authMethod,
+              token_url: f.url().optional(),
+              authorization_server_url: f.url().optional(),
+              scopes,
+              workload_identity_file: f.path().optional(),
+            })
+            .optional(),
+          id_jag: z
+            .strictObject({
+              idp_token_url: f.url().optional(),
+              idp_client_id: f.text(),
+              idp_client_secret: f.secret().optional(),
+              client_id: f.text(),
+              client_secret: f.secret().optional(),
+              auth_style: authMethod,
+              scopes,
+            })
+            .optional(),
+        })
+        .refine((value) => Object.values(value).filter((kind) => kind !== undefined).length === 1, {
+          error: "an upstream is authenticated to in exactly one way",
+          params: { fix: "keep one of none, api_key, headers, token_exchange, client_credentials, id_jag" },
+        }),
+    )
+    .meta({ shorthand: { const: "none" } });
   const tools = z
     .strictObject({ allow: z.array(f.text()).optional(), deny: z.array(f.text()).optional() })
     .optional();

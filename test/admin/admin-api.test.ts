@@ -1,0 +1,221 @@
+import { writeFile } from "node:fs/promises";
+import { Ajv2020 } from "ajv/dist/2020.js";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { stringify } from "yaml";
+import {
+  type UpstreamAuthorizationServer,
+  upstreamAuthorizationServer,
+} from "../../deploy/demo/upstream-authorization-server.ts";
+import { type ScriptedServer, scriptedServer } from "../upstream-oauth/scripted-server.ts";
+import { startAdmin } from "./start-admin.ts";
+
+let house: Awaited<ReturnType<typeof startAdmin>>;
+let authorizationServer: UpstreamAuthorizationServer;
+let upstream: ScriptedServer;
+
+beforeAll(async () => {
+  authorizationServer = await upstreamAuthorizationServer({ clients: [], dynamicRegistration: true });
+  upstream = await scriptedServer();
+  house = await startAdmin({ replicas: 2 });
+});
+afterAll(async () => {
+  await house?.close();
+  await upstream?.close();
+  await authorizationServer?.close();
+});
+
+const open = (name: string, more: object = {}) => ({
+  id: name,
+  from: `https://${name}.test`,
+  to: "http://127.0.0.1:9/mcp",
+  mcp: { server: { upstream_auth: { none: {} } } },
+  ...more,
+});
+const call = (...given: Parameters<typeof house.first.call>) => house.first.call(...given);
+
+describe("F7.5 admin API: who", () => {
+  it("refuses those without a token, with a wrong one, and with a token in another scheme", async () => {
+    for (const authorization of ["", "Bearer wrong", `Basic ${house.tokens.admin}`]) {
+      const answer = await call("GET", "/routes", undefined, { headers: { authorization } });
+      expect(answer.status).toBe(401);
+      expect(answer.headers.get("www-authenticate")).toBe("Bearer");
+    }
+  });
+
+  it("shows viewers a redacted view and lets them change nothing", async () => {
+    await call(
+      "POST",
+      "/routes",
+      open("seen", { mcp: { server: { upstream_auth: { api_key: { header: "x-key", value: "s" } } } } }),
+    );
+    const as = { token: house.tokens.viewer };
+    const { body } = await call("GET", "/routes/seen", undefined, as);
+    expect(Object.keys(body).toSorted()).toEqual(
+      ["auth", "description", "enabled", "id", "in_force", "kind", "name", "source", "url"].toSorted(),
+    );
+    expect((await call("POST", "/routes", open("no"), as)).status).toBe(403);
+    expect((await call("PATCH", "/routes/seen", {}, as)).status).toBe(403);
+    expect((await call("DELETE", "/routes/seen", undefined, as)).status).toBe(403);
+    expect((await call("GET", "/audit", undefined, as)).status).toBe(403);
+  });
+});
+
+describe("F7.5 admin API: routes", () => {
+  it("lists the file's and the database's, and changes only the latter", async () => {
+    const { body } = await call("GET", "/routes");
+    expect(body.routes).toContainEqual(expect.objectContaining({ id: "in-file", source: "file" }));
+    for (const method of ["PATCH", "DELETE"]) {
+      const answer = await call(method, "/routes/in-file", method === "PATCH" ? {} : undefined);
+      expect([answer.status, answer.body.error]).toEqual([409, "in_routes_file"]);
+      expect((await call(method, "/routes/nowhere", method === "PATCH" ? {} : undefined)).status).toBe(404);
+    }
+  });
+
+  it("takes effect on every replica", async () => {
+    const created = await call("POST", "/routes", open("everywhere"));
+    expect(created.headers.get("location")).toBe("/admin/v1/routes/everywhere");
+    const other = house.replicas[1];
+    for (;;) {
+      const seen = await other?.call("GET", "/routes/everywhere");
+      if (seen?.status === 200 && seen.body.in_force === true) break;
+    }
+  });
+
+  it("makes an id of its own where none is given, and refuses a duplicate id or place with 409", async () => {
+    const { id: _id, ...nameless } = open("nameless");
+    const created = await call("POST", "/routes", nameless);
+    expect(created.body.id).toMatch(/^nameless-test-[0-9a-f]{8}$/);
+    for (const twice of [
+      nameless,
+      open("in-file", { from: "https://elsewhere.test" }),
+      open("other", { from: "https://file.test" }),
+      open("other", { from: "https://nameless.test/" }),
+    ])
+      expect([(await call("POST", "/routes", twice)).status, twice.from]).toEqual([409, twice.from]);
+    const race = await Promise.all(house.replicas.map((one) => one.call("POST", "/routes", open("race"))));
+    expect(race.map(({ status }) => status).toSorted()).toEqual([201, 409]);
+  });
+
+  it("names the field and the fix of what cannot be used", async () => {
+    const { status, body } = await call("POST", "/routes", open("bad", { to: "ftp://x", nmae: "x" }));
+    expect([status, body.error]).toEqual([400, "invalid_route"]);
+    expect(body.problems).toEqual([
+      expect.objectContaining({ path: "to[0]" }),
+      expect.objectContaining({ path: "nmae", fix: "did you mean name?" }),
+    ]);
+    expect((await call("GET", "/routes/bad")).status).toBe(404);
+    expect((await call("POST", "/routes", [])).body.error).toBe("invalid_json");
+    const form = await call("POST", "/routes", {}, { headers: { "content-type": "text/plain" } });
+    expect(form.status).toBe(415);
+  });
+
+  it("reads neither files nor the environment of this machine for whoever calls", async () => {
+    const auth = (value: string) => ({
+      mcp: { server: { upstream_auth: { api_key: { header: "x-k", value } } } },
+    });
+    expect((await call("POST", "/routes", open("reads", auth("file:/etc/hostname")))).status).toBe(201);
+    expect((await call("PATCH", "/routes/reads", { tls_custom_ca_file: "/etc/hostname" })).status).toBe(400);
+    const workload = { client_credentials: { client_id: "c", workload_identity_file: "/etc/hostname" } };
+    expect(
+      (await call("PATCH", "/routes/reads", { mcp: { server: { upstream_auth: workload } } })).status,
+    ).toBe(400);
+  });
+
+  it("changes nothing over somebody else's change", async () => {
+    const { body } = await call("POST", "/routes", open("versions"));
+    expect(body.version).toBe(1);
+    const seen = { headers: { "if-match": '"1"' } };
+    expect((await call("PATCH", "/routes/versions", { name: "One" }, seen)).body.version).toBe(2);
+    expect((await call("PATCH", "/routes/versions", { name: "Two" }, seen)).status).toBe(412);
+    expect((await call("PATCH", "/routes/versions", { id: "else" })).status).toBe(400);
+  });
+
+  it("keeps out a stored route that the routes file claims later, and says so", async () => {
+    await call("POST", "/routes", open("claimed"));
+    const routes = [...house.config.routes, { ...open("claims"), from: "https://claimed.test" }];
+    await writeFile(house.file, stringify({ ...house.config, routes }), { mode: 0o600 });
+    for (;;) {
+      const { body } = await call("GET", "/routes/claimed");
+      if (body.in_force === true) continue;
+      expect(body.problems).toEqual([expect.objectContaining({ path: "from" })]);
+      break;
+    }
+    const metrics = await (await fetch(`${house.first.url}/metrics`)).text();
+    expect(metrics).toMatch(/^envoy_mcp_auth_routes_refused 1$/m);
+    await call("DELETE", "/routes/claimed");
+  });
+});
+
+describe("F7.5 admin API: discovery", () => {
+  const discovered = (name: string) => ({
+    id: name,
+    from: `https://${name}.test`,
+    to: `${upstream.url}/mcp`,
+    mcp: { server: {} },
+  });
+
+  it("discovers and registers at once", async () => {
+    upstream.on("/mcp", { status: 401, headers: { "www-authenticate": "Bearer" } });
+    upstream.on("/.well-known/oauth-protected-resource/mcp", {
+      body: { resource: `${upstream.url}/mcp`, authorization_servers: [authorizationServer.issuer] },
+    });
+    const created = await call("POST", "/routes", discovered("discovered"));
+    expect([created.status, created.body.auth]).toEqual([201, "oauth"]);
+  });
+
+  it("leaves no half-made route when that fails, and says what to set by hand", async () => {
+    upstream.off("/.well-known/oauth-protected-resource/mcp");
+    const { status, body } = await call("POST", "/routes", discovered("lost"));
+    expect([status, body.error]).toEqual([
+      422,
+      expect.stringMatching(/^(discovery_failed|registration_(unavailable|refused))$/),
+    ]);
+    expect(body.what_to_do).toMatch(/upstream_oauth2/);
+    expect((await call("GET", "/routes/lost")).status).toBe(404);
+  });
+});
+
+describe("F7.5 admin API: its own description", () => {
+  it("is an OpenAPI 3.1 document that every answer keeps to", async () => {
+    const { body } = await call("GET", "/openapi.json");
+    expect(body.openapi).toBe("3.1.0");
+    const ajv = new Ajv2020({ strict: false, validateFormats: false });
+    ajv.addSchema({ $id: "api", ...body });
+    const list = ajv.getSchema("api#/paths/~1routes/get/responses/200/content/application~1json/schema");
+    const routes = (await call("GET", "/routes")).body;
+    expect([list?.(routes), list?.errors]).toEqual([true, null]);
+    const error = ajv.getSchema("api#/components/schemas/Error");
+    for (const answer of [
+      await call("GET", "/routes/nowhere"),
+      await call("POST", "/routes", { from: 7 }),
+      await call("GET", "/routes", undefined, { token: "x" }),
+    ])
+      expect([error?.(answer.body), error?.errors]).toEqual([true, null]);
+    const settings = ajv.getSchema("api#/components/schemas/RouteSettings");
+    expect([
+      settings?.(open("fits", { policy: { allow: { or: [{ accept: true }] } } })),
+      settings?.errors,
+    ]).toEqual([true, null]);
+    expect(
+      settings?.(open("fits", { to: ["http://a", "http://b"], mcp: { server: { upstream_auth: "none" } } })),
+    ).toBe(true);
+    expect(settings?.(open("fits", { nmae: "no" }))).toBe(false);
+    const event = ajv.getSchema("api#/components/schemas/AuditEvent");
+    const lines = (await call("GET", "/audit?until=2100-01-01&action=route.created")).text.trim().split("\n");
+    expect(lines.length).toBeGreaterThan(3);
+    for (const line of lines) expect([event?.(JSON.parse(line)), event?.errors]).toEqual([true, null]);
+  });
+
+  it("F7.3 exports the audit trail page by page", async () => {
+    const path = "/audit?until=2100-01-01&limit=2";
+    const first = (await call("GET", path)).text
+      .trim()
+      .split("\n")
+      .map((line) => JSON.parse(line).id);
+    const next = (await call("GET", `${path}&after=${first[1]}`)).text.trim().split("\n");
+    expect(first).toHaveLength(2);
+    expect(JSON.parse(next[0] ?? "").id).toBeGreaterThan(first[1]);
+    expect((await call("GET", "/audit?after=x")).status).toBe(400);
+    expect((await call("GET", "/audit?since=yesterday")).status).toBe(400);
+  });
+});
