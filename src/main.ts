@@ -252,6 +252,12 @@ function door(routes: CurrentRoutes, logger: Logger, metrics: Metrics): Middlewa
       await next();
       if (ctx.status === 404 && ctx.body == null)
         answerError(ctx, 404, "not_found", "There is nothing at this address.");
+      // Whatever error page somebody sees, its request id leads here (F5.6).
+      if (ctx.status >= 400 && ctx.type === "text/html")
+        logger.info(
+          { requestId: id, status: ctx.status, method: ctx.method, path: ctx.path },
+          "a person got an error page",
+        );
     } catch (error) {
       const { status, code, message } = publicError(error);
       metrics.errors.inc({ room: "http", code });

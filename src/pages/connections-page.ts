@@ -80,7 +80,7 @@ function serverRow(server: Server, page: ConnectionsPage): string {
     ? facts([
         ["Connected", timeInWords(connection.connectedAt, page.now)],
         ["Last used", connection.lastUsedAt ? timeInWords(connection.lastUsedAt, page.now) : "not yet"],
-        ["Expires", connection.ends ? timeInWords(connection.ends, page.now) : "not by itself"],
+        ["Expires", connection.ends ? timeInWords(connection.ends, page.now) : "when disconnected"],
       ])
     : "";
   const description = server.description ? html`<p>${server.description}</p>` : "";
@@ -113,7 +113,7 @@ function clientRow(client: Client, page: ConnectionsPage): string {
 !${facts([
     ["Allowed", timeInWords(client.allowedAt, page.now)],
     ["Last active", timeInWords(client.lastUsedAt, page.now)],
-    ["Expires", client.ends ? timeInWords(client.ends, page.now) : "not by itself"],
+    ["Expires", client.ends ? timeInWords(client.ends, page.now) : "when revoked"],
   ])}</div>
 <form method="post" action="${page.home}/revoke">
 <input type="hidden" name="csrf" value="${page.csrf}"><input type="hidden" name="client" value="${client.id}">

@@ -39,7 +39,11 @@ describe("docs/applications.md: the example application, through Envoy, in a rea
         routes: [
           ...config.routes.map((route) =>
             route.id === "everything"
-              ? { ...route, policy: { allow: { and: [{ email: "alice@example.com" }] } } }
+              ? {
+                  ...route,
+                  policy: { allow: { and: [{ email: "alice@example.com" }] } },
+                  tools: { deny: ["write_note"] },
+                }
               : {
                   ...route,
                   policy: [
@@ -161,6 +165,10 @@ describe("docs/applications.md: the example application, through Envoy, in a rea
   test("the application calls the tool with an MCP SDK client, as its user, at the server", async () => {
     await alice.page.getByRole("button", { name: "Tools of Everything" }).click();
     expect(await alice.page.locator("pre").textContent()).toContain("ally");
+    // F8.15: this server answers with an event stream, the other one with JSON.
+    const tools = await alice.page.locator("li").allTextContents();
+    expect(tools).toContain("whoami");
+    expect(tools).not.toContain("write_note");
     const reached = stack.everything.requests.at(-1)?.headers.map(([, value]) => value) ?? [];
     expect(reached).not.toContain(`Bearer ${tokenSeen()}`);
   });

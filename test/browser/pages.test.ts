@@ -30,6 +30,8 @@ interface Met {
   readonly bytes: number;
   readonly policy: string;
   readonly scripts: number;
+  /** On error pages. */
+  readonly requestId?: string;
 }
 
 describe("every page people see, in Chromium", () => {
@@ -93,6 +95,7 @@ describe("every page people see, in Chromium", () => {
       bytes: Buffer.byteLength(await page.content()),
       policy: (await response?.headerValue("content-security-policy")) ?? "",
       scripts,
+      requestId: /Request id<\/dt><dd><code>([^<]+)/.exec(await page.content())?.[1],
     });
   }
 
@@ -174,6 +177,19 @@ describe("every page people see, in Chromium", () => {
 
   test("F5.5 axe finds nothing, on a phone and a desktop, light and dark; none is wider than the screen", () => {
     expect(met.flatMap(({ name, problems }) => problems.map((problem) => `${name} ${problem}`))).toEqual([]);
+  });
+
+  test("F5.6 an error page's request id is in the log", async () => {
+    const log = await readFile(stack.sidecar().logFile, "utf8");
+    const withId = met.filter(({ requestId }) => requestId);
+    expect(withId.map(({ name }) => name)).toEqual([
+      "not-connected",
+      "not-found",
+      "authorization-expired",
+      "authorization-refused",
+      "sign-in-failed",
+    ]);
+    for (const { name, requestId = "" } of withId) expect(log, name).toContain(requestId);
   });
 
   test("each is under 30 KB", () => {
