@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 
 packages := node_modules/.stamp
 
-.PHONY: help demo demo-once test conformance fuzz check clean
+.PHONY: help demo demo-once test conformance fuzz check docs clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -28,6 +28,9 @@ fuzz: $(packages) ## 100,000 mutated messages to the whole stack; FUZZ_INPUTS, F
 
 check: $(packages) ## types, lint, format
 	@tsc && biome check --error-on-warnings .
+
+docs: $(packages) ## documents that are made from the code
+	@exec node deploy/docs/write-docs.ts
 
 clean: ## remove what was installed and what the demo left
 	rm -rf node_modules .venv .demo

@@ -17,7 +17,8 @@ const file = () =>
     .env("ENVOY_MCP_AUTH_CONFIG")
     .default("envoy-mcp-auth.yaml");
 
-const program = new Command("envoy-mcp-auth").description(
+/** The command line; `docs/cli.md` is made from it. */
+export const program = new Command("envoy-mcp-auth").description(
   "Envoy external-authorization and token-injection sidecar for MCP servers",
 );
 
@@ -96,10 +97,12 @@ program
 
 addOperatorCommands(program, file, (options) => ({ file: options.config, env: process.env, out, err }));
 
-try {
-  await program.parseAsync();
-} catch (error) {
-  // What an operator can mend says so in its message; a stack trace would bury it.
-  err(`envoy-mcp-auth: ${error instanceof Error ? error.message : String(error)}\n`);
-  process.exit(1);
+if (import.meta.main) {
+  try {
+    await program.parseAsync();
+  } catch (error) {
+    // What an operator can mend says so in its message; a stack trace would bury it.
+    err(`envoy-mcp-auth: ${error instanceof Error ? error.message : String(error)}\n`);
+    process.exit(1);
+  }
 }

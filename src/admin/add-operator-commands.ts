@@ -1,5 +1,6 @@
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { createFields } from "../config/create-fields.ts";
+import { runAudit } from "./run-audit.ts";
 import { runConnections } from "./run-connections.ts";
 import { runGrants } from "./run-grants.ts";
 import { runRotateKeys } from "./run-rotate-keys.ts";
@@ -7,7 +8,8 @@ import { runServiceAccounts } from "./run-service-accounts.ts";
 import type { CommandPlace } from "./with-rooms.ts";
 
 /**
- * The operator's commands on what is stored (F7.4): `rotate-keys`, `connections`, `grants`, `service-accounts`.
+ * The operator's commands on what is stored (F7.4): `rotate-keys`, `connections`, `grants`,
+ * `service-accounts`, `audit`.
  * @param file makes the option `--config`
  */
 export function addOperatorCommands(
@@ -127,6 +129,36 @@ export function addOperatorCommands(
     .action(async (name: string, options: { config: string }) => {
       process.exitCode = await runServiceAccounts({ kind: "revoke", name }, place(options));
     });
+
+  program
+    .command("audit")
+    .description("print audit events as JSON lines, oldest first")
+    .addOption(
+      new Option("--after <id>", "only events behind this one: where the last export ended").argParser(
+        parseId,
+      ),
+    )
+    .addOption(new Option("--since <time>", "only from then on, as in RFC 3339").argParser(parseTime))
+    .addOption(new Option("--until <time>", "only before").argParser(parseTime))
+    .option("--action <action>", "only of this kind, such as grant.revoked")
+    .addOption(userOption())
+    .option("--route <id>", "of this route only")
+    .addOption(file())
+    .action(
+      async (options: {
+        config: string;
+        after?: number;
+        since?: Date;
+        until?: Date;
+        action?: string;
+        user?: string;
+        route?: string;
+      }) => {
+        const { after, since, until, action, user: userId, route: routeId } = options;
+        const which = { after, since, until, action, userId, routeId, settled: until === undefined };
+        process.exitCode = await runAudit({ ...place(options), which });
+      },
+    );
 }
 
 const userOption = () => new Option("--user <id>", "of this user only: PROVIDER/SUBJECT");
@@ -137,6 +169,17 @@ function parseSeconds(value: string): number {
   const parsed = fields.duration(1).safeParse(/^\d+$/.test(value) ? Number(value) : value);
   if (parsed.success) return parsed.data;
   throw new InvalidArgumentError("Write seconds as a number, or 30s, 5m, 1h, 30d.");
+}
+
+function parseId(value: string): number {
+  if (/^\d{1,15}$/.test(value)) return Number(value);
+  throw new InvalidArgumentError("Write the id of an event: a whole number.");
+}
+
+function parseTime(value: string): Date {
+  const at = new Date(value);
+  if (!Number.isNaN(at.getTime())) return at;
+  throw new InvalidArgumentError("Write a time as 2026-01-31T12:00:00Z.");
 }
 
 function serviceAccountName(value: string): string {

@@ -1,3 +1,4 @@
+import { buildStoredRoutes } from "../config/build-stored-routes.ts";
 import type { Config } from "../config/config.ts";
 import { createRouteTable } from "../config/create-route-table.ts";
 import { formatProblem } from "../config/format-problem.ts";
@@ -42,7 +43,6 @@ export async function withRooms(
     return 1;
   }
   const { config } = loaded;
-  const table = createRouteTable(config);
   // What a command has to say stands on its output; the log is for what goes wrong beside it.
   const logger = createLogger({ level: "error" });
   const embeddedDir = config.database.url === undefined ? config.database.dir : undefined;
@@ -53,6 +53,7 @@ export async function withRooms(
   });
   const store = await openStore({ ...config.database, keys, logger });
   try {
+    const table = createRouteTable(buildStoredRoutes(config, await store.storedRoutes.list()).config);
     return await work({ config, routes: () => table, store, logger, metrics: createMetrics() });
   } finally {
     await store.close();

@@ -6,6 +6,7 @@ import {
   type UpstreamAuthorizationServer,
   upstreamAuthorizationServer,
 } from "../../deploy/demo/upstream-authorization-server.ts";
+import { runAudit } from "../../src/admin/run-audit.ts";
 import { type ScriptedServer, scriptedServer } from "../upstream-oauth/scripted-server.ts";
 import { startAdmin } from "./start-admin.ts";
 
@@ -204,6 +205,15 @@ describe("F7.5 admin API: its own description", () => {
     const lines = (await call("GET", "/audit?until=2100-01-01&action=route.created")).text.trim().split("\n");
     expect(lines.length).toBeGreaterThan(3);
     for (const line of lines) expect([event?.(JSON.parse(line)), event?.errors]).toEqual([true, null]);
+  });
+
+  it("F7.3 has the same trail on the command line", async () => {
+    const printed: string[] = [];
+    const err = (text: string) => expect(text).toBe("");
+    const which = { action: "route.created" };
+    const place = { file: house.file, env: house.env, out: (text: string) => void printed.push(text), err };
+    expect(await runAudit({ ...place, which })).toBe(0);
+    expect(printed.join("")).toBe((await call("GET", "/audit?until=2100-01-01&action=route.created")).text);
   });
 
   it("F7.3 exports the audit trail page by page", async () => {

@@ -74,6 +74,7 @@ export async function startAdmin(options: { replicas?: number; settings?: object
   return {
     tokens,
     file,
+    env,
     config,
     first,
     replicas,
