@@ -9,9 +9,11 @@ import { createAuthorizationServer } from "./authorization-server/create-authori
 import { createChallengeService } from "./challenge/create-challenge-service.ts";
 import { createCheckService } from "./check/create-check-service.ts";
 import { createGrpcServer } from "./check/create-grpc-server.ts";
+import type { Config } from "./config/config.ts";
 import { createLiveConfig } from "./config/create-live-config.ts";
 import { writeXdsDir } from "./config/envoy/write-xds-dir.ts";
 import type { CurrentRoutes } from "./config/route-table.ts";
+import { withSocketMode } from "./config/with-socket-mode.ts";
 import { createAssertions } from "./external-token/create-assertions.ts";
 import { createExternalTokens } from "./external-token/create-external-tokens.ts";
 import { createSigningKeys } from "./external-token/create-signing-keys.ts";
@@ -20,6 +22,7 @@ import { requestId } from "./pages/request-id.ts";
 import { sendPage } from "./pages/send-page.ts";
 import { createCurrentPolicies } from "./policy/create-current-policies.ts";
 import { createRateLimiter } from "./policy/create-rate-limiter.ts";
+import { limitRequests } from "./policy/limit-requests.ts";
 import { createPortal } from "./portal/create-portal.ts";
 import { createSignIn } from "./sign-in/create-sign-in.ts";
 import { loadKeyEncryptionKeys } from "./store/load-key-encryption-keys.ts";
@@ -160,7 +163,7 @@ export async function serve(options: {
   });
   const publicDoor = koa(logger);
   if (tracing) publicDoor.use(tracedHttp(tracing.tracer));
-  publicDoor.use(door(routes, logger, metrics));
+  publicDoor.use(door(routes, logger, metrics)).use(limitRequests({ routes, metrics }));
   publicDoor.use(signIn.router.routes()).use(portal.routes()).use(authorizationServer.middleware);
   const privateDoor = koa(logger);
   const adminApi = createAdminApi({
@@ -174,9 +177,14 @@ export async function serve(options: {
   privateDoor.use(health.routes()).use(adminApi.routes());
 
   const services = [check, challenge].map((one) => (tracing ? tracedService(one, tracing.tracer) : one));
-  const grpc = await createGrpcServer({ listen: config.listen.grpc, services });
-  const http = await listen(publicDoor, config.listen.http);
-  const admin = await listen(privateDoor, config.listen.admin);
+  const grpc = await createGrpcServer({
+    listen: config.listen.grpc,
+    services,
+    tls: config.listen.grpcTls,
+    socketMode: config.listen.socketMode,
+  });
+  const http = await listen(publicDoor, config.listen.http, { config, metrics });
+  const admin = await listen(privateDoor, config.listen.admin, { config, metrics });
   const housekeeping = setInterval(
     () => {
       Promise.all([store.removeExpired(new Date()), upstreamTokens.disconnectOrphans()]).then(
@@ -233,7 +241,7 @@ function koa(logger: Logger): Koa {
 }
 
 /**
- * First thing on the public port: knows the host or refuses it, settles scheme and host for everything behind (`ctx.origin`),
+ * First thing on the public port: knows the host or refuses it, settles scheme and host for everything behind,
  * and turns what is thrown into a page or JSON with a request id, logged once (F5.6).
  */
 function door(routes: CurrentRoutes, logger: Logger, metrics: Metrics): Middleware {
@@ -298,19 +306,33 @@ function answerError(ctx: Context, status: number, code: string, message: string
 async function listen(
   app: Koa,
   address: string,
+  { config, metrics }: { readonly config: Config; readonly metrics: Metrics },
 ): Promise<{ readonly address: string; close(graceMs: number): Promise<void> }> {
-  const server = createServer(app.callback());
+  const server = createServer({ maxHeaderSize: config.check.maxHeaderBytes }, app.callback());
+  server.on("clientError", (error: NodeJS.ErrnoException, wire) => {
+    const tooLong = error.code === "HPE_HEADER_OVERFLOW";
+    if (tooLong) metrics.limitsReached.inc({ limit: "header_bytes" });
+    if (wire.writable)
+      wire.end(
+        `HTTP/1.1 ${tooLong ? "431 Request Header Fields Too Large" : "400 Bad Request"}\r\nConnection: close\r\n\r\n`,
+      );
+    else wire.destroy();
+  });
   // Envoy keeps connections for an hour; closing first would cost it a request now and then.
   server.keepAliveTimeout = 75_000;
   const socket = /^unix:(.+)$/.exec(address)?.[1];
   if (socket) rmSync(socket, { force: true });
   const url = socket ? undefined : new URL(`http://${address}`);
-  await new Promise<void>((resolve, reject) => {
-    server.once("error", reject);
-    const listening = () => resolve();
-    if (socket) server.listen(socket, listening);
-    else server.listen(Number(url?.port || 80), url?.hostname.replace(/^\[|\]$/g, ""), listening);
-  });
+  await withSocketMode(
+    config.listen.socketMode,
+    () =>
+      new Promise<void>((resolve, reject) => {
+        server.once("error", reject);
+        const listening = () => resolve();
+        if (socket) server.listen(socket, listening);
+        else server.listen(Number(url?.port || 80), url?.hostname.replace(/^\[|\]$/g, ""), listening);
+      }),
+  );
   return {
     address: socket ? address : `${url?.hostname}:${(server.address() as AddressInfo).port}`,
     async close(graceMs) {
