@@ -172,12 +172,15 @@ export function createConnectRouter(deps: ConnectDeps): Router {
       ctx.redirect(url.href);
       return;
     }
+    const server = routes().byId(routeId ?? "")?.name ?? "The server";
     const page = popupDonePage({
       openerOrigin: url.origin,
       returnTo: url.href,
       message: { type: "mcp_connect", route: routeId, connected: !error, error: error?.code },
       title: error ? "Not connected" : "Connected",
-      text: error ? `The connection was not made: ${error.message}.` : "You can close this window.",
+      text: error
+        ? `${server} was not connected: ${error.message}.`
+        : `${server} is connected. You can close this window.`,
       script: `${prefix}/mcp/connect/done.js`,
     });
     sendPage(ctx, 200, page);

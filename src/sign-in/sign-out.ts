@@ -18,8 +18,14 @@ export function createSignOut(deps: SignInDeps, clients: OpenidClients, sessions
     const person = await sessions.person(ctx);
     const csrf = sessions.csrfToken(ctx);
     if (!person || !csrf) return signedOut(ctx);
-    const action = `${routes().config.paths.prefix}/sign_out`;
-    sendPage(ctx, 200, signOutPage({ person: person.email ?? person.name ?? person.userId, action, csrf }));
+    const { prefix } = routes().config.paths;
+    const page = signOutPage({
+      person: person.email ?? person.name ?? person.userId,
+      action: `${prefix}/sign_out`,
+      csrf,
+      connections: `${prefix}/routes`,
+    });
+    sendPage(ctx, 200, page);
   }
 
   async function end(ctx: Context): Promise<void> {

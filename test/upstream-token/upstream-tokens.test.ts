@@ -171,6 +171,16 @@ describe("upstream tokens", () => {
       expect((await stored())?.refreshToken).toBe(before?.refreshToken);
     });
 
+    it("F5.2 a look at an expired connection refreshes it first; connected is what works now", async () => {
+      const look = async () => (await house.tokens.connectionState(alice, house.route())).state;
+      await expire();
+      expect(await look()).toBe("connected");
+      expect(refreshes()).toHaveLength(1);
+      await expire();
+      upstream.refreshTokens.clear();
+      expect(await look()).toBe("missing");
+    });
+
     it("F4.5 F8.1 refused: exactly that version goes, and the person is asked to consent", async () => {
       await expire();
       upstream.refreshTokens.clear();
