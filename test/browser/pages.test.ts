@@ -64,7 +64,7 @@ describe("every page people see, in Chromium", () => {
     chromium = await launch({ publicKeyHash: stack.ca.publicKeyHash, resolve: stack.resolve });
     await mkdir(images, { recursive: true });
     await walk();
-  }, 150_000);
+  }, 240_000);
   afterAll(async () => {
     await chromium?.close();
     await stack?.close();
