@@ -116,6 +116,7 @@ export async function serve(options: {
     store,
     fetch: trustedFetch,
     logger,
+    metrics,
     personRefused: upstreamTokens.disconnectAll,
   });
   const authorizationServer = createAuthorizationServer({

@@ -1,6 +1,9 @@
-import { rmSync } from "node:fs";
+import { X509Certificate } from "node:crypto";
+import { readFileSync, rmSync } from "node:fs";
 import type { ServerHttp2Session } from "node:http2";
 import { Server, ServerCredentials } from "@grpc/grpc-js";
+import type { Config } from "../config/config.ts";
+import { withSocketMode } from "../config/with-socket-mode.ts";
 import { createHealthService } from "./create-health-service.ts";
 import type { GrpcService } from "./grpc-service.ts";
 import { serveUnary } from "./serve-unary.ts";
@@ -10,12 +13,18 @@ const windowBytes = 4 * 1024 * 1024;
 /** A check with the largest body policy may inspect (F1.2), and its headers. Bytes. */
 const maxMessageBytes = 16 * 1024 * 1024;
 
+/** Load balancers that ask more seldom than this find out by themselves, ms. */
+const noticeMs = 3_000;
+
 export interface GrpcServer {
   /** `host:port` with the port really bound, or the socket's `unix:/path`. */
   readonly address: string;
   /** What grpc.health.v1.Health answers; false from the start of draining. */
   setServing(serving: boolean): void;
-  /** Refuses new connections, lets calls under way end, and cuts off what is left after `graceMs`. */
+  /**
+   * Says NOT_SERVING and serves on until load balancers that ask have heard it; then refuses new connections, lets calls under
+   * way end, and cuts off what is left after `graceMs`.
+   */
   drain(graceMs: number): Promise<void>;
 }
 
@@ -28,6 +37,10 @@ export interface GrpcServer {
 export async function createGrpcServer(options: {
   readonly listen: string;
   readonly services: readonly GrpcService[];
+  /** Only callers with a certificate of this CA, and one of these names where there are any; PEM files, read at start. */
+  readonly tls?: Config["listen"]["grpcTls"];
+  /** Permissions of a Unix socket. */
+  readonly socketMode?: number;
 }): Promise<GrpcServer> {
   const server = new Server({
     "grpc.max_receive_message_length": maxMessageBytes,
@@ -41,17 +54,33 @@ export async function createGrpcServer(options: {
   }
   const socket = /^unix:(.+)$/.exec(options.listen)?.[1];
   if (socket) rmSync(socket, { force: true });
-  const port = await new Promise<number>((resolve, reject) => {
-    server.bindAsync(options.listen, ServerCredentials.createInsecure(), (error, bound) =>
-      error ? reject(error) : resolve(bound),
-    );
-  });
+  const { tls } = options;
+  const credentials = tls
+    ? ServerCredentials.createSsl(
+        readFileSync(tls.clientCa),
+        [{ cert_chain: readFileSync(tls.certificate), private_key: readFileSync(tls.key) }],
+        true,
+      )
+    : ServerCredentials.createInsecure();
+  const port = await withSocketMode(
+    options.socketMode ?? 0o660,
+    () =>
+      new Promise<number>((resolve, reject) => {
+        server.bindAsync(options.listen, credentials, (error, bound) =>
+          error ? reject(error) : resolve(bound),
+        );
+      }),
+  );
   const unary = new Map(options.services.flatMap((service) => Object.entries(service.unary ?? {})));
   const sessions = new Set<ServerHttp2Session>();
   // biome-ignore lint/complexity/useLiteralKeys: private in its types
   for (const [http2Server] of server["http2Servers"]) {
     serveUnary(http2Server, unary, maxMessageBytes);
     http2Server.on("session", (session: ServerHttp2Session) => {
+      if (tls && !hasName(session, tls.clientNames)) {
+        session.destroy();
+        return;
+      }
       session.setLocalWindowSize(windowBytes);
       sessions.add(session);
       session.once("close", () => sessions.delete(session));
@@ -64,6 +93,7 @@ export async function createGrpcServer(options: {
     setServing: health.setServing,
     async drain(graceMs) {
       health.setServing(false);
+      await health.told(noticeMs);
       const cutOff = setTimeout(() => {
         // Without channelz, forceShutdown of grpc-js 1.14 forgets the sessions that are open.
         for (const session of sessions) session.destroy();
@@ -75,6 +105,15 @@ export async function createGrpcServer(options: {
       clearTimeout(cutOff);
     },
   };
+}
+
+/** Whether the caller's certificate carries one of `names` (`DNS:envoy.internal`, `URI:spiffe://...`); none asked for: yes. */
+function hasName(session: ServerHttp2Session, names: readonly string[]): boolean {
+  if (names.length === 0) return true;
+  const { socket } = session;
+  const raw = "getPeerCertificate" in socket ? socket.getPeerCertificate().raw : undefined;
+  const carried = raw ? (new X509Certificate(raw).subjectAltName ?? "").split(", ") : [];
+  return carried.some((name) => names.includes(name));
 }
 
 /** grpc-js sets windows on clients only, and keeps what its server is made with to itself; a test watches that this still works. */

@@ -17,7 +17,22 @@ export function buildConfig(
   return {
     file,
     issuer: input.issuer,
-    listen,
+    listen: {
+      grpc: listen.grpc,
+      http: listen.http,
+      admin: listen.admin,
+      socketMode: Number.parseInt(listen.socket_mode, 8),
+      ...(listen.grpc_tls === undefined
+        ? {}
+        : {
+            grpcTls: {
+              certificate: listen.grpc_tls.certificate,
+              key: listen.grpc_tls.key,
+              clientCa: listen.grpc_tls.client_ca,
+              clientNames: listen.grpc_tls.client_names,
+            },
+          }),
+    },
     database: {
       url: env.DATABASE_URL || database.url,
       listenUrl: env.DATABASE_LISTEN_URL || database.listen_url,
@@ -72,6 +87,14 @@ export function buildConfig(
       pendingTtl: input.upstream_oauth.pending_ttl,
     },
     check: { deadlineMs: input.check.deadline * 1000, maxHeaderBytes: input.check.max_header_bytes },
+    limits: {
+      registrationsPerAddress: input.limits.registrations_per_address,
+      authorizationsPerAddress: input.limits.authorizations_per_address,
+      pendingAuthorizationsPerUser: input.limits.pending_authorizations_per_user,
+      bodyBytes: input.limits.body_bytes,
+      cacheEntries: input.limits.cache_entries,
+      tokenCacheBytes: input.limits.token_cache_bytes,
+    },
     adminApi: { adminTokens: input.admin_api.admin_tokens, viewerTokens: input.admin_api.viewer_tokens },
     audit: input.audit,
     log: input.log,
@@ -87,6 +110,16 @@ export function buildConfig(
       sidecar: {
         grpc: envoy.sidecar.grpc ?? [reachable(listen.grpc)],
         http: envoy.sidecar.http ?? [reachable(listen.http)],
+        ...(envoy.sidecar.grpc_tls === undefined
+          ? {}
+          : {
+              grpcTls: {
+                ca: envoy.sidecar.grpc_tls.ca,
+                certificate: envoy.sidecar.grpc_tls.certificate,
+                key: envoy.sidecar.grpc_tls.key,
+                serverName: envoy.sidecar.grpc_tls.server_name,
+              },
+            }),
       },
     },
     passIdentityHeaders: input.pass_identity_headers,

@@ -82,6 +82,18 @@ export function configSchema(f: Fields) {
       grpc: f.address().default("127.0.0.1:50051"),
       http: f.address().default("127.0.0.1:8080"),
       admin: f.address().default("127.0.0.1:9090"),
+      grpc_tls: z
+        .strictObject({
+          certificate: f.path(),
+          key: f.path(),
+          client_ca: f.path(),
+          client_names: z.array(f.text()).default([]),
+        })
+        .optional(),
+      socket_mode: z
+        .string()
+        .regex(/^0?[0-7]{3}$/, { error: "not the permissions of a file: write three octal digits in quotes" })
+        .default("660"),
     }),
     database: f.section({
       url: f.secret().optional(),
@@ -130,6 +142,14 @@ export function configSchema(f: Fields) {
       deadline: f.duration(0.05).default(5),
       max_header_bytes: f.size(8 * kib, 1024 * kib).default(60 * kib),
     }),
+    limits: f.section({
+      registrations_per_address: z.int().min(1).default(100),
+      authorizations_per_address: z.int().min(1).default(1000),
+      pending_authorizations_per_user: z.int().min(1).max(1000).default(20),
+      body_bytes: f.size(kib, 56 * kib).default(16 * kib),
+      cache_entries: z.int().min(100).default(50_000),
+      token_cache_bytes: f.size(kib * kib, 1024 * kib * kib).default(64 * kib * kib),
+    }),
     admin_api: f.section({
       admin_tokens: z.array(bearer).default([]),
       viewer_tokens: z.array(bearer).default([]),
@@ -151,6 +171,9 @@ export function configSchema(f: Fields) {
       sidecar: f.section({
         grpc: f.oneOrMore(f.address()).optional(),
         http: f.oneOrMore(f.address()).optional(),
+        grpc_tls: z
+          .strictObject({ ca: f.path(), certificate: f.path(), key: f.path(), server_name: f.text() })
+          .optional(),
       }),
     }),
     /** Pomerium's global switch; a route's own wins. */

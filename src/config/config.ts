@@ -68,6 +68,16 @@ export interface Config {
     readonly grpc: string;
     readonly http: string;
     readonly admin: string;
+    /** TLS on the gRPC port, for those alone who hold a certificate of `clientCa` (PEM files); absent: plain text. */
+    readonly grpcTls?: {
+      readonly certificate: string;
+      readonly key: string;
+      readonly clientCa: string;
+      /** `DNS:name` or `URI:spiffe://...` of the certificate, one of which must match; empty: any of that CA. */
+      readonly clientNames: readonly string[];
+    };
+    /** Permissions of `unix:` sockets. */
+    readonly socketMode: number;
   };
   readonly database: {
     /** Absent: embedded database in `dir`. `DATABASE_URL` fills it. */
@@ -116,6 +126,19 @@ export interface Config {
     /** A check is answered within this, ms. */ readonly deadlineMs: number;
     readonly maxHeaderBytes: number;
   };
+  /** What one party may use up; the rest stands with what it limits (docs/threat-model.md lists all). */
+  readonly limits: {
+    /** Per hour, address (IPv6: /64) and replica. */
+    readonly registrationsPerAddress: number;
+    readonly authorizationsPerAddress: number;
+    /** Consents under way; the oldest gives way. */
+    readonly pendingAuthorizationsPerUser: number;
+    /** Body of a request to our own endpoints. */
+    readonly bodyBytes: number;
+    /** Per in-memory cache that holds one entry per person or connection. */
+    readonly cacheEntries: number;
+    readonly tokenCacheBytes: number;
+  };
   /** Bearer tokens of the admin API (F7.5); none: there is no admin API. */
   readonly adminApi: { readonly adminTokens: readonly string[]; readonly viewerTokens: readonly string[] };
   readonly audit: { /** Events older than this are removed, seconds. */ readonly retention: number };
@@ -132,7 +155,17 @@ export interface Config {
     /** OpenTelemetry collector (OTLP over gRPC) and how many of the requests without a trace of their own begin one. */
     readonly tracing?: { readonly collector: string; readonly samplePercent: number };
     /** Where Envoy finds us; default: `listen`. */
-    readonly sidecar: { readonly grpc: readonly string[]; readonly http: readonly string[] };
+    readonly sidecar: {
+      readonly grpc: readonly string[];
+      readonly http: readonly string[];
+      /** PEM files as Envoy sees them: what it shows us, and whom it expects. */
+      readonly grpcTls?: {
+        readonly ca: string;
+        readonly certificate: string;
+        readonly key: string;
+        readonly serverName: string;
+      };
+    };
   };
   /** F2.7, for routes that do not say. */
   readonly passIdentityHeaders: boolean;

@@ -38,7 +38,7 @@ export function createExternalTokens(deps: {
   readonly fetch: typeof globalThis.fetch;
   readonly logger: Logger;
   readonly metrics: Metrics;
-  /** Bytes; default 64 MiB. */
+  /** Bytes; default `limits.token_cache_bytes`. */
   readonly cacheBytes?: number;
   /** Unix milliseconds. */
   readonly now?: () => number;
@@ -46,14 +46,17 @@ export function createExternalTokens(deps: {
   const { routes, store, keys, metrics } = deps;
   const now = deps.now ?? Date.now;
   const cache = new LRUCache<string, Entry>({
-    maxSize: deps.cacheBytes ?? 64 * 1024 * 1024,
+    maxSize: deps.cacheBytes ?? routes().config.limits.tokenCacheBytes,
+    dispose: (_entry, _token, reason) => {
+      if (reason === "evict") metrics.cacheEvictions.inc({ cache: "external_token" });
+    },
     sizeCalculation: (_entry, token) => token.length + bytesPerEntry,
   });
   const underWay = new Map<string, Promise<Outcome>>();
   const issuers = new Map<string, JWTVerifyGetKey>();
   const hits = metrics.cacheLookups.labels("external_token", "hit");
   const misses = metrics.cacheLookups.labels("external_token", "miss");
-  const session = sessionTokens({ routes, keys, now });
+  const session = sessionTokens({ routes, keys, now, metrics });
   // A revocation heard while a token is being verified: what was learnt before it must not be cached after it.
   let revocations = 0;
 

@@ -3,6 +3,7 @@ import { SignJWT } from "jose";
 import { LRUCache } from "lru-cache";
 import type { Route } from "../config/route.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
+import type { Metrics } from "../telemetry/metrics.ts";
 import type { Caller } from "./caller.ts";
 import type { SessionHolder } from "./external-tokens.ts";
 import type { SigningKeyRing } from "./signing-key-ring.ts";
@@ -20,15 +21,19 @@ const maxSeconds = 3600;
 export function sessionTokens(deps: {
   readonly routes: CurrentRoutes;
   readonly keys: SigningKeyRing;
+  readonly metrics: Metrics;
   /** Unix milliseconds. */
   readonly now: () => number;
 }) {
-  const { routes, keys, now } = deps;
+  const { routes, keys, now, metrics } = deps;
   const cache = new LRUCache<
     string,
     { readonly userId: string; readonly until: number; readonly minted: Minted }
   >({
-    max: 10_000,
+    max: routes().config.limits.cacheEntries,
+    dispose: (_minted, _name, reason) => {
+      if (reason === "evict") metrics.cacheEvictions.inc({ cache: "session_token" });
+    },
   });
 
   const sign = async (holder: SessionHolder, route: Route, audience: readonly string[]): Promise<Minted> => {

@@ -3,11 +3,12 @@ import { parseCookie } from "cookie";
 import type { Context } from "koa";
 import { LRUCache } from "lru-cache";
 import { secretName } from "../store/secret-name.ts";
-import type { BrowserSession, Store } from "../store/store.ts";
+import type { BrowserSession } from "../store/store.ts";
 import type { Person } from "./sign-in.ts";
+import type { SignInDeps } from "./sign-in-deps.ts";
 
 const cookieName = "__Host-mcp_session";
-const cached = { max: 10_000, ttl: 30_000 };
+const cachedMs = 30_000;
 
 /** The session cookie and the rows behind it. */
 export interface Sessions {
@@ -24,8 +25,14 @@ export interface Sessions {
   close(): void;
 }
 
-export function createBrowserSessions(store: Store): Sessions {
-  const people = new LRUCache<string, Person>(cached);
+export function createBrowserSessions({ store, routes, metrics }: SignInDeps): Sessions {
+  const people = new LRUCache<string, Person>({
+    max: routes().config.limits.cacheEntries,
+    ttl: cachedMs,
+    dispose: (_person, _name, reason) => {
+      if (reason === "evict") metrics?.cacheEvictions.inc({ cache: "browser_session" });
+    },
+  });
   const unsubscribe = store.notifications.subscribe((change) => {
     if (change.table === "everything") people.clear();
     if (change.table === "browser_session") forget(change.userId);

@@ -13,9 +13,9 @@ import { createSignOut } from "./sign-out.ts";
 
 /** Builds sign-in (F3.5). Its paths follow `paths.prefix` as configured now; a new prefix needs a restart. */
 export function createSignIn(deps: SignInDeps): SignIn {
-  const { routes, store, fetch } = deps;
+  const { routes, fetch } = deps;
   const clients = createOpenidClients(fetch);
-  const sessions = createBrowserSessions(store);
+  const sessions = createBrowserSessions(deps);
   const trip = createSignInTrip(deps, clients, sessions);
   const handover = createHandover(deps, sessions, begin);
   const signOut = createSignOut(deps, clients, sessions);

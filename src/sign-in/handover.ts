@@ -56,13 +56,10 @@ export function createHandover(
       expiresAt: person.sessionExpiresAt * 1000,
     };
     const expiresAt = new Date(Date.now() + codeMs);
-    await store.pendingAuthorizations.create({
-      kind: "handover",
-      state,
-      userId: person.userId,
-      expiresAt,
-      payload,
-    });
+    await store.pendingAuthorizations.create(
+      { kind: "handover", state, userId: person.userId, expiresAt, payload },
+      routes().config.limits.pendingAuthorizationsPerUser,
+    );
     ctx.redirect(`${route.origin}${prefix()}/sign_in/complete?${new URLSearchParams({ code: state })}`);
   }
 

@@ -25,11 +25,11 @@ export function pendingAuthorizations(database: Database, { seal, open }: Encryp
     };
   }
   return {
-    async create(row) {
+    async create(row, keepPerUser) {
       const stateName = secretName(row.state);
       const sealed = await seal(table, [row.kind, stateName], row.payload);
-      await database.write("pending_authorization.create", (tx) =>
-        tx
+      return database.write("pending_authorization.create", async (tx) => {
+        await tx
           .insertInto(table)
           .values({
             kind: row.kind,
@@ -38,8 +38,24 @@ export function pendingAuthorizations(database: Database, { seal, open }: Encryp
             ...sealed,
             expires_at: clock.toDatabase(row.expiresAt),
           })
-          .execute(),
-      );
+          .execute();
+        if (row.userId === undefined || keepPerUser === undefined) return 0;
+        const dropped = await tx
+          .deleteFrom(table)
+          .where("kind", "=", row.kind)
+          .where("state_name", "in", (query) =>
+            query
+              .selectFrom(table)
+              .select("state_name")
+              .where("kind", "=", row.kind)
+              .where("user_id", "=", row.userId ?? "")
+              .orderBy("expires_at", "desc")
+              .offset(keepPerUser),
+          )
+          .returning("kind")
+          .execute();
+        return dropped.length;
+      });
     },
     async find<P>(kind: PendingKind, state: string) {
       const row = await database.read("pending_authorization.find", (db) =>

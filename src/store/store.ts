@@ -118,7 +118,8 @@ export interface PendingAuthorization<Payload> {
   readonly payload: Payload;
 }
 export interface PendingAuthorizations {
-  create<P>(row: PendingAuthorization<P>): Promise<void>;
+  /** @param keepPerUser of one kind; older ones give way. Resolves with how many did. */
+  create<P>(row: PendingAuthorization<P>, keepPerUser?: number): Promise<number>;
   /** Reads without using up. */
   find<P>(kind: PendingKind, state: string): Promise<PendingAuthorization<P> | undefined>;
   /** Single use: one conditional delete, so of two callers one gets the row. Expired rows are as good as absent. */

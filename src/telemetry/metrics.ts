@@ -88,6 +88,14 @@ export function createMetrics(options: { readonly process?: boolean } = {}) {
       "Routes of the database that are not in force: they contradict the routes file.",
       [],
     ),
+    limitsReached: counter("limits_reached_total", "Requests and entries that met a limit, by limit.", [
+      "limit",
+    ]),
+    cacheEvictions: counter(
+      "cache_evictions_total",
+      "Entries that a full in-memory cache gave up, by cache.",
+      ["cache"],
+    ),
     errors: counter("errors_total", "Errors that reached nobody but the log, by room and code.", [
       "room",
       "code",

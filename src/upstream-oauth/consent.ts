@@ -33,7 +33,7 @@ export interface Consent {
 export function createConsent(
   deps: UpstreamOAuthDeps & { outward: Outward; discovery: Discovery; clients: Clients },
 ): Consent {
-  const { routes, store, outward, discovery, clients } = deps;
+  const { routes, store, metrics, outward, discovery, clients } = deps;
 
   async function serverFor(
     route: Route,
@@ -129,7 +129,11 @@ export function createConsent(
         popup,
       };
       const expiresAt = new Date(Date.now() + routes().config.upstreamOAuth.pendingTtl * 1000);
-      await store.pendingAuthorizations.create({ kind: "upstream", state, userId, expiresAt, payload });
+      const dropped = await store.pendingAuthorizations.create(
+        { kind: "upstream", state, userId, expiresAt, payload },
+        routes().config.limits.pendingAuthorizationsPerUser,
+      );
+      if (dropped > 0) metrics.limitsReached.inc({ limit: "pending_authorizations_per_user" }, dropped);
       return { location, state };
     },
 

@@ -14,15 +14,20 @@ export interface ConnectionCache {
   close(): void;
 }
 
-const maxConnections = 50_000;
-
 /** @param deps.credentialOf makes the headers of a token, once per version. */
 export function createConnectionCache(deps: {
   store: Pick<Store, "upstreamTokens" | "notifications">;
+  entries: number;
+  onEvict: () => void;
   credentialOf: (token: UpstreamToken, name: string) => Extract<Credential, { kind: "credential" }>;
 }): ConnectionCache {
   const { upstreamTokens, notifications } = deps.store;
-  const connections = new LRUCache<string, Connection>({ max: maxConnections });
+  const connections = new LRUCache<string, Connection>({
+    max: deps.entries,
+    dispose: (_connection, _name, reason) => {
+      if (reason === "evict") deps.onEvict();
+    },
+  });
   const loads = new Map<string, { promise: Promise<Connection>; current: boolean }>();
 
   function drop(name: string): void {

@@ -27,7 +27,12 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
   const { store, upstreamOAuth, metrics, logger } = deps;
   const proofs = createDpopProofs();
   const uses = createUses({ store, logger });
-  const cache = createConnectionCache({ store, credentialOf });
+  const cache = createConnectionCache({
+    store,
+    credentialOf,
+    entries: deps.routes().config.limits.cacheEntries,
+    onEvict: () => metrics.cacheEvictions.inc({ cache: "connection" }),
+  });
   const renewer = createRenewer({ ...deps, cache });
   const departures = createDepartures({ ...deps, cache, renewer });
   const refuse = judgeRefusals({ ...deps, cache, renewer, proofs });

@@ -1,10 +1,18 @@
+import type { Config } from "../config.ts";
 import { clusterDefaults } from "./cluster-defaults.ts";
 import { envoyAddress } from "./envoy-address.ts";
 import type { Json } from "./json.ts";
 import { typeUrl } from "./type-url.ts";
 
+type GrpcTls = NonNullable<Config["envoy"]["sidecar"]["grpcTls"]>;
+
 /** A door of ours, at one or several addresses (`host:port` or `unix:/path`): gRPC over HTTP/2, or HTTP/1.1. */
-export function sidecarCluster(name: string, addresses: readonly string[], grpc: boolean): Json {
+export function sidecarCluster(
+  name: string,
+  addresses: readonly string[],
+  grpc: boolean,
+  tls?: GrpcTls,
+): Json {
   const hosts = addresses.map((address) =>
     address.startsWith("unix:") ? address : address.slice(0, address.lastIndexOf(":")),
   );
@@ -21,16 +29,56 @@ export function sidecarCluster(name: string, addresses: readonly string[], grpc:
     name,
     ...clusterDefaults(hosts),
     connect_timeout: "1s",
+    // A replica that stops says NOT_SERVING and then waits until this has heard of it; one that hangs is passed over, too.
+    ...(grpc
+      ? {
+          health_checks: [
+            {
+              timeout: "2s",
+              interval: "1s",
+              no_traffic_interval: "1s",
+              unhealthy_threshold: 1,
+              healthy_threshold: 1,
+              grpc_health_check: {},
+            },
+          ],
+          // As long as one is well, the others get nothing; when none seems to be, all are tried.
+          common_lb_config: { healthy_panic_threshold: { value: 1 } },
+        }
+      : {}),
     load_assignment: {
       cluster_name: name,
       endpoints: [
         { lb_endpoints: addresses.map((address) => ({ endpoint: { address: envoyAddress(address) } })) },
       ],
     },
+    ...(tls ? { transport_socket: transportSocket(tls) } : {}),
     typed_extension_protocol_options: {
       "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
         "@type": typeUrl("extensions.upstreams.http.v3.HttpProtocolOptions"),
         explicit_http_config: grpc ? http2 : { http_protocol_options: {} },
+      },
+    },
+  };
+}
+
+/** Each side shows a certificate and checks the other's: nobody but Envoy may ask us (docs/threat-model.md). */
+function transportSocket(tls: GrpcTls): Json {
+  return {
+    name: "envoy.transport_sockets.tls",
+    typed_config: {
+      "@type": typeUrl("extensions.transport_sockets.tls.v3.UpstreamTlsContext"),
+      sni: tls.serverName,
+      common_tls_context: {
+        tls_params: { tls_minimum_protocol_version: "TLSv1_3" },
+        alpn_protocols: ["h2"],
+        tls_certificates: [
+          { certificate_chain: { filename: tls.certificate }, private_key: { filename: tls.key } },
+        ],
+        validation_context: {
+          trusted_ca: { filename: tls.ca },
+          match_typed_subject_alt_names: [{ san_type: "DNS", matcher: { exact: tls.serverName } }],
+        },
       },
     },
   };

@@ -1,0 +1,83 @@
+import ipaddr from "ipaddr.js";
+import type { Context, Middleware } from "koa";
+import { LRUCache } from "lru-cache";
+import type { CurrentRoutes } from "../config/route-table.ts";
+import type { Metrics } from "../telemetry/metrics.ts";
+
+const hourMs = 3_600_000;
+/** The address least recently seen beyond this many starts anew. */
+const maxAddresses = 100_000;
+
+/**
+ * What one address may take from our own endpoints, which nobody has to sign in for: client registrations and
+ * beginnings of an authorization leave rows behind. Windows of an hour, in this process. Also the size of a body.
+ */
+export function limitRequests(deps: {
+  readonly routes: CurrentRoutes;
+  readonly metrics: Metrics;
+}): Middleware {
+  const { routes, metrics } = deps;
+  const counts = new LRUCache<string, { used: number }>({ max: maxAddresses, ttl: hourMs });
+
+  function refuse(ctx: Context, status: 413 | 429, limit: string, description: string): void {
+    metrics.limitsReached.inc({ limit });
+    ctx.status = status;
+    ctx.set("cache-control", "no-store");
+    // Clients in browsers have to see why.
+    ctx.set("access-control-allow-origin", "*");
+    ctx.body = {
+      error: status === 429 ? "too_many_requests" : "invalid_request",
+      error_description: description,
+    };
+  }
+
+  return async (ctx, next) => {
+    const { limits, paths, envoy } = routes().config;
+    if (ctx.request.length !== undefined && ctx.request.length > limits.bodyBytes) {
+      refuse(ctx, 413, "body_bytes", `the body is longer than ${limits.bodyBytes} bytes`);
+      return;
+    }
+    const kind = kindOf(ctx, paths.prefix);
+    if (!kind) return next();
+    const address =
+      addressOf(ctx.get("x-forwarded-for"), envoy.xffNumTrustedHops) ?? ctx.req.socket.remoteAddress;
+    const key = `${kind} ${address}`;
+    const count = counts.get(key) ?? { used: 0 };
+    const most = kind === "registrations" ? limits.registrationsPerAddress : limits.authorizationsPerAddress;
+    if (count.used >= most) {
+      ctx.set("retry-after", String(Math.max(1, Math.ceil(counts.getRemainingTTL(key) / 1000))));
+      refuse(ctx, 429, `${kind}_per_address`, `too many ${kind} from your address; try again later`);
+      return;
+    }
+    // Counted before the work, so that many at once do not all find room.
+    count.used += 1;
+    counts.set(key, count, { noUpdateTTL: true });
+    await next();
+  };
+}
+
+function kindOf(ctx: Context, prefix: string): "registrations" | "authorizations" | undefined {
+  const { method, path } = ctx;
+  if (method === "POST" && (path === "/oauth/register" || path === `${prefix}/mcp/register`))
+    return "registrations";
+  const begins =
+    path === "/oauth/authorize" || path === `${prefix}/mcp/authorize` || path === `${prefix}/sign_in`;
+  return method === "GET" && begins ? "authorizations" : undefined;
+}
+
+/**
+ * Who Envoy says is calling: it appends the address it has seen, so what a client wrote itself stands further left.
+ * IPv6 counts by /64, which is what one customer gets.
+ */
+function addressOf(forwardedFor: string, trustedHops: number): string | undefined {
+  const written =
+    forwardedFor
+      .split(",")
+      .at(-1 - trustedHops)
+      ?.trim() ?? "";
+  if (!ipaddr.isValid(written)) return undefined;
+  const address = ipaddr.process(written);
+  return address.kind() === "ipv4"
+    ? address.toString()
+    : ipaddr.IPv6.networkAddressFromCIDR(`${address}/64`).toString();
+}
