@@ -10,18 +10,23 @@ import { openStore } from "../../src/store/open-store.ts";
 import type { Store } from "../../src/store/store.ts";
 import { createLogger } from "../../src/telemetry/logger.ts";
 import { startPostgres } from "../../test/support/start-postgres.ts";
+import { insertConnections } from "./insert-connections.ts";
 
 export const issuer = "https://auth.test";
 export const clientId = "https://client.example.com/oauth/client.json";
 const encryptionKey = randomBytes(32).toString("base64url");
 
 /** One person's connection to one route, with the TE that uses it. */
-export interface Connection {
-  readonly userId: string;
-  /** Its number in the routes file. */
-  readonly route: number;
+export interface Connection extends Person {
   readonly externalToken: string;
   readonly upstreamToken: string;
+}
+interface Person {
+  readonly userId: string;
+  readonly number: number;
+  readonly grantId: string;
+  /** Its number in the routes file. */
+  readonly route: number;
 }
 
 /** A real Postgres with people, grants and connections in it, and the routes files that go with them. */
@@ -33,6 +38,8 @@ export interface World {
   readonly env: Readonly<Record<string, string>>;
   /** Makes connections for people nobody has seen yet; the route's is `number % routes`. */
   connections(count: number, options: ConnectionOptions): Promise<Connection[]>;
+  /** Another TE for the same person and route. */
+  externalToken(person: Connection): Promise<string>;
   /** Writes a routes file; the path of it. */
   routesFile(name: string, options: RoutesFileOptions): Promise<string>;
   close(): Promise<void>;
@@ -74,36 +81,18 @@ export async function startWorld(upstream: string): Promise<World> {
     logger,
   });
   const keys = await createSigningKeys({ store, logger });
+  const { insert, close: closeInserts } = await insertConnections(
+    postgres.url,
+    await loadKeyEncryptionKeys(keySource, { env: keyEnv }),
+  );
   const ca = await certificateAuthority(folder, ["mcp.test", "auth.test"]);
   let people = 0;
 
-  async function connect(number: number, options: ConnectionOptions, grantId: string): Promise<Connection> {
-    const { routes, tokenEndpoint, expiresIn = 3600 } = options;
-    const userId = `company/${randomBytes(12).toString("hex")}`;
-    const route = number % routes;
-    const upstreamToken = `ti-${number}-${randomBytes(580).toString("base64url")}`.slice(0, 800);
-    if (options.ownGrants) await grant(store, userId, grantId);
-    await store.upstreamTokens.put(
-      {
-        userId,
-        routeId: `route-${route}`,
-        upstream: upstreamOf(upstream),
-        issuer: "https://as.example.com",
-        tokenEndpoint,
-        clientId: "bench",
-        redirectUri: `https://mcp.test/.pomerium/mcp/client/oauth/callback`,
-        accessToken: upstreamToken,
-        tokenType: "Bearer",
-        expiresAt: new Date(Date.now() + expiresIn * 1000),
-        refreshToken: `rt-${number}-${randomBytes(16).toString("base64url")}`,
-        scopes: ["mcp"],
-        resource: upstreamOf(upstream),
-      },
-      { action: "upstream_token.obtained", userId, routeId: `route-${route}` },
-    );
+  async function makeExternalToken(person: Person): Promise<string> {
+    const { userId, number, route, grantId } = person;
     const { kid, key } = keys.signer("external_token");
     const now = Math.floor(Date.now() / 1000);
-    const externalToken = await new SignJWT({
+    return new SignJWT({
       iss: issuer,
       aud: routeUrl(route),
       sub: userId,
@@ -119,7 +108,30 @@ export async function startWorld(upstream: string): Promise<World> {
     })
       .setProtectedHeader({ alg: "ES256", typ: "at+jwt", kid })
       .sign(key);
-    return { userId, route, externalToken, upstreamToken };
+  }
+
+  async function connect(person: Person, options: ConnectionOptions): Promise<Connection> {
+    if (options.ownGrants) await grant(store, person.userId, person.grantId);
+    const upstreamToken = `ti-${person.number}-${randomBytes(600).toString("base64url")}`.slice(0, 800);
+    const { userId, route } = person;
+    await insert({
+      userId,
+      routeId: `route-${route}`,
+      upstream: upstreamOf(upstream),
+      expiresAt: new Date(Date.now() + (options.expiresIn ?? 3600) * 1000),
+      sealed: {
+        issuer: "https://as.example.com",
+        tokenEndpoint: options.tokenEndpoint,
+        clientId: "bench",
+        redirectUri: "https://mcp.test/.pomerium/mcp/client/oauth/callback",
+        accessToken: upstreamToken,
+        tokenType: "Bearer",
+        refreshToken: `rt-${randomBytes(16).toString("base64url")}`,
+        scopes: ["mcp"],
+        resource: upstreamOf(upstream),
+      },
+    });
+    return { ...person, upstreamToken, externalToken: await makeExternalToken(person) };
   }
 
   return {
@@ -133,16 +145,18 @@ export async function startWorld(upstream: string): Promise<World> {
       const shared = `grant-${randomBytes(8).toString("hex")}`;
       if (!options.ownGrants) await grant(store, "company/everybody", shared);
       const made: Connection[] = [];
-      // As many at a time as the store has connections to its database.
-      for (let at = 0; at < count; at += 50) {
-        const some = Array.from({ length: Math.min(50, count - at) }, (_, index) => {
+      for (let at = 0; at < count; at += 200) {
+        const some = Array.from({ length: Math.min(200, count - at) }, (_, index) => {
           const number = first + at + index;
-          return connect(number, options, options.ownGrants ? `${shared}-${number}` : shared);
+          const grantId = options.ownGrants ? `${shared}-${number}` : shared;
+          const userId = `company/${randomBytes(12).toString("hex")}`;
+          return connect({ userId, number, grantId, route: number % options.routes }, options);
         });
         made.push(...(await Promise.all(some)));
       }
       return made;
     },
+    externalToken: makeExternalToken,
     async routesFile(name, options) {
       const file = join(folder, `${name}.yaml`);
       // JSON is YAML.
@@ -151,6 +165,7 @@ export async function startWorld(upstream: string): Promise<World> {
     },
     async close() {
       keys.close();
+      await closeInserts();
       await store.close();
       await postgres.close();
       await rm(folder, { recursive: true, force: true });

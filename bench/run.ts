@@ -1,0 +1,99 @@
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { cpus, totalmem } from "node:os";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import { markdown } from "./report/markdown.ts";
+import type { Table, Target } from "./report/report.ts";
+import { checks } from "./suites/checks.ts";
+import { coldPaths } from "./suites/cold-paths.ts";
+import { mixedLoad } from "./suites/mixed-load.ts";
+import { scale } from "./suites/scale.ts";
+import type { Suite } from "./suites/suite.ts";
+import { toolsCalls } from "./suites/tools-calls.ts";
+import { pinnedCores } from "./world/cores.ts";
+import { startProcess } from "./world/start-process.ts";
+import { startWorld } from "./world/world.ts";
+
+/*
+ * Measures what docs/performance.md claims: real processes, loopback only, in bounded time.
+ *
+ *   node bench/run.ts [--only checks,tools-calls] [--rounds 5] [--write FILE]
+ *
+ * Leaves `.bench/results.json` and `.bench/table.md`; `--write` puts the table between the marks in FILE.
+ */
+const suites: Readonly<Record<string, Suite>> = {
+  checks,
+  "tools-calls": toolsCalls,
+  "cold-paths": coldPaths,
+  "mixed-load": mixedLoad,
+  scale,
+};
+const { values } = parseArgs({
+  options: {
+    only: { type: "string", default: Object.keys(suites).join(",") },
+    rounds: { type: "string", default: "5" },
+    write: { type: "string" },
+  },
+});
+const startedAt = performance.now();
+const progress = (line: string) =>
+  console.error(`${((performance.now() - startedAt) / 1000).toFixed(0).padStart(4)} s  ${line}`);
+
+const cores = pinnedCores();
+const folder = join(import.meta.dirname, "../.bench");
+mkdirSync(folder, { recursive: true });
+const upstream = await startProcess({
+  name: "upstream",
+  command: [process.execPath, join(import.meta.dirname, "servers/upstream.ts")],
+  folder,
+  core: cores.rest,
+  ready: /ready \S+/,
+});
+const upstreamUrl = /ready (\S+)/.exec(upstream.log())?.[1] ?? "";
+const world = await startWorld(upstreamUrl);
+const tables: Table[] = [];
+const targets: Target[] = [];
+try {
+  for (const name of values.only.split(",")) {
+    const suite = suites[name];
+    if (!suite) throw new Error(`there is no suite ${name}; there are ${Object.keys(suites).join(", ")}`);
+    progress(name);
+    const result = await suite({
+      world,
+      cores,
+      upstream: upstreamUrl,
+      rounds: Number(values.rounds),
+      progress,
+    });
+    tables.push(...result.tables);
+    targets.push(...result.targets);
+  }
+} finally {
+  await world.close();
+  await upstream.stop();
+}
+
+const [cpu] = cpus();
+const took = Math.round((performance.now() - startedAt) / 1000);
+const machine = `${cpus().length} × ${cpu?.model ?? "?"}, ${Math.round(totalmem() / 2 ** 30)} GiB, Linux, Node ${process.version}; ${
+  cores.measured === undefined
+    ? "processes not pinned"
+    : `what is measured on core ${cores.measured}, load generator, Envoy, upstream and Postgres on core ${cores.rest}`
+}. ${new Date().toISOString().slice(0, 10)}, ${took} s.`;
+const table = markdown({ tables, targets }, machine);
+writeFileSync(join(folder, "results.json"), JSON.stringify({ machine, targets, tables }, null, 2));
+writeFileSync(join(folder, "table.md"), table);
+console.log(table);
+if (values.write !== undefined) {
+  const text = readFileSync(values.write, "utf8");
+  const marked = /(<!-- bench -->\n)[\s\S]*(<!-- \/bench -->)/;
+  writeFileSync(
+    values.write,
+    text.replace(marked, (_, open, close) => `${open}\n${table}\n${close}`),
+  );
+}
+const errors = tables.flatMap(({ lines }) => lines.filter(({ figures }) => Number(figures.errors ?? 0) > 0));
+if (errors.length > 0) {
+  console.error(`wrong answers or none: ${errors.map(({ name }) => name).join("; ")}`);
+  process.exitCode = 1;
+}

@@ -1,0 +1,156 @@
+import { cpuClock } from "../load/cpu-clock.ts";
+import { type HttpCalls, type HttpRequest, httpCalls } from "../load/http-call.ts";
+import { interleaved } from "../load/interleaved.ts";
+import { closedLoop, openLoop, type Round } from "../load/load.ts";
+import { percentile } from "../load/percentile.ts";
+import { difference, type Line, roundsLine, type Target } from "../report/report.ts";
+import { startEnvoy } from "../world/start-envoy.ts";
+import { startSidecar } from "../world/start-sidecar.ts";
+import type { Suite } from "./suite.ts";
+
+const roundMs = 1500;
+const connections = 64;
+const kinds = ["mcp", "request path only", "alone", "direct"] as const;
+type Kind = (typeof kinds)[number];
+const names: Record<Kind, string> = {
+  mcp: "Envoy and sidecar",
+  "request path only": "the same without the response path",
+  alone: "Envoy without any filter",
+  direct: "the upstream directly",
+};
+
+/** A whole `tools/call` from client to upstream and back. */
+export const toolsCalls: Suite = async ({ world, cores, upstream, rounds, progress }) => {
+  const tokenEndpoint = `${upstream}/token`;
+  const file = await world.routesFile("tools-calls", {
+    routes: 1,
+    upstream,
+    tokenEndpoint,
+    listen: {
+      grpc: `unix:${world.folder}/tools-calls.sock`,
+      http: "127.0.0.1:0",
+      admin: "127.0.0.1:0",
+    },
+  });
+  const [connection] = await world.connections(1, { routes: 1, tokenEndpoint });
+  if (!connection) throw new Error("no connection");
+  const sidecar = await startSidecar({ world, file, core: cores.measured });
+  const envoy = await startEnvoy(world, file, cores.rest);
+  const tls = { ca: world.ca.ca, servername: "mcp.test" };
+  const request = toolsCall(connection.externalToken);
+  const lines: Record<Kind, HttpCalls> = {
+    mcp: await httpCalls({ port: envoy.ports.mcp ?? 0, ...tls }, request, connections),
+    "request path only": await httpCalls(
+      { port: envoy.ports["request path only"] ?? 0, ...tls },
+      request,
+      connections,
+    ),
+    alone: await httpCalls({ port: envoy.ports.alone ?? 0, ...tls }, request, connections),
+    direct: await httpCalls({ port: Number(new URL(upstream).port) }, request, connections),
+  };
+  const cpu = cpuClock(sidecar.pid);
+  const saturating = (kind: Kind, ms = roundMs): Promise<Round> =>
+    closedLoop({ call: lines[kind].call, ms, cpu, concurrency: 32 });
+  const steady = (kind: Kind, perSecond: number): Promise<Round> =>
+    openLoop({ call: lines[kind].call, ms: roundMs, cpu, perSecond });
+  const all = (run: (kind: Kind) => Promise<Round>) =>
+    interleaved(rounds, {
+      mcp: () => run("mcp"),
+      "request path only": () => run("request path only"),
+      alone: () => run("alone"),
+      direct: () => run("direct"),
+    });
+  try {
+    for (const kind of kinds) await saturating(kind, 2000);
+    progress("tools/call, as many as go through");
+    const most = await interleaved(Math.min(rounds, 3), {
+      mcp: () => saturating("mcp"),
+      alone: () => saturating("alone"),
+      direct: () => saturating("direct"),
+    });
+    const half = Math.round(
+      percentile(
+        most.mcp.map((round) => round.perSecond),
+        0.5,
+      ) / 2,
+    );
+    progress(`tools/call, ${half} a second: half of that`);
+    const atHalf = await all((kind) => steady(kind, half));
+    progress("tools/call, 1,000 a second");
+    const atThousand = await all((kind) => steady(kind, 1000));
+
+    const table: Line[] = [
+      ...(["mcp", "alone", "direct"] as const).map((kind) =>
+        roundsLine(`32 at a time: ${names[kind]}`, most[kind], most.alone),
+      ),
+      ...kinds.map((kind) => roundsLine(`${half}/s: ${names[kind]}`, atHalf[kind])),
+      ...kinds.map((kind) => roundsLine(`1,000/s: ${names[kind]}`, atThousand[kind])),
+    ];
+    return {
+      tables: [
+        {
+          title: "tools/call through Envoy",
+          note: `A POST of a \`tools/call\` and its JSON answer over TLS, ${connections} connections, Envoy with one worker. At a fixed rate a call counts from when it was due. \`CPU µs/call\`: the sidecar's.`,
+          lines: table,
+        },
+      ],
+      targets: [
+        ...added(atHalf, "at half the saturating load", 0.6, 2),
+        ...added(atThousand, "at 1,000 requests a second", 0.5, 3),
+      ],
+    };
+  } finally {
+    for (const kind of kinds) lines[kind].close();
+    await envoy.stop();
+    await sidecar.stop();
+  }
+};
+
+function added(measured: Record<Kind, Round[]>, when: string, p50Ms: number, p99Ms: number): Target[] {
+  return (
+    [
+      ["p50", p50Ms],
+      ["p99", p99Ms],
+    ] as const
+  ).map(([key, wanted]) => {
+    const more = difference(measured.mcp, measured.alone, key).median;
+    return {
+      name: `\`tools/call\` ${when}: ${key} added to Envoy alone`,
+      wanted: `≤ ${wanted} ms`,
+      measured: `${more.toFixed(2)} ms`,
+      met: more <= wanted,
+    };
+  });
+}
+
+export function toolsCall(externalToken: string): HttpRequest {
+  const body = JSON.stringify({
+    jsonrpc: "2.0",
+    id: 17,
+    method: "tools/call",
+    params: { name: "search_repositories", arguments: { query: "envoy language:typescript", limit: 10 } },
+  });
+  const head = [
+    "POST / HTTP/1.1",
+    "host: mcp.test",
+    "user-agent: claude-code/2.3.1 (external, cli) node/24.1.0",
+    "accept: application/json, text/event-stream",
+    "accept-encoding: gzip, deflate, br, zstd",
+    "accept-language: en-US,en;q=0.9",
+    "content-type: application/json",
+    `content-length: ${body.length}`,
+    `authorization: Bearer ${externalToken}`,
+    "mcp-protocol-version: 2026-07-28",
+    "mcp-session-id: 0b6f6a52-6a5c-4f0e-9c66-1f6a4b7d2c11",
+    "mcp-method: tools/call",
+    "mcp-name: search_repositories",
+    "sec-fetch-mode: cors",
+    "cache-control: no-cache",
+    "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+  ];
+  return {
+    bytes: Buffer.from(`${head.join("\r\n")}\r\n\r\n${body}`),
+    isRight: (answer, text) =>
+      answer.startsWith("HTTP/1.1 200 ") && text.includes('"id":17,"result":{"content"'),
+  };
+}

@@ -1,0 +1,30 @@
+import { join } from "node:path";
+import { type Process, startProcess } from "./start-process.ts";
+import type { World } from "./world.ts";
+
+/** A running `envoy-mcp-auth serve` and where it listens. */
+export interface RunningSidecar extends Process {
+  readonly grpc: string;
+  readonly admin: string;
+}
+
+const cli = join(import.meta.dirname, "../../src/cli.ts");
+
+export async function startSidecar(options: {
+  readonly world: World;
+  readonly file: string;
+  readonly core: number | undefined;
+  readonly nodeFlags?: readonly string[];
+}): Promise<RunningSidecar> {
+  const { world, file, core, nodeFlags = [] } = options;
+  const started = await startProcess({
+    name: "sidecar",
+    command: [process.execPath, ...nodeFlags, cli, "serve", "--config", file],
+    folder: world.folder,
+    env: world.env,
+    core,
+    ready: /"msg":"ready"/,
+  });
+  const [, grpc = "", admin = ""] = /"grpc":"([^"]+)".*"admin":"([^"]+)"/.exec(started.log()) ?? [];
+  return { ...started, grpc, admin };
+}
