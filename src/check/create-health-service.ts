@@ -5,15 +5,38 @@ import { loadGrpcService } from "./load-grpc-service.ts";
 type Request = { readonly service?: string };
 type Answer = { readonly status: "SERVING" | "NOT_SERVING" };
 
+interface HealthService extends GrpcService {
+  setServing(serving: boolean): void;
+  /** Resolves when everybody who asks now and then has been told the status, at the latest after `ms`; at once if nobody does. */
+  told(ms: number): Promise<void>;
+  close(): void;
+}
+
+/** Who asked this long ago is taken to have stopped asking, ms. */
+const askersMs = 15_000;
+
 /** grpc.health.v1.Health: one status for whatever service is asked about, since they stand and fall together. */
-export function createHealthService(): GrpcService & { setServing(serving: boolean): void; close(): void } {
+export function createHealthService(): HealthService {
   const watchers = new Set<ServerWritableStream<Request, Answer>>();
+  /** Load balancers, by their connection: when each asked last, and whether it knows the present status. */
+  const askers = new Map<string, { at: number; told: boolean }>();
+  let onTold: (() => void) | undefined;
   let status: Answer["status"] = "NOT_SERVING";
+
+  function forgetOld(): void {
+    for (const [peer, { at }] of askers) if (performance.now() - at > askersMs) askers.delete(peer);
+  }
+  const untold = () => [...askers.values()].some(({ told }) => !told);
+
   return {
     definition: loadGrpcService("grpc/health/v1/health.proto", "grpc.health.v1.Health"),
     implementation: {
-      Check: (_call: ServerUnaryCall<Request, Answer>, callback: sendUnaryData<Answer>) =>
-        callback(null, { status }),
+      Check: (call: ServerUnaryCall<Request, Answer>, callback: sendUnaryData<Answer>) => {
+        callback(null, { status });
+        forgetOld();
+        askers.set(call.getPeer(), { at: performance.now(), told: true });
+        if (!untold()) onTold?.();
+      },
       Watch: (call: ServerWritableStream<Request, Answer>) => {
         watchers.add(call);
         call.on("cancelled", () => watchers.delete(call));
@@ -25,6 +48,18 @@ export function createHealthService(): GrpcService & { setServing(serving: boole
       if (next === status) return;
       status = next;
       for (const watcher of watchers) watcher.write({ status });
+      for (const asker of askers.values()) asker.told = false;
+    },
+    told(ms) {
+      forgetOld();
+      if (!untold()) return Promise.resolve();
+      return new Promise((resolve) => {
+        const patience = setTimeout(resolve, ms);
+        onTold = () => {
+          clearTimeout(patience);
+          resolve();
+        };
+      });
     },
     close() {
       for (const watcher of watchers) watcher.end();

@@ -34,7 +34,7 @@ export function httpFilters(config: Config): Json[] {
           // A check changes nothing, so one that was under way when its replica died is asked again elsewhere.
           retry_policy: {
             retry_on: "connect-failure,refused-stream,reset",
-            num_retries: 3,
+            num_retries: 5,
             // The longer one is the time-out of each try, too.
             retry_back_off: { base_interval: "0.01s", max_interval: timeout },
           },
