@@ -46,6 +46,7 @@ export function judgeRefusals(
     const before = asked.get(name);
     return (
       before !== undefined &&
+      !isSpent(token) &&
       before.what === whatOf(refusal) &&
       isFromConsent(token) &&
       token.connectedAt.getTime() >= before.at - clockToleranceMs &&
@@ -69,7 +70,8 @@ export function judgeRefusals(
     }
     // It may have moved to another authorization server.
     upstreamOAuth.forget(route);
-    const justRefreshed = !isFromConsent(token) && Date.now() - token.updatedAt.getTime() < freshMs;
+    const justRefreshed =
+      !isFromConsent(token) && !isSpent(token) && Date.now() - token.updatedAt.getTime() < freshMs;
     if (token.refreshToken && !justRefreshed) {
       const renewal = await renewer.refresh(connection, token, route);
       if (renewal.kind === "renewed") return retry("refreshed");
@@ -91,7 +93,8 @@ export function judgeRefusals(
     connection: Connection,
     token: UpstreamToken,
   ): Promise<RefusalOutcome> {
-    if (Date.now() - token.updatedAt.getTime() < freshMs && asked.has(connection.name)) {
+    const justGranted = !isSpent(token) && Date.now() - token.updatedAt.getTime() < freshMs;
+    if (justGranted && asked.has(connection.name)) {
       return giveUp(502, "token_refused_again", "the server refuses the token that it has just been granted");
     }
     asked.set(connection.name, { at: Date.now(), what: whatOf(refusal) });
@@ -162,6 +165,10 @@ export function judgeRefusals(
 /** The store's clock may be a little behind ours, ms. */
 const clockToleranceMs = 2000;
 
+/** Expired, or about to be by the upstream's clock: no wonder it was refused, and no reason to give it up. */
+function isSpent({ expiresAt }: UpstreamToken): boolean {
+  return expiresAt !== undefined && expiresAt.getTime() - clockToleranceMs < Date.now();
+}
 /** A refresh keeps the time of the consent; both are of one moment only in a token that the consent itself brought. */
 function isFromConsent(token: UpstreamToken): boolean {
   return token.connectedAt.getTime() === token.updatedAt.getTime();

@@ -31,7 +31,7 @@ export interface Renewer {
 }
 
 /** The storing that follows a call to a token endpoint may take this long before the lease ends, ms. */
-const storingMs = 5_000;
+const storingMs = 10_000;
 /** After the database was away, those whose lease ended meanwhile come first: they may hold the only good refresh token. */
 const graceMs = 10_000;
 /** How long a token that a server has given is tried to be stored; closing waits for `storingMs` only, ms. */
