@@ -1,6 +1,8 @@
 import { writeFile } from "node:fs/promises";
 import { setTimeout as delay } from "node:timers/promises";
 import type { Fault } from "./fault.ts";
+import { rollOver } from "./replica-faults.ts";
+import { keyVariables } from "./world-config.ts";
 
 const brokenRoutes: Fault = {
   name: "routes file broken and mended",
@@ -36,4 +38,43 @@ async function until(condition: () => Promise<boolean>): Promise<number> {
   return Date.now() - startedAt;
 }
 
-export const configurationFaults: readonly Fault[] = [brokenRoutes];
+/** As the manual says: known to all, then used by all, then everything sealed anew, then the old one goes. */
+const encryptionKey: Fault = {
+  name: "encryption key rotated",
+  async run(scene) {
+    const [k1, k2] = Object.entries(keyVariables).map(([kid, env]) => ({ kid, env }));
+    if (!k1 || !k2) return;
+    const serveWith = async (...keys: object[]) => {
+      await scene.writeRoutes((config) => ({ ...config, encryption: { keys } }));
+      await rollOver(scene);
+    };
+    await serveWith(k1, k2);
+    await serveWith(k2, k1);
+    const [said] = (await scene.command("rotate-keys")).split("\n");
+    scene.sealWith("k2");
+    await serveWith(k2);
+    await scene.pause(3_000);
+    return `${said}; three rolling restarts`;
+  },
+};
+
+const signingKey: Fault = {
+  name: "signing key rotated",
+  async run(scene) {
+    await scene.command("rotate-keys", "--signing", "external_token", "--publish", "2s");
+    await scene.pause(4_000);
+    // Half of the people get new tokens, the others keep theirs.
+    const renewed = await Promise.all(
+      scene.calls.map(async (call, index) => {
+        const [userId = "", routeId = ""] = (call.owner ?? "").split(" ");
+        return index % 2 ? call : scene.seed.call(userId, scene.grants.get(userId) ?? "", routeId);
+      }),
+    );
+    const kids = new Set(renewed.map(({ token }) => token.split(".")[0]));
+    scene.calls = renewed;
+    await scene.pause(6_000);
+    return `tokens of ${kids.size} keys in use`;
+  },
+};
+
+export const configurationFaults: readonly Fault[] = [encryptionKey, signingKey, brokenRoutes];

@@ -7,6 +7,8 @@ export interface Scene extends World {
   seen(): readonly Observation[];
   /** Makes these calls at `perSecond` for `ms`, besides the steady load. */
   hammer(calls: readonly Call[], perSecond: number, ms: number): Promise<readonly Observation[]>;
+  /** Counts a call that the fault made by itself. */
+  count(observation: Observation): void;
   /** Lets the load go on for `ms`; a short run takes a part of it. */
   pause(ms: number): Promise<void>;
   /** Whether only the most telling part is to be shown. */

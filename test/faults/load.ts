@@ -7,8 +7,8 @@ export type Outcome = "right" | "allowed" | "wrong" | "hung";
 export interface Call {
   readonly url: string;
   readonly token: string;
-  /** Whose token the upstream must see. */
-  readonly owner: string;
+  /** Whose token the upstream must see; undefined: none. */
+  readonly owner: string | undefined;
   /** True for calls started when this caller must be refused: an answer is wrong then, a challenge right. */
   readonly refused?: (startedAt: number) => boolean;
 }
@@ -54,7 +54,8 @@ export async function observe(fetch: typeof globalThis.fetch, call: Call): Promi
       return refused ? done("wrong", "let through although refused") : done("right", "200");
     }
     const error = errorOf(body);
-    const what = `${response.status} ${error}`;
+    // Envoy answers by itself, without a body, when no replica can be asked.
+    const what = `${response.status} ${error || "by Envoy"}`;
     if (response.status === 401 && response.headers.get("www-authenticate")?.includes("resource_metadata="))
       return done(refused ? "right" : "allowed", what);
     const retryAfter = response.headers.get("retry-after");

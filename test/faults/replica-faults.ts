@@ -1,7 +1,8 @@
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import type { Fault } from "./fault.ts";
-import type { Replica, World } from "./world.ts";
+import type { Replica } from "./replica.ts";
+import type { World } from "./world.ts";
 
 const kill: Fault = {
   name: "kill -9 a replica",

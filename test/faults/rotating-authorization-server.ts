@@ -45,6 +45,8 @@ export interface RotatingAuthorizationServer extends Pick<Listener, "url" | "clo
   /** Whose this access token is, while it is good. */
   ownerOf(accessToken: string): string | undefined;
   behave(behaviour: Behaviour): void;
+  /** How long the access tokens live that it gives from now on. */
+  giveFor(lifeSeconds: number): void;
   counts(): Counts;
   /**
    * Owners whose newest refresh token is not the one that is stored. @param stored refresh tokens by owner
@@ -72,6 +74,7 @@ export async function rotatingAuthorizationServer(options: {
   const byAccessToken = new Map<string, { family: Family; expiresAt: number }>();
   const families = new Map<string, Family>();
   const count = { refreshes: 0, needed: 0, failed: 0, revokedByReuse: 0, revokedInGap: 0 };
+  let { lifeSeconds } = options;
   let behaviour: Behaviour = { kind: "well" };
 
   function give(family: Family, lifeSeconds: number) {
@@ -101,7 +104,7 @@ export async function rotatingAuthorizationServer(options: {
     }
     count.refreshes++;
     if (family.expiresAt - Date.now() <= family.lifeMs / 5) count.needed++;
-    const given = give(family, options.lifeSeconds);
+    const given = give(family, lifeSeconds);
     family.answerLost = true;
     response.once("finish", () => {
       family.answerLost = false;
@@ -109,7 +112,7 @@ export async function rotatingAuthorizationServer(options: {
     json(response, 200, {
       access_token: given.accessToken,
       token_type: "Bearer",
-      expires_in: options.lifeSeconds,
+      expires_in: lifeSeconds,
       refresh_token: given.refreshToken,
     });
   }
@@ -159,7 +162,7 @@ export async function rotatingAuthorizationServer(options: {
     url: server.url,
     clientId,
     clientSecret,
-    issue(owner, lifeSeconds = options.lifeSeconds) {
+    issue(owner, firstLifeSeconds = lifeSeconds) {
       const family: Family = {
         owner,
         refreshToken: "",
@@ -169,7 +172,7 @@ export async function rotatingAuthorizationServer(options: {
         answerLost: false,
       };
       families.set(owner, family);
-      return give(family, lifeSeconds);
+      return give(family, firstLifeSeconds);
     },
     ownerOf(accessToken) {
       const found = byAccessToken.get(accessToken);
@@ -178,6 +181,9 @@ export async function rotatingAuthorizationServer(options: {
     },
     behave(next) {
       behaviour = next;
+    },
+    giveFor(seconds) {
+      lifeSeconds = seconds;
     },
     counts: () => ({ ...count }),
     unstored: (stored) =>

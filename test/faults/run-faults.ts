@@ -1,3 +1,4 @@
+import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { configurationFaults } from "./configuration-faults.ts";
 import { databaseFaults } from "./database-faults.ts";
@@ -6,6 +7,7 @@ import { type Observation, type Outcome, startLoad } from "./load.ts";
 import { peopleFaults } from "./people-faults.ts";
 import { replicaFaults } from "./replica-faults.ts";
 import type { Counts } from "./rotating-authorization-server.ts";
+import { type SmallDisk, smallDisk } from "./small-disk.ts";
 import { stampedeFault, upstreamFaults } from "./upstream-faults.ts";
 import { startWorld, type World } from "./world.ts";
 
@@ -46,30 +48,67 @@ export async function runFaults(options: {
   progress?: (line: string) => void;
 }): Promise<{ readonly results: readonly FaultResult[]; readonly strangeCredentials: number }> {
   const { short, only, progress = () => {} } = options;
-  const chosen = all.filter(
-    ({ name, short: telling }) => (!short || telling) && (!only || only.some((part) => name.includes(part))),
-  );
-  const world = await startWorld({
-    replicas: 3,
-    users: short ? 20 : 50,
-    routes: short ? 5 : 10,
-    lifeSeconds: short ? 8 : 20,
-    progress,
-  });
-  const load = startLoad({ fetch: world.fetch, calls: () => world.calls, perSecond: short ? 60 : 100 });
+  const isChosen = ({ name, short: telling }: Pick<Fault, "name" | "short">) =>
+    (!short || telling) && (!only || only.some((part) => name.includes(part)));
+  const size = { lifeSeconds: short ? 8 : 20, progress };
   const results: FaultResult[] = [];
-  try {
-    await delay(short ? 2_000 : 5_000);
-    for (const fault of chosen) {
-      progress(fault.name);
-      results.push(await runOne(fault, world, load.seen, short));
-      progress(`  ${JSON.stringify(results.at(-1))}`);
+  let strangeCredentials = 0;
+  async function bring(faults: readonly Fault[], world: World): Promise<void> {
+    const load = startLoad({ fetch: world.fetch, calls: () => world.calls, perSecond: short ? 60 : 100 });
+    try {
+      await delay(short ? 2_000 : 5_000);
+      for (const fault of faults) {
+        progress(fault.name);
+        const result = await runOne(fault, world, load.seen, short);
+        results.push(result);
+        progress(`  ${JSON.stringify(result)}`);
+      }
+    } finally {
+      await load.stop();
+      strangeCredentials += world.upstream.strangeCredentials();
+      await world.close();
     }
-  } finally {
-    await load.stop();
-    await world.close();
   }
-  return { results, strangeCredentials: world.upstream.strangeCredentials() };
+  const onPostgres = all.filter(isChosen);
+  if (onPostgres.length > 0) {
+    const users = short ? 20 : 50;
+    await bring(onPostgres, await startWorld({ ...size, replicas: 3, users, routes: short ? 5 : 10 }));
+  }
+  if (isChosen(diskFull)) {
+    const disk = await smallDisk(96);
+    if (!disk) progress(`${diskFull.name}: not run, since a disk that can be filled takes root to mount`);
+    else {
+      try {
+        const embeddedDir = join(disk.folder, "data");
+        const world = await startWorld({ ...size, replicas: 1, users: 10, routes: 5, embeddedDir });
+        await bring([fillDisk(disk)], world);
+      } finally {
+        await disk.close();
+      }
+    }
+  }
+  return { results, strangeCredentials };
+}
+
+const diskFull = { name: "disk full on the embedded database" } as const;
+
+/** Writes fail, reads go on; once there is room again, so do the writes. */
+function fillDisk(disk: SmallDisk): Fault {
+  return {
+    ...diskFull,
+    async run(scene) {
+      await disk.fill();
+      await scene.pause(15_000);
+      await disk.empty();
+      const backAt = Date.now();
+      await delay(10_000);
+      const late = scene
+        .seen()
+        .filter(({ outcome, startedAt }) => outcome !== "right" && startedAt > backAt)
+        .map(({ startedAt }) => startedAt - backAt);
+      return `recovered in ${(Math.max(0, ...late) / 1000).toFixed(1)} s`;
+    },
+  };
 }
 
 async function runOne(
@@ -86,6 +125,7 @@ async function runOne(
   const scene: Scene = Object.assign(Object.create(world), {
     short,
     seen: () => [...loadSeen.slice(from), ...own],
+    count: (observation: Observation) => void own.push(observation),
     pause: (ms: number) => delay(short ? ms / 3 : ms),
     async hammer(calls: Parameters<Scene["hammer"]>[0], perSecond: number, ms: number) {
       const one = startLoad({ fetch: world.fetch, calls: () => calls, perSecond });

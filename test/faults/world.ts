@@ -12,9 +12,7 @@ import { freePort } from "../../deploy/demo/free-port.ts";
 import { loopbackFetch } from "../../deploy/demo/loopback-fetch.ts";
 import type { OidcServer } from "../../deploy/demo/oidc-server.ts";
 import { openidProvider } from "../../deploy/demo/openid-provider.ts";
-import { type Sidecar, sidecar } from "../../deploy/demo/sidecar.ts";
 import { createSigningKeys } from "../../src/external-token/create-signing-keys.ts";
-import type { SigningKeyRing } from "../../src/external-token/signing-key-ring.ts";
 import { loadKeyEncryptionKeys } from "../../src/store/load-key-encryption-keys.ts";
 import { migrate } from "../../src/store/migrate.ts";
 import { openStore } from "../../src/store/open-store.ts";
@@ -24,30 +22,23 @@ import { type PostgresServer, startPostgres } from "../support/start-postgres.ts
 import { startTcpProxy, type TcpProxy } from "../support/tcp-proxy.ts";
 import type { Call } from "./load.ts";
 import { type OwnerServer, ownerServer } from "./owner-server.ts";
+import { type Replica, replica } from "./replica.ts";
 import {
   type RotatingAuthorizationServer,
   rotatingAuthorizationServer,
 } from "./rotating-authorization-server.ts";
 import { createSeed, type Seed } from "./seed.ts";
+import {
+  type Doors,
+  issuer,
+  keyVariables,
+  publicHost,
+  resourceOf,
+  type WorldConfig,
+  worldConfig,
+} from "./world-config.ts";
 
-export const cli = join(import.meta.dirname, "../../src/cli.ts");
-export const issuer = "https://auth.test";
-const host = "mcp.test";
-
-/** One of the replicas: a process, its files and its two wires to the database. */
-export interface Replica {
-  readonly file: string;
-  readonly admin: string;
-  readonly env: Record<string, string>;
-  /** What it reads and writes by, and what it listens by. */
-  readonly operations: TcpProxy;
-  readonly listening: TcpProxy;
-  process(): Sidecar;
-  kill(): Promise<void>;
-  terminate(): Promise<void>;
-  /** @param env on top of the usual */
-  start(env?: Readonly<Record<string, string>>): Promise<void>;
-}
+const cli = join(import.meta.dirname, "../../src/cli.ts");
 
 export interface World {
   readonly folder: string;
@@ -57,33 +48,37 @@ export interface World {
   calls: Call[];
   readonly grants: ReadonlyMap<string, string>;
   readonly fetch: typeof globalThis.fetch;
-  readonly envoyPort: number;
-  readonly ca: string;
   readonly postgres: PostgresServer;
   readonly server: RotatingAuthorizationServer;
   readonly upstream: OwnerServer;
   readonly openid: OidcServer;
   readonly replicas: readonly Replica[];
-  /** Ours, straight to the database. */
+  /** Ours, straight to the database; closed where the database is embedded. */
   readonly store: Store;
-  readonly keys: SigningKeyRing;
   readonly seed: Seed;
+  /** From now on our own store seals with this key. */
+  sealWith(kid: keyof typeof keyVariables): void;
   /** Rewrites every replica's routes file. */
-  writeRoutes(change?: (config: Record<string, unknown>) => unknown): Promise<void>;
+  writeRoutes(change?: (config: WorldConfig) => WorldConfig): Promise<void>;
   /** Runs the command line as an operator would; returns what it printed. */
   command(...args: string[]): Promise<string>;
   query(statement: string): Promise<Record<string, unknown>[]>;
   close(): Promise<void>;
 }
 
-/** Starts a real Postgres, `replicas` sidecars, Envoy over them, and `users` x `routes` connections with 20 s tokens. */
-export async function startWorld(options: {
-  replicas: number;
-  users: number;
-  routes: number;
-  lifeSeconds?: number;
-  progress?: (line: string) => void;
-}): Promise<World> {
+export interface WorldOptions {
+  readonly replicas: number;
+  readonly users: number;
+  readonly routes: number;
+  /** Of the upstream's access tokens. */
+  readonly lifeSeconds?: number;
+  /** Folder of an embedded database, in place of Postgres; one replica then. */
+  readonly embeddedDir?: string;
+  readonly progress?: (line: string) => void;
+}
+
+/** Starts a real Postgres, `replicas` sidecars, Envoy over them, and `users` x `routes` connections with short-lived tokens. */
+export async function startWorld(options: WorldOptions): Promise<World> {
   const closers: (() => Promise<unknown>)[] = [];
   const close = async () => {
     for (const one of closers.splice(0).reverse()) await one();
@@ -97,211 +92,143 @@ export async function startWorld(options: {
 }
 
 async function build(
-  options: Parameters<typeof startWorld>[0],
+  options: WorldOptions,
   closers: (() => Promise<unknown>)[],
   close: () => Promise<void>,
 ): Promise<World> {
-  const { progress = () => {}, lifeSeconds = 20 } = options;
+  const { progress = () => {}, lifeSeconds = 20, embeddedDir } = options;
   const keep = <T extends { close(): Promise<unknown> }>(part: T): T => {
     closers.push(() => part.close());
     return part;
   };
   const folder = await mkdtemp(join(tmpdir(), "faults-"));
   if (!process.env.FAULTS_KEEP) closers.push(() => rm(folder, { recursive: true, force: true }));
-  progress("Postgres, authorization server, MCP server");
+
+  progress("Postgres, authorization server, MCP server, OpenID provider");
   const postgres = keep(await startPostgres());
   await migrate({ url: postgres.url });
   const server = keep(await rotatingAuthorizationServer({ lifeSeconds }));
   const upstream = keep(await ownerServer(server));
-  const openidSecret = randomBytes(16).toString("hex");
+  const client = { clientId: "gateway", clientSecret: randomBytes(16).toString("hex") };
   const openid = keep(
     await openidProvider({
       clients: [
         {
-          client_id: "gateway",
-          client_secret: openidSecret,
+          client_id: client.clientId,
+          client_secret: client.clientSecret,
           redirect_uris: [`${issuer}/.pomerium/sign_in/callback`],
         },
       ],
     }),
   );
-  const authority = await certificateAuthority(folder, [host, new URL(issuer).hostname]);
+
+  const { files: tls, ca } = await certificateAuthority(folder, [publicHost, new URL(issuer).hostname]);
   const [envoyPort, envoyAdmin] = [await freePort(), await freePort()];
-  const key = randomBytes(32).toString("base64url");
+  const secrets = {
+    [keyVariables.k1]: randomBytes(32).toString("base64url"),
+    [keyVariables.k2]: randomBytes(32).toString("base64url"),
+  };
   const routes = Array.from({ length: options.routes }, (_, index) => `r${index}`);
   const users = Array.from({ length: options.users }, (_, index) => `company/user${index}`);
-  const resource = (routeId: string) => `https://${host}/${routeId}`;
   const upstreamOf = (routeId: string) => `${upstream.url}/${routeId}`;
-  const placed: Replica[] = [];
-  const places: { grpc: string; http: string; admin: string }[] = [];
-
-  const config = (place: (typeof places)[number]) => ({
-    issuer,
-    listen: place,
-    database: {},
-    encryption: { keys: [{ kid: "k1", env: "FAULTS_KEY" }] },
-    sign_in: {
-      recheck: "1s",
-      providers: [
-        {
-          id: "company",
-          issuer: openid.issuer,
-          client_id: "gateway",
-          client_secret: openidSecret,
-          scopes: ["openid", "email", "offline_access"],
-        },
-      ],
-    },
-    upstream_oauth: { allowed_private_hosts: ["127.0.0.1", "localhost"], timeout: "2s" },
-    envoy: {
-      listen: `127.0.0.1:${envoyPort}`,
-      admin: `127.0.0.1:${envoyAdmin}`,
-      tls: { certificate: authority.files.certificate, key: authority.files.key },
-      upstream_ca: authority.files.ca,
-      sidecar: { grpc: places.map(({ grpc }) => grpc), http: places.map(({ http }) => http) },
-    },
-    policy: [{ allow: { and: [{ authenticated_user: true }] } }],
-    routes: [
-      ...routes.map((id) => ({
-        id,
-        from: resource(id),
-        to: upstreamOf(id),
-        mcp: {
-          server: {
-            upstream_oauth2: {
-              client_id: server.clientId,
-              client_secret: server.clientSecret,
-              endpoint: {
-                auth_url: `${server.url}/authorize`,
-                token_url: `${server.url}/token`,
-                revocation_url: `${server.url}/revoke`,
-                auth_style: "client_secret_basic",
-              },
-            },
-          },
-        },
-      })),
-      {
-        id: "open",
-        from: resource("open"),
-        to: upstreamOf("open"),
-        mcp: { server: { upstream_auth: "none" } },
-      },
-    ],
-  });
-  const writeRoutes: World["writeRoutes"] = async (change = (same) => same) => {
-    // JSON is YAML.
-    for (const [index, place] of places.entries())
-      await writeFile(join(folder, `replica${index}.yaml`), JSON.stringify(change(config(place))), {
-        mode: 0o600,
-      });
-  };
-
-  const { hostname, port } = new URL(postgres.url);
-  const through = (proxy: TcpProxy) => {
+  const databaseOf = (proxy?: TcpProxy) => {
     const url = new URL(postgres.url);
-    url.port = String(proxy.port);
+    if (proxy) url.port = String(proxy.port);
     return url.href;
   };
+
+  const all: Doors[] = [];
+  const replicas: Replica[] = [];
   for (let index = 0; index < options.replicas; index++) {
-    const [grpc, http, admin] = [await freePort(), await freePort(), await freePort()];
-    places.push({ grpc: `127.0.0.1:${grpc}`, http: `127.0.0.1:${http}`, admin: `127.0.0.1:${admin}` });
-    const operations = keep(await startTcpProxy({ host: hostname, port: Number(port) }));
-    const listening = keep(await startTcpProxy({ host: hostname, port: Number(port) }));
-    const file = join(folder, `replica${index}.yaml`);
-    const env: Record<string, string> = {
-      FAULTS_KEY: key,
-      DATABASE_URL: through(operations),
-      DATABASE_LISTEN_URL: through(listening),
-    };
-    let current: Sidecar | undefined;
-    const running = () => {
-      if (!current) throw new Error(`replica ${index} does not run`);
-      return current;
-    };
-    placed.push({
-      file,
-      admin: `http://127.0.0.1:${admin}`,
-      env,
-      operations,
-      listening,
-      process: running,
-      async kill() {
-        running().kill("SIGKILL");
-        await running().exited;
-        current = undefined;
-      },
-      async terminate() {
-        running().kill("SIGTERM");
-        await running().exited;
-        current = undefined;
-      },
-      async start(more = {}) {
-        current = await sidecar({
-          configFile: file,
+    const [grpc, http, admin] = [await freePort(), await freePort(), await freePort()].map(loopback);
+    if (!grpc || !http || !admin) continue;
+    all.push({ grpc, http, admin });
+    const { hostname: host, port } = new URL(postgres.url);
+    const operations = keep(await startTcpProxy({ host, port: Number(port) }));
+    const listening = keep(await startTcpProxy({ host, port: Number(port) }));
+    const database = { DATABASE_URL: databaseOf(operations), DATABASE_LISTEN_URL: databaseOf(listening) };
+    replicas.push(
+      keep(
+        replica({
+          file: join(folder, `replica${index}.yaml`),
           logFile: join(folder, `replica${index}.log`),
-          env: { ...env, ...more },
-        });
-      },
-    });
-    closers.push(async () => current?.close());
+          admin: `http://${admin}`,
+          operations,
+          listening,
+          env: { ...secrets, ...(embeddedDir === undefined && database) },
+        }),
+      ),
+    );
   }
+  const writeRoutes: World["writeRoutes"] = async (change = (same) => same) => {
+    for (const [index, doors] of all.entries()) {
+      const config = worldConfig({
+        doors,
+        all,
+        database: embeddedDir === undefined ? {} : { dir: embeddedDir },
+        server,
+        openid: { issuer: openid.issuer, ...client },
+        envoy: { listen: loopback(envoyPort), admin: loopback(envoyAdmin) },
+        tls,
+        routes,
+        upstreamOf,
+      });
+      const file = replicas[index]?.file ?? "";
+      // JSON is YAML.
+      await writeFile(file, JSON.stringify(change(config)), { mode: 0o600 });
+    }
+  };
   await writeRoutes();
 
-  progress(`${options.replicas} replicas`);
-  for (const replica of placed) await replica.start();
+  progress(`${users.length} users x ${routes.length} routes`);
   const logger = createLogger({ level: "silent" });
+  const sources = Object.entries(keyVariables).map(([kid, env]) => ({ kid, env }));
+  let sealing = await loadKeyEncryptionKeys(sources, { env: secrets });
+  const reversed = await loadKeyEncryptionKeys(sources.toReversed(), { env: secrets });
   const store = keep(
     await openStore({
-      url: postgres.url,
-      dir: "/nonexistent",
-      keys: await loadKeyEncryptionKeys([{ kid: "k1", env: "KEY" }], { env: { KEY: key } }),
+      ...(embeddedDir === undefined ? { url: postgres.url, dir: "/nonexistent" } : { dir: embeddedDir }),
+      keys: {
+        newest: () => sealing.newest(),
+        encryptionKey: () => sealing.encryptionKey(),
+        decryptionKey: (header) => sealing.decryptionKey(header),
+      },
       logger,
     }),
   );
   const keys = await createSigningKeys({ store, logger });
   closers.push(async () => keys.close());
-  const seed = createSeed({
-    store,
-    keys,
-    server,
-    issuer,
-    place: (routeId) => ({ resource: resource(routeId), upstream: upstreamOf(routeId) }),
-  });
-  progress(`${users.length} users x ${routes.length} routes`);
+  const place = (routeId: string) => ({ resource: resourceOf(routeId), upstream: upstreamOf(routeId) });
+  const seed = createSeed({ store, keys, server, issuer, place });
   const calls: Call[] = [];
   const grants = new Map<string, string>();
   for (const [index, userId] of users.entries()) {
     const grantId = await seed.grant(userId);
     grants.set(userId, grantId);
-    await Promise.all(
-      routes.map(async (routeId, at) => {
-        // Spread, so that expiries do not come in one wave.
-        await seed.connect(userId, routeId, 1 + ((index * routes.length + at) % lifeSeconds));
-        calls.push(await seed.call(userId, grantId, routeId));
-      }),
-    );
+    for (const [at, routeId] of routes.entries()) {
+      // Spread, so that expiries do not come in one wave.
+      await seed.connect(userId, routeId, 1 + ((index * routes.length + at) % lifeSeconds));
+      calls.push(await seed.call(userId, grantId, routeId));
+    }
   }
+  if (embeddedDir !== undefined) await store.close();
 
-  progress("Envoy");
-  const first = placed[0];
-  if (!first) throw new Error("at least one replica is needed");
+  progress(`${replicas.length} replicas, Envoy`);
+  for (const one of replicas) await one.start();
   const command: World["command"] = async (...args) => {
-    const { stdout } = await promisify(execFile)(process.execPath, [cli, ...args, "--config", first.file], {
-      env: { ...process.env, FAULTS_KEY: key, DATABASE_URL: postgres.url, ...extraEnv() },
-      maxBuffer: 16 * 1024 * 1024,
-    });
+    const { stdout } = await promisify(execFile)(
+      process.execPath,
+      [cli, ...args, "--config", replicas[0]?.file ?? ""],
+      { env: { ...process.env, ...secrets, DATABASE_URL: postgres.url }, maxBuffer: 16 * 1024 * 1024 },
+    );
     return stdout;
   };
-  const extraEnv = () =>
-    Object.fromEntries(Object.entries(first.env).filter(([name]) => name.startsWith("FAULTS_")));
   keep(await envoy({ bootstrap: await command("envoy-config"), folder, adminPort: envoyAdmin }));
-  const { fetch, close: closeFetch } = loopbackFetch(authority.ca, envoyPort);
-  closers.push(closeFetch);
-
+  const { fetch } = keep(loopbackFetch(ca, envoyPort));
   const admin = new pg.Pool({ connectionString: postgres.url, max: 2 });
   admin.on("error", () => {});
   closers.push(() => admin.end());
+
   return {
     folder,
     users,
@@ -309,16 +236,16 @@ async function build(
     calls,
     grants,
     fetch,
-    envoyPort,
-    ca: authority.ca,
     postgres,
     server,
     upstream,
     openid,
-    replicas: placed,
+    replicas,
     store,
-    keys,
     seed,
+    sealWith(kid) {
+      if (sealing.newest() !== kid) sealing = reversed;
+    },
     writeRoutes,
     command,
     async query(statement) {
@@ -334,3 +261,5 @@ async function build(
     close,
   };
 }
+
+const loopback = (port: number) => `127.0.0.1:${port}`;
