@@ -1,7 +1,24 @@
-import { writeFileSync } from "node:fs";
+import { readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { program } from "../../src/cli.ts";
 import { cliReference } from "./cli-reference.ts";
+import { helmBinary } from "./helm-binary.ts";
+import { renderChart } from "./render-chart.ts";
+import { valuesSchema } from "./values-schema.ts";
 
-// The documents that are made from the code: `make docs`.
-writeFileSync(join(import.meta.dirname, "../../docs/cli.md"), cliReference(program));
+const root = join(import.meta.dirname, "../..");
+// What is made from the code: `make docs`.
+writeFileSync(join(root, "docs/cli.md"), cliReference(program));
+writeFileSync(
+  join(root, "deploy/helm/envoy-mcp-auth/values.schema.json"),
+  `${JSON.stringify(valuesSchema(), null, 2)}\n`,
+);
+
+const helm = await helmBinary({ build: true });
+if (helm === undefined)
+  process.stderr.write("no Helm and no Go: deploy/kubernetes/rendered stays as it is\n");
+const examples = join(root, "deploy/helm/envoy-mcp-auth/examples");
+for (const file of helm === undefined ? [] : readdirSync(examples)) {
+  const rendered = await renderChart(helm ?? "", join(examples, file));
+  writeFileSync(join(root, "deploy/kubernetes/rendered", file), rendered);
+}

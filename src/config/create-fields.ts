@@ -184,7 +184,7 @@ export function createFields(context: FieldContext) {
 
   /** A mapping all of whose keys are optional: absent or empty (`key:`) gives its defaults. */
   const section = <S extends z.ZodRawShape>(shape: S) =>
-    z.preprocess((value) => value ?? {}, z.strictObject(shape));
+    z.preprocess((value) => value ?? {}, z.strictObject(shape)).meta({ shorthand: { type: "null" } });
 
   return {
     text,

@@ -16,6 +16,13 @@ export function jsonSchemaOf(schema: z.ZodType): JsonSchema {
       // A preprocess says nothing of what it takes; what it makes of it is close enough.
       if (def.type === "pipe" && def.in._zod.def.type === "transform" && def.out instanceof z.ZodType)
         Object.assign(jsonSchema, jsonSchemaOf(def.out));
+      // Zod's own word, which no validator knows; the pattern beside it says the same.
+      if (jsonSchema.format === "starts_with") delete jsonSchema.format;
+      // What may be empty may be absent.
+      const { required, properties = {} } = jsonSchema;
+      const needed = required?.filter((key) => !mayBeNull(properties[key]));
+      if (needed?.length === 0) delete jsonSchema.required;
+      else if (needed !== undefined) jsonSchema.required = needed;
       // `shorthand` (a field's meta): another spelling that is taken, too.
       const { shorthand, ...rest } = jsonSchema;
       if (shorthand === undefined) return;
@@ -25,4 +32,9 @@ export function jsonSchemaOf(schema: z.ZodType): JsonSchema {
     },
   });
   return plain;
+}
+
+function mayBeNull(schema: unknown): boolean {
+  const alternatives = typeof schema === "object" && schema !== null && "anyOf" in schema ? schema.anyOf : [];
+  return Array.isArray(alternatives) && alternatives.some(({ type }) => type === "null");
 }

@@ -70,7 +70,7 @@ function transportSocket(tls: GrpcTls): Json {
       "@type": typeUrl("extensions.transport_sockets.tls.v3.UpstreamTlsContext"),
       sni: tls.serverName,
       common_tls_context: {
-        tls_params: { tls_minimum_protocol_version: "TLSv1_3" },
+        tls_params: { tls_minimum_protocol_version: "TLSv1_2", tls_maximum_protocol_version: "TLSv1_3" },
         alpn_protocols: ["h2"],
         tls_certificates: [
           { certificate_chain: { filename: tls.certificate }, private_key: { filename: tls.key } },

@@ -1,0 +1,26 @@
+# Built in two steps: the second has neither npm nor a shell's worth of caches, and runs as nobody in particular.
+FROM node:24-bookworm-slim AS packages
+WORKDIR /app
+COPY package.json package-lock.json ./
+# The package `node` brings Node to machines without it; the image has its own.
+RUN npm ci --omit=dev --ignore-scripts --no-audit --no-fund \
+ && rm -rf node_modules/node node_modules/node-bin-* node_modules/.bin/node
+
+FROM node:24-bookworm-slim
+LABEL org.opencontainers.image.title="envoy-mcp-auth" \
+      org.opencontainers.image.description="Envoy external-authorization and token-injection sidecar for MCP servers" \
+      org.opencontainers.image.licenses="Apache-2.0"
+ENV NODE_ENV=production ENVOY_MCP_AUTH_CONFIG=/etc/envoy-mcp-auth/routes.yaml
+WORKDIR /app
+COPY --from=packages /app/node_modules ./node_modules
+COPY package.json ./
+COPY migrations ./migrations
+COPY proto ./proto
+COPY src ./src
+# Needs no writable file system: state is in Postgres. The embedded database wants a volume at database.dir.
+USER 65532:65532
+EXPOSE 50051 8080 9090
+HEALTHCHECK --interval=10s --timeout=3s --start-period=20s --retries=3 \
+  CMD ["node", "-e", "fetch('http://127.0.0.1:9090/readyz').then(({ ok }) => process.exit(ok ? 0 : 1), () => process.exit(1))"]
+ENTRYPOINT ["node", "src/cli.ts"]
+CMD ["serve"]

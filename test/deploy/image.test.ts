@@ -1,0 +1,78 @@
+import { execFile } from "node:child_process";
+import { cpSync, existsSync, readdirSync, readFileSync, symlinkSync } from "node:fs";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { Ajv2019 } from "ajv/dist/2019.js";
+import { describe, expect, it } from "vitest";
+import { parse } from "yaml";
+import { formatProblem } from "../../src/config/format-problem.ts";
+import { loadConfig } from "../../src/config/load-config.ts";
+
+const root = join(import.meta.dirname, "../..");
+const dockerfile = readFileSync(join(root, "Dockerfile"), "utf8");
+const lines = dockerfile.split("\n");
+const copied = lines
+  .filter((line) => line.startsWith("COPY ") && !line.includes("--from"))
+  .flatMap((line) => line.split(/\s+/).slice(1, -1));
+
+describe("F7.6 the image", () => {
+  it("is built in two steps, runs as nobody in particular and says whether it is well", () => {
+    expect(lines.filter((line) => line.startsWith("FROM ")).length).toBe(2);
+    const last = dockerfile.slice(dockerfile.lastIndexOf("FROM "));
+    expect(last).toMatch(/^USER \d{4,}:\d{4,}$/m);
+    expect(last).toMatch(/^HEALTHCHECK /m);
+    expect(last).not.toMatch(/^(ENV|ARG) .*(SECRET|TOKEN|PASSWORD)/m);
+    for (const source of copied) expect(existsSync(join(root, source))).toBe(true);
+    const allowed = readFileSync(join(root, ".dockerignore"), "utf8");
+    for (const source of copied) expect(allowed).toContain(`!${source}`);
+  });
+
+  it("needs only what it copies, and no package that is for development", async () => {
+    const folder = await mkdtemp(join(tmpdir(), "image-"));
+    for (const source of new Set(copied))
+      cpSync(join(root, source), join(folder, source), { recursive: true });
+    symlinkSync(join(root, "node_modules"), join(folder, "node_modules"));
+    const { stdout } = await promisify(execFile)(process.execPath, ["src/cli.ts", "--help"], { cwd: folder });
+    expect(stdout).toContain("serve");
+    await rm(folder, { recursive: true });
+    const { dependencies } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
+    const files = ["src", "migrations"].flatMap((part) =>
+      readdirSync(join(root, part), { recursive: true, encoding: "utf8" }).map((file) =>
+        join(root, part, file),
+      ),
+    );
+    const imported = files
+      .filter((file) => file.endsWith(".ts"))
+      .flatMap((file) => [
+        ...readFileSync(file, "utf8").matchAll(
+          /^(?!import type).*(?:from |import\()"((?:@[\w-]+\/)?[\w.-]+)(?:\/[^"]*)?"/gm,
+        ),
+      ])
+      .map(([, name]) => name ?? "");
+    const missing = new Set(imported.filter((name) => !name.startsWith(".") && !(name in dependencies)));
+    expect([...missing].filter((name) => name !== "node")).toEqual([]);
+  });
+});
+
+describe("F7.6 Compose", () => {
+  const compose = join(root, "deploy/compose");
+
+  it("fits the Compose Specification", () => {
+    const schema = JSON.parse(readFileSync(join(import.meta.dirname, "schemas/compose.json"), "utf8"));
+    const ajv = new Ajv2019({ strict: false, validateFormats: false });
+    const { $schema: _draft, ...rules } = schema;
+    const valid = ajv.validate(rules, parse(readFileSync(join(compose, "compose.yaml"), "utf8")));
+    expect([valid, ajv.errorsText()]).toEqual([true, "No errors"]);
+  });
+
+  it("has a routes file without a problem, whose secrets are all asked for", () => {
+    const text = readFileSync(join(compose, "routes.yaml"), "utf8");
+    const given = readFileSync(join(compose, "compose.yaml"), "utf8");
+    const names = [...text.matchAll(/\$\{(\w+)\}/g)].map(([, name]) => name ?? "");
+    for (const name of names) expect(given).toContain(`\${${name}:?`);
+    const env = Object.fromEntries(names.map((name) => [name, "x".repeat(44)]));
+    expect(loadConfig(join(compose, "routes.yaml"), env).problems.map(formatProblem)).toEqual([]);
+  });
+});

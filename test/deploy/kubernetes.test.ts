@@ -1,0 +1,122 @@
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Ajv2020 } from "ajv/dist/2020.js";
+import { beforeAll, describe, expect, it } from "vitest";
+import { parse, parseAllDocuments } from "yaml";
+import { helmBinary } from "../../deploy/docs/helm-binary.ts";
+import { renderChart } from "../../deploy/docs/render-chart.ts";
+import { valuesSchema } from "../../deploy/docs/values-schema.ts";
+import { formatProblem } from "../../src/config/format-problem.ts";
+import { loadConfig } from "../../src/config/load-config.ts";
+import { type Manifest, validateManifest } from "./validate-manifest.ts";
+
+const kubernetes = join(import.meta.dirname, "../../deploy/kubernetes");
+const chart = join(import.meta.dirname, "../../deploy/helm/envoy-mcp-auth");
+const examples = readdirSync(join(chart, "examples"));
+const manifests = (file: string): Manifest[] =>
+  parseAllDocuments(readFileSync(file, "utf8"))
+    .map((document) => document.toJS())
+    .filter((manifest) => manifest !== null);
+const rendered = (example: string) => manifests(join(kubernetes, "rendered", example));
+const ajv = new Ajv2020({ strict: false });
+
+describe("F7.6 Helm chart", () => {
+  let helm: string | undefined;
+  beforeAll(async () => {
+    helm = await helmBinary();
+  });
+
+  it("the schema of its values is the code's (make docs writes it)", () => {
+    const written = JSON.parse(readFileSync(join(chart, "values.schema.json"), "utf8"));
+    expect(written).toEqual(JSON.parse(JSON.stringify(valuesSchema())));
+  });
+
+  it.each(["values.yaml", ...examples.map((file) => `examples/${file}`)])("%s fits its schema", (file) => {
+    const valid = ajv.validate(valuesSchema(), parse(readFileSync(join(chart, file), "utf8")));
+    expect([valid, ajv.errorsText()]).toEqual([true, "No errors"]);
+  });
+
+  it.each([
+    { mode: "daemonset" },
+    { replicas: 0 },
+    { replica: 2 },
+    { env: [{ name: "A", value: "a secret in the values" }] },
+    { config: { listen: { grpc: 50051 } } },
+    { terminationGracePeriodSeconds: 5 },
+  ])("the schema refuses %j", (values) => {
+    expect(ajv.validate(valuesSchema(), values)).toBe(false);
+  });
+
+  it.each(examples)(
+    "%s is rendered as it stands in deploy/kubernetes/rendered (where there is Helm)",
+    async (file) => {
+      if (helm === undefined) return expect(rendered(file).length).toBeGreaterThan(5);
+      const now = await renderChart(helm, join(chart, "examples", file));
+      expect(now).toBe(readFileSync(join(kubernetes, "rendered", file), "utf8"));
+    },
+  );
+
+  it.each(examples)("%s makes objects that Kubernetes takes", (file) => {
+    for (const manifest of rendered(file)) validateManifest(manifest);
+  });
+
+  it.each(examples)(
+    "%s makes a routes file without a problem, and pods that are nobody and write nowhere",
+    async (file) => {
+      const folder = await mkdtemp(join(tmpdir(), "chart-"));
+      const all = rendered(file);
+      const map = all.find(({ kind }) => kind === "ConfigMap");
+      const text: string = Object(map?.data)["routes.yaml"];
+      writeFileSync(join(folder, "routes.yaml"), text, { mode: 0o644 });
+      const deployment = JSON.stringify(all.find(({ kind }) => kind === "Deployment"));
+      const env: Record<string, string> = {};
+      for (const [, name] of text.matchAll(/\$\{(\w+)\}/g)) {
+        env[name ?? ""] = "a value of the secret that is long enough";
+        expect(deployment).toContain(`"name":"${name}","valueFrom":{"secretKeyRef"`);
+      }
+      for (const key of Object.keys(env)) if (key === "ADMIN_TOKEN") env[key] = "x".repeat(40);
+      expect(loadConfig(join(folder, "routes.yaml"), env).problems.map(formatProblem)).toEqual([]);
+      const pod = Object(parse(deployment)).spec.template.spec;
+      expect(pod.securityContext).toMatchObject({ runAsNonRoot: true });
+      for (const container of pod.containers)
+        expect(container.securityContext).toMatchObject({
+          allowPrivilegeEscalation: false,
+          readOnlyRootFilesystem: true,
+        });
+      await rm(folder, { recursive: true });
+    },
+  );
+
+  it("the check of this test refuses what Kubernetes would", () => {
+    const [deployment] = rendered("deployment.yaml").filter(({ kind }) => kind === "Deployment");
+    if (deployment === undefined) throw new Error("no Deployment");
+    expect(() => validateManifest({ ...deployment, spec: { replicas: "two" } })).toThrow();
+  });
+});
+
+describe("F7.6 examples for gateways that others run", () => {
+  it.each(["envoy-gateway.yaml", "istio.yaml"])("%s fits the schemas of its kinds", (file) => {
+    const all = manifests(join(kubernetes, file));
+    expect(all.length).toBeGreaterThan(3);
+    for (const manifest of all) validateManifest(manifest);
+  });
+
+  it.each(["envoy-gateway.yaml", "istio.yaml", "istio-mesh-config.yaml"])("%s fails closed", (file) => {
+    const text = readFileSync(join(kubernetes, file), "utf8");
+    expect(text).not.toMatch(/failOpen: true|failure_mode_allow: true/);
+    expect(text).toMatch(/503|ServiceUnavailable/);
+  });
+
+  it.each(["envoy-gateway.yaml", "istio.yaml"])(
+    "%s strips what only we may say, and refuses slashes in disguise",
+    (file) => {
+      const text = readFileSync(join(kubernetes, file), "utf8");
+      expect(text).toMatch(/x-pomerium-/);
+      expect(text).toMatch(
+        /escapedSlashesAction: RejectRequest|path_with_escaped_slashes_action: REJECT_REQUEST/,
+      );
+    },
+  );
+});
