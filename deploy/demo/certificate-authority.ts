@@ -20,7 +20,7 @@ const algorithm = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" };
 const days = 24 * 60 * 60 * 1000;
 
 /**
- * Makes a CA and a leaf for localhost, 127.0.0.1, *.localhost and `names`, good for 30 days, and writes
+ * Makes a CA and a leaf (as a server, and as a client of mTLS) for localhost, 127.0.0.1, *.localhost and `names`, good for 30 days, and writes
  * `ca.pem`, `tls.pem` and `tls-key.pem` into `folder`. The CA's private key is forgotten at once.
  */
 export async function certificateAuthority(
@@ -55,7 +55,10 @@ export async function certificateAuthority(
     extensions: [
       new x509.BasicConstraintsExtension(false),
       new x509.KeyUsagesExtension(x509.KeyUsageFlags.digitalSignature, true),
-      new x509.ExtendedKeyUsageExtension([x509.ExtendedKeyUsage.serverAuth]),
+      new x509.ExtendedKeyUsageExtension([
+        x509.ExtendedKeyUsage.serverAuth,
+        x509.ExtendedKeyUsage.clientAuth,
+      ]),
       new x509.SubjectAlternativeNameExtension(
         [...all].map((value) => ({ type: isIP(value) ? ("ip" as const) : ("dns" as const), value })),
       ),

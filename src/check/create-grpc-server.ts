@@ -1,6 +1,7 @@
 import { X509Certificate } from "node:crypto";
 import { readFileSync, rmSync } from "node:fs";
-import type { ServerHttp2Session } from "node:http2";
+import { constants, type ServerHttp2Session } from "node:http2";
+import { TLSSocket } from "node:tls";
 import { Server, ServerCredentials } from "@grpc/grpc-js";
 import type { Config } from "../config/config.ts";
 import { withSocketMode } from "../config/with-socket-mode.ts";
@@ -78,7 +79,7 @@ export async function createGrpcServer(options: {
     serveUnary(http2Server, unary, maxMessageBytes);
     http2Server.on("session", (session: ServerHttp2Session) => {
       if (tls && !hasName(session, tls.clientNames)) {
-        session.destroy();
+        session.destroy(undefined, constants.NGHTTP2_INADEQUATE_SECURITY);
         return;
       }
       session.setLocalWindowSize(windowBytes);
@@ -111,7 +112,7 @@ export async function createGrpcServer(options: {
 function hasName(session: ServerHttp2Session, names: readonly string[]): boolean {
   if (names.length === 0) return true;
   const { socket } = session;
-  const raw = "getPeerCertificate" in socket ? socket.getPeerCertificate().raw : undefined;
+  const raw = socket instanceof TLSSocket ? socket.getPeerCertificate().raw : undefined;
   const carried = raw ? (new X509Certificate(raw).subjectAltName ?? "").split(", ") : [];
   return carried.some((name) => names.includes(name));
 }

@@ -222,6 +222,9 @@ describe("F2.2 the cache of verified tokens", () => {
     for (let i = 0; i < 4; i++) await tokens.verify(await checks.token({ aud: "https://a.test" }), route);
     const again = tokens.verify(first, route);
     expect(again).toBeInstanceOf(Promise);
+    expect(await checks.metrics.registry.metrics()).toMatch(
+      /cache_evictions_total\{cache="external_token"\} [1-9]/,
+    );
     expect(await again).toMatchObject({ ok: true });
     tokens.close();
   });

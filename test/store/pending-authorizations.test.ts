@@ -26,6 +26,23 @@ describeStore("pending authorizations (F3.5, F4.3)", (store) => {
     ]);
   });
 
+  it("limits.pending_authorizations_per_user: the oldest of a user gives way, nobody else's", async () => {
+    const begin = (userId: string, state: string, seconds: number) =>
+      store().pendingAuthorizations.create(
+        { kind: "upstream", state, userId, expiresAt: inSeconds(seconds), payload: {} },
+        3,
+      );
+    expect(await begin("company/carol", "carol-1", 60)).toBe(0);
+    for (const number of [1, 2, 3]) expect(await begin("company/bob", `bob-${number}`, 60 + number)).toBe(0);
+    expect(await begin("company/bob", "bob-4", 64)).toBe(1);
+    const left = await Promise.all(
+      ["carol-1", "bob-1", "bob-2", "bob-3", "bob-4"].map(
+        async (state) => (await store().pendingAuthorizations.find("upstream", state)) !== undefined,
+      ),
+    );
+    expect(left).toEqual([true, false, true, true, true]);
+  });
+
   it("does not give an expired one, nor one of another kind", async () => {
     await create("state-2", -1);
     await create("state-3");

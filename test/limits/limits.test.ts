@@ -1,0 +1,86 @@
+import { readFile } from "node:fs/promises";
+import { connect } from "node:net";
+import { text } from "node:stream/consumers";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { parse } from "yaml";
+import { type E2e, startE2e } from "../support/e2e.ts";
+import { throughEnvoy } from "../support/through-envoy.ts";
+
+let stack: E2e;
+beforeAll(async () => {
+  stack = await startE2e({
+    config: (config) => ({
+      ...config,
+      limits: { registrations_per_address: 3, authorizations_per_address: 2, body_bytes: "8KiB" },
+      external_tokens: { max_bytes: "2KiB" },
+    }),
+  });
+});
+afterAll(() => stack.close());
+
+/** A counter of the sidecar's. */
+async function counted(name: string, labels: string): Promise<number> {
+  const metrics = await (await fetch(`${stack.adminUrl}/metrics`)).text();
+  const line = metrics
+    .split("\n")
+    .find((one) => one.startsWith(`envoy_mcp_auth_${name}{`) && one.includes(labels));
+  return Number(line?.split(" ").at(-1) ?? 0);
+}
+const reached = (limit: string) => counted("limits_reached_total", `limit="${limit}"`);
+const register = (headers: Record<string, string> = {}, name = "limits") =>
+  throughEnvoy(stack, {
+    url: "https://auth.test/oauth/register",
+    method: "POST",
+    headers: { "content-type": "application/json", ...headers },
+    body: JSON.stringify({
+      redirect_uris: ["http://127.0.0.1/callback"],
+      token_endpoint_auth_method: "none",
+      client_name: name,
+    }),
+  });
+
+describe("limits: the number is kept, a metric tells", () => {
+  test("limits.body_bytes: a longer body to our own endpoints is 413", async () => {
+    const answer = await register({}, "x".repeat(9 * 1024));
+    expect(answer.status).toBe(413);
+    expect(JSON.parse(answer.body).error_description).toContain("8192 bytes");
+    expect(await reached("body_bytes")).toBe(1);
+  });
+
+  test("limits.registrations_per_address: the next is 429, and a forged X-Forwarded-For does not help", async () => {
+    for (const _one of [1, 2, 3]) expect((await register()).status).toBe(201);
+    const answer = await register();
+    expect(answer.status).toBe(429);
+    expect(Number(answer.header("retry-after"))).toBeGreaterThan(0);
+    expect((await register({ "x-forwarded-for": "192.0.2.77" })).status).toBe(429);
+    expect(await reached("registrations_per_address")).toBe(2);
+  });
+
+  test("limits.authorizations_per_address: the next is 429, under the alias too", async () => {
+    const begin = (path: string) => throughEnvoy(stack, { url: `https://auth.test${path}` });
+    expect((await begin("/oauth/authorize")).status).toBe(400);
+    expect((await begin("/.pomerium/sign_in?return_to=/")).status).toBeLessThan(400);
+    expect((await begin("/oauth/authorize")).status).toBe(429);
+    expect((await begin("/.pomerium/mcp/authorize")).status).toBe(429);
+    expect(await reached("authorizations_per_address")).toBe(2);
+  });
+
+  test("check.max_header_bytes: longer headers at our own door are 431", async () => {
+    const config: { listen: { http: string } } = parse(await readFile(stack.configFile, "utf8"));
+    const socket = connect({ host: "127.0.0.1", port: Number(config.listen.http.split(":")[1]) });
+    socket.write(`GET / HTTP/1.1\r\nhost: auth.test\r\nx-long: ${"x".repeat(61 * 1024)}\r\n\r\n`);
+    expect(await text(socket)).toMatch(/^HTTP\/1\.1 431 /);
+    expect(await reached("header_bytes")).toBe(1);
+  });
+
+  test("external_tokens.max_bytes: a giant JWT is 401 before anybody parses it", async () => {
+    const giant = `Bearer ${"e".repeat(1024)}.${"y".repeat(1024)}.${"J".repeat(1024)}`;
+    const answer = await throughEnvoy(stack, {
+      url: "https://open.test/",
+      headers: { authorization: giant },
+    });
+    expect(answer.status).toBe(401);
+    expect(answer.body).toContain("too long");
+    expect(await counted("checks_total", 'reason="too_large"')).toBe(1);
+  });
+});
