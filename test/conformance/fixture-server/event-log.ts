@@ -1,0 +1,26 @@
+import type { EventStore, JSONRPCMessage } from "@modelcontextprotocol/server";
+
+/** Remembers the events of one session's streams, so that a client may come back with `Last-Event-ID`. */
+export function eventLog(): EventStore {
+  const events: { streamId: string; message: JSONRPCMessage }[] = [];
+  return {
+    async storeEvent(streamId, message) {
+      events.push({ streamId, message });
+      return String(events.length);
+    },
+    async getStreamIdForEventId(eventId) {
+      return events[Number(eventId) - 1]?.streamId;
+    },
+    async replayEventsAfter(lastEventId, { send }) {
+      const streamId = events[Number(lastEventId) - 1]?.streamId;
+      if (streamId === undefined) throw new Error(`no event ${lastEventId}`);
+      for (const [index, event] of events.entries()) {
+        // The event that opens a stream carries an id and no message.
+        if (index < Number(lastEventId) || event.streamId !== streamId || !("jsonrpc" in event.message))
+          continue;
+        await send(String(index + 1), event.message);
+      }
+      return streamId;
+    },
+  };
+}

@@ -1,0 +1,40 @@
+import { type McpServer, ResourceTemplate } from "@modelcontextprotocol/server";
+import { samples } from "./samples.ts";
+
+/** A text, a picture, one to watch, and a template; `resources/subscribe` is answered, but nothing ever changes. */
+export function resources(server: McpServer): void {
+  const text = { description: "A text that stays as it is", mimeType: "text/plain" };
+  server.registerResource("static-text", "test://static-text", text, ({ href }) => ({
+    contents: [
+      {
+        uri: href,
+        mimeType: text.mimeType,
+        text: "This is the content of the static text resource.",
+      },
+    ],
+  }));
+  const picture = { description: "A red pixel", mimeType: "image/png" };
+  server.registerResource("static-binary", "test://static-binary", picture, ({ href }) => ({
+    contents: [{ uri: href, mimeType: picture.mimeType, blob: samples.png }],
+  }));
+  const watched = { description: "A text to subscribe to", mimeType: "text/plain" };
+  server.registerResource("watched-resource", "test://watched-resource", watched, ({ href }) => ({
+    contents: [{ uri: href, mimeType: watched.mimeType, text: "Nothing happened yet." }],
+  }));
+  server.registerResource(
+    "template-data",
+    new ResourceTemplate("test://template/{id}/data", { list: undefined }),
+    { description: "Data of any id", mimeType: "application/json" },
+    ({ href }, { id }) => ({
+      contents: [
+        {
+          uri: href,
+          mimeType: "application/json",
+          text: JSON.stringify({ id, templateTest: true, data: `Data for ID: ${id}` }),
+        },
+      ],
+    }),
+  );
+  server.server.setRequestHandler("resources/subscribe", () => ({}));
+  server.server.setRequestHandler("resources/unsubscribe", () => ({}));
+}
