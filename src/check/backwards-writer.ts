@@ -11,8 +11,8 @@ export interface BackwardsWriter {
   string(field: number, value: string): void;
   /** Also when empty: a member of a oneof. */
   presentString(field: number, value: string): void;
-  /** A message encoded before. */
-  bytes(field: number, encoded: Buffer): void;
+  /** Fields encoded before. */
+  raw(encoded: Buffer): void;
   /** Puts what was written since `end` into a length-delimited field. */
   message(field: number, end: number): void;
   /** The bytes written since the last time, in a buffer of their own. */
@@ -92,11 +92,9 @@ export function backwardsWriter(): BackwardsWriter {
       if (value !== "") presentString(field, value);
     },
     presentString,
-    bytes(field, encoded) {
+    raw(encoded) {
       const at = room(encoded.length);
       bytes.set(encoded, at);
-      number(encoded.length);
-      number((field << 3) | 2);
     },
     message(field, end) {
       number(written - end);

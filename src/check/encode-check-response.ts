@@ -1,4 +1,4 @@
-import { backwardsWriter } from "./backwards-writer.ts";
+import { type BackwardsWriter, backwardsWriter } from "./backwards-writer.ts";
 import type { CheckResponse } from "./check-response.ts";
 import type { Header } from "./decision.ts";
 
@@ -22,7 +22,7 @@ export function encodeCheckResponse({
   }
   if (okResponse) {
     const end = writer.position();
-    options(6, okResponse.responseHeadersToAdd);
+    writer.raw(constantOptions(6, okResponse.responseHeadersToAdd));
     const { headersToRemove } = okResponse;
     for (let index = headersToRemove.length - 1; index >= 0; index--)
       writer.string(5, headersToRemove[index] ?? "");
@@ -50,19 +50,22 @@ function code(field: number, value: number): void {
 function options(field: number, headers: readonly Header[]): void {
   for (let index = headers.length - 1; index >= 0; index--) {
     const header = headers[index];
-    if (header) writer.bytes(field, remembered(header));
+    if (header) option(writer, field, header);
   }
 }
 
-/** Encoded once each: credentials, assertions and CORS headers are the same objects from check to check. */
-const encoded = new WeakMap<Header, Buffer>();
-const optionWriter = backwardsWriter();
+/** The CORS headers are the same list from check to check: encoded once. What is one person's own is not kept twice in memory. */
+const encoded = new WeakMap<readonly Header[], Buffer>();
+const constantWriter = backwardsWriter();
+const nothing = Buffer.alloc(0);
 
-function remembered(header: Header): Buffer {
-  let bytes = encoded.get(header);
+function constantOptions(field: number, headers: readonly Header[]): Buffer {
+  if (headers.length === 0) return nothing;
+  let bytes = encoded.get(headers);
   if (bytes === undefined) {
-    bytes = option(header);
-    encoded.set(header, bytes);
+    for (const header of headers.toReversed()) option(constantWriter, field, header);
+    bytes = constantWriter.take();
+    encoded.set(headers, bytes);
   }
   return bytes;
 }
@@ -71,8 +74,8 @@ function remembered(header: Header): Buffer {
  * A HeaderValueOption. `append` for older Envoys, `append_action` for newer; both say the same. A list like `Vary` is added
  * to, the rest replaced.
  */
-function option([key, value]: Header): Buffer {
-  const writer = optionWriter;
+function option(writer: BackwardsWriter, field: number, [key, value]: Header): void {
+  const end = writer.position();
   const append = key === "vary";
   // OVERWRITE_IF_EXISTS_OR_ADD; APPEND_IF_EXISTS_OR_ADD is 0 and left out.
   if (!append) writer.varint(3, 2);
@@ -83,7 +86,7 @@ function option([key, value]: Header): Buffer {
   writer.string(2, value);
   writer.string(1, key);
   writer.message(1, pair);
-  return writer.take();
+  writer.message(field, end);
 }
 
 /** One entry of google.protobuf.Struct's map. */

@@ -1,6 +1,6 @@
 import type { Route } from "../config/route.ts";
 import { connectionKeyName } from "../store/connection-key.ts";
-import type { ConnectionKey, UpstreamToken } from "../store/store.ts";
+import type { UpstreamToken } from "../store/store.ts";
 import { upstreamConnection } from "../upstream-oauth/upstream-connection.ts";
 import type { GrantSubject } from "../upstream-oauth/upstream-oauth.ts";
 import type { Connection } from "./connection.ts";
@@ -156,21 +156,6 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
     }
   }
 
-  /** The same caller objects come again and again (they live in the cache of verified tokens): hash each one's keys once. */
-  const names = new WeakMap<Asker, Map<Route, { key: ConnectionKey; name: string }>>();
-  function nameOf(caller: Asker, userId: string, route: Route): { key: ConnectionKey; name: string } {
-    const ofCaller = names.get(caller) ?? new Map<Route, { key: ConnectionKey; name: string }>();
-    let named = ofCaller.get(route);
-    if (named === undefined) {
-      const key = upstreamConnection(userId, route);
-      named = { key, name: connectionKeyName(key) };
-      // A caller's token is for one route; that of a browser session for several, which a reload replaces.
-      if (ofCaller.size >= 64) ofCaller.clear();
-      names.set(caller, ofCaller.set(route, named));
-    }
-    return named;
-  }
-
   function find(caller: Asker, route: Route, now: number): Credential | Promise<Credential> {
     const fixed = staticCredential(route);
     if (fixed) return fixed;
@@ -184,7 +169,8 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
       }
       userId = caller.delegatedBy;
     }
-    const { key, name } = nameOf(caller, userId, route);
+    const key = upstreamConnection(userId, route);
+    const name = connectionKeyName(key);
     const connection = cache.peek(name);
     if (connection) {
       const decided = decide(connection, caller, route, now);
