@@ -61,9 +61,17 @@ describe("F7.6 Compose", () => {
   const compose = join(root, "deploy/compose");
 
   it("fits the Compose Specification", () => {
-    const ajv = new Ajv2019({ strict: false, validateFormats: false });
-    const { $schema: _draft, id: _id, ...rules } = composeSchema;
-    const valid = ajv.validate(rules, parse(readFileSync(join(compose, "compose.yaml"), "utf8")));
+    const ajv = new Ajv2019({ strict: false, validateFormats: false, allErrors: true });
+    // Draft 4's `id` anchors, which newer validators refuse; nothing refers to them.
+    const isAnchor = (key: string, value: unknown) =>
+      key === "$schema" || (key === "id" && typeof value === "string");
+    const rules = JSON.parse(
+      JSON.stringify(composeSchema, (key, value) => (isAnchor(key, value) ? undefined : value)),
+    );
+    // Newer than the schema that the package carries.
+    const { name, ...described } = parse(readFileSync(join(compose, "compose.yaml"), "utf8"));
+    expect(name).toMatch(/^[a-z-]+$/);
+    const valid = ajv.validate(rules, described);
     expect([valid, ajv.errorsText()]).toEqual([true, "No errors"]);
   });
 
