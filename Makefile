@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 
 packages := node_modules/.stamp
 
-.PHONY: help demo demo-once test conformance fuzz check docs clean
+.PHONY: help demo demo-once test conformance fuzz faults memory check docs clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -25,6 +25,12 @@ conformance: $(packages) ## the MCP conformance suite, all three kinds, through 
 
 fuzz: $(packages) ## 100,000 mutated messages to the whole stack; FUZZ_INPUTS, FUZZ_SEED
 	@exec node test/fuzz/run.ts $(FUZZ_INPUTS) $(FUZZ_SEED)
+
+faults: $(packages) ## what goes wrong at night, on three replicas under load, one after another (ten minutes)
+	@exec node test/faults/faults.ts
+
+memory: $(packages) ## one sidecar's memory over 200,000 connections and a million checks (half an hour)
+	@exec node bench/memory.ts
 
 check: $(packages) ## types, lint, format
 	@tsc && biome check --error-on-warnings .

@@ -383,6 +383,8 @@ describe("F1.7 a running Envoy, made by --xds-dir", () => {
 
   it("answers 503 when nobody can be asked", async () => {
     await grpc.drain(0);
-    expect((await ask("/x")).status).toBe(503);
+    const answer = await ask("/x");
+    expect(answer.status).toBe(503);
+    expect(answer.headers["retry-after"]).toBe("1");
   });
 });

@@ -43,9 +43,11 @@ const dismissed: Fault = {
         browser.agree(await browser.open(location), () => ({ login: "bob", password: "builder" })),
     });
     // The server behind the route speaks no MCP: authorization is all that is needed.
-    await client.connect().catch(() => {});
+    const connecting = client.connect().catch(() => {});
+    for (const until = Date.now() + 20_000; !client.tokens() && Date.now() < until; ) await delay(50);
     const tokens = client.tokens();
     await client.close();
+    void connecting;
     if (!tokens?.refresh_token) throw new Error("no tokens came of the authorization");
     let goneAt = Number.POSITIVE_INFINITY;
     const call: Call = {

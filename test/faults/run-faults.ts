@@ -80,7 +80,9 @@ export async function runFaults(options: {
     else {
       try {
         const embeddedDir = join(disk.folder, "data");
-        const world = await startWorld({ ...size, replicas: 1, users: 10, routes: 5, embeddedDir });
+        // Refreshed all the time, so that there is always something to write.
+        const restless = { ...size, lifeSeconds: 3, replicas: 1, users: 20, routes: 5 };
+        const world = await startWorld({ ...restless, embeddedDir });
         await bring([fillDisk(disk)], world);
       } finally {
         await disk.close();

@@ -69,6 +69,19 @@ function connectionManager(config: Config): Json {
     request_headers_timeout: "10s",
     stream_idle_timeout: "0s",
     ...tracing(config),
+    local_reply_config: {
+      mappers: [
+        {
+          // No replica or no upstream could be reached: a client may try again in a moment, as after our own 503.
+          filter: {
+            status_code_filter: {
+              comparison: { op: "EQ", value: { default_value: 503, runtime_key: "local_reply_503" } },
+            },
+          },
+          headers_to_add: [{ header: { key: "retry-after", value: "1" }, append_action: "ADD_IF_ABSENT" }],
+        },
+      ],
+    },
     http_filters: httpFilters(config),
     route_config: { name: "mcp", validate_clusters: false, virtual_hosts: virtualHosts(config) },
   };

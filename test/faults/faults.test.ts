@@ -1,0 +1,19 @@
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { faultTable } from "./fault-table.ts";
+import { runFaults } from "./run-faults.ts";
+
+/** The short form of `make faults`: 20 people, 5 routes, 8 s tokens, the faults that tell most. */
+describe("F7.2 F4.5 F2.2 nothing lost, nobody let in", () => {
+  let run: Awaited<ReturnType<typeof runFaults>>;
+  beforeAll(async () => {
+    run = await runFaults({ short: true });
+  }, 240_000);
+  afterAll(() => {
+    if (run) process.stdout.write(`${faultTable(run.results, run.strangeCredentials).text}\n`);
+  });
+
+  it("misses no target: wrong, hung, lost, refreshed without need, let through after revocation, errors in a rolling restart", () => {
+    expect(run.results.length).toBeGreaterThanOrEqual(7);
+    expect(faultTable(run.results, run.strangeCredentials).failures).toEqual([]);
+  });
+});
