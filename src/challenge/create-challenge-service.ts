@@ -57,12 +57,20 @@ export function createChallengeService(deps: ChallengeDeps): {
     };
     stream.on("data", (message: ProcessingRequest) => {
       if (message.request === "responseHeaders") {
-        void answerToHeaders(message).then((answer) => {
-          filter = answer.filter;
-          requestId = answer.requestId ?? "";
-          if (filter) stream.write(answer.response);
-          else last(answer.response);
-        });
+        answerToHeaders(message).then(
+          (answer) => {
+            filter = answer.filter;
+            requestId = answer.requestId ?? "";
+            if (filter) stream.write(answer.response);
+            else last(answer.response);
+          },
+          // Nobody foresaw it: Envoy answers 503 in place of an answer nobody has looked at.
+          (error: unknown) => {
+            deps.metrics.errors.inc({ room: "challenge", code: "internal" });
+            deps.logger.error({ err: error }, "an upstream's answer could not be looked at");
+            stream.emit("error", { code: status.INTERNAL, details: "internal" });
+          },
+        );
       } else if (message.request === "responseBody" && filter) {
         const { body = Buffer.alloc(0), endOfStream = false } = message.responseBody ?? {};
         const filtered = filter.filter(body, endOfStream);

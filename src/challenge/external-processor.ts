@@ -14,9 +14,9 @@ export interface ProcessingRequest {
   readonly responseHeaders?: {
     readonly headers?: {
       readonly headers?: readonly {
-        readonly key: string;
-        readonly value: string;
-        readonly rawValue: Buffer;
+        readonly key?: string;
+        readonly value?: string;
+        readonly rawValue?: Buffer;
       }[];
     };
   };

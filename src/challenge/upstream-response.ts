@@ -39,7 +39,7 @@ export function upstreamResponse(message: ProcessingRequest): UpstreamResponse |
   let dpopNonce: string | undefined;
   const headers: Record<string, string> = {};
   const wwwAuthenticate: string[] = [];
-  for (const { key, value, rawValue } of message.responseHeaders?.headers?.headers ?? []) {
+  for (const { key = "", value, rawValue } of message.responseHeaders?.headers?.headers ?? []) {
     // Envoy sends raw bytes; its documentation allows a string as well.
     const text = rawValue?.length ? rawValue.toString("latin1") : (value ?? "");
     if (key === ":status") status = Number(text);

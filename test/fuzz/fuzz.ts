@@ -175,6 +175,7 @@ function check(client: Client, bytes: Buffer): Promise<{ code: number; denied: n
       { deadline: Date.now() + deadline },
       (error: ServiceError | null, answer) => {
         if (error?.code === status.DEADLINE_EXCEEDED) reject(new Error("a check hung"));
+        else if (error?.code === status.UNAVAILABLE) reject(new Error("nobody answers any more"));
         else if (error) resolve({ code: error.code, denied: 0 });
         else resolve({ code: status.OK, denied: Number(answer?.denied_response?.status.code ?? 0) });
       },
@@ -197,6 +198,7 @@ function process(client: Client, bytes: Buffer): Promise<string> {
     });
     stream.on("error", (error: ServiceError) => {
       if (error.code === status.DEADLINE_EXCEEDED) reject(new Error("an ext_proc stream hung"));
+      else if (error.code === status.UNAVAILABLE) reject(new Error("nobody answers any more"));
       else resolve(`gRPC ${status[error.code]}`);
     });
     stream.on("end", () => resolve(`${answers} answers`));

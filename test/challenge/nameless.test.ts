@@ -1,0 +1,13 @@
+import { expect, test } from "vitest";
+import { upstreamResponse } from "../../src/challenge/upstream-response.ts";
+
+test("a header without a name, which protobuf can say, is passed over", () => {
+  const fields = { route: { stringValue: "everything" } };
+  const response = upstreamResponse({
+    responseHeaders: {
+      headers: { headers: [{ value: "x" }, { key: ":status", rawValue: Buffer.from("401") }] },
+    },
+    metadataContext: { filterMetadata: { "envoy.filters.http.ext_authz": { fields } } },
+  });
+  expect(response).toMatchObject({ status: 401, headers: {} });
+});
