@@ -95,15 +95,21 @@ export async function createGrpcServer(options: {
     async drain(graceMs) {
       health.setServing(false);
       await health.told(noticeMs);
-      const cutOff = setTimeout(() => {
-        // Without channelz, forceShutdown of grpc-js 1.14 forgets the sessions that are open.
-        for (const session of sessions) session.destroy();
-        server.forceShutdown();
-      }, graceMs);
       // Health watches never end by themselves.
       health.close();
-      await new Promise<void>((resolve) => server.tryShutdown(() => resolve()));
-      clearTimeout(cutOff);
+      await new Promise<void>((resolve) => {
+        const cutOff = setTimeout(() => {
+          // Without channelz, forceShutdown of grpc-js 1.14 forgets the sessions that are open.
+          for (const session of sessions) session.destroy();
+          server.forceShutdown();
+          // It waits for ever for a session that was refused a moment ago.
+          resolve();
+        }, graceMs);
+        server.tryShutdown(() => {
+          clearTimeout(cutOff);
+          resolve();
+        });
+      });
     },
   };
 }
