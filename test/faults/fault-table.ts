@@ -19,6 +19,9 @@ export function faultTable(
     };
     for (const [target, count] of Object.entries(targets))
       if (count > 0) failures.push(`${name}: ${target} ${count}`);
+    const recovered = /recovered in ([\d.]+) s/.exec(result.note ?? "")?.[1];
+    if (recovered !== undefined && Number(recovered) > 2)
+      failures.push(`${name}: recovered in ${recovered} s`);
     if (name.includes("rolling restart") && outcomes.allowed > 0)
       failures.push(`${name}: errors ${outcomes.allowed}`);
     return [

@@ -1,3 +1,4 @@
+import { setTimeout as delay } from "node:timers/promises";
 import type { Fault, Scene } from "./fault.ts";
 import { type Call, observe } from "./load.ts";
 import type { Behaviour } from "./rotating-authorization-server.ts";
@@ -42,6 +43,8 @@ const stampede: Fault = {
     while (waiting.length > 0 && Date.now() - startedAt < 180_000) {
       waiting = await callAll(scene, waiting);
       rounds++;
+      // As told: `Retry-After: 1`.
+      await delay(1_000);
     }
     const seconds = ((Date.now() - startedAt) / 1000).toFixed(0);
     const refreshes = scene.server.counts().refreshes - before;
