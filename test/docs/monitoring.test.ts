@@ -1,0 +1,120 @@
+import { execFile } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { parser } from "@prometheus-io/lezer-promql";
+import { describe, expect, it } from "vitest";
+import { parse } from "yaml";
+import { executablesOnPath } from "../../envoy/executables-on-path.ts";
+import { createMetrics } from "../../src/telemetry/metrics.ts";
+
+const root = join(import.meta.dirname, "../..");
+const files = join(root, "deploy/helm/envoy-mcp-auth/files");
+const read = (...path: string[]) => readFileSync(join(...path), "utf8");
+const docs = read(root, "docs/monitoring.md");
+
+interface Rule {
+  readonly alert: string;
+  readonly expr: string;
+  readonly annotations: { readonly runbook: string };
+}
+const rules: Rule[] = parse(read(files, "alerts.yaml")).groups.flatMap(
+  (group: { rules: Rule[] }) => group.rules,
+);
+const dashboard: { panels: { title: string; targets?: { expr: string }[] }[] } = JSON.parse(
+  read(files, "dashboard.json"),
+);
+const panels = dashboard.panels.flatMap(({ title, targets = [] }) =>
+  targets.map(({ expr }) => [title, expr] as const),
+);
+const queries = [...rules.map(({ alert, expr }) => [alert, expr] as const), ...panels];
+
+/** Names of the metrics in a query, and whether it is one. */
+function namesIn(query: string): { valid: boolean; names: string[] } {
+  const text = query.replaceAll("$__rate_interval", "5m");
+  const names: string[] = [];
+  let valid = true;
+  parser.parse(text).iterate({
+    enter(node) {
+      if (node.type.isError) valid = false;
+      if (node.name !== "VectorSelector") return;
+      names.push(/^[a-zA-Z_:][\w:]*/.exec(text.slice(node.from, node.to))?.[0] ?? "");
+    },
+  });
+  return { valid, names };
+}
+
+describe("F7.3 metrics, alerts and dashboard", () => {
+  it("every metric is documented with its type and its labels, and no other", async () => {
+    const metrics = await createMetrics().registry.getMetricsAsJSON();
+    const rows = new Map(
+      [...docs.matchAll(/^\| `(envoy_mcp_auth_\w+)` \| (\w+) \| ([^|]*)\|/gm)].map(
+        ([, name, type, labels]) => [
+          name,
+          { type, labels: [...(labels ?? "").matchAll(/`(\w+)`/g)].map(([, label]) => label) },
+        ],
+      ),
+    );
+    expect([...rows.keys()].toSorted()).toEqual(metrics.map(({ name }) => name).toSorted());
+    const source = read(root, "src/telemetry/metrics.ts");
+    for (const { name, type } of metrics) {
+      expect([name, rows.get(name)?.type]).toEqual([name, type.toString()]);
+      for (const label of rows.get(name)?.labels ?? []) expect(source).toContain(`"${label}"`);
+    }
+  });
+
+  it("names keep to Prometheus' conventions", async () => {
+    for (const { name, type } of await createMetrics().registry.getMetricsAsJSON()) {
+      expect(name).toMatch(/^envoy_mcp_auth_[a-z_]+$/);
+      if (type.toString() === "counter") expect(name).toMatch(/_total$/);
+      if (type.toString() === "histogram") expect(name).toMatch(/_seconds$/);
+    }
+  });
+
+  it.each(queries)("%s asks for metrics that exist", async (_, query) => {
+    const { valid, names } = namesIn(query);
+    expect([query, valid]).toEqual([query, true]);
+    expect(names.length).toBeGreaterThan(0);
+    const known = createMetrics({ process: true }).registry;
+    for (const name of names.filter((one) => one !== "up"))
+      expect([name, known.getSingleMetric(name.replace(/_(bucket|sum|count)$/, "")) !== undefined]).toEqual([
+        name,
+        true,
+      ]);
+  });
+
+  it("every alert is documented and leads to a section of the troubleshooting page", () => {
+    const sections = [...read(root, "docs/troubleshooting.md").matchAll(/^#+ (.*)$/gm)].map(([, title]) =>
+      (title ?? "")
+        .toLowerCase()
+        .replace(/[^a-z0-9_ -]/g, "")
+        .replaceAll(" ", "-"),
+    );
+    for (const { alert, annotations } of rules) {
+      expect(docs).toContain(`\`${alert}\``);
+      expect(sections).toContain(annotations.runbook.split("#")[1]);
+    }
+  });
+
+  it("the rules' own unit tests pass where there is promtool", async () => {
+    const [promtool] = process.env.PROMTOOL ? [process.env.PROMTOOL] : executablesOnPath("promtool");
+    const tests = parse(read(files, "alerts.test.yaml"));
+    const alerts = new Set(
+      tests.tests.flatMap((one: { alert_rule_test: { alertname: string }[] }) =>
+        one.alert_rule_test.map(({ alertname }) => alertname),
+      ),
+    );
+    expect([...alerts].toSorted()).toEqual(rules.map(({ alert }) => alert).toSorted());
+    if (promtool === undefined) return;
+    const { stdout } = await promisify(execFile)(promtool, ["test", "rules", "alerts.test.yaml"], {
+      cwd: files,
+    });
+    expect(stdout).toContain("SUCCESS");
+  });
+
+  it("every audit action is documented", () => {
+    const source = read(root, "src/store/audit-event.ts");
+    for (const [, action] of source.matchAll(/\| "([a-z_]+\.[a-z_]+)"/g))
+      expect(docs).toContain(`\`${action}\``);
+  });
+});

@@ -1,0 +1,90 @@
+import { execFile } from "node:child_process";
+import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { promisify } from "node:util";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { certificateAuthority } from "../../deploy/demo/certificate-authority.ts";
+import { envoyBinary } from "../../envoy/envoy-binary.ts";
+import { envoyBootstrap } from "../../src/config/envoy/envoy-bootstrap.ts";
+import { formatProblem } from "../../src/config/format-problem.ts";
+import { loadConfig } from "../../src/config/load-config.ts";
+
+const docs = join(import.meta.dirname, "../../docs");
+const page = (file: string) => readFileSync(join(docs, file), "utf8");
+const pages = readdirSync(docs).filter((file) => file.endsWith(".md"));
+/** Whole routes files of pages that have no test of their own. */
+const examples = ["advanced.md", "recipes.md"].flatMap((file) =>
+  [...page(file).matchAll(/^```yaml\n(.*?)^```$/gms)].map((match) => ({
+    place: `${file}:${page(file).slice(0, match.index).split("\n").length}`,
+    yaml: match[1] ?? "",
+  })),
+);
+let folder: string;
+let tls: { certificate: string; key: string; ca: string };
+
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), "pages-"));
+  tls = (await certificateAuthority(folder, ["mcp.example.com"])).files;
+});
+afterAll(() => rm(folder, { recursive: true, force: true }));
+
+describe("F7.7 pages", () => {
+  it.each(examples)(
+    "$place is a routes file without a problem, and Envoy takes what is made of it",
+    async ({ place, yaml }) => {
+      const file = join(folder, `${place.replace(/\W/g, "-")}.yaml`);
+      const envoy = `envoy: { tls: { certificate: ${tls.certificate}, key: ${tls.key} }, upstream_ca: ${tls.ca} }\n`;
+      writeFileSync(file, envoy + yaml, { mode: 0o600 });
+      const env = Object.fromEntries(
+        [...yaml.matchAll(/\$\{(\w+)\}/g)].map(([, name]) => [name ?? "", "value"]),
+      );
+      const loaded = loadConfig(file, env);
+      expect(loaded.problems.map(formatProblem)).toEqual([]);
+      if (!loaded.ok) return;
+      const bootstrap = join(folder, `${place.replace(/\W/g, "-")}.envoy.json`);
+      writeFileSync(bootstrap, JSON.stringify(envoyBootstrap(loaded.config)));
+      await promisify(execFile)(await envoyBinary(), ["--mode", "validate", "-c", bootstrap]);
+    },
+  );
+
+  it("troubleshooting has twenty symptoms or more, each with all that it promises", () => {
+    const text = page("troubleshooting.md");
+    const symptoms = text
+      .split(/^## /m)
+      .slice(1)
+      .filter((section) => !section.startsWith("Reasons"));
+    expect(symptoms.length).toBeGreaterThanOrEqual(20);
+    for (const section of symptoms)
+      for (const row of ["seen", "log", "metric", "cause", "fix"])
+        expect(section).toMatch(new RegExp(`^\\| ${row} \\| .{4,} \\|$`, "m"));
+  });
+
+  it("troubleshooting quotes log lines that are in the code", () => {
+    const source = readdirSync(join(docs, "../src"), { recursive: true, encoding: "utf8" })
+      .filter((file) => file.endsWith(".ts"))
+      .map((file) => readFileSync(join(docs, "../src", file), "utf8"))
+      .join("\n");
+    const quoted = [...page("troubleshooting.md").matchAll(/^\| log \| .*$/gm)].flatMap(([row]) =>
+      [...row.matchAll(/`((?:a|an|the|change|request|sign-in) [^`:]{8,})`/g)].map(([, line]) => line ?? ""),
+    );
+    expect(quoted.length).toBeGreaterThan(10);
+    for (const line of quoted) expect(source).toContain(line);
+  });
+
+  it("how-it-works has a diagram per flow", () => {
+    const text = page("how-it-works.md");
+    for (const flow of ["First connection", "Warm call", "Refresh", "Step-up", "Revocation", "Client mode"])
+      expect(text).toMatch(new RegExp(`^## ${flow}\\n\\n\`\`\`mermaid`, "m"));
+  });
+
+  it.each(pages)("%s links to what exists", (file) => {
+    // Written by others at the same time: a page that is announced may come later.
+    const later = ["threat-model.md", "performance.md"];
+    for (const [, target] of page(file).matchAll(/\]\(((?!https?:|#|mailto:)[^)#\s]+)/g)) {
+      if (later.includes(target ?? "")) continue;
+      expect([target, existsSync(join(dirname(join(docs, file)), target ?? ""))]).toEqual([target, true]);
+    }
+  });
+});
