@@ -17,6 +17,14 @@ const file = () =>
     .env("ENVOY_MCP_AUTH_CONFIG")
     .default("envoy-mcp-auth.yaml");
 
+interface ServeOptions {
+  readonly config: string;
+  readonly xdsDir?: string;
+  readonly listenGrpc?: string;
+  readonly listenHttp?: string;
+  readonly listenAdmin?: string;
+}
+
 /** The command line; `docs/cli.md` is made from it. */
 export const program = new Command("envoy-mcp-auth").description(
   "Envoy external-authorization and token-injection sidecar for MCP servers",
@@ -27,8 +35,15 @@ program
   .description("answer Envoy, MCP clients and browsers until SIGTERM")
   .addOption(file())
   .option("--xds-dir <dir>", "keep bootstrap.yaml, lds.yaml and cds.yaml for a running Envoy up to date here")
-  .action(async (options: { config: string; xdsDir?: string }) => {
-    const sidecar = await serve({ file: options.config, env: process.env, xdsDir: options.xdsDir });
+  .option(
+    "--listen-grpc <address>",
+    "in place of the file's listen.grpc, for several processes on one machine",
+  )
+  .option("--listen-http <address>", "likewise listen.http")
+  .option("--listen-admin <address>", "likewise listen.admin")
+  .action(async (options: ServeOptions) => {
+    const { config: file, xdsDir, listenGrpc: grpc, listenHttp: http, listenAdmin: admin } = options;
+    const sidecar = await serve({ file, env: process.env, xdsDir, listen: { grpc, http, admin } });
     let stopping = false;
     for (const signal of ["SIGTERM", "SIGINT"] as const) {
       process.on(signal, () => {

@@ -61,8 +61,10 @@ export async function serve(options: {
   readonly env: Readonly<Record<string, string | undefined>>;
   /** Folder where a running Envoy finds listener and clusters; rewritten with every change of the routes (F1.7). */
   readonly xdsDir?: string;
+  /** Other addresses than the file's: several processes of one machine share it. */
+  readonly listen?: { readonly grpc?: string; readonly http?: string; readonly admin?: string };
 }): Promise<Sidecar> {
-  const { file, env, xdsDir } = options;
+  const { file, env, xdsDir, listen: own = {} } = options;
   const metrics = createMetrics({ process: true });
   const tracing = await startTracing(env);
   const live = createLiveConfig({ file, env, metrics });
@@ -179,13 +181,13 @@ export async function serve(options: {
 
   const services = [check, challenge].map((one) => (tracing ? tracedService(one, tracing.tracer) : one));
   const grpc = await createGrpcServer({
-    listen: config.listen.grpc,
+    listen: own.grpc ?? config.listen.grpc,
     services,
     tls: config.listen.grpcTls,
     socketMode: config.listen.socketMode,
   });
-  const http = await listen(publicDoor, config.listen.http, { config, metrics });
-  const admin = await listen(privateDoor, config.listen.admin, { config, metrics });
+  const http = await listen(publicDoor, own.http ?? config.listen.http, { config, metrics });
+  const admin = await listen(privateDoor, own.admin ?? config.listen.admin, { config, metrics });
   const housekeeping = setInterval(
     () => {
       Promise.all([store.removeExpired(new Date()), upstreamTokens.disconnectOrphans()]).then(

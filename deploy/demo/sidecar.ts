@@ -25,14 +25,20 @@ export async function sidecar(options: {
   env?: Readonly<Record<string, string>>;
   /** Envoy's files are kept up to date there. */
   xdsDir?: string;
+  /** Further options of `serve`. */
+  args?: readonly string[];
 }): Promise<Sidecar> {
   const { DATABASE_URL: _url, DATABASE_LISTEN_URL: _listenUrl, ...inherited } = process.env;
   const known = existsSync(options.logFile) ? readFileSync(options.logFile, "utf8").length : 0;
   const xds = options.xdsDir === undefined ? [] : ["--xds-dir", options.xdsDir];
-  const child = supervise(process.execPath, [cli, "serve", "--config", options.configFile, ...xds], {
-    logFile: options.logFile,
-    env: { ...inherited, ...options.env },
-  });
+  const child = supervise(
+    process.execPath,
+    [cli, "serve", "--config", options.configFile, ...xds, ...(options.args ?? [])],
+    {
+      logFile: options.logFile,
+      env: { ...inherited, ...options.env },
+    },
+  );
   let ended = false;
   void child.exited.then(() => {
     ended = true;

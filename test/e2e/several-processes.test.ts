@@ -1,0 +1,89 @@
+import { mkdtemp } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { freePort } from "../../deploy/demo/free-port.ts";
+import { type Sidecar, sidecar } from "../../deploy/demo/sidecar.ts";
+import { type E2e, startE2e } from "../support/e2e.ts";
+import { createTestDatabase } from "../support/postgres.ts";
+import { throughEnvoy } from "../support/through-envoy.ts";
+
+const ping = JSON.stringify({ jsonrpc: "2.0", id: 1, method: "ping" });
+
+describe("several processes on one machine, each on Unix sockets of its own", () => {
+  let database: Awaited<ReturnType<typeof createTestDatabase>>;
+  let stack: E2e;
+  let second: Sidecar;
+  let secondAdmin: string;
+
+  beforeAll(async () => {
+    database = await createTestDatabase();
+    const folder = await mkdtemp(join(tmpdir(), "processes-"));
+    const socket = (name: string) => `unix:${join(folder, name)}`;
+    const env = { DATABASE_URL: database.url };
+    stack = await startE2e({
+      folder,
+      env,
+      config: (config) => ({
+        ...config,
+        listen: { ...Object(config.listen), grpc: socket("one.grpc"), http: socket("one.http") },
+        envoy: {
+          ...Object(config.envoy),
+          sidecar: {
+            grpc: [socket("one.grpc"), socket("two.grpc")],
+            http: [socket("one.http"), socket("two.http")],
+          },
+        },
+      }),
+    });
+    secondAdmin = `127.0.0.1:${await freePort()}`;
+    second = await sidecar({
+      configFile: stack.configFile,
+      logFile: join(folder, "second.log"),
+      env,
+      args: [
+        ...["--listen-grpc", socket("two.grpc")],
+        ...["--listen-http", socket("two.http")],
+        ...["--listen-admin", secondAdmin],
+      ],
+    });
+  });
+  afterAll(async () => {
+    await second?.close();
+    await stack?.close();
+    await database?.close();
+  });
+
+  const call = (token: string) =>
+    throughEnvoy(stack, {
+      url: stack.urls.open,
+      method: "POST",
+      headers: {
+        "content-type": "application/json",
+        accept: "application/json, text/event-stream",
+        authorization: `Bearer ${token}`,
+      },
+      body: ping,
+    });
+  const allowed = async (admin: string): Promise<number> => {
+    const text = await (await fetch(`${admin}/metrics`)).text();
+    const counts = [...text.matchAll(/^envoy_mcp_auth_checks_total\{decision="allow".*\} (\d+)$/gm)];
+    return counts.reduce((sum, [, count]) => sum + Number(count), 0);
+  };
+
+  it("Envoy shares the checks out among them, and goes on with one when the other is gone", async () => {
+    // The whole of authorization and sign-in goes through whichever process Envoy picks.
+    const token = await stack.externalToken("alice", stack.urls.open);
+    const share = async () => {
+      for (let count = 0; count < 10; count++) expect((await call(token)).status).toBe(200);
+      return Math.min(await allowed(stack.adminUrl), await allowed(`http://${secondAdmin}`));
+    };
+    await expect.poll(share, { timeout: 20_000 }).toBeGreaterThan(0);
+
+    second.kill("SIGKILL");
+    await second.exited;
+    // A call under way in it may be lost; Envoy hears of it and asks the one that is left.
+    await expect.poll(async () => (await call(token)).status, { timeout: 20_000 }).toBe(200);
+    for (let count = 0; count < 20; count++) expect((await call(token)).status).toBe(200);
+  });
+});
