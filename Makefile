@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 
 packages := node_modules/.stamp
 
-.PHONY: help demo demo-once test conformance fuzz faults memory check docs clean
+.PHONY: help demo demo-once test conformance fuzz faults bench memory check docs clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -28,6 +28,9 @@ fuzz: $(packages) ## 100,000 mutated messages to the whole stack; FUZZ_INPUTS, F
 
 faults: $(packages) ## what goes wrong at night, on three replicas under load, one after another (ten minutes)
 	@exec node test/faults/faults.ts
+
+bench: $(packages) ## what docs/performance.md claims, measured (8 minutes)
+	@exec node bench/run.ts
 
 memory: $(packages) ## one sidecar's memory over 200,000 connections and a million checks (half an hour)
 	@exec node bench/memory.ts

@@ -7,6 +7,7 @@ import type { Table, Target } from "./report/report.ts";
 import { checks } from "./suites/checks.ts";
 import { coldPaths } from "./suites/cold-paths.ts";
 import { mixedLoad } from "./suites/mixed-load.ts";
+import { responsePath } from "./suites/response-path.ts";
 import { scale } from "./suites/scale.ts";
 import type { Suite } from "./suites/suite.ts";
 import { toolsCalls } from "./suites/tools-calls.ts";
@@ -24,6 +25,7 @@ import { startWorld } from "./world/world.ts";
 const suites: Readonly<Record<string, Suite>> = {
   checks,
   "tools-calls": toolsCalls,
+  "response-path": responsePath,
   "cold-paths": coldPaths,
   "mixed-load": mixedLoad,
   scale,

@@ -26,10 +26,7 @@ export function checkCall(connections: readonly GrpcConnection[], next: () => Pr
     const check = next();
     const connection = connections[turn++ % connections.length];
     connection?.call(check.message, ({ message, ms }) =>
-      done(
-        message !== undefined && message.subarray(0, 2).equals(ok) && message.includes(check.upstreamToken),
-        ms,
-      ),
+      done(message?.subarray(0, 2).equals(ok) === true && message.includes(check.upstreamToken), ms),
     );
   };
 }
