@@ -9,6 +9,7 @@ import { createAuthorizationServer } from "./authorization-server/create-authori
 import { createChallengeService } from "./challenge/create-challenge-service.ts";
 import { createCheckService } from "./check/create-check-service.ts";
 import { createGrpcServer } from "./check/create-grpc-server.ts";
+import { createRefusalAudit } from "./check/create-refusal-audit.ts";
 import type { Config } from "./config/config.ts";
 import { createLiveConfig } from "./config/create-live-config.ts";
 import { writeXdsDir } from "./config/envoy/write-xds-dir.ts";
@@ -152,6 +153,7 @@ export async function serve(options: {
     assertions,
     upstreamTokens,
     sessionFromCookieHeader: signIn.sessionFromCookieHeader,
+    onRefusal: createRefusalAudit({ store, logger }),
     logger,
     metrics,
   });

@@ -8,6 +8,7 @@ import type { PolicyTable } from "../policy/policy-table.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { Credential } from "../upstream-token/credential.ts";
+import type { Checked } from "./checked.ts";
 
 /** A signed-in person, as far as a check needs to know (F5.1). */
 export interface SignedIn {
@@ -39,6 +40,8 @@ export interface CheckDeps {
     cookie: string,
     host: string,
   ) => SignedIn | undefined | Promise<SignedIn | undefined>;
+  /** Told of every check that let nothing through; must not throw. */
+  readonly onRefusal?: (checked: Checked, requestId: string) => void;
   readonly logger: Logger;
   readonly metrics: Metrics;
 }

@@ -1,4 +1,5 @@
 import type { MethodDefinition, ServerUnaryCall, sendUnaryData } from "@grpc/grpc-js";
+import { trace } from "@opentelemetry/api";
 import { check } from "./check.ts";
 import type { CheckDeps } from "./check-deps.ts";
 import type { CheckRequest } from "./check-request.ts";
@@ -53,6 +54,12 @@ export function createCheckService(deps: CheckDeps): GrpcService {
       const seconds = (performance.now() - startedAt) / 1000;
       metrics.checks.labels(decision.kind, reason, route?.id ?? "").inc();
       metrics.checkDuration.labels(decision.kind).observe(seconds);
+      trace.getActiveSpan()?.setAttributes({
+        "mcp_auth.decision": decision.kind,
+        "mcp_auth.reason": reason,
+        "mcp_auth.route": route?.id ?? "",
+      });
+      if (decision.kind !== "allow") deps.onRefusal?.(checked, requestId);
       const level = decision.kind === "allow" || reason === "preflight" ? "debug" : "info";
       if (!logger.isLevelEnabled(level)) return;
       logger[level](

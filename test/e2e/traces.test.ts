@@ -55,6 +55,11 @@ describe("F7.3 traces", () => {
     const check = renewal?.parentId;
     const leases = ours().filter(({ parentId, name }) => parentId === check && name.startsWith("postgres "));
     expect(leases.map(({ name }) => name)).toContain("postgres upstream_token.take_lease");
+    const spanOfCheck = ours().find(({ spanId }) => spanId === check);
+    expect(spanOfCheck?.attributes).toMatchObject({
+      "mcp_auth.decision": "allow",
+      "mcp_auth.route": "everything",
+    });
     // The authorization server could go on with it.
     expect(renewal?.attributes["server.address"]).toBe("127.0.0.1");
   });

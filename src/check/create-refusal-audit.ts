@@ -1,0 +1,47 @@
+import { LRUCache } from "lru-cache";
+import type { Store } from "../store/store.ts";
+import type { Logger } from "../telemetry/logger.ts";
+import type { Checked } from "./checked.ts";
+
+/** The same refusal of the same caller is written this often at most, ms: a client in a loop must not fill the trail. */
+const quietMs = 60_000;
+
+/** Tokens whose signature was ours: what is merely made up is counted, not written, or anybody could fill the trail. */
+const ownTokens = new Set(["revoked", "wrong_audience", "expired"]);
+
+/**
+ * Writes an audit event for calls that policy refused, and for TEs of ours that are refused (F7.3). Nobody waits for it.
+ * @returns to be told of every check that let nothing through
+ */
+export function createRefusalAudit(deps: {
+  readonly store: Pick<Store, "audit">;
+  readonly logger: Logger;
+}): (checked: Checked, requestId: string) => void {
+  const written = new LRUCache<string, true>({ max: 10_000, ttl: quietMs });
+  return ({ decision, reason, route, userId, rule }, requestId) => {
+    const byPolicy = userId !== undefined && (decision.kind === "reply" || isForbidden(decision));
+    if (!byPolicy && !ownTokens.has(reason)) return;
+    const key = `${reason} ${route?.id} ${userId}`;
+    if (written.has(key)) return;
+    written.set(key, true);
+    deps.store
+      .audit({
+        action: byPolicy ? "policy.refused" : "external_token.refused",
+        userId,
+        routeId: route?.id,
+        reason,
+        requestId,
+        ...(rule === undefined ? {} : { detail: { rule } }),
+      })
+      .catch((error: Error) =>
+        deps.logger.warn(
+          { reason: error.message, requestId },
+          "a refusal could not be written to the audit trail",
+        ),
+      );
+  };
+}
+
+function isForbidden(decision: Checked["decision"]): boolean {
+  return decision.kind === "deny" && (decision.status === 403 || decision.status === 429);
+}
