@@ -4,6 +4,8 @@ import type { RotatingAuthorizationServer } from "./rotating-authorization-serve
 export interface OwnerServer extends Pick<Listener, "url" | "close"> {
   /** Requests that carried something other than an upstream token: the gateway's own JWT, two tokens, none. */
   strangeCredentials(): number;
+  /** Header lines of the newest request, names and values by turns. */
+  newestHeaders(): readonly string[];
 }
 
 /**
@@ -12,8 +14,10 @@ export interface OwnerServer extends Pick<Listener, "url" | "close"> {
  */
 export async function ownerServer(tokens: RotatingAuthorizationServer): Promise<OwnerServer> {
   let strange = 0;
+  let newest: readonly string[] = [];
   const server = await listen((request, response) => {
     request.resume();
+    newest = request.rawHeaders;
     const sent = request.headersDistinct.authorization ?? [];
     const token = /^Bearer (at_\S+)$/.exec(sent.join(","))?.[1];
     if (!token && !request.url?.startsWith("/open")) strange++;
@@ -25,5 +29,10 @@ export async function ownerServer(tokens: RotatingAuthorizationServer): Promise<
     response.writeHead(200, { "content-type": "application/json" });
     response.end(JSON.stringify({ jsonrpc: "2.0", id: 1, result: { owner, path: request.url } }));
   });
-  return { url: server.url, close: server.close, strangeCredentials: () => strange };
+  return {
+    url: server.url,
+    close: server.close,
+    strangeCredentials: () => strange,
+    newestHeaders: () => newest,
+  };
 }

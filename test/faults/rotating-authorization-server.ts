@@ -8,6 +8,8 @@ export type Behaviour =
   | { readonly kind: "well" }
   | { readonly kind: "status"; readonly status: 500 | 429; readonly retryAfter?: number }
   | { readonly kind: "hangs" }
+  /** Works, but answers only after `until`. */
+  | { readonly kind: "waits"; readonly until: Promise<unknown> }
   | { readonly kind: "closes_mid_body" };
 
 /** One consent: a chain of refresh tokens, each good for one use. */
@@ -55,6 +57,10 @@ export interface RotatingAuthorizationServer extends Pick<Listener, "url" | "clo
   /** The answer that gave this owner its newest tokens was lost with a killed replica; returns how old it is, ms. */
   answerLost(owner: string): number;
   isRevoked(owner: string): boolean;
+  /** Whose tokens were brought to the revocation endpoint, in turn; undefined: of nobody, for it is none of ours. */
+  readonly revocations: readonly (string | undefined)[];
+  /** As if the owner had withdrawn the consent there. */
+  withdraw(owner: string): void;
 }
 
 /** A resource server forgives this much, as most do; ms. */
@@ -73,6 +79,7 @@ export async function rotatingAuthorizationServer(options: {
   const byRefreshToken = new Map<string, Family>();
   const byAccessToken = new Map<string, { family: Family; expiresAt: number }>();
   const families = new Map<string, Family>();
+  const revocations: (string | undefined)[] = [];
   const count = { refreshes: 0, needed: 0, failed: 0, revokedByReuse: 0, revokedInGap: 0 };
   let { lifeSeconds } = options;
   let behaviour: Behaviour = { kind: "well" };
@@ -119,7 +126,7 @@ export async function rotatingAuthorizationServer(options: {
 
   function fails(response: ServerResponse): boolean {
     const now = behaviour;
-    if (now.kind === "well") return false;
+    if (now.kind === "well" || now.kind === "waits") return false;
     count.failed++;
     if (now.kind === "status") {
       if (now.retryAfter) response.setHeader("retry-after", String(now.retryAfter));
@@ -135,6 +142,7 @@ export async function rotatingAuthorizationServer(options: {
   async function handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const form = new URLSearchParams(await text(request));
     // Who has hung up by now gets no new tokens.
+    if (behaviour.kind === "waits") await behaviour.until;
     if (request.socket.destroyed || fails(response)) return;
     if (request.headers.authorization !== basic) return refuse(response, 401, "invalid_client");
     if (request.url === "/token") {
@@ -144,6 +152,7 @@ export async function rotatingAuthorizationServer(options: {
     if (request.url === "/revoke") {
       const token = form.get("token") ?? "";
       const family = byRefreshToken.get(token) ?? byAccessToken.get(token)?.family;
+      revocations.push(family?.owner);
       if (family) family.revoked ??= { by: "request", at: Date.now(), inGap: false };
       return json(response, 200, {});
     }
@@ -195,6 +204,11 @@ export async function rotatingAuthorizationServer(options: {
       if (!family) return 0;
       family.answerLost = true;
       return Date.now() - family.rotatedAt;
+    },
+    revocations,
+    withdraw(owner) {
+      const family = families.get(owner);
+      if (family) family.revoked ??= { by: "request", at: Date.now(), inGap: false };
     },
     isRevoked: (owner) => families.get(owner)?.revoked !== undefined,
     async close() {

@@ -49,6 +49,8 @@ export interface World {
   readonly grants: ReadonlyMap<string, string>;
   readonly fetch: typeof globalThis.fetch;
   readonly postgres: PostgresServer;
+  /** The replica does without Postgres. */
+  readonly embedded: boolean;
   readonly server: RotatingAuthorizationServer;
   readonly upstream: OwnerServer;
   readonly openid: OidcServer;
@@ -237,6 +239,7 @@ async function build(
     grants,
     fetch,
     postgres,
+    embedded: embeddedDir !== undefined,
     server,
     upstream,
     openid,
