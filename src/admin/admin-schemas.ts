@@ -1,14 +1,7 @@
 import { z } from "zod";
-import { createFields } from "../config/create-fields.ts";
+import { literalFields } from "../config/literal-fields.ts";
 import { routeSchema } from "../config/route-schema.ts";
 
-const context = {
-  folder: "/",
-  env: {},
-  worldReadable: false,
-  literal: true,
-  referencedFiles: new Set<string>(),
-};
 const policy = z
   .unknown()
   .describe("A policy as in the routes file (docs/policy.md); absent: the file's top-level policy.");
@@ -16,7 +9,7 @@ const policy = z
 /** What the admin API takes and gives (F7.5), as it is described in its OpenAPI document; tests hold answers against them. */
 export const adminSchemas = {
   /** An entry of `routes`, as the routes file's own schema has it; secrets are written as they are. */
-  RouteSettings: routeSchema(createFields(context)).extend({ policy: policy.optional() }),
+  RouteSettings: routeSchema(literalFields()).extend({ policy: policy.optional() }),
   Route: z.strictObject({
     id: z.string(),
     source: z.enum(["file", "database"]),

@@ -1,7 +1,7 @@
 import { checkTogether } from "./check-together.ts";
 import type { Config } from "./config.ts";
 import { configSource } from "./config-source.ts";
-import { createFields } from "./create-fields.ts";
+import { literalFields } from "./literal-fields.ts";
 import type { Problem } from "./problem.ts";
 import { readRoute } from "./read-route.ts";
 import { createReporter } from "./reporter.ts";
@@ -30,9 +30,7 @@ export interface StoredRoutesBuilt {
  * @param config the file's alone
  */
 export function buildStoredRoutes(config: Config, entries: readonly StoredEntry[]): StoredRoutesBuilt {
-  const schema = routeSchema(
-    createFields({ folder: "/", env: {}, worldReadable: false, literal: true, referencedFiles: new Set() }),
-  );
+  const schema = routeSchema(literalFields());
   const defaults = { passIdentityHeaders: config.passIdentityHeaders, policy: config.policy };
   const problems = new Map<string, readonly Problem[]>();
   const stored = entries.flatMap(({ id, entry }, index) => {

@@ -1,17 +1,10 @@
-import { createFields } from "./create-fields.ts";
 import { type JsonSchema, jsonSchemaOf } from "./json-schema-of.ts";
+import { literalFields } from "./literal-fields.ts";
 import { routeSchema } from "./route-schema.ts";
 
 /** Where secrets stand in a route's entry; `*` is any key. Read off the schema, so that a new secret cannot be forgotten. */
 export function secretPaths(): readonly (readonly string[])[] {
-  const context = {
-    folder: "/",
-    env: {},
-    worldReadable: false,
-    literal: true,
-    referencedFiles: new Set<string>(),
-  };
-  return secretsIn(jsonSchemaOf(routeSchema(createFields(context))));
+  return secretsIn(jsonSchemaOf(routeSchema(literalFields())));
 }
 
 function secretsIn(schema: unknown): string[][] {

@@ -22,7 +22,7 @@ const forbidden: Checked = {
   rule: "routes[0].policy[0]",
 };
 const challenged = (reason: string): Checked => ({
-  decision: { kind: "challenge", wwwAuthenticate: "Bearer", body: "" },
+  decision: { kind: "challenge", wwwAuthenticate: "Bearer", body: "", headers: [] },
   reason,
 });
 
