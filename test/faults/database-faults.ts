@@ -1,6 +1,7 @@
 import { setTimeout as delay } from "node:timers/promises";
-import type { Fault, Scene } from "./fault.ts";
+import type { Fault } from "./fault.ts";
 import { revokedWithin } from "./people-faults.ts";
+import { recovery } from "./recovery.ts";
 
 const restart: Fault = {
   name: "Postgres restarted",
@@ -8,7 +9,9 @@ const restart: Fault = {
   async run(scene) {
     await scene.postgres.stop();
     await scene.postgres.start();
-    return recovery(scene, Date.now());
+    const backAt = Date.now();
+    await delay(5_000);
+    return recovery(scene, backAt);
   },
 };
 
@@ -18,7 +21,9 @@ const outage: Fault = {
     await scene.postgres.stop();
     await delay(10_000);
     await scene.postgres.start();
-    return recovery(scene, Date.now());
+    const backAt = Date.now();
+    await delay(5_000);
+    return recovery(scene, backAt);
   },
 };
 
@@ -54,15 +59,5 @@ const deafListener: Fault = {
     return within;
   },
 };
-
-/** How long after the database's return the last call that failed was started. */
-async function recovery(scene: Scene, backAt: number): Promise<string> {
-  await delay(5_000);
-  const late = scene
-    .seen()
-    .filter(({ outcome, startedAt }) => outcome !== "right" && startedAt > backAt)
-    .map(({ startedAt }) => startedAt - backAt);
-  return `recovered in ${(Math.max(0, ...late) / 1000).toFixed(1)} s`;
-}
 
 export const databaseFaults: readonly Fault[] = [restart, outage, cut, deafListener];

@@ -5,6 +5,7 @@ import { databaseFaults } from "./database-faults.ts";
 import type { Fault, Scene } from "./fault.ts";
 import { type Observation, type Outcome, startLoad } from "./load.ts";
 import { peopleFaults } from "./people-faults.ts";
+import { recovery } from "./recovery.ts";
 import { replicaFaults } from "./replica-faults.ts";
 import type { Counts } from "./rotating-authorization-server.ts";
 import { type SmallDisk, smallDisk } from "./small-disk.ts";
@@ -104,11 +105,7 @@ function fillDisk(disk: SmallDisk): Fault {
       await disk.empty();
       const backAt = Date.now();
       await delay(10_000);
-      const late = scene
-        .seen()
-        .filter(({ outcome, startedAt }) => outcome !== "right" && startedAt > backAt)
-        .map(({ startedAt }) => startedAt - backAt);
-      return `recovered in ${(Math.max(0, ...late) / 1000).toFixed(1)} s`;
+      return recovery(scene, backAt);
     },
   };
 }
