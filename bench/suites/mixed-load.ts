@@ -1,14 +1,15 @@
 import { cpuClock } from "../load/cpu-clock.ts";
 import { type GrpcConnection, grpcConnection } from "../load/grpc-connection.ts";
 import { interleaved } from "../load/interleaved.ts";
-import { openLoop, type Round } from "../load/load.ts";
+import { closedLoop, openLoop, type Round } from "../load/load.ts";
 import { ratio, roundsLine } from "../report/report.ts";
 import { checkCall, type PreparedCheck, prepareCheck } from "../world/check-call.ts";
 import { checkPath } from "../world/check-message.ts";
 import { startSidecar } from "../world/start-sidecar.ts";
 import type { Suite } from "./suite.ts";
 
-const perSecond = 3000;
+/** Half of what goes through, but no more than this, or there would be more cold ones to make than time. */
+const most = 5000;
 const roundMs = 2000;
 const warmConnections = 1000;
 /** Of a hundred checks, one is the first of its connection, and of a thousand one finds its TI at its end. */
@@ -26,7 +27,7 @@ export const mixedLoad: Suite = async ({ world, cores, upstream, rounds, progres
     listen: { grpc: "127.0.0.1:0", http: "127.0.0.1:0", admin: "127.0.0.1:0" },
   });
   progress("mixed load: connections");
-  const calls = (perSecond * roundMs * rounds) / 1000;
+  const calls = (most * roundMs * rounds) / 1000;
   const options = { routes: 10, tokenEndpoint };
   const warm = (await world.connections(warmConnections, options)).map(prepareCheck);
   const cold = (await world.connections(Math.ceil(calls / coldEvery) + 10, options)).map(prepareCheck);
@@ -80,7 +81,10 @@ export const mixedLoad: Suite = async ({ world, cores, upstream, rounds, progres
         checkCall(open, () => check)((ok) => (ok ? resolve() : reject(new Error("a check was refused")))),
       );
     }
-    await openLoop({ call: checkCall(open, anyWarm), ms: 2000, cpu, perSecond });
+    const call = checkCall(open, anyWarm);
+    await closedLoop({ call, ms: 2000, cpu, concurrency: 16 });
+    const capacity = await closedLoop({ call, ms: 1000, cpu, concurrency: 16 });
+    const perSecond = Math.min(most, Math.round(capacity.perSecond / 2));
     progress(`mixed load: ${perSecond} checks a second`);
     const measured = await interleaved(rounds, {
       warm: () => openLoop({ call: checkCall(open, anyWarm), ms: roundMs, cpu, perSecond }),

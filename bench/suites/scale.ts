@@ -40,11 +40,13 @@ async function byConnections(deps: SuiteDeps) {
   const { progress, rounds } = deps;
   const most = Math.max(...connectionCounts);
   progress(`scale: ${most.toLocaleString("en")} connections into the database`);
-  const unpin = onAllCores(deps);
+  const onAllCores = placement(deps);
+  onAllCores(true);
   const made = await deps.world.connections(most, { routes: 10, tokenEndpoint: `${deps.upstream}/token` });
   const checks = made.map(prepareCheck);
   // One process, asked for ever more connections.
   const subject = await start(deps, "connections", 10, []);
+  onAllCores(false);
   const lines: Line[] = [];
   const measured: Round[][] = [];
   let known = 0;
@@ -52,9 +54,10 @@ async function byConnections(deps: SuiteDeps) {
   try {
     for (const count of connectionCounts) {
       progress(`scale: first checks of ${count.toLocaleString("en")} connections`);
+      onAllCores(true, subject.sidecar);
       await warmUp({ ...subject, checks: checks.slice(known, count) });
+      onAllCores(false, subject.sidecar);
       known = count;
-      if (count === most) unpin(subject.sidecar);
       const memory = await heapUsed(subject.sidecar.log());
       const missesBefore = await missesOf(subject.sidecar);
       await run({ ...subject, checks: checks.slice(0, count) }, 1500);
@@ -221,14 +224,16 @@ function lacking(): never {
   throw new Error("there is nothing to measure");
 }
 
-/** Filling caches is not what is measured: it may use every core. Returns the way back. */
-function onAllCores({ cores }: SuiteDeps): (sidecar: RunningSidecar) => void {
+/** Filling databases and caches is not what is measured: meanwhile both sides may use every core. */
+function placement({ cores }: SuiteDeps): (everywhere: boolean, sidecar?: RunningSidecar) => void {
+  const { measured, rest } = cores;
+  if (measured === undefined || rest === undefined) return () => {};
+  const both = `${measured},${rest}`;
   const pin = (list: string, pid: number) =>
-    cores.measured !== undefined && execFileSync("taskset", ["-acp", list, String(pid)], { stdio: "ignore" });
-  pin("0,1", process.pid);
-  return (sidecar) => {
-    pin(String(cores.rest), process.pid);
-    pin(String(cores.measured), sidecar.pid);
+    execFileSync("taskset", ["-acp", list, String(pid)], { stdio: "ignore" });
+  return (everywhere, sidecar) => {
+    pin(everywhere ? both : String(rest), process.pid);
+    if (sidecar) pin(everywhere ? both : String(measured), sidecar.pid);
   };
 }
 
