@@ -272,6 +272,10 @@ function door(routes: CurrentRoutes, logger: Logger, metrics: Metrics): Middlewa
           "a person got an error page",
         );
     } catch (error) {
+      if (ctx.req.destroyed && !ctx.req.complete) {
+        logger.debug({ requestId: id, method: ctx.method, path: ctx.path }, "a client broke off its request");
+        return;
+      }
       const { status, code, message } = publicError(error);
       metrics.errors.inc({ room: "http", code });
       logger[status >= 500 ? "error" : "info"](

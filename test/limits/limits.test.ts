@@ -84,3 +84,18 @@ describe("limits: the number is kept, a metric tells", () => {
     expect(await counted("checks_total", 'reason="too_large"')).toBe(1);
   });
 });
+
+test("a client that breaks off in the middle of its body is no error of ours", async () => {
+  const config: { listen: { http: string } } = parse(await readFile(stack.configFile, "utf8"));
+  const socket = connect({ host: "127.0.0.1", port: Number(config.listen.http.split(":")[1]) });
+  const form = "content-type: application/x-www-form-urlencoded\r\ncontent-length: 100";
+  await new Promise<void>((resolve) => {
+    socket.write(`POST /.pomerium/sign_out HTTP/1.1\r\nhost: auth.test\r\n${form}\r\n\r\nx=`, () =>
+      resolve(),
+    );
+  });
+  socket.destroy();
+  // Served after it, so that the log has what there is to say.
+  expect((await throughEnvoy(stack, { url: "https://auth.test/oauth/jwks" })).status).toBe(200);
+  expect(await readFile(stack.sidecar().logFile, "utf8")).not.toContain('"level":"error"');
+});
