@@ -1,11 +1,10 @@
 import { decodeJwt } from "jose";
 import { afterAll, beforeAll, describe, expect, inject, it } from "vitest";
 import { type E2e, startE2e } from "../support/e2e.ts";
+import { pingThroughEnvoy } from "../support/ping-through-envoy.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 import { startTcpProxy, type TcpProxy } from "../support/tcp-proxy.ts";
-import { throughEnvoy } from "../support/through-envoy.ts";
 
-const ping = JSON.stringify({ jsonrpc: "2.0", id: 1, method: "ping" });
 /** Seconds; a TE lives no longer here. */
 const ttl = 10;
 const deadlineMs = 2_000;
@@ -36,17 +35,7 @@ describe("when something is down", () => {
     await database?.close();
   });
 
-  const call = (token: string) =>
-    throughEnvoy(stack, {
-      url: stack.urls.open,
-      method: "POST",
-      headers: {
-        "content-type": "application/json",
-        accept: "application/json, text/event-stream",
-        authorization: `Bearer ${token}`,
-      },
-      body: ping,
-    });
+  const call = (token: string) => pingThroughEnvoy(stack, stack.urls.open, token);
 
   it("F2.2 an expired token is challenged, and the SDK's refresh brings the next one without the person", async () => {
     const client = await stack.client("alice", stack.urls.open);

@@ -5,10 +5,8 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { freePort } from "../../deploy/demo/free-port.ts";
 import { type Sidecar, sidecar } from "../../deploy/demo/sidecar.ts";
 import { type E2e, startE2e } from "../support/e2e.ts";
+import { pingThroughEnvoy } from "../support/ping-through-envoy.ts";
 import { createTestDatabase } from "../support/postgres.ts";
-import { throughEnvoy } from "../support/through-envoy.ts";
-
-const ping = JSON.stringify({ jsonrpc: "2.0", id: 1, method: "ping" });
 
 describe("several processes on one machine, each on Unix sockets of its own", () => {
   let database: Awaited<ReturnType<typeof createTestDatabase>>;
@@ -54,17 +52,7 @@ describe("several processes on one machine, each on Unix sockets of its own", ()
     await database?.close();
   });
 
-  const call = (token: string) =>
-    throughEnvoy(stack, {
-      url: stack.urls.open,
-      method: "POST",
-      headers: {
-        "content-type": "application/json",
-        accept: "application/json, text/event-stream",
-        authorization: `Bearer ${token}`,
-      },
-      body: ping,
-    });
+  const call = (token: string) => pingThroughEnvoy(stack, stack.urls.open, token);
   const allowed = async (admin: string): Promise<number> => {
     const text = await (await fetch(`${admin}/metrics`)).text();
     const counts = [...text.matchAll(/^envoy_mcp_auth_checks_total\{decision="allow".*\} (\d+)$/gm)];
