@@ -10,6 +10,9 @@ import type { Tables } from "./tables.ts";
 const untraced: InSpan = (_name, _attributes, work) => work();
 const system = { "db.system.name": "postgresql" };
 
+/** Reads under way at a time, most of them waiting for a connection; what comes beyond is refused. */
+const maxReads = 200;
+
 /**
  * Bounds, measures and types every operation on `db`.
  * @param options.timeoutMs an operation that takes longer is given up with `StoreUnavailable`.
@@ -43,17 +46,23 @@ export function createDatabase(
       end?.();
     }
   }
+  let reading = 0;
   return {
     clock: createDatabaseClock(),
     async read(operation, work) {
       const startedAt = performance.now();
+      // Refused at once, most callers get an answer in time; queued, all of them would wait in vain.
+      if (reading >= maxReads) throw new StoreUnavailable(operation, new Error("too many reads under way"));
+      reading++;
       try {
         return await attempt(operation, () => work(db));
       } catch (error) {
         // A pooled connection that died unnoticed fails at once; a database that is away, or slow, is not asked again.
         if (error instanceof StoreUnavailable && performance.now() - startedAt < options.timeoutMs / 10)
-          return attempt(operation, () => work(db));
+          return await attempt(operation, () => work(db));
         throw error;
+      } finally {
+        reading--;
       }
     },
     write: (operation, work) => attempt(operation, () => db.transaction().execute(work)),

@@ -80,6 +80,7 @@ export function createRenewer(deps: UpstreamTokensDeps & { cache: ConnectionCach
       try {
         const outcome = await limit(token.issuer, () => askLeased(connection, token, route));
         if (outcome) return await conclude(connection, token, outcome);
+        if (closing) break;
         const now = await reload(connection);
         if (now.token?.version !== token.version) return toRenewal(now);
         // Somebody else holds the lease: the outcome is told to all.
@@ -99,6 +100,8 @@ export function createRenewer(deps: UpstreamTokensDeps & { cache: ConnectionCach
     token: UpstreamToken,
     route: Route,
   ): Promise<RefreshOutcome | undefined> {
+    // A lease taken now would outlive us.
+    if (closing) return undefined;
     // The longest call: two ways of client authentication, each with the round of a DPoP nonce.
     const callMs = 2 * deps.routes().config.upstreamOAuth.timeoutMs;
     const until = new Date(Date.now() + callMs + storingMs);
