@@ -48,7 +48,7 @@ docs: $(packages) ## documents that are made from the code
 	@exec node deploy/docs/write-docs.ts
 
 clean: ## remove what was installed and what the demo left
-	rm -rf node_modules .venv .demo
+	rm -rf node_modules .venv .demo test/real-clients/node_modules test/real-clients/.venv
 
 $(packages): package-lock.json package.json
 	@command -v npm >/dev/null || { echo "Node.js 20 or newer with npm is needed: https://nodejs.org" >&2; exit 1; }

@@ -1,0 +1,46 @@
+import { execFile } from "node:child_process";
+import { access } from "node:fs/promises";
+import { join } from "node:path";
+import { promisify } from "node:util";
+
+const run = promisify(execFile);
+const folder = import.meta.dirname;
+const there = (path: string) =>
+  access(path).then(
+    () => true,
+    () => false,
+  );
+
+/** Installs the clients of `package-lock.json` on first use (a minute). Resolves with a way to their files. */
+export async function installClients(): Promise<(specifier: string) => string> {
+  const done = join(folder, "node_modules", ".package-lock.json");
+  if (!(await there(done))) {
+    process.stderr.write("==> installing other people's MCP clients (a minute, once)\n");
+    await run("npm", ["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"], {
+      cwd: folder,
+      maxBuffer: 64 * 1024 * 1024,
+    });
+  }
+  return (specifier) => join(folder, "node_modules", specifier);
+}
+
+/** The Python SDK in a virtual environment of its own, on first use. Resolves with its interpreter. */
+export async function installPythonSdk(): Promise<string> {
+  const environment = join(folder, ".venv");
+  const python = join(environment, "bin", "python");
+  if (!(await there(join(environment, "installed")))) {
+    process.stderr.write("==> installing the MCP SDK for Python (a minute, once)\n");
+    await run("python3", ["-m", "venv", environment]);
+    await run(python, [
+      "-m",
+      "pip",
+      "install",
+      "--quiet",
+      "--disable-pip-version-check",
+      "-r",
+      join(folder, "requirements.txt"),
+    ]);
+    await run("touch", [join(environment, "installed")]);
+  }
+  return python;
+}
