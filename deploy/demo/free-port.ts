@@ -1,17 +1,35 @@
-import { type AddressInfo, createServer } from "node:net";
+import { randomInt } from "node:crypto";
+import { createServer } from "node:net";
 import { portError } from "./port-error.ts";
+
+/** Below the ports that systems give to outgoing connections, which would take one between our look and its use. */
+const first = 10_000;
+const last = 32_000;
+let next = randomInt(first, last);
 
 /**
  * `wanted` if it is free, else an error that names `setting`; without `wanted`, or with 0, any free port. For
  * ports that a file has to name before the process that listens there starts.
  */
 export async function freePort(wanted = 0, setting?: string): Promise<number> {
+  if (wanted !== 0) {
+    const error = await tryPort(wanted);
+    if (error) throw portError(error, wanted, setting);
+    return wanted;
+  }
+  for (let tries = 0; tries < last - first; tries += 1) {
+    const port = next;
+    next = next < last ? next + 1 : first;
+    if (!(await tryPort(port))) return port;
+  }
+  throw new Error(`no port is free between ${first} and ${last}`);
+}
+
+/** Why nobody can listen there; undefined: somebody can. */
+async function tryPort(port: number): Promise<Error | undefined> {
   const server = createServer();
-  await new Promise<void>((resolve, reject) => {
-    server.once("error", (error) => reject(portError(error, wanted, setting)));
-    server.listen(wanted, "127.0.0.1", resolve);
+  return new Promise((resolve) => {
+    server.once("error", resolve);
+    server.listen(port, "127.0.0.1", () => server.close(() => resolve(undefined)));
   });
-  const { port } = server.address() as AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
 }
