@@ -15,7 +15,7 @@ const roundMs = 800;
 const concurrency = 64;
 const connectionCounts = [10, 1000, 100_000];
 const routeCounts = [10, 1000, 10_000];
-/** Room for all of them: the defaults hold some 17,000 TEs and 50,000 connections. */
+/** Room for all of them: the defaults hold some 17,000 TEs and 20,000 connections. */
 const limits = { token_cache_bytes: "1024MiB", cache_entries: 200_000 };
 
 /** A sidecar with its connections warm. */

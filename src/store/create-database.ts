@@ -10,8 +10,8 @@ import type { Tables } from "./tables.ts";
 const untraced: InSpan = (_name, _attributes, work) => work();
 const system = { "db.system.name": "postgresql" };
 
-/** Reads under way at a time, most of them waiting for a connection; what comes beyond is refused. */
-const maxReads = 200;
+/** Reads under way at a time while the database is slow; what comes beyond is refused. */
+const maxSlowReads = 50;
 
 /**
  * Bounds, measures and types every operation on `db`.
@@ -47,12 +47,14 @@ export function createDatabase(
     }
   }
   let reading = 0;
+  let slow = false;
   return {
     clock: createDatabaseClock(),
     async read(operation, work) {
       const startedAt = performance.now();
-      // Refused at once, most callers get an answer in time; queued, all of them would wait in vain.
-      if (reading >= maxReads) throw new StoreUnavailable(operation, new Error("too many reads under way"));
+      // Refused at once, some callers get an answer in time; queued, all of them would wait in vain, and writes with them.
+      if (slow && reading >= maxSlowReads)
+        throw new StoreUnavailable(operation, new Error("too many reads under way"));
       reading++;
       try {
         return await attempt(operation, () => work(db));
@@ -63,6 +65,7 @@ export function createDatabase(
         throw error;
       } finally {
         reading--;
+        slow = performance.now() - startedAt > options.timeoutMs / 3;
       }
     },
     write: (operation, work) => attempt(operation, () => db.transaction().execute(work)),

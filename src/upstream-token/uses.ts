@@ -12,10 +12,13 @@ export interface Uses {
 }
 
 const everyMs = 5 * 60_000;
+/** A date to a few minutes must not stand in the way of what people wait for: beyond this many at a time they are left out. */
+const maxNoting = 8;
 
 export function createUses(deps: { store: Pick<Store, "audit" | "upstreamTokens">; logger: Logger }): Uses {
   const startedAt = Date.now();
-  const notedAt = new LRUCache<number, number>({ max: 50_000 });
+  let noting = 0;
+  const notedAt = new LRUCache<number, number>({ max: 20_000 });
   const failed = (error: unknown) => deps.logger.warn({ err: error }, "a token's use could not be recorded");
   return {
     note(token, now) {
@@ -23,7 +26,13 @@ export function createUses(deps: { store: Pick<Store, "audit" | "upstreamTokens"
       const before = notedAt.get(version);
       if (before !== undefined && now - before < everyMs) return;
       notedAt.set(version, now);
-      deps.store.upstreamTokens.noteUse({ userId, routeId, upstream }).catch(failed);
+      if (noting < maxNoting) {
+        noting++;
+        deps.store.upstreamTokens
+          .noteUse({ userId, routeId, upstream })
+          .catch(failed)
+          .finally(() => noting--);
+      }
       // Older ones were used, or not, before this replica could know.
       if (before !== undefined || updatedAt.getTime() < startedAt) return;
       deps.store

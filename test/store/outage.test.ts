@@ -107,6 +107,19 @@ describe("when Postgres fails", () => {
     expect(await store.upstreamTokens.listForUser("lost")).toEqual([]);
   });
 
+  it("refuses at once what would only wait in vain, and takes everything again once answers come", async () => {
+    operations.blackHole();
+    const find = () => store.upstreamTokens.find(connection);
+    await allUnavailable(Array.from({ length: 100 }, find));
+    const reasons = (await Promise.allSettled(Array.from({ length: 100 }, find))).map(
+      (result) => result.status === "rejected" && String(result.reason.cause),
+    );
+    expect(reasons.filter((reason) => reason === "Error: too many reads under way")).toHaveLength(50);
+    await operations.restore();
+    await expect.poll(() => find().then(() => "answers", String), { timeout: 10_000 }).toBe("answers");
+    await Promise.all(Array.from({ length: 20 }, find));
+  });
+
   it("closes although the wire is dead", async () => {
     const other = await open();
     await Promise.all(Array.from({ length: 5 }, () => other.ping()));
