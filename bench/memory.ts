@@ -66,10 +66,11 @@ try {
   });
   const sidecar = await startSidecar({ world, file, core: undefined, nodeFlags });
   const open = await Promise.all([1, 2, 3, 4].map(() => grpcConnection(sidecar.grpc, checkPath)));
-  const residentMiB = () =>
-    Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${sidecar.pid}/status`, "utf8"))?.[1]) / 1024;
+  const residentMiB = () => Number(/VmRSS:\s+(\d+)/.exec(statusOf(sidecar.pid))?.[1]) / 1024;
   const sample = (done: number) => {
-    curve.push({ checks: done, mib: Math.round(residentMiB()) });
+    const mib = Math.round(residentMiB());
+    if (Number.isNaN(mib)) throw new Error(`the sidecar ended:\n${sidecar.log().slice(-1_500)}`);
+    curve.push({ checks: done, mib });
     console.log(`${seconds()} s  ${String(done).padStart(8)} checks  ${curve.at(-1)?.mib} MiB`);
   };
   const call = checkCall(open, () => {
@@ -94,6 +95,15 @@ try {
 } finally {
   await world.close();
   await upstream.stop();
+}
+
+/** Empty once the process has ended. */
+function statusOf(pid: number): string {
+  try {
+    return readFileSync(`/proc/${pid}/status`, "utf8");
+  } catch {
+    return "";
+  }
 }
 
 const most = Math.max(...curve.map(({ mib }) => mib));
