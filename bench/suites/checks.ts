@@ -11,7 +11,7 @@ import { startSidecar } from "../world/start-sidecar.ts";
 import type { Suite } from "./suite.ts";
 
 const servers = join(import.meta.dirname, "../servers");
-const roundMs = 600;
+const roundMs = 500;
 const warmUpMs = 2500;
 const kinds = ["ours", "noop", "bare"] as const;
 type Kind = (typeof kinds)[number];

@@ -20,6 +20,7 @@ export async function insertConnections(
   const client = new pg.Client({ connectionString: url });
   await client.connect();
   const { seal } = encryption(keys);
+  let writing: Promise<unknown> = Promise.resolve();
   let batch: { values: unknown[]; written: Promise<void> } | undefined;
 
   function add(values: unknown[]): Promise<void> {
@@ -29,7 +30,7 @@ export async function insertConnections(
       batch = mine;
       setImmediate(() => {
         batch = undefined;
-        write(mine.values).then(resolve, reject);
+        writing = writing.then(() => write(mine.values)).then(resolve, reject);
       });
     }
     batch.values.push(...values);
