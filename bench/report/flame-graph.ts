@@ -52,6 +52,7 @@ export function flameGraph(profile: CpuProfile, title: string): string {
   const height = (depth + 1) * row + 40;
   return [
     `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" font-family="Verdana, sans-serif" font-size="11">`,
+    "<title>Flame graph of warm checks</title>",
     `<rect width="100%" height="100%" fill="#fff"/>`,
     `<text x="8" y="20" font-size="14">${xml(title)}</text>`,
     `<g transform="translate(0 32)">`,
