@@ -21,11 +21,18 @@ const kill: Fault = {
       .map((owner) => scene.server.answerLost(owner) - (Date.now() - killedAt));
     await scene.pause(6_000);
     await replica.start();
-    // Its leases end, and the next one tries.
-    await delay(10_000);
+    await leasesTakenOver(scene);
     return `${ages.length} in the gap${ages.length > 0 ? `, given ${Math.max(...ages)} ms before at most` : ""}`;
   },
 };
+
+/** Waits until the dead replica's leases have ended and somebody else has tried. */
+async function leasesTakenOver({ query }: World): Promise<void> {
+  const old = `select 1 from upstream_token
+    where lease_owner is not null and lease_until < now() + interval '14 s'`;
+  for (const until = Date.now() + 40_000; Date.now() < until; await delay(500))
+    if ((await query(old)).length === 0) return;
+}
 
 /** Connections whose newest refresh token is known to the authorization server only. */
 async function unstored({ store, server, users }: World): Promise<string[]> {
