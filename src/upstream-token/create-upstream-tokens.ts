@@ -26,11 +26,12 @@ const withoutToken: Credential = { kind: "credential", headers: [] };
 export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
   const { store, upstreamOAuth, metrics, logger } = deps;
   const proofs = createDpopProofs();
-  const uses = createUses({ store, logger });
+  const entries = deps.routes().config.limits.cacheEntries;
+  const uses = createUses({ store, entries, logger });
   const cache = createConnectionCache({
     store,
     credentialOf,
-    entries: deps.routes().config.limits.cacheEntries,
+    entries,
     onEvict: () => metrics.cacheEvictions.inc({ cache: "connection" }),
   });
   const renewer = createRenewer({ ...deps, cache });

@@ -15,10 +15,15 @@ const everyMs = 5 * 60_000;
 /** A date to a few minutes must not stand in the way of what people wait for: beyond this many at a time they are left out. */
 const maxNoting = 8;
 
-export function createUses(deps: { store: Pick<Store, "audit" | "upstreamTokens">; logger: Logger }): Uses {
+/** @param deps.entries as many as connections are kept in memory: with fewer, a use would be noted with every check. */
+export function createUses(deps: {
+  store: Pick<Store, "audit" | "upstreamTokens">;
+  entries: number;
+  logger: Logger;
+}): Uses {
   const startedAt = Date.now();
   let noting = 0;
-  const notedAt = new LRUCache<number, number>({ max: 20_000 });
+  const notedAt = new LRUCache<number, number>({ max: deps.entries });
   const failed = (error: unknown) => deps.logger.warn({ err: error }, "a token's use could not be recorded");
   return {
     note(token, now) {
