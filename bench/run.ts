@@ -1,5 +1,5 @@
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
-import { cpus, totalmem } from "node:os";
+import { cpus, loadavg, totalmem } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { markdown } from "./report/markdown.ts";
@@ -38,6 +38,8 @@ const { values } = parseArgs({
   },
 });
 const startedAt = performance.now();
+/** What else the machine was doing; above 0.5 single figures are worth little, and ratios less than they should. */
+const [loadBefore = 0] = loadavg();
 const progress = (line: string) =>
   console.error(`${((performance.now() - startedAt) / 1000).toFixed(0).padStart(4)} s  ${line}`);
 
@@ -81,7 +83,7 @@ const machine = `${cpus().length} × ${cpu?.model ?? "?"}, ${Math.round(totalmem
   cores.measured === undefined
     ? "processes not pinned"
     : `what is measured on core ${cores.measured}, load generator, Envoy, upstream and Postgres on core ${cores.rest}`
-}. ${new Date().toISOString().slice(0, 10)}, ${took} s.`;
+}. Load average before the run: ${loadBefore.toFixed(1)}${loadBefore > 0.5 ? " (**the machine was busy with other work**)" : ""}. ${new Date().toISOString().slice(0, 10)}, ${took} s.`;
 const table = markdown({ tables, targets }, machine);
 writeFileSync(join(folder, "results.json"), JSON.stringify({ machine, targets, tables }, null, 2));
 writeFileSync(join(folder, "table.md"), table);
