@@ -15,7 +15,7 @@ export interface Envoy {
 /**
  * Starts Envoy with `bootstrap` (its text, JSON or YAML, as `envoy-config` prints it) in `folder` and waits
  * until its admin endpoint says it is ready. The bootstrap has to have an admin address, `adminPort` on loopback.
- * @throws Error with the end of Envoy's log, when it ends or is not ready within 20 s.
+ * @throws Error with the end of Envoy's log, when it ends or is not ready within 60 s.
  */
 export async function envoy(options: {
   bootstrap: string;
@@ -33,12 +33,12 @@ export async function envoy(options: {
   void child.exited.then(() => {
     ended = true;
   });
-  for (const until = Date.now() + 20_000; !(await isReady(options.adminPort)); await delay(50)) {
+  for (const until = Date.now() + 60_000; !(await isReady(options.adminPort)); await delay(50)) {
     if (!ended && Date.now() < until) continue;
     await child.stop();
     const tail = (await readFile(logFile, "utf8")).trim().split("\n").slice(-15).join("\n");
     throw new Error(
-      `Envoy ${ended ? "ended" : "was not ready in 20 s"}. Its log, ${logFile}, ends:\n${tail}`,
+      `Envoy ${ended ? "ended" : "was not ready in 60 s"}. Its log, ${logFile}, ends:\n${tail}`,
     );
   }
   return { pid: child.pid, logFile, exited: child.exited, close: () => child.stop() };

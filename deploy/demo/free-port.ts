@@ -2,9 +2,13 @@ import { randomInt } from "node:crypto";
 import { createServer } from "node:net";
 import { portError } from "./port-error.ts";
 
-/** Below the ports that systems give to outgoing connections, which would take one between our look and its use. */
-const first = 10_000;
-const last = 32_000;
+/**
+ * Below the ports that systems give to outgoing connections, which would take one between our look and its use.
+ * Test workers (Vitest numbers them from 1) have a share each, so that they do not take one another's either.
+ */
+const share = 5_000;
+const first = 10_000 + share * (Number(process.env.VITEST_POOL_ID ?? 0) % 4);
+const last = first + share - 1;
 let next = randomInt(first, last);
 
 /**

@@ -2,27 +2,39 @@ import { writeSync } from "node:fs";
 import type { Reporter, TestModule } from "vitest/node";
 
 /**
- * Vitest reporter whose last words are `N passed, M failed`, alone on a line, after everything else. A file
- * that could not be loaded, a failed hook and an unhandled error count as failed; a run without a test fails.
+ * Vitest reporter whose last words are `N passed, M failed`, alone on a line, after everything else, and before
+ * them what failed and why, for those who see only the end of a log. A file that could not be loaded, a failed
+ * hook and an unhandled error count as failed; a run without a test fails.
  */
 export function closingLine(): Reporter {
   return { onTestRunEnd: count };
 }
 
-function count(modules: readonly TestModule[], unhandledErrors: readonly unknown[]): void {
+type Failure = { readonly message?: string };
+
+function count(modules: readonly TestModule[], unhandledErrors: readonly Failure[]): void {
   let passed = 0;
-  let failed = unhandledErrors.length;
+  const failures: string[] = [];
+  const failed = (what: string, errors: readonly Failure[]) => {
+    // The message's end tells most: a log's tail stands there.
+    const why = errors.map(({ message = "" }) => message.slice(0, 300) + message.slice(300).slice(-1_200));
+    failures.push(`FAILED ${what}: ${why.join("\n")}`);
+  };
+  for (const error of unhandledErrors) failed("outside a test", [error]);
   for (const module of modules) {
+    const file = module.relativeModuleId;
     for (const test of module.children.allTests()) {
-      const { state } = test.result();
+      const { state, errors } = test.result();
       if (state === "passed") passed += 1;
-      else if (state === "failed") failed += 1;
+      else if (state === "failed") failed(`${file} > ${test.fullName}`, errors ?? []);
     }
-    failed += module.errors().length;
-    for (const suite of module.children.allSuites()) failed += suite.errors().length;
+    for (const error of module.errors()) failed(file, [error]);
+    for (const suite of module.children.allSuites()) {
+      for (const error of suite.errors()) failed(`${file} > ${suite.fullName}`, [error]);
+    }
   }
   process.once("exit", () => {
-    writeSync(1, `\n${passed} passed, ${failed} failed\n`);
-    if (passed + failed === 0 || failed > 0) process.exitCode ||= 1;
+    writeSync(1, `\n${[...failures, `${passed} passed, ${failures.length} failed`].join("\n")}\n`);
+    if (passed + failures.length === 0 || failures.length > 0) process.exitCode ||= 1;
   });
 }
