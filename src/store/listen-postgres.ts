@@ -72,6 +72,8 @@ export function listenPostgres(options: {
       await client.query(`listen "${changeChannel}"; listen "${ownChannel}"`);
       beats.reset();
       connection = { client, lost: end.resolve };
+      // Who closed us while we were connecting found nothing to tell.
+      if (stop.signal.aborted) return;
       hub.emit({ table: "everything" });
       beat();
       logger.debug({ reason: await end.promise }, "the notification connection ended");

@@ -129,6 +129,23 @@ describe("when Postgres fails", () => {
     await allUnavailable([other.ping()]);
   });
 
+  it("closes in the midst of its listener's next connection", async () => {
+    let connecting = false;
+    let closing: Promise<void> | undefined;
+    const onFirstByte = (chunk: Buffer) => {
+      if (connecting) closing ??= other.close();
+      return chunk;
+    };
+    const wire = await startTcpProxy(direct, { fromTarget: () => onFirstByte });
+    const other = await open({ listenUrl: through(wire) });
+    await wire.cut();
+    connecting = true;
+    await wire.restore();
+    await expect.poll(() => closing !== undefined, { timeout: 10_000 }).toBe(true);
+    await closing;
+    await wire.close();
+  });
+
   it("F2.2 distrusts caches while the listener is cut, and says that everything may have changed after", async () => {
     await becomes(store.notifications, true);
     await listening.cut();
