@@ -23,6 +23,7 @@ import { requestId } from "./pages/request-id.ts";
 import { sendPage } from "./pages/send-page.ts";
 import { createCurrentPolicies } from "./policy/create-current-policies.ts";
 import { createRateLimiter } from "./policy/create-rate-limiter.ts";
+import { limitBodies } from "./policy/limit-bodies.ts";
 import { limitRequests } from "./policy/limit-requests.ts";
 import { createPortal } from "./portal/create-portal.ts";
 import { createSignIn } from "./sign-in/create-sign-in.ts";
@@ -168,7 +169,8 @@ export async function serve(options: {
   });
   const publicDoor = koa(logger);
   if (tracing) publicDoor.use(tracedHttp(tracing.tracer));
-  publicDoor.use(door(routes, logger, metrics)).use(limitRequests({ routes, metrics }));
+  publicDoor.use(door(routes, logger, metrics));
+  publicDoor.use(limitBodies({ routes, metrics })).use(limitRequests({ routes, metrics }));
   publicDoor.use(signIn.router.routes()).use(portal.routes()).use(authorizationServer.middleware);
   const privateDoor = koa(logger);
   const adminApi = createAdminApi({
@@ -179,7 +181,7 @@ export async function serve(options: {
     logger,
     refresh: storedRoutes.refresh,
   });
-  privateDoor.use(health.routes()).use(adminApi.routes());
+  privateDoor.use(health.routes()).use(limitBodies({ routes, metrics })).use(adminApi.routes());
 
   const services = [check, challenge].map((one) => (tracing ? tracedService(one, tracing.tracer) : one));
   const grpc = await createGrpcServer({

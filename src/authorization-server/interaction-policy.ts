@@ -1,8 +1,7 @@
 import { interactionPolicy, type KoaContextWithOIDC } from "oidc-provider";
-import type { Route } from "../config/route.ts";
 import type { AuthorizationServerDeps } from "./authorization-server-deps.ts";
 import { orUnavailable } from "./or-unavailable.ts";
-import { routeOfResource } from "./resource-servers.ts";
+import { routeOfRequest } from "./route-of-request.ts";
 
 const { Check, Prompt } = interactionPolicy;
 
@@ -39,11 +38,6 @@ export function createInteractionPolicy(deps: AuthorizationServerDeps): interact
   return policy;
 }
 
-function routeOfRequest(ctx: KoaContextWithOIDC, deps: AuthorizationServerDeps): Route | undefined {
-  const [resource] = Object.keys(ctx.oidc.resourceServers ?? {});
-  return resource === undefined ? undefined : routeOfResource(deps.routes(), resource);
-}
-
 async function saveGrant(ctx: KoaContextWithOIDC, deps: AuthorizationServerDeps): Promise<void> {
   const { grant, client, session } = ctx.oidc;
   if (!grant || grant.jti || !client || !session) return;
@@ -51,15 +45,6 @@ async function saveGrant(ctx: KoaContextWithOIDC, deps: AuthorizationServerDeps)
   session.ensureClientContainer(client.clientId);
   session.grantIdFor(client.clientId, grantId);
   await rememberClient(client.clientId, deps);
-  await orUnavailable(
-    deps.store.audit({
-      action: "grant.created",
-      userId: grant.accountId,
-      clientId: client.clientId,
-      grantId,
-      routeId: routeOfRequest(ctx, deps)?.id,
-    }),
-  );
 }
 
 /** A registration that is used lives as long as what was granted to it may. */

@@ -1,8 +1,10 @@
 import Provider, { type Adapter, type AdapterFactory, type AdapterPayload, errors } from "oidc-provider";
 import type { PreRegisteredClient } from "../config/config.ts";
+import type { AuditEvent } from "../store/audit-event.ts";
 import type { AuthorizationServerRecord } from "../store/store.ts";
 import type { AuthorizationServerDeps } from "./authorization-server-deps.ts";
 import { orUnavailable } from "./or-unavailable.ts";
+import { routeOfRequest } from "./route-of-request.ts";
 
 /** A registration nobody used is forgotten after a week; use prolongs it (`rememberClient`). */
 const unusedClientSeconds = 7 * 86_400;
@@ -13,6 +15,12 @@ export function createRecordAdapter(
 ): AdapterFactory {
   const { routes, store, signIn } = deps;
   const records = store.authorizationServerRecords;
+
+  function grantCreated(grantId: string, { accountId: userId, clientId }: AdapterPayload): AuditEvent {
+    const { ctx } = Provider;
+    const routeId = ctx && routeOfRequest(ctx, deps)?.id;
+    return { action: "grant.created", userId, clientId, grantId, routeId };
+  }
 
   return (model): Adapter => {
     async function found(
@@ -36,7 +44,9 @@ export function createRecordAdapter(
       async upsert(id, payload, expiresIn) {
         const seconds = model === "Client" ? unusedClientSeconds : expiresIn;
         const expiresAt = seconds ? new Date(Date.now() + seconds * 1000) : undefined;
-        await orUnavailable(records.upsert({ model, id, payload: { ...payload }, expiresAt }));
+        // Grants are saved once, when they are made, and never changed.
+        const audit = model === "Grant" ? grantCreated(id, payload) : undefined;
+        await orUnavailable(records.upsert({ model, id, payload: { ...payload }, expiresAt }, audit));
       },
       async find(id) {
         if (model === "Client") {

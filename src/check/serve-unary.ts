@@ -77,6 +77,9 @@ function serve(
   stream.on("end", () => {
     if (stream.headersSent) return;
     const bytes = more === undefined ? first : Buffer.concat(more);
+    // Node frees a stream long after its end, and with it what it can reach.
+    first = undefined;
+    more = undefined;
     // RFC-less, but fixed: a flag (1: compressed), four bytes of length, the message.
     if (bytes === undefined || bytes.length < 5 || bytes[0] !== 0 || bytes.readUInt32BE(1) !== length - 5) {
       return fail(stream, internal, "the call is not one uncompressed message");

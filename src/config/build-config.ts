@@ -93,6 +93,7 @@ export function buildConfig(
       pendingAuthorizationsPerUser: input.limits.pending_authorizations_per_user,
       bodyBytes: input.limits.body_bytes,
       cacheEntries: input.limits.cache_entries,
+      metadataCacheEntries: input.limits.metadata_cache_entries,
       tokenCacheBytes: input.limits.token_cache_bytes,
     },
     adminApi: { adminTokens: input.admin_api.admin_tokens, viewerTokens: input.admin_api.viewer_tokens },

@@ -148,6 +148,7 @@ export function configSchema(f: Fields) {
       pending_authorizations_per_user: z.int().min(1).max(1000).default(20),
       body_bytes: f.size(kib, 56 * kib).default(16 * kib),
       cache_entries: z.int().min(100).default(20_000),
+      metadata_cache_entries: z.int().min(1).default(500),
       token_cache_bytes: f.size(kib * kib, 1024 * kib * kib).default(64 * kib * kib),
     }),
     admin_api: f.section({

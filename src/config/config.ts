@@ -137,6 +137,8 @@ export interface Config {
     readonly bodyBytes: number;
     /** Per in-memory cache that holds one entry per person or connection. */
     readonly cacheEntries: number;
+    /** Metadata documents of upstreams and their authorization servers. */
+    readonly metadataCacheEntries: number;
     readonly tokenCacheBytes: number;
   };
   /** Bearer tokens of the admin API (F7.5); none: there is no admin API. */

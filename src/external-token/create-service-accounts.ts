@@ -38,7 +38,7 @@ const clientId = "service-account";
 const userIdOf = (name: string) => `service-account/${name}`;
 
 export function createServiceAccounts(deps: {
-  readonly store: Pick<Store, "authorizationServerRecords" | "audit">;
+  readonly store: Pick<Store, "authorizationServerRecords">;
   readonly keys: Pick<SigningKeyRing, "signer">;
   readonly issuer: string;
   /** Unix milliseconds. */
@@ -84,13 +84,9 @@ export function createServiceAccounts(deps: {
         tokens.set(id, token);
       }
       const expiresAt = new Date(exp * 1000);
-      await store.authorizationServerRecords.upsert({
-        model: "Grant",
-        id: grantId,
-        payload: { kind: "Grant", jti: grantId, accountId: userId, clientId, iat, exp, routeIds },
-        expiresAt,
-      });
-      await store.audit({
+      const payload = { kind: "Grant", jti: grantId, accountId: userId, clientId, iat, exp, routeIds };
+      const record = { model: "Grant", id: grantId, payload, expiresAt };
+      await store.authorizationServerRecords.upsert(record, {
         action: "service_account.created",
         userId,
         clientId,

@@ -10,7 +10,7 @@ const maxAddresses = 100_000;
 
 /**
  * What one address may take from our own endpoints, which nobody has to sign in for: client registrations and
- * beginnings of an authorization leave rows behind. Windows of an hour, in this process. Also the size of a body.
+ * beginnings of an authorization leave rows behind. Windows of an hour, in this process.
  */
 export function limitRequests(deps: {
   readonly routes: CurrentRoutes;
@@ -19,24 +19,8 @@ export function limitRequests(deps: {
   const { routes, metrics } = deps;
   const counts = new LRUCache<string, { used: number }>({ max: maxAddresses, ttl: hourMs });
 
-  function refuse(ctx: Context, status: 413 | 429, limit: string, description: string): void {
-    metrics.limitsReached.inc({ limit });
-    ctx.status = status;
-    ctx.set("cache-control", "no-store");
-    // Clients in browsers have to see why.
-    ctx.set("access-control-allow-origin", "*");
-    ctx.body = {
-      error: status === 429 ? "too_many_requests" : "invalid_request",
-      error_description: description,
-    };
-  }
-
   return async (ctx, next) => {
     const { limits, paths, envoy } = routes().config;
-    if (ctx.request.length !== undefined && ctx.request.length > limits.bodyBytes) {
-      refuse(ctx, 413, "body_bytes", `the body is longer than ${limits.bodyBytes} bytes`);
-      return;
-    }
     const kind = kindOf(ctx, paths.prefix);
     if (!kind) return next();
     const address =
@@ -45,8 +29,16 @@ export function limitRequests(deps: {
     const count = counts.get(key) ?? { used: 0 };
     const most = kind === "registrations" ? limits.registrationsPerAddress : limits.authorizationsPerAddress;
     if (count.used >= most) {
+      metrics.limitsReached.inc({ limit: `${kind}_per_address` });
+      ctx.status = 429;
       ctx.set("retry-after", String(Math.max(1, Math.ceil(counts.getRemainingTTL(key) / 1000))));
-      refuse(ctx, 429, `${kind}_per_address`, `too many ${kind} from your address; try again later`);
+      ctx.set("cache-control", "no-store");
+      // Clients in browsers have to see why.
+      ctx.set("access-control-allow-origin", "*");
+      ctx.body = {
+        error: "too_many_requests",
+        error_description: `too many ${kind} from your address; try again later`,
+      };
       return;
     }
     // Counted before the work, so that many at once do not all find room.

@@ -74,15 +74,15 @@ export function createBackChannelLogout(deps: SignInDeps, clients: OpenidClients
   }
 
   async function signOut({ userId, checkedAt }: SignInSession, id: string): Promise<void> {
-    await store.browserSessions.endForUser(userId);
     await store.signInSessions.claimCheck(userId, checkedAt, new Date(0));
-    sessions.forget(userId);
-    await store.audit({
+    const reason = "at the sign-in provider";
+    await store.browserSessions.endForUser(userId, {
       action: "person.signed_out",
       userId,
-      reason: "at the sign-in provider",
+      reason,
       requestId: id,
     });
+    sessions.forget(userId);
   }
 
   return receive;

@@ -2,6 +2,7 @@ import { randomBytes, timingSafeEqual } from "node:crypto";
 import { parseCookie } from "cookie";
 import type { Context } from "koa";
 import { LRUCache } from "lru-cache";
+import type { AuditEvent } from "../store/audit-event.ts";
 import { secretName } from "../store/secret-name.ts";
 import type { BrowserSession } from "../store/store.ts";
 import type { Person } from "./sign-in.ts";
@@ -17,7 +18,7 @@ export interface Sessions {
   /** Starts a session on this host with an id nobody has seen before (session fixation), and sets its cookie. */
   start(ctx: Context, session: { userId: string; parentName?: string; expiresAt: Date }): Promise<void>;
   /** Ends the session of this browser, its parent and what was handed over from them. */
-  end(ctx: Context): Promise<void>;
+  end(ctx: Context, audit?: AuditEvent): Promise<void>;
   /** Forgets what is cached of a person, after their claims have changed here. */
   forget(userId: string): void;
   csrfToken(ctx: Context): string | undefined;
@@ -93,9 +94,9 @@ export function createBrowserSessions({ store, routes, metrics }: SignInDeps): S
       await store.browserSessions.create(session);
       ctx.cookies.set(cookieName, id, { ...cookieOptions, expires: expiresAt });
     },
-    async end(ctx) {
+    async end(ctx, audit) {
       const id = ctx.cookies.get(cookieName);
-      if (id) await store.browserSessions.end(id);
+      if (id) await store.browserSessions.end(id, audit);
       if (id) people.delete(`${secretName(id)} ${ctx.host}`);
       ctx.cookies.set(cookieName, null, cookieOptions);
     },

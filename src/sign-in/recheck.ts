@@ -100,9 +100,8 @@ export function createRecheck(deps: SignInDeps, clients: OpenidClients, sessions
         reason,
       });
     }
-    await store.signInSessions.delete(userId);
+    await store.signInSessions.delete(userId, { action: "person.refused", userId, reason });
     sessions.forget(userId);
-    await store.audit({ action: "person.refused", userId, reason });
     // Not waited for: it calls other people's servers.
     deps
       .personRefused?.(userId)

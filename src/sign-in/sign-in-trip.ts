@@ -14,6 +14,7 @@ import { errorPage } from "../pages/error-page.ts";
 import { requestId } from "../pages/request-id.ts";
 import { sendPage } from "../pages/send-page.ts";
 import { signInChoicePage } from "../pages/sign-in-choice-page.ts";
+import type { SignInSession } from "../store/store.ts";
 import { StoreUnavailable } from "../store/store-unavailable.ts";
 import { browserBinding } from "./browser-binding.ts";
 import type { Sessions } from "./browser-sessions.ts";
@@ -152,7 +153,7 @@ export function createSignInTrip(deps: SignInDeps, clients: OpenidClients, sessi
     const more = asks ? await fetchUserInfo(client, tokens.access_token, String(idClaims.sub)) : {};
     const identity = identityFromClaims(provider, { ...more, ...idClaims });
     if (!identity) return undefined;
-    await store.signInSessions.put({
+    const signedIn: SignInSession = {
       ...identity,
       providerId: provider.id,
       sid: typeof idClaims.sid === "string" ? idClaims.sid : undefined,
@@ -160,14 +161,14 @@ export function createSignInTrip(deps: SignInDeps, clients: OpenidClients, sessi
       accessToken: tokens.access_token,
       refreshToken: tokens.refresh_token,
       checkedAt: new Date(),
-    });
-    sessions.forget(identity.userId);
-    await store.audit({
+    };
+    await store.signInSessions.put(signedIn, {
       action: "person.signed_in",
       userId: identity.userId,
       issuer: provider.issuer,
       requestId: requestId(ctx.req),
     });
+    sessions.forget(identity.userId);
     return identity.userId;
   }
 

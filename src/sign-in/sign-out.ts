@@ -43,8 +43,7 @@ export function createSignOut(deps: SignInDeps, clients: OpenidClients, sessions
       });
       return sendPage(ctx, 403, page);
     }
-    await sessions.end(ctx);
-    await store.audit({
+    await sessions.end(ctx, {
       action: "person.signed_out",
       userId: person.userId,
       requestId: requestId(ctx.req),

@@ -49,7 +49,7 @@ export function authorizationServerRecords(
   }
 
   return {
-    async upsert({ model, id, payload, expiresAt }) {
+    async upsert({ model, id, payload, expiresAt }, audit) {
       const idName = secretName(id);
       const isGrant = model === "Grant";
       const values = {
@@ -61,13 +61,14 @@ export function authorizationServerRecords(
         client_id: text(payload.clientId),
         expires_at: expiresAt === undefined ? null : clock.toDatabase(expiresAt),
       };
-      await database.write("authorization_server_record.upsert", (tx) =>
-        tx
+      await database.write("authorization_server_record.upsert", async (tx) => {
+        await tx
           .insertInto(table)
           .values({ model, id_name: idName, ...values })
           .onConflict((conflict) => conflict.columns(["model", "id_name"]).doUpdateSet(values))
-          .execute(),
-      );
+          .execute();
+        if (audit) await writeAuditEvent(tx, audit);
+      });
     },
     find: (model, id) => findBy(model, "id_name", id),
     findByUid: (model, uid) => findBy(model, "uid_name", uid),

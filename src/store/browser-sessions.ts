@@ -2,6 +2,7 @@ import type { Database } from "./database.ts";
 import { notify } from "./notify.ts";
 import { secretName } from "./secret-name.ts";
 import type { BrowserSessions } from "./store.ts";
+import { writeAuditEvent } from "./write-audit-event.ts";
 
 const table = "browser_session";
 
@@ -64,7 +65,7 @@ export function browserSessions(database: Database): BrowserSessions {
       );
       return row !== undefined;
     },
-    async end(id) {
+    async end(id, audit) {
       await database.write("browser_session.end", async (tx) => {
         const session = await tx
           .selectFrom(table)
@@ -79,12 +80,14 @@ export function browserSessions(database: Database): BrowserSessions {
             e.or([e("id_name", "=", session.id_name), e("id_name", "=", root), e("parent_name", "=", root)]),
           )
           .execute();
+        if (audit) await writeAuditEvent(tx, audit);
         await notify(tx, { table: "browser_session", userId: session.user_id });
       });
     },
-    async endForUser(userId) {
+    async endForUser(userId, audit) {
       await database.write("browser_session.end_for_user", async (tx) => {
         await tx.deleteFrom(table).where("user_id", "=", userId).execute();
+        if (audit) await writeAuditEvent(tx, audit);
         await notify(tx, { table: "browser_session", userId });
       });
     },

@@ -5,6 +5,7 @@ import { notify } from "./notify.ts";
 import { secretName } from "./secret-name.ts";
 import type { SignInSession, SignInSessions } from "./store.ts";
 import type { Tables } from "./tables.ts";
+import { writeAuditEvent } from "./write-audit-event.ts";
 
 const table = "sign_in_session";
 type SealedPart = Omit<SignInSession, "userId" | "providerId" | "subject" | "checkedAt">;
@@ -38,7 +39,7 @@ export function signInSessions(database: Database, { seal, open }: Encryption): 
       );
       return row && openRow(row);
     },
-    async put(session) {
+    async put(session, audit) {
       const { userId, providerId, subject, checkedAt, ...part } = session;
       const sealedPart: SealedPart = part;
       const values = {
@@ -54,6 +55,7 @@ export function signInSessions(database: Database, { seal, open }: Encryption): 
           .values({ user_id: userId, ...values })
           .onConflict((conflict) => conflict.column("user_id").doUpdateSet(values))
           .execute();
+        if (audit) await writeAuditEvent(tx, audit);
         await notify(tx, { table: "browser_session", userId });
       });
     },
@@ -69,9 +71,10 @@ export function signInSessions(database: Database, { seal, open }: Encryption): 
       );
       return claimed !== undefined;
     },
-    async delete(userId) {
+    async delete(userId, audit) {
       await database.write("sign_in_session.delete", async (tx) => {
-        await tx.deleteFrom(table).where("user_id", "=", userId).execute();
+        const rows = await tx.deleteFrom(table).where("user_id", "=", userId).returning("user_id").execute();
+        if (audit && rows.length > 0) await writeAuditEvent(tx, audit);
         await notify(tx, { table: "browser_session", userId });
       });
     },

@@ -169,7 +169,7 @@ export interface GrantSummary {
   readonly lastUsedAt: Date;
 }
 export interface AuthorizationServerRecords {
-  upsert(record: Omit<AuthorizationServerRecord, "consumedAt">): Promise<void>;
+  upsert(record: Omit<AuthorizationServerRecord, "consumedAt">, audit?: AuditEvent): Promise<void>;
   find(model: string, id: string): Promise<AuthorizationServerRecord | undefined>;
   findByUid(model: string, uid: string): Promise<AuthorizationServerRecord | undefined>;
   findByUserCode(model: string, userCode: string): Promise<AuthorizationServerRecord | undefined>;
@@ -199,9 +199,9 @@ export interface BrowserSessions {
   find(id: string): Promise<BrowserSession | undefined>;
   /** Whether the session of this `secretName` exists and has not expired: tokens minted for it die with it (F5.1). */
   isLive(name: string): Promise<boolean>;
-  /** Ends the session, its parent and all handed over from them (sign-out). */
-  end(id: string): Promise<void>;
-  endForUser(userId: string): Promise<void>;
+  /** Ends the session, its parent and all handed over from them (sign-out). No session, no audit event. */
+  end(id: string, audit?: AuditEvent): Promise<void>;
+  endForUser(userId: string, audit?: AuditEvent): Promise<void>;
 }
 
 /** What the company's provider said of a person, with its tokens, encrypted. One per person: the newest sign-in. */
@@ -224,10 +224,11 @@ export interface SignInSessions {
   /** By the provider's own session id, which its logout tokens name. */
   findBySid(providerId: string, sid: string): Promise<SignInSession | undefined>;
   /** Tells every replica (as a change of the person's browser sessions), since claims decide what a person may do. */
-  put(session: SignInSession): Promise<void>;
+  put(session: SignInSession, audit?: AuditEvent): Promise<void>;
   /** Moves `checkedAt` if it still is `from`: of all replicas that want to ask the provider again, one may. */
   claimCheck(userId: string, from: Date, to: Date): Promise<boolean>;
-  delete(userId: string): Promise<void>;
+  /** Of several replicas that delete the same one, the first writes the audit event. */
+  delete(userId: string, audit?: AuditEvent): Promise<void>;
 }
 
 export type SigningKeyPurpose = "external_token" | "assertion" | "upstream_client";

@@ -22,9 +22,12 @@ const neededTtlMs = 600_000;
 export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
   const { logger, metrics, store } = deps;
   const outward = createOutward(deps);
-  const cache = createMetadataCache(Date.now, (result) =>
-    metrics.cacheLookups.inc({ cache: "discovery", result }),
-  );
+  const entries = deps.routes().config.limits.metadataCacheEntries;
+  const cache = createMetadataCache({
+    entries,
+    onLookup: (result) => metrics.cacheLookups.inc({ cache: "discovery", result }),
+    onEvict: () => metrics.cacheEvictions.inc({ cache: "discovery" }),
+  });
   const discovery = createDiscovery({ routes: deps.routes, outward, cache });
   const clients = createClients({ routes: deps.routes, store, outward });
   const parts = { ...deps, outward, discovery, clients };
@@ -153,14 +156,14 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
 
     discover: (route, onStep) =>
       doctor(
-        { ...parts, discovery: createDiscovery({ ...parts, cache: createMetadataCache() }) },
+        { ...parts, discovery: createDiscovery({ ...parts, cache: createMetadataCache({ entries }) }) },
         route,
         onStep,
       ),
 
     async prepare(route, table) {
       const planned = { ...parts, routes: () => table };
-      const fresh = createDiscovery({ ...planned, cache: createMetadataCache() });
+      const fresh = createDiscovery({ ...planned, cache: createMetadataCache({ entries }) });
       const found = await doctor({ ...planned, discovery: fresh }, route, () => {});
       const auth = route.mcp.kind === "server" ? route.mcp.auth : undefined;
       if (!found.ok || !found.needed || auth?.type !== "oauth" || auth.endpoint) return found;

@@ -29,14 +29,21 @@ const ceilingMs = 3_600_000;
 const usableOnErrorMs = 86_400_000;
 
 /**
- * @param now ms; for tests.
- * @param onLookup told whether a fresh copy was at hand.
+ * @param options.entries documents kept; the least recently used gives way.
+ * @param options.onLookup told whether a fresh copy was at hand.
+ * @param options.onEvict told of each document that gave way.
  */
-export function createMetadataCache(
-  now: () => number = Date.now,
-  onLookup: (result: "hit" | "miss") => void = () => {},
-): MetadataCache {
-  const entries = new LRUCache<string, Entry>({ max: 500 });
+export function createMetadataCache(options: {
+  readonly entries: number;
+  readonly onLookup?: (result: "hit" | "miss") => void;
+  readonly onEvict?: () => void;
+}): MetadataCache {
+  const entries = new LRUCache<string, Entry>({
+    max: options.entries,
+    dispose: (_entry, _key, reason) => {
+      if (reason === "evict") options.onEvict?.();
+    },
+  });
   const underWay = new Map<string, Promise<Entry>>();
 
   async function load(
@@ -50,13 +57,13 @@ export function createMetadataCache(
       if (old?.etag) headers.set("if-none-match", old.etag);
       else if (old?.lastModified) headers.set("if-modified-since", old.lastModified);
       const response = await call(url, { headers });
-      const entry = await read(response, old, now());
+      const entry = await read(response, old, Date.now());
       // A failing server says nothing about the document.
       if (entry.status < 500 && entry.status !== 429) entries.set(key, entry);
-      else if (old && now() - old.fetchedAt < usableOnErrorMs) return old;
+      else if (old && Date.now() - old.fetchedAt < usableOnErrorMs) return old;
       return entry;
     } catch (error) {
-      if (old && old.status === 200 && now() - old.fetchedAt < usableOnErrorMs) return old;
+      if (old && old.status === 200 && Date.now() - old.fetchedAt < usableOnErrorMs) return old;
       throw error;
     }
   }
@@ -65,8 +72,8 @@ export function createMetadataCache(
     get(scope, url, call) {
       const key = `${scope} ${url}`;
       const old = entries.get(key);
-      const fresh = old !== undefined && old.freshUntil > now();
-      onLookup(fresh ? "hit" : "miss");
+      const fresh = old !== undefined && old.freshUntil > Date.now();
+      options.onLookup?.(fresh ? "hit" : "miss");
       if (fresh) return Promise.resolve(old);
       let loading = underWay.get(key);
       if (!loading) {

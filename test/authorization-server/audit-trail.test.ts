@@ -1,0 +1,38 @@
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { registeredApp } from "./mcp-app.ts";
+import { type House, startHouse } from "./start-house.ts";
+
+let house: House;
+beforeAll(async () => {
+  house = await startHouse();
+});
+afterAll(() => house.close());
+
+test("F7.3 a person's way from sign-in to sign-out is in the audit trail, each step once", async () => {
+  const app = await registeredApp(house);
+  const browser = house.browser();
+  const tokens = await app.tokens(browser, "alice");
+  expect((await app.refresh(tokens.refresh_token)).status).toBe(200);
+  // A remembered consent: a grant of its own, without a page.
+  await app.tokens(browser, "alice");
+  await browser.submit(await browser.open("https://auth.test/.pomerium/sign_out"), {});
+
+  const trail = await house.store.auditEvents({ limit: 100 });
+  const told = { userId: "company/alice", clientId: app.clientId, routeId: "one" };
+  const [first, second] = (await house.store.authorizationServerRecords.grants({})).map(
+    ({ grantId }) => grantId,
+  );
+  expect(trail.map(({ id: _id, at: _at, ...event }) => event)).toEqual([
+    expect.objectContaining({
+      action: "person.signed_in",
+      userId: "company/alice",
+      issuer: house.company.issuer,
+    }),
+    expect.objectContaining({ action: "grant.created", grantId: first, ...told }),
+    expect.objectContaining({ action: "external_token.issued", grantId: first, ...told }),
+    expect.objectContaining({ action: "external_token.issued", grantId: first, ...told }),
+    expect.objectContaining({ action: "grant.created", grantId: second, ...told }),
+    expect.objectContaining({ action: "external_token.issued", grantId: second, ...told }),
+    expect.objectContaining({ action: "person.signed_out", userId: "company/alice" }),
+  ]);
+});
