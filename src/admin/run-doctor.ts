@@ -34,7 +34,11 @@ export async function runDoctor(options: {
     return 1;
   }
   const outward = createOutward({ routes });
-  const discovery = createDiscovery({ routes, outward, cache: createMetadataCache() });
+  const discovery = createDiscovery({
+    routes,
+    outward,
+    cache: createMetadataCache({ entries: loaded.config.limits.metadataCacheEntries }),
+  });
   const isWell = await doctor(route, {
     discover: (asked, onStep) => discover({ routes, discovery }, asked, onStep),
     prefix: loaded.config.paths.prefix,
