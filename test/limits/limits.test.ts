@@ -1,4 +1,5 @@
 import { readFile } from "node:fs/promises";
+import { type IncomingMessage, request } from "node:http";
 import { connect } from "node:net";
 import { text } from "node:stream/consumers";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -26,6 +27,26 @@ async function counted(name: string, labels: string): Promise<number> {
     .find((one) => one.startsWith(`envoy_mcp_auth_${name}{`) && one.includes(labels));
   return Number(line?.split(" ").at(-1) ?? 0);
 }
+/** Our own HTTP door, without Envoy in front. */
+async function httpPort(): Promise<number> {
+  const config: { listen: { http: string } } = parse(await readFile(stack.configFile, "utf8"));
+  return Number(config.listen.http.split(":")[1]);
+}
+/** Posts a form in two chunks, without saying how long it will be. */
+async function inChunks(
+  port: number,
+  path: string,
+  form: string,
+): Promise<{ status: number | undefined; error?: string }> {
+  const headers = { host: "auth.test", "content-type": "application/x-www-form-urlencoded" };
+  const response = await new Promise<IncomingMessage>((resolve, reject) => {
+    const place = { host: "127.0.0.1", port, path, method: "POST", headers, agent: false };
+    const outgoing = request(place, resolve).once("error", reject);
+    outgoing.write(form.slice(0, 40));
+    outgoing.end(form.slice(40));
+  });
+  return { ...JSON.parse((await text(response)) || "{}"), status: response.statusCode };
+}
 const reached = (limit: string) => counted("limits_reached_total", `limit="${limit}"`);
 const register = (headers: Record<string, string> = {}, name = "limits") =>
   throughEnvoy(stack, {
@@ -47,6 +68,21 @@ describe("limits: the number is kept, a metric tells", () => {
     expect(await reached("body_bytes")).toBe(1);
   });
 
+  test("limits.body_bytes: a body of unannounced length is read up to it, and 413 beyond", async () => {
+    const end = "&client_id=nobody";
+    const form = (length: number) => "grant_type=x&padding=".padEnd(length - end.length, "x") + end;
+    const before = await reached("body_bytes");
+    const most = await inChunks(await httpPort(), "/oauth/token", form(8 * 1024));
+    // Read to its end, where the client's name stands.
+    expect(most).toMatchObject({ status: 401, error: "invalid_client" });
+    const beyond = { status: 413, error: "invalid_request" };
+    for (const path of ["/oauth/token", "/.pomerium/sign_in/back_channel_logout"])
+      expect(await inChunks(await httpPort(), path, form(8 * 1024 + 1))).toMatchObject(beyond);
+    const adminPort = Number(new URL(stack.adminUrl).port);
+    expect(await inChunks(adminPort, "/admin/v1/routes", form(8 * 1024 + 1))).toMatchObject(beyond);
+    expect(await reached("body_bytes")).toBe(before + 3);
+  });
+
   test("limits.registrations_per_address: the next is 429, and a forged X-Forwarded-For does not help", async () => {
     for (const _one of [1, 2, 3]) expect((await register()).status).toBe(201);
     const answer = await register();
@@ -66,8 +102,7 @@ describe("limits: the number is kept, a metric tells", () => {
   });
 
   test("check.max_header_bytes: longer headers at our own door are 431", async () => {
-    const config: { listen: { http: string } } = parse(await readFile(stack.configFile, "utf8"));
-    const socket = connect({ host: "127.0.0.1", port: Number(config.listen.http.split(":")[1]) });
+    const socket = connect({ host: "127.0.0.1", port: await httpPort() });
     socket.write(`GET / HTTP/1.1\r\nhost: auth.test\r\nx-long: ${"x".repeat(61 * 1024)}\r\n\r\n`);
     expect(await text(socket)).toMatch(/^HTTP\/1\.1 431 /);
     expect(await reached("header_bytes")).toBe(1);
@@ -85,12 +120,14 @@ describe("limits: the number is kept, a metric tells", () => {
   });
 });
 
-test("a client that breaks off in the middle of its body is no error of ours", async () => {
-  const config: { listen: { http: string } } = parse(await readFile(stack.configFile, "utf8"));
-  const socket = connect({ host: "127.0.0.1", port: Number(config.listen.http.split(":")[1]) });
-  const form = "content-type: application/x-www-form-urlencoded\r\ncontent-length: 100";
+test.each([
+  ["announced", "content-length: 100\r\n\r\nx="],
+  ["unannounced", "transfer-encoding: chunked\r\n\r\n9\r\nx="],
+])("a client that breaks off in the middle of its %s body is no error of ours", async (_length, sent) => {
+  const socket = connect({ host: "127.0.0.1", port: await httpPort() });
+  const form = "content-type: application/x-www-form-urlencoded";
   await new Promise<void>((resolve) => {
-    socket.write(`POST /.pomerium/sign_out HTTP/1.1\r\nhost: auth.test\r\n${form}\r\n\r\nx=`, () =>
+    socket.write(`POST /.pomerium/sign_out HTTP/1.1\r\nhost: auth.test\r\n${form}\r\n${sent}`, () =>
       resolve(),
     );
   });

@@ -250,6 +250,28 @@ describe("discovery", () => {
     expect(upstream.registered.length).toBe(1);
   });
 
+  it("limits.metadata_cache_entries: a full cache gives up its oldest document, and says so", async () => {
+    const [limits, open] = ["limits: {metadata_cache_entries: 2}", "allowed_private_hosts: [127.0.0.1]"];
+    await house.close();
+    house = await startClient(
+      `${route()}\n${route().replace("files", "more").replace("mcp.test", "more.test")}`,
+      {
+        settings: `${limits}\nupstream_oauth: {${open}}`,
+      },
+    );
+    const evicted = async () =>
+      (await house.metrics.cacheEvictions.get()).values.map(({ labels, value }) => [labels.cache, value]);
+    await begun();
+    await begun();
+    expect(await evicted()).toEqual([]);
+    const userId = alice;
+    await house.oauth.begin({ userId, route: house.route("more"), returnTo: "https://more.test/done" });
+    expect(await evicted()).toEqual([["discovery", 2]]);
+    upstream.seen.length = 0;
+    await begun();
+    expect(upstream.paths()).toEqual(["/mcp", `${prm}/mcp`, rfc8414]);
+  });
+
   it("F4.6 after a refusal the documents are asked for again, by their validator", async () => {
     upstream.on(rfc8414, ({ headers }) =>
       headers["if-none-match"] === '"v1"'

@@ -8,7 +8,7 @@ import type { Route } from "../../src/config/route.ts";
 import type { CurrentRoutes, RouteTable } from "../../src/config/route-table.ts";
 import type { Store } from "../../src/store/store.ts";
 import { createLogger } from "../../src/telemetry/logger.ts";
-import { createMetrics } from "../../src/telemetry/metrics.ts";
+import { createMetrics, type Metrics } from "../../src/telemetry/metrics.ts";
 import { createUpstreamOAuth } from "../../src/upstream-oauth/create-upstream-oauth.ts";
 import type { ResolveHost } from "../../src/upstream-oauth/safe-fetch.ts";
 import type { UpstreamOAuth } from "../../src/upstream-oauth/upstream-oauth.ts";
@@ -21,6 +21,7 @@ export interface Replica {
   readonly store: Store;
   readonly oauth: UpstreamOAuth;
   readonly tokens: UpstreamTokens;
+  readonly metrics: Metrics;
   close(): Promise<void>;
 }
 export interface ClientHouse extends Replica {
@@ -73,6 +74,7 @@ export async function startClient(
       store,
       oauth,
       tokens,
+      metrics,
       async close() {
         await tokens.close();
         await store.close();

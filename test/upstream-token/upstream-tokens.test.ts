@@ -282,6 +282,17 @@ describe("upstream tokens", () => {
       expect(upstream.registered.length).toBe(2);
     });
 
+    it("F4.2 a token is never refreshed as another client than it was given to", async () => {
+      const place = { issuer: upstream.url, redirectUri: (await stored())?.redirectUri ?? "" };
+      const clientId = (await stored())?.clientId ?? "";
+      await house.store.clientRegistrations.delete(place.issuer, place.redirectUri, clientId);
+      await house.connect(upstream.agree, "company/bob");
+      expect(upstream.registered.map((one) => one.clientId)).toEqual([clientId, expect.any(String)]);
+      await expire();
+      expect(await find()).toMatchObject({ kind: "missing", reason: "client_gone" });
+      expect(refreshes()).toEqual([]);
+    });
+
     it("F4.4 a store that does not hear of changes is read each time", async () => {
       await find();
       const { notifications } = house.store;
