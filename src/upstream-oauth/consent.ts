@@ -166,7 +166,10 @@ export function createConsent(
     async redeem(pending, params) {
       const route = routes().byId(pending.routeId);
       if (!route?.enabled || route.upstream !== pending.upstream) {
-        throw new UpstreamOAuthError("route_unavailable", "the route is gone, or leads elsewhere now");
+        throw new UpstreamOAuthError(
+          "route_unavailable",
+          "this server has been switched off, removed or moved meanwhile",
+        );
       }
       const auth = oauthOf(route);
       const code = readCode(pending, params);

@@ -6,6 +6,7 @@ import { type Browser, startConnect } from "./start-connect.ts";
 
 const done = "https://app.test/done?x=1";
 const place = "https://mcp.test/.pomerium/mcp";
+const files = "id: files, from: https://mcp.test";
 
 describe("connecting in the browser", () => {
   let upstream: ScriptedUpstream;
@@ -178,7 +179,45 @@ describe("connecting in the browser", () => {
     const browser = await house.browser(alice);
     expect((await browser.open(connectUrl({ route: "open" }))).status).toBe(400);
     expect((await browser.open(connectUrl({ route: "nobody" }))).status).toBe(400);
+    await house.reconfigure(`
+  - {${files}, to: ${upstream.mcp}, enabled: false, mcp: {server: {}}}
+  - {id: app, from: https://app.test, to: ${upstream.url}/app, mcp: {client: {}}}`);
+    expect((await browser.open(connectUrl({ route: "files" }))).status).toBe(400);
   });
+
+  it.each([
+    ["switched off", (mcp: string) => `  - {${files}, to: ${mcp}, enabled: false, mcp: {server: {}}}`],
+    [
+      "removed",
+      (mcp: string) => `  - {id: other, from: https://mcp.test/other, to: ${mcp}, mcp: {server: {}}}`,
+    ],
+    ["moved to another upstream", (mcp: string) => `  - {${files}, to: ${mcp}2, mcp: {server: {}}}`],
+  ])(
+    "F7.5 a route %s while a consent is under way: its callback says so and stores nothing",
+    async (_how, changed) => {
+      const app = `\n  - {id: app, from: https://app.test, to: ${upstream.url}/app, mcp: {client: {}}}`;
+      const browser = await house.browser(alice);
+      const { location } = await leave(browser);
+      const { location: inPopup } = await leave(browser, { popup: "1" });
+      await house.reconfigure(changed(upstream.mcp) + app);
+      const url = callbackUrl(upstream.agree(location));
+      const back = await browser.open(url);
+      expect(back.status).toBe(302);
+      expect(back.location?.origin).toBe("https://app.test");
+      expect(back.location?.searchParams.get("connect_error")).toBe("invalid_request");
+      expect(back.location?.searchParams.get("connect_error_description")).toContain("removed or moved");
+      const popup = await browser.open(callbackUrl(upstream.agree(inPopup)));
+      expect(popup.status).toBe(200);
+      expect(parse(popup.body).querySelector("h1")?.text).toBe("Not connected");
+      expect(popup.body).toContain("removed or moved");
+      // The code was not redeemed, and coming back once the route is there again does not help.
+      expect(upstream.tokenRequests).toEqual([]);
+      await house.reconfigure(`  - {${files}, to: ${upstream.mcp}, mcp: {server: {}}}${app}`);
+      expect((await browser.open(url)).status).toBe(400);
+      expect(upstream.tokenRequests).toEqual([]);
+      expect(await house.store.upstreamTokens.list({})).toEqual([]);
+    },
+  );
 
   it("F4.3 neither caches nor the next site learn the code", async () => {
     const browser = await house.browser(alice);
