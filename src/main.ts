@@ -194,7 +194,11 @@ export async function serve(options: {
   const admin = await listen(privateDoor, own.admin ?? config.listen.admin, { config, metrics });
   const housekeeping = setInterval(
     () => {
-      Promise.all([store.removeExpired(new Date()), upstreamTokens.disconnectOrphans()]).then(
+      Promise.all([
+        store.removeExpired(new Date()),
+        upstreamTokens.disconnectOrphans(),
+        signIn.recheckOwners(),
+      ]).then(
         ([removed, orphans]) => logger.debug({ removed, orphans }, "expired rows removed"),
         (error: Error) => logger.warn({ reason: error.message }, "expired rows could not be removed"),
       );

@@ -104,19 +104,26 @@ export function addOperatorCommands(
       "a route it may call; once for each",
       (id: string, ids: string[] = []) => [...ids, id],
     )
+    .option("--owner <id>", "who may let it use their own connections, in the portal: PROVIDER/SUBJECT")
     .addOption(
       new Option("--expires-in <duration>", "how long its tokens are good")
         .default(365 * 86_400, "365d")
         .argParser(parseSeconds),
     )
     .addOption(file())
-    .action(async (name: string, options: { config: string; route: string[]; expiresIn: number }) => {
-      const action = { kind: "create", name, routeIds: options.route, lifetime: options.expiresIn } as const;
-      process.exitCode = await runServiceAccounts(action, place(options));
-    });
+    .action(
+      async (
+        name: string,
+        options: { config: string; route: string[]; owner?: string; expiresIn: number },
+      ) => {
+        const { route: routeIds, owner: ownerId, expiresIn: lifetime } = options;
+        const action = { kind: "create", name, routeIds, ownerId, lifetime } as const;
+        process.exitCode = await runServiceAccounts(action, place(options));
+      },
+    );
   accounts
     .command("list")
-    .description("names, routes and ends")
+    .description("names, routes, owners, what these have delegated, and ends")
     .addOption(file())
     .action(async (options: { config: string }) => {
       process.exitCode = await runServiceAccounts({ kind: "list" }, place(options));

@@ -4,6 +4,10 @@ import type { ChallengeDeps } from "./challenge-deps.ts";
 import { challenge, giveUp, type Replacement, unavailable } from "./replacement.ts";
 import type { UpstreamResponse } from "./upstream-response.ts";
 
+/** F2.4: a machine is never challenged, there is nobody at it to authorize. */
+const ownersTurn =
+  "a service account cannot consent: the owner of the connection it uses must connect this server again";
+
 /** The decision's outcome, or what kept it from being made. */
 type Outcome = RefusalOutcome | { readonly kind: "failed" | "deadline_exceeded"; readonly reason: string };
 
@@ -11,19 +15,20 @@ type Outcome = RefusalOutcome | { readonly kind: "failed" | "deadline_exceeded";
  * What the client gets in place of an upstream's 401 or 403 (F4.6); undefined: that answer as it is. Never rejects, and
  * answers within `check.deadline`: the upstream's own challenge would send the client to the wrong authorization server, so
  * what cannot be decided is 503.
+ * @param owner whose connection went along
  */
 export async function answerRefusal(
   deps: ChallengeDeps,
   response: UpstreamResponse,
   status: 401 | 403,
   route: Route,
-  userId: string,
+  owner: string,
 ): Promise<{ readonly replacement: Replacement; readonly outcome: Outcome["kind"] } | undefined> {
   const { wwwAuthenticate, dpopNonce, metadata } = response;
   const refusal = {
     status,
     routeId: route.id,
-    userId,
+    userId: owner,
     version: metadata.version,
     wwwAuthenticate: wwwAuthenticate.join(", "),
     dpopNonce,
@@ -38,7 +43,8 @@ export async function answerRefusal(
     outcome: outcome.kind,
     reason: outcome.reason,
     route: route.id,
-    userId,
+    userId: metadata.user,
+    owner: metadata.owner,
     connection: metadata.connection,
     version: metadata.version,
     requestId: metadata.requestId,
@@ -68,6 +74,7 @@ function replacementFor(
     case "untouched":
       return undefined;
     case "consent":
+      if (asked.machine) return giveUp(requestId, 403, "no_credential", ownersTurn);
       return challenge(asked, "this server needs your consent; authorize again", outcome.scopes);
     case "retry":
       // A 401 would end clients that cannot get a new TE: they are told to send the call again as it was.

@@ -29,7 +29,13 @@ export function createChallengeService(deps: ChallengeDeps): {
     const route = deps.routes().byId(metadata.route);
     if (!route || !metadata.user) return untouched;
     if (response.status === 401 || response.status === 403) {
-      const answer = await answerRefusal(deps, response, response.status, route, metadata.user);
+      const answer = await answerRefusal(
+        deps,
+        response,
+        response.status,
+        route,
+        metadata.owner ?? metadata.user,
+      );
       return answer ? { response: immediate(answer.replacement, answer.outcome) } : untouched;
     }
     const filter = metadata.toolFilter === undefined ? "none" : filterTools(response, metadata.toolFilter);

@@ -12,6 +12,10 @@ export interface UpstreamResponse {
   readonly metadata: {
     readonly route: string;
     readonly user?: string;
+    /** Whose connection went along, where it is not the user's (F2.4). */
+    readonly owner?: string;
+    /** The user is a service account. */
+    readonly machine: boolean;
     readonly connection?: string;
     readonly version?: number;
     /** The client can get a new TE by itself. */
@@ -55,6 +59,8 @@ export function upstreamResponse(message: ProcessingRequest): UpstreamResponse |
     metadata: {
       route,
       user: fields.user?.stringValue,
+      owner: fields.owner?.stringValue,
+      machine: fields.machine?.numberValue === 1,
       connection: fields.connection?.stringValue,
       version: fields.version?.numberValue,
       refreshable: fields.refreshable?.numberValue === 1,

@@ -145,6 +145,8 @@ function allow(
         route: route.id,
         user: caller.userId,
         client: caller.clientId,
+        owner: caller.delegatedBy,
+        machine: caller.kind === "service_account" ? 1 : undefined,
         connection: credential.connection,
         version: credential.version,
         refreshable: caller.refreshable ? 1 : 0,

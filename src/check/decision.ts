@@ -21,6 +21,10 @@ export type AllowMetadata = Readonly<{
   route?: string;
   user?: string;
   client?: string;
+  /** Whose connection went along, where it is not the user's: a service account's owner (F2.4). */
+  owner?: string;
+  /** 1: the user is a service account, which is never sent to consent. */
+  machine?: 1;
   /** `connectionKeyName` and version of the TI that went along; absent where it is nobody's own. */
   connection?: string;
   version?: number;

@@ -16,7 +16,7 @@ export interface Caller {
   readonly kind: "person" | "service_account" | "foreign";
   /** Whether the client can get a new TE by itself (a refresh token stands behind it): decides F4.6's answer. */
   readonly refreshable: boolean;
-  /** A service account's owner, whose connection it may use by that person's consent (F2.4). */
+  /** A service account's owner, whose connection to this route it may use by that person's consent as it stands now (F2.4). */
   readonly delegatedBy?: string;
 }
 

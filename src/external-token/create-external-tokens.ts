@@ -6,7 +6,7 @@ import type { CurrentRoutes } from "../config/route-table.ts";
 import type { Store } from "../store/store.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
-import type { Refusal, Verification } from "./caller.ts";
+import type { Caller, Refusal, Verification } from "./caller.ts";
 import type { ExternalTokens } from "./external-tokens.ts";
 import { issuerKeys } from "./issuer-keys.ts";
 import { sessionTokens } from "./session-tokens.ts";
@@ -19,7 +19,7 @@ import { verifyOwnToken } from "./verify-own-token.ts";
 interface Entry {
   readonly verified: VerifiedToken;
   readonly config: Config;
-  readonly accepted: Verification;
+  readonly accepted: Extract<Verification, { ok: true }>;
 }
 type Outcome = Entry | { readonly refusal: Refusal };
 
@@ -32,7 +32,10 @@ const bytesPerEntry = 3072;
  */
 export function createExternalTokens(deps: {
   readonly routes: CurrentRoutes;
-  readonly store: Pick<Store, "authorizationServerRecords" | "browserSessions" | "notifications">;
+  readonly store: Pick<
+    Store,
+    "authorizationServerRecords" | "delegations" | "browserSessions" | "notifications"
+  >;
   readonly keys: SigningKeyRing;
   /** For foreign issuers' metadata and keys; must be the safe one (F4.8). */
   readonly fetch: typeof globalThis.fetch;
@@ -84,10 +87,28 @@ export function createExternalTokens(deps: {
     for (const [token, entry] of cache.entries()) if (dead(entry.verified)) cache.delete(token);
   }
 
-  function isLive(verified: VerifiedToken): Promise<boolean> {
-    if (verified.grantId) return store.authorizationServerRecords.grantIsLive(verified.grantId);
-    if (verified.sessionName) return store.browserSessions.isLive(verified.sessionName);
-    return Promise.resolve(true);
+  /** The caller as the store knows them now; undefined once the token's grant or session has ended. */
+  async function standing(verified: VerifiedToken, known = verified.caller): Promise<Caller | undefined> {
+    const { grantId, sessionName } = verified;
+    if (grantId) {
+      const [live, delegatedBy] = await Promise.all([
+        store.authorizationServerRecords.grantIsLive(grantId),
+        known.kind === "service_account" ? delegator(grantId, verified) : undefined,
+      ]);
+      if (!live) return undefined;
+      return known.delegatedBy === delegatedBy ? known : { ...known, delegatedBy };
+    }
+    if (sessionName && !(await store.browserSessions.isLive(sessionName))) return undefined;
+    return known;
+  }
+
+  /** Whose connection to the one route of its token a service account may use. */
+  async function delegator(grantId: string, { audience }: VerifiedToken): Promise<string | undefined> {
+    const route = routes().byResource(audience[0] ?? "");
+    if (!route || !audience.includes(route.resource)) return undefined;
+    const delegations = await store.delegations.ofGrant(grantId);
+    return delegations.find(({ routeId, upstream }) => routeId === route.id && upstream === route.upstream)
+      ?.ownerId;
   }
 
   function cached(token: string, config: Config): Entry | undefined {
@@ -109,8 +130,9 @@ export function createExternalTokens(deps: {
     const revocationsBefore = revocations;
     const verified = await verifySignature(token, config);
     if (typeof verified === "string") return { refusal: verified };
-    if (!(await isLive(verified))) return { refusal: "revoked" };
-    const entry: Entry = { verified, config, accepted: { ok: true, caller: verified.caller } };
+    const caller = await standing(verified);
+    if (!caller) return { refusal: "revoked" };
+    const entry: Entry = { verified, config, accepted: { ok: true, caller } };
     // A copy: the token at hand may be a slice of a whole request, which the cache would keep in memory with it.
     if (revocations === revocationsBefore) cache.set(Buffer.from(token).toString(), entry);
     return entry;
@@ -164,7 +186,10 @@ export function createExternalTokens(deps: {
       const verdict = judge(entry, route, leeway);
       if (!verdict.ok || entry.verified.caller.kind === "foreign" || store.notifications.healthy())
         return verdict;
-      return isLive(entry.verified).then((live) => (live ? verdict : { ok: false, refusal: "revoked" }));
+      return standing(entry.verified, verdict.caller).then((caller) => {
+        if (!caller) return { ok: false, refusal: "revoked" };
+        return caller === verdict.caller ? verdict : { ok: true, caller };
+      });
     },
     async identify(token) {
       const { config } = routes();
@@ -172,11 +197,12 @@ export function createExternalTokens(deps: {
       if (token.length > maxBytes) return { ok: false, refusal: "too_large" };
       const outcome = cached(token, config) ?? (await verifyOnce(token, config));
       if ("refusal" in outcome) return { ok: false, refusal: outcome.refusal };
-      const { verified } = outcome;
+      const { verified, accepted } = outcome;
+      const { audience } = verified;
       if (verified.expiresAt + leeway <= now() / 1000) return { ok: false, refusal: "expired" };
-      if (!store.notifications.healthy() && !(await isLive(verified)))
-        return { ok: false, refusal: "revoked" };
-      return { ok: true, caller: verified.caller, audience: verified.audience };
+      if (store.notifications.healthy()) return { ok: true, caller: accepted.caller, audience };
+      const caller = await standing(verified, accepted.caller);
+      return caller ? { ok: true, caller, audience } : { ok: false, refusal: "revoked" };
     },
     forSession: session.mint,
     close() {

@@ -1,5 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { SignJWT } from "jose";
+import { needsPersonsConnection } from "../config/needs-persons-connection.ts";
 import type { Route } from "../config/route.ts";
 import type { Store } from "../store/store.ts";
 import { ServiceAccountExists } from "./service-account-exists.ts";
@@ -12,6 +13,10 @@ export interface ServiceAccount {
   readonly userId: string;
   readonly grantId: string;
   readonly routeIds: readonly string[];
+  /** The person who may let it use their connections. */
+  readonly ownerId?: string;
+  /** Those of `routeIds` whose connection the owner has delegated. */
+  readonly delegatedRouteIds: readonly string[];
   readonly createdAt: Date;
   readonly expiresAt: Date;
 }
@@ -20,12 +25,14 @@ export interface ServiceAccount {
 export interface ServiceAccounts {
   /**
    * One TE per route, since a TE is good for one route only (F2.2). They are shown once and kept nowhere.
+   * @param account.ownerId whoever may, in the portal, let it use their connections to these routes
    * @param account.lifetime seconds
    * @throws ServiceAccountExists
    */
   create(account: {
     readonly name: string;
     readonly routes: readonly Route[];
+    readonly ownerId?: string;
     readonly lifetime: number;
   }): Promise<{ readonly account: ServiceAccount; readonly tokens: ReadonlyMap<string, string> }>;
   list(): Promise<ServiceAccount[]>;
@@ -38,7 +45,7 @@ const clientId = "service-account";
 const userIdOf = (name: string) => `service-account/${name}`;
 
 export function createServiceAccounts(deps: {
-  readonly store: Pick<Store, "authorizationServerRecords">;
+  readonly store: Pick<Store, "authorizationServerRecords" | "delegations">;
   readonly keys: Pick<SigningKeyRing, "signer">;
   readonly issuer: string;
   /** Unix milliseconds. */
@@ -49,20 +56,29 @@ export function createServiceAccounts(deps: {
 
   async function find(filter: { userId?: string }): Promise<ServiceAccount[]> {
     const grants = await store.authorizationServerRecords.grants({ clientId, ...filter });
-    return grants.map(({ grantId, userId, payload, createdAt }) => ({
-      name: userId.slice(userIdOf("").length),
-      userId,
-      grantId,
-      routeIds: Array.isArray(payload.routeIds)
-        ? payload.routeIds.filter((id) => typeof id === "string")
-        : [],
-      createdAt,
-      expiresAt: new Date(Number(payload.exp) * 1000),
-    }));
+    return Promise.all(
+      grants.map(async ({ grantId, userId, payload, createdAt }) => ({
+        name: userId.slice(userIdOf("").length),
+        userId,
+        grantId,
+        routeIds: Array.isArray(payload.routeIds)
+          ? payload.routeIds.filter((id) => typeof id === "string")
+          : [],
+        ownerId: typeof payload.ownerId === "string" ? payload.ownerId : undefined,
+        delegatedRouteIds: payload.ownerId ? await delegatedRouteIds(grantId) : [],
+        createdAt,
+        expiresAt: new Date(Number(payload.exp) * 1000),
+      })),
+    );
+  }
+
+  async function delegatedRouteIds(grantId: string): Promise<string[]> {
+    const delegations = await store.delegations.ofGrant(grantId);
+    return delegations.flatMap(({ routeId, delegatedAt }) => (delegatedAt ? [routeId] : []));
   }
 
   return {
-    async create({ name, routes, lifetime }) {
+    async create({ name, routes, ownerId, lifetime }) {
       const userId = userIdOf(name);
       if ((await find({ userId })).length > 0) throw new ServiceAccountExists(name);
       const grantId = randomUUID();
@@ -84,17 +100,50 @@ export function createServiceAccounts(deps: {
         tokens.set(id, token);
       }
       const expiresAt = new Date(exp * 1000);
-      const payload = { kind: "Grant", jti: grantId, accountId: userId, clientId, iat, exp, routeIds };
+      if (ownerId !== undefined) {
+        const needingOwner = routes.filter(needsPersonsConnection).map(({ id }) => id);
+        await store.delegations.offer({
+          grantId,
+          account: userId,
+          ownerId,
+          routeIds: needingOwner,
+          expiresAt,
+        });
+      }
+      const payload = {
+        kind: "Grant",
+        jti: grantId,
+        accountId: userId,
+        clientId,
+        iat,
+        exp,
+        routeIds,
+        ownerId,
+      };
       const record = { model: "Grant", id: grantId, payload, expiresAt };
       await store.authorizationServerRecords.upsert(record, {
         action: "service_account.created",
         userId,
         clientId,
         grantId,
-        detail: { routes: routeIds.join(" "), expires: expiresAt.toISOString() },
+        detail: {
+          routes: routeIds.join(" "),
+          expires: expiresAt.toISOString(),
+          ...(ownerId !== undefined && { owner: ownerId }),
+        },
       });
       const createdAt = new Date(iat * 1000);
-      return { account: { name, userId, grantId, routeIds, createdAt, expiresAt }, tokens };
+      const account = {
+        name,
+        userId,
+        grantId,
+        routeIds,
+        ownerId,
+        delegatedRouteIds: [],
+        createdAt,
+        expiresAt,
+      };
+      return { account, tokens };
     },
     list: () => find({}),
     async revoke(name) {

@@ -59,7 +59,6 @@ export async function verifyOwnToken(
         grantId: typeof grantId === "string" ? grantId : undefined,
         scopes: typeof payload.scope === "string" ? payload.scope.split(" ").filter(Boolean) : [],
         expiresAt: payload.exp ?? 0,
-        delegatedBy: machine && typeof payload.delegated_by === "string" ? payload.delegated_by : undefined,
         kind: machine ? "service_account" : "person",
         // The authorization server says `false` where the client may not use refresh tokens.
         refreshable: !machine && typeof sessionName !== "string" && payload.refreshable !== false,

@@ -30,6 +30,18 @@ export interface ConnectionsPage {
     readonly lastUsedAt: Date;
     readonly ends?: Date;
   }[];
+  /** Service accounts that ask for the use of this person's connections, one entry per server. */
+  readonly machines: readonly {
+    readonly grantId: string;
+    readonly name: string;
+    readonly routeId: string;
+    /** Name of the server. */
+    readonly server: string;
+    /** There is a connection to delegate. */
+    readonly connected: boolean;
+    readonly delegatedAt?: Date;
+    readonly ends: Date;
+  }[];
   readonly notice?: { readonly kind: "done" | "problem"; readonly text: string };
   readonly csrf: string;
   /** Path of this page; its forms post below it. */
@@ -40,10 +52,11 @@ export interface ConnectionsPage {
 
 type Server = ConnectionsPage["servers"][number];
 type Client = ConnectionsPage["clients"][number];
+type Machine = ConnectionsPage["machines"][number];
 
 /** A person's servers and the applications that act for them, each with the button that changes it. */
 export function connectionsPage(page: ConnectionsPage): string {
-  const { servers, clients } = page;
+  const { servers, clients, machines } = page;
   const notice = page.notice
     ? html`<p class="note ${page.notice.kind === "done" ? "good" : "warn"}" role="status">${page.notice.text}</p>`
     : "";
@@ -61,8 +74,52 @@ export function connectionsPage(page: ConnectionsPage): string {
 <h2 id="applications">Applications with access</h2>
 <p class="muted">MCP clients you have allowed to use servers as you, also while you are away.</p>
 !${clients.length > 0 ? html`<ul class="rows">!${clients.map((client) => clientRow(client, page)).join("\n")}</ul>` : html`<p class="empty">No application has access. One that wants it sends you here, and you decide.</p>`}
-</section>`,
+</section>
+!${machines.length > 0 ? machinesSection(page) : ""}`,
   });
+}
+
+/** Only for those whom an operator has named as an owner: others need not know of it. */
+function machinesSection(page: ConnectionsPage): string {
+  return html`<section aria-labelledby="machines">
+<h2 id="machines">Service accounts</h2>
+<p class="muted">Programs without a person at them. The people who run this service ask you to let these use your own connection, also while you are away; what they do there is done as you.</p>
+<ul class="rows">!${page.machines.map((machine) => machineRow(machine, page)).join("\n")}</ul>
+</section>`;
+}
+
+function machineRow(machine: Machine, page: ConnectionsPage): string {
+  const { name, server, delegatedAt } = machine;
+  const state = delegatedAt
+    ? {
+        tag: machine.connected ? "good" : "warn",
+        word: machine.connected ? "Allowed" : "Needs you to connect",
+      }
+    : { tag: "plain", word: "Not allowed" };
+  const times = facts([
+    ...(delegatedAt ? [["Allowed", timeInWords(delegatedAt, page.now)] as const] : []),
+    ["Expires", timeInWords(machine.ends, page.now)],
+  ]);
+  const asks = delegatedAt
+    ? html`<p>Uses your connection to ${server}</p>`
+    : html`<p>Asks to use your connection to ${server}!${machine.connected ? "" : ". Connect it first"}</p>`;
+  return html`<li>
+!${mark(name)}
+<div class="what"><h3>${name} <span class="tag ${state.tag}">${state.word}</span></h3>
+!${asks}
+!${times}</div>
+!${machineButton(machine, page)}
+</li>`;
+}
+
+function machineButton(machine: Machine, page: ConnectionsPage): string {
+  const { delegatedAt, connected, name, server } = machine;
+  if (!delegatedAt && !connected) return "";
+  const [action, word] = delegatedAt ? ["undelegate", "Stop"] : ["delegate", "Allow"];
+  return html`<form method="post" action="${page.home}/${action}">
+<input type="hidden" name="csrf" value="${page.csrf}"><input type="hidden" name="account" value="${machine.grantId}"><input type="hidden" name="route" value="${machine.routeId}">
+<button type="submit">${word}<span class="hidden"> ${name} on ${server}</span></button>
+</form>`;
 }
 
 const states = {

@@ -8,6 +8,7 @@ import { sendPage } from "../pages/send-page.ts";
 import type { Person } from "../sign-in/sign-in.ts";
 import { clientEntries } from "./client-entries.ts";
 import { connectionEntries } from "./connection-entries.ts";
+import { machineEntries } from "./machine-entries.ts";
 import type { PortalDeps } from "./portal-deps.ts";
 
 /**
@@ -75,15 +76,69 @@ export function createConnectionsRouter(deps: PortalDeps): Router {
     back(ctx, { revoked: "1" });
   });
 
+  router.post(`${home}/delegate`, issuerOnly, async (ctx) => {
+    const posted = await formOf(ctx);
+    if (!posted) return;
+    const asked = await askedFor(posted);
+    if (!asked || !deps.mayReach(posted.person, asked.route)) return back(ctx, {});
+    const { delegation, route } = asked;
+    const { grantId, ownerId, account } = delegation;
+    const which = { grantId, ownerId, routeId: route.id, upstream: route.upstream };
+    const given = await store.delegations.give(which, {
+      action: "delegation.given",
+      userId: ownerId,
+      grantId,
+      routeId: route.id,
+      upstream: route.upstream,
+      requestId: requestId(ctx.req),
+      detail: { account },
+    });
+    back(ctx, given ? { delegated: route.id } : {});
+  });
+
+  router.post(`${home}/undelegate`, issuerOnly, async (ctx) => {
+    const posted = await formOf(ctx);
+    if (!posted) return;
+    const asked = await askedFor(posted);
+    if (!asked) return back(ctx, {});
+    const { grantId, ownerId, account, upstream } = asked.delegation;
+    const ended = await store.delegations.end(
+      { grantId, ownerId, routeId: asked.route.id },
+      {
+        action: "delegation.ended",
+        userId: ownerId,
+        grantId,
+        routeId: asked.route.id,
+        upstream,
+        reason: "ended by the owner",
+        requestId: requestId(ctx.req),
+        detail: { account },
+      },
+    );
+    back(ctx, ended ? { undelegated: asked.route.id } : {});
+  });
+
+  /** What a service account asks of this person, as the form names it. */
+  async function askedFor({ form, person }: { form: URLSearchParams; person: Person }) {
+    const route = routes().byId(form.get("route") ?? "");
+    const delegations = await store.delegations.ofOwner(person.userId);
+    const delegation = delegations.find(
+      ({ grantId, routeId }) => grantId === form.get("account") && routeId === route?.id,
+    );
+    return route && delegation && { route, delegation };
+  }
+
   async function show(ctx: Context, person: Person, csrf: string): Promise<void> {
-    const [servers, clients] = await Promise.all([
+    const [servers, clients, machines] = await Promise.all([
       connectionEntries(deps, person),
       clientEntries(deps, person.userId),
+      machineEntries(deps, person.userId),
     ]);
     const page = connectionsPage({
       person: person.email ?? person.name ?? person.userId,
       servers,
       clients,
+      machines,
       notice: noticeOf(ctx, servers),
       csrf,
       home,
@@ -130,14 +185,18 @@ function noticeOf(
   ctx: Context,
   servers: readonly ConnectionsPage["servers"][number][],
 ): ConnectionsPage["notice"] {
-  const { connected, disconnected, revoked, connect_error: error } = ctx.query;
-  const server = servers.find(({ id }) => id === connected || id === disconnected);
+  const { connected, disconnected, delegated, undelegated, revoked, connect_error: error } = ctx.query;
+  const server = servers.find(({ id }) => [connected, disconnected, delegated, undelegated].includes(id));
   if (connected !== undefined && error !== undefined && server)
     return { kind: "problem", text: `${server.name} was not connected: ${inWords(error)}` };
   if (connected !== undefined && server?.state === "connected")
     return { kind: "done", text: `${server.name} is connected.` };
   if (disconnected !== undefined && server?.state === "missing")
     return { kind: "done", text: `${server.name} is disconnected, and its token is deleted.` };
+  if (delegated !== undefined && server)
+    return { kind: "done", text: `A service account may now use your connection to ${server.name}.` };
+  if (undelegated !== undefined && server)
+    return { kind: "done", text: `The service account may no longer use your connection to ${server.name}.` };
   if (revoked !== undefined) return { kind: "done", text: "The application has lost its access." };
   return undefined;
 }

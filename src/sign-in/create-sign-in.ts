@@ -20,6 +20,7 @@ export function createSignIn(deps: SignInDeps): SignIn {
   const handover = createHandover(deps, sessions, begin);
   const signOut = createSignOut(deps, clients, sessions);
   const told = createBackChannelLogout(deps, clients, sessions);
+  const recheck = createRecheck(deps, clients, sessions);
   const prefix = routes().config.paths.prefix;
   const onIssuer = (ctx: Context) => ctx.host === new URL(routes().config.issuer).host;
 
@@ -53,7 +54,10 @@ export function createSignIn(deps: SignInDeps): SignIn {
     person: sessions.person,
     sessionFromCookieHeader: sessions.fromCookieHeader,
     begin,
-    recheck: createRecheck(deps, clients, sessions),
+    recheck,
+    async recheckOwners() {
+      for (const owner of await deps.store.delegations.owners()) await recheck(owner);
+    },
     csrfToken: sessions.csrfToken,
     csrfMatches: sessions.csrfMatches,
     close: sessions.close,

@@ -39,6 +39,8 @@ export interface SignIn {
   begin(ctx: Context, returnTo: string): Promise<string>;
   /** Asks the provider again; on a refusal the person's sessions and grants are gone when this returns. */
   recheck(userId: string): Promise<Recheck>;
+  /** The same for whoever has delegated connections: nobody's token refresh asks for them. To be called now and then. */
+  recheckOwners(): Promise<void>;
   /** Hidden-field value that binds a form to the session of this request; undefined without a session cookie. */
   csrfToken(ctx: Context): string | undefined;
   /** Whether a posted form carries that value. */

@@ -20,6 +20,8 @@ export type AuditAction =
   | "encryption_key.rotated"
   | "service_account.created"
   | "service_account.revoked"
+  | "delegation.given"
+  | "delegation.ended"
   | "route.created"
   | "route.changed"
   | "route.deleted";

@@ -104,6 +104,7 @@ export function authorizationServerRecords(
     revokeGrant(grantId, audit) {
       return database.write("authorization_server_record.revoke_grant", async (tx) => {
         const rows = await tx.deleteFrom(table).where("grant_id", "=", grantId).returning("model").execute();
+        await tx.deleteFrom("delegation").where("grant_id", "=", grantId).execute();
         if (rows.length === 0) return false;
         await writeAuditEvent(tx, audit);
         await notify(tx, { table: "grant", grantId });

@@ -5,6 +5,7 @@ import { browserSessions } from "./browser-sessions.ts";
 import { clientRegistrations } from "./client-registrations.ts";
 import { createDatabase } from "./create-database.ts";
 import type { Database } from "./database.ts";
+import { delegations } from "./delegations.ts";
 import { encryption } from "./encryption.ts";
 import type { InSpan } from "./in-span.ts";
 import { isUnavailability } from "./is-unavailability.ts";
@@ -68,6 +69,7 @@ export async function openStore(options: StoreOptions): Promise<Store> {
       leaseMs: options.registrationLeaseMs ?? 15_000,
     }),
     authorizationServerRecords: authorizationServerRecords(database, sealer),
+    delegations: delegations(database),
     browserSessions: browserSessions(database),
     signInSessions: signInSessions(database, sealer),
     signingKeys: signingKeys(database, sealer),

@@ -25,6 +25,7 @@ export async function removeExpired(
     client_registration: sql`
       secret_expires_at < ${at} or (client_id is null and (lease_until is null or lease_until < ${at}))`,
     authorization_server_record: sql`expires_at < ${at}`,
+    delegation: sql`expires_at < ${at}`,
     browser_session: sql`expires_at < ${at}`,
     // Kept while anything descends from it that must be asked about again (F2.1).
     sign_in_session: sql`
@@ -35,7 +36,10 @@ export async function removeExpired(
       and not exists (
         select from authorization_server_record
         where model = 'Grant' and authorization_server_record.user_id = sign_in_session.user_id
-        and (authorization_server_record.expires_at is null or authorization_server_record.expires_at > ${at}))`,
+        and (authorization_server_record.expires_at is null or authorization_server_record.expires_at > ${at}))
+      and not exists (
+        select from delegation
+        where owner_id = sign_in_session.user_id and delegated_at is not null and delegation.expires_at > ${at})`,
     signing_key: sql`expires_at < ${at}`,
     audit_event: sql`audit_event.at < ${ago(options.auditRetentionDays)}`,
   };

@@ -183,6 +183,41 @@ export interface AuthorizationServerRecords {
   grants(filter: { userId?: string; clientId?: string }): Promise<GrantSummary[]>;
 }
 
+/** A service account that may ask for the use of its owner's connection, and whether it has been given it (F2.4). */
+export interface Delegation {
+  /** The service account's; ends with it. */
+  readonly grantId: string;
+  readonly routeId: string;
+  /** `service-account/NAME`. */
+  readonly account: string;
+  readonly ownerId: string;
+  /** Where the connection leads that the owner has delegated; absent: none. */
+  readonly upstream?: string;
+  readonly delegatedAt?: Date;
+  readonly expiresAt: Date;
+}
+export interface Delegations {
+  /** Lets the owner see what the account asks for. */
+  offer(
+    asked: Pick<Delegation, "grantId" | "account" | "ownerId" | "expiresAt"> & {
+      readonly routeIds: readonly string[];
+    },
+  ): Promise<void>;
+  /** The owner's consent, told to every replica. False: nobody asks this owner for that, or there is no such connection. */
+  give(
+    which: Pick<Delegation, "grantId" | "ownerId" | "routeId"> & { readonly upstream: string },
+    audit: AuditEvent,
+  ): Promise<boolean>;
+  /** Takes it back, told to every replica. False: it was not given. */
+  end(which: Pick<Delegation, "grantId" | "ownerId" | "routeId">, audit: AuditEvent): Promise<boolean>;
+  /** Of a person who has gone; how many there were. Disconnecting ends those of one connection by itself. */
+  endAllOf(ownerId: string, reason: string): Promise<number>;
+  ofGrant(grantId: string): Promise<Delegation[]>;
+  ofOwner(ownerId: string): Promise<Delegation[]>;
+  /** Those who have delegated something. */
+  owners(): Promise<string[]>;
+}
+
 /** A browser's session on one host. The cookie holds `id`; the table its SHA-256. */
 export interface BrowserSession {
   readonly id: string;
@@ -321,6 +356,7 @@ export interface Store {
   readonly pendingAuthorizations: PendingAuthorizations;
   readonly clientRegistrations: ClientRegistrations;
   readonly authorizationServerRecords: AuthorizationServerRecords;
+  readonly delegations: Delegations;
   readonly browserSessions: BrowserSessions;
   readonly signInSessions: SignInSessions;
   readonly signingKeys: SigningKeys;

@@ -64,6 +64,16 @@ export interface Tables {
     expires_at: Date | null;
     consumed_at: Date | null;
   };
+  delegation: {
+    grant_id: string;
+    route_id: string;
+    account: string;
+    owner_id: string;
+    upstream: string | null;
+    delegated_at: Date | null;
+    created_at: Generated<Date>;
+    expires_at: Date;
+  };
   browser_session: {
     id_name: string;
     host: string;

@@ -3,6 +3,7 @@ import { connectionKeyName } from "./connection-key.ts";
 import type { Database } from "./database.ts";
 import { DecryptionFailed } from "./decryption-failed.ts";
 import type { Encryption } from "./encryption.ts";
+import { endDelegations } from "./end-delegations.ts";
 import { notify } from "./notify.ts";
 import type { ConnectionKey, NewUpstreamToken, UpstreamToken, UpstreamTokens } from "./store.ts";
 import type { UpstreamTokenTable } from "./tables.ts";
@@ -189,6 +190,8 @@ export function upstreamTokens(
           .where("upstream", "=", key.upstream)
           .returningAll()
           .executeTakeFirst();
+        // Also where the token has gone already: what is given up is not to come back with the next consent.
+        await endDelegations(tx, { ownerId: key.userId, ...key }, audit.reason ?? "disconnected");
         if (deleted === undefined) return undefined;
         await writeAuditEvent(tx, audit);
         await notify(tx, changed(key));

@@ -1,3 +1,4 @@
+import { needsPersonsConnection } from "../config/needs-persons-connection.ts";
 import type { Route } from "../config/route.ts";
 import { connectionKeyName } from "../store/connection-key.ts";
 import type { UpstreamToken } from "../store/store.ts";
@@ -130,11 +131,7 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
       needed ? missing(scopesOf(connection, route), "consent_needed") : withoutToken;
     const needed = upstreamOAuth.needed(route);
     if (typeof needed === "boolean") return answer(needed);
-    return needed.then(answer, () => ({
-      kind: "unavailable",
-      retryAfterSeconds: 5,
-      reason: "upstream_unreachable",
-    }));
+    return needed.then(answer, unreachable);
   }
 
   /** A demand is the fuller list; without one, what the routes file asks for. */
@@ -160,16 +157,28 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
   function find(caller: Asker, route: Route, now: number): Credential | Promise<Credential> {
     const fixed = staticCredential(route);
     if (fixed) return fixed;
-    let userId = caller.userId;
-    if (caller.kind === "service_account" && needsPerson(route)) {
-      if (!caller.delegatedBy) {
-        return {
-          kind: "forbidden",
-          reason: "a service account cannot consent here, and its owner has delegated no connection",
-        };
-      }
-      userId = caller.delegatedBy;
-    }
+    if (caller.kind !== "service_account") return findOf(caller.userId, caller, route, now);
+    const owner = needsPersonsConnection(route) ? caller.delegatedBy : caller.userId;
+    const found = owner ? findOf(owner, caller, route, now) : withoutOwner(route);
+    const tell = (one: Credential) => forMachine(one, route);
+    return found instanceof Promise ? found.then(tell) : tell(found);
+  }
+
+  /** Nobody's connection may be used: all is well only where none is needed. */
+  function withoutOwner(route: Route): Credential | Promise<Credential> {
+    const refused = "a service account cannot consent here, and its owner has delegated no connection";
+    if (isGranted(route)) return forbidden(refused);
+    const needed = upstreamOAuth.needed(route);
+    if (typeof needed === "boolean") return needed ? forbidden(refused) : withoutToken;
+    return needed.then((is) => (is ? forbidden(refused) : withoutToken), unreachable);
+  }
+
+  function findOf(
+    userId: string,
+    caller: Asker,
+    route: Route,
+    now: number,
+  ): Credential | Promise<Credential> {
     const key = upstreamConnection(userId, route);
     const name = connectionKeyName(key);
     const connection = cache.peek(name);
@@ -221,6 +230,23 @@ function missing(scopes: readonly string[], reason: string): Extract<Credential,
   return { kind: "missing", scopes, reason };
 }
 
+function forbidden(reason: string): Extract<Credential, { kind: "forbidden" }> {
+  return { kind: "forbidden", reason };
+}
+function unreachable(): Credential {
+  return { kind: "unavailable", retryAfterSeconds: 5, reason: "upstream_unreachable" };
+}
+
+/** A machine is never sent to consent: somebody else must (F2.4). */
+function forMachine(found: Credential, route: Route): Credential {
+  if (found.kind !== "missing") return found;
+  return forbidden(
+    needsPersonsConnection(route)
+      ? `the connection that its owner has delegated has ended or lacks a permission (${found.reason}); the owner must connect the server again`
+      : `a service account has no sign-in whose token could be exchanged (${found.reason})`,
+  );
+}
+
 /** Without consent there is no consent to ask for: signing in again helps where a sign-in token was lacking, else nothing does. */
 function goneCredential(reason: string, route: Route): Credential {
   if (!isGranted(route)) return missing([], reason);
@@ -238,11 +264,6 @@ function isGranted(route: Route): boolean {
   if (route.mcp.kind !== "server") return false;
   const { type } = route.mcp.auth;
   return type === "client_credentials" || type === "token_exchange" || type === "id_jag";
-}
-function needsPerson(route: Route): boolean {
-  if (route.mcp.kind !== "server") return false;
-  const { type } = route.mcp.auth;
-  return type === "oauth" || type === "id_jag";
 }
 function union(a: readonly string[] = [], b: readonly string[] = []): string[] {
   return [...new Set([...a, ...b])];

@@ -64,7 +64,9 @@ export function createDepartures(
   return {
     end,
     async endAllOf(userId) {
-      return endEach(await store.upstreamTokens.listForUser(userId), "the person has gone");
+      const reason = "the person has gone";
+      await store.delegations.endAllOf(userId, reason);
+      return endEach(await store.upstreamTokens.listForUser(userId), reason);
     },
     async endOrphans() {
       remember();

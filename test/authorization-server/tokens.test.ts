@@ -1,5 +1,6 @@
 import { decodeJwt } from "jose";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { upstreamToken } from "../store/samples.ts";
 import { appOf, type McpApp, registeredApp, type Tokens } from "./mcp-app.ts";
 import { type House, startHouse } from "./start-house.ts";
 
@@ -238,6 +239,32 @@ describe("F2.1 each refresh asks the company again", () => {
     expect(await house.store.authorizationServerRecords.grants({ userId: "company/bob" })).toEqual([]);
     expect(JSON.parse((await browser.open("https://auth.test/whoami")).html)).toEqual({});
     expect(house.gone).toEqual(["company/bob"]);
+  });
+
+  test("F2.4 those who have delegated a connection are asked for, too, although no client of theirs refreshes", async () => {
+    const { store, signIn, company } = house;
+    await app.tokens(house.browser(), "alice");
+    const owner = "company/alice";
+    const which = {
+      grantId: "of-a-machine",
+      ownerId: owner,
+      routeId: "one",
+      upstream: "https://one.example.com",
+    };
+    await store.upstreamTokens.put(upstreamToken({ ...which, userId: owner }), {
+      action: "upstream_token.obtained",
+    });
+    const asked = () => company.counts.tokens.refresh_token ?? 0;
+    await house.ageSignIn(owner, 3700);
+    const before = asked();
+    const expiresAt = new Date(Date.now() + 3_600_000);
+    await store.delegations.offer({ ...which, account: "service-account/ci", routeIds: ["one"], expiresAt });
+    await signIn.recheckOwners();
+    expect(asked() - before).toBe(0);
+    await store.delegations.give(which, { action: "delegation.given" });
+    // Asked once an hour, however often this is called.
+    for (let calls = 0; calls < 3; calls++) await signIn.recheckOwners();
+    expect(asked() - before).toBe(1);
   });
 
   async function graceOf() {

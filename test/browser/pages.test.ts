@@ -1,12 +1,16 @@
+import { execFile } from "node:child_process";
 import { existsSync } from "node:fs";
 import { mkdir, readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { join } from "node:path";
+import { promisify } from "node:util";
+import { decodeJwt } from "jose";
 import type { Browser, Page, Response } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { browser as launch } from "../../deploy/demo/browser.ts";
 import { mcpClient } from "../../deploy/demo/mcp-client.ts";
 import { type E2e, startE2e } from "../support/e2e.ts";
+import { createTestDatabase } from "../support/postgres.ts";
 import { loginsOfAlice, passForeignPages, watchedPage } from "./walk.ts";
 
 /** Pictures are written where they are missing, and all of them with `IMAGES=new`. */
@@ -35,6 +39,7 @@ interface Met {
 }
 
 describe("every page people see, in Chromium", () => {
+  let database: Awaited<ReturnType<typeof createTestDatabase>>;
   let stack: E2e;
   let chromium: Browser;
   const met: Met[] = [];
@@ -42,7 +47,9 @@ describe("every page people see, in Chromium", () => {
   let complaints: readonly string[];
 
   beforeAll(async () => {
+    database = await createTestDatabase();
     stack = await startE2e({
+      env: { DATABASE_URL: database.url },
       config: (config) => {
         const signIn = config.sign_in as { providers: Record<string, unknown>[] };
         signIn.providers.push({ ...signIn.providers[0], id: "partners", name: "Partner sign-in" });
@@ -68,7 +75,15 @@ describe("every page people see, in Chromium", () => {
   afterAll(async () => {
     await chromium?.close();
     await stack?.close();
+    await database?.close();
   });
+
+  /** As an operator types it, beside the sidecar. */
+  async function command(...args: string[]): Promise<void> {
+    const cli = join(import.meta.dirname, "../../src/cli.ts");
+    const env = { ...process.env, DATABASE_URL: database.url };
+    await promisify(execFile)(process.execPath, [cli, ...args, "--config", stack.configFile], { env });
+  }
 
   /** Looks at the page in the tab in all its forms, then puts it back into the first. */
   async function meet(name: string, page: Page, response: Response | null): Promise<void> {
@@ -147,6 +162,12 @@ describe("every page people see, in Chromium", () => {
     await press("Connect Design library");
     await passForeignPages(page, logins);
     await meet("connections-connected", page, await page.reload());
+    await command(
+      ...["service-accounts", "create", "nightly-report", "--route", "everything"],
+      ...["--owner", decodeJwt(client.tokens()?.access_token ?? "").sub ?? ""],
+    );
+    await meet("connections-service-account-asks", page, await go(portal));
+    await meet("connections-service-account", page, await press("Allow nightly-report on Design library"));
     await meet("access-revoked", page, await press(/Revoke access of Sketchpad/));
 
     const done =
@@ -169,7 +190,7 @@ describe("every page people see, in Chromium", () => {
   }
 
   test("there are all of them, each with its pictures", () => {
-    expect(met.map(({ name }) => name).length).toBe(16);
+    expect(met.map(({ name }) => name).length).toBe(18);
     for (const { name } of met)
       for (const { width, colorScheme } of variants.filter(({ keep }) => keep))
         expect(existsSync(join(images, `${name}-${width}-${colorScheme}.png`)), name).toBe(true);

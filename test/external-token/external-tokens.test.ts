@@ -4,6 +4,7 @@ import { exportJWK, generateKeyPair, type JWK, SignJWT } from "jose";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
 import type { Route } from "../../src/config/route.ts";
 import { startChecks } from "../check/start-checks.ts";
+import { upstreamToken } from "../store/samples.ts";
 
 /** A foreign issuer on loopback: discovery and a key set that can change, and be down. */
 async function startIssuer() {
@@ -209,6 +210,57 @@ describe("F2.2 the cache of verified tokens", () => {
     await checks.store.authorizationServerRecords.revokeGrant(grantId, { action: "grant.revoked" });
     expect(await tokens.verify(token, route)).toEqual({ ok: false, refusal: "revoked" });
     tokens.close();
+  });
+
+  test("F2.4 knows at once whose connection a service account may use, and when it may no longer", async () => {
+    const { store, externalTokens } = checks;
+    const grantId = crypto.randomUUID();
+    const claims = { aud: "https://a.test", sub: "service-account/ci", delegated_by: "company/eve" };
+    const token = await checks.token(claims, { grantId });
+    const { createExternalTokens } = await import("../../src/external-token/create-external-tokens.ts");
+    const notifications = { subscribe: () => () => {}, healthy: () => false };
+    const deaf = createExternalTokens({ ...checks, store: { ...store, notifications }, fetch });
+    const owners = () =>
+      Promise.all(
+        [externalTokens, deaf].map(async (tokens) => {
+          const verified = await tokens.verify(token, a);
+          const identified = await tokens.identify(token);
+          return [verified, identified].map((one) => one.ok && one.caller.delegatedBy);
+        }),
+      );
+    async function heard(act: () => Promise<unknown>) {
+      const { promise, resolve } = Promise.withResolvers<void>();
+      const stop = store.notifications.subscribe(() => resolve());
+      await act();
+      await promise;
+      stop();
+    }
+    const both = (owner?: string) => [
+      [owner, owner],
+      [owner, owner],
+    ];
+
+    const which = { grantId, ownerId: "company/alice", routeId: "a" };
+    const connection = { userId: "company/alice", routeId: "a", upstream: a.upstream };
+    const audit = { action: "delegation.given" } as const;
+    const expiresAt = new Date(Date.now() + 3_600_000);
+    await heard(() =>
+      store.upstreamTokens.put(upstreamToken(connection), { action: "upstream_token.obtained" }),
+    );
+    await store.delegations.offer({ ...which, account: claims.sub, routeIds: ["a", "b"], expiresAt });
+    // What the token itself says of it counts for nothing.
+    expect(await owners()).toEqual(both());
+    await heard(() => store.delegations.give({ ...which, upstream: a.upstream }, audit));
+    expect(await owners()).toEqual(both("company/alice"));
+    await heard(() => store.delegations.end(which, audit));
+    expect(await owners()).toEqual(both());
+    await heard(() => store.delegations.give({ ...which, upstream: a.upstream }, audit));
+    // The route leads elsewhere now: that connection was not delegated.
+    await checks.reload(yaml(foreign.url).replace("http://127.0.0.1:1,", "http://127.0.0.1:3,"));
+    expect(await owners()).toEqual(both());
+    await checks.reload(yaml(foreign.url));
+    expect(await owners()).toEqual(both("company/alice"));
+    deaf.close();
   });
 
   test("is bounded: what falls out is verified again", async () => {

@@ -55,6 +55,12 @@ describeStore("bounded tables (F4.4, F3.9)", (store) => {
         claims: {},
         checkedAt: new Date(),
       });
+    const asks = (grantId: string, expiresAt: Date) => ({
+      ...{ grantId, expiresAt, account: "service-account/ci", routeIds: ["refreshable"] },
+      ownerId: connection.userId,
+    });
+    await store().delegations.offer(asks("short", inSeconds(60)));
+    await store().delegations.offer(asks("long", days(300)));
     await store().signingKeys.ensure("assertion", async () =>
       signingKey({ purpose: "assertion", expiresAt: inSeconds(60) }),
     );
@@ -67,6 +73,7 @@ describeStore("bounded tables (F4.4, F3.9)", (store) => {
       pending_authorization: 1,
       client_registration: 1,
       authorization_server_record: 1_100,
+      delegation: 1,
       browser_session: 1,
       sign_in_session: 1,
       signing_key: 1,

@@ -131,7 +131,23 @@ describe("upstream tokens", () => {
       await house.connect(upstream.agree);
       const machine: CallerLike = { userId: "service-account/ci", kind: "service_account" };
       expect(await find(machine)).toMatchObject({ kind: "forbidden" });
-      expect(await authorization({ ...machine, delegatedBy: alice })).toBe(await authorization());
+      const delegate: CallerLike = { ...machine, delegatedBy: alice };
+      expect(await authorization(delegate)).toBe(await authorization());
+      // Never a challenge: there is nobody at it to consent.
+      await expire();
+      upstream.on("/token", { status: 400, body: { error: "invalid_grant" } });
+      const gone = expect.stringContaining("the owner must connect the server again");
+      expect(await find(delegate)).toEqual({ kind: "forbidden", reason: gone });
+      expect(await find(delegate)).toEqual({ kind: "forbidden", reason: gone });
+    });
+
+    it("F2.4 a service account needs nobody's connection where the upstream asks for no token, until it asks", async () => {
+      upstream.on("/mcp", { body: {} });
+      upstream.off("/.well-known/oauth-protected-resource/mcp");
+      const machine: CallerLike = { userId: "service-account/ci", kind: "service_account" };
+      expect(await find(machine)).toEqual({ kind: "credential", headers: [] });
+      await refuse({ userId: machine.userId });
+      expect(await find(machine)).toMatchObject({ kind: "forbidden" });
     });
   });
 

@@ -1,0 +1,157 @@
+import { beforeEach, describe, expect, it } from "vitest";
+import type { Change, Store } from "../../src/store/store.ts";
+import { backends } from "./backends.ts";
+import { changes } from "./changes.ts";
+import { describeStore } from "./describe-store.ts";
+import { audit, connection, inSeconds, upstreamToken } from "./samples.ts";
+
+const { userId: ownerId, routeId, upstream } = connection;
+const account = "service-account/ci";
+const given = audit("delegation.given");
+
+/** An account that asks for Alice's connection, which is there. */
+async function ask(store: Store): Promise<{ grantId: string; ownerId: string; routeId: string }> {
+  const grantId = crypto.randomUUID();
+  await store.delegations.offer({
+    grantId,
+    account,
+    ownerId,
+    routeIds: [routeId],
+    expiresAt: inSeconds(3600),
+  });
+  await store.upstreamTokens.put(upstreamToken(), audit("upstream_token.obtained"));
+  return { grantId, ownerId, routeId };
+}
+const actionsOf = async (store: Store, grantId: string) =>
+  (await store.auditEvents({ limit: 1000 })).filter((one) => one.grantId === grantId);
+const ofGrant = (grantId: string) => (change: Change) =>
+  change.table === "grant" && change.grantId === grantId;
+
+describeStore("F2.4 delegated connections", (store) => {
+  let which: Awaited<ReturnType<typeof ask>>;
+  beforeEach(async () => {
+    await store().delegations.endAllOf(ownerId, "the test before");
+    which = await ask(store());
+  });
+  const give = (over = {}) =>
+    store().delegations.give({ ...which, upstream, ...over }, { ...given, grantId: which.grantId });
+  const delegated = async () => (await store().delegations.ofGrant(which.grantId)).map((one) => one.upstream);
+
+  it("are asked for first, given by their owner, and seen by both", async () => {
+    expect(await delegated()).toEqual([undefined]);
+    expect(await give()).toBe(true);
+    expect(await store().delegations.ofGrant(which.grantId)).toEqual([
+      expect.objectContaining({ ...which, account, upstream, delegatedAt: expect.any(Date) }),
+    ]);
+    const mine = await store().delegations.ofOwner(ownerId);
+    expect(mine.find(({ grantId }) => grantId === which.grantId)).toMatchObject({ account, upstream });
+    expect(await store().delegations.owners()).toEqual([ownerId]);
+    expect(await actionsOf(store(), which.grantId)).toMatchObject([{ action: "delegation.given" }]);
+  });
+
+  it.each([
+    ["somebody else", { ownerId: "company/bob" }],
+    ["a route that was not asked for", { routeId: "mail" }],
+    ["a place where the owner has no connection", { upstream: "https://other.example.com/mcp" }],
+    ["an account that is not there", { grantId: "nobody" }],
+  ])("are not given by or for %s", async (_whom, over) => {
+    await store().upstreamTokens.put(
+      upstreamToken({ userId: "company/bob" }),
+      audit("upstream_token.obtained"),
+    );
+    expect(await give(over)).toBe(false);
+    expect(await delegated()).toEqual([undefined]);
+    expect(await actionsOf(store(), which.grantId)).toEqual([]);
+  });
+
+  it("are taken back by their owner only, once", async () => {
+    await give();
+    const ended = audit("delegation.ended");
+    expect(await store().delegations.end({ ...which, ownerId: "company/bob" }, ended)).toBe(false);
+    expect(await delegated()).toEqual([upstream]);
+    expect(await store().delegations.end(which, ended)).toBe(true);
+    expect(await store().delegations.end(which, ended)).toBe(false);
+    expect(await delegated()).toEqual([undefined]);
+  });
+
+  it("end when the owner disconnects, and do not come back with the next consent", async () => {
+    await give();
+    await store().upstreamTokens.delete(connection, audit("upstream_token.disconnected"));
+    await store().upstreamTokens.put(upstreamToken(), audit("upstream_token.obtained"));
+    expect(await delegated()).toEqual([undefined]);
+    expect((await actionsOf(store(), which.grantId)).map(({ action }) => action)).toEqual([
+      "delegation.given",
+      "delegation.ended",
+    ]);
+  });
+
+  it("outlive a token that was refused: the owner connects again, and all is well", async () => {
+    const version = (await store().upstreamTokens.find(connection))?.version ?? 0;
+    await give();
+    await store().upstreamTokens.deleteVersion(connection, version, audit("upstream_token.refused"));
+    expect(await delegated()).toEqual([upstream]);
+  });
+
+  it("end with the service account, and with the owner", async () => {
+    await give();
+    const { grantId } = which;
+    const payload = { accountId: account };
+    await store().authorizationServerRecords.upsert({ model: "Grant", id: grantId, payload });
+    await store().authorizationServerRecords.revokeGrant(grantId, audit("service_account.revoked"));
+    expect(await store().delegations.ofGrant(grantId)).toEqual([]);
+
+    which = await ask(store());
+    await give();
+    expect(await store().delegations.endAllOf(ownerId, "the person has gone")).toBe(1);
+    expect(await delegated()).toEqual([undefined]);
+  });
+
+  it("are gone once the account has expired", async () => {
+    await give();
+    await store().removeExpired(inSeconds(7200));
+    expect(await store().delegations.ofGrant(which.grantId)).toEqual([]);
+  });
+});
+
+describe("F2.4 delegated connections, two replicas", () => {
+  it("what is given and taken back is told to the other", async () => {
+    const backend = await backends.postgres();
+    const [here, there] = await Promise.all([backend.open(), backend.open()]);
+    try {
+      const which = await ask(here);
+      for (const act of [
+        () => here.delegations.give({ ...which, upstream }, given),
+        () => here.delegations.end(which, audit("delegation.ended")),
+        () => here.delegations.give({ ...which, upstream }, given),
+        () => here.upstreamTokens.delete(connection, audit("upstream_token.disconnected")),
+      ]) {
+        const { next, stop } = changes(there, ofGrant(which.grantId));
+        await act();
+        expect(await next).toEqual({ table: "grant", grantId: which.grantId });
+        stop();
+      }
+    } finally {
+      await Promise.all([here.close(), there.close()]);
+      await backend.close();
+    }
+  });
+
+  it("an owner who disconnects while giving has given nothing, whoever comes first", async () => {
+    const backend = await backends.postgres();
+    const [here, there] = await Promise.all([backend.open(), backend.open()]);
+    try {
+      for (let round = 0; round < 20; round++) {
+        const which = await ask(here);
+        await Promise.all([
+          here.delegations.give({ ...which, upstream }, given),
+          there.upstreamTokens.delete(connection, audit("upstream_token.disconnected")),
+        ]);
+        const [left] = await here.delegations.ofGrant(which.grantId);
+        expect(left?.upstream).toBeUndefined();
+      }
+    } finally {
+      await Promise.all([here.close(), there.close()]);
+      await backend.close();
+    }
+  });
+});
