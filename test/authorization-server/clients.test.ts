@@ -199,7 +199,6 @@ describe("F3.3 F3.9 Client ID Metadata Documents", () => {
     ["shares a secret", { ...good, client_secret: "s" }],
     ["wants client_secret_basic", { ...good, token_endpoint_auth_method: "client_secret_basic" }],
     ["wants client_secret_post", { ...good, token_endpoint_auth_method: "client_secret_post" }],
-    ["is longer than 5 KB", { ...good, contacts: ["x".repeat(6000)] }],
     ["is no JSON", "<html>"],
     ["is a list", "[]"],
     ["redirects", { ...good }, { status: 302, headers: { location: "https://app.example/x" } }],
@@ -220,6 +219,40 @@ describe("F3.3 F3.9 Client ID Metadata Documents", () => {
     expect(page.url.host).toBe("auth.test");
     expect(page.status).toBe(400);
     expect(page.html).toMatch(/invalid_client|invalid_redirect_uri/);
+  });
+
+  test.each([
+    [5 * 1024, "read", {}, 200],
+    [5 * 1024 + 1, "refused", {}, 400],
+    [5 * 1024 + 1, "refused", { "content-length": String(5 * 1024 + 1) }, 400],
+  ])("a document of %i bytes is %s", async (length, _done, headers: Record<string, string>, status) => {
+    const url = `https://app.example/long/${length}-${Object.keys(headers).length}.json`;
+    serve(JSON.stringify({ ...good, client_id: url }).padEnd(length), url, { headers });
+    const browser = house.browser();
+    await (await registeredApp(house)).tokens(browser, "alice");
+    const page = await browser.open(appOf(house, url).request().url);
+    expect(page.status).toBe(status);
+    expect(page.html).toContain(status === 200 ? "Documented app" : "invalid_client");
+  });
+
+  test("nobody is asked for the document of a client that may not be known by it", async () => {
+    const asked: string[] = [];
+    const setting = 'authorization_server:\n  allowed_client_id_domains: ["app.good.example"]\n';
+    await house.reconfigure((yaml) => yaml.replace("authorization_server:\n", setting));
+    for (const url of [
+      "https://inner.example/client.json",
+      "https://app.good.example/client.json?x=1",
+      "https://app.good.example/",
+      `https://app.good.example/${"x".repeat(600)}`,
+    ]) {
+      house.documents.set(url, () => {
+        asked.push(url);
+        return Response.json({ ...good, client_id: url });
+      });
+      expect((await house.browser().open(appOf(house, url).request().url)).status).toBe(400);
+    }
+    expect(asked).toEqual([]);
+    await house.reconfigure((yaml) => yaml.replace(setting, "authorization_server:\n"));
   });
 
   test.each([
