@@ -1,5 +1,5 @@
 import { html } from "ghtml";
-import type { ClientMetadata } from "oidc-provider";
+import type { ClientMetadata, JWK } from "oidc-provider";
 import { demoPage } from "./demo-page.ts";
 import { type OidcServer, oidcServer } from "./oidc-server.ts";
 
@@ -13,6 +13,8 @@ export function openidProvider(options: {
   portSetting?: string;
   /** Lifetime of its access tokens, seconds. */
   accessTokenTtl?: number;
+  /** Private keys it signs with; default: an RS256 and an ES256 one of its own. */
+  keys?: readonly JWK[];
 }): Promise<OidcServer> {
   return oidcServer({
     title: "Company sign-in",
@@ -39,6 +41,7 @@ export function openidProvider(options: {
       },
     ],
     configure: () => ({
+      ...(options.keys && { jwks: { keys: [...options.keys] } }),
       clients: options.clients.map((client) => ({
         grant_types: ["authorization_code", "refresh_token"],
         response_types: ["code"],

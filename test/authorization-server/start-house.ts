@@ -3,6 +3,7 @@ import type { RequestListener } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import Koa from "koa";
+import type { JWK } from "oidc-provider";
 import { Agent, buildConnector, type RequestInit as UndiciInit, fetch as undiciFetch } from "undici";
 import { listen } from "../../deploy/demo/listen.ts";
 import type { OidcServer } from "../../deploy/demo/oidc-server.ts";
@@ -61,10 +62,14 @@ export interface House {
 
 const companySecret = "a-long-secret-of-the-company";
 
-/** `extra` is YAML added at the top level. */
-export async function startHouse(extra = ""): Promise<House> {
+/** `extra` is YAML added at the top level; `companyKeys` are the private keys that the company signs with. */
+export async function startHouse(
+  extra = "",
+  { companyKeys }: { companyKeys?: readonly JWK[] } = {},
+): Promise<House> {
   const folder = await mkdtemp(join(tmpdir(), "house-"));
   const company = await openidProvider({
+    keys: companyKeys,
     clients: [
       {
         client_id: "sidecar",

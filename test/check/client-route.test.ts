@@ -10,13 +10,17 @@ routes:
   - {id: app, name: App, from: https://app.test, to: http://127.0.0.1:1, mcp: {client: {}}}
   - {id: narrow, name: Narrow, from: https://narrow.test, to: http://127.0.0.1:2, mcp: {client: {routes: [https://b.test]}}}
   - {id: closed, name: Closed, from: https://closed.test, to: http://127.0.0.1:3, mcp: {client: {}}, policy: {allow: {or: [{email: {is: bob@example.com}}]}}}
+  - {id: lone, name: Lone, from: https://lone.test, to: http://127.0.0.1:8, mcp: {client: {routes: [https://bobs.test]}}}
   - {id: a, name: A, from: https://a.test, to: http://127.0.0.1:4, mcp: {server: {upstream_auth: none}}}
   - {id: b, name: B, from: https://b.test/v1, to: http://127.0.0.1:5, mcp: {server: {upstream_auth: none}}}
   - {id: c, name: C, from: https://b.test, to: http://127.0.0.1:6, mcp: {server: {upstream_auth: none}}}
   - {id: bobs, name: Bobs, from: https://bobs.test, to: http://127.0.0.1:7, mcp: {server: {upstream_auth: none}}, policy: {allow: {or: [{email: {is: bob@example.com}}]}}}
 `;
 const sessionIds = Object.fromEntries(
-  ["app.test", "narrow.test", "closed.test"].map((host) => [host, randomBytes(32).toString("base64url")]),
+  ["app.test", "narrow.test", "closed.test", "lone.test"].map((host) => [
+    host,
+    randomBytes(32).toString("base64url"),
+  ]),
 );
 const session = (host = "app.test") => `__Host-mcp_session=${sessionIds[host]}`;
 const cookieFor = (host?: string) => `theme=dark; ${session(host)}; lang=en`;
@@ -102,6 +106,19 @@ test("F2.6 our cookies stay here, the application's own pass", async () => {
   });
   expect(only.removed).toContain("cookie");
 });
+
+test.each(["app.test", "lone.test"])(
+  "F2.6 an Authorization of the caller's own never reaches the application, token or no token (%s)",
+  async (host) => {
+    const basic = `Basic ${Buffer.from("alice:secret").toString("base64")}`;
+    const headers = { cookie: cookieFor(host), authorization: basic };
+    const answer = await checks.ask({ method: "GET", url: `https://${host}/x`, headers });
+    expect(answer.status).toBe(0);
+    const replaced = answer.set.authorization?.startsWith("Bearer ey") ?? false;
+    expect(replaced).toBe(host === "app.test");
+    expect(answer.removed.includes("authorization")).toBe(!replaced);
+  },
+);
 
 test("F5.1 it is the same token on the next request, and it opens those routes", async () => {
   const ask = () => checks.ask({ method: "GET", url: "https://app.test/x", headers: { cookie } });

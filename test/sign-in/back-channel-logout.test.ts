@@ -1,14 +1,31 @@
+import { exportJWK, generateKeyPair, SignJWT } from "jose";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import type { OidcServer } from "../../deploy/demo/oidc-server.ts";
+import { openidProvider } from "../../deploy/demo/openid-provider.ts";
 import { registeredApp, type Tokens } from "../authorization-server/mcp-app.ts";
 import { type House, startHouse } from "../authorization-server/start-house.ts";
 import type { HttpBrowser } from "../support/http-browser.ts";
+
+/** The company's keys: one of an algorithm that we take, one of one that we do not. */
+const keys = {
+  RS256: await generateKeyPair("RS256", { extractable: true }),
+  "ML-DSA-44": await generateKeyPair("ML-DSA-44", { extractable: true }),
+};
+const published = await Promise.all(
+  Object.entries(keys).map(async ([alg, { privateKey }]) => ({
+    ...(await exportJWK(privateKey)),
+    alg,
+    use: "sig",
+    kid: alg,
+  })),
+);
 
 let house: House;
 let browser: HttpBrowser;
 let tokens: Tokens;
 let app: Awaited<ReturnType<typeof registeredApp>>;
 beforeAll(async () => {
-  house = await startHouse();
+  house = await startHouse("", { companyKeys: published });
   app = await registeredApp(house);
 });
 afterAll(() => house.close());
@@ -17,19 +34,32 @@ beforeEach(async () => {
   tokens = await app.tokens(browser, "alice");
 });
 
-/** A logout token signed by the company's own key. */
-async function logoutToken(claims: Record<string, unknown>): Promise<string> {
-  const { provider } = house.company;
-  const client = await provider.Client.find("sidecar");
-  if (!client) throw new Error("the company does not know us");
-  const token = new provider.IdToken({}, { client, ctx: undefined });
-  const event = {
-    events: { "http://schemas.openid.net/event/backchannel-logout": {} },
+const now = () => Math.floor(Date.now() / 1000);
+/** A good logout token for alice but for `claims`, signed by a key of the company's. */
+function logoutToken(
+  claims: Record<string, unknown> = {},
+  alg: keyof typeof keys = "RS256",
+): Promise<string> {
+  const good = {
+    iss: house.company.issuer,
+    aud: "sidecar",
+    sub: "alice",
+    iat: now(),
+    exp: now() + 120,
     jti: crypto.randomUUID(),
+    events: { "http://schemas.openid.net/event/backchannel-logout": {} },
   };
-  for (const [name, value] of Object.entries({ ...event, ...claims })) {
-    if (value !== undefined) token.set(name, value);
-  }
+  const header = { alg, kid: alg, typ: "logout+jwt" };
+  return new SignJWT({ ...good, ...claims }).setProtectedHeader(header).sign(keys[alg].privateKey);
+}
+/** One as a provider's own software makes it. */
+async function providersToken({ provider }: OidcServer, sub: string): Promise<string> {
+  const client = await provider.Client.find("sidecar");
+  if (!client) throw new Error("the provider does not know us");
+  const token = new provider.IdToken({}, { client, ctx: undefined });
+  token.set("sub", sub);
+  token.set("jti", crypto.randomUUID());
+  token.set("events", { "http://schemas.openid.net/event/backchannel-logout": {} });
   return token.issue({ use: "logout" });
 }
 
@@ -43,25 +73,54 @@ const whoami = async () => JSON.parse((await browser.open("https://auth.test/who
 
 describe("F2.1 back-channel logout", () => {
   test("ends the person's browser sessions, and has the company asked at the next refresh", async () => {
-    expect((await tell(await logoutToken({ sub: "alice" }))).status).toBe(200);
+    expect((await tell(await providersToken(house.company, "alice"))).status).toBe(200);
     expect(await whoami()).toEqual({});
     const asked = house.company.counts.tokens.refresh_token ?? 0;
     expect((await app.refresh(tokens.refresh_token)).status).toBe(200);
     expect(house.company.counts.tokens.refresh_token).toBe(asked + 1);
   });
 
-  test.each([
-    ["names nobody", {}],
-    ["reports something else", { sub: "alice", events: { other: {} } }],
-    ["carries a nonce", { sub: "alice", nonce: "n" }],
-    ["is old", { sub: "alice", iat: 1_600_000_000 }],
-  ])("a token that %s is refused", async (_name, claims) => {
-    expect((await tell(await logoutToken(claims))).status).toBe(400);
+  test.each<[string, Record<string, unknown>, keyof typeof keys]>([
+    ["names nobody", { sub: undefined }, "RS256"],
+    ["names somebody by a number", { sub: undefined, sid: 7 }, "RS256"],
+    ["reports nothing", { events: undefined }, "RS256"],
+    ["reports something else", { events: { other: {} } }, "RS256"],
+    ["carries a nonce", { nonce: "n" }, "RS256"],
+    ["is old", { iat: 1_600_000_000 }, "RS256"],
+    ["does not say when it was made", { iat: undefined }, "RS256"],
+    ["has expired", { exp: 1_600_000_000 }, "RS256"],
+    ["never expires", { exp: undefined }, "RS256"],
+    ["has no id", { jti: undefined }, "RS256"],
+    ["is another client's", { aud: "somebody-else" }, "RS256"],
+    ["is of a provider that is none of ours", { iss: "https://login.test" }, "RS256"],
+    ["is of no provider", { iss: undefined }, "RS256"],
+    ["is signed by an algorithm we do not take", {}, "ML-DSA-44"],
+  ])("a token that %s is refused", async (_name, claims, alg) => {
+    expect((await tell(await logoutToken(claims, alg))).status).toBe(400);
+    expect(await whoami()).toMatchObject({ userId: "company/alice" });
+    // Nothing else was wrong with it.
+    expect((await tell(await logoutToken())).status).toBe(200);
+    expect(await whoami()).toEqual({});
+  });
+
+  test("no provider signs out another's people", async () => {
+    const redirect_uris = ["https://auth.test/.pomerium/sign_in/callback"];
+    const other = await openidProvider({
+      clients: [{ client_id: "sidecar", client_secret: "s".repeat(32), redirect_uris }],
+    });
+    const entry = `{id: other, name: Other, issuer: "${other.issuer}", client_id: sidecar, client_secret: s}`;
+    await house.reconfigure((yaml) => yaml.replace("providers:", `providers:\n    - ${entry}`));
+    // In the other's name, by its own key.
+    expect((await tell(await logoutToken({ iss: other.issuer }))).status).toBe(400);
+    // The other knows an alice, too.
+    expect((await tell(await providersToken(other, "alice"))).status).toBe(200);
+    await house.reconfigure((yaml) => yaml.replace(`\n    - ${entry}`, ""));
+    await other.close();
     expect(await whoami()).toMatchObject({ userId: "company/alice" });
   });
 
   test("a token for another client is refused", async () => {
-    const token = await logoutToken({ sub: "alice" });
+    const token = await providersToken(house.company, "alice");
     await house.reconfigure((yaml) => yaml.replace("client_id: sidecar", "client_id: somebody-else"));
     expect((await tell(token)).status).toBe(400);
     await house.reconfigure((yaml) => yaml.replace("client_id: somebody-else", "client_id: sidecar"));
@@ -69,7 +128,7 @@ describe("F2.1 back-channel logout", () => {
   });
 
   test("a bent signature, or no token, is refused", async () => {
-    const [header, payload, signature] = (await logoutToken({ sub: "alice" })).split(".");
+    const [header, payload, signature] = (await logoutToken()).split(".");
     const bent = `${header}.${payload}.${signature?.split("").reverse().join("")}`;
     for (const token of [bent, `${header}.${payload}.`, "x", ""])
       expect((await tell(token)).status).toBe(400);
