@@ -3,6 +3,7 @@ import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import Koa, { type Context, type Middleware } from "koa";
 import { createAdminApi } from "./admin/create-admin-api.ts";
+import { createDoorHealth } from "./admin/create-door-health.ts";
 import { followStoredRoutes } from "./admin/follow-stored-routes.ts";
 import { createHealthRouter } from "./admin/health-router.ts";
 import { createAuthorizationServer } from "./authorization-server/create-authorization-server.ts";
@@ -42,6 +43,8 @@ import { createUpstreamTokens } from "./upstream-token/create-upstream-tokens.ts
 
 /** Calls under way may take this long after SIGTERM, ms. */
 const drainMs = 10_000;
+/** Load balancers that ask more seldom than this whether we serve find out by themselves, ms. */
+const noticeMs = 3_000;
 /** Expired rows are removed about this often, ms. */
 const housekeepingMs = 5 * 60_000;
 
@@ -168,6 +171,8 @@ export async function serve(options: {
     metrics,
   });
   const publicDoor = koa(logger);
+  const doorHealth = createDoorHealth();
+  publicDoor.use(doorHealth.middleware);
   if (tracing) publicDoor.use(tracedHttp(tracing.tracer));
   publicDoor.use(door(routes, logger, metrics));
   publicDoor.use(limitBodies({ routes, metrics })).use(limitRequests({ routes, metrics }));
@@ -219,7 +224,7 @@ export async function serve(options: {
       accepting = false;
       grpc.setServing(false);
       clearInterval(housekeeping);
-      await Promise.all([grpc.drain(drainMs), http.close(drainMs)]);
+      await Promise.all([grpc.drain(drainMs), doorHealth.drain(noticeMs).then(() => http.close(drainMs))]);
       await admin.close(0);
       for (const room of [
         authorizationServer,

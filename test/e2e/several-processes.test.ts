@@ -7,11 +7,13 @@ import { type Sidecar, sidecar } from "../../deploy/demo/sidecar.ts";
 import { type E2e, startE2e } from "../support/e2e.ts";
 import { pingThroughEnvoy } from "../support/ping-through-envoy.ts";
 import { createTestDatabase } from "../support/postgres.ts";
+import { throughEnvoy } from "../support/through-envoy.ts";
 
 describe("several processes on one machine, each on Unix sockets of its own", () => {
   let database: Awaited<ReturnType<typeof createTestDatabase>>;
   let stack: E2e;
   let second: Sidecar;
+  let startSecond: () => Promise<Sidecar>;
   let secondAdmin: string;
 
   beforeAll(async () => {
@@ -35,16 +37,18 @@ describe("several processes on one machine, each on Unix sockets of its own", ()
       }),
     });
     secondAdmin = `127.0.0.1:${await freePort()}`;
-    second = await sidecar({
-      configFile: stack.configFile,
-      logFile: join(folder, "second.log"),
-      env,
-      args: [
-        ...["--listen-grpc", socket("two.grpc")],
-        ...["--listen-http", socket("two.http")],
-        ...["--listen-admin", secondAdmin],
-      ],
-    });
+    startSecond = () =>
+      sidecar({
+        configFile: stack.configFile,
+        logFile: join(folder, "second.log"),
+        env,
+        args: [
+          ...["--listen-grpc", socket("two.grpc")],
+          ...["--listen-http", socket("two.http")],
+          ...["--listen-admin", secondAdmin],
+        ],
+      });
+    second = await startSecond();
   });
   afterAll(async () => {
     await second?.close();
@@ -73,5 +77,27 @@ describe("several processes on one machine, each on Unix sockets of its own", ()
     // A call under way in it may be lost; Envoy hears of it and asks the one that is left.
     await expect.poll(async () => (await call(token)).status, { timeout: 20_000 }).toBe(200);
     for (let count = 0; count < 20; count++) expect((await call(token)).status).toBe(200);
+  });
+
+  it("F7.2 no request is lost at either port when one stops and starts again, twice", async () => {
+    const token = await stack.externalToken("bob", stack.urls.open);
+    second = await startSecond();
+    const metadata = "https://open.test/.well-known/oauth-protected-resource";
+    const answers: number[] = [];
+    let restarting = true;
+    const callers = Array.from({ length: 8 }, async (_, index) => {
+      while (restarting) {
+        const answer = await (index % 2 ? call(token) : throughEnvoy(stack, { url: metadata }));
+        answers.push(answer.status);
+      }
+    });
+    for (let restart = 0; restart < 2; restart++) {
+      await second.close();
+      second = await startSecond();
+      await expect.poll(() => allowed(`http://${secondAdmin}`), { timeout: 20_000 }).toBeGreaterThan(0);
+    }
+    restarting = false;
+    await Promise.all(callers);
+    expect(answers.filter((status) => status !== 200)).toEqual([]);
   });
 });

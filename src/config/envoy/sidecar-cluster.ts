@@ -29,23 +29,19 @@ export function sidecarCluster(
     name,
     ...clusterDefaults(hosts),
     connect_timeout: "1s",
-    // A replica that stops says NOT_SERVING and then waits until this has heard of it; one that hangs is passed over, too.
-    ...(grpc
-      ? {
-          health_checks: [
-            {
-              timeout: "2s",
-              interval: "1s",
-              no_traffic_interval: "1s",
-              unhealthy_threshold: 1,
-              healthy_threshold: 1,
-              grpc_health_check: {},
-            },
-          ],
-          // As long as one is well, the others get nothing; when none seems to be, all are tried.
-          common_lb_config: { healthy_panic_threshold: { value: 1 } },
-        }
-      : {}),
+    // A replica that stops says so and then waits until this has heard of it; one that hangs is passed over, too.
+    health_checks: [
+      {
+        timeout: "2s",
+        interval: "1s",
+        no_traffic_interval: "1s",
+        unhealthy_threshold: 1,
+        healthy_threshold: 1,
+        ...(grpc ? { grpc_health_check: {} } : { http_health_check: { host: "health", path: "/readyz" } }),
+      },
+    ],
+    // As long as one is well, the others get nothing; when none seems to be, all are tried.
+    common_lb_config: { healthy_panic_threshold: { value: 1 } },
     load_assignment: {
       cluster_name: name,
       endpoints: [

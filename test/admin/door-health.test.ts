@@ -1,0 +1,65 @@
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Client } from "undici";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { stringify } from "yaml";
+import { type Sidecar, serve } from "../../src/main.ts";
+
+describe("F7.2 the public port while it drains", () => {
+  let folder: string;
+  let sidecar: Sidecar;
+  const clients: Client[] = [];
+  beforeEach(async () => {
+    folder = await mkdtemp(join(tmpdir(), "door-"));
+    const anyPort = "127.0.0.1:0";
+    const config = {
+      issuer: "https://auth.test",
+      listen: { grpc: anyPort, http: anyPort, admin: anyPort },
+      database: { dir: "data" },
+      sign_in: { providers: [{ issuer: "https://id.test", client_id: "c" }] },
+      policy: { allow: { or: [{ accept: true }] } },
+      routes: [{ id: "a", from: "https://a.test", to: "http://127.0.0.1:1", mcp: {} }],
+      log: { level: "error" },
+    };
+    const file = join(folder, "routes.yaml");
+    await writeFile(file, stringify(config), { mode: 0o600 });
+    sidecar = await serve({ file, env: { ENCRYPTION_KEY: Buffer.alloc(32, 1).toString("base64url") } });
+  });
+  afterEach(async () => {
+    await Promise.all(clients.splice(0).map((client) => client.destroy()));
+    await sidecar?.close().catch(() => {});
+    await rm(folder, { recursive: true, force: true });
+  });
+
+  /** One connection, as a load balancer's. */
+  function peer() {
+    const client = new Client(`http://${sidecar.http}`);
+    clients.push(client);
+    return async (host: string, path: string) => {
+      const { statusCode, headers, body } = await client.request({ method: "GET", path, headers: { host } });
+      await body.dump();
+      return [statusCode, headers.connection];
+    };
+  }
+  const metadata = ["a.test", "/.well-known/oauth-protected-resource"] as const;
+
+  it("says so to those who ask, and goes on serving until they have heard it", async () => {
+    const [balancer, other] = [peer(), peer()];
+    expect(await balancer("health", "/readyz")).toEqual([200, "keep-alive"]);
+    const closed = sidecar.close();
+    expect(await other(...metadata)).toEqual([200, "close"]);
+    expect(await peer()(...metadata)).toEqual([200, "close"]);
+    expect(await balancer("health", "/readyz")).toEqual([503, "close"]);
+    await closed;
+    await expect(peer()(...metadata)).rejects.toThrow("ECONNREFUSED");
+  });
+
+  it("waits for nobody who does not ask, or has gone", async () => {
+    const balancer = peer();
+    await balancer("health", "/readyz");
+    await Promise.all(clients.splice(0).map((client) => client.destroy()));
+    await sidecar.close();
+    await expect(peer()(...metadata)).rejects.toThrow("ECONNREFUSED");
+  });
+});
