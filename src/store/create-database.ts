@@ -69,6 +69,7 @@ export function createDatabase(
       }
     },
     write: (operation, work) => attempt(operation, () => db.transaction().execute(work)),
+    writeAtOnce: (operation, work) => attempt(operation, () => work(db)),
     close: options.close,
   };
 }

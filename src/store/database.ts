@@ -9,5 +9,7 @@ export interface Database {
   read<T>(operation: string, work: (db: Kysely<Tables>) => Promise<T>): Promise<T>;
   /** One transaction. Never tried twice: a lost answer to COMMIT does not say whether it happened. */
   write<T>(operation: string, work: (tx: Transaction<Tables>) => Promise<T>): Promise<T>;
+  /** A write of a single statement, which is a transaction by itself: one way to the server and back instead of three. */
+  writeAtOnce<T>(operation: string, work: (db: Kysely<Tables>) => Promise<T>): Promise<T>;
   close(): Promise<void>;
 }

@@ -106,8 +106,8 @@ export function upstreamTokens(
 
     async takeLease(key, version, owner, until, mayTakeOver = true) {
       const leaseMs = until.getTime() - Date.now();
-      const rows = await database.write("upstream_token.take_lease", (tx) =>
-        tx
+      const rows = await database.writeAtOnce("upstream_token.take_lease", (db) =>
+        db
           .updateTable(table)
           .set({ lease_owner: owner, lease_until: sql`now() + ${leaseMs} * interval '1 millisecond'` })
           .where("user_id", "=", key.userId)
@@ -243,8 +243,8 @@ export function upstreamTokens(
     },
 
     async noteUse(key) {
-      await database.write("upstream_token.note_use", (tx) =>
-        tx
+      await database.writeAtOnce("upstream_token.note_use", (db) =>
+        db
           .updateTable(table)
           .set({ last_used_at: now })
           .where("user_id", "=", key.userId)
