@@ -26,7 +26,7 @@ const total = Number(values.checks);
 const daily = Math.min(5_000, count);
 const limitMiB = 400;
 /** What Node chooses by itself in a container of 512 MiB, the chart's limit; on a larger machine it collects more lazily. */
-const nodeFlags = ["--max-old-space-size=256", "--max-semi-space-size=8"];
+const nodeFlags = ["--max-old-space-size=256"];
 const concurrency = 64;
 const samples = 20;
 

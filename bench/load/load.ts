@@ -1,3 +1,5 @@
+import { once } from "node:events";
+import { Worker } from "node:worker_threads";
 import type { CpuClock } from "./cpu-clock.ts";
 import { percentile } from "./percentile.ts";
 
@@ -39,24 +41,21 @@ export function closedLoop(options: LoadOptions & { readonly concurrency: number
  * Starts `perSecond` calls a second at even distances, whatever has become of the earlier ones: what people at their clients
  * do. A call counts from when it should have started, so that a stall shows in every call it held up.
  */
-export function openLoop(options: LoadOptions & { readonly perSecond: number }): Promise<Round> {
-  return measured(options, (begin, stopped, under) => {
-    const gap = 1000 / options.perSecond;
-    const startedAt = performance.now();
-    let sent = 0;
-    const turn = () => {
-      if (stopped()) return;
-      const now = performance.now();
-      while (startedAt + sent * gap <= now) {
-        const late = now - (startedAt + sent * gap);
-        sent++;
-        begin(() => {}, late);
-      }
-      setImmediate(turn);
-    };
-    turn();
-    return under;
+export async function openLoop(options: LoadOptions & { readonly perSecond: number }): Promise<Round> {
+  const pacemaker = new Worker(new URL("./pacemaker.ts", import.meta.url), {
+    workerData: { gapMs: 1000 / options.perSecond },
   });
+  await once(pacemaker, "message");
+  try {
+    return await measured(options, (begin, stopped, under) => {
+      pacemaker.on("message", (due: number) => {
+        if (!stopped()) begin(() => {}, performance.timeOrigin + performance.now() - due);
+      });
+      return under;
+    });
+  } finally {
+    await pacemaker.terminate();
+  }
 }
 
 async function measured(

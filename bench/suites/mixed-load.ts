@@ -5,6 +5,7 @@ import { closedLoop, openLoop, type Round } from "../load/load.ts";
 import { ratio, roundsLine } from "../report/report.ts";
 import { checkCall, type PreparedCheck, prepareCheck } from "../world/check-call.ts";
 import { checkPath } from "../world/check-message.ts";
+import { everyCore } from "../world/cores.ts";
 import { startSidecar } from "../world/start-sidecar.ts";
 import type { Suite } from "./suite.ts";
 
@@ -41,7 +42,8 @@ export const mixedLoad: Suite = async ({ world, cores, upstream, rounds, progres
     Math.ceil((revocationsPerSecond * roundMs * rounds) / 1000) + 10,
     { ...options, ownGrants: true },
   );
-  const sidecar = await startSidecar({ world, file, core: cores.measured });
+  const pinAgain = everyCore(cores);
+  const sidecar = await startSidecar({ world, file, core: undefined });
   const open: GrpcConnection[] = [];
   for (let count = 0; count < 4; count++) open.push(await grpcConnection(sidecar.grpc, checkPath));
   const cpu = cpuClock(sidecar.pid);
@@ -96,7 +98,7 @@ export const mixedLoad: Suite = async ({ world, cores, upstream, rounds, progres
       tables: [
         {
           title: "Mixed load",
-          note: `${perSecond.toLocaleString("en")} checks a second over ${warmConnections.toLocaleString("en")} connections on 10 routes, alone and with 1% first checks of a connection, 0.1% refreshes and ${revocationsPerSecond} revocations a second.`,
+          note: `${perSecond.toLocaleString("en")} checks a second over ${warmConnections.toLocaleString("en")} connections on 10 routes, alone and with 1% first checks of a connection, 0.1% refreshes and ${revocationsPerSecond} revocations a second. Nothing is pinned to a core.`,
           lines: [
             roundsLine("all warm", measured.warm),
             roundsLine("with cold ones, refreshes and revocations", measured.mixed),
@@ -115,5 +117,6 @@ export const mixedLoad: Suite = async ({ world, cores, upstream, rounds, progres
   } finally {
     for (const one of open) one.close();
     await sidecar.stop();
+    pinAgain();
   }
 };

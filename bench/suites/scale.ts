@@ -1,4 +1,3 @@
-import { execFileSync } from "node:child_process";
 import { cpuClock } from "../load/cpu-clock.ts";
 import { type GrpcConnection, grpcConnection } from "../load/grpc-connection.ts";
 import { interleaved } from "../load/interleaved.ts";
@@ -7,6 +6,7 @@ import { figure } from "../report/figure.ts";
 import { type Line, ratio, roundsLine, type Target } from "../report/report.ts";
 import { checkCall, type PreparedCheck, prepareCheck } from "../world/check-call.ts";
 import { checkPath } from "../world/check-message.ts";
+import { pin } from "../world/cores.ts";
 import { heapUsed } from "../world/heap-used.ts";
 import { type RunningSidecar, startSidecar } from "../world/start-sidecar.ts";
 import type { Suite, SuiteDeps } from "./suite.ts";
@@ -239,11 +239,9 @@ function placement({ cores }: SuiteDeps): (everywhere: boolean, sidecar?: Runnin
   const { measured, rest } = cores;
   if (measured === undefined || rest === undefined) return () => {};
   const both = `${measured},${rest}`;
-  const pin = (list: string, pid: number) =>
-    execFileSync("taskset", ["-acp", list, String(pid)], { stdio: "ignore" });
   return (everywhere, sidecar) => {
-    pin(everywhere ? both : String(rest), process.pid);
-    if (sidecar) pin(everywhere ? both : String(measured), sidecar.pid);
+    pin(process.pid, everywhere ? both : String(rest));
+    if (sidecar) pin(sidecar.pid, everywhere ? both : String(measured));
   };
 }
 

@@ -4,6 +4,7 @@ import { interleaved } from "../load/interleaved.ts";
 import { closedLoop, openLoop, type Round } from "../load/load.ts";
 import { percentile } from "../load/percentile.ts";
 import { difference, type Line, roundsLine, type Target } from "../report/report.ts";
+import { everyCore } from "../world/cores.ts";
 import { startEnvoy } from "../world/start-envoy.ts";
 import { startSidecar } from "../world/start-sidecar.ts";
 import type { Suite } from "./suite.ts";
@@ -34,8 +35,9 @@ export const toolsCalls: Suite = async ({ world, cores, upstream, rounds, progre
   });
   const [connection] = await world.connections(1, { routes: 1, tokenEndpoint });
   if (!connection) throw new Error("no connection");
-  const sidecar = await startSidecar({ world, file, core: cores.measured });
-  const envoy = await startEnvoy(world, file, cores.rest);
+  const pinAgain = everyCore(cores);
+  const sidecar = await startSidecar({ world, file, core: undefined });
+  const envoy = await startEnvoy(world, file);
   const tls = { ca: world.ca.ca, servername: "mcp.test" };
   const request = toolsCall(connection.externalToken);
   const lines: Record<Kind, HttpCalls> = {
@@ -90,7 +92,7 @@ export const toolsCalls: Suite = async ({ world, cores, upstream, rounds, progre
       tables: [
         {
           title: "tools/call through Envoy",
-          note: `A POST of a \`tools/call\` and its JSON answer over TLS, ${connections} connections, Envoy with one worker. At a fixed rate a call counts from when it was due. \`CPU µs/call\`: the sidecar's.`,
+          note: `A POST of a \`tools/call\` and its JSON answer over TLS, ${connections} connections, Envoy with one worker; nothing is pinned to a core. At a fixed rate a call counts from when it was due. \`CPU µs/call\`: the sidecar's.`,
           lines: table,
         },
       ],
@@ -103,6 +105,7 @@ export const toolsCalls: Suite = async ({ world, cores, upstream, rounds, progre
     for (const kind of kinds) lines[kind].close();
     await envoy.stop();
     await sidecar.stop();
+    pinAgain();
   }
 };
 

@@ -12,9 +12,24 @@ export function pinnedCores(): Cores {
   const none = { measured: undefined, rest: undefined };
   if (availableParallelism() < 2) return none;
   try {
-    execFileSync("taskset", ["-acp", "1", String(process.pid)], { stdio: "ignore" });
+    pin(process.pid, "1");
     return { measured: 0, rest: 1 };
   } catch {
     return none;
   }
+}
+
+/**
+ * Lets this process, and what it starts without a core of its own, use every core, as where nobody pins anything. Returns the
+ * way back.
+ */
+export function everyCore({ measured, rest }: Cores): () => void {
+  if (measured === undefined || rest === undefined) return () => {};
+  pin(process.pid, `${measured},${rest}`);
+  return () => pin(process.pid, String(rest));
+}
+
+/** @param cores as `taskset` takes them: `0`, `0,1` */
+export function pin(pid: number, cores: string): void {
+  execFileSync("taskset", ["-acp", cores, String(pid)], { stdio: "ignore" });
 }

@@ -33,11 +33,7 @@ interface ConnectionManager {
  * Starts Envoy with what `envoy-config` prints for a routes file as listener `mcp`, and beside it the same without any filter
  * (`alone`) and without the response path (`request path only`). One worker.
  */
-export async function startEnvoy(
-  world: World,
-  file: string,
-  core: number | undefined,
-): Promise<RunningEnvoy> {
+export async function startEnvoy(world: World, file: string): Promise<RunningEnvoy> {
   const { stdout } = await promisify(execFile)(
     process.execPath,
     [cli, "envoy-config", "--config", file, "--format", "json"],
@@ -70,7 +66,6 @@ export async function startEnvoy(
       addressFile,
     ],
     folder: world.folder,
-    core,
     ready: () => isReady(addressFile),
   });
   const { listener_statuses: statuses } = (await (

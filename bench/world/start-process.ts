@@ -29,6 +29,7 @@ export async function startProcess(options: {
   readonly ready: RegExp | (() => Promise<boolean>);
   readonly core?: number;
   readonly env?: Readonly<Record<string, string>>;
+  readonly cwd?: string;
 }): Promise<Process> {
   const { name, command, core, ready } = options;
   const logFile = join(options.folder, `${name}-${performance.now().toFixed(0)}.log`);
@@ -39,6 +40,7 @@ export async function startProcess(options: {
   const child = spawn(pinned[0] ?? "", pinned.slice(1), {
     stdio: ["ignore", output, output],
     env: { ...inherited, ...options.env },
+    ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
   });
   let ended = false;
   child.once("exit", () => {

@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { type Process, startProcess } from "./start-process.ts";
 import type { World } from "./world.ts";
@@ -8,7 +9,11 @@ export interface RunningSidecar extends Process {
   readonly admin: string;
 }
 
-const cli = join(import.meta.dirname, "../../src/cli.ts");
+const root = join(import.meta.dirname, "../..");
+/** The image's own: what is measured is what ships. */
+const [, ...shipped] = JSON.parse(
+  /^ENTRYPOINT (\[.*\])$/m.exec(readFileSync(join(root, "Dockerfile"), "utf8"))?.[1] ?? "[]",
+) as string[];
 
 export async function startSidecar(options: {
   readonly world: World;
@@ -19,7 +24,8 @@ export async function startSidecar(options: {
   const { world, file, core, nodeFlags = [] } = options;
   const started = await startProcess({
     name: "sidecar",
-    command: [process.execPath, ...nodeFlags, cli, "serve", "--config", file],
+    command: [process.execPath, ...nodeFlags, ...shipped, "serve", "--config", file],
+    cwd: root,
     folder: world.folder,
     env: world.env,
     core,
