@@ -23,12 +23,19 @@ export async function migrateDatabase(db: Kysely<Tables>): Promise<string[]> {
     const executed = await executedMigrations(tx);
     if (Object.keys(migrations).every((name) => executed.has(name))) return [];
     await sql`select set_config('statement_timeout', '0', true)`.execute(tx);
+    // What the migrator reports is what went wrong after it, in a transaction that was aborted already.
+    let cause: unknown;
     const guarded = Object.entries(migrations).map(([name, { up }]) => [
       name,
       {
         up: async (on: Kysely<unknown>) => {
-          await sql`select set_config('lock_timeout', ${tableLockTimeout}, true)`.execute(on);
-          await up(on);
+          try {
+            await sql`select set_config('lock_timeout', ${tableLockTimeout}, true)`.execute(on);
+            await up(on);
+          } catch (error) {
+            cause = error;
+            throw error;
+          }
         },
       },
     ]);
@@ -36,8 +43,10 @@ export async function migrateDatabase(db: Kysely<Tables>): Promise<string[]> {
       db: tx,
       provider: { getMigrations: async () => Object.fromEntries(guarded) },
     });
-    const { error, results } = await migrator.migrateToLatest();
-    if (error) throw error;
+    const { error, results } = await migrator.migrateToLatest().catch((error: unknown) => {
+      throw cause ?? error;
+    });
+    if (error) throw cause ?? error;
     return (results ?? []).map((result) => result.migrationName);
   });
 }

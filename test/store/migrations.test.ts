@@ -1,9 +1,11 @@
 import { mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import pg from "pg";
 import { expect, it } from "vitest";
 import { migrate } from "../../src/store/migrate.ts";
 import { backends } from "./backends.ts";
+import { migrateTo } from "./migrate-to.ts";
 
 const names = (await readdir(join(import.meta.dirname, "../../migrations"))).map((file) =>
   file.replace(/\.ts$/, ""),
@@ -64,5 +66,31 @@ it("F7.1 refuses a second process on one embedded database, and forgets a proces
   } finally {
     await backend.close();
     await rm(dir, { recursive: true, force: true });
+  }
+});
+
+it("F7.1 goes forward only: no migration knows a way back", async () => {
+  for (const name of names) {
+    const migration = await import(join(import.meta.dirname, `../../migrations/${name}.ts`));
+    expect(Object.keys(migration)).toEqual(["up"]);
+  }
+});
+
+it("F7.1 gives way to an old replica that is using a table, leaves all as it was, and succeeds the next time", async () => {
+  const backend = await backends.postgres();
+  const replica = new pg.Client({ connectionString: backend.url });
+  try {
+    await migrateTo("0001_tables", { url: backend.url });
+    await replica.connect();
+    await replica.query("begin");
+    await replica.query("select * from upstream_token");
+    await expect(migrate({ url: backend.url })).rejects.toThrow("lock timeout");
+    await replica.query("select * from upstream_token");
+    await replica.query("commit");
+    expect(await backend.query("select name from kysely_migration")).toEqual([{ name: "0001_tables" }]);
+    expect(await migrate({ url: backend.url })).toEqual(names.slice(1));
+  } finally {
+    await replica.end();
+    await backend.close();
   }
 });

@@ -1,0 +1,159 @@
+import { cp, mkdtemp, readdir, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { PGlite } from "@electric-sql/pglite";
+import pg from "pg";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { migrate } from "../../src/store/migrate.ts";
+import { openStore } from "../../src/store/open-store.ts";
+import { secretName } from "../../src/store/secret-name.ts";
+import { createTestDatabase } from "../support/postgres.ts";
+import { logger, makeKeys } from "./backends.ts";
+import { migrateTo } from "./migrate-to.ts";
+import { rowsOfVersion, type WrittenRow } from "./rows-of-version.ts";
+import { connection } from "./samples.ts";
+
+type Target = { readonly url: string } | { readonly dir: string };
+type Row = Readonly<{ [column: string]: unknown }>;
+
+const names = (await readdir(join(import.meta.dirname, "../../migrations")))
+  .map((file) => file.replace(/\.ts$/, ""))
+  .sort();
+
+/** An embedded database as it comes into being, which takes seconds. */
+let empty: string;
+beforeAll(async () => {
+  empty = await mkdtemp(join(tmpdir(), "versions-"));
+  await (await PGlite.create({ dataDir: join(empty, "database") })).close();
+});
+afterAll(() => rm(empty, { recursive: true, force: true }));
+
+const targets = {
+  async postgres(): Promise<{ target: Target; close(): Promise<void> }> {
+    const { url, close } = await createTestDatabase();
+    return { target: { url }, close };
+  },
+  async embedded(): Promise<{ target: Target; close(): Promise<void> }> {
+    const dir = await mkdtemp(join(tmpdir(), "versions-"));
+    await cp(empty, dir, { recursive: true });
+    return { target: { dir }, close: () => rm(dir, { recursive: true, force: true }) };
+  },
+};
+
+async function query(target: Target, ...statements: (readonly [string, unknown[]?])[]): Promise<Row[]> {
+  let rows: Row[] = [];
+  if ("url" in target) {
+    const client = new pg.Client({ connectionString: target.url });
+    await client.connect();
+    for (const [text, values] of statements) rows = (await client.query(text, values)).rows;
+    await client.end();
+    return rows;
+  }
+  const pglite = await PGlite.create({ dataDir: join(target.dir, "database") });
+  for (const [text, values] of statements) rows = (await pglite.query<Row>(text, values)).rows;
+  await pglite.close();
+  return rows;
+}
+
+const write = (target: Target, rows: readonly WrittenRow[]) =>
+  query(
+    target,
+    ...rows.map(({ table, values }): [string, unknown[]] => {
+      const columns = Object.keys(values);
+      const places = columns.map((_, index) => `$${index + 1}`);
+      return [
+        `insert into ${table} (${columns.join(", ")}) values (${places.join(", ")})`,
+        Object.values(values),
+      ];
+    }),
+  );
+
+/**
+ * What an old replica relies on (columns that it reads and writes, and what it must and need not fill in), and how many rows each
+ * table has.
+ */
+async function look(target: Target): Promise<[{ columns: Row[]; rules: Row[] }, Row]> {
+  const columns = await query(target, [
+    `select table_name, column_name, data_type, is_nullable, column_default is not null or is_identity = 'YES' as filled
+     from information_schema.columns where table_schema = 'public' and table_name not like 'kysely%'`,
+  ]);
+  const rules = await query(target, [
+    `select conrelid::regclass::text as table_name, pg_get_constraintdef(oid) as rule
+     from pg_constraint where connamespace = 'public'::regnamespace and contype <> 'n'`,
+  ]);
+  const tables = new Set(columns.map(({ table_name }) => String(table_name)));
+  const counts = [...tables].map((table) => `(select count(*)::int from ${table}) as ${table}`);
+  const [rows = {}] = await query(target, [`select ${counts.join(", ")}`]);
+  return [{ columns, rules }, rows];
+}
+
+/** Reads all that `rowsOfVersion` wrote, with the code of today. */
+async function readAll(target: Target, version: string): Promise<void> {
+  const place = "url" in target ? { url: target.url, dir: "/nonexistent" } : target;
+  const store = await openStore({ ...place, keys: await makeKeys("k1"), logger });
+  try {
+    const { userId } = connection;
+    expect(await store.upstreamTokens.find(connection)).toMatchObject({
+      accessToken: "secret-access-token",
+      refreshToken: "secret-refresh-token",
+    });
+    expect(await store.upstreamTokens.findDemand(connection)).toMatchObject({ scopes: ["more"] });
+    expect(await store.pendingAuthorizations.find("upstream", "state")).toMatchObject({
+      payload: { from: "old" },
+    });
+    expect(await store.clientRegistrations.find("https://as.example.com", "https://a.test/cb")).toMatchObject(
+      { clientId: "c", clientSecret: "secret-client-secret" },
+    );
+    expect(await store.authorizationServerRecords.grantIsLive("g1")).toBe(true);
+    expect(await store.authorizationServerRecords.consume("RefreshToken", "r1")).toBe(true);
+    expect(await store.browserSessions.isLive(secretName("b1"))).toBe(true);
+    expect(await store.signInSessions.find(userId)).toMatchObject({ groups: ["staff"] });
+    expect(await store.signingKeys.list("external_token")).toMatchObject([{ kid: "k-old" }]);
+    expect(await store.auditEvents({ limit: 10 })).toMatchObject([{ action: "grant.created" }]);
+    const routes = (await store.storedRoutes.list()).map(({ id }) => id);
+    expect(routes).toEqual(version >= "0003" ? ["stored"] : []);
+    expect((await store.delegations.ofGrant("g1")).length).toBe(version >= "0004" ? 1 : 0);
+  } finally {
+    await store.close();
+  }
+}
+
+describe.each(["postgres", "embedded"] as const)("F7.1 from every earlier version, on %s", (kind) => {
+  let target: Target;
+  let close: () => Promise<void>;
+  beforeEach(async () => {
+    ({ target, close } = await targets[kind]());
+  });
+  afterEach(() => close());
+
+  it.each(names)(
+    "%s: what it stored is there afterwards, and it still serves with the newest schema in place",
+    async (version) => {
+      await migrateTo(version, target);
+      const rows = await rowsOfVersion(version, names);
+      await write(target, rows);
+      const [old, before] = await look(target);
+      expect(Object.entries(before).filter(([, count]) => count === 0)).toEqual([]);
+
+      expect(await migrate(target)).toEqual(names.slice(names.indexOf(version) + 1));
+      const [now, after] = await look(target);
+      expect(after).toMatchObject(before);
+      await readAll(target, version);
+
+      // What it relies on stands, and nothing it does not know is demanded of it.
+      const ofOld = new Set(old.columns.map(({ table_name }) => table_name));
+      const same = (a: Row) => (b: Row) => a.table_name === b.table_name && a.column_name === b.column_name;
+      for (const column of old.columns) expect(now.columns.find(same(column))).toEqual(column);
+      const added = now.columns.filter(
+        (column) => ofOld.has(column.table_name) && !old.columns.some(same(column)),
+      );
+      expect(added.filter(({ is_nullable, filled }) => is_nullable === "NO" && !filled)).toEqual([]);
+      const rules = now.rules.filter(({ table_name }) => ofOld.has(table_name));
+      expect(old.rules).toEqual(expect.arrayContaining(rules));
+      // And what it writes is read by its successors.
+      await query(target, ...[...ofOld].map((table): [string] => [`delete from ${table}`]));
+      await write(target, rows);
+      await readAll(target, version);
+    },
+  );
+});

@@ -1,0 +1,163 @@
+import { type Encryption, encryption } from "../../src/store/encryption.ts";
+import { secretName } from "../../src/store/secret-name.ts";
+import { makeKeys } from "./backends.ts";
+import { connection, upstreamToken } from "./samples.ts";
+
+/** One statement as a replica of that version writes it: only columns that version knows. */
+export interface WrittenRow {
+  readonly table: string;
+  readonly values: Readonly<Record<string, string | number | boolean | Date | null>>;
+}
+
+const later = new Date(Date.now() + 86_400_000);
+const place = { user_id: connection.userId, route_id: connection.routeId, upstream: connection.upstream };
+
+/** What each migration brought, and how it was written then; a migration without an entry fails the test. */
+const brought: Readonly<Record<string, (seal: Encryption["seal"]) => Promise<WrittenRow[]>>> = {
+  async "0001_tables"(seal): Promise<WrittenRow[]> {
+    const { userId, routeId, upstream, expiresAt: _, ...part } = upstreamToken();
+    const record = async (
+      model: string,
+      id: string,
+      payload: object,
+      more: WrittenRow["values"],
+    ): Promise<WrittenRow> => ({
+      table: "authorization_server_record",
+      values: {
+        model,
+        id_name: secretName(id),
+        ...(await seal("authorization_server_record", [model, secretName(id)], { id, payload })),
+        ...more,
+      },
+    });
+    return [
+      {
+        table: "upstream_token",
+        values: {
+          ...place,
+          ...(await seal("upstream_token", [userId, routeId, upstream], part)),
+          expires_at: later,
+          refreshable: true,
+        },
+      },
+      {
+        table: "upstream_demand",
+        values: { ...place, scopes: '["more"]', demanded_at: new Date() },
+      },
+      {
+        table: "pending_authorization",
+        values: {
+          kind: "upstream",
+          state_name: secretName("state"),
+          user_id: userId,
+          ...(await seal("pending_authorization", ["upstream", secretName("state")], { from: "old" })),
+          expires_at: later,
+        },
+      },
+      {
+        table: "client_registration",
+        values: {
+          issuer: "https://as.example.com",
+          redirect_uri: "https://a.test/cb",
+          client_id: "c",
+          ...(await seal("client_registration", ["https://as.example.com", "https://a.test/cb"], {
+            clientId: "c",
+            clientSecret: "secret-client-secret",
+            authMethod: "client_secret_basic",
+            metadata: {},
+          })),
+        },
+      },
+      await record(
+        "Grant",
+        "g1",
+        { accountId: userId, clientId: "client" },
+        {
+          grant_id: "g1",
+          user_id: userId,
+          client_id: "client",
+          expires_at: later,
+        },
+      ),
+      await record("RefreshToken", "r1", { grantId: "g1" }, { grant_id: "g1", expires_at: later }),
+      {
+        table: "browser_session",
+        values: {
+          id_name: secretName("b1"),
+          host: "a.test",
+          user_id: userId,
+          created_at: new Date(),
+          expires_at: later,
+        },
+      },
+      {
+        table: "sign_in_session",
+        values: {
+          user_id: userId,
+          provider_id: "company",
+          subject: "alice",
+          sid_name: secretName("sid"),
+          ...(await seal("sign_in_session", [userId], {
+            groups: ["staff"],
+            claims: {},
+            refreshToken: "secret",
+          })),
+          checked_at: new Date(),
+        },
+      },
+      {
+        table: "signing_key",
+        values: {
+          kid: "k-old",
+          purpose: "external_token",
+          ...(await seal("signing_key", ["k-old"], { kty: "EC", d: "secret" })),
+          created_at: new Date(),
+          active_at: new Date(),
+        },
+      },
+      { table: "audit_event", values: { action: "grant.created", user_id: userId, detail: '{"a":1}' } },
+    ];
+  },
+  // New columns only; what wrote the old ones goes on doing so.
+  "0002_connection_use": async () => [],
+  async "0003_stored_route"(seal): Promise<WrittenRow[]> {
+    const entry = { id: "stored", from: "https://stored.test", to: "http://127.0.0.1:1" };
+    return [
+      {
+        table: "stored_route",
+        values: { id: "stored", place: "stored.test/", ...(await seal("stored_route", ["stored"], entry)) },
+      },
+    ];
+  },
+  "0004_delegation": async () => [
+    {
+      table: "delegation",
+      values: {
+        grant_id: "g1",
+        route_id: connection.routeId,
+        account: "service-account/ci",
+        owner_id: connection.userId,
+        upstream: connection.upstream,
+        delegated_at: new Date(),
+        expires_at: later,
+      },
+    },
+  ],
+};
+
+/**
+ * Rows for every table as a replica of `version` (the name of its newest migration) writes them, sealed by the key `k1` of
+ * `makeKeys`.
+ * @throws Error when a migration has no entry here
+ */
+export async function rowsOfVersion(version: string, names: readonly string[]): Promise<WrittenRow[]> {
+  const { seal } = encryption(await makeKeys("k1"));
+  const rows: WrittenRow[] = [];
+  for (const name of names.slice(0, names.indexOf(version) + 1)) {
+    const rowsOf = brought[name];
+    if (!rowsOf)
+      throw new Error(`${name}: say in ${import.meta.filename} what a replica writes from then on`);
+    rows.push(...(await rowsOf(seal)));
+  }
+  return rows;
+}
