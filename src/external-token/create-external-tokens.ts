@@ -41,15 +41,13 @@ export function createExternalTokens(deps: {
   readonly fetch: typeof globalThis.fetch;
   readonly logger: Logger;
   readonly metrics: Metrics;
-  /** Bytes; default `limits.token_cache_bytes`. */
-  readonly cacheBytes?: number;
   /** Unix milliseconds. */
   readonly now?: () => number;
 }): ExternalTokens {
   const { routes, store, keys, metrics } = deps;
   const now = deps.now ?? Date.now;
   const cache = new LRUCache<string, Entry>({
-    maxSize: deps.cacheBytes ?? routes().config.limits.tokenCacheBytes,
+    maxSize: routes().config.limits.tokenCacheBytes,
     dispose: (_entry, _token, reason) => {
       if (reason === "evict") metrics.cacheEvictions.inc({ cache: "external_token" });
     },

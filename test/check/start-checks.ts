@@ -90,7 +90,7 @@ export async function startChecks(
   const assertions = createAssertions({ keys, now });
   const upstreamOAuth = createUpstreamOAuth({ routes, store, logger, metrics });
   const upstreamTokens = createUpstreamTokens({ routes, store, upstreamOAuth, logger, metrics });
-  const signIn = createSignIn({ routes, store, fetch: noFetching, logger });
+  const signIn = createSignIn({ routes, store, fetch: noFetching, logger, metrics });
   const service = createCheckService({
     routes,
     policies: createCurrentPolicies(routes),

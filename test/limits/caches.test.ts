@@ -1,30 +1,79 @@
-import { expect, test } from "vitest";
-import type { UpstreamToken } from "../../src/store/store.ts";
-import { createConnectionCache } from "../../src/upstream-token/connection-cache.ts";
+import { randomBytes } from "node:crypto";
+import { afterAll, beforeAll, expect, test, vi } from "vitest";
+import { startChecks } from "../check/start-checks.ts";
 
-test("limits.cache_entries: a full cache gives up its oldest entry, and says so", async () => {
-  let evicted = 0;
-  const cache = createConnectionCache({
-    entries: 2,
-    onEvict: () => {
-      evicted += 1;
-    },
-    credentialOf: (_token: UpstreamToken) => {
-      throw new Error("nobody has a token here");
-    },
-    store: {
-      upstreamTokens: Object.assign(Object.create(null), {
-        find: async () => undefined,
-        findDemand: async () => undefined,
-      }),
-      notifications: {
-        subscribe: () => () => {},
-        healthy: () => true,
-      },
-    },
+const endpoint = "{auth_url: https://as.test/authorize, token_url: https://as.test/token}";
+const yaml = `
+issuer: https://auth.test
+sign_in: {providers: [{issuer: https://idp.test, client_id: x}]}
+policy: {allow: {or: [{accept: true}]}}
+limits: {cache_entries: 100, token_cache_bytes: 1MiB}
+routes:
+  - {id: app, name: App, from: https://app.test, to: http://127.0.0.1:1, mcp: {client: {}}}
+  - {id: open, name: Open, from: https://open.test, to: http://127.0.0.1:2, mcp: {server: {upstream_auth: none}}}
+  - {id: files, name: Files, from: https://files.test, to: http://127.0.0.1:3, mcp: {server: {upstream_oauth2: {client_id: c, client_secret: s, endpoint: ${endpoint}}}}}
+`;
+let checks: Awaited<ReturnType<typeof startChecks>>;
+beforeAll(async () => {
+  checks = await startChecks(yaml);
+  await vi.waitUntil(checks.store.notifications.healthy);
+});
+afterAll(() => checks.close());
+
+const evicted = async (cache: string) =>
+  (await checks.metrics.cacheEvictions.get()).values.find(({ labels }) => labels.cache === cache)?.value ?? 0;
+
+/** Asks as a person with a session of their own on the application's host. */
+async function asPersonWithSession(index: number): Promise<() => Promise<number>> {
+  const [id, userId] = [randomBytes(32).toString("base64url"), `idp/person-${index}`];
+  await checks.store.signInSessions.put({
+    userId,
+    providerId: "idp",
+    subject: `person-${index}`,
+    groups: [],
+    claims: {},
+    checkedAt: new Date(),
   });
-  for (const userId of ["a", "b", "c"]) await cache.load({ userId, routeId: "r", upstream: "u" }, userId);
-  expect(evicted).toBe(1);
-  expect([cache.peek("a"), cache.peek("c")?.name]).toEqual([undefined, "c"]);
-  cache.close();
+  const times = { createdAt: new Date(), expiresAt: new Date(Date.now() + 3_600_000) };
+  await checks.store.browserSessions.create({ id, host: "app.test", userId, ...times });
+  const headers = { cookie: `__Host-mcp_session=${id}` };
+  return async () => (await checks.ask({ method: "GET", url: "https://app.test/", headers })).status;
+}
+/** Asks as an MCP client of a person who has not connected yet. */
+async function asPersonWithoutConnection(index: number): Promise<() => Promise<number>> {
+  const token = await checks.token({ aud: "https://files.test", sub: `idp/person-${index}` });
+  const headers = { authorization: `Bearer ${token}` };
+  return async () => (await checks.ask({ url: "https://files.test/", headers })).status;
+}
+
+test.each([
+  [["browser_session", "session_token"], 0, asPersonWithSession],
+  [["connection"], 401, asPersonWithoutConnection],
+])(
+  "limits.cache_entries: full, %j give up their oldest entry, and say so",
+  async (caches, status, asPerson) => {
+    const asks = await Promise.all(Array.from({ length: 101 }, (_, index) => asPerson(index)));
+    for (const ask of asks.slice(0, 100)) expect(await ask()).toBe(status);
+    for (const cache of caches) expect([cache, await evicted(cache)]).toEqual([cache, 0]);
+    expect(await asks[100]?.()).toBe(status);
+    for (const cache of caches) expect([cache, await evicted(cache)]).toEqual([cache, 1]);
+    expect(await asks[0]?.(), "is read again").toBe(status);
+  },
+);
+
+test("limits.token_cache_bytes: full, the cache gives up its oldest token, which is verified again", async () => {
+  const route = checks.routes().byId("open");
+  if (!route) throw new Error("no route");
+  const token = () => checks.token({ aud: "https://open.test", filler: "x".repeat(11_000) });
+  const verify = (text: string) => checks.externalTokens.verify(text, route);
+  const before = await evicted("external_token");
+  const first = await token();
+  await verify(first);
+  expect(verify(first)).not.toBeInstanceOf(Promise);
+  // 15 KB each, and what is kept beside them.
+  for (let count = 0; count < 60; count += 1) expect(await verify(await token())).toMatchObject({ ok: true });
+  expect(await evicted("external_token")).toBeGreaterThan(before);
+  const again = verify(first);
+  expect(again).toBeInstanceOf(Promise);
+  expect(await again).toMatchObject({ ok: true });
 });

@@ -16,12 +16,26 @@ function logged(fields: object): Record<string, unknown> {
 describe("the log", () => {
   test.each([
     "access_token",
+    "accessToken",
+    "refresh_token",
     "refreshToken",
+    "id_token",
+    "idToken",
+    "token",
+    "code_verifier",
+    "codeVerifier",
     "client_secret",
+    "clientSecret",
+    "client_assertion",
+    "assertion",
+    "subject_token",
     "authorization",
+    "Authorization",
     "cookie",
-    "state",
+    "set-cookie",
     "password",
+    "state",
+    "code",
   ])("shows no %s, at whatever depth", (name) => {
     const secret = "s3cr3t-s3cr3t";
     expect(
