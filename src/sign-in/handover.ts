@@ -27,7 +27,7 @@ export function createHandover(
   sessions: Sessions,
   begin: (ctx: Context, returnTo: string) => Promise<string>,
 ) {
-  const { routes, store, logger } = deps;
+  const { routes, store, logger, metrics } = deps;
   const prefix = () => routes().config.paths.prefix;
 
   /** On the route host: where to go for a code. */
@@ -56,10 +56,11 @@ export function createHandover(
       expiresAt: person.sessionExpiresAt * 1000,
     };
     const expiresAt = new Date(Date.now() + codeMs);
-    await store.pendingAuthorizations.create(
+    const dropped = await store.pendingAuthorizations.create(
       { kind: "handover", state, userId: person.userId, expiresAt, payload },
       routes().config.limits.pendingAuthorizationsPerUser,
     );
+    if (dropped > 0) metrics?.limitsReached.inc({ limit: "pending_authorizations_per_user" }, dropped);
     ctx.redirect(`${route.origin}${prefix()}/sign_in/complete?${new URLSearchParams({ code: state })}`);
   }
 

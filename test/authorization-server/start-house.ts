@@ -22,7 +22,7 @@ import type { SignIn } from "../../src/sign-in/sign-in.ts";
 import { openStore } from "../../src/store/open-store.ts";
 import type { Store } from "../../src/store/store.ts";
 import { createLogger } from "../../src/telemetry/logger.ts";
-import { createMetrics } from "../../src/telemetry/metrics.ts";
+import { createMetrics, type Metrics } from "../../src/telemetry/metrics.ts";
 import { makeKeys } from "../store/backends.ts";
 import { type HttpBrowser, httpBrowser } from "../support/http-browser.ts";
 import { createTestDatabase } from "../support/postgres.ts";
@@ -46,6 +46,7 @@ export interface House {
   /** Client ID Metadata Documents by URL, as the injected `fetch` finds them. */
   readonly documents: Map<string, () => Response>;
   readonly log: string[];
+  readonly metrics: Metrics;
   /** Users whose connections were to be ended, for the company has refused them. */
   readonly gone: readonly string[];
   /** Its handler, for another listener (TLS). */
@@ -101,7 +102,7 @@ export async function startHouse(
   };
   const gone: string[] = [];
   const personRefused = async (userId: string) => gone.push(userId);
-  const signIn = createSignIn({ routes, store, fetch: globalThis.fetch, logger, personRefused });
+  const signIn = createSignIn({ routes, store, fetch: globalThis.fetch, logger, metrics, personRefused });
   const externalTokens = createExternalTokens({ routes, store, keys, fetch: outward, logger, metrics });
   const connections = new Map<string, ConnectionState>();
   const state = (userId: string, routeId: string) => connections.get(`${userId} ${routeId}`) ?? "not_needed";
@@ -161,6 +162,7 @@ export async function startHouse(
     connectOutcome: "connects",
     documents,
     log,
+    metrics,
     gone,
     handler,
     wire,

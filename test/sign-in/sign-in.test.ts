@@ -238,6 +238,18 @@ describe("F3.5 on a route's host", () => {
     expect(await step(browser, complete)).toMatchObject({ status: 400 });
   });
 
+  test("limits.pending_authorizations_per_user: of too many codes at once the oldest gives way, and it is counted", async () => {
+    const limits = "limits: {pending_authorizations_per_user: 1}\n";
+    await house.reconfigure((yaml) => limits + yaml);
+    const browser = house.browser();
+    const [oldest, newest] = [await codeFor(browser), await codeFor(browser)];
+    expect(await step(browser, oldest)).toMatchObject({ status: 400 });
+    const counted = (await house.metrics.limitsReached.get()).values.map(({ labels }) => labels.limit);
+    expect(counted).toEqual(["pending_authorizations_per_user"]);
+    expect(await step(browser, newest)).toMatchObject({ status: 302 });
+    await house.reconfigure((yaml) => yaml.replace(limits, ""));
+  });
+
   test.each([
     { host: "attacker.test" },
     { host: "auth.test.attacker.test" },

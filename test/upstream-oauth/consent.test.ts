@@ -260,6 +260,19 @@ describe("consent", () => {
     expect(await finish(params, state)).toMatchObject({ ok: true });
   });
 
+  it("limits.pending_authorizations_per_user: of too many trips at once the oldest gives way, and it is counted", async () => {
+    await house.close();
+    const upstreams = "upstream_oauth: {allowed_private_hosts: [127.0.0.1]}";
+    const settings = `limits: {pending_authorizations_per_user: 1}\n${upstreams}`;
+    house = await startClient(route(), { settings });
+    const [oldest, newest] = [await begin(), await begin()];
+    const late = await finish(upstream.agree(oldest.location), oldest.state);
+    expect(late).toMatchObject({ ok: false, code: "state_unknown" });
+    const counted = (await house.metrics.limitsReached.get()).values;
+    expect(counted).toEqual([{ labels: { limit: "pending_authorizations_per_user" }, value: 1 }]);
+    expect(await finish(upstream.agree(newest.location), newest.state)).toMatchObject({ ok: true });
+  });
+
   it("F8.6 whoever is signed in at the callback must be who left, on the host they left from", async () => {
     const first = await begin();
     const asBob = await finish(upstream.agree(first.location), first.state, "company/bob");
