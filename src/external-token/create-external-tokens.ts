@@ -170,11 +170,17 @@ export function createExternalTokens(deps: {
     return caller.kind === "foreign" && audience.some((entry) => !routes().byResource(entry));
   }
 
+  function isTooLong(token: string, { externalTokens }: Config): boolean {
+    if (token.length <= externalTokens.maxBytes) return false;
+    metrics.limitsReached.inc({ limit: "token_bytes" });
+    return true;
+  }
+
   return {
     verify(token, route) {
       const { config } = routes();
-      const { leeway, maxBytes } = config.externalTokens;
-      if (token.length > maxBytes) return { ok: false, refusal: "too_large" };
+      const { leeway } = config.externalTokens;
+      if (isTooLong(token, config)) return { ok: false, refusal: "too_large" };
       const entry = cached(token, config);
       if (!entry) {
         misses.inc();
@@ -191,8 +197,8 @@ export function createExternalTokens(deps: {
     },
     async identify(token) {
       const { config } = routes();
-      const { leeway, maxBytes } = config.externalTokens;
-      if (token.length > maxBytes) return { ok: false, refusal: "too_large" };
+      const { leeway } = config.externalTokens;
+      if (isTooLong(token, config)) return { ok: false, refusal: "too_large" };
       const outcome = cached(token, config) ?? (await verifyOnce(token, config));
       if ("refusal" in outcome) return { ok: false, refusal: outcome.refusal };
       const { verified, accepted } = outcome;

@@ -1,45 +1,96 @@
-import { existsSync, readFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import { z } from "zod";
+import { configSchema } from "../../src/config/config-schema.ts";
+import { createFields } from "../../src/config/create-fields.ts";
+import { jsonSchemaOf } from "../../src/config/json-schema-of.ts";
 import { createMetrics } from "../../src/telemetry/metrics.ts";
+
+const properties = z.record(z.string(), z.unknown()).optional();
+const JsonObject = z.object({ properties, anyOf: z.array(z.object({ properties })).optional() });
 
 const root = join(import.meta.dirname, "..", "..");
 const text = readFileSync(join(root, "docs", "threat-model.md"), "utf8");
 const configuration = readFileSync(join(root, "docs", "configuration.md"), "utf8");
-/** Rows of tables with a header of this last column, cell by cell. */
-const rows = text
-  .split("\n")
-  .filter(
-    (line) =>
-      line.startsWith("| ") && !/^\| (attack|limit|asset|who|C, |W, |P, |T, |U, |N, |D, |X, ) ?/.test(line),
-  )
-  .map((line) => line.slice(2, -2).split(" | "))
-  .filter((cells) => cells.length >= 4);
-const limits = rows.filter((cells) => cells.length === 5);
+
+/** Cells of every row of the tables whose last column is the test. */
+const tables = [...text.matchAll(/^\|(.+)\| test \|\n\|[-|]+\|\n((?:\|.*\|\n)+)/gm)].map(
+  ([, head = "", body = ""]) => ({
+    width: head.split("|").length + 1,
+    rows: body
+      .trimEnd()
+      .split("\n")
+      .map((line) => line.slice(1, -1).split("|"))
+      .map((cells) => cells.map((cell) => cell.trim())),
+  }),
+);
+const rows = tables.flatMap((table) => table.rows);
+const limits = tables.filter(({ width }) => width === 5).flatMap((table) => table.rows);
+
+const fields = createFields({ folder: "/", env: {}, worldReadable: false, referencedFiles: new Set() });
+/** `section.key` of every key there is in a section of the routes file. */
+const keys = Object.entries(configSchema(fields).shape).flatMap(([section, schema]) => {
+  const { properties, anyOf } = JsonObject.parse(jsonSchemaOf(schema));
+  // A section may be left empty: an object, or null.
+  return Object.keys(properties ?? anyOf?.[0]?.properties ?? {}).map((key) => `${section}.${key}`);
+});
+
+/** Where a test's name may stand: `test("…"`, `describe("…"`, `.each(…)("…"`, or first in a row of `.each`. */
+function isTitle(source: string, name: string): boolean {
+  const literals = [JSON.stringify(name), `'${name}'`, `\`${name}\``];
+  return literals.some((literal) => {
+    for (let at = source.indexOf(literal); at >= 0; at = source.indexOf(literal, at + 1)) {
+      const before = source.slice(0, at).trimEnd();
+      if (/\b(?:test|it|describe)\($/.test(before) || /\)\($/.test(before)) return true;
+      if (before.endsWith("[") && /\.each\b/.test(source)) return true;
+    }
+    return false;
+  });
+}
 
 describe("docs/threat-model.md", () => {
-  it("has its rows", () => {
-    expect(rows.length).toBeGreaterThan(60);
-    expect(limits.length).toBeGreaterThan(10);
+  it("has its rows, none with a cell too many or too few", () => {
+    expect(rows.length).toBeGreaterThan(85);
+    expect(limits.length).toBeGreaterThan(15);
+    for (const table of tables)
+      for (const cells of table.rows) expect([cells, cells.length]).toEqual([cells, table.width]);
   });
 
   it.each(rows.map((cells) => [cells[0] ?? "", cells.at(-1) ?? ""]))(
     "%s: the test exists",
     (_attack, cell) => {
-      const [, file = "", name = ""] = /^`([^`]+)`: (.+)$/.exec(cell) ?? [];
-      expect(existsSync(join(root, file)), `${file} of ${cell}`).toBe(true);
-      expect(readFileSync(join(root, file), "utf8")).toContain(name);
+      const [, file = "", name = ""] = /^`(test\/[^`]+\.test\.ts)`: (.+)$/.exec(cell) ?? [];
+      expect(isTitle(readFileSync(join(root, file), "utf8"), name), cell).toBe(true);
     },
   );
 
   it.each(limits.map((cells) => [cells[2] ?? "", cells[3] ?? ""]))(
     "%s is a key, %s a metric",
     async (key, metric) => {
-      for (const part of key.replaceAll("`", "").split(".").filter(Boolean))
-        expect(configuration).toContain(part);
-      const [, name] = /^`(\w+)/.exec(metric) ?? [];
-      if (name && name !== "ext_authz")
-        expect(await createMetrics().registry.metrics()).toContain(`envoy_mcp_auth_${name} `);
+      const name = key.replaceAll("`", "");
+      // A route's keys have no section.
+      if (name.includes(".")) expect(keys).toContain(name);
+      expect(configuration).toMatch(new RegExp(`\\b${name.split(".").at(-1)}\\b`));
+      expect(await createMetrics().registry.metrics()).toContain(
+        `envoy_mcp_auth_${/^`(\w+)/.exec(metric)?.[1]} `,
+      );
     },
   );
+
+  it("has a row for every key of `limits`", () => {
+    const named = limits.map((cells) => cells[2]?.replaceAll("`", ""));
+    expect(keys.filter((key) => key.startsWith("limits.") && !named.includes(key))).toEqual([]);
+  });
+
+  it.each([
+    ...["confused deputy", "mix-up", "code injection", "`state`", "redirect uri", "replayed on another"],
+    ...["`alg` confusion", "`kid`", "port, trailing dot", "ipv6", "encoded slashes", "absolute-form"],
+    ...["`x-forwarded-*`", "`x-envoy-*`", "`x-original-path`", "smuggled to the upstream", "ssrf"],
+    ...["open redirect", "clickjacking", "csrf", "session fixation", "log injection", "clients registered"],
+    ...["consents under way", "cache of metadata documents", "external tokens", "by time", "core files"],
+    ...["reads its memory", "rolling a row back", "ciphertexts between rows", "our grpc port", "unix socket"],
+  ])("says something of %s", (subject) => {
+    expect(text.toLowerCase()).toContain(subject);
+  });
 });

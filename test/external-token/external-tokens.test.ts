@@ -268,6 +268,8 @@ describe("F2.2 the cache of verified tokens", () => {
     expect(await checks.externalTokens.identify(await token(11_000))).toMatchObject({ ok: true });
     const refused = { ok: false, refusal: "too_large" };
     expect(await checks.externalTokens.identify(await token(12_000))).toEqual(refused);
+    const counted = (await checks.metrics.limitsReached.get()).values;
+    expect(counted).toEqual([{ labels: { limit: "token_bytes" }, value: 1 }]);
   });
 
   test("a revocation that comes while a token is being verified is not forgotten", async () => {
