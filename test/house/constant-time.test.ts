@@ -1,0 +1,62 @@
+import crypto from "node:crypto";
+import { syncBuiltinESMExports } from "node:module";
+import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
+import { adminRole } from "../../src/admin/admin-role.ts";
+import { registeredApp } from "../authorization-server/mcp-app.ts";
+import { type House, startHouse } from "../authorization-server/start-house.ts";
+
+/*
+ * How long a comparison takes is nothing a test can tell; by which means it was made is. Handles that are looked up
+ * (sessions, codes, refresh tokens, states) are hashed: test/store/encryption-at-rest.test.ts.
+ */
+let compared = 0;
+const { timingSafeEqual } = crypto;
+let house: House;
+beforeAll(async () => {
+  crypto.timingSafeEqual = (one, other) => {
+    compared += 1;
+    return timingSafeEqual(one, other);
+  };
+  syncBuiltinESMExports();
+  house = await startHouse(`authorization_server:
+  clients:
+    - {client_id: known, client_secret: known-secret, redirect_uris: ["http://localhost/client-callback"]}
+`);
+});
+afterAll(async () => {
+  await house.close();
+  crypto.timingSafeEqual = timingSafeEqual;
+  syncBuiltinESMExports();
+});
+beforeEach(() => {
+  compared = 0;
+});
+
+test("a client's secret is compared in constant time", async () => {
+  const body = new URLSearchParams({ client_id: "known", client_secret: "known-secreT", grant_type: "x" });
+  const url = "https://auth.test/oauth/token";
+  const headers = { "content-type": "application/x-www-form-urlencoded" };
+  const answer = await house.fetch(url, { method: "POST", headers, body: body.toString() });
+  expect(answer.status).toBe(401);
+  expect(compared).toBeGreaterThan(0);
+});
+
+test("the token of a form is compared in constant time", async () => {
+  const browser = house.browser();
+  await (await registeredApp(house)).tokens(browser, "alice");
+  const page = await browser.open("https://auth.test/.pomerium/sign_out");
+  compared = 0;
+  expect(await browser.submit(page, { csrf: "A".repeat(43) })).toMatchObject({ status: 403 });
+  expect(compared).toBe(1);
+});
+
+test.each([
+  ["", undefined],
+  ["Bearer", undefined],
+  [`Bearer ${"b".repeat(32)}`, undefined],
+  [`Bearer ${"a".repeat(32)}`, "admin"],
+])("the admin API compares %j with every token, in constant time", (authorization, role) => {
+  const tokens = { adminTokens: ["a".repeat(32), "c".repeat(32)], viewerTokens: ["d".repeat(32)] };
+  expect(adminRole(authorization, tokens)).toBe(role);
+  expect(compared).toBe(3);
+});
