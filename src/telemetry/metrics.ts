@@ -20,6 +20,13 @@ export function createMetrics(options: { readonly process?: boolean } = {}) {
     new Counter({ name: `envoy_mcp_auth_${name}`, help, labelNames: [...labelNames], registers });
   const gauge = <L extends string>(name: string, help: string, labelNames: readonly L[]) =>
     new Gauge({ name: `envoy_mcp_auth_${name}`, help, labelNames: [...labelNames], registers });
+  const refreshes = counter("upstream_token_refreshes_total", "Refreshes of upstream tokens, by outcome.", [
+    "outcome",
+  ]);
+  const configLoads = counter("config_loads_total", "Loads of the routes file, by outcome.", ["outcome"]);
+  // `increase` does not see the first event of a series that was not there before.
+  for (const outcome of ["refreshed", "refused", "unavailable"]) refreshes.inc({ outcome }, 0);
+  for (const outcome of ["loaded", "refused"]) configLoads.inc({ outcome }, 0);
   return {
     registry,
     checks: counter("checks_total", "Checks answered, by decision, reason and route.", [
@@ -43,11 +50,7 @@ export function createMetrics(options: { readonly process?: boolean } = {}) {
       "Calls to upstreams' authorization servers, by step and outcome.",
       ["step", "outcome"],
     ),
-    upstreamTokenRefreshes: counter(
-      "upstream_token_refreshes_total",
-      "Refreshes of upstream tokens, by outcome.",
-      ["outcome"],
-    ),
+    upstreamTokenRefreshes: refreshes,
     consents: counter("consents_total", "Consent trips, by kind (client, upstream) and outcome.", [
       "kind",
       "outcome",
@@ -76,7 +79,7 @@ export function createMetrics(options: { readonly process?: boolean } = {}) {
       "1 while this replica's notification listener hears its own heartbeat.",
       [],
     ),
-    configLoads: counter("config_loads_total", "Loads of the routes file, by outcome.", ["outcome"]),
+    configLoads,
     configLastLoadSuccessful: gauge(
       "config_last_load_successful",
       "1 when the newest routes file is the one in use.",

@@ -83,6 +83,21 @@ describe("F7.3 metrics, alerts and dashboard", () => {
       ]);
   });
 
+  it("the first event of a kind shows where increases are looked at: its series is there before", async () => {
+    const text = await createMetrics().registry.metrics();
+    for (const outcome of ["loaded", "refused"])
+      expect(text).toContain(`config_loads_total{outcome="${outcome}"} 0`);
+    for (const outcome of ["refreshed", "refused", "unavailable"])
+      expect(text).toContain(`upstream_token_refreshes_total{outcome="${outcome}"} 0`);
+  });
+
+  it("the picture shows the panels that the dashboard has", () => {
+    const picture = read(root, "docs/images/dashboard.svg");
+    for (const { title } of dashboard.panels) expect(picture).toContain(`${title}</text>`);
+    expect(picture.length).toBeLessThan(300_000);
+    expect(docs).toContain("](images/dashboard.svg)");
+  });
+
   it("every alert is documented and leads to a section of the troubleshooting page", () => {
     const sections = [...read(root, "docs/troubleshooting.md").matchAll(/^#+ (.*)$/gm)].map(([, title]) =>
       (title ?? "")
