@@ -78,7 +78,7 @@ export function addOperatorCommands(
     .command("revoke")
     .description("end grants and all tokens that came of them, on every replica within a second")
     .argument("[grant]", "id of the grant")
-    .option("--user <id>", "all of this user")
+    .option("--user <id>", "all of this user, who is signed out everywhere, too: PROVIDER/SUBJECT")
     .option("--client <id>", "all of this client")
     .addOption(file())
     .action(
