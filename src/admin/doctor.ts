@@ -42,6 +42,9 @@ export async function doctor(
   if (auth.type === "oauth" && auth.endpoint) {
     write("\nupstream_oauth2.endpoint is given: nothing is discovered.\n");
     write(`  authorization  ${auth.endpoint.authUrl}\n  token          ${auth.endpoint.tokenUrl}\n`);
+    const client = auth.clientId ?? "our client";
+    write(`${client} must be registered there with this redirect URI; nothing here can see whether it is.\n`);
+    write(`  redirect URI   ${route.origin}${deps.prefix}/mcp/client/oauth/callback\n`);
     return true;
   }
 

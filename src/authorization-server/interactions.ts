@@ -140,7 +140,7 @@ export function createInteractions(deps: AuthorizationServerDeps, provider: () =
     const code = typeof told === "string" && /^[\w.:-]{1,64}$/.test(told) ? told : "consent_incomplete";
     const error_description =
       code === "access_denied"
-        ? "the person refused at the server behind this route"
+        ? "refused by the person at the server behind this route, or by the policy of this gateway"
         : `the server behind this route could not be connected (${code})`;
     return finish(ctx, interaction, { error: passedOn.has(code) ? code : "server_error", error_description });
   }

@@ -64,6 +64,8 @@ export function createConnectRouter(deps: ConnectDeps): Router {
     const person = await personFor(ctx);
     if (!person) return;
     if (deps.mayReach && !deps.mayReach(person, route)) {
+      const about = { requestId: requestId(ctx.req), userId: person.userId, route: route.id };
+      logger.info({ ...about, reason: "not_allowed", host: ctx.host }, "a connection was not made");
       return end(ctx, {
         routeId: route.id,
         returnTo,

@@ -63,6 +63,14 @@ function healthy(changes: Record<string, unknown> = {}) {
 }
 
 describe("F7.4 doctor", () => {
+  it("tells the redirect URI to register where the endpoints are given", async () => {
+    const endpoint = { auth_url: "https://as.test/authorize", token_url: "https://as.test/token" };
+    const { code, output } = await doctor({ upstream_oauth2: { client_id: "our-client", endpoint } });
+    expect(code).toBe(0);
+    expect(output).toContain("our-client must be registered there");
+    expect(output).toContain("redirect URI   https://files.test/.pomerium/mcp/client/oauth/callback\n");
+  });
+
   it("says that nothing is to be done where discovery succeeds", async () => {
     healthy();
     const { code, output } = await doctor();
