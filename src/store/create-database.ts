@@ -16,6 +16,7 @@ const maxSlowReads = 50;
 /**
  * Bounds, measures and types every operation on `db`.
  * @param options.timeoutMs an operation that takes longer is given up with `StoreUnavailable`.
+ * @param options.beforeWrite rejects when nothing can be written now
  */
 export function createDatabase(
   db: Kysely<Tables>,
@@ -23,10 +24,11 @@ export function createDatabase(
     timeoutMs: number;
     metrics?: Pick<StoreMetrics, "storeDuration">;
     inSpan?: InSpan;
+    beforeWrite?: () => Promise<void>;
     close: () => Promise<void>;
   },
 ): Database {
-  const { inSpan = untraced } = options;
+  const { inSpan = untraced, beforeWrite } = options;
   async function attempt<T>(operation: string, work: () => Promise<T>): Promise<T> {
     const end = options.metrics?.storeDuration.startTimer({ operation });
     const deadline = Promise.withResolvers<never>();
@@ -46,6 +48,7 @@ export function createDatabase(
       end?.();
     }
   }
+  const whenWritable = <T>(work: () => Promise<T>) => (beforeWrite ? beforeWrite().then(work) : work());
   let reading = 0;
   let slow = false;
   return {
@@ -68,8 +71,8 @@ export function createDatabase(
         slow = performance.now() - startedAt > options.timeoutMs / 3;
       }
     },
-    write: (operation, work) => attempt(operation, () => db.transaction().execute(work)),
-    writeAtOnce: (operation, work) => attempt(operation, () => work(db)),
+    write: (operation, work) => attempt(operation, () => whenWritable(() => db.transaction().execute(work))),
+    writeAtOnce: (operation, work) => attempt(operation, () => whenWritable(() => work(db))),
     close: options.close,
   };
 }

@@ -19,6 +19,7 @@ import { openPostgres } from "./open-postgres.ts";
 import { pendingAuthorizations } from "./pending-authorizations.ts";
 import { readAuditEvents } from "./read-audit-events.ts";
 import { removeExpired } from "./remove-expired.ts";
+import { requireRoom } from "./require-room.ts";
 import { rotateEncryptionKeys } from "./rotate-encryption-keys.ts";
 import { signInSessions } from "./sign-in-sessions.ts";
 import { signingKeys } from "./signing-keys.ts";
@@ -107,7 +108,8 @@ async function openEmbedded(options: StoreOptions): Promise<Opened> {
     const listener = await listenEmbedded(pglite, options);
     const timeoutMs = options.operationTimeoutMs ?? 3_000;
     const { metrics, inSpan } = options;
-    return { database: createDatabase(db, { timeoutMs, metrics, inSpan, close }), listener };
+    const beforeWrite = () => requireRoom(options.dir);
+    return { database: createDatabase(db, { timeoutMs, metrics, inSpan, beforeWrite, close }), listener };
   } catch (error) {
     await close();
     throw error;

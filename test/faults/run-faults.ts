@@ -76,7 +76,7 @@ export async function runFaults(options: {
     await bring(onPostgres, await startWorld({ ...size, replicas: 3, users, routes: short ? 5 : 10 }));
   }
   if (isChosen(diskFull)) {
-    const disk = await smallDisk(96);
+    const disk = await smallDisk(192);
     if (!disk) progress(`${diskFull.name}: not run, since a disk that can be filled takes root to mount`);
     else {
       try {

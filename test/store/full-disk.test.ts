@@ -1,0 +1,110 @@
+import { join } from "node:path";
+import { type Kysely, sql } from "kysely";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { migrateDatabase } from "../../src/store/migrate-database.ts";
+import { openEmbeddedDatabase } from "../../src/store/open-embedded-database.ts";
+import { openStore } from "../../src/store/open-store.ts";
+import type { Tables } from "../../src/store/tables.ts";
+import { type SmallDisk, smallDisk } from "../faults/small-disk.ts";
+import { logger, makeKeys } from "./backends.ts";
+import { audit, connection, upstreamToken } from "./samples.ts";
+
+const probe = await smallDisk(1);
+await probe?.close();
+
+/** A disk that can be filled takes root to mount. */
+describe.skipIf(!probe)("F7.1 the embedded database on a disk that fills up", () => {
+  let disk: SmallDisk;
+  let dir: string;
+  beforeEach(async () => {
+    const mounted = await smallDisk(128);
+    if (!mounted) throw new Error("no disk");
+    disk = mounted;
+    dir = join(disk.folder, "data");
+  });
+  afterEach(() => disk?.close());
+
+  it("refuses writes before its log could fail, answers reads, and goes on when there is room again", async () => {
+    const open = async () => openStore({ dir, keys: await makeKeys("k1"), logger });
+    const store = await open();
+    const put = () => store.upstreamTokens.put(upstreamToken(), audit("upstream_token.obtained"));
+    await put();
+    await disk.fill();
+    for (let times = 0; times < 5; times++) {
+      await expect(put()).rejects.toMatchObject({ code: "store_unavailable", cause: { code: "ENOSPC" } });
+      await expect(store.upstreamTokens.noteUse(connection)).rejects.toMatchObject({
+        cause: { code: "ENOSPC" },
+      });
+      expect((await store.upstreamTokens.find(connection))?.version).toBe(1);
+    }
+    await disk.empty();
+    const version = await put();
+
+    // Closed and opened with a full disk: nothing hangs, nothing is lost.
+    await disk.fill();
+    await store.close();
+    await expect(open()).rejects.toThrow("less than 20 MiB are free");
+    await disk.empty();
+    const next = await open();
+    expect((await next.upstreamTokens.find(connection))?.version).toBe(version);
+    await next.close();
+  });
+
+  describe("when Postgres panics all the same", () => {
+    let database: Awaited<ReturnType<typeof openEmbeddedDatabase>>;
+    let db: Kysely<Tables>;
+    let seen: string[];
+    beforeEach(async () => {
+      database = await openEmbeddedDatabase(dir);
+      db = database.db;
+      await migrateDatabase(db);
+      seen = [];
+      const gap = () => seen.push("everything");
+      await database.pglite.listen("changes", (payload) => seen.push(payload), gap);
+      await write("before");
+      await disk.fill();
+      await sql`select pg_switch_wal()`.execute(db);
+    });
+    afterEach(() => database?.close());
+
+    const write = (reason: string) =>
+      sql`insert into audit_event (action, reason) select 'x', ${reason} from pg_notify('changes', ${reason})`.execute(
+        db,
+      );
+    const writeInTransaction = (reason: string) =>
+      db
+        .transaction()
+        .execute((tx) => tx.insertInto("audit_event").values({ action: "x", reason }).execute());
+    const reasons = async () => {
+      const rows = await db.selectFrom("audit_event").select("reason").orderBy("id").execute();
+      return rows.map(({ reason }) => reason);
+    };
+
+    it("is asked nothing more, and opened again once there is room; nothing committed is lost", async () => {
+      await expect(write("last")).rejects.toMatchObject({ severity: "PANIC" });
+      for (let times = 0; times < 3; times++) {
+        await expect(write("in vain")).rejects.toMatchObject({ code: /^(57P03|ENOSPC)$/ });
+        await expect(writeInTransaction("in vain")).rejects.toThrow();
+        await expect(reasons()).rejects.toThrow();
+      }
+      await disk.empty();
+      await expect
+        .poll(() => writeInTransaction("again").then(() => "written", String), { timeout: 20_000 })
+        .toBe("written");
+      expect((await reasons()).filter((reason) => reason !== "last")).toEqual(["before", "again"]);
+      // What was committed last is not known; the new one is listened to as the old was.
+      await write("after");
+      expect(seen).toEqual(["before", "everything", "after"]);
+    });
+
+    it("is closed without a word, and opened by the next process as it was left", async () => {
+      await expect(write("last")).rejects.toMatchObject({ severity: "PANIC" });
+      await database.close();
+      await disk.empty();
+      database = await openEmbeddedDatabase(dir);
+      db = database.db;
+      await write("after");
+      expect((await reasons()).filter((reason) => reason !== "last")).toEqual(["before", "after"]);
+    });
+  });
+});
