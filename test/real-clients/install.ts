@@ -11,12 +11,18 @@ const there = (path: string) =>
     () => false,
   );
 
+/** Python has file locks on every system that we run on. */
+const oneAtATime =
+  "import fcntl, subprocess, sys; lock = open(sys.argv[1]); fcntl.flock(lock, fcntl.LOCK_EX); sys.exit(subprocess.call(sys.argv[2:]))";
+
 /** Installs the clients of `package-lock.json` on first use (a minute). Resolves with a way to their files. */
 export async function installClients(): Promise<(specifier: string) => string> {
   const done = join(folder, "node_modules", ".package-lock.json");
   if (!(await there(done))) {
     process.stderr.write("==> installing other people's MCP clients (a minute, once)\n");
-    await run("npm", ["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"], {
+    // Test files run side by side, and two installations at once destroy each other's: the second waits and finds all there.
+    const install = `[ -e "${done}" ] || npm ci --ignore-scripts --no-audit --no-fund --loglevel=error`;
+    await run("python3", ["-c", oneAtATime, join(folder, "package-lock.json"), "sh", "-c", install], {
       cwd: folder,
       maxBuffer: 64 * 1024 * 1024,
     });
