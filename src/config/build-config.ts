@@ -131,13 +131,24 @@ export function buildConfig(
 
 type KeyInput = NonNullable<TopInput["encryption"]["keys"]>[number];
 
-function keySource({ kid, vault, ...place }: KeyInput): KeySource {
+function keySource({ kid, vault, aws_kms, google_kms, ...place }: KeyInput): KeySource {
+  if (aws_kms)
+    return { kid, awsKms: { ...aws_kms, endpoint: aws_kms.endpoint && withoutSlash(aws_kms.endpoint) } };
+  if (google_kms)
+    return {
+      kid,
+      googleKms: { ...google_kms, endpoint: google_kms.endpoint && withoutSlash(google_kms.endpoint) },
+    };
   if (!vault) return { kid, ...envOrFile(place) };
   const { address, key, mount, namespace, token } = vault;
   return {
     kid,
-    vault: { address: address.replace(/\/+$/, ""), key, mount, namespace, token: envOrFile(token) },
+    vault: { address: withoutSlash(address), key, mount, namespace, token: envOrFile(token) },
   };
+}
+
+function withoutSlash(url: string): string {
+  return url.replace(/\/+$/, "");
 }
 
 function envOrFile(place: { env?: string | undefined; file?: string | undefined }) {

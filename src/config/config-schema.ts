@@ -66,13 +66,36 @@ export function configSchema(f: Fields) {
         params: { fix: "write exactly one of env and file" },
       }),
   });
+  const awsKms = z.strictObject({
+    key: f.text(),
+    region: f.text().optional(),
+    endpoint: f.url().optional(),
+  });
+  const googleKms = z.strictObject({
+    key: f
+      .text()
+      .refine(
+        (name) => /^projects\/[^/]+\/locations\/[^/]+\/keyRings\/[^/]+\/cryptoKeys\/[^/]+$/.test(name),
+        {
+          error: "not the name of a Google Cloud KMS key",
+          params: { fix: "write projects/P/locations/L/keyRings/R/cryptoKeys/K, without a version" },
+        },
+      ),
+    endpoint: f.url().optional(),
+  });
+  const places = {
+    ...envOrFile,
+    vault: vault.optional(),
+    aws_kms: awsKms.optional(),
+    google_kms: googleKms.optional(),
+  };
   const key = z
-    .strictObject({ kid: f.identifier(), ...envOrFile, vault: vault.optional() })
+    .strictObject({ kid: f.identifier(), ...places })
     .refine(
-      ({ env, file, vault }) => [env, file, vault].filter((value) => value !== undefined).length === 1,
+      ({ kid: _, ...place }) => Object.values(place).filter((value) => value !== undefined).length === 1,
       {
-        error: "an encryption key comes from the environment, from a file or from Vault",
-        params: { fix: "write exactly one of env, file and vault" },
+        error: "an encryption key comes from the environment, from a file or from one key service",
+        params: { fix: "write exactly one of env, file, vault, aws_kms and google_kms" },
       },
     );
 

@@ -55,7 +55,12 @@ export type KeySource =
         readonly namespace?: string;
         readonly token: { readonly env: string } | { readonly file: string };
       };
-    };
+    }
+  | {
+      readonly kid: string;
+      readonly awsKms: { readonly key: string; readonly region?: string; readonly endpoint?: string };
+    }
+  | { readonly kid: string; readonly googleKms: { readonly key: string; readonly endpoint?: string } };
 
 /** The whole routes file, checked and with every default filled in. Durations in seconds, sizes in bytes. */
 export interface Config {

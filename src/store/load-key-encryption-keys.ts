@@ -1,7 +1,9 @@
 import { randomBytes } from "node:crypto";
 import { mkdir, open, readFile } from "node:fs/promises";
 import { join } from "node:path";
+import { type AwsKmsKey, awsKmsKeys } from "./aws-kms-keys.ts";
 import { combineKeyEncryptionKeys } from "./combine-key-encryption-keys.ts";
+import { type GoogleKmsKey, googleKmsKeys } from "./google-kms-keys.ts";
 import type { KeyEncryptionKeys } from "./key-encryption-keys.ts";
 import { localKeyEncryptionKeys } from "./local-key-encryption-keys.ts";
 import { StoreMisconfigured } from "./store-misconfigured.ts";
@@ -11,7 +13,7 @@ import { type VaultTransitKey, vaultTransitKeys } from "./vault-transit-keys.ts"
 type LocalSource =
   | { readonly kid: string; readonly env: string }
   | { readonly kid: string; readonly file: string };
-type KeySource = LocalSource | VaultTransitKey;
+type KeySource = LocalSource | VaultTransitKey | AwsKmsKey | GoogleKmsKey;
 
 const howToMake =
   "make one with: node -e 'console.log(crypto.getRandomValues(Buffer.alloc(32)).toString(\"base64url\"))'";
@@ -41,9 +43,15 @@ export async function loadKeyEncryptionKeys(
     if (kids.has(kid))
       throw invalid(`${field}.kid: "${kid}" is used twice; give every key a name of its own`);
     kids.add(kid);
-    if ("vault" in source) {
-      if (!options.fetch) throw invalid(`${field}.vault: a key service cannot be reached from here`);
-      loaded.push(await vaultTransitKeys(source, { fetch: options.fetch, env: options.env }));
+    if ("awsKms" in source) loaded.push(await awsKmsKeys(source));
+    else if ("vault" in source || "googleKms" in source) {
+      const { fetch, env } = options;
+      if (!fetch) throw invalid(`${field}: a key service cannot be reached from here`);
+      loaded.push(
+        await ("vault" in source
+          ? vaultTransitKeys(source, { fetch, env })
+          : googleKmsKeys(source, { fetch })),
+      );
     } else {
       const bytes = decode(field, await readSource(field, source, options.env));
       loaded.push(await localKeyEncryptionKeys([{ kid, bytes }]));

@@ -1,7 +1,7 @@
 import { readFile } from "node:fs/promises";
-import { LRUCache } from "lru-cache";
 import { z } from "zod";
 import type { KeyEncryptionKeys } from "./key-encryption-keys.ts";
+import { keyServiceKeys } from "./key-service-keys.ts";
 import { StoreMisconfigured } from "./store-misconfigured.ts";
 import { StoreUnavailable } from "./store-unavailable.ts";
 
@@ -22,8 +22,6 @@ export interface VaultTransitKey {
   };
 }
 
-/** Unwrapped data keys kept in memory, so that reading a row again asks nobody. */
-const maxDataKeys = 20_000;
 const timeoutMs = 2_000;
 
 const keyAnswer = z.object({ data: z.object({ latest_version: z.int() }) });
@@ -44,7 +42,6 @@ export async function vaultTransitKeys(
   },
 ): Promise<KeyEncryptionKeys> {
   const { kid, vault } = source;
-  const dataKeys = new LRUCache<string, Uint8Array>({ max: maxDataKeys });
   let token = await readToken();
 
   async function readToken(): Promise<string> {
@@ -118,28 +115,21 @@ export async function vaultTransitKeys(
   }
   let newest = `${kid}/v${found.data.latest_version}`;
 
-  return {
+  return keyServiceKeys({
+    owns: (ofRow) => ofRow.startsWith(`${kid}/v`),
     newest: () => newest,
-    async encryptionKey() {
+    async make() {
       const made = await ask(dataKeyAnswer, "POST", `datakey/plaintext/${name}`, { bits: 256 });
       const version = /^vault:v(\d+):/.exec(made?.data.ciphertext ?? "")?.[1];
       if (!made || !version)
         throw new StoreUnavailable("vault datakey", new Error("Vault makes no data key"));
       newest = `${kid}/v${version}`;
       const { plaintext, ciphertext: wrapped } = made.data;
-      const key = Uint8Array.from(Buffer.from(plaintext, "base64"));
-      dataKeys.set(wrapped, key);
-      return { header: { alg: "dir", enc: "A256GCM", kid: newest, wrapped }, key };
+      return { kid: newest, key: Uint8Array.from(Buffer.from(plaintext, "base64")), wrapped };
     },
-    async decryptionKey({ alg, kid: ofRow, wrapped }) {
-      if (alg !== "dir" || typeof wrapped !== "string" || !ofRow?.startsWith(`${kid}/v`)) return undefined;
-      const known = dataKeys.get(wrapped);
-      if (known) return known;
+    async unwrap(wrapped) {
       const opened = await ask(decryptAnswer, "POST", `decrypt/${name}`, { ciphertext: wrapped });
-      if (!opened) return undefined;
-      const key = Uint8Array.from(Buffer.from(opened.data.plaintext, "base64"));
-      dataKeys.set(wrapped, key);
-      return key;
+      return opened && Uint8Array.from(Buffer.from(opened.data.plaintext, "base64"));
     },
-  };
+  });
 }

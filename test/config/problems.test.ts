@@ -179,3 +179,33 @@ describe("F7.1 the environment's database", () => {
     });
   });
 });
+
+describe("F4.4 where encryption keys are kept", () => {
+  const keys = (list: string) => `${good}encryption: {keys: [${list}]}\n`;
+  const google = "projects/p/locations/l/keyRings/r/cryptoKeys/k";
+
+  it("may be a key service of a cloud", () => {
+    const arn = "arn:aws:kms:eu-central-1:111122223333:key/k";
+    const loaded = loadConfig(
+      configFile(
+        keys(
+          `{kid: a, aws_kms: {key: "${arn}", endpoint: "https://kms.test/"}}, {kid: g, google_kms: {key: ${google}}}`,
+        ),
+      ),
+      {},
+    );
+    expect(loaded.ok && loaded.config.encryption.keys).toEqual([
+      { kid: "a", awsKms: { key: arn, endpoint: "https://kms.test" } },
+      { kid: "g", googleKms: { key: google } },
+    ]);
+  });
+
+  it("is one place for each, by a name that Google knows", () => {
+    expect(problemsOf(keys(`{kid: a, env: A, google_kms: {key: ${google}}}`))).toEqual([
+      expect.stringContaining("write exactly one of env, file, vault, aws_kms and google_kms"),
+    ]);
+    expect(problemsOf(keys(`{kid: g, google_kms: {key: ${google}/cryptoKeyVersions/1}}`))).toEqual([
+      expect.stringContaining("write projects/P/locations/L/keyRings/R/cryptoKeys/K, without a version"),
+    ]);
+  });
+});

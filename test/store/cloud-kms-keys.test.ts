@@ -1,0 +1,157 @@
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { loadKeyEncryptionKeys } from "../../src/store/load-key-encryption-keys.ts";
+import type { Store } from "../../src/store/store.ts";
+import { backends } from "./backends.ts";
+import { type LocalAwsKms, startLocalAwsKms } from "./local-aws-kms.ts";
+import { type LocalGoogleKms, startLocalGoogleKms } from "./local-google-kms.ts";
+import { audit, connection, upstreamToken } from "./samples.ts";
+
+type Sources = Parameters<typeof loadKeyEncryptionKeys>[0];
+
+describe("F4.4 keys in a cloud's key service", () => {
+  let aws: LocalAwsKms;
+  let google: LocalGoogleKms;
+  let backend: Awaited<ReturnType<typeof backends.postgres>>;
+  let folder: string;
+  const open: Store[] = [];
+  beforeEach(async () => {
+    folder = await mkdtemp(join(tmpdir(), "kms-"));
+    [aws, google, backend] = await Promise.all([
+      startLocalAwsKms(),
+      startLocalGoogleKms(folder),
+      backends.postgres(),
+    ]);
+    vi.stubEnv("AWS_ACCESS_KEY_ID", aws.credentials.accessKeyId);
+    vi.stubEnv("AWS_SECRET_ACCESS_KEY", aws.credentials.secretAccessKey);
+    vi.stubEnv("GOOGLE_APPLICATION_CREDENTIALS", google.credentials);
+  });
+  afterEach(async () => {
+    vi.unstubAllEnvs();
+    for (const store of open.splice(0)) await store.close();
+    await Promise.all([aws.close(), google.close(), backend.close()]);
+    await rm(folder, { recursive: true, force: true });
+  });
+
+  const sourceOf = {
+    aws: (over = {}) => ({ kid: "cloud", awsKms: { key: aws.arn, endpoint: aws.url, ...over } }),
+    google: (over = {}) => ({ kid: "cloud", googleKms: { key: google.key, endpoint: google.url, ...over } }),
+  };
+  const local = { kid: "local", env: "LOCAL" };
+  const load = (...sources: Sources) =>
+    loadKeyEncryptionKeys(sources, { env: { LOCAL: Buffer.alloc(32, 7).toString("base64url") }, fetch });
+  async function openStore(...sources: Sources): Promise<Store> {
+    const store = await backend.open({ keys: await load(...sources) });
+    open.push(store);
+    return store;
+  }
+  const put = (store: Store, over = {}) =>
+    store.upstreamTokens.put(upstreamToken(over), audit("upstream_token.obtained"));
+  const found = { accessToken: "secret-access-token" };
+  const keyIds = async () =>
+    (await backend.query("select key_id from upstream_token order by route_id")).map((row) => row.key_id);
+  const unavailable = { code: "store_unavailable" };
+
+  describe.each(["aws", "google"] as const)("of %s", (cloud) => {
+    const source = () => sourceOf[cloud]();
+    const wraps = () =>
+      (cloud === "aws" ? aws : google).requests.filter((one) => /GenerateDataKey|encrypt/.test(one));
+    const unwraps = () =>
+      (cloud === "aws" ? aws : google).requests.filter((one) => /Decrypt|decrypt/.test(one));
+    const kid = cloud === "aws" ? "cloud" : "cloud/v1";
+
+    it("seal each row with a data key of its own, which another replica has unwrapped once", async () => {
+      const here = await openStore(source());
+      const before = wraps().length;
+      await put(here);
+      await put(here, { routeId: "second" });
+      expect(wraps().length - before).toBe(2);
+      expect(await keyIds()).toEqual([kid, kid]);
+      const there = await openStore(source());
+      for (let reads = 0; reads < 3; reads++)
+        expect(await there.upstreamTokens.find(connection)).toMatchObject(found);
+      expect(unwraps()).toHaveLength(1);
+    });
+
+    it("open what was sealed before a rotation, and take over from other keys and give back to them", async () => {
+      await put(await openStore(local));
+      const both = await openStore(source(), local);
+      await both.rotateEncryptionKeys();
+      expect(await keyIds()).toEqual([kid]);
+      (cloud === "aws" ? aws : google).rotate();
+      const fresh = await openStore(source());
+      expect(await fresh.upstreamTokens.find(connection)).toMatchObject(found);
+      const back = await openStore(local, source());
+      await back.rotateEncryptionKeys();
+      expect(await (await openStore(local)).upstreamTokens.find(connection)).toMatchObject(found);
+    });
+
+    it("are unavailable, and lose nothing, while the service is down", async () => {
+      await put(await openStore(source()));
+      const store = await openStore(source());
+      if (cloud === "aws") aws.failing = { status: 500, name: "KMSInternalException" };
+      else google.failing = 503;
+      await expect(store.upstreamTokens.find(connection)).rejects.toMatchObject(unavailable);
+      await expect(put(store)).rejects.toMatchObject(unavailable);
+      await expect(load(source())).rejects.toMatchObject(unavailable);
+      aws.failing = undefined;
+      google.failing = undefined;
+      expect(await store.upstreamTokens.find(connection)).toMatchObject(found);
+    });
+
+    it("do not open what another application encrypted with the same key, nor a row's ciphertext elsewhere", async () => {
+      const store = await openStore(source());
+      await put(store);
+      await put(store, { routeId: "second", accessToken: "other" });
+      await backend.query(
+        `update upstream_token set sealed = (select sealed from upstream_token where route_id = 'second') where route_id = 'files'`,
+      );
+      const there = await openStore(source());
+      await expect(there.upstreamTokens.find(connection)).rejects.toMatchObject({ code: "ciphertext_moved" });
+    });
+  });
+
+  it("of google: new rows are under the new version, rotate-keys rewrites the rest, then the old may be disabled", async () => {
+    const store = await openStore(sourceOf.google());
+    await put(store);
+    google.rotate();
+    await put(store, { routeId: "second" });
+    expect(await keyIds()).toEqual(["cloud/v1", "cloud/v2"]);
+    const stale = await openStore(sourceOf.google());
+    google.disable(1);
+    await expect(stale.upstreamTokens.find(connection)).rejects.toMatchObject(unavailable);
+    expect(await store.rotateEncryptionKeys()).toMatchObject({ upstream_token: 1 });
+    expect(await stale.upstreamTokens.find(connection)).toMatchObject(found);
+  });
+
+  it("of aws: by alias, too, and with the region that is set", async () => {
+    const source = sourceOf.aws({ key: "alias/mcp", region: "eu-central-1" });
+    const store = await openStore(source);
+    await put(store);
+    expect(await (await openStore(source)).upstreamTokens.find(connection)).toMatchObject(found);
+  });
+
+  it.each([
+    ["aws", { key: "arn:aws:kms:eu-central-1:111122223333:key/none" }, "NotFoundException"],
+    ["google", { key: "projects/p/locations/l/keyRings/r/cryptoKeys/none" }, "404 NOT_FOUND"],
+  ] as const)(
+    "of %s: refuse to start with a key that is not there, saying what it takes",
+    async (cloud, over, word) => {
+      await expect(load(sourceOf[cloud](over))).rejects.toMatchObject({
+        code: "encryption_key_missing",
+        message: expect.stringMatching(
+          new RegExp(`${over.key}.*${word}.*(kms:GenerateDataKey|EncrypterDecrypter)`),
+        ),
+      });
+    },
+  );
+
+  it("of aws: refuse to start when AWS refuses the credentials, or the key is disabled", async () => {
+    aws.enabled = false;
+    await expect(load(sourceOf.aws())).rejects.toThrow("DisabledException");
+    vi.stubEnv("AWS_SECRET_ACCESS_KEY", "wrong");
+    await expect(load(sourceOf.aws())).rejects.toThrow("InvalidSignatureException");
+  });
+});
