@@ -356,6 +356,29 @@ describe("F3.7 F8.9 revocation and introspection", () => {
   });
 });
 
+test("F2.1 refresh tokens end 30 days after their last use, and 365 days after the consent however often they are used", async () => {
+  const { authorizationServerRecords: records } = house.store;
+  const recordOf = async ({ refresh_token }: Tokens) => {
+    const record = await records.find("RefreshToken", refresh_token);
+    if (!record?.expiresAt) throw new Error("no such refresh token, or one for ever");
+    return { ...record, days: Math.round((record.expiresAt.getTime() - Date.now()) / 86_400_000) };
+  };
+  const tokens = await app.tokens(house.browser(), "alice");
+  const first = await recordOf(tokens);
+  expect(first.days).toBe(30);
+  const grant = await records.find("Grant", String(first.payload.grantId));
+  expect(Math.round(((grant?.expiresAt?.getTime() ?? 0) - Date.now()) / 86_400_000)).toBe(365);
+  // As if it had been used every day for 360 days.
+  const iiat = Number(first.payload.iiat) - 360 * 86_400;
+  await records.upsert({ ...first, payload: { ...first.payload, iiat } });
+  const renewed = (await (await app.refresh(tokens.refresh_token)).json()) as Tokens;
+  expect((await recordOf(renewed)).days).toBe(5);
+  // And another 25 days without use.
+  const left = await recordOf(renewed);
+  await records.upsert({ ...left, expiresAt: new Date(Date.now() - 1000) });
+  expect(await problem(await app.refresh(renewed.refresh_token))).toMatchObject({ error: "invalid_grant" });
+});
+
 test("F2.2 signing keys rotate without a restart: old tokens stay good, new ones use the new key", async () => {
   const before = await app.tokens(house.browser(), "alice");
   const kid = await house.keys.rotate("external_token", 0, 7200);
