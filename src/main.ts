@@ -13,6 +13,7 @@ import { createGrpcServer } from "./check/create-grpc-server.ts";
 import { createRefusalAudit } from "./check/create-refusal-audit.ts";
 import type { Config } from "./config/config.ts";
 import { createLiveConfig } from "./config/create-live-config.ts";
+import { healthNoticeMs } from "./config/envoy/health-notice.ts";
 import { writeXdsDir } from "./config/envoy/write-xds-dir.ts";
 import type { CurrentRoutes } from "./config/route-table.ts";
 import { withSocketMode } from "./config/with-socket-mode.ts";
@@ -43,8 +44,6 @@ import { createUpstreamTokens } from "./upstream-token/create-upstream-tokens.ts
 
 /** Calls under way may take this long after SIGTERM, ms. */
 const drainMs = 10_000;
-/** Load balancers that ask more seldom than this whether we serve find out by themselves, ms. */
-const noticeMs = 3_000;
 /** Expired rows are removed about this often, ms. */
 const housekeepingMs = 5 * 60_000;
 
@@ -224,7 +223,10 @@ export async function serve(options: {
       accepting = false;
       grpc.setServing(false);
       clearInterval(housekeeping);
-      await Promise.all([grpc.drain(drainMs), doorHealth.drain(noticeMs).then(() => http.close(drainMs))]);
+      await Promise.all([
+        grpc.drain(drainMs),
+        doorHealth.drain(healthNoticeMs).then(() => http.close(drainMs)),
+      ]);
       await admin.close(0);
       for (const room of [
         authorizationServer,

@@ -1,5 +1,6 @@
 import type { Socket } from "node:net";
 import type { Middleware } from "koa";
+import { healthSpreadMs } from "../config/envoy/health-notice.ts";
 
 /** Whether the public port wants requests, for load balancers that ask (F7.2). */
 export interface DoorHealth {
@@ -7,16 +8,13 @@ export interface DoorHealth {
   readonly middleware: Middleware;
   /**
    * From now on the answer is no, and connections end with what is under way on them. Resolves when everybody who asks now
-   * and then knows, at the latest after `ms`; at once if nobody asks.
+   * and then knows and has acted upon it, at the latest after `ms`; at once if nobody asks.
    */
   drain(ms: number): Promise<void>;
 }
 
 /** Who asked this long ago is taken to have stopped asking, ms. */
 const askersMs = 15_000;
-/** For requests that were sent when the answer was on its way, ms. */
-const stragglersMs = 200;
-
 /** The HTTP port's part of what grpc.health.v1.Health is to the gRPC port. */
 export function createDoorHealth(): DoorHealth {
   /** Load balancers, by their connection: when each asked last. */
@@ -53,7 +51,7 @@ export function createDoorHealth(): DoorHealth {
         const patience = setTimeout(resolve, ms);
         onTold = () => {
           clearTimeout(patience);
-          setTimeout(resolve, stragglersMs);
+          setTimeout(resolve, healthSpreadMs);
         };
       });
     },

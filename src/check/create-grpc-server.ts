@@ -1,9 +1,11 @@
 import { X509Certificate } from "node:crypto";
 import { readFileSync, rmSync } from "node:fs";
 import { constants, type ServerHttp2Session } from "node:http2";
+import { setTimeout as delay } from "node:timers/promises";
 import { TLSSocket } from "node:tls";
 import { Server, ServerCredentials } from "@grpc/grpc-js";
 import type { Config } from "../config/config.ts";
+import { healthNoticeMs, healthSpreadMs } from "../config/envoy/health-notice.ts";
 import { withSocketMode } from "../config/with-socket-mode.ts";
 import { createHealthService } from "./create-health-service.ts";
 import type { GrpcService } from "./grpc-service.ts";
@@ -14,17 +16,14 @@ const windowBytes = 4 * 1024 * 1024;
 /** A check with the largest body policy may inspect (F1.2), and its headers. Bytes. */
 const maxMessageBytes = 16 * 1024 * 1024;
 
-/** Load balancers that ask more seldom than this find out by themselves, ms. */
-const noticeMs = 3_000;
-
 export interface GrpcServer {
   /** `host:port` with the port really bound, or the socket's `unix:/path`. */
   readonly address: string;
   /** What grpc.health.v1.Health answers; false from the start of draining. */
   setServing(serving: boolean): void;
   /**
-   * Says NOT_SERVING and serves on until load balancers that ask have heard it; then refuses new connections, lets calls under
-   * way end, and cuts off what is left after `graceMs`.
+   * Says NOT_SERVING and serves on until load balancers that ask have heard it and acted upon it; then refuses new connections,
+   * lets calls under way end, and cuts off what is left after `graceMs`.
    */
   drain(graceMs: number): Promise<void>;
 }
@@ -94,7 +93,7 @@ export async function createGrpcServer(options: {
     setServing: health.setServing,
     async drain(graceMs) {
       health.setServing(false);
-      await health.told(noticeMs);
+      if (await health.told(healthNoticeMs)) await delay(healthSpreadMs);
       // Health watches never end by themselves.
       health.close();
       await new Promise<void>((resolve) => {

@@ -7,8 +7,11 @@ type Answer = { readonly status: "SERVING" | "NOT_SERVING" };
 
 interface HealthService extends GrpcService {
   setServing(serving: boolean): void;
-  /** Resolves when everybody who asks now and then has been told the status, at the latest after `ms`; at once if nobody does. */
-  told(ms: number): Promise<void>;
+  /**
+   * Resolves when everybody who asks now and then has been told the status, at the latest after `ms`; at once if nobody does.
+   * True: there was somebody to tell.
+   */
+  told(ms: number): Promise<boolean>;
   close(): void;
 }
 
@@ -52,13 +55,14 @@ export function createHealthService(): HealthService {
     },
     told(ms) {
       forgetOld();
-      if (!untold()) return Promise.resolve();
+      const somebody = askers.size > 0;
+      if (!untold()) return Promise.resolve(somebody);
       return new Promise((resolve) => {
-        const patience = setTimeout(resolve, ms);
         onTold = () => {
           clearTimeout(patience);
-          resolve();
+          resolve(somebody);
         };
+        const patience = setTimeout(onTold, ms);
       });
     },
     close() {

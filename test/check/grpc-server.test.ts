@@ -106,6 +106,22 @@ describe("the gRPC door", () => {
     await expect(call(late)).rejects.toThrow();
   });
 
+  test("F7.2 draining serves on until those who ask have heard it and acted upon it", async () => {
+    const { server, client } = await start("127.0.0.1:0");
+    expect(await call(client)).toEqual({ status: "SERVING" });
+    const drained = server.drain(10_000);
+    expect(await call(client)).toEqual({ status: "NOT_SERVING" });
+    for (let late = 0; late < 3; late++) {
+      const other = new Client(server.address, credentials.createInsecure());
+      expect(await call(other)).toEqual({ status: "NOT_SERVING" });
+      other.close();
+    }
+    await drained;
+    const tooLate = new Client(server.address, credentials.createInsecure());
+    cleanUp.push(() => tooLate.close());
+    await expect(call(tooLate)).rejects.toThrow();
+  });
+
   test("a call that never ends is cut off when the grace is over", async () => {
     const arrived = Promise.withResolvers<void>();
     const hanging: GrpcService = {

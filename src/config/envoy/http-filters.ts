@@ -1,6 +1,7 @@
 import type { Config } from "../config.ts";
 import { challengeFilter } from "./challenge-filter.ts";
 import type { Json } from "./json.ts";
+import { retryElsewhere } from "./retry-elsewhere.ts";
 import { typeUrl } from "./type-url.ts";
 
 /**
@@ -35,6 +36,7 @@ export function httpFilters(config: Config): Json[] {
           retry_policy: {
             retry_on: "connect-failure,refused-stream,reset",
             num_retries: 5,
+            ...retryElsewhere,
             // The longer one is the time-out of each try, too.
             retry_back_off: { base_interval: "0.01s", max_interval: timeout },
           },

@@ -2,6 +2,7 @@ import { inspectedBodyBytes } from "../inspected-body-bytes.ts";
 import type { Route } from "../route.ts";
 import type { RouteTable } from "../route-table.ts";
 import type { Json } from "./json.ts";
+import { retryElsewhere } from "./retry-elsewhere.ts";
 import { typeUrl } from "./type-url.ts";
 
 /** An Envoy route and how specific it is; longer ones stand first. */
@@ -67,7 +68,7 @@ function entry(route: Route, match: Json, length: number, rewrite?: string): Rou
         timeout: "0s",
         idle_timeout: "0s",
         // Only what never reached the upstream: a call is not replayed.
-        retry_policy: { retry_on: "connect-failure,refused-stream", num_retries: 2 },
+        retry_policy: { retry_on: "connect-failure,refused-stream", num_retries: 2, ...retryElsewhere },
       },
       typed_per_filter_config: perFilter(route),
     },

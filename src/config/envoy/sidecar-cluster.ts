@@ -41,7 +41,8 @@ export function sidecarCluster(
       },
     ],
     // As long as one is well, the others get nothing; when none seems to be, all are tried.
-    common_lb_config: { healthy_panic_threshold: { value: 1 } },
+    // Workers hear of it at once: merged with the change before, it would reach them up to a second late.
+    common_lb_config: { healthy_panic_threshold: { value: 1 }, update_merge_window: "0s" },
     load_assignment: {
       cluster_name: name,
       endpoints: [

@@ -2,6 +2,7 @@ import type { Config } from "../config.ts";
 import { createRouteTable } from "../create-route-table.ts";
 import { type OwnPath, ownPaths } from "../own-paths.ts";
 import type { Json } from "./json.ts";
+import { retryElsewhere } from "./retry-elsewhere.ts";
 import { type RouteEntry, refuse, routeEntries } from "./route-entries.ts";
 import { typeUrl } from "./type-url.ts";
 
@@ -36,7 +37,7 @@ function ownRoute(own: OwnPath): Json {
     route: {
       cluster: "sidecar_http",
       timeout: "60s",
-      retry_policy: { retry_on: "connect-failure,refused-stream", num_retries: 2 },
+      retry_policy: { retry_on: "connect-failure,refused-stream", num_retries: 2, ...retryElsewhere },
     },
     typed_per_filter_config: {
       "envoy.filters.http.ext_authz": {
