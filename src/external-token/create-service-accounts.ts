@@ -2,6 +2,7 @@ import { randomUUID } from "node:crypto";
 import { SignJWT } from "jose";
 import { needsPersonsConnection } from "../config/needs-persons-connection.ts";
 import type { Route } from "../config/route.ts";
+import type { AuditEvent } from "../store/audit-event.ts";
 import type { Store } from "../store/store.ts";
 import { ServiceAccountExists } from "./service-account-exists.ts";
 import type { SigningKeyRing } from "./signing-key-ring.ts";
@@ -100,16 +101,6 @@ export function createServiceAccounts(deps: {
         tokens.set(id, token);
       }
       const expiresAt = new Date(exp * 1000);
-      if (ownerId !== undefined) {
-        const needingOwner = routes.filter(needsPersonsConnection).map(({ id }) => id);
-        await store.delegations.offer({
-          grantId,
-          account: userId,
-          ownerId,
-          routeIds: needingOwner,
-          expiresAt,
-        });
-      }
       const payload = {
         kind: "Grant",
         jti: grantId,
@@ -121,7 +112,7 @@ export function createServiceAccounts(deps: {
         ownerId,
       };
       const record = { model: "Grant", id: grantId, payload, expiresAt };
-      await store.authorizationServerRecords.upsert(record, {
+      const audit: AuditEvent = {
         action: "service_account.created",
         userId,
         clientId,
@@ -131,7 +122,11 @@ export function createServiceAccounts(deps: {
           expires: expiresAt.toISOString(),
           ...(ownerId !== undefined && { owner: ownerId }),
         },
-      });
+      };
+      const needingOwner = routes.filter(needsPersonsConnection).map(({ id }) => id);
+      const asked =
+        ownerId === undefined ? undefined : { account: userId, ownerId, expiresAt, routeIds: needingOwner };
+      await store.authorizationServerRecords.upsert(record, audit, asked);
       const createdAt = new Date(iat * 1000);
       const account = {
         name,

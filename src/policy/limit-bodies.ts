@@ -3,6 +3,7 @@ import type { IncomingMessage } from "node:http";
 import type { Middleware } from "koa";
 import type { CurrentRoutes } from "../config/route-table.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
+import { refuseBeyondLimit } from "./refuse-beyond-limit.ts";
 
 /**
  * No body to our own endpoints is longer than `limits.body_bytes`, whether its length was announced or not: 413. Whoever
@@ -16,14 +17,7 @@ export function limitBodies(deps: { readonly routes: CurrentRoutes; readonly met
     const fits = announced === undefined ? await arrivesWithin(ctx.req, bodyBytes) : announced <= bodyBytes;
     if (fits) return next();
     metrics.limitsReached.inc({ limit: "body_bytes" });
-    ctx.status = 413;
-    ctx.set("cache-control", "no-store");
-    // Clients in browsers have to see why.
-    ctx.set("access-control-allow-origin", "*");
-    ctx.body = {
-      error: "invalid_request",
-      error_description: `the body is longer than ${bodyBytes} bytes`,
-    };
+    refuseBeyondLimit(ctx, 413, "invalid_request", `the body is longer than ${bodyBytes} bytes`);
   };
 }
 

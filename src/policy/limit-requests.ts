@@ -3,6 +3,7 @@ import type { Context, Middleware } from "koa";
 import { LRUCache } from "lru-cache";
 import type { CurrentRoutes } from "../config/route-table.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
+import { refuseBeyondLimit } from "./refuse-beyond-limit.ts";
 
 const hourMs = 3_600_000;
 /** The address least recently seen beyond this many starts anew. */
@@ -30,16 +31,9 @@ export function limitRequests(deps: {
     const most = kind === "registrations" ? limits.registrationsPerAddress : limits.authorizationsPerAddress;
     if (count.used >= most) {
       metrics.limitsReached.inc({ limit: `${kind}_per_address` });
-      ctx.status = 429;
       ctx.set("retry-after", String(Math.max(1, Math.ceil(counts.getRemainingTTL(key) / 1000))));
-      ctx.set("cache-control", "no-store");
-      // Clients in browsers have to see why.
-      ctx.set("access-control-allow-origin", "*");
-      ctx.body = {
-        error: "too_many_requests",
-        error_description: `too many ${kind} from your address; try again later`,
-      };
-      return;
+      const why = `too many ${kind} from your address; try again later`;
+      return refuseBeyondLimit(ctx, 429, "too_many_requests", why);
     }
     // Counted before the work, so that many at once do not all find room.
     count.used += 1;

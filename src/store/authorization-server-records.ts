@@ -49,7 +49,7 @@ export function authorizationServerRecords(
   }
 
   return {
-    async upsert({ model, id, payload, expiresAt }, audit) {
+    async upsert({ model, id, payload, expiresAt }, audit, asked) {
       const idName = secretName(id);
       const isGrant = model === "Grant";
       const values = {
@@ -67,6 +67,21 @@ export function authorizationServerRecords(
           .values({ model, id_name: idName, ...values })
           .onConflict((conflict) => conflict.columns(["model", "id_name"]).doUpdateSet(values))
           .execute();
+        if (asked && asked.routeIds.length > 0)
+          await tx
+            .insertInto("delegation")
+            .values(
+              asked.routeIds.map((routeId) => ({
+                grant_id: id,
+                route_id: routeId,
+                account: asked.account,
+                owner_id: asked.ownerId,
+                upstream: null,
+                delegated_at: null,
+                expires_at: clock.toDatabase(asked.expiresAt),
+              })),
+            )
+            .execute();
         if (audit) await writeAuditEvent(tx, audit);
       });
     },

@@ -1,4 +1,5 @@
-import { type ExpressionBuilder, type Selectable, sql } from "kysely";
+import { type ExpressionBuilder, type Selectable, sql, type Transaction } from "kysely";
+import type { AuditEvent } from "./audit-event.ts";
 import type { Database } from "./database.ts";
 import { endDelegations } from "./end-delegations.ts";
 import { notify } from "./notify.ts";
@@ -9,6 +10,19 @@ import { writeAuditEvent } from "./write-audit-event.ts";
 const table = "delegation";
 const now = sql<Date>`now()`;
 const unexpired = (e: ExpressionBuilder<Tables, typeof table>) => e("expires_at", ">", now);
+
+/** A change of rows that were there is on the record, and told to every replica. */
+async function recordIfAny(
+  tx: Transaction<Tables>,
+  rows: readonly unknown[],
+  grantId: string,
+  audit: AuditEvent,
+): Promise<boolean> {
+  if (rows.length === 0) return false;
+  await writeAuditEvent(tx, audit);
+  await notify(tx, { table: "grant", grantId });
+  return true;
+}
 
 /** Connections that their owners let service accounts use (F2.4). What changes here, changes what a grant may do. */
 export function delegations(database: Database): Delegations {
@@ -44,26 +58,6 @@ export function delegations(database: Database): Delegations {
   }
 
   return {
-    async offer({ grantId, account, ownerId, routeIds, expiresAt }) {
-      if (routeIds.length === 0) return;
-      await database.write("delegation.offer", (tx) =>
-        tx
-          .insertInto(table)
-          .values(
-            routeIds.map((routeId) => ({
-              grant_id: grantId,
-              route_id: routeId,
-              account,
-              owner_id: ownerId,
-              upstream: null,
-              delegated_at: null,
-              expires_at: clock.toDatabase(expiresAt),
-            })),
-          )
-          .execute(),
-      );
-    },
-
     give({ grantId, ownerId, routeId, upstream }, audit) {
       return database.write("delegation.give", async (tx) => {
         // Locked, so that a disconnect at the same time comes before, and this is refused, or after, and ends it.
@@ -85,10 +79,7 @@ export function delegations(database: Database): Delegations {
           .where(unexpired)
           .returning("grant_id")
           .execute();
-        if (rows.length === 0) return false;
-        await writeAuditEvent(tx, audit);
-        await notify(tx, { table: "grant", grantId });
-        return true;
+        return recordIfAny(tx, rows, grantId, audit);
       });
     },
 
@@ -103,10 +94,7 @@ export function delegations(database: Database): Delegations {
           .where("delegated_at", "is not", null)
           .returning("grant_id")
           .execute();
-        if (rows.length === 0) return false;
-        await writeAuditEvent(tx, audit);
-        await notify(tx, { table: "grant", grantId });
-        return true;
+        return recordIfAny(tx, rows, grantId, audit);
       });
     },
 

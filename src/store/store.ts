@@ -169,7 +169,12 @@ export interface GrantSummary {
   readonly lastUsedAt: Date;
 }
 export interface AuthorizationServerRecords {
-  upsert(record: Omit<AuthorizationServerRecord, "consumedAt">, audit?: AuditEvent): Promise<void>;
+  /** @param asked of a service account's grant: whose connections it asks for, which the owner sees from then on */
+  upsert(
+    record: Omit<AuthorizationServerRecord, "consumedAt">,
+    audit?: AuditEvent,
+    asked?: DelegationsAsked,
+  ): Promise<void>;
   find(model: string, id: string): Promise<AuthorizationServerRecord | undefined>;
   findByUid(model: string, uid: string): Promise<AuthorizationServerRecord | undefined>;
   findByUserCode(model: string, userCode: string): Promise<AuthorizationServerRecord | undefined>;
@@ -196,13 +201,11 @@ export interface Delegation {
   readonly delegatedAt?: Date;
   readonly expiresAt: Date;
 }
+/** What an account asks its owner for when its grant is made. */
+export type DelegationsAsked = Pick<Delegation, "account" | "ownerId" | "expiresAt"> & {
+  readonly routeIds: readonly string[];
+};
 export interface Delegations {
-  /** Lets the owner see what the account asks for. */
-  offer(
-    asked: Pick<Delegation, "grantId" | "account" | "ownerId" | "expiresAt"> & {
-      readonly routeIds: readonly string[];
-    },
-  ): Promise<void>;
   /** The owner's consent, told to every replica. False: nobody asks this owner for that, or there is no such connection. */
   give(
     which: Pick<Delegation, "grantId" | "ownerId" | "routeId"> & { readonly upstream: string },

@@ -1,6 +1,7 @@
 import { decodeJwt } from "jose";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { upstreamToken } from "../store/samples.ts";
+import { askForDelegation } from "../support/ask-for-delegation.ts";
 import { appOf, type McpApp, registeredApp, type Tokens } from "./mcp-app.ts";
 import { type House, startHouse } from "./start-house.ts";
 
@@ -258,7 +259,7 @@ describe("F2.1 each refresh asks the company again", () => {
     await house.ageSignIn(owner, 3700);
     const before = asked();
     const expiresAt = new Date(Date.now() + 3_600_000);
-    await store.delegations.offer({ ...which, account: "service-account/ci", routeIds: ["one"], expiresAt });
+    await askForDelegation(store, { ...which, account: "service-account/ci", routeIds: ["one"], expiresAt });
     await signIn.recheckOwners();
     expect(asked() - before).toBe(0);
     await store.delegations.give(which, { action: "delegation.given" });

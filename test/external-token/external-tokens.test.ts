@@ -5,6 +5,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import type { Route } from "../../src/config/route.ts";
 import { startChecks } from "../check/start-checks.ts";
 import { upstreamToken } from "../store/samples.ts";
+import { askForDelegation } from "../support/ask-for-delegation.ts";
 
 /** A foreign issuer on loopback: discovery and a key set that can change, and be down. */
 async function startIssuer() {
@@ -247,7 +248,7 @@ describe("F2.2 the cache of verified tokens", () => {
     await heard(() =>
       store.upstreamTokens.put(upstreamToken(connection), { action: "upstream_token.obtained" }),
     );
-    await store.delegations.offer({ ...which, account: claims.sub, routeIds: ["a", "b"], expiresAt });
+    await askForDelegation(store, { ...which, account: claims.sub, routeIds: ["a", "b"], expiresAt });
     // What the token itself says of it counts for nothing.
     expect(await owners()).toEqual(both());
     await heard(() => store.delegations.give({ ...which, upstream: a.upstream }, audit));

@@ -1,5 +1,6 @@
 import { beforeEach, describe, expect, it } from "vitest";
 import type { Change, Store } from "../../src/store/store.ts";
+import { askForDelegation } from "../support/ask-for-delegation.ts";
 import { backends } from "./backends.ts";
 import { changes } from "./changes.ts";
 import { describeStore } from "./describe-store.ts";
@@ -12,7 +13,7 @@ const given = audit("delegation.given");
 /** An account that asks for Alice's connection, which is there. */
 async function ask(store: Store): Promise<{ grantId: string; ownerId: string; routeId: string }> {
   const grantId = crypto.randomUUID();
-  await store.delegations.offer({
+  await askForDelegation(store, {
     grantId,
     account,
     ownerId,
@@ -47,6 +48,14 @@ describeStore("F2.4 delegated connections", (store) => {
     expect(mine.find(({ grantId }) => grantId === which.grantId)).toMatchObject({ account, upstream });
     expect(await store().delegations.owners()).toEqual([ownerId]);
     expect(await actionsOf(store(), which.grantId)).toMatchObject([{ action: "delegation.given" }]);
+  });
+
+  it("are asked for and on the record with their grant, or there is no grant either", async () => {
+    const grantId = crypto.randomUUID();
+    const asked = { grantId, account, ownerId, routeIds: [routeId, routeId], expiresAt: inSeconds(3600) };
+    await expect(askForDelegation(store(), asked)).rejects.toThrow();
+    expect(await store().authorizationServerRecords.find("Grant", grantId)).toBeUndefined();
+    expect(await store().delegations.ofGrant(grantId)).toEqual([]);
   });
 
   it.each([

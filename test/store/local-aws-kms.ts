@@ -1,7 +1,7 @@
 import { createCipheriv, createDecipheriv, createHash, createHmac, randomBytes } from "node:crypto";
-import { createServer, type IncomingMessage } from "node:http";
-import type { AddressInfo } from "node:net";
+import type { IncomingMessage } from "node:http";
 import { text } from "node:stream/consumers";
+import { listen } from "../../deploy/demo/listen.ts";
 
 /**
  * A local key service that speaks the part of AWS KMS that envelope encryption needs: AWS JSON 1.1, GenerateDataKey and Decrypt
@@ -75,7 +75,7 @@ export async function startLocalAwsKms(): Promise<LocalAwsKms> {
     }
   }
 
-  const server = createServer(async (request, response) => {
+  const { url, close } = await listen(async (request, response) => {
     const body = await text(request);
     const operation = /^TrentService\.(\w+)$/.exec(String(request.headers["x-amz-target"]))?.[1] ?? "";
     let status = 200;
@@ -95,21 +95,15 @@ export async function startLocalAwsKms(): Promise<LocalAwsKms> {
     const error = { __type: result, message: `${operation}: ${result}` };
     response.writeHead(status, { "content-type": "application/x-amz-json-1.1" }).end(JSON.stringify(error));
   });
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const { port } = server.address() as AddressInfo;
   const kms: LocalAwsKms = {
-    url: `http://127.0.0.1:${port}`,
+    url,
     arn,
     credentials,
     rotate: () => void material.push(randomBytes(32)),
     enabled: true,
     failing: undefined,
     requests,
-    close: () =>
-      new Promise((resolve) => {
-        server.close(() => resolve());
-        server.closeAllConnections();
-      }),
+    close,
   };
   return kms;
 }

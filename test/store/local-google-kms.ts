@@ -1,9 +1,8 @@
 import { createCipheriv, createDecipheriv, randomBytes } from "node:crypto";
 import { writeFile } from "node:fs/promises";
-import { createServer } from "node:http";
-import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
+import { listen } from "../../deploy/demo/listen.ts";
 
 /**
  * A local key service that speaks the part of Google Cloud KMS' REST API that envelope encryption needs
@@ -88,23 +87,20 @@ export async function startLocalGoogleKms(folder: string): Promise<LocalGoogleKm
     ];
   }
 
-  const server = createServer(async (request, response) => {
+  const { url, close } = await listen(async (request, response) => {
     const body = await text(request);
-    const { url = "", headers } = request;
+    const { url: path = "", headers } = request;
     const [status, json] =
-      url === "/v1/token"
+      path === "/v1/token"
         ? exchange(new URLSearchParams(body))
         : kms.failing
           ? refusal(kms.failing, "UNAVAILABLE")
           : headers.authorization === `Bearer ${accessToken}`
-            ? answer(url, JSON.parse(body))
+            ? answer(path, JSON.parse(body))
             : refusal(401, "UNAUTHENTICATED");
-    requests.push(url.split(":").at(-1) ?? "");
+    requests.push(path.split(":").at(-1) ?? "");
     response.writeHead(status, { "content-type": "application/json" }).end(JSON.stringify(json));
   });
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const { port } = server.address() as AddressInfo;
-  const url = `http://127.0.0.1:${port}`;
   const credentials = join(folder, "google.json");
   await writeFile(join(folder, "subject-token"), subjectToken);
   const adc = {
@@ -123,11 +119,7 @@ export async function startLocalGoogleKms(folder: string): Promise<LocalGoogleKm
     disable: (version) => void disabled.add(version),
     failing: undefined,
     requests,
-    close: () =>
-      new Promise((resolve) => {
-        server.close(() => resolve());
-        server.closeAllConnections();
-      }),
+    close,
   };
   return kms;
 }

@@ -1,7 +1,6 @@
 import { createCipheriv, createDecipheriv, randomBytes } from "node:crypto";
-import { createServer } from "node:http";
-import type { AddressInfo } from "node:net";
 import { text } from "node:stream/consumers";
+import { listen } from "../../deploy/demo/listen.ts";
 
 /**
  * A local key service that speaks the part of HashiCorp Vault's HTTP API that its transit engine's users need
@@ -73,7 +72,7 @@ export async function startLocalVault(options: { key: string; namespace?: string
     }
   }
 
-  const server = createServer(async (request, response) => {
+  const { url, close } = await listen(async (request, response) => {
     const body = await text(request);
     requests.push(`${request.method} ${request.url}`);
     const namespace = request.headers["x-vault-namespace"];
@@ -86,10 +85,8 @@ export async function startLocalVault(options: { key: string; namespace?: string
       : [403, { errors: ["permission denied"] }];
     response.writeHead(status, { "content-type": "application/json" }).end(JSON.stringify(json));
   });
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const { port } = server.address() as AddressInfo;
   const vault: LocalVault = {
-    url: `http://127.0.0.1:${port}`,
+    url,
     token: `hvs.${randomBytes(12).toString("base64url")}`,
     rotate: () => void versions.push(randomBytes(32)),
     forgetBefore(version) {
@@ -97,11 +94,7 @@ export async function startLocalVault(options: { key: string; namespace?: string
     },
     sealed: false,
     requests,
-    close: () =>
-      new Promise((resolve) => {
-        server.close(() => resolve());
-        server.closeAllConnections();
-      }),
+    close,
   };
   return vault;
 }

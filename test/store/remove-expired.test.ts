@@ -55,12 +55,20 @@ describeStore("bounded tables (F4.4, F3.9)", (store) => {
         claims: {},
         checkedAt: new Date(),
       });
-    const asks = (grantId: string, expiresAt: Date) => ({
-      ...{ grantId, expiresAt, account: "service-account/ci", routeIds: ["refreshable"] },
-      ownerId: connection.userId,
-    });
-    await store().delegations.offer(asks("short", inSeconds(60)));
-    await store().delegations.offer(asks("long", days(300)));
+    for (const [id, expiresAt] of [
+      ["0", inSeconds(60)],
+      ["1", days(300)],
+    ] as const)
+      await store().authorizationServerRecords.upsert(
+        { model: "AuthorizationCode", id, payload: {}, expiresAt: inSeconds(60) },
+        undefined,
+        {
+          account: "service-account/ci",
+          ownerId: connection.userId,
+          routeIds: ["refreshable"],
+          expiresAt,
+        },
+      );
     await store().signingKeys.ensure("assertion", async () =>
       signingKey({ purpose: "assertion", expiresAt: inSeconds(60) }),
     );
