@@ -9,6 +9,8 @@ export default defineConfig({
     maxWorkers: 2,
     testTimeout: 60_000,
     hookTimeout: 120_000,
+    // A machine under load may take its time; where a bound is the behaviour, the test names it.
+    expect: { poll: { timeout: 10_000 } },
     reporters: ["default", closingLine()],
   },
 });

@@ -40,7 +40,8 @@ export function decodeCheckRequest(bytes: Buffer): CheckRequest {
   isHttp = false;
   rawHeaders = [];
   joinedHeaders = [];
-  contextExtensions = {};
+  // Without a prototype: a key may have any name.
+  contextExtensions = Object.create(null);
   fields(message.length, readCheck);
   const headers = rawHeaders.length > 0 ? rawHeaders : joinedHeaders;
   return { http: isHttp ? { method, path, host, headers, rawBody } : undefined, sourceIp, contextExtensions };

@@ -23,17 +23,17 @@ export function loginsOfBob(stack: Stack): Logins {
 /** Goes through the forms of the company and the upstream, agreeing (or `decision`), until the browser is somewhere else. */
 export async function passForeignPages(page: Page, logins: Logins, decision = "allow"): Promise<void> {
   for (let steps = 0; steps < 10; steps++) {
+    // What is still loading would be taken for the page that comes after the form.
+    await page.waitForLoadState("load");
     const login = logins.get(new URL(page.url()).origin);
     if (!login) return;
-    const next = page.waitForEvent("load");
+    let button = `button[value=${decision}]`;
     if (await page.locator("[name=password]").count()) {
       await page.fill("[name=login]", login.login);
       await page.fill("[name=password]", login.password);
-      await page.click("button[type=submit]");
-    } else {
-      await page.click(`button[value=${decision}]`);
+      button = "button[type=submit]";
     }
-    await next;
+    await Promise.all([page.waitForEvent("load"), page.click(button)]);
   }
   throw new Error(`still at ${page.url()}`);
 }

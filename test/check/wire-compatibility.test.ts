@@ -90,6 +90,10 @@ describe("Envoy's definitions and ours are the same on the wire", () => {
       sourceIp: fc.string({ minLength: 1 }),
       contextExtensions: fc.dictionary(text, text, { maxKeys: 5, noNullPrototype: true }),
     });
+    const hostile = {
+      ...{ method: "", path: "", host: "", headers: [], rawBody: undefined, sourceIp: "::1" },
+      contextExtensions: JSON.parse('{"__proto__": "a", "constructor": "b"}'),
+    };
     fc.assert(
       fc.property(request, ({ method, path, host, headers, rawBody, sourceIp, contextExtensions }) => {
         const bytes = envoy.requestSerialize({
@@ -120,6 +124,7 @@ describe("Envoy's definitions and ours are the same on the wire", () => {
         expect(read.sourceIp).toBe(sourceIp);
         expect(read.contextExtensions).toEqual(contextExtensions);
       }),
+      { examples: [[hostile]] },
     );
   });
 

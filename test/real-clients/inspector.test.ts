@@ -68,9 +68,8 @@ test("F3.8 MCP Inspector in Chromium: connects by OAuth with nothing but the URL
       await page.locator('input[name="login"]').fill(login.login);
       await password.fill(login.password);
     }
-    const next = page.waitForEvent("load");
-    await (isSignIn ? page.locator('button[type="submit"]').first() : allow).click();
-    await next;
+    const button = isSignIn ? page.locator('button[type="submit"]').first() : allow;
+    await Promise.all([page.waitForEvent("load"), button.click()]);
   }
   await page.getByText("Connected", { exact: true }).first().waitFor();
   await page.getByText("Tools", { exact: true }).first().click();
