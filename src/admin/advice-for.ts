@@ -60,7 +60,10 @@ export function adviceFor(code: FailureCode, route: Route, prefix: string): stri
     case "server_error":
       return "The server is out of order. Try again later, or tell its owner.";
     case "unreachable":
-      return "Check that the host resolves and can be reached from here: DNS, firewall, proxy, TLS certificate.";
+      return (
+        "Check that the host resolves and can be reached from here: DNS, firewall, proxy, TLS certificate (of a private " +
+        "authority: tls_custom_ca_file of the route names its file, which the sidecar must be able to read, as Envoy does)."
+      );
     case "key_unusable":
       return "The private key of this route cannot be read: check mcp.server.upstream_auth.client_credentials.private_key.";
     case "sign_in_token_missing":

@@ -1,5 +1,6 @@
 import { z } from "zod";
 import type { Fields } from "./create-fields.ts";
+import { systemAuthorities } from "./system-authorities.ts";
 
 const kib = 1024;
 const day = 86_400;
@@ -187,7 +188,7 @@ export function configSchema(f: Fields) {
         certificate: f.path().default("/etc/envoy/tls/tls.crt"),
         key: f.path().default("/etc/envoy/tls/tls.key"),
       }),
-      upstream_ca: f.path().default("/etc/ssl/certs/ca-certificates.crt"),
+      upstream_ca: f.path().default(systemAuthorities),
       xff_num_trusted_hops: z.int().min(0).max(16).default(0),
       tracing: z
         .strictObject({ collector: f.address(), sample_percent: z.number().min(0).max(100).default(100) })

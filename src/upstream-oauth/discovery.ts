@@ -50,7 +50,7 @@ export function createDiscovery(deps: {
   async function probe({ route, onStep }: Look): Promise<{ status?: number; challenge?: UpstreamChallenge }> {
     const url = route.upstream;
     try {
-      const response = await outward.probe(url, {
+      const response = await outward.probe(route, {
         method: "POST",
         headers: { "content-type": "application/json", accept: "application/json, text/event-stream" },
         body: JSON.stringify({ jsonrpc: "2.0", id: 1, method: "ping" }),

@@ -1,17 +1,23 @@
+import { LRUCache } from "lru-cache";
 import type { Route } from "../config/route.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
+import { systemAuthorities } from "../config/system-authorities.ts";
 import { createPrivateHostList } from "./private-host-list.ts";
 import { createSafeFetch, createTrustedFetch, type ResolveHost } from "./safe-fetch.ts";
+import { createTrustedAuthorities } from "./trusted-authorities.ts";
 import { UpstreamOAuthError } from "./upstream-oauth-error.ts";
 
 type Fetch = typeof globalThis.fetch;
 
 /** The ways out of this room, chosen by who chose the URL. */
 export interface Outward {
-  /** For a route's OAuth: URLs on origins that the route itself names are the operator's, all others are strangers'. */
+  /**
+   * For a route's OAuth: URLs on origins that the route itself names are the operator's, all others are strangers'. Whose
+   * certificates Envoy trusts for the route, is trusted here.
+   */
   fetchFor(route: Route): Fetch;
   /** One request without credentials to the route's own upstream; only status and headers come back. */
-  probe(url: string, init: RequestInit): Promise<Response>;
+  probe(route: Route, init: RequestInit): Promise<Response>;
   /**
    * An endpoint from metadata: https, or http on an origin that the operator named (F8.5).
    *
@@ -20,22 +26,54 @@ export interface Outward {
   checkEndpoint(route: Route, name: string, value: string): void;
 }
 
+/** A fetch for each who may have chosen the URL. */
+interface Ways {
+  readonly strangers: Fetch;
+  readonly operators: Fetch;
+  readonly upstream: Fetch;
+  readonly probe: Fetch;
+}
+
 export function createOutward(deps: { routes: CurrentRoutes; resolveHost?: ResolveHost }): Outward {
   const limits = () => deps.routes().config.upstreamOAuth;
   const options = { limits, resolveHost: deps.resolveHost };
-  const strangers = createSafeFetch(options);
-  const operators = createTrustedFetch({ ...options, anyHttp: true });
-  const probe = createTrustedFetch({ ...options, anyHttp: true, body: "discard" });
+  const operatorOptions = { ...options, anyHttp: true };
+  const trusted = createTrustedAuthorities();
+  /** Connections that were verified in one way are of no use to another. */
+  const ways = new LRUCache<string, Ways>({ max: 1000 });
+
+  function waysOf(route: Route): Ways {
+    const { upstreamCa } = deps.routes().config.envoy;
+    const caFile = route.upstreamTls?.caFile ?? (upstreamCa === systemAuthorities ? undefined : upstreamCa);
+    const serverName = route.upstreamTls?.serverName;
+    const key = JSON.stringify([caFile, serverName]);
+    let made = ways.get(key);
+    if (!made) {
+      const tls = caFile === undefined ? {} : { authorities: () => trusted(caFile) };
+      const ofUpstream = { ...operatorOptions, tls: { ...tls, serverName } };
+      made = {
+        strangers: createSafeFetch({ ...options, tls }),
+        operators: createTrustedFetch({ ...operatorOptions, tls }),
+        upstream: createTrustedFetch(ofUpstream),
+        probe: createTrustedFetch({ ...ofUpstream, body: "discard" }),
+      };
+      ways.set(key, made);
+    }
+    return made;
+  }
 
   return {
     fetchFor(route) {
+      const { strangers, operators, upstream } = waysOf(route);
+      const upstreams = new Set(route.to.map((url) => new URL(url).origin));
       const own = operatorOrigins(route);
       return (input, init) => {
         const { origin } = new URL(input instanceof Request ? input.url : input);
-        return own.has(origin) ? operators(input, init) : strangers(input, init);
+        const way = upstreams.has(origin) ? upstream : own.has(origin) ? operators : strangers;
+        return way(input, init);
       };
     },
-    probe: (url, init) => probe(url, init),
+    probe: (route, init) => waysOf(route).probe(route.upstream, init),
     checkEndpoint(route, name, value) {
       const url = URL.canParse(value) ? new URL(value) : undefined;
       if (!url) throw new UpstreamOAuthError("metadata_invalid", `the metadata's ${name} is not a URL`);

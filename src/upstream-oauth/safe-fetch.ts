@@ -1,5 +1,6 @@
 import { type LookupAddress, lookup as systemLookup } from "node:dns";
 import { isIP, type LookupFunction, type Socket } from "node:net";
+import type { SecureContext } from "node:tls";
 import { context, propagation } from "@opentelemetry/api";
 import { Agent, buildConnector, fetch as undiciFetch } from "undici";
 import { inSpan } from "../telemetry/in-span.ts";
@@ -21,11 +22,19 @@ export interface SafeFetchLimits {
   /** See `createPrivateHostList`; http is allowed for these. */
   readonly allowedPrivateHosts: readonly string[];
 }
+/** How https servers are verified, where the authorities that Node trusts, or the host of the URL, do not fit. */
+export interface ServerVerification {
+  /** Asked at the first connection to a host. */
+  readonly authorities?: () => SecureContext | undefined;
+  /** What the certificate must be made out to, and is asked for (SNI), instead of the URL's host. */
+  readonly serverName?: string;
+}
 interface Options {
   /** Read anew for every call, so that a reload of the routes file needs no rewiring. */
   readonly limits: () => SafeFetchLimits;
   /** Default: the system's resolver. */
   readonly resolveHost?: ResolveHost;
+  readonly tls?: ServerVerification;
   /** `discard`: only status and headers are wanted (an event stream would never end). */
   readonly body?: "read" | "discard";
 }
@@ -95,7 +104,11 @@ function createFetch(options: Options, rules: Rules): Fetch {
     if (opened && (opened.hosts === hosts || opened.hosts.join() === hosts.join())) return opened;
     opened?.agent.close().catch(() => {});
     const list = createPrivateHostList(hosts);
-    const connect = createConnector(rules.guard(list), options.resolveHost ?? resolveBySystem);
+    const connect = createConnector(
+      rules.guard(list),
+      options.resolveHost ?? resolveBySystem,
+      options.tls ?? {},
+    );
     opened = { hosts, list, agent: new Agent({ connect, pipelining: 1 }) };
     return opened;
   }
@@ -162,7 +175,11 @@ const intoHeaders = {
 };
 
 /** Connects only to addresses that the guard accepts: the address checked is the address used, so rebinding is moot. */
-function createConnector(guard: Guard, resolveHost: ResolveHost): buildConnector.connector {
+function createConnector(
+  guard: Guard,
+  resolveHost: ResolveHost,
+  { authorities, serverName }: ServerVerification,
+): buildConnector.connector {
   const connectors = new Map<string, buildConnector.connector>();
   return (target, callback) => {
     const { protocol, hostname } = target;
@@ -176,7 +193,11 @@ function createConnector(guard: Guard, resolveHost: ResolveHost): buildConnector
     let connect = connectors.get(place);
     if (!connect) {
       if (connectors.size >= 1000) connectors.clear();
-      connect = buildConnector({ lookup: guardedLookup(accepts, resolveHost), allowH2: false });
+      connect = buildConnector({
+        lookup: guardedLookup(accepts, resolveHost),
+        allowH2: false,
+        ...(protocol === "https:" && { servername: serverName, secureContext: authorities?.() }),
+      });
       connectors.set(place, connect);
     }
     connect(target, (...result) => {

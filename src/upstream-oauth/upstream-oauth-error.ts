@@ -28,7 +28,7 @@ export class UpstreamOAuthError extends Error {
   static from(error: unknown, what: string): UpstreamOAuthError {
     if (error instanceof UpstreamOAuthError) return error;
     if (error instanceof SafeFetchError) {
-      const heals = ["timed_out", "unreachable", "dns_failed"].includes(error.code);
+      const heals = ["timed_out", "unreachable", "dns_failed", "tls_failed"].includes(error.code);
       return new UpstreamOAuthError(
         heals ? "unreachable" : "endpoint_not_allowed",
         `${what}: ${error.message}`,

@@ -338,7 +338,9 @@ describe("F7.4 doctor", () => {
       People cannot connect: the upstream of route files could not be reached (unreachable)
 
       What to do
-        Check that the host resolves and can be reached from here: DNS, firewall, proxy, TLS certificate.
+        Check that the host resolves and can be reached from here: DNS, firewall, proxy, TLS certificate
+        (of a private authority: tls_custom_ca_file of the route names its file, which the sidecar must be
+        able to read, as Envoy does).
       "
     `);
     expect(code).toBe(1);

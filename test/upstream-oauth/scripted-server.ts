@@ -1,6 +1,9 @@
 import type { IncomingHttpHeaders } from "node:http";
+import { createServer } from "node:https";
+import type { AddressInfo } from "node:net";
 import { text } from "node:stream/consumers";
-import { listen } from "../../deploy/demo/listen.ts";
+import type { TLSSocket } from "node:tls";
+import { type Listener, listen } from "../../deploy/demo/listen.ts";
 
 /** One request as it arrived. */
 export interface Seen {
@@ -26,6 +29,8 @@ export interface ScriptedServer {
   readonly url: string;
   readonly host: string;
   readonly seen: Seen[];
+  /** Of a TLS server: the name that each connection asked for (SNI). */
+  readonly names: string[];
   /** Paths asked for, in order. */
   paths(): string[];
   on(path: string, script: Script): void;
@@ -33,8 +38,10 @@ export interface ScriptedServer {
   close(): Promise<void>;
 }
 
+/** @param tls PEM: the server is asked by https, as `localhost` */
 export async function scriptedServer(
   scripts: Readonly<Record<string, Script>> = {},
+  tls?: { readonly key: string; readonly cert: string },
 ): Promise<ScriptedServer> {
   const byPath = new Map(Object.entries(scripts));
   const seen: Seen[] = [];
@@ -60,13 +67,36 @@ export async function scriptedServer(
     });
     response.end(raw ? answer.body : JSON.stringify(answer.body ?? {}));
   });
+  const secure = tls && (await encrypted(listener, tls));
+  const url = secure?.url ?? listener.url;
   return {
-    url: listener.url,
-    host: new URL(listener.url).host,
+    url,
+    host: new URL(url).host,
+    names: secure?.names ?? [],
     seen,
     paths: () => seen.map(({ path }) => path),
     on: (path, script) => void byPath.set(path, script),
     off: (path) => void byPath.delete(path),
-    close: listener.close,
+    async close() {
+      await secure?.close();
+      await listener.close();
+    },
   };
+}
+
+/** The same server behind TLS. */
+async function encrypted(listener: Listener, tls: { readonly key: string; readonly cert: string }) {
+  const names: string[] = [];
+  const server = createServer(tls, (request, response) => listener.server.emit("request", request, response));
+  server.on("secureConnection", ({ servername }: TLSSocket & { servername?: string | false }) =>
+    names.push(servername || ""),
+  );
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address() as AddressInfo;
+  const close = () =>
+    new Promise<void>((resolve) => {
+      server.close(() => resolve());
+      server.closeAllConnections();
+    });
+  return { url: `https://localhost:${port}`, names, close };
 }

@@ -25,8 +25,10 @@ export interface ScriptedUpstream extends ScriptedServer {
 }
 
 /** Answers discovery by protected resource metadata, registers, checks PKCE and redirect URI, rotates refresh tokens. */
-export async function scriptedUpstream(): Promise<ScriptedUpstream> {
-  const server = await scriptedServer();
+export async function scriptedUpstream(
+  tls?: Parameters<typeof scriptedServer>[1],
+): Promise<ScriptedUpstream> {
+  const server = await scriptedServer({}, tls);
   const { url } = server;
   const codes = new Map<string, URLSearchParams>();
   const upstream: ScriptedUpstream = {
