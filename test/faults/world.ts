@@ -12,6 +12,7 @@ import { freePort } from "../../deploy/demo/free-port.ts";
 import { loopbackFetch } from "../../deploy/demo/loopback-fetch.ts";
 import type { OidcServer } from "../../deploy/demo/oidc-server.ts";
 import { openidProvider } from "../../deploy/demo/openid-provider.ts";
+import { envoyBinary } from "../../envoy/envoy-binary.ts";
 import { createSigningKeys } from "../../src/external-token/create-signing-keys.ts";
 import { loadKeyEncryptionKeys } from "../../src/store/load-key-encryption-keys.ts";
 import { migrate } from "../../src/store/migrate.ts";
@@ -124,6 +125,8 @@ async function build(
     }),
   );
 
+  // It may have to be installed, and tokens that are stored already would expire meanwhile.
+  await envoyBinary();
   const { files: tls, ca } = await certificateAuthority(folder, [publicHost, new URL(issuer).hostname]);
   const [envoyPort, envoyAdmin] = [await freePort(), await freePort()];
   const secrets = {
