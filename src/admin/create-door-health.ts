@@ -1,6 +1,6 @@
 import type { Socket } from "node:net";
 import type { Middleware } from "koa";
-import { healthSpreadMs } from "../config/envoy/health-notice.ts";
+import { askersMs, healthSpreadMs } from "../config/envoy/health-notice.ts";
 
 /** Whether the public port wants requests, for load balancers that ask (F7.2). */
 export interface DoorHealth {
@@ -13,8 +13,6 @@ export interface DoorHealth {
   drain(ms: number): Promise<void>;
 }
 
-/** Who asked this long ago is taken to have stopped asking, ms. */
-const askersMs = 15_000;
 /** The HTTP port's part of what grpc.health.v1.Health is to the gRPC port. */
 export function createDoorHealth(): DoorHealth {
   /** Load balancers, by their connection: when each asked last. */

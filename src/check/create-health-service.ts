@@ -1,4 +1,5 @@
 import type { ServerUnaryCall, ServerWritableStream, sendUnaryData } from "@grpc/grpc-js";
+import { askersMs } from "../config/envoy/health-notice.ts";
 import type { GrpcService } from "./grpc-service.ts";
 import { loadGrpcService } from "./load-grpc-service.ts";
 
@@ -14,9 +15,6 @@ interface HealthService extends GrpcService {
   told(ms: number): Promise<boolean>;
   close(): void;
 }
-
-/** Who asked this long ago is taken to have stopped asking, ms. */
-const askersMs = 15_000;
 
 /** grpc.health.v1.Health: one status for whatever service is asked about, since they stand and fall together. */
 export function createHealthService(): HealthService {

@@ -1,3 +1,6 @@
+/** A load balancer that asked this long ago is taken to have stopped asking, ms. */
+export const askersMs = 15_000;
+
 /**
  * How long whoever is draining waits for load balancers to hear of it, ms: some rounds of the health checks that
  * `sidecar-cluster.ts` writes. Those that ask more seldom find out by themselves.
