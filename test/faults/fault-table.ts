@@ -8,6 +8,7 @@ export function faultTable(
   const failures: string[] = [];
   const rows = results.map((result) => {
     const { name, outcomes, server } = result;
+    const already = failures.length;
     const revoked = server.revokedByReuse - server.revokedInGap;
     const lost = Math.max(0, result.lost - server.revokedInGap);
     const targets = {
@@ -24,6 +25,9 @@ export function faultTable(
       failures.push(`${name}: recovered in ${recovered} s`);
     if (name.includes("rolling restart") && outcomes.allowed > 0)
       failures.push(`${name}: errors ${outcomes.allowed}`);
+    // What was answered is the first thing that whoever reads of a failure wants to know.
+    if (failures.length > already)
+      failures.push(...Object.entries(result.answers).map(([what, count]) => `${name}: ${count} x ${what}`));
     return [
       name,
       result.calls,

@@ -78,14 +78,22 @@ function errorOf(body: string): string {
   }
 }
 
+export interface Load {
+  readonly seen: readonly Observation[];
+  /** How long the call that waits longest has been under way. */
+  longestMs(): number;
+  /** Makes no more calls, and waits for those under way. */
+  stop(): Promise<void>;
+}
+
 /** A steady load: `perSecond` calls, in turn over all of `calls`, whether or not earlier ones have been answered. */
 export function startLoad(options: {
   fetch: typeof globalThis.fetch;
   calls: () => readonly Call[];
   perSecond: number;
-}): { readonly seen: Observation[]; stop(): Promise<void> } {
+}): Load {
   const seen: Observation[] = [];
-  const underWay = new Set<Promise<void>>();
+  const underWay = new Map<Promise<void>, number>();
   const stopped = new AbortController();
   let next = 0;
   const run = async () => {
@@ -104,7 +112,7 @@ export function startLoad(options: {
           seen.push(observation);
           underWay.delete(one);
         });
-        underWay.add(one);
+        underWay.set(one, Date.now());
       }
       await delay(10);
     }
@@ -112,10 +120,11 @@ export function startLoad(options: {
   const running = run();
   return {
     seen,
+    longestMs: () => Date.now() - Math.min(Date.now(), ...underWay.values()),
     async stop() {
       stopped.abort();
       await running;
-      await Promise.all(underWay);
+      await Promise.all(underWay.keys());
     },
   };
 }

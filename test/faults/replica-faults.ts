@@ -12,6 +12,7 @@ const kill: Fault = {
     if (!replica) return;
     await replica.kill();
     const killedAt = Date.now();
+    const leases = await leasesIn(scene);
     await delay(1_000);
     const lost = await unstored(scene);
     await delay(1_000);
@@ -21,17 +22,25 @@ const kill: Fault = {
       .map((owner) => scene.server.answerLost(owner) - (Date.now() - killedAt));
     await scene.pause(6_000);
     await replica.start();
-    await leasesTakenOver(scene);
+    await leasesTakenOver(scene, leases);
     return `${ages.length} in the gap${ages.length > 0 ? `, given ${Math.max(...ages)} ms before at most` : ""}`;
   },
 };
 
-/** Waits until the dead replica's leases have ended and somebody else has tried. */
-async function leasesTakenOver({ query }: World): Promise<void> {
-  const old = `select 1 from upstream_token
-    where lease_owner is not null and lease_until < now() + interval '14 s'`;
-  for (const until = Date.now() + 40_000; Date.now() < until; await delay(500))
-    if ((await query(old)).length === 0) return;
+/** Who refreshes which connection until when: a text for each lease. */
+async function leasesIn({ query }: World): Promise<unknown[]> {
+  const rows = await query(`select concat_ws(' ', user_id, route_id, lease_owner, lease_until) as lease
+    from upstream_token where lease_owner is not null`);
+  return rows.map(({ lease }) => lease);
+}
+
+/** Waits until none of `leases` stands: those who live end theirs at once, the dead replica's run out and are taken over. */
+async function leasesTakenOver(world: World, leases: readonly unknown[]): Promise<void> {
+  for (const until = Date.now() + 40_000; Date.now() < until; await delay(500)) {
+    const now = await leasesIn(world);
+    if (!leases.some((lease) => now.includes(lease))) return;
+  }
+  throw new Error("nobody takes over the leases of a dead replica");
 }
 
 /** Connections whose newest refresh token is known to the authorization server only. */
