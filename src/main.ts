@@ -115,7 +115,7 @@ export async function serve(options: {
     logger.info({ needsRestart }, "the routes file was loaded again");
     tellOfBrokenRules();
   });
-  const upstreamOAuth = createUpstreamOAuth({ routes, store, logger, metrics });
+  const upstreamOAuth = createUpstreamOAuth({ routes, store, keys, logger, metrics });
   const upstreamTokens = createUpstreamTokens({ routes, store, upstreamOAuth, logger, metrics });
   const signIn = createSignIn({
     routes,

@@ -1,4 +1,4 @@
-import type { ClientMetadata } from "oidc-provider";
+import type { ClientAuthMethod, ClientMetadata } from "oidc-provider";
 import { type OidcServer, oidcServer } from "./oidc-server.ts";
 
 /** What the resource server learns about a token that is good. */
@@ -32,7 +32,9 @@ export async function upstreamAuthorizationServer(options: {
   /** RFC 7591 at `/reg`. */
   dynamicRegistration?: boolean;
   clientIdMetadataDocuments?: boolean;
-  /** Fetches client documents; the default reaches public https hosts only. */
+  /** Default: all that oidc-provider knows but those with TLS certificates. */
+  clientAuthMethods?: ClientAuthMethod[];
+  /** Fetches client documents and keys; the default reaches public https hosts only. */
   fetch?: typeof globalThis.fetch;
 }): Promise<UpstreamAuthorizationServer> {
   const scopes = options.scopes ?? ["mcp:read", "mcp:write"];
@@ -72,6 +74,7 @@ export async function upstreamAuthorizationServer(options: {
       clientDefaults: { grant_types: ["authorization_code", "refresh_token"], response_types: ["code"] },
       scopes: ["openid", "offline_access", ...scopes],
       ...(options.fetch && { fetch: options.fetch }),
+      ...(options.clientAuthMethods && { clientAuthMethods: options.clientAuthMethods }),
       ttl: {
         AccessToken: accessTokenTtl,
         IdToken: 600,

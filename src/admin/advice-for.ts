@@ -65,7 +65,7 @@ export function adviceFor(code: FailureCode, route: Route, prefix: string): stri
         "authority: tls_custom_ca_file of the route names its file, which the sidecar must be able to read, as Envoy does)."
       );
     case "key_unusable":
-      return "The private key of this route cannot be read: check mcp.server.upstream_auth.client_credentials.private_key.";
+      return "The private key of this route cannot be read: check its private_key (and workload_identity_file).";
     case "sign_in_token_missing":
       return "The grant needs the person's sign-in token: it can only be tried by calling the route as that person.";
     case "route_unavailable":

@@ -1,3 +1,4 @@
+import { createSigningKeys } from "../external-token/create-signing-keys.ts";
 import { createUpstreamOAuth } from "../upstream-oauth/create-upstream-oauth.ts";
 import { createUpstreamTokens } from "../upstream-token/create-upstream-tokens.ts";
 import { printTable } from "./print-table.ts";
@@ -32,7 +33,8 @@ export function runConnections(
       );
       return 0;
     }
-    const upstreamOAuth = createUpstreamOAuth(rooms);
+    const keys = await createSigningKeys(rooms);
+    const upstreamOAuth = createUpstreamOAuth({ ...rooms, keys });
     const tokens = createUpstreamTokens({ ...rooms, upstreamOAuth, refreshAheadEveryMs: 0 });
     try {
       for (const connection of connections) {
@@ -41,6 +43,7 @@ export function runConnections(
       }
     } finally {
       await tokens.close();
+      keys.close();
     }
     if (connections.length > 0) return 0;
     err("no such connection; nothing was revoked\n");

@@ -2,7 +2,15 @@ import type { z } from "zod";
 import type { ConfigPath } from "./config-source.ts";
 import { derivedRouteId } from "./derived-route-id.ts";
 import type { Reporter } from "./reporter.ts";
-import type { PolicyNode, PolicyRule, PolicySource, Route, RouteMcp, UpstreamAuth } from "./route.ts";
+import type {
+  ClientSecrets,
+  PolicyNode,
+  PolicyRule,
+  PolicySource,
+  Route,
+  RouteMcp,
+  UpstreamAuth,
+} from "./route.ts";
 import type { routeSchema } from "./route-schema.ts";
 
 type RouteInput = z.output<ReturnType<typeof routeSchema>>;
@@ -117,10 +125,10 @@ function readMcp(input: RouteInput, path: ConfigPath, reporter: Reporter): Route
   if (oauth !== undefined && server?.upstream_auth !== undefined) {
     return fail("server", "upstream_oauth2 and upstream_auth contradict each other", "keep one");
   }
-  if (oauth?.client_secret !== undefined && oauth.client_id === undefined) {
+  if ((oauth?.client_secret ?? oauth?.private_key) !== undefined && oauth?.client_id === undefined) {
     return fail(
       server?.upstream_oauth2 ? "server" : "upstream_oauth2",
-      "a client_secret needs its client_id",
+      "a client_secret or private_key needs its client_id",
       "add client_id",
     );
   }
@@ -157,15 +165,16 @@ function readAuth(server: ServerInput | undefined, oauth: OAuthInput | undefined
     return { type: "headers", headers: Object.fromEntries(headers) };
   }
   if (kinds?.token_exchange !== undefined) {
-    const { token_url, client_id, client_secret, auth_style, subject_token, ...rest } = kinds.token_exchange;
+    const given = kinds.token_exchange;
     return {
       type: "token_exchange",
-      tokenUrl: token_url,
-      clientId: client_id,
-      clientSecret: client_secret,
-      authMethod: auth_style,
-      subjectToken: subject_token,
-      ...rest,
+      tokenUrl: given.token_url,
+      clientId: given.client_id,
+      ...secretsOf(given),
+      authMethod: given.auth_style,
+      subjectToken: given.subject_token,
+      audience: given.audience,
+      scopes: given.scopes,
     };
   }
   if (kinds?.client_credentials !== undefined) {
@@ -173,9 +182,7 @@ function readAuth(server: ServerInput | undefined, oauth: OAuthInput | undefined
     return {
       type: "client_credentials",
       clientId: given.client_id,
-      clientSecret: given.client_secret,
-      privateKey: given.private_key,
-      signingAlg: given.signing_alg,
+      ...secretsOf(given),
       authMethod: given.auth_style,
       tokenUrl: given.token_url,
       authorizationServerUrl: given.authorization_server_url,
@@ -191,7 +198,7 @@ function readAuth(server: ServerInput | undefined, oauth: OAuthInput | undefined
       idpClientId: given.idp_client_id,
       idpClientSecret: given.idp_client_secret,
       clientId: given.client_id,
-      clientSecret: given.client_secret,
+      ...secretsOf(given),
       authMethod: given.auth_style,
       scopes: given.scopes,
     };
@@ -199,7 +206,7 @@ function readAuth(server: ServerInput | undefined, oauth: OAuthInput | undefined
   return {
     type: "oauth",
     clientId: oauth?.client_id,
-    clientSecret: oauth?.client_secret,
+    ...secretsOf(oauth ?? {}),
     ...(oauth?.endpoint === undefined
       ? {}
       : {
@@ -213,6 +220,14 @@ function readAuth(server: ServerInput | undefined, oauth: OAuthInput | undefined
     scopes: oauth?.scopes,
     authorizationUrlParams: oauth?.authorization_url_params ?? {},
     authorizationServerUrl: server?.authorization_server_url,
+  };
+}
+
+function secretsOf(given: Pick<OAuthInput, "client_secret" | "private_key" | "signing_alg">): ClientSecrets {
+  return {
+    clientSecret: given.client_secret,
+    privateKey: given.private_key,
+    signingAlg: given.signing_alg,
   };
 }
 

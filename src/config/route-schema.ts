@@ -12,12 +12,17 @@ export function routeSchema(f: Fields) {
     z.enum(["client_secret_basic", "client_secret_post", "private_key_jwt", "none"]).optional(),
   );
   const scopes = z.array(f.text()).optional();
+  const secrets = {
+    client_secret: f.secret().optional(),
+    private_key: f.secret().optional(),
+    signing_alg: f.text().optional(),
+  };
   const header = z.string().regex(/^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/, {
     error: (issue) => `${JSON.stringify(issue.input)} is not a header name`,
   });
   const upstreamOAuth2 = z.strictObject({
     client_id: f.text().optional(),
-    client_secret: f.secret().optional(),
+    ...secrets,
     endpoint: z
       .strictObject({
         auth_url: f.url(),
@@ -41,7 +46,7 @@ export function routeSchema(f: Fields) {
             .strictObject({
               token_url: f.url(),
               client_id: f.text(),
-              client_secret: f.secret().optional(),
+              ...secrets,
               auth_style: authMethod,
               subject_token: z
                 .enum(["external_token", "sign_in_id_token", "sign_in_access_token"])
@@ -53,9 +58,7 @@ export function routeSchema(f: Fields) {
           client_credentials: z
             .strictObject({
               client_id: f.text(),
-              client_secret: f.secret().optional(),
-              private_key: f.secret().optional(),
-              signing_alg: f.text().optional(),
+              ...secrets,
               auth_style: authMethod,
               token_url: f.url().optional(),
               authorization_server_url: f.url().optional(),
@@ -69,7 +72,7 @@ export function routeSchema(f: Fields) {
               idp_client_id: f.text(),
               idp_client_secret: f.secret().optional(),
               client_id: f.text(),
-              client_secret: f.secret().optional(),
+              ...secrets,
               auth_style: authMethod,
               scopes,
             })

@@ -11,11 +11,19 @@ export type UpstreamAuth =
 /** How a client authenticates at a token endpoint (RFC 6749 section 2.3, RFC 7523). */
 export type ClientAuthMethod = "client_secret_basic" | "client_secret_post" | "private_key_jwt" | "none";
 
+/** What a client proves itself with at a token endpoint. */
+export interface ClientSecrets {
+  readonly clientSecret?: string;
+  /** PEM (PKCS 8) or JWK text of the key for `private_key_jwt`; without one, our own signs. */
+  readonly privateKey?: string;
+  /** JWS algorithm of `privateKey`; default ES256. */
+  readonly signingAlg?: string;
+}
+
 /** A user's own token, obtained with the user's consent; what is not given here is discovered (F4.1, F4.2). */
-export interface UpstreamOAuth {
+export interface UpstreamOAuth extends ClientSecrets {
   readonly type: "oauth";
   readonly clientId?: string;
-  readonly clientSecret?: string;
   /** Present: no discovery at all. */
   readonly endpoint?: {
     readonly authUrl: string;
@@ -31,11 +39,10 @@ export interface UpstreamOAuth {
 }
 
 /** RFC 8693: the caller's token for an upstream token, without consent. */
-export interface TokenExchange {
+export interface TokenExchange extends ClientSecrets {
   readonly type: "token_exchange";
   readonly tokenUrl: string;
   readonly clientId: string;
-  readonly clientSecret?: string;
   readonly authMethod?: ClientAuthMethod;
   /** Which token is exchanged: the caller's TE, or the person's sign-in token. */
   readonly subjectToken: "external_token" | "sign_in_id_token" | "sign_in_access_token";
@@ -44,14 +51,9 @@ export interface TokenExchange {
 }
 
 /** RFC 6749 section 4.4 (or RFC 7523 section 2.2 with `private_key_jwt` or a workload identity): one token for the service. */
-export interface ClientCredentials {
+export interface ClientCredentials extends ClientSecrets {
   readonly type: "client_credentials";
   readonly clientId: string;
-  readonly clientSecret?: string;
-  /** PEM (PKCS 8) or JWK text of the key for `private_key_jwt`. */
-  readonly privateKey?: string;
-  /** JWS algorithm of `privateKey`; default ES256. */
-  readonly signingAlg?: string;
   readonly authMethod?: ClientAuthMethod;
   /** Absent: discovered like a user's authorization server. */
   readonly tokenUrl?: string;
@@ -62,7 +64,7 @@ export interface ClientCredentials {
 }
 
 /** Enterprise-managed authorization: an identity assertion grant of the company's provider, then RFC 7523 at the upstream's. */
-export interface IdentityAssertionGrant {
+export interface IdentityAssertionGrant extends ClientSecrets {
   readonly type: "id_jag";
   /** Client at the company's provider that may exchange the ID token for the assertion. */
   readonly idpTokenUrl?: string;
@@ -70,7 +72,6 @@ export interface IdentityAssertionGrant {
   readonly idpClientSecret?: string;
   /** Client at the upstream's authorization server. */
   readonly clientId: string;
-  readonly clientSecret?: string;
   readonly authMethod?: ClientAuthMethod;
   readonly scopes?: readonly string[];
 }

@@ -18,7 +18,7 @@ import { stateCookie } from "./state-cookie.ts";
 interface ConnectDeps {
   readonly routes: CurrentRoutes;
   readonly signIn: Pick<SignIn, "person" | "begin">;
-  readonly upstreamOAuth: Pick<UpstreamOAuth, "begin" | "finish" | "clientMetadataDocument">;
+  readonly upstreamOAuth: Pick<UpstreamOAuth, "begin" | "finish" | "clientMetadataDocument" | "clientJwks">;
   readonly upstreamTokens: Pick<UpstreamTokens, "connectionState">;
   readonly logger: Logger;
   /** Whether policy lets this person reach the route; default: everybody who is signed in. */
@@ -126,17 +126,14 @@ export function createConnectRouter(deps: ConnectDeps): Router {
     });
   });
 
-  router.get(`${prefix}/mcp/client/metadata.json`, (ctx) => {
-    const document = upstreamOAuth.clientMetadataDocument(hostOf(ctx));
-    ctx.set({ "access-control-allow-origin": "*", "x-content-type-options": "nosniff" });
-    if (!document) {
-      ctx.status = 404;
-      ctx.body = { error: "not_found", error_description: "No server on this host is discovered." };
-      return;
-    }
-    ctx.set("cache-control", "public, max-age=3600");
-    ctx.body = document;
-  });
+  router.get(`${prefix}/mcp/client/metadata.json`, (ctx) =>
+    publish(ctx, 3600, upstreamOAuth.clientMetadataDocument(hostOf(ctx))),
+  );
+  router.get(`${prefix}/mcp/client/confidential.json`, (ctx) =>
+    publish(ctx, 3600, upstreamOAuth.clientMetadataDocument(hostOf(ctx), true)),
+  );
+  // Not for longer than a new key is published before it signs.
+  router.get(`${prefix}/mcp/client/jwks.json`, (ctx) => publish(ctx, 300, upstreamOAuth.clientJwks()));
 
   router.get(`${prefix}/mcp/connect/done.js`, (ctx) => {
     ctx.set({ "cache-control": "public, max-age=86400", "x-content-type-options": "nosniff" });
@@ -212,6 +209,13 @@ export function createConnectRouter(deps: ConnectDeps): Router {
 /** Neither caches nor the next site may learn the URL: it carries a code. */
 function privately(ctx: Context): void {
   ctx.set({ "cache-control": "no-store", "referrer-policy": "no-referrer" });
+}
+/** For whoever asks, other sites' scripts too; nothing there: 404. */
+function publish(ctx: Context, maxAgeSeconds: number, document: object | undefined): void {
+  ctx.set({ "access-control-allow-origin": "*", "x-content-type-options": "nosniff" });
+  if (document) ctx.set("cache-control", `public, max-age=${maxAgeSeconds}`);
+  else ctx.status = 404;
+  ctx.body = document ?? { error: "not_found", error_description: "No server on this host is discovered." };
 }
 /** A query parameter that was given once. */
 function one(ctx: Context, name: string): string | undefined {

@@ -22,7 +22,7 @@ export interface PortalDeps {
   readonly store: Pick<Store, "upstreamTokens" | "authorizationServerRecords" | "delegations">;
   readonly signIn: Pick<SignIn, "person" | "begin" | "csrfToken" | "csrfMatches">;
   readonly externalTokens: Pick<ExternalTokens, "identify" | "verify">;
-  readonly upstreamOAuth: Pick<UpstreamOAuth, "begin" | "finish" | "clientMetadataDocument">;
+  readonly upstreamOAuth: Pick<UpstreamOAuth, "begin" | "finish" | "clientMetadataDocument" | "clientJwks">;
   readonly upstreamTokens: Pick<UpstreamTokens, "connectionState" | "disconnect">;
   /** Whether policy lets this person reach the route now. */
   readonly mayReach: (person: PolicyCaller, route: Route) => boolean;

@@ -1,5 +1,5 @@
 import { importJWK, importPKCS8 } from "jose";
-import { type ClientAuth, ClientSecretPost, None, PrivateKeyJwt } from "oauth4webapi";
+import { type ClientAuth, ClientSecretPost, modifyAssertion, None, PrivateKeyJwt } from "oauth4webapi";
 import type { ClientAuthMethod } from "../config/route.ts";
 import type { UpstreamClient } from "./upstream-client.ts";
 import { UpstreamOAuthError } from "./upstream-oauth-error.ts";
@@ -10,7 +10,15 @@ import { UpstreamOAuthError } from "./upstream-oauth-error.ts";
  * @throws UpstreamOAuthError `key_unusable` for a private key that cannot be read.
  */
 export async function clientAuth(client: UpstreamClient, method: ClientAuthMethod): Promise<ClientAuth> {
-  if (method === "private_key_jwt") return PrivateKeyJwt(await importPrivateKey(client));
+  if (method === "private_key_jwt") {
+    const { audience } = client;
+    const key = client.privateKey === undefined ? client.ownKey() : await importPrivateKey(client);
+    return PrivateKeyJwt(key, {
+      [modifyAssertion](_header, payload) {
+        if (audience !== undefined) payload.aud = audience;
+      },
+    });
+  }
   if (method === "none" || !client.clientSecret) return None();
   return method === "client_secret_post"
     ? ClientSecretPost(client.clientSecret)

@@ -5,7 +5,8 @@ import type { ClientAuthMethod, UpstreamOAuth as OAuthConfig, Route } from "../c
 import type { CurrentRoutes } from "../config/route-table.ts";
 import type { ClientRegistration, Store } from "../store/store.ts";
 import { chooseAuthMethod } from "./choose-auth-method.ts";
-import { clientMetadataDocument, clientPlaces } from "./client-metadata-document.ts";
+import type { ClientKeys } from "./client-key.ts";
+import { clientMetadataDocument, clientPlaces, documentClientId } from "./client-metadata-document.ts";
 import { isPublicAddress } from "./is-public-address.ts";
 import type { Outward } from "./outward.ts";
 import { registerClient } from "./register-client.ts";
@@ -34,18 +35,25 @@ export interface Clients {
 /** A registration older than this is tried before a person is sent on a trip with it, ms. */
 const trustedForMs = 3_600_000;
 
-export function createClients(deps: { routes: CurrentRoutes; store: Store; outward: Outward }): Clients {
+export function createClients(deps: {
+  routes: CurrentRoutes;
+  store: Store;
+  outward: Outward;
+  keys: ClientKeys;
+}): Clients {
   const { store, outward } = deps;
+  const ownKey = () => deps.keys.signer("upstream_client");
   /** Registrations seen to work, by client id. */
   const provenAt = new Map<string, number>();
 
   async function registered(route: Route, as: AuthorizationServer): Promise<UpstreamClient> {
-    const { redirectUri } = clientPlaces(deps.routes(), route.host);
+    const places = clientPlaces(deps.routes(), route.host);
+    const { redirectUri } = places;
     const register = () =>
       registerClient({
         fetch: outward.fetchFor(route),
         as,
-        redirectUri,
+        places,
         clientName: deps.routes().config.upstreamOAuth.clientName,
       });
     const found = await store.clientRegistrations.getOrRegister(as.issuer, redirectUri, register);
@@ -93,7 +101,9 @@ export function createClients(deps: { routes: CurrentRoutes; store: Store; outwa
       if (auth.clientId) {
         return configured(auth, auth.clientId, server.hasMetadata ? server.as : undefined);
       }
-      if (await usesDocument(route, server.as)) return documentClient(route);
+      if (await usesDocument(route, server.as)) {
+        return documentClient(documentClientId(clientPlaces(deps.routes(), route.host), server.as), route);
+      }
       if (server.as.registration_endpoint) return registered(route, server.as);
       throw new UpstreamOAuthError(
         "registration_unavailable",
@@ -104,7 +114,9 @@ export function createClients(deps: { routes: CurrentRoutes; store: Store; outwa
       const auth =
         route.mcp.kind === "server" && route.mcp.auth.type === "oauth" ? route.mcp.auth : undefined;
       if (auth?.clientId === clientId) return configured(auth, clientId, undefined);
-      if (clientId === clientPlaces(deps.routes(), route.host).clientId) return documentClient(route);
+      const places = clientPlaces(deps.routes(), route.host);
+      if ([places.clientId, places.confidentialClientId].includes(clientId))
+        return documentClient(clientId, route);
       const found = await store.clientRegistrations.find(issuer, redirectUri);
       return found?.clientId === clientId ? fromRegistration(found) : undefined;
     },
@@ -116,33 +128,42 @@ export function createClients(deps: { routes: CurrentRoutes; store: Store; outwa
     },
   };
 
-  function documentClient(route: Route): UpstreamClient {
-    const { clientId } = clientPlaces(deps.routes(), route.host);
-    return { clientId, authMethod: "none", source: "document" };
+  function documentClient(clientId: string, route: Route): UpstreamClient {
+    const confidential = clientId === clientPlaces(deps.routes(), route.host).confidentialClientId;
+    return { clientId, authMethod: confidential ? "private_key_jwt" : "none", source: "document", ownKey };
   }
-}
 
-function configured(
-  auth: OAuthConfig,
-  clientId: string,
-  as: AuthorizationServer | undefined,
-): UpstreamClient {
-  const client = { clientId, clientSecret: auth.clientSecret, source: "configured" } as const;
-  if (auth.endpoint?.authMethod) return { ...client, authMethod: auth.endpoint.authMethod };
-  if (!auth.clientSecret) return { ...client, authMethod: "none" };
-  const able: ClientAuthMethod[] = ["client_secret_basic", "client_secret_post"];
-  return { ...client, authMethod: (as && chooseAuthMethod(as, able)) ?? "auto" };
-}
+  function configured(
+    auth: OAuthConfig,
+    clientId: string,
+    as: AuthorizationServer | undefined,
+  ): UpstreamClient {
+    const { clientSecret, privateKey, signingAlg } = auth;
+    const client = {
+      ...{ clientId, clientSecret, privateKey, signingAlg, ownKey },
+      // Explicit endpoints name no issuer.
+      audience: auth.endpoint?.tokenUrl,
+      source: "configured",
+    } as const;
+    if (auth.endpoint?.authMethod) return { ...client, authMethod: auth.endpoint.authMethod };
+    if (privateKey) return { ...client, authMethod: "private_key_jwt" };
+    if (!clientSecret) return { ...client, authMethod: "none" };
+    const able: ClientAuthMethod[] = ["client_secret_basic", "client_secret_post"];
+    return { ...client, authMethod: (as && chooseAuthMethod(as, able)) ?? "auto" };
+  }
 
-function fromRegistration(found: ClientRegistration): UpstreamClient {
-  const known: readonly string[] = ["client_secret_basic", "client_secret_post", "none"];
-  const method = known.includes(found.authMethod) ? (found.authMethod as ClientAuthMethod) : "auto";
-  return {
-    clientId: found.clientId,
-    clientSecret: found.clientSecret,
-    authMethod: found.clientSecret ? method : "none",
-    source: "registered",
-  };
+  function fromRegistration({ clientId, clientSecret, authMethod }: ClientRegistration): UpstreamClient {
+    const known: readonly string[] = ["client_secret_basic", "client_secret_post", "none"];
+    const method = known.includes(authMethod) ? (authMethod as ClientAuthMethod) : "auto";
+    const withoutSecret = authMethod === "private_key_jwt" ? authMethod : "none";
+    return {
+      clientId,
+      clientSecret,
+      authMethod: clientSecret ? method : withoutSecret,
+      source: "registered",
+      ownKey,
+    };
+  }
 }
 
 function isSpent(found: ClientRegistration): boolean {

@@ -29,7 +29,7 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
     onEvict: () => metrics.cacheEvictions.inc({ cache: "discovery" }),
   });
   const discovery = createDiscovery({ routes: deps.routes, outward, cache });
-  const clients = createClients({ routes: deps.routes, store, outward });
+  const clients = createClients({ ...deps, outward });
   const parts = { ...deps, outward, discovery, clients };
   const consent = createConsent(parts);
   const needs = new LRUCache<string, boolean>({ max: 10_000, ttl: neededTtlMs });
@@ -152,7 +152,8 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
       needs.set(needKey(route), true);
     },
 
-    clientMetadataDocument: (host) => clientMetadataDocument(deps.routes(), host),
+    clientMetadataDocument: (host, confidential) => clientMetadataDocument(deps.routes(), host, confidential),
+    clientJwks: () => deps.keys.jwks("upstream_client"),
 
     discover: (route, onStep) =>
       doctor(

@@ -1,6 +1,6 @@
 import type { Route } from "../config/route.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
-import { clientPlaces } from "./client-metadata-document.ts";
+import { clientPlaces, documentClientId } from "./client-metadata-document.ts";
 import type { Discovery } from "./discovery.ts";
 import type { DiscoveryStep, Discovery as Outcome } from "./upstream-oauth.ts";
 import { UpstreamOAuthError } from "./upstream-oauth-error.ts";
@@ -55,7 +55,7 @@ export async function doctor(
     } else if (byDocument) {
       onStep({
         name: "client",
-        url: places.clientId,
+        url: documentClientId(places, as),
         ok: true,
         finding: "our client document, if the server can reach it",
       });

@@ -1,5 +1,11 @@
 import { readFile } from "node:fs/promises";
-import type { ClientCredentials, IdentityAssertionGrant, Route, TokenExchange } from "../config/route.ts";
+import type {
+  ClientCredentials,
+  ClientSecrets,
+  IdentityAssertionGrant,
+  Route,
+  TokenExchange,
+} from "../config/route.ts";
 import type { NewUpstreamToken } from "../store/store.ts";
 import { chooseAuthMethod } from "./choose-auth-method.ts";
 import type { Discovery } from "./discovery.ts";
@@ -14,13 +20,12 @@ import type { UpstreamOAuthDeps } from "./upstream-oauth-deps.ts";
 import { UpstreamOAuthError } from "./upstream-oauth-error.ts";
 
 type GrantDeps = UpstreamOAuthDeps & { outward: Outward; discovery: Discovery };
-type OwnClient = Pick<
-  ClientCredentials,
-  "clientId" | "clientSecret" | "authMethod" | "privateKey" | "signingAlg"
->;
+type OwnClient = Pick<ClientCredentials, "clientId" | "authMethod" | keyof ClientSecrets>;
 interface Place {
   readonly issuer: string;
   readonly tokenEndpoint: string;
+  /** As in `UpstreamClient`. */
+  readonly audience?: string;
   readonly authMethods?: readonly string[];
   readonly resource?: string;
   readonly scopes: readonly string[];
@@ -65,7 +70,7 @@ async function clientCredentials(
     fetch: deps.outward.fetchFor(route),
     issuer: place.issuer,
     tokenEndpoint: place.tokenEndpoint,
-    client: ownClient(auth, place),
+    client: ownClient(deps, auth, place),
     dpopKey,
   };
   const answer = auth.workloadIdentityFile
@@ -88,6 +93,7 @@ async function tokenExchange(
   const place: Place = {
     issuer: new URL(auth.tokenUrl).origin,
     tokenEndpoint: auth.tokenUrl,
+    audience: auth.tokenUrl,
     resource: auth.audience ? undefined : route.upstream,
     scopes: auth.scopes ?? [],
     dpop: false,
@@ -105,7 +111,7 @@ async function tokenExchange(
     fetch: deps.outward.fetchFor(route),
     issuer: place.issuer,
     tokenEndpoint: place.tokenEndpoint,
-    client: ownClient(auth, place),
+    client: ownClient(deps, auth, place),
     grantType: exchange,
     parameters: {
       subject_token: subjectToken.value,
@@ -138,6 +144,7 @@ async function identityAssertion(
       clientSecret: auth.idpClientSecret,
       authMethod: auth.idpClientSecret ? "auto" : "none",
       source: "configured",
+      ownKey: () => deps.keys.signer("upstream_client"),
     },
     grantType: exchange,
     parameters: {
@@ -157,7 +164,7 @@ async function identityAssertion(
     fetch: deps.outward.fetchFor(route),
     issuer: place.issuer,
     tokenEndpoint: place.tokenEndpoint,
-    client: ownClient(auth, place),
+    client: ownClient(deps, auth, place),
     grantType: jwtBearer,
     parameters: { assertion: assertion.accessToken, scope, resource: place.resource },
     dpopKey,
@@ -172,8 +179,15 @@ async function placeOf(
   auth: ClientCredentials | IdentityAssertionGrant,
 ): Promise<Place> {
   if (auth.type === "client_credentials" && auth.tokenUrl) {
-    const issuer = new URL(auth.tokenUrl).origin;
-    return { issuer, tokenEndpoint: auth.tokenUrl, resource: route.upstream, scopes: [], dpop: false };
+    const { tokenUrl } = auth;
+    return {
+      issuer: new URL(tokenUrl).origin,
+      tokenEndpoint: tokenUrl,
+      audience: tokenUrl,
+      resource: route.upstream,
+      scopes: [],
+      dpop: false,
+    };
   }
   const authorizationServerUrl = auth.type === "client_credentials" ? auth.authorizationServerUrl : undefined;
   const server = await deps.discovery.server(route, { authorizationServerUrl });
@@ -232,7 +246,7 @@ async function readWorkloadToken(path: string): Promise<string> {
   }
 }
 
-function ownClient(auth: OwnClient, place: Place): UpstreamClient {
+function ownClient({ keys }: GrantDeps, auth: OwnClient, place: Place): UpstreamClient {
   const { clientId, clientSecret, privateKey, signingAlg } = auth;
   const able = privateKey
     ? (["private_key_jwt"] as const)
@@ -252,7 +266,9 @@ function ownClient(auth: OwnClient, place: Place): UpstreamClient {
     privateKey,
     signingAlg,
     authMethod: auth.authMethod ?? chosen ?? fallback,
+    audience: place.audience,
     source: "configured",
+    ownKey: () => keys.signer("upstream_client"),
   };
 }
 

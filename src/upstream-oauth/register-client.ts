@@ -6,7 +6,8 @@ import {
   processDynamicClientRegistrationResponse,
 } from "oauth4webapi";
 import type { ClientRegistration } from "../store/store.ts";
-import { chooseAuthMethod } from "./choose-auth-method.ts";
+import { chooseAuthMethod, withOwnKey } from "./choose-auth-method.ts";
+import { byKey, type ClientPlaces } from "./client-metadata-document.ts";
 import { UpstreamOAuthError } from "./upstream-oauth-error.ts";
 
 /**
@@ -17,12 +18,14 @@ import { UpstreamOAuthError } from "./upstream-oauth-error.ts";
 export async function registerClient(request: {
   fetch: typeof globalThis.fetch;
   as: AuthorizationServer;
-  redirectUri: string;
+  places: Pick<ClientPlaces, "redirectUri" | "jwksUri">;
   clientName: string;
 }): Promise<ClientRegistration> {
-  const { as, redirectUri } = request;
+  const { as } = request;
+  const { redirectUri, jwksUri } = request.places;
   const { host } = new URL(as.registration_endpoint ?? as.issuer);
-  const method = chooseAuthMethod(as, ["client_secret_basic", "client_secret_post", "none"]);
+  const able = ["client_secret_basic", "client_secret_post", "none", "private_key_jwt"] as const;
+  const method = chooseAuthMethod(as, withOwnKey(as, able));
   if (!method) {
     throw new UpstreamOAuthError(
       "registration_unavailable",
@@ -39,7 +42,7 @@ export async function registerClient(request: {
         redirect_uris: [redirectUri],
         grant_types: ["authorization_code", "refresh_token"],
         response_types: ["code"],
-        token_endpoint_auth_method: method,
+        ...(method === "private_key_jwt" ? byKey(jwksUri) : { token_endpoint_auth_method: method }),
         application_type: "web",
       },
       { [customFetch]: request.fetch, [allowInsecureRequests]: true },

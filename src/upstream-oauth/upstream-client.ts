@@ -1,4 +1,5 @@
 import type { ClientAuthMethod } from "../config/route.ts";
+import type { ClientKey } from "./client-key.ts";
 
 /** Who we are at an upstream's authorization server. */
 export interface UpstreamClient {
@@ -7,7 +8,10 @@ export interface UpstreamClient {
   /** `auto`: the routes file leaves it open and no metadata tells; Basic first, then the body. */
   readonly authMethod: ClientAuthMethod | "auto";
   readonly source: "configured" | "document" | "registered";
-  /** For `private_key_jwt`: PKCS 8 or JWK text, and its JWS algorithm. */
+  /** For `private_key_jwt`: PKCS 8 or JWK text, and its JWS algorithm; else our own key signs. */
   readonly privateKey?: string;
   readonly signingAlg?: string;
+  readonly ownKey: () => ClientKey;
+  /** Where no issuer is known that an assertion could name: the token endpoint (RFC 7523 section 3). */
+  readonly audience?: string;
 }

@@ -1,3 +1,4 @@
+import type { JSONWebKeySet } from "jose";
 import type { Route } from "../config/route.ts";
 import type { RouteTable } from "../config/route-table.ts";
 import type { NewUpstreamToken, UpstreamToken } from "../store/store.ts";
@@ -89,7 +90,9 @@ export interface UpstreamOAuth {
   /** An upstream that seemed open has answered 401: `needed` is true from now on. */
   noteNeeded(route: Route): void;
   /** Our Client ID Metadata Document on this host; undefined where no route is auto-discovered (404). */
-  clientMetadataDocument(host: string): Record<string, unknown> | undefined;
+  clientMetadataDocument(host: string, confidential?: boolean): Record<string, unknown> | undefined;
+  /** Public halves of the keys that we sign with as a client (`private_key_jwt`). */
+  clientJwks(): JSONWebKeySet;
   /** Runs discovery without a cache, reporting each step; registers nothing. */
   discover(route: Route, onStep: (step: DiscoveryStep) => void): Promise<Discovery>;
   /** Discovers and registers for a route that is not served yet (F7.5). `table` is the one it would be part of. */

@@ -175,6 +175,22 @@ describe("connecting in the browser", () => {
     expect((await browser.open("https://open.test/.pomerium/mcp/client/metadata.json")).status).toBe(404);
   });
 
+  it("F4.3 F4.2 so are the one of our confidential client and the keys it signs with, never their private halves", async () => {
+    const browser = await house.browser();
+    const document = JSON.parse((await browser.open(`${place}/client/confidential.json`)).body);
+    expect(document).toMatchObject({
+      client_id: `${place}/client/confidential.json`,
+      token_endpoint_auth_method: "private_key_jwt",
+      token_endpoint_auth_signing_alg: "ES256",
+      jwks_uri: `${place}/client/jwks.json`,
+    });
+    const answer = await browser.open(document.jwks_uri);
+    const members = JSON.parse(answer.body).keys.map((key: object) => Object.keys(key).sort());
+    expect(members).toEqual([["alg", "crv", "kid", "kty", "use", "x", "y"]]);
+    expect(answer.headers["cache-control"]).toBe("public, max-age=300");
+    expect((await browser.open("https://open.test/.pomerium/mcp/client/confidential.json")).status).toBe(404);
+  });
+
   it("F7.5 a host without a server to connect, or a route that is off, is 400", async () => {
     const browser = await house.browser(alice);
     expect((await browser.open(connectUrl({ route: "open" }))).status).toBe(400);

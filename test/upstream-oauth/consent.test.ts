@@ -143,6 +143,24 @@ describe("consent", () => {
     if (!result.ok) expect(result.message).toContain("/.pomerium/mcp/client/oauth/callback");
   });
 
+  it.each([
+    [{ token_endpoint_auth_methods_supported: ["tls_client_auth"] }],
+    [
+      {
+        token_endpoint_auth_methods_supported: ["private_key_jwt"],
+        token_endpoint_auth_signing_alg_values_supported: ["EdDSA"],
+      },
+    ],
+  ])(
+    "F4.3 a server that registers us only for what we cannot do, is told so before anything is asked: %o",
+    async (metadata) => {
+      Object.assign(upstream.metadata, metadata);
+      const result = await house.oauth.begin({ userId: alice, route: house.route(), returnTo });
+      expect(result).toMatchObject({ ok: false, code: "registration_unavailable" });
+      expect(upstream.registered).toEqual([]);
+    },
+  );
+
   it("F4.2 uses our client document where told to, hosts it for auto-discovery only, and needs no registration", async () => {
     const settings =
       "upstream_oauth: {allowed_private_hosts: [127.0.0.1], client_id_metadata_document: always}";

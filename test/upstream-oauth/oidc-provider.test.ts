@@ -1,3 +1,4 @@
+import { generateKeyPairSync } from "node:crypto";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { type Listener, listen } from "../../deploy/demo/listen.ts";
 import {
@@ -14,8 +15,13 @@ describe("with a real authorization server (oidc-provider)", () => {
   let mcp: Listener;
   let house: ClientHouse;
   const resource = () => `${mcp.url}/mcp`;
-  beforeEach(async () => {
-    server = await upstreamAuthorizationServer({ clients: [], dynamicRegistration: true });
+  /** @param yaml `mcp.server` of the route */
+  async function start(
+    options: Partial<Parameters<typeof upstreamAuthorizationServer>[0]>,
+    yaml = (_issuer: string) => "{}",
+    settings?: string,
+  ) {
+    server = await upstreamAuthorizationServer({ clients: [], ...options });
     mcp = await listen((request, response) => {
       const prm = `${mcp.url}/.well-known/oauth-protected-resource/mcp`;
       if (request.url === "/.well-known/oauth-protected-resource/mcp") {
@@ -30,9 +36,10 @@ describe("with a real authorization server (oidc-provider)", () => {
       response.writeHead(401, { "www-authenticate": `Bearer resource_metadata="${prm}"` }).end();
     });
     house = await startClient(
-      `  - {id: files, from: https://mcp.test, to: ${mcp.url}/mcp, mcp: {server: {}}}`,
+      `  - {id: files, from: https://mcp.test, to: ${mcp.url}/mcp, mcp: {server: ${yaml(server.issuer)}}}`,
+      { settings },
     );
-  });
+  }
   afterEach(async () => {
     await Promise.all([server.close(), mcp.close(), house.close()]);
   });
@@ -60,7 +67,8 @@ describe("with a real authorization server (oidc-provider)", () => {
     house.store.upstreamTokens.find({ userId: alice, routeId: "files", upstream: resource() });
   const find = (now?: number) => house.tokens.find({ userId: alice, kind: "person" }, house.route(), now);
 
-  it("F4.1 to F4.7 discovered, registered, consented, used, refreshed, revoked", async () => {
+  /** Consented, used, refreshed, revoked; and nothing of it was refused there. */
+  async function wholeLife() {
     expect(await trip("allow")).toMatchObject({ ok: true });
     const first = await token();
     expect(await server.verify(first?.accessToken ?? "", resource())).toMatchObject({ account: "ally" });
@@ -72,31 +80,98 @@ describe("with a real authorization server (oidc-provider)", () => {
     expect(await house.tokens.disconnect(alice, house.route())).toBe(true);
     expect(server.counts.revocations).toBeGreaterThan(0);
     expect(await server.verify(second?.accessToken ?? "", resource())).toBeUndefined();
-    expect(server.counts).toMatchObject({ registrations: 1, refusals: {} });
+    expect(server.counts.refusals).toEqual({});
+  }
+
+  describe("that registers clients", () => {
+    beforeEach(() => start({ dynamicRegistration: true }));
+
+    it("F4.1 to F4.7 discovered, registered, consented, used, refreshed, revoked", async () => {
+      await wholeLife();
+      expect(server.counts.registrations).toBe(1);
+    });
+
+    it("F3.6 the person refuses: access_denied, named by its issuer", async () => {
+      expect(await trip("deny")).toMatchObject({ ok: false, oauthError: "access_denied" });
+      expect(await token()).toBeUndefined();
+    });
+
+    it("F8.3 access revoked there, not yet expired: one refresh, then consent is really asked for", async () => {
+      await trip("allow");
+      const refuse = async () =>
+        house.tokens.upstreamRefused({
+          userId: alice,
+          routeId: "files",
+          version: (await token())?.version,
+          status: 401,
+          wwwAuthenticate: 'Bearer error="invalid_token"',
+        });
+      await server.killAccessTokens("ally");
+      expect(await refuse()).toMatchObject({ kind: "retry" });
+      expect(await server.verify((await token())?.accessToken ?? "", resource())).toBeDefined();
+      await server.revokeGrants("ally");
+      expect(await refuse()).toMatchObject({ kind: "consent" });
+      expect(await find()).toMatchObject({ kind: "missing" });
+      expect(await trip("allow")).toMatchObject({ ok: true });
+      expect(await find()).toMatchObject({ kind: "credential" });
+    });
   });
 
-  it("F3.6 the person refuses: access_denied, named by its issuer", async () => {
-    expect(await trip("deny")).toMatchObject({ ok: false, oauthError: "access_denied" });
-    expect(await token()).toBeUndefined();
-  });
+  describe("that takes signed assertions only (private_key_jwt)", () => {
+    const clientAuthMethods = ["private_key_jwt" as const];
+    const redirectUri = "https://mcp.test/.pomerium/mcp/client/oauth/callback";
+    const place = "https://mcp.test/.pomerium/mcp/client";
+    /** The server's view of what we publish. */
+    const fetch: typeof globalThis.fetch = async (input) => {
+      const url = input instanceof Request ? input.url : String(input);
+      if (url === `${place}/jwks.json`) return Response.json(house.oauth.clientJwks());
+      if (url === `${place}/confidential.json`)
+        return Response.json(house.oauth.clientMetadataDocument("mcp.test", true));
+      return new Response("no", { status: 404 });
+    };
 
-  it("F8.3 access revoked there, not yet expired: one refresh, then consent is really asked for", async () => {
-    await trip("allow");
-    const refuse = async () =>
-      house.tokens.upstreamRefused({
-        userId: alice,
-        routeId: "files",
-        version: (await token())?.version,
-        status: 401,
-        wwwAuthenticate: 'Bearer error="invalid_token"',
-      });
-    await server.killAccessTokens("ally");
-    expect(await refuse()).toMatchObject({ kind: "retry" });
-    expect(await server.verify((await token())?.accessToken ?? "", resource())).toBeDefined();
-    await server.revokeGrants("ally");
-    expect(await refuse()).toMatchObject({ kind: "consent" });
-    expect(await find()).toMatchObject({ kind: "missing" });
-    expect(await trip("allow")).toMatchObject({ ok: true });
-    expect(await find()).toMatchObject({ kind: "credential" });
+    it("F4.3 registered by the address of our keys; of several the newest signs", async () => {
+      await start({ dynamicRegistration: true, clientAuthMethods, fetch });
+      // Now there are two of them, told apart by their ids.
+      await house.keys.rotate("upstream_client", 0, 3_600);
+      await wholeLife();
+      expect(server.counts.registrations).toBe(1);
+    });
+
+    it("F4.3 F4.2 known by the document of our confidential client", async () => {
+      const settings =
+        "upstream_oauth: {allowed_private_hosts: [127.0.0.1], client_id_metadata_document: always}";
+      await start({ clientIdMetadataDocuments: true, clientAuthMethods, fetch }, undefined, settings);
+      await wholeLife();
+      expect((await server.provider.Client.find(`${place}/confidential.json`))?.clientAuthMethod).toBe(
+        "private_key_jwt",
+      );
+    });
+
+    it("F4.3 a client registered by hand: with a key of the routes file, or with ours", async () => {
+      const { privateKey, publicKey } = generateKeyPairSync("rsa", { modulusLength: 2048 });
+      const common = { redirect_uris: [redirectUri], token_endpoint_auth_method: "private_key_jwt" as const };
+      const jwk = { ...publicKey.export({ format: "jwk" }), alg: "PS256", use: "sig" };
+      await start(
+        {
+          clientAuthMethods,
+          fetch,
+          clients: [
+            { ...common, client_id: "own", jwks: { keys: [jwk] } },
+            { ...common, client_id: "ours", jwks_uri: `${place}/jwks.json` },
+          ],
+        },
+        () => {
+          const pem = privateKey.export({ type: "pkcs8", format: "pem" }).toString();
+          return `{upstream_oauth2: {client_id: own, private_key: ${JSON.stringify(pem)}, signing_alg: PS256}}`;
+        },
+      );
+      await wholeLife();
+      const endpoint = `{auth_url: "${server.issuer}/auth", token_url: "${server.issuer}/token", revocation_url: "${server.issuer}/token/revocation", auth_style: private_key_jwt}`;
+      await house.reconfigure(
+        `  - {id: files, from: https://mcp.test, to: ${mcp.url}/mcp, mcp: {server: {upstream_oauth2: {client_id: ours, scopes: ["mcp:read"], endpoint: ${endpoint}}}}}`,
+      );
+      await wholeLife();
+    });
   });
 });

@@ -6,6 +6,8 @@ import { formatProblem } from "../../src/config/format-problem.ts";
 import { loadConfig } from "../../src/config/load-config.ts";
 import type { Route } from "../../src/config/route.ts";
 import type { CurrentRoutes, RouteTable } from "../../src/config/route-table.ts";
+import { createSigningKeys } from "../../src/external-token/create-signing-keys.ts";
+import type { SigningKeyRing } from "../../src/external-token/signing-key-ring.ts";
 import type { Store } from "../../src/store/store.ts";
 import { createLogger } from "../../src/telemetry/logger.ts";
 import { createMetrics, type Metrics } from "../../src/telemetry/metrics.ts";
@@ -21,6 +23,7 @@ export interface Replica {
   readonly store: Store;
   readonly oauth: UpstreamOAuth;
   readonly tokens: UpstreamTokens;
+  readonly keys: SigningKeyRing;
   readonly metrics: Metrics;
   close(): Promise<void>;
 }
@@ -67,16 +70,19 @@ export async function startClient(
   async function replica(): Promise<Replica> {
     const store = await backend.open({ logger });
     const metrics = createMetrics();
-    const common = { routes, store, logger, metrics };
+    const keys = await createSigningKeys({ store, logger });
+    const common = { routes, store, keys, logger, metrics };
     const oauth = createUpstreamOAuth({ ...common, resolveHost: options.resolveHost });
     const tokens = createUpstreamTokens({ ...common, upstreamOAuth: oauth, refreshAheadEveryMs: 0 });
     const made: Replica = {
       store,
       oauth,
       tokens,
+      keys,
       metrics,
       async close() {
         await tokens.close();
+        keys.close();
         await store.close();
       },
     };

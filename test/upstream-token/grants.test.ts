@@ -2,7 +2,13 @@ import { generateKeyPairSync } from "node:crypto";
 import { writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { calculateJwkThumbprint, decodeProtectedHeader, EmbeddedJWK, jwtVerify } from "jose";
+import {
+  calculateJwkThumbprint,
+  createLocalJWKSet,
+  decodeProtectedHeader,
+  EmbeddedJWK,
+  jwtVerify,
+} from "jose";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { CallerLike } from "../../src/upstream-token/upstream-tokens.ts";
 import type { Seen } from "../upstream-oauth/scripted-server.ts";
@@ -80,6 +86,21 @@ describe("grants without consent", () => {
     const { payload } = await jwtVerify(assertion, publicKey, { audience: upstream.url });
     expect(payload).toMatchObject({ iss: "svc", sub: "svc" });
   });
+
+  it.each(["client_credentials", "token_exchange"])(
+    "F4.9 %s by private_key_jwt without a key of its own: ours signs, for the token endpoint where no issuer is known",
+    async (kind) => {
+      const token_url = `${upstream.url}/token`;
+      await house.reconfigure(
+        route(`{${kind}: {client_id: svc, auth_style: private_key_jwt, token_url: "${token_url}"}}`),
+      );
+      expect(await find()).toMatchObject({ kind: "credential" });
+      const assertion = tokenRequests()[0]?.form.get("client_assertion") ?? "";
+      const keys = createLocalJWKSet(house.keys.jwks("upstream_client"));
+      const { payload } = await jwtVerify(assertion, keys, { audience: token_url });
+      expect(payload).toMatchObject({ iss: "svc", sub: "svc" });
+    },
+  );
 
   it("F4.9 workload identity (RFC 7523 section 2.1): the platform's token, read anew each time", async () => {
     const file = join(tmpdir(), `workload-${process.pid}.jwt`);
