@@ -213,6 +213,18 @@ describe("F2.2 the cache of verified tokens", () => {
     tokens.close();
   });
 
+  test("F3.7 says of a token what the store knows, before the notification has come", async () => {
+    const grantId = "not yet heard";
+    const token = await checks.token({ aud: "https://a.test" }, { grantId });
+    const { createExternalTokens } = await import("../../src/external-token/create-external-tokens.ts");
+    const notifications = { subscribe: () => () => {}, healthy: () => true };
+    const tokens = createExternalTokens({ ...checks, store: { ...checks.store, notifications }, fetch });
+    expect(await tokens.identify(token)).toMatchObject({ ok: true });
+    await checks.store.authorizationServerRecords.revokeGrant(grantId, { action: "grant.revoked" });
+    expect(await tokens.identify(token)).toEqual({ ok: false, refusal: "revoked" });
+    tokens.close();
+  });
+
   test("F2.4 knows at once whose connection a service account may use, and when it may no longer", async () => {
     const { store, externalTokens } = checks;
     const grantId = crypto.randomUUID();

@@ -152,7 +152,7 @@ describe("consent", () => {
       },
     ],
   ])(
-    "F4.3 a server that registers us only for what we cannot do, is told so before anything is asked: %o",
+    "F4.3 where a server registers us only for what we cannot do, the operator is told before it is asked: %o",
     async (metadata) => {
       Object.assign(upstream.metadata, metadata);
       const result = await house.oauth.begin({ userId: alice, route: house.route(), returnTo });
