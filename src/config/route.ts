@@ -16,7 +16,7 @@ export interface ClientSecrets {
   readonly clientSecret?: string;
   /** PEM (PKCS 8) or JWK text of the key for `private_key_jwt`; without one, our own signs. */
   readonly privateKey?: string;
-  /** JWS algorithm of `privateKey`; default ES256. */
+  /** JWS algorithm of `privateKey`; default: the JWK's own, else ES256. */
   readonly signingAlg?: string;
 }
 

@@ -1,6 +1,7 @@
 import { importJWK, importPKCS8 } from "jose";
 import { type ClientAuth, ClientSecretPost, modifyAssertion, None, PrivateKeyJwt } from "oauth4webapi";
 import type { ClientAuthMethod } from "../config/route.ts";
+import { clientKeyAlg } from "./client-key.ts";
 import type { UpstreamClient } from "./upstream-client.ts";
 import { UpstreamOAuthError } from "./upstream-oauth-error.ts";
 
@@ -14,7 +15,9 @@ export async function clientAuth(client: UpstreamClient, method: ClientAuthMetho
     const { audience } = client;
     const key = client.privateKey === undefined ? client.ownKey() : await importPrivateKey(client);
     return PrivateKeyJwt(key, {
-      [modifyAssertion](_header, payload) {
+      [modifyAssertion](header, payload) {
+        // Ed25519 keys go by the name that the operator, and so the server, knows them by.
+        if (client.signingAlg !== undefined) header.alg = client.signingAlg;
         if (audience !== undefined) payload.aud = audience;
       },
     });
@@ -34,11 +37,11 @@ function basic(clientId: string, clientSecret: string): ClientAuth {
 
 async function importPrivateKey(client: UpstreamClient): Promise<{ key: CryptoKey; kid?: string }> {
   const text = client.privateKey?.trim() ?? "";
-  const alg = client.signingAlg ?? "ES256";
+  const alg = client.signingAlg ?? clientKeyAlg;
   try {
     if (!text.startsWith("{")) return { key: await importPKCS8(text, alg) };
     const jwk: { kid?: string; alg?: string; kty: string } = JSON.parse(text);
-    const key = await importJWK(jwk, jwk.alg ?? alg);
+    const key = await importJWK(jwk, client.signingAlg ?? jwk.alg ?? clientKeyAlg);
     if (!(key instanceof CryptoKey)) throw new TypeError("not an asymmetric key");
     return { key, kid: jwk.kid };
   } catch (cause) {

@@ -200,9 +200,9 @@ export function createConsent(
         },
         dpopKey,
       }).catch(async (error: unknown) => {
-        // Registered anew at the next try.
-        if (error instanceof UpstreamOAuthError && error.code === "client_refused")
-          await clients.forget(place);
+        // Registered anew at the next try; one that signs is known where its browser has just been, only its keys are not.
+        const refused = error instanceof UpstreamOAuthError && error.code === "client_refused";
+        if (refused && pending.authMethod !== "private_key_jwt") await clients.forget(place);
         throw error;
       });
       if (answer.tokenType === "N_A" || (answer.tokenType === "DPoP") !== (dpopKey !== undefined)) {

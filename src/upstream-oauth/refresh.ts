@@ -10,6 +10,8 @@ import { UpstreamOAuthError } from "./upstream-oauth-error.ts";
 /** Refuses our client although the routes file is right about it later: the operator's fault, not the person's. */
 const operatorsRetrySeconds = 60;
 const retrySeconds = 5;
+/** For so long after a token's end a refused client that signs is not taken for forgotten: its keys may be unread just now. */
+const unreadKeysMs = 15 * 60_000;
 
 /**
  * One refresh at the token endpoint that gave the token (RFC 6749 section 6). Never throws.
@@ -46,7 +48,11 @@ export async function refresh(
     const error = UpstreamOAuthError.from(thrown, "the refresh failed");
     if (error.code === "client_refused") {
       // A client we registered ourselves has been forgotten there: so are its refresh tokens.
-      if (await deps.clients.forget(place)) return { kind: "refused", reason: "client_forgotten", error };
+      const unread =
+        client.authMethod === "private_key_jwt" &&
+        Date.now() < (token.expiresAt?.getTime() ?? Number.POSITIVE_INFINITY) + unreadKeysMs;
+      if (!unread && (await deps.clients.forget(place)))
+        return { kind: "refused", reason: "client_forgotten", error };
       return { kind: "unavailable", retryAfterSeconds: operatorsRetrySeconds, reason: error.code, error };
     }
     if (error.code === "token_refused") {

@@ -138,6 +138,29 @@ describe("with a real authorization server (oidc-provider)", () => {
       expect(server.counts.registrations).toBe(1);
     });
 
+    it("F4.5 a server that cannot read our keys for a while costs nobody a consent; one that has forgotten us does", async () => {
+      await start({ dynamicRegistration: true, clientAuthMethods, fetch });
+      await trip("allow");
+      // It has read the old key a moment ago, and does not ask again so soon.
+      await house.keys.rotate("upstream_client", 0, 0);
+      const expired = Date.now() + 3_601_000;
+      expect(await find(expired)).toMatchObject({ kind: "unavailable", reason: "client_refused" });
+      expect(await trip("allow")).toMatchObject({ ok: false, code: "client_refused" });
+      const kept = await token();
+      if (!kept) throw new Error("the connection is lost");
+      const longAgo = new Date(Date.now() - 20 * 60_000);
+      await house.store.upstreamTokens.put(
+        { ...kept, expiresAt: longAgo },
+        { action: "upstream_token.obtained" },
+      );
+      // This one rests for a minute.
+      const other = await house.replica();
+      const found = await other.tokens.find({ userId: alice, kind: "person" }, house.route());
+      expect(found).toMatchObject({ kind: "missing", reason: "client_forgotten" });
+      expect(await trip("allow")).toMatchObject({ ok: true });
+      expect(server.counts.registrations).toBe(2);
+    });
+
     it("F4.3 F4.2 known by the document of our confidential client", async () => {
       const settings =
         "upstream_oauth: {allowed_private_hosts: [127.0.0.1], client_id_metadata_document: always}";
@@ -149,9 +172,9 @@ describe("with a real authorization server (oidc-provider)", () => {
     });
 
     it("F4.3 a client registered by hand: with a key of the routes file, or with ours", async () => {
-      const { privateKey, publicKey } = generateKeyPairSync("rsa", { modulusLength: 2048 });
+      const { privateKey, publicKey } = generateKeyPairSync("ed25519");
       const common = { redirect_uris: [redirectUri], token_endpoint_auth_method: "private_key_jwt" as const };
-      const jwk = { ...publicKey.export({ format: "jwk" }), alg: "PS256", use: "sig" };
+      const jwk = { ...publicKey.export({ format: "jwk" }), alg: "EdDSA", use: "sig" };
       await start(
         {
           clientAuthMethods,
@@ -163,7 +186,7 @@ describe("with a real authorization server (oidc-provider)", () => {
         },
         () => {
           const pem = privateKey.export({ type: "pkcs8", format: "pem" }).toString();
-          return `{upstream_oauth2: {client_id: own, private_key: ${JSON.stringify(pem)}, signing_alg: PS256}}`;
+          return `{upstream_oauth2: {client_id: own, private_key: ${JSON.stringify(pem)}, signing_alg: EdDSA}}`;
         },
       );
       await wholeLife();
