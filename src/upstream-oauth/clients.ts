@@ -4,9 +4,9 @@ import type { AuthorizationServer } from "oauth4webapi";
 import type { ClientAuthMethod, UpstreamOAuth as OAuthConfig, Route } from "../config/route.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
 import type { ClientRegistration, Store } from "../store/store.ts";
-import { chooseAuthMethod } from "./choose-auth-method.ts";
 import type { ClientKeys } from "./client-key.ts";
 import { clientMetadataDocument, clientPlaces, documentClientId } from "./client-metadata-document.ts";
+import { configuredClient } from "./configured-client.ts";
 import { isPublicAddress } from "./is-public-address.ts";
 import type { Outward } from "./outward.ts";
 import { registerClient } from "./register-client.ts";
@@ -111,9 +111,10 @@ export function createClients(deps: {
       );
     },
     async known(route, { issuer, clientId, redirectUri }) {
-      const auth =
-        route.mcp.kind === "server" && route.mcp.auth.type === "oauth" ? route.mcp.auth : undefined;
-      if (auth?.clientId === clientId) return configured(auth, clientId, undefined);
+      const auth = route.mcp.kind === "server" ? route.mcp.auth : undefined;
+      if (auth?.type === "oauth" && auth.clientId === clientId) return configured(auth, clientId);
+      if (auth?.type === "client_credentials" || auth?.type === "token_exchange" || auth?.type === "id_jag")
+        return auth.clientId === clientId ? configuredClient(auth, { ownKey }) : undefined;
       const places = clientPlaces(deps.routes(), route.host);
       if ([places.clientId, places.confidentialClientId].includes(clientId))
         return documentClient(clientId, route);
@@ -133,23 +134,13 @@ export function createClients(deps: {
     return { clientId, authMethod: confidential ? "private_key_jwt" : "none", source: "document", ownKey };
   }
 
-  function configured(
-    auth: OAuthConfig,
-    clientId: string,
-    as: AuthorizationServer | undefined,
-  ): UpstreamClient {
-    const { clientSecret, privateKey, signingAlg } = auth;
-    const client = {
-      ...{ clientId, clientSecret, privateKey, signingAlg, ownKey },
-      // Explicit endpoints name no issuer.
-      audience: auth.endpoint?.tokenUrl,
-      source: "configured",
-    } as const;
-    if (auth.endpoint?.authMethod) return { ...client, authMethod: auth.endpoint.authMethod };
-    if (privateKey) return { ...client, authMethod: "private_key_jwt" };
-    if (!clientSecret) return { ...client, authMethod: "none" };
-    const able: ClientAuthMethod[] = ["client_secret_basic", "client_secret_post"];
-    return { ...client, authMethod: (as && chooseAuthMethod(as, able)) ?? "auto" };
+  function configured(auth: OAuthConfig, clientId: string, as?: AuthorizationServer): UpstreamClient {
+    // Explicit endpoints name no issuer.
+    const audience = auth.endpoint?.tokenUrl;
+    return configuredClient(
+      { ...auth, clientId, authMethod: auth.endpoint?.authMethod },
+      { as, audience, ownKey },
+    );
   }
 
   function fromRegistration({ clientId, clientSecret, authMethod }: ClientRegistration): UpstreamClient {

@@ -1,13 +1,8 @@
 import { readFile } from "node:fs/promises";
-import type {
-  ClientCredentials,
-  ClientSecrets,
-  IdentityAssertionGrant,
-  Route,
-  TokenExchange,
-} from "../config/route.ts";
+import type { AuthorizationServer } from "oauth4webapi";
+import type { ClientCredentials, IdentityAssertionGrant, Route, TokenExchange } from "../config/route.ts";
 import type { NewUpstreamToken } from "../store/store.ts";
-import { chooseAuthMethod } from "./choose-auth-method.ts";
+import { configuredClient } from "./configured-client.ts";
 import type { Discovery } from "./discovery.ts";
 import { generateDpopKey } from "./generate-dpop-key.ts";
 import type { Outward } from "./outward.ts";
@@ -20,13 +15,13 @@ import type { UpstreamOAuthDeps } from "./upstream-oauth-deps.ts";
 import { UpstreamOAuthError } from "./upstream-oauth-error.ts";
 
 type GrantDeps = UpstreamOAuthDeps & { outward: Outward; discovery: Discovery };
-type OwnClient = Pick<ClientCredentials, "clientId" | "authMethod" | keyof ClientSecrets>;
 interface Place {
   readonly issuer: string;
   readonly tokenEndpoint: string;
   /** As in `UpstreamClient`. */
   readonly audience?: string;
-  readonly authMethods?: readonly string[];
+  /** Its metadata, where it was discovered. */
+  readonly as?: AuthorizationServer;
   readonly resource?: string;
   readonly scopes: readonly string[];
   readonly dpop: boolean;
@@ -197,7 +192,7 @@ async function placeOf(
   return {
     issuer: server.as.issuer,
     tokenEndpoint: server.as.token_endpoint,
-    authMethods: server.as.token_endpoint_auth_methods_supported,
+    as: server.hasMetadata ? server.as : undefined,
     resource: server.resource,
     scopes: server.scopes,
     dpop: server.dpopRequired,
@@ -246,30 +241,12 @@ async function readWorkloadToken(path: string): Promise<string> {
   }
 }
 
-function ownClient({ keys }: GrantDeps, auth: OwnClient, place: Place): UpstreamClient {
-  const { clientId, clientSecret, privateKey, signingAlg } = auth;
-  const able = privateKey
-    ? (["private_key_jwt"] as const)
-    : clientSecret
-      ? (["client_secret_basic", "client_secret_post"] as const)
-      : (["none"] as const);
-  const chosen = place.authMethods
-    ? chooseAuthMethod(
-        { issuer: place.issuer, token_endpoint_auth_methods_supported: [...place.authMethods] },
-        able,
-      )
-    : undefined;
-  const fallback = privateKey ? "private_key_jwt" : clientSecret ? "auto" : "none";
-  return {
-    clientId,
-    clientSecret,
-    privateKey,
-    signingAlg,
-    authMethod: auth.authMethod ?? chosen ?? fallback,
-    audience: place.audience,
-    source: "configured",
-    ownKey: () => keys.signer("upstream_client"),
-  };
+function ownClient(
+  { keys }: GrantDeps,
+  auth: Parameters<typeof configuredClient>[0],
+  { as, audience }: Place,
+): UpstreamClient {
+  return configuredClient(auth, { as, audience, ownKey: () => keys.signer("upstream_client") });
 }
 
 function toToken(
@@ -288,6 +265,7 @@ function toToken(
     ...upstreamConnection(subject.userId, route),
     issuer: place.issuer,
     tokenEndpoint: place.tokenEndpoint,
+    revocationEndpoint: place.as?.revocation_endpoint,
     clientId,
     accessToken: answer.accessToken,
     tokenType: answer.tokenType,

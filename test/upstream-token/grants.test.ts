@@ -136,8 +136,10 @@ describe("grants without consent", () => {
     expect(await find(carol)).toMatchObject({ kind: "missing", reason: "sign_in_token_missing" });
   });
 
-  it("F1.4 id_jag: the ID token for an assertion at the company's provider, the assertion for a token", async () => {
+  it("F1.4 F4.7 id_jag: the ID token for an assertion at the company's provider, the assertion for a token that is revoked in the end", async () => {
     await signedIn();
+    upstream.metadata.revocation_endpoint = `${upstream.url}/revoke`;
+    upstream.on("/revoke", { body: {} });
     const assertion = {
       access_token: "the-assertion",
       token_type: "N_A",
@@ -163,6 +165,10 @@ describe("grants without consent", () => {
       grant_type: jwtBearer,
       assertion: "the-assertion",
     });
+    expect(await house.tokens.disconnect(alice, house.route())).toBe(true);
+    const revocation = upstream.seen.find(({ path }) => path === "/revoke");
+    expect(revocation?.form.get("token")).toMatch(/^access-/);
+    expect(revocation?.headers.authorization).toBe(`Basic ${Buffer.from("svc:s").toString("base64")}`);
   });
 
   it("F1.4 a refusal of the grant is the caller's 403, not a challenge that leads nowhere", async () => {
