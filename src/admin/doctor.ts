@@ -12,6 +12,9 @@ const titles: Readonly<Record<DiscoveryStep["name"], string>> = {
   result: "Result",
 };
 
+const unseen =
+  "Whether it accepts the client of the routes file shows at the first call; nothing here can see it.\n";
+
 /**
  * `doctor ROUTE` (F7.4): runs discovery against the route's upstream, prints each step with its URL, status and
  * finding as it happens, and ends with what the operator should do.
@@ -37,6 +40,12 @@ export async function doctor(
   const { auth } = route.mcp;
   if (auth.type === "none" || auth.type === "api_key" || auth.type === "headers") {
     write(`\nupstream_auth is ${auth.type}: there is no authorization server to discover.\n`);
+    return true;
+  }
+  const tokenUrl = "tokenUrl" in auth ? auth.tokenUrl : undefined;
+  if (tokenUrl !== undefined) {
+    write(`\nupstream_auth is ${auth.type}, with its token_url: nothing is discovered.\n`);
+    write(`  token          ${tokenUrl}\n${unseen}`);
     return true;
   }
   if (auth.type === "oauth" && auth.endpoint) {
@@ -67,6 +76,10 @@ export async function doctor(
         `\nWhat to do\n${wrapped(adviceFor("discovery_failed", route, deps.prefix))}`,
     );
     return false;
+  }
+  if (outcome.ok && auth.type !== "oauth") {
+    write(`\nNobody has to connect: tokens are asked for at ${outcome.issuer ?? "the server"}.\n${unseen}`);
+    return true;
   }
   if (outcome.ok) {
     const scopes = outcome.scopes.length > 0 ? `, scopes ${outcome.scopes.join(" ")}` : "";

@@ -30,7 +30,9 @@ export async function runDoctor(options: {
   const route = table.byId(options.route) ?? table.byResource(options.route);
   if (!route) {
     const known = loaded.config.routes.map(({ id }) => id).join(", ");
-    options.err(`no route ${options.route}; there are: ${known}\n`);
+    options.err(
+      `no route ${options.route} in the routes file; there are: ${known}. Routes of the admin API are checked as they are made.\n`,
+    );
     return 1;
   }
   const outward = createOutward({ routes });

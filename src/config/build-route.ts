@@ -139,6 +139,23 @@ function readMcp(input: RouteInput, path: ConfigPath, reporter: Reporter): Route
       "add client_id, or remove endpoint so that it is discovered",
     );
   }
+  const kinds = server?.upstream_auth;
+  const discovered =
+    oauth === undefined ? !kinds || kinds.client_credentials || kinds.id_jag : oauth.endpoint === undefined;
+  if (server?.authorization_server_url !== undefined && !discovered) {
+    reporter.error(
+      [...at, "server", "authorization_server_url"],
+      "nothing is discovered here, so nothing falls back to authorization_server_url",
+      "remove it",
+      "key",
+    );
+    return undefined;
+  }
+  if (kinds?.client_credentials?.token_url !== undefined) {
+    const { authorization_server_url: own = server?.authorization_server_url } = kinds.client_credentials;
+    if (own !== undefined)
+      return fail("server", "token_url and authorization_server_url contradict each other", "keep one");
+  }
   if (server?.tools !== undefined && input.tools !== undefined) {
     reporter.error([...path, "tools"], "tools stands in two places", "keep the route's own", "key");
     return undefined;
@@ -185,7 +202,7 @@ function readAuth(server: ServerInput | undefined, oauth: OAuthInput | undefined
       ...secretsOf(given),
       authMethod: given.auth_style,
       tokenUrl: given.token_url,
-      authorizationServerUrl: given.authorization_server_url,
+      authorizationServerUrl: given.authorization_server_url ?? server?.authorization_server_url,
       scopes: given.scopes,
       workloadIdentityFile: given.workload_identity_file,
     };
@@ -197,6 +214,7 @@ function readAuth(server: ServerInput | undefined, oauth: OAuthInput | undefined
       idpTokenUrl: given.idp_token_url,
       idpClientId: given.idp_client_id,
       idpClientSecret: given.idp_client_secret,
+      authorizationServerUrl: server?.authorization_server_url,
       clientId: given.client_id,
       ...secretsOf(given),
       authMethod: given.auth_style,

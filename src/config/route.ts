@@ -70,6 +70,8 @@ export interface IdentityAssertionGrant extends ClientSecrets {
   readonly idpTokenUrl?: string;
   readonly idpClientId: string;
   readonly idpClientSecret?: string;
+  /** As in `UpstreamOAuth`. */
+  readonly authorizationServerUrl?: string;
   /** Client at the upstream's authorization server. */
   readonly clientId: string;
   readonly authMethod?: ClientAuthMethod;

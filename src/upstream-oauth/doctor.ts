@@ -13,25 +13,34 @@ export async function doctor(
 ): Promise<Outcome> {
   const auth = route.mcp.kind === "server" ? route.mcp.auth : undefined;
   const say = (step: Omit<DiscoveryStep, "name">) => onStep({ name: "result", ...step });
-  if (auth?.type !== "oauth") {
+  const granted = auth?.type === "id_jag" || (auth?.type === "client_credentials" && !auth.tokenUrl);
+  if (auth?.type !== "oauth" && !granted) {
     say({
       ok: true,
       finding: "this route's upstream credentials come from the routes file: nothing to discover",
     });
     return { ok: true, needed: false, scopes: [] };
   }
-  if (auth.endpoint) {
+  if (auth.type === "oauth" && auth.endpoint) {
     const url = auth.endpoint.tokenUrl;
     say({ url, ok: true, finding: "the endpoints stand in the routes file: nothing to discover" });
     return { ok: true, needed: true, issuer: new URL(url).origin, scopes: auth.scopes ?? [] };
   }
   try {
+    const { authorizationServerUrl } = auth;
+    if (granted) {
+      const { as, resource } = await deps.discovery.server(route, { authorizationServerUrl, onStep });
+      if (!as.token_endpoint)
+        throw new UpstreamOAuthError("metadata_invalid", `${as.issuer} has no token endpoint`);
+      onStep({ name: "client", ok: true, finding: `the client id of the routes file: ${auth.clientId}` });
+      say({ url: as.token_endpoint, ok: true, finding: `tokens are asked for here, for ${resource}` });
+      return { ok: true, needed: true, issuer: as.issuer, scopes: auth.scopes ?? [] };
+    }
     if (!auth.clientId && !(await deps.discovery.needed(route))) {
       await deps.discovery.needed(route, onStep);
       say({ ok: true, finding: "the upstream asks for no token: callers reach it without one" });
       return { ok: true, needed: false, scopes: [] };
     }
-    const { authorizationServerUrl } = auth;
     const server = await deps.discovery.server(route, { authorizationServerUrl, onStep });
     const { as } = server;
     if (server.hasMetadata && !as.code_challenge_methods_supported?.includes("S256")) {

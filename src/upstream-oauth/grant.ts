@@ -184,7 +184,7 @@ async function placeOf(
       dpop: false,
     };
   }
-  const authorizationServerUrl = auth.type === "client_credentials" ? auth.authorizationServerUrl : undefined;
+  const { authorizationServerUrl } = auth;
   const server = await deps.discovery.server(route, { authorizationServerUrl });
   if (!server.as.token_endpoint) {
     throw new UpstreamOAuthError("metadata_invalid", `${server.as.issuer} has no token endpoint`);

@@ -109,7 +109,10 @@ describe("F7.4 doctor", () => {
     healthy();
     expect((await doctor({}, { route: "https://files.test/mcp" })).code).toBe(0);
     const unknown = await doctor({}, { route: "fils" });
-    expect(unknown).toEqual({ code: 1, output: "no route fils; there are: files\n" });
+    expect(unknown).toEqual({
+      code: 1,
+      output: expect.stringContaining("no route fils in the routes file; there are: files. "),
+    });
   });
 
   it("needs no discovery for a key", async () => {
@@ -123,6 +126,35 @@ describe("F7.4 doctor", () => {
     `);
     expect([code, upstream.paths()]).toEqual([0, []]);
   });
+
+  it.each([
+    ["id_jag", { idp_client_id: "us", client_id: "svc" }],
+    ["client_credentials", { client_id: "svc" }],
+  ])(
+    "finds the authorization server that %s asks, and promises nothing of its answer",
+    async (kind, auth) => {
+      healthy();
+      const { code, output } = await doctor({ upstream_auth: { [kind]: auth } });
+      expect(output).toContain("describes UPSTREAM\n");
+      expect(output).toContain("the client id of the routes file: svc\n");
+      expect(output).toContain(
+        "Nobody has to connect: tokens are asked for at UPSTREAM.\nWhether it accepts",
+      );
+      expect(code).toBe(0);
+      upstream.on("/.well-known/oauth-authorization-server", { status: 500 });
+      expect((await doctor({ upstream_auth: { [kind]: auth } })).code).toBe(1);
+    },
+  );
+
+  it.each(["token_exchange", "client_credentials"])(
+    "discovers nothing for %s with its token_url",
+    async (kind) => {
+      const auth = { token_url: "https://as.test/token", client_id: "svc" };
+      const { code, output } = await doctor({ upstream_auth: { [kind]: auth } });
+      expect(output).toContain(`upstream_auth is ${kind}, with its token_url: nothing is discovered.\n`);
+      expect([code, upstream.paths()]).toEqual([0, []]);
+    },
+  );
 
   it("broken 1: the server publishes nothing and its default endpoints are a guess", async () => {
     upstream.on("/mcp", { status: 401 });

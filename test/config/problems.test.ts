@@ -86,6 +86,26 @@ policy: {allow: {or: [{accept: true}]}}
     expect(problemsOf(good.replace("to: http://x", "to: http://a/mcp?x=1")).join()).toMatch(/has a query/);
   });
 
+  const endpoint = "{auth_url: https://as.test/a, token_url: https://as.test/t}";
+  it.each([
+    ["upstream_oauth2: {client_secret: s}", /needs its client_id.*add client_id/],
+    ["upstream_oauth2: {private_key: k}", /needs its client_id.*add client_id/],
+    [`upstream_oauth2: {endpoint: ${endpoint}}`, /explicit endpoints need a client_id/],
+    ["upstream_oauth2: {}, upstream_auth: none", /contradict each other.*keep one/],
+    [
+      "upstream_auth: {client_credentials: {client_id: c, token_url: https://as.test/t, authorization_server_url: https://as.test}}",
+      /token_url and authorization_server_url contradict each other.*keep one/,
+    ],
+    [
+      `authorization_server_url: https://as.test, upstream_oauth2: {client_id: c, endpoint: ${endpoint}}`,
+      /authorization_server_url: nothing is discovered here.*remove it/,
+    ],
+    ["authorization_server_url: https://as.test, upstream_auth: none", /nothing is discovered here/],
+  ])("refuse an upstream that contradicts itself: {%s}", (server, expected) => {
+    const problems = problemsOf(good.replace("mcp: {}", `mcp: {server: {${server}}}`));
+    expect(problems).toEqual([expect.stringMatching(expected)]);
+  });
+
   describe("of secrets", () => {
     const secret = (value: string) =>
       `${top}routes:\n${route.replace("mcp: {}", `mcp: {server: {upstream_auth: {api_key: {header: x-key, value: "${value}"}}}}`)}`;

@@ -171,6 +171,26 @@ describe("grants without consent", () => {
     expect(revocation?.headers.authorization).toBe(`Basic ${Buffer.from("svc:s").toString("base64")}`);
   });
 
+  it.each([
+    "client_credentials: {client_id: svc",
+    "id_jag: {idp_token_url: IDP, idp_client_id: us, client_id: svc",
+  ])("F1.2 falls back to authorization_server_url where the upstream names no server: %s}", async (auth) => {
+    await signedIn();
+    upstream.on("/idp/token", { body: { access_token: "the-assertion", token_type: "N_A" } });
+    const elsewhere = await scriptedUpstream();
+    elsewhere.clients.add("svc");
+    upstream.off("/.well-known/oauth-protected-resource/mcp");
+    upstream.on("/mcp", { status: 401 });
+    const kind = auth.replace("IDP", `"${upstream.url}/idp/token"`);
+    await house.reconfigure(
+      `  - {id: files, from: https://mcp.test, to: ${upstream.mcp}, mcp: {server: {authorization_server_url: "${elsewhere.url}", upstream_auth: {${kind}}}}}}`,
+    );
+    expect(await find()).toMatchObject({ kind: "credential" });
+    expect(elsewhere.tokenRequests).toHaveLength(1);
+    expect(tokenRequests()).toEqual([]);
+    await elsewhere.close();
+  });
+
   it("F1.4 a refusal of the grant is the caller's 403, not a challenge that leads nowhere", async () => {
     await signedIn();
     upstream.on("/idp/token", { status: 400, body: { error: "access_denied" } });
