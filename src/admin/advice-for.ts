@@ -33,6 +33,11 @@ export function adviceFor(code: FailureCode, route: Route, prefix: string): stri
         "The server points to an address that is not public https. If it is yours, name its host in " +
         "upstream_oauth.allowed_private_hosts; if it is not, do not connect it."
       );
+    case "issuer_changed":
+      return (
+        "Ask the server's owner whether it has moved. If it has, register a client at the new authorization server and set its " +
+        "client_id; where the same client is known there, too, name the new issuer as authorization_server_url."
+      );
     case "pkce_not_supported":
       return (
         "The authorization server does not offer PKCE with S256, which MCP requires. Its owner has to turn it on; " +

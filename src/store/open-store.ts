@@ -2,6 +2,7 @@ import { sql } from "kysely";
 import type { Logger } from "pino";
 import { authorizationServerRecords } from "./authorization-server-records.ts";
 import { browserSessions } from "./browser-sessions.ts";
+import { clientIssuers } from "./client-issuers.ts";
 import { clientRegistrations } from "./client-registrations.ts";
 import { createDatabase } from "./create-database.ts";
 import type { Database } from "./database.ts";
@@ -69,6 +70,7 @@ export async function openStore(options: StoreOptions): Promise<Store> {
     clientRegistrations: clientRegistrations(database, sealer, listener, {
       leaseMs: options.registrationLeaseMs ?? 15_000,
     }),
+    clientIssuers: clientIssuers(database),
     authorizationServerRecords: authorizationServerRecords(database, sealer),
     delegations: delegations(database),
     browserSessions: browserSessions(database),

@@ -354,10 +354,23 @@ export interface Notifications {
   healthy(): boolean;
 }
 
+export interface ClientIssuers {
+  /**
+   * The issuer that this client of the routes file belongs to: `issuer`, if none is known yet.
+   * @param named an operator says so: whatever was known before
+   */
+  keep(
+    client: { readonly routeId: string; readonly upstream: string; readonly clientId: string },
+    issuer: string,
+    named: boolean,
+  ): Promise<string>;
+}
+
 export interface Store {
   readonly upstreamTokens: UpstreamTokens;
   readonly pendingAuthorizations: PendingAuthorizations;
   readonly clientRegistrations: ClientRegistrations;
+  readonly clientIssuers: ClientIssuers;
   readonly authorizationServerRecords: AuthorizationServerRecords;
   readonly delegations: Delegations;
   readonly browserSessions: BrowserSessions;

@@ -52,6 +52,13 @@ export interface Tables {
     lease_until: Date | null;
     created_at: Generated<Date>;
   };
+  client_issuer: {
+    route_id: string;
+    upstream: string;
+    client_id: string;
+    issuer: string;
+    created_at: Generated<Date>;
+  };
   authorization_server_record: Sealed & {
     model: string;
     id_name: string;

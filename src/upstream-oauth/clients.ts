@@ -8,6 +8,7 @@ import type { ClientKeys } from "./client-key.ts";
 import { clientMetadataDocument, clientPlaces, documentClientId } from "./client-metadata-document.ts";
 import { configuredClient } from "./configured-client.ts";
 import { isPublicAddress } from "./is-public-address.ts";
+import { keepToIssuer } from "./keep-to-issuer.ts";
 import type { Outward } from "./outward.ts";
 import { registerClient } from "./register-client.ts";
 import { requestToken } from "./request-token.ts";
@@ -99,6 +100,9 @@ export function createClients(deps: {
   return {
     async forConsent(route, auth, server) {
       if (auth.clientId) {
+        const { clientId, authorizationServerUrl } = auth;
+        if (!auth.endpoint)
+          await keepToIssuer(store, route, { clientId, authorizationServerUrl }, server.as.issuer);
         return configured(auth, auth.clientId, server.hasMetadata ? server.as : undefined);
       }
       if (await usesDocument(route, server.as)) {

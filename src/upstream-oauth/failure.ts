@@ -13,6 +13,8 @@ export type FailureCode =
   | "authorization_refused"
   /** RFC 9207. */
   | "issuer_mismatch"
+  /** The upstream names another authorization server than the one that configured credentials belong to. */
+  | "issuer_changed"
   | "response_invalid"
   | "discovery_failed"
   | "resource_mismatch"

@@ -5,6 +5,7 @@ import type { NewUpstreamToken } from "../store/store.ts";
 import { configuredClient } from "./configured-client.ts";
 import type { Discovery } from "./discovery.ts";
 import { generateDpopKey } from "./generate-dpop-key.ts";
+import { keepToIssuer } from "./keep-to-issuer.ts";
 import type { Outward } from "./outward.ts";
 import { requestToken } from "./request-token.ts";
 import type { TokenAnswer } from "./token-answer.ts";
@@ -189,6 +190,7 @@ async function placeOf(
   if (!server.as.token_endpoint) {
     throw new UpstreamOAuthError("metadata_invalid", `${server.as.issuer} has no token endpoint`);
   }
+  await keepToIssuer(deps.store, route, auth, server.as.issuer);
   return {
     issuer: server.as.issuer,
     tokenEndpoint: server.as.token_endpoint,

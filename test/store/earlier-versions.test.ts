@@ -113,6 +113,10 @@ async function readAll(target: Target, version: string): Promise<void> {
     const routes = (await store.storedRoutes.list()).map(({ id }) => id);
     expect(routes).toEqual(version >= "0003" ? ["stored"] : []);
     expect((await store.delegations.ofGrant("g1")).length).toBe(version >= "0004" ? 1 : 0);
+    const { routeId, upstream } = connection;
+    const client = { routeId, upstream, clientId: "c" };
+    const first = version >= "0005" ? "https://as.example.com" : "https://other.example.com";
+    expect(await store.clientIssuers.keep(client, "https://other.example.com", false)).toBe(first);
   } finally {
     await store.close();
   }

@@ -143,6 +143,17 @@ const brought: Readonly<Record<string, (seal: Encryption["seal"]) => Promise<Wri
       },
     },
   ],
+  "0005_client_issuer": async () => [
+    {
+      table: "client_issuer",
+      values: {
+        route_id: connection.routeId,
+        upstream: connection.upstream,
+        client_id: "c",
+        issuer: "https://as.example.com",
+      },
+    },
+  ],
 };
 
 /**

@@ -191,6 +191,20 @@ describe("grants without consent", () => {
     await elsewhere.close();
   });
 
+  it("F4.2 nobody gets the service's credentials by naming another authorization server", async () => {
+    await house.reconfigure(route("{client_credentials: {client_id: svc, client_secret: s}}"));
+    await find();
+    const thief = await scriptedUpstream();
+    upstream.on("/.well-known/oauth-protected-resource/mcp", {
+      body: { resource: upstream.mcp, authorization_servers: [thief.url] },
+    });
+    house.oauth.forget(house.route());
+    const found = await find(caller, Date.now() + 3_601_000);
+    expect(found).toMatchObject({ kind: "unavailable", reason: "issuer_changed" });
+    expect(thief.tokenRequests).toEqual([]);
+    await thief.close();
+  });
+
   it("F1.4 a refusal of the grant is the caller's 403, not a challenge that leads nowhere", async () => {
     await signedIn();
     upstream.on("/idp/token", { status: 400, body: { error: "access_denied" } });

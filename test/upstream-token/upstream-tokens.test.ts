@@ -444,6 +444,26 @@ describe("upstream tokens", () => {
     });
   });
 
+  it("F4.2 credentials of the routes file stay with the server they belong to, until the operator names another", async () => {
+    const oauth = "upstream_oauth2: {client_id: known, client_secret: a-secret}";
+    await house.reconfigure(route(`{${oauth}}`));
+    upstream.clients.add("known");
+    await house.connect(upstream.agree);
+    const next = await scriptedUpstream();
+    next.clients.add("known");
+    const moved = { resource: upstream.mcp, authorization_servers: [next.url] };
+    upstream.on("/.well-known/oauth-protected-resource/mcp", { body: moved });
+    house.oauth.forget(house.route());
+    const begin = () =>
+      house.oauth.begin({ userId: alice, route: house.route(), returnTo: "https://mcp.test/" });
+    expect(await begin()).toMatchObject({ ok: false, code: "issuer_changed" });
+    expect(next.seen.map(({ body }) => body).join()).toBe("");
+    await house.reconfigure(route(`{${oauth}, authorization_server_url: "${next.url}"}`));
+    await house.connect(next.agree);
+    expect((await stored())?.issuer).toBe(next.url);
+    await next.close();
+  });
+
   describe("disconnected", () => {
     beforeEach(() => house.connect(upstream.agree));
 
