@@ -1,9 +1,7 @@
-import { execFile } from "node:child_process";
-import { promisify } from "node:util";
 import { type Browser, chromium } from "playwright-core";
 import { executablesOnPath } from "../../envoy/executables-on-path.ts";
+import { oneAtATime } from "./one-at-a-time.ts";
 
-const run = promisify(execFile);
 const names = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
 
 /**
@@ -36,6 +34,8 @@ export async function browser(options: {
 async function chromiumBinary(): Promise<string> {
   const given = process.env.CHROME_BIN;
   if (given) return given;
+  // While somebody installs it, it is there before it can run.
+  await oneAtATime(import.meta.filename, "true");
   const [found] = executablesOnPath(...names);
   if (found) return found;
   const [apt] = executablesOnPath("apt-get");
@@ -43,9 +43,8 @@ async function chromiumBinary(): Promise<string> {
     throw new Error("No Chromium: install the package chromium (or Google Chrome), or set CHROME_BIN.");
   }
   process.stderr.write("==> installing Chromium with apt-get (a minute or two, once)\n");
-  await run(apt, ["update", "-qq"]);
-  await run(apt, ["install", "-y", "-qq", "--no-install-recommends", "chromium"], {
-    maxBuffer: 64 * 1024 * 1024,
+  const install = `${apt} update -qq && ${apt} install -y -qq --no-install-recommends chromium`;
+  await oneAtATime(import.meta.filename, `command -v chromium >/dev/null || { ${install}; }`, {
     env: { ...process.env, DEBIAN_FRONTEND: "noninteractive" },
   });
   const [installed] = executablesOnPath(...names);

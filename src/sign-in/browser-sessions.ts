@@ -19,7 +19,7 @@ export interface Sessions {
   start(ctx: Context, session: { userId: string; parentName?: string; expiresAt: Date }): Promise<void>;
   /** Ends the session of this browser, its parent and what was handed over from them. */
   end(ctx: Context, audit?: AuditEvent): Promise<void>;
-  /** Forgets what is cached of a person, after their claims have changed here. */
+  /** Forgets what is cached of a person, after their claims or sessions have changed here: the news of it come later. */
   forget(userId: string): void;
   csrfToken(ctx: Context): string | undefined;
   csrfMatches(ctx: Context, token: string | null | undefined): boolean;
@@ -35,15 +35,23 @@ export function createBrowserSessions({ store, routes, metrics }: SignInDeps): S
     },
   });
   const unsubscribe = store.notifications.subscribe((change) => {
-    if (change.table === "everything") people.clear();
+    if (change.table === "everything") {
+      ended++;
+      people.clear();
+    }
     if (change.table === "browser_session") forget(change.userId);
   });
 
+  // What was read before somebody's session ended must not be kept after it.
+  let ended = 0;
+
   function forget(userId: string): void {
+    ended++;
     for (const [key, person] of people.entries()) if (person.userId === userId) people.delete(key);
   }
 
   async function load(id: string, host: string): Promise<Person | undefined> {
+    const endedBefore = ended;
     const session = await store.browserSessions.find(id);
     if (!session || session.host !== host || session.expiresAt.getTime() <= Date.now()) return undefined;
     const signedIn = await store.signInSessions.find(session.userId);
@@ -60,7 +68,7 @@ export function createBrowserSessions({ store, routes, metrics }: SignInDeps): S
       sessionExpiresAt: Math.floor(session.expiresAt.getTime() / 1000),
       checkedAt: Math.floor(signedIn.checkedAt.getTime() / 1000),
     };
-    people.set(`${person.sessionName} ${host}`, person);
+    if (ended === endedBefore) people.set(`${person.sessionName} ${host}`, person);
     return person;
   }
 

@@ -48,6 +48,7 @@ export function createSignOut(deps: SignInDeps, clients: OpenidClients, sessions
       userId: person.userId,
       requestId: requestId(ctx.req),
     });
+    sessions.forget(person.userId);
     const elsewhere = await providerSignOut(person.userId);
     if (!elsewhere) return signedOut(ctx);
     ctx.status = 303;

@@ -153,6 +153,9 @@ export function clientRegistrations(
         }
         if (await store(made, owner)) return made;
       } while (performance.now() < giveUpAt);
+      // Ours came too late; whoever took over has stored theirs.
+      const present = await find(issuer, redirectUri);
+      if (present !== undefined) return present;
       throw new StoreUnavailable(
         "client_registration.wait",
         new Error("a registration under way elsewhere does not end"),

@@ -1,4 +1,4 @@
-import { readFile, rm, writeFile } from "node:fs/promises";
+import { link, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { StoreMisconfigured } from "./store-misconfigured.ts";
 
@@ -10,12 +10,26 @@ import { StoreMisconfigured } from "./store-misconfigured.ts";
  */
 export async function lockFolder(dir: string): Promise<() => Promise<void>> {
   const path = join(dir, "lock");
-  const own = String(process.pid);
+  // Written before it stands: whoever found it empty would take its holder for dead.
+  const claim = join(dir, `lock.${process.pid}`);
+  await writeFile(claim, String(process.pid), { mode: 0o600 });
+  try {
+    await hold(claim, path, dir);
+  } finally {
+    await rm(claim, { force: true });
+  }
+  return async () => {
+    heldHere.delete(path);
+    await rm(path, { force: true });
+  };
+}
+
+async function hold(claim: string, path: string, dir: string): Promise<void> {
   for (let attempt = 0; ; attempt++) {
     try {
-      await writeFile(path, own, { flag: "wx", mode: 0o600 });
+      await link(claim, path);
       heldHere.add(path);
-      break;
+      return;
     } catch (error) {
       if (!(error instanceof Error && "code" in error && error.code === "EEXIST")) throw error;
     }
@@ -28,10 +42,6 @@ export async function lockFolder(dir: string): Promise<() => Promise<void>> {
       );
     await rm(path, { force: true });
   }
-  return async () => {
-    heldHere.delete(path);
-    await rm(path, { force: true });
-  };
 }
 
 const heldHere = new Set<string>();

@@ -75,7 +75,8 @@ export function createRenewer(deps: UpstreamTokensDeps & { cache: ConnectionCach
 
   async function refreshOnce(connection: Connection, token: UpstreamToken, route: Route): Promise<Renewal> {
     const waitMs = deps.routes().config.upstreamOAuth.timeoutMs + 1000;
-    for (let attempt = 0; attempt < 2; attempt++) {
+    // By time, not by attempts: whatever else happens to the connection wakes us, too.
+    for (const giveUpAt = performance.now() + 2 * waitMs; performance.now() < giveUpAt; ) {
       const change = nextChange(connection.name, waitMs);
       try {
         const outcome = await limit(token.issuer, () => askLeased(connection, token, route));

@@ -23,7 +23,7 @@ async function doctor(server: object = {}, options: { route?: string; top?: obje
   const config = {
     issuer: "https://auth.test",
     sign_in: { providers: [{ issuer: "https://id.test", client_id: "c" }] },
-    upstream_oauth: { allowed_private_hosts: ["127.0.0.1"], timeout: 1 },
+    upstream_oauth: { allowed_private_hosts: ["127.0.0.1"] },
     policy: [{ allow: { and: [{ accept: true }] } }],
     routes: [
       { id: "files", name: "Files", from: "https://files.test", to: `${upstream.url}/mcp`, mcp: { server } },

@@ -7,6 +7,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { browser as launch } from "../../deploy/demo/browser.ts";
 import { exampleApplication } from "../../deploy/example-application.ts";
 import { type E2e, startE2e } from "../support/e2e.ts";
+import { refusedWithinASecond } from "../support/refused-within-a-second.ts";
 import { throughEnvoy } from "../support/through-envoy.ts";
 import { type Logins, loginsOfAlice, loginsOfBob, passForeignPages } from "./walk.ts";
 
@@ -243,7 +244,7 @@ describe("docs/applications.md: the example application, through Envoy, in a rea
     expect((await callWith(token)).status).toBe(200);
     await alice.page.goto("https://app.test/.pomerium/sign_out");
     await alice.page.getByRole("button", { name: "Sign out" }).click();
-    await expect.poll(async () => (await callWith(token)).status, { timeout: 1000, interval: 20 }).toBe(401);
+    await refusedWithinASecond(() => callWith(token));
     expect((await list(token)).response.status).toBe(401);
     const trip: string[] = [];
     alice.page.on("request", (request) => trip.push(request.url()));

@@ -56,7 +56,7 @@ describe("when something is down", () => {
     expect((await call(token)).status).toBe(200);
     await wire.cut();
     // What the replica heard last may serve until its listener is known to be deaf; from then on nobody passes.
-    await expect.poll(async () => (await call(token)).status, { interval: 20, timeout: 2_000 }).toBe(503);
+    await expect.poll(async () => (await call(token)).status, { interval: 20, timeout: 5_000 }).toBe(503);
     const reached = stack.open.requests.length;
     expect(reached).toBeGreaterThan(arrived);
     const answers = await Promise.all(Array.from({ length: 20 }, () => call(token)));

@@ -4,6 +4,7 @@ import { exportJWK, generateKeyPair, type JWK, SignJWT } from "jose";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import type { Route } from "../../src/config/route.ts";
 import { startChecks } from "../check/start-checks.ts";
+import { changes } from "../store/changes.ts";
 import { upstreamToken } from "../store/samples.ts";
 import { askForDelegation } from "../support/ask-for-delegation.ts";
 
@@ -241,11 +242,13 @@ describe("F2.2 the cache of verified tokens", () => {
           return [verified, identified].map((one) => one.ok && one.caller.delegatedBy);
         }),
       );
-    async function heard(act: () => Promise<unknown>) {
-      const { promise, resolve } = Promise.withResolvers<void>();
-      const stop = store.notifications.subscribe(() => resolve());
+    async function heard(act: () => Promise<unknown>, table: "grant" | "upstream_token" = "grant") {
+      const { next, stop } = changes(
+        store,
+        (change) => change.table === table && !("grantId" in change && change.grantId !== grantId),
+      );
       await act();
-      await promise;
+      await next;
       stop();
     }
     const both = (owner?: string) => [
@@ -257,8 +260,9 @@ describe("F2.2 the cache of verified tokens", () => {
     const connection = { userId: "company/alice", routeId: "a", upstream: a.upstream };
     const audit = { action: "delegation.given" } as const;
     const expiresAt = new Date(Date.now() + 3_600_000);
-    await heard(() =>
-      store.upstreamTokens.put(upstreamToken(connection), { action: "upstream_token.obtained" }),
+    await heard(
+      () => store.upstreamTokens.put(upstreamToken(connection), { action: "upstream_token.obtained" }),
+      "upstream_token",
     );
     await askForDelegation(store, { ...which, account: claims.sub, routeIds: ["a", "b"], expiresAt });
     // What the token itself says of it counts for nothing.

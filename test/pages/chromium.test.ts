@@ -11,6 +11,7 @@ import { certificateAuthority } from "../../deploy/demo/certificate-authority.ts
 import { type Listener, listen } from "../../deploy/demo/listen.ts";
 import { appOf, type McpApp, people, registeredApp } from "../authorization-server/mcp-app.ts";
 import { type House, startHouse } from "../authorization-server/start-house.ts";
+import { passForeignPages } from "../browser/walk.ts";
 
 const axe = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
 let house: House;
@@ -57,15 +58,7 @@ async function consentPage(
   const page = await chromium.newPage(options);
   const redirect_uri = redirectUri ?? `${client.url}/client-callback`;
   await page.goto(app.request({ redirect_uri, scope: "mcp files:read", prompt: "consent" }).url.href);
-  while (new URL(page.url()).origin === house.company.issuer) {
-    if (await page.locator("[name=password]").count()) {
-      await page.fill("[name=login]", people.alice.login);
-      await page.fill("[name=password]", people.alice.password);
-      await page.click("button[type=submit]");
-    } else {
-      await page.click("button[value=allow]");
-    }
-  }
+  await passForeignPages(page, new Map([[house.company.issuer, people.alice]]));
   return page;
 }
 

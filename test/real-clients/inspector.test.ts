@@ -1,4 +1,5 @@
 import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -40,7 +41,11 @@ test("F3.8 MCP Inspector in Chromium: connects by OAuth with nothing but the URL
       },
     },
   );
-  cleanUp.push(() => inspector.kill());
+  cleanUp.push(async () => {
+    const gone = once(inspector, "exit");
+    // It still writes to its home while it shuts down.
+    if (inspector.exitCode === null && inspector.kill()) await gone;
+  });
   const address = await addressOf(inspector);
   const own = new URL(address).origin;
   const chrome = await browser({ publicKeyHash: stack.ca.publicKeyHash });

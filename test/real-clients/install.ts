@@ -2,6 +2,7 @@ import { execFile } from "node:child_process";
 import { access } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
+import { oneAtATime } from "../../deploy/demo/one-at-a-time.ts";
 
 const run = promisify(execFile);
 const folder = import.meta.dirname;
@@ -11,21 +12,13 @@ const there = (path: string) =>
     () => false,
   );
 
-/** Python has file locks on every system that we run on. */
-const oneAtATime =
-  "import fcntl, subprocess, sys; lock = open(sys.argv[1]); fcntl.flock(lock, fcntl.LOCK_EX); sys.exit(subprocess.call(sys.argv[2:]))";
-
 /** Installs the clients of `package-lock.json` on first use (a minute). Resolves with a way to their files. */
 export async function installClients(): Promise<(specifier: string) => string> {
   const done = join(folder, "node_modules", ".package-lock.json");
   if (!(await there(done))) {
     process.stderr.write("==> installing other people's MCP clients (a minute, once)\n");
-    // Test files run side by side, and two installations at once destroy each other's: the second waits and finds all there.
     const install = `[ -e "${done}" ] || npm ci --ignore-scripts --no-audit --no-fund --loglevel=error`;
-    await run("python3", ["-c", oneAtATime, join(folder, "package-lock.json"), "sh", "-c", install], {
-      cwd: folder,
-      maxBuffer: 64 * 1024 * 1024,
-    });
+    await oneAtATime(join(folder, "package-lock.json"), install, { cwd: folder });
   }
   return (specifier) => join(folder, "node_modules", specifier);
 }

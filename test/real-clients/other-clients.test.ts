@@ -10,7 +10,10 @@ import { installClients, installPythonSdk } from "./install.ts";
 
 const redirectUri = "http://127.0.0.1:33418/callback";
 let stack: E2e | undefined;
-afterEach(() => stack?.close());
+afterEach(() => {
+  vi.unstubAllGlobals();
+  return stack?.close();
+});
 
 /** Where the person's browser is sent in the end: the client's redirect URI with its parameters. */
 async function walk(location: string | URL, { fetch, signIn }: E2e): Promise<URL> {
@@ -18,7 +21,9 @@ async function walk(location: string | URL, { fetch, signIn }: E2e): Promise<URL
   return (await browser.agree(await browser.open(location), signIn("alice"))).url;
 }
 
-test("F3.8 a client of the 2025-03-26 revision, from before protected-resource metadata", async () => {
+test("F3.8 a client of the 2025-03-26 revision, from before protected-resource metadata", {
+  timeout: 300_000,
+}, async () => {
   const find = await installClients();
   const running = await startE2e();
   stack = running;
@@ -48,7 +53,6 @@ test("F3.8 a client of the 2025-03-26 revision, from before protected-resource m
   const answer = await client.callTool({ name: "greet", arguments: { name: "Ada" } });
   expect(JSON.stringify(answer)).toContain("Hello, Ada!");
   await client.close();
-  vi.unstubAllGlobals();
 });
 
 test("F3.8 the Python SDK", { timeout: 300_000 }, async () => {

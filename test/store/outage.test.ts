@@ -36,7 +36,7 @@ describe("when Postgres fails", () => {
       dir: "/nonexistent",
       keys: await makeKeys("k1"),
       logger,
-      operationTimeoutMs: 1_000,
+      operationTimeoutMs: 3_000,
       ...over,
     });
 
@@ -101,7 +101,7 @@ describe("when Postgres fails", () => {
             () => true,
             () => false,
           ),
-        { timeout: 5_000 },
+        { timeout: 10_000 },
       )
       .toBe(true);
     expect(await store.upstreamTokens.listForUser("lost")).toEqual([]);

@@ -17,7 +17,10 @@ describeStore("signing keys (F2.2)", (store) => {
   });
 
   it("rotates: the new one first, the old one until it expires", async () => {
+    const made = changes(store());
     const [old] = await store().signingKeys.ensure("external_token", async () => signingKey({ kid: "old" }));
+    await made.next;
+    made.stop();
     const { next, stop } = changes(store());
     await store().signingKeys.rotate(
       signingKey({ kid: "new", activeAt: inSeconds(5) }),

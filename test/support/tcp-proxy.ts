@@ -1,4 +1,5 @@
 import { connect, createServer, type Server, type Socket } from "node:net";
+import { freePort } from "../../deploy/demo/free-port.ts";
 
 export interface TcpProxy {
   readonly port: number;
@@ -38,17 +39,24 @@ export async function startTcpProxy(
       });
     }
   });
-  const listen = (port: number) => new Promise<void>((resolve) => server.listen(port, "127.0.0.1", resolve));
-  await listen(0);
-  const address = server.address();
-  if (address === null || typeof address === "string") throw new Error("no port");
+  const listen = (port: number) =>
+    new Promise<void>((resolve, reject) => {
+      server.once("error", reject);
+      server.listen(port, "127.0.0.1", () => {
+        server.off("error", reject);
+        resolve();
+      });
+    });
+  // Not any that the system picks: while the wire is cut, it might pick that one for somebody else.
+  const port = await freePort();
+  await listen(port);
   const cut = async () => {
     const closed = new Promise((resolve) => server.close(resolve));
     for (const sockets of pairs) for (const socket of sockets) socket.destroy();
     await closed;
   };
   return {
-    port: address.port,
+    port,
     cut,
     blackHole: () => {
       swallowing = true;
@@ -56,7 +64,7 @@ export async function startTcpProxy(
     async restore() {
       if (swallowing) for (const sockets of pairs) for (const socket of sockets) socket.destroy();
       swallowing = false;
-      if (!server.listening) await listen(address.port);
+      if (!server.listening) await listen(port);
     },
     async close() {
       if (server.listening) await cut();

@@ -187,7 +187,7 @@ describe("discovery", () => {
   });
 
   it("F4.8 F8.5 never follows metadata into a private network, by address or by name", async () => {
-    const settings = "upstream_oauth: {timeout: 1s}";
+    const settings = "upstream_oauth: {}";
     for (const issuer of ["https://10.0.0.1", "https://inner.test", elsewhere.url]) {
       upstream.on(`${prm}/mcp`, { body: { resource: upstream.mcp, authorization_servers: [issuer] } });
       await house.close();
