@@ -31,7 +31,8 @@ export async function browser(options: {
   });
 }
 
-async function chromiumBinary(): Promise<string> {
+/** Where it is, installed if need be. @throws Error that says what to install */
+export async function chromiumBinary(): Promise<string> {
   const given = process.env.CHROME_BIN;
   if (given) return given;
   // While somebody installs it, it is there before it can run.

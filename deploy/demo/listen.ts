@@ -17,6 +17,8 @@ export interface Listener {
  */
 export async function listen(handler: RequestListener, port = 0, setting?: string): Promise<Listener> {
   const server = createServer(handler);
+  // Envoy keeps connections for an hour; closing first would cost it a request now and then.
+  server.keepAliveTimeout = 3_660_000;
   await new Promise<void>((resolve, reject) => {
     server.once("error", (error) => reject(portError(error, port, setting)));
     server.listen(port, "127.0.0.1", resolve);

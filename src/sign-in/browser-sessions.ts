@@ -36,28 +36,40 @@ export function createBrowserSessions({ store, routes, metrics }: SignInDeps): S
   });
   const unsubscribe = store.notifications.subscribe((change) => {
     if (change.table === "everything") {
-      ended++;
+      for (const changed of changedSince) changed.add("everybody");
       people.clear();
     }
     if (change.table === "browser_session") forget(change.userId);
   });
 
-  // What was read before somebody's session ended must not be kept after it.
-  let ended = 0;
+  /** Of each read under way: whose sessions have changed since it began, so that it must not be kept. */
+  const changedSince = new Set<Set<string>>();
 
   function forget(userId: string): void {
-    ended++;
+    for (const changed of changedSince) changed.add(userId);
     for (const [key, person] of people.entries()) if (person.userId === userId) people.delete(key);
   }
 
   async function load(id: string, host: string): Promise<Person | undefined> {
-    const endedBefore = ended;
+    const changed = new Set<string>();
+    changedSince.add(changed);
+    try {
+      const person = await read(id, host);
+      if (person && !changed.has(person.userId) && !changed.has("everybody"))
+        people.set(`${person.sessionName} ${host}`, person);
+      return person;
+    } finally {
+      changedSince.delete(changed);
+    }
+  }
+
+  async function read(id: string, host: string): Promise<Person | undefined> {
     const session = await store.browserSessions.find(id);
     if (!session || session.host !== host || session.expiresAt.getTime() <= Date.now()) return undefined;
     const signedIn = await store.signInSessions.find(session.userId);
     if (!signedIn) return undefined;
     const { userId, email, name, groups, claims } = signedIn;
-    const person: Person = {
+    return {
       userId,
       email,
       name,
@@ -68,8 +80,6 @@ export function createBrowserSessions({ store, routes, metrics }: SignInDeps): S
       sessionExpiresAt: Math.floor(session.expiresAt.getTime() / 1000),
       checkedAt: Math.floor(signedIn.checkedAt.getTime() / 1000),
     };
-    if (ended === endedBefore) people.set(`${person.sessionName} ${host}`, person);
-    return person;
   }
 
   function fromId(id: string | undefined, host: string): Person | undefined | Promise<Person | undefined> {

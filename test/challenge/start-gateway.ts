@@ -31,7 +31,7 @@ export async function startGateway(options: {
     JSON.stringify({
       issuer: "https://auth.test",
       listen: { grpc: `127.0.0.1:${grpcPort}` },
-      check: { deadline: 0.5 },
+      check: { deadline: 2 },
       envoy: {
         listen: `127.0.0.1:${port}`,
         admin: `127.0.0.1:${adminPort}`,

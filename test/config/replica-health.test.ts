@@ -70,10 +70,13 @@ describe("F7.2 Envoy as envoy-config writes it, with two replicas", () => {
     );
     const result = loadConfig(file, {});
     if (!result.ok) throw new Error(JSON.stringify(result.problems));
-    const bootstrap = JSON.stringify(envoyBootstrap(result.config)).replaceAll(
-      /"(interval|no_traffic_interval)":"1s"/g,
-      `"$1":"${interval}"`,
-    );
+    const bootstrap = JSON.stringify(envoyBootstrap(result.config))
+      .replaceAll(
+        /"(interval|no_traffic_interval)":"1s"/g,
+        `"$1":"${interval}"`,
+        // The replicas live in this process: one that stalls must not be taken for dead.
+      )
+      .replaceAll('"timeout":"2s"', '"timeout":"20s"');
     const running = await envoy({ bootstrap, folder: dirname(file), adminPort });
     closers.push(running.close);
     const place = { envoyPort: port, ca: tls };

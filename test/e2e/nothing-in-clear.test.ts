@@ -13,8 +13,8 @@ let secrets: Map<string, string>;
 
 beforeAll(async () => {
   e2e = await startE2e({
-    // Short, so that a refresh is part of the flow.
-    upstream: { accessTokenTtl: 1 },
+    // Short, so that a refresh is part of the flow; not over before the client's own first requests are, which go side by side.
+    upstream: { accessTokenTtl: 3 },
     config: (config) => ({ ...config, log: { level: "trace" } }),
   });
   secrets = new Map();

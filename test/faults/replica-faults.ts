@@ -12,8 +12,9 @@ const kill: Fault = {
     if (!replica) return;
     await replica.kill();
     const killedAt = Date.now();
-    const leases = await leasesIn(scene);
     await delay(1_000);
+    // By now what it had on the wire to the database is there, too.
+    const leases = await leasesIn(scene);
     const lost = await unstored(scene);
     await delay(1_000);
     // What others had under way is stored by now; what is still missing died with the replica.

@@ -41,8 +41,8 @@ describe("reported of comparable systems", () => {
   };
 
   it("two replicas refresh at once and one stores a dead token: one refreshes, what is stored is the newest", async () => {
-    const call = await stale("company/user0 r0");
     const { refreshes } = world.server.counts();
+    const call = await stale("company/user0 r0");
     expect(new Set(await many(call))).toEqual(new Set(["200"]));
     expect(world.server.counts().refreshes - refreshes).toBe(1);
     expect(world.server.unstored(await storedTokens())).toEqual([]);
@@ -109,8 +109,8 @@ describe("reported of comparable systems", () => {
   });
 
   it("a spent refresh token is sent again: never, over many refreshes on both replicas and failures between them", async () => {
-    const calls = await Promise.all(world.users.map((userId) => stale(`${userId} r0`)));
     const { refreshes } = world.server.counts();
+    const calls = await Promise.all(world.users.map((userId) => stale(`${userId} r0`)));
     for (let round = 0; round < 6; round++) {
       // From the second round on, each goes on from the refresh token that the one before has brought.
       if (round > 0) for (const userId of world.users) await expire(userId, "r0");

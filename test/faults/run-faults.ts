@@ -160,10 +160,10 @@ async function runOne(fault: Fault, world: World, load: Load, short: boolean): P
   };
 }
 
-/** Waits until the load has been answered rightly for two seconds and no call waits any more, or 20 s are over. */
+/** Waits until the load has been answered rightly for four seconds and no call waits any more, or 20 s are over. */
 async function settled({ seen, longestMs }: Load): Promise<void> {
   for (const until = Date.now() + 20_000; Date.now() < until; await delay(200)) {
-    const recent = seen.filter(({ endedAt }) => endedAt > Date.now() - 2_000);
+    const recent = seen.filter(({ endedAt }) => endedAt > Date.now() - 4_000);
     if (recent.length > 0 && recent.every(({ outcome }) => outcome === "right") && longestMs() < 1_000)
       return;
   }

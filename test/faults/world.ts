@@ -212,7 +212,7 @@ async function build(
     grants.set(userId, grantId);
     for (const [at, routeId] of routes.entries()) {
       // Spread, so that expiries do not come in one wave.
-      await seed.connect(userId, routeId, 1 + ((index * routes.length + at) % lifeSeconds));
+      await seed.connect(userId, routeId, lifeSeconds - ((index * routes.length + at) % lifeSeconds));
       calls.push(await seed.call(userId, grantId, routeId));
     }
   }

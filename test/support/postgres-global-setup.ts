@@ -1,4 +1,6 @@
 import type { TestProject } from "vitest/node";
+import { chromiumBinary } from "../../deploy/demo/browser.ts";
+import { envoyBinary } from "../../envoy/envoy-binary.ts";
 import { startPostgres } from "./start-postgres.ts";
 
 declare module "vitest" {
@@ -8,8 +10,12 @@ declare module "vitest" {
   }
 }
 
-/** One Postgres per run, started before the first test file and stopped after the last, whatever their outcome. */
+/**
+ * One Postgres per run, started before the first test file and stopped after the last, whatever their outcome. What may have to
+ * be installed is, before any test's time runs; where that fails, the tests that need it say so.
+ */
 export default async function postgresGlobalSetup(project: TestProject) {
+  await Promise.allSettled([envoyBinary(), chromiumBinary()]);
   const server = await startPostgres();
   project.provide("postgresUrl", server.url);
   return () => server.close();
