@@ -3,9 +3,12 @@ import type { AuthorizationServerDeps } from "./authorization-server-deps.ts";
 import { orUnavailable } from "./or-unavailable.ts";
 import { routeOfResource } from "./resource-servers.ts";
 
-/** The claims of a TE beyond RFC 9068's: its grant and, as the provider last said, who the person is. Writes the audit event. */
+/**
+ * The claims of a TE beyond RFC 9068's: its grant, who the person is as the provider last said, and whether its client may not
+ * use refresh tokens. Writes the audit event.
+ */
 export async function tokenClaims(
-  _ctx: KoaContextWithOIDC,
+  ctx: KoaContextWithOIDC,
   token: AccessToken | ClientCredentials,
   deps: Pick<AuthorizationServerDeps, "routes" | "store">,
 ): Promise<UnknownObject | undefined> {
@@ -21,5 +24,7 @@ export async function tokenClaims(
     email: signedIn?.email,
     name: signedIn?.name,
     groups: signedIn?.groups ?? [],
+    // Decides F4.6's answer: who cannot get a new TE must not be told to.
+    refreshable: ctx.oidc.client?.grantTypeAllowed("refresh_token") === false ? false : undefined,
   };
 }

@@ -380,6 +380,29 @@ test("F2.1 refresh tokens end 30 days after their last use, and 365 days after t
   expect(await problem(await app.refresh(renewed.refresh_token))).toMatchObject({ error: "invalid_grant" });
 });
 
+describe("F4.6 a TE says when its client cannot refresh it", () => {
+  const codeOnly = { grant_types: ["authorization_code"] };
+  const documented = async () => {
+    const url = "https://app.example/oauth/code-only.json";
+    const document = { client_id: url, client_name: "Once", redirect_uris: [app.redirectUri], ...codeOnly };
+    house.documents.set(url, () => Response.json(document));
+    return appOf(house, url);
+  };
+
+  test.each([
+    ["registered for codes only", () => registeredApp(house, codeOnly), false],
+    ["known by a document for codes only", documented, false],
+    ["registered for refresh tokens, too", async () => app, true],
+  ])("a client %s", async (_name, client, refreshable) => {
+    const tokens = await (await client()).tokens(house.browser(), "alice");
+    expect(typeof tokens.refresh_token).toBe(refreshable ? "string" : "undefined");
+    expect(decodeJwt(tokens.access_token).refreshable).toBe(refreshable ? undefined : false);
+    expect(await house.externalTokens.identify(tokens.access_token)).toMatchObject({
+      caller: { refreshable },
+    });
+  });
+});
+
 test("F2.2 signing keys rotate without a restart: old tokens stay good, new ones use the new key", async () => {
   const before = await app.tokens(house.browser(), "alice");
   const kid = await house.keys.rotate("external_token", 0, 7200);
