@@ -115,7 +115,15 @@ export async function serve(options: {
     logger.info({ needsRestart }, "the routes file was loaded again");
     tellOfBrokenRules();
   });
-  const upstreamOAuth = createUpstreamOAuth({ routes, store, keys, logger, metrics });
+  const upstreamOAuth = createUpstreamOAuth({
+    routes,
+    store,
+    keys,
+    logger,
+    metrics,
+    // Sign-in stands further down: it in turn ends upstream tokens.
+    renewSignIn: (old) => signIn.renewTokens(old),
+  });
   const upstreamTokens = createUpstreamTokens({ routes, store, upstreamOAuth, logger, metrics });
   const signIn = createSignIn({
     routes,

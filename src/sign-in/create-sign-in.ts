@@ -20,7 +20,7 @@ export function createSignIn(deps: SignInDeps): SignIn {
   const handover = createHandover(deps, sessions, begin);
   const signOut = createSignOut(deps, clients, sessions);
   const told = createBackChannelLogout(deps, clients, sessions);
-  const recheck = createRecheck(deps, clients, sessions);
+  const { recheck, renewTokens } = createRecheck(deps, clients, sessions);
   const prefix = routes().config.paths.prefix;
   const onIssuer = (ctx: Context) => ctx.host === new URL(routes().config.issuer).host;
 
@@ -55,6 +55,7 @@ export function createSignIn(deps: SignInDeps): SignIn {
     sessionFromCookieHeader: sessions.fromCookieHeader,
     begin,
     recheck,
+    renewTokens,
     async recheckOwners() {
       for (const owner of await deps.store.delegations.owners()) await recheck(owner);
     },

@@ -4,21 +4,28 @@ import type { SignInSession } from "../store/store.ts";
 import type { Sessions } from "./browser-sessions.ts";
 import { identityFromClaims } from "./identity-from-claims.ts";
 import type { OpenidClients } from "./openid-clients.ts";
-import type { Recheck } from "./sign-in.ts";
+import type { Recheck, SignIn } from "./sign-in.ts";
 import type { SignInDeps } from "./sign-in-deps.ts";
+import { tokensOf } from "./tokens-of.ts";
 
 /** While one replica asks, the others go by what is known. */
 const leaseMs = 30_000;
 
 type Answer = SignInSession | "refused" | "unavailable";
+type OldTokens = Pick<SignInSession, "userId" | "tokensAt">;
+type Asked = Exclude<Recheck, "sign_in_again"> | "asked_elsewhere";
 
 /**
- * Asks the company's provider again about a person, with the refresh token of their newest sign-in, at most once per
- * `sign_in.recheck` (F2.1). One question at a time per person, since providers rotate refresh tokens.
+ * Asks the company's provider again about a person, with the refresh token of their newest sign-in: at most once per
+ * `sign_in.recheck` (F2.1), or when new tokens are needed. One question at a time per person, since providers rotate refresh
+ * tokens.
  */
-export function createRecheck(deps: SignInDeps, clients: OpenidClients, sessions: Sessions) {
+export function createRecheck(
+  deps: SignInDeps,
+  clients: OpenidClients,
+  sessions: Sessions,
+): Pick<SignIn, "recheck" | "renewTokens"> {
   const { routes, store, logger } = deps;
-  const running = new Map<string, Promise<Recheck>>();
 
   async function recheck(userId: string): Promise<Recheck> {
     const known = await store.signInSessions.find(userId);
@@ -30,13 +37,55 @@ export function createRecheck(deps: SignInDeps, clients: OpenidClients, sessions
     if (!provider) return refuse(userId, "the provider is no longer configured");
     // Nothing to ask with: the sign-in counts for as long as a browser session would.
     if (!known.refreshToken) return age < sessionTtl ? "ok" : "sign_in_again";
-    const answer = await askOnce(provider, known, known.refreshToken, every);
-    if (answer === "asked_elsewhere") return "ok";
-    if (answer === "refused") return refuse(userId, "the provider refused");
-    if (answer === "unavailable") return age < every + grace ? "ok" : "unavailable";
-    await store.signInSessions.put(answer);
-    sessions.forget(userId);
-    return "ok";
+    const asked = await askOnce(provider, known, known.refreshToken, every);
+    if (asked === "asked_elsewhere") return "ok";
+    if (asked === "unavailable") return age < every + grace ? "ok" : "unavailable";
+    return asked;
+  }
+
+  async function renewTokens({ userId, tokensAt }: OldTokens): Promise<Recheck> {
+    for (;;) {
+      const change = nextChange(userId);
+      try {
+        const known = await store.signInSessions.find(userId);
+        if (!known) return "sign_in_again";
+        if (known.tokensAt !== tokensAt) return "ok";
+        if (!known.refreshToken) return "sign_in_again";
+        const { recheck: every, providers } = routes().config.signIn;
+        const provider = providers.find(({ id }) => id === known.providerId);
+        if (!provider) return refuse(userId, "the provider is no longer configured");
+        if (isAsking(known, every)) {
+          await change.heard;
+          continue;
+        }
+        const asked = await askOnce(provider, known, known.refreshToken, every);
+        if (asked !== "asked_elsewhere") return asked;
+      } finally {
+        change.stop();
+      }
+    }
+  }
+
+  /** Whether some replica asks about this person now; one that died over it counts for `leaseMs` more. */
+  function isAsking({ tokensAt, checkedAt }: SignInSession, every: number): boolean {
+    if (tokensAt === undefined || tokensAt === checkedAt.getTime()) return false;
+    return Date.now() - checkedAt.getTime() < every * 1000;
+  }
+
+  /** Heard when something about this person has changed, or nobody can be asking any more. */
+  function nextChange(userId: string) {
+    const { promise: heard, resolve } = Promise.withResolvers<void>();
+    const unsubscribe = store.notifications.subscribe((change) => {
+      if (change.table === "everything" || (change.table === "browser_session" && change.userId === userId))
+        resolve();
+    });
+    const timer = setTimeout(resolve, leaseMs);
+    timer.unref();
+    const stop = () => {
+      clearTimeout(timer);
+      unsubscribe();
+    };
+    return { heard, stop };
   }
 
   /** Of all replicas one asks: a refresh token used twice would end the person's session at the provider. */
@@ -45,7 +94,7 @@ export function createRecheck(deps: SignInDeps, clients: OpenidClients, sessions
     known: SignInSession,
     refreshToken: string,
     every: number,
-  ): Promise<Answer | "asked_elsewhere"> {
+  ): Promise<Asked> {
     const leased = new Date(Date.now() - every * 1000 + leaseMs);
     if (!(await store.signInSessions.claimCheck(known.userId, known.checkedAt, leased))) {
       return "asked_elsewhere";
@@ -53,20 +102,24 @@ export function createRecheck(deps: SignInDeps, clients: OpenidClients, sessions
     const answer = await ask(provider, known, refreshToken);
     if (answer === "unavailable") {
       await store.signInSessions.claimCheck(known.userId, leased, known.checkedAt);
+      return answer;
     }
-    return answer;
+    if (answer === "refused") return refuse(known.userId, "the provider refused");
+    await store.signInSessions.put(answer);
+    sessions.forget(known.userId);
+    return "ok";
   }
 
   async function ask(provider: SignInProvider, known: SignInSession, refreshToken: string): Promise<Answer> {
     try {
       const client = await clients.of(provider);
       const tokens = await refreshTokenGrant(client, refreshToken);
+      const got = tokensOf(tokens);
       const renewed: SignInSession = {
         ...known,
-        idToken: tokens.id_token ?? known.idToken,
-        accessToken: tokens.access_token,
-        refreshToken: tokens.refresh_token ?? refreshToken,
-        checkedAt: new Date(),
+        ...got,
+        idToken: got.idToken ?? known.idToken,
+        refreshToken: got.refreshToken ?? refreshToken,
       };
       const idClaims = tokens.claims();
       const subject = typeof known.claims.sub === "string" ? known.claims.sub : known.subject;
@@ -89,7 +142,7 @@ export function createRecheck(deps: SignInDeps, clients: OpenidClients, sessions
     }
   }
 
-  async function refuse(userId: string, reason: string): Promise<Recheck> {
+  async function refuse(userId: string, reason: string): Promise<"refused"> {
     await store.browserSessions.endForUser(userId);
     for (const { grantId, clientId } of await store.authorizationServerRecords.grants({ userId })) {
       await store.authorizationServerRecords.revokeGrant(grantId, {
@@ -111,11 +164,18 @@ export function createRecheck(deps: SignInDeps, clients: OpenidClients, sessions
     return "refused";
   }
 
-  return (userId: string): Promise<Recheck> => {
-    const shared = running.get(userId);
+  const recheckOnce = oncePerPerson(({ userId }) => recheck(userId));
+  return { recheck: (userId) => recheckOnce({ userId }), renewTokens: oncePerPerson(renewTokens) };
+}
+
+/** Whoever asks while the same is asked already shares the answer. */
+function oncePerPerson(ask: (whom: OldTokens) => Promise<Recheck>): (whom: OldTokens) => Promise<Recheck> {
+  const running = new Map<string, Promise<Recheck>>();
+  return (whom) => {
+    const shared = running.get(whom.userId);
     if (shared) return shared;
-    const one = recheck(userId).finally(() => running.delete(userId));
-    running.set(userId, one);
+    const one = ask(whom).finally(() => running.delete(whom.userId));
+    running.set(whom.userId, one);
     return one;
   };
 }

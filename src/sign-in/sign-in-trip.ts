@@ -22,6 +22,7 @@ import { identityFromClaims } from "./identity-from-claims.ts";
 import type { OpenidClients } from "./openid-clients.ts";
 import { returnPath } from "./return-path.ts";
 import type { SignInDeps } from "./sign-in-deps.ts";
+import { tokensOf } from "./tokens-of.ts";
 
 /** What waits in the store while the browser is at the provider. */
 interface PendingSignIn {
@@ -155,12 +156,9 @@ export function createSignInTrip(deps: SignInDeps, clients: OpenidClients, sessi
     if (!identity) return undefined;
     const signedIn: SignInSession = {
       ...identity,
+      ...tokensOf(tokens),
       providerId: provider.id,
       sid: typeof idClaims.sid === "string" ? idClaims.sid : undefined,
-      idToken: tokens.id_token,
-      accessToken: tokens.access_token,
-      refreshToken: tokens.refresh_token,
-      checkedAt: new Date(),
     };
     await store.signInSessions.put(signedIn, {
       action: "person.signed_in",

@@ -1,5 +1,6 @@
 import type Router from "@koa/router";
 import type { Context } from "koa";
+import type { SignInSession } from "../store/store.ts";
 
 /** Who sits in front of the browser, as the company's OpenID provider said. */
 export interface Person {
@@ -39,7 +40,12 @@ export interface SignIn {
   begin(ctx: Context, returnTo: string): Promise<string>;
   /** Asks the provider again; on a refusal the person's sessions and grants are gone when this returns. */
   recheck(userId: string): Promise<Recheck>;
-  /** The same for whoever has delegated connections: nobody's token refresh asks for them. To be called now and then. */
+  /**
+   * Gets new tokens of the provider in place of these, which have expired, with its refresh token. One replica asks, the others
+   * wait for what it hears; a refusal is as in `recheck`.
+   */
+  renewTokens(old: Pick<SignInSession, "userId" | "tokensAt">): Promise<Recheck>;
+  /** Asks again about whoever has delegated connections: nobody's token refresh asks for them. To be called now and then. */
   recheckOwners(): Promise<void>;
   /** Hidden-field value that binds a form to the session of this request; undefined without a session cookie. */
   csrfToken(ctx: Context): string | undefined;

@@ -254,7 +254,11 @@ export interface SignInSession {
   readonly claims: Record<string, unknown>;
   readonly idToken?: string;
   readonly accessToken?: string;
+  /** Unix seconds, where the provider said. */
+  readonly accessTokenExpiresAt?: number;
   readonly refreshToken?: string;
+  /** When these tokens were got, Unix ms: `checkedAt`, until a replica that asks for new ones moves that. */
+  readonly tokensAt?: number;
   readonly checkedAt: Date;
 }
 export interface SignInSessions {

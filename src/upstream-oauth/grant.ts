@@ -1,7 +1,8 @@
 import { readFile } from "node:fs/promises";
+import { decodeJwt } from "jose";
 import type { AuthorizationServer } from "oauth4webapi";
 import type { ClientCredentials, IdentityAssertionGrant, Route, TokenExchange } from "../config/route.ts";
-import type { NewUpstreamToken } from "../store/store.ts";
+import type { NewUpstreamToken, SignInSession } from "../store/store.ts";
 import { configuredClient } from "./configured-client.ts";
 import type { Discovery } from "./discovery.ts";
 import { generateDpopKey } from "./generate-dpop-key.ts";
@@ -16,6 +17,7 @@ import type { UpstreamOAuthDeps } from "./upstream-oauth-deps.ts";
 import { UpstreamOAuthError } from "./upstream-oauth-error.ts";
 
 type GrantDeps = UpstreamOAuthDeps & { outward: Outward; discovery: Discovery };
+type SignInToken = "idToken" | "accessToken";
 interface Place {
   readonly issuer: string;
   readonly tokenEndpoint: string;
@@ -221,18 +223,47 @@ async function identityProvider(
   throw new UpstreamOAuthError("metadata_invalid", `${as.issuer} has no token endpoint`);
 }
 
-async function signInToken(
-  deps: GrantDeps,
-  userId: string,
-  which: "idToken" | "accessToken",
-): Promise<string> {
-  const session = await deps.store.signInSessions.find(userId);
+/** A token of the person that is still good; an expired one is renewed first, never sent. */
+async function signInToken(deps: GrantDeps, userId: string, which: SignInToken): Promise<string> {
+  let session = await deps.store.signInSessions.find(userId);
+  if (session && hasExpired(session, which) && !renewedInVain(session, which)) {
+    const outcome = (await deps.renewSignIn?.(session)) ?? "sign_in_again";
+    if (outcome === "unavailable") {
+      const message = "the person's token from the company's provider has expired and cannot be renewed now";
+      throw new UpstreamOAuthError("unreachable", message);
+    }
+    session = outcome === "ok" ? await deps.store.signInSessions.find(userId) : undefined;
+  }
   const value = session?.[which];
-  if (value) return value;
+  if (value && session && !hasExpired(session, which)) return value;
   throw new UpstreamOAuthError(
     "sign_in_token_missing",
     "the person's token from the company's provider is not at hand: signing in again brings it",
   );
+}
+
+function hasExpired(session: SignInSession, which: SignInToken): boolean {
+  return endOf(session, which) <= Date.now();
+}
+
+/** The provider was asked after this token's end, and gave no newer one: many give an ID token at sign-in only. */
+function renewedInVain(session: SignInSession, which: SignInToken): boolean {
+  return session.tokensAt !== undefined && session.tokensAt >= endOf(session, which);
+}
+
+/** Unix ms; infinite for a token of which nobody says. */
+function endOf(session: SignInSession, which: SignInToken): number {
+  const { accessTokenExpiresAt, [which]: value } = session;
+  const said = which === "accessToken" ? accessTokenExpiresAt : undefined;
+  return (said ?? expiryOf(value) ?? Number.POSITIVE_INFINITY) * 1000;
+}
+
+function expiryOf(token: string | undefined): number | undefined {
+  try {
+    return token === undefined ? undefined : decodeJwt(token).exp;
+  } catch {
+    return undefined;
+  }
 }
 
 async function readWorkloadToken(path: string): Promise<string> {

@@ -1,5 +1,5 @@
 import type { CurrentRoutes } from "../config/route-table.ts";
-import type { Store } from "../store/store.ts";
+import type { SignInSession, Store } from "../store/store.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { ClientKeys } from "./client-key.ts";
@@ -12,6 +12,10 @@ export interface UpstreamOAuthDeps {
   readonly logger: Logger;
   readonly metrics: Metrics;
   readonly keys: ClientKeys;
+  /** Gets new tokens from the company's provider in place of these, which have expired (F1.4). Absent: none can be had. */
+  readonly renewSignIn?: (
+    old: Pick<SignInSession, "userId" | "tokensAt">,
+  ) => Promise<"ok" | "refused" | "unavailable" | "sign_in_again">;
   /** Default: the system's resolver. */
   readonly resolveHost?: ResolveHost;
 }

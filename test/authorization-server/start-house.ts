@@ -35,6 +35,8 @@ export interface House {
   readonly company: OidcServer;
   readonly store: Store;
   readonly signIn: SignIn;
+  /** Sign-in of another replica, as far as it knows nothing of what the first has under way. */
+  replica(): SignIn;
   readonly keys: SigningKeyRing;
   readonly externalTokens: ExternalTokens;
   /** Every https host leads to the house. */
@@ -102,7 +104,9 @@ export async function startHouse(
   };
   const gone: string[] = [];
   const personRefused = async (userId: string) => gone.push(userId);
-  const signIn = createSignIn({ routes, store, fetch: globalThis.fetch, logger, metrics, personRefused });
+  const replica = () =>
+    createSignIn({ routes, store, fetch: globalThis.fetch, logger, metrics, personRefused });
+  const signIn = replica();
   const externalTokens = createExternalTokens({ routes, store, keys, fetch: outward, logger, metrics });
   const connections = new Map<string, ConnectionState>();
   const state = (userId: string, routeId: string) => connections.get(`${userId} ${routeId}`) ?? "not_needed";
@@ -155,6 +159,7 @@ export async function startHouse(
     company,
     store,
     signIn,
+    replica,
     keys,
     externalTokens,
     fetch: fetch.fetch,

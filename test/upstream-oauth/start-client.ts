@@ -14,6 +14,7 @@ import { createMetrics, type Metrics } from "../../src/telemetry/metrics.ts";
 import { createUpstreamOAuth } from "../../src/upstream-oauth/create-upstream-oauth.ts";
 import type { ResolveHost } from "../../src/upstream-oauth/safe-fetch.ts";
 import type { UpstreamOAuth } from "../../src/upstream-oauth/upstream-oauth.ts";
+import type { UpstreamOAuthDeps } from "../../src/upstream-oauth/upstream-oauth-deps.ts";
 import { createUpstreamTokens } from "../../src/upstream-token/create-upstream-tokens.ts";
 import type { UpstreamTokens } from "../../src/upstream-token/upstream-tokens.ts";
 import { backends } from "../store/backends.ts";
@@ -46,7 +47,7 @@ export const host = "mcp.test";
 /** The real rooms on a real Postgres. `settings` is YAML of the top level; loopback is open unless it says otherwise. */
 export async function startClient(
   routesYaml: string,
-  options: { settings?: string; resolveHost?: ResolveHost } = {},
+  options: { settings?: string; resolveHost?: ResolveHost } & Pick<UpstreamOAuthDeps, "renewSignIn"> = {},
 ): Promise<ClientHouse> {
   const folder = await mkdtemp(join(tmpdir(), "oauth-client-"));
   const backend = await backends.postgres();
@@ -72,7 +73,11 @@ export async function startClient(
     const metrics = createMetrics();
     const keys = await createSigningKeys({ store, logger });
     const common = { routes, store, keys, logger, metrics };
-    const oauth = createUpstreamOAuth({ ...common, resolveHost: options.resolveHost });
+    const oauth = createUpstreamOAuth({
+      ...common,
+      resolveHost: options.resolveHost,
+      renewSignIn: options.renewSignIn,
+    });
     const tokens = createUpstreamTokens({ ...common, upstreamOAuth: oauth, refreshAheadEveryMs: 0 });
     const made: Replica = {
       store,

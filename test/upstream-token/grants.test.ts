@@ -8,8 +8,11 @@ import {
   decodeProtectedHeader,
   EmbeddedJWK,
   jwtVerify,
+  UnsecuredJWT,
 } from "jose";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import type { SignInSession } from "../../src/store/store.ts";
+import type { UpstreamOAuthDeps } from "../../src/upstream-oauth/upstream-oauth-deps.ts";
 import type { CallerLike } from "../../src/upstream-token/upstream-tokens.ts";
 import type { Seen } from "../upstream-oauth/scripted-server.ts";
 import { type ScriptedUpstream, scriptedUpstream } from "../upstream-oauth/scripted-upstream.ts";
@@ -19,13 +22,21 @@ const caller: CallerLike = { userId: alice, kind: "person", externalToken: "the-
 const tokenExchange = "urn:ietf:params:oauth:grant-type:token-exchange";
 const jwtBearer = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 
+const assertion = {
+  access_token: "the-assertion",
+  token_type: "N_A",
+  issued_token_type: "urn:ietf:params:oauth:token-type:id-jag",
+};
+
 describe("grants without consent", () => {
   let upstream: ScriptedUpstream;
   let house: ClientHouse;
+  let renewSignIn: NonNullable<UpstreamOAuthDeps["renewSignIn"]>;
   beforeEach(async () => {
     upstream = await scriptedUpstream();
     upstream.clients.add("svc");
-    house = await startClient(route("none"));
+    renewSignIn = async () => "sign_in_again";
+    house = await startClient(route("none"), { renewSignIn: (old) => renewSignIn(old) });
   });
   afterEach(async () => {
     await Promise.all([upstream.close(), house.close()]);
@@ -34,8 +45,8 @@ describe("grants without consent", () => {
     `  - {id: files, from: https://mcp.test, to: ${upstream.mcp}, mcp: {server: {upstream_auth: ${auth}}}}`;
   const find = (who = caller, now?: number) => house.tokens.find(who, house.route(), now);
   const tokenRequests = () => upstream.seen.filter(({ path }) => path === "/token");
-  async function signedIn() {
-    const session = {
+  async function signedIn(tokens: Partial<SignInSession> = {}) {
+    const session: SignInSession = {
       userId: alice,
       providerId: "company",
       subject: "alice",
@@ -44,6 +55,7 @@ describe("grants without consent", () => {
       idToken: "the-id-token",
       accessToken: "the-access-token",
       checkedAt: new Date(),
+      ...tokens,
     };
     await house.store.signInSessions.put(session);
   }
@@ -140,11 +152,6 @@ describe("grants without consent", () => {
     await signedIn();
     upstream.metadata.revocation_endpoint = `${upstream.url}/revoke`;
     upstream.on("/revoke", { body: {} });
-    const assertion = {
-      access_token: "the-assertion",
-      token_type: "N_A",
-      issued_token_type: "urn:ietf:params:oauth:token-type:id-jag",
-    };
     upstream.on("/idp/token", { body: assertion });
     await house.reconfigure(
       route(
@@ -203,6 +210,70 @@ describe("grants without consent", () => {
     expect(found).toMatchObject({ kind: "unavailable", reason: "issuer_changed" });
     expect(thief.tokenRequests).toEqual([]);
     await thief.close();
+  });
+
+  describe("F1.4 F4.9 a sign-in token that has expired", () => {
+    const now = () => Math.floor(Date.now() / 1000);
+    const jwt = (exp: number) => new UnsecuredJWT({ exp }).encode();
+    const idTokenRoute = () =>
+      route(
+        `{id_jag: {idp_token_url: "${upstream.url}/idp/token", idp_client_id: us, client_id: svc, client_secret: s}}`,
+      );
+    const exchangeRoute = () =>
+      route(
+        `{token_exchange: {token_url: "${upstream.url}/token", client_id: svc, subject_token: sign_in_access_token}}`,
+      );
+    const subjectTokens = () =>
+      upstream.seen.map(({ form }) => form.get("subject_token")).filter((token) => token !== null);
+    beforeEach(() => {
+      upstream.on("/idp/token", { body: assertion });
+    });
+    const idToken = { yaml: idTokenRoute, expired: () => ({ idToken: jwt(now() - 1) }) };
+    const accessToken = { yaml: exchangeRoute, expired: () => ({ accessTokenExpiresAt: now() - 1 }) };
+    const accessJwt = { yaml: exchangeRoute, expired: () => ({ accessToken: jwt(now() - 1) }) };
+    const cases = [
+      ["ID token", idToken],
+      ["access token of a known end", accessToken],
+      ["access token that is a JWT", accessJwt],
+    ] as const;
+
+    it.each(cases)("is renewed, and the new one is sent: %s", async (_name, { yaml, expired }) => {
+      await signedIn({ ...expired(), tokensAt: 1 });
+      await house.reconfigure(yaml());
+      const fresh = { idToken: jwt(now() + 300), accessToken: "fresh", accessTokenExpiresAt: now() + 300 };
+      const renewed: unknown[] = [];
+      renewSignIn = async ({ userId, tokensAt }) => {
+        renewed.push([userId, tokensAt]);
+        await signedIn({ ...fresh, tokensAt: 2 });
+        return "ok";
+      };
+      expect(await find()).toMatchObject({ kind: "credential" });
+      expect(renewed).toEqual([[alice, 1]]);
+      expect([[fresh.idToken], [fresh.accessToken]]).toContainEqual(subjectTokens());
+    });
+
+    it.each(cases)("is never sent when it cannot be renewed: %s", async (_name, { yaml, expired }) => {
+      await house.reconfigure(yaml());
+      for (const [outcome, kind] of [
+        ["unavailable", "unavailable"],
+        ["refused", "missing"],
+        ["sign_in_again", "missing"],
+        ["ok", "missing"],
+      ] as const) {
+        const userId = `company/${outcome}`;
+        await signedIn({ userId, ...expired() });
+        renewSignIn = async () => outcome;
+        expect((await find({ userId, kind: "person" })).kind).toBe(kind);
+      }
+      expect(subjectTokens()).toEqual([]);
+    });
+
+    it("is not renewed again when the provider gave no newer one after its end", async () => {
+      await signedIn({ ...idToken.expired(), tokensAt: Date.now() });
+      await house.reconfigure(idToken.yaml());
+      renewSignIn = () => Promise.reject(new Error("asked again"));
+      expect(await find()).toMatchObject({ kind: "missing", reason: "sign_in_token_missing" });
+    });
   });
 
   it("F1.4 a refusal of the grant is the caller's 403, not a challenge that leads nowhere", async () => {

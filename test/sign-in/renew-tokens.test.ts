@@ -1,0 +1,83 @@
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { registeredApp } from "../authorization-server/mcp-app.ts";
+import { type House, startHouse } from "../authorization-server/start-house.ts";
+
+describe("F1.4 the provider's tokens of a person are renewed before their time for a recheck", () => {
+  let house: House;
+  beforeAll(async () => {
+    house = await startHouse();
+  });
+  afterAll(() => house.close());
+  beforeEach(async () => {
+    house.company.outage(undefined);
+    await (await registeredApp(house)).tokens(house.browser(), "alice");
+  });
+  const stored = async (userId = "company/alice") => {
+    const session = await house.store.signInSessions.find(userId);
+    if (!session) throw new Error(`${userId} has not signed in`);
+    return session;
+  };
+  const asked = () => house.company.counts.tokens.refresh_token ?? 0;
+
+  test("once, however many replicas want them at once; who comes late gets what is there", async () => {
+    const [before, count] = [await stored(), asked()];
+    const replicas = [house.signIn, house.signIn, house.replica(), house.replica()];
+    const outcomes = await Promise.all(replicas.map((signIn) => signIn.renewTokens(before)));
+    expect(outcomes).toEqual(["ok", "ok", "ok", "ok"]);
+    const after = await stored();
+    expect(after.accessToken).not.toBe(before.accessToken);
+    expect(after.accessTokenExpiresAt).toBeGreaterThan(Date.now() / 1000);
+    expect(await house.signIn.renewTokens(before)).toBe("ok");
+    expect(asked() - count).toBe(1);
+    expect(await house.signIn.renewTokens(after)).toBe("ok");
+    for (const signIn of replicas.slice(2)) signIn.close();
+  });
+
+  test("not while another replica asks: what that one hears counts", async () => {
+    const [before, count] = [await stored(), asked()];
+    const { userId, checkedAt } = before;
+    // Half an hour of the hour between two rechecks is left: nobody takes this for a claim that has run out.
+    await house.store.signInSessions.claimCheck(userId, checkedAt, new Date(Date.now() - 1_800_000));
+    const waiting = house.signIn.renewTokens(before);
+    await house.store.signInSessions.put({ ...before, tokensAt: Date.now(), checkedAt: new Date() });
+    expect(await waiting).toBe("ok");
+    expect(asked() - count).toBe(0);
+  });
+
+  test("and while a recheck asks, its answer is waited for", async () => {
+    await house.ageSignIn("company/alice", 3700);
+    const [before, count] = [await stored(), asked()];
+    const other = house.replica();
+    expect(await Promise.all([house.signIn.recheck("company/alice"), other.renewTokens(before)])).toEqual([
+      "ok",
+      "ok",
+    ]);
+    expect(asked() - count).toBe(1);
+    expect((await stored()).accessToken).not.toBe(before.accessToken);
+    other.close();
+  });
+
+  test("not while the provider is down; afterwards they are, at once", async () => {
+    const before = await stored();
+    house.company.outage(503);
+    expect(await house.signIn.renewTokens(before)).toBe("unavailable");
+    expect(await stored()).toEqual(before);
+    house.company.outage(undefined);
+    expect(await house.signIn.renewTokens(before)).toBe("ok");
+  });
+
+  test("not without a refresh token", async () => {
+    const { refreshToken: _, ...without } = await stored();
+    await house.store.signInSessions.put(without);
+    expect(await house.signIn.renewTokens(without)).toBe("sign_in_again");
+  });
+
+  test("F8.10 a refusal ends what the person has here, as in a recheck", async () => {
+    await (await registeredApp(house)).tokens(house.browser(), "bob");
+    const before = await stored("company/bob");
+    house.company.dismiss("bob");
+    expect(await house.signIn.renewTokens(before)).toBe("refused");
+    expect(house.gone).toEqual(["company/bob"]);
+    expect(await house.store.signInSessions.find("company/bob")).toBeUndefined();
+  });
+});
