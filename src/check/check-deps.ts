@@ -18,6 +18,8 @@ export interface SignedIn {
   readonly groups: readonly string[];
   readonly claims: Readonly<Record<string, unknown>>;
   readonly sessionName: string;
+  /** Unix seconds. */
+  readonly sessionExpiresAt: number;
 }
 
 /** What main.ts hands to the check service. */

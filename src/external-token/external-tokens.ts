@@ -9,6 +9,8 @@ export interface SessionHolder {
   readonly groups: readonly string[];
   /** `secretName` of the session: the token dies with it. */
   readonly sessionName: string;
+  /** Unix seconds: it ends no later. */
+  readonly sessionExpiresAt: number;
 }
 
 /** A good TE apart from any route. */
@@ -29,7 +31,8 @@ export interface ExternalTokens {
   identify(token: string): Promise<Identified | { readonly ok: false; readonly refusal: Refusal }>;
   /**
    * The TE an application behind the client route gets for a signed-in person (F5.1): one hour at most, bound to the browser
-   * session, good for `audience` (resources of MCP routes, never empty). Minted once and reused until half its life is over.
+   * session, good for `audience` (resources of MCP routes, never empty). Minted once and reused until half its life is over, or to its
+   * end where a new one would end no later.
    */
   forSession(
     holder: SessionHolder,

@@ -39,7 +39,8 @@ export function sessionTokens(deps: {
   const sign = async (holder: SessionHolder, route: Route, audience: readonly string[]): Promise<Minted> => {
     const { config } = routes();
     const issuedAt = Math.floor(now() / 1000);
-    const expiresAt = issuedAt + Math.min(config.externalTokens.ttl, maxSeconds);
+    const lifetime = Math.min(config.externalTokens.ttl, maxSeconds);
+    const expiresAt = Math.min(issuedAt + lifetime, holder.sessionExpiresAt);
     const { kid, key } = keys.signer("external_token");
     const claims = {
       client_id: route.resource,
@@ -87,8 +88,9 @@ export function sessionTokens(deps: {
       const entry = cache.get(name);
       if (entry && entry.until > now()) return entry.minted;
       return sign(holder, route, audience).then((minted) => {
-        const halfLife = (minted.caller.expiresAt * 1000 - now()) / 2;
-        cache.set(name, { userId, until: now() + halfLife, minted });
+        const left = minted.caller.expiresAt * 1000 - now();
+        const atSessionsEnd = minted.caller.expiresAt === holder.sessionExpiresAt;
+        cache.set(name, { userId, until: now() + (atSessionsEnd ? left : left / 2), minted });
         return minted;
       });
     },

@@ -1,4 +1,5 @@
 import { randomBytes } from "node:crypto";
+import { decodeJwt } from "jose";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { startChecks } from "./start-checks.ts";
 
@@ -128,6 +129,25 @@ test("F5.1 it is the same token on the next request, and it opens those routes",
   expect((await checks.ask({ url: "https://a.test/", headers })).status).toBe(0);
   expect((await checks.ask({ url: "https://b.test/v1", headers })).status).toBe(0);
   expect((await checks.ask({ url: "https://bobs.test/", headers })).status).toBe(401);
+});
+
+test("F5.1 it ends with the session, however long tokens live, and is kept till then", async () => {
+  const id = randomBytes(32).toString("base64url");
+  const soon = Math.floor(Date.now() / 1000) + 600;
+  await checks.store.browserSessions.create({
+    id,
+    host: "app.test",
+    userId: "idp/alice",
+    createdAt: new Date(),
+    expiresAt: new Date(soon * 1000),
+  });
+  const headers = { cookie: `__Host-mcp_session=${id}` };
+  const ask = async () => tokenOf(await checks.ask({ method: "GET", url: "https://app.test/x", headers }));
+  const token = await ask();
+  expect(decodeJwt(token).exp).toBe(soon);
+  checks.clock.offset = 400_000;
+  expect(await ask()).toBe(token);
+  checks.clock.offset = 0;
 });
 
 test("F5.1 mcp.client.routes narrows it", async () => {
