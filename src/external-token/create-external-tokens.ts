@@ -34,7 +34,7 @@ export function createExternalTokens(deps: {
   readonly routes: CurrentRoutes;
   readonly store: Pick<
     Store,
-    "authorizationServerRecords" | "delegations" | "browserSessions" | "notifications"
+    "authorizationServerRecords" | "delegations" | "browserSessions" | "notifications" | "audit"
   >;
   readonly keys: SigningKeyRing;
   /** For foreign issuers' metadata and keys; must be the safe one (F4.8). */
@@ -44,7 +44,7 @@ export function createExternalTokens(deps: {
   /** Unix milliseconds. */
   readonly now?: () => number;
 }): ExternalTokens {
-  const { routes, store, keys, metrics } = deps;
+  const { routes, store, keys, logger, metrics } = deps;
   const now = deps.now ?? Date.now;
   const cache = new LRUCache<string, Entry>({
     maxSize: routes().config.limits.tokenCacheBytes,
@@ -57,7 +57,7 @@ export function createExternalTokens(deps: {
   const issuers = new Map<string, JWTVerifyGetKey>();
   const hits = metrics.cacheLookups.labels("external_token", "hit");
   const misses = metrics.cacheLookups.labels("external_token", "miss");
-  const session = sessionTokens({ routes, keys, now, metrics });
+  const session = sessionTokens({ routes, keys, store, logger, now, metrics });
   // A revocation heard while a token is being verified: what was learnt before it must not be cached after it.
   let revocations = 0;
 

@@ -3,6 +3,8 @@ import { SignJWT } from "jose";
 import { LRUCache } from "lru-cache";
 import type { Route } from "../config/route.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
+import type { Store } from "../store/store.ts";
+import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { Caller } from "./caller.ts";
 import type { SessionHolder } from "./external-tokens.ts";
@@ -21,11 +23,13 @@ const maxSeconds = 3600;
 export function sessionTokens(deps: {
   readonly routes: CurrentRoutes;
   readonly keys: SigningKeyRing;
+  readonly store: Pick<Store, "audit">;
+  readonly logger: Logger;
   readonly metrics: Metrics;
   /** Unix milliseconds. */
   readonly now: () => number;
 }) {
-  const { routes, keys, now, metrics } = deps;
+  const { routes, keys, now, store, logger, metrics } = deps;
   const cache = new LRUCache<
     string,
     { readonly userId: string; readonly until: number; readonly minted: Minted }
@@ -35,6 +39,18 @@ export function sessionTokens(deps: {
       if (reason === "evict") metrics.cacheEvictions.inc({ cache: "session_token" });
     },
   });
+
+  /** Nobody waits for it: a person at a page is not kept by the trail. */
+  function tell(userId: string, { id: routeId, resource: clientId }: Route): void {
+    store
+      .audit({ action: "external_token.issued", userId, clientId, routeId })
+      .catch((error: Error) =>
+        logger.warn(
+          { reason: error.message, userId, route: routeId },
+          "a token of a client route could not be written to the audit trail",
+        ),
+      );
+  }
 
   const sign = async (holder: SessionHolder, route: Route, audience: readonly string[]): Promise<Minted> => {
     const { config } = routes();
@@ -58,6 +74,7 @@ export function sessionTokens(deps: {
       .setExpirationTime(expiresAt)
       .setJti(randomUUID())
       .sign(key);
+    tell(holder.userId, route);
     const caller: Caller = {
       userId: holder.userId,
       email: holder.email,

@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { decodeJwt } from "jose";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from "vitest";
 import { startChecks } from "./start-checks.ts";
 
 const yaml = `
@@ -54,6 +54,12 @@ afterAll(() => checks.close());
 
 const tokenOf = (answer: { set: Record<string, string> }) =>
   answer.set.authorization?.replace("Bearer ", "") ?? "";
+
+/** Resolves when a change of a person's sessions has been heard of. */
+const changed = () =>
+  new Promise<void>((resolve) => {
+    checks.store.notifications.subscribe(({ table }) => table === "browser_session" && resolve());
+  });
 
 test("F2.5 a browser without a session goes to sign in, and comes back to where it was", async () => {
   const answer = await checks.ask({
@@ -150,6 +156,47 @@ test("F5.1 it ends with the session, however long tokens live, and is kept till 
   checks.clock.offset = 0;
 });
 
+describe("F7.3 the audit trail tells of every token minted", () => {
+  const narrow = async (nonce: number) => {
+    // Another name in the session is another token.
+    const alice = await checks.store.signInSessions.find("idp/alice");
+    const heard = changed();
+    await checks.store.signInSessions.put({ ...alice!, name: `Alice ${nonce}` });
+    await heard;
+    const headers = { cookie: cookieFor("narrow.test") };
+    const ask = () => checks.ask({ method: "GET", url: "https://narrow.test/", headers });
+    const answers = [await ask(), await ask()];
+    expect(answers.map(({ status }) => status)).toEqual([0, 0]);
+    return answers.map((answer) => decodeJwt(tokenOf(answer)).name);
+  };
+  afterEach(() => {
+    vi.restoreAllMocks();
+  });
+
+  test("once, not with every request", async () => {
+    const audit = vi.spyOn(checks.store, "audit");
+    expect(await narrow(1)).toEqual(["Alice 1", "Alice 1"]);
+    expect(audit).toHaveBeenCalledTimes(1);
+    await audit.mock.results[0]?.value;
+    const events = await checks.store.auditEvents({ action: "external_token.issued", limit: 100 });
+    expect(events.at(-1)).toMatchObject({
+      userId: "idp/alice",
+      clientId: "https://narrow.test",
+      routeId: "narrow",
+    });
+  });
+
+  test("and keeps nobody waiting, nor out, when the database does not take it", async () => {
+    const audit = vi.spyOn(checks.store, "audit").mockReturnValueOnce(new Promise(() => {}));
+    expect(await narrow(2)).toEqual(["Alice 2", "Alice 2"]);
+    audit.mockRejectedValueOnce(new Error("away"));
+    expect(await narrow(3)).toEqual(["Alice 3", "Alice 3"]);
+    expect(checks.lines.join()).toContain(
+      "a token of a client route could not be written to the audit trail",
+    );
+  });
+});
+
 test("F5.1 mcp.client.routes narrows it", async () => {
   const answer = await checks.ask({
     method: "GET",
@@ -174,9 +221,7 @@ test("F5.1 signing out kills the token, cached or not", async () => {
   const token = tokenOf(await checks.ask({ method: "GET", url: "https://app.test/x", headers: { cookie } }));
   const ask = () => checks.ask({ url: "https://a.test/", headers: { authorization: `Bearer ${token}` } });
   expect((await ask()).status).toBe(0);
-  const heard = new Promise<void>((resolve) => {
-    checks.store.notifications.subscribe(({ table }) => table === "browser_session" && resolve());
-  });
+  const heard = changed();
   await checks.store.browserSessions.end(sessionIds["app.test"] ?? "");
   await heard;
   const answer = await ask();
