@@ -12,7 +12,7 @@ import { createAuthorizationServer } from "../../src/authorization-server/create
 import { createRouteTable } from "../../src/config/create-route-table.ts";
 import { formatProblem } from "../../src/config/format-problem.ts";
 import { loadConfig } from "../../src/config/load-config.ts";
-import type { RouteTable } from "../../src/config/route-table.ts";
+import type { CurrentRoutes, RouteTable } from "../../src/config/route-table.ts";
 import { createExternalTokens } from "../../src/external-token/create-external-tokens.ts";
 import { createSigningKeys } from "../../src/external-token/create-signing-keys.ts";
 import type { ExternalTokens } from "../../src/external-token/external-tokens.ts";
@@ -33,6 +33,7 @@ type ConnectionState = "connected" | "not_needed" | "missing" | "unavailable";
 /** Sign-in and authorization server behind a plain HTTP door, with the real store and the company's real OpenID provider. */
 export interface House {
   readonly company: OidcServer;
+  readonly routes: CurrentRoutes;
   readonly store: Store;
   readonly signIn: SignIn;
   /** Sign-in of another replica, as far as it knows nothing of what the first has under way. */
@@ -157,6 +158,7 @@ export async function startHouse(
   const fetch = everyHostAt(listener.port);
   const house: House = {
     company,
+    routes,
     store,
     signIn,
     replica,

@@ -1,7 +1,10 @@
 import { parse } from "node-html-parser";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { createSignIn } from "../../src/sign-in/create-sign-in.ts";
+import { createLogger } from "../../src/telemetry/logger.ts";
 import { registeredApp, throughCompany } from "../authorization-server/mcp-app.ts";
 import { type House, startHouse } from "../authorization-server/start-house.ts";
+import { changes } from "../store/changes.ts";
 import type { HttpBrowser } from "../support/http-browser.ts";
 
 let house: House;
@@ -293,6 +296,37 @@ describe("F3.5 F8.10 sign-out", () => {
     expect(end.url.origin).toBe(house.company.issuer);
     for (const host of ["one.test", "many.test", "auth.test"])
       expect(await whoami(browser, host)).toEqual({});
+  });
+
+  test("a look at the session that was under way when it ended is not remembered on any replica", async () => {
+    const browser = house.browser();
+    await signIn(browser, "one.test");
+    const header = await browser.jar.getCookieString("https://one.test/");
+    const arrived = Promise.withResolvers<void>();
+    const released = Promise.withResolvers<void>();
+    const { store } = house;
+    const find: typeof store.browserSessions.find = async (id) => {
+      const found = await store.browserSessions.find(id);
+      arrived.resolve();
+      await released.promise;
+      return found;
+    };
+    const browserSessions = { ...store.browserSessions, find };
+    const replica = createSignIn({
+      routes: house.routes,
+      store: { ...store, browserSessions },
+      fetch: globalThis.fetch,
+      logger: createLogger({ level: "silent" }),
+    });
+    const look = replica.sessionFromCookieHeader(header, "one.test");
+    await arrived.promise;
+    const { next, stop } = changes(store, ({ table }) => table === "browser_session");
+    await browser.submit(await browser.open("https://one.test/.pomerium/sign_out"), {});
+    await next;
+    stop();
+    released.resolve();
+    expect(await look).toMatchObject({ userId: "company/alice" });
+    expect(await replica.sessionFromCookieHeader(header, "one.test")).toBeUndefined();
   });
 
   test.each([{ csrf: "" }, { csrf: "B".repeat(43) }, { csrf: "ä".repeat(43) }])(
