@@ -20,6 +20,8 @@ export interface AuthorizationServerDeps {
     ): Promise<{
       readonly state: "connected" | "not_needed" | "missing" | "unavailable";
       readonly missingScopes: readonly string[];
+      /** Signing in at the company's provider again would mend it. */
+      readonly signInNeeded?: boolean;
     }>;
   };
   readonly keys: Pick<SigningKeyRing, "signer" | "jwks" | "privateKeys" | "onChange">;

@@ -44,7 +44,9 @@ async function gate(
   if (recheck === "unavailable") {
     throw temporarilyUnavailable("the sign-in service cannot be asked about this person; try again shortly");
   }
-  const { state } = await orUnavailable(deps.upstreamTokens.connectionState(userId, route));
+  const { state, signInNeeded } = await orUnavailable(deps.upstreamTokens.connectionState(userId, route));
+  if (signInNeeded)
+    throw refusal("the server behind this route needs a new sign-in of the person: authorize again");
   if (state === "missing")
     throw refusal("the server behind this route needs the person's consent: authorize again");
 }

@@ -14,6 +14,16 @@ export function createInteractionPolicy(deps: AuthorizationServerDeps): interact
   const consent = policy.get("consent");
   // A remembered consent holds for native apps too (F3.4): the page they were allowed on warned about them.
   consent?.checks.remove("native_client_prompt");
+  policy.get("login")?.checks.add(
+    new Check("sign_in_token_expired", "the server behind this route needs a new sign-in", async (ctx) => {
+      const route = routeOfRequest(ctx, deps);
+      const { accountId, loginTs = 0 } = ctx.oidc.session ?? {};
+      // Whoever has just signed in would only be sent round in circles.
+      if (!route || !accountId || Date.now() / 1000 - loginTs < 60) return Check.NO_NEED_TO_PROMPT;
+      const { signInNeeded } = await orUnavailable(deps.upstreamTokens.connectionState(accountId, route));
+      return signInNeeded ? Check.REQUEST_PROMPT : Check.NO_NEED_TO_PROMPT;
+    }),
+  );
   policy.add(
     new Prompt(
       { name: "upstream" },

@@ -140,17 +140,18 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
     return union(auth?.type === "oauth" ? auth.scopes : undefined, demand?.scopes);
   }
 
-  async function stateOf(userId: string, route: Route): Promise<ConnectionState["state"]> {
+  async function stateOf(userId: string, route: Route): Promise<Omit<ConnectionState, "missingScopes">> {
     const caller: Asker = { userId, kind: "person", looking: true };
     const found = await find(caller, route, Date.now());
     switch (found.kind) {
       case "credential":
-        return found.connection ? "connected" : "not_needed";
+        return { state: found.connection ? "connected" : "not_needed" };
       case "unavailable":
-        return "unavailable";
+        return { state: "unavailable" };
       default:
-        // A grant without consent is not mended by one.
-        return isGranted(route) ? "unavailable" : "missing";
+        if (!isGranted(route)) return { state: "missing" };
+        // A grant without consent is not mended by one; by a new sign-in, where it goes by what sign-in brings.
+        return { state: "unavailable", signInNeeded: found.kind === "missing" && goesBySignIn(route) };
     }
   }
 
@@ -199,11 +200,11 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
     find: (caller, route, now = Date.now()) => find(caller, route, now),
 
     async connectionState(userId, route) {
-      const state = await stateOf(userId, route);
-      if (state !== "missing") return { state, missingScopes: [] };
+      const found = await stateOf(userId, route);
+      if (found.state !== "missing") return { ...found, missingScopes: [] };
       const key = upstreamConnection(userId, route);
       const connection = await cache.load(key, connectionKeyName(key));
-      return { state, missingScopes: uncoveredScopes(connection) };
+      return { ...found, missingScopes: uncoveredScopes(connection) };
     },
 
     async disconnect(userId, route) {
@@ -265,6 +266,14 @@ function isGranted(route: Route): boolean {
   const { type } = route.mcp.auth;
   return type === "client_credentials" || type === "token_exchange" || type === "id_jag";
 }
+
+/** Whether its TIs are granted for a token that the company's provider gave at sign-in. */
+function goesBySignIn({ mcp }: Route): boolean {
+  if (mcp.kind !== "server") return false;
+  const { auth } = mcp;
+  return auth.type === "id_jag" || (auth.type === "token_exchange" && auth.subjectToken !== "external_token");
+}
+
 function union(a: readonly string[] = [], b: readonly string[] = []): string[] {
   return [...new Set([...a, ...b])];
 }

@@ -155,6 +155,9 @@ export function createRenewer(deps: UpstreamTokensDeps & { cache: ConnectionCach
     const outcome = await limit(route.id, () => upstreamOAuth.grant(route, subject));
     metrics.upstreamTokenRefreshes.inc({ outcome: outcome.kind });
     if (outcome.kind === "unavailable") return rest(connection.name, outcome, outcome.retryAfterSeconds);
+    // Signing in again helps at once.
+    if (outcome.kind === "refused" && outcome.reason === "sign_in_token_missing")
+      return { kind: "gone", reason: outcome.reason };
     if (outcome.kind === "refused")
       return rest(connection.name, { kind: "gone", reason: outcome.reason }, 10);
     rests.delete(connection.name);

@@ -17,6 +17,8 @@ export interface ConnectionState {
   readonly state: "connected" | "not_needed" | "missing" | "unavailable";
   /** What the upstream has asked for and the connection lacks. */
   readonly missingScopes: readonly string[];
+  /** `unavailable`, and signing in at the company's provider again would mend it. */
+  readonly signInNeeded?: boolean;
 }
 
 /** An upstream's 401 or 403 to a request that `check/` had let through. */

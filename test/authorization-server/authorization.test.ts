@@ -258,6 +258,21 @@ describe("prompt", () => {
     expect(page.url.origin).toBe(house.company.issuer);
   });
 
+  test("F1.4 a route whose tokens go by the sign-in asks the company again when that has run out, and once only", async () => {
+    const browser = house.browser();
+    const signIn = await browser.open("https://auth.test/.pomerium/sign_in?return_to=/whoami");
+    await throughCompany(house, browser, signIn, "alice");
+    await house.ageSignIn("company/alice", 300);
+    await app.tokens(browser, "alice");
+    house.connections.set("company/alice one", "sign_in_needed");
+    const page = await browser.open(app.request().url);
+    expect(page.url.origin).toBe(house.company.issuer);
+    // It brought nothing new.
+    const end = await throughCompany(house, browser, page, "alice");
+    expect(end.url.searchParams.get("code")).toBeTruthy();
+    house.connections.delete("company/alice one");
+  });
+
   test("consent asks although it is remembered", async () => {
     const browser = house.browser();
     await app.tokens(browser, "alice");

@@ -28,7 +28,7 @@ import { type HttpBrowser, httpBrowser } from "../support/http-browser.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 import { startTcpProxy, type TcpProxy } from "../support/tcp-proxy.ts";
 
-type ConnectionState = "connected" | "not_needed" | "missing" | "unavailable";
+type ConnectionState = "connected" | "not_needed" | "missing" | "unavailable" | "sign_in_needed";
 
 /** Sign-in and authorization server behind a plain HTTP door, with the real store and the company's real OpenID provider. */
 export interface House {
@@ -110,16 +110,18 @@ export async function startHouse(
   const signIn = replica();
   const externalTokens = createExternalTokens({ routes, store, keys, fetch: outward, logger, metrics });
   const connections = new Map<string, ConnectionState>();
-  const state = (userId: string, routeId: string) => connections.get(`${userId} ${routeId}`) ?? "not_needed";
+  const connectionState = async (userId: string, { id }: { id: string }) => {
+    const state = connections.get(`${userId} ${id}`) ?? "not_needed";
+    if (state !== "sign_in_needed") return { state, missingScopes: [] };
+    return { state: "unavailable", missingScopes: [], signInNeeded: true } as const;
+  };
   const authorizationServer = createAuthorizationServer({
     routes,
     store,
     signIn,
     keys,
     externalTokens,
-    upstreamTokens: {
-      connectionState: async (userId, route) => ({ state: state(userId, route.id), missingScopes: [] }),
-    },
+    upstreamTokens: { connectionState },
     fetch: outward,
     logger,
     metrics,

@@ -164,8 +164,11 @@ describe("F8.7 F2.1 refresh tokens", () => {
     expect((await app.refresh(tokens.refresh_token)).status).toBe(200);
   });
 
-  test("F3.6 are refused while the upstream's consent is missing, and good again afterwards", async () => {
-    house.connections.set("company/alice one", "missing");
+  test.each([
+    ["the upstream's consent is missing", "missing"],
+    ["a new sign-in is needed", "sign_in_needed"],
+  ] as const)("F3.6 are refused while %s, and good again afterwards", async (_why, state) => {
+    house.connections.set("company/alice one", state);
     expect(await problem(await app.refresh(tokens.refresh_token))).toMatchObject({ error: "invalid_grant" });
     expect(await problem(await app.refresh(tokens.refresh_token))).toMatchObject({ error: "invalid_grant" });
     expect(await house.externalTokens.identify(tokens.access_token)).toMatchObject({ ok: true });

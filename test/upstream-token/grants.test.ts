@@ -146,6 +146,10 @@ describe("grants without consent", () => {
     await house.reconfigure(route(`{token_exchange: {${exchange}, subject_token: sign_in_id_token}}`));
     const carol: CallerLike = { userId: "company/carol", kind: "person" };
     expect(await find(carol)).toMatchObject({ kind: "missing", reason: "sign_in_token_missing" });
+    const needed = { state: "unavailable", signInNeeded: true };
+    expect(await house.tokens.connectionState("company/carol", house.route())).toMatchObject(needed);
+    await signedIn({ userId: "company/carol" });
+    expect(await find(carol)).toMatchObject({ kind: "credential" });
   });
 
   it("F1.4 F4.7 id_jag: the ID token for an assertion at the company's provider, the assertion for a token that is revoked in the end", async () => {
