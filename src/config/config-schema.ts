@@ -153,7 +153,7 @@ export function configSchema(f: Fields) {
       clients: z.array(client).default([]),
     }),
     upstream_oauth: f.section({
-      allowed_private_hosts: z.array(f.text()).default([]),
+      allowed_private_hosts: z.array(f.privateHost()).default([]),
       allowed_as_metadata_domains: hostPatterns,
       client_id_metadata_document: z.enum(["auto", "always", "never"]).default("auto"),
       client_id_metadata_url: f.url().optional(),

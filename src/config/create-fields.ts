@@ -2,6 +2,7 @@ import { readFileSync } from "node:fs";
 import { resolve } from "node:path";
 import { z } from "zod";
 import { isLoopbackName } from "./is-loopback-name.ts";
+import { isPrivateHost } from "./private-host-list.ts";
 
 /** What the fields need to know of the file they stand in. */
 export interface FieldContext {
@@ -128,6 +129,15 @@ export function createFields(context: FieldContext) {
       params: { fix: "write host:port, [ipv6]:port or unix:/path" },
     });
 
+  /** What `allowed_private_hosts` may open. */
+  const privateHost = () =>
+    text().refine(isPrivateHost, {
+      error: (issue) => `${JSON.stringify(issue.input)} is not a host, host:port, address or CIDR block`,
+      params: {
+        fix: "write each host by its name, without scheme, path or wildcard, or the CIDR block of its addresses",
+      },
+    });
+
   /** `${NAME}` anywhere in it, or `file:path` for all of it; inline only where others cannot read the file. */
   const secret = () =>
     text()
@@ -197,6 +207,7 @@ export function createFields(context: FieldContext) {
     redirectUri,
     path,
     address,
+    privateHost,
     secret,
     identifier,
     section,

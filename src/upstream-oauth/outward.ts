@@ -1,8 +1,8 @@
 import { LRUCache } from "lru-cache";
+import { createPrivateHostList } from "../config/private-host-list.ts";
 import type { Route } from "../config/route.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
 import { systemAuthorities } from "../config/system-authorities.ts";
-import { createPrivateHostList } from "./private-host-list.ts";
 import { createSafeFetch, createTrustedFetch, type ResolveHost } from "./safe-fetch.ts";
 import { createTrustedAuthorities } from "./trusted-authorities.ts";
 import { UpstreamOAuthError } from "./upstream-oauth-error.ts";

@@ -3,9 +3,9 @@ import { isIP, type LookupFunction, type Socket } from "node:net";
 import type { SecureContext } from "node:tls";
 import { context, propagation } from "@opentelemetry/api";
 import { Agent, buildConnector, fetch as undiciFetch } from "undici";
+import { createPrivateHostList, type PrivateHostList } from "../config/private-host-list.ts";
 import { inSpan } from "../telemetry/in-span.ts";
 import { isPublicAddress } from "./is-public-address.ts";
-import { createPrivateHostList, type PrivateHostList } from "./private-host-list.ts";
 import { SafeFetchError } from "./safe-fetch-error.ts";
 
 /** A host name's addresses, all of them. */

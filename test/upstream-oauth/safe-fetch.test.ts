@@ -7,8 +7,8 @@ import { gzipSync } from "node:zlib";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { certificateAuthority } from "../../deploy/demo/certificate-authority.ts";
 import { listen } from "../../deploy/demo/listen.ts";
+import { createPrivateHostList } from "../../src/config/private-host-list.ts";
 import { isPublicAddress } from "../../src/upstream-oauth/is-public-address.ts";
-import { createPrivateHostList } from "../../src/upstream-oauth/private-host-list.ts";
 import {
   createSafeFetch,
   createTrustedFetch,

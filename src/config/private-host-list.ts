@@ -33,7 +33,8 @@ export function createPrivateHostList(entries: readonly string[]): PrivateHostLi
       hosts.add(bare);
       continue;
     }
-    if (!/^(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:\d{1,5})?$/.test(text)) {
+    const match = /^(?:\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::(\d{1,5}))?$/.exec(text);
+    if (match === null || Number(match[1] ?? 0) > 65_535) {
       throw new TypeError(
         `allowed_private_hosts: "${entry}" is not a host, host:port, address or CIDR block`,
       );
@@ -53,4 +54,14 @@ export function createPrivateHostList(entries: readonly string[]): PrivateHostLi
       );
     },
   };
+}
+
+/** Whether `createPrivateHostList` can read it. */
+export function isPrivateHost(entry: string): boolean {
+  try {
+    createPrivateHostList([entry]);
+    return true;
+  } catch {
+    return false;
+  }
 }
