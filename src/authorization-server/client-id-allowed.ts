@@ -9,8 +9,7 @@ export function clientIdAllowed(clientId: string, domains: readonly string[]): b
   if (url?.protocol !== "https:" || clientId.length > longest) return false;
   if (url.pathname === "/" || url.search !== "" || url.hash !== "" || url.username !== "") return false;
   if (domains.length === 0) return true;
-  return domains.some((domain) => {
-    const wanted = domain.toLowerCase();
-    return wanted.startsWith("*.") ? url.hostname.endsWith(wanted.slice(1)) : url.hostname === wanted;
-  });
+  return domains.some((domain) =>
+    domain.startsWith("*.") ? url.hostname.endsWith(domain.slice(1)) : url.hostname === domain,
+  );
 }

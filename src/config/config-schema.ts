@@ -1,5 +1,6 @@
 import { z } from "zod";
 import type { Fields } from "./create-fields.ts";
+import { serviceAccountId } from "./service-account-id.ts";
 import { systemAuthorities } from "./system-authorities.ts";
 
 const kib = 1024;
@@ -9,9 +10,13 @@ const day = 86_400;
 export function configSchema(f: Fields) {
   const hostPatterns = z
     .array(
-      z.string().regex(/^(\*\.)?([A-Za-z0-9_-]+\.)*[A-Za-z0-9_-]+$/, {
-        error: (issue) => `${JSON.stringify(issue.input)} is not a host pattern`,
-      }),
+      z
+        .string()
+        .regex(/^(\*\.)?([A-Za-z0-9_-]+\.)*[A-Za-z0-9_-]+$/, {
+          error: (issue) => `${JSON.stringify(issue.input)} is not a host pattern`,
+        })
+        // As URLs name hosts, which is what they are compared with.
+        .toLowerCase(),
     )
     .min(1)
     .optional();
@@ -27,7 +32,14 @@ export function configSchema(f: Fields) {
     issuer: f.url(),
     client_id: f.text(),
     client_secret: f.secret().optional(),
-    scopes: z.array(f.text()).min(1).default(["openid", "profile", "email"]),
+    scopes: z
+      .array(f.text())
+      .min(1)
+      .refine((scopes) => scopes.join(" ").split(" ").includes("openid"), {
+        error: "without the scope openid the provider gives no ID token: nobody could sign in",
+        params: { fix: "add openid" },
+      })
+      .default(["openid", "profile", "email"]),
     claims,
   });
   const trustedIssuer = z.strictObject({
@@ -42,10 +54,23 @@ export function configSchema(f: Fields) {
       .min(1)
       .default(["RS256", "PS256", "ES256", "EdDSA"]),
     claims,
-    required_claims: z.record(z.string(), z.unknown()).default({}),
+    required_claims: z
+      .record(
+        z.string(),
+        z.unknown().refine(isClaimValue, {
+          error: "no claim of a token can meet this",
+          params: {
+            fix: "write a text, a number, true or false, or a list of these, one of which is enough; a claim inside another by its path: address/country",
+          },
+        }),
+      )
+      .default({}),
   });
   const client = z.strictObject({
-    client_id: f.text(),
+    client_id: f.text().refine((id) => id !== serviceAccountId, {
+      error: `the client id ${serviceAccountId} is that of all service accounts`,
+      params: { fix: "give the client another id" },
+    }),
     client_secret: f.secret().optional(),
     client_name: f.text().optional(),
     redirect_uris: z.array(f.redirectUri()).min(1),
@@ -204,4 +229,14 @@ export function configSchema(f: Fields) {
     /** Pomerium's global switch; a route's own wins. */
     pass_identity_headers: z.boolean().default(true),
   });
+}
+
+/** What a token's claim, or an entry of it, can equal: one such value, or any of several. */
+function isClaimValue(value: unknown): boolean {
+  if (Array.isArray(value)) return value.length > 0 && value.every((entry) => isScalar(entry));
+  return isScalar(value);
+}
+
+function isScalar(value: unknown): boolean {
+  return typeof value === "string" || typeof value === "boolean" || Number.isFinite(value);
 }

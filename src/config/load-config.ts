@@ -14,6 +14,7 @@ import { reportIssues } from "./report-issues.ts";
 import { createReporter, type Reporter } from "./reporter.ts";
 import type { Route } from "./route.ts";
 import { routeSchema } from "./route-schema.ts";
+import { serviceAccountId } from "./service-account-id.ts";
 
 /** A loaded file, or everything that is wrong with it. */
 export type LoadedConfig =
@@ -139,7 +140,15 @@ function readSharedPolicy(policy: unknown, reporter: Reporter) {
 
 /** Who may sign in, and whose ids could be mixed up. */
 function checkIssuers(config: Config, reporter: Reporter): void {
-  if (config.signIn.providers.length === 0 && config.externalTokens.trustedIssuers.length === 0) {
+  const { signIn, externalTokens } = config;
+  const issuers = [
+    ...signIn.providers.map((one, index) => ({ ...one, path: ["sign_in", "providers", index] })),
+    ...externalTokens.trustedIssuers.map((one, index) => ({
+      ...one,
+      path: ["external_tokens", "trusted_issuers", index],
+    })),
+  ];
+  if (issuers.length === 0) {
     reporter.warn(
       ["sign_in"],
       "there is no OpenID provider: nobody can sign in",
@@ -147,7 +156,22 @@ function checkIssuers(config: Config, reporter: Reporter): void {
       "key",
     );
   }
-  const issuers = [...config.signIn.providers, ...config.externalTokens.trustedIssuers];
+  for (const { id, issuer, path } of issuers) {
+    if (id === serviceAccountId) {
+      reporter.error(
+        [...path, "id"],
+        `the id ${id} is that of machines: its people would be taken for service accounts`,
+        "give it another id",
+      );
+    }
+    if (new URL(issuer).href === new URL(config.issuer).href) {
+      reporter.error(
+        [...path, "issuer"],
+        "this is our own issuer, which trusts its own tokens and has people sign in elsewhere",
+        "name another issuer, or remove the entry",
+      );
+    }
+  }
   const twice = issuers.find(({ id }, index) => issuers.findIndex((other) => other.id === id) !== index);
   if (twice !== undefined) {
     reporter.error(

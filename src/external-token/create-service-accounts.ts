@@ -2,6 +2,7 @@ import { randomUUID } from "node:crypto";
 import { SignJWT } from "jose";
 import { needsPersonsConnection } from "../config/needs-persons-connection.ts";
 import type { Route } from "../config/route.ts";
+import { serviceAccountId } from "../config/service-account-id.ts";
 import type { AuditEvent } from "../store/audit-event.ts";
 import type { Store } from "../store/store.ts";
 import { ServiceAccountExists } from "./service-account-exists.ts";
@@ -42,8 +43,8 @@ export interface ServiceAccounts {
 }
 
 /** Client of all service accounts: there is no MCP client that a person would know by name. */
-const clientId = "service-account";
-const userIdOf = (name: string) => `service-account/${name}`;
+const clientId = serviceAccountId;
+const userIdOf = (name: string) => `${serviceAccountId}/${name}`;
 
 export function createServiceAccounts(deps: {
   readonly store: Pick<Store, "authorizationServerRecords" | "delegations">;

@@ -1,4 +1,5 @@
 import { jwtVerify } from "jose";
+import { serviceAccountId } from "../config/service-account-id.ts";
 import type { Refusal } from "./caller.ts";
 import { refusalOf } from "./refusal-of.ts";
 import type { SigningKeyRing } from "./signing-key-ring.ts";
@@ -43,7 +44,7 @@ export async function verifyOwnToken(
     if (typeof grantId !== "string" && typeof sessionName !== "string") return "missing_claim";
     // F2.2: only the tokens minted for a browser session (F5.1) are good for more than one route.
     if (audience.length !== 1 && typeof sessionName !== "string") return "wrong_audience";
-    const machine = sub.startsWith("service-account/");
+    const machine = sub.startsWith(`${serviceAccountId}/`);
     return {
       audience,
       expiresAt: payload.exp ?? 0,

@@ -276,7 +276,7 @@ describe("F3.3 F3.9 Client ID Metadata Documents", () => {
     const app = appOf(house, own(good));
     const browser = house.browser();
     await app.tokens(browser, "alice");
-    const setting = 'authorization_server:\n  allowed_client_id_domains: ["*.good.example"]\n';
+    const setting = 'authorization_server:\n  allowed_client_id_domains: ["*.Good.example"]\n';
     await house.reconfigure((yaml) => yaml.replace("authorization_server:\n", setting));
     expect((await browser.open(app.request().url)).status).toBe(400);
     for (const [host, allowed] of [

@@ -1,8 +1,11 @@
 import { describe, expect, it } from "vitest";
+import { load } from "./load.ts";
 import { problemsOf } from "./problems-of.ts";
 
 const head = "issuer: https://auth.example.com\npolicy: {allow: {or: [{accept: true}]}}\n";
 const signIn = "sign_in: {providers: [{issuer: https://id.example.com, client_id: c}]}\n";
+const provider = (extra: string) =>
+  `sign_in: {providers: [{issuer: https://id.example.com, client_id: c, ${extra}}]}\n`;
 const routes = "routes:\n  - {id: tickets, from: https://h.example.com, to: http://x, mcp: {}}\n";
 
 /** Problems of a file with this at its top level, where line 3 begins. */
@@ -23,4 +26,68 @@ describe("F1.5 what could only fail, or do nothing, while serving, is refused", 
       `3:47 error upstream_oauth.allowed_private_hosts[1]: ${JSON.stringify(host)} is not a host, host:port, address or CIDR block -> write each host by its name, without scheme, path or wildcard, or the CIDR block of its addresses`,
     ]);
   });
+
+  it("scopes of a provider without openid, Pomerium's idp_scopes too", () => {
+    const problem =
+      "without the scope openid the provider gives no ID token: nobody could sign in -> add openid";
+    expect(problemsOf(head + provider("scopes: [profile, email]") + routes)).toEqual([
+      `3:78 error sign_in.providers[0].scopes: ${problem}`,
+    ]);
+    expect(problemsOf(head + provider('scopes: ["email openid"]') + routes)).toEqual([]);
+    const idp = "idp_provider_url: https://id.example.com\nidp_client_id: c\nidp_scopes: [groups]\n";
+    expect(problemsOf(head + idp + routes)).toEqual([`5:13 error idp_scopes: ${problem}`]);
+  });
+
+  it.each(["{a: 1}", "[]", "[{a: 1}]", "", ".nan"])(
+    "a required claim that no token can have: %s",
+    (value) => {
+      const trusted = (claims: string) =>
+        withTop(
+          `external_tokens: {trusted_issuers: [{issuer: https://t.example.com, audience: a, required_claims: {${claims}}}]}`,
+        );
+      expect(trusted("a: x, b: 1, c: true, d: [x, 1, false], e/f: y")).toEqual([]);
+      expect(trusted(`ok: 1, tenant: ${value}`)).toEqual([
+        expect.stringMatching(
+          /^3:\d+ error external_tokens\.trusted_issuers\[0\]\.required_claims\.tenant: no claim .* -> write a text, a number, .* address\/country$/,
+        ),
+      ]);
+    },
+  );
+
+  it("our own issuer as a provider or a trusted one, and the id of machines for either, all at once", () => {
+    const issuer = "issuer: https://Auth.example.com:443/";
+    const trusted = `external_tokens: {trusted_issuers: [{id: t, ${issuer}, audience: a}]}\n`;
+    const people = `sign_in: {providers: [{id: service-account, issuer: https://id.example.com, client_id: c}, {id: own, ${issuer}, client_id: c}]}\n`;
+    const ours =
+      "this is our own issuer, which trusts its own tokens and has people sign in elsewhere -> name another issuer, or remove the entry";
+    const machines =
+      "the id service-account is that of machines: its people would be taken for service accounts -> give it another id";
+    expect(problemsOf(head + trusted + people + routes)).toEqual([
+      `3:53 error external_tokens.trusted_issuers[0].issuer: ${ours}`,
+      `4:28 error sign_in.providers[0].id: ${machines}`,
+      `4:110 error sign_in.providers[1].issuer: ${ours}`,
+    ]);
+  });
+
+  it("the id of machines, though it is only the host of an issuer", () => {
+    const trusted = "{trusted_issuers: [{issuer: https://service-account, audience: a}]}";
+    expect(withTop(`external_tokens: ${trusted}`)).toEqual([
+      expect.stringMatching(/^3:\d+ error external_tokens\.trusted_issuers\[0\]\.id: the id service-account/),
+    ]);
+  });
+
+  it("a client under the id of all service accounts", () => {
+    const clients = "[{client_id: service-account, redirect_uris: [https://a.example.com/cb]}]";
+    expect(withTop(`authorization_server: {clients: ${clients}}`)).toEqual([
+      "3:46 error authorization_server.clients[0].client_id: the client id service-account is that of all service accounts -> give the client another id",
+    ]);
+  });
+});
+
+it("F4.8 host patterns are read in lower case, as URLs name hosts", () => {
+  const settings = `upstream_oauth: {allowed_as_metadata_domains: ["*.Example.NET", Login.example.com]}
+authorization_server: {allowed_client_id_domains: [Claude.ai]}`;
+  const { config } = load(`${routes.split("\n")[1]}\n${settings}`);
+  expect(config.upstreamOAuth.allowedAsMetadataDomains).toEqual(["*.example.net", "login.example.com"]);
+  expect(config.authorizationServer.allowedClientIdDomains).toEqual(["claude.ai"]);
 });
