@@ -1,9 +1,5 @@
 import { errors } from "oidc-provider";
-
-const loopback = new Set(["localhost", "127.0.0.1", "[::1]"]);
-const longestName = 200;
-const mostRedirectUris = 20;
-const longestRedirectUri = 2000;
+import { longestClientName, mostRedirectUris, redirectUriFault } from "../config/redirect-uri-fault.ts";
 
 /**
  * Brings a client's metadata (registered, fetched or configured) to what we support, before oidc-provider validates them. RFC
@@ -18,27 +14,22 @@ export function applyClientMetadataRules(metadata: Record<string, unknown>): voi
   // Scopes belong to routes, not to us; which ones a client may have is asked at each authorization.
   delete metadata.scope;
   delete metadata.sector_identifier_uri;
-  if (name !== undefined && typeof name === "string" && name.length > longestName) {
-    throw new errors.InvalidClientMetadata(`client_name must not be longer than ${longestName} characters`);
+  if (name !== undefined && typeof name === "string" && name.length > longestClientName) {
+    throw new errors.InvalidClientMetadata(
+      `client_name must not be longer than ${longestClientName} characters`,
+    );
   }
   if (isMetadataDocument(metadata) && metadata.token_endpoint_auth_method === "client_secret_basic") {
     // The default for a document that says nothing; one that asks for a shared secret was refused already.
     metadata.token_endpoint_auth_method = "none";
   }
   if (!isStrings(redirectUris)) return;
-  if (redirectUris.length > mostRedirectUris || redirectUris.some((uri) => uri.length > longestRedirectUri)) {
-    throw new errors.InvalidClientMetadata("redirect_uris are too many or too long");
-  }
-  const parsed = redirectUris.map((uri) => URL.parse(uri)).filter((url) => url !== null);
-  if (parsed.some((url) => url.protocol === "http:" && !loopback.has(url.hostname))) {
-    throw new errors.InvalidClientMetadata(
-      "redirect_uris must use https, a loopback address (RFC 8252 section 7.3) or an app's own scheme",
-    );
-  }
-  if (parsed.some((url) => url.username !== "" || url.password !== "")) {
-    throw new errors.InvalidClientMetadata("redirect_uris must not contain user information");
-  }
-  if (parsed.some((url) => url.protocol !== "https:")) metadata.application_type = "native";
+  const fault =
+    redirectUris.length > mostRedirectUris
+      ? `must not be more than ${mostRedirectUris}`
+      : redirectUris.map(redirectUriFault).find((one) => one !== undefined);
+  if (fault !== undefined) throw new errors.InvalidClientMetadata(`redirect_uris ${fault}`);
+  if (redirectUris.some((uri) => URL.parse(uri)?.protocol !== "https:")) metadata.application_type = "native";
 }
 
 function isMetadataDocument(metadata: Record<string, unknown>): boolean {

@@ -1,5 +1,6 @@
 import { z } from "zod";
 import type { Fields } from "./create-fields.ts";
+import { longestClientName, mostRedirectUris } from "./redirect-uri-fault.ts";
 import { serviceAccountId } from "./service-account-id.ts";
 import { systemAuthorities } from "./system-authorities.ts";
 
@@ -72,8 +73,8 @@ export function configSchema(f: Fields) {
       params: { fix: "give the client another id" },
     }),
     client_secret: f.secret().optional(),
-    client_name: f.text().optional(),
-    redirect_uris: z.array(f.redirectUri()).min(1),
+    client_name: f.text().max(longestClientName).optional(),
+    redirect_uris: z.array(f.redirectUri()).min(1).max(mostRedirectUris),
   });
   const bearer = f.secret().refine((value) => /^[\x21-\x7e]{32,}$/.test(value), {
     error: "a token of the admin API is too short, or has characters that no header takes",

@@ -3,6 +3,7 @@ import { resolve } from "node:path";
 import { z } from "zod";
 import { isLoopbackName } from "./is-loopback-name.ts";
 import { isPrivateHost } from "./private-host-list.ts";
+import { redirectUriFault } from "./redirect-uri-fault.ts";
 
 /** What the fields need to know of the file they stand in. */
 export interface FieldContext {
@@ -104,15 +105,15 @@ export function createFields(context: FieldContext) {
       return parsed.origin;
     });
 
-  /** A client's redirect URI: any absolute URI without a fragment (RFC 6749 section 3.1.2); native apps have schemes of their own. */
+  /** A client's redirect URI. */
   const redirectUri = () =>
-    text().refine(
-      (value) => URL.canParse(value) && !value.includes("#") && !/^(javascript|data|vbscript):/i.test(value),
-      {
-        error: (issue) => `${JSON.stringify(issue.input)} is not a redirect URI`,
-        params: { fix: "write an absolute URI without a fragment" },
+    text().refine((value) => redirectUriFault(value) === undefined, {
+      error: (issue) =>
+        `${JSON.stringify(issue.input)} is not a redirect URI: one ${redirectUriFault(String(issue.input))}`,
+      params: {
+        fix: "write an absolute URI without user info or fragment: https, http to localhost, 127.0.0.1 or [::1], or an app's own scheme",
       },
-    );
+    });
 
   /** A file path, absolute afterwards. */
   const path = () =>

@@ -54,6 +54,10 @@ function message(issue: z.core.$ZodIssue): string {
   if (issue.code === "invalid_value") return `${key} has a value we do not know`;
   if (issue.code === "too_small")
     return issue.origin === "number" ? `${key} is too small` : `${key} is empty`;
+  if (issue.code === "too_big") {
+    if (issue.origin === "array") return `${key} has too many entries`;
+    return issue.origin === "number" ? `${key} is too big` : `${key} is too long`;
+  }
   return issue.message;
 }
 

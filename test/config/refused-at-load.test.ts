@@ -76,6 +76,35 @@ describe("F1.5 what could only fail, or do nothing, while serving, is refused", 
     ]);
   });
 
+  it.each([
+    ["http://app.example.com/cb", "must use https, a loopback address"],
+    ["http://127.0.0.2/cb", "must use https, a loopback address"],
+    ["https://good.example.com@evil.example.com/cb", "must not contain user information"],
+    ["https://app.example.com/cb#top", "must be absolute and without a fragment"],
+    ["/cb", "must be absolute and without a fragment"],
+    ["file:/tmp/cb", "must not use file:"],
+    [`https://app.example.com/${"x".repeat(2000)}`, "must not be longer than 2000 characters"],
+  ])("a client's redirect URI that its requests could not use: one $1", (uri, why) => {
+    const clients = (...uris: string[]) =>
+      withTop(`authorization_server: {clients: [{client_id: c, redirect_uris: ${JSON.stringify(uris)}}]}`);
+    expect(clients("https://app.example.com/cb", "http://[::1]:7/cb", "com.example.app:/cb")).toEqual([]);
+    const [problem, ...others] = clients("https://app.example.com/cb", uri);
+    expect(others).toEqual([]);
+    expect(problem).toContain(
+      `3:94 error authorization_server.clients[0].redirect_uris[1]: ${JSON.stringify(uri)} is not a redirect URI: one ${why}`,
+    );
+    expect(problem).toContain(" -> write an absolute URI without user info or fragment: https, http to ");
+  });
+
+  it("a client with more redirect URIs, or a longer name, than clients may have", () => {
+    const uris = Array.from({ length: 21 }, (_, index) => `https://app.example.com/${index}`);
+    const client = { client_id: "c", client_name: "n".repeat(201), redirect_uris: uris };
+    expect(withTop(`authorization_server: {clients: [${JSON.stringify(client)}]}`)).toEqual([
+      "3:65 error authorization_server.clients[0].client_name: client_name is too long -> write at most 200",
+      "3:285 error authorization_server.clients[0].redirect_uris: redirect_uris has too many entries -> write at most 20",
+    ]);
+  });
+
   it("a client under the id of all service accounts", () => {
     const clients = "[{client_id: service-account, redirect_uris: [https://a.example.com/cb]}]";
     expect(withTop(`authorization_server: {clients: ${clients}}`)).toEqual([
