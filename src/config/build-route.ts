@@ -108,15 +108,8 @@ function readMcp(input: RouteInput, path: ConfigPath, reporter: Reporter): Route
     reporter.error([...at, key], message, fix, "key");
     return undefined;
   };
-  const client = mcp.client !== undefined || mcp.pass_upstream_access_token === true;
-  if (client) {
-    if (mcp.server !== undefined)
-      return fail("server", "a route is a server or a client, not both", "remove one");
-    if (mcp.upstream_oauth2 !== undefined) {
-      return fail("upstream_oauth2", "a client route gets our own token", "remove upstream_oauth2");
-    }
-    return { kind: "client", ...(mcp.client?.routes === undefined ? {} : { routes: mcp.client.routes }) };
-  }
+  if (mcp.client !== undefined || mcp.pass_upstream_access_token === true)
+    return readClient(input, path, reporter);
   if (mcp.upstream_oauth2 !== undefined && mcp.server?.upstream_oauth2 !== undefined) {
     return fail("upstream_oauth2", "upstream_oauth2 stands in two places", "keep mcp.server.upstream_oauth2");
   }
@@ -169,6 +162,42 @@ function readMcp(input: RouteInput, path: ConfigPath, reporter: Reporter): Route
     auth,
     ...(tools === undefined ? {} : { tools }),
   };
+}
+
+/** An application's route; `undefined` where it is given what only an MCP server's route can have. */
+function readClient(input: RouteInput, path: ConfigPath, reporter: Reporter): RouteMcp | undefined {
+  const { mcp, tools, rate_limit: limit } = input;
+  const noTools = "requests to an application call no tools: it would do nothing";
+  const misplaced = [
+    {
+      given: mcp.server,
+      at: ["mcp", "server"],
+      why: "a route is a server or a client, not both",
+      fix: "remove one",
+    },
+    {
+      given: mcp.upstream_oauth2,
+      at: ["mcp", "upstream_oauth2"],
+      why: "a client route gets our own token",
+      fix: "remove upstream_oauth2",
+    },
+    {
+      given: tools,
+      at: ["tools"],
+      why: noTools,
+      fix: "write tools on the MCP routes that the application calls",
+    },
+    {
+      given: limit?.tool_calls_per_minute,
+      at: ["rate_limit", "tool_calls_per_minute"],
+      why: noTools,
+      fix: "write it on the MCP routes that the application calls, or requests_per_minute here",
+    },
+  ].filter(({ given }) => given !== undefined);
+  for (const { at, why, fix } of misplaced) reporter.error([...path, ...at], why, fix, "key");
+  if (misplaced.length > 0) return undefined;
+  const routes = mcp.client?.routes;
+  return { kind: "client", ...(routes === undefined ? {} : { routes }) };
 }
 
 function readAuth(server: ServerInput | undefined, oauth: OAuthInput | undefined): UpstreamAuth {

@@ -45,13 +45,15 @@ export function checkTogether(
   for (const { route, path } of routes) {
     if (route.mcp.kind !== "client") continue;
     for (const [index, name] of (route.mcp.routes ?? []).entries()) {
-      const found = routes.some(
+      const found = routes.find(
         ({ route: server }) => server.id === name || server.resource === name.replace(/\/$/, ""),
       );
-      if (!found) {
+      if (found?.route.mcp.kind !== "server") {
         reporter.error(
           [...path, "mcp", "client", "routes", index],
-          `no route ${name}`,
+          found === undefined
+            ? `no route ${name}`
+            : `${name} is the route of an application, no MCP server's`,
           "write the id or `from` of an MCP route",
         );
       }

@@ -1,7 +1,18 @@
 import { z } from "zod";
+import { checkClientProof, clientSigningAlgs } from "./check-client-proof.ts";
 import type { Fields } from "./create-fields.ts";
 
 const kib = 1024;
+
+/** What `authorization_url_params` may not name: it would undo a protection. */
+const ownAuthorizationParams = new Set([
+  "response_type",
+  "client_id",
+  "redirect_uri",
+  "state",
+  "code_challenge",
+  "code_challenge_method",
+]);
 
 /** One entry of `routes` but its `policy`, as written: snake_case, defaults filled in. */
 export function routeSchema(f: Fields) {
@@ -15,25 +26,43 @@ export function routeSchema(f: Fields) {
   const secrets = {
     client_secret: f.secret().optional(),
     private_key: f.secret().optional(),
-    signing_alg: f.text().optional(),
+    signing_alg: z.enum(clientSigningAlgs).optional(),
   };
   const header = z.string().regex(/^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/, {
     error: (issue) => `${JSON.stringify(issue.input)} is not a header name`,
   });
-  const upstreamOAuth2 = z.strictObject({
-    client_id: f.text().optional(),
-    ...secrets,
-    endpoint: z
-      .strictObject({
-        auth_url: f.url(),
-        token_url: f.url(),
-        revocation_url: f.url().optional(),
-        auth_style: authMethod,
-      })
-      .optional(),
-    scopes,
-    authorization_url_params: z.record(z.string(), z.string()).default({}),
-  });
+  const upstreamOAuth2 = z
+    .strictObject({
+      client_id: f.text().optional(),
+      ...secrets,
+      endpoint: z
+        .strictObject({
+          auth_url: f.url(),
+          token_url: f.url(),
+          revocation_url: f.url().optional(),
+          auth_style: authMethod,
+        })
+        .optional(),
+      scopes,
+      authorization_url_params: z
+        .record(z.string(), z.string())
+        .superRefine((params, issues) => {
+          for (const name of Object.keys(params).filter((one) => ownAuthorizationParams.has(one)))
+            issues.addIssue({
+              code: "custom",
+              path: [name],
+              message: `${name} is ours to set: another value would undo a protection`,
+              params: { fix: `remove ${name}` },
+            });
+        })
+        .default({}),
+    })
+    .superRefine((given, issues) =>
+      checkClientProof({ ...given, auth_style: given.endpoint?.auth_style }, issues, [
+        "endpoint",
+        "auth_style",
+      ]),
+    );
   const upstreamAuth = z
     .preprocess(
       (value) => (value === "none" ? { none: {} } : value),
@@ -54,6 +83,7 @@ export function routeSchema(f: Fields) {
               audience: f.text().optional(),
               scopes,
             })
+            .superRefine(checkClientProof)
             .optional(),
           client_credentials: z
             .strictObject({
@@ -65,6 +95,7 @@ export function routeSchema(f: Fields) {
               scopes,
               workload_identity_file: f.path().optional(),
             })
+            .superRefine(checkClientProof)
             .optional(),
           id_jag: z
             .strictObject({
@@ -76,6 +107,7 @@ export function routeSchema(f: Fields) {
               auth_style: authMethod,
               scopes,
             })
+            .superRefine(checkClientProof)
             .optional(),
         })
         .refine((value) => Object.values(value).filter((kind) => kind !== undefined).length === 1, {

@@ -1,16 +1,6 @@
 import type { AuthorizationServer } from "oauth4webapi";
 import { UpstreamOAuthError } from "./upstream-oauth-error.ts";
 
-/** What `authorization_url_params` may not change: it would undo a protection. */
-const ours = new Set([
-  "response_type",
-  "client_id",
-  "redirect_uri",
-  "state",
-  "code_challenge",
-  "code_challenge_method",
-]);
-
 /**
  * The URL a person's browser is sent to (RFC 6749 section 4.1.1, RFC 7636, RFC 8707).
  *
@@ -37,16 +27,17 @@ export function authorizationUrl(
     if (value) url.searchParams.set(name, value);
     else url.searchParams.delete(name);
   };
+  set("scope", request.scopes.join(" "));
+  set("resource", request.resource);
+  // OpenID Connect Core section 11: offline access is granted only with a prompt for consent.
+  if (request.scopes.includes("offline_access")) set("prompt", "consent");
+  for (const [name, value] of Object.entries(request.extra)) set(name, value);
+  // Last, so that nothing replaces them: the routes file is refused where it names one of these.
   set("response_type", "code");
   set("client_id", request.clientId);
   set("redirect_uri", request.redirectUri);
   set("state", request.state);
   set("code_challenge", request.codeChallenge);
   set("code_challenge_method", "S256");
-  set("scope", request.scopes.join(" "));
-  set("resource", request.resource);
-  // OpenID Connect Core section 11: offline access is granted only with a prompt for consent.
-  if (request.scopes.includes("offline_access")) set("prompt", "consent");
-  for (const [name, value] of Object.entries(request.extra)) if (!ours.has(name)) set(name, value);
   return url.href;
 }

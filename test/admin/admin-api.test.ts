@@ -104,6 +104,27 @@ describe("F7.5 admin API: routes", () => {
       expect.objectContaining({ path: "to[0]" }),
       expect.objectContaining({ path: "nmae", fix: "did you mean name?" }),
     ]);
+    const endpoint = { auth_url: "https://a.test/a", token_url: "https://a.test/t", auth_style: "header" };
+    const oauth = { client_id: "c", endpoint, authorization_url_params: { state: "mine" } };
+    const answer = await call(
+      "POST",
+      "/routes",
+      open("bad", { mcp: { server: { upstream_oauth2: oauth } } }),
+    );
+    expect([answer.status, answer.body.problems]).toEqual([
+      400,
+      [
+        expect.objectContaining({
+          path: "mcp.server.upstream_oauth2.endpoint.auth_style",
+          message: "client_secret_basic needs a client_secret",
+        }),
+        expect.objectContaining({ path: "mcp.server.upstream_oauth2.authorization_url_params.state" }),
+      ],
+    ]);
+    const client = open("bad", { mcp: { client: { routes: ["file"] } }, tools: { deny: ["x"] } });
+    expect((await call("POST", "/routes", client)).body.problems).toEqual([
+      expect.objectContaining({ path: "tools", fix: expect.stringContaining("on the MCP routes") }),
+    ]);
     expect((await call("GET", "/routes/bad")).status).toBe(404);
     expect((await call("POST", "/routes", [])).body.error).toBe("invalid_json");
     const form = await call("POST", "/routes", {}, { headers: { "content-type": "text/plain" } });

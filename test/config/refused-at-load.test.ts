@@ -8,6 +8,12 @@ const provider = (extra: string) =>
   `sign_in: {providers: [{issuer: https://id.example.com, client_id: c, ${extra}}]}\n`;
 const routes = "routes:\n  - {id: tickets, from: https://h.example.com, to: http://x, mcp: {}}\n";
 
+/** Problems of a route with this under `mcp`, without their columns. */
+const withMcp = (mcp: string, more = "") =>
+  problemsOf(
+    `${head}${signIn}${routes}  - {id: app, from: https://app.example.com, to: http://app, mcp: {client: {}}}\n  - {from: https://i.example.com, to: http://x, ${more}mcp: ${mcp}}\n`,
+  ).map((problem) => problem.replace(/^(\d+):\d+ /, "$1 "));
+
 /** Problems of a file with this at its top level, where line 3 begins. */
 const withTop = (text: string) => problemsOf(`${head}${text}\n${signIn}${routes}`);
 
@@ -110,6 +116,118 @@ describe("F1.5 what could only fail, or do nothing, while serving, is refused", 
     expect(withTop(`authorization_server: {clients: ${clients}}`)).toEqual([
       "3:46 error authorization_server.clients[0].client_id: the client id service-account is that of all service accounts -> give the client another id",
     ]);
+  });
+});
+
+describe("F1.5 what of a route contradicts the rest of it", () => {
+  it.each([
+    ["{client: {routes: [tickets, https://h.example.com/]}}", "rate_limit: {requests_per_minute: 5}, ", []],
+    [
+      "{client: {routes: [tickets, app, https://app.example.com, gone]}}",
+      "",
+      [
+        "error routes[2].mcp.client.routes[1]: app is the route of an application, no MCP server's -> write the id or `from` of an MCP route",
+        "error routes[2].mcp.client.routes[2]: https://app.example.com is the route of an application, no MCP server's -> write the id or `from` of an MCP route",
+        "error routes[2].mcp.client.routes[3]: no route gone -> write the id or `from` of an MCP route",
+      ],
+    ],
+    [
+      "{pass_upstream_access_token: true, server: {}}",
+      "tools: {deny: [x]}, rate_limit: {tool_calls_per_minute: 5}, ",
+      [
+        "error routes[2].tools: requests to an application call no tools: it would do nothing -> write tools on the MCP routes that the application calls",
+        "error routes[2].rate_limit.tool_calls_per_minute: requests to an application call no tools: it would do nothing -> write it on the MCP routes that the application calls, or requests_per_minute here",
+        "error routes[2].mcp.server: a route is a server or a client, not both -> remove one",
+      ],
+    ],
+  ])("F1.3 an application's: %s", (mcp, more, expected) => {
+    expect(withMcp(mcp, more)).toEqual(expected.map((problem) => `7 ${problem}`));
+  });
+
+  it("F1.2 authorization_url_params that are ours to set", () => {
+    const names = [
+      "redirect_uri",
+      "state",
+      "client_id",
+      "response_type",
+      "code_challenge",
+      "code_challenge_method",
+    ];
+    const given = names.map((name) => `${name}: x`).join(", ");
+    expect(
+      withMcp(
+        `{server: {upstream_oauth2: {authorization_url_params: {prompt: consent, resource: "", ${given}}}}}`,
+      ),
+    ).toEqual(
+      names.map(
+        (name) =>
+          `7 error routes[2].mcp.server.upstream_oauth2.authorization_url_params.${name}: ${name} is ours to set: another value would undo a protection -> remove ${name}`,
+      ),
+    );
+  });
+
+  const upstreamOAuth2 = (style: string, given: string) =>
+    `upstream_oauth2: {client_id: c, ${given}endpoint: {auth_url: https://a/a, token_url: https://a/t${style}}}`;
+  const upstreamAuth = (kind: string, more: string) => (style: string, given: string) =>
+    `upstream_auth: {${kind}: {client_id: c, ${given}${more}${style}}}`;
+  describe.each([
+    ["upstream_oauth2", upstreamOAuth2, "upstream_oauth2", "endpoint.auth_style"],
+    [
+      "token_exchange",
+      upstreamAuth("token_exchange", "token_url: https://a/t"),
+      "upstream_auth.token_exchange",
+      "auth_style",
+    ],
+    [
+      "client_credentials",
+      upstreamAuth("client_credentials", "workload_identity_file: w"),
+      "upstream_auth.client_credentials",
+      "auth_style",
+    ],
+    ["id_jag", upstreamAuth("id_jag", "idp_client_id: i"), "upstream_auth.id_jag", "auth_style"],
+  ] as const)("F4.3 F4.9 a client's proof in %s", (_kind, write, section, styleKey) => {
+    const problems = (style: string, given: string) =>
+      withMcp(`{server: {${write(style && `, auth_style: ${style}`, given)}}}`).map((problem) =>
+        problem.replace(`7 error routes[2].mcp.server.${section}.`, ""),
+      );
+
+    it.each([
+      ["", ""],
+      ["none", ""],
+      ["private_key_jwt", ""],
+      ["header", "client_secret: s, "],
+      ["client_secret_post", "client_secret: s, "],
+      ["private_key_jwt", "private_key: k, signing_alg: PS256, "],
+      ["", "private_key: k, signing_alg: Ed25519, "],
+    ])("may be auth_style %j with {%s}", (style, given) => {
+      expect(problems(style, given)).toEqual([]);
+    });
+
+    it("is there where auth_style asks for it, under Pomerium's names, too", () => {
+      const needed = (style: string) =>
+        `${styleKey}: ${style} needs a client_secret -> add client_secret, or write none for a public client`;
+      expect(problems("header", "")).toEqual([needed("client_secret_basic")]);
+      expect(problems("client_secret_post", "")).toEqual([needed("client_secret_post")]);
+    });
+
+    it("is not another one than auth_style asks for", () => {
+      const secret = (style: string) =>
+        `client_secret: auth_style ${style} does not use it -> remove client_secret, or write auth_style: client_secret_basic or client_secret_post`;
+      const key = (style: string) =>
+        `private_key: auth_style ${style} does not use it -> remove private_key, or write auth_style: private_key_jwt`;
+      expect(problems("none", "client_secret: s, private_key: k, ")).toEqual([secret("none"), key("none")]);
+      expect(problems("private_key_jwt", "client_secret: s, ")).toEqual([secret("private_key_jwt")]);
+      expect(problems("params", "client_secret: s, private_key: k, ")).toEqual([key("client_secret_post")]);
+    });
+
+    it("is signed by an algorithm for its private_key", () => {
+      expect(problems("", "signing_alg: RS256, ")).toEqual([
+        "signing_alg: it is the algorithm of a private_key, and there is none: our own key signs with ES256 -> add private_key, or remove signing_alg",
+      ]);
+      expect(problems("", "private_key: k, signing_alg: HS256, ")).toEqual([
+        "signing_alg: signing_alg has a value we do not know -> write one of: ES256, ES384, ES512, RS256, RS384, RS512, PS256, PS384, PS512, EdDSA, Ed25519",
+      ]);
+    });
   });
 });
 

@@ -186,9 +186,7 @@ describe("consent", () => {
   });
 
   it("F1.2 explicit endpoints: nothing is discovered, S256 is sent all the same, client secret and scopes are used", async () => {
-    await house.reconfigure(
-      explicit(', scopes: [a, b], authorization_url_params: {access_type: offline, state: "mine"}'),
-    );
+    await house.reconfigure(explicit(", scopes: [a, b], authorization_url_params: {access_type: offline}"));
     upstream.clients.add("known");
     const { location, state, query } = await begin();
     expect(upstream.seen).toEqual([]);

@@ -1,0 +1,57 @@
+import type { z } from "zod";
+import type { ClientAuthMethod } from "./route.ts";
+
+/** JWS algorithms of asymmetric keys (RFC 7518, RFC 8037, RFC 9864): what `private_key_jwt` may sign with. */
+export const clientSigningAlgs = [
+  "ES256",
+  "ES384",
+  "ES512",
+  "RS256",
+  "RS384",
+  "RS512",
+  "PS256",
+  "PS384",
+  "PS512",
+  "EdDSA",
+  "Ed25519",
+] as const;
+
+/** What a client of ours at a token endpoint proves itself with, as written. */
+interface ClientProof {
+  readonly client_secret?: string | undefined;
+  readonly private_key?: string | undefined;
+  readonly signing_alg?: string | undefined;
+  readonly auth_style?: ClientAuthMethod | undefined;
+}
+
+/** Reports what of a client's proof contradicts the rest. Without `auth_style` the proof that is there says the method. */
+export function checkClientProof(
+  proof: ClientProof,
+  issues: z.RefinementCtx,
+  styleAt: readonly string[] = ["auth_style"],
+): void {
+  const { client_secret: secret, private_key: key, auth_style: style } = proof;
+  const refuse = (path: readonly string[], message: string, fix: string) =>
+    issues.addIssue({ code: "custom", path: [...path], message, params: { fix } });
+  const bySecret = style === "client_secret_basic" || style === "client_secret_post";
+  if (bySecret && secret === undefined)
+    refuse(styleAt, `${style} needs a client_secret`, "add client_secret, or write none for a public client");
+  if (style !== undefined && !bySecret && secret !== undefined)
+    refuse(
+      ["client_secret"],
+      `auth_style ${style} does not use it`,
+      "remove client_secret, or write auth_style: client_secret_basic or client_secret_post",
+    );
+  if (style !== undefined && style !== "private_key_jwt" && key !== undefined)
+    refuse(
+      ["private_key"],
+      `auth_style ${style} does not use it`,
+      "remove private_key, or write auth_style: private_key_jwt",
+    );
+  if (proof.signing_alg !== undefined && key === undefined)
+    refuse(
+      ["signing_alg"],
+      "it is the algorithm of a private_key, and there is none: our own key signs with ES256",
+      "add private_key, or remove signing_alg",
+    );
+}
