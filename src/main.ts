@@ -112,7 +112,12 @@ export async function serve(options: {
   };
   tellOfBrokenRules();
   live.onChange((_table, needsRestart) => {
-    logger.info({ needsRestart }, "the routes file was loaded again");
+    if (needsRestart.length === 0) logger.info("the routes file was loaded again");
+    else
+      logger.warn(
+        { needsRestart },
+        "the routes file was loaded again; what needsRestart names keeps its old values until a restart",
+      );
     tellOfBrokenRules();
   });
   const upstreamOAuth = createUpstreamOAuth({

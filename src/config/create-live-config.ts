@@ -14,7 +14,7 @@ import { watchFiles } from "./watch-files.ts";
 /** The configuration in force, replaced as a whole when the file changes (F1.6). */
 export interface LiveConfig {
   readonly current: CurrentRoutes;
-  /** After a good file took effect. `needsRestart` names the sections that changed but are read at start only. */
+  /** After a good file took effect. `needsRestart` names the sections that it changes in vain: they are read at start only. */
   onChange(listener: (table: RouteTable, needsRestart: readonly string[]) => void): () => void;
   /** After a bad one was refused, with its problems in words. */
   onProblem(listener: (problem: string) => void): () => void;
@@ -39,13 +39,15 @@ interface ConfigMetrics {
   readonly routesRefused: { set(value: number): void };
 }
 
-const readAtStart = [
-  "listen",
-  "database",
-  "encryption",
-  "audit",
-  "log",
-] as const satisfies readonly (keyof Config)[];
+/** Doors, routers and stores are made of these once: they stay as they were until a restart, for everybody who asks. */
+const readAtStart = ({ listen, paths, database, encryption, audit, log }: Config) => ({
+  listen,
+  paths,
+  database,
+  encryption,
+  audit,
+  log,
+});
 
 /**
  * Loads `file`, then watches it, and the secrets it refers to.
@@ -64,7 +66,7 @@ export function createLiveConfig(deps: {
   const before = fingerprints([resolve(file)]);
   const first = loadConfig(file, env);
   if (!first.ok) throw new InvalidConfig(first.problems);
-  const started = first.config;
+  const started = readAtStart(first.config);
   let inFile = first.config;
   let stored: readonly StoredEntry[] = [];
   let storedProblems: ReadonlyMap<string, readonly Problem[]> = new Map();
@@ -92,11 +94,14 @@ export function createLiveConfig(deps: {
       return;
     }
     refusal = undefined;
-    inFile = loaded.config;
+    const wanted = new Map(Object.entries(readAtStart(loaded.config)));
+    const needsRestart = Object.entries(started)
+      .filter(([section, value]) => JSON.stringify(value) !== JSON.stringify(wanted.get(section)))
+      .map(([section]) => section);
+    // Where Envoy finds us follows `listen`, unless written.
+    const sidecar = (needsRestart.includes("listen") ? inFile : loaded.config).envoy.sidecar;
+    inFile = { ...loaded.config, ...started, envoy: { ...loaded.config.envoy, sidecar } };
     table = putTogether();
-    const needsRestart = readAtStart.filter(
-      (section) => JSON.stringify(started[section]) !== JSON.stringify(loaded.config[section]),
-    );
     for (const listener of changes) listener(table, needsRestart);
   });
   watch.files(watched);

@@ -1,8 +1,9 @@
-import { mkdirSync, mkdtempSync, renameSync, symlinkSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, renameSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
 import { createLiveConfig, type LiveConfig } from "../../src/config/create-live-config.ts";
+import { writeXdsDir } from "../../src/config/envoy/write-xds-dir.ts";
 import type { RouteTable } from "../../src/config/route-table.ts";
 import { createMetrics, type Metrics } from "../../src/telemetry/metrics.ts";
 import { configFile } from "./config-file.ts";
@@ -116,7 +117,51 @@ describe("F1.6 the file edited while running", () => {
     const change = changed(config);
     writeFileSync(url, "postgres://two");
     expect((await change).needsRestart).toEqual(["database"]);
-    expect(config.current().config.database.url).toBe("postgres://two");
+    expect(config.current().config.database.url).toBe("postgres://one");
+  });
+
+  it("keeps what is read at start for everybody, Envoy's files included, until a restart", async () => {
+    const file = configFile(routes("one"));
+    const config = live(file);
+    const written = () => {
+      const folder = mkdtempSync(join(tmpdir(), "xds-"));
+      return writeXdsDir(config.current().config, folder).map((name) =>
+        readFileSync(name, "utf8").replaceAll(folder, ""),
+      );
+    };
+    const before = written();
+    const { listen, paths } = config.current().config;
+    const moved = `listen: {grpc: "127.0.0.1:7001", http: "127.0.0.1:7002"}\npaths: {prefix: /.gate}\n`;
+    const change = changed(config);
+    writeFileSync(file, routes("one", moved));
+    expect((await change).needsRestart.toSorted()).toEqual(["listen", "paths"]);
+    expect(config.current().config).toMatchObject({ listen, paths });
+    expect(config.current().isOwnPath("h.example.com", "/.pomerium/routes")).toBe(true);
+    expect(config.current().isOwnPath("h.example.com", "/.gate/routes")).toBe(false);
+    expect(written()).toEqual(before);
+    config.setStoredRoutes([
+      { id: "s", entry: { from: "https://h.example.com/.pomerium/s", to: "http://x", mcp: { server: {} } } },
+    ]);
+    expect(config.storedProblems().get("s")?.[0]?.message).toMatch(/\/\.pomerium is answered by us/);
+    config.setStoredRoutes([]);
+
+    const next = changed(config);
+    writeFileSync(file, routes("two", `${moved}envoy: {sidecar: {http: ["127.0.0.1:7003"]}}\n`));
+    expect((await next).needsRestart.toSorted()).toEqual(["listen", "paths"]);
+    expect(upstream(config)).toBe("http://two");
+    expect(written().join()).toContain("two");
+    expect(written().join()).not.toMatch(/700[123]|\.gate/);
+
+    const back = changed(config);
+    writeFileSync(file, routes("two", `envoy: {sidecar: {http: ["127.0.0.1:7003"]}}\n`));
+    expect((await back).needsRestart).toEqual([]);
+    expect(written().join()).toContain("7003");
+    const restarted = live(configFile(routes("one", moved))).current();
+    expect(restarted.config).toMatchObject({
+      listen: { grpc: "127.0.0.1:7001" },
+      paths: { prefix: "/.gate" },
+    });
+    expect(restarted.config.envoy.sidecar.grpc).toEqual(["127.0.0.1:7001"]);
   });
 
   it("has to be good at the start", () => {
