@@ -48,6 +48,13 @@ function restring(value: unknown, change: (value: string) => string): unknown {
 const withKeys = (key: (name: string) => string) => reader((sent) => rekey(JSON.parse(text(sent)), key));
 const withStrings = (change: (value: string) => string) =>
   reader((sent) => restring(JSON.parse(text(sent)), change));
+/** Of the method only: a tool named `drop_table/` is another tool. */
+const withMethod = (change: (value: string) => string) =>
+  reader((sent) =>
+    JSON.parse(text(sent), (key, value) =>
+      key === "method" && typeof value === "string" ? change(value) : value,
+    ),
+  );
 const decoding = (decode: (body: Buffer) => string) => reader(({ body }) => JSON.parse(decode(body)));
 function only(test: (value: Record<string, unknown>) => boolean): Reader {
   return reader((sent) => {
@@ -97,8 +104,8 @@ export const readers = {
   "invisible characters dropped": withKeys((name) => name.replace(/\p{Cf}/gu, "")),
   "values without invisible characters": withStrings((value) => value.replace(/\p{Cf}/gu, "")),
   "values in lower case": withStrings((value) => value.toLowerCase()),
-  "method as path": withStrings((value) => value.split("/").filter(Boolean).join("/")),
-  "method as dotted name": withStrings((value) => value.replaceAll(".", "/")),
+  "method as path": withMethod((value) => value.split("/").filter(Boolean).join("/")),
+  "method as dotted name": withMethod((value) => value.replaceAll(".", "/")),
   "members copied one by one": reader((sent) => copyMembers(JSON.parse(text(sent)))),
   "values coerced": reader((sent) => {
     const { params, ...message } = JSON.parse(text(sent));
