@@ -20,12 +20,14 @@ export function createMetrics(options: { readonly process?: boolean } = {}) {
     new Counter({ name: `envoy_mcp_auth_${name}`, help, labelNames: [...labelNames], registers });
   const gauge = <L extends string>(name: string, help: string, labelNames: readonly L[]) =>
     new Gauge({ name: `envoy_mcp_auth_${name}`, help, labelNames: [...labelNames], registers });
-  const refreshes = counter("upstream_token_refreshes_total", "Refreshes of upstream tokens, by outcome.", [
-    "outcome",
-  ]);
+  const refreshes = counter(
+    "upstream_token_refreshes_total",
+    "Refreshes of upstream tokens, and grants without consent, by outcome.",
+    ["outcome"],
+  );
   const configLoads = counter("config_loads_total", "Loads of the routes file, by outcome.", ["outcome"]);
   // `increase` does not see the first event of a series that was not there before.
-  for (const outcome of ["refreshed", "refused", "unavailable"]) refreshes.inc({ outcome }, 0);
+  for (const outcome of ["refreshed", "granted", "refused", "unavailable"]) refreshes.inc({ outcome }, 0);
   for (const outcome of ["loaded", "refused"]) configLoads.inc({ outcome }, 0);
   return {
     registry,

@@ -92,7 +92,9 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
     async refresh(token, route) {
       const { error, ...outcome } = await refresh(parts, token, route);
       if (error) failed("refresh", error, { userId: token.userId, route: route.id });
-      else metrics.upstreamOAuth.inc({ step: "refresh", outcome: outcome.kind });
+      else if (outcome.kind === "refreshed") succeeded("refresh");
+      // No error of the server, which may not even have been asked: a word of ours says why.
+      else metrics.upstreamOAuth.inc({ step: "refresh", outcome: outcome.reason });
       return outcome;
     },
 
@@ -137,6 +139,7 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
           .needed(route)
           .then((needed) => {
             needs.set(key, needed);
+            succeeded("discovery");
             return needed;
           })
           .catch((thrown: unknown) => {
@@ -172,6 +175,7 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
         const { authorizationServerUrl } = auth;
         const server = await fresh.server(route, { authorizationServerUrl });
         await createClients(planned).forConsent(route, auth, server);
+        succeeded("prepare");
         return found;
       } catch (thrown) {
         return failed("prepare", thrown, { route: route.id }).toFailure();

@@ -9,6 +9,7 @@ import type { UpstreamToken } from "../store/store.ts";
 import { clientAuth } from "./client-auth.ts";
 import type { Clients } from "./clients.ts";
 import type { Outward } from "./outward.ts";
+import { UpstreamOAuthError } from "./upstream-oauth-error.ts";
 
 /**
  * Revokes a TI where it came from (RFC 7009): the refresh token, and with it the access tokens of the same consent; the
@@ -30,6 +31,7 @@ export async function revoke(
     redirectUri: token.redirectUri ?? "",
   });
   if (!client) return false;
+  const { host } = new URL(token.revocationEndpoint);
   const as = { issuer: token.issuer, revocation_endpoint: token.revocationEndpoint };
   const methods: ClientAuthMethod[] =
     client.authMethod === "auto" ? ["client_secret_basic", "client_secret_post"] : [client.authMethod];
@@ -48,6 +50,8 @@ export async function revoke(
             additionalParameters: { token_type_hint: hint },
           },
         );
+        if (response.status >= 500)
+          throw new UpstreamOAuthError("server_error", `revocation at ${host} failed (${response.status})`);
         await processRevocationResponse(response);
         return;
       } catch (error) {

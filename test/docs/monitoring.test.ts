@@ -87,7 +87,7 @@ describe("F7.3 metrics, alerts and dashboard", () => {
     const text = await createMetrics().registry.metrics();
     for (const outcome of ["loaded", "refused"])
       expect(text).toContain(`config_loads_total{outcome="${outcome}"} 0`);
-    for (const outcome of ["refreshed", "refused", "unavailable"])
+    for (const outcome of ["refreshed", "granted", "refused", "unavailable"])
       expect(text).toContain(`upstream_token_refreshes_total{outcome="${outcome}"} 0`);
   });
 

@@ -1,5 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { scraped } from "../support/scraped.ts";
 import { type ScriptedUpstream, scriptedUpstream } from "./scripted-upstream.ts";
 import { alice, type ClientHouse, host, startClient } from "./start-client.ts";
 
@@ -251,6 +252,41 @@ describe("consent", () => {
       returnTo,
     });
     expect(await house.query("select action from audit_event")).toEqual([{ action: "consent.refused" }]);
+  });
+
+  it("F7.3 trips are counted by how they ended, discovery's look-ups by whether they had to ask", async () => {
+    const agreed = await begin();
+    expect(await scraped(house.metrics, "cache_lookups_total")).toEqual({
+      'cache="discovery",result="miss"': 2,
+    });
+    await finish(upstream.agree(agreed.location), agreed.state);
+    for (const error of ["access_denied", "invalid_scope"]) {
+      const { state } = await begin();
+      await finish(new URLSearchParams({ error, state, iss: upstream.url }), state);
+    }
+    upstream.clients.clear();
+    const forgotten = await begin();
+    await finish(upstream.agree(forgotten.location), forgotten.state);
+    upstream.on("/register", { status: 503, body: "down" });
+    await house.oauth.begin({ userId: alice, route: house.route(), returnTo });
+    expect(await scraped(house.metrics, "consents_total")).toEqual({
+      'kind="upstream",outcome="started"': 4,
+      'kind="upstream",outcome="granted"': 1,
+      'kind="upstream",outcome="refused"': 1,
+      'kind="upstream",outcome="failed"': 2,
+    });
+    expect(await scraped(house.metrics, "upstream_oauth_total")).toEqual({
+      'step="begin",outcome="ok"': 4,
+      'step="begin",outcome="server_error"': 1,
+      'step="finish",outcome="ok"': 1,
+      'step="finish",outcome="consent_refused"': 1,
+      'step="finish",outcome="authorization_refused"': 1,
+      'step="finish",outcome="client_refused"': 1,
+    });
+    expect(await scraped(house.metrics, "cache_lookups_total")).toEqual({
+      'cache="discovery",result="miss"': 2,
+      'cache="discovery",result="hit"': 8,
+    });
   });
 
   it("F4.3 another error of the authorization page is told without its words", async () => {

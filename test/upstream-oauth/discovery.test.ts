@@ -2,6 +2,7 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { parseChallenge } from "../../src/upstream-oauth/parse-challenge.ts";
 import { resourceCovers } from "../../src/upstream-oauth/resource-covers.ts";
 import type { DiscoveryStep } from "../../src/upstream-oauth/upstream-oauth.ts";
+import { scraped } from "../support/scraped.ts";
 import { type ScriptedServer, scriptedServer } from "./scripted-server.ts";
 import { type ScriptedUpstream, scriptedUpstream } from "./scripted-upstream.ts";
 import { alice, type ClientHouse, startClient } from "./start-client.ts";
@@ -296,6 +297,22 @@ describe("discovery", () => {
     expect(await house.oauth.needed(house.route())).toBe(false);
     house.oauth.noteNeeded(house.route());
     expect(house.oauth.needed(house.route())).toBe(true);
+  });
+
+  it("F7.3 whether an upstream asks for OAuth, and registering ahead of people, are counted by what came of it", async () => {
+    await house.oauth.needed(house.route());
+    upstream.on("/register", { status: 503, body: "down" });
+    await house.oauth.prepare(house.route(), house.routes());
+    upstream.on("/register", { status: 201, body: { client_id: "prepared" } });
+    await house.oauth.prepare(house.route(), house.routes());
+    await house.reconfigure(route().replace(upstream.mcp, "http://127.0.0.1:1/mcp"));
+    await expect(house.oauth.needed(house.route())).rejects.toThrow();
+    expect(await scraped(house.metrics, "upstream_oauth_total")).toEqual({
+      'step="discovery",outcome="ok"': 1,
+      'step="discovery",outcome="unreachable"': 1,
+      'step="prepare",outcome="ok"': 1,
+      'step="prepare",outcome="server_error"': 1,
+    });
   });
 
   it("F1.2 an upstream that streams its answer to the first question does not hold discovery up", async () => {

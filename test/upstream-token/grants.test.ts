@@ -14,6 +14,7 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { SignInSession } from "../../src/store/store.ts";
 import type { UpstreamOAuthDeps } from "../../src/upstream-oauth/upstream-oauth-deps.ts";
 import type { CallerLike } from "../../src/upstream-token/upstream-tokens.ts";
+import { scraped } from "../support/scraped.ts";
 import type { Seen } from "../upstream-oauth/scripted-server.ts";
 import { type ScriptedUpstream, scriptedUpstream } from "../upstream-oauth/scripted-upstream.ts";
 import { alice, type ClientHouse, startClient } from "../upstream-oauth/start-client.ts";
@@ -45,6 +46,11 @@ describe("grants without consent", () => {
     `  - {id: files, from: https://mcp.test, to: ${upstream.mcp}, mcp: {server: {upstream_auth: ${auth}}}}`;
   const find = (who = caller, now?: number) => house.tokens.find(who, house.route(), now);
   const tokenRequests = () => upstream.seen.filter(({ path }) => path === "/token");
+  /** F7.3: what a scraper reads of grants, and of the calls for them. */
+  const counted = async () => ({
+    ...(await scraped(house.metrics, "upstream_token_refreshes_total")),
+    ...(await scraped(house.metrics, "upstream_oauth_total")),
+  });
   async function signedIn(tokens: Partial<SignInSession> = {}) {
     const session: SignInSession = {
       userId: alice,
@@ -76,6 +82,11 @@ describe("grants without consent", () => {
       resource: upstream.mcp,
     });
     expect(await find(caller, Date.now() + 3_601_000)).not.toEqual(first);
+    expect(await counted()).toMatchObject({
+      'outcome="granted"': 2,
+      'outcome="refreshed"': 0,
+      'step="grant",outcome="ok"': 2,
+    });
     expect((await house.tokens.connectionState(alice, house.route())).state).toBe("connected");
     expect(await house.tokens.disconnect(alice, house.route())).toBe(false);
   });
@@ -286,6 +297,10 @@ describe("grants without consent", () => {
     const idp = `idp_token_url: "${upstream.url}/idp/token", idp_client_id: us, client_id: svc`;
     await house.reconfigure(route(`{id_jag: {${idp}}}`));
     expect(await find()).toMatchObject({ kind: "forbidden" });
+    expect(await counted()).toMatchObject({
+      'outcome="refused"': 1,
+      'step="grant",outcome="token_refused"': 1,
+    });
     expect((await house.tokens.connectionState(alice, house.route())).state).toBe("unavailable");
   });
 

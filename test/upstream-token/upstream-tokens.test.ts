@@ -3,6 +3,7 @@ import { connectionKeyName } from "../../src/store/connection-key.ts";
 import type { NewUpstreamToken } from "../../src/store/store.ts";
 import type { CallerLike, RefusalOutcome } from "../../src/upstream-token/upstream-tokens.ts";
 import { changes } from "../store/changes.ts";
+import { scraped } from "../support/scraped.ts";
 import { type ScriptedUpstream, scriptedUpstream } from "../upstream-oauth/scripted-upstream.ts";
 import { alice, type ClientHouse, type Replica, startClient } from "../upstream-oauth/start-client.ts";
 
@@ -38,6 +39,7 @@ describe("upstream tokens", () => {
   }
   const expire = () => overwrite({ expiresAt: new Date(Date.now() - 1000) });
   const refreshes = () => upstream.tokenRequests.filter((one) => one.get("grant_type") === "refresh_token");
+  const upstreamCalls = () => scraped(house.metrics, "upstream_oauth_total");
   async function changed({ store }: Replica, act: () => Promise<unknown>) {
     // News come in the order of the writes: once this is heard, none of an earlier write is on its way.
     const nobody = key("company/nobody");
@@ -80,6 +82,18 @@ describe("upstream tokens", () => {
       expect(warm).not.toBeInstanceOf(Promise);
       expect(warm).toMatchObject({ kind: "credential", version: (await stored())?.version });
       expect(find()).toBe(warm);
+    });
+
+    it("F7.3 looking a connection up is a hit where it was at hand, a miss where the store was asked", async () => {
+      await changed(house, () => house.connect(upstream.agree));
+      await find();
+      await find();
+      await find();
+      await find({ userId: "company/bob", kind: "person" });
+      expect(await scraped(house.metrics, "cache_lookups_total")).toMatchObject({
+        'cache="upstream_token",result="hit"': 2,
+        'cache="upstream_token",result="miss"': 2,
+      });
     });
 
     it("F3.6 a consent counts at once, whatever was remembered of the time before", async () => {
@@ -246,6 +260,32 @@ describe("upstream tokens", () => {
       const state = await house.tokens.connectionState(alice, house.route());
       expect(state.state).toBe("unavailable");
       expect(await authorization(caller, house, Date.now() + 3_601_000)).toMatch(/^Bearer/);
+    });
+
+    it("F7.3 every refresh is counted by its outcome, and the call for it by what the server said", async () => {
+      const expired = { expiresAt: new Date(0) };
+      await expire();
+      upstream.tokenAnswers.push({ status: 503, body: "down" });
+      expect(await find()).toMatchObject({ kind: "unavailable" });
+      await changed(house, async () => find(caller, house, Date.now() + 3_601_000));
+      upstream.refreshTokens.clear();
+      await changed(house, () => overwrite(expired));
+      expect(await find()).toMatchObject({ kind: "missing" });
+      await house.connect(upstream.agree);
+      await changed(house, () => overwrite({ ...expired, refreshExpiresAt: new Date(0) }));
+      expect(await find()).toMatchObject({ kind: "missing" });
+      expect(await scraped(house.metrics, "upstream_token_refreshes_total")).toEqual({
+        'outcome="refreshed"': 1,
+        'outcome="granted"': 0,
+        'outcome="refused"': 2,
+        'outcome="unavailable"': 1,
+      });
+      expect(await upstreamCalls()).toMatchObject({
+        'step="refresh",outcome="ok"': 1,
+        'step="refresh",outcome="server_error"': 1,
+        'step="refresh",outcome="token_refused"': 1,
+        'step="refresh",outcome="refresh_token_expired"': 1,
+      });
     });
 
     it("F4.5 timed out: the token is kept; the old one is served while it is valid", async () => {
@@ -483,6 +523,7 @@ describe("upstream tokens", () => {
       });
       expect(await house.tokens.disconnect(alice, house.route())).toBe(true);
       expect(revoked).toEqual([token?.refreshToken, token?.accessToken]);
+      expect(await upstreamCalls()).toMatchObject({ 'step="revoke",outcome="ok"': 1 });
       expect(await stored()).toBeUndefined();
       expect(await find()).toMatchObject({ kind: "missing" });
       expect(await house.tokens.disconnect(alice, house.route())).toBe(false);
@@ -491,6 +532,7 @@ describe("upstream tokens", () => {
     it("F4.7 deletes them here even when the upstream does not play along", async () => {
       upstream.on("/revoke", { status: 500, body: "no" });
       expect(await house.tokens.disconnect(alice, house.route())).toBe(true);
+      expect(await upstreamCalls()).toMatchObject({ 'step="revoke",outcome="server_error"': 1 });
       expect(await stored()).toBeUndefined();
     });
 
