@@ -3,6 +3,7 @@ import type { RequestListener } from "node:http";
 import { text } from "node:stream/consumers";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import type { RefusalOutcome, UpstreamRefusal } from "../../src/upstream-token/upstream-tokens.ts";
+import { scraped } from "../support/scraped.ts";
 import { openThroughEnvoy, throughEnvoy } from "../support/through-envoy.ts";
 import { startGateway } from "./start-gateway.ts";
 
@@ -18,9 +19,9 @@ let refusals: UpstreamRefusal[];
 beforeAll(async () => {
   gateway = await startGateway({
     upstream: (request, response) => upstream(request, response),
-    upstreamRefused: async (refusal) => {
+    upstreamRefused: (refusal) => {
       refusals.push(refusal);
-      return decide(refusal);
+      return Promise.resolve(decide(refusal));
     },
   });
 });
@@ -167,6 +168,16 @@ describe("an upstream's 401 to a token we injected", () => {
     expect([hung.status, hung.header("www-authenticate")]).toEqual([503, undefined]);
   });
 
+  it("F7.3 is 503 when it cannot even be looked at, which is counted as an error", async () => {
+    upstream = refuses();
+    decide = () => {
+      throw new Error("nobody foresaw it");
+    };
+    const answer = await call("/mcp");
+    expect([answer.status, answer.header("www-authenticate")]).toEqual([503, undefined]);
+    expect(await scraped(gateway.metrics, "errors_total")).toEqual({ 'room="challenge",code="internal"': 1 });
+  });
+
   it("F4.6 ends with a plain error when nothing would help, without the upstream's challenge", async () => {
     upstream = refuses();
     decide = () => ({
@@ -181,6 +192,35 @@ describe("an upstream's 401 to a token we injected", () => {
       error: "token_refused_again",
       error_description: "it was in vain",
     });
+  });
+
+  it("F7.3 is counted by its status and by what became of it", async () => {
+    const before = await scraped(gateway.metrics, "upstream_challenges_total");
+    const outcomes: RefusalOutcome[] = [
+      { kind: "consent", scopes: [], reason: "refused" },
+      { kind: "retry", reason: "refreshed" },
+      { kind: "unavailable", retryAfterSeconds: 1, reason: "server_error" },
+      { kind: "give_up", status: 502, reason: "token_refused_again", message: "in vain" },
+      { kind: "untouched", reason: "granted_already" },
+    ];
+    for (const status of [401, 403]) {
+      upstream = answers(status, {}, "");
+      for (const outcome of outcomes) {
+        decide = () => outcome;
+        await call("/mcp");
+      }
+      decide = () => Promise.reject(new Error("the store is down"));
+      await call("/mcp");
+      decide = () => new Promise(() => {});
+      await call("/mcp");
+    }
+    const kinds = [...outcomes.map(({ kind }) => kind), "failed", "deadline_exceeded"];
+    const series = [401, 403].flatMap((status) =>
+      kinds.map((kind) => `status="${status}",outcome="${kind}"`),
+    );
+    expect(await scraped(gateway.metrics, "upstream_challenges_total")).toEqual(
+      Object.fromEntries(series.map((one) => [one, (before[one] ?? 0) + 1])),
+    );
   });
 
   it("leaves out scopes that would break the header", async () => {

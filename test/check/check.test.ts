@@ -1,5 +1,6 @@
 import { SignJWT } from "jose";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { scraped } from "../support/scraped.ts";
 import { type Answer, startChecks, strangersKey } from "./start-checks.ts";
 
 const yaml = `
@@ -213,6 +214,30 @@ describe("F2.5 no token, or a bad one", () => {
     expect(answer.status).toBe(401);
     expect(bodyOf(answer).error_description).toContain("revoked");
   });
+});
+
+test("F7.3 checks are counted by decision, reason and route, each with the time it took", async () => {
+  const checked = () => scraped(checks.metrics, "checks_total");
+  const durations = () => scraped(checks.metrics, "check_duration_seconds_count");
+  const before = { ...(await checked()), ...(await durations()) };
+  await checks.ask({ headers: bearer(await checks.token()) });
+  await checks.ask();
+  await checks.ask({ url: "https://nowhere.test/" });
+  await checks.ask({ method: "OPTIONS" });
+  const after = { ...(await checked()), ...(await durations()) };
+  const grown = Object.entries(after).filter(([series, value]) => value !== before[series]);
+  expect(Object.fromEntries(grown.map(([series, value]) => [series, value - (before[series] ?? 0)]))).toEqual(
+    {
+      'decision="allow",reason="ok",route="root"': 1,
+      'decision="challenge",reason="no_token",route="root"': 1,
+      'decision="deny",reason="unknown_host",route=""': 1,
+      'decision="reply",reason="preflight",route="root"': 1,
+      'decision="allow"': 1,
+      'decision="challenge"': 1,
+      'decision="deny"': 1,
+      'decision="reply"': 1,
+    },
+  );
 });
 
 describe("refusals that are no challenges", () => {

@@ -5,6 +5,7 @@ import { readRequestFacts } from "../../src/check/read-request-facts.ts";
 import { createCurrentPolicies } from "../../src/policy/create-current-policies.ts";
 import { createRateLimiter } from "../../src/policy/create-rate-limiter.ts";
 import type { Credential } from "../../src/upstream-token/credential.ts";
+import { scraped } from "../support/scraped.ts";
 import { startChecks } from "./start-checks.ts";
 
 const yaml = `
@@ -79,9 +80,15 @@ describe("what the upstream's credential comes to", () => {
 describe("what nobody foresaw lets nobody through", () => {
   test("something hangs: 503 by the deadline", async () => {
     const ask = await given(() => new Promise(() => {}));
+    const denying = async () =>
+      (await scraped(checks.metrics, "check_duration_seconds_sum"))['decision="deny"'] ?? 0;
+    const before = await denying();
     const answer = await ask();
     expect(answer.status).toBe(503);
     expect(JSON.parse(answer.body).error).toBe("deadline_exceeded");
+    // F7.3: the time it took, in seconds.
+    expect((await denying()) - before).toBeGreaterThanOrEqual(0.1);
+    expect((await denying()) - before).toBeLessThan(10);
   });
 
   test.each([
@@ -93,15 +100,18 @@ describe("what nobody foresaw lets nobody through", () => {
     ],
     ["rejects", () => Promise.reject(new Error("boom secret"))],
   ] satisfies [string, CheckDeps["upstreamTokens"]["find"]][])(
-    "something %s: 503 without its words, logged once",
+    "F7.3 something %s: 503 without its words, logged and counted once",
     async (_name, find) => {
       const ask = await given(find);
       const before = checks.lines.length;
+      const errors = () => scraped(checks.metrics, "errors_total");
+      const { 'room="check",code="internal"': counted = 0 } = await errors();
       const answer = await ask();
       expect(answer.status).toBe(503);
       expect(JSON.parse(answer.body).error).toBe("internal");
       expect(answer.body).not.toContain("boom");
       expect(checks.lines.slice(before).filter((line) => line.includes('"level":"error"'))).toHaveLength(1);
+      expect(await errors()).toEqual({ 'room="check",code="internal"': counted + 1 });
     },
   );
 });

@@ -7,6 +7,7 @@ import { startChecks } from "../check/start-checks.ts";
 import { changes } from "../store/changes.ts";
 import { upstreamToken } from "../store/samples.ts";
 import { askForDelegation } from "../support/ask-for-delegation.ts";
+import { scraped } from "../support/scraped.ts";
 
 /** A foreign issuer on loopback: discovery and a key set that can change, and be down. */
 async function startIssuer() {
@@ -194,9 +195,14 @@ describe("F2.2 the cache of verified tokens", () => {
   test("is not asked about a configuration that is no longer in force", async () => {
     const sign = await foreign.addKey("k1");
     const token = await sign();
-    expect(await verify(token, a)).toMatchObject({ ok: true });
+    for (let time = 0; time < 2; time++) expect(await verify(token, a)).toMatchObject({ ok: true });
     await checks.reload(yaml(foreign.url).replaceAll("t1, t2", "t9"));
     expect(await verify(token, checks.routes().byId("a")!)).toEqual({ ok: false, refusal: "missing_claim" });
+    // F7.3: what had to be verified was missed, what had not was hit.
+    expect(await scraped(checks.metrics, "cache_lookups_total")).toEqual({
+      'cache="external_token",result="hit"': 1,
+      'cache="external_token",result="miss"': 2,
+    });
     await checks.reload(yaml(foreign.url));
   });
 

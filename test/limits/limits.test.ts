@@ -136,3 +136,15 @@ test.each([
   expect((await throughEnvoy(stack, { url: "https://auth.test/oauth/jwks" })).status).toBe(200);
   expect(await readFile(stack.sidecar().logFile, "utf8")).not.toContain('"level":"error"');
 });
+
+test("F7.3 a request that our own HTTP door could not serve is counted by why", async () => {
+  const post = () =>
+    throughEnvoy(stack, {
+      url: "https://auth.test/.pomerium/sign_out",
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: "{}",
+    });
+  expect((await post()).status).toBe(415);
+  expect(await counted("errors_total", 'room="http",code="invalid_request"')).toBe(1);
+});

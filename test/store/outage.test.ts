@@ -1,6 +1,8 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { openStore } from "../../src/store/open-store.ts";
 import type { Notifications, Store } from "../../src/store/store.ts";
+import { createMetrics, type Metrics } from "../../src/telemetry/metrics.ts";
+import { scraped } from "../support/scraped.ts";
 import { type PostgresServer, startPostgres } from "../support/start-postgres.ts";
 import { startTcpProxy, type TcpProxy } from "../support/tcp-proxy.ts";
 import { logger, makeKeys } from "./backends.ts";
@@ -23,6 +25,7 @@ describe("when Postgres fails", () => {
   let operations: TcpProxy;
   let listening: TcpProxy;
   let store: Store;
+  let metrics: Metrics;
 
   const through = (proxy: TcpProxy) => {
     const url = new URL(server.url);
@@ -49,7 +52,8 @@ describe("when Postgres fails", () => {
   beforeEach(async () => {
     operations = await startTcpProxy(direct);
     listening = await startTcpProxy(direct);
-    store = await open();
+    metrics = createMetrics();
+    store = await open({ metrics });
   });
   afterEach(async () => {
     await operations.restore();
@@ -107,6 +111,21 @@ describe("when Postgres fails", () => {
     expect(await store.upstreamTokens.listForUser("lost")).toEqual([]);
   });
 
+  it("F7.3 the time of each operation is counted by its name, that of one given up included", async () => {
+    await store.upstreamTokens.put(upstreamToken(), audit("upstream_token.obtained"));
+    await store.upstreamTokens.find(connection);
+    operations.blackHole();
+    await allUnavailable([store.upstreamTokens.find(connection)]);
+    const counts = await scraped(metrics, "store_duration_seconds_count");
+    expect(counts).toMatchObject({
+      'operation="upstream_token.put"': 1,
+      'operation="upstream_token.find"': 2,
+    });
+    const sums = await scraped(metrics, "store_duration_seconds_sum");
+    expect(sums['operation="upstream_token.find"']).toBeGreaterThanOrEqual(0.99);
+    expect(sums['operation="upstream_token.find"']).toBeLessThan(10);
+  });
+
   it("refuses at once what would only wait in vain, and takes everything again once answers come", async () => {
     operations.blackHole();
     const find = () => store.upstreamTokens.find(connection);
@@ -147,9 +166,12 @@ describe("when Postgres fails", () => {
   });
 
   it("F2.2 distrusts caches while the listener is cut, and says that everything may have changed after", async () => {
+    const listenerUp = () => scraped(metrics, "store_listener_up");
     await becomes(store.notifications, true);
+    expect(await listenerUp()).toEqual({ "": 1 });
     await listening.cut();
     await becomes(store.notifications, false);
+    expect(await listenerUp()).toEqual({ "": 0 });
     const { next, seen } = changes(store);
     await listening.restore();
     expect(await next).toEqual({ table: "everything" });

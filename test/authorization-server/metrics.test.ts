@@ -1,0 +1,65 @@
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { scraped } from "../support/scraped.ts";
+import { registeredApp, throughCompany } from "./mcp-app.ts";
+import { type House, startHouse } from "./start-house.ts";
+
+let house: House;
+beforeAll(async () => {
+  house = await startHouse();
+});
+afterAll(() => house.close());
+
+test("F7.3 a person's steps are counted by how they ended, with the time they took", async () => {
+  const { authorizationServerRecords: records } = house.store;
+  const browser = house.browser();
+  /** A client's authorization, up to our consent page. */
+  const asked = async () => {
+    house.connections.set("company/alice one", "missing");
+    const page = await browser.open((await registeredApp(house)).request().url);
+    return throughCompany(house, browser, page, "alice");
+  };
+
+  const first = await asked();
+  // As if the person had thought about it for 100 s.
+  const uid = first.url.pathname.split("/").at(-1) ?? "";
+  const interaction = await records.find("Interaction", uid);
+  if (!interaction) throw new Error(`no interaction ${uid}`);
+  const iat = Number(interaction.payload.iat) - 100;
+  await records.upsert({ ...interaction, payload: { ...interaction.payload, iat } });
+  await browser.submit(first, {}, "decision=allow");
+  await browser.submit(await asked(), {}, "decision=deny");
+  house.connectOutcome = { error: "access_denied" };
+  await browser.submit(await asked(), {}, "decision=allow");
+
+  expect(await scraped(house.metrics, "consents_total")).toEqual({
+    'kind="client",outcome="started"': 3,
+    'kind="client",outcome="granted"': 2,
+    'kind="client",outcome="refused"': 1,
+  });
+  expect(await scraped(house.metrics, "authorization_step_duration_seconds_count")).toEqual({
+    'step="login",outcome="ok"': 1,
+    'step="consent",outcome="ok"': 2,
+    'step="consent",outcome="access_denied"': 1,
+    'step="upstream",outcome="ok"': 1,
+    'step="upstream",outcome="access_denied"': 1,
+  });
+  const { 'step="consent",outcome="ok"': took } = await scraped(
+    house.metrics,
+    "authorization_step_duration_seconds_sum",
+  );
+  expect(took).toBeGreaterThanOrEqual(100);
+  expect(took).toBeLessThan(130);
+});
+
+test("F7.3 what nobody foresaw is told to nobody, and counted", async () => {
+  const app = await registeredApp(house);
+  const { authorizationServerRecords: records } = house.store;
+  const { find } = records;
+  records.find = () => Promise.reject(new Error("boom"));
+  const response = await app.refresh("any");
+  records.find = find;
+  expect([response.status, await response.text()]).toEqual([500, expect.not.stringContaining("boom")]);
+  expect(await scraped(house.metrics, "errors_total")).toEqual({
+    'room="authorization-server",code="server_error"': 1,
+  });
+});
