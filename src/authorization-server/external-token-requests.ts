@@ -41,6 +41,7 @@ export function answerForExternalTokens(provider: Provider, deps: AuthorizationS
         userId: known.caller.userId,
         clientId: client.clientId,
         grantId,
+        routeId: routes().byResource(known.audience[0] ?? "")?.id,
         reason: "revoked by the client",
         requestId: requestId(ctx.req),
       });

@@ -1,5 +1,6 @@
 import type { Route } from "../config/route.ts";
 import type { Caller, Refusal } from "../external-token/caller.ts";
+import { issuedTo } from "../external-token/issued-to.ts";
 import type { Credential } from "../upstream-token/credential.ts";
 import { checkClientRoute } from "./check-client-route.ts";
 import type { CheckDeps } from "./check-deps.ts";
@@ -60,7 +61,7 @@ export function check(facts: RequestFacts, deps: CheckDeps): Checked | Promise<C
     }
     const description = refusalInWords[verification.refusal];
     const decision = unauthorized(route, facts, { tokenSent: true, description });
-    return { decision, reason: verification.refusal, route };
+    return { decision, reason: verification.refusal, route, ...verification.issuedTo };
   });
 }
 
@@ -72,7 +73,7 @@ function admit(
   deps: CheckDeps,
 ): Checked | Promise<Checked> {
   const judged = judgePolicy(facts, route, caller, deps);
-  if (!judged.ok) return judged.checked;
+  if (!judged.ok) return { ...judged.checked, ...issuedTo(caller) };
   const exchanged = route.mcp.kind === "server" && route.mcp.auth.type === "token_exchange";
   const asking =
     exchanged && facts.presented.kind === "bearer"
@@ -115,7 +116,7 @@ function admit(
             "no_credential",
             `this caller can have no credential for this server: ${credential.reason}`,
           ),
-          userId: caller.userId,
+          ...issuedTo(caller),
         };
     }
   });

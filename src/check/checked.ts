@@ -8,6 +8,9 @@ export interface Checked {
   readonly reason: string;
   readonly route?: Route;
   readonly userId?: string;
+  /** By which MCP client, under which grant: of refusals only, for the audit trail. */
+  readonly clientId?: string;
+  readonly grantId?: string;
   /** The policy rule that decided; for the log only. */
   readonly rule?: string;
 }

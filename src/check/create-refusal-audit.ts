@@ -6,11 +6,11 @@ import type { Checked } from "./checked.ts";
 /** The same refusal of the same caller is written this often at most, ms: a client in a loop must not fill the trail. */
 const quietMs = 60_000;
 
-/** Tokens whose signature was ours: what is merely made up is counted, not written, or anybody could fill the trail. */
-const ownTokens = new Set(["revoked", "wrong_audience", "expired"]);
+/** Of tokens whose signature was good: what is merely made up is counted, not written, or anybody could fill the trail. */
+const signedTokens = new Set(["revoked", "wrong_audience", "expired"]);
 
 /**
- * Writes an audit event for calls that policy refused, and for TEs of ours that are refused (F7.3). Nobody waits for it.
+ * Writes an audit event for calls that policy refused, and for TEs with a good signature that are refused (F7.3). Nobody waits for it.
  * @returns to be told of every check that let nothing through
  */
 export function createRefusalAudit(deps: {
@@ -18,16 +18,19 @@ export function createRefusalAudit(deps: {
   readonly logger: Logger;
 }): (checked: Checked, requestId: string) => void {
   const written = new LRUCache<string, true>({ max: 10_000, ttl: quietMs });
-  return ({ decision, reason, route, userId, rule }, requestId) => {
+  return ({ decision, reason, route, userId, clientId, grantId, rule }, requestId) => {
     const byPolicy = userId !== undefined && (decision.kind === "reply" || isForbidden(decision));
-    if (!byPolicy && !ownTokens.has(reason)) return;
-    const key = `${reason} ${route?.id} ${userId}`;
+    if (!byPolicy && !signedTokens.has(reason)) return;
+    // Not by grant: a client that asks for one after another would be written as often.
+    const key = `${reason} ${route?.id} ${userId} ${clientId}`;
     if (written.has(key)) return;
     written.set(key, true);
     deps.store
       .audit({
         action: byPolicy ? "policy.refused" : "external_token.refused",
         userId,
+        clientId,
+        grantId,
         routeId: route?.id,
         reason,
         requestId,

@@ -35,6 +35,16 @@ export type Refusal =
   /** Its issuer's keys are unknown and cannot be fetched now: 503, the client has done nothing wrong. */
   | "issuer_unavailable";
 
+/** To whom a token was issued. */
+export type IssuedTo = Pick<Caller, "userId" | "clientId" | "grantId">;
+
+/** A TE that was not accepted. */
+export interface Refused {
+  readonly refusal: Refusal;
+  /** Where its signature was good, for log and audit trail: it proves nothing any more. */
+  readonly issuedTo?: IssuedTo;
+}
+
 export type Verification =
   | { readonly ok: true; readonly caller: Caller }
-  | { readonly ok: false; readonly refusal: Refusal };
+  | ({ readonly ok: false } & Refused);

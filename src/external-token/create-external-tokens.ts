@@ -6,8 +6,9 @@ import type { CurrentRoutes } from "../config/route-table.ts";
 import type { Store } from "../store/store.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
-import type { Caller, Refusal, Verification } from "./caller.ts";
+import type { Caller, Refusal, Refused, Verification } from "./caller.ts";
 import type { ExternalTokens } from "./external-tokens.ts";
+import { issuedTo } from "./issued-to.ts";
 import { issuerKeys } from "./issuer-keys.ts";
 import { sessionTokens } from "./session-tokens.ts";
 import type { SigningKeyRing } from "./signing-key-ring.ts";
@@ -21,7 +22,7 @@ interface Entry {
   readonly config: Config;
   readonly accepted: Extract<Verification, { ok: true }>;
 }
-type Outcome = Entry | { readonly refusal: Refusal };
+type Outcome = Entry | Refused;
 
 /** Claims, caller and cached assertion of one token, besides the token itself; measured, rounded up. */
 const bytesPerEntry = 3072;
@@ -127,23 +128,23 @@ export function createExternalTokens(deps: {
   async function verifyCold(token: string, config: Config): Promise<Outcome> {
     const revocationsBefore = revocations;
     const verified = await verifySignature(token, config);
-    if (typeof verified === "string") return { refusal: verified };
+    if ("refusal" in verified) return verified;
     const caller = await standing(verified);
-    if (!caller) return { refusal: "revoked" };
+    if (!caller) return { refusal: "revoked", issuedTo: issuedTo(verified.caller) };
     const entry: Entry = { verified, config, accepted: { ok: true, caller } };
     // A copy: the token at hand may be a slice of a whole request, which the cache would keep in memory with it.
     if (revocations === revocationsBefore) cache.set(Buffer.from(token).toString(), entry);
     return entry;
   }
 
-  async function verifySignature(token: string, config: Config): Promise<VerifiedToken | Refusal> {
+  async function verifySignature(token: string, config: Config): Promise<VerifiedToken | Refused> {
     const issuer = unverifiedIssuer(token);
-    if (issuer === undefined) return "malformed";
+    if (issuer === undefined) return { refusal: "malformed" };
     const { leeway, trustedIssuers } = config.externalTokens;
     if (issuer === config.issuer) {
       return verifyOwnToken(token, { issuer, leeway, keys, now: now() });
     }
-    let refusal: Refusal = "unknown_issuer";
+    let refused: Refused = { refusal: "unknown_issuer" };
     // One issuer may be trusted for several audiences with different claims: the first entry that accepts the token wins.
     for (const trusted of trustedIssuers) {
       if (trusted.issuer !== issuer) continue;
@@ -151,17 +152,22 @@ export function createExternalTokens(deps: {
       const keysOfIssuer = issuers.get(name) ?? issuerKeys({ ...deps, ...trusted, now });
       issuers.set(name, keysOfIssuer);
       const verified = await verifyForeignToken(token, trusted, { keys: keysOfIssuer, leeway, now: now() });
-      if (typeof verified !== "string") return verified;
-      refusal = verified;
+      if (!("refusal" in verified)) return verified;
+      refused = verified;
     }
-    return refusal;
+    return refused;
   }
 
   function judge(outcome: Outcome, route: Route, leeway: number): Verification {
-    if ("refusal" in outcome) return { ok: false, refusal: outcome.refusal };
+    if ("refusal" in outcome) return { ok: false, ...outcome };
     const { verified, accepted } = outcome;
-    if (verified.expiresAt + leeway <= now() / 1000) return { ok: false, refusal: "expired" };
-    return opens(verified, route) ? accepted : { ok: false, refusal: "wrong_audience" };
+    if (verified.expiresAt + leeway <= now() / 1000) return refuse("expired", verified);
+    return opens(verified, route) ? accepted : refuse("wrong_audience", verified);
+  }
+
+  /** A token whose signature is good, but which opens nothing here. */
+  function refuse(refusal: Refusal, { caller }: VerifiedToken): Extract<Verification, { ok: false }> {
+    return { ok: false, refusal, issuedTo: issuedTo(caller) };
   }
 
   /** Own tokens: the route's exact resource. Foreign ones: that too, or an audience that is no route's but configured. */
@@ -191,7 +197,7 @@ export function createExternalTokens(deps: {
       if (!verdict.ok || entry.verified.caller.kind === "foreign" || store.notifications.healthy())
         return verdict;
       return standing(entry.verified, verdict.caller).then((caller) => {
-        if (!caller) return { ok: false, refusal: "revoked" };
+        if (!caller) return refuse("revoked", entry.verified);
         return caller === verdict.caller ? verdict : { ok: true, caller };
       });
     },

@@ -1,7 +1,7 @@
 import { decodeProtectedHeader, type JWTPayload, type JWTVerifyGetKey, jwtVerify } from "jose";
 import type { TrustedIssuer } from "../config/config.ts";
-import type { Refusal } from "./caller.ts";
-import { refusalOf } from "./refusal-of.ts";
+import type { Refused } from "./caller.ts";
+import { refusedBy } from "./refused-by.ts";
 import type { VerifiedToken } from "./verified-token.ts";
 
 const acceptedTypes = new Set(["jwt", "at+jwt", "application/jwt", "application/at+jwt"]);
@@ -21,10 +21,10 @@ export async function verifyForeignToken(
     /** Unix milliseconds. */
     readonly now: number;
   },
-): Promise<VerifiedToken | Refusal> {
+): Promise<VerifiedToken | Refused> {
   try {
     const { typ } = decodeProtectedHeader(token);
-    if (typ !== undefined && !acceptedTypes.has(typ.toLowerCase())) return "wrong_type";
+    if (typ !== undefined && !acceptedTypes.has(typ.toLowerCase())) return { refusal: "wrong_type" };
     const { payload } = await jwtVerify(token, options.keys, {
       algorithms: trusted.algorithms.filter((algorithm) => asymmetric.test(algorithm)),
       issuer: trusted.issuer,
@@ -33,25 +33,25 @@ export async function verifyForeignToken(
       clockTolerance: options.leeway,
       currentDate: new Date(options.now),
     });
-    if (payload.cnf !== undefined) return "wrong_type";
+    if (payload.cnf !== undefined) return { refusal: "wrong_type" };
     for (const [name, wanted] of Object.entries(trusted.requiredClaims)) {
-      if (!satisfies(claim(payload, name), wanted)) return "missing_claim";
+      if (!satisfies(claim(payload, name), wanted)) return { refusal: "missing_claim" };
     }
     return asVerified(payload, trusted, options.now);
   } catch (error) {
-    return refusalOf(error);
+    return refusedBy(error, (claims) => asVerified(claims, trusted, options.now));
   }
 }
 
-function asVerified(payload: JWTPayload, trusted: TrustedIssuer, now: number): VerifiedToken | Refusal {
+function asVerified(payload: JWTPayload, trusted: TrustedIssuer, now: number): VerifiedToken | Refused {
   const user = claim(payload, trusted.claims.user);
-  if (typeof user !== "string" || user === "") return "missing_claim";
+  if (typeof user !== "string" || user === "") return { refusal: "missing_claim" };
   const email = claim(payload, trusted.claims.email);
   const name = claim(payload, trusted.claims.name);
   const groups = claim(payload, trusted.claims.groups);
   const clientId = payload.client_id ?? payload.azp;
   const expiresAt = payload.exp ?? 0;
-  const audience = typeof payload.aud === "string" ? [payload.aud] : (payload.aud ?? []);
+  const audience = [payload.aud ?? []].flat();
   return {
     // What was not configured as an audience opens nothing.
     audience: audience.filter((entry) => trusted.audience.includes(entry)),

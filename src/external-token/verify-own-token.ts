@@ -1,7 +1,7 @@
-import { jwtVerify } from "jose";
+import { type JWTPayload, jwtVerify } from "jose";
 import { serviceAccountId } from "../config/service-account-id.ts";
-import type { Refusal } from "./caller.ts";
-import { refusalOf } from "./refusal-of.ts";
+import type { Refused } from "./caller.ts";
+import { refusedBy } from "./refused-by.ts";
 import type { SigningKeyRing } from "./signing-key-ring.ts";
 import type { VerifiedToken } from "./verified-token.ts";
 
@@ -20,7 +20,7 @@ export async function verifyOwnToken(
     /** Unix milliseconds. */
     readonly now: number;
   },
-): Promise<VerifiedToken | Refusal> {
+): Promise<VerifiedToken | Refused> {
   try {
     const { payload } = await jwtVerify(
       token,
@@ -38,36 +38,40 @@ export async function verifyOwnToken(
         currentDate: new Date(options.now),
       },
     );
-    const { sub, client_id: clientId, grant_id: grantId, session_name: sessionName } = payload;
-    const audience = typeof payload.aud === "string" ? [payload.aud] : payload.aud;
-    if (typeof sub !== "string" || typeof clientId !== "string" || !audience) return "malformed";
-    if (typeof grantId !== "string" && typeof sessionName !== "string") return "missing_claim";
-    // F2.2: only the tokens minted for a browser session (F5.1) are good for more than one route.
-    if (audience.length !== 1 && typeof sessionName !== "string") return "wrong_audience";
-    const machine = sub.startsWith(`${serviceAccountId}/`);
-    return {
-      audience,
-      expiresAt: payload.exp ?? 0,
-      grantId: typeof grantId === "string" ? grantId : undefined,
-      sessionName: typeof sessionName === "string" ? sessionName : undefined,
-      caller: {
-        userId: sub,
-        email: typeof payload.email === "string" ? payload.email : undefined,
-        name: typeof payload.name === "string" ? payload.name : undefined,
-        groups: strings(payload.groups),
-        claims: payload,
-        clientId,
-        grantId: typeof grantId === "string" ? grantId : undefined,
-        scopes: typeof payload.scope === "string" ? payload.scope.split(" ").filter(Boolean) : [],
-        expiresAt: payload.exp ?? 0,
-        kind: machine ? "service_account" : "person",
-        // The authorization server says `false` where the client may not use refresh tokens.
-        refreshable: !machine && typeof sessionName !== "string" && payload.refreshable !== false,
-      },
-    };
+    return asVerified(payload);
   } catch (error) {
-    return refusalOf(error);
+    return refusedBy(error, asVerified);
   }
+}
+
+function asVerified(payload: JWTPayload): VerifiedToken | Refused {
+  const { sub, client_id: clientId, grant_id: grantId, session_name: sessionName } = payload;
+  const audience = typeof payload.aud === "string" ? [payload.aud] : payload.aud;
+  if (typeof sub !== "string" || typeof clientId !== "string" || !audience) return { refusal: "malformed" };
+  if (typeof grantId !== "string" && typeof sessionName !== "string") return { refusal: "missing_claim" };
+  // F2.2: only the tokens minted for a browser session (F5.1) are good for more than one route.
+  if (audience.length !== 1 && typeof sessionName !== "string") return { refusal: "wrong_audience" };
+  const machine = sub.startsWith(`${serviceAccountId}/`);
+  return {
+    audience,
+    expiresAt: payload.exp ?? 0,
+    grantId: typeof grantId === "string" ? grantId : undefined,
+    sessionName: typeof sessionName === "string" ? sessionName : undefined,
+    caller: {
+      userId: sub,
+      email: typeof payload.email === "string" ? payload.email : undefined,
+      name: typeof payload.name === "string" ? payload.name : undefined,
+      groups: strings(payload.groups),
+      claims: payload,
+      clientId,
+      grantId: typeof grantId === "string" ? grantId : undefined,
+      scopes: typeof payload.scope === "string" ? payload.scope.split(" ").filter(Boolean) : [],
+      expiresAt: payload.exp ?? 0,
+      kind: machine ? "service_account" : "person",
+      // The authorization server says `false` where the client may not use refresh tokens.
+      refreshable: !machine && typeof sessionName !== "string" && payload.refreshable !== false,
+    },
+  };
 }
 
 function strings(value: unknown): readonly string[] {

@@ -66,7 +66,7 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
     const left = token.expiresAt ? token.expiresAt.getTime() - now : Number.POSITIVE_INFINITY;
     if (left > 0) {
       if (left < aheadMs(token)) refreshSoon(connection, token, caller, route, now);
-      if (!caller.looking) uses.note(token, now);
+      if (!caller.looking) uses.note(token, caller, now);
       return credential;
     }
     return renew(connection, token, caller, route, now);
@@ -110,7 +110,8 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
   function fromRenewal(renewal: Renewal, caller: Asker, route: Route): Credential {
     switch (renewal.kind) {
       case "renewed":
-        if (renewal.connection.token && !caller.looking) uses.note(renewal.connection.token, Date.now());
+        if (renewal.connection.token && !caller.looking)
+          uses.note(renewal.connection.token, caller, Date.now());
         return renewal.connection.credential ?? missing([], "gone");
       case "unavailable":
         return renewal;

@@ -6,6 +6,9 @@ import type { Credential } from "./credential.ts";
 export interface CallerLike {
   readonly userId: string;
   readonly kind: "person" | "service_account" | "foreign";
+  /** By which MCP client, under which grant: for the audit trail. */
+  readonly clientId?: string;
+  readonly grantId?: string;
   /** A service account's owner, whose connection it may use by that person's consent (F2.4). */
   readonly delegatedBy?: string;
   /** The TE itself, for routes whose `token_exchange` exchanges it. */

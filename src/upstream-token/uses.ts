@@ -1,14 +1,18 @@
 import { LRUCache } from "lru-cache";
 import type { Store, UpstreamToken } from "../store/store.ts";
 import type { Logger } from "../telemetry/logger.ts";
+import type { CallerLike } from "./upstream-tokens.ts";
 
 /**
  * Remembers that tokens are used, in the background: the first time in the audit trail (F7.3), at most once per replica, and
  * every few minutes in the store, for the person to see (F5.5).
  */
 export interface Uses {
-  /** @param now ms */
-  note(token: UpstreamToken, now: number): void;
+  /**
+   * @param caller whose call the token goes along with
+   * @param now ms
+   */
+  note(token: UpstreamToken, caller: CallerLike, now: number): void;
 }
 
 const everyMs = 5 * 60_000;
@@ -26,7 +30,7 @@ export function createUses(deps: {
   const notedAt = new LRUCache<number, number>({ max: deps.entries });
   const failed = (error: unknown) => deps.logger.warn({ err: error }, "a token's use could not be recorded");
   return {
-    note(token, now) {
+    note(token, { clientId, grantId }, now) {
       const { version, updatedAt, userId, routeId, upstream, issuer } = token;
       const before = notedAt.get(version);
       if (before !== undefined && now - before < everyMs) return;
@@ -41,7 +45,15 @@ export function createUses(deps: {
       // Older ones were used, or not, before this replica could know.
       if (before !== undefined || updatedAt.getTime() < startedAt) return;
       deps.store
-        .audit({ action: "upstream_token.first_used", userId, routeId, upstream, issuer })
+        .audit({
+          action: "upstream_token.first_used",
+          userId,
+          clientId,
+          grantId,
+          routeId,
+          upstream,
+          issuer,
+        })
         .catch(failed);
     },
   };

@@ -1,3 +1,4 @@
+import { decodeJwt } from "jose";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { observe } from "../faults/load.ts";
 import { startWorld, type World } from "../faults/world.ts";
@@ -92,6 +93,17 @@ describe("F7.4 the operator's commands", () => {
       .poll(async () => (await ask(open, token)).status, { interval: 50, timeout: 10_000 })
       .toBe(401);
     expect(await world.command("service-accounts", "list")).not.toContain("nightly");
+
+    const events = await world.query(
+      "select action, user_id, client_id, grant_id, detail from audit_event where action like 'service_account.%' order by id",
+    );
+    const { grant_id, exp } = decodeJwt(token);
+    const whose = { user_id: "service-account/nightly", client_id: "service-account", grant_id };
+    const expires = new Date((exp ?? 0) * 1000).toISOString();
+    expect(events).toEqual([
+      { action: "service_account.created", ...whose, detail: { routes: "open r0", expires } },
+      { action: "service_account.revoked", ...whose, detail: null },
+    ]);
   });
 
   it("rotate-keys: seals everything anew, and connections go on working", async () => {

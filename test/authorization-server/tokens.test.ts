@@ -352,6 +352,28 @@ describe("F3.7 F8.9 revocation and introspection", () => {
     expect(await problem(await app.refresh(tokens.refresh_token))).toMatchObject({ error: "invalid_grant" });
   });
 
+  test("F7.3 a TE revoked by its client is in the audit trail: whose, by which client, for which route", async () => {
+    const client = await registeredApp(house);
+    const { access_token: token } = await client.tokens(house.browser(), "alice");
+    // A second time there is nothing left to revoke.
+    for (let time = 0; time < 2; time++)
+      await client.post(
+        "/oauth/revoke",
+        { token, client_id: client.clientId },
+        { "x-request-id": "revoke-1" },
+      );
+    const events = await house.store.auditEvents({ action: "external_token.revoked", limit: 100 });
+    expect(events.filter(({ clientId }) => clientId === client.clientId)).toEqual([
+      expect.objectContaining({
+        userId: "company/alice",
+        grantId: decodeJwt(token).grant_id,
+        routeId: "one",
+        reason: "revoked by the client",
+        requestId: "revoke-1",
+      }),
+    ]);
+  });
+
   test("another client cannot revoke", async () => {
     const other = await registeredApp(house);
     await other.post("/oauth/revoke", { token: tokens.access_token, client_id: other.clientId });

@@ -1,8 +1,10 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { CheckDeps } from "../../src/check/check-deps.ts";
 import type { Checked } from "../../src/check/checked.ts";
 import { createRefusalAudit } from "../../src/check/create-refusal-audit.ts";
 import type { Store } from "../../src/store/store.ts";
 import { type Backend, backends, logger } from "../store/backends.ts";
+import { startChecks, strangersKey, type TokenOptions } from "./start-checks.ts";
 
 let backend: Backend;
 let store: Store;
@@ -26,7 +28,62 @@ const challenged = (reason: string): Checked => ({
   reason,
 });
 
+const yaml = `
+issuer: https://auth.test
+sign_in: {providers: [{issuer: https://idp.test, client_id: x}]}
+policy: {allow: {or: [{accept: true}]}}
+routes:
+  - {id: open, name: Open, from: https://mcp.test, to: http://127.0.0.1:1, mcp: {server: {upstream_auth: none}}}
+  - {id: staff, name: Staff, from: https://staff.test, to: http://127.0.0.1:2, mcp: {server: {upstream_auth: none}}, policy: {allow: {or: [{email: {is: bob@example.com}}]}}}
+`;
+
 describe("F7.3 refusals in the audit trail", () => {
+  it("say whose token it was, which client showed it, and its grant, so that none hides another's", async () => {
+    let tell: CheckDeps["onRefusal"];
+    const checks = await startChecks(yaml, { onRefusal: (...refusal) => tell?.(...refusal) });
+    tell = createRefusalAudit(checks);
+    const show = (token: string, url = "https://mcp.test/") =>
+      checks.ask({ url, headers: { authorization: `Bearer ${token}` } });
+    const seconds = Math.floor(Date.now() / 1000);
+    const of = (client_id: string, claims: object, grantId = "grant", more: TokenOptions = {}) =>
+      checks.token({ client_id, ...claims }, { grantId, ...more });
+
+    const looping = await of("looping", { exp: seconds - 3600 });
+    for (let time = 0; time < 3; time++) await show(looping);
+    await show(await of("looping", { exp: seconds - 3600 }, "its next grant"));
+    await show(await of("quiet", { exp: seconds - 3600 }));
+    await show(await of("quiet", { exp: seconds - 3600, sub: "idp/bob" }));
+    const cached = await of("cached", {}, "grant-2");
+    await show(cached);
+    await show(cached, "https://staff.test/");
+    checks.clock.offset = 3_700_000;
+    await show(cached);
+    checks.clock.offset = 0;
+    await show(await of("quiet", {}, "gone", { noGrant: true }));
+    await show(await of("barred", { aud: "https://staff.test" }), "https://staff.test/");
+    await show(await of("forger", { exp: seconds - 3600 }, "grant", { key: await strangersKey() }));
+    await show(await of("forger", {}, "grant", { header: { typ: "JWT" } }));
+
+    const events = () => checks.store.auditEvents({ limit: 100 });
+    const alice = "idp/alice";
+    const expected = [
+      ["external_token.refused", "expired", alice, "looping", "grant", "open"],
+      ["external_token.refused", "expired", alice, "quiet", "grant", "open"],
+      ["external_token.refused", "expired", "idp/bob", "quiet", "grant", "open"],
+      ["external_token.refused", "wrong_audience", alice, "cached", "grant-2", "staff"],
+      ["external_token.refused", "expired", alice, "cached", "grant-2", "open"],
+      ["external_token.refused", "revoked", alice, "quiet", "gone", "open"],
+      ["policy.refused", "not_allowed", alice, "barred", "grant", "staff"],
+    ];
+    await expect.poll(async () => (await events()).length).toBe(expected.length);
+    const written = (await events()).map((one) => [
+      ...[one.action, one.reason, one.userId, one.clientId, one.grantId, one.routeId],
+    ]);
+    // Written in the background, in any order.
+    expect(written.map(String).toSorted()).toEqual(expected.map(String).toSorted());
+    await checks.close();
+  });
+
   it("are written once a minute per caller and reason, and made-up tokens not at all", async () => {
     const pending: Promise<void>[] = [];
     const audit: Store["audit"] = (event) => {

@@ -128,7 +128,7 @@ describe.each(["postgres", "embedded"] as const)("encryption at rest (F4.4), on 
     await fill();
     await beside(async () => {}, makeKeys("k2", "k1"));
     expect((await store.upstreamTokens.find(connection))?.accessToken).toBe("secret-access-token");
-    expect(await store.rotateEncryptionKeys()).toEqual({
+    const rewritten = {
       upstream_token: 1,
       pending_authorization: 1,
       client_registration: 1,
@@ -136,7 +136,11 @@ describe.each(["postgres", "embedded"] as const)("encryption at rest (F4.4), on 
       sign_in_session: 1,
       signing_key: 1,
       stored_route: 1,
-    });
+    };
+    expect(await store.rotateEncryptionKeys()).toEqual(rewritten);
+    // F7.3: who ran it is not known, what it did is.
+    const told = await store.auditEvents({ action: "encryption_key.rotated", limit: 10 });
+    expect(told.map(({ detail }) => detail)).toEqual([{ ...rewritten, newest: "k2" }]);
     expect(Object.values(await store.rotateEncryptionKeys()).every((count) => count === 0)).toBe(true);
     await beside(async () => {}, makeKeys("k2"));
     expect((await store.upstreamTokens.find(connection))?.refreshToken).toBe("secret-refresh-token");

@@ -96,6 +96,26 @@ describe("upstream tokens", () => {
       });
     });
 
+    it("F7.3 a token's first use is in the audit trail, once: by which client, under which grant", async () => {
+      const bob: CallerLike = { userId: "company/bob", kind: "person" };
+      const used = { clientId: "editor", grantId: "grant-1" };
+      await changed(house, () => house.connect(upstream.agree));
+      for (const one of [used, used, { clientId: "another", grantId: "grant-2" }])
+        await find({ ...caller, ...one });
+      // Long enough for the use to be noted again.
+      await find(caller, house, Date.now() + 6 * 60_000);
+      await changed(house, () => house.connect(upstream.agree, bob.userId));
+      await find(bob);
+      const events = () => house.store.auditEvents({ action: "upstream_token.first_used", limit: 10 });
+      // Written in the background, in any order.
+      await expect.poll(async () => (await events()).length).toBeGreaterThan(1);
+      const byUser = (await events()).toSorted((a, b) => String(a.userId).localeCompare(String(b.userId)));
+      expect(byUser).toEqual([
+        expect.objectContaining({ ...key(), ...used, issuer: upstream.url }),
+        expect.objectContaining(key(bob.userId)),
+      ]);
+    });
+
     it("F3.6 a consent counts at once, whatever was remembered of the time before", async () => {
       for (const userId of ["company/a", "company/b", "company/c"]) {
         const who: CallerLike = { userId, kind: "person" };

@@ -1,10 +1,21 @@
-import type { Refusal } from "./caller.ts";
+import { errors, type JWTPayload } from "jose";
+import type { Refusal, Refused } from "./caller.ts";
+import { issuedTo } from "./issued-to.ts";
+import type { VerifiedToken } from "./verified-token.ts";
 
 /**
- * Names the reason behind an error of jose's `jwtVerify`.
+ * What an error of jose's `jwtVerify` says of the token.
+ * @param read makes of claims what a good token's would be; jose looks at them only once the signature is good
  * @throws the error itself where it is not about the token: the caller must fail closed.
  */
-export function refusalOf(error: unknown): Refusal {
+export function refusedBy(error: unknown, read: (claims: JWTPayload) => VerifiedToken | Refused): Refused {
+  const refusal = refusalOf(error);
+  const signed = error instanceof errors.JWTExpired || error instanceof errors.JWTClaimValidationFailed;
+  const known = signed ? read(error.payload) : undefined;
+  return known && "caller" in known ? { refusal, issuedTo: issuedTo(known.caller) } : { refusal };
+}
+
+function refusalOf(error: unknown): Refusal {
   if (!(error instanceof Error) || !("code" in error)) throw error;
   switch (error.code) {
     case "ERR_JWT_EXPIRED":
