@@ -18,7 +18,12 @@ export async function installClients(): Promise<(specifier: string) => string> {
   if (!(await there(done))) {
     process.stderr.write("==> installing other people's MCP clients (a minute, once)\n");
     const install = `[ -e "${done}" ] || npm ci --ignore-scripts --no-audit --no-fund --loglevel=error`;
-    await oneAtATime(join(folder, "package-lock.json"), install, { cwd: folder });
+    // npm belongs to the system's Node, as in the Makefile: under the one that runs the tests it took minutes on some networks.
+    const PATH = process.env.PATH?.split(":")
+      .filter((one) => !one.endsWith("node_modules/.bin"))
+      .join(":");
+    const env = { ...process.env, PATH };
+    await oneAtATime(join(folder, "package-lock.json"), install, { cwd: folder, env });
   }
   return (specifier) => join(folder, "node_modules", specifier);
 }
