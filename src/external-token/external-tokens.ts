@@ -27,7 +27,7 @@ export interface ExternalTokens {
    * promise and without I/O. Rejects when the store cannot be asked: the caller must not let the request through.
    */
   verify(token: string, route: Route): Verification | Promise<Verification>;
-  /** The same without a route, for listings (F5.2), introspection and revocation (F3.7): audience is the caller's to judge. */
+  /** The same without a route, for listings (F5.2), introspection and revocation (F3.7): audience is the caller's to judge. Asks the store. */
   identify(token: string): Promise<Identified | { readonly ok: false; readonly refusal: Refusal }>;
   /**
    * The TE an application behind the client route gets for a signed-in person (F5.1): one hour at most, bound to the browser

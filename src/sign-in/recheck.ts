@@ -1,5 +1,6 @@
 import { ClientError, fetchUserInfo, ResponseBodyError, refreshTokenGrant } from "openid-client";
 import type { SignInProvider } from "../config/config.ts";
+import { nextChange } from "../store/next-change.ts";
 import type { SignInSession } from "../store/store.ts";
 import type { Sessions } from "./browser-sessions.ts";
 import { identityFromClaims } from "./identity-from-claims.ts";
@@ -45,7 +46,11 @@ export function createRecheck(
 
   async function renewTokens({ userId, tokensAt }: OldTokens): Promise<Recheck> {
     for (;;) {
-      const change = nextChange(userId);
+      const change = nextChange(
+        store.notifications,
+        (one) => one.table === "browser_session" && one.userId === userId,
+        leaseMs,
+      );
       try {
         const known = await store.signInSessions.find(userId);
         if (!known) return "sign_in_again";
@@ -70,22 +75,6 @@ export function createRecheck(
   function isAsking({ tokensAt, checkedAt }: SignInSession, every: number): boolean {
     if (tokensAt === undefined || tokensAt === checkedAt.getTime()) return false;
     return Date.now() - checkedAt.getTime() < every * 1000;
-  }
-
-  /** Heard when something about this person has changed, or nobody can be asking any more. */
-  function nextChange(userId: string) {
-    const { promise: heard, resolve } = Promise.withResolvers<void>();
-    const unsubscribe = store.notifications.subscribe((change) => {
-      if (change.table === "everything" || (change.table === "browser_session" && change.userId === userId))
-        resolve();
-    });
-    const timer = setTimeout(resolve, leaseMs);
-    timer.unref();
-    const stop = () => {
-      clearTimeout(timer);
-      unsubscribe();
-    };
-    return { heard, stop };
   }
 
   /** Of all replicas one asks: a refresh token used twice would end the person's session at the provider. */

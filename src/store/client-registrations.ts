@@ -2,6 +2,7 @@ import { randomUUID } from "node:crypto";
 import { type Selectable, sql } from "kysely";
 import type { Database } from "./database.ts";
 import type { Encryption } from "./encryption.ts";
+import { nextChange } from "./next-change.ts";
 import { notify } from "./notify.ts";
 import type { ClientRegistration, ClientRegistrations, Notifications } from "./store.ts";
 import { StoreUnavailable } from "./store-unavailable.ts";
@@ -133,7 +134,11 @@ export function clientRegistrations(
       const giveUpAt = performance.now() + 2 * options.leaseMs;
       do {
         // Heard from before the look, so that what is stored right after it is not missed.
-        const change = nextChange(notifications, issuer);
+        const change = nextChange(
+          notifications,
+          (one) => one.table === "client_registration" && one.issuer === issuer,
+          pollMs,
+        );
         try {
           const present = await find(issuer, redirectUri);
           if (present !== undefined) return present;
@@ -172,23 +177,6 @@ export function clientRegistrations(
           .execute();
         if (rows.length === 1) await notify(tx, { table: "client_registration", issuer });
       });
-    },
-  };
-}
-
-/** Resolves at the next change of `issuer`'s registrations, or after `pollMs`. */
-function nextChange(notifications: Pick<Notifications, "subscribe">, issuer: string) {
-  const { promise: heard, resolve } = Promise.withResolvers<void>();
-  const unsubscribe = notifications.subscribe((change) => {
-    if (change.table === "everything" || (change.table === "client_registration" && change.issuer === issuer))
-      resolve();
-  });
-  const timer = setTimeout(resolve, pollMs);
-  return {
-    heard,
-    stop() {
-      clearTimeout(timer);
-      unsubscribe();
     },
   };
 }

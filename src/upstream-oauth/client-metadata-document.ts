@@ -1,6 +1,6 @@
 import type { AuthorizationServer } from "oauth4webapi";
 import type { RouteTable } from "../config/route-table.ts";
-import { chooseAuthMethod, withOwnKey } from "./choose-auth-method.ts";
+import { chooseAuthMethod } from "./choose-auth-method.ts";
 import { clientKeyAlg } from "./client-key.ts";
 
 /** Places on a route's host that an upstream's authorization server gets to know. */
@@ -28,7 +28,7 @@ export function clientPlaces(table: RouteTable, host: string): ClientPlaces {
 
 /** Which of our documents a server gets to know: the one without a key, unless it wants one. A secret could not be published. */
 export function documentClientId(places: ClientPlaces, as: AuthorizationServer): string {
-  const method = chooseAuthMethod(as, withOwnKey(as, ["none", "private_key_jwt"]));
+  const method = chooseAuthMethod(as, ["none", "private_key_jwt"]);
   return (method === "private_key_jwt" && places.confidentialClientId) || places.clientId;
 }
 

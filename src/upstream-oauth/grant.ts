@@ -137,13 +137,7 @@ async function identityAssertion(
   const assertion = await requestToken({
     fetch: deps.outward.fetchFor(route),
     ...provider,
-    client: {
-      clientId: auth.idpClientId,
-      clientSecret: auth.idpClientSecret,
-      authMethod: auth.idpClientSecret ? "auto" : "none",
-      source: "configured",
-      ownKey: () => deps.keys.signer("upstream_client"),
-    },
+    client: ownClient(deps, { clientId: auth.idpClientId, clientSecret: auth.idpClientSecret }, {}),
     grantType: exchange,
     parameters: {
       requested_token_type: type("id-jag"),
@@ -277,7 +271,7 @@ async function readWorkloadToken(path: string): Promise<string> {
 function ownClient(
   { keys }: GrantDeps,
   auth: Parameters<typeof configuredClient>[0],
-  { as, audience }: Place,
+  { as, audience }: Pick<Place, "as" | "audience">,
 ): UpstreamClient {
   return configuredClient(auth, { as, audience, ownKey: () => keys.signer("upstream_client") });
 }

@@ -6,7 +6,7 @@ import {
   processDynamicClientRegistrationResponse,
 } from "oauth4webapi";
 import type { ClientRegistration } from "../store/store.ts";
-import { chooseAuthMethod, withOwnKey } from "./choose-auth-method.ts";
+import { chooseAuthMethod } from "./choose-auth-method.ts";
 import { byKey, type ClientPlaces } from "./client-metadata-document.ts";
 import { UpstreamOAuthError } from "./upstream-oauth-error.ts";
 
@@ -25,7 +25,7 @@ export async function registerClient(request: {
   const { redirectUri, jwksUri } = request.places;
   const { host } = new URL(as.registration_endpoint ?? as.issuer);
   const able = ["client_secret_basic", "client_secret_post", "none", "private_key_jwt"] as const;
-  const method = chooseAuthMethod(as, withOwnKey(as, able));
+  const method = chooseAuthMethod(as, able);
   if (!method) {
     throw new UpstreamOAuthError(
       "registration_unavailable",

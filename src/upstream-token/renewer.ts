@@ -2,6 +2,7 @@ import { randomUUID } from "node:crypto";
 import { setTimeout as delay } from "node:timers/promises";
 import { LRUCache } from "lru-cache";
 import type { Route } from "../config/route.ts";
+import { nextChange } from "../store/next-change.ts";
 import type { NewUpstreamToken, UpstreamToken } from "../store/store.ts";
 import type { GrantSubject, RefreshOutcome } from "../upstream-oauth/upstream-oauth.ts";
 import type { Connection } from "./connection.ts";
@@ -77,7 +78,11 @@ export function createRenewer(deps: UpstreamTokensDeps & { cache: ConnectionCach
     const waitMs = deps.routes().config.upstreamOAuth.timeoutMs + 1000;
     // By time, not by attempts: whatever else happens to the connection wakes us, too.
     for (const giveUpAt = performance.now() + 2 * waitMs; performance.now() < giveUpAt; ) {
-      const change = nextChange(connection.name, waitMs);
+      const change = nextChange(
+        store.notifications,
+        (one) => one.table === "upstream_token" && one.key === connection.name,
+        waitMs,
+      );
       try {
         const outcome = await limit(token.issuer, () => askLeased(connection, token, route));
         if (outcome) return await conclude(connection, token, outcome);
@@ -186,22 +191,6 @@ export function createRenewer(deps: UpstreamTokensDeps & { cache: ConnectionCach
         await delay(Math.min(100 * 2 ** attempt, 1000));
       }
     }
-  }
-
-  function nextChange(name: string, waitMs: number) {
-    const { promise: heard, resolve } = Promise.withResolvers<void>();
-    const unsubscribe = store.notifications.subscribe((change) => {
-      const concerns =
-        change.table === "everything" || (change.table === "upstream_token" && change.key === name);
-      if (concerns) resolve();
-    });
-    const timer = setTimeout(resolve, waitMs);
-    timer.unref();
-    const stop = () => {
-      clearTimeout(timer);
-      unsubscribe();
-    };
-    return { heard, stop };
   }
 
   return {

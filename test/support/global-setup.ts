@@ -14,7 +14,7 @@ declare module "vitest" {
  * One Postgres per run, started before the first test file and stopped after the last, whatever their outcome. What may have to
  * be installed is, before any test's time runs; where that fails, the tests that need it say so.
  */
-export default async function postgresGlobalSetup(project: TestProject) {
+export default async function globalSetup(project: TestProject) {
   await Promise.allSettled([envoyBinary(), chromiumBinary()]);
   const server = await startPostgres();
   project.provide("postgresUrl", server.url);
