@@ -197,7 +197,11 @@ function readClient(input: RouteInput, path: ConfigPath, reporter: Reporter): Ro
   for (const { at, why, fix } of misplaced) reporter.error([...path, ...at], why, fix, "key");
   if (misplaced.length > 0) return undefined;
   const routes = mcp.client?.routes;
-  return { kind: "client", ...(routes === undefined ? {} : { routes }) };
+  return {
+    kind: "client",
+    ...(routes === undefined ? {} : { routes }),
+    ...(mcp.client?.shares_host ? { sharesHost: true } : {}),
+  };
 }
 
 function readAuth(server: ServerInput | undefined, oauth: OAuthInput | undefined): UpstreamAuth {

@@ -1,3 +1,4 @@
+import { checkHosts } from "./check-hosts.ts";
 import type { Config } from "./config.ts";
 import type { ConfigPath } from "./config-source.ts";
 import { ownPaths } from "./own-paths.ts";
@@ -42,6 +43,7 @@ export function checkTogether(
       );
     }
   }
+  checkHosts(config, routes, reporter);
   for (const { route, path } of routes) {
     if (route.mcp.kind !== "client") continue;
     for (const [index, name] of (route.mcp.routes ?? []).entries()) {

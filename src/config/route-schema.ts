@@ -155,7 +155,9 @@ export function routeSchema(f: Fields) {
     prefix: f.text().optional(),
     mcp: f.section({
       server: server.optional(),
-      client: f.section({ routes: z.array(f.text()).optional() }).optional(),
+      client: f
+        .section({ routes: z.array(f.text()).optional(), shares_host: z.boolean().default(false) })
+        .optional(),
       upstream_oauth2: upstreamOAuth2.optional(),
       pass_upstream_access_token: z.boolean().optional(),
     }),

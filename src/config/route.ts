@@ -93,6 +93,8 @@ export type RouteMcp =
       readonly kind: "client";
       /** Ids or `from` URLs of the MCP routes its tokens are good for; absent: all that policy allows. */
       readonly routes?: readonly string[];
+      /** The operator accepts that its scripts and those behind the MCP routes of its host are one trust domain. */
+      readonly sharesHost?: true;
     };
 
 /** One `from` -> `to` entry of the routes file (F1.1). Built in one place, `load-config.ts`; never changed afterwards. */
