@@ -2,6 +2,7 @@ import { readFileSync, statSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { adoptPomeriumKeys } from "./adopt-pomerium-keys.ts";
 import { buildConfig } from "./build-config.ts";
+import { checkSharedSecrets } from "./check-shared-secrets.ts";
 import { checkTogether } from "./check-together.ts";
 import type { Config } from "./config.ts";
 import { configSchema } from "./config-schema.ts";
@@ -82,7 +83,8 @@ function readConfig(
   }
   const { routes: entries, policy, ...rest } = value;
   const fields = createFields(context);
-  const top = reportIssues(configSchema(fields), adoptPomeriumKeys(rest, reporter), [], reporter);
+  const adopted = adoptPomeriumKeys(rest, reporter);
+  const top = reportIssues(configSchema(fields), adopted, [], reporter);
   const sharedPolicy = policy === undefined ? undefined : readSharedPolicy(policy, reporter);
   const schema = routeSchema(fields);
   const routes: { route: Route; path: ConfigPath }[] = [];
@@ -122,6 +124,7 @@ function readConfig(
     routes.map(({ route }) => route),
   );
   checkTogether(config, routes, reporter);
+  checkSharedSecrets({ ...adopted, routes: entries }, reporter);
   checkIssuers(config, reporter);
   return config;
 }

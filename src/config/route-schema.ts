@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { checkClientProof, clientSigningAlgs } from "./check-client-proof.ts";
 import type { Fields } from "./create-fields.ts";
+import { credentialHeaderFault, isHeaderValue } from "./credential-header.ts";
 
 const kib = 1024;
 
@@ -28,8 +29,25 @@ export function routeSchema(f: Fields) {
     private_key: f.secret().optional(),
     signing_alg: z.enum(clientSigningAlgs).optional(),
   };
-  const header = z.string().regex(/^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/, {
-    error: (issue) => `${JSON.stringify(issue.input)} is not a header name`,
+  const headerFix = "name the header that the upstream reads its credential from: Authorization, X-Api-Key";
+  const header = z.string().refine((name) => credentialHeaderFault(name) === undefined, {
+    error: (issue) => credentialHeaderFault(String(issue.input)) ?? "",
+    params: { fix: headerFix },
+  });
+  const headerValue = f
+    .secret()
+    .refine(isHeaderValue, {
+      error: "the value has a line break or another control character",
+      params: { fix: "write it on one line, printable characters only" },
+    })
+    .meta({ writeOnly: true });
+  const headers = z.record(z.string(), headerValue).superRefine((given, issues) => {
+    const names = Object.keys(given);
+    for (const [index, name] of names.entries()) {
+      const twin = names.slice(0, index).find((one) => one.toLowerCase() === name.toLowerCase());
+      const message = credentialHeaderFault(name) ?? (twin && `${name} and ${twin} are one header`);
+      if (message) issues.addIssue({ code: "custom", path: [name], message, params: { fix: headerFix } });
+    }
   });
   const upstreamOAuth2 = z
     .strictObject({
@@ -69,8 +87,8 @@ export function routeSchema(f: Fields) {
       z
         .strictObject({
           none: f.section({}).optional(),
-          api_key: z.strictObject({ header, value: f.secret() }).optional(),
-          headers: z.record(header, f.secret()).optional(),
+          api_key: z.strictObject({ header, value: headerValue }).optional(),
+          headers: headers.optional(),
           token_exchange: z
             .strictObject({
               token_url: f.url(),
