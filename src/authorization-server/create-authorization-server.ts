@@ -4,6 +4,7 @@ import type Provider from "oidc-provider";
 import { openCors } from "../pages/open-cors.ts";
 import type { AuthorizationServerDeps } from "./authorization-server-deps.ts";
 import { authorizationServerMetadata } from "./authorization-server-metadata.ts";
+import { browserRequest } from "./browser-request.ts";
 import { clientSource } from "./client-source.ts";
 import { createProvider } from "./create-provider.ts";
 import { answerForExternalTokens } from "./external-token-requests.ts";
@@ -60,8 +61,14 @@ export function createAuthorizationServer(deps: AuthorizationServerDeps): Author
     async (ctx: Context): Promise<void> => {
       ctx.respond = false;
       ctx.req.url = path(ctx) + ctx.search;
-      await current().handle(ctx.req, ctx.res);
+      await browserRequest.run(ctx, () => current().handle(ctx.req, ctx.res));
     };
+
+  /** On with an authorization after a step, for the browser and the person whose it is. */
+  async function resume(ctx: Context): Promise<void> {
+    const may = await browserRequest.run(ctx, () => interactions.mayResume(ctx));
+    if (may) await provide(() => ctx.path)(ctx);
+  }
 
   async function register(ctx: Context): Promise<void> {
     if (routes().config.authorizationServer.dynamicClientRegistration) {
@@ -116,11 +123,7 @@ export function createAuthorizationServer(deps: AuthorizationServerDeps): Author
     issuerOnly,
     provide(() => "/oauth/authorize"),
   );
-  router.get(
-    "/oauth/authorize/:uid",
-    issuerOnly,
-    provide((ctx) => ctx.path),
-  );
+  router.get("/oauth/authorize/:uid", issuerOnly, resume);
   router.get("/oauth/interaction/:uid", issuerOnly, (ctx) => interactions.show(ctx));
   router.post("/oauth/interaction/:uid", issuerOnly, (ctx) => interactions.decide(ctx));
   router.get(`${prefix}/mcp/authorize`, authorizeHere);

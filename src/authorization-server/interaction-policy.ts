@@ -1,9 +1,13 @@
 import { interactionPolicy, type KoaContextWithOIDC } from "oidc-provider";
 import type { AuthorizationServerDeps } from "./authorization-server-deps.ts";
+import { browserRequest } from "./browser-request.ts";
 import { orUnavailable } from "./or-unavailable.ts";
 import { routeOfRequest } from "./route-of-request.ts";
 
 const { Check, Prompt } = interactionPolicy;
+
+/** Reason for a sign-in step: oidc-provider's session names somebody else than the browser's session with us. */
+export const otherPerson = "other_person";
 
 /**
  * The steps of an authorization, in order: sign in, consent to the client, consent at the upstream (F3.6). The last one never
@@ -14,6 +18,15 @@ export function createInteractionPolicy(deps: AuthorizationServerDeps): interact
   const consent = policy.get("consent");
   // A remembered consent holds for native apps too (F3.4): the page they were allowed on warned about them.
   consent?.checks.remove("native_client_prompt");
+  policy.get("login")?.checks.add(
+    new Check(otherPerson, "the person has to sign in", "login_required", async (ctx) => {
+      const { accountId } = ctx.oidc.session ?? {};
+      if (!accountId) return Check.NO_NEED_TO_PROMPT;
+      const request = browserRequest.current();
+      const person = request && (await orUnavailable(deps.signIn.person(request.ctx)));
+      return person?.userId === accountId ? Check.NO_NEED_TO_PROMPT : Check.REQUEST_PROMPT;
+    }),
+  );
   policy.get("login")?.checks.add(
     new Check("sign_in_token_expired", "the server behind this route needs a new sign-in", async (ctx) => {
       const route = routeOfRequest(ctx, deps);

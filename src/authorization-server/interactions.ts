@@ -10,7 +10,9 @@ import { requestId } from "../pages/request-id.ts";
 import { sendPage } from "../pages/send-page.ts";
 import type { Person } from "../sign-in/sign-in.ts";
 import type { AuthorizationServerDeps } from "./authorization-server-deps.ts";
+import { browserRequest } from "./browser-request.ts";
 import { consentFacts } from "./consent-facts.ts";
+import { otherPerson } from "./interaction-policy.ts";
 import { routeOfResource } from "./resource-servers.ts";
 
 type Interaction = Awaited<ReturnType<Provider["interactionDetails"]>>;
@@ -18,17 +20,17 @@ type Interaction = Awaited<ReturnType<Provider["interactionDetails"]>>;
 /** Errors of an upstream's consent that mean to a client what they say (RFC 6749 section 4.1.2.1); others become server_error. */
 const passedOn = new Set(["access_denied", "temporarily_unavailable", "server_error"]);
 
+/** Reasons to ask for a sign-in that the person's session with us answers, however old it is. */
+const answeredByBrowserSession = new Set(["no_session", otherPerson]);
+
 /** The steps of an authorization that need the person: sign-in, consent, the upstream's consent. One URL, `/oauth/interaction/:uid`. */
 export function createInteractions(deps: AuthorizationServerDeps, provider: () => Provider) {
   const { routes, store, signIn, upstreamTokens, metrics } = deps;
 
   /** The interaction of this browser, and who sits there; undefined where the answer has been given already. */
   async function load(ctx: Context): Promise<{ interaction: Interaction; person: Person } | undefined> {
-    let interaction: Interaction;
-    try {
-      interaction = await provider().interactionDetails(ctx.req, ctx.res);
-    } catch (error) {
-      if (!(error instanceof errors.SessionNotFound)) throw error;
+    const interaction = await begun(ctx);
+    if (!interaction) {
       expired(ctx);
       return undefined;
     }
@@ -39,10 +41,39 @@ export function createInteractions(deps: AuthorizationServerDeps, provider: () =
     }
     if (interaction.session && interaction.session.accountId !== person.userId) {
       // Somebody else has signed in meanwhile: what was agreed to so far was not theirs.
-      redirect(ctx, `/oauth/authorize?${new URLSearchParams(asQuery(interaction.params))}`);
+      startOver(ctx, interaction);
       return undefined;
     }
     return { interaction, person };
+  }
+
+  /** The interaction that URL and cookie both name, if this browser began it (the record adapter compares). */
+  async function begun(ctx: Context): Promise<Interaction | undefined> {
+    try {
+      const interaction = await provider().interactionDetails(ctx.req, ctx.res);
+      return interaction.uid === ctx.params.uid ? interaction : undefined;
+    } catch (error) {
+      if (error instanceof errors.SessionNotFound) return undefined;
+      throw error;
+    }
+  }
+
+  /**
+   * Whether the authorization may go on in this browser: it must have begun here, and whoever signed in on the way must be
+   * signed in now. Where not, the answer has been given.
+   */
+  async function mayResume(ctx: Context): Promise<boolean> {
+    const { uid } = ctx.params;
+    const named = ctx.cookies.get(provider().cookieName("resume"));
+    const interaction = named === uid ? await provider().Interaction.find(uid) : undefined;
+    if (!interaction) {
+      expired(ctx);
+      return false;
+    }
+    const userId = interaction.result?.login?.accountId ?? interaction.session?.accountId;
+    if (userId === undefined || (await signIn.person(ctx))?.userId === userId) return true;
+    startOver(ctx, interaction);
+    return false;
   }
 
   async function show(ctx: Context): Promise<void> {
@@ -61,7 +92,7 @@ export function createInteractions(deps: AuthorizationServerDeps, provider: () =
   }
 
   async function login(ctx: Context, interaction: Interaction, person: Person): Promise<void> {
-    const again = interaction.prompt.reasons.some((reason) => reason !== "no_session");
+    const again = interaction.prompt.reasons.some((reason) => !answeredByBrowserSession.has(reason));
     if (again && person.checkedAt < interaction.iat) {
       const query = new URLSearchParams({ switch: "1", return_to: ctx.path });
       return redirect(ctx, `${routes().config.paths.prefix}/sign_in?${query}`);
@@ -189,7 +220,15 @@ export function createInteractions(deps: AuthorizationServerDeps, provider: () =
     sendPage(ctx, status, page);
   }
 
-  return { show, decide };
+  return {
+    show: (ctx: Context) => browserRequest.run(ctx, () => show(ctx)),
+    decide: (ctx: Context) => browserRequest.run(ctx, () => decide(ctx)),
+    mayResume,
+  };
+}
+
+function startOver(ctx: Context, { params }: Interaction): void {
+  redirect(ctx, `/oauth/authorize?${new URLSearchParams(asQuery(params))}`);
 }
 
 function redirect(ctx: Context, location: string): void {

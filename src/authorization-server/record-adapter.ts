@@ -1,8 +1,10 @@
 import Provider, { type Adapter, type AdapterFactory, type AdapterPayload, errors } from "oidc-provider";
 import type { PreRegisteredClient } from "../config/config.ts";
+import { browserBinding } from "../sign-in/browser-binding.ts";
 import type { AuditEvent } from "../store/audit-event.ts";
 import type { AuthorizationServerRecord } from "../store/store.ts";
 import type { AuthorizationServerDeps } from "./authorization-server-deps.ts";
+import { browserRequest } from "./browser-request.ts";
 import { orUnavailable } from "./or-unavailable.ts";
 import { routeOfRequest } from "./route-of-request.ts";
 
@@ -34,9 +36,9 @@ export function createRecordAdapter(
 
     /** Our own session decides who sits there: one of oidc-provider's that names somebody else is as good as absent. */
     async function ofThisPerson(session: AdapterPayload | undefined): Promise<AdapterPayload | undefined> {
-      const ctx = Provider.ctx;
-      if (!session?.accountId || !ctx) return session;
-      const person = await orUnavailable(signIn.person(ctx));
+      if (!session?.accountId) return session;
+      const request = browserRequest.current();
+      const person = request && (await orUnavailable(signIn.person(request.ctx)));
       return person?.userId === session.accountId ? session : undefined;
     }
 
@@ -46,7 +48,8 @@ export function createRecordAdapter(
         const expiresAt = seconds ? new Date(Date.now() + seconds * 1000) : undefined;
         // Grants are saved once, when they are made, and never changed.
         const audit = model === "Grant" ? grantCreated(id, payload) : undefined;
-        await orUnavailable(records.upsert({ model, id, payload: { ...payload }, expiresAt }, audit));
+        const kept = { ...payload, ...extras(model, id) };
+        await orUnavailable(records.upsert({ model, id, payload: kept, expiresAt }, audit));
       },
       async find(id) {
         if (model === "Client") {
@@ -54,6 +57,7 @@ export function createRecordAdapter(
           if (known) return preRegistered(known);
         }
         const payload = await found(records.find(model, id));
+        if (model === "Interaction") return ofThisBrowser(id, payload);
         return model === "Session" ? ofThisPerson(payload) : payload;
       },
       findByUid: (uid) => found(records.findByUid(model, uid)),
@@ -76,6 +80,30 @@ export function createRecordAdapter(
     };
   };
 }
+
+/** What we keep with a record that oidc-provider knows nothing of. */
+function extras(model: string, id: string): Record<string, unknown> {
+  const request = browserRequest.current();
+  switch (model) {
+    case "Interaction":
+      if (!request) throw new Error("an interaction is saved for a browser only");
+      return { browser: browserBinding.set(request.ctx, purpose(id)) };
+    case "Grant":
+      return { ...request?.consent };
+    default:
+      return {};
+  }
+}
+
+/** An interaction is there for the browser that began it; its id is in URLs, and a sibling host can plant the cookie that has it. */
+function ofThisBrowser(id: string, payload: AdapterPayload | undefined): AdapterPayload | undefined {
+  const request = browserRequest.current();
+  const browser = payload?.browser;
+  if (!request || typeof browser !== "string") return undefined;
+  return browserBinding.matches(request.ctx, browser, purpose(id)) ? payload : undefined;
+}
+
+const purpose = (uid: string) => `interaction ${uid}`;
 
 function preRegistered(client: PreRegisteredClient): AdapterPayload {
   return {

@@ -76,6 +76,9 @@ export function createHandover(
     if (host !== ctx.host) return refuse(ctx, "handover_wrong_host");
     if (!browserBinding.matches(ctx, browser)) return refuse(ctx, "handover_wrong_browser");
     if (!(await store.browserSessions.isLive(parentName))) return refuse(ctx, "handover_signed_out");
+    // Whoever changes accounts ends the sessions handed over before: a live one of somebody else means a planted link.
+    const before = await sessions.person(ctx);
+    if (before && before.userId !== pending.userId) return refuse(ctx, "handover_other_person");
     await sessions.start(ctx, { userId: pending.userId, parentName, expiresAt: new Date(expiresAt) });
     ctx.redirect(returnTo);
   }

@@ -1,0 +1,232 @@
+import { once } from "node:events";
+import { createServer, type Server } from "node:http";
+import type { AddressInfo } from "node:net";
+import type { Browser, BrowserContext } from "playwright-core";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { browser as launch } from "../../deploy/demo/browser.ts";
+import { loginsOfAlice, passForeignPages } from "../browser/walk.ts";
+import { type E2e, startE2e, type User } from "../support/e2e.ts";
+import { type HttpBrowser, httpBrowser, type Page } from "../support/http-browser.ts";
+import { oauthRequests } from "../support/oauth-requests.ts";
+
+const issuer = "https://auth.corp.test";
+const redirectUri = "https://editor.test/callback";
+const notBegunHere = "not begun in this browser";
+
+let stack: E2e;
+let chromium: Browser;
+/** An application of another team, on a host beside the issuer's; `script` is what its page runs. */
+let application: Server;
+let script = "";
+let oauth: ReturnType<typeof oauthRequests>;
+let client: string;
+
+beforeAll(async () => {
+  application = createServer((_request, response) => {
+    response.setHeader("content-type", "text/html");
+    response.end(`<!doctype html><title>application</title><script>${script}</script>`);
+  });
+  application.listen(0, "127.0.0.1");
+  await once(application, "listening");
+  const { port } = application.address() as AddressInfo;
+  stack = await startE2e({
+    urls: { issuer, everything: "https://everything.corp.test", open: "https://open.corp.test" },
+    names: ["app.corp.test"],
+    config: (config) => ({
+      ...config,
+      routes: [
+        ...config.routes,
+        {
+          id: "app",
+          name: "Application",
+          from: "https://app.corp.test",
+          to: `http://127.0.0.1:${port}`,
+          mcp: { client: {} },
+        },
+      ],
+    }),
+  });
+  oauth = oauthRequests(stack);
+  client = await oauth.register([redirectUri]);
+  chromium = await launch({ publicKeyHash: stack.ca.publicKeyHash, resolve: stack.resolve });
+});
+afterAll(async () => {
+  await chromium?.close();
+  await stack?.close();
+  application?.close();
+  application?.closeAllConnections();
+});
+
+/** Whoever attacks has a browser of their own that stops where told, and may have an account (Bob's). */
+function attacker(stopAt: (url: URL) => boolean): HttpBrowser {
+  return httpBrowser({
+    fetch: stack.fetch,
+    stopAt: (url) => url.origin === new URL(redirectUri).origin || stopAt(url),
+  });
+}
+
+/** A browser in which the person has signed in and allowed the client before. */
+async function browserOf(user: User): Promise<HttpBrowser> {
+  const browser = attacker(() => false);
+  const page = await browser.agree(
+    await browser.open(oauth.ask(client, redirectUri).url),
+    stack.signIn(user),
+  );
+  expect(page.url.searchParams.get("code")).toBeTruthy();
+  return browser;
+}
+
+const isInteraction = (url: URL) => url.pathname.startsWith("/oauth/interaction/");
+
+/** Begins an authorization and stops at the first page of ours. */
+async function begin(browser?: HttpBrowser) {
+  const own = browser ?? attacker(isInteraction);
+  const asked = oauth.ask(client, redirectUri);
+  const at = await own.open(asked.url);
+  if (!isInteraction(at.url)) throw new Error(`no interaction, but ${at.url.href}`);
+  const uid = at.url.pathname.split("/").at(-1) ?? "";
+  return { browser: own, asked, uid, at };
+}
+
+/** Cookies that any page on a host beside the issuer's can plant in the browser that visits it. */
+function planted(uid: string, names: readonly ("interaction" | "resume")[] = ["interaction"]): string[] {
+  return names.map((name) => {
+    const path = name === "interaction" ? "/oauth/interaction" : "/oauth/authorize";
+    return `__Secure-mcp_as_${name}=${uid}; Secure; Path=${path}/${uid}; Domain=corp.test`;
+  });
+}
+
+async function plant(
+  browser: HttpBrowser,
+  uid: string,
+  ...names: Parameters<typeof planted>[1] & object
+): Promise<void> {
+  for (const cookie of planted(uid, names)) await browser.jar.setCookie(cookie, "https://app.corp.test/");
+}
+
+/** The attacker goes on with what the victim's browser may have finished: the redirect to the client, or where it ends. */
+async function resume(browser: HttpBrowser, uid: string): Promise<Page> {
+  return browser.open(`${issuer}/oauth/authorize/${uid}`);
+}
+
+test("login fixation: a page beside the issuer's host plants the attacker's interaction in real Chromium", async () => {
+  const context: BrowserContext = await chromium.newContext();
+  await context.route("https://editor.test/**", (route) => route.fulfill({ body: "the editor" }));
+  const page = await context.newPage();
+  page.setDefaultTimeout(60_000);
+  await page.goto(oauth.ask(client, redirectUri).url.href);
+  await passForeignPages(page, loginsOfAlice(stack));
+  await page.click("button[value=allow]");
+  await page.waitForURL("https://editor.test/**");
+
+  const { browser, uid } = await begin();
+  script = `${planted(uid)
+    .map((cookie) => `document.cookie = ${JSON.stringify(cookie)};`)
+    .join("")}location.href = ${JSON.stringify(`${issuer}/oauth/interaction/${uid}`)};`;
+  await page.goto("https://app.corp.test/");
+  await page.waitForURL((url) => url.origin === issuer || url.href.startsWith(redirectUri));
+  await page.waitForLoadState("load");
+  // The planted cookie is there: the attack was really run.
+  const cookies = await context.cookies(`${issuer}/oauth/interaction/${uid}`);
+  expect(cookies.map(({ value }) => value)).toContain(uid);
+
+  const end = await resume(browser, uid);
+  expect(end.url.searchParams.has("code")).toBe(false);
+  expect(new URL(page.url()).pathname).toBe(`/oauth/interaction/${uid}`);
+  expect(await page.textContent("main")).toContain(notBegunHere);
+  await context.close();
+});
+
+test("login fixation: an interaction begun in one browser is nothing in another, whatever cookies are planted", async () => {
+  const { browser, uid } = await begin();
+  const alices = await browserOf("alice");
+  await plant(alices, uid, "interaction", "resume");
+  const shown = await alices.open(`${issuer}/oauth/interaction/${uid}`);
+  expect([shown.status, shown.html.includes(notBegunHere)]).toEqual([400, true]);
+  expect((await resume(alices, uid)).url.searchParams.has("code")).toBe(false);
+  expect((await resume(browser, uid)).url.searchParams.has("code")).toBe(false);
+});
+
+test("login fixation: sign-in returns to an interaction of another browser in vain", async () => {
+  const { browser, uid } = await begin();
+  const alices = attacker(() => false);
+  await plant(alices, uid, "interaction");
+  const back = new URLSearchParams({ return_to: `/oauth/interaction/${uid}` });
+  const start = await alices.open(`${issuer}/.pomerium/sign_in?${back}`);
+  const shown = await alices.agree(start, stack.signIn("alice"));
+  expect(shown.html).toContain(notBegunHere);
+  expect((await resume(browser, uid)).url.searchParams.has("code")).toBe(false);
+});
+
+test("login fixation: who holds a copy of the browser's binding cookie still has to be the person who signed in", async () => {
+  // A shared computer: the attacker has read the cookies that stay when nobody is signed in.
+  const { browser, uid } = await begin();
+  const alices = await browserOf("alice");
+  for (const cookie of await browser.jar.getCookies(issuer)) {
+    if (cookie.key.includes("browser")) await alices.jar.setCookie(cookie, issuer);
+  }
+  await plant(alices, uid, "interaction");
+  await alices.open(`${issuer}/oauth/interaction/${uid}`);
+  const end = await resume(browser, uid);
+  expect(end.url.searchParams.has("code")).toBe(false);
+});
+
+test("an authorization goes on as whoever is signed in now, not as who signed in before", async () => {
+  const bobs = await browserOf("bob");
+  const shared = await browserOf("alice");
+  const stopping = attacker((url) => url.pathname.startsWith("/oauth/authorize/"));
+  for (const cookie of await shared.jar.getCookies(issuer)) await stopping.jar.setCookie(cookie, issuer);
+  const asked = oauth.ask(client, redirectUri, { prompt: "consent" });
+  const page = await stopping.open(asked.url);
+  // A new browser session has to pass the sign-in step first; then Alice allows, and the browser stops before it goes on.
+  const resumed = isInteraction(page.url) ? page : await shared.open(page.url);
+  const allowed = await stopping.submit(resumed, {}, "decision=allow");
+  expect(allowed.url.pathname).toMatch(/^\/oauth\/authorize\//);
+  for (const { key, value } of await bobs.jar.getCookies(issuer))
+    if (key === "__Host-mcp_session") await shared.jar.setCookie(`${key}=${value}; Secure; Path=/`, issuer);
+  for (const cookie of await stopping.jar.getCookies(allowed.url.href))
+    if (cookie.key !== "__Host-mcp_session") await shared.jar.setCookie(cookie, allowed.url.href);
+  const end = await shared.open(allowed.url);
+  expect(end.url.searchParams.has("code")).toBe(false);
+  expect(end.html).toContain("bob@example.com");
+});
+
+test("a stolen cookie of the authorization server's own session signs nobody in", async () => {
+  const alices = await browserOf("alice");
+  const thief = attacker((url) => url.origin === stack.openid.issuer);
+  for (const cookie of await alices.jar.getCookies(issuer))
+    if (cookie.key === "__Host-mcp_as_session") await thief.jar.setCookie(cookie, issuer);
+  const end = await thief.open(oauth.ask(client, redirectUri).url);
+  expect(end.url.origin).toBe(stack.openid.issuer);
+});
+
+test("login CSRF: a handover that the attacker made for the victim's browser does not replace who is signed in", async () => {
+  const application = "https://app.corp.test/.pomerium/sign_in?return_to=/";
+  script = "";
+  let handover: URL | undefined;
+  const alices = attacker((url) => {
+    if (url.pathname.endsWith("/sign_in/handover")) handover = url;
+    return false;
+  });
+  await alices.agree(await alices.open(application), stack.signIn("alice"));
+  if (!handover) throw new Error("no handover");
+  // The attacker has seen her URL (a log, a screen) and has it answered for himself.
+  const bobs = attacker((url) => url.pathname.endsWith("/sign_in/complete"));
+  const complete = await bobs.agree(await bobs.open(handover), stack.signIn("bob"));
+  expect(complete.url.searchParams.has("code")).toBe(true);
+  const end = await alices.open(complete.url);
+  expect(end.status).toBe(400);
+  const portal = await alices.open("https://app.corp.test/.pomerium/sign_out");
+  expect(portal.html).toContain("alice@example.com");
+});
+
+test("tabs that a fresh browser opens at the same moment all reach their clients", async () => {
+  const browser = attacker(() => false);
+  const tabs = await Promise.all(
+    Array.from({ length: 4 }, () => browser.open(oauth.ask(client, redirectUri).url)),
+  );
+  for (const tab of tabs) {
+    const end = await browser.agree(tab, stack.signIn("alice"));
+    expect(end.url.searchParams.get("code"), end.html).toBeTruthy();
+  }
+});
