@@ -46,6 +46,8 @@ export interface StackOptions {
   readonly upstream?: Omit<Parameters<typeof upstreamAuthorizationServer>[0], "clients" | "port">;
   /** Redirect URIs of our client at the upstream's, beyond those of `urls`. */
   readonly redirectUris?: readonly string[];
+  /** Redirect URIs of our client at the company's provider, beyond the one for a single provider. */
+  readonly signInRedirectUris?: readonly string[];
   /** Environment of the sidecar: `DATABASE_URL` for a shared database. */
   readonly env?: Readonly<Record<string, string>>;
   /** Envoy watches files that the sidecar writes, instead of a bootstrap that knows all routes. */
@@ -137,7 +139,7 @@ async function start(
         {
           client_id: stackClientId,
           client_secret: clientSecrets.openid,
-          redirect_uris: [`${urls.issuer}/.pomerium/sign_in/callback`],
+          redirect_uris: [`${urls.issuer}/.pomerium/sign_in/callback`, ...(options.signInRedirectUris ?? [])],
           post_logout_redirect_uris: [`${urls.issuer}/`],
         },
       ],

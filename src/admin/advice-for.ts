@@ -4,10 +4,8 @@ import type { FailureCode } from "../upstream-oauth/failure.ts";
 /**
  * What an operator should do about a failed discovery or consent, in one or two sentences. Names the keys of
  * the routes file that help.
- *
- * @param prefix `paths.prefix`.
  */
-export function adviceFor(code: FailureCode, route: Route, prefix: string): string {
+export function adviceFor(code: FailureCode, route: Route): string {
   switch (code) {
     case "discovery_failed":
       return (
@@ -45,8 +43,8 @@ export function adviceFor(code: FailureCode, route: Route, prefix: string): stri
       );
     case "registration_unavailable":
       return (
-        "The authorization server registers nobody by itself. Register a client there by hand, with the redirect URI " +
-        `${route.origin}${prefix}/mcp/client/oauth/callback, and set mcp.server.upstream_oauth2.client_id and client_secret.`
+        "The authorization server registers nobody by itself. Register a client there by hand, with the redirect URI that is " +
+        "named above, and set mcp.server.upstream_oauth2.client_id and client_secret."
       );
     case "registration_refused":
       return (
@@ -78,6 +76,7 @@ export function adviceFor(code: FailureCode, route: Route, prefix: string): stri
     case "consent_refused":
     case "state_missing":
     case "state_of_other_browser":
+    case "state_of_other_server":
     case "state_of_other_user":
     case "state_unknown":
       return "Start the consent again in the browser.";

@@ -26,8 +26,8 @@ export async function doctor(
   route: Route,
   deps: {
     readonly discover: UpstreamOAuth["discover"];
-    /** `paths.prefix`: part of the redirect URI an operator may have to register. */
-    readonly prefix: string;
+    /** What an operator may have to register by hand. */
+    readonly redirectUri: string;
     readonly write: (text: string) => void;
   },
 ): Promise<boolean> {
@@ -53,7 +53,7 @@ export async function doctor(
     write(`  authorization  ${auth.endpoint.authUrl}\n  token          ${auth.endpoint.tokenUrl}\n`);
     const client = auth.clientId ?? "our client";
     write(`${client} must be registered there with this redirect URI; nothing here can see whether it is.\n`);
-    write(`  redirect URI   ${route.origin}${deps.prefix}/mcp/client/oauth/callback\n`);
+    write(`  redirect URI   ${deps.redirectUri}\n`);
     return true;
   }
 
@@ -73,7 +73,7 @@ export async function doctor(
   if (outcome.ok && isGuess) {
     write(
       "\nNobody can tell whether people can connect: the server publishes no metadata, and its endpoints are a guess.\n" +
-        `\nWhat to do\n${wrapped(adviceFor("discovery_failed", route, deps.prefix))}`,
+        `\nWhat to do\n${wrapped(adviceFor("discovery_failed", route))}`,
     );
     return false;
   }
@@ -89,7 +89,7 @@ export async function doctor(
     return true;
   }
   write(
-    `\nPeople cannot connect: ${outcome.message} (${outcome.code})\n\nWhat to do\n${wrapped(adviceFor(outcome.code, route, deps.prefix))}`,
+    `\nPeople cannot connect: ${outcome.message} (${outcome.code})\n\nWhat to do\n${wrapped(adviceFor(outcome.code, route))}`,
   );
   return false;
 }

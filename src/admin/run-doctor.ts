@@ -1,6 +1,7 @@
 import { createRouteTable } from "../config/create-route-table.ts";
 import { formatProblem } from "../config/format-problem.ts";
 import { loadConfig } from "../config/load-config.ts";
+import { redirectUriByHand } from "../config/upstream-callback.ts";
 import { createDiscovery } from "../upstream-oauth/discovery.ts";
 import { doctor as discover } from "../upstream-oauth/doctor.ts";
 import { createMetadataCache } from "../upstream-oauth/metadata-cache.ts";
@@ -43,7 +44,7 @@ export async function runDoctor(options: {
   });
   const isWell = await doctor(route, {
     discover: (asked, onStep) => discover({ routes, discovery }, asked, onStep),
-    prefix: loaded.config.paths.prefix,
+    redirectUri: redirectUriByHand(loaded.config, route),
     write: options.out,
   });
   return isWell ? 0 : 1;

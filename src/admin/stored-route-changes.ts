@@ -54,7 +54,7 @@ export function createStoredRouteChanges(deps: StoredRouteChangesDeps): StoredRo
     if (auth?.type !== "oauth" || auth.clientId !== undefined || !route.enabled) return;
     const found = await deps.upstreamOAuth.prepare(route, createRouteTable(config));
     if (found.ok) return;
-    const remedy = adviceFor(found.code, route, config.paths.prefix);
+    const remedy = adviceFor(found.code, route);
     throw new AdminError(422, found.code, found.message, { remedy });
   }
 

@@ -4,6 +4,7 @@ import type { ConfigPath } from "./config-source.ts";
 import { ownPaths } from "./own-paths.ts";
 import type { Reporter } from "./reporter.ts";
 import type { Route } from "./route.ts";
+import { hasOneOAuthRoute, redirectUriByHand } from "./upstream-callback.ts";
 
 /** What only shows when all routes are seen together: places and ids claimed twice, references that lead nowhere. */
 export function checkTogether(
@@ -44,6 +45,7 @@ export function checkTogether(
     }
   }
   checkHosts(config, routes, reporter);
+  for (const { route, path } of routes) announceCallback(config, route, path, reporter);
   for (const { route, path } of routes) {
     if (route.mcp.kind !== "client") continue;
     for (const [index, name] of (route.mcp.routes ?? []).entries()) {
@@ -61,4 +63,24 @@ export function checkTogether(
       }
     }
   }
+}
+
+/** On a host with several OAuth routes each has a callback of its own: what was registered by hand must name it. */
+function announceCallback(config: Config, route: Route, path: ConfigPath, reporter: Reporter): void {
+  const auth = route.mcp.kind === "server" ? route.mcp.auth : undefined;
+  if (auth?.type !== "oauth" || hasOneOAuthRoute(config, route.host)) return;
+  const uri = redirectUriByHand(config, route);
+  const why = `${route.host} has several routes with upstream OAuth, so that each has a redirect URI of its own`;
+  if (auth.clientId !== undefined)
+    reporter.warn(
+      [...path, "from"],
+      `${why}: the one without an id is no longer used`,
+      `register exactly ${uri} for the client ${auth.clientId}, if it is not registered yet`,
+    );
+  else if (config.upstreamOAuth.clientIdMetadataUrl !== undefined)
+    reporter.warn(
+      [...path, "from"],
+      `${why}: the document at upstream_oauth.client_id_metadata_url must list it`,
+      `publish the document anew with ${uri} among its redirect_uris`,
+    );
 }

@@ -16,6 +16,7 @@ import { createReporter, type Reporter } from "./reporter.ts";
 import type { Route } from "./route.ts";
 import { routeSchema } from "./route-schema.ts";
 import { serviceAccountId } from "./service-account-id.ts";
+import { signInRedirectUri } from "./sign-in-redirect-uri.ts";
 
 /** A loaded file, or everything that is wrong with it. */
 export type LoadedConfig =
@@ -174,6 +175,15 @@ function checkIssuers(config: Config, reporter: Reporter): void {
         "name another issuer, or remove the entry",
       );
     }
+  }
+  // With one provider nothing changes; with several, who answers is told by where the answer comes to.
+  for (const [index, provider] of signIn.providers.entries()) {
+    if (signIn.providers.length === 1) break;
+    reporter.warn(
+      ["sign_in", "providers", index],
+      `there are several providers, so that ${provider.id} has a redirect URI of its own: the one without an id is no longer used`,
+      `register exactly ${signInRedirectUri(config, provider)} at ${provider.issuer}, if it is not registered yet`,
+    );
   }
   const twice = issuers.find(({ id }, index) => issuers.findIndex((other) => other.id === id) !== index);
   if (twice !== undefined) {

@@ -94,44 +94,52 @@ export function createConnectRouter(deps: ConnectDeps): Router {
     ctx.redirect(begun.location);
   });
 
-  router.get(`${prefix}/mcp/client/oauth/callback`, async (ctx) => {
-    privately(ctx);
-    const params = new URLSearchParams(ctx.querystring);
-    const person = await signIn.person(ctx);
-    if (!person) {
-      return refuse(ctx, 403, "signed_out", {
-        happened: "You have been signed out here in the meantime.",
+  // The one without an id is for hosts with one OAuth route.
+  router.get(
+    [`${prefix}/mcp/client/oauth/callback`, `${prefix}/mcp/client/oauth/callback/:id`],
+    async (ctx) => {
+      privately(ctx);
+      const params = new URLSearchParams(ctx.querystring);
+      const person = await signIn.person(ctx);
+      if (!person) {
+        return refuse(ctx, 403, "signed_out", {
+          happened: "You have been signed out here in the meantime.",
+          remedy: "Go back to where you started and connect again.",
+        });
+      }
+      const state = params.get("state") ?? "";
+      const finished = await upstreamOAuth.finish({
+        params,
+        callback: `https://${hostOf(ctx)}${ctx.path}`,
+        host: hostOf(ctx),
+        userId: person.userId,
+        browserState: stateCookie.get(ctx, state),
+      });
+      if (finished.ok) {
+        stateCookie.clear(ctx, state);
+        return end(ctx, finished);
+      }
+      const { returnTo, popup = false, routeId, oauthError, message } = finished;
+      if (returnTo) {
+        stateCookie.clear(ctx, state);
+        return end(ctx, { routeId, returnTo, popup, error: { code: oauthError, message } });
+      }
+      return refuse(ctx, 400, finished.code, {
+        happened: `The connection was not made: ${message}.`,
         remedy: "Go back to where you started and connect again.",
       });
-    }
-    const state = params.get("state") ?? "";
-    const finished = await upstreamOAuth.finish({
-      params,
-      host: hostOf(ctx),
-      userId: person.userId,
-      browserState: stateCookie.get(ctx, state),
-    });
-    if (finished.ok) {
-      stateCookie.clear(ctx, state);
-      return end(ctx, finished);
-    }
-    const { returnTo, popup = false, routeId, oauthError, message } = finished;
-    if (returnTo) {
-      stateCookie.clear(ctx, state);
-      return end(ctx, { routeId, returnTo, popup, error: { code: oauthError, message } });
-    }
-    return refuse(ctx, 400, finished.code, {
-      happened: `The connection was not made: ${message}.`,
-      remedy: "Go back to where you started and connect again.",
-    });
-  });
+    },
+  );
 
-  router.get(`${prefix}/mcp/client/metadata.json`, (ctx) =>
-    publish(ctx, 3600, upstreamOAuth.clientMetadataDocument(hostOf(ctx))),
-  );
-  router.get(`${prefix}/mcp/client/confidential.json`, (ctx) =>
-    publish(ctx, 3600, upstreamOAuth.clientMetadataDocument(hostOf(ctx), true)),
-  );
+  for (const [file, confidential] of [
+    ["metadata.json", false],
+    ["confidential.json", true],
+  ] as const) {
+    router.get([`${prefix}/mcp/client/${file}`, `${prefix}/mcp/client/:id/${file}`], (ctx) => {
+      const { id } = ctx.params;
+      publish(ctx, 3600, upstreamOAuth.clientMetadataDocument(hostOf(ctx), { id, confidential }));
+    });
+  }
   // Not for longer than a new key is published before it signs.
   router.get(`${prefix}/mcp/client/jwks.json`, (ctx) => publish(ctx, 300, upstreamOAuth.clientJwks()));
 

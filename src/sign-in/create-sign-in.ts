@@ -38,7 +38,8 @@ export function createSignIn(deps: SignInDeps): SignIn {
     const wanted = ctx.query.return_to;
     ctx.redirect(handover.leave(ctx, (typeof wanted === "string" && returnPath(wanted)) || "/"));
   });
-  router.get(`${prefix}/sign_in/callback`, (ctx, next) =>
+  // One per provider; the one without an id where there is one provider only.
+  router.get([`${prefix}/sign_in/callback`, `${prefix}/sign_in/callback/:provider`], (ctx, next) =>
     onIssuer(ctx) ? noStore(ctx, trip.finish) : next(),
   );
   router.get(`${prefix}/sign_in/handover`, (ctx, next) =>

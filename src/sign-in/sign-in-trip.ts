@@ -10,6 +10,7 @@ import {
   randomState,
 } from "openid-client";
 import type { SignInProvider } from "../config/config.ts";
+import { signInBase, signInRedirectUri } from "../config/sign-in-redirect-uri.ts";
 import { errorPage } from "../pages/error-page.ts";
 import { requestId } from "../pages/request-id.ts";
 import { sendPage } from "../pages/send-page.ts";
@@ -32,6 +33,8 @@ interface PendingSignIn {
   readonly returnTo: string;
   /** Name of the browser's binding cookie. */
   readonly browser: string;
+  /** Where the answer must come to; absent: begun by a version that knew one callback only. */
+  readonly redirectUri?: string;
 }
 
 const pendingMs = 10 * 60_000;
@@ -39,7 +42,7 @@ const pendingMs = 10 * 60_000;
 /** The way to the company's OpenID provider and back (OpenID Connect Core section 3.1), on the issuer's host only. */
 export function createSignInTrip(deps: SignInDeps, clients: OpenidClients, sessions: Sessions) {
   const { routes, store, logger } = deps;
-  const base = () => `${routes().config.issuer}${routes().config.paths.prefix}/sign_in`;
+  const base = () => signInBase(routes().config);
 
   /** Sends the browser to the provider; with several, to the page that lets people choose. */
   async function start(ctx: Context): Promise<void> {
@@ -78,6 +81,7 @@ export function createSignInTrip(deps: SignInDeps, clients: OpenidClients, sessi
       nonce: randomNonce(),
       returnTo,
       browser: browserBinding.set(ctx),
+      redirectUri: signInRedirectUri(routes().config, provider),
     };
     const state = randomState();
     const expiresAt = new Date(Date.now() + pendingMs);
@@ -88,7 +92,7 @@ export function createSignInTrip(deps: SignInDeps, clients: OpenidClients, sessi
       ...(provider.scopes.includes("offline_access") ? ["consent"] : []),
     ];
     return buildAuthorizationUrl(client, {
-      redirect_uri: `${base()}/callback`,
+      redirect_uri: pending.redirectUri ?? "",
       scope: provider.scopes.join(" "),
       state,
       nonce: pending.nonce,
@@ -111,8 +115,17 @@ export function createSignInTrip(deps: SignInDeps, clients: OpenidClients, sessi
     const { returnTo } = pending.payload;
     const provider = byId(routes().config.signIn.providers, pending.payload.providerId);
     if (!provider) return refuse(ctx, 400, { code: "provider_removed", returnTo });
+    // RFC 9700 section 4.4.2.2: an answer at another provider's callback is another provider's answer.
+    const redirectUri = signInRedirectUri(routes().config, provider);
+    const asked = pending.payload.redirectUri ?? `${base()}/callback`;
+    const here = `${routes().config.issuer}${ctx.path}`;
+    if (asked !== redirectUri || here !== redirectUri) {
+      const happened = `The answer came to another address than the one that ${provider.name} was asked to answer to.`;
+      logger.warn({ provider: provider.id, requestId: requestId(ctx.req) }, "sign-in at the wrong callback");
+      return refuse(ctx, 400, { code: "wrong_callback", happened, returnTo });
+    }
     try {
-      const userId = await exchange(ctx, provider, pending.payload, state);
+      const userId = await exchange(ctx, provider, pending.payload, { state, redirectUri });
       if (!userId) {
         const happened = `${provider.name} did not say who you are (claim “${provider.claims.user}” is missing).`;
         return refuse(ctx, 502, { code: "user_claim_missing", happened });
@@ -133,10 +146,10 @@ export function createSignInTrip(deps: SignInDeps, clients: OpenidClients, sessi
     ctx: Context,
     provider: SignInProvider,
     pending: PendingSignIn,
-    state: string,
+    { state, redirectUri }: { readonly state: string; readonly redirectUri: string },
   ): Promise<string | undefined> {
     const client = await clients.of(provider);
-    const here = new URL(`${base()}/callback${ctx.search}`);
+    const here = new URL(`${redirectUri}${ctx.search}`);
     const tokens = await authorizationCodeGrant(client, here, {
       pkceCodeVerifier: pending.codeVerifier,
       expectedNonce: pending.nonce,

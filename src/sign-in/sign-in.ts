@@ -27,7 +27,7 @@ export type Recheck = "ok" | "refused" | "unavailable" | "sign_in_again";
 
 /** Sign-in at the company's OpenID provider, and the browser sessions that follow from it (F3.5). */
 export interface SignIn {
-  /** Serves `sign_in`, `sign_in/callback`, `sign_in/handover`, `sign_in/complete`, `sign_in/back_channel_logout` and `sign_out`. */
+  /** Serves `sign_in`, `sign_in/callback[/PROVIDER]`, `sign_in/handover`, `sign_in/complete`, `sign_in/back_channel_logout` and `sign_out`. */
   readonly router: Router;
   /** The person signed in on this host, from the session cookie. */
   person(ctx: Context): Promise<Person | undefined>;

@@ -1,5 +1,14 @@
 import type { AuthorizationServer } from "oauth4webapi";
+import type { Route } from "../config/route.ts";
 import type { RouteTable } from "../config/route-table.ts";
+import {
+  callbackId,
+  callbackUri,
+  hasOneOAuthRoute,
+  isCallbackIdOf,
+  redirectUriByHand,
+  upstreamClientBase,
+} from "../config/upstream-callback.ts";
 import { chooseAuthMethod } from "./choose-auth-method.ts";
 import { clientKeyAlg } from "./client-key.ts";
 
@@ -14,16 +23,42 @@ export interface ClientPlaces {
   readonly jwksUri: string;
 }
 
-/** @param host as in `Route.host`. */
-export function clientPlaces(table: RouteTable, host: string): ClientPlaces {
-  const base = `https://${host}${table.config.paths.prefix}/mcp/client`;
-  const elsewhere = table.config.upstreamOAuth.clientIdMetadataUrl;
+/** The places for one authorization server of one route: no other server ever gets to know them. */
+export function clientPlaces(table: RouteTable, route: Route, issuer: string): ClientPlaces {
+  return placesAt(table, route.host, callbackId(route, issuer));
+}
+
+/** The places of a document that the operator publishes elsewhere (`client_id_metadata_url`): it lists one callback per route. */
+export function publishedPlaces(table: RouteTable, route: Route, url: string): ClientPlaces {
+  const { confidentialClientId: _, ...places } = placesAt(table, route.host);
+  return { ...places, clientId: url, redirectUri: redirectUriByHand(table.config, route) };
+}
+
+/** @param id absent: the places from before there was one callback per server */
+function placesAt(table: RouteTable, host: string, id?: string): ClientPlaces {
+  const base = upstreamClientBase(table.config, host);
+  const document = id === undefined ? base : `${base}/${id}`;
   return {
-    clientId: elsewhere ?? `${base}/metadata.json`,
-    ...(elsewhere === undefined && { confidentialClientId: `${base}/confidential.json` }),
-    redirectUri: `${base}/oauth/callback`,
+    clientId: `${document}/metadata.json`,
+    confidentialClientId: `${document}/confidential.json`,
+    redirectUri: callbackUri(table.config, host, id),
     jwksUri: `${base}/jwks.json`,
   };
+}
+
+/** Which of our documents a client id is, where it belongs to this redirect URI; undefined: none. */
+export function documentKind(
+  table: RouteTable,
+  host: string,
+  client: { readonly clientId: string; readonly redirectUri: string },
+): "public" | "confidential" | undefined {
+  const { clientId, redirectUri } = client;
+  if (clientId === table.config.upstreamOAuth.clientIdMetadataUrl) return "public";
+  const last = redirectUri.slice(redirectUri.lastIndexOf("/") + 1);
+  const places = placesAt(table, host, last === "callback" ? undefined : last);
+  if (places.redirectUri !== redirectUri) return undefined;
+  if (clientId === places.clientId) return "public";
+  return clientId === places.confidentialClientId ? "confidential" : undefined;
 }
 
 /** Which of our documents a server gets to know: the one without a key, unless it wants one. A secret could not be published. */
@@ -32,40 +67,55 @@ export function documentClientId(places: ClientPlaces, as: AuthorizationServer):
   return (method === "private_key_jwt" && places.confidentialClientId) || places.clientId;
 }
 
+/** A route that may use our document: auto-discovered, and no client of its own. */
+export function mayUseDocument({ mcp, enabled }: Route): boolean {
+  return (
+    enabled && mcp.kind === "server" && mcp.auth.type === "oauth" && !mcp.auth.endpoint && !mcp.auth.clientId
+  );
+}
+
 /**
  * Our Client ID Metadata Document on one host (draft-ietf-oauth-client-id-metadata-document): only where a route of that
  * host is auto-discovered, since nobody else has a use for it.
  *
- * @param confidential the one whose client signs assertions (`private_key_jwt`)
+ * @param wanted.id of the callback that it is for; absent: the document of hosts with one OAuth route, or of a gateway that
+ * publishes it elsewhere
+ * @param wanted.confidential the one whose client signs assertions (`private_key_jwt`)
  */
 export function clientMetadataDocument(
   table: RouteTable,
   host: string,
-  confidential = false,
+  wanted: { readonly id?: string; readonly confidential?: boolean } = {},
 ): Record<string, unknown> | undefined {
   const { config } = table;
-  const hosts = new Set(
-    config.routes
-      .filter(
-        ({ mcp, enabled }) =>
-          enabled &&
-          mcp.kind === "server" &&
-          mcp.auth.type === "oauth" &&
-          !mcp.auth.endpoint &&
-          !mcp.auth.clientId,
-      )
-      .map((route) => route.host),
-  );
-  const { clientIdMetadataDocument, clientIdMetadataUrl } = config.upstreamOAuth;
-  if (!hosts.has(host) || clientIdMetadataDocument === "never") return undefined;
-  const { clientId: publicClientId, confidentialClientId, redirectUri, jwksUri } = clientPlaces(table, host);
-  const clientId = confidential ? confidentialClientId : publicClientId;
+  const { clientIdMetadataDocument, clientIdMetadataUrl: elsewhere } = config.upstreamOAuth;
+  if (clientIdMetadataDocument === "never") return undefined;
+  const { id, confidential = false } = wanted;
+  const routes = config.routes.filter(mayUseDocument);
+  const here = routes.filter((route) => route.host === host);
+  if (here.length === 0) return undefined;
+  if (elsewhere !== undefined) {
+    if (id !== undefined || confidential) return undefined;
+    // Published elsewhere, one document serves all hosts.
+    const uris = routes.map((route) => redirectUriByHand(config, route));
+    return document(config, host, elsewhere, [...new Set(uris)]);
+  }
+  const known =
+    id === undefined ? hasOneOAuthRoute(config, host) : here.some((one) => isCallbackIdOf(one, id));
+  if (!known) return undefined;
+  const places = placesAt(table, host, id);
+  const clientId = confidential ? places.confidentialClientId : places.clientId;
   if (clientId === undefined) return undefined;
-  // Published elsewhere, one document serves all hosts.
-  const redirectUris =
-    clientIdMetadataUrl === undefined
-      ? [redirectUri]
-      : [...hosts].map((one) => clientPlaces(table, one).redirectUri);
+  return document(config, host, clientId, [places.redirectUri], confidential ? places.jwksUri : undefined);
+}
+
+function document(
+  config: RouteTable["config"],
+  host: string,
+  clientId: string,
+  redirectUris: readonly string[],
+  jwksUri?: string,
+): Record<string, unknown> {
   return {
     client_id: clientId,
     client_name: config.upstreamOAuth.clientName,
@@ -73,7 +123,7 @@ export function clientMetadataDocument(
     redirect_uris: redirectUris,
     grant_types: ["authorization_code", "refresh_token"],
     response_types: ["code"],
-    ...(confidential ? byKey(jwksUri) : { token_endpoint_auth_method: "none" }),
+    ...(jwksUri === undefined ? { token_endpoint_auth_method: "none" } : byKey(jwksUri)),
     application_type: "web",
   };
 }

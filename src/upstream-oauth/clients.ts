@@ -3,9 +3,18 @@ import { isIP } from "node:net";
 import type { AuthorizationServer } from "oauth4webapi";
 import type { ClientAuthMethod, UpstreamOAuth as OAuthConfig, Route } from "../config/route.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
+import { redirectUriByHand } from "../config/upstream-callback.ts";
 import type { ClientRegistration, Store } from "../store/store.ts";
 import type { ClientKeys } from "./client-key.ts";
-import { clientMetadataDocument, clientPlaces, documentClientId } from "./client-metadata-document.ts";
+import {
+  type ClientPlaces,
+  clientMetadataDocument,
+  clientPlaces,
+  documentClientId,
+  documentKind,
+  mayUseDocument,
+  publishedPlaces,
+} from "./client-metadata-document.ts";
 import { configuredClient } from "./configured-client.ts";
 import { isPublicAddress } from "./is-public-address.ts";
 import { keepToIssuer } from "./keep-to-issuer.ts";
@@ -19,18 +28,22 @@ import type { UpstreamServer } from "./upstream-server.ts";
 /** Who we are at which server (F4.2). */
 export interface Clients {
   /**
-   * The client a new consent uses: configured, else our document, else registered.
+   * The client a new consent uses (configured, else our document, else registered), and the callback that is its alone.
    *
    * @throws UpstreamOAuthError
    */
-  forConsent(route: Route, auth: OAuthConfig, server: UpstreamServer): Promise<UpstreamClient>;
+  forConsent(
+    route: Route,
+    auth: OAuthConfig,
+    server: UpstreamServer,
+  ): Promise<{ client: UpstreamClient; redirectUri: string }>;
   /** The client that a stored token, or a consent under way, belongs to; undefined when its credentials are gone. */
   known(
     route: Route,
     client: { issuer: string; clientId: string; redirectUri: string },
   ): Promise<UpstreamClient | undefined>;
-  /** The server no longer knows this client: it is forgotten here, too. True if it had been registered by us. */
-  forget(client: { issuer: string; clientId: string; redirectUri: string }): Promise<boolean>;
+  /** The server no longer knows this client: it is forgotten here, too. True if it is ours and a new one is needed. */
+  forget(route: Route, client: { issuer: string; clientId: string; redirectUri: string }): Promise<boolean>;
 }
 
 /** A registration older than this is tried before a person is sent on a trip with it, ms. */
@@ -47,14 +60,18 @@ export function createClients(deps: {
   /** Registrations seen to work, by client id. */
   const provenAt = new Map<string, number>();
 
-  async function registered(route: Route, as: AuthorizationServer): Promise<UpstreamClient> {
-    const places = clientPlaces(deps.routes(), route.host);
+  async function registered(
+    route: Route,
+    as: AuthorizationServer,
+    places: ClientPlaces,
+  ): Promise<UpstreamClient> {
     const { redirectUri } = places;
     const register = () =>
       registerClient({
         fetch: outward.fetchFor(route),
         as,
         places,
+        isOurs: (url) => deps.routes().hasHost(url.host),
         clientName: deps.routes().config.upstreamOAuth.clientName,
       });
     const found = await store.clientRegistrations.getOrRegister(as.issuer, redirectUri, register);
@@ -91,7 +108,7 @@ export function createClients(deps: {
   async function usesDocument(route: Route, as: AuthorizationServer): Promise<boolean> {
     const table = deps.routes();
     const mode = table.config.upstreamOAuth.clientIdMetadataDocument;
-    if (!clientMetadataDocument(table, route.host)) return false;
+    if (mode === "never" || !mayUseDocument(route)) return false;
     if (mode === "always") return true;
     if (as.client_id_metadata_document_supported !== true) return false;
     return table.config.upstreamOAuth.clientIdMetadataUrl !== undefined || (await isPublicHost(route.host));
@@ -103,15 +120,29 @@ export function createClients(deps: {
         const { clientId, authorizationServerUrl } = auth;
         if (!auth.endpoint)
           await keepToIssuer(store, route, { clientId, authorizationServerUrl }, server.as.issuer);
-        return configured(auth, auth.clientId, server.hasMetadata ? server.as : undefined);
+        const client = configured(auth, auth.clientId, server.hasMetadata ? server.as : undefined);
+        return { client, redirectUri: redirectUriByHand(deps.routes().config, route) };
       }
+      const table = deps.routes();
+      const places = clientPlaces(table, route, server.as.issuer);
       if (await usesDocument(route, server.as)) {
-        return documentClient(documentClientId(clientPlaces(deps.routes(), route.host), server.as), route);
+        const published = table.config.upstreamOAuth.clientIdMetadataUrl;
+        if (published === undefined) {
+          const client = documentClient(documentClientId(places, server.as), places);
+          return { client, redirectUri: places.redirectUri };
+        }
+        // One client id and one callback for whatever the upstream names: so it may name one only.
+        const { authorizationServerUrl } = auth;
+        await keepToIssuer(store, route, { clientId: published, authorizationServerUrl }, server.as.issuer);
+        const { clientId, redirectUri } = publishedPlaces(table, route, published);
+        return { client: documentClient(clientId), redirectUri };
       }
-      if (server.as.registration_endpoint) return registered(route, server.as);
+      if (server.as.registration_endpoint) {
+        return { client: await registered(route, server.as, places), redirectUri: places.redirectUri };
+      }
       throw new UpstreamOAuthError(
         "registration_unavailable",
-        `${new URL(server.as.issuer).host} registers no clients by itself: register ${clientPlaces(deps.routes(), route.host).redirectUri} there as redirect URI, and set upstream_oauth2.client_id and client_secret on route ${route.id}`,
+        `${new URL(server.as.issuer).host} registers no clients by itself: register ${redirectUriByHand(table.config, route)} there as redirect URI, and set upstream_oauth2.client_id and client_secret on route ${route.id}`,
       );
     },
     async known(route, { issuer, clientId, redirectUri }) {
@@ -119,13 +150,20 @@ export function createClients(deps: {
       if (auth?.type === "oauth" && auth.clientId === clientId) return configured(auth, clientId);
       if (auth?.type === "client_credentials" || auth?.type === "token_exchange" || auth?.type === "id_jag")
         return auth.clientId === clientId ? configuredClient(auth, { ownKey }) : undefined;
-      const places = clientPlaces(deps.routes(), route.host);
-      if ([places.clientId, places.confidentialClientId].includes(clientId))
-        return documentClient(clientId, route);
+      const kind = documentKind(deps.routes(), route.host, { clientId, redirectUri });
+      if (kind)
+        return documentClient(clientId, { confidentialClientId: kind === "public" ? undefined : clientId });
       const found = await store.clientRegistrations.find(issuer, redirectUri);
       return found?.clientId === clientId ? fromRegistration(found) : undefined;
     },
-    async forget({ issuer, clientId, redirectUri }) {
+    async forget(route, { issuer, clientId, redirectUri }) {
+      const table = deps.routes();
+      // The document from before there was one per server is gone where the host has several routes: so is that client.
+      const kind = documentKind(table, route.host, { clientId, redirectUri });
+      if (kind) {
+        const isOld = redirectUri.endsWith("/callback");
+        return isOld && !clientMetadataDocument(table, route.host);
+      }
       const found = await store.clientRegistrations.find(issuer, redirectUri);
       if (found?.clientId !== clientId) return false;
       await store.clientRegistrations.delete(issuer, redirectUri, clientId);
@@ -133,8 +171,11 @@ export function createClients(deps: {
     },
   };
 
-  function documentClient(clientId: string, route: Route): UpstreamClient {
-    const confidential = clientId === clientPlaces(deps.routes(), route.host).confidentialClientId;
+  function documentClient(
+    clientId: string,
+    { confidentialClientId }: Pick<ClientPlaces, "confidentialClientId"> = {},
+  ): UpstreamClient {
+    const confidential = clientId === confidentialClientId;
     return { clientId, authMethod: confidential ? "private_key_jwt" : "none", source: "document", ownKey };
   }
 

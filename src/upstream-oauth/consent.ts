@@ -6,8 +6,8 @@ import {
   validateAuthResponse,
 } from "oauth4webapi";
 import type { UpstreamOAuth as OAuthConfig, Route } from "../config/route.ts";
+import { callbackUri, hasOneOAuthRoute } from "../config/upstream-callback.ts";
 import { authorizationUrl } from "./authorization-url.ts";
-import { clientPlaces } from "./client-metadata-document.ts";
 import type { Clients } from "./clients.ts";
 import type { Discovery } from "./discovery.ts";
 import { generateDpopKey } from "./generate-dpop-key.ts";
@@ -77,6 +77,12 @@ export function createConsent(
     return [...scopes];
   }
 
+  /** The callback without an id is for hosts where one route only can be meant. */
+  function isAnswered(callback: string, host: string): boolean {
+    const { config } = routes();
+    return callback !== callbackUri(config, host) || hasOneOAuthRoute(config, host);
+  }
+
   return {
     async begin({ userId, route, returnTo, popup = false }) {
       const auth = oauthOf(route);
@@ -92,8 +98,7 @@ export function createConsent(
       if (!as.token_endpoint) {
         throw new UpstreamOAuthError("metadata_invalid", `${as.issuer} has no token endpoint`);
       }
-      const client = await clients.forConsent(route, auth, server);
-      const { redirectUri } = clientPlaces(routes(), route.host);
+      const { client, redirectUri } = await clients.forConsent(route, auth, server);
       const scopes = await scopesFor(userId, route, auth, server, demand?.scopes ?? []);
       const state = generateRandomState();
       const codeVerifier = generateRandomCodeVerifier();
@@ -137,7 +142,7 @@ export function createConsent(
       return { location, state };
     },
 
-    async claim({ params, host, userId, browserState }) {
+    async claim({ params, callback, host, userId, browserState }) {
       const states = params.getAll("state");
       const [state] = states;
       if (!state || states.length > 1) {
@@ -158,6 +163,12 @@ export function createConsent(
         throw new UpstreamOAuthError(
           "state_of_other_user",
           "somebody else is signed in now than when this consent was started",
+        );
+      }
+      if (row.payload.redirectUri !== callback || !isAnswered(callback, host)) {
+        throw new UpstreamOAuthError(
+          "state_of_other_server",
+          "the answer came to the callback of another authorization server than the one that was asked",
         );
       }
       return row.payload;
@@ -202,7 +213,7 @@ export function createConsent(
       }).catch(async (error: unknown) => {
         // Registered anew at the next try; one that signs is known where its browser has just been, only its keys are not.
         const refused = error instanceof UpstreamOAuthError && error.code === "client_refused";
-        if (refused && pending.authMethod !== "private_key_jwt") await clients.forget(place);
+        if (refused && pending.authMethod !== "private_key_jwt") await clients.forget(route, place);
         throw error;
       });
       if (answer.tokenType === "N_A" || (answer.tokenType === "DPoP") !== (dpopKey !== undefined)) {

@@ -155,7 +155,7 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
       needs.set(needKey(route), true);
     },
 
-    clientMetadataDocument: (host, confidential) => clientMetadataDocument(deps.routes(), host, confidential),
+    clientMetadataDocument: (host, wanted) => clientMetadataDocument(deps.routes(), host, wanted),
     clientJwks: () => deps.keys.jwks("upstream_client"),
 
     discover: (route, onStep) =>

@@ -1,6 +1,7 @@
 import type { Route } from "../config/route.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
-import { clientPlaces, documentClientId } from "./client-metadata-document.ts";
+import { redirectUriByHand } from "../config/upstream-callback.ts";
+import { clientPlaces, documentClientId, publishedPlaces } from "./client-metadata-document.ts";
 import type { Discovery } from "./discovery.ts";
 import type { DiscoveryStep, Discovery as Outcome } from "./upstream-oauth.ts";
 import { UpstreamOAuthError } from "./upstream-oauth-error.ts";
@@ -55,12 +56,22 @@ export async function doctor(
       ok: true,
       finding: capabilities(server.hasMetadata, as),
     });
-    const places = clientPlaces(deps.routes(), route.host);
+    const table = deps.routes();
+    const published = table.config.upstreamOAuth.clientIdMetadataUrl;
+    const places =
+      published === undefined
+        ? clientPlaces(table, route, as.issuer)
+        : publishedPlaces(table, route, published);
+    const byHand = redirectUriByHand(table.config, route);
     const mode = deps.routes().config.upstreamOAuth.clientIdMetadataDocument;
     const byDocument =
       mode === "always" || (mode === "auto" && as.client_id_metadata_document_supported === true);
     if (auth.clientId) {
-      onStep({ name: "client", ok: true, finding: `the client id of the routes file: ${auth.clientId}` });
+      onStep({
+        name: "client",
+        ok: true,
+        finding: `the client id of the routes file: ${auth.clientId}; its redirect URI there: ${byHand}`,
+      });
     } else if (byDocument) {
       onStep({
         name: "client",
@@ -78,7 +89,7 @@ export async function doctor(
     } else {
       throw new UpstreamOAuthError(
         "registration_unavailable",
-        `${as.issuer} registers no clients by itself: register one by hand with redirect URI ${places.redirectUri}, then set upstream_oauth2.client_id and client_secret on the route`,
+        `${as.issuer} registers no clients by itself: register one by hand with redirect URI ${byHand}, then set upstream_oauth2.client_id and client_secret on the route`,
       );
     }
     say({ ok: true, finding: "a person who connects is sent to this server; nothing to do" });

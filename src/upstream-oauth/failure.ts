@@ -6,6 +6,8 @@ export type FailureCode =
   | "state_missing"
   | "state_of_other_browser"
   | "state_of_other_user"
+  /** The callback of another authorization server, or of another route (RFC 9700 section 4.4.2.2). */
+  | "state_of_other_server"
   | "state_unknown"
   /** The person refused at the upstream's authorization server. */
   | "consent_refused"

@@ -20,6 +20,8 @@ export async function registerClient(request: {
   as: AuthorizationServer;
   places: Pick<ClientPlaces, "redirectUri" | "jwksUri">;
   clientName: string;
+  /** Whether a URL is on a host of ours. */
+  isOurs: (url: URL) => boolean;
 }): Promise<ClientRegistration> {
   const { as } = request;
   const { redirectUri, jwksUri } = request.places;
@@ -48,6 +50,7 @@ export async function registerClient(request: {
       { [customFetch]: request.fetch, [allowInsecureRequests]: true },
     );
     const client = await processDynamicClientRegistrationResponse(await lenient(response, host));
+    checkRegistered(client, request, host);
     const secretExpires = Number(client.client_secret_expires_at ?? 0);
     return {
       issuer: as.issuer,
@@ -62,6 +65,22 @@ export async function registerClient(request: {
   } catch (error) {
     throw UpstreamOAuthError.from(error, `registration at ${host} failed`);
   }
+}
+
+/** What was registered must be a client of that server's with our one redirect URI (RFC 7591 section 3.2.1), not somebody else's. */
+function checkRegistered(
+  client: { readonly client_id: string; readonly redirect_uris?: unknown },
+  request: { readonly places: Pick<ClientPlaces, "redirectUri">; readonly isOurs: (url: URL) => boolean },
+  host: string,
+): void {
+  const refuse = (what: string) => {
+    throw new UpstreamOAuthError("registration_refused", `the registration at ${host} ${what}`);
+  };
+  const url = URL.parse(client.client_id);
+  if (url && request.isOurs(url)) refuse("gives us the client id of another client of ours");
+  const uris = client.redirect_uris;
+  if (Array.isArray(uris) && (uris.length !== 1 || uris[0] !== request.places.redirectUri))
+    refuse("is for other redirect URIs than ours");
 }
 
 /** Refuses errors; mends two common slips: status 200, and a secret without `client_secret_expires_at`. */

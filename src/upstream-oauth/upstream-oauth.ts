@@ -18,6 +18,8 @@ export type Begun = { readonly ok: true; readonly location: string; readonly sta
 export interface FinishConsent {
   /** The callback's query. */
   readonly params: URLSearchParams;
+  /** The callback's own URL, without its query. */
+  readonly callback: string;
   /** The callback's host, as in `Route.host`. */
   readonly host: string;
   /** Who is signed in in this browser now. */
@@ -89,8 +91,11 @@ export interface UpstreamOAuth {
   needed(route: Route): boolean | Promise<boolean>;
   /** An upstream that seemed open has answered 401: `needed` is true from now on. */
   noteNeeded(route: Route): void;
-  /** Our Client ID Metadata Document on this host; undefined where no route is auto-discovered (404). */
-  clientMetadataDocument(host: string, confidential?: boolean): Record<string, unknown> | undefined;
+  /** Our Client ID Metadata Document on this host, for this callback; undefined where no such route is auto-discovered (404). */
+  clientMetadataDocument(
+    host: string,
+    wanted?: { readonly id?: string; readonly confidential?: boolean },
+  ): Record<string, unknown> | undefined;
   /** Public halves of the keys that we sign with as a client (`private_key_jwt`). */
   clientJwks(): JSONWebKeySet;
   /** Runs discovery without a cache, reporting each step; registers nothing. */

@@ -319,8 +319,7 @@ describe("F7.4 doctor", () => {
 
       What to do
         The authorization server registers nobody by itself. Register a client there by hand, with the
-        redirect URI https://files.test/.pomerium/mcp/client/oauth/callback, and set
-        mcp.server.upstream_oauth2.client_id and client_secret.
+        redirect URI that is named above, and set mcp.server.upstream_oauth2.client_id and client_secret.
       "
     `);
     expect(code).toBe(1);

@@ -78,7 +78,10 @@ export async function startHouse(
       {
         client_id: "sidecar",
         client_secret: companySecret,
-        redirect_uris: ["https://auth.test/.pomerium/sign_in/callback"],
+        // With one provider, and with several.
+        redirect_uris: ["", "/company", "/partner"].map(
+          (id) => `https://auth.test/.pomerium/sign_in/callback${id}`,
+        ),
       },
     ],
   });

@@ -1,5 +1,6 @@
 import { parse } from "node-html-parser";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { callbackId } from "../../src/config/upstream-callback.ts";
 import { type ScriptedUpstream, scriptedUpstream } from "../upstream-oauth/scripted-upstream.ts";
 import { alice } from "../upstream-oauth/start-client.ts";
 import { type Browser, startConnect } from "./start-connect.ts";
@@ -23,7 +24,8 @@ describe("connecting in the browser", () => {
   });
   const connectUrl = (query: Record<string, string> = {}, at = place) =>
     `${at}/connect?${new URLSearchParams({ redirect_url: done, ...query })}`;
-  const callbackUrl = (params: URLSearchParams) => `${place}/client/oauth/callback?${params}`;
+  const callbackUrl = (params: URLSearchParams) =>
+    `${place}/client/oauth/callback/${callbackId({ id: "files" }, upstream.url)}?${params}`;
   async function leave(browser: Browser, query: Record<string, string> = {}) {
     const answer = await browser.open(connectUrl(query));
     if (!answer.location) throw new Error(`${answer.status}: ${answer.body}`);

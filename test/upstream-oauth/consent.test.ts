@@ -1,5 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { callbackId, callbackUri } from "../../src/config/upstream-callback.ts";
 import { scraped } from "../support/scraped.ts";
 import { type ScriptedUpstream, scriptedUpstream } from "./scripted-upstream.ts";
 import { alice, type ClientHouse, host, startClient } from "./start-client.ts";
@@ -30,10 +31,18 @@ describe("consent", () => {
   async function begin(userId = alice) {
     const result = await house.oauth.begin({ userId, route: house.route(), returnTo });
     if (!result.ok) throw new Error(`${result.code}: ${result.message}`);
-    return { ...result, query: new URL(result.location).searchParams };
+    const query = new URL(result.location).searchParams;
+    callbacks.set(result.state, query.get("redirect_uri") ?? "");
+    return { ...result, query };
   }
-  const finish = (params: URLSearchParams, browserState: string | undefined, userId = alice, at = host) =>
-    house.oauth.finish({ params, host: at, userId, browserState });
+  /** Where each flow's answer has to come back to, by its state. */
+  const callbacks = new Map<string, string>();
+  const finish = (params: URLSearchParams, browserState: string | undefined, userId = alice, at = host) => {
+    const callback = callbacks.get(params.get("state") ?? "") ?? "";
+    return house.oauth.finish({ params, callback, host: at, userId, browserState });
+  };
+  const discoveredCallback = () =>
+    callbackUri(house.routes().config, host, callbackId(house.route(), upstream.url));
 
   it("F4.3 F4.4 a consent ends with a stored token, with everything it takes to use, refresh and revoke it", async () => {
     upstream.metadata.revocation_endpoint = `${upstream.url}/revoke`;
@@ -42,7 +51,7 @@ describe("consent", () => {
     const { location, state, query } = await begin();
     expect(Object.fromEntries(query)).toMatchObject({
       response_type: "code",
-      redirect_uri: "https://mcp.test/.pomerium/mcp/client/oauth/callback",
+      redirect_uri: discoveredCallback(),
       code_challenge_method: "S256",
       scope: "read write",
       resource: upstream.mcp,
@@ -75,7 +84,7 @@ describe("consent", () => {
     expect(upstream.registered.map(({ body }) => body)).toEqual([
       expect.objectContaining({
         application_type: "web",
-        redirect_uris: ["https://mcp.test/.pomerium/mcp/client/oauth/callback"],
+        redirect_uris: [discoveredCallback()],
         grant_types: ["authorization_code", "refresh_token"],
         token_endpoint_auth_method: "client_secret_basic",
       }),
@@ -105,7 +114,7 @@ describe("consent", () => {
     await begin();
     const [first] = upstream.registered;
     upstream.clients.clear();
-    const redirectUri = "https://mcp.test/.pomerium/mcp/client/oauth/callback";
+    const redirectUri = discoveredCallback();
     const stored = await house.store.clientRegistrations.find(upstream.url, redirectUri);
     if (!stored) throw new Error("nothing stored");
     await house.store.clientRegistrations.delete(upstream.url, redirectUri, stored.clientId);
@@ -168,8 +177,9 @@ describe("consent", () => {
     await house.close();
     house = await startClient(route(), { settings });
     const { query } = await begin();
-    const document = house.oauth.clientMetadataDocument(host);
-    expect(query.get("client_id")).toBe("https://mcp.test/.pomerium/mcp/client/metadata.json");
+    const id = callbackId(house.route(), upstream.url);
+    const document = house.oauth.clientMetadataDocument(host, { id });
+    expect(query.get("client_id")).toBe(`https://mcp.test/.pomerium/mcp/client/${id}/metadata.json`);
     expect(document).toMatchObject({
       client_id: query.get("client_id"),
       redirect_uris: [query.get("redirect_uri")],
@@ -178,6 +188,99 @@ describe("consent", () => {
     expect(house.oauth.clientMetadataDocument("auth.test")).toBeUndefined();
     await house.reconfigure(explicit());
     expect(house.oauth.clientMetadataDocument(host)).toBeUndefined();
+    expect(house.oauth.clientMetadataDocument(host, { id })).toBeUndefined();
+  });
+
+  it("a client document is for one callback of one route; the one without an id for hosts with one OAuth route", async () => {
+    const id = callbackId(house.route(), upstream.url);
+    const place = "https://mcp.test/.pomerium/mcp/client";
+    expect(house.oauth.clientMetadataDocument(host)).toMatchObject({
+      client_id: `${place}/metadata.json`,
+      redirect_uris: [`${place}/oauth/callback`],
+    });
+    expect(house.oauth.clientMetadataDocument(host, { id, confidential: true })).toMatchObject({
+      client_id: `${place}/${id}/confidential.json`,
+      redirect_uris: [`${place}/oauth/callback/${id}`],
+    });
+    for (const other of ["", "x", id.slice(1), `${id}x`, callbackId({ id: "another" }, upstream.url)])
+      expect(house.oauth.clientMetadataDocument(host, { id: other })).toBeUndefined();
+    await house.reconfigure(
+      `${route()}\n  - {id: more, from: https://mcp.test/more, to: https://more.test, mcp: {server: {}}}`,
+    );
+    expect(house.oauth.clientMetadataDocument(host)).toBeUndefined();
+    expect(house.oauth.clientMetadataDocument(host, { id })).toMatchObject({
+      redirect_uris: [discoveredCallback()],
+    });
+  });
+
+  it("a client registered by hand keeps the callback without an id while its host has one OAuth route", async () => {
+    await house.reconfigure(explicit());
+    upstream.clients.add("known");
+    const alone = await begin();
+    const old = "https://mcp.test/.pomerium/mcp/client/oauth/callback";
+    expect(alone.query.get("redirect_uri")).toBe(old);
+    const more = "\n  - {id: more, from: https://mcp.test/more, to: https://more.test, mcp: {server: {}}}";
+    await house.reconfigure(explicit() + more);
+    const among = await begin();
+    expect(among.query.get("redirect_uri")).toBe(`${old}/${callbackId(house.route())}`);
+    const params = upstream.agree(among.location);
+    params.delete("iss");
+    expect(await finish(params, among.state)).toMatchObject({ ok: true });
+    // A flow from before the other route came: its callback could be anybody's now.
+    expect(await finish(upstream.agree(alone.location), alone.state)).toMatchObject({
+      ok: false,
+      code: "state_of_other_server",
+    });
+  });
+
+  it.each([
+    [
+      "the client id of another client of ours",
+      { client_id: "https://mcp.test/.pomerium/mcp/client/metadata.json" },
+    ],
+    ["other redirect URIs", { client_id: "c", redirect_uris: ["https://evil.test/callback"] }],
+    [
+      "more redirect URIs",
+      (uri: string) => ({ client_id: "c", redirect_uris: [uri, "https://evil.test/callback"] }),
+    ],
+  ])("a registration that answers with %s is refused", async (_what, answer) => {
+    const body = typeof answer === "function" ? answer(discoveredCallback()) : answer;
+    upstream.on("/register", { status: 201, body });
+    const result = await house.oauth.begin({ userId: alice, route: house.route(), returnTo });
+    expect(result).toMatchObject({ ok: false, code: "registration_refused" });
+  });
+
+  it("a token of the client document from before there was one per server is refreshed, and renewed by consent once that is gone", async () => {
+    const settings =
+      "upstream_oauth: {allowed_private_hosts: [127.0.0.1], client_id_metadata_document: always}";
+    await house.close();
+    house = await startClient(route(), { settings });
+    const place = "https://mcp.test/.pomerium/mcp/client";
+    upstream.clients.add(`${place}/metadata.json`);
+    upstream.refreshTokens.add("old-refresh-token");
+    const old = {
+      ...key(upstream),
+      issuer: upstream.url,
+      tokenEndpoint: `${upstream.url}/token`,
+      clientId: `${place}/metadata.json`,
+      redirectUri: `${place}/oauth/callback`,
+      accessToken: "old",
+      tokenType: "Bearer",
+      refreshToken: "old-refresh-token",
+      scopes: [],
+    } as const;
+    const version = await house.store.upstreamTokens.put(old, { action: "upstream_token.obtained" });
+    const stored = { ...old, version, connectedAt: new Date(), updatedAt: new Date() };
+    expect(await house.oauth.refresh(stored, house.route())).toMatchObject({ kind: "refreshed" });
+    await house.reconfigure(
+      `${route()}\n  - {id: more, from: https://mcp.test/more, to: https://more.test, mcp: {server: {}}}`,
+    );
+    // The server looks the document up again, which is not there any more.
+    upstream.clients.clear();
+    expect(await house.oauth.refresh(stored, house.route())).toMatchObject({
+      kind: "refused",
+      reason: "client_forgotten",
+    });
   });
 
   it("F4.2 a host that is not public is no place for a document: a server that supports both gets a registration", async () => {

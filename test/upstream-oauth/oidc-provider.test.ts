@@ -5,6 +5,7 @@ import {
   type UpstreamAuthorizationServer,
   upstreamAuthorizationServer,
 } from "../../deploy/demo/upstream-authorization-server.ts";
+import { callbackId } from "../../src/config/upstream-callback.ts";
 import { httpBrowser } from "../support/http-browser.ts";
 import { alice, type ClientHouse, startClient } from "./start-client.ts";
 
@@ -58,6 +59,7 @@ describe("with a real authorization server (oidc-provider)", () => {
     const back = await browser.submit(consent, {}, `decision=${decision}`);
     return house.oauth.finish({
       params: back.url.searchParams,
+      callback: back.url.origin + back.url.pathname,
       host: "mcp.test",
       userId: alice,
       browserState: begun.state,
@@ -121,12 +123,18 @@ describe("with a real authorization server (oidc-provider)", () => {
     const clientAuthMethods = ["private_key_jwt" as const];
     const redirectUri = "https://mcp.test/.pomerium/mcp/client/oauth/callback";
     const place = "https://mcp.test/.pomerium/mcp/client";
+    const documentUrl = () => `${place}/${callbackId(house.route(), server.issuer)}/confidential.json`;
     /** The server's view of what we publish. */
     const fetch: typeof globalThis.fetch = async (input) => {
       const url = input instanceof Request ? input.url : String(input);
       if (url === `${place}/jwks.json`) return Response.json(house.oauth.clientJwks());
-      if (url === `${place}/confidential.json`)
-        return Response.json(house.oauth.clientMetadataDocument("mcp.test", true));
+      if (url === documentUrl())
+        return Response.json(
+          house.oauth.clientMetadataDocument("mcp.test", {
+            id: callbackId(house.route(), server.issuer),
+            confidential: true,
+          }),
+        );
       return new Response("no", { status: 404 });
     };
 
@@ -166,9 +174,7 @@ describe("with a real authorization server (oidc-provider)", () => {
         "upstream_oauth: {allowed_private_hosts: [127.0.0.1], client_id_metadata_document: always}";
       await start({ clientIdMetadataDocuments: true, clientAuthMethods, fetch }, undefined, settings);
       await wholeLife();
-      expect((await server.provider.Client.find(`${place}/confidential.json`))?.clientAuthMethod).toBe(
-        "private_key_jwt",
-      );
+      expect((await server.provider.Client.find(documentUrl()))?.clientAuthMethod).toBe("private_key_jwt");
     });
 
     it("F4.3 a client registered by hand: with a key of the routes file, or with ours", async () => {

@@ -116,7 +116,14 @@ export async function startClient(
       const begun = await first.oauth.begin({ userId, route: route(routeId), returnTo });
       if (!begun.ok) throw new Error(begun.message);
       const params = agree(begun.location);
-      const finished = await first.oauth.finish({ params, host, userId, browserState: begun.state });
+      const callback = new URL(begun.location).searchParams.get("redirect_uri") ?? "";
+      const finished = await first.oauth.finish({
+        params,
+        callback,
+        host,
+        userId,
+        browserState: begun.state,
+      });
       if (!finished.ok) throw new Error(finished.message);
     },
     async close() {

@@ -1,0 +1,55 @@
+import { createHash } from "node:crypto";
+import type { Config } from "./config.ts";
+import type { Route } from "./route.ts";
+
+/** Routes of one host that send people to an authorization server, whether or not they are enabled now. */
+function oauthRoutes(config: Pick<Config, "routes">, host: string): readonly Route[] {
+  return config.routes.filter(
+    (route) => route.host === host && route.mcp.kind === "server" && route.mcp.auth.type === "oauth",
+  );
+}
+
+/** Whether the callback and the client document without an id are still answered on this host: one route only can be meant. */
+export function hasOneOAuthRoute(config: Pick<Config, "routes">, host: string): boolean {
+  return oauthRoutes(config, host).length <= 1;
+}
+
+/**
+ * The last segment of a callback: one per route and authorization server (RFC 9700 section 4.4.2.2), the same on every replica
+ * and after every restart.
+ *
+ * @param issuer absent: a client that is registered by hand, which belongs to one authorization server anyway
+ */
+export function callbackId(route: Pick<Route, "id">, issuer?: string): string {
+  return routePart(route) + digest(["callback", route.id, issuer ?? null]).slice(0, 22);
+}
+
+/** Whether an id could be one of this route's callbacks. */
+export function isCallbackIdOf(route: Pick<Route, "id">, id: string): boolean {
+  return /^[\w-]{33}$/.test(id) && id.startsWith(routePart(route));
+}
+
+/** Where everything that concerns us as a client stands on a host. */
+export function upstreamClientBase(config: Pick<Config, "paths">, host: string): string {
+  return `https://${host}${config.paths.prefix}/mcp/client`;
+}
+
+/** @param id absent: the callback of hosts with one OAuth route */
+export function callbackUri(config: Pick<Config, "paths">, host: string, id?: string): string {
+  return `${upstreamClientBase(config, host)}/oauth/callback${id === undefined ? "" : `/${id}`}`;
+}
+
+/** The redirect URI to register by hand at a route's authorization server, or to publish in a document by hand. */
+export function redirectUriByHand(config: Pick<Config, "paths" | "routes">, route: Route): string {
+  const id = hasOneOAuthRoute(config, route.host) ? undefined : callbackId(route);
+  return callbackUri(config, route.host, id);
+}
+
+/** 64 bits are enough to tell routes of one host apart; that a callback is the right one is decided by the whole of it. */
+function routePart(route: Pick<Route, "id">): string {
+  return digest(["route", route.id]).slice(0, 11);
+}
+
+function digest(parts: readonly (string | null)[]): string {
+  return createHash("sha256").update(JSON.stringify(parts)).digest("base64url");
+}

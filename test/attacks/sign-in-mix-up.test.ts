@@ -1,0 +1,109 @@
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { type E2e, startE2e } from "../support/e2e.ts";
+import { type HttpBrowser, httpBrowser } from "../support/http-browser.ts";
+import { type ScriptedServer, scriptedServer } from "../upstream-oauth/scripted-server.ts";
+
+const issuer = "https://auth.test";
+const callback = `${issuer}/.pomerium/sign_in/callback`;
+
+/** RFC 9700 section 4.4: a partner's provider wants to sign its man in as a person of the company. */
+describe("mix-up of two sign-in providers", () => {
+  let stack: E2e;
+  let partner: ScriptedServer;
+  let tokenRequests: URLSearchParams[];
+  beforeAll(async () => {
+    partner = await scriptedServer();
+    const { url } = partner;
+    partner.on("/.well-known/openid-configuration", {
+      body: {
+        issuer: url,
+        authorization_endpoint: `${url}/authorize`,
+        token_endpoint: `${url}/token`,
+        jwks_uri: `${url}/jwks`,
+        response_types_supported: ["code"],
+        subject_types_supported: ["public"],
+        id_token_signing_alg_values_supported: ["RS256"],
+      },
+    });
+    tokenRequests = [];
+    partner.on("/token", ({ form }) => {
+      tokenRequests.push(form);
+      return { status: 400, body: { error: "invalid_grant" } };
+    });
+    stack = await startE2e({
+      signInRedirectUris: [`${callback}/company`],
+      config: (config) => {
+        const { providers } = config.sign_in as { providers: object[] };
+        const added = {
+          id: "partner",
+          name: "Partner",
+          issuer: url,
+          client_id: "gateway",
+          client_secret: "s",
+        };
+        return { ...config, sign_in: { providers: [...providers, added] } };
+      },
+    });
+  });
+  afterAll(async () => {
+    await stack?.close();
+    await partner.close();
+  });
+
+  const start = (provider: string) => `${issuer}/.pomerium/sign_in?provider=${provider}&return_to=/&switch=1`;
+  /** The partner's authorization endpoint answers with this URL, made from the state it is asked with. */
+  function partnerSends(to: (state: string) => URL): void {
+    partner.on("/authorize", ({ query }) => ({
+      status: 302,
+      headers: { location: to(query.get("state") ?? "").href },
+    }));
+  }
+  /** Alice is signed in, at the company too, and a page of the attacker's opens the partner's sign-in in her browser. */
+  async function alicesBrowser(stopAt?: (url: URL) => boolean): Promise<HttpBrowser> {
+    const alice = httpBrowser({ fetch: stack.fetch, stopAt });
+    const home = await alice.agree(await alice.open(start("company")), stack.signIn("alice"));
+    expect(home.url.pathname).toBe("/");
+    return alice;
+  }
+
+  it("the partner sends the browser on to the company's provider with its man's request: it gets no code", async () => {
+    const mallory = httpBrowser({
+      fetch: stack.fetch,
+      stopAt: ({ origin }) => origin === stack.openid.issuer,
+    });
+    const his = (await mallory.open(start("company"))).url;
+    expect(his.origin).toBe(stack.openid.issuer);
+    partnerSends((state) => {
+      const detour = new URL(his);
+      detour.searchParams.set("state", state);
+      detour.searchParams.delete("prompt");
+      return detour;
+    });
+    const alice = await alicesBrowser();
+    const page = await alice.agree(await alice.open(start("partner")), stack.signIn("alice"));
+    expect(page.url.searchParams.get("code")).toBeTruthy();
+    expect(page.html).toContain("wrong_callback");
+    expect(tokenRequests).toEqual([]);
+  });
+
+  it.each(["", "/company", "/nobody"])(
+    "an answer for the partner at the callback %j is refused, an error too",
+    async (path) => {
+      for (const answer of ["code=x", "error=access_denied"]) {
+        partnerSends((state) => new URL(`${callback}${path}?${answer}&state=${encodeURIComponent(state)}`));
+        const page = await (await alicesBrowser()).open(start("partner"));
+        expect(page.status).toBe(400);
+        expect(page.html).toContain("wrong_callback");
+      }
+      expect(tokenRequests).toEqual([]);
+    },
+  );
+
+  it("an answer at the partner's own callback is the partner's", async () => {
+    partnerSends((state) => new URL(`${callback}/partner?${new URLSearchParams({ code: "own", state })}`));
+    await (await alicesBrowser()).open(start("partner"));
+    expect(tokenRequests.map((form) => [form.get("code"), form.get("redirect_uri")])).toEqual([
+      ["own", `${callback}/partner`],
+    ]);
+  });
+});
