@@ -28,7 +28,7 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
     onLookup: (result) => metrics.cacheLookups.inc({ cache: "discovery", result }),
     onEvict: () => metrics.cacheEvictions.inc({ cache: "discovery" }),
   });
-  const discovery = createDiscovery({ routes: deps.routes, outward, cache });
+  const discovery = createDiscovery({ routes: deps.routes, outward, cache, logger });
   const clients = createClients({ ...deps, outward });
   const parts = { ...deps, outward, discovery, clients };
   const consent = createConsent(parts);

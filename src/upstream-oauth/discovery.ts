@@ -1,6 +1,8 @@
 import type { AuthorizationServer } from "oauth4webapi";
 import type { Route } from "../config/route.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
+import type { Logger } from "../telemetry/logger.ts";
+import { isAtUpstream } from "./is-at-upstream.ts";
 import type { MetadataCache } from "./metadata-cache.ts";
 import type { Outward } from "./outward.ts";
 import { parseChallenge, type UpstreamChallenge } from "./parse-challenge.ts";
@@ -43,6 +45,7 @@ export function createDiscovery(deps: {
   routes: CurrentRoutes;
   outward: Outward;
   cache: MetadataCache;
+  logger?: Pick<Logger, "warn">;
 }): Discovery {
   const { outward, cache } = deps;
 
@@ -71,12 +74,26 @@ export function createDiscovery(deps: {
     }
   }
 
-  /** Steps 2 to 4: the challenge's document, the well-known one of the path, the one at the root. */
+  /**
+   * Steps 2 to 4: the challenge's document, the well-known one of the path, the one at the root. What a challenge names elsewhere
+   * than at the upstream is not asked for: nobody else says which authorization server the upstream has.
+   */
   async function resourceMetadata(look: Look, fromChallenge?: string): Promise<ResourceMetadata | undefined> {
     const upstream = new URL(look.route.upstream);
     const path = upstream.pathname.replace(/\/$/, "");
     const urls = new Set([`${upstream.origin}${prmPath}${path}`, `${upstream.origin}${prmPath}`]);
-    for (const url of new Set([...(fromChallenge ? [fromChallenge] : []), ...urls])) {
+    const named =
+      fromChallenge !== undefined && isAtUpstream(look.route, fromChallenge) ? [fromChallenge] : [];
+    if (fromChallenge !== undefined && named.length === 0) {
+      const finding = "is ignored: the challenge names a place that is not the upstream's own";
+      look.onStep({ name: "resource_metadata", url: fromChallenge, ok: false, finding });
+      const place = { route: look.route.id, resourceMetadata: fromChallenge.slice(0, 512) };
+      deps.logger?.warn(
+        place,
+        "resource_metadata of a challenge ignored: it is not on the upstream's origin",
+      );
+    }
+    for (const url of new Set([...named, ...urls])) {
       const found = await oneResourceMetadata(look, url);
       if (found) return found;
     }
@@ -214,7 +231,9 @@ export function createDiscovery(deps: {
     async server(route, hint = {}) {
       const look: Look = { route, onStep: hint.onStep ?? (() => {}) };
       const { status, challenge } = await probe(look);
-      const prm = await resourceMetadata(look, hint.resourceMetadata ?? challenge?.resourceMetadata);
+      const hinted = hint.resourceMetadata;
+      const remembered = hinted !== undefined && isAtUpstream(route, hinted) ? hinted : undefined;
+      const prm = await resourceMetadata(look, remembered ?? challenge?.resourceMetadata);
       const common = {
         resource: prm?.resource ?? route.upstream,
         scopes: challenge?.scopes.length ? challenge.scopes : (prm?.scopes ?? []),
@@ -222,7 +241,10 @@ export function createDiscovery(deps: {
         issuerKnown: true,
       };
       const named = prm?.authorizationServers ?? [];
-      const issuers = named.length ? named : hint.authorizationServerUrl ? [hint.authorizationServerUrl] : [];
+      const own = hint.authorizationServerUrl;
+      // Of several the operator's, where it is among them.
+      const preferred = named.filter((one) => own !== undefined && sameIssuer(one, new URL(own)));
+      const issuers = named.length ? [...new Set([...preferred, ...named])] : own ? [own] : [];
       let failure: unknown;
       for (const issuer of issuers.slice(0, 3)) {
         try {

@@ -2,6 +2,7 @@ import { LRUCache } from "lru-cache";
 import type { Route } from "../config/route.ts";
 import { connectionKeyName } from "../store/connection-key.ts";
 import type { UpstreamToken } from "../store/store.ts";
+import { isAtUpstream } from "../upstream-oauth/is-at-upstream.ts";
 import { parseChallenge, type UpstreamChallenge } from "../upstream-oauth/parse-challenge.ts";
 import { upstreamConnection } from "../upstream-oauth/upstream-connection.ts";
 import type { Connection } from "./connection.ts";
@@ -30,11 +31,18 @@ export function judgeRefusals(
 
   async function askForConsent(
     refusal: Refused,
+    route: Route,
     { key, name }: Connection,
     scopes: readonly string[],
     reason: string,
   ): Promise<RefusalOutcome> {
-    const { resourceMetadata } = refusal;
+    const named = refusal.resourceMetadata;
+    const resourceMetadata = named !== undefined && isAtUpstream(route, named) ? named : undefined;
+    if (named !== resourceMetadata)
+      deps.logger.warn(
+        { route: route.id, resourceMetadata: named?.slice(0, 512) },
+        "resource_metadata of a challenge ignored: it is not on the upstream's origin",
+      );
     await store.upstreamTokens.demand(key, { scopes, resourceMetadata, demandedAt: new Date() });
     cache.drop(name);
     asked.set(name, { at: Date.now(), what: whatOf(refusal) });
@@ -84,7 +92,7 @@ export function judgeRefusals(
         reason: "refused_by_upstream",
       });
     }
-    return askForConsent(refusal, connection, union(token.scopes, refusal.scopes), "token_refused");
+    return askForConsent(refusal, route, connection, union(token.scopes, refusal.scopes), "token_refused");
   }
 
   /** Tokens without consent are got anew, once. */
@@ -124,7 +132,7 @@ export function judgeRefusals(
         "the server asks for permissions that its authorization server does not grant here",
       );
     }
-    return askForConsent(refusal, connection, union(token.scopes, refusal.scopes), "scope_demanded");
+    return askForConsent(refusal, route, connection, union(token.scopes, refusal.scopes), "scope_demanded");
   }
 
   return async (upstreamRefusal) => {
@@ -153,7 +161,7 @@ export function judgeRefusals(
       upstreamOAuth.noteNeeded(route);
       if (isGranted(route)) return retry("granted_anew");
       const { demand } = connection;
-      return askForConsent(refusal, connection, union(demand?.scopes, refusal.scopes), "no_token");
+      return askForConsent(refusal, route, connection, union(demand?.scopes, refusal.scopes), "no_token");
     }
     if (token.version !== refusal.version) return retry("newer_token");
     return refusal.status === 401

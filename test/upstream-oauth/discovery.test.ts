@@ -46,18 +46,47 @@ describe("discovery", () => {
     registration_endpoint: `${upstream.url}/register`,
   });
 
-  it("F4.1 starts from the resource_metadata of the upstream's own 401, wherever that is", async () => {
+  it("F4.1 starts from the resource_metadata of the upstream's own 401, wherever on its origin that is", async () => {
     upstream.on("/mcp", {
       status: 401,
-      headers: { "www-authenticate": `Bearer realm="x", resource_metadata="${elsewhere.url}/my-metadata"` },
+      headers: { "www-authenticate": `Bearer realm="x", resource_metadata="${upstream.url}/my-metadata"` },
     });
-    elsewhere.on("/my-metadata", {
+    upstream.on("/my-metadata", {
       body: { resource: upstream.mcp, authorization_servers: [`${elsewhere.url}/tenant`] },
     });
     elsewhere.on(`${rfc8414}/tenant`, { body: metadataOf(elsewhere, `${elsewhere.url}/tenant`) });
     expect((await begun()).origin).toBe(elsewhere.url);
-    expect(upstream.paths()).toEqual(["/mcp", "/register"]);
-    expect(elsewhere.paths()).toEqual(["/my-metadata", `${rfc8414}/tenant`]);
+    expect(upstream.paths()).toEqual(["/mcp", "/my-metadata", "/register"]);
+    expect(elsewhere.paths()).toEqual([`${rfc8414}/tenant`]);
+  });
+
+  it("resource metadata that a challenge names on another origin is not asked for, remembered or not", async () => {
+    elsewhere.on("/prm", { body: { resource: upstream.mcp, authorization_servers: [elsewhere.url] } });
+    elsewhere.on(rfc8414, { body: metadataOf(elsewhere) });
+    const challenge = `Bearer resource_metadata="${elsewhere.url}/prm"`;
+    upstream.on("/mcp", { status: 401, headers: { "www-authenticate": challenge } });
+    expect((await begun()).origin).toBe(upstream.url);
+    // As a neighbour's forged answer, or an earlier version, has left it in the database.
+    const key = { userId: alice, routeId: "files", upstream: upstream.mcp };
+    const demand = { scopes: [], resourceMetadata: `${elsewhere.url}/prm`, demandedAt: new Date() };
+    await house.store.upstreamTokens.demand(key, demand);
+    expect((await begun()).origin).toBe(upstream.url);
+    expect(elsewhere.paths()).toEqual([]);
+    expect(house.log.join()).toContain("not on the upstream's origin");
+    await house.store.upstreamTokens.clearDemand(key);
+    const about = { userId: alice, routeId: "files", version: undefined, status: 401 } as const;
+    await house.tokens.upstreamRefused({ ...about, wwwAuthenticate: challenge });
+    expect((await house.store.upstreamTokens.findDemand(key))?.resourceMetadata).toBeUndefined();
+  });
+
+  it("of several authorization servers that an upstream names, the operator's is taken", async () => {
+    upstream.on(`${prm}/mcp`, {
+      body: { resource: upstream.mcp, authorization_servers: [upstream.url, elsewhere.url] },
+    });
+    elsewhere.on(rfc8414, { body: metadataOf(elsewhere) });
+    expect((await begun()).origin).toBe(upstream.url);
+    await house.reconfigure(route(`{authorization_server_url: "${elsewhere.url}"}`));
+    expect((await begun()).origin).toBe(elsewhere.url);
   });
 
   it("F4.1 then asks the well-known place of the path, then the one at the root", async () => {
@@ -77,10 +106,10 @@ describe("discovery", () => {
   it("F4.1 goes on when the challenge's document is not there", async () => {
     upstream.on("/mcp", {
       status: 401,
-      headers: { "www-authenticate": `Bearer resource_metadata="${elsewhere.url}/gone"` },
+      headers: { "www-authenticate": `Bearer resource_metadata="${upstream.url}/gone"` },
     });
     expect((await begun()).origin).toBe(upstream.url);
-    expect(elsewhere.paths()).toEqual(["/gone"]);
+    expect(upstream.paths()).toContain("/gone");
   });
 
   it("F4.1 F1.2 then uses authorization_server_url, which resource metadata would have overruled", async () => {
