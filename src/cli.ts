@@ -95,9 +95,16 @@ program
   .command("envoy-config")
   .description("print an Envoy bootstrap for the routes file, or write the files a running Envoy watches")
   .addOption(file())
-  .addOption(new Option("-f, --format <format>", "how to print it").choices(["yaml", "json"]).default("yaml"))
+  .addOption(
+    new Option(
+      "-f, --format <format>",
+      "how to print it; context: only what each route's checks say, for Envoy Gateway and Istio",
+    )
+      .choices(["yaml", "json", "context"])
+      .default("yaml"),
+  )
   .option("--xds-dir <dir>", "write bootstrap.yaml, lds.yaml and cds.yaml into this folder instead")
-  .action((options: { config: string; format: "yaml" | "json"; xdsDir?: string }) => {
+  .action((options: { config: string; format: "yaml" | "json" | "context"; xdsDir?: string }) => {
     process.exitCode = envoyConfig({ file: options.config, env: process.env, out, err, ...options });
   });
 

@@ -91,10 +91,12 @@ export async function serve(options: {
   });
   const storedRoutes = await followStoredRoutes({ store, live, logger });
   if (xdsDir !== undefined) {
-    writeXdsDir(routes().config, xdsDir);
+    let written = routes().config;
+    writeXdsDir(written, xdsDir);
     live.onChange((table) => {
       try {
-        writeXdsDir(table.config, xdsDir);
+        writeXdsDir(table.config, xdsDir, written);
+        written = table.config;
       } catch (error) {
         logger.error({ err: error, xdsDir }, "Envoy's files cannot be written; it goes on with the old ones");
       }

@@ -28,6 +28,7 @@ export async function answerRefusal(
   const refusal = {
     status,
     routeId: route.id,
+    upstreamHash: metadata.upstream,
     userId: owner,
     version: metadata.version,
     wwwAuthenticate: wwwAuthenticate.join(", "),

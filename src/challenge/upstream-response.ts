@@ -11,6 +11,8 @@ export interface UpstreamResponse {
   readonly dpopNonce?: string;
   readonly metadata: {
     readonly route: string;
+    /** `Route.upstreamHash` of the upstream that answers. */
+    readonly upstream?: string;
     readonly user?: string;
     /** Whose connection went along, where it is not the user's (F2.4). */
     readonly owner?: string;
@@ -58,6 +60,7 @@ export function upstreamResponse(message: ProcessingRequest): UpstreamResponse |
     dpopNonce,
     metadata: {
       route,
+      upstream: fields.upstream?.stringValue,
       user: fields.user?.stringValue,
       owner: fields.owner?.stringValue,
       machine: fields.machine?.numberValue === 1,

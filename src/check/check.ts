@@ -33,13 +33,15 @@ const refusalInWords: Readonly<Record<Exclude<Refusal, "issuer_unavailable">, st
  */
 export function check(facts: RequestFacts, deps: CheckDeps): Checked | Promise<Checked> {
   const table = deps.routes();
-  const route = table.find(facts.host, facts.path);
+  const found = table.find(facts.host, facts.path);
   // Own paths come with ext_authz off; seeing one here means an Envoy configured otherwise, and an upstream must not get it.
-  if (!route?.enabled || table.isOwnPath(facts.host, facts.path))
+  if (!found?.enabled || table.isOwnPath(facts.host, facts.path))
     return unknownPlace(facts, table.hasHost(facts.host));
   const expected = facts.context.route;
-  if (expected !== undefined && expected !== route.id)
-    return deny(route, 503, "route_mismatch", routeMismatch);
+  if (expected !== undefined && expected !== found.id)
+    return deny(found, 503, "route_mismatch", routeMismatch, retryAfter(1));
+  const route = table.leadingTo(found, facts.context.upstream);
+  if (!route) return deny(found, 503, "upstream_mismatch", upstreamMismatch, retryAfter(1));
   if (route.mcp.kind === "client") return checkClientRoute(facts, route, deps);
   if (facts.method === "OPTIONS") return { decision: cors.preflight(facts), reason: "preflight", route };
 
@@ -144,6 +146,7 @@ function allow(
       responseHeaders: cors.answer,
       metadata: {
         route: route.id,
+        upstream: route.upstreamHash,
         user: caller.userId,
         client: caller.clientId,
         owner: caller.delegatedBy,
@@ -162,6 +165,8 @@ function allow(
   }));
 }
 
+const upstreamMismatch =
+  "Envoy routes to another upstream than the routes file names; one of the two has not taken the newest configuration yet";
 const routeMismatch =
   "Envoy's route and the routes file disagree; Envoy has not taken the newest configuration yet";
 

@@ -19,6 +19,8 @@ export interface Allow {
  */
 export type AllowMetadata = Readonly<{
   route?: string;
+  /** `Route.upstreamHash`: whose answer it is that comes back. */
+  upstream?: string;
   user?: string;
   client?: string;
   /** Whose connection went along, where it is not the user's: a service account's owner (F2.4). */

@@ -41,6 +41,7 @@ export function judgePolicy(
     }
     case "deny": {
       const { status, reason, message } = verdict;
+      if (reason === "body_missing" && withoutBodies(facts)) return bodyNotSent(route, userId);
       const decision = { kind: "deny", status, code: reason, message, headers: [] } as const;
       return { ok: false, checked: { decision, reason, route, userId, rule: verdict.rule } };
     }
@@ -51,6 +52,19 @@ export function judgePolicy(
       return { ok: false, checked: { decision, reason: verdict.reason, route, userId, rule: verdict.rule } };
     }
   }
+}
+
+/** Envoy says which upstream it routes to, and not that it sends bodies: policy has just begun to look at them. */
+function withoutBodies({ context }: RequestFacts): boolean {
+  return context.upstream !== undefined && context.body === undefined;
+}
+
+function bodyNotSent(route: Route, userId: string): Judged {
+  const code = "body_not_sent";
+  const message = "the policy of this server has changed, and Envoy has not taken it yet; try again";
+  const headers = [["retry-after", "1"]] as const;
+  const decision = { kind: "deny", status: 503, code, message, headers } as const;
+  return { ok: false, checked: { decision, reason: code, route, userId } };
 }
 
 function tooMany({ limit, retryAfterSeconds }: LimitReached, route: Route, userId: string): Judged {

@@ -12,6 +12,7 @@ import type {
   UpstreamAuth,
 } from "./route.ts";
 import type { routeSchema } from "./route-schema.ts";
+import { upstreamHash } from "./upstream-hash.ts";
 
 type RouteInput = z.output<ReturnType<typeof routeSchema>>;
 type ServerInput = NonNullable<RouteInput["mcp"]["server"]>;
@@ -58,6 +59,11 @@ export function buildRoute(
     ...from,
     resource,
     ...to,
+    upstreamHash: upstreamHash({
+      ...to,
+      upstreamTls,
+      ...(input.preserve_host_header === undefined ? {} : { preserveHostHeader: input.preserve_host_header }),
+    }),
     mcp,
     ...(policy === undefined ? {} : { policy }),
     passIdentityHeaders: input.pass_identity_headers ?? defaults.passIdentityHeaders,

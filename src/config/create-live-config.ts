@@ -70,7 +70,7 @@ export function createLiveConfig(deps: {
   let inFile = first.config;
   let stored: readonly StoredEntry[] = [];
   let storedProblems: ReadonlyMap<string, readonly Problem[]> = new Map();
-  let table = putTogether();
+  let table = putTogether(undefined);
   let problems = first.problems;
   let refusal: string | undefined;
   let watched = [resolve(file), ...first.referencedFiles];
@@ -101,25 +101,25 @@ export function createLiveConfig(deps: {
     // Where Envoy finds us follows `listen`, unless written.
     const sidecar = (needsRestart.includes("listen") ? inFile : loaded.config).envoy.sidecar;
     inFile = { ...loaded.config, ...started, envoy: { ...loaded.config.envoy, sidecar } };
-    table = putTogether();
+    table = putTogether(table);
     for (const listener of changes) listener(table, needsRestart);
   });
   watch.files(watched);
 
-  function putTogether(): RouteTable {
+  function putTogether(before: RouteTable | undefined): RouteTable {
     const { config, problems: refused } = buildStoredRoutes(inFile, stored);
     storedProblems = refused;
     metrics.routes.set({ source: "file" }, inFile.routes.length);
     metrics.routes.set({ source: "database" }, config.routes.length - inFile.routes.length);
     metrics.routesRefused.set(refused.size);
-    return createRouteTable(config);
+    return createRouteTable(config, before);
   }
 
   return {
     current: () => table,
     setStoredRoutes(entries) {
       stored = entries;
-      table = putTogether();
+      table = putTogether(table);
       for (const listener of changes) listener(table, []);
     },
     storedProblems: () => storedProblems,

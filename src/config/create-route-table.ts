@@ -1,4 +1,5 @@
 import type { Config } from "./config.ts";
+import { formerRoutes } from "./former-routes.ts";
 import { normalizeHost } from "./normalize-host.ts";
 import { type OwnPath, ownPaths } from "./own-paths.ts";
 import type { Route } from "./route.ts";
@@ -14,8 +15,18 @@ interface HostEntry {
   readonly ownPrefixes: readonly string[];
 }
 
-/** Indexes a configuration by host and path prefix. Look-ups do no I/O and stay flat for tens of thousands of routes. */
-export function createRouteTable(config: Config): RouteTable {
+/**
+ * Indexes a configuration by host and path prefix. Look-ups do no I/O and stay flat for tens of thousands of routes.
+ *
+ * @param before the table that this one replaces.
+ * @param replacedAt when, ms.
+ */
+export function createRouteTable(
+  config: Config,
+  before?: Pick<RouteTable, "byId" | "former">,
+  replacedAt = Date.now(),
+): RouteTable {
+  const former = formerRoutes(before, config, replacedAt);
   const issuer = new URL(config.issuer);
   const issuerHost = issuer.host;
   const byId = new Map(config.routes.map((route) => [route.id, route]));
@@ -51,6 +62,7 @@ export function createRouteTable(config: Config): RouteTable {
 
   return {
     config,
+    former,
     find,
     hasHost: (host) => entry(host) !== undefined,
     originOf: (host) => entry(host)?.origin,
@@ -59,6 +71,12 @@ export function createRouteTable(config: Config): RouteTable {
       if (host === undefined) return false;
       if (host.ownExact.has(path)) return true;
       return host.ownPrefixes.some((prefix) => path === prefix || path.startsWith(`${prefix}/`));
+    },
+    leadingTo(route, upstreamHash, now = Date.now()) {
+      if (upstreamHash === route.upstreamHash) return route;
+      const answered = former.get(route.id)?.filter(({ until }) => until > now) ?? [];
+      if (upstreamHash === undefined) return answered.length === 0 ? route : undefined;
+      return answered.find((one) => one.route.upstreamHash === upstreamHash)?.route;
     },
     byId: (id) => byId.get(id),
     byResource(resource) {

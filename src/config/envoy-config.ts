@@ -1,5 +1,6 @@
 import { envoyBootstrap } from "./envoy/envoy-bootstrap.ts";
 import { renderYaml } from "./envoy/render-yaml.ts";
+import { checkContext } from "./envoy/route-entries.ts";
 import { writeXdsDir } from "./envoy/write-xds-dir.ts";
 import { formatProblem } from "./format-problem.ts";
 import { loadConfig } from "./load-config.ts";
@@ -12,7 +13,8 @@ import { loadConfig } from "./load-config.ts";
 export function envoyConfig(options: {
   readonly file: string;
   readonly env: Readonly<Record<string, string | undefined>>;
-  readonly format: "yaml" | "json";
+  /** `context`: what the checks of each route are to say (`context_extensions`), for an Envoy that we do not configure. */
+  readonly format: "yaml" | "json" | "context";
   /** Folder as Envoy sees it. */
   readonly xdsDir?: string;
   readonly out: (text: string) => void;
@@ -22,6 +24,10 @@ export function envoyConfig(options: {
   const loaded = loadConfig(file, env);
   for (const problem of loaded.problems) err(`${formatProblem(problem)}\n`);
   if (!loaded.ok) return 1;
+  if (format === "context") {
+    out(renderYaml(Object.fromEntries(loaded.config.routes.map((route) => [route.id, checkContext(route)]))));
+    return 0;
+  }
   if (xdsDir === undefined) {
     const bootstrap = envoyBootstrap(loaded.config);
     out(format === "json" ? `${JSON.stringify(bootstrap, null, 2)}\n` : renderYaml(bootstrap));

@@ -1,9 +1,12 @@
 import type { Config } from "./config.ts";
+import type { FormerRoutes } from "./former-routes.ts";
 import type { Route } from "./route.ts";
 
 /** An immutable index over one loaded configuration. Replaced as a whole on reload (F1.6). */
 export interface RouteTable {
   readonly config: Config;
+  /** By id, newest first. */
+  readonly former: FormerRoutes;
   /** Route that serves `host` (authority as received; port and case are normalised) and `path` (no query): longest prefix. */
   find(host: string, path: string): Route | undefined;
   /** Whether any route, or the issuer, has this host. */
@@ -12,6 +15,15 @@ export interface RouteTable {
   originOf(host: string): string | undefined;
   /** Whether we answer this path (no query) of this host ourselves (`own-paths.ts`); no token is needed there. */
   isOwnPath(host: string, path: string): boolean;
+  /**
+   * The route as it stands, or stood until a minute ago, with the upstream that Envoy says it routes to: a credential goes to
+   * the upstream that it is for, while Envoy and we take a change at different moments. Undefined: deny.
+   *
+   * @param route of `find`.
+   * @param upstreamHash undefined where Envoy cannot say it; nothing is answered then for a minute after a change.
+   * @param now ms
+   */
+  leadingTo(route: Route, upstreamHash: string | undefined, now?: number): Route | undefined;
   byId(id: string): Route | undefined;
   /** Route that a resource identifier names: its own, or any URL at or under it (RFC 8707). */
   byResource(resource: string): Route | undefined;

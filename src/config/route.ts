@@ -116,6 +116,8 @@ export interface Route {
   readonly to: readonly string[];
   /** First `to`, canonical: the upstream's resource identifier and the third part of a connection's key. */
   readonly upstream: string;
+  /** `upstreamHash` of `to` and of how the upstream is recognised: Envoy says on each check which one it routes to. */
+  readonly upstreamHash: string;
   /** Replaces `prefix` on the way to the upstream; absent when `to` has no path. */
   readonly upstreamPath?: string;
   readonly mcp: RouteMcp;

@@ -94,6 +94,7 @@ function standInFor({ routeId, upstream, redirectUri }: UpstreamToken): Route {
     resource: origin,
     to: [upstream],
     upstream,
+    upstreamHash: "",
     mcp: {
       kind: "server",
       path: "/",

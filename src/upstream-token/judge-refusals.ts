@@ -144,6 +144,9 @@ export function judgeRefusals(
     if (refusal.status === 403 && refusal.error !== "insufficient_scope") {
       return { kind: "untouched", reason: "not_about_scope" };
     }
+    // A former upstream says nothing of a token that is for its successor.
+    if (refusal.upstreamHash !== undefined && refusal.upstreamHash !== route.upstreamHash)
+      return retry("upstream_changed");
     if (auth.type === "none" || auth.type === "api_key" || auth.type === "headers") {
       return giveUp(
         502,

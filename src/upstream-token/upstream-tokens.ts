@@ -28,6 +28,8 @@ export interface ConnectionState {
 export interface UpstreamRefusal {
   readonly userId: string;
   readonly routeId: string;
+  /** `Route.upstreamHash` of the upstream that answered. */
+  readonly upstreamHash?: string;
   /** Version of the TI that went along; absent: none did. */
   readonly version?: number;
   readonly status: 401 | 403;

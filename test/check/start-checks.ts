@@ -8,6 +8,7 @@ import { createCheckService } from "../../src/check/create-check-service.ts";
 import { createGrpcServer } from "../../src/check/create-grpc-server.ts";
 import { createRouteTable } from "../../src/config/create-route-table.ts";
 import { loadConfig } from "../../src/config/load-config.ts";
+import type { RouteTable } from "../../src/config/route-table.ts";
 import { createAssertions } from "../../src/external-token/create-assertions.ts";
 import { createExternalTokens } from "../../src/external-token/create-external-tokens.ts";
 import { createSigningKeys } from "../../src/external-token/create-signing-keys.ts";
@@ -60,12 +61,12 @@ export async function startChecks(
   overrides: Partial<CheckDeps> & { fetch?: typeof fetch } = {},
 ) {
   const folder = await mkdtemp(join(tmpdir(), "checks-"));
-  const read = async (text: string) => {
+  const read = async (text: string, before?: RouteTable) => {
     const file = join(folder, "routes.yaml");
     await writeFile(file, text, { mode: 0o600 });
     const loaded = loadConfig(file, {});
     if (!loaded.ok) throw new Error(JSON.stringify(loaded.problems, null, 2));
-    return createRouteTable(loaded.config);
+    return createRouteTable(loaded.config, before);
   };
   let table = await read(yaml);
   const routes = () => table;
@@ -135,7 +136,7 @@ export async function startChecks(
     address: server.address,
     server,
     async reload(text: string) {
-      table = await read(text);
+      table = await read(text, table);
     },
     /** Asks as Envoy does for a request to `url`. */
     async ask({ url = "https://mcp.test/", method: verb = "POST", headers = {}, ...rest }: Asked = {}) {

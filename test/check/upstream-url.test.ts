@@ -12,6 +12,7 @@ const route = (prefix: string, upstream: string, upstreamPath?: string): Route =
   resource: "https://a.test",
   to: [upstream],
   upstream,
+  upstreamHash: "",
   upstreamPath,
   mcp: { kind: "client" },
   passIdentityHeaders: true,

@@ -393,7 +393,13 @@ describe("upstream tokens", () => {
   });
 
   async function refuse(
-    over: { version?: number; status?: 401 | 403; wwwAuthenticate?: string; userId?: string } = {},
+    over: {
+      version?: number;
+      status?: 401 | 403;
+      wwwAuthenticate?: string;
+      userId?: string;
+      upstreamHash?: string;
+    } = {},
     replica: Replica = house,
   ): Promise<RefusalOutcome> {
     const userId = over.userId ?? alice;
@@ -420,6 +426,13 @@ describe("upstream tokens", () => {
       expect(await refuse()).toEqual({ kind: "retry", reason: "refreshed" });
       expect(await authorization()).not.toBe(before);
       expect(refreshes().length).toBe(1);
+    });
+
+    it("a former upstream's 401 does not end the token of its successor", async () => {
+      const before = await stored();
+      expect(await refuse({ upstreamHash: "former" })).toEqual({ kind: "retry", reason: "upstream_changed" });
+      expect(await stored()).toEqual(before);
+      expect(refreshes()).toEqual([]);
     });
 
     it("F4.6 a 401 to a version that has been replaced already needs no refresh", async () => {

@@ -4,6 +4,7 @@ import type { RouteTable } from "../route-table.ts";
 import type { Json } from "./json.ts";
 import { retryElsewhere } from "./retry-elsewhere.ts";
 import { typeUrl } from "./type-url.ts";
+import { clusterName } from "./upstream-cluster.ts";
 
 /** An Envoy route and how specific it is; longer ones stand first. */
 export interface RouteEntry {
@@ -60,7 +61,7 @@ function entry(route: Route, match: Json, length: number, rewrite?: string): Rou
       name: route.id,
       match,
       route: {
-        cluster: `route/${route.id}`,
+        cluster: clusterName(route),
         ...(rewrite === undefined ? {} : { prefix_rewrite: rewrite }),
         ...hostRewrite(route),
         append_x_forwarded_host: true,
@@ -84,13 +85,24 @@ function hostRewrite(route: Route): { readonly [key: string]: Json } {
     : { auto_host_rewrite: true };
 }
 
+/**
+ * What Envoy says with each check of a route: the check denies a request that Envoy would send elsewhere than we judged it for,
+ * and waits for bodies only where they come.
+ */
+export function checkContext(route: Route): Readonly<Record<string, string>> {
+  return {
+    route: route.id,
+    upstream: route.upstreamHash,
+    ...(inspectedBodyBytes(route) === 0 ? {} : { body: "inspected" }),
+  };
+}
+
 function perFilter(route: Route): Json {
   const bytes = inspectedBodyBytes(route);
   const inspected = { max_request_bytes: bytes, allow_partial_message: false, pack_as_bytes: true };
   const body = bytes === 0 ? { disable_request_body_buffering: true } : { with_request_body: inspected };
-  // The check refuses a request that Envoy would send to another route than we judged it for.
   const authorization = {
-    "envoy.filters.http.ext_authz": checked({ ...body, context_extensions: { route: route.id } }),
+    "envoy.filters.http.ext_authz": checked({ ...body, context_extensions: { ...checkContext(route) } }),
   };
   if (route.mcp.kind === "server") return authorization;
   const off = { "@type": typeUrl("config.route.v3.FilterConfig"), disabled: true, config: {} };

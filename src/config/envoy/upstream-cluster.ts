@@ -4,13 +4,20 @@ import { clusterDefaults } from "./cluster-defaults.ts";
 import type { Json } from "./json.ts";
 import { typeUrl } from "./type-url.ts";
 
+/** Another upstream is another cluster: what a request was checked for and where it goes must not change apart from each other. */
+export function clusterName(route: Route): string {
+  return `route/${route.id}/${route.upstreamHash}`;
+}
+
 /** Where a route's `to` leads: TLS with SNI and a verified name for https, several `to` as several endpoints. */
 export function upstreamCluster(route: Route, upstreamCa: string): Json {
   const urls = route.to.map((url) => new URL(url));
   const tls = urls[0]?.protocol === "https:";
-  const name = `route/${route.id}`;
+  const name = clusterName(route);
   return {
     name,
+    // Statistics go on under one name when the upstream changes.
+    alt_stat_name: `route/${route.id}`,
     ...clusterDefaults(urls.map((url) => url.hostname)),
     load_assignment: {
       cluster_name: name,

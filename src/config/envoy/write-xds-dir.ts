@@ -10,14 +10,16 @@ import { typeUrl } from "./type-url.ts";
 /**
  * Writes `cds.yaml`, `lds.yaml` and `bootstrap.yaml` into `folder` (made when missing), each by rename, so that a running Envoy
  * never reads half a file (F1.7). Clusters go first: a listener must not name one that is not there yet.
+ *
+ * @param before what was written last: its clusters stay until the next time.
  * @throws Error of the file system.
  */
-export function writeXdsDir(config: Config, folder: string): readonly string[] {
+export function writeXdsDir(config: Config, folder: string, before?: Config): readonly string[] {
   const xdsDir = resolve(folder);
   mkdirSync(xdsDir, { recursive: true });
   const files = {
     "cds.yaml": {
-      resources: clusters(config).map((cluster) => ({
+      resources: clusters(config, before).map((cluster) => ({
         "@type": typeUrl("config.cluster.v3.Cluster"),
         ...(typeof cluster === "object" ? cluster : {}),
       })),

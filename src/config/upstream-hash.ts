@@ -1,0 +1,20 @@
+import { createHash } from "node:crypto";
+import type { Route } from "./route.ts";
+
+/**
+ * Names one upstream of a route: where a credential that is set on a request would go. It covers `to` (order included) and how
+ * the upstream is recognised, and no secret, because Envoy's configuration shows it.
+ */
+export function upstreamHash({
+  to,
+  upstreamTls,
+  preserveHostHeader,
+}: Pick<Route, "to" | "upstreamTls" | "preserveHostHeader">): string {
+  const told = [
+    to,
+    upstreamTls?.serverName ?? null,
+    upstreamTls?.caFile ?? null,
+    preserveHostHeader === true,
+  ];
+  return createHash("sha256").update(JSON.stringify(told)).digest("hex").slice(0, 16);
+}

@@ -1,0 +1,150 @@
+import { rename, writeFile } from "node:fs/promises";
+import { createServer, type Server } from "node:http";
+import type { AddressInfo } from "node:net";
+import { setTimeout as delay } from "node:timers/promises";
+import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
+import { stringify } from "yaml";
+import type { StackConfig } from "../../deploy/demo/stack-config.ts";
+import { type E2e, startE2e } from "../support/e2e.ts";
+
+/** An upstream that notes with which key it was called. */
+interface Upstream {
+  readonly url: string;
+  readonly seen: Map<string, number>;
+  close(): void;
+}
+
+const from = "https://swap.test";
+const ping = { jsonrpc: "2.0", id: 1, method: "ping" };
+const forbidden = { jsonrpc: "2.0", id: 2, method: "tools/call", params: { name: "rm", arguments: {} } };
+
+describe("A route that changes while calls run, through Envoy", () => {
+  let stack: E2e;
+  let config: StackConfig;
+  let upstreams: Record<"a" | "b", Upstream>;
+  let token: string;
+  const ends: (() => void)[] = [];
+  /** How often each kind of answer came. */
+  const answers = new Map<string, number>();
+  const surprises = () => [...answers].filter(([kind]) => kind !== "200" && kind !== "503 with Retry-After");
+
+  beforeAll(async () => {
+    upstreams = { a: await upstream(), b: await upstream() };
+    stack = await startE2e({
+      xds: true,
+      names: ["swap.test"],
+      config: (given) => {
+        config = given;
+        const open = given.routes.find(({ id }) => id === "open");
+        given.routes.push({ id: "swap", from, to: open?.to, mcp: { server: { upstream_auth: "none" } } });
+        return given;
+      },
+    });
+    token = await stack.externalToken("alice", from);
+    await leadTo("a");
+    await vi.waitUntil(async () => (await call()).body === '{"jsonrpc":"2.0","id":1,"result":{}}', {
+      timeout: 60_000,
+      interval: 50,
+    });
+  });
+  afterAll(async () => {
+    for (const end of ends) end();
+    await stack?.close();
+    for (const one of Object.values(upstreams ?? {})) one.close();
+  });
+
+  /** The route to an upstream with its key, written as an operator's tool writes it: whole. */
+  async function leadTo(name: "a" | "b", more: Record<string, unknown> = {}): Promise<void> {
+    const api_key = { header: "x-api-key", value: `key-of-${name}` };
+    const entry = {
+      id: "swap",
+      from,
+      to: `${upstreams[name].url}/mcp`,
+      mcp: { server: { upstream_auth: { api_key } } },
+    };
+    const routes = config.routes.map((route) => (route.id === "swap" ? { ...entry, ...more } : route));
+    await writeFile(`${stack.configFile}.new`, stringify({ ...config, routes }), { mode: 0o600 });
+    await rename(`${stack.configFile}.new`, stack.configFile);
+  }
+  async function call(message: object = ping): Promise<{ status: number; body: string }> {
+    const response = await stack.fetch(`${from}/`, {
+      method: "POST",
+      headers: { authorization: `Bearer ${token}`, "content-type": "application/json" },
+      body: JSON.stringify(message),
+    });
+    const body = await response.text();
+    const retry = response.headers.has("retry-after") ? " with Retry-After" : "";
+    const kind = response.ok ? "200" : `${response.status}${retry}`;
+    answers.set(kind, (answers.get(kind) ?? 0) + 1);
+    return { status: response.status, body };
+  }
+  function underLoad(): { end(): Promise<unknown> } {
+    let stop = false;
+    answers.clear();
+    const work = async () => {
+      // A connection that Envoy drains ends some calls; that is not what is asked here.
+      while (!stop) await call().catch(() => delay(10));
+    };
+    const workers = Array.from({ length: 8 }, work);
+    const end = () => {
+      stop = true;
+      return Promise.all(workers);
+    };
+    ends.push(() => void end());
+    return { end };
+  }
+  /** Until `more` further calls came by at an upstream. */
+  async function arrive(at: Upstream, more: number): Promise<void> {
+    const total = () => [...at.seen.values()].reduce((sum, count) => sum + count, 0);
+    const wanted = total() + more;
+    await expect.poll(total, { timeout: 90_000, interval: 20 }).toBeGreaterThanOrEqual(wanted);
+  }
+
+  it("never gives one upstream the credential of another while `to` and its key change under load", async () => {
+    const load = underLoad();
+    await arrive(upstreams.a, 50);
+    for (const name of ["b", "a", "b", "a"] as const) {
+      await leadTo(name);
+      await arrive(upstreams[name], 50);
+    }
+    await load.end();
+    expect([...upstreams.a.seen.keys()]).toEqual(["key-of-a"]);
+    expect([...upstreams.b.seen.keys()]).toEqual(["key-of-b"]);
+    expect(surprises()).toEqual([]);
+  });
+
+  it("asks for a retry, and faults no request, while a tool policy is switched on under load", async () => {
+    const load = underLoad();
+    await arrive(upstreams.a, 50);
+    await leadTo("a", { tools: { deny: ["rm"] } });
+    await expect
+      .poll(async () => (await call(forbidden)).body, { timeout: 90_000 })
+      .toContain("is not allowed for you here");
+    await arrive(upstreams.a, 50);
+    await load.end();
+    expect(surprises()).toEqual([]);
+  });
+});
+
+async function upstream(): Promise<Upstream> {
+  const seen = new Map<string, number>();
+  const server: Server = createServer((request, response) => {
+    const key = String(request.headers["x-api-key"]);
+    seen.set(key, (seen.get(key) ?? 0) + 1);
+    request.resume();
+    request.once("end", () => {
+      response.writeHead(200, { "content-type": "application/json" });
+      response.end('{"jsonrpc":"2.0","id":1,"result":{}}');
+    });
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address() as AddressInfo;
+  return {
+    url: `http://127.0.0.1:${port}`,
+    seen,
+    close() {
+      server.closeAllConnections();
+      server.close();
+    },
+  };
+}
