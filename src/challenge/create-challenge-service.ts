@@ -7,6 +7,7 @@ import {
 import { answerRefusal } from "./answer-refusal.ts";
 import type { ChallengeDeps } from "./challenge-deps.ts";
 import { externalProcessor, type ProcessingRequest, type ProcessingResponse } from "./external-processor.ts";
+import { withoutOwnSetCookies } from "./own-set-cookies.ts";
 import { giveUp, type Replacement } from "./replacement.ts";
 import { type FilterTools, filterTools } from "./tools-answer.ts";
 import { upstreamResponse } from "./upstream-response.ts";
@@ -67,8 +68,9 @@ export function createChallengeService(deps: ChallengeDeps): {
           (answer) => {
             filter = answer.filter;
             requestId = answer.requestId ?? "";
-            if (filter) stream.write(answer.response);
-            else last(answer.response);
+            const response = withoutOwnSetCookies(message, answer.response);
+            if (filter) stream.write(response);
+            else last(response);
           },
           // Nobody foresaw it: Envoy answers 503 in place of an answer nobody has looked at.
           (error: unknown) => {

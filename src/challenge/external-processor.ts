@@ -39,7 +39,15 @@ export interface ProcessingRequest {
 export interface ProcessingResponse {
   readonly requestHeaders?: Record<string, never>;
   readonly responseHeaders?: {
-    readonly response?: { readonly headerMutation: { readonly removeHeaders: readonly string[] } };
+    readonly response?: {
+      readonly headerMutation: {
+        readonly removeHeaders: readonly string[];
+        readonly setHeaders?: readonly {
+          readonly header: { readonly key: string; readonly rawValue: Buffer };
+          readonly append: { readonly value: true };
+        }[];
+      };
+    };
   };
   readonly requestBody?: Record<string, never>;
   readonly responseBody?: { readonly response?: { readonly bodyMutation: { readonly body: Buffer } } };

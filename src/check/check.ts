@@ -43,6 +43,9 @@ export function check(facts: RequestFacts, deps: CheckDeps): Checked | Promise<C
   const route = table.leadingTo(found, facts.context.upstream);
   if (!route) return deny(found, 503, "upstream_mismatch", upstreamMismatch, retryAfter(1));
   if (route.mcp.kind === "client") return checkClientRoute(facts, route, deps);
+  // It could control every page of the host, the issuer's too.
+  if (facts.headers["service-worker"] !== undefined)
+    return deny(route, 403, "service_worker", "an MCP server's answer cannot be a service worker");
   if (facts.method === "OPTIONS") return { decision: cors.preflight(facts), reason: "preflight", route };
 
   const { presented } = facts;

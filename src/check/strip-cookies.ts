@@ -1,5 +1,4 @@
-/** Cookies of ours: browser session, sign-in, handover, oidc-provider's. */
-const ours = /^(?:__Host-|__Secure-)?mcp_/i;
+import { isOwnCookie } from "../config/own-cookies.ts";
 
 /**
  * The Cookie header without our cookies (F2.6); others keep their bytes and order. `undefined`: nothing is left.
@@ -8,6 +7,6 @@ export function stripCookies(header: string): string | undefined {
   const kept = header
     .split(";")
     .map((pair) => pair.trim())
-    .filter((pair) => pair !== "" && !ours.test(pair));
+    .filter((pair) => pair !== "" && !isOwnCookie(pair));
   return kept.length === 0 ? undefined : kept.join("; ");
 }

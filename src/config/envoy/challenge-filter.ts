@@ -5,8 +5,8 @@ import { typeUrl } from "./type-url.ts";
 const checked = "envoy.filters.http.ext_authz";
 
 /**
- * Hands us an upstream's 401 or 403 to a request that a check let through, and the answer to a `tools/list` that policy
- * narrows. A matcher creates ext_proc for these only; any other response costs nothing.
+ * Hands us an upstream's 401 or 403 to a request that a check let through, the answer to a `tools/list` that policy narrows, and
+ * an application's answer that may set a cookie of ours. A matcher creates ext_proc for these only; any other response costs nothing.
  *
  * `failure_mode_allow` stays off: an upstream's own challenge that got through would send the client to the wrong authorization
  * server, and an unfiltered list would show what may not be seen.
@@ -36,6 +36,7 @@ export function challengeFilter(config: Config): Json {
                       },
                     },
                     checkLeft("tool_filter"),
+                    ownSetCookie,
                   ],
                 },
               },
@@ -94,6 +95,20 @@ function statusIs(code: string): Json {
     },
   };
 }
+
+/** All `Set-Cookie` headers are matched as one text: it may be none of ours after all, which ext_proc sees. */
+const ownSetCookie: Json = {
+  single_predicate: {
+    input: {
+      name: "set-cookie",
+      typed_config: {
+        "@type": "type.googleapis.com/envoy.type.matcher.v3.HttpResponseHeaderMatchInput",
+        header_name: "set-cookie",
+      },
+    },
+    value_match: { contains: "mcp_", ignore_case: true },
+  },
+};
 
 /** The check left a non-empty string under this name in its metadata. */
 function checkLeft(name: string): Json {

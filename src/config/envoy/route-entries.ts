@@ -2,6 +2,7 @@ import { inspectedBodyBytes } from "../inspected-body-bytes.ts";
 import type { Route } from "../route.ts";
 import type { RouteTable } from "../route-table.ts";
 import type { Json } from "./json.ts";
+import { mcpAnswerHeaders } from "./mcp-answer-headers.ts";
 import { retryElsewhere } from "./retry-elsewhere.ts";
 import { typeUrl } from "./type-url.ts";
 import { clusterName } from "./upstream-cluster.ts";
@@ -71,6 +72,7 @@ function entry(route: Route, match: Json, length: number, rewrite?: string): Rou
         // Only what never reached the upstream: a call is not replayed.
         retry_policy: { retry_on: "connect-failure,refused-stream", num_retries: 2, ...retryElsewhere },
       },
+      ...(route.mcp.kind === "server" ? mcpAnswerHeaders : {}),
       typed_per_filter_config: perFilter(route),
     },
   };
@@ -106,5 +108,5 @@ function perFilter(route: Route): Json {
   };
   if (route.mcp.kind === "server") return authorization;
   const off = { "@type": typeUrl("config.route.v3.FilterConfig"), disabled: true, config: {} };
-  return { ...authorization, "envoy.filters.http.mcp": off, "envoy_mcp_auth.challenge": off };
+  return { ...authorization, "envoy.filters.http.mcp": off };
 }
