@@ -106,7 +106,7 @@ export async function serve(options: {
   const safeFetch = createSafeFetch({ limits: () => routes().config.upstreamOAuth });
 
   const externalTokens = createExternalTokens({ routes, store, keys, fetch: trustedFetch, logger, metrics });
-  const assertions = createAssertions({ keys });
+  const assertions = createAssertions({ routes, keys });
   const policies = createCurrentPolicies(routes);
   const tellOfBrokenRules = () => {
     for (const problem of policies().problems)

@@ -78,6 +78,7 @@ export function createRouteTable(
       if (upstreamHash === undefined) return answered.length === 0 ? route : undefined;
       return answered.find((one) => one.route.upstreamHash === upstreamHash)?.route;
     },
+    isOnlyRouteOfHost: ({ host }) => hosts.get(host)?.routes.size === 1,
     byId: (id) => byId.get(id),
     byResource(resource) {
       const url = URL.parse(resource);

@@ -24,6 +24,8 @@ export interface RouteTable {
    * @param now ms
    */
   leadingTo(route: Route, upstreamHash: string | undefined, now?: number): Route | undefined;
+  /** Whether the host of this route of ours has no other route. */
+  isOnlyRouteOfHost(route: Pick<Route, "host">): boolean;
   byId(id: string): Route | undefined;
   /** Route that a resource identifier names: its own, or any URL at or under it (RFC 8707). */
   byResource(resource: string): Route | undefined;

@@ -1,5 +1,6 @@
 import { type JWTPayload, jwtVerify, SignJWT } from "jose";
 import type { Route } from "../config/route.ts";
+import type { CurrentRoutes } from "../config/route-table.ts";
 import type { Caller } from "./caller.ts";
 import type { SigningKeyRing } from "./signing-key-ring.ts";
 
@@ -9,54 +10,60 @@ type Headers = readonly (readonly [name: string, value: string])[];
 export interface Assertions {
   /** The two assertion headers for this subject and route (F2.7); none where the route passes no identity. No promise once minted. */
   headersFor(subject: Subject, route: Route): Headers | Promise<Headers>;
-  /** Verifies an assertion somebody shows us as ours (F8.14); undefined: not ours, not for this host, or expired. */
-  verify(assertion: string, host: string): Promise<JWTPayload | undefined>;
+  /** Verifies an assertion somebody shows us as ours; undefined: not ours, not for the route of this `resource`, or expired. */
+  verify(assertion: string, resource: string): Promise<JWTPayload | undefined>;
 }
 
 const lifetimeSeconds = 300;
 const mintAgainSeconds = 150;
 const none: Headers = [];
 
-/** Mints identity assertions: an ES256 JWT per caller and route host, minted again at half its five minutes. */
+/**
+ * Mints identity assertions: an ES256 JWT per caller and route, minted again at half its five minutes. Its audience is the route's
+ * resource, so it is worth nothing at another route of the host; where the host has no other, the host's name, too, which is
+ * what applications of a Pomerium compare.
+ */
 export function createAssertions(deps: {
+  readonly routes: CurrentRoutes;
   readonly keys: SigningKeyRing;
   /** Unix milliseconds. */
   readonly now?: () => number;
 }): Assertions {
-  const { keys } = deps;
+  const { routes, keys } = deps;
   const now = deps.now ?? Date.now;
   // By the caller's object, which the cache of verified tokens keeps as long as the token: no bound or hash of its own needed.
   const minted = new WeakMap<Subject, Map<string, { readonly until: number; readonly headers: Headers }>>();
 
-  const mint = async (subject: Subject, host: string): Promise<Headers> => {
+  const mint = async (subject: Subject, { host, resource }: Route, key: string): Promise<Headers> => {
     const issuedAt = Math.floor(now() / 1000);
-    const { kid, key } = keys.signer("assertion");
+    const signer = keys.signer("assertion");
     const { userId, email, name, groups } = subject;
     const assertion = await new SignJWT({ email, name, groups: [...groups] })
-      .setProtectedHeader({ alg: "ES256", typ: "JWT", kid })
+      .setProtectedHeader({ alg: "ES256", typ: "JWT", kid: signer.kid })
       .setIssuer(host)
-      .setAudience(host)
+      .setAudience(key === host ? [resource, host] : resource)
       .setSubject(userId)
       .setIssuedAt(issuedAt)
       .setExpirationTime(issuedAt + lifetimeSeconds)
-      .sign(key);
+      .sign(signer.key);
     const headers: Headers = [
       ["x-pomerium-jwt-assertion", assertion],
       ["x-pomerium-assertion", assertion],
     ];
-    const hosts = minted.get(subject) ?? new Map<string, { until: number; headers: Headers }>();
-    hosts.set(host, { until: (issuedAt + mintAgainSeconds) * 1000, headers });
-    minted.set(subject, hosts);
+    const ofSubject = minted.get(subject) ?? new Map<string, { until: number; headers: Headers }>();
+    ofSubject.set(key, { until: (issuedAt + mintAgainSeconds) * 1000, headers });
+    minted.set(subject, ofSubject);
     return headers;
   };
 
   return {
     headersFor(subject, route) {
       if (!route.passIdentityHeaders) return none;
-      const entry = minted.get(subject)?.get(route.host);
-      return entry && entry.until > now() ? entry.headers : mint(subject, route.host);
+      const key = routes().isOnlyRouteOfHost(route) ? route.host : route.resource;
+      const entry = minted.get(subject)?.get(key);
+      return entry && entry.until > now() ? entry.headers : mint(subject, route, key);
     },
-    async verify(assertion, host) {
+    async verify(assertion, resource) {
       try {
         const { payload } = await jwtVerify(
           assertion,
@@ -68,8 +75,8 @@ export function createAssertions(deps: {
           {
             algorithms: ["ES256"],
             typ: "JWT",
-            issuer: host,
-            audience: host,
+            issuer: new URL(resource).host,
+            audience: resource,
             requiredClaims: ["sub", "iat", "exp"],
             currentDate: new Date(now()),
           },

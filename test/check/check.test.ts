@@ -76,13 +76,13 @@ describe("the way of a good request", () => {
     });
     const assertion = answer.set["x-pomerium-jwt-assertion"] ?? "";
     expect(answer.set["x-pomerium-assertion"]).toBe(assertion);
-    expect(await checks.assertions.verify(assertion, "mcp.test")).toMatchObject({
+    expect(await checks.assertions.verify(assertion, "https://mcp.test")).toMatchObject({
       sub: "idp/alice",
       email: "alice@example.com",
       name: "Alice",
       groups: ["staff"],
     });
-    expect(await checks.assertions.verify(assertion, "other.test")).toBeUndefined();
+    expect(await checks.assertions.verify(assertion, "https://other.test")).toBeUndefined();
     expect(answer.removed).not.toContain("x-pomerium-jwt-assertion");
   });
 

@@ -97,7 +97,7 @@ test("F5.1 the application gets a TE for the MCP routes this person may reach, n
     caller: { userId: "idp/alice", email: "alice@example.com", groups: ["staff"], refreshable: false },
   });
   expect(
-    await checks.assertions.verify(answer.set["x-pomerium-jwt-assertion"] ?? "", "app.test"),
+    await checks.assertions.verify(answer.set["x-pomerium-jwt-assertion"] ?? "", "https://app.test"),
   ).toMatchObject({
     sub: "idp/alice",
   });

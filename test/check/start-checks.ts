@@ -88,7 +88,7 @@ export async function startChecks(
     now,
     fetch: overrides.fetch ?? noFetching,
   });
-  const assertions = createAssertions({ keys, now });
+  const assertions = createAssertions({ routes, keys, now });
   const upstreamOAuth = createUpstreamOAuth({ routes, store, keys, logger, metrics });
   const upstreamTokens = createUpstreamTokens({ routes, store, upstreamOAuth, logger, metrics });
   const signIn = createSignIn({ routes, store, fetch: noFetching, logger, metrics });
