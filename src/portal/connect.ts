@@ -8,16 +8,19 @@ import { popupScript } from "../pages/popup-script.ts";
 import { requestId } from "../pages/request-id.ts";
 import { sendPage } from "../pages/send-page.ts";
 import type { Person, SignIn } from "../sign-in/sign-in.ts";
+import type { Store } from "../store/store.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { UpstreamOAuth } from "../upstream-oauth/upstream-oauth.ts";
 import type { UpstreamTokens } from "../upstream-token/upstream-tokens.ts";
+import { createConfirmConnection } from "./confirm-connection.ts";
 import { isAllowedReturn } from "./is-allowed-return.ts";
 import { routeToConnect } from "./route-to-connect.ts";
 import { stateCookie } from "./state-cookie.ts";
 
 interface ConnectDeps {
   readonly routes: CurrentRoutes;
-  readonly signIn: Pick<SignIn, "person" | "begin">;
+  readonly store: Pick<Store, "pendingAuthorizations">;
+  readonly signIn: Pick<SignIn, "person" | "begin" | "csrfToken" | "csrfMatches">;
   readonly upstreamOAuth: Pick<UpstreamOAuth, "begin" | "finish" | "clientMetadataDocument" | "clientJwks">;
   readonly upstreamTokens: Pick<UpstreamTokens, "connectionState">;
   readonly logger: Logger;
@@ -35,7 +38,9 @@ interface Ending {
 export function createConnectRouter(deps: ConnectDeps): Router {
   const { routes, signIn, upstreamOAuth, upstreamTokens, logger } = deps;
   const prefix = routes().config.paths.prefix;
+  const confirmation = createConfirmConnection(deps);
   const router = new Router();
+  router.use(confirmation.router.routes());
   const hostOf = (ctx: Context) => {
     const origin = routes().originOf(ctx.host);
     return origin ? new URL(origin).host : ctx.host;
@@ -61,6 +66,10 @@ export function createConnectRouter(deps: ConnectDeps): Router {
         remedy: "Pass route: the id or URL of a server on this host.",
       });
     }
+    if (one(ctx, "declined") === "1") {
+      const error = { code: "access_denied", message: "you did not agree" };
+      return end(ctx, { routeId: route.id, returnTo, popup, error });
+    }
     const person = await personFor(ctx);
     if (!person) return;
     if (deps.mayReach && !deps.mayReach(person, route)) {
@@ -83,6 +92,16 @@ export function createConnectRouter(deps: ConnectDeps): Router {
         returnTo,
         popup,
         error: { code: "temporarily_unavailable", message },
+      });
+    }
+    // A session here may have been planted: the issuer's host says who the person is, and asks them.
+    const wish = { route, returnTo, popup };
+    const code = one(ctx, "confirmed");
+    if (!code) return ctx.redirect(confirmation.ask(ctx, wish, one(ctx, "session")));
+    if (!(await confirmation.redeem(ctx, code, person, wish))) {
+      return refuse(ctx, 403, "not_confirmed", {
+        happened: "The confirmation is not meant for this browser, has been used already, or is too old.",
+        remedy: "Go back to where you started and connect again.",
       });
     }
     const begun = await upstreamOAuth.begin({ userId: person.userId, route, returnTo, popup });

@@ -19,7 +19,10 @@ export interface ClientFacts {
 /** What main.ts gives this room. */
 export interface PortalDeps {
   readonly routes: CurrentRoutes;
-  readonly store: Pick<Store, "upstreamTokens" | "authorizationServerRecords" | "delegations">;
+  readonly store: Pick<
+    Store,
+    "upstreamTokens" | "authorizationServerRecords" | "delegations" | "pendingAuthorizations"
+  >;
   readonly signIn: Pick<SignIn, "person" | "begin" | "csrfToken" | "csrfMatches">;
   readonly externalTokens: Pick<ExternalTokens, "identify" | "verify">;
   readonly upstreamOAuth: Pick<UpstreamOAuth, "begin" | "finish" | "clientMetadataDocument" | "clientJwks">;

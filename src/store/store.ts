@@ -107,7 +107,7 @@ export interface UpstreamTokens {
 }
 
 /** `sign_in`: at the company's provider. `handover`: session code from the issuer's host to a route's. `upstream`: a consent. */
-export type PendingKind = "sign_in" | "handover" | "upstream";
+export type PendingKind = "sign_in" | "handover" | "connect" | "upstream";
 export interface PendingAuthorization<Payload> {
   readonly kind: PendingKind;
   /** Secret handle; the table keeps only its SHA-256. */

@@ -9,7 +9,7 @@ import { exampleApplication } from "../../deploy/example-application.ts";
 import { type E2e, startE2e } from "../support/e2e.ts";
 import { refusedWithinASecond } from "../support/refused-within-a-second.ts";
 import { throughEnvoy } from "../support/through-envoy.ts";
-import { type Logins, loginsOfAlice, loginsOfBob, passForeignPages } from "./walk.ts";
+import { agreeToConnect, type Logins, loginsOfAlice, loginsOfBob, passForeignPages } from "./walk.ts";
 
 const app = "https://app.test/";
 const initialize = JSON.stringify({
@@ -118,7 +118,7 @@ describe("docs/applications.md: the example application, through Envoy, in a rea
     });
     expect(decodeJwt(String(arrived.at(-1)?.["x-pomerium-jwt-assertion"]))).toMatchObject({
       sub: "company/alice",
-      aud: "app.test",
+      aud: ["https://app.test", "app.test"],
     });
     expect(arrived.at(-1)?.cookie ?? "").not.toContain("__Host-mcp");
   });
@@ -150,6 +150,7 @@ describe("docs/applications.md: the example application, through Envoy, in a rea
 
   test("F5.3 who refuses at the server comes back with an error, not connected", async () => {
     await alice.page.getByRole("link", { name: "Connect Everything" }).click();
+    await agreeToConnect(alice.page);
     await passForeignPages(alice.page, loginsOfAlice(stack), "deny");
     expect(new URL(alice.page.url()).searchParams.get("connect_error")).toBe("access_denied");
     expect(await alice.page.getByRole("status").textContent()).toContain("access_denied");
@@ -158,6 +159,7 @@ describe("docs/applications.md: the example application, through Envoy, in a rea
 
   test("F5.3 who agrees comes back connected", async () => {
     await alice.page.getByRole("link", { name: "Connect Everything" }).click();
+    await agreeToConnect(alice.page);
     await passForeignPages(alice.page, loginsOfAlice(stack));
     expect(alice.page.url()).toBe(app);
     expect(await state(alice.page, "Everything").textContent()).toBe("connected");
@@ -196,6 +198,7 @@ describe("docs/applications.md: the example application, through Envoy, in a rea
     await alice.page.goto(app);
     expect(await state(alice.page, "Everything").textContent()).toBe("not connected");
     await alice.page.getByRole("link", { name: "Connect Everything" }).click();
+    await agreeToConnect(alice.page);
     await passForeignPages(alice.page, loginsOfAlice(stack));
     expect(await state(alice.page, "Everything").textContent()).toBe("connected");
   });
@@ -226,6 +229,7 @@ describe("docs/applications.md: the example application, through Envoy, in a rea
     );
     const popup = await opened;
     const closed = popup.waitForEvent("close");
+    await agreeToConnect(popup);
     await popup.waitForURL((url) => url.origin === stack.upstream.issuer);
     await passForeignPages(popup, loginsOfAlice(stack)).catch((error: Error) => {
       // It may close itself before its load event has been heard of.

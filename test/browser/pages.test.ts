@@ -158,6 +158,10 @@ describe("every page people see, in Chromium", () => {
     await meet("connections", page, await go(portal));
 
     await meet("connections-disconnected", page, await press("Disconnect Design library"));
+    const connect =
+      "https://everything.test/.pomerium/mcp/connect?redirect_url=https%3A%2F%2Feverything.test%2F";
+    await meet("confirm-connection", page, await go(connect));
+    await go(portal);
     await press("Connect Design library");
     await passForeignPages(page, logins, "deny");
     await meet("connections-refused", page, await again());
@@ -192,7 +196,7 @@ describe("every page people see, in Chromium", () => {
   }
 
   test("there are all of them, each with its pictures", () => {
-    expect(met.map(({ name }) => name).length).toBe(18);
+    expect(met.map(({ name }) => name).length).toBe(19);
     for (const { name } of met)
       for (const { width, colorScheme } of variants.filter(({ keep }) => keep))
         expect(existsSync(join(images, `${name}-${width}-${colorScheme}.png`)), name).toBe(true);

@@ -38,6 +38,13 @@ export async function passForeignPages(page: Page, logins: Logins, decision = "a
   throw new Error(`still at ${page.url()}`);
 }
 
+/** Presses Connect on the page that asks on the issuer's host, and waits until the browser has left it. */
+export async function agreeToConnect(page: Page): Promise<void> {
+  await page.waitForURL((url) => url.pathname.endsWith("/mcp/connect/confirm"));
+  await page.getByRole("button", { name: "Connect", exact: true }).click();
+  await page.waitForURL((url) => !url.pathname.endsWith("/mcp/connect/confirm"));
+}
+
 /** A tab whose requests, and complaints of the Content Security Policy, are noted. */
 export async function watchedPage(context: BrowserContext) {
   const page = await context.newPage();

@@ -27,7 +27,7 @@ describe("connecting in the browser", () => {
   const callbackUrl = (params: URLSearchParams) =>
     `${place}/client/oauth/callback/${callbackId({ id: "files" }, upstream.url)}?${params}`;
   async function leave(browser: Browser, query: Record<string, string> = {}) {
-    const answer = await browser.open(connectUrl(query));
+    const answer = await browser.connect(connectUrl(query));
     if (!answer.location) throw new Error(`${answer.status}: ${answer.body}`);
     return { ...answer, location: answer.location.href };
   }
@@ -135,7 +135,7 @@ describe("connecting in the browser", () => {
     expect(refused.location?.searchParams.get("x")).toBe("1");
     upstream.metadata.code_challenge_methods_supported = [];
     house.oauth.forget(house.route());
-    const failed = await browser.open(connectUrl());
+    const failed = await browser.connect(connectUrl());
     expect(failed.location?.origin).toBe("https://app.test");
     expect(failed.location?.searchParams.get("connect_error")).toBe("server_error");
     const mallory = await house.browser("company/mallory");
@@ -148,8 +148,11 @@ describe("connecting in the browser", () => {
     const signIn = await nobody.open(connectUrl());
     expect(signIn.location?.href).toMatch(/^https:\/\/auth\.test\/\.pomerium\/sign_in\/handover/);
     const browser = await house.browser(alice);
+    // It began on the issuer's host, which asks nothing more.
     const fits = await browser.open(connectUrl({ session: browser.parentName }));
-    expect(fits.location?.origin).toBe(upstream.url);
+    const confirmed = await browser.open(String(fits.location));
+    expect(confirmed.location?.origin).toBe("https://mcp.test");
+    expect((await browser.open(String(confirmed.location))).location?.origin).toBe(upstream.url);
     const other = await browser.open(connectUrl({ session: "somebody-elses" }));
     expect(other.location?.origin).toBe("https://auth.test");
     const again = await browser.open(connectUrl({ session: "somebody-elses", again: "1" }));

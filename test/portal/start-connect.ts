@@ -2,6 +2,7 @@ import { randomBytes } from "node:crypto";
 import { request } from "node:http";
 import { text } from "node:stream/consumers";
 import Koa from "koa";
+import { parse } from "node-html-parser";
 import { listen } from "../../deploy/demo/listen.ts";
 import { createConnectRouter } from "../../src/portal/connect.ts";
 import { createSignIn } from "../../src/sign-in/create-sign-in.ts";
@@ -21,8 +22,13 @@ export interface Answer {
 }
 /** A signed-in browser: sends its cookies, keeps what it is given. */
 export interface Browser {
+  /** Of the host it is signed in on. */
   readonly cookies: Map<string, string>;
   open(url: string | URL): Promise<Answer>;
+  /** Presses a button of the form on a page that `open` got from `url`. */
+  press(url: string | URL, page: Answer, decision: "allow" | "deny"): Promise<Answer>;
+  /** Opens a connect link and agrees to what the issuer's host asks; the last answer. */
+  connect(url: string | URL): Promise<Answer>;
 }
 
 /** The connect router with real sign-in sessions, behind a plain HTTP door as main.ts makes one. */
@@ -33,6 +39,7 @@ export async function startConnect(routesYaml: string) {
   const signIn = createSignIn({ routes, store, fetch: globalThis.fetch, logger });
   const router = createConnectRouter({
     routes,
+    store,
     signIn,
     upstreamOAuth: house.oauth,
     upstreamTokens: house.tokens,
@@ -47,12 +54,20 @@ export async function startConnect(routesYaml: string) {
   app.use(router.routes());
   const door = await listen(app.callback());
 
-  async function send(url: URL, cookie: string): Promise<Answer> {
+  async function send(url: URL, cookie: string, form?: URLSearchParams): Promise<Answer> {
     const response = await new Promise<import("node:http").IncomingMessage>((resolve, reject) => {
-      const headers = { host: url.host, ...(cookie && { cookie }) };
-      request({ host: "127.0.0.1", port: door.port, path: url.pathname + url.search, headers }, resolve)
+      const headers = {
+        host: url.host,
+        ...(cookie && { cookie }),
+        ...(form && { "content-type": "application/x-www-form-urlencoded" }),
+      };
+      const method = form ? "POST" : "GET";
+      request(
+        { host: "127.0.0.1", port: door.port, path: url.pathname + url.search, method, headers },
+        resolve,
+      )
         .on("error", reject)
-        .end();
+        .end(form?.toString());
     });
     const setCookie = response.headers["set-cookie"] ?? [];
     const { location } = response.headers;
@@ -72,7 +87,9 @@ export async function startConnect(routesYaml: string) {
     ...house,
     /** A browser of `userId` with a session on `host`, handed over from one on the issuer's host; nobody: signed out. */
     async browser(userId?: string, host = "mcp.test"): Promise<Browser & { parentName: string }> {
-      const cookies = new Map<string, string>();
+      const jars = new Map<string, Map<string, string>>();
+      const jarOf = (name: string) => jars.get(name) ?? jars.set(name, new Map()).get(name) ?? new Map();
+      const cookies = jarOf(host);
       const id = randomBytes(32).toString("base64url");
       const parentId = randomBytes(32).toString("base64url");
       const parentName = secretName(parentId);
@@ -85,18 +102,36 @@ export async function startConnect(routesYaml: string) {
         await store.browserSessions.create({ ...session, id: parentId, host: "auth.test" });
         await store.browserSessions.create({ ...session, id, host, parentName });
         cookies.set("__Host-mcp_session", id);
+        jarOf("auth.test").set("__Host-mcp_session", parentId);
+      }
+      async function go(url: URL, form?: URLSearchParams): Promise<Answer> {
+        const jar = jarOf(url.host);
+        const answer = await send(url, [...jar].map(([name, value]) => `${name}=${value}`).join("; "), form);
+        for (const [name, value] of Object.entries(answer.cookies)) {
+          if (value) jar.set(name, value);
+          else jar.delete(name);
+        }
+        return answer;
+      }
+      const open = (url: string | URL) => go(new URL(url));
+      async function press(url: string | URL, page: Answer, decision: string) {
+        const form = parse(page.body).querySelector("form");
+        const csrf = form?.querySelector("[name=csrf]")?.getAttribute("value") ?? "";
+        const action = new URL(form?.getAttribute("action")?.replaceAll("&amp;", "&") ?? "", url);
+        return go(action, new URLSearchParams({ csrf, decision }));
       }
       return {
         cookies,
         parentName,
-        async open(url) {
-          const cookie = [...cookies].map(([name, value]) => `${name}=${value}`).join("; ");
-          const answer = await send(new URL(url), cookie);
-          for (const [name, value] of Object.entries(answer.cookies)) {
-            if (value) cookies.set(name, value);
-            else cookies.delete(name);
-          }
-          return answer;
+        open,
+        press,
+        async connect(url) {
+          const asked = await open(url);
+          if (asked.location?.pathname !== "/.pomerium/mcp/connect/confirm") return asked;
+          const page = await open(asked.location);
+          const answer = page.location ? page : await press(asked.location, page, "allow");
+          if (!answer.location) throw new Error(`${answer.status}: ${answer.body}`);
+          return open(answer.location);
         },
       };
     },

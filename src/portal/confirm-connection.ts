@@ -1,0 +1,213 @@
+import { randomBytes } from "node:crypto";
+import Router from "@koa/router";
+import type { Context, Middleware } from "koa";
+import type { Route } from "../config/route.ts";
+import type { CurrentRoutes } from "../config/route-table.ts";
+import { confirmConnectionPage } from "../pages/confirm-connection-page.ts";
+import { errorPage } from "../pages/error-page.ts";
+import { readForm } from "../pages/read-form.ts";
+import { requestId } from "../pages/request-id.ts";
+import { sendPage } from "../pages/send-page.ts";
+import { browserBinding } from "../sign-in/browser-binding.ts";
+import type { Person, SignIn } from "../sign-in/sign-in.ts";
+import type { Store } from "../store/store.ts";
+import type { Logger } from "../telemetry/logger.ts";
+import type { UpstreamTokens } from "../upstream-token/upstream-tokens.ts";
+import { isAllowedReturn } from "./is-allowed-return.ts";
+
+/** Which connection is asked for. */
+export interface ConnectionWish {
+  readonly route: Route;
+  readonly returnTo: string;
+  readonly popup: boolean;
+}
+/** What the one-time code stands for. */
+interface Confirmed {
+  readonly routeId: string;
+  readonly returnTo: string;
+  readonly popup: boolean;
+  /** Name of the person's session on the issuer's host. */
+  readonly session: string;
+  /** Name of the binding cookie that the route's host set before the browser left. */
+  readonly browser: string;
+}
+interface ConfirmDeps {
+  readonly routes: CurrentRoutes;
+  readonly store: Pick<Store, "pendingAuthorizations">;
+  readonly signIn: Pick<SignIn, "person" | "begin" | "csrfToken" | "csrfMatches">;
+  readonly upstreamTokens: Pick<UpstreamTokens, "connectionState">;
+  readonly logger: Logger;
+  readonly mayReach?: (person: Person, route: Route) => boolean;
+}
+
+const codeMs = 60_000;
+
+/**
+ * "Connect NAME as PERSON?", asked on the issuer's host before the browser leaves for an upstream. Who the person is, that host
+ * alone can say: no application is there to plant a session, as one could on the route's host, and none to press the button. Flows
+ * that the person began on the issuer's host, signed in with the session they name, are not asked again.
+ */
+export function createConfirmConnection(deps: ConfirmDeps) {
+  const { routes, store, signIn, upstreamTokens, logger } = deps;
+  const path = `${routes().config.paths.prefix}/mcp/connect/confirm`;
+  const router = new Router();
+  const issuerOnly: Middleware = (ctx, next) =>
+    ctx.host === new URL(routes().config.issuer).host ? next() : undefined;
+
+  router.get(path, issuerOnly, async (ctx) => {
+    const asked = await read(ctx);
+    if (!asked) return;
+    const { person, wish, began } = asked;
+    const { state } = await upstreamTokens.connectionState(person.userId, wish.route);
+    const mayReach = deps.mayReach?.(person, wish.route) ?? true;
+    // What needs no consent, or is not allowed, the route's host says by itself.
+    if (began || !mayReach || state !== "missing") return confirm(ctx, asked);
+    const csrf = signIn.csrfToken(ctx);
+    if (!csrf) return refuse(ctx, 403, "signed_out");
+    const { route, returnTo, popup } = wish;
+    const here = ctx.path + ctx.search;
+    const page = confirmConnectionPage({
+      route: {
+        name: route.name,
+        description: route.description,
+        url: route.resource,
+        logoUrl: route.logoUrl,
+      },
+      person: person.email ?? person.name ?? person.userId,
+      upstream: new URL(route.upstream).host,
+      returnHost: new URL(returnTo).host,
+      action: here,
+      csrf,
+      switchAccount: `${routes().config.paths.prefix}/sign_in?${new URLSearchParams({ switch: "1", return_to: here })}`,
+    });
+    sendPage(ctx, 200, page, route.logoUrl ? [route.logoUrl] : []);
+    // The last page of a pop-up must be able to see the window that opened it.
+    if (popup) ctx.remove("cross-origin-opener-policy");
+  });
+
+  router.post(path, issuerOnly, async (ctx) => {
+    const form = await readForm(ctx);
+    const asked = await read(ctx);
+    if (!asked) return;
+    if (!signIn.csrfMatches(ctx, form.get("csrf"))) return refuse(ctx, 403, "csrf");
+    if (form.get("decision") === "allow") return confirm(ctx, asked);
+    seeOther(ctx, connectUrl(asked.wish, { declined: "1" }));
+  });
+
+  /** Who asks for what; undefined when the answer has been given. */
+  async function read(ctx: Context) {
+    ctx.set({ "cache-control": "no-store", "referrer-policy": "no-referrer" });
+    const table = routes();
+    const route = table.byId(one(ctx, "route") ?? "");
+    const returnTo = one(ctx, "redirect_url");
+    const browser = one(ctx, "browser");
+    const known = route?.enabled && route.mcp.kind === "server";
+    if (
+      !known ||
+      !returnTo ||
+      !isAllowedReturn(table, route.host, returnTo) ||
+      !/^[\w-]{43}$/.test(browser ?? "")
+    ) {
+      refuse(ctx, 400, "invalid_request");
+      return undefined;
+    }
+    const person = await signIn.person(ctx);
+    if (!person) {
+      seeOther(ctx, await signIn.begin(ctx, ctx.path + ctx.search));
+      return undefined;
+    }
+    const wish: ConnectionWish = { route, returnTo, popup: one(ctx, "popup") === "1" };
+    return { person, wish, browser: browser ?? "", began: one(ctx, "session") === person.sessionName };
+  }
+
+  async function confirm(
+    ctx: Context,
+    { person, wish, browser }: { person: Person; wish: ConnectionWish; browser: string },
+  ): Promise<void> {
+    const code = randomBytes(32).toString("base64url");
+    const payload: Confirmed = {
+      routeId: wish.route.id,
+      returnTo: wish.returnTo,
+      popup: wish.popup,
+      session: person.sessionName,
+      browser,
+    };
+    await store.pendingAuthorizations.create(
+      {
+        kind: "connect",
+        state: code,
+        userId: person.userId,
+        expiresAt: new Date(Date.now() + codeMs),
+        payload,
+      },
+      routes().config.limits.pendingAuthorizationsPerUser,
+    );
+    seeOther(ctx, connectUrl(wish, { session: person.sessionName, confirmed: code }));
+  }
+
+  function connectUrl({ route, returnTo, popup }: ConnectionWish, more: Record<string, string>): string {
+    const query = new URLSearchParams({
+      route: route.id,
+      redirect_url: returnTo,
+      ...(popup ? { popup: "1" } : {}),
+      ...more,
+    });
+    return `${route.origin}${routes().config.paths.prefix}/mcp/connect?${query}`;
+  }
+
+  function refuse(ctx: Context, status: number, code: string): void {
+    const id = requestId(ctx.req);
+    logger.info({ requestId: id, reason: code, host: ctx.host }, "a connection was not made");
+    const page = errorPage({
+      title: "Not connected",
+      happened: "The request did not come from our own page in this browser, or is too old.",
+      remedy: "Go back to where you started and connect again.",
+      code,
+      requestId: id,
+    });
+    sendPage(ctx, status, page);
+  }
+
+  return {
+    router,
+    /**
+     * On the route's host: where the browser is asked, or let pass because it began on the issuer's host.
+     *
+     * @param session name of the issuer-host session that began the flow, where one did
+     */
+    ask(ctx: Context, { route, returnTo, popup }: ConnectionWish, session: string | undefined): string {
+      const query = new URLSearchParams({
+        route: route.id,
+        redirect_url: returnTo,
+        ...(popup ? { popup: "1" } : {}),
+        ...(session ? { session } : {}),
+        browser: browserBinding.set(ctx),
+      });
+      return `${routes().config.issuer}${path}?${query}`;
+    },
+    /** On the route's host: whether this code, used up by this, confirms this wish of this person in this browser. */
+    async redeem(ctx: Context, code: string, person: Person, wish: ConnectionWish): Promise<boolean> {
+      const pending = await store.pendingAuthorizations.consume<Confirmed>("connect", code);
+      if (!pending) return false;
+      const { routeId, returnTo, popup, session, browser } = pending.payload;
+      return (
+        pending.userId === person.userId &&
+        [person.sessionName, person.parentSessionName].includes(session) &&
+        browserBinding.matches(ctx, browser) &&
+        routeId === wish.route.id &&
+        returnTo === wish.returnTo &&
+        popup === wish.popup
+      );
+    },
+  };
+}
+
+function seeOther(ctx: Context, location: string): void {
+  ctx.status = 303;
+  ctx.redirect(location);
+}
+/** A query parameter that was given once. */
+function one(ctx: Context, name: string): string | undefined {
+  const value = ctx.query[name];
+  return typeof value === "string" && value !== "" ? value : undefined;
+}

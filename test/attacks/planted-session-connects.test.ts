@@ -1,0 +1,146 @@
+import { once } from "node:events";
+import { createServer, type Server } from "node:http";
+import type { AddressInfo } from "node:net";
+import type { Browser, BrowserContext, Page } from "playwright-core";
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { browser as launch } from "../../deploy/demo/browser.ts";
+import { secretName } from "../../src/store/secret-name.ts";
+import {
+  agreeToConnect,
+  type Logins,
+  loginsOfAlice,
+  loginsOfBob,
+  passForeignPages,
+} from "../browser/walk.ts";
+import { type E2e, startE2e } from "../support/e2e.ts";
+import { httpBrowser } from "../support/http-browser.ts";
+
+const app = "https://everything.test/app";
+const connect = (more: Record<string, string> = {}) =>
+  `https://everything.test/.pomerium/mcp/connect?${new URLSearchParams({ route: "everything", redirect_url: app, ...more })}`;
+
+describe("a session planted on a route's host: Bob's, in Alice's browser, to get her upstream account", () => {
+  let application: Server;
+  let stack: E2e;
+  let chromium: Browser;
+  let alice: { context: BrowserContext; page: Page };
+  let bob: { context: BrowserContext; page: Page };
+
+  beforeAll(async () => {
+    application = createServer((_request, response) => {
+      response.writeHead(200, { "content-type": "text/html" }).end("<!doctype html><title>app</title>");
+    });
+    application.listen(0, "127.0.0.1");
+    await once(application, "listening");
+    const { port } = application.address() as AddressInfo;
+    stack = await startE2e({
+      config: (config) => ({
+        ...config,
+        routes: [
+          ...config.routes,
+          { id: "app", from: app, to: `http://127.0.0.1:${port}`, mcp: { client: { shares_host: true } } },
+        ],
+      }),
+    });
+    chromium = await launch({ publicKeyHash: stack.ca.publicKeyHash, resolve: stack.resolve });
+    bob = await somebody(loginsOfBob(stack));
+  });
+  beforeEach(async () => {
+    await alice?.context.close();
+    alice = await somebody(loginsOfAlice(stack));
+    // However it got there: a header, a script, an extension.
+    const value = await session(bob.context, "https://everything.test");
+    await alice.context.addCookies([
+      { name: "__Host-mcp_session", value, url: "https://everything.test", secure: true, httpOnly: true },
+    ]);
+    expect(await session(alice.context, "https://everything.test")).toBe(value);
+  });
+  afterAll(async () => {
+    await chromium?.close();
+    await stack?.close();
+    application?.close();
+    application?.closeAllConnections();
+  });
+
+  /** A browser that is signed in on the application's host. */
+  async function somebody(logins: Logins) {
+    const context = await chromium.newContext();
+    const page = await context.newPage();
+    page.setDefaultTimeout(30_000);
+    await page.goto(app);
+    await passForeignPages(page, logins);
+    expect(page.url()).toBe(app);
+    return { context, page };
+  }
+  const session = async (context: BrowserContext, url: string) =>
+    (await context.cookies(url)).find(({ name }) => name === "__Host-mcp_session")?.value ?? "";
+  /** Whether the person of this account has connected the server, as another browser of theirs sees it. */
+  async function connected(logins: Logins): Promise<boolean> {
+    const { context, page } = await somebody(logins);
+    const listing = await page.evaluate(async () => (await fetch("/.pomerium/mcp/routes")).json());
+    await context.close();
+    return listing.servers.find(({ name }: { name: string }) => name === "Everything").connected;
+  }
+  const heading = (page: Page) => page.getByRole("heading", { level: 1 }).textContent();
+
+  it.each([
+    ["a link to connect", async () => ({})],
+    [
+      "one that names his session",
+      async () => ({ session: secretName(await session(bob.context, "https://auth.test")) }),
+    ],
+  ])("%s: she is asked on the issuer's host, as whom, before anything leaves", async (_link, more) => {
+    const requests: string[] = [];
+    alice.page.on("request", (request) => requests.push(request.url()));
+    await alice.page.goto(connect(await more()));
+    expect(new URL(alice.page.url()).origin).toBe("https://auth.test");
+    expect(await heading(alice.page)).toBe("Connect Everything as alice@example.com?");
+    expect(requests.filter((url) => url.startsWith(stack.upstream.issuer))).toEqual([]);
+    await alice.page.getByRole("button", { name: "Cancel" }).click();
+    await alice.page.waitForURL((url) => url.searchParams.get("connect_error") === "access_denied");
+    expect(new URL(alice.page.url()).origin).toBe("https://everything.test");
+  });
+
+  it("his confirmation, forwarded: it is good in his browser only", async () => {
+    const his = httpBrowser({ fetch: stack.fetch, stopAt: (url) => url.searchParams.has("confirmed") });
+    const asked = await his.agree(await his.open(connect()), stack.signIn("bob"));
+    expect(asked.url.searchParams.get("confirmed")).toMatch(/^[\w-]{43}$/);
+    await alice.page.goto(asked.url.href);
+    await passForeignPages(alice.page, loginsOfAlice(stack));
+    expect(new URL(alice.page.url()).origin).toBe("https://everything.test");
+    expect(await heading(alice.page)).toBe("Not connected");
+    expect(await connected(loginsOfBob(stack))).toBe(false);
+  });
+
+  it("a script of the host cannot read, frame or post the question", async () => {
+    await alice.page.goto(connect());
+    const question = alice.page.url();
+    expect(await heading(alice.page)).toContain("alice@example.com");
+    await alice.page.goto("https://everything.test/.pomerium/nothing-here");
+    const read = await alice.page.evaluate(
+      (url) =>
+        fetch(url, { credentials: "include" }).then(
+          () => "read",
+          () => "refused",
+        ),
+      question,
+    );
+    expect(read).toBe("refused");
+    await alice.page.setContent(
+      `<form method="post" action="${question.replaceAll("&", "&amp;")}"><button name="decision" value="allow">x</button></form>`,
+    );
+    await alice.page.click("button");
+    await alice.page.waitForURL((url) => url.origin === "https://auth.test");
+    expect(await connected(loginsOfAlice(stack))).toBe(false);
+    expect(await connected(loginsOfBob(stack))).toBe(false);
+  });
+
+  it("once she agrees, it is her account here that her upstream account is connected to", async () => {
+    await alice.page.goto(connect());
+    await agreeToConnect(alice.page);
+    await passForeignPages(alice.page, loginsOfAlice(stack));
+    expect(alice.page.url()).toBe(app);
+    expect(await connected(loginsOfAlice(stack))).toBe(true);
+    expect(await connected(loginsOfBob(stack))).toBe(false);
+  });
+});
