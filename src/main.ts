@@ -31,6 +31,7 @@ import { createPortal } from "./portal/create-portal.ts";
 import { createSignIn } from "./sign-in/create-sign-in.ts";
 import { loadKeyEncryptionKeys } from "./store/load-key-encryption-keys.ts";
 import { openStore } from "./store/open-store.ts";
+import { createPeople } from "./store/people.ts";
 import { StoreUnavailable } from "./store/store-unavailable.ts";
 import { inSpan } from "./telemetry/in-span.ts";
 import { createLogger, type Logger } from "./telemetry/logger.ts";
@@ -105,8 +106,21 @@ export async function serve(options: {
   const keys = await createSigningKeys({ store, logger });
   const safeFetch = createSafeFetch({ limits: () => routes().config.upstreamOAuth });
 
-  const externalTokens = createExternalTokens({ routes, store, keys, fetch: trustedFetch, logger, metrics });
-  const assertions = createAssertions({ routes, keys });
+  const people = createPeople({
+    store,
+    limits: { entries: config.limits.cacheEntries, bytes: config.limits.tokenCacheBytes },
+    onEvict: () => metrics.cacheEvictions.inc({ cache: "person" }),
+  });
+  const externalTokens = createExternalTokens({
+    routes,
+    store,
+    people,
+    keys,
+    fetch: trustedFetch,
+    logger,
+    metrics,
+  });
+  const assertions = createAssertions({ keys, routes });
   const policies = createCurrentPolicies(routes);
   const tellOfBrokenRules = () => {
     for (const problem of policies().problems)
@@ -156,6 +170,7 @@ export async function serve(options: {
     store,
     signIn,
     externalTokens,
+    people,
     upstreamOAuth,
     upstreamTokens,
     describeClient: authorizationServer.describeClient,
@@ -168,6 +183,7 @@ export async function serve(options: {
     policies,
     limiter: createRateLimiter(),
     externalTokens,
+    people,
     assertions,
     upstreamTokens,
     sessionFromCookieHeader: signIn.sessionFromCookieHeader,
@@ -247,6 +263,7 @@ export async function serve(options: {
         authorizationServer,
         upstreamTokens,
         externalTokens,
+        people,
         signIn,
         keys,
         storedRoutes,

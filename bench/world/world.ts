@@ -89,7 +89,7 @@ export async function startWorld(upstream: string): Promise<World> {
   let people = 0;
 
   async function makeExternalToken(person: Person): Promise<string> {
-    const { userId, number, route, grantId } = person;
+    const { userId, route, grantId } = person;
     const { kid, key } = keys.signer("external_token");
     const now = Math.floor(Date.now() / 1000);
     return new SignJWT({
@@ -98,9 +98,6 @@ export async function startWorld(upstream: string): Promise<World> {
       sub: userId,
       client_id: clientId,
       grant_id: grantId,
-      email: `user-${number}@example.com`,
-      name: `User Number ${number}`,
-      groups: ["staff", "engineering", "mcp-users"],
       scope: "mcp offline_access",
       jti: randomBytes(16).toString("base64url"),
       iat: now,
@@ -129,6 +126,12 @@ export async function startWorld(upstream: string): Promise<World> {
         refreshToken: `rt-${randomBytes(16).toString("base64url")}`,
         scopes: ["mcp"],
         resource: upstreamOf(upstream),
+      },
+      person: {
+        email: `user-${person.number}@example.com`,
+        name: `User Number ${person.number}`,
+        groups: ["staff", "engineering", "mcp-users"],
+        claims: {},
       },
     });
     return { ...person, upstreamToken, externalToken: await makeExternalToken(person) };

@@ -8,7 +8,7 @@ import { demoPage } from "./demo-page.ts";
 import { listen } from "./listen.ts";
 import { memoryAdapter } from "./memory-adapter.ts";
 
-/** A person who can sign in at one of the demo's servers. Changes to `groups` show at the next token. */
+/** A person who can sign in at one of the demo's servers. Changes to `groups` and `more` show at the next token. */
 export interface DemoAccount {
   readonly login: string;
   readonly password: string;
@@ -16,6 +16,8 @@ export interface DemoAccount {
   readonly email: string;
   readonly name: string;
   groups: readonly string[];
+  /** Other claims that come with the scopes `groups` and `email`: `employment`, another `email_verified`. */
+  more?: Readonly<Record<string, unknown>>;
 }
 
 /** How often each thing happened since the start. */
@@ -92,13 +94,18 @@ export async function oidcServer(options: {
       },
     },
     pkce: { required: () => true },
-    claims: { openid: ["sub"], profile: ["name"], email: ["email", "email_verified"], groups: ["groups"] },
+    claims: {
+      openid: ["sub"],
+      profile: ["name"],
+      email: ["email", "email_verified"],
+      groups: ["groups", "employment"],
+    },
     conformIdTokenClaims: false,
     async findAccount(_ctx, sub) {
       const account = known((one) => one.sub === sub);
       if (!account) return undefined;
-      const { email, name, groups } = account;
-      return { accountId: sub, claims: () => ({ sub, email, email_verified: true, name, groups }) };
+      const { email, name, groups, more } = account;
+      return { accountId: sub, claims: () => ({ sub, email, email_verified: true, name, groups, ...more }) };
     },
     async loadExistingGrant(ctx) {
       const { client, session, result } = ctx.oidc;

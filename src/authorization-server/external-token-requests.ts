@@ -58,8 +58,7 @@ function respond(ctx: KoaContextWithOIDC, body: Record<string, unknown> | string
   ctx.set("cache-control", "no-store");
 }
 
-function describe({ caller, audience }: Identified, issuer: string): Record<string, unknown> {
-  const { iat, jti } = caller.claims;
+function describe({ caller, audience, token }: Identified, issuer: string): Record<string, unknown> {
   return {
     active: true,
     iss: issuer,
@@ -68,8 +67,8 @@ function describe({ caller, audience }: Identified, issuer: string): Record<stri
     aud: audience.length === 1 ? audience[0] : audience,
     scope: caller.scopes.join(" ") || undefined,
     exp: caller.expiresAt,
-    iat,
-    jti,
+    iat: token.issuedAt,
+    jti: token.id,
     token_type: "Bearer",
   };
 }

@@ -4,8 +4,8 @@ import { orUnavailable } from "./or-unavailable.ts";
 import { routeOfResource } from "./resource-servers.ts";
 
 /**
- * The claims of a TE beyond RFC 9068's: its grant, who the person is as the provider last said, and whether its client may not
- * use refresh tokens. Writes the audit event.
+ * The claims of an external token beyond RFC 9068's: its grant, and whether its client may not use refresh tokens. Nothing about
+ * the person: that changes while the token lives, and has no bound. Writes the audit event.
  */
 export async function tokenClaims(
   ctx: KoaContextWithOIDC,
@@ -14,17 +14,13 @@ export async function tokenClaims(
 ): Promise<UnknownObject | undefined> {
   if (token.kind !== "AccessToken") return undefined;
   const { grantId, accountId: userId, clientId, aud } = token;
-  const signedIn = await orUnavailable(deps.store.signInSessions.find(userId));
   const routeId = typeof aud === "string" ? routeOfResource(deps.routes(), aud)?.id : undefined;
   await orUnavailable(
     deps.store.audit({ action: "external_token.issued", userId, clientId, grantId, routeId }),
   );
   return {
     grant_id: grantId,
-    email: signedIn?.email,
-    name: signedIn?.name,
-    groups: signedIn?.groups ?? [],
-    // Decides F4.6's answer: who cannot get a new TE must not be told to.
+    // Decides how a rejected token is answered: who cannot get a new one must not be told to.
     refreshable: ctx.oidc.client?.grantTypeAllowed("refresh_token") === false ? false : undefined,
   };
 }

@@ -31,9 +31,9 @@ function admit(
   const audience = reachableResources(route, person, deps);
   // A person who may reach no MCP server still is a person to the application: identity, but no token.
   const minted = audience.length > 0 ? deps.externalTokens.forSession(person, route, audience) : undefined;
-  return when(minted, (external) =>
-    when(deps.assertions.headersFor(external?.caller ?? person, route), (assertion) => {
-      const authorization: Header[] = external ? [["authorization", `Bearer ${external.token}`]] : [];
+  return when(minted, (token) =>
+    when(deps.assertions.headersFor(person, route), (assertion) => {
+      const authorization: Header[] = token === undefined ? [] : [["authorization", `Bearer ${token}`]];
       return {
         decision: {
           kind: "allow",

@@ -5,6 +5,7 @@ import type { Assertions } from "../external-token/create-assertions.ts";
 import type { ExternalTokens } from "../external-token/external-tokens.ts";
 import type { RateLimiter } from "../policy/create-rate-limiter.ts";
 import type { PolicyTable } from "../policy/policy-table.ts";
+import type { People } from "../store/people.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { Credential } from "../upstream-token/credential.ts";
@@ -29,6 +30,8 @@ export interface CheckDeps {
   readonly policies: () => PolicyTable;
   readonly limiter: RateLimiter;
   readonly externalTokens: Pick<ExternalTokens, "verify" | "forSession">;
+  /** For the owner of a delegated connection, who must still be somebody policy lets in. */
+  readonly people: Pick<People, "find">;
   readonly assertions: Pick<Assertions, "headersFor">;
   readonly upstreamTokens: {
     /** `externalToken` only where the route exchanges it (RFC 8693): nobody else needs to hold it. */

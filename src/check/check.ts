@@ -79,6 +79,28 @@ function admit(
 ): Checked | Promise<Checked> {
   const judged = judgePolicy(facts, route, caller, deps);
   if (!judged.ok) return { ...judged.checked, ...issuedTo(caller) };
+  return when(withOwner(caller, route, deps), (standing) =>
+    withCredential(facts, route, standing, judged.toolFilter, deps),
+  );
+}
+
+/** The caller with the owner of a delegated connection only while that person has a sign-in and policy lets them in here. */
+function withOwner(caller: Caller, route: Route, deps: CheckDeps): Caller | Promise<Caller> {
+  if (caller.delegatedBy === undefined) return caller;
+  return when(deps.people.find(caller.delegatedBy), (owner) =>
+    owner && deps.policies().forRoute(route.id).mayReach(owner, Date.now())
+      ? caller
+      : { ...caller, delegatedBy: undefined },
+  );
+}
+
+function withCredential(
+  facts: RequestFacts,
+  route: Route,
+  caller: Caller,
+  toolFilter: string | undefined,
+  deps: CheckDeps,
+): Checked | Promise<Checked> {
   const exchanged = route.mcp.kind === "server" && route.mcp.auth.type === "token_exchange";
   const asking =
     exchanged && facts.presented.kind === "bearer"
@@ -88,7 +110,7 @@ function admit(
     switch (credential.kind) {
       case "credential":
         return when(deps.assertions.headersFor(caller, route), (assertion) =>
-          allow(facts, route, caller, credential, assertion, judged.toolFilter),
+          allow(facts, route, caller, credential, assertion, toolFilter),
         );
       case "missing": {
         const description = "this server needs your consent; authorize again";

@@ -59,8 +59,11 @@ export function buildConfig(
         issuer: issuer.issuer,
         jwksUri: issuer.jwks_uri,
         audience: issuer.audience,
+        routes: issuer.routes,
         algorithms: issuer.algorithms,
         claims: issuer.claims,
+        trustEmail: issuer.trust_email,
+        emailDomains: issuer.email_domains,
         requiredClaims: issuer.required_claims,
       })),
     },
@@ -124,6 +127,10 @@ export function buildConfig(
       },
     },
     passIdentityHeaders: input.pass_identity_headers,
+    identityAssertion: {
+      ...(input.identity_assertion.groups === undefined ? {} : { groups: input.identity_assertion.groups }),
+      maxGroups: input.identity_assertion.max_groups,
+    },
     policy,
     routes,
   };
@@ -165,6 +172,8 @@ function provider(input: TopInput["sign_in"]["providers"][number]): SignInProvid
     clientSecret: input.client_secret,
     scopes: input.scopes,
     claims: input.claims,
+    trustEmail: input.trust_email,
+    emailDomains: input.email_domains,
   };
 }
 

@@ -27,6 +27,21 @@ export function configSchema(f: Fields) {
     name: f.text().default("name"),
     groups: f.text().default("groups"),
   });
+  const emailTrust = {
+    trust_email: z.boolean().optional(),
+    email_domains: z
+      .array(
+        z
+          .string()
+          .regex(/^([A-Za-z0-9_-]+\.)*[A-Za-z0-9_-]+$/, {
+            error: (issue) => `${JSON.stringify(issue.input)} is not a domain: write what follows the @`,
+          })
+          .toLowerCase(),
+      )
+      .min(1)
+      .optional(),
+  };
+  const routeNames = z.array(f.text()).min(1);
   const provider = z.strictObject({
     id: f.identifier().optional(),
     name: f.text().optional(),
@@ -42,12 +57,14 @@ export function configSchema(f: Fields) {
       })
       .default(["openid", "profile", "email"]),
     claims,
+    ...emailTrust,
   });
   const trustedIssuer = z.strictObject({
     id: f.identifier().optional(),
     issuer: f.url(),
     jwks_uri: f.url().optional(),
     audience: f.oneOrMore(f.text()),
+    routes: z.union([routeNames, z.record(f.text(), routeNames)]).optional(),
     algorithms: z
       .array(
         z.enum(["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]),
@@ -55,6 +72,7 @@ export function configSchema(f: Fields) {
       .min(1)
       .default(["RS256", "PS256", "ES256", "EdDSA"]),
     claims,
+    ...emailTrust,
     required_claims: z
       .record(
         z.string(),
@@ -229,6 +247,10 @@ export function configSchema(f: Fields) {
     }),
     /** Pomerium's global switch; a route's own wins. */
     pass_identity_headers: z.boolean().default(true),
+    identity_assertion: f.section({
+      groups: z.array(f.text()).optional(),
+      max_groups: z.int().min(0).max(1000).default(100),
+    }),
   });
 }
 

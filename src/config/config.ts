@@ -1,7 +1,15 @@
 import type { PolicySource, Route } from "./route.ts";
 
+/** How far a source's word on e-mail addresses goes where it does not say `email_verified`. */
+interface EmailTrust {
+  /** Undefined: the operator has not said. */
+  readonly trustEmail?: boolean;
+  /** Lower case; no address of another domain is taken at all. */
+  readonly emailDomains?: readonly string[];
+}
+
 /** One OpenID provider people sign in at (F3.5). */
-export interface SignInProvider {
+export interface SignInProvider extends EmailTrust {
   /** Namespace of its people: a user id is `id/sub`, so that two providers' subjects never collide. */
   readonly id: string;
   readonly name: string;
@@ -19,11 +27,16 @@ export interface SignInProvider {
 }
 
 /** A foreign issuer whose tokens we accept as TEs (F2.3). */
-export interface TrustedIssuer {
+export interface TrustedIssuer extends EmailTrust {
   readonly id: string;
   readonly issuer: string;
   readonly jwksUri?: string;
   readonly audience: readonly string[];
+  /**
+   * Ids or resources of the routes that its tokens open: by any audience that is not an http(s) URL, or by audience. Absent: by
+   * such an audience all. A URL opens the route whose resource it is, unless it is listed by audience.
+   */
+  readonly routes?: readonly string[] | Readonly<Record<string, readonly string[]>>;
   readonly algorithms: readonly string[];
   readonly claims: {
     readonly user: string;
@@ -176,6 +189,12 @@ export interface Config {
   };
   /** F2.7, for routes that do not say. */
   readonly passIdentityHeaders: boolean;
+  /** Which groups of a person the identity assertion names. */
+  readonly identityAssertion: {
+    /** Names, or prefixes followed by `*`; absent: any. */
+    readonly groups?: readonly string[];
+    readonly maxGroups: number;
+  };
   /** Serves routes that have none of their own. */
   readonly policy?: PolicySource;
   readonly routes: readonly Route[];

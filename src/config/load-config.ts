@@ -2,6 +2,7 @@ import { readFileSync, statSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { adoptPomeriumKeys } from "./adopt-pomerium-keys.ts";
 import { buildConfig } from "./build-config.ts";
+import { checkIdentities } from "./check-identities.ts";
 import { checkSharedSecrets } from "./check-shared-secrets.ts";
 import { checkTogether } from "./check-together.ts";
 import type { Config } from "./config.ts";
@@ -127,6 +128,7 @@ function readConfig(
   checkTogether(config, routes, reporter);
   checkSharedSecrets({ ...adopted, routes: entries }, reporter);
   checkIssuers(config, reporter);
+  checkIdentities(config, reporter);
   return config;
 }
 

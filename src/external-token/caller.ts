@@ -1,11 +1,14 @@
-/** Who calls, as proven by a TE. */
+/**
+ * Who calls, as proven by an external token. E-mail, name, groups and claims are a person's as their sign-in record has them now,
+ * a trusted issuer's token's own, and nobody's for a service account.
+ */
 export interface Caller {
   /** `provider-id/subject`, or `service-account/name`. */
   readonly userId: string;
   readonly email?: string;
   readonly name?: string;
   readonly groups: readonly string[];
-  /** The provider's other claims that policy may read. */
+  /** The provider's claims that policy may read: never the protocol's, of which the client chose some (`scope`). */
   readonly claims: Readonly<Record<string, unknown>>;
   readonly clientId: string;
   /** Absent for foreign issuers' tokens. */

@@ -1,11 +1,18 @@
 import { type JWTPayload, jwtVerify, SignJWT } from "jose";
+import type { Config } from "../config/config.ts";
 import type { Route } from "../config/route.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
+import { assertedGroups } from "./asserted-groups.ts";
 import type { Caller } from "./caller.ts";
 import type { SigningKeyRing } from "./signing-key-ring.ts";
 
 /** Whom an assertion speaks of: a caller, or a person at a browser. */
 type Subject = Pick<Caller, "userId" | "email" | "name" | "groups">;
+interface Minted {
+  readonly until: number;
+  readonly settings: Config["identityAssertion"];
+  readonly headers: Headers;
+}
 type Headers = readonly (readonly [name: string, value: string])[];
 export interface Assertions {
   /** The two assertion headers for this subject and route (F2.7); none where the route passes no identity. No promise once minted. */
@@ -32,13 +39,15 @@ export function createAssertions(deps: {
   const { routes, keys } = deps;
   const now = deps.now ?? Date.now;
   // By the caller's object, which the cache of verified tokens keeps as long as the token: no bound or hash of its own needed.
-  const minted = new WeakMap<Subject, Map<string, { readonly until: number; readonly headers: Headers }>>();
+  const minted = new WeakMap<Subject, Map<string, Minted>>();
 
   const mint = async (subject: Subject, { host, resource }: Route, key: string): Promise<Headers> => {
     const issuedAt = Math.floor(now() / 1000);
     const signer = keys.signer("assertion");
     const { userId, email, name, groups } = subject;
-    const assertion = await new SignJWT({ email, name, groups: [...groups] })
+    const settings = routes().config.identityAssertion;
+    const said = { email: bounded(email), name: bounded(name), ...assertedGroups(groups, settings) };
+    const assertion = await new SignJWT(said)
       .setProtectedHeader({ alg: "ES256", typ: "JWT", kid: signer.kid })
       .setIssuer(host)
       .setAudience(key === host ? [resource, host] : resource)
@@ -50,8 +59,8 @@ export function createAssertions(deps: {
       ["x-pomerium-jwt-assertion", assertion],
       ["x-pomerium-assertion", assertion],
     ];
-    const ofSubject = minted.get(subject) ?? new Map<string, { until: number; headers: Headers }>();
-    ofSubject.set(key, { until: (issuedAt + mintAgainSeconds) * 1000, headers });
+    const ofSubject = minted.get(subject) ?? new Map<string, Minted>();
+    ofSubject.set(key, { until: (issuedAt + mintAgainSeconds) * 1000, settings, headers });
     minted.set(subject, ofSubject);
     return headers;
   };
@@ -61,7 +70,8 @@ export function createAssertions(deps: {
       if (!route.passIdentityHeaders) return none;
       const key = routes().isOnlyRouteOfHost(route) ? route.host : route.resource;
       const entry = minted.get(subject)?.get(key);
-      return entry && entry.until > now() ? entry.headers : mint(subject, route, key);
+      const current = entry && entry.until > now() && entry.settings === routes().config.identityAssertion;
+      return current ? entry.headers : mint(subject, route, key);
     },
     async verify(assertion, resource) {
       try {
@@ -87,4 +97,9 @@ export function createAssertions(deps: {
       }
     },
   };
+}
+
+/** A text that would make the header longer than upstreams take is left out: nobody's real name or address is that long. */
+function bounded(text: string | undefined): string | undefined {
+  return text !== undefined && Buffer.byteLength(text) <= 256 ? text : undefined;
 }

@@ -1,8 +1,10 @@
 import { decodeJwt, decodeProtectedHeader, type JWTVerifyGetKey } from "jose";
 import { LRUCache } from "lru-cache";
 import type { Config } from "../config/config.ts";
+import { opensRoute } from "../config/opened-routes.ts";
 import type { Route } from "../config/route.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
+import type { People, PersonFacts } from "../store/people.ts";
 import type { Store } from "../store/store.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
@@ -16,15 +18,19 @@ import type { VerifiedToken } from "./verified-token.ts";
 import { verifyForeignToken } from "./verify-foreign-token.ts";
 import { verifyOwnToken } from "./verify-own-token.ts";
 
+type Accepted = Extract<Verification, { ok: true }>;
 /** A verified token as cached: under which configuration it was found good, and the answer, made once. */
 interface Entry {
   readonly verified: VerifiedToken;
   readonly config: Config;
-  readonly accepted: Extract<Verification, { ok: true }>;
+  /** Without what is known about a person, who may have changed since. */
+  readonly accepted: Accepted;
+  /** The same with the person as they were known when last asked. */
+  current?: { readonly person: PersonFacts; readonly accepted: Accepted };
 }
 type Outcome = Entry | Refused;
 
-/** Claims, caller and cached assertion of one token, besides the token itself; measured, rounded up. */
+/** Caller and cached assertion of one token, besides the token itself; measured, rounded up. */
 const bytesPerEntry = 3072;
 
 /**
@@ -37,6 +43,7 @@ export function createExternalTokens(deps: {
     Store,
     "authorizationServerRecords" | "delegations" | "browserSessions" | "notifications" | "audit"
   >;
+  readonly people: Pick<People, "find" | "read">;
   readonly keys: SigningKeyRing;
   /** For foreign issuers' metadata and keys; must be the safe one (F4.8). */
   readonly fetch: typeof globalThis.fetch;
@@ -45,7 +52,7 @@ export function createExternalTokens(deps: {
   /** Unix milliseconds. */
   readonly now?: () => number;
 }): ExternalTokens {
-  const { routes, store, keys, logger, metrics } = deps;
+  const { routes, store, people, keys, logger, metrics } = deps;
   const now = deps.now ?? Date.now;
   const cache = new LRUCache<string, Entry>({
     maxSize: routes().config.limits.tokenCacheBytes,
@@ -99,6 +106,23 @@ export function createExternalTokens(deps: {
     }
     if (sessionName && !(await store.browserSessions.isLive(sessionName))) return undefined;
     return known;
+  }
+
+  /** The answer for a token whose grant or session lives: a person's facts are those of their sign-in record as it is now. */
+  function withPerson(entry: Entry): Verification | Promise<Verification> {
+    const { caller } = entry.accepted;
+    if (caller.kind !== "person") return entry.accepted;
+    const person = people.find(caller.userId);
+    return person instanceof Promise
+      ? person.then((found) => asPerson(entry, found))
+      : asPerson(entry, person);
+  }
+
+  function asPerson(entry: Entry, person: PersonFacts | undefined): Verification {
+    if (!person) return refuse("revoked", entry.verified);
+    if (entry.current?.person !== person)
+      entry.current = { person, accepted: { ok: true, caller: { ...entry.accepted.caller, ...person } } };
+    return entry.current.accepted;
   }
 
   /** Whose connection to the one route of its token a service account may use. */
@@ -158,11 +182,24 @@ export function createExternalTokens(deps: {
     return refused;
   }
 
-  function judge(outcome: Outcome, route: Route, leeway: number): Verification {
+  /** @param asked whether the store has just said that grant or session live */
+  function answer(
+    outcome: Outcome,
+    route: Route,
+    { leeway, asked }: { leeway: number; asked: boolean },
+  ): Verification | Promise<Verification> {
     if ("refusal" in outcome) return { ok: false, ...outcome };
-    const { verified, accepted } = outcome;
+    const { verified, accepted, config } = outcome;
     if (verified.expiresAt + leeway <= now() / 1000) return refuse("expired", verified);
-    return opens(verified, route) ? accepted : refuse("wrong_audience", verified);
+    if (!opens(verified, route)) return refuse("wrong_audience", verified);
+    if (asked || accepted.caller.kind === "foreign" || store.notifications.healthy())
+      return withPerson(outcome);
+    return standing(verified, accepted.caller).then((caller) => {
+      if (!caller) return refuse("revoked", verified);
+      return withPerson(
+        caller === accepted.caller ? outcome : { verified, config, accepted: { ok: true, caller } },
+      );
+    });
   }
 
   /** A token whose signature is good, but which opens nothing here. */
@@ -170,10 +207,10 @@ export function createExternalTokens(deps: {
     return { ok: false, refusal, issuedTo: issuedTo(caller) };
   }
 
-  /** Own tokens: the route's exact resource. Foreign ones: that too, or an audience that is no route's but configured. */
-  function opens({ audience, caller }: VerifiedToken, route: Route): boolean {
-    if (audience.includes(route.resource)) return true;
-    return caller.kind === "foreign" && audience.some((entry) => !routes().byResource(entry));
+  /** Own tokens open the route whose resource they name, a trusted issuer's what its entry says. */
+  function opens({ audience, caller, routes: listed }: VerifiedToken, route: Route): boolean {
+    if (caller.kind !== "foreign") return audience.includes(route.resource);
+    return audience.some((entry) => opensRoute(entry, listed, route));
   }
 
   function isTooLong(token: string, { externalTokens }: Config): boolean {
@@ -190,16 +227,10 @@ export function createExternalTokens(deps: {
       const entry = cached(token, config);
       if (!entry) {
         misses.inc();
-        return verifyOnce(token, config).then((outcome) => judge(outcome, route, leeway));
+        return verifyOnce(token, config).then((outcome) => answer(outcome, route, { leeway, asked: true }));
       }
       hits.inc();
-      const verdict = judge(entry, route, leeway);
-      if (!verdict.ok || entry.verified.caller.kind === "foreign" || store.notifications.healthy())
-        return verdict;
-      return standing(entry.verified, verdict.caller).then((caller) => {
-        if (!caller) return refuse("revoked", entry.verified);
-        return caller === verdict.caller ? verdict : { ok: true, caller };
-      });
+      return answer(entry, route, { leeway, asked: false });
     },
     async identify(token) {
       const { config } = routes();
@@ -212,7 +243,14 @@ export function createExternalTokens(deps: {
       if (verified.expiresAt + leeway <= now() / 1000) return { ok: false, refusal: "expired" };
       // Not on the hot path, and asked right after a revocation: the store knows what the notification has yet to tell.
       const caller = await standing(verified, accepted.caller);
-      return caller ? { ok: true, caller, audience } : { ok: false, refusal: "revoked" };
+      if (caller?.kind !== "person")
+        return caller
+          ? { ok: true, caller, audience, token: verified.token }
+          : { ok: false, refusal: "revoked" };
+      const person = await people.read(caller.userId);
+      return person
+        ? { ok: true, caller: { ...caller, ...person }, audience, token: verified.token }
+        : { ok: false, refusal: "revoked" };
     },
     forSession: session.mint,
     close() {

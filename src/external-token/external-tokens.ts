@@ -1,12 +1,9 @@
 import type { Route } from "../config/route.ts";
 import type { Caller, Refusal, Verification } from "./caller.ts";
 
-/** Who sits at a browser, as far as a token minted for them says (F5.1). */
+/** Whose session a token is minted for. */
 export interface SessionHolder {
   readonly userId: string;
-  readonly email?: string;
-  readonly name?: string;
-  readonly groups: readonly string[];
   /** `secretName` of the session: the token dies with it. */
   readonly sessionName: string;
   /** Unix seconds: it ends no later. */
@@ -18,6 +15,8 @@ export interface Identified {
   readonly ok: true;
   readonly caller: Caller;
   readonly audience: readonly string[];
+  /** The token's `iat` (Unix seconds) and `jti`. */
+  readonly token: { readonly issuedAt?: number; readonly id?: string };
 }
 
 /** External tokens: verifying what clients show, minting what applications behind client routes get. */
@@ -34,12 +33,6 @@ export interface ExternalTokens {
    * session, good for `audience` (resources of MCP routes, never empty). Minted once and reused until half its life is over, or to its
    * end where a new one would end no later.
    */
-  forSession(
-    holder: SessionHolder,
-    route: Route,
-    audience: readonly string[],
-  ):
-    | { readonly token: string; readonly caller: Caller }
-    | Promise<{ readonly token: string; readonly caller: Caller }>;
+  forSession(holder: SessionHolder, route: Route, audience: readonly string[]): string | Promise<string>;
   close(): void;
 }

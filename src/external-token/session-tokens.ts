@@ -6,19 +6,20 @@ import type { CurrentRoutes } from "../config/route-table.ts";
 import type { Store } from "../store/store.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
-import type { Caller } from "./caller.ts";
 import type { SessionHolder } from "./external-tokens.ts";
 import type { SigningKeyRing } from "./signing-key-ring.ts";
 
 interface Minted {
   readonly token: string;
-  readonly caller: Caller;
+  /** Unix seconds. */
+  readonly expiresAt: number;
 }
 const maxSeconds = 3600;
 
 /**
  * Mints the TEs of applications behind client routes (F5.1): RFC 9068 tokens with several audiences and, in place of a grant,
- * the name of the browser session they die with. Cached per session, route and audience.
+ * the name of the browser session they die with. They say whose they are and nothing about that person. Cached per session,
+ * route and audience.
  */
 export function sessionTokens(deps: {
   readonly routes: CurrentRoutes;
@@ -58,14 +59,7 @@ export function sessionTokens(deps: {
     const lifetime = Math.min(config.externalTokens.ttl, maxSeconds);
     const expiresAt = Math.min(issuedAt + lifetime, holder.sessionExpiresAt);
     const { kid, key } = keys.signer("external_token");
-    const claims = {
-      client_id: route.resource,
-      session_name: holder.sessionName,
-      email: holder.email,
-      name: holder.name,
-      groups: [...holder.groups],
-    };
-    const token = await new SignJWT(claims)
+    const token = await new SignJWT({ client_id: route.resource, session_name: holder.sessionName })
       .setProtectedHeader({ alg: "ES256", typ: "at+jwt", kid })
       .setIssuer(config.issuer)
       .setSubject(holder.userId)
@@ -75,40 +69,20 @@ export function sessionTokens(deps: {
       .setJti(randomUUID())
       .sign(key);
     tell(holder.userId, route);
-    const caller: Caller = {
-      userId: holder.userId,
-      email: holder.email,
-      name: holder.name,
-      groups: holder.groups,
-      claims,
-      clientId: route.resource,
-      scopes: [],
-      expiresAt,
-      kind: "person",
-      refreshable: false,
-    };
-    return { token, caller };
+    return { token, expiresAt };
   };
 
   return {
-    mint(holder: SessionHolder, route: Route, audience: readonly string[]): Minted | Promise<Minted> {
-      const { userId, email, name: displayName, groups, sessionName } = holder;
-      const name = JSON.stringify([
-        sessionName,
-        userId,
-        email,
-        displayName,
-        groups,
-        route.resource,
-        audience,
-      ]);
+    mint(holder: SessionHolder, route: Route, audience: readonly string[]): string | Promise<string> {
+      const { userId, sessionName } = holder;
+      const name = JSON.stringify([sessionName, userId, route.resource, audience]);
       const entry = cache.get(name);
-      if (entry && entry.until > now()) return entry.minted;
+      if (entry && entry.until > now()) return entry.minted.token;
       return sign(holder, route, audience).then((minted) => {
-        const left = minted.caller.expiresAt * 1000 - now();
-        const atSessionsEnd = minted.caller.expiresAt === holder.sessionExpiresAt;
+        const left = minted.expiresAt * 1000 - now();
+        const atSessionsEnd = minted.expiresAt === holder.sessionExpiresAt;
         cache.set(name, { userId, until: now() + (atSessionsEnd ? left : left / 2), minted });
-        return minted;
+        return minted.token;
       });
     },
     forget(userId: string) {

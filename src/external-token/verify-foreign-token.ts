@@ -1,5 +1,7 @@
 import { decodeProtectedHeader, type JWTPayload, type JWTVerifyGetKey, jwtVerify } from "jose";
+import { claimAt, withoutTokenClaims } from "../config/claims.ts";
 import type { TrustedIssuer } from "../config/config.ts";
+import { verifiedEmail } from "../config/verified-email.ts";
 import type { Refused } from "./caller.ts";
 import { refusedBy } from "./refused-by.ts";
 import type { VerifiedToken } from "./verified-token.ts";
@@ -35,7 +37,7 @@ export async function verifyForeignToken(
     });
     if (payload.cnf !== undefined) return { refusal: "wrong_type" };
     for (const [name, wanted] of Object.entries(trusted.requiredClaims)) {
-      if (!satisfies(claim(payload, name), wanted)) return { refusal: "missing_claim" };
+      if (!satisfies(claimAt(payload, name), wanted)) return { refusal: "missing_claim" };
     }
     return asVerified(payload, trusted, options.now);
   } catch (error) {
@@ -44,25 +46,27 @@ export async function verifyForeignToken(
 }
 
 function asVerified(payload: JWTPayload, trusted: TrustedIssuer, now: number): VerifiedToken | Refused {
-  const user = claim(payload, trusted.claims.user);
+  const { email, claims, unusable } = verifiedEmail(payload, trusted);
+  const user = unusable ? undefined : claimAt(claims, trusted.claims.user);
   if (typeof user !== "string" || user === "") return { refusal: "missing_claim" };
-  const email = claim(payload, trusted.claims.email);
-  const name = claim(payload, trusted.claims.name);
-  const groups = claim(payload, trusted.claims.groups);
+  const name = claimAt(claims, trusted.claims.name);
+  const groups = claimAt(claims, trusted.claims.groups);
   const clientId = payload.client_id ?? payload.azp;
   const expiresAt = payload.exp ?? 0;
   const audience = [payload.aud ?? []].flat();
   return {
     // What was not configured as an audience opens nothing.
     audience: audience.filter((entry) => trusted.audience.includes(entry)),
+    routes: trusted.routes,
     expiresAt,
+    token: { issuedAt: payload.iat, id: payload.jti },
     verifyAgainAt: now + verifyAgainMs,
     caller: {
       userId: `${trusted.id}/${user}`,
-      email: typeof email === "string" ? email : undefined,
+      email,
       name: typeof name === "string" ? name : undefined,
       groups: Array.isArray(groups) ? groups.filter((entry) => typeof entry === "string") : [],
-      claims: payload,
+      claims: withoutTokenClaims(claims),
       clientId: typeof clientId === "string" ? clientId : trusted.id,
       scopes: typeof payload.scope === "string" ? payload.scope.split(" ").filter(Boolean) : [],
       expiresAt,
@@ -70,17 +74,6 @@ function asVerified(payload: JWTPayload, trusted: TrustedIssuer, now: number): V
       refreshable: false,
     },
   };
-}
-
-/** A claim by its name; where there is none of that name, slashes descend (`kubernetes.io/serviceaccount/name`). */
-function claim(payload: JWTPayload, name: string): unknown {
-  if (Object.hasOwn(payload, name)) return payload[name];
-  let value: unknown = payload;
-  for (const part of name.split("/")) {
-    if (typeof value !== "object" || value === null || !Object.hasOwn(value, part)) return undefined;
-    value = Object.entries(value).find(([key]) => key === part)?.[1];
-  }
-  return value;
 }
 
 function satisfies(actual: unknown, wanted: unknown): boolean {

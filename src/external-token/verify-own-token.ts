@@ -55,14 +55,14 @@ function asVerified(payload: JWTPayload): VerifiedToken | Refused {
   return {
     audience,
     expiresAt: payload.exp ?? 0,
+    token: { issuedAt: payload.iat, id: payload.jti },
     grantId: typeof grantId === "string" ? grantId : undefined,
     sessionName: typeof sessionName === "string" ? sessionName : undefined,
     caller: {
       userId: sub,
-      email: typeof payload.email === "string" ? payload.email : undefined,
-      name: typeof payload.name === "string" ? payload.name : undefined,
-      groups: strings(payload.groups),
-      claims: payload,
+      // A token says whose it is. Who that is, the sign-in record says; a machine has none.
+      groups: [],
+      claims: {},
       clientId,
       grantId: typeof grantId === "string" ? grantId : undefined,
       scopes: typeof payload.scope === "string" ? payload.scope.split(" ").filter(Boolean) : [],
@@ -72,8 +72,4 @@ function asVerified(payload: JWTPayload): VerifiedToken | Refused {
       refreshable: !machine && typeof sessionName !== "string" && payload.refreshable !== false,
     },
   };
-}
-
-function strings(value: unknown): readonly string[] {
-  return Array.isArray(value) ? value.filter((entry) => typeof entry === "string") : [];
 }

@@ -3,6 +3,7 @@ import type { CurrentRoutes } from "../config/route-table.ts";
 import type { ExternalTokens } from "../external-token/external-tokens.ts";
 import type { PolicyCaller } from "../policy/policy-input.ts";
 import type { SignIn } from "../sign-in/sign-in.ts";
+import type { People } from "../store/people.ts";
 import type { Store } from "../store/store.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { UpstreamOAuth } from "../upstream-oauth/upstream-oauth.ts";
@@ -25,6 +26,7 @@ export interface PortalDeps {
   >;
   readonly signIn: Pick<SignIn, "person" | "begin" | "csrfToken" | "csrfMatches">;
   readonly externalTokens: Pick<ExternalTokens, "identify" | "verify">;
+  readonly people: Pick<People, "read">;
   readonly upstreamOAuth: Pick<UpstreamOAuth, "begin" | "finish" | "clientMetadataDocument" | "clientJwks">;
   readonly upstreamTokens: Pick<UpstreamTokens, "connectionState" | "disconnect">;
   /** Whether policy lets this person reach the route now. */

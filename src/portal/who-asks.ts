@@ -1,4 +1,5 @@
 import type { Context } from "koa";
+import { needsPersonsConnection } from "../config/needs-persons-connection.ts";
 import type { Route } from "../config/route.ts";
 import type { PortalDeps } from "./portal-deps.ts";
 import { reachableRoutes } from "./reachable-routes.ts";
@@ -15,7 +16,7 @@ export type Asking =
     }
   | { readonly ok: false; readonly status: 401 | 503; readonly description: string };
 
-type Deps = Pick<PortalDeps, "routes" | "mayReach" | "externalTokens" | "signIn">;
+type Deps = Pick<PortalDeps, "routes" | "mayReach" | "externalTokens" | "signIn" | "people">;
 
 /**
  * Who asks, and for which servers: by a TE, those it is good for (all of F5.1's); else by the browser's session, all that
@@ -43,8 +44,15 @@ async function byToken(authorization: string, deps: Deps): Promise<Asking> {
       : unauthorized(`the token is not accepted (${identified.refusal})`);
   }
   const { caller } = identified;
+  const owner = caller.delegatedBy === undefined ? undefined : await deps.people.read(caller.delegatedBy);
+  // What an owner may not use any more, nobody uses in their name: the check says the same.
+  const usable = (route: Route) =>
+    caller.delegatedBy === undefined ||
+    !needsPersonsConnection(route) ||
+    (owner !== undefined && deps.mayReach(owner, route));
+  const reachable = reachableRoutes(deps, caller).filter(usable);
   const verdicts = await Promise.all(
-    reachableRoutes(deps, caller).map(async (route) => {
+    reachable.map(async (route) => {
       const { ok } = await deps.externalTokens.verify(token, route);
       return ok ? [route] : [];
     }),

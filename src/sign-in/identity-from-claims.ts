@@ -1,4 +1,6 @@
+import { type Claims, withoutClaims, withoutTokenClaims } from "../config/claims.ts";
 import type { SignInProvider } from "../config/config.ts";
+import { verifiedEmail } from "../config/verified-email.ts";
 
 /** A person as mapped from a provider's claims. */
 export interface Identity {
@@ -10,37 +12,23 @@ export interface Identity {
   readonly claims: Record<string, unknown>;
 }
 
-const protocolClaims = new Set([
-  "iss",
-  "aud",
-  "exp",
-  "iat",
-  "nbf",
-  "nonce",
-  "at_hash",
-  "c_hash",
-  "s_hash",
-  "azp",
-  "jti",
-]);
-
-/** Maps claims as the provider's `claims` setting says; undefined when the claim that names the user is missing. */
-export function identityFromClaims(
-  provider: SignInProvider,
-  claims: Readonly<Record<string, unknown>>,
-): Identity | undefined {
-  const subject = claims[provider.claims.user];
+/**
+ * Maps claims as the provider's `claims` setting says. An e-mail address that does not count is nowhere in it.
+ * @returns undefined when the claim that names the user is missing, or is an address that does not count: whoever may write any
+ * address there could sign in as anybody.
+ */
+export function identityFromClaims(provider: SignInProvider, said: Claims): Identity | undefined {
+  const { email, claims, unusable } = verifiedEmail(said, provider);
+  const subject = unusable ? undefined : claims[provider.claims.user];
   if ((typeof subject !== "string" && typeof subject !== "number") || subject === "") return undefined;
   const groups = claims[provider.claims.groups];
-  // An address the provider says it has not verified proves nothing, so no policy may go by it.
-  const email = claims.email_verified === false ? undefined : claims[provider.claims.email];
   return {
     userId: `${provider.id}/${subject}`,
     subject: String(subject),
-    email: text(email),
+    email,
     name: text(claims[provider.claims.name]),
     groups: (Array.isArray(groups) ? groups : [groups]).filter((group) => typeof group === "string"),
-    claims: Object.fromEntries(Object.entries(claims).filter(([name]) => !protocolClaims.has(name))),
+    claims: withoutTokenClaims(withoutClaims(claims, ["azp"])),
   };
 }
 

@@ -1,10 +1,11 @@
-import { ClientError, fetchUserInfo, ResponseBodyError, refreshTokenGrant } from "openid-client";
+import { ClientError, ResponseBodyError, refreshTokenGrant } from "openid-client";
 import type { SignInProvider } from "../config/config.ts";
 import { nextChange } from "../store/next-change.ts";
 import type { SignInSession } from "../store/store.ts";
 import type { Sessions } from "./browser-sessions.ts";
 import { identityFromClaims } from "./identity-from-claims.ts";
 import type { OpenidClients } from "./openid-clients.ts";
+import { personClaims } from "./person-claims.ts";
 import type { Recheck, SignIn } from "./sign-in.ts";
 import type { SignInDeps } from "./sign-in-deps.ts";
 import { tokensOf } from "./tokens-of.ts";
@@ -110,13 +111,12 @@ export function createRecheck(
         idToken: got.idToken ?? known.idToken,
         refreshToken: got.refreshToken ?? refreshToken,
       };
-      const idClaims = tokens.claims();
       const subject = typeof known.claims.sub === "string" ? known.claims.sub : known.subject;
-      const more = client.serverMetadata().userinfo_endpoint
-        ? await fetchUserInfo(client, tokens.access_token, subject)
-        : undefined;
-      if (!idClaims && !more) return renewed;
-      const identity = identityFromClaims(provider, { ...idClaims, ...more });
+      const said = await personClaims(client, provider, tokens, { subject, idToken: known.idToken });
+      if (!said.claims) return renewed;
+      // A refreshed ID token is about the same person (OpenID Connect Core 12.2), whatever claim we know people by.
+      if (said.subject !== undefined && said.subject !== subject) return "refused";
+      const identity = identityFromClaims(provider, said.claims);
       if (identity?.userId !== known.userId) return "refused";
       return { ...renewed, ...identity };
     } catch (error) {

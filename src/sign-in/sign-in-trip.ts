@@ -4,7 +4,6 @@ import {
   authorizationCodeGrant,
   buildAuthorizationUrl,
   calculatePKCECodeChallenge,
-  fetchUserInfo,
   randomNonce,
   randomPKCECodeVerifier,
   randomState,
@@ -21,6 +20,7 @@ import { browserBinding } from "./browser-binding.ts";
 import type { Sessions } from "./browser-sessions.ts";
 import { identityFromClaims } from "./identity-from-claims.ts";
 import type { OpenidClients } from "./openid-clients.ts";
+import { personClaims } from "./person-claims.ts";
 import { returnPath } from "./return-path.ts";
 import type { SignInDeps } from "./sign-in-deps.ts";
 import { tokensOf } from "./tokens-of.ts";
@@ -127,7 +127,7 @@ export function createSignInTrip(deps: SignInDeps, clients: OpenidClients, sessi
     try {
       const userId = await exchange(ctx, provider, pending.payload, { state, redirectUri });
       if (!userId) {
-        const happened = `${provider.name} did not say who you are (claim “${provider.claims.user}” is missing).`;
+        const happened = `${provider.name} did not say who you are (claim “${provider.claims.user}” is missing, or is an e-mail address that is not verified).`;
         return refuse(ctx, 502, { code: "user_claim_missing", happened });
       }
       await startSession(ctx, userId);
@@ -157,15 +157,8 @@ export function createSignInTrip(deps: SignInDeps, clients: OpenidClients, sessi
       idTokenExpected: true,
     });
     const idClaims: Record<string, unknown> = tokens.claims() ?? {};
-    const wanted = [
-      provider.claims.email,
-      provider.claims.name,
-      provider.claims.groups,
-      provider.claims.user,
-    ];
-    const asks = client.serverMetadata().userinfo_endpoint && wanted.some((claim) => !(claim in idClaims));
-    const more = asks ? await fetchUserInfo(client, tokens.access_token, String(idClaims.sub)) : {};
-    const identity = identityFromClaims(provider, { ...more, ...idClaims });
+    const said = await personClaims(client, provider, tokens, { subject: String(idClaims.sub) });
+    const identity = identityFromClaims(provider, said.claims ?? {});
     if (!identity) return undefined;
     const signedIn: SignInSession = {
       ...identity,

@@ -20,6 +20,7 @@ import type { SigningKeyRing } from "../../src/external-token/signing-key-ring.t
 import { createSignIn } from "../../src/sign-in/create-sign-in.ts";
 import type { SignIn } from "../../src/sign-in/sign-in.ts";
 import { openStore } from "../../src/store/open-store.ts";
+import { createPeople } from "../../src/store/people.ts";
 import type { Store } from "../../src/store/store.ts";
 import { createLogger } from "../../src/telemetry/logger.ts";
 import { createMetrics, type Metrics } from "../../src/telemetry/metrics.ts";
@@ -111,7 +112,16 @@ export async function startHouse(
   const replica = () =>
     createSignIn({ routes, store, fetch: globalThis.fetch, logger, metrics, personRefused });
   const signIn = replica();
-  const externalTokens = createExternalTokens({ routes, store, keys, fetch: outward, logger, metrics });
+  const people = createPeople({ store, limits: { entries: 1000, bytes: 16 * 1024 * 1024 } });
+  const externalTokens = createExternalTokens({
+    routes,
+    store,
+    people,
+    keys,
+    fetch: outward,
+    logger,
+    metrics,
+  });
   const connections = new Map<string, ConnectionState>();
   const connectionState = async (userId: string, { id }: { id: string }) => {
     const state = connections.get(`${userId} ${id}`) ?? "not_needed";
@@ -203,6 +213,7 @@ export async function startHouse(
     async close() {
       authorizationServer.close();
       externalTokens.close();
+      people.close();
       signIn.close();
       keys.close();
       await fetch.close();

@@ -50,7 +50,7 @@ export async function startGateway(options: {
       ],
     }),
   );
-  const { routes, externalTokens, assertions, logger, metrics } = checks;
+  const { routes, externalTokens, people, assertions, logger, metrics } = checks;
   const grpc = await createGrpcServer({
     listen: `127.0.0.1:${grpcPort}`,
     services: [
@@ -59,6 +59,7 @@ export async function startGateway(options: {
         policies: createCurrentPolicies(routes),
         limiter: createRateLimiter(),
         externalTokens,
+        people,
         assertions,
         upstreamTokens: {
           find: () => ({

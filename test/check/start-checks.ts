@@ -17,6 +17,8 @@ import { createRateLimiter } from "../../src/policy/create-rate-limiter.ts";
 import { createSignIn } from "../../src/sign-in/create-sign-in.ts";
 import { loadKeyEncryptionKeys } from "../../src/store/load-key-encryption-keys.ts";
 import { openStore } from "../../src/store/open-store.ts";
+import { createPeople } from "../../src/store/people.ts";
+import type { SignInSession } from "../../src/store/store.ts";
 import { createLogger } from "../../src/telemetry/logger.ts";
 import { createMetrics } from "../../src/telemetry/metrics.ts";
 import { createUpstreamOAuth } from "../../src/upstream-oauth/create-upstream-oauth.ts";
@@ -76,19 +78,38 @@ export async function startChecks(
   const keysOfStore = await loadKeyEncryptionKeys([], { env: {}, embeddedDir: folder });
   const database = await createTestDatabase();
   const store = await openStore({ url: database.url, dir: folder, keys: keysOfStore, logger });
+  const signedIn = (session: Partial<SignInSession> = {}) =>
+    store.signInSessions.put({
+      userId: "idp/alice",
+      providerId: "idp",
+      subject: "alice",
+      email: "alice@example.com",
+      name: "Alice",
+      groups: ["staff"],
+      claims: {},
+      checkedAt: new Date(),
+      ...session,
+    });
+  await signedIn();
   const clock = { offset: 0 };
   const now = () => Date.now() + clock.offset;
   const keys = await createSigningKeys({ store, logger, now });
+  const people = createPeople({
+    store,
+    limits: { entries: table.config.limits.cacheEntries, bytes: 16 * 1024 * 1024 },
+    onEvict: () => metrics.cacheEvictions.inc({ cache: "person" }),
+  });
   const externalTokens = createExternalTokens({
     routes,
     store,
+    people,
     keys,
     logger,
     metrics,
     now,
     fetch: overrides.fetch ?? noFetching,
   });
-  const assertions = createAssertions({ routes, keys, now });
+  const assertions = createAssertions({ keys, routes, now });
   const upstreamOAuth = createUpstreamOAuth({ routes, store, keys, logger, metrics });
   const upstreamTokens = createUpstreamTokens({ routes, store, upstreamOAuth, logger, metrics });
   const signIn = createSignIn({ routes, store, fetch: noFetching, logger, metrics });
@@ -97,6 +118,7 @@ export async function startChecks(
     policies: createCurrentPolicies(routes),
     limiter: createRateLimiter(),
     externalTokens,
+    people,
     assertions,
     upstreamTokens,
     sessionFromCookieHeader: signIn.sessionFromCookieHeader,
@@ -132,6 +154,7 @@ export async function startChecks(
     clock,
     routes,
     externalTokens,
+    people,
     assertions,
     address: server.address,
     server,
@@ -163,6 +186,8 @@ export async function startChecks(
         }),
       );
     },
+    /** Writes a sign-in record: alice's as it is from the start, but for what is given. */
+    signedIn,
     /** A TE as our authorization server issues it, for a grant that is in the store (unless `grant_id` says otherwise). */
     async token(claims: Record<string, unknown> = {}, options: TokenOptions = {}) {
       const grantId = options.grantId ?? `grant-${Math.random().toString(36).slice(2)}`;
@@ -182,9 +207,6 @@ export async function startChecks(
         sub: "idp/alice",
         client_id: "client-1",
         grant_id: grantId,
-        email: "alice@example.com",
-        name: "Alice",
-        groups: ["staff"],
         scope: "mcp offline_access",
         jti: "jti-1",
         iat: seconds,
@@ -198,6 +220,7 @@ export async function startChecks(
       client.close();
       await server.drain(1000);
       externalTokens.close();
+      people.close();
       await upstreamTokens.close();
       signIn.close();
       keys.close();

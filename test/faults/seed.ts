@@ -24,8 +24,20 @@ export function createSeed(deps: {
   readonly place: (routeId: string) => { readonly resource: string; readonly upstream: string };
 }): Seed {
   const { store, keys, server, issuer, place } = deps;
+  const people = new Set<string>();
+
+  /** Without a sign-in record nobody's token is good. */
+  async function signedIn(userId: string): Promise<void> {
+    if (people.has(userId)) return;
+    people.add(userId);
+    const [providerId = "", subject = ""] = userId.split("/");
+    const checkedAt = new Date();
+    await store.signInSessions.put({ userId, providerId, subject, groups: [], claims: {}, checkedAt });
+  }
+
   return {
     async grant(userId) {
+      await signedIn(userId);
       const id = randomUUID();
       await store.authorizationServerRecords.upsert({
         model: "Grant",
@@ -38,7 +50,7 @@ export function createSeed(deps: {
     async call(userId, grantId, routeId) {
       const { resource } = place(routeId);
       const { kid, key } = keys.signer("external_token");
-      const token = await new SignJWT({ client_id: "load", grant_id: grantId, groups: [] })
+      const token = await new SignJWT({ client_id: "load", grant_id: grantId })
         .setProtectedHeader({ alg: "ES256", typ: "at+jwt", kid })
         .setIssuer(issuer)
         .setSubject(userId)
@@ -50,6 +62,7 @@ export function createSeed(deps: {
       return { url: resource, token, owner: `${userId} ${routeId}` };
     },
     async connect(userId, routeId, lifeSeconds) {
+      await signedIn(userId);
       const { upstream } = place(routeId);
       const { accessToken, refreshToken, expiresAt } = server.issue(`${userId} ${routeId}`, lifeSeconds);
       await store.upstreamTokens.put(

@@ -25,36 +25,35 @@ afterAll(() => checks.close());
 const evicted = async (cache: string) =>
   (await checks.metrics.cacheEvictions.get()).values.find(({ labels }) => labels.cache === cache)?.value ?? 0;
 
-/** Asks as a person with a session of their own on the application's host. */
-async function asPersonWithSession(index: number): Promise<() => Promise<number>> {
-  const [id, userId] = [randomBytes(32).toString("base64url"), `idp/person-${index}`];
+/** Somebody who has signed in; resolves once the news has come, which would take an entry out of a cache again. */
+async function signedIn(index: number): Promise<string> {
+  const userId = `idp/person-${index}`;
   const told = changes(checks.store, (change) => "userId" in change && change.userId === userId);
-  await checks.store.signInSessions.put({
-    userId,
-    providerId: "idp",
-    subject: `person-${index}`,
-    groups: [],
-    claims: {},
-    checkedAt: new Date(),
-  });
-  const times = { createdAt: new Date(), expiresAt: new Date(Date.now() + 3_600_000) };
-  await checks.store.browserSessions.create({ id, host: "app.test", userId, ...times });
-  // Late news would take the entry out of the cache again.
+  await checks.signedIn({ userId, subject: `person-${index}` });
   await told.next;
   told.stop();
+  return userId;
+}
+
+/** Asks as a person with a session of their own on the application's host. */
+async function asPersonWithSession(index: number): Promise<() => Promise<number>> {
+  const userId = await signedIn(index);
+  const id = randomBytes(32).toString("base64url");
+  const times = { createdAt: new Date(), expiresAt: new Date(Date.now() + 3_600_000) };
+  await checks.store.browserSessions.create({ id, host: "app.test", userId, ...times });
   const headers = { cookie: `__Host-mcp_session=${id}` };
   return async () => (await checks.ask({ method: "GET", url: "https://app.test/", headers })).status;
 }
 /** Asks as an MCP client of a person who has not connected yet. */
 async function asPersonWithoutConnection(index: number): Promise<() => Promise<number>> {
-  const token = await checks.token({ aud: "https://files.test", sub: `idp/person-${index}` });
+  const token = await checks.token({ aud: "https://files.test", sub: await signedIn(index) });
   const headers = { authorization: `Bearer ${token}` };
   return async () => (await checks.ask({ url: "https://files.test/", headers })).status;
 }
 
 test.each([
   [["browser_session", "session_token"], 0, asPersonWithSession],
-  [["connection"], 401, asPersonWithoutConnection],
+  [["connection", "person"], 401, asPersonWithoutConnection],
 ])(
   "limits.cache_entries: full, %j give up their oldest entry, and say so",
   async (caches, status, asPerson) => {

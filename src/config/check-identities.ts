@@ -1,0 +1,96 @@
+import type { Config, SignInProvider, TrustedIssuer } from "./config.ts";
+import type { ConfigPath } from "./config-source.ts";
+import { isUrl, lists, names, opensRoute } from "./opened-routes.ts";
+import type { Reporter } from "./reporter.ts";
+import type { PolicyNode } from "./route.ts";
+
+interface Source {
+  readonly source: SignInProvider | TrustedIssuer;
+  readonly path: ConfigPath;
+}
+
+/** What is legal of providers and trusted issuers and lets in fewer people, or more, than it seems to. */
+export function checkIdentities(config: Config, reporter: Reporter): void {
+  const { signIn, externalTokens } = config;
+  const issuers = externalTokens.trustedIssuers.map((source, index) => ({
+    source,
+    path: ["external_tokens", "trusted_issuers", index],
+  }));
+  const providers = signIn.providers.map((source, index) => ({
+    source,
+    path: ["sign_in", "providers", index],
+  }));
+  checkEmail(config, [...providers, ...issuers], reporter);
+  for (const { source, path } of issuers) checkAudiences(config, source, path, reporter);
+}
+
+function checkEmail(config: Config, sources: readonly Source[], reporter: Reporter): void {
+  const byAddress = policiesOf(config).some((node) => asksForEmail(node, sources));
+  for (const { source, path } of sources) {
+    if (source.trustEmail !== undefined || source.emailDomains !== undefined) continue;
+    const { user, email } = source.claims;
+    const userIsAddress = user === email || user === "email";
+    if (!byAddress && !userIsAddress) continue;
+    const what = userIsAddress
+      ? `people are known by their e-mail address (claims.user: ${user})`
+      : "policy goes by e-mail addresses";
+    reporter.warn(
+      path,
+      `${what}, and one counts only if ${source.id} says email_verified: true with it; without that claim it does not`,
+      "set email_domains to the domains it speaks for, or trust_email: true if it verifies every address it gives (false: it always sends the claim)",
+    );
+  }
+}
+
+function checkAudiences(config: Config, issuer: TrustedIssuer, path: ConfigPath, reporter: Reporter): void {
+  const { audience, routes: listed } = issuer;
+  const servers = config.routes.filter(({ mcp }) => mcp.kind === "server");
+  for (const one of audience) {
+    const { forAudience, forAll } = lists(one, listed);
+    if (!isUrl(one) && !forAudience && !forAll) {
+      reporter.warn(
+        path,
+        `a token for ${JSON.stringify(one)} opens every MCP route, those added later included`,
+        "list the routes it is for under routes (ids or URLs)",
+      );
+    } else if (!forAudience && !servers.some((route) => opensRoute(one, listed, route))) {
+      reporter.warn(
+        [...path, "audience"],
+        `a token for ${JSON.stringify(one)} opens nothing: no route has that URL, or it is not listed`,
+        `list what it opens: routes: {${JSON.stringify(one)}: [ids]}`,
+      );
+    }
+  }
+  const listsOfNames = listed === undefined ? [] : Array.isArray(listed) ? [listed] : Object.values(listed);
+  for (const name of new Set(listsOfNames.flat()))
+    if (!servers.some((route) => names([name], route)))
+      reporter.warn(
+        [...path, "routes"],
+        `there is no MCP route ${JSON.stringify(name)} in this file`,
+        "write the id or `from` of an MCP route; one made over the admin API may follow",
+      );
+  if (listed !== undefined && !Array.isArray(listed))
+    for (const one of Object.keys(listed))
+      if (!audience.includes(one))
+        reporter.error(
+          [...path, "routes", one],
+          `${JSON.stringify(one)} is not among the audiences of this issuer`,
+          "add it to audience, or remove it here",
+        );
+}
+
+function policiesOf({ policy, routes }: Config): PolicyNode[] {
+  const sources = [
+    ...(policy ? [policy] : []),
+    ...routes.flatMap((route) => (route.policy ? [route.policy] : [])),
+  ];
+  return sources.flatMap((rules) => rules.map(({ when }) => when));
+}
+
+function asksForEmail(node: PolicyNode, sources: readonly Source[]): boolean {
+  if (node.op !== "criterion") return node.nodes.some((one) => asksForEmail(one, sources));
+  const { criterion, claim } = node;
+  if (criterion === "claim")
+    return claim === "email" || sources.some(({ source }) => source.claims.email === claim);
+  return criterion === "email" || criterion === "domain";
+}

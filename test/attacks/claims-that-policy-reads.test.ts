@@ -1,0 +1,291 @@
+import { randomUUID } from "node:crypto";
+import { readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { decodeJwt, exportJWK, generateKeyPair, SignJWT } from "jose";
+import pg from "pg";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { parse, stringify } from "yaml";
+import { freePort } from "../../deploy/demo/free-port.ts";
+import { listen } from "../../deploy/demo/listen.ts";
+import type { McpClient } from "../../deploy/demo/mcp-client.ts";
+import { type Sidecar, sidecar } from "../../deploy/demo/sidecar.ts";
+import type { StackConfig } from "../../deploy/demo/stack-config.ts";
+import { type E2e, startE2e, type User } from "../support/e2e.ts";
+import { pingThroughEnvoy } from "../support/ping-through-envoy.ts";
+import { createTestDatabase } from "../support/postgres.ts";
+import { throughEnvoy } from "../support/through-envoy.ts";
+
+const hosts = ["vip", "scoped", "staff", "last", "harmless", "app"].map((name) => `${name}.test`);
+const url = (route: string) => `https://${route}.test`;
+
+/** An issuer of tokens that the gateway trusts, on loopback. */
+async function startIssuer() {
+  const { privateKey, publicKey } = await generateKeyPair("ES256");
+  const keys = JSON.stringify({ keys: [{ ...(await exportJWK(publicKey)), kid: "k", alg: "ES256" }] });
+  const listener = await listen((_request, response) =>
+    response.writeHead(200, { "content-type": "application/json" }).end(keys),
+  );
+  return {
+    ...listener,
+    token: (audience: string, claims: Record<string, unknown> = {}) =>
+      new SignJWT({ sub: "mallory", ...claims })
+        .setProtectedHeader({ alg: "ES256", kid: "k" })
+        .setIssuer(listener.url)
+        .setAudience(audience)
+        .setJti(randomUUID())
+        .setExpirationTime("1h")
+        .sign(privateKey),
+  };
+}
+
+function configured(config: StackConfig, issuer: string): StackConfig {
+  const to = config.routes.find(({ id }) => id === "open")?.to;
+  const server = (id: string, policy: object[]) => ({
+    id,
+    from: url(id),
+    to,
+    mcp: { server: { upstream_auth: "none" } },
+    policy,
+  });
+  const everybody = { allow: { and: [{ accept: true }] } };
+  return {
+    ...config,
+    external_tokens: {
+      trusted_issuers: [
+        {
+          id: "urls",
+          issuer,
+          jwks_uri: `${issuer}/keys`,
+          audience: [url("harmless"), url("staff"), url("vip")],
+        },
+        {
+          id: "word",
+          issuer,
+          jwks_uri: `${issuer}/keys`,
+          audience: "gateway",
+          routes: ["staff", url("last")],
+        },
+      ],
+    },
+    routes: [
+      ...config.routes,
+      server("vip", [everybody, { deny: { and: [{ "claim/employment": "contractor" }] } }]),
+      server("scoped", [
+        { allow: { or: [{ "claim/scope": "admin" }, { "claim/client_id": { not_in: ["x"] } }] } },
+      ]),
+      server("staff", [{ allow: { or: [{ domain: "example.com" }, { "claim/email": "ceo@example.com" }] } }]),
+      server("last", [{ allow: { and: [{ groups: "team-299" }] } }]),
+      server("harmless", [everybody]),
+      { id: "app", from: url("app"), to, mcp: { client: {} }, policy: [everybody] },
+    ],
+  };
+}
+
+describe("what policy knows of people", () => {
+  let database: Awaited<ReturnType<typeof createTestDatabase>>;
+  let issuer: Awaited<ReturnType<typeof startIssuer>>;
+  let stack: E2e;
+  let second: Sidecar;
+
+  beforeAll(async () => {
+    database = await createTestDatabase();
+    issuer = await startIssuer();
+    const env = { DATABASE_URL: database.url };
+    const other = { grpc: `127.0.0.1:${await freePort()}`, http: `127.0.0.1:${await freePort()}` };
+    stack = await startE2e({
+      env,
+      names: hosts,
+      config: (config) => {
+        const { grpc, http } = Object(config.listen);
+        const shared = { sidecar: { grpc: [grpc, other.grpc], http: [http, other.http] } };
+        return { ...configured(config, issuer.url), envoy: { ...Object(config.envoy), ...shared } };
+      },
+    });
+    second = await sidecar({
+      configFile: stack.configFile,
+      logFile: join(stack.configFile, "../second.log"),
+      env,
+      args: [
+        ...["--listen-grpc", other.grpc, "--listen-http", other.http],
+        ...["--listen-admin", `127.0.0.1:${await freePort()}`],
+      ],
+    });
+  });
+  afterAll(async () => {
+    await second?.close();
+    await stack?.close();
+    await issuer?.close();
+    await database?.close();
+  });
+
+  async function sql(statement: string): Promise<void> {
+    const client = new pg.Client({ connectionString: database.url });
+    await client.connect();
+    await client.query(statement).finally(() => client.end());
+  }
+  const says = (user: User, change: { groups?: readonly string[]; more?: Record<string, unknown> }) =>
+    Object.assign(stack.openid.accounts.find(({ login }) => login === user) ?? {}, change);
+  const call = async (route: string, token: string) =>
+    (await pingThroughEnvoy(stack, url(route), token)).status;
+  /** Twelve calls in a row, which Envoy shares out among both replicas. */
+  const everywhere = (route: string, token: string) =>
+    Promise.all(Array.from({ length: 12 }, () => call(route, token)));
+  const becomes = (status: number, route: string, token: string) =>
+    expect
+      .poll(async () => new Set(await everywhere(route, token)), { interval: 50, timeout: 30_000 })
+      .toEqual(new Set([status]));
+  /** Signs in anew, allows a client, and hands over what it got: also where policy denies the first call. */
+  async function authorized(user: User, route: string, scope?: string): Promise<McpClient> {
+    await stack.browser(user).jar.removeAllCookies();
+    const client = await stack.client(user, url(route), { scope });
+    await client.connect().catch((error: Error) => {
+      if (!client.tokens()) throw error;
+    });
+    return client;
+  }
+  const tokenOf = (client: McpClient) => client.tokens()?.access_token ?? "";
+  async function refreshed(client: McpClient): Promise<string> {
+    const { access_token, refresh_token = "" } = client.tokens() ?? {};
+    const response = await stack.fetch(`${stack.urls.issuer}/oauth/token`, {
+      method: "POST",
+      body: new URLSearchParams({
+        grant_type: "refresh_token",
+        refresh_token,
+        client_id: String(decodeJwt(access_token ?? "").client_id),
+      }),
+    });
+    expect(response.status).toBe(200);
+    return String(Object(await response.json()).access_token);
+  }
+  async function listed(token: string): Promise<string[]> {
+    const response = await stack.fetch(`${stack.urls.issuer}/.pomerium/mcp/routes`, {
+      headers: { authorization: `Bearer ${token}` },
+    });
+    return Object(await response.json()).servers.map((server: { url: string }) => server.url);
+  }
+  /** What the application behind the client route is given for this person. */
+  async function handedToApplication(user: User): Promise<Record<string, string>> {
+    await stack.browser(user).agree(await stack.browser(user).open(url("app")), stack.signIn(user));
+    return Object.fromEntries(
+      (stack.open.requests.at(-1)?.headers ?? []).map(([name, value]) => [name.toLowerCase(), value]),
+    );
+  }
+
+  it("a contractor, by the provider's claim, is denied through every door: MCP call, listing, portal, connect, application", async () => {
+    says("alice", { more: { employment: "contractor" } });
+    const client = await authorized("alice", "vip");
+    expect(new Set(await everywhere("vip", tokenOf(client)))).toEqual(new Set([403]));
+    expect(await listed(tokenOf(client))).toEqual([]);
+    const browser = stack.browser("alice");
+    const portal = (await browser.open(`${stack.urls.issuer}/.pomerium/routes`)).html;
+    expect(portal).toContain("https://open.test");
+    expect(portal).not.toContain(url("vip"));
+    const back = encodeURIComponent(`${stack.urls.issuer}/.pomerium/routes`);
+    const connected = await browser.open(
+      `${url("vip")}/.pomerium/mcp/connect?route=vip&redirect_url=${back}`,
+    );
+    expect(connected.url.searchParams.get("connect_error")).toBe("access_denied");
+    const { authorization = "" } = await handedToApplication("alice");
+    const { aud } = decodeJwt(authorization.replace("Bearer ", ""));
+    expect(aud).toContain("https://open.test");
+    expect(aud).not.toContain(url("vip"));
+  });
+
+  it("an employee who becomes a contractor is denied on every replica once the provider has been asked again, by old and new tokens", async () => {
+    says("bob", { more: { employment: "employee" } });
+    const client = await authorized("bob", "vip");
+    const old = tokenOf(client);
+    const application = (await handedToApplication("bob")).authorization?.replace("Bearer ", "") ?? "";
+    for (const token of [old, application]) await becomes(200, "vip", token);
+    says("bob", { more: { employment: "contractor" } });
+    // The provider is asked when a client refreshes, an hour after the last time.
+    await sql(
+      "update sign_in_session set checked_at = now() - interval '2 hours' where user_id = 'company/bob'",
+    );
+    const renewed = await refreshed(client);
+    for (const token of [old, renewed, application]) await becomes(403, "vip", token);
+    expect(await listed(renewed)).toEqual([]);
+  });
+
+  it("what a client asks for as scope, or is called, is nobody's claim", async () => {
+    const token = tokenOf(await authorized("alice", "scoped", "admin"));
+    expect(decodeJwt(token).scope).toBe("admin");
+    expect(await call("scoped", token)).toBe(403);
+  });
+
+  it("a token is worth nothing once the person's sign-in record is gone", async () => {
+    says("alice", { more: {} });
+    const token = tokenOf(await authorized("alice", "harmless"));
+    await becomes(200, "harmless", token);
+    await sql(`
+      with gone as (delete from sign_in_session where user_id = 'company/alice' returning user_id)
+      select pg_notify('envoy_mcp_auth_change', '{"table":"browser_session","userId":"' || user_id || '"}') from gone`);
+    await becomes(401, "harmless", token);
+  });
+
+  it("a person in 300 groups calls, by any of them; the assertion is bounded and says that it is", async () => {
+    const groups = Array.from({ length: 300 }, (_, index) => `team-${index}`);
+    says("alice", { groups, more: {} });
+    const token = tokenOf(await authorized("alice", "last"));
+    expect(token.length).toBeLessThan(1_500);
+    expect(await call("last", token)).toBe(200);
+    const sent = stack.open.requests.at(-1)?.headers ?? [];
+    const assertion = sent.find(([name]) => name.toLowerCase() === "x-pomerium-jwt-assertion")?.[1] ?? "";
+    expect(assertion.length).toBeLessThan(8_192);
+    expect(decodeJwt(assertion)).toMatchObject({ groups: groups.slice(0, 100), groups_overflow: true });
+    says("alice", { groups: ["team-0"] });
+    const few = tokenOf(await authorized("alice", "open"));
+    expect((await pingThroughEnvoy(stack, stack.urls.open, few)).status).toBe(200);
+    const next = stack.open.requests
+      .at(-1)
+      ?.headers.find(([name]) => name.toLowerCase() === "x-pomerium-jwt-assertion");
+    expect(decodeJwt(next?.[1] ?? "")).not.toHaveProperty("groups_overflow");
+    await becomes(403, "last", token);
+  });
+
+  it.each([false, "false", "true", 0, null])(
+    "an address that the provider calls verified: %j is nobody's address for policy",
+    async (email_verified) => {
+      says("bob", { more: { email_verified } });
+      expect(await call("staff", tokenOf(await authorized("bob", "staff")))).toBe(403);
+    },
+  );
+
+  it("and one that it has verified is", async () => {
+    says("bob", { more: {} });
+    expect(await call("staff", tokenOf(await authorized("bob", "staff")))).toBe(200);
+  });
+
+  it.each([
+    ["verified", true, 200],
+    ["not verified", false, 403],
+    ["not verified, as text", "false", 403],
+    ["verified, as text", "true", 403],
+    ["not spoken of", undefined, 403],
+  ])("a trusted issuer's address that is %s", async (_name, email_verified, status) => {
+    for (const audience of [url("staff"), "gateway"]) {
+      const token = await issuer.token(audience, { email: "ceo@example.com", email_verified });
+      expect(await call("staff", token)).toBe(status);
+    }
+  });
+
+  it("a trusted issuer's audience opens what the issuer lists, and nothing else once its own route is gone", async () => {
+    const claims = { email: "ceo@example.com", email_verified: true };
+    const [word, harmless] = [
+      await issuer.token("gateway", claims),
+      await issuer.token(url("harmless"), claims),
+    ];
+    expect([await call("staff", word), await call("vip", word), await call("harmless", word)]).toEqual([
+      200, 401, 401,
+    ]);
+    expect([await call("harmless", harmless), await call("staff", harmless)]).toEqual([200, 401]);
+
+    const file = parse(await readFile(stack.configFile, "utf8")) as StackConfig;
+    const routes = file.routes.filter(({ id }) => id !== "harmless");
+    await writeFile(stack.configFile, stringify({ ...file, routes }), { mode: 0o600 });
+    await becomes(404, "harmless", harmless);
+    expect(new Set(await everywhere("staff", harmless))).toEqual(new Set([401]));
+    expect(new Set(await everywhere("vip", harmless))).toEqual(new Set([401]));
+    expect((await throughEnvoy(stack, { url: url("harmless") })).status).toBe(404);
+  });
+});
