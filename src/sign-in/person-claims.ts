@@ -14,15 +14,15 @@ type Tokens = TokenEndpointResponse & TokenEndpointResponseHelpers;
 export interface PersonClaims {
   /** Undefined: it said nothing new. */
   readonly claims?: Claims;
-  /** Of the ID token of this answer, where there is one. */
-  readonly subject?: string;
+  /** The ID token is about somebody else, so nothing in it counts. */
+  readonly anotherSubject?: true;
 }
 
 /**
  * The claims of one token answer. The ID token's win over userinfo's, and an e-mail address comes with its `email_verified` from
  * one of them, never from both. An answer without an ID token (OpenID Connect Core 12.2 lets a refresh leave it out) counts as
  * news on top of the last one, whose word on e-mail stands.
- * @param known.subject `sub` that userinfo must be about
+ * @param known.subject `sub` that the answer must be about, whatever claim we know people by
  * @throws openid-client's errors, when userinfo cannot be had or is about somebody else
  */
 export async function personClaims(
@@ -32,13 +32,11 @@ export async function personClaims(
   known: { readonly subject: string; readonly idToken?: string },
 ): Promise<PersonClaims> {
   const idClaims: Claims | undefined = tokens.claims();
+  if (idClaims && idClaims.sub !== known.subject) return { anotherSubject: true };
   const userinfo: Claims | undefined = client.serverMetadata().userinfo_endpoint
     ? await fetchUserInfo(client, tokens.access_token, known.subject)
     : undefined;
-  if (idClaims) {
-    const subject = typeof idClaims.sub === "string" ? idClaims.sub : undefined;
-    return { claims: { ...withoutEmail(userinfo ?? {}, provider, idClaims), ...idClaims }, subject };
-  }
+  if (idClaims) return { claims: { ...withoutEmail(userinfo ?? {}, provider, idClaims), ...idClaims } };
   if (!userinfo) return {};
   const last: Claims = known.idToken === undefined ? {} : decodeJwt(known.idToken);
   return { claims: { ...last, ...withoutEmail(userinfo, provider, last) } };

@@ -113,9 +113,8 @@ export function createRecheck(
       };
       const subject = typeof known.claims.sub === "string" ? known.claims.sub : known.subject;
       const said = await personClaims(client, provider, tokens, { subject, idToken: known.idToken });
+      if (said.anotherSubject) return "refused";
       if (!said.claims) return renewed;
-      // A refreshed ID token is about the same person (OpenID Connect Core 12.2), whatever claim we know people by.
-      if (said.subject !== undefined && said.subject !== subject) return "refused";
       const identity = identityFromClaims(provider, said.claims);
       if (identity?.userId !== known.userId) return "refused";
       return { ...renewed, ...identity };

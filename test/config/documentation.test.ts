@@ -18,9 +18,9 @@ const examples = [...text.matchAll(/^```yaml\n(.*?)^```$/gms)].map((match) => ({
 /** What an example leaves out because it is about something else. */
 const rest: Record<string, string> = {
   issuer: "issuer: https://auth.example.com\n",
-  sign_in: "sign_in: {providers: [{issuer: https://login.example.com, client_id: c}]}\n",
+  sign_in: "sign_in: {providers: [{issuer: https://login.example.com, client_id: c, trust_email: false}]}\n",
   policy: "policy: {allow: {or: [{accept: true}]}}\n",
-  routes: "routes: [{from: https://h.example.com, to: http://x, mcp: {}}]\n",
+  routes: "routes: [{id: tickets, from: https://h.example.com, to: http://x, mcp: {}}]\n",
 };
 
 describe("F7.7 docs/configuration.md", () => {

@@ -25,7 +25,13 @@ describe("F2.4 a service account with its owner's connection", () => {
 
   beforeAll(async () => {
     database = await createTestDatabase();
-    stack = await startE2e({ env: { DATABASE_URL: database.url } });
+    stack = await startE2e({
+      env: { DATABASE_URL: database.url },
+      config: (config) => ({
+        ...config,
+        policy: [{ allow: { and: [{ accept: true }] } }, { deny: { and: [{ groups: "barred" }] } }],
+      }),
+    });
     owner = decodeJwt(await stack.externalToken("alice", stack.urls.open)).sub ?? "";
     await stack.externalToken("bob");
     token = (
@@ -109,6 +115,29 @@ describe("F2.4 a service account with its owner's connection", () => {
     expect(tokenSeen()).toBe(seen);
     await call(await stack.externalToken("bob"));
     expect(tokenSeen()).not.toBe(seen);
+  });
+
+  it("uses nothing of an owner whom policy no longer lets in, nor is it listed, until it does again", async () => {
+    const alice = stack.openid.accounts.find(({ login }) => login === "alice");
+    const groups = alice?.groups ?? [];
+    const listed = async () => {
+      const headers = { authorization: `Bearer ${token}` };
+      const response = await stack.fetch("https://auth.test/.pomerium/mcp/routes", { headers });
+      return Object(await response.json()).servers.length;
+    };
+    const signsInWith = async (now: readonly string[]) => {
+      if (alice) alice.groups = now;
+      await stack.browser("alice").jar.removeAllCookies();
+      await stack.browser("alice").agree(await stack.browser("alice").open(portal), stack.signIn("alice"));
+    };
+    expect(await listed()).toBe(1);
+    await signsInWith(["barred"]);
+    await becomes(403);
+    await refused(/its owner has delegated no connection/);
+    expect(await listed()).toBe(0);
+    await signsInWith(groups);
+    await becomes(200);
+    expect(await listed()).toBe(1);
   });
 
   it("nobody but its owner can give it anything", async () => {

@@ -1,0 +1,84 @@
+import { describe, expect, test } from "vitest";
+import { opensRoute } from "../../src/config/opened-routes.ts";
+import { problemsOf } from "./problems-of.ts";
+
+const a = { id: "a", resource: "https://a.test" };
+const b = { id: "b", resource: "https://b.test/team" };
+const opened = (audience: string, listed?: Parameters<typeof opensRoute>[1]) =>
+  [a, b].filter((route) => opensRoute(audience, listed, route)).map(({ id }) => id);
+
+describe("what a trusted issuer's audience opens", () => {
+  test("a URL: the route whose resource it is, and no other", () => {
+    expect(opened("https://a.test")).toEqual(["a"]);
+    expect(opened("https://A.test:443/")).toEqual(["a"]);
+    expect(opened("https://b.test/team/")).toEqual(["b"]);
+    for (const audience of [
+      "https://b.test",
+      "https://b.test/team/x",
+      "http://a.test",
+      "https://gone.test",
+      "HTTPS://gone.test",
+    ])
+      expect(opened(audience)).toEqual([]);
+  });
+
+  test("any other: what is listed, else all", () => {
+    expect(opened("api://mcp")).toEqual(["a", "b"]);
+    expect(opened("api://mcp", ["b"])).toEqual(["b"]);
+    expect(opened("mcp", ["https://b.test/team/", "gone"])).toEqual(["b"]);
+    expect(opened("https://a.test", ["b"])).toEqual([]);
+  });
+
+  test("one listed by name: exactly that", () => {
+    const listed = { "https://api.test": ["a"], mcp: ["b"] };
+    expect(opened("https://api.test", listed)).toEqual(["a"]);
+    expect(opened("mcp", listed)).toEqual(["b"]);
+    expect(opened("other", listed)).toEqual([]);
+    expect(opened("constructor", listed)).toEqual([]);
+    expect(opened("https://b.test/team", listed)).toEqual(["b"]);
+  });
+});
+
+const file = (issuer: string, more = "") => `issuer: https://auth.test
+sign_in: {providers: [{id: company, issuer: https://id.test, client_id: c}]}
+external_tokens: {trusted_issuers: [{id: corp, issuer: https://idp.test${issuer}}]}
+${more || "policy: {allow: {and: [{accept: true}]}}"}
+routes: [{id: a, from: https://a.test, to: http://x, mcp: {server: {}}}]
+`;
+
+describe("check-config", () => {
+  test("warns of an audience that opens everything, or nothing, and of a route that is not there", () => {
+    expect(problemsOf(file(", audience: [mcp, https://gone.test]"))).toEqual([
+      expect.stringMatching(/warning .*a token for "mcp" opens every MCP route.* -> list the routes/),
+      expect.stringMatching(
+        /warning .*a token for "https:\/\/gone.test" opens nothing.* -> list what it opens/,
+      ),
+    ]);
+    expect(problemsOf(file(", audience: mcp, routes: [a, b]"))).toEqual([
+      expect.stringMatching(/warning .*there is no MCP route "b"/),
+    ]);
+    expect(problemsOf(file(", audience: [mcp, https://a.test], routes: [https://a.test/]"))).toEqual([]);
+    expect(problemsOf(file(', audience: "https://api.test", routes: {"https://api.test": [a]}'))).toEqual([]);
+    expect(problemsOf(file(", audience: mcp, routes: {mpc: [a]}"))).toContainEqual(
+      expect.stringMatching(/error .*"mpc" is not among the audiences/),
+    );
+  });
+
+  test("warns of providers and issuers whose addresses do not count where policy goes by them", () => {
+    const corp = ", audience: mcp, routes: [a]";
+    const silent = [
+      expect.stringMatching(/warning sign_in.providers\[0\]: policy goes by e-mail.*-> set email_domains/),
+      expect.stringMatching(/warning external_tokens.trusted_issuers\[0\]: policy goes by e-mail/),
+    ];
+    for (const rule of ["domain: x.com", "email: a@x.com", "claim/email: a@x.com", "not: [{domain: x.com}]"])
+      expect(problemsOf(file(corp, `policy: {allow: {and: [{accept: true}, {${rule}}]}}`))).toEqual(silent);
+    const said = file(`${corp}, trust_email: true`, "policy: {allow: {and: [{domain: x.com}]}}");
+    expect(problemsOf(said)).toEqual(silent.slice(0, 1));
+    for (const setting of ["trust_email: false", "email_domains: [X.com]"])
+      expect(problemsOf(said.replace("client_id: c", `client_id: c, ${setting}`))).toEqual([]);
+    const byAddress = file(corp).replace("client_id: c", "client_id: c, claims: {user: email}");
+    expect(problemsOf(byAddress)).toEqual([
+      expect.stringMatching(/people are known by their e-mail address/),
+    ]);
+  });
+});

@@ -1,0 +1,105 @@
+import { SignJWT } from "jose";
+import { Configuration, customFetch } from "openid-client";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { identityFromClaims } from "../../src/sign-in/identity-from-claims.ts";
+import { personClaims } from "../../src/sign-in/person-claims.ts";
+import { registeredApp } from "../authorization-server/mcp-app.ts";
+import { type House, startHouse } from "../authorization-server/start-house.ts";
+
+type Said = Record<string, unknown>;
+const provider = {
+  id: "company",
+  name: "Company",
+  issuer: "https://id.test",
+  clientId: "c",
+  scopes: [],
+  claims: { user: "sub", email: "email", name: "name", groups: "groups" },
+};
+
+/** What one token answer makes of somebody. @param last the ID token of before, where this answer has none */
+async function known(idToken: Said | undefined, userinfo: Said | undefined, last?: Said) {
+  const client = new Configuration(
+    { issuer: "https://id.test", ...(userinfo && { userinfo_endpoint: "https://id.test/me" }) },
+    "c",
+  );
+  client[customFetch] = async () => Response.json({ sub: "ann", ...userinfo });
+  const tokens = { access_token: "t", claims: () => idToken && { sub: "ann", ...idToken } };
+  const lastToken =
+    last &&
+    (await new SignJWT({ sub: "ann", ...last }).setProtectedHeader({ alg: "HS256" }).sign(Buffer.alloc(32)));
+  const said = await personClaims(client, provider, tokens as never, { subject: "ann", idToken: lastToken });
+  return said.claims && identityFromClaims(provider, said.claims);
+}
+
+describe("what a provider says of somebody", () => {
+  test("userinfo never decides on an address that the ID token speaks of", async () => {
+    const ceo = "ceo@example.com";
+    for (const [idToken, userinfo] of [
+      [{ email: ceo }, { email_verified: true }],
+      [{ email: ceo }, { email: "me@example.com", email_verified: true }],
+      [
+        { email: ceo, email_verified: false },
+        { email: ceo, email_verified: true },
+      ],
+      [{ email_verified: true }, { email: ceo }],
+      [{}, { email: ceo, email_verified: "true" }],
+    ]) {
+      const person = await known(idToken, userinfo);
+      expect([person?.email, person?.claims.email]).toEqual([undefined, undefined]);
+      // Nor when a later answer has no ID token.
+      expect((await known(undefined, userinfo, idToken))?.email).toBeUndefined();
+    }
+    const own = { email: "ann@example.com", email_verified: true };
+    expect((await known(own, { email: ceo, email_verified: true }))?.email).toBe("ann@example.com");
+    expect((await known(undefined, { email: ceo, email_verified: true }, own))?.email).toBe(
+      "ann@example.com",
+    );
+    expect((await known({}, own))?.email).toBe("ann@example.com");
+  });
+
+  test("the ID token's groups and claims win, userinfo's are added", async () => {
+    const person = await known(
+      { groups: ["a"], employment: "contractor" },
+      { groups: ["b"], employment: "x", dept: "d" },
+    );
+    expect(person).toMatchObject({ groups: ["a"], claims: { employment: "contractor", dept: "d" } });
+  });
+
+  test("an answer without an ID token brings userinfo's news and keeps what only the last ID token said", async () => {
+    const last = { groups: ["a"], employment: "contractor" };
+    expect(await known(undefined, { groups: ["b"] }, last)).toMatchObject({
+      groups: ["b"],
+      claims: { employment: "contractor" },
+    });
+    expect(await known(undefined, undefined, last)).toBeUndefined();
+  });
+});
+
+describe("a recheck", () => {
+  let house: House;
+  beforeAll(async () => {
+    house = await startHouse();
+  });
+  afterAll(() => house.close());
+
+  test("a recheck answered about another subject is a refusal", async () => {
+    // People are known by a claim that two subjects may share.
+    await house.reconfigure((yaml) =>
+      yaml.replace("      client_id: sidecar", "      client_id: sidecar\n      claims: {user: employment}"),
+    );
+    const alice = house.company.accounts.find(({ login }) => login === "alice");
+    if (alice) alice.more = { employment: "shared" };
+    const app = await registeredApp(house);
+    await app.tokens(house.browser(), "alice");
+    const record = await house.store.signInSessions.find("company/shared");
+    if (!record) throw new Error("nobody signed in");
+    // As if the sign-in had been another subject's under the same name.
+    await house.store.signInSessions.put({
+      ...record,
+      claims: { ...record.claims, sub: "somebody-else" },
+      checkedAt: new Date(Date.now() - 7_200_000),
+    });
+    expect(await house.signIn.recheck("company/shared")).toBe("refused");
+    expect(await house.store.signInSessions.find("company/shared")).toBeUndefined();
+  });
+});

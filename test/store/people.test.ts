@@ -1,0 +1,123 @@
+import { describe, expect, test } from "vitest";
+import { createPeople } from "../../src/store/people.ts";
+import type { Change, SignInSession } from "../../src/store/store.ts";
+
+const userId = "company/alice";
+const record = (groups: readonly string[]): SignInSession => ({
+  userId,
+  providerId: "company",
+  subject: "alice",
+  groups,
+  claims: {},
+  checkedAt: new Date(),
+});
+
+/** A store whose answers wait until they are let go, and whose news come when the test says. */
+function scripted(options: { entries?: number; bytes?: number } = {}) {
+  const listeners = new Set<(change: Change) => void>();
+  const state = { healthy: true, record: record(["before"]) as SignInSession | undefined, reads: 0 };
+  let gate: Promise<void> | undefined;
+  const people = createPeople({
+    store: {
+      notifications: {
+        subscribe(listener) {
+          listeners.add(listener);
+          return () => listeners.delete(listener);
+        },
+        healthy: () => state.healthy,
+      },
+      signInSessions: {
+        async find(id: string) {
+          state.reads++;
+          const found = state.record && { ...state.record, userId: id };
+          await gate;
+          return found;
+        },
+      } as never,
+    },
+    limits: { entries: options.entries ?? 10, bytes: options.bytes ?? 100_000 },
+  });
+  return {
+    people,
+    state,
+    hold() {
+      const { promise, resolve } = Promise.withResolvers<void>();
+      gate = promise;
+      return () => {
+        gate = undefined;
+        resolve();
+      };
+    },
+    tell: (change: Change) => {
+      for (const listener of listeners) listener(change);
+    },
+  };
+}
+const changed: Change = { table: "browser_session", userId };
+
+describe("people by their sign-in records", () => {
+  test("who is known comes without a promise, and is the same object until the record changes", async () => {
+    const { people, state, tell } = scripted();
+    const first = await people.find(userId);
+    expect(people.find(userId)).toBe(first);
+    expect(state.reads).toBe(1);
+    state.record = record(["after"]);
+    tell(changed);
+    expect(await people.find(userId)).toMatchObject({ groups: ["after"] });
+    expect(state.reads).toBe(2);
+  });
+
+  test.each<Change>([changed, { table: "everything" }])(
+    "a record that changes while it is read is not kept",
+    async (change) => {
+      const { people, state, hold, tell } = scripted();
+      const release = hold();
+      const old = people.find(userId);
+      state.record = record(["after"]);
+      tell(change);
+      // Who asks after the change does not share the answer of before.
+      const current = people.find(userId);
+      release();
+      expect(await old).toMatchObject({ groups: ["before"] });
+      expect(await current).toMatchObject({ groups: ["after"] });
+      expect(await people.find(userId)).toMatchObject({ groups: ["after"] });
+    },
+  );
+
+  test("nobody stays known whose record is gone", async () => {
+    const { people, state, tell } = scripted();
+    await people.find(userId);
+    state.record = undefined;
+    tell(changed);
+    expect(await people.find(userId)).toBeUndefined();
+    // Nor unknown who signs in a moment later.
+    state.record = record(["again"]);
+    expect(await people.find(userId)).toMatchObject({ groups: ["again"] });
+  });
+
+  test("while changes do not arrive, the store is asked each time", async () => {
+    const { people, state } = scripted();
+    await people.find(userId);
+    state.healthy = false;
+    state.record = record(["after"]);
+    expect(await people.find(userId)).toMatchObject({ groups: ["after"] });
+    expect(await people.find(userId)).toMatchObject({ groups: ["after"] });
+    expect(state.reads).toBe(3);
+  });
+
+  test("many who ask for one person at once are one read", async () => {
+    const { people, state } = scripted();
+    await Promise.all(Array.from({ length: 20 }, () => people.find(userId)));
+    expect(state.reads).toBe(1);
+  });
+
+  test("it keeps so many people and so many bytes", async () => {
+    const few = scripted({ entries: 2 });
+    for (const id of ["a", "b", "c", "a"]) await few.people.find(`company/${id}`);
+    expect(few.state.reads).toBe(4);
+    const small = scripted({ bytes: 20_000 });
+    small.state.record = record(Array.from({ length: 300 }, (_, index) => `team-${index}`));
+    for (const id of ["a", "b", "a"]) await small.people.find(`company/${id}`);
+    expect(small.state.reads).toBe(3);
+  });
+});
