@@ -160,6 +160,7 @@ export async function serve(options: {
     keys,
     signIn,
     upstreamTokens,
+    upstreamNotice: upstreamOAuth.notice,
     externalTokens,
     fetch: safeFetch,
     logger,

@@ -36,6 +36,11 @@ export function adviceFor(code: FailureCode, route: Route): string {
         "Ask the server's owner whether it has moved. If it has, register a client at the new authorization server and set its " +
         "client_id; where the same client is known there, too, name the new issuer as authorization_server_url."
       );
+    case "issuer_of_other_route":
+      return (
+        "Ask the server's owner why it names that authorization server. If this route's people may give the server access to their " +
+        "accounts there, name it as mcp.server.authorization_server_url of the route."
+      );
     case "pkce_not_supported":
       return (
         "The authorization server does not offer PKCE with S256, which MCP requires. Its owner has to turn it on; " +
@@ -75,6 +80,7 @@ export function adviceFor(code: FailureCode, route: Route): string {
       return "Set enabled: true on the route, or choose another one.";
     case "consent_refused":
     case "state_missing":
+    case "notice_needed":
     case "state_of_other_browser":
     case "state_of_other_server":
     case "state_of_other_user":

@@ -6,6 +6,7 @@ import type { SignIn } from "../sign-in/sign-in.ts";
 import type { Store } from "../store/store.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
+import type { ConsentNotice } from "../upstream-oauth/upstream-oauth.ts";
 
 /** What `createAuthorizationServer` needs from the rest of the house. */
 export interface AuthorizationServerDeps {
@@ -24,6 +25,8 @@ export interface AuthorizationServerDeps {
       readonly signInNeeded?: boolean;
     }>;
   };
+  /** Where connecting the route would lead the person; absent, or undefined from it: that cannot be told beforehand. */
+  readonly upstreamNotice?: (userId: string, route: Route) => Promise<ConsentNotice | undefined>;
   readonly keys: Pick<SigningKeyRing, "signer" | "jwks" | "privateKeys" | "onChange">;
   readonly externalTokens: Pick<ExternalTokens, "identify">;
   /** Safe fetching (F4.8): client documents and clients' keys come from strangers' URLs. */

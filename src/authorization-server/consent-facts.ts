@@ -3,6 +3,7 @@ import type { Config } from "../config/config.ts";
 import type { Route } from "../config/route.ts";
 import type { ConsentPage } from "../pages/consent-page.ts";
 import type { Person } from "../sign-in/sign-in.ts";
+import type { ConsentNotice } from "../upstream-oauth/upstream-oauth.ts";
 import { clientSource } from "./client-source.ts";
 
 const loopback = new Set(["localhost", "127.0.0.1", "[::1]"]);
@@ -16,8 +17,10 @@ export function consentFacts(known: {
   route: Route;
   /** The connection's. */
   state: string;
+  /** Where the upstream's own consent would lead, if that is known. */
+  notice?: ConsentNotice;
 }): Omit<ConsentPage, "action" | "csrf" | "switchAccount" | "connections"> {
-  const { config, client, interaction, person, route, state } = known;
+  const { config, client, interaction, person, route, state, notice } = known;
   const scope = interaction.params.scope;
   return {
     client: { name: client.clientName, id: client.clientId, source: clientSource(config, client.clientId) },
@@ -30,7 +33,15 @@ export function consentFacts(known: {
     },
     person: person.email ?? person.name ?? person.userId,
     scopes: typeof scope === "string" ? scope.split(" ").filter(Boolean) : [],
-    upstream: state === "missing" ? upstreamName(route) : undefined,
+    upstream:
+      state === "missing"
+        ? {
+            scopes: [],
+            ...notice,
+            server: notice?.server ?? upstreamName(route),
+            foreign: notice?.foreign === true,
+          }
+        : undefined,
   };
 }
 

@@ -9,6 +9,7 @@ import { readForm } from "../pages/read-form.ts";
 import { requestId } from "../pages/request-id.ts";
 import { sendPage } from "../pages/send-page.ts";
 import type { Person } from "../sign-in/sign-in.ts";
+import type { ConsentNotice } from "../upstream-oauth/upstream-oauth.ts";
 import type { AuthorizationServerDeps } from "./authorization-server-deps.ts";
 import { browserRequest } from "./browser-request.ts";
 import { consentFacts } from "./consent-facts.ts";
@@ -22,6 +23,9 @@ const passedOn = new Set(["access_denied", "temporarily_unavailable", "server_er
 
 /** Reasons to ask for a sign-in that the person's session with us answers, however old it is. */
 const answeredByBrowserSession = new Set(["no_session", otherPerson]);
+
+/** A page does not wait longer than this for a slow upstream. */
+const noticeWithinMs = 3_000;
 
 /** The steps of an authorization that need the person: sign-in, consent, the upstream's consent. One URL, `/oauth/interaction/:uid`. */
 export function createInteractions(deps: AuthorizationServerDeps, provider: () => Provider) {
@@ -111,7 +115,16 @@ export function createInteractions(deps: AuthorizationServerDeps, provider: () =
     if (!client || !csrf) return expired(ctx);
     const { state } = await upstreamTokens.connectionState(person.userId, route);
     metrics.consents.inc({ kind: "client", outcome: "started" });
-    const facts = consentFacts({ config: routes().config, client, interaction, person, route, state });
+    const notice = state === "missing" ? await noticeOf(person, route) : undefined;
+    const facts = consentFacts({
+      config: routes().config,
+      client,
+      interaction,
+      person,
+      route,
+      state,
+      notice,
+    });
     const switchAccount = new URLSearchParams({ switch: "1", return_to: ctx.path });
     const page = consentPage({
       ...facts,
@@ -121,6 +134,15 @@ export function createInteractions(deps: AuthorizationServerDeps, provider: () =
       connections: `${routes().config.paths.prefix}/routes`,
     });
     sendPage(ctx, 200, page, route.logoUrl ? [route.logoUrl] : []);
+  }
+
+  /** Where the upstream's consent would lead, as far as that is known in time: the connect page looks again. */
+  async function noticeOf(person: Person, route: Route): Promise<ConsentNotice | undefined> {
+    const { promise, resolve } = Promise.withResolvers<undefined>();
+    const timer = setTimeout(resolve, noticeWithinMs);
+    return Promise.race([deps.upstreamNotice?.(person.userId, route), promise]).finally(() =>
+      clearTimeout(timer),
+    );
   }
 
   /** The consent form's answer. */

@@ -275,6 +275,7 @@ function readAuth(server: ServerInput | undefined, oauth: OAuthInput | undefined
           },
         }),
     scopes: oauth?.scopes,
+    maxScopes: oauth?.max_scopes,
     authorizationUrlParams: oauth?.authorization_url_params ?? {},
     authorizationServerUrl: server?.authorization_server_url,
   };

@@ -62,6 +62,7 @@ export function routeSchema(f: Fields) {
         })
         .optional(),
       scopes,
+      max_scopes: scopes,
       authorization_url_params: z
         .record(z.string(), z.string())
         .superRefine((params, issues) => {

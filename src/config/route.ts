@@ -33,6 +33,8 @@ export interface UpstreamOAuth extends ClientSecrets {
     readonly authMethod?: ClientAuthMethod;
   };
   readonly scopes?: readonly string[];
+  /** No scope but these and `scopes` is asked for, whatever the upstream demands; absent: what the person agrees to. */
+  readonly maxScopes?: readonly string[];
   readonly authorizationUrlParams: Readonly<Record<string, string>>;
   /** Fallback issuer when the upstream publishes no protected-resource metadata. */
   readonly authorizationServerUrl?: string;

@@ -1,6 +1,7 @@
 import { html } from "ghtml";
 import { layout } from "./layout.ts";
 import { mark } from "./mark.ts";
+import { scopeInWords } from "./scope-in-words.ts";
 
 /** What a person has to know before an upstream account of theirs is connected to their account here. */
 export interface ConfirmConnectionPage {
@@ -11,8 +12,16 @@ export interface ConfirmConnectionPage {
     readonly logoUrl?: string;
   };
   readonly person: string;
-  /** Host of the server that asks next. */
-  readonly upstream: string;
+  /** Where the browser goes next, and what for. */
+  readonly upstream: {
+    /** Host that asks. */
+    readonly server: string;
+    /** It is not of the same site as the server that the person connects. */
+    readonly foreign: boolean;
+    readonly scopes: readonly string[];
+    /** Those that the server has not asked for before. */
+    readonly added: readonly string[];
+  };
   /** Host that the browser returns to. */
   readonly returnHost: string;
   readonly action: string;
@@ -23,6 +32,8 @@ export interface ConfirmConnectionPage {
 /** One form, two buttons: `decision=allow` and `decision=deny`. */
 export function confirmConnectionPage(page: ConfirmConnectionPage): string {
   const { route } = page;
+  const { server, foreign, scopes, added } = page.upstream;
+  const others = scopes.filter((scope) => !added.includes(scope));
   const description = route.description ? html`<p class="muted">${route.description}</p>` : "";
   return layout({
     title: `Connect ${route.name}?`,
@@ -33,10 +44,24 @@ export function confirmConnectionPage(page: ConfirmConnectionPage): string {
 <div><dt>Signed in as</dt><dd>${page.person} <a class="nowrap" href="${page.switchAccount}">Not you?</a></dd></div>
 <div><dt>Returns to</dt><dd><strong>${page.returnHost}</strong></dd></div>
 </dl>
-<p>Next, <strong>${page.upstream}</strong> asks whether this gateway may use your account there. Go on only if you have just asked to connect it.</p>
+!${foreign ? foreignServer(route.name, server) : ""}
+!${added.length > 0 ? html`<h2>${route.name} now asks for more</h2>!${list(added)}` : ""}
+!${others.length > 0 ? html`<h2>It will be able to</h2>!${list(others)}` : ""}
+<p>Next, <strong>${server}</strong> asks whether this gateway may use your account there. Go on only if you have just asked to connect it.</p>
 <form method="post" action="${page.action}">
 <input type="hidden" name="csrf" value="${page.csrf}">
+<input type="hidden" name="server" value="${server}">
+<input type="hidden" name="scope" value="${scopes.join(" ")}">
 <p class="actions"><button type="submit" name="decision" value="deny">Cancel</button><button class="primary" type="submit" name="decision" value="allow">Connect</button></p>
 </form>`,
   });
+}
+
+function list(scopes: readonly string[]): string {
+  return html`<ul class="plain">!${scopes.map((scope) => html`<li>${scopeInWords(scope)}</li>`).join("")}</ul>`;
+}
+
+/** What the person alone can judge. */
+export function foreignServer(name: string, server: string): string {
+  return html`<p class="note warn">${server} is not part of ${name}. What you allow there, ${name} can do with your account. Go on only if you expect ${name} to use it.</p>`;
 }

@@ -1,5 +1,6 @@
 import { html } from "ghtml";
 import { clientOrigin } from "./client-origin.ts";
+import { foreignServer } from "./confirm-connection-page.ts";
 import { layout } from "./layout.ts";
 import { mark } from "./mark.ts";
 import { scopeInWords } from "./scope-in-words.ts";
@@ -22,8 +23,12 @@ export interface ConsentPage {
   };
   readonly person: string;
   readonly scopes: readonly string[];
-  /** Host that will be asked for its own consent right after, where the route needs one. */
-  readonly upstream?: string;
+  /** Host that will be asked for its own consent right after, where the route needs one, and for what. */
+  readonly upstream?: {
+    readonly server: string;
+    readonly foreign: boolean;
+    readonly scopes: readonly string[];
+  };
   readonly action: string;
   readonly csrf: string;
   readonly switchAccount: string;
@@ -37,7 +42,9 @@ export function consentPage(page: ConsentPage): string {
   const name = client.name ?? "An application without a name";
   const description = route.description ? html`<p class="muted">${route.description}</p>` : "";
   const next = page.upstream
-    ? html`<p>Next, <strong>${page.upstream}</strong> asks whether this gateway may use your account there. The application never sees that password or token.</p>`
+    ? html`<p>Next, <strong>${page.upstream.server}</strong> asks whether this gateway may use your account there. The application never sees that password or token.</p>
+!${page.upstream.foreign ? foreignServer(route.name, page.upstream.server) : ""}
+!${page.upstream.scopes.length > 0 ? html`<p class="muted">There ${route.name} asks for: ${page.upstream.scopes.join(", ")}</p>` : ""}`
     : "";
   return layout({
     title: `Allow access to ${route.name}?`,

@@ -12,6 +12,7 @@ import { browserBinding } from "../sign-in/browser-binding.ts";
 import type { Person, SignIn } from "../sign-in/sign-in.ts";
 import type { Store } from "../store/store.ts";
 import type { Logger } from "../telemetry/logger.ts";
+import type { BeginConsent, UpstreamOAuth } from "../upstream-oauth/upstream-oauth.ts";
 import type { UpstreamTokens } from "../upstream-token/upstream-tokens.ts";
 import { isAllowedReturn } from "./is-allowed-return.ts";
 
@@ -30,14 +31,25 @@ interface Confirmed {
   readonly session: string;
   /** Name of the binding cookie that the route's host set before the browser left. */
   readonly browser: string;
+  /** Where the way leads, and what for, as the page said. */
+  readonly shown?: BeginConsent["shown"];
 }
 interface ConfirmDeps {
   readonly routes: CurrentRoutes;
   readonly store: Pick<Store, "pendingAuthorizations">;
   readonly signIn: Pick<SignIn, "person" | "begin" | "csrfToken" | "csrfMatches">;
+  readonly upstreamOAuth: Pick<UpstreamOAuth, "notice">;
   readonly upstreamTokens: Pick<UpstreamTokens, "connectionState">;
   readonly logger: Logger;
   readonly mayReach?: (person: Person, route: Route) => boolean;
+}
+
+interface Asked {
+  readonly person: Person;
+  readonly wish: ConnectionWish;
+  readonly browser: string;
+  /** The person began on the issuer's host, with the session they have there now. */
+  readonly began: boolean;
 }
 
 const codeMs = 60_000;
@@ -45,10 +57,11 @@ const codeMs = 60_000;
 /**
  * "Connect NAME as PERSON?", asked on the issuer's host before the browser leaves for an upstream. Who the person is, that host
  * alone can say: no application is there to plant a session, as one could on the route's host, and none to press the button. Flows
- * that the person began on the issuer's host, signed in with the session they name, are not asked again.
+ * that the person began on the issuer's host, signed in with the session they name, are not asked again, unless the page has to say
+ * where the browser goes next: an authorization server of another site, or scopes beyond the usual.
  */
 export function createConfirmConnection(deps: ConfirmDeps) {
-  const { routes, store, signIn, upstreamTokens, logger } = deps;
+  const { routes, store, signIn, upstreamOAuth, upstreamTokens, logger } = deps;
   const path = `${routes().config.paths.prefix}/mcp/connect/confirm`;
   const router = new Router();
   const issuerOnly: Middleware = (ctx, next) =>
@@ -61,10 +74,12 @@ export function createConfirmConnection(deps: ConfirmDeps) {
     const { state } = await upstreamTokens.connectionState(person.userId, wish.route);
     const mayReach = deps.mayReach?.(person, wish.route) ?? true;
     // What needs no consent, or is not allowed, the route's host says by itself.
-    if (began || !mayReach || state !== "missing") return confirm(ctx, asked);
+    if (!mayReach || state !== "missing") return confirm(ctx, asked);
+    if (began && one(ctx, "show") !== "1") return confirm(ctx, asked);
     const csrf = signIn.csrfToken(ctx);
     if (!csrf) return refuse(ctx, 403, "signed_out");
     const { route, returnTo, popup } = wish;
+    const notice = await upstreamOAuth.notice(person.userId, route);
     const here = ctx.path + ctx.search;
     const page = confirmConnectionPage({
       route: {
@@ -74,7 +89,7 @@ export function createConfirmConnection(deps: ConfirmDeps) {
         logoUrl: route.logoUrl,
       },
       person: person.email ?? person.name ?? person.userId,
-      upstream: new URL(route.upstream).host,
+      upstream: notice ?? { server: new URL(route.upstream).host, foreign: false, scopes: [], added: [] },
       returnHost: new URL(returnTo).host,
       action: here,
       csrf,
@@ -90,12 +105,15 @@ export function createConfirmConnection(deps: ConfirmDeps) {
     const asked = await read(ctx);
     if (!asked) return;
     if (!signIn.csrfMatches(ctx, form.get("csrf"))) return refuse(ctx, 403, "csrf");
-    if (form.get("decision") === "allow") return confirm(ctx, asked);
+    if (form.get("decision") === "allow") {
+      const scopes = (form.get("scope") ?? "").split(" ").filter(Boolean);
+      return confirm(ctx, asked, { server: form.get("server") ?? "", scopes });
+    }
     seeOther(ctx, connectUrl(asked.wish, { declined: "1" }));
   });
 
   /** Who asks for what; undefined when the answer has been given. */
-  async function read(ctx: Context) {
+  async function read(ctx: Context): Promise<Asked | undefined> {
     ctx.set({ "cache-control": "no-store", "referrer-policy": "no-referrer" });
     const table = routes();
     const route = table.byId(one(ctx, "route") ?? "");
@@ -122,7 +140,8 @@ export function createConfirmConnection(deps: ConfirmDeps) {
 
   async function confirm(
     ctx: Context,
-    { person, wish, browser }: { person: Person; wish: ConnectionWish; browser: string },
+    { person, wish, browser }: Asked,
+    shown?: BeginConsent["shown"],
   ): Promise<void> {
     const code = randomBytes(32).toString("base64url");
     const payload: Confirmed = {
@@ -131,6 +150,7 @@ export function createConfirmConnection(deps: ConfirmDeps) {
       popup: wish.popup,
       session: person.sessionName,
       browser,
+      shown,
     };
     await store.pendingAuthorizations.create(
       {
@@ -173,31 +193,45 @@ export function createConfirmConnection(deps: ConfirmDeps) {
     /**
      * On the route's host: where the browser is asked, or let pass because it began on the issuer's host.
      *
-     * @param session name of the issuer-host session that began the flow, where one did
+     * @param options.session name of the issuer-host session that began the flow, where one did
+     * @param options.show the page is shown in any case
      */
-    ask(ctx: Context, { route, returnTo, popup }: ConnectionWish, session: string | undefined): string {
+    ask(
+      ctx: Context,
+      { route, returnTo, popup }: ConnectionWish,
+      { session, show = false }: { readonly session?: string; readonly show?: boolean },
+    ): string {
       const query = new URLSearchParams({
         route: route.id,
         redirect_url: returnTo,
         ...(popup ? { popup: "1" } : {}),
         ...(session ? { session } : {}),
+        ...(show ? { show: "1" } : {}),
         browser: browserBinding.set(ctx),
       });
       return `${routes().config.issuer}${path}?${query}`;
     },
-    /** On the route's host: whether this code, used up by this, confirms this wish of this person in this browser. */
-    async redeem(ctx: Context, code: string, person: Person, wish: ConnectionWish): Promise<boolean> {
+    /**
+     * On the route's host: what was confirmed by this code, which is used up by this; undefined unless it was this wish of this
+     * person in this browser.
+     */
+    async redeem(
+      ctx: Context,
+      code: string,
+      person: Person,
+      wish: ConnectionWish,
+    ): Promise<Pick<Confirmed, "shown"> | undefined> {
       const pending = await store.pendingAuthorizations.consume<Confirmed>("connect", code);
-      if (!pending) return false;
-      const { routeId, returnTo, popup, session, browser } = pending.payload;
-      return (
+      if (!pending) return undefined;
+      const { routeId, returnTo, popup, session, browser, shown } = pending.payload;
+      const fits =
         pending.userId === person.userId &&
         [person.sessionName, person.parentSessionName].includes(session) &&
         browserBinding.matches(ctx, browser) &&
         routeId === wish.route.id &&
         returnTo === wish.returnTo &&
-        popup === wish.popup
-      );
+        popup === wish.popup;
+      return fits ? { shown } : undefined;
     },
   };
 }

@@ -21,7 +21,10 @@ interface ConnectDeps {
   readonly routes: CurrentRoutes;
   readonly store: Pick<Store, "pendingAuthorizations">;
   readonly signIn: Pick<SignIn, "person" | "begin" | "csrfToken" | "csrfMatches">;
-  readonly upstreamOAuth: Pick<UpstreamOAuth, "begin" | "finish" | "clientMetadataDocument" | "clientJwks">;
+  readonly upstreamOAuth: Pick<
+    UpstreamOAuth,
+    "begin" | "notice" | "finish" | "clientMetadataDocument" | "clientJwks"
+  >;
   readonly upstreamTokens: Pick<UpstreamTokens, "connectionState">;
   readonly logger: Logger;
   /** Whether policy lets this person reach the route; default: everybody who is signed in. */
@@ -96,15 +99,20 @@ export function createConnectRouter(deps: ConnectDeps): Router {
     }
     // A session here may have been planted: the issuer's host says who the person is, and asks them.
     const wish = { route, returnTo, popup };
+    const session = one(ctx, "session");
     const code = one(ctx, "confirmed");
-    if (!code) return ctx.redirect(confirmation.ask(ctx, wish, one(ctx, "session")));
-    if (!(await confirmation.redeem(ctx, code, person, wish))) {
+    if (!code) return ctx.redirect(confirmation.ask(ctx, wish, { session }));
+    const confirmed = await confirmation.redeem(ctx, code, person, wish);
+    if (!confirmed) {
       return refuse(ctx, 403, "not_confirmed", {
         happened: "The confirmation is not meant for this browser, has been used already, or is too old.",
         remedy: "Go back to where you started and connect again.",
       });
     }
-    const begun = await upstreamOAuth.begin({ userId: person.userId, route, returnTo, popup });
+    const { shown } = confirmed;
+    const begun = await upstreamOAuth.begin({ userId: person.userId, route, returnTo, popup, shown });
+    // Where the way leads, or what for, is not what the person has seen: the page, once more.
+    if (!begun.ok && begun.notice) return ctx.redirect(confirmation.ask(ctx, wish, { session, show: true }));
     if (!begun.ok) {
       const error = { code: begun.oauthError, message: begun.message };
       return end(ctx, { routeId: route.id, returnTo, popup, error });

@@ -27,7 +27,10 @@ export interface PortalDeps {
   readonly signIn: Pick<SignIn, "person" | "begin" | "csrfToken" | "csrfMatches">;
   readonly externalTokens: Pick<ExternalTokens, "identify" | "verify">;
   readonly people: Pick<People, "read">;
-  readonly upstreamOAuth: Pick<UpstreamOAuth, "begin" | "finish" | "clientMetadataDocument" | "clientJwks">;
+  readonly upstreamOAuth: Pick<
+    UpstreamOAuth,
+    "begin" | "notice" | "finish" | "clientMetadataDocument" | "clientJwks"
+  >;
   readonly upstreamTokens: Pick<UpstreamTokens, "connectionState" | "disconnect">;
   /** Whether policy lets this person reach the route now. */
   readonly mayReach: (person: PolicyCaller, route: Route) => boolean;

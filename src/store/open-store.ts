@@ -22,6 +22,7 @@ import { readAuditEvents } from "./read-audit-events.ts";
 import { removeExpired } from "./remove-expired.ts";
 import { requireRoom } from "./require-room.ts";
 import { rotateEncryptionKeys } from "./rotate-encryption-keys.ts";
+import { routeIssuers } from "./route-issuers.ts";
 import { signInSessions } from "./sign-in-sessions.ts";
 import { signingKeys } from "./signing-keys.ts";
 import type { Store } from "./store.ts";
@@ -71,6 +72,7 @@ export async function openStore(options: StoreOptions): Promise<Store> {
       leaseMs: options.registrationLeaseMs ?? 15_000,
     }),
     clientIssuers: clientIssuers(database),
+    routeIssuers: routeIssuers(database),
     authorizationServerRecords: authorizationServerRecords(database, sealer),
     delegations: delegations(database),
     browserSessions: browserSessions(database),

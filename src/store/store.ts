@@ -370,11 +370,28 @@ export interface ClientIssuers {
   ): Promise<string>;
 }
 
+/** A route whose people have been connected at an authorization server. */
+export interface RouteIssuer {
+  readonly routeId: string;
+  readonly upstream: string;
+  /** From before anybody asked whether the server is another route's. */
+  readonly accepted: boolean;
+}
+export interface RouteIssuers {
+  /** Who uses this issuer, those first who were first. */
+  of(issuer: string): Promise<RouteIssuer[]>;
+  /** Remembers that the route uses it; false: that was known. */
+  add(place: Pick<RouteIssuer, "routeId" | "upstream">, issuer: string): Promise<boolean>;
+  /** For what did not come to be. */
+  remove(place: Pick<RouteIssuer, "routeId" | "upstream">, issuer: string): Promise<void>;
+}
+
 export interface Store {
   readonly upstreamTokens: UpstreamTokens;
   readonly pendingAuthorizations: PendingAuthorizations;
   readonly clientRegistrations: ClientRegistrations;
   readonly clientIssuers: ClientIssuers;
+  readonly routeIssuers: RouteIssuers;
   readonly authorizationServerRecords: AuthorizationServerRecords;
   readonly delegations: Delegations;
   readonly browserSessions: BrowserSessions;

@@ -52,6 +52,14 @@ export interface Tables {
     lease_until: Date | null;
     created_at: Generated<Date>;
   };
+  route_issuer: {
+    id: Generated<number>;
+    route_id: string;
+    upstream: string;
+    issuer: string;
+    accepted: Generated<boolean>;
+    created_at: Generated<Date>;
+  };
   client_issuer: {
     route_id: string;
     upstream: string;

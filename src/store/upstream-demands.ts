@@ -28,8 +28,12 @@ export function upstreamDemands(
           .onConflict((conflict) =>
             conflict.columns(["user_id", "route_id", "upstream"]).doUpdateSet({
               scopes: sql`(
-                select coalesce(jsonb_agg(distinct scope), '[]')
-                from jsonb_array_elements(upstream_demand.scopes || excluded.scopes) as scope
+                select coalesce(jsonb_agg(scope), '[]')
+                from (
+                  select distinct scope
+                  from jsonb_array_elements(upstream_demand.scopes || excluded.scopes) as scope
+                  limit 100
+                ) as scopes
               )`,
               resource_metadata: sql`coalesce(excluded.resource_metadata, upstream_demand.resource_metadata)`,
               demanded_at: sql`excluded.demanded_at`,

@@ -7,15 +7,20 @@ import {
 } from "oauth4webapi";
 import type { UpstreamOAuth as OAuthConfig, Route } from "../config/route.ts";
 import { callbackUri, hasOneOAuthRoute } from "../config/upstream-callback.ts";
+import type { RouteIssuer, UpstreamToken } from "../store/store.ts";
+import { allowedScopes } from "./allowed-scopes.ts";
 import { authorizationUrl } from "./authorization-url.ts";
 import type { Clients } from "./clients.ts";
 import type { Discovery } from "./discovery.ts";
 import { generateDpopKey } from "./generate-dpop-key.ts";
+import { checkIssuer, isNamedByOperator, issuerName, ownersOf } from "./issuer-of-route.ts";
 import type { Outward } from "./outward.ts";
 import type { PendingConsent } from "./pending-consent.ts";
 import { requestToken } from "./request-token.ts";
+import { sameSite } from "./same-site.ts";
+import type { UpstreamClient } from "./upstream-client.ts";
 import { upstreamConnection } from "./upstream-connection.ts";
-import type { BeginConsent, FinishConsent } from "./upstream-oauth.ts";
+import type { BeginConsent, ConsentNotice, FinishConsent } from "./upstream-oauth.ts";
 import type { UpstreamOAuthDeps } from "./upstream-oauth-deps.ts";
 import { UpstreamOAuthError } from "./upstream-oauth-error.ts";
 import type { UpstreamServer } from "./upstream-server.ts";
@@ -23,7 +28,9 @@ import type { UpstreamServer } from "./upstream-server.ts";
 /** A person's trip to an upstream's authorization server and back (F4.3). */
 export interface Consent {
   /** @throws UpstreamOAuthError */
-  begin(consent: BeginConsent): Promise<{ location: string; state: string }>;
+  begin(consent: BeginConsent): Promise<{ location: string; state: string } | { notice: ConsentNotice }>;
+  /** Where a person would be sent, and what for. @throws UpstreamOAuthError */
+  notice(userId: string, route: Route): Promise<ConsentNotice>;
   /** The trip a callback belongs to; from here on it is used up. @throws UpstreamOAuthError `state_*` */
   claim(callback: FinishConsent): Promise<PendingConsent>;
   /** Checks the answer, redeems the code and stores the TI. @throws UpstreamOAuthError */
@@ -61,20 +68,48 @@ export function createConsent(
   }
 
   /** Challenge or metadata, configuration, what an upstream demanded since, and what the connection has already (F4.6). */
-  async function scopesFor(
-    userId: string,
-    route: Route,
+  function scopesFor(
     auth: OAuthConfig,
     server: UpstreamServer,
+    token: UpstreamToken | undefined,
     demanded: readonly string[],
-  ): Promise<string[]> {
-    const scopes = new Set(auth.scopes ?? (demanded.length ? [] : server.scopes));
-    if (demanded.length) {
-      const token = await store.upstreamTokens.find(upstreamConnection(userId, route));
-      for (const scope of [...(token?.scopes ?? []), ...demanded]) scopes.add(scope);
-    }
+  ): { scopes: string[]; added: string[] } {
+    const usual = auth.scopes ?? allowedScopes(auth, server.scopes);
+    const scopes = new Set(demanded.length ? (auth.scopes ?? []) : usual);
+    if (demanded.length)
+      for (const scope of allowedScopes(auth, [...(token?.scopes ?? []), ...demanded])) scopes.add(scope);
+    const added = [...scopes].filter((scope) => ![...usual, ...(token?.scopes ?? [])].includes(scope));
     if (server.as.scopes_supported?.includes("offline_access")) scopes.add("offline_access");
-    return [...scopes];
+    return { scopes: [...scopes], added: added.filter((scope) => scope !== "offline_access") };
+  }
+
+  /** The routes that have been connected at a server, by issuer. */
+  async function knownAt(owners: readonly string[]): Promise<Map<string, RouteIssuer[]>> {
+    const found = await Promise.all(
+      owners.map(async (owner) => [owner, await store.routeIssuers.of(owner)] as const),
+    );
+    return new Map(found);
+  }
+
+  /** Where a person would be sent, and what for. @throws UpstreamOAuthError */
+  async function plan(userId: string, route: Route) {
+    const auth = oauthOf(route);
+    const connection = upstreamConnection(userId, route);
+    const demand = await store.upstreamTokens.findDemand(connection);
+    const server = await serverFor(route, auth, demand?.resourceMetadata);
+    const { as } = server;
+    const token = await store.upstreamTokens.find(connection);
+    const { scopes, added } = scopesFor(auth, server, token, demand?.scopes ?? []);
+    const named = isNamedByOperator(auth, as.issuer);
+    // Whoever is connected there already has agreed to it.
+    if (!named && token?.issuer !== as.issuer)
+      checkIssuer(routes().config, route, auth, as, await knownAt(ownersOf(as)));
+    const asked = as.authorization_endpoint ?? as.issuer;
+    const foreign = !(sameSite(asked, route.upstream) && sameSite(as.issuer, route.upstream));
+    const notice: ConsentNotice = { server: new URL(asked).host, foreign, scopes, added };
+    // At another's server, what the upstream chose and the operator has not: where, or what for.
+    const chosen = auth.scopes === undefined && server.scopes.length > 0;
+    return { auth, server, notice, needed: added.length > 0 || (foreign && (!named || chosen)) };
   }
 
   /** The callback without an id is for hosts where one route only can be meant. */
@@ -84,10 +119,13 @@ export function createConsent(
   }
 
   return {
-    async begin({ userId, route, returnTo, popup = false }) {
-      const auth = oauthOf(route);
-      const demand = await store.upstreamTokens.findDemand(upstreamConnection(userId, route));
-      const server = await serverFor(route, auth, demand?.resourceMetadata);
+    async notice(userId, route) {
+      return (await plan(userId, route)).notice;
+    },
+
+    async begin({ userId, route, returnTo, popup = false, shown }) {
+      const { auth, server, notice, needed } = await plan(userId, route);
+      const { scopes } = notice;
       const { as } = server;
       if (server.hasMetadata && !as.code_challenge_methods_supported?.includes("S256")) {
         throw new UpstreamOAuthError(
@@ -98,8 +136,8 @@ export function createConsent(
       if (!as.token_endpoint) {
         throw new UpstreamOAuthError("metadata_invalid", `${as.issuer} has no token endpoint`);
       }
+      if (needed && !covers(shown, notice)) return { notice };
       const { client, redirectUri } = await clients.forConsent(route, auth, server);
-      const scopes = await scopesFor(userId, route, auth, server, demand?.scopes ?? []);
       const state = generateRandomState();
       const codeVerifier = generateRandomCodeVerifier();
       const resource = auth.authorizationUrlParams.resource ?? server.resource;
@@ -196,60 +234,102 @@ export function createConsent(
           "our credentials at the server have changed: try again",
         );
       }
-      const dpopKey = pending.dpop ? await generateDpopKey() : undefined;
-      const answer = await requestToken({
-        fetch: outward.fetchFor(route),
-        issuer: pending.issuer,
-        tokenEndpoint: pending.tokenEndpoint,
-        client: { ...client, authMethod: pending.authMethod },
-        grantType: "authorization_code",
-        parameters: {
-          code,
-          redirect_uri: pending.redirectUri,
-          code_verifier: pending.codeVerifier,
-          resource: pending.resource,
-        },
-        dpopKey,
-      }).catch(async (error: unknown) => {
-        // Registered anew at the next try; one that signs is known where its browser has just been, only its keys are not.
-        const refused = error instanceof UpstreamOAuthError && error.code === "client_refused";
-        if (refused && pending.authMethod !== "private_key_jwt") await clients.forget(route, place);
+      const claim = auth.endpoint ? undefined : await claimIssuer(route, auth, pending);
+      await exchange(route, auth, pending, { code, place, client }).catch(async (error: unknown) => {
+        await claim?.undo();
         throw error;
       });
-      if (answer.tokenType === "N_A" || (answer.tokenType === "DPoP") !== (dpopKey !== undefined)) {
-        throw new UpstreamOAuthError(
-          "token_invalid",
-          "the server gave a token of another type than asked for",
-        );
-      }
-      await store.upstreamTokens.put(
-        {
-          ...upstreamConnection(pending.userId, route),
-          issuer: pending.issuer,
-          tokenEndpoint: pending.tokenEndpoint,
-          revocationEndpoint: pending.revocationEndpoint ?? auth.endpoint?.revocationUrl,
-          clientId: pending.clientId,
-          redirectUri: pending.redirectUri,
-          accessToken: answer.accessToken,
-          tokenType: answer.tokenType,
-          expiresAt: answer.expiresAt,
-          refreshToken: answer.refreshToken,
-          refreshExpiresAt: answer.refreshExpiresAt,
-          scopes: answer.scopes ?? pending.scopes,
-          resource: pending.resource,
-          dpopKey,
-        },
-        {
-          action: "upstream_token.obtained",
-          userId: pending.userId,
-          routeId: route.id,
-          upstream: route.upstream,
-          issuer: pending.issuer,
-          clientId: pending.clientId,
-        },
-      );
     },
   };
+
+  /** Of routes that connect at one server for the first time side by side, one is the first. */
+  async function claimIssuer(route: Route, auth: OAuthConfig, { issuer, userId }: PendingConsent) {
+    const owner = issuerName(issuer);
+    const place = { routeId: route.id, upstream: route.upstream };
+    const isNew = await store.routeIssuers.add(place, owner);
+    const undo = async () => {
+      if (isNew) await store.routeIssuers.remove(place, owner);
+    };
+    const token = await store.upstreamTokens.find(upstreamConnection(userId, route));
+    if (token?.issuer === issuer) return { undo };
+    try {
+      checkIssuer(routes().config, route, auth, { issuer }, await knownAt([owner]));
+    } catch (error) {
+      await undo();
+      throw error;
+    }
+    return { undo };
+  }
+
+  async function exchange(
+    route: Route,
+    auth: OAuthConfig,
+    pending: PendingConsent,
+    {
+      code,
+      place,
+      client,
+    }: {
+      readonly code: string;
+      readonly place: { issuer: string; clientId: string; redirectUri: string };
+      readonly client: UpstreamClient;
+    },
+  ): Promise<void> {
+    const dpopKey = pending.dpop ? await generateDpopKey() : undefined;
+    const answer = await requestToken({
+      fetch: outward.fetchFor(route),
+      issuer: pending.issuer,
+      tokenEndpoint: pending.tokenEndpoint,
+      client: { ...client, authMethod: pending.authMethod },
+      grantType: "authorization_code",
+      parameters: {
+        code,
+        redirect_uri: pending.redirectUri,
+        code_verifier: pending.codeVerifier,
+        resource: pending.resource,
+      },
+      dpopKey,
+    }).catch(async (error: unknown) => {
+      // Registered anew at the next try; one that signs is known where its browser has just been, only its keys are not.
+      const refused = error instanceof UpstreamOAuthError && error.code === "client_refused";
+      if (refused && pending.authMethod !== "private_key_jwt") await clients.forget(route, place);
+      throw error;
+    });
+    if (answer.tokenType === "N_A" || (answer.tokenType === "DPoP") !== (dpopKey !== undefined)) {
+      throw new UpstreamOAuthError("token_invalid", "the server gave a token of another type than asked for");
+    }
+    await store.upstreamTokens.put(
+      {
+        ...upstreamConnection(pending.userId, route),
+        issuer: pending.issuer,
+        tokenEndpoint: pending.tokenEndpoint,
+        revocationEndpoint: pending.revocationEndpoint ?? auth.endpoint?.revocationUrl,
+        clientId: pending.clientId,
+        redirectUri: pending.redirectUri,
+        accessToken: answer.accessToken,
+        tokenType: answer.tokenType,
+        expiresAt: answer.expiresAt,
+        refreshToken: answer.refreshToken,
+        refreshExpiresAt: answer.refreshExpiresAt,
+        scopes: answer.scopes ?? pending.scopes,
+        resource: pending.resource,
+        dpopKey,
+      },
+      {
+        action: "upstream_token.obtained",
+        userId: pending.userId,
+        routeId: route.id,
+        upstream: route.upstream,
+        issuer: pending.issuer,
+        clientId: pending.clientId,
+      },
+    );
+  }
+}
+
+/** Whether a person has been shown this: the same server, and every scope. */
+function covers(shown: BeginConsent["shown"], { server, scopes }: ConsentNotice): boolean {
+  return shown?.server === server && scopes.every((scope) => shown.scopes.includes(scope));
 }
 
 /** RFC 6749 section 4.1.2 and RFC 9207: `iss` first, on error answers too; then the error; then the code. */

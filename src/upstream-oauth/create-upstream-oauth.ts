@@ -6,6 +6,7 @@ import { createConsent } from "./consent.ts";
 import { createDiscovery } from "./discovery.ts";
 import { doctor } from "./doctor.ts";
 import { grant } from "./grant.ts";
+import { checkIssuer, ownersOf } from "./issuer-of-route.ts";
 import { createMetadataCache } from "./metadata-cache.ts";
 import { createOutward } from "./outward.ts";
 import type { PendingConsent } from "./pending-consent.ts";
@@ -51,11 +52,24 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
       const { userId, route } = request;
       try {
         const begun = await consent.begin(request);
+        if ("notice" in begun) {
+          const unshown = new UpstreamOAuthError("notice_needed", "the person must be asked first");
+          return { ...unshown.toFailure(), notice: begun.notice };
+        }
         succeeded("begin");
         metrics.consents.inc({ kind: "upstream", outcome: "started" });
         return { ok: true, ...begun };
       } catch (thrown) {
         return failed("begin", thrown, { userId, route: route.id }).toFailure();
+      }
+    },
+
+    async notice(userId, route) {
+      try {
+        return await consent.notice(userId, route);
+      } catch (thrown) {
+        failed("notice", thrown, { userId, route: route.id });
+        return undefined;
       }
     },
 
@@ -174,6 +188,10 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
       try {
         const { authorizationServerUrl } = auth;
         const server = await fresh.server(route, { authorizationServerUrl });
+        const owners = ownersOf(server.as);
+        const known = await Promise.all(owners.map((owner) => store.routeIssuers.of(owner)));
+        const rows = new Map(owners.map((owner, index) => [owner, known[index] ?? []]));
+        checkIssuer(table.config, route, auth, server.as, rows);
         await createClients(planned).forConsent(route, auth, server);
         succeeded("prepare");
         return found;

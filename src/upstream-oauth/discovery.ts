@@ -2,6 +2,7 @@ import type { AuthorizationServer } from "oauth4webapi";
 import type { Route } from "../config/route.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
 import type { Logger } from "../telemetry/logger.ts";
+import { readableScopes } from "./allowed-scopes.ts";
 import { isAtUpstream } from "./is-at-upstream.ts";
 import type { MetadataCache } from "./metadata-cache.ts";
 import type { Outward } from "./outward.ts";
@@ -135,7 +136,7 @@ export function createDiscovery(deps: {
     return {
       resource: json.resource,
       authorizationServers,
-      scopes: strings(json.scopes_supported),
+      scopes: readableScopes(strings(json.scopes_supported)),
       dpopRequired: json.dpop_bound_access_tokens_required === true,
     };
   }

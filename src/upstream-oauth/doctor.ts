@@ -3,6 +3,7 @@ import type { CurrentRoutes } from "../config/route-table.ts";
 import { redirectUriByHand } from "../config/upstream-callback.ts";
 import { clientPlaces, documentClientId, publishedPlaces } from "./client-metadata-document.ts";
 import type { Discovery } from "./discovery.ts";
+import { checkIssuer } from "./issuer-of-route.ts";
 import type { DiscoveryStep, Discovery as Outcome } from "./upstream-oauth.ts";
 import { UpstreamOAuthError } from "./upstream-oauth-error.ts";
 
@@ -44,6 +45,7 @@ export async function doctor(
     }
     const server = await deps.discovery.server(route, { authorizationServerUrl, onStep });
     const { as } = server;
+    if (auth.type === "oauth") checkIssuer(deps.routes().config, route, auth, as);
     if (server.hasMetadata && !as.code_challenge_methods_supported?.includes("S256")) {
       throw new UpstreamOAuthError(
         "pkce_not_supported",

@@ -17,6 +17,10 @@ export type FailureCode =
   | "issuer_mismatch"
   /** The upstream names another authorization server than the one that configured credentials belong to. */
   | "issuer_changed"
+  /** The upstream names an authorization server that another upstream has, or that signs people in. */
+  | "issuer_of_other_route"
+  /** The person has not been shown yet where they would be sent, or what for. */
+  | "notice_needed"
   | "response_invalid"
   | "discovery_failed"
   | "resource_mismatch"

@@ -1,4 +1,5 @@
 import { processRevocationResponse, WWWAuthenticateChallengeError } from "oauth4webapi";
+import { readableScopes } from "./allowed-scopes.ts";
 
 /** What an upstream's `WWW-Authenticate` asks for (RFC 6750 section 3, RFC 9728 section 5.1, RFC 9449 section 7.1). */
 export interface UpstreamChallenge {
@@ -26,7 +27,7 @@ export async function parseChallenge(wwwAuthenticate: string | null): Promise<Up
     const { error: code, scope, resource_metadata: url } = parameters.parameters;
     return {
       error: code,
-      scopes: scope?.split(/\s+/).filter(Boolean) ?? [],
+      scopes: readableScopes(scope?.split(/\s+/).filter(Boolean) ?? []),
       resourceMetadata: url && URL.canParse(url) ? url : undefined,
       dpopOnly: challenges.every(({ scheme }) => scheme === "dpop") || undefined,
     };

@@ -12,8 +12,24 @@ export interface BeginConsent {
   readonly returnTo: string;
   /** F5.3: the last page tells its opener and closes. */
   readonly popup?: boolean;
+  /** What a page of ours has shown this person, who goes on. */
+  readonly shown?: Pick<ConsentNotice, "server" | "scopes">;
 }
-export type Begun = { readonly ok: true; readonly location: string; readonly state: string } | Failure;
+/** With `notice` (`notice_needed`): to be shown to the person before they may leave. */
+export type Begun =
+  | { readonly ok: true; readonly location: string; readonly state: string }
+  | (Failure & { readonly notice?: ConsentNotice });
+
+/** Where a person is about to be sent, and what for. */
+export interface ConsentNotice {
+  /** Host of the authorization server's page. */
+  readonly server: string;
+  /** It is not of the upstream's site. */
+  readonly foreign: boolean;
+  readonly scopes: readonly string[];
+  /** Those of them that go beyond what this server usually asks for, and what the person has granted it. */
+  readonly added: readonly string[];
+}
 
 export interface FinishConsent {
   /** The callback's query. */
@@ -79,6 +95,8 @@ export type Discovery =
 export interface UpstreamOAuth {
   /** Finds the server, registers where needed, remembers the trip (F4.1 to F4.3). The caller sets the state cookie and redirects. */
   begin(consent: BeginConsent): Promise<Begun>;
+  /** Where a consent would lead now, for a page that says so beforehand; undefined where that cannot be told. Never throws. */
+  notice(userId: string, route: Route): Promise<ConsentNotice | undefined>;
   /** Checks browser, person and issuer, redeems the code, stores the TI. Single use. */
   finish(callback: FinishConsent): Promise<Finished>;
   /** One HTTP call; storing and leasing are the caller's (F4.5). */

@@ -2,6 +2,7 @@ import { LRUCache } from "lru-cache";
 import type { Route } from "../config/route.ts";
 import { connectionKeyName } from "../store/connection-key.ts";
 import type { UpstreamToken } from "../store/store.ts";
+import { allowedScopes } from "../upstream-oauth/allowed-scopes.ts";
 import { isAtUpstream } from "../upstream-oauth/is-at-upstream.ts";
 import { parseChallenge, type UpstreamChallenge } from "../upstream-oauth/parse-challenge.ts";
 import { upstreamConnection } from "../upstream-oauth/upstream-connection.ts";
@@ -123,6 +124,14 @@ export function judgeRefusals(
     connection: Connection,
     token: UpstreamToken,
   ): Promise<RefusalOutcome> {
+    const auth = route.mcp.kind === "server" && route.mcp.auth.type === "oauth" ? route.mcp.auth : undefined;
+    if (auth && allowedScopes(auth, refusal.scopes).length < refusal.scopes.length) {
+      return giveUp(
+        403,
+        "scope_above_ceiling",
+        "the server asks for permissions that its operator does not allow here (upstream_oauth2.max_scopes)",
+      );
+    }
     const lacking = refusal.scopes.filter((scope) => !token.scopes.includes(scope));
     const covered = refusal.scopes.length > 0 && lacking.length === 0;
     if (isGranted(route) || covered || inVain(refusal, connection.name, token)) {

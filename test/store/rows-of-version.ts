@@ -154,6 +154,16 @@ const brought: Readonly<Record<string, (seal: Encryption["seal"]) => Promise<Wri
       },
     },
   ],
+  "0008_route_issuer": async () => [
+    {
+      table: "route_issuer",
+      values: {
+        route_id: connection.routeId,
+        upstream: connection.upstream,
+        issuer: "https://as.example.com",
+      },
+    },
+  ],
 };
 
 /**

@@ -1,0 +1,95 @@
+import type { AuthorizationServer } from "oauth4webapi";
+import type { Config } from "../config/config.ts";
+import type { UpstreamOAuth as OAuthConfig, Route } from "../config/route.ts";
+import type { RouteIssuer } from "../store/store.ts";
+import { sameOwner } from "./same-site.ts";
+import { UpstreamOAuthError } from "./upstream-oauth-error.ts";
+
+/** One spelling of an issuer, or of an origin. */
+export function issuerName(issuer: string): string {
+  return new URL(issuer).href.replace(/\/$/, "");
+}
+
+/** Whether the operator says which authorization server this route has. */
+export function isNamedByOperator(auth: OAuthConfig, issuer: string): boolean {
+  if (auth.endpoint) return true;
+  const own = auth.authorizationServerUrl;
+  return own !== undefined && issuerName(own) === issuerName(issuer);
+}
+
+/** The issuer, and the origin that people are sent to where that is another one. */
+export function ownersOf(as: Pick<AuthorizationServer, "issuer" | "authorization_endpoint">): string[] {
+  const asked = as.authorization_endpoint && new URL(as.authorization_endpoint).origin;
+  const own = asked === undefined || asked === new URL(as.issuer).origin;
+  return [issuerName(as.issuer), ...(own ? [] : [asked])];
+}
+
+/**
+ * An upstream says by itself which authorization server it has. It may not name one that another upstream has, or that signs our
+ * people in: such a server may ignore `resource`, and its token for a person would go to whoever named it. One on the upstream's
+ * own site is its own whatever others say; one that the operator names for the route is, too.
+ *
+ * @param known by issuer: the routes that have been connected there, in that order
+ * @throws UpstreamOAuthError `issuer_of_other_route`
+ */
+export function checkIssuer(
+  config: Config,
+  route: Route,
+  auth: OAuthConfig,
+  as: Pick<AuthorizationServer, "issuer" | "authorization_endpoint">,
+  known: ReadonlyMap<string, readonly RouteIssuer[]> = new Map(),
+): void {
+  if (isNamedByOperator(auth, as.issuer)) return;
+  for (const owner of ownersOf(as)) {
+    if (sameOwner(owner, route.upstream)) continue;
+    const rows = known.get(owner) ?? [];
+    const mine = rows.findIndex((row) => row.routeId === route.id && row.upstream === route.upstream);
+    if (rows[mine]?.accepted) continue;
+    const before = rows.slice(0, mine < 0 ? rows.length : mine);
+    const who = signsPeopleIn(config, owner)
+      ? "signs people in here"
+      : others(config, route).some((other) => hasServer(other, owner) || isRowOf(before, other))
+        ? "already serves another route"
+        : undefined;
+    if (who === undefined) continue;
+    throw new UpstreamOAuthError(
+      "issuer_of_other_route",
+      `the authorization server ${as.issuer} that the upstream names ${who}: if route ${route.id} may use it, too, set mcp.server.authorization_server_url to ${as.issuer} on the route`,
+    );
+  }
+}
+
+/** OAuth routes to upstreams of other owners. */
+function others(config: Config, route: Route): Route[] {
+  return config.routes.filter(
+    (other) =>
+      other.id !== route.id &&
+      other.mcp.kind === "server" &&
+      other.mcp.auth.type === "oauth" &&
+      !sameOwner(other.upstream, route.upstream),
+  );
+}
+
+/** Whether an issuer or origin is another route's: on its upstream's own site, or named for it by the operator. */
+function hasServer({ mcp, upstream }: Route, owner: string): boolean {
+  if (mcp.kind !== "server" || mcp.auth.type !== "oauth") return false;
+  const { authorizationServerUrl, endpoint } = mcp.auth;
+  if (authorizationServerUrl !== undefined && isAt(authorizationServerUrl, owner)) return true;
+  const { origin } = new URL(owner);
+  if (endpoint) return [endpoint.authUrl, endpoint.tokenUrl].some((url) => new URL(url).origin === origin);
+  return sameOwner(upstream, owner);
+}
+
+function signsPeopleIn({ issuer, signIn, externalTokens }: Config, owner: string): boolean {
+  const issuers = [...signIn.providers, ...externalTokens.trustedIssuers].map((one) => one.issuer);
+  return [issuer, ...issuers].some((one) => isAt(one, owner));
+}
+
+/** Whether `owner` is this issuer; where it is a mere origin, whether it is this issuer's. */
+function isAt(issuer: string, owner: string): boolean {
+  return issuerName(issuer) === owner || new URL(issuer).origin === owner;
+}
+
+function isRowOf(rows: readonly RouteIssuer[], { id, upstream }: Route): boolean {
+  return rows.some((row) => row.routeId === id && row.upstream === upstream);
+}
