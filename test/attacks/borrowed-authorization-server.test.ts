@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { scriptedUpstream } from "../upstream-oauth/scripted-upstream.ts";
 import { connected, type SharedHost, sharedHost, startSharedHost } from "./shared-host.ts";
 
 /**
@@ -15,7 +16,13 @@ describe("an upstream that names somebody else's authorization server", () => {
       return [
         { id: "evil", from: `${sharedHost}/evil`, to: evilMcp, mcp: { server: {} } },
         { id: "honest", from: `${sharedHost}/honest`, to: honest.mcp, mcp: { server: {} } },
-        // The only one that says so by itself that it has the elsewhere server.
+        {
+          id: "ceiling",
+          from: `${sharedHost}/ceiling`,
+          to: honest.mcp,
+          mcp: { server: { upstream_oauth2: { max_scopes: ["read"] } } },
+        },
+        // The operator says that its people may use the honest server's accounts there.
         {
           id: "allowed",
           from: `${sharedHost}/allowed`,
@@ -83,8 +90,15 @@ describe("an upstream that names somebody else's authorization server", () => {
     expect(page.url.origin).toBe(shared.honest.url);
   });
 
+  it("scopes above the operator's ceiling are not asked for, whatever the upstream says it supports", async () => {
+    const alice = shared.browser((url) => url.origin === shared.honest.url);
+    const page = await shared.connect(alice, "alice", "ceiling");
+    expect(page.url.origin).toBe(shared.honest.url);
+    expect(page.url.searchParams.get("scope")).toBe("read");
+  });
+
   it("one that is nobody's yet, on another site: the page names it before the person leaves, and a no goes no further", async () => {
-    const third = await import("../upstream-oauth/scripted-upstream.ts").then((m) => m.scriptedUpstream());
+    const third = await scriptedUpstream();
     try {
       names(third.url);
       const alice = shared.browser((url) => url.origin === third.url);

@@ -340,8 +340,52 @@ describe("consent", () => {
     await house.connect(upstream.agree);
     const connection = key(upstream);
     await house.store.upstreamTokens.demand(connection, { scopes: ["admin"], demandedAt: new Date() });
+    const asked = { userId: alice, route: house.route(), returnTo };
+    const first = await house.oauth.begin(asked);
+    expect(first).toMatchObject({ ok: false, code: "notice_needed", notice: { added: ["admin"] } });
+    const less = await house.oauth.begin({
+      ...asked,
+      shown: { server: upstream.host, scopes: ["read", "write"] },
+    });
+    expect(less).toMatchObject({ ok: false, code: "notice_needed" });
+    const shown = { server: upstream.host, scopes: ["admin", "read", "write"] };
+    const begun = await house.oauth.begin({ ...asked, shown });
+    if (!begun.ok) throw new Error(begun.message);
+    const scope = new URL(begun.location).searchParams.get("scope");
+    expect(scope?.split(" ").sort()).toEqual(["admin", "read", "write"]);
+  });
+
+  it("a demand above the operator's ceiling ends in 403 and is not remembered", async () => {
+    await house.reconfigure(route("{upstream_oauth2: {max_scopes: [read, write]}}"));
+    await house.connect(upstream.agree);
+    const token = await house.store.upstreamTokens.find(key(upstream));
+    const refusal = { userId: alice, routeId: "files", version: token?.version, status: 403 } as const;
+    const wwwAuthenticate = 'Bearer error="insufficient_scope", scope="write admin"';
+    expect(await house.tokens.upstreamRefused({ ...refusal, wwwAuthenticate })).toMatchObject({
+      kind: "give_up",
+      status: 403,
+      reason: "scope_above_ceiling",
+    });
+    expect(await house.store.upstreamTokens.findDemand(key(upstream))).toBeUndefined();
+    // One that was remembered before there was a ceiling.
+    await house.store.upstreamTokens.demand(key(upstream), { scopes: ["admin"], demandedAt: new Date() });
     const { query } = await begin();
-    expect(query.get("scope")?.split(" ").sort()).toEqual(["admin", "read", "write"]);
+    expect(query.get("scope")?.split(" ").sort()).toEqual(["read", "write"]);
+  });
+
+  it("of what an upstream demands a bounded part is read and kept, however often it demands more", async () => {
+    await house.connect(upstream.agree);
+    for (const round of ["a", "b", "c"]) {
+      const token = await house.store.upstreamTokens.find(key(upstream));
+      const many = Array.from({ length: 90 }, (_, index) => `${round}${index}`).join(" ");
+      const wwwAuthenticate = `Bearer error="insufficient_scope", scope="${many} ${"x".repeat(300)}"`;
+      const refusal = { userId: alice, routeId: "files", version: token?.version, status: 403 } as const;
+      await house.tokens.upstreamRefused({ ...refusal, wwwAuthenticate });
+    }
+    const demand = await house.store.upstreamTokens.findDemand(key(upstream));
+    expect(demand?.scopes.length).toBeLessThanOrEqual(100);
+    expect(demand?.scopes.length).toBeGreaterThan(0);
+    expect(demand?.scopes.join().length).toBeLessThan(1000);
   });
 
   it("F3.6 a person who refuses comes back as access_denied, to where the trip began", async () => {
