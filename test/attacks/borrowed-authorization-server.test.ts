@@ -105,7 +105,7 @@ describe("an upstream that names somebody else's authorization server", () => {
       await shared.connect(alice, "alice", "honest");
       const query = new URLSearchParams({ route: "evil", redirect_url: connected });
       const page = await alice.open(`${sharedHost}/.pomerium/mcp/connect?${query}`);
-      expect(page.url.origin).toBe(sharedHost);
+      expect(page.url.pathname).toBe("/.pomerium/mcp/connect/confirm");
       expect(page.html).toContain(third.host);
       expect(page.html).toContain("everything");
       const no = await alice.submit(page, {}, "decision=deny");
@@ -114,7 +114,7 @@ describe("an upstream that names somebody else's authorization server", () => {
       // What has been shown is not what the upstream says a moment later.
       const shown = await alice.open(`${sharedHost}/.pomerium/mcp/connect?${query}`);
       const other = await alice.submit(shown, { server: "known.test" }, "decision=allow");
-      expect(other.url.origin).toBe(sharedHost);
+      expect(other.url.pathname).toBe("/.pomerium/mcp/connect/confirm");
       const forged = await alice.submit(shown, { csrf: "x" }, "decision=allow");
       expect(forged.status).toBe(403);
       const yes = await alice.submit(shown, {}, "decision=allow");
