@@ -14,7 +14,12 @@ describe("an upstream that names somebody else's authorization server", () => {
     shared = await startSharedHost((honest, evil) => {
       evilMcp = evil.mcp.replace("127.0.0.1", "localhost");
       return [
-        { id: "evil", from: `${sharedHost}/evil`, to: evilMcp, mcp: { server: {} } },
+        ...["evil", "evil-provider", "evil-page", "evil-third"].map((id) => ({
+          id,
+          from: `${sharedHost}/${id}`,
+          to: `${evilMcp}/${id}`,
+          mcp: { server: {} },
+        })),
         { id: "honest", from: `${sharedHost}/honest`, to: honest.mcp, mcp: { server: {} } },
         {
           id: "ceiling",
@@ -35,18 +40,15 @@ describe("an upstream that names somebody else's authorization server", () => {
   afterAll(() => shared?.close());
   beforeEach(() => {
     shared.honest.tokenRequests.length = 0;
-    names(shared.honest.url);
+    for (const id of ["evil", "allowed"]) names(id, shared.honest.url);
   });
-  /** What the evil server's metadata say. */
-  function names(issuer: string): void {
+  /** What the evil server's metadata say for one of its routes; they are looked at once, then known for a minute. */
+  function names(id: string, issuer: string): void {
     const { evil } = shared;
-    const prm = "/.well-known/oauth-protected-resource/mcp";
-    evil.on("/mcp", { status: 401, headers: { "www-authenticate": "Bearer" } });
-    evil.on(prm, {
+    evil.on(`/mcp/${id}`, { status: 401, headers: { "www-authenticate": "Bearer" } });
+    evil.on(`/.well-known/oauth-protected-resource/mcp/${id}`, {
       body: { resource: evilMcp, authorization_servers: [issuer], scopes_supported: ["everything"] },
     });
-    evil.on("/mcp/allowed", { status: 401, headers: { "www-authenticate": "Bearer" } });
-    evil.on(`${prm}/allowed`, { body: { resource: evilMcp, authorization_servers: [issuer] } });
   }
   const stranger = async () => shared.browser();
 
@@ -65,19 +67,19 @@ describe("an upstream that names somebody else's authorization server", () => {
   });
 
   it("the company's sign-in provider is nobody's to name", async () => {
-    names(shared.stack.openid.issuer);
-    const page = await shared.connect(await stranger(), "alice", "evil");
+    names("evil-provider", shared.stack.openid.issuer);
+    const page = await shared.connect(await stranger(), "alice", "evil-provider");
     expect(page.url.searchParams.get("connect_error_description")).toContain("signs people in");
   });
 
   it("metadata of its own that send people to the honest server's page are refused likewise", async () => {
     const { evil, honest } = shared;
     const issuer = evil.url.replace("127.0.0.1", "localhost");
-    names(issuer);
+    names("evil-page", issuer);
     const honestPage = `${honest.url}/authorize`;
     const metadata = { ...evil.metadata, issuer, authorization_endpoint: honestPage };
     evil.on("/.well-known/oauth-authorization-server", { body: metadata });
-    const page = await shared.connect(await stranger(), "alice", "evil");
+    const page = await shared.connect(await stranger(), "alice", "evil-page");
     expect(page.url.searchParams.get("connect_error_description")).toContain("already serves another route");
     expect(evil.registered).toEqual([]);
   });
@@ -100,10 +102,10 @@ describe("an upstream that names somebody else's authorization server", () => {
   it("one that is nobody's yet, on another site: the page names it before the person leaves, and a no goes no further", async () => {
     const third = await scriptedUpstream();
     try {
-      names(third.url);
+      names("evil-third", third.url);
       const alice = shared.browser((url) => url.origin === third.url);
       await shared.connect(alice, "alice", "honest");
-      const query = new URLSearchParams({ route: "evil", redirect_url: connected });
+      const query = new URLSearchParams({ route: "evil-third", redirect_url: connected });
       const page = await alice.open(`${sharedHost}/.pomerium/mcp/connect?${query}`);
       expect(page.url.pathname).toBe("/.pomerium/mcp/connect/confirm");
       expect(page.html).toContain(third.host);
