@@ -14,7 +14,8 @@ export function applyClientMetadataRules(metadata: Record<string, unknown>): voi
   // Scopes belong to routes, not to us; which ones a client may have is asked at each authorization.
   delete metadata.scope;
   delete metadata.sector_identifier_uri;
-  if (name !== undefined && typeof name === "string" && name.length > longestClientName) {
+  if (typeof name === "string") metadata.client_name = plainText(name) || undefined;
+  if (typeof name === "string" && name.length > longestClientName) {
     throw new errors.InvalidClientMetadata(
       `client_name must not be longer than ${longestClientName} characters`,
     );
@@ -34,6 +35,17 @@ export function applyClientMetadataRules(metadata: Record<string, unknown>): voi
 
 function isMetadataDocument(metadata: Record<string, unknown>): boolean {
   return typeof metadata.client_id === "string" && metadata.client_id.startsWith("https://");
+}
+
+/**
+ * A name without what bends the text around it or is not seen: control and format characters (bidirectional overrides,
+ * zero-width spaces, tags), line breaks, and heaps of combining marks.
+ */
+function plainText(name: string): string {
+  const visible = name
+    .replaceAll(/[\p{Z}\s]+/gu, " ")
+    .replaceAll(/[\p{C}\p{Default_Ignorable_Code_Point}]/gu, "");
+  return visible.replaceAll(/(\p{M}{3})\p{M}+/gu, "$1").trim();
 }
 
 /** What is left of a list; a value of another type is oidc-provider's to refuse. */

@@ -5,14 +5,16 @@ import type { ConsentPage } from "../pages/consent-page.ts";
 import type { Person } from "../sign-in/sign-in.ts";
 import type { ConsentNotice } from "../upstream-oauth/upstream-oauth.ts";
 import { clientSource } from "./client-source.ts";
-
-const loopback = new Set(["localhost", "127.0.0.1", "[::1]"]);
+import { isLoopbackRedirect } from "./loopback-redirect.ts";
 
 /** What the consent page has to say about a request (F3.4), from what is known of client, person and route. */
 export function consentFacts(known: {
   config: Config;
   client: NonNullable<Awaited<ReturnType<Provider["Client"]["find"]>>>;
-  interaction: { readonly params: Record<string, unknown> };
+  interaction: {
+    readonly params: Record<string, unknown>;
+    readonly prompt: { readonly details: Readonly<Record<string, unknown>> };
+  };
   person: Person;
   route: Route;
   /** The connection's. */
@@ -21,7 +23,6 @@ export function consentFacts(known: {
   notice?: ConsentNotice;
 }): Omit<ConsentPage, "action" | "csrf" | "switchAccount" | "connections"> {
   const { config, client, interaction, person, route, state, notice } = known;
-  const scope = interaction.params.scope;
   return {
     client: { name: client.clientName, id: client.clientId, source: clientSource(config, client.clientId) },
     redirect: redirectTarget(String(interaction.params.redirect_uri)),
@@ -32,7 +33,7 @@ export function consentFacts(known: {
       logoUrl: route.logoUrl,
     },
     person: person.email ?? person.name ?? person.userId,
-    scopes: typeof scope === "string" ? scope.split(" ").filter(Boolean) : [],
+    scopes: scopesOfStep(interaction),
     upstream:
       state === "missing"
         ? {
@@ -45,12 +46,16 @@ export function consentFacts(known: {
   };
 }
 
+/** What the request comes to, as the step's check has found it; the client's own list may name anything. */
+function scopesOfStep({ prompt }: { prompt: { details: Readonly<Record<string, unknown>> } }): string[] {
+  const { scopes } = prompt.details;
+  return Array.isArray(scopes) ? scopes.filter((scope) => typeof scope === "string") : [];
+}
+
 function redirectTarget(redirectUri: string): ConsentPage["redirect"] {
   const url = new URL(redirectUri);
   if (url.protocol === "https:") return { kind: "web", target: url.host };
-  if (url.protocol === "http:" && loopback.has(url.hostname)) {
-    return { kind: "loopback", target: `this computer (${url.host})` };
-  }
+  if (isLoopbackRedirect(url)) return { kind: "loopback", target: `this computer (${url.host})` };
   return { kind: "app", target: `the app that opens ${url.protocol}` };
 }
 

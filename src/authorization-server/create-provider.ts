@@ -1,15 +1,15 @@
 import Provider, { type KoaContextWithOIDC } from "oidc-provider";
-import { errorPage } from "../pages/error-page.ts";
 import { requestId } from "../pages/request-id.ts";
-import { sendPage } from "../pages/send-page.ts";
 import type { AuthorizationServerDeps } from "./authorization-server-deps.ts";
 import { clientIdAllowed } from "./client-id-allowed.ts";
 import { applyClientMetadataRules } from "./client-metadata-rules.ts";
 import { createFindAccount } from "./find-account.ts";
 import { grantOfRequest } from "./grant-of-request.ts";
 import { createInteractionPolicy } from "./interaction-policy.ts";
+import { keepErrorsFromStrangers } from "./keep-errors-from-strangers.ts";
 import { createRecordAdapter } from "./record-adapter.ts";
 import { createResourceServers } from "./resource-servers.ts";
+import { sendError } from "./send-error.ts";
 import { tokenClaims } from "./token-claims.ts";
 
 const hour = 3600;
@@ -115,44 +115,18 @@ export function createProvider(deps: AuthorizationServerDeps): Provider {
         return Math.max(1, Math.min(tokens().refreshIdleTtl, tokens().refreshAbsoluteTtl - age));
       },
     },
-    renderError: (ctx, out) => renderError(ctx, out),
+    renderError: (ctx, out) => sendError(ctx, out),
   });
   // Behind Envoy and the door, which set X-Forwarded-Proto and let no X-Forwarded-Host of a client's through.
   provider.proxy = true;
   report(provider, deps);
+  keepErrorsFromStrangers(provider, deps);
   return provider;
 }
 
 /** A client may revoke and look into what was given to it, nothing else. */
 function ownToken(_ctx: unknown, client: { clientId: string }, token: { clientId?: string }): boolean {
   return token.clientId === client.clientId;
-}
-
-function renderError(ctx: KoaContextWithOIDC, out: { error: string; error_description?: string }): void {
-  const status = ctx.status;
-  if (ctx.accepts("html", "json") === "json") {
-    ctx.body = out;
-    return;
-  }
-  const ours = out.error === "server_error";
-  const unknownClient = "The application is not known here: it never registered, or was forgotten since.";
-  const told = out.error === "invalid_client" ? unknownClient : out.error_description;
-  const page = errorPage({
-    title: "This authorization cannot go on",
-    happened: ours
-      ? "Something went wrong on our side."
-      : sentence(told ?? "The application sent a request that cannot be answered."),
-    remedy:
-      "Go back to the application and connect again. If it happens again, the application has to be corrected.",
-    code: out.error,
-    requestId: requestId(ctx.req),
-  });
-  sendPage(ctx, status, page);
-}
-
-function sentence(text: string): string {
-  const trimmed = text.trim();
-  return `${trimmed.slice(0, 1).toUpperCase()}${trimmed.slice(1)}${/[.!?]$/.test(trimmed) ? "" : "."}`;
 }
 
 /** One line per refusal, from the one place that sees them all. */

@@ -16,8 +16,9 @@ export const otherPerson = "other_person";
 export function createInteractionPolicy(deps: AuthorizationServerDeps): interactionPolicy.DefaultPolicy {
   const policy = interactionPolicy.base();
   const consent = policy.get("consent");
-  // A remembered consent holds for native apps too (F3.4): the page they were allowed on warned about them.
+  // Native apps are told by where the answer of this request goes, not by all that the client has registered.
   consent?.checks.remove("native_client_prompt");
+  if (consent) consent.details = scopesOfRequest;
   policy.get("login")?.checks.add(
     new Check(otherPerson, "the person has to sign in", "login_required", async (ctx) => {
       const { accountId } = ctx.oidc.session ?? {};
@@ -40,6 +41,7 @@ export function createInteractionPolicy(deps: AuthorizationServerDeps): interact
   policy.add(
     new Prompt(
       { name: "upstream" },
+      scopesOfRequest,
       new Check("upstream_consent", "the server behind this route needs the user's consent", async (ctx) => {
         const route = routeOfRequest(ctx, deps);
         const userId = ctx.oidc.session?.accountId;
@@ -59,6 +61,12 @@ export function createInteractionPolicy(deps: AuthorizationServerDeps): interact
     ),
   );
   return policy;
+}
+
+/** Kept with a step: once it is done, the same scopes count, whatever the upstream demands or no longer demands by then. */
+function scopesOfRequest({ oidc }: KoaContextWithOIDC): { scopes: string[] } {
+  const servers = Object.values(oidc.resourceServers ?? {});
+  return { scopes: [...oidc.requestParamOIDCScopes, ...servers.flatMap((server) => [...server.scopes])] };
 }
 
 async function saveGrant(ctx: KoaContextWithOIDC, deps: AuthorizationServerDeps): Promise<void> {

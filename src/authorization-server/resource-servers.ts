@@ -2,10 +2,14 @@ import { errors, type KoaContextWithOIDC, type ResourceServer } from "oidc-provi
 import type { Route } from "../config/route.ts";
 import type { RouteTable } from "../config/route-table.ts";
 import type { AuthorizationServerDeps } from "./authorization-server-deps.ts";
+import { browserRequest } from "./browser-request.ts";
+import { orUnavailable } from "./or-unavailable.ts";
 
 const oidcScopes = new Set(["openid", "offline_access"]);
 const mostScopes = 64;
 const longestScope = 2000;
+/** In characters; the consent page shows it. */
+const longestDemandedScope = 100;
 
 /** The MCP server route that a resource indicator names, if it may be had. */
 export function routeOfResource(table: RouteTable, resource: string): Route | undefined {
@@ -13,30 +17,65 @@ export function routeOfResource(table: RouteTable, resource: string): Route | un
   return route?.enabled && route.mcp.kind === "server" ? route : undefined;
 }
 
+type Deps = Pick<AuthorizationServerDeps, "routes" | "keys" | "signIn" | "upstreamTokens">;
+
 /** RFC 8707 on our routes: which tokens a resource indicator stands for. */
-export function createResourceServers(deps: Pick<AuthorizationServerDeps, "routes" | "keys">) {
+export function createResourceServers(deps: Deps) {
   const { routes, keys } = deps;
 
   /** @throws errors.InvalidTarget, errors.InvalidScope */
-  function info(ctx: KoaContextWithOIDC, resource: string): ResourceServer {
-    const { params, entities } = ctx.oidc;
+  async function info(ctx: KoaContextWithOIDC, resource: string): Promise<ResourceServer> {
+    const { params, entities, route: endpoint } = ctx.oidc;
     if (Array.isArray(params?.resource) && params.resource.length > 1) {
       throw new errors.InvalidTarget(
         "a token is good for one resource; ask for each in a request of its own",
       );
     }
     const route = routeOfResource(routes(), resource);
-    if (!route) throw new errors.InvalidTarget(`no MCP server is known as ${resource.slice(0, 200)}`);
-    if (params && ctx.oidc.route === "authorization") params.scope = withOurScope(params.scope);
-    const asked = [params?.scope, entities.AuthorizationCode?.scope, entities.RefreshToken?.scope];
-    const scopes = new Set(asked.flatMap((scope) => (typeof scope === "string" ? scope.split(" ") : [])));
+    // What was asked for is not repeated: this may become a page of ours, and anybody writes such a request.
+    if (!route)
+      throw new errors.InvalidTarget("the resource that was asked for is no MCP server of this gateway");
+    const authorizes = params !== undefined && (endpoint === "authorization" || endpoint === "resume");
+    const scopes = authorizes
+      ? await scopesToGrant(ctx, params, route)
+      : [params?.scope, entities.AuthorizationCode?.scope, entities.RefreshToken?.scope].flatMap(scopesOf);
     return {
-      scope: [...scopes].filter((scope) => !oidcScopes.has(scope)).join(" "),
+      scope: [...new Set(scopes)].filter((scope) => !oidcScopes.has(scope)).join(" "),
       audience: route.resource,
       accessTokenFormat: "jwt",
       accessTokenTTL: routes().config.externalTokens.ttl,
       jwt: { sign: { alg: "ES256", kid: keys.signer("external_token").kid } },
     };
+  }
+
+  /**
+   * Of the scopes that a client asks for, those that this route knows; the others are left out, and the token answer says what
+   * is left (RFC 6749 section 3.3). A client that asks for none that is known gets `mcp`.
+   */
+  async function scopesToGrant(
+    ctx: KoaContextWithOIDC,
+    params: NonNullable<KoaContextWithOIDC["oidc"]["params"]>,
+    route: Route,
+  ): Promise<readonly string[]> {
+    const asked = askedScopes(params.scope);
+    const ofRoute = asked.filter((scope) => !oidcScopes.has(scope));
+    const ofStep = ctx.oidc.entities.Interaction?.prompt.details.scopes;
+    const known = new Set<unknown>(Array.isArray(ofStep) ? ofStep : routeScopes(route));
+    const unknown = !Array.isArray(ofStep) && ofRoute.some((scope) => !known.has(scope));
+    const request = browserRequest.current();
+    const person = unknown && request ? await orUnavailable(deps.signIn.person(request.ctx)) : undefined;
+    if (person) for (const scope of await demanded(person.userId, route)) known.add(scope);
+    const granted = ofRoute.filter((scope) => known.has(scope));
+    if (granted.length > 0) return granted;
+    // Before anybody has signed in, what is demanded of them is not known: the list stays as it is until then.
+    if (!unknown || person) params.scope = [...asked, "mcp"].join(" ");
+    return ["mcp"];
+  }
+
+  /** What the upstream has demanded of this person: our own challenge named it. */
+  async function demanded(userId: string, route: Route): Promise<readonly string[]> {
+    const { missingScopes } = await orUnavailable(deps.upstreamTokens.connectionState(userId, route));
+    return missingScopes.filter((scope) => scope.length <= longestDemandedScope);
   }
 
   /** For clients of the 2025-03-26 revision, which send no resource: the host's only route, where there is just one. */
@@ -64,11 +103,21 @@ export function onlyRouteOf(table: RouteTable, host: string): Route | undefined 
   return candidates.length === 1 ? candidates[0] : undefined;
 }
 
-/** Whatever a client asks for is kept; one that asks for nothing gets `mcp`. */
-function withOurScope(scope: unknown): string {
-  const scopes = typeof scope === "string" ? scope.split(" ").filter(Boolean) : [];
+/** `mcp`, and the scopes that the operator has set for the route's upstream: our challenges name them. */
+function routeScopes(route: Route): readonly string[] {
+  const auth = route.mcp.kind === "server" ? route.mcp.auth : undefined;
+  return ["mcp", ...(auth?.type === "oauth" ? (auth.scopes ?? []) : [])];
+}
+
+/** @throws errors.InvalidScope */
+function askedScopes(scope: unknown): string[] {
+  const scopes = scopesOf(scope);
   if (scopes.length > mostScopes || (typeof scope === "string" && scope.length > longestScope)) {
     throw new errors.InvalidScope(`at most ${mostScopes} scopes, ${longestScope} characters`, "");
   }
-  return (scopes.some((one) => !oidcScopes.has(one)) ? scopes : [...scopes, "mcp"]).join(" ");
+  return scopes;
+}
+
+function scopesOf(scope: unknown): string[] {
+  return typeof scope === "string" ? scope.split(" ").filter(Boolean) : [];
 }

@@ -69,6 +69,7 @@ export function buildConfig(
     },
     authorizationServer: {
       dynamicClientRegistration: input.authorization_server.dynamic_client_registration,
+      consentTtl: input.authorization_server.consent_ttl,
       allowedClientIdDomains: input.authorization_server.allowed_client_id_domains ?? [],
       clients: input.authorization_server.clients.map((client) => ({
         clientId: client.client_id,

@@ -193,6 +193,7 @@ export function configSchema(f: Fields) {
     }),
     authorization_server: f.section({
       dynamic_client_registration: z.boolean().default(true),
+      consent_ttl: f.duration(60).default(90 * day),
       allowed_client_id_domains: hostPatterns,
       clients: z.array(client).default([]),
     }),

@@ -122,6 +122,8 @@ export interface Config {
   };
   readonly authorizationServer: {
     readonly dynamicClientRegistration: boolean;
+    /** Seconds after which a person is asked again about a client they have allowed. */
+    readonly consentTtl: number;
     /** Host patterns (`*.example.com`) whose Client ID Metadata Documents are accepted; empty: any. */
     readonly allowedClientIdDomains: readonly string[];
     readonly clients: readonly PreRegisteredClient[];

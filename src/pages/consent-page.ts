@@ -48,10 +48,10 @@ export function consentPage(page: ConsentPage): string {
     : "";
   return layout({
     title: `Allow access to ${route.name}?`,
-    content: html`<div class="head">!${mark(route.name, route.logoUrl)}<h1>Allow <em>${name}</em> to use ${route.name}?</h1></div>
+    content: html`<div class="head">!${mark(route.name, route.logoUrl)}<h1>Allow <em><bdi>${name}</bdi></em> to use ${route.name}?</h1></div>
 !${description}
 <dl>
-<div><dt>Application</dt><dd>${name}<br>!${clientOrigin(client)}</dd></div>
+<div><dt>Application</dt><dd><bdi>${name}</bdi><br>!${clientOrigin(client)}</dd></div>
 <div><dt>Answer goes to</dt><dd><strong>${redirect.target}</strong></dd></div>
 <div><dt>Server</dt><dd><span class="mono">${route.url}</span></dd></div>
 <div><dt>Signed in as</dt><dd>${page.person} <a class="nowrap" href="${page.switchAccount}">Not you?</a></dd></div>

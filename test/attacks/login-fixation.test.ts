@@ -66,8 +66,7 @@ function attacker(stopAt: (url: URL) => boolean): HttpBrowser {
 }
 
 /** A browser in which the person has signed in and allowed the client before. */
-async function browserOf(user: User): Promise<HttpBrowser> {
-  const browser = attacker(() => false);
+async function browserOf(user: User, browser = attacker(() => false)): Promise<HttpBrowser> {
   const page = await browser.agree(
     await browser.open(oauth.ask(client, redirectUri).url),
     stack.signIn(user),
@@ -161,10 +160,11 @@ test("login fixation: sign-in returns to an interaction of another browser in va
 test("login fixation: who holds a copy of the browser's binding cookie still has to be the person who signed in", async () => {
   // A shared computer: the attacker has read the cookies that stay when nobody is signed in.
   const { browser, uid } = await begin();
-  const alices = await browserOf("alice");
+  const alices = attacker(() => false);
   for (const cookie of await browser.jar.getCookies(issuer)) {
     if (cookie.key.includes("browser")) await alices.jar.setCookie(cookie, issuer);
   }
+  await browserOf("alice", alices);
   await plant(alices, uid, "interaction");
   await alices.open(`${issuer}/oauth/interaction/${uid}`);
   const end = await resume(browser, uid);

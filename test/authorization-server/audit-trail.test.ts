@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { registeredApp } from "./mcp-app.ts";
+import { onTheWeb, registeredApp } from "./mcp-app.ts";
 import { type House, startHouse } from "./start-house.ts";
 
 let house: House;
@@ -9,7 +9,7 @@ beforeAll(async () => {
 afterAll(() => house.close());
 
 test("F7.3 a person's way from sign-in to sign-out is in the audit trail, each step once", async () => {
-  const app = await registeredApp(house);
+  const app = await registeredApp(house, onTheWeb);
   const browser = house.browser();
   const tokens = await app.tokens(browser, "alice");
   expect((await app.refresh(tokens.refresh_token)).status).toBe(200);

@@ -1,7 +1,7 @@
 import { decodeJwt, decodeProtectedHeader } from "jose";
 import { parse } from "node-html-parser";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { type McpApp, people, registeredApp, throughCompany } from "./mcp-app.ts";
+import { type McpApp, onTheWeb, people, registeredApp, throughCompany } from "./mcp-app.ts";
 import { type House, startHouse } from "./start-house.ts";
 
 let house: House;
@@ -168,7 +168,7 @@ describe("F3.4 consent", () => {
   });
 
   test("is asked once, again for more, and again for another route", async () => {
-    const fresh = await registeredApp(house);
+    const fresh = await registeredApp(house, onTheWeb);
     const browser = house.browser();
     await fresh.tokens(browser, "alice", { scope: "a b" });
     expect((await browser.open(fresh.request({ scope: "a" }).url)).url.searchParams.get("code")).toBeTruthy();
@@ -178,8 +178,47 @@ describe("F3.4 consent", () => {
     expect(other.html).toContain('name="decision"');
   });
 
+  test("ends after `consent_ttl`, however often it has been used", async () => {
+    const web = await registeredApp(house, onTheWeb);
+    const browser = house.browser();
+    await web.tokens(browser, "alice");
+    const records = house.store.authorizationServerRecords;
+    const day = 86_400;
+    async function age(days: number): Promise<void> {
+      for (const { grantId, payload } of await records.grants({ clientId: web.clientId })) {
+        const consentedAt = Math.floor(Date.now() / 1000) - days * day;
+        await records.upsert({ model: "Grant", id: grantId, payload: { ...payload, consentedAt } });
+      }
+    }
+    await age(89);
+    // Each silent authorization makes a grant of its own; it is as old as the consent it rests on.
+    for (let uses = 0; uses < 2; uses += 1) {
+      const silent = await browser.open(web.request().url);
+      expect(silent.url.searchParams.get("code"), silent.html).toBeTruthy();
+    }
+    const oldest = Date.now() / 1000 - 88 * day;
+    const grants = await records.grants({ clientId: web.clientId });
+    expect(grants.filter(({ payload }) => Number(payload.consentedAt) > oldest)).toEqual([]);
+    await age(91);
+    expect((await browser.open(web.request().url)).html).toContain('name="decision"');
+  });
+
+  test("given before an upgrade, for no redirect URI, is asked for once more", async () => {
+    const web = await registeredApp(house, onTheWeb);
+    const browser = house.browser();
+    await web.tokens(browser, "alice");
+    const records = house.store.authorizationServerRecords;
+    for (const { grantId, payload } of await records.grants({ clientId: web.clientId })) {
+      const { redirectUri: _uri, consentedAt: _at, ...before } = payload;
+      await records.upsert({ model: "Grant", id: grantId, payload: before });
+    }
+    expect((await browser.open(web.request().url)).html).toContain('name="decision"');
+    await web.tokens(browser, "alice");
+    expect((await browser.open(web.request().url)).url.searchParams.get("code")).toBeTruthy();
+  });
+
   test("given by one person is not another's", async () => {
-    const fresh = await registeredApp(house);
+    const fresh = await registeredApp(house, onTheWeb);
     await fresh.tokens(house.browser(), "alice");
     const bobs = house.browser();
     await app.tokens(bobs, "bob");
@@ -187,7 +226,7 @@ describe("F3.4 consent", () => {
   });
 
   test("ends with its grant", async () => {
-    const fresh = await registeredApp(house);
+    const fresh = await registeredApp(house, onTheWeb);
     const browser = house.browser();
     const { access_token } = await fresh.tokens(browser, "alice");
     await fresh.post("/oauth/revoke", { token: access_token, client_id: fresh.clientId });
@@ -265,9 +304,10 @@ describe("prompt", () => {
     const signIn = await browser.open("https://auth.test/.pomerium/sign_in?return_to=/whoami");
     await throughCompany(house, browser, signIn, "alice");
     await house.ageSignIn("company/alice", 300);
-    await app.tokens(browser, "alice");
+    const web = await registeredApp(house, onTheWeb);
+    await web.tokens(browser, "alice");
     house.connections.set("company/alice one", "sign_in_needed");
-    const page = await browser.open(app.request().url);
+    const page = await browser.open(web.request().url);
     expect(page.url.origin).toBe(house.company.issuer);
     // It brought nothing new.
     const end = await throughCompany(house, browser, page, "alice");
@@ -277,8 +317,9 @@ describe("prompt", () => {
 
   test("consent asks although it is remembered", async () => {
     const browser = house.browser();
-    await app.tokens(browser, "alice");
-    expect((await browser.open(app.request({ prompt: "consent" }).url)).html).toContain('name="decision"');
+    const web = await registeredApp(house, onTheWeb);
+    await web.tokens(browser, "alice");
+    expect((await browser.open(web.request({ prompt: "consent" }).url)).html).toContain('name="decision"');
   });
 });
 

@@ -59,16 +59,22 @@ export interface McpApp {
   ): Promise<Response>;
 }
 
-const redirectUri = "http://127.0.0.1:7777/client-callback";
+const loopbackUri = "http://127.0.0.1:7777/client-callback";
 
-/** Registers a client (RFC 7591). `metadata` overrides what it says of itself. */
-export async function registeredApp(house: House, metadata: Record<string, unknown> = {}): Promise<McpApp> {
+/** Metadata of a client on the web: what a person has allowed it is remembered. */
+export const onTheWeb = { redirect_uris: ["https://app.test/client-callback"] } as const;
+
+/** Registers a client (RFC 7591). `metadata` overrides what it says of itself; it uses the first of its redirect URIs. */
+export async function registeredApp(
+  house: House,
+  metadata: Record<string, unknown> & { redirect_uris?: readonly string[] } = {},
+): Promise<McpApp> {
   const response = await house.fetch("https://auth.test/oauth/register", {
     method: "POST",
     headers: { "content-type": "application/json" },
     body: JSON.stringify({
       client_name: "Test app",
-      redirect_uris: [redirectUri],
+      redirect_uris: [loopbackUri],
       grant_types: ["authorization_code", "refresh_token"],
       response_types: ["code"],
       token_endpoint_auth_method: "none",
@@ -77,10 +83,15 @@ export async function registeredApp(house: House, metadata: Record<string, unkno
   });
   expect(response.status, await response.clone().text()).toBe(201);
   const client = (await response.json()) as { client_id: string; client_secret?: string };
-  return appOf(house, client.client_id, client.client_secret);
+  return appOf(house, client.client_id, client.client_secret, metadata.redirect_uris?.[0]);
 }
 
-export function appOf(house: House, clientId: string, clientSecret?: string): McpApp {
+export function appOf(
+  house: House,
+  clientId: string,
+  clientSecret?: string,
+  redirectUri = loopbackUri,
+): McpApp {
   const signIn =
     (person: keyof typeof people): SignInFor =>
     (origin) =>

@@ -259,7 +259,7 @@ function routesFile(issuer: string, extra: string): string {
     id: ${name}
     name: ${name}
     description: Does things called ${name}
-    mcp: {server: {}}
+    mcp: {server: {upstream_oauth2: {scopes: [a, b, c, "a:b", "tools:read", "tools:write", "files:read"]}}}
     policy: [{allow: {and: [{accept: true}]}}]`;
   return `issuer: https://auth.test
 sign_in:

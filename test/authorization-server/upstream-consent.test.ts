@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import type { HttpBrowser, Page } from "../support/http-browser.ts";
-import { type McpApp, registeredApp, throughCompany } from "./mcp-app.ts";
+import { type McpApp, onTheWeb, registeredApp, throughCompany } from "./mcp-app.ts";
 import { type House, startHouse } from "./start-house.ts";
 
 let house: House;
@@ -11,7 +11,7 @@ beforeAll(async () => {
 });
 afterAll(() => house.close());
 beforeEach(async () => {
-  app = await registeredApp(house);
+  app = await registeredApp(house, onTheWeb);
   browser = house.browser();
   house.connections.set("company/alice one", "missing");
 });

@@ -1,0 +1,75 @@
+import type Provider from "oidc-provider";
+import type { KoaContextWithOIDC } from "oidc-provider";
+import type { AuthorizationServerDeps } from "./authorization-server-deps.ts";
+import { browserRequest } from "./browser-request.ts";
+import { clientSource } from "./client-source.ts";
+import { hasAllowed } from "./grant-of-request.ts";
+import { isLoopbackRedirect } from "./loopback-redirect.ts";
+import { sendError } from "./send-error.ts";
+
+interface Failure {
+  readonly error?: string;
+  readonly error_description?: string;
+  readonly message: string;
+  readonly statusCode?: number;
+}
+
+/**
+ * Shows errors of authorization requests as pages where a redirect would make us an open redirector (RFC 9700 section 4.11.2):
+ * anybody can register a client with a redirect URI on a host of their own, and trigger an error with a link to ours. An error
+ * goes back to where somebody has agreed that answers go: the operator, or the person; or to the person's own computer.
+ */
+export function keepErrorsFromStrangers(provider: Provider, deps: AuthorizationServerDeps): void {
+  const failures = new WeakMap<object, Failure>();
+  provider.on("authorization.error", (ctx, error) => failures.set(ctx, error));
+  provider.use(async (ctx, next) => {
+    await next();
+    const failure = failures.get(ctx);
+    if (!failure || !isOidc(ctx) || (await mayGoBack(ctx, deps))) return;
+    ctx.remove("location");
+    ctx.status = failure.statusCode && failure.statusCode >= 400 ? failure.statusCode : 400;
+    sendError(ctx, {
+      error: failure.error ?? failure.message,
+      error_description: failure.error_description,
+    });
+  });
+}
+
+async function mayGoBack(ctx: KoaContextWithOIDC, deps: AuthorizationServerDeps): Promise<boolean> {
+  const { client, params, entities, result } = ctx.oidc;
+  const redirectUri = params?.redirect_uri;
+  const url = typeof redirectUri === "string" ? URL.parse(redirectUri) : null;
+  // Without these oidc-provider has shown a page already.
+  if (!client || typeof redirectUri !== "string" || !url) return true;
+  if (isLoopbackRedirect(url) || agreedByOperator(client.clientId, deps)) return true;
+  const { prompt, result: answer } = entities.Interaction ?? {};
+  const agreed = prompt?.name === "upstream" || result?.consent !== undefined;
+  // Who presses "Deny" has seen where that goes.
+  if (agreed || (prompt?.name === "consent" && answer?.error === "access_denied")) return true;
+  const request = browserRequest.current();
+  const person = request && (await deps.signIn.person(request.ctx));
+  return (
+    person !== undefined &&
+    (await hasAllowed({ userId: person.userId, clientId: client.clientId, redirectUri }, deps))
+  );
+}
+
+/** Entered by an operator, or published on a host that the operator has named. */
+function agreedByOperator(clientId: string, { routes }: AuthorizationServerDeps): boolean {
+  const { config } = routes();
+  const source = clientSource(config, clientId);
+  switch (source) {
+    case "known":
+      return true;
+    case "document":
+      return config.authorizationServer.allowedClientIdDomains.length > 0;
+    case "registered":
+      return false;
+    default:
+      return source satisfies never;
+  }
+}
+
+function isOidc(ctx: object): ctx is KoaContextWithOIDC {
+  return "oidc" in ctx;
+}
