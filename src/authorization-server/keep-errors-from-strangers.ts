@@ -1,5 +1,6 @@
 import type Provider from "oidc-provider";
-import type { KoaContextWithOIDC } from "oidc-provider";
+import { errors, type KoaContextWithOIDC } from "oidc-provider";
+import { StoreUnavailable } from "../store/store-unavailable.ts";
 import type { AuthorizationServerDeps } from "./authorization-server-deps.ts";
 import { browserRequest } from "./browser-request.ts";
 import { clientSource } from "./client-source.ts";
@@ -22,6 +23,10 @@ interface Failure {
 export function keepErrorsFromStrangers(provider: Provider, deps: AuthorizationServerDeps): void {
   const failures = new WeakMap<object, Failure>();
   provider.on("authorization.error", (ctx, error) => failures.set(ctx, error));
+  provider.on("server_error", (ctx) => {
+    if (ctx.oidc.route === "authorization" || ctx.oidc.route === "resume")
+      failures.set(ctx, { message: "server_error", statusCode: 500 });
+  });
   provider.use(async (ctx, next) => {
     await next();
     const failure = failures.get(ctx);
@@ -39,19 +44,22 @@ async function mayGoBack(ctx: KoaContextWithOIDC, deps: AuthorizationServerDeps)
   const { client, params, entities, result } = ctx.oidc;
   const redirectUri = params?.redirect_uri;
   const url = typeof redirectUri === "string" ? URL.parse(redirectUri) : null;
-  // Without these oidc-provider has shown a page already.
-  if (!client || typeof redirectUri !== "string" || !url) return true;
+  if (!client || typeof redirectUri !== "string" || !url) return false;
   if (isLoopbackRedirect(url) || agreedByOperator(client.clientId, deps)) return true;
   const { prompt, result: answer } = entities.Interaction ?? {};
   const agreed = prompt?.name === "upstream" || result?.consent !== undefined;
   // Who presses "Deny" has seen where that goes.
   if (agreed || (prompt?.name === "consent" && answer?.error === "access_denied")) return true;
-  const request = browserRequest.current();
-  const person = request && (await deps.signIn.person(request.ctx));
-  return (
-    person !== undefined &&
-    (await hasAllowed({ userId: person.userId, clientId: client.clientId, redirectUri }, deps))
-  );
+  try {
+    const request = browserRequest.current();
+    const person = request && (await deps.signIn.person(request.ctx));
+    if (!person) return false;
+    return await hasAllowed({ userId: person.userId, clientId: client.clientId, redirectUri }, deps);
+  } catch (error) {
+    // Without the database nobody knows who has allowed what: a page, then.
+    if (error instanceof StoreUnavailable || error instanceof errors.OIDCProviderError) return false;
+    throw error;
+  }
 }
 
 /** Entered by an operator, or published on a host that the operator has named. */
