@@ -38,6 +38,13 @@ export function withoutTokenClaims(claims: Claims): Record<string, unknown> {
   return Object.fromEntries(Object.entries(claims).filter(([name]) => !tokenClaims.has(name)));
 }
 
+/** Groups as texts: a list or a single one, numbers too. What was dropped here would escape a deny rule. */
+export function groupsOf(value: unknown): string[] {
+  return [value]
+    .flat()
+    .flatMap((group) => (typeof group === "string" || typeof group === "number" ? [String(group)] : []));
+}
+
 function isRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }

@@ -1,5 +1,5 @@
 import { decodeProtectedHeader, type JWTPayload, type JWTVerifyGetKey, jwtVerify } from "jose";
-import { claimAt, withoutTokenClaims } from "../config/claims.ts";
+import { claimAt, groupsOf, withoutTokenClaims } from "../config/claims.ts";
 import type { TrustedIssuer } from "../config/config.ts";
 import { verifiedEmail } from "../config/verified-email.ts";
 import type { Refused } from "./caller.ts";
@@ -50,7 +50,6 @@ function asVerified(payload: JWTPayload, trusted: TrustedIssuer, now: number): V
   const user = unusable ? undefined : claimAt(claims, trusted.claims.user);
   if (typeof user !== "string" || user === "") return { refusal: "missing_claim" };
   const name = claimAt(claims, trusted.claims.name);
-  const groups = claimAt(claims, trusted.claims.groups);
   const clientId = payload.client_id ?? payload.azp;
   const expiresAt = payload.exp ?? 0;
   const audience = [payload.aud ?? []].flat();
@@ -65,7 +64,7 @@ function asVerified(payload: JWTPayload, trusted: TrustedIssuer, now: number): V
       userId: `${trusted.id}/${user}`,
       email,
       name: typeof name === "string" ? name : undefined,
-      groups: Array.isArray(groups) ? groups.filter((entry) => typeof entry === "string") : [],
+      groups: groupsOf(claimAt(claims, trusted.claims.groups)),
       claims: withoutTokenClaims(claims),
       clientId: typeof clientId === "string" ? clientId : trusted.id,
       scopes: typeof payload.scope === "string" ? payload.scope.split(" ").filter(Boolean) : [],

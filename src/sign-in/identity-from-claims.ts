@@ -1,4 +1,4 @@
-import { type Claims, withoutClaims, withoutTokenClaims } from "../config/claims.ts";
+import { type Claims, groupsOf, withoutClaims, withoutTokenClaims } from "../config/claims.ts";
 import type { SignInProvider } from "../config/config.ts";
 import { verifiedEmail } from "../config/verified-email.ts";
 
@@ -21,13 +21,12 @@ export function identityFromClaims(provider: SignInProvider, said: Claims): Iden
   const { email, claims, unusable } = verifiedEmail(said, provider);
   const subject = unusable ? undefined : claims[provider.claims.user];
   if ((typeof subject !== "string" && typeof subject !== "number") || subject === "") return undefined;
-  const groups = claims[provider.claims.groups];
   return {
     userId: `${provider.id}/${subject}`,
     subject: String(subject),
     email,
     name: text(claims[provider.claims.name]),
-    groups: (Array.isArray(groups) ? groups : [groups]).filter((group) => typeof group === "string"),
+    groups: groupsOf(claims[provider.claims.groups]),
     claims: withoutTokenClaims(withoutClaims(claims, ["azp"])),
   };
 }

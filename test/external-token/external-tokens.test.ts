@@ -118,6 +118,17 @@ describe("F2.3 trusted foreign issuers", () => {
     });
   });
 
+  test("a single group counts like a list of one, and a number like its text", async () => {
+    for (const [roles, groups] of [
+      ["ops", ["ops"]],
+      [
+        [7, "x", null],
+        ["7", "x"],
+      ],
+    ])
+      expect(await verify(await sign({ roles }), b)).toMatchObject({ ok: true, caller: { groups } });
+  });
+
   test("F8.8 an audience that names a route opens that route only", async () => {
     const token = await sign({ aud: "https://a.test" });
     expect(await verify(token, a)).toMatchObject({ ok: true });
