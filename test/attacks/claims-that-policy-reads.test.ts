@@ -71,7 +71,7 @@ function configured(config: StackConfig, issuer: string): StackConfig {
       ...config.routes,
       server("vip", [everybody, { deny: { and: [{ "claim/employment": "contractor" }] } }]),
       server("scoped", [
-        { allow: { or: [{ "claim/scope": "admin" }, { "claim/client_id": { not_in: ["x"] } }] } },
+        { allow: { or: [{ "claim/scope": "mcp" }, { "claim/client_id": { not_in: ["x"] } }] } },
       ]),
       server("staff", [{ allow: { or: [{ domain: "example.com" }, { "claim/email": "ceo@example.com" }] } }]),
       server("last", [{ allow: { and: [{ groups: "team-299" }] } }]),
@@ -135,9 +135,9 @@ describe("what policy knows of people", () => {
       .poll(async () => new Set(await everywhere(route, token)), { interval: 50, timeout: 30_000 })
       .toEqual(new Set([status]));
   /** Signs in anew, allows a client, and hands over what it got: also where policy denies the first call. */
-  async function authorized(user: User, route: string, scope?: string): Promise<McpClient> {
+  async function authorized(user: User, route: string): Promise<McpClient> {
     await stack.browser(user).jar.removeAllCookies();
-    const client = await stack.client(user, url(route), { scope });
+    const client = await stack.client(user, url(route));
     await client.connect().catch((error: Error) => {
       if (!client.tokens()) throw error;
     });
@@ -165,7 +165,11 @@ describe("what policy knows of people", () => {
   }
   /** What the application behind the client route is given for this person. */
   async function handedToApplication(user: User): Promise<Record<string, string>> {
-    await stack.browser(user).agree(await stack.browser(user).open(url("app")), stack.signIn(user));
+    const page = await stack
+      .browser(user)
+      .agree(await stack.browser(user).open(url("app")), stack.signIn(user));
+    // The stand-in for the application takes posts only.
+    expect([page.url.href, page.status, page.html]).toEqual([`${url("app")}/`, 405, ""]);
     return Object.fromEntries(
       (stack.open.requests.at(-1)?.headers ?? []).map(([name, value]) => [name.toLowerCase(), value]),
     );
@@ -208,8 +212,8 @@ describe("what policy knows of people", () => {
   });
 
   it("what a client asks for as scope, or is called, is nobody's claim", async () => {
-    const token = tokenOf(await authorized("alice", "scoped", "admin"));
-    expect(decodeJwt(token).scope).toBe("admin");
+    const token = tokenOf(await authorized("alice", "scoped"));
+    expect(decodeJwt(token).scope).toBe("mcp");
     expect(await call("scoped", token)).toBe(403);
   });
 
