@@ -165,9 +165,9 @@ describe("what policy knows of people", () => {
   }
   /** What the application behind the client route is given for this person. */
   async function handedToApplication(user: User): Promise<Record<string, string>> {
-    const page = await stack
-      .browser(user)
-      .agree(await stack.browser(user).open(url("app")), stack.signIn(user));
+    const browser = stack.browser(user);
+    const signIn = await browser.open(`${url("app")}/.pomerium/sign_in?return_to=%2F`);
+    const page = await browser.agree(signIn, stack.signIn(user));
     // The stand-in for the application takes posts only.
     expect([page.url.href, page.status, page.html]).toEqual([`${url("app")}/`, 405, ""]);
     return Object.fromEntries(
