@@ -53,7 +53,11 @@ function checkAudiences(config: Config, issuer: TrustedIssuer, path: ConfigPath,
         `a token for ${JSON.stringify(one)} opens every MCP route, those added later included`,
         "list the routes it is for under routes (ids or URLs)",
       );
-    } else if (!forAudience && !servers.some((route) => opensRoute(one, listed, route))) {
+    } else if (
+      !forAudience &&
+      (isUrl(one) || forAll?.length === 0) &&
+      !servers.some((route) => opensRoute(one, listed, route))
+    ) {
       reporter.warn(
         [...path, "audience"],
         `a token for ${JSON.stringify(one)} opens nothing: no route has that URL, or it is not listed`,
