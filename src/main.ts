@@ -120,7 +120,7 @@ export async function serve(options: {
     logger,
     metrics,
   });
-  const assertions = createAssertions({ keys, routes });
+  const assertions = createAssertions({ keys, routes, metrics });
   const policies = createCurrentPolicies(routes);
   const tellOfBrokenRules = () => {
     for (const problem of policies().problems)

@@ -2,6 +2,7 @@ import { type JWTPayload, jwtVerify, SignJWT } from "jose";
 import type { Config } from "../config/config.ts";
 import type { Route } from "../config/route.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
+import type { Metrics } from "../telemetry/metrics.ts";
 import { assertedGroups } from "./asserted-groups.ts";
 import type { Caller } from "./caller.ts";
 import type { SigningKeyRing } from "./signing-key-ring.ts";
@@ -33,10 +34,11 @@ const none: Headers = [];
 export function createAssertions(deps: {
   readonly routes: CurrentRoutes;
   readonly keys: SigningKeyRing;
+  readonly metrics?: Pick<Metrics, "limitsReached">;
   /** Unix milliseconds. */
   readonly now?: () => number;
 }): Assertions {
-  const { routes, keys } = deps;
+  const { routes, keys, metrics } = deps;
   const now = deps.now ?? Date.now;
   // By the caller's object, which the cache of verified tokens keeps as long as the token: no bound or hash of its own needed.
   const minted = new WeakMap<Subject, Map<string, Minted>>();
@@ -46,7 +48,9 @@ export function createAssertions(deps: {
     const signer = keys.signer("assertion");
     const { userId, email, name, groups } = subject;
     const settings = routes().config.identityAssertion;
-    const said = { email: bounded(email), name: bounded(name), ...assertedGroups(groups, settings) };
+    const asserted = assertedGroups(groups, settings);
+    if (asserted.groups_overflow) metrics?.limitsReached.inc({ limit: "assertion_groups" });
+    const said = { email: bounded(email), name: bounded(name), ...asserted };
     const assertion = await new SignJWT(said)
       .setProtectedHeader({ alg: "ES256", typ: "JWT", kid: signer.kid })
       .setIssuer(host)

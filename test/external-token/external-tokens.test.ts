@@ -67,6 +67,7 @@ external_tokens:
       audience: [api://mcp, https://a.test]
       algorithms: [RS256]
       claims: {user: upn, email: mail, groups: roles}
+      trust_email: true
       required_claims: {tenant: [t1, t2], kubernetes.io/namespace: prod}
 routes:
   - {id: a, name: A, from: https://a.test, to: http://127.0.0.1:1, mcp: {server: {upstream_auth: none}}}
