@@ -49,7 +49,7 @@ describe("F1.5 what could only fail, or do nothing, while serving, is refused", 
     (value) => {
       const trusted = (claims: string) =>
         withTop(
-          `external_tokens: {trusted_issuers: [{issuer: https://t.example.com, audience: a, required_claims: {${claims}}}]}`,
+          `external_tokens: {trusted_issuers: [{issuer: https://t.example.com, audience: "https://h.example.com", required_claims: {${claims}}}]}`,
         );
       expect(trusted("a: x, b: 1, c: true, d: [x, 1, false], e/f: y")).toEqual([]);
       expect(trusted(`ok: 1, tenant: ${value}`)).toEqual([
@@ -62,7 +62,7 @@ describe("F1.5 what could only fail, or do nothing, while serving, is refused", 
 
   it("our own issuer as a provider or a trusted one, and the id of machines for either, all at once", () => {
     const issuer = "issuer: https://Auth.example.com:443/";
-    const trusted = `external_tokens: {trusted_issuers: [{id: t, ${issuer}, audience: a}]}\n`;
+    const trusted = `external_tokens: {trusted_issuers: [{id: t, ${issuer}, audience: "https://h.example.com"}]}\n`;
     const people = `sign_in: {providers: [{id: service-account, issuer: https://id.example.com, client_id: c}, {id: own, ${issuer}, client_id: c}]}\n`;
     const ours =
       "this is our own issuer, which trusts its own tokens and has people sign in elsewhere -> name another issuer, or remove the entry";
@@ -76,7 +76,7 @@ describe("F1.5 what could only fail, or do nothing, while serving, is refused", 
   });
 
   it("the id of machines, though it is only the host of an issuer", () => {
-    const trusted = "{trusted_issuers: [{issuer: https://service-account, audience: a}]}";
+    const trusted = "{trusted_issuers: [{issuer: https://service-account, audience: "https://h.example.com"}]}";
     expect(withTop(`external_tokens: ${trusted}`)).toEqual([
       expect.stringMatching(/^3:\d+ error external_tokens\.trusted_issuers\[0\]\.id: the id service-account/),
     ]);
