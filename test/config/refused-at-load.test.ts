@@ -76,7 +76,8 @@ describe("F1.5 what could only fail, or do nothing, while serving, is refused", 
   });
 
   it("the id of machines, though it is only the host of an issuer", () => {
-    const trusted = "{trusted_issuers: [{issuer: https://service-account, audience: "https://h.example.com"}]}";
+    const trusted =
+      "{trusted_issuers: [{issuer: https://service-account, audience: 'https://h.example.com'}]}";
     expect(withTop(`external_tokens: ${trusted}`)).toEqual([
       expect.stringMatching(/^3:\d+ error external_tokens\.trusted_issuers\[0\]\.id: the id service-account/),
     ]);
