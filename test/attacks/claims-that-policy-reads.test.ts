@@ -204,7 +204,7 @@ describe("what policy knows of people", () => {
     says("bob", { more: { employment: "contractor" } });
     // The provider is asked when a client refreshes, an hour after the last time.
     await sql(
-      "update sign_in_session set checked_at = now() - interval '2 hours' where user_id = 'company/bob'",
+      "update sign_in_session set checked_at = date_trunc('second', now()) - interval '2 hours' where user_id = 'company/bob'",
     );
     const renewed = await refreshed(client);
     for (const token of [old, renewed, application]) await becomes(403, "vip", token);
