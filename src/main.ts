@@ -45,6 +45,8 @@ import { createUpstreamTokens } from "./upstream-token/create-upstream-tokens.ts
 
 /** Calls under way may take this long after SIGTERM, ms. */
 const drainMs = 10_000;
+/** Open connections per HTTP listener: several Envoys' pools (`sidecar-cluster.ts`). */
+const maxConnections = 8_192;
 /** Expired rows are removed about this often, ms. */
 const housekeepingMs = 5 * 60_000;
 
@@ -363,15 +365,33 @@ async function listen(
   address: string,
   { config, metrics }: { readonly config: Config; readonly metrics: Metrics },
 ): Promise<{ readonly address: string; close(graceMs: number): Promise<void> }> {
-  const server = createServer({ maxHeaderSize: config.check.maxHeaderBytes }, app.callback());
+  const server = createServer(
+    {
+      maxHeaderSize: config.check.maxHeaderBytes,
+      // From the first byte, or from connecting; all our bodies are small, and Envoy hands them over complete.
+      headersTimeout: 10_000,
+      requestTimeout: 20_000,
+      connectionsCheckingInterval: 2_000,
+    },
+    app.callback(),
+  );
+  server.maxConnections = maxConnections;
   server.on("clientError", (error: NodeJS.ErrnoException, wire) => {
     const tooLong = error.code === "HPE_HEADER_OVERFLOW";
     if (tooLong) metrics.limitsReached.inc({ limit: "header_bytes" });
-    if (wire.writable)
-      wire.end(
-        `HTTP/1.1 ${tooLong ? "431 Request Header Fields Too Large" : "400 Bad Request"}\r\nConnection: close\r\n\r\n`,
-      );
-    else wire.destroy();
+    const tooSlow = error.code === "ERR_HTTP_REQUEST_TIMEOUT";
+    const status = tooLong
+      ? "431 Request Header Fields Too Large"
+      : tooSlow
+        ? "408 Request Timeout"
+        : "400 Bad Request";
+    if (!wire.writable) {
+      wire.destroy();
+      return;
+    }
+    wire.end(`HTTP/1.1 ${status}\r\nConnection: close\r\n\r\n`);
+    // Who sends nothing may not read either.
+    if (tooSlow) setTimeout(() => wire.destroy(), 1_000).unref();
   });
   // Envoy keeps connections for an hour; closing first would cost it a request now and then.
   server.keepAliveTimeout = 75_000;

@@ -7,7 +7,7 @@ import type { CheckDeps } from "./check-deps.ts";
 import type { Checked } from "./checked.ts";
 import { cors } from "./cors.ts";
 import type { Deny, Header } from "./decision.ts";
-import { judgePolicy } from "./judge-policy.ts";
+import { judgeBeforeBody, judgePolicy } from "./judge-policy.ts";
 import type { RequestFacts } from "./request-facts.ts";
 import { unauthorized } from "./unauthorized.ts";
 import { upstreamHeaders } from "./upstream-headers.ts";
@@ -59,7 +59,10 @@ export function check(facts: RequestFacts, deps: CheckDeps): Checked | Promise<C
     return deny(route, 400, "token_in_url", "access tokens belong in the Authorization header only");
   }
   return when(deps.externalTokens.verify(presented.token, route), (verification) => {
-    if (verification.ok) return admit(facts, route, verification.caller, deps);
+    if (verification.ok)
+      return facts.context.phase === "headers"
+        ? admitBody(facts, route, verification.caller, deps)
+        : admit(facts, route, verification.caller, deps);
     if (verification.refusal === "issuer_unavailable") {
       const message = "the keys of the token's issuer cannot be fetched now; try again later";
       return deny(route, 503, verification.refusal, message, retryAfter(5));
@@ -68,6 +71,21 @@ export function check(facts: RequestFacts, deps: CheckDeps): Checked | Promise<C
     const decision = unauthorized(route, facts, { tokenSent: true, description });
     return { decision, reason: verification.refusal, route, ...verification.issuedTo };
   });
+}
+
+/**
+ * The check before the body, for a caller that is known: its body may be buffered. Nothing of the request is changed and no
+ * credential goes along, so that the check with the body, which Envoy makes next, finds it as it came.
+ */
+function admitBody(facts: RequestFacts, route: Route, caller: Caller, deps: CheckDeps): Checked {
+  const denied = judgeBeforeBody(facts, route, caller, deps);
+  if (denied) return { ...denied, ...issuedTo(caller) };
+  return {
+    decision: { kind: "allow", setHeaders: [], removeHeaders: [], responseHeaders: [], metadata: {} },
+    reason: "headers_ok",
+    route,
+    userId: caller.userId,
+  };
 }
 
 /** Policy, then the credential, for a caller that is known. */

@@ -13,6 +13,10 @@ import { serveUnary } from "./serve-unary.ts";
 
 /** Requests that wait for a window update wait a whole turn: room for some thousand checks in flight. Bytes. */
 const windowBytes = 4 * 1024 * 1024;
+/** A connection that has begun no call by then is closed, ms; Envoys ask for health at once. */
+const firstCallMs = 10_000;
+/** Of all Envoys together: each holds one or two per worker. */
+const maxConnections = 4_096;
 /** A check with the largest body policy may inspect (F1.2), and its headers. Bytes. */
 const maxMessageBytes = 16 * 1024 * 1024;
 
@@ -75,12 +79,16 @@ export async function createGrpcServer(options: {
   const sessions = new Set<ServerHttp2Session>();
   // biome-ignore lint/complexity/useLiteralKeys: private in its types
   for (const [http2Server] of server["http2Servers"]) {
+    http2Server.maxConnections = maxConnections;
     serveUnary(http2Server, unary, maxMessageBytes);
     http2Server.on("session", (session: ServerHttp2Session) => {
       if (tls && !hasName(session, tls.clientNames)) {
         session.destroy(undefined, constants.NGHTTP2_INADEQUATE_SECURITY);
         return;
       }
+      const silent = setTimeout(() => session.destroy(), firstCallMs).unref();
+      session.once("stream", () => clearTimeout(silent));
+      session.once("close", () => clearTimeout(silent));
       session.setLocalWindowSize(windowBytes);
       sessions.add(session);
       session.once("close", () => sessions.delete(session));

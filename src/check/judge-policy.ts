@@ -67,6 +67,30 @@ function bodyNotSent(route: Route, userId: string): Judged {
   return { ok: false, checked: { decision, reason: code, route, userId } };
 }
 
+/**
+ * What policy can say before a body is buffered: a denial that is certain, or nothing. Takes nothing from the rate limits, which
+ * count the request once, with its body.
+ */
+export function judgeBeforeBody(
+  facts: RequestFacts,
+  route: Route,
+  caller: PolicyCaller,
+  deps: Pick<CheckDeps, "policies">,
+): Checked | undefined {
+  const denial = deps.policies().forRoute(route.id).denyBeforeBody({
+    caller,
+    method: facts.method,
+    path: facts.path,
+    sourceIp: facts.sourceIp,
+    now: Date.now(),
+    headers: facts.headers,
+  });
+  if (!denial) return undefined;
+  const { status, reason, message, rule } = denial;
+  const decision = { kind: "deny", status, code: reason, message, headers: [] } as const;
+  return { decision, reason, route, userId: caller.userId, rule };
+}
+
 function tooMany({ limit, retryAfterSeconds }: LimitReached, route: Route, userId: string): Judged {
   const what = limit === "requests" ? "requests" : "tool calls";
   const message = `too many ${what} to ${route.name}; try again in ${retryAfterSeconds} s`;

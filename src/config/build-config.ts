@@ -109,6 +109,10 @@ export function buildConfig(
       tls: envoy.tls,
       upstreamCa: envoy.upstream_ca,
       xffNumTrustedHops: envoy.xff_num_trusted_hops,
+      requestTimeout: envoy.request_timeout,
+      idleTimeout: envoy.idle_timeout,
+      maxConnections: envoy.max_connections,
+      maxHeapBytes: envoy.max_heap_bytes,
       ...(envoy.tracing === undefined
         ? {}
         : { tracing: { collector: envoy.tracing.collector, samplePercent: envoy.tracing.sample_percent } }),

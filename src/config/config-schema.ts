@@ -235,6 +235,10 @@ export function configSchema(f: Fields) {
       }),
       upstream_ca: f.path().default(systemAuthorities),
       xff_num_trusted_hops: z.int().min(0).max(16).default(0),
+      request_timeout: f.duration(1).default(60),
+      idle_timeout: f.duration(1).default(60),
+      max_connections: z.int().min(100).default(50_000),
+      max_heap_bytes: f.size(64 * kib * kib, 1024 * kib * kib * kib).default(kib * kib * kib),
       tracing: z
         .strictObject({ collector: f.address(), sample_percent: z.number().min(0).max(100).default(100) })
         .optional(),

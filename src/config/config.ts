@@ -174,6 +174,14 @@ export interface Config {
     readonly upstreamCa: string;
     /** Trusted proxies in front of Envoy that append to `X-Forwarded-For`; default 0: the peer is the client. */
     readonly xffNumTrustedHops: number;
+    /** How long a client may take to send one request, or to read the end of an answer, s; answers may begin and end when they like. */
+    readonly requestTimeout: number;
+    /** How long a connection stays open without a request, before the first one too, s. */
+    readonly idleTimeout: number;
+    /** Connections of clients at once. */
+    readonly maxConnections: number;
+    /** What Envoy's heap may grow to; Envoy sheds load before. */
+    readonly maxHeapBytes: number;
     /** OpenTelemetry collector (OTLP over gRPC) and how many of the requests without a trace of their own begin one. */
     readonly tracing?: { readonly collector: string; readonly samplePercent: number };
     /** Where Envoy finds us; default: `listen`. */

@@ -25,6 +25,14 @@ export function compileRoutePolicy(routeId: string, rules: CompiledRules, maxBod
         return deny("no rule", "policy_error");
       }
     },
+    denyBeforeBody(input) {
+      try {
+        const who = rules.rule(factsOf(input));
+        return who.verdict === 0 ? deny(who.rule, "not_allowed") : undefined;
+      } catch {
+        return deny("no rule", "policy_error");
+      }
+    },
     mayReach(caller, now) {
       try {
         return rules.rule({ caller, now }).verdict > 0;

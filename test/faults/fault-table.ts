@@ -23,7 +23,9 @@ export function faultTable(
     const recovered = /recovered in ([\d.]+) s/.exec(result.note ?? "")?.[1];
     if (recovered !== undefined && Number(recovered) > 2)
       failures.push(`${name}: recovered in ${recovered} s`);
-    if (name.includes("rolling restart") && outcomes.allowed > 0)
+    const heap = /heap at most (\d+) MiB/.exec(result.note ?? "")?.[1];
+    if (heap !== undefined && Number(heap) >= 256) failures.push(`${name}: Envoy's heap ${heap} MiB`);
+    if (/rolling restart|strangers|endless/.test(name) && outcomes.allowed > 0)
       failures.push(`${name}: errors ${outcomes.allowed}`);
     // What was answered is the first thing that whoever reads of a failure wants to know.
     if (failures.length > already)

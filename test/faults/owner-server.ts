@@ -1,9 +1,12 @@
+import type { ServerResponse } from "node:http";
 import { type Listener, listen } from "../../deploy/demo/listen.ts";
 import type { RotatingAuthorizationServer } from "./rotating-authorization-server.ts";
 
 export interface OwnerServer extends Pick<Listener, "url" | "close"> {
   /** Requests that carried something other than an upstream token: the gateway's own JWT, two tokens, none. */
   strangeCredentials(): number;
+  /** List requests of the route `inspected` that are being answered a byte at a time, without an end. */
+  endless(): number;
   /** Header lines of the newest request, names and values by turns. */
   newestHeaders(): readonly string[];
 }
@@ -15,11 +18,22 @@ export interface OwnerServer extends Pick<Listener, "url" | "close"> {
 export async function ownerServer(tokens: RotatingAuthorizationServer): Promise<OwnerServer> {
   let strange = 0;
   let newest: readonly string[] = [];
+  const endless = new Set<ServerResponse>();
+  const dripping = setInterval(() => {
+    for (const response of endless) response.write(" ");
+  }, 5);
   const server = await listen((request, response) => {
     request.resume();
     newest = request.rawHeaders;
     const sent = request.headersDistinct.authorization ?? [];
     const token = /^Bearer (at_\S+)$/.exec(sent.join(","))?.[1];
+    if (request.url?.startsWith("/inspected")) {
+      response.writeHead(200, { "content-type": "application/json" });
+      response.write('{"jsonrpc":"2.0","id":1,"result":{"tools":[');
+      endless.add(response);
+      response.once("close", () => endless.delete(response));
+      return;
+    }
     if (!token && !request.url?.startsWith("/open")) strange++;
     const owner = token ? tokens.ownerOf(token) : undefined;
     if (!owner && !request.url?.startsWith("/open")) {
@@ -31,8 +45,12 @@ export async function ownerServer(tokens: RotatingAuthorizationServer): Promise<
   });
   return {
     url: server.url,
-    close: server.close,
+    async close() {
+      clearInterval(dripping);
+      await server.close();
+    },
     strangeCredentials: () => strange,
+    endless: () => endless.size,
     newestHeaders: () => newest,
   };
 }

@@ -21,7 +21,7 @@ export const keyVariables = { k1: "FAULTS_KEY_1", k2: "FAULTS_KEY_2" } as const;
 
 export const resourceOf = (routeId: string) => `https://${publicHost}/${routeId}`;
 
-/** Routes that need an upstream token of `server`, and one, `open`, that needs none. */
+/** Routes that need an upstream token of `server`, and two that need none: `open`, and `inspected`, whose bodies policy reads. */
 export function worldConfig(options: {
   readonly doors: Doors;
   readonly all: readonly Doors[];
@@ -83,6 +83,13 @@ export function worldConfig(options: {
         id: "open",
         from: resourceOf("open"),
         to: upstreamOf("open"),
+        mcp: { server: { upstream_auth: "none" } },
+      },
+      {
+        id: "inspected",
+        from: resourceOf("inspected"),
+        to: upstreamOf("inspected"),
+        tools: { deny: ["nothing"] },
         mcp: { server: { upstream_auth: "none" } },
       },
     ],

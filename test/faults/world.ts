@@ -49,6 +49,8 @@ export interface World {
   calls: Call[];
   readonly grants: ReadonlyMap<string, string>;
   readonly fetch: typeof globalThis.fetch;
+  /** Envoy: its public port, whom to trust there, its admin endpoint. */
+  readonly edge: { readonly port: number; readonly ca: string; readonly admin: string };
   readonly postgres: PostgresServer;
   /** The replica does without Postgres. */
   readonly embedded: boolean;
@@ -241,6 +243,7 @@ async function build(
     calls,
     grants,
     fetch,
+    edge: { port: envoyPort, ca, admin: `http://${loopback(envoyAdmin)}` },
     postgres,
     embedded: embeddedDir !== undefined,
     server,

@@ -4,7 +4,7 @@ import { clusters } from "./clusters.ts";
 import { envoyAddress } from "./envoy-address.ts";
 import type { Json } from "./json.ts";
 import { listener } from "./listener.ts";
-import { typeUrl } from "./type-url.ts";
+import { layeredRuntime, overloadManager } from "./overload-manager.ts";
 
 /**
  * A complete Envoy bootstrap (F1.7). With `xdsDir`, listener and clusters are left to the files `lds.yaml` and `cds.yaml` in
@@ -27,18 +27,7 @@ export function envoyBootstrap(config: Config, options: { readonly xdsDir?: stri
             cds_config: watched(xdsDir, "cds.yaml"),
           },
         }),
-    overload_manager: {
-      resource_monitors: [
-        {
-          name: "envoy.resource_monitors.global_downstream_max_connections",
-          typed_config: {
-            "@type": typeUrl(
-              "extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
-            ),
-            max_active_downstream_connections: 50_000,
-          },
-        },
-      ],
-    },
+    overload_manager: overloadManager(config.envoy),
+    layered_runtime: layeredRuntime,
   };
 }

@@ -4,13 +4,20 @@ import type { Json } from "./json.ts";
 import { retryElsewhere } from "./retry-elsewhere.ts";
 import { typeUrl } from "./type-url.ts";
 
+/** Runs where policy inspects bodies, before any of the body is buffered (`header-check.ts`). */
+export const headerCheckFilter = "envoy_mcp_auth.header_check";
+/** Runs on our own paths: their bodies are complete before a connection to us is taken for them. */
+export const ownBodyFilter = "envoy_mcp_auth.own_body";
+/** More than `limits.body_bytes` can be: what is longer than that limit is answered by us, with a reason. Bytes. */
+export const ownBodyBytes = 64 * 1024;
+
 /**
- * The way of a request, in order. What only we may say (`x-pomerium-*`) is stripped; ext_authz asks us; the MCP filter notes
- * method and tool for the log (after ext_authz, so that nobody's body is parsed before we know whose it is); the challenge
- * filter sees the upstream's answer before ext_authz adds its headers to it, for responses travel upwards.
+ * The way of a request, in order. What only we may say (`x-pomerium-*`) is stripped; ext_authz asks us, on routes that inspect
+ * bodies once before the body; the MCP filter notes method and tool for the log (after ext_authz, so that nobody's body is
+ * parsed before we know whose it is); the challenge filter sees the upstream's answer before ext_authz adds its headers to it,
+ * for responses travel upwards.
  */
 export function httpFilters(config: Config): Json[] {
-  const timeout = `${(config.check.deadlineMs + 500) / 1000}s`;
   return [
     {
       name: "envoy.filters.http.header_mutation",
@@ -26,29 +33,17 @@ export function httpFilters(config: Config): Json[] {
       },
     },
     {
-      name: "envoy.filters.http.ext_authz",
+      name: ownBodyFilter,
+      disabled: true,
       typed_config: {
-        "@type": typeUrl("extensions.filters.http.ext_authz.v3.ExtAuthz"),
-        transport_api_version: "V3",
-        grpc_service: {
-          envoy_grpc: { cluster_name: "sidecar_grpc" },
-          // A check changes nothing, so one that was under way when its replica died is asked again elsewhere.
-          retry_policy: {
-            retry_on: "connect-failure,refused-stream,reset",
-            num_retries: 5,
-            ...retryElsewhere,
-            // The longer one is the time-out of each try, too.
-            retry_back_off: { base_interval: "0.01s", max_interval: timeout },
-          },
-          // A check answers within its own deadline; this is for one that cannot answer at all.
-          timeout,
-        },
-        failure_mode_allow: false,
-        status_on_error: { code: "ServiceUnavailable" },
-        validate_mutations: true,
-        // Header by header: two `Authorization`s must not look like one.
-        encode_raw_headers: true,
-        clear_route_cache: false,
+        "@type": typeUrl("extensions.filters.http.buffer.v3.Buffer"),
+        max_request_bytes: ownBodyBytes,
+      },
+    },
+    { name: headerCheckFilter, disabled: true, typed_config: extAuthz(config) },
+    {
+      name: "envoy.filters.http.ext_authz",
+      typed_config: extAuthz(config, {
         // Routes that inspect no body turn this off (`route-entries.ts`). The other way round would lose `pack_as_bytes`: Envoy
         // reads it here only, whatever a route says.
         with_request_body: {
@@ -56,7 +51,7 @@ export function httpFilters(config: Config): Json[] {
           allow_partial_message: false,
           pack_as_bytes: true,
         },
-      },
+      }),
     },
     {
       name: "envoy.filters.http.mcp",
@@ -75,4 +70,32 @@ export function httpFilters(config: Config): Json[] {
       },
     },
   ];
+}
+
+function extAuthz(config: Config, body: { readonly [key: string]: Json } = {}): Json {
+  const timeout = `${(config.check.deadlineMs + 500) / 1000}s`;
+  return {
+    "@type": typeUrl("extensions.filters.http.ext_authz.v3.ExtAuthz"),
+    transport_api_version: "V3",
+    grpc_service: {
+      envoy_grpc: { cluster_name: "sidecar_grpc" },
+      // A check changes nothing, so one that was under way when its replica died is asked again elsewhere.
+      retry_policy: {
+        retry_on: "connect-failure,refused-stream,reset",
+        num_retries: 5,
+        ...retryElsewhere,
+        // The longer one is the time-out of each try, too.
+        retry_back_off: { base_interval: "0.01s", max_interval: timeout },
+      },
+      // A check answers within its own deadline; this is for one that cannot answer at all.
+      timeout,
+    },
+    failure_mode_allow: false,
+    status_on_error: { code: "ServiceUnavailable" },
+    validate_mutations: true,
+    // Header by header: two `Authorization`s must not look like one.
+    encode_raw_headers: true,
+    clear_route_cache: false,
+    ...body,
+  };
 }

@@ -7,14 +7,25 @@ import type { Json } from "./json.ts";
 import { typeUrl } from "./type-url.ts";
 import { virtualHosts } from "./virtual-hosts.ts";
 
-/** The one listener: TLS, HTTP/1.1 and HTTP/2, no streaming timeouts, paths normalised before anybody judges them. */
+/** From the first byte: the TLS handshake, and the headers of a request. */
+const openingTimeout = "10s";
+
+/**
+ * The one listener: TLS, HTTP/1.1 and HTTP/2, paths normalised before anybody judges them. Whatever a client can leave
+ * unfinished has a time-out; answers have none, for event streams end when their parties say so.
+ */
 export function listener(config: Config): { readonly [key: string]: Json } {
   return {
     name: "mcp",
     address: envoyAddress(config.envoy.listen),
     per_connection_buffer_limit_bytes: 1024 * 1024,
+    // A crowd that connects at once leaves each worker time for those who are connected.
+    max_connections_to_accept_per_socket_event: 16,
+    // A client that vanished without a word, an event stream still open, is noticed within two minutes.
+    tcp_keepalive: { keepalive_time: 60, keepalive_interval: 15, keepalive_probes: 4 },
     filter_chains: [
       {
+        transport_socket_connect_timeout: openingTimeout,
         filters: [{ name: "http", typed_config: connectionManager(config) }],
         transport_socket: {
           name: "envoy.transport_sockets.tls",
@@ -57,17 +68,22 @@ function connectionManager(config: Config): Json {
     server_header_transformation: "PASS_THROUGH",
     common_http_protocol_options: {
       headers_with_underscores_action: "REJECT_REQUEST",
-      idle_timeout: "3600s",
+      idle_timeout: seconds(config.envoy.idleTimeout),
     },
+    // Floods of control frames, empty frames and resets end the connection by Envoy's own limits.
     http2_protocol_options: {
-      max_concurrent_streams: 128,
-      initial_stream_window_size: 1024 * 1024,
-      initial_connection_window_size: 4 * 1024 * 1024,
+      max_concurrent_streams: 100,
+      // What a client may send of each body before the check has answered.
+      initial_stream_window_size: 256 * 1024,
+      initial_connection_window_size: 1024 * 1024,
+      connection_keepalive: { interval: "60s", timeout: "20s" },
     },
     // Our check refuses what is too long with a reason (431); this is for what is longer still.
     max_request_headers_kb: Math.min(8192, Math.ceil(config.check.maxHeaderBytes / 1024) + 4),
-    request_headers_timeout: "10s",
+    request_headers_timeout: openingTimeout,
+    request_timeout: seconds(config.envoy.requestTimeout),
     stream_idle_timeout: "0s",
+    stream_flush_timeout: seconds(config.envoy.requestTimeout),
     ...tracing(config),
     local_reply_config: {
       mappers: [
@@ -85,6 +101,10 @@ function connectionManager(config: Config): Json {
     http_filters: httpFilters(config),
     route_config: { name: "mcp", validate_clusters: false, virtual_hosts: virtualHosts(config) },
   };
+}
+
+function seconds(value: number): string {
+  return `${value}s`;
 }
 
 /** Spans of Envoy's own; the check and our pages hang theirs below them. */

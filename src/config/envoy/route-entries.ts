@@ -1,6 +1,7 @@
 import { inspectedBodyBytes } from "../inspected-body-bytes.ts";
 import type { Route } from "../route.ts";
 import type { RouteTable } from "../route-table.ts";
+import { headerCheckFilter } from "./http-filters.ts";
 import type { Json } from "./json.ts";
 import { mcpAnswerHeaders } from "./mcp-answer-headers.ts";
 import { retryElsewhere } from "./retry-elsewhere.ts";
@@ -103,8 +104,14 @@ function perFilter(route: Route): Json {
   const bytes = inspectedBodyBytes(route);
   const inspected = { max_request_bytes: bytes, allow_partial_message: false, pack_as_bytes: true };
   const body = bytes === 0 ? { disable_request_body_buffering: true } : { with_request_body: inspected };
+  const context = { ...checkContext(route) };
+  // The first check lets nobody through by itself: the second, which alone hands out credentials, is never off beside it.
+  const beforeBody = {
+    [headerCheckFilter]: checked({ context_extensions: { ...context, phase: "headers" } }),
+  };
   const authorization = {
-    "envoy.filters.http.ext_authz": checked({ ...body, context_extensions: { ...checkContext(route) } }),
+    ...(bytes === 0 ? {} : beforeBody),
+    "envoy.filters.http.ext_authz": checked({ ...body, context_extensions: context }),
   };
   if (route.mcp.kind === "server") return authorization;
   const off = { "@type": typeUrl("config.route.v3.FilterConfig"), disabled: true, config: {} };

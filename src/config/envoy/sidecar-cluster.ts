@@ -28,6 +28,21 @@ export function sidecarCluster(
   return {
     name,
     ...clusterDefaults(hosts),
+    // HTTP/1.1: a connection per request under way, for as long as it is answered; the rest wait for their turn.
+    ...(grpc
+      ? {}
+      : {
+          circuit_breakers: {
+            thresholds: [
+              {
+                max_connections: 1024,
+                max_pending_requests: 16_384,
+                max_requests: 65_536,
+                max_retries: 1024,
+              },
+            ],
+          },
+        }),
     connect_timeout: "1s",
     // A replica that stops says so and then waits until this has heard of it; one that hangs is passed over, too.
     health_checks: [

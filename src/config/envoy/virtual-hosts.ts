@@ -1,6 +1,7 @@
 import type { Config } from "../config.ts";
 import { createRouteTable } from "../create-route-table.ts";
 import { type OwnPath, ownPaths } from "../own-paths.ts";
+import { ownBodyBytes, ownBodyFilter } from "./http-filters.ts";
 import type { Json } from "./json.ts";
 import { retryElsewhere } from "./retry-elsewhere.ts";
 import { type RouteEntry, refuse, routeEntries } from "./route-entries.ts";
@@ -37,6 +38,8 @@ function ownRoute(own: OwnPath): Json {
     route: {
       cluster: "sidecar_http",
       timeout: "60s",
+      // Anybody may ask here: a body that stops coming is given up sooner than one of a caller we know.
+      idle_timeout: "15s",
       retry_policy: { retry_on: "connect-failure,refused-stream", num_retries: 2, ...retryElsewhere },
     },
     typed_per_filter_config: {
@@ -46,6 +49,10 @@ function ownRoute(own: OwnPath): Json {
       },
       "envoy.filters.http.mcp": off,
       "envoy_mcp_auth.challenge": off,
+      [ownBodyFilter]: {
+        "@type": typeUrl("extensions.filters.http.buffer.v3.BufferPerRoute"),
+        buffer: { max_request_bytes: ownBodyBytes },
+      },
     },
   };
 }

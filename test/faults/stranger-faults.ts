@@ -1,0 +1,125 @@
+import { type ClientHttp2Session, connect as connectHttp2 } from "node:http2";
+import { connect as connectTcp, type Socket } from "node:net";
+import { setTimeout as delay } from "node:timers/promises";
+import { connect as connectTls } from "node:tls";
+import type { Fault, Scene } from "./fault.ts";
+import { issuer, publicHost } from "./world-config.ts";
+
+const issuerHost = new URL(issuer).host;
+/** How long a stranger whose connection was closed waits before the next, ms. */
+const againMs = 5_000;
+/** Requests that each HTTP/2 connection leaves open. */
+const streamsEach = 20;
+
+/**
+ * Many connections of people whom nobody knows, each of which stops half-way in one of six places and is opened again when it is
+ * closed; others work meanwhile.
+ */
+export const slowStrangers: Fault = {
+  name: "slow connections of strangers",
+  short: true,
+  async run(scene) {
+    const size = scene.short ? 240 : 2_000;
+    const people = scene.short ? 40 : 200;
+    const calls = await workers(scene, people);
+    const crowd = strangers(scene, size);
+    let heap = 0;
+    const watching = new AbortController();
+    const watched = (async () => {
+      while (!watching.signal.aborted) {
+        const { allocated } = await (await fetch(`${scene.edge.admin}/memory`)).json();
+        heap = Math.max(heap, Number(allocated));
+        await delay(500);
+      }
+    })();
+    await scene.hammer(calls, scene.short ? 40 : 100, scene.short ? 14_000 : 120_000);
+    watching.abort();
+    await watched;
+    const { opened, closed } = crowd.stop();
+    return `${size} connections at a time, ${opened} in all, ${closed} closed by Envoy; its heap at most ${Math.ceil(heap / 1024 ** 2)} MiB`;
+  },
+};
+
+/** Calls of this many people, who need no connection of their own. */
+async function workers(scene: Scene, count: number) {
+  const people = Array.from({ length: count }, (_, index) => `company/worker${index}`);
+  const grantId = await scene.seed.grant("company/worker");
+  return Promise.all(
+    people.map(async (userId) => ({
+      ...(await scene.seed.call(userId, grantId, "open")),
+      // The server behind this route is given no token.
+      owner: undefined,
+    })),
+  );
+}
+
+/** Keeps `size` connections open, a sixth of each kind. */
+function strangers({ edge }: Pick<Scene, "edge">, size: number) {
+  const open = new Set<Socket>();
+  const sessions = new Set<ClientHttp2Session>();
+  let opened = 0;
+  let closed = 0;
+  let stopped = false;
+  const tls = (servername: string, protocol: string) =>
+    connectTls({ host: "127.0.0.1", port: edge.port, servername, ca: edge.ca, ALPNProtocols: [protocol] });
+  const head = (host: string, path: string) =>
+    `POST ${path} HTTP/1.1\r\nhost: ${host}\r\ncontent-type: application/json\r\n`;
+  const sending = (text: string, host: string) => () => {
+    const socket = tls(host, "http/1.1");
+    socket.write(text);
+    // A byte now and then, as if it were going on.
+    const more = setInterval(() => socket.write("x"), 2_000);
+    socket.once("close", () => clearInterval(more));
+    return socket;
+  };
+  const kinds: (() => Socket)[] = [
+    () => connectTcp(edge.port, "127.0.0.1"),
+    () => tls(publicHost, "http/1.1"),
+    sending(`${head(publicHost, "/open")}x-slow: `, publicHost),
+    sending(`${head(publicHost, "/inspected")}content-length: 900000\r\n\r\n{`, publicHost),
+    sending(`${head(issuerHost, "/oauth/token")}content-length: 10000\r\n\r\na`, issuerHost),
+    () => {
+      const socket = tls(issuerHost, "h2");
+      const session = connectHttp2(issuer, { createConnection: () => socket });
+      sessions.add(session.on("error", () => {}));
+      session.once("close", () => sessions.delete(session));
+      session.once("connect", () => {
+        for (let index = 0; index < streamsEach; index++) {
+          const stream = session.request({
+            ":method": "POST",
+            ":path": "/oauth/token",
+            "content-type": "application/x-www-form-urlencoded",
+          });
+          stream.on("error", () => {}).write("a");
+        }
+      });
+      return socket;
+    },
+  ];
+  const begin = (kind: () => Socket) => {
+    if (stopped) return;
+    opened++;
+    const socket = kind();
+    open.add(socket);
+    socket.on("error", () => {}).resume();
+    socket.once("close", () => {
+      open.delete(socket);
+      if (stopped) return;
+      closed++;
+      setTimeout(begin, againMs, kind);
+    });
+  };
+  for (let index = 0; index < size; index++) {
+    const kind = kinds[index % kinds.length];
+    // Spread over some seconds: this machine has to do the other side of each handshake, too.
+    if (kind) setTimeout(begin, (index / size) * againMs, kind);
+  }
+  return {
+    stop() {
+      stopped = true;
+      for (const session of sessions) session.destroy();
+      for (const socket of open) socket.destroy();
+      return { opened, closed };
+    },
+  };
+}
