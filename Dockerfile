@@ -1,12 +1,12 @@
 # Built in two steps: the second has neither npm nor a shell's worth of caches, and runs as nobody in particular.
-FROM node:24-bookworm-slim AS packages
+FROM node:24.21.0-bookworm-slim AS packages
 WORKDIR /app
 COPY package.json package-lock.json ./
 # The package `node` brings Node to machines without it; the image has its own.
 RUN npm ci --omit=dev --ignore-scripts --no-audit --no-fund \
  && rm -rf node_modules/node node_modules/node-bin-* node_modules/.bin/node
 
-FROM node:24-bookworm-slim
+FROM node:24.21.0-bookworm-slim
 LABEL org.opencontainers.image.title="envoy-mcp-auth" \
       org.opencontainers.image.description="Envoy external-authorization and token-injection sidecar for MCP servers" \
       org.opencontainers.image.licenses="Apache-2.0"

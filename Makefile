@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 
 packages := node_modules/.stamp
 
-.PHONY: help demo demo-once test conformance fuzz sbom audit faults bench memory check docs clean
+.PHONY: help demo demo-once test conformance fuzz sbom audit faults bench memory check docs pin-images clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -46,6 +46,9 @@ check: $(packages) ## types, lint, format
 
 docs: $(packages) ## documents that are made from the code
 	@exec node deploy/docs/write-docs.ts
+
+pin-images: $(packages) ## write the digest that each image's tag has now into the Compose file, the chart, the manifests
+	@exec node deploy/pin-images.ts
 
 clean: ## remove what was installed and what the demo left
 	rm -rf node_modules .venv .demo test/real-clients/node_modules test/real-clients/.venv

