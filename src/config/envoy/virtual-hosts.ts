@@ -39,7 +39,7 @@ function ownRoute(own: OwnPath): Json {
       cluster: "sidecar_http",
       timeout: "60s",
       // Anybody may ask here: a body that stops coming is given up sooner than one of a caller we know.
-      idle_timeout: "15s",
+      idle_timeout: "30s",
       retry_policy: { retry_on: "connect-failure,refused-stream", num_retries: 2, ...retryElsewhere },
     },
     typed_per_filter_config: {
