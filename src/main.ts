@@ -76,7 +76,11 @@ export async function serve(options: {
   const tracing = await startTracing(env);
   const live = createLiveConfig({ file, env, metrics });
   const { config } = live.current();
-  const logger = createLogger({ level: config.log.level });
+  const logger = createLogger({
+    level: config.log.level,
+    linesPerMinute: config.limits.logLines,
+    onDrop: () => metrics.limitsReached.inc({ limit: "log_lines" }),
+  });
   live.onProblem((problem) =>
     logger.error({ problem }, "the routes file was refused; the old one stays in force"),
   );

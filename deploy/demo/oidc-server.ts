@@ -29,6 +29,8 @@ export interface Counts {
   readonly refusals: Record<string, number>;
   registrations: number;
   revocations: number;
+  /** Requests for its key set. */
+  keySets: number;
 }
 
 /** A running oidc-provider with its pages. */
@@ -72,6 +74,7 @@ export async function oidcServer(options: {
         response.writeHead(down.status, { "content-type": "text/plain" }).end("out of order\n");
         return;
       }
+      if (request.url === "/jwks") counts.keySets += 1;
       handle?.(request, response);
     },
     options.port,
@@ -239,7 +242,14 @@ function consentPage(title: string, facts: { client: string; account: string; sc
 }
 
 function count(provider: Provider): Counts {
-  const counts: Counts = { authorizations: 0, tokens: {}, refusals: {}, registrations: 0, revocations: 0 };
+  const counts: Counts = {
+    authorizations: 0,
+    tokens: {},
+    refusals: {},
+    registrations: 0,
+    revocations: 0,
+    keySets: 0,
+  };
   const add = (record: Record<string, number>, key: string) => {
     record[key] = (record[key] ?? 0) + 1;
   };

@@ -32,5 +32,5 @@ export interface AuthorizationServerDeps {
   /** Safe fetching (F4.8): client documents and clients' keys come from strangers' URLs. */
   readonly fetch: typeof globalThis.fetch;
   readonly logger: Logger;
-  readonly metrics: Pick<Metrics, "authorizationStepDuration" | "consents" | "errors">;
+  readonly metrics: Pick<Metrics, "authorizationStepDuration" | "consents" | "errors" | "limitsReached">;
 }

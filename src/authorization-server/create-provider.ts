@@ -1,6 +1,7 @@
 import Provider, { type KoaContextWithOIDC } from "oidc-provider";
 import { requestId } from "../pages/request-id.ts";
 import type { AuthorizationServerDeps } from "./authorization-server-deps.ts";
+import { type ClientFetches, createClientFetches } from "./client-fetches.ts";
 import { clientIdAllowed } from "./client-id-allowed.ts";
 import { applyClientMetadataRules } from "./client-metadata-rules.ts";
 import { createFindAccount } from "./find-account.ts";
@@ -20,7 +21,8 @@ const hour = 3600;
  * signing keys change; everything else is read from the configuration on each request.
  */
 export function createProvider(deps: AuthorizationServerDeps): Provider {
-  const { routes, keys, fetch } = deps;
+  const { routes, keys } = deps;
+  const fetches = createClientFetches(deps);
   const resourceServers = createResourceServers(deps);
   const tokens = () => routes().config.externalTokens;
   const provider = new Provider(routes().config.issuer, {
@@ -73,8 +75,9 @@ export function createProvider(deps: AuthorizationServerDeps): Provider {
       clientIdMetadataDocument: {
         enabled: true,
         ack: "draft-02",
-        allowFetch: (_ctx, id) =>
-          clientIdAllowed(id, routes().config.authorizationServer.allowedClientIdDomains),
+        allowFetch: (ctx, id) =>
+          clientIdAllowed(id, routes().config.authorizationServer.allowedClientIdDomains) &&
+          fetches.mayFetchDocument(ctx, id),
         allowClient: (_ctx, client) =>
           clientIdAllowed(client.clientId, routes().config.authorizationServer.allowedClientIdDomains),
         cacheDuration: { min: 60, max: hour },
@@ -89,7 +92,7 @@ export function createProvider(deps: AuthorizationServerDeps): Provider {
     // oidc-provider brings a dispatcher of its own; ours decides what may be reached (F4.8).
     fetch: (url, options) => {
       const { dispatcher: _theirs, ...init } = { dispatcher: undefined, ...options };
-      return fetch(url, init);
+      return fetches.fetch(String(url), init);
     },
     interactions: {
       policy: createInteractionPolicy(deps),
@@ -115,10 +118,17 @@ export function createProvider(deps: AuthorizationServerDeps): Provider {
         return Math.max(1, Math.min(tokens().refreshIdleTtl, tokens().refreshAbsoluteTtl - age));
       },
     },
-    renderError: (ctx, out) => sendError(ctx, out),
+    renderError: (ctx, out) => sendError(ctx, out, fetches.retryAfter(ctx.req) !== undefined),
   });
   // Behind Envoy and the door, which set X-Forwarded-Proto and let no X-Forwarded-Host of a client's through.
   provider.proxy = true;
+  provider.use(async (ctx, next) => {
+    await next();
+    const seconds = fetches.retryAfter(ctx.req);
+    if (seconds === undefined || ctx.status < 400) return;
+    ctx.status = 429;
+    ctx.set("retry-after", String(seconds));
+  });
   report(provider, deps);
   keepErrorsFromStrangers(provider, deps);
   return provider;

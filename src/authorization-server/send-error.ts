@@ -3,10 +3,14 @@ import { errorPage } from "../pages/error-page.ts";
 import { requestId } from "../pages/request-id.ts";
 import { sendPage } from "../pages/send-page.ts";
 
-/** Answers with the error that oidc-provider has found: as a page, or as JSON for who asks for that. `ctx.status` is its status. */
+/**
+ * Answers with the error that oidc-provider has found: as a page, or as JSON for who asks for that. `ctx.status` is its status.
+ * @param limited it is no client's fault: too many unknown ones are being looked up
+ */
 export function sendError(
   ctx: KoaContextWithOIDC,
   out: { readonly error: string; readonly error_description?: string },
+  limited = false,
 ): void {
   const status = ctx.status;
   if (ctx.accepts("html", "json") === "json") {
@@ -15,7 +19,8 @@ export function sendError(
   }
   const ours = out.error === "server_error";
   const unknownClient = "The application is not known here: it never registered, or was forgotten since.";
-  const told = out.error === "invalid_client" ? unknownClient : out.error_description;
+  const tooMany = "Too many unknown applications are being looked up just now.";
+  const told = limited ? tooMany : out.error === "invalid_client" ? unknownClient : out.error_description;
   const page = errorPage({
     title: "This authorization cannot go on",
     happened: ours

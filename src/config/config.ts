@@ -153,6 +153,14 @@ export interface Config {
     readonly authorizationsPerAddress: number;
     /** Consents under way; the oldest gives way. */
     readonly pendingAuthorizationsPerUser: number;
+    /** Documents and key sets of MCP clients without a grant here, per hour and replica: asked for by one address, ... */
+    readonly clientFetchesPerAddress: number;
+    /** ... and from one host. */
+    readonly clientFetchesPerHost: number;
+    /** Documents and key sets of MCP clients that are being fetched at a time. */
+    readonly clientFetchesAtOnce: number;
+    /** Lines of one message per minute that name no known person; the rest is counted. */
+    readonly logLines: number;
     /** Body of a request to our own endpoints. */
     readonly bodyBytes: number;
     /** Per in-memory cache that holds one entry per person or connection. */

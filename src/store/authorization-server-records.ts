@@ -140,6 +140,20 @@ export function authorizationServerRecords(
       return row !== undefined;
     },
 
+    async clientHasGrant(clientId) {
+      const row = await database.read("authorization_server_record.client_has_grant", (db) =>
+        db
+          .selectFrom(table)
+          .select("model")
+          .where("model", "=", "Grant")
+          .where("client_id", "=", clientId)
+          .where(unexpired)
+          .limit(1)
+          .executeTakeFirst(),
+      );
+      return row !== undefined;
+    },
+
     async grants({ userId, clientId }) {
       const rows = await database.read("authorization_server_record.grants", (db) => {
         let query = db

@@ -31,6 +31,7 @@ import { StoreMisconfigured } from "./store-misconfigured.ts";
 import { StoreUnavailable } from "./store-unavailable.ts";
 import { storedRoutes } from "./stored-routes.ts";
 import { upstreamTokens } from "./upstream-tokens.ts";
+import { usedValues } from "./used-values.ts";
 import { writeAuditEvent } from "./write-audit-event.ts";
 
 export interface StoreOptions {
@@ -81,6 +82,7 @@ export async function openStore(options: StoreOptions): Promise<Store> {
     storedRoutes: storedRoutes(database, sealer, (id, error) =>
       logger.error({ err: error, route: id }, "a route of the database cannot be decrypted and is left out"),
     ),
+    usedValues: usedValues(database),
     notifications: listener,
     audit: (event) => database.write("audit_event.write", (tx) => writeAuditEvent(tx, event)),
     auditEvents: (filter) => readAuditEvents(database, filter),

@@ -40,6 +40,7 @@ export async function removeExpired(
       and not exists (
         select from delegation
         where owner_id = sign_in_session.user_id and delegated_at is not null and delegation.expires_at > ${at})`,
+    used_value: sql`expires_at < ${at}`,
     signing_key: sql`expires_at < ${at}`,
     audit_event: sql`audit_event.at < ${ago(options.auditRetentionDays)}`,
   };

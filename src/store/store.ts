@@ -185,6 +185,8 @@ export interface AuthorizationServerRecords {
   revokeGrant(grantId: string, audit: AuditEvent): Promise<boolean>;
   /** A grant that exists and has not expired. */
   grantIsLive(grantId: string): Promise<boolean>;
+  /** Whether anybody has a live grant for this client. */
+  clientHasGrant(clientId: string): Promise<boolean>;
   grants(filter: { userId?: string; clientId?: string }): Promise<GrantSummary[]>;
 }
 
@@ -386,6 +388,15 @@ export interface RouteIssuers {
   remove(place: Pick<RouteIssuer, "routeId" | "upstream">, issuer: string): Promise<void>;
 }
 
+export interface UsedValues {
+  isTaken(kind: "logout_token", value: string): Promise<boolean>;
+  /**
+   * Whether the value was new, which it is once across replicas: one conditional insert. Remembered until `expiresAt`.
+   * @param kind what keeps values of different purposes apart
+   */
+  take(kind: "logout_token", value: string, expiresAt: Date): Promise<boolean>;
+}
+
 export interface Store {
   readonly upstreamTokens: UpstreamTokens;
   readonly pendingAuthorizations: PendingAuthorizations;
@@ -398,6 +409,7 @@ export interface Store {
   readonly signInSessions: SignInSessions;
   readonly signingKeys: SigningKeys;
   readonly storedRoutes: StoredRoutes;
+  readonly usedValues: UsedValues;
   readonly notifications: Notifications;
   /** Appends an audit event that stands alone (a refusal, a first use). */
   audit(event: AuditEvent): Promise<void>;

@@ -118,6 +118,11 @@ export interface Tables {
     created_at: Generated<Date>;
     updated_at: ColumnType<Date, Date | undefined, Date>;
   };
+  used_value: {
+    kind: string;
+    name: string;
+    expires_at: Date;
+  };
   audit_event: {
     id: Generated<number>;
     at: Generated<Date>;

@@ -1,4 +1,5 @@
 import { type DestinationStream, type Logger, pino, stdTimeFunctions } from "pino";
+import { lineBudget } from "./line-budget.ts";
 
 export type { Logger } from "pino";
 
@@ -29,16 +30,40 @@ const secretFields = [
 
 const errorCode = /^(?:[a-z]{2,24}(?:_[a-z]{1,24}){0,5}|[A-Z]{2,24}(?:_[A-Z0-9]{1,24}){0,5})$/;
 
-/** JSON lines on `destination` (default: standard output). Secrets are redacted by field name at every level. */
+const info = 30;
+
+/**
+ * JSON lines on `destination` (default: standard output). Secrets are redacted by field name at every level.
+ * @param options.linesPerMinute of one message, from `info` up, that name no known person (`userId`): anybody can make us write
+ * them. What comes beyond is dropped, and one line at the end of the minute counts it. Default: 60
+ * @param options.onDrop told of each line that is dropped
+ */
 export function createLogger(options: {
   level: "trace" | "debug" | "info" | "warn" | "error" | "silent";
   destination?: DestinationStream;
+  linesPerMinute?: number;
+  onDrop?: () => void;
 }): Logger {
+  const budget = lineBudget(options.linesPerMinute ?? 60);
   return pino(
     {
       level: options.level,
       base: { service: "envoy-mcp-auth" },
       timestamp: stdTimeFunctions.isoTime,
+      hooks: {
+        logMethod(inputs, method, level) {
+          const [fields, message] = inputs as unknown[];
+          const known = typeof fields === "object" && fields !== null && "userId" in fields && fields.userId;
+          const text = typeof message === "string" ? message : typeof fields === "string" ? fields : "";
+          if (
+            level < info ||
+            known ||
+            budget.take(text, (dropped) => method.apply(this, [{ dropped }, text]))
+          )
+            method.apply(this, inputs);
+          else options.onDrop?.();
+        },
+      },
       formatters: { level: (label) => ({ level: label }) },
       redact: {
         paths: secretFields.flatMap((field) => {

@@ -177,6 +177,22 @@ describe("F3.3 F3.9 Client ID Metadata Documents", () => {
     expect((await app.refresh(tokens.refresh_token)).status).toBe(200);
   });
 
+  test("one that somebody has allowed is fetched again at the token endpoint, where nothing is cached", async () => {
+    const url = own(good);
+    const app = appOf(house, url);
+    const tokens = await app.tokens(house.browser(), "alice");
+    // A new key makes a new provider, which knows no document.
+    await house.keys.rotate("external_token", 0, 3600);
+    const document = house.documents.get(url);
+    let fetched = 0;
+    house.documents.set(url, () => {
+      fetched += 1;
+      return document?.() ?? new Response(null, { status: 404 });
+    });
+    expect((await app.refresh(tokens.refresh_token)).status).toBe(200);
+    expect(fetched).toBe(1);
+  });
+
   test("one that does not name its auth method is a public client", async () => {
     const { token_endpoint_auth_method: _none, ...rest } = good;
     await appOf(house, own(rest)).tokens(house.browser(), "alice");

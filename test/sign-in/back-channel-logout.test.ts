@@ -72,6 +72,25 @@ const tell = (token: string) =>
 const whoami = async () => JSON.parse((await browser.open("https://auth.test/whoami")).html) as object;
 
 describe("F2.1 back-channel logout", () => {
+  test("a logout token that was used already ends no later session, on whichever replica", async () => {
+    const token = await logoutToken({ jti: "replayed" });
+    expect((await tell(token)).status).toBe(200);
+    await app.tokens(browser, "alice");
+    expect((await tell(token)).status).toBe(400);
+    expect(await whoami()).toMatchObject({ userId: "company/alice" });
+    // What the first presentation left behind is in the database alone.
+    expect(await house.store.usedValues.isTaken("logout_token", '["company","replayed"]')).toBe(true);
+  });
+
+  test("a logout token that has to be presented again, after a failure of ours, still works", async () => {
+    const token = await logoutToken();
+    await house.wire.cut();
+    expect((await tell(token)).status).not.toBe(200);
+    await house.wire.restore();
+    await expect.poll(async () => (await tell(token)).status, { timeout: 30_000 }).toBe(200);
+    expect(await whoami()).toEqual({});
+  });
+
   test("ends the person's browser sessions, and has the company asked at the next refresh", async () => {
     expect((await tell(await providersToken(house.company, "alice"))).status).toBe(200);
     expect(await whoami()).toEqual({});

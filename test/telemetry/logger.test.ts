@@ -1,4 +1,4 @@
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { createLogger } from "../../src/telemetry/logger.ts";
 
 /** What logging `fields` once writes, line by line. */
@@ -54,5 +54,28 @@ describe("the log", () => {
     const lines = linesOf({ path: '/a\r\n{"level":"info","msg":"forged"}\u2028' });
     expect(lines).toHaveLength(1);
     expect(JSON.parse(lines[0] ?? "").msg).toBe("x");
+  });
+
+  test("of one message few lines are written that name no known person; the rest is counted in one line", () => {
+    vi.useFakeTimers();
+    try {
+      const lines: string[] = [];
+      let dropped = 0;
+      const logger = createLogger({
+        level: "info",
+        destination: { write: (line) => lines.push(line) },
+        linesPerMinute: 3,
+        onDrop: () => dropped++,
+      });
+      for (let count = 0; count < 10; count++) logger.warn({ code: `c${count}` }, "rejected");
+      for (let count = 0; count < 5; count++) logger.info({ userId: "company/alice" }, "rejected");
+      logger.info("another message");
+      expect([lines.length, dropped]).toEqual([9, 7]);
+      vi.advanceTimersByTime(60_000);
+      expect(JSON.parse(lines.at(-1) ?? "")).toMatchObject({ level: "warn", msg: "rejected", dropped: 7 });
+      expect(lines.length).toBe(10);
+    } finally {
+      vi.useRealTimers();
+    }
   });
 });
