@@ -72,8 +72,8 @@ program
       process.exitCode = 1;
       return;
     }
-    const { url, dir } = loaded.config.database;
-    const done = await migrate(url === undefined ? { dir } : { url });
+    const { url, dir, ...tls } = loaded.config.database;
+    const done = await migrate(url === undefined ? { dir } : { url, tls });
     out(done.length === 0 ? "nothing to do\n" : `${done.join("\n")}\n`);
   });
 

@@ -13,6 +13,7 @@ import { createGrpcServer } from "./check/create-grpc-server.ts";
 import { createRefusalAudit } from "./check/create-refusal-audit.ts";
 import type { Config } from "./config/config.ts";
 import { createLiveConfig } from "./config/create-live-config.ts";
+import { databaseExposure } from "./config/database-protection.ts";
 import { healthNoticeMs } from "./config/envoy/health-notice.ts";
 import { writeXdsDir } from "./config/envoy/write-xds-dir.ts";
 import type { CurrentRoutes } from "./config/route-table.ts";
@@ -86,6 +87,10 @@ export async function serve(options: {
   );
   const routes = live.current;
 
+  for (const url of [config.database.url, config.database.listenUrl]) {
+    const exposure = url === undefined ? undefined : databaseExposure(url, config.database.tls);
+    if (exposure) logger.warn(`${exposure}; set database.tls: verify-full`);
+  }
   const embeddedDir = config.database.url === undefined ? config.database.dir : undefined;
   const trustedFetch = createTrustedFetch({ limits: () => routes().config.upstreamOAuth });
   const store = await openStore({

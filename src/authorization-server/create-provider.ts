@@ -1,7 +1,7 @@
 import Provider, { type KoaContextWithOIDC } from "oidc-provider";
 import { requestId } from "../pages/request-id.ts";
 import type { AuthorizationServerDeps } from "./authorization-server-deps.ts";
-import { type ClientFetches, createClientFetches } from "./client-fetches.ts";
+import { createClientFetches } from "./client-fetches.ts";
 import { clientIdAllowed } from "./client-id-allowed.ts";
 import { applyClientMetadataRules } from "./client-metadata-rules.ts";
 import { createFindAccount } from "./find-account.ts";

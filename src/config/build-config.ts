@@ -36,6 +36,8 @@ export function buildConfig(
     database: {
       url: env.DATABASE_URL || database.url,
       listenUrl: env.DATABASE_LISTEN_URL || database.listen_url,
+      tls: database.tls,
+      tlsCa: database.tls_ca,
       dir: database.dir,
     },
     encryption: {

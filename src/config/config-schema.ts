@@ -166,6 +166,8 @@ export function configSchema(f: Fields) {
     database: f.section({
       url: f.secret().optional(),
       listen_url: f.secret().optional(),
+      tls: z.enum(["verify-full", "disable"]).optional(),
+      tls_ca: f.path().optional(),
       dir: f.path().default(f.path().parse("data")),
     }),
     encryption: f.section({ keys: z.array(key).min(1).optional() }),

@@ -102,6 +102,10 @@ export interface Config {
     readonly url?: string;
     /** For LISTEN where `url` is a transaction-mode pooler. `DATABASE_LISTEN_URL` fills it. */
     readonly listenUrl?: string;
+    /** How Postgres is reached; absent: as the URLs say (`sslmode`). */
+    readonly tls?: "verify-full" | "disable";
+    /** PEM file of the authorities of the server's certificate. */
+    readonly tlsCa?: string;
     readonly dir: string;
   };
   readonly encryption: { readonly keys: readonly KeySource[] };

@@ -9,6 +9,7 @@ import type { Config } from "./config.ts";
 import { configSchema } from "./config-schema.ts";
 import { type ConfigPath, configSource } from "./config-source.ts";
 import { createFields } from "./create-fields.ts";
+import { checkDatabase } from "./database-protection.ts";
 import { parsePolicy } from "./parse-policy.ts";
 import type { Problem } from "./problem.ts";
 import { readRoute } from "./read-route.ts";
@@ -125,6 +126,7 @@ function readConfig(
     sharedPolicy,
     routes.map(({ route }) => route),
   );
+  checkDatabase(config, reporter);
   checkTogether(config, routes, reporter);
   checkSharedSecrets({ ...adopted, routes: entries }, reporter);
   checkIssuers(config, reporter);

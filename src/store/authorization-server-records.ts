@@ -2,6 +2,7 @@ import { type ExpressionBuilder, type Selectable, sql } from "kysely";
 import type { Database } from "./database.ts";
 import type { Encryption } from "./encryption.ts";
 import { notify } from "./notify.ts";
+import type { RowMacs } from "./row-macs.ts";
 import { secretName } from "./secret-name.ts";
 import type { AuthorizationServerRecord, AuthorizationServerRecords, GrantSummary } from "./store.ts";
 import type { Tables } from "./tables.ts";
@@ -19,6 +20,7 @@ const unexpired = (e: ExpressionBuilder<Tables, typeof table>) =>
 export function authorizationServerRecords(
   database: Database,
   { seal, open }: Encryption,
+  macs: RowMacs,
 ): AuthorizationServerRecords {
   const { clock } = database;
 
@@ -30,7 +32,7 @@ export function authorizationServerRecords(
     column: "id_name" | "uid_name" | "user_code_name",
     secret: string,
   ): Promise<AuthorizationServerRecord | undefined> {
-    const row = await database.read(`authorization_server_record.find`, (db) =>
+    const found = await database.read(`authorization_server_record.find`, (db) =>
       db
         .selectFrom(table)
         .selectAll()
@@ -39,6 +41,7 @@ export function authorizationServerRecords(
         .where(unexpired)
         .executeTakeFirst(),
     );
+    const row = await macs.find(table, found);
     if (row === undefined) return undefined;
     return {
       model,
@@ -52,8 +55,7 @@ export function authorizationServerRecords(
     async upsert({ model, id, payload, expiresAt }, audit, asked) {
       const idName = secretName(id);
       const isGrant = model === "Grant";
-      const values = {
-        ...(await seal(table, [model, idName], { id, payload })),
+      const clear = {
         grant_id: isGrant ? id : text(payload.grantId),
         uid_name: nameOf(payload.uid),
         user_code_name: nameOf(payload.userCode),
@@ -61,25 +63,40 @@ export function authorizationServerRecords(
         client_id: text(payload.clientId),
         expires_at: expiresAt === undefined ? null : clock.toDatabase(expiresAt),
       };
+      await macs.ready();
+      const values = {
+        ...(await seal(table, [model, idName], { id, payload })),
+        ...clear,
+        mac: macs.sign(table, { model, id_name: idName, ...clear, consumed_at: null }),
+      };
       await database.write("authorization_server_record.upsert", async (tx) => {
         await tx
           .insertInto(table)
           .values({ model, id_name: idName, ...values })
-          .onConflict((conflict) => conflict.columns(["model", "id_name"]).doUpdateSet(values))
+          .onConflict((conflict) =>
+            conflict
+              .columns(["model", "id_name"])
+              .doUpdateSet(values)
+              // What is used up stays so.
+              .where("authorization_server_record.consumed_at", "is", null),
+          )
           .execute();
         if (asked && asked.routeIds.length > 0)
           await tx
             .insertInto("delegation")
             .values(
-              asked.routeIds.map((routeId) => ({
-                grant_id: id,
-                route_id: routeId,
-                account: asked.account,
-                owner_id: asked.ownerId,
-                upstream: null,
-                delegated_at: null,
-                expires_at: clock.toDatabase(asked.expiresAt),
-              })),
+              asked.routeIds.map((routeId) => {
+                const row = {
+                  grant_id: id,
+                  route_id: routeId,
+                  account: asked.account,
+                  owner_id: asked.ownerId,
+                  upstream: null,
+                  delegated_at: null,
+                  expires_at: clock.toDatabase(asked.expiresAt),
+                };
+                return { ...row, mac: macs.sign("delegation", row) };
+              }),
             )
             .execute();
         if (audit) await writeAuditEvent(tx, audit);
@@ -90,18 +107,28 @@ export function authorizationServerRecords(
     findByUserCode: (model, userCode) => findBy(model, "user_code_name", userCode),
 
     async consume(model, id) {
-      const rows = await database.write("authorization_server_record.consume", (tx) =>
-        tx
-          .updateTable(table)
-          .set({ consumed_at: sql`now()` })
+      await macs.ready();
+      return database.write("authorization_server_record.consume", async (tx) => {
+        // Locked: of two who consume at once, the second finds it consumed.
+        const row = await tx
+          .selectFrom(table)
+          .selectAll()
           .where("model", "=", model)
           .where("id_name", "=", secretName(id))
           .where("consumed_at", "is", null)
           .where(unexpired)
-          .returning("model")
-          .execute(),
-      );
-      return rows.length === 1;
+          .forUpdate()
+          .executeTakeFirst();
+        if (row === undefined || !macs.accepts(table, row)) return false;
+        const consumed_at = clock.toDatabase(new Date());
+        await tx
+          .updateTable(table)
+          .set({ consumed_at, mac: macs.sign(table, { ...row, consumed_at }) })
+          .where("model", "=", model)
+          .where("id_name", "=", row.id_name)
+          .execute();
+        return true;
+      });
     },
 
     async destroy(model, id) {
@@ -131,13 +158,13 @@ export function authorizationServerRecords(
       const row = await database.read("authorization_server_record.grant_is_live", (db) =>
         db
           .selectFrom(table)
-          .select("model")
+          .selectAll()
           .where("model", "=", "Grant")
           .where("id_name", "=", secretName(grantId))
           .where(unexpired)
           .executeTakeFirst(),
       );
-      return row !== undefined;
+      return (await macs.find(table, row)) !== undefined;
     },
 
     async clientHasGrant(clientId) {
@@ -171,7 +198,7 @@ export function authorizationServerRecords(
         return query.orderBy("created_at").execute();
       });
       return Promise.all(
-        rows.map(async (row): Promise<GrantSummary> => {
+        (await macs.filter(table, rows)).map(async (row): Promise<GrantSummary> => {
           const { id, payload } = await openPayload(row);
           return {
             grantId: id,

@@ -1,5 +1,6 @@
 import type { Database } from "./database.ts";
 import { notify } from "./notify.ts";
+import type { RowMacs } from "./row-macs.ts";
 import { secretName } from "./secret-name.ts";
 import type { BrowserSessions } from "./store.ts";
 import { writeAuditEvent } from "./write-audit-event.ts";
@@ -7,35 +8,37 @@ import { writeAuditEvent } from "./write-audit-event.ts";
 const table = "browser_session";
 
 /** Sessions by the hash of their id: who reads the table cannot ride on one. */
-export function browserSessions(database: Database): BrowserSessions {
+export function browserSessions(database: Database, macs: RowMacs): BrowserSessions {
   return {
     async create(session) {
+      const values = {
+        id_name: secretName(session.id),
+        host: session.host,
+        user_id: session.userId,
+        parent_name: session.parentName ?? null,
+        created_at: session.createdAt,
+        expires_at: session.expiresAt,
+      };
+      await macs.ready();
       await database.write("browser_session.create", async (tx) => {
         if (session.parentName !== undefined) {
           // Locked, so that a sign-out elsewhere ends this session, too, or comes first and leaves none to begin.
           const parent = await tx
             .selectFrom(table)
-            .select("id_name")
+            .selectAll()
             .where("id_name", "=", session.parentName)
             .forShare()
             .executeTakeFirst();
-          if (parent === undefined) return;
+          if (parent === undefined || !macs.accepts(table, parent)) return;
         }
         await tx
           .insertInto(table)
-          .values({
-            id_name: secretName(session.id),
-            host: session.host,
-            user_id: session.userId,
-            parent_name: session.parentName ?? null,
-            created_at: session.createdAt,
-            expires_at: session.expiresAt,
-          })
+          .values({ ...values, mac: macs.sign(table, values) })
           .execute();
       });
     },
     async find(id) {
-      const row = await database.read("browser_session.find", (db) =>
+      const found = await database.read("browser_session.find", (db) =>
         db
           .selectFrom(table)
           .selectAll()
@@ -43,6 +46,7 @@ export function browserSessions(database: Database): BrowserSessions {
           .where("expires_at", ">", new Date())
           .executeTakeFirst(),
       );
+      const row = await macs.find(table, found);
       return (
         row && {
           id,
@@ -55,15 +59,15 @@ export function browserSessions(database: Database): BrowserSessions {
       );
     },
     async isLive(name) {
-      const row = await database.read("browser_session.is_live", (db) =>
+      const found = await database.read("browser_session.is_live", (db) =>
         db
           .selectFrom(table)
-          .select("id_name")
+          .selectAll()
           .where("id_name", "=", name)
           .where("expires_at", ">", new Date())
           .executeTakeFirst(),
       );
-      return row !== undefined;
+      return (await macs.find(table, found)) !== undefined;
     },
     async end(id, audit) {
       await database.write("browser_session.end", async (tx) => {

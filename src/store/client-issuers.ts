@@ -1,37 +1,51 @@
-import { sql } from "kysely";
+import type { Kysely } from "kysely";
 import type { Database } from "./database.ts";
+import type { RowMacs } from "./row-macs.ts";
 import type { ClientIssuers } from "./store.ts";
+import type { Tables } from "./tables.ts";
 
 const table = "client_issuer";
 
 /** Issuers of clients that stand in the routes file: the first that was seen, until an operator names another. */
-export function clientIssuers(database: Database): ClientIssuers {
+export function clientIssuers(database: Database, macs: RowMacs): ClientIssuers {
   return {
     async keep({ routeId, upstream, clientId }, issuer, named) {
-      const known = await database.read("client_issuer.find", (db) =>
-        db
-          .selectFrom(table)
-          .select("issuer")
+      const of = { route_id: routeId, upstream, client_id: clientId };
+      const found = await database.read("client_issuer.find", (db) => select(db, of).executeTakeFirst());
+      const known = await macs.find(table, found);
+      if (known && (known.issuer === issuer || !named)) return known.issuer;
+      await macs.ready();
+      return database.write("client_issuer.keep", async (tx) => {
+        const values = { ...of, issuer };
+        const mac = macs.sign(table, values);
+        const made = await tx
+          .insertInto(table)
+          .values({ ...values, mac })
+          .onConflict((conflict) => conflict.doNothing())
+          .returning("issuer")
+          .executeTakeFirst();
+        if (made) return made.issuer;
+        // Two who ask at once both hear the one that was first; a row that was not written here is as good as absent.
+        const first = await select(tx, of).forUpdate().executeTakeFirst();
+        if (!named && first && macs.accepts(table, first)) return first.issuer;
+        await tx
+          .updateTable(table)
+          .set({ issuer, mac })
           .where("route_id", "=", routeId)
           .where("upstream", "=", upstream)
           .where("client_id", "=", clientId)
-          .executeTakeFirst(),
-      );
-      if (known && (known.issuer === issuer || !named)) return known.issuer;
-      const kept = await database.write("client_issuer.keep", (tx) =>
-        tx
-          .insertInto(table)
-          .values({ route_id: routeId, upstream, client_id: clientId, issuer })
-          .onConflict((conflict) =>
-            conflict
-              .columns(["route_id", "upstream", "client_id"])
-              // Two who ask at once both hear the one that was first.
-              .doUpdateSet({ issuer: named ? sql`excluded.issuer` : sql`client_issuer.issuer` }),
-          )
-          .returning("issuer")
-          .executeTakeFirstOrThrow(),
-      );
-      return kept.issuer;
+          .execute();
+        return issuer;
+      });
     },
   };
+}
+
+function select(db: Kysely<Tables>, of: { route_id: string; upstream: string; client_id: string }) {
+  return db
+    .selectFrom(table)
+    .selectAll()
+    .where("route_id", "=", of.route_id)
+    .where("upstream", "=", of.upstream)
+    .where("client_id", "=", of.client_id);
 }

@@ -4,6 +4,7 @@ import type { Database } from "./database.ts";
 import type { Encryption } from "./encryption.ts";
 import { nextChange } from "./next-change.ts";
 import { notify } from "./notify.ts";
+import type { RowMacs } from "./row-macs.ts";
 import type { ClientRegistration, ClientRegistrations, Notifications } from "./store.ts";
 import { StoreUnavailable } from "./store-unavailable.ts";
 import type { Tables } from "./tables.ts";
@@ -22,6 +23,7 @@ const pollMs = 250;
 export function clientRegistrations(
   database: Database,
   { seal, open }: Encryption,
+  macs: RowMacs,
   notifications: Pick<Notifications, "subscribe">,
   options: { leaseMs: number },
 ): ClientRegistrations {
@@ -41,7 +43,7 @@ export function clientRegistrations(
   }
 
   async function find(issuer: string, redirectUri: string) {
-    const row = await database.read("client_registration.find", (db) =>
+    const found = await database.read("client_registration.find", (db) =>
       db
         .selectFrom(table)
         .selectAll()
@@ -50,6 +52,8 @@ export function clientRegistrations(
         .where((e) => e.or([e("secret_expires_at", "is", null), e("secret_expires_at", ">", now)]))
         .executeTakeFirst(),
     );
+    // Without a client it is but somebody's lease.
+    const row = found?.client_id == null ? undefined : await macs.find(table, found);
     return row && openRow(row);
   }
 
@@ -91,13 +95,19 @@ export function clientRegistrations(
     const { issuer, redirectUri, secretExpiresAt, ...part } = registration;
     const sealedPart: SealedPart = part;
     const sealed = await seal(table, [issuer, redirectUri], sealedPart);
+    const clear = {
+      client_id: registration.clientId,
+      secret_expires_at: secretExpiresAt === undefined ? null : clock.toDatabase(secretExpiresAt),
+    };
+    await macs.ready();
+    const mac = macs.sign(table, { issuer, redirect_uri: redirectUri, ...clear });
     return database.write("client_registration.store", async (tx) => {
       const rows = await tx
         .updateTable(table)
         .set({
-          client_id: registration.clientId,
-          secret_expires_at: secretExpiresAt === undefined ? null : clock.toDatabase(secretExpiresAt),
+          ...clear,
           ...sealed,
+          mac,
           lease_owner: null,
           lease_until: null,
           created_at: now,

@@ -1,8 +1,9 @@
 import { type ExpressionBuilder, type Selectable, sql, type Transaction } from "kysely";
 import type { AuditEvent } from "./audit-event.ts";
 import type { Database } from "./database.ts";
-import { endDelegations } from "./end-delegations.ts";
+import { endDelegations, takeBack } from "./end-delegations.ts";
 import { notify } from "./notify.ts";
+import type { RowMacs } from "./row-macs.ts";
 import type { Delegation, Delegations } from "./store.ts";
 import type { Tables } from "./tables.ts";
 import { writeAuditEvent } from "./write-audit-event.ts";
@@ -25,7 +26,7 @@ async function recordIfAny(
 }
 
 /** Connections that their owners let service accounts use (F2.4). What changes here, changes what a grant may do. */
-export function delegations(database: Database): Delegations {
+export function delegations(database: Database, macs: RowMacs): Delegations {
   const { clock } = database;
 
   function read(row: Selectable<Tables["delegation"]>): Delegation {
@@ -54,52 +55,65 @@ export function delegations(database: Database): Delegations {
         .orderBy("route_id")
         .execute(),
     );
-    return rows.map(read);
+    return (await macs.filter(table, rows)).map(read);
   }
 
   return {
-    give({ grantId, ownerId, routeId, upstream }, audit) {
+    async give({ grantId, ownerId, routeId, upstream }, audit) {
+      await macs.ready();
       return database.write("delegation.give", async (tx) => {
         // Locked, so that a disconnect at the same time comes before, and this is refused, or after, and ends it.
         const connection = await tx
           .selectFrom("upstream_token")
-          .select("version")
+          .selectAll()
           .where("user_id", "=", ownerId)
           .where("route_id", "=", routeId)
           .where("upstream", "=", upstream)
           .forShare()
           .executeTakeFirst();
-        if (connection === undefined) return false;
-        const rows = await tx
-          .updateTable(table)
-          .set({ upstream, delegated_at: now })
+        if (connection === undefined || !macs.accepts("upstream_token", connection)) return false;
+        const asked = await tx
+          .selectFrom(table)
+          .selectAll()
           .where("grant_id", "=", grantId)
           .where("route_id", "=", routeId)
           .where("owner_id", "=", ownerId)
           .where(unexpired)
-          .returning("grant_id")
+          .forUpdate()
+          .executeTakeFirst();
+        if (asked === undefined || !macs.accepts(table, asked)) return false;
+        const given = { upstream, delegated_at: clock.toDatabase(new Date()) };
+        await tx
+          .updateTable(table)
+          .set({ ...given, mac: macs.sign(table, { ...asked, ...given }) })
+          .where("grant_id", "=", grantId)
+          .where("route_id", "=", routeId)
           .execute();
-        return recordIfAny(tx, rows, grantId, audit);
+        return recordIfAny(tx, [asked], grantId, audit);
       });
     },
 
-    end({ grantId, ownerId, routeId }, audit) {
+    async end({ grantId, ownerId, routeId }, audit) {
+      await macs.ready();
       return database.write("delegation.end", async (tx) => {
         const rows = await tx
-          .updateTable(table)
-          .set({ upstream: null, delegated_at: null })
+          .selectFrom(table)
+          .selectAll()
           .where("grant_id", "=", grantId)
           .where("route_id", "=", routeId)
           .where("owner_id", "=", ownerId)
           .where("delegated_at", "is not", null)
-          .returning("grant_id")
+          .forUpdate()
           .execute();
+        for (const row of rows) await takeBack(tx, macs, row);
         return recordIfAny(tx, rows, grantId, audit);
       });
     },
 
-    endAllOf: (ownerId, reason) =>
-      database.write("delegation.end_all", (tx) => endDelegations(tx, { ownerId }, reason)),
+    async endAllOf(ownerId, reason) {
+      await macs.ready();
+      return database.write("delegation.end_all", (tx) => endDelegations(tx, macs, { ownerId }, reason));
+    },
 
     ofGrant: (grantId) => list("grant_id", grantId),
     ofOwner: (ownerId) => list("owner_id", ownerId),

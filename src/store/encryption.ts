@@ -21,7 +21,8 @@ export interface Encryption {
 /** Header parameter that binds a ciphertext to its row; part of the authenticated data (RFC 7516 §5.1, step 14). */
 const rowParameter = "row";
 
-function rowName(table: string, primaryKey: readonly string[]): string {
+/** What stands for a row in ciphertexts and logs: SHA-256 of table and primary key. */
+export function rowName(table: string, primaryKey: readonly string[]): string {
   return createHash("sha256")
     .update(JSON.stringify([table, ...primaryKey]))
     .digest("base64url");

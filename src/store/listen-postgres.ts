@@ -7,6 +7,7 @@ import type { DatabaseClock } from "./create-database-clock.ts";
 import { heartbeats } from "./heartbeats.ts";
 import type { Listener } from "./listener.ts";
 import { notificationHub } from "./notification-hub.ts";
+import { type PostgresTls, postgresAddress } from "./postgres-tls.ts";
 import type { StoreMetrics } from "./store-metrics.ts";
 import type { Tables } from "./tables.ts";
 
@@ -22,6 +23,7 @@ const reconnectMs = { first: 50, most: 1_000 };
  */
 export function listenPostgres(options: {
   listenUrl: string;
+  tls?: PostgresTls;
   heart: Kysely<Tables>;
   clock: DatabaseClock;
   timeoutMs: number;
@@ -50,7 +52,7 @@ export function listenPostgres(options: {
 
   async function listenOnce(): Promise<void> {
     const client = new pg.Client({
-      connectionString: options.listenUrl,
+      ...postgresAddress(options.listenUrl, options.tls ?? {}),
       connectionTimeoutMillis: timeoutMs,
       keepAlive: true,
       keepAliveInitialDelayMillis: 5_000,

@@ -1,4 +1,5 @@
 import { randomBytes } from "node:crypto";
+import { constants } from "node:fs";
 import { mkdir, open, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type AwsKmsKey, awsKmsKeys } from "./aws-kms-keys.ts";
@@ -108,11 +109,27 @@ function decode(field: string, text: string): Uint8Array {
 }
 
 async function readIfPresent(path: string): Promise<string | undefined> {
+  let file: Awaited<ReturnType<typeof open>>;
   try {
-    return await readFile(path, "utf8");
+    // Whoever may write to the folder must not choose the key by laying a link.
+    file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW);
   } catch (error) {
     if (error instanceof Error && "code" in error && error.code === "ENOENT") return undefined;
+    if (error instanceof Error && "code" in error && error.code === "ELOOP")
+      throw invalid(`${path} is a link; put the key itself there`);
     throw invalid(`cannot read ${path}`, error);
+  }
+  try {
+    const { mode, uid } = await file.stat();
+    if (mode & 0o007) throw invalid(`${path} can be read by everybody; chmod o= it, and rotate the key`);
+    const us = process.getuid?.();
+    if (us !== undefined && uid !== us && uid !== 0)
+      throw invalid(
+        `${path} belongs to another user (${uid}), who may have chosen the key; chown it to ours (${us})`,
+      );
+    return await file.readFile("utf8");
+  } finally {
+    await file.close();
   }
 }
 

@@ -1,30 +1,54 @@
-import { link, readFile, rm, writeFile } from "node:fs/promises";
+import { link, readFile, rm, stat, utimes, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import { StoreMisconfigured } from "./store-misconfigured.ts";
+
+/** A holder touches its claim this often, ms. */
+const touchEveryMs = 4_000;
+/** Tries to take over what others try to take over, too; 50 ms apart. */
+const attempts = 60;
+/** Nobody takes that long to remove a file, ms. */
+const takeoverMs = 10_000;
+/** One that has not been touched for so long has nobody behind it, ms. */
+const silentMs = 12_000;
 
 /**
  * Claims `dir` for this process by a file that names it: two processes on one embedded database would corrupt it.
- * A claim whose process is gone (or has our own id, as the first process of a restarted container does) is void.
+ * A claim whose process is gone is void. One that names our own id belonged to the first process of a container that was
+ * restarted, or belongs to that of another container on the same volume, which then keeps touching it: that takes a few seconds
+ * to see.
+ * @param options.silentMs how long a claim with our own id is watched
  * @returns the way to give it back
  * @throws StoreMisconfigured `embedded_database_in_use`
  */
-export async function lockFolder(dir: string): Promise<() => Promise<void>> {
+export async function lockFolder(
+  dir: string,
+  options: { readonly silentMs?: number } = {},
+): Promise<() => Promise<void>> {
   const path = join(dir, "lock");
   // Written before it stands: whoever found it empty would take its holder for dead.
   const claim = join(dir, `lock.${process.pid}`);
-  await writeFile(claim, String(process.pid), { mode: 0o600 });
+  await rm(claim, { force: true });
+  // Never through a link that somebody else has laid there.
+  await writeFile(claim, String(process.pid), { mode: 0o600, flag: "wx" });
   try {
-    await hold(claim, path, dir);
+    await hold(claim, path, dir, options.silentMs ?? silentMs);
   } finally {
     await rm(claim, { force: true });
   }
+  const touch = setInterval(() => {
+    const now = new Date();
+    utimes(path, now, now).catch(() => {});
+  }, touchEveryMs);
+  touch.unref();
   return async () => {
+    clearInterval(touch);
     heldHere.delete(path);
     await rm(path, { force: true });
   };
 }
 
-async function hold(claim: string, path: string, dir: string): Promise<void> {
+async function hold(claim: string, path: string, dir: string, watchMs: number): Promise<void> {
   for (let attempt = 0; ; attempt++) {
     try {
       await link(claim, path);
@@ -33,18 +57,72 @@ async function hold(claim: string, path: string, dir: string): Promise<void> {
     } catch (error) {
       if (!(error instanceof Error && "code" in error && error.code === "EEXIST")) throw error;
     }
-    const holder = Number(await readFile(path, "utf8").catch(() => ""));
-    const alive = holder === process.pid ? heldHere.has(path) : isAlive(holder);
-    if (alive || attempt === 3)
+    const found = await look(path);
+    if (found === undefined) continue;
+    const own = found.holder === process.pid;
+    const alive = own ? heldHere.has(path) || (await isTouched(path, watchMs)) : isAlive(found.holder);
+    if (alive || attempt === attempts)
       throw new StoreMisconfigured(
         "embedded_database_in_use",
-        `database.dir ${dir} is in use by process ${holder}: the embedded database serves one process at a time; stop that one, or set database.url (DATABASE_URL) to a Postgres server`,
+        `database.dir ${dir} is in use by process ${found.holder}: the embedded database serves one process at a time; stop that one, or set database.url (DATABASE_URL) to a Postgres server`,
       );
-    await rm(path, { force: true });
+    await removeVoid(path, join(dir, "lock.takeover"), found);
   }
 }
 
 const heldHere = new Set<string>();
+
+interface Found {
+  readonly holder: number;
+  readonly inode: number;
+  readonly touchedAt: number;
+}
+
+/** Undefined: it has just been given back. */
+async function look(path: string): Promise<Found | undefined> {
+  try {
+    const [{ ino: inode, mtimeMs: touchedAt }, text] = await Promise.all([
+      stat(path),
+      readFile(path, "utf8"),
+    ]);
+    return { holder: Number(text), inode, touchedAt };
+  } catch {
+    return undefined;
+  }
+}
+
+/** Removes exactly the claim that was looked at; one at a time, or the second would remove what the first has put there. */
+async function removeVoid(path: string, guard: string, found: Found): Promise<void> {
+  try {
+    await writeFile(guard, String(process.pid), { mode: 0o600, flag: "wx" });
+  } catch {
+    const since = (await stat(guard).catch(() => undefined))?.mtimeMs ?? Date.now();
+    if (Date.now() - since > takeoverMs) await rm(guard, { force: true });
+    await delay(50);
+    return;
+  }
+  try {
+    const now = await look(path);
+    const same =
+      now?.holder === found.holder && now.inode === found.inode && now.touchedAt === found.touchedAt;
+    if (same) await rm(path, { force: true });
+  } finally {
+    await rm(guard, { force: true });
+  }
+}
+
+/** Watches whether somebody touches the claim. */
+async function isTouched(path: string, watchMs: number): Promise<boolean> {
+  const touchedAt = async () => (await stat(path).catch(() => undefined))?.mtimeMs;
+  const first = await touchedAt();
+  const silentFor = first === undefined ? Number.POSITIVE_INFINITY : Date.now() - first;
+  for (let left = watchMs - silentFor; left > 0; left -= 250) {
+    await delay(Math.min(250, left));
+    const now = await touchedAt();
+    if (now !== first) return now !== undefined;
+  }
+  return false;
+}
 
 function isAlive(pid: number): boolean {
   if (!Number.isInteger(pid) || pid <= 0) return false;

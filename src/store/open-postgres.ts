@@ -2,6 +2,7 @@ import { Kysely, PostgresDialect } from "kysely";
 import pg from "pg";
 import type { Logger } from "pino";
 import { boundedPool } from "./bounded-pool.ts";
+import { type PostgresTls, postgresAddress } from "./postgres-tls.ts";
 import type { Tables } from "./tables.ts";
 
 /** `int8` as a number: ours are counts and versions, far below 2^53. */
@@ -16,6 +17,7 @@ const types: pg.CustomTypesConfig = {
  */
 export function openPostgres(options: {
   url: string;
+  tls?: PostgresTls;
   timeoutMs: number;
   connectTimeoutMs?: number;
   size: number;
@@ -23,7 +25,7 @@ export function openPostgres(options: {
   logger: Logger;
 }): Kysely<Tables> {
   const pool = new pg.Pool({
-    connectionString: options.url,
+    ...postgresAddress(options.url, options.tls ?? {}),
     max: options.size,
     connectionTimeoutMillis: options.connectTimeoutMs ?? options.timeoutMs,
     idleTimeoutMillis: 30_000,

@@ -9,7 +9,7 @@ import type { Database } from "./database.ts";
 import { delegations } from "./delegations.ts";
 import { encryption } from "./encryption.ts";
 import type { InSpan } from "./in-span.ts";
-import { isUnavailability } from "./is-unavailability.ts";
+import { isTlsFailure, isUnavailability } from "./is-unavailability.ts";
 import type { KeyEncryptionKeys } from "./key-encryption-keys.ts";
 import { listenEmbedded } from "./listen-embedded.ts";
 import { listenPostgres } from "./listen-postgres.ts";
@@ -18,11 +18,13 @@ import { migrateDatabase } from "./migrate-database.ts";
 import { openEmbeddedDatabase } from "./open-embedded-database.ts";
 import { openPostgres } from "./open-postgres.ts";
 import { pendingAuthorizations } from "./pending-authorizations.ts";
+import type { PostgresTls } from "./postgres-tls.ts";
 import { readAuditEvents } from "./read-audit-events.ts";
 import { removeExpired } from "./remove-expired.ts";
 import { requireRoom } from "./require-room.ts";
 import { rotateEncryptionKeys } from "./rotate-encryption-keys.ts";
 import { routeIssuers } from "./route-issuers.ts";
+import { rowMacs } from "./row-macs.ts";
 import { signInSessions } from "./sign-in-sessions.ts";
 import { signingKeys } from "./signing-keys.ts";
 import type { Store } from "./store.ts";
@@ -34,7 +36,7 @@ import { upstreamTokens } from "./upstream-tokens.ts";
 import { usedValues } from "./used-values.ts";
 import { writeAuditEvent } from "./write-audit-event.ts";
 
-export interface StoreOptions {
+export interface StoreOptions extends PostgresTls {
   /** Postgres 14 or newer; absent: the embedded database in `dir`. */
   readonly url?: string;
   /** Where LISTEN survives, if `url` is a transaction-mode pooler. */
@@ -64,22 +66,27 @@ export async function openStore(options: StoreOptions): Promise<Store> {
   const { database, listener } = await (url === undefined ? openEmbedded(options) : openServer(options, url));
   const { logger } = options;
   const sealer = encryption(options.keys);
+  const macs = rowMacs(database, sealer, options);
+  listener.subscribe((change) => {
+    if (change.table !== "signing_key" && change.table !== "everything") return;
+    macs.reload().catch((error: unknown) => logger.error({ err: error }, "kept the known key of row MACs"));
+  });
   return {
-    upstreamTokens: upstreamTokens(database, sealer, (key, error) =>
+    upstreamTokens: upstreamTokens(database, sealer, macs, (key, error) =>
       logger.warn({ err: error, route: key.routeId }, "a connection was removed that cannot be decrypted"),
     ),
-    pendingAuthorizations: pendingAuthorizations(database, sealer),
-    clientRegistrations: clientRegistrations(database, sealer, listener, {
+    pendingAuthorizations: pendingAuthorizations(database, sealer, macs),
+    clientRegistrations: clientRegistrations(database, sealer, macs, listener, {
       leaseMs: options.registrationLeaseMs ?? 15_000,
     }),
-    clientIssuers: clientIssuers(database),
+    clientIssuers: clientIssuers(database, macs),
     routeIssuers: routeIssuers(database),
-    authorizationServerRecords: authorizationServerRecords(database, sealer),
-    delegations: delegations(database),
-    browserSessions: browserSessions(database),
-    signInSessions: signInSessions(database, sealer),
-    signingKeys: signingKeys(database, sealer),
-    storedRoutes: storedRoutes(database, sealer, (id, error) =>
+    authorizationServerRecords: authorizationServerRecords(database, sealer, macs),
+    delegations: delegations(database, macs),
+    browserSessions: browserSessions(database, macs),
+    signInSessions: signInSessions(database, sealer, macs),
+    signingKeys: signingKeys(database, sealer, macs),
+    storedRoutes: storedRoutes(database, sealer, macs, (id, error) =>
       logger.error({ err: error, route: id }, "a route of the database cannot be decrypted and is left out"),
     ),
     usedValues: usedValues(database),
@@ -89,12 +96,18 @@ export async function openStore(options: StoreOptions): Promise<Store> {
     async ping() {
       await database.read("ping", (db) => db.selectNoFrom((e) => e.lit(1).as("one")).execute());
     },
-    removeExpired: (now) =>
-      removeExpired(database, now, { auditRetentionDays: options.auditRetentionDays ?? 365 }),
-    rotateEncryptionKeys: () =>
-      rotateEncryptionKeys(database, sealer, (table, error) =>
+    async removeExpired(now) {
+      await macs.bind();
+      return removeExpired(database, now, { auditRetentionDays: options.auditRetentionDays ?? 365 });
+    },
+    bindRows: () => macs.bind({ now: true }),
+    async rotateEncryptionKeys() {
+      const rewritten = await rotateEncryptionKeys(database, sealer, (table, error) =>
         logger.error({ err: error, table }, "a row cannot be rewritten under the newest key"),
-      ),
+      );
+      await macs.rotate();
+      return rewritten;
+    },
     async close() {
       await listener.close();
       await database.close();
@@ -124,8 +137,9 @@ async function openEmbedded(options: StoreOptions): Promise<Opened> {
 
 async function openServer(options: StoreOptions, url: string): Promise<Opened> {
   const { logger, metrics, operationTimeoutMs: timeoutMs = 3_000 } = options;
-  await migrateServer(url, timeoutMs, logger);
-  const connection = { url, timeoutMs, logger };
+  const tls = { tls: options.tls, tlsCa: options.tlsCa };
+  await migrateServer(url, tls, timeoutMs, logger);
+  const connection = { url, tls, timeoutMs, logger };
   const db = openPostgres({ ...connection, size: options.poolSize ?? 10, name: "envoy-mcp-auth" });
   const heart = openPostgres({ ...connection, size: 1, name: "envoy-mcp-auth heartbeat" });
   const close = async () => {
@@ -135,7 +149,15 @@ async function openServer(options: StoreOptions, url: string): Promise<Opened> {
   };
   const database = createDatabase(db, { timeoutMs, metrics, inSpan: options.inSpan, close });
   const listenUrl = options.listenUrl ?? url;
-  const listener = listenPostgres({ listenUrl, heart, clock: database.clock, timeoutMs, logger, metrics });
+  const listener = listenPostgres({
+    listenUrl,
+    tls,
+    heart,
+    clock: database.clock,
+    timeoutMs,
+    logger,
+    metrics,
+  });
   const [state] = await Promise.all([listener.ready(timeoutMs), measureClock(database)]).catch(
     async (error) => {
       await listener.close();
@@ -164,9 +186,15 @@ async function measureClock({ clock, read }: Database): Promise<void> {
   clock.measure(now, sentAt, Date.now());
 }
 
-async function migrateServer(url: string, connectTimeoutMs: number, logger: Logger): Promise<void> {
+async function migrateServer(
+  url: string,
+  tls: PostgresTls,
+  connectTimeoutMs: number,
+  logger: Logger,
+): Promise<void> {
   const db = openPostgres({
     url,
+    tls,
     timeoutMs: 60_000,
     connectTimeoutMs,
     size: 1,
@@ -177,6 +205,12 @@ async function migrateServer(url: string, connectTimeoutMs: number, logger: Logg
     const migrations = await migrateDatabase(db);
     if (migrations.length > 0) logger.info({ migrations }, "the database was migrated");
   } catch (error) {
+    if (isTlsFailure(error))
+      throw new StoreMisconfigured(
+        "database_tls_invalid",
+        `database.url (DATABASE_URL): TLS with the database failed (${error instanceof Error ? error.message : "unknown"}); database.tls_ca must name the authority of its certificate, which must be made out to the URL's host, and the server must have ssl = on`,
+        error,
+      );
     throw isUnavailability(error) ? new StoreUnavailable("migrate", error) : error;
   } finally {
     await db.destroy();

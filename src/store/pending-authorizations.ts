@@ -1,6 +1,7 @@
 import { type Selectable, sql } from "kysely";
 import type { Database } from "./database.ts";
 import type { Encryption } from "./encryption.ts";
+import type { RowMacs } from "./row-macs.ts";
 import { secretName } from "./secret-name.ts";
 import type { PendingAuthorization, PendingAuthorizations, PendingKind } from "./store.ts";
 import type { Tables } from "./tables.ts";
@@ -9,7 +10,11 @@ const table = "pending_authorization";
 const unexpired = sql<boolean>`expires_at > now()`;
 
 /** Consents and sign-ins under way, found by the hash of their state, used once. */
-export function pendingAuthorizations(database: Database, { seal, open }: Encryption): PendingAuthorizations {
+export function pendingAuthorizations(
+  database: Database,
+  { seal, open }: Encryption,
+  macs: RowMacs,
+): PendingAuthorizations {
   const { clock } = database;
   async function openRow<P>(
     kind: PendingKind,
@@ -27,17 +32,18 @@ export function pendingAuthorizations(database: Database, { seal, open }: Encryp
   return {
     async create(row, keepPerUser) {
       const stateName = secretName(row.state);
+      await macs.ready();
       const sealed = await seal(table, [row.kind, stateName], row.payload);
+      const values = {
+        kind: row.kind,
+        state_name: stateName,
+        user_id: row.userId ?? null,
+        expires_at: clock.toDatabase(row.expiresAt),
+      };
       return database.write("pending_authorization.create", async (tx) => {
         await tx
           .insertInto(table)
-          .values({
-            kind: row.kind,
-            state_name: stateName,
-            user_id: row.userId ?? null,
-            ...sealed,
-            expires_at: clock.toDatabase(row.expiresAt),
-          })
+          .values({ ...values, ...sealed, mac: macs.sign(table, values) })
           .execute();
         if (row.userId === undefined || keepPerUser === undefined) return 0;
         const dropped = await tx
@@ -58,7 +64,7 @@ export function pendingAuthorizations(database: Database, { seal, open }: Encryp
       });
     },
     async find<P>(kind: PendingKind, state: string) {
-      const row = await database.read("pending_authorization.find", (db) =>
+      const found = await database.read("pending_authorization.find", (db) =>
         db
           .selectFrom(table)
           .selectAll()
@@ -67,10 +73,11 @@ export function pendingAuthorizations(database: Database, { seal, open }: Encryp
           .where(unexpired)
           .executeTakeFirst(),
       );
+      const row = await macs.find(table, found);
       return row && openRow<P>(kind, state, row);
     },
     async consume<P>(kind: PendingKind, state: string) {
-      const row = await database.write("pending_authorization.consume", (tx) =>
+      const taken = await database.write("pending_authorization.consume", (tx) =>
         tx
           .deleteFrom(table)
           .where("kind", "=", kind)
@@ -79,6 +86,7 @@ export function pendingAuthorizations(database: Database, { seal, open }: Encryp
           .returningAll()
           .executeTakeFirst(),
       );
+      const row = await macs.find(table, taken);
       return row && openRow<P>(kind, state, row);
     },
   };

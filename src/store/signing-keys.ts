@@ -2,6 +2,7 @@ import { type Kysely, sql, type Transaction } from "kysely";
 import type { Database } from "./database.ts";
 import type { Encryption } from "./encryption.ts";
 import { notify } from "./notify.ts";
+import type { RowMacs } from "./row-macs.ts";
 import type { SigningKey, SigningKeyPurpose, SigningKeys } from "./store.ts";
 import type { Tables } from "./tables.ts";
 import { writeAuditEvent } from "./write-audit-event.ts";
@@ -9,7 +10,7 @@ import { writeAuditEvent } from "./write-audit-event.ts";
 const table = "signing_key";
 
 /** Our private keys, sealed; the first of each purpose is made once across replicas. */
-export function signingKeys(database: Database, { seal, open }: Encryption): SigningKeys {
+export function signingKeys(database: Database, { seal, open }: Encryption, macs: RowMacs): SigningKeys {
   const select = (db: Kysely<Tables>, purpose: SigningKeyPurpose) =>
     db
       .selectFrom(table)
@@ -20,26 +21,28 @@ export function signingKeys(database: Database, { seal, open }: Encryption): Sig
       .orderBy("kid")
       .execute();
 
-  const insert = async (tx: Transaction<Tables>, key: SigningKey) =>
-    tx
+  const insert = async (tx: Transaction<Tables>, key: SigningKey) => {
+    const clear = {
+      kid: key.kid,
+      purpose: key.purpose,
+      created_at: key.createdAt,
+      active_at: key.activeAt,
+      expires_at: key.expiresAt ?? null,
+    };
+    const sealed = await seal(table, [key.kid], macs.mark(key.privateJwk));
+    await tx
       .insertInto(table)
-      .values({
-        kid: key.kid,
-        purpose: key.purpose,
-        ...(await seal(table, [key.kid], key.privateJwk)),
-        created_at: key.createdAt,
-        active_at: key.activeAt,
-        expires_at: key.expiresAt ?? null,
-      })
+      .values({ ...clear, ...sealed, mac: macs.sign(table, clear) })
       .execute();
+  };
 
   async function list(purpose: SigningKeyPurpose): Promise<SigningKey[]> {
     const rows = await database.read("signing_key.list", (db) => select(db, purpose));
     return Promise.all(
-      rows.map(async (row) => ({
+      (await macs.filter(table, rows)).map(async (row) => ({
         kid: row.kid,
         purpose,
-        privateJwk: await open<Record<string, unknown>>(table, [row.kid], row.sealed),
+        privateJwk: macs.unmark(await open<Record<string, unknown>>(table, [row.kid], row.sealed)),
         createdAt: row.created_at,
         activeAt: row.active_at,
         ...(row.expires_at && { expiresAt: row.expires_at }),
@@ -53,23 +56,32 @@ export function signingKeys(database: Database, { seal, open }: Encryption): Sig
       const present = await list(purpose);
       if (present.length > 0) return present;
       const made = await make();
+      await macs.ready();
       await database.write("signing_key.ensure", async (tx) => {
         await lock(tx, purpose);
-        if ((await select(tx, purpose)).length > 0) return;
+        if ((await select(tx, purpose)).some((row) => macs.accepts(table, row))) return;
         await insert(tx, made);
         await notify(tx, { table: "signing_key" });
       });
       return list(purpose);
     },
     async rotate(key, oldExpireAt, audit) {
+      await macs.ready();
       await database.write("signing_key.rotate", async (tx) => {
         await lock(tx, key.purpose);
-        await tx
-          .updateTable(table)
-          .set({ expires_at: oldExpireAt })
+        const older = await tx
+          .selectFrom(table)
+          .selectAll()
           .where("purpose", "=", key.purpose)
           .where((e) => e.or([e("expires_at", "is", null), e("expires_at", ">", oldExpireAt)]))
+          .forUpdate()
           .execute();
+        for (const row of older.filter((one) => macs.accepts(table, one)))
+          await tx
+            .updateTable(table)
+            .set({ expires_at: oldExpireAt, mac: macs.sign(table, { ...row, expires_at: oldExpireAt }) })
+            .where("kid", "=", row.kid)
+            .execute();
         await insert(tx, key);
         await writeAuditEvent(tx, audit);
         await notify(tx, { table: "signing_key" });

@@ -4,6 +4,7 @@ export class StoreMisconfigured extends Error {
     | "encryption_key_missing"
     | "encryption_key_invalid"
     | "listen_unsupported"
+    | "database_tls_invalid"
     | "embedded_database_in_use";
 
   constructor(code: StoreMisconfigured["code"], message: string, cause?: unknown) {

@@ -419,6 +419,11 @@ export interface Store {
   ping(): Promise<void>;
   /** Removes expired rows of every kind; returns how many, per table. */
   removeExpired(now: Date): Promise<Record<string, number>>;
+  /**
+   * Gives every row its MAC and rejects rows without one from now on: what `removeExpired` does by itself an hour after the
+   * upgrade from a version without MACs. Does nothing where rows are bound already.
+   */
+  bindRows(): Promise<void>;
   /** Rewrites every ciphertext whose key is not the newest, without downtime; returns how many, per table (`rotate-keys`). */
   rotateEncryptionKeys(): Promise<Record<string, number>>;
   close(): Promise<void>;

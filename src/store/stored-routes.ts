@@ -3,6 +3,7 @@ import type { Database } from "./database.ts";
 import type { DecryptionFailed } from "./decryption-failed.ts";
 import type { Encryption } from "./encryption.ts";
 import { notify } from "./notify.ts";
+import type { RowMacs } from "./row-macs.ts";
 import type { StoredRoute, StoredRoutes } from "./store.ts";
 import { writeAuditEvent } from "./write-audit-event.ts";
 
@@ -16,6 +17,7 @@ const now = sql<Date>`now()`;
 export function storedRoutes(
   database: Database,
   { seal, open }: Encryption,
+  macs: RowMacs,
   onUnreadable: (id: string, error: DecryptionFailed | Error) => void,
 ): StoredRoutes {
   return {
@@ -24,7 +26,7 @@ export function storedRoutes(
         db.selectFrom(table).selectAll().orderBy("created_at").orderBy("id").execute(),
       );
       const routes = await Promise.all(
-        rows.map(async (row): Promise<StoredRoute[]> => {
+        (await macs.filter(table, rows)).map(async (row): Promise<StoredRoute[]> => {
           try {
             const entry = await open<Record<string, unknown>>(table, [row.id], row.sealed);
             const { id, place, version, created_at: createdAt, updated_at: updatedAt } = row;
@@ -39,11 +41,13 @@ export function storedRoutes(
     },
 
     async create({ id, place, entry }, audit) {
+      await macs.ready();
       const sealed = await seal(table, [id], entry);
+      const mac = macs.sign(table, { id, place, version: 1 });
       return database.write("stored_route.create", async (tx) => {
         const rows = await tx
           .insertInto(table)
-          .values({ id, place, ...sealed })
+          .values({ id, place, ...sealed, version: 1, mac })
           .onConflict((conflict) => conflict.doNothing())
           .returning("id")
           .execute();
@@ -55,7 +59,9 @@ export function storedRoutes(
     },
 
     async replace({ id, place, entry }, version, audit) {
+      await macs.ready();
       const sealed = await seal(table, [id], entry);
+      const mac = macs.sign(table, { id, place, version: version + 1 });
       return database.write("stored_route.replace", async (tx) => {
         const other = await tx
           .selectFrom(table)
@@ -66,7 +72,7 @@ export function storedRoutes(
         if (other !== undefined) return "duplicate";
         const rows = await tx
           .updateTable(table)
-          .set((e) => ({ place, ...sealed, version: e("version", "+", 1), updated_at: now }))
+          .set({ place, ...sealed, version: version + 1, mac, updated_at: now })
           .where("id", "=", id)
           .where("version", "=", version)
           .returning("id")

@@ -8,7 +8,12 @@ interface Sealed {
 /** Written as JSON text, read as a value: the one spelling that both drivers understand alike. */
 type Json<T> = ColumnType<T, string, string>;
 
-export interface UpstreamTokenTable extends Sealed {
+/** The MAC of what stands in clear (bound-columns.ts); null: written by a version that made none. */
+interface Bound {
+  mac: string | null;
+}
+
+export interface UpstreamTokenTable extends Sealed, Bound {
   user_id: string;
   route_id: string;
   upstream: string;
@@ -27,7 +32,7 @@ export interface UpstreamTokenTable extends Sealed {
 /** Every table as kysely sees it; `migrations/` creates them. */
 export interface Tables {
   upstream_token: UpstreamTokenTable;
-  upstream_demand: {
+  upstream_demand: Bound & {
     user_id: string;
     route_id: string;
     upstream: string;
@@ -35,13 +40,14 @@ export interface Tables {
     resource_metadata: string | null;
     demanded_at: Date;
   };
-  pending_authorization: Sealed & {
-    kind: string;
-    state_name: string;
-    user_id: string | null;
-    expires_at: Date;
-  };
-  client_registration: {
+  pending_authorization: Sealed &
+    Bound & {
+      kind: string;
+      state_name: string;
+      user_id: string | null;
+      expires_at: Date;
+    };
+  client_registration: Bound & {
     issuer: string;
     redirect_uri: string;
     client_id: string | null;
@@ -60,26 +66,27 @@ export interface Tables {
     accepted: Generated<boolean>;
     created_at: Generated<Date>;
   };
-  client_issuer: {
+  client_issuer: Bound & {
     route_id: string;
     upstream: string;
     client_id: string;
     issuer: string;
     created_at: Generated<Date>;
   };
-  authorization_server_record: Sealed & {
-    model: string;
-    id_name: string;
-    grant_id: string | null;
-    uid_name: string | null;
-    user_code_name: string | null;
-    user_id: string | null;
-    client_id: string | null;
-    created_at: Generated<Date>;
-    expires_at: Date | null;
-    consumed_at: Date | null;
-  };
-  delegation: {
+  authorization_server_record: Sealed &
+    Bound & {
+      model: string;
+      id_name: string;
+      grant_id: string | null;
+      uid_name: string | null;
+      user_code_name: string | null;
+      user_id: string | null;
+      client_id: string | null;
+      created_at: Generated<Date>;
+      expires_at: Date | null;
+      consumed_at: Date | null;
+    };
+  delegation: Bound & {
     grant_id: string;
     route_id: string;
     account: string;
@@ -89,7 +96,7 @@ export interface Tables {
     created_at: Generated<Date>;
     expires_at: Date;
   };
-  browser_session: {
+  browser_session: Bound & {
     id_name: string;
     host: string;
     user_id: string;
@@ -97,27 +104,30 @@ export interface Tables {
     created_at: Date;
     expires_at: Date;
   };
-  sign_in_session: Sealed & {
-    user_id: string;
-    provider_id: string;
-    subject: string;
-    sid_name: string | null;
-    checked_at: Date;
-  };
-  signing_key: Sealed & {
-    kid: string;
-    purpose: string;
-    created_at: Date;
-    active_at: Date;
-    expires_at: Date | null;
-  };
-  stored_route: Sealed & {
-    id: string;
-    place: string;
-    version: Generated<number>;
-    created_at: Generated<Date>;
-    updated_at: ColumnType<Date, Date | undefined, Date>;
-  };
+  sign_in_session: Sealed &
+    Bound & {
+      user_id: string;
+      provider_id: string;
+      subject: string;
+      sid_name: string | null;
+      checked_at: Date;
+    };
+  signing_key: Sealed &
+    Bound & {
+      kid: string;
+      purpose: string;
+      created_at: Date;
+      active_at: Date;
+      expires_at: Date | null;
+    };
+  stored_route: Sealed &
+    Bound & {
+      id: string;
+      place: string;
+      version: Generated<number>;
+      created_at: Generated<Date>;
+      updated_at: ColumnType<Date, Date | undefined, Date>;
+    };
   used_value: {
     kind: string;
     name: string;

@@ -1,58 +1,65 @@
-import { sql } from "kysely";
+import type { Kysely } from "kysely";
 import { connectionKeyName } from "./connection-key.ts";
 import type { Database } from "./database.ts";
 import { notify } from "./notify.ts";
+import type { RowMacs } from "./row-macs.ts";
 import type { ConnectionKey, UpstreamTokens } from "./store.ts";
+import type { Tables } from "./tables.ts";
 
 const table = "upstream_demand";
+
+/** An upstream can demand without end. */
+const mostScopes = 100;
 
 /** What upstreams asked for beyond the token they were shown; rows outlive the token's (F3.6, F4.6). */
 export function upstreamDemands(
   database: Database,
+  macs: RowMacs,
 ): Pick<UpstreamTokens, "demand" | "findDemand" | "clearDemand"> {
   // What replicas hold of a connection in memory includes what is demanded of it.
   const changed = (key: ConnectionKey) => ({ table: "upstream_token", key: connectionKeyName(key) }) as const;
   return {
     async demand(key, demand) {
+      await macs.ready();
       await database.write("upstream_demand.put", async (tx) => {
+        // Whoever comes second waits for the first here, and adds to what he left.
         await tx
           .insertInto(table)
           .values({
-            user_id: key.userId,
-            route_id: key.routeId,
-            upstream: key.upstream,
-            scopes: JSON.stringify([...new Set(demand.scopes)]),
-            resource_metadata: demand.resourceMetadata ?? null,
+            ...columnsOf(key),
+            scopes: "[]",
+            resource_metadata: null,
             demanded_at: demand.demandedAt,
+            mac: null,
           })
-          .onConflict((conflict) =>
-            conflict.columns(["user_id", "route_id", "upstream"]).doUpdateSet({
-              scopes: sql`(
-                select coalesce(jsonb_agg(scope), '[]')
-                from (
-                  select distinct scope
-                  from jsonb_array_elements(upstream_demand.scopes || excluded.scopes) as scope
-                  limit 100
-                ) as scopes
-              )`,
-              resource_metadata: sql`coalesce(excluded.resource_metadata, upstream_demand.resource_metadata)`,
-              demanded_at: sql`excluded.demanded_at`,
-            }),
-          )
+          .onConflict((conflict) => conflict.doNothing())
+          .execute();
+        const row = await selectRow(tx, key).forUpdate().executeTakeFirstOrThrow();
+        const known = row.mac !== null && macs.accepts(table, row) ? row : undefined;
+        const values = {
+          scopes: [...new Set([...(known?.scopes ?? []), ...demand.scopes])].slice(0, mostScopes).sort(),
+          resource_metadata: demand.resourceMetadata ?? known?.resource_metadata ?? null,
+          demanded_at: demand.demandedAt,
+        };
+        await tx
+          .updateTable(table)
+          .set({
+            ...values,
+            scopes: JSON.stringify(values.scopes),
+            mac: macs.sign(table, { ...columnsOf(key), ...values }),
+          })
+          .where("user_id", "=", key.userId)
+          .where("route_id", "=", key.routeId)
+          .where("upstream", "=", key.upstream)
           .execute();
         await notify(tx, changed(key));
       });
     },
     async findDemand(key) {
-      const row = await database.read("upstream_demand.find", (db) =>
-        db
-          .selectFrom(table)
-          .selectAll()
-          .where("user_id", "=", key.userId)
-          .where("route_id", "=", key.routeId)
-          .where("upstream", "=", key.upstream)
-          .executeTakeFirst(),
+      const found = await database.read("upstream_demand.find", (db) =>
+        selectRow(db, key).executeTakeFirst(),
       );
+      const row = await macs.find(table, found);
       return (
         row && {
           scopes: row.scopes,
@@ -73,4 +80,19 @@ export function upstreamDemands(
       });
     },
   };
+}
+
+const columnsOf = (key: ConnectionKey) => ({
+  user_id: key.userId,
+  route_id: key.routeId,
+  upstream: key.upstream,
+});
+
+function selectRow(db: Kysely<Tables>, key: ConnectionKey) {
+  return db
+    .selectFrom(table)
+    .selectAll()
+    .where("user_id", "=", key.userId)
+    .where("route_id", "=", key.routeId)
+    .where("upstream", "=", key.upstream);
 }

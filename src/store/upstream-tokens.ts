@@ -5,6 +5,7 @@ import { DecryptionFailed } from "./decryption-failed.ts";
 import type { Encryption } from "./encryption.ts";
 import { endDelegations } from "./end-delegations.ts";
 import { notify } from "./notify.ts";
+import type { RowMacs } from "./row-macs.ts";
 import type { ConnectionKey, NewUpstreamToken, UpstreamToken, UpstreamTokens } from "./store.ts";
 import type { UpstreamTokenTable } from "./tables.ts";
 import { upstreamDemands } from "./upstream-demands.ts";
@@ -22,6 +23,7 @@ const now = sql<Date>`now()`;
 export function upstreamTokens(
   database: Database,
   { seal, open }: Encryption,
+  macs: RowMacs,
   onUnreadable: (key: ConnectionKey, error: DecryptionFailed) => void,
 ): UpstreamTokens {
   const { clock } = database;
@@ -30,11 +32,16 @@ export function upstreamTokens(
   async function sealToken(token: NewUpstreamToken) {
     const { userId, routeId, upstream, expiresAt, refreshExpiresAt, ...part } = token;
     const sealedPart: SealedPart = part;
-    return {
-      ...(await seal(table, primaryKey(token), sealedPart)),
+    const clear = {
       expires_at: expiresAt === undefined ? null : clock.toDatabase(expiresAt),
       refresh_expires_at: refreshExpiresAt === undefined ? null : clock.toDatabase(refreshExpiresAt),
       refreshable: token.refreshToken !== undefined,
+    };
+    await macs.ready();
+    return {
+      ...(await seal(table, primaryKey(token), sealedPart)),
+      ...clear,
+      mac: macs.sign(table, { user_id: userId, route_id: routeId, upstream, ...clear }),
       lease_owner: null,
       lease_until: null,
       version: nextVersion,
@@ -58,10 +65,10 @@ export function upstreamTokens(
   }
 
   return {
-    ...upstreamDemands(database),
+    ...upstreamDemands(database, macs),
 
     async find(key) {
-      const row = await database.read("upstream_token.find", (db) =>
+      const found = await database.read("upstream_token.find", (db) =>
         db
           .selectFrom(table)
           .selectAll()
@@ -70,6 +77,7 @@ export function upstreamTokens(
           .where("upstream", "=", key.upstream)
           .executeTakeFirst(),
       );
+      const row = await macs.find(table, found);
       return row && openToken(row);
     },
 
@@ -182,6 +190,7 @@ export function upstreamTokens(
     },
 
     async delete(key, audit) {
+      await macs.ready();
       const row = await database.write("upstream_token.delete", async (tx) => {
         const deleted = await tx
           .deleteFrom(table)
@@ -191,13 +200,13 @@ export function upstreamTokens(
           .returningAll()
           .executeTakeFirst();
         // Also where the token has gone already: what is given up is not to come back with the next consent.
-        await endDelegations(tx, { ownerId: key.userId, ...key }, audit.reason ?? "disconnected");
+        await endDelegations(tx, macs, { ownerId: key.userId, ...key }, audit.reason ?? "disconnected");
         if (deleted === undefined) return undefined;
         await writeAuditEvent(tx, audit);
         await notify(tx, changed(key));
         return deleted;
       });
-      if (row === undefined) return undefined;
+      if (row === undefined || !(await macs.find(table, row))) return undefined;
       try {
         return await openToken(row);
       } catch (error) {
@@ -211,7 +220,7 @@ export function upstreamTokens(
       const rows = await database.read("upstream_token.list", (db) =>
         db.selectFrom(table).selectAll().where("user_id", "=", userId).orderBy("route_id").execute(),
       );
-      return Promise.all(rows.map(openToken));
+      return Promise.all((await macs.filter(table, rows)).map(openToken));
     },
 
     async list({ userId, routeId }) {

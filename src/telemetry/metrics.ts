@@ -76,6 +76,11 @@ export function createMetrics(options: { readonly process?: boolean } = {}) {
       buckets: seconds,
       registers,
     }),
+    storeRowsRejected: counter(
+      "store_rows_rejected_total",
+      "Stored rows that this service did not write, or that were changed since, by table.",
+      ["table"],
+    ),
     storeListenerUp: gauge(
       "store_listener_up",
       "1 while this replica's notification listener hears its own heartbeat.",

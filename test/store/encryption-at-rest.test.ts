@@ -134,7 +134,8 @@ describe.each(["postgres", "embedded"] as const)("encryption at rest (F4.4), on 
       client_registration: 1,
       authorization_server_record: 4,
       sign_in_session: 1,
-      signing_key: 1,
+      // And the key of the rows' MACs.
+      signing_key: 2,
       stored_route: 1,
     };
     expect(await store.rotateEncryptionKeys()).toEqual(rewritten);

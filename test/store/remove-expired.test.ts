@@ -73,6 +73,8 @@ describeStore("bounded tables (F4.4, F3.9)", (store) => {
       signingKey({ purpose: "assertion", expiresAt: inSeconds(60) }),
     );
 
+    expect(await store().usedValues.take("logout_token", "j", inSeconds(60))).toBe(true);
+
     const none = await store().removeExpired(new Date());
     expect(new Set(Object.values(none))).toEqual(new Set([0]));
     expect(await store().removeExpired(days(100))).toEqual({
@@ -85,6 +87,7 @@ describeStore("bounded tables (F4.4, F3.9)", (store) => {
       browser_session: 1,
       sign_in_session: 1,
       signing_key: 1,
+      used_value: 1,
       audit_event: 0,
     });
     const left = await store().upstreamTokens.listForUser(connection.userId);

@@ -164,6 +164,12 @@ const brought: Readonly<Record<string, (seal: Encryption["seal"]) => Promise<Wri
       },
     },
   ],
+  "0010_bound_rows": async () => [
+    {
+      table: "used_value",
+      values: { kind: "logout_token", name: secretName("jti"), expires_at: later },
+    },
+  ],
 };
 
 /**

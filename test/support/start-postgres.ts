@@ -17,7 +17,9 @@ export interface PostgresServer {
 }
 
 /** A real Postgres of its own on a free loopback port, its data in a temporary folder; as root it runs as user `postgres`. */
-export async function startPostgres(): Promise<PostgresServer> {
+export async function startPostgres(
+  tls?: Readonly<{ certificate: string; key: string }>,
+): Promise<PostgresServer> {
   const folder = await mkdtemp(join(tmpdir(), "postgres-"));
   const port = await freePort();
   let output = "";
@@ -38,6 +40,7 @@ export async function startPostgres(): Promise<PostgresServer> {
       "-cfsync=off",
       "-cfull_page_writes=off",
       "-cmax_connections=200",
+      ...(tls ? ["-cssl=on", `-cssl_cert_file=${tls.certificate}`, `-cssl_key_file=${tls.key}`] : []),
     ],
     onLog: log,
     onError: log,

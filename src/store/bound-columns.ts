@@ -1,0 +1,52 @@
+import type { Tables } from "./tables.ts";
+
+/** Tables whose rows carry a MAC. */
+export type BoundTable = keyof typeof boundColumns;
+
+/**
+ * What a row's MAC covers: the primary key first (`keys` columns of it), then every column in clear that decides something. Not
+ * covered: leases, usage, and what housekeeping notes; who forges those delays work, and gains nothing.
+ */
+export const boundColumns = {
+  upstream_token: {
+    keys: 3,
+    columns: ["user_id", "route_id", "upstream", "expires_at", "refresh_expires_at", "refreshable"],
+  },
+  upstream_demand: {
+    keys: 3,
+    columns: ["user_id", "route_id", "upstream", "scopes", "resource_metadata", "demanded_at"],
+  },
+  pending_authorization: { keys: 2, columns: ["kind", "state_name", "user_id", "expires_at"] },
+  client_registration: { keys: 2, columns: ["issuer", "redirect_uri", "client_id", "secret_expires_at"] },
+  client_issuer: { keys: 3, columns: ["route_id", "upstream", "client_id", "issuer"] },
+  authorization_server_record: {
+    keys: 2,
+    columns: [
+      "model",
+      "id_name",
+      "grant_id",
+      "uid_name",
+      "user_code_name",
+      "user_id",
+      "client_id",
+      "expires_at",
+      "consumed_at",
+    ],
+  },
+  delegation: {
+    keys: 2,
+    columns: ["grant_id", "route_id", "account", "owner_id", "upstream", "delegated_at", "expires_at"],
+  },
+  browser_session: {
+    keys: 1,
+    columns: ["id_name", "host", "user_id", "parent_name", "created_at", "expires_at"],
+  },
+  sign_in_session: { keys: 1, columns: ["user_id", "provider_id", "subject", "sid_name", "checked_at"] },
+  signing_key: { keys: 1, columns: ["kid", "purpose", "created_at", "active_at", "expires_at"] },
+  stored_route: { keys: 1, columns: ["id", "place", "version"] },
+} as const satisfies { [T in keyof Tables]?: { keys: number; columns: readonly (keyof Tables[T])[] } };
+
+/** The covered columns of a row, as read or as written. */
+export type BoundRow<T extends BoundTable> = {
+  readonly [C in (typeof boundColumns)[T]["columns"][number]]: unknown;
+};

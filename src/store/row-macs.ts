@@ -1,0 +1,319 @@
+import { createHmac, randomBytes, randomUUID, timingSafeEqual } from "node:crypto";
+import { setTimeout as delay } from "node:timers/promises";
+import { type Kysely, sql } from "kysely";
+import type { Logger } from "pino";
+import { type BoundRow, type BoundTable, boundColumns } from "./bound-columns.ts";
+import type { Database } from "./database.ts";
+import { DecryptionFailed } from "./decryption-failed.ts";
+import { type Encryption, rowName } from "./encryption.ts";
+import { notify } from "./notify.ts";
+import type { StoreMetrics } from "./store-metrics.ts";
+import type { Tables } from "./tables.ts";
+
+/** MACs of rows (HMAC-SHA-256), by a key that the database holds encrypted only. */
+export interface RowMacs {
+  /** Loads the key, or makes the first one. To be awaited before a transaction that signs or checks. */
+  ready(): Promise<void>;
+  /** The MAC to be written with these values. */
+  sign<T extends BoundTable>(table: T, row: BoundRow<T>): string;
+  /** Whether a row is as it was written here; else it is to be treated as absent, and has been reported. No I/O. */
+  accepts<T extends BoundTable>(table: T, row: BoundRow<T> & { readonly mac: string | null }): boolean;
+  /** The same, outside of a transaction: loads a key that another replica has just made. */
+  find<T extends BoundTable, R extends BoundRow<T> & { readonly mac: string | null }>(
+    table: T,
+    row: R | undefined,
+  ): Promise<R | undefined>;
+  filter<T extends BoundTable, R extends BoundRow<T> & { readonly mac: string | null }>(
+    table: T,
+    rows: readonly R[],
+  ): Promise<R[]>;
+  /** Keys have changed elsewhere. */
+  reload(): Promise<void>;
+  /** Whether rows without a valid MAC are rejected. */
+  enforced(): Promise<boolean>;
+  /**
+   * Once replicas of versions without MACs have had time to end: gives every row a MAC, and accepts no other from then on.
+   * @param options.now do not wait for that time
+   */
+  bind(options?: { readonly now?: boolean }): Promise<void>;
+  /** A new key, for all rows; the old ones are removed. Rows that are not accepted now stay so. */
+  rotate(): Promise<void>;
+  /** Marks a signing key (JSON) as one that was stored where rows are bound; `unmark` takes that off. */
+  mark(jwk: Record<string, unknown>): Record<string, unknown>;
+  unmark(jwk: Record<string, unknown>): Record<string, unknown>;
+}
+
+interface MacKey {
+  readonly kid: string;
+  readonly k: string;
+  /** Unix ms. */
+  readonly createdAt: number;
+  readonly bound: boolean;
+}
+interface State {
+  /** Newest first. */
+  readonly keys: readonly [MacKey, ...MacKey[]];
+  readonly enforced: boolean;
+}
+
+const keyTable = "signing_key";
+const purpose = "row_mac";
+/** In a signing key's encrypted JSON: it was written when rows were bound already. */
+const marker = "rows_bound";
+/** Replicas of a version that writes no MACs may serve for so long after the first that does, ms. */
+const upgradeMs = 3_600_000;
+/** Replicas hear of a new key within this, ms. */
+const settleMs = 2_000;
+const reloadEveryMs = 1_000;
+const batchSize = 200;
+
+/**
+ * Binds what stands in clear in a row to the row, so that who can write to the database, but does not hold the key-encryption
+ * keys, cannot make or change one. Rolling a row back to what it was is not stopped.
+ *
+ * A fresh database rejects rows without a MAC from the start. One that a version without MACs has written accepts them for an
+ * hour, and is then bound once (`bind`). That this has happened is part of every signing key's encrypted JSON: by deleting rows
+ * nobody gets a second binding.
+ */
+export function rowMacs(
+  database: Database,
+  { seal, open }: Encryption,
+  deps: { readonly logger: Logger; readonly metrics?: Pick<StoreMetrics, "storeRowsRejected"> },
+): RowMacs {
+  let state: State | undefined;
+  let loading: Promise<State> | undefined;
+  let loadedAt = Number.NEGATIVE_INFINITY;
+
+  const load = () => {
+    loading ??= read()
+      .then((found) => {
+        state = found;
+        loadedAt = performance.now();
+        return found;
+      })
+      .finally(() => {
+        loading = undefined;
+      });
+    return loading;
+  };
+  const current = async () => state ?? (await load());
+  const loaded = (): State => {
+    if (!state) throw new Error("the key of row MACs has not been loaded");
+    return state;
+  };
+
+  async function read(): Promise<State> {
+    const rows = await database.read("row_mac.list", (db) => keyRows(db));
+    const ofMacs = rows.filter((row) => row.purpose === purpose);
+    const keys = await readKeys(ofMacs);
+    const others = rows.filter((row) => row.purpose !== purpose);
+    const [newest, ...older] = keys;
+    if (!newest) return create(others.length === 0 || (await anyMarked(others)));
+    const enforced = keys.some((key) => key.bound) || (await anyMarked(others));
+    return { keys: [newest, ...older], enforced };
+  }
+
+  async function readKeys(rows: readonly { kid: string; sealed: string }[]): Promise<MacKey[]> {
+    const keys: MacKey[] = [];
+    let failure: unknown;
+    for (const { kid, sealed } of rows) {
+      try {
+        keys.push({ ...(await open<Omit<MacKey, "kid">>(keyTable, [kid], sealed)), kid });
+      } catch (error) {
+        if (!(error instanceof DecryptionFailed)) throw error;
+        failure = error;
+      }
+    }
+    // Without the key nothing can be told from a forgery.
+    if (keys.length === 0 && failure) throw failure;
+    return keys.sort((a, b) => b.createdAt - a.createdAt);
+  }
+
+  async function anyMarked(rows: readonly { kid: string; sealed: string }[]): Promise<boolean> {
+    for (const { kid, sealed } of rows) {
+      const jwk = await open<Record<string, unknown>>(keyTable, [kid], sealed).catch((error: unknown) => {
+        if (error instanceof DecryptionFailed) return undefined;
+        throw error;
+      });
+      if (jwk?.[marker] === true) return true;
+    }
+    return false;
+  }
+
+  async function create(bound: boolean): Promise<State> {
+    const key = await makeKey(bound);
+    await database.write("row_mac.create", async (tx) => {
+      await sql`select pg_advisory_xact_lock(hashtext('signing_key row_mac'))`.execute(tx);
+      if ((await keyRows(tx)).some((row) => row.purpose === purpose)) return;
+      await tx.insertInto(keyTable).values(key.row).execute();
+    });
+    const rows = await database.read("row_mac.list", (db) => keyRows(db));
+    const [newest, ...older] = await readKeys(rows.filter((row) => row.purpose === purpose));
+    if (!newest) throw new Error("the key of row MACs is gone again");
+    return { keys: [newest, ...older], enforced: bound };
+  }
+
+  async function makeKey(bound: boolean) {
+    const kid = randomUUID();
+    const createdAt = new Date();
+    const value = { k: randomBytes(32).toString("base64url"), createdAt: createdAt.getTime(), bound };
+    const sealed = await seal(keyTable, [kid], value);
+    return { kid, row: { kid, purpose, ...sealed, created_at: createdAt, active_at: createdAt } };
+  }
+
+  function macBy<T extends BoundTable>(key: MacKey, table: T, row: BoundRow<T>): string {
+    const values = boundColumns[table].columns.map((column) => canonical(Reflect.get(row, column)));
+    const mac = createHmac("sha256", Buffer.from(key.k, "base64url")).update(
+      JSON.stringify([table, ...values]),
+    );
+    return `${key.kid}.${mac.digest("base64url")}`;
+  }
+
+  function isGood<T extends BoundTable>(
+    table: T,
+    row: BoundRow<T> & { readonly mac: string | null },
+  ): boolean {
+    const { keys } = loaded();
+    const key = keys.find(({ kid }) => row.mac?.startsWith(`${kid}.`));
+    if (!key || row.mac === null) return false;
+    const [given, wanted] = [Buffer.from(row.mac), Buffer.from(macBy(key, table, row))];
+    return given.length === wanted.length && timingSafeEqual(given, wanted);
+  }
+
+  function accepts<T extends BoundTable>(
+    table: T,
+    row: BoundRow<T> & { readonly mac: string | null },
+  ): boolean {
+    if (!loaded().enforced || isGood(table, row)) return true;
+    deps.metrics?.storeRowsRejected.inc({ table });
+    const { keys, columns } = boundColumns[table];
+    const primaryKey = columns.slice(0, keys).map((column) => String(Reflect.get(row, column)));
+    deps.logger.error(
+      { table, row: rowName(table, primaryKey) },
+      "a stored row was not written by this service, or was changed since; it is treated as absent",
+    );
+    return false;
+  }
+
+  async function find<T extends BoundTable, R extends BoundRow<T> & { readonly mac: string | null }>(
+    table: T,
+    row: R | undefined,
+  ): Promise<R | undefined> {
+    if (row === undefined) return undefined;
+    const { keys, enforced } = await current();
+    const kid = row.mac?.split(".")[0];
+    const unknown = enforced && kid !== undefined && !keys.some((key) => key.kid === kid);
+    if (unknown && performance.now() - loadedAt > reloadEveryMs) await load();
+    return accepts(table, row) ? row : undefined;
+  }
+
+  /** Gives every row that `wanted` says yes to the MAC of the newest key. */
+  async function signAll(wanted: (table: BoundTable, row: Row) => boolean): Promise<void> {
+    for (const table of Object.keys(boundColumns).filter(isBoundTable)) {
+      const { keys, columns } = boundColumns[table];
+      const keyColumns = sql.join(columns.slice(0, keys).map((column) => sql.ref(column)));
+      const all = sql.join([...columns, "mac"].map((column) => sql.ref(column)));
+      let after: unknown[] | undefined;
+      do {
+        const rows = await database.write(`${table}.bind`, async (tx) => {
+          const batch = await sql<Row>`
+            select ${all} from ${sql.table(table)}
+            ${after === undefined ? sql`` : sql`where (${keyColumns}) > (${sql.join(after)})`}
+            order by ${keyColumns} limit ${batchSize} for update`.execute(tx);
+          for (const row of batch.rows) {
+            if (!wanted(table, row)) continue;
+            const primaryKey = sql.join(columns.slice(0, keys).map((column) => row[column]));
+            await sql`update ${sql.table(table)} set mac = ${macBy(loaded().keys[0], table, asBound(row))}
+              where (${keyColumns}) = (${primaryKey})`.execute(tx);
+          }
+          return batch.rows;
+        });
+        const last = rows.length === batchSize ? rows.at(-1) : undefined;
+        after = last && columns.slice(0, keys).map((column) => last[column]);
+      } while (after !== undefined);
+    }
+  }
+
+  async function bind({ now = false } = {}): Promise<void> {
+    const { keys, enforced } = await current();
+    if (enforced || (!now && Date.now() - keys[0].createdAt < upgradeMs)) return;
+    // What older replicas changed has a MAC that does not fit any more; from here on they are gone.
+    await signAll((table, row) => !isGood(table, asBound(row)));
+    await database.write("row_mac.bound", async (tx) => {
+      for (const { kid, sealed, purpose: of } of await keyRows(tx, true)) {
+        const value = await open<Record<string, unknown>>(keyTable, [kid], sealed);
+        const fresh = await seal(keyTable, [kid], {
+          ...value,
+          ...(of === purpose ? { bound: true } : { [marker]: true }),
+        });
+        await tx.updateTable(keyTable).set(fresh).where("kid", "=", kid).execute();
+      }
+      await notify(tx, { table: keyTable });
+    });
+    await load();
+    deps.logger.info("stored rows are bound: what was not written by this service is rejected from now on");
+  }
+
+  return {
+    async ready() {
+      await current();
+    },
+    sign: (table, row) => macBy(loaded().keys[0], table, row),
+    accepts,
+    find,
+    async filter(table, rows) {
+      const found = await Promise.all(rows.map((row) => find(table, row)));
+      return found.filter((row) => row !== undefined);
+    },
+    async reload() {
+      if (state) await load();
+    },
+    enforced: async () => (await current()).enforced,
+    bind,
+    async rotate() {
+      const { keys, enforced } = await current();
+      if (!enforced) return;
+      const fresh = await makeKey(true);
+      await database.write("row_mac.rotate", async (tx) => {
+        await tx.insertInto(keyTable).values(fresh.row).execute();
+        await notify(tx, { table: keyTable });
+      });
+      await delay(settleMs);
+      await load();
+      const isOld = (mac: unknown) => typeof mac === "string" && !mac.startsWith(`${fresh.kid}.`);
+      await signAll((table, row) => isOld(row.mac) && isGood(table, asBound(row)));
+      await database.write("row_mac.remove_old", async (tx) => {
+        const old = keys.map(({ kid }) => kid);
+        await tx.deleteFrom(keyTable).where("purpose", "=", purpose).where("kid", "in", old).execute();
+        await notify(tx, { table: keyTable });
+      });
+      await load();
+    },
+    mark: (jwk) => (loaded().enforced ? { ...jwk, [marker]: true } : jwk),
+    unmark: ({ [marker]: _marked, ...jwk }) => jwk,
+  };
+}
+
+type Row = Readonly<Record<string, unknown>>;
+
+/** Read with exactly the covered columns and `mac`. */
+function asBound(row: Row): BoundRow<BoundTable> & { readonly mac: string | null } {
+  return { ...row, mac: typeof row.mac === "string" ? row.mac : null } as BoundRow<BoundTable> & {
+    readonly mac: string | null;
+  };
+}
+
+function isBoundTable(name: string): name is BoundTable {
+  return name in boundColumns;
+}
+
+/** Dates in ms, which is what both drivers read; everything else as JSON. */
+function canonical(value: unknown): unknown {
+  if (value instanceof Date) return value.getTime();
+  return value ?? null;
+}
+
+function keyRows(db: Kysely<Tables>, lock = false) {
+  const query = db.selectFrom(keyTable).select(["kid", "purpose", "sealed"]);
+  return (lock ? query.forUpdate() : query).execute();
+}

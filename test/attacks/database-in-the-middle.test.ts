@@ -1,0 +1,133 @@
+import { execFileSync } from "node:child_process";
+import { chmod, chown, copyFile, mkdir, mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { type CertificateAuthority, certificateAuthority } from "../../deploy/demo/certificate-authority.ts";
+import { openStore } from "../../src/store/open-store.ts";
+import { problemsOf } from "../config/problems-of.ts";
+import { logger, makeKeys } from "../store/backends.ts";
+import { type PostgresServer, startPostgres } from "../support/start-postgres.ts";
+
+/*
+ * Somebody stands between us and Postgres, or answers in its place. Two real servers: one with TLS, one without; who pretends to
+ * be the first has a certificate of another authority, or of the right one for another name.
+ */
+let folder: string;
+let server: PostgresServer;
+let plain: PostgresServer;
+let ours: CertificateAuthority;
+let strangers: CertificateAuthority;
+
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), "database-tls-"));
+  await chmod(folder, 0o755);
+  ours = await certificateAuthority(join(folder, "ours"));
+  strangers = await certificateAuthority(join(folder, "strangers"));
+  const own = join(folder, "server");
+  await mkdir(own, { mode: 0o755 });
+  const files = { certificate: join(own, "tls.pem"), key: join(own, "key.pem") };
+  await copyFile(ours.files.certificate, files.certificate);
+  await copyFile(ours.files.key, files.key);
+  await chmod(files.certificate, 0o644);
+  await chmod(files.key, 0o600);
+  // Postgres reads a key only of its own user's; as root it runs as `postgres`.
+  if (process.getuid?.() === 0) {
+    const id = (flag: string) => {
+      try {
+        return Number(execFileSync("id", [flag, "postgres"], { encoding: "utf8" }));
+      } catch {
+        return 0;
+      }
+    };
+    plain = await startPostgres();
+    await chown(files.key, id("-u"), id("-g"));
+  } else plain = await startPostgres();
+  server = await startPostgres(files);
+});
+afterAll(async () => {
+  await server?.close();
+  await plain?.close();
+  await rm(folder, { recursive: true, force: true });
+});
+
+async function open(url: string, more: { tls?: "verify-full" | "disable"; tlsCa?: string }): Promise<string> {
+  const options = { url, dir: "/nonexistent", keys: await makeKeys("k1"), logger, ...more };
+  try {
+    const store = await openStore(options);
+    await store.ping();
+    await store.close();
+    return "open";
+  } catch (error) {
+    return error instanceof Error && "code" in error ? String(error.code) : String(error);
+  }
+}
+const withHost = (host: string, query = "") => {
+  const url = new URL(server.url);
+  url.hostname = host;
+  return `${url}${query}`;
+};
+
+describe("somebody answers in place of the database", () => {
+  test("the right certificate is accepted, at its name and by the connection that listens", async () => {
+    expect(await open(withHost("localhost"), { tls: "verify-full", tlsCa: ours.files.ca })).toBe("open");
+    const query = `?sslmode=verify-full&sslrootcert=${ours.files.ca}`;
+    expect(await open(withHost("localhost", query), {})).toBe("open");
+  });
+
+  test("a certificate of another authority is refused", async () => {
+    const tls = "verify-full";
+    expect(await open(withHost("localhost"), { tls, tlsCa: strangers.files.ca })).toBe(
+      "database_tls_invalid",
+    );
+    expect(await open(withHost("localhost"), { tls })).toBe("database_tls_invalid");
+  });
+
+  test("a certificate made out to another name is refused", async () => {
+    // Another spelling of 127.0.0.1: it leads to the server, but the certificate does not name it.
+    expect(await open(withHost("127.1"), { tls: "verify-full", tlsCa: ours.files.ca })).toBe(
+      "database_tls_invalid",
+    );
+  });
+
+  test("a server without TLS is refused", async () => {
+    expect(await open(plain.url, { tls: "verify-full", tlsCa: ours.files.ca })).toBe("database_tls_invalid");
+  });
+
+  test("database.tls wins over what the URL says", async () => {
+    const lax = withHost("localhost", "?sslmode=no-verify");
+    expect(await open(lax, { tls: "verify-full", tlsCa: strangers.files.ca })).toBe("database_tls_invalid");
+    expect(await open(`${plain.url}?sslmode=disable`, { tls: "verify-full" })).toBe("database_tls_invalid");
+  });
+});
+
+describe("check-config", () => {
+  const file = (database: string) => `issuer: https://auth.test
+sign_in: {providers: [{issuer: https://id.test, client_id: c}]}
+database: ${database}
+routes: [{from: https://a.test, to: https://b.test/mcp, mcp: {server: {}}, policy: [{allow: {and: [{accept: true}]}}]}]
+`;
+  const told = (database: string) => problemsOf(file(database)).filter((one) => one.includes("database"));
+
+  test.each([
+    ["{url: 'postgres://u@db.internal/mcp'}", "not encrypted"],
+    ["{url: 'postgres://u@db.internal/mcp?sslmode=disable'}", "not encrypted"],
+    ["{url: 'postgres://u@db.internal/mcp?sslmode=verify-full', tls: disable}", "not encrypted"],
+    ["{url: 'postgres://u@db.internal/mcp?sslmode=no-verify'}", "nobody verifies"],
+    ["{url: 'postgres://u@db.internal/mcp?sslmode=require&uselibpqcompat=true'}", "nobody verifies"],
+    ["{url: 'postgres://u@localhost/mcp', listen_url: 'postgres://u@db.internal/mcp'}", "not encrypted"],
+    ["{tls_ca: /ca.pem}", "nothing is verified"],
+  ])("%s: %s", (database, message) => {
+    expect(told(database).join("\n")).toContain(message);
+  });
+
+  test.each([
+    "{url: 'postgres://u@localhost/mcp'}",
+    "{url: 'postgres://u@%2Frun%2Fpostgresql/mcp'}",
+    "{url: 'postgres://u@db.internal/mcp', tls: verify-full}",
+    "{url: 'postgres://u@db.internal/mcp?sslmode=verify-full'}",
+    "{url: 'postgres://u@db.internal/mcp?sslmode=require'}",
+  ])("nothing to say of %s", (database) => {
+    expect(told(database)).toEqual([]);
+  });
+});

@@ -1,0 +1,85 @@
+import { spawn } from "node:child_process";
+import { chmod, mkdtemp, readFile, rm, symlink, utimes, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { loadKeyEncryptionKeys } from "../../src/store/load-key-encryption-keys.ts";
+import { lockFolder } from "../../src/store/lock-folder.ts";
+
+let dir: string;
+beforeEach(async () => {
+  dir = await mkdtemp(join(tmpdir(), "lock-"));
+});
+afterEach(() => rm(dir, { recursive: true, force: true }));
+
+const gone = 2 ** 22 + 1;
+
+test("of many processes that find the claim of one that is gone, one gets the folder", async () => {
+  await writeFile(join(dir, "lock"), String(gone));
+  const code = `import { lockFolder } from ${JSON.stringify(join(import.meta.dirname, "../../src/store/lock-folder.ts"))};
+    process.stdin.once("data", async () => {
+      console.log(await lockFolder(${JSON.stringify(dir)}).then(() => "held", (error) => error.code));
+    });
+    process.stdin.once("end", () => process.exit());
+    console.log("ready");`;
+  const children = Array.from({ length: 5 }, () =>
+    spawn(process.execPath, ["--input-type=module-typescript", "-e", code], {
+      stdio: ["pipe", "pipe", "inherit"],
+    }),
+  );
+  const lines = children.map((child) => {
+    const told: string[] = [];
+    child.stdout.on("data", (chunk) => told.push(...String(chunk).split("\n").filter(Boolean)));
+    return told;
+  });
+  await expect.poll(() => lines.every((told) => told[0] === "ready"), { timeout: 60_000 }).toBe(true);
+  for (const child of children) child.stdin.write("go\n");
+  await expect.poll(() => lines.every((told) => told.length === 2), { timeout: 60_000 }).toBe(true);
+  const answers = lines.map((told) => told[1]);
+  for (const child of children) child.stdin.end();
+  expect(answers.filter((answer) => answer === "held")).toEqual(["held"]);
+  expect(answers.filter((answer) => answer === "embedded_database_in_use").length).toBe(4);
+});
+
+test("the first process of another container on the same volume, which has our id, keeps the folder", async () => {
+  const path = join(dir, "lock");
+  await writeFile(path, String(process.pid));
+  const touch = setInterval(() => void utimes(path, new Date(), new Date()), 100);
+  try {
+    await expect(lockFolder(dir, { silentMs: 60_000 })).rejects.toMatchObject({
+      code: "embedded_database_in_use",
+    });
+  } finally {
+    clearInterval(touch);
+  }
+});
+
+test("the claim of our own container before it was restarted is void", async () => {
+  await writeFile(join(dir, "lock"), String(process.pid));
+  const unlock = await lockFolder(dir, { silentMs: 500 });
+  await unlock();
+});
+
+test("a link that somebody has laid where the claim is written is not followed", async () => {
+  const victim = join(dir, "victim");
+  await writeFile(victim, "precious");
+  await symlink(victim, join(dir, `lock.${process.pid}`));
+  const unlock = await lockFolder(dir);
+  expect(await readFile(victim, "utf8")).toBe("precious");
+  await unlock();
+});
+
+test("an encryption key that is a link, or that others may read, is not taken", async () => {
+  const key = Buffer.alloc(32, 7).toString("base64url");
+  const elsewhere = join(dir, "elsewhere");
+  await writeFile(elsewhere, key, { mode: 0o600 });
+  await symlink(elsewhere, join(dir, "encryption-key"));
+  const load = () => loadKeyEncryptionKeys([], { env: {}, embeddedDir: dir });
+  await expect(load()).rejects.toMatchObject({ code: "encryption_key_invalid" });
+  await rm(join(dir, "encryption-key"));
+  await writeFile(join(dir, "encryption-key"), key);
+  await chmod(join(dir, "encryption-key"), 0o644);
+  await expect(load()).rejects.toMatchObject({ code: "encryption_key_invalid" });
+  await chmod(join(dir, "encryption-key"), 0o640);
+  await load();
+});

@@ -1,0 +1,242 @@
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { secretName } from "../../src/store/secret-name.ts";
+import type { Store } from "../../src/store/store.ts";
+import { createLogger } from "../../src/telemetry/logger.ts";
+import { createMetrics } from "../../src/telemetry/metrics.ts";
+import { type Backend, backends } from "./backends.ts";
+import { audit, connection, inSeconds, registration, signingKey, upstreamToken } from "./samples.ts";
+
+const log: string[] = [];
+const noisy = createLogger({ level: "error", destination: { write: (line) => log.push(line) } });
+const metrics = createMetrics();
+const { userId, routeId, upstream } = connection;
+const { issuer, redirectUri } = registration();
+const client = { routeId, upstream, clientId: "c" };
+const route = { id: "stored", place: "a.test/", entry: { from: "https://a.test" } };
+
+let backend: Backend & { url: string };
+let store: Store;
+beforeEach(async () => {
+  log.length = 0;
+  backend = await backends.postgres();
+  store = await backend.open({ logger: noisy, metrics });
+  await fill();
+});
+afterEach(async () => {
+  await store.close();
+  await backend.close();
+});
+
+async function fill(): Promise<void> {
+  await store.signingKeys.ensure("external_token", async () => signingKey({ expiresAt: inSeconds(3600) }));
+  await store.upstreamTokens.put(
+    upstreamToken({ refreshExpiresAt: inSeconds(3600) }),
+    audit("upstream_token.obtained"),
+  );
+  const demand = {
+    scopes: ["more"],
+    resourceMetadata: "https://files.example.com/prm",
+    demandedAt: new Date(),
+  };
+  await store.upstreamTokens.demand(connection, demand);
+  await store.pendingAuthorizations.create({
+    kind: "handover",
+    state: "s",
+    userId,
+    expiresAt: inSeconds(600),
+    payload: {},
+  });
+  await store.clientRegistrations.getOrRegister(issuer, redirectUri, async () =>
+    registration({ secretExpiresAt: inSeconds(3600) }),
+  );
+  await store.clientIssuers.keep(client, issuer, false);
+  const asked = {
+    account: "service-account/ci",
+    ownerId: userId,
+    expiresAt: inSeconds(3600),
+    routeIds: [routeId],
+  };
+  const payload = { accountId: userId, clientId: "c", uid: "u", userCode: "uc" };
+  await store.authorizationServerRecords.upsert(
+    { model: "Grant", id: "g", payload, expiresAt: inSeconds(3600) },
+    undefined,
+    asked,
+  );
+  await store.delegations.give(
+    { grantId: "g", ownerId: userId, routeId, upstream },
+    audit("delegation.given"),
+  );
+  const code = {
+    model: "RefreshToken",
+    id: "r",
+    payload: { ...payload, grantId: "g" },
+    expiresAt: inSeconds(3600),
+  };
+  await store.authorizationServerRecords.upsert(code);
+  expect(await store.authorizationServerRecords.consume("RefreshToken", "r")).toBe(true);
+  const session = { host: "auth.test", userId, createdAt: new Date(), expiresAt: inSeconds(3600) };
+  await store.browserSessions.create({ ...session, id: "parent" });
+  await store.browserSessions.create({ ...session, id: "b", parentName: secretName("parent") });
+  const person = { userId, providerId: "company", subject: "alice", sid: "sid", groups: [], claims: {} };
+  await store.signInSessions.put({ ...person, checkedAt: new Date() });
+  await store.storedRoutes.create(route, audit("route.created"));
+}
+
+/** What is read of each table; nothing where it is as good as absent. */
+const reads = {
+  upstream_token: () => store.upstreamTokens.find(connection),
+  upstream_demand: () => store.upstreamTokens.findDemand(connection),
+  pending_authorization: () => store.pendingAuthorizations.find("handover", "s"),
+  client_registration: () => store.clientRegistrations.find(issuer, redirectUri),
+  // It goes to whoever comes first, as if there had been no row.
+  client_issuer: async () => {
+    const kept = await store.clientIssuers.keep(client, "https://next.example.com", false);
+    return kept === "https://next.example.com" ? undefined : kept;
+  },
+  authorization_server_record: () => store.authorizationServerRecords.find("RefreshToken", "r"),
+  delegation: async () => (await store.delegations.ofGrant("g"))[0],
+  browser_session: () => store.browserSessions.find("b"),
+  sign_in_session: () => store.signInSessions.find(userId),
+  signing_key: async () => (await store.signingKeys.list("external_token"))[0],
+  stored_route: async () => (await store.storedRoutes.list())[0],
+} as const;
+type Table = keyof typeof reads;
+
+const tampered: readonly (readonly [Table, string])[] = [
+  ["upstream_token", "expires_at = now() + interval '1 year'"],
+  ["upstream_token", "refreshable = false"],
+  ["upstream_demand", `scopes = '["everything"]'`],
+  ["upstream_demand", "resource_metadata = 'https://evil.example.com/prm'"],
+  ["pending_authorization", "user_id = 'company/bob'"],
+  ["pending_authorization", "expires_at = now() + interval '1 year'"],
+  ["client_registration", "client_id = 'another'"],
+  ["client_registration", "secret_expires_at = null"],
+  ["client_issuer", "issuer = 'https://evil.example.com'"],
+  ["authorization_server_record", "consumed_at = null"],
+  ["authorization_server_record", "grant_id = 'another'"],
+  ["authorization_server_record", "client_id = 'another'"],
+  ["authorization_server_record", "user_id = 'company/bob'"],
+  ["authorization_server_record", "expires_at = null"],
+  ["delegation", "owner_id = 'company/bob'"],
+  ["delegation", "account = 'service-account/other'"],
+  ["delegation", "upstream = 'https://evil.example.com', delegated_at = now()"],
+  ["delegation", "expires_at = now() + interval '1 year'"],
+  ["browser_session", "user_id = 'company/bob'"],
+  ["browser_session", "host = 'other.test'"],
+  ["browser_session", "parent_name = null"],
+  ["browser_session", "expires_at = now() + interval '1 year'"],
+  ["sign_in_session", "checked_at = now() + interval '1 year'"],
+  ["sign_in_session", "subject = 'bob'"],
+  ["sign_in_session", "provider_id = 'another'"],
+  ["signing_key", "expires_at = null"],
+  ["signing_key", "active_at = now() - interval '1 year'"],
+  ["stored_route", "place = 'b.test/'"],
+  ["stored_route", "version = 7"],
+];
+
+describe("who can write to the database forges a row", () => {
+  it.each(tampered)("%s: %s makes the row as good as absent", async (table, change) => {
+    expect(await reads[table]()).toBeDefined();
+    await backend.query(`update ${table} set ${change} where mac is not null`);
+    expect(await reads[table]()).toBeUndefined();
+    expect(log.join("")).toContain(`"table":"${table}"`);
+    expect(await metrics.registry.metrics()).toMatch(
+      new RegExp(`store_rows_rejected_total{table="${table}"} [1-9]`),
+    );
+  });
+
+  it.each(Object.keys(reads))("%s: a row without a MAC is as good as absent", async (name) => {
+    const table = Object.keys(reads).find((one): one is Table => one === name) ?? "browser_session";
+    await backend.query(
+      `update ${table} set mac = null where ${table === "signing_key" ? "purpose <> 'row_mac'" : "true"}`,
+    );
+    expect(await reads[table]()).toBeUndefined();
+  });
+
+  it("a session of one's own making lets nobody in", async () => {
+    await backend.query(`insert into browser_session (id_name, host, user_id, created_at, expires_at, mac)
+      select '${secretName("forged")}', host, user_id, created_at, expires_at, mac from browser_session limit 1`);
+    expect(await store.browserSessions.find("forged")).toBeUndefined();
+    expect(await store.browserSessions.isLive(secretName("forged"))).toBe(false);
+  });
+
+  it("a spent refresh token does not live again, and cannot be spent again", async () => {
+    await backend.query("update authorization_server_record set consumed_at = null");
+    expect(await store.authorizationServerRecords.consume("RefreshToken", "r")).toBe(false);
+  });
+
+  it("deleting the key of the MACs, and starting again, does not have forged rows signed", async () => {
+    await backend.query("delete from signing_key where purpose = 'row_mac'");
+    await store.close();
+    store = await backend.open({ logger: noisy, metrics });
+    await store.bindRows();
+    expect(await store.browserSessions.find("b")).toBeUndefined();
+    await backend.query("delete from signing_key");
+    await store.close();
+    store = await backend.open({ logger: noisy, metrics });
+    await store.bindRows();
+    expect(await store.browserSessions.find("b")).toBeUndefined();
+  });
+});
+
+describe("rows of a version without MACs", () => {
+  /** As such a version left them: no MACs, no key for them, no mark on the signing keys. */
+  async function asBefore(): Promise<void> {
+    await store.close();
+    await backend.query("delete from signing_key");
+    for (const table of Object.keys(reads)) await backend.query(`update ${table} set mac = null`);
+    const older = await backend.open();
+    await older.close();
+    const { rowsOfVersion } = await import("./rows-of-version.ts");
+    const rows = (await rowsOfVersion("0001_tables", ["0001_tables"])).filter(
+      ({ table }) => table === "signing_key",
+    );
+    for (const { table, values } of rows) {
+      const literals = Object.values(values).map((value) =>
+        value === null ? "null" : `'${value instanceof Date ? value.toISOString() : value}'`,
+      );
+      await backend.query(
+        `insert into ${table} (${Object.keys(values).join(", ")}) values (${literals.join(", ")})`,
+      );
+    }
+    store = await backend.open({ logger: noisy, metrics });
+  }
+
+  it("are read for as long as older replicas may serve, then bound once, and forged ones rejected", async () => {
+    await asBefore();
+    for (const table of ["browser_session", "upstream_token", "sign_in_session", "delegation"] as const)
+      expect(await reads[table](), table).toBeDefined();
+    // As an older replica does it.
+    await backend.query("update sign_in_session set checked_at = now()");
+    expect(await reads.sign_in_session()).toBeDefined();
+
+    await store.bindRows();
+    for (const table of Object.keys(reads) as Table[]) expect(await reads[table](), table).toBeDefined();
+    await backend.query("update browser_session set user_id = 'company/bob'");
+    expect(await reads.browser_session()).toBeUndefined();
+    await store.bindRows();
+    expect(await reads.browser_session()).toBeUndefined();
+  });
+
+  it("are rejected by every replica once one of them has bound them", async () => {
+    await asBefore();
+    const other = await backend.open({ logger: noisy, metrics });
+    expect(await other.browserSessions.find("b")).toBeDefined();
+    await store.bindRows();
+    await backend.query("update browser_session set mac = null");
+    await expect.poll(() => other.browserSessions.find("b"), { timeout: 30_000 }).toBeUndefined();
+    await other.close();
+  });
+});
+
+it("rotate-keys makes a new key for the MACs; what was forged before stays rejected", async () => {
+  const key = async () =>
+    (await backend.query("select kid from signing_key where purpose = 'row_mac'"))[0]?.kid;
+  const before = await key();
+  await backend.query("update upstream_demand set resource_metadata = 'https://evil.example.com'");
+  await store.rotateEncryptionKeys();
+  expect(await key()).not.toBe(before);
+  for (const table of Object.keys(reads) as Table[])
+    if (table === "upstream_demand") expect(await reads[table](), table).toBeUndefined();
+    else expect(await reads[table](), table).toBeDefined();
+});
