@@ -1,5 +1,6 @@
 import { LRUCache } from "lru-cache";
 import type { KeyEncryptionKeys } from "./key-encryption-keys.ts";
+import { StoreUnavailable } from "./store-unavailable.ts";
 
 /** What a key service does for us: make data keys, and open the wrapped ones again. The keys that wrap never leave it. */
 export interface KeyService {
@@ -13,6 +14,10 @@ export interface KeyService {
   unwrap(wrapped: string): Promise<Uint8Array | undefined>;
 }
 
+const keyBytes = 32;
+const wrongLength = () =>
+  new StoreUnavailable("key service", new Error(`a data key that is not ${keyBytes} bytes long`));
+
 /** Unwrapped data keys kept in memory, so that reading a row again asks nobody. */
 const maxDataKeys = 20_000;
 
@@ -23,6 +28,7 @@ export function keyServiceKeys(service: KeyService): KeyEncryptionKeys {
     newest: () => service.newest(),
     async encryptionKey() {
       const { kid, key, wrapped } = await service.make();
+      if (key.length !== keyBytes) throw wrongLength();
       dataKeys.set(wrapped, key);
       return { header: { alg: "dir", enc: "A256GCM", kid, wrapped }, key };
     },
@@ -31,7 +37,9 @@ export function keyServiceKeys(service: KeyService): KeyEncryptionKeys {
       const known = dataKeys.get(wrapped);
       if (known) return known;
       const key = await service.unwrap(wrapped);
-      if (key) dataKeys.set(wrapped, key);
+      if (!key) return undefined;
+      if (key.length !== keyBytes) throw wrongLength();
+      dataKeys.set(wrapped, key);
       return key;
     },
   };

@@ -38,6 +38,8 @@ export function createDpopProofs(): DpopProofs {
       };
     },
     remember(url, nonce) {
+      // Section 8.1: NQCHAR. What an upstream makes long or odd would be in every later request to it.
+      if (!/^[\x21\x23-\x5b\x5d-\x7e]{1,512}$/.test(nonce)) return;
       nonces.set(new URL(url).origin, nonce);
     },
   };
