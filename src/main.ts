@@ -4,6 +4,7 @@ import type { AddressInfo } from "node:net";
 import Koa, { type Context, type Middleware } from "koa";
 import { createAdminApi } from "./admin/create-admin-api.ts";
 import { createDoorHealth } from "./admin/create-door-health.ts";
+import { envoyOnly } from "./admin/envoy-only.ts";
 import { followStoredRoutes } from "./admin/follow-stored-routes.ts";
 import { createHealthRouter } from "./admin/health-router.ts";
 import { createAuthorizationServer } from "./authorization-server/create-authorization-server.ts";
@@ -16,11 +17,14 @@ import { createLiveConfig } from "./config/create-live-config.ts";
 import { databaseExposure } from "./config/database-protection.ts";
 import { healthNoticeMs } from "./config/envoy/health-notice.ts";
 import { writeXdsDir } from "./config/envoy/write-xds-dir.ts";
+import { isTcp } from "./config/listener-faults.ts";
+import { peerAuthentication } from "./config/peer-authentication.ts";
 import type { CurrentRoutes } from "./config/route-table.ts";
 import { withSocketMode } from "./config/with-socket-mode.ts";
 import { createAssertions } from "./external-token/create-assertions.ts";
 import { createExternalTokens } from "./external-token/create-external-tokens.ts";
 import { createSigningKeys } from "./external-token/create-signing-keys.ts";
+import { createMetadataProofs } from "./external-token/metadata-proofs.ts";
 import { errorPage } from "./pages/error-page.ts";
 import { requestId } from "./pages/request-id.ts";
 import { sendPage } from "./pages/send-page.ts";
@@ -37,6 +41,7 @@ import { StoreUnavailable } from "./store/store-unavailable.ts";
 import { inSpan } from "./telemetry/in-span.ts";
 import { createLogger, type Logger } from "./telemetry/logger.ts";
 import { createMetrics, type Metrics } from "./telemetry/metrics.ts";
+import { reportNowAndThen } from "./telemetry/report-now-and-then.ts";
 import { startTracing } from "./telemetry/start-tracing.ts";
 import { tracedHttp } from "./telemetry/traced-http.ts";
 import { tracedService } from "./telemetry/traced-service.ts";
@@ -75,7 +80,7 @@ export async function serve(options: {
   const { file, env, xdsDir, listen: own = {} } = options;
   const metrics = createMetrics({ process: true });
   const tracing = await startTracing(env);
-  const live = createLiveConfig({ file, env, metrics });
+  const live = createLiveConfig({ file, env, metrics, listeners: own });
   const { config } = live.current();
   const logger = createLogger({
     level: config.log.level,
@@ -190,8 +195,33 @@ export async function serve(options: {
     logger,
   });
 
+  const listening = { grpc: own.grpc ?? config.listen.grpc, http: own.http ?? config.listen.http };
+  const peersAt = (listener: "grpc" | "http") => {
+    const address = listening[listener];
+    metrics.unauthenticatedCalls.inc({ listener }, 0);
+    const report = reportNowAndThen((times) =>
+      logger.warn(
+        { listener, address, times },
+        "calls were turned away: the peer has not proven that it is Envoy",
+      ),
+    );
+    return peerAuthentication(address, config.listen, () => {
+      metrics.unauthenticatedCalls.inc({ listener });
+      report();
+    });
+  };
+  const grpcPeers = peersAt("grpc");
+  if (config.listen.grpcAuthentication === "none")
+    logger.warn(
+      { address: listening.grpc },
+      "grpc_authentication is none: whoever reaches this is taken for Envoy",
+    );
+  const metadataProofs = await createMetadataProofs({ store, logger });
+
   const check = createCheckService({
     routes,
+    peers: grpcPeers,
+    metadataProofs,
     policies,
     limiter: createRateLimiter(),
     externalTokens,
@@ -203,7 +233,14 @@ export async function serve(options: {
     logger,
     metrics,
   });
-  const challenge = createChallengeService({ upstreamTokens, routes, logger, metrics });
+  const challenge = createChallengeService({
+    upstreamTokens,
+    routes,
+    peers: grpcPeers,
+    metadataProofs,
+    logger,
+    metrics,
+  });
 
   let accepting = true;
   const health = createHealthRouter({
@@ -213,8 +250,12 @@ export async function serve(options: {
     metrics,
   });
   const publicDoor = koa(logger);
+  // `envoyOnly` sees to it that what is forwarded comes from Envoy, and `door` rewrites what a client could have forged.
+  publicDoor.proxy = true;
   const doorHealth = createDoorHealth();
   publicDoor.use(doorHealth.middleware);
+  const believed = !isTcp(listening.http) || config.listen.envoySecrets.length > 0;
+  publicDoor.use(envoyOnly(peersAt("http"), believed));
   if (tracing) publicDoor.use(tracedHttp(tracing.tracer));
   publicDoor.use(door(routes, logger, metrics));
   publicDoor.use(limitBodies({ routes, metrics })).use(limitRequests({ routes, metrics }));
@@ -232,12 +273,13 @@ export async function serve(options: {
 
   const services = [check, challenge].map((one) => (tracing ? tracedService(one, tracing.tracer) : one));
   const grpc = await createGrpcServer({
-    listen: own.grpc ?? config.listen.grpc,
+    listen: listening.grpc,
     services,
+    peers: grpcPeers,
     tls: config.listen.grpcTls,
     socketMode: config.listen.socketMode,
   });
-  const http = await listen(publicDoor, own.http ?? config.listen.http, { config, metrics });
+  const http = await listen(publicDoor, listening.http, { config, metrics });
   const admin = await listen(privateDoor, own.admin ?? config.listen.admin, { config, metrics });
   const housekeeping = setInterval(
     () => {
@@ -278,6 +320,7 @@ export async function serve(options: {
         people,
         signIn,
         keys,
+        metadataProofs,
         storedRoutes,
         live,
       ])
@@ -293,8 +336,6 @@ export async function serve(options: {
 /** An app that logs what nobody caught, and never prints it. */
 function koa(logger: Logger): Koa {
   const app = new Koa();
-  // Safe because Envoy is in front, and the door has rewritten what a client could have forged.
-  app.proxy = true;
   app.silent = true;
   app.on("error", (error: Error) =>
     logger.debug({ reason: error.message }, "an HTTP answer could not be finished"),

@@ -93,6 +93,9 @@ export const responsePath: Suite = async ({ rounds, progress }) => {
   const challenge = createChallengeService({
     routes: () => table,
     upstreamTokens: { upstreamRefused: async () => ({ kind: "consent", scopes: ["mcp"], reason: "bench" }) },
+    peers: { judge: () => "proven", refused: () => {} },
+    // A filter stands in for the check: it cannot prove what it leaves, and leaves the same for every request.
+    metadataProofs: { verify: () => true, spend: () => true },
     logger: createLogger({ level: "silent" }),
     metrics: createMetrics(),
   });

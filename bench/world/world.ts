@@ -180,7 +180,8 @@ function routesFile(options: RoutesFileOptions, ca: CertificateAuthority, folder
   const { upstream, tokenEndpoint } = options;
   return {
     issuer,
-    listen: options.listen,
+    // What is measured asks in Envoy's place.
+    listen: { grpc_authentication: "none", ...options.listen },
     database: { dir: join(folder, "data") },
     encryption: { keys: [{ kid: "bench", env: "BENCH_KEY" }] },
     sign_in: {

@@ -25,7 +25,8 @@ export async function envoy(options: {
 }): Promise<Envoy> {
   const file = join(options.folder, "envoy.yaml");
   const logFile = join(options.folder, "envoy.log");
-  await writeFile(file, options.bootstrap);
+  // It holds what Envoy proves itself with.
+  await writeFile(file, options.bootstrap, { mode: 0o600 });
   const level = options.logLevel ?? "warning";
   const args = ["-c", file, "--disable-hot-restart", "--concurrency", "2", "--log-level", level];
   const child = supervise(await envoyBinary(), args, { logFile });

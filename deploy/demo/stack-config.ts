@@ -13,6 +13,8 @@ export interface StackPlaces {
   readonly upstreamIssuer: string;
   readonly clientSecrets: { readonly openid: string; readonly upstream: string };
   readonly listen: { readonly grpc: string; readonly http: string; readonly admin: string };
+  /** What Envoy proves itself with to the sidecar. */
+  readonly envoySecret: string;
   readonly envoy: { readonly listen: string; readonly admin: string };
   readonly tls: { readonly certificate: string; readonly key: string; readonly ca: string };
 }
@@ -25,7 +27,7 @@ export function stackConfig(places: StackPlaces): StackConfig {
   const { upstreamIssuer, clientSecrets } = places;
   return {
     issuer: places.issuer,
-    listen: places.listen,
+    listen: { ...places.listen, envoy_secret: places.envoySecret },
     database: { dir: "data" },
     encryption: { keys: [{ kid: "demo", file: "encryption-key" }] },
     sign_in: {

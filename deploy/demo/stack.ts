@@ -177,6 +177,7 @@ async function start(
     upstreamIssuer: upstream.issuer,
     clientSecrets,
     listen: { grpc: loopback(own.grpc), http: loopback(own.http), admin: loopback(own.admin) },
+    envoySecret: secret(),
     envoy: { listen: loopback(own.envoy), admin: loopback(own.envoyAdmin) },
     tls: ca.files,
   });

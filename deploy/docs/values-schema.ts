@@ -33,6 +33,7 @@ export function valuesSchema(): object {
       existingConfigMap: text,
       database: reference,
       encryptionKey: reference,
+      envoySecret: reference,
       env: {
         type: "array",
         items: strict(

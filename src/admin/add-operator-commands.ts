@@ -1,5 +1,6 @@
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { createFields } from "../config/create-fields.ts";
+import type { SigningKeyPurpose } from "../store/store.ts";
 import { runAudit } from "./run-audit.ts";
 import { runConnections } from "./run-connections.ts";
 import { runGrants } from "./run-grants.ts";
@@ -25,6 +26,7 @@ export function addOperatorCommands(
         "external_token",
         "assertion",
         "upstream_client",
+        "check_metadata",
       ]),
     )
     .addOption(
@@ -37,7 +39,7 @@ export function addOperatorCommands(
     .action(
       async (options: {
         config: string;
-        signing?: "external_token" | "assertion" | "upstream_client";
+        signing?: SigningKeyPurpose;
         publish: number;
         revokeOld: boolean;
       }) => {

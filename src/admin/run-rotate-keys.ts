@@ -1,6 +1,8 @@
 import type { Config } from "../config/config.ts";
 import { createServiceAccounts, type ServiceAccounts } from "../external-token/create-service-accounts.ts";
 import { createSigningKeys } from "../external-token/create-signing-keys.ts";
+import { createMetadataProofs } from "../external-token/metadata-proofs.ts";
+import type { SigningPurpose } from "../external-token/signing-key-ring.ts";
 import type { SigningKeyPurpose } from "../store/store.ts";
 import { type CommandPlace, withRooms } from "./with-rooms.ts";
 
@@ -35,6 +37,7 @@ export function runRotateKeys(
       out("once every replica has the newest key first in encryption.keys, the older ones may be removed\n");
       return 0;
     }
+    if (signing === "check_metadata") return rotateMetadataKey(rooms, options);
     const keys = await createSigningKeys(rooms);
     try {
       const publish = options.revokeOld ? 0 : options.publish;
@@ -54,9 +57,24 @@ export function runRotateKeys(
   });
 }
 
+/** Older keys stay for as long as a request may wait for its upstream. */
+async function rotateMetadataKey(
+  rooms: Parameters<typeof createMetadataProofs>[0],
+  { publish, revokeOld, out }: { publish: number; revokeOld: boolean; out: (text: string) => void },
+): Promise<number> {
+  const proofs = await createMetadataProofs(rooms);
+  try {
+    const kid = await proofs.rotate(revokeOld ? 0 : publish, revokeOld);
+    out(`new check_metadata key ${kid}, signs ${revokeOld || publish === 0 ? "now" : `in ${publish} s`}\n`);
+    return 0;
+  } finally {
+    proofs.close();
+  }
+}
+
 /** The longest life of anything the old keys have signed. */
 async function keepSeconds(
-  purpose: SigningKeyPurpose,
+  purpose: SigningPurpose,
   { externalTokens: { ttl, leeway } }: Config,
   accounts: Pick<ServiceAccounts, "list">,
 ): Promise<number> {

@@ -1,4 +1,6 @@
+import type { PeerAuthentication } from "../config/peer-authentication.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
+import type { MetadataProofs } from "../external-token/metadata-proofs.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { UpstreamTokens } from "../upstream-token/upstream-tokens.ts";
@@ -8,6 +10,10 @@ export interface ChallengeDeps {
   readonly routes: CurrentRoutes;
   /** Decides what becomes of an upstream's 401 or 403, and repairs what it can (F4.6). */
   readonly upstreamTokens: Pick<UpstreamTokens, "upstreamRefused">;
+  /** Whether a call comes from Envoy. */
+  readonly peers: PeerAuthentication;
+  /** Whether what an answer is judged by comes from a check of ours. */
+  readonly metadataProofs: Pick<MetadataProofs, "verify" | "spend">;
   readonly logger: Logger;
   readonly metrics: Metrics;
 }

@@ -1,35 +1,73 @@
+import { setTimeout as delay } from "node:timers/promises";
 import {
   type ServerDuplexStream,
   type ServiceDefinition,
   status,
   type UntypedServiceImplementation,
 } from "@grpc/grpc-js";
+import { LRUCache } from "lru-cache";
+import { shownBy } from "../config/peer-authentication.ts";
 import { answerRefusal } from "./answer-refusal.ts";
 import type { ChallengeDeps } from "./challenge-deps.ts";
 import { externalProcessor, type ProcessingRequest, type ProcessingResponse } from "./external-processor.ts";
 import { withoutOwnSetCookies } from "./own-set-cookies.ts";
-import { giveUp, type Replacement } from "./replacement.ts";
+import { giveUp, type Replacement, unavailable } from "./replacement.ts";
 import { type FilterTools, filterTools } from "./tools-answer.ts";
 import { upstreamResponse } from "./upstream-response.ts";
+import { type WorkBudget, workBudget } from "./work-budget.ts";
+
+/** What filtering may take of the one thread's time: the answer of one request, and all of one route. */
+const streamShare = 0.02;
+const streamBurstMs = 100;
+const routeShare = 0.2;
+const routeBurstMs = 400;
+/** What a message costs beside our own work: an upstream that sends single bytes makes one of each. ms. */
+const messageMs = 0.1;
+
+/** Envoy opens a stream as it has something to say, ms. */
+const firstMessageMs = 10_000;
 
 /**
  * The ext_proc service (`envoy.service.ext_proc.v3.ExternalProcessor`): looks at the head of upstream answers
  * that `check/` let through, and replaces 401 and 403 where the client can repair them (F4.6). Bodies it sees
  * only where `check/` has asked for a list of tools to be filtered (F8.15). It ends its stream after the last
  * message it needs, so that a long event stream does not hold up draining. Envoy's matcher
- * (docs/upstream-oauth.md) wakes it for these answers only; it is right without the matcher, too.
+ * (docs/upstream-oauth.md) wakes it for these answers only; it is right without the matcher, too. It acts only on metadata with
+ * the proof of a check of ours; whatever else a caller says changes nothing.
  */
 export function createChallengeService(deps: ChallengeDeps): {
   readonly definition: ServiceDefinition;
   readonly implementation: UntypedServiceImplementation;
+  readonly admits: "unproven";
 } {
+  /** What the answers of one upstream may use together. */
+  const budgets = new LRUCache<string, WorkBudget>({ max: 10_000 });
+  function budgetOf(routeId: string): WorkBudget {
+    const known = budgets.get(routeId);
+    if (known) return known;
+    const made = workBudget(routeShare, routeBurstMs);
+    budgets.set(routeId, made);
+    return made;
+  }
+
   async function answerToHeaders(message: ProcessingRequest): Promise<Answer> {
     const response = upstreamResponse(message);
     if (!response) return untouched;
     const { metadata } = response;
+    const refusal = response.status === 401 || response.status === 403;
+    // An answer that would be judged is held back; another passes as it is.
+    if (!deps.metadataProofs.verify(response.toProve, response.proof)) {
+      deps.peers.refused();
+      return refusal || metadata.toolFilter !== undefined ? unproven : untouched;
+    }
     const route = deps.routes().byId(metadata.route);
     if (!route || !metadata.user) return untouched;
     if (response.status === 401 || response.status === 403) {
+      // One request has one answer: a second one to it is a replay.
+      if (response.proof === undefined || !deps.metadataProofs.spend(response.proof)) {
+        deps.peers.refused();
+        return unproven;
+      }
       const answer = await answerRefusal(
         deps,
         response,
@@ -50,51 +88,79 @@ export function createChallengeService(deps: ChallengeDeps): {
           responseBodyMode: filter.whole ? "BUFFERED" : "STREAMED",
         },
       },
-      filter,
-      requestId: metadata.requestId,
+      filtering: {
+        filter,
+        requestId: metadata.requestId,
+        budgets: [workBudget(streamShare, streamBurstMs), budgetOf(route.id)],
+      },
     };
   }
 
   function process(stream: ServerDuplexStream<ProcessingRequest, ProcessingResponse>): void {
-    let filter: FilterTools | undefined;
-    let requestId = "";
+    // A gateway that cannot add the secret here is let in by the proof in its first message.
+    if (deps.peers.judge(shownBy(stream.metadata)) === "wrong") {
+      deps.peers.refused();
+      stream.emit("error", { code: status.UNAUTHENTICATED, details: "the caller is not Envoy" });
+      return;
+    }
+    let filtering: Filtering | undefined;
+    const silent = setTimeout(
+      () => stream.emit("error", { code: status.DEADLINE_EXCEEDED, details: "no message has come" }),
+      firstMessageMs,
+    );
+    stream.once("close", () => clearTimeout(silent));
     const last = (answer: ProcessingResponse) => {
       stream.write(answer);
       stream.end();
     };
-    stream.on("data", (message: ProcessingRequest) => {
+    /** Filters the next piece of a body, when its stream and its route have not used up their share. */
+    const filterBody = async (body: Buffer, isLast: boolean, filtering: Filtering) => {
+      const { budgets, filter } = filtering;
+      const wait = Math.max(...budgets.map((budget) => budget.wait()));
+      if (wait > 0) {
+        deps.metrics.limitsReached.inc({ limit: "tool_list_work" });
+        await delay(wait);
+      }
+      const startedAt = performance.now();
+      const filtered = filter.filter(body, isLast);
+      const answer = filtered.ok
+        ? { responseBody: { response: { bodyMutation: { body: Buffer.from(filtered.body) } } } }
+        : undefined;
+      if (answer && isLast) last(answer);
+      else if (answer) stream.write(answer);
+      else if (filter.whole) last(unreadable(filtering.requestId));
+      // The head may be with the client already: Envoy breaks the answer off when we do.
+      else stream.emit("error", { code: status.INTERNAL, details: "a list of tools that cannot be read" });
+      const used = performance.now() - startedAt + messageMs;
+      for (const budget of budgets) budget.spend(used);
+    };
+    const answerTo = async (message: ProcessingRequest) => {
       if (message.request === "responseHeaders") {
-        answerToHeaders(message).then(
-          (answer) => {
-            filter = answer.filter;
-            requestId = answer.requestId ?? "";
-            const response = withoutOwnSetCookies(message, answer.response);
-            if (filter) stream.write(response);
-            else last(response);
-          },
-          // Nobody foresaw it: Envoy answers 503 in place of an answer nobody has looked at.
-          (error: unknown) => {
-            deps.metrics.errors.inc({ room: "challenge", code: "internal" });
-            deps.logger.error({ err: error }, "an upstream's answer could not be looked at");
-            stream.emit("error", { code: status.INTERNAL, details: "internal" });
-          },
-        );
-      } else if (message.request === "responseBody" && filter) {
+        const answer = await answerToHeaders(message);
+        filtering = answer.filtering;
+        const response = withoutOwnSetCookies(message, answer.response);
+        if (filtering) stream.write(response);
+        else last(response);
+      } else if (message.request === "responseBody" && filtering) {
         const { body = Buffer.alloc(0), endOfStream = false } = message.responseBody ?? {};
-        const filtered = filter.filter(body, endOfStream);
-        if (filtered.ok) {
-          const answer = {
-            responseBody: { response: { bodyMutation: { body: Buffer.from(filtered.body) } } },
-          };
-          if (endOfStream) last(answer);
-          else stream.write(answer);
-        } else if (filter.whole) last(unreadable(requestId));
-        // The head may be with the client already: Envoy breaks the answer off when we do.
-        else stream.emit("error", { code: status.INTERNAL, details: "a list of tools that cannot be read" });
+        await filterBody(body, endOfStream, filtering);
       } else if (message.request) {
         // Envoy is configured to send more than we need: wave it through.
         stream.write({ [message.request]: {} });
       }
+    };
+    stream.on("data", (message: ProcessingRequest) => {
+      clearTimeout(silent);
+      // One message at a time, and others' in between: what is not read stays with Envoy, and so with the upstream.
+      stream.pause();
+      answerTo(message)
+        // Nobody foresaw it: Envoy answers 503 in place of an answer nobody has looked at.
+        .catch((error: unknown) => {
+          deps.metrics.errors.inc({ room: "challenge", code: "internal" });
+          deps.logger.error({ err: error }, "an upstream's answer could not be looked at");
+          stream.emit("error", { code: status.INTERNAL, details: "internal" });
+        })
+        .finally(() => setImmediate(() => stream.resume()));
     });
     stream.on("end", () => stream.end());
     // Envoy resets the stream when its client has gone; there is nobody left to tell.
@@ -103,16 +169,29 @@ export function createChallengeService(deps: ChallengeDeps): {
     );
   }
 
-  return { definition: externalProcessor(), implementation: { Process: process } };
+  return { admits: "unproven", definition: externalProcessor(), implementation: { Process: process } };
+}
+
+interface Filtering {
+  readonly filter: FilterTools;
+  readonly requestId: string;
+  readonly budgets: readonly WorkBudget[];
 }
 
 interface Answer {
   readonly response: ProcessingResponse;
-  readonly filter?: FilterTools;
-  readonly requestId?: string;
+  readonly filtering?: Filtering;
 }
 
 const untouched: Answer = { response: { responseHeaders: {} } };
+
+/** The same to everybody: whoever has made the message up learns nothing. */
+const unproven: Answer = {
+  response: immediate(
+    unavailable("", 1, "the server's answer cannot be matched with a check of its request; try again"),
+    "unproven_metadata",
+  ),
+};
 
 /** It might list tools that the caller may not see, and nobody can tell (F8.15). */
 function unreadable(requestId: string): ProcessingResponse {

@@ -1,3 +1,4 @@
+import { type ProvenMetadata, provenFields } from "../external-token/metadata-proofs.ts";
 import type { ProcessingRequest } from "./external-processor.ts";
 
 /** What an upstream answered to a request that `check/` let through, and what `check/` left with that request. */
@@ -28,13 +29,16 @@ export interface UpstreamResponse {
     /** What policy wants to be applied to lists of tools in the answer. */
     readonly toolFilter?: string;
   };
+  /** The same fields as they came, and what is to prove that they come from a check of ours. */
+  readonly toProve: ProvenMetadata;
+  readonly proof?: string;
 }
 
 /** The namespace under which Envoy keeps what ext_authz answered. */
 const namespace = "envoy.filters.http.ext_authz";
 
 /**
- * Reads a response-headers message. Undefined when the response is none of ours: without our metadata nobody
+ * Reads a response-headers message. Nothing in it is to be believed before its proof has been verified. Undefined when the response is none of ours: without our metadata nobody
  * was let through by `check/`, so it is a local reply (ours or Envoy's) or another filter chain's traffic.
  */
 export function upstreamResponse(message: ProcessingRequest): UpstreamResponse | undefined {
@@ -71,5 +75,9 @@ export function upstreamResponse(message: ProcessingRequest): UpstreamResponse |
       requestId: fields.request_id?.stringValue ?? "",
       toolFilter: fields.tool_filter?.stringValue,
     },
+    toProve: Object.fromEntries(
+      provenFields.map((name) => [name, fields[name]?.stringValue ?? fields[name]?.numberValue]),
+    ),
+    proof: fields.proof?.stringValue,
   };
 }

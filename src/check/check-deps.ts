@@ -1,8 +1,10 @@
+import type { PeerAuthentication } from "../config/peer-authentication.ts";
 import type { Route } from "../config/route.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
 import type { Caller } from "../external-token/caller.ts";
 import type { Assertions } from "../external-token/create-assertions.ts";
 import type { ExternalTokens } from "../external-token/external-tokens.ts";
+import type { MetadataProofs } from "../external-token/metadata-proofs.ts";
 import type { RateLimiter } from "../policy/create-rate-limiter.ts";
 import type { PolicyTable } from "../policy/policy-table.ts";
 import type { People } from "../store/people.ts";
@@ -32,6 +34,9 @@ export interface CheckDeps {
   readonly externalTokens: Pick<ExternalTokens, "verify" | "forSession">;
   /** For the owner of a delegated connection, who must still be somebody policy lets in. */
   readonly people: Pick<People, "find">;
+  /** Whether a call comes from Envoy. */
+  readonly peers: PeerAuthentication;
+  readonly metadataProofs: Pick<MetadataProofs, "prove">;
   readonly assertions: Pick<Assertions, "headersFor">;
   readonly upstreamTokens: {
     /** `externalToken` only where the route exchanges it (RFC 8693): nobody else needs to hold it. */

@@ -1,12 +1,14 @@
 import type { Route } from "../config/route.ts";
 import type { Caller, Refusal } from "../external-token/caller.ts";
 import { issuedTo } from "../external-token/issued-to.ts";
+import type { ProvenMetadata } from "../external-token/metadata-proofs.ts";
 import type { Credential } from "../upstream-token/credential.ts";
 import { checkClientRoute } from "./check-client-route.ts";
 import type { CheckDeps } from "./check-deps.ts";
 import type { Checked } from "./checked.ts";
 import { cors } from "./cors.ts";
-import type { Deny, Header } from "./decision.ts";
+import type { AllowMetadata, Deny, Header } from "./decision.ts";
+import { holdsToken } from "./holds-token.ts";
 import { judgeBeforeBody, judgePolicy } from "./judge-policy.ts";
 import type { RequestFacts } from "./request-facts.ts";
 import { unauthorized } from "./unauthorized.ts";
@@ -55,7 +57,7 @@ export function check(facts: RequestFacts, deps: CheckDeps): Checked | Promise<C
     const decision = unauthorized(route, facts, { tokenSent, description });
     return { decision, reason: tokenSent ? "malformed" : "no_token", route };
   }
-  if (facts.path.includes(presented.token) || facts.query.includes(presented.token)) {
+  if (holdsToken(facts.path, presented.token) || holdsToken(facts.query, presented.token)) {
     return deny(route, 400, "token_in_url", "access tokens belong in the Authorization header only");
   }
   return when(deps.externalTokens.verify(presented.token, route), (verification) => {
@@ -128,7 +130,7 @@ function withCredential(
     switch (credential.kind) {
       case "credential":
         return when(deps.assertions.headersFor(caller, route), (assertion) =>
-          allow(facts, route, caller, credential, assertion, toolFilter),
+          allow(deps, facts, route, caller, credential, assertion, toolFilter),
         );
       case "missing": {
         const description = "this server needs your consent; authorize again";
@@ -168,6 +170,7 @@ function withCredential(
 }
 
 function allow(
+  { metadataProofs }: Pick<CheckDeps, "metadataProofs">,
   facts: RequestFacts,
   route: Route,
   caller: Caller,
@@ -176,6 +179,20 @@ function allow(
   toolFilter: string | undefined,
 ): Checked | Promise<Checked> {
   const proof = credential.proof?.(facts.method, upstreamUrl(route, facts.path)) ?? [];
+  const metadata = {
+    route: route.id,
+    upstream: route.upstreamHash,
+    user: caller.userId,
+    client: caller.clientId,
+    owner: caller.delegatedBy,
+    machine: caller.kind === "service_account" ? 1 : undefined,
+    connection: credential.connection,
+    version: credential.version,
+    refreshable: caller.refreshable ? 1 : 0,
+    path: facts.path,
+    request_id: facts.requestId,
+    tool_filter: toolFilter,
+  } as const satisfies Omit<AllowMetadata, "proof"> & ProvenMetadata;
   return when<readonly Header[], Checked>(proof, (proofHeaders) => ({
     decision: {
       kind: "allow",
@@ -187,20 +204,7 @@ function allow(
         toolFilter === undefined ? undefined : "accept-encoding",
       ),
       responseHeaders: cors.answer,
-      metadata: {
-        route: route.id,
-        upstream: route.upstreamHash,
-        user: caller.userId,
-        client: caller.clientId,
-        owner: caller.delegatedBy,
-        machine: caller.kind === "service_account" ? 1 : undefined,
-        connection: credential.connection,
-        version: credential.version,
-        refreshable: caller.refreshable ? 1 : 0,
-        path: facts.path,
-        request_id: facts.requestId,
-        tool_filter: toolFilter,
-      },
+      metadata: { ...metadata, proof: metadataProofs.prove(metadata) },
     },
     reason: "ok",
     route,

@@ -1,5 +1,6 @@
-import type { MethodDefinition, ServerUnaryCall, sendUnaryData } from "@grpc/grpc-js";
+import { type MethodDefinition, type ServerUnaryCall, type sendUnaryData, status } from "@grpc/grpc-js";
 import { trace } from "@opentelemetry/api";
+import { envoySecretExtension, type PeerProof, shownBy } from "../config/peer-authentication.ts";
 import { check } from "./check.ts";
 import type { CheckDeps } from "./check-deps.ts";
 import type { CheckRequest } from "./check-request.ts";
@@ -14,6 +15,7 @@ import { loadGrpcService } from "./load-grpc-service.ts";
 import { readRequestFacts } from "./read-request-facts.ts";
 import type { RequestFacts } from "./request-facts.ts";
 import { response } from "./response.ts";
+import { Unauthenticated } from "./unary-handler.ts";
 
 /** Time kept for the way back, when Envoy's own deadline is the shorter one, ms. */
 const answerMargin = 20;
@@ -23,7 +25,7 @@ const answerMargin = 20;
  * cannot be read is denied, logged once and counted.
  */
 export function createCheckService(deps: CheckDeps): GrpcService {
-  const { logger, metrics } = deps;
+  const { logger, metrics, peers } = deps;
 
   function handle(request: CheckRequest, deadline: number, answer: (response: CheckResponse) => void): void {
     const startedAt = performance.now();
@@ -93,6 +95,22 @@ export function createCheckService(deps: CheckDeps): GrpcService {
     };
   }
 
+  /** Takes the secret out of the context extensions, where some gateways have to put it, before anything else sees them. */
+  function admit(request: CheckRequest, peer: PeerProof): CheckRequest {
+    const shown = request.contextExtensions[envoySecretExtension];
+    if (peer === "wrong" || (peer === "missing" && peers.judge(shown) !== "proven")) {
+      peers.refused();
+      throw new Unauthenticated();
+    }
+    if (shown === undefined) return request;
+    const contextExtensions: Record<string, string> = Object.assign(
+      Object.create(null),
+      request.contextExtensions,
+    );
+    delete contextExtensions[envoySecretExtension];
+    return { ...request, contextExtensions };
+  }
+
   const { Check } = loadGrpcService("envoy/service/auth/v3/external_auth.proto", serviceName);
   if (!Check) throw new Error(`${serviceName} has no Check`);
   const method: MethodDefinition<CheckRequest, CheckResponse> = {
@@ -103,12 +121,23 @@ export function createCheckService(deps: CheckDeps): GrpcService {
   return {
     definition: { Check: method },
     implementation: {
-      Check: (call: ServerUnaryCall<CheckRequest, CheckResponse>, callback: sendUnaryData<CheckResponse>) =>
-        handle(call.request, Number(call.getDeadline()), (answer) => callback(null, answer)),
+      Check: (call: ServerUnaryCall<CheckRequest, CheckResponse>, callback: sendUnaryData<CheckResponse>) => {
+        let request: CheckRequest;
+        try {
+          request = admit(call.request, peers.judge(shownBy(call.metadata)));
+        } catch (error) {
+          callback({ code: status.UNAUTHENTICATED, details: String(Object(error).message) });
+          return;
+        }
+        handle(request, Number(call.getDeadline()), (answer) => callback(null, answer));
+      },
     },
+    admits: "unproven",
     unary: {
-      [method.path]: (message, deadline, answer) =>
-        handle(decodeCheckRequest(message), deadline, (response) => answer(encodeCheckResponse(response))),
+      [method.path]: (message, deadline, answer, peer) =>
+        handle(admit(decodeCheckRequest(message), peer), deadline, (response) =>
+          answer(encodeCheckResponse(response)),
+        ),
     },
   };
 }

@@ -6,10 +6,11 @@ import { TLSSocket } from "node:tls";
 import { Server, ServerCredentials } from "@grpc/grpc-js";
 import type { Config } from "../config/config.ts";
 import { healthNoticeMs, healthSpreadMs } from "../config/envoy/health-notice.ts";
+import type { PeerAuthentication } from "../config/peer-authentication.ts";
 import { withSocketMode } from "../config/with-socket-mode.ts";
 import { createHealthService } from "./create-health-service.ts";
 import type { GrpcService } from "./grpc-service.ts";
-import { serveUnary } from "./serve-unary.ts";
+import { type ServedMethod, serveUnary } from "./serve-unary.ts";
 
 /** Requests that wait for a window update wait a whole turn: room for some thousand checks in flight. Bytes. */
 const windowBytes = 4 * 1024 * 1024;
@@ -41,6 +42,8 @@ export interface GrpcServer {
 export async function createGrpcServer(options: {
   readonly listen: string;
   readonly services: readonly GrpcService[];
+  /** Whether a caller is Envoy. */
+  readonly peers: PeerAuthentication;
   /** Only callers with a certificate of this CA, and one of these names where there are any; PEM files, read at start. */
   readonly tls?: Config["listen"]["grpcTls"];
   /** Permissions of a Unix socket. */
@@ -75,12 +78,15 @@ export async function createGrpcServer(options: {
         );
       }),
   );
-  const unary = new Map(options.services.flatMap((service) => Object.entries(service.unary ?? {})));
+  const methods = new Map<string, ServedMethod>();
+  for (const { definition, admits = "proven", unary } of [...options.services, health])
+    for (const { path, requestStream, responseStream } of Object.values(definition))
+      methods.set(path, { admits, streaming: requestStream || responseStream, unary: unary?.[path] });
   const sessions = new Set<ServerHttp2Session>();
   // biome-ignore lint/complexity/useLiteralKeys: private in its types
   for (const [http2Server] of server["http2Servers"]) {
     http2Server.maxConnections = maxConnections;
-    serveUnary(http2Server, unary, maxMessageBytes);
+    serveUnary(http2Server, methods, options.peers, maxMessageBytes);
     http2Server.on("session", (session: ServerHttp2Session) => {
       if (tls && !hasName(session, tls.clientNames)) {
         session.destroy(undefined, constants.NGHTTP2_INADEQUATE_SECURITY);

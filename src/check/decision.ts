@@ -37,6 +37,8 @@ export type AllowMetadata = Readonly<{
   request_id?: string;
   /** What `policy/` wants to be applied to `tools/list` answers (F6.2). */
   tool_filter?: string;
+  /** Binds all of the above to this request (`external-token/metadata-proofs.ts`): without it ext_proc does nothing. */
+  proof?: string;
 }>;
 /** 401: the client can repair it by authorizing. */
 export interface Challenge {

@@ -1,11 +1,20 @@
 import type { Http2Server, IncomingHttpHeaders, ServerHttp2Stream } from "node:http2";
-import type { UnaryHandler } from "./unary-handler.ts";
+import { envoySecretHeader, type PeerAuthentication, type PeerProof } from "../config/peer-authentication.ts";
+import type { GrpcService } from "./grpc-service.ts";
+import { type UnaryHandler, Unauthenticated } from "./unary-handler.ts";
 
 type StreamListener = (stream: ServerHttp2Stream, headers: IncomingHttpHeaders, ...rest: unknown[]) => void;
 
 /** google.rpc.Code */
 const resourceExhausted = 8;
 const internal = 13;
+const unauthenticated = 16;
+
+/** A caller that shows nothing until its message has arrived may take this long for it, ms. */
+const unprovenMs = 10_000;
+/** All such messages together, bytes. */
+const unprovenBytes = 64 * 1024 * 1024;
+let unprovenWaiting = 0;
 
 const answerHeaders = { ":status": 200, "content-type": "application/grpc+proto" };
 const trailers = { "grpc-status": "0" };
@@ -25,21 +34,48 @@ const milliseconds: Readonly<Record<string, number>> = {
  * do in it (docs/performance.md). Everything else (other methods, compressed messages, what is no gRPC) goes to those who
  * listened before.
  *
+ * Whoever does not prove to be Envoy gets no further than this (UNAUTHENTICATED), unless the method admits it.
+ *
+ * @param methods by path; of those that are not in it nobody is let in.
  * @param maxMessageBytes longer messages are refused (RESOURCE_EXHAUSTED).
  */
 export function serveUnary(
   server: Http2Server,
-  methods: ReadonlyMap<string, UnaryHandler>,
+  methods: ReadonlyMap<string, ServedMethod>,
+  peers: PeerAuthentication,
   maxMessageBytes: number,
 ): void {
   const others = server.listeners("stream") as StreamListener[];
   server.removeAllListeners("stream");
   const listener: StreamListener = (stream, headers, ...rest) => {
-    const handler = isPlain(headers) ? methods.get(String(headers[":path"])) : undefined;
-    if (handler) serve(stream, headers, handler, maxMessageBytes);
+    const method = methods.get(String(headers[":path"]));
+    const peer = peers.judge(headers[envoySecretHeader]);
+    if (peer !== "proven" && method?.admits !== "anybody") {
+      if (peer === "wrong" || method?.admits !== "unproven") {
+        peers.refused();
+        return turnAway(stream, unauthenticated, "the caller has not proven that it is Envoy");
+      }
+      if (!method.streaming) endInTime(stream);
+    }
+    const handler = isPlain(headers) ? method?.unary : undefined;
+    if (handler) serve(stream, headers, handler, maxMessageBytes, peer);
     else for (const other of others) other.call(server, stream, headers, ...rest);
   };
   server.on("stream", listener);
+}
+
+/** A method as `serveUnary` has to know it. */
+export interface ServedMethod {
+  readonly admits: NonNullable<GrpcService["admits"]>;
+  /** The call may go on after its first message. */
+  readonly streaming: boolean;
+  /** Absent: grpc-js serves it. */
+  readonly unary?: UnaryHandler;
+}
+
+function endInTime(stream: ServerHttp2Stream): void {
+  const timer = setTimeout(() => stream.close(), unprovenMs);
+  stream.once("close", () => clearTimeout(timer));
 }
 
 function isPlain(headers: IncomingHttpHeaders): boolean {
@@ -57,6 +93,7 @@ function serve(
   headers: IncomingHttpHeaders,
   handler: UnaryHandler,
   maxMessageBytes: number,
+  peer: PeerProof,
 ): void {
   const deadline = deadlineOf(headers["grpc-timeout"]);
   let first: Buffer | undefined;
@@ -64,8 +101,18 @@ function serve(
   let length = 0;
   // A caller that went away; whoever waits for the answer has gone with it.
   stream.on("error", () => {});
+  if (peer !== "proven")
+    stream.once("close", () => {
+      unprovenWaiting -= length;
+    });
   stream.on("data", (chunk: Buffer) => {
     length += chunk.length;
+    if (peer !== "proven") {
+      unprovenWaiting += chunk.length;
+      if (unprovenWaiting > unprovenBytes) {
+        return turnAway(stream, resourceExhausted, "too much is waiting to be authenticated");
+      }
+    }
     if (length > maxMessageBytes + 5) {
       if (!stream.headersSent) fail(stream, resourceExhausted, "the message is too long");
       return;
@@ -85,9 +132,10 @@ function serve(
       return fail(stream, internal, "the call is not one uncompressed message");
     }
     try {
-      handler(bytes.subarray(5), deadline, (message) => answer(stream, message));
-    } catch {
-      fail(stream, internal, "the message cannot be read");
+      handler(bytes.subarray(5), deadline, (message) => answer(stream, message), peer);
+    } catch (error) {
+      if (error instanceof Unauthenticated) fail(stream, unauthenticated, error.message);
+      else fail(stream, internal, "the message cannot be read");
     }
   });
 }
@@ -106,6 +154,13 @@ function answer(stream: ServerHttp2Stream, message: Buffer): void {
 function fail(stream: ServerHttp2Stream, code: number, message: string): void {
   if (stream.destroyed || stream.closed || stream.headersSent) return;
   stream.respond({ ...answerHeaders, "grpc-status": code, "grpc-message": message }, { endStream: true });
+}
+
+/** What the caller still sends is not read. */
+function turnAway(stream: ServerHttp2Stream, code: number, message: string): void {
+  stream.on("error", () => {});
+  fail(stream, code, message);
+  stream.close();
 }
 
 /** `grpc-timeout`: up to eight digits and a unit; what is none counts as no deadline, for ours is shorter anyway. */

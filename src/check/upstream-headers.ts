@@ -1,5 +1,6 @@
 import type { Header } from "./decision.ts";
 import { headerName } from "./header-name.ts";
+import { holdsToken } from "./holds-token.ts";
 import type { RequestFacts } from "./request-facts.ts";
 import { stripCookies } from "./strip-cookies.ts";
 
@@ -26,13 +27,13 @@ export function upstreamHeaders(
     const value = headers[name] ?? "";
     if (name === "cookie") {
       const kept = cookies === "foreign" ? stripCookies(value) : undefined;
-      if (kept === undefined || (token !== undefined && kept.includes(token))) removeHeaders.push(name);
+      if (kept === undefined || (token !== undefined && holdsToken(kept, token))) removeHeaders.push(name);
       else if (kept !== value) setHeaders.push([name, kept]);
     } else if (
       name === "authorization" ||
       name === alsoRemove ||
       headerName(name).identity ||
-      (token !== undefined && value.length >= token.length && value.includes(token))
+      (token !== undefined && holdsToken(value, token))
     ) {
       removeHeaders.push(name);
     }

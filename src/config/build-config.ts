@@ -21,6 +21,8 @@ export function buildConfig(
       grpc: listen.grpc,
       http: listen.http,
       admin: listen.admin,
+      envoySecrets: listen.envoy_secret ?? [],
+      grpcAuthentication: listen.grpc_authentication,
       socketMode: Number.parseInt(listen.socket_mode, 8),
       ...(listen.grpc_tls === undefined
         ? {}

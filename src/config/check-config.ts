@@ -17,7 +17,7 @@ export function checkConfig(options: {
   ) => readonly { readonly routeId?: string; readonly message: string }[];
 }): number {
   const { file, env, out, err } = options;
-  const loaded = loadConfig(file, env);
+  const loaded = loadConfig(file, env, { listeners: {} });
   for (const problem of loaded.problems) err(`${formatProblem(problem)}\n`);
   const more = (loaded.ok && options.moreWarnings?.(loaded.config)) || [];
   for (const { routeId, message } of more)

@@ -158,6 +158,15 @@ export function configSchema(f: Fields) {
           client_names: z.array(f.text()).default([]),
         })
         .optional(),
+      envoy_secret: f
+        .oneOrMore(
+          f.secret().refine((value) => /^[A-Za-z0-9._~+/=-]{32,256}$/.test(value), {
+            error: "too short, or has characters that a header of Envoy's configuration does not take",
+            params: { fix: "make one: openssl rand -base64 33" },
+          }),
+        )
+        .optional(),
+      grpc_authentication: z.enum(["required", "none"]).default("required"),
       socket_mode: z
         .string()
         .regex(/^0?[0-7]{3}$/, { error: "not the permissions of a file: write three octal digits in quotes" })

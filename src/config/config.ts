@@ -94,6 +94,10 @@ export interface Config {
       /** `DNS:name` or `URI:spiffe://...` of the certificate, one of which must match; empty: any of that CA. */
       readonly clientNames: readonly string[];
     };
+    /** What Envoy proves itself with on TCP listeners. The first is what the generated Envoy sends; every one is accepted. */
+    readonly envoySecrets: readonly string[];
+    /** `none`: whoever reaches the gRPC address is taken for Envoy; loopback addresses only. */
+    readonly grpcAuthentication: "required" | "none";
     /** Permissions of `unix:` sockets. */
     readonly socketMode: number;
   };

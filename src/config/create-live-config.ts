@@ -57,14 +57,16 @@ export function createLiveConfig(deps: {
   readonly file: string;
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly metrics: ConfigMetrics;
+  /** As `loadConfig` takes them. */
+  readonly listeners?: { readonly grpc?: string; readonly http?: string };
 }): LiveConfig {
-  const { file, env, metrics } = deps;
+  const { file, env, metrics, listeners } = deps;
   const changes = new Set<(table: RouteTable, needsRestart: readonly string[]) => void>();
   const refusals = new Set<(problem: string) => void>();
 
   // Taken before the file is read: a change in between is then seen as one.
   const before = fingerprints([resolve(file)]);
-  const first = loadConfig(file, env);
+  const first = loadConfig(file, env, { listeners });
   if (!first.ok) throw new InvalidConfig(first.problems);
   const started = readAtStart(first.config);
   let inFile = first.config;
@@ -81,7 +83,7 @@ export function createLiveConfig(deps: {
   const watch = watchFiles(() => {
     const now = fingerprints(watched);
     if (watched.every((path) => now.get(path) === seen.get(path))) return;
-    const loaded = loadConfig(file, env);
+    const loaded = loadConfig(file, env, { listeners });
     watched = [resolve(file), ...loaded.referencedFiles];
     watch.files(watched);
     seen = new Map([...fingerprints(watched), ...now]);

@@ -21,7 +21,7 @@ export function envoyConfig(options: {
   readonly err: (text: string) => void;
 }): number {
   const { file, env, format, xdsDir, out, err } = options;
-  const loaded = loadConfig(file, env);
+  const loaded = loadConfig(file, env, { listeners: {} });
   for (const problem of loaded.problems) err(`${formatProblem(problem)}\n`);
   if (!loaded.ok) return 1;
   if (format === "context") {

@@ -10,6 +10,7 @@ import { configSchema } from "./config-schema.ts";
 import { type ConfigPath, configSource } from "./config-source.ts";
 import { createFields } from "./create-fields.ts";
 import { checkDatabase } from "./database-protection.ts";
+import { listenerFaults } from "./listener-faults.ts";
 import { parsePolicy } from "./parse-policy.ts";
 import type { Problem } from "./problem.ts";
 import { readRoute } from "./read-route.ts";
@@ -41,8 +42,15 @@ type Environment = Readonly<Record<string, string | undefined>>;
 /**
  * Reads, checks and completes the routes file (F1.1 to F1.5). All problems are found at once, each with its place and its fix.
  * `DATABASE_URL` and `DATABASE_LISTEN_URL` of `env` win over the file. Throws nothing: an unreadable file is a problem too.
+ *
+ * @param options.listeners for whoever opens listeners or configures Envoy for them: whether peers authenticate is checked, too;
+ *   with the addresses that stand in for the file's.
  */
-export function loadConfig(file: string, env: Environment): LoadedConfig {
+export function loadConfig(
+  file: string,
+  env: Environment,
+  options: { readonly listeners?: { readonly grpc?: string; readonly http?: string } } = {},
+): LoadedConfig {
   const absolute = resolve(file);
   let text: string;
   let worldReadable: boolean;
@@ -67,6 +75,12 @@ export function loadConfig(file: string, env: Environment): LoadedConfig {
   const context = { folder: dirname(absolute), env, worldReadable, referencedFiles: new Set<string>() };
   const config =
     source.value === undefined ? undefined : readConfig(absolute, source.value, context, reporter);
+  if (config && options.listeners) {
+    const { grpc = config.listen.grpc, http = config.listen.http } = options.listeners;
+    for (const { severity, path, message, fix } of listenerFaults({ ...config.listen, grpc, http }))
+      if (severity === "error") reporter.error(path, message, fix);
+      else reporter.warn(path, message, fix);
+  }
   const problems = reporter.problems();
   const referencedFiles = [...context.referencedFiles];
   return config === undefined || problems.some(({ severity }) => severity === "error")

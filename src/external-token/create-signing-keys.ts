@@ -1,7 +1,7 @@
 import { calculateJwkThumbprint, exportJWK, generateKeyPair, importJWK, type JWK } from "jose";
-import type { SigningKey, SigningKeyPurpose, Store } from "../store/store.ts";
+import type { SigningKey, Store } from "../store/store.ts";
 import type { Logger } from "../telemetry/logger.ts";
-import type { SigningKeyRing } from "./signing-key-ring.ts";
+import type { SigningKeyRing, SigningPurpose } from "./signing-key-ring.ts";
 
 interface LoadedKey {
   readonly kid: string;
@@ -13,7 +13,7 @@ interface LoadedKey {
   readonly expiresAt: number;
 }
 
-const everyPurpose: readonly SigningKeyPurpose[] = ["external_token", "assertion", "upstream_client"];
+const everyPurpose: readonly SigningPurpose[] = ["external_token", "assertion", "upstream_client"];
 
 /**
  * Loads the signing keys, makes the first of each purpose (once across replicas), and follows rotations on other replicas.
@@ -27,10 +27,10 @@ export async function createSigningKeys(deps: {
 }): Promise<SigningKeyRing> {
   const { store, logger } = deps;
   const now = deps.now ?? Date.now;
-  const keys = new Map<SigningKeyPurpose, LoadedKey[]>();
+  const keys = new Map<SigningPurpose, LoadedKey[]>();
   const listeners = new Set<() => void>();
 
-  const put = async (purpose: SigningKeyPurpose, rows: readonly SigningKey[]) => {
+  const put = async (purpose: SigningPurpose, rows: readonly SigningKey[]) => {
     const loaded = await Promise.all(rows.map(loadKey));
     keys.set(
       purpose,
@@ -56,9 +56,9 @@ export async function createSigningKeys(deps: {
     );
   });
 
-  const published = (purpose: SigningKeyPurpose) =>
+  const published = (purpose: SigningPurpose) =>
     (keys.get(purpose) ?? []).filter((key) => key.expiresAt > now());
-  const signing = (purpose: SigningKeyPurpose): LoadedKey => {
+  const signing = (purpose: SigningPurpose): LoadedKey => {
     const known = published(purpose);
     const key = known.find((candidate) => candidate.activeAt <= now()) ?? known.at(-1);
     if (!key) throw new Error(`no signing key for ${purpose}`);
@@ -97,7 +97,7 @@ export async function createSigningKeys(deps: {
   };
 }
 
-async function makeKey(purpose: SigningKeyPurpose, at: Date, publishSeconds = 0): Promise<SigningKey> {
+async function makeKey(purpose: SigningPurpose, at: Date, publishSeconds = 0): Promise<SigningKey> {
   const { privateKey } = await generateKeyPair("ES256", { extractable: true });
   const jwk = await exportJWK(privateKey);
   const kid = await calculateJwkThumbprint(jwk);

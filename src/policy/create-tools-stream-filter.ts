@@ -12,40 +12,46 @@ export interface ToolsStreamFilter {
 
 /**
  * Filters the `text/event-stream` answer to a `tools/list`, and streams on which one may be resumed (F8.15). Events that
- * carry no list of tools pass byte for byte, comments, ids and retry times included.
+ * carry no list of tools pass byte for byte, comments, ids and retry times included. Each byte is looked at once, however it
+ * arrives: an upstream that sends them one by one costs no more than their number.
  *
  * @param maxEventBytes the largest event to wait for, bytes; a longer one ends the stream.
  */
 export function createToolsStreamFilter(mayShow: MayShow, maxEventBytes: number): ToolsStreamFilter {
-  // One character a byte: line ends are found without decoding, and what passes stays what it was.
-  let waiting = "";
+  const waiting = byteBuffer();
+  const ends = eventEnds();
   let failed = false;
   let first = true;
 
-  function take(events: readonly string[]): Filtered {
-    const out: string[] = [];
-    for (const event of events) {
+  function take(events: readonly Buffer[]): Filtered {
+    const out: Uint8Array[] = [];
+    for (const bytes of events) {
+      // One character a byte: line ends are found without decoding, and what passes stays what it was.
+      const event = bytes.toString("latin1");
       const filtered = filterEvent(first ? event.replace(/^\xEF\xBB\xBF/, "") : event, mayShow);
       if (filtered === undefined) {
         failed = true;
         return { ok: false };
       }
-      out.push(filtered);
+      out.push(filtered === event ? bytes : Buffer.from(filtered, "latin1"));
       first = false;
     }
-    return { ok: true, body: Buffer.from(out.join(""), "latin1") };
+    return { ok: true, body: Buffer.concat(out) };
   }
 
   return {
     push(chunk) {
       if (failed) return { ok: false };
-      waiting += Buffer.from(chunk).toString("latin1");
-      const events: string[] = [];
-      for (let end = eventEnd(waiting); end > 0; end = eventEnd(waiting)) {
-        events.push(waiting.slice(0, end));
-        waiting = waiting.slice(end);
+      const bytes = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength);
+      const events: Buffer[] = [];
+      let from = 0;
+      for (const end of ends(bytes)) {
+        const rest = bytes.subarray(from, end);
+        events.push(waiting.length() === 0 ? rest : waiting.takeWith(rest));
+        from = end;
       }
-      if (waiting.length > maxEventBytes) {
+      waiting.append(bytes.subarray(from));
+      if (waiting.length() > maxEventBytes) {
         failed = true;
         return { ok: false };
       }
@@ -53,17 +59,70 @@ export function createToolsStreamFilter(mayShow: MayShow, maxEventBytes: number)
     },
     end() {
       if (failed) return { ok: false };
-      const rest = waiting;
-      waiting = "";
-      return take(rest === "" ? [] : [rest]);
+      return take(waiting.length() === 0 ? [] : [waiting.takeWith(Buffer.alloc(0))]);
     },
   };
 }
 
-/** Position after the first blank line, or 0. A line ends with CRLF, LF or CR (WHATWG HTML 9.2.5). */
-function eventEnd(text: string): number {
-  const match = /(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r(?!\n))/.exec(text);
-  return match ? match.index + match[0].length : 0;
+/** Bytes that grow at the end: by doubling, so that a byte is copied a few times at most. */
+function byteBuffer() {
+  let room = Buffer.alloc(0);
+  let used = 0;
+  return {
+    length: () => used,
+    append(bytes: Buffer): void {
+      if (bytes.length === 0) return;
+      if (used + bytes.length > room.length) {
+        const larger = Buffer.allocUnsafe(Math.max(4096, 2 * room.length, used + bytes.length));
+        room.copy(larger, 0, 0, used);
+        room = larger;
+      }
+      bytes.copy(room, used);
+      used += bytes.length;
+    },
+    /** All of them, with `bytes` behind; it is empty afterwards. */
+    takeWith(bytes: Buffer): Buffer {
+      const all = Buffer.concat([room.subarray(0, used), bytes]);
+      room = Buffer.alloc(0);
+      used = 0;
+      return all;
+    },
+  };
+}
+
+const lf = 0x0a;
+const cr = 0x0d;
+
+/**
+ * Finds the ends of events, chunk by chunk: positions behind each blank line. A line ends with CRLF, LF or CR (WHATWG HTML
+ * 9.2.5); a CR at the end of a chunk counts, and an LF that follows belongs to it.
+ */
+function eventEnds(): (chunk: Buffer) => number[] {
+  let lineEnds = 0;
+  let afterCr = false;
+  return (chunk) => {
+    const found: number[] = [];
+    for (let at = 0; at < chunk.length; at++) {
+      const byte = chunk[at];
+      if (byte !== lf && byte !== cr) {
+        lineEnds = 0;
+        afterCr = false;
+        continue;
+      }
+      const completesCrLf = byte === lf && afterCr;
+      afterCr = byte === cr;
+      if (completesCrLf) continue;
+      lineEnds += 1;
+      if (lineEnds < 2) continue;
+      lineEnds = 0;
+      if (afterCr && chunk[at + 1] === lf) {
+        at += 1;
+        afterCr = false;
+      }
+      found.push(at + 1);
+    }
+    return found;
+  };
 }
 
 /** The event, rewritten where it lists tools that must not show; `undefined` where that cannot be told. */

@@ -35,8 +35,15 @@ export function hideTools(text: string, mayShow: MayShow): string | undefined {
         ...scopes.map((scope) => replace(scope, '"private"')),
       ];
     })
-    .sort((one, other) => other.from - one.from);
-  return replacements.reduce((all, { from, to, text: by }) => all.slice(0, from) + by + all.slice(to), text);
+    .sort((one, other) => one.from - other.from);
+  // Piece by piece: a text of a thousand lists must not be copied a thousand times.
+  const pieces: string[] = [];
+  let from = 0;
+  for (const replacement of replacements) {
+    pieces.push(text.slice(from, replacement.from), replacement.text);
+    from = replacement.to;
+  }
+  return from === 0 ? text : [...pieces, text.slice(from)].join("");
 }
 
 /** Values of every member of this name: where a key comes twice, which one counts depends on who reads it. */

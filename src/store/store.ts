@@ -275,11 +275,11 @@ export interface SignInSessions {
   delete(userId: string, audit?: AuditEvent): Promise<void>;
 }
 
-export type SigningKeyPurpose = "external_token" | "assertion" | "upstream_client";
+export type SigningKeyPurpose = "external_token" | "assertion" | "upstream_client" | "check_metadata";
 export interface SigningKey {
   readonly kid: string;
   readonly purpose: SigningKeyPurpose;
-  /** Private JWK (ES256), encrypted at rest. */
+  /** Private JWK (ES256; of `check_metadata` HS256), encrypted at rest. */
   readonly privateJwk: Record<string, unknown>;
   readonly createdAt: Date;
   /** Signs from then on; published before, so that verifiers know it in time. */

@@ -101,6 +101,11 @@ export function createMetrics(options: { readonly process?: boolean } = {}) {
     limitsReached: counter("limits_reached_total", "Requests and entries that met a limit, by limit.", [
       "limit",
     ]),
+    unauthenticatedCalls: counter(
+      "unauthenticated_calls_total",
+      "Calls turned away because the peer did not prove that it is Envoy, or because their metadata is not of a check of ours, by listener.",
+      ["listener"],
+    ),
     cacheEvictions: counter(
       "cache_evictions_total",
       "Entries that a full in-memory cache gave up, by cache.",

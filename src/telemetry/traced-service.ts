@@ -7,6 +7,7 @@ import type {
 import { context, propagation, ROOT_CONTEXT, SpanKind, type Tracer, trace } from "@opentelemetry/api";
 
 interface Service {
+  readonly admits?: "proven" | "unproven" | "anybody";
   readonly definition: ServiceDefinition;
   readonly implementation: UntypedServiceImplementation;
 }
@@ -17,7 +18,8 @@ export function tracedService(service: Service, tracer: Tracer): Service {
     const path = Object.entries(service.definition).find(([name]) => name === method)?.[1].path ?? method;
     return [method, traced(handle, path.replace(/^\//, ""), tracer)] as const;
   });
-  return { definition: service.definition, implementation: Object.fromEntries(implementation) };
+  const { admits, definition } = service;
+  return { admits, definition, implementation: Object.fromEntries(implementation) };
 }
 
 function traced(handle: UntypedHandleCall, path: string, tracer: Tracer): UntypedHandleCall {

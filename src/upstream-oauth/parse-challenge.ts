@@ -11,9 +11,13 @@ export interface UpstreamChallenge {
   readonly dpopOnly?: true;
 }
 
+/** Longer ones are as good as none. Characters; all `WWW-Authenticate` headers of an answer together. */
+const longestChallenge = 4096;
+
 /** The Bearer (or DPoP) challenge among an answer's `WWW-Authenticate` headers; undefined where there is none that can be read. */
 export async function parseChallenge(wwwAuthenticate: string | null): Promise<UpstreamChallenge | undefined> {
-  if (!wwwAuthenticate) return undefined;
+  // The parser copies what is left for every parameter: the whole headers of an answer would hold us up for a second.
+  if (!wwwAuthenticate || wwwAuthenticate.length > longestChallenge) return undefined;
   try {
     // oauth4webapi's parser has no door of its own: it speaks up when any answer carries challenges.
     await processRevocationResponse(

@@ -20,7 +20,7 @@ describe("F7.2 the public port while it drains", () => {
     const anyPort = "127.0.0.1:0";
     const config = {
       issuer: "https://auth.test",
-      listen: { grpc: anyPort, http: anyPort, admin: anyPort },
+      listen: { grpc: anyPort, http: anyPort, admin: anyPort, grpc_authentication: "none" },
       database: { dir: "data" },
       sign_in: { providers: [{ issuer: "https://id.test", client_id: "c" }] },
       policy: { allow: { or: [{ accept: true }] } },

@@ -19,7 +19,7 @@ describe("F7.1 F7.4 commands beside a sidecar on the embedded database", () => {
     const anyPort = "127.0.0.1:0";
     const config = {
       issuer: "https://auth.test",
-      listen: { grpc: anyPort, http: anyPort, admin: anyPort },
+      listen: { grpc: anyPort, http: anyPort, admin: anyPort, grpc_authentication: "none" },
       database: { dir: join(folder, "data") },
       sign_in: { providers: [{ issuer: "https://id.test", client_id: "c" }] },
       policy: { allow: { or: [{ accept: true }] } },

@@ -34,7 +34,7 @@ export async function startAdmin(options: { replicas?: number; settings?: object
   const anyPort = "127.0.0.1:0";
   const config = {
     issuer: "https://auth.test",
-    listen: { grpc: anyPort, http: anyPort, admin: anyPort },
+    listen: { grpc: anyPort, http: anyPort, admin: anyPort, grpc_authentication: "none" },
     sign_in: { providers: [{ issuer: "https://id.test", client_id: "c" }] },
     upstream_oauth: { allowed_private_hosts: ["127.0.0.1"], timeout: "3s" },
     admin_api: { admin_tokens: [tokens.admin], viewer_tokens: [tokens.viewer] },

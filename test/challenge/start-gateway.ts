@@ -14,6 +14,7 @@ import { envoyBootstrap } from "../../src/config/envoy/envoy-bootstrap.ts";
 import { createCurrentPolicies } from "../../src/policy/create-current-policies.ts";
 import { createRateLimiter } from "../../src/policy/create-rate-limiter.ts";
 import { startChecks } from "../check/start-checks.ts";
+import { anyPeer } from "../support/any-peer.ts";
 
 /**
  * A real Envoy with the bootstrap that we print, the real check and challenge services, and `upstream`. What becomes of a
@@ -50,12 +51,15 @@ export async function startGateway(options: {
       ],
     }),
   );
-  const { routes, externalTokens, people, assertions, logger, metrics } = checks;
+  const { routes, externalTokens, people, assertions, metadataProofs, logger, metrics } = checks;
   const grpc = await createGrpcServer({
     listen: `127.0.0.1:${grpcPort}`,
+    peers: anyPeer,
     services: [
       createCheckService({
         routes,
+        peers: anyPeer,
+        metadataProofs,
         policies: createCurrentPolicies(routes),
         limiter: createRateLimiter(),
         externalTokens,
@@ -75,6 +79,8 @@ export async function startGateway(options: {
       }),
       createChallengeService({
         routes,
+        peers: anyPeer,
+        metadataProofs,
         upstreamTokens: { upstreamRefused: options.upstreamRefused },
         logger,
         metrics,

@@ -5,6 +5,7 @@ import { readRequestFacts } from "../../src/check/read-request-facts.ts";
 import { createCurrentPolicies } from "../../src/policy/create-current-policies.ts";
 import { createRateLimiter } from "../../src/policy/create-rate-limiter.ts";
 import type { Credential } from "../../src/upstream-token/credential.ts";
+import { anyPeer } from "../support/any-peer.ts";
 import { scraped } from "../support/scraped.ts";
 import { startChecks } from "./start-checks.ts";
 
@@ -136,6 +137,7 @@ test("F2.2 a warm check makes no promise, that is, does no I/O and checks no sig
   const { facts } = read;
   const deps: CheckDeps = {
     ...checks,
+    peers: anyPeer,
     policies: createCurrentPolicies(checks.routes),
     limiter: createRateLimiter(),
     upstreamTokens: { find: always({ kind: "credential", headers: [["authorization", "Bearer TI"]] }) },

@@ -10,6 +10,7 @@ import { createGrpcServer } from "../../src/check/create-grpc-server.ts";
 import type { GrpcService } from "../../src/check/grpc-service.ts";
 import { loadGrpcService } from "../../src/check/load-grpc-service.ts";
 import { healthSpreadMs } from "../../src/config/envoy/health-notice.ts";
+import { anyPeer } from "../support/any-peer.ts";
 
 const definition = loadGrpcService("grpc/health/v1/health.proto", "grpc.health.v1.Health");
 const authorization = "envoy.service.auth.v3.Authorization";
@@ -19,7 +20,7 @@ afterEach(async () => {
 });
 
 async function start(listen: string, services: GrpcService[] = []) {
-  const server = await createGrpcServer({ listen, services });
+  const server = await createGrpcServer({ listen, services, peers: anyPeer });
   cleanUp.push(() => server.drain(100));
   const client = new Client(server.address, credentials.createInsecure());
   cleanUp.push(() => client.close());
@@ -51,14 +52,16 @@ describe("the gRPC door", () => {
     const folder = await mkdtemp(join(tmpdir(), "grpc-"));
     cleanUp.push(() => rm(folder, { recursive: true }));
     const address = `unix:${join(folder, "s")}`;
-    await (await createGrpcServer({ listen: address, services: [] })).drain(0);
+    await (await createGrpcServer({ listen: address, services: [], peers: anyPeer })).drain(0);
     const { client } = await start(address);
     expect(await call(client)).toEqual({ status: "SERVING" });
   });
 
   test("an address in use is an error", async () => {
     const { server } = await start("127.0.0.1:0");
-    await expect(createGrpcServer({ listen: server.address, services: [] })).rejects.toThrow();
+    await expect(
+      createGrpcServer({ listen: server.address, services: [], peers: anyPeer }),
+    ).rejects.toThrow();
   });
 
   test("gives Envoy windows for thousands of checks in flight", async () => {

@@ -8,6 +8,7 @@ import { type ChannelCredentials, Client, credentials, status } from "@grpc/grpc
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { createGrpcServer, type GrpcServer } from "../../src/check/create-grpc-server.ts";
 import { loadGrpcService } from "../../src/check/load-grpc-service.ts";
+import { anyPeer } from "../support/any-peer.ts";
 import { certificates, pair } from "../support/certificates.ts";
 import { startE2e } from "../support/e2e.ts";
 import { throughEnvoy } from "../support/through-envoy.ts";
@@ -51,6 +52,7 @@ describe("nobody but Envoy asks us: mTLS on the gRPC port", () => {
     server = await createGrpcServer({
       listen: "127.0.0.1:0",
       services: [],
+      peers: anyPeer,
       tls: tls(),
     });
   });
@@ -72,6 +74,7 @@ describe("nobody but Envoy asks us: mTLS on the gRPC port", () => {
     const other = await createGrpcServer({
       listen: "127.0.0.1:0",
       services: [],
+      peers: anyPeer,
       tls: tls(["URI:spiffe://elsewhere", "DNS:envoy.internal"]),
     });
     expect(await ask(other.address, trusting(pair(made.ours)))).toEqual({ status: "SERVING" });
@@ -81,6 +84,7 @@ describe("nobody but Envoy asks us: mTLS on the gRPC port", () => {
     const other = await createGrpcServer({
       listen: "127.0.0.1:0",
       services: [],
+      peers: anyPeer,
       tls: tls(["DNS:somebody.else"]),
     });
     // By hand: grpc-js tries again and again.
@@ -151,7 +155,12 @@ describe("nobody but Envoy asks us: a Unix socket with permissions", () => {
     chmodSync(folder, 0o755);
     const path = join(folder, "grpc.sock");
     const umask = process.umask();
-    const server = await createGrpcServer({ listen: `unix:${path}`, services: [], socketMode: 0o660 });
+    const server = await createGrpcServer({
+      listen: `unix:${path}`,
+      services: [],
+      peers: anyPeer,
+      socketMode: 0o660,
+    });
     expect(statSync(path).mode & 0o777).toBe(0o660);
     expect(process.umask()).toBe(umask);
     expect(await ask(server.address, credentials.createInsecure())).toEqual({ status: "SERVING" });

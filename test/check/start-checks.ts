@@ -12,6 +12,7 @@ import type { RouteTable } from "../../src/config/route-table.ts";
 import { createAssertions } from "../../src/external-token/create-assertions.ts";
 import { createExternalTokens } from "../../src/external-token/create-external-tokens.ts";
 import { createSigningKeys } from "../../src/external-token/create-signing-keys.ts";
+import { createMetadataProofs } from "../../src/external-token/metadata-proofs.ts";
 import { createCurrentPolicies } from "../../src/policy/create-current-policies.ts";
 import { createRateLimiter } from "../../src/policy/create-rate-limiter.ts";
 import { createSignIn } from "../../src/sign-in/create-sign-in.ts";
@@ -23,6 +24,7 @@ import { createLogger } from "../../src/telemetry/logger.ts";
 import { createMetrics } from "../../src/telemetry/metrics.ts";
 import { createUpstreamOAuth } from "../../src/upstream-oauth/create-upstream-oauth.ts";
 import { createUpstreamTokens } from "../../src/upstream-token/create-upstream-tokens.ts";
+import { anyPeer } from "../support/any-peer.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 import { envoyService } from "./envoy-service.ts";
 
@@ -60,7 +62,7 @@ export interface Asked {
 /** The real check service over real gRPC, on the real store; asked with Envoy's own definitions. */
 export async function startChecks(
   yaml: string,
-  overrides: Partial<CheckDeps> & { fetch?: typeof fetch } = {},
+  overrides: Partial<Omit<CheckDeps, "peers" | "metadataProofs">> & { fetch?: typeof fetch } = {},
 ) {
   const folder = await mkdtemp(join(tmpdir(), "checks-"));
   const read = async (text: string, before?: RouteTable) => {
@@ -113,8 +115,11 @@ export async function startChecks(
   const upstreamOAuth = createUpstreamOAuth({ routes, store, keys, logger, metrics });
   const upstreamTokens = createUpstreamTokens({ routes, store, upstreamOAuth, logger, metrics });
   const signIn = createSignIn({ routes, store, fetch: noFetching, logger, metrics });
+  const metadataProofs = await createMetadataProofs({ store, logger, now });
   const service = createCheckService({
     routes,
+    peers: anyPeer,
+    metadataProofs,
     policies: createCurrentPolicies(routes),
     limiter: createRateLimiter(),
     externalTokens,
@@ -126,7 +131,7 @@ export async function startChecks(
     metrics,
     ...overrides,
   });
-  const server = await createGrpcServer({ listen: "127.0.0.1:0", services: [service] });
+  const server = await createGrpcServer({ listen: "127.0.0.1:0", services: [service], peers: anyPeer });
   const client = new Client(server.address, credentials.createInsecure());
   const method = envoyService(
     "envoy/service/auth/v3/external_auth.proto",
@@ -156,6 +161,7 @@ export async function startChecks(
     externalTokens,
     people,
     assertions,
+    metadataProofs,
     address: server.address,
     server,
     async reload(text: string) {
@@ -224,6 +230,7 @@ export async function startChecks(
       await upstreamTokens.close();
       signIn.close();
       keys.close();
+      metadataProofs.close();
       await store.close();
       await database.close();
       await rm(folder, { recursive: true, force: true });

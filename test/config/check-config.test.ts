@@ -9,6 +9,7 @@ const run = (file: string) =>
 const file = (policy: string) =>
   configFile(`issuer: https://auth.example.com
 sign_in: {providers: [{issuer: https://id.example.com, client_id: c}]}
+listen: {grpc_authentication: none}
 routes:
   - {id: notes, from: https://h.example.com, to: http://x, policy: ${policy}, mcp: {}}
 `);
@@ -22,7 +23,7 @@ it("F1.5 check-config warns of a route that nobody can use, and exits 0", () => 
 
 it("F1.5 check-config prints what is wrong and exits 1", () => {
   const checked = run(file("{allow: {or: [{e_mail: {is: a@b.c}}]}}"));
-  expect(checked.stderr).toMatch(/:4:\d+: error: routes\[0\]\.policy/);
+  expect(checked.stderr).toMatch(/:5:\d+: error: routes\[0\]\.policy/);
   expect(checked.stderr).toContain("fix:");
   expect(checked.status).toBe(1);
 });

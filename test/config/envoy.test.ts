@@ -19,6 +19,7 @@ import { envoyConfig } from "../../src/config/envoy-config.ts";
 import { inspectedBodyBytes } from "../../src/config/inspected-body-bytes.ts";
 import { loadConfig } from "../../src/config/load-config.ts";
 import { compilePolicies } from "../../src/policy/compile-policies.ts";
+import { anyPeer } from "../support/any-peer.ts";
 import { configFile } from "./config-file.ts";
 
 const run = promisify(execFile);
@@ -26,6 +27,7 @@ const head = `issuer: https://auth.example.com
 sign_in: {providers: [{issuer: https://id.example.com, client_id: c}]}
 policy: {allow: {or: [{accept: true}]}}
 `;
+const listening = "listen: {envoy_secret: an-envoy-secret-that-is-long-enough-1}\n";
 let tls: CertificateAuthority;
 
 beforeAll(async () => {
@@ -75,7 +77,7 @@ describe("F1.7 envoy-config", () => {
     ],
   ])("is accepted by Envoy: %s", async (_, routes, extra) => {
     const file = configFile(
-      `${head}${envoySection()}${extra}routes:\n${routes.replace("CA", tls.files.ca)}\n`,
+      `${head}${envoySection()}${extra || listening}routes:\n${routes.replace("CA", tls.files.ca)}\n`,
     );
     const printed: string[] = [];
     const code = envoyConfig({
@@ -102,7 +104,7 @@ describe("F1.7 envoy-config", () => {
 
   it("prints the same as YAML and as JSON, and nothing for a bad file", () => {
     const file = configFile(
-      `${head}${envoySection()}routes:\n  - {from: https://h.example.com, to: http://x, mcp: {}}\n`,
+      `${head}${listening}${envoySection()}routes:\n  - {from: https://h.example.com, to: http://x, mcp: {}}\n`,
     );
     const print = (format: "yaml" | "json", from = file) => {
       const printed: string[] = [];
@@ -212,7 +214,7 @@ describe("F1.7 a running Envoy, made by --xds-dir", () => {
     sidecar = await listen((incoming, response) =>
       response.end(`sidecar ${incoming.url} ${incoming.headers.host}`),
     );
-    grpc = await createGrpcServer({ listen: "127.0.0.1:0", services: [probe] });
+    grpc = await createGrpcServer({ listen: "127.0.0.1:0", services: [probe], peers: anyPeer });
     const [listenPort, adminPort] = [await freePort(), await freePort()];
     port = listenPort;
     const file = configFile("");

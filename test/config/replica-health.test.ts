@@ -9,6 +9,7 @@ import { createGrpcServer } from "../../src/check/create-grpc-server.ts";
 import { loadGrpcService } from "../../src/check/load-grpc-service.ts";
 import { envoyBootstrap } from "../../src/config/envoy/envoy-bootstrap.ts";
 import { loadConfig } from "../../src/config/load-config.ts";
+import { anyPeer } from "../support/any-peer.ts";
 import { throughEnvoy } from "../support/through-envoy.ts";
 import { configFile } from "./config-file.ts";
 
@@ -33,6 +34,7 @@ describe("F7.2 Envoy as envoy-config writes it, with two replicas", () => {
       callback(null, { status: { code: 0 } });
     const grpc = await createGrpcServer({
       listen: "127.0.0.1:0",
+      peers: anyPeer,
       services: [
         {
           definition: loadGrpcService(

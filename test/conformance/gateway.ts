@@ -66,7 +66,12 @@ export async function gateway(folder: string): Promise<Gateway> {
       JSON.stringify(
         {
           issuer,
-          listen: { grpc: `127.0.0.1:${grpc}`, http: `127.0.0.1:${http}`, admin: `127.0.0.1:${admin}` },
+          listen: {
+            grpc: `127.0.0.1:${grpc}`,
+            http: `127.0.0.1:${http}`,
+            admin: `127.0.0.1:${admin}`,
+            envoy_secret: "what-envoy-proves-itself-with-here-1",
+          },
           database: { dir: join(folder, "data") },
           encryption: { keys: [{ kid: "k1", env: "CONFORMANCE_KEY" }] },
           sign_in: {

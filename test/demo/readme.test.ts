@@ -11,7 +11,12 @@ test("the README's example is a routes file without a problem", async () => {
   const folder = await mkdtemp(join(tmpdir(), "readme-"));
   const file = join(folder, "routes.yaml");
   await writeFile(file, /```yaml\n(.*?)```/s.exec(readme)?.[1] ?? "", { mode: 0o600 });
-  const env = { OIDC_CLIENT_SECRET: "one", TICKETS_CLIENT_SECRET: "two", ENCRYPTION_KEY: "three" };
+  const env = {
+    OIDC_CLIENT_SECRET: "one",
+    TICKETS_CLIENT_SECRET: "two",
+    ENCRYPTION_KEY: "three",
+    ENVOY_SECRET: "4".repeat(44),
+  };
   const loaded = loadConfig(file, env);
   expect(loaded.problems).toEqual([]);
   expect(loaded.ok && loaded.config.routes.map(({ resource }) => resource)).toEqual([

@@ -81,6 +81,8 @@ describe("F7.6 Compose", () => {
     const names = [...text.matchAll(/\$\{(\w+)\}/g)].map(([, name]) => name ?? "");
     for (const name of names) expect(given).toContain(`\${${name}:?`);
     const env = Object.fromEntries(names.map((name) => [name, "x".repeat(44)]));
-    expect(loadConfig(join(compose, "routes.yaml"), env).problems.map(formatProblem)).toEqual([]);
+    expect(
+      loadConfig(join(compose, "routes.yaml"), env, { listeners: {} }).problems.map(formatProblem),
+    ).toEqual([]);
   });
 });

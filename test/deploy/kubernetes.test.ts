@@ -76,8 +76,11 @@ describe("F7.6 Helm chart", () => {
         env[name ?? ""] = "a value of the secret that is long enough";
         expect(deployment).toContain(`"name":"${name}","valueFrom":{"secretKeyRef"`);
       }
-      for (const key of Object.keys(env)) if (key === "ADMIN_TOKEN") env[key] = "x".repeat(40);
-      expect(loadConfig(join(folder, "routes.yaml"), env).problems.map(formatProblem)).toEqual([]);
+      for (const key of Object.keys(env))
+        if (key === "ADMIN_TOKEN" || key === "ENVOY_SECRET") env[key] = "x".repeat(40);
+      expect(
+        loadConfig(join(folder, "routes.yaml"), env, { listeners: {} }).problems.map(formatProblem),
+      ).toEqual([]);
       const pod = Object(parse(deployment)).spec.template.spec;
       expect(pod.securityContext).toMatchObject({ runAsNonRoot: true });
       for (const container of pod.containers)
@@ -93,6 +96,36 @@ describe("F7.6 Helm chart", () => {
     const [deployment] = rendered("deployment.yaml").filter(({ kind }) => kind === "Deployment");
     if (deployment === undefined) throw new Error("no Deployment");
     expect(() => validateManifest({ ...deployment, spec: { replicas: "two" } })).toThrow();
+  });
+});
+
+describe("nobody else reaches the ports", () => {
+  it.each(examples)(
+    "%s: a NetworkPolicy names pods for every port, and leaves none open to the cluster",
+    (file) => {
+      const policy = rendered(file).find(({ kind }) => kind === "NetworkPolicy");
+      const rules: { ports: { port: string }[]; from?: object[] }[] = Object(policy?.spec).ingress;
+      expect(rules.length).toBeGreaterThan(0);
+      for (const { ports, from = [] } of rules) {
+        // Envoy's own port is the world's.
+        if (ports.every(({ port }) => port === "https")) continue;
+        expect(from.length).toBeGreaterThan(0);
+        for (const peer of from)
+          expect(Object.keys(peer).sort()).toEqual(["namespaceSelector", "podSelector"]);
+      }
+      expect(rules.flatMap(({ ports }) => ports).some(({ port }) => port === "private")).toBe(
+        file === "production.yaml",
+      );
+    },
+  );
+
+  it.each(["envoy-gateway.yaml", "istio.yaml"])("%s: Envoy proves itself to both ports", (file) => {
+    const text = readFileSync(join(kubernetes, file), "utf8");
+    expect(text).toMatch(
+      /name: envoy_secret\n\s+type: ValueRef|initial_metadata: \[\{ key: x-mcp-auth-secret/,
+    );
+    expect(text).toMatch(/header: x-mcp-auth-secret\n\s+overwrite: true|set: \{ x-mcp-auth-secret/);
+    expect(text).toMatch(/remove: (x-mcp-auth-secret|\[x-forwarded-host, x-mcp-auth-secret\])/);
   });
 });
 

@@ -2,6 +2,7 @@ import {
   Backend,
   ClientTrafficPolicy,
   EnvoyExtensionPolicy,
+  HTTPRouteFilter,
   SecurityPolicy,
 } from "@kubernetes-models/envoy-gateway/gateway.envoyproxy.io/v1alpha1";
 import { Gateway, HTTPRoute } from "@kubernetes-models/gateway-api/gateway.networking.k8s.io/v1";
@@ -38,6 +39,7 @@ const models = [
   Backend,
   ClientTrafficPolicy,
   EnvoyExtensionPolicy,
+  HTTPRouteFilter,
   SecurityPolicy,
 ];
 /** No package carries their schemas: a few lines each, looked at by eye. */

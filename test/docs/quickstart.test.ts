@@ -22,8 +22,8 @@ it("F7.7 docs/quickstart.md works as it is written", async () => {
   ].join("\n");
   // The page's sidecar listens where the defaults are; here it must not.
   script = script.replace(
-    "admin_api: {",
-    'listen: { grpc: "127.0.0.1:50051", http: "127.0.0.1:8080", admin: "127.0.0.1:9090" }\nadmin_api: {',
+    "listen: { envoy_secret:",
+    'listen: { grpc: "127.0.0.1:50051", http: "127.0.0.1:8080", admin: "127.0.0.1:9090", envoy_secret:',
   );
   for (const port of ports)
     script = script.replaceAll(new RegExp(`(?<=[:.])${port}\\b`, "g"), String(await freePort()));

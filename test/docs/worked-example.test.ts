@@ -93,9 +93,11 @@ describe("F7.6 F7.7 five servers that had proxies of their own, as docs/advanced
       ["/srv/memory.jsonl", join(folder, "memory.jsonl")],
     ];
     // Vendors on loopback, and a sidecar that does not listen where another may.
-    let routes = `listen: { grpc: "127.0.0.1:50051", http: "127.0.0.1:8080", admin: "127.0.0.1:9090" }
-upstream_oauth: { allowed_private_hosts: [127.0.0.1] }
-${yaml}`;
+    let routes = `upstream_oauth: { allowed_private_hosts: [127.0.0.1] }
+${yaml.replace(
+  "listen: { envoy_secret:",
+  'listen: { grpc: "127.0.0.1:50051", http: "127.0.0.1:8080", admin: "127.0.0.1:9090", envoy_secret:',
+)}`;
     let script = `set -eu -o pipefail\n${commands}
 until curl -sko /dev/null --connect-to ::127.0.0.1:443 https://auth.mcp.example.com/; do sleep 0.2; done
 for port in 127.0.0.1:8101 127.0.0.1:8102; do until curl -fso /dev/null http://$port/ping; do sleep 0.2; done; done
@@ -205,6 +207,7 @@ async function running(folder: string, script: string): Promise<void> {
       ...env,
       PATH: `${folder}:${process.env.PATH}`,
       ENCRYPTION_KEY: randomBytes(32).toString("base64"),
+      ENVOY_SECRET: randomBytes(33).toString("base64"),
       OIDC_CLIENT_SECRET: secrets.oidc,
       TICKETS_CLIENT_SECRET: secrets.tickets,
       SEARCH_API_KEY: secrets.search,

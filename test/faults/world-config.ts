@@ -36,7 +36,7 @@ export function worldConfig(options: {
   const { server, openid, tls, upstreamOf } = options;
   return {
     issuer,
-    listen: options.doors,
+    listen: { ...options.doors, envoy_secret: "what-envoy-proves-itself-with-here-1" },
     database: options.database,
     encryption: { keys: [{ kid: "k1", env: keyVariables.k1 }] },
     sign_in: {

@@ -5,6 +5,7 @@ import { text } from "node:stream/consumers";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { parse } from "yaml";
 import { type E2e, startE2e } from "../support/e2e.ts";
+import { listenOf } from "../support/grpc-peer.ts";
 import { throughEnvoy } from "../support/through-envoy.ts";
 
 let stack: E2e;
@@ -38,7 +39,12 @@ async function inChunks(
   path: string,
   form: string,
 ): Promise<{ status: number | undefined; error?: string }> {
-  const headers = { host: "auth.test", "content-type": "application/x-www-form-urlencoded" };
+  const { envoy_secret: secret } = await listenOf(stack);
+  const headers = {
+    host: "auth.test",
+    "content-type": "application/x-www-form-urlencoded",
+    "x-mcp-auth-secret": secret,
+  };
   const response = await new Promise<IncomingMessage>((resolve, reject) => {
     const place = { host: "127.0.0.1", port, path, method: "POST", headers, agent: false };
     const outgoing = request(place, resolve).once("error", reject);

@@ -1,5 +1,6 @@
 import type { Config } from "../config.ts";
 import type { Json } from "./json.ts";
+import { sidecarGrpc } from "./sidecar-grpc.ts";
 import { typeUrl } from "./type-url.ts";
 
 const checked = "envoy.filters.http.ext_authz";
@@ -62,7 +63,7 @@ function externalProcessor(config: Config): Json {
     name: "envoy.filters.http.ext_proc",
     typed_config: {
       "@type": typeUrl("extensions.filters.http.ext_proc.v3.ExternalProcessor"),
-      grpc_service: { envoy_grpc: { cluster_name: "sidecar_grpc" } },
+      grpc_service: sidecarGrpc(config),
       failure_mode_allow: false,
       status_on_error: { code: "ServiceUnavailable" },
       processing_mode: {

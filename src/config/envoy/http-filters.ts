@@ -1,7 +1,9 @@
 import type { Config } from "../config.ts";
+import { envoySecretHeader } from "../peer-authentication.ts";
 import { challengeFilter } from "./challenge-filter.ts";
 import type { Json } from "./json.ts";
 import { retryElsewhere } from "./retry-elsewhere.ts";
+import { sidecarGrpc } from "./sidecar-grpc.ts";
 import { typeUrl } from "./type-url.ts";
 
 /** Runs where policy inspects bodies, before any of the body is buffered (`header-check.ts`). */
@@ -28,6 +30,8 @@ export function httpFilters(config: Config): Json[] {
             { remove_on_match: { key_matcher: { prefix: "x-pomerium-", ignore_case: true } } },
             // Envoy appends the one it has seen itself.
             { remove: "x-forwarded-host" },
+            // Ours to our own endpoints (`virtual-hosts.ts`); an upstream must not see a client try.
+            { remove: envoySecretHeader },
           ],
         },
       },
@@ -78,7 +82,7 @@ function extAuthz(config: Config, body: { readonly [key: string]: Json } = {}): 
     "@type": typeUrl("extensions.filters.http.ext_authz.v3.ExtAuthz"),
     transport_api_version: "V3",
     grpc_service: {
-      envoy_grpc: { cluster_name: "sidecar_grpc" },
+      ...sidecarGrpc(config),
       // A check changes nothing, so one that was under way when its replica died is asked again elsewhere.
       retry_policy: {
         retry_on: "connect-failure,refused-stream,reset",

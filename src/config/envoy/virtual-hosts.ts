@@ -1,6 +1,8 @@
 import type { Config } from "../config.ts";
 import { createRouteTable } from "../create-route-table.ts";
+import { isTcp } from "../listener-faults.ts";
 import { type OwnPath, ownPaths } from "../own-paths.ts";
+import { envoySecretHeader } from "../peer-authentication.ts";
 import { ownBodyBytes, ownBodyFilter } from "./http-filters.ts";
 import type { Json } from "./json.ts";
 import { retryElsewhere } from "./retry-elsewhere.ts";
@@ -22,7 +24,9 @@ export function virtualHosts(config: Config): Json[] {
     name: host,
     domains: /:\d+$/.test(host) ? [host] : [host, `${host}:443`],
     routes: [
-      ...ownPaths(config, { issuer: host === issuerHost, route: served.has(host) }).map(ownRoute),
+      ...ownPaths(config, { issuer: host === issuerHost, route: served.has(host) }).map((own) =>
+        ownRoute(own, config),
+      ),
       ...entries.toSorted((a, b) => b.length - a.length).map((entry) => entry.route),
       refuse,
     ],
@@ -31,7 +35,8 @@ export function virtualHosts(config: Config): Json[] {
 }
 
 /** Goes to our HTTP door, unchecked and unchanged. */
-function ownRoute(own: OwnPath): Json {
+function ownRoute(own: OwnPath, config: Config): Json {
+  const [secret] = config.envoy.sidecar.http.some(isTcp) ? config.listen.envoySecrets : [];
   return {
     name: `own ${own.path}`,
     match: own.match === "exact" ? { path: own.path } : { path_separated_prefix: own.path },
@@ -42,6 +47,17 @@ function ownRoute(own: OwnPath): Json {
       idle_timeout: "30s",
       retry_policy: { retry_on: "connect-failure,refused-stream", num_retries: 2, ...retryElsewhere },
     },
+    // What is forwarded (addresses, the request's id) is believed from whoever knows it only.
+    ...(secret === undefined
+      ? {}
+      : {
+          request_headers_to_add: [
+            {
+              header: { key: envoySecretHeader, value: secret },
+              append_action: "OVERWRITE_IF_EXISTS_OR_ADD",
+            },
+          ],
+        }),
     typed_per_filter_config: {
       "envoy.filters.http.ext_authz": {
         "@type": typeUrl("extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute"),

@@ -1,4 +1,4 @@
-import { mkdirSync, renameSync, writeFileSync } from "node:fs";
+import { mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import type { Config } from "../config.ts";
 import { clusters } from "./clusters.ts";
@@ -9,13 +9,14 @@ import { typeUrl } from "./type-url.ts";
 
 /**
  * Writes `cds.yaml`, `lds.yaml` and `bootstrap.yaml` into `folder` (made when missing), each by rename, so that a running Envoy
- * never reads half a file (F1.7). Clusters go first: a listener must not name one that is not there yet.
+ * never reads half a file (F1.7). With a secret in them they are for this user alone: Envoy has to be the same one. Clusters go first: a listener must not name one that is not there yet.
  *
  * @param before what was written last: its clusters stay until the next time.
  * @throws Error of the file system.
  */
 export function writeXdsDir(config: Config, folder: string, before?: Config): readonly string[] {
   const xdsDir = resolve(folder);
+  const mode = config.listen.envoySecrets.length > 0 ? 0o600 : 0o644;
   mkdirSync(xdsDir, { recursive: true });
   const files = {
     "cds.yaml": {
@@ -30,7 +31,9 @@ export function writeXdsDir(config: Config, folder: string, before?: Config): re
   return Object.entries(files).map(([name, content]) => {
     const file = join(xdsDir, name);
     const temporary = join(xdsDir, `.${name}.${process.pid}`);
-    writeFileSync(temporary, renderYaml(content));
+    // A file that a run before left behind would keep its permissions.
+    rmSync(temporary, { force: true });
+    writeFileSync(temporary, renderYaml(content), { mode });
     renameSync(temporary, file);
     return file;
   });

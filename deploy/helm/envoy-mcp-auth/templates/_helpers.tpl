@@ -18,12 +18,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- define "envoy-mcp-auth.routes" -}}
 {{- $config := deepCopy .Values.config }}
 {{- if eq .Values.mode "sidecar" }}
-{{- $listen := dict "grpc" "unix:/run/envoy-mcp-auth/grpc.sock" "http" "127.0.0.1:8080" "admin" "0.0.0.0:9090" }}
+{{- $listen := dict "grpc" "unix:/run/envoy-mcp-auth/grpc.sock" "http" "unix:/run/envoy-mcp-auth/http.sock" "admin" "0.0.0.0:9090" }}
 {{- $envoy := dict "listen" "0.0.0.0:8443" "tls" (dict "certificate" "/etc/envoy/tls/tls.crt" "key" "/etc/envoy/tls/tls.key") }}
 {{- /* Three quarters of envoy.resources.limits.memory, unless the routes file says otherwise. */}}
 {{- $config = mustMergeOverwrite (dict "envoy" (dict "max_heap_bytes" "384MiB")) $config (dict "listen" $listen "envoy" $envoy) }}
 {{- else }}
-{{- $config = mustMergeOverwrite $config (dict "listen" (dict "grpc" "0.0.0.0:50051" "http" "0.0.0.0:8080" "admin" "0.0.0.0:9090")) }}
+{{- $config = mustMergeOverwrite $config (dict "listen" (dict "grpc" "0.0.0.0:50051" "http" "0.0.0.0:8080" "admin" "0.0.0.0:9090" "envoy_secret" (list "${ENVOY_SECRET}"))) }}
 {{- end }}
 {{- toYaml $config }}
 {{- end }}

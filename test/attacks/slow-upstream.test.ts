@@ -1,0 +1,103 @@
+import { once } from "node:events";
+import { createServer, type Server } from "node:http";
+import type { AddressInfo } from "node:net";
+import { text } from "node:stream/consumers";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { type E2e, startE2e } from "../support/e2e.ts";
+import { openThroughEnvoy, throughEnvoy } from "../support/through-envoy.ts";
+
+/** A tenant's MCP server that sends its tool list in single bytes, one each millisecond, and never ends it. */
+let upstream: Server;
+let sent = 0;
+let stack: E2e;
+beforeAll(async () => {
+  upstream = createServer(async (request, response) => {
+    if (request.method !== "POST") return void response.writeHead(405).end();
+    const asked = JSON.parse(await text(request));
+    const result = {
+      protocolVersion: "2025-06-18",
+      capabilities: { tools: {} },
+      serverInfo: { name: "t", version: "1" },
+    };
+    if (asked.method === "initialize") {
+      response.writeHead(200, { "content-type": "application/json" });
+      return void response.end(JSON.stringify({ jsonrpc: "2.0", id: asked.id, result }));
+    }
+    if (asked.method !== "tools/list") return void response.writeHead(202).end();
+    response.writeHead(200, { "content-type": "text/event-stream" });
+    response.write(`data: ${"x".repeat(900_000)}`);
+    const timer = setInterval(() => {
+      response.write("x");
+      sent += 1;
+    }, 1);
+    response.on("close", () => clearInterval(timer));
+  });
+  upstream.listen(0, "127.0.0.1");
+  await once(upstream, "listening");
+  const to = `http://127.0.0.1:${(upstream.address() as AddressInfo).port}`;
+  stack = await startE2e({
+    names: ["tenant.test"],
+    config: (config) => ({
+      ...config,
+      routes: [
+        ...config.routes,
+        {
+          id: "tenant",
+          from: "https://tenant.test",
+          to,
+          tools: { deny: ["x"] },
+          mcp: { server: { upstream_auth: "none" } },
+        },
+      ],
+    }),
+  });
+});
+afterAll(async () => {
+  await stack?.close();
+  upstream?.close();
+  upstream?.closeAllConnections();
+});
+
+const metric = async (name: string) => {
+  const metrics = await (await fetch(`${stack.adminUrl}/metrics`)).text();
+  return Number(metrics.split(`\n${name} `)[1]?.split("\n")[0] ?? 0);
+};
+
+test("single bytes from an upstream do not hold up other routes", async () => {
+  const others = await stack.externalToken("alice", stack.urls.open);
+  const own = await stack.externalToken("bob", "https://tenant.test");
+  const streams = await Promise.all(
+    Array.from({ length: 8 }, () =>
+      openThroughEnvoy(stack, {
+        url: "https://tenant.test/",
+        method: "POST",
+        headers: {
+          authorization: `Bearer ${own}`,
+          "content-type": "application/json",
+          accept: "text/event-stream",
+        },
+        body: JSON.stringify({ jsonrpc: "2.0", id: 1, method: "tools/list" }),
+      }),
+    ),
+  );
+  for (const stream of streams) stream.on("error", () => {}).resume();
+  const before = sent;
+  await expect.poll(() => sent - before, { timeout: 60_000 }).toBeGreaterThan(8_000);
+  // Other routes' calls, and the share of the thread's time that all of it takes.
+  const startedAt = [await metric("process_cpu_seconds_total"), performance.now()] as const;
+  for (let call = 0; call < 30; call++) {
+    const answer = await throughEnvoy(stack, {
+      url: "https://open.test/",
+      method: "PATCH",
+      headers: { authorization: `Bearer ${others}` },
+    });
+    expect(answer.status).not.toBe(503);
+  }
+  const whileServing = sent;
+  await expect.poll(() => sent - whileServing, { timeout: 60_000 }).toBeGreaterThan(4_000);
+  const seconds = (performance.now() - startedAt[1]) / 1000;
+  const cpu = (await metric("process_cpu_seconds_total")) - startedAt[0];
+  // Before, one second of processor time in every second; a stalled machine only lowers it.
+  expect(cpu / seconds).toBeLessThan(0.7);
+  for (const stream of streams) stream.destroy();
+});

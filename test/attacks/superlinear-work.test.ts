@@ -1,0 +1,115 @@
+import { expect, test } from "vitest";
+import { holdsToken } from "../../src/check/holds-token.ts";
+import { createToolsStreamFilter } from "../../src/policy/create-tools-stream-filter.ts";
+import { filterToolsJson } from "../../src/policy/filter-tools-json.ts";
+import { findAmbiguousKey } from "../../src/policy/find-ambiguous-key.ts";
+import { parseChallenge } from "../../src/upstream-oauth/parse-challenge.ts";
+
+/*
+ * What strangers and upstreams send is read in the one thread that serves everybody: four times as much of it may take four times
+ * as long, not sixteen times.
+ */
+
+/** Processor time of this process, not the clock's: a stalled machine makes nothing slower. */
+function processorMs(work: () => void): number {
+  const before = process.cpuUsage();
+  work();
+  const { user, system } = process.cpuUsage(before);
+  return (user + system) / 1000;
+}
+
+/** How much more four times the work takes, at best: noise only ever adds. */
+function growth(prepare: (size: number) => () => void, size: number): number {
+  prepare(size)();
+  const least = (at: number) => Math.min(...[1, 2, 3, 4, 5].map(() => processorMs(prepare(at))));
+  // A few ms below which nothing can be measured.
+  return (least(4 * size) + 2) / (least(size) + 2);
+}
+const linear = 9;
+
+test.each<[string, number, (size: number) => () => void]>([
+  [
+    "one event in single bytes",
+    100_000,
+    (size) => {
+      const filter = createToolsStreamFilter(() => true, 10 * 1024 * 1024);
+      const byte = Buffer.from("x");
+      return () => {
+        for (let at = 0; at < size; at++) filter.push(byte);
+      };
+    },
+  ],
+  [
+    "thousands of events in one piece",
+    20_000,
+    (size) => {
+      const filter = createToolsStreamFilter(() => true, 10 * 1024 * 1024);
+      const piece = Buffer.from("data: x\n\n".repeat(size));
+      return () => void filter.push(piece);
+    },
+  ],
+  [
+    "thousands of line ends that end no event",
+    100_000,
+    (size) => {
+      const filter = createToolsStreamFilter(() => true, 10 * 1024 * 1024);
+      const piece = Buffer.from(":\r\n".repeat(size));
+      return () => void filter.push(piece);
+    },
+  ],
+  [
+    "thousands of tool lists in one batch",
+    3_000,
+    (size) => {
+      const list = '{"result":{"tools":[{"name":"x"}],"cacheScope":"public"}}';
+      const body = Buffer.from(`[${Array.from({ length: size }, () => list).join()}]`);
+      return () => void filterToolsJson(body, () => false);
+    },
+  ],
+  [
+    "thousands of tools in one list",
+    10_000,
+    (size) => {
+      const body = Buffer.from(
+        `{"result":{"tools":[${Array.from({ length: size }, () => '{"name":"x"}').join()}]}}`,
+      );
+      return () => void filterToolsJson(body, () => false);
+    },
+  ],
+  [
+    "an object with thousands of keys",
+    20_000,
+    (size) => {
+      const text = `{${Array.from({ length: size }, (_, at) => `"k${at}":1`).join()}}`;
+      return () => void findAmbiguousKey(text, 128);
+    },
+  ],
+  [
+    "a long token in a long path",
+    50_000,
+    (size) => {
+      const token = `${"a".repeat(size / 4)}b${"a".repeat(size / 4)}`;
+      const path = `/${"a".repeat(size)}`;
+      return () => {
+        for (let times = 0; times < 20; times++) holdsToken(path, token);
+      };
+    },
+  ],
+])("%s: twice the bytes are twice the work", (_what, size, prepare) => {
+  expect(growth(prepare, size)).toBeLessThan(linear);
+});
+
+test("an endless WWW-Authenticate is not parsed", async () => {
+  const honest = 'Bearer error="insufficient_scope", scope="a b", resource_metadata="https://up.test/prm"';
+  expect(await parseChallenge(honest)).toMatchObject({ error: "insufficient_scope", scopes: ["a", "b"] });
+  expect(await parseChallenge(`${honest}, ${"a=b,".repeat(15_000)}`)).toBeUndefined();
+});
+
+test("a token in a URL is found by its end, whole or cut", () => {
+  const token = `${"h".repeat(20)}.${"p".repeat(100)}.${"0123456789".repeat(8)}`;
+  expect(holdsToken(`/x/${token}/y`, token)).toBe(true);
+  expect(holdsToken(`/x/${token.slice(50)}`, token)).toBe(true);
+  expect(holdsToken(`/x/${token.slice(0, -1)}`, token)).toBe(false);
+  expect(holdsToken("/x/short", "short")).toBe(true);
+  expect(holdsToken("/x", "short")).toBe(false);
+});
