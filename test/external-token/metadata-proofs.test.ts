@@ -1,0 +1,115 @@
+import { describe, expect, it, onTestFinished } from "vitest";
+import { createMetadataProofs } from "../../src/external-token/metadata-proofs.ts";
+import type { Change, SigningKey } from "../../src/store/store.ts";
+import { createLogger } from "../../src/telemetry/logger.ts";
+
+const metadata = { route: "notes", user: "company/alice", version: 3, refreshable: 1, path: "/mcp" } as const;
+const logger = createLogger({ level: "silent" });
+
+/** The keys of a database, and replicas on it. */
+function database() {
+  let rows: SigningKey[] = [];
+  const listeners = new Set<(change: Change) => void>();
+  const clock = { now: Date.now() };
+  const store = {
+    signingKeys: {
+      list: async () => rows,
+      async ensure(_purpose: string, make: () => Promise<SigningKey>) {
+        if (rows.length === 0) rows = [await make()];
+        return rows;
+      },
+      async rotate(key: SigningKey, expiresAt: Date) {
+        rows = [...rows.map((row) => ({ ...row, expiresAt })), key];
+      },
+    },
+    notifications: {
+      healthy: () => true,
+      subscribe(listener: (change: Change) => void) {
+        listeners.add(listener);
+        return () => void listeners.delete(listener);
+      },
+    },
+  };
+  return {
+    clock,
+    async replica() {
+      const proofs = await createMetadataProofs({ store: store as never, logger, now: () => clock.now });
+      onTestFinished(() => proofs.close());
+      return proofs;
+    },
+    async notify() {
+      for (const listener of listeners) listener({ table: "signing_key" });
+      await new Promise(setImmediate);
+    },
+  };
+}
+
+describe("what a check leaves is bound to it", () => {
+  it("one replica checks, another sees the answer", async () => {
+    const { replica } = database();
+    const [one, other] = [await replica(), await replica()];
+    expect(other.verify(metadata, one.prove(metadata))).toBe(true);
+  });
+
+  it("no field can be changed, added or left out, nor moved into another", async () => {
+    const proofs = await database().replica();
+    const proof = proofs.prove(metadata);
+    for (const changed of [
+      { ...metadata, route: "tickets" },
+      { ...metadata, user: "company/bob" },
+      { ...metadata, version: 4 },
+      { ...metadata, version: "3" },
+      { ...metadata, owner: "company/bob" },
+      { ...metadata, tool_filter: "true" },
+      { ...metadata, path: undefined },
+      { ...metadata, path: undefined, request_id: "/mcp" },
+    ])
+      expect(proofs.verify(changed, proof)).toBe(false);
+    for (const forged of [
+      undefined,
+      "",
+      "x",
+      `${proof}x`,
+      proof.replace(/\.\d+\./, ".1."),
+      proof.slice(0, -1),
+    ])
+      expect(proofs.verify(metadata, forged)).toBe(false);
+  });
+
+  it("two requests have two proofs, and each counts once", async () => {
+    const proofs = await database().replica();
+    const [one, other] = [proofs.prove(metadata), proofs.prove(metadata)];
+    expect(one).not.toBe(other);
+    expect([proofs.spend(one), proofs.spend(one), proofs.spend(other)]).toEqual([true, false, true]);
+  });
+
+  it("ends after an hour, and is not believed from the future", async () => {
+    const { clock, replica } = database();
+    const proofs = await replica();
+    const proof = proofs.prove(metadata);
+    clock.now += 3_590_000;
+    expect(proofs.verify(metadata, proof)).toBe(true);
+    clock.now += 20_000;
+    expect(proofs.verify(metadata, proof)).toBe(false);
+    const later = proofs.prove(metadata);
+    clock.now -= 120_000;
+    expect(proofs.verify(metadata, later)).toBe(false);
+  });
+
+  it("rotates: nobody uses a key before everybody can know it, and the old one still counts", async () => {
+    const { clock, replica, notify } = database();
+    const [one, other] = [await replica(), await replica()];
+    const before = one.prove(metadata);
+    const kid = await one.rotate(600);
+    expect(one.prove(metadata).startsWith(`${kid}.`)).toBe(false);
+    await notify();
+    clock.now += 601_000;
+    const after = one.prove(metadata);
+    expect(after.startsWith(`${kid}.`)).toBe(true);
+    expect([other.verify(metadata, before), other.verify(metadata, after)]).toEqual([true, true]);
+    const revoked = await one.rotate(0, true);
+    await notify();
+    expect(one.prove(metadata).startsWith(`${revoked}.`)).toBe(true);
+    expect(other.verify(metadata, after)).toBe(false);
+  });
+});
