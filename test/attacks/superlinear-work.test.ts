@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import { expect, test } from "vitest";
 import { holdsToken } from "../../src/check/holds-token.ts";
 import { createToolsStreamFilter } from "../../src/policy/create-tools-stream-filter.ts";
@@ -106,7 +107,7 @@ test("an endless WWW-Authenticate is not parsed", async () => {
 });
 
 test("a token in a URL is found by its end, whole or cut", () => {
-  const token = `${"h".repeat(20)}.${"p".repeat(100)}.${"0123456789".repeat(8)}`;
+  const token = `${"h".repeat(20)}.${"p".repeat(100)}.${createHash("sha512").update("x").digest("base64url")}`;
   expect(holdsToken(`/x/${token}/y`, token)).toBe(true);
   expect(holdsToken(`/x/${token.slice(50)}`, token)).toBe(true);
   expect(holdsToken(`/x/${token.slice(0, -1)}`, token)).toBe(false);
