@@ -113,7 +113,10 @@ export async function startClient(
     },
     async connect(agree, userId = alice, routeId = "files") {
       const returnTo = "https://mcp.test/done";
-      const begun = await first.oauth.begin({ userId, route: route(routeId), returnTo });
+      const asked = { userId, route: route(routeId), returnTo };
+      let begun = await first.oauth.begin(asked);
+      // The person goes on from the page that says where the way leads, and for what.
+      if (!begun.ok && begun.notice) begun = await first.oauth.begin({ ...asked, shown: begun.notice });
       if (!begun.ok) throw new Error(begun.message);
       const params = agree(begun.location);
       const callback = new URL(begun.location).searchParams.get("redirect_uri") ?? "";
