@@ -80,6 +80,7 @@ function withoutTold(change: JsonObject): JsonObject {
       const opaque =
         key === "policy" ||
         key === "headers" ||
+        key === "set" ||
         key === "authorization_url_params" ||
         key === "allowed_idp_claims";
       return [key, isJsonObject(value) && !opaque ? withoutTold(value) : value];

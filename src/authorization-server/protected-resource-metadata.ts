@@ -1,4 +1,6 @@
 import type { Context } from "koa";
+import { normalPath } from "../config/normal-path.ts";
+import { pathFault } from "../config/path-fault.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
 
 const wellKnown = "/.well-known/oauth-protected-resource";
@@ -9,8 +11,10 @@ const wellKnown = "/.well-known/oauth-protected-resource";
  */
 export function protectedResourceMetadata(ctx: Context, routes: CurrentRoutes): void {
   const table = routes();
-  const path = ctx.path.slice(wellKnown.length);
-  const route = table.find(ctx.host, path === "" ? "/" : path);
+  const asked = ctx.path.slice(wellKnown.length);
+  const path = asked === "" ? "" : normalPath(asked);
+  const fault = asked === "" ? undefined : pathFault(asked);
+  const route = fault === undefined ? table.find(ctx.host, path === "" ? "/" : path) : undefined;
   if (route?.mcp.kind !== "server" || !route.enabled) {
     ctx.status = 404;
     ctx.body = { error: "not_found", error_description: `no MCP server at ${ctx.host}${path || "/"}` };

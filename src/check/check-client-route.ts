@@ -37,7 +37,7 @@ function admit(
       return {
         decision: {
           kind: "allow",
-          ...upstreamHeaders(facts, [...authorization, ...assertion], "foreign"),
+          ...upstreamHeaders(facts, [...authorization, ...assertion], route),
           responseHeaders: [],
           metadata: {},
         },

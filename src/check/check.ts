@@ -48,7 +48,8 @@ export function check(facts: RequestFacts, deps: CheckDeps): Checked | Promise<C
   // It could control every page of the host, the issuer's too.
   if (facts.headers["service-worker"] !== undefined)
     return deny(route, 403, "service_worker", "an MCP server's answer cannot be a service worker");
-  if (facts.method === "OPTIONS") return { decision: cors.preflight(facts), reason: "preflight", route };
+  if (facts.method === "OPTIONS")
+    return { decision: cors.preflight(facts, route), reason: "preflight", route };
 
   const { presented } = facts;
   if (presented.kind !== "bearer") {
@@ -178,6 +179,7 @@ function allow(
   assertion: readonly Header[],
   toolFilter: string | undefined,
 ): Checked | Promise<Checked> {
+  const fixed = route.mcp.kind === "server" ? route.mcp.requestHeaders.set : [];
   const proof = credential.proof?.(facts.method, upstreamUrl(route, facts.path)) ?? [];
   const metadata = {
     route: route.id,
@@ -198,8 +200,8 @@ function allow(
       kind: "allow",
       ...upstreamHeaders(
         facts,
-        [...credential.headers, ...proofHeaders, ...assertion],
-        "none",
+        [...fixed, ...credential.headers, ...proofHeaders, ...assertion],
+        route,
         // So that `challenge/` can read the list of tools it has to filter.
         toolFilter === undefined ? undefined : "accept-encoding",
       ),

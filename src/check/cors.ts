@@ -1,10 +1,12 @@
+import type { Route } from "../config/route.ts";
 import type { Header, Reply } from "./decision.ts";
 import type { RequestFacts } from "./request-facts.ts";
+import { passes } from "./upstream-headers.ts";
 
 const requestHeaders =
   "Authorization, Content-Type, Accept, MCP-Protocol-Version, MCP-Session-Id, Last-Event-ID, Mcp-Method, Mcp-Name";
-/** Headers the 2026-07-28 revision derives from a tool's parameters: their names cannot be listed in advance. */
-const parameterHeader = /^mcp-param-[a-z0-9-]{1,64}$/i;
+/** Of what a browser asks for beyond these, what would pass: `mcp-param-*` cannot be listed in advance. */
+const headerShape = /^[a-z0-9-]{1,74}$/i;
 
 /** CORS of MCP routes (F2.8): any origin, because no cookie counts here and a token must be shown. */
 export const cors = {
@@ -16,11 +18,11 @@ export const cors = {
   ] satisfies Header[],
 
   /** Answers a preflight before authentication: browsers send it without credentials. */
-  preflight({ headers }: RequestFacts): Reply {
+  preflight({ headers }: RequestFacts, route: Route): Reply {
     const extra = (headers["access-control-request-headers"] ?? "")
       .split(",")
       .map((name) => name.trim())
-      .filter((name) => parameterHeader.test(name))
+      .filter((name) => headerShape.test(name) && passes(name.toLowerCase(), route))
       .slice(0, 16);
     return {
       kind: "reply",

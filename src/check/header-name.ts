@@ -1,4 +1,5 @@
-import { isIdentityHeader } from "./is-identity-header.ts";
+import { isIdentityHeader } from "../config/is-identity-header.ts";
+import { isFramingHeader, passesToServers } from "../config/upstream-request-headers.ts";
 
 /** What there is to know of a request header by its name alone. */
 export interface HeaderName {
@@ -7,8 +8,14 @@ export interface HeaderName {
   readonly pseudo: boolean;
   /** RFC 9110 section 5.6.2. */
   readonly valid: boolean;
-  /** Claims an identity (F2.6). */
+  /** Claims an identity. */
   readonly identity: boolean;
+  /** Goes to every MCP server. */
+  readonly listed: boolean;
+  /** Envoy's to keep or drop. */
+  readonly framing: boolean;
+  /** Would steer Envoy. */
+  readonly envoys: boolean;
 }
 
 const token = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
@@ -22,7 +29,15 @@ export function headerName(sent: string): HeaderName {
   if (before !== undefined) return before;
   const name = sent.toLowerCase();
   const pseudo = name.startsWith(":");
-  const found = { name, pseudo, valid: pseudo || token.test(name), identity: isIdentityHeader(name) };
+  const found = {
+    name,
+    pseudo,
+    valid: pseudo || token.test(name),
+    identity: isIdentityHeader(name),
+    listed: passesToServers(name),
+    framing: isFramingHeader(name),
+    envoys: name.startsWith("x-envoy-"),
+  };
   if (sent.length <= longestKnown) {
     // Only somebody who invents names gets here; he pays for it with the look-ups of one request.
     if (known.size >= mostKnown) known.clear();

@@ -28,6 +28,7 @@ export function judgePolicy(
     caller,
     method: facts.method,
     path: facts.path,
+    route,
     sourceIp: facts.sourceIp,
     now: asked.now,
     headers: facts.headers,

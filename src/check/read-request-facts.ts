@@ -1,14 +1,20 @@
 import { randomUUID } from "node:crypto";
+import { normalPath } from "../config/normal-path.ts";
+import { pathFault } from "../config/path-fault.ts";
 import type { CheckRequest } from "./check-request.ts";
 import type { Deny } from "./decision.ts";
 import { headerName } from "./header-name.ts";
-import { pathFault } from "./path-fault.ts";
 import type { Presented, RequestFacts } from "./request-facts.ts";
 
 const token = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
 const hostName = /^(?:[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?\.?|\[[0-9a-f:.]+\])(?::\d{1,5})?$/;
 const bearer = /^bearer +([A-Za-z0-9\-._~+/]+=*)$/i;
 const printable = /^[\t -~]*$/;
+/** RFC 9110 section 5.5: obsolete, and sent all the same (a city's name in UTF-8). */
+const opaqueValue = /^[\t -~\x80-\xff]*$/;
+/** What is judged, or rewritten, must be read alike by everybody. */
+const judged =
+  /^(?::.*|authorization|cookie|host|accept|content-.*|transfer-encoding|mcp-.*|sec-fetch-.*|x-forwarded-.*)$/;
 const requestIdShape = /^[A-Za-z0-9._-]{1,64}$/;
 /** Of these a second value would mean another request to another reader. */
 const singular = new Set([
@@ -69,11 +75,12 @@ export function readRequestFacts(
     facts: {
       requestId,
       host,
-      path,
+      path: normalPath(path),
       query,
       method,
       headers: read.headers,
       headerNames: read.names,
+      opaque: read.opaque,
       presented: presentedBy(read.headers.authorization),
       rawBody: http.rawBody,
       sourceIp: request.sourceIp,
@@ -86,9 +93,16 @@ export function readRequestFacts(
 function readHeaders(
   sent: readonly string[],
   maxBytes: number,
-): { headers: Record<string, string>; names: string[]; pseudo: Record<string, string>; refusal?: Deny } {
+): {
+  headers: Record<string, string>;
+  names: string[];
+  opaque: string[];
+  pseudo: Record<string, string>;
+  refusal?: Deny;
+} {
   const headers: Record<string, string> = Object.create(null);
   const names: string[] = [];
+  const opaque: string[] = [];
   const pseudo: Record<string, string> = Object.create(null);
   let refusal: Deny | undefined;
   let bytes = 0;
@@ -105,7 +119,9 @@ function readHeaders(
     if (!valid) refusal ??= bad("bad_header", "a header name has invalid characters");
     // The name is the client's, but a valid token by now; its value is never shown.
     else if (!printable.test(value)) {
-      refusal ??= bad("bad_header", `the header ${name.slice(0, 64)} has control or non-ASCII characters`);
+      if (opaqueValue.test(value) && !judged.test(name)) opaque.push(name);
+      else
+        refusal ??= bad("bad_header", `the header ${name.slice(0, 64)} has control or non-ASCII characters`);
     }
     place[name] = before === undefined ? value : before + (name === "cookie" ? "; " : ",") + value;
   }
@@ -116,7 +132,7 @@ function readHeaders(
   if (headers.authorization?.includes(",")) {
     refusal ??= bad("repeated_header", "the request has several authorization values");
   }
-  return { headers, names, pseudo, refusal };
+  return { headers, names, opaque, pseudo, refusal };
 }
 
 function presentedBy(authorization: string | undefined): Presented {

@@ -10,7 +10,7 @@ export interface RequestFacts {
   readonly requestId: string;
   /** Lower case, with its port where the client sent one. */
   readonly host: string;
-  /** Starts with `/`; no query, no dot segments, no encoded slashes. */
+  /** Starts with `/`; no query, no dot segments, no encoded slashes; in `normalPath`'s form. */
   readonly path: string;
   /** Behind the `?`, without it. */
   readonly query: string;
@@ -19,6 +19,8 @@ export interface RequestFacts {
   readonly headers: Readonly<Record<string, string>>;
   /** The names of `headers`, in the order they came. */
   readonly headerNames: readonly string[];
+  /** Names of headers whose values are not ASCII: nothing is judged by these. */
+  readonly opaque: readonly string[];
   readonly presented: Presented;
   readonly rawBody?: Buffer;
   readonly sourceIp?: string;

@@ -1,3 +1,4 @@
+import type { Route } from "../config/route.ts";
 import type { Header } from "./decision.ts";
 import { headerName } from "./header-name.ts";
 import { holdsToken } from "./holds-token.ts";
@@ -5,38 +6,51 @@ import type { RequestFacts } from "./request-facts.ts";
 import { stripCookies } from "./strip-cookies.ts";
 
 /**
- * What to set on, and remove from, a request on its way to an upstream (F2.6): the credential and the assertion go in; the TE
- * goes out wherever it stands, as do identity headers, our cookies, and an `Authorization` nobody replaced.
+ * What to set on, and remove from, a request on its way to an upstream: the credential and the assertion go in. An MCP server gets
+ * what is listed and no cookie; an application gets everything but our cookies, and headers that claim an identity or steer
+ * Envoy. The external token goes out wherever it stands, as does an `Authorization` that nobody replaced.
  *
  * @param set lower-case names.
  * @param alsoRemove one more header.
- * @param cookies `none` passes no cookie at all (MCP routes), `foreign` all but ours (client routes).
  */
 export function upstreamHeaders(
   facts: RequestFacts,
   set: readonly Header[],
-  cookies: "none" | "foreign",
+  route: Route,
   alsoRemove?: string,
 ): { readonly setHeaders: readonly Header[]; readonly removeHeaders: readonly string[] } {
   const { headers, headerNames, presented } = facts;
   const token = presented.kind === "bearer" ? presented.token : undefined;
+  const toServer = route.mcp.kind === "server";
   const setHeaders = [...set];
   const removeHeaders: string[] = [];
   for (const name of headerNames) {
     if (set.some((header) => header[0] === name)) continue;
     const value = headers[name] ?? "";
     if (name === "cookie") {
-      const kept = cookies === "foreign" ? stripCookies(value) : undefined;
+      const kept = toServer ? undefined : stripCookies(value);
       if (kept === undefined || (token !== undefined && holdsToken(kept, token))) removeHeaders.push(name);
       else if (kept !== value) setHeaders.push([name, kept]);
     } else if (
       name === "authorization" ||
       name === alsoRemove ||
-      headerName(name).identity ||
+      !passes(name, route) ||
+      (toServer && facts.opaque.includes(name)) ||
       (token !== undefined && holdsToken(value, token))
     ) {
       removeHeaders.push(name);
     }
   }
   return { setHeaders, removeHeaders };
+}
+
+/** Whether a client's header goes to a route's upstream, by its name. @param name in lower case */
+export function passes(name: string, route: Route): boolean {
+  const { identity, listed, framing, envoys } = headerName(name);
+  if (framing) return true;
+  if (identity || envoys) return false;
+  if (route.mcp.kind === "client" || listed) return true;
+  // Servers guard against DNS rebinding by it, and know their own host only.
+  if (name === "origin") return route.preserveHostHeader === true;
+  return route.mcp.requestHeaders.pass.includes(name);
 }

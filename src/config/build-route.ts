@@ -161,13 +161,30 @@ function readMcp(input: RouteInput, path: ConfigPath, reporter: Reporter): Route
   }
   const tools = input.tools ?? server?.tools;
   const auth = readAuth(server, oauth);
+  const requestHeaders = readRequestHeaders(server);
+  const twice = requestHeaders.set.find(([name]) => namesOf(auth).includes(name))?.[0];
+  if (twice !== undefined)
+    return fail("server", `${twice} is set in two places`, "remove it from request_headers");
   return {
     kind: "server",
     path: server?.path ?? "/",
     maxRequestBytes: server?.max_request_bytes ?? 1024 * 1024,
     auth,
+    requestHeaders,
     ...(tools === undefined ? {} : { tools }),
   };
+}
+
+function readRequestHeaders(server: ServerInput | undefined) {
+  const given = server?.request_headers;
+  const set = Object.entries(given?.set ?? {}).map(([name, value]) => [name.toLowerCase(), value] as const);
+  return { pass: (given?.pass ?? []).map((name) => name.toLowerCase()), set, given: given !== undefined };
+}
+
+/** Headers that a static credential sets. */
+function namesOf(auth: UpstreamAuth): readonly string[] {
+  if (auth.type === "api_key") return [auth.header];
+  return auth.type === "headers" ? Object.keys(auth.headers) : [];
 }
 
 /** An application's route; `undefined` where it is given what only an MCP server's route can have. */

@@ -22,7 +22,12 @@ export function checkConfig(options: {
   const more = (loaded.ok && options.moreWarnings?.(loaded.config)) || [];
   for (const { routeId, message } of more)
     err(`${file}: warning: ${routeId === undefined ? "policy" : `route ${routeId}`}: ${message}\n`);
-  const warnings = more.length + loaded.problems.filter(({ severity }) => severity === "warning").length;
+  const headers = loaded.ok ? headersNoLongerPass(loaded.config) : undefined;
+  if (headers !== undefined) err(`${file}: warning: ${headers}\n`);
+  const warnings =
+    more.length +
+    Number(headers !== undefined) +
+    loaded.problems.filter(({ severity }) => severity === "warning").length;
   if (loaded.ok) {
     const routes = loaded.config.routes.length;
     out(
@@ -32,4 +37,17 @@ export function checkConfig(options: {
   }
   err(`${file}: ${loaded.problems.length - warnings} errors, ${warnings} warnings\n`);
   return 1;
+}
+
+/** For an upgrade from before there was a list; `request_headers: {}` says that the operator has read it. */
+function headersNoLongerPass(config: Config): string | undefined {
+  const ids = config.routes
+    .filter(({ mcp }) => mcp.kind === "server" && !mcp.requestHeaders.given)
+    .map(({ id }) => id);
+  if (ids.length === 0) return undefined;
+  const some = ids.length > 5 ? `${ids.slice(0, 5).join(", ")} and ${ids.length - 5} more` : ids.join(", ");
+  return (
+    `MCP servers get only the request headers of MCP, HTTP and tracing (${some}); ` +
+    "name others in mcp.server.request_headers: {pass: [...]}, or write request_headers: {}"
+  );
 }

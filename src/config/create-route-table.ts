@@ -1,7 +1,9 @@
 import type { Config } from "./config.ts";
 import { formerRoutes } from "./former-routes.ts";
+import { normalPath } from "./normal-path.ts";
 import { normalizeHost } from "./normalize-host.ts";
 import { type OwnPath, ownPaths } from "./own-paths.ts";
+import { pathFault } from "./path-fault.ts";
 import type { Route } from "./route.ts";
 import type { RouteTable } from "./route-table.ts";
 
@@ -83,7 +85,8 @@ export function createRouteTable(
     byResource(resource) {
       const url = URL.parse(resource);
       if (url === null || url.username + url.password + url.hash !== "") return undefined;
-      const route = find(url.host, url.pathname);
+      if (pathFault(url.pathname) !== undefined) return undefined;
+      const route = find(url.host, normalPath(url.pathname));
       return route?.origin === url.origin ? route : undefined;
     },
   };

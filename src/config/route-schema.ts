@@ -2,6 +2,7 @@ import { z } from "zod";
 import { checkClientProof, clientSigningAlgs } from "./check-client-proof.ts";
 import type { Fields } from "./create-fields.ts";
 import { credentialHeaderFault, isHeaderValue } from "./credential-header.ts";
+import { requestHeaderFault } from "./upstream-request-headers.ts";
 
 const kib = 1024;
 
@@ -14,6 +15,17 @@ const ownAuthorizationParams = new Set([
   "code_challenge",
   "code_challenge_method",
 ]);
+
+function refuseHeaders(use: "pass" | "set") {
+  return (names: readonly string[], issues: z.RefinementCtx): void => {
+    for (const [index, name] of names.entries()) {
+      const message = requestHeaderFault(name.toLowerCase(), use);
+      if (message === undefined) continue;
+      const path = [use === "pass" ? index : name];
+      issues.addIssue({ code: "custom", path, message, params: { fix: `remove ${name}` } });
+    }
+  };
+}
 
 /** One entry of `routes` but its `policy`, as written: snake_case, defaults filled in. */
 export function routeSchema(f: Fields) {
@@ -160,6 +172,15 @@ export function routeSchema(f: Fields) {
       .default("/"),
     max_request_bytes: f.size(kib, 15 * kib * kib).default(kib * kib),
     tools,
+    request_headers: f
+      .section({
+        pass: z.array(header).superRefine(refuseHeaders("pass")).default([]),
+        set: z
+          .record(header, f.secret())
+          .superRefine((given, issues) => refuseHeaders("set")(Object.keys(given), issues))
+          .default({}),
+      })
+      .optional(),
     upstream_token_binding: binding,
   });
 

@@ -90,6 +90,14 @@ export type RouteMcp =
       readonly maxRequestBytes: number;
       readonly auth: UpstreamAuth;
       readonly tools?: { readonly allow?: readonly string[]; readonly deny?: readonly string[] };
+      /** Beyond what passes to every MCP server; names in lower case. */
+      readonly requestHeaders: {
+        /** Clients' headers that pass. */
+        readonly pass: readonly string[];
+        readonly set: readonly (readonly [name: string, value: string])[];
+        /** The operator has said something about it. */
+        readonly given: boolean;
+      };
     }
   | {
       readonly kind: "client";

@@ -1,6 +1,7 @@
 import type { PolicyMatcher, PolicyNode, PolicyRule } from "../config/route.ts";
 import { compileAddressMatcher } from "./compile-address-matcher.ts";
 import { compileMatcher } from "./compile-matcher.ts";
+import { compilePathMatcher } from "./compile-path-matcher.ts";
 import { compileTimeMatcher } from "./compile-time-matcher.ts";
 import { PolicyError } from "./policy-error.ts";
 import type { PolicyFacts } from "./policy-facts.ts";
@@ -64,8 +65,8 @@ export function compileCriterion(
       return ({ http }) => (http ? yesOrNo(matcher.matches([http.method])) : 1);
     }
     case "http_path": {
-      const matcher = compileMatcher(criterion.matcher);
-      return ({ http }) => (http ? yesOrNo(matcher.matches([http.path])) : 1);
+      const matches = compilePathMatcher(criterion.matcher, (action === "deny") !== negated);
+      return ({ http }) => (http ? yesOrNo(matches(http)) : 1);
     }
     case "source_ip": {
       const test = compileAddressMatcher(criterion.matcher);

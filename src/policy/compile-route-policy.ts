@@ -133,8 +133,8 @@ function toolOf(message: JsonRpcMessage): string | null {
   return message.kind === "response" ? null : (message.tool ?? null);
 }
 
-function factsOf({ caller, now, method, path, sourceIp }: PolicyInput): PolicyFacts {
-  return { caller, now, http: { method, path, ...(sourceIp === undefined ? {} : { sourceIp }) } };
+function factsOf({ caller, now, method, path, route, sourceIp }: PolicyInput): PolicyFacts {
+  return { caller, now, http: { method, path, route, ...(sourceIp === undefined ? {} : { sourceIp }) } };
 }
 
 function deny(rule: string, reason: keyof typeof words): Extract<Refusal, { kind: "deny" }> {

@@ -1,3 +1,4 @@
+import type { PathFacts } from "./compile-path-matcher.ts";
 import type { PolicyCaller } from "./policy-input.ts";
 
 /** What compiled criteria read. An `undefined` member is not known, and its criteria answer so. */
@@ -5,7 +6,7 @@ export interface PolicyFacts {
   readonly caller: PolicyCaller;
   /** Milliseconds since the epoch. */
   readonly now: number;
-  readonly http?: { readonly method: string; readonly path: string; readonly sourceIp?: string };
+  readonly http?: PathFacts & { readonly method: string; readonly sourceIp?: string };
   /** Name of the tool that is called; `null`: the request is no tool call. */
   readonly tool?: string | null;
 }

@@ -1,3 +1,5 @@
+import type { Route } from "../config/route.ts";
+
 /** Who asks, as far as policy cares. A `Caller` (a verified TE) and a `Person` (a browser session) both are one. */
 export interface PolicyCaller {
   readonly userId: string;
@@ -12,8 +14,10 @@ export interface PolicyInput {
   readonly caller: PolicyCaller;
   /** HTTP method as received. */
   readonly method: string;
-  /** Path as received, without the query. */
+  /** Path as received, without the query, in normal form. */
   readonly path: string;
+  /** How Envoy rewrites the path; absent: not at all. */
+  readonly route?: Pick<Route, "prefix" | "upstreamPath">;
   /** The peer's address; absent or unreadable: `source_ip` fails closed. */
   readonly sourceIp?: string;
   /** Milliseconds since the epoch. */

@@ -1,5 +1,5 @@
 import type { Config } from "../config/config.ts";
-import type { PolicyNode, PolicyRule, PolicySource } from "../config/route.ts";
+import type { PolicyMatcher, PolicyNode, PolicyRule, PolicySource, Route } from "../config/route.ts";
 import { asksForTool } from "./asks-for-tool.ts";
 import { compilePolicies } from "./compile-policies.ts";
 
@@ -25,11 +25,58 @@ export function policyWarnings(config: Pick<Config, "policy" | "routes">): Polic
       warnings.push({ ...where, message: "there is no allow rule: nobody may use this route" });
     }
     for (const rule of policy) {
+      for (const route of governedBy(policy, config)) {
+        for (const message of pathSurprises(rule.when, rule.action === "deny", route)) {
+          warnings.push({ routeId: route.id, message: `${rule.name}: ${message}` });
+        }
+      }
       const message = asksForTool(rule.when) ? toolSurprise(rule) : undefined;
       if (message) warnings.push({ ...where, message: `${rule.name}: ${message}` });
     }
   }
   return warnings;
+}
+
+function governedBy(policy: PolicySource, config: Pick<Config, "policy" | "routes">): readonly Route[] {
+  return config.routes.filter((route) => (route.policy ?? config.policy) === policy);
+}
+
+/** Where `to` has a path of its own, all paths at the upstream begin with it; rules may have been written for the client's. */
+function pathSurprises(node: PolicyNode, wide: boolean, route: Route): readonly string[] {
+  const { upstreamPath: to, prefix } = route;
+  if (to === undefined || to === prefix) return [];
+  if (node.op !== "criterion") {
+    const inside = node.op === "not" || node.op === "nor" ? !wide : wide;
+    return node.nodes.flatMap((part) => pathSurprises(part, inside, route));
+  }
+  return node.criterion === "http_path" ? matcherSurprises(node.matcher, wide, to.replace(/\/$/, "")) : [];
+}
+
+function matcherSurprises(matcher: PolicyMatcher, wide: boolean, to: string): readonly string[] {
+  const about = "http_path is judged as the upstream sees it, and all paths of this route begin with";
+  switch (matcher.kind) {
+    case "all":
+      return matcher.matchers.flatMap((part) => matcherSurprises(part, wide, to));
+    case "not_in":
+      return matcherSurprises({ kind: "in", values: matcher.values }, !wide, to);
+    case "starts_with": {
+      const value = String(matcher.value);
+      if (to.startsWith(value)) return [`${about} ${to}: starts_with: ${value} matches every request`];
+      return wide || value.startsWith(to) ? [] : [`${about} ${to}: starts_with: ${value} matches nothing`];
+    }
+    case "is":
+    case "in": {
+      const values = "values" in matcher ? matcher.values : [matcher.value];
+      const lost = wide
+        ? []
+        : values.map(String).filter((value) => value !== to && !value.startsWith(`${to}/`));
+      return lost.map(
+        (value) => `${about} ${to}: ${value} matches nothing; write ${to}${value === "/" ? "" : value}`,
+      );
+    }
+    default:
+      return [];
+  }
 }
 
 /** `mcp_tool` is false on everything but tool calls; some rules forget that clients must first say `initialize`. */

@@ -99,6 +99,7 @@ function standInFor({ routeId, upstream, redirectUri }: UpstreamToken): Route {
       kind: "server",
       path: "/",
       maxRequestBytes: 0,
+      requestHeaders: { pass: [], set: [], given: false },
       auth: { type: "oauth", authorizationUrlParams: {} },
     },
     passIdentityHeaders: false,

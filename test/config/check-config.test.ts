@@ -11,7 +11,7 @@ const file = (policy: string) =>
 sign_in: {providers: [{issuer: https://id.example.com, client_id: c}]}
 listen: {grpc_authentication: none}
 routes:
-  - {id: notes, from: https://h.example.com, to: http://x, policy: ${policy}, mcp: {}}
+  - {id: notes, from: https://h.example.com, to: http://x, policy: ${policy}, mcp: {server: {request_headers: {}}}}
 `);
 
 it("F1.5 check-config warns of a route that nobody can use, and exits 0", () => {

@@ -28,11 +28,15 @@ export function httpFilters(config: Config): Json[] {
         mutations: {
           request_mutations: [
             { remove_on_match: { key_matcher: { prefix: "x-pomerium-", ignore_case: true } } },
+            // A client must not set time-outs, retries or statistics.
+            { remove_on_match: { key_matcher: { prefix: "x-envoy-", ignore_case: true } } },
             // Envoy appends the one it has seen itself.
             { remove: "x-forwarded-host" },
             // Ours to our own endpoints (`virtual-hosts.ts`); an upstream must not see a client try.
             { remove: envoySecretHeader },
           ],
+          // Nobody checks what comes behind the body, and some servers take it for headers.
+          request_trailers_mutations: [{ remove_on_match: { key_matcher: { safe_regex: { regex: ".+" } } } }],
         },
       },
     },

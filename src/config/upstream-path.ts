@@ -1,0 +1,18 @@
+import type { Route } from "./route.ts";
+
+/**
+ * The path an upstream sees for a path of ours, as Envoy's routes rewrite it (`envoy/route-entries.ts`).
+ *
+ * @param path as the client asked for it, in normal form, at or under the route's prefix.
+ */
+export function upstreamPath(route: Pick<Route, "prefix" | "upstreamPath">, path: string): string {
+  const { prefix, upstreamPath: to } = route;
+  if (to === undefined || to === prefix) return path;
+  const base = prefix === "/" ? "" : prefix;
+  // A path that names the upstream's own already is not doubled.
+  const doubled = base + to.replace(/\/$/, "");
+  const from = path === doubled || path.startsWith(`${doubled}/`) ? doubled : base;
+  const rest = path.slice(from.length + 1);
+  if (rest === "" && !(from !== "" && path.endsWith("/"))) return to;
+  return `${to.endsWith("/") ? to : `${to}/`}${rest}`;
+}
