@@ -102,6 +102,7 @@ describe("an upstream's 401 to a token we injected", () => {
       {
         status: 401,
         routeId: "tools",
+        upstreamHash: expect.stringMatching(/^[0-9a-f]{16}$/),
         userId: "idp/alice",
         version: 7,
         wwwAuthenticate: 'DPoP error="use_dpop_nonce", Basic realm="x"',
