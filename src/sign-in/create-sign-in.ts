@@ -46,6 +46,7 @@ export function createSignIn(deps: SignInDeps): SignIn {
     onIssuer(ctx) ? noStore(ctx, handover.issue) : next(),
   );
   router.get(`${prefix}/sign_in/complete`, (ctx) => noStore(ctx, handover.redeem));
+  router.post(`${prefix}/sign_in/complete`, (ctx) => noStore(ctx, handover.switchPerson));
   router.post(`${prefix}/sign_in/back_channel_logout`, (ctx, next) => (onIssuer(ctx) ? told(ctx) : next()));
   router.get(`${prefix}/sign_out`, (ctx) => signOut.ask(ctx));
   router.post(`${prefix}/sign_out`, (ctx) => signOut.end(ctx));

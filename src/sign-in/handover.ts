@@ -1,11 +1,14 @@
 import { randomBytes } from "node:crypto";
 import type { Context } from "koa";
 import { errorPage } from "../pages/error-page.ts";
+import { readForm } from "../pages/read-form.ts";
 import { requestId } from "../pages/request-id.ts";
 import { sendPage } from "../pages/send-page.ts";
+import { switchPersonPage } from "../pages/switch-person-page.ts";
 import { browserBinding } from "./browser-binding.ts";
 import type { Sessions } from "./browser-sessions.ts";
 import { returnPath } from "./return-path.ts";
+import type { Person } from "./sign-in.ts";
 import type { SignInDeps } from "./sign-in-deps.ts";
 
 /** What the one-time code stands for. */
@@ -19,7 +22,12 @@ interface PendingHandover {
   readonly expiresAt: number;
 }
 
+/** A code that has been taken. */
+type Taken = PendingHandover & { readonly userId: string };
+
 const codeMs = 60_000;
+/** For a person to read a page. */
+const switchMs = 5 * 60_000;
 
 /** How a route host gets a session of its own from the issuer's host (F3.5): a code, good once, for 60 s, in one browser. */
 export function createHandover(
@@ -66,21 +74,70 @@ export function createHandover(
 
   /** On the route host: a wrong presentation uses the code up as well. */
   async function redeem(ctx: Context): Promise<void> {
-    const { code } = ctx.query;
+    const pending = await take(ctx, ctx.query.code);
+    if (!pending) return;
+    // Whoever changes accounts ends the sessions handed over before: with a live one of somebody else, that or this link is planted.
+    const before = await sessions.person(ctx);
+    if (before && before.userId !== pending.userId) return askToSwitch(ctx, pending, before);
+    await enter(ctx, pending);
+  }
+
+  /** The answer of the page that asks whether another person may take the place of who is signed in here. */
+  async function switchPerson(ctx: Context): Promise<void> {
+    const form = await readForm(ctx);
+    if (!sessions.csrfMatches(ctx, form.get("csrf"))) return refuse(ctx, "csrf");
+    const pending = await take(ctx, form.get("code") ?? undefined);
+    if (pending) await enter(ctx, pending);
+  }
+
+  /** What the code stands for, if it is for this host and this browser; else the answer has been given. */
+  async function take(ctx: Context, code: string | string[] | undefined): Promise<Taken | undefined> {
     const pending =
       typeof code === "string"
         ? await store.pendingAuthorizations.consume<PendingHandover>("handover", code)
         : undefined;
-    if (!pending?.userId) return refuse(ctx, "handover_unknown");
-    const { host, returnTo, browser, parentName, expiresAt } = pending.payload;
-    if (host !== ctx.host) return refuse(ctx, "handover_wrong_host");
-    if (!browserBinding.matches(ctx, browser)) return refuse(ctx, "handover_wrong_browser");
-    if (!(await store.browserSessions.isLive(parentName))) return refuse(ctx, "handover_signed_out");
-    // Whoever changes accounts ends the sessions handed over before: a live one of somebody else means a planted link.
-    const before = await sessions.person(ctx);
-    if (before && before.userId !== pending.userId) return refuse(ctx, "handover_other_person");
-    await sessions.start(ctx, { userId: pending.userId, parentName, expiresAt: new Date(expiresAt) });
+    const { userId, payload } = pending ?? {};
+    const fault =
+      !userId || !payload
+        ? "handover_unknown"
+        : payload.host !== ctx.host
+          ? "handover_wrong_host"
+          : !browserBinding.matches(ctx, payload.browser)
+            ? "handover_wrong_browser"
+            : !(await store.browserSessions.isLive(payload.parentName))
+              ? "handover_signed_out"
+              : undefined;
+    if (!userId || !payload || fault) {
+      refuse(ctx, fault ?? "handover_unknown");
+      return undefined;
+    }
+    return { ...payload, userId };
+  }
+
+  async function enter(ctx: Context, { userId, parentName, expiresAt, returnTo }: Taken): Promise<void> {
+    await sessions.start(ctx, { userId, parentName, expiresAt: new Date(expiresAt) });
+    ctx.status = 303;
     ctx.redirect(returnTo);
+  }
+
+  async function askToSwitch(ctx: Context, { userId, ...payload }: Taken, before: Person): Promise<void> {
+    const csrf = sessions.csrfToken(ctx);
+    if (!csrf) return refuse(ctx, "handover_other_person");
+    const code = randomBytes(32).toString("base64url");
+    await store.pendingAuthorizations.create(
+      { kind: "handover", state: code, userId, expiresAt: new Date(Date.now() + switchMs), payload },
+      routes().config.limits.pendingAuthorizationsPerUser,
+    );
+    const next = await store.signInSessions.find(userId);
+    const page = switchPersonPage({
+      host: ctx.host,
+      before: before.email ?? before.name ?? before.userId,
+      person: next?.email ?? next?.name ?? userId,
+      action: ctx.path,
+      csrf,
+      code,
+    });
+    sendPage(ctx, 200, page);
   }
 
   function refuse(ctx: Context, code: string): void {
@@ -95,5 +152,5 @@ export function createHandover(
     sendPage(ctx, 400, page);
   }
 
-  return { leave, issue, redeem };
+  return { leave, issue, redeem, switchPerson };
 }

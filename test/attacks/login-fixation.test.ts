@@ -215,7 +215,10 @@ test("login CSRF: a handover that the attacker made for the victim's browser doe
   const complete = await bobs.agree(await bobs.open(handover), stack.signIn("bob"));
   expect(complete.url.searchParams.has("code")).toBe(true);
   const end = await alices.open(complete.url);
-  expect(end.status).toBe(400);
+  // She is asked, and nothing has changed until she answers.
+  expect(end.html).toContain("Continue as bob@example.com?");
+  const forged = await alices.submit(end, { csrf: "x" });
+  expect(forged.status).toBe(400);
   const portal = await alices.open("https://app.corp.test/.pomerium/sign_out");
   expect(portal.html).toContain("alice@example.com");
 });

@@ -7,6 +7,7 @@ import { browser as launch } from "../../deploy/demo/browser.ts";
 import { secretName } from "../../src/store/secret-name.ts";
 import {
   agreeToConnect,
+  continueAsOther,
   type Logins,
   loginsOfAlice,
   loginsOfBob,
@@ -107,6 +108,7 @@ describe("a session planted on a route's host: Bob's, in Alice's browser, to get
     expect(asked.url.searchParams.get("confirmed")).toMatch(/^[\w-]{43}$/);
     await alice.page.goto(asked.url.href);
     await passForeignPages(alice.page, loginsOfAlice(stack));
+    await continueAsOther(alice.page);
     expect(new URL(alice.page.url()).origin).toBe("https://everything.test");
     expect(await heading(alice.page)).toBe("Not connected");
     expect(await connected(loginsOfBob(stack))).toBe(false);
@@ -138,6 +140,7 @@ describe("a session planted on a route's host: Bob's, in Alice's browser, to get
   it("once she agrees, it is her account here that her upstream account is connected to", async () => {
     await alice.page.goto(connect());
     await agreeToConnect(alice.page);
+    await continueAsOther(alice.page);
     await passForeignPages(alice.page, loginsOfAlice(stack));
     expect(alice.page.url()).toBe(app);
     expect(await connected(loginsOfAlice(stack))).toBe(true);

@@ -38,6 +38,12 @@ export async function passForeignPages(page: Page, logins: Logins, decision = "a
   throw new Error(`still at ${page.url()}`);
 }
 
+/** Goes on as the person of the issuer's host, where somebody else is signed in on this one. */
+export async function continueAsOther(page: Page): Promise<void> {
+  await page.getByRole("button", { name: /^Continue as / }).click();
+  await page.waitForURL((url) => !url.pathname.endsWith("/sign_in/complete"));
+}
+
 /** Presses Connect on the page that asks on the issuer's host, and waits until the browser has left it. */
 export async function agreeToConnect(page: Page): Promise<void> {
   await page.waitForURL((url) => url.pathname.endsWith("/mcp/connect/confirm"));
