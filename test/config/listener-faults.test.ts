@@ -61,7 +61,8 @@ describe("every TCP listener knows its peer", () => {
     ],
   ])("%s", (_what, listen, expected) => {
     const found = problems(listen);
-    expect(found.map(({ severity, path }) => `${severity} ${path.replace(/\[\d\]$/, "")}`)).toEqual(expected);
+    const named = found.map(({ severity, path }) => `${severity} ${path.replace(/\[\d\]$/, "")}`);
+    expect(named.toSorted()).toEqual(expected.toSorted());
     for (const { text } of found) expect(text).toContain("fix:");
   });
 
