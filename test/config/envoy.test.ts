@@ -356,7 +356,8 @@ describe("F1.7 a running Envoy, made by --xds-dir", () => {
     checks.length = 0;
     await ask("/team", { headers, body });
     await ask("/tools", { headers, body });
-    expect(checks.map((check) => check.body)).toEqual([0, body.length]);
+    // Where it does, once without before it, so that nobody's body is buffered who may not send one.
+    expect(checks.map((check) => check.body)).toEqual([0, 0, body.length]);
     expect((await ask("/tools", { headers, body: body + " ".repeat(1024) })).status).toBe(413);
   });
 

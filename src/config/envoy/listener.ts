@@ -74,7 +74,7 @@ function connectionManager(config: Config): Json {
     http2_protocol_options: {
       max_concurrent_streams: 100,
       // What a client may send of each body before the check has answered.
-      initial_stream_window_size: 256 * 1024,
+      initial_stream_window_size: 64 * 1024,
       initial_connection_window_size: 1024 * 1024,
       connection_keepalive: { interval: "60s", timeout: "20s" },
     },

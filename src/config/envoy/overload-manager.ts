@@ -53,6 +53,14 @@ export function overloadManager({
       { name: "envoy.overload_actions.stop_accepting_requests", triggers: [threshold(0.95)] },
       { name: "envoy.overload_actions.stop_accepting_connections", triggers: [threshold(0.95)] },
     ],
+    // Streams are reset as the pressure changes, not while it stays: what goes on sending at the very end is cut off.
+    loadshed_points: [
+      { name: "envoy.load_shed_points.http1_server_abort_dispatch", triggers: [threshold(0.98)] },
+      {
+        name: "envoy.load_shed_points.http2_server_go_away_and_close_on_dispatch",
+        triggers: [threshold(0.98)],
+      },
+    ],
   };
 }
 
