@@ -116,7 +116,7 @@ export function createHandover(
 
   async function enter(ctx: Context, { userId, parentName, expiresAt, returnTo }: Taken): Promise<void> {
     await sessions.start(ctx, { userId, parentName, expiresAt: new Date(expiresAt) });
-    ctx.status = 303;
+    ctx.status = ctx.method === "POST" ? 303 : 302;
     ctx.redirect(returnTo);
   }
 

@@ -50,6 +50,8 @@ function configured(config: StackConfig, issuer: string): StackConfig {
   const everybody = { allow: { and: [{ accept: true }] } };
   return {
     ...config,
+    // The provider is asked whenever a client refreshes a second later.
+    sign_in: { ...Object(config.sign_in), recheck: "1s" },
     external_tokens: {
       trusted_issuers: [
         {
@@ -144,18 +146,22 @@ describe("what policy knows of people", () => {
     return client;
   }
   const tokenOf = (client: McpClient) => client.tokens()?.access_token ?? "";
-  async function refreshed(client: McpClient): Promise<string> {
-    const { access_token, refresh_token = "" } = client.tokens() ?? {};
+  interface Tokens {
+    readonly access_token: string;
+    readonly refresh_token: string;
+  }
+  async function refreshed({ access_token, refresh_token }: Tokens): Promise<Tokens> {
     const response = await stack.fetch(`${stack.urls.issuer}/oauth/token`, {
       method: "POST",
       body: new URLSearchParams({
         grant_type: "refresh_token",
         refresh_token,
-        client_id: String(decodeJwt(access_token ?? "").client_id),
+        client_id: String(decodeJwt(access_token).client_id),
       }),
     });
     expect(response.status).toBe(200);
-    return String(Object(await response.json()).access_token);
+    const answer = Object(await response.json());
+    return { access_token: String(answer.access_token), refresh_token: String(answer.refresh_token) };
   }
   async function listed(token: string): Promise<string[]> {
     const response = await stack.fetch(`${stack.urls.issuer}/.pomerium/mcp/routes`, {
@@ -202,11 +208,17 @@ describe("what policy knows of people", () => {
     const application = (await handedToApplication("bob")).authorization?.replace("Bearer ", "") ?? "";
     for (const token of [old, application]) await becomes(200, "vip", token);
     says("bob", { more: { employment: "contractor" } });
-    // The provider is asked when a client refreshes, an hour after the last time.
-    await sql(
-      "update sign_in_session set checked_at = date_trunc('second', now()) - interval '2 hours' where user_id = 'company/bob'",
-    );
-    const renewed = await refreshed(client);
+    let tokens = { access_token: old, refresh_token: client.tokens()?.refresh_token ?? "" };
+    await expect
+      .poll(
+        async () => {
+          tokens = await refreshed(tokens);
+          return call("vip", tokens.access_token);
+        },
+        { interval: 500, timeout: 60_000 },
+      )
+      .toBe(403);
+    const renewed = tokens.access_token;
     for (const token of [old, renewed, application]) await becomes(403, "vip", token);
     expect(await listed(renewed)).toEqual([]);
   });

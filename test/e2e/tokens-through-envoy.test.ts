@@ -166,14 +166,14 @@ describe("the main job through a real Envoy", () => {
     const before = arrived();
     const answers = await Promise.all(
       Array.from({ length: 60 }, (_, index) =>
-        call(index % 2 ? alice : bob, { "x-caller": index % 2 ? "alice" : "bob" }),
+        call(index % 2 ? alice : bob, { "user-agent": index % 2 ? "alice" : "bob" }),
       ),
     );
     expect(answers.map(({ status }) => status)).toEqual(answers.map(() => 200));
     const seen = new Map<string, Set<string>>();
     for (const { headers } of stack.everything.requests.slice(before)) {
       const value = (name: string) => headers.find(([one]) => one.toLowerCase() === name)?.[1] ?? "";
-      seen.set(value("x-caller"), (seen.get(value("x-caller")) ?? new Set()).add(value("authorization")));
+      seen.set(value("user-agent"), (seen.get(value("user-agent")) ?? new Set()).add(value("authorization")));
     }
     const [first, second] = [seen.get("alice") ?? new Set(), seen.get("bob") ?? new Set()];
     expect([first.size, second.size]).toEqual([1, 1]);

@@ -1,5 +1,4 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { changeChannel } from "../../src/store/change-channel.ts";
 import { backends, makeKeys } from "../store/backends.ts";
 import { audit, connection, upstreamToken } from "../store/samples.ts";
 import { type Call, observe } from "./load.ts";
@@ -28,10 +27,24 @@ describe("reported of comparable systems", () => {
   };
   /** The access token that is stored runs out, as if a day had gone by; every replica hears of it. */
   const expire = (userId: string, routeId: string) =>
-    world.query(`with expired as (
-        update upstream_token set expires_at = now() - interval '1 minute'
-        where user_id = '${userId}' and route_id = '${routeId}' returning 1)
-      select pg_notify('${changeChannel}', '{"table":"everything"}') from expired`);
+    expect
+      .poll(async () => {
+        const { upstreamTokens } = world.store;
+        const token = (await upstreamTokens.listForUser(userId)).find((one) => one.routeId === routeId);
+        if (!token) return true;
+        // Not while somebody refreshes it: what they have been given would be lost.
+        const until = new Date(Date.now() + 60_000);
+        if (!(await upstreamTokens.takeLease(token, token.version, "test", until, false))) return false;
+        const { version, connectedAt: _c, updatedAt: _u, lastUsedAt: _l, ...rest } = token;
+        const expired = { ...rest, expiresAt: new Date(Date.now() - 60_000) };
+        await upstreamTokens.replace(expired, version, "test", {
+          action: "upstream_token.refreshed",
+          userId,
+          routeId,
+        });
+        return true;
+      })
+      .toBe(true);
   const storedTokens = async () => {
     const stored = new Map<string, string | undefined>();
     for (const userId of world.users)

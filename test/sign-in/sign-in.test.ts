@@ -232,8 +232,9 @@ describe("F3.5 on a route's host", () => {
     const complete = await codeFor(browser);
     // Not even for a browser that carries the other host's binding cookie.
     const binding = await browser.jar.getCookies("https://one.test/");
-    const value = binding.find(({ key }) => key === "__Host-mcp_browser")?.value;
-    await browser.jar.setCookie(`__Host-mcp_browser=${value}; Path=/; Secure`, "https://many.test/");
+    const [cookie] = binding.filter(({ key }) => key.startsWith("__Host-mcp_browser"));
+    if (!cookie) throw new Error("no binding cookie");
+    await browser.jar.setCookie(`${cookie.key}=${cookie.value}; Path=/; Secure`, "https://many.test/");
     expect(await step(browser, complete.replace("one.test", "many.test"))).toMatchObject({ status: 400 });
     expect(await whoami(browser, "many.test")).toEqual({});
   });
