@@ -3,7 +3,7 @@ import type { PolicyDecision, PolicyReason, RefusedRequest } from "./policy-deci
 import type { PolicyFacts } from "./policy-facts.ts";
 import type { PolicyInput } from "./policy-input.ts";
 import type { RoutePolicy } from "./policy-table.ts";
-import { type JsonRpcMessage, readJsonRpc } from "./read-json-rpc.ts";
+import { type JsonRpcMessage, readJsonRpc, tooLarge } from "./read-json-rpc.ts";
 
 type Refusal = Extract<PolicyDecision, { kind: "deny" | "refuse_call" }>;
 
@@ -28,7 +28,10 @@ export function compileRoutePolicy(routeId: string, rules: CompiledRules, maxBod
     denyBeforeBody(input) {
       try {
         const who = rules.rule(factsOf(input));
-        return who.verdict === 0 ? deny(who.rule, "not_allowed") : undefined;
+        if (who.verdict === 0) return deny(who.rule, "not_allowed");
+        if (Number(input.headers["content-length"] ?? 0) <= maxBodyBytes) return undefined;
+        const { reason, status, message } = tooLarge(maxBodyBytes);
+        return { kind: "deny", rule: "readable body", reason, status, message };
       } catch {
         return deny("no rule", "policy_error");
       }

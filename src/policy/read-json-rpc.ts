@@ -48,8 +48,9 @@ export function readJsonRpc(
     return empty ? { ok: true, batch: false, messages: [] } : unreadable("unexpected_body", `on ${method}`);
   }
   if (method !== "POST") return unreadable("http_method");
-  if (length > maxBytes || headers["x-envoy-auth-partial-body"] === "true") {
-    return { ...unreadable("body_too_large", `the limit is ${maxBytes} bytes`), status: 413 };
+  // A client's own beside Envoy's makes it neither.
+  if (length > maxBytes || (headers["x-envoy-auth-partial-body"] ?? "false") !== "false") {
+    return tooLarge(maxBytes);
   }
   if (headers["content-encoding"] !== undefined) return unreadable("content_encoding");
   if (!isJson(headers["content-type"])) return unreadable("content_type");
@@ -154,6 +155,11 @@ function isToolName(name: string): boolean {
     !/\p{C}|\uFFFD|^\p{Z}|\p{Z}$/u.test(name) &&
     name === name.normalize("NFKC")
   );
+}
+
+/** @param maxBytes the limit, which is named */
+export function tooLarge(maxBytes: number) {
+  return { ...unreadable("body_too_large", `the limit is ${maxBytes} bytes`), status: 413 } as const;
 }
 
 function unreadable(reason: UnreadableReason, detail = ""): Unreadable {

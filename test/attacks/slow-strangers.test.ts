@@ -19,6 +19,7 @@ let stack: E2e;
 let alice: string;
 /** Alice's, for the route `stream`. */
 let streamToken: string;
+let openToken: string;
 let admin: string;
 let listen: { readonly grpc: string; readonly http: string; readonly admin: string };
 /** The upstream of the route `stream`: an event at once, the next when the test says. */
@@ -44,8 +45,10 @@ beforeAll(async () => {
   stack = await startE2e({
     names: ["stream.test"],
     config(config) {
-      const [everything] = config.routes;
+      const [everything, open] = config.routes;
       if (everything) everything.tools = { deny: ["nothing"] };
+      const inspected = { deny: ["nothing"], server: { upstream_auth: "none", max_request_bytes: "4KiB" } };
+      if (open) Object.assign(open, { tools: { deny: inspected.deny }, mcp: { server: inspected.server } });
       const envoy = Object(config.envoy);
       Object.assign(envoy, { request_timeout: "4s", idle_timeout: "4s", max_heap_bytes: "64MiB" });
       const upstream = { from: "https://stream.test", to: `http://127.0.0.1:${port}` };
@@ -58,6 +61,7 @@ beforeAll(async () => {
     envoy: { admin },
   } = parse(await readFile(stack.configFile, "utf8")));
   alice = await stack.externalToken("alice");
+  openToken = await stack.externalToken("alice", stack.urls.open);
   const client = await stack.client("alice", "https://stream.test/");
   // The server behind the route speaks no MCP: authorization is all that is needed.
   await client.connect().catch(() => {});
@@ -192,22 +196,31 @@ describe("who may come in", () => {
     expect(await statusOf(unfinished(http2(host), host, { authorization }))).toBe(408);
   });
 
-  test("bodies that together would fill Envoy's heap are cut off, and others are served", async () => {
-    const authorization = `Bearer ${alice}`;
-    const open = crowd(20, "everything.test").flatMap((session) =>
-      Array.from({ length: 60 }, () => unfinished(session, "everything.test", { authorization })),
-    );
-    let peak = 0;
-    let under = true;
-    const watching = (async () => {
-      while (under) peak = Math.max(peak, await allocated());
-    })();
-    await Promise.all(open.map(statusOf));
-    under = false;
-    await watching;
-    // Three times the heap was offered; what arrives between two looks at it is above the limit of 64 MiB.
-    expect(peak).toBeLessThan(110);
-    await expect.poll(async () => (await call()).status, patience).toBe(200);
+  test("a body longer than policy reads gets nowhere, announced or not, and one that fits is served", async () => {
+    const send = (length: number, framing: Record<string, string>) =>
+      throughEnvoy(stack, {
+        url: "https://open.test/",
+        method: "POST",
+        headers: {
+          authorization: `Bearer ${openToken}`,
+          "content-type": "application/json",
+          accept: "application/json, text/event-stream",
+          "mcp-protocol-version": "2025-06-18",
+          ...framing,
+        },
+        body: '{"jsonrpc":"2.0","id":1,"method":"ping"}'.padEnd(length),
+      });
+    const before = stack.open.requests.length;
+    for (const length of [4097, 60_000, 2_000_000]) {
+      expect((await send(length, { "content-length": String(length) })).status).toBe(413);
+      // Of unannounced length: too long for the buffer, or not all there in time.
+      expect([408, 413]).toContain((await send(length, { "transfer-encoding": "chunked" })).status);
+      const forged = { "transfer-encoding": "chunked", "x-envoy-auth-partial-body": "false" };
+      expect([408, 413]).toContain((await send(length, forged)).status);
+    }
+    expect(stack.open.requests.length).toBe(before);
+    expect((await send(4096, { "content-length": "4096" })).status).toBe(200);
+    expect((await send(4096, { "transfer-encoding": "chunked" })).status).toBe(200);
   });
 
   test("a body that arrives in pieces is taken, and an event stream outlives every time-out", async () => {
@@ -310,6 +323,25 @@ describe("floods over HTTP/2 end the connection", () => {
     await closed(socket.resume());
     expect((await call()).status).toBe(200);
   });
+});
+
+// Last, since the pressure takes a while to go.
+test("bodies that together would fill Envoy's heap are cut off, and others are served", async () => {
+  const authorization = `Bearer ${alice}`;
+  const open = crowd(20, "everything.test").flatMap((session) =>
+    Array.from({ length: 60 }, () => unfinished(session, "everything.test", { authorization })),
+  );
+  let peak = 0;
+  let under = true;
+  const watching = (async () => {
+    while (under) peak = Math.max(peak, await allocated());
+  })();
+  await Promise.all(open.map(statusOf));
+  under = false;
+  await watching;
+  // Three times the heap was offered; what arrives between two looks at it is above the limit of 64 MiB.
+  expect(peak).toBeLessThan(110);
+  await expect.poll(async () => (await call()).status, patience).toBe(200);
 });
 
 /** The connection preface, and SETTINGS. */
