@@ -174,7 +174,7 @@ export function routeSchema(f: Fields) {
     tools,
     request_headers: f
       .section({
-        pass: z.array(header).superRefine(refuseHeaders("pass")).default([]),
+        pass: z.array(z.string()).superRefine(refuseHeaders("pass")).default([]),
         set: z
           .record(header, f.secret())
           .superRefine((given, issues) => refuseHeaders("set")(Object.keys(given), issues))

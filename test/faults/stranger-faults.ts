@@ -43,10 +43,9 @@ export const slowStrangers: Fault = {
 /** Calls of this many people, who need no connection of their own. */
 async function workers(scene: Scene, count: number) {
   const people = Array.from({ length: count }, (_, index) => `company/worker${index}`);
-  const grantId = await scene.seed.grant("company/worker");
   return Promise.all(
     people.map(async (userId) => ({
-      ...(await scene.seed.call(userId, grantId, "open")),
+      ...(await scene.seed.call(userId, await scene.seed.grant(userId), "open")),
       // The server behind this route is given no token.
       owner: undefined,
     })),
