@@ -26,12 +26,7 @@ export function consentFacts(known: {
   return {
     client: { name: client.clientName, id: client.clientId, source: clientSource(config, client.clientId) },
     redirect: redirectTarget(String(interaction.params.redirect_uri)),
-    route: {
-      name: route.name,
-      description: route.description,
-      url: route.resource,
-      logoUrl: route.logoUrl,
-    },
+    route,
     person: person.email ?? person.name ?? person.userId,
     scopes: scopesOfStep(interaction),
     upstream:

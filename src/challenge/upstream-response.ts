@@ -38,8 +38,8 @@ export interface UpstreamResponse {
 const namespace = "envoy.filters.http.ext_authz";
 
 /**
- * Reads a response-headers message. Nothing in it is to be believed before its proof has been verified. Undefined when the response is none of ours: without our metadata nobody
- * was let through by `check/`, so it is a local reply (ours or Envoy's) or another filter chain's traffic.
+ * Reads a response-headers message. Nothing in it may be trusted before its proof has been verified. Undefined without our
+ * metadata: then no check allowed the request, and this is a local reply (ours or Envoy's) or another filter chain's traffic.
  */
 export function upstreamResponse(message: ProcessingRequest): UpstreamResponse | undefined {
   const fields = message.metadataContext?.filterMetadata?.[namespace]?.fields;

@@ -1,16 +1,12 @@
 import { html } from "ghtml";
+import type { Route } from "../config/route.ts";
 import { layout } from "./layout.ts";
 import { mark } from "./mark.ts";
 import { scopeInWords } from "./scope-in-words.ts";
 
 /** What a person has to know before an upstream account of theirs is connected to their account here. */
 export interface ConfirmConnectionPage {
-  readonly route: {
-    readonly name: string;
-    readonly description: string;
-    readonly url: string;
-    readonly logoUrl?: string;
-  };
+  readonly route: Pick<Route, "name" | "description" | "resource" | "logoUrl">;
   readonly person: string;
   /** Where the browser goes next, and what for. */
   readonly upstream: {
@@ -40,7 +36,7 @@ export function confirmConnectionPage(page: ConfirmConnectionPage): string {
     content: html`<div class="head">!${mark(route.name, route.logoUrl)}<h1>Connect ${route.name} as ${page.person}?</h1></div>
 !${description}
 <dl>
-<div><dt>Server</dt><dd><span class="mono">${route.url}</span></dd></div>
+<div><dt>Server</dt><dd><span class="mono">${route.resource}</span></dd></div>
 <div><dt>Signed in as</dt><dd>${page.person} <a class="nowrap" href="${page.switchAccount}">Not you?</a></dd></div>
 <div><dt>Returns to</dt><dd><strong>${page.returnHost}</strong></dd></div>
 </dl>

@@ -1,4 +1,5 @@
 import { html } from "ghtml";
+import type { Route } from "../config/route.ts";
 import { clientOrigin } from "./client-origin.ts";
 import { foreignServer } from "./confirm-connection-page.ts";
 import { layout } from "./layout.ts";
@@ -15,12 +16,7 @@ export interface ConsentPage {
   };
   /** Where the answer goes. */
   readonly redirect: { readonly kind: "web" | "loopback" | "app"; readonly target: string };
-  readonly route: {
-    readonly name: string;
-    readonly description: string;
-    readonly url: string;
-    readonly logoUrl?: string;
-  };
+  readonly route: Pick<Route, "name" | "description" | "resource" | "logoUrl">;
   readonly person: string;
   readonly scopes: readonly string[];
   /** Host that will be asked for its own consent right after, where the route needs one, and for what. */
@@ -53,7 +49,7 @@ export function consentPage(page: ConsentPage): string {
 <dl>
 <div><dt>Application</dt><dd><bdi>${name}</bdi><br>!${clientOrigin(client)}</dd></div>
 <div><dt>Answer goes to</dt><dd><strong>${redirect.target}</strong></dd></div>
-<div><dt>Server</dt><dd><span class="mono">${route.url}</span></dd></div>
+<div><dt>Server</dt><dd><span class="mono">${route.resource}</span></dd></div>
 <div><dt>Signed in as</dt><dd>${page.person} <a class="nowrap" href="${page.switchAccount}">Not you?</a></dd></div>
 </dl>
 !${caution(client, redirect)}

@@ -82,12 +82,7 @@ export function createConfirmConnection(deps: ConfirmDeps) {
     const notice = await upstreamOAuth.notice(person.userId, route);
     const here = ctx.path + ctx.search;
     const page = confirmConnectionPage({
-      route: {
-        name: route.name,
-        description: route.description,
-        url: route.resource,
-        logoUrl: route.logoUrl,
-      },
+      route,
       person: person.email ?? person.name ?? person.userId,
       upstream: notice ?? { server: new URL(route.upstream).host, foreign: false, scopes: [], added: [] },
       returnHost: new URL(returnTo).host,

@@ -46,7 +46,7 @@ describe("discovery", () => {
     registration_endpoint: `${upstream.url}/register`,
   });
 
-  it("F4.1 starts from the resource_metadata of the upstream's own 401, wherever on its origin that is", async () => {
+  it("starts from the resource_metadata of the upstream's own 401, wherever on its origin that is", async () => {
     upstream.on("/mcp", {
       status: 401,
       headers: { "www-authenticate": `Bearer realm="x", resource_metadata="${upstream.url}/my-metadata"` },

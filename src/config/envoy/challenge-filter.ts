@@ -1,6 +1,6 @@
 import type { Config } from "../config.ts";
 import type { Json } from "./json.ts";
-import { sidecarGrpc } from "./sidecar-grpc.ts";
+import { sidecarGrpc } from "./sidecar-cluster.ts";
 import { typeUrl } from "./type-url.ts";
 
 const checked = "envoy.filters.http.ext_authz";

@@ -3,7 +3,7 @@ import { envoySecretHeader } from "../peer-authentication.ts";
 import { challengeFilter } from "./challenge-filter.ts";
 import type { Json } from "./json.ts";
 import { retryElsewhere } from "./retry-elsewhere.ts";
-import { sidecarGrpc } from "./sidecar-grpc.ts";
+import { sidecarGrpc } from "./sidecar-cluster.ts";
 import { typeUrl } from "./type-url.ts";
 
 /** Runs where policy inspects bodies, before any of the body is buffered (`header-check.ts`). */

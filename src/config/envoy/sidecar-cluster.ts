@@ -1,4 +1,6 @@
 import type { Config } from "../config.ts";
+import { isTcp } from "../listener-faults.ts";
+import { envoySecretHeader } from "../peer-authentication.ts";
 import { clusterDefaults } from "./cluster-defaults.ts";
 import { envoyAddress } from "./envoy-address.ts";
 import type { Json } from "./json.ts";
@@ -71,6 +73,18 @@ export function sidecarCluster(
         explicit_http_config: grpc ? http2 : { http_protocol_options: {} },
       },
     },
+  };
+}
+
+/**
+ * The `grpc_service` of every filter that calls us: which cluster, and what proves to us that Envoy is calling. Whatever else it
+ * needs (timeout, retries) goes beside.
+ */
+export function sidecarGrpc(config: Config): { readonly [key: string]: Json } {
+  const [secret] = config.envoy.sidecar.grpc.some(isTcp) ? config.listen.envoySecrets : [];
+  return {
+    envoy_grpc: { cluster_name: "sidecar_grpc" },
+    ...(secret === undefined ? {} : { initial_metadata: [{ key: envoySecretHeader, value: secret }] }),
   };
 }
 

@@ -9,7 +9,8 @@ import { typeUrl } from "./type-url.ts";
 
 /**
  * Writes `cds.yaml`, `lds.yaml` and `bootstrap.yaml` into `folder` (made when missing), each by rename, so that a running Envoy
- * never reads half a file (F1.7). With a secret in them they are for this user alone: Envoy has to be the same one. Clusters go first: a listener must not name one that is not there yet.
+ * never reads half a file. With a secret in them they are for this user alone: Envoy has to run as the same one. Clusters go
+ * first: a listener must not name one that is not there yet.
  *
  * @param before what was written last: its clusters stay until the next time.
  * @throws Error of the file system.
