@@ -67,7 +67,7 @@ describe("a session planted on a route's host: Bob's, in Alice's browser, to get
   async function somebody(logins: Logins) {
     const context = await chromium.newContext();
     const page = await context.newPage();
-    page.setDefaultTimeout(30_000);
+    page.setDefaultTimeout(60_000);
     await page.goto(app);
     await passForeignPages(page, logins);
     expect(page.url()).toBe(app);

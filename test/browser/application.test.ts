@@ -77,7 +77,7 @@ describe("docs/applications.md: the example application, through Envoy, in a rea
   async function somebody() {
     const context = await chromium.newContext();
     const page = await context.newPage();
-    page.setDefaultTimeout(15_000);
+    page.setDefaultTimeout(60_000);
     return { context, page };
   }
   async function open(page: Page, logins: Logins): Promise<void> {

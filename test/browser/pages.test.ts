@@ -50,6 +50,8 @@ describe("every page people see, in Chromium", () => {
     database = await createTestDatabase();
     stack = await startE2e({
       env: { DATABASE_URL: database.url },
+      // With several providers each has a callback of its own.
+      signInRedirectUris: ["https://auth.test/.pomerium/sign_in/callback/company"],
       config: (config) => {
         const signIn = config.sign_in as { providers: Record<string, unknown>[] };
         signIn.providers.push({ ...signIn.providers[0], id: "partners", name: "Partner sign-in" });

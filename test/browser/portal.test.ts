@@ -21,7 +21,7 @@ describe("F5.5 the portal, without JavaScript, through Envoy", () => {
     chromium = await launch({ publicKeyHash: stack.ca.publicKeyHash, resolve: stack.resolve });
     context = await chromium.newContext({ javaScriptEnabled: false });
     page = await context.newPage();
-    page.setDefaultTimeout(15_000);
+    page.setDefaultTimeout(60_000);
     client = await mcpClient({
       url: stack.urls.open,
       fetch: stack.fetch,

@@ -33,6 +33,8 @@ export async function passForeignPages(page: Page, logins: Logins, decision = "a
       await page.fill("[name=password]", login.password);
       button = "button[type=submit]";
     }
+    if ((await page.locator(button).count()) === 0)
+      throw new Error(`no ${button} at ${page.url()}: ${await page.locator("body").innerText()}`);
     await Promise.all([page.waitForEvent("load"), page.click(button)]);
   }
   throw new Error(`still at ${page.url()}`);
@@ -54,7 +56,7 @@ export async function agreeToConnect(page: Page): Promise<void> {
 /** A tab whose requests, and complaints of the Content Security Policy, are noted. */
 export async function watchedPage(context: BrowserContext) {
   const page = await context.newPage();
-  page.setDefaultTimeout(15_000);
+  page.setDefaultTimeout(60_000);
   const requests: string[] = [];
   const complaints: string[] = [];
   page.on("request", (request) => requests.push(request.url()));

@@ -42,7 +42,7 @@ function isTitle(source: string, name: string): boolean {
   return literals.some((literal) => {
     for (let at = source.indexOf(literal); at >= 0; at = source.indexOf(literal, at + 1)) {
       const before = source.slice(0, at).trimEnd();
-      if (/\b(?:test|it|describe)\($/.test(before) || /\)\($/.test(before)) return true;
+      if (/\b(?:test|it|describe)(?:\.concurrent)?\($/.test(before) || /\)\($/.test(before)) return true;
       if (before.endsWith("[") && /\.each\b/.test(source)) return true;
     }
     return false;
@@ -81,6 +81,16 @@ describe("docs/threat-model.md", () => {
   it("has a row for every key of `limits`", () => {
     const named = limits.map((cells) => cells[2]?.replaceAll("`", ""));
     expect(keys.filter((key) => key.startsWith("limits.") && !named.includes(key))).toEqual([]);
+  });
+
+  it.each([
+    ...["A sibling host", "A shared host", "Two browsers", "Two tabs of one browser"],
+    ...["An upstream and a user who work together", "A second sign-in provider, or a trusted issuer"],
+    ...["A neighbour in the cluster", "Whoever reads or writes the database"],
+    ...["A stranger with many slow connections", "An upstream that answers slowly, or for ever"],
+  ])("has a section for %s, with rows", (edge) => {
+    const section = text.split("\n## ").find((one) => one.startsWith(`${edge}\n`)) ?? "";
+    expect(section.match(/^\|.*\| `test\/.*\|$/gm)?.length).toBeGreaterThan(3);
   });
 
   it.each([
