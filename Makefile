@@ -2,6 +2,8 @@
 SHELL := /bin/bash
 # The npm package `node` brings Node 24 whatever the machine has.
 export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
+# The demo and the tests start our command hundreds of times: read and stripped of its types once.
+export NODE_COMPILE_CACHE := $(CURDIR)/node_modules/.cache/compiled
 
 packages := node_modules/.stamp
 
