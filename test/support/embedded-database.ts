@@ -12,8 +12,13 @@ const root = join(import.meta.dirname, "../..");
  */
 export async function createEmbeddedTestDatabase(): Promise<{ dir: string; close: () => Promise<void> }> {
   const dir = await mkdtemp(join(tmpdir(), "store-"));
-  await cp(await original(), dir, { recursive: true });
+  await copyEmbeddedTestDatabase(dir);
   return { dir, close: () => rm(dir, { recursive: true, force: true }) };
+}
+
+/** Puts an empty, migrated embedded database into the folder `dir`, which need not be there yet. */
+export async function copyEmbeddedTestDatabase(dir: string): Promise<void> {
+  await cp(await original(), dir, { recursive: true });
 }
 
 async function original(): Promise<string> {
