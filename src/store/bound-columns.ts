@@ -19,6 +19,8 @@ export const boundColumns = {
   pending_authorization: { keys: 2, columns: ["kind", "state_name", "user_id", "expires_at"] },
   client_registration: { keys: 2, columns: ["issuer", "redirect_uri", "client_id", "secret_expires_at"] },
   client_issuer: { keys: 3, columns: ["route_id", "upstream", "client_id", "issuer"] },
+  // The id is the order in which routes came, and the first has the better claim.
+  route_issuer: { keys: 3, columns: ["route_id", "upstream", "issuer", "id", "accepted"] },
   authorization_server_record: {
     keys: 2,
     columns: [

@@ -80,7 +80,7 @@ export async function openStore(options: StoreOptions): Promise<Store> {
       leaseMs: options.registrationLeaseMs ?? 15_000,
     }),
     clientIssuers: clientIssuers(database, macs),
-    routeIssuers: routeIssuers(database),
+    routeIssuers: routeIssuers(database, macs),
     authorizationServerRecords: authorizationServerRecords(database, sealer, macs),
     delegations: delegations(database, macs),
     browserSessions: browserSessions(database, macs),

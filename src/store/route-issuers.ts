@@ -1,41 +1,82 @@
+import type { Kysely, Transaction } from "kysely";
 import type { Database } from "./database.ts";
+import type { RowMacs } from "./row-macs.ts";
 import type { RouteIssuers } from "./store.ts";
+import type { Tables } from "./tables.ts";
 
 const table = "route_issuer";
 
 /** At which authorization servers the people of which routes have been connected. */
-export function routeIssuers(database: Database): RouteIssuers {
+export function routeIssuers(database: Database, macs: RowMacs): RouteIssuers {
   return {
     async of(issuer) {
       const rows = await database.read("route_issuer.of", (db) =>
         db.selectFrom(table).selectAll().where("issuer", "=", issuer).orderBy("id").execute(),
       );
-      return rows.map((row) => ({
+      return (await macs.filter(table, rows)).map((row) => ({
         routeId: row.route_id,
         upstream: row.upstream,
         accepted: row.accepted,
       }));
     },
     async add({ routeId, upstream }, issuer) {
-      const rows = await database.write("route_issuer.add", (tx) =>
-        tx
-          .insertInto(table)
-          .values({ route_id: routeId, upstream, issuer })
-          .onConflict((conflict) => conflict.columns(["route_id", "upstream", "issuer"]).doNothing())
-          .returning("id")
-          .execute(),
-      );
-      return rows.length === 1;
+      const place = { route_id: routeId, upstream, issuer };
+      await macs.ready();
+      return database.write("route_issuer.add", async (tx) => {
+        if (await insert(tx, macs, place)) return true;
+        const there = await select(tx, place).forUpdate().executeTakeFirst();
+        if (there && macs.accepts(table, there)) return false;
+        // A row that was not written here is as good as absent, its place in the order included.
+        await remove(tx, place);
+        return insert(tx, macs, place);
+      });
     },
     async remove({ routeId, upstream }, issuer) {
       await database.write("route_issuer.remove", (tx) =>
-        tx
-          .deleteFrom(table)
-          .where("route_id", "=", routeId)
-          .where("upstream", "=", upstream)
-          .where("issuer", "=", issuer)
-          .execute(),
+        remove(tx, { route_id: routeId, upstream, issuer }),
       );
     },
   };
+}
+
+interface Place {
+  readonly route_id: string;
+  readonly upstream: string;
+  readonly issuer: string;
+}
+
+/** False: there is one. */
+async function insert(tx: Transaction<Tables>, macs: RowMacs, place: Place): Promise<boolean> {
+  const made = await tx
+    .insertInto(table)
+    .values({ ...place, mac: null })
+    .onConflict((conflict) => conflict.columns(["route_id", "upstream", "issuer"]).doNothing())
+    .returning(["id", "accepted"])
+    .executeTakeFirst();
+  if (!made) return false;
+  // The database gives the id.
+  await tx
+    .updateTable(table)
+    .set({ mac: macs.sign(table, { ...place, ...made }) })
+    .where("id", "=", made.id)
+    .execute();
+  return true;
+}
+
+function select(db: Kysely<Tables>, place: Place) {
+  return db
+    .selectFrom(table)
+    .selectAll()
+    .where("route_id", "=", place.route_id)
+    .where("upstream", "=", place.upstream)
+    .where("issuer", "=", place.issuer);
+}
+
+async function remove(tx: Transaction<Tables>, place: Place): Promise<void> {
+  await tx
+    .deleteFrom(table)
+    .where("route_id", "=", place.route_id)
+    .where("upstream", "=", place.upstream)
+    .where("issuer", "=", place.issuer)
+    .execute();
 }

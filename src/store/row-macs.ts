@@ -29,8 +29,6 @@ export interface RowMacs {
   ): Promise<R[]>;
   /** Keys have changed elsewhere. */
   reload(): Promise<void>;
-  /** Whether rows without a valid MAC are rejected. */
-  enforced(): Promise<boolean>;
   /**
    * Once replicas of versions without MACs have had time to end: gives every row a MAC, and accepts no other from then on.
    * @param options.now do not wait for that time
@@ -49,12 +47,19 @@ interface MacKey {
   /** Unix ms. */
   readonly createdAt: number;
   readonly bound: boolean;
+  /** Which tables are bound; absent in keys of before `route_issuer` was one of them. */
+  readonly tables?: readonly string[];
 }
 interface State {
   /** Newest first. */
   readonly keys: readonly [MacKey, ...MacKey[]];
-  readonly enforced: boolean;
+  /** Where rows without a valid MAC are rejected. */
+  readonly enforced: ReadonlySet<BoundTable>;
 }
+
+const everyTable = Object.keys(boundColumns).filter(isBoundTable);
+/** Those that the first version with MACs had. */
+const firstTables = everyTable.filter((table) => table !== "route_issuer");
 
 const keyTable = "signing_key";
 const purpose = "row_mac";
@@ -72,8 +77,8 @@ const batchSize = 200;
  * keys, cannot make or change one. Rolling a row back to what it was is not stopped.
  *
  * A fresh database rejects rows without a MAC from the start. One that a version without MACs has written accepts them for an
- * hour, and is then bound once (`bind`). That this has happened is part of every signing key's encrypted JSON: by deleting rows
- * nobody gets a second binding.
+ * hour, and is then bound once (`bind`). That this has happened is part of every signing key's encrypted JSON: by deleting rows, or
+ * adding some that nobody can decrypt, nobody gets a second binding.
  */
 export function rowMacs(
   database: Database,
@@ -87,9 +92,15 @@ export function rowMacs(
   const load = () => {
     loading ??= read()
       .then((found) => {
-        state = found;
+        const lost = [...(state?.enforced ?? [])].filter((table) => !found.enforced.has(table));
+        if (lost.length > 0)
+          deps.logger.error(
+            { tables: lost },
+            "the database says no more that its rows are bound, as one restored from an old backup does; this process goes on rejecting rows without a MAC",
+          );
+        state = { ...found, enforced: new Set([...found.enforced, ...lost]) };
         loadedAt = performance.now();
-        return found;
+        return state;
       })
       .finally(() => {
         loading = undefined;
@@ -108,40 +119,56 @@ export function rowMacs(
     const keys = await readKeys(ofMacs);
     const others = rows.filter((row) => row.purpose !== purpose);
     const [newest, ...older] = keys;
-    if (!newest) return create(others.length === 0 || (await anyMarked(others)));
-    const enforced = keys.some((key) => key.bound) || (await anyMarked(others));
-    return { keys: [newest, ...older], enforced };
+    const tables = keys.flatMap(tablesOf);
+    if (newest && tables.length > 0) return { keys: [newest, ...older], enforced: new Set(tables) };
+    const { marked, opened } = await look(others);
+    // Only a key that a version without MACs has made here says that there are rows of one.
+    if (!newest) return create(marked || opened === 0);
+    return { keys: [newest, ...older], enforced: new Set(marked ? firstTables : []) };
   }
 
-  async function readKeys(rows: readonly { kid: string; sealed: string }[]): Promise<MacKey[]> {
+  async function readKeys(rows: readonly KeyRow[]): Promise<MacKey[]> {
     const keys: MacKey[] = [];
     let failure: unknown;
     for (const { kid, sealed } of rows) {
-      try {
-        keys.push({ ...(await open<Omit<MacKey, "kid">>(keyTable, [kid], sealed)), kid });
-      } catch (error) {
-        if (!(error instanceof DecryptionFailed)) throw error;
-        failure = error;
-      }
+      const found = await openIfPossible(kid, sealed);
+      if (isMacKey(found)) keys.push({ ...found, kid });
+      else
+        failure =
+          found instanceof DecryptionFailed ? found : new DecryptionFailed("ciphertext_moved", keyTable);
     }
     // Without the key nothing can be told from a forgery.
     if (keys.length === 0 && failure) throw failure;
     return keys.sort((a, b) => b.createdAt - a.createdAt);
   }
 
-  async function anyMarked(rows: readonly { kid: string; sealed: string }[]): Promise<boolean> {
+  /** How many of these keys are ours, and whether one of them was stored where rows were bound. */
+  async function look(rows: readonly KeyRow[]): Promise<{ marked: boolean; opened: number }> {
+    let [marked, opened] = [false, 0];
     for (const { kid, sealed } of rows) {
-      const jwk = await open<Record<string, unknown>>(keyTable, [kid], sealed).catch((error: unknown) => {
-        if (error instanceof DecryptionFailed) return undefined;
-        throw error;
-      });
-      if (jwk?.[marker] === true) return true;
+      const found = await openIfPossible(kid, sealed);
+      if (found instanceof DecryptionFailed) continue;
+      opened++;
+      // A key of MACs, too, whatever purpose it has been given since.
+      if (found[marker] === true || found.bound === true) marked = true;
     }
-    return false;
+    return { marked, opened };
+  }
+
+  async function openIfPossible(
+    kid: string,
+    sealed: string,
+  ): Promise<Readonly<Record<string, unknown>> | DecryptionFailed> {
+    try {
+      return await open<Record<string, unknown>>(keyTable, [kid], sealed);
+    } catch (error) {
+      if (error instanceof DecryptionFailed) return error;
+      throw error;
+    }
   }
 
   async function create(bound: boolean): Promise<State> {
-    const key = await makeKey(bound);
+    const key = await makeKey(bound ? everyTable : []);
     await database.write("row_mac.create", async (tx) => {
       await sql`select pg_advisory_xact_lock(hashtext('signing_key row_mac'))`.execute(tx);
       if ((await keyRows(tx)).some((row) => row.purpose === purpose)) return;
@@ -150,13 +177,14 @@ export function rowMacs(
     const rows = await database.read("row_mac.list", (db) => keyRows(db));
     const [newest, ...older] = await readKeys(rows.filter((row) => row.purpose === purpose));
     if (!newest) throw new Error("the key of row MACs is gone again");
-    return { keys: [newest, ...older], enforced: bound };
+    return { keys: [newest, ...older], enforced: new Set(bound ? everyTable : tablesOf(newest)) };
   }
 
-  async function makeKey(bound: boolean) {
+  async function makeKey(tables: readonly BoundTable[]) {
     const kid = randomUUID();
     const createdAt = new Date();
-    const value = { k: randomBytes(32).toString("base64url"), createdAt: createdAt.getTime(), bound };
+    const bound = tables.length > 0;
+    const value = { k: randomBytes(32).toString("base64url"), createdAt: createdAt.getTime(), bound, tables };
     const sealed = await seal(keyTable, [kid], value);
     return { kid, row: { kid, purpose, ...sealed, created_at: createdAt, active_at: createdAt } };
   }
@@ -184,7 +212,7 @@ export function rowMacs(
     table: T,
     row: BoundRow<T> & { readonly mac: string | null },
   ): boolean {
-    if (!loaded().enforced || isGood(table, row)) return true;
+    if (!loaded().enforced.has(table) || isGood(table, row)) return true;
     deps.metrics?.storeRowsRejected.inc({ table });
     const { keys, columns } = boundColumns[table];
     const primaryKey = columns.slice(0, keys).map((column) => String(Reflect.get(row, column)));
@@ -202,14 +230,17 @@ export function rowMacs(
     if (row === undefined) return undefined;
     const { keys, enforced } = await current();
     const kid = row.mac?.split(".")[0];
-    const unknown = enforced && kid !== undefined && !keys.some((key) => key.kid === kid);
+    const unknown = enforced.has(table) && kid !== undefined && !keys.some((key) => key.kid === kid);
     if (unknown && performance.now() - loadedAt > reloadEveryMs) await load();
     return accepts(table, row) ? row : undefined;
   }
 
-  /** Gives every row that `wanted` says yes to the MAC of the newest key. */
-  async function signAll(wanted: (table: BoundTable, row: Row) => boolean): Promise<void> {
-    for (const table of Object.keys(boundColumns).filter(isBoundTable)) {
+  /** Gives every row of these tables that `wanted` says yes to the MAC of the newest key. */
+  async function signAll(
+    tables: readonly BoundTable[],
+    wanted: (table: BoundTable, row: Row) => boolean,
+  ): Promise<void> {
+    for (const table of tables) {
       const { keys, columns } = boundColumns[table];
       const keyColumns = sql.join(columns.slice(0, keys).map((column) => sql.ref(column)));
       const all = sql.join([...columns, "mac"].map((column) => sql.ref(column)));
@@ -236,16 +267,19 @@ export function rowMacs(
 
   async function bind({ now = false } = {}): Promise<void> {
     const { keys, enforced } = await current();
-    if (enforced || (!now && Date.now() - keys[0].createdAt < upgradeMs)) return;
+    const missing = everyTable.filter((table) => !enforced.has(table));
+    if (missing.length === 0) return;
+    // Where others are bound, the version before this one has written: it leaves no more than a table of few rows without MACs.
+    if (!now && enforced.size === 0 && Date.now() - keys[0].createdAt < upgradeMs) return;
     // What older replicas changed has a MAC that does not fit any more; from here on they are gone.
-    await signAll((table, row) => !isGood(table, asBound(row)));
+    await signAll(missing, (table, row) => !isGood(table, asBound(row)));
     await database.write("row_mac.bound", async (tx) => {
       for (const { kid, sealed, purpose: of } of await keyRows(tx, true)) {
-        const value = await open<Record<string, unknown>>(keyTable, [kid], sealed);
-        const fresh = await seal(keyTable, [kid], {
-          ...value,
-          ...(of === purpose ? { bound: true } : { [marker]: true }),
-        });
+        const value = await openIfPossible(kid, sealed);
+        // Nobody's key: whoever planted it must not keep the others from being marked.
+        if (value instanceof DecryptionFailed) continue;
+        const bound = of === purpose ? { bound: true, tables: everyTable } : { [marker]: true };
+        const fresh = await seal(keyTable, [kid], { ...value, ...bound });
         await tx.updateTable(keyTable).set(fresh).where("kid", "=", kid).execute();
       }
       await notify(tx, { table: keyTable });
@@ -268,12 +302,11 @@ export function rowMacs(
     async reload() {
       if (state) await load();
     },
-    enforced: async () => (await current()).enforced,
     bind,
     async rotate() {
       const { keys, enforced } = await current();
-      if (!enforced) return;
-      const fresh = await makeKey(true);
+      if (enforced.size === 0) return;
+      const fresh = await makeKey([...enforced]);
       await database.write("row_mac.rotate", async (tx) => {
         await tx.insertInto(keyTable).values(fresh.row).execute();
         await notify(tx, { table: keyTable });
@@ -281,7 +314,7 @@ export function rowMacs(
       await delay(settleMs);
       await load();
       const isOld = (mac: unknown) => typeof mac === "string" && !mac.startsWith(`${fresh.kid}.`);
-      await signAll((table, row) => isOld(row.mac) && isGood(table, asBound(row)));
+      await signAll(everyTable, (table, row) => isOld(row.mac) && isGood(table, asBound(row)));
       await database.write("row_mac.remove_old", async (tx) => {
         const old = keys.map(({ kid }) => kid);
         await tx.deleteFrom(keyTable).where("purpose", "=", purpose).where("kid", "in", old).execute();
@@ -289,7 +322,7 @@ export function rowMacs(
       });
       await load();
     },
-    mark: (jwk) => (loaded().enforced ? { ...jwk, [marker]: true } : jwk),
+    mark: (jwk) => (loaded().enforced.size > 0 ? { ...jwk, [marker]: true } : jwk),
     unmark: ({ [marker]: _marked, ...jwk }) => jwk,
   };
 }
@@ -303,6 +336,15 @@ function asBound(row: Row): BoundRow<BoundTable> & { readonly mac: string | null
   };
 }
 
+function isMacKey(found: unknown): found is Omit<MacKey, "kid"> {
+  if (typeof found !== "object" || found === null || !("k" in found) || !("createdAt" in found)) return false;
+  return typeof found.k === "string" && typeof found.createdAt === "number";
+}
+
+function tablesOf({ bound, tables = firstTables }: MacKey): BoundTable[] {
+  return bound ? tables.filter(isBoundTable) : [];
+}
+
 function isBoundTable(name: string): name is BoundTable {
   return name in boundColumns;
 }
@@ -312,6 +354,8 @@ function canonical(value: unknown): unknown {
   if (value instanceof Date) return value.getTime();
   return value ?? null;
 }
+
+type KeyRow = Pick<Tables["signing_key"], "kid" | "sealed">;
 
 function keyRows(db: Kysely<Tables>, lock = false) {
   const query = db.selectFrom(keyTable).select(["kid", "purpose", "sealed"]);

@@ -58,7 +58,7 @@ export interface Tables {
     lease_until: Date | null;
     created_at: Generated<Date>;
   };
-  route_issuer: {
+  route_issuer: Bound & {
     id: Generated<number>;
     route_id: string;
     upstream: string;

@@ -1,9 +1,11 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { changeChannel } from "../../src/store/change-channel.ts";
+import { encryption } from "../../src/store/encryption.ts";
 import { secretName } from "../../src/store/secret-name.ts";
 import type { Store } from "../../src/store/store.ts";
 import { createLogger } from "../../src/telemetry/logger.ts";
 import { createMetrics } from "../../src/telemetry/metrics.ts";
-import { type Backend, backends } from "./backends.ts";
+import { type Backend, backends, makeKeys } from "./backends.ts";
 import { audit, connection, inSeconds, registration, signingKey, upstreamToken } from "./samples.ts";
 
 const log: string[] = [];
@@ -11,6 +13,7 @@ const noisy = createLogger({ level: "error", destination: { write: (line) => log
 const metrics = createMetrics();
 const { userId, routeId, upstream } = connection;
 const { issuer, redirectUri } = registration();
+const otherUpstream = "https://other.example.com";
 const client = { routeId, upstream, clientId: "c" };
 const route = { id: "stored", place: "a.test/", entry: { from: "https://a.test" } };
 
@@ -50,6 +53,7 @@ async function fill(): Promise<void> {
     registration({ secretExpiresAt: inSeconds(3600) }),
   );
   await store.clientIssuers.keep(client, issuer, false);
+  await store.routeIssuers.add({ routeId, upstream }, issuer);
   const asked = {
     account: "service-account/ci",
     ownerId: userId,
@@ -93,6 +97,7 @@ const reads = {
     const kept = await store.clientIssuers.keep(client, "https://next.example.com", false);
     return kept === "https://next.example.com" ? undefined : kept;
   },
+  route_issuer: async () => (await store.routeIssuers.of(issuer))[0],
   authorization_server_record: () => store.authorizationServerRecords.find("RefreshToken", "r"),
   delegation: async () => (await store.delegations.ofGrant("g"))[0],
   browser_session: () => store.browserSessions.find("b"),
@@ -112,6 +117,9 @@ const tampered: readonly (readonly [Table, string])[] = [
   ["client_registration", "client_id = 'another'"],
   ["client_registration", "secret_expires_at = null"],
   ["client_issuer", "issuer = 'https://evil.example.com'"],
+  ["route_issuer", "accepted = true"],
+  ["route_issuer", "route_id = 'evil'"],
+  ["route_issuer", "id = default"],
   ["authorization_server_record", "consumed_at = null"],
   ["authorization_server_record", "grant_id = 'another'"],
   ["authorization_server_record", "client_id = 'another'"],
@@ -177,7 +185,65 @@ describe("who can write to the database forges a row", () => {
     await store.bindRows();
     expect(await store.browserSessions.find("b")).toBeUndefined();
   });
+
+  it.each([
+    [
+      "all keys deleted, and one planted that nobody can decrypt",
+      ["delete from signing_key", planted("external_token")],
+    ],
+    [
+      "the key of the MACs passed off for one of an older version",
+      [
+        "delete from signing_key where purpose <> 'row_mac'",
+        "update signing_key set purpose = 'external_token'",
+      ],
+    ],
+  ])("rows without a MAC are not accepted again: %s", async (_, statements) => {
+    for (const statement of statements) await backend.query(statement);
+    await backend.query(`insert into browser_session (id_name, host, user_id, created_at, expires_at)
+      values ('${secretName("forged")}', 'auth.test', '${userId}', now(), now() + interval '1 day')`);
+    await store.close();
+    store = await backend.open({ logger: noisy, metrics });
+    expect(await store.browserSessions.find("forged")).toBeUndefined();
+    await store.bindRows();
+    expect(await store.browserSessions.find("forged")).toBeUndefined();
+  });
+
+  it("another key passed off for one of the MACs signs nothing", async () => {
+    const [key] = await backend.query("select kid from signing_key where purpose = 'row_mac'");
+    await backend.query("update signing_key set purpose = 'row_mac' where purpose = 'external_token'");
+    // The other comes first.
+    await backend.query(`update signing_key set key_id = key_id where kid = '${key?.kid}'`);
+    await store.close();
+    store = await backend.open({ logger: noisy, metrics });
+    expect(await store.browserSessions.find("b")).toBeDefined();
+    await store.browserSessions.create({
+      ...{ id: "c", host: "auth.test", userId },
+      ...{ createdAt: new Date(), expiresAt: inSeconds(3600) },
+    });
+    const [row] = await backend.query(`select mac from browser_session where id_name = '${secretName("c")}'`);
+    expect(String(row?.mac).startsWith(`${key?.kid}.`)).toBe(true);
+  });
+
+  it("a route of one's own comes neither before the others at an authorization server, nor is it accepted there", async () => {
+    await backend.query(`insert into route_issuer (route_id, upstream, issuer, accepted, mac)
+      select 'evil', '${otherUpstream}', issuer, true, mac from route_issuer`);
+    expect(await store.routeIssuers.of(issuer)).toEqual([{ routeId, upstream, accepted: false }]);
+    // What was forged does not keep the route itself from being remembered.
+    expect(await store.routeIssuers.add({ routeId: "evil", upstream: otherUpstream }, issuer)).toBe(true);
+    expect(await store.routeIssuers.of(issuer)).toEqual([
+      { routeId, upstream, accepted: false },
+      { routeId: "evil", upstream: otherUpstream, accepted: false },
+    ]);
+    expect(await store.routeIssuers.add({ routeId: "evil", upstream: otherUpstream }, issuer)).toBe(false);
+  });
 });
+
+/** A signing key that no key opens. */
+function planted(purpose: string): string {
+  return `insert into signing_key (kid, purpose, sealed, key_id, created_at, active_at)
+    values ('planted', '${purpose}', 'e30.a.b.c.d', 'k1', now(), now())`;
+}
 
 describe("rows of a version without MACs", () => {
   /** As such a version left them: no MACs, no key for them, no mark on the signing keys. */
@@ -216,6 +282,52 @@ describe("rows of a version without MACs", () => {
     expect(await reads.browser_session()).toBeUndefined();
     await store.bindRows();
     expect(await reads.browser_session()).toBeUndefined();
+  });
+
+  it("are bound although somebody has planted a key that nobody can decrypt", async () => {
+    await asBefore();
+    await backend.query(planted("external_token"));
+    await store.bindRows();
+    await backend.query("update browser_session set mac = null");
+    expect(await reads.browser_session()).toBeUndefined();
+  });
+
+  it("are accepted no more by a process that has seen them bound, whatever comes out of an old backup", async () => {
+    await asBefore();
+    await backend.query("create table backup as select * from signing_key");
+    await store.bindRows();
+    await backend.query("delete from signing_key");
+    await backend.query("insert into signing_key select * from backup");
+    await backend.query("update browser_session set mac = null");
+    await backend.query(`select pg_notify('${changeChannel}', '{"table":"signing_key"}')`);
+    await expect
+      .poll(() => log.join(""), { timeout: 30_000 })
+      .toContain("the database says no more that its rows are bound");
+    expect(await reads.browser_session()).toBeUndefined();
+  });
+
+  it("are bound once more where a version bound all tables but one", async () => {
+    const { seal, open } = encryption(await makeKeys("k1"));
+    const [key] = await backend.query("select kid, sealed from signing_key where purpose = 'row_mac'");
+    const kid = String(key?.kid);
+    const { tables: _, ...before } = await open<Record<string, unknown>>(
+      "signing_key",
+      [kid],
+      String(key?.sealed),
+    );
+    const { sealed } = await seal("signing_key", [kid], before);
+    await backend.query(`update signing_key set sealed = '${sealed}' where kid = '${kid}'`);
+    await backend.query("update route_issuer set mac = null, accepted = true");
+    await backend.query("update client_issuer set mac = null");
+    await store.close();
+    store = await backend.open({ logger: noisy, metrics });
+    expect(await reads.route_issuer()).toMatchObject({ accepted: true });
+    await store.bindRows();
+    expect(await reads.route_issuer()).toMatchObject({ accepted: true });
+    await backend.query("update route_issuer set mac = null");
+    expect(await reads.route_issuer()).toBeUndefined();
+    // What was rejected before is not signed with it.
+    expect(await reads.client_issuer()).toBeUndefined();
   });
 
   it("are rejected by every replica once one of them has bound them", async () => {

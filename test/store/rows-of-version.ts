@@ -164,6 +164,7 @@ const brought: Readonly<Record<string, (seal: Encryption["seal"]) => Promise<Wri
       },
     },
   ],
+  "0011_bound_route_issuer": async () => [],
   "0010_bound_rows": async () => [
     {
       table: "used_value",
