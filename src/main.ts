@@ -34,6 +34,7 @@ import { limitBodies } from "./policy/limit-bodies.ts";
 import { limitRequests } from "./policy/limit-requests.ts";
 import { createPortal } from "./portal/create-portal.ts";
 import { createSignIn } from "./sign-in/create-sign-in.ts";
+import { judgeOldRecord } from "./sign-in/judge-old-record.ts";
 import { loadKeyEncryptionKeys } from "./store/load-key-encryption-keys.ts";
 import { openStore } from "./store/open-store.ts";
 import { createPeople } from "./store/people.ts";
@@ -105,6 +106,7 @@ export async function serve(options: {
     metrics,
     inSpan,
     auditRetentionDays: config.audit.retention / 86_400,
+    judgePerson: (record) => judgeOldRecord(record, routes().config.signIn.providers),
   });
   const storedRoutes = await followStoredRoutes({ store, live, logger });
   if (xdsDir !== undefined) {

@@ -36,7 +36,7 @@ function checkEmail(config: Config, sources: readonly Source[], reporter: Report
       : "policy goes by e-mail addresses";
     reporter.warn(
       path,
-      `${what}, and one counts only if ${source.id} says email_verified: true with it; without that claim it does not`,
+      `${what}, and one counts only if ${source.id} says email_verified: true with it; without that claim it does not, and neither does what an earlier version stored until the next sign-in or recheck`,
       "set email_domains to the domains it speaks for, or trust_email: true if it verifies every address it gives (false: it always sends the claim)",
     );
   }

@@ -98,8 +98,15 @@ export function createBackChannelLogout(deps: SignInDeps, clients: OpenidClients
     return store.signInSessions.find(`${provider.id}/${sub}`);
   }
 
-  async function signOut({ userId, checkedAt }: SignInSession, id: string): Promise<void> {
-    await store.signInSessions.claimCheck(userId, checkedAt, new Date(0));
+  async function signOut(person: SignInSession, id: string): Promise<void> {
+    const { userId } = person;
+    // Again where a recheck has moved it in between.
+    for (
+      let record: SignInSession | undefined = person;
+      record;
+      record = await store.signInSessions.find(userId)
+    )
+      if (await store.signInSessions.claimCheck(userId, record.checkedAt, new Date(0))) break;
     const reason = "at the sign-in provider";
     await store.browserSessions.endForUser(userId, {
       action: "person.signed_out",

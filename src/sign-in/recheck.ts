@@ -15,7 +15,8 @@ const leaseMs = 30_000;
 
 type Answer = SignInSession | "refused" | "unavailable";
 type OldTokens = Pick<SignInSession, "userId" | "tokensAt">;
-type Asked = Exclude<Recheck, "sign_in_again"> | "asked_elsewhere";
+/** `overtaken`: the answer is about a sign-in that is not the person's newest any more. */
+type Asked = Exclude<Recheck, "sign_in_again"> | "asked_elsewhere" | "overtaken";
 
 /**
  * Asks the company's provider again about a person, with the refresh token of their newest sign-in: at most once per
@@ -41,6 +42,7 @@ export function createRecheck(
     if (!known.refreshToken) return age < sessionTtl ? "ok" : "sign_in_again";
     const asked = await askOnce(provider, known, known.refreshToken, every);
     if (asked === "asked_elsewhere") return "ok";
+    if (asked === "overtaken") return recheck(userId);
     if (asked === "unavailable") return age < every + grace ? "ok" : "unavailable";
     return asked;
   }
@@ -65,7 +67,7 @@ export function createRecheck(
           continue;
         }
         const asked = await askOnce(provider, known, known.refreshToken, every);
-        if (asked !== "asked_elsewhere") return asked;
+        if (asked !== "asked_elsewhere" && asked !== "overtaken") return asked;
       } finally {
         change.stop();
       }
@@ -94,8 +96,14 @@ export function createRecheck(
       await store.signInSessions.claimCheck(known.userId, leased, known.checkedAt);
       return answer;
     }
-    if (answer === "refused") return refuse(known.userId, "the provider refused");
-    await store.signInSessions.put(answer);
+    if (answer === "refused") {
+      // Some providers end a person's older tokens at a new sign-in; that says nothing against the person.
+      const newest = await store.signInSessions.find(known.userId);
+      if (newest?.tokensAt !== known.tokensAt) return "overtaken";
+      return refuse(known.userId, "the provider refused");
+    }
+    const { tokensAt } = known;
+    if (!(await store.signInSessions.replace(answer, { tokensAt, checkedAt: leased }))) return "overtaken";
     sessions.forget(known.userId);
     return "ok";
   }

@@ -27,7 +27,7 @@ import { routeIssuers } from "./route-issuers.ts";
 import { rowMacs } from "./row-macs.ts";
 import { signInSessions } from "./sign-in-sessions.ts";
 import { signingKeys } from "./signing-keys.ts";
-import type { Store } from "./store.ts";
+import type { SignInSession, Store } from "./store.ts";
 import type { StoreMetrics } from "./store-metrics.ts";
 import { StoreMisconfigured } from "./store-misconfigured.ts";
 import { StoreUnavailable } from "./store-unavailable.ts";
@@ -54,6 +54,8 @@ export interface StoreOptions extends PostgresTls {
   readonly registrationLeaseMs?: number;
   /** How long the audit trail is kept (365). */
   readonly auditRetentionDays?: number;
+  /** What counts of a person's record that a version wrote which took every e-mail address for verified; all of it. */
+  readonly judgePerson?: (record: SignInSession) => SignInSession | undefined;
 }
 
 /**
@@ -84,7 +86,7 @@ export async function openStore(options: StoreOptions): Promise<Store> {
     authorizationServerRecords: authorizationServerRecords(database, sealer, macs),
     delegations: delegations(database, macs),
     browserSessions: browserSessions(database, macs),
-    signInSessions: signInSessions(database, sealer, macs),
+    signInSessions: signInSessions(database, sealer, macs, options.judgePerson),
     signingKeys: signingKeys(database, sealer, macs),
     storedRoutes: storedRoutes(database, sealer, macs, (id, error) =>
       logger.error({ err: error, route: id }, "a route of the database cannot be decrypted and is left out"),

@@ -9,30 +9,57 @@ import type { Tables } from "./tables.ts";
 import { writeAuditEvent } from "./write-audit-event.ts";
 
 const table = "sign_in_session";
-type SealedPart = Omit<SignInSession, "userId" | "providerId" | "subject" | "checkedAt">;
+type SealedPart = Omit<SignInSession, "userId" | "providerId" | "subject" | "checkedAt" | "unjudged"> & {
+  /** `tokensAt` of what was written by the rule on e-mail addresses. A version that knows no such rule copies it, beside newer tokens. */
+  readonly judgedAt?: number | null;
+};
 
-/** What the company's provider said of each person, and its tokens; sealed but for what finds it. */
+/**
+ * What the company's provider said of each person, and its tokens; sealed but for what finds it.
+ * @param judge what counts of a record that is `unjudged`; undefined: nothing
+ */
 export function signInSessions(
   database: Database,
   { seal, open }: Encryption,
   macs: RowMacs,
+  judge: (record: SignInSession) => SignInSession | undefined = (record) => record,
 ): SignInSessions {
   async function openRow(row: Selectable<Tables["sign_in_session"]>): Promise<SignInSession> {
+    const { judgedAt, ...part } = await open<SealedPart>(table, [row.user_id], row.sealed);
     return {
-      ...(await open<SealedPart>(table, [row.user_id], row.sealed)),
+      ...part,
+      ...(judgedAt !== (part.tokensAt ?? null) && { unjudged: true }),
       userId: row.user_id,
       providerId: row.provider_id,
       subject: row.subject,
       checkedAt: row.checked_at,
     };
   }
+  async function findRow(userId: string) {
+    const found = await database.read("sign_in_session.find", (db) =>
+      db.selectFrom(table).selectAll().where("user_id", "=", userId).executeTakeFirst(),
+    );
+    return macs.find(table, found);
+  }
+  /** All columns but the key. */
+  async function valuesOf(session: SignInSession) {
+    const { userId, providerId, subject, checkedAt, unjudged, ...part } = session;
+    const sealedPart: SealedPart = unjudged ? part : { ...part, judgedAt: session.tokensAt ?? null };
+    const clear = {
+      provider_id: providerId,
+      subject,
+      sid_name: session.sid === undefined ? null : secretName(session.sid),
+      checked_at: checkedAt,
+    };
+    await macs.ready();
+    const mac = macs.sign(table, { user_id: userId, ...clear });
+    return { ...clear, mac, ...(await seal(table, [userId], sealedPart)) };
+  }
   return {
     async find(userId) {
-      const found = await database.read("sign_in_session.find", (db) =>
-        db.selectFrom(table).selectAll().where("user_id", "=", userId).executeTakeFirst(),
-      );
-      const row = await macs.find(table, found);
-      return row && openRow(row);
+      const row = await findRow(userId);
+      const record = row && (await openRow(row));
+      return record?.unjudged ? judge(record) : record;
     },
     async findBySid(providerId, sid) {
       const found = await database.read("sign_in_session.find_by_sid", (db) =>
@@ -47,29 +74,39 @@ export function signInSessions(
       return row && openRow(row);
     },
     async put(session, audit) {
-      const { userId, providerId, subject, checkedAt, ...part } = session;
-      const sealedPart: SealedPart = part;
-      const clear = {
-        provider_id: providerId,
-        subject,
-        sid_name: session.sid === undefined ? null : secretName(session.sid),
-        checked_at: checkedAt,
-      };
-      await macs.ready();
-      const values = {
-        ...clear,
-        mac: macs.sign(table, { user_id: userId, ...clear }),
-        ...(await seal(table, [userId], sealedPart)),
-      };
+      const values = await valuesOf(session);
       await database.write("sign_in_session.put", async (tx) => {
         await tx
           .insertInto(table)
-          .values({ user_id: userId, ...values })
+          .values({ user_id: session.userId, ...values })
           .onConflict((conflict) => conflict.column("user_id").doUpdateSet(values))
           .execute();
         if (audit) await writeAuditEvent(tx, audit);
-        await notify(tx, { table: "browser_session", userId });
+        await notify(tx, { table: "browser_session", userId: session.userId });
       });
+    },
+    async replace(session, asked) {
+      const { userId } = session;
+      for (;;) {
+        const row = await findRow(userId);
+        if (row === undefined || (await openRow(row)).tokensAt !== asked.tokensAt) return false;
+        const movedBack = row.checked_at < asked.checkedAt;
+        const values = await valuesOf(movedBack ? { ...session, checkedAt: row.checked_at } : session);
+        const replaced = await database.write("sign_in_session.replace", async (tx) => {
+          const written = await tx
+            .updateTable(table)
+            .set(values)
+            .where("user_id", "=", userId)
+            // Every writing has a ciphertext of its own: nothing has been stored since we looked.
+            .where("sealed", "=", row.sealed)
+            .where("checked_at", "=", row.checked_at)
+            .returning("user_id")
+            .execute();
+          if (written.length > 0) await notify(tx, { table: "browser_session", userId });
+          return written.length > 0;
+        });
+        if (replaced) return true;
+      }
     },
     async claimCheck(userId, from, to) {
       await macs.ready();

@@ -262,6 +262,8 @@ export interface SignInSession {
   /** When these tokens were got, Unix ms: `checkedAt`, until a replica that asks for new ones moves that. */
   readonly tokensAt?: number;
   readonly checkedAt: Date;
+  /** Written by a version that did not ask whether the e-mail address is verified. */
+  readonly unjudged?: true;
 }
 export interface SignInSessions {
   find(userId: string): Promise<SignInSession | undefined>;
@@ -269,6 +271,13 @@ export interface SignInSessions {
   findBySid(providerId: string, sid: string): Promise<SignInSession | undefined>;
   /** Tells every replica (as a change of the person's browser sessions), since claims decide what a person may do. */
   put(session: SignInSession, audit?: AuditEvent): Promise<void>;
+  /**
+   * Stores what asking the provider again has brought, if the person's tokens still are those it was asked with. False: the person
+   * has signed in since, or is gone. If somebody has moved `checkedAt` back since, because the provider is to be asked once more, it
+   * stays there.
+   * @param asked the record as it was when the question was claimed
+   */
+  replace(session: SignInSession, asked: Pick<SignInSession, "tokensAt" | "checkedAt">): Promise<boolean>;
   /** Moves `checkedAt` if it still is `from`: of all replicas that want to ask the provider again, one may. */
   claimCheck(userId: string, from: Date, to: Date): Promise<boolean>;
   /** Of several replicas that delete the same one, the first writes the audit event. */

@@ -18,6 +18,7 @@ import { createSigningKeys } from "../../src/external-token/create-signing-keys.
 import type { ExternalTokens } from "../../src/external-token/external-tokens.ts";
 import type { SigningKeyRing } from "../../src/external-token/signing-key-ring.ts";
 import { createSignIn } from "../../src/sign-in/create-sign-in.ts";
+import { judgeOldRecord } from "../../src/sign-in/judge-old-record.ts";
 import type { SignIn } from "../../src/sign-in/sign-in.ts";
 import { openStore } from "../../src/store/open-store.ts";
 import { createPeople } from "../../src/store/people.ts";
@@ -99,7 +100,10 @@ export async function startHouse(
   const wire = await startTcpProxy({ host: direct.hostname, port: Number(direct.port) });
   const viaWire = new URL(database.url);
   viaWire.host = `127.0.0.1:${wire.port}`;
-  const store = await openStore({ url: viaWire.href, dir: folder, keys: await makeKeys("k1"), logger });
+  const store = await openStore({
+    ...{ url: viaWire.href, dir: folder, keys: await makeKeys("k1"), logger },
+    judgePerson: (record) => judgeOldRecord(record, table.config.signIn.providers),
+  });
   const keys = await createSigningKeys({ store, logger });
   const documents = new Map<string, () => Response>();
   const outward: typeof globalThis.fetch = async (input) => {

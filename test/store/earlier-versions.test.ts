@@ -107,7 +107,10 @@ async function readAll(target: Target, version: string): Promise<void> {
     expect(await store.authorizationServerRecords.grantIsLive("g1")).toBe(true);
     expect(await store.authorizationServerRecords.consume("RefreshToken", "r1")).toBe(true);
     expect(await store.browserSessions.isLive(secretName("b1"))).toBe(true);
-    expect(await store.signInSessions.find(userId)).toMatchObject({ groups: ["staff"] });
+    expect(await store.signInSessions.find(userId)).toMatchObject({
+      groups: ["staff"],
+      unjudged: true,
+    });
     expect(await store.signingKeys.list("external_token")).toMatchObject([{ kid: "k-old" }]);
     expect(await store.auditEvents({ limit: 10 })).toMatchObject([{ action: "grant.created" }]);
     const routes = (await store.storedRoutes.list()).map(({ id }) => id);

@@ -1,0 +1,96 @@
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import type { SignInProvider } from "../../src/config/config.ts";
+import { judgeOldRecord } from "../../src/sign-in/judge-old-record.ts";
+import { encryption } from "../../src/store/encryption.ts";
+import { createPeople } from "../../src/store/people.ts";
+import type { SignInSession } from "../../src/store/store.ts";
+import { registeredApp } from "../authorization-server/mcp-app.ts";
+import { type House, startHouse } from "../authorization-server/start-house.ts";
+import { backends, makeKeys } from "../store/backends.ts";
+
+const userId = "company/alice";
+const ceo = "ceo@example.com";
+/** As a version wrote it that took every address for verified, here with userinfo's word on another one. */
+const old: SignInSession = {
+  ...{ userId, providerId: "company", subject: "alice", name: "Alice", groups: ["staff"] },
+  ...{ email: ceo, claims: { sub: "alice", email: ceo, email_verified: true, employment: "staff" } },
+  ...{ checkedAt: new Date(), unjudged: true },
+};
+
+describe("a sign-in record from before the upgrade", () => {
+  const provider: SignInProvider = {
+    ...{ id: "company", name: "Company", issuer: "https://id.test", clientId: "c", scopes: [] },
+    claims: { user: "sub", email: "email", name: "name", groups: "groups" },
+  };
+  const judged = (source: Partial<SignInProvider>, record: Partial<SignInSession> = {}) =>
+    judgeOldRecord({ ...old, ...record }, [{ ...provider, ...source }]);
+
+  test.each<[string, Partial<SignInProvider>, Partial<SignInSession>]>([
+    ["that the provider does not vouch for", {}, {}],
+    ["of another domain than the provider's", { emailDomains: ["example.org"] }, {}],
+    [
+      "that was said not to be verified",
+      { trustEmail: true },
+      { claims: { email: ceo, email_verified: "no" } },
+    ],
+    ["of a provider that has gone", { id: "another", trustEmail: true }, {}],
+  ])("loses an address %s, wherever it stood, and nothing else", (_, source, record) => {
+    const left = judged(source, record);
+    expect(left).toMatchObject({ userId, name: "Alice", groups: ["staff"] });
+    expect(JSON.stringify(left)).not.toContain(ceo);
+    if (!record.claims) expect(left?.claims.employment).toBe("staff");
+  });
+
+  test("keeps an address that the operator vouches for", () => {
+    for (const source of [{ trustEmail: true }, { emailDomains: ["example.com"] }])
+      expect(judged(source)).toMatchObject({ email: ceo, claims: { email: ceo } });
+  });
+
+  test("of somebody who is known by such an address counts for nothing", () => {
+    const claims = { ...provider.claims, user: "email" };
+    expect(judged({ claims })).toBeUndefined();
+    expect(judged({ claims, trustEmail: true })).toMatchObject({ email: ceo });
+  });
+
+  test("is told from one of today, also when a replica of the earlier version has copied that one", async () => {
+    const backend = await backends.postgres();
+    const store = await backend.open({ judgePerson: () => undefined });
+    const { unjudged: _, ...today } = { ...old, tokensAt: 1 };
+    await store.signInSessions.put(today);
+    expect(await store.signInSessions.find(userId)).toEqual(today);
+    const { seal, open } = encryption(await makeKeys("k1"));
+    const [row] = await backend.query("select sealed from sign_in_session");
+    const part = await open<object>("sign_in_session", [userId], String(row?.sealed));
+    const { sealed } = await seal("sign_in_session", [userId], { ...part, tokensAt: 2 });
+    await backend.query(`update sign_in_session set sealed = '${sealed}'`);
+    expect(await store.signInSessions.find(userId)).toBeUndefined();
+    await store.close();
+    await backend.close();
+  });
+
+  describe("in the house", () => {
+    let house: House;
+    beforeAll(async () => {
+      house = await startHouse();
+    });
+    afterAll(() => house.close());
+
+    test("its address opens nothing until the company has been asked again", async () => {
+      const browser = house.browser();
+      const whoami = async () => JSON.parse((await browser.open("https://auth.test/whoami")).html);
+      await (await registeredApp(house)).tokens(browser, "alice");
+      const own = (await whoami()).email;
+      expect(own).toMatch(/^alice@/);
+      const record = await house.store.signInSessions.find(userId);
+      const checkedAt = new Date(Date.now() - 3_700_000);
+      await house.store.signInSessions.put({ ...record, ...old, checkedAt });
+      const people = createPeople({ store: house.store, limits: { entries: 10, bytes: 1024 * 1024 } });
+      expect(JSON.stringify(await people.read(userId))).not.toContain(ceo);
+      await expect.poll(whoami, { timeout: 30_000 }).toMatchObject({ claims: { employment: "staff" } });
+      expect(JSON.stringify(await whoami())).not.toContain(ceo);
+      expect(await house.signIn.recheck(userId)).toBe("ok");
+      expect(await people.read(userId)).toMatchObject({ email: own });
+      people.close();
+    });
+  });
+});

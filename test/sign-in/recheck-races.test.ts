@@ -1,0 +1,110 @@
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { createSignIn } from "../../src/sign-in/create-sign-in.ts";
+import type { Recheck } from "../../src/sign-in/sign-in.ts";
+import { type McpApp, registeredApp, type Tokens } from "../authorization-server/mcp-app.ts";
+import { type House, startHouse } from "../authorization-server/start-house.ts";
+import { logger } from "../store/backends.ts";
+import type { HttpBrowser } from "../support/http-browser.ts";
+
+const userId = "company/alice";
+
+describe("while the company is asked again about a person", () => {
+  let house: House;
+  let app: McpApp;
+  let tokens: Tokens;
+  beforeAll(async () => {
+    house = await startHouse();
+    app = await registeredApp(house);
+  });
+  afterAll(() => house.close());
+  beforeEach(async () => {
+    say(["engineering"]);
+    tokens = await app.tokens(house.browser(), "alice");
+    await house.ageSignIn(userId, 3700);
+  });
+
+  const asked = () => house.company.counts.tokens.refresh_token ?? 0;
+  const stored = () => house.store.signInSessions.find(userId);
+  const whoami = async (browser: HttpBrowser) =>
+    JSON.parse((await browser.open("https://auth.test/whoami")).html) as object;
+  /** What the company says of alice from now on. */
+  function say(groups: string[]): void {
+    const alice = house.company.accounts.find(({ login }) => login === "alice");
+    if (alice) alice.groups = groups;
+  }
+
+  /** A recheck by a replica that has the company's answer, or `instead`, only once `meanwhile` has happened. */
+  async function recheckWhile(meanwhile: () => Promise<unknown>, instead?: Response): Promise<Recheck> {
+    const [answered, goOn] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+    let held = false;
+    const { routes, store } = house;
+    const signIn = createSignIn({
+      ...{ routes, store, logger },
+      fetch: async (input, init) => {
+        const response = await fetch(input, init);
+        if (held || !String(await new Response(init?.body).text()).includes("grant_type=refresh_token"))
+          return response;
+        held = true;
+        answered.resolve();
+        await goOn.promise;
+        return instead ?? response;
+      },
+    });
+    try {
+      const outcome = signIn.recheck(userId);
+      await answered.promise;
+      await meanwhile();
+      goOn.resolve();
+      return await outcome;
+    } finally {
+      goOn.resolve();
+      signIn.close();
+    }
+  }
+
+  test("what a new sign-in brings stays: groups and tokens", async () => {
+    let fresh: Awaited<ReturnType<typeof stored>>;
+    const outcome = await recheckWhile(async () => {
+      say(["contractors"]);
+      await app.tokens(house.browser(), "alice");
+      fresh = await stored();
+    });
+    expect(outcome).toBe("ok");
+    expect(fresh?.groups).toEqual(["contractors"]);
+    expect(await stored()).toEqual(fresh);
+  });
+
+  test("a refusal of the older tokens does not end a new sign-in", async () => {
+    const browser = house.browser();
+    const refused = Response.json({ error: "invalid_grant" }, { status: 400 });
+    expect(await recheckWhile(() => app.tokens(browser, "alice"), refused)).toBe("ok");
+    expect(await whoami(browser)).toMatchObject({ userId });
+    expect((await app.refresh(tokens.refresh_token)).status).toBe(200);
+  });
+
+  test("a person whom an operator signs out does not come back by it", async () => {
+    const outcome = await recheckWhile(async () => {
+      await house.store.browserSessions.endForUser(userId);
+      await house.store.signInSessions.delete(userId);
+    });
+    expect(outcome).toBe("sign_in_again");
+    expect(await stored()).toBeUndefined();
+  });
+
+  test("a demand to ask once more is not lost, nor are the tokens of the answer", async () => {
+    const [before, count] = [await stored(), asked()];
+    const outcome = await recheckWhile(async () => {
+      const record = await stored();
+      // As a logout token of the company's does it.
+      expect(
+        record && (await house.store.signInSessions.claimCheck(userId, record.checkedAt, new Date(0))),
+      ).toBe(true);
+    });
+    expect(outcome).toBe("ok");
+    const after = await stored();
+    expect(after?.checkedAt).toEqual(new Date(0));
+    expect(after?.refreshToken).not.toBe(before?.refreshToken);
+    expect((await app.refresh(tokens.refresh_token)).status).toBe(200);
+    expect(asked() - count).toBe(2);
+  });
+});
