@@ -4,6 +4,7 @@ import type { Config } from "../config/config.ts";
 import { opensRoute } from "../config/opened-routes.ts";
 import type { Route } from "../config/route.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
+import { keysOfGroups } from "../store/keys-of-groups.ts";
 import type { People, PersonFacts } from "../store/people.ts";
 import type { Store } from "../store/store.ts";
 import type { Logger } from "../telemetry/logger.ts";
@@ -54,9 +55,11 @@ export function createExternalTokens(deps: {
 }): ExternalTokens {
   const { routes, store, people, keys, logger, metrics } = deps;
   const now = deps.now ?? Date.now;
+  const tokensOf = keysOfGroups();
   const cache = new LRUCache<string, Entry>({
     maxSize: routes().config.limits.tokenCacheBytes,
-    dispose: (_entry, _token, reason) => {
+    dispose: ({ verified }, token, reason) => {
+      for (const group of diesWith(verified)) tokensOf.remove(group, token);
       if (reason === "evict") metrics.cacheEvictions.inc({ cache: "external_token" });
     },
     sizeCalculation: (_entry, token) => token.length + bytesPerEntry,
@@ -76,10 +79,10 @@ export function createExternalTokens(deps: {
       session.clear();
     } else if (change.table === "grant") {
       revocations++;
-      evict((verified) => verified.grantId === change.grantId);
+      evict(ofGrant(change.grantId));
     } else if (change.table === "browser_session") {
       revocations++;
-      evict((verified) => verified.sessionName !== undefined && verified.caller.userId === change.userId);
+      evict(ofSessions(change.userId));
       session.forget(change.userId);
     }
   });
@@ -89,8 +92,8 @@ export function createExternalTokens(deps: {
     session.clear();
   });
 
-  function evict(dead: (verified: VerifiedToken) => boolean) {
-    for (const [token, entry] of cache.entries()) if (dead(entry.verified)) cache.delete(token);
+  function evict(group: string) {
+    for (const token of tokensOf.of(group)) cache.delete(token);
   }
 
   /** The caller as the store knows them now; undefined once the token's grant or session has ended. */
@@ -157,8 +160,14 @@ export function createExternalTokens(deps: {
     if (!caller) return { refusal: "revoked", issuedTo: issuedTo(verified.caller) };
     const entry: Entry = { verified, config, accepted: { ok: true, caller } };
     // A copy: the token at hand may be a slice of a whole request, which the cache would keep in memory with it.
-    if (revocations === revocationsBefore) cache.set(Buffer.from(token).toString(), entry);
+    if (revocations === revocationsBefore) keep(Buffer.from(token).toString(), entry);
     return entry;
+  }
+
+  function keep(token: string, entry: Entry) {
+    cache.set(token, entry);
+    // One that is larger than the cache is not kept.
+    if (cache.has(token)) for (const group of diesWith(entry.verified)) tokensOf.add(group, token);
   }
 
   async function verifySignature(token: string, config: Config): Promise<VerifiedToken | Refused> {
@@ -260,6 +269,17 @@ export function createExternalTokens(deps: {
       session.clear();
     },
   };
+}
+
+const ofGrant = (grantId: string) => `grant ${grantId}`;
+const ofSessions = (userId: string) => `sessions ${userId}`;
+
+/** What takes a token along when it ends: its grant, its person's sessions. */
+function diesWith({ grantId, sessionName, caller }: VerifiedToken): string[] {
+  return [
+    ...(grantId === undefined ? [] : [ofGrant(grantId)]),
+    ...(sessionName === undefined ? [] : [ofSessions(caller.userId)]),
+  ];
 }
 
 /** `iss` as claimed, only to choose who verifies; undefined for what is no JWT, an encrypted or unsigned one included. */

@@ -3,6 +3,7 @@ import { SignJWT } from "jose";
 import { LRUCache } from "lru-cache";
 import type { Route } from "../config/route.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
+import { keysOfGroups } from "../store/keys-of-groups.ts";
 import type { Store } from "../store/store.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
@@ -31,12 +32,14 @@ export function sessionTokens(deps: {
   readonly now: () => number;
 }) {
   const { routes, keys, now, store, logger, metrics } = deps;
+  const namesOf = keysOfGroups();
   const cache = new LRUCache<
     string,
     { readonly userId: string; readonly until: number; readonly minted: Minted }
   >({
     max: routes().config.limits.cacheEntries,
-    dispose: (_minted, _name, reason) => {
+    dispose: ({ userId }, name, reason) => {
+      namesOf.remove(userId, name);
       if (reason === "evict") metrics.cacheEvictions.inc({ cache: "session_token" });
     },
   });
@@ -82,11 +85,12 @@ export function sessionTokens(deps: {
         const left = minted.expiresAt * 1000 - now();
         const atSessionsEnd = minted.expiresAt === holder.sessionExpiresAt;
         cache.set(name, { userId, until: now() + (atSessionsEnd ? left : left / 2), minted });
+        namesOf.add(userId, name);
         return minted.token;
       });
     },
     forget(userId: string) {
-      for (const [name, entry] of cache.entries()) if (entry.userId === userId) cache.delete(name);
+      for (const name of namesOf.of(userId)) cache.delete(name);
     },
     clear: () => cache.clear(),
   };

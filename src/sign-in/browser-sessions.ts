@@ -3,6 +3,7 @@ import { parseCookie } from "cookie";
 import type { Context } from "koa";
 import { LRUCache } from "lru-cache";
 import type { AuditEvent } from "../store/audit-event.ts";
+import { keysOfGroups } from "../store/keys-of-groups.ts";
 import { secretName } from "../store/secret-name.ts";
 import type { BrowserSession } from "../store/store.ts";
 import type { Person } from "./sign-in.ts";
@@ -27,10 +28,12 @@ export interface Sessions {
 }
 
 export function createBrowserSessions({ store, routes, metrics }: SignInDeps): Sessions {
+  const namesOf = keysOfGroups();
   const people = new LRUCache<string, Person>({
     max: routes().config.limits.cacheEntries,
     ttl: cachedMs,
-    dispose: (_person, _name, reason) => {
+    dispose: ({ userId }, name, reason) => {
+      namesOf.remove(userId, name);
       if (reason === "evict") metrics?.cacheEvictions.inc({ cache: "browser_session" });
     },
   });
@@ -47,7 +50,7 @@ export function createBrowserSessions({ store, routes, metrics }: SignInDeps): S
 
   function forget(userId: string): void {
     for (const changed of changedSince) changed.add(userId);
-    for (const [key, person] of people.entries()) if (person.userId === userId) people.delete(key);
+    for (const name of namesOf.of(userId)) people.delete(name);
   }
 
   async function load(id: string, host: string): Promise<Person | undefined> {
@@ -55,8 +58,11 @@ export function createBrowserSessions({ store, routes, metrics }: SignInDeps): S
     changedSince.add(changed);
     try {
       const person = await read(id, host);
-      if (person && !changed.has(person.userId) && !changed.has("everybody"))
-        people.set(`${person.sessionName} ${host}`, person);
+      if (person && !changed.has(person.userId) && !changed.has("everybody")) {
+        const name = `${person.sessionName} ${host}`;
+        people.set(name, person);
+        namesOf.add(person.userId, name);
+      }
       return person;
     } finally {
       changedSince.delete(changed);
