@@ -85,7 +85,7 @@ export function createRenewer(deps: UpstreamTokensDeps & { cache: ConnectionCach
       );
       try {
         const outcome = await limit(token.issuer, () => askLeased(connection, token, route));
-        if (outcome) return await conclude(connection, token, outcome);
+        if (outcome) return await conclude(connection, token, route, outcome);
         if (closing) break;
         const now = await reload(connection);
         if (now.token?.version !== token.version) return toRenewal(now);
@@ -123,6 +123,7 @@ export function createRenewer(deps: UpstreamTokensDeps & { cache: ConnectionCach
   async function conclude(
     connection: Connection,
     token: UpstreamToken,
+    route: Route,
     outcome: RefreshOutcome,
   ): Promise<Renewal> {
     const { key, name } = connection;
@@ -130,13 +131,15 @@ export function createRenewer(deps: UpstreamTokensDeps & { cache: ConnectionCach
     switch (outcome.kind) {
       case "refreshed": {
         rests.delete(name);
-        await persistently(() =>
+        const version = await persistently(() =>
           store.upstreamTokens.replace(outcome.token, token.version, owner, {
             action: "upstream_token.refreshed",
             ...about,
           }),
         );
-        return toRenewal(await reload(connection));
+        const now = await reload(connection);
+        if (version === undefined && !now.token) await revokeUnwanted({ ...token, ...outcome.token }, route);
+        return toRenewal(now);
       }
       case "refused": {
         await persistently(() =>
@@ -153,6 +156,20 @@ export function createRenewer(deps: UpstreamTokensDeps & { cache: ConnectionCach
         rest(name, outcome, outcome.retryAfterSeconds);
         await store.upstreamTokens.releaseLease(key, token.version, owner);
         return outcome;
+    }
+  }
+
+  /** The connection was given up while its refresh was under way: what the refresh brought would outlive it at the server. */
+  async function revokeUnwanted(token: UpstreamToken, route: Route): Promise<void> {
+    const { userId, routeId, upstream, issuer } = token;
+    try {
+      if (!(await upstreamOAuth.revoke(token, route))) return;
+      await store.audit({ action: "upstream_token.revoked", userId, routeId, upstream, issuer });
+    } catch (error) {
+      logger.warn(
+        { err: error, userId, route: routeId },
+        "a token that nobody wants any more was not revoked",
+      );
     }
   }
 

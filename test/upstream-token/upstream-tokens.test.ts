@@ -569,6 +569,29 @@ describe("upstream tokens", () => {
       expect(await stored()).toBeUndefined();
     });
 
+    it("while a refresh is under way: what the refresh brings is revoked upstream, too", async () => {
+      await expire();
+      const [arrived, released] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+      upstream.beforeToken = () => {
+        arrived.resolve();
+        return released.promise;
+      };
+      const revoked: string[] = [];
+      upstream.on("/revoke", ({ form }) => {
+        revoked.push(form.get("token") ?? "");
+        return { body: {} };
+      });
+      const found = find();
+      await arrived.promise;
+      await house.tokens.disconnect(alice, house.route());
+      const before = new Set(revoked);
+      released.resolve();
+      expect(await found).toMatchObject({ kind: "missing" });
+      expect(await stored()).toBeUndefined();
+      // Refresh token and access token of the answer, neither of which was known before.
+      expect(revoked.filter((token) => token && !before.has(token))).toHaveLength(2);
+    });
+
     it("F8.10 a person who has gone: all connections, and nobody else's", async () => {
       await house.connect(upstream.agree, "company/bob");
       const revoked: string[] = [];
