@@ -1,4 +1,5 @@
-import { link, readFile, rm, stat, utimes, writeFile } from "node:fs/promises";
+import { link, readFile, readlink, rm, stat, utimes, writeFile } from "node:fs/promises";
+import { hostname } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { StoreMisconfigured } from "./store-misconfigured.ts";
@@ -16,8 +17,8 @@ const silentMs = 12_000;
  * Claims `dir` for this process by a file that names it: two processes on one embedded database would corrupt it.
  * A claim whose process is gone is void. One that names our own id belonged to the first process of a container that was
  * restarted, or belongs to that of another container on the same volume, which then keeps touching it: that takes a few seconds
- * to see.
- * @param options.silentMs how long a claim with our own id is watched
+ * to see. So it does with a process of another container or machine, whose id says nothing here.
+ * @param options.silentMs how long such a claim is watched
  * @returns the way to give it back
  * @throws StoreMisconfigured `embedded_database_in_use`
  */
@@ -30,7 +31,7 @@ export async function lockFolder(
   const claim = join(dir, `lock.${process.pid}`);
   await rm(claim, { force: true });
   // Never through a link that somebody else has laid there.
-  await writeFile(claim, String(process.pid), { mode: 0o600, flag: "wx" });
+  await writeFile(claim, `${process.pid} ${await namespace}`, { mode: 0o600, flag: "wx" });
   try {
     await hold(claim, path, dir, options.silentMs ?? silentMs);
   } finally {
@@ -59,8 +60,8 @@ async function hold(claim: string, path: string, dir: string, watchMs: number): 
     }
     const found = await look(path);
     if (found === undefined) continue;
-    const own = found.holder === process.pid;
-    const alive = own ? heldHere.has(path) || (await isTouched(path, watchMs)) : isAlive(found.holder);
+    const known = found.holder !== process.pid && found.namespace === (await namespace);
+    const alive = known ? isAlive(found.holder) : heldHere.has(path) || (await isTouched(path, watchMs));
     if (alive || attempt === attempts)
       throw new StoreMisconfigured(
         "embedded_database_in_use",
@@ -72,8 +73,19 @@ async function hold(claim: string, path: string, dir: string, watchMs: number): 
 
 const heldHere = new Set<string>();
 
+/** Where process ids mean the same as here: this start of this machine, and there this container. */
+const namespace = Promise.all([
+  readFile("/proc/sys/kernel/random/boot_id", "utf8"),
+  readlink("/proc/self/ns/pid"),
+]).then(
+  ([boot, pids]) => `${boot.trim()}/${pids}`,
+  () => hostname(),
+);
+
 interface Found {
   readonly holder: number;
+  /** Undefined: by a version that did not write it. */
+  readonly namespace?: string;
   readonly inode: number;
   readonly touchedAt: number;
 }
@@ -85,7 +97,8 @@ async function look(path: string): Promise<Found | undefined> {
       stat(path),
       readFile(path, "utf8"),
     ]);
-    return { holder: Number(text), inode, touchedAt };
+    const [holder, where] = text.split(" ");
+    return { holder: Number(holder), namespace: where, inode, touchedAt };
   } catch {
     return undefined;
   }

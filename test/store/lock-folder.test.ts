@@ -15,7 +15,10 @@ afterEach(() => rm(dir, { recursive: true, force: true }));
 const gone = 2 ** 22 + 1;
 
 test("of many processes that find the claim of one that is gone, one gets the folder", async () => {
-  await writeFile(join(dir, "lock"), String(gone));
+  const unlock = await lockFolder(dir);
+  const [, here] = (await readFile(join(dir, "lock"), "utf8")).split(" ");
+  await unlock();
+  await writeFile(join(dir, "lock"), `${gone} ${here}`);
   const code = `import { lockFolder } from ${JSON.stringify(join(import.meta.dirname, "../../src/store/lock-folder.ts"))};
     process.stdin.once("data", async () => {
       console.log(await lockFolder(${JSON.stringify(dir)}).then(() => "held", (error) => error.code));
@@ -52,6 +55,25 @@ test("the first process of another container on the same volume, which has our i
   } finally {
     clearInterval(touch);
   }
+});
+
+test.each([
+  ["whose id nobody has here", `${gone} elsewhere`],
+  ["whose id somebody else has here", `${process.ppid} elsewhere`],
+  ["of an earlier version", String(gone)],
+])("a process of another container on the same volume, %s, keeps the folder", async (_, claim) => {
+  const path = join(dir, "lock");
+  await writeFile(path, claim);
+  const touch = setInterval(() => void utimes(path, new Date(), new Date()), 100);
+  try {
+    await expect(lockFolder(dir, { silentMs: 60_000 })).rejects.toMatchObject({
+      code: "embedded_database_in_use",
+    });
+  } finally {
+    clearInterval(touch);
+  }
+  const unlock = await lockFolder(dir, { silentMs: 500 });
+  await unlock();
 });
 
 test("the claim of our own container before it was restarted is void", async () => {
