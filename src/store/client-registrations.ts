@@ -42,7 +42,7 @@ export function clientRegistrations(
     };
   }
 
-  async function find(issuer: string, redirectUri: string) {
+  async function findRow(issuer: string, redirectUri: string) {
     const found = await database.read("client_registration.find", (db) =>
       db
         .selectFrom(table)
@@ -53,8 +53,29 @@ export function clientRegistrations(
         .executeTakeFirst(),
     );
     // Without a client it is but somebody's lease.
-    const row = found?.client_id == null ? undefined : await macs.find(table, found);
+    return found?.client_id == null ? undefined : found;
+  }
+
+  async function find(issuer: string, redirectUri: string) {
+    const row = await macs.find(table, await findRow(issuer, redirectUri));
     return row && openRow(row);
+  }
+
+  /** A row that is not accepted is as good as absent: it must not keep everybody from registering. */
+  async function findOrClear(issuer: string, redirectUri: string) {
+    const found = await findRow(issuer, redirectUri);
+    const row = await macs.find(table, found);
+    if (row !== undefined || found === undefined) return row && openRow(row);
+    await database.write("client_registration.clear", (tx) =>
+      tx
+        .deleteFrom(table)
+        .where("issuer", "=", issuer)
+        .where("redirect_uri", "=", redirectUri)
+        .where("client_id", "=", found.client_id)
+        .where("mac", "is not distinct from", found.mac)
+        .execute(),
+    );
+    return undefined;
   }
 
   /** True for one of all who ask, while there is no usable registration. */
@@ -150,7 +171,7 @@ export function clientRegistrations(
           pollMs,
         );
         try {
-          const present = await find(issuer, redirectUri);
+          const present = await findOrClear(issuer, redirectUri);
           if (present !== undefined) return present;
           if (!(await takeLease(issuer, redirectUri, owner))) {
             await change.heard;

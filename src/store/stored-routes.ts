@@ -1,10 +1,11 @@
-import { sql } from "kysely";
+import { sql, type Transaction } from "kysely";
 import type { Database } from "./database.ts";
 import type { DecryptionFailed } from "./decryption-failed.ts";
 import type { Encryption } from "./encryption.ts";
 import { notify } from "./notify.ts";
 import type { RowMacs } from "./row-macs.ts";
 import type { StoredRoute, StoredRoutes } from "./store.ts";
+import type { Tables } from "./tables.ts";
 import { writeAuditEvent } from "./write-audit-event.ts";
 
 const table = "stored_route";
@@ -20,6 +21,18 @@ export function storedRoutes(
   macs: RowMacs,
   onUnreadable: (id: string, error: DecryptionFailed | Error) => void,
 ): StoredRoutes {
+  /** Rows that are not accepted are as good as absent: they take up neither an id nor a place. */
+  async function clear(tx: Transaction<Tables>, id: string, place: string): Promise<void> {
+    const rows = await tx
+      .selectFrom(table)
+      .selectAll()
+      .where((e) => e.or([e("id", "=", id), e("place", "=", place)]))
+      .forUpdate()
+      .execute();
+    for (const row of rows)
+      if (!macs.accepts(table, row)) await tx.deleteFrom(table).where("id", "=", row.id).execute();
+  }
+
   return {
     async list() {
       const rows = await database.read("stored_route.list", (db) =>
@@ -45,6 +58,7 @@ export function storedRoutes(
       const sealed = await seal(table, [id], entry);
       const mac = macs.sign(table, { id, place, version: 1 });
       return database.write("stored_route.create", async (tx) => {
+        await clear(tx, id, place);
         const rows = await tx
           .insertInto(table)
           .values({ id, place, ...sealed, version: 1, mac })
@@ -63,6 +77,7 @@ export function storedRoutes(
       const sealed = await seal(table, [id], entry);
       const mac = macs.sign(table, { id, place, version: version + 1 });
       return database.write("stored_route.replace", async (tx) => {
+        await clear(tx, id, place);
         const other = await tx
           .selectFrom(table)
           .select("id")

@@ -225,6 +225,22 @@ describe("who can write to the database forges a row", () => {
     expect(String(row?.mac).startsWith(`${key?.kid}.`)).toBe(true);
   });
 
+  it("a forged row keeps nobody from registering a client, or from making a route", async () => {
+    await backend.query("update client_registration set client_id = 'another'");
+    const made = registration({ clientId: "fresh" });
+    const { clientRegistrations, storedRoutes } = store;
+    expect(await clientRegistrations.getOrRegister(issuer, redirectUri, async () => made)).toEqual(made);
+    expect(await clientRegistrations.find(issuer, redirectUri)).toEqual(made);
+
+    await backend.query("update stored_route set place = 'b.test/'");
+    expect(await storedRoutes.create(route, audit("route.created"))).toBe(true);
+    await backend.query("update stored_route set id = 'forged', place = 'b.test/'");
+    const moved = { ...route, place: "b.test/" };
+    expect(await storedRoutes.create(route, audit("route.created"))).toBe(true);
+    expect(await storedRoutes.replace(moved, 1, audit("route.changed"))).toBe("replaced");
+    expect(await storedRoutes.list()).toMatchObject([moved]);
+  });
+
   it("a route of one's own comes neither before the others at an authorization server, nor is it accepted there", async () => {
     await backend.query(`insert into route_issuer (route_id, upstream, issuer, accepted, mac)
       select 'evil', '${otherUpstream}', issuer, true, mac from route_issuer`);
