@@ -1,4 +1,3 @@
-import { type LookupAddress, lookup as systemLookup } from "node:dns";
 import { isIP, type LookupFunction, type Socket } from "node:net";
 import type { SecureContext } from "node:tls";
 import { context, propagation } from "@opentelemetry/api";
@@ -6,13 +5,10 @@ import { Agent, buildConnector, fetch as undiciFetch } from "undici";
 import { createPrivateHostList, type PrivateHostList } from "../config/private-host-list.ts";
 import { inSpan } from "../telemetry/in-span.ts";
 import { isPublicAddress } from "./is-public-address.ts";
+import { createResolveHost, type ResolveHost } from "./resolve-host.ts";
 import { SafeFetchError } from "./safe-fetch-error.ts";
 
-/** A host name's addresses, all of them. */
-export type ResolveHost = (
-  hostname: string,
-  done: (error: NodeJS.ErrnoException | null, addresses: LookupAddress[]) => void,
-) => void;
+export type { ResolveHost } from "./resolve-host.ts";
 
 export interface SafeFetchLimits {
   /** From the call to the last byte of the answer, ms. */
@@ -32,7 +28,7 @@ export interface ServerVerification {
 interface Options {
   /** Read anew for every call, so that a reload of the routes file needs no rewiring. */
   readonly limits: () => SafeFetchLimits;
-  /** Default: the system's resolver. */
+  /** Default: `createResolveHost`. */
   readonly resolveHost?: ResolveHost;
   readonly tls?: ServerVerification;
   /** `discard`: only status and headers are wanted (an event stream would never end). */
@@ -43,7 +39,7 @@ type Guard = (protocol: string, hostname: string, port: number) => (address: str
 
 const redirects = new Set([301, 302, 303, 307, 308]);
 const withoutBody = new Set([101, 204, 205, 304]);
-const resolveBySystem: ResolveHost = (hostname, done) => systemLookup(hostname, { all: true }, done);
+const resolveByDefault = createResolveHost();
 
 /**
  * A `fetch` for URLs that somebody else chose (F4.8): https only, no redirects, public addresses only (checked on the
@@ -106,7 +102,7 @@ function createFetch(options: Options, rules: Rules): Fetch {
     const list = createPrivateHostList(hosts);
     const connect = createConnector(
       rules.guard(list),
-      options.resolveHost ?? resolveBySystem,
+      options.resolveHost ?? resolveByDefault,
       options.tls ?? {},
     );
     opened = { hosts, list, agent: new Agent({ connect, pipelining: 1 }) };
