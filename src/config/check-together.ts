@@ -1,6 +1,7 @@
 import { checkHosts } from "./check-hosts.ts";
 import type { Config } from "./config.ts";
 import type { ConfigPath } from "./config-source.ts";
+import { identityProviderOf } from "./identity-provider.ts";
 import { ownPaths } from "./own-paths.ts";
 import type { Reporter } from "./reporter.ts";
 import type { Route } from "./route.ts";
@@ -45,7 +46,10 @@ export function checkTogether(
     }
   }
   checkHosts(config, routes, reporter);
-  for (const { route, path } of routes) announceCallback(config, route, path, reporter);
+  for (const { route, path } of routes) {
+    announceCallback(config, route, path, reporter);
+    checkIdentityProvider(config, route, path, reporter);
+  }
   for (const { route, path } of routes) {
     if (route.mcp.kind !== "client") continue;
     for (const [index, name] of (route.mcp.routes ?? []).entries()) {
@@ -63,6 +67,19 @@ export function checkTogether(
       }
     }
   }
+}
+
+/** Which provider gets `idp_client_secret` must be the operator's to say. */
+function checkIdentityProvider(config: Config, route: Route, path: ConfigPath, reporter: Reporter): void {
+  const auth = route.mcp.kind === "server" ? route.mcp.auth : undefined;
+  if (auth?.type !== "id_jag" || auth.idpTokenUrl !== undefined) return;
+  if (config.signIn.providers.length < 2 || identityProviderOf(config, auth)) return;
+  reporter.error(
+    [...path, "mcp", "server", "upstream_auth", "id_jag"],
+    `there are several sign-in providers, and nothing says which of them knows the client ${auth.idpClientId}: its secret is for no other`,
+    "set idp_token_url to the token endpoint of the provider that knows it",
+    "key",
+  );
 }
 
 /** On a host with several OAuth routes each has a callback of its own: what was registered by hand must name it. */

@@ -7,9 +7,10 @@ import {
 } from "oauth4webapi";
 import type { UpstreamOAuth as OAuthConfig, Route } from "../config/route.ts";
 import { callbackUri, hasOneOAuthRoute } from "../config/upstream-callback.ts";
-import type { RouteIssuer, UpstreamToken } from "../store/store.ts";
+import type { UpstreamToken } from "../store/store.ts";
 import { allowedScopes } from "./allowed-scopes.ts";
 import { authorizationUrl } from "./authorization-url.ts";
+import { claimIssuer, knownAt } from "./claim-issuer.ts";
 import type { Clients } from "./clients.ts";
 import type { Discovery } from "./discovery.ts";
 import { generateDpopKey } from "./generate-dpop-key.ts";
@@ -83,14 +84,6 @@ export function createConsent(
     return { scopes: [...scopes], added: added.filter((scope) => scope !== "offline_access") };
   }
 
-  /** The routes that have been connected at a server, by issuer. */
-  async function knownAt(owners: readonly string[]): Promise<Map<string, RouteIssuer[]>> {
-    const found = await Promise.all(
-      owners.map(async (owner) => [owner, await store.routeIssuers.of(owner)] as const),
-    );
-    return new Map(found);
-  }
-
   /** Where a person would be sent, and what for. @throws UpstreamOAuthError */
   async function plan(userId: string, route: Route) {
     const auth = oauthOf(route);
@@ -101,9 +94,10 @@ export function createConsent(
     const token = await store.upstreamTokens.find(connection);
     const { scopes, added } = scopesFor(auth, server, token, demand?.scopes ?? []);
     const named = isNamedByOperator(auth, as.issuer);
-    // Whoever is connected there already has agreed to it.
-    if (!named && token?.issuer !== as.issuer)
-      checkIssuer(routes().config, route, auth, as, await knownAt(ownersOf(as)));
+    // Whoever is connected there already has agreed to it, not to another's page that it sends people to since.
+    const agreed = token?.issuer === as.issuer ? issuerName(as.issuer) : undefined;
+    const owners = ownersOf(as).filter((owner) => owner !== agreed);
+    if (!named) checkIssuer(routes().config, route, auth, as, await knownAt(store, owners), owners);
     const asked = as.authorization_endpoint ?? as.issuer;
     const foreign = !(sameSite(asked, route.upstream) && sameSite(as.issuer, route.upstream));
     const notice: ConsentNotice = { server: new URL(asked).host, foreign, scopes, added };
@@ -234,7 +228,7 @@ export function createConsent(
           "our credentials at the server have changed: try again",
         );
       }
-      const claim = auth.endpoint ? undefined : await claimIssuer(route, auth, pending);
+      const claim = auth.endpoint ? undefined : await claimFor(route, auth, pending);
       await exchange(route, auth, pending, { code, place, client }).catch(async (error: unknown) => {
         await claim?.undo();
         throw error;
@@ -242,23 +236,10 @@ export function createConsent(
     },
   };
 
-  /** Of routes that connect at one server for the first time side by side, one is the first. */
-  async function claimIssuer(route: Route, auth: OAuthConfig, { issuer, userId }: PendingConsent) {
-    const owner = issuerName(issuer);
-    const place = { routeId: route.id, upstream: route.upstream };
-    const isNew = await store.routeIssuers.add(place, owner);
-    const undo = async () => {
-      if (isNew) await store.routeIssuers.remove(place, owner);
-    };
+  /** Whoever is connected there already has agreed to it. */
+  async function claimFor(route: Route, auth: OAuthConfig, { issuer, userId }: PendingConsent) {
     const token = await store.upstreamTokens.find(upstreamConnection(userId, route));
-    if (token?.issuer === issuer) return { undo };
-    try {
-      checkIssuer(routes().config, route, auth, { issuer }, await knownAt([owner]));
-    } catch (error) {
-      await undo();
-      throw error;
-    }
-    return { undo };
+    return claimIssuer({ config: routes().config, store }, route, auth, issuer, token?.issuer === issuer);
   }
 
   async function exchange(

@@ -1,5 +1,6 @@
 import { LRUCache } from "lru-cache";
 import type { Route } from "../config/route.ts";
+import { knownAt } from "./claim-issuer.ts";
 import { clientMetadataDocument } from "./client-metadata-document.ts";
 import { createClients } from "./clients.ts";
 import { createConsent } from "./consent.ts";
@@ -188,10 +189,7 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
       try {
         const { authorizationServerUrl } = auth;
         const server = await fresh.server(route, { authorizationServerUrl });
-        const owners = ownersOf(server.as);
-        const known = await Promise.all(owners.map((owner) => store.routeIssuers.of(owner)));
-        const rows = new Map(owners.map((owner, index) => [owner, known[index] ?? []]));
-        checkIssuer(table.config, route, auth, server.as, rows);
+        checkIssuer(table.config, route, auth, server.as, await knownAt(store, ownersOf(server.as)));
         await createClients(planned).forConsent(route, auth, server);
         succeeded("prepare");
         return found;

@@ -4,6 +4,7 @@ import { redirectUriByHand } from "../config/upstream-callback.ts";
 import { clientPlaces, documentClientId, publishedPlaces } from "./client-metadata-document.ts";
 import type { Discovery } from "./discovery.ts";
 import { checkIssuer } from "./issuer-of-route.ts";
+import { checkNamedIssuer } from "./keep-to-issuer.ts";
 import type { DiscoveryStep, Discovery as Outcome } from "./upstream-oauth.ts";
 import { UpstreamOAuthError } from "./upstream-oauth-error.ts";
 
@@ -32,6 +33,8 @@ export async function doctor(
     const { authorizationServerUrl } = auth;
     if (granted) {
       const { as, resource } = await deps.discovery.server(route, { authorizationServerUrl, onStep });
+      checkIssuer(deps.routes().config, route, { authorizationServerUrl }, as);
+      checkNamedIssuer(route, auth, as.issuer);
       if (!as.token_endpoint)
         throw new UpstreamOAuthError("metadata_invalid", `${as.issuer} has no token endpoint`);
       onStep({ name: "client", ok: true, finding: `the client id of the routes file: ${auth.clientId}` });
@@ -46,6 +49,8 @@ export async function doctor(
     const server = await deps.discovery.server(route, { authorizationServerUrl, onStep });
     const { as } = server;
     if (auth.type === "oauth") checkIssuer(deps.routes().config, route, auth, as);
+    if (auth.clientId !== undefined)
+      checkNamedIssuer(route, { clientId: auth.clientId, authorizationServerUrl }, as.issuer);
     if (server.hasMetadata && !as.code_challenge_methods_supported?.includes("S256")) {
       throw new UpstreamOAuthError(
         "pkce_not_supported",

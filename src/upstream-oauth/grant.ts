@@ -1,8 +1,10 @@
 import { readFile } from "node:fs/promises";
 import { decodeJwt } from "jose";
 import type { AuthorizationServer } from "oauth4webapi";
+import { identityProviderOf } from "../config/identity-provider.ts";
 import type { ClientCredentials, IdentityAssertionGrant, Route, TokenExchange } from "../config/route.ts";
 import type { NewUpstreamToken, SignInSession } from "../store/store.ts";
+import { claimIssuer } from "./claim-issuer.ts";
 import { configuredClient } from "./configured-client.ts";
 import type { Discovery } from "./discovery.ts";
 import { generateDpopKey } from "./generate-dpop-key.ts";
@@ -28,6 +30,8 @@ interface Place {
   readonly resource?: string;
   readonly scopes: readonly string[];
   readonly dpop: boolean;
+  /** Of what was discovered: forgets that the route gets tokens there. */
+  readonly undo?: () => Promise<void>;
 }
 
 const exchange = "urn:ietf:params:oauth:grant-type:token-exchange";
@@ -43,13 +47,27 @@ export async function grant(deps: GrantDeps, route: Route, subject: GrantSubject
   const auth = route.mcp.kind === "server" ? route.mcp.auth : undefined;
   switch (auth?.type) {
     case "client_credentials":
-      return clientCredentials(deps, route, auth, subject);
+      return at(await placeOf(deps, route, auth), (place) =>
+        clientCredentials(deps, route, auth, subject, place),
+      );
     case "token_exchange":
       return tokenExchange(deps, route, auth, subject);
     case "id_jag":
-      return identityAssertion(deps, route, auth, subject);
+      return at(await placeOf(deps, route, auth), (place) =>
+        identityAssertion(deps, route, auth, subject, place),
+      );
     default:
       throw new UpstreamOAuthError("route_unavailable", `route ${route.id} has no grant without consent`);
+  }
+}
+
+/** A server that has granted nothing does not count as the route's. */
+async function at<T>(place: Place, ask: (place: Place) => Promise<T>): Promise<T> {
+  try {
+    return await ask(place);
+  } catch (error) {
+    await place.undo?.();
+    throw error;
   }
 }
 
@@ -59,8 +77,8 @@ async function clientCredentials(
   route: Route,
   auth: ClientCredentials,
   subject: GrantSubject,
+  place: Place,
 ): Promise<NewUpstreamToken> {
-  const place = await placeOf(deps, route, auth);
   const scopes = auth.scopes ?? place.scopes;
   const common = { scope: scopes.join(" ") || undefined, resource: place.resource };
   const dpopKey = place.dpop ? await generateDpopKey() : undefined;
@@ -129,8 +147,8 @@ async function identityAssertion(
   route: Route,
   auth: IdentityAssertionGrant,
   subject: GrantSubject,
+  place: Place,
 ): Promise<NewUpstreamToken> {
-  const place = await placeOf(deps, route, auth);
   const scopes = auth.scopes ?? place.scopes;
   const scope = scopes.join(" ") || undefined;
   const provider = await identityProvider(deps, route, auth, subject.userId);
@@ -186,8 +204,19 @@ async function placeOf(
   if (!server.as.token_endpoint) {
     throw new UpstreamOAuthError("metadata_invalid", `${server.as.issuer} has no token endpoint`);
   }
-  await keepToIssuer(deps.store, route, auth, server.as.issuer);
+  // An assertion for another route's server, or a token of it, would be the upstream's for the naming.
+  const { undo } = await claimIssuer(
+    { config: deps.routes().config, store: deps.store },
+    route,
+    { authorizationServerUrl },
+    server.as.issuer,
+  );
+  await keepToIssuer(deps.store, route, auth, server.as.issuer).catch(async (error: unknown) => {
+    await undo();
+    throw error;
+  });
   return {
+    undo,
     issuer: server.as.issuer,
     tokenEndpoint: server.as.token_endpoint,
     as: server.hasMetadata ? server.as : undefined,
@@ -197,7 +226,7 @@ async function placeOf(
   };
 }
 
-/** The company's provider that this person signed in at. */
+/** The provider that `idp_client_id` is a client of, whose person this must be. */
 async function identityProvider(
   deps: GrantDeps,
   route: Route,
@@ -207,10 +236,12 @@ async function identityProvider(
   if (auth.idpTokenUrl) {
     return { issuer: new URL(auth.idpTokenUrl).origin, tokenEndpoint: auth.idpTokenUrl };
   }
-  const { providers } = deps.routes().config.signIn;
-  const provider = providers.find(({ id }) => userId.startsWith(`${id}/`));
-  if (!provider) {
-    throw new UpstreamOAuthError("sign_in_token_missing", "the caller did not sign in at a provider of ours");
+  const provider = identityProviderOf(deps.routes().config, auth);
+  if (!provider || !userId.startsWith(`${provider.id}/`)) {
+    throw new UpstreamOAuthError(
+      "sign_in_token_missing",
+      "the caller did not sign in at the provider that knows idp_client_id",
+    );
   }
   const as = await deps.discovery.metadata(route, provider.issuer);
   if (as.token_endpoint) return { issuer: as.issuer, tokenEndpoint: as.token_endpoint };

@@ -1,9 +1,13 @@
 import type { AuthorizationServer } from "oauth4webapi";
 import type { Config } from "../config/config.ts";
-import type { UpstreamOAuth as OAuthConfig, Route } from "../config/route.ts";
+import type { UpstreamOAuth as OAuthConfig, Route, UpstreamAuth } from "../config/route.ts";
 import type { RouteIssuer } from "../store/store.ts";
 import { sameOwner } from "./same-site.ts";
 import { UpstreamOAuthError } from "./upstream-oauth-error.ts";
+
+/** What the operator says of a route's authorization server. */
+type Named = Pick<OAuthConfig, "endpoint" | "authorizationServerUrl">;
+type Endpoints = Pick<AuthorizationServer, "issuer" | "authorization_endpoint">;
 
 /** One spelling of an issuer, or of an origin. */
 export function issuerName(issuer: string): string {
@@ -11,14 +15,14 @@ export function issuerName(issuer: string): string {
 }
 
 /** Whether the operator says which authorization server this route has. */
-export function isNamedByOperator(auth: OAuthConfig, issuer: string): boolean {
+export function isNamedByOperator(auth: Named, issuer: string): boolean {
   if (auth.endpoint) return true;
   const own = auth.authorizationServerUrl;
   return own !== undefined && issuerName(own) === issuerName(issuer);
 }
 
 /** The issuer, and the origin that people are sent to where that is another one. */
-export function ownersOf(as: Pick<AuthorizationServer, "issuer" | "authorization_endpoint">): string[] {
+export function ownersOf(as: Endpoints): string[] {
   const asked = as.authorization_endpoint && new URL(as.authorization_endpoint).origin;
   const own = asked === undefined || asked === new URL(as.issuer).origin;
   return [issuerName(as.issuer), ...(own ? [] : [asked])];
@@ -30,17 +34,19 @@ export function ownersOf(as: Pick<AuthorizationServer, "issuer" | "authorization
  * own site is its own whatever others say; one that the operator names for the route is, too.
  *
  * @param known by issuer: the routes that have been connected there, in that order
+ * @param owners of the server, those that are asked about
  * @throws UpstreamOAuthError `issuer_of_other_route`
  */
 export function checkIssuer(
   config: Config,
   route: Route,
-  auth: OAuthConfig,
-  as: Pick<AuthorizationServer, "issuer" | "authorization_endpoint">,
+  auth: Named,
+  as: Endpoints,
   known: ReadonlyMap<string, readonly RouteIssuer[]> = new Map(),
+  owners: readonly string[] = ownersOf(as),
 ): void {
   if (isNamedByOperator(auth, as.issuer)) return;
-  for (const owner of ownersOf(as)) {
+  for (const owner of owners) {
     if (sameOwner(owner, route.upstream)) continue;
     const rows = known.get(owner) ?? [];
     const mine = rows.findIndex((row) => row.routeId === route.id && row.upstream === route.upstream);
@@ -59,25 +65,54 @@ export function checkIssuer(
   }
 }
 
-/** OAuth routes to upstreams of other owners. */
+/** Routes with tokens of an authorization server, to upstreams of other owners. */
 function others(config: Config, route: Route): Route[] {
   return config.routes.filter(
     (other) =>
       other.id !== route.id &&
       other.mcp.kind === "server" &&
-      other.mcp.auth.type === "oauth" &&
+      serversOf(other.mcp.auth) !== undefined &&
       !sameOwner(other.upstream, route.upstream),
   );
 }
 
 /** Whether an issuer or origin is another route's: on its upstream's own site, or named for it by the operator. */
 function hasServer({ mcp, upstream }: Route, owner: string): boolean {
-  if (mcp.kind !== "server" || mcp.auth.type !== "oauth") return false;
-  const { authorizationServerUrl, endpoint } = mcp.auth;
-  if (authorizationServerUrl !== undefined && isAt(authorizationServerUrl, owner)) return true;
+  const servers = mcp.kind === "server" ? serversOf(mcp.auth) : undefined;
+  if (servers === undefined) return false;
+  const { issuer, endpoints = [] } = servers;
+  if (issuer !== undefined && isAt(issuer, owner)) return true;
   const { origin } = new URL(owner);
-  if (endpoint) return [endpoint.authUrl, endpoint.tokenUrl].some((url) => new URL(url).origin === origin);
-  return sameOwner(upstream, owner);
+  if (endpoints.some((url) => new URL(url).origin === origin)) return true;
+  return servers.discovered && sameOwner(upstream, owner);
+}
+
+/** What the routes file says of a route's authorization server; undefined for routes that have none. */
+function serversOf(
+  auth: UpstreamAuth,
+): { issuer?: string; endpoints?: readonly string[]; discovered: boolean } | undefined {
+  switch (auth.type) {
+    case "oauth":
+      return auth.endpoint
+        ? { endpoints: [auth.endpoint.authUrl, auth.endpoint.tokenUrl], discovered: false }
+        : { issuer: auth.authorizationServerUrl, discovered: true };
+    case "client_credentials":
+      return auth.tokenUrl === undefined
+        ? { issuer: auth.authorizationServerUrl, discovered: true }
+        : { endpoints: [auth.tokenUrl], discovered: false };
+    case "id_jag":
+      return {
+        issuer: auth.authorizationServerUrl,
+        endpoints: auth.idpTokenUrl === undefined ? [] : [auth.idpTokenUrl],
+        discovered: true,
+      };
+    case "token_exchange":
+      return { endpoints: [auth.tokenUrl], discovered: false };
+    case "none":
+    case "api_key":
+    case "headers":
+      return undefined;
+  }
 }
 
 function signsPeopleIn({ issuer, signIn, externalTokens }: Config, owner: string): boolean {

@@ -44,18 +44,21 @@ export interface ClientHouse extends Replica {
 export const alice = "company/alice";
 export const host = "mcp.test";
 
-/** The real rooms on a real Postgres. `settings` is YAML of the top level; loopback is open unless it says otherwise. */
+/** The real rooms on a real Postgres. `settings` is YAML of the top level, `providers` of those who sign people in; loopback is open unless it says otherwise. */
 export async function startClient(
   routesYaml: string,
-  options: { settings?: string; resolveHost?: ResolveHost } & Pick<UpstreamOAuthDeps, "renewSignIn"> = {},
+  options: { settings?: string; providers?: string; resolveHost?: ResolveHost } & Pick<
+    UpstreamOAuthDeps,
+    "renewSignIn"
+  > = {},
 ): Promise<ClientHouse> {
   const folder = await mkdtemp(join(tmpdir(), "oauth-client-"));
   const backend = await backends.postgres();
   const settings = options.settings ?? "upstream_oauth: {allowed_private_hosts: [127.0.0.1], timeout: 3s}";
   async function read(yaml: string): Promise<RouteTable> {
     const file = join(folder, "routes.yaml");
-    const head =
-      "issuer: https://auth.test\nsign_in: {providers: [{issuer: https://id.test, client_id: c, id: company}]}\n";
+    const providers = options.providers ?? "[{issuer: https://id.test, client_id: c, id: company}]";
+    const head = `issuer: https://auth.test\nsign_in: {providers: ${providers}}\n`;
     const text = `${head}${settings}\npolicy: {allow: {or: [{accept: true}]}}\nroutes:\n${yaml}\n`;
     await writeFile(file, text, { mode: 0o600 });
     const loaded = loadConfig(file, {});

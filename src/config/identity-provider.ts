@@ -1,0 +1,19 @@
+import type { Config, SignInProvider } from "./config.ts";
+import type { IdentityAssertionGrant } from "./route.ts";
+
+/**
+ * The sign-in provider that knows `idp_client_id` of an `id_jag` route without `idp_token_url`: the only one, else the one that
+ * has the same client with the same secret. Undefined where nothing says so: a client's secret is for the provider that knows the
+ * client, not for whichever one the caller signed in at.
+ */
+export function identityProviderOf(
+  { signIn }: Pick<Config, "signIn">,
+  { idpClientId, idpClientSecret }: Pick<IdentityAssertionGrant, "idpClientId" | "idpClientSecret">,
+): SignInProvider | undefined {
+  const { providers } = signIn;
+  if (providers.length === 1) return providers[0];
+  const knowing = providers.filter(
+    ({ clientId, clientSecret }) => clientId === idpClientId && clientSecret === idpClientSecret,
+  );
+  return knowing.length === 1 ? knowing[0] : undefined;
+}

@@ -1,0 +1,196 @@
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import type { CallerLike } from "../../src/upstream-token/upstream-tokens.ts";
+import { type ScriptedServer, scriptedServer } from "../upstream-oauth/scripted-server.ts";
+import { type ScriptedUpstream, scriptedUpstream } from "../upstream-oauth/scripted-upstream.ts";
+import { type ClientHouse, startClient } from "../upstream-oauth/start-client.ts";
+
+const person = (userId: string): CallerLike => ({ userId, kind: "person" });
+
+/** Whatever a server received that proves who we are. */
+function proofsAt({ seen }: ScriptedServer): string[] {
+  return seen.flatMap(({ headers, form }) =>
+    [
+      headers.authorization,
+      ...["client_secret", "client_assertion", "assertion", "subject_token"].map((name) => form.get(name)),
+    ].filter((one) => one !== undefined && one !== null),
+  );
+}
+
+/** A partner's provider signs people in beside the company's, and one of them calls a server that takes the company's assertions. */
+describe("the secret of our client at the company's provider", () => {
+  let company: ScriptedServer;
+  let partner: ScriptedServer;
+  let upstream: ScriptedUpstream;
+  let house: ClientHouse;
+  beforeAll(async () => {
+    [company, partner, upstream] = await Promise.all([
+      scriptedServer(),
+      scriptedServer(),
+      scriptedUpstream(),
+    ]);
+    for (const provider of [company, partner]) {
+      const metadata = { issuer: provider.url, token_endpoint: `${provider.url}/token` };
+      provider.on("/.well-known/openid-configuration", { body: metadata });
+      provider.on("/token", { body: { access_token: "an-assertion", token_type: "N_A" } });
+    }
+    upstream.clients.add("svc");
+    house = await startClient(route("idp_client_id: gateway, idp_client_secret: company-secret"), {
+      providers: `[{issuer: "${company.url}", id: company, client_id: gateway, client_secret: company-secret}, {issuer: "${partner.url}", id: partner, client_id: gateway, client_secret: partner-secret}]`,
+    });
+    for (const providerId of ["company", "partner"]) {
+      const idToken = `id-token-of-${providerId}`;
+      const common = { providerId, subject: "p", groups: [], claims: {}, idToken, checkedAt: new Date() };
+      await house.store.signInSessions.put({ ...common, userId: `${providerId}/p` });
+    }
+  });
+  afterAll(async () => {
+    await Promise.all([house?.close(), company.close(), partner.close(), upstream.close()]);
+  });
+  const route = (idp: string) =>
+    `  - {id: files, from: https://mcp.test, to: ${upstream.mcp}, mcp: {server: {upstream_auth: {id_jag: {${idp}, client_id: svc, client_secret: s}}}}}`;
+
+  it("is not sent to the partner's provider when a person of the partner's calls", async () => {
+    expect(await house.tokens.find(person("partner/p"), house.route())).toMatchObject({
+      kind: "missing",
+      reason: "sign_in_token_missing",
+    });
+    expect(proofsAt(partner)).toEqual([]);
+    expect(await house.tokens.find(person("company/p"), house.route())).toMatchObject({ kind: "credential" });
+    expect(proofsAt(company)).toContain("id-token-of-company");
+  });
+
+  it("needs idp_token_url where nothing says which provider knows the client", async () => {
+    const other = "idp_client_id: for-assertions, idp_client_secret: company-secret";
+    await expect(house.reconfigure(route(other))).rejects.toThrow(/for-assertions.*idp_token_url/s);
+    await house.reconfigure(route(`${other}, idp_token_url: "${company.url}/token"`));
+  });
+});
+
+/** A malicious upstream is the first to say which authorization server our client belongs to. */
+describe("credentials of the routes file, at an upstream that was malicious from the first day", () => {
+  let honest: ScriptedUpstream;
+  let thief: ScriptedUpstream;
+  let evil: ScriptedUpstream;
+  let house: ClientHouse;
+  beforeEach(async () => {
+    [honest, thief, evil] = await Promise.all([scriptedUpstream(), scriptedUpstream(), scriptedUpstream()]);
+    evil.on("/.well-known/oauth-protected-resource/mcp", {
+      body: { resource: evil.mcp, authorization_servers: [thief.url] },
+    });
+    for (const server of [honest, thief]) server.clients.add("svc");
+  });
+  afterEach(async () => {
+    await Promise.all([house?.close(), honest.close(), thief.close(), evil.close()]);
+  });
+  const route = (server: string) =>
+    `  - {id: files, from: https://mcp.test, to: ${evil.mcp}, mcp: {server: {authorization_server_url: "${honest.url}", ${server}}}}`;
+
+  it.each([
+    "upstream_auth: {client_credentials: {client_id: svc, client_secret: s}}",
+    "upstream_auth: {client_credentials: {client_id: svc, auth_style: private_key_jwt}}",
+  ])("go to no other server than the one that the operator names: %s", async (server) => {
+    house = await startClient(route(server));
+    const found = await house.tokens.find(person("company/alice"), house.route());
+    expect(found).toMatchObject({ kind: "unavailable", reason: "issuer_changed" });
+    expect(proofsAt(thief)).toEqual([]);
+    // Nor is the thief kept as the client's from now on.
+    evil.on("/.well-known/oauth-protected-resource/mcp", {
+      body: { resource: evil.mcp, authorization_servers: [honest.url] },
+    });
+    const other = await house.replica();
+    const again = await other.tokens.find(person("company/alice"), house.route());
+    expect(again).toMatchObject({ kind: "credential" });
+  });
+
+  it("nor by way of a person who connects", async () => {
+    house = await startClient(route("upstream_oauth2: {client_id: svc, client_secret: s}"));
+    await expect(house.connect(thief.agree)).rejects.toThrow(/authorization_server_url.*nothing of it/);
+    expect(proofsAt(thief)).toEqual([]);
+  });
+});
+
+/** Such a server may ignore `resource`: its token for a person would go to whoever named it. */
+describe("an upstream without a consent of its own names another route's authorization server", () => {
+  let honest: ScriptedUpstream;
+  let evil: ScriptedUpstream;
+  /** The evil server's address by another name: another site than the honest one's. */
+  let evilMcp: string;
+  let house: ClientHouse;
+  beforeEach(async () => {
+    [honest, evil] = await Promise.all([scriptedUpstream(), scriptedUpstream()]);
+    evilMcp = evil.mcp.replace("127.0.0.1", "localhost");
+    evil.on("/.well-known/oauth-protected-resource/mcp", {
+      body: { resource: evilMcp, authorization_servers: [honest.url] },
+    });
+    honest.clients.add("svc");
+    honest.on("/idp", { body: { access_token: "the-assertion", token_type: "N_A" } });
+  });
+  afterEach(async () => {
+    await Promise.all([house?.close(), honest.close(), evil.close()]);
+  });
+  const settings = "upstream_oauth: {allowed_private_hosts: [127.0.0.1, localhost]}";
+  const grants = {
+    client_credentials: "{client_credentials: {client_id: svc, client_secret: s}}",
+    id_jag: `{id_jag: {idp_token_url: "IDP", idp_client_id: us, client_id: svc, client_secret: s}}`,
+  };
+  const auth = (kind: keyof typeof grants) => grants[kind].replace("IDP", `${honest.url}/idp`);
+  const route = (id: string, to: string, server: string) =>
+    `  - {id: ${id}, from: https://mcp.test/${id}, to: "${to}", mcp: {server: {${server}}}}\n`;
+  const ask = async () => {
+    await house.store.signInSessions.put({
+      userId: "company/alice",
+      providerId: "company",
+      subject: "alice",
+      groups: [],
+      claims: {},
+      idToken: "the-id-token",
+      checkedAt: new Date(),
+    });
+    return house.tokens.find(person("company/alice"), house.route("evil"));
+  };
+
+  it.each([
+    ["client_credentials", "oauth"],
+    ["id_jag", "oauth"],
+    ["client_credentials", "client_credentials"],
+  ] as const)("%s: nothing is asked for there, where a route with %s has it", async (kind, others) => {
+    const other = others === "oauth" ? "" : `upstream_auth: ${auth(others)}`;
+    house = await startClient(
+      route("evil", evilMcp, `upstream_auth: ${auth(kind)}`) + route("honest", honest.mcp, other),
+      { settings },
+    );
+    expect(await ask()).toMatchObject({ kind: "unavailable", reason: "issuer_of_other_route" });
+    expect(proofsAt(honest)).toEqual([]);
+  });
+
+  it("a person who would connect is not sent there, where a route without consent has it", async () => {
+    house = await startClient(
+      route("files", evilMcp, "") + route("honest", honest.mcp, `upstream_auth: ${auth("id_jag")}`),
+      { settings },
+    );
+    await expect(house.connect(honest.agree)).rejects.toThrow(/already serves another route/);
+    expect(honest.registered).toEqual([]);
+  });
+
+  it("people who are connected at its own server are not sent to another's page from there, either", async () => {
+    const own = await scriptedUpstream();
+    try {
+      evil.on("/.well-known/oauth-protected-resource/mcp", {
+        body: { resource: evilMcp, authorization_servers: [own.url] },
+      });
+      house = await startClient(route("files", evilMcp, "") + route("honest", honest.mcp, ""), { settings });
+      await house.connect(own.agree);
+      own.metadata.authorization_endpoint = `${honest.url}/authorize`;
+      house.oauth.forget(house.route());
+      await expect(house.connect(own.agree)).rejects.toThrow(/already serves another route/);
+    } finally {
+      await own.close();
+    }
+  });
+
+  it("one that the operator names may be used by both", async () => {
+    const named = `authorization_server_url: "${honest.url}", upstream_auth: ${auth("client_credentials")}`;
+    house = await startClient(route("evil", evilMcp, named) + route("honest", honest.mcp, ""), { settings });
+    expect(await ask()).toMatchObject({ kind: "credential" });
+  });
+});
