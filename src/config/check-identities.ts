@@ -27,7 +27,16 @@ export function checkIdentities(config: Config, reporter: Reporter): void {
 function checkEmail(config: Config, sources: readonly Source[], reporter: Reporter): void {
   const byAddress = policiesOf(config).some((node) => asksForEmail(node, sources));
   for (const { source, path } of sources) {
-    if (source.trustEmail !== undefined || source.emailDomains !== undefined) continue;
+    if (source.emailDomains !== undefined) continue;
+    if (source.trustEmail !== undefined) {
+      if (byAddress && sources.length > 1)
+        reporter.warn(
+          path,
+          `policy goes by e-mail addresses, and ${source.id} is not the only one to say them: it may give its people addresses of any domain, another one's included`,
+          "set email_domains to the domains it speaks for",
+        );
+      continue;
+    }
     const { user, email } = source.claims;
     const userIsAddress = user === email || user === "email";
     if (!byAddress && !userIsAddress) continue;

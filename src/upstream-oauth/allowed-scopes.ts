@@ -5,11 +5,13 @@ const maxCount = 100;
 const maxLength = 256;
 
 /** What an upstream may have said: scope tokens (RFC 6749 section 3.3), bounded in number and length. */
-export function readableScopes(scopes: readonly string[]): string[] {
-  const fit = scopes.filter(
-    (scope) => scope.length <= maxLength && /^[\x21\x23-\x5b\x5d-\x7e]+$/.test(scope),
-  );
-  return [...new Set(fit)].slice(0, maxCount);
+export function readableScopes(scopes: readonly string[], most = maxCount): string[] {
+  const fit = new Set<string>();
+  for (const scope of scopes) {
+    if (fit.size >= most) break;
+    if (scope.length <= maxLength && /^[\x21\x23-\x5b\x5d-\x7e]+$/.test(scope)) fit.add(scope);
+  }
+  return [...fit];
 }
 
 /** Those that the operator allows to be asked for: with `max_scopes` no others than these and `scopes`. */

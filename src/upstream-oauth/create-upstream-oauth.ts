@@ -8,7 +8,8 @@ import { createDiscovery } from "./discovery.ts";
 import { doctor } from "./doctor.ts";
 import { grant } from "./grant.ts";
 import { checkIssuer, ownersOf } from "./issuer-of-route.ts";
-import { createMetadataCache } from "./metadata-cache.ts";
+import { joined } from "./joined.ts";
+import { createMetadataCache, failureMs } from "./metadata-cache.ts";
 import { createOutward } from "./outward.ts";
 import type { PendingConsent } from "./pending-consent.ts";
 import { refresh } from "./refresh.ts";
@@ -35,7 +36,7 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
   const parts = { ...deps, outward, discovery, clients };
   const consent = createConsent(parts);
   const needs = new LRUCache<string, boolean>({ max: 10_000, ttl: neededTtlMs });
-  const asking = new Map<string, Promise<boolean>>();
+  const askOnce = joined<boolean>({ failureMs, failures: 10_000 });
   const needKey = (route: Route) => `${route.id} ${route.upstream}`;
 
   /** Logs and counts a failure, once. */
@@ -148,22 +149,16 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
       const key = needKey(route);
       const known = needs.get(key);
       if (known !== undefined) return known;
-      let under = asking.get(key);
-      if (!under) {
-        under = discovery
-          .needed(route)
-          .then((needed) => {
-            needs.set(key, needed);
-            succeeded("discovery");
-            return needed;
-          })
-          .catch((thrown: unknown) => {
-            throw failed("discovery", thrown, { route: route.id });
-          })
-          .finally(() => asking.delete(key));
-        asking.set(key, under);
-      }
-      return under;
+      return askOnce(key, async () => {
+        try {
+          const needed = await discovery.needed(route);
+          needs.set(key, needed);
+          succeeded("discovery");
+          return needed;
+        } catch (thrown) {
+          throw failed("discovery", thrown, { route: route.id });
+        }
+      });
     },
 
     noteNeeded(route) {

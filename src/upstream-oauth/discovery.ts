@@ -4,7 +4,8 @@ import type { CurrentRoutes } from "../config/route-table.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { readableScopes } from "./allowed-scopes.ts";
 import { isAtUpstream } from "./is-at-upstream.ts";
-import type { MetadataCache } from "./metadata-cache.ts";
+import { joined } from "./joined.ts";
+import { failureMs, type MetadataCache } from "./metadata-cache.ts";
 import type { Outward } from "./outward.ts";
 import { parseChallenge, type UpstreamChallenge } from "./parse-challenge.ts";
 import { resourceCovers } from "./resource-covers.ts";
@@ -40,6 +41,10 @@ interface Look {
   readonly onStep: OnStep;
 }
 
+/** Of what an upstream names. */
+const mostServers = 10;
+const longestIssuer = 2048;
+
 const prmPath = "/.well-known/oauth-protected-resource";
 
 export function createDiscovery(deps: {
@@ -50,15 +55,19 @@ export function createDiscovery(deps: {
 }): Discovery {
   const { outward, cache } = deps;
 
+  const once = joined<Response>({ failureMs, failures: 10_000 });
+  const ping = (route: Route) =>
+    outward.probe(route, {
+      method: "POST",
+      headers: { "content-type": "application/json", accept: "application/json, text/event-stream" },
+      body: JSON.stringify({ jsonrpc: "2.0", id: 1, method: "ping" }),
+    });
+
   /** Step 1: asks the upstream without credentials; `ping` opens no session anywhere. */
   async function probe({ route, onStep }: Look): Promise<{ status?: number; challenge?: UpstreamChallenge }> {
     const url = route.upstream;
     try {
-      const response = await outward.probe(route, {
-        method: "POST",
-        headers: { "content-type": "application/json", accept: "application/json, text/event-stream" },
-        body: JSON.stringify({ jsonrpc: "2.0", id: 1, method: "ping" }),
-      });
+      const response = await once(`${route.id} ${url}`, () => ping(route));
       const { status } = response;
       const challenge = await parseChallenge(response.headers.get("www-authenticate"));
       const finding = challenge?.resourceMetadata
@@ -128,7 +137,9 @@ export function createDiscovery(deps: {
         { detail: json.resource },
       );
     }
-    const authorizationServers = strings(json.authorization_servers).filter((one) => URL.canParse(one));
+    const authorizationServers = strings(json.authorization_servers)
+      .slice(0, mostServers)
+      .filter((one) => one.length <= longestIssuer && URL.canParse(one));
     const finding = authorizationServers[0]
       ? `names the authorization server ${authorizationServers[0]}`
       : "names no authorization server";

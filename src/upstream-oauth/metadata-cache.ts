@@ -1,4 +1,5 @@
 import { LRUCache } from "lru-cache";
+import { joined } from "./joined.ts";
 
 /** A metadata document as fetched; `json` only for status 200 with a JSON object. */
 export interface MetadataDocument {
@@ -27,6 +28,8 @@ export interface MetadataCache {
 const floorMs = 60_000;
 const ceilingMs = 3_600_000;
 const usableOnErrorMs = 86_400_000;
+/** A server that fails is not asked again for so long: it may take its time to. */
+export const failureMs = 5_000;
 
 /**
  * @param options.entries documents kept; the least recently used gives way.
@@ -44,7 +47,7 @@ export function createMetadataCache(options: {
       if (reason === "evict") options.onEvict?.();
     },
   });
-  const underWay = new Map<string, Promise<Entry>>();
+  const once = joined<Entry>({ failureMs, failures: options.entries });
 
   async function load(
     key: string,
@@ -58,14 +61,20 @@ export function createMetadataCache(options: {
       else if (old?.lastModified) headers.set("if-modified-since", old.lastModified);
       const response = await call(url, { headers });
       const entry = await read(response, old, Date.now());
+      const failed = entry.status >= 500 || entry.status === 429;
       // A failing server says nothing about the document.
-      if (entry.status < 500 && entry.status !== 429) entries.set(key, entry);
-      else if (old && Date.now() - old.fetchedAt < usableOnErrorMs) return old;
-      return entry;
+      const kept = failed && isUsable(old) ? old : entry;
+      return keep(key, failed ? { ...kept, freshUntil: Date.now() + failureMs } : kept);
     } catch (error) {
-      if (old && old.status === 200 && Date.now() - old.fetchedAt < usableOnErrorMs) return old;
+      if (isUsable(old) && old.status === 200)
+        return keep(key, { ...old, freshUntil: Date.now() + failureMs });
       throw error;
     }
+  }
+
+  function keep(key: string, entry: Entry): Entry {
+    entries.set(key, entry);
+    return entry;
   }
 
   return {
@@ -75,12 +84,7 @@ export function createMetadataCache(options: {
       const fresh = old !== undefined && old.freshUntil > Date.now();
       options.onLookup?.(fresh ? "hit" : "miss");
       if (fresh) return Promise.resolve(old);
-      let loading = underWay.get(key);
-      if (!loading) {
-        loading = load(key, url, call, old).finally(() => underWay.delete(key));
-        underWay.set(key, loading);
-      }
-      return loading;
+      return once(key, () => load(key, url, call, old));
     },
     forget(scope) {
       // A copy: setting an entry moves it to where the iteration is headed, which would then never end.
@@ -89,6 +93,10 @@ export function createMetadataCache(options: {
       }
     },
   };
+}
+
+function isUsable(old: Entry | undefined): old is Entry {
+  return old !== undefined && Date.now() - old.fetchedAt < usableOnErrorMs;
 }
 
 async function read(response: Response, old: Entry | undefined, at: number): Promise<Entry> {

@@ -1,4 +1,5 @@
 import { type AuthorizationServer, processGenericTokenEndpointResponse } from "oauth4webapi";
+import { readableScopes } from "./allowed-scopes.ts";
 import { UpstreamOAuthError } from "./upstream-oauth-error.ts";
 
 /** A checked answer of a token endpoint (F4.10). */
@@ -13,6 +14,11 @@ export interface TokenAnswer {
   readonly scopes?: readonly string[];
   readonly issuedTokenType?: string;
 }
+
+/** Longer than any header that servers take. Every connection in memory holds one, and each of its calls carries it. */
+const longestToken = 16 * 1024;
+/** More than anybody grants; every check may have to look through them. */
+const mostScopes = 500;
 
 /** No server means a life of a hundred years; such numbers are milliseconds or nonsense. */
 const longestLife = 100 * 365 * 86_400;
@@ -43,13 +49,19 @@ export async function readTokenAnswer(
       as,
       { client_id: clientId },
       new Response(json ? JSON.stringify(fields) : text, response),
-      { recognizedTokenTypes: { n_a: () => {} } },
+      { recognizedTokenTypes: Object.assign(Object.create(null), { n_a: () => {} }) },
     );
   } catch (cause) {
     throw new UpstreamOAuthError("token_invalid", `the token endpoint of ${host} gave no usable token`, {
       cause,
       detail: cause instanceof Error ? cause.message : "",
     });
+  }
+  for (const token of [answer.access_token, answer.refresh_token ?? answer.access_token]) {
+    if (!isToken(token))
+      throw new UpstreamOAuthError("token_invalid", `the token endpoint of ${host} gave no usable token`, {
+        detail: "a token that is too long, or has characters that no token has",
+      });
   }
   const tokenTypes = { bearer: "Bearer", dpop: "DPoP", n_a: "N_A" } as const;
   return {
@@ -59,9 +71,14 @@ export async function readTokenAnswer(
     refreshToken: answer.refresh_token,
     // Not in any RFC: GitHub and Google use the first name, Keycloak the second, where 0 means "never".
     refreshExpiresAt: optionalExpiry(answer.refresh_token_expires_in ?? answer.refresh_expires_in, now),
-    scopes: answer.scope === undefined ? undefined : answer.scope.split(/[ ,]+/).filter(Boolean),
+    scopes: answer.scope === undefined ? undefined : readableScopes(answer.scope.split(/[ ,]+/), mostScopes),
     issuedTokenType: typeof answer.issued_token_type === "string" ? answer.issued_token_type : undefined,
   };
+}
+
+/** RFC 6749 appendix A.12: printable ASCII. Whatever else would be in a header of every call. */
+function isToken(text: string): boolean {
+  return text.length <= longestToken && /^[\x20-\x7e]+$/.test(text);
 }
 
 function expiry(seconds: number | undefined, now: number, host: string): Date | undefined {

@@ -10,11 +10,12 @@ export interface DpopProofs {
     token: UpstreamToken,
     key: JsonWebKey,
   ): (method: string, url: string) => Promise<readonly (readonly [string, string])[]>;
-  /** The nonce an upstream wants in its next proof (section 9). @param url any URL of that upstream */
-  remember(url: string, nonce: string): void;
+  /** The nonce that a route's upstream wants in its next proof (section 9). */
+  remember(routeId: string, nonce: string): void;
 }
 
 export function createDpopProofs(): DpopProofs {
+  /** By route: whoever shares an origin with another tenant says nothing about that one's proofs. */
   const nonces = new LRUCache<string, string>({ max: 1000 });
   return {
     proofOf(token, { d, ...jwk }) {
@@ -24,7 +25,7 @@ export function createDpopProofs(): DpopProofs {
       privateKey.catch(() => {});
       return async (method, url) => {
         const { origin, pathname } = new URL(url);
-        const nonce = nonces.get(origin);
+        const nonce = nonces.get(token.routeId);
         const proof = await new SignJWT({ htm: method, htu: `${origin}${pathname}`, ath, nonce })
           .setProtectedHeader({
             alg: "ES256",
@@ -37,10 +38,10 @@ export function createDpopProofs(): DpopProofs {
         return [["dpop", proof]];
       };
     },
-    remember(url, nonce) {
+    remember(routeId, nonce) {
       // Section 8.1: NQCHAR. What an upstream makes long or odd would be in every later request to it.
       if (!/^[\x21\x23-\x5b\x5d-\x7e]{1,512}$/.test(nonce)) return;
-      nonces.set(new URL(url).origin, nonce);
+      nonces.set(routeId, nonce);
     },
   };
 }

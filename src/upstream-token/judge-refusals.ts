@@ -70,7 +70,7 @@ export function judgeRefusals(
     token: UpstreamToken,
   ): Promise<RefusalOutcome> {
     if (refusal.dpopNonce && token.dpopKey) {
-      deps.proofs.remember(route.upstream, refusal.dpopNonce);
+      deps.proofs.remember(route.id, refusal.dpopNonce);
       if (refusal.error === "use_dpop_nonce") return retry("dpop_nonce");
     }
     if (isGranted(route)) return grantAnew(refusal, connection, token);

@@ -1,0 +1,142 @@
+import { createHash } from "node:crypto";
+import { calculateJwkThumbprint, decodeJwt, decodeProtectedHeader, EmbeddedJWK, jwtVerify } from "jose";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { CallerLike } from "../../src/upstream-token/upstream-tokens.ts";
+import type { Seen } from "../upstream-oauth/scripted-server.ts";
+import { type ScriptedUpstream, scriptedUpstream } from "../upstream-oauth/scripted-upstream.ts";
+import { alice, type ClientHouse, startClient } from "../upstream-oauth/start-client.ts";
+
+const bob = "company/bob";
+const person = (userId: string): CallerLike => ({ userId, kind: "person" });
+
+/** RFC 9449: two tenants of one host and a server of its own all want their tokens bound to a key; one of them attacks. */
+describe("tokens bound to a key", () => {
+  let host: ScriptedUpstream;
+  let other: ScriptedUpstream;
+  let house: ClientHouse;
+  beforeAll(async () => {
+    [host, other] = await Promise.all([scriptedUpstream(), scriptedUpstream()]);
+    for (const [server, tenants] of [
+      [host, ["evil", "honest"]],
+      [other, ["other"]],
+    ] as const) {
+      server.tokenFields.token_type = "DPoP";
+      for (const tenant of tenants) {
+        server.on(`/mcp/${tenant}`, { status: 401, headers: { "www-authenticate": "DPoP" } });
+        server.on(`/.well-known/oauth-protected-resource/mcp/${tenant}`, {
+          body: {
+            resource: `${server.mcp}/${tenant}`,
+            authorization_servers: [server.url],
+            dpop_bound_access_tokens_required: true,
+          },
+        });
+      }
+    }
+    const route = (id: string, { mcp }: ScriptedUpstream) =>
+      `  - {id: ${id}, from: https://mcp.test/${id}, to: "${mcp}/${id}", mcp: {server: {}}}\n`;
+    house = await startClient(route("evil", host) + route("honest", host) + route("other", other));
+    await house.connect(host.agree, alice, "evil");
+    await house.connect(host.agree, alice, "honest");
+    await house.connect(host.agree, bob, "honest");
+    await house.connect(other.agree, alice, "other");
+  });
+  afterAll(() => Promise.all([house?.close(), host.close(), other.close()]));
+
+  async function credential(userId: string, routeId: string) {
+    const found = await house.tokens.find(person(userId), house.route(routeId));
+    if (found.kind !== "credential" || !found.proof) throw new Error("no proof");
+    return { ...found, proof: found.proof };
+  }
+  async function proof(userId: string, routeId: string, path = "", method = "POST") {
+    const made = (await credential(userId, routeId)).proof;
+    const [[, value] = ["", ""]] = await made(method, `${house.route(routeId).upstream}${path}`);
+    const { payload } = await jwtVerify<{ nonce?: string; ath: string; htu: string; htm: string }>(
+      value,
+      EmbeddedJWK,
+      { typ: "dpop+jwt", algorithms: ["ES256"] },
+    );
+    const { jwk } = decodeProtectedHeader(value);
+    return { ...payload, jwk, thumbprint: await calculateJwkThumbprint(jwk ?? { kty: "" }) };
+  }
+  async function wantsNonce(routeId: string, dpopNonce: string) {
+    return house.tokens.upstreamRefused({
+      userId: alice,
+      routeId,
+      version: (await credential(alice, routeId)).version,
+      status: 401,
+      wwwAuthenticate: 'DPoP error="use_dpop_nonce"',
+      dpopNonce,
+    });
+  }
+
+  it("a key is one person's at one server: whoever has another's proof or token has nothing to go with it", async () => {
+    const of = [
+      await proof(alice, "evil"),
+      await proof(alice, "honest"),
+      await proof(bob, "honest"),
+      await proof(alice, "other"),
+    ];
+    expect(new Set(of.map(({ thumbprint }) => thumbprint)).size).toBe(4);
+    expect(of.every(({ jwk }) => jwk && !("d" in jwk))).toBe(true);
+    const atToken = [...host.seen, ...other.seen].filter(({ path }) => path === "/token");
+    const keys = await Promise.all(
+      atToken.map(({ headers }: Seen) =>
+        calculateJwkThumbprint(decodeProtectedHeader(String(headers.dpop)).jwk ?? { kty: "" }),
+      ),
+    );
+    expect(keys.sort()).toEqual(of.map(({ thumbprint }) => thumbprint).sort());
+  });
+
+  it("a proof is for one request: its method, its URL, its token, once", async () => {
+    const first = await proof(alice, "evil", "/deeper?secret=1", "GET");
+    const { headers } = await credential(alice, "evil");
+    const token = headers.find(([name]) => name === "authorization")?.[1].replace("DPoP ", "") ?? "";
+    expect(first).toMatchObject({
+      htm: "GET",
+      htu: `${host.mcp}/evil/deeper`,
+      ath: createHash("sha256").update(token).digest("base64url"),
+      iat: expect.any(Number),
+    });
+    const second = await proof(alice, "evil", "/deeper?secret=1", "GET");
+    expect(second.jti).not.toBe(first.jti);
+    // A proof for a token endpoint is for no other URL, and names no access token.
+    const asked = host.seen.filter(({ path }) => path === "/token").map((one) => String(one.headers.dpop));
+    for (const one of asked) {
+      expect(decodeJwt(one)).toMatchObject({ htu: `${host.url}/token`, htm: "POST" });
+      expect(decodeJwt(one)).not.toHaveProperty("ath");
+    }
+  });
+
+  it("one server's nonce is in no proof for another, nor for its neighbour on the same host", async () => {
+    expect(await wantsNonce("evil", "evil-nonce")).toEqual({ kind: "retry", reason: "dpop_nonce" });
+    expect((await proof(alice, "evil")).nonce).toBe("evil-nonce");
+    expect((await proof(alice, "honest")).nonce).toBeUndefined();
+    expect((await proof(bob, "honest")).nonce).toBeUndefined();
+    expect((await proof(alice, "other")).nonce).toBeUndefined();
+    await wantsNonce("honest", "its-own");
+    await wantsNonce("evil", "another");
+    expect((await proof(bob, "honest")).nonce).toBe("its-own");
+  });
+
+  it.each([
+    ["endless", "n".repeat(513)],
+    ["with what would end a header", "a\r\nx-evil: 1"],
+    ["with a quote", 'a"b'],
+    ["of other characters", "é"],
+    ["empty", ""],
+  ])("a nonce that is %s is in no proof", async (_what, nonce) => {
+    await wantsNonce("other", "good");
+    await wantsNonce("other", nonce);
+    expect((await proof(alice, "other")).nonce).toBe("good");
+  });
+
+  it("a server that takes bound tokens only gives no bearer token, nor one of a kind that nobody knows", async () => {
+    const carol = "company/carol";
+    for (const type of ["Bearer", "N_A", "constructor", "__proto__", "mac"]) {
+      other.tokenFields.token_type = type;
+      await expect(house.connect(other.agree, carol, "other"), type).rejects.toThrow(/type|no usable token/);
+    }
+    other.tokenFields.token_type = "DPoP";
+    expect(await house.tokens.find(person(carol), house.route("other"))).toMatchObject({ kind: "missing" });
+  });
+});

@@ -1,0 +1,61 @@
+import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
+import type { CallerLike } from "../../src/upstream-token/upstream-tokens.ts";
+import { type ScriptedUpstream, scriptedUpstream } from "../upstream-oauth/scripted-upstream.ts";
+import { type ClientHouse, startClient } from "../upstream-oauth/start-client.ts";
+
+const person = (name: string): CallerLike => ({ userId: `company/${name}`, kind: "person" });
+
+/** An upstream takes every question about its authorization and answers none, or fails. */
+describe("an upstream that never says who authorizes for it", () => {
+  let upstream: ScriptedUpstream;
+  let house: ClientHouse;
+  const asked = () => upstream.paths().filter((path) => path !== "/other").length;
+  beforeAll(async () => {
+    upstream = await scriptedUpstream();
+    for (const path of ["/mcp", "/.well-known/oauth-protected-resource/mcp"])
+      upstream.on(path, () => undefined);
+    for (const name of ["oauth-protected-resource", "oauth-authorization-server", "openid-configuration"])
+      upstream.on(`/.well-known/${name}`, () => undefined);
+    house = await startClient(
+      `  - {id: files, from: https://mcp.test, to: ${upstream.mcp}, mcp: {server: {}}}`,
+      { settings: "upstream_oauth: {allowed_private_hosts: [127.0.0.1], timeout: 1s}" },
+    );
+  });
+  // The moment does not pass while a machine under load takes its time.
+  beforeAll(() => void vi.useFakeTimers({ toFake: ["Date"] }));
+  afterAll(async () => {
+    vi.useRealTimers();
+    await Promise.all([house?.close(), upstream.close()]);
+  });
+
+  it("is asked once for all who call, and for a moment the answer stands: nobody else waits, nothing piles up", async () => {
+    const all = await Promise.all(
+      Array.from({ length: 50 }, (_, index) => house.tokens.find(person(`p${index}`), house.route())),
+    );
+    expect(all.every(({ kind }) => kind === "unavailable")).toBe(true);
+    const before = asked();
+    // The probe, and the three places of its metadata at most.
+    expect(before).toBeLessThanOrEqual(4);
+    const lines = house.log.length;
+    expect(await house.tokens.find(person("late"), house.route())).toMatchObject({ kind: "unavailable" });
+    expect(asked()).toBe(before);
+    expect(house.log.slice(lines).filter((line) => line.includes("upstream_unreachable"))).toEqual([]);
+  });
+
+  it("the same for people who connect", async () => {
+    const begin = (name: string) =>
+      house.oauth.begin({ userId: `company/${name}`, route: house.route(), returnTo: "https://mcp.test/" });
+    const first = await Promise.all(Array.from({ length: 20 }, (_, index) => begin(`p${index}`)));
+    expect(first.every((one) => !one.ok && one.code === "unreachable")).toBe(true);
+    const before = asked();
+    expect(await begin("late")).toMatchObject({ ok: false, code: "unreachable" });
+    expect(asked()).toBe(before);
+  });
+
+  it("it is asked again afterwards", async () => {
+    const before = asked();
+    vi.setSystemTime(Date.now() + 5_001);
+    expect(await house.tokens.find(person("later"), house.route())).toMatchObject({ kind: "unavailable" });
+    expect(asked()).toBeGreaterThan(before);
+  });
+});
