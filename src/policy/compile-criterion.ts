@@ -6,7 +6,7 @@ import { compileTimeMatcher } from "./compile-time-matcher.ts";
 import { PolicyError } from "./policy-error.ts";
 import type { PolicyFacts } from "./policy-facts.ts";
 import type { PolicyCaller } from "./policy-input.ts";
-import { readClaim } from "./read-claim.ts";
+import { claimValues, findClaim } from "./read-claim.ts";
 import type { Verdict } from "./verdict.ts";
 
 type Criterion = Extract<PolicyNode, { op: "criterion" }>;
@@ -26,13 +26,15 @@ export function compileCriterion(
   negated: boolean,
 ): (facts: PolicyFacts) => Verdict {
   const absent = (matcherSays: boolean): Verdict => yesOrNo(action === "deny" ? matcherSays : negated);
-  const ofCaller = (read: (caller: PolicyCaller) => readonly string[], fold?: (value: string) => string) => {
+  const judge = (fold?: (value: string) => string) => {
     const matcher = compileMatcher(criterion.matcher, fold);
     const whenAbsent = absent(matcher.absent);
-    return ({ caller }: PolicyFacts): Verdict => {
-      const values = read(caller);
-      return values.length === 0 ? whenAbsent : yesOrNo(matcher.matches(values));
-    };
+    return (values: readonly string[]): Verdict =>
+      values.length === 0 ? whenAbsent : yesOrNo(matcher.matches(values));
+  };
+  const ofCaller = (read: (caller: PolicyCaller) => readonly string[], fold?: (value: string) => string) => {
+    const judged = judge(fold);
+    return ({ caller }: PolicyFacts): Verdict => judged(read(caller));
   };
 
   switch (criterion.criterion) {
@@ -48,12 +50,20 @@ export function compileCriterion(
       return ofCaller((caller) => present(domainOf(caller.email)), asciiLowerCase);
     case "user":
       return ofCaller((caller) => present(caller.userId));
-    case "groups":
-      return ofCaller((caller) => caller.groups.filter((group) => group !== ""));
+    case "groups": {
+      const judged = judge();
+      const onceOf = onceForLong((groups: readonly string[]) => judged(groups.filter((one) => one !== "")));
+      return ({ caller }) => onceOf(caller.groups);
+    }
     case "claim": {
       const path = criterion.claim;
       if (!path) throw new PolicyError("claim needs a name: claim/NAME");
-      return ofCaller((caller) => readClaim(caller, path));
+      const judged = judge();
+      const onceOf = onceForLong((values: readonly unknown[]) => judged(claimValues(values)));
+      return ({ caller }) => {
+        const found = findClaim(caller, path);
+        return Array.isArray(found) ? onceOf(found) : judged(claimValues(found));
+      };
     }
     case "mcp_tool": {
       const matcher = compileMatcher(criterion.matcher);
@@ -86,6 +96,24 @@ export function compileCriterion(
     default:
       throw new PolicyError(`unknown criterion ${criterion.criterion}`);
   }
+}
+
+const long = 100;
+
+/**
+ * A provider may say that somebody has a hundred thousand groups: a list of that kind is looked through once, not in every check.
+ * Lists stay the same objects until the person's record changes, and nothing writes into them.
+ */
+function onceForLong<T>(look: (list: readonly T[]) => Verdict): (list: readonly T[]) => Verdict {
+  const known = new WeakMap<readonly T[], Verdict>();
+  return (list) => {
+    if (list.length <= long) return look(list);
+    const before = known.get(list);
+    if (before !== undefined) return before;
+    const verdict = look(list);
+    known.set(list, verdict);
+    return verdict;
+  };
 }
 
 function yesOrNo(value: boolean): Verdict {

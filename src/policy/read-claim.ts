@@ -6,8 +6,12 @@ import type { PolicyCaller } from "./policy-input.ts";
  * `groups` stand in where the provider's claims lack them.
  */
 export function readClaim(caller: PolicyCaller, path: string): readonly string[] {
-  const found = descend(caller.claims, path);
-  return claimValues(found ?? standIn(caller, path));
+  return claimValues(findClaim(caller, path));
+}
+
+/** The claim as it stands there: the same object until the person's record changes. */
+export function findClaim(caller: PolicyCaller, path: string): unknown {
+  return descend(caller.claims, path) ?? standIn(caller, path);
 }
 
 function descend(within: unknown, path: string): unknown {
@@ -38,7 +42,8 @@ function standIn(caller: PolicyCaller, path: string): unknown {
   }
 }
 
-function claimValues(value: unknown): readonly string[] {
+/** What of a claim can be compared. */
+export function claimValues(value: unknown): readonly string[] {
   if (Array.isArray(value)) return value.flatMap((member) => scalar(member));
   return scalar(value);
 }

@@ -1,0 +1,43 @@
+import { expect, test } from "vitest";
+import type { PolicyNode } from "../../src/config/route.ts";
+import { compileCriterion } from "../../src/policy/compile-criterion.ts";
+import type { PolicyFacts } from "../../src/policy/policy-facts.ts";
+
+type Criterion = Extract<PolicyNode, { op: "criterion" }>;
+
+/** A list that counts how often anything of it is read. */
+function counted(list: readonly string[]): { list: string[]; reads(): number } {
+  let reads = 0;
+  const get = (target: string[], name: string | symbol) => {
+    reads += 1;
+    return Reflect.get(target, name);
+  };
+  return { list: new Proxy([...list], { get }), reads: () => reads };
+}
+
+/** What a sign-in provider says of its people is read with every call of theirs, in the one thread that serves everybody. */
+test.each<[string, Criterion]>([
+  ["groups", { op: "criterion", criterion: "groups", matcher: { kind: "in", values: ["admins", "last"] } }],
+  [
+    "a claim",
+    { op: "criterion", criterion: "claim", claim: "roles", matcher: { kind: "has", value: "last" } },
+  ],
+])(
+  "a partner's provider gives its man a hundred thousand of %s: they are looked through once",
+  (_what, criterion) => {
+    const judge = compileCriterion(criterion, "allow", false);
+    const names = Array.from({ length: 100_000 }, (_, index) => `g${index}`);
+    const facts = (values: string[]) =>
+      ({
+        caller: { userId: "partner/m", groups: values, claims: { roles: values } },
+      }) as unknown as PolicyFacts;
+    const his = counted([...names, "last"]);
+    expect(judge(facts(his.list))).toBe(2);
+    const first = his.reads();
+    for (let check = 0; check < 100; check++) expect(judge(facts(his.list))).toBe(2);
+    expect(his.reads() - first).toBeLessThan(1000);
+    // Another list is another person's, or the same person's after a change.
+    expect(judge(facts(counted(names).list))).toBe(0);
+    expect(judge(facts(["last"]))).toBe(2);
+  },
+);
