@@ -1,6 +1,6 @@
 import { rmSync } from "node:fs";
 import { createServer } from "node:http";
-import type { AddressInfo } from "node:net";
+import type { AddressInfo, Socket } from "node:net";
 import Koa, { type Context, type Middleware } from "koa";
 import { createAdminApi } from "./admin/create-admin-api.ts";
 import { createDoorHealth } from "./admin/create-door-health.ts";
@@ -12,6 +12,7 @@ import { createChallengeService } from "./challenge/create-challenge-service.ts"
 import { createCheckService } from "./check/create-check-service.ts";
 import { createGrpcServer } from "./check/create-grpc-server.ts";
 import { createRefusalAudit } from "./check/create-refusal-audit.ts";
+import { type Strangers, strangers } from "./check/strangers.ts";
 import type { Config } from "./config/config.ts";
 import { createLiveConfig } from "./config/create-live-config.ts";
 import { databaseExposure } from "./config/database-protection.ts";
@@ -257,7 +258,8 @@ export async function serve(options: {
   const doorHealth = createDoorHealth();
   publicDoor.use(doorHealth.middleware);
   const believed = !isTcp(listening.http) || config.listen.envoySecrets.length > 0;
-  publicDoor.use(envoyOnly(peersAt("http"), believed));
+  const unproven = strangers<Socket>(maxConnections / 2, (socket) => socket.destroy());
+  publicDoor.use(envoyOnly(peersAt("http"), believed, unproven.forget));
   if (tracing) publicDoor.use(tracedHttp(tracing.tracer));
   publicDoor.use(door(routes, logger, metrics));
   publicDoor.use(limitBodies({ routes, metrics })).use(limitRequests({ routes, metrics }));
@@ -281,7 +283,7 @@ export async function serve(options: {
     tls: config.listen.grpcTls,
     socketMode: config.listen.socketMode,
   });
-  const http = await listen(publicDoor, listening.http, { config, metrics });
+  const http = await listen(publicDoor, listening.http, { config, metrics, unproven });
   const admin = await listen(privateDoor, own.admin ?? config.listen.admin, { config, metrics });
   const housekeeping = setInterval(
     () => {
@@ -415,8 +417,9 @@ function answerError(ctx: Context, status: number, code: string, message: string
 async function listen(
   app: Koa,
   address: string,
-  { config, metrics }: { readonly config: Config; readonly metrics: Metrics },
+  options: { readonly config: Config; readonly metrics: Metrics; readonly unproven?: Strangers<Socket> },
 ): Promise<{ readonly address: string; close(graceMs: number): Promise<void> }> {
+  const { config, metrics, unproven } = options;
   const server = createServer(
     {
       maxHeaderSize: config.check.maxHeaderBytes,
@@ -428,6 +431,11 @@ async function listen(
     app.callback(),
   );
   server.maxConnections = maxConnections;
+  if (unproven)
+    server.on("connection", (connection: Socket) => {
+      unproven.came(connection);
+      connection.once("close", () => unproven.forget(connection));
+    });
   server.on("clientError", (error: NodeJS.ErrnoException, wire) => {
     const tooLong = error.code === "HPE_HEADER_OVERFLOW";
     if (tooLong) metrics.limitsReached.inc({ limit: "header_bytes" });

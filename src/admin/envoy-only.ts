@@ -1,3 +1,4 @@
+import type { Socket } from "node:net";
 import type { Middleware } from "koa";
 import { envoySecretHeader, type PeerAuthentication } from "../config/peer-authentication.ts";
 
@@ -10,8 +11,13 @@ const forwarded =
  *
  * @param believed what Envoy forwards is believed: it has proven itself, or reaches us over a socket that is its alone. Otherwise
  *   (loopback without a secret) a request is one of its peer's own.
+ * @param onProven this connection is Envoy's.
  */
-export function envoyOnly(peers: PeerAuthentication, believed: boolean): Middleware {
+export function envoyOnly(
+  peers: PeerAuthentication,
+  believed: boolean,
+  onProven: (connection: Socket) => void,
+): Middleware {
   return async (ctx, next) => {
     const { headers } = ctx.req;
     if (peers.judge(headers[envoySecretHeader]) !== "proven") {
@@ -21,6 +27,7 @@ export function envoyOnly(peers: PeerAuthentication, believed: boolean): Middlew
       ctx.body = { error: "forbidden", error_description: "only Envoy is answered here" };
       return;
     }
+    onProven(ctx.req.socket);
     delete headers[envoySecretHeader];
     if (!believed) for (const name in headers) if (forwarded.test(name)) delete headers[name];
     await next();

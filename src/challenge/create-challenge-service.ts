@@ -24,7 +24,7 @@ const routeBurstMs = 400;
 /** What a message costs beside our own work: an upstream that sends single bytes makes one of each. ms. */
 const messageMs = 0.1;
 
-/** Envoy opens a stream as it has something to say, ms. */
+/** Envoy opens a stream as it has something to say; who has not proven to be Envoy, as it has an upstream's answer. ms. */
 const firstMessageMs = 10_000;
 
 /**
@@ -98,14 +98,15 @@ export function createChallengeService(deps: ChallengeDeps): {
 
   function process(stream: ServerDuplexStream<ProcessingRequest, ProcessingResponse>): void {
     // A gateway that cannot add the secret here is let in by the proof in its first message.
-    if (deps.peers.judge(shownBy(stream.metadata)) === "wrong") {
+    const peer = deps.peers.judge(shownBy(stream.metadata));
+    if (peer === "wrong") {
       deps.peers.refused();
       stream.emit("error", { code: status.UNAUTHENTICATED, details: "the caller is not Envoy" });
       return;
     }
     let filtering: Filtering | undefined;
     const silent = setTimeout(
-      () => stream.emit("error", { code: status.DEADLINE_EXCEEDED, details: "no message has come" }),
+      () => stream.emit("error", { code: status.DEADLINE_EXCEEDED, details: "no answer has come" }),
       firstMessageMs,
     );
     stream.once("close", () => clearTimeout(silent));
@@ -150,7 +151,8 @@ export function createChallengeService(deps: ChallengeDeps): {
       }
     };
     stream.on("data", (message: ProcessingRequest) => {
-      clearTimeout(silent);
+      // Until then nobody has proven anything, and whatever else comes is waved through.
+      if (peer === "proven" || message.request === "responseHeaders") clearTimeout(silent);
       // One message at a time, and others' in between: what is not read stays with Envoy, and so with the upstream.
       stream.pause();
       answerTo(message)

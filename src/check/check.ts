@@ -39,8 +39,9 @@ export function check(facts: RequestFacts, deps: CheckDeps): Checked | Promise<C
   // Own paths come with ext_authz off; seeing one here means an Envoy configured otherwise, and an upstream must not get it.
   if (!found?.enabled || table.isOwnPath(facts.host, facts.path))
     return unknownPlace(facts, table.hasHost(facts.host));
-  const expected = facts.context.route;
-  if (expected !== undefined && expected !== found.id)
+  // An Envoy that does not name its route has picked it by the path as it was sent: `/%62` is another than `/b` to it.
+  const taken = facts.context.route ?? table.find(facts.host, facts.sentPath)?.id;
+  if (taken !== found.id)
     return deny(found, 503, "route_mismatch", routeMismatch, retryAfter(1));
   const route = table.leadingTo(found, facts.context.upstream);
   if (!route) return deny(found, 503, "upstream_mismatch", upstreamMismatch, retryAfter(1));

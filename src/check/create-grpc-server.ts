@@ -1,6 +1,6 @@
 import { X509Certificate } from "node:crypto";
 import { readFileSync, rmSync } from "node:fs";
-import { constants, type ServerHttp2Session } from "node:http2";
+import { constants, type Http2Session, type ServerHttp2Session } from "node:http2";
 import { setTimeout as delay } from "node:timers/promises";
 import { TLSSocket } from "node:tls";
 import { Server, ServerCredentials } from "@grpc/grpc-js";
@@ -11,6 +11,7 @@ import { withSocketMode } from "../config/with-socket-mode.ts";
 import { createHealthService } from "./create-health-service.ts";
 import type { GrpcService } from "./grpc-service.ts";
 import { type ServedMethod, serveUnary } from "./serve-unary.ts";
+import { strangers } from "./strangers.ts";
 
 /** Requests that wait for a window update wait a whole turn: room for some thousand checks in flight. Bytes. */
 const windowBytes = 4 * 1024 * 1024;
@@ -18,6 +19,10 @@ const windowBytes = 4 * 1024 * 1024;
 const firstCallMs = 10_000;
 /** Of all Envoys together: each holds one or two per worker. */
 const maxConnections = 4_096;
+/** Of one connection; Envoy opens another when it needs more. */
+const maxStreams = 1_000;
+/** A connection that gives way to newer ones may end its calls by then, ms. */
+const givingWayMs = 10_000;
 /** A check with the largest body policy may inspect (F1.2), and its headers. Bytes. */
 const maxMessageBytes = 16 * 1024 * 1024;
 
@@ -53,6 +58,7 @@ export async function createGrpcServer(options: {
     "grpc.max_receive_message_length": maxMessageBytes,
     "grpc.max_send_message_length": maxMessageBytes,
     "grpc.enable_channelz": 0,
+    "grpc.max_concurrent_streams": maxStreams,
   });
   enlargeWindows(server);
   const health = createHealthService();
@@ -83,10 +89,15 @@ export async function createGrpcServer(options: {
     for (const { path, requestStream, responseStream } of Object.values(definition))
       methods.set(path, { admits, streaming: requestStream || responseStream, unary: unary?.[path] });
   const sessions = new Set<ServerHttp2Session>();
+  const unproven = strangers<Http2Session>(maxConnections / 2, (session) => {
+    session.close();
+    const cutOff = setTimeout(() => session.destroy(), givingWayMs).unref();
+    session.once("close", () => clearTimeout(cutOff));
+  });
   // biome-ignore lint/complexity/useLiteralKeys: private in its types
   for (const [http2Server] of server["http2Servers"]) {
     http2Server.maxConnections = maxConnections;
-    serveUnary(http2Server, methods, options.peers, maxMessageBytes);
+    serveUnary(http2Server, methods, options.peers, maxMessageBytes, unproven.forget);
     http2Server.on("session", (session: ServerHttp2Session) => {
       if (tls && !hasName(session, tls.clientNames)) {
         session.destroy(undefined, constants.NGHTTP2_INADEQUATE_SECURITY);
@@ -97,7 +108,11 @@ export async function createGrpcServer(options: {
       session.once("close", () => clearTimeout(silent));
       session.setLocalWindowSize(windowBytes);
       sessions.add(session);
-      session.once("close", () => sessions.delete(session));
+      unproven.came(session);
+      session.once("close", () => {
+        sessions.delete(session);
+        unproven.forget(session);
+      });
     });
   }
   health.setServing(true);

@@ -1,4 +1,9 @@
-import type { ServerUnaryCall, ServerWritableStream, sendUnaryData } from "@grpc/grpc-js";
+import {
+  type ServerUnaryCall,
+  type ServerWritableStream,
+  type sendUnaryData,
+  status as statusCode,
+} from "@grpc/grpc-js";
 import { askersMs } from "../config/envoy/health-notice.ts";
 import type { GrpcService } from "./grpc-service.ts";
 import { loadGrpcService } from "./load-grpc-service.ts";
@@ -8,6 +13,8 @@ type Answer = { readonly status: "SERVING" | "NOT_SERVING" };
 
 /** Load balancers, and workers of each, that are waited for as we drain. */
 const mostAskers = 1000;
+/** Anybody may watch, for as long as they like. */
+const mostWatchers = 1000;
 
 interface HealthService extends GrpcService {
   setServing(serving: boolean): void;
@@ -45,6 +52,10 @@ export function createHealthService(): HealthService {
         if (!untold()) onTold?.();
       },
       Watch: (call: ServerWritableStream<Request, Answer>) => {
+        if (watchers.size >= mostWatchers) {
+          call.emit("error", { code: statusCode.RESOURCE_EXHAUSTED, details: "too many watch already" });
+          return;
+        }
         watchers.add(call);
         call.on("cancelled", () => watchers.delete(call));
         call.write({ status });

@@ -76,6 +76,7 @@ export function readRequestFacts(
       requestId,
       host,
       path: normalPath(path),
+      sentPath: path,
       query,
       method,
       headers: read.headers,

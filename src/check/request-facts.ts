@@ -12,6 +12,8 @@ export interface RequestFacts {
   readonly host: string;
   /** Starts with `/`; no query, no dot segments, no encoded slashes; in `normalPath`'s form. */
   readonly path: string;
+  /** The same as Envoy has it, which picks its route by this. */
+  readonly sentPath: string;
   /** Behind the `?`, without it. */
   readonly query: string;
   readonly method: string;

@@ -1,4 +1,4 @@
-import type { Http2Server, IncomingHttpHeaders, ServerHttp2Stream } from "node:http2";
+import type { Http2Server, Http2Session, IncomingHttpHeaders, ServerHttp2Stream } from "node:http2";
 import { envoySecretHeader, type PeerAuthentication, type PeerProof } from "../config/peer-authentication.ts";
 import type { GrpcService } from "./grpc-service.ts";
 import { type UnaryHandler, Unauthenticated } from "./unary-handler.ts";
@@ -10,9 +10,13 @@ const resourceExhausted = 8;
 const internal = 13;
 const unauthenticated = 16;
 
-/** A caller that shows nothing until its message has arrived may take this long for it, ms. */
+/** A caller that has proven nothing may take this long for its message, ms. */
 const unprovenMs = 10_000;
-/** All such messages together, bytes. */
+/** After the end of its answer, ms: whoever is honest ends a call by then. */
+const goneMs = 1_000;
+/** What a service still has to find out of a stream by then, it has found out or ended the stream, ms. */
+const unprovenStreamMs = 2 * unprovenMs;
+/** All that such callers have sent, bytes. */
 const unprovenBytes = 64 * 1024 * 1024;
 let unprovenWaiting = 0;
 
@@ -38,24 +42,30 @@ const milliseconds: Readonly<Record<string, number>> = {
  *
  * @param methods by path; of those that are not in it nobody is let in.
  * @param maxMessageBytes longer messages are refused (RESOURCE_EXHAUSTED).
+ * @param onProven this connection is Envoy's.
  */
 export function serveUnary(
   server: Http2Server,
   methods: ReadonlyMap<string, ServedMethod>,
   peers: PeerAuthentication,
   maxMessageBytes: number,
+  onProven: (session: Http2Session) => void,
 ): void {
   const others = server.listeners("stream") as StreamListener[];
   server.removeAllListeners("stream");
   const listener: StreamListener = (stream, headers, ...rest) => {
     const method = methods.get(String(headers[":path"]));
     const peer = peers.judge(headers[envoySecretHeader]);
-    if (peer !== "proven" && method?.admits !== "anybody") {
-      if (peer === "wrong" || method?.admits !== "unproven") {
+    if (peer === "proven") {
+      if (stream.session) onProven(stream.session);
+    } else {
+      const admitted = method?.admits === "anybody" || (method?.admits === "unproven" && peer === "missing");
+      // Envoy compresses nothing. Of a stranger, a few bytes would become the longest message.
+      if (!admitted || !isUncompressed(headers)) {
         peers.refused();
         return turnAway(stream, unauthenticated, "the caller has not proven that it is Envoy");
       }
-      if (!method.streaming) endInTime(stream);
+      limitUnproven(stream, method.streaming);
     }
     const handler = isPlain(headers) ? method?.unary : undefined;
     if (handler) serve(stream, headers, handler, maxMessageBytes, peer);
@@ -73,18 +83,44 @@ export interface ServedMethod {
   readonly unary?: UnaryHandler;
 }
 
-function endInTime(stream: ServerHttp2Stream): void {
-  const timer = setTimeout(() => stream.close(), unprovenMs);
-  stream.once("close", () => clearTimeout(timer));
+/** Whoever serves the call: it ends in time, and what such callers send has a limit together. */
+function limitUnproven(stream: ServerHttp2Stream, streaming: boolean): void {
+  let length = 0;
+  let counting = true;
+  const forget = () => {
+    counting = false;
+    unprovenWaiting -= length;
+    length = 0;
+  };
+  const timer = streaming
+    ? setTimeout(forget, unprovenStreamMs).unref()
+    : setTimeout(() => stream.close(), unprovenMs);
+  stream.once("close", () => {
+    clearTimeout(timer);
+    forget();
+  });
+  // Once answered to its end, it would stay for as long as the caller does not end its own side.
+  stream.once("finish", () => setTimeout(() => stream.close(), goneMs).unref());
+  stream.on("data", (chunk: Buffer) => {
+    if (!counting) return;
+    length += chunk.length;
+    unprovenWaiting += chunk.length;
+    if (unprovenWaiting > unprovenBytes)
+      turnAway(stream, resourceExhausted, "too much is waiting to be authenticated");
+  });
+}
+
+function isUncompressed(headers: IncomingHttpHeaders): boolean {
+  const encoding = headers["grpc-encoding"];
+  return encoding === undefined || encoding === "identity";
 }
 
 function isPlain(headers: IncomingHttpHeaders): boolean {
   const type = headers["content-type"];
-  const encoding = headers["grpc-encoding"];
   return (
     headers[":method"] === "POST" &&
     (type === "application/grpc" || type === "application/grpc+proto") &&
-    (encoding === undefined || encoding === "identity")
+    isUncompressed(headers)
   );
 }
 
@@ -101,18 +137,8 @@ function serve(
   let length = 0;
   // A caller that went away; whoever waits for the answer has gone with it.
   stream.on("error", () => {});
-  if (peer !== "proven")
-    stream.once("close", () => {
-      unprovenWaiting -= length;
-    });
   stream.on("data", (chunk: Buffer) => {
     length += chunk.length;
-    if (peer !== "proven") {
-      unprovenWaiting += chunk.length;
-      if (unprovenWaiting > unprovenBytes) {
-        return turnAway(stream, resourceExhausted, "too much is waiting to be authenticated");
-      }
-    }
     if (length > maxMessageBytes + 5) {
       if (!stream.headersSent) fail(stream, resourceExhausted, "the message is too long");
       return;

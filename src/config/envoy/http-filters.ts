@@ -10,6 +10,8 @@ import { typeUrl } from "./type-url.ts";
 export const headerCheckFilter = "envoy_mcp_auth.header_check";
 /** Runs on our own paths: their bodies are complete before a connection to us is taken for them. */
 export const ownBodyFilter = "envoy_mcp_auth.own_body";
+/** What an HTTP/2 client may send of each body before the check has answered. Bytes. */
+export const earlyBytes = 64 * 1024;
 /** More than `limits.body_bytes` can be: what is longer than that limit is answered by us, with a reason. Bytes. */
 export const ownBodyBytes = 64 * 1024;
 

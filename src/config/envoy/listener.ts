@@ -2,7 +2,7 @@ import { dirname } from "node:path";
 import type { Config } from "../config.ts";
 import { accessLog } from "./access-log.ts";
 import { envoyAddress } from "./envoy-address.ts";
-import { httpFilters } from "./http-filters.ts";
+import { earlyBytes, httpFilters } from "./http-filters.ts";
 import type { Json } from "./json.ts";
 import { typeUrl } from "./type-url.ts";
 import { virtualHosts } from "./virtual-hosts.ts";
@@ -73,8 +73,7 @@ function connectionManager(config: Config): Json {
     // Floods of control frames, empty frames and resets end the connection by Envoy's own limits.
     http2_protocol_options: {
       max_concurrent_streams: 100,
-      // What a client may send of each body before the check has answered.
-      initial_stream_window_size: 64 * 1024,
+      initial_stream_window_size: earlyBytes,
       initial_connection_window_size: 1024 * 1024,
       connection_keepalive: { interval: "60s", timeout: "20s" },
     },

@@ -1,7 +1,7 @@
 import { inspectedBodyBytes } from "../inspected-body-bytes.ts";
 import type { Route } from "../route.ts";
 import type { RouteTable } from "../route-table.ts";
-import { headerCheckFilter } from "./http-filters.ts";
+import { earlyBytes, headerCheckFilter } from "./http-filters.ts";
 import type { Json } from "./json.ts";
 import { mcpAnswerHeaders } from "./mcp-answer-headers.ts";
 import { retryElsewhere } from "./retry-elsewhere.ts";
@@ -102,9 +102,13 @@ export function checkContext(route: Route): Readonly<Record<string, string>> {
 
 function perFilter(route: Route): Json {
   const bytes = inspectedBodyBytes(route);
-  // One byte more than policy reads: Envoy hands over the beginning of a body that was complete before this filter saw it, and
-  // a beginning must never pass for the whole.
-  const inspected = { max_request_bytes: bytes + 1, allow_partial_message: false, pack_as_bytes: true };
+  // One byte more than policy reads: a beginning must never pass for the whole. Where as much fits into what Envoy buffers before
+  // the first check has answered, it comes as soon as it is there: Envoy would wait for the rest and not read it (408).
+  const inspected = {
+    max_request_bytes: bytes + 1,
+    allow_partial_message: bytes < earlyBytes,
+    pack_as_bytes: true,
+  };
   const body = bytes === 0 ? { disable_request_body_buffering: true } : { with_request_body: inspected };
   const context = { ...checkContext(route) };
   // The first check lets nobody through by itself: the second, which alone hands out credentials, is never off beside it.

@@ -1,0 +1,230 @@
+import { once } from "node:events";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { type ClientHttp2Session, type ClientHttp2Stream, connect as connectHttp2 } from "node:http2";
+import { connect as connectTcp, type Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { gzipSync } from "node:zlib";
+import { request } from "undici";
+import { afterAll, afterEach, beforeAll, expect, test, vi } from "vitest";
+import { stringify } from "yaml";
+import { type Sidecar, serve } from "../../src/main.ts";
+import { grpcPeer } from "../support/grpc-peer.ts";
+
+/*
+ * Somebody whose pod reaches our ports, and who knows no secret: what can be left open there, and whether Envoy still gets in.
+ */
+const secret = "s".repeat(43);
+const secretHeader = "x-mcp-auth-secret";
+/** Far more than any time-out of ours; nothing waits so long unless a defence is missing. */
+const patience = { timeout: 60_000, interval: 100 };
+const mib = 1024 * 1024;
+
+let folder: string;
+let sidecar: Sidecar;
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), "neighbour-"));
+  const anyPort = "127.0.0.1:0";
+  const file = join(folder, "routes.yaml");
+  const config = {
+    issuer: "https://auth.test",
+    listen: { grpc: anyPort, http: anyPort, admin: anyPort, envoy_secret: secret },
+    database: { dir: "data" },
+    sign_in: { providers: [{ issuer: "https://id.test", client_id: "c" }] },
+    policy: { allow: { or: [{ accept: true }] } },
+    routes: [{ id: "a", from: "https://a.test", to: "http://127.0.0.1:1", mcp: {} }],
+    log: { level: "error" },
+  };
+  await writeFile(file, stringify(config), { mode: 0o600 });
+  sidecar = await serve({ file, env: { ENCRYPTION_KEY: Buffer.alloc(32, 1).toString("base64url") } });
+});
+afterAll(async () => {
+  await sidecar?.close();
+  await rm(folder, { recursive: true, force: true });
+});
+
+const closers: (() => unknown)[] = [];
+afterEach(() => {
+  for (const close of closers.splice(0)) close();
+});
+
+const watch = "/grpc.health.v1.Health/Watch";
+const healthCheck = "/grpc.health.v1.Health/Check";
+const check = "/envoy.service.auth.v3.Authorization/Check";
+const process = "/envoy.service.ext_proc.v3.ExternalProcessor/Process";
+
+function session(): ClientHttp2Session {
+  const made = connectHttp2(`http://${sidecar.grpc}`);
+  closers.push(() => made.destroy());
+  return made.setMaxListeners(0).on("error", () => {});
+}
+/** A call that has begun, and how it went on. */
+function call(on: ClientHttp2Session, path: string, headers: Record<string, string> = {}) {
+  const stream = on.request({
+    ":method": "POST",
+    ":path": path,
+    "content-type": "application/grpc",
+    te: "trailers",
+    ...headers,
+  });
+  const seen = { stream, answered: false, closed: false, status: "" };
+  const status = (got: Record<string, unknown>) => {
+    if (got["grpc-status"] !== undefined) seen.status = String(got["grpc-status"]);
+  };
+  stream.on("response", status).on("trailers", status);
+  stream.on("data", () => {
+    seen.answered = true;
+  });
+  stream
+    .on("error", () => {})
+    .on("close", () => {
+      seen.closed = true;
+    });
+  return seen;
+}
+/** A gRPC message, or its beginning. */
+function message(bytes: Buffer, { announced = bytes.length, compressed = false } = {}): Buffer {
+  const head = Buffer.alloc(5);
+  head[0] = compressed ? 1 : 0;
+  head.writeUInt32BE(announced, 1);
+  return Buffer.concat([head, bytes]);
+}
+const written = (stream: ClientHttp2Stream, bytes: Buffer) => {
+  if (!stream.destroyed) stream.write(bytes);
+};
+/** Envoy asks, and is answered. */
+async function envoyIsServed(): Promise<void> {
+  const envoy = grpcPeer(sidecar.grpc);
+  try {
+    const answer = await envoy.check("a.test", {}, { metadata: { [secretHeader]: secret } });
+    expect(answer).toMatchObject({ code: 0, denied: 401 });
+  } finally {
+    envoy.close();
+  }
+}
+
+test("a neighbour watches our health on thousands of streams: few stay open", async () => {
+  const sessions = Array.from({ length: 4 }, session);
+  const calls = sessions.flatMap((one) => Array.from({ length: 900 }, () => call(one, watch)));
+  for (const { stream } of calls) stream.end(message(Buffer.alloc(0)));
+  await vi.waitFor(
+    () => expect(calls.every(({ answered, closed }) => answered || closed)).toBe(true),
+    patience,
+  );
+  await vi.waitFor(
+    () => expect(calls.filter(({ closed }) => !closed).length).toBeLessThanOrEqual(1000),
+    patience,
+  );
+  await envoyIsServed();
+});
+
+test.each([healthCheck, watch, check, process])(
+  "a neighbour sends a compression bomb to %s: it is not inflated",
+  async (path) => {
+    const bomb = gzipSync(Buffer.alloc(15 * mib));
+    const one = call(session(), path, { "grpc-encoding": "gzip" });
+    one.stream.end(message(bomb, { compressed: true }));
+    await vi.waitFor(() => expect(one.closed).toBe(true), patience);
+    expect(one.status).toBe("16");
+  },
+);
+
+test.each([healthCheck, watch, check, process])(
+  "a neighbour leaves long messages unfinished at %s: of 160 MiB no more than 64 are kept",
+  async (path) => {
+    const sessions = Array.from({ length: 16 }, session);
+    const calls = sessions.flatMap((one) => Array.from({ length: 10 }, () => call(one, path)));
+    const start = message(Buffer.alloc(mib), { announced: 15 * mib });
+    for (const { stream } of calls) written(stream, start);
+    await vi.waitFor(() => expect(calls.some(({ status }) => status === "8")).toBe(true), patience);
+    await envoyIsServed();
+  },
+);
+
+test("a neighbour begins calls, and brings none to an end: they end", async () => {
+  const on = session();
+  const calls = Object.fromEntries([healthCheck, check, process].map((path) => [path, call(on, path)]));
+  for (const { stream } of Object.values(calls)) written(stream, Buffer.from([0]));
+  // ProcessingRequest { request_headers: {} }, again and again: never an upstream's answer.
+  const waved = call(on, process);
+  const requestHeaders = message(Buffer.from([0x12, 0]));
+  const again = setInterval(() => written(waved.stream, requestHeaders), 50);
+  closers.push(() => clearInterval(again));
+  await vi.waitFor(() => expect(waved.answered).toBe(true), patience);
+  // ProcessingRequest { response_headers: {} }, which is answered to its end.
+  const answered = call(on, process);
+  written(answered.stream, message(Buffer.from([0x1a, 0])));
+  await vi.waitFor(() => expect(answered.status).toBe("0"), patience);
+  await vi.waitFor(() => {
+    const all = { ...calls, waved, answered };
+    expect(Object.entries(all).flatMap(([name, { closed }]) => (closed ? [] : [name]))).toEqual([]);
+  }, patience);
+});
+
+/** A connection on which `bytes` have been sent, and answered. */
+async function answeredOnce(address: string, bytes: Buffer): Promise<Socket> {
+  const [host, port] = address.split(":");
+  const socket = connectTcp(Number(port), host).on("error", () => {});
+  closers.push(() => socket.destroy());
+  await once(socket, "connect").catch(() => {});
+  socket.write(bytes);
+  await Promise.race([once(socket, "data"), once(socket, "close")]).catch(() => {});
+  return socket.resume();
+}
+/** The beginning of an HTTP/2 connection, and a question about our health on it. */
+function healthBytes(): Buffer {
+  const literal = (name: string, value: string) =>
+    Buffer.concat([
+      Buffer.from([0, name.length]),
+      Buffer.from(name),
+      Buffer.from([value.length]),
+      Buffer.from(value),
+    ]);
+  // :method POST and :scheme http are in the static table.
+  const block = Buffer.concat([
+    Buffer.from([0x83, 0x86]),
+    literal(":path", healthCheck),
+    literal(":authority", "a"),
+    literal("content-type", "application/grpc"),
+    literal("te", "trailers"),
+  ]);
+  const frame = (type: number, flags: number, stream: number, payload: Buffer) => {
+    const head = Buffer.alloc(9);
+    head.writeUIntBE(payload.length, 0, 3);
+    head[3] = type;
+    head[4] = flags;
+    head.writeUInt32BE(stream, 5);
+    return Buffer.concat([head, payload]);
+  };
+  return Buffer.concat([
+    Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+    frame(4, 0, 0, Buffer.alloc(0)),
+    frame(1, 4, 1, block),
+    frame(0, 1, 1, message(Buffer.alloc(0))),
+  ]);
+}
+
+test.each<[string, number, () => string, Buffer, () => Promise<void>]>([
+  ["gRPC", 4_096, () => sidecar.grpc, healthBytes(), envoyIsServed],
+  [
+    "HTTP",
+    8_192,
+    () => sidecar.http,
+    Buffer.from("GET /readyz HTTP/1.1\r\nHost: a\r\n\r\n"),
+    async () => {
+      const url = `http://${sidecar.http}/.well-known/oauth-authorization-server`;
+      const answer = await request(url, { headers: { host: "auth.test", [secretHeader]: secret } });
+      await answer.body.dump();
+      expect(answer.statusCode).toBe(200);
+    },
+  ],
+])(
+  "a neighbour holds all connections of the %s port by questions about our health: Envoy still gets in",
+  async (_port, most, address, bytes, served) => {
+    const before = call(session(), healthCheck, { [secretHeader]: secret });
+    before.stream.end(message(Buffer.alloc(0)));
+    for (let left = most + 200; left > 0; left -= 200)
+      await Promise.all(Array.from({ length: Math.min(200, left) }, () => answeredOnce(address(), bytes)));
+    await vi.waitFor(served, patience);
+  },
+);
