@@ -1,9 +1,13 @@
-import { readFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { parseAllDocuments } from "yaml";
 import { z } from "zod";
+import { checkContext } from "../../src/config/envoy/route-entries.ts";
+import { loadConfig } from "../../src/config/load-config.ts";
 import { ownPaths } from "../../src/config/own-paths.ts";
+import { upstreamPath } from "../../src/config/upstream-path.ts";
 
 /*
  * What the samples for Istio and Envoy Gateway do with a request, by their own words: who is asked first, and where it goes. The
@@ -21,6 +25,8 @@ interface Fate {
   /** Whether ext_authz is asked. */
   readonly asked: boolean;
   readonly goesTo: "sidecar" | "server" | "nowhere";
+  /** The path that the server sees. */
+  readonly as?: string;
 }
 type Gateway = (host: string, path: string) => Fate;
 
@@ -60,6 +66,7 @@ function istio(): Gateway {
               }),
             ),
             route: z.tuple([z.object({ destination: z.object({ host: z.string() }) })]),
+            rewrite: z.strictObject({ uri: z.string().optional(), authority: z.string() }).optional(),
           }),
         ),
       }),
@@ -80,15 +87,21 @@ function istio(): Gateway {
         hosts.some((pattern) => fits(pattern, name)) && !notPaths.some((pattern) => fits(pattern, path)),
     );
     const service = services.find(({ spec }) => spec.hosts.includes(name.replace(/:\d+$/, "")));
-    const taken = service?.spec.http.find(({ match }) =>
-      match.some(({ uri }) => ("exact" in uri ? uri.exact === path : path.startsWith(uri.prefix))),
-    );
-    return { asked, goesTo: destination(taken?.route[0].destination.host) };
+    const [taken] = (service?.spec.http ?? []).flatMap(({ match, route, rewrite }) => {
+      const by = match.find(({ uri }) => ("exact" in uri ? uri.exact === path : path.startsWith(uri.prefix)));
+      if (by === undefined) return [];
+      const matched = "exact" in by.uri ? path : by.uri.prefix;
+      const as = rewrite?.uri === undefined ? path : rewrite.uri + path.slice(matched.length);
+      return [{ host: route[0].destination.host, as }];
+    });
+    return { asked, goesTo: destination(taken?.host), as: taken?.as };
   };
 }
 
 function envoyGateway(): Gateway {
   const file = "envoy-gateway.yaml";
+  // What a replaced prefix comes to depends on the gateway's version.
+  const fullPath = z.strictObject({ type: z.literal("ReplaceFullPath"), replaceFullPath: z.string() });
   const routes = ofKind(
     file,
     "HTTPRoute",
@@ -104,6 +117,9 @@ function envoyGateway(): Gateway {
               }),
             ),
             backendRefs: z.tuple([z.object({ name: z.string() })]),
+            filters: z
+              .array(z.object({ urlRewrite: z.object({ path: fullPath.optional() }).optional() }))
+              .optional(),
           }),
         ),
       }),
@@ -132,6 +148,7 @@ function envoyGateway(): Gateway {
             name: metadata.name,
             match,
             to: rule.backendRefs[0].name,
+            as: (rule.filters ?? []).flatMap(({ urlRewrite }) => urlRewrite?.path?.replaceFullPath ?? [])[0],
           })),
         ),
       )
@@ -143,10 +160,31 @@ function envoyGateway(): Gateway {
           Number(b.match.type === "Exact") - Number(a.match.type === "Exact") ||
           b.match.value.length - a.match.value.length,
       );
-    return { asked: taken !== undefined && checked.has(taken.name), goesTo: destination(taken?.to) };
+    const asked = taken !== undefined && checked.has(taken.name);
+    return { asked, goesTo: destination(taken?.to), as: taken?.as ?? path };
   };
 }
 
+/** The route of the samples, with a policy on tools. */
+const sample = (() => {
+  const folder = mkdtempSync(join(tmpdir(), "sample-"));
+  const to = "https://notes.vendor.example/mcp";
+  const notes = { id: "notes", from: `https://${route}`, to, tools: { deny: ["x"] }, mcp: { server: {} } };
+  const config = {
+    issuer: `https://${issuer}`,
+    listen: { grpc_authentication: "none" },
+    sign_in: { providers: [{ issuer: "https://id.test", client_id: "c" }] },
+    policy: [{ allow: { and: [{ accept: true }] } }],
+    routes: [notes],
+  };
+  const file = join(folder, "routes.yaml");
+  writeFileSync(file, JSON.stringify(config));
+  const loaded = loadConfig(file, {}, { listeners: {} });
+  rmSync(folder, { recursive: true });
+  const found = loaded.ok ? loaded.config.routes.find(({ id }) => id === "notes") : undefined;
+  if (found === undefined) throw new Error(JSON.stringify(loaded.problems));
+  return found;
+})();
 const own = (host: string, target: string) => {
   const path = target.replace(/\?.*/, "");
   return ownPaths(
@@ -183,7 +221,7 @@ const paths = [
 describe.each([
   ["istio.yaml", istio],
   ["envoy-gateway.yaml", envoyGateway],
-])("%s", (_file, read) => {
+])("%s", (file, read) => {
   const gateway = read();
 
   test.each([issuer, route, `${issuer}:443`, `${route}:443`, `${route}:8443`, "NOTES.example.com"])(
@@ -202,8 +240,34 @@ describe.each([
   );
 
   test("a server's host reaches the server once it is asked", () => {
-    expect(gateway(route, "/")).toEqual({ asked: true, goesTo: "server" });
-    expect(gateway(`${route}:443`, "/oauth/token")).toEqual({ asked: true, goesTo: "server" });
+    expect(gateway(route, "/")).toMatchObject({ asked: true, goesTo: "server" });
+    expect(gateway(`${route}:443`, "/mcp/oauth/token")).toMatchObject({ asked: true, goesTo: "server" });
+  });
+
+  test("a server sees the path that was judged: none beside the one its route leads to", () => {
+    for (const path of [...paths, "/-admin", "/mcp-admin", "/mcp/", "/mcp/x", "/mcp/mcp", "/x", "/x/"]) {
+      const { goesTo, as } = gateway(route, path);
+      const bare = path.replace(/\?.*/, "");
+      if (goesTo === "server") expect([path, as]).toEqual([path, upstreamPath(sample, bare)]);
+    }
+  });
+
+  test("the checks of a route say which it is, and where it leads", () => {
+    const text = readFileSync(join(kubernetes, file), "utf8");
+    const said = [
+      ...text.matchAll(/context_extensions: \{ route: (\w+), upstream: (\w+), body: (\w+) \}/g),
+      ...text.matchAll(
+        /name: route, type: Value, value: (\w+) \}\n.*name: upstream, type: Value, value: (\w+) \}\n.*name: body, type: Value, value: (\w+) \}/g,
+      ),
+    ];
+    expect(said.length).toBe(1);
+    const { route: id, upstream, body } = checkContext(sample);
+    expect(said[0]?.slice(1)).toEqual([id, upstream, body]);
+    if (file !== "istio.yaml") return;
+    // One patch for each place that leads to the server.
+    const names = [...text.matchAll(/^ {4}- name: (notes[\w-]*)$/gm)].map(([, name]) => name);
+    expect(names.length).toBeGreaterThan(0);
+    for (const name of names) expect(text).toContain(`vhost: { route: { name: ${name} } }`);
   });
 
   test.each(["stranger.example.com", "mcp.example.com.evil.example", "xnotes.example.com"])(

@@ -10,7 +10,7 @@ import { typeUrl } from "./type-url.ts";
 export const headerCheckFilter = "envoy_mcp_auth.header_check";
 /** Runs on our own paths: their bodies are complete before a connection to us is taken for them. */
 export const ownBodyFilter = "envoy_mcp_auth.own_body";
-/** What an HTTP/2 client may send of each body before the check has answered. Bytes. */
+/** What a client may send of each body before the check has answered; the filters behind it ask for more where they need it. Bytes. */
 export const earlyBytes = 64 * 1024;
 /** More than `limits.body_bytes` can be: what is longer than that limit is answered by us, with a reason. Bytes. */
 export const ownBodyBytes = 64 * 1024;

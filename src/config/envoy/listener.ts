@@ -18,7 +18,7 @@ export function listener(config: Config): { readonly [key: string]: Json } {
   return {
     name: "mcp",
     address: envoyAddress(config.envoy.listen),
-    per_connection_buffer_limit_bytes: 1024 * 1024,
+    per_connection_buffer_limit_bytes: earlyBytes,
     // A crowd that connects at once leaves each worker time for those who are connected.
     max_connections_to_accept_per_socket_event: 16,
     // A client that vanished without a word, an event stream still open, is noticed within two minutes.
