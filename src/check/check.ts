@@ -41,8 +41,7 @@ export function check(facts: RequestFacts, deps: CheckDeps): Checked | Promise<C
     return unknownPlace(facts, table.hasHost(facts.host));
   // An Envoy that does not name its route has picked it by the path as it was sent: `/%62` is another than `/b` to it.
   const taken = facts.context.route ?? table.find(facts.host, facts.sentPath)?.id;
-  if (taken !== found.id)
-    return deny(found, 503, "route_mismatch", routeMismatch, retryAfter(1));
+  if (taken !== found.id) return deny(found, 503, "route_mismatch", routeMismatch, retryAfter(1));
   const route = table.leadingTo(found, facts.context.upstream);
   if (!route) return deny(found, 503, "upstream_mismatch", upstreamMismatch, retryAfter(1));
   if (route.mcp.kind === "client") return checkClientRoute(facts, route, deps);

@@ -1,4 +1,5 @@
 import { isIdentityHeader } from "../config/is-identity-header.ts";
+import { isOverrideHeader } from "../config/is-override-header.ts";
 import { isFramingHeader, passesToServers } from "../config/upstream-request-headers.ts";
 
 /** What there is to know of a request header by its name alone. */
@@ -10,6 +11,8 @@ export interface HeaderName {
   readonly valid: boolean;
   /** Claims an identity. */
   readonly identity: boolean;
+  /** Names another request than the one that is judged. */
+  readonly overrides: boolean;
   /** Goes to every MCP server. */
   readonly listed: boolean;
   /** Envoy's to keep or drop. */
@@ -34,6 +37,7 @@ export function headerName(sent: string): HeaderName {
     pseudo,
     valid: pseudo || token.test(name),
     identity: isIdentityHeader(name),
+    overrides: isOverrideHeader(name),
     listed: passesToServers(name),
     framing: isFramingHeader(name),
     envoys: name.startsWith("x-envoy-"),

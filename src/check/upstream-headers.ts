@@ -7,8 +7,8 @@ import { stripCookies } from "./strip-cookies.ts";
 
 /**
  * What to set on, and remove from, a request on its way to an upstream: the credential and the assertion go in. An MCP server gets
- * what is listed and no cookie; an application gets everything but our cookies, and headers that claim an identity or steer
- * Envoy. The external token goes out wherever it stands, as does an `Authorization` that nobody replaced.
+ * what is listed and no cookie; an application gets everything but our cookies, and headers that claim an identity, name another
+ * request or steer Envoy. The external token goes out wherever it stands, as does an `Authorization` that nobody replaced.
  *
  * @param set lower-case names.
  * @param alsoRemove one more header.
@@ -46,10 +46,11 @@ export function upstreamHeaders(
 
 /** Whether a client's header goes to a route's upstream, by its name. @param name in lower case */
 export function passes(name: string, route: Route): boolean {
-  const { identity, listed, framing, envoys } = headerName(name);
+  const { identity, overrides, listed, framing, envoys } = headerName(name);
   if (framing) return true;
   if (identity || envoys) return false;
-  if (route.mcp.kind === "client" || listed) return true;
+  if (route.mcp.kind === "client") return !overrides;
+  if (listed) return true;
   // Servers guard against DNS rebinding by it, and know their own host only.
   if (name === "origin") return route.preserveHostHeader === true;
   return route.mcp.requestHeaders.pass.includes(name);

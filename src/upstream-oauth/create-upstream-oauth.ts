@@ -122,7 +122,7 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
       } catch (thrown) {
         const error = failed("grant", thrown, { userId: subject.userId, route: route.id });
         const lasting = ["token_refused", "sign_in_token_missing"].includes(error.code);
-        if (lasting) return { kind: "refused", reason: error.error ?? error.code };
+        if (lasting) return { kind: "refused", reason: error.word };
         return {
           kind: "unavailable",
           retryAfterSeconds: error.retryAfterSeconds ?? (error.toFailure().retryable ? 5 : 60),

@@ -56,7 +56,7 @@ export async function refresh(
       return { kind: "unavailable", retryAfterSeconds: operatorsRetrySeconds, reason: error.code, error };
     }
     if (error.code === "token_refused") {
-      return { kind: "refused", reason: error.error ?? error.code, error };
+      return { kind: "refused", reason: error.word, error };
     }
     const retryAfterSeconds = error.retryAfterSeconds ?? retrySeconds;
     return { kind: "unavailable", retryAfterSeconds, reason: error.code, error };

@@ -1,6 +1,27 @@
 import type { Failure, FailureCode, OAuthErrorCode } from "./failure.ts";
 import { SafeFetchError } from "./safe-fetch-error.ts";
 
+/** Error codes of RFC 6749, 8693, 8707 and 9449, OpenID Connect, and servers in use (GitHub, Entra). */
+const knownErrors = new Set([
+  "access_denied",
+  "bad_refresh_token",
+  "consent_required",
+  "interaction_required",
+  "invalid_client",
+  "invalid_dpop_proof",
+  "invalid_grant",
+  "invalid_request",
+  "invalid_scope",
+  "invalid_target",
+  "invalid_token",
+  "login_required",
+  "unauthorized_client",
+  "unsupported_grant_type",
+  "use_dpop_nonce",
+]);
+/** Of the other side's, characters. */
+const longestError = 128;
+
 const temporary = new Set<FailureCode>(["rate_limited", "server_error", "unreachable"]);
 
 /** A step of the flow that failed; `toFailure` is its public face. `detail` is for the log: at most 512 bytes of what the other side wrote. */
@@ -8,7 +29,7 @@ export class UpstreamOAuthError extends Error {
   readonly code: FailureCode;
   readonly detail: string | undefined;
   readonly retryAfterSeconds: number | undefined;
-  /** The other side's OAuth error code, where it gave one. */
+  /** The other side's OAuth error code, where it gave one; the beginning of it. */
   readonly error: string | undefined;
 
   constructor(
@@ -21,7 +42,12 @@ export class UpstreamOAuthError extends Error {
     this.code = code;
     this.detail = more.detail?.slice(0, 512);
     this.retryAfterSeconds = more.retryAfterSeconds;
-    this.error = more.error;
+    this.error = more.error?.slice(0, longestError);
+  }
+
+  /** One of few words, for metrics: the other side's own only where it is a known one. */
+  get word(): string {
+    return this.error !== undefined && knownErrors.has(this.error) ? this.error : this.code;
   }
 
   /** Wraps what a step threw; errors of safe fetching become "unreachable" or, when they will not heal, "endpoint_not_allowed". */

@@ -49,7 +49,7 @@ export type Finished =
 
 export type RefreshOutcome =
   | { readonly kind: "refreshed"; readonly token: NewUpstreamToken }
-  /** For good: this token will never be refreshed. `reason` is the server's error code or a word of ours. */
+  /** For good: this token will never be refreshed. `reason` is the server's error code, if it is a known one, or a word of ours. */
   | { readonly kind: "refused"; readonly reason: string }
   | { readonly kind: "unavailable"; readonly retryAfterSeconds: number; readonly reason: string };
 

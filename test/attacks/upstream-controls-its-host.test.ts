@@ -148,6 +148,7 @@ describe("an upstream uses its answers against the host it is on", () => {
       "alt-svc": 'h3="evil.test:443"',
       "strict-transport-security": "max-age=0",
       "public-key-pins": "max-age=1",
+      "secure-session-registration": '(ES256);path="/evil/start"',
       nel: "{}",
       "report-to": "{}",
       "reporting-endpoints": 'a="https://evil.test/"',

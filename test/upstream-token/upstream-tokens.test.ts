@@ -242,6 +242,12 @@ describe("upstream tokens", () => {
       await expect.poll(look).toBe("missing");
     });
 
+    it("refused with text of the server's own: it becomes a word of ours, so that metrics stay few", async () => {
+      await expire();
+      upstream.on("/token", { status: 400, body: { error: `made_up_${"x".repeat(10_000)}` } });
+      expect(await find()).toMatchObject({ kind: "missing", reason: "token_refused" });
+    });
+
     it("F4.5 F8.1 refused: exactly that version goes, and the person is asked to consent", async () => {
       await expire();
       upstream.refreshTokens.clear();

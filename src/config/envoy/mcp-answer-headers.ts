@@ -9,6 +9,9 @@ export const mcpAnswerHeaders: { readonly [key: string]: Json } = {
   response_headers_to_remove: [
     "set-cookie",
     "set-cookie2",
+    // Sessions that are bound to a device: the browser would ask the server before it sends requests of the host.
+    "secure-session-registration",
+    "sec-session-registration",
     "clear-site-data",
     "service-worker-allowed",
     "refresh",
