@@ -3,6 +3,7 @@ import type Provider from "oidc-provider";
 import type { InteractionResults } from "oidc-provider";
 import { errors } from "oidc-provider";
 import type { Route } from "../config/route.ts";
+import { connectOrigin } from "../config/upstream-callback.ts";
 import { consentPage } from "../pages/consent-page.ts";
 import { errorPage } from "../pages/error-page.ts";
 import { readForm } from "../pages/read-form.ts";
@@ -170,7 +171,7 @@ export function createInteractions(deps: AuthorizationServerDeps, provider: () =
     return finish(ctx, interaction, { error: "access_denied", error_description: "the person refused" });
   }
 
-  /** F3.6: off to the route's host, whose connect page runs the upstream's consent; back here, look again. */
+  /** F3.6: off to the connect page (the route's host, as a rule), which runs the upstream's consent; back here, look again. */
   async function upstream(
     ctx: Context,
     interaction: Interaction,
@@ -185,7 +186,8 @@ export function createInteractions(deps: AuthorizationServerDeps, provider: () =
       redirect_url: `${routes().config.issuer}${ctx.path}?step=upstream`,
       session: person.sessionName,
     });
-    redirect(ctx, `${route.origin}${routes().config.paths.prefix}/mcp/connect?${query}`);
+    const { config } = routes();
+    redirect(ctx, `${connectOrigin(config, route)}${config.paths.prefix}/mcp/connect?${query}`);
   }
 
   async function upstreamFailed(ctx: Context, interaction: Interaction): Promise<void> {

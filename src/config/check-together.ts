@@ -5,7 +5,7 @@ import { identityProviderOf } from "./identity-provider.ts";
 import { ownPaths } from "./own-paths.ts";
 import type { Reporter } from "./reporter.ts";
 import type { Route } from "./route.ts";
-import { hasOneOAuthRoute, redirectUriByHand } from "./upstream-callback.ts";
+import { callbackHost, hasOneOAuthRoute, redirectUriByHand } from "./upstream-callback.ts";
 
 /** What only shows when all routes are seen together: places and ids claimed twice, references that lead nowhere. */
 export function checkTogether(
@@ -82,16 +82,22 @@ function checkIdentityProvider(config: Config, route: Route, path: ConfigPath, r
   );
 }
 
-/** On a host with several OAuth routes each has a callback of its own: what was registered by hand must name it. */
+/**
+ * On a host with several OAuth routes each has a callback of its own, and on one that an application shares it is on the issuer's
+ * host: what was registered by hand must name it.
+ */
 function announceCallback(config: Config, route: Route, path: ConfigPath, reporter: Reporter): void {
   const auth = route.mcp.kind === "server" ? route.mcp.auth : undefined;
-  if (auth?.type !== "oauth" || hasOneOAuthRoute(config, route.host)) return;
+  const moved = callbackHost(config, route) !== route.host;
+  if (auth?.type !== "oauth" || (hasOneOAuthRoute(config, route.host) && !moved)) return;
   const uri = redirectUriByHand(config, route);
-  const why = `${route.host} has several routes with upstream OAuth, so that each has a redirect URI of its own`;
+  const why = moved
+    ? `an application shares ${route.host}, so that this route's redirect URI is on the issuer's host`
+    : `${route.host} has several routes with upstream OAuth, so that each has a redirect URI of its own`;
   if (auth.clientId !== undefined)
     reporter.warn(
       [...path, "from"],
-      `${why}: the one without an id is no longer used`,
+      `${why}: the one ${moved ? `on ${route.host}` : "without an id"} is no longer used`,
       `register exactly ${uri} for the client ${auth.clientId}, if it is not registered yet`,
     );
   else if (config.upstreamOAuth.clientIdMetadataUrl !== undefined)

@@ -29,6 +29,34 @@ export function isCallbackIdOf(route: Pick<Route, "id">, id: string): boolean {
   return /^[\w-]{33}$/.test(id) && id.startsWith(routePart(route));
 }
 
+/** Hosts, without ports, that carry an application. */
+const applicationHosts = new WeakMap<readonly Route[], ReadonlySet<string>>();
+const withoutPort = (host: string) => host.replace(/:\d+$/, "");
+
+/**
+ * Where people connect a route, and where its upstream answers to: the route's own origin, but the issuer's where an application
+ * shares the host. Its scripts can set every cookie of their host and read the URLs that browsers return to.
+ */
+export function connectOrigin(
+  config: Pick<Config, "issuer" | "routes">,
+  route: Pick<Route, "host" | "origin">,
+): string {
+  const known = applicationHosts.get(config.routes);
+  const shared =
+    known ??
+    new Set(config.routes.flatMap(({ host, mcp }) => (mcp.kind === "client" ? [withoutPort(host)] : [])));
+  if (!known) applicationHosts.set(config.routes, shared);
+  return shared.has(withoutPort(route.host)) ? new URL(config.issuer).origin : route.origin;
+}
+
+/** Host of `connectOrigin`, as in `Route.host`. */
+export function callbackHost(
+  config: Pick<Config, "issuer" | "routes">,
+  route: Pick<Route, "host" | "origin">,
+): string {
+  return new URL(connectOrigin(config, route)).host;
+}
+
 /** Where everything that concerns us as a client stands on a host. */
 export function upstreamClientBase(config: Pick<Config, "paths">, host: string): string {
   return `https://${host}${config.paths.prefix}/mcp/client`;
@@ -40,9 +68,10 @@ export function callbackUri(config: Pick<Config, "paths">, host: string, id?: st
 }
 
 /** The redirect URI to register by hand at a route's authorization server, or to publish in a document by hand. */
-export function redirectUriByHand(config: Pick<Config, "paths" | "routes">, route: Route): string {
-  const id = hasOneOAuthRoute(config, route.host) ? undefined : callbackId(route);
-  return callbackUri(config, route.host, id);
+export function redirectUriByHand(config: Pick<Config, "issuer" | "paths" | "routes">, route: Route): string {
+  const host = callbackHost(config, route);
+  const id = host === route.host && hasOneOAuthRoute(config, host) ? undefined : callbackId(route);
+  return callbackUri(config, host, id);
 }
 
 /** 64 bits are enough to tell routes of one host apart; that a callback is the right one is decided by the whole of it. */

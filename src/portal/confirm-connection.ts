@@ -3,6 +3,7 @@ import Router from "@koa/router";
 import type { Context, Middleware } from "koa";
 import type { Route } from "../config/route.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
+import { connectOrigin } from "../config/upstream-callback.ts";
 import { confirmConnectionPage } from "../pages/confirm-connection-page.ts";
 import { errorPage } from "../pages/error-page.ts";
 import { readForm } from "../pages/read-form.ts";
@@ -167,7 +168,8 @@ export function createConfirmConnection(deps: ConfirmDeps) {
       ...(popup ? { popup: "1" } : {}),
       ...more,
     });
-    return `${route.origin}${routes().config.paths.prefix}/mcp/connect?${query}`;
+    const { config } = routes();
+    return `${connectOrigin(config, route)}${config.paths.prefix}/mcp/connect?${query}`;
   }
 
   function refuse(ctx: Context, status: number, code: string): void {

@@ -2,6 +2,7 @@ import Router from "@koa/router";
 import type { Context } from "koa";
 import type { Route } from "../config/route.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
+import { connectOrigin } from "../config/upstream-callback.ts";
 import { errorPage } from "../pages/error-page.ts";
 import { popupDonePage } from "../pages/popup-done-page.ts";
 import { popupScript } from "../pages/popup-script.ts";
@@ -13,6 +14,7 @@ import type { Logger } from "../telemetry/logger.ts";
 import type { UpstreamOAuth } from "../upstream-oauth/upstream-oauth.ts";
 import type { UpstreamTokens } from "../upstream-token/upstream-tokens.ts";
 import { createConfirmConnection } from "./confirm-connection.ts";
+import { failureInWords } from "./failure-in-words.ts";
 import { isAllowedReturn } from "./is-allowed-return.ts";
 import { routeToConnect } from "./route-to-connect.ts";
 import { stateCookie } from "./state-cookie.ts";
@@ -55,14 +57,14 @@ export function createConnectRouter(deps: ConnectDeps): Router {
     const host = hostOf(ctx);
     const returnTo = one(ctx, "redirect_url");
     const popup = one(ctx, "popup") === "1";
-    if (!returnTo || !isAllowedReturn(table, host, returnTo)) {
+    const route = routeToConnect(table, host, one(ctx, "route"));
+    if (!returnTo || !isAllowedReturn(table, route?.host ?? host, returnTo)) {
       return refuse(ctx, 400, "invalid_redirect_url", {
         happened: "The link names no place to return to, or one that this service does not know.",
         remedy:
           "The application must pass redirect_url: an https URL on its own host, as configured here, or on this host.",
       });
     }
-    const route = routeToConnect(table, host, one(ctx, "route"));
     if (!route) {
       return refuse(ctx, 400, "unknown_route", {
         happened: "The link does not say which server to connect, or names one that is not here.",
@@ -72,6 +74,13 @@ export function createConnectRouter(deps: ConnectDeps): Router {
     if (one(ctx, "declined") === "1") {
       const error = { code: "access_denied", message: "you did not agree" };
       return end(ctx, { routeId: route.id, returnTo, popup, error });
+    }
+    const origin = connectOrigin(table.config, route);
+    if (new URL(origin).host !== host) {
+      if (one(ctx, "ended") === "1") return endHere(ctx, { routeId: route.id, returnTo, popup });
+      return ctx.redirect(
+        `${origin}${prefix}/mcp/connect?${wishQuery({ routeId: route.id, returnTo, popup })}`,
+      );
     }
     const person = await personFor(ctx);
     if (!person) return;
@@ -196,7 +205,33 @@ export function createConnectRouter(deps: ConnectDeps): Router {
     return undefined;
   }
 
-  function end(ctx: Context, { routeId, returnTo, popup, error }: Ending): void {
+  function end(ctx: Context, ending: Ending): void {
+    const route = routes().byId(ending.routeId ?? "");
+    // Whoever opened a pop-up expects its message from the server's origin.
+    if (!ending.popup || !route || route.host === hostOf(ctx)) {
+      finish(ctx, ending);
+      return;
+    }
+    const query = wishQuery(ending);
+    query.set("ended", "1");
+    if (ending.error) query.set("connect_error", ending.error.code);
+    ctx.redirect(`${route.origin}${prefix}/mcp/connect?${query}`);
+  }
+
+  /** The end of a pop-up that has connected on the issuer's host; nothing rests on what the link says. */
+  function endHere(ctx: Context, ending: Ending): void {
+    const code = one(ctx, "connect_error");
+    const error =
+      code === undefined
+        ? undefined
+        : {
+            code: /^[\w.:-]{1,64}$/.test(code) ? code : "server_error",
+            message: failureInWords(code).replace(/\.$/, ""),
+          };
+    finish(ctx, { ...ending, error });
+  }
+
+  function finish(ctx: Context, { routeId, returnTo, popup, error }: Ending): void {
     const url = new URL(returnTo);
     if (error) {
       url.searchParams.set("connect_error", error.code);
@@ -241,6 +276,9 @@ export function createConnectRouter(deps: ConnectDeps): Router {
   return router;
 }
 
+function wishQuery({ routeId = "", returnTo, popup }: Ending): URLSearchParams {
+  return new URLSearchParams({ route: routeId, redirect_url: returnTo, ...(popup ? { popup: "1" } : {}) });
+}
 /** Neither caches nor the next site may learn the URL: it carries a code. */
 function privately(ctx: Context): void {
   ctx.set({ "cache-control": "no-store", "referrer-policy": "no-referrer" });

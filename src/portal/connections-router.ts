@@ -1,5 +1,6 @@
 import Router from "@koa/router";
 import type { Context, Middleware } from "koa";
+import { connectOrigin } from "../config/upstream-callback.ts";
 import { type ConnectionsPage, connectionsPage } from "../pages/connections-page.ts";
 import { errorPage } from "../pages/error-page.ts";
 import { readForm } from "../pages/read-form.ts";
@@ -8,6 +9,7 @@ import { sendPage } from "../pages/send-page.ts";
 import type { Person } from "../sign-in/sign-in.ts";
 import { clientEntries } from "./client-entries.ts";
 import { connectionEntries } from "./connection-entries.ts";
+import { failureInWords } from "./failure-in-words.ts";
 import { machineEntries } from "./machine-entries.ts";
 import type { PortalDeps } from "./portal-deps.ts";
 
@@ -44,7 +46,7 @@ export function createConnectionsRouter(deps: PortalDeps): Router {
       redirect_url: `${routes().config.issuer}${home}?connected=${encodeURIComponent(route.id)}`,
       session: posted.person.sessionName,
     });
-    seeOther(ctx, `${route.origin}${prefix}/mcp/connect?${query}`);
+    seeOther(ctx, `${connectOrigin(routes().config, route)}${prefix}/mcp/connect?${query}`);
   });
 
   router.post(`${home}/disconnect`, issuerOnly, async (ctx) => {
@@ -188,7 +190,7 @@ function noticeOf(
   const { connected, disconnected, delegated, undelegated, revoked, connect_error: error } = ctx.query;
   const server = servers.find(({ id }) => [connected, disconnected, delegated, undelegated].includes(id));
   if (connected !== undefined && error !== undefined && server)
-    return { kind: "problem", text: `${server.name} was not connected: ${inWords(error)}` };
+    return { kind: "problem", text: `${server.name} was not connected: ${failureInWords(error)}` };
   if (connected !== undefined && server?.state === "connected")
     return { kind: "done", text: `${server.name} is connected.` };
   if (disconnected !== undefined && server?.state === "missing")
@@ -199,12 +201,6 @@ function noticeOf(
     return { kind: "done", text: `The service account may no longer use your connection to ${server.name}.` };
   if (revoked !== undefined) return { kind: "done", text: "The application has lost its access." };
   return undefined;
-}
-
-function inWords(error: string | string[]): string {
-  if (error === "access_denied") return "it was refused there, or you may not use this server.";
-  if (error === "temporarily_unavailable") return "its sign-in cannot be reached just now. Try again later.";
-  return "its sign-in did not work. Try again; if it stays so, tell the people who run this service.";
 }
 
 function seeOther(ctx: Context, location: string): void {

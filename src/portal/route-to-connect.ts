@@ -1,8 +1,10 @@
 import type { Route } from "../config/route.ts";
 import type { RouteTable } from "../config/route-table.ts";
+import { callbackHost } from "../config/upstream-callback.ts";
 
 /**
- * The route a connection is for: named by id or URL in `wanted`, else the host's only MCP server, else the one at its root.
+ * The route a connection is for: named by id or URL in `wanted`, else the host's only MCP server, else the one at its root. On the
+ * issuer's host also a named one that is connected there because an application shares its own host.
  *
  * @returns undefined when none on this host fits.
  */
@@ -11,12 +13,12 @@ export function routeToConnect(
   host: string,
   wanted: string | undefined,
 ): Route | undefined {
-  const servers = table.config.routes.filter(
-    (route) => route.host === host && route.enabled && route.mcp.kind === "server",
-  );
+  const servers = table.config.routes.filter((route) => route.enabled && route.mcp.kind === "server");
   if (wanted) {
     const named = table.byId(wanted) ?? table.byResource(wanted);
-    return servers.find((route) => route.id === named?.id);
+    const isHere = (route: Route) => route.host === host || callbackHost(table.config, route) === host;
+    return servers.find((route) => route.id === named?.id && isHere(route));
   }
-  return servers.length === 1 ? servers[0] : servers.find((route) => route.prefix === "/");
+  const own = servers.filter((route) => route.host === host);
+  return own.length === 1 ? own[0] : own.find((route) => route.prefix === "/");
 }

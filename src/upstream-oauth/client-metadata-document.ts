@@ -2,6 +2,7 @@ import type { AuthorizationServer } from "oauth4webapi";
 import type { Route } from "../config/route.ts";
 import type { RouteTable } from "../config/route-table.ts";
 import {
+  callbackHost,
   callbackId,
   callbackUri,
   hasOneOAuthRoute,
@@ -12,7 +13,7 @@ import {
 import { chooseAuthMethod } from "./choose-auth-method.ts";
 import { clientKeyAlg } from "./client-key.ts";
 
-/** Places on a route's host that an upstream's authorization server gets to know. */
+/** Places of ours that an upstream's authorization server gets to know. */
 export interface ClientPlaces {
   /** URL of our Client ID Metadata Document, which is our client id there. */
   readonly clientId: string;
@@ -25,12 +26,12 @@ export interface ClientPlaces {
 
 /** The places for one authorization server of one route: no other server ever gets to know them. */
 export function clientPlaces(table: RouteTable, route: Route, issuer: string): ClientPlaces {
-  return placesAt(table, route.host, callbackId(route, issuer));
+  return placesAt(table, callbackHost(table.config, route), callbackId(route, issuer));
 }
 
 /** The places of a document that the operator publishes elsewhere (`client_id_metadata_url`): it lists one callback per route. */
 export function publishedPlaces(table: RouteTable, route: Route, url: string): ClientPlaces {
-  const { confidentialClientId: _, ...places } = placesAt(table, route.host);
+  const { confidentialClientId: _, ...places } = placesAt(table, callbackHost(table.config, route));
   return { ...places, clientId: url, redirectUri: redirectUriByHand(table.config, route) };
 }
 
@@ -49,16 +50,20 @@ function placesAt(table: RouteTable, host: string, id?: string): ClientPlaces {
 /** Which of our documents a client id is, where it belongs to this redirect URI; undefined: none. */
 export function documentKind(
   table: RouteTable,
-  host: string,
+  route: Route,
   client: { readonly clientId: string; readonly redirectUri: string },
 ): "public" | "confidential" | undefined {
   const { clientId, redirectUri } = client;
   if (clientId === table.config.upstreamOAuth.clientIdMetadataUrl) return "public";
   const last = redirectUri.slice(redirectUri.lastIndexOf("/") + 1);
-  const places = placesAt(table, host, last === "callback" ? undefined : last);
-  if (places.redirectUri !== redirectUri) return undefined;
-  if (clientId === places.clientId) return "public";
-  return clientId === places.confidentialClientId ? "confidential" : undefined;
+  // A connection from before an application shared the host keeps its client.
+  for (const host of [callbackHost(table.config, route), route.host]) {
+    const places = placesAt(table, host, last === "callback" ? undefined : last);
+    if (places.redirectUri !== redirectUri) continue;
+    if (clientId === places.clientId) return "public";
+    if (clientId === places.confidentialClientId) return "confidential";
+  }
+  return undefined;
 }
 
 /** Which of our documents a server gets to know: the one without a key, unless it wants one. A secret could not be published. */
@@ -92,21 +97,28 @@ export function clientMetadataDocument(
   if (clientIdMetadataDocument === "never") return undefined;
   const { id, confidential = false } = wanted;
   const routes = config.routes.filter(mayUseDocument);
-  const here = routes.filter((route) => route.host === host);
-  if (here.length === 0) return undefined;
+  const own = routes.filter((route) => route.host === host);
   if (elsewhere !== undefined) {
-    if (id !== undefined || confidential) return undefined;
+    if (own.length === 0 || id !== undefined || confidential) return undefined;
     // Published elsewhere, one document serves all hosts.
     const uris = routes.map((route) => redirectUriByHand(config, route));
     return document(config, host, elsewhere, [...new Set(uris)]);
   }
-  const known =
-    id === undefined ? hasOneOAuthRoute(config, host) : here.some((one) => isCallbackIdOf(one, id));
-  if (!known) return undefined;
+  const isHere = (one: Route) => one.host === host || callbackHost(config, one) === host;
+  const route =
+    id === undefined
+      ? own.find(() => hasOneOAuthRoute(config, host))
+      : routes.find((one) => isCallbackIdOf(one, id) && isHere(one));
+  if (!route) return undefined;
   const places = placesAt(table, host, id);
   const clientId = confidential ? places.confidentialClientId : places.clientId;
   if (clientId === undefined) return undefined;
-  return document(config, host, clientId, [places.redirectUri], confidential ? places.jwksUri : undefined);
+  // Also in the document of a host that an application shares by now: whoever reads the code there could redeem it without a secret.
+  const moved = callbackHost(config, route) !== host;
+  const redirectUri = moved
+    ? callbackUri(config, callbackHost(config, route), id ?? callbackId(route))
+    : places.redirectUri;
+  return document(config, host, clientId, [redirectUri], confidential ? places.jwksUri : undefined);
 }
 
 function document(

@@ -3,7 +3,7 @@ import { isIP } from "node:net";
 import type { AuthorizationServer } from "oauth4webapi";
 import type { ClientAuthMethod, UpstreamOAuth as OAuthConfig, Route } from "../config/route.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
-import { redirectUriByHand } from "../config/upstream-callback.ts";
+import { callbackHost, redirectUriByHand } from "../config/upstream-callback.ts";
 import type { ClientRegistration, Store } from "../store/store.ts";
 import type { ClientKeys } from "./client-key.ts";
 import {
@@ -111,7 +111,8 @@ export function createClients(deps: {
     if (mode === "never" || !mayUseDocument(route)) return false;
     if (mode === "always") return true;
     if (as.client_id_metadata_document_supported !== true) return false;
-    return table.config.upstreamOAuth.clientIdMetadataUrl !== undefined || (await isPublicHost(route.host));
+    if (table.config.upstreamOAuth.clientIdMetadataUrl !== undefined) return true;
+    return isPublicHost(callbackHost(table.config, route));
   }
 
   return {
@@ -150,7 +151,7 @@ export function createClients(deps: {
       if (auth?.type === "oauth" && auth.clientId === clientId) return configured(auth, clientId);
       if (auth?.type === "client_credentials" || auth?.type === "token_exchange" || auth?.type === "id_jag")
         return auth.clientId === clientId ? configuredClient(auth, { ownKey }) : undefined;
-      const kind = documentKind(deps.routes(), route.host, { clientId, redirectUri });
+      const kind = documentKind(deps.routes(), route, { clientId, redirectUri });
       if (kind)
         return documentClient(clientId, { confidentialClientId: kind === "public" ? undefined : clientId });
       const found = await store.clientRegistrations.find(issuer, redirectUri);
@@ -159,7 +160,7 @@ export function createClients(deps: {
     async forget(route, { issuer, clientId, redirectUri }) {
       const table = deps.routes();
       // The document from before there was one per server is gone where the host has several routes: so is that client.
-      const kind = documentKind(table, route.host, { clientId, redirectUri });
+      const kind = documentKind(table, route, { clientId, redirectUri });
       if (kind) {
         const isOld = redirectUri.endsWith("/callback");
         return isOld && !clientMetadataDocument(table, route.host);

@@ -6,7 +6,7 @@ import {
   validateAuthResponse,
 } from "oauth4webapi";
 import type { UpstreamOAuth as OAuthConfig, Route } from "../config/route.ts";
-import { callbackUri, hasOneOAuthRoute } from "../config/upstream-callback.ts";
+import { callbackHost, callbackUri, hasOneOAuthRoute } from "../config/upstream-callback.ts";
 import type { UpstreamToken } from "../store/store.ts";
 import { allowedScopes } from "./allowed-scopes.ts";
 import { authorizationUrl } from "./authorization-url.ts";
@@ -106,9 +106,11 @@ export function createConsent(
     return { auth, server, notice, needed: added.length > 0 || (foreign && (!named || chosen)) };
   }
 
-  /** The callback without an id is for hosts where one route only can be meant. */
-  function isAnswered(callback: string, host: string): boolean {
-    const { config } = routes();
+  /** The callback without an id is for hosts where one route only can be meant; and none is on a host that an application shares. */
+  function isAnswered(callback: string, { routeId, host }: PendingConsent): boolean {
+    const { config, byId } = routes();
+    const route = byId(routeId);
+    if (route && callbackHost(config, route) !== host) return false;
     return callback !== callbackUri(config, host) || hasOneOAuthRoute(config, host);
   }
 
@@ -148,7 +150,7 @@ export function createConsent(
         routeId: route.id,
         upstream: route.upstream,
         userId,
-        host: route.host,
+        host: callbackHost(routes().config, route),
         redirectUri,
         codeVerifier,
         issuer: as.issuer,
@@ -197,7 +199,7 @@ export function createConsent(
           "somebody else is signed in now than when this consent was started",
         );
       }
-      if (row.payload.redirectUri !== callback || !isAnswered(callback, host)) {
+      if (row.payload.redirectUri !== callback || !isAnswered(callback, row.payload)) {
         throw new UpstreamOAuthError(
           "state_of_other_server",
           "the answer came to the callback of another authorization server than the one that was asked",

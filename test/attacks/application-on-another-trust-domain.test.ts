@@ -42,6 +42,19 @@ describe("an application on a host of another trust domain", () => {
     },
   );
 
+  it("on the host of an MCP route with a client of its own: check-config says which redirect URI to register now", () => {
+    const known = server.replace(
+      "server: {}",
+      "server: {upstream_oauth2: {client_id: known, client_secret: s}}",
+    );
+    const uri =
+      /register exactly https:\/\/auth\.test\/\.pomerium\/mcp\/client\/oauth\/callback\/[\w-]{33} for the client known/;
+    expect(problemsOf(head + known)).toEqual([]);
+    expect(problemsOf(head + known + application("https://notes.test", "{shares_host: true}"))).toEqual([
+      expect.stringMatching(uri),
+    ]);
+  });
+
   it("by an edit of the file while serving: the old file stays in force", async () => {
     const file = configFile(head + application("https://app.test") + server);
     const live = createLiveConfig({ file, env: {}, metrics: createMetrics() });

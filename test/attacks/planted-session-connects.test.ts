@@ -1,6 +1,3 @@
-import { once } from "node:events";
-import { createServer, type Server } from "node:http";
-import type { AddressInfo } from "node:net";
 import type { Browser, BrowserContext, Page } from "playwright-core";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { browser as launch } from "../../deploy/demo/browser.ts";
@@ -17,32 +14,19 @@ import { type E2e, startE2e } from "../support/e2e.ts";
 import { httpBrowser } from "../support/http-browser.ts";
 
 const app = "https://everything.test/app";
+/** A page of the route's host without a script. */
+const nowhere = "https://everything.test/.well-known/oauth-protected-resource";
 const connect = (more: Record<string, string> = {}) =>
   `https://everything.test/.pomerium/mcp/connect?${new URLSearchParams({ route: "everything", redirect_url: app, ...more })}`;
 
 describe("a session planted on a route's host: Bob's, in Alice's browser, to get her upstream account", () => {
-  let application: Server;
   let stack: E2e;
   let chromium: Browser;
   let alice: { context: BrowserContext; page: Page };
   let bob: { context: BrowserContext; page: Page };
 
   beforeAll(async () => {
-    application = createServer((_request, response) => {
-      response.writeHead(200, { "content-type": "text/html" }).end("<!doctype html><title>app</title>");
-    });
-    application.listen(0, "127.0.0.1");
-    await once(application, "listening");
-    const { port } = application.address() as AddressInfo;
-    stack = await startE2e({
-      config: (config) => ({
-        ...config,
-        routes: [
-          ...config.routes,
-          { id: "app", from: app, to: `http://127.0.0.1:${port}`, mcp: { client: { shares_host: true } } },
-        ],
-      }),
-    });
+    stack = await startE2e();
     chromium = await launch({ publicKeyHash: stack.ca.publicKeyHash, resolve: stack.resolve });
     bob = await somebody(loginsOfBob(stack));
   });
@@ -59,18 +43,18 @@ describe("a session planted on a route's host: Bob's, in Alice's browser, to get
   afterAll(async () => {
     await chromium?.close();
     await stack?.close();
-    application?.close();
-    application?.closeAllConnections();
   });
 
-  /** A browser that is signed in on the application's host. */
+  /** A browser that is signed in on the route's host. */
   async function somebody(logins: Logins) {
     const context = await chromium.newContext();
     const page = await context.newPage();
     page.setDefaultTimeout(60_000);
-    await page.goto(app);
+    await page.goto(
+      "https://everything.test/.pomerium/sign_in?return_to=/.well-known/oauth-protected-resource",
+    );
     await passForeignPages(page, logins);
-    expect(page.url()).toBe(app);
+    expect(page.url()).toBe(nowhere);
     return { context, page };
   }
   const session = async (context: BrowserContext, url: string) =>
@@ -118,7 +102,7 @@ describe("a session planted on a route's host: Bob's, in Alice's browser, to get
     await alice.page.goto(connect());
     const question = alice.page.url();
     expect(await heading(alice.page)).toContain("alice@example.com");
-    await alice.page.goto("https://everything.test/.pomerium/nothing-here");
+    await alice.page.goto(nowhere);
     const read = await alice.page.evaluate(
       (url) =>
         fetch(url, { credentials: "include" }).then(

@@ -233,6 +233,42 @@ describe("consent", () => {
     });
   });
 
+  const application =
+    "\n  - {id: app, from: https://mcp.test/app, to: https://app.test, mcp: {client: {shares_host: true}}}";
+
+  it("an application that shares the host gets no code: callbacks are on the issuer's host, also of client documents that were published before", async () => {
+    const id = callbackId(house.route(), upstream.url);
+    const { config } = house.routes();
+    await house.reconfigure(route() + application);
+    const { location, state, query } = await begin();
+    const moved = callbackUri(config, "auth.test", id);
+    expect(query.get("redirect_uri")).toBe(moved);
+    expect(house.oauth.clientMetadataDocument("auth.test", { id })).toMatchObject({
+      client_id: `https://auth.test/.pomerium/mcp/client/${id}/metadata.json`,
+      redirect_uris: [moved],
+    });
+    const here = "https://mcp.test/.pomerium/mcp/client";
+    expect(house.oauth.clientMetadataDocument(host, { id })).toMatchObject({
+      client_id: `${here}/${id}/metadata.json`,
+      redirect_uris: [moved],
+    });
+    expect(house.oauth.clientMetadataDocument(host)).toMatchObject({
+      client_id: `${here}/metadata.json`,
+      redirect_uris: [callbackUri(config, "auth.test", callbackId(house.route()))],
+    });
+    expect(house.oauth.clientMetadataDocument("auth.test")).toBeUndefined();
+    expect(await finish(upstream.agree(location), state, alice, "auth.test")).toMatchObject({ ok: true });
+  });
+
+  it("a flow from before an application shared the host does not end there any more", async () => {
+    const { location, state } = await begin();
+    await house.reconfigure(route() + application);
+    expect(await finish(upstream.agree(location), state)).toMatchObject({
+      ok: false,
+      code: "state_of_other_server",
+    });
+  });
+
   it.each([
     [
       "the client id of another client of ours",
@@ -271,6 +307,9 @@ describe("consent", () => {
     } as const;
     const version = await house.store.upstreamTokens.put(old, { action: "upstream_token.obtained" });
     const stored = { ...old, version, connectedAt: new Date(), updatedAt: new Date() };
+    expect(await house.oauth.refresh(stored, house.route())).toMatchObject({ kind: "refreshed" });
+    await house.reconfigure(route() + application);
+    upstream.refreshTokens.add("old-refresh-token");
     expect(await house.oauth.refresh(stored, house.route())).toMatchObject({ kind: "refreshed" });
     await house.reconfigure(
       `${route()}\n  - {id: more, from: https://mcp.test/more, to: https://more.test, mcp: {server: {}}}`,
