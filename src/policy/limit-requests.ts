@@ -34,13 +34,16 @@ export function limitRequests(deps: {
 }
 
 function kindOf(ctx: Context, prefix: string): "registrations" | "authorizations" | undefined {
-  const { method, path } = ctx;
-  if (method === "POST" && (path === "/oauth/register" || path === `${prefix}/mcp/register`))
+  const { method } = ctx;
+  // Routers take a path in any case, with a slash at its end or without, and a HEAD for a GET.
+  const path = ctx.path.toLowerCase().replace(/\/$/, "");
+  const own = prefix.toLowerCase();
+  if (method === "POST" && (path === "/oauth/register" || path === `${own}/mcp/register`))
     return "registrations";
   const begins =
     path === "/oauth/authorize" ||
-    path === `${prefix}/mcp/authorize` ||
-    path === `${prefix}/mcp/connect` ||
-    path === `${prefix}/sign_in`;
-  return method === "GET" && begins ? "authorizations" : undefined;
+    path === `${own}/mcp/authorize` ||
+    path === `${own}/mcp/connect` ||
+    path === `${own}/sign_in`;
+  return (method === "GET" || method === "HEAD") && begins ? "authorizations" : undefined;
 }

@@ -107,6 +107,27 @@ describe("limits: the number is kept, a metric tells", () => {
     expect(await reached("authorizations_per_address")).toBe(2);
   });
 
+  test.each([
+    ["GET", "/oauth/authorize/"],
+    ["GET", "/oauth/Authorize"],
+    ["HEAD", "/oauth/authorize"],
+    ["GET", "/.pomerium/mcp/AUTHORIZE/"],
+    ["HEAD", "/.pomerium/sign_in"],
+    ["GET", "/.pomerium/Sign_In/"],
+    ["GET", "/.pomerium/mcp/connect/"],
+    ["POST", "/oauth/register/"],
+    ["POST", "/oauth/Register"],
+    ["POST", "/.pomerium/mcp/REGISTER"],
+  ])("limits by address are not escaped by spelling a path otherwise: %s %s", async (method, path) => {
+    const answer = await throughEnvoy(stack, {
+      url: `https://auth.test${path}`,
+      method,
+      headers: { "content-type": "application/json" },
+      ...(method === "POST" && { body: "{}" }),
+    });
+    expect(answer.status).toBe(429);
+  });
+
   test("check.max_header_bytes: longer headers at our own door are 431", async () => {
     const socket = connect({ host: "127.0.0.1", port: await httpPort() });
     socket.write(`GET / HTTP/1.1\r\nhost: auth.test\r\nx-long: ${"x".repeat(61 * 1024)}\r\n\r\n`);
