@@ -16,8 +16,8 @@ export function createSignIn(deps: SignInDeps): SignIn {
   const { routes, fetch } = deps;
   const clients = createOpenidClients(fetch);
   const sessions = createBrowserSessions(deps);
-  const trip = createSignInTrip(deps, clients, sessions);
   const handover = createHandover(deps, sessions, begin);
+  const trip = createSignInTrip(deps, clients, sessions, handover);
   const signOut = createSignOut(deps, clients, sessions);
   const told = createBackChannelLogout(deps, clients, sessions);
   const { recheck, renewTokens } = createRecheck(deps, clients, sessions);

@@ -11,19 +11,20 @@ import { returnPath } from "./return-path.ts";
 import type { Person } from "./sign-in.ts";
 import type { SignInDeps } from "./sign-in-deps.ts";
 
-/** What the one-time code stands for. */
+/** What a one-time code stands for: a session of this host. */
 interface PendingHandover {
   readonly host: string;
   readonly returnTo: string;
-  /** Name of the binding cookie that the route host set before the browser left. */
+  /** Name of the binding cookie that the host set before the browser left. */
   readonly browser: string;
-  readonly parentName: string;
-  /** Unix ms: the parent's end. */
+  /** The session of the issuer's host that it comes from; absent: it is one of the issuer's host itself. */
+  readonly parentName?: string;
+  /** Unix ms. */
   readonly expiresAt: number;
 }
 
 /** A code that has been taken. */
-type Taken = PendingHandover & { readonly userId: string };
+export type Taken = PendingHandover & { readonly userId: string };
 
 const codeMs = 60_000;
 /** For a person to read a page. */
@@ -104,7 +105,7 @@ export function createHandover(
           ? "handover_wrong_host"
           : !browserBinding.matches(ctx, payload.browser)
             ? "handover_wrong_browser"
-            : !(await store.browserSessions.isLive(payload.parentName))
+            : payload.parentName !== undefined && !(await store.browserSessions.isLive(payload.parentName))
               ? "handover_signed_out"
               : undefined;
     if (!userId || !payload || fault) {
@@ -115,11 +116,13 @@ export function createHandover(
   }
 
   async function enter(ctx: Context, { userId, parentName, expiresAt, returnTo }: Taken): Promise<void> {
+    if (parentName === undefined) await sessions.end(ctx);
     await sessions.start(ctx, { userId, parentName, expiresAt: new Date(expiresAt) });
     ctx.status = ctx.method === "POST" ? 303 : 302;
     ctx.redirect(returnTo);
   }
 
+  /** Asks the person at the browser before somebody else takes the place of who is signed in. */
   async function askToSwitch(ctx: Context, { userId, ...payload }: Taken, before: Person): Promise<void> {
     const csrf = sessions.csrfToken(ctx);
     if (!csrf) return refuse(ctx, "handover_other_person");
@@ -133,7 +136,7 @@ export function createHandover(
       host: ctx.host,
       before: before.email ?? before.name ?? before.userId,
       person: next?.email ?? next?.name ?? userId,
-      action: ctx.path,
+      action: `${prefix()}/sign_in/complete`,
       csrf,
       code,
     });
@@ -152,5 +155,5 @@ export function createHandover(
     sendPage(ctx, 400, page);
   }
 
-  return { leave, issue, redeem, switchPerson };
+  return { leave, issue, redeem, askToSwitch, switchPerson };
 }

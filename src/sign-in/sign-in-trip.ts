@@ -18,10 +18,12 @@ import type { SignInSession } from "../store/store.ts";
 import { StoreUnavailable } from "../store/store-unavailable.ts";
 import { browserBinding } from "./browser-binding.ts";
 import type { Sessions } from "./browser-sessions.ts";
+import type { Taken } from "./handover.ts";
 import { identityFromClaims } from "./identity-from-claims.ts";
 import type { OpenidClients } from "./openid-clients.ts";
 import { personClaims } from "./person-claims.ts";
 import { returnPath } from "./return-path.ts";
+import type { Person } from "./sign-in.ts";
 import type { SignInDeps } from "./sign-in-deps.ts";
 import { tokensOf } from "./tokens-of.ts";
 
@@ -40,7 +42,12 @@ interface PendingSignIn {
 const pendingMs = 10 * 60_000;
 
 /** The way to the company's OpenID provider and back (OpenID Connect Core section 3.1), on the issuer's host only. */
-export function createSignInTrip(deps: SignInDeps, clients: OpenidClients, sessions: Sessions) {
+export function createSignInTrip(
+  deps: SignInDeps,
+  clients: OpenidClients,
+  sessions: Sessions,
+  handover: { askToSwitch(ctx: Context, taken: Taken, before: Person): Promise<void> },
+) {
   const { routes, store, logger } = deps;
   const base = () => signInBase(routes().config);
 
@@ -130,8 +137,7 @@ export function createSignInTrip(deps: SignInDeps, clients: OpenidClients, sessi
         const happened = `${provider.name} did not say who you are (claim “${provider.claims.user}” is missing, or is an e-mail address that is not verified).`;
         return refuse(ctx, 502, { code: "user_claim_missing", happened });
       }
-      await startSession(ctx, userId);
-      ctx.redirect(returnTo);
+      await startSession(ctx, userId, pending.payload);
     } catch (error) {
       if (error instanceof AuthorizationResponseError) {
         logger.info({ code: error.error, requestId: requestId(ctx.req) }, "sign-in refused at the provider");
@@ -176,13 +182,26 @@ export function createSignInTrip(deps: SignInDeps, clients: OpenidClients, sessi
     return identity.userId;
   }
 
-  /** A session that lives already is kept for the same person, so that tabs that sign in side by side do not end each other's. */
-  async function startSession(ctx: Context, userId: string): Promise<void> {
+  /**
+   * A session that lives already is kept for the same person, so that tabs that sign in side by side do not end each other's. It is
+   * not replaced by somebody else's without a question: a link begins a sign-in, and whom it is for is the provider's to say.
+   */
+  async function startSession(
+    ctx: Context,
+    userId: string,
+    { returnTo, browser }: PendingSignIn,
+  ): Promise<void> {
     const before = await sessions.person(ctx);
-    if (before?.userId === userId) return;
-    await sessions.end(ctx);
     const expiresAt = new Date(Date.now() + routes().config.signIn.sessionTtl * 1000);
-    await sessions.start(ctx, { userId, expiresAt });
+    if (before && before.userId !== userId) {
+      const taken = { userId, host: ctx.host, returnTo, browser, expiresAt: expiresAt.getTime() };
+      return handover.askToSwitch(ctx, taken, before);
+    }
+    if (!before) {
+      await sessions.end(ctx);
+      await sessions.start(ctx, { userId, expiresAt });
+    }
+    ctx.redirect(returnTo);
   }
 
   function failed(ctx: Context, error: unknown, returnTo: string, happened: string): void {

@@ -1,3 +1,4 @@
+import { exportJWK, generateKeyPair, SignJWT } from "jose";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type E2e, startE2e } from "../support/e2e.ts";
 import { type HttpBrowser, httpBrowser } from "../support/http-browser.ts";
@@ -105,5 +106,39 @@ describe("mix-up of two sign-in providers", () => {
     expect(tokenRequests.map((form) => [form.get("code"), form.get("redirect_uri")])).toEqual([
       ["own", `${callback}/partner`],
     ]);
+  });
+
+  it("login CSRF: a link has the partner sign its man in in Alice's browser: she is asked before he takes her place", async () => {
+    const { privateKey, publicKey } = await generateKeyPair("RS256", { extractable: true });
+    const nonces = new Map<string, string>();
+    partner.on("/jwks", { body: { keys: [{ ...(await exportJWK(publicKey)), kid: "k", alg: "RS256" }] } });
+    partner.on("/authorize", ({ query }) => {
+      nonces.set("his", query.get("nonce") ?? "");
+      const answer = new URLSearchParams({ code: "his", state: query.get("state") ?? "" });
+      return { status: 302, headers: { location: `${callback}/partner?${answer}` } };
+    });
+    const idToken = async () =>
+      new SignJWT({ nonce: nonces.get("his") })
+        .setProtectedHeader({ alg: "RS256", kid: "k" })
+        .setIssuer(partner.url)
+        .setSubject("mallory")
+        .setAudience("gateway")
+        .setIssuedAt()
+        .setExpirationTime("5m")
+        .sign(privateKey);
+    partner.on("/token", async () => ({
+      body: { access_token: "a", token_type: "Bearer", id_token: await idToken() },
+    }));
+    const alice = await alicesBrowser();
+    const page = await alice.open(start("partner"));
+    expect(page.html).toContain("Continue as partner/mallory?");
+    const stillHers = await alice.open(`${issuer}/.pomerium/sign_out`);
+    expect(stillHers.html).toContain("alice@example.com");
+    // Whoever answers must hold the form of this browser's session, once.
+    expect((await alice.submit(page, { csrf: "x" })).status).toBe(400);
+    const switched = await alice.submit(page, {});
+    expect(switched.url.pathname).toBe("/");
+    expect((await alice.open(`${issuer}/.pomerium/sign_out`)).html).toContain("partner/mallory");
+    expect((await alice.submit(page, {})).status).toBe(400);
   });
 });

@@ -346,6 +346,8 @@ test("somebody else signing in meanwhile starts the authorization over, for them
   expect(page.html).toContain("alice@example.com");
   const link = parse(page.html).querySelector('a[href*="switch=1"]')?.getAttribute("href");
   const company = await browser.open(new URL(link ?? "", page.url));
-  const again = await throughCompany(house, browser, company, "bob");
+  const asked = await throughCompany(house, browser, company, "bob");
+  const again = await browser.submit(asked, {});
+  expect(again.url.pathname).toMatch(/^\/oauth\/interaction\//);
   expect(again.html).toContain("bob@example.com");
 });

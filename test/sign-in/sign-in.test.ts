@@ -78,12 +78,15 @@ describe("F3.5 on the issuer's host", () => {
     expect((await sessionCookie(browser, "auth.test"))?.value).not.toBe(planted);
   });
 
-  test("signing in as somebody else ends the first session", async () => {
+  test("signing in as somebody else asks first, and then ends the first session", async () => {
     const browser = house.browser();
     await signIn(browser);
     const first = (await sessionCookie(browser, "auth.test"))?.value ?? "";
     const company = await browser.open(`${signInUrl("auth.test")}&switch=1`);
-    const page = await throughCompany(house, browser, company, "bob");
+    const asked = await throughCompany(house, browser, company, "bob");
+    expect(asked.html).toContain("Continue as bob@example.com?");
+    expect(await whoami(browser, "auth.test")).toMatchObject({ userId: "company/alice" });
+    const page = await browser.submit(asked, {});
     expect(JSON.parse(page.html)).toMatchObject({ userId: "company/bob" });
     expect(await house.store.browserSessions.find(first)).toBeUndefined();
   });
