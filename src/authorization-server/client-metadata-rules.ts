@@ -11,6 +11,9 @@ export function applyClientMetadataRules(metadata: Record<string, unknown>): voi
   const { redirect_uris: redirectUris, client_name: name } = metadata;
   metadata.grant_types = supported(metadata.grant_types, ["authorization_code", "refresh_token"]);
   metadata.response_types = supported(metadata.response_types, ["code"]);
+  // A code in a fragment or a form is not found by a client that looks for it in its query: it stays in the page, good for whoever
+  // began the request with a challenge of their own.
+  metadata.response_modes = ["query"];
   // Scopes belong to routes, not to us; which ones a client may have is asked at each authorization.
   delete metadata.scope;
   delete metadata.sector_identifier_uri;

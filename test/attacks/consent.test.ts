@@ -75,6 +75,19 @@ describe("a consent is remembered for what the person has seen, and no longer", 
   });
 });
 
+test.each(["fragment", "form_post"])(
+  "a link has the code of an allowed client come where the client does not look for it: no code by %s",
+  async (mode) => {
+    const client = await oauth.register([web]);
+    const browser = freshBrowser();
+    await allow(browser, "alice", oauth.ask(client, web).url);
+    const page = await browser.open(oauth.ask(client, web, { response_mode: mode }).url);
+    expect(page.url.href).not.toContain("code=");
+    expect(page.html).not.toContain('name="code"');
+    expect(page.url.href + page.html).toContain("invalid_request");
+  },
+);
+
 describe("nobody is sent to a host that only a client has named, by an error", () => {
   const attackers = "https://attacker.test/company-sign-in";
 
