@@ -28,6 +28,8 @@ export interface MetadataCache {
 const floorMs = 60_000;
 const ceilingMs = 3_600_000;
 const usableOnErrorMs = 86_400_000;
+/** Longer documents are not parsed: nesting and names make a megabyte take hundreds of ms of everybody's time. */
+const longestDocument = 128 * 1024;
 /** A server that fails is not asked again for so long: it may take its time to. */
 export const failureMs = 5_000;
 
@@ -121,6 +123,7 @@ function freshness(headers: Headers): number {
 }
 
 function parseObject(text: string): Record<string, unknown> | undefined {
+  if (text.length > longestDocument) return undefined;
   try {
     const value: unknown = JSON.parse(text);
     return typeof value === "object" && value !== null && !Array.isArray(value) ? { ...value } : undefined;

@@ -83,6 +83,9 @@ function checkRegistered(
     refuse("is for other redirect URIs than ours");
 }
 
+/** As of a token endpoint's answer. */
+const longestAnswer = 128 * 1024;
+
 /** Refuses errors; mends two common slips: status 200, and a secret without `client_secret_expires_at`. */
 async function lenient(response: Response, host: string): Promise<Response> {
   const text = await response.text();
@@ -103,9 +106,9 @@ async function lenient(response: Response, host: string): Promise<Response> {
       { detail: text },
     );
   }
-  let body = text;
+  let body = text.length > longestAnswer ? "" : text;
   try {
-    const json: unknown = JSON.parse(text);
+    const json: unknown = JSON.parse(body);
     if (typeof json === "object" && json !== null) {
       body = JSON.stringify({ client_secret_expires_at: 0, ...json });
     }

@@ -17,6 +17,8 @@ export interface TokenAnswer {
 
 /** Longer than any header that servers take. Every connection in memory holds one, and each of its calls carries it. */
 const longestToken = 16 * 1024;
+/** Longer answers are not parsed: nesting and names make a megabyte take hundreds of ms of everybody's time. */
+const longestAnswer = 128 * 1024;
 /** More than anybody grants; every check may have to look through them. */
 const mostScopes = 500;
 
@@ -39,7 +41,7 @@ export async function readTokenAnswer(
 ): Promise<TokenAnswer> {
   const text = await response.text();
   const host = new URL(as.token_endpoint ?? as.issuer).host;
-  const json = parseObject(text);
+  const json = text.length > longestAnswer ? undefined : parseObject(text);
   refuseErrors(response, json, withoutSecrets(text, secrets), host);
   // An ID token is of no use here, and one that cannot be checked (explicit endpoints know no issuer) must not be fatal.
   const { id_token: _, ...fields } = json ?? {};
@@ -48,7 +50,7 @@ export async function readTokenAnswer(
     answer = await processGenericTokenEndpointResponse(
       as,
       { client_id: clientId },
-      new Response(json ? JSON.stringify(fields) : text, response),
+      new Response(json ? JSON.stringify(fields) : "", response),
       { recognizedTokenTypes: Object.assign(Object.create(null), { n_a: () => {} }) },
     );
   } catch (cause) {

@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { createMetadataCache } from "../../src/upstream-oauth/metadata-cache.ts";
 import type { CallerLike } from "../../src/upstream-token/upstream-tokens.ts";
 import { type ScriptedUpstream, scriptedUpstream } from "../upstream-oauth/scripted-upstream.ts";
 import { alice, type ClientHouse, startClient } from "../upstream-oauth/start-client.ts";
@@ -27,12 +28,20 @@ describe("what an evil authorization server gives for a token", () => {
     ["is not ASCII", { access_token: "tökén" }],
     ["would fill our memory", { access_token: "a".repeat(900_000) }],
     ["has a refresh token that would", { refresh_token: "a".repeat(900_000) }],
+    ["comes in an answer that takes long to read", { padding: "x".repeat(200_000) }],
     ["is of a type that only JavaScript knows", { token_type: "constructor" }],
     ["is of the type of all types", { token_type: "__proto__" }],
   ])("a token that %s is none", async (_what, fields) => {
     Object.assign(evil.tokenFields, fields);
     await expect(house.connect(evil.agree)).rejects.toThrow(/gave no usable token/);
     expect(await find()).toMatchObject({ kind: "missing" });
+  });
+
+  it("nor is a document of its metadata read that takes long to", async () => {
+    const cache = createMetadataCache({ entries: 10 });
+    const deep = `{"issuer":"x","deep":${"[".repeat(100_000)}${"]".repeat(100_000)}}`;
+    const document = await cache.get("files", `${evil.url}/deep`, async () => new Response(deep));
+    expect(document).toMatchObject({ status: 200, json: undefined });
   });
 
   it("nor does one come with a refresh", async () => {
