@@ -172,4 +172,10 @@ describe("an application that shares the host of an MCP route, and whoever write
     });
     await closed;
   });
+
+  it("still has an MCP client authorize: the upstream's consent is a part of it, and nothing else is asked", async () => {
+    expect(await isConnected()).toBe(false);
+    expect(await stack.externalToken("bob")).toBeTruthy();
+    expect(await isConnected()).toBe(true);
+  });
 });
