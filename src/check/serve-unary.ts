@@ -65,7 +65,7 @@ export function serveUnary(
         peers.refused();
         return turnAway(stream, unauthenticated, "the caller has not proven that it is Envoy");
       }
-      limitUnproven(stream, method.streaming);
+      limitUnproven(stream, method.streaming, peers);
     }
     const handler = isPlain(headers) ? method?.unary : undefined;
     if (handler) serve(stream, headers, handler, maxMessageBytes, peer);
@@ -84,7 +84,7 @@ export interface ServedMethod {
 }
 
 /** Whoever serves the call: it ends in time, and what such callers send has a limit together. */
-function limitUnproven(stream: ServerHttp2Stream, streaming: boolean): void {
+function limitUnproven(stream: ServerHttp2Stream, streaming: boolean, peers: PeerAuthentication): void {
   let length = 0;
   let counting = true;
   const forget = () => {
@@ -105,8 +105,9 @@ function limitUnproven(stream: ServerHttp2Stream, streaming: boolean): void {
     if (!counting) return;
     length += chunk.length;
     unprovenWaiting += chunk.length;
-    if (unprovenWaiting > unprovenBytes)
-      turnAway(stream, resourceExhausted, "too much is waiting to be authenticated");
+    if (unprovenWaiting <= unprovenBytes) return;
+    peers.refused();
+    turnAway(stream, resourceExhausted, "too much is waiting to be authenticated");
   });
 }
 
