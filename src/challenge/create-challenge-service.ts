@@ -24,6 +24,9 @@ const routeBurstMs = 400;
 /** What a message costs beside our own work: an upstream that sends single bytes makes one of each. ms. */
 const messageMs = 0.1;
 
+/** What all answers together may hold of this process's memory while they wait for their rest, bytes. */
+const maxHeldBytes = 64 * 1024 * 1024;
+
 /** Envoy opens a stream as it has something to say; who has not proven to be Envoy, as it has an upstream's answer. ms. */
 const firstMessageMs = 10_000;
 
@@ -40,6 +43,8 @@ export function createChallengeService(deps: ChallengeDeps): {
   readonly implementation: UntypedServiceImplementation;
   readonly admits: "unproven";
 } {
+  /** Bytes of all answers that wait for their rest. */
+  let held = 0;
   /** What the answers of one upstream may use together. */
   const budgets = new LRUCache<string, WorkBudget>({ max: 10_000 });
   function budgetOf(routeId: string): WorkBudget {
@@ -83,9 +88,11 @@ export function createChallengeService(deps: ChallengeDeps): {
     return {
       response: {
         responseHeaders: { response: { headerMutation: { removeHeaders: ["content-length"] } } },
+        // Never BUFFERED: where the body is longer than one read, Envoy then waits for ever for the rest.
         modeOverride: {
           responseHeaderMode: "SEND",
-          responseBodyMode: filter.whole ? "BUFFERED" : "STREAMED",
+          responseBodyMode: "STREAMED",
+          responseTrailerMode: "SEND",
         },
       },
       filtering: {
@@ -109,7 +116,15 @@ export function createChallengeService(deps: ChallengeDeps): {
       () => stream.emit("error", { code: status.DEADLINE_EXCEEDED, details: "no answer has come" }),
       firstMessageMs,
     );
-    stream.once("close", () => clearTimeout(silent));
+    /** Of `held`, what is this stream's. */
+    let heldHere = 0;
+    stream.once("close", () => {
+      clearTimeout(silent);
+      held -= heldHere;
+    });
+    /** The head may be with the client already: Envoy breaks the answer off when we do. */
+    const breakOff = () =>
+      stream.emit("error", { code: status.INTERNAL, details: "a list of tools that cannot be read" });
     const last = (answer: ProcessingResponse) => {
       stream.write(answer);
       stream.end();
@@ -123,15 +138,21 @@ export function createChallengeService(deps: ChallengeDeps): {
         await delay(wait);
       }
       const startedAt = performance.now();
+      const before = filter.held();
       const filtered = filter.filter(body, isLast);
-      const answer = filtered.ok
-        ? { responseBody: { response: { bodyMutation: { body: Buffer.from(filtered.body) } } } }
-        : undefined;
-      if (answer && isLast) last(answer);
-      else if (answer) stream.write(answer);
-      else if (filter.whole) last(unreadable(filtering.requestId));
-      // The head may be with the client already: Envoy breaks the answer off when we do.
-      else stream.emit("error", { code: status.INTERNAL, details: "a list of tools that cannot be read" });
+      const more = stream.destroyed ? 0 : filter.held() - before;
+      held += more;
+      heldHere += more;
+      const isFull = held > maxHeldBytes;
+      if (isFull) deps.metrics.limitsReached.inc({ limit: "tool_list_bytes" });
+      if (!filtered.ok || isFull) breakOff();
+      else {
+        const answer = {
+          responseBody: { response: { bodyMutation: { body: Buffer.from(filtered.body) } } },
+        };
+        if (isLast) last(answer);
+        else stream.write(answer);
+      }
       const used = performance.now() - startedAt + messageMs;
       for (const budget of budgets) budget.spend(used);
     };
@@ -145,6 +166,9 @@ export function createChallengeService(deps: ChallengeDeps): {
       } else if (message.request === "responseBody" && filtering) {
         const { body = Buffer.alloc(0), endOfStream = false } = message.responseBody ?? {};
         await filterBody(body, endOfStream, filtering);
+      } else if (message.request === "responseTrailers" && heldHere > 0) {
+        // What was held has no way out any more.
+        breakOff();
       } else if (message.request) {
         // Envoy is configured to send more than we need: wave it through.
         stream.write({ [message.request]: {} });

@@ -56,7 +56,8 @@ export interface ProcessingResponse {
   /** How Envoy goes on with this response, from its headers on. */
   readonly modeOverride?: {
     readonly responseHeaderMode: "SEND";
-    readonly responseBodyMode: "BUFFERED" | "STREAMED";
+    readonly responseBodyMode: "STREAMED";
+    readonly responseTrailerMode: "SEND";
   };
   readonly immediateResponse?: {
     readonly status: { readonly code: number };

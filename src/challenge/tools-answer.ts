@@ -1,17 +1,18 @@
 import { createToolsStreamFilter } from "../policy/create-tools-stream-filter.ts";
 import { type Filtered, filterToolsJson } from "../policy/filter-tools-json.ts";
-import { readToolFilter } from "../policy/read-tool-filter.ts";
+import { type MayShow, readToolFilter } from "../policy/read-tool-filter.ts";
 import { toolsAnswerFormat } from "../policy/tools-answer-format.ts";
 import type { UpstreamResponse } from "./upstream-response.ts";
 
-/** One event of a stream on which lists of tools may come, bytes. */
-const maxEventBytes = 1024 * 1024;
+/** A list of tools, or one event of a stream on which lists may come, bytes. */
+const maxListBytes = 4 * 1024 * 1024;
 
-/** Takes what a caller may not see out of a body. */
+/** Takes what a caller may not see out of a body, piece by piece. */
 export interface FilterTools {
-  /** The body comes in one piece; else chunk by chunk. */
-  readonly whole: boolean;
+  /** What of the body may go to the client with this piece; the rest waits for the next. */
   readonly filter: (chunk: Uint8Array, isLast: boolean) => Filtered;
+  /** Bytes that wait. */
+  readonly held: () => number;
 }
 
 /**
@@ -26,10 +27,29 @@ export function filterTools(
   const format = toolsAnswerFormat(response.status, response.headers);
   if (format === "none" || format === "unreadable") return format;
   const mayShow = readToolFilter(toolFilter);
-  if (format === "json") return { whole: true, filter: (body) => filterToolsJson(body, mayShow) };
-  const stream = createToolsStreamFilter(mayShow, maxEventBytes);
+  return format === "json" ? wholeList(mayShow) : eventStream(mayShow);
+}
+
+/** Nothing of a list goes out before its end has come. */
+function wholeList(mayShow: MayShow): FilterTools {
+  const pieces: Uint8Array[] = [];
+  let held = 0;
   return {
-    whole: false,
+    held: () => held,
+    filter(chunk, isLast) {
+      pieces.push(chunk);
+      held += chunk.length;
+      if (held > maxListBytes) return { ok: false };
+      return isLast ? filterToolsJson(Buffer.concat(pieces), mayShow) : { ok: true, body: Buffer.alloc(0) };
+    },
+  };
+}
+
+/** Each event goes out when it is complete. */
+function eventStream(mayShow: MayShow): FilterTools {
+  const stream = createToolsStreamFilter(mayShow, maxListBytes);
+  return {
+    held: stream.waiting,
     filter(chunk, isLast) {
       const pushed = stream.push(chunk);
       if (!isLast || !pushed.ok) return pushed;

@@ -8,6 +8,8 @@ export interface ToolsStreamFilter {
   push(chunk: Uint8Array): Filtered;
   /** What was still waiting when the stream ended. */
   end(): Filtered;
+  /** How many bytes wait. */
+  waiting(): number;
 }
 
 /**
@@ -40,6 +42,7 @@ export function createToolsStreamFilter(mayShow: MayShow, maxEventBytes: number)
   }
 
   return {
+    waiting: waiting.length,
     push(chunk) {
       if (failed) return { ok: false };
       const bytes = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength);

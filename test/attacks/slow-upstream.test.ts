@@ -24,6 +24,15 @@ beforeAll(async () => {
       return void response.end(JSON.stringify({ jsonrpc: "2.0", id: asked.id, result }));
     }
     if (asked.method !== "tools/list") return void response.writeHead(202).end();
+    if (asked.id === "held") {
+      response.writeHead(200, { "content-type": "application/json" });
+      return void response.write(`{"pad":"${"x".repeat(3_900_000)}`);
+    }
+    if (asked.id === "whole") {
+      response.writeHead(200, { "content-type": "application/json" });
+      const tools = [{ name: "x" }, { name: "y" }];
+      return void response.end(JSON.stringify({ jsonrpc: "2.0", id: asked.id, result: { tools } }));
+    }
     response.writeHead(200, { "content-type": "text/event-stream" });
     response.write(`data: ${"x".repeat(900_000)}`);
     const timer = setInterval(() => {
@@ -63,22 +72,22 @@ const metric = async (name: string) => {
   return Number(metrics.split(`\n${name} `)[1]?.split("\n")[0] ?? 0);
 };
 
+const askForTools = (token: string, id: number | string) => ({
+  url: "https://tenant.test/",
+  method: "POST",
+  headers: {
+    authorization: `Bearer ${token}`,
+    "content-type": "application/json",
+    accept: "application/json, text/event-stream",
+  },
+  body: JSON.stringify({ jsonrpc: "2.0", id, method: "tools/list" }),
+});
+
 test("single bytes from an upstream do not hold up other routes", async () => {
   const others = await stack.externalToken("alice", stack.urls.open);
   const own = await stack.externalToken("bob", "https://tenant.test");
   const streams = await Promise.all(
-    Array.from({ length: 8 }, () =>
-      openThroughEnvoy(stack, {
-        url: "https://tenant.test/",
-        method: "POST",
-        headers: {
-          authorization: `Bearer ${own}`,
-          "content-type": "application/json",
-          accept: "text/event-stream",
-        },
-        body: JSON.stringify({ jsonrpc: "2.0", id: 1, method: "tools/list" }),
-      }),
-    ),
+    Array.from({ length: 8 }, () => openThroughEnvoy(stack, askForTools(own, 1))),
   );
   for (const stream of streams) stream.on("error", () => {}).resume();
   const before = sent;
@@ -102,4 +111,26 @@ test("single bytes from an upstream do not hold up other routes", async () => {
   // They have used up their share, and wait: what they cost does not depend on how fast they send.
   expect(await metric('envoy_mcp_auth_limits_reached_total{limit="tool_list_work"}')).toBeGreaterThan(0);
   for (const stream of streams) stream.destroy();
+});
+
+test("lists that never end hold a bounded part of our memory: the next are broken off, and others served", async () => {
+  const own = await stack.externalToken("bob", "https://tenant.test");
+  const limit = 'envoy_mcp_auth_limits_reached_total{limit="tool_list_bytes"}';
+  const open = await Promise.all(
+    Array.from({ length: 24 }, () => openThroughEnvoy(stack, askForTools(own, "held"))),
+  );
+  let ended = 0;
+  for (const stream of open)
+    stream
+      .on("error", () => {})
+      .on("close", () => {
+        ended += 1;
+      })
+      .resume();
+  await expect.poll(() => metric(limit), { timeout: 60_000 }).toBeGreaterThan(0);
+  await expect.poll(() => ended, { timeout: 60_000 }).toBeGreaterThan(0);
+  for (const stream of open) stream.destroy();
+  // What they held is free again.
+  const answer = async () => (await throughEnvoy(stack, askForTools(own, "whole"))).body;
+  await expect.poll(answer, { timeout: 60_000 }).toContain('"tools":[{"name":"y"}]');
 });

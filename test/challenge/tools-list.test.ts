@@ -55,6 +55,25 @@ describe("the answer to tools/list on a route with a tool policy", () => {
     expect(received["accept-encoding"]).toBeUndefined();
   });
 
+  it("a long list whose pieces come one after another is filtered, and arrives", async () => {
+    const names = Array.from({ length: 4_000 }, (_, index) => `tool_${index}`);
+    const body = JSON.stringify(list("secret", ...names, "open"));
+    let sendRest: () => void = () => {};
+    upstream = (incoming, response) => {
+      incoming.resume();
+      response.writeHead(200, { "content-type": "application/json" });
+      response.write(body.slice(0, 20_000));
+      sendRest = () => {
+        for (let at = 20_000; at < body.length; at += 20_000) response.write(body.slice(at, at + 20_000));
+        response.end();
+      };
+    };
+    // The head comes when the first piece has been seen.
+    const stream = await openThroughEnvoy(gateway.place, request("tools/list"));
+    sendRest();
+    expect(JSON.parse(await text(stream))).toEqual(list(...names, "open"));
+  });
+
   it("F8.15 is filtered on an event stream as well, event by event", async () => {
     let send: (event: string) => void = () => {};
     upstream = (incoming, response) => {
@@ -71,11 +90,10 @@ describe("the answer to tools/list on a route with a tool policy", () => {
     stream.destroy();
   });
 
-  it("F8.15 is refused when it cannot be read: compressed, broken, of another type", async () => {
+  it("F8.15 is refused when it cannot be read: compressed, of another type", async () => {
     const body = JSON.stringify(list("secret"));
     for (const [bytes, headers] of [
       [gzipSync(body), { "content-type": "application/json", "content-encoding": "gzip" }],
-      [body.slice(0, -3), { "content-type": "application/json" }],
       [body, { "content-type": "text/plain" }],
     ] as const) {
       upstream = answers(bytes, headers);
@@ -85,11 +103,14 @@ describe("the answer to tools/list on a route with a tool policy", () => {
     }
   });
 
-  it("F8.15 breaks off when an event of the stream cannot be read", async () => {
+  it.each([
+    ["application/json", (broken: string) => broken],
+    ["text/event-stream", (broken: string) => `data: ${broken}\n\n`],
+  ])("F8.15 breaks off when a list cannot be read: %s", async (type, send) => {
     upstream = (incoming, response) => {
       incoming.resume();
-      response.writeHead(200, { "content-type": "text/event-stream" });
-      response.end(`data: ${JSON.stringify(list("secret")).slice(0, -3)}\n\n`);
+      response.writeHead(200, { "content-type": type });
+      response.end(send(JSON.stringify(list("secret")).slice(0, -3)));
     };
     const stream = await openThroughEnvoy(gateway.place, request("tools/list"));
     // Whether the head was with the client already decides which of the two it sees.
