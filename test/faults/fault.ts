@@ -7,6 +7,8 @@ export interface Scene extends World {
   seen(): readonly Observation[];
   /** Makes these calls at `perSecond` for `ms`, besides the steady load. */
   hammer(calls: readonly Call[], perSecond: number, ms: number): Promise<readonly Observation[]>;
+  /** Stops the steady load, or lets it go on. */
+  rest(isResting: boolean): void;
   /** Counts a call that the fault made by itself. */
   count(observation: Observation): void;
   /** Lets the load go on for `ms`; a short run takes a part of it. */

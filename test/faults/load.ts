@@ -82,6 +82,8 @@ export interface Load {
   readonly seen: readonly Observation[];
   /** How long the call that waits longest has been under way. */
   longestMs(): number;
+  /** Makes no calls until told otherwise. */
+  rest(isResting: boolean): void;
   /** Makes no more calls, and waits for those under way. */
   stop(): Promise<void>;
 }
@@ -96,6 +98,7 @@ export function startLoad(options: {
   const underWay = new Map<Promise<void>, number>();
   const stopped = new AbortController();
   let next = 0;
+  let resting = false;
   const run = async () => {
     const startedAt = performance.now();
     let made = 0;
@@ -103,6 +106,7 @@ export function startLoad(options: {
       const due = ((performance.now() - startedAt) / 1000) * options.perSecond;
       // After a pause of this process the calls it missed are not made up for at once.
       if (due - made > options.perSecond) made = due - options.perSecond;
+      if (resting) made = due;
       for (; made < due; made++) {
         const calls = options.calls();
         // A stride that is prime to the number of calls mixes users and routes.
@@ -121,6 +125,9 @@ export function startLoad(options: {
   return {
     seen,
     longestMs: () => Date.now() - Math.min(Date.now(), ...underWay.values()),
+    rest(isResting) {
+      resting = isResting;
+    },
     async stop() {
       stopped.abort();
       await running;

@@ -120,6 +120,7 @@ async function runOne(fault: Fault, world: World, load: Load, short: boolean): P
   const before = await countConnections(world);
   const scene: Scene = Object.assign(Object.create(world), {
     short,
+    rest: load.rest,
     seen: () => [...load.seen.slice(from), ...own],
     count: (observation: Observation) => void own.push(observation),
     pause: (ms: number) => delay(short ? ms / 3 : ms),
