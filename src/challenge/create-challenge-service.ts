@@ -24,8 +24,11 @@ const routeBurstMs = 400;
 /** What a message costs beside our own work: an upstream that sends single bytes makes one of each. ms. */
 const messageMs = 0.1;
 
-/** What all answers together may hold of this process's memory while they wait for their rest, bytes. */
-const maxHeldBytes = 64 * 1024 * 1024;
+/** What all answers together, and those of one route, may hold of this process's memory while they wait for their rest, bytes. */
+const maxHeldBytes = 96 * 1024 * 1024;
+const maxRouteHeldBytes = 32 * 1024 * 1024;
+/** Nothing has to go on for so long before what is held is given up, ms. */
+const restMs = 60_000;
 
 /** Envoy opens a stream as it has something to say; who has not proven to be Envoy, as it has an upstream's answer. ms. */
 const firstMessageMs = 10_000;
@@ -46,12 +49,12 @@ export function createChallengeService(deps: ChallengeDeps): {
   /** Bytes of all answers that wait for their rest. */
   let held = 0;
   /** What the answers of one upstream may use together. */
-  const budgets = new LRUCache<string, WorkBudget>({ max: 10_000 });
-  function budgetOf(routeId: string): WorkBudget {
-    const known = budgets.get(routeId);
+  const shares = new LRUCache<string, RouteShare>({ max: 10_000 });
+  function shareOf(routeId: string): RouteShare {
+    const known = shares.get(routeId);
     if (known) return known;
-    const made = workBudget(routeShare, routeBurstMs);
-    budgets.set(routeId, made);
+    const made = { budget: workBudget(routeShare, routeBurstMs), held: 0 };
+    shares.set(routeId, made);
     return made;
   }
 
@@ -98,7 +101,8 @@ export function createChallengeService(deps: ChallengeDeps): {
       filtering: {
         filter,
         requestId: metadata.requestId,
-        budgets: [workBudget(streamShare, streamBurstMs), budgetOf(route.id)],
+        budget: workBudget(streamShare, streamBurstMs),
+        share: shareOf(route.id),
       },
     };
   }
@@ -118,9 +122,21 @@ export function createChallengeService(deps: ChallengeDeps): {
     );
     /** Of `held`, what is this stream's. */
     let heldHere = 0;
+    let patience: NodeJS.Timeout | undefined;
+    const hold = (more: number, share: RouteShare) => {
+      held += more;
+      share.held += more;
+      heldHere += more;
+      if (heldHere > 0) patience ??= setTimeout(breakOff, restMs);
+      else stopWaiting();
+    };
+    const stopWaiting = () => {
+      clearTimeout(patience);
+      patience = undefined;
+    };
     stream.once("close", () => {
       clearTimeout(silent);
-      held -= heldHere;
+      if (filtering) hold(-heldHere, filtering.share);
     });
     /** The head may be with the client already: Envoy breaks the answer off when we do. */
     const breakOff = () =>
@@ -131,7 +147,8 @@ export function createChallengeService(deps: ChallengeDeps): {
     };
     /** Filters the next piece of a body, when its stream and its route have not used up their share. */
     const filterBody = async (body: Buffer, isLast: boolean, filtering: Filtering) => {
-      const { budgets, filter } = filtering;
+      const { filter, share } = filtering;
+      const budgets = [filtering.budget, share.budget];
       const wait = Math.max(...budgets.map((budget) => budget.wait()));
       if (wait > 0) {
         deps.metrics.limitsReached.inc({ limit: "tool_list_work" });
@@ -140,10 +157,11 @@ export function createChallengeService(deps: ChallengeDeps): {
       const startedAt = performance.now();
       const before = filter.held();
       const filtered = filter.filter(body, isLast);
+      // Another event is complete: the next has as much time again.
+      if (filtered.ok && filtered.body.length > 0) stopWaiting();
       const more = stream.destroyed ? 0 : filter.held() - before;
-      held += more;
-      heldHere += more;
-      const isFull = held > maxHeldBytes;
+      hold(more, share);
+      const isFull = more > 0 && (held > maxHeldBytes || share.held > maxRouteHeldBytes);
       if (isFull) deps.metrics.limitsReached.inc({ limit: "tool_list_bytes" });
       if (!filtered.ok || isFull) breakOff();
       else {
@@ -167,7 +185,11 @@ export function createChallengeService(deps: ChallengeDeps): {
         const { body = Buffer.alloc(0), endOfStream = false } = message.responseBody ?? {};
         await filterBody(body, endOfStream, filtering);
       } else if (message.request === "responseTrailers" && heldHere > 0) {
-        // What was held has no way out any more.
+        // What was held has no way out any more: a body whose end trailers tell of is none that we see.
+        deps.logger.warn(
+          { requestId: filtering?.requestId },
+          "a list of tools that is followed by trailers cannot be filtered",
+        );
         breakOff();
       } else if (message.request) {
         // Envoy is configured to send more than we need: wave it through.
@@ -201,7 +223,15 @@ export function createChallengeService(deps: ChallengeDeps): {
 interface Filtering {
   readonly filter: FilterTools;
   readonly requestId: string;
-  readonly budgets: readonly WorkBudget[];
+  readonly budget: WorkBudget;
+  readonly share: RouteShare;
+}
+
+/** What the answers of one route use together. */
+interface RouteShare {
+  readonly budget: WorkBudget;
+  /** Bytes. */
+  held: number;
 }
 
 interface Answer {

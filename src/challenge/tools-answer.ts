@@ -1,3 +1,4 @@
+import { byteBuffer } from "../policy/byte-buffer.ts";
 import { createToolsStreamFilter } from "../policy/create-tools-stream-filter.ts";
 import { type Filtered, filterToolsJson } from "../policy/filter-tools-json.ts";
 import { type MayShow, readToolFilter } from "../policy/read-tool-filter.ts";
@@ -5,13 +6,13 @@ import { toolsAnswerFormat } from "../policy/tools-answer-format.ts";
 import type { UpstreamResponse } from "./upstream-response.ts";
 
 /** A list of tools, or one event of a stream on which lists may come, bytes. */
-const maxListBytes = 4 * 1024 * 1024;
+const maxListBytes = 2 * 1024 * 1024;
 
 /** Takes what a caller may not see out of a body, piece by piece. */
 export interface FilterTools {
   /** What of the body may go to the client with this piece; the rest waits for the next. */
   readonly filter: (chunk: Uint8Array, isLast: boolean) => Filtered;
-  /** Bytes that wait. */
+  /** Bytes of memory that what waits takes. */
   readonly held: () => number;
 }
 
@@ -32,15 +33,14 @@ export function filterTools(
 
 /** Nothing of a list goes out before its end has come. */
 function wholeList(mayShow: MayShow): FilterTools {
-  const pieces: Uint8Array[] = [];
-  let held = 0;
+  const held = byteBuffer();
   return {
-    held: () => held,
+    held: held.room,
     filter(chunk, isLast) {
-      pieces.push(chunk);
-      held += chunk.length;
-      if (held > maxListBytes) return { ok: false };
-      return isLast ? filterToolsJson(Buffer.concat(pieces), mayShow) : { ok: true, body: Buffer.alloc(0) };
+      if (held.length() + chunk.length > maxListBytes) return { ok: false };
+      if (isLast) return filterToolsJson(held.takeWith(chunk), mayShow);
+      held.append(chunk);
+      return { ok: true, body: Buffer.alloc(0) };
     },
   };
 }

@@ -1,3 +1,4 @@
+import { byteBuffer } from "./byte-buffer.ts";
 import type { Filtered } from "./filter-tools-json.ts";
 import { hideTools } from "./hide-tools.ts";
 import type { MayShow } from "./read-tool-filter.ts";
@@ -8,7 +9,7 @@ export interface ToolsStreamFilter {
   push(chunk: Uint8Array): Filtered;
   /** What was still waiting when the stream ended. */
   end(): Filtered;
-  /** How many bytes wait. */
+  /** Bytes of memory that what waits takes. */
   waiting(): number;
 }
 
@@ -42,7 +43,7 @@ export function createToolsStreamFilter(mayShow: MayShow, maxEventBytes: number)
   }
 
   return {
-    waiting: waiting.length,
+    waiting: waiting.room,
     push(chunk) {
       if (failed) return { ok: false };
       const bytes = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength);
@@ -63,32 +64,6 @@ export function createToolsStreamFilter(mayShow: MayShow, maxEventBytes: number)
     end() {
       if (failed) return { ok: false };
       return take(waiting.length() === 0 ? [] : [waiting.takeWith(Buffer.alloc(0))]);
-    },
-  };
-}
-
-/** Bytes that grow at the end: by doubling, so that a byte is copied a few times at most. */
-function byteBuffer() {
-  let room = Buffer.alloc(0);
-  let used = 0;
-  return {
-    length: () => used,
-    append(bytes: Buffer): void {
-      if (bytes.length === 0) return;
-      if (used + bytes.length > room.length) {
-        const larger = Buffer.allocUnsafe(Math.max(4096, 2 * room.length, used + bytes.length));
-        room.copy(larger, 0, 0, used);
-        room = larger;
-      }
-      bytes.copy(room, used);
-      used += bytes.length;
-    },
-    /** All of them, with `bytes` behind; it is empty afterwards. */
-    takeWith(bytes: Buffer): Buffer {
-      const all = Buffer.concat([room.subarray(0, used), bytes]);
-      room = Buffer.alloc(0);
-      used = 0;
-      return all;
     },
   };
 }

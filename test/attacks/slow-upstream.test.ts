@@ -26,12 +26,15 @@ beforeAll(async () => {
     if (asked.method !== "tools/list") return void response.writeHead(202).end();
     if (asked.id === "held") {
       response.writeHead(200, { "content-type": "application/json" });
-      return void response.write(`{"pad":"${"x".repeat(3_900_000)}`);
+      return void response.write(`{"pad":"${"x".repeat(1_900_000)}`);
     }
     if (asked.id === "whole") {
       response.writeHead(200, { "content-type": "application/json" });
       const tools = [{ name: "x" }, { name: "y" }];
-      return void response.end(JSON.stringify({ jsonrpc: "2.0", id: asked.id, result: { tools } }));
+      const body = JSON.stringify({ jsonrpc: "2.0", id: asked.id, result: { tools } });
+      // In pieces, so that something has to be held.
+      for (const byte of body.slice(0, -1)) response.write(byte);
+      return void response.end(body.slice(-1));
     }
     response.writeHead(200, { "content-type": "text/event-stream" });
     response.write(`data: ${"x".repeat(900_000)}`);
@@ -45,7 +48,7 @@ beforeAll(async () => {
   await once(upstream, "listening");
   const to = `http://127.0.0.1:${(upstream.address() as AddressInfo).port}`;
   stack = await startE2e({
-    names: ["tenant.test"],
+    names: ["tenant.test", "neighbour.test"],
     config: (config) => ({
       ...config,
       routes: [
@@ -53,6 +56,13 @@ beforeAll(async () => {
         {
           id: "tenant",
           from: "https://tenant.test",
+          to,
+          tools: { deny: ["x"] },
+          mcp: { server: { upstream_auth: "none" } },
+        },
+        {
+          id: "neighbour",
+          from: "https://neighbour.test",
           to,
           tools: { deny: ["x"] },
           mcp: { server: { upstream_auth: "none" } },
@@ -72,8 +82,8 @@ const metric = async (name: string) => {
   return Number(metrics.split(`\n${name} `)[1]?.split("\n")[0] ?? 0);
 };
 
-const askForTools = (token: string, id: number | string) => ({
-  url: "https://tenant.test/",
+const askForTools = (token: string, id: number | string, url = "https://tenant.test/") => ({
+  url,
   method: "POST",
   headers: {
     authorization: `Bearer ${token}`,
@@ -113,7 +123,7 @@ test("single bytes from an upstream do not hold up other routes", async () => {
   for (const stream of streams) stream.destroy();
 });
 
-test("lists that never end hold a bounded part of our memory: the next are broken off, and others served", async () => {
+test("lists that never end hold a bounded part of our memory: the next are broken off, and other routes served meanwhile", async () => {
   const own = await stack.externalToken("bob", "https://tenant.test");
   const limit = 'envoy_mcp_auth_limits_reached_total{limit="tool_list_bytes"}';
   const open = await Promise.all(
@@ -129,6 +139,9 @@ test("lists that never end hold a bounded part of our memory: the next are broke
       .resume();
   await expect.poll(() => metric(limit), { timeout: 60_000 }).toBeGreaterThan(0);
   await expect.poll(() => ended, { timeout: 60_000 }).toBeGreaterThan(0);
+  const neighbour = await stack.externalToken("bob", "https://neighbour.test");
+  const asked = askForTools(neighbour, "whole", "https://neighbour.test/");
+  expect((await throughEnvoy(stack, asked)).body).toContain('"tools":[{"name":"y"}]');
   for (const stream of open) stream.destroy();
   // What they held is free again.
   const answer = async () => (await throughEnvoy(stack, askForTools(own, "whole"))).body;
