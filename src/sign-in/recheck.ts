@@ -35,7 +35,8 @@ export function createRecheck(
     if (!known) return "sign_in_again";
     const { recheck: every, recheckGrace: grace, sessionTtl, providers } = routes().config.signIn;
     const age = (Date.now() - known.checkedAt.getTime()) / 1000;
-    if (age < every) return "ok";
+    // What an earlier version has stored is asked about at once: until then it vouches for no address.
+    if (age < every && !known.unjudged) return "ok";
     const provider = providers.find(({ id }) => id === known.providerId);
     if (!provider) return refuse(userId, "the provider is no longer configured");
     // Nothing to ask with: the sign-in counts for as long as a browser session would.
@@ -113,8 +114,9 @@ export function createRecheck(
       const client = await clients.of(provider);
       const tokens = await refreshTokenGrant(client, refreshToken);
       const got = tokensOf(tokens);
+      const { unjudged: _, ...before } = known;
       const renewed: SignInSession = {
-        ...known,
+        ...before,
         ...got,
         idToken: got.idToken ?? known.idToken,
         refreshToken: got.refreshToken ?? refreshToken,

@@ -22,6 +22,9 @@ export function routeIssuers(database: Database, macs: RowMacs): RouteIssuers {
     async add({ routeId, upstream }, issuer) {
       const place = { route_id: routeId, upstream, issuer };
       await macs.ready();
+      const known = await database.read("route_issuer.there", (db) => select(db, place).executeTakeFirst());
+      // Signed by a key, perhaps, that another replica has made and we have not heard of.
+      if (known && !macs.accepts(table, known)) await macs.reload();
       return database.write("route_issuer.add", async (tx) => {
         if (await insert(tx, macs, place)) return true;
         const there = await select(tx, place).forUpdate().executeTakeFirst();

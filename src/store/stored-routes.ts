@@ -1,4 +1,4 @@
-import { sql, type Transaction } from "kysely";
+import { type Kysely, sql, type Transaction } from "kysely";
 import type { Database } from "./database.ts";
 import type { DecryptionFailed } from "./decryption-failed.ts";
 import type { Encryption } from "./encryption.ts";
@@ -21,14 +21,19 @@ export function storedRoutes(
   macs: RowMacs,
   onUnreadable: (id: string, error: DecryptionFailed | Error) => void,
 ): StoredRoutes {
-  /** Rows that are not accepted are as good as absent: they take up neither an id nor a place. */
-  async function clear(tx: Transaction<Tables>, id: string, place: string): Promise<void> {
-    const rows = await tx
+  /** Before rows are removed for their MAC, the keys are read: another replica may have made one that we have not heard of. */
+  async function knowKeys(id: string, place: string): Promise<void> {
+    const rows = await database.read("stored_route.there", (db) => there(db, id, place).execute());
+    if (rows.some((row) => !macs.accepts(table, row))) await macs.reload();
+  }
+  const there = (db: Kysely<Tables>, id: string, place: string) =>
+    db
       .selectFrom(table)
       .selectAll()
-      .where((e) => e.or([e("id", "=", id), e("place", "=", place)]))
-      .forUpdate()
-      .execute();
+      .where((e) => e.or([e("id", "=", id), e("place", "=", place)]));
+  /** Rows that are not accepted are as good as absent: they take up neither an id nor a place. */
+  async function clear(tx: Transaction<Tables>, id: string, place: string): Promise<void> {
+    const rows = await there(tx, id, place).forUpdate().execute();
     for (const row of rows)
       if (!macs.accepts(table, row)) await tx.deleteFrom(table).where("id", "=", row.id).execute();
   }
@@ -55,6 +60,7 @@ export function storedRoutes(
 
     async create({ id, place, entry }, audit) {
       await macs.ready();
+      await knowKeys(id, place);
       const sealed = await seal(table, [id], entry);
       const mac = macs.sign(table, { id, place, version: 1 });
       return database.write("stored_route.create", async (tx) => {
@@ -74,6 +80,7 @@ export function storedRoutes(
 
     async replace({ id, place, entry }, version, audit) {
       await macs.ready();
+      await knowKeys(id, place);
       const sealed = await seal(table, [id], entry);
       const mac = macs.sign(table, { id, place, version: version + 1 });
       return database.write("stored_route.replace", async (tx) => {

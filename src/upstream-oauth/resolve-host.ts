@@ -16,15 +16,15 @@ const tries = 2;
  * Looks names up so that nobody's name servers hold up anybody else. The system's resolver takes one of two threads for as long
  * as an answer takes, ten seconds where none comes, also after the caller has given up: a few names of a stranger's whose servers
  * are silent would keep the database's name, and everybody's authorization server's, waiting. So names of the public internet are
- * asked for over the network, without a thread. All other names are nobody's but the operator's, and are the system's to resolve:
- * as are those that its hosts file has.
+ * asked for over the network, without a thread. All other names are nobody's but the operator's, and are the system's to resolve,
+ * as are those that its hosts file has. For names that somebody else chose: what the routes file names is `resolveBySystem`'s.
  *
  * @param servers name servers to ask (`address[:port]`); absent: the system's
  */
 export function createResolveHost(servers?: readonly string[]): ResolveHost {
   return (hostname, done) => {
     if (!isPublicName(hostname) || isInHostsFile(hostname)) {
-      systemLookup(hostname, { all: true }, done);
+      resolveBySystem(hostname, done);
       return;
     }
     // A new one each time, so that a change of the system's name servers is seen.
@@ -44,6 +44,9 @@ export function createResolveHost(servers?: readonly string[]): ResolveHost {
     resolver.resolve6(hostname, heard(6));
   };
 }
+
+/** Looks names up as every program of the system does: with its search domains and whatever else it is set up for. */
+export const resolveBySystem: ResolveHost = (hostname, done) => systemLookup(hostname, { all: true }, done);
 
 const notFound = { code: "ENOTFOUND" };
 

@@ -5,7 +5,7 @@ import { Agent, buildConnector, fetch as undiciFetch } from "undici";
 import { createPrivateHostList, type PrivateHostList } from "../config/private-host-list.ts";
 import { inSpan } from "../telemetry/in-span.ts";
 import { isPublicAddress } from "./is-public-address.ts";
-import { createResolveHost, type ResolveHost } from "./resolve-host.ts";
+import { createResolveHost, type ResolveHost, resolveBySystem } from "./resolve-host.ts";
 import { SafeFetchError } from "./safe-fetch-error.ts";
 
 export type { ResolveHost } from "./resolve-host.ts";
@@ -28,7 +28,7 @@ export interface ServerVerification {
 interface Options {
   /** Read anew for every call, so that a reload of the routes file needs no rewiring. */
   readonly limits: () => SafeFetchLimits;
-  /** Default: `createResolveHost`. */
+  /** Default: `resolveBySystem` for names that the operator chose, `createResolveHost` for others. */
   readonly resolveHost?: ResolveHost;
   readonly tls?: ServerVerification;
   /** `discard`: only status and headers are wanted (an event stream would never end). */
@@ -39,7 +39,7 @@ type Guard = (protocol: string, hostname: string, port: number) => (address: str
 
 const redirects = new Set([301, 302, 303, 307, 308]);
 const withoutBody = new Set([101, 204, 205, 304]);
-const resolveByDefault = createResolveHost();
+const resolveStrangers = createResolveHost();
 
 /**
  * A `fetch` for URLs that somebody else chose (F4.8): https only, no redirects, public addresses only (checked on the
@@ -63,6 +63,7 @@ export function createSafeFetch(options: Options): Fetch {
       if (list.namesHost(hostname, port)) return () => true;
       return (address) => (protocol === "https:" && isPublicAddress(address)) || list.holdsAddress(address);
     },
+    isOperators: (list) => (hostname, port) => list.namesHost(hostname, port),
   });
 }
 
@@ -85,12 +86,15 @@ export function createTrustedFetch(options: Options & { readonly anyHttp?: boole
       );
     },
     guard: () => () => () => true,
+    isOperators: () => () => true,
   });
 }
 
 interface Rules {
   refuseUrl(url: URL, list: PrivateHostList): SafeFetchError | undefined;
   guard(list: PrivateHostList): Guard;
+  /** Whether a name is one that the operator chose. */
+  isOperators(list: PrivateHostList): (hostname: string, port: number) => boolean;
 }
 
 function createFetch(options: Options, rules: Rules): Fetch {
@@ -100,9 +104,11 @@ function createFetch(options: Options, rules: Rules): Fetch {
     if (opened && (opened.hosts === hosts || opened.hosts.join() === hosts.join())) return opened;
     opened?.agent.close().catch(() => {});
     const list = createPrivateHostList(hosts);
+    const isOperators = rules.isOperators(list);
     const connect = createConnector(
       rules.guard(list),
-      options.resolveHost ?? resolveByDefault,
+      (hostname, port) =>
+        options.resolveHost ?? (isOperators(hostname, port) ? resolveBySystem : resolveStrangers),
       options.tls ?? {},
     );
     opened = { hosts, list, agent: new Agent({ connect, pipelining: 1 }) };
@@ -173,7 +179,7 @@ const intoHeaders = {
 /** Connects only to addresses that the guard accepts: the address checked is the address used, so rebinding is moot. */
 function createConnector(
   guard: Guard,
-  resolveHost: ResolveHost,
+  resolverFor: (hostname: string, port: number) => ResolveHost,
   { authorities, serverName }: ServerVerification,
 ): buildConnector.connector {
   const connectors = new Map<string, buildConnector.connector>();
@@ -190,7 +196,7 @@ function createConnector(
     if (!connect) {
       if (connectors.size >= 1000) connectors.clear();
       connect = buildConnector({
-        lookup: guardedLookup(accepts, resolveHost),
+        lookup: guardedLookup(accepts, resolverFor(hostname, port)),
         allowH2: false,
         ...(protocol === "https:" && { servername: serverName, secureContext: authorities?.() }),
       });
