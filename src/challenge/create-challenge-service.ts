@@ -7,6 +7,7 @@ import {
 } from "@grpc/grpc-js";
 import { LRUCache } from "lru-cache";
 import { shownBy } from "../config/peer-authentication.ts";
+import { provenByMessage } from "../config/unproven-calls.ts";
 import { answerRefusal } from "./answer-refusal.ts";
 import type { ChallengeDeps } from "./challenge-deps.ts";
 import { externalProcessor, type ProcessingRequest, type ProcessingResponse } from "./external-processor.ts";
@@ -58,7 +59,7 @@ export function createChallengeService(deps: ChallengeDeps): {
     return made;
   }
 
-  async function answerToHeaders(message: ProcessingRequest): Promise<Answer> {
+  async function answerToHeaders(message: ProcessingRequest, onProven: () => void): Promise<Answer> {
     const response = upstreamResponse(message);
     if (!response) return untouched;
     const { metadata } = response;
@@ -68,6 +69,7 @@ export function createChallengeService(deps: ChallengeDeps): {
       deps.peers.refused();
       return refusal || metadata.toolFilter !== undefined ? unproven : untouched;
     }
+    onProven();
     const route = deps.routes().byId(metadata.route);
     if (!route || !metadata.user) return untouched;
     if (response.status === 401 || response.status === 403) {
@@ -176,7 +178,9 @@ export function createChallengeService(deps: ChallengeDeps): {
     };
     const answerTo = async (message: ProcessingRequest) => {
       if (message.request === "responseHeaders") {
-        const answer = await answerToHeaders(message);
+        const answer = await answerToHeaders(message, () => {
+          if (peer === "missing") provenByMessage(stream.metadata);
+        });
         filtering = answer.filtering;
         const response = withoutOwnSetCookies(message, answer.response);
         if (filtering) stream.write(response);

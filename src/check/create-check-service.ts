@@ -1,6 +1,7 @@
 import { type MethodDefinition, type ServerUnaryCall, type sendUnaryData, status } from "@grpc/grpc-js";
 import { trace } from "@opentelemetry/api";
 import { envoySecretExtension, type PeerProof, shownBy } from "../config/peer-authentication.ts";
+import { provenByMessage } from "../config/unproven-calls.ts";
 import { check } from "./check.ts";
 import type { CheckDeps } from "./check-deps.ts";
 import type { CheckRequest } from "./check-request.ts";
@@ -96,12 +97,13 @@ export function createCheckService(deps: CheckDeps): GrpcService {
   }
 
   /** Takes the secret out of the context extensions, where some gateways have to put it, before anything else sees them. */
-  function admit(request: CheckRequest, peer: PeerProof): CheckRequest {
+  function admit(request: CheckRequest, peer: PeerProof, onProven: () => void): CheckRequest {
     const shown = request.contextExtensions[envoySecretExtension];
     if (peer === "wrong" || (peer === "missing" && peers.judge(shown) !== "proven")) {
       peers.refused();
       throw new Unauthenticated();
     }
+    if (peer === "missing") onProven();
     if (shown === undefined) return request;
     const contextExtensions: Record<string, string> = Object.assign(
       Object.create(null),
@@ -124,7 +126,9 @@ export function createCheckService(deps: CheckDeps): GrpcService {
       Check: (call: ServerUnaryCall<CheckRequest, CheckResponse>, callback: sendUnaryData<CheckResponse>) => {
         let request: CheckRequest;
         try {
-          request = admit(call.request, peers.judge(shownBy(call.metadata)));
+          request = admit(call.request, peers.judge(shownBy(call.metadata)), () =>
+            provenByMessage(call.metadata),
+          );
         } catch (error) {
           callback({ code: status.UNAUTHENTICATED, details: String(Object(error).message) });
           return;
@@ -134,8 +138,8 @@ export function createCheckService(deps: CheckDeps): GrpcService {
     },
     admits: "unproven",
     unary: {
-      [method.path]: (message, deadline, answer, peer) =>
-        handle(admit(decodeCheckRequest(message), peer), deadline, (response) =>
+      [method.path]: (message, deadline, answer, peer, onProven) =>
+        handle(admit(decodeCheckRequest(message), peer, onProven), deadline, (response) =>
           answer(encodeCheckResponse(response)),
         ),
     },

@@ -1,5 +1,6 @@
 import type { Http2Server, Http2Session, IncomingHttpHeaders, ServerHttp2Stream } from "node:http2";
 import { envoySecretHeader, type PeerAuthentication, type PeerProof } from "../config/peer-authentication.ts";
+import { nameUnprovenCall } from "../config/unproven-calls.ts";
 import type { GrpcService } from "./grpc-service.ts";
 import { type UnaryHandler, Unauthenticated } from "./unary-handler.ts";
 
@@ -18,7 +19,12 @@ const goneMs = 1_000;
 const unprovenStreamMs = 2 * unprovenMs;
 /** All that such callers have sent, bytes. */
 const unprovenBytes = 64 * 1024 * 1024;
-let unprovenWaiting = 0;
+interface Waiting {
+  bytes: number;
+}
+const ofStrangers: Waiting = { bytes: 0 };
+/** Apart from the others: on a connection of Envoy's, calls that prove themselves by their message only. */
+const ofEnvoy: Waiting = { bytes: 0 };
 
 const answerHeaders = { ":status": 200, "content-type": "application/grpc+proto" };
 const trailers = { "grpc-status": "0" };
@@ -53,11 +59,14 @@ export function serveUnary(
 ): void {
   const others = server.listeners("stream") as StreamListener[];
   server.removeAllListeners("stream");
+  const envoys = new WeakSet<Http2Session>();
   const listener: StreamListener = (stream, headers, ...rest) => {
     const method = methods.get(String(headers[":path"]));
     const peer = peers.judge(headers[envoySecretHeader]);
+    const { session } = stream;
+    let onProvenByMessage = () => {};
     if (peer === "proven") {
-      if (stream.session) onProven(stream.session);
+      if (session) onProven(session);
     } else {
       const admitted = method?.admits === "anybody" || (method?.admits === "unproven" && peer === "missing");
       // Envoy compresses nothing. Of a stranger, a few bytes would become the longest message.
@@ -65,11 +74,19 @@ export function serveUnary(
         peers.refused();
         return turnAway(stream, unauthenticated, "the caller has not proven that it is Envoy");
       }
-      limitUnproven(stream, method.streaming, peers);
+      const waiting = session && envoys.has(session) ? ofEnvoy : ofStrangers;
+      const forget = limitUnproven(stream, method.streaming, peers, waiting);
+      onProvenByMessage = () => {
+        forget();
+        if (!session) return;
+        envoys.add(session);
+        onProven(session);
+      };
     }
     const handler = isPlain(headers) ? method?.unary : undefined;
-    if (handler) serve(stream, headers, handler, maxMessageBytes, peer);
-    else for (const other of others) other.call(server, stream, headers, ...rest);
+    if (handler) return serve(stream, headers, handler, maxMessageBytes, peer, onProvenByMessage);
+    if (peer !== "proven") stream.once("close", nameUnprovenCall(headers, onProvenByMessage));
+    for (const other of others) other.call(server, stream, headers, ...rest);
   };
   server.on("stream", listener);
 }
@@ -83,13 +100,22 @@ export interface ServedMethod {
   readonly unary?: UnaryHandler;
 }
 
-/** Whoever serves the call: it ends in time, and what such callers send has a limit together. */
-function limitUnproven(stream: ServerHttp2Stream, streaming: boolean, peers: PeerAuthentication): void {
+/**
+ * Whoever serves the call: it ends in time, and what such callers send has a limit together.
+ *
+ * @returns to be called when the caller has proven to be Envoy: what it sends no longer counts.
+ */
+function limitUnproven(
+  stream: ServerHttp2Stream,
+  streaming: boolean,
+  peers: PeerAuthentication,
+  waiting: Waiting,
+): () => void {
   let length = 0;
   let counting = true;
   const forget = () => {
     counting = false;
-    unprovenWaiting -= length;
+    waiting.bytes -= length;
     length = 0;
   };
   const timer = streaming
@@ -104,11 +130,12 @@ function limitUnproven(stream: ServerHttp2Stream, streaming: boolean, peers: Pee
   stream.on("data", (chunk: Buffer) => {
     if (!counting) return;
     length += chunk.length;
-    unprovenWaiting += chunk.length;
-    if (unprovenWaiting <= unprovenBytes) return;
+    waiting.bytes += chunk.length;
+    if (waiting.bytes <= unprovenBytes) return;
     peers.refused();
     turnAway(stream, resourceExhausted, "too much is waiting to be authenticated");
   });
+  return forget;
 }
 
 function isUncompressed(headers: IncomingHttpHeaders): boolean {
@@ -131,6 +158,7 @@ function serve(
   handler: UnaryHandler,
   maxMessageBytes: number,
   peer: PeerProof,
+  onProven: () => void,
 ): void {
   const deadline = deadlineOf(headers["grpc-timeout"]);
   let first: Buffer | undefined;
@@ -159,7 +187,7 @@ function serve(
       return fail(stream, internal, "the call is not one uncompressed message");
     }
     try {
-      handler(bytes.subarray(5), deadline, (message) => answer(stream, message), peer);
+      handler(bytes.subarray(5), deadline, (message) => answer(stream, message), peer, onProven);
     } catch (error) {
       if (error instanceof Unauthenticated) fail(stream, unauthenticated, error.message);
       else fail(stream, internal, "the message cannot be read");

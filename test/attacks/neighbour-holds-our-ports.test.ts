@@ -8,7 +8,13 @@ import { gzipSync } from "node:zlib";
 import { request } from "undici";
 import { afterAll, afterEach, beforeAll, expect, test, vi } from "vitest";
 import { stringify } from "yaml";
+import { createChallengeService } from "../../src/challenge/create-challenge-service.ts";
+import { createGrpcServer } from "../../src/check/create-grpc-server.ts";
+import { peerAuthentication } from "../../src/config/peer-authentication.ts";
 import { type Sidecar, serve } from "../../src/main.ts";
+import { createLogger } from "../../src/telemetry/logger.ts";
+import { createMetrics } from "../../src/telemetry/metrics.ts";
+import { envoyService } from "../check/envoy-service.ts";
 import { grpcPeer } from "../support/grpc-peer.ts";
 
 /*
@@ -228,3 +234,88 @@ test.each<[string, number, () => string, Buffer, () => Promise<void>]>([
     await vi.waitFor(served, patience);
   },
 );
+
+/** The connection is in use, and has proven itself by `bytes` only; then a neighbour opens half of all connections, and one more. */
+async function staysOpen(address: string, path: string, bytes: Buffer): Promise<ClientHttp2Session> {
+  const envoy = connectHttp2(`http://${address}`).on("error", () => {});
+  closers.push(() => envoy.destroy());
+  const proving = call(envoy, path);
+  proving.stream.end(message(bytes));
+  await vi.waitFor(() => expect(proving.status).toBe("0"), patience);
+  const [host, port] = address.split(":");
+  const sockets: Socket[] = [];
+  for (let left = 2_100; left > 0; left -= 100)
+    await Promise.all(
+      Array.from({ length: 100 }, async () => {
+        const socket = connectTcp(Number(port), host).on("error", () => {});
+        closers.push(() => socket.destroy());
+        sockets.push(socket.resume());
+        await once(socket, "connect").catch(() => {});
+      }),
+    );
+  // The oldest of theirs has given way, so an older one of a stranger would have, too.
+  await vi.waitFor(
+    () => expect(sockets.some(({ closed, readableEnded }) => closed || readableEnded)).toBe(true),
+    patience,
+  );
+  await new Promise((resolve) => envoy.ping(resolve));
+  expect([envoy.closed, envoy.destroyed]).toEqual([false, false]);
+  return envoy;
+}
+const serialized = (file: string, service: string, method: string, value: object) =>
+  envoyService(file, service)[method]?.requestSerialize(value) ?? Buffer.alloc(0);
+
+test("a gateway that proves itself by the context extension only: neither connections nor bytes of a neighbour shut it out", async () => {
+  const request = {
+    attributes: {
+      request: {
+        http: { method: "GET", host: "a.test", path: "/", headers: { ":path": "/", ":method": "GET" } },
+      },
+      context_extensions: { envoy_secret: secret },
+    },
+  };
+  const bytes = serialized(
+    "envoy/service/auth/v3/external_auth.proto",
+    "envoy.service.auth.v3.Authorization",
+    "Check",
+    request,
+  );
+  const envoy = await staysOpen(sidecar.grpc, check, bytes);
+  const sessions = Array.from({ length: 8 }, session);
+  const calls = sessions.flatMap((one) => Array.from({ length: 10 }, () => call(one, process)));
+  for (const { stream } of calls) written(stream, message(Buffer.alloc(mib), { announced: 15 * mib }));
+  await vi.waitFor(() => expect(calls.some(({ status }) => status === "8")).toBe(true), patience);
+  const next = call(envoy, check);
+  next.stream.end(message(bytes));
+  await vi.waitFor(() => expect(next.status).toBe("0"), patience);
+});
+
+test("a gateway whose ext_proc streams prove themselves by a check's proof keeps its connection", async () => {
+  const server = await createGrpcServer({
+    listen: "127.0.0.1:0",
+    peers: peerAuthentication("127.0.0.1:0", { envoySecrets: [secret] }),
+    services: [
+      createChallengeService({
+        ...Object(undefined),
+        routes: () => Object({ byId: () => undefined }),
+        peers: peerAuthentication("127.0.0.1:0", { envoySecrets: [secret] }),
+        metadataProofs: { verify: () => true, spend: () => true },
+        logger: createLogger({ level: "silent" }),
+        metrics: createMetrics(),
+      }),
+    ],
+  });
+  closers.push(() => server.drain(0));
+  const fields = { route: { stringValue: "a" }, proof: { stringValue: "p" } };
+  const value = {
+    response_headers: { headers: { headers: [] } },
+    metadata_context: { filter_metadata: { "envoy.filters.http.ext_authz": { fields } } },
+  };
+  const bytes = serialized(
+    "envoy/service/ext_proc/v3/external_processor.proto",
+    "envoy.service.ext_proc.v3.ExternalProcessor",
+    "Process",
+    value,
+  );
+  await staysOpen(server.address, process, bytes);
+});
