@@ -41,6 +41,9 @@ export function check(facts: RequestFacts, deps: CheckDeps): Checked | Promise<C
     return unknownPlace(facts, table.hasHost(facts.host));
   // An Envoy that does not name its route has picked it by the path as it was sent: `/%62` is another than `/b` to it.
   const taken = facts.context.route ?? table.find(facts.host, facts.sentPath)?.id;
+  // The same path leads elsewhere every time: nobody should try it again.
+  if (taken !== found.id && facts.context.route === undefined)
+    return deny(found, 400, "path_not_normal", pathNotNormal);
   if (taken !== found.id) return deny(found, 503, "route_mismatch", routeMismatch, retryAfter(1));
   const route = table.leadingTo(found, facts.context.upstream);
   if (!route) return deny(found, 503, "upstream_mismatch", upstreamMismatch, retryAfter(1));
@@ -216,6 +219,7 @@ function allow(
 
 const upstreamMismatch =
   "Envoy routes to another upstream than the routes file names; one of the two has not taken the newest configuration yet";
+const pathNotNormal = "the path must be written in its normal form: it leads to another route as it was sent";
 const routeMismatch =
   "Envoy's route and the routes file disagree; Envoy has not taken the newest configuration yet";
 

@@ -36,8 +36,11 @@ routes:
     expect((await ask("/b/x")).set["x-api-key"]).toBe("key-of-b");
     for (const path of ["/%62", "/%62/x", "//b/x"]) {
       const answer = await ask(path);
-      expect([path, answer.status, answer.set]).toEqual([path, 503, {}]);
-      expect(answer.body).toContain("route_mismatch");
+      expect([path, answer.status, answer.set]).toEqual([path, 400, {}]);
+      expect(answer.body).toContain("path_not_normal");
+      // Nothing changes by waiting; a route that is named, and is another, may.
+      expect(answer.headers["retry-after"]).toBeUndefined();
+      expect((await ask(path, { route: "a" })).status).toBe(503);
       // The same of one that has taken it for what it is.
       expect((await ask(path, { route: "b" })).set["x-api-key"]).toBe("key-of-b");
     }
