@@ -23,7 +23,7 @@ const streamBurstMs = 100;
 const routeShare = 0.2;
 const routeBurstMs = 400;
 /** What a message costs beside our own work: an upstream that sends single bytes makes one of each. ms. */
-const messageMs = 0.1;
+const messageMs = 0.25;
 
 /** What all answers together, and those of one route, may hold of this process's memory while they wait for their rest, bytes. */
 const maxHeldBytes = 96 * 1024 * 1024;

@@ -27,7 +27,11 @@ export interface Sessions {
   close(): void;
 }
 
-export function createBrowserSessions({ store, routes, metrics }: SignInDeps): Sessions {
+/** @param onUnjudged told of a person who is there by a record of a version that did not look at `email_verified` */
+export function createBrowserSessions(
+  { store, routes, metrics }: SignInDeps,
+  onUnjudged: (userId: string) => void,
+): Sessions {
   const namesOf = keysOfGroups();
   const people = new LRUCache<string, Person>({
     max: routes().config.limits.cacheEntries,
@@ -74,6 +78,7 @@ export function createBrowserSessions({ store, routes, metrics }: SignInDeps): S
     if (!session || session.host !== host || session.expiresAt.getTime() <= Date.now()) return undefined;
     const signedIn = await store.signInSessions.find(session.userId);
     if (!signedIn) return undefined;
+    if (signedIn.unjudged) onUnjudged(signedIn.userId);
     const { userId, email, name, groups, claims } = signedIn;
     return {
       userId,

@@ -13,9 +13,12 @@ import { createSignOut } from "./sign-out.ts";
 
 /** Builds sign-in (F3.5). Its paths follow `paths.prefix` as configured now; a new prefix needs a restart. */
 export function createSignIn(deps: SignInDeps): SignIn {
-  const { routes, fetch } = deps;
+  const { routes, fetch, logger } = deps;
   const clients = createOpenidClients(fetch);
-  const sessions = createBrowserSessions(deps);
+  const sessions = createBrowserSessions(deps, (userId) => {
+    // Not waited for: the access goes by what counts of the old record, the next one by the provider's answer.
+    recheck(userId).catch((error: unknown) => logger.warn({ err: error, userId }, "an old record stays"));
+  });
   const handover = createHandover(deps, sessions, begin);
   const trip = createSignInTrip(deps, clients, sessions, handover);
   const signOut = createSignOut(deps, clients, sessions);

@@ -6,8 +6,8 @@ import type { SignInSession } from "../store/store.ts";
 /**
  * What counts of a record by a version that took every address for verified which the provider did not say the opposite of, and put
  * an address and a word on it together that came from two answers. That word counts for nothing here; the operator's
- * (`trust_email`, `email_domains`) does. The next sign-in or recheck, which is due at
- * once, brings a record of today.
+ * (`trust_email`, `email_domains`) does. The record stays marked, and so is due for a recheck: that, or the next sign-in, brings a
+ * record of today.
  * @returns undefined where the person is known by an address that does not count: who it is, a sign-in has to say
  */
 export function judgeOldRecord(

@@ -35,8 +35,9 @@ export function createRecheck(
     if (!known) return "sign_in_again";
     const { recheck: every, recheckGrace: grace, sessionTtl, providers } = routes().config.signIn;
     const age = (Date.now() - known.checkedAt.getTime()) / 1000;
-    // What an earlier version has stored is asked about at once: until then it vouches for no address.
-    if (age < every && !known.unjudged) return "ok";
+    // Of an old record the provider is asked at once, unless a replica that does so may have moved `checkedAt`.
+    const fresh = age < every && !(known.unjudged && age < every - (2 * leaseMs) / 1000);
+    if (fresh) return "ok";
     const provider = providers.find(({ id }) => id === known.providerId);
     if (!provider) return refuse(userId, "the provider is no longer configured");
     // Nothing to ask with: the sign-in counts for as long as a browser session would.
@@ -114,9 +115,9 @@ export function createRecheck(
       const client = await clients.of(provider);
       const tokens = await refreshTokenGrant(client, refreshToken);
       const got = tokensOf(tokens);
-      const { unjudged: _, ...before } = known;
+      const { unjudged: _, ...judged } = known;
       const renewed: SignInSession = {
-        ...before,
+        ...judged,
         ...got,
         idToken: got.idToken ?? known.idToken,
         refreshToken: got.refreshToken ?? refreshToken,

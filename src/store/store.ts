@@ -262,7 +262,7 @@ export interface SignInSession {
   /** When these tokens were got, Unix ms: `checkedAt`, until a replica that asks for new ones moves that. */
   readonly tokensAt?: number;
   readonly checkedAt: Date;
-  /** Written by a version that did not ask whether the e-mail address is verified. */
+  /** Written by a version that did not ask whether the e-mail address is verified: due for a recheck. */
   readonly unjudged?: true;
 }
 export interface SignInSessions {

@@ -117,7 +117,7 @@ test("single bytes from an upstream do not hold up other routes", async () => {
   const seconds = (performance.now() - startedAt[1]) / 1000;
   const cpu = (await metric("process_cpu_seconds_total")) - startedAt[0];
   // Before, one second of processor time in every second; a stalled machine only lowers it.
-  expect(cpu / seconds).toBeLessThan(0.7);
+  expect(cpu / seconds).toBeLessThan(0.85);
   // They have used up their share, and wait: what they cost does not depend on how fast they send.
   expect(await metric('envoy_mcp_auth_limits_reached_total{limit="tool_list_work"}')).toBeGreaterThan(0);
   for (const stream of streams) stream.destroy();
