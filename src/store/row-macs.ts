@@ -88,6 +88,7 @@ export function rowMacs(
   let state: State | undefined;
   let loading: Promise<State> | undefined;
   let loadedAt = Number.NEGATIVE_INFINITY;
+  const startedAt = Date.now();
 
   const load = () => {
     loading ??= read()
@@ -269,8 +270,9 @@ export function rowMacs(
     const { keys, enforced } = await current();
     const missing = everyTable.filter((table) => !enforced.has(table));
     if (missing.length === 0) return;
-    // Where others are bound, the version before this one has written: it leaves no more than a table of few rows without MACs.
-    if (!now && enforced.size === 0 && Date.now() - keys[0].createdAt < upgradeMs) return;
+    // Where others are bound already, the key is older than the upgrade that brought the missing ones.
+    const since = enforced.size === 0 ? keys[0].createdAt : startedAt;
+    if (!now && Date.now() - since < upgradeMs) return;
     // What older replicas changed has a MAC that does not fit any more; from here on they are gone.
     await signAll(missing, (table, row) => !isGood(table, asBound(row)));
     await database.write("row_mac.bound", async (tx) => {

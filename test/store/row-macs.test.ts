@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { changeChannel } from "../../src/store/change-channel.ts";
 import { encryption } from "../../src/store/encryption.ts";
 import { secretName } from "../../src/store/secret-name.ts";
@@ -338,7 +338,12 @@ describe("rows of a version without MACs", () => {
     await store.close();
     store = await backend.open({ logger: noisy, metrics });
     expect(await reads.route_issuer()).toMatchObject({ accepted: true });
-    await store.bindRows();
+    // Replicas of the version before may still write such rows.
+    await store.removeExpired(new Date());
+    await backend.query("update route_issuer set mac = null");
+    expect(await reads.route_issuer()).toMatchObject({ accepted: true });
+    const clock = vi.spyOn(Date, "now").mockReturnValue(Date.now() + 3_700_000);
+    await store.removeExpired(new Date()).finally(() => clock.mockRestore());
     expect(await reads.route_issuer()).toMatchObject({ accepted: true });
     await backend.query("update route_issuer set mac = null");
     expect(await reads.route_issuer()).toBeUndefined();
