@@ -11,6 +11,7 @@ import { provenByMessage } from "../config/unproven-calls.ts";
 import { answerRefusal } from "./answer-refusal.ts";
 import type { ChallengeDeps } from "./challenge-deps.ts";
 import { externalProcessor, type ProcessingRequest, type ProcessingResponse } from "./external-processor.ts";
+import { type HeldBytes, heldBytes } from "./held-bytes.ts";
 import { withoutOwnSetCookies } from "./own-set-cookies.ts";
 import { giveUp, type Replacement, unavailable } from "./replacement.ts";
 import { type FilterTools, filterTools } from "./tools-answer.ts";
@@ -24,12 +25,6 @@ const routeShare = 0.2;
 const routeBurstMs = 400;
 /** What a message costs beside our own work: an upstream that sends single bytes makes one of each. ms. */
 const messageMs = 0.25;
-
-/** What all answers together, and those of one route, may hold of this process's memory while they wait for their rest, bytes. */
-const maxHeldBytes = 96 * 1024 * 1024;
-const maxRouteHeldBytes = 32 * 1024 * 1024;
-/** Nothing has to go on for so long before what is held is given up, ms. */
-const restMs = 60_000;
 
 /** Envoy opens a stream as it has something to say; who has not proven to be Envoy, as it has an upstream's answer. ms. */
 const firstMessageMs = 10_000;
@@ -47,15 +42,14 @@ export function createChallengeService(deps: ChallengeDeps): {
   readonly implementation: UntypedServiceImplementation;
   readonly admits: "unproven";
 } {
-  /** Bytes of all answers that wait for their rest. */
-  let held = 0;
+  const hold = heldBytes();
   /** What the answers of one upstream may use together. */
-  const shares = new LRUCache<string, RouteShare>({ max: 10_000 });
-  function shareOf(routeId: string): RouteShare {
-    const known = shares.get(routeId);
+  const budgets = new LRUCache<string, WorkBudget>({ max: 10_000 });
+  function budgetOf(routeId: string): WorkBudget {
+    const known = budgets.get(routeId);
     if (known) return known;
-    const made = { budget: workBudget(routeShare, routeBurstMs), held: 0 };
-    shares.set(routeId, made);
+    const made = workBudget(routeShare, routeBurstMs);
+    budgets.set(routeId, made);
     return made;
   }
 
@@ -93,7 +87,7 @@ export function createChallengeService(deps: ChallengeDeps): {
     return {
       response: {
         responseHeaders: { response: { headerMutation: { removeHeaders: ["content-length"] } } },
-        // Never BUFFERED: where the body is longer than one read, Envoy then waits for ever for the rest.
+        // Never BUFFERED: when the body does not arrive in one read, Envoy then never reads the rest.
         modeOverride: {
           responseHeaderMode: "SEND",
           responseBodyMode: "STREAMED",
@@ -103,8 +97,8 @@ export function createChallengeService(deps: ChallengeDeps): {
       filtering: {
         filter,
         requestId: metadata.requestId,
-        budget: workBudget(streamShare, streamBurstMs),
-        share: shareOf(route.id),
+        routeId: route.id,
+        budgets: [workBudget(streamShare, streamBurstMs), budgetOf(route.id)],
       },
     };
   }
@@ -122,23 +116,11 @@ export function createChallengeService(deps: ChallengeDeps): {
       () => stream.emit("error", { code: status.DEADLINE_EXCEEDED, details: "no answer has come" }),
       firstMessageMs,
     );
-    /** Of `held`, what is this stream's. */
-    let heldHere = 0;
-    let patience: NodeJS.Timeout | undefined;
-    const hold = (more: number, share: RouteShare) => {
-      held += more;
-      share.held += more;
-      heldHere += more;
-      if (heldHere > 0) patience ??= setTimeout(breakOff, restMs);
-      else stopWaiting();
-    };
-    const stopWaiting = () => {
-      clearTimeout(patience);
-      patience = undefined;
-    };
+    /** What waits of this answer; undefined while nothing is filtered. */
+    let held: HeldBytes | undefined;
     stream.once("close", () => {
       clearTimeout(silent);
-      if (filtering) hold(-heldHere, filtering.share);
+      held?.release();
     });
     /** The head may be with the client already: Envoy breaks the answer off when we do. */
     const breakOff = () =>
@@ -148,31 +130,24 @@ export function createChallengeService(deps: ChallengeDeps): {
       stream.end();
     };
     /** Filters the next piece of a body, when its stream and its route have not used up their share. */
-    const filterBody = async (body: Buffer, isLast: boolean, filtering: Filtering) => {
-      const { filter, share } = filtering;
-      const budgets = [filtering.budget, share.budget];
+    const filterBody = async (body: Buffer, isLast: boolean, { budgets, filter, routeId }: Filtering) => {
       const wait = Math.max(...budgets.map((budget) => budget.wait()));
       if (wait > 0) {
         deps.metrics.limitsReached.inc({ limit: "tool_list_work" });
         await delay(wait);
       }
+      if (stream.destroyed) return;
       const startedAt = performance.now();
-      const before = filter.held();
       const filtered = filter.filter(body, isLast);
-      // Another event is complete: the next has as much time again.
-      if (filtered.ok && filtered.body.length > 0) stopWaiting();
-      const more = stream.destroyed ? 0 : filter.held() - before;
-      hold(more, share);
-      const isFull = more > 0 && (held > maxHeldBytes || share.held > maxRouteHeldBytes);
-      if (isFull) deps.metrics.limitsReached.inc({ limit: "tool_list_bytes" });
-      if (!filtered.ok || isFull) breakOff();
-      else {
-        const answer = {
-          responseBody: { response: { bodyMutation: { body: Buffer.from(filtered.body) } } },
-        };
+      held ??= hold(routeId, breakOff);
+      const fits = held.set(filter.held(), filtered.ok && filtered.body.length > 0);
+      if (!fits) deps.metrics.limitsReached.inc({ limit: "tool_list_bytes" });
+      if (filtered.ok && fits) {
+        const bodyMutation = { body: Buffer.from(filtered.body) };
+        const answer = { responseBody: { response: { bodyMutation } } };
         if (isLast) last(answer);
         else stream.write(answer);
-      }
+      } else breakOff();
       const used = performance.now() - startedAt + messageMs;
       for (const budget of budgets) budget.spend(used);
     };
@@ -188,10 +163,10 @@ export function createChallengeService(deps: ChallengeDeps): {
       } else if (message.request === "responseBody" && filtering) {
         const { body = Buffer.alloc(0), endOfStream = false } = message.responseBody ?? {};
         await filterBody(body, endOfStream, filtering);
-      } else if (message.request === "responseTrailers" && heldHere > 0) {
-        // What was held has no way out any more: a body whose end trailers tell of is none that we see.
+      } else if (message.request === "responseTrailers" && filtering && filtering.filter.held() > 0) {
+        // No message of a body follows with which the rest could go out.
         deps.logger.warn(
-          { requestId: filtering?.requestId },
+          { requestId: filtering.requestId },
           "a list of tools that is followed by trailers cannot be filtered",
         );
         breakOff();
@@ -201,7 +176,7 @@ export function createChallengeService(deps: ChallengeDeps): {
       }
     };
     stream.on("data", (message: ProcessingRequest) => {
-      // Until then nobody has proven anything, and whatever else comes is waved through.
+      // Until then nobody has proven anything, and other messages pass unchanged.
       if (peer === "proven" || message.request === "responseHeaders") clearTimeout(silent);
       // One message at a time, and others' in between: what is not read stays with Envoy, and so with the upstream.
       stream.pause();
@@ -227,15 +202,8 @@ export function createChallengeService(deps: ChallengeDeps): {
 interface Filtering {
   readonly filter: FilterTools;
   readonly requestId: string;
-  readonly budget: WorkBudget;
-  readonly share: RouteShare;
-}
-
-/** What the answers of one route use together. */
-interface RouteShare {
-  readonly budget: WorkBudget;
-  /** Bytes. */
-  held: number;
+  readonly routeId: string;
+  readonly budgets: readonly WorkBudget[];
 }
 
 interface Answer {

@@ -39,12 +39,13 @@ export function check(facts: RequestFacts, deps: CheckDeps): Checked | Promise<C
   // Own paths come with ext_authz off; seeing one here means an Envoy configured otherwise, and an upstream must not get it.
   if (!found?.enabled || table.isOwnPath(facts.host, facts.path))
     return unknownPlace(facts, table.hasHost(facts.host));
-  // An Envoy that does not name its route has picked it by the path as it was sent: `/%62` is another than `/b` to it.
-  const taken = facts.context.route ?? table.find(facts.host, facts.sentPath)?.id;
-  // The same path leads elsewhere every time: nobody should try it again.
-  if (taken !== found.id && facts.context.route === undefined)
+  const named = facts.context.route;
+  if (named !== undefined && named !== found.id)
+    return deny(found, 503, "route_mismatch", routeMismatch, retryAfter(1));
+  // An Envoy that does not name its route has picked it by the path as it was sent: `/%62` is another than `/b` to it. Trying again
+  // does not help.
+  if (named === undefined && table.find(facts.host, facts.sentPath)?.id !== found.id)
     return deny(found, 400, "path_not_normal", pathNotNormal);
-  if (taken !== found.id) return deny(found, 503, "route_mismatch", routeMismatch, retryAfter(1));
   const route = table.leadingTo(found, facts.context.upstream);
   if (!route) return deny(found, 503, "upstream_mismatch", upstreamMismatch, retryAfter(1));
   if (route.mcp.kind === "client") return checkClientRoute(facts, route, deps);

@@ -1,10 +1,10 @@
 import { checkHosts } from "./check-hosts.ts";
 import type { Config } from "./config.ts";
 import type { ConfigPath } from "./config-source.ts";
-import { identityProviderOf } from "./identity-provider.ts";
 import { ownPaths } from "./own-paths.ts";
 import type { Reporter } from "./reporter.ts";
 import type { Route } from "./route.ts";
+import { identityProviderOf } from "./sign-in-providers.ts";
 import { callbackHost, hasOneOAuthRoute, redirectUriByHand } from "./upstream-callback.ts";
 
 /** What only shows when all routes are seen together: places and ids claimed twice, references that lead nowhere. */

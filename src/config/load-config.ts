@@ -19,7 +19,7 @@ import { createReporter, type Reporter } from "./reporter.ts";
 import type { Route } from "./route.ts";
 import { routeSchema } from "./route-schema.ts";
 import { serviceAccountId } from "./service-account-id.ts";
-import { signInRedirectUri } from "./sign-in-redirect-uri.ts";
+import { signInRedirectUri } from "./sign-in-providers.ts";
 
 /** A loaded file, or everything that is wrong with it. */
 export type LoadedConfig =

@@ -14,7 +14,6 @@ import type { Logger } from "../telemetry/logger.ts";
 import type { UpstreamOAuth } from "../upstream-oauth/upstream-oauth.ts";
 import type { UpstreamTokens } from "../upstream-token/upstream-tokens.ts";
 import { createConfirmConnection } from "./confirm-connection.ts";
-import { failureInWords } from "./failure-in-words.ts";
 import { isAllowedReturn } from "./is-allowed-return.ts";
 import { routeToConnect } from "./route-to-connect.ts";
 import { stateCookie } from "./state-cookie.ts";
@@ -294,4 +293,11 @@ function publish(ctx: Context, maxAgeSeconds: number, document: object | undefin
 function one(ctx: Context, name: string): string | undefined {
   const value = ctx.query[name];
   return typeof value === "string" && value !== "" ? value : undefined;
+}
+
+/** Why a connection was not made, in words of ours: anybody can make a link that has an error code. */
+export function failureInWords(code: string | string[]): string {
+  if (code === "access_denied") return "it was refused there, or you may not use this server.";
+  if (code === "temporarily_unavailable") return "its sign-in cannot be reached just now. Try again later.";
+  return "its sign-in did not work. Try again; if it stays so, tell the people who run this service.";
 }

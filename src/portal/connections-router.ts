@@ -8,8 +8,8 @@ import { requestId } from "../pages/request-id.ts";
 import { sendPage } from "../pages/send-page.ts";
 import type { Person } from "../sign-in/sign-in.ts";
 import { clientEntries } from "./client-entries.ts";
+import { failureInWords } from "./connect.ts";
 import { connectionEntries } from "./connection-entries.ts";
-import { failureInWords } from "./failure-in-words.ts";
 import { machineEntries } from "./machine-entries.ts";
 import type { PortalDeps } from "./portal-deps.ts";
 

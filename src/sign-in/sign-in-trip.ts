@@ -9,7 +9,7 @@ import {
   randomState,
 } from "openid-client";
 import type { SignInProvider } from "../config/config.ts";
-import { signInBase, signInRedirectUri } from "../config/sign-in-redirect-uri.ts";
+import { signInBase, signInRedirectUri } from "../config/sign-in-providers.ts";
 import { errorPage } from "../pages/error-page.ts";
 import { requestId } from "../pages/request-id.ts";
 import { sendPage } from "../pages/send-page.ts";

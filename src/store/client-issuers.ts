@@ -12,7 +12,7 @@ export function clientIssuers(database: Database, macs: RowMacs): ClientIssuers 
     async keep({ routeId, upstream, clientId }, issuer, named) {
       const of = { route_id: routeId, upstream, client_id: clientId };
       const found = await database.read("client_issuer.find", (db) => select(db, of).executeTakeFirst());
-      const known = await macs.find(table, found);
+      const known = found && !(await macs.isForged(table, found)) ? found : undefined;
       if (known && (known.issuer === issuer || !named)) return known.issuer;
       await macs.ready();
       return database.write("client_issuer.keep", async (tx) => {

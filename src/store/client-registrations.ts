@@ -64,8 +64,7 @@ export function clientRegistrations(
   /** A row that is not accepted is as good as absent: it must not keep everybody from registering. */
   async function findOrClear(issuer: string, redirectUri: string) {
     const found = await findRow(issuer, redirectUri);
-    const row = await macs.find(table, found);
-    if (row !== undefined || found === undefined) return row && openRow(row);
+    if (!found || !(await macs.isForged(table, found))) return found && openRow(found);
     await database.write("client_registration.clear", (tx) =>
       tx
         .deleteFrom(table)

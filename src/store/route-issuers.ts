@@ -1,4 +1,4 @@
-import type { Kysely, Transaction } from "kysely";
+import type { Transaction } from "kysely";
 import type { Database } from "./database.ts";
 import type { RowMacs } from "./row-macs.ts";
 import type { RouteIssuers } from "./store.ts";
@@ -22,21 +22,35 @@ export function routeIssuers(database: Database, macs: RowMacs): RouteIssuers {
     async add({ routeId, upstream }, issuer) {
       const place = { route_id: routeId, upstream, issuer };
       await macs.ready();
-      const known = await database.read("route_issuer.there", (db) => select(db, place).executeTakeFirst());
-      // Signed by a key, perhaps, that another replica has made and we have not heard of.
-      if (known && !macs.accepts(table, known)) await macs.reload();
+      const there = await database.read("route_issuer.there", (db) =>
+        db
+          .selectFrom(table)
+          .selectAll()
+          .where("route_id", "=", routeId)
+          .where("upstream", "=", upstream)
+          .where("issuer", "=", issuer)
+          .executeTakeFirst(),
+      );
+      if (there && !(await macs.isForged(table, there))) return false;
       return database.write("route_issuer.add", async (tx) => {
-        if (await insert(tx, macs, place)) return true;
-        const there = await select(tx, place).forUpdate().executeTakeFirst();
-        if (there && macs.accepts(table, there)) return false;
         // A row that was not written here is as good as absent, its place in the order included.
-        await remove(tx, place);
+        if (there)
+          await tx
+            .deleteFrom(table)
+            .where("id", "=", there.id)
+            .where("mac", "is not distinct from", there.mac)
+            .execute();
         return insert(tx, macs, place);
       });
     },
     async remove({ routeId, upstream }, issuer) {
       await database.write("route_issuer.remove", (tx) =>
-        remove(tx, { route_id: routeId, upstream, issuer }),
+        tx
+          .deleteFrom(table)
+          .where("route_id", "=", routeId)
+          .where("upstream", "=", upstream)
+          .where("issuer", "=", issuer)
+          .execute(),
       );
     },
   };
@@ -64,22 +78,4 @@ async function insert(tx: Transaction<Tables>, macs: RowMacs, place: Place): Pro
     .where("id", "=", made.id)
     .execute();
   return true;
-}
-
-function select(db: Kysely<Tables>, place: Place) {
-  return db
-    .selectFrom(table)
-    .selectAll()
-    .where("route_id", "=", place.route_id)
-    .where("upstream", "=", place.upstream)
-    .where("issuer", "=", place.issuer);
-}
-
-async function remove(tx: Transaction<Tables>, place: Place): Promise<void> {
-  await tx
-    .deleteFrom(table)
-    .where("route_id", "=", place.route_id)
-    .where("upstream", "=", place.upstream)
-    .where("issuer", "=", place.issuer)
-    .execute();
 }

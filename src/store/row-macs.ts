@@ -27,6 +27,14 @@ export interface RowMacs {
     table: T,
     rows: readonly R[],
   ): Promise<R[]>;
+  /**
+   * Whether a row may make way for one of ours: it is not as it was written here, by keys that are loaded for the purpose, since
+   * another replica may have made one that is not known here. Outside of a transaction.
+   */
+  isForged<T extends BoundTable>(
+    table: T,
+    row: BoundRow<T> & { readonly mac: string | null },
+  ): Promise<boolean>;
   /** Keys have changed elsewhere. */
   reload(): Promise<void>;
   /**
@@ -300,6 +308,12 @@ export function rowMacs(
     async filter(table, rows) {
       const found = await Promise.all(rows.map((row) => find(table, row)));
       return found.filter((row) => row !== undefined);
+    },
+    async isForged(table, row) {
+      const { enforced } = await current();
+      if (!enforced.has(table) || isGood(table, row)) return false;
+      await load();
+      return !accepts(table, row);
     },
     async reload() {
       if (state) await load();

@@ -1,4 +1,4 @@
-import { type Kysely, sql, type Transaction } from "kysely";
+import { type Selectable, sql, type Transaction } from "kysely";
 import type { Database } from "./database.ts";
 import type { DecryptionFailed } from "./decryption-failed.ts";
 import type { Encryption } from "./encryption.ts";
@@ -9,6 +9,7 @@ import type { Tables } from "./tables.ts";
 import { writeAuditEvent } from "./write-audit-event.ts";
 
 const table = "stored_route";
+type Row = Selectable<Tables["stored_route"]>;
 const now = sql<Date>`now()`;
 
 /**
@@ -21,21 +22,21 @@ export function storedRoutes(
   macs: RowMacs,
   onUnreadable: (id: string, error: DecryptionFailed | Error) => void,
 ): StoredRoutes {
-  /** Before rows are removed for their MAC, the keys are read: another replica may have made one that we have not heard of. */
-  async function knowKeys(id: string, place: string): Promise<void> {
-    const rows = await database.read("stored_route.there", (db) => there(db, id, place).execute());
-    if (rows.some((row) => !macs.accepts(table, row))) await macs.reload();
+  /** Rows that were not written here take up neither an id nor a place: they make way for one that is. */
+  async function forgedAt(id: string, place: string): Promise<Pick<Row, "id" | "mac">[]> {
+    const rows = await database.read("stored_route.there", (db) =>
+      db
+        .selectFrom(table)
+        .selectAll()
+        .where((e) => e.or([e("id", "=", id), e("place", "=", place)]))
+        .execute(),
+    );
+    const forged = await Promise.all(rows.map((row) => macs.isForged(table, row)));
+    return rows.filter((_, index) => forged[index]);
   }
-  const there = (db: Kysely<Tables>, id: string, place: string) =>
-    db
-      .selectFrom(table)
-      .selectAll()
-      .where((e) => e.or([e("id", "=", id), e("place", "=", place)]));
-  /** Rows that are not accepted are as good as absent: they take up neither an id nor a place. */
-  async function clear(tx: Transaction<Tables>, id: string, place: string): Promise<void> {
-    const rows = await there(tx, id, place).forUpdate().execute();
-    for (const row of rows)
-      if (!macs.accepts(table, row)) await tx.deleteFrom(table).where("id", "=", row.id).execute();
+  async function remove(tx: Transaction<Tables>, rows: readonly Pick<Row, "id" | "mac">[]): Promise<void> {
+    for (const { id, mac } of rows)
+      await tx.deleteFrom(table).where("id", "=", id).where("mac", "is not distinct from", mac).execute();
   }
 
   return {
@@ -60,11 +61,11 @@ export function storedRoutes(
 
     async create({ id, place, entry }, audit) {
       await macs.ready();
-      await knowKeys(id, place);
+      const forged = await forgedAt(id, place);
       const sealed = await seal(table, [id], entry);
       const mac = macs.sign(table, { id, place, version: 1 });
       return database.write("stored_route.create", async (tx) => {
-        await clear(tx, id, place);
+        await remove(tx, forged);
         const rows = await tx
           .insertInto(table)
           .values({ id, place, ...sealed, version: 1, mac })
@@ -80,11 +81,11 @@ export function storedRoutes(
 
     async replace({ id, place, entry }, version, audit) {
       await macs.ready();
-      await knowKeys(id, place);
+      const forged = await forgedAt(id, place);
       const sealed = await seal(table, [id], entry);
       const mac = macs.sign(table, { id, place, version: version + 1 });
       return database.write("stored_route.replace", async (tx) => {
-        await clear(tx, id, place);
+        await remove(tx, forged);
         const other = await tx
           .selectFrom(table)
           .select("id")

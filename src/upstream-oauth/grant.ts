@@ -1,8 +1,8 @@
 import { readFile } from "node:fs/promises";
 import { decodeJwt } from "jose";
 import type { AuthorizationServer } from "oauth4webapi";
-import { identityProviderOf } from "../config/identity-provider.ts";
 import type { ClientCredentials, IdentityAssertionGrant, Route, TokenExchange } from "../config/route.ts";
+import { identityProviderOf } from "../config/sign-in-providers.ts";
 import type { NewUpstreamToken, SignInSession } from "../store/store.ts";
 import { claimIssuer } from "./claim-issuer.ts";
 import { configuredClient } from "./configured-client.ts";

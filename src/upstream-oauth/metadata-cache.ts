@@ -1,5 +1,6 @@
 import { LRUCache } from "lru-cache";
 import { joined } from "./joined.ts";
+import { readJsonObject } from "./read-json-object.ts";
 
 /** A metadata document as fetched; `json` only for status 200 with a JSON object. */
 export interface MetadataDocument {
@@ -28,8 +29,6 @@ export interface MetadataCache {
 const floorMs = 60_000;
 const ceilingMs = 3_600_000;
 const usableOnErrorMs = 86_400_000;
-/** Longer documents are not parsed: nesting and names make a megabyte take hundreds of ms of everybody's time. */
-const longestDocument = 128 * 1024;
 /** A server that fails is not asked again for so long: it may take its time to. */
 export const failureMs = 5_000;
 
@@ -59,10 +58,12 @@ export function createMetadataCache(options: {
   ): Promise<Entry> {
     try {
       const headers = new Headers({ accept: "application/json" });
-      if (old?.etag) headers.set("if-none-match", old.etag);
-      else if (old?.lastModified) headers.set("if-modified-since", old.lastModified);
+      // Only a document can be unchanged: a failure must not become one by a 304.
+      const document = old?.status === 200 ? old : undefined;
+      if (document?.etag) headers.set("if-none-match", document.etag);
+      else if (document?.lastModified) headers.set("if-modified-since", document.lastModified);
       const response = await call(url, { headers });
-      const entry = await read(response, old, Date.now());
+      const entry = await read(response, document, Date.now());
       const failed = entry.status >= 500 || entry.status === 429;
       // A failing server says nothing about the document.
       const kept = failed && isUsable(old) ? old : entry;
@@ -106,7 +107,7 @@ async function read(response: Response, old: Entry | undefined, at: number): Pro
   if (response.status === 304 && old) return { ...old, fetchedAt: at, freshUntil };
   return {
     status: response.status,
-    json: response.status === 200 ? parseObject(await response.text()) : undefined,
+    json: response.status === 200 ? readJsonObject(await response.text()) : undefined,
     etag: response.headers.get("etag") ?? undefined,
     lastModified: response.headers.get("last-modified") ?? undefined,
     fetchedAt: at,
@@ -120,14 +121,4 @@ function freshness(headers: Headers): number {
   if (/\bno-(store|cache)\b/i.test(control)) return floorMs;
   const maxAge = /\bmax-age="?(\d+)/i.exec(control)?.[1];
   return Math.min(Math.max(Number(maxAge ?? 0) * 1000, floorMs), ceilingMs);
-}
-
-function parseObject(text: string): Record<string, unknown> | undefined {
-  if (text.length > longestDocument) return undefined;
-  try {
-    const value: unknown = JSON.parse(text);
-    return typeof value === "object" && value !== null && !Array.isArray(value) ? { ...value } : undefined;
-  } catch {
-    return undefined;
-  }
 }

@@ -8,6 +8,7 @@ import {
 import type { ClientRegistration } from "../store/store.ts";
 import { chooseAuthMethod } from "./choose-auth-method.ts";
 import { byKey, type ClientPlaces } from "./client-metadata-document.ts";
+import { readJsonObject } from "./read-json-object.ts";
 import { UpstreamOAuthError } from "./upstream-oauth-error.ts";
 
 /**
@@ -83,9 +84,6 @@ function checkRegistered(
     refuse("is for other redirect URIs than ours");
 }
 
-/** As of a token endpoint's answer. */
-const longestAnswer = 128 * 1024;
-
 /** Refuses errors; mends two common slips: status 200, and a secret without `client_secret_expires_at`. */
 async function lenient(response: Response, host: string): Promise<Response> {
   const text = await response.text();
@@ -106,14 +104,8 @@ async function lenient(response: Response, host: string): Promise<Response> {
       { detail: text },
     );
   }
-  let body = text.length > longestAnswer ? "" : text;
-  try {
-    const json: unknown = JSON.parse(body);
-    if (typeof json === "object" && json !== null) {
-      body = JSON.stringify({ client_secret_expires_at: 0, ...json });
-    }
-  } catch {
-    // Left to the reader, who names the fault.
-  }
+  const json = readJsonObject(text);
+  // An empty body is left to the reader, who names the fault.
+  const body = json ? JSON.stringify({ client_secret_expires_at: 0, ...json }) : "";
   return new Response(body, { status: 201, headers: { "content-type": "application/json" } });
 }

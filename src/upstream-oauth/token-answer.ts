@@ -1,5 +1,6 @@
 import { type AuthorizationServer, processGenericTokenEndpointResponse } from "oauth4webapi";
 import { readableScopes } from "./allowed-scopes.ts";
+import { readJsonObject } from "./read-json-object.ts";
 import { UpstreamOAuthError } from "./upstream-oauth-error.ts";
 
 /** A checked answer of a token endpoint (F4.10). */
@@ -17,8 +18,6 @@ export interface TokenAnswer {
 
 /** Longer than any header that servers take. Every connection in memory holds one, and each of its calls carries it. */
 const longestToken = 16 * 1024;
-/** Longer answers are not parsed: nesting and names make a megabyte take hundreds of ms of everybody's time. */
-const longestAnswer = 128 * 1024;
 /** More than anybody grants; every check may have to look through them. */
 const mostScopes = 500;
 
@@ -41,7 +40,7 @@ export async function readTokenAnswer(
 ): Promise<TokenAnswer> {
   const text = await response.text();
   const host = new URL(as.token_endpoint ?? as.issuer).host;
-  const json = text.length > longestAnswer ? undefined : parseObject(text);
+  const json = readJsonObject(text);
   refuseErrors(response, json, withoutSecrets(text, secrets), host);
   // An ID token is of no use here, and one that cannot be checked (explicit endpoints know no issuer) must not be fatal.
   const { id_token: _, ...fields } = json ?? {};
@@ -140,13 +139,4 @@ function retryAfter(response: Response): number | undefined {
   if (!header) return undefined;
   const seconds = /^\d+$/.test(header) ? Number(header) : Math.ceil((Date.parse(header) - Date.now()) / 1000);
   return Number.isFinite(seconds) ? Math.min(Math.max(seconds, 1), 3600) : undefined;
-}
-
-function parseObject(text: string): Record<string, unknown> | undefined {
-  try {
-    const value: unknown = JSON.parse(text);
-    return typeof value === "object" && value !== null && !Array.isArray(value) ? { ...value } : undefined;
-  } catch {
-    return undefined;
-  }
 }

@@ -1,6 +1,9 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { changeChannel } from "../../src/store/change-channel.ts";
+import { createDatabase } from "../../src/store/create-database.ts";
 import { encryption } from "../../src/store/encryption.ts";
+import { openPostgres } from "../../src/store/open-postgres.ts";
+import { rowMacs } from "../../src/store/row-macs.ts";
 import { secretName } from "../../src/store/secret-name.ts";
 import type { Store } from "../../src/store/store.ts";
 import { createLogger } from "../../src/telemetry/logger.ts";
@@ -372,4 +375,18 @@ it("rotate-keys makes a new key for the MACs; what was forged before stays rejec
   for (const table of Object.keys(reads) as Table[])
     if (table === "upstream_demand") expect(await reads[table](), table).toBeUndefined();
     else expect(await reads[table](), table).toBeDefined();
+});
+
+it("a row makes way for another only if it is forged by the keys of this moment", async () => {
+  const db = openPostgres({ url: backend.url, size: 2, timeoutMs: 30_000, name: "test", logger: noisy });
+  const database = createDatabase(db, { timeoutMs: 30_000, close: () => db.destroy() });
+  // Nobody notifies it.
+  const macs = rowMacs(database, encryption(await makeKeys("k1")), { logger: noisy });
+  await macs.ready();
+  await store.rotateEncryptionKeys();
+  const [row] = await database.read("rows", (any) => any.selectFrom("stored_route").selectAll().execute());
+  if (!row) throw new Error("no row");
+  expect(await macs.isForged("stored_route", row)).toBe(false);
+  expect(await macs.isForged("stored_route", { ...row, place: "b.test/" })).toBe(true);
+  await database.close();
 });

@@ -315,6 +315,18 @@ describe("discovery", () => {
     expect(asked.map(({ headers }) => headers["if-none-match"])).toEqual([undefined, '"v1"']);
   });
 
+  it("a failure has no validator: it cannot come back as unchanged", async () => {
+    upstream.on(rfc8414, { status: 503, headers: { etag: '"v1"' }, body: "down" });
+    await expect(begun()).rejects.toThrow();
+    upstream.on(rfc8414, ({ headers }) =>
+      headers["if-none-match"] ? { status: 304 } : { body: upstream.metadata },
+    );
+    house.oauth.forget(house.route());
+    await begun();
+    const asked = upstream.seen.filter(({ path }) => path === rfc8414);
+    expect(asked.map(({ headers }) => headers["if-none-match"])).toEqual([undefined, undefined]);
+  });
+
   it("F1.2 an upstream that asks for no token needs no consent; one that does is found out without asking twice", async () => {
     const asked = await house.oauth.needed(house.route());
     expect(asked).toBe(true);

@@ -1,6 +1,23 @@
 import type { Config, SignInProvider } from "./config.ts";
 import type { IdentityAssertionGrant } from "./route.ts";
 
+/** Sign-in, on the issuer's host. */
+export function signInBase(config: Pick<Config, "issuer" | "paths">): string {
+  return `${config.issuer}${config.paths.prefix}/sign_in`;
+}
+
+/**
+ * The redirect URI to register at a sign-in provider: one per provider (RFC 9700 section 4.4.2.2). Where there is one provider
+ * only, the one without an id, which cannot be mistaken.
+ */
+export function signInRedirectUri(
+  config: Pick<Config, "issuer" | "paths" | "signIn">,
+  provider: Pick<SignInProvider, "id">,
+): string {
+  const callback = `${signInBase(config)}/callback`;
+  return config.signIn.providers.length > 1 ? `${callback}/${encodeURIComponent(provider.id)}` : callback;
+}
+
 /**
  * The sign-in provider that knows `idp_client_id` of an `id_jag` route without `idp_token_url`: the only one, else the one that
  * has the same client with the same secret. Undefined where nothing says so: a client's secret is for the provider that knows the
