@@ -12,7 +12,7 @@ import { createChallengeService } from "./challenge/create-challenge-service.ts"
 import { createCheckService } from "./check/create-check-service.ts";
 import { createGrpcServer } from "./check/create-grpc-server.ts";
 import { createRefusalAudit } from "./check/create-refusal-audit.ts";
-import { type Strangers, strangers } from "./check/strangers.ts";
+import { type UnprovenConnections, unprovenConnections } from "./check/unproven-connections.ts";
 import type { Config } from "./config/config.ts";
 import { createLiveConfig } from "./config/create-live-config.ts";
 import { databaseExposure } from "./config/database-protection.ts";
@@ -258,8 +258,8 @@ export async function serve(options: {
   const doorHealth = createDoorHealth();
   publicDoor.use(doorHealth.middleware);
   const believed = !isTcp(listening.http) || config.listen.envoySecrets.length > 0;
-  const unproven = strangers<Socket>(maxConnections / 2, (socket) => socket.destroy());
-  publicDoor.use(envoyOnly(peersAt("http"), believed, unproven.forget));
+  const unproven = unprovenConnections<Socket>(maxConnections / 2, (socket) => socket.destroy());
+  publicDoor.use(envoyOnly(peersAt("http"), believed, unproven.remove));
   if (tracing) publicDoor.use(tracedHttp(tracing.tracer));
   publicDoor.use(door(routes, logger, metrics));
   publicDoor.use(limitBodies({ routes, metrics })).use(limitRequests({ routes, metrics }));
@@ -417,7 +417,11 @@ function answerError(ctx: Context, status: number, code: string, message: string
 async function listen(
   app: Koa,
   address: string,
-  options: { readonly config: Config; readonly metrics: Metrics; readonly unproven?: Strangers<Socket> },
+  options: {
+    readonly config: Config;
+    readonly metrics: Metrics;
+    readonly unproven?: UnprovenConnections<Socket>;
+  },
 ): Promise<{ readonly address: string; close(graceMs: number): Promise<void> }> {
   const { config, metrics, unproven } = options;
   const server = createServer(
@@ -433,8 +437,8 @@ async function listen(
   server.maxConnections = maxConnections;
   if (unproven)
     server.on("connection", (connection: Socket) => {
-      unproven.came(connection);
-      connection.once("close", () => unproven.forget(connection));
+      unproven.add(connection);
+      connection.once("close", () => unproven.remove(connection));
     });
   server.on("clientError", (error: NodeJS.ErrnoException, wire) => {
     const tooLong = error.code === "HPE_HEADER_OVERFLOW";

@@ -171,7 +171,7 @@ export function createInteractions(deps: AuthorizationServerDeps, provider: () =
     return finish(ctx, interaction, { error: "access_denied", error_description: "the person refused" });
   }
 
-  /** F3.6: off to the connect page (the route's host, as a rule), which runs the upstream's consent; back here, look again. */
+  /** Off to the connect page (on the route's host, as a rule), which runs the upstream's consent; back here, look again. */
   async function upstream(
     ctx: Context,
     interaction: Interaction,

@@ -11,7 +11,7 @@ import { withSocketMode } from "../config/with-socket-mode.ts";
 import { createHealthService } from "./create-health-service.ts";
 import type { GrpcService } from "./grpc-service.ts";
 import { type ServedMethod, serveUnary } from "./serve-unary.ts";
-import { strangers } from "./strangers.ts";
+import { unprovenConnections } from "./unproven-connections.ts";
 
 /** Requests that wait for a window update wait a whole turn: room for some thousand checks in flight. Bytes. */
 const windowBytes = 4 * 1024 * 1024;
@@ -89,7 +89,7 @@ export async function createGrpcServer(options: {
     for (const { path, requestStream, responseStream } of Object.values(definition))
       methods.set(path, { admits, streaming: requestStream || responseStream, unary: unary?.[path] });
   const sessions = new Set<ServerHttp2Session>();
-  const unproven = strangers<Http2Session>(maxConnections / 2, (session) => {
+  const unproven = unprovenConnections<Http2Session>(maxConnections / 2, (session) => {
     session.close();
     const cutOff = setTimeout(() => session.destroy(), givingWayMs).unref();
     session.once("close", () => clearTimeout(cutOff));
@@ -97,7 +97,7 @@ export async function createGrpcServer(options: {
   // biome-ignore lint/complexity/useLiteralKeys: private in its types
   for (const [http2Server] of server["http2Servers"]) {
     http2Server.maxConnections = maxConnections;
-    serveUnary(http2Server, methods, options.peers, maxMessageBytes, unproven.forget);
+    serveUnary(http2Server, methods, options.peers, maxMessageBytes, unproven.remove);
     http2Server.on("session", (session: ServerHttp2Session) => {
       if (tls && !hasName(session, tls.clientNames)) {
         session.destroy(undefined, constants.NGHTTP2_INADEQUATE_SECURITY);
@@ -108,10 +108,10 @@ export async function createGrpcServer(options: {
       session.once("close", () => clearTimeout(silent));
       session.setLocalWindowSize(windowBytes);
       sessions.add(session);
-      unproven.came(session);
+      unproven.add(session);
       session.once("close", () => {
         sessions.delete(session);
-        unproven.forget(session);
+        unproven.remove(session);
       });
     });
   }

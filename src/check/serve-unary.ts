@@ -22,7 +22,7 @@ const unprovenBytes = 64 * 1024 * 1024;
 interface Waiting {
   bytes: number;
 }
-const ofStrangers: Waiting = { bytes: 0 };
+const ofUnproven: Waiting = { bytes: 0 };
 /** Apart from the others: on a connection of Envoy's, calls that prove themselves by their message only. */
 const ofEnvoy: Waiting = { bytes: 0 };
 
@@ -74,7 +74,7 @@ export function serveUnary(
         peers.refused();
         return turnAway(stream, unauthenticated, "the caller has not proven that it is Envoy");
       }
-      const waiting = session && envoys.has(session) ? ofEnvoy : ofStrangers;
+      const waiting = session && envoys.has(session) ? ofEnvoy : ofUnproven;
       const forget = limitUnproven(stream, method.streaming, peers, waiting);
       onProvenByMessage = () => {
         forget();

@@ -11,7 +11,7 @@ interface NamedClient {
 
 /**
  * Credentials of the routes file belong to one issuer: the one that the operator names (`authorization_server_url`), else the
- * first that discovery found for them. An upstream that names another one gets none of them (F4.2, SEP-2352).
+ * first that discovery found for them. An upstream that names another one gets none of them (SEP-2352).
  *
  * @throws UpstreamOAuthError `issuer_changed`
  */

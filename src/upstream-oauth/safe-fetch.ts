@@ -39,7 +39,7 @@ type Guard = (protocol: string, hostname: string, port: number) => (address: str
 
 const redirects = new Set([301, 302, 303, 307, 308]);
 const withoutBody = new Set([101, 204, 205, 304]);
-const resolveStrangers = createResolveHost();
+const resolveUntrusted = createResolveHost();
 
 /**
  * A `fetch` for URLs that somebody else chose (F4.8): https only, no redirects, public addresses only (checked on the
@@ -63,7 +63,7 @@ export function createSafeFetch(options: Options): Fetch {
       if (list.namesHost(hostname, port)) return () => true;
       return (address) => (protocol === "https:" && isPublicAddress(address)) || list.holdsAddress(address);
     },
-    isOperators: (list) => (hostname, port) => list.namesHost(hostname, port),
+    isTrusted: (list) => (hostname, port) => list.namesHost(hostname, port),
   });
 }
 
@@ -86,7 +86,7 @@ export function createTrustedFetch(options: Options & { readonly anyHttp?: boole
       );
     },
     guard: () => () => () => true,
-    isOperators: () => () => true,
+    isTrusted: () => () => true,
   });
 }
 
@@ -94,7 +94,7 @@ interface Rules {
   refuseUrl(url: URL, list: PrivateHostList): SafeFetchError | undefined;
   guard(list: PrivateHostList): Guard;
   /** Whether a name is one that the operator chose. */
-  isOperators(list: PrivateHostList): (hostname: string, port: number) => boolean;
+  isTrusted(list: PrivateHostList): (hostname: string, port: number) => boolean;
 }
 
 function createFetch(options: Options, rules: Rules): Fetch {
@@ -104,11 +104,11 @@ function createFetch(options: Options, rules: Rules): Fetch {
     if (opened && (opened.hosts === hosts || opened.hosts.join() === hosts.join())) return opened;
     opened?.agent.close().catch(() => {});
     const list = createPrivateHostList(hosts);
-    const isOperators = rules.isOperators(list);
+    const isTrusted = rules.isTrusted(list);
     const connect = createConnector(
       rules.guard(list),
       (hostname, port) =>
-        options.resolveHost ?? (isOperators(hostname, port) ? resolveBySystem : resolveStrangers),
+        options.resolveHost ?? (isTrusted(hostname, port) ? resolveBySystem : resolveUntrusted),
       options.tls ?? {},
     );
     opened = { hosts, list, agent: new Agent({ connect, pipelining: 1 }) };

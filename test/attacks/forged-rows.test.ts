@@ -1,6 +1,3 @@
-import { execFile } from "node:child_process";
-import { join } from "node:path";
-import { promisify } from "node:util";
 import { decodeJwt } from "jose";
 import pg from "pg";
 import { afterAll, beforeAll, expect, test } from "vitest";
@@ -33,7 +30,15 @@ beforeAll(async () => {
   await stack.externalToken("alice");
   bob = await stack.externalToken("bob");
   machine = (
-    await command("service-accounts", "create", "ci", "--route", "everything", "--owner", "company/alice")
+    await stack.command(
+      "service-accounts",
+      "create",
+      "ci",
+      "--route",
+      "everything",
+      "--owner",
+      "company/alice",
+    )
   ).trim();
   const client = await stack.client("bob", stack.urls.open);
   await client.connect();
@@ -66,13 +71,6 @@ afterAll(async () => {
 async function forge(...statements: readonly string[]): Promise<void> {
   for (const statement of statements)
     expect((await sql.query(statement)).rowCount, statement).toBeGreaterThan(0);
-}
-
-async function command(...args: string[]): Promise<string> {
-  const cli = join(import.meta.dirname, "../../src/cli.ts");
-  const env = { ...process.env, DATABASE_URL: database.url };
-  return (await promisify(execFile)(process.execPath, [cli, ...args, "--config", stack.configFile], { env }))
-    .stdout;
 }
 
 const call = (token: string) =>

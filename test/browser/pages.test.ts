@@ -1,9 +1,7 @@
-import { execFile } from "node:child_process";
 import { existsSync } from "node:fs";
 import { mkdir, readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { join } from "node:path";
-import { promisify } from "node:util";
 import { decodeJwt } from "jose";
 import type { Browser, Page, Response } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -79,13 +77,6 @@ describe("every page people see, in Chromium", () => {
     await stack?.close();
     await database?.close();
   });
-
-  /** As an operator types it, beside the sidecar. */
-  async function command(...args: string[]): Promise<void> {
-    const cli = join(import.meta.dirname, "../../src/cli.ts");
-    const env = { ...process.env, DATABASE_URL: database.url };
-    await promisify(execFile)(process.execPath, [cli, ...args, "--config", stack.configFile], { env });
-  }
 
   /** Looks at the page in the tab in all its forms, then puts it back into the first. */
   async function meet(name: string, page: Page, response: Response | null): Promise<void> {
@@ -170,7 +161,7 @@ describe("every page people see, in Chromium", () => {
     await press("Connect Design library");
     await passForeignPages(page, logins);
     await meet("connections-connected", page, await again());
-    await command(
+    await stack.command(
       ...["service-accounts", "create", "nightly-report", "--route", "everything"],
       ...["--owner", decodeJwt(client.tokens()?.access_token ?? "").sub ?? ""],
     );

@@ -90,7 +90,7 @@ describe("the answer to tools/list on a route with a tool policy", () => {
     stream.destroy();
   });
 
-  it("F8.15 is refused when it cannot be read: compressed, of another type", async () => {
+  it("is refused when it cannot be read: compressed, of another type", async () => {
     const body = JSON.stringify(list("secret"));
     for (const [bytes, headers] of [
       [gzipSync(body), { "content-type": "application/json", "content-encoding": "gzip" }],
@@ -106,7 +106,7 @@ describe("the answer to tools/list on a route with a tool policy", () => {
   it.each([
     ["application/json", (broken: string) => broken],
     ["text/event-stream", (broken: string) => `data: ${broken}\n\n`],
-  ])("F8.15 breaks off when a list cannot be read: %s", async (type, send) => {
+  ])("breaks off when a list cannot be read: %s", async (type, send) => {
     upstream = (incoming, response) => {
       incoming.resume();
       response.writeHead(200, { "content-type": type });

@@ -1,6 +1,3 @@
-import { execFile } from "node:child_process";
-import { join } from "node:path";
-import { promisify } from "node:util";
 import { decodeJwt } from "jose";
 import { parse } from "node-html-parser";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -35,7 +32,7 @@ describe("F2.4 a service account with its owner's connection", () => {
     owner = decodeJwt(await stack.externalToken("alice", stack.urls.open)).sub ?? "";
     await stack.externalToken("bob");
     token = (
-      await command("service-accounts", "create", "ci", ...["--route", "everything"], "--owner", owner)
+      await stack.command("service-accounts", "create", "ci", ...["--route", "everything"], "--owner", owner)
     ).trim();
   });
   afterAll(async () => {
@@ -43,12 +40,6 @@ describe("F2.4 a service account with its owner's connection", () => {
     await database?.close();
   });
 
-  async function command(...args: string[]): Promise<string> {
-    const cli = join(import.meta.dirname, "../../src/cli.ts");
-    const env = { ...process.env, DATABASE_URL: database.url };
-    const config = ["--config", stack.configFile];
-    return (await promisify(execFile)(process.execPath, [cli, ...args, ...config], { env })).stdout;
-  }
   const call = (who = token) =>
     throughEnvoy(stack, {
       url: stack.urls.everything,
@@ -90,7 +81,7 @@ describe("F2.4 a service account with its owner's connection", () => {
     parse((await stack.browser(user).open(portal)).html)
       .querySelector("[aria-labelledby=machines]")
       ?.text.replace(/\s+/g, " ");
-  const listed = async () => (await command("service-accounts", "list")).split("\n")[1] ?? "";
+  const listed = async () => (await stack.command("service-accounts", "list")).split("\n")[1] ?? "";
 
   it("is refused, and not challenged, until the owner allows it; then it calls as the owner at the upstream", async () => {
     await refused(/its owner has delegated no connection/);
@@ -176,7 +167,7 @@ describe("F2.4 a service account with its owner's connection", () => {
     await becomes(403);
     await stack.externalToken("alice");
     await refused(/its owner has delegated no connection/);
-    const trail = (await command("audit", "--user", owner, "--until", "2100-01-01T00:00:00Z"))
+    const trail = (await stack.command("audit", "--user", owner, "--until", "2100-01-01T00:00:00Z"))
       .trim()
       .split("\n")
       .map((line) => JSON.parse(line));
@@ -196,11 +187,11 @@ describe("F2.4 a service account with its owner's connection", () => {
   it("ends with the account, and an owner is somebody who can sign in", async () => {
     await press("alice", "delegate", { route: "everything" });
     await becomes(200);
-    await command("service-accounts", "revoke", "ci");
+    await stack.command("service-accounts", "revoke", "ci");
     await becomes(401);
     expect(await machine("alice")).toBeUndefined();
     await expect(
-      command("service-accounts", "create", "x", "--route", "everything", "--owner", "elsewhere/alice"),
+      stack.command("service-accounts", "create", "x", "--route", "everything", "--owner", "elsewhere/alice"),
     ).rejects.toMatchObject({ code: 1, stderr: expect.stringContaining("PROVIDER one of: company") });
   });
 });

@@ -1,6 +1,8 @@
+import { execFile } from "node:child_process";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { promisify } from "node:util";
 import { type McpClient, mcpClient } from "../../deploy/demo/mcp-client.ts";
 import { type Stack, type StackOptions, startStack } from "../../deploy/demo/stack.ts";
 import { copyEmbeddedTestDatabase } from "./embedded-database.ts";
@@ -8,6 +10,8 @@ import { type HttpBrowser, httpBrowser, type SignInFor } from "./http-browser.ts
 
 /** Somebody with an account at the company and another at the upstream. */
 export type User = "alice" | "bob";
+
+const cli = join(import.meta.dirname, "../../src/cli.ts");
 
 const people = {
   alice: {
@@ -25,6 +29,8 @@ export interface E2e extends Stack {
   signIn(user: User): SignInFor;
   /** An MCP client of the user for `url` (default: the everything route); `connect()` runs what it has to. */
   client(user: User, url?: string, options?: { scope?: string; fetch?: typeof fetch }): Promise<McpClient>;
+  /** Runs our command beside the sidecar, as an operator types it. @returns what it prints */
+  command(...args: string[]): Promise<string>;
   /** A TE of the user for `url`, by the whole flow. */
   externalToken(user: User, url?: string): Promise<string>;
 }
@@ -85,6 +91,11 @@ export async function startE2e(options: Partial<StackOptions> = {}): Promise<E2e
     browser,
     signIn,
     client,
+    async command(...args) {
+      const env = { ...process.env, ...options.env };
+      const line = [cli, ...args, "--config", stack.configFile];
+      return (await promisify(execFile)(process.execPath, line, { env })).stdout;
+    },
     async externalToken(user, url) {
       const made = await client(user, url);
       await made.connect();

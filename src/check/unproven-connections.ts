@@ -1,9 +1,9 @@
 /** Connections whose peer has not proven to be Envoy. */
-export interface Strangers<Connection> {
-  /** Somebody has connected. */
-  came(connection: Connection): void;
-  /** The peer is Envoy, or it has gone. */
-  forget(connection: Connection): void;
+export interface UnprovenConnections<Connection> {
+  /** One has been opened. */
+  add(connection: Connection): void;
+  /** Its peer has proven to be Envoy, or it is closed. */
+  remove(connection: Connection): void;
 }
 
 /**
@@ -12,13 +12,13 @@ export interface Strangers<Connection> {
  *
  * @param most half of what the listener accepts.
  */
-export function strangers<Connection>(
+export function unprovenConnections<Connection>(
   most: number,
   end: (connection: Connection) => void,
-): Strangers<Connection> {
+): UnprovenConnections<Connection> {
   const known = new Set<Connection>();
   return {
-    came(connection) {
+    add(connection) {
       known.add(connection);
       if (known.size <= most) return;
       const [oldest] = known;
@@ -26,7 +26,7 @@ export function strangers<Connection>(
       known.delete(oldest);
       end(oldest);
     },
-    forget: (connection) => {
+    remove: (connection) => {
       known.delete(connection);
     },
   };
