@@ -71,8 +71,8 @@ function isBelow(path: string, prefix: string): boolean {
   return prefix === "/" || path === prefix || path.startsWith(`${prefix}/`);
 }
 
-/** The default ports of both schemes are one: the scheme does not count. */
-function sameHost(one: URL, other: URL): boolean {
+/** Same host and port. The default ports of both schemes are one: the scheme does not count. */
+export function sameHost(one: URL, other: URL): boolean {
   const port = (url: URL) => (url.port === "80" || url.port === "443" ? "" : url.port);
   return one.hostname === other.hostname && port(one) === port(other);
 }
