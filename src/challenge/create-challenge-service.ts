@@ -94,7 +94,7 @@ export function createChallengeService(deps: ChallengeDeps): {
     const head = rewrittenHead(places, response, route);
     if ("elsewhere" in head) {
       const line = { route: route.id, requestId: metadata.requestId, leadsTo: hostOf(head.elsewhere) };
-      deps.logger.warn(line, "an upstream's redirect leads elsewhere than to the hosts of `to` and `from`");
+      deps.logger.warn(line, "an upstream's redirect leads elsewhere than to the hosts of to and from");
       return { response: redirectElsewhere(metadata.requestId) };
     }
     const { toolListBytes } = table.config.limits;
@@ -102,8 +102,8 @@ export function createChallengeService(deps: ChallengeDeps): {
       metadata.toolFilter === undefined || refusal
         ? "none"
         : filterTools(response, metadata.toolFilter, toolListBytes);
-    if (tools === "unreadable" || (stream && isEncoded(response)))
-      return { response: unreadable(metadata.requestId) };
+    if (tools === "unreadable") return { response: unreadable(metadata.requestId) };
+    if (stream && isEncoded(response)) return { response: encodedStream(metadata.requestId) };
     const first = stream
       ? rewriteFirstEvent(
           (endpoint) => rewrittenEndpoint(places, route, metadata.path, endpoint),
@@ -198,7 +198,7 @@ export function createChallengeService(deps: ChallengeDeps): {
         if (elsewhere)
           deps.logger.warn(
             { route: route.id, requestId: filtering.requestId },
-            "the first event of an upstream's stream leads elsewhere than to the hosts of `to` and `from`",
+            "the first event of an upstream's stream leads elsewhere than to the hosts of to and from",
           );
         if (elsewhere && waiting) {
           waiting = undefined;
@@ -304,6 +304,12 @@ const unproven: Answer = {
 function unreadable(requestId: string): ProcessingResponse {
   const message = "the server's list of tools cannot be read, so what may not be seen cannot be taken out";
   return immediate(giveUp(requestId, 502, "tools_list_unreadable", message), "tools_list_unreadable");
+}
+
+/** Its first event may send the client elsewhere; the check has asked for no encoding. */
+function encodedStream(requestId: string): ProcessingResponse {
+  const message = "the server's event stream is compressed, although none of that was asked for";
+  return immediate(giveUp(requestId, 502, "upstream_stream_unreadable", message), "stream_unreadable");
 }
 
 /** Where it leads is for the log: the client could take its token there, or cannot reach it. */
