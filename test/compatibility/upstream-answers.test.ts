@@ -67,6 +67,22 @@ beforeAll(async () => {
           to: twins.map((one) => one.url),
           mcp: { server: {} },
         },
+        {
+          id: "half",
+          from: "https://shared.test/half",
+          to: [nobody, ...twins.map((one) => one.url)],
+          mcp: { server: {} },
+        },
+        {
+          id: "pathed",
+          from: "https://shared.test/pathed",
+          to: `${url}/api`,
+          policy: [
+            { allow: { and: [{ accept: true }] } },
+            { deny: { or: [{ http_path: { starts_with: "/admin" } }] } },
+          ],
+          mcp: { server: {} },
+        },
         { id: "nobody", from: "https://shared.test/nobody", to: nobody, mcp: { server: {} } },
         { id: "resets", from: "https://shared.test/resets", to: resetting, mcp: { server: {} } },
         {
@@ -252,6 +268,20 @@ describe("the first event of a legacy HTTP+SSE server", () => {
     ]) {
       const answer = await post(url, { method: "ping" });
       expect([answer.status, answer.body.includes("reached")]).toEqual([404, false]);
+    }
+  });
+
+  it("policy judges the upstream's path, wherever the event leads", async () => {
+    for (const [endpoint, status] of [
+      ["/admin?sessionId=a", 403],
+      ["/messages?sessionId=a", 202],
+    ] as const) {
+      upstream = begins(endpoint);
+      const incoming = await openStream("https://shared.test/pathed/sse");
+      const seen = await readUntil(incoming, /data: .*\n\n/);
+      incoming.destroy();
+      const where = `https://shared.test${/data: (.*)\n/.exec(seen)?.[1]}`;
+      expect((await post(where, { method: "ping" }, { accept: "*/*" })).status).toBe(status);
     }
   });
 
@@ -475,17 +505,23 @@ describe("a list of tools beyond limits.tool_list_bytes", () => {
 
 describe("two `to` and a server with sessions", () => {
   it("all requests of one session go to one endpoint, and people are spread over both", async () => {
+    await useSessions("https://shared.test/twins");
+    expect(asked.every((count) => count > 0)).toBe(true);
+  });
+
+  it("also while one of the endpoints takes no connections", () => useSessions("https://shared.test/half"));
+
+  async function useSessions(url: string) {
     for (let person = 0; person < 12; person += 1) {
       const claims = { client_id: `client-${person}` };
-      const opened = await post("https://shared.test/twins", { method: "initialize" }, {}, claims);
+      const opened = await post(url, { method: "initialize" }, {}, claims);
       const session = { "mcp-session-id": opened.header("mcp-session-id") ?? "" };
       const answers = [];
       for (let call = 0; call < 4; call += 1)
-        answers.push((await post("https://shared.test/twins", { method: "ping" }, session, claims)).status);
+        answers.push((await post(url, { method: "ping" }, session, claims)).status);
       expect(answers).toEqual([200, 200, 200, 200]);
     }
-    expect(asked.every((count) => count > 0)).toBe(true);
-  });
+  }
 });
 
 describe("an upstream that is down", () => {
