@@ -7,15 +7,18 @@ import {
 } from "@grpc/grpc-js";
 import { LRUCache } from "lru-cache";
 import { shownBy } from "../config/peer-authentication.ts";
+import type { Route } from "../config/route.ts";
 import { provenByMessage } from "../config/unproven-calls.ts";
 import { answerRefusal } from "./answer-refusal.ts";
 import type { ChallengeDeps } from "./challenge-deps.ts";
 import { externalProcessor, type ProcessingRequest, type ProcessingResponse } from "./external-processor.ts";
+import { rewriteFirstEvent } from "./first-event.ts";
 import { type HeldBytes, heldBytes } from "./held-bytes.ts";
 import { withoutOwnSetCookies } from "./own-set-cookies.ts";
 import { giveUp, type Replacement, unavailable } from "./replacement.ts";
-import { type FilterTools, filterTools } from "./tools-answer.ts";
-import { upstreamResponse } from "./upstream-response.ts";
+import { headMutation, rewrittenEndpoint, rewrittenHead } from "./rewritten-head.ts";
+import { type BodyFilter, filterTools, inTurn } from "./tools-answer.ts";
+import { type UpstreamResponse, upstreamResponse } from "./upstream-response.ts";
 import { type WorkBudget, workBudget } from "./work-budget.ts";
 
 /** What filtering may take of the one thread's time: the answer of one request, and all of one route. */
@@ -31,9 +34,9 @@ const firstMessageMs = 10_000;
 
 /**
  * The ext_proc service (`envoy.service.ext_proc.v3.ExternalProcessor`): looks at the head of upstream answers
- * that `check/` let through, and replaces 401 and 403 where the client can repair them (F4.6). Bodies it sees
- * only where `check/` has asked for a list of tools to be filtered (F8.15). It ends its stream after the last
- * message it needs, so that a long event stream does not hold up draining. Envoy's matcher
+ * that `check/` let through, replaces 401 and 403 where the client can repair them (F4.6), and rewrites addresses and cookies of
+ * MCP servers. Bodies it sees only where `check/` has asked for a list of tools to be filtered (F8.15), and of a stream that may be
+ * a legacy one up to its first event. It ends its stream after the last message it needs, so that a long event stream does not hold up draining. Envoy's matcher
  * (docs/upstream-oauth.md) wakes it for these answers only; it is right without the matcher, too. It acts only on metadata with
  * the proof of a check of ours; whatever else a caller says changes nothing.
  */
@@ -55,17 +58,21 @@ export function createChallengeService(deps: ChallengeDeps): {
 
   async function answerToHeaders(message: ProcessingRequest, onProven: () => void): Promise<Answer> {
     const response = upstreamResponse(message);
-    if (!response) return untouched;
+    if (!response) return { response: withoutOwnSetCookies(message) };
     const { metadata } = response;
     const refusal = response.status === 401 || response.status === 403;
-    // An answer that would be judged is held back; another passes as it is.
+    const stream = isEventStream(response) && metadata.firstEvent;
+    // An answer that would be judged or rewritten is held back; another passes as it is.
+    const judged = refusal || metadata.toolFilter !== undefined || response.location.length > 0 || stream;
+    const untouched = { response: headMutation({ remove: mcpCookies(response), set: [] }) };
     if (!deps.metadataProofs.verify(response.toProve, response.proof)) {
       deps.peers.refused();
-      return refusal || metadata.toolFilter !== undefined ? unproven : untouched;
+      return judged ? unproven : untouched;
     }
     onProven();
-    const route = deps.routes().byId(metadata.route);
-    if (!route || !metadata.user) return untouched;
+    const table = deps.routes();
+    const current = table.byId(metadata.route);
+    if (!current || !metadata.user) return untouched;
     if (response.status === 401 || response.status === 403) {
       // One request has one answer: a second one to it is a replay.
       if (response.proof === undefined || !deps.metadataProofs.spend(response.proof)) {
@@ -76,17 +83,38 @@ export function createChallengeService(deps: ChallengeDeps): {
         deps,
         response,
         response.status,
-        route,
+        current,
         metadata.owner ?? metadata.user,
       );
-      return answer ? { response: immediate(answer.replacement, answer.outcome) } : untouched;
+      if (answer) return { response: immediate(answer.replacement, answer.outcome) };
     }
-    const filter = metadata.toolFilter === undefined ? "none" : filterTools(response, metadata.toolFilter);
-    if (filter === "none") return untouched;
-    if (filter === "unreadable") return { response: unreadable(metadata.requestId) };
+    // What it says of addresses is read with the upstream it comes from.
+    const route = table.leadingTo(current, metadata.upstream) ?? current;
+    const places = { table, metadataProofs: deps.metadataProofs };
+    const head = rewrittenHead(places, response, route);
+    if ("elsewhere" in head) {
+      const line = { route: route.id, requestId: metadata.requestId, leadsTo: hostOf(head.elsewhere) };
+      deps.logger.warn(line, "an upstream's redirect leads elsewhere than to the hosts of to and from");
+      return { response: redirectElsewhere(metadata.requestId) };
+    }
+    const { toolListBytes } = table.config.limits;
+    const tools =
+      metadata.toolFilter === undefined || refusal
+        ? "none"
+        : filterTools(response, metadata.toolFilter, toolListBytes);
+    if (tools === "unreadable") return { response: unreadable(metadata.requestId) };
+    if (stream && isEncoded(response)) return { response: encodedStream(metadata.requestId) };
+    const first = stream
+      ? rewriteFirstEvent(
+          (endpoint) => rewrittenEndpoint(places, route, metadata.path, endpoint),
+          toolListBytes,
+        )
+      : undefined;
+    const filter = inTurn(first, tools === "none" ? undefined : tools);
+    if (!filter) return { response: headMutation(head) };
     return {
       response: {
-        responseHeaders: { response: { headerMutation: { removeHeaders: ["content-length"] } } },
+        ...headMutation({ ...head, remove: [...head.remove, "content-length"] }),
         // Never BUFFERED: when the body does not arrive in one read, Envoy then never reads the rest.
         modeOverride: {
           responseHeaderMode: "SEND",
@@ -97,7 +125,10 @@ export function createChallengeService(deps: ChallengeDeps): {
       filtering: {
         filter,
         requestId: metadata.requestId,
-        routeId: route.id,
+        route,
+        // The body comes without waiting for our answer to the head: what its beginning says can still become the status.
+        holdsHead:
+          first !== undefined && message.protocolConfig?.sendBodyWithoutWaitingForHeaderResponse === true,
         budgets: [workBudget(streamShare, streamBurstMs), budgetOf(route.id)],
       },
     };
@@ -118,8 +149,17 @@ export function createChallengeService(deps: ChallengeDeps): {
     );
     /** What waits of this answer; undefined while nothing is filtered. */
     let held: HeldBytes | undefined;
+    /** The answer to the head, while the first event may still change it, and to the pieces that have come since. */
+    let waiting: ProcessingResponse[] | undefined;
+    let late: NodeJS.Timeout | undefined;
+    const letHeadGo = () => {
+      clearTimeout(late);
+      for (const answer of waiting ?? []) stream.write(answer);
+      waiting = undefined;
+    };
     stream.once("close", () => {
       clearTimeout(silent);
+      clearTimeout(late);
       held?.release();
     });
     /** The head may be with the client already: Envoy breaks the answer off when we do. */
@@ -130,7 +170,8 @@ export function createChallengeService(deps: ChallengeDeps): {
       stream.end();
     };
     /** Filters the next piece of a body, when its stream and its route have not used up their share. */
-    const filterBody = async (body: Buffer, isLast: boolean, { budgets, filter, routeId }: Filtering) => {
+    const filterBody = async (body: Buffer, isLast: boolean, filtering: Filtering) => {
+      const { budgets, filter, route } = filtering;
       const wait = Math.max(...budgets.map((budget) => budget.wait()));
       if (wait > 0) {
         deps.metrics.limitsReached.inc({ limit: "tool_list_work" });
@@ -139,15 +180,31 @@ export function createChallengeService(deps: ChallengeDeps): {
       if (stream.destroyed) return;
       const startedAt = performance.now();
       const filtered = filter.filter(body, isLast);
-      held ??= hold(routeId, breakOff);
+      held ??= hold(route.id, breakOff);
       const fits = held.set(filter.held(), filtered.ok && filtered.body.length > 0);
       if (!fits) deps.metrics.limitsReached.inc({ limit: "tool_list_bytes" });
       if (filtered.ok && fits) {
         const bodyMutation = { body: Buffer.from(filtered.body) };
         const answer = { responseBody: { response: { bodyMutation } } };
-        if (isLast) last(answer);
-        else stream.write(answer);
-      } else breakOff();
+        const ends = isLast || filter.done();
+        if (waiting && !ends && filtered.body.length === 0) waiting.push(answer);
+        else {
+          letHeadGo();
+          if (ends) last(answer);
+          else stream.write(answer);
+        }
+      } else {
+        const elsewhere = !filtered.ok && "reason" in filtered;
+        if (elsewhere)
+          deps.logger.warn(
+            { route: route.id, requestId: filtering.requestId },
+            "the first event of an upstream's stream leads elsewhere than to the hosts of to and from",
+          );
+        if (elsewhere && waiting) {
+          waiting = undefined;
+          last(endpointElsewhere(filtering));
+        } else breakOff();
+      }
       const used = performance.now() - startedAt + messageMs;
       for (const budget of budgets) budget.spend(used);
     };
@@ -157,9 +214,11 @@ export function createChallengeService(deps: ChallengeDeps): {
           if (peer === "missing") provenByMessage(stream.metadata);
         });
         filtering = answer.filtering;
-        const response = withoutOwnSetCookies(message, answer.response);
-        if (filtering) stream.write(response);
-        else last(response);
+        if (filtering?.holdsHead) {
+          waiting = [answer.response];
+          late = setTimeout(letHeadGo, deps.routes().config.check.deadlineMs);
+        } else if (filtering) stream.write(answer.response);
+        else last(answer.response);
       } else if (message.request === "responseBody" && filtering) {
         const { body = Buffer.alloc(0), endOfStream = false } = message.responseBody ?? {};
         await filterBody(body, endOfStream, filtering);
@@ -172,6 +231,7 @@ export function createChallengeService(deps: ChallengeDeps): {
         breakOff();
       } else if (message.request) {
         // Envoy is configured to send more than we need: wave it through.
+        letHeadGo();
         stream.write({ [message.request]: {} });
       }
     };
@@ -200,9 +260,10 @@ export function createChallengeService(deps: ChallengeDeps): {
 }
 
 interface Filtering {
-  readonly filter: FilterTools;
+  readonly filter: BodyFilter;
   readonly requestId: string;
-  readonly routeId: string;
+  readonly route: Route;
+  readonly holdsHead: boolean;
   readonly budgets: readonly WorkBudget[];
 }
 
@@ -211,7 +272,25 @@ interface Answer {
   readonly filtering?: Filtering;
 }
 
-const untouched: Answer = { response: { responseHeaders: {} } };
+/** Of an answer of an MCP server that is not rewritten, cookies do not pass: they would be the host's. */
+function mcpCookies({ setCookies }: UpstreamResponse): readonly string[] {
+  return setCookies.length > 0 ? ["set-cookie"] : [];
+}
+
+function isEventStream({ status, headers }: UpstreamResponse): boolean {
+  const type = headers["content-type"]?.split(";", 1)[0]?.trim().toLowerCase();
+  return status >= 200 && status < 300 && type === "text/event-stream";
+}
+
+/** Without its path and query, which may hold a secret. */
+function hostOf(location: string): string {
+  const url = URL.parse(location, "https://unknown.invalid");
+  return url === null ? "no URL" : `${url.protocol}//${url.host}`.slice(0, 256);
+}
+
+function isEncoded({ headers }: UpstreamResponse): boolean {
+  return (headers["content-encoding"]?.trim().toLowerCase() ?? "identity") !== "identity";
+}
 
 /** The same to everybody: whoever has made the message up learns nothing. */
 const unproven: Answer = {
@@ -225,6 +304,25 @@ const unproven: Answer = {
 function unreadable(requestId: string): ProcessingResponse {
   const message = "the server's list of tools cannot be read, so what may not be seen cannot be taken out";
   return immediate(giveUp(requestId, 502, "tools_list_unreadable", message), "tools_list_unreadable");
+}
+
+/** Its first event may send the client elsewhere; the check has asked for no encoding. */
+function encodedStream(requestId: string): ProcessingResponse {
+  const message = "the server's event stream is compressed, although none of that was asked for";
+  return immediate(giveUp(requestId, 502, "upstream_stream_unreadable", message), "stream_unreadable");
+}
+
+/** Where it leads is for the log: the client could take its token there, or cannot reach it. */
+function redirectElsewhere(requestId: string): ProcessingResponse {
+  const message =
+    "the server redirects to another host than its own: the route's `to` must be the URL that answers without that redirect";
+  return immediate(giveUp(requestId, 502, "upstream_redirect_elsewhere", message), "redirect_elsewhere");
+}
+
+function endpointElsewhere({ requestId }: Filtering): ProcessingResponse {
+  const message =
+    "the first event of the server's stream sends clients to another host than that of the route's `to`: let the server name its endpoint by a path";
+  return immediate(giveUp(requestId, 502, "upstream_endpoint_elsewhere", message), "endpoint_elsewhere");
 }
 
 function immediate(replacement: Replacement, outcome: string): ProcessingResponse {

@@ -21,6 +21,8 @@ export interface ProcessingRequest {
     };
   };
   readonly responseBody?: { readonly body?: Buffer; readonly endOfStream?: boolean };
+  /** In the first message only. */
+  readonly protocolConfig?: { readonly sendBodyWithoutWaitingForHeaderResponse?: boolean };
   readonly metadataContext?: {
     readonly filterMetadata?: Readonly<
       Record<

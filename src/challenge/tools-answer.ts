@@ -1,55 +1,87 @@
 import { byteBuffer } from "../policy/byte-buffer.ts";
 import { createToolsStreamFilter } from "../policy/create-tools-stream-filter.ts";
 import { type Filtered, filterToolsJson } from "../policy/filter-tools-json.ts";
+import type { JsonRpcId } from "../policy/policy-decision.ts";
 import { type MayShow, readToolFilter } from "../policy/read-tool-filter.ts";
 import { toolsAnswerFormat } from "../policy/tools-answer-format.ts";
 import type { UpstreamResponse } from "./upstream-response.ts";
 
-/** A list of tools, or one event of a stream on which lists may come, bytes. */
-const maxListBytes = 2 * 1024 * 1024;
-
-/** Takes what a caller may not see out of a body, piece by piece. */
-export interface FilterTools {
+/** Looks at a body, piece by piece. */
+export interface BodyFilter {
   /** What of the body may go to the client with this piece; the rest waits for the next. */
-  readonly filter: (chunk: Uint8Array, isLast: boolean) => Filtered;
+  readonly filter: (chunk: Uint8Array, isLast: boolean) => Piece;
   /** Bytes of memory that what waits takes. */
   readonly held: () => number;
+  /** The rest of the body passes by itself. */
+  readonly done: () => boolean;
 }
+/** `endpoint`: a legacy stream names a place elsewhere. */
+export type Piece = Filtered | { readonly ok: false; readonly reason: "endpoint" };
 
 /**
  * How to filter the answer to a `tools/list`, or a stream that may carry one (F6.2, F8.15).
  *
  * @param toolFilter what policy has left with the request.
+ * @param maxBytes of a list, or of one event; what is longer becomes a JSON-RPC error.
  */
 export function filterTools(
   response: UpstreamResponse,
   toolFilter: string,
-): FilterTools | "none" | "unreadable" {
+  maxBytes: number,
+): BodyFilter | "none" | "unreadable" {
   const format = toolsAnswerFormat(response.status, response.headers);
   if (format === "none" || format === "unreadable") return format;
   const mayShow = readToolFilter(toolFilter);
-  return format === "json" ? wholeList(mayShow) : eventStream(mayShow);
+  const error = (id: JsonRpcId | null) => tooLong(id, maxBytes, response.metadata.requestId);
+  const { listId } = response.metadata;
+  if (format === "json") return wholeList(mayShow, maxBytes, () => error(listId ?? null));
+  return eventStream(mayShow, maxBytes, (beginning, end) => error(listId ?? idIn(beginning, end)));
+}
+
+/** First one, then the other; undefined where there is neither. */
+export function inTurn(first: BodyFilter | undefined, then: BodyFilter | undefined): BodyFilter | undefined {
+  if (!first || !then) return first ?? then;
+  return {
+    held: () => first.held() + then.held(),
+    done: () => first.done() && then.done(),
+    filter(chunk, isLast) {
+      const passed = first.filter(chunk, isLast);
+      return passed.ok ? then.filter(passed.body, isLast) : passed;
+    },
+  };
 }
 
 /** Nothing of a list goes out before its end has come. */
-function wholeList(mayShow: MayShow): FilterTools {
+function wholeList(mayShow: MayShow, maxBytes: number, error: () => string): BodyFilter {
   const held = byteBuffer();
+  let dropped = false;
   return {
-    held: held.room,
+    // What is thrown away has its time as well.
+    held: () => (dropped ? 1 : held.room()),
+    done: () => false,
     filter(chunk, isLast) {
-      if (held.length() + chunk.length > maxListBytes) return { ok: false };
-      if (isLast) return filterToolsJson(held.takeWith(chunk), mayShow);
-      held.append(chunk);
+      dropped ||= held.length() + chunk.length > maxBytes;
+      if (dropped) held.takeWith(Buffer.alloc(0));
+      if (isLast)
+        return dropped
+          ? { ok: true, body: Buffer.from(error()) }
+          : filterToolsJson(held.takeWith(chunk), mayShow);
+      if (!dropped) held.append(chunk);
       return { ok: true, body: Buffer.alloc(0) };
     },
   };
 }
 
 /** Each event goes out when it is complete. */
-function eventStream(mayShow: MayShow): FilterTools {
-  const stream = createToolsStreamFilter(mayShow, maxListBytes);
+function eventStream(
+  mayShow: MayShow,
+  maxBytes: number,
+  error: (beginning: string, end: string) => string,
+): BodyFilter {
+  const stream = createToolsStreamFilter(mayShow, maxBytes, error);
   return {
     held: stream.waiting,
+    done: () => false,
     filter(chunk, isLast) {
       const pushed = stream.push(chunk);
       if (!isLast || !pushed.ok) return pushed;
@@ -57,4 +89,23 @@ function eventStream(mayShow: MayShow): FilterTools {
       return rest.ok ? { ok: true, body: Buffer.concat([pushed.body, rest.body]) } : rest;
     },
   };
+}
+
+/** JSON-RPC's internal error: the call may have worked, its answer cannot be passed on. */
+function tooLong(id: JsonRpcId | null, maxBytes: number, requestId: string): string {
+  const message = `The server's list of tools is longer than ${maxBytes} bytes: the gateway's limits.tool_list_bytes.`;
+  const data = { request_id: requestId, reason: "tools_list_too_long" };
+  return JSON.stringify({ jsonrpc: "2.0", id, error: { code: -32603, message, data } });
+}
+
+/** A message's id, in front of its result or at its end; null where it cannot be told. */
+function idIn(beginning: string, end: string): JsonRpcId | null {
+  const inFront = beginning.split(/"result"\s*:/, 1)[0] ?? "";
+  const found = /"id"\s*:\s*("[^"\\]{0,256}"|-?\d{1,15})\s*[,}]/.exec(inFront)?.[1];
+  const last =
+    found ??
+    /\}\s*,\s*(?:"jsonrpc"\s*:\s*"2\.0"\s*,\s*)?"id"\s*:\s*("[^"\\]{0,256}"|-?\d{1,15})\s*\}\s*$/.exec(
+      end,
+    )?.[1];
+  return last === undefined ? null : JSON.parse(last);
 }

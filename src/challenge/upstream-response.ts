@@ -1,4 +1,5 @@
 import { type ProvenMetadata, provenFields } from "../external-token/metadata-proofs.ts";
+import type { JsonRpcId } from "../policy/policy-decision.ts";
 import type { ProcessingRequest } from "./external-processor.ts";
 
 /** What an upstream answered to a request that `check/` let through, and what `check/` left with that request. */
@@ -8,6 +9,10 @@ export interface UpstreamResponse {
   readonly wwwAuthenticate: readonly string[];
   /** The others that matter here, names in lower case; of several with one name the last. */
   readonly headers: Readonly<Record<string, string>>;
+  /** Every `Location` as received: there should be one. */
+  readonly location: readonly string[];
+  /** Every `Set-Cookie` as received, a character per byte. */
+  readonly setCookies: readonly string[];
   /** RFC 9449 section 8.2. */
   readonly dpopNonce?: string;
   readonly metadata: {
@@ -28,10 +33,24 @@ export interface UpstreamResponse {
     readonly requestId: string;
     /** What policy wants to be applied to lists of tools in the answer. */
     readonly toolFilter?: string;
+    /** Of the `tools/list`. Not proven, as the next two are not. */
+    readonly listId?: JsonRpcId;
+    readonly firstEvent: boolean;
+    readonly cookies?: string;
   };
   /** The same fields as they came, and what is to prove that they come from a check of ours. */
   readonly toProve: ProvenMetadata;
   readonly proof?: string;
+}
+
+function readId(text: string | undefined): JsonRpcId | undefined {
+  if (text === undefined || text.length > 2048) return undefined;
+  try {
+    const id: unknown = JSON.parse(text);
+    return typeof id === "string" || typeof id === "number" ? id : undefined;
+  } catch {
+    return undefined;
+  }
 }
 
 /** The namespace under which Envoy keeps what ext_authz answered. */
@@ -49,11 +68,15 @@ export function upstreamResponse(message: ProcessingRequest): UpstreamResponse |
   let dpopNonce: string | undefined;
   const headers: Record<string, string> = {};
   const wwwAuthenticate: string[] = [];
+  const location: string[] = [];
+  const setCookies: string[] = [];
   for (const { key = "", value, rawValue } of message.responseHeaders?.headers?.headers ?? []) {
     // Envoy sends raw bytes; its documentation allows a string as well.
     const text = rawValue?.length ? rawValue.toString("latin1") : (value ?? "");
     if (key === ":status") status = Number(text);
     else if (key === "www-authenticate") wwwAuthenticate.push(text);
+    else if (key === "location") location.push(text);
+    else if (key === "set-cookie") setCookies.push(text);
     else if (key === "dpop-nonce") dpopNonce = text;
     else if (key.startsWith("content-")) headers[key] = text;
   }
@@ -61,6 +84,8 @@ export function upstreamResponse(message: ProcessingRequest): UpstreamResponse |
     status,
     wwwAuthenticate,
     headers,
+    location,
+    setCookies,
     dpopNonce,
     metadata: {
       route,
@@ -74,6 +99,9 @@ export function upstreamResponse(message: ProcessingRequest): UpstreamResponse |
       path: fields.path?.stringValue ?? "/",
       requestId: fields.request_id?.stringValue ?? "",
       toolFilter: fields.tool_filter?.stringValue,
+      listId: readId(fields.list_id?.stringValue),
+      firstEvent: fields.first_event?.stringValue !== undefined,
+      cookies: fields.cookies?.stringValue,
     },
     toProve: Object.fromEntries(
       provenFields.map((name) => [name, fields[name]?.stringValue ?? fields[name]?.numberValue]),

@@ -1,4 +1,6 @@
 import type { Route } from "../config/route.ts";
+import { returnedCookies } from "../config/upstream-cookies.ts";
+import { readBesidePath } from "../config/upstream-path.ts";
 import type { Caller, Refusal } from "../external-token/caller.ts";
 import { issuedTo } from "../external-token/issued-to.ts";
 import type { ProvenMetadata } from "../external-token/metadata-proofs.ts";
@@ -9,7 +11,7 @@ import type { Checked } from "./checked.ts";
 import { cors } from "./cors.ts";
 import type { AllowMetadata, Deny, Header } from "./decision.ts";
 import { holdsToken } from "./holds-token.ts";
-import { judgeBeforeBody, judgePolicy } from "./judge-policy.ts";
+import { type Judged, judgeBeforeBody, judgePolicy } from "./judge-policy.ts";
 import type { RequestFacts } from "./request-facts.ts";
 import { unauthorized } from "./unauthorized.ts";
 import { upstreamHeaders } from "./upstream-headers.ts";
@@ -49,6 +51,9 @@ export function check(facts: RequestFacts, deps: CheckDeps): Checked | Promise<C
   const route = table.leadingTo(found, facts.context.upstream);
   if (!route) return deny(found, 503, "upstream_mismatch", upstreamMismatch, retryAfter(1));
   if (route.mcp.kind === "client") return checkClientRoute(facts, route, deps);
+  const beside = readBesidePath(route, facts.path);
+  if (beside && !deps.metadataProofs.verifyPlace(route, beside.path, beside.proof))
+    return unknownPlace(facts, true);
   // It could control every page of the host, the issuer's too.
   if (facts.headers["service-worker"] !== undefined)
     return deny(route, 403, "service_worker", "an MCP server's answer cannot be a service worker");
@@ -105,7 +110,7 @@ function admit(
   const judged = judgePolicy(facts, route, caller, deps);
   if (!judged.ok) return { ...judged.checked, ...issuedTo(caller) };
   return when(withOwner(caller, route, deps), (standing) =>
-    withCredential(facts, route, standing, judged.toolFilter, deps),
+    withCredential(facts, route, standing, judged, deps),
   );
 }
 
@@ -123,7 +128,7 @@ function withCredential(
   facts: RequestFacts,
   route: Route,
   caller: Caller,
-  toolFilter: string | undefined,
+  judged: Lists,
   deps: CheckDeps,
 ): Checked | Promise<Checked> {
   const exchanged = route.mcp.kind === "server" && route.mcp.auth.type === "token_exchange";
@@ -135,7 +140,7 @@ function withCredential(
     switch (credential.kind) {
       case "credential":
         return when(deps.assertions.headersFor(caller, route), (assertion) =>
-          allow(deps, facts, route, caller, credential, assertion, toolFilter),
+          allow(deps, facts, route, caller, credential, assertion, judged),
         );
       case "missing": {
         const description = "this server needs your consent; authorize again";
@@ -181,9 +186,10 @@ function allow(
   caller: Caller,
   credential: Extract<Credential, { kind: "credential" }>,
   assertion: readonly Header[],
-  toolFilter: string | undefined,
+  { toolFilter, listId }: Lists,
 ): Checked | Promise<Checked> {
   const fixed = route.mcp.kind === "server" ? route.mcp.requestHeaders.set : [];
+  const legacyStream = mayBeLegacyStream(facts);
   const proof = credential.proof?.(facts.method, upstreamUrl(route, facts.path)) ?? [];
   const metadata = {
     route: route.id,
@@ -198,6 +204,9 @@ function allow(
     path: facts.path,
     request_id: facts.requestId,
     tool_filter: toolFilter,
+    list_id: listId === undefined ? undefined : JSON.stringify(listId),
+    first_event: legacyStream ? "1" : undefined,
+    cookies: cookiesToPass(facts, route),
   } as const satisfies Omit<AllowMetadata, "proof"> & ProvenMetadata;
   return when<readonly Header[], Checked>(proof, (proofHeaders) => ({
     decision: {
@@ -206,8 +215,8 @@ function allow(
         facts,
         [...fixed, ...credential.headers, ...proofHeaders, ...assertion],
         route,
-        // So that `challenge/` can read the list of tools it has to filter.
-        toolFilter === undefined ? undefined : "accept-encoding",
+        // So that `challenge/` can read the list of tools it has to filter, and a stream's first event.
+        toolFilter === undefined && !legacyStream ? undefined : "accept-encoding",
       ),
       responseHeaders: cors.answer,
       metadata: { ...metadata, proof: metadataProofs.prove(metadata) },
@@ -216,6 +225,21 @@ function allow(
     route,
     userId: caller.userId,
   }));
+}
+
+/** What policy has to say about lists of tools in the answer. */
+type Lists = Pick<Extract<Judged, { ok: true }>, "toolFilter" | "listId">;
+
+/** Streams of Streamable HTTP name their session, where there is one; HTTP+SSE begins with the stream. */
+function mayBeLegacyStream({ method, headers }: RequestFacts): boolean {
+  return method === "GET" && headers["mcp-session-id"] === undefined;
+}
+
+/** Pages set none; who holds as many as a route may have can only lose some. */
+function cookiesToPass({ method, headers }: RequestFacts, route: Route): AllowMetadata["cookies"] {
+  if (headers["sec-fetch-mode"] === "navigate") return "none";
+  if (headers.cookie !== undefined && returnedCookies(route, headers.cookie).full) return "removals";
+  return method === "GET" || method === "HEAD" ? "typed" : undefined;
 }
 
 const upstreamMismatch =

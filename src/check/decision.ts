@@ -37,7 +37,13 @@ export type AllowMetadata = Readonly<{
   request_id?: string;
   /** What `policy/` wants to be applied to `tools/list` answers (F6.2). */
   tool_filter?: string;
-  /** Binds all of the above to this request (`external-token/metadata-proofs.ts`): without it ext_proc does nothing. */
+  /** JSON of the id of the `tools/list`, for an answer that takes the list's place. Not proven: nothing is judged by it. */
+  list_id?: string;
+  /** A GET without a session: the answer may be a legacy stream, whose first event says where to post. Not proven. */
+  first_event?: string;
+  /** Which of the upstream's cookies pass where not all do (`challenge/`). Not proven. */
+  cookies?: "none" | "typed" | "removals";
+  /** Binds all of the above that `provenFields` names to this request (`external-token/metadata-proofs.ts`): without it ext_proc does nothing. */
   proof?: string;
 }>;
 /** 401: the client can repair it by authorizing. */
@@ -59,7 +65,7 @@ export interface Deny {
 /** We answer in the upstream's place. */
 export interface Reply {
   readonly kind: "reply";
-  readonly status: 200 | 204;
+  readonly status: 200 | 204 | 403;
   readonly headers: readonly Header[];
   readonly body: string;
 }

@@ -1,13 +1,15 @@
 import type { Route } from "../config/route.ts";
+import { namesSession, readBesidePath } from "../config/upstream-path.ts";
 import type { LimitReached } from "../policy/create-rate-limiter.ts";
+import type { JsonRpcId } from "../policy/policy-decision.ts";
 import type { PolicyCaller } from "../policy/policy-input.ts";
 import { refusalBody } from "../policy/refusal-body.ts";
 import type { CheckDeps } from "./check-deps.ts";
 import type { Checked } from "./checked.ts";
 import type { RequestFacts } from "./request-facts.ts";
 
-type Judged =
-  | { readonly ok: true; readonly toolFilter?: string }
+export type Judged =
+  | { readonly ok: true; readonly toolFilter?: string; readonly listId?: JsonRpcId }
   | { readonly ok: false; readonly checked: Checked };
 
 /**
@@ -36,9 +38,9 @@ export function judgePolicy(
   });
   switch (verdict.kind) {
     case "allow": {
-      const { toolCalls, toolFilter } = verdict;
+      const { toolCalls, toolFilter, listId } = verdict;
       const called = toolCalls > 0 ? deps.limiter.takeToolCalls({ ...asked, count: toolCalls }) : undefined;
-      return called ? tooMany(called, route, userId) : { ok: true, toolFilter };
+      return called ? tooMany(called, route, userId) : { ok: true, toolFilter, listId };
     }
     case "deny": {
       const { status, reason, message } = verdict;
@@ -49,10 +51,22 @@ export function judgePolicy(
     case "refuse_call": {
       const body = refusalBody(verdict, facts.requestId);
       const headers = [["content-type", "application/json"]] as const;
-      const decision = { kind: "reply", status: 200, headers, body } as const;
+      // A client of HTTP+SSE reads no answer to a post: with 200 it would wait on its stream.
+      const status = isLegacyPost(facts, route) ? 403 : 200;
+      const decision = { kind: "reply", status, headers, body } as const;
       return { ok: false, checked: { decision, reason: verdict.reason, route, userId, rule: verdict.rule } };
     }
   }
+}
+
+/**
+ * Whether a request is a message of the legacy HTTP+SSE transport. Its place is one that the stream's first event has named: beside
+ * `to`, or with the session in its query; Streamable HTTP accepts event streams and names a session in a header.
+ */
+function isLegacyPost({ method, path, query, headers }: RequestFacts, route: Route): boolean {
+  if (method !== "POST" || headers["mcp-session-id"] !== undefined) return false;
+  if (readBesidePath(route, path) !== undefined) return true;
+  return namesSession(query) && !/\btext\/event-stream\b/i.test(headers.accept ?? "");
 }
 
 /** Envoy says which upstream it routes to, and not that it sends bodies: policy has just begun to look at them. */

@@ -1,4 +1,5 @@
 import type { Route } from "../config/route.ts";
+import { returnedCookies } from "../config/upstream-cookies.ts";
 import type { Header } from "./decision.ts";
 import { headerName } from "./header-name.ts";
 import { holdsToken } from "./holds-token.ts";
@@ -7,7 +8,7 @@ import { stripCookies } from "./strip-cookies.ts";
 
 /**
  * What to set on, and remove from, a request on its way to an upstream: the credential and the assertion go in. An MCP server gets
- * what is listed and no cookie; an application gets everything but our cookies, and headers that claim an identity, name another
+ * what is listed and its own cookies; an application gets everything but our cookies, and headers that claim an identity, name another
  * request or steer Envoy. The external token goes out wherever it stands, as does an `Authorization` that nobody replaced.
  *
  * @param set lower-case names.
@@ -28,7 +29,7 @@ export function upstreamHeaders(
     if (set.some((header) => header[0] === name)) continue;
     const value = headers[name] ?? "";
     if (name === "cookie") {
-      const kept = toServer ? undefined : stripCookies(value);
+      const kept = toServer ? returnedCookies(route, value).header : stripCookies(value);
       if (kept === undefined || (token !== undefined && holdsToken(kept, token))) removeHeaders.push(name);
       else if (kept !== value) setHeaders.push([name, kept]);
     } else if (

@@ -106,6 +106,7 @@ export function buildConfig(
       bodyBytes: input.limits.body_bytes,
       cacheEntries: input.limits.cache_entries,
       metadataCacheEntries: input.limits.metadata_cache_entries,
+      toolListBytes: input.limits.tool_list_bytes,
       tokenCacheBytes: input.limits.token_cache_bytes,
     },
     adminApi: { adminTokens: input.admin_api.admin_tokens, viewerTokens: input.admin_api.viewer_tokens },

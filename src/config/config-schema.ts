@@ -233,6 +233,7 @@ export function configSchema(f: Fields) {
       body_bytes: f.size(kib, 56 * kib).default(16 * kib),
       cache_entries: z.int().min(100).default(20_000),
       metadata_cache_entries: z.int().min(1).default(500),
+      tool_list_bytes: f.size(64 * kib, 16 * kib * kib).default(2 * kib * kib),
       token_cache_bytes: f.size(kib * kib, 1024 * kib * kib).default(64 * kib * kib),
     }),
     admin_api: f.section({

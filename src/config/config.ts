@@ -176,6 +176,8 @@ export interface Config {
     /** Metadata documents of upstreams and their authorization servers. */
     readonly metadataCacheEntries: number;
     readonly tokenCacheBytes: number;
+    /** A list of tools that policy narrows, or one event of a stream on which lists may come. */
+    readonly toolListBytes: number;
   };
   /** Bearer tokens of the admin API (F7.5); none: there is no admin API. */
   readonly adminApi: { readonly adminTokens: readonly string[]; readonly viewerTokens: readonly string[] };

@@ -1,5 +1,31 @@
 import type { Route } from "./route.ts";
 
+/** Below a route: places of its upstream that are not below `to`, each behind the proof that the upstream has named it. */
+export const besideSegment = ".upstream";
+
+/** The path of ours for a place beside `to`. @param proof `MetadataProofs.provePlace` of it */
+export function besidePath(route: Pick<Route, "prefix">, proof: string, path: string): string {
+  return `${route.prefix === "/" ? "" : route.prefix}/${besideSegment}/${proof}${path}`;
+}
+
+/** Whether a query, without its `?`, names a session, as the endpoints of legacy HTTP+SSE servers do. */
+export function namesSession(query: string): boolean {
+  return /(?:^|&)[^=&]*session[^=&]*=/i.test(query);
+}
+
+/** What a path of ours says of a place beside `to`; undefined: it is another kind of path. */
+export function readBesidePath(
+  route: Pick<Route, "prefix">,
+  path: string,
+): { readonly proof: string; readonly path: string } | undefined {
+  const base = `${route.prefix === "/" ? "" : route.prefix}/${besideSegment}/`;
+  if (!path.startsWith(base)) return undefined;
+  const slash = path.indexOf("/", base.length);
+  return slash < 0
+    ? { proof: "", path: "/" }
+    : { proof: path.slice(base.length, slash), path: path.slice(slash) };
+}
+
 /**
  * The path an upstream sees for a path of ours, as Envoy's routes rewrite it (`envoy/route-entries.ts`).
  *
@@ -7,6 +33,8 @@ import type { Route } from "./route.ts";
  */
 export function upstreamPath(route: Pick<Route, "prefix" | "upstreamPath">, path: string): string {
   const { prefix, upstreamPath: to } = route;
+  const beside = readBesidePath(route, path);
+  if (beside) return beside.path;
   if (to === undefined || to === prefix) return path;
   const base = prefix === "/" ? "" : prefix;
   // A path that names the upstream's own already is not doubled.

@@ -1,5 +1,6 @@
 import { createHmac, createSecretKey, type KeyObject, randomBytes, timingSafeEqual } from "node:crypto";
 import { LRUCache } from "lru-cache";
+import type { Route } from "../config/route.ts";
 import type { SigningKey, Store } from "../store/store.ts";
 import type { Logger } from "../telemetry/logger.ts";
 
@@ -40,6 +41,9 @@ export interface MetadataProofs {
   verify(metadata: ProvenMetadata, proof: string | undefined): boolean;
   /** Says once per proof that it may be acted upon: one request has one answer. Remembered by this replica only. */
   spend(proof: string): boolean;
+  /** Proves that the upstream of this route has named a path outside of `to`; lives as long as the keys do. */
+  provePlace(route: ProvenPlace, path: string): string;
+  verifyPlace(route: ProvenPlace, path: string, proof: string): boolean;
   /**
    * Adds a key that is used after `publishSeconds`, by when every replica knows it. Older keys stay for as long as a request may
    * wait for its upstream; with `revokeOld` they end at once, and answers under way are 503 where they would be judged.
@@ -47,6 +51,9 @@ export interface MetadataProofs {
   rotate(publishSeconds: number, revokeOld?: boolean): Promise<string>;
   close(): void;
 }
+
+/** Another upstream of the route has named nothing yet. */
+type ProvenPlace = Pick<Route, "id" | "upstreamHash">;
 
 interface LoadedKey {
   readonly kid: string;
@@ -113,6 +120,14 @@ export async function createMetadataProofs(deps: {
       spent.set(proof, true);
       return true;
     },
+    provePlace: (route, path) => placeMac(current().key, route, path).toString("base64url"),
+    verifyPlace(route, path, proof) {
+      if (!/^[\w-]{43}$/.test(proof)) return false;
+      const given = Buffer.from(proof, "base64url");
+      return keys.some(
+        ({ key, expiresAt }) => expiresAt > now() && timingSafeEqual(given, placeMac(key, route, path)),
+      );
+    },
     async rotate(publishSeconds, revokeOld = false) {
       const key = makeKey(new Date(now()), publishSeconds);
       const keptSeconds = revokeOld ? 0 : publishSeconds + lifeSeconds + leewaySeconds;
@@ -132,6 +147,13 @@ function mac(key: KeyObject, head: string, metadata: ProvenMetadata): Buffer {
   const fields = provenFields.map((name) => metadata[name] ?? null);
   return createHmac("sha256", key)
     .update(JSON.stringify([head, ...fields]))
+    .digest();
+}
+
+/** The first member tells it from a proof, whose first one has dots. */
+function placeMac(key: KeyObject, { id, upstreamHash }: ProvenPlace, path: string): Buffer {
+  return createHmac("sha256", key)
+    .update(JSON.stringify(["place", id, upstreamHash, path]))
     .digest();
 }
 

@@ -1,5 +1,5 @@
 import type { CompiledRules, Ruling } from "./compile-rules.ts";
-import type { PolicyDecision, PolicyReason, RefusedRequest } from "./policy-decision.ts";
+import type { JsonRpcId, PolicyDecision, PolicyReason, RefusedRequest } from "./policy-decision.ts";
 import type { PolicyFacts } from "./policy-facts.ts";
 import type { PolicyInput } from "./policy-input.ts";
 import type { RoutePolicy } from "./policy-table.ts";
@@ -95,7 +95,12 @@ function allow(
   const callable = rules.callableTools({ ...factsOf({ ...input, method: "POST" }) });
   return callable === true
     ? { kind: "allow", rule, toolCalls }
-    : { kind: "allow", rule, toolCalls, toolFilter: JSON.stringify(callable) };
+    : { kind: "allow", rule, toolCalls, toolFilter: JSON.stringify(callable), ...listIdOf(messages) };
+}
+
+function listIdOf(messages: readonly JsonRpcMessage[]): { readonly listId?: JsonRpcId } {
+  const [only] = messages;
+  return messages.length === 1 && only?.kind === "request" ? { listId: only.id } : {};
 }
 
 /** One forbidden call refuses the whole body: nothing of it reaches the server, and every request in it is told so. */

@@ -18,13 +18,46 @@ export interface ToolsStreamFilter {
  * carry no list of tools pass byte for byte, comments, ids and retry times included. Each byte is looked at once, however it
  * arrives: an upstream that sends them one by one costs no more than their number.
  *
- * @param maxEventBytes the largest event to wait for, bytes; a longer one ends the stream.
+ * @param maxEventBytes the largest event to wait for, bytes.
+ * @param inPlaceOf what is sent in place of a longer one, by its first and last bytes; without it the stream ends there.
  */
-export function createToolsStreamFilter(mayShow: MayShow, maxEventBytes: number): ToolsStreamFilter {
+export function createToolsStreamFilter(
+  mayShow: MayShow,
+  maxEventBytes: number,
+  inPlaceOf?: (beginning: string, end: string) => string,
+): ToolsStreamFilter {
   const waiting = byteBuffer();
   const ends = eventEnds();
   let failed = false;
   let first = true;
+  /** The first and last bytes of an event that is too long; its other bytes are gone. */
+  let tooLong: { readonly beginning: string; end: Buffer } | undefined;
+
+  /** @returns false when the stream ends here */
+  function keep(bytes: Buffer): boolean {
+    if (tooLong) {
+      tooLong.end = Buffer.concat([tooLong.end, bytes.subarray(-edgeBytes)]).subarray(-edgeBytes);
+      return true;
+    }
+    waiting.append(bytes);
+    if (waiting.length() <= maxEventBytes) return true;
+    if (!inPlaceOf) return false;
+    const whole = waiting.takeWith(Buffer.alloc(0));
+    tooLong = {
+      beginning: whole.toString("latin1", 0, edgeBytes),
+      end: Buffer.from(whole.subarray(-edgeBytes)),
+    };
+    return true;
+  }
+  /** The event that ends with `bytes`. */
+  function complete(bytes: Buffer): Buffer {
+    if (!tooLong && (!inPlaceOf || waiting.length() + bytes.length <= maxEventBytes))
+      return waiting.length() === 0 ? bytes : waiting.takeWith(bytes);
+    keep(bytes);
+    const replacement = inPlaceOf?.(tooLong?.beginning ?? "", tooLong?.end.toString("latin1") ?? "") ?? "";
+    tooLong = undefined;
+    return Buffer.from(`event: message\ndata: ${replacement}\n\n`);
+  }
 
   function take(events: readonly Buffer[]): Filtered {
     const out: Uint8Array[] = [];
@@ -43,19 +76,18 @@ export function createToolsStreamFilter(mayShow: MayShow, maxEventBytes: number)
   }
 
   return {
-    waiting: waiting.room,
+    // One that is thrown away has its time as well.
+    waiting: () => (tooLong ? edgeBytes : waiting.room()),
     push(chunk) {
       if (failed) return { ok: false };
       const bytes = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength);
       const events: Buffer[] = [];
       let from = 0;
       for (const end of ends(bytes)) {
-        const rest = bytes.subarray(from, end);
-        events.push(waiting.length() === 0 ? rest : waiting.takeWith(rest));
+        events.push(complete(bytes.subarray(from, end)));
         from = end;
       }
-      waiting.append(bytes.subarray(from));
-      if (waiting.length() > maxEventBytes) {
+      if (!keep(bytes.subarray(from))) {
         failed = true;
         return { ok: false };
       }
@@ -63,10 +95,13 @@ export function createToolsStreamFilter(mayShow: MayShow, maxEventBytes: number)
     },
     end() {
       if (failed) return { ok: false };
-      return take(waiting.length() === 0 ? [] : [waiting.takeWith(Buffer.alloc(0))]);
+      return take(waiting.length() === 0 && !tooLong ? [] : [complete(Buffer.alloc(0))]);
     },
   };
 }
+
+/** Of an event that is too long, what is looked at for its id. */
+const edgeBytes = 1024;
 
 const lf = 0x0a;
 const cr = 0x0d;
@@ -75,7 +110,7 @@ const cr = 0x0d;
  * Finds the ends of events, chunk by chunk: positions behind each blank line. A line ends with CRLF, LF or CR (WHATWG HTML
  * 9.2.5); a CR at the end of a chunk counts, and an LF that follows belongs to it.
  */
-function eventEnds(): (chunk: Buffer) => number[] {
+export function eventEnds(): (chunk: Buffer) => number[] {
   let lineEnds = 0;
   let afterCr = false;
   return (chunk) => {

@@ -55,6 +55,8 @@ export type PolicyDecision =
       readonly rule: string;
       readonly toolCalls: number;
       readonly toolFilter?: string;
+      /** Of the one request that asks for the list. */
+      readonly listId?: JsonRpcId;
     }
   | {
       readonly kind: "deny";

@@ -3,6 +3,7 @@ import type { Route } from "../config/route.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { readableScopes } from "./allowed-scopes.ts";
+import type { ProbeResponse } from "./follow-own-redirects.ts";
 import { isAtUpstream } from "./is-at-upstream.ts";
 import { joined } from "./joined.ts";
 import { failureMs, type MetadataCache } from "./metadata-cache.ts";
@@ -55,7 +56,7 @@ export function createDiscovery(deps: {
 }): Discovery {
   const { outward, cache } = deps;
 
-  const once = joined<Response>({ failureMs, failures: 10_000 });
+  const once = joined<ProbeResponse>({ failureMs, failures: 10_000 });
   const ping = (route: Route) =>
     outward.probe(route, {
       method: "POST",
@@ -75,7 +76,11 @@ export function createDiscovery(deps: {
         : status === 401
           ? "asks for a token, without saying where its metadata is"
           : "answers without a token";
-      onStep({ name: "upstream", url, status, ok: true, finding });
+      const detour =
+        response.redirectedTo === undefined
+          ? ""
+          : `, but redirects to ${response.redirectedTo} first: as \`to\`, that would save every call a detour`;
+      onStep({ name: "upstream", url, status, ok: true, finding: finding + detour });
       return { status, challenge: status === 401 || status === 403 ? challenge : undefined };
     } catch (error) {
       const { message } = UpstreamOAuthError.from(error, "the upstream");

@@ -18,6 +18,15 @@ export async function doctor(
   const say = (step: Omit<DiscoveryStep, "name">) => onStep({ name: "result", ...step });
   const granted = auth?.type === "id_jag" || (auth?.type === "client_credentials" && !auth.tokenUrl);
   if (auth?.type !== "oauth" && !granted) {
+    // Nothing to discover, but whether calls get through shows here as well.
+    if (auth?.type === "none")
+      try {
+        await deps.discovery.needed(route, onStep);
+      } catch (thrown) {
+        const failure = UpstreamOAuthError.from(thrown, "the upstream").toFailure();
+        say({ ok: false, finding: failure.message });
+        return failure;
+      }
     say({
       ok: true,
       finding: "this route's upstream credentials come from the routes file: nothing to discover",

@@ -3,6 +3,7 @@ import { createPrivateHostList } from "../config/private-host-list.ts";
 import type { Route } from "../config/route.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
 import { systemAuthorities } from "../config/system-authorities.ts";
+import { followOwnRedirects, type ProbeResponse } from "./follow-own-redirects.ts";
 import { createSafeFetch, createTrustedFetch, type ResolveHost } from "./safe-fetch.ts";
 import { createTrustedAuthorities } from "./trusted-authorities.ts";
 import { UpstreamOAuthError } from "./upstream-oauth-error.ts";
@@ -16,8 +17,10 @@ export interface Outward {
    * certificates Envoy trusts for the route, is trusted here.
    */
   fetchFor(route: Route): Fetch;
-  /** One request without credentials to the route's own upstream; only status and headers come back. */
-  probe(route: Route, init: RequestInit): Promise<Response>;
+  /**
+   * One request without credentials to the route's own upstream, redirects on its host included; only status and headers come back.
+   */
+  probe(route: Route, init: RequestInit): Promise<ProbeResponse>;
   /**
    * An endpoint from metadata: https, or http on an origin that the operator named (F8.5).
    *
@@ -73,7 +76,7 @@ export function createOutward(deps: { routes: CurrentRoutes; resolveHost?: Resol
         return way(input, init);
       };
     },
-    probe: (route, init) => waysOf(route).probe(route.upstream, init),
+    probe: (route, init) => followOwnRedirects(waysOf(route).probe, route, route.upstream, init),
     checkEndpoint(route, name, value) {
       const url = URL.canParse(value) ? new URL(value) : undefined;
       if (!url) throw new UpstreamOAuthError("metadata_invalid", `the metadata's ${name} is not a URL`);

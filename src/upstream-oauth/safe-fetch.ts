@@ -151,9 +151,13 @@ function createFetch(options: Options, rules: Rules): Fetch {
       });
       if (redirects.has(response.status)) {
         await response.body?.cancel();
+        const { status } = response;
+        const target = URL.parse(response.headers.get("location") ?? "", url);
+        const where = target && target.host !== url.host ? ` to ${target.host || "another place"}` : "";
         throw new SafeFetchError(
           "redirect_refused",
-          `${url.host} answered with a redirect (${response.status}), which is not followed`,
+          `${url.host} answered with a redirect (${status})${where}, which is not followed`,
+          { location: target?.href, status },
         );
       }
       const headers = new Headers([...response.headers]);

@@ -23,16 +23,27 @@ import { anyPeer } from "../support/any-peer.ts";
 export async function startGateway(options: {
   upstream: RequestListener;
   upstreamRefused: ChallengeDeps["upstreamTokens"]["upstreamRefused"];
+  /** More routes, and the hosts they are on. */
+  more?: {
+    readonly names: readonly string[];
+    readonly routes: (upstream: string) => readonly object[];
+    readonly limits?: object;
+  };
 }) {
   const folder = await mkdtemp(join(tmpdir(), "challenge-"));
   const [port = 0, adminPort = 0, grpcPort = 0] = await Promise.all([freePort(), freePort(), freePort()]);
-  const authority = await certificateAuthority(folder, ["mcp.test", "guarded.test"]);
+  const authority = await certificateAuthority(folder, [
+    "mcp.test",
+    "guarded.test",
+    ...(options.more?.names ?? []),
+  ]);
   const upstream = await listen(options.upstream);
   const checks = await startChecks(
     JSON.stringify({
       issuer: "https://auth.test",
       listen: { grpc: `127.0.0.1:${grpcPort}` },
       check: { deadline: 2 },
+      ...(options.more?.limits && { limits: options.more.limits }),
       envoy: {
         listen: `127.0.0.1:${port}`,
         admin: `127.0.0.1:${adminPort}`,
@@ -48,6 +59,7 @@ export async function startGateway(options: {
           to: upstream.url,
           mcp: { server: { tools: { deny: ["secret"] } } },
         },
+        ...(options.more?.routes(upstream.url) ?? []),
       ],
     }),
   );
@@ -96,6 +108,9 @@ export async function startGateway(options: {
 
   return {
     token,
+    /** A TE for another route. */
+    tokenFor: (aud: string, claims: object = {}) => checks.token({ aud, ...claims }),
+    upstream: upstream.url,
     /** A TE for the route with a tool policy. */
     guardedToken: () => checks.token({ aud: "https://guarded.test" }),
     /** A TE whose client has no refresh token. */

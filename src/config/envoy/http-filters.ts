@@ -1,5 +1,6 @@
 import type { Config } from "../config.ts";
 import { envoySecretHeader } from "../peer-authentication.ts";
+import { affinityFilter, affinityState } from "./affinity.ts";
 import { challengeFilter } from "./challenge-filter.ts";
 import type { Json } from "./json.ts";
 import { retryElsewhere } from "./retry-elsewhere.ts";
@@ -71,6 +72,7 @@ export function httpFilters(config: Config): Json[] {
         request_storage_mode: "DYNAMIC_METADATA",
       },
     },
+    { name: affinityFilter, disabled: true, typed_config: affinityState() },
     challengeFilter(config),
     {
       name: "envoy.filters.http.router",

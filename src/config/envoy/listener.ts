@@ -4,6 +4,7 @@ import { accessLog } from "./access-log.ts";
 import { envoyAddress } from "./envoy-address.ts";
 import { earlyBytes, httpFilters } from "./http-filters.ts";
 import type { Json } from "./json.ts";
+import { localReplies } from "./local-replies.ts";
 import { typeUrl } from "./type-url.ts";
 import { virtualHosts } from "./virtual-hosts.ts";
 
@@ -84,19 +85,7 @@ function connectionManager(config: Config): Json {
     stream_idle_timeout: "0s",
     stream_flush_timeout: seconds(config.envoy.requestTimeout),
     ...tracing(config),
-    local_reply_config: {
-      mappers: [
-        {
-          // No replica or no upstream could be reached: a client may try again in a moment, as after our own 503.
-          filter: {
-            status_code_filter: {
-              comparison: { op: "EQ", value: { default_value: 503, runtime_key: "local_reply_503" } },
-            },
-          },
-          headers_to_add: [{ header: { key: "retry-after", value: "1" }, append_action: "ADD_IF_ABSENT" }],
-        },
-      ],
-    },
+    local_reply_config: localReplies(),
     http_filters: httpFilters(config),
     route_config: { name: "mcp", validate_clusters: false, virtual_hosts: virtualHosts(config) },
   };

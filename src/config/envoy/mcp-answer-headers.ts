@@ -1,13 +1,12 @@
 import type { Json } from "./json.ts";
 
 /**
- * What an MCP server's answer cannot do to the host it shares with other MCP servers, perhaps with the issuer: set a cookie, run as
- * a page, control pages as a service worker, change how browsers reach the host, or send their reports elsewhere. MCP clients read
- * none of these headers; CORS is ours (`check/cors.ts`), added after these are gone.
+ * What an MCP server's answer cannot do to the host it shares with other MCP servers, perhaps with the issuer: run as a page, control pages as a service worker, change how browsers reach the host, or send their reports elsewhere. MCP clients read
+ * none of these headers; CORS is ours (`check/cors.ts`), added after these are gone. What remains of `Set-Cookie` and
+ * `Location` is the challenge filter's to rewrite.
  */
 export const mcpAnswerHeaders: { readonly [key: string]: Json } = {
   response_headers_to_remove: [
-    "set-cookie",
     "set-cookie2",
     // Sessions that are bound to a device: the browser would ask the server before it sends requests of the host.
     "secure-session-registration",

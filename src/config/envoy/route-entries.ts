@@ -1,6 +1,8 @@
 import { inspectedBodyBytes } from "../inspected-body-bytes.ts";
 import type { Route } from "../route.ts";
 import type { RouteTable } from "../route-table.ts";
+import { besidePath } from "../upstream-path.ts";
+import { affinityFilter, affinityPolicy, affinityState, hasAffinity } from "./affinity.ts";
 import { earlyBytes, headerCheckFilter } from "./http-filters.ts";
 import type { Json } from "./json.ts";
 import { mcpAnswerHeaders } from "./mcp-answer-headers.ts";
@@ -33,6 +35,20 @@ export const refuse: Json = {
  * `http://x/mcp`) is not doubled, unless another route claims that place.
  */
 export function routeEntries(route: Route, table: RouteTable): RouteEntry[] {
+  return route.mcp.kind === "server" ? [besideEntry(route), ...mapped(route, table)] : mapped(route, table);
+}
+
+/** What the upstream has named outside of `to`: the check verifies the proof in front of it, Envoy takes it off. */
+function besideEntry(route: Route): RouteEntry {
+  const base = besidePath(route, "", "");
+  const rewrite = {
+    pattern: { regex: `^${base.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")}[^/?]*(/.*)$` },
+    substitution: "\\1",
+  };
+  return entry(route, { prefix: base }, base.length, { regex_rewrite: rewrite });
+}
+
+function mapped(route: Route, table: RouteTable): RouteEntry[] {
   const { prefix, upstreamPath } = route;
   if (upstreamPath === undefined || upstreamPath === prefix)
     return [entry(route, under(prefix), prefix.length)];
@@ -47,8 +63,8 @@ export function routeEntries(route: Route, table: RouteTable): RouteEntry[] {
 function rewritten(route: Route, from: string, to: string): RouteEntry[] {
   const below = to.endsWith("/") ? to : `${to}/`;
   return [
-    entry(route, { path: from === "" ? "/" : from }, from.length + 2, to),
-    entry(route, { prefix: `${from}/` }, from.length + 1, below),
+    entry(route, { path: from === "" ? "/" : from }, from.length + 2, { prefix_rewrite: to }),
+    entry(route, { prefix: `${from}/` }, from.length + 1, { prefix_rewrite: below }),
   ];
 }
 
@@ -56,7 +72,12 @@ function under(prefix: string): Json {
   return prefix === "/" ? { prefix } : { path_separated_prefix: prefix };
 }
 
-function entry(route: Route, match: Json, length: number, rewrite?: string): RouteEntry {
+function entry(
+  route: Route,
+  match: Json,
+  length: number,
+  rewrite: { readonly [key: string]: Json } = {},
+): RouteEntry {
   return {
     length,
     route: {
@@ -64,8 +85,9 @@ function entry(route: Route, match: Json, length: number, rewrite?: string): Rou
       match,
       route: {
         cluster: clusterName(route),
-        ...(rewrite === undefined ? {} : { prefix_rewrite: rewrite }),
+        ...rewrite,
         ...hostRewrite(route),
+        ...(hasAffinity(route) ? affinityPolicy : {}),
         append_x_forwarded_host: true,
         // An MCP stream ends when its parties say so.
         timeout: "0s",
@@ -119,7 +141,10 @@ function perFilter(route: Route): Json {
     ...(bytes === 0 ? {} : beforeBody),
     "envoy.filters.http.ext_authz": checked({ ...body, context_extensions: context }),
   };
+  const filterConfig = typeUrl("config.route.v3.FilterConfig");
+  if (hasAffinity(route))
+    return { ...authorization, [affinityFilter]: { "@type": filterConfig, config: affinityState() } };
   if (route.mcp.kind === "server") return authorization;
-  const off = { "@type": typeUrl("config.route.v3.FilterConfig"), disabled: true, config: {} };
+  const off = { "@type": filterConfig, disabled: true, config: {} };
   return { ...authorization, "envoy.filters.http.mcp": off };
 }

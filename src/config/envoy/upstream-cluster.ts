@@ -1,5 +1,6 @@
 import { isIP } from "node:net";
 import type { Route } from "../route.ts";
+import { affinityBalancer, hasAffinity } from "./affinity.ts";
 import { clusterDefaults } from "./cluster-defaults.ts";
 import type { Json } from "./json.ts";
 import { typeUrl } from "./type-url.ts";
@@ -19,6 +20,7 @@ export function upstreamCluster(route: Route, upstreamCa: string): Json {
     // Statistics go on under one name when the upstream changes.
     alt_stat_name: `route/${route.id}`,
     ...clusterDefaults(urls.map((url) => url.hostname)),
+    ...(hasAffinity(route) ? affinityBalancer : {}),
     load_assignment: {
       cluster_name: name,
       endpoints: [{ lb_endpoints: urls.map((url) => ({ endpoint: endpoint(url, tls) })) }],

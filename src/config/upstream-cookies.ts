@@ -1,0 +1,115 @@
+import { createHash } from "node:crypto";
+import { isOwnCookie } from "./own-cookies.ts";
+import { pathFault } from "./path-fault.ts";
+import type { Route } from "./route.ts";
+import { upstreamPath } from "./upstream-path.ts";
+
+/** Of one route, in one answer, and what a client may hold before it gets no more. */
+export const mostCookies = 16;
+export const mostCookieBytes = 8 * 1024;
+/** As browsers do: name, value and attributes. */
+const longestCookie = 4096;
+
+const token = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,128}$/;
+const printable = /^[ -:<-~]*$/;
+/** Kept as written; `Domain` would show the cookie to other hosts, `Path` and `Secure` are ours to say. */
+const kept = /^(?:expires|max-age|samesite|httponly|partitioned|priority)$/;
+
+type Mapped = Pick<Route, "id" | "origin" | "prefix" | "upstream" | "upstreamPath">;
+
+/** In front of the names of one route's cookies. It is one of our own names: applications neither set nor see it. */
+function prefixOf({ id }: Pick<Route, "id">): string {
+  let prefix = prefixes.get(id);
+  if (prefix === undefined) {
+    prefix = `mcp_up_${createHash("sha256").update(id).digest("hex").slice(0, 12)}_`;
+    // One per route; ids that an operator no longer uses are few.
+    prefixes.set(id, prefix);
+  }
+  return prefix;
+}
+const prefixes = new Map<string, string>();
+
+/** What of a Cookie header goes to a route's upstream. */
+export interface ReturnedCookies {
+  /** Absent: none is of this route. */
+  readonly header?: string;
+  /** The client holds as many as one route may have. */
+  readonly full: boolean;
+}
+
+/** The cookies that the upstream of this route has set, under their own names. @param header `Cookie` of the client */
+export function returnedCookies(route: Pick<Route, "id">, header: string): ReturnedCookies {
+  const prefix = prefixOf(route);
+  const own = header
+    .split(";")
+    .map((pair) => pair.trim())
+    .filter((pair) => pair.startsWith(prefix))
+    .map((pair) => pair.slice(prefix.length));
+  if (own.length === 0) return { full: false };
+  const joined = own.join("; ");
+  return { header: joined, full: own.length >= mostCookies || joined.length >= mostCookieBytes };
+}
+
+/**
+ * A `Set-Cookie` of an MCP server as clients get it: its name behind the route's prefix, for this host alone, `Path` at or below
+ * the route's. Undefined: it is none, one of our own names, or too long.
+ *
+ * @param asked path of the request, in normal form.
+ */
+export function cookieForClient(route: Mapped, asked: string, setCookie: string): string | undefined {
+  if (isOwnCookie(setCookie)) return undefined;
+  const [pair = "", ...attributes] = setCookie.split(";");
+  const equals = pair.indexOf("=");
+  const name = pair.slice(0, Math.max(0, equals)).trim();
+  const value = pair.slice(equals + 1).trim();
+  if (!token.test(name) || !printable.test(value)) return undefined;
+  const https = route.origin.startsWith("https:");
+  let path: string | undefined;
+  const copied: string[] = [];
+  for (const attribute of attributes) {
+    const [key = "", ...more] = attribute.split("=");
+    const word = key.trim().toLowerCase();
+    const said = more.join("=").trim();
+    if (word === "path") path = said;
+    if (!kept.test(word) || !printable.test(said)) continue;
+    // Browsers take these with `Secure` only.
+    if (!https && (word === "partitioned" || said.toLowerCase() === "none")) continue;
+    copied.push(more.length === 0 ? key.trim() : `${key.trim()}=${said}`);
+  }
+  const whole = [
+    `${prefixOf(route)}${name}=${value}`,
+    ...copied,
+    `Path=${ourPath(route, asked, path)}`,
+    ...(https ? ["Secure"] : []),
+  ].join("; ");
+  return whole.length <= longestCookie ? whole : undefined;
+}
+
+/** Whether it takes a cookie away (RFC 6265 section 3.1). @param setCookie as `cookieForClient` returns it */
+export function removesCookie(setCookie: string): boolean {
+  const maxAge = /; max-age=([^;]*)/i.exec(setCookie)?.[1];
+  if (maxAge !== undefined) return Number(maxAge) <= 0;
+  const expires = /; expires=([^;]*)/i.exec(setCookie)?.[1];
+  return expires !== undefined && Date.parse(expires) <= Date.now();
+}
+
+/** Where the upstream's path is on our side; the route's own where the request is not below it: nobody plants beside it. */
+function ourPath(route: Mapped, asked: string, path: string | undefined): string {
+  const { prefix, upstreamPath: to } = route;
+  const said = path?.startsWith("/") ? path : defaultPath(upstreamPath(route, asked));
+  const trimmed = said.replace(/\/+$/, "") || "/";
+  let ours = trimmed;
+  if (to !== undefined && to !== prefix) {
+    const root = to.replace(/\/$/, "");
+    if (trimmed !== root && !trimmed.startsWith(`${root}/`)) return prefix;
+    ours = `${prefix === "/" ? "" : prefix}${trimmed.slice(root.length)}` || "/";
+  }
+  const below = (one: string, other: string) => other === "/" || one === other || one.startsWith(`${other}/`);
+  const fits = pathFault(ours) === undefined && below(ours, prefix) && below(asked, ours);
+  return fits ? ours : prefix;
+}
+
+/** RFC 6265 section 5.1.4. */
+function defaultPath(path: string): string {
+  return path.slice(0, path.lastIndexOf("/")) || "/";
+}

@@ -1,0 +1,62 @@
+import { afterAll, beforeAll, expect, it } from "vitest";
+import type { DiscoveryStep } from "../../src/upstream-oauth/upstream-oauth.ts";
+import { type ScriptedUpstream, scriptedUpstream } from "../upstream-oauth/scripted-upstream.ts";
+import { type ClientHouse, startClient } from "../upstream-oauth/start-client.ts";
+
+let upstream: ScriptedUpstream;
+let house: ClientHouse;
+beforeAll(async () => {
+  upstream = await scriptedUpstream();
+  house = await startClient(
+    `  - {id: files, from: https://mcp.test, to: ${upstream.mcp}, mcp: {server: {}}}\n` +
+      `  - {id: open, from: https://open.test, to: ${upstream.mcp}, mcp: {server: {upstream_auth: none}}}`,
+  );
+});
+afterAll(() => Promise.all([upstream.close(), house.close()]));
+
+async function doctor(id: string) {
+  const steps: DiscoveryStep[] = [];
+  const outcome = await house.oauth.discover(house.route(id), (step) => steps.push(step));
+  return { outcome, found: steps.map(({ finding }) => finding).join("\n") };
+}
+
+it.each(["files", "open"])(
+  "an upstream that redirects within its host is asked where it leads, and doctor says so: %s",
+  async (id) => {
+    const wrongScheme = `${upstream.mcp.replace("http:", "https:")}/`;
+    for (const location of [
+      `${upstream.mcp}/`,
+      wrongScheme,
+      "/mcp/",
+      "mcp/",
+      "https://mcp.test/mcp/",
+      "https://open.test/mcp/",
+    ]) {
+      if (location.includes(".test") && !location.includes(house.route(id).host)) continue;
+      for (const status of [301, 302, 303, 307, 308]) {
+        upstream.on("/mcp", { status, headers: { location } });
+        upstream.on(
+          "/mcp/",
+          id === "open"
+            ? { status: 200, body: {} }
+            : { status: 401, headers: { "www-authenticate": "Bearer" } },
+        );
+        const { outcome, found } = await doctor(id);
+        expect(outcome).toMatchObject({ ok: true });
+        expect(found).toContain(`redirects to ${upstream.mcp}/`);
+      }
+    }
+  },
+);
+
+it.each([
+  ["elsewhere", "https://elsewhere.example/mcp"],
+  ["to another port", "http://127.0.0.1:1/mcp"],
+  ["in a circle", "/mcp"],
+])("one that redirects %s fails, and doctor names `to`", async (_case, location) => {
+  for (const id of ["files", "open"]) {
+    upstream.on("/mcp", { status: 307, headers: { location } });
+    const { found } = await doctor(id);
+    expect(found).toMatch(/redirects .*write the URL that answers without a redirect as `to`/);
+  }
+});
