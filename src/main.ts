@@ -20,6 +20,7 @@ import { healthNoticeMs } from "./config/envoy/health-notice.ts";
 import { writeXdsDir } from "./config/envoy/write-xds-dir.ts";
 import { isTcp } from "./config/listener-faults.ts";
 import { peerAuthentication } from "./config/peer-authentication.ts";
+import type { Route } from "./config/route.ts";
 import type { CurrentRoutes } from "./config/route-table.ts";
 import { withSocketMode } from "./config/with-socket-mode.ts";
 import { createAssertions } from "./external-token/create-assertions.ts";
@@ -33,6 +34,7 @@ import { createCurrentPolicies } from "./policy/create-current-policies.ts";
 import { createRateLimiter } from "./policy/create-rate-limiter.ts";
 import { limitBodies } from "./policy/limit-bodies.ts";
 import { limitRequests } from "./policy/limit-requests.ts";
+import type { PolicyCaller } from "./policy/policy-input.ts";
 import { createPortal } from "./portal/create-portal.ts";
 import { createSignIn } from "./sign-in/create-sign-in.ts";
 import { judgeOldRecord } from "./sign-in/judge-old-record.ts";
@@ -173,6 +175,8 @@ export async function serve(options: {
     metrics,
     personRefused: upstreamTokens.disconnectAll,
   });
+  const mayReach = (person: PolicyCaller, route: Route) =>
+    policies().forRoute(route.id).mayReach(person, Date.now());
   const authorizationServer = createAuthorizationServer({
     routes,
     store,
@@ -180,6 +184,7 @@ export async function serve(options: {
     signIn,
     upstreamTokens,
     upstreamNotice: upstreamOAuth.notice,
+    mayReach,
     externalTokens,
     fetch: safeFetch,
     logger,
@@ -194,7 +199,7 @@ export async function serve(options: {
     upstreamOAuth,
     upstreamTokens,
     describeClient: authorizationServer.describeClient,
-    mayReach: (person, route) => policies().forRoute(route.id).mayReach(person, Date.now()),
+    mayReach,
     logger,
   });
 

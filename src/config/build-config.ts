@@ -56,6 +56,7 @@ export function buildConfig(
       ttl: input.external_tokens.ttl,
       refreshIdleTtl: input.external_tokens.refresh_idle_ttl,
       refreshAbsoluteTtl: input.external_tokens.refresh_absolute_ttl,
+      refreshTokenGrace: input.external_tokens.refresh_token_grace,
       leeway: input.external_tokens.leeway,
       maxBytes: input.external_tokens.max_bytes,
       trustedIssuers: input.external_tokens.trusted_issuers.map((issuer) => ({

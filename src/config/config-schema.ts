@@ -198,6 +198,7 @@ export function configSchema(f: Fields) {
       ttl: f.duration(1).default(3600),
       refresh_idle_ttl: f.duration(60).default(30 * day),
       refresh_absolute_ttl: f.duration(60).default(365 * day),
+      refresh_token_grace: f.duration(0, 300).default(30),
       leeway: f.duration().default(30),
       max_bytes: f.size(kib, 64 * kib).default(16 * kib),
       trusted_issuers: z.array(trustedIssuer).default([]),

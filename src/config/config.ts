@@ -124,6 +124,8 @@ export interface Config {
     readonly ttl: number;
     readonly refreshIdleTtl: number;
     readonly refreshAbsoluteTtl: number;
+    /** Seconds in which a refresh token may be used again, for the same successor; 0: not at all. */
+    readonly refreshTokenGrace: number;
     readonly leeway: number;
     readonly maxBytes: number;
     readonly trustedIssuers: readonly TrustedIssuer[];

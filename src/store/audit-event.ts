@@ -3,6 +3,7 @@ export type AuditAction =
   | "external_token.issued"
   | "external_token.refused"
   | "external_token.revoked"
+  | "refresh_token.repeated"
   | "upstream_token.obtained"
   | "upstream_token.first_used"
   | "upstream_token.refreshed"

@@ -180,6 +180,23 @@ export interface AuthorizationServerRecords {
   findByUserCode(model: string, userCode: string): Promise<AuthorizationServerRecord | undefined>;
   /** One conditional update; false for the loser of a race (F3.7). */
   consume(model: string, id: string): Promise<boolean>;
+  /**
+   * Uses up a refresh token and stores its successor, in one transaction. False for the loser of a race: nothing is stored then.
+   * @param repeatableFor seconds in which `successorOf` knows the successor, which is kept encrypted until then; 0: never
+   */
+  rotateRefreshToken(
+    usedId: string,
+    successor: Omit<AuthorizationServerRecord, "model" | "consumedAt">,
+    repeatableFor: number,
+  ): Promise<boolean>;
+  /**
+   * The id of the refresh token that took the place of this one, while that may be repeated: it and its grant are live, and it has
+   * not been used.
+   * @param audit written if there is one: it is about to be given out again
+   */
+  successorOf(usedId: string, audit?: AuditEvent): Promise<string | undefined>;
+  /** Forgets which successor a used refresh token had. */
+  forgetSuccessor(usedId: string): Promise<void>;
   destroy(model: string, id: string): Promise<void>;
   /** Deletes all records of a grant, the grant included, and notifies every replica. */
   revokeGrant(grantId: string, audit: AuditEvent): Promise<boolean>;
