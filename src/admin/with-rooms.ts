@@ -30,12 +30,14 @@ export interface Rooms {
 
 /**
  * Opens the database that the routes file names, runs `work` beside whatever serves, and closes it again.
+ * @param options.operationTimeoutMs longest one operation on the database may take, ms (3000)
  * @returns the exit code of `work`; 1 when the routes file is wrong.
  * @throws StoreMisconfigured, StoreUnavailable
  */
 export async function withRooms(
   place: CommandPlace,
   work: (rooms: Rooms) => Promise<number>,
+  { operationTimeoutMs }: { readonly operationTimeoutMs?: number } = {},
 ): Promise<number> {
   const loaded = loadConfig(place.file, place.env);
   if (!loaded.ok) {
@@ -51,7 +53,7 @@ export async function withRooms(
     embeddedDir,
     fetch: createTrustedFetch({ limits: () => config.upstreamOAuth }),
   });
-  const store = await openStore({ ...config.database, keys, logger });
+  const store = await openStore({ ...config.database, keys, logger, operationTimeoutMs });
   try {
     const table = createRouteTable(buildStoredRoutes(config, await store.storedRoutes.list()).config);
     return await work({ config, routes: () => table, store, logger, metrics: createMetrics() });

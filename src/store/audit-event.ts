@@ -12,6 +12,7 @@ export type AuditAction =
   | "upstream_token.disconnected"
   | "grant.created"
   | "grant.revoked"
+  | "access.ended"
   | "consent.refused"
   | "person.signed_in"
   | "person.signed_out"

@@ -423,6 +423,19 @@ export interface UsedValues {
   take(kind: "logout_token", value: string, expiresAt: Date): Promise<boolean>;
 }
 
+/** How many of each were ended. */
+export interface EndedAccess {
+  /** Service accounts included. */
+  readonly grants: number;
+  readonly refreshTokens: number;
+  /** Given and asked for. */
+  readonly delegations: number;
+  readonly browserSessions: number;
+  /** Whose sign-in was forgotten. */
+  readonly people: number;
+  readonly pendingAuthorizations: number;
+}
+
 export interface Store {
   readonly upstreamTokens: UpstreamTokens;
   readonly pendingAuthorizations: PendingAuthorizations;
@@ -450,6 +463,12 @@ export interface Store {
    * upgrade from a version without MACs. Does nothing where rows are bound already.
    */
   bindRows(): Promise<void>;
+  /**
+   * Ends what anybody has been given until now, told to every replica: external tokens, refresh tokens, grants, service accounts,
+   * delegations, browser sessions, sign-ins and flows under way. Upstream tokens stay. One transaction.
+   * @param key the key that signs external tokens from now on; older ones end
+   */
+  endAccess(key: SigningKey, reason: string): Promise<EndedAccess>;
   /** Rewrites every ciphertext whose key is not the newest, without downtime; returns how many, per table (`rotate-keys`). */
   rotateEncryptionKeys(): Promise<Record<string, number>>;
   close(): Promise<void>;

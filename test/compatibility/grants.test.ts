@@ -1,7 +1,10 @@
 import { decodeJwt } from "jose";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { type McpApp, registeredApp, type Tokens } from "../authorization-server/mcp-app.ts";
+import { makeKey } from "../../src/external-token/create-signing-keys.ts";
+import { type McpApp, people, registeredApp, type Tokens } from "../authorization-server/mcp-app.ts";
 import { type House, startHouse } from "../authorization-server/start-house.ts";
+import { upstreamToken } from "../store/samples.ts";
+import { askForDelegation } from "../support/ask-for-delegation.ts";
 
 const read = async (response: Response): Promise<Tokens> => {
   expect(response.status, await response.clone().text()).toBe(200);
@@ -170,5 +173,62 @@ describe("a refresh token used again right after its rotation, because the answe
     for (const answer of answers.filter(({ status }) => status !== 200)) await refused(answer);
     await refused(await app.refresh(tokens.refresh_token));
     expect(await isLive(renewed)).toBe(false);
+  });
+});
+
+describe("ending all access, as after a restore from a backup", () => {
+  let house: House;
+  beforeAll(async () => {
+    house = await startHouse();
+  });
+  afterAll(() => house.close());
+
+  test("ends tokens, sessions, delegations and flows begun before it; what comes after it works", async () => {
+    const { store } = house;
+    const app = await registeredApp(house);
+    const browser = house.browser();
+    const tokens = await app.tokens(browser, "alice");
+    const upstream = "https://one.example.com";
+    const connection = { userId: "company/alice", routeId: "one", upstream };
+    await store.upstreamTokens.put(upstreamToken(connection), { action: "upstream_token.obtained" });
+    const delegated = { grantId: "of-a-machine", ownerId: "company/alice", routeId: "one", upstream };
+    await askForDelegation(store, {
+      ...{ ...delegated, account: "service-account/ci", routeIds: ["one"] },
+      expiresAt: new Date(Date.now() + 3_600_000),
+    });
+    await store.delegations.give(delegated, { action: "delegation.given" });
+    const { params, verifier } = await app.authorize(browser, "alice");
+    const underWay = await house.browser().open(app.request().url);
+    expect(underWay.url.origin).toBe(house.company.issuer);
+
+    const ended = await store.endAccess(await makeKey("external_token", new Date()), "restored");
+    expect(ended).toMatchObject({
+      grants: 3,
+      refreshTokens: 1,
+      delegations: 1,
+      browserSessions: 1,
+      people: 1,
+    });
+    expect(ended.pendingAuthorizations).toBeGreaterThan(0);
+    await refused(await app.refresh(tokens.refresh_token));
+    await refused(await app.exchange(params.get("code") ?? "", verifier));
+    expect(await store.authorizationServerRecords.grants({})).toEqual([]);
+    expect(await store.delegations.ofOwner("company/alice")).toEqual([]);
+    // Caches included: within a second.
+    await expect
+      .poll(async () => JSON.parse((await browser.open("https://auth.test/whoami")).html))
+      .toEqual({});
+    await expect
+      .poll(
+        async () => (await house.externalTokens.verify(tokens.access_token, house.routes().byId("one")!)).ok,
+      )
+      .toBe(false);
+    const late = await browser.submit(underWay, people.alice);
+    expect(late.html).not.toContain("client-callback");
+    expect(await store.upstreamTokens.find(connection)).toMatchObject({ userId: "company/alice" });
+
+    const fresh = await app.tokens(house.browser(), "alice");
+    expect((await house.externalTokens.identify(fresh.access_token)).ok).toBe(true);
+    await read(await app.refresh(fresh.refresh_token));
   });
 });
