@@ -16,6 +16,7 @@ import { type UnprovenConnections, unprovenConnections } from "./check/unproven-
 import type { Config } from "./config/config.ts";
 import { createLiveConfig } from "./config/create-live-config.ts";
 import { databaseExposure } from "./config/database-protection.ts";
+import { proxyEnvironment } from "./config/egress-proxies.ts";
 import { healthNoticeMs } from "./config/envoy/health-notice.ts";
 import { writeXdsDir } from "./config/envoy/write-xds-dir.ts";
 import { isTcp } from "./config/listener-faults.ts";
@@ -104,7 +105,12 @@ export async function serve(options: {
   const trustedFetch = createTrustedFetch({ limits: () => routes().config.upstreamOAuth });
   const store = await openStore({
     ...config.database,
-    keys: await loadKeyEncryptionKeys(config.encryption.keys, { env, embeddedDir, fetch: trustedFetch }),
+    keys: await loadKeyEncryptionKeys(config.encryption.keys, {
+      env,
+      embeddedDir,
+      fetch: trustedFetch,
+      proxyEnv: proxyEnvironment(config.upstreamOAuth.proxies),
+    }),
     logger,
     metrics,
     inSpan,

@@ -1,6 +1,7 @@
 import { buildStoredRoutes } from "../config/build-stored-routes.ts";
 import type { Config } from "../config/config.ts";
 import { createRouteTable } from "../config/create-route-table.ts";
+import { proxyEnvironment } from "../config/egress-proxies.ts";
 import { formatProblem } from "../config/format-problem.ts";
 import { loadConfig } from "../config/load-config.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
@@ -52,6 +53,7 @@ export async function withRooms(
     env: place.env,
     embeddedDir,
     fetch: createTrustedFetch({ limits: () => config.upstreamOAuth }),
+    proxyEnv: proxyEnvironment(config.upstreamOAuth.proxies),
   });
   const store = await openStore({ ...config.database, keys, logger, operationTimeoutMs });
   try {

@@ -219,6 +219,11 @@ export function configSchema(f: Fields) {
       max_response_bytes: f.size(kib, 16 * kib * kib).default(kib * kib),
       pending_ttl: f.duration(60).default(600),
     }),
+    egress: f.section({
+      https_proxy: f.secret().optional(),
+      http_proxy: f.secret().optional(),
+      no_proxy: z.array(f.text()).optional(),
+    }),
     check: f.section({
       deadline: f.duration(0.05).default(5),
       max_header_bytes: f.size(8 * kib, 1024 * kib).default(60 * kib),

@@ -1,3 +1,4 @@
+import type { EgressProxies } from "./egress-proxies.ts";
 import type { PolicySource, Route } from "./route.ts";
 
 /** How far a source's word on e-mail addresses goes where it does not say `email_verified`. */
@@ -151,6 +152,8 @@ export interface Config {
     readonly timeoutMs: number;
     readonly maxResponseBytes: number;
     readonly pendingTtl: number;
+    /** Of all our outbound calls. */
+    readonly proxies: EgressProxies;
   };
   readonly check: {
     /** A check is answered within this, ms. */ readonly deadlineMs: number;
