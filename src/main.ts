@@ -16,10 +16,12 @@ import { type UnprovenConnections, unprovenConnections } from "./check/unproven-
 import type { Config } from "./config/config.ts";
 import { createLiveConfig } from "./config/create-live-config.ts";
 import { databaseExposure } from "./config/database-protection.ts";
+import { proxyEnvironment } from "./config/egress-proxies.ts";
 import { healthNoticeMs } from "./config/envoy/health-notice.ts";
 import { writeXdsDir } from "./config/envoy/write-xds-dir.ts";
 import { isTcp } from "./config/listener-faults.ts";
 import { peerAuthentication } from "./config/peer-authentication.ts";
+import type { Route } from "./config/route.ts";
 import type { CurrentRoutes } from "./config/route-table.ts";
 import { withSocketMode } from "./config/with-socket-mode.ts";
 import { createAssertions } from "./external-token/create-assertions.ts";
@@ -33,6 +35,7 @@ import { createCurrentPolicies } from "./policy/create-current-policies.ts";
 import { createRateLimiter } from "./policy/create-rate-limiter.ts";
 import { limitBodies } from "./policy/limit-bodies.ts";
 import { limitRequests } from "./policy/limit-requests.ts";
+import type { PolicyCaller } from "./policy/policy-input.ts";
 import { createPortal } from "./portal/create-portal.ts";
 import { createSignIn } from "./sign-in/create-sign-in.ts";
 import { judgeOldRecord } from "./sign-in/judge-old-record.ts";
@@ -102,7 +105,12 @@ export async function serve(options: {
   const trustedFetch = createTrustedFetch({ limits: () => routes().config.upstreamOAuth });
   const store = await openStore({
     ...config.database,
-    keys: await loadKeyEncryptionKeys(config.encryption.keys, { env, embeddedDir, fetch: trustedFetch }),
+    keys: await loadKeyEncryptionKeys(config.encryption.keys, {
+      env,
+      embeddedDir,
+      fetch: trustedFetch,
+      proxyEnv: proxyEnvironment(config.upstreamOAuth.proxies),
+    }),
     logger,
     metrics,
     inSpan,
@@ -173,6 +181,8 @@ export async function serve(options: {
     metrics,
     personRefused: upstreamTokens.disconnectAll,
   });
+  const mayReach = (person: PolicyCaller, route: Route) =>
+    policies().forRoute(route.id).mayReach(person, Date.now());
   const authorizationServer = createAuthorizationServer({
     routes,
     store,
@@ -180,6 +190,7 @@ export async function serve(options: {
     signIn,
     upstreamTokens,
     upstreamNotice: upstreamOAuth.notice,
+    mayReach,
     externalTokens,
     fetch: safeFetch,
     logger,
@@ -194,7 +205,7 @@ export async function serve(options: {
     upstreamOAuth,
     upstreamTokens,
     describeClient: authorizationServer.describeClient,
-    mayReach: (person, route) => policies().forRoute(route.id).mayReach(person, Date.now()),
+    mayReach,
     logger,
   });
 

@@ -101,7 +101,7 @@ export async function oidcServer(options: {
       openid: ["sub"],
       profile: ["name"],
       email: ["email", "email_verified"],
-      groups: ["groups", "employment"],
+      groups: ["groups", "employment", "hasgroups"],
     },
     conformIdTokenClaims: false,
     async findAccount(_ctx, sub) {

@@ -3,13 +3,14 @@ import { createFields } from "../config/create-fields.ts";
 import type { SigningKeyPurpose } from "../store/store.ts";
 import { runAudit } from "./run-audit.ts";
 import { runConnections } from "./run-connections.ts";
+import { runEndAccess } from "./run-end-access.ts";
 import { runGrants } from "./run-grants.ts";
 import { runRotateKeys } from "./run-rotate-keys.ts";
 import { runServiceAccounts } from "./run-service-accounts.ts";
 import type { CommandPlace } from "./with-rooms.ts";
 
 /**
- * The operator's commands on what is stored (F7.4): `rotate-keys`, `connections`, `grants`,
+ * The operator's commands on what is stored (F7.4): `rotate-keys`, `connections`, `grants`, `end-access`,
  * `service-accounts`, `audit`.
  * @param file makes the option `--config`
  */
@@ -95,6 +96,20 @@ export function addOperatorCommands(
         process.exitCode = await runGrants("revoke", { ...place(options), which });
       },
     );
+
+  program
+    .command("end-access")
+    .description(
+      "after a database was restored from a backup: end every external token, refresh token, grant, service account, delegation and browser session there is, on every replica within a second",
+    )
+    .option("--reason <text>", "for the audit trail", "ended by an operator")
+    .option("--yes", "yes, everybody has to sign in, and every client to authorize, again", false)
+    .addOption(file())
+    .action(async (options: { config: string; reason: string; yes: boolean }, command: Command) => {
+      if (!options.yes)
+        command.error("everybody has to sign in, and every client to authorize, again: say --yes");
+      process.exitCode = await runEndAccess({ ...place(options), reason: options.reason });
+    });
 
   const accounts = program.command("service-accounts").description("long-lived tokens of machines");
   accounts

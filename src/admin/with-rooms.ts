@@ -1,6 +1,7 @@
 import { buildStoredRoutes } from "../config/build-stored-routes.ts";
 import type { Config } from "../config/config.ts";
 import { createRouteTable } from "../config/create-route-table.ts";
+import { proxyEnvironment } from "../config/egress-proxies.ts";
 import { formatProblem } from "../config/format-problem.ts";
 import { loadConfig } from "../config/load-config.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
@@ -30,12 +31,14 @@ export interface Rooms {
 
 /**
  * Opens the database that the routes file names, runs `work` beside whatever serves, and closes it again.
+ * @param options.operationTimeoutMs longest one operation on the database may take, ms (3000)
  * @returns the exit code of `work`; 1 when the routes file is wrong.
  * @throws StoreMisconfigured, StoreUnavailable
  */
 export async function withRooms(
   place: CommandPlace,
   work: (rooms: Rooms) => Promise<number>,
+  { operationTimeoutMs }: { readonly operationTimeoutMs?: number } = {},
 ): Promise<number> {
   const loaded = loadConfig(place.file, place.env);
   if (!loaded.ok) {
@@ -50,8 +53,9 @@ export async function withRooms(
     env: place.env,
     embeddedDir,
     fetch: createTrustedFetch({ limits: () => config.upstreamOAuth }),
+    proxyEnv: proxyEnvironment(config.upstreamOAuth.proxies),
   });
-  const store = await openStore({ ...config.database, keys, logger });
+  const store = await openStore({ ...config.database, keys, logger, operationTimeoutMs });
   try {
     const table = createRouteTable(buildStoredRoutes(config, await store.storedRoutes.list()).config);
     return await work({ config, routes: () => table, store, logger, metrics: createMetrics() });

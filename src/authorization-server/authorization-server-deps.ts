@@ -2,6 +2,7 @@ import type { Route } from "../config/route.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
 import type { ExternalTokens } from "../external-token/external-tokens.ts";
 import type { SigningKeyRing } from "../external-token/signing-key-ring.ts";
+import type { PolicyCaller } from "../policy/policy-input.ts";
 import type { SignIn } from "../sign-in/sign-in.ts";
 import type { Store } from "../store/store.ts";
 import type { Logger } from "../telemetry/logger.ts";
@@ -27,6 +28,8 @@ export interface AuthorizationServerDeps {
   };
   /** Where connecting the route would lead the person; absent, or undefined from it: that cannot be told beforehand. */
   readonly upstreamNotice?: (userId: string, route: Route) => Promise<ConsentNotice | undefined>;
+  /** Whether policy lets this person reach the route now; absent: not asked. */
+  readonly mayReach?: (person: PolicyCaller, route: Route) => boolean;
   readonly keys: Pick<SigningKeyRing, "signer" | "jwks" | "privateKeys" | "onChange">;
   readonly externalTokens: Pick<ExternalTokens, "identify">;
   /** Safe fetching (F4.8): client documents and clients' keys come from strangers' URLs. */

@@ -9,6 +9,7 @@ import { grantOfRequest } from "./grant-of-request.ts";
 import { createInteractionPolicy } from "./interaction-policy.ts";
 import { keepErrorsFromStrangers } from "./keep-errors-from-strangers.ts";
 import { createRecordAdapter } from "./record-adapter.ts";
+import { createRefreshRotation } from "./refresh-rotation.ts";
 import { createResourceServers } from "./resource-servers.ts";
 import { sendError } from "./send-error.ts";
 import { tokenClaims } from "./token-claims.ts";
@@ -24,9 +25,10 @@ export function createProvider(deps: AuthorizationServerDeps): Provider {
   const { routes, keys } = deps;
   const fetches = createClientFetches(deps);
   const resourceServers = createResourceServers(deps);
+  const rotation = createRefreshRotation(deps);
   const tokens = () => routes().config.externalTokens;
   const provider = new Provider(routes().config.issuer, {
-    adapter: createRecordAdapter(deps),
+    adapter: createRecordAdapter(deps, rotation),
     jwks: { keys: keys.privateKeys("external_token") },
     routes: {
       authorization: "/oauth/authorize",
@@ -98,7 +100,7 @@ export function createProvider(deps: AuthorizationServerDeps): Provider {
       policy: createInteractionPolicy(deps),
       url: (_ctx, interaction) => `/oauth/interaction/${interaction.uid}`,
     },
-    findAccount: createFindAccount(deps),
+    findAccount: createFindAccount(deps, rotation),
     loadExistingGrant: (ctx) => grantOfRequest(ctx, deps),
     extraTokenClaims: (ctx, token) => tokenClaims(ctx, token, deps),
     // Neither a browser's sign-out nor a missing `offline_access` ends what was granted (F3.7).
@@ -124,6 +126,7 @@ export function createProvider(deps: AuthorizationServerDeps): Provider {
   provider.proxy = true;
   provider.use(async (ctx, next) => {
     await next();
+    rotation.finish(ctx);
     const seconds = fetches.retryAfter(ctx.req);
     if (seconds === undefined || ctx.status < 400) return;
     ctx.status = 429;

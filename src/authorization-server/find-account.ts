@@ -5,8 +5,10 @@ import {
   type KoaContextWithOIDC,
   type RefreshToken,
 } from "oidc-provider";
+import type { Route } from "../config/route.ts";
 import type { AuthorizationServerDeps } from "./authorization-server-deps.ts";
 import { orUnavailable } from "./or-unavailable.ts";
+import type { RefreshRotation } from "./refresh-rotation.ts";
 import { routeOfResource } from "./resource-servers.ts";
 import { temporarilyUnavailable } from "./temporarily-unavailable.ts";
 
@@ -14,11 +16,18 @@ import { temporarilyUnavailable } from "./temporarily-unavailable.ts";
  * oidc-provider's look-up of a person. Where a refresh token is about to be used, this is also the gate before it: oidc-provider
  * asks here after it has found the token and before it uses it up, so a refusal burns nothing (F3.6).
  */
-export function createFindAccount(deps: AuthorizationServerDeps): FindAccount {
+export function createFindAccount(
+  deps: AuthorizationServerDeps,
+  rotation: Pick<RefreshRotation, "repeats">,
+): FindAccount {
   return async (ctx, userId, token): Promise<Account | undefined> => {
     if (ctx.oidc.route === "token") {
-      if (token && isRefreshToken(token)) await gate(ctx, userId, token, deps);
-      if (!(await orUnavailable(deps.store.signInSessions.find(userId)))) return undefined;
+      const route = token && isRefreshToken(token) ? await gate(ctx, userId, token, deps) : undefined;
+      const person = await orUnavailable(deps.store.signInSessions.find(userId));
+      if (!person) return undefined;
+      // At a first use it is the calls that policy decides about; giving something out twice is a favour.
+      if (route && rotation.repeats(ctx) && deps.mayReach?.(person, route) === false)
+        throw refusal("policy does not let this person use the MCP server");
     }
     return { accountId: userId, claims: async () => ({ sub: userId }) };
   };
@@ -29,9 +38,9 @@ async function gate(
   userId: string,
   token: RefreshToken,
   deps: AuthorizationServerDeps,
-): Promise<void> {
+): Promise<Route | undefined> {
   // A token used before goes on to oidc-provider, which revokes the family (RFC 9700 section 4.14.2).
-  if ("consumed" in token && token.consumed) return;
+  if ("consumed" in token && token.consumed) return undefined;
   const { resource } = token;
   const asked = ctx.oidc.params?.resource;
   if (asked !== undefined && asked !== resource) throw new errors.InvalidTarget();
@@ -49,6 +58,7 @@ async function gate(
     throw refusal("the server behind this route needs a new sign-in of the person: authorize again");
   if (state === "missing")
     throw refusal("the server behind this route needs the person's consent: authorize again");
+  return route;
 }
 
 function refusal(description: string): errors.InvalidGrant {

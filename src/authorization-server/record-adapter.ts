@@ -6,6 +6,7 @@ import type { AuthorizationServerRecord } from "../store/store.ts";
 import type { AuthorizationServerDeps } from "./authorization-server-deps.ts";
 import { browserRequest } from "./browser-request.ts";
 import { orUnavailable } from "./or-unavailable.ts";
+import type { RefreshRotation } from "./refresh-rotation.ts";
 import { routeOfRequest } from "./route-of-request.ts";
 
 /** A registration nobody used is forgotten after a week; use prolongs it (`rememberClient`). */
@@ -14,6 +15,7 @@ const unusedClientSeconds = 7 * 86_400;
 /** oidc-provider's storage on ours. */
 export function createRecordAdapter(
   deps: Pick<AuthorizationServerDeps, "routes" | "store" | "signIn">,
+  rotation: RefreshRotation,
 ): AdapterFactory {
   const { routes, store, signIn } = deps;
   const records = store.authorizationServerRecords;
@@ -31,6 +33,8 @@ export function createRecordAdapter(
       const record = await orUnavailable(work);
       if (!record) return undefined;
       const { payload, consumedAt } = record;
+      if (consumedAt && record.model === "RefreshToken" && (await rotation.mayRepeat(record.id)))
+        return payload;
       return consumedAt ? { ...payload, consumed: Math.floor(consumedAt.getTime() / 1000) } : payload;
     }
 
@@ -46,6 +50,7 @@ export function createRecordAdapter(
       async upsert(id, payload, expiresIn) {
         const seconds = model === "Client" ? unusedClientSeconds : expiresIn;
         const expiresAt = seconds ? new Date(Date.now() + seconds * 1000) : undefined;
+        if (model === "RefreshToken" && (await rotation.store(id, payload, expiresAt))) return;
         // Grants are saved once, when they are made, and never changed.
         const audit = model === "Grant" ? grantCreated(id, payload) : undefined;
         const kept = { ...payload, ...extras(model, id) };
@@ -63,6 +68,7 @@ export function createRecordAdapter(
       findByUid: (uid) => found(records.findByUid(model, uid)),
       findByUserCode: (code) => found(records.findByUserCode(model, code)),
       async consume(id) {
+        if (model === "RefreshToken" && rotation.deferConsume(id)) return;
         if (await orUnavailable(records.consume(model, id))) return;
         throw new errors.InvalidGrant(`${model} was used at the same time by another request`);
       },
@@ -70,7 +76,9 @@ export function createRecordAdapter(
         // Ids of sessions change with every step; a tab that still holds the last one must find it (F8.11). They expire soon.
         if (model === "Session" && (await orUnavailable(records.find(model, id)))?.payload.accountId) return;
         if (model === "Grant") {
-          await orUnavailable(records.revokeGrant(id, { action: "grant.revoked", grantId: id }));
+          await orUnavailable(
+            records.revokeGrant(id, { action: "grant.revoked", grantId: id, ...whyRevoked() }),
+          );
           return;
         }
         await orUnavailable(records.destroy(model, id));
@@ -79,6 +87,15 @@ export function createRecordAdapter(
       async revokeByGrantId() {},
     };
   };
+}
+
+/** Whose grant oidc-provider ends in the request being served, and why: at the token endpoint, because something was used twice. */
+function whyRevoked(): Pick<AuditEvent, "userId" | "clientId" | "reason"> {
+  const { route, client, params, entities } = Provider.ctx?.oidc ?? {};
+  const userId = (entities?.RefreshToken ?? entities?.AuthorizationCode)?.accountId;
+  const used = params?.grant_type === "refresh_token" ? "refresh_token" : "authorization_code";
+  const reason = route === "token" ? `${used}_reused` : undefined;
+  return { userId, clientId: client?.clientId, reason };
 }
 
 /** What we keep with a record that oidc-provider knows nothing of. */

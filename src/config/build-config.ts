@@ -1,6 +1,7 @@
 import type { z } from "zod";
 import type { Config, KeySource, SignInProvider } from "./config.ts";
 import type { configSchema } from "./config-schema.ts";
+import { readEgressProxies } from "./egress-proxies.ts";
 import type { PolicySource, Route } from "./route.ts";
 
 type TopInput = z.output<ReturnType<typeof configSchema>>;
@@ -56,6 +57,7 @@ export function buildConfig(
       ttl: input.external_tokens.ttl,
       refreshIdleTtl: input.external_tokens.refresh_idle_ttl,
       refreshAbsoluteTtl: input.external_tokens.refresh_absolute_ttl,
+      refreshTokenGrace: input.external_tokens.refresh_token_grace,
       leeway: input.external_tokens.leeway,
       maxBytes: input.external_tokens.max_bytes,
       trustedIssuers: input.external_tokens.trusted_issuers.map((issuer) => ({
@@ -93,6 +95,7 @@ export function buildConfig(
       timeoutMs: input.upstream_oauth.timeout * 1000,
       maxResponseBytes: input.upstream_oauth.max_response_bytes,
       pendingTtl: input.upstream_oauth.pending_ttl,
+      proxies: readEgressProxies(input.egress, env),
     },
     check: { deadlineMs: input.check.deadline * 1000, maxHeaderBytes: input.check.max_header_bytes },
     limits: {

@@ -45,6 +45,25 @@ export function groupsOf(value: unknown): string[] {
     .flatMap((group) => (typeof group === "string" || typeof group === "number" ? [String(group)] : []));
 }
 
+/**
+ * Whether claims say that somebody has a claim which is not among them: `_claim_names` (OpenID Connect Core section 5.6.2), as Microsoft
+ * Entra ID sends for people in more than 200 groups, or its `hasgroups`. What it holds is unknown, which is not the same as nothing.
+ */
+export function isWithheld(claims: Claims, name: string): boolean {
+  const { _claim_names: names, hasgroups } = claims;
+  if (names === undefined && hasgroups === undefined) return false;
+  if (claimAt(claims, name) !== undefined) return false;
+  if (isRecord(names) && Object.hasOwn(names, name)) return true;
+  return name === "groups" && (hasgroups === true || hasgroups === "true");
+}
+
+/** The same claims with what is withheld of the claim that holds somebody's groups noted under `groups`, which is policy's name of them. */
+export function withWithheldGroups<C extends Claims>(claims: C, groupsClaim: string): C {
+  if (groupsClaim === "groups" || !isWithheld(claims, groupsClaim)) return claims;
+  const names = isRecord(claims._claim_names) ? claims._claim_names : {};
+  return { ...claims, _claim_names: { ...names, groups: names[groupsClaim] } };
+}
+
 function isRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }

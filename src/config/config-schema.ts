@@ -198,6 +198,7 @@ export function configSchema(f: Fields) {
       ttl: f.duration(1).default(3600),
       refresh_idle_ttl: f.duration(60).default(30 * day),
       refresh_absolute_ttl: f.duration(60).default(365 * day),
+      refresh_token_grace: f.duration(0, 300).default(30),
       leeway: f.duration().default(30),
       max_bytes: f.size(kib, 64 * kib).default(16 * kib),
       trusted_issuers: z.array(trustedIssuer).default([]),
@@ -217,6 +218,11 @@ export function configSchema(f: Fields) {
       timeout: f.duration(0.1).default(5),
       max_response_bytes: f.size(kib, 16 * kib * kib).default(kib * kib),
       pending_ttl: f.duration(60).default(600),
+    }),
+    egress: f.section({
+      https_proxy: f.secret().optional(),
+      http_proxy: f.secret().optional(),
+      no_proxy: z.array(f.text()).optional(),
     }),
     check: f.section({
       deadline: f.duration(0.05).default(5),

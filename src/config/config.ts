@@ -1,3 +1,4 @@
+import type { EgressProxies } from "./egress-proxies.ts";
 import type { PolicySource, Route } from "./route.ts";
 
 /** How far a source's word on e-mail addresses goes where it does not say `email_verified`. */
@@ -124,6 +125,8 @@ export interface Config {
     readonly ttl: number;
     readonly refreshIdleTtl: number;
     readonly refreshAbsoluteTtl: number;
+    /** Seconds in which a refresh token may be used again, for the same successor; 0: not at all. */
+    readonly refreshTokenGrace: number;
     readonly leeway: number;
     readonly maxBytes: number;
     readonly trustedIssuers: readonly TrustedIssuer[];
@@ -149,6 +152,8 @@ export interface Config {
     readonly timeoutMs: number;
     readonly maxResponseBytes: number;
     readonly pendingTtl: number;
+    /** Of all our outbound calls. */
+    readonly proxies: EgressProxies;
   };
   readonly check: {
     /** A check is answered within this, ms. */ readonly deadlineMs: number;

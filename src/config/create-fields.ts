@@ -39,13 +39,18 @@ export function createFields(context: FieldContext) {
       .meta({ shorthand: "one" });
 
   /** Seconds: a number, or `30s`, `5m`, `1h`, `30d`. */
-  const duration = (minimum = 0) =>
+  const duration = (minimum = 0, maximum = Number.POSITIVE_INFINITY) =>
     z.union([z.number(), z.string()]).transform((value, issues) => {
       const seconds = typeof value === "number" ? value : parseDuration(value);
-      if (seconds !== undefined && Number.isFinite(seconds) && seconds >= minimum) return seconds;
+      if (seconds !== undefined && Number.isFinite(seconds) && seconds >= minimum && seconds <= maximum)
+        return seconds;
       refuse(
         issues,
-        seconds === undefined ? `${JSON.stringify(value)} is not a duration` : `shorter than ${minimum} s`,
+        seconds === undefined
+          ? `${JSON.stringify(value)} is not a duration`
+          : seconds > maximum
+            ? `longer than ${maximum} s`
+            : `shorter than ${minimum} s`,
         "write seconds as a number, or 30s, 5m, 1h, 30d",
       );
       return z.NEVER;

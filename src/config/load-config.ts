@@ -10,6 +10,7 @@ import { configSchema } from "./config-schema.ts";
 import { type ConfigPath, configSource } from "./config-source.ts";
 import { createFields } from "./create-fields.ts";
 import { checkDatabase } from "./database-protection.ts";
+import { checkEgressProxies } from "./egress-proxies.ts";
 import { listenerFaults } from "./listener-faults.ts";
 import { parsePolicy } from "./parse-policy.ts";
 import type { Problem } from "./problem.ts";
@@ -141,6 +142,14 @@ function readConfig(
     routes.map(({ route }) => route),
   );
   checkDatabase(config, reporter);
+  const issuers = config.signIn.providers.map(({ issuer: url }, index) => ({
+    url,
+    path: ["sign_in", "providers", index, "issuer"],
+  }));
+  const upstreams = routes.flatMap(({ route, path }) =>
+    route.to.map((url) => ({ url, path: [...path, "to"] })),
+  );
+  checkEgressProxies(config.upstreamOAuth.proxies, [...issuers, ...upstreams], reporter);
   checkTogether(config, routes, reporter);
   checkSharedSecrets({ ...adopted, routes: entries }, reporter);
   checkIssuers(config, reporter);

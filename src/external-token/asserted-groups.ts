@@ -15,10 +15,12 @@ export interface AssertedGroups {
  * Which of a person's groups an identity assertion carries: those the operator chose, in the provider's order, up to a bound that
  * keeps the header small.
  * @param settings absent: all groups, up to 100
+ * @param withheld the provider has said that there are groups, and not which
  */
 export function assertedGroups(
   groups: readonly string[],
   settings: Config["identityAssertion"] | undefined,
+  withheld = false,
 ): AssertedGroups {
   const chosen = settings?.groups ? groups.filter(matcher(settings.groups)) : groups;
   const carried: string[] = [];
@@ -28,7 +30,8 @@ export function assertedGroups(
     if (bytes > mostBytes) break;
     carried.push(group);
   }
-  return carried.length === chosen.length ? { groups: carried } : { groups: carried, groups_overflow: true };
+  const complete = carried.length === chosen.length && !withheld;
+  return complete ? { groups: carried } : { groups: carried, groups_overflow: true };
 }
 
 /** Exact names, or prefixes that end in `*`. */

@@ -1,4 +1,5 @@
 import { type JWTPayload, jwtVerify, SignJWT } from "jose";
+import { isWithheld } from "../config/claims.ts";
 import type { Config } from "../config/config.ts";
 import type { Route } from "../config/route.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
@@ -8,7 +9,7 @@ import type { Caller } from "./caller.ts";
 import type { SigningKeyRing } from "./signing-key-ring.ts";
 
 /** Whom an assertion speaks of: a caller, or a person at a browser. */
-type Subject = Pick<Caller, "userId" | "email" | "name" | "groups">;
+type Subject = Pick<Caller, "userId" | "email" | "name" | "groups" | "claims">;
 interface Minted {
   readonly until: number;
   readonly settings: Config["identityAssertion"];
@@ -46,11 +47,11 @@ export function createAssertions(deps: {
   const mint = async (subject: Subject, { host, resource }: Route, key: string): Promise<Headers> => {
     const issuedAt = Math.floor(now() / 1000);
     const signer = keys.signer("assertion");
-    const { userId, email, name, groups } = subject;
+    const { userId, groups, claims } = subject;
     const settings = routes().config.identityAssertion;
-    const asserted = assertedGroups(groups, settings);
+    const asserted = assertedGroups(groups, settings, groups.length === 0 && isWithheld(claims, "groups"));
     if (asserted.groups_overflow) metrics?.limitsReached.inc({ limit: "assertion_groups" });
-    const said = { email: bounded(email), name: bounded(name), ...asserted };
+    const said = { ...bounded(subject, "email"), ...bounded(subject, "name"), ...asserted };
     const assertion = await new SignJWT(said)
       .setProtectedHeader({ alg: "ES256", typ: "JWT", kid: signer.kid })
       .setIssuer(host)
@@ -103,7 +104,9 @@ export function createAssertions(deps: {
   };
 }
 
-/** A text that would make the header longer than upstreams take is left out: nobody's real name or address is that long. */
-function bounded(text: string | undefined): string | undefined {
-  return text !== undefined && Buffer.byteLength(text) <= 256 ? text : undefined;
+/** A text that would make the header longer than upstreams take is left out, and the assertion says so: nobody's real name is that long. */
+function bounded(subject: Subject, claim: "email" | "name"): Record<string, string | boolean> {
+  const text = subject[claim];
+  if (text === undefined) return {};
+  return Buffer.byteLength(text) <= 256 ? { [claim]: text } : { [`${claim}_overflow`]: true };
 }

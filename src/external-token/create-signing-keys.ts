@@ -97,7 +97,8 @@ export async function createSigningKeys(deps: {
   };
 }
 
-async function makeKey(purpose: SigningPurpose, at: Date, publishSeconds = 0): Promise<SigningKey> {
+/** A new signing key (ES256), not stored yet. */
+export async function makeKey(purpose: SigningPurpose, at: Date, publishSeconds = 0): Promise<SigningKey> {
   const { privateKey } = await generateKeyPair("ES256", { extractable: true });
   const jwk = await exportJWK(privateKey);
   const kid = await calculateJwkThumbprint(jwk);

@@ -1,5 +1,5 @@
 import { decodeProtectedHeader, type JWTPayload, type JWTVerifyGetKey, jwtVerify } from "jose";
-import { claimAt, groupsOf, withoutTokenClaims } from "../config/claims.ts";
+import { claimAt, groupsOf, withoutTokenClaims, withWithheldGroups } from "../config/claims.ts";
 import type { TrustedIssuer } from "../config/config.ts";
 import { verifiedEmail } from "../config/verified-email.ts";
 import type { Refused } from "./caller.ts";
@@ -65,7 +65,7 @@ function asVerified(payload: JWTPayload, trusted: TrustedIssuer, now: number): V
       email,
       name: typeof name === "string" ? name : undefined,
       groups: groupsOf(claimAt(claims, trusted.claims.groups)),
-      claims: withoutTokenClaims(claims),
+      claims: withWithheldGroups(withoutTokenClaims(claims), trusted.claims.groups),
       clientId: typeof clientId === "string" ? clientId : trusted.id,
       scopes: typeof payload.scope === "string" ? payload.scope.split(" ").filter(Boolean) : [],
       expiresAt,

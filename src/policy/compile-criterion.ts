@@ -1,3 +1,4 @@
+import { isWithheld } from "../config/claims.ts";
 import type { PolicyMatcher, PolicyNode, PolicyRule } from "../config/route.ts";
 import { compileAddressMatcher } from "./compile-address-matcher.ts";
 import { compileMatcher } from "./compile-matcher.ts";
@@ -16,7 +17,8 @@ type Criterion = Extract<PolicyNode, { op: "criterion" }>;
  *
  * A value that is not there never helps an allow rule, whatever stands around it: `negated` (an odd number of
  * `not`/`nor` above) turns the answer over, so that the rule comes out false. In a deny rule it equals nothing: `is`
- * says no, `not_in` says yes.
+ * says no, `not_in` says yes. What a provider withholds (`isWithheld`) may be anything: it never helps an allow rule
+ * either, and always a deny rule.
  *
  * @throws PolicyError for an unknown criterion, or a matcher it does not take.
  */
@@ -26,6 +28,8 @@ export function compileCriterion(
   negated: boolean,
 ): (facts: PolicyFacts) => Verdict {
   const absent = (matcherSays: boolean): Verdict => yesOrNo(action === "deny" ? matcherSays : negated);
+  // What we cannot read might be what is denied.
+  const unknown = yesOrNo(action === "deny" ? !negated : negated);
   const judge = (fold?: (value: string) => string) => {
     const matcher = compileMatcher(criterion.matcher, fold);
     const whenAbsent = absent(matcher.absent);
@@ -53,7 +57,8 @@ export function compileCriterion(
     case "groups": {
       const judged = judge();
       const onceOf = onceForLong((groups: readonly string[]) => judged(groups.filter((one) => one !== "")));
-      return ({ caller }) => onceOf(caller.groups);
+      return ({ caller }) =>
+        caller.groups.length === 0 && isWithheld(caller.claims, "groups") ? unknown : onceOf(caller.groups);
     }
     case "claim": {
       const path = criterion.claim;
@@ -61,6 +66,7 @@ export function compileCriterion(
       const judged = judge();
       const onceOf = onceForLong((values: readonly unknown[]) => judged(claimValues(values)));
       return ({ caller }) => {
+        if (isWithheld(caller.claims, path)) return unknown;
         const found = findClaim(caller, path);
         return Array.isArray(found) ? onceOf(found) : judged(claimValues(found));
       };
@@ -80,12 +86,10 @@ export function compileCriterion(
     }
     case "source_ip": {
       const test = compileAddressMatcher(criterion.matcher);
-      // An address we cannot read might be the denied one.
-      const unreadable = yesOrNo(action === "deny" ? !negated : negated);
       return ({ http }) => {
         if (!http) return 1;
         const answer = test(http.sourceIp);
-        return answer === undefined ? unreadable : yesOrNo(answer);
+        return answer === undefined ? unknown : yesOrNo(answer);
       };
     }
     case "date":

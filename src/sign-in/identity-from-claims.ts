@@ -1,4 +1,10 @@
-import { type Claims, groupsOf, withoutClaims, withoutTokenClaims } from "../config/claims.ts";
+import {
+  type Claims,
+  groupsOf,
+  withoutClaims,
+  withoutTokenClaims,
+  withWithheldGroups,
+} from "../config/claims.ts";
 import type { SignInProvider } from "../config/config.ts";
 import { verifiedEmail } from "../config/verified-email.ts";
 
@@ -27,7 +33,7 @@ export function identityFromClaims(provider: SignInProvider, said: Claims): Iden
     email,
     name: text(claims[provider.claims.name]),
     groups: groupsOf(claims[provider.claims.groups]),
-    claims: withoutTokenClaims(withoutClaims(claims, ["azp"])),
+    claims: withWithheldGroups(withoutTokenClaims(withoutClaims(claims, ["azp"])), provider.claims.groups),
   };
 }
 

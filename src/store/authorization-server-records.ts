@@ -1,4 +1,4 @@
-import { type ExpressionBuilder, type Selectable, sql } from "kysely";
+import { type ExpressionBuilder, type Selectable, sql, type Transaction } from "kysely";
 import type { Database } from "./database.ts";
 import type { Encryption } from "./encryption.ts";
 import { notify } from "./notify.ts";
@@ -9,6 +9,9 @@ import type { Tables } from "./tables.ts";
 import { writeAuditEvent } from "./write-audit-event.ts";
 
 const table = "authorization_server_record";
+const refreshToken = "RefreshToken";
+/** Model of our own rows that name the successor of a used refresh token; they expire with the grace. */
+const refreshSuccessor = "RefreshTokenSuccessor";
 type Row = Selectable<Tables["authorization_server_record"]>;
 
 const text = (value: unknown) => (typeof value === "string" ? value : null);
@@ -51,28 +54,65 @@ export function authorizationServerRecords(
     };
   }
 
+  /** All columns of a record that has not been consumed. */
+  async function rowOf({ model, id, payload, expiresAt }: Omit<AuthorizationServerRecord, "consumedAt">) {
+    const idName = secretName(id);
+    const clear = {
+      grant_id: model === "Grant" ? id : text(payload.grantId),
+      uid_name: nameOf(payload.uid),
+      user_code_name: nameOf(payload.userCode),
+      user_id: text(payload.accountId),
+      client_id: text(payload.clientId),
+      expires_at: expiresAt === undefined ? null : clock.toDatabase(expiresAt),
+    };
+    await macs.ready();
+    const sealed = await seal(table, [model, idName], { id, payload });
+    const mac = macs.sign(table, { model, id_name: idName, ...clear, consumed_at: null });
+    return { key: { model, id_name: idName }, values: { ...sealed, ...clear, mac } };
+  }
+
+  /** Marks a record as used. Locked: of two who do so at once, the second finds it used, and hears false. */
+  async function consumeIn(tx: Transaction<Tables>, model: string, id: string): Promise<boolean> {
+    const row = await tx
+      .selectFrom(table)
+      .selectAll()
+      .where("model", "=", model)
+      .where("id_name", "=", secretName(id))
+      .where("consumed_at", "is", null)
+      .where(unexpired)
+      .forUpdate()
+      .executeTakeFirst();
+    if (row === undefined || !macs.accepts(table, row)) return false;
+    const consumed_at = clock.toDatabase(new Date());
+    await tx
+      .updateTable(table)
+      .set({ consumed_at, mac: macs.sign(table, { ...row, consumed_at }) })
+      .where("model", "=", model)
+      .where("id_name", "=", row.id_name)
+      .execute();
+    return true;
+  }
+
+  async function destroy(model: string, id: string): Promise<void> {
+    await database.write("authorization_server_record.destroy", async (tx) => {
+      const rows = await tx
+        .deleteFrom(table)
+        .where("model", "=", model)
+        .where("id_name", "=", secretName(id))
+        .returning("model")
+        .execute();
+      if (model === "Grant" && rows.length === 1) await notify(tx, { table: "grant", grantId: id });
+    });
+  }
+
   return {
-    async upsert({ model, id, payload, expiresAt }, audit, asked) {
-      const idName = secretName(id);
-      const isGrant = model === "Grant";
-      const clear = {
-        grant_id: isGrant ? id : text(payload.grantId),
-        uid_name: nameOf(payload.uid),
-        user_code_name: nameOf(payload.userCode),
-        user_id: text(payload.accountId),
-        client_id: text(payload.clientId),
-        expires_at: expiresAt === undefined ? null : clock.toDatabase(expiresAt),
-      };
-      await macs.ready();
-      const values = {
-        ...(await seal(table, [model, idName], { id, payload })),
-        ...clear,
-        mac: macs.sign(table, { model, id_name: idName, ...clear, consumed_at: null }),
-      };
+    async upsert(record, audit, asked) {
+      const { id } = record;
+      const { key, values } = await rowOf(record);
       await database.write("authorization_server_record.upsert", async (tx) => {
         await tx
           .insertInto(table)
-          .values({ model, id_name: idName, ...values })
+          .values({ ...key, ...values })
           .onConflict((conflict) =>
             conflict
               .columns(["model", "id_name"])
@@ -108,43 +148,81 @@ export function authorizationServerRecords(
 
     async consume(model, id) {
       await macs.ready();
-      return database.write("authorization_server_record.consume", async (tx) => {
-        // Locked: of two who consume at once, the second finds it consumed.
-        const row = await tx
-          .selectFrom(table)
-          .selectAll()
-          .where("model", "=", model)
-          .where("id_name", "=", secretName(id))
-          .where("consumed_at", "is", null)
-          .where(unexpired)
-          .forUpdate()
-          .executeTakeFirst();
-        if (row === undefined || !macs.accepts(table, row)) return false;
-        const consumed_at = clock.toDatabase(new Date());
+      return database.write("authorization_server_record.consume", (tx) => consumeIn(tx, model, id));
+    },
+
+    async rotateRefreshToken(usedId, successor, repeatableFor) {
+      const { grantId, accountId, clientId } = successor.payload;
+      const fresh = await rowOf({ ...successor, model: refreshToken });
+      const link =
+        repeatableFor > 0 &&
+        (await rowOf({
+          model: refreshSuccessor,
+          id: usedId,
+          payload: { grantId, accountId, clientId, successor: successor.id },
+          expiresAt: new Date(Date.now() + repeatableFor * 1000),
+        }));
+      return database.write("authorization_server_record.rotate_refresh_token", async (tx) => {
+        if (!(await consumeIn(tx, refreshToken, usedId))) return false;
+        // Whoever uses a token has got it: how it came about may not be repeated any more.
         await tx
-          .updateTable(table)
-          .set({ consumed_at, mac: macs.sign(table, { ...row, consumed_at }) })
-          .where("model", "=", model)
-          .where("id_name", "=", row.id_name)
+          .deleteFrom(table)
+          .where("model", "=", refreshSuccessor)
+          .where("grant_id", "=", fresh.values.grant_id)
           .execute();
+        for (const row of [fresh, link])
+          if (row)
+            await tx
+              .insertInto(table)
+              .values({ ...row.key, ...row.values })
+              .execute();
         return true;
       });
     },
 
-    async destroy(model, id) {
-      await database.write("authorization_server_record.destroy", async (tx) => {
+    async successorOf(usedId, audit) {
+      const link = await findBy(refreshSuccessor, "id_name", usedId);
+      const { successor: id, grantId } = link?.payload ?? {};
+      if (typeof id !== "string" || typeof grantId !== "string") return undefined;
+      await macs.ready();
+      return database.write("authorization_server_record.successor_of", async (tx) => {
+        // Locked, so that it is given out before it is used, or not at all.
         const rows = await tx
-          .deleteFrom(table)
-          .where("model", "=", model)
-          .where("id_name", "=", secretName(id))
-          .returning("model")
+          .selectFrom(table)
+          .selectAll()
+          .where((e) =>
+            e.or([
+              e.and([e("model", "=", refreshToken), e("id_name", "=", secretName(id))]),
+              e.and([e("model", "=", "Grant"), e("id_name", "=", secretName(grantId))]),
+              e.and([e("model", "=", refreshSuccessor), e("id_name", "=", secretName(usedId))]),
+            ]),
+          )
+          .where("consumed_at", "is", null)
+          .where(unexpired)
+          .orderBy("model")
+          .orderBy("id_name")
+          .forShare()
           .execute();
-        if (model === "Grant" && rows.length === 1) await notify(tx, { table: "grant", grantId: id });
+        if (rows.filter((row) => macs.accepts(table, row)).length < 3) return undefined;
+        if (audit) await writeAuditEvent(tx, audit);
+        return id;
       });
     },
 
+    forgetSuccessor: (usedId) => destroy(refreshSuccessor, usedId),
+    destroy,
+
     revokeGrant(grantId, audit) {
       return database.write("authorization_server_record.revoke_grant", async (tx) => {
+        // In the order in which a rotation locks them, or the two could wait for each other.
+        await tx
+          .selectFrom(table)
+          .select("model")
+          .where("grant_id", "=", grantId)
+          .orderBy("model")
+          .orderBy("id_name")
+          .forUpdate()
+          .execute();
         const rows = await tx.deleteFrom(table).where("grant_id", "=", grantId).returning("model").execute();
         await tx.deleteFrom("delegation").where("grant_id", "=", grantId).execute();
         if (rows.length === 0) return false;

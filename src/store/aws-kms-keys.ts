@@ -1,3 +1,4 @@
+import { Agent } from "node:https";
 import type { KeyEncryptionKeys } from "./key-encryption-keys.ts";
 import { keyServiceKeys } from "./key-service-keys.ts";
 import { StoreMisconfigured } from "./store-misconfigured.ts";
@@ -15,6 +16,12 @@ export interface AwsKmsKey {
     /** Another address than AWS', as a VPC endpoint's. */
     readonly endpoint?: string;
   };
+}
+
+/** As Node's `proxyEnv` takes it. */
+export interface ProxyEnvironment {
+  readonly HTTPS_PROXY: string;
+  readonly NO_PROXY: string;
 }
 
 const timeoutMs = 2_000;
@@ -40,9 +47,13 @@ const wrong = new Set([
 /**
  * Key-encryption keys that never leave AWS KMS: `GenerateDataKey` for each row, `Decrypt` when one is first read. Credentials
  * come as AWS' SDK finds them (variables, shared files, a role of the pod, task or machine).
+ * @param proxyEnv the proxy to reach it through, which Node's agent knows how to
  * @throws StoreMisconfigured when AWS does not know the key or refuses us; StoreUnavailable when it does not answer
  */
-export async function awsKmsKeys({ kid, awsKms }: AwsKmsKey): Promise<KeyEncryptionKeys> {
+export async function awsKmsKeys(
+  { kid, awsKms }: AwsKmsKey,
+  proxyEnv?: ProxyEnvironment,
+): Promise<KeyEncryptionKeys> {
   // Loaded only where it is used: it is large.
   const { DecryptCommand, GenerateDataKeyCommand, KMSClient } = await import("@aws-sdk/client-kms");
   const region = awsKms.region ?? /^arn:[^:]+:kms:([^:]+):/.exec(awsKms.key)?.[1];
@@ -50,7 +61,12 @@ export async function awsKmsKeys({ kid, awsKms }: AwsKmsKey): Promise<KeyEncrypt
     ...(region && { region }),
     ...(awsKms.endpoint && { endpoint: awsKms.endpoint }),
     maxAttempts: 2,
-    requestHandler: { requestTimeout: timeoutMs, connectionTimeout: timeoutMs, throwOnRequestTimeout: true },
+    requestHandler: {
+      requestTimeout: timeoutMs,
+      connectionTimeout: timeoutMs,
+      throwOnRequestTimeout: true,
+      ...(proxyEnv && { httpsAgent: new Agent({ keepAlive: true, proxyEnv: { ...proxyEnv } }) }),
+    },
   });
   // Tells it from what others encrypt with the same key; part of what AWS authenticates and logs.
   const EncryptionContext = { application: "envoy-mcp-auth" };

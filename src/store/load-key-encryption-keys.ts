@@ -2,7 +2,7 @@ import { randomBytes } from "node:crypto";
 import { constants } from "node:fs";
 import { mkdir, open, readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { type AwsKmsKey, awsKmsKeys } from "./aws-kms-keys.ts";
+import { type AwsKmsKey, awsKmsKeys, type ProxyEnvironment } from "./aws-kms-keys.ts";
 import { combineKeyEncryptionKeys } from "./combine-key-encryption-keys.ts";
 import { type GoogleKmsKey, googleKmsKeys } from "./google-kms-keys.ts";
 import type { KeyEncryptionKeys } from "./key-encryption-keys.ts";
@@ -25,6 +25,7 @@ const embeddedKid = "embedded";
  * @param options.embeddedDir folder of the embedded database, absent with Postgres: without a configured key one is kept
  * there, in `encryption-key` (0600); once keys are configured, it still unwraps what it wrapped.
  * @param options.fetch reaches key services, whose addresses the operator chose
+ * @param options.proxyEnv the proxy for key services that are reached by a library of their own
  * @throws StoreMisconfigured `encryption_key_missing`, `encryption_key_invalid`; names the field and the fix
  * @throws StoreUnavailable a key service does not answer
  */
@@ -34,6 +35,7 @@ export async function loadKeyEncryptionKeys(
     env: Readonly<Record<string, string | undefined>>;
     embeddedDir?: string;
     fetch?: typeof globalThis.fetch;
+    proxyEnv?: ProxyEnvironment;
   },
 ): Promise<KeyEncryptionKeys> {
   const loaded: KeyEncryptionKeys[] = [];
@@ -44,7 +46,7 @@ export async function loadKeyEncryptionKeys(
     if (kids.has(kid))
       throw invalid(`${field}.kid: "${kid}" is used twice; give every key a name of its own`);
     kids.add(kid);
-    if ("awsKms" in source) loaded.push(await awsKmsKeys(source));
+    if ("awsKms" in source) loaded.push(await awsKmsKeys(source, options.proxyEnv));
     else if ("vault" in source || "googleKms" in source) {
       const { fetch, env } = options;
       if (!fetch) throw invalid(`${field}: a key service cannot be reached from here`);

@@ -8,6 +8,7 @@ import { createDatabase } from "./create-database.ts";
 import type { Database } from "./database.ts";
 import { delegations } from "./delegations.ts";
 import { encryption } from "./encryption.ts";
+import { endAccess } from "./end-access.ts";
 import type { InSpan } from "./in-span.ts";
 import { isTlsFailure, isUnavailability } from "./is-unavailability.ts";
 import type { KeyEncryptionKeys } from "./key-encryption-keys.ts";
@@ -73,6 +74,7 @@ export async function openStore(options: StoreOptions): Promise<Store> {
     if (change.table !== "signing_key" && change.table !== "everything") return;
     macs.reload().catch((error: unknown) => logger.error({ err: error }, "kept the known key of row MACs"));
   });
+  const keys = signingKeys(database, sealer, macs);
   return {
     upstreamTokens: upstreamTokens(database, sealer, macs, (key, error) =>
       logger.warn({ err: error, route: key.routeId }, "a connection was removed that cannot be decrypted"),
@@ -87,7 +89,7 @@ export async function openStore(options: StoreOptions): Promise<Store> {
     delegations: delegations(database, macs),
     browserSessions: browserSessions(database, macs),
     signInSessions: signInSessions(database, sealer, macs, options.judgePerson),
-    signingKeys: signingKeys(database, sealer, macs),
+    signingKeys: keys,
     storedRoutes: storedRoutes(database, sealer, macs, (id, error) =>
       logger.error({ err: error, route: id }, "a route of the database cannot be decrypted and is left out"),
     ),
@@ -102,6 +104,7 @@ export async function openStore(options: StoreOptions): Promise<Store> {
       await macs.bind();
       return removeExpired(database, now, { auditRetentionDays: options.auditRetentionDays ?? 365 });
     },
+    endAccess: (key, reason) => endAccess(database, { macs, keys }, key, reason),
     bindRows: () => macs.bind({ now: true }),
     async rotateEncryptionKeys() {
       const rewritten = await rotateEncryptionKeys(database, sealer, (table, error) =>

@@ -1,4 +1,5 @@
 import { type Kysely, sql, type Transaction } from "kysely";
+import type { AuditEvent } from "./audit-event.ts";
 import type { Database } from "./database.ts";
 import type { Encryption } from "./encryption.ts";
 import { notify } from "./notify.ts";
@@ -10,7 +11,14 @@ import { writeAuditEvent } from "./write-audit-event.ts";
 const table = "signing_key";
 
 /** Our private keys, sealed; the first of each purpose is made once across replicas. */
-export function signingKeys(database: Database, { seal, open }: Encryption, macs: RowMacs): SigningKeys {
+export function signingKeys(
+  database: Database,
+  { seal, open }: Encryption,
+  macs: RowMacs,
+): SigningKeys & {
+  /** `rotate` inside of another transaction. `macs` must be ready. */
+  rotateIn(tx: Transaction<Tables>, key: SigningKey, oldExpireAt: Date, audit: AuditEvent): Promise<void>;
+} {
   const select = (db: Kysely<Tables>, purpose: SigningKeyPurpose) =>
     db
       .selectFrom(table)
@@ -50,8 +58,34 @@ export function signingKeys(database: Database, { seal, open }: Encryption, macs
     );
   }
 
+  const rotateIn = async (
+    tx: Transaction<Tables>,
+    key: SigningKey,
+    oldExpireAt: Date,
+    audit: AuditEvent,
+  ): Promise<void> => {
+    await lock(tx, key.purpose);
+    const older = await tx
+      .selectFrom(table)
+      .selectAll()
+      .where("purpose", "=", key.purpose)
+      .where((e) => e.or([e("expires_at", "is", null), e("expires_at", ">", oldExpireAt)]))
+      .forUpdate()
+      .execute();
+    for (const row of older.filter((one) => macs.accepts(table, one)))
+      await tx
+        .updateTable(table)
+        .set({ expires_at: oldExpireAt, mac: macs.sign(table, { ...row, expires_at: oldExpireAt }) })
+        .where("kid", "=", row.kid)
+        .execute();
+    await insert(tx, key);
+    await writeAuditEvent(tx, audit);
+    await notify(tx, { table: "signing_key" });
+  };
+
   return {
     list,
+    rotateIn,
     async ensure(purpose, make) {
       const present = await list(purpose);
       if (present.length > 0) return present;
@@ -67,25 +101,7 @@ export function signingKeys(database: Database, { seal, open }: Encryption, macs
     },
     async rotate(key, oldExpireAt, audit) {
       await macs.ready();
-      await database.write("signing_key.rotate", async (tx) => {
-        await lock(tx, key.purpose);
-        const older = await tx
-          .selectFrom(table)
-          .selectAll()
-          .where("purpose", "=", key.purpose)
-          .where((e) => e.or([e("expires_at", "is", null), e("expires_at", ">", oldExpireAt)]))
-          .forUpdate()
-          .execute();
-        for (const row of older.filter((one) => macs.accepts(table, one)))
-          await tx
-            .updateTable(table)
-            .set({ expires_at: oldExpireAt, mac: macs.sign(table, { ...row, expires_at: oldExpireAt }) })
-            .where("kid", "=", row.kid)
-            .execute();
-        await insert(tx, key);
-        await writeAuditEvent(tx, audit);
-        await notify(tx, { table: "signing_key" });
-      });
+      await database.write("signing_key.rotate", (tx) => rotateIn(tx, key, oldExpireAt, audit));
     },
   };
 }

@@ -180,6 +180,23 @@ export interface AuthorizationServerRecords {
   findByUserCode(model: string, userCode: string): Promise<AuthorizationServerRecord | undefined>;
   /** One conditional update; false for the loser of a race (F3.7). */
   consume(model: string, id: string): Promise<boolean>;
+  /**
+   * Uses up a refresh token and stores its successor, in one transaction. False for the loser of a race: nothing is stored then.
+   * @param repeatableFor seconds in which `successorOf` knows the successor, which is kept encrypted until then; 0: never
+   */
+  rotateRefreshToken(
+    usedId: string,
+    successor: Omit<AuthorizationServerRecord, "model" | "consumedAt">,
+    repeatableFor: number,
+  ): Promise<boolean>;
+  /**
+   * The id of the refresh token that took the place of this one, while that may be repeated: it and its grant are live, and it has
+   * not been used.
+   * @param audit written if there is one: it is about to be given out again
+   */
+  successorOf(usedId: string, audit?: AuditEvent): Promise<string | undefined>;
+  /** Forgets which successor a used refresh token had. */
+  forgetSuccessor(usedId: string): Promise<void>;
   destroy(model: string, id: string): Promise<void>;
   /** Deletes all records of a grant, the grant included, and notifies every replica. */
   revokeGrant(grantId: string, audit: AuditEvent): Promise<boolean>;
@@ -406,6 +423,19 @@ export interface UsedValues {
   take(kind: "logout_token", value: string, expiresAt: Date): Promise<boolean>;
 }
 
+/** How many of each were ended. */
+export interface EndedAccess {
+  /** Service accounts included. */
+  readonly grants: number;
+  readonly refreshTokens: number;
+  /** Given and asked for. */
+  readonly delegations: number;
+  readonly browserSessions: number;
+  /** Whose sign-in was forgotten. */
+  readonly people: number;
+  readonly pendingAuthorizations: number;
+}
+
 export interface Store {
   readonly upstreamTokens: UpstreamTokens;
   readonly pendingAuthorizations: PendingAuthorizations;
@@ -433,6 +463,12 @@ export interface Store {
    * upgrade from a version without MACs. Does nothing where rows are bound already.
    */
   bindRows(): Promise<void>;
+  /**
+   * Ends what anybody has been given until now, told to every replica: external tokens, refresh tokens, grants, service accounts,
+   * delegations, browser sessions, sign-ins and flows under way. Upstream tokens stay. One transaction.
+   * @param key the key that signs external tokens from now on; older ones end
+   */
+  endAccess(key: SigningKey, reason: string): Promise<EndedAccess>;
   /** Rewrites every ciphertext whose key is not the newest, without downtime; returns how many, per table (`rotate-keys`). */
   rotateEncryptionKeys(): Promise<Record<string, number>>;
   close(): Promise<void>;

@@ -1,7 +1,8 @@
 import { isIP, type LookupFunction, type Socket } from "node:net";
 import type { SecureContext } from "node:tls";
 import { context, propagation } from "@opentelemetry/api";
-import { Agent, buildConnector, fetch as undiciFetch } from "undici";
+import { Agent, buildConnector, ProxyAgent, fetch as undiciFetch } from "undici";
+import { type EgressProxies, isInternal, proxyFor } from "../config/egress-proxies.ts";
 import { createPrivateHostList, type PrivateHostList } from "../config/private-host-list.ts";
 import { inSpan } from "../telemetry/in-span.ts";
 import { isPublicAddress } from "./is-public-address.ts";
@@ -17,6 +18,8 @@ export interface SafeFetchLimits {
   readonly maxResponseBytes: number;
   /** See `createPrivateHostList`; http is allowed for these. */
   readonly allowedPrivateHosts: readonly string[];
+  /** Proxies to leave through; absent: none. */
+  readonly proxies?: EgressProxies;
 }
 /** How https servers are verified, where the authorities that Node trusts, or the host of the URL, do not fit. */
 export interface ServerVerification {
@@ -98,11 +101,19 @@ interface Rules {
 }
 
 function createFetch(options: Options, rules: Rules): Fetch {
-  let opened: { hosts: readonly string[]; list: PrivateHostList; agent: Agent } | undefined;
+  let opened:
+    | {
+        readonly hosts: readonly string[];
+        readonly list: PrivateHostList;
+        readonly agent: Agent;
+        /** By the proxy's URL. */
+        readonly proxies: Map<string, ProxyAgent>;
+      }
+    | undefined;
   // Pooled connections were checked against the list of their time: a changed list gets a new pool.
   function poolFor(hosts: readonly string[]) {
     if (opened && (opened.hosts === hosts || opened.hosts.join() === hosts.join())) return opened;
-    opened?.agent.close().catch(() => {});
+    for (const old of opened ? [opened.agent, ...opened.proxies.values()] : []) old.close().catch(() => {});
     const list = createPrivateHostList(hosts);
     const isTrusted = rules.isTrusted(list);
     const connect = createConnector(
@@ -111,8 +122,30 @@ function createFetch(options: Options, rules: Rules): Fetch {
         options.resolveHost ?? (isTrusted(hostname, port) ? resolveBySystem : resolveUntrusted),
       options.tls ?? {},
     );
-    opened = { hosts, list, agent: new Agent({ connect, pipelining: 1 }) };
+    opened = { hosts, list, agent: new Agent({ connect, pipelining: 1 }), proxies: new Map() };
     return opened;
+  }
+
+  /** Who connects: we, or the proxy that this URL leaves through. */
+  async function wayTo(url: URL, { proxies }: SafeFetchLimits, pool: ReturnType<typeof poolFor>) {
+    const proxy = proxies && proxyFor(url, proxies);
+    if (proxy === undefined) return { dispatcher: pool.agent };
+    const port = portOf(url);
+    const trusted = rules.isTrusted(pool.list)(url.hostname, port);
+    const internal = isInternal(url);
+    // What the operator has named, and nobody outside could resolve, was never meant for the proxy.
+    if (internal && trusted) return { dispatcher: pool.agent };
+    const resolve = options.resolveHost ?? (trusted ? resolveBySystem : resolveUntrusted);
+    const refusal = await refuseThroughProxy(url, internal, rules.guard(pool.list), resolve);
+    if (refusal) throw refusal;
+    let dispatcher = pool.proxies.get(proxy);
+    if (!dispatcher) {
+      const { authorities, serverName: servername } = options.tls ?? {};
+      const requestTls = { servername, secureContext: authorities?.(), allowH2: false };
+      dispatcher = new ProxyAgent({ uri: proxy, requestTls, allowH2: false, pipelining: 1 });
+      pool.proxies.set(proxy, dispatcher);
+    }
+    return { dispatcher, proxy: new URL(proxy) };
   }
 
   return async function safeFetch(input, init) {
@@ -136,10 +169,11 @@ function createFetch(options: Options, rules: Rules): Fetch {
     if (url.protocol !== "https:" && url.protocol !== "http:") {
       throw new SafeFetchError("bad_url", `refused a ${url.protocol} URL: only https is allowed`);
     }
-    const { list, agent } = poolFor(limits.allowedPrivateHosts);
-    const refusal = rules.refuseUrl(url, list);
+    const pool = poolFor(limits.allowedPrivateHosts);
+    const refusal = rules.refuseUrl(url, pool.list);
     if (refusal) throw refusal;
     const timeout = AbortSignal.timeout(limits.timeoutMs);
+    const { dispatcher, proxy } = await wayTo(url, limits, pool);
     try {
       const response = await undiciFetch(url, {
         method: request.method,
@@ -147,7 +181,7 @@ function createFetch(options: Options, rules: Rules): Fetch {
         body: request.body === null ? null : await request.arrayBuffer(),
         redirect: "manual",
         signal: AbortSignal.any([request.signal, timeout]),
-        dispatcher: agent,
+        dispatcher,
       });
       if (redirects.has(response.status)) {
         await response.body?.cancel();
@@ -171,9 +205,71 @@ function createFetch(options: Options, rules: Rules): Fetch {
         headers,
       });
     } catch (error) {
-      throw describe(error, url, timeout, limits.timeoutMs);
+      const described = proxy && !timeout.aborted ? describeProxy(error, url, proxy) : undefined;
+      throw described ?? describe(error, url, timeout, limits.timeoutMs);
     }
   }
+}
+
+/** Looking a name up must not take the time that the call itself has, ms. */
+const lookupMs = 1_000;
+
+/**
+ * Why a URL must not leave through a proxy. The address that the proxy connects to is not ours to check, so a name is refused if it
+ * could be an inside one; one that does not resolve here is the proxy's rules' to judge.
+ */
+async function refuseThroughProxy(
+  url: URL,
+  internal: boolean,
+  guard: Guard,
+  resolveHost: ResolveHost,
+): Promise<SafeFetchError | undefined> {
+  const direct = "NO_PROXY (egress.no_proxy) lets it be reached directly";
+  if (internal)
+    return new SafeFetchError(
+      "blocked_address",
+      `refused to ask the proxy for ${url.host}: it is an address, or a name of an inside; ${direct}`,
+    );
+  if (url.protocol !== "https:" || portOf(url) !== 443)
+    return new SafeFetchError(
+      "blocked_address",
+      `refused to ask the proxy for ${url.protocol}//${url.host}: only https on port 443 goes through one; ${direct}`,
+    );
+  const addresses = await new Promise<readonly { readonly address: string }[]>((done) => {
+    const timer = setTimeout(done, lookupMs, []);
+    resolveHost(url.hostname, (error, found) => {
+      clearTimeout(timer);
+      done(error ? [] : found);
+    });
+  });
+  const accepts = guard("https:", url.hostname, 443);
+  return addresses.every(({ address }) => accepts(address)) ? undefined : blocked(url.hostname);
+}
+
+/** What went wrong between us and the proxy; undefined: something else. Never with the proxy's credentials. */
+function describeProxy(error: unknown, url: URL, proxy: URL): SafeFetchError | undefined {
+  for (let at = error, depth = 0; at instanceof Error && depth < 5; at = at.cause, depth++) {
+    const status = /^Proxy response \((\d+)\)/.exec(at.message)?.[1];
+    if (status !== undefined) {
+      const wants = "it wants a user and a password, in the URL of the proxy";
+      const why = status === "407" ? wants : "its rules decide what is let through";
+      return new SafeFetchError(
+        "unreachable",
+        `${url.host} could not be reached: the proxy ${proxy.host} answered ${status} (${why})`,
+        { cause: error },
+      );
+    }
+    const code = "code" in at && typeof at.code === "string" ? at.code : "";
+    const refused = at.name === "SecureProxyConnectionError" || code === "UND_ERR_PRX_TLS";
+    const away = /^(ENOTFOUND|EAI_|ECONNREFUSED|EHOSTUNREACH|ENETUNREACH|ETIMEDOUT|UND_ERR_CONNECT_TIMEOUT)/;
+    if (refused || away.test(code))
+      return new SafeFetchError(
+        "unreachable",
+        `${url.host} could not be reached: the proxy ${proxy.host} could not be (${code || at.name})`,
+        { cause: error },
+      );
+  }
+  return undefined;
 }
 
 const intoHeaders = {

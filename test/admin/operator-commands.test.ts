@@ -124,4 +124,39 @@ describe("F7.4 the operator's commands", () => {
     await world.command("rotate-keys", "--signing", "external_token", "--revoke-old");
     await expect.poll(() => answer(2, 1), { interval: 50, timeout: 10_000 }).toBe("401 invalid_token");
   });
+
+  it("end-access: after a restore from a backup nothing that was revoked lives again; connections stay", async () => {
+    const user = "company/user2";
+    await world.command("service-accounts", "create", "restored", "--route", "open");
+    await world.query("create table backup as select * from authorization_server_record");
+    const grantId = world.grants.get(user) ?? "";
+    await world.command("grants", "revoke", grantId);
+    await world.query(
+      "insert into authorization_server_record select * from backup where model = 'Grant' on conflict do nothing",
+    );
+    // What a restore does: the grant is there again, and nothing says so.
+    expect(await world.command("grants", "list", "--user", user)).toContain(grantId);
+    const connections = async () =>
+      (await world.command("connections", "list")).split("\n").map((line) => line.split(/ +/).slice(0, 3));
+    const connected = await connections();
+
+    await expect(world.command("end-access")).rejects.toMatchObject({
+      stderr: expect.stringContaining("--yes"),
+    });
+    const printed = await world.command("end-access", "--yes", "--reason", "restored from last night");
+    expect(printed).toMatch(/^ended \d+ grants, /);
+    expect(printed).toContain("service account restored (open) has ended, too: create it again");
+    expect(await world.command("grants", "list")).not.toContain(grantId);
+    expect(await world.command("service-accounts", "list")).not.toContain("restored");
+    await expect.poll(() => answer(2, 1), { interval: 50, timeout: 10_000 }).toBe("401 invalid_token");
+    expect(await connections()).toEqual(connected);
+    const [event] = await world.query("select * from audit_event where action = 'access.ended'");
+    expect(event).toMatchObject({
+      reason: "restored from last night",
+      detail: { grants: expect.any(Number), browserSessions: expect.any(Number) },
+    });
+    // The same backup once more: its tokens are signed by a key that has ended, and are of nobody who has signed in.
+    await world.query("insert into authorization_server_record select * from backup on conflict do nothing");
+    expect(await answer(2, 1)).toBe("401 invalid_token");
+  });
 });

@@ -15,7 +15,7 @@ import { pingThroughEnvoy } from "../support/ping-through-envoy.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 import { throughEnvoy } from "../support/through-envoy.ts";
 
-const hosts = ["vip", "scoped", "staff", "last", "harmless", "app"].map((name) => `${name}.test`);
+const hosts = ["vip", "scoped", "staff", "last", "harmless", "partners", "app"].map((name) => `${name}.test`);
 const url = (route: string) => `https://${route}.test`;
 
 /** An issuer of tokens that the gateway trusts, on loopback. */
@@ -78,6 +78,7 @@ function configured(config: StackConfig, issuer: string): StackConfig {
       server("staff", [{ allow: { or: [{ domain: "example.com" }, { "claim/email": "ceo@example.com" }] } }]),
       server("last", [{ allow: { and: [{ groups: "team-299" }] } }]),
       server("harmless", [everybody]),
+      server("partners", [everybody, { deny: { and: [{ groups: "contractors" }] } }]),
       { id: "app", from: url("app"), to, mcp: { client: {} }, policy: [everybody] },
     ],
   };
@@ -144,6 +145,11 @@ describe("what policy knows of people", () => {
       if (!client.tokens()) throw error;
     });
     return client;
+  }
+  async function rewrite(change: (file: StackConfig) => void): Promise<void> {
+    const file = parse(await readFile(stack.configFile, "utf8")) as StackConfig;
+    change(file);
+    await writeFile(stack.configFile, stringify(file), { mode: 0o600 });
   }
   const tokenOf = (client: McpClient) => client.tokens()?.access_token ?? "";
   interface Tokens {
@@ -249,6 +255,19 @@ describe("what policy knows of people", () => {
     const assertion = sent.find(([name]) => name.toLowerCase() === "x-pomerium-jwt-assertion")?.[1] ?? "";
     expect(assertion.length).toBeLessThan(8_192);
     expect(decodeJwt(assertion)).toMatchObject({ groups: groups.slice(0, 100), groups_overflow: true });
+    // Nobody has named this group before: the token cannot know of it.
+    await rewrite((file) => {
+      const last = file.routes.find(({ id }) => id === "last");
+      Object.assign(last ?? {}, {
+        policy: [Object(last).policy[0], { deny: { and: [{ groups: "team-250" }] } }],
+      });
+    });
+    await becomes(403, "last", token);
+    await rewrite((file) => {
+      const last = file.routes.find(({ id }) => id === "last");
+      Object.assign(last ?? {}, { policy: [Object(last).policy[0]] });
+    });
+    await becomes(200, "last", token);
     says("alice", { groups: ["team-0"] });
     const few = tokenOf(await authorized("alice", "open"));
     expect((await pingThroughEnvoy(stack, stack.urls.open, few)).status).toBe(200);
@@ -258,6 +277,32 @@ describe("what policy knows of people", () => {
     expect(decodeJwt(next?.[1] ?? "")).not.toHaveProperty("groups_overflow");
     await becomes(403, "last", token);
   });
+
+  it.each([
+    [
+      "as distributed claims",
+      {
+        groups: undefined,
+        _claim_names: { groups: "src1" },
+        _claim_sources: { src1: { endpoint: "https://graph.test/groups" } },
+      },
+    ],
+    ["by saying only that there are some", { groups: undefined, hasgroups: true }],
+  ])(
+    "groups that the provider withholds %s may be the denied ones, and never the allowed ones",
+    async (_how, more) => {
+      says("alice", { groups: [], more });
+      const client = await authorized("alice", "harmless");
+      await becomes(200, "harmless", tokenOf(client));
+      const sent = stack.open.requests.at(-1)?.headers ?? [];
+      const assertion = sent.find(([name]) => name.toLowerCase() === "x-pomerium-jwt-assertion")?.[1] ?? "";
+      expect(decodeJwt(assertion)).toMatchObject({ groups: [], groups_overflow: true });
+      expect(await call("partners", tokenOf(await authorized("alice", "partners")))).toBe(403);
+      expect(await call("last", tokenOf(await authorized("alice", "last")))).toBe(403);
+      says("alice", { groups: [], more: {} });
+      expect(await call("partners", tokenOf(await authorized("alice", "partners")))).toBe(200);
+    },
+  );
 
   it.each([false, "false", "true", 0, null])(
     "an address that the provider calls verified: %j is nobody's address for policy",

@@ -38,6 +38,10 @@ export interface House {
   readonly routes: CurrentRoutes;
   readonly store: Store;
   readonly signIn: SignIn;
+  /** The authorization server of another replica, on the same database. */
+  otherServer(): Promise<{ readonly fetch: typeof globalThis.fetch; close(): Promise<void> }>;
+  /** `USER ROUTE` that policy denies. */
+  readonly denied: Set<string>;
   /** Sign-in of another replica, as far as it knows nothing of what the first has under way. */
   replica(): SignIn;
   readonly keys: SigningKeyRing;
@@ -100,10 +104,13 @@ export async function startHouse(
   const wire = await startTcpProxy({ host: direct.hostname, port: Number(direct.port) });
   const viaWire = new URL(database.url);
   viaWire.host = `127.0.0.1:${wire.port}`;
-  const store = await openStore({
-    ...{ url: viaWire.href, dir: folder, keys: await makeKeys("k1"), logger },
-    judgePerson: (record) => judgeOldRecord(record, table.config.signIn.providers),
-  });
+  const encryptionKeys = await makeKeys("k1");
+  const open = () =>
+    openStore({
+      ...{ url: viaWire.href, dir: folder, keys: encryptionKeys, logger },
+      judgePerson: (record) => judgeOldRecord(record, table.config.signIn.providers),
+    });
+  const store = await open();
   const keys = await createSigningKeys({ store, logger });
   const documents = new Map<string, () => Response>();
   const outward: typeof globalThis.fetch = async (input) => {
@@ -132,26 +139,23 @@ export async function startHouse(
     if (state !== "sign_in_needed") return { state, missingScopes: [] };
     return { state: "unavailable", missingScopes: [], signInNeeded: true } as const;
   };
-  const authorizationServer = createAuthorizationServer({
-    routes,
-    store,
-    signIn,
-    keys,
-    externalTokens,
-    upstreamTokens: { connectionState },
-    fetch: outward,
-    logger,
-    metrics,
-  });
+  const denied = new Set<string>();
+  const serverOn = (on: Store) =>
+    createAuthorizationServer({
+      routes,
+      store: on,
+      signIn,
+      keys,
+      externalTokens,
+      upstreamTokens: { connectionState },
+      mayReach: ({ userId }, { id }) => !denied.has(`${userId} ${id}`),
+      fetch: outward,
+      logger,
+      metrics,
+    });
+  const authorizationServer = serverOn(store);
 
-  const app = new Koa();
-  app.proxy = true;
-  app.silent = true;
-  app.use(async (ctx, next) => {
-    delete ctx.req.headers["x-forwarded-host"];
-    ctx.req.headers["x-forwarded-proto"] = "https";
-    await next();
-  });
+  const app = behindEnvoy();
   app.use(signIn.router.routes());
   app.use(async (ctx, next) => {
     if (ctx.path === "/whoami") {
@@ -176,6 +180,22 @@ export async function startHouse(
 
   const fetch = everyHostAt(listener.port);
   const house: House = {
+    async otherServer() {
+      const itsStore = await open();
+      const server = serverOn(itsStore);
+      const itsListener = await listen(behindEnvoy().use(server.middleware).callback());
+      const itsFetch = everyHostAt(itsListener.port);
+      return {
+        fetch: itsFetch.fetch,
+        async close() {
+          server.close();
+          await itsFetch.close();
+          await itsListener.close();
+          await itsStore.close();
+        },
+      };
+    },
+    denied,
     company,
     routes,
     store,
@@ -230,6 +250,19 @@ export async function startHouse(
     },
   };
   return house;
+}
+
+/** An app to which requests come as Envoy and the door hand them over. */
+function behindEnvoy(): Koa {
+  const app = new Koa();
+  app.proxy = true;
+  app.silent = true;
+  app.use(async (ctx, next) => {
+    delete ctx.req.headers["x-forwarded-host"];
+    ctx.req.headers["x-forwarded-proto"] = "https";
+    await next();
+  });
+  return app;
 }
 
 /** A fetch that reaches every https host as plain http on one loopback port; plain http goes where its URL says. */

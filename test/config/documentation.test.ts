@@ -65,8 +65,9 @@ describe("F7.7 docs/configuration.md", () => {
     const { providers, ...signIn } = given.config.signIn;
     expect(providers[0]?.scopes).toEqual(bare.config.signIn.providers[0]?.scopes);
     expect(bare.config.signIn).toMatchObject(signIn);
-    const { allowedPrivateHosts, allowedAsMetadataDomains, clientIdMetadataUrl, ...upstream } =
+    const { allowedPrivateHosts, allowedAsMetadataDomains, clientIdMetadataUrl, proxies, ...upstream } =
       given.config.upstreamOAuth;
+    expect([proxies.https, bare.config.upstreamOAuth.proxies.https]).toEqual(["http://value", undefined]);
     expect([allowedPrivateHosts.length, allowedAsMetadataDomains.length]).toEqual([2, 1]);
     expect([clientIdMetadataUrl, bare.config.upstreamOAuth.clientIdMetadataUrl]).toEqual([
       expect.any(String),

@@ -32,5 +32,7 @@ export const people: Readonly<Record<string, PolicyCaller>> = {
   blank: { userId: "okta/blank", email: "", groups: [""], claims: { department: "", roles: [] } },
   /** A quoted local part that two parsers split differently. */
   odd: { userId: "okta/odd", email: '"a@evil.test"@example.com', groups: [], claims: {} },
+  /** In more groups than the provider says. */
+  max: { userId: "entra/max", groups: [], claims: { _claim_names: { groups: "src1", roles: "src1" } } },
   robot: { userId: "service-account/nightly", groups: [], claims: {} },
 };

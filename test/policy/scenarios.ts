@@ -205,6 +205,27 @@ export const scenarios: Readonly<Record<string, { readonly route: string; readon
       ann | initialize | allow | .allow.and
       bob | initialize | deny  | no rule`,
   },
+  "groups and claims that the provider withholds: unknown, so never what allows, and always what denies": {
+    route: `policy:
+  - allow: {or: [{groups: analysts}, {groups: {not_in: [x]}}, {claim/groups: x}, {claim/roles: {exclude: x}}, {domain: example.com}]}
+  - allow: {nor: [{groups: contractors}]}
+  - allow: {and: [{http_method: GET}]}
+  - deny: {and: [{http_method: GET}, {groups: contractors}]}`,
+    table: `
+      max | initialize | deny  | no rule
+      max | GET        | deny  | [3].deny.and
+      cam | GET        | allow | [0].allow.or`,
+  },
+  "the same with claims, and a not around them": {
+    route: `policy:
+  - allow: {and: [{accept: true}]}
+  - deny: {and: [{http_method: GET}, {claim/roles: writer}]}
+  - deny: {not: [{groups: analysts}]}`,
+    table: `
+      ann | initialize | allow | [0].allow.and
+      max | GET        | deny  | [1].deny.and
+      max | initialize | deny  | [2].deny.not`,
+  },
   "not around an absent claim does not allow": {
     route: "policy: {allow: {not: [{claim/department: sales}]}}",
     table: `

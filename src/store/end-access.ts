@@ -1,0 +1,81 @@
+import { sql } from "kysely";
+import type { Database } from "./database.ts";
+import { notify } from "./notify.ts";
+import type { RowMacs } from "./row-macs.ts";
+import type { signingKeys } from "./signing-keys.ts";
+import type { EndedAccess, SigningKey } from "./store.ts";
+import { StoreUnavailable } from "./store-unavailable.ts";
+import { writeAuditEvent } from "./write-audit-event.ts";
+
+/** Whoever holds rows of these finishes first; whoever wants to write into them comes after. In this order everywhere. */
+const tables = [
+  "authorization_server_record",
+  "browser_session",
+  "delegation",
+  "pending_authorization",
+  "sign_in_session",
+] as const;
+/** oidc-provider's records that let nobody in: who clients are, and what must not be used twice. */
+const kept = ["Client", "ReplayDetection"];
+/** PostgreSQL's `deadlock_detected`: another transaction took the tables in another order. */
+const deadlock = "40P01";
+
+/**
+ * Ends whatever anybody has been given so far, in one transaction that every replica hears of: grants and what belongs to them, service
+ * accounts and delegations, browser sessions and what is known of who signed in, flows under way, and all signatures of external tokens.
+ * @param key signs external tokens from now on; the others end
+ */
+export async function endAccess(
+  database: Database,
+  deps: {
+    readonly macs: Pick<RowMacs, "ready">;
+    readonly keys: Pick<ReturnType<typeof signingKeys>, "rotateIn">;
+  },
+  key: SigningKey,
+  reason: string,
+): Promise<EndedAccess> {
+  await deps.macs.ready();
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await once();
+    } catch (error) {
+      const { cause } = error instanceof StoreUnavailable ? error : { cause: undefined };
+      const deadlocked = cause instanceof Error && "code" in cause && cause.code === deadlock;
+      if (!deadlocked || attempt === 5) throw error;
+    }
+  }
+
+  function once(): Promise<EndedAccess> {
+    return database.write("end_access", async (tx) => {
+      await sql`lock table ${sql.join(tables.map((name) => sql.table(name)))} in share row exclusive mode`.execute(
+        tx,
+      );
+      const records = await tx
+        .deleteFrom("authorization_server_record")
+        .where("model", "not in", kept)
+        .returning("model")
+        .execute();
+      const count = (model: string) => records.filter((row) => row.model === model).length;
+      const all = async (table: (typeof tables)[number]) => {
+        const { numAffectedRows } = await sql`delete from ${sql.table(table)}`.execute(tx);
+        return Number(numAffectedRows ?? 0);
+      };
+      const ended: EndedAccess = {
+        grants: count("Grant"),
+        refreshTokens: count("RefreshToken"),
+        delegations: await all("delegation"),
+        browserSessions: await all("browser_session"),
+        people: await all("sign_in_session"),
+        pendingAuthorizations: await all("pending_authorization"),
+      };
+      await writeAuditEvent(tx, { action: "access.ended", reason, detail: { ...ended } });
+      await deps.keys.rotateIn(tx, key, new Date(), {
+        action: "signing_key.rotated",
+        reason,
+        detail: { purpose: key.purpose, kid: key.kid },
+      });
+      await notify(tx, { table: "everything" });
+      return ended;
+    });
+  }
+}
