@@ -193,6 +193,7 @@ export async function serve(options: {
     people,
     upstreamOAuth,
     upstreamTokens,
+    endpointPath: upstreamOAuth.endpointPath,
     describeClient: authorizationServer.describeClient,
     mayReach: (person, route) => policies().forRoute(route.id).mayReach(person, Date.now()),
     logger,

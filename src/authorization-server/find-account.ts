@@ -7,7 +7,7 @@ import {
 } from "oidc-provider";
 import type { AuthorizationServerDeps } from "./authorization-server-deps.ts";
 import { orUnavailable } from "./or-unavailable.ts";
-import { routeOfResource } from "./resource-servers.ts";
+import { isSameResource, routeOfResource } from "./resource-servers.ts";
 import { temporarilyUnavailable } from "./temporarily-unavailable.ts";
 
 /**
@@ -17,11 +17,24 @@ import { temporarilyUnavailable } from "./temporarily-unavailable.ts";
 export function createFindAccount(deps: AuthorizationServerDeps): FindAccount {
   return async (ctx, userId, token): Promise<Account | undefined> => {
     if (ctx.oidc.route === "token") {
+      if (token) spellAsGranted(ctx, token, deps);
       if (token && isRefreshToken(token)) await gate(ctx, userId, token, deps);
       if (!(await orUnavailable(deps.store.signInSessions.find(userId)))) return undefined;
     }
     return { accountId: userId, claims: async () => ({ sub: userId }) };
   };
+}
+
+/** oidc-provider compares letter by letter. */
+function spellAsGranted(
+  { oidc: { params } }: KoaContextWithOIDC,
+  token: object,
+  { routes }: Pick<AuthorizationServerDeps, "routes">,
+): void {
+  const resource = "resource" in token ? token.resource : undefined;
+  const asked = params?.resource;
+  if (!params || typeof asked !== "string" || typeof resource !== "string") return;
+  if (isSameResource(routes(), asked, resource)) params.resource = resource;
 }
 
 async function gate(

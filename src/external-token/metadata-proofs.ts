@@ -10,6 +10,7 @@ export const provenFields = [
   "user",
   "client",
   "owner",
+  "endpoint",
   "machine",
   "connection",
   "version",

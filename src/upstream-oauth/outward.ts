@@ -1,4 +1,5 @@
 import { LRUCache } from "lru-cache";
+import { endpointUrl } from "../config/endpoint.ts";
 import { createPrivateHostList } from "../config/private-host-list.ts";
 import type { Route } from "../config/route.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
@@ -16,7 +17,7 @@ export interface Outward {
    * certificates Envoy trusts for the route, is trusted here.
    */
   fetchFor(route: Route): Fetch;
-  /** One request without credentials to the route's own upstream; only status and headers come back. */
+  /** One request without credentials to the endpoint of the route's own upstream; only status and headers come back. */
   probe(route: Route, init: RequestInit): Promise<Response>;
   /**
    * An endpoint from metadata: https, or http on an origin that the operator named (F8.5).
@@ -73,7 +74,7 @@ export function createOutward(deps: { routes: CurrentRoutes; resolveHost?: Resol
         return way(input, init);
       };
     },
-    probe: (route, init) => waysOf(route).probe(route.upstream, init),
+    probe: (route, init) => waysOf(route).probe(endpointUrl(route), init),
     checkEndpoint(route, name, value) {
       const url = URL.canParse(value) ? new URL(value) : undefined;
       if (!url) throw new UpstreamOAuthError("metadata_invalid", `the metadata's ${name} is not a URL`);
