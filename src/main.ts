@@ -204,6 +204,7 @@ export async function serve(options: {
     people,
     upstreamOAuth,
     upstreamTokens,
+    endpointPath: upstreamOAuth.endpointPath,
     describeClient: authorizationServer.describeClient,
     mayReach,
     logger,

@@ -9,7 +9,7 @@ import type { Route } from "../config/route.ts";
 import type { AuthorizationServerDeps } from "./authorization-server-deps.ts";
 import { orUnavailable } from "./or-unavailable.ts";
 import type { RefreshRotation } from "./refresh-rotation.ts";
-import { routeOfResource } from "./resource-servers.ts";
+import { isSameResource, routeOfResource } from "./resource-servers.ts";
 import { temporarilyUnavailable } from "./temporarily-unavailable.ts";
 
 /**
@@ -22,6 +22,7 @@ export function createFindAccount(
 ): FindAccount {
   return async (ctx, userId, token): Promise<Account | undefined> => {
     if (ctx.oidc.route === "token") {
+      if (token) spellAsGranted(ctx, token, deps);
       const route = token && isRefreshToken(token) ? await gate(ctx, userId, token, deps) : undefined;
       const person = await orUnavailable(deps.store.signInSessions.find(userId));
       if (!person) return undefined;
@@ -31,6 +32,18 @@ export function createFindAccount(
     }
     return { accountId: userId, claims: async () => ({ sub: userId }) };
   };
+}
+
+/** oidc-provider compares letter by letter. */
+function spellAsGranted(
+  { oidc: { params } }: KoaContextWithOIDC,
+  token: object,
+  { routes }: Pick<AuthorizationServerDeps, "routes">,
+): void {
+  const resource = "resource" in token ? token.resource : undefined;
+  const asked = params?.resource;
+  if (!params || typeof asked !== "string" || typeof resource !== "string") return;
+  if (isSameResource(routes(), asked, resource)) params.resource = resource;
 }
 
 async function gate(

@@ -183,6 +183,7 @@ export function createInteractions(deps: AuthorizationServerDeps, provider: () =
     if (ctx.query.step === "upstream") return upstreamFailed(ctx, interaction);
     const query = new URLSearchParams({
       route: route.id,
+      ...(route.askedPath === undefined ? {} : { path: route.askedPath }),
       redirect_url: `${routes().config.issuer}${ctx.path}?step=upstream`,
       session: person.sessionName,
     });

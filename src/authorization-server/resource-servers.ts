@@ -1,4 +1,5 @@
 import { errors, type KoaContextWithOIDC, type ResourceServer } from "oidc-provider";
+import { askedAt, pathBelow } from "../config/endpoint.ts";
 import type { Route } from "../config/route.ts";
 import type { RouteTable } from "../config/route-table.ts";
 import type { AuthorizationServerDeps } from "./authorization-server-deps.ts";
@@ -11,10 +12,28 @@ const longestScope = 2000;
 /** In characters; the consent page shows it. */
 const longestDemandedScope = 100;
 
-/** The MCP server route that a resource indicator names, if it may be had. */
+/**
+ * The MCP server route that a resource indicator names, if it may be had, as seen from the endpoint that it names. The mere origin of
+ * a host names its only MCP server, wherever below it that is.
+ */
 export function routeOfResource(table: RouteTable, resource: string): Route | undefined {
-  const route = table.byResource(resource);
-  return route?.enabled && route.mcp.kind === "server" ? route : undefined;
+  const route = table.byResource(resource) ?? onlyRouteAt(table, resource);
+  return route?.enabled && route.mcp.kind === "server"
+    ? askedAt(route, pathBelow(route, resource))
+    : undefined;
+}
+
+function onlyRouteAt(table: RouteTable, resource: string): Route | undefined {
+  const url = URL.parse(resource);
+  if (url === null || url.href !== `${url.origin}/`) return undefined;
+  const route = onlyRouteOf(table, url.host);
+  return route?.origin === url.origin ? route : undefined;
+}
+
+/** Whether two resource indicators differ in their spelling only: host in another case, a slash at the end, needless escapes. */
+export function isSameResource(table: RouteTable, one: string, other: string): boolean {
+  const [a, b] = [routeOfResource(table, one), routeOfResource(table, other)];
+  return a !== undefined && a.id === b?.id && a.askedPath === b.askedPath;
 }
 
 type Deps = Pick<AuthorizationServerDeps, "routes" | "keys" | "signIn" | "upstreamTokens">;

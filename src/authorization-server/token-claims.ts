@@ -15,11 +15,15 @@ export async function tokenClaims(
   if (token.kind !== "AccessToken") return undefined;
   const { grantId, accountId: userId, clientId, aud } = token;
   const routeId = typeof aud === "string" ? routeOfResource(deps.routes(), aud)?.id : undefined;
+  const { AuthorizationCode: code, RefreshToken: refreshToken } = ctx.oidc.entities;
+  const resource = (code ?? refreshToken)?.resource;
   await orUnavailable(
     deps.store.audit({ action: "external_token.issued", userId, clientId, grantId, routeId }),
   );
   return {
     grant_id: grantId,
+    // The audience is the route's own name; which endpoint below it is meant decides which connection its calls go over.
+    mcp_path: typeof resource === "string" ? routeOfResource(deps.routes(), resource)?.askedPath : undefined,
     // Decides how a rejected token is answered: who cannot get a new one must not be told to.
     refreshable: ctx.oidc.client?.grantTypeAllowed("refresh_token") === false ? false : undefined,
   };

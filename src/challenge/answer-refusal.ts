@@ -29,6 +29,7 @@ export async function answerRefusal(
     status,
     routeId: route.id,
     upstreamHash: metadata.upstream,
+    askedPath: metadata.endpoint,
     userId: owner,
     version: metadata.version,
     wwwAuthenticate: wwwAuthenticate.join(", "),

@@ -22,6 +22,8 @@ export interface UpstreamResponse {
     readonly user?: string;
     /** Whose connection went along, where it is not the user's (F2.4). */
     readonly owner?: string;
+    /** Where below the route the client has its MCP endpoint. */
+    readonly endpoint?: string;
     /** The user is a service account. */
     readonly machine: boolean;
     readonly connection?: string;
@@ -92,6 +94,7 @@ export function upstreamResponse(message: ProcessingRequest): UpstreamResponse |
       upstream: fields.upstream?.stringValue,
       user: fields.user?.stringValue,
       owner: fields.owner?.stringValue,
+      endpoint: fields.endpoint?.stringValue,
       machine: fields.machine?.numberValue === 1,
       connection: fields.connection?.stringValue,
       version: fields.version?.numberValue,

@@ -197,6 +197,7 @@ function allow(
     user: caller.userId,
     client: caller.clientId,
     owner: caller.delegatedBy,
+    endpoint: caller.askedPath,
     machine: caller.kind === "service_account" ? 1 : undefined,
     connection: credential.connection,
     version: credential.version,

@@ -25,6 +25,8 @@ export type AllowMetadata = Readonly<{
   client?: string;
   /** Whose connection went along, where it is not the user's: a service account's owner (F2.4). */
   owner?: string;
+  /** Where below the route the client has its MCP endpoint, if not at its own or listed URL. */
+  endpoint?: string;
   /** 1: the user is a service account, which is never sent to consent. */
   machine?: 1;
   /** `connectionKeyName` and version of the TI that went along; absent where it is nobody's own. */

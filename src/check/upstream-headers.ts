@@ -1,5 +1,6 @@
 import type { Route } from "../config/route.ts";
 import { returnedCookies } from "../config/upstream-cookies.ts";
+import { upstreamQuery } from "../config/upstream-query.ts";
 import type { Header } from "./decision.ts";
 import { headerName } from "./header-name.ts";
 import { holdsToken } from "./holds-token.ts";
@@ -24,6 +25,9 @@ export function upstreamHeaders(
   const token = presented.kind === "bearer" ? presented.token : undefined;
   const toServer = route.mcp.kind === "server";
   const setHeaders = [...set];
+  // Envoy's route is chosen by now, by the path, which stays as it came.
+  if (route.upstreamQuery)
+    setHeaders.push([":path", `${facts.sentPath}?${upstreamQuery(route.upstreamQuery, facts.query)}`]);
   const removeHeaders: string[] = [];
   for (const name of headerNames) {
     if (set.some((header) => header[0] === name)) continue;

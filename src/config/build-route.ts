@@ -13,6 +13,7 @@ import type {
 } from "./route.ts";
 import type { routeSchema } from "./route-schema.ts";
 import { upstreamHash } from "./upstream-hash.ts";
+import { decodedName, queryPairs } from "./upstream-query.ts";
 
 type RouteInput = z.output<ReturnType<typeof routeSchema>>;
 type ServerInput = NonNullable<RouteInput["mcp"]["server"]>;
@@ -34,7 +35,7 @@ export function buildRoute(
   },
 ): Route | undefined {
   const { from, defaults } = given;
-  const to = readTo(input.to, path, reporter);
+  const to = readTo(input, path, reporter);
   const mcp = readMcp(input, path, reporter);
   if (to === undefined || mcp === undefined) return undefined;
   const policy = joinPolicies(input, path, given.policy) ?? defaults.policy;
@@ -81,29 +82,48 @@ export function buildRoute(
   };
 }
 
-function readTo(written: readonly string[], path: ConfigPath, reporter: Reporter) {
+function readTo(input: RouteInput, path: ConfigPath, reporter: Reporter) {
+  const { to: written, prefix_rewrite: rewrite } = input;
   const urls = written.map((value) => new URL(value));
   const [first] = urls;
   if (first === undefined) return undefined;
+  const at = (index: number) => (written.length === 1 ? [...path, "to"] : [...path, "to", index]);
   const bad = urls.findIndex(
-    (url) => url.pathname !== first.pathname || url.protocol !== first.protocol || url.search !== "",
+    (url) =>
+      url.pathname !== first.pathname || url.protocol !== first.protocol || url.search !== first.search,
   );
   if (bad >= 0) {
-    const query = urls[bad]?.search !== "";
     reporter.error(
-      written.length === 1 ? [...path, "to"] : [...path, "to", bad],
-      query ? "`to` has a query, which would be lost" : "all URLs of one `to` share their scheme and path",
-      query
-        ? "remove the query"
-        : `write the scheme and path of the first: ${first.protocol}//...${first.pathname}`,
+      at(bad),
+      "all URLs of one `to` share their scheme, path and query",
+      `write those of the first: ${first.protocol}//...${first.pathname}${first.search}`,
     );
     return undefined;
   }
-  const canonical = urls.map((url) => (url.pathname === "/" ? url.origin : url.origin + url.pathname));
+  if (rewrite !== undefined && first.pathname !== "/") {
+    reporter.error(
+      [...path, "prefix_rewrite"],
+      "the path that replaces that of `from` stands in both `to` and prefix_rewrite",
+      "keep the one in `to`",
+      "key",
+    );
+    return undefined;
+  }
+  const names = [...queryPairs(first.search)].map(([name]) => decodedName(name));
+  const twice = names.find((name, index) => names.indexOf(name) !== index);
+  if (twice !== undefined) {
+    reporter.error(at(0), `the query of \`to\` names ${twice} twice`, "name each parameter once");
+    return undefined;
+  }
+  const pathname = rewrite ?? first.pathname;
+  const canonical = urls.map(
+    ({ origin, search }) => (pathname === "/" ? origin : origin + pathname) + search,
+  );
   return {
     to: canonical,
     upstream: canonical[0] ?? "",
-    ...(first.pathname === "/" ? {} : { upstreamPath: first.pathname }),
+    ...(pathname === "/" && rewrite === undefined ? {} : { upstreamPath: pathname }),
+    ...(names.length === 0 ? {} : { upstreamQuery: queryPairs(first.search) }),
   };
 }
 

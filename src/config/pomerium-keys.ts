@@ -129,7 +129,7 @@ export const pomeriumKeys: Readonly<Record<"global" | "route", Readonly<Record<s
     depends_on: warn("sign-in covers every route host"),
     ...each("regex path", error("routes are told apart by host and path prefix", "use a path in `from`")),
     ...each(
-      "prefix_rewrite regex_rewrite_pattern regex_rewrite_substitution host_path_regex_rewrite_pattern host_path_regex_rewrite_substitution host_rewrite_header",
+      "regex_rewrite_pattern regex_rewrite_substitution host_path_regex_rewrite_pattern host_path_regex_rewrite_substitution host_rewrite_header",
       rewriting,
     ),
     host_rewrite: error(

@@ -2,6 +2,7 @@ import { z } from "zod";
 import { checkClientProof, clientSigningAlgs } from "./check-client-proof.ts";
 import type { Fields } from "./create-fields.ts";
 import { credentialHeaderFault, isHeaderValue } from "./credential-header.ts";
+import { pathFault } from "./path-fault.ts";
 import { requestHeaderFault } from "./upstream-request-headers.ts";
 
 const kib = 1024;
@@ -193,6 +194,17 @@ export function routeSchema(f: Fields) {
     to: f.oneOrMore(f.url({ http: true })),
     /** Pomerium's way to give `from` a path. */
     prefix: f.text().optional(),
+    /** What replaces the path of `from` on the way to the upstream; a path in `to` says the same. */
+    prefix_rewrite: z
+      .string()
+      .refine(
+        (value) => /^\/([A-Za-z0-9._~!$&'()*+,=:@/-]*)$/.test(value) && pathFault(value) === undefined,
+        {
+          error: (issue) => `${JSON.stringify(issue.input)} cannot be a path`,
+          params: { fix: "write / to take the path of `from` away, or another path without escapes: /mcp" },
+        },
+      )
+      .optional(),
     mcp: f.section({
       server: server.optional(),
       client: f

@@ -130,6 +130,10 @@ export interface Route {
   readonly upstreamHash: string;
   /** Replaces `prefix` on the way to the upstream; absent when `to` has no path. */
   readonly upstreamPath?: string;
+  /** The query of `to`: it goes along with every request, whatever the client's own says. */
+  readonly upstreamQuery?: readonly (readonly [name: string, value: string])[];
+  /** Path below `from` of the endpoint that a client means; on copies only (`endpoint.ts`), which stand for one client's flow. */
+  readonly askedPath?: string;
   readonly mcp: RouteMcp;
   readonly policy?: PolicySource;
   /** F2.7: whether the identity assertion headers go to the upstream. */

@@ -7,14 +7,17 @@ import type { Route } from "./route.ts";
  */
 export function upstreamHash({
   to,
+  upstreamPath,
   upstreamTls,
   preserveHostHeader,
-}: Pick<Route, "to" | "upstreamTls" | "preserveHostHeader">): string {
+}: Pick<Route, "to" | "upstreamPath" | "upstreamTls" | "preserveHostHeader">): string {
   const told = [
     to,
     upstreamTls?.serverName ?? null,
     upstreamTls?.caFile ?? null,
     preserveHostHeader === true,
+    // Any other path is that of `to`.
+    ...(upstreamPath === "/" ? [upstreamPath] : []),
   ];
   return createHash("sha256").update(JSON.stringify(told)).digest("hex").slice(0, 16);
 }

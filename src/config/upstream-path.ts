@@ -41,6 +41,7 @@ export function upstreamPath(route: Pick<Route, "prefix" | "upstreamPath">, path
   const doubled = base + to.replace(/\/$/, "");
   const from = path === doubled || path.startsWith(`${doubled}/`) ? doubled : base;
   const rest = path.slice(from.length + 1);
-  if (rest === "" && !(from !== "" && path.endsWith("/"))) return to;
+  // `from` with a slash is `from`; the upstream's own path has what it was written with.
+  if (rest === "" && !(from !== base && path.endsWith("/"))) return to;
   return `${to.endsWith("/") ? to : `${to}/`}${rest}`;
 }

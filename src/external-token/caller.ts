@@ -21,6 +21,8 @@ export interface Caller {
   readonly refreshable: boolean;
   /** A service account's owner, whose connection to this route it may use by that person's consent as it stands now (F2.4). */
   readonly delegatedBy?: string;
+  /** Where below the token's route its client has its MCP endpoint (`Route.askedPath`). */
+  readonly askedPath?: string;
 }
 
 /** Why a TE was not accepted; the metric's `reason`, and the challenge's `error_description` in words. */

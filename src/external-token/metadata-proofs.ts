@@ -11,6 +11,7 @@ export const provenFields = [
   "user",
   "client",
   "owner",
+  "endpoint",
   "machine",
   "connection",
   "version",

@@ -69,6 +69,7 @@ function asVerified(payload: JWTPayload): VerifiedToken | Refused {
       expiresAt: payload.exp ?? 0,
       kind: machine ? "service_account" : "person",
       // The authorization server says `false` where the client may not use refresh tokens.
+      ...(typeof payload.mcp_path === "string" && { askedPath: payload.mcp_path }),
       refreshable: !machine && typeof sessionName !== "string" && payload.refreshable !== false,
     },
   };

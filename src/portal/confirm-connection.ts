@@ -1,6 +1,7 @@
 import { randomBytes } from "node:crypto";
 import Router from "@koa/router";
 import type { Context, Middleware } from "koa";
+import { askedAt, pathBelow } from "../config/endpoint.ts";
 import type { Route } from "../config/route.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
 import { connectOrigin } from "../config/upstream-callback.ts";
@@ -26,6 +27,8 @@ export interface ConnectionWish {
 /** What the one-time code stands for. */
 interface Confirmed {
   readonly routeId: string;
+  /** `Route.askedPath` */
+  readonly path?: string;
   readonly returnTo: string;
   readonly popup: boolean;
   /** Name of the person's session on the issuer's host. */
@@ -112,7 +115,8 @@ export function createConfirmConnection(deps: ConfirmDeps) {
   async function read(ctx: Context): Promise<Asked | undefined> {
     ctx.set({ "cache-control": "no-store", "referrer-policy": "no-referrer" });
     const table = routes();
-    const route = table.byId(one(ctx, "route") ?? "");
+    const plain = table.byId(one(ctx, "route") ?? "");
+    const route = plain && askedAt(plain, pathBelow(plain, plain.resource + (one(ctx, "path") ?? "")));
     const returnTo = one(ctx, "redirect_url");
     const browser = one(ctx, "browser");
     const known = route?.enabled && route.mcp.kind === "server";
@@ -142,6 +146,7 @@ export function createConfirmConnection(deps: ConfirmDeps) {
     const code = randomBytes(32).toString("base64url");
     const payload: Confirmed = {
       routeId: wish.route.id,
+      path: wish.route.askedPath,
       returnTo: wish.returnTo,
       popup: wish.popup,
       session: person.sessionName,
@@ -164,6 +169,7 @@ export function createConfirmConnection(deps: ConfirmDeps) {
   function connectUrl({ route, returnTo, popup }: ConnectionWish, more: Record<string, string>): string {
     const query = new URLSearchParams({
       route: route.id,
+      ...pathOf(route),
       redirect_url: returnTo,
       ...(popup ? { popup: "1" } : {}),
       ...more,
@@ -200,6 +206,7 @@ export function createConfirmConnection(deps: ConfirmDeps) {
     ): string {
       const query = new URLSearchParams({
         route: route.id,
+        ...pathOf(route),
         redirect_url: returnTo,
         ...(popup ? { popup: "1" } : {}),
         ...(session ? { session } : {}),
@@ -220,17 +227,22 @@ export function createConfirmConnection(deps: ConfirmDeps) {
     ): Promise<Pick<Confirmed, "shown"> | undefined> {
       const pending = await store.pendingAuthorizations.consume<Confirmed>("connect", code);
       if (!pending) return undefined;
-      const { routeId, returnTo, popup, session, browser, shown } = pending.payload;
+      const { routeId, path, returnTo, popup, session, browser, shown } = pending.payload;
       const fits =
         pending.userId === person.userId &&
         [person.sessionName, person.parentSessionName].includes(session) &&
         browserBinding.matches(ctx, browser) &&
         routeId === wish.route.id &&
+        path === wish.route.askedPath &&
         returnTo === wish.returnTo &&
         popup === wish.popup;
       return fits ? { shown } : undefined;
     },
   };
+}
+
+function pathOf({ askedPath }: Route): { readonly path?: string } {
+  return askedPath === undefined ? {} : { path: askedPath };
 }
 
 function seeOther(ctx: Context, location: string): void {

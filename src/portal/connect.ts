@@ -56,7 +56,7 @@ export function createConnectRouter(deps: ConnectDeps): Router {
     const host = hostOf(ctx);
     const returnTo = one(ctx, "redirect_url");
     const popup = one(ctx, "popup") === "1";
-    const route = routeToConnect(table, host, one(ctx, "route"));
+    const route = routeToConnect(table, host, one(ctx, "route"), one(ctx, "path"));
     if (!returnTo || !isAllowedReturn(table, route?.host ?? host, returnTo)) {
       return refuse(ctx, 400, "invalid_redirect_url", {
         happened: "The link names no place to return to, or one that this service does not know.",
@@ -78,7 +78,7 @@ export function createConnectRouter(deps: ConnectDeps): Router {
     if (new URL(origin).host !== host) {
       if (one(ctx, "ended") === "1") return endHere(ctx, { routeId: route.id, returnTo, popup });
       return ctx.redirect(
-        `${origin}${prefix}/mcp/connect?${wishQuery({ routeId: route.id, returnTo, popup })}`,
+        `${origin}${prefix}/mcp/connect?${wishQuery({ routeId: route.id, path: route.askedPath, returnTo, popup })}`,
       );
     }
     const person = await personFor(ctx);
@@ -275,8 +275,14 @@ export function createConnectRouter(deps: ConnectDeps): Router {
   return router;
 }
 
-function wishQuery({ routeId = "", returnTo, popup }: Ending): URLSearchParams {
-  return new URLSearchParams({ route: routeId, redirect_url: returnTo, ...(popup ? { popup: "1" } : {}) });
+function wishQuery(wish: Ending & { readonly path?: string }): URLSearchParams {
+  const { routeId = "", path, returnTo, popup } = wish;
+  return new URLSearchParams({
+    route: routeId,
+    ...(path === undefined ? {} : { path }),
+    redirect_url: returnTo,
+    ...(popup ? { popup: "1" } : {}),
+  });
 }
 /** Neither caches nor the next site may learn the URL: it carries a code. */
 function privately(ctx: Context): void {

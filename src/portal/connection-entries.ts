@@ -1,3 +1,4 @@
+import { isBelowUpstream } from "../config/endpoint.ts";
 import type { ConnectionsPage } from "../pages/connections-page.ts";
 import type { Person } from "../sign-in/sign-in.ts";
 import type { UpstreamToken } from "../store/store.ts";
@@ -7,14 +8,16 @@ import { serverStates } from "./server-states.ts";
 
 /** A person's servers for the portal: those policy lets them use, and those they are still connected to though it no longer does. */
 export async function connectionEntries(
-  deps: Pick<PortalDeps, "routes" | "mayReach" | "store" | "upstreamTokens">,
+  deps: Pick<PortalDeps, "routes" | "mayReach" | "store" | "upstreamTokens" | "endpointPath">,
   person: Person,
 ): Promise<ConnectionsPage["servers"]> {
   const states = await serverStates(deps, person.userId, reachableRoutes(deps, person));
   const tokens = await deps.store.upstreamTokens.listForUser(person.userId);
   const tokenFor = new Map(tokens.map((token) => [`${token.routeId} ${token.upstream}`, token]));
   const listed = states.map(({ route, url, state }) => {
-    const token = tokenFor.get(`${route.id} ${route.upstream}`);
+    const token =
+      tokenFor.get(`${route.id} ${route.upstream}`) ??
+      tokens.find((one) => one.routeId === route.id && isBelowUpstream(route, one.upstream));
     const consented = route.mcp.kind === "server" && route.mcp.auth.type === "oauth";
     return {
       id: route.id,
@@ -23,7 +26,13 @@ export async function connectionEntries(
       logoUrl: route.logoUrl,
       url,
       // What comes without the person's consent is not theirs to make or give up.
-      state: consented ? state : state === "unavailable" ? state : ("not_needed" as const),
+      state: consented
+        ? token && state === "missing"
+          ? "connected"
+          : state
+        : state === "unavailable"
+          ? state
+          : ("not_needed" as const),
       ...(consented && token && timesOf(token)),
     };
   });

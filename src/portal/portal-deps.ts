@@ -31,6 +31,8 @@ export interface PortalDeps {
     UpstreamOAuth,
     "begin" | "notice" | "finish" | "clientMetadataDocument" | "clientJwks"
   >;
+  /** Where below its URL a server is listed; default: what `mcp.server.path` says. */
+  readonly endpointPath?: UpstreamOAuth["endpointPath"];
   readonly upstreamTokens: Pick<UpstreamTokens, "connectionState" | "disconnect">;
   /** Whether policy lets this person reach the route now. */
   readonly mayReach: (person: PolicyCaller, route: Route) => boolean;

@@ -1,3 +1,4 @@
+import { askedAt, pathBelow } from "../config/endpoint.ts";
 import type { Route } from "../config/route.ts";
 import type { RouteTable } from "../config/route-table.ts";
 import { callbackHost } from "../config/upstream-callback.ts";
@@ -6,13 +7,20 @@ import { callbackHost } from "../config/upstream-callback.ts";
  * The route a connection is for: named by id or URL in `wanted`, else the host's only MCP server, else the one at its root. On the
  * issuer's host also a named one that is connected there because an application shares its own host.
  *
- * @returns undefined when none on this host fits.
+ * @param path below the route's URL, where the client's MCP endpoint is; a URL in `wanted` says it, too
+ * @returns as seen from there; undefined when none on this host fits.
  */
 export function routeToConnect(
   table: RouteTable,
   host: string,
   wanted: string | undefined,
+  path?: string,
 ): Route | undefined {
+  const route = named(table, host, wanted);
+  return route && askedAt(route, pathBelow(route, path ? route.resource + path : (wanted ?? "")));
+}
+
+function named(table: RouteTable, host: string, wanted: string | undefined): Route | undefined {
   const servers = table.config.routes.filter((route) => route.enabled && route.mcp.kind === "server");
   if (wanted) {
     const named = table.byId(wanted) ?? table.byResource(wanted);

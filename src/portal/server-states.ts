@@ -1,3 +1,4 @@
+import { listedPath } from "../config/endpoint.ts";
 import type { Route } from "../config/route.ts";
 import type { PortalDeps } from "./portal-deps.ts";
 import type { ServerState } from "./server-state.ts";
@@ -10,24 +11,26 @@ const patienceMs = 3000;
  * Rejects only when the store does.
  */
 export function serverStates(
-  { upstreamTokens }: Pick<PortalDeps, "upstreamTokens">,
+  { upstreamTokens, endpointPath }: Pick<PortalDeps, "upstreamTokens" | "endpointPath">,
   userId: string,
   routes: readonly Route[],
 ): Promise<ServerState[]> {
   return Promise.all(
     routes.map(async (route) => {
-      const path = route.mcp.kind === "server" && route.mcp.path !== "/" ? route.mcp.path : "";
-      const state = await withinPatience(
-        upstreamTokens.connectionState(userId, route).then((found) => found.state),
-      );
-      return { route, url: route.resource + path, state };
+      const found = upstreamTokens.connectionState(userId, route).then(({ state }) => state);
+      const path = listedPath(route) ?? endpointPath?.(route) ?? "";
+      const [state, below] = await Promise.all([
+        withinPatience<ServerState["state"]>(found, "unavailable"),
+        withinPatience(Promise.resolve(path), ""),
+      ]);
+      return { route, url: route.resource + below, state };
     }),
   );
 }
 
-function withinPatience(state: Promise<ServerState["state"]>): Promise<ServerState["state"]> {
+function withinPatience<T>(value: Promise<T>, otherwise: T): Promise<T> {
   return new Promise((resolve, reject) => {
-    const timer = setTimeout(() => resolve("unavailable"), patienceMs);
-    state.then(resolve, reject).finally(() => clearTimeout(timer));
+    const timer = setTimeout(() => resolve(otherwise), patienceMs);
+    value.then(resolve, reject).finally(() => clearTimeout(timer));
   });
 }

@@ -83,7 +83,7 @@ export interface UpstreamTokens {
   /** Remembers that the connection was used just now. Neither a new version nor a change that others hear of. */
   noteUse(key: ConnectionKey): Promise<void>;
   /**
-   * Connections to places that no route has had for `graceSeconds`, as seen by every replica that asked meanwhile: one that
+   * Connections to places, or below them, that no route has had for `graceSeconds`, as seen by every replica that asked meanwhile: one that
    * still knows the route starts the time anew (F8.10).
    */
   orphans(

@@ -267,7 +267,8 @@ export function upstreamTokens(
       const rows = await database.write("upstream_token.orphans", async (tx) => {
         const known = sql<boolean>`exists (
           select from jsonb_array_elements(${JSON.stringify(places)}::jsonb) as place
-          where place->>'routeId' = route_id and place->>'upstream' = upstream)`;
+          where place->>'routeId' = route_id
+            and (place->>'upstream' = upstream or starts_with(upstream, rtrim(place->>'upstream', '/') || '/')))`;
         await tx
           .updateTable(table)
           .set({ orphaned_at: null })

@@ -5,6 +5,7 @@ import {
   generateRandomState,
   validateAuthResponse,
 } from "oauth4webapi";
+import { askedAt, endpointUrl } from "../config/endpoint.ts";
 import type { UpstreamOAuth as OAuthConfig, Route } from "../config/route.ts";
 import { callbackHost, callbackUri, hasOneOAuthRoute } from "../config/upstream-callback.ts";
 import type { UpstreamToken } from "../store/store.ts";
@@ -15,12 +16,13 @@ import type { Clients } from "./clients.ts";
 import type { Discovery } from "./discovery.ts";
 import { generateDpopKey } from "./generate-dpop-key.ts";
 import { checkIssuer, isNamedByOperator, issuerName, ownersOf } from "./issuer-of-route.ts";
+import { checkAskedIssuer } from "./keep-to-issuer.ts";
 import type { Outward } from "./outward.ts";
 import type { PendingConsent } from "./pending-consent.ts";
 import { requestToken } from "./request-token.ts";
 import { sameSite } from "./same-site.ts";
 import type { UpstreamClient } from "./upstream-client.ts";
-import { upstreamConnection } from "./upstream-connection.ts";
+import { connectionFor, hasRoomFor } from "./upstream-connection.ts";
 import type { BeginConsent, ConsentNotice, FinishConsent } from "./upstream-oauth.ts";
 import type { UpstreamOAuthDeps } from "./upstream-oauth-deps.ts";
 import { UpstreamOAuthError } from "./upstream-oauth-error.ts";
@@ -50,7 +52,9 @@ export function createConsent(
   ): Promise<UpstreamServer> {
     if (!auth.endpoint) {
       const { authorizationServerUrl } = auth;
-      return discovery.server(route, { resourceMetadata, authorizationServerUrl });
+      const server = await discovery.server(route, { resourceMetadata, authorizationServerUrl });
+      await checkAskedIssuer(discovery, route, auth, server.as.issuer);
+      return server;
     }
     const { authUrl, tokenUrl, revocationUrl } = auth.endpoint;
     return {
@@ -62,7 +66,7 @@ export function createConsent(
       },
       issuerKnown: false,
       hasMetadata: false,
-      resource: route.upstream,
+      resource: endpointUrl(route),
       scopes: [],
       dpopRequired: false,
     };
@@ -87,7 +91,7 @@ export function createConsent(
   /** Where a person would be sent, and what for. @throws UpstreamOAuthError */
   async function plan(userId: string, route: Route) {
     const auth = oauthOf(route);
-    const connection = upstreamConnection(userId, route);
+    const connection = await connectionFor(store, userId, route);
     const demand = await store.upstreamTokens.findDemand(connection);
     const server = await serverFor(route, auth, demand?.resourceMetadata);
     const { as } = server;
@@ -103,7 +107,7 @@ export function createConsent(
     const notice: ConsentNotice = { server: new URL(asked).host, foreign, scopes, added };
     // At another's server, what the upstream chose and the operator has not: where, or what for.
     const chosen = auth.scopes === undefined && server.scopes.length > 0;
-    return { auth, server, notice, needed: added.length > 0 || (foreign && (!named || chosen)) };
+    return { auth, connection, server, notice, needed: added.length > 0 || (foreign && (!named || chosen)) };
   }
 
   /** The callback without an id is for hosts where one route only can be meant; and none is on a host that an application shares. */
@@ -120,7 +124,12 @@ export function createConsent(
     },
 
     async begin({ userId, route, returnTo, popup = false, shown }) {
-      const { auth, server, notice, needed } = await plan(userId, route);
+      const { auth, connection, server, notice, needed } = await plan(userId, route);
+      if (!(await hasRoomFor(store, connection, route)))
+        throw new UpstreamOAuthError(
+          "route_unavailable",
+          "you are connected to too many endpoints of this server: disconnect it first",
+        );
       const { scopes } = notice;
       const { as } = server;
       if (server.hasMetadata && !as.code_challenge_methods_supported?.includes("S256")) {
@@ -148,7 +157,8 @@ export function createConsent(
       });
       const payload: PendingConsent = {
         routeId: route.id,
-        upstream: route.upstream,
+        upstream: connection.upstream,
+        askedPath: route.askedPath,
         userId,
         host: callbackHost(routes().config, route),
         redirectUri,
@@ -209,8 +219,9 @@ export function createConsent(
     },
 
     async redeem(pending, params) {
-      const route = routes().byId(pending.routeId);
-      if (!route?.enabled || route.upstream !== pending.upstream) {
+      const known = routes().byId(pending.routeId);
+      const route = known && askedAt(known, pending.askedPath);
+      if (!route?.enabled || ![route.upstream, endpointUrl(route)].includes(pending.upstream)) {
         throw new UpstreamOAuthError(
           "route_unavailable",
           "this server has been switched off, removed or moved meanwhile",
@@ -239,8 +250,9 @@ export function createConsent(
   };
 
   /** Whoever is connected there already has agreed to it. */
-  async function claimFor(route: Route, auth: OAuthConfig, { issuer, userId }: PendingConsent) {
-    const token = await store.upstreamTokens.find(upstreamConnection(userId, route));
+  async function claimFor(route: Route, auth: OAuthConfig, pending: PendingConsent) {
+    const { issuer } = pending;
+    const token = await store.upstreamTokens.find(connectionOf(pending));
     return claimIssuer({ config: routes().config, store }, route, auth, issuer, token?.issuer === issuer);
   }
 
@@ -283,7 +295,7 @@ export function createConsent(
     }
     await store.upstreamTokens.put(
       {
-        ...upstreamConnection(pending.userId, route),
+        ...connectionOf(pending),
         issuer: pending.issuer,
         tokenEndpoint: pending.tokenEndpoint,
         revocationEndpoint: pending.revocationEndpoint ?? auth.endpoint?.revocationUrl,
@@ -302,12 +314,16 @@ export function createConsent(
         action: "upstream_token.obtained",
         userId: pending.userId,
         routeId: route.id,
-        upstream: route.upstream,
+        upstream: pending.upstream,
         issuer: pending.issuer,
         clientId: pending.clientId,
       },
     );
   }
+}
+
+function connectionOf({ userId, routeId, upstream }: PendingConsent) {
+  return { userId, routeId, upstream };
 }
 
 /** Whether a person has been shown this: the same server, and every scope. */

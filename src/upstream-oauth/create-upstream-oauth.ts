@@ -1,4 +1,5 @@
 import { LRUCache } from "lru-cache";
+import { askedAt, endpointUrl } from "../config/endpoint.ts";
 import type { Route } from "../config/route.ts";
 import { knownAt } from "./claim-issuer.ts";
 import { clientMetadataDocument } from "./client-metadata-document.ts";
@@ -37,7 +38,7 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
   const consent = createConsent(parts);
   const needs = new LRUCache<string, boolean>({ max: 10_000, ttl: neededTtlMs });
   const askOnce = joined<boolean>({ failureMs, failures: 10_000 });
-  const needKey = (route: Route) => `${route.id} ${route.upstream}`;
+  const needKey = (route: Route) => `${route.id} ${endpointUrl(route)}`;
 
   /** Logs and counts a failure, once. */
   function failed(step: string, thrown: unknown, place: object): UpstreamOAuthError {
@@ -82,7 +83,8 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
         pending = await consent.claim(callback);
         await consent.redeem(pending, callback.params);
         const { routeId, returnTo, popup } = pending;
-        needs.set(`${routeId} ${pending.upstream}`, true);
+        const connected = deps.routes().byId(routeId);
+        if (connected) needs.set(needKey(askedAt(connected, pending.askedPath)), true);
         succeeded("finish");
         metrics.consents.inc({ kind: "upstream", outcome: "granted" });
         return { ok: true, routeId, returnTo, popup };
@@ -160,6 +162,8 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
         }
       });
     },
+
+    endpointPath: (route) => discovery.endpointPath(route).catch(() => ""),
 
     noteNeeded(route) {
       needs.set(needKey(route), true);

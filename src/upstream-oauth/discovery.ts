@@ -1,4 +1,6 @@
+import { LRUCache } from "lru-cache";
 import type { AuthorizationServer } from "oauth4webapi";
+import { endpointUrl, listedPath, saysWhere, usualEndpoint } from "../config/endpoint.ts";
 import type { Route } from "../config/route.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
 import type { Logger } from "../telemetry/logger.ts";
@@ -20,6 +22,8 @@ export interface Discovery {
   server(route: Route, hint?: DiscoveryHint): Promise<UpstreamServer>;
   /** Whether the upstream asks for OAuth: it answers 401, or publishes resource metadata that names a server. */
   needed(route: Route, onStep?: OnStep): Promise<boolean>;
+  /** Path below the route's `from` of its MCP endpoint, as far as it is known or can be found: "" for `from` itself. */
+  endpointPath(route: Route): Promise<string>;
   /** Authorization server metadata of an issuer that is known already. */
   metadata(route: Route, issuer: string, onStep?: OnStep): Promise<AuthorizationServer>;
 }
@@ -41,6 +45,16 @@ interface Look {
   readonly route: Route;
   readonly onStep: OnStep;
 }
+interface Found {
+  /** With the route as seen from where its endpoint is. */
+  readonly look: Look;
+  readonly status?: number;
+  readonly challenge?: UpstreamChallenge;
+  readonly metadata?: ResourceMetadata;
+}
+
+/** How long a server is taken to have its endpoint where it was found, ms. */
+const pathTtlMs = 600_000;
 
 /** Of what an upstream names. */
 const mostServers = 10;
@@ -55,6 +69,8 @@ export function createDiscovery(deps: {
   logger?: Pick<Logger, "warn">;
 }): Discovery {
   const { outward, cache } = deps;
+  /** Found paths by route and upstream. */
+  const paths = new LRUCache<string, string>({ max: 10_000, ttl: pathTtlMs });
 
   const once = joined<ProbeResponse>({ failureMs, failures: 10_000 });
   const ping = (route: Route) =>
@@ -65,8 +81,8 @@ export function createDiscovery(deps: {
     });
 
   /** Step 1: asks the upstream without credentials; `ping` opens no session anywhere. */
-  async function probe({ route, onStep }: Look): Promise<{ status?: number; challenge?: UpstreamChallenge }> {
-    const url = route.upstream;
+  async function probe({ route, onStep }: Look): Promise<Pick<Found, "status" | "challenge">> {
+    const url = endpointUrl(route);
     try {
       const response = await once(`${route.id} ${url}`, () => ping(route));
       const { status } = response;
@@ -94,9 +110,14 @@ export function createDiscovery(deps: {
    * than at the upstream is not asked for: nobody else says which authorization server the upstream has.
    */
   async function resourceMetadata(look: Look, fromChallenge?: string): Promise<ResourceMetadata | undefined> {
-    const upstream = new URL(look.route.upstream);
+    const upstream = new URL(endpointUrl(look.route));
     const path = upstream.pathname.replace(/\/$/, "");
-    const urls = new Set([`${upstream.origin}${prmPath}${path}`, `${upstream.origin}${prmPath}`]);
+    // RFC 9728 section 3.1: a query is part of the place; most servers know one document for all of them.
+    const urls = new Set([
+      `${upstream.origin}${prmPath}${path}${upstream.search}`,
+      `${upstream.origin}${prmPath}${path}`,
+      `${upstream.origin}${prmPath}`,
+    ]);
     const named =
       fromChallenge !== undefined && isAtUpstream(look.route, fromChallenge) ? [fromChallenge] : [];
     if (fromChallenge !== undefined && named.length === 0) {
@@ -113,6 +134,56 @@ export function createDiscovery(deps: {
       if (found) return found;
     }
     return undefined;
+  }
+
+  /** The upstream's own answers: to a call without credentials, and about its metadata. @param remembered of an earlier challenge */
+  async function found(
+    look: Look,
+    remembered?: string,
+    probed?: Pick<Found, "status" | "challenge">,
+  ): Promise<Found> {
+    const { status, challenge } = probed ?? (await probe(look));
+    const metadata = await resourceMetadata(look, remembered ?? challenge?.resourceMetadata);
+    return { look, status, challenge, metadata };
+  }
+
+  /**
+   * The same where nobody says where the endpoint is: the first of two places that has metadata, else the first that asks for a token,
+   * else the first that answers an MCP call.
+   *
+   * @param probed what the first place has answered, where it has been asked already
+   */
+  async function sought(
+    look: Look,
+    remembered?: string,
+    probed?: Parameters<typeof found>[2],
+  ): Promise<Found> {
+    const usual = usualEndpoint(look.route);
+    if (saysWhere(look.route) || endpointUrl(usual) === endpointUrl(look.route))
+      return found(look, remembered, probed);
+    const attempts: PromiseSettledResult<Found>[] = [];
+    for (const route of [look.route, usual]) {
+      const known = route === look.route ? probed : undefined;
+      const [attempt] = await Promise.allSettled([found({ ...look, route }, remembered, known)]);
+      if (attempt.status === "fulfilled" && attempt.value.metadata) return attempt.value;
+      attempts.push(attempt);
+    }
+    const answered = attempts.flatMap((one) => (one.status === "fulfilled" ? [one.value] : []));
+    const telling =
+      answered.find(({ status }) => status === 401) ??
+      answered.find(({ status }) => status !== undefined && status < 300);
+    if (telling) return telling;
+    const [first] = attempts;
+    if (first?.status === "fulfilled") return first.value;
+    throw first?.reason;
+  }
+
+  /** `sought`, remembered for `endpointPath`. */
+  async function located(...asked: Parameters<typeof sought>): Promise<Found> {
+    const result = await sought(...asked);
+    const { route } = result.look;
+    if (!saysWhere(asked[0].route)) paths.set(`${route.id} ${route.upstream}`, route.askedPath ?? "");
+    return result;
   }
 
   async function oneResourceMetadata(
@@ -133,12 +204,12 @@ export function createDiscovery(deps: {
       onStep({ ...step, status, ok: false, finding });
       return undefined;
     }
-    if (!resourceCovers(json.resource, route.upstream)) {
+    if (!resourceCovers(json.resource, endpointUrl(route))) {
       const finding = "describes another resource than the route's upstream";
       onStep({ ...step, status, ok: false, finding });
       throw new UpstreamOAuthError(
         "resource_mismatch",
-        `the metadata at ${url} ${finding} (${route.upstream}): the route's \`to\` must be the URL the server calls itself`,
+        `the metadata at ${url} ${finding} (${endpointUrl(route)}): the route's \`to\` must be the URL the server calls itself`,
         { detail: json.resource },
       );
     }
@@ -246,13 +317,12 @@ export function createDiscovery(deps: {
 
   return {
     async server(route, hint = {}) {
-      const look: Look = { route, onStep: hint.onStep ?? (() => {}) };
-      const { status, challenge } = await probe(look);
       const hinted = hint.resourceMetadata;
       const remembered = hinted !== undefined && isAtUpstream(route, hinted) ? hinted : undefined;
-      const prm = await resourceMetadata(look, remembered ?? challenge?.resourceMetadata);
+      const asked = { route, onStep: hint.onStep ?? (() => {}) };
+      const { look, status, challenge, metadata: prm } = await located(asked, remembered);
       const common = {
-        resource: prm?.resource ?? route.upstream,
+        resource: prm?.resource ?? endpointUrl(look.route),
         scopes: challenge?.scopes.length ? challenge.scopes : (prm?.scopes ?? []),
         dpopRequired: prm?.dpopRequired === true || challenge?.dpopOnly === true,
         issuerKnown: true,
@@ -292,12 +362,18 @@ export function createDiscovery(deps: {
     },
     async needed(route, onStep = () => {}) {
       const look = { route, onStep };
-      const { status, challenge } = await probe(look);
+      const probed = await probe(look);
+      if (probed.status === 401) return true;
+      const { status, metadata: prm } = await located(look, undefined, probed);
       if (status === 401) return true;
-      const prm = await resourceMetadata(look, challenge?.resourceMetadata);
       if (prm) return prm.authorizationServers.length > 0;
       if (status !== undefined) return false;
       throw new UpstreamOAuthError("unreachable", `the upstream of route ${route.id} could not be reached`);
+    },
+    async endpointPath(route) {
+      if (saysWhere(route)) return listedPath(route) ?? "";
+      const known = paths.get(`${route.id} ${route.upstream}`);
+      return known ?? (await located({ route, onStep: () => {} })).look.route.askedPath ?? "";
     },
     async metadata(route, issuer, onStep = () => {}) {
       const as = await metadata({ route, onStep }, issuer);

@@ -1,6 +1,7 @@
 import { readFile } from "node:fs/promises";
 import { decodeJwt } from "jose";
 import type { AuthorizationServer } from "oauth4webapi";
+import { endpointUrl } from "../config/endpoint.ts";
 import type { ClientCredentials, IdentityAssertionGrant, Route, TokenExchange } from "../config/route.ts";
 import { identityProviderOf } from "../config/sign-in-providers.ts";
 import type { NewUpstreamToken, SignInSession } from "../store/store.ts";
@@ -8,7 +9,7 @@ import { claimIssuer } from "./claim-issuer.ts";
 import { configuredClient } from "./configured-client.ts";
 import type { Discovery } from "./discovery.ts";
 import { generateDpopKey } from "./generate-dpop-key.ts";
-import { keepToIssuer } from "./keep-to-issuer.ts";
+import { checkAskedIssuer, keepToIssuer } from "./keep-to-issuer.ts";
 import type { Outward } from "./outward.ts";
 import { requestToken } from "./request-token.ts";
 import type { TokenAnswer } from "./token-answer.ts";
@@ -110,7 +111,7 @@ async function tokenExchange(
     issuer: new URL(auth.tokenUrl).origin,
     tokenEndpoint: auth.tokenUrl,
     audience: auth.tokenUrl,
-    resource: auth.audience ? undefined : route.upstream,
+    resource: auth.audience ? undefined : endpointUrl(route),
     scopes: auth.scopes ?? [],
     dpop: false,
   };
@@ -194,7 +195,7 @@ async function placeOf(
       issuer: new URL(tokenUrl).origin,
       tokenEndpoint: tokenUrl,
       audience: tokenUrl,
-      resource: route.upstream,
+      resource: endpointUrl(route),
       scopes: [],
       dpop: false,
     };
@@ -204,6 +205,7 @@ async function placeOf(
   if (!server.as.token_endpoint) {
     throw new UpstreamOAuthError("metadata_invalid", `${server.as.issuer} has no token endpoint`);
   }
+  await checkAskedIssuer(deps.discovery, route, auth, server.as.issuer);
   // An assertion for another route's server, or a token of it, would be the upstream's for the naming.
   const { undo } = await claimIssuer(
     { config: deps.routes().config, store: deps.store },

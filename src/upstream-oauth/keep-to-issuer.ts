@@ -1,6 +1,9 @@
+import { askedAt } from "../config/endpoint.ts";
 import type { Route } from "../config/route.ts";
 import type { Store } from "../store/store.ts";
+import type { Discovery } from "./discovery.ts";
 import { issuerName } from "./issuer-of-route.ts";
+import { sameSite } from "./same-site.ts";
 import { UpstreamOAuthError } from "./upstream-oauth-error.ts";
 
 /** A client of the routes file, and the server that the operator names for it. */
@@ -29,6 +32,28 @@ export async function keepToIssuer(
   throw new UpstreamOAuthError(
     "issuer_changed",
     `the client ${clientId} of route ${route.id} belongs to ${kept}, and the upstream names ${issuer} now: nothing of it is sent there`,
+  );
+}
+
+/**
+ * Who asks for a path of the upstream does not choose who gets the credentials of the routes file: the server that the metadata of
+ * that path names must be of the upstream's site, or the one that is found where the operator says, or nobody says, where to look.
+ *
+ * @throws UpstreamOAuthError `issuer_changed`
+ */
+export async function checkAskedIssuer(
+  discovery: Pick<Discovery, "server">,
+  route: Route,
+  { clientId, authorizationServerUrl: named }: Partial<NamedClient>,
+  issuer: string,
+): Promise<void> {
+  if (route.askedPath === undefined || clientId === undefined || named !== undefined) return;
+  if (sameSite(issuer, route.upstream)) return;
+  const usual = await discovery.server(askedAt(route, undefined)).catch(() => undefined);
+  if (usual && issuerName(usual.as.issuer) === issuerName(issuer)) return;
+  throw new UpstreamOAuthError(
+    "issuer_changed",
+    `only the metadata for ${route.askedPath} names ${issuer}, and a client chose that path: set mcp.server.path or authorization_server_url on route ${route.id} if the client ${clientId} belongs there`,
   );
 }
 

@@ -1,4 +1,5 @@
 import { LRUCache } from "lru-cache";
+import { endpointUrl } from "../config/endpoint.ts";
 import { createPrivateHostList } from "../config/private-host-list.ts";
 import type { Route } from "../config/route.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
@@ -18,7 +19,8 @@ export interface Outward {
    */
   fetchFor(route: Route): Fetch;
   /**
-   * One request without credentials to the route's own upstream, redirects on its host included; only status and headers come back.
+   * One request without credentials to the endpoint of the route's own upstream, redirects on its host included; only status and
+   * headers come back.
    */
   probe(route: Route, init: RequestInit): Promise<ProbeResponse>;
   /**
@@ -76,7 +78,7 @@ export function createOutward(deps: { routes: CurrentRoutes; resolveHost?: Resol
         return way(input, init);
       };
     },
-    probe: (route, init) => followOwnRedirects(waysOf(route).probe, route, route.upstream, init),
+    probe: (route, init) => followOwnRedirects(waysOf(route).probe, route, endpointUrl(route), init),
     checkEndpoint(route, name, value) {
       const url = URL.canParse(value) ? new URL(value) : undefined;
       if (!url) throw new UpstreamOAuthError("metadata_invalid", `the metadata's ${name} is not a URL`);

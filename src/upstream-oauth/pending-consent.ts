@@ -4,6 +4,8 @@ import type { UpstreamClient } from "./upstream-client.ts";
 export interface PendingConsent {
   readonly routeId: string;
   readonly upstream: string;
+  /** Where the client that began has its endpoint (`Route.askedPath`). */
+  readonly askedPath?: string;
   readonly userId: string;
   /** Host of the callback: it takes place where the browser left. */
   readonly host: string;

@@ -107,6 +107,8 @@ export interface UpstreamOAuth {
   revoke(token: UpstreamToken, route: Route): Promise<boolean>;
   /** Whether an auto-discovered upstream asks for OAuth at all. Cached; at once when known. */
   needed(route: Route): boolean | Promise<boolean>;
+  /** Path below the route's `from` of its MCP endpoint, as far as it is known or can be found; "" for `from` itself. Never throws. */
+  endpointPath(route: Route): Promise<string>;
   /** An upstream that seemed open has answered 401: `needed` is true from now on. */
   noteNeeded(route: Route): void;
   /** Our Client ID Metadata Document on this host, for this callback; undefined where no such route is auto-discovered (404). */

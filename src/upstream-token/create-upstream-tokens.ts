@@ -1,8 +1,13 @@
+import { askedAt } from "../config/endpoint.ts";
 import { needsPersonsConnection } from "../config/needs-persons-connection.ts";
 import type { Route } from "../config/route.ts";
 import { connectionKeyName } from "../store/connection-key.ts";
-import type { UpstreamToken } from "../store/store.ts";
-import { upstreamConnection } from "../upstream-oauth/upstream-connection.ts";
+import type { ConnectionKey, UpstreamToken } from "../store/store.ts";
+import {
+  endpointConnection,
+  servesEndpoint,
+  upstreamConnection,
+} from "../upstream-oauth/upstream-connection.ts";
 import type { GrantSubject } from "../upstream-oauth/upstream-oauth.ts";
 import type { Connection } from "./connection.ts";
 import { createConnectionCache } from "./connection-cache.ts";
@@ -37,7 +42,7 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
   });
   const renewer = createRenewer({ ...deps, cache });
   const departures = createDepartures({ ...deps, cache, renewer });
-  const refuse = judgeRefusals({ ...deps, cache, renewer, proofs });
+  const refuse = judgeRefusals({ ...deps, cache, renewer, proofs, keyFor });
   const stopRefreshingAhead = startRefreshingAhead({ ...deps, renewer, cache });
   const hit = metrics.cacheLookups.labels({ cache: "upstream_token", result: "hit" });
   const miss = metrics.cacheLookups.labels({ cache: "upstream_token", result: "miss" });
@@ -156,7 +161,8 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
     }
   }
 
-  function find(caller: Asker, route: Route, now: number): Credential | Promise<Credential> {
+  function find(caller: Asker, plain: Route, now: number): Credential | Promise<Credential> {
+    const route = askedAt(plain, caller.askedPath ?? plain.askedPath);
     const fixed = staticCredential(route);
     if (fixed) return fixed;
     if (caller.kind !== "service_account") return findOf(caller.userId, caller, route, now);
@@ -175,13 +181,41 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
     return needed.then((is) => (is ? forbidden(refused) : withoutToken), unreachable);
   }
 
+  /** The connection that serves the endpoint that is asked for (`connectionFor`, with what is in memory). */
+  function keyFor(userId: string, route: Route): ConnectionKey | Promise<ConnectionKey> {
+    const usual = upstreamConnection(userId, route);
+    if (route.askedPath === undefined) return usual;
+    const own = endpointConnection(userId, route);
+    const choose = ({ token }: Connection): ConnectionKey | Promise<ConnectionKey> => {
+      if (!servesEndpoint(token, route)) return own;
+      return token ? usual : load(own).then((apart) => (apart.token ? own : usual));
+    };
+    const known = cache.peek(connectionKeyName(usual));
+    return known ? choose(known) : load(usual).then(choose);
+  }
+
+  function load(key: ConnectionKey): Promise<Connection> {
+    const name = connectionKeyName(key);
+    return Promise.resolve(cache.peek(name) ?? cache.load(key, name));
+  }
+
   function findOf(
     userId: string,
     caller: Asker,
     route: Route,
     now: number,
   ): Credential | Promise<Credential> {
-    const key = upstreamConnection(userId, route);
+    const key = keyFor(userId, route);
+    if (key instanceof Promise) return key.then((found) => findIn(found, caller, route, now));
+    return findIn(key, caller, route, now);
+  }
+
+  function findIn(
+    key: ConnectionKey,
+    caller: Asker,
+    route: Route,
+    now: number,
+  ): Credential | Promise<Credential> {
     const name = connectionKeyName(key);
     const connection = cache.peek(name);
     if (connection) {
@@ -203,7 +237,7 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
     async connectionState(userId, route) {
       const found = await stateOf(userId, route);
       if (found.state !== "missing") return { ...found, missingScopes: [] };
-      const key = upstreamConnection(userId, route);
+      const key = await keyFor(userId, route);
       const connection = await cache.load(key, connectionKeyName(key));
       return { ...found, missingScopes: uncoveredScopes(connection) };
     },
@@ -212,7 +246,7 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
       const key = upstreamConnection(userId, route);
       // The service's own token is nobody's to disconnect.
       if (key.userId !== userId) return false;
-      return departures.end(key);
+      return departures.endAllTo(key, route);
     },
     end: departures.end,
     disconnectAll: departures.endAllOf,

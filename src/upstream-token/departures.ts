@@ -1,3 +1,4 @@
+import { isBelowUpstream } from "../config/endpoint.ts";
 import type { Route } from "../config/route.ts";
 import { connectionKeyName } from "../store/connection-key.ts";
 import type { ConnectionKey, UpstreamToken } from "../store/store.ts";
@@ -9,6 +10,8 @@ import type { UpstreamTokensDeps } from "./upstream-tokens-deps.ts";
 export interface Departures {
   /** Deleted here in any case, revoked at the upstream where it offers that. False: there was none. */
   end(key: ConnectionKey, reason?: string): Promise<boolean>;
+  /** That one, and those to other endpoints of the route. */
+  endAllTo(key: ConnectionKey, route: Route): Promise<boolean>;
   /** How many there were. */
   endAllOf(userId: string): Promise<number>;
   /** Ends connections whose route has been gone for the grace period; returns how many. */
@@ -48,11 +51,16 @@ export function createDepartures(
     cache.drop(name);
     renewer.wake(name);
     if (!token) return false;
-    if (await upstreamOAuth.revoke(token, lastSeen.get(placeOf(key)) ?? standInFor(token))) {
+    if (await upstreamOAuth.revoke(token, routeOf(key) ?? standInFor(token))) {
       const { issuer } = token;
       await store.audit({ action: "upstream_token.revoked", userId, routeId, upstream, issuer });
     }
     return true;
+  }
+
+  function routeOf(key: ConnectionKey): Route | undefined {
+    const route = routes().byId(key.routeId);
+    return lastSeen.get(placeOf(key)) ?? (route && isBelowUpstream(route, key.upstream) ? route : undefined);
   }
 
   async function endEach(keys: readonly ConnectionKey[], reason: string): Promise<number> {
@@ -63,6 +71,14 @@ export function createDepartures(
 
   return {
     end,
+    async endAllTo(key, route) {
+      const { userId, routeId } = key;
+      const known = await store.upstreamTokens.list({ userId, routeId });
+      const apart = known.filter(({ upstream }) => isBelowUpstream(route, upstream));
+      const ended = await end(key);
+      for (const { upstream } of apart) await end({ userId, routeId, upstream });
+      return ended || apart.length > 0;
+    },
     async endAllOf(userId) {
       const reason = "the person has gone";
       await store.delegations.endAllOf(userId, reason);

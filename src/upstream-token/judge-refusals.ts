@@ -1,11 +1,11 @@
 import { LRUCache } from "lru-cache";
+import { askedAt } from "../config/endpoint.ts";
 import type { Route } from "../config/route.ts";
 import { connectionKeyName } from "../store/connection-key.ts";
-import type { UpstreamToken } from "../store/store.ts";
+import type { ConnectionKey, UpstreamToken } from "../store/store.ts";
 import { allowedScopes } from "../upstream-oauth/allowed-scopes.ts";
 import { isAtUpstream } from "../upstream-oauth/is-at-upstream.ts";
 import { parseChallenge, type UpstreamChallenge } from "../upstream-oauth/parse-challenge.ts";
-import { upstreamConnection } from "../upstream-oauth/upstream-connection.ts";
 import type { Connection } from "./connection.ts";
 import type { ConnectionCache } from "./connection-cache.ts";
 import type { DpopProofs } from "./dpop-proofs.ts";
@@ -24,7 +24,13 @@ const freshMs = 60_000;
  * token that came from that very consent and is refused again ends the matter, or the client would go round in circles.
  */
 export function judgeRefusals(
-  deps: UpstreamTokensDeps & { cache: ConnectionCache; renewer: Renewer; proofs: DpopProofs },
+  deps: UpstreamTokensDeps & {
+    cache: ConnectionCache;
+    renewer: Renewer;
+    proofs: DpopProofs;
+    /** The connection that serves the endpoint that a route is asked at. */
+    keyFor: (userId: string, route: Route) => ConnectionKey | Promise<ConnectionKey>;
+  },
 ): (refusal: UpstreamRefusal) => Promise<RefusalOutcome> {
   const { store, cache, renewer, upstreamOAuth } = deps;
   /** What this replica last sent a person to consent for, by connection. */
@@ -33,7 +39,7 @@ export function judgeRefusals(
   async function askForConsent(
     refusal: Refused,
     route: Route,
-    { key, name }: Connection,
+    { key, name, token }: Connection,
     scopes: readonly string[],
     reason: string,
   ): Promise<RefusalOutcome> {
@@ -44,7 +50,9 @@ export function judgeRefusals(
         { route: route.id, resourceMetadata: named?.slice(0, 512) },
         "resource_metadata of a challenge ignored: it is not on the upstream's origin",
       );
-    await store.upstreamTokens.demand(key, { scopes, resourceMetadata, demandedAt: new Date() });
+    // An endpoint that nobody has connected says all of it again at the next consent; clients choose the paths.
+    if (token || key.upstream === route.upstream)
+      await store.upstreamTokens.demand(key, { scopes, resourceMetadata, demandedAt: new Date() });
     cache.drop(name);
     asked.set(name, { at: Date.now(), what: whatOf(refusal) });
     return { kind: "consent", scopes, reason };
@@ -147,7 +155,8 @@ export function judgeRefusals(
   return async (upstreamRefusal) => {
     const challenge = await parseChallenge(upstreamRefusal.wwwAuthenticate);
     const refusal: Refused = { scopes: [], ...upstreamRefusal, ...challenge };
-    const route = deps.routes().byId(refusal.routeId);
+    const known = deps.routes().byId(refusal.routeId);
+    const route = known && askedAt(known, refusal.askedPath);
     const auth = route?.mcp.kind === "server" ? route.mcp.auth : undefined;
     if (!route || !auth) return { kind: "untouched", reason: "no_server_route" };
     if (refusal.status === 403 && refusal.error !== "insufficient_scope") {
@@ -163,7 +172,7 @@ export function judgeRefusals(
         "the server refuses the credential that its operator configured here",
       );
     }
-    const key = upstreamConnection(refusal.userId, route);
+    const key = await deps.keyFor(refusal.userId, route);
     const name = connectionKeyName(key);
     cache.drop(name);
     const connection = await cache.load(key, name);

@@ -1,3 +1,4 @@
+import { isBelowUpstream } from "../config/endpoint.ts";
 import { connectionKeyName } from "../store/connection-key.ts";
 import type { ConnectionCache } from "./connection-cache.ts";
 import type { Renewer } from "./renewer.ts";
@@ -24,7 +25,8 @@ export function startRefreshingAhead(
       due.map(async (key) => {
         const route = routes().byId(key.routeId);
         const name = connectionKeyName(key);
-        if (route?.upstream !== key.upstream || renewer.resting(name, Date.now())) return;
+        if (!route || renewer.resting(name, Date.now())) return;
+        if (route.upstream !== key.upstream && !isBelowUpstream(route, key.upstream)) return;
         const connection = await cache.load(key, name);
         if (connection.token?.version !== key.version) return;
         await renewer.refresh(connection, connection.token, route);

@@ -4,6 +4,7 @@ import { LRUCache } from "lru-cache";
 import type { Route } from "../config/route.ts";
 import { nextChange } from "../store/next-change.ts";
 import type { NewUpstreamToken, UpstreamToken } from "../store/store.ts";
+import { hasRoomFor } from "../upstream-oauth/upstream-connection.ts";
 import type { GrantSubject, RefreshOutcome } from "../upstream-oauth/upstream-oauth.ts";
 import type { Connection } from "./connection.ts";
 import type { ConnectionCache } from "./connection-cache.ts";
@@ -174,6 +175,8 @@ export function createRenewer(deps: UpstreamTokensDeps & { cache: ConnectionCach
   }
 
   async function grantOnce(connection: Connection, route: Route, subject: GrantSubject): Promise<Renewal> {
+    if (!connection.token && !(await hasRoomFor(store, connection.key, route)))
+      return { kind: "gone", reason: "too_many_endpoints" };
     const outcome = await limit(route.id, () => upstreamOAuth.grant(route, subject));
     metrics.upstreamTokenRefreshes.inc({ outcome: outcome.kind });
     if (outcome.kind === "unavailable") return rest(connection.name, outcome, outcome.retryAfterSeconds);
@@ -183,7 +186,7 @@ export function createRenewer(deps: UpstreamTokensDeps & { cache: ConnectionCach
     if (outcome.kind === "refused")
       return rest(connection.name, { kind: "gone", reason: outcome.reason }, 10);
     rests.delete(connection.name);
-    await putGranted(outcome.token);
+    await putGranted({ ...outcome.token, ...connection.key });
     return toRenewal(await reload(connection));
   }
 

@@ -13,6 +13,8 @@ export interface CallerLike {
   readonly delegatedBy?: string;
   /** The TE itself, for routes whose `token_exchange` exchanges it. */
   readonly externalToken?: string;
+  /** Where below the route its MCP endpoint is (`Route.askedPath`), by its external token. */
+  readonly askedPath?: string;
 }
 
 export interface ConnectionState {
@@ -30,6 +32,8 @@ export interface UpstreamRefusal {
   readonly routeId: string;
   /** `Route.upstreamHash` of the upstream that answered. */
   readonly upstreamHash?: string;
+  /** `CallerLike.askedPath` of who called. */
+  readonly askedPath?: string;
   /** Version of the TI that went along; absent: none did. */
   readonly version?: number;
   readonly status: 401 | 403;

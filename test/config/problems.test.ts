@@ -79,11 +79,24 @@ policy: {allow: {or: [{accept: true}]}}
     ]);
   });
 
-  it("refuse one `to` with several paths, or with a query", () => {
+  it("refuse one `to` with several paths or queries, or with a parameter or a path given twice", () => {
     expect(problemsOf(good.replace("to: http://x", "to: [http://a/mcp, http://b/other]")).join()).toMatch(
       /routes\[0\]\.to\[1\]: all URLs of one `to` share/,
     );
-    expect(problemsOf(good.replace("to: http://x", "to: http://a/mcp?x=1")).join()).toMatch(/has a query/);
+    expect(problemsOf(good.replace("to: http://x", "to: http://a/mcp?x=1"))).toEqual([]);
+    expect(problemsOf(good.replace("to: http://x", "to: [http://a/?x=1, http://b/?x=2]")).join()).toMatch(
+      /routes\[0\]\.to\[1\]: all URLs of one `to` share/,
+    );
+    expect(problemsOf(good.replace("to: http://x", "to: http://a/?x=1&%78=2")).join()).toMatch(
+      /names x twice/,
+    );
+    const rewritten = (to: string, path: string) =>
+      problemsOf(good.replace("to: http://x", `to: ${to}, prefix_rewrite: ${path}`)).join();
+    expect(rewritten("http://x/", "/")).toBe("");
+    expect(rewritten("http://x", "/api/v1")).toBe("");
+    expect(rewritten("http://x/mcp", "/")).toMatch(/prefix_rewrite: .*stands in both/);
+    for (const path of ["mcp", "/a/../b", "/a%2Fb", "/a?b=1"])
+      expect(rewritten("http://x", path)).toMatch(/prefix_rewrite: .*cannot be a path/);
   });
 
   const endpoint = "{auth_url: https://as.test/a, token_url: https://as.test/t}";

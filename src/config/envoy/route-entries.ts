@@ -59,10 +59,15 @@ function mapped(route: Route, table: RouteTable): RouteEntry[] {
   return doubled !== prefix && ours ? [...rewritten(route, doubled, upstreamPath), ...entries] : entries;
 }
 
-/** `from` itself becomes `to`; what is below the one goes below the other. */
+/** `from` itself becomes `to`, with a slash at its end, too; what is below the one goes below the other. */
 function rewritten(route: Route, from: string, to: string): RouteEntry[] {
   const below = to.endsWith("/") ? to : `${to}/`;
+  const slashed =
+    from === route.prefix
+      ? [entry(route, { path: `${from}/` }, from.length + 3, { prefix_rewrite: to })]
+      : [];
   return [
+    ...slashed,
     entry(route, { path: from === "" ? "/" : from }, from.length + 2, { prefix_rewrite: to }),
     entry(route, { prefix: `${from}/` }, from.length + 1, { prefix_rewrite: below }),
   ];

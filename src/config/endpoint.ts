@@ -1,0 +1,69 @@
+import { normalPath } from "./normal-path.ts";
+import { pathFault } from "./path-fault.ts";
+import type { Route } from "./route.ts";
+import { upstreamPath } from "./upstream-path.ts";
+
+/** Characters. A client writes it into its resource, and it is kept with tokens and connections. */
+const longestPath = 256;
+
+/** Where a server's endpoint is, as a rule, when its `to` names a host only. */
+const usualPath = "/mcp";
+
+/**
+ * The path below a route's `from` that a URL of it names, without a slash at its end: where the client that names it has its MCP
+ * endpoint.
+ *
+ * @param url a URL at or under the route's resource, in any spelling
+ * @returns undefined for `from` itself, for the place that `mcp.server.path` names, and for what cannot be an endpoint
+ */
+export function pathBelow(route: Pick<Route, "prefix" | "mcp">, url: string): string | undefined {
+  const raw = URL.parse(url)?.pathname;
+  if (raw === undefined || pathFault(raw) !== undefined) return undefined;
+  const path = normalPath(raw);
+  const base = route.prefix === "/" ? "" : route.prefix;
+  if (!path.startsWith(`${base}/`)) return undefined;
+  const below = path.slice(base.length).replace(/\/$/, "");
+  if (below === "" || below.length > longestPath || below === listedPath(route)?.replace(/\/$/, ""))
+    return undefined;
+  return below;
+}
+
+/** The route as whoever asked for this path below its `from` sees it. @param below of `pathBelow` */
+export function askedAt(route: Route, below: string | undefined): Route {
+  return below === route.askedPath ? route : { ...route, askedPath: below };
+}
+
+/**
+ * The upstream's URL of the MCP endpoint, its resource identifier (RFC 8707): where Envoy sends what was asked for below `from`; where
+ * nobody has asked, what `mcp.server.path` names, else `from` itself.
+ */
+export function endpointUrl(route: Route): string {
+  const below = route.askedPath ?? listedPath(route);
+  if (below === undefined && (route.upstreamPath !== undefined || route.prefix === "/"))
+    return route.upstream;
+  const base = route.prefix === "/" ? "" : route.prefix;
+  const { origin, search } = new URL(route.upstream);
+  return origin + upstreamPath(route, base + (below ?? "")) + search;
+}
+
+/** Whether client or operator say where the endpoint is; where not, it is where `from` leads or `usualEndpoint`. */
+export function saysWhere(route: Route): boolean {
+  return (route.askedPath ?? listedPath(route)) !== undefined;
+}
+
+/** The other place of an endpoint of which nobody has said where it is. */
+export function usualEndpoint(route: Route): Route {
+  return askedAt(route, usualPath);
+}
+
+/** The upstream of a connection to an endpoint of its own: never one above or beside `to`. */
+export function isBelowUpstream(route: Pick<Route, "upstream">, upstream: string): boolean {
+  const [own = "", query] = route.upstream.split("?");
+  const [path = "", otherQuery] = upstream.split("?");
+  return query === otherQuery && path.startsWith(`${own.replace(/\/$/, "")}/`);
+}
+
+/** What `mcp.server.path` says. */
+export function listedPath({ mcp }: Pick<Route, "mcp">): string | undefined {
+  return mcp.kind === "server" && mcp.path !== "/" ? mcp.path : undefined;
+}

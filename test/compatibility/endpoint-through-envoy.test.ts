@@ -1,0 +1,143 @@
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { type E2e, startE2e } from "../support/e2e.ts";
+import { throughEnvoy } from "../support/through-envoy.ts";
+import { type ScriptedServer, scriptedServer } from "../upstream-oauth/scripted-server.ts";
+
+/** A host alone in `to`, nothing in `server`: the example that everybody copies. */
+describe("a server whose endpoint is below `to`, through Envoy", () => {
+  let stack: E2e;
+  let plain: ScriptedServer;
+  const endpoint = "https://everything.test/mcp";
+
+  beforeAll(async () => {
+    plain = await scriptedServer();
+    const none = { server: { upstream_auth: "none" } };
+    stack = await startE2e({
+      upstream: { dynamicRegistration: true },
+      names: ["team.test", "shared.test"],
+      config: (defaults) => ({
+        ...defaults,
+        routes: [
+          {
+            id: "everything",
+            from: "https://everything.test",
+            to: new URL(String(defaults.routes[0]?.to)).origin,
+            mcp: { server: {} },
+          },
+          { id: "open", from: "https://open.test", to: String(defaults.routes[1]?.to), mcp: none },
+          { id: "team", from: "https://team.test/team", to: `${plain.url}/mcp`, mcp: none },
+          {
+            id: "stripped",
+            from: "https://shared.test/one",
+            to: `${plain.url}/`,
+            prefix_rewrite: "/",
+            mcp: none,
+          },
+          {
+            id: "queried",
+            from: "https://shared.test/two",
+            to: `${plain.url}/api?project=1&features=a%20b,c%2Cd`,
+            mcp: none,
+          },
+        ],
+      }),
+    });
+    for (const path of ["/mcp", "/mcp/", "/", "/x", "/team", "/api", "/api/x"])
+      plain.on(path, ({ method, headers, path: seen, query, body }) => {
+        if (method === "GET")
+          return headers.accept?.includes("event-stream")
+            ? { status: 405 }
+            : { body: { path: seen, query: query.toString() } };
+        const { id, method: asked } = JSON.parse(body);
+        if (asked !== "initialize") return { status: 202, body: "" };
+        const serverInfo = { name: "plain", version: "1" };
+        const result = { protocolVersion: "2025-06-18", capabilities: {}, serverInfo };
+        return { body: { jsonrpc: "2.0", id, result } };
+      });
+  });
+  afterAll(() => Promise.all([stack?.close(), plain?.close()]));
+
+  /** What the upstream saw of a request. */
+  const seen = async (url: string, token: string, more: { path?: string } = {}) => {
+    const answer = await throughEnvoy(stack, { url, ...more, headers: { authorization: `Bearer ${token}` } });
+    return answer.status === 200 ? JSON.parse(answer.body) : answer.status;
+  };
+
+  test("the SDK's client connects in one flow, with an authorization server that binds audiences to the endpoint", async () => {
+    const client = await stack.client("alice", endpoint);
+    const whoami = () => client.run((mcp) => mcp.callTool({ name: "whoami", arguments: {} }));
+    expect(JSON.stringify(await whoami())).toContain("ally");
+    expect(client.trips()).toBe(1);
+    // A refresh asks for the same resource.
+    await stack.upstream.killAccessTokens("ally");
+    expect(JSON.stringify(await whoami())).toContain("ally");
+    expect(client.trips()).toBe(1);
+    // Scopes that a tool wants are asked for at the same endpoint.
+    await client.run((mcp) => mcp.callTool({ name: "write_note", arguments: { text: "hello" } }));
+    expect(client.trips()).toBe(2);
+    const browser = stack.browser("alice");
+    const portal = await browser.open("https://auth.test/.pomerium/routes");
+    expect(portal.html).toContain("Disconnect");
+  });
+
+  test("doctor and listings find it where no client has asked yet", async () => {
+    const said = await stack.command("doctor", "everything");
+    expect(said).toContain("/.well-known/oauth-protected-resource/mcp");
+    expect(said).toContain("People can connect");
+    const listing = await stack.browser("alice").open("https://auth.test/.pomerium/mcp/routes");
+    const { servers } = JSON.parse(listing.html) as { servers: { url: string; connected: boolean }[] };
+    expect(servers).toContainEqual(expect.objectContaining({ url: endpoint, connected: true }));
+  });
+
+  test("`from` with a slash at its end is the same endpoint; the upstream's own path has what it was written with", async () => {
+    const token = await stack.externalToken("alice", "https://team.test/team");
+    for (const [path, upstream] of [
+      ["/team", "/mcp"],
+      ["/team/", "/mcp"],
+      ["//team//", "/mcp"],
+      ["/te%61m/", "/mcp"],
+      ["/team/mcp", "/mcp"],
+      ["/team/mcp/", "/mcp/"],
+    ] as const)
+      expect([path, await seen("https://team.test", token, { path })]).toMatchObject([
+        path,
+        { path: upstream },
+      ]);
+    expect(await seen("https://team.test", token, { path: "/team%2Fmcp" })).toBe(400);
+  });
+
+  test("prefix_rewrite: / takes the prefix away", async () => {
+    const token = await stack.externalToken("alice", "https://shared.test/one/mcp");
+    for (const [path, upstream] of [
+      ["/one", "/"],
+      ["/one/", "/"],
+      ["/one/mcp", "/mcp"],
+      ["/one/x?y=1", "/x"],
+    ] as const)
+      expect([path, await seen("https://shared.test", token, { path })]).toMatchObject([
+        path,
+        { path: upstream },
+      ]);
+    // Of two routes on one host the longest prefix decides, for tokens, too.
+    expect(await seen("https://shared.test/two", token)).toBe(401);
+  });
+
+  test("a query in `to` goes along with every request, and no client replaces it", async () => {
+    const token = await stack.externalToken("alice", "https://shared.test/two");
+    const own = "project=1&features=a+b,c,d";
+    for (const [path, upstream, query] of [
+      ["/two", "/api", own],
+      ["/two/x?a=b", "/api/x", `a=b&${own}`],
+      ["/two?project=2", "/api", own],
+      ["/two?project=2&project=3&a=b", "/api", `a=b&${own}`],
+      ["/two?%70roject=2", "/api", own],
+      ["/two?a=1;project=2", "/api", own],
+      ["/two?Project=2&project[]=3&projects=4", "/api", `projects=4&${own}`],
+      ["//two?&&a=%2F&b&c=", "/api", `a=/&b=&c=&${own}`],
+    ] as const) {
+      const answer = await seen("https://shared.test", token, { path });
+      const sorted = (text: string) => [...new URLSearchParams(text)].map(String).toSorted();
+      expect([path, answer.path, sorted(answer.query)]).toEqual([path, upstream, sorted(query)]);
+    }
+  });
+});

@@ -1,0 +1,196 @@
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { askedAt } from "../../src/config/endpoint.ts";
+import { type ScriptedUpstream, scriptedUpstream } from "../upstream-oauth/scripted-upstream.ts";
+import { alice, type ClientHouse, startClient } from "../upstream-oauth/start-client.ts";
+
+const prm = "/.well-known/oauth-protected-resource";
+
+describe("where an upstream's MCP endpoint is", () => {
+  let upstream: ScriptedUpstream;
+  let house: ClientHouse;
+  beforeAll(async () => {
+    upstream = await scriptedUpstream();
+    const settings = "upstream_oauth: {allowed_private_hosts: [127.0.0.1, localhost], timeout: 3s}";
+    house = await startClient(route(), { settings });
+  });
+  afterAll(() => Promise.all([upstream.close(), house.close()]));
+  beforeEach(async () => {
+    await house.reconfigure(route());
+    for (const path of ["", "/mcp", "/other/mcp", "/team", "/team/mcp", "/api"]) {
+      upstream.off(path || "/");
+      upstream.off(`${prm}${path}`);
+    }
+    house.oauth.forget(house.route());
+    upstream.seen.length = 0;
+  });
+  afterEach(async () => {
+    await house.tokens.disconnect(alice, house.route());
+  });
+  const route = (server = "{}", from = "https://mcp.test", to = upstream.url) =>
+    `  - {id: files, from: "${from}", to: "${to}", mcp: {server: ${server}}}`;
+  /** A server with its endpoint, and metadata for it, at this path. */
+  const serve = (path: string, resource = `${upstream.url}${path}`) => {
+    upstream.on(path, { status: 401, headers: { "www-authenticate": "Bearer" } });
+    upstream.on(`${prm}${path}`, { body: { resource, authorization_servers: [upstream.url] } });
+  };
+  const begin = async (askedPath?: string) => {
+    const asked = askedAt(house.route(), askedPath);
+    const begun = await house.oauth.begin({ userId: alice, route: asked, returnTo: "https://mcp.test/done" });
+    if (!begun.ok) throw new Error(`${begun.code}: ${begun.message}`);
+    return begun;
+  };
+  const resourceOf = (location: string) => new URL(location).searchParams.get("resource");
+  const connect = async (askedPath?: string) => {
+    const begun = await begin(askedPath);
+    const callback = new URL(begun.location).searchParams.get("redirect_uri") ?? "";
+    const params = upstream.agree(begun.location);
+    const trip = { params, callback, host: "mcp.test", userId: alice, browserState: begun.state };
+    const finished = await house.oauth.finish(trip);
+    if (!finished.ok) throw new Error(finished.message);
+    return begun;
+  };
+  const find = (askedPath?: string) =>
+    house.tokens.find({ userId: alice, kind: "person", askedPath }, house.route());
+  const tokenAt = async (askedPath?: string) => {
+    const found = await find(askedPath);
+    return found.kind === "credential" ? found.headers[0]?.[1] : found.kind;
+  };
+  const doctor = async () => {
+    const urls: string[] = [];
+    const found = await house.oauth.discover(house.route(), ({ url = "", ok }) => {
+      if (ok) urls.push(url);
+    });
+    return { found, urls };
+  };
+
+  test("below a `to` without a path it is where the client asked: metadata, resource and refreshes name it", async () => {
+    serve("/mcp");
+    const { location } = await connect("/mcp");
+    expect(resourceOf(location)).toBe(`${upstream.url}/mcp`);
+    expect(upstream.tokenRequests.at(-1)?.get("resource")).toBe(`${upstream.url}/mcp`);
+    expect(await tokenAt("/mcp")).toMatch(/^Bearer /);
+  });
+
+  test("the connection that a client made is the one that calls without a path, connect page and portal find", async () => {
+    serve("/mcp");
+    await connect("/mcp");
+    expect(await tokenAt()).toBe(await tokenAt("/mcp"));
+    expect(await house.tokens.connectionState(alice, house.route())).toMatchObject({ state: "connected" });
+    expect(await house.tokens.disconnect(alice, house.route())).toBe(true);
+    expect((await find("/mcp")).kind).toBe("missing");
+  });
+
+  test("and the one made without a path serves the client that comes later", async () => {
+    serve("/mcp");
+    const { location } = await connect();
+    expect(resourceOf(location)).toBe(`${upstream.url}/mcp`);
+    expect(await tokenAt("/mcp")).toBe(await tokenAt());
+  });
+
+  test("nobody has said: the root is asked, then /mcp; doctor and the admin API ask the same", async () => {
+    serve("/mcp");
+    expect(await house.oauth.needed(house.route())).toBe(true);
+    const { found, urls } = await doctor();
+    expect(found).toMatchObject({ ok: true, needed: true, issuer: upstream.url });
+    expect(urls).toContain(`${upstream.url}/mcp`);
+    expect(await house.oauth.prepare(house.route(), house.routes())).toMatchObject({
+      ok: true,
+      needed: true,
+    });
+  });
+
+  test("a server whose endpoint is at the root stays there", async () => {
+    serve("/");
+    upstream.on(prm, { body: { resource: upstream.url, authorization_servers: [upstream.url] } });
+    expect(resourceOf((await begin()).location)).toBe(upstream.url);
+    upstream.off(prm);
+  });
+
+  test("mcp.server.path says it, with and without upstream_oauth2", async () => {
+    await house.reconfigure(route("{path: /api}"));
+    serve("/api");
+    expect(resourceOf((await begin()).location)).toBe(`${upstream.url}/api`);
+    const endpoint = `{auth_url: "${upstream.url}/authorize", token_url: "${upstream.url}/token"}`;
+    await house.reconfigure(route(`{path: /api, upstream_oauth2: {client_id: c, endpoint: ${endpoint}}}`));
+    expect(resourceOf((await begin()).location)).toBe(`${upstream.url}/api`);
+    expect(resourceOf((await begin("/other/mcp")).location)).toBe(`${upstream.url}/other/mcp`);
+  });
+
+  test("a prefix that `to` does not replace is part of it", async () => {
+    await house.reconfigure(route("{}", "https://mcp.test/team"));
+    serve("/team/mcp");
+    expect(resourceOf((await begin("/mcp")).location)).toBe(`${upstream.url}/team/mcp`);
+    expect(resourceOf((await begin()).location)).toBe(`${upstream.url}/team/mcp`);
+    serve("/team");
+    house.oauth.forget(house.route());
+    expect(resourceOf((await begin()).location)).toBe(`${upstream.url}/team`);
+  });
+
+  test("two endpoints below one route, each with metadata of its own, never get each other's token", async () => {
+    serve("/mcp");
+    serve("/other/mcp");
+    await connect("/mcp");
+    const first = await tokenAt("/mcp");
+    expect((await find("/other/mcp")).kind).toBe("missing");
+    const { location } = await connect("/other/mcp");
+    expect(resourceOf(location)).toBe(`${upstream.url}/other/mcp`);
+    const second = await tokenAt("/other/mcp");
+    expect([second, await tokenAt("/mcp")]).toEqual([expect.stringMatching(/^Bearer /), first]);
+    expect(second).not.toBe(first);
+    // One that the upstream refuses is the other's no more.
+    const { version } = (await find("/other/mcp")) as { version?: number };
+    const about = { userId: alice, routeId: "files", status: 401, wwwAuthenticate: "Bearer" } as const;
+    await house.tokens.upstreamRefused({ ...about, version, askedPath: "/other/mcp" });
+    expect(await tokenAt("/mcp")).toBe(first);
+    // No route has gone: neither connection is an orphan.
+    await house.tokens.disconnectOrphans();
+    expect((await house.store.upstreamTokens.listForUser(alice)).length).toBe(2);
+    await house.tokens.disconnect(alice, house.route());
+    expect(await house.store.upstreamTokens.listForUser(alice)).toEqual([]);
+  });
+
+  test("one whose metadata covers all of the server serves every endpoint below it", async () => {
+    upstream.on("/mcp", { status: 401 });
+    upstream.on(prm, { body: { resource: upstream.url, authorization_servers: [upstream.url] } });
+    await connect("/mcp");
+    expect(await tokenAt("/other/mcp")).toBe(await tokenAt("/mcp"));
+    upstream.off(prm);
+  });
+
+  test("a client cannot make a person's connections grow without end", async () => {
+    serve("/mcp");
+    await connect("/mcp");
+    for (let number = 1; number <= 8; number += 1) await connect(`/x${number}`);
+    await expect(begin("/x9")).rejects.toThrow("too many endpoints");
+    expect(await tokenAt("/x8")).toMatch(/^Bearer /);
+  });
+
+  test("a path that a client chose does not say who gets the credentials of the routes file", async () => {
+    const other = await scriptedUpstream();
+    const issuer = other.url.replace("127.0.0.1", "localhost");
+    const metadata = { ...other.metadata, issuer, token_endpoint: `${issuer}/token` };
+    other.on("/.well-known/oauth-authorization-server", { body: metadata });
+    const withClient = (more = "") => route(`{${more}upstream_oauth2: {client_id: c, client_secret: s}}`);
+    const evil = { resource: `${upstream.url}/other/mcp`, authorization_servers: [issuer] };
+    upstream.on("/other/mcp", { status: 401 });
+    upstream.on(`${prm}/other/mcp`, { body: evil });
+    serve("/mcp");
+    await house.reconfigure(withClient());
+    await expect(begin("/other/mcp")).rejects.toThrow(/issuer_changed: only the metadata for \/other\/mcp/);
+    expect(other.seen.map(({ path }) => path)).not.toContain("/token");
+    expect(new URL((await begin("/mcp")).location).origin).toBe(upstream.url);
+    await other.close();
+  });
+
+  test("whatever path is asked for, tokens and questions stay at the host of `to`", async () => {
+    serve("/mcp");
+    for (const path of [
+      "/@evil.test/mcp",
+      "/http://evil.test",
+      "/\\evil.test",
+      "/..%2f..%2fevil",
+      "/evil.test:1",
+    ])
+      expect(new URL(resourceOf((await begin(path)).location) ?? "").origin).toBe(upstream.url);
+  });
+});
