@@ -8,6 +8,7 @@ import { joined } from "./joined.ts";
 import { failureMs, type MetadataCache } from "./metadata-cache.ts";
 import type { Outward } from "./outward.ts";
 import { parseChallenge, type UpstreamChallenge } from "./parse-challenge.ts";
+import { readFlag, readList, readServerMetadata } from "./read-metadata.ts";
 import { resourceCovers } from "./resource-covers.ts";
 import type { DiscoveryStep } from "./upstream-oauth.ts";
 import { UpstreamOAuthError } from "./upstream-oauth-error.ts";
@@ -137,7 +138,7 @@ export function createDiscovery(deps: {
         { detail: json.resource },
       );
     }
-    const authorizationServers = strings(json.authorization_servers)
+    const authorizationServers = readList(json.authorization_servers)
       .slice(0, mostServers)
       .filter((one) => one.length <= longestIssuer && URL.canParse(one));
     const finding = authorizationServers[0]
@@ -147,8 +148,8 @@ export function createDiscovery(deps: {
     return {
       resource: json.resource,
       authorizationServers,
-      scopes: readableScopes(strings(json.scopes_supported)),
-      dpopRequired: json.dpop_bound_access_tokens_required === true,
+      scopes: readableScopes(readList(json.scopes_supported)),
+      dpopRequired: readFlag(json.dpop_bound_access_tokens_required) === true,
     };
   }
 
@@ -167,7 +168,8 @@ export function createDiscovery(deps: {
       const step = { name: "server_metadata", url } as const;
       try {
         const { status, json } = await cache.get(route.id, url, outward.fetchFor(route));
-        if (!json || typeof json.issuer !== "string") {
+        const as = json && readServerMetadata(json);
+        if (!as) {
           const finding = status === 200 ? "is no authorization server metadata" : "is not there";
           onStep({ ...step, status, ok: false, finding });
           if (status >= 500) {
@@ -175,17 +177,17 @@ export function createDiscovery(deps: {
           }
           continue;
         }
-        if (!sameIssuer(json.issuer, base)) {
+        if (!sameIssuer(as.issuer, base)) {
           onStep({ ...step, status, ok: false, finding: "is another issuer's" });
           failure = new UpstreamOAuthError(
             "issuer_mismatch",
             `the metadata at ${url} is not of the issuer asked for, ${issuer}`,
-            { detail: json.issuer },
+            { detail: as.issuer },
           );
           continue;
         }
-        onStep({ ...step, status, ok: true, finding: `describes ${json.issuer}` });
-        return checked(route, { ...json, issuer: json.issuer });
+        onStep({ ...step, status, ok: true, finding: `describes ${as.issuer}` });
+        return checked(route, as);
       } catch (error) {
         failure = UpstreamOAuthError.from(error, "authorization server metadata");
         onStep({ ...step, ok: false, finding: failure.message });
@@ -308,7 +310,4 @@ export function createDiscovery(deps: {
 /** Equal but for the slash that URLs add to a bare origin. */
 function sameIssuer(text: string, asked: URL): boolean {
   return URL.canParse(text) && new URL(text).href === asked.href;
-}
-function strings(value: unknown): string[] {
-  return Array.isArray(value) ? value.filter((one) => typeof one === "string") : [];
 }
