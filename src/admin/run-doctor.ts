@@ -43,7 +43,7 @@ export async function runDoctor(options: {
     cache: createMetadataCache({ entries: loaded.config.limits.metadataCacheEntries }),
   });
   const isWell = await doctor(route, {
-    discover: (asked, onStep) => discover({ routes, discovery }, asked, onStep),
+    discover: (asked, onStep) => discover({ routes, discovery, outward }, asked, onStep),
     redirectUri: redirectUriByHand(loaded.config, route),
     write: options.out,
   });

@@ -23,14 +23,26 @@ export type FailureCode =
   | "notice_needed"
   | "response_invalid"
   | "discovery_failed"
+  /** What answers at the route's upstream is not an MCP server, or could not be told to be one. */
+  | "not_an_mcp_server"
+  /** The upstream refuses the key or the headers of the routes file. */
+  | "credential_refused"
+  /** The upstream asks for a credential, and the route has none (`upstream_auth: none`). */
+  | "credential_missing"
   | "resource_mismatch"
   | "metadata_invalid"
   | "metadata_domain_not_allowed"
   | "endpoint_not_allowed"
+  /** A redirect where none is followed. */
+  | "redirect_refused"
+  /** An answer above `upstream_oauth.max_response_bytes`. */
+  | "response_too_large"
   | "pkce_not_supported"
   | "registration_unavailable"
   | "registration_refused"
   | "client_refused"
+  /** Nothing takes token requests at the URL that metadata, or the routes file, names. */
+  | "token_endpoint_unusable"
   | "token_refused"
   | "token_invalid"
   | "rate_limited"

@@ -13,10 +13,20 @@ export type SafeFetchErrorCode =
 /** A call that safe fetching refused or could not finish. The message names host and fix, never a path, query or body. */
 export class SafeFetchError extends Error {
   readonly code: SafeFetchErrorCode;
+  /** Of a redirect: where it leads, absolute. What the other side wrote; absent where it cannot be read. */
+  readonly location: string | undefined;
+  /** HTTP status, where there was an answer. */
+  readonly status: number | undefined;
 
-  constructor(code: SafeFetchErrorCode, message: string, options?: { cause?: unknown }) {
-    super(message, options);
+  constructor(
+    code: SafeFetchErrorCode,
+    message: string,
+    options: { cause?: unknown; location?: string; status?: number } = {},
+  ) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
     this.name = "SafeFetchError";
     this.code = code;
+    this.location = options.location;
+    this.status = options.status;
   }
 }

@@ -42,6 +42,8 @@ async function doctor(server: object = {}, options: { route?: string; top?: obje
     output: output.replaceAll(upstream.url, "UPSTREAM").replaceAll(upstream.host, "UPSTREAM_HOST"),
   };
 }
+/** Of the scripted server, by the name that a routes file may give in clear text. */
+const tokenUrl = () => `${upstream.url}/token`;
 function healthy(changes: Record<string, unknown> = {}) {
   const { url } = upstream;
   upstream.on("/mcp", {
@@ -60,11 +62,13 @@ function healthy(changes: Record<string, unknown> = {}) {
     ...changes,
   };
   upstream.on("/.well-known/oauth-authorization-server", { body });
+  upstream.on("/token", { status: 401, body: { error: "invalid_client" } });
 }
 
 describe("F7.4 doctor", () => {
   it("tells the redirect URI to register where the endpoints are given", async () => {
-    const endpoint = { auth_url: "https://as.test/authorize", token_url: "https://as.test/token" };
+    healthy();
+    const endpoint = { auth_url: "https://as.test/authorize", token_url: tokenUrl() };
     const { code, output } = await doctor({ upstream_oauth2: { client_id: "our-client", endpoint } });
     expect(code).toBe(0);
     expect(output).toContain("our-client must be registered there");
@@ -98,6 +102,10 @@ describe("F7.4 doctor", () => {
         ok    UPSTREAM/register
               registers clients by itself
 
+      Token endpoint
+        ok    UPSTREAM/token  401
+              answers
+
       People can connect: they will be sent to UPSTREAM, scopes read write. Nothing to do.
       "
     `);
@@ -115,25 +123,41 @@ describe("F7.4 doctor", () => {
     });
   });
 
-  it("needs no discovery for a key", async () => {
+  it("needs no discovery for a key: it opens a session with it, and ends it", async () => {
+    const said: unknown[] = [];
+    upstream.on("/mcp", ({ method, headers, body }) => {
+      said.push([method, headers["x-key"], headers["mcp-session-id"], body && JSON.parse(body).method]);
+      return { headers: { "mcp-session-id": "s1" }, body: {} };
+    });
     const { code, output } = await doctor({ upstream_auth: { api_key: { header: "x-key", value: "k" } } });
     expect(output).toMatchInlineSnapshot(`
       "Files
         https://files.test -> UPSTREAM/mcp
 
       upstream_auth is api_key: there is no authorization server to discover.
+
+      Open a session
+        ok    UPSTREAM/mcp  200
+              opens a session
+
+      The server accepts the credential of the routes file: people can use this route as it is.
       "
     `);
-    expect([code, upstream.paths()]).toEqual([0, []]);
+    expect(code).toBe(0);
+    expect(said).toEqual([
+      ["POST", "k", undefined, "initialize"],
+      ["DELETE", "k", "s1", ""],
+    ]);
   });
 
   it.each([
-    ["id_jag", { idp_client_id: "us", client_id: "svc" }],
-    ["client_credentials", { client_id: "svc" }],
+    ["id_jag", () => ({ idp_client_id: "us", idp_token_url: tokenUrl(), client_id: "svc" })],
+    ["client_credentials", () => ({ client_id: "svc" })],
   ])(
     "finds the authorization server that %s asks, and promises nothing of its answer",
-    async (kind, auth) => {
+    async (kind, settings) => {
       healthy();
+      const auth = settings();
       const { code, output } = await doctor({ upstream_auth: { [kind]: auth } });
       expect(output).toContain("describes UPSTREAM\n");
       expect(output).toContain("the client id of the routes file: svc\n");
@@ -149,10 +173,15 @@ describe("F7.4 doctor", () => {
   it.each(["token_exchange", "client_credentials"])(
     "discovers nothing for %s with its token_url",
     async (kind) => {
-      const auth = { token_url: "https://as.test/token", client_id: "svc" };
+      healthy();
+      const auth = { token_url: tokenUrl(), client_id: "svc" };
       const { code, output } = await doctor({ upstream_auth: { [kind]: auth } });
       expect(output).toContain(`upstream_auth is ${kind}, with its token_url: nothing is discovered.\n`);
-      expect([code, upstream.paths()]).toEqual([0, []]);
+      expect([code, upstream.paths()]).toEqual([0, ["/mcp", "/token"]]);
+      upstream.off("/token");
+      const gone = await doctor({ upstream_auth: { [kind]: auth } });
+      expect(gone.output).toContain("(token_endpoint_unusable)");
+      expect(gone.code).toBe(1);
     },
   );
 
@@ -191,12 +220,17 @@ describe("F7.4 doctor", () => {
         ok    UPSTREAM/register
               registers clients by itself
 
-      Nobody can tell whether people can connect: the server publishes no metadata, and its endpoints are a guess.
+      Token endpoint
+        FAIL  UPSTREAM/token  404
+              is not there (404)
+
+      People cannot connect: the upstream asks for a token, but publishes no OAuth metadata, and its default endpoints are not there: it does not seem to use OAuth (discovery_failed)
 
       What to do
         The server names no authorization server. If it has one, set mcp.server.authorization_server_url
         to its issuer, or mcp.server.upstream_oauth2.endpoint to its authorization and token URLs. If it
-        takes a key instead, set mcp.server.upstream_auth.
+        takes a key instead, set mcp.server.upstream_auth to api_key or headers; if it needs no OAuth at
+        all, mcp.server.upstream_auth: none.
       "
     `);
     expect(code).toBe(1);
@@ -218,14 +252,18 @@ describe("F7.4 doctor", () => {
 
       Protected-resource metadata
         FAIL  UPSTREAM/prm  200
-              describes another resource than the route's upstream
+              describes another resource than the route's upstream: https://other.test/mcp
+        FAIL  UPSTREAM/.well-known/oauth-protected-resource/mcp  404
+              is not there
+        FAIL  UPSTREAM/.well-known/oauth-protected-resource  404
+              is not there
 
       People cannot connect: the metadata at UPSTREAM/prm describes another resource than the route's upstream (UPSTREAM/mcp): the route's \`to\` must be the URL the server calls itself (resource_mismatch)
 
       What to do
-        The server's metadata speak of another resource than the route's \`to\`. Set \`to\` to the URL that
-        the metadata name (it is UPSTREAM/mcp now), or have the server's owner mend
-        \`resource\` in its metadata.
+        The server's metadata speaks of another resource than the route's \`to\`. Set \`to\` to the URL that
+        the metadata names (it is UPSTREAM/mcp now), or have the server's owner correct
+        \`resource\` in its metadata. Where \`resource: exact\` is set, removing it accepts a URL above \`to\`.
       "
     `);
     expect(code).toBe(1);
@@ -248,16 +286,16 @@ describe("F7.4 doctor", () => {
 
       Authorization server metadata
         FAIL  UPSTREAM/.well-known/oauth-authorization-server  200
-              is another issuer's
+              names the issuer https://attacker.test, not UPSTREAM
         FAIL  UPSTREAM/.well-known/openid-configuration  404
               is not there
 
-      People cannot connect: the metadata at UPSTREAM/.well-known/oauth-authorization-server is not of the issuer asked for, UPSTREAM (issuer_mismatch)
+      People cannot connect: the metadata at UPSTREAM/.well-known/oauth-authorization-server names the issuer https://attacker.test, not UPSTREAM: if the server's owner means it so, set mcp.server.expected_issuer on the route to exactly what it names (issuer_mismatch)
 
       What to do
-        The authorization server's metadata contradict themselves; using them would be unsafe. Tell their
-        owner. Until then set mcp.server.upstream_oauth2.endpoint and client_id by hand, if you trust the
-        endpoints.
+        The authorization server's metadata is of another issuer than the one named. Ask the server's
+        owner which is right. If the other one is, set mcp.server.expected_issuer to exactly that text: it
+        is compared with \`iss\`, and credentials are bound to it and to the token endpoint.
       "
     `);
     expect(code).toBe(1);
@@ -366,7 +404,17 @@ describe("F7.4 doctor", () => {
       "Files
         https://files.test -> UPSTREAM/mcp
 
-      People cannot connect: the upstream of route files could not be reached (unreachable)
+      Ask the server without a token
+        FAIL  UPSTREAM/mcp  no answer
+              the upstream: UPSTREAM_HOST could not be reached
+
+      Protected-resource metadata
+        FAIL  UPSTREAM/.well-known/oauth-protected-resource/mcp  no answer
+              not fetched: UPSTREAM_HOST could not be reached
+        FAIL  UPSTREAM/.well-known/oauth-protected-resource  no answer
+              not fetched: UPSTREAM_HOST could not be reached
+
+      People cannot connect: the upstream: UPSTREAM_HOST could not be reached (unreachable)
 
       What to do
         Check that the host resolves and can be reached from here: DNS, firewall, proxy, TLS certificate
