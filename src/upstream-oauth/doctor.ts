@@ -225,7 +225,8 @@ async function askWithoutToken(deps: DoctorDeps, route: Route, onStep: OnStep): 
   });
   const need = await asked.catch((error: unknown) => {
     // What it says of itself does not matter here.
-    if (UpstreamOAuthError.from(error, "the upstream cannot be asked").code === "resource_mismatch") return undefined;
+    if (UpstreamOAuthError.from(error, "the upstream cannot be asked").code === "resource_mismatch")
+      return undefined;
     throw error;
   });
   if (need?.kind !== "unknown") return;

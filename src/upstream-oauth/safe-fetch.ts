@@ -149,8 +149,9 @@ function createFetch(options: Options, rules: Rules): Fetch {
       const response = await undiciFetch(url, {
         method: request.method,
         headers: [
-          ...(request.headers.has("user-agent") ? [] : [["user-agent", userAgent] as [string, string]]),
-          ...request.headers,
+          // Libraries name themselves: nobody else's business.
+          ...[...request.headers].filter(([name]) => name !== "user-agent"),
+          ["user-agent", userAgent],
         ],
         body: request.body === null ? null : await request.arrayBuffer(),
         redirect: "manual",
