@@ -135,7 +135,11 @@ export function createConsent(
         throw new UpstreamOAuthError("metadata_invalid", `${as.issuer} has no token endpoint`);
       }
       if (needed && !covers(shown, notice)) return { notice };
-      const { client, redirectUri } = await clients.forConsent(route, auth, server);
+      const { client, redirectUri } = await clients
+        .forConsent(route, auth, server)
+        .catch((error: unknown) => {
+          throw server.hasMetadata || auth.endpoint ? error : withoutOAuth(error, route);
+        });
       const state = generateRandomState();
       const codeVerifier = generateRandomCodeVerifier();
       const resource = auth.authorizationUrlParams.resource ?? server.resource;
@@ -314,6 +318,18 @@ export function createConsent(
       },
     );
   }
+}
+
+/** Guessed endpoints that register nobody: the upstream, which asks for a token, does not seem to use OAuth. */
+function withoutOAuth(error: unknown, route: Route): unknown {
+  const { code, detail } = UpstreamOAuthError.from(error, "registration");
+  if (code !== "registration_refused" && code !== "redirect_refused" && code !== "response_invalid")
+    return error;
+  return new UpstreamOAuthError(
+    "discovery_failed",
+    `the upstream asks for a token, but publishes no OAuth metadata and registers nobody at its default endpoints: if it needs no OAuth, set mcp.server.upstream_auth of route ${route.id} to none, or to the api_key that it takes`,
+    { cause: error, detail },
+  );
 }
 
 /** Whether a token is of this very server. */

@@ -1,8 +1,13 @@
+import { randomBytes } from "node:crypto";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { runDoctor } from "../../src/admin/run-doctor.ts";
+import { withRooms } from "../../src/admin/with-rooms.ts";
+import type { Route } from "../../src/config/route.ts";
+import { clientPlaces } from "../../src/upstream-oauth/client-metadata-document.ts";
+import { createTestDatabase } from "../support/postgres.ts";
 import { type ScriptedServer, scriptedServer } from "../upstream-oauth/scripted-server.ts";
 
 let folder: string;
@@ -18,7 +23,10 @@ beforeEach(async () => {
 });
 
 /** Runs the command on a routes file; the upstream's origin shows as UPSTREAM. */
-async function doctor(server: object = {}, options: { route?: string; top?: object } = {}) {
+async function doctor(
+  server: object = {},
+  options: { route?: string; top?: object; env?: Record<string, string> } = {},
+) {
   const file = join(folder, "routes.yaml");
   const config = {
     issuer: "https://auth.test",
@@ -36,7 +44,7 @@ async function doctor(server: object = {}, options: { route?: string; top?: obje
     output += text;
   };
   const route = options.route ?? "files";
-  const code = await runDoctor({ file, route, env: {}, out: write, err: write });
+  const code = await runDoctor({ file, route, env: options.env ?? {}, out: write, err: write });
   return {
     code,
     output: output.replaceAll(upstream.url, "UPSTREAM").replaceAll(upstream.host, "UPSTREAM_HOST"),
@@ -119,7 +127,9 @@ describe("F7.4 doctor", () => {
     const unknown = await doctor({}, { route: "fils" });
     expect(unknown).toEqual({
       code: 1,
-      output: expect.stringContaining("no route fils in the routes file; there are: files. "),
+      output: expect.stringContaining(
+        "no route fils in the routes file, nor among those of the admin API; there are: files",
+      ),
     });
   });
 
@@ -184,6 +194,45 @@ describe("F7.4 doctor", () => {
       expect(gone.code).toBe(1);
     },
   );
+
+  it("examines routes of the admin API, and says when the secret of our registration expires", async () => {
+    const database = await createTestDatabase();
+    const env = { DATABASE_URL: database.url, ENCRYPTION_KEY: randomBytes(32).toString("base64url") };
+    try {
+      healthy();
+      expect((await doctor({}, { env })).code).toBe(0);
+      const file = join(folder, "routes.yaml");
+      const entry = { from: "https://stored.test", to: `${upstream.url}/mcp`, mcp: { server: {} } };
+      await withRooms({ file, env, out: () => {}, err: () => {} }, async ({ store, routes }) => {
+        const audit = { action: "route.created", routeId: "stored" } as const;
+        await store.storedRoutes.create({ id: "stored", place: "stored.test/", entry }, audit);
+        const files = routes().byId("files");
+        const { redirectUri } = clientPlaces(routes(), files as Route, upstream.url);
+        await store.clientRegistrations.getOrRegister(upstream.url, redirectUri, async () => ({
+          issuer: upstream.url,
+          redirectUri,
+          clientId: "we",
+          clientSecret: "s",
+          secretExpiresAt: new Date("2099-05-06T00:00:00Z"),
+          authMethod: "client_secret_basic",
+          metadata: {},
+        }));
+        return 0;
+      });
+      const stored = await doctor({}, { route: "stored", env });
+      expect(stored.output).toContain("https://stored.test -> UPSTREAM/mcp\n");
+      expect(stored.code).toBe(0);
+      const { output } = await doctor({}, { env });
+      expect(output).toContain("registered there as we, with a secret that expires on 2099-05-06");
+      expect(output).toContain("Worth knowing\n  the secret of our registration expires on 2099-05-06");
+    } finally {
+      await database.close();
+    }
+    // A database that is away is said, and no reason not to look.
+    const away = await doctor({}, { env });
+    expect(away.output).toContain("the database cannot be opened");
+    expect(away.code).toBe(0);
+  });
 
   it("broken 1: the server publishes nothing and its default endpoints are a guess", async () => {
     upstream.on("/mcp", { status: 401 });
@@ -406,7 +455,7 @@ describe("F7.4 doctor", () => {
 
       Ask the server without a token
         FAIL  UPSTREAM/mcp  no answer
-              the upstream: UPSTREAM_HOST could not be reached
+              the upstream cannot be asked: UPSTREAM_HOST could not be reached
 
       Protected-resource metadata
         FAIL  UPSTREAM/.well-known/oauth-protected-resource/mcp  no answer
@@ -414,7 +463,7 @@ describe("F7.4 doctor", () => {
         FAIL  UPSTREAM/.well-known/oauth-protected-resource  no answer
               not fetched: UPSTREAM_HOST could not be reached
 
-      People cannot connect: the upstream: UPSTREAM_HOST could not be reached (unreachable)
+      People cannot connect: the upstream cannot be asked: UPSTREAM_HOST could not be reached (unreachable)
 
       What to do
         Check that the host resolves and can be reached from here: DNS, firewall, proxy, TLS certificate
