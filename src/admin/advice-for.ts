@@ -11,17 +11,49 @@ export function adviceFor(code: FailureCode, route: Route): string {
       return (
         "The server names no authorization server. If it has one, set mcp.server.authorization_server_url to its issuer, " +
         "or mcp.server.upstream_oauth2.endpoint to its authorization and token URLs. " +
-        "If it takes a key instead, set mcp.server.upstream_auth."
+        "If it takes a key instead, set mcp.server.upstream_auth to api_key or headers; " +
+        "if it needs no OAuth at all, mcp.server.upstream_auth: none."
       );
+    case "not_an_mcp_server":
+      return (
+        `Set \`to\` to the URL of the MCP endpoint (it is ${route.upstream} now), or mcp.server.path to its path. ` +
+        "If that is where it is, ask the server's owner why it does not answer there; where it needs no token at all, " +
+        "mcp.server.upstream_auth: none says so without asking."
+      );
+    case "credential_missing":
+      return (
+        "The server does want a credential. Set mcp.server.upstream_auth to api_key or headers, or, if it uses OAuth, " +
+        "remove upstream_auth so that its authorization server is discovered."
+      );
+    case "credential_refused":
+      return "Check name and value of the header in mcp.server.upstream_auth with the server's owner: it is wrong, or has expired.";
+    case "token_endpoint_unusable":
+      return (
+        "Check the token URL: token_url of the route where it has one; else the token_endpoint in the authorization server's metadata, " +
+        "whose owner has to correct it."
+      );
+    case "redirect_refused":
+      return (
+        "Redirects are followed for metadata and within one host only. If the server has moved, set `to` (or mcp.server.authorization_server_url, " +
+        "or token_url) to where it is now; if its metadata is on another host, ask its owner to serve it without a redirect, " +
+        "or set mcp.server.upstream_oauth2.endpoint and client_id by hand."
+      );
+    case "response_too_large":
+      return "Raise upstream_oauth.max_response_bytes if an answer of that size is right; else tell the server's owner.";
     case "resource_mismatch":
       return (
-        "The server's metadata speak of another resource than the route's `to`. Set `to` to the URL that the metadata name " +
-        `(it is ${route.upstream} now), or have the server's owner mend \`resource\` in its metadata.`
+        "The server's metadata speaks of another resource than the route's `to`. Set `to` to the URL that the metadata names " +
+        `(it is ${route.upstream} now), or have the server's owner correct \`resource\` in its metadata. ` +
+        "Where `resource: exact` is set, removing it accepts a URL above `to`."
       );
-    case "metadata_invalid":
     case "issuer_mismatch":
       return (
-        "The authorization server's metadata contradict themselves; using them would be unsafe. Tell their owner. " +
+        "The authorization server's metadata is of another issuer than the one named. Ask the server's owner which is right. If the other one is, " +
+        "set mcp.server.expected_issuer to exactly that text: it is compared with `iss`, and credentials are bound to it and to the token endpoint."
+      );
+    case "metadata_invalid":
+      return (
+        "The authorization server's metadata lacks what is needed. Tell its owner. " +
         "Until then set mcp.server.upstream_oauth2.endpoint and client_id by hand, if you trust the endpoints."
       );
     case "metadata_domain_not_allowed":

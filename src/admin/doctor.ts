@@ -1,14 +1,16 @@
-import type { Route } from "../config/route.ts";
-import type { DiscoveryStep, UpstreamOAuth } from "../upstream-oauth/upstream-oauth.ts";
+import type { Route, UpstreamAuth } from "../config/route.ts";
+import type { Discovery, DiscoveryStep, UpstreamOAuth } from "../upstream-oauth/upstream-oauth.ts";
 import { adviceFor } from "./advice-for.ts";
 
 const titles: Readonly<Record<DiscoveryStep["name"], string>> = {
   upstream: "Ask the server without a token",
+  initialize: "Open a session",
   resource_metadata: "Protected-resource metadata",
   server_metadata: "Authorization server metadata",
   default_endpoints: "Default endpoints (2025-03-26)",
   capabilities: "What the authorization server can do",
   client: "Who we are there",
+  token_endpoint: "Token endpoint",
   result: "Result",
 };
 
@@ -16,8 +18,8 @@ const unseen =
   "Whether it accepts the client of the routes file shows at the first call; nothing here can see it.\n";
 
 /**
- * `doctor ROUTE` (F7.4): runs discovery against the route's upstream, prints each step with its URL, status and
- * finding as it happens, and ends with what the operator should do.
+ * `doctor ROUTE`: goes through what a call or a consent on the route does, prints each step with its URL, status and finding as it
+ * happens, and ends with what the operator should do.
  *
  * @param deps.write takes the text, line ends included.
  * @returns whether people can use the route as it is.
@@ -33,65 +35,81 @@ export async function doctor(
 ): Promise<boolean> {
   const { write } = deps;
   write(`${route.name}\n  ${route.resource} -> ${route.upstream}\n`);
+  if (!route.enabled) write("\nThe route is switched off (enabled: false): it answers 404.\n");
   if (route.mcp.kind === "client") {
     write("\nA client route: the application behind it needs no upstream token. Nothing to discover.\n");
     return true;
   }
   const { auth } = route.mcp;
-  if (auth.type === "none" || auth.type === "api_key" || auth.type === "headers") {
-    write(`\nupstream_auth is ${auth.type}: there is no authorization server to discover.\n`);
-    return true;
-  }
-  const tokenUrl = "tokenUrl" in auth ? auth.tokenUrl : undefined;
-  if (tokenUrl !== undefined) {
-    write(`\nupstream_auth is ${auth.type}, with its token_url: nothing is discovered.\n`);
-    write(`  token          ${tokenUrl}\n${unseen}`);
-    return true;
-  }
-  if (auth.type === "oauth" && auth.endpoint) {
-    write("\nupstream_oauth2.endpoint is given: nothing is discovered.\n");
-    write(`  authorization  ${auth.endpoint.authUrl}\n  token          ${auth.endpoint.tokenUrl}\n`);
-    const client = auth.clientId ?? "our client";
-    write(`${client} must be registered there with this redirect URI; nothing here can see whether it is.\n`);
-    write(`  redirect URI   ${deps.redirectUri}\n`);
-    return true;
-  }
+  write(introduction(auth, deps.redirectUri));
 
   let last: string | undefined;
   let isGuess = false;
+  const notes: string[] = [];
   const outcome = await deps.discover(route, (step) => {
     if (step.name === "result") return; // Said below, with what to do.
     if (step.name !== last) write(`\n${titles[step.name]}\n`);
     last = step.name;
     isGuess ||= step.name === "default_endpoints";
+    if (step.note !== undefined) notes.push(step.note);
     write(lines(step));
   });
-  if (outcome.ok && !outcome.needed) {
-    write("\nThe server needs no authorization: people can use this route as it is.\n");
-    return true;
+  if (!outcome.ok) {
+    write(
+      `\nPeople cannot ${auth.type === "oauth" ? "connect" : "use this route"}: ${outcome.message} (${outcome.code})\n\nWhat to do\n${wrapped(adviceFor(outcome.code, route))}`,
+    );
+    return false;
   }
-  if (outcome.ok && isGuess) {
+  if (isGuess) {
     write(
       "\nNobody can tell whether people can connect: the server publishes no metadata, and its endpoints are a guess.\n" +
         `\nWhat to do\n${wrapped(adviceFor("discovery_failed", route))}`,
     );
     return false;
   }
-  if (outcome.ok && auth.type !== "oauth") {
-    write(`\nNobody has to connect: tokens are asked for at ${outcome.issuer ?? "the server"}.\n${unseen}`);
-    return true;
-  }
-  if (outcome.ok) {
-    const scopes = outcome.scopes.length > 0 ? `, scopes ${outcome.scopes.join(" ")}` : "";
-    write(
-      `\nPeople can connect: they will be sent to ${outcome.issuer ?? "the server"}${scopes}. Nothing to do.\n`,
-    );
-    return true;
-  }
   write(
-    `\nPeople cannot connect: ${outcome.message} (${outcome.code})\n\nWhat to do\n${wrapped(adviceFor(outcome.code, route))}`,
+    `\n${verdict(auth, outcome)}${notes.length === 0 && auth.type === "oauth" ? " Nothing to do." : ""}\n`,
   );
-  return false;
+  if (outcome.needed && auth.type !== "oauth") write(unseen);
+  if (notes.length > 0) write(`\nWorth knowing\n${notes.map(wrapped).join("")}`);
+  return true;
+}
+
+/** What is not discovered, and what of it nothing here can see. */
+function introduction(auth: UpstreamAuth, redirectUri: string): string {
+  switch (auth.type) {
+    case "none":
+      return "\nupstream_auth is none: calls go to the server without a credential.\n";
+    case "api_key":
+    case "headers":
+      return `\nupstream_auth is ${auth.type}: there is no authorization server to discover.\n`;
+    case "token_exchange":
+    case "client_credentials":
+      return auth.tokenUrl === undefined
+        ? ""
+        : `\nupstream_auth is ${auth.type}, with its token_url: nothing is discovered.\n  token          ${auth.tokenUrl}\n`;
+    case "id_jag":
+      return "";
+    case "oauth":
+      return auth.endpoint === undefined
+        ? ""
+        : "\nupstream_oauth2.endpoint is given: nothing is discovered.\n" +
+            `  authorization  ${auth.endpoint.authUrl}\n  token          ${auth.endpoint.tokenUrl}\n` +
+            `${auth.clientId ?? "our client"} must be registered there with this redirect URI; nothing here can see whether it is.\n` +
+            `  redirect URI   ${redirectUri}\n`;
+  }
+}
+
+function verdict(auth: UpstreamAuth, found: Extract<Discovery, { ok: true }>): string {
+  const server = found.issuer ?? "the server";
+  if (!found.needed) {
+    return auth.type === "oauth" || auth.type === "none"
+      ? "The server needs no authorization: people can use this route as it is."
+      : "The server accepts the credential of the routes file: people can use this route as it is.";
+  }
+  if (auth.type !== "oauth") return `Nobody has to connect: tokens are asked for at ${server}.`;
+  const scopes = found.scopes.length > 0 ? `, scopes ${found.scopes.join(" ")}` : "";
+  return `People can connect: they will be sent to ${server}${scopes}.`;
 }
 
 function lines(step: DiscoveryStep): string {

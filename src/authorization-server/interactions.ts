@@ -10,6 +10,7 @@ import { readForm } from "../pages/read-form.ts";
 import { requestId } from "../pages/request-id.ts";
 import { sendPage } from "../pages/send-page.ts";
 import type { Person } from "../sign-in/sign-in.ts";
+import { failureWords, readFailureCode } from "../upstream-oauth/failure.ts";
 import type { ConsentNotice } from "../upstream-oauth/upstream-oauth.ts";
 import type { AuthorizationServerDeps } from "./authorization-server-deps.ts";
 import { browserRequest } from "./browser-request.ts";
@@ -194,10 +195,13 @@ export function createInteractions(deps: AuthorizationServerDeps, provider: () =
   async function upstreamFailed(ctx: Context, interaction: Interaction): Promise<void> {
     const told = ctx.query.connect_error;
     const code = typeof told === "string" && /^[\w.:-]{1,64}$/.test(told) ? told : "consent_incomplete";
+    const reason = readFailureCode(ctx.query.connect_error_reason);
     const error_description =
       code === "access_denied"
         ? "refused by the person at the server behind this route, or by the policy of this gateway"
-        : `the server behind this route could not be connected (${code})`;
+        : reason === undefined
+          ? `the server behind this route could not be connected (${code})`
+          : `the server behind this route could not be connected: ${failureWords[reason]} (${reason})`;
     return finish(ctx, interaction, { error: passedOn.has(code) ? code : "server_error", error_description });
   }
 

@@ -170,6 +170,13 @@ function readMcp(input: RouteInput, path: ConfigPath, reporter: Reporter): Route
     );
     return undefined;
   }
+  const looksUp = discovered && kinds?.client_credentials?.token_url === undefined;
+  const key = server?.expected_issuer !== undefined ? "expected_issuer" : "resource";
+  if (!looksUp && (server?.expected_issuer !== undefined || server?.resource === "exact")) {
+    const message = `nothing is discovered here, so nothing is compared with ${key}`;
+    reporter.error([...at, "server", key], message, "remove it", "key");
+    return undefined;
+  }
   if (kinds?.client_credentials?.token_url !== undefined) {
     const { authorization_server_url: own = server?.authorization_server_url } = kinds.client_credentials;
     if (own !== undefined)
@@ -190,6 +197,8 @@ function readMcp(input: RouteInput, path: ConfigPath, reporter: Reporter): Route
     path: server?.path ?? "/",
     maxRequestBytes: server?.max_request_bytes ?? 1024 * 1024,
     auth,
+    ...(server?.expected_issuer === undefined ? {} : { expectedIssuer: server.expected_issuer }),
+    ...(server?.resource === "exact" ? { exactResource: true } : {}),
     requestHeaders,
     ...(tools === undefined ? {} : { tools }),
   };

@@ -167,6 +167,8 @@ export function routeSchema(f: Fields) {
     upstream_oauth2: upstreamOAuth2.optional(),
     upstream_auth: upstreamAuth.optional(),
     authorization_server_url: f.url().optional(),
+    expected_issuer: f.url({ http: true }).optional(),
+    resource: z.enum(["exact", "parent"]).default("parent"),
     path: z
       .string()
       .startsWith("/", { error: (issue) => `${JSON.stringify(issue.input)} does not start with /` })

@@ -90,6 +90,10 @@ export type RouteMcp =
       readonly maxRequestBytes: number;
       readonly auth: UpstreamAuth;
       readonly tools?: { readonly allow?: readonly string[]; readonly deny?: readonly string[] };
+      /** `issuer` of the authorization server's metadata and `iss` of its answers, exactly, where it is not the one named (RFC 8414 section 3.3). */
+      readonly expectedIssuer?: string;
+      /** Resource metadata must name the upstream's own URL, not one above it. */
+      readonly exactResource?: true;
       /** Beyond what passes to every MCP server; names in lower case. */
       readonly requestHeaders: {
         /** Clients' headers that pass. */

@@ -11,6 +11,7 @@ import { sendPage } from "../pages/send-page.ts";
 import type { Person, SignIn } from "../sign-in/sign-in.ts";
 import type { Store } from "../store/store.ts";
 import type { Logger } from "../telemetry/logger.ts";
+import { type FailureCode, failureWords } from "../upstream-oauth/failure.ts";
 import type { UpstreamOAuth } from "../upstream-oauth/upstream-oauth.ts";
 import type { UpstreamTokens } from "../upstream-token/upstream-tokens.ts";
 import { createConfirmConnection } from "./confirm-connection.ts";
@@ -35,7 +36,7 @@ interface Ending {
   readonly routeId?: string;
   readonly returnTo: string;
   readonly popup: boolean;
-  readonly error?: { readonly code: string; readonly message: string };
+  readonly error?: { readonly code: string; readonly message: string; readonly reason?: FailureCode };
 }
 
 /** Connecting a person to an upstream in the browser: leaving, coming back, and the document that says who we are (F4.2, F5.3). */
@@ -122,7 +123,7 @@ export function createConnectRouter(deps: ConnectDeps): Router {
     // Where the way leads, or what for, is not what the person has seen: the page, once more.
     if (!begun.ok && begun.notice) return ctx.redirect(confirmation.ask(ctx, wish, { session, show: true }));
     if (!begun.ok) {
-      const error = { code: begun.oauthError, message: begun.message };
+      const error = { code: begun.oauthError, message: begun.message, reason: begun.code };
       return end(ctx, { routeId: route.id, returnTo, popup, error });
     }
     stateCookie.set(ctx, begun.state, table.config.upstreamOAuth.pendingTtl);
@@ -157,7 +158,12 @@ export function createConnectRouter(deps: ConnectDeps): Router {
       const { returnTo, popup = false, routeId, oauthError, message } = finished;
       if (returnTo) {
         stateCookie.clear(ctx, state);
-        return end(ctx, { routeId, returnTo, popup, error: { code: oauthError, message } });
+        return end(ctx, {
+          routeId,
+          returnTo,
+          popup,
+          error: { code: oauthError, message, reason: finished.code },
+        });
       }
       return refuse(ctx, 400, finished.code, {
         happened: `The connection was not made: ${message}.`,
@@ -235,6 +241,7 @@ export function createConnectRouter(deps: ConnectDeps): Router {
     if (error) {
       url.searchParams.set("connect_error", error.code);
       url.searchParams.set("connect_error_description", error.message);
+      if (error.reason) url.searchParams.set("connect_error_reason", error.reason);
     }
     if (!popup) {
       ctx.redirect(url.href);
@@ -302,7 +309,8 @@ function one(ctx: Context, name: string): string | undefined {
 }
 
 /** Why a connection was not made, in words of ours: anybody can make a link that has an error code. */
-export function failureInWords(code: string | string[]): string {
+export function failureInWords(code: string | string[], reason?: FailureCode): string {
+  if (reason !== undefined && code !== "access_denied") return `${failureWords[reason]} (${reason}).`;
   if (code === "access_denied") return "it was refused there, or you may not use this server.";
   if (code === "temporarily_unavailable") return "its sign-in cannot be reached just now. Try again later.";
   return "its sign-in did not work. Try again; if it stays so, tell the people who run this service.";

@@ -7,6 +7,7 @@ import { readForm } from "../pages/read-form.ts";
 import { requestId } from "../pages/request-id.ts";
 import { sendPage } from "../pages/send-page.ts";
 import type { Person } from "../sign-in/sign-in.ts";
+import { readFailureCode } from "../upstream-oauth/failure.ts";
 import { clientEntries } from "./client-entries.ts";
 import { failureInWords } from "./connect.ts";
 import { connectionEntries } from "./connection-entries.ts";
@@ -190,7 +191,10 @@ function noticeOf(
   const { connected, disconnected, delegated, undelegated, revoked, connect_error: error } = ctx.query;
   const server = servers.find(({ id }) => [connected, disconnected, delegated, undelegated].includes(id));
   if (connected !== undefined && error !== undefined && server)
-    return { kind: "problem", text: `${server.name} was not connected: ${failureInWords(error)}` };
+    return {
+      kind: "problem",
+      text: `${server.name} was not connected: ${failureInWords(error, readFailureCode(ctx.query.connect_error_reason))}`,
+    };
   if (connected !== undefined && server?.state === "connected")
     return { kind: "done", text: `${server.name} is connected.` };
   if (disconnected !== undefined && server?.state === "missing")

@@ -23,7 +23,7 @@ import { registerClient } from "./register-client.ts";
 import { requestToken } from "./request-token.ts";
 import type { UpstreamClient } from "./upstream-client.ts";
 import { UpstreamOAuthError } from "./upstream-oauth-error.ts";
-import type { UpstreamServer } from "./upstream-server.ts";
+import { credentialOwner, type UpstreamServer } from "./upstream-server.ts";
 
 /** Who we are at which server (F4.2). */
 export interface Clients {
@@ -119,13 +119,12 @@ export function createClients(deps: {
     async forConsent(route, auth, server) {
       if (auth.clientId) {
         const { clientId, authorizationServerUrl } = auth;
-        if (!auth.endpoint)
-          await keepToIssuer(store, route, { clientId, authorizationServerUrl }, server.as.issuer);
+        if (!auth.endpoint) await keepToIssuer(store, route, { clientId, authorizationServerUrl }, server);
         const client = configured(auth, auth.clientId, server.hasMetadata ? server.as : undefined);
         return { client, redirectUri: redirectUriByHand(deps.routes().config, route) };
       }
       const table = deps.routes();
-      const places = clientPlaces(table, route, server.as.issuer);
+      const places = clientPlaces(table, route, credentialOwner(server));
       if (await usesDocument(route, server.as)) {
         const published = table.config.upstreamOAuth.clientIdMetadataUrl;
         if (published === undefined) {
@@ -134,7 +133,7 @@ export function createClients(deps: {
         }
         // One client id and one callback for whatever the upstream names: so it may name one only.
         const { authorizationServerUrl } = auth;
-        await keepToIssuer(store, route, { clientId: published, authorizationServerUrl }, server.as.issuer);
+        await keepToIssuer(store, route, { clientId: published, authorizationServerUrl }, server);
         const { clientId, redirectUri } = publishedPlaces(table, route, published);
         return { client: documentClient(clientId), redirectUri };
       }

@@ -97,13 +97,15 @@ export function createConsent(
     const { as } = server;
     const token = await store.upstreamTokens.find(connection);
     const { scopes, added } = scopesFor(auth, server, token, demand?.scopes ?? []);
-    const named = isNamedByOperator(auth, as.issuer);
+    const named = isNamedByOperator(auth, server.named ?? as.issuer);
     // Whoever is connected there already has agreed to it, not to another's page that it sends people to since.
-    const agreed = token?.issuer === as.issuer ? issuerName(as.issuer) : undefined;
-    const owners = ownersOf(as).filter((owner) => owner !== agreed);
-    if (!named) checkIssuer(routes().config, route, auth, as, await knownAt(store, owners), owners);
+    const agreed = isAt(token, server) ? issuerName(as.issuer) : undefined;
+    const identity = { ...as, named: server.named };
+    const owners = ownersOf(identity).filter((owner) => owner !== agreed);
+    if (!named) checkIssuer(routes().config, route, auth, identity, await knownAt(store, owners), owners);
     const asked = as.authorization_endpoint ?? as.issuer;
-    const foreign = !(sameSite(asked, route.upstream) && sameSite(as.issuer, route.upstream));
+    const codesGoTo = server.named === undefined ? undefined : as.token_endpoint;
+    const foreign = [asked, as.issuer, codesGoTo ?? asked].some((url) => !sameSite(url, route.upstream));
     const notice: ConsentNotice = { server: new URL(asked).host, foreign, scopes, added };
     // At another's server, what the upstream chose and the operator has not: where, or what for.
     const chosen = auth.scopes === undefined && server.scopes.length > 0;
@@ -142,7 +144,11 @@ export function createConsent(
         throw new UpstreamOAuthError("metadata_invalid", `${as.issuer} has no token endpoint`);
       }
       if (needed && !covers(shown, notice)) return { notice };
-      const { client, redirectUri } = await clients.forConsent(route, auth, server);
+      const { client, redirectUri } = await clients
+        .forConsent(route, auth, server)
+        .catch((error: unknown) => {
+          throw server.hasMetadata || auth.endpoint ? error : withoutOAuth(error, route);
+        });
       const state = generateRandomState();
       const codeVerifier = generateRandomCodeVerifier();
       const resource = auth.authorizationUrlParams.resource ?? server.resource;
@@ -164,6 +170,7 @@ export function createConsent(
         redirectUri,
         codeVerifier,
         issuer: as.issuer,
+        named: server.named,
         issuerKnown: server.issuerKnown,
         issRequired: as.authorization_response_iss_parameter_supported === true,
         tokenEndpoint: as.token_endpoint,
@@ -251,9 +258,11 @@ export function createConsent(
 
   /** Whoever is connected there already has agreed to it. */
   async function claimFor(route: Route, auth: OAuthConfig, pending: PendingConsent) {
-    const { issuer } = pending;
+    const { issuer, named, tokenEndpoint: token_endpoint } = pending;
     const token = await store.upstreamTokens.find(connectionOf(pending));
-    return claimIssuer({ config: routes().config, store }, route, auth, issuer, token?.issuer === issuer);
+    const agreed =
+      isAt(token, { as: { issuer, token_endpoint }, named }) || isNamedByOperator(auth, named ?? issuer);
+    return claimIssuer({ config: routes().config, store }, route, auth, issuer, agreed);
   }
 
   async function exchange(
@@ -324,6 +333,28 @@ export function createConsent(
 
 function connectionOf({ userId, routeId, upstream }: PendingConsent) {
   return { userId, routeId, upstream };
+}
+
+/** Guessed endpoints that register nobody: the upstream, which asks for a token, does not seem to use OAuth. */
+function withoutOAuth(error: unknown, route: Route): unknown {
+  const { code, detail } = UpstreamOAuthError.from(error, "registration");
+  if (code !== "registration_refused" && code !== "redirect_refused" && code !== "response_invalid")
+    return error;
+  return new UpstreamOAuthError(
+    "discovery_failed",
+    `the upstream asks for a token, but publishes no OAuth metadata and registers nobody at its default endpoints: if it needs no OAuth, set mcp.server.upstream_auth of route ${route.id} to none, or to the api_key that it takes`,
+    { cause: error, detail },
+  );
+}
+
+/** Whether a token is of this very server. */
+function isAt(
+  token: UpstreamToken | undefined,
+  { as, named }: Pick<UpstreamServer, "as" | "named">,
+): boolean {
+  if (token?.issuer !== as.issuer) return false;
+  if (named === undefined) return true;
+  return URL.parse(token.tokenEndpoint)?.origin === URL.parse(as.token_endpoint ?? "")?.origin;
 }
 
 /** Whether a person has been shown this: the same server, and every scope. */

@@ -22,6 +22,9 @@ import { UpstreamOAuthError } from "./upstream-oauth-error.ts";
 /** How long an upstream is taken to need, or not to need, OAuth, ms. */
 const neededTtlMs = 600_000;
 
+/** Where an upstream did not tell: calls go without a token for so long, and are answered by the upstream itself, ms. */
+const unknownTtlMs = 30_000;
+
 /** We as OAuth client of upstreams' authorization servers; wires this room's parts and logs their failures once. */
 export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
   const { logger, metrics, store } = deps;
@@ -153,7 +156,18 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
       if (known !== undefined) return known;
       return askOnce(key, async () => {
         try {
-          const needed = await discovery.needed(route);
+          const need = await discovery.needed(route);
+          if (need.kind === "unknown") {
+            const { finding, status } = need;
+            logger.warn(
+              { route: route.id, upstream: route.upstream, status, finding },
+              "an upstream does not tell whether it needs a token",
+            );
+            metrics.upstreamOAuth.inc({ step: "discovery", outcome: "unknown" });
+            needs.set(key, false, { ttl: unknownTtlMs });
+            return false;
+          }
+          const needed = need.kind === "yes";
           needs.set(key, needed);
           succeeded("discovery");
           return needed;
@@ -188,7 +202,8 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
       try {
         const { authorizationServerUrl } = auth;
         const server = await fresh.server(route, { authorizationServerUrl });
-        checkIssuer(table.config, route, auth, server.as, await knownAt(store, ownersOf(server.as)));
+        const identity = { ...server.as, named: server.named };
+        checkIssuer(table.config, route, auth, identity, await knownAt(store, ownersOf(identity)));
         await createClients(planned).forConsent(route, auth, server);
         succeeded("prepare");
         return found;

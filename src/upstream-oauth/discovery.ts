@@ -5,28 +5,39 @@ import type { Route } from "../config/route.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { readableScopes } from "./allowed-scopes.ts";
-import type { ProbeResponse } from "./follow-own-redirects.ts";
-import { isAtUpstream } from "./is-at-upstream.ts";
+import { detourOf, type ProbeResponse } from "./follow-own-redirects.ts";
+import { atUpstream } from "./is-at-upstream.ts";
 import { joined } from "./joined.ts";
-import { failureMs, type MetadataCache } from "./metadata-cache.ts";
+import { discoveryHeaders, failureMs, type MetadataCache } from "./metadata-cache.ts";
 import type { Outward } from "./outward.ts";
 import { parseChallenge, type UpstreamChallenge } from "./parse-challenge.ts";
-import { resourceCovers } from "./resource-covers.ts";
+import { codeOfUnknown, type ProbeAnswer, readProbeAnswer } from "./probe-answer.ts";
+import { readFlag, readList, readServerMetadata, readText } from "./read-metadata.ts";
+import { isResource, resourceCovers } from "./resource-covers.ts";
+import { SafeFetchError } from "./safe-fetch-error.ts";
 import type { DiscoveryStep } from "./upstream-oauth.ts";
 import { UpstreamOAuthError } from "./upstream-oauth-error.ts";
 import type { UpstreamServer } from "./upstream-server.ts";
 
-/** Finds the authorization server behind a route's upstream (F4.1). */
+/** Finds the authorization server behind a route's upstream. */
 export interface Discovery {
   /** @throws UpstreamOAuthError */
   server(route: Route, hint?: DiscoveryHint): Promise<UpstreamServer>;
-  /** Whether the upstream asks for OAuth: it answers 401, or publishes resource metadata that names a server. */
-  needed(route: Route, onStep?: OnStep): Promise<boolean>;
+  /**
+   * Whether the upstream asks for OAuth: it asks for a token, or publishes metadata that names a server.
+   *
+   * @throws UpstreamOAuthError where it cannot be reached, or describes itself wrongly
+   */
+  needed(route: Route, onStep?: OnStep): Promise<Need>;
   /** Path below the route's `from` of its MCP endpoint, as far as it is known or can be found: "" for `from` itself. */
   endpointPath(route: Route): Promise<string>;
   /** Authorization server metadata of an issuer that is known already. */
   metadata(route: Route, issuer: string, onStep?: OnStep): Promise<AuthorizationServer>;
 }
+/** `unknown`: what answered was not an MCP server, or could not say. */
+export type Need =
+  | { readonly kind: "yes" | "no" }
+  | { readonly kind: "unknown"; readonly finding: string; readonly status?: number };
 export interface DiscoveryHint {
   /** `resource_metadata` of a challenge seen earlier. */
   readonly resourceMetadata?: string;
@@ -45,12 +56,25 @@ interface Look {
   readonly route: Route;
   readonly onStep: OnStep;
 }
-interface Found {
-  /** With the route as seen from where its endpoint is. */
-  readonly look: Look;
+interface Probed extends ProbeAnswer {
   readonly status?: number;
   readonly challenge?: UpstreamChallenge;
-  readonly metadata?: ResourceMetadata;
+  /** There was no answer. */
+  readonly failure?: UpstreamOAuthError;
+}
+/** What a challenge says about resource metadata: a URL, or something that is none. */
+type Named = { readonly url: string } | { readonly unreadable: true };
+/** What the search for resource metadata came to. */
+interface Searched {
+  readonly found?: ResourceMetadata;
+  /** Why the document that the upstream's challenge names is of no use. */
+  readonly unusable?: string;
+}
+
+interface Found extends Searched {
+  /** With the route as seen from where its endpoint is. */
+  readonly look: Look;
+  readonly probed: Probed;
 }
 
 /** How long a server is taken to have its endpoint where it was found, ms. */
@@ -66,9 +90,10 @@ export function createDiscovery(deps: {
   routes: CurrentRoutes;
   outward: Outward;
   cache: MetadataCache;
-  logger?: Pick<Logger, "warn">;
+  logger?: Pick<Logger, "warn" | "info">;
 }): Discovery {
   const { outward, cache } = deps;
+
   /** Found paths by route and upstream. */
   const paths = new LRUCache<string, string>({ max: 10_000, ttl: pathTtlMs });
 
@@ -76,102 +101,139 @@ export function createDiscovery(deps: {
   const ping = (route: Route) =>
     outward.probe(route, {
       method: "POST",
-      headers: { "content-type": "application/json", accept: "application/json, text/event-stream" },
+      headers: {
+        "content-type": "application/json",
+        accept: "application/json, text/event-stream",
+        ...discoveryHeaders,
+      },
       body: JSON.stringify({ jsonrpc: "2.0", id: 1, method: "ping" }),
     });
 
-  /** Step 1: asks the upstream without credentials; `ping` opens no session anywhere. */
-  async function probe({ route, onStep }: Look): Promise<Pick<Found, "status" | "challenge">> {
+  /** Asks the upstream without credentials; `ping` opens no session anywhere. */
+  async function probe({ route, onStep }: Look): Promise<Probed> {
     const url = endpointUrl(route);
     try {
       const response = await once(`${route.id} ${url}`, () => ping(route));
       const { status } = response;
-      const challenge = await parseChallenge(response.headers.get("www-authenticate"));
-      const finding = challenge?.resourceMetadata
-        ? "asks for a token and says where its metadata is"
-        : status === 401
-          ? "asks for a token, without saying where its metadata is"
-          : "answers without a token";
-      const detour =
-        response.redirectedTo === undefined
-          ? ""
-          : `, but redirects to ${response.redirectedTo} first: as \`to\`, that would save every call a detour`;
-      onStep({ name: "upstream", url, status, ok: true, finding: finding + detour });
-      return { status, challenge: status === 401 || status === 403 ? challenge : undefined };
+      const challenge =
+        status >= 400 ? parseChallenge(response.headers.get("www-authenticate"), url) : undefined;
+      const answer = readProbeAnswer({
+        status,
+        contentType: response.headers.get("content-type"),
+        challenge,
+      });
+      const finding = answer.finding + detourOf(response);
+      onStep({ name: "upstream", url, status, ok: answer.meaning !== "unknown", finding });
+      return { ...answer, status, challenge };
     } catch (error) {
-      const { message } = UpstreamOAuthError.from(error, "the upstream");
-      onStep({ name: "upstream", url, ok: false, finding: message });
-      return {};
+      const failure = UpstreamOAuthError.from(error, "the upstream cannot be asked");
+      const { message: finding } = failure;
+      const status = error instanceof SafeFetchError ? error.status : undefined;
+      onStep({ name: "upstream", url, status, ok: false, finding });
+      // A redirect is an answer, though none that says anything.
+      if (status !== undefined) return { ...readProbeAnswer({ status }), status };
+      return { meaning: "unknown", finding, failure };
     }
   }
 
   /**
-   * Steps 2 to 4: the challenge's document, the well-known one of the path, the one at the root. What a challenge names elsewhere
-   * than at the upstream is not asked for: nobody else says which authorization server the upstream has.
+   * The document that a challenge names, the well-known one of the path, the one at the root. What a challenge names elsewhere than
+   * at the upstream is not asked for: nobody else says which authorization server the upstream has.
+   *
+   * @throws UpstreamOAuthError `resource_mismatch` where a document describes another resource, and none this one
    */
-  async function resourceMetadata(look: Look, fromChallenge?: string): Promise<ResourceMetadata | undefined> {
+  async function resourceMetadata(look: Look, named: readonly Named[]): Promise<Searched> {
     const upstream = new URL(endpointUrl(look.route));
     const path = upstream.pathname.replace(/\/$/, "");
     // RFC 9728 section 3.1: a query is part of the place; most servers know one document for all of them.
-    const urls = new Set([
-      `${upstream.origin}${prmPath}${path}${upstream.search}`,
-      `${upstream.origin}${prmPath}${path}`,
-      `${upstream.origin}${prmPath}`,
-    ]);
-    const named =
-      fromChallenge !== undefined && isAtUpstream(look.route, fromChallenge) ? [fromChallenge] : [];
-    if (fromChallenge !== undefined && named.length === 0) {
-      const finding = "is ignored: the challenge names a place that is not the upstream's own";
-      look.onStep({ name: "resource_metadata", url: fromChallenge, ok: false, finding });
-      const place = { route: look.route.id, resourceMetadata: fromChallenge.slice(0, 512) };
+    const places = [`${prmPath}${path}${upstream.search}`, `${prmPath}${path}`, prmPath];
+    const tried = new Set<string>();
+    let unusable: string | undefined;
+    let mismatch: UpstreamOAuthError | undefined;
+    async function tryOne(url: string): Promise<ResourceMetadata | string> {
+      try {
+        return await oneResourceMetadata(look, url);
+      } catch (error) {
+        mismatch ??= UpstreamOAuthError.from(error, "resource metadata");
+        return mismatch.message;
+      }
+    }
+    for (const one of named) {
+      const outcome = await tryNamed(look, one, tried, tryOne);
+      if (typeof outcome === "object") return { found: outcome };
+      if (outcome === undefined) continue;
+      unusable ??= outcome;
+      const url = "url" in one ? one.url.slice(0, 512) : undefined;
       deps.logger?.warn(
-        place,
-        "resource_metadata of a challenge ignored: it is not on the upstream's origin",
+        { route: look.route.id, resourceMetadata: url, finding: outcome },
+        "resource_metadata of a challenge ignored: the well-known places are asked instead",
       );
     }
-    for (const url of new Set([...named, ...urls])) {
-      const found = await oneResourceMetadata(look, url);
-      if (found) return found;
+    for (const place of places) {
+      const url = upstream.origin + place;
+      if (tried.has(url)) continue;
+      tried.add(url);
+      const outcome = await tryOne(url);
+      if (typeof outcome === "object") return { found: outcome, unusable };
     }
-    return undefined;
+    if (mismatch) throw mismatch;
+    return { unusable };
+  }
+
+  /** @returns the document, why it is of no use, or undefined where it has been tried already */
+  async function tryNamed(
+    { route, onStep }: Look,
+    named: Named,
+    tried: Set<string>,
+    tryOne: (url: string) => Promise<ResourceMetadata | string>,
+  ): Promise<ResourceMetadata | string | undefined> {
+    const step = { name: "resource_metadata", ok: false } as const;
+    if (!("url" in named)) {
+      const finding = "is ignored: the challenge names it by something that is not a URL";
+      onStep({ ...step, finding });
+      return finding;
+    }
+    const url = atUpstream(route, named.url);
+    if (url === undefined) {
+      const finding =
+        "is ignored: it is not on the upstream's origin, and nobody else speaks for the upstream";
+      onStep({ ...step, url: named.url, finding });
+      return finding;
+    }
+    if (tried.has(url)) return undefined;
+    tried.add(url);
+    return tryOne(url);
   }
 
   /** The upstream's own answers: to a call without credentials, and about its metadata. @param remembered of an earlier challenge */
-  async function found(
-    look: Look,
-    remembered?: string,
-    probed?: Pick<Found, "status" | "challenge">,
-  ): Promise<Found> {
-    const { status, challenge } = probed ?? (await probe(look));
-    const metadata = await resourceMetadata(look, remembered ?? challenge?.resourceMetadata);
-    return { look, status, challenge, metadata };
+  async function found(look: Look, remembered?: string, known?: Probed): Promise<Found> {
+    const probed = known ?? (await probe(look));
+    return { look, probed, ...(await resourceMetadata(look, namedIn(probed.challenge, remembered))) };
   }
 
   /**
    * The same where nobody says where the endpoint is: the first of two places that has metadata, else the first that asks for a token,
    * else the first that answers an MCP call.
    *
-   * @param probed what the first place has answered, where it has been asked already
+   * @param known what the first place has answered, where it has been asked already
    */
-  async function sought(
-    look: Look,
-    remembered?: string,
-    probed?: Parameters<typeof found>[2],
-  ): Promise<Found> {
+  async function sought(look: Look, remembered?: string, known?: Probed): Promise<Found> {
     const usual = usualEndpoint(look.route);
     if (saysWhere(look.route) || endpointUrl(usual) === endpointUrl(look.route))
-      return found(look, remembered, probed);
+      return found(look, remembered, known);
     const attempts: PromiseSettledResult<Found>[] = [];
     for (const route of [look.route, usual]) {
-      const known = route === look.route ? probed : undefined;
-      const [attempt] = await Promise.allSettled([found({ ...look, route }, remembered, known)]);
-      if (attempt.status === "fulfilled" && attempt.value.metadata) return attempt.value;
+      const [attempt] = await Promise.allSettled([
+        found({ ...look, route }, remembered, route === look.route ? known : undefined),
+      ]);
+      if (attempt.status === "fulfilled" && attempt.value.found) return attempt.value;
       attempts.push(attempt);
     }
     const answered = attempts.flatMap((one) => (one.status === "fulfilled" ? [one.value] : []));
     const telling =
-      answered.find(({ status }) => status === 401) ??
-      answered.find(({ status }) => status !== undefined && status < 300);
+      answered.find(({ probed }) => probed.meaning === "token_wanted") ??
+      answered.find(({ probed }) => probed.meaning === "open" && (probed.status ?? 500) < 300) ??
+      answered.find(({ probed }) => probed.meaning === "open");
     if (telling) return telling;
     const [first] = attempts;
     if (first?.status === "fulfilled") return first.value;
@@ -186,82 +248,117 @@ export function createDiscovery(deps: {
     return result;
   }
 
+  /** @returns the document, or why it is of no use. @throws UpstreamOAuthError `resource_mismatch` */
   async function oneResourceMetadata(
     { route, onStep }: Look,
     url: string,
-  ): Promise<ResourceMetadata | undefined> {
+  ): Promise<ResourceMetadata | string> {
     const step = { name: "resource_metadata", url } as const;
     let document: Awaited<ReturnType<MetadataCache["get"]>>;
     try {
-      document = await cache.get(route.id, url, outward.fetchFor(route));
+      document = await cache.get(route.id, url, outward.metadataFetchFor(route));
     } catch (error) {
-      onStep({ ...step, ok: false, finding: UpstreamOAuthError.from(error, "not fetched").message });
-      return undefined;
+      const finding = UpstreamOAuthError.from(error, "not fetched").message;
+      onStep({ ...step, ok: false, finding });
+      return finding;
     }
     const { status, json } = document;
-    if (!json || typeof json.resource !== "string") {
-      const finding = status === 200 ? "is no protected resource metadata" : "is not there";
+    const resource = readText(json?.resource);
+    if (!json || resource === undefined) {
+      const finding = json ? "names no resource" : notThere(status, "protected resource metadata");
       onStep({ ...step, status, ok: false, finding });
-      return undefined;
+      return finding;
     }
-    if (!resourceCovers(json.resource, endpointUrl(route))) {
-      const finding = "describes another resource than the route's upstream";
-      onStep({ ...step, status, ok: false, finding });
+    const exact = route.mcp.kind === "server" && route.mcp.exactResource === true;
+    const upstream = endpointUrl(route);
+    const isOwn = isResource(resource, upstream);
+    if (!isOwn && (exact || !resourceCovers(resource, upstream))) {
+      const which = resourceCovers(resource, upstream)
+        ? "describes a resource above the route's upstream, which `resource: exact` does not accept"
+        : "describes another resource than the route's upstream";
+      onStep({ ...step, status, ok: false, finding: `${which}: ${resource.slice(0, 512)}` });
       throw new UpstreamOAuthError(
         "resource_mismatch",
-        `the metadata at ${url} ${finding} (${endpointUrl(route)}): the route's \`to\` must be the URL the server calls itself`,
-        { detail: json.resource },
+        `the metadata at ${url} ${which} (${upstream}): the route's \`to\` must be the URL the server calls itself`,
+        { detail: resource },
       );
     }
-    const authorizationServers = strings(json.authorization_servers)
+    const authorizationServers = readList(json.authorization_servers)
       .slice(0, mostServers)
       .filter((one) => one.length <= longestIssuer && URL.canParse(one));
-    const finding = authorizationServers[0]
+    const server = authorizationServers[0]
       ? `names the authorization server ${authorizationServers[0]}`
       : "names no authorization server";
-    onStep({ ...step, status, ok: true, finding });
+    const above = isOwn ? "" : `; its resource is above \`to\`: ${resource}`;
+    onStep({
+      ...step,
+      status,
+      ok: true,
+      finding: server + above,
+      ...(isOwn ? {} : { note: parentNote(resource) }),
+    });
+    if (!isOwn) {
+      const place = { route: route.id, upstream, resource };
+      deps.logger?.info(
+        place,
+        "the upstream's resource metadata is for a URL above `to`, and so are its tokens",
+      );
+    }
     return {
-      resource: json.resource,
+      resource,
       authorizationServers,
-      scopes: readableScopes(strings(json.scopes_supported)),
-      dpopRequired: json.dpop_bound_access_tokens_required === true,
+      scopes: readableScopes(readList(json.scopes_supported)),
+      dpopRequired: readFlag(json.dpop_bound_access_tokens_required) === true,
     };
   }
 
-  /** RFC 8414 section 3.1, then OpenID Connect Discovery, in the three forms that servers use. */
-  async function metadata({ route, onStep }: Look, issuer: string): Promise<AuthorizationServer | undefined> {
+  /**
+   * RFC 8414 section 3.1, then OpenID Connect Discovery, in the three forms that servers use; at last, for an issuer with a path, the
+   * root of its host.
+   *
+   * @param expected the operator's `expected_issuer`, accepted beside the issuer asked for
+   * @throws UpstreamOAuthError
+   */
+  async function metadata(
+    { route, onStep }: Look,
+    issuer: string,
+    expected?: string,
+  ): Promise<AuthorizationServer | undefined> {
     const base = new URL(issuer);
     const path = base.pathname.replace(/\/$/, "");
-    const urls = [
-      `${base.origin}/.well-known/oauth-authorization-server${path}`,
-      `${base.origin}/.well-known/openid-configuration${path}`,
-      ...(path ? [`${base.origin}${path}/.well-known/openid-configuration`] : []),
+    const kinds = ["oauth-authorization-server", "openid-configuration"].map(
+      (kind) => `/.well-known/${kind}`,
+    );
+    const places = [
+      ...kinds.map((kind) => `${kind}${path}`),
+      ...(path ? [`${path}/.well-known/openid-configuration`, ...kinds] : []),
     ];
     checkDomain(base);
     let failure: UpstreamOAuthError | undefined;
-    for (const url of urls) {
+    for (const place of places) {
+      const url = base.origin + place;
       const step = { name: "server_metadata", url } as const;
       try {
-        const { status, json } = await cache.get(route.id, url, outward.fetchFor(route));
-        if (!json || typeof json.issuer !== "string") {
-          const finding = status === 200 ? "is no authorization server metadata" : "is not there";
+        const { status, json } = await cache.get(route.id, url, outward.metadataFetchFor(route));
+        const as = json && readServerMetadata(json);
+        if (!as) {
+          const finding = json ? "names no issuer" : notThere(status, "authorization server metadata");
           onStep({ ...step, status, ok: false, finding });
           if (status >= 500) {
             failure ??= new UpstreamOAuthError("server_error", `${base.host} failed (${status})`);
           }
           continue;
         }
-        if (!sameIssuer(json.issuer, base)) {
-          onStep({ ...step, status, ok: false, finding: "is another issuer's" });
-          failure = new UpstreamOAuthError(
-            "issuer_mismatch",
-            `the metadata at ${url} is not of the issuer asked for, ${issuer}`,
-            { detail: json.issuer },
-          );
+        if (as.issuer !== expected && !sameIssuer(as.issuer, base)) {
+          const names = `names the issuer ${inWords(as.issuer)}, not ${expected ?? issuer}`;
+          onStep({ ...step, status, ok: false, finding: names });
+          // The root of a shared host may well be somebody else's.
+          if (path && kinds.includes(place)) failure ??= mismatched(url, names, as.issuer, expected);
+          else failure = mismatched(url, names, as.issuer, expected);
           continue;
         }
-        onStep({ ...step, status, ok: true, finding: `describes ${json.issuer}` });
-        return checked(route, { ...json, issuer: json.issuer });
+        onStep({ ...step, status, ok: true, finding: `describes ${as.issuer}` });
+        return checked(route, as);
       } catch (error) {
         failure = UpstreamOAuthError.from(error, "authorization server metadata");
         onStep({ ...step, ok: false, finding: failure.message });
@@ -317,26 +414,31 @@ export function createDiscovery(deps: {
 
   return {
     async server(route, hint = {}) {
-      const hinted = hint.resourceMetadata;
-      const remembered = hinted !== undefined && isAtUpstream(route, hinted) ? hinted : undefined;
       const asked = { route, onStep: hint.onStep ?? (() => {}) };
-      const { look, status, challenge, metadata: prm } = await located(asked, remembered);
+      const { look, probed, found: prm, unusable } = await located(asked, hint.resourceMetadata);
+      const { challenge, failure: unreachable, ...answer } = probed;
       const common = {
         resource: prm?.resource ?? endpointUrl(look.route),
         scopes: challenge?.scopes.length ? challenge.scopes : (prm?.scopes ?? []),
         dpopRequired: prm?.dpopRequired === true || challenge?.dpopOnly === true,
         issuerKnown: true,
       };
-      const named = prm?.authorizationServers ?? [];
+      const expected = route.mcp.kind === "server" ? route.mcp.expectedIssuer : undefined;
+      const described = (as: AuthorizationServer, issuer: string): UpstreamServer => {
+        // Also where the metadata names the issuer asked for: a server that does so by turns is one server.
+        const named = expected === undefined || sameIssuer(expected, new URL(issuer)) ? undefined : issuer;
+        return { ...common, as: { ...as, issuer: expected ?? as.issuer }, named, hasMetadata: true };
+      };
+      const servers = prm?.authorizationServers ?? [];
       const own = hint.authorizationServerUrl;
       // Of several the operator's, where it is among them.
-      const preferred = named.filter((one) => own !== undefined && sameIssuer(one, new URL(own)));
-      const issuers = named.length ? [...new Set([...preferred, ...named])] : own ? [own] : [];
+      const preferred = servers.filter((one) => own !== undefined && sameIssuer(one, new URL(own)));
+      const issuers = servers.length ? [...new Set([...preferred, ...servers])] : own ? [own] : [];
       let failure: unknown;
       for (const issuer of issuers.slice(0, 3)) {
         try {
-          const as = await metadata(look, issuer);
-          if (as) return { ...common, as, hasMetadata: true };
+          const as = await metadata(look, issuer, expected);
+          if (as) return described(as, issuer);
         } catch (error) {
           failure ??= error;
         }
@@ -349,10 +451,22 @@ export function createDiscovery(deps: {
         );
       }
       const { origin } = new URL(route.upstream);
-      const as = await metadata(look, origin);
-      if (as) return { ...common, as, hasMetadata: true };
-      if (status === undefined) {
-        throw new UpstreamOAuthError("unreachable", `the upstream ${origin} could not be reached`);
+      const as = await metadata(look, origin, expected);
+      if (as) return described(as, origin);
+      if (unreachable) throw unreachable;
+      if (unusable !== undefined || expected !== undefined) {
+        throw new UpstreamOAuthError(
+          "discovery_failed",
+          unusable === undefined
+            ? `nothing at ${origin} publishes metadata of ${expected} (expected_issuer)`
+            : `the resource metadata that the upstream's challenge names ${unusable}, and neither its well-known places nor ${origin} publish any: the default endpoints would be a guess`,
+        );
+      }
+      if (answer.meaning === "unknown") {
+        throw new UpstreamOAuthError(
+          codeOfUnknown(answer.status),
+          `${endpointUrl(look.route)} ${answer.finding}, and no metadata names an authorization server`,
+        );
       }
       return {
         ...common,
@@ -362,13 +476,16 @@ export function createDiscovery(deps: {
     },
     async needed(route, onStep = () => {}) {
       const look = { route, onStep };
-      const probed = await probe(look);
-      if (probed.status === 401) return true;
-      const { status, metadata: prm } = await located(look, undefined, probed);
-      if (status === 401) return true;
-      if (prm) return prm.authorizationServers.length > 0;
-      if (status !== undefined) return false;
-      throw new UpstreamOAuthError("unreachable", `the upstream of route ${route.id} could not be reached`);
+      const first = await probe(look);
+      if (first.meaning === "token_wanted") return { kind: "yes" };
+      const { found: prm, probed } = await located(look, undefined, first);
+      const { meaning, finding, status, failure } = probed;
+      if (meaning === "token_wanted" || prm?.authorizationServers.length) return { kind: "yes" };
+      if (failure) throw failure;
+      if (meaning === "open") return { kind: "no" };
+      // Of a server from before there was resource metadata, the origin may tell.
+      const origin = await metadata(look, new URL(route.upstream).origin).catch(() => undefined);
+      return origin ? { kind: "yes" } : { kind: "unknown", finding, status };
     },
     async endpointPath(route) {
       if (saysWhere(route)) return listedPath(route) ?? "";
@@ -386,10 +503,46 @@ export function createDiscovery(deps: {
   };
 }
 
+/** What is remembered of an earlier challenge, then what this one names. */
+function namedIn(challenge: UpstreamChallenge | undefined, remembered?: string): Named[] {
+  const urls = [remembered, challenge?.resourceMetadata].filter((url) => url !== undefined);
+  return [
+    ...urls.map((url) => ({ url })),
+    ...(challenge?.unreadableMetadata ? [{ unreadable: true } as const] : []),
+  ];
+}
+
+function notThere(status: number, what: string): string {
+  return status >= 200 && status < 300 ? `is not ${what}` : "is not there";
+}
+
+function parentNote(resource: string): string {
+  return `tokens are asked for ${resource}, which is above \`to\`; mcp.server.resource: exact refuses that`;
+}
+
+function mismatched(
+  url: string,
+  names: string,
+  theirs: string,
+  expected: string | undefined,
+): UpstreamOAuthError {
+  const key =
+    expected === undefined ? "set mcp.server.expected_issuer" : "correct mcp.server.expected_issuer";
+  return new UpstreamOAuthError(
+    "issuer_mismatch",
+    `the metadata at ${url} ${names}: if the server's owner means it so, ${key} on the route to exactly what it names`,
+    { detail: theirs },
+  );
+}
+
+/** Another server's words may be shown where they are a plain URL. */
+function inWords(issuer: string): string {
+  return issuer.length <= 200 && /^https?:\/\/[\w.~:/{}[\]%-]+$/.test(issuer)
+    ? issuer
+    : "of something that is not a URL";
+}
+
 /** Equal but for the slash that URLs add to a bare origin. */
 function sameIssuer(text: string, asked: URL): boolean {
   return URL.canParse(text) && new URL(text).href === asked.href;
-}
-function strings(value: unknown): string[] {
-  return Array.isArray(value) ? value.filter((one) => typeof one === "string") : [];
 }

@@ -1,115 +1,54 @@
-import type { Route } from "../config/route.ts";
+import { readFile } from "node:fs/promises";
+import type { AuthorizationServer } from "oauth4webapi";
+import { endpointUrl } from "../config/endpoint.ts";
+import type {
+  ClientCredentials,
+  UpstreamOAuth as OAuthConfig,
+  Route,
+  TokenExchange,
+  UpstreamAuth,
+} from "../config/route.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
+import { identityProviderOf } from "../config/sign-in-providers.ts";
 import { redirectUriByHand } from "../config/upstream-callback.ts";
+import type { Store } from "../store/store.ts";
+import { clientAuth } from "./client-auth.ts";
 import { clientPlaces, documentClientId, publishedPlaces } from "./client-metadata-document.ts";
+import { configuredClient } from "./configured-client.ts";
 import type { Discovery } from "./discovery.ts";
+import type { FailureCode } from "./failure.ts";
+import { detourOf, type ProbeResponse } from "./follow-own-redirects.ts";
 import { checkIssuer } from "./issuer-of-route.ts";
 import { checkNamedIssuer } from "./keep-to-issuer.ts";
+import type { Outward } from "./outward.ts";
+import { codeOfUnknown, readProbeAnswer } from "./probe-answer.ts";
+import { SafeFetchError } from "./safe-fetch-error.ts";
 import type { DiscoveryStep, Discovery as Outcome } from "./upstream-oauth.ts";
 import { UpstreamOAuthError } from "./upstream-oauth-error.ts";
+import { credentialOwner, type UpstreamServer } from "./upstream-server.ts";
 
-/** Runs discovery for an operator and says what each step found (F7.4). Registers nothing, stores nothing. */
-export async function doctor(
-  deps: { routes: CurrentRoutes; discovery: Discovery },
-  route: Route,
-  onStep: (step: DiscoveryStep) => void,
-): Promise<Outcome> {
-  const auth = route.mcp.kind === "server" ? route.mcp.auth : undefined;
+interface DoctorDeps {
+  readonly routes: CurrentRoutes;
+  readonly discovery: Discovery;
+  readonly outward: Outward;
+  /** Absent: there is no database to look up a registration in. */
+  readonly store?: { readonly clientRegistrations: Pick<Store["clientRegistrations"], "find"> };
+}
+type OnStep = (step: DiscoveryStep) => void;
+type Found = Extract<Outcome, { ok: true }>;
+/** Kinds whose tokens are granted without consent. */
+type Granted = Extract<UpstreamAuth, { type: "client_credentials" | "token_exchange" | "id_jag" }>;
+
+/**
+ * Goes through what a call, or a consent, on this route would do, as far as that leaves nothing behind, and says what each step found.
+ * Registers nothing, stores nothing, asks for no token.
+ */
+export async function doctor(deps: DoctorDeps, route: Route, onStep: OnStep): Promise<Outcome> {
   const say = (step: Omit<DiscoveryStep, "name">) => onStep({ name: "result", ...step });
-  const granted = auth?.type === "id_jag" || (auth?.type === "client_credentials" && !auth.tokenUrl);
-  if (auth?.type !== "oauth" && !granted) {
-    // Nothing to discover, but whether calls get through shows here as well.
-    if (auth?.type === "none")
-      try {
-        await deps.discovery.needed(route, onStep);
-      } catch (thrown) {
-        const failure = UpstreamOAuthError.from(thrown, "the upstream").toFailure();
-        say({ ok: false, finding: failure.message });
-        return failure;
-      }
-    say({
-      ok: true,
-      finding: "this route's upstream credentials come from the routes file: nothing to discover",
-    });
-    return { ok: true, needed: false, scopes: [] };
-  }
-  if (auth.type === "oauth" && auth.endpoint) {
-    const url = auth.endpoint.tokenUrl;
-    say({ url, ok: true, finding: "the endpoints stand in the routes file: nothing to discover" });
-    return { ok: true, needed: true, issuer: new URL(url).origin, scopes: auth.scopes ?? [] };
-  }
   try {
-    const { authorizationServerUrl } = auth;
-    if (granted) {
-      const { as, resource } = await deps.discovery.server(route, { authorizationServerUrl, onStep });
-      checkIssuer(deps.routes().config, route, { authorizationServerUrl }, as);
-      checkNamedIssuer(route, auth, as.issuer);
-      if (!as.token_endpoint)
-        throw new UpstreamOAuthError("metadata_invalid", `${as.issuer} has no token endpoint`);
-      onStep({ name: "client", ok: true, finding: `the client id of the routes file: ${auth.clientId}` });
-      say({ url: as.token_endpoint, ok: true, finding: `tokens are asked for here, for ${resource}` });
-      return { ok: true, needed: true, issuer: as.issuer, scopes: auth.scopes ?? [] };
-    }
-    if (!auth.clientId && !(await deps.discovery.needed(route))) {
-      await deps.discovery.needed(route, onStep);
-      say({ ok: true, finding: "the upstream asks for no token: callers reach it without one" });
-      return { ok: true, needed: false, scopes: [] };
-    }
-    const server = await deps.discovery.server(route, { authorizationServerUrl, onStep });
-    const { as } = server;
-    if (auth.type === "oauth") checkIssuer(deps.routes().config, route, auth, as);
-    if (auth.clientId !== undefined)
-      checkNamedIssuer(route, { clientId: auth.clientId, authorizationServerUrl }, as.issuer);
-    if (server.hasMetadata && !as.code_challenge_methods_supported?.includes("S256")) {
-      throw new UpstreamOAuthError(
-        "pkce_not_supported",
-        `${as.issuer} does not list S256 in code_challenge_methods_supported; if it does support PKCE, set upstream_oauth2.endpoint on the route`,
-      );
-    }
-    onStep({
-      name: "capabilities",
-      url: as.token_endpoint,
-      ok: true,
-      finding: capabilities(server.hasMetadata, as),
-    });
-    const table = deps.routes();
-    const published = table.config.upstreamOAuth.clientIdMetadataUrl;
-    const places =
-      published === undefined
-        ? clientPlaces(table, route, as.issuer)
-        : publishedPlaces(table, route, published);
-    const byHand = redirectUriByHand(table.config, route);
-    const mode = deps.routes().config.upstreamOAuth.clientIdMetadataDocument;
-    const byDocument =
-      mode === "always" || (mode === "auto" && as.client_id_metadata_document_supported === true);
-    if (auth.clientId) {
-      onStep({
-        name: "client",
-        ok: true,
-        finding: `the client id of the routes file: ${auth.clientId}; its redirect URI there: ${byHand}`,
-      });
-    } else if (byDocument) {
-      onStep({
-        name: "client",
-        url: documentClientId(places, as),
-        ok: true,
-        finding: "our client document, if the server can reach it",
-      });
-    } else if (as.registration_endpoint) {
-      onStep({
-        name: "client",
-        url: as.registration_endpoint,
-        ok: true,
-        finding: "registers clients by itself",
-      });
-    } else {
-      throw new UpstreamOAuthError(
-        "registration_unavailable",
-        `${as.issuer} registers no clients by itself: register one by hand with redirect URI ${byHand}, then set upstream_oauth2.client_id and client_secret on the route`,
-      );
-    }
-    say({ ok: true, finding: "a person who connects is sent to this server; nothing to do" });
-    return { ok: true, needed: true, issuer: as.issuer, scopes: auth.scopes ?? server.scopes };
+    const found = await examine(deps, route, onStep);
+    say({ ok: true, finding: inWords(found, route) });
+    return found;
   } catch (thrown) {
     const failure = UpstreamOAuthError.from(thrown, "discovery").toFailure();
     say({ ok: false, finding: failure.message });
@@ -117,9 +56,334 @@ export async function doctor(
   }
 }
 
+function inWords({ needed, issuer }: Found, { mcp }: Route): string {
+  if (!needed) return "the upstream asks for no token: callers reach it without one";
+  const person = mcp.kind === "server" && mcp.auth.type === "oauth";
+  return person ? "a person who connects is sent to this server" : `tokens are asked for at ${issuer}`;
+}
+
+async function examine(deps: DoctorDeps, route: Route, onStep: OnStep): Promise<Found> {
+  const auth = route.mcp.kind === "server" ? route.mcp.auth : undefined;
+  switch (auth?.type) {
+    case undefined:
+      return { ok: true, needed: false, scopes: [] };
+    case "none":
+      await initialize(deps, route, onStep, {}, "credential_missing");
+      return { ok: true, needed: false, scopes: [] };
+    case "api_key":
+    case "headers": {
+      const headers = auth.type === "api_key" ? { [auth.header]: auth.value } : auth.headers;
+      await initialize(deps, route, onStep, headers, "credential_refused");
+      return { ok: true, needed: false, scopes: [] };
+    }
+    case "client_credentials":
+    case "token_exchange":
+    case "id_jag":
+      return granted(deps, route, auth, onStep);
+    case "oauth":
+      return consented(deps, route, auth, onStep);
+  }
+}
+
+/** Tokens without a person's consent: is there a server to ask, and can we prove who we are? */
+async function granted(deps: DoctorDeps, route: Route, auth: Granted, onStep: OnStep): Promise<Found> {
+  await checkOwnProof(auth);
+  const tokenUrl = auth.type === "id_jag" ? undefined : auth.tokenUrl;
+  const server =
+    auth.type === "token_exchange" || tokenUrl !== undefined
+      ? undefined
+      : await serverOf(deps, route, auth, onStep);
+  if (auth.type === "id_jag") await checkIdentityProvider(deps, route, auth, onStep);
+  const url = tokenUrl ?? server?.as.token_endpoint;
+  if (url === undefined)
+    throw new UpstreamOAuthError("metadata_invalid", `${server?.as.issuer} has no token endpoint`);
+  if (!server) await askWithoutToken(deps, route, onStep);
+  onStep({ name: "client", ok: true, finding: `the client id of the routes file: ${auth.clientId}` });
+  await checkTokenEndpoint(deps, route, url, onStep);
+  return {
+    ok: true,
+    needed: true,
+    issuer: server?.as.issuer ?? new URL(url).origin,
+    scopes: auth.scopes ?? [],
+  };
+}
+
+async function serverOf(
+  { discovery, routes }: DoctorDeps,
+  route: Route,
+  auth: Exclude<Granted, TokenExchange>,
+  onStep: OnStep,
+): Promise<UpstreamServer> {
+  const { authorizationServerUrl } = auth;
+  const server = await discovery.server(route, { authorizationServerUrl, onStep });
+  checkIssuer(routes().config, route, { authorizationServerUrl }, { ...server.as, named: server.named });
+  checkNamedIssuer(route, auth, server);
+  return server;
+}
+
+/** A key that cannot be read, or a file that is not there, would show at the first call only. */
+async function checkOwnProof(auth: Granted): Promise<void> {
+  if (auth.privateKey !== undefined) {
+    const ownKey = () => {
+      throw new UpstreamOAuthError("key_unusable", "the route has no private_key");
+    };
+    await clientAuth(configuredClient(auth, { ownKey }), "private_key_jwt");
+  }
+  const file = (auth as Partial<ClientCredentials>).workloadIdentityFile;
+  if (file === undefined) return;
+  await readFile(file).catch((cause: unknown) => {
+    throw new UpstreamOAuthError("key_unusable", `the workload identity file ${file} cannot be read`, {
+      cause,
+    });
+  });
+}
+
+/** The company's provider, which gives the assertion. */
+async function checkIdentityProvider(
+  deps: DoctorDeps,
+  route: Route,
+  auth: Extract<UpstreamAuth, { type: "id_jag" }>,
+  onStep: OnStep,
+): Promise<void> {
+  if (auth.idpTokenUrl !== undefined) {
+    await checkTokenEndpoint(deps, route, auth.idpTokenUrl, onStep);
+    return;
+  }
+  const provider = identityProviderOf(deps.routes().config, auth);
+  if (!provider) return;
+  const { token_endpoint: url } = await deps.discovery.metadata(route, provider.issuer, onStep);
+  if (url === undefined)
+    throw new UpstreamOAuthError("metadata_invalid", `${provider.issuer} has no token endpoint`);
+  await checkTokenEndpoint(deps, route, url, onStep);
+}
+
+/** What a person's connection rests on. */
+async function consented(deps: DoctorDeps, route: Route, auth: OAuthConfig, onStep: OnStep): Promise<Found> {
+  if (auth.endpoint) {
+    await askWithoutToken(deps, route, onStep);
+    await checkTokenEndpoint(deps, route, auth.endpoint.tokenUrl, onStep);
+    const issuer = new URL(auth.endpoint.tokenUrl).origin;
+    return { ok: true, needed: true, issuer, scopes: auth.scopes ?? [] };
+  }
+  if (auth.clientId === undefined && !(await asksForToken(deps, route, onStep)))
+    return { ok: true, needed: false, scopes: [] };
+  const { authorizationServerUrl, clientId } = auth;
+  const server = await deps.discovery.server(route, { authorizationServerUrl, onStep });
+  const { as, hasMetadata } = server;
+  checkIssuer(deps.routes().config, route, auth, { ...as, named: server.named });
+  if (clientId !== undefined) checkNamedIssuer(route, { clientId, authorizationServerUrl }, server);
+  if (hasMetadata && !as.code_challenge_methods_supported?.includes("S256")) {
+    throw new UpstreamOAuthError(
+      "pkce_not_supported",
+      `${as.issuer} does not list S256 in code_challenge_methods_supported; if it does support PKCE, set upstream_oauth2.endpoint on the route`,
+    );
+  }
+  for (const name of ["authorization_endpoint", "token_endpoint"] as const) {
+    if (as[name] === undefined)
+      throw new UpstreamOAuthError("metadata_invalid", `${as.issuer} has no ${name.replace("_", " ")}`);
+  }
+  onStep({ name: "capabilities", url: as.token_endpoint, ok: true, finding: capabilities(hasMetadata, as) });
+  await checkClient(deps, route, auth, server, onStep);
+  await checkTokenEndpoint(deps, route, as.token_endpoint ?? "", onStep).catch((error: unknown) => {
+    if (hasMetadata) throw error;
+    throw new UpstreamOAuthError(
+      "discovery_failed",
+      "the upstream asks for a token, but publishes no OAuth metadata, and its default endpoints are not there: it does not seem to use OAuth",
+      { cause: error },
+    );
+  });
+  return { ok: true, needed: true, issuer: as.issuer, scopes: auth.scopes ?? server.scopes };
+}
+
+/** @throws UpstreamOAuthError where nobody can tell */
+async function asksForToken(deps: DoctorDeps, route: Route, onStep: OnStep): Promise<boolean> {
+  const steps: DiscoveryStep[] = [];
+  const tell = () => steps.forEach(onStep);
+  const need = await deps.discovery
+    .needed(route, (step) => steps.push(step))
+    .catch((error: unknown) => {
+      tell();
+      throw error;
+    });
+  // Looked at again, in full, with what follows from it.
+  if (need.kind === "yes") return true;
+  tell();
+  if (need.kind === "unknown") {
+    const code = codeOfUnknown(need.status);
+    throw new UpstreamOAuthError(code, `${endpointUrl(route)} ${need.finding}`);
+  }
+  // Some answer a ping to everybody and ask for a token at what counts.
+  const wants = await initialize(deps, route, onStep, {}).catch((error: unknown) => {
+    if (error instanceof UpstreamOAuthError && error.code === "credential_missing") return true;
+    throw error;
+  });
+  return wants === true;
+}
+
+/** With endpoints from the routes file: whether the upstream is there at all. It is expected to ask for a token. */
+async function askWithoutToken(deps: DoctorDeps, route: Route, onStep: OnStep): Promise<void> {
+  const asked = deps.discovery.needed(route, (step) => {
+    if (step.name === "upstream") onStep(step);
+  });
+  const need = await asked.catch((error: unknown) => {
+    // What it says of itself does not matter here.
+    if (UpstreamOAuthError.from(error, "the upstream cannot be asked").code === "resource_mismatch")
+      return undefined;
+    throw error;
+  });
+  if (need?.kind !== "unknown") return;
+  throw new UpstreamOAuthError(codeOfUnknown(need.status), `${endpointUrl(route)} ${need.finding}`);
+}
+
+/** Who we are there. */
+async function checkClient(
+  deps: DoctorDeps,
+  route: Route,
+  auth: OAuthConfig,
+  server: UpstreamServer,
+  onStep: OnStep,
+): Promise<void> {
+  const { as } = server;
+  const step = { name: "client", ok: true } as const;
+  const table = deps.routes();
+  const { clientIdMetadataUrl: published, clientIdMetadataDocument: mode } = table.config.upstreamOAuth;
+  const places =
+    published === undefined
+      ? clientPlaces(table, route, credentialOwner(server))
+      : publishedPlaces(table, route, published);
+  const byHand = redirectUriByHand(table.config, route);
+  const byDocument =
+    mode === "always" || (mode === "auto" && as.client_id_metadata_document_supported === true);
+  if (auth.clientId) {
+    const finding = `the client id of the routes file: ${auth.clientId}; its redirect URI there: ${byHand}`;
+    onStep({ ...step, finding });
+  } else if (byDocument) {
+    const url = documentClientId(places, as);
+    onStep({ ...step, url, finding: "our client document, if the server can reach it" });
+  } else if (as.registration_endpoint) {
+    const known = await deps.store?.clientRegistrations.find(as.issuer, places.redirectUri);
+    const end = known?.secretExpiresAt?.toISOString().slice(0, 10);
+    const finding = known
+      ? `we are registered there as ${known.clientId}${end === undefined ? "" : `, with a secret that expires on ${end}`}`
+      : "registers clients by itself";
+    const note = end === undefined ? undefined : `the secret of our registration expires on ${end}`;
+    onStep({ ...step, url: as.registration_endpoint, finding, note });
+  } else {
+    throw new UpstreamOAuthError(
+      "registration_unavailable",
+      `${as.issuer} registers no clients by itself: register one by hand with redirect URI ${byHand}, then set upstream_oauth2.client_id and client_secret on the route`,
+    );
+  }
+}
+
+/**
+ * Opens a session as a client would, and ends it. Only status and headers of the answer are read.
+ *
+ * @param credential headers of the routes file, sent to the route's own upstream only, as every call does
+ * @param refused what it means when that is refused
+ * @throws UpstreamOAuthError
+ */
+async function initialize(
+  { outward }: DoctorDeps,
+  route: Route,
+  onStep: OnStep,
+  credential: Readonly<Record<string, string>>,
+  refused: FailureCode = "credential_missing",
+): Promise<void> {
+  const set = route.mcp.kind === "server" ? Object.fromEntries(route.mcp.requestHeaders.set) : {};
+  const headers = {
+    accept: "application/json, text/event-stream",
+    "content-type": "application/json",
+    ...set,
+    ...credential,
+  };
+  const step = { name: "initialize", url: endpointUrl(route) } as const;
+  let response: ProbeResponse;
+  try {
+    response = await outward.probe(route, { method: "POST", headers, body: initializeRequest });
+  } catch (error) {
+    const failure = UpstreamOAuthError.from(error, "the upstream cannot be asked");
+    const status = error instanceof SafeFetchError ? error.status : undefined;
+    onStep({ ...step, status, ok: false, finding: failure.message });
+    throw failure;
+  }
+  const { status } = response;
+  const session = response.headers.get("mcp-session-id");
+  if (session !== null) {
+    const end = { method: "DELETE", headers: { ...headers, "mcp-session-id": session } };
+    await outward.probe(route, end).catch(() => undefined);
+  }
+  const { meaning, finding } = readProbeAnswer({ status, contentType: response.headers.get("content-type") });
+  if (meaning === "token_wanted" || status === 403) {
+    const which =
+      refused === "credential_refused" ? "the credential of the routes file" : "a call without one";
+    const words = `refuses ${which} (${status})`;
+    onStep({ ...step, status, ok: false, finding: words });
+    const asks = `the upstream asks for a credential (${status}), and the route sends none`;
+    const refuses = `the upstream refuses the credential of the routes file (${status})`;
+    throw new UpstreamOAuthError(refused, refused === "credential_refused" ? refuses : asks);
+  }
+  if (meaning === "unknown") {
+    onStep({ ...step, status, ok: false, finding });
+    throw new UpstreamOAuthError(codeOfUnknown(status), `${endpointUrl(route)} ${finding}`);
+  }
+  const isTaken = status < 300;
+  const note = isTaken ? undefined : `the server does not accept initialize (${status}): its owner knows why`;
+  const detour = detourOf(response);
+  onStep({
+    ...step,
+    status,
+    ok: isTaken,
+    finding: (isTaken ? "opens a session" : "does not accept initialize") + detour,
+    note,
+  });
+}
+
+const initializeRequest = JSON.stringify({
+  jsonrpc: "2.0",
+  id: 1,
+  method: "initialize",
+  params: {
+    protocolVersion: "2025-06-18",
+    capabilities: {},
+    clientInfo: { name: "envoy-mcp-auth doctor", version: "1" },
+  },
+});
+
+/**
+ * Whether a token endpoint is there: a request without client and grant, which each refuses.
+ *
+ * @throws UpstreamOAuthError
+ */
+async function checkTokenEndpoint(
+  { outward }: DoctorDeps,
+  route: Route,
+  url: string,
+  onStep: OnStep,
+): Promise<void> {
+  const step = { name: "token_endpoint", url } as const;
+  const { host } = new URL(url);
+  const fail = (code: FailureCode, finding: string, status?: number) => {
+    onStep({ ...step, status, ok: false, finding });
+    return new UpstreamOAuthError(code, `the token endpoint of ${host} ${finding}`);
+  };
+  let status: number;
+  try {
+    const headers = { "content-type": "application/x-www-form-urlencoded", accept: "application/json" };
+    ({ status } = await outward.fetchFor(route)(url, { method: "POST", headers, body: "grant_type=" }));
+  } catch (error) {
+    const failure = UpstreamOAuthError.from(error, "it");
+    throw fail(failure.code, `cannot be asked: ${failure.message.replace(/^it: /, "")}`);
+  }
+  if (status === 404 || status === 405 || status === 410)
+    throw fail("token_endpoint_unusable", `is not there (${status})`, status);
+  if (status >= 500) throw fail("server_error", `failed (${status})`, status);
+  onStep({ ...step, status, ok: true, finding: "answers" });
+}
+
 function capabilities(
   hasMetadata: boolean,
-  as: { authorization_response_iss_parameter_supported?: boolean; revocation_endpoint?: string },
+  as: Pick<AuthorizationServer, "authorization_response_iss_parameter_supported" | "revocation_endpoint">,
 ): string {
   if (!hasMetadata) return "unknown: no metadata; S256 is sent all the same";
   const iss = as.authorization_response_iss_parameter_supported

@@ -23,14 +23,26 @@ export type FailureCode =
   | "notice_needed"
   | "response_invalid"
   | "discovery_failed"
+  /** What answers at the route's upstream is not an MCP server, or could not be told to be one. */
+  | "not_an_mcp_server"
+  /** The upstream refuses the key or the headers of the routes file. */
+  | "credential_refused"
+  /** The upstream asks for a credential, and the route has none (`upstream_auth: none`). */
+  | "credential_missing"
   | "resource_mismatch"
   | "metadata_invalid"
   | "metadata_domain_not_allowed"
   | "endpoint_not_allowed"
+  /** A redirect where none is followed. */
+  | "redirect_refused"
+  /** An answer above `upstream_oauth.max_response_bytes`. */
+  | "response_too_large"
   | "pkce_not_supported"
   | "registration_unavailable"
   | "registration_refused"
   | "client_refused"
+  /** Nothing takes token requests at the URL that metadata, or the routes file, names. */
+  | "token_endpoint_unusable"
   | "token_refused"
   | "token_invalid"
   | "rate_limited"
@@ -39,6 +51,55 @@ export type FailureCode =
   /** The person's sign-in token is needed for the grant and is not there. */
   | "sign_in_token_missing"
   | "key_unusable";
+
+/**
+ * Each in words for a person and an MCP client, about "the server": nothing of them was written by anybody else, so that a link that
+ * carries a code can be shown.
+ */
+export const failureWords: Readonly<Record<FailureCode, string>> = {
+  route_unavailable: "it has been switched off, removed or moved",
+  state_missing: "the answer of its sign-in does not match a pending authorization",
+  state_of_other_browser: "it was begun in another browser, or the cookie of this one is gone",
+  state_of_other_user: "somebody else is signed in now than when it was begun",
+  state_of_other_server: "the answer came from another authorization server than the one that was asked",
+  state_unknown: "the authorization has been used already, or took too long",
+  consent_refused: "access was not granted there",
+  authorization_refused: "its authorization page answered with an error",
+  issuer_mismatch:
+    "its authorization server names itself otherwise than the server names it (RFC 8414, RFC 9207)",
+  issuer_changed: "it names another authorization server than the one that its client is registered at",
+  issuer_of_other_route: "it names an authorization server that belongs to another server here",
+  notice_needed: "the person must be asked first",
+  response_invalid: "its authorization server answered with something that is not OAuth",
+  discovery_failed:
+    "it asks for a token and publishes no usable OAuth metadata; perhaps it does not use OAuth at all",
+  not_an_mcp_server: "what answers at its address is not an MCP server",
+  credential_refused: "it refuses the credential that is configured for it",
+  credential_missing: "it asks for a credential, and none is configured for it",
+  resource_mismatch: "its metadata is of another address than the one configured here",
+  metadata_invalid: "the metadata of its authorization server lacks what is needed",
+  metadata_domain_not_allowed: "its authorization server is not among those that are allowed here",
+  endpoint_not_allowed: "its metadata points to an address that may not be asked from here",
+  redirect_refused: "it redirects where no redirect is followed",
+  response_too_large: "its metadata is too large",
+  pkce_not_supported: "its authorization server does not list PKCE with S256",
+  registration_unavailable: "its authorization server registers no clients, and none is configured here",
+  registration_refused: "its authorization server refused to register this gateway",
+  client_refused: "its authorization server does not accept this gateway's client",
+  token_endpoint_unusable: "the token endpoint of its authorization server is not there",
+  token_refused: "its authorization server refused to give a token",
+  token_invalid: "its authorization server gave no usable token",
+  rate_limited: "its authorization server asks to slow down; try again later",
+  server_error: "it, or its authorization server, failed; try again later",
+  unreachable: "it, or its authorization server, cannot be reached; try again later",
+  sign_in_token_missing: "it needs a new sign-in",
+  key_unusable: "the key that is configured for it cannot be read",
+};
+
+/** A failure code from a place that anybody can write to. */
+export function readFailureCode(value: unknown): FailureCode | undefined {
+  return typeof value === "string" && Object.hasOwn(failureWords, value) ? (value as FailureCode) : undefined;
+}
 
 /** RFC 6749 section 4.1.2.1: what the MCP client, or the application, is told. */
 export type OAuthErrorCode = "access_denied" | "server_error" | "temporarily_unavailable" | "invalid_request";

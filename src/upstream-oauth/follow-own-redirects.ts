@@ -50,3 +50,10 @@ export async function followOwnRedirects(
     }
   }
 }
+
+/** What to add to a finding about an answer that took redirects. */
+export function detourOf({ redirectedTo }: Pick<ProbeResponse, "redirectedTo">): string {
+  return redirectedTo === undefined
+    ? ""
+    : `, but redirects to ${redirectedTo} first: as \`to\`, that would save every call a detour`;
+}

@@ -9,6 +9,7 @@ import { claimIssuer } from "./claim-issuer.ts";
 import { configuredClient } from "./configured-client.ts";
 import type { Discovery } from "./discovery.ts";
 import { generateDpopKey } from "./generate-dpop-key.ts";
+import { isNamedByOperator } from "./issuer-of-route.ts";
 import { checkAskedIssuer, keepToIssuer } from "./keep-to-issuer.ts";
 import type { Outward } from "./outward.ts";
 import { requestToken } from "./request-token.ts";
@@ -212,8 +213,9 @@ async function placeOf(
     route,
     { authorizationServerUrl },
     server.as.issuer,
+    isNamedByOperator({ authorizationServerUrl }, server.named ?? server.as.issuer),
   );
-  await keepToIssuer(deps.store, route, auth, server.as.issuer).catch(async (error: unknown) => {
+  await keepToIssuer(deps.store, route, auth, server).catch(async (error: unknown) => {
     await undo();
     throw error;
   });

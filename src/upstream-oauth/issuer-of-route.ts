@@ -7,7 +7,10 @@ import { UpstreamOAuthError } from "./upstream-oauth-error.ts";
 
 /** What the operator says of a route's authorization server. */
 type Named = Pick<OAuthConfig, "endpoint" | "authorizationServerUrl">;
-type Endpoints = Pick<AuthorizationServer, "issuer" | "authorization_endpoint">;
+type Endpoints = Pick<AuthorizationServer, "issuer" | "authorization_endpoint" | "token_endpoint"> & {
+  /** As in `UpstreamServer`. */
+  readonly named?: string;
+};
 
 /** One spelling of an issuer, or of an origin. */
 export function issuerName(issuer: string): string {
@@ -21,11 +24,16 @@ export function isNamedByOperator(auth: Named, issuer: string): boolean {
   return own !== undefined && issuerName(own) === issuerName(issuer);
 }
 
-/** The issuer, and the origin that people are sent to where that is another one. */
+/**
+ * The issuer, and the origin that people are sent to where that is another one. Where nobody but the operator says that it is the issuer,
+ * also what the upstream names, and where codes go.
+ */
 export function ownersOf(as: Endpoints): string[] {
-  const asked = as.authorization_endpoint && new URL(as.authorization_endpoint).origin;
-  const own = asked === undefined || asked === new URL(as.issuer).origin;
-  return [issuerName(as.issuer), ...(own ? [] : [asked])];
+  const { origin } = new URL(as.issuer);
+  const endpoints = [as.authorization_endpoint, as.named === undefined ? undefined : as.token_endpoint];
+  const others = endpoints.filter((url) => url !== undefined).map((url) => new URL(url).origin);
+  const named = as.named === undefined ? [] : [issuerName(as.named)];
+  return [...new Set([issuerName(as.issuer), ...named, ...others.filter((one) => one !== origin)])];
 }
 
 /**
@@ -45,7 +53,7 @@ export function checkIssuer(
   known: ReadonlyMap<string, readonly RouteIssuer[]> = new Map(),
   owners: readonly string[] = ownersOf(as),
 ): void {
-  if (isNamedByOperator(auth, as.issuer)) return;
+  if (isNamedByOperator(auth, as.named ?? as.issuer)) return;
   for (const owner of owners) {
     if (sameOwner(owner, route.upstream)) continue;
     const rows = known.get(owner) ?? [];

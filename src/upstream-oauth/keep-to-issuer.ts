@@ -5,6 +5,7 @@ import type { Discovery } from "./discovery.ts";
 import { issuerName } from "./issuer-of-route.ts";
 import { sameSite } from "./same-site.ts";
 import { UpstreamOAuthError } from "./upstream-oauth-error.ts";
+import { credentialOwner, type UpstreamServer } from "./upstream-server.ts";
 
 /** A client of the routes file, and the server that the operator names for it. */
 interface NamedClient {
@@ -22,9 +23,10 @@ export async function keepToIssuer(
   store: Pick<Store, "clientIssuers">,
   route: Route,
   client: NamedClient,
-  issuer: string,
+  server: Pick<UpstreamServer, "as" | "named">,
 ): Promise<void> {
-  checkNamedIssuer(route, client, issuer);
+  checkNamedIssuer(route, client, server);
+  const issuer = credentialOwner(server);
   const { clientId, authorizationServerUrl } = client;
   const place = { routeId: route.id, upstream: route.upstream, clientId };
   const kept = await store.clientIssuers.keep(place, issuer, authorizationServerUrl !== undefined);
@@ -65,8 +67,9 @@ export async function checkAskedIssuer(
 export function checkNamedIssuer(
   route: Route,
   { clientId, authorizationServerUrl: named }: NamedClient,
-  issuer: string,
+  { as, named: asked }: Pick<UpstreamServer, "as" | "named">,
 ): void {
+  const issuer = asked ?? as.issuer;
   if (named === undefined || issuerName(named) === issuerName(issuer)) return;
   throw new UpstreamOAuthError(
     "issuer_changed",

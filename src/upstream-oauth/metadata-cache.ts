@@ -2,7 +2,7 @@ import { LRUCache } from "lru-cache";
 import { joined } from "./joined.ts";
 import { readJsonObject } from "./read-json-object.ts";
 
-/** A metadata document as fetched; `json` only for status 200 with a JSON object. */
+/** A metadata document as fetched; `json` only where it succeeded, with a JSON object. */
 export interface MetadataDocument {
   readonly status: number;
   readonly json?: Readonly<Record<string, unknown>>;
@@ -25,6 +25,9 @@ export interface MetadataCache {
   /** The next look at anything in this scope asks the server again. */
   forget(scope: string): void;
 }
+
+/** What discovery asks with: the first revision that has the header, which every server knows. */
+export const discoveryHeaders = { "mcp-protocol-version": "2025-06-18" } as const;
 
 const floorMs = 60_000;
 const ceilingMs = 3_600_000;
@@ -57,9 +60,9 @@ export function createMetadataCache(options: {
     old: Entry | undefined,
   ): Promise<Entry> {
     try {
-      const headers = new Headers({ accept: "application/json" });
+      const headers = new Headers({ accept: "application/json", ...discoveryHeaders });
       // Only a document can be unchanged: a failure must not become one by a 304.
-      const document = old?.status === 200 ? old : undefined;
+      const document = isDocument(old) ? old : undefined;
       if (document?.etag) headers.set("if-none-match", document.etag);
       else if (document?.lastModified) headers.set("if-modified-since", document.lastModified);
       const response = await call(url, { headers });
@@ -69,8 +72,7 @@ export function createMetadataCache(options: {
       const kept = failed && isUsable(old) ? old : entry;
       return keep(key, failed ? { ...kept, freshUntil: Date.now() + failureMs } : kept);
     } catch (error) {
-      if (isUsable(old) && old.status === 200)
-        return keep(key, { ...old, freshUntil: Date.now() + failureMs });
+      if (isUsable(old) && isDocument(old)) return keep(key, { ...old, freshUntil: Date.now() + failureMs });
       throw error;
     }
   }
@@ -102,16 +104,20 @@ function isUsable(old: Entry | undefined): old is Entry {
   return old !== undefined && Date.now() - old.fetchedAt < usableOnErrorMs;
 }
 
+function isDocument(entry: Entry | undefined): entry is Entry {
+  return entry !== undefined && entry.status >= 200 && entry.status < 300;
+}
+
 async function read(response: Response, old: Entry | undefined, at: number): Promise<Entry> {
   const freshUntil = at + freshness(response.headers);
   if (response.status === 304 && old) return { ...old, fetchedAt: at, freshUntil };
   return {
     status: response.status,
-    json: response.status === 200 ? readJsonObject(await response.text()) : undefined,
+    json: response.ok ? readJsonObject(await response.text()) : undefined,
     etag: response.headers.get("etag") ?? undefined,
     lastModified: response.headers.get("last-modified") ?? undefined,
     fetchedAt: at,
-    freshUntil: response.status === 200 ? freshUntil : at + floorMs,
+    freshUntil: response.ok ? freshUntil : at + floorMs,
   };
 }
 

@@ -5,7 +5,7 @@ import type { Route } from "../config/route.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
 import { systemAuthorities } from "../config/system-authorities.ts";
 import { followOwnRedirects, type ProbeResponse } from "./follow-own-redirects.ts";
-import { createSafeFetch, createTrustedFetch, type ResolveHost } from "./safe-fetch.ts";
+import { createSafeFetch, createTrustedFetch, followWithinHost, type ResolveHost } from "./safe-fetch.ts";
 import { createTrustedAuthorities } from "./trusted-authorities.ts";
 import { UpstreamOAuthError } from "./upstream-oauth-error.ts";
 
@@ -18,6 +18,8 @@ export interface Outward {
    * certificates Envoy trusts for the route, is trusted here.
    */
   fetchFor(route: Route): Fetch;
+  /** The same for GETs of metadata: redirects within a host are followed (`followWithinHost`). */
+  metadataFetchFor(route: Route): Fetch;
   /**
    * One request without credentials to the endpoint of the route's own upstream, redirects on its host included; only status and
    * headers come back.
@@ -67,17 +69,20 @@ export function createOutward(deps: { routes: CurrentRoutes; resolveHost?: Resol
     return made;
   }
 
+  function fetchFor(route: Route): Fetch {
+    const { strangers, operators, upstream } = waysOf(route);
+    const upstreams = new Set(route.to.map((url) => new URL(url).origin));
+    const own = operatorOrigins(route);
+    return (input, init) => {
+      const { origin } = new URL(input instanceof Request ? input.url : input);
+      const way = upstreams.has(origin) ? upstream : own.has(origin) ? operators : strangers;
+      return way(input, init);
+    };
+  }
+
   return {
-    fetchFor(route) {
-      const { strangers, operators, upstream } = waysOf(route);
-      const upstreams = new Set(route.to.map((url) => new URL(url).origin));
-      const own = operatorOrigins(route);
-      return (input, init) => {
-        const { origin } = new URL(input instanceof Request ? input.url : input);
-        const way = upstreams.has(origin) ? upstream : own.has(origin) ? operators : strangers;
-        return way(input, init);
-      };
-    },
+    fetchFor,
+    metadataFetchFor: (route) => followWithinHost(fetchFor(route), () => limits().timeoutMs),
     probe: (route, init) => followOwnRedirects(waysOf(route).probe, route, endpointUrl(route), init),
     checkEndpoint(route, name, value) {
       const url = URL.canParse(value) ? new URL(value) : undefined;

@@ -12,6 +12,8 @@ export interface PendingConsent {
   readonly redirectUri: string;
   readonly codeVerifier: string;
   readonly issuer: string;
+  /** As in `UpstreamServer`. */
+  readonly named?: string;
   readonly issuerKnown: boolean;
   /** RFC 9207: the server promises `iss`, so an answer without it is not this server's. */
   readonly issRequired: boolean;

@@ -1,4 +1,6 @@
+import { readFileSync } from "node:fs";
 import { isIP, type LookupFunction, type Socket } from "node:net";
+import { join } from "node:path";
 import type { SecureContext } from "node:tls";
 import { context, propagation } from "@opentelemetry/api";
 import { Agent, buildConnector, ProxyAgent, fetch as undiciFetch } from "undici";
@@ -39,6 +41,9 @@ interface Options {
 }
 type Fetch = typeof globalThis.fetch;
 type Guard = (protocol: string, hostname: string, port: number) => (address: string) => boolean;
+
+/** Product and version, and nothing of the deployment. */
+export const userAgent = `envoy-mcp-auth/${productVersion()}`;
 
 const redirects = new Set([301, 302, 303, 307, 308]);
 const withoutBody = new Set([101, 204, 205, 304]);
@@ -177,7 +182,11 @@ function createFetch(options: Options, rules: Rules): Fetch {
     try {
       const response = await undiciFetch(url, {
         method: request.method,
-        headers: [...request.headers],
+        headers: [
+          // Libraries name themselves: nobody else's business.
+          ...[...request.headers].filter(([name]) => name !== "user-agent"),
+          ["user-agent", userAgent],
+        ],
         body: request.body === null ? null : await request.arrayBuffer(),
         redirect: "manual",
         signal: AbortSignal.any([request.signal, timeout]),
@@ -368,6 +377,57 @@ function describe(error: unknown, url: URL, timeout: AbortSignal, timeoutMs: num
     if (at.name === "AbortError") return at;
   }
   return new SafeFetchError("unreachable", `${url.host} could not be reached`, { cause: error });
+}
+
+/** A redirect chain for documents, at most. */
+const mostHops = 3;
+
+/**
+ * GETs a document without credentials, also where its server moves it within the same host: each hop is a request of its own
+ * through `fetchOne`, whose rules it obeys, and all of them together take no longer than one. Never to another host, and never
+ * from https to http.
+ *
+ * @param timeoutMs of all hops together, ms
+ * @throws SafeFetchError as `fetchOne`
+ */
+export function followWithinHost(fetchOne: Fetch, timeoutMs: () => number): Fetch {
+  return async (input, init) => {
+    const deadline = AbortSignal.timeout(timeoutMs());
+    const signal = init?.signal ? AbortSignal.any([init.signal, deadline]) : deadline;
+    let url = new URL(input instanceof Request ? input.url : input);
+    for (let hop = 0; ; hop++) {
+      try {
+        return await fetchOne(url, { ...init, signal });
+      } catch (error) {
+        if (deadline.aborted && !(error instanceof SafeFetchError)) {
+          throw new SafeFetchError("timed_out", `${url.host} did not answer in time`, { cause: error });
+        }
+        const next = error instanceof SafeFetchError ? URL.parse(error.location ?? "") : null;
+        if (!next || !isWithinHost(url, next)) throw error;
+        if (hop === mostHops) {
+          throw new SafeFetchError(
+            "redirect_refused",
+            `${url.host} redirects more than ${mostHops} times, which is not followed any further`,
+            { cause: error },
+          );
+        }
+        next.hash = "";
+        url = next;
+      }
+    }
+  };
+}
+
+/** The same host and port; http may become https on the ports that belong to them. */
+function isWithinHost(from: URL, to: URL): boolean {
+  if (to.username !== "" || to.password !== "" || to.host !== from.host) return false;
+  return to.protocol === from.protocol || (from.protocol === "http:" && to.protocol === "https:");
+}
+
+function productVersion(): string {
+  const text = readFileSync(join(import.meta.dirname, "../../package.json"), "utf8");
+  const { version }: { version: string } = JSON.parse(text);
+  return version;
 }
 
 function portOf(url: URL): number {

@@ -24,6 +24,24 @@ const longestError = 128;
 
 const temporary = new Set<FailureCode>(["rate_limited", "server_error", "unreachable"]);
 
+function codeOf({ code }: SafeFetchError): FailureCode {
+  switch (code) {
+    case "timed_out":
+    case "unreachable":
+    case "dns_failed":
+    case "tls_failed":
+      return "unreachable";
+    case "redirect_refused":
+      return "redirect_refused";
+    case "too_large":
+      return "response_too_large";
+    case "bad_url":
+    case "insecure_url":
+    case "blocked_address":
+      return "endpoint_not_allowed";
+  }
+}
+
 /** A step of the flow that failed; `toFailure` is its public face. `detail` is for the log: at most 512 bytes of what the other side wrote. */
 export class UpstreamOAuthError extends Error {
   readonly code: FailureCode;
@@ -50,16 +68,14 @@ export class UpstreamOAuthError extends Error {
     return this.error !== undefined && knownErrors.has(this.error) ? this.error : this.code;
   }
 
-  /** Wraps what a step threw; errors of safe fetching become "unreachable" or, when they will not heal, "endpoint_not_allowed". */
+  /** Wraps what a step threw; errors of safe fetching become "unreachable" or, when they will not heal, what has to change. */
   static from(error: unknown, what: string): UpstreamOAuthError {
     if (error instanceof UpstreamOAuthError) return error;
     if (error instanceof SafeFetchError) {
-      const heals = ["timed_out", "unreachable", "dns_failed", "tls_failed"].includes(error.code);
-      return new UpstreamOAuthError(
-        heals ? "unreachable" : "endpoint_not_allowed",
-        `${what}: ${error.message}`,
-        { cause: error, error: error.code },
-      );
+      return new UpstreamOAuthError(codeOf(error), `${what}: ${error.message}`, {
+        cause: error,
+        error: error.code,
+      });
     }
     return new UpstreamOAuthError("response_invalid", `${what}: the answer is not what OAuth asks for`, {
       cause: error,

@@ -68,17 +68,21 @@ export type GrantOutcome =
 export interface DiscoveryStep {
   readonly name:
     | "upstream"
+    | "initialize"
     | "resource_metadata"
     | "server_metadata"
     | "default_endpoints"
     | "capabilities"
     | "client"
+    | "token_endpoint"
     | "result";
   readonly url?: string;
   /** HTTP status, where there was an answer. */
   readonly status?: number;
   readonly ok: boolean;
   readonly finding: string;
+  /** What an operator should know of it although nothing is wrong, or may become so. */
+  readonly note?: string;
 }
 /** What a discovery found, without secrets. */
 export type Discovery =

@@ -1,10 +1,10 @@
 import { LRUCache } from "lru-cache";
-import { askedAt } from "../config/endpoint.ts";
+import { askedAt, endpointUrl } from "../config/endpoint.ts";
 import type { Route } from "../config/route.ts";
 import { connectionKeyName } from "../store/connection-key.ts";
 import type { ConnectionKey, UpstreamToken } from "../store/store.ts";
 import { allowedScopes } from "../upstream-oauth/allowed-scopes.ts";
-import { isAtUpstream } from "../upstream-oauth/is-at-upstream.ts";
+import { atUpstream } from "../upstream-oauth/is-at-upstream.ts";
 import { parseChallenge, type UpstreamChallenge } from "../upstream-oauth/parse-challenge.ts";
 import type { Connection } from "./connection.ts";
 import type { ConnectionCache } from "./connection-cache.ts";
@@ -44,8 +44,8 @@ export function judgeRefusals(
     reason: string,
   ): Promise<RefusalOutcome> {
     const named = refusal.resourceMetadata;
-    const resourceMetadata = named !== undefined && isAtUpstream(route, named) ? named : undefined;
-    if (named !== resourceMetadata)
+    const resourceMetadata = named === undefined ? undefined : atUpstream(route, named);
+    if (named !== undefined && resourceMetadata === undefined)
       deps.logger.warn(
         { route: route.id, resourceMetadata: named?.slice(0, 512) },
         "resource_metadata of a challenge ignored: it is not on the upstream's origin",
@@ -153,10 +153,10 @@ export function judgeRefusals(
   }
 
   return async (upstreamRefusal) => {
-    const challenge = await parseChallenge(upstreamRefusal.wwwAuthenticate);
+    const known = deps.routes().byId(upstreamRefusal.routeId);
+    const route = known && askedAt(known, upstreamRefusal.askedPath);
+    const challenge = parseChallenge(upstreamRefusal.wwwAuthenticate, route && endpointUrl(route));
     const refusal: Refused = { scopes: [], ...upstreamRefusal, ...challenge };
-    const known = deps.routes().byId(refusal.routeId);
-    const route = known && askedAt(known, refusal.askedPath);
     const auth = route?.mcp.kind === "server" ? route.mcp.auth : undefined;
     if (!route || !auth) return { kind: "untouched", reason: "no_server_route" };
     if (refusal.status === 403 && refusal.error !== "insufficient_scope") {
@@ -165,7 +165,14 @@ export function judgeRefusals(
     // A former upstream says nothing of a token that is for its successor.
     if (refusal.upstreamHash !== undefined && refusal.upstreamHash !== route.upstreamHash)
       return retry("upstream_changed");
-    if (auth.type === "none" || auth.type === "api_key" || auth.type === "headers") {
+    if (auth.type === "none") {
+      return giveUp(
+        502,
+        "credential_missing",
+        "the server asks for a credential, and none is configured for it here (upstream_auth: none)",
+      );
+    }
+    if (auth.type === "api_key" || auth.type === "headers") {
       return giveUp(
         502,
         "static_credential_refused",

@@ -1,8 +1,13 @@
+import { randomBytes } from "node:crypto";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { runDoctor } from "../../src/admin/run-doctor.ts";
+import { withRooms } from "../../src/admin/with-rooms.ts";
+import type { Route } from "../../src/config/route.ts";
+import { clientPlaces } from "../../src/upstream-oauth/client-metadata-document.ts";
+import { createTestDatabase } from "../support/postgres.ts";
 import { type ScriptedServer, scriptedServer } from "../upstream-oauth/scripted-server.ts";
 
 let folder: string;
@@ -18,7 +23,10 @@ beforeEach(async () => {
 });
 
 /** Runs the command on a routes file; the upstream's origin shows as UPSTREAM. */
-async function doctor(server: object = {}, options: { route?: string; top?: object } = {}) {
+async function doctor(
+  server: object = {},
+  options: { route?: string; top?: object; env?: Record<string, string> } = {},
+) {
   const file = join(folder, "routes.yaml");
   const config = {
     issuer: "https://auth.test",
@@ -36,12 +44,14 @@ async function doctor(server: object = {}, options: { route?: string; top?: obje
     output += text;
   };
   const route = options.route ?? "files";
-  const code = await runDoctor({ file, route, env: {}, out: write, err: write });
+  const code = await runDoctor({ file, route, env: options.env ?? {}, out: write, err: write });
   return {
     code,
     output: output.replaceAll(upstream.url, "UPSTREAM").replaceAll(upstream.host, "UPSTREAM_HOST"),
   };
 }
+/** Of the scripted server, by the name that a routes file may give in clear text. */
+const tokenUrl = () => `${upstream.url}/token`;
 function healthy(changes: Record<string, unknown> = {}) {
   const { url } = upstream;
   upstream.on("/mcp", {
@@ -60,11 +70,13 @@ function healthy(changes: Record<string, unknown> = {}) {
     ...changes,
   };
   upstream.on("/.well-known/oauth-authorization-server", { body });
+  upstream.on("/token", { status: 401, body: { error: "invalid_client" } });
 }
 
 describe("F7.4 doctor", () => {
   it("tells the redirect URI to register where the endpoints are given", async () => {
-    const endpoint = { auth_url: "https://as.test/authorize", token_url: "https://as.test/token" };
+    healthy();
+    const endpoint = { auth_url: "https://as.test/authorize", token_url: tokenUrl() };
     const { code, output } = await doctor({ upstream_oauth2: { client_id: "our-client", endpoint } });
     expect(code).toBe(0);
     expect(output).toContain("our-client must be registered there");
@@ -98,6 +110,10 @@ describe("F7.4 doctor", () => {
         ok    UPSTREAM/register
               registers clients by itself
 
+      Token endpoint
+        ok    UPSTREAM/token  401
+              answers
+
       People can connect: they will be sent to UPSTREAM, scopes read write. Nothing to do.
       "
     `);
@@ -111,29 +127,47 @@ describe("F7.4 doctor", () => {
     const unknown = await doctor({}, { route: "fils" });
     expect(unknown).toEqual({
       code: 1,
-      output: expect.stringContaining("no route fils in the routes file; there are: files. "),
+      output: expect.stringContaining(
+        "no route fils in the routes file, nor among those of the admin API; there are: files",
+      ),
     });
   });
 
-  it("needs no discovery for a key", async () => {
+  it("needs no discovery for a key: it opens a session with it, and ends it", async () => {
+    const said: unknown[] = [];
+    upstream.on("/mcp", ({ method, headers, body }) => {
+      said.push([method, headers["x-key"], headers["mcp-session-id"], body && JSON.parse(body).method]);
+      return { headers: { "mcp-session-id": "s1" }, body: {} };
+    });
     const { code, output } = await doctor({ upstream_auth: { api_key: { header: "x-key", value: "k" } } });
     expect(output).toMatchInlineSnapshot(`
       "Files
         https://files.test -> UPSTREAM/mcp
 
       upstream_auth is api_key: there is no authorization server to discover.
+
+      Open a session
+        ok    UPSTREAM/mcp  200
+              opens a session
+
+      The server accepts the credential of the routes file: people can use this route as it is.
       "
     `);
-    expect([code, upstream.paths()]).toEqual([0, []]);
+    expect(code).toBe(0);
+    expect(said).toEqual([
+      ["POST", "k", undefined, "initialize"],
+      ["DELETE", "k", "s1", ""],
+    ]);
   });
 
   it.each([
-    ["id_jag", { idp_client_id: "us", client_id: "svc" }],
-    ["client_credentials", { client_id: "svc" }],
+    ["id_jag", () => ({ idp_client_id: "us", idp_token_url: tokenUrl(), client_id: "svc" })],
+    ["client_credentials", () => ({ client_id: "svc" })],
   ])(
     "finds the authorization server that %s asks, and promises nothing of its answer",
-    async (kind, auth) => {
+    async (kind, settings) => {
       healthy();
+      const auth = settings();
       const { code, output } = await doctor({ upstream_auth: { [kind]: auth } });
       expect(output).toContain("describes UPSTREAM\n");
       expect(output).toContain("the client id of the routes file: svc\n");
@@ -149,12 +183,56 @@ describe("F7.4 doctor", () => {
   it.each(["token_exchange", "client_credentials"])(
     "discovers nothing for %s with its token_url",
     async (kind) => {
-      const auth = { token_url: "https://as.test/token", client_id: "svc" };
+      healthy();
+      const auth = { token_url: tokenUrl(), client_id: "svc" };
       const { code, output } = await doctor({ upstream_auth: { [kind]: auth } });
       expect(output).toContain(`upstream_auth is ${kind}, with its token_url: nothing is discovered.\n`);
-      expect([code, upstream.paths()]).toEqual([0, []]);
+      expect([code, upstream.paths()]).toEqual([0, ["/mcp", "/token"]]);
+      upstream.off("/token");
+      const gone = await doctor({ upstream_auth: { [kind]: auth } });
+      expect(gone.output).toContain("(token_endpoint_unusable)");
+      expect(gone.code).toBe(1);
     },
   );
+
+  it("examines routes of the admin API, and says when the secret of our registration expires", async () => {
+    const database = await createTestDatabase();
+    const env = { DATABASE_URL: database.url, ENCRYPTION_KEY: randomBytes(32).toString("base64url") };
+    try {
+      healthy();
+      expect((await doctor({}, { env })).code).toBe(0);
+      const file = join(folder, "routes.yaml");
+      const entry = { from: "https://stored.test", to: `${upstream.url}/mcp`, mcp: { server: {} } };
+      await withRooms({ file, env, out: () => {}, err: () => {} }, async ({ store, routes }) => {
+        const audit = { action: "route.created", routeId: "stored" } as const;
+        await store.storedRoutes.create({ id: "stored", place: "stored.test/", entry }, audit);
+        const files = routes().byId("files");
+        const { redirectUri } = clientPlaces(routes(), files as Route, upstream.url);
+        await store.clientRegistrations.getOrRegister(upstream.url, redirectUri, async () => ({
+          issuer: upstream.url,
+          redirectUri,
+          clientId: "we",
+          clientSecret: "s",
+          secretExpiresAt: new Date("2099-05-06T00:00:00Z"),
+          authMethod: "client_secret_basic",
+          metadata: {},
+        }));
+        return 0;
+      });
+      const stored = await doctor({}, { route: "stored", env });
+      expect(stored.output).toContain("https://stored.test -> UPSTREAM/mcp\n");
+      expect(stored.code).toBe(0);
+      const { output } = await doctor({}, { env });
+      expect(output).toContain("registered there as we, with a secret that expires on 2099-05-06");
+      expect(output).toContain("Worth knowing\n  the secret of our registration expires on 2099-05-06");
+    } finally {
+      await database.close();
+    }
+    // A database that is away is said, and no reason not to look.
+    const away = await doctor({}, { env });
+    expect(away.output).toContain("the database cannot be opened");
+    expect(away.code).toBe(0);
+  });
 
   it("broken 1: the server publishes nothing and its default endpoints are a guess", async () => {
     upstream.on("/mcp", { status: 401 });
@@ -191,12 +269,17 @@ describe("F7.4 doctor", () => {
         ok    UPSTREAM/register
               registers clients by itself
 
-      Nobody can tell whether people can connect: the server publishes no metadata, and its endpoints are a guess.
+      Token endpoint
+        FAIL  UPSTREAM/token  404
+              is not there (404)
+
+      People cannot connect: the upstream asks for a token, but publishes no OAuth metadata, and its default endpoints are not there: it does not seem to use OAuth (discovery_failed)
 
       What to do
         The server names no authorization server. If it has one, set mcp.server.authorization_server_url
         to its issuer, or mcp.server.upstream_oauth2.endpoint to its authorization and token URLs. If it
-        takes a key instead, set mcp.server.upstream_auth.
+        takes a key instead, set mcp.server.upstream_auth to api_key or headers; if it needs no OAuth at
+        all, mcp.server.upstream_auth: none.
       "
     `);
     expect(code).toBe(1);
@@ -218,14 +301,18 @@ describe("F7.4 doctor", () => {
 
       Protected-resource metadata
         FAIL  UPSTREAM/prm  200
-              describes another resource than the route's upstream
+              describes another resource than the route's upstream: https://other.test/mcp
+        FAIL  UPSTREAM/.well-known/oauth-protected-resource/mcp  404
+              is not there
+        FAIL  UPSTREAM/.well-known/oauth-protected-resource  404
+              is not there
 
       People cannot connect: the metadata at UPSTREAM/prm describes another resource than the route's upstream (UPSTREAM/mcp): the route's \`to\` must be the URL the server calls itself (resource_mismatch)
 
       What to do
-        The server's metadata speak of another resource than the route's \`to\`. Set \`to\` to the URL that
-        the metadata name (it is UPSTREAM/mcp now), or have the server's owner mend
-        \`resource\` in its metadata.
+        The server's metadata speaks of another resource than the route's \`to\`. Set \`to\` to the URL that
+        the metadata names (it is UPSTREAM/mcp now), or have the server's owner correct
+        \`resource\` in its metadata. Where \`resource: exact\` is set, removing it accepts a URL above \`to\`.
       "
     `);
     expect(code).toBe(1);
@@ -248,16 +335,16 @@ describe("F7.4 doctor", () => {
 
       Authorization server metadata
         FAIL  UPSTREAM/.well-known/oauth-authorization-server  200
-              is another issuer's
+              names the issuer https://attacker.test, not UPSTREAM
         FAIL  UPSTREAM/.well-known/openid-configuration  404
               is not there
 
-      People cannot connect: the metadata at UPSTREAM/.well-known/oauth-authorization-server is not of the issuer asked for, UPSTREAM (issuer_mismatch)
+      People cannot connect: the metadata at UPSTREAM/.well-known/oauth-authorization-server names the issuer https://attacker.test, not UPSTREAM: if the server's owner means it so, set mcp.server.expected_issuer on the route to exactly what it names (issuer_mismatch)
 
       What to do
-        The authorization server's metadata contradict themselves; using them would be unsafe. Tell their
-        owner. Until then set mcp.server.upstream_oauth2.endpoint and client_id by hand, if you trust the
-        endpoints.
+        The authorization server's metadata is of another issuer than the one named. Ask the server's
+        owner which is right. If the other one is, set mcp.server.expected_issuer to exactly that text: it
+        is compared with \`iss\`, and credentials are bound to it and to the token endpoint.
       "
     `);
     expect(code).toBe(1);
@@ -366,7 +453,17 @@ describe("F7.4 doctor", () => {
       "Files
         https://files.test -> UPSTREAM/mcp
 
-      People cannot connect: the upstream of route files could not be reached (unreachable)
+      Ask the server without a token
+        FAIL  UPSTREAM/mcp  no answer
+              the upstream cannot be asked: UPSTREAM_HOST could not be reached
+
+      Protected-resource metadata
+        FAIL  UPSTREAM/.well-known/oauth-protected-resource/mcp  no answer
+              not fetched: UPSTREAM_HOST could not be reached
+        FAIL  UPSTREAM/.well-known/oauth-protected-resource  no answer
+              not fetched: UPSTREAM_HOST could not be reached
+
+      People cannot connect: the upstream cannot be asked: UPSTREAM_HOST could not be reached (unreachable)
 
       What to do
         Check that the host resolves and can be reached from here: DNS, firewall, proxy, TLS certificate

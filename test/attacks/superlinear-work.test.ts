@@ -102,8 +102,8 @@ test.each<[string, number, (size: number) => () => void]>([
 
 test("an endless WWW-Authenticate is not parsed", async () => {
   const honest = 'Bearer error="insufficient_scope", scope="a b", resource_metadata="https://up.test/prm"';
-  expect(await parseChallenge(honest)).toMatchObject({ error: "insufficient_scope", scopes: ["a", "b"] });
-  expect(await parseChallenge(`${honest}, ${"a=b,".repeat(15_000)}`)).toBeUndefined();
+  expect(parseChallenge(honest)).toMatchObject({ error: "insufficient_scope", scopes: ["a", "b"] });
+  expect(parseChallenge(`${honest}, ${"a=b,".repeat(15_000)}`)).toBeUndefined();
 });
 
 test("a token in a URL is found by its end, whole or cut", () => {

@@ -192,8 +192,8 @@ describe("discovery", () => {
   });
 
   it.each<[string, object, string]>([
-    ["a redirect", { status: 302, headers: { location: "/x" } }, "endpoint_not_allowed"],
-    ["2 MiB", { body: "x".repeat(2 * 1024 * 1024) }, "endpoint_not_allowed"],
+    ["a redirect", { status: 302, headers: { location: "https://other.test/x" } }, "redirect_refused"],
+    ["2 MiB", { body: "x".repeat(2 * 1024 * 1024) }, "response_too_large"],
     ["invalid JSON", { body: "{", headers: { "content-type": "application/json" } }, "discovery_failed"],
     ["a web page", { body: "<html>", headers: { "content-type": "text/html" } }, "discovery_failed"],
     ["a list", { body: [1] }, "discovery_failed"],
@@ -372,6 +372,7 @@ describe("discovery", () => {
       ["server_metadata", 200, true],
       ["capabilities", undefined, true],
       ["client", undefined, true],
+      ["token_endpoint", 401, true],
       ["result", undefined, true],
     ]);
     expect(steps[1]?.url).toBe(`${upstream.url}${prm}/mcp`);
@@ -382,17 +383,19 @@ describe("discovery", () => {
     expect(steps.at(-1)?.finding).toContain("https://mcp.test/.pomerium/mcp/client/oauth/callback");
   });
 
-  it("F4.1 reads challenges as servers write them", async () => {
+  it("reads challenges as servers write them", () => {
     const header =
       'Basic realm="a, b", Bearer error="insufficient_scope", scope="read  write", resource_metadata="https://x.test/m"';
-    expect(await parseChallenge(header)).toEqual({
+    expect(parseChallenge(header)).toEqual({
       error: "insufficient_scope",
       scopes: ["read", "write"],
       resourceMetadata: "https://x.test/m",
     });
-    expect(await parseChallenge("Bearer")).toEqual({ scopes: [] });
-    expect(await parseChallenge('Bearer resource_metadata="/relative"')).toEqual({ scopes: [] });
+    expect(parseChallenge("Bearer")).toEqual({ scopes: [] });
+    const relative = 'Bearer resource_metadata="/relative"';
+    expect(parseChallenge(relative)).toEqual({ scopes: [], unreadableMetadata: true });
+    expect(parseChallenge(relative, "https://x.test/mcp")?.resourceMetadata).toBe("https://x.test/relative");
     for (const none of [null, "", "Basic", "=", '"'.repeat(5000)])
-      expect(await parseChallenge(none)).toBeUndefined();
+      expect(parseChallenge(none)).toBeUndefined();
   });
 });

@@ -1,0 +1,403 @@
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { adviceFor } from "../../src/admin/advice-for.ts";
+import { type ScriptedServer, scriptedServer } from "../upstream-oauth/scripted-server.ts";
+import { type ScriptedUpstream, scriptedUpstream } from "../upstream-oauth/scripted-upstream.ts";
+import { alice, type ClientHouse, startClient } from "../upstream-oauth/start-client.ts";
+
+const prm = "/.well-known/oauth-protected-resource";
+const rfc8414 = "/.well-known/oauth-authorization-server";
+const oidc = "/.well-known/openid-configuration";
+
+let upstream: ScriptedUpstream;
+let elsewhere: ScriptedServer;
+let house: ClientHouse;
+beforeEach(async () => {
+  upstream = await scriptedUpstream();
+  elsewhere = await scriptedServer();
+  house = await startClient(route());
+});
+afterEach(async () => {
+  await Promise.all([upstream.close(), elsewhere.close(), house.close()]);
+});
+const route = (server = "{}") =>
+  `  - {id: files, from: https://mcp.test, to: ${upstream.mcp}, mcp: {server: ${server}}}`;
+/** With the person's yes to where they are sent. */
+const pressed = async () => {
+  const asked = { userId: alice, route: house.route(), returnTo: "https://mcp.test/done" };
+  const first = await house.oauth.begin(asked);
+  return !first.ok && first.notice ? house.oauth.begin({ ...asked, shown: first.notice }) : first;
+};
+const begun = async () => {
+  const result = await pressed();
+  if (!result.ok) throw new Error(`${result.code}: ${result.message}`);
+  return new URL(result.location);
+};
+const failure = async () => {
+  const result = await pressed();
+  if (result.ok) throw new Error(`went to ${result.location}`);
+  return result;
+};
+const connect = (extra: Record<string, string> = {}) =>
+  house.connect((location) => upstream.agree(location, extra));
+
+it.each(["authorization_endpoint", "token_endpoint"])(
+  "metadata without %s is named as what it is",
+  async (name) => {
+    for (const value of [null, "", 7, "/relative"]) {
+      upstream.metadata[name] = value;
+      house.oauth.forget(house.route());
+      const { code, message } = await failure();
+      expect(code).toBe("metadata_invalid");
+      expect(message).toContain(name.replace("_", " ").slice(0, 5));
+    }
+  },
+);
+
+describe("metadata as authorization servers write it", () => {
+  it.each([null, "", 7, false, {}, "none"])("registration_endpoint: %j is as if absent", async (value) => {
+    upstream.metadata.registration_endpoint = value;
+    expect((await failure()).code).toBe("registration_unavailable");
+    upstream.clients.add("by-hand");
+    await house.reconfigure(route("{upstream_oauth2: {client_id: by-hand, client_secret: s}}"));
+    await connect();
+  });
+
+  it("every optional member may be null, empty or of another type, and a list may be text", async () => {
+    Object.assign(upstream.metadata, {
+      revocation_endpoint: null,
+      introspection_endpoint: "",
+      end_session_endpoint: "/logout",
+      jwks_uri: null,
+      userinfo_endpoint: 0,
+      scopes_supported: "offline_access read,write",
+      response_types_supported: null,
+      grant_types_supported: "authorization_code refresh_token",
+      token_endpoint_auth_methods_supported: "client_secret_post",
+      token_endpoint_auth_signing_alg_values_supported: null,
+      authorization_response_iss_parameter_supported: null,
+      client_id_metadata_document_supported: null,
+      dpop_signing_alg_values_supported: null,
+      ui_locales_supported: null,
+      service_documentation: {},
+      unheard_of: { deep: [null] },
+    });
+    upstream.on(`${prm}/mcp`, {
+      body: {
+        resource: upstream.mcp,
+        authorization_servers: upstream.url,
+        scopes_supported: "read, write",
+        dpop_bound_access_tokens_required: null,
+        resource_name: null,
+        jwks_uri: "",
+        bearer_methods_supported: "header",
+      },
+    });
+    const location = await begun();
+    expect(location.searchParams.get("scope")?.split(" ")).toEqual(["read", "write", "offline_access"]);
+    expect(upstream.registered[0]?.body.token_endpoint_auth_method).toBe("client_secret_post");
+    await connect();
+  });
+
+  it.each([null, "", [], {}])(
+    "token_endpoint_auth_methods_supported: %j means RFC 8414's default, never none",
+    async (value) => {
+      upstream.metadata.token_endpoint_auth_methods_supported = value;
+      await begun();
+      expect(upstream.registered[0]?.body.token_endpoint_auth_method).toBe("client_secret_basic");
+    },
+  );
+
+  it.each([null, "", "S256", { S256: true }, ["s256"], [["S256"]]])(
+    "code_challenge_methods_supported: %j is no PKCE",
+    async (value) => {
+      upstream.metadata.code_challenge_methods_supported = value;
+      expect((await failure()).code).toBe("pkce_not_supported");
+    },
+  );
+
+  it.each([null, "", ["x"], 7])("metadata whose issuer is %j is no metadata", async (issuer) => {
+    upstream.metadata.issuer = Array.isArray(issuer) ? [upstream.url] : issuer;
+    expect((await failure()).code).toBe("discovery_failed");
+  });
+
+  it.each([null, "", "authorization_servers"])(
+    "resource metadata with authorization_servers %j leaves the origin",
+    async (value) => {
+      const authorization_servers = value === "authorization_servers" ? { issuer: "x" } : value;
+      upstream.on(`${prm}/mcp`, { body: { resource: upstream.mcp, authorization_servers } });
+      expect((await begun()).origin).toBe(upstream.url);
+    },
+  );
+});
+
+describe("where metadata is", () => {
+  it("of an issuer with a path at the root of its host only: taken where its issuer is the one asked for", async () => {
+    const issuer = `${elsewhere.url}/tenant/one`;
+    upstream.on(`${prm}/mcp`, { body: { resource: upstream.mcp, authorization_servers: [issuer] } });
+    const metadata = { ...upstream.metadata, issuer, authorization_endpoint: `${elsewhere.url}/authorize` };
+    for (const root of [rfc8414, oidc]) {
+      elsewhere.on(root, { body: metadata });
+      house.oauth.forget(house.route());
+      expect((await begun()).origin).toBe(elsewhere.url);
+      elsewhere.on(root, { body: { ...metadata, issuer: elsewhere.url } });
+      house.oauth.forget(house.route());
+      expect(await failure()).toMatchObject({
+        code: "issuer_mismatch",
+        message: expect.stringContaining(`names the issuer ${elsewhere.url}, not ${issuer}`),
+      });
+      elsewhere.off(root);
+    }
+  });
+
+  it.each([301, 302, 303, 307, 308])(
+    "behind redirects (%i) within its host, three at most",
+    async (status) => {
+      const to = (location: string) => ({ status, headers: { location } });
+      upstream.on(`${prm}/mcp`, to("/one"));
+      upstream.on("/one", to(`${upstream.url}/two`));
+      upstream.on("/two", to("./three"));
+      upstream.on("/three", { body: { resource: upstream.mcp, authorization_servers: [upstream.url] } });
+      upstream.on(rfc8414, to("/moved"));
+      upstream.on("/moved", () => ({ body: upstream.metadata }));
+      await begun();
+      upstream.on("/three", to("/four"));
+      upstream.on("/four", { body: {} });
+      house.oauth.forget(house.route());
+      upstream.seen.length = 0;
+      await begun();
+      expect(upstream.paths()).not.toContain("/four");
+      const asked = upstream.seen.filter(({ method }) => method === "GET");
+      for (const { headers } of asked) expect(headers.authorization).toBeUndefined();
+    },
+  );
+
+  it("never behind a redirect to another host, or from https to http: the message says so, and not that a private host may be opened", async () => {
+    for (const path of [rfc8414, oidc])
+      upstream.on(path, { status: 302, headers: { location: `${elsewhere.url}/x` } });
+    const { code, message } = await failure();
+    expect(code).toBe("redirect_refused");
+    expect(message).toContain(`redirect (302) to ${elsewhere.host}`);
+    expect(adviceFor(code, house.route())).toMatch(/authorization_server_url.*endpoint/s);
+    expect(adviceFor(code, house.route())).not.toContain("allowed_private_hosts");
+    expect(elsewhere.seen).toEqual([]);
+  });
+
+  it("registration, token and revocation requests follow no redirect", async () => {
+    upstream.on("/register", { status: 307, headers: { location: "/registered" } });
+    upstream.on("/registered", { status: 201, body: { client_id: "x" } });
+    expect((await failure()).code).toBe("redirect_refused");
+    expect(upstream.paths()).not.toContain("/registered");
+  });
+
+  it("discovery says which protocol revision and product asks, and nothing of the deployment", async () => {
+    await begun();
+    for (const { headers, path } of upstream.seen) {
+      expect(headers["user-agent"], path).toMatch(/^envoy-mcp-auth\/[\w.-]+$/);
+      if (path !== "/register") expect(headers["mcp-protocol-version"], path).toMatch(/^\d{4}-\d\d-\d\d$/);
+    }
+  });
+});
+
+describe("an issuer other than the one named", () => {
+  const theirs = "https://login.vendor.test/Tenant";
+  const settings = () => route(`{expected_issuer: "${theirs}"}`);
+
+  it("is an error that names both, and the key that accepts it", async () => {
+    upstream.metadata.issuer = theirs;
+    expect(await failure()).toMatchObject({
+      code: "issuer_mismatch",
+      message: expect.stringMatching(
+        new RegExp(`names the issuer ${theirs}, not ${upstream.url}: .*expected_issuer`),
+      ),
+    });
+  });
+
+  it("is accepted where the operator expects exactly that: registration and the flow go on, and iss is compared with it", async () => {
+    upstream.metadata.issuer = theirs;
+    await house.reconfigure(settings());
+    await connect({ iss: theirs });
+    const [row] = await house.query("select issuer from client_registration");
+    expect(row).toEqual({ issuer: theirs });
+    await expect(connect({ iss: upstream.url })).rejects.toThrow("did not come from");
+    await expect(connect({ iss: `${theirs}/` })).rejects.toThrow("did not come from");
+  });
+
+  it.each(["https://login.vendor.test/tenant", "https://login.vendor.test/Tenant/", "https://evil.test"])(
+    "any other is still an error (%s)",
+    async (issuer) => {
+      upstream.metadata.issuer = issuer;
+      await house.reconfigure(settings());
+      expect(await failure()).toMatchObject({
+        code: "issuer_mismatch",
+        message: expect.stringContaining(`not ${theirs}`),
+      });
+    },
+  );
+
+  it("credentials are bound to the token endpoint as well: whoever claims the issuer with another gets none of them", async () => {
+    upstream.metadata.issuer = theirs;
+    await house.reconfigure(settings());
+    const honest = await begun();
+    // The upstream names a server that claims the same issuer.
+    elsewhere.on(rfc8414, {
+      body: { ...upstream.metadata, token_endpoint: `${elsewhere.url}/token`, issuer: theirs },
+    });
+    upstream.on(`${prm}/mcp`, { body: { resource: upstream.mcp, authorization_servers: [elsewhere.url] } });
+    house.oauth.forget(house.route());
+    const other = await begun();
+    for (const name of ["client_id", "redirect_uri"])
+      expect(other.searchParams.get(name)).not.toBe(honest.searchParams.get(name));
+    // A client of the routes file stays with the first.
+    const oauth = "upstream_oauth2: {client_id: by-hand, client_secret: s}";
+    upstream.clients.add("by-hand");
+    await house.reconfigure(route(`{expected_issuer: "${theirs}", ${oauth}}`));
+    await begun();
+    upstream.on(`${prm}/mcp`, { body: { resource: upstream.mcp, authorization_servers: [upstream.url] } });
+    house.oauth.forget(house.route());
+    expect((await failure()).code).toBe("issuer_changed");
+  });
+
+  it("an issuer that signs people in here, or another route has, is not had by expecting it", async () => {
+    upstream.metadata.issuer = "https://id.test";
+    await house.reconfigure(route(`{expected_issuer: "https://id.test"}`));
+    expect((await failure()).code).toBe("issuer_of_other_route");
+    await house.reconfigure(
+      route(`{expected_issuer: "https://id.test", authorization_server_url: "${upstream.url}"}`),
+    );
+    await connect({ iss: "https://id.test" });
+  });
+});
+
+describe("challenges as servers write them", () => {
+  const good = { resource: "", authorization_servers: [""], scopes_supported: ["read"] };
+  it.each<[string, (url: string) => string | string[]]>([
+    ["without quotes", (url) => `Bearer resource_metadata=${url}/my, error=invalid_token`],
+    ["in single quotes", (url) => `Bearer realm='it's', resource_metadata='${url}/my'`],
+    ["relative", () => 'Bearer resource_metadata="/my"'],
+    ["in another case", (url) => `BEARER Resource_Metadata="${url}/my"`],
+    [
+      "behind another scheme",
+      (url) => `Negotiate abc==, Basic realm="a, b", Bearer resource_metadata="${url}/my"`,
+    ],
+    ["in a header of its own", (url) => ['Basic realm="x"', `Bearer resource_metadata="${url}/my"`]],
+    ["without commas", (url) => `Bearer realm="x" scope="a b" resource_metadata="${url}/my"`],
+    ["with commas left over", (url) => `Bearer ,, realm="x", , resource_metadata="${url}/my",`],
+    ["with needless escapes", (url) => `Bearer resource_metadata="${url.replaceAll("/", "\\/")}\\/my"`],
+    ["with escaped quotes", (url) => `Bearer resource_metadata=\\"${url}/my\\", error=\\"x\\"`],
+    ["never closed", (url) => `Bearer realm="x", resource_metadata="${url}/my`],
+    ["without a scheme", (url) => `resource_metadata="${url}/my"`],
+  ])("resource_metadata %s is read", async (_how, header) => {
+    upstream.off(`${prm}/mcp`);
+    upstream.on("/mcp", () => ({
+      status: 401,
+      headers: { "www-authenticate": header(upstream.url) as string },
+    }));
+    upstream.on("/my", {
+      body: { ...good, resource: upstream.mcp, authorization_servers: [elsewhere.url] },
+    });
+    elsewhere.on(rfc8414, { body: { ...upstream.metadata, issuer: elsewhere.url } });
+    await begun();
+    expect(upstream.paths()).toContain("/my");
+    expect(elsewhere.paths()).toContain(rfc8414);
+  });
+
+  it.each<[string, () => string, object | undefined]>([
+    ["is not there", () => "/gone", undefined],
+    ["is not a URL", () => "http://[", undefined],
+    ["is on another origin", () => `${elsewhere.url}/my`, undefined],
+    ["is of another resource", () => "/my", { resource: "https://other.test/mcp" }],
+    ["names no resource", () => "/my", { authorization_servers: ["https://other.test"] }],
+  ])(
+    "one that %s: the well-known places are asked, never the default endpoints by guess",
+    async (_what, name, body) => {
+      upstream.on("/mcp", () => ({
+        status: 401,
+        headers: { "www-authenticate": `Bearer resource_metadata="${name()}"` },
+      }));
+      if (body) upstream.on("/my", { body });
+      await begun();
+      expect(upstream.paths()).toContain(`${prm}/mcp`);
+      expect(house.log.join()).toContain("the well-known places are asked instead");
+      upstream.off(`${prm}/mcp`);
+      upstream.off(rfc8414);
+      house.oauth.forget(house.route());
+      upstream.seen.length = 0;
+      const { code, message } = await failure();
+      expect(["discovery_failed", "resource_mismatch"]).toContain(code);
+      expect(message).toMatch(/challenge names|describes another resource/);
+      expect(upstream.paths()).not.toContain("/register");
+    },
+  );
+});
+
+describe("a resource above `to`", () => {
+  it("is accepted and logged; mcp.server.resource: exact refuses it", async () => {
+    upstream.on(`${prm}/mcp`, { body: { resource: upstream.url, authorization_servers: [upstream.url] } });
+    expect((await begun()).searchParams.get("resource")).toBe(upstream.url);
+    expect(house.log.join()).toContain("is for a URL above `to`");
+    await house.reconfigure(route("{resource: exact}"));
+    house.oauth.forget(house.route());
+    expect(await failure()).toMatchObject({
+      code: "resource_mismatch",
+      message: expect.stringContaining("resource: exact"),
+    });
+    for (const resource of [upstream.mcp, `${upstream.mcp}/`]) {
+      upstream.on(`${prm}/mcp`, { body: { resource, authorization_servers: [upstream.url] } });
+      house.oauth.forget(house.route());
+      expect((await begun()).searchParams.get("resource")).toBe(resource);
+    }
+  });
+});
+
+describe("what an answer to a call without a token means", () => {
+  const needed = () => house.oauth.needed(house.route());
+  const html = { headers: { "content-type": "text/html" }, body: "<html>" };
+  const bearer = { "www-authenticate": 'Bearer error="invalid_request"' };
+
+  it.each<[string, object]>([
+    ["404", { status: 404 }],
+    ["405", { status: 405 }],
+    ["403 without a challenge", { status: 403 }],
+    ["429", { status: 429 }],
+    ["500", { status: 500 }],
+    ["503", { status: 503 }],
+    ["a web page", html],
+    ["a redirect", { status: 302, headers: { location: "/login" } }],
+  ])("%s: unknown, so other places are asked; doctor and the admin API say so", async (_what, answer) => {
+    upstream.on("/mcp", answer);
+    expect(await needed()).toBe(true);
+    upstream.off(`${prm}/mcp`);
+    // Of a server from before there was resource metadata the origin tells.
+    await house.close();
+    house = await startClient(route());
+    expect(await needed()).toBe(true);
+    upstream.off(rfc8414);
+    await house.close();
+    house = await startClient(route());
+    expect(await needed()).toBe(false);
+    expect(house.log.join()).toContain("does not tell whether it needs a token");
+    expect(await house.oauth.discover(house.route(), () => {})).toMatchObject({ ok: false });
+    expect(await house.oauth.prepare(house.route(), house.routes())).toMatchObject({ ok: false });
+  });
+
+  it.each<[string, boolean, object]>([
+    ["400 with a Bearer challenge asks for a token", true, { status: 400, headers: bearer }],
+    ["403 with one does", true, { status: 403, headers: bearer }],
+    ["401 without one does", true, { status: 401 }],
+    ["200 does not", false, { body: {} }],
+    ["202 does not", false, { status: 202, body: "" }],
+    [
+      "an event stream does not",
+      false,
+      { headers: { "content-type": "text/event-stream" }, body: ": x\n\n" },
+    ],
+    ["400 without a challenge does not: it wants a session first", false, { status: 400, body: {} }],
+    ["406 does not", false, { status: 406 }],
+    ["415 does not", false, { status: 415 }],
+    ["422 does not", false, { status: 422 }],
+  ])("%s", async (_what, wanted, answer) => {
+    upstream.off(`${prm}/mcp`);
+    upstream.on("/mcp", answer);
+    expect(await needed()).toBe(wanted);
+  });
+});
