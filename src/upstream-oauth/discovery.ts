@@ -150,16 +150,19 @@ export function createDiscovery(deps: {
     const tried = new Set<string>();
     let unusable: string | undefined;
     let mismatch: UpstreamOAuthError | undefined;
-    async function tryOne(url: string): Promise<ResourceMetadata | string> {
+    async function tryOne(url: string, by: Look = look): Promise<ResourceMetadata | string> {
       try {
-        return await oneResourceMetadata(look, url);
+        return await oneResourceMetadata(by, url);
       } catch (error) {
         mismatch ??= UpstreamOAuthError.from(error, "resource metadata");
         return mismatch.message;
       }
     }
+    const note =
+      "the resource metadata that the server's challenge names is of no use: its owner should correct it";
+    const noted: Look = { ...look, onStep: (step) => look.onStep(step.ok ? step : { ...step, note }) };
     for (const one of named) {
-      const outcome = await tryNamed(look, one, tried, tryOne);
+      const outcome = await tryNamed(noted, one, tried, (url) => tryOne(url, noted));
       if (typeof outcome === "object") return { found: outcome };
       if (outcome === undefined) continue;
       unusable ??= outcome;

@@ -12,7 +12,7 @@ const oidc = "/.well-known/openid-configuration";
 
 /** The rows of the table in docs/troubleshooting.md, by fault. */
 const page = readFileSync(join(import.meta.dirname, "../../docs/troubleshooting.md"), "utf8");
-const section = /^## Faults of an upstream$(.*?)^## /ms.exec(page)?.[1] ?? "";
+const section = /^### Faults of an upstream$(.*?)^## /ms.exec(page)?.[1] ?? "";
 const rows = new Map(
   [...section.matchAll(/^\| `(\w+)` \| (.*?) \| (.*?) \| (.*?) \| (.*?) \|$/gm)].map(
     ([, code = "", when = "", words = "", log = "", advice = ""]) => [code, { when, words, log, advice }],
@@ -209,7 +209,6 @@ describe("a fault of an upstream, or of how it is configured, is named as what i
     );
     const outcome = await refusedCall();
     expect(outcome).toMatchObject({ kind: "give_up", status: 502, reason: "credential_missing" });
-    expect(JSON.stringify(outcome)).not.toContain('configured here"');
     expect(JSON.stringify(outcome)).toContain("none is configured");
   });
 
@@ -226,5 +225,10 @@ describe("a fault of an upstream, or of how it is configured, is named as what i
     expect(await doctor(route(), deps)).toBe(true);
     expect(told.replace(/\s+/g, " ")).toContain("mcp.server.resource: exact refuses that");
     expect(told).not.toContain("Nothing to do");
+    // So is metadata that a challenge names in vain, where the well-known places have it.
+    upstream.on("/mcp", { status: 401, headers: { "www-authenticate": 'Bearer resource_metadata="/gone"' } });
+    told = "";
+    expect(await doctor(route(), deps)).toBe(true);
+    expect(told.replace(/\s+/g, " ")).toContain("that the server's challenge names is of no use");
   });
 });
