@@ -46,6 +46,8 @@ export function createChallengeService(deps: ChallengeDeps): {
   readonly admits: "unproven";
 } {
   const hold = heldBytes();
+  /** Streams whose first event has not come. */
+  let awaited = 0;
   /** What the answers of one upstream may use together. */
   const budgets = new LRUCache<string, WorkBudget>({ max: 10_000 });
   function budgetOf(routeId: string): WorkBudget {
@@ -72,7 +74,8 @@ export function createChallengeService(deps: ChallengeDeps): {
     onProven();
     const table = deps.routes();
     const current = table.byId(metadata.route);
-    if (!current || !metadata.user) return untouched;
+    // A route that is gone judges nothing any more.
+    if (!current || !metadata.user) return judged ? unproven : untouched;
     if (response.status === 401 || response.status === 403) {
       // One request has one answer: a second one to it is a replay.
       if (response.proof === undefined || !deps.metadataProofs.spend(response.proof)) {
@@ -88,8 +91,11 @@ export function createChallengeService(deps: ChallengeDeps): {
       );
       if (answer) return { response: immediate(answer.replacement, answer.outcome) };
     }
-    // What it says of addresses is read with the upstream it comes from.
-    const route = table.leadingTo(current, metadata.upstream) ?? current;
+    // What it says of addresses is read with the upstream it comes from; a former one says nothing about those of its successor.
+    const leading = table.leadingTo(current, metadata.upstream);
+    const former = leading === undefined && metadata.upstream !== undefined;
+    if (former && (stream || response.location.length > 0)) return unproven;
+    const route = leading ?? current;
     const places = { table, metadataProofs: deps.metadataProofs };
     const head = rewrittenHead(places, response, route);
     if ("elsewhere" in head) {
@@ -152,6 +158,7 @@ export function createChallengeService(deps: ChallengeDeps): {
     /** The answer to the head, while the first event may still change it, and to the pieces that have come since. */
     let waiting: ProcessingResponse[] | undefined;
     let late: NodeJS.Timeout | undefined;
+    let awaits = false;
     const letHeadGo = () => {
       clearTimeout(late);
       for (const answer of waiting ?? []) stream.write(answer);
@@ -161,6 +168,7 @@ export function createChallengeService(deps: ChallengeDeps): {
       clearTimeout(silent);
       clearTimeout(late);
       held?.release();
+      if (awaits) awaited -= 1;
     });
     /** The head may be with the client already: Envoy breaks the answer off when we do. */
     const breakOff = () =>
@@ -214,7 +222,15 @@ export function createChallengeService(deps: ChallengeDeps): {
           if (peer === "missing") provenByMessage(stream.metadata);
         });
         filtering = answer.filtering;
-        if (filtering?.holdsHead) {
+        if (filtering?.holdsHead && awaited >= mostAwaited) {
+          deps.metrics.limitsReached.inc({ limit: "first_event_streams" });
+          stream.emit("error", {
+            code: status.RESOURCE_EXHAUSTED,
+            details: "too many streams have not begun",
+          });
+        } else if (filtering?.holdsHead) {
+          awaits = true;
+          awaited += 1;
           waiting = [answer.response];
           late = setTimeout(letHeadGo, deps.routes().config.check.deadlineMs);
         } else if (filtering) stream.write(answer.response);
@@ -259,6 +275,9 @@ export function createChallengeService(deps: ChallengeDeps): {
   return { admits: "unproven", definition: externalProcessor(), implementation: { Process: process } };
 }
 
+/** Some 25 KiB each, which a server that says nothing, or a stranger with a token, could have us keep for any time. */
+const mostAwaited = 4_096;
+
 interface Filtering {
   readonly filter: BodyFilter;
   readonly requestId: string;
@@ -278,8 +297,9 @@ function mcpCookies({ setCookies }: UpstreamResponse): readonly string[] {
 }
 
 function isEventStream({ status, headers }: UpstreamResponse): boolean {
-  const type = headers["content-type"]?.split(";", 1)[0]?.trim().toLowerCase();
-  return status >= 200 && status < 300 && type === "text/event-stream";
+  // As liberally as the readers of such streams: what one of them takes for a stream must not pass as something else.
+  const type = headers["content-type"]?.trim().toLowerCase() ?? "";
+  return status >= 200 && status < 300 && type.startsWith("text/event-stream");
 }
 
 /** Without its path and query, which may hold a secret. */

@@ -61,7 +61,8 @@ export function rewriteFirstEvent(
 /** WHATWG HTML 9.2.6: an event without data is none; the last `event` line counts. */
 function readEvent(block: string): { type: string; data: string; others: readonly string[] } {
   const lines = block.split(/\r\n|\n|\r/).filter((line) => line !== "");
-  const fieldOf = (line: string) => /^([^:]*)(?:: ?(.*))?$/.exec(line) ?? [];
+  // `s`: U+2028 ends no line of a stream, though it does one of JavaScript.
+  const fieldOf = (line: string) => /^([^:]*)(?:: ?(.*))?$/s.exec(line) ?? [];
   let type = "";
   const data: string[] = [];
   const others: string[] = [];

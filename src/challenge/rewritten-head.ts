@@ -13,7 +13,7 @@ export interface HeadChange {
   readonly set: readonly (readonly [name: string, value: string])[];
 }
 interface Deps {
-  readonly table: Pick<RouteTable, "find" | "isOwnPath">;
+  readonly table: Pick<RouteTable, "find" | "isOwnPath" | "config">;
   readonly metadataProofs: Pick<MetadataProofs, "provePlace">;
 }
 
@@ -34,14 +34,14 @@ export function rewrittenHead(
   const contentLocation = response.headers["content-location"];
   if (location.length > 0) {
     const [only = ""] = location;
-    const url = location.length === 1 ? ourUrl(deps, route, asked, only) : undefined;
     const redirects = response.status >= 300 && response.status < 400 && response.status !== 304;
+    const url = location.length === 1 ? ourUrl(deps, route, asked, only, redirects) : undefined;
     if (url === undefined && redirects) return { elsewhere: only };
     remove.push("location");
     if (url !== undefined) set.push(["location", url]);
   }
   if (contentLocation !== undefined) {
-    const url = ourUrl(deps, route, asked, contentLocation);
+    const url = ourUrl(deps, route, asked, contentLocation, false);
     remove.push("content-location");
     if (url !== undefined) set.push(["content-location", url]);
   }
@@ -90,10 +90,12 @@ export function headMutation({ remove, set }: HeadChange): ProcessingResponse {
   };
 }
 
-function ourUrl(deps: Deps, route: Route, asked: string, sent: string): string | undefined {
+/** @param leads a client is sent there: only then is a place outside of `to` opened for it. */
+function ourUrl(deps: Deps, route: Route, asked: string, sent: string, leads: boolean): string | undefined {
   // A header's bytes came one character each.
   const place = upstreamPlace(route, asked, Buffer.from(sent, "latin1").toString("utf8"), deps.table);
-  return place.kind === "elsewhere" ? undefined : route.origin + pathOf(deps, route, place);
+  if (place.kind === "elsewhere" || (place.kind === "beside" && !leads)) return undefined;
+  return route.origin + pathOf(deps, route, place);
 }
 
 function pathOf(

@@ -52,9 +52,10 @@ export function groupsOf(value: unknown): string[] {
 export function isWithheld(claims: Claims, name: string): boolean {
   const { _claim_names: names, hasgroups } = claims;
   if (names === undefined && hasgroups === undefined) return false;
-  if (claimAt(claims, name) !== undefined) return false;
-  if (isRecord(names) && Object.hasOwn(names, name)) return true;
-  return name === "groups" && (hasgroups === true || hasgroups === "true");
+  if (!isEmpty(claimAt(claims, name))) return false;
+  const [first = name] = name.split("/");
+  if (isRecord(names) && (Object.hasOwn(names, name) || Object.hasOwn(names, first))) return true;
+  return name === "groups" && ["true", "1"].includes(String(hasgroups).toLowerCase());
 }
 
 /** The same claims with what is withheld of the claim that holds somebody's groups noted under `groups`, which is policy's name of them. */
@@ -62,6 +63,13 @@ export function withWithheldGroups<C extends Claims>(claims: C, groupsClaim: str
   if (groupsClaim === "groups" || !isWithheld(claims, groupsClaim)) return claims;
   const names = isRecord(claims._claim_names) ? claims._claim_names : {};
   return { ...claims, _claim_names: { ...names, groups: names[groupsClaim] } };
+}
+
+/** Null, "" and an empty list say as little as a missing claim, where another says that there is one. */
+function isEmpty(value: unknown): boolean {
+  return (
+    value === undefined || value === null || value === "" || (Array.isArray(value) && value.length === 0)
+  );
 }
 
 function isRecord(value: unknown): value is Record<string, unknown> {

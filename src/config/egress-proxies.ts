@@ -92,7 +92,7 @@ export function proxyFor(url: URL, { https, http, noProxy }: EgressProxies): str
   const proxy = url.protocol === "https:" ? https : http;
   if (proxy === undefined) return undefined;
   const host = hostOf(url);
-  if (isLoopbackName(url.hostname.replace(/\.$/, "")) || isLoopbackAddress(host)) return undefined;
+  if (isLoopbackName(host) || isLoopbackAddress(host)) return undefined;
   const port = url.port || (url.protocol === "https:" ? "443" : "80");
   return noProxy.some((entry) => covers(entry.trim().toLowerCase(), host, port)) ? undefined : proxy;
 }
@@ -109,9 +109,9 @@ export function isInternal(url: URL): boolean {
   );
 }
 
-/** A URL's host without brackets and the root's dot. */
+/** A URL's host without brackets and the root's dot, of which some take more than one. */
 function hostOf(url: URL): string {
-  return url.hostname.replace(/^\[(.*)\]$/, "$1").replace(/\.$/, "");
+  return url.hostname.replace(/^\[(.*)\]$/, "$1").replace(/\.+$/, "");
 }
 
 function isLoopbackAddress(host: string): boolean {

@@ -1,4 +1,5 @@
 import { createHash } from "node:crypto";
+import { LRUCache } from "lru-cache";
 import { isOwnCookie } from "./own-cookies.ts";
 import { pathFault } from "./path-fault.ts";
 import type { Route } from "./route.ts";
@@ -15,19 +16,23 @@ const printable = /^[ -:<-~]*$/;
 /** Kept as written; `Domain` would show the cookie to other hosts, `Path` and `Secure` are ours to say. */
 const kept = /^(?:expires|max-age|samesite|httponly|partitioned|priority)$/;
 
-type Mapped = Pick<Route, "id" | "origin" | "prefix" | "upstream" | "upstreamPath">;
+type Mapped = Pick<Route, "id" | "upstreamHash" | "origin" | "prefix" | "upstream" | "upstreamPath">;
 
-/** In front of the names of one route's cookies. It is one of our own names: applications neither set nor see it. */
-function prefixOf({ id }: Pick<Route, "id">): string {
-  let prefix = prefixes.get(id);
+/**
+ * In front of the names of one route's cookies, and of one upstream's: a new `to` does not get those of the old one. It is one of our own
+ * names: applications neither set nor see it.
+ */
+function prefixOf({ id, upstreamHash }: Pick<Route, "id" | "upstreamHash">): string {
+  const key = JSON.stringify([id, upstreamHash]);
+  let prefix = prefixes.get(key);
   if (prefix === undefined) {
-    prefix = `mcp_up_${createHash("sha256").update(id).digest("hex").slice(0, 12)}_`;
-    // One per route; ids that an operator no longer uses are few.
-    prefixes.set(id, prefix);
+    prefix = `mcp_up_${createHash("sha256").update(key).digest("hex").slice(0, 12)}_`;
+    prefixes.set(key, prefix);
   }
   return prefix;
 }
-const prefixes = new Map<string, string>();
+/** One per route; those that an operator no longer uses make way. */
+const prefixes = new LRUCache<string, string>({ max: 20_000 });
 
 /** What of a Cookie header goes to a route's upstream. */
 export interface ReturnedCookies {
@@ -38,7 +43,7 @@ export interface ReturnedCookies {
 }
 
 /** The cookies that the upstream of this route has set, under their own names. @param header `Cookie` of the client */
-export function returnedCookies(route: Pick<Route, "id">, header: string): ReturnedCookies {
+export function returnedCookies(route: Pick<Route, "id" | "upstreamHash">, header: string): ReturnedCookies {
   const prefix = prefixOf(route);
   const own = header
     .split(";")

@@ -9,7 +9,7 @@ import { upstreamPath } from "./upstream-path.ts";
  *
  * - `ours`: a path of ours that Envoy rewrites to it;
  * - `beside`: on the upstream's host, but no path of ours leads there: `besidePath` makes one;
- * - `elsewhere`: another host, or no http URL that everybody reads alike.
+ * - `elsewhere`: another host, a place of another route, whose policy counts there, or no http URL that everybody reads alike.
  */
 export type UpstreamPlace =
   | {
@@ -37,7 +37,7 @@ export function upstreamPlace(
   route: Mapped,
   asked: string,
   reference: string,
-  table: Pick<RouteTable, "find" | "isOwnPath">,
+  table: Pick<RouteTable, "find" | "isOwnPath" | "config">,
 ): UpstreamPlace {
   const base = new URL(upstreamPath(route, asked), route.upstream);
   const url = reference.length > longest ? null : URL.parse(reference, base);
@@ -54,6 +54,8 @@ export function upstreamPlace(
   // A server that has been told its public URL speaks of that.
   if (!ofUpstream && isBelow(path, route.prefix) && leads(path))
     return { kind: "ours", path, rest, upstreamPath: upstreamPath(route, path) };
+  if (!ofUpstream || table.config.routes.some((other) => isOfAnother(route, other, url, path)))
+    return { kind: "elsewhere" };
   return { kind: "beside", path, rest, upstreamPath: path };
 }
 
@@ -65,6 +67,14 @@ function candidates({ prefix, upstreamPath: to }: Mapped, path: string): string[
   if (path === to) return [prefix];
   const below = path.startsWith(`${root}/`) ? [base + path.slice(root.length)] : [];
   return [...below, base + path];
+}
+
+/** Whether a place of an upstream's host is what another route is there for, and no more this one's. */
+function isOfAnother(route: Mapped, other: Route, url: URL, path: string): boolean {
+  const root = other.upstreamPath?.replace(/\/$/, "");
+  if (other.id === route.id || !root || !isBelow(path, root)) return false;
+  if (route.upstreamPath !== undefined && isBelow(route.upstreamPath, root)) return false;
+  return other.to.some((to) => sameHost(url, new URL(to)));
 }
 
 function isBelow(path: string, prefix: string): boolean {

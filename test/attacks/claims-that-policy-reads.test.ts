@@ -288,6 +288,7 @@ describe("what policy knows of people", () => {
       },
     ],
     ["by saying only that there are some", { groups: undefined, hasgroups: true }],
+    ["beside an empty list", { groups: [], hasgroups: true }],
   ])(
     "groups that the provider withholds %s may be the denied ones, and never the allowed ones",
     async (_how, more) => {

@@ -236,12 +236,28 @@ describe("the first event of a legacy HTTP+SSE server", () => {
     "http://127.0.0.1:1/messages?sessionId=a",
     "javascript:alert(1)",
     "/api%2fmessages?sessionId=a",
+    // No end of a line in a stream, though one of JavaScript's.
+    "https://evil.example/messages?sessionId=a\u2028",
+    // Another route's, which has a policy of its own.
+    "/old/sse?sessionId=a",
+    "https://shared.test/kept/messages?sessionId=a",
   ])("is 502 when it leads elsewhere: %s", async (endpoint) => {
     upstream = begins(endpoint);
     const answer = await ask("https://shared.test/team/sse", { headers: { accept: "text/event-stream" } });
     expect(answer.status).toBe(502);
     expect(JSON.parse(answer.body)).toMatchObject({ error: "upstream_endpoint_elsewhere" });
     expect(answer.body).not.toContain("sessionId");
+  });
+
+  it("is found whatever follows the type of the stream: clients look at its beginning only", async () => {
+    upstream = (request, response) => {
+      request.resume();
+      response
+        .writeHead(200, { "content-type": "text/event-stream,x" })
+        .end("event: endpoint\ndata: https://evil.example/messages?sessionId=a\n\n");
+    };
+    const answer = await ask("https://shared.test/team/sse", { headers: { accept: "text/event-stream" } });
+    expect([answer.status, answer.body]).toEqual([502, expect.not.stringContaining("evil")]);
   });
 
   it("of another kind passes, and so does a stream that belongs to a session", async () => {
@@ -348,6 +364,8 @@ describe("an upstream's redirect", () => {
     "http://127.0.0.1:1/mcp",
     "javascript:alert(1)",
     "http://[",
+    "/old/sse",
+    "https://shared.test/kept/mcp",
   ])("elsewhere is 502, and says what to do: %s", async (location) => {
     upstream = redirects(307, { location });
     const answer = await post("https://shared.test/team/mcp", { method: "ping" });
@@ -367,6 +385,14 @@ describe("an upstream's redirect", () => {
       201,
       "https://shared.test/team/items/1",
       "https://shared.test/team/items/1",
+    ]);
+    // Outside of `to`, and nobody is sent there: no way is opened.
+    upstream = redirects(201, { location: "/admin", "content-location": "/admin" });
+    const beside = await post("https://shared.test/team/items", { method: "ping" });
+    expect([beside.status, beside.header("location"), beside.header("content-location")]).toEqual([
+      201,
+      undefined,
+      undefined,
     ]);
     upstream = redirects(200, { "content-location": "http://10.0.0.1/x", refresh: "1; url=http://10.0.0.1" });
     const other = await post("https://shared.test/team/items", { method: "ping" });
