@@ -95,7 +95,12 @@ export const responsePath: Suite = async ({ rounds, progress }) => {
     upstreamTokens: { upstreamRefused: async () => ({ kind: "consent", scopes: ["mcp"], reason: "bench" }) },
     peers: { judge: () => "proven", refused: () => {} },
     // A filter stands in for the check: it cannot prove what it leaves, and leaves the same for every request.
-    metadataProofs: { verify: () => true, spend: () => true, provePlace: () => "" },
+    metadataProofs: {
+      verify: () => true,
+      spend: () => true,
+      provePlace: () => "",
+      cookiePrefixes: () => ["mcp_up_"],
+    },
     logger: createLogger({ level: "silent" }),
     metrics: createMetrics(),
   });

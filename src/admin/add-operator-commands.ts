@@ -10,7 +10,7 @@ import { runServiceAccounts } from "./run-service-accounts.ts";
 import type { CommandPlace } from "./with-rooms.ts";
 
 /**
- * The operator's commands on what is stored (F7.4): `rotate-keys`, `connections`, `grants`, `end-access`,
+ * The operator's commands on what is stored: `rotate-keys`, `connections`, `grants`, `end-access`,
  * `service-accounts`, `audit`.
  * @param file makes the option `--config`
  */

@@ -13,7 +13,7 @@ export interface ChallengeDeps {
   /** Whether a call comes from Envoy. */
   readonly peers: PeerAuthentication;
   /** Whether what an answer is judged by comes from a check of ours. */
-  readonly metadataProofs: Pick<MetadataProofs, "verify" | "spend" | "provePlace">;
+  readonly metadataProofs: Pick<MetadataProofs, "verify" | "spend" | "provePlace" | "cookiePrefixes">;
   readonly logger: Logger;
   readonly metrics: Metrics;
 }

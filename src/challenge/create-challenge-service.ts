@@ -34,10 +34,10 @@ const firstMessageMs = 10_000;
 
 /**
  * The ext_proc service (`envoy.service.ext_proc.v3.ExternalProcessor`): looks at the head of upstream answers
- * that `check/` let through, replaces 401 and 403 where the client can repair them (F4.6), and rewrites addresses and cookies of
- * MCP servers. Bodies it sees only where `check/` has asked for a list of tools to be filtered (F8.15), and of a stream that may be
- * a legacy one up to its first event. It ends its stream after the last message it needs, so that a long event stream does not hold up draining. Envoy's matcher
- * (docs/upstream-oauth.md) wakes it for these answers only; it is right without the matcher, too. It acts only on metadata with
+ * that `check/` let through, replaces 401 and 403 where the client can repair them, and rewrites addresses and cookies of MCP servers.
+ * Bodies it sees only where `check/` has asked for a list of tools to be filtered, and of a stream that may be a legacy one, up to its
+ * first event. It ends its stream after the last message it needs, so that a long event stream does not hold up draining. Envoy's
+ * matcher (docs/upstream-oauth.md) wakes it for these answers only; it is right without the matcher, too. It acts only on metadata with
  * the proof of a check of ours; whatever else a caller says changes nothing.
  */
 export function createChallengeService(deps: ChallengeDeps): {
@@ -96,11 +96,14 @@ export function createChallengeService(deps: ChallengeDeps): {
     const former = leading === undefined && metadata.upstream !== undefined;
     if (former && (stream || response.location.length > 0)) return unproven;
     const route = leading ?? current;
-    const places = { table, metadataProofs: deps.metadataProofs };
+    const places = { table, metadataProofs: deps.metadataProofs, userId: metadata.user };
     const head = rewrittenHead(places, response, route);
     if ("elsewhere" in head) {
       const line = { route: route.id, requestId: metadata.requestId, leadsTo: hostOf(head.elsewhere) };
-      deps.logger.warn(line, "an upstream's redirect leads elsewhere than to the hosts of to and from");
+      deps.logger.warn(
+        line,
+        "an upstream's redirect leads to another host than those of to and from, or to another route's place",
+      );
       return { response: redirectElsewhere(metadata.requestId) };
     }
     const { toolListBytes } = table.config.limits;
@@ -206,7 +209,7 @@ export function createChallengeService(deps: ChallengeDeps): {
         if (elsewhere)
           deps.logger.warn(
             { route: route.id, requestId: filtering.requestId },
-            "the first event of an upstream's stream leads elsewhere than to the hosts of to and from",
+            "the first event of an upstream's stream leads to another host than those of to and from, or to another route's place",
           );
         if (elsewhere && waiting) {
           waiting = undefined;
@@ -335,13 +338,13 @@ function encodedStream(requestId: string): ProcessingResponse {
 /** Where it leads is for the log: the client could take its token there, or cannot reach it. */
 function redirectElsewhere(requestId: string): ProcessingResponse {
   const message =
-    "the server redirects to another host than its own: the route's `to` must be the URL that answers without that redirect";
+    "the server redirects to another host than its own, or to what another route is for: the route's `to` must be the URL that answers without that redirect";
   return immediate(giveUp(requestId, 502, "upstream_redirect_elsewhere", message), "redirect_elsewhere");
 }
 
 function endpointElsewhere({ requestId }: Filtering): ProcessingResponse {
   const message =
-    "the first event of the server's stream sends clients to another host than that of the route's `to`: let the server name its endpoint by a path";
+    "the first event of the server's stream sends clients to another host than that of the route's `to`, or to what another route is for: let the server name its endpoint by a path below `to`";
   return immediate(giveUp(requestId, 502, "upstream_endpoint_elsewhere", message), "endpoint_elsewhere");
 }
 

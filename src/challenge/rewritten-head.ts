@@ -14,7 +14,9 @@ export interface HeadChange {
 }
 interface Deps {
   readonly table: Pick<RouteTable, "find" | "isOwnPath" | "config">;
-  readonly metadataProofs: Pick<MetadataProofs, "provePlace">;
+  readonly metadataProofs: Pick<MetadataProofs, "provePlace" | "cookiePrefixes">;
+  /** Who asked, and nobody else may use what is made of the answer. */
+  readonly userId: string;
 }
 
 /**
@@ -47,7 +49,7 @@ export function rewrittenHead(
   }
   if (setCookies.length > 0) {
     remove.push("set-cookie");
-    for (const cookie of passedCookies(response, route)) set.push(["set-cookie", cookie]);
+    for (const cookie of passedCookies(deps, response, route)) set.push(["set-cookie", cookie]);
   }
   return { remove, set };
 }
@@ -99,24 +101,30 @@ function ourUrl(deps: Deps, route: Route, asked: string, sent: string, leads: bo
 }
 
 function pathOf(
-  { metadataProofs }: Deps,
+  { metadataProofs, userId }: Deps,
   route: Route,
   { kind, path, rest, upstreamPath }: Exclude<UpstreamPlace, { kind: "elsewhere" }>,
 ): string {
   if (kind === "ours") return path + rest;
-  return besidePath(route, metadataProofs.provePlace(route, upstreamPath), upstreamPath) + rest;
+  return besidePath(route, metadataProofs.provePlace(route, userId, upstreamPath), upstreamPath) + rest;
 }
 
 /** Pages set no cookies: on a host that several servers share, only what MCP clients read may. */
-function passedCookies({ metadata, headers, setCookies }: UpstreamResponse, route: Route): string[] {
+function passedCookies(
+  { metadataProofs, userId }: Deps,
+  { metadata, headers, setCookies }: UpstreamResponse,
+  route: Route,
+): string[] {
   const type = headers["content-type"]?.split(";", 1)[0]?.trim().toLowerCase() ?? "";
   const mcp = type === "application/json" || type === "text/event-stream";
   if (metadata.cookies === "none" || (metadata.cookies === "typed" && !mcp)) return [];
   if (/html|xml/.test(type)) return [];
+  const [prefix] = metadataProofs.cookiePrefixes(route, userId);
+  if (prefix === undefined) return [];
   const passed: string[] = [];
   let bytes = 0;
   for (const setCookie of setCookies) {
-    const cookie = cookieForClient(route, metadata.path, setCookie);
+    const cookie = cookieForClient(route, prefix, metadata.path, setCookie);
     if (cookie === undefined || (metadata.cookies === "removals" && !removesCookie(cookie))) continue;
     bytes += cookie.length;
     if (passed.length >= mostCookies || bytes > mostCookieBytes) break;

@@ -36,7 +36,7 @@ export interface CheckDeps {
   readonly people: Pick<People, "find">;
   /** Whether a call comes from Envoy. */
   readonly peers: PeerAuthentication;
-  readonly metadataProofs: Pick<MetadataProofs, "prove" | "verifyPlace">;
+  readonly metadataProofs: Pick<MetadataProofs, "prove" | "verifyPlace" | "cookiePrefixes">;
   readonly assertions: Pick<Assertions, "headersFor">;
   readonly upstreamTokens: {
     /** `externalToken` only where the route exchanges it (RFC 8693): nobody else needs to hold it. */

@@ -12,6 +12,7 @@ import { cors } from "./cors.ts";
 import type { AllowMetadata, Deny, Header } from "./decision.ts";
 import { holdsToken } from "./holds-token.ts";
 import { type Judged, judgeBeforeBody, judgePolicy } from "./judge-policy.ts";
+import { mayBeLegacyStream } from "./legacy-transport.ts";
 import type { RequestFacts } from "./request-facts.ts";
 import { unauthorized } from "./unauthorized.ts";
 import { upstreamHeaders } from "./upstream-headers.ts";
@@ -51,9 +52,6 @@ export function check(facts: RequestFacts, deps: CheckDeps): Checked | Promise<C
   const route = table.leadingTo(found, facts.context.upstream);
   if (!route) return deny(found, 503, "upstream_mismatch", upstreamMismatch, retryAfter(1));
   if (route.mcp.kind === "client") return checkClientRoute(facts, route, deps);
-  const beside = readBesidePath(route, facts.path);
-  if (beside && !deps.metadataProofs.verifyPlace(route, beside.path, beside.proof))
-    return unknownPlace(facts, true);
   // It could control every page of the host, the issuer's too.
   if (facts.headers["service-worker"] !== undefined)
     return deny(route, 403, "service_worker", "an MCP server's answer cannot be a service worker");
@@ -71,10 +69,15 @@ export function check(facts: RequestFacts, deps: CheckDeps): Checked | Promise<C
     return deny(route, 400, "token_in_url", "access tokens belong in the Authorization header only");
   }
   return when(deps.externalTokens.verify(presented.token, route), (verification) => {
-    if (verification.ok)
+    if (verification.ok) {
+      const { caller } = verification;
+      const beside = readBesidePath(route, facts.path);
+      if (beside && !deps.metadataProofs.verifyPlace(route, caller.userId, beside.path, beside.proof))
+        return unknownPlace(facts, true);
       return facts.context.phase === "headers"
-        ? admitBody(facts, route, verification.caller, deps)
-        : admit(facts, route, verification.caller, deps);
+        ? admitBody(facts, route, caller, deps)
+        : admit(facts, route, caller, deps);
+    }
     if (verification.refusal === "issuer_unavailable") {
       const message = "the keys of the token's issuer cannot be fetched now; try again later";
       return deny(route, 503, verification.refusal, message, retryAfter(5));
@@ -190,6 +193,8 @@ function allow(
 ): Checked | Promise<Checked> {
   const fixed = route.mcp.kind === "server" ? route.mcp.requestHeaders.set : [];
   const legacyStream = mayBeLegacyStream(facts);
+  const { headers } = facts;
+  const cookies = returnedCookies(headers.cookie, () => metadataProofs.cookiePrefixes(route, caller.userId));
   const proof = credential.proof?.(facts.method, upstreamUrl(route, facts.path)) ?? [];
   const metadata = {
     route: route.id,
@@ -207,7 +212,7 @@ function allow(
     tool_filter: toolFilter,
     list_id: listId === undefined ? undefined : JSON.stringify(listId),
     first_event: legacyStream ? "1" : undefined,
-    cookies: cookiesToPass(facts, route),
+    cookies: cookiesToPass(facts, cookies.full),
   } as const satisfies Omit<AllowMetadata, "proof"> & ProvenMetadata;
   return when<readonly Header[], Checked>(proof, (proofHeaders) => ({
     decision: {
@@ -217,7 +222,10 @@ function allow(
         [...fixed, ...credential.headers, ...proofHeaders, ...assertion],
         route,
         // So that `challenge/` can read the list of tools it has to filter, and a stream's first event.
-        toolFilter === undefined && !legacyStream ? undefined : "accept-encoding",
+        {
+          alsoRemove: toolFilter === undefined && !legacyStream ? undefined : "accept-encoding",
+          cookies: cookies.header,
+        },
       ),
       responseHeaders: cors.answer,
       metadata: { ...metadata, proof: metadataProofs.prove(metadata) },
@@ -231,15 +239,10 @@ function allow(
 /** What policy has to say about lists of tools in the answer. */
 type Lists = Pick<Extract<Judged, { ok: true }>, "toolFilter" | "listId">;
 
-/** Streams of Streamable HTTP name their session, where there is one; HTTP+SSE begins with the stream. */
-function mayBeLegacyStream({ method, headers }: RequestFacts): boolean {
-  return method === "GET" && headers["mcp-session-id"] === undefined;
-}
-
 /** Pages set none; who holds as many as a route may have can only lose some. */
-function cookiesToPass({ method, headers }: RequestFacts, route: Route): AllowMetadata["cookies"] {
+function cookiesToPass({ method, headers }: RequestFacts, full: boolean): AllowMetadata["cookies"] {
   if (headers["sec-fetch-mode"] === "navigate") return "none";
-  if (headers.cookie !== undefined && returnedCookies(route, headers.cookie).full) return "removals";
+  if (full) return "removals";
   return method === "GET" || method === "HEAD" ? "typed" : undefined;
 }
 

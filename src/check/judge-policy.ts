@@ -1,11 +1,11 @@
 import type { Route } from "../config/route.ts";
-import { namesSession, readBesidePath } from "../config/upstream-path.ts";
 import type { LimitReached } from "../policy/create-rate-limiter.ts";
 import type { JsonRpcId } from "../policy/policy-decision.ts";
 import type { PolicyCaller } from "../policy/policy-input.ts";
 import { refusalBody } from "../policy/refusal-body.ts";
 import type { CheckDeps } from "./check-deps.ts";
 import type { Checked } from "./checked.ts";
+import { isLegacyPost } from "./legacy-transport.ts";
 import type { RequestFacts } from "./request-facts.ts";
 
 export type Judged =
@@ -57,16 +57,6 @@ export function judgePolicy(
       return { ok: false, checked: { decision, reason: verdict.reason, route, userId, rule: verdict.rule } };
     }
   }
-}
-
-/**
- * Whether a request is a message of the legacy HTTP+SSE transport. Its place is one that the stream's first event has named: beside
- * `to`, or with the session in its query; Streamable HTTP accepts event streams and names a session in a header.
- */
-function isLegacyPost({ method, path, query, headers }: RequestFacts, route: Route): boolean {
-  if (method !== "POST" || headers["mcp-session-id"] !== undefined) return false;
-  if (readBesidePath(route, path) !== undefined) return true;
-  return namesSession(query) && !/\btext\/event-stream\b/i.test(headers.accept ?? "");
 }
 
 /** Envoy says which upstream it routes to, and not that it sends bodies: policy has just begun to look at them. */

@@ -1,5 +1,6 @@
 import type { Route } from "../config/route.ts";
 import type { Challenge } from "./decision.ts";
+import { isLegacyPost } from "./legacy-transport.ts";
 import type { RequestFacts } from "./request-facts.ts";
 
 const metadataPath = "/.well-known/oauth-protected-resource";
@@ -15,7 +16,9 @@ export function unauthorized(
   facts: RequestFacts,
   options: { readonly tokenSent: boolean; readonly description: string; readonly scopes?: readonly string[] },
 ): Challenge {
-  const resourceMetadata = `${route.origin}${metadataPath}${facts.path === "/" ? "" : facts.path}`;
+  // Where a legacy stream has its client post to is no endpoint of its own: clients take metadata of it for another server's.
+  const path = isLegacyPost(facts, route) ? route.prefix : facts.path;
+  const resourceMetadata = `${route.origin}${metadataPath}${path === "/" ? "" : path}`;
   const description = `Unauthorized: ${options.description}`;
   const parameters = [`resource_metadata="${resourceMetadata}"`];
   if (options.tokenSent) parameters.push(`error="invalid_token"`, `error_description="${description}"`);

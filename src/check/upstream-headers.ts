@@ -1,5 +1,4 @@
 import type { Route } from "../config/route.ts";
-import { returnedCookies } from "../config/upstream-cookies.ts";
 import { upstreamQuery } from "../config/upstream-query.ts";
 import type { Header } from "./decision.ts";
 import { headerName } from "./header-name.ts";
@@ -13,13 +12,14 @@ import { stripCookies } from "./strip-cookies.ts";
  * request or steer Envoy. The external token goes out wherever it stands, as does an `Authorization` that nobody replaced.
  *
  * @param set lower-case names.
- * @param alsoRemove one more header.
+ * @param more.alsoRemove one more header.
+ * @param more.cookies what an MCP server gets as `Cookie`
  */
 export function upstreamHeaders(
   facts: RequestFacts,
   set: readonly Header[],
   route: Route,
-  alsoRemove?: string,
+  { alsoRemove, cookies }: { readonly alsoRemove?: string; readonly cookies?: string } = {},
 ): { readonly setHeaders: readonly Header[]; readonly removeHeaders: readonly string[] } {
   const { headers, headerNames, presented } = facts;
   const token = presented.kind === "bearer" ? presented.token : undefined;
@@ -33,7 +33,7 @@ export function upstreamHeaders(
     if (set.some((header) => header[0] === name)) continue;
     const value = headers[name] ?? "";
     if (name === "cookie") {
-      const kept = toServer ? returnedCookies(route, value).header : stripCookies(value);
+      const kept = toServer ? cookies : stripCookies(value);
       if (kept === undefined || (token !== undefined && holdsToken(kept, token))) removeHeaders.push(name);
       else if (kept !== value) setHeaders.push([name, kept]);
     } else if (

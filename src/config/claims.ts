@@ -58,6 +58,14 @@ export function isWithheld(claims: Claims, name: string): boolean {
   return name === "groups" && ["true", "1"].includes(String(hasgroups).toLowerCase());
 }
 
+/** Whether somebody is in groups of which the provider says only that there are some: policy's name of them is `groups`. */
+export function hasWithheldGroups(person: {
+  readonly groups: readonly string[];
+  readonly claims: Claims;
+}): boolean {
+  return person.groups.length === 0 && isWithheld(person.claims, "groups");
+}
+
 /** The same claims with what is withheld of the claim that holds somebody's groups noted under `groups`, which is policy's name of them. */
 export function withWithheldGroups<C extends Claims>(claims: C, groupsClaim: string): C {
   if (groupsClaim === "groups" || !isWithheld(claims, groupsClaim)) return claims;

@@ -1,7 +1,8 @@
+import { LRUCache } from "lru-cache";
 import { normalPath } from "./normal-path.ts";
 import { pathFault } from "./path-fault.ts";
 import type { Route } from "./route.ts";
-import { upstreamPath } from "./upstream-path.ts";
+import { besideSegment, upstreamPath } from "./upstream-path.ts";
 
 /** Characters. A client writes it into its resource, and it is kept with tokens and connections. */
 const longestPath = 256;
@@ -23,14 +24,25 @@ export function pathBelow(route: Pick<Route, "prefix" | "mcp">, url: string): st
   const base = route.prefix === "/" ? "" : route.prefix;
   if (!path.startsWith(`${base}/`)) return undefined;
   const below = path.slice(base.length).replace(/\/$/, "");
+  if (below.startsWith(`/${besideSegment}/`)) return undefined;
   if (below === "" || below.length > longestPath || below === listedPath(route)?.replace(/\/$/, ""))
     return undefined;
   return below;
 }
 
+/** Views of a route by the path that is asked for: every check of a client that names one takes its own. */
+const views = new WeakMap<Route, LRUCache<string, Route>>();
+/** Of one route; clients choose the paths. */
+const mostViews = 32;
+
 /** The route as whoever asked for this path below its `from` sees it. @param below of `pathBelow` */
 export function askedAt(route: Route, below: string | undefined): Route {
-  return below === route.askedPath ? route : { ...route, askedPath: below };
+  if (below === route.askedPath) return route;
+  const known = views.get(route) ?? new LRUCache<string, Route>({ max: mostViews });
+  views.set(route, known);
+  const view = known.get(below ?? "") ?? { ...route, askedPath: below };
+  known.set(below ?? "", view);
+  return view;
 }
 
 /**

@@ -1,5 +1,3 @@
-import { createHash } from "node:crypto";
-import { LRUCache } from "lru-cache";
 import { isOwnCookie } from "./own-cookies.ts";
 import { pathFault } from "./path-fault.ts";
 import type { Route } from "./route.ts";
@@ -16,23 +14,10 @@ const printable = /^[ -:<-~]*$/;
 /** Kept as written; `Domain` would show the cookie to other hosts, `Path` and `Secure` are ours to say. */
 const kept = /^(?:expires|max-age|samesite|httponly|partitioned|priority)$/;
 
-type Mapped = Pick<Route, "id" | "upstreamHash" | "origin" | "prefix" | "upstream" | "upstreamPath">;
+type Mapped = Pick<Route, "origin" | "prefix" | "upstreamPath">;
 
-/**
- * In front of the names of one route's cookies, and of one upstream's: a new `to` does not get those of the old one. It is one of our own
- * names: applications neither set nor see it.
- */
-function prefixOf({ id, upstreamHash }: Pick<Route, "id" | "upstreamHash">): string {
-  const key = JSON.stringify([id, upstreamHash]);
-  let prefix = prefixes.get(key);
-  if (prefix === undefined) {
-    prefix = `mcp_up_${createHash("sha256").update(key).digest("hex").slice(0, 12)}_`;
-    prefixes.set(key, prefix);
-  }
-  return prefix;
-}
-/** One per route; those that an operator no longer uses make way. */
-const prefixes = new LRUCache<string, string>({ max: 20_000 });
+/** In front of the names of upstreams' cookies. They are names of our own: applications neither set nor see them. */
+export const cookieMark = "mcp_up_";
 
 /** What of a Cookie header goes to a route's upstream. */
 export interface ReturnedCookies {
@@ -42,26 +27,41 @@ export interface ReturnedCookies {
   readonly full: boolean;
 }
 
-/** The cookies that the upstream of this route has set, under their own names. @param header `Cookie` of the client */
-export function returnedCookies(route: Pick<Route, "id" | "upstreamHash">, header: string): ReturnedCookies {
-  const prefix = prefixOf(route);
-  const own = header
-    .split(";")
-    .map((pair) => pair.trim())
-    .filter((pair) => pair.startsWith(prefix))
-    .map((pair) => pair.slice(prefix.length));
+/**
+ * The cookies that the upstream of a route has set, under their own names.
+ *
+ * @param header `Cookie` of the client
+ * @param prefixes `MetadataProofs.cookiePrefixes`; not asked where there is no such cookie
+ */
+export function returnedCookies(
+  header: string | undefined,
+  prefixes: () => readonly string[],
+): ReturnedCookies {
+  if (!header?.includes(cookieMark)) return { full: false };
+  const known = prefixes();
+  const own = header.split(";").flatMap((pair) => {
+    const text = pair.trim();
+    const prefix = known.find((one) => text.startsWith(one));
+    return prefix === undefined ? [] : [text.slice(prefix.length)];
+  });
   if (own.length === 0) return { full: false };
   const joined = own.join("; ");
   return { header: joined, full: own.length >= mostCookies || joined.length >= mostCookieBytes };
 }
 
 /**
- * A `Set-Cookie` of an MCP server as clients get it: its name behind the route's prefix, for this host alone, `Path` at or below
- * the route's. Undefined: it is none, one of our own names, or too long.
+ * A `Set-Cookie` of an MCP server as clients get it: its name behind a prefix, for this host alone, `Path` at or below the route's.
+ * Undefined: it is none, one of our own names, or too long.
  *
+ * @param prefix the newest of `MetadataProofs.cookiePrefixes`
  * @param asked path of the request, in normal form.
  */
-export function cookieForClient(route: Mapped, asked: string, setCookie: string): string | undefined {
+export function cookieForClient(
+  route: Mapped,
+  prefix: string,
+  asked: string,
+  setCookie: string,
+): string | undefined {
   if (isOwnCookie(setCookie)) return undefined;
   const [pair = "", ...attributes] = setCookie.split(";");
   const equals = pair.indexOf("=");
@@ -82,7 +82,7 @@ export function cookieForClient(route: Mapped, asked: string, setCookie: string)
     copied.push(more.length === 0 ? key.trim() : `${key.trim()}=${said}`);
   }
   const whole = [
-    `${prefixOf(route)}${name}=${value}`,
+    `${prefix}${name}=${value}`,
     ...copied,
     `Path=${ourPath(route, asked, path)}`,
     ...(https ? ["Secure"] : []),

@@ -1,5 +1,5 @@
 import { type JWTPayload, jwtVerify, SignJWT } from "jose";
-import { isWithheld } from "../config/claims.ts";
+import { hasWithheldGroups } from "../config/claims.ts";
 import type { Config } from "../config/config.ts";
 import type { Route } from "../config/route.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
@@ -47,9 +47,9 @@ export function createAssertions(deps: {
   const mint = async (subject: Subject, { host, resource }: Route, key: string): Promise<Headers> => {
     const issuedAt = Math.floor(now() / 1000);
     const signer = keys.signer("assertion");
-    const { userId, groups, claims } = subject;
+    const { userId, groups } = subject;
     const settings = routes().config.identityAssertion;
-    const asserted = assertedGroups(groups, settings, groups.length === 0 && isWithheld(claims, "groups"));
+    const asserted = assertedGroups(groups, settings, hasWithheldGroups(subject));
     if (asserted.groups_overflow) metrics?.limitsReached.inc({ limit: "assertion_groups" });
     const said = { ...bounded(subject, "email"), ...bounded(subject, "name"), ...asserted };
     const assertion = await new SignJWT(said)

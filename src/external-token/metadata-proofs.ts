@@ -1,6 +1,7 @@
 import { createHmac, createSecretKey, type KeyObject, randomBytes, timingSafeEqual } from "node:crypto";
 import { LRUCache } from "lru-cache";
 import type { Route } from "../config/route.ts";
+import { cookieMark } from "../config/upstream-cookies.ts";
 import type { SigningKey, Store } from "../store/store.ts";
 import type { Logger } from "../telemetry/logger.ts";
 
@@ -42,9 +43,14 @@ export interface MetadataProofs {
   verify(metadata: ProvenMetadata, proof: string | undefined): boolean;
   /** Says once per proof that it may be acted upon: one request has one answer. Remembered by this replica only. */
   spend(proof: string): boolean;
-  /** Proves that the upstream of this route has named a path outside of `to`; lives as long as the keys do. */
-  provePlace(route: ProvenPlace, path: string): string;
-  verifyPlace(route: ProvenPlace, path: string, proof: string): boolean;
+  /** Proves that the upstream of this route has named a path outside of `to` to this person; lives as long as the keys do. */
+  provePlace(route: ProvenRoute, userId: string, path: string): string;
+  verifyPlace(route: ProvenRoute, userId: string, path: string, proof: string): boolean;
+  /**
+   * What the names of the upstream's cookies begin with at this person's clients, by every living key, the newest first: nobody else
+   * can make up one that goes back.
+   */
+  cookiePrefixes(route: ProvenRoute, userId: string): readonly string[];
   /**
    * Adds a key that is used after `publishSeconds`, by when every replica knows it. Older keys stay for as long as a request may
    * wait for its upstream; with `revokeOld` they end at once, and answers under way are 503 where they would be judged.
@@ -53,8 +59,8 @@ export interface MetadataProofs {
   close(): void;
 }
 
-/** Another upstream of the route has named nothing yet. */
-type ProvenPlace = Pick<Route, "id" | "upstreamHash">;
+/** Another upstream of the route has named, and set, nothing yet. */
+type ProvenRoute = Pick<Route, "id" | "upstreamHash">;
 
 interface LoadedKey {
   readonly kid: string;
@@ -100,6 +106,8 @@ export async function createMetadataProofs(deps: {
     return next;
   };
 
+  const living = () => keys.filter(({ expiresAt }) => expiresAt > now());
+
   return {
     prove(metadata) {
       const { kid, key } = current();
@@ -121,12 +129,17 @@ export async function createMetadataProofs(deps: {
       spent.set(proof, true);
       return true;
     },
-    provePlace: (route, path) => placeMac(current().key, route, path).toString("base64url"),
-    verifyPlace(route, path, proof) {
+    provePlace: (route, userId, path) =>
+      routeMac(current().key, "place", route, userId, path).toString("base64url"),
+    verifyPlace(route, userId, path, proof) {
       if (!/^[\w-]{43}$/.test(proof)) return false;
       const given = Buffer.from(proof, "base64url");
-      return keys.some(
-        ({ key, expiresAt }) => expiresAt > now() && timingSafeEqual(given, placeMac(key, route, path)),
+      return living().some(({ key }) => timingSafeEqual(given, routeMac(key, "place", route, userId, path)));
+    },
+    cookiePrefixes(route, userId) {
+      const newest = current();
+      return [newest, ...living().filter((one) => one !== newest)].map(
+        ({ key }) => `${cookieMark}${routeMac(key, "cookie", route, userId).toString("hex", 0, 12)}_`,
       );
     },
     async rotate(publishSeconds, revokeOld = false) {
@@ -151,10 +164,16 @@ function mac(key: KeyObject, head: string, metadata: ProvenMetadata): Buffer {
     .digest();
 }
 
-/** The first member tells it from a proof, whose first one has dots. */
-function placeMac(key: KeyObject, { id, upstreamHash }: ProvenPlace, path: string): Buffer {
+/** The first member tells it from a proof, whose first one has dots, and one use from the other. */
+function routeMac(
+  key: KeyObject,
+  use: "place" | "cookie",
+  { id, upstreamHash }: ProvenRoute,
+  userId: string,
+  path?: string,
+): Buffer {
   return createHmac("sha256", key)
-    .update(JSON.stringify(["place", id, upstreamHash, path]))
+    .update(JSON.stringify([use, id, upstreamHash, userId, path ?? null]))
     .digest();
 }
 

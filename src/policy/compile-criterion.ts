@@ -1,4 +1,4 @@
-import { isWithheld } from "../config/claims.ts";
+import { hasWithheldGroups, isWithheld } from "../config/claims.ts";
 import type { PolicyMatcher, PolicyNode, PolicyRule } from "../config/route.ts";
 import { compileAddressMatcher } from "./compile-address-matcher.ts";
 import { compileMatcher } from "./compile-matcher.ts";
@@ -57,8 +57,7 @@ export function compileCriterion(
     case "groups": {
       const judged = judge();
       const onceOf = onceForLong((groups: readonly string[]) => judged(groups.filter((one) => one !== "")));
-      return ({ caller }) =>
-        caller.groups.length === 0 && isWithheld(caller.claims, "groups") ? unknown : onceOf(caller.groups);
+      return ({ caller }) => (hasWithheldGroups(caller) ? unknown : onceOf(caller.groups));
     }
     case "claim": {
       const path = criterion.claim;

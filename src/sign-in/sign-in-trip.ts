@@ -8,7 +8,7 @@ import {
   randomPKCECodeVerifier,
   randomState,
 } from "openid-client";
-import { isWithheld } from "../config/claims.ts";
+import { hasWithheldGroups } from "../config/claims.ts";
 import type { SignInProvider } from "../config/config.ts";
 import { signInBase, signInRedirectUri } from "../config/sign-in-providers.ts";
 import { errorPage } from "../pages/error-page.ts";
@@ -167,7 +167,7 @@ export function createSignInTrip(
     const said = await personClaims(client, provider, tokens, { subject: String(idClaims.sub) });
     const identity = identityFromClaims(provider, said.claims ?? {});
     if (!identity) return undefined;
-    if (identity.groups.length === 0 && isWithheld(identity.claims, "groups"))
+    if (hasWithheldGroups(identity))
       logger.warn(
         { provider: provider.id, userId: identity.userId, requestId: requestId(ctx.req) },
         "the provider withholds a person's groups, as Microsoft Entra ID does of people in more than 200: policy takes them for unknown; let it send the groups assigned to the application, or app roles",

@@ -4,17 +4,15 @@ import { endpointUrl, listedPath, saysWhere, usualEndpoint } from "../config/end
 import type { Route } from "../config/route.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
 import type { Logger } from "../telemetry/logger.ts";
-import { readableScopes } from "./allowed-scopes.ts";
 import { detourOf, type ProbeResponse } from "./follow-own-redirects.ts";
-import { atUpstream } from "./is-at-upstream.ts";
 import { joined } from "./joined.ts";
 import { discoveryHeaders, failureMs, type MetadataCache } from "./metadata-cache.ts";
 import type { Outward } from "./outward.ts";
 import { parseChallenge, type UpstreamChallenge } from "./parse-challenge.ts";
 import { codeOfUnknown, type ProbeAnswer, readProbeAnswer } from "./probe-answer.ts";
-import { readFlag, readList, readServerMetadata, readText } from "./read-metadata.ts";
-import { isResource, resourceCovers } from "./resource-covers.ts";
+import { createResourceMetadata, type Named, type Searched } from "./resource-metadata.ts";
 import { SafeFetchError } from "./safe-fetch-error.ts";
+import { createServerMetadata, type Look, sameIssuer } from "./server-metadata.ts";
 import type { DiscoveryStep } from "./upstream-oauth.ts";
 import { UpstreamOAuthError } from "./upstream-oauth-error.ts";
 import type { UpstreamServer } from "./upstream-server.ts";
@@ -46,31 +44,12 @@ export interface DiscoveryHint {
 }
 type OnStep = (step: DiscoveryStep) => void;
 
-interface ResourceMetadata {
-  readonly resource: string;
-  readonly authorizationServers: readonly string[];
-  readonly scopes: readonly string[];
-  readonly dpopRequired: boolean;
-}
-interface Look {
-  readonly route: Route;
-  readonly onStep: OnStep;
-}
 interface Probed extends ProbeAnswer {
   readonly status?: number;
   readonly challenge?: UpstreamChallenge;
   /** There was no answer. */
   readonly failure?: UpstreamOAuthError;
 }
-/** What a challenge says about resource metadata: a URL, or something that is none. */
-type Named = { readonly url: string } | { readonly unreadable: true };
-/** What the search for resource metadata came to. */
-interface Searched {
-  readonly found?: ResourceMetadata;
-  /** Why the document that the upstream's challenge names is of no use. */
-  readonly unusable?: string;
-}
-
 interface Found extends Searched {
   /** With the route as seen from where its endpoint is. */
   readonly look: Look;
@@ -80,19 +59,15 @@ interface Found extends Searched {
 /** How long a server is taken to have its endpoint where it was found, ms. */
 const pathTtlMs = 600_000;
 
-/** Of what an upstream names. */
-const mostServers = 10;
-const longestIssuer = 2048;
-
-const prmPath = "/.well-known/oauth-protected-resource";
-
 export function createDiscovery(deps: {
   routes: CurrentRoutes;
   outward: Outward;
   cache: MetadataCache;
   logger?: Pick<Logger, "warn" | "info">;
 }): Discovery {
-  const { outward, cache } = deps;
+  const { outward } = deps;
+  const resourceMetadata = createResourceMetadata(deps);
+  const serverMetadata = createServerMetadata(deps);
 
   /** Found paths by route and upstream. */
   const paths = new LRUCache<string, string>({ max: 10_000, ttl: pathTtlMs });
@@ -136,82 +111,10 @@ export function createDiscovery(deps: {
     }
   }
 
-  /**
-   * The document that a challenge names, the well-known one of the path, the one at the root. What a challenge names elsewhere than
-   * at the upstream is not asked for: nobody else says which authorization server the upstream has.
-   *
-   * @throws UpstreamOAuthError `resource_mismatch` where a document describes another resource, and none this one
-   */
-  async function resourceMetadata(look: Look, named: readonly Named[]): Promise<Searched> {
-    const upstream = new URL(endpointUrl(look.route));
-    const path = upstream.pathname.replace(/\/$/, "");
-    // RFC 9728 section 3.1: a query is part of the place; most servers know one document for all of them.
-    const places = [`${prmPath}${path}${upstream.search}`, `${prmPath}${path}`, prmPath];
-    const tried = new Set<string>();
-    let unusable: string | undefined;
-    let mismatch: UpstreamOAuthError | undefined;
-    async function tryOne(url: string, by: Look = look): Promise<ResourceMetadata | string> {
-      try {
-        return await oneResourceMetadata(by, url);
-      } catch (error) {
-        mismatch ??= UpstreamOAuthError.from(error, "resource metadata");
-        return mismatch.message;
-      }
-    }
-    const note =
-      "the resource metadata that the server's challenge names is of no use: its owner should correct it";
-    const noted: Look = { ...look, onStep: (step) => look.onStep(step.ok ? step : { ...step, note }) };
-    for (const one of named) {
-      const outcome = await tryNamed(noted, one, tried, (url) => tryOne(url, noted));
-      if (typeof outcome === "object") return { found: outcome };
-      if (outcome === undefined) continue;
-      unusable ??= outcome;
-      const url = "url" in one ? one.url.slice(0, 512) : undefined;
-      deps.logger?.warn(
-        { route: look.route.id, resourceMetadata: url, finding: outcome },
-        "resource_metadata of a challenge ignored: the well-known places are asked instead",
-      );
-    }
-    for (const place of places) {
-      const url = upstream.origin + place;
-      if (tried.has(url)) continue;
-      tried.add(url);
-      const outcome = await tryOne(url);
-      if (typeof outcome === "object") return { found: outcome, unusable };
-    }
-    if (mismatch) throw mismatch;
-    return { unusable };
-  }
-
-  /** @returns the document, why it is of no use, or undefined where it has been tried already */
-  async function tryNamed(
-    { route, onStep }: Look,
-    named: Named,
-    tried: Set<string>,
-    tryOne: (url: string) => Promise<ResourceMetadata | string>,
-  ): Promise<ResourceMetadata | string | undefined> {
-    const step = { name: "resource_metadata", ok: false } as const;
-    if (!("url" in named)) {
-      const finding = "is ignored: the challenge names it by something that is not a URL";
-      onStep({ ...step, finding });
-      return finding;
-    }
-    const url = atUpstream(route, named.url);
-    if (url === undefined) {
-      const finding =
-        "is ignored: it is not on the upstream's origin, and nobody else speaks for the upstream";
-      onStep({ ...step, url: named.url, finding });
-      return finding;
-    }
-    if (tried.has(url)) return undefined;
-    tried.add(url);
-    return tryOne(url);
-  }
-
   /** The upstream's own answers: to a call without credentials, and about its metadata. @param remembered of an earlier challenge */
   async function found(look: Look, remembered?: string, known?: Probed): Promise<Found> {
     const probed = known ?? (await probe(look));
-    return { look, probed, ...(await resourceMetadata(look, namedIn(probed.challenge, remembered))) };
+    return { look, probed, ...(await resourceMetadata.search(look, namedIn(probed.challenge, remembered))) };
   }
 
   /**
@@ -249,154 +152,6 @@ export function createDiscovery(deps: {
     const { route } = result.look;
     if (!saysWhere(asked[0].route)) paths.set(`${route.id} ${route.upstream}`, route.askedPath ?? "");
     return result;
-  }
-
-  /** @returns the document, or why it is of no use. @throws UpstreamOAuthError `resource_mismatch` */
-  async function oneResourceMetadata(
-    { route, onStep }: Look,
-    url: string,
-  ): Promise<ResourceMetadata | string> {
-    const step = { name: "resource_metadata", url } as const;
-    let document: Awaited<ReturnType<MetadataCache["get"]>>;
-    try {
-      document = await cache.get(route.id, url, outward.metadataFetchFor(route));
-    } catch (error) {
-      const finding = UpstreamOAuthError.from(error, "not fetched").message;
-      onStep({ ...step, ok: false, finding });
-      return finding;
-    }
-    const { status, json } = document;
-    const resource = readText(json?.resource);
-    if (!json || resource === undefined) {
-      const finding = json ? "names no resource" : notThere(status, "protected resource metadata");
-      onStep({ ...step, status, ok: false, finding });
-      return finding;
-    }
-    const exact = route.mcp.kind === "server" && route.mcp.exactResource === true;
-    const upstream = endpointUrl(route);
-    const isOwn = isResource(resource, upstream);
-    if (!isOwn && (exact || !resourceCovers(resource, upstream))) {
-      const which = resourceCovers(resource, upstream)
-        ? "describes a resource above the route's upstream, which `resource: exact` does not accept"
-        : "describes another resource than the route's upstream";
-      onStep({ ...step, status, ok: false, finding: `${which}: ${resource.slice(0, 512)}` });
-      throw new UpstreamOAuthError(
-        "resource_mismatch",
-        `the metadata at ${url} ${which} (${upstream}): the route's \`to\` must be the URL the server calls itself`,
-        { detail: resource },
-      );
-    }
-    const authorizationServers = readList(json.authorization_servers)
-      .slice(0, mostServers)
-      .filter((one) => one.length <= longestIssuer && URL.canParse(one));
-    const server = authorizationServers[0]
-      ? `names the authorization server ${authorizationServers[0]}`
-      : "names no authorization server";
-    const above = isOwn ? "" : `; its resource is above \`to\`: ${resource}`;
-    onStep({
-      ...step,
-      status,
-      ok: true,
-      finding: server + above,
-      ...(isOwn ? {} : { note: parentNote(resource) }),
-    });
-    if (!isOwn) {
-      const place = { route: route.id, upstream, resource };
-      deps.logger?.info(
-        place,
-        "the upstream's resource metadata is for a URL above `to`, and so are its tokens",
-      );
-    }
-    return {
-      resource,
-      authorizationServers,
-      scopes: readableScopes(readList(json.scopes_supported)),
-      dpopRequired: readFlag(json.dpop_bound_access_tokens_required) === true,
-    };
-  }
-
-  /**
-   * RFC 8414 section 3.1, then OpenID Connect Discovery, in the three forms that servers use; at last, for an issuer with a path, the
-   * root of its host.
-   *
-   * @param expected the operator's `expected_issuer`, accepted beside the issuer asked for
-   * @throws UpstreamOAuthError
-   */
-  async function metadata(
-    { route, onStep }: Look,
-    issuer: string,
-    expected?: string,
-  ): Promise<AuthorizationServer | undefined> {
-    const base = new URL(issuer);
-    const path = base.pathname.replace(/\/$/, "");
-    const kinds = ["oauth-authorization-server", "openid-configuration"].map(
-      (kind) => `/.well-known/${kind}`,
-    );
-    const places = [
-      ...kinds.map((kind) => `${kind}${path}`),
-      ...(path ? [`${path}/.well-known/openid-configuration`, ...kinds] : []),
-    ];
-    checkDomain(base);
-    let failure: UpstreamOAuthError | undefined;
-    for (const place of places) {
-      const url = base.origin + place;
-      const step = { name: "server_metadata", url } as const;
-      try {
-        const { status, json } = await cache.get(route.id, url, outward.metadataFetchFor(route));
-        const as = json && readServerMetadata(json);
-        if (!as) {
-          const finding = json ? "names no issuer" : notThere(status, "authorization server metadata");
-          onStep({ ...step, status, ok: false, finding });
-          if (status >= 500) {
-            failure ??= new UpstreamOAuthError("server_error", `${base.host} failed (${status})`);
-          }
-          continue;
-        }
-        if (as.issuer !== expected && !sameIssuer(as.issuer, base)) {
-          const names = `names the issuer ${inWords(as.issuer)}, not ${expected ?? issuer}`;
-          onStep({ ...step, status, ok: false, finding: names });
-          // The root of a shared host may well be somebody else's.
-          if (path && kinds.includes(place)) failure ??= mismatched(url, names, as.issuer, expected);
-          else failure = mismatched(url, names, as.issuer, expected);
-          continue;
-        }
-        onStep({ ...step, status, ok: true, finding: `describes ${as.issuer}` });
-        return checked(route, as);
-      } catch (error) {
-        failure = UpstreamOAuthError.from(error, "authorization server metadata");
-        onStep({ ...step, ok: false, finding: failure.message });
-      }
-    }
-    if (failure) throw failure;
-    return undefined;
-  }
-
-  /** `allowed_as_metadata_domains` (F4.8). */
-  function checkDomain(issuer: URL): void {
-    const allowed = deps.routes().config.upstreamOAuth.allowedAsMetadataDomains;
-    if (allowed.length === 0) return;
-    const host = issuer.hostname;
-    const fits = allowed.some((one) => (one.startsWith("*.") ? host.endsWith(one.slice(1)) : host === one));
-    if (fits) return;
-    throw new UpstreamOAuthError(
-      "metadata_domain_not_allowed",
-      `the authorization server ${issuer.host} is not among allowed_as_metadata_domains`,
-    );
-  }
-
-  /** Endpoints must be usable before a person is sent on a trip (F8.5). */
-  function checked(route: Route, as: AuthorizationServer): AuthorizationServer {
-    const names = [
-      "authorization_endpoint",
-      "token_endpoint",
-      "registration_endpoint",
-      "revocation_endpoint",
-    ] as const;
-    for (const name of names) {
-      const value = as[name];
-      if (value !== undefined) outward.checkEndpoint(route, name, String(value));
-    }
-    return as;
   }
 
   /** The 2025-03-26 revision's last resort. */
@@ -440,7 +195,7 @@ export function createDiscovery(deps: {
       let failure: unknown;
       for (const issuer of issuers.slice(0, 3)) {
         try {
-          const as = await metadata(look, issuer, expected);
+          const as = await serverMetadata.find(look, issuer, expected);
           if (as) return described(as, issuer);
         } catch (error) {
           failure ??= error;
@@ -454,7 +209,7 @@ export function createDiscovery(deps: {
         );
       }
       const { origin } = new URL(route.upstream);
-      const as = await metadata(look, origin, expected);
+      const as = await serverMetadata.find(look, origin, expected);
       if (as) return described(as, origin);
       if (unreachable) throw unreachable;
       if (unusable !== undefined || expected !== undefined) {
@@ -473,7 +228,7 @@ export function createDiscovery(deps: {
       }
       return {
         ...common,
-        as: checked(route, defaultEndpoints(look, origin)),
+        as: serverMetadata.checked(route, defaultEndpoints(look, origin)),
         hasMetadata: false,
       };
     },
@@ -487,7 +242,7 @@ export function createDiscovery(deps: {
       if (failure) throw failure;
       if (meaning === "open") return { kind: "no" };
       // Of a server from before there was resource metadata, the origin may tell.
-      const origin = await metadata(look, new URL(route.upstream).origin).catch(() => undefined);
+      const origin = await serverMetadata.find(look, new URL(route.upstream).origin).catch(() => undefined);
       return origin ? { kind: "yes" } : { kind: "unknown", finding, status };
     },
     async endpointPath(route) {
@@ -496,7 +251,7 @@ export function createDiscovery(deps: {
       return known ?? (await located({ route, onStep: () => {} })).look.route.askedPath ?? "";
     },
     async metadata(route, issuer, onStep = () => {}) {
-      const as = await metadata({ route, onStep }, issuer);
+      const as = await serverMetadata.find({ route, onStep }, issuer);
       if (as) return as;
       throw new UpstreamOAuthError(
         "discovery_failed",
@@ -513,39 +268,4 @@ function namedIn(challenge: UpstreamChallenge | undefined, remembered?: string):
     ...urls.map((url) => ({ url })),
     ...(challenge?.unreadableMetadata ? [{ unreadable: true } as const] : []),
   ];
-}
-
-function notThere(status: number, what: string): string {
-  return status >= 200 && status < 300 ? `is not ${what}` : "is not there";
-}
-
-function parentNote(resource: string): string {
-  return `tokens are asked for ${resource}, which is above \`to\`; mcp.server.resource: exact refuses that`;
-}
-
-function mismatched(
-  url: string,
-  names: string,
-  theirs: string,
-  expected: string | undefined,
-): UpstreamOAuthError {
-  const key =
-    expected === undefined ? "set mcp.server.expected_issuer" : "correct mcp.server.expected_issuer";
-  return new UpstreamOAuthError(
-    "issuer_mismatch",
-    `the metadata at ${url} ${names}: if the server's owner means it so, ${key} on the route to exactly what it names`,
-    { detail: theirs },
-  );
-}
-
-/** Another server's words may be shown where they are a plain URL. */
-function inWords(issuer: string): string {
-  return issuer.length <= 200 && /^https?:\/\/[\w.~:/{}[\]%-]+$/.test(issuer)
-    ? issuer
-    : "of something that is not a URL";
-}
-
-/** Equal but for the slash that URLs add to a bare origin. */
-function sameIssuer(text: string, asked: URL): boolean {
-  return URL.canParse(text) && new URL(text).href === asked.href;
 }

@@ -29,6 +29,18 @@ export function endpointConnection(userId: string, route: Route): ConnectionKey 
  */
 export function servesEndpoint(token: Pick<UpstreamToken, "resource"> | undefined, route: Route): boolean {
   if (route.askedPath === undefined || route.mcp.kind !== "server") return true;
+  const last = token && lastAsked.get(token);
+  if (last?.route === route) return last.serves;
+  const serves = covers(token, route);
+  if (token) lastAsked.set(token, { route, serves });
+  return serves;
+}
+
+/** What was found for a token the last time: a warm check parses no URLs. */
+const lastAsked = new WeakMap<object, { readonly route: Route; readonly serves: boolean }>();
+
+function covers(token: Pick<UpstreamToken, "resource"> | undefined, route: Route): boolean {
+  if (route.mcp.kind !== "server") return true;
   const { auth } = route.mcp;
   // The operator says which resource it is, for all of the route.
   if (auth.type === "oauth" && auth.authorizationUrlParams.resource !== undefined) return true;

@@ -185,10 +185,11 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
   function keyFor(userId: string, route: Route): ConnectionKey | Promise<ConnectionKey> {
     const usual = upstreamConnection(userId, route);
     if (route.askedPath === undefined) return usual;
-    const own = endpointConnection(userId, route);
     const choose = ({ token }: Connection): ConnectionKey | Promise<ConnectionKey> => {
-      if (!servesEndpoint(token, route)) return own;
-      return token ? usual : load(own).then((apart) => (apart.token ? own : usual));
+      const serves = servesEndpoint(token, route);
+      if (serves && token) return usual;
+      const own = endpointConnection(userId, route);
+      return serves ? load(own).then((apart) => (apart.token ? own : usual)) : own;
     };
     const known = cache.peek(connectionKeyName(usual));
     return known ? choose(known) : load(usual).then(choose);

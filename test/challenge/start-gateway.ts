@@ -109,6 +109,7 @@ export async function startGateway(options: {
   return {
     token,
     /** A TE for another route. */
+    signedIn: checks.signedIn,
     tokenFor: (aud: string, claims: object = {}) => checks.token({ aud, ...claims }),
     upstream: upstream.url,
     /** A TE for the route with a tool policy. */

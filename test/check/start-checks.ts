@@ -201,7 +201,7 @@ export async function startChecks(
         await store.authorizationServerRecords.upsert({
           model: "Grant",
           id: grantId,
-          payload: { accountId: "idp/alice", clientId: "client-1" },
+          payload: { accountId: claims.sub ?? "idp/alice", clientId: "client-1" },
           expiresAt: new Date(Date.now() + 3_600_000),
         });
       }

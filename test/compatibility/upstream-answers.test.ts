@@ -101,6 +101,7 @@ beforeAll(async () => {
     },
   });
 });
+beforeAll(() => gateway.signedIn({ userId: "idp/bob", subject: "bob" }));
 afterAll(async () => {
   await gateway?.close();
   for (const twin of twins) await twin.close();
@@ -138,6 +139,9 @@ async function openStream(url: string): Promise<IncomingMessage> {
     headers: { authorization: `Bearer ${token}`, accept: "text/event-stream" },
   });
 }
+/** Claims of somebody else's tokens. */
+const bobs = { sub: "idp/bob" };
+
 /** Reads a stream until `pattern` has come. */
 async function readUntil(stream: IncomingMessage, pattern: RegExp): Promise<string> {
   let seen = "";
@@ -284,6 +288,26 @@ describe("the first event of a legacy HTTP+SSE server", () => {
     ]) {
       const answer = await post(url, { method: "ping" });
       expect([answer.status, answer.body.includes("reached")]).toEqual([404, false]);
+    }
+    // Nor is one that was named to somebody else.
+    const url = `https://shared.test${named}`;
+    const ofBob = await post(url, { method: "ping" }, {}, bobs);
+    expect([ofBob.status, ofBob.body.includes("reached")]).toEqual([404, false]);
+    expect((await post(url, { method: "ping" })).body).toBe("reached");
+  });
+
+  it("a post whose token has run out is told of the route's metadata: clients know no other of this server", async () => {
+    for (const path of ["/team/.upstream/proof/messages?sessionId=a", "/team/messages?sessionId=a"]) {
+      const answer = await throughEnvoy(gateway.place, {
+        url: `https://shared.test${path}`,
+        method: "POST",
+        headers: { ...json, accept: "*/*", authorization: "Bearer gone" },
+        body: "{}",
+      });
+      expect([answer.status, answer.header("www-authenticate")]).toEqual([
+        401,
+        expect.stringContaining('"https://shared.test/.well-known/oauth-protected-resource/team"'),
+      ]);
     }
   });
 
@@ -439,6 +463,9 @@ describe("an upstream's own cookie", () => {
     await post("https://shared.test/team/mcp", { method: "ping" }, { cookie });
     expect(received.headers.cookie).toBe("AWSALB=abc/+=");
     await post("https://shared.test/kept/mcp", { method: "ping" }, { cookie });
+    expect(received.headers.cookie).toBeUndefined();
+    // Neither with another person's call, whose client has the same jar, or whose jar a neighbour's host has filled.
+    await post("https://shared.test/team/mcp", { method: "ping" }, { cookie }, bobs);
     expect(received.headers.cookie).toBeUndefined();
   });
 

@@ -1,0 +1,182 @@
+import { endpointUrl } from "../config/endpoint.ts";
+import type { Logger } from "../telemetry/logger.ts";
+import { readableScopes } from "./allowed-scopes.ts";
+import { atUpstream } from "./is-at-upstream.ts";
+import type { MetadataCache } from "./metadata-cache.ts";
+import type { Outward } from "./outward.ts";
+import { readFlag, readList, readText } from "./read-metadata.ts";
+import { isResource, resourceCovers } from "./resource-covers.ts";
+import { type Look, notThere } from "./server-metadata.ts";
+import { UpstreamOAuthError } from "./upstream-oauth-error.ts";
+
+/** What an upstream says of itself (RFC 9728), as far as it matters here. */
+export interface ResourceMetadata {
+  readonly resource: string;
+  readonly authorizationServers: readonly string[];
+  readonly scopes: readonly string[];
+  readonly dpopRequired: boolean;
+}
+/** What a challenge says about resource metadata: a URL, or something that is none. */
+export type Named = { readonly url: string } | { readonly unreadable: true };
+/** What the search for resource metadata came to. */
+export interface Searched {
+  readonly found?: ResourceMetadata;
+  /** Why the document that the upstream's challenge names is of no use. */
+  readonly unusable?: string;
+}
+
+/** Of what an upstream names. */
+const mostServers = 10;
+const longestIssuer = 2048;
+
+const prmPath = "/.well-known/oauth-protected-resource";
+
+/** Finds and reads protected-resource metadata. */
+export function createResourceMetadata({
+  outward,
+  cache,
+  logger,
+}: {
+  outward: Outward;
+  cache: MetadataCache;
+  logger?: Pick<Logger, "warn" | "info">;
+}): { search(look: Look, named: readonly Named[]): Promise<Searched> } {
+  /**
+   * The document that a challenge names, the well-known one of the path, the one at the root. What a challenge names elsewhere than
+   * at the upstream is not asked for: nobody else says which authorization server the upstream has.
+   *
+   * @throws UpstreamOAuthError `resource_mismatch` where a document describes another resource, and none this one
+   */
+  async function search(look: Look, named: readonly Named[]): Promise<Searched> {
+    const upstream = new URL(endpointUrl(look.route));
+    const path = upstream.pathname.replace(/\/$/, "");
+    // RFC 9728 section 3.1: a query is part of the place; most servers know one document for all of them.
+    const places = [`${prmPath}${path}${upstream.search}`, `${prmPath}${path}`, prmPath];
+    const tried = new Set<string>();
+    let unusable: string | undefined;
+    let mismatch: UpstreamOAuthError | undefined;
+    async function tryOne(url: string, by: Look = look): Promise<ResourceMetadata | string> {
+      try {
+        return await oneResourceMetadata(by, url);
+      } catch (error) {
+        mismatch ??= UpstreamOAuthError.from(error, "resource metadata");
+        return mismatch.message;
+      }
+    }
+    const note =
+      "the resource metadata that the server's challenge names is of no use: its owner should correct it";
+    const noted: Look = { ...look, onStep: (step) => look.onStep(step.ok ? step : { ...step, note }) };
+    for (const one of named) {
+      const outcome = await tryNamed(noted, one, tried, (url) => tryOne(url, noted));
+      if (typeof outcome === "object") return { found: outcome };
+      if (outcome === undefined) continue;
+      unusable ??= outcome;
+      const url = "url" in one ? one.url.slice(0, 512) : undefined;
+      logger?.warn(
+        { route: look.route.id, resourceMetadata: url, finding: outcome },
+        "resource_metadata of a challenge ignored: the well-known places are asked instead",
+      );
+    }
+    for (const place of places) {
+      const url = upstream.origin + place;
+      if (tried.has(url)) continue;
+      tried.add(url);
+      const outcome = await tryOne(url);
+      if (typeof outcome === "object") return { found: outcome, unusable };
+    }
+    if (mismatch) throw mismatch;
+    return { unusable };
+  }
+
+  /** @returns the document, why it is of no use, or undefined where it has been tried already */
+  async function tryNamed(
+    { route, onStep }: Look,
+    named: Named,
+    tried: Set<string>,
+    tryOne: (url: string) => Promise<ResourceMetadata | string>,
+  ): Promise<ResourceMetadata | string | undefined> {
+    const step = { name: "resource_metadata", ok: false } as const;
+    if (!("url" in named)) {
+      const finding = "is ignored: the challenge names it by something that is not a URL";
+      onStep({ ...step, finding });
+      return finding;
+    }
+    const url = atUpstream(route, named.url);
+    if (url === undefined) {
+      const finding =
+        "is ignored: it is not on the upstream's origin, and nobody else speaks for the upstream";
+      onStep({ ...step, url: named.url, finding });
+      return finding;
+    }
+    if (tried.has(url)) return undefined;
+    tried.add(url);
+    return tryOne(url);
+  }
+
+  /** @returns the document, or why it is of no use. @throws UpstreamOAuthError `resource_mismatch` */
+  async function oneResourceMetadata(
+    { route, onStep }: Look,
+    url: string,
+  ): Promise<ResourceMetadata | string> {
+    const step = { name: "resource_metadata", url } as const;
+    let document: Awaited<ReturnType<MetadataCache["get"]>>;
+    try {
+      document = await cache.get(route.id, url, outward.metadataFetchFor(route));
+    } catch (error) {
+      const finding = UpstreamOAuthError.from(error, "not fetched").message;
+      onStep({ ...step, ok: false, finding });
+      return finding;
+    }
+    const { status, json } = document;
+    const resource = readText(json?.resource);
+    if (!json || resource === undefined) {
+      const finding = json ? "names no resource" : notThere(status, "protected resource metadata");
+      onStep({ ...step, status, ok: false, finding });
+      return finding;
+    }
+    const exact = route.mcp.kind === "server" && route.mcp.exactResource === true;
+    const upstream = endpointUrl(route);
+    const isOwn = isResource(resource, upstream);
+    if (!isOwn && (exact || !resourceCovers(resource, upstream))) {
+      const which = resourceCovers(resource, upstream)
+        ? "describes a resource above the route's upstream, which `resource: exact` does not accept"
+        : "describes another resource than the route's upstream";
+      onStep({ ...step, status, ok: false, finding: `${which}: ${resource.slice(0, 512)}` });
+      throw new UpstreamOAuthError(
+        "resource_mismatch",
+        `the metadata at ${url} ${which} (${upstream}): the route's \`to\` must be the URL the server calls itself`,
+        { detail: resource },
+      );
+    }
+    const authorizationServers = readList(json.authorization_servers)
+      .slice(0, mostServers)
+      .filter((one) => one.length <= longestIssuer && URL.canParse(one));
+    const server = authorizationServers[0]
+      ? `names the authorization server ${authorizationServers[0]}`
+      : "names no authorization server";
+    const above = isOwn ? "" : `; its resource is above \`to\`: ${resource}`;
+    onStep({
+      ...step,
+      status,
+      ok: true,
+      finding: server + above,
+      ...(isOwn ? {} : { note: parentNote(resource) }),
+    });
+    if (!isOwn) {
+      const place = { route: route.id, upstream, resource };
+      logger?.info(place, "the upstream's resource metadata is for a URL above `to`, and so are its tokens");
+    }
+    return {
+      resource,
+      authorizationServers,
+      scopes: readableScopes(readList(json.scopes_supported)),
+      dpopRequired: readFlag(json.dpop_bound_access_tokens_required) === true,
+    };
+  }
+
+  return { search };
+}
+
+function parentNote(resource: string): string {
+  return `tokens are asked for ${resource}, which is above \`to\`; mcp.server.resource: exact refuses that`;
+}

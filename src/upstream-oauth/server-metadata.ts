@@ -1,0 +1,146 @@
+import type { AuthorizationServer } from "oauth4webapi";
+import type { Route } from "../config/route.ts";
+import type { CurrentRoutes } from "../config/route-table.ts";
+import type { MetadataCache } from "./metadata-cache.ts";
+import type { Outward } from "./outward.ts";
+import { readServerMetadata } from "./read-metadata.ts";
+import type { DiscoveryStep } from "./upstream-oauth.ts";
+import { UpstreamOAuthError } from "./upstream-oauth-error.ts";
+
+/** For whom something is looked up, and who hears what was found. */
+export interface Look {
+  readonly route: Route;
+  readonly onStep: (step: DiscoveryStep) => void;
+}
+
+/** Finds and reads the metadata of authorization servers. */
+export function createServerMetadata({
+  routes,
+  outward,
+  cache,
+}: {
+  routes: CurrentRoutes;
+  outward: Outward;
+  cache: MetadataCache;
+}): {
+  find(look: Look, issuer: string, expected?: string): Promise<AuthorizationServer | undefined>;
+  checked(route: Route, as: AuthorizationServer): AuthorizationServer;
+} {
+  /**
+   * RFC 8414 section 3.1, then OpenID Connect Discovery, in the three forms that servers use; at last, for an issuer with a path, the
+   * root of its host.
+   *
+   * @param expected the operator's `expected_issuer`, accepted beside the issuer asked for
+   * @throws UpstreamOAuthError
+   */
+  async function find(
+    { route, onStep }: Look,
+    issuer: string,
+    expected?: string,
+  ): Promise<AuthorizationServer | undefined> {
+    const base = new URL(issuer);
+    const path = base.pathname.replace(/\/$/, "");
+    const kinds = ["oauth-authorization-server", "openid-configuration"].map(
+      (kind) => `/.well-known/${kind}`,
+    );
+    const places = [
+      ...kinds.map((kind) => `${kind}${path}`),
+      ...(path ? [`${path}/.well-known/openid-configuration`, ...kinds] : []),
+    ];
+    checkDomain(base);
+    let failure: UpstreamOAuthError | undefined;
+    for (const place of places) {
+      const url = base.origin + place;
+      const step = { name: "server_metadata", url } as const;
+      try {
+        const { status, json } = await cache.get(route.id, url, outward.metadataFetchFor(route));
+        const as = json && readServerMetadata(json);
+        if (!as) {
+          const finding = json ? "names no issuer" : notThere(status, "authorization server metadata");
+          onStep({ ...step, status, ok: false, finding });
+          if (status >= 500) {
+            failure ??= new UpstreamOAuthError("server_error", `${base.host} failed (${status})`);
+          }
+          continue;
+        }
+        if (as.issuer !== expected && !sameIssuer(as.issuer, base)) {
+          const names = `names the issuer ${inWords(as.issuer)}, not ${expected ?? issuer}`;
+          onStep({ ...step, status, ok: false, finding: names });
+          // The root of a shared host may well be somebody else's.
+          if (path && kinds.includes(place)) failure ??= mismatched(url, names, as.issuer, expected);
+          else failure = mismatched(url, names, as.issuer, expected);
+          continue;
+        }
+        onStep({ ...step, status, ok: true, finding: `describes ${as.issuer}` });
+        return checked(route, as);
+      } catch (error) {
+        failure = UpstreamOAuthError.from(error, "authorization server metadata");
+        onStep({ ...step, ok: false, finding: failure.message });
+      }
+    }
+    if (failure) throw failure;
+    return undefined;
+  }
+
+  /** `allowed_as_metadata_domains` (F4.8). */
+  function checkDomain(issuer: URL): void {
+    const allowed = routes().config.upstreamOAuth.allowedAsMetadataDomains;
+    if (allowed.length === 0) return;
+    const host = issuer.hostname;
+    const fits = allowed.some((one) => (one.startsWith("*.") ? host.endsWith(one.slice(1)) : host === one));
+    if (fits) return;
+    throw new UpstreamOAuthError(
+      "metadata_domain_not_allowed",
+      `the authorization server ${issuer.host} is not among allowed_as_metadata_domains`,
+    );
+  }
+
+  /** Endpoints must be usable before a person is sent on a trip (F8.5). */
+  function checked(route: Route, as: AuthorizationServer): AuthorizationServer {
+    const names = [
+      "authorization_endpoint",
+      "token_endpoint",
+      "registration_endpoint",
+      "revocation_endpoint",
+    ] as const;
+    for (const name of names) {
+      const value = as[name];
+      if (value !== undefined) outward.checkEndpoint(route, name, String(value));
+    }
+    return as;
+  }
+
+  return { find, checked };
+}
+
+/** What to say of a document that is not what was looked for. */
+export function notThere(status: number, what: string): string {
+  return status >= 200 && status < 300 ? `is not ${what}` : "is not there";
+}
+
+function mismatched(
+  url: string,
+  names: string,
+  theirs: string,
+  expected: string | undefined,
+): UpstreamOAuthError {
+  const key =
+    expected === undefined ? "set mcp.server.expected_issuer" : "correct mcp.server.expected_issuer";
+  return new UpstreamOAuthError(
+    "issuer_mismatch",
+    `the metadata at ${url} ${names}: if the server's owner means it so, ${key} on the route to exactly what it names`,
+    { detail: theirs },
+  );
+}
+
+/** Another server's words may be shown where they are a plain URL. */
+function inWords(issuer: string): string {
+  return issuer.length <= 200 && /^https?:\/\/[\w.~:/{}[\]%-]+$/.test(issuer)
+    ? issuer
+    : "of something that is not a URL";
+}
+
+/** Equal but for the slash that URLs add to a bare origin. */
+export function sameIssuer(text: string, asked: URL): boolean {
+  return URL.canParse(text) && new URL(text).href === asked.href;
+}
