@@ -1,8 +1,7 @@
-import { readFileSync } from "node:fs";
-import { join } from "node:path";
 import Router from "@koa/router";
 import type { Context } from "koa";
 import type { LiveConfig } from "../config/create-live-config.ts";
+import { productVersion } from "../config/product-version.ts";
 import { readBody } from "../pages/read-body.ts";
 import type { AuditFilter, Store } from "../store/store.ts";
 import { StoreUnavailable } from "../store/store-unavailable.ts";
@@ -25,7 +24,7 @@ export interface AdminApiDeps extends StoredRouteChangesDeps {
 export function createAdminApi(deps: AdminApiDeps): Router {
   const { routes, live, store, logger } = deps;
   const changes = createStoredRouteChanges(deps);
-  const document = openapi(packageVersion());
+  const document = openapi(productVersion());
   const router = new Router({ prefix: "/admin/v1" });
 
   router.use(async (ctx, next) => {
@@ -178,10 +177,4 @@ function asTold(error: unknown): { status: number; body: object } {
     return { status: Number(error.status), body };
   }
   return { status: 500, body: { error: "internal", error_description: "something went wrong on our side" } };
-}
-
-function packageVersion(): string {
-  const text = readFileSync(join(import.meta.dirname, "../../package.json"), "utf8");
-  const parsed: unknown = JSON.parse(text);
-  return isJsonObject(parsed) && typeof parsed.version === "string" ? parsed.version : "0";
 }

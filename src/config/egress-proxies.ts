@@ -65,7 +65,16 @@ export function checkEgressProxies(
     ["http_proxy", http],
   ] as const) {
     const url = value === undefined ? undefined : URL.parse(value);
-    if (url === undefined || (url && /^https?:$/.test(url.protocol) && url.hostname !== "")) continue;
+    if (url === undefined) continue;
+    if (url && /^https?:$/.test(url.protocol) && url.hostname !== "") {
+      if (!isDecodable(url.username + url.password))
+        reporter.error(
+          ["egress", key],
+          `user and password of the proxy (${key}, or ${key.toUpperCase()} in the environment) are not percent-encoded`,
+          "write %25 for a percent sign",
+        );
+      continue;
+    }
     reporter.error(
       ["egress", key],
       `the proxy (${key}, or ${key.toUpperCase()} in the environment) is not an http or https URL`,
@@ -107,6 +116,14 @@ export function isInternal(url: URL): boolean {
   return /\.(?:local|internal|svc|localdomain|localhost|lan|intranet|private|corp|home|home\.arpa)$/.test(
     host,
   );
+}
+
+function isDecodable(text: string): boolean {
+  try {
+    return decodeURIComponent(text) !== undefined;
+  } catch {
+    return false;
+  }
 }
 
 /** A URL's host without brackets and the root's dot, of which some take more than one. */

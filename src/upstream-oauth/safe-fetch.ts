@@ -1,11 +1,10 @@
-import { readFileSync } from "node:fs";
 import { isIP, type LookupFunction, type Socket } from "node:net";
-import { join } from "node:path";
 import type { SecureContext } from "node:tls";
 import { context, propagation } from "@opentelemetry/api";
 import { Agent, buildConnector, ProxyAgent, fetch as undiciFetch } from "undici";
 import { type EgressProxies, isInternal, proxyFor } from "../config/egress-proxies.ts";
 import { createPrivateHostList, type PrivateHostList } from "../config/private-host-list.ts";
+import { productVersion } from "../config/product-version.ts";
 import { inSpan } from "../telemetry/in-span.ts";
 import { isPublicAddress } from "./is-public-address.ts";
 import { createResolveHost, type ResolveHost, resolveBySystem } from "./resolve-host.ts";
@@ -422,12 +421,6 @@ export function followWithinHost(fetchOne: Fetch, timeoutMs: () => number): Fetc
 function isWithinHost(from: URL, to: URL): boolean {
   if (to.username !== "" || to.password !== "" || to.host !== from.host) return false;
   return to.protocol === from.protocol || (from.protocol === "http:" && to.protocol === "https:");
-}
-
-function productVersion(): string {
-  const text = readFileSync(join(import.meta.dirname, "../../package.json"), "utf8");
-  const { version }: { version: string } = JSON.parse(text);
-  return version;
 }
 
 function portOf(url: URL): number {

@@ -1,0 +1,9 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+
+/** Of this very installation, from its package.json. */
+export function productVersion(): string {
+  const text = readFileSync(join(import.meta.dirname, "../../package.json"), "utf8");
+  const { version }: { version: string } = JSON.parse(text);
+  return version;
+}
