@@ -1,0 +1,69 @@
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { walkClient } from "./client-flow.ts";
+import { notYet } from "./not-yet.ts";
+import { startZoo, type Zoo } from "./start-zoo.ts";
+import { startWalker, walkUpstream } from "./upstream-flow.ts";
+import { type Client, clients, fingerprint, type Upstream, upstreams } from "./zoo.ts";
+
+/** Flows side by side: two cores. */
+const walkers = 4;
+
+const known = { upstreams: await upstreams(), clients: await clients() };
+
+describe("the zoo", () => {
+  let zoo: Zoo;
+  const outcomes = new Map<string, string | undefined>();
+  beforeAll(async () => {
+    zoo = await startZoo();
+    const names = [...zoo.upstreams.keys()];
+    const clientNames = [...zoo.clients.keys()];
+    await Promise.all(
+      Array.from({ length: walkers }, async () => {
+        const walker = await startWalker(zoo);
+        for (let name = names.shift(); name !== undefined; name = names.shift()) {
+          outcomes.set(`upstreams ${name}`, await outcome(walkUpstream(zoo, walker, name)));
+        }
+        for (let name = clientNames.shift(); name !== undefined; name = clientNames.shift()) {
+          outcomes.set(`clients ${name}`, await outcome(walkClient(zoo, name)));
+        }
+      }),
+    );
+  });
+  afterAll(() => zoo?.close());
+
+  describe.each(["upstreams", "clients"] as const)("%s", (kind) => {
+    const open = notYet[kind];
+    const names = [...known[kind].keys()];
+    it.each(names.filter((name) => !(name in open)))("%s goes the whole way", (name) => {
+      expect(outcomes.get(`${kind} ${name}`)).toBeUndefined();
+    });
+    it.each(Object.keys(open))("%s does not work yet: once it does, take it from not-yet.ts", (name) => {
+      expect(outcomes.get(`${kind} ${name}`)).toBeTypeOf("string");
+    });
+  });
+
+  it.each([
+    ["upstreams", 40],
+    ["clients", 25],
+  ] as const)("%s: at least %i that are documented, each with habits of its own", (kind, least) => {
+    const files = new Map<string, Upstream | Client>(known[kind]);
+    const prints = new Map<string, string[]>();
+    for (const [name, entry] of files) {
+      const print = fingerprint(entry);
+      prints.set(print, [...(prints.get(print) ?? []), name]);
+    }
+    expect([...prints.values()].filter((names) => names.length > 1)).toEqual([]);
+    const counted = [...files.values()].filter(({ guessed = [] }) => guessed.length === 0);
+    expect(counted.length).toBeGreaterThanOrEqual(least);
+  });
+});
+
+async function outcome(flow: Promise<void>): Promise<string | undefined> {
+  return flow.then(
+    () => undefined,
+    (error: Error) => {
+      if (process.env.ZOO_DEBUG) process.stderr.write(`ZOO ${error.message}\n`);
+      return error.message;
+    },
+  );
+}
