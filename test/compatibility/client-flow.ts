@@ -2,6 +2,7 @@ import { createHash, randomBytes } from "node:crypto";
 import { httpBrowser } from "../support/http-browser.ts";
 import { throughEnvoy } from "../support/through-envoy.ts";
 import { clientRoute, type Zoo } from "./start-zoo.ts";
+import type { Walker } from "./upstream-flow.ts";
 import type { Client } from "./zoo.ts";
 
 type Json = Record<string, unknown>;
@@ -18,12 +19,22 @@ const initialize = (protocolVersion: string) =>
  * person's browser, code and call, refresh and call.
  * @throws Error that says at which step it ended otherwise
  */
-export async function walkClient(zoo: Zoo, name: string): Promise<void> {
+export async function walkClient(zoo: Zoo, walker: Walker, name: string): Promise<void> {
   const client = zoo.clients.get(name);
   if (!client) throw new Error(`no client ${name}`);
+  const { refusal } = client;
+  if (!refusal) return walk(zoo, walker, name, client);
+  const said = await walk(zoo, walker, name, client).then(
+    () => "nothing",
+    (error: Error) => error.message,
+  );
+  if (!said.includes(refusal.says)) throw new Error(`expected "${refusal.says}", but was told ${said}`);
+}
+
+async function walk(zoo: Zoo, walker: Walker, name: string, client: Client): Promise<void> {
   const problem = zoo.problems.get(`client-${name}`);
   if (problem) throw new Error(problem);
-  const resource = `${clientRoute(name)}${client.path ?? ""}`;
+  const resource = `${clientRoute(name)}${client.routePath ?? ""}${client.path ?? ""}`;
   const values = { resource, origin: new URL(resource).origin };
   const challenged = await call(zoo, client, resource);
   if (challenged.status !== 401) throw new Error(`the first call: ${challenged.status} ${challenged.body}`);
@@ -42,7 +53,11 @@ export async function walkClient(zoo: Zoo, name: string): Promise<void> {
     ...filled(client.authorize ?? { state: "some-state", resource: "$resource" }, values),
   };
   for (const [parameter, value] of Object.entries(asked)) authorize.searchParams.set(parameter, value);
-  const browser = httpBrowser({ fetch: zoo.fetch, stopAt: (url) => url.href.startsWith(redirectUri) });
+  const browser = httpBrowser({
+    fetch: zoo.fetch,
+    jar: walker.browser.jar,
+    stopAt: (url) => url.href.startsWith(redirectUri),
+  });
   const page = await browser.agree(await browser.open(authorize), zoo.stack.signIn("alice"));
   const code = page.url.searchParams.get("code");
   if (!code) throw new Error(`not authorized: ${page.url.href} ${page.status} ${plain(page.html)}`);
@@ -131,8 +146,8 @@ async function register(
   client: Client,
   endpoint: string,
 ): Promise<{ id: string; secret?: string; method: string }> {
-  const method = client.token?.method ?? "none";
-  if (client.document) return { id: client.document.url, method };
+  const { method } = client.token ?? {};
+  if (client.document) return { id: client.document.url, method: method ?? "none" };
   const response = await zoo.fetch(endpoint, {
     method: "POST",
     headers: { "content-type": "application/json" },
@@ -141,7 +156,7 @@ async function register(
   const body = (await response.json()) as Json;
   if (response.status !== 201) throw new Error(`not registered: ${response.status} ${JSON.stringify(body)}`);
   const secret = typeof body.client_secret === "string" ? body.client_secret : undefined;
-  return { id: String(body.client_id), secret, method };
+  return { id: String(body.client_id), secret, method: method ?? String(body.token_endpoint_auth_method) };
 }
 
 function redirectUris({ registers, document }: Client): string[] {

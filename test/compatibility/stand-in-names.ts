@@ -5,9 +5,10 @@ import tls from "node:tls";
 
 /**
  * Preloaded into the sidecar (`--import`): hosts of the zoo are on loopback, at `ZOO_PORT` instead of 443. TLS, names and paths
- * are the real ones. Our own hosts look like public ones, so that documents of ours can be client ids.
+ * are the real ones. They look like public hosts, and so do ours, so that documents can be client ids.
  */
 const port = Number(process.env.ZOO_PORT);
+const publicAddress = { address: "93.184.215.14", family: 4 };
 const connect = tls.connect;
 const redirected = (...args: unknown[]) => {
   const [first] = args;
@@ -17,11 +18,12 @@ const redirected = (...args: unknown[]) => {
     // As text: undici keeps the port as it stood in the URL.
     if (isPublic && Number(first.port) === 443) args[0] = { ...first, host: "127.0.0.1", port };
   }
-  return Reflect.apply(connect, tls, args);
+  const socket: tls.TLSSocket = Reflect.apply(connect, tls, args);
+  if (args[0] !== first) Object.defineProperty(socket, "remoteAddress", { value: publicAddress.address });
+  return socket;
 };
 Object.assign(tls, { connect: redirected });
 
-const publicAddress = { address: "93.184.215.14", family: 4 };
 const lookup = dnsPromises.lookup;
 Object.assign(dnsPromises, {
   lookup: async (name: string, options: dns.LookupAllOptions) =>

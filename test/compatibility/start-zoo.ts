@@ -1,4 +1,6 @@
 import { readFileSync } from "node:fs";
+import { mkdtemp } from "node:fs/promises";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parse, stringify } from "yaml";
 import { loopbackFetch } from "../../deploy/demo/loopback-fetch.ts";
@@ -6,6 +8,7 @@ import { formatProblem } from "../../src/config/format-problem.ts";
 import { loadConfig } from "../../src/config/load-config.ts";
 import { configFile } from "../config/config-file.ts";
 import { type E2e, startE2e } from "../support/e2e.ts";
+import { copyEmbeddedTestDatabase } from "../support/embedded-database.ts";
 import { type ScriptedVendors, scriptedVendors } from "./scripted-vendors.ts";
 import { type Client, clients, hostsOf, type Upstream, upstreams } from "./zoo.ts";
 
@@ -35,11 +38,16 @@ export async function startZoo(): Promise<Zoo> {
   });
   const hosts = [...zoo.upstreams.values(), ...zoo.clients.values()].flatMap(hostsOf);
   const vendorHosts = new Set(hosts.filter((host) => host !== "localhost"));
+  // Known beforehand, since the sidecar is to trust the authority in it for hosts that no route names.
+  const folder = await mkdtemp(join(tmpdir(), "zoo-"));
+  await copyEmbeddedTestDatabase(join(folder, "data"));
   try {
     stack = await startE2e({
+      folder,
       names: ["*.upstreams.test", "*.clients.test", ...vendorHosts],
       env: {
         NODE_OPTIONS: `--import ${join(import.meta.dirname, "stand-in-names.ts")}`,
+        NODE_EXTRA_CA_CERTS: join(folder, "ca.pem"),
         ZOO_PORT: String(vendors.port),
       },
       config: (config) => {
@@ -51,9 +59,9 @@ export async function startZoo(): Promise<Zoo> {
             to,
             mcp: { server: settings },
           })),
-          ...[...zoo.clients].map(([name, { settings = {} }]) => ({
+          ...[...zoo.clients].map(([name, { settings = {}, routePath = "" }]) => ({
             id: `client-${name}`,
-            from: clientRoute(name),
+            from: `${clientRoute(name)}${routePath}`,
             to: open,
             mcp: { server: { upstream_auth: "none", ...settings } },
           })),

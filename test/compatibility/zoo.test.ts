@@ -1,4 +1,7 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { compatibilityPage } from "../../deploy/docs/compatibility-page.ts";
 import { walkClient } from "./client-flow.ts";
 import { notYet } from "./not-yet.ts";
 import { startZoo, type Zoo } from "./start-zoo.ts";
@@ -24,7 +27,7 @@ describe("the zoo", () => {
           outcomes.set(`upstreams ${name}`, await outcome(walkUpstream(zoo, walker, name)));
         }
         for (let name = clientNames.shift(); name !== undefined; name = clientNames.shift()) {
-          outcomes.set(`clients ${name}`, await outcome(walkClient(zoo, name)));
+          outcomes.set(`clients ${name}`, await outcome(walkClient(zoo, walker, name)));
         }
       }),
     );
@@ -56,6 +59,11 @@ describe("the zoo", () => {
     const counted = [...files.values()].filter(({ guessed = [] }) => guessed.length === 0);
     expect(counted.length).toBeGreaterThanOrEqual(least);
   });
+});
+
+it("docs/compatibility-with.md says what the zoo says (make docs writes it)", () => {
+  const written = readFileSync(join(import.meta.dirname, "../../docs/compatibility-with.md"), "utf8");
+  expect(written).toBe(compatibilityPage(known, notYet));
 });
 
 async function outcome(flow: Promise<void>): Promise<string | undefined> {

@@ -87,7 +87,9 @@ export interface Upstream extends Entry {
  * leaves out is as the 2025-11-25 revision of MCP says: the challenge's document, S256, `resource` at every step.
  */
 export interface Client extends Entry {
-  /** Path below the route's host of the URL that people give it; default none. */
+  /** Path of the route's own `from`; default none. */
+  readonly routePath?: string;
+  /** What people append to the route's URL when they give it to this client; default nothing. */
   readonly path?: string;
   /** What it posts to the registration endpoint. */
   readonly registers?: Json;
@@ -105,7 +107,7 @@ export interface Client extends Entry {
   /** Parameters of /authorize beyond client, redirect URI and PKCE. */
   readonly authorize?: Readonly<Record<string, string>>;
   readonly token?: {
-    /** How it authenticates; default `none`. */
+    /** How it authenticates; default: as its registration was answered. */
     readonly method?: "none" | "client_secret_post" | "client_secret_basic";
     /** `client_id` in the body, beside Basic. */
     readonly repeatsClientId?: true;
@@ -120,6 +122,8 @@ export interface Client extends Entry {
   readonly protocolVersion?: string;
   /** `mcp.server` of the route, where the defaults do not do. */
   readonly settings?: Json;
+  /** It cannot connect: what the person or the client is told, and why that is the client's doing. */
+  readonly refusal?: { readonly says: string; readonly why: string };
 }
 
 /** Every file of the zoo by its name. */

@@ -8,19 +8,11 @@ export default {
       url: "https://docs.github.com/en/apps/oauth-apps/building-oauth-apps/authorizing-oauth-apps",
       date: "2026-09",
     },
-    { url: "https://github.com/github/github-mcp-server", date: "2026-09" },
+    { url: "https://api.githubcopilot.com/.well-known/oauth-protected-resource/mcp/", date: "2026-09" },
   ],
   looked: "2026-11-28",
   to: "https://api.githubcopilot.com/mcp",
   settings: { upstream_oauth2: { client_id: "Ov23liOurOAuthApp", client_secret: "github-secret" } },
-  unauthorized: {
-    status: 401,
-    headers: {
-      "www-authenticate":
-        'Bearer error="invalid_request", error_description="No access token was provided in this request", resource_metadata="https://api.githubcopilot.com/.well-known/oauth-protected-resource/mcp"',
-    },
-    body: "bad request: missing required Authorization header\n",
-  },
   documents: {
     "https://api.githubcopilot.com/.well-known/oauth-protected-resource/mcp": {
       resource: "https://api.githubcopilot.com/mcp",
