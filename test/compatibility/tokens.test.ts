@@ -1,0 +1,193 @@
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import type { UpstreamToken } from "../../src/store/store.ts";
+import type { CallerLike } from "../../src/upstream-token/upstream-tokens.ts";
+import { type ScriptedUpstream, scriptedUpstream } from "../upstream-oauth/scripted-upstream.ts";
+import { alice, type ClientHouse, startClient } from "../upstream-oauth/start-client.ts";
+
+const caller: CallerLike = { userId: alice, kind: "person" };
+const hour = 3_600_000;
+
+/** What token endpoints of public servers answer, beside what RFC 6749 asks for. */
+describe("a token endpoint's answer", () => {
+  let upstream: ScriptedUpstream;
+  let house: ClientHouse;
+  beforeAll(async () => {
+    upstream = await scriptedUpstream();
+    house = await startClient(
+      `  - {id: files, from: https://mcp.test, to: ${upstream.mcp}, mcp: {server: {}}}`,
+    );
+  });
+  afterAll(() => Promise.all([house?.close(), upstream?.close()]));
+  beforeEach(async () => {
+    for (const name of Object.keys(upstream.tokenFields)) delete upstream.tokenFields[name];
+    upstream.tokenAnswers.length = 0;
+    await house.tokens.disconnect(alice, house.route());
+  });
+  const stored = () =>
+    house.store.upstreamTokens.find({ userId: alice, routeId: "files", upstream: upstream.mcp });
+  const find = (now?: number) => house.tokens.find(caller, house.route(), now);
+  const plain = { access_token: "the-token", token_type: "Bearer" };
+  const form = { "content-type": "application/x-www-form-urlencoded; charset=utf-8" };
+  const lives = (token: UpstreamToken | undefined) =>
+    token?.expiresAt && Math.round((token.expiresAt.getTime() - Date.now()) / 60_000);
+
+  it.each<[string, Record<string, unknown>, Partial<UpstreamToken>]>([
+    ["no refresh token: null", { refresh_token: null }, { refreshToken: undefined }],
+    ["an empty refresh token", { refresh_token: "" }, { refreshToken: undefined }],
+    ["a refresh token that is false", { refresh_token: false }, { refreshToken: undefined }],
+    ["no scope: null", { scope: null }, { scopes: ["read", "write"] }],
+    ["an empty scope", { scope: "" }, { scopes: ["read", "write"] }],
+    ["a list of scopes", { scope: ["read", "admin"] }, { scopes: ["read", "admin"] }],
+    ["an empty list of scopes", { scope: [] }, { scopes: ["read", "write"] }],
+    ["a list of one text with all scopes", { scope: ["read admin"] }, { scopes: ["read", "admin"] }],
+    ["scopes with commas", { scope: "read,admin" }, { scopes: ["read", "admin"] }],
+    ["a scope that is an object", { scope: { read: true } }, { scopes: ["read", "write"] }],
+    ["no token type: missing", { token_type: undefined }, { tokenType: "Bearer" }],
+    ["no token type: null", { token_type: null }, { tokenType: "Bearer" }],
+    ["an empty token type", { token_type: "" }, { tokenType: "Bearer" }],
+    ["a token type in capitals", { token_type: "BEARER" }, { tokenType: "Bearer" }],
+    ["Slack's token type", { token_type: "user" }, { tokenType: "Bearer" }],
+    ["Apigee's token type", { token_type: "BearerToken" }, { tokenType: "Bearer" }],
+    ["a list of one token type", { token_type: ["bearer"] }, { tokenType: "Bearer" }],
+    ["an ID token that is null", { id_token: null }, { accessToken: expect.any(String) }],
+    ["an error that is null", { error: null }, { accessToken: expect.any(String) }],
+    ["an empty error", { error: "", error_description: "" }, { accessToken: expect.any(String) }],
+    ["an issued token type that is null", { issued_token_type: null }, { accessToken: expect.any(String) }],
+  ])("with %s is read", async (_what, fields, expected) => {
+    Object.assign(upstream.tokenFields, fields);
+    await house.connect(upstream.agree);
+    expect({ refreshToken: undefined, ...(await stored()) }).toMatchObject(expected);
+    expect(await find()).toMatchObject({ kind: "credential" });
+  });
+
+  it.each<[string, Record<string, unknown>, number | undefined]>([
+    ["null", { expires_in: null }, undefined],
+    ["empty", { expires_in: "" }, undefined],
+    ["text", { expires_in: "3600" }, 60],
+    ["text with a fraction", { expires_in: "3600.0" }, 60],
+    ["a fraction", { expires_in: 3599.5 }, 60],
+    ["zero, which means never", { expires_in: 0 }, undefined],
+    ["zero as text", { expires_in: "0" }, undefined],
+    ["a time, not a lifetime", { expires_in: null, expires_at: Math.floor(Date.now() / 1000) + 7200 }, 120],
+    [
+      "a time as ISO 8601",
+      { expires_in: undefined, expires_at: new Date(Date.now() + 2 * hour).toISOString() },
+      120,
+    ],
+    ["a time in ms", { expires_in: undefined, expires_at: String(Date.now() + 2 * hour) }, 120],
+    ["called expires", { expires_in: undefined, expires: 7200 }, 120],
+    [
+      "a time that Entra ID calls expires_on",
+      { expires_in: undefined, expires_on: String(Math.floor(Date.now() / 1000) + 7200) },
+      120,
+    ],
+  ])("whose lifetime is %s is read", async (_what, fields, minutes) => {
+    Object.assign(upstream.tokenFields, fields);
+    await house.connect(upstream.agree);
+    const now = lives(await stored());
+    if (minutes === undefined) expect(now).toBeUndefined();
+    else expect(Math.abs((now ?? 0) - minutes)).toBeLessThanOrEqual(1);
+    expect(await find()).toMatchObject({ kind: "credential" });
+  });
+
+  it.each<[string, Record<string, unknown>, number | undefined]>([
+    ["in seconds", { refresh_token_expires_in: "7200" }, 120],
+    ["null", { refresh_token_expires_in: null }, undefined],
+    ["zero, which means never", { refresh_expires_in: 0 }, undefined],
+    ["by Intuit's name", { x_refresh_token_expires_in: 7200 }, 120],
+    ["as a time", { refresh_token_expires_at: new Date(Date.now() + 2 * hour).toISOString() }, 120],
+  ])("whose refresh token's lifetime is %s is read", async (_what, fields, minutes) => {
+    Object.assign(upstream.tokenFields, fields);
+    await house.connect(upstream.agree);
+    const at = (await stored())?.refreshExpiresAt;
+    const left = at && Math.round((at.getTime() - Date.now()) / 60_000);
+    if (minutes === undefined) expect(left).toBeUndefined();
+    else expect(Math.abs((left ?? 0) - minutes)).toBeLessThanOrEqual(1);
+  });
+
+  it.each<[string, { status?: number; body: unknown; headers?: Record<string, string> }]>([
+    ["with status 201", { status: 201, body: plain }],
+    ["with status 202", { status: 202, body: plain }],
+    ["as text/html", { body: JSON.stringify(plain), headers: { "content-type": "text/html" } }],
+    ["without a content type", { body: JSON.stringify(plain) }],
+    ["after a byte order mark", { body: `\ufeff${JSON.stringify(plain)}` }],
+    ["after line breaks", { body: `\r\n\r\n${JSON.stringify(plain)}\n` }],
+    ["as a form", { body: "access_token=the-token&scope=read&token_type=bearer", headers: form }],
+    ["as a form that says text/plain", { body: "access_token=the-token&expires=3600" }],
+    [
+      "as a form with empty members",
+      { body: "access_token=the-token&expires_in=&refresh_token=&scope=&token_type=", headers: form },
+    ],
+    [
+      "below authed_user, as Slack does",
+      {
+        body: {
+          ok: true,
+          app_id: "A1",
+          authed_user: { id: "U1", scope: "read", access_token: "the-token", token_type: "user" },
+          team: { id: "T1" },
+          enterprise: null,
+        },
+      },
+    ],
+    [
+      "below authed_user, beside the token of a bot",
+      {
+        body: {
+          ok: true,
+          access_token: "the-bots-token",
+          token_type: "bot",
+          authed_user: { id: "U1", scope: "read", access_token: "the-token", token_type: "user" },
+        },
+      },
+    ],
+    ["below data", { body: { code: 0, msg: "success", data: { ...plain, expires_in: 3600 } } }],
+  ])("%s is read", async (_what, answer) => {
+    upstream.tokenAnswers.push({ ...answer });
+    await house.connect(upstream.agree);
+    expect(await stored()).toMatchObject({ accessToken: "the-token", tokenType: "Bearer" });
+  });
+
+  it("to a refresh with null for what stays the same leaves refresh token and scopes as they are", async () => {
+    upstream.tokenFields.scope = "read";
+    await house.connect(upstream.agree);
+    const before = await stored();
+    upstream.tokenAnswers.push({
+      status: 201,
+      body: { access_token: "newer", token_type: null, refresh_token: null, scope: null, expires_in: null },
+    });
+    expect(await find(Date.now() + hour + 1000)).toMatchObject({
+      headers: [["authorization", "Bearer newer"]],
+    });
+    expect(await stored()).toMatchObject({
+      refreshToken: before?.refreshToken,
+      scopes: ["read"],
+      accessToken: "newer",
+    });
+  });
+
+  it.each<[string, { status?: number; body: unknown; headers?: Record<string, string> }, string]>([
+    ["an error in a 200", { body: { error: "bad_verification_code" } }, "token_refused"],
+    [
+      "an error in a form",
+      { body: "error=bad_verification_code&error_uri=x", headers: form },
+      "token_refused",
+    ],
+    ["Slack's ok: false", { body: { ok: false, error: "invalid_code" } }, "token_refused"],
+    ["ok: false without a reason", { body: { ok: false } }, "token_invalid"],
+    ["an error as an object", { status: 400, body: { error: { code: "invalid_grant" } } }, "token_refused"],
+    ["an error in capitals", { status: 400, body: { error: "INVALID_GRANT" } }, "token_refused"],
+    ["Slack's rate limit", { body: { ok: false, error: "ratelimited" } }, "rate_limited"],
+    ["Slack's own trouble", { body: { ok: false, error: "fatal_error" } }, "server_error"],
+    ["no token", { body: { scope: "read" } }, "token_invalid"],
+    ["an empty token", { body: { ...plain, access_token: "" } }, "token_invalid"],
+    ["two tokens in a form", { body: "access_token=a&access_token=b", headers: form }, "token_invalid"],
+    ["a proof that nobody asked for", { body: { ...plain, token_type: "mac" } }, "token_invalid"],
+    ["a page", { body: "<html>access_token=the-token</html>" }, "token_invalid"],
+  ])("with %s is none: %s", async (_what, answer, code) => {
+    upstream.tokenAnswers.push({ ...answer });
+    await expect(house.connect(upstream.agree)).rejects.toThrow();
+    expect(house.log.at(-1)).toContain(`"reason":"${code}"`);
+    expect(await stored()).toBeUndefined();
+  });
+});
