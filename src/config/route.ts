@@ -30,8 +30,9 @@ export interface UpstreamOAuth extends ClientSecrets {
     readonly tokenUrl: string;
     /** RFC 7009 endpoint, where the operator knows one. */
     readonly revocationUrl?: string;
-    readonly authMethod?: ClientAuthMethod;
   };
+  /** How the client proves itself, also at a server that is discovered; absent: as the server asks for. */
+  readonly authMethod?: ClientAuthMethod;
   readonly scopes?: readonly string[];
   /** No scope but these and `scopes` is asked for, whatever the upstream demands; absent: what the person agrees to. */
   readonly maxScopes?: readonly string[];

@@ -137,7 +137,8 @@ export interface ClientRegistration {
   readonly metadata: Record<string, unknown>;
 }
 export interface ClientRegistrations {
-  find(issuer: string, redirectUri: string): Promise<ClientRegistration | undefined>;
+  /** @param alsoEnded also one whose secret has ended: it may be renewed, or the server's clock be behind; default false */
+  find(issuer: string, redirectUri: string, alsoEnded?: boolean): Promise<ClientRegistration | undefined>;
   /**
    * Runs `register` at most once per (issuer, redirect URI) across replicas: waits for, and returns, a registration under way
    * elsewhere. No transaction is held open meanwhile.
@@ -147,6 +148,23 @@ export interface ClientRegistrations {
     redirectUri: string,
     register: () => Promise<ClientRegistration>,
   ): Promise<ClientRegistration>;
+  /**
+   * Runs `renew` on this client's registration under the same lease, and stores what comes of it. Undefined: another replica is at
+   * it, or the client is gone.
+   */
+  renew(
+    issuer: string,
+    redirectUri: string,
+    clientId: string,
+    renew: (current: ClientRegistration) => Promise<ClientRegistration>,
+  ): Promise<ClientRegistration | undefined>;
+  /** Changes what is known of exactly this client, unless it changes at the same time. */
+  update(
+    issuer: string,
+    redirectUri: string,
+    clientId: string,
+    change: (current: ClientRegistration) => ClientRegistration,
+  ): Promise<void>;
   /** Forgets exactly this client id (the server has forgotten it). */
   delete(issuer: string, redirectUri: string, clientId: string): Promise<void>;
 }

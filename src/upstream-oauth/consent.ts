@@ -11,6 +11,7 @@ import type { UpstreamToken } from "../store/store.ts";
 import { allowedScopes } from "./allowed-scopes.ts";
 import { authorizationUrl } from "./authorization-url.ts";
 import { claimIssuer, knownAt } from "./claim-issuer.ts";
+import type { AuthMethods } from "./client-auth.ts";
 import type { Clients } from "./clients.ts";
 import type { Discovery } from "./discovery.ts";
 import { generateDpopKey } from "./generate-dpop-key.ts";
@@ -39,9 +40,14 @@ export interface Consent {
 }
 
 export function createConsent(
-  deps: UpstreamOAuthDeps & { outward: Outward; discovery: Discovery; clients: Clients },
+  deps: UpstreamOAuthDeps & {
+    outward: Outward;
+    discovery: Discovery;
+    clients: Clients;
+    authMethods: AuthMethods;
+  },
 ): Consent {
-  const { routes, store, metrics, outward, discovery, clients } = deps;
+  const { routes, store, metrics, outward, discovery, clients, authMethods } = deps;
 
   async function serverFor(
     route: Route,
@@ -66,22 +72,6 @@ export function createConsent(
       scopes: [],
       dpopRequired: false,
     };
-  }
-
-  /** Challenge or metadata, configuration, what an upstream demanded since, and what the connection has already (F4.6). */
-  function scopesFor(
-    auth: OAuthConfig,
-    server: UpstreamServer,
-    token: UpstreamToken | undefined,
-    demanded: readonly string[],
-  ): { scopes: string[]; added: string[] } {
-    const usual = auth.scopes ?? allowedScopes(auth, server.scopes);
-    const scopes = new Set(demanded.length ? (auth.scopes ?? []) : usual);
-    if (demanded.length)
-      for (const scope of allowedScopes(auth, [...(token?.scopes ?? []), ...demanded])) scopes.add(scope);
-    const added = [...scopes].filter((scope) => ![...usual, ...(token?.scopes ?? [])].includes(scope));
-    if (server.as.scopes_supported?.includes("offline_access")) scopes.add("offline_access");
-    return { scopes: [...scopes], added: added.filter((scope) => scope !== "offline_access") };
   }
 
   /** Where a person would be sent, and what for. @throws UpstreamOAuthError */
@@ -133,7 +123,9 @@ export function createConsent(
         throw new UpstreamOAuthError("metadata_invalid", `${as.issuer} has no token endpoint`);
       }
       if (needed && !covers(shown, notice)) return { notice };
-      const { client, redirectUri } = await clients.forConsent(route, auth, server);
+      // Also what a connection of a person who was asked for less is asked for: one registration is for all of them.
+      const all = [...new Set([...scopes, ...scopesFor(auth, server).scopes])];
+      const { client, redirectUri } = await clients.forConsent(route, auth, server, all);
       const state = generateRandomState();
       const codeVerifier = generateRandomCodeVerifier();
       const resource = auth.authorizationUrlParams.resource ?? server.resource;
@@ -261,6 +253,7 @@ export function createConsent(
     const dpopKey = pending.dpop ? await generateDpopKey() : undefined;
     const answer = await requestToken({
       fetch: outward.fetchFor(route),
+      authMethods,
       issuer: pending.issuer,
       tokenEndpoint: pending.tokenEndpoint,
       client: { ...client, authMethod: pending.authMethod },
@@ -308,6 +301,22 @@ export function createConsent(
       },
     );
   }
+}
+
+/** Challenge or metadata, configuration, what an upstream demanded since, and what the connection has already (F4.6). */
+export function scopesFor(
+  auth: OAuthConfig,
+  server: UpstreamServer,
+  token?: UpstreamToken,
+  demanded: readonly string[] = [],
+): { scopes: string[]; added: string[] } {
+  const usual = auth.scopes ?? allowedScopes(auth, server.scopes);
+  const scopes = new Set(demanded.length ? (auth.scopes ?? []) : usual);
+  if (demanded.length)
+    for (const scope of allowedScopes(auth, [...(token?.scopes ?? []), ...demanded])) scopes.add(scope);
+  const added = [...scopes].filter((scope) => ![...usual, ...(token?.scopes ?? [])].includes(scope));
+  if (server.as.scopes_supported?.includes("offline_access")) scopes.add("offline_access");
+  return { scopes: [...scopes], added: added.filter((scope) => scope !== "offline_access") };
 }
 
 /** Whether a person has been shown this: the same server, and every scope. */

@@ -1,9 +1,10 @@
 import { LRUCache } from "lru-cache";
 import type { Route } from "../config/route.ts";
 import { knownAt } from "./claim-issuer.ts";
+import { createAuthMethods } from "./client-auth.ts";
 import { clientMetadataDocument } from "./client-metadata-document.ts";
 import { createClients } from "./clients.ts";
-import { createConsent } from "./consent.ts";
+import { createConsent, scopesFor } from "./consent.ts";
 import { createDiscovery } from "./discovery.ts";
 import { doctor } from "./doctor.ts";
 import { grant } from "./grant.ts";
@@ -32,8 +33,9 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
     onEvict: () => metrics.cacheEvictions.inc({ cache: "discovery" }),
   });
   const discovery = createDiscovery({ routes: deps.routes, outward, cache, logger });
-  const clients = createClients({ ...deps, outward });
-  const parts = { ...deps, outward, discovery, clients };
+  const authMethods = createAuthMethods();
+  const clients = createClients({ ...deps, outward, authMethods });
+  const parts = { ...deps, outward, discovery, clients, authMethods };
   const consent = createConsent(parts);
   const needs = new LRUCache<string, boolean>({ max: 10_000, ttl: neededTtlMs });
   const askOnce = joined<boolean>({ failureMs, failures: 10_000 });
@@ -185,7 +187,8 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
         const { authorizationServerUrl } = auth;
         const server = await fresh.server(route, { authorizationServerUrl });
         checkIssuer(table.config, route, auth, server.as, await knownAt(store, ownersOf(server.as)));
-        await createClients(planned).forConsent(route, auth, server);
+        const { scopes } = scopesFor(auth, server);
+        await createClients(planned).forConsent(route, auth, server, scopes);
         succeeded("prepare");
         return found;
       } catch (thrown) {

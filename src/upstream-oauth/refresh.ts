@@ -1,5 +1,6 @@
 import type { Route } from "../config/route.ts";
 import type { NewUpstreamToken, UpstreamToken } from "../store/store.ts";
+import type { AuthMethods } from "./client-auth.ts";
 import type { Clients } from "./clients.ts";
 import type { Outward } from "./outward.ts";
 import { requestToken } from "./request-token.ts";
@@ -19,7 +20,7 @@ const unreadKeysMs = 15 * 60_000;
  * What is refused is refused for good; a failing or slow server, and a configured client that it refuses, are not.
  */
 export async function refresh(
-  deps: { clients: Clients; outward: Outward },
+  deps: { clients: Clients; outward: Outward; authMethods: AuthMethods },
   token: UpstreamToken,
   route: Route,
 ): Promise<RefreshOutcome & { error?: UpstreamOAuthError }> {
@@ -33,6 +34,7 @@ export async function refresh(
   try {
     const answer = await requestToken({
       fetch: deps.outward.fetchFor(route),
+      authMethods: deps.authMethods,
       issuer: token.issuer,
       tokenEndpoint: token.tokenEndpoint,
       client,

@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import type { UpstreamToken } from "../../src/store/store.ts";
 import type { CallerLike } from "../../src/upstream-token/upstream-tokens.ts";
 import { type ScriptedUpstream, scriptedUpstream } from "../upstream-oauth/scripted-upstream.ts";
@@ -189,5 +189,194 @@ describe("a token endpoint's answer", () => {
     await expect(house.connect(upstream.agree)).rejects.toThrow();
     expect(house.log.at(-1)).toContain(`"reason":"${code}"`);
     expect(await stored()).toBeUndefined();
+  });
+});
+
+/** What registration endpoints answer, and what servers that register clients say of how those prove themselves. */
+describe("a registration", () => {
+  let upstream: ScriptedUpstream;
+  let house: ClientHouse;
+  const routes = (server = "{}") =>
+    `  - {id: files, from: https://mcp.test, to: ${upstream.mcp}, mcp: {server: ${server}}}`;
+  beforeEach(async () => {
+    upstream = await scriptedUpstream();
+    house = await startClient(routes());
+  });
+  afterEach(() => Promise.all([house.close(), upstream.close()]));
+  const find = (now?: number) => house.tokens.find(caller, house.route(), now);
+  const registration = async () => {
+    const [row] = await house.query("select issuer, redirect_uri from client_registration");
+    return house.store.clientRegistrations.find(String(row?.issuer), String(row?.redirect_uri));
+  };
+  /** Answers registrations with these members. */
+  function answers(fields: Record<string, unknown>, status = 201) {
+    upstream.on("/register", ({ body }) => {
+      const clientId = String(fields.client_id ?? "registered");
+      upstream.registered.push({ clientId, body: JSON.parse(body) });
+      upstream.clients.add(clientId);
+      return { status, body: { client_id: clientId, ...fields } };
+    });
+  }
+  /** How each token request proved the client. */
+  const proofs = () =>
+    upstream.seen
+      .filter(({ path }) => path === "/token")
+      .map(({ headers, form }) =>
+        headers.authorization
+          ? form.has("client_id")
+            ? "both"
+            : "basic"
+          : form.has("client_secret")
+            ? "post"
+            : "none",
+      );
+  /** A token endpoint that takes this proof only. */
+  function takes(
+    proof: "basic" | "post",
+    refusal = { status: 401, body: { error: "invalid_client" } as unknown },
+  ) {
+    upstream.on("/token", ({ headers, form }) => {
+      const given = headers.authorization ? "basic" : form.has("client_secret") ? "post" : "none";
+      if (given !== proof) return refusal;
+      return { body: { access_token: "the-token", expires_in: 60, refresh_token: "again" } };
+    });
+  }
+
+  it.each<[string, Record<string, unknown>, number, string]>([
+    ["a secret that is null", { client_secret: null }, 201, "none"],
+    ["an empty secret", { client_secret: "" }, 201, "none"],
+    ["status 200", { client_secret: "s", client_secret_expires_at: 0 }, 200, "basic"],
+    ["status 202", { client_secret: "s", client_secret_expires_at: 0 }, 202, "basic"],
+    ["a secret's end that is null", { client_secret: "s", client_secret_expires_at: null }, 201, "basic"],
+    ['a secret\'s end that is "0"', { client_secret: "s", client_secret_expires_at: "0" }, 201, "basic"],
+    ["an empty secret's end", { client_secret: "s", client_secret_expires_at: "" }, 201, "basic"],
+    ["a secret's end as text", { client_secret: "s", client_secret_expires_at: "4102444800" }, 201, "basic"],
+    ["a method that is null", { client_secret: "s", token_endpoint_auth_method: null }, 201, "basic"],
+    ["an empty method", { client_secret: "s", token_endpoint_auth_method: "" }, 201, "basic"],
+    ["another method", { client_secret: "s", token_endpoint_auth_method: "client_secret_post" }, 201, "post"],
+    [
+      "lists and nulls in place of text",
+      { scope: ["a"], grant_types: null, response_types: "", contacts: null, client_uri: null },
+      201,
+      "none",
+    ],
+    ["redirect URIs left out", { client_secret: "s", redirect_uris: null }, 201, "basic"],
+    ["a number for an id", { client_id: 4711, client_secret: "s" }, 201, "basic"],
+  ])("with %s is read", async (_what, fields, status, proof) => {
+    answers(fields, status);
+    await house.connect(upstream.agree);
+    expect(proofs()).toEqual([proof]);
+    expect(await find()).toMatchObject({ kind: "credential" });
+  });
+
+  it.each<[string, Record<string, unknown>, number]>([
+    ["an error in a 200", { client_id: undefined, error: "invalid_client_metadata" }, 200],
+    ["other redirect URIs", { redirect_uris: ["https://evil.test/callback"] }, 201],
+    ["another redirect URI as text", { redirect_uris: "https://evil.test/callback" }, 201],
+    ["ours and another", { redirect_uris: ["https://mcp.test/x", "https://evil.test"] }, 201],
+  ])("with %s is none", async (_what, fields, status) => {
+    answers(fields, status);
+    await expect(house.connect(upstream.agree)).rejects.toThrow(/regist/);
+    expect(house.log.at(-1)).toContain('"reason":"registration_refused"');
+  });
+
+  it("a client that was given a secret unasked proves it, whatever is null: never nothing", async () => {
+    upstream.metadata.token_endpoint_auth_methods_supported = ["none"];
+    answers({ client_secret: "s", token_endpoint_auth_method: null });
+    await house.connect(upstream.agree);
+    expect(proofs()).toEqual(["basic"]);
+  });
+
+  it("names the scopes that will be asked for; a server that registers none gets it without", async () => {
+    upstream.metadata.scopes_supported = ["read", "offline_access"];
+    const begun = await house.oauth.begin({
+      userId: alice,
+      route: house.route(),
+      returnTo: "https://mcp.test/",
+    });
+    const asked = begun.ok ? new URL(begun.location).searchParams.get("scope") : "";
+    expect(asked?.split(" ").sort()).toEqual(["offline_access", "read", "write"]);
+    expect(upstream.registered[0]?.body.scope).toBe(asked);
+    await house.query("delete from client_registration");
+    const bodies: Record<string, unknown>[] = [];
+    upstream.on("/register", ({ body }) => {
+      const given: Record<string, unknown> = JSON.parse(body);
+      bodies.push(given);
+      upstream.clients.add("without");
+      return given.scope === undefined
+        ? { status: 201, body: { client_id: "without" } }
+        : { status: 400, body: { error: "invalid_client_metadata" } };
+    });
+    await house.connect(upstream.agree);
+    expect(bodies.map(({ scope }) => scope)).toEqual([expect.any(String), undefined]);
+  });
+
+  it.each([
+    [["client_secret_post", "client_secret_basic"], "post"],
+    [["client_secret_basic", "client_secret_post"], "basic"],
+    ["client_secret_post client_secret_basic none", "post"],
+    [null, "basic"],
+    [[], "basic"],
+  ])("follows the server's own order of methods: %j", async (listed, proof) => {
+    upstream.metadata.token_endpoint_auth_methods_supported = listed;
+    answers({ client_secret: "s" });
+    await house.connect(upstream.agree);
+    expect(proofs()).toEqual([proof]);
+  });
+
+  it.each<["basic" | "post", string[], { status: number; body: unknown }]>([
+    ["post", ["client_secret_basic"], { status: 401, body: { error: "invalid_client" } }],
+    ["basic", ["client_secret_post"], { status: 400, body: { error: "invalid_client" } }],
+    ["post", ["client_secret_basic"], { status: 401, body: "" }],
+    ["post", ["client_secret_basic"], { status: 401, body: { error: "unauthorized_client" } }],
+    [
+      "post",
+      ["client_secret_basic"],
+      { status: 400, body: { error: "invalid_request", error_description: "client_id: Field required" } },
+    ],
+  ])(
+    "refused, the other proof of the secret (%s) is tried once and kept, on every replica (%j, %j)",
+    async (proof, listed, refusal) => {
+      upstream.metadata.token_endpoint_auth_methods_supported = listed;
+      takes(proof, refusal);
+      answers({ client_secret: "s" });
+      await house.connect(upstream.agree);
+      const other = proof === "post" ? "basic" : "post";
+      expect(proofs()).toEqual([other, proof]);
+      await expect.poll(async () => (await registration())?.authMethod).toBe(`client_secret_${proof}`);
+      await find(Date.now() + hour);
+      const elsewhere = await house.replica();
+      await elsewhere.tokens.find(caller, house.route(), Date.now() + 2 * hour);
+      expect(proofs()).toEqual([other, proof, proof, proof]);
+    },
+  );
+
+  it.each(["none", "private_key_jwt"])(
+    "a refused client that proves itself by %s does so in no other way",
+    async (method) => {
+      upstream.metadata.token_endpoint_auth_methods_supported = [method];
+      answers({ client_secret: method === "none" ? null : undefined });
+      upstream.on("/token", { status: 401, body: { error: "invalid_client" } });
+      await expect(house.connect(upstream.agree)).rejects.toThrow();
+      const asked = upstream.seen.filter(({ path }) => path === "/token");
+      expect(proofs()).toEqual(["none"]);
+      expect(asked[0]?.form.has("client_assertion")).toBe(method === "private_key_jwt");
+    },
+  );
+
+  it("endpoint.auth_style alone: everything is discovered, and the method is the operator's", async () => {
+    await house.reconfigure(routes("{upstream_oauth2: {endpoint: {auth_style: params}}}"));
+    answers({ client_secret: "s" });
+    await house.connect(upstream.agree);
+    expect(upstream.registered[0]?.body.token_endpoint_auth_method).toBe("client_secret_post");
+    upstream.clients.add("known");
+    await house.reconfigure(
+      routes("{upstream_oauth2: {client_id: known, client_secret: s, endpoint: {auth_style: params}}}"),
+    );
+    await house.connect(upstream.agree, "company/bob");
+    expect(proofs()).toEqual(["post", "post"]);
+    upstream.on("/token", { status: 401, body: { error: "invalid_client" } });
+    await expect(house.connect(upstream.agree, "company/carol")).rejects.toThrow();
+    expect(proofs()).toEqual(["post", "post", "post"]);
   });
 });

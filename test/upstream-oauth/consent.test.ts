@@ -136,11 +136,11 @@ describe("consent", () => {
     expect(upstream.registered.length).toBe(2);
   });
 
-  it("F4.2 a registered secret that has expired is not used", async () => {
+  it("F4.2 a registered secret that is about to expire is not used for a new flow", async () => {
     upstream.on("/register", () => {
       const client_id = randomUUID();
-      const past = Math.floor(Date.now() / 1000) - 10;
-      return { status: 201, body: { client_id, client_secret: "s", client_secret_expires_at: past } };
+      const soon = Math.floor(Date.now() / 1000) + 30;
+      return { status: 201, body: { client_id, client_secret: "s", client_secret_expires_at: soon } };
     });
     const first = (await begin()).query.get("client_id");
     expect((await begin()).query.get("client_id")).not.toBe(first);
