@@ -33,8 +33,18 @@ export interface UpstreamToken extends ConnectionKey {
   readonly updatedAt: Date;
   /** To a few minutes; absent: not since it was made. */
   readonly lastUsedAt?: Date;
+  /** Refreshes of this version that the server refused without saying why; absent: none. */
+  readonly refusals?: RefreshRefusals;
 }
-export type NewUpstreamToken = Omit<UpstreamToken, "version" | "connectedAt" | "updatedAt" | "lastUsedAt">;
+export interface RefreshRefusals {
+  readonly count: number;
+  /** The first one. */
+  readonly since: Date;
+}
+export type NewUpstreamToken = Omit<
+  UpstreamToken,
+  "version" | "connectedAt" | "updatedAt" | "lastUsedAt" | "refusals"
+>;
 
 /** A connection without its tokens. */
 export type ConnectionSummary = ConnectionKey &
@@ -66,6 +76,13 @@ export interface UpstreamTokens {
     mayTakeOver?: boolean,
   ): Promise<boolean>;
   releaseLease(key: ConnectionKey, version: number, owner: string): Promise<void>;
+  /** Counts a refresh that was refused without a reason, and releases the lease. Undefined: lease or version were lost. */
+  noteRefusal(
+    key: ConnectionKey,
+    version: number,
+    owner: string,
+    at: Date,
+  ): Promise<RefreshRefusals | undefined>;
   /** Writes a refreshed token only if version and lease owner still match. Returns the new version, undefined if lost. */
   replace(
     token: NewUpstreamToken,

@@ -48,6 +48,15 @@ export async function refresh(
     return { kind: "refreshed", token: refreshed(token, answer) };
   } catch (thrown) {
     const error = UpstreamOAuthError.from(thrown, "the refresh failed");
+    if (isUnexplained(error)) {
+      return {
+        kind: "unavailable",
+        retryAfterSeconds: retrySeconds,
+        reason: "refused_without_reason",
+        unexplained: true,
+        error,
+      };
+    }
     if (error.code === "client_refused") {
       // A client we registered ourselves has been forgotten there: so are its refresh tokens.
       const unread =
@@ -65,9 +74,15 @@ export async function refresh(
   }
 }
 
+/** A refusal for good by its status, but in no words of OAuth: a page, a message, nothing (RFC 6749 section 5.2 asks for `error`). */
+function isUnexplained({ code, error, status = 0 }: UpstreamOAuthError): boolean {
+  if (error !== undefined || (code !== "token_invalid" && code !== "client_refused")) return false;
+  return status >= 400 && status < 500 && ![408, 425, 429].includes(status);
+}
+
 /** A server that does not rotate means: keep the old refresh token, and its expiry with it. */
 function refreshed(token: UpstreamToken, answer: TokenAnswer): NewUpstreamToken {
-  const { version: _, connectedAt: __, updatedAt: ___, lastUsedAt: ____, ...kept } = token;
+  const { version: _, connectedAt: __, updatedAt: ___, lastUsedAt: ____, refusals: _____, ...kept } = token;
   const rotated = answer.refreshToken !== undefined && answer.refreshToken !== token.refreshToken;
   return {
     ...kept,

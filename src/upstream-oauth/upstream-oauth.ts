@@ -51,7 +51,13 @@ export type RefreshOutcome =
   | { readonly kind: "refreshed"; readonly token: NewUpstreamToken }
   /** For good: this token will never be refreshed. `reason` is the server's error code, if it is a known one, or a word of ours. */
   | { readonly kind: "refused"; readonly reason: string }
-  | { readonly kind: "unavailable"; readonly retryAfterSeconds: number; readonly reason: string };
+  | {
+      readonly kind: "unavailable";
+      readonly retryAfterSeconds: number;
+      readonly reason: string;
+      /** The server refused (4xx), and did not say why: it may be about this token, or about everybody's. */
+      readonly unexplained?: true;
+    };
 
 /** What a grant without consent needs of the caller. */
 export interface GrantSubject {

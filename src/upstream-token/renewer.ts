@@ -3,11 +3,11 @@ import { setTimeout as delay } from "node:timers/promises";
 import { LRUCache } from "lru-cache";
 import type { Route } from "../config/route.ts";
 import { nextChange } from "../store/next-change.ts";
-import type { NewUpstreamToken, UpstreamToken } from "../store/store.ts";
+import type { NewUpstreamToken, RefreshRefusals, UpstreamToken } from "../store/store.ts";
 import type { GrantSubject, RefreshOutcome } from "../upstream-oauth/upstream-oauth.ts";
 import type { Connection } from "./connection.ts";
 import type { ConnectionCache } from "./connection-cache.ts";
-import { createIssuerLimit } from "./issuer-limit.ts";
+import { createIssuerLimit, createIssuerOutcomes } from "./issuer-limit.ts";
 import type { UpstreamTokensDeps } from "./upstream-tokens-deps.ts";
 
 /** What came of an attempt to get a working TI without the person. */
@@ -19,8 +19,11 @@ export type Renewal =
 
 /** Gets new TIs from authorization servers: once per connection at a time, over all replicas (F4.5). */
 export interface Renewer {
-  /** Refreshes this version, or waits for whoever does. Goes on when the request that asked has gone (F8.12). */
-  refresh(connection: Connection, token: UpstreamToken, route: Route): Promise<Renewal>;
+  /**
+   * Refreshes this version, or waits for whoever does. Goes on when the request that asked has gone (F8.12).
+   * @param rejected the upstream takes the access token no more, whatever its expiry says; default false
+   */
+  refresh(connection: Connection, token: UpstreamToken, route: Route, rejected?: boolean): Promise<Renewal>;
   /** A grant without consent (F4.9). */
   grant(connection: Connection, route: Route, subject: GrantSubject): Promise<Renewal>;
   /** Outcome of a recent failure that it is too early to try again after. @param now ms */
@@ -38,10 +41,17 @@ const graceMs = 10_000;
 /** How long a token that a server has given is tried to be stored; closing waits for `storingMs` only, ms. */
 const persistMs = 10 * 60_000;
 const perIssuer = 10;
+/** Between refreshes that are refused without a reason, growing. */
+const firstRestSeconds = 5;
+const longestRestSeconds = 120;
+/** As many refusals, for so long, are meant for good. */
+const refusalsForGood = 5;
+const forGoodMs = 10 * 60_000;
 
 export function createRenewer(deps: UpstreamTokensDeps & { cache: ConnectionCache }): Renewer {
   const { store, upstreamOAuth, cache, metrics, logger } = deps;
   const limit = createIssuerLimit(perIssuer);
+  const issuers = createIssuerOutcomes();
   const underWay = new Map<string, Promise<Renewal>>();
   // One name for all its leases, so that a lease whose taking was never confirmed can be taken again; `once` keeps it safe.
   const owner = randomUUID();
@@ -74,7 +84,12 @@ export function createRenewer(deps: UpstreamTokensDeps & { cache: ConnectionCach
     return cache.load(key, name);
   }
 
-  async function refreshOnce(connection: Connection, token: UpstreamToken, route: Route): Promise<Renewal> {
+  async function refreshOnce(
+    connection: Connection,
+    token: UpstreamToken,
+    route: Route,
+    rejected: boolean,
+  ): Promise<Renewal> {
     const waitMs = deps.routes().config.upstreamOAuth.timeoutMs + 1000;
     // By time, not by attempts: whatever else happens to the connection wakes us, too.
     for (const giveUpAt = performance.now() + 2 * waitMs; performance.now() < giveUpAt; ) {
@@ -85,7 +100,7 @@ export function createRenewer(deps: UpstreamTokensDeps & { cache: ConnectionCach
       );
       try {
         const outcome = await limit(token.issuer, () => askLeased(connection, token, route));
-        if (outcome) return await conclude(connection, token, route, outcome);
+        if (outcome) return await conclude(connection, token, route, outcome, rejected);
         if (closing) break;
         const now = await reload(connection);
         if (now.token?.version !== token.version) return toRenewal(now);
@@ -125,12 +140,14 @@ export function createRenewer(deps: UpstreamTokensDeps & { cache: ConnectionCach
     token: UpstreamToken,
     route: Route,
     outcome: RefreshOutcome,
+    rejected: boolean,
   ): Promise<Renewal> {
     const { key, name } = connection;
     const about = { ...key, issuer: token.issuer, clientId: token.clientId };
     switch (outcome.kind) {
       case "refreshed": {
         rests.delete(name);
+        issuers.heard(token.issuer, name, "well");
         const version = await persistently(() =>
           store.upstreamTokens.replace(outcome.token, token.version, owner, {
             action: "upstream_token.refreshed",
@@ -152,11 +169,45 @@ export function createRenewer(deps: UpstreamTokensDeps & { cache: ConnectionCach
         // Another version may have been stored since: that one is good.
         return toRenewal(await reload(connection), outcome.reason);
       }
-      case "unavailable":
+      case "unavailable": {
+        issuers.heard(token.issuer, name, "failed");
+        // What has been counted once is: its end was known then.
+        const isLive = !rejected && !token.refusals && (token.expiresAt?.getTime() ?? 0) > Date.now();
+        if (outcome.unexplained && !isLive) return refusedAgain(connection, token, outcome.reason);
         rest(name, outcome, outcome.retryAfterSeconds);
         await store.upstreamTokens.releaseLease(key, token.version, owner);
         return outcome;
+      }
     }
+  }
+
+  /**
+   * After some refusals over some time, past the token's end, the person is asked: whoever refuses their token alone means them. The row
+   * stays, and is tried now and then, until they have consented. Where most fail, it is the server, and asking helps nobody.
+   */
+  async function refusedAgain(
+    { key, name }: Connection,
+    token: UpstreamToken,
+    reason: string,
+  ): Promise<Renewal> {
+    const refusals = await store.upstreamTokens.noteRefusal(key, token.version, owner, new Date());
+    cache.drop(name);
+    const seconds = Math.min(longestRestSeconds, firstRestSeconds * 2 ** ((refusals?.count ?? 1) - 1));
+    const unavailable = { kind: "unavailable", retryAfterSeconds: seconds, reason } as const;
+    if (!isRefusedForGood(refusals, Date.now())) return rest(name, unavailable, seconds);
+    const about = { userId: key.userId, route: key.routeId, issuer: token.issuer, ...refusals };
+    if (issuers.mostFail(token.issuer)) {
+      logger.warn(
+        about,
+        "an authorization server refuses most refreshes without saying why: nobody is asked to consent again, which it would refuse, too",
+      );
+      return rest(name, unavailable, seconds);
+    }
+    logger.warn(
+      about,
+      "an authorization server refuses the refreshes of a connection without saying why: its person is asked to consent again",
+    );
+    return rest(name, { kind: "gone", reason }, seconds);
   }
 
   /** The connection was given up while its refresh was under way: what the refresh brought would outlive it at the server. */
@@ -211,7 +262,8 @@ export function createRenewer(deps: UpstreamTokensDeps & { cache: ConnectionCach
   }
 
   return {
-    refresh: (connection, token, route) => once(connection.name, () => refreshOnce(connection, token, route)),
+    refresh: (connection, token, route, rejected = false) =>
+      once(connection.name, () => refreshOnce(connection, token, route, rejected)),
     grant: (connection, route, subject) => once(connection.name, () => grantOnce(connection, route, subject)),
     resting(name, now) {
       const found = rests.get(name);
@@ -231,6 +283,13 @@ export function createRenewer(deps: UpstreamTokensDeps & { cache: ConnectionCach
       unsubscribe();
     },
   };
+}
+
+/** Whether refreshes of a token have been refused so often, and for so long, that its server means it. @param now ms */
+export function isRefusedForGood(refusals: RefreshRefusals | undefined, now: number): boolean {
+  return (
+    refusals !== undefined && refusals.count >= refusalsForGood && now - refusals.since.getTime() >= forGoodMs
+  );
 }
 
 function toRenewal(connection: Connection, reason = "gone"): Renewal {

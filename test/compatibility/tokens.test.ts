@@ -380,3 +380,135 @@ describe("a registration", () => {
     expect(proofs()).toEqual(["post", "post", "post"]);
   });
 });
+
+/** RFC 6749 section 5.2 asks for an `error`; servers, and what stands before them, answer otherwise. */
+describe("a refresh that is refused without a reason", () => {
+  let upstream: ScriptedUpstream;
+  let house: ClientHouse;
+  beforeEach(async () => {
+    upstream = await scriptedUpstream();
+    house = await startClient(
+      `  - {id: files, from: https://mcp.test, to: ${upstream.mcp}, mcp: {server: {}}}`,
+    );
+  });
+  afterEach(() => Promise.all([house.close(), upstream.close()]));
+  const person = (name: string): CallerLike => ({ userId: `company/${name}`, kind: "person" });
+  const find = (name: string, replica: Pick<ClientHouse, "tokens"> = house) =>
+    replica.tokens.find(person(name), house.route());
+  const stored = (name: string) =>
+    house.store.upstreamTokens.find({
+      userId: `company/${name}`,
+      routeId: "files",
+      upstream: upstream.mcp,
+    });
+  async function connectAndExpire(...names: string[]) {
+    for (const name of names) {
+      await house.connect(upstream.agree, `company/${name}`);
+      const token = await stored(name);
+      if (!token) throw new Error("nothing stored");
+      const { version: _, connectedAt: __, updatedAt: ___, ...kept } = token;
+      const ended = { ...kept, expiresAt: new Date(Date.now() - 1000) };
+      await house.store.upstreamTokens.put(ended, { action: "upstream_token.obtained" });
+    }
+  }
+  /** What a replica remembers of failures, another one does not: each try is a replica's first. */
+  async function tries(times: number, ...names: string[]) {
+    for (let time = 0; time < times; time++) {
+      const replica = await house.replica();
+      for (const name of names) expect(await find(name, replica)).toMatchObject({ kind: "unavailable" });
+    }
+  }
+  const passTime = (minutes: number) =>
+    house.query(`update upstream_token set refused_since = refused_since - interval '${minutes} minutes'`);
+
+  it.each<[string, { status: number; body: unknown }]>([
+    ["400 and a page", { status: 400, body: "<html>Bad Request</html>" }],
+    ["404 and a message", { status: 404, body: { message: "no such token" } }],
+    ["400 and nothing", { status: 400, body: "" }],
+    ["401 and nothing", { status: 401, body: "" }],
+    ["403 and a framework's words", { status: 403, body: { statusCode: 403, error: "Forbidden" } }],
+    ["410 and a list", { status: 410, body: ["gone"] }],
+    ["422 and an error object", { status: 422, body: { error: { code: 17, message: "no" } } }],
+  ])(
+    "(%s) is asked for again for ten minutes, then the person consents again; until then the row stays",
+    async (_what, answer) => {
+      await connectAndExpire("alice");
+      upstream.on("/token", answer);
+      await tries(4, "alice");
+      await passTime(11);
+      // The fifth, after ten minutes.
+      expect(await find("alice")).toMatchObject({ kind: "missing", reason: "refused_without_reason" });
+      const state = await house.tokens.connectionState("company/alice", house.route());
+      expect(state).toMatchObject({ state: "missing" });
+      expect(await stored("alice")).toMatchObject({ refusals: { count: 5 } });
+      const elsewhere = await house.replica();
+      expect(await find("alice", elsewhere)).toMatchObject({ kind: "missing" });
+      // A server that recovers in the meantime gives a token all the same.
+      upstream.on("/token", { body: { access_token: "back", refresh_token: "r" } });
+      const later = await house.replica();
+      expect(await find("alice", later)).toMatchObject({ headers: [["authorization", "Bearer back"]] });
+      expect((await stored("alice"))?.refusals).toBeUndefined();
+    },
+  );
+
+  it("is none that counts when it is a passing one, or too soon", async () => {
+    await connectAndExpire("alice");
+    for (const status of [408, 429, 500, 503]) {
+      upstream.on("/token", { status, body: "" });
+      await tries(1, "alice");
+    }
+    expect((await stored("alice"))?.refusals).toBeUndefined();
+    upstream.on("/token", { status: 404, body: "" });
+    await tries(6, "alice");
+    expect(await stored("alice")).toMatchObject({ refusals: { count: 6 } });
+  });
+
+  it("is the server's fault where most connections of it fail together: 503, and nobody is asked", async () => {
+    await connectAndExpire("alice", "bob", "carol");
+    upstream.on("/token", { status: 404, body: "<html>" });
+    await tries(5, "alice", "bob", "carol");
+    await passTime(11);
+    for (const name of ["bob", "carol", "alice"]) {
+      // The first one is alone on this replica, which has heard of no other yet.
+      const found = await find(name);
+      if (name !== "bob") expect(found).toMatchObject({ kind: "unavailable" });
+      expect(await stored(name)).toBeDefined();
+    }
+    expect(house.log.join()).toContain("refuses most refreshes without saying why");
+  });
+
+  it("is this connection's own where others of the server are refreshed", async () => {
+    await connectAndExpire("alice", "bob", "carol");
+    upstream.on("/token", ({ form }) =>
+      form.get("refresh_token") === dead ? { status: 404, body: "" } : { body: { access_token: "fine" } },
+    );
+    const dead = (await stored("alice"))?.refreshToken;
+    await tries(4, "alice");
+    await passTime(11);
+    for (const name of ["bob", "carol"]) expect(await find(name)).toMatchObject({ kind: "credential" });
+    expect(await find("alice")).toMatchObject({ kind: "missing" });
+  });
+
+  it("and whose access token the upstream rejects, too, ends in a consent, and the token is not sent again", async () => {
+    await house.connect(upstream.agree, "company/alice");
+    upstream.on("/token", { status: 404, body: "" });
+    const reject = async (replica: Pick<ClientHouse, "tokens">) =>
+      replica.tokens.upstreamRefused({
+        userId: "company/alice",
+        routeId: "files",
+        version: (await stored("alice"))?.version ?? 0,
+        status: 401,
+        wwwAuthenticate: "Bearer",
+      });
+    // A token that has just come is not refreshed again.
+    await house.query(
+      "update upstream_token set updated_at = now() - interval '1 hour', connected_at = now() - interval '2 hours'",
+    );
+    for (let time = 0; time < 4; time++)
+      expect(await reject(await house.replica())).toMatchObject({ kind: "unavailable" });
+    await passTime(11);
+    expect(await reject(house)).toMatchObject({ kind: "consent" });
+    expect(await find("alice")).toMatchObject({ kind: "missing" });
+    expect(await find("alice", await house.replica())).toMatchObject({ kind: "missing" });
+  });
+});
