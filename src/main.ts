@@ -320,6 +320,7 @@ export async function serve(options: {
       for (const room of [
         authorizationServer,
         upstreamTokens,
+        upstreamOAuth,
         externalTokens,
         people,
         signIn,

@@ -152,6 +152,10 @@ export function createConnectRouter(deps: ConnectDeps): Router {
       });
       if (finished.ok) {
         stateCookie.clear(ctx, state);
+        if (finished.again) {
+          stateCookie.set(ctx, finished.again.state, routes().config.upstreamOAuth.pendingTtl);
+          return ctx.redirect(finished.again.location);
+        }
         return end(ctx, finished);
       }
       const { returnTo, popup = false, routeId, oauthError, message } = finished;

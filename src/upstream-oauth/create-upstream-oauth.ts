@@ -1,5 +1,6 @@
 import { LRUCache } from "lru-cache";
 import type { Route } from "../config/route.ts";
+import { createPersistence } from "../store/persistently.ts";
 import { knownAt } from "./claim-issuer.ts";
 import { createAuthMethods } from "./client-auth.ts";
 import { clientMetadataDocument } from "./client-metadata-document.ts";
@@ -34,8 +35,12 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
   });
   const discovery = createDiscovery({ routes: deps.routes, outward, cache, logger });
   const authMethods = createAuthMethods();
+  const persistence = createPersistence(
+    logger,
+    "a token that a person has consented to could not be stored yet",
+  );
   const clients = createClients({ ...deps, outward, authMethods });
-  const parts = { ...deps, outward, discovery, clients, authMethods };
+  const parts = { ...deps, outward, discovery, clients, authMethods, persistence };
   const consent = createConsent(parts);
   const needs = new LRUCache<string, boolean>({ max: 10_000, ttl: neededTtlMs });
   const askOnce = joined<boolean>({ failureMs, failures: 10_000 });
@@ -82,8 +87,17 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
       let pending: PendingConsent | undefined;
       try {
         pending = await consent.claim(callback);
-        await consent.redeem(pending, callback.params);
+        const again = await consent.redeem(pending, callback.params);
         const { routeId, returnTo, popup } = pending;
+        if (again) {
+          const { issuer, userId } = pending;
+          logger.info(
+            { issuer, userId, route: routeId },
+            "our client at a server ended during a flow: registered again",
+          );
+          metrics.upstreamOAuth.inc({ step: "finish", outcome: "client_refused" });
+          return { ok: true, routeId, returnTo, popup, again };
+        }
         needs.set(`${routeId} ${pending.upstream}`, true);
         succeeded("finish");
         metrics.consents.inc({ kind: "upstream", outcome: "granted" });
@@ -172,7 +186,11 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
 
     discover: (route, onStep) =>
       doctor(
-        { ...parts, discovery: createDiscovery({ ...parts, cache: createMetadataCache({ entries }) }) },
+        {
+          ...parts,
+          discovery: createDiscovery({ ...parts, cache: createMetadataCache({ entries }) }),
+          registration: (issuer, redirectUri) => store.clientRegistrations.find(issuer, redirectUri, true),
+        },
         route,
         onStep,
       ),
@@ -197,5 +215,6 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
     },
 
     forget: (route) => cache.forget(route.id),
+    close: persistence.close,
   };
 }

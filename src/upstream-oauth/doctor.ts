@@ -1,16 +1,23 @@
 import type { Route } from "../config/route.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
 import { redirectUriByHand } from "../config/upstream-callback.ts";
+import type { ClientRegistration } from "../store/store.ts";
 import { clientPlaces, documentClientId, publishedPlaces } from "./client-metadata-document.ts";
 import type { Discovery } from "./discovery.ts";
 import { checkIssuer } from "./issuer-of-route.ts";
 import { checkNamedIssuer } from "./keep-to-issuer.ts";
+import { notesOf } from "./register-client.ts";
 import type { DiscoveryStep, Discovery as Outcome } from "./upstream-oauth.ts";
 import { UpstreamOAuthError } from "./upstream-oauth-error.ts";
 
 /** Runs discovery for an operator and says what each step found (F7.4). Registers nothing, stores nothing. */
 export async function doctor(
-  deps: { routes: CurrentRoutes; discovery: Discovery },
+  deps: {
+    routes: CurrentRoutes;
+    discovery: Discovery;
+    /** The client that is registered there by now; absent: nobody here can tell. */
+    registration?: (issuer: string, redirectUri: string) => Promise<ClientRegistration | undefined>;
+  },
   route: Route,
   onStep: (step: DiscoveryStep) => void,
 ): Promise<Outcome> {
@@ -93,6 +100,8 @@ export async function doctor(
         ok: true,
         finding: "registers clients by itself",
       });
+      const ours = await deps.registration?.(as.issuer, places.redirectUri);
+      if (ours?.secretExpiresAt) onStep({ name: "client", ok: true, finding: secretEnds(ours) });
     } else {
       throw new UpstreamOAuthError(
         "registration_unavailable",
@@ -106,6 +115,14 @@ export async function doctor(
     say({ ok: false, finding: failure.message });
     return failure;
   }
+}
+
+/** What an operator should know of a secret that ends. */
+function secretEnds(ours: ClientRegistration): string {
+  const end = `the secret of our client ${ours.clientId} there ends on ${ours.secretExpiresAt?.toISOString()}`;
+  return notesOf(ours).management
+    ? `${end} and is renewed before (RFC 7592)`
+    : `${end}, and the server offers no renewal (RFC 7592): people who are connected by then must connect again`;
 }
 
 function capabilities(

@@ -38,7 +38,9 @@ export type FailureCode =
   | "unreachable"
   /** The person's sign-in token is needed for the grant and is not there. */
   | "sign_in_token_missing"
-  | "key_unusable";
+  | "key_unusable"
+  /** The database is away: what a server has granted is stored as soon as it is back. */
+  | "storage_unavailable";
 
 /** RFC 6749 section 4.1.2.1: what the MCP client, or the application, is told. */
 export type OAuthErrorCode = "access_denied" | "server_error" | "temporarily_unavailable" | "invalid_request";

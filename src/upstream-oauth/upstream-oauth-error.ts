@@ -24,7 +24,12 @@ export const isKnownError = (error: string) => knownErrors.has(error);
 /** Of the other side's, characters. */
 const longestError = 128;
 
-const temporary = new Set<FailureCode>(["rate_limited", "server_error", "unreachable"]);
+const temporary = new Set<FailureCode>([
+  "rate_limited",
+  "server_error",
+  "unreachable",
+  "storage_unavailable",
+]);
 
 /** A step of the flow that failed; `toFailure` is its public face. `detail` is for the log: at most 512 bytes of what the other side wrote. */
 export class UpstreamOAuthError extends Error {

@@ -44,7 +44,14 @@ export interface FinishConsent {
   readonly browserState: string | undefined;
 }
 export type Finished =
-  | { readonly ok: true; readonly routeId: string; readonly returnTo: string; readonly popup: boolean }
+  | {
+      readonly ok: true;
+      readonly routeId: string;
+      readonly returnTo: string;
+      readonly popup: boolean;
+      /** Not done yet: the browser has to leave once more, with this state, for our client there is a new one now. */
+      readonly again?: { readonly location: string; readonly state: string };
+    }
   | (Failure & { readonly routeId?: string; readonly returnTo?: string; readonly popup?: boolean });
 
 export type RefreshOutcome =
@@ -128,4 +135,6 @@ export interface UpstreamOAuth {
   prepare(route: Route, table: RouteTable): Promise<Discovery>;
   /** Forgets what is known about the upstream's metadata: it has pointed elsewhere. */
   forget(route: Route): void;
+  /** Waits for tokens that are being stored. */
+  close(): Promise<void>;
 }

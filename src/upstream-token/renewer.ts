@@ -1,8 +1,8 @@
 import { randomUUID } from "node:crypto";
-import { setTimeout as delay } from "node:timers/promises";
 import { LRUCache } from "lru-cache";
 import type { Route } from "../config/route.ts";
 import { nextChange } from "../store/next-change.ts";
+import { createPersistence } from "../store/persistently.ts";
 import type { NewUpstreamToken, RefreshRefusals, UpstreamToken } from "../store/store.ts";
 import type { GrantSubject, RefreshOutcome } from "../upstream-oauth/upstream-oauth.ts";
 import type { Connection } from "./connection.ts";
@@ -38,8 +38,6 @@ export interface Renewer {
 const storingMs = 10_000;
 /** After the database was away, those whose lease ended meanwhile come first: they may hold the only good refresh token. */
 const graceMs = 10_000;
-/** How long a token that a server has given is tried to be stored; closing waits for `storingMs` only, ms. */
-const persistMs = 10 * 60_000;
 const perIssuer = 10;
 /** Between refreshes that are refused without a reason, growing. */
 const firstRestSeconds = 5;
@@ -52,6 +50,11 @@ export function createRenewer(deps: UpstreamTokensDeps & { cache: ConnectionCach
   const { store, upstreamOAuth, cache, metrics, logger } = deps;
   const limit = createIssuerLimit(perIssuer);
   const issuers = createIssuerOutcomes();
+  /**
+   * A store that is away must not cost a rotated refresh token: within the lease nobody else uses the old one, and after an
+   * outage nobody takes a lease over before its owner had the time to store.
+   */
+  const persistence = createPersistence(logger, "what came of a refresh could not be stored yet");
   const underWay = new Map<string, Promise<Renewal>>();
   // One name for all its leases, so that a lease whose taking was never confirmed can be taken again; `once` keeps it safe.
   const owner = randomUUID();
@@ -148,18 +151,23 @@ export function createRenewer(deps: UpstreamTokensDeps & { cache: ConnectionCach
       case "refreshed": {
         rests.delete(name);
         issuers.heard(token.issuer, name, "well");
-        const version = await persistently(() =>
-          store.upstreamTokens.replace(outcome.token, token.version, owner, {
-            action: "upstream_token.refreshed",
-            ...about,
-          }),
-        );
+        const version = await persistence
+          .write(() =>
+            store.upstreamTokens.replace(outcome.token, token.version, owner, {
+              action: "upstream_token.refreshed",
+              ...about,
+            }),
+          )
+          .catch(async (error: unknown) => {
+            await revokeUnwanted({ ...token, ...outcome.token }, route);
+            throw error;
+          });
         const now = await reload(connection);
         if (version === undefined && !now.token) await revokeUnwanted({ ...token, ...outcome.token }, route);
         return toRenewal(now);
       }
       case "refused": {
-        await persistently(() =>
+        await persistence.write(() =>
           store.upstreamTokens.deleteVersion(key, token.version, {
             action: "upstream_token.refused",
             ...about,
@@ -241,24 +249,7 @@ export function createRenewer(deps: UpstreamTokensDeps & { cache: ConnectionCach
   function putGranted(token: NewUpstreamToken) {
     const { userId, routeId, upstream, issuer, clientId } = token;
     const audit = { action: "upstream_token.obtained", userId, routeId, upstream, issuer, clientId } as const;
-    return persistently(() => store.upstreamTokens.put(token, audit));
-  }
-
-  /**
-   * A store that is away must not cost a rotated refresh token: within the lease nobody else uses the old one, and after an
-   * outage nobody takes a lease over before its owner had the time to store.
-   */
-  async function persistently<T>(write: () => Promise<T>): Promise<T> {
-    const startedAt = performance.now();
-    for (let attempt = 1; ; attempt++) {
-      try {
-        return await write();
-      } catch (error) {
-        if (performance.now() - startedAt > (closing ? storingMs : persistMs)) throw error;
-        logger.warn({ attempt, err: error }, "what came of a refresh could not be stored yet");
-        await delay(Math.min(100 * 2 ** attempt, 1000));
-      }
-    }
+    return persistence.write(() => store.upstreamTokens.put(token, audit));
   }
 
   return {
@@ -279,7 +270,7 @@ export function createRenewer(deps: UpstreamTokensDeps & { cache: ConnectionCach
     wake: (name) => rests.delete(name),
     async close() {
       closing = true;
-      await Promise.allSettled(underWay.values());
+      await Promise.allSettled([persistence.close(), ...underWay.values()]);
       unsubscribe();
     },
   };

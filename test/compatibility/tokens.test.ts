@@ -1,6 +1,7 @@
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from "vitest";
 import type { UpstreamToken } from "../../src/store/store.ts";
 import type { CallerLike } from "../../src/upstream-token/upstream-tokens.ts";
+import { scraped } from "../support/scraped.ts";
 import { type ScriptedUpstream, scriptedUpstream } from "../upstream-oauth/scripted-upstream.ts";
 import { alice, type ClientHouse, startClient } from "../upstream-oauth/start-client.ts";
 
@@ -359,7 +360,8 @@ describe("a registration", () => {
       upstream.on("/token", { status: 401, body: { error: "invalid_client" } });
       await expect(house.connect(upstream.agree)).rejects.toThrow();
       const asked = upstream.seen.filter(({ path }) => path === "/token");
-      expect(proofs()).toEqual(["none"]);
+      // Once for each of the two clients: a refused one is registered again.
+      expect(new Set(proofs())).toEqual(new Set(["none"]));
       expect(asked[0]?.form.has("client_assertion")).toBe(method === "private_key_jwt");
     },
   );
@@ -511,4 +513,241 @@ describe("a refresh that is refused without a reason", () => {
     expect(await find("alice")).toMatchObject({ kind: "missing" });
     expect(await find("alice", await house.replica())).toMatchObject({ kind: "missing" });
   });
+});
+
+/** RFC 7591 section 3.2.1: `client_secret_expires_at`; RFC 7592: how it is renewed. */
+describe("a client secret that ends", () => {
+  let upstream: ScriptedUpstream;
+  let house: ClientHouse;
+  /** `id:secret` that the server takes, and when each new secret ends: Unix s, 0 never. */
+  let good: Set<string>;
+  let ends: (number | string)[];
+  beforeEach(async () => {
+    upstream = await scriptedUpstream();
+    house = await startClient(
+      `  - {id: files, from: https://mcp.test, to: ${upstream.mcp}, mcp: {server: {}}}`,
+    );
+    good = new Set();
+    ends = [];
+    upstream.on("/token", ({ headers, form }) => {
+      upstream.tokenRequests.push(form);
+      const basic = Buffer.from(headers.authorization?.slice(6) ?? "", "base64").toString();
+      if (!good.has(basic)) return { status: 401, body: { error: "invalid_client" } };
+      return { body: { access_token: `token-of-${basic}`, expires_in: 60, refresh_token: "again" } };
+    });
+    upstream.on("/register", ({ body }) => {
+      const clientId = `client-${upstream.registered.length}`;
+      upstream.registered.push({ clientId, body: JSON.parse(body) });
+      good.add(`${clientId}:s`);
+      return { status: 201, body: { client_id: clientId, client_secret: "s", ...management(clientId) } };
+    });
+  });
+  afterEach(() => Promise.all([house.close(), upstream.close()]));
+  let offered: string | undefined;
+  beforeEach(() => {
+    offered = undefined;
+  });
+  const management = (clientId: string) => ({
+    client_secret_expires_at: ends.shift() ?? 0,
+    ...(offered && {
+      registration_client_uri: `${offered}/register/${clientId}`,
+      registration_access_token: "rat",
+    }),
+  });
+  const inSeconds = (seconds: number) => Math.floor(Date.now() / 1000) + seconds;
+  const find = (now?: number) => house.tokens.find(caller, house.route(), now);
+  const endNow = async (registeredAt = 0) => {
+    const [row] = await house.query("select issuer, redirect_uri from client_registration");
+    const [issuer, redirectUri] = [String(row?.issuer), String(row?.redirect_uri)];
+    const found = await house.store.clientRegistrations.find(issuer, redirectUri);
+    if (!found) throw new Error("nothing stored");
+    await house.store.clientRegistrations.update(issuer, redirectUri, found.clientId, (one) => ({
+      ...one,
+      secretExpiresAt: new Date(Date.now() - 1000),
+      metadata: { ...one.metadata, ...(registeredAt && { registeredAt }) },
+    }));
+  };
+  const begin = async () => {
+    const begun = await house.oauth.begin({
+      userId: alice,
+      route: house.route(),
+      returnTo: "https://mcp.test/done",
+    });
+    if (!begun.ok) throw new Error(begun.message);
+    return begun;
+  };
+  const finish = ({ location, state }: { location: string; state: string }) =>
+    house.oauth.finish({
+      params: upstream.agree(location),
+      callback: new URL(location).searchParams.get("redirect_uri") ?? "",
+      host: "mcp.test",
+      userId: alice,
+      browserState: state,
+    });
+
+  it("during a flow: it is tried, a refused client is registered again, and the flow goes on", async () => {
+    const begun = await begin();
+    await endNow();
+    good.clear();
+    const finished = await finish(begun);
+    const again = finished.ok ? finished.again : undefined;
+    if (!again) throw new Error("not sent again");
+    const second = await finish(again);
+    expect(second.ok && second.again).toBeUndefined();
+    expect(await find()).toMatchObject({ headers: [["authorization", "Bearer token-of-client-1:s"]] });
+  });
+
+  it("and has ended as it is registered: the server's clock is behind, and the flow goes on", async () => {
+    ends = [inSeconds(-3600), inSeconds(-3600), inSeconds(-3600)];
+    await house.connect(upstream.agree);
+    expect(upstream.registered.length).toBe(2);
+    expect(await find()).toMatchObject({ kind: "credential" });
+    // Nor is the client another one for each who connects.
+    await house.connect(upstream.agree, "company/bob");
+    expect(upstream.registered.length).toBe(2);
+    expect(await find(Date.now() + hour)).toMatchObject({ kind: "credential" });
+  });
+
+  it("and has ended by the server's own clock, which its answer names", async () => {
+    const behind = 7200;
+    upstream.on("/register", () => ({
+      status: 201,
+      headers: { date: new Date(Date.now() - behind * 1000).toUTCString() },
+      body: { client_id: "late", client_secret: "s", client_secret_expires_at: inSeconds(3600 - behind) },
+    }));
+    good.add("late:s");
+    await house.connect(upstream.agree);
+    const [row] = await house.query("select secret_expires_at from client_registration");
+    const left = new Date(String(row?.secret_expires_at)).getTime() - Date.now();
+    expect(Math.abs(left - hour)).toBeLessThan(60_000);
+  });
+
+  it("is renewed where the server offers that, and connections live on", async () => {
+    offered = upstream.url;
+    ends = [inSeconds(86_400)];
+    await house.connect(upstream.agree);
+    const bodies: unknown[] = [];
+    upstream.on("/register/client-0", ({ method, headers, body }) => {
+      if (headers.authorization !== "Bearer rat") return { status: 401, body: {} };
+      if (method !== "PUT") return { status: 405, body: {} };
+      bodies.push(JSON.parse(body));
+      good.delete("client-0:s");
+      good.add("client-0:s2");
+      return {
+        body: { client_id: "client-0", client_secret: "s2", client_secret_expires_at: inSeconds(86_400) },
+      };
+    });
+    await endNow();
+    expect(await find(Date.now() + hour)).toMatchObject({
+      headers: [["authorization", "Bearer token-of-client-0:s2"]],
+    });
+    expect(bodies).toEqual([
+      expect.objectContaining({
+        client_id: "client-0",
+        redirect_uris: upstream.registered[0]?.body.redirect_uris,
+      }),
+    ]);
+    await house.connect(upstream.agree, "company/bob");
+    expect(upstream.registered.length).toBe(1);
+  });
+
+  it("is renewed by reading the registration where it cannot be written", async () => {
+    offered = upstream.url;
+    ends = [inSeconds(86_400)];
+    await house.connect(upstream.agree);
+    upstream.on("/register/client-0", ({ method }) => {
+      if (method !== "GET") return { status: 405, body: {} };
+      good.add("client-0:s2").delete("client-0:s");
+      return { body: { client_id: "client-0", client_secret: "s2", client_secret_expires_at: null } };
+    });
+    await endNow();
+    expect(await find(Date.now() + hour)).toMatchObject({ kind: "credential" });
+  });
+
+  it("is renewed nowhere but at the server that gave it, and its end is logged where it cannot be renewed", async () => {
+    const elsewhere = await scriptedUpstream();
+    offered = elsewhere.url;
+    ends = [inSeconds(86_400)];
+    await house.connect(upstream.agree);
+    await endNow();
+    await find(Date.now() + hour);
+    expect(elsewhere.seen).toEqual([]);
+    await elsewhere.close();
+    expect(house.log.find((line) => line.includes("offers no renewal"))).toContain("secretExpiresAt");
+    const findings: string[] = [];
+    await house.oauth.discover(house.route(), ({ finding }) => findings.push(finding));
+    expect(findings.join()).toMatch(/the secret of our client client-0 there ends on 20.*offers no renewal/);
+  });
+});
+
+describe("a token that is obtained while the database is away", () => {
+  let upstream: ScriptedUpstream;
+  let house: ClientHouse;
+  beforeEach(async () => {
+    upstream = await scriptedUpstream();
+    upstream.metadata.revocation_endpoint = `${upstream.url}/revoke`;
+    house = await startClient(
+      `  - {id: files, from: https://mcp.test, to: ${upstream.mcp}, mcp: {server: {}}}`,
+    );
+  });
+  afterEach(() => Promise.all([house.close(), upstream.close()]));
+  const away = () => new Error("the database is away");
+
+  it("is stored when it is back", async () => {
+    const put = vi.spyOn(house.store.upstreamTokens, "put");
+    put.mockRejectedValueOnce(away()).mockRejectedValueOnce(away());
+    await house.connect(upstream.agree);
+    expect(put).toHaveBeenCalledTimes(3);
+    expect(await house.tokens.find(caller, house.route())).toMatchObject({ kind: "credential" });
+    expect(upstream.tokenRequests.length).toBe(1);
+  });
+
+  it("is revoked where it never is", async () => {
+    const revoked: (string | null)[] = [];
+    upstream.on("/revoke", ({ form }) => {
+      revoked.push(form.get("token"));
+      return { status: 204, body: "" };
+    });
+    const start = performance.now();
+    const clock = vi.spyOn(performance, "now");
+    vi.spyOn(house.store.upstreamTokens, "put").mockImplementation(async () => {
+      clock.mockReturnValue(start + 11 * 60_000);
+      throw away();
+    });
+    upstream.tokenFields.access_token = "never-stored";
+    await expect(house.connect(upstream.agree))
+      .rejects.toThrow()
+      .finally(() => clock.mockRestore());
+    expect(revoked).toEqual([expect.any(String), "never-stored"]);
+  });
+});
+
+it.each<[string, { status?: number; body: unknown; headers?: Record<string, string> }[], string]>([
+  ["204", [{ status: 204, body: "" }], "ok"],
+  ["202 and a page", [{ status: 202, body: "<html>" }], "ok"],
+  ["400 for a token that it does not know", [{ status: 400, body: { error: "invalid_token" } }], "ok"],
+  [
+    "that it revokes no access tokens",
+    [{ body: {} }, { status: 400, body: { error: "unsupported_token_type" } }],
+    "ok",
+  ],
+  ["Slack's ok: false", [{ body: { ok: false, error: "not_authed" } }], "token_refused"],
+  ["500", [{ status: 500, body: "" }], "server_error"],
+])("a revocation endpoint that answers %s is understood", async (_what, answers, outcome) => {
+  const upstream = await scriptedUpstream();
+  upstream.metadata.revocation_endpoint = `${upstream.url}/revoke`;
+  const house = await startClient(
+    `  - {id: files, from: https://mcp.test, to: ${upstream.mcp}, mcp: {server: {}}}`,
+  );
+  try {
+    await house.connect(upstream.agree);
+    let asked = 0;
+    upstream.on("/revoke", () => answers[Math.min(asked++, answers.length - 1)]);
+    expect(await house.tokens.disconnect(alice, house.route())).toBe(true);
+    expect(await scraped(house.metrics, "upstream_oauth_total")).toMatchObject({
+      [`step="revoke",outcome="${outcome}"`]: 1,
+    });
+  } finally {
+    await Promise.all([house.close(), upstream.close()]);
+  }
 });

@@ -126,14 +126,25 @@ describe("consent", () => {
     expect(query.get("client_id")).not.toBe(first?.clientId);
   });
 
-  it("F4.2 a client forgotten between leaving and coming back is registered anew at the next try", async () => {
+  it("F4.2 a client forgotten between leaving and coming back is registered anew, and the browser leaves once more, once", async () => {
     const { location, state } = await begin();
     upstream.clients.clear();
-    const failed = await finish(upstream.agree(location), state);
-    expect(failed).toMatchObject({ ok: false, code: "client_refused", returnTo });
-    const again = await begin();
-    expect(await finish(upstream.agree(again.location), again.state)).toMatchObject({ ok: true });
+    const finished = await finish(upstream.agree(location), state);
+    const again = finished.ok ? finished.again : undefined;
+    if (!again) throw new Error("not sent again");
     expect(upstream.registered.length).toBe(2);
+    const query = new URL(again.location).searchParams;
+    expect(query.get("client_id")).toBe(upstream.registered[1]?.clientId);
+    callbacks.set(again.state, query.get("redirect_uri") ?? "");
+    upstream.clients.clear();
+    expect(await finish(upstream.agree(again.location), again.state)).toMatchObject({
+      ok: false,
+      code: "client_refused",
+      returnTo,
+    });
+    expect(await house.store.upstreamTokens.find(key(upstream))).toBeUndefined();
+    await house.connect(upstream.agree);
+    expect(upstream.registered.length).toBe(3);
   });
 
   it("F4.2 a registered secret that is about to expire is not used for a new flow", async () => {
@@ -452,8 +463,8 @@ describe("consent", () => {
     }
     upstream.clients.clear();
     const forgotten = await begin();
-    await finish(upstream.agree(forgotten.location), forgotten.state);
     upstream.on("/register", { status: 503, body: "down" });
+    await finish(upstream.agree(forgotten.location), forgotten.state);
     await house.oauth.begin({ userId: alice, route: house.route(), returnTo });
     expect(await scraped(house.metrics, "consents_total")).toEqual({
       'kind="upstream",outcome="started"': 4,
@@ -467,11 +478,12 @@ describe("consent", () => {
       'step="finish",outcome="ok"': 1,
       'step="finish",outcome="consent_refused"': 1,
       'step="finish",outcome="authorization_refused"': 1,
-      'step="finish",outcome="client_refused"': 1,
+      // The refused client could not be registered again.
+      'step="finish",outcome="server_error"': 1,
     });
     expect(await scraped(house.metrics, "cache_lookups_total")).toEqual({
       'cache="discovery",result="miss"': 2,
-      'cache="discovery",result="hit"': 8,
+      'cache="discovery",result="hit"': 10,
     });
   });
 
