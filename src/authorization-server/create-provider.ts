@@ -1,4 +1,5 @@
 import Provider, { type KoaContextWithOIDC } from "oidc-provider";
+import { ownCookieName } from "../config/own-cookies.ts";
 import { requestId } from "../pages/request-id.ts";
 import type { AuthorizationServerDeps } from "./authorization-server-deps.ts";
 import { createClientFetches } from "./client-fetches.ts";
@@ -25,6 +26,7 @@ export function createProvider(deps: AuthorizationServerDeps): Provider {
   const fetches = createClientFetches(deps);
   const resourceServers = createResourceServers(deps);
   const tokens = () => routes().config.externalTokens;
+  const secure = routes().config.issuer.startsWith("https:");
   const provider = new Provider(routes().config.issuer, {
     adapter: createRecordAdapter(deps),
     jwks: { keys: keys.privateKeys("external_token") },
@@ -39,12 +41,12 @@ export function createProvider(deps: AuthorizationServerDeps): Provider {
     },
     cookies: {
       names: {
-        session: "__Host-mcp_as_session",
-        interaction: "__Secure-mcp_as_interaction",
-        resume: "__Secure-mcp_as_resume",
+        session: ownCookieName("as_session", secure),
+        interaction: ownCookieName("as_interaction", secure, "__Secure-"),
+        resume: ownCookieName("as_resume", secure, "__Secure-"),
       },
-      long: { httpOnly: true, sameSite: "lax", secure: true, path: "/" },
-      short: { httpOnly: true, sameSite: "lax", secure: true },
+      long: { httpOnly: true, sameSite: "lax", secure, path: "/" },
+      short: { httpOnly: true, sameSite: "lax", secure },
     },
     responseTypes: ["code"],
     scopes: ["openid", "offline_access"],

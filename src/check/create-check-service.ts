@@ -30,8 +30,8 @@ export function createCheckService(deps: CheckDeps): GrpcService {
 
   function handle(request: CheckRequest, deadline: number, answer: (response: CheckResponse) => void): void {
     const startedAt = performance.now();
-    const settings = deps.routes().config.check;
-    const read = readRequestFacts(request, settings.maxHeaderBytes);
+    const { check: settings, envoy } = deps.routes().config;
+    const read = readRequestFacts(request, settings.maxHeaderBytes, envoy.xffNumTrustedHops);
     if ("refusal" in read) {
       finish({ decision: read.refusal, reason: read.refusal.code }, read.requestId);
       return;

@@ -114,9 +114,14 @@ export function buildConfig(
     envoy: {
       listen: envoy.listen,
       admin: envoy.admin,
-      tls: envoy.tls,
+      tls: {
+        certificate: envoy.tls.certificate ?? "/etc/envoy/tls/tls.crt",
+        key: envoy.tls.key ?? "/etc/envoy/tls/tls.key",
+        ...(envoy.tls.terminated_by === undefined ? {} : { terminatedBy: envoy.tls.terminated_by }),
+      },
+      ...(envoy.http_address === undefined ? {} : { httpAddress: envoy.http_address }),
       upstreamCa: envoy.upstream_ca,
-      xffNumTrustedHops: envoy.xff_num_trusted_hops,
+      xffNumTrustedHops: envoy.xff_num_trusted_hops ?? (envoy.tls.terminated_by ? 1 : 0),
       requestTimeout: envoy.request_timeout,
       idleTimeout: envoy.idle_timeout,
       maxConnections: envoy.max_connections,

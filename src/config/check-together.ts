@@ -15,8 +15,19 @@ export function checkTogether(
 ): void {
   const places = new Map<string, ConfigPath>();
   const ids = new Map<string, ConfigPath>();
-  const issuerHost = new URL(config.issuer).host;
+  const issuer = new URL(config.issuer);
+  const issuerHost = issuer.host;
+  const origins = new Map([[issuerHost, issuer.origin]]);
   for (const { route, path } of routes) {
+    const origin = origins.get(route.host) ?? route.origin;
+    origins.set(route.host, origin);
+    if (origin !== route.origin) {
+      reporter.error(
+        [...path, "from"],
+        `${route.host} is both ${origin} and ${route.origin}: a host is served over one of them`,
+        `write ${origin}${route.prefix === "/" ? "" : route.prefix}, or give this route another port`,
+      );
+    }
     const place = route.host + route.prefix;
     const other = places.get(place);
     if (other !== undefined) {

@@ -185,7 +185,14 @@ export interface Config {
   readonly envoy: {
     readonly listen: string;
     readonly admin?: string;
-    readonly tls: { readonly certificate: string; readonly key: string };
+    readonly tls: {
+      readonly certificate: string;
+      readonly key: string;
+      /** Addresses and CIDR blocks of what terminates TLS in front of Envoy; present: Envoy speaks plain HTTP, to these alone. */
+      readonly terminatedBy?: readonly string[];
+    };
+    /** Where routes with an `http:` origin are served, at their own ports; absent: the loopback address that `from` means. */
+    readonly httpAddress?: string;
     /** PEM bundle that upstream certificates are checked against. */
     readonly upstreamCa: string;
     /** Trusted proxies in front of Envoy that append to `X-Forwarded-For`; default 0: the peer is the client. */

@@ -43,13 +43,17 @@ export function createRouteTable(
     const path = (kind: OwnPath["match"]) =>
       own.filter(({ match }) => match === kind).map((entry) => entry.path);
     const [first] = routes.values();
-    hosts.set(host, {
-      origin: first?.origin ?? issuer.origin,
+    const origin = first?.origin ?? issuer.origin;
+    const entry = {
+      origin,
       routes,
       depth: Math.max(0, ...[...routes.keys()].map(segments)),
       ownExact: new Set(path("exact")),
       ownPrefixes: path("prefix"),
-    });
+    };
+    hosts.set(host, entry);
+    // The default port may stand in `Host`; that of https is left out by `normalizeHost`.
+    if (origin === `http://${host}` && !/:\d+$/.test(host)) hosts.set(`${host}:80`, entry);
   }
   const entry = (authority: string): HostEntry | undefined => {
     const direct = hosts.get(authority);

@@ -12,6 +12,7 @@ import { createFields } from "./create-fields.ts";
 import { checkDatabase } from "./database-protection.ts";
 import { listenerFaults } from "./listener-faults.ts";
 import { parsePolicy } from "./parse-policy.ts";
+import { checkPlainListeners } from "./plain-listeners.ts";
 import type { Problem } from "./problem.ts";
 import { readRoute } from "./read-route.ts";
 import { reportIssues } from "./report-issues.ts";
@@ -141,6 +142,7 @@ function readConfig(
     routes.map(({ route }) => route),
   );
   checkDatabase(config, reporter);
+  checkPlainListeners(config, top.envoy.tls, reporter);
   checkTogether(config, routes, reporter);
   checkSharedSecrets({ ...adopted, routes: entries }, reporter);
   checkIssuers(config, reporter);
