@@ -63,7 +63,8 @@ export function createCheckService(deps: CheckDeps): GrpcService {
         "mcp_auth.route": route?.id ?? "",
       });
       if (decision.kind !== "allow") deps.onRefusal?.(checked, requestId);
-      const level = decision.kind === "allow" || reason === "preflight" ? "debug" : "info";
+      const level =
+        decision.kind === "allow" || reason === "preflight" || reason === "well_known" ? "debug" : "info";
       if (!logger.isLevelEnabled(level)) return;
       logger[level](
         {

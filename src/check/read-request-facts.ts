@@ -13,9 +13,9 @@ const bearer = /^bearer +([A-Za-z0-9\-._~+/]+=*)$/i;
 const printable = /^[\t -~]*$/;
 /** RFC 9110 section 5.5: obsolete, and sent all the same (a city's name in UTF-8). */
 const opaqueValue = /^[\t -~\x80-\xff]*$/;
-/** What is judged, or rewritten, must be read alike by everybody. */
+/** What is judged must be read alike by everybody. */
 const judged =
-  /^(?::.*|authorization|cookie|host|accept|content-.*|transfer-encoding|mcp-.*|sec-fetch-.*|x-forwarded-.*)$/;
+  /^(?::.*|authorization|host|accept|content-(?:type|length|encoding)|transfer-encoding|mcp-(?!param-).*|sec-fetch-mode|x-forwarded-(?:for|host|proto))$/;
 const requestIdShape = /^[A-Za-z0-9._-]{1,64}$/;
 /** Of these a second value would mean another request to another reader. */
 const singular = new Set([

@@ -13,6 +13,7 @@ import type {
 } from "./route.ts";
 import type { routeSchema } from "./route-schema.ts";
 import { upstreamHash } from "./upstream-hash.ts";
+import { wellKnownTexts } from "./well-known.ts";
 
 type RouteInput = z.output<ReturnType<typeof routeSchema>>;
 type ServerInput = NonNullable<RouteInput["mcp"]["server"]>;
@@ -68,6 +69,7 @@ export function buildRoute(
     ...(policy === undefined ? {} : { policy }),
     passIdentityHeaders: input.pass_identity_headers ?? defaults.passIdentityHeaders,
     enabled: input.enabled,
+    ...(input.well_known === undefined ? {} : { wellKnown: wellKnownTexts(input.well_known) }),
     ...(Object.keys(upstreamTls).length === 0 ? {} : { upstreamTls }),
     ...(input.preserve_host_header === undefined ? {} : { preserveHostHeader: input.preserve_host_header }),
     ...(input.rate_limit === undefined

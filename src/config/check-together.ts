@@ -15,6 +15,7 @@ export function checkTogether(
 ): void {
   const places = new Map<string, ConfigPath>();
   const ids = new Map<string, ConfigPath>();
+  const texts = new Map<string, ConfigPath>();
   const issuer = new URL(config.issuer);
   const issuerHost = issuer.host;
   const origins = new Map([[issuerHost, issuer.origin]]);
@@ -45,6 +46,24 @@ export function checkTogether(
         "give it another id",
       );
     } else ids.set(route.id, path);
+    for (const text of route.wellKnown?.keys() ?? []) {
+      const name = text.slice("/.well-known/".length);
+      const taken = texts.get(route.host + text);
+      const below = routes.find(
+        ({ route: other }) =>
+          other.host === route.host && (other.prefix === text || other.prefix.startsWith(`${text}/`)),
+      );
+      if (taken !== undefined || below !== undefined)
+        reporter.error(
+          [...path, "well_known", name],
+          taken === undefined
+            ? `${text} is the place of the route ${below?.route.id}`
+            : `${text} of ${route.host} is already served by ${taken[0]}[${taken[1]}]`,
+          "serve it in one place",
+          "key",
+        );
+      else texts.set(route.host + text, path);
+    }
     const own = ownPaths(config, { issuer: route.host === issuerHost, route: true }).find(
       (entry) => route.prefix === entry.path || route.prefix.startsWith(`${entry.path}/`),
     );

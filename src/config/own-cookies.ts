@@ -17,7 +17,7 @@ export function ownCookieName(
 const ours = /^(?:__Host-|__Secure-)?mcp_/i;
 /** What a browser or a server may leave out in front of a name: a cookie `=mcp_x=1` without a name comes back as `mcp_x=1`. */
 // biome-ignore lint/suspicious/noControlCharactersInRegex: they are among what is left out
-const ignorable = /^[\u0000-\u0020"'=\u007f]+/;
+const ignorable = /^[\u0000-\u0020"'=\u007f-\uffff]+/;
 
 /**
  * Whether a cookie is one of ours.

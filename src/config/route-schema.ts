@@ -3,6 +3,7 @@ import { checkClientProof, clientSigningAlgs } from "./check-client-proof.ts";
 import type { Fields } from "./create-fields.ts";
 import { credentialHeaderFault, isHeaderValue } from "./credential-header.ts";
 import { requestHeaderFault } from "./upstream-request-headers.ts";
+import { wellKnownSchema } from "./well-known.ts";
 
 const kib = 1024;
 
@@ -213,6 +214,7 @@ export function routeSchema(f: Fields) {
     tls_server_name: f.text().optional(),
     tls_custom_ca_file: f.path().optional(),
     enabled: z.boolean().default(true),
+    well_known: wellKnownSchema().optional(),
     tools,
     upstream_token_binding: binding,
     rate_limit: f

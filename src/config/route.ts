@@ -1,3 +1,5 @@
+import type { WellKnownText } from "./well-known.ts";
+
 /** How a route's upstream wants to be authenticated to (F1.2, F1.4). A closed union: `type` names the kind. */
 export type UpstreamAuth =
   | UpstreamOAuth
@@ -136,6 +138,8 @@ export interface Route {
   readonly passIdentityHeaders: boolean;
   /** F7.5: false answers 404 and blocks connect and callback. */
   readonly enabled: boolean;
+  /** Fixed public texts of the route's host, by path. */
+  readonly wellKnown?: ReadonlyMap<string, WellKnownText>;
   /** How the connection to an https upstream is verified, where the defaults (host of `to`, `envoy.upstream_ca`) do not fit. */
   readonly upstreamTls?: { readonly serverName?: string; readonly caFile?: string };
   /** The upstream sees the route's host instead of its own in `Host`. */

@@ -196,7 +196,8 @@ function connectionManager(config: Config, peers: Peers, routing: { readonly [ke
     strip_matching_host_port: false,
     server_header_transformation: "PASS_THROUGH",
     common_http_protocol_options: {
-      headers_with_underscores_action: "REJECT_REQUEST",
+      // Some servers take `_` for `-`: what is judged under one name must not arrive under another.
+      headers_with_underscores_action: "DROP_HEADER",
       idle_timeout: seconds(config.envoy.idleTimeout),
     },
     // Floods of control frames, empty frames and resets end the connection by Envoy's own limits.
