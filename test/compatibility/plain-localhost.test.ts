@@ -1,6 +1,8 @@
 import { readFile } from "node:fs/promises";
+import { request } from "node:http";
 import { connect } from "node:net";
 import { join } from "node:path";
+import { text } from "node:stream/consumers";
 import type { Browser, BrowserContext } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { browser as launch } from "../../deploy/demo/browser.ts";
@@ -34,7 +36,15 @@ describe("A deployment on http://localhost", () => {
       urls: { issuer: origin, everything: `${origin}/everything`, open: `${origin}/open` },
       config: (config) => {
         const { tls: _, ...envoy } = config.envoy as Record<string, unknown>;
-        config.routes.push({ id: "app", from: app, to: application.url, mcp: { client: {} } });
+        const well_known = { "security.txt": "Contact: mailto:security@example.com\n" };
+        config.routes.push({ id: "app", from: app, to: application.url, well_known, mcp: { client: {} } });
+        const open = config.routes.find(({ id }) => id === "open");
+        Object.assign(open ?? {}, {
+          well_known: {
+            "openai-apps-challenge": "abc-123",
+            "mcp/server-card.json": { name: "Open", tools: [] },
+          },
+        });
         return { ...config, envoy };
       },
     });
@@ -46,6 +56,17 @@ describe("A deployment on http://localhost", () => {
     await stack?.close();
     await application?.close();
   });
+
+  /** Node looks `app.localhost` up; browsers do not. */
+  function askApp(path: string, headers: Record<string, string>): Promise<{ status: number; body: string }> {
+    const { port, host } = new URL(app);
+    return new Promise((resolve, reject) => {
+      const sent = request({ host: "127.0.0.1", port, path, headers: { host, ...headers } }, (answer) => {
+        text(answer).then((body) => resolve({ status: answer.statusCode ?? 0, body }), reject);
+      });
+      sent.once("error", reject).end();
+    });
+  }
 
   it("connects an MCP client through sign-in, consent and the upstream's consent in Chromium", async () => {
     const client = await mcpClient({
@@ -84,6 +105,52 @@ describe("A deployment on http://localhost", () => {
     expect(ours.map(({ name }) => name)).toContain("mcp_session");
     for (const cookie of ours)
       expect(cookie).toMatchObject({ secure: false, httpOnly: true, sameSite: "Lax" });
+  });
+
+  it("hands an application its own cookies as the browser has them, in UTF-8, and none of ours", async () => {
+    const [session] = (await context.cookies(app)).filter(({ name }) => name === "mcp_session");
+    const utf8 = (text: string) => Buffer.from(text).toString("latin1");
+    const ours = `mcp_session=${session?.value}`;
+    const send = async (cookie: string) => {
+      const headers = { cookie, "user-agent": utf8("naïve/1"), "x-city": utf8("São Paulo") };
+      return (await askApp("/", headers)).status;
+    };
+    expect(await send(`city=${utf8("à")}; ${ours}; name=${utf8("São Paulo")}`)).toBe(200);
+    expect(seen.at(-1)?.cookie).toBe(utf8("city=à; name=São Paulo"));
+    expect(seen.at(-1)).toMatchObject({ "user-agent": utf8("naïve/1"), "x-city": utf8("São Paulo") });
+    // Latin-1 cannot be written as text: that cookie alone is left out.
+    expect(await send(`latin=\u00e3; ${ours}; plain=1`)).toBe(200);
+    expect(seen.at(-1)?.cookie).toBe("plain=1");
+  });
+
+  it("serves the fixed texts of its routes to everybody, and nothing beside them", async () => {
+    const challenge = await fetch(`${origin}/.well-known/openai-apps-challenge?x=1`);
+    expect([challenge.status, await challenge.text()]).toEqual([200, "abc-123"]);
+    const headers = Object.fromEntries(challenge.headers);
+    expect(headers).toMatchObject({
+      "content-type": "text/plain; charset=utf-8",
+      "x-content-type-options": "nosniff",
+      "content-security-policy": "default-src 'none'",
+      "access-control-allow-origin": "*",
+    });
+    expect(Object.keys(headers)).not.toContain("www-authenticate");
+    const card = await fetch(`${origin}/.well-known/mcp/server-card.json`);
+    expect(card.headers.get("content-type")).toBe("application/json");
+    expect(await card.json()).toEqual({ name: "Open", tools: [] });
+    const before = seen.length;
+    const { body } = await askApp("/.well-known/security.txt", {});
+    expect(body).toBe("Contact: mailto:security@example.com\n");
+    expect(seen.length).toBe(before);
+    const head = await fetch(`${origin}/.well-known/openai-apps-challenge`, { method: "HEAD" });
+    expect([head.status, await head.text()]).toEqual([200, ""]);
+    for (const path of [
+      "openai-apps-challenge/",
+      "openai-apps-challengex",
+      "security.txt",
+      "OPENAI-apps-challenge",
+    ])
+      expect((await fetch(`${origin}/.well-known/${path}`)).status, path).toBe(404);
+    expect((await fetch(`${origin}/.well-known/openai-apps-challenge`, { method: "POST" })).status).toBe(404);
   });
 
   it("keeps people signed in without Chromium's exceptions for localhost, too", async () => {
