@@ -170,6 +170,15 @@ describe("A deployment on http://localhost", () => {
     expect(challenge).toContain(`resource_metadata="${origin}/.well-known/oauth-protected-resource/open"`);
     const resource = await (await fetch(`${origin}/.well-known/oauth-protected-resource/open`)).json();
     expect(resource).toMatchObject({ resource: `${origin}/open`, authorization_servers: [origin] });
+    const preflight = await fetch(`${origin}/oauth/token`, {
+      method: "OPTIONS",
+      headers: {
+        origin: "https://app.example",
+        "access-control-request-method": "POST",
+        "access-control-request-headers": "content-type,traceparent",
+      },
+    });
+    expect(preflight.headers.get("access-control-allow-headers")).toMatch(/Content-Type.*traceparent/);
     const metadata = (await (
       await fetch(`${origin}/.well-known/oauth-authorization-server`)
     ).json()) as object;
