@@ -1,5 +1,5 @@
 import { execFile } from "node:child_process";
-import { access } from "node:fs/promises";
+import { access, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { oneAtATime } from "../../deploy/demo/one-at-a-time.ts";
@@ -12,12 +12,22 @@ const there = (path: string) =>
     () => false,
   );
 
+/** Whether npm installed into this folder after its lock file was written. */
+async function isInstalled(at: string): Promise<boolean> {
+  const changed = (name: string) =>
+    stat(join(at, name)).then(
+      ({ mtimeMs }) => mtimeMs,
+      () => 0,
+    );
+  return (await changed("node_modules/.package-lock.json")) > (await changed("package-lock.json"));
+}
+
 /** Installs the clients of `package-lock.json` on first use (a minute). Resolves with a way to their files. */
 export async function installClients(): Promise<(specifier: string) => string> {
-  const done = join(folder, "node_modules", ".package-lock.json");
-  if (!(await there(done))) {
+  if (!(await isInstalled(folder))) {
     process.stderr.write("==> installing other people's MCP clients (a minute, once)\n");
-    const install = `[ -e "${done}" ] || npm ci --ignore-scripts --no-audit --no-fund --loglevel=error`;
+    const done = "node_modules/.package-lock.json";
+    const install = `[ ${done} -nt package-lock.json ] || npm ci --ignore-scripts --no-audit --no-fund --loglevel=error`;
     // npm belongs to the system's Node, as in the Makefile: under the one that runs the tests it took minutes on some networks.
     const PATH = process.env.PATH?.split(":")
       .filter((one) => !one.endsWith("node_modules/.bin"))
