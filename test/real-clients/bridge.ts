@@ -2,6 +2,18 @@ import { dirname } from "node:path";
 import { Client } from "@modelcontextprotocol/sdk/client/index.js";
 import { StdioClientTransport } from "@modelcontextprotocol/sdk/client/stdio.js";
 
+/** Connects to a program that speaks MCP on its standard streams. */
+export async function connectProgram(
+  command: string,
+  args: readonly string[],
+  env: Readonly<Record<string, string>>,
+): Promise<Client> {
+  const transport = new StdioClientTransport({ command, args: [...args], env: { ...env }, stderr: "ignore" });
+  const client = new Client({ name: "real-clients", version: "1" });
+  await client.connect(transport, { timeout: 60_000 });
+  return client;
+}
+
 /**
  * Connects through mcp-remote, as clients do that know programs only: it signs in, and carries messages to `url`.
  * @param proxy its `proxy.js`
