@@ -1,4 +1,4 @@
-import { readFile } from "node:fs/promises";
+import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { mcpClient } from "../../deploy/demo/mcp-client.ts";
@@ -46,7 +46,7 @@ const scenarios: readonly Scenario[] = [
     name: "Claude Code",
     version: await npm("@anthropic-ai/claude-code"),
     async steps(world, worked) {
-      const { run } = await runClient(world, "claude");
+      const { run } = await runClient(world, "claude", "NODE_EXTRA_CA_CERTS");
       const claude = join(world.clients.npm, "claude");
       await run(claude, ["mcp", "add", "--transport", "http", "everything", world.url]);
       expectText(await run(claude, ["mcp", "list"]), /Needs authentication/);
@@ -75,7 +75,7 @@ const scenarios: readonly Scenario[] = [
     name: "Codex",
     version: await npm("@openai/codex"),
     async steps(world, worked) {
-      const { run } = await runClient(world, "codex");
+      const { run } = await runClient(world, "codex", "SSL_CERT_FILE");
       const codex = join(world.clients.npm, "codex");
       // Adding begins a login at once; it is ended, so that the next step is the only one.
       await run(codex, ["mcp", "add", "everything", "--url", world.url], {
@@ -105,7 +105,7 @@ const scenarios: readonly Scenario[] = [
       );
       worked("a tool call");
       worked(expired);
-      const another = await runClient(world, "codex");
+      const another = await runClient(world, "codex", "SSL_CERT_FILE");
       await another.run(codex, ["mcp", "add", "everything", "--url", world.url], { until: /Added global/ });
       const args = ["mcp", "login", "everything", "--oauth-client-registration", "dcr"];
       expectText(await another.run(codex, args), /Successfully logged in/);
@@ -113,10 +113,57 @@ const scenarios: readonly Scenario[] = [
     },
   },
   {
+    name: "Gemini CLI",
+    version: await npm("@google/gemini-cli"),
+    async steps(world, worked) {
+      const { home, run } = await runClient(world, "gemini", "NODE_EXTRA_CA_CERTS");
+      const gemini = join(world.clients.npm, "gemini");
+      await mkdir(join(home, ".gemini"));
+      const settings = {
+        security: { auth: { selectedType: "gemini-api-key" }, folderTrust: { enabled: false } },
+      };
+      await writeFile(join(home, ".gemini/settings.json"), JSON.stringify(settings));
+      const env = { GEMINI_API_KEY: "x", GOOGLE_GEMINI_BASE_URL: world.model.url };
+      const add = [
+        "mcp",
+        "add",
+        "--transport",
+        "http",
+        "--scope",
+        "user",
+        "--trust",
+        "everything",
+        world.url,
+      ];
+      await run(gemini, add, { env });
+      const model = ["-m", "gemini-2.5-flash"];
+      await run(gemini, model, {
+        env,
+        terminal: true,
+        type: [
+          [/Type your message/, "/mcp auth everything"],
+          [/> \/mcp auth everything/, "\r"],
+          // It asks before it opens a browser.
+          [/2\. No/, "\r"],
+        ],
+        until: /Successfully authenticated/,
+        timeout: 90,
+      });
+      worked("`/mcp auth` by registration");
+      expectText(await run(gemini, ["mcp", "list"], { env }), /Connected/);
+      worked("`gemini mcp list` says connected");
+      await afterExpiry(world, async () => {
+        expectText(await run(gemini, [...model, "-y", "-p", "Who am I?"], { env }), /It said: ally/);
+      });
+      worked("a tool call");
+      worked(expired);
+    },
+  },
+  {
     name: "opencode",
     version: await npm("opencode-ai"),
     async steps(world, worked) {
-      const { run } = await runClient(world, "opencode");
+      const { run } = await runClient(world, "opencode", "NODE_EXTRA_CA_CERTS");
       const opencode = join(world.clients.npm, "opencode");
       await run(opencode, ["mcp", "add", "everything", "--url", world.url]);
       expectText(await run(opencode, ["mcp", "auth", "everything"]), /Authentication successful/);
@@ -166,7 +213,7 @@ const scenarios: readonly Scenario[] = [
     name: "FastMCP client",
     version: await pip("fastmcp", "long/fastmcp.txt"),
     async steps(world, worked) {
-      const { run } = await runClient(world, "fastmcp");
+      const { run } = await runClient(world, "fastmcp", "SSL_CERT_FILE");
       const python = join(world.clients.fastmcp, "python");
       const program = join(folder, "long/fastmcp_client.py");
       await ownProgram(run(python, [program, world.url, String(world.tokenSeconds)]), worked);
@@ -177,7 +224,7 @@ const scenarios: readonly Scenario[] = [
     version: await pinned("go/go.mod", /go-sdk v(\S+)/),
     unavailable: ({ clients }) => (clients.go ? undefined : "Go is not installed"),
     async steps(world, worked) {
-      const { run } = await runClient(world, "go");
+      const { run } = await runClient(world, "go", "SSL_CERT_FILE");
       await ownProgram(run(world.clients.go ?? "", [world.url, String(world.tokenSeconds)]), worked);
     },
   },
@@ -186,7 +233,7 @@ const scenarios: readonly Scenario[] = [
     version: await pinned("rust/Cargo.toml", /rmcp = \{ version = "=([^"]+)"/),
     unavailable: ({ clients }) => (clients.rust ? undefined : "Rust is not installed"),
     async steps(world, worked) {
-      const { run } = await runClient(world, "rust");
+      const { run } = await runClient(world, "rust", "SSL_CERT_FILE");
       await ownProgram(run(world.clients.rust ?? "", [world.url, String(world.tokenSeconds)]), worked);
     },
   },
@@ -196,7 +243,7 @@ const scenarios: readonly Scenario[] = [
     async steps(world, worked) {
       const token = await world.stack.externalToken("alice");
       const args = ["--transport", "streamablehttp", "-H", "Authorization", `Bearer ${token}`, world.url];
-      const client = await world.stdio(join(world.clients.mcpProxy, "mcp-proxy"), args);
+      const client = await world.stdio(join(world.clients.mcpProxy, "mcp-proxy"), args, "SSL_CERT_FILE");
       await world.whoami(client, "ally");
       await client.close();
       worked("a call with an external token as header; it has no sign-in of its own");
@@ -208,7 +255,7 @@ const scenarios: readonly Scenario[] = [
     async steps(world, worked) {
       const token = await world.stack.externalToken("alice");
       const args = ["--streamableHttp", world.url, "--oauth2Bearer", token, "--logLevel", "none"];
-      const client = await world.stdio(join(world.clients.npm, "supergateway"), args);
+      const client = await world.stdio(join(world.clients.npm, "supergateway"), args, "NODE_EXTRA_CA_CERTS");
       await world.whoami(client, "ally");
       await client.close();
       worked("a call with an external token as header; it has no sign-in of its own");
@@ -309,6 +356,7 @@ await withWorld(async (world) => {
       process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
       const log = await readFile(join(world.folder, "stack/sidecar.log"), "utf8");
       const faults = log.split("\n").filter((line) => /"level":"(warn|error)"|"level":[45]0/.test(line));
+      process.stderr.write(`What the model was asked: ${world.model.asked.join(", ") || "nothing"}\n`);
       process.stderr.write(`The gateway's log, its last faults:\n${faults.slice(-3).join("\n")}\n`);
       text = `FAILED after: ${worked.join("; ") || "nothing"}`;
     }

@@ -69,7 +69,8 @@ export async function installLongClients(): Promise<LongClients> {
     process.stderr.write(
       "==> installing Claude Code, Codex, Gemini CLI, opencode, supergateway (a minute or two, once)\n",
     );
-    await run("npm", ["ci", "--no-audit", "--no-fund", "--loglevel=error"], {
+    // Not `ci`, which wants all platforms' programs of opencode in the lock file: not every registry has them.
+    await run("npm", ["install", "--no-save", "--no-audit", "--no-fund", "--loglevel=error"], {
       cwd: long,
       env: withSystemNpm(),
     });
@@ -78,14 +79,16 @@ export async function installLongClients(): Promise<LongClients> {
   await mkdir(installed, { recursive: true });
   const [go, cargo] = [executablesOnPath("go")[0], executablesOnPath("cargo")[0]];
   const goClient = join(installed, "go-client");
-  if (go && !(await there(goClient))) {
-    process.stderr.write("==> building the client of the Go SDK (a minute, once)\n");
+  if (go) {
+    if (!(await there(goClient)))
+      process.stderr.write("==> building the client of the Go SDK (a minute, once)\n");
     await run(go, ["build", "-mod=readonly", "-o", goClient, "."], { cwd: join(folder, "go") });
   }
   const rustTarget = join(installed, "rust");
   const rustClient = join(rustTarget, "debug", "real-client");
-  if (cargo && !(await there(rustClient))) {
-    process.stderr.write("==> building the client of the Rust SDK (two or three minutes, once)\n");
+  if (cargo) {
+    if (!(await there(rustClient)))
+      process.stderr.write("==> building the client of the Rust SDK (two or three minutes, once)\n");
     const env = { ...process.env, CARGO_TARGET_DIR: rustTarget };
     await run(cargo, ["build", "--quiet", "--locked"], { cwd: join(folder, "rust"), env });
   }

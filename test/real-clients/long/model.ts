@@ -25,9 +25,10 @@ export async function model(tool: string): Promise<Model> {
         const message: Request = body ? JSON.parse(body) : {};
         const found = toolIn(message.tools, tool);
         asked.push(`${request.method} ${pathname} ${found?.name ?? "no tool"}`);
-        const result = /(?:tool_result|function_call_output|"tool"|functionResponse)[\s\S]*?\b(ally)\b/.exec(
-          body,
-        )?.[1];
+        const result =
+          /(?:tool_result|function_call_output|"tool"|functionResponse)[\s\S]*?(?:\\n|\b)(ally)\b/.exec(
+            body,
+          )?.[1];
         const answer: Answer =
           result || !found ? { say: `It said: ${result ?? "nothing"}` } : { call: found };
         const events = eventsFor(pathname, answer);

@@ -11,9 +11,9 @@ const native = {
 };
 
 /**
- * Client documents of clients that are identified by one (November 2026). Their redirect URIs are known from
- * https://github.com/anthropics/claude-code/issues/42301 and
- * https://developers.openai.com/codex/mcp (loopback without a port, any port at login).
+ * Client documents of clients that are identified by one (November 2026), as far as is public: redirect URIs on loopback
+ * without a port, any port at login (https://github.com/anthropics/claude-code/issues/42301; OpenAI's documentation of
+ * MCP in Codex says the same of its own). The other members are those of a public client; names are ours.
  */
 const documents: Readonly<Record<string, object>> = {
   "https://claude.ai/oauth/claude-code-client-metadata": { client_name: "Claude Code", ...native },

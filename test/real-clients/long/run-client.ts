@@ -4,6 +4,9 @@ import { join } from "node:path";
 import { stripVTControlCharacters } from "node:util";
 import type { Person } from "./person.ts";
 
+/** Variables that name more authorities to trust: Node's, and that of OpenSSL, Go and Rust. */
+export type Trust = "NODE_EXTRA_CA_CERTS" | "SSL_CERT_FILE";
+
 /** Another project's program, run as its user runs it: in a home folder of its own. */
 export interface ClientRunner {
   readonly home: string;
@@ -32,33 +35,34 @@ export interface RunOptions {
   readonly mayFail?: boolean;
 }
 
+/** What follows runs in a terminal of its own; wide, so that no address is broken. */
 const terminal = [
   "python3",
   "-c",
   "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))",
+  ...["sh", "-c", 'stty rows 50 cols 1000; exec "$@"', "sh"],
 ];
 
 /**
  * @param folder where home folders are made
- * @param ca PEM file of the authority that signed the gateway's certificate, given to every client in its own way
+ * @param ca PEM file of the authority that signed the gateway's certificate
+ * @param trust the variable by which this client trusts it
  */
 export async function clientRunner(
   name: string,
-  options: { readonly folder: string; readonly ca: string; readonly person: Person },
+  options: { readonly folder: string; readonly ca: string; readonly person: Person; readonly trust: Trust },
 ): Promise<ClientRunner> {
   const home = await mkdtemp(join(options.folder, `${name}-`));
   const { PATH, LANG, TERM } = process.env;
   const base = {
     PATH: `${options.person.bin}:${PATH}`,
     LANG: LANG ?? "C.UTF-8",
-    TERM: TERM ?? "xterm",
+    TERM: TERM ?? "xterm-256color",
     HOME: home,
     // Without a display some do not even try to open a browser.
     DISPLAY: ":99",
     BROWSER: join(options.person.bin, "xdg-open"),
-    NODE_EXTRA_CA_CERTS: options.ca,
-    SSL_CERT_FILE: options.ca,
-    REQUESTS_CA_BUNDLE: options.ca,
+    [options.trust]: options.ca,
   };
   return {
     home,
@@ -99,7 +103,11 @@ export async function clientRunner(
             },
             (error: unknown) => fail(String(error)),
           );
-          if (keys[0]?.[0].test(printed())) child.stdin.write(keys.shift()?.[1] ?? "");
+          if (keys[0]?.[0].test(printed())) {
+            const [, text = ""] = keys.shift() ?? [];
+            // A prompt is painted before it listens.
+            setTimeout(() => child.stdin.write(text), 4000);
+          }
           if (!more.until?.test(printed())) return;
           clearTimeout(timer);
           resolve(printed());

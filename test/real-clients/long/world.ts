@@ -15,7 +15,7 @@ import { installClients, installLongClients, installPythonSdk, type LongClients 
 import { type Model, model } from "./model.ts";
 import { type Person, person } from "./person.ts";
 import { documentHosts, publishedDocuments } from "./published-documents.ts";
-import { type ClientRunner, clientRunner } from "./run-client.ts";
+import { type ClientRunner, clientRunner, type Trust } from "./run-client.ts";
 
 type Client = Awaited<ReturnType<typeof connectBridge>>;
 
@@ -48,7 +48,7 @@ export interface World {
   /** Connects to `url` by mcp-remote (its folder among the packages), which keeps its tokens under `home`. */
   bridge(name: string, url: string, home: string, args?: readonly string[]): Promise<Client>;
   /** Connects to a program that speaks MCP on its standard streams. */
-  stdio(command: string, args: readonly string[]): Promise<Client>;
+  stdio(command: string, args: readonly string[], trust: Trust): Promise<Client>;
   /** @throws Error unless the tool `whoami` is listed and answers `account` */
   whoami(client: Client, account: string): Promise<void>;
 }
@@ -161,7 +161,7 @@ async function start(closers: (() => unknown)[]): Promise<World> {
   closers.push(alice.close);
   const brain = await model("whoami");
   closers.push(brain.close);
-  const env = { NODE_EXTRA_CA_CERTS: stack.ca.files.ca, SSL_CERT_FILE: stack.ca.files.ca };
+  const trusting = (trust: Trust) => ({ [trust]: stack.ca.files.ca });
   return {
     stack,
     clients,
@@ -174,15 +174,15 @@ async function start(closers: (() => unknown)[]): Promise<World> {
     bridge: (name, url, home, args = []) =>
       connectBridge(find(`${name}/dist/proxy.js`), url, {
         home: join(folder, home),
-        env,
+        env: trusting("NODE_EXTRA_CA_CERTS"),
         walk: alice.walk,
         args,
       }),
-    stdio: (command, args) =>
+    stdio: (command, args, trust) =>
       connectProgram(command, args, {
         PATH: `${dirname(process.execPath)}:${process.env.PATH}`,
         HOME: folder,
-        ...env,
+        ...trusting(trust),
       }),
     async whoami(client, account) {
       const { tools } = await client.listTools();
@@ -194,8 +194,13 @@ async function start(closers: (() => unknown)[]): Promise<World> {
 }
 
 /** A home folder for one client. */
-export function runClient(world: World, name: string): Promise<ClientRunner> {
-  return clientRunner(name, { folder: world.folder, ca: world.stack.ca.files.ca, person: world.person });
+export function runClient(world: World, name: string, trust: Trust): Promise<ClientRunner> {
+  return clientRunner(name, {
+    folder: world.folder,
+    ca: world.stack.ca.files.ca,
+    person: world.person,
+    trust,
+  });
 }
 
 const keysOf = <T extends object>(value: T) => Object.keys(value) as (keyof T)[];
