@@ -73,6 +73,7 @@ export function buildConfig(
     },
     authorizationServer: {
       dynamicClientRegistration: input.authorization_server.dynamic_client_registration,
+      clientIdMetadataDocument: input.authorization_server.client_id_metadata_document,
       consentTtl: input.authorization_server.consent_ttl,
       allowedClientIdDomains: input.authorization_server.allowed_client_id_domains ?? [],
       clients: input.authorization_server.clients.map((client) => ({
@@ -184,6 +185,7 @@ function provider(input: TopInput["sign_in"]["providers"][number]): SignInProvid
     clientId: input.client_id,
     clientSecret: input.client_secret,
     scopes: input.scopes,
+    authorizationUrlParams: input.authorization_url_params,
     claims: input.claims,
     trustEmail: input.trust_email,
     emailDomains: input.email_domains,

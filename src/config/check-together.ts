@@ -46,6 +46,7 @@ export function checkTogether(
     }
   }
   checkHosts(config, routes, reporter);
+  checkClientDocuments(config, reporter);
   for (const { route, path } of routes) {
     announceCallback(config, route, path, reporter);
     checkIdentityProvider(config, route, path, reporter);
@@ -67,6 +68,19 @@ export function checkTogether(
       }
     }
   }
+}
+
+/** A client that has a document prefers it to registration where we say that we take documents, and fails where we do not take its own. */
+function checkClientDocuments({ authorizationServer }: Config, reporter: Reporter): void {
+  const { clientIdMetadataDocument, allowedClientIdDomains, dynamicClientRegistration } = authorizationServer;
+  if (!clientIdMetadataDocument || allowedClientIdDomains.length === 0) return;
+  reporter.warn(
+    ["authorization_server", "allowed_client_id_domains"],
+    "MCP clients whose document another host publishes fail here: our metadata offers Client ID Metadata Documents, and they do not try anything else",
+    dynamicClientRegistration
+      ? "list the hosts of all clients that people use, or set client_id_metadata_document: false, so that they register instead"
+      : "list the hosts of all clients that people use",
+  );
 }
 
 /** Which provider gets `idp_client_secret` must be the operator's to say. */

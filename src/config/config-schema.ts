@@ -2,6 +2,7 @@ import { z } from "zod";
 import type { Fields } from "./create-fields.ts";
 import { longestClientName, mostRedirectUris } from "./redirect-uri-fault.ts";
 import { serviceAccountId } from "./service-account-id.ts";
+import { signInParameterFault } from "./sign-in-providers.ts";
 import { systemAuthorities } from "./system-authorities.ts";
 
 const kib = 1024;
@@ -56,6 +57,21 @@ export function configSchema(f: Fields) {
         params: { fix: "add openid" },
       })
       .default(["openid", "profile", "email"]),
+    authorization_url_params: z
+      .record(z.string(), z.string())
+      .superRefine((params, issues) => {
+        for (const name of Object.keys(params)) {
+          const fault = signInParameterFault(name);
+          if (fault !== undefined)
+            issues.addIssue({
+              code: "custom",
+              path: [name],
+              message: fault.message,
+              params: { fix: fault.fix },
+            });
+        }
+      })
+      .default({}),
     claims,
     ...emailTrust,
   });
@@ -204,6 +220,7 @@ export function configSchema(f: Fields) {
     }),
     authorization_server: f.section({
       dynamic_client_registration: z.boolean().default(true),
+      client_id_metadata_document: z.boolean().default(true),
       consent_ttl: f.duration(60).default(90 * day),
       allowed_client_id_domains: hostPatterns,
       clients: z.array(client).default([]),

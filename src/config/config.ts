@@ -17,6 +17,8 @@ export interface SignInProvider extends EmailTrust {
   readonly clientId: string;
   readonly clientSecret?: string;
   readonly scopes: readonly string[];
+  /** Added to the authorization request, or in place of what is in it; an empty value leaves a parameter out. */
+  readonly authorizationUrlParams: Readonly<Record<string, string>>;
   /** Claim names that hold the user's subject, e-mail, display name and groups. */
   readonly claims: {
     readonly user: string;
@@ -130,6 +132,8 @@ export interface Config {
   };
   readonly authorizationServer: {
     readonly dynamicClientRegistration: boolean;
+    /** Whether a client may be known by the URL of its document (Client ID Metadata Document). */
+    readonly clientIdMetadataDocument: boolean;
     /** Seconds after which a person is asked again about a client they have allowed. */
     readonly consentTtl: number;
     /** Host patterns (`*.example.com`) whose Client ID Metadata Documents are accepted; empty: any. */
