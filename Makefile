@@ -7,7 +7,7 @@ export NODE_COMPILE_CACHE := $(CURDIR)/node_modules/.cache/compiled
 
 packages := node_modules/.stamp
 
-.PHONY: help demo demo-once test conformance fuzz sbom audit faults bench memory check docs pin-images clean
+.PHONY: help demo demo-once test clients conformance fuzz sbom audit faults bench memory check docs pin-images clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -21,6 +21,9 @@ demo-once: $(packages) ## start everything, drive the whole flow once, print eac
 
 test: $(packages) ## all tests, through a real Envoy, a real Postgres and a real browser
 	@exec vitest run
+
+clients: $(packages) ## Claude Code, Codex, opencode and other unmodified clients and servers (installs 3 GB once); CLIENTS="codex go"
+	@exec node test/real-clients/clients.ts $(CLIENTS)
 
 conformance: $(packages) ## the MCP conformance suite, all three kinds, through Envoy and the sidecar
 	@exec node test/conformance/all.ts
@@ -53,7 +56,8 @@ pin-images: $(packages) ## write the digest that each image's tag has now into t
 	@exec node deploy/pin-images.ts
 
 clean: ## remove what was installed and what the demo left
-	rm -rf node_modules .venv .demo test/real-clients/node_modules test/real-clients/.venv
+	rm -rf node_modules .venv .demo test/real-clients/node_modules test/real-clients/.venv \
+	  test/real-clients/long/node_modules test/real-clients/long/.installed
 
 $(packages): package-lock.json package.json
 	@command -v npm >/dev/null || { echo "Node.js 20 or newer with npm is needed: https://nodejs.org" >&2; exit 1; }

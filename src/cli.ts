@@ -34,7 +34,10 @@ program
   .command("serve")
   .description("answer Envoy, MCP clients and browsers until SIGTERM")
   .addOption(file())
-  .option("--xds-dir <dir>", "keep bootstrap.yaml, lds.yaml and cds.yaml for a running Envoy up to date here")
+  .option(
+    "--xds-dir <dir>",
+    "keep bootstrap.yaml, lds.yaml, rds.yaml and cds.yaml for a running Envoy up to date here",
+  )
   .option(
     "--listen-grpc <address>",
     "in place of the file's listen.grpc, for several processes on one machine",
@@ -103,7 +106,7 @@ program
       .choices(["yaml", "json", "context"])
       .default("yaml"),
   )
-  .option("--xds-dir <dir>", "write bootstrap.yaml, lds.yaml and cds.yaml into this folder instead")
+  .option("--xds-dir <dir>", "write bootstrap.yaml, lds.yaml, rds.yaml and cds.yaml into this folder instead")
   .action((options: { config: string; format: "yaml" | "json" | "context"; xdsDir?: string }) => {
     process.exitCode = envoyConfig({ file: options.config, env: process.env, out, err, ...options });
   });

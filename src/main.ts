@@ -332,6 +332,7 @@ export async function serve(options: {
       for (const room of [
         authorizationServer,
         upstreamTokens,
+        upstreamOAuth,
         externalTokens,
         people,
         signIn,

@@ -40,6 +40,9 @@ function describe(stack: Stack): string {
     MCP Inspector   NODE_EXTRA_CA_CERTS=${ca.files.ca} ${inspector}
                     then: Transport Type "Streamable HTTP", URL ${urls.everything},
                     Connection Type "Via Proxy", Connect
+    Python, Go, Rust, C#
+                    SSL_CERT_FILE=${ca.files.ca} REQUESTS_CA_BUNDLE=${ca.files.ca} CLIENT
+                    (the second is for Python's requests; instead of the system's authorities, not beside them)
     any client      its URL is ${urls.everything}; it has to trust ${ca.files.ca}
     curl            curl --cacert ${ca.files.ca} -i ${urls.everything}
   Your browser does not know the demo's certificate: accept it once at ${urls.issuer}.

@@ -52,6 +52,8 @@ export interface StackOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** Envoy watches files that the sidecar writes, instead of a bootstrap that knows all routes. */
   readonly xds?: boolean;
+  /** Changes Envoy's bootstrap (YAML) before it starts. */
+  readonly bootstrap?: (bootstrap: string) => string;
   readonly envoyLogLevel?: "warning" | "info" | "debug" | "trace";
   readonly progress?: (line: string) => void;
   /** Runs once the ports are known to be free, before anything is written. */
@@ -199,7 +201,12 @@ async function start(
     ? await readFile(join(xdsDir, "bootstrap.yaml"), "utf8")
     : await envoyConfig(configFile);
   const proxy = keep(
-    await envoy({ bootstrap, folder, adminPort: own.envoyAdmin, logLevel: options.envoyLogLevel }),
+    await envoy({
+      bootstrap: options.bootstrap?.(bootstrap) ?? bootstrap,
+      folder,
+      adminPort: own.envoyAdmin,
+      logLevel: options.envoyLogLevel,
+    }),
   );
   const loopbackHttp: LoopbackFetch = keep(loopbackFetch(ca.ca, own.envoy));
 

@@ -1,7 +1,10 @@
 import { readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { program } from "../../src/cli.ts";
+import { notYet } from "../../test/compatibility/not-yet.ts";
+import { clients, upstreams } from "../../test/compatibility/zoo.ts";
 import { cliReference } from "./cli-reference.ts";
+import { compatibilityPage } from "./compatibility-page.ts";
 import { helmBinary } from "./helm-binary.ts";
 import { renderChart } from "./render-chart.ts";
 import { valuesSchema } from "./values-schema.ts";
@@ -9,6 +12,10 @@ import { valuesSchema } from "./values-schema.ts";
 const root = join(import.meta.dirname, "../..");
 // What is made from the code: `make docs`.
 writeFileSync(join(root, "docs/cli.md"), cliReference(program));
+writeFileSync(
+  join(root, "docs/compatibility-with.md"),
+  compatibilityPage({ upstreams: await upstreams(), clients: await clients() }, notYet),
+);
 writeFileSync(
   join(root, "deploy/helm/envoy-mcp-auth/values.schema.json"),
   `${JSON.stringify(valuesSchema(), null, 2)}\n`,

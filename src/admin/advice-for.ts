@@ -104,6 +104,8 @@ export function adviceFor(code: FailureCode, route: Route): string {
         "Check that the host resolves and can be reached from here: DNS, firewall, proxy, TLS certificate (of a private " +
         "authority: tls_custom_ca_file of the route names its file, which the sidecar must be able to read, as Envoy does)."
       );
+    case "storage_unavailable":
+      return "The database cannot be reached: what the server has granted is stored as soon as it can.";
     case "key_unusable":
       return "The private key of this route cannot be read: check its private_key (and workload_identity_file).";
     case "sign_in_token_missing":

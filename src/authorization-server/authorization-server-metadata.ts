@@ -44,7 +44,7 @@ export function authorizationServerMetadata(config: Config, routeOrigin?: string
     introspection_endpoint_auth_methods_supported: clientAuthMethods,
     introspection_endpoint_auth_signing_alg_values_supported: assertionAlgorithms,
     authorization_response_iss_parameter_supported: true,
-    client_id_metadata_document_supported: true,
+    ...(authorizationServer.clientIdMetadataDocument && { client_id_metadata_document_supported: true }),
     subject_types_supported: ["public"],
     id_token_signing_alg_values_supported: ["ES256"],
   };

@@ -3,7 +3,9 @@ import Provider, { type KoaContextWithOIDC } from "oidc-provider";
 import { clientAddress } from "../policy/client-address.ts";
 import { countPerHour } from "../policy/count-per-hour.ts";
 import type { AuthorizationServerDeps } from "./authorization-server-deps.ts";
+import { clientIdFault } from "./client-id-allowed.ts";
 import { orUnavailable } from "./or-unavailable.ts";
+import { readClientMetadata } from "./read-client-metadata.ts";
 
 /** What was fetched, or why it could not be; kept as bytes, since a Response is read once. */
 type Outcome =
@@ -16,6 +18,10 @@ export interface ClientFetches {
   readonly fetch: (url: string, init: RequestInit) => Promise<Response>;
   /** Whether the document at `id` may matter to this request; else nothing is fetched. */
   mayFetchDocument(ctx: KoaContextWithOIDC | undefined, id: string): Promise<boolean>;
+  /** Whether a client may be known by the document at `id`. */
+  mayUseDocument(ctx: KoaContextWithOIDC | undefined, id: string): boolean;
+  /** Why the document that this request's client is known by may not be used; undefined: it may. */
+  documentFault(ctx: object): string | undefined;
   /** Seconds to wait for whom a limit stopped, in this request; undefined: none did. */
   retryAfter(ctx: object): number | undefined;
 }
@@ -27,6 +33,8 @@ const failureMs = 30_000;
 const rememberedBytes = 8 * 1024 * 1024;
 /** Longer than any document or key set that oidc-provider or a client has use for. */
 const longestBytes = 64 * 1024;
+/** Longer documents are refused (`fetchResponseBodyLimits`), however many of their bytes mean nothing. */
+const longestDocument = 5 * 1024;
 /** Endpoints that name a client in a posted form, without a person: of use only where somebody has allowed the client. */
 const callerEndpoints = new Set(["token", "revocation", "introspection"]);
 
@@ -42,6 +50,7 @@ export function createClientFetches(
   const underWay = new Map<string, Promise<Outcome>>();
   const counts = countPerHour();
   const limited = new WeakMap<object, number>();
+  const faults = new WeakMap<object, string>();
 
   const hasGrant = (clientId: string) =>
     orUnavailable(store.authorizationServerRecords.clientHasGrant(clientId));
@@ -73,7 +82,12 @@ export function createClientFetches(
     const response = await deps.fetch(url, init);
     const body = new Uint8Array(await response.arrayBuffer());
     if (body.length > longestBytes) throw new Error(`the answer is longer than ${longestBytes} bytes`);
-    return { status: response.status, headers: [...response.headers], body };
+    const document = response.status === 200 ? clientDocument(url, body) : undefined;
+    const read = document ?? body;
+    const others = [...response.headers].filter(([name]) => name !== "content-length");
+    // By its length oidc-provider refuses what is too long before it reads on, and can say why.
+    const headers: [string, string][] = [...others, ["content-length", String(read.length)]];
+    return { status: response.status, headers, body: read };
   }
 
   async function loadOnce(url: string, init: RequestInit): Promise<Outcome> {
@@ -100,6 +114,12 @@ export function createClientFetches(
       const { status, headers, body } = outcome;
       return new Response([101, 204, 205, 304].includes(status) ? null : body, { status, headers });
     },
+    mayUseDocument(ctx, id) {
+      const fault = clientIdFault(id, routes().config.authorizationServer);
+      if (fault !== undefined && ctx) faults.set(ctx.req, fault);
+      return fault === undefined;
+    },
+    documentFault: (ctx) => faults.get(ctx),
     async mayFetchDocument(ctx, id) {
       // Known to oidc-provider under `route`, not under its path, which has an alias.
       const route = ctx?.oidc?.route;
@@ -107,4 +127,17 @@ export function createClientFetches(
     },
     retryAfter: (ctx) => limited.get(ctx),
   };
+}
+
+/** A client's metadata document as it is meant; undefined: it is none, or too long for one. */
+function clientDocument(url: string, body: Uint8Array): Uint8Array<ArrayBuffer> | undefined {
+  if (body.length > longestDocument) return undefined;
+  try {
+    const given: unknown = JSON.parse(new TextDecoder().decode(body));
+    if (typeof given !== "object" || given === null || !("client_id" in given)) return undefined;
+    if (given.client_id !== url) return undefined;
+    return new TextEncoder().encode(JSON.stringify(readClientMetadata({ ...given }, "document")));
+  } catch {
+    return undefined;
+  }
 }

@@ -2,9 +2,13 @@ import Router from "@koa/router";
 import type { Context, Middleware, Next } from "koa";
 import type Provider from "oidc-provider";
 import { openCors } from "../pages/open-cors.ts";
+import { readForm } from "../pages/read-form.ts";
+import { requestId } from "../pages/request-id.ts";
+import { authorizationParameters } from "./authorization-parameters.ts";
 import type { AuthorizationServerDeps } from "./authorization-server-deps.ts";
 import { authorizationServerMetadata } from "./authorization-server-metadata.ts";
 import { browserRequest } from "./browser-request.ts";
+import { type BodyKind, clientRequest } from "./client-request.ts";
 import { clientSource } from "./client-source.ts";
 import { createProvider } from "./create-provider.ts";
 import { answerForExternalTokens } from "./external-token-requests.ts";
@@ -55,13 +59,23 @@ export function createAuthorizationServer(deps: AuthorizationServerDeps): Author
     routes().config.routes.find((route) => route.host === ctx.host)?.origin;
   const issuerOnly: Middleware = (ctx, next) => (onIssuer(ctx) ? next() : undefined);
 
-  /** Hands the request to oidc-provider under its own name of the path. */
+  /** Hands a browser's request to oidc-provider under its own name of the path. */
   const provide =
     (path: (ctx: Context) => string) =>
     async (ctx: Context): Promise<void> => {
       ctx.respond = false;
       ctx.req.url = path(ctx) + ctx.search;
       await browserRequest.run(ctx, () => current().handle(ctx.req, ctx.res));
+    };
+
+  /** The same for a client's own. */
+  const provideTo =
+    (path: string, kind: BodyKind) =>
+    async (ctx: Context): Promise<void> => {
+      const request = await clientRequest(ctx, kind);
+      request.url = path + ctx.search;
+      ctx.respond = false;
+      await browserRequest.run(ctx, () => current().handle(request, ctx.res));
     };
 
   /** On with an authorization after a step, for the browser and the person whose it is. */
@@ -72,7 +86,7 @@ export function createAuthorizationServer(deps: AuthorizationServerDeps): Author
 
   async function register(ctx: Context): Promise<void> {
     if (routes().config.authorizationServer.dynamicClientRegistration) {
-      return provide(() => "/oauth/register")(ctx);
+      return provideTo("/oauth/register", "json")(ctx);
     }
     ctx.status = 403;
     ctx.set("cache-control", "no-store");
@@ -80,16 +94,37 @@ export function createAuthorizationServer(deps: AuthorizationServerDeps): Author
       error: "registration_not_supported",
       error_description:
         "clients cannot register themselves here; use a Client ID Metadata Document, or ask the operator to enter the client",
+      request_id: requestId(ctx.req),
     };
   }
 
+  async function authorize(ctx: Context): Promise<void> {
+    const query = authorizationParameters(new URLSearchParams(ctx.querystring));
+    ctx.search = query.size > 0 ? `?${query}` : "";
+    return provide(() => "/oauth/authorize")(ctx);
+  }
+
+  /** A posted request (RFC 6749 section 3.1) goes on as a link: a browser sends our cookies along with that one only. */
+  async function authorizePosted(ctx: Context, next: Next): Promise<void> {
+    if (!onIssuer(ctx) && !routeOrigin(ctx)) return next();
+    const given = new URLSearchParams([...new URLSearchParams(ctx.querystring), ...(await readForm(ctx))]);
+    const query = withResource(ctx, authorizationParameters(given));
+    ctx.set({ "cache-control": "no-store", "referrer-policy": "no-referrer" });
+    ctx.status = 303;
+    ctx.redirect(`${routes().config.issuer}/oauth/authorize?${query}`);
+  }
+
   /** On a route's host: adds the resource that clients of the 2025-03-26 revision do not send. */
-  async function authorizeHere(ctx: Context, next: Next): Promise<void> {
-    if (onIssuer(ctx)) return provide(() => "/oauth/authorize")(ctx);
-    if (!routeOrigin(ctx)) return next();
-    const query = new URLSearchParams(ctx.querystring);
-    const only = onlyRouteOf(routes(), ctx.host);
+  function withResource(ctx: Context, query: URLSearchParams): URLSearchParams {
+    const only = onIssuer(ctx) ? undefined : onlyRouteOf(routes(), ctx.host);
     if (only && !query.has("resource")) query.set("resource", only.resource);
+    return query;
+  }
+
+  async function authorizeHere(ctx: Context, next: Next): Promise<void> {
+    if (onIssuer(ctx)) return authorize(ctx);
+    if (!routeOrigin(ctx)) return next();
+    const query = withResource(ctx, authorizationParameters(new URLSearchParams(ctx.querystring)));
     ctx.set("cache-control", "no-store");
     ctx.redirect(`${routes().config.issuer}/oauth/authorize?${query}`);
   }
@@ -118,19 +153,17 @@ export function createAuthorizationServer(deps: AuthorizationServerDeps): Author
     if (onIssuer(ctx)) publish(ctx, keys.jwks("external_token"));
   });
 
-  router.get(
-    "/oauth/authorize",
-    issuerOnly,
-    provide(() => "/oauth/authorize"),
-  );
+  router.get("/oauth/authorize", issuerOnly, authorize);
+  router.post("/oauth/authorize", issuerOnly, authorizePosted);
   router.get("/oauth/authorize/:uid", issuerOnly, resume);
   router.get("/oauth/interaction/:uid", issuerOnly, (ctx) => interactions.show(ctx));
   router.post("/oauth/interaction/:uid", issuerOnly, (ctx) => interactions.decide(ctx));
   router.get(`${prefix}/mcp/authorize`, authorizeHere);
+  router.post(`${prefix}/mcp/authorize`, authorizePosted);
   for (const [name, handler] of [
-    ["token", provide(() => "/oauth/token")],
-    ["revoke", provide(() => "/oauth/revoke")],
-    ["introspect", provide(() => "/oauth/introspect")],
+    ["token", provideTo("/oauth/token", "form")],
+    ["revoke", provideTo("/oauth/revoke", "form")],
+    ["introspect", provideTo("/oauth/introspect", "form")],
     ["register", register],
   ] as const) {
     for (const path of [`/oauth/${name}`, `${prefix}/mcp/${name}`]) {

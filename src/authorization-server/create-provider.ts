@@ -1,9 +1,11 @@
 import Provider, { type KoaContextWithOIDC } from "oidc-provider";
+import { ownCookieName } from "../config/own-cookies.ts";
 import { requestId } from "../pages/request-id.ts";
 import type { AuthorizationServerDeps } from "./authorization-server-deps.ts";
 import { createClientFetches } from "./client-fetches.ts";
-import { clientIdAllowed } from "./client-id-allowed.ts";
 import { applyClientMetadataRules } from "./client-metadata-rules.ts";
+import { sentBasicWithoutSecret } from "./client-request.ts";
+import { type Explanation, explainError, type Failure } from "./explain-error.ts";
 import { createFindAccount } from "./find-account.ts";
 import { grantOfRequest } from "./grant-of-request.ts";
 import { createInteractionPolicy } from "./interaction-policy.ts";
@@ -27,6 +29,7 @@ export function createProvider(deps: AuthorizationServerDeps): Provider {
   const resourceServers = createResourceServers(deps);
   const rotation = createRefreshRotation(deps);
   const tokens = () => routes().config.externalTokens;
+  const secure = routes().config.issuer.startsWith("https:");
   const provider = new Provider(routes().config.issuer, {
     adapter: createRecordAdapter(deps, rotation),
     jwks: { keys: keys.privateKeys("external_token") },
@@ -41,12 +44,12 @@ export function createProvider(deps: AuthorizationServerDeps): Provider {
     },
     cookies: {
       names: {
-        session: "__Host-mcp_as_session",
-        interaction: "__Secure-mcp_as_interaction",
-        resume: "__Secure-mcp_as_resume",
+        session: ownCookieName("as_session", secure),
+        interaction: ownCookieName("as_interaction", secure, "__Secure-"),
+        resume: ownCookieName("as_resume", secure, "__Secure-"),
       },
-      long: { httpOnly: true, sameSite: "lax", secure: true, path: "/" },
-      short: { httpOnly: true, sameSite: "lax", secure: true },
+      long: { httpOnly: true, sameSite: "lax", secure, path: "/" },
+      short: { httpOnly: true, sameSite: "lax", secure },
     },
     responseTypes: ["code"],
     scopes: ["openid", "offline_access"],
@@ -77,11 +80,8 @@ export function createProvider(deps: AuthorizationServerDeps): Provider {
       clientIdMetadataDocument: {
         enabled: true,
         ack: "draft-02",
-        allowFetch: (ctx, id) =>
-          clientIdAllowed(id, routes().config.authorizationServer.allowedClientIdDomains) &&
-          fetches.mayFetchDocument(ctx, id),
-        allowClient: (_ctx, client) =>
-          clientIdAllowed(client.clientId, routes().config.authorizationServer.allowedClientIdDomains),
+        allowFetch: (ctx, id) => fetches.mayUseDocument(ctx, id) && fetches.mayFetchDocument(ctx, id),
+        allowClient: (ctx, client) => fetches.mayUseDocument(ctx, client.clientId),
         cacheDuration: { min: 60, max: hour },
       },
       resourceIndicators: {
@@ -120,8 +120,22 @@ export function createProvider(deps: AuthorizationServerDeps): Provider {
         return Math.max(1, Math.min(tokens().refreshIdleTtl, tokens().refreshAbsoluteTtl - age));
       },
     },
-    renderError: (ctx, out) => sendError(ctx, out, fetches.retryAfter(ctx.req) !== undefined),
+    renderError: (ctx, _out, error) => sendError(ctx, error, explanation(ctx, error)),
   });
+  const failures = new WeakMap<object, Failure>();
+  function explanation(ctx: KoaContextWithOIDC, error: Failure): Explanation | undefined {
+    if (fetches.retryAfter(ctx.req) !== undefined)
+      return {
+        happened: "too many unknown applications are being looked up just now",
+        remedy: "try again later",
+      };
+    const id = ctx.oidc?.params?.client_id ?? ctx.query.client_id;
+    return explainError(error, {
+      id: typeof id === "string" ? id : undefined,
+      fault: fetches.documentFault(ctx.req),
+    });
+  }
+
   // Behind Envoy and the door, which set X-Forwarded-Proto and let no X-Forwarded-Host of a client's through.
   provider.proxy = true;
   provider.use(async (ctx, next) => {
@@ -132,8 +146,26 @@ export function createProvider(deps: AuthorizationServerDeps): Provider {
     ctx.status = 429;
     ctx.set("retry-after", String(seconds));
   });
-  report(provider, deps);
-  keepErrorsFromStrangers(provider, deps);
+  provider.use(async (ctx, next) => {
+    await next();
+    if (ctx.status < 400 || !isErrorAnswer(ctx.body)) return;
+    // RFC 6749 section 5.2: who tried the header is answered by the header.
+    if (ctx.status === 401 && sentBasicWithoutSecret(ctx.req))
+      ctx.set("www-authenticate", `Basic realm="${provider.issuer}", error="${ctx.body.error}"`);
+    const failure = failures.get(ctx);
+    const found = failure && isOidc(ctx) ? explanation(ctx, failure) : undefined;
+    const words = found && [found.happened, found.remedy].filter(Boolean).join("; ");
+    ctx.body = {
+      ...ctx.body,
+      ...(words !== undefined && { error_description: words }),
+      request_id: requestId(ctx.req),
+    };
+  });
+  report(provider, deps, (ctx, failure) => {
+    failures.set(ctx, failure);
+    return explanation(ctx, failure)?.happened;
+  });
+  keepErrorsFromStrangers(provider, deps, explanation);
   return provider;
 }
 
@@ -142,16 +174,30 @@ function ownToken(_ctx: unknown, client: { clientId: string }, token: { clientId
   return token.clientId === client.clientId;
 }
 
-/** One line per refusal, from the one place that sees them all. */
-function report(provider: Provider, { logger, metrics }: AuthorizationServerDeps): void {
-  const refused = (
-    ctx: KoaContextWithOIDC,
-    error: { error?: string; error_detail?: string; message: string },
-  ) =>
+function isErrorAnswer(body: unknown): body is { readonly error: string } {
+  return typeof body === "object" && body !== null && "error" in body && typeof body.error === "string";
+}
+
+function isOidc(ctx: object): ctx is KoaContextWithOIDC {
+  return "oidc" in ctx;
+}
+
+/**
+ * One line per refusal, from the one place that sees them all.
+ * @param explain in words; undefined: oidc-provider's own have to do
+ */
+function report(
+  provider: Provider,
+  { logger, metrics }: AuthorizationServerDeps,
+  explain: (ctx: KoaContextWithOIDC, failure: Failure) => string | undefined,
+): void {
+  const refused = (ctx: KoaContextWithOIDC, error: Failure) =>
     logger.info(
       {
         code: error.error ?? error.message,
-        reason: error.error_detail,
+        reason: [explain(ctx, error) ?? error.error_description, error.error_detail]
+          .filter(Boolean)
+          .join(": "),
         clientId: ctx.oidc?.client?.clientId,
         requestId: requestId(ctx.req),
       },
@@ -160,6 +206,8 @@ function report(provider: Provider, { logger, metrics }: AuthorizationServerDeps
   provider.on("authorization.error", refused);
   provider.on("grant.error", refused);
   provider.on("registration_create.error", refused);
+  provider.on("revocation.error", refused);
+  provider.on("introspection.error", refused);
   provider.on("server_error", (ctx, error) => {
     metrics.errors.inc({ room: "authorization-server", code: "server_error" });
     logger.error(

@@ -4,24 +4,24 @@ import { StoreUnavailable } from "../store/store-unavailable.ts";
 import type { AuthorizationServerDeps } from "./authorization-server-deps.ts";
 import { browserRequest } from "./browser-request.ts";
 import { clientSource } from "./client-source.ts";
+import type { Explanation, Failure } from "./explain-error.ts";
 import { hasAllowed } from "./grant-of-request.ts";
 import { isLoopbackRedirect } from "./loopback-redirect.ts";
 import { sendError } from "./send-error.ts";
 
-interface Failure {
-  readonly error?: string;
-  readonly error_description?: string;
-  readonly message: string;
-  readonly statusCode?: number;
-}
+type Failed = Failure & { readonly statusCode?: number };
 
 /**
  * Shows errors of authorization requests as pages where a redirect would make us an open redirector (RFC 9700 section 4.11.2):
  * anybody can register a client with a redirect URI on a host of their own, and trigger an error with a link to ours. An error
  * goes back to where somebody has agreed that answers go: the operator, or the person; or to the person's own computer.
  */
-export function keepErrorsFromStrangers(provider: Provider, deps: AuthorizationServerDeps): void {
-  const failures = new WeakMap<object, Failure>();
+export function keepErrorsFromStrangers(
+  provider: Provider,
+  deps: AuthorizationServerDeps,
+  explain: (ctx: KoaContextWithOIDC, failure: Failure) => Explanation | undefined,
+): void {
+  const failures = new WeakMap<object, Failed>();
   provider.on("authorization.error", (ctx, error) => failures.set(ctx, error));
   provider.on("server_error", (ctx) => {
     if (ctx.oidc.route === "authorization" || ctx.oidc.route === "resume")
@@ -33,10 +33,7 @@ export function keepErrorsFromStrangers(provider: Provider, deps: AuthorizationS
     if (!failure || !isOidc(ctx) || (await mayGoBack(ctx, deps))) return;
     ctx.remove("location");
     ctx.status = failure.statusCode && failure.statusCode >= 400 ? failure.statusCode : 400;
-    sendError(ctx, {
-      error: failure.error ?? failure.message,
-      error_description: failure.error_description,
-    });
+    sendError(ctx, failure, explain(ctx, failure));
   });
 }
 

@@ -2,33 +2,33 @@ import type { KoaContextWithOIDC } from "oidc-provider";
 import { errorPage } from "../pages/error-page.ts";
 import { requestId } from "../pages/request-id.ts";
 import { sendPage } from "../pages/send-page.ts";
+import type { Explanation, Failure } from "./explain-error.ts";
 
 /**
  * Answers with the error that oidc-provider has found: as a page, or as JSON for who asks for that. `ctx.status` is its status.
- * @param limited it is no client's fault: too many unknown ones are being looked up
+ * @param explained in words, where they are better than oidc-provider's
  */
-export function sendError(
-  ctx: KoaContextWithOIDC,
-  out: { readonly error: string; readonly error_description?: string },
-  limited = false,
-): void {
+export function sendError(ctx: KoaContextWithOIDC, failure: Failure, explained?: Explanation): void {
   const status = ctx.status;
+  const ours = status >= 500 && failure.error !== "temporarily_unavailable";
+  const error = ours ? "server_error" : (failure.error ?? failure.message);
+  const happened = ours
+    ? "something went wrong on our side"
+    : (explained?.happened ??
+      failure.error_description ??
+      "the application sent a request that cannot be answered");
   if (ctx.accepts("html", "json") === "json") {
-    ctx.body = out;
+    const error_description = [happened, explained?.remedy].filter(Boolean).join("; ");
+    ctx.body = { error, error_description, request_id: requestId(ctx.req) };
     return;
   }
-  const ours = out.error === "server_error";
-  const unknownClient = "The application is not known here: it never registered, or was forgotten since.";
-  const tooMany = "Too many unknown applications are being looked up just now.";
-  const told = limited ? tooMany : out.error === "invalid_client" ? unknownClient : out.error_description;
+  const again =
+    "Go back to the application and connect again. If it happens again, the application has to be corrected.";
   const page = errorPage({
     title: "This authorization cannot go on",
-    happened: ours
-      ? "Something went wrong on our side."
-      : sentence(told ?? "The application sent a request that cannot be answered."),
-    remedy:
-      "Go back to the application and connect again. If it happens again, the application has to be corrected.",
-    code: out.error,
+    happened: sentence(happened),
+    remedy: explained?.remedy === undefined ? again : sentence(explained.remedy),
+    code: error,
     requestId: requestId(ctx.req),
   });
   sendPage(ctx, status, page);

@@ -1,4 +1,5 @@
 import type { Route } from "../config/route.ts";
+import type { RouteTable } from "../config/route-table.ts";
 import { returnedCookies } from "../config/upstream-cookies.ts";
 import { readBesidePath } from "../config/upstream-path.ts";
 import type { Caller, Refusal } from "../external-token/caller.ts";
@@ -39,6 +40,8 @@ const refusalInWords: Readonly<Record<Exclude<Refusal, "issuer_unavailable">, st
 export function check(facts: RequestFacts, deps: CheckDeps): Checked | Promise<Checked> {
   const table = deps.routes();
   const found = table.find(facts.host, facts.path);
+  const published = table.textAt(facts.host, facts.path);
+  if (published && (facts.method === "GET" || facts.method === "HEAD")) return publish(published);
   // Own paths come with ext_authz off; seeing one here means an Envoy configured otherwise, and an upstream must not get it.
   if (!found?.enabled || table.isOwnPath(facts.host, facts.path))
     return unknownPlace(facts, table.hasHost(facts.host));
@@ -251,6 +254,16 @@ const upstreamMismatch =
 const pathNotNormal = "the path must be written in its normal form: it leads to another route as it was sent";
 const routeMismatch =
   "Envoy's route and the routes file disagree; Envoy has not taken the newest configuration yet";
+
+/** For everybody: it is the operator's own text, and nobody's credential goes anywhere. */
+function publish({ route, text }: NonNullable<ReturnType<RouteTable["textAt"]>>): Checked {
+  const headers: Header[] = [
+    ["content-type", text.contentType],
+    ["content-security-policy", "default-src 'none'"],
+    ["access-control-allow-origin", "*"],
+  ];
+  return { decision: { kind: "reply", status: 200, headers, body: text.body }, reason: "well_known", route };
+}
 
 function unknownPlace({ host, path }: RequestFacts, hostKnown: boolean): Checked {
   const message = hostKnown

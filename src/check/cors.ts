@@ -1,4 +1,5 @@
 import type { Route } from "../config/route.ts";
+import { isFramingHeader } from "../config/upstream-request-headers.ts";
 import type { Header, Reply } from "./decision.ts";
 import type { RequestFacts } from "./request-facts.ts";
 import { passes } from "./upstream-headers.ts";
@@ -6,6 +7,7 @@ import { passes } from "./upstream-headers.ts";
 const requestHeaders =
   "Authorization, Content-Type, Accept, MCP-Protocol-Version, MCP-Session-Id, Last-Event-ID, Mcp-Method, Mcp-Name";
 /** Of what a browser asks for beyond these, what would pass: `mcp-param-*` cannot be listed in advance. */
+const mostExtra = 64;
 const headerShape = /^[a-z0-9-]{1,74}$/i;
 
 /** CORS of MCP routes (F2.8): any origin, because no cookie counts here and a token must be shown. */
@@ -22,8 +24,8 @@ export const cors = {
     const extra = (headers["access-control-request-headers"] ?? "")
       .split(",")
       .map((name) => name.trim())
-      .filter((name) => headerShape.test(name) && passes(name.toLowerCase(), route))
-      .slice(0, 16);
+      .filter((name) => headerShape.test(name) && mayBeSent(name.toLowerCase(), route))
+      .slice(0, mostExtra);
     return {
       kind: "reply",
       status: 204,
@@ -39,3 +41,8 @@ export const cors = {
     };
   },
 };
+
+/** Whether a script's header would reach the upstream as it was sent. @param name in lower case */
+function mayBeSent(name: string, route: Route): boolean {
+  return passes(name, route) && !isFramingHeader(name) && !name.startsWith("x-forwarded-");
+}

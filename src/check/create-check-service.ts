@@ -30,8 +30,8 @@ export function createCheckService(deps: CheckDeps): GrpcService {
 
   function handle(request: CheckRequest, deadline: number, answer: (response: CheckResponse) => void): void {
     const startedAt = performance.now();
-    const settings = deps.routes().config.check;
-    const read = readRequestFacts(request, settings.maxHeaderBytes);
+    const { check: settings, envoy } = deps.routes().config;
+    const read = readRequestFacts(request, settings.maxHeaderBytes, envoy.xffNumTrustedHops);
     if ("refusal" in read) {
       finish({ decision: read.refusal, reason: read.refusal.code }, read.requestId);
       return;
@@ -63,7 +63,8 @@ export function createCheckService(deps: CheckDeps): GrpcService {
         "mcp_auth.route": route?.id ?? "",
       });
       if (decision.kind !== "allow") deps.onRefusal?.(checked, requestId);
-      const level = decision.kind === "allow" || reason === "preflight" ? "debug" : "info";
+      const level =
+        decision.kind === "allow" || reason === "preflight" || reason === "well_known" ? "debug" : "info";
       if (!logger.isLevelEnabled(level)) return;
       logger[level](
         {

@@ -1,6 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { normalPath } from "../config/normal-path.ts";
 import { pathFault } from "../config/path-fault.ts";
+import { forwardedAddress } from "../policy/client-address.ts";
 import type { CheckRequest } from "./check-request.ts";
 import type { Deny } from "./decision.ts";
 import { headerName } from "./header-name.ts";
@@ -12,9 +13,9 @@ const bearer = /^bearer +([A-Za-z0-9\-._~+/]+=*)$/i;
 const printable = /^[\t -~]*$/;
 /** RFC 9110 section 5.5: obsolete, and sent all the same (a city's name in UTF-8). */
 const opaqueValue = /^[\t -~\x80-\xff]*$/;
-/** What is judged, or rewritten, must be read alike by everybody. */
+/** What is judged must be read alike by everybody. */
 const judged =
-  /^(?::.*|authorization|cookie|host|accept|content-.*|transfer-encoding|mcp-.*|sec-fetch-.*|x-forwarded-.*)$/;
+  /^(?::.*|authorization|host|accept|content-(?:type|length|encoding)|transfer-encoding|mcp-(?!param-).*|sec-fetch-mode|x-forwarded-(?:for|host|proto))$/;
 const requestIdShape = /^[A-Za-z0-9._-]{1,64}$/;
 /** Of these a second value would mean another request to another reader. */
 const singular = new Set([
@@ -31,10 +32,12 @@ const singular = new Set([
  * Turns a CheckRequest into facts, or into the denial it deserves. Never throws, whatever Envoy sent.
  *
  * @param maxHeaderBytes sum of all header names and values.
+ * @param trustedHops proxies in front of Envoy: the peer of its connection, of which alone it tells us, is the nearest of them.
  */
 export function readRequestFacts(
   request: CheckRequest,
   maxHeaderBytes: number,
+  trustedHops = 0,
 ): { readonly facts: RequestFacts } | { readonly refusal: Deny; readonly requestId: string } {
   const { http } = request;
   if (!http)
@@ -84,7 +87,10 @@ export function readRequestFacts(
       opaque: read.opaque,
       presented: presentedBy(read.headers.authorization),
       rawBody: http.rawBody,
-      sourceIp: request.sourceIp,
+      sourceIp:
+        trustedHops === 0
+          ? request.sourceIp
+          : forwardedAddress(read.headers["x-forwarded-for"] ?? "", trustedHops),
       context: request.contextExtensions,
     },
   };

@@ -4,7 +4,7 @@ import type { Header } from "./decision.ts";
 import { headerName } from "./header-name.ts";
 import { holdsToken } from "./holds-token.ts";
 import type { RequestFacts } from "./request-facts.ts";
-import { stripCookies } from "./strip-cookies.ts";
+import { asciiCookies, stripCookies } from "./strip-cookies.ts";
 
 /**
  * What to set on, and remove from, a request on its way to an upstream: the credential and the assertion go in. An MCP server gets
@@ -35,7 +35,12 @@ export function upstreamHeaders(
     if (name === "cookie") {
       const kept = toServer ? cookies : stripCookies(value);
       if (kept === undefined || (token !== undefined && holdsToken(kept, token))) removeHeaders.push(name);
-      else if (kept !== value) setHeaders.push([name, kept]);
+      else if (kept !== value) {
+        // What is set is text to Envoy, in UTF-8; what came is bytes.
+        const text = inUtf8(kept) ?? inUtf8(asciiCookies(kept));
+        if (text === undefined || text === "") removeHeaders.push(name);
+        else setHeaders.push([name, text]);
+      }
     } else if (
       name === "authorization" ||
       name === alsoRemove ||
@@ -59,4 +64,16 @@ export function passes(name: string, route: Route): boolean {
   // Servers guard against DNS rebinding by it, and know their own host only.
   if (name === "origin") return route.preserveHostHeader === true;
   return route.mcp.requestHeaders.pass.includes(name);
+}
+
+const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+
+/** The text that a header's bytes (one character each) are in UTF-8; undefined: none. */
+function inUtf8(bytes: string): string | undefined {
+  if (/^[\t -~]*$/.test(bytes)) return bytes;
+  try {
+    return decoder.decode(Buffer.from(bytes, "latin1"));
+  } catch {
+    return undefined;
+  }
 }

@@ -46,6 +46,7 @@ function adoptIdentityProvider(adopted: Record<string, unknown>, reporter: Repor
     "idp_client_secret",
     "idp_client_secret_file",
     "idp_scopes",
+    "idp_request_params",
   ];
   const given = names.filter((name) => name in adopted);
   const [first] = given;
@@ -84,6 +85,7 @@ function adoptIdentityProvider(adopted: Record<string, unknown>, reporter: Repor
     [...at, "client_secret"],
   );
   reporter.moved(["idp_scopes"], [...at, "scopes"]);
+  reporter.moved(["idp_request_params"], [...at, "authorization_url_params"]);
   reporter.moved([first], at);
   const provider = {
     id: kind,
@@ -91,6 +93,7 @@ function adoptIdentityProvider(adopted: Record<string, unknown>, reporter: Repor
     client_id: value.idp_client_id,
     ...(secret === undefined ? {} : { client_secret: secret }),
     ...(value.idp_scopes === undefined ? {} : { scopes: value.idp_scopes }),
+    ...(value.idp_request_params === undefined ? {} : { authorization_url_params: value.idp_request_params }),
   };
   adopted.sign_in = { ...(isMapping(signIn) ? signIn : {}), providers: [provider] };
 }

@@ -75,6 +75,7 @@ export function buildConfig(
     },
     authorizationServer: {
       dynamicClientRegistration: input.authorization_server.dynamic_client_registration,
+      clientIdMetadataDocument: input.authorization_server.client_id_metadata_document,
       consentTtl: input.authorization_server.consent_ttl,
       allowedClientIdDomains: input.authorization_server.allowed_client_id_domains ?? [],
       clients: input.authorization_server.clients.map((client) => ({
@@ -118,9 +119,14 @@ export function buildConfig(
     envoy: {
       listen: envoy.listen,
       admin: envoy.admin,
-      tls: envoy.tls,
+      tls: {
+        certificate: envoy.tls.certificate ?? "/etc/envoy/tls/tls.crt",
+        key: envoy.tls.key ?? "/etc/envoy/tls/tls.key",
+        ...(envoy.tls.terminated_by === undefined ? {} : { terminatedBy: envoy.tls.terminated_by }),
+      },
+      ...(envoy.http_address === undefined ? {} : { httpAddress: envoy.http_address }),
       upstreamCa: envoy.upstream_ca,
-      xffNumTrustedHops: envoy.xff_num_trusted_hops,
+      xffNumTrustedHops: envoy.xff_num_trusted_hops ?? (envoy.tls.terminated_by ? 1 : 0),
       requestTimeout: envoy.request_timeout,
       idleTimeout: envoy.idle_timeout,
       maxConnections: envoy.max_connections,
@@ -188,6 +194,7 @@ function provider(input: TopInput["sign_in"]["providers"][number]): SignInProvid
     clientId: input.client_id,
     clientSecret: input.client_secret,
     scopes: input.scopes,
+    authorizationUrlParams: input.authorization_url_params,
     claims: input.claims,
     trustEmail: input.trust_email,
     emailDomains: input.email_domains,

@@ -14,6 +14,7 @@ import type {
 import type { routeSchema } from "./route-schema.ts";
 import { upstreamHash } from "./upstream-hash.ts";
 import { decodedName, queryPairs } from "./upstream-query.ts";
+import { wellKnownTexts } from "./well-known.ts";
 
 type RouteInput = z.output<ReturnType<typeof routeSchema>>;
 type ServerInput = NonNullable<RouteInput["mcp"]["server"]>;
@@ -69,6 +70,7 @@ export function buildRoute(
     ...(policy === undefined ? {} : { policy }),
     passIdentityHeaders: input.pass_identity_headers ?? defaults.passIdentityHeaders,
     enabled: input.enabled,
+    ...(input.well_known === undefined ? {} : { wellKnown: wellKnownTexts(input.well_known) }),
     ...(Object.keys(upstreamTls).length === 0 ? {} : { upstreamTls }),
     ...(input.preserve_host_header === undefined ? {} : { preserveHostHeader: input.preserve_host_header }),
     ...(input.rate_limit === undefined
@@ -151,7 +153,7 @@ function readMcp(input: RouteInput, path: ConfigPath, reporter: Reporter): Route
       "add client_id",
     );
   }
-  if (oauth?.endpoint !== undefined && oauth.client_id === undefined) {
+  if (oauth?.endpoint?.auth_url !== undefined && oauth.client_id === undefined) {
     return fail(
       server?.upstream_oauth2 ? "server" : "upstream_oauth2",
       "explicit endpoints need a client_id",
@@ -160,7 +162,9 @@ function readMcp(input: RouteInput, path: ConfigPath, reporter: Reporter): Route
   }
   const kinds = server?.upstream_auth;
   const discovered =
-    oauth === undefined ? !kinds || kinds.client_credentials || kinds.id_jag : oauth.endpoint === undefined;
+    oauth === undefined
+      ? !kinds || kinds.client_credentials || kinds.id_jag
+      : oauth.endpoint?.auth_url === undefined;
   if (server?.authorization_server_url !== undefined && !discovered) {
     reporter.error(
       [...at, "server", "authorization_server_url"],
@@ -306,20 +310,15 @@ function readAuth(server: ServerInput | undefined, oauth: OAuthInput | undefined
       scopes: given.scopes,
     };
   }
+  const { auth_url: authUrl, token_url: tokenUrl, revocation_url: revocationUrl } = oauth?.endpoint ?? {};
   return {
     type: "oauth",
     clientId: oauth?.client_id,
     ...secretsOf(oauth ?? {}),
-    ...(oauth?.endpoint === undefined
+    ...(authUrl === undefined || tokenUrl === undefined
       ? {}
-      : {
-          endpoint: {
-            authUrl: oauth.endpoint.auth_url,
-            tokenUrl: oauth.endpoint.token_url,
-            revocationUrl: oauth.endpoint.revocation_url,
-            authMethod: oauth.endpoint.auth_style,
-          },
-        }),
+      : { endpoint: { authUrl, tokenUrl, revocationUrl } }),
+    authMethod: oauth?.endpoint?.auth_style,
     scopes: oauth?.scopes,
     maxScopes: oauth?.max_scopes,
     authorizationUrlParams: oauth?.authorization_url_params ?? {},

@@ -15,8 +15,20 @@ export function checkTogether(
 ): void {
   const places = new Map<string, ConfigPath>();
   const ids = new Map<string, ConfigPath>();
-  const issuerHost = new URL(config.issuer).host;
+  const texts = new Map<string, ConfigPath>();
+  const issuer = new URL(config.issuer);
+  const issuerHost = issuer.host;
+  const origins = new Map([[issuerHost, issuer.origin]]);
   for (const { route, path } of routes) {
+    const origin = origins.get(route.host) ?? route.origin;
+    origins.set(route.host, origin);
+    if (origin !== route.origin) {
+      reporter.error(
+        [...path, "from"],
+        `${route.host} is both ${origin} and ${route.origin}: a host is served over one of them`,
+        `write ${origin}${route.prefix === "/" ? "" : route.prefix}, or give this route another port`,
+      );
+    }
     const place = route.host + route.prefix;
     const other = places.get(place);
     if (other !== undefined) {
@@ -34,6 +46,24 @@ export function checkTogether(
         "give it another id",
       );
     } else ids.set(route.id, path);
+    for (const text of route.wellKnown?.keys() ?? []) {
+      const name = text.slice("/.well-known/".length);
+      const taken = texts.get(route.host + text);
+      const below = routes.find(
+        ({ route: other }) =>
+          other.host === route.host && (other.prefix === text || other.prefix.startsWith(`${text}/`)),
+      );
+      if (taken !== undefined || below !== undefined)
+        reporter.error(
+          [...path, "well_known", name],
+          taken === undefined
+            ? `${text} is the place of the route ${below?.route.id}`
+            : `${text} of ${route.host} is already served by ${taken[0]}[${taken[1]}]`,
+          "serve it in one place",
+          "key",
+        );
+      else texts.set(route.host + text, path);
+    }
     const own = ownPaths(config, { issuer: route.host === issuerHost, route: true }).find(
       (entry) => route.prefix === entry.path || route.prefix.startsWith(`${entry.path}/`),
     );
@@ -46,6 +76,7 @@ export function checkTogether(
     }
   }
   checkHosts(config, routes, reporter);
+  checkClientDocuments(config, reporter);
   for (const { route, path } of routes) {
     announceCallback(config, route, path, reporter);
     checkIdentityProvider(config, route, path, reporter);
@@ -67,6 +98,19 @@ export function checkTogether(
       }
     }
   }
+}
+
+/** A client that has a document prefers it to registration where we say that we take documents, and fails where we do not take its own. */
+function checkClientDocuments({ authorizationServer }: Config, reporter: Reporter): void {
+  const { clientIdMetadataDocument, allowedClientIdDomains, dynamicClientRegistration } = authorizationServer;
+  if (!clientIdMetadataDocument || allowedClientIdDomains.length === 0) return;
+  reporter.warn(
+    ["authorization_server", "allowed_client_id_domains"],
+    "MCP clients whose document another host publishes fail here: our metadata offers Client ID Metadata Documents, and they do not try anything else",
+    dynamicClientRegistration
+      ? "list the hosts of all clients that people use, or set client_id_metadata_document: false, so that they register instead"
+      : "list the hosts of all clients that people use",
+  );
 }
 
 /** Which provider gets `idp_client_secret` must be the operator's to say. */

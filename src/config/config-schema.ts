@@ -2,6 +2,7 @@ import { z } from "zod";
 import type { Fields } from "./create-fields.ts";
 import { longestClientName, mostRedirectUris } from "./redirect-uri-fault.ts";
 import { serviceAccountId } from "./service-account-id.ts";
+import { signInParameterFault } from "./sign-in-providers.ts";
 import { systemAuthorities } from "./system-authorities.ts";
 
 const kib = 1024;
@@ -56,6 +57,21 @@ export function configSchema(f: Fields) {
         params: { fix: "add openid" },
       })
       .default(["openid", "profile", "email"]),
+    authorization_url_params: z
+      .record(z.string(), z.string())
+      .superRefine((params, issues) => {
+        for (const name of Object.keys(params)) {
+          const fault = signInParameterFault(name);
+          if (fault !== undefined)
+            issues.addIssue({
+              code: "custom",
+              path: [name],
+              message: fault.message,
+              params: { fix: fault.fix },
+            });
+        }
+      })
+      .default({}),
     claims,
     ...emailTrust,
   });
@@ -205,6 +221,7 @@ export function configSchema(f: Fields) {
     }),
     authorization_server: f.section({
       dynamic_client_registration: z.boolean().default(true),
+      client_id_metadata_document: z.boolean().default(true),
       consent_ttl: f.duration(60).default(90 * day),
       allowed_client_id_domains: hostPatterns,
       clients: z.array(client).default([]),
@@ -252,11 +269,13 @@ export function configSchema(f: Fields) {
       listen: f.address().default("0.0.0.0:443"),
       admin: f.address().optional(),
       tls: f.section({
-        certificate: f.path().default("/etc/envoy/tls/tls.crt"),
-        key: f.path().default("/etc/envoy/tls/tls.key"),
+        certificate: f.path().optional(),
+        key: f.path().optional(),
+        terminated_by: f.oneOrMore(f.addressBlock()).optional(),
       }),
+      http_address: z.union([z.ipv4(), z.ipv6()]).optional(),
       upstream_ca: f.path().default(systemAuthorities),
-      xff_num_trusted_hops: z.int().min(0).max(16).default(0),
+      xff_num_trusted_hops: z.int().min(0).max(16).optional(),
       request_timeout: f.duration(1).default(60),
       idle_timeout: f.duration(1).default(60),
       max_connections: z.int().min(100).default(50_000),

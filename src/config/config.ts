@@ -18,6 +18,8 @@ export interface SignInProvider extends EmailTrust {
   readonly clientId: string;
   readonly clientSecret?: string;
   readonly scopes: readonly string[];
+  /** Added to the authorization request, or in place of what is in it; an empty value leaves a parameter out. */
+  readonly authorizationUrlParams: Readonly<Record<string, string>>;
   /** Claim names that hold the user's subject, e-mail, display name and groups. */
   readonly claims: {
     readonly user: string;
@@ -133,6 +135,8 @@ export interface Config {
   };
   readonly authorizationServer: {
     readonly dynamicClientRegistration: boolean;
+    /** Whether a client may be known by the URL of its document (Client ID Metadata Document). */
+    readonly clientIdMetadataDocument: boolean;
     /** Seconds after which a person is asked again about a client they have allowed. */
     readonly consentTtl: number;
     /** Host patterns (`*.example.com`) whose Client ID Metadata Documents are accepted; empty: any. */
@@ -192,7 +196,14 @@ export interface Config {
   readonly envoy: {
     readonly listen: string;
     readonly admin?: string;
-    readonly tls: { readonly certificate: string; readonly key: string };
+    readonly tls: {
+      readonly certificate: string;
+      readonly key: string;
+      /** Addresses and CIDR blocks of what terminates TLS in front of Envoy; present: Envoy speaks plain HTTP, to these alone. */
+      readonly terminatedBy?: readonly string[];
+    };
+    /** Where routes with an `http:` origin are served, at their own ports; absent: the loopback address that `from` means. */
+    readonly httpAddress?: string;
     /** PEM bundle that upstream certificates are checked against. */
     readonly upstreamCa: string;
     /** Trusted proxies in front of Envoy that append to `X-Forwarded-For`; default 0: the peer is the client. */

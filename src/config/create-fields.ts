@@ -1,5 +1,6 @@
 import { readFileSync } from "node:fs";
 import { resolve } from "node:path";
+import ipaddr from "ipaddr.js";
 import { z } from "zod";
 import { isLoopbackName } from "./is-loopback-name.ts";
 import { isPrivateHost } from "./private-host-list.ts";
@@ -135,6 +136,13 @@ export function createFields(context: FieldContext) {
       params: { fix: "write host:port, [ipv6]:port or unix:/path" },
     });
 
+  /** An IP address, or a CIDR block of some. */
+  const addressBlock = () =>
+    text().refine((value) => ipaddr.isValidCIDR(value) || ipaddr.isValid(value), {
+      error: (issue) => `${JSON.stringify(issue.input)} is not an address or a CIDR block`,
+      params: { fix: "write 10.0.0.5, 10.0.0.0/24 or 2001:db8::/64" },
+    });
+
   /** What `allowed_private_hosts` may open. */
   const privateHost = () =>
     text().refine(isPrivateHost, {
@@ -213,6 +221,7 @@ export function createFields(context: FieldContext) {
     redirectUri,
     path,
     address,
+    addressBlock,
     privateHost,
     secret,
     identifier,

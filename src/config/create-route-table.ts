@@ -6,6 +6,7 @@ import { type OwnPath, ownPaths } from "./own-paths.ts";
 import { pathFault } from "./path-fault.ts";
 import type { Route } from "./route.ts";
 import type { RouteTable } from "./route-table.ts";
+import type { WellKnownText } from "./well-known.ts";
 
 interface HostEntry {
   readonly origin: string;
@@ -15,6 +16,7 @@ interface HostEntry {
   readonly depth: number;
   readonly ownExact: ReadonlySet<string>;
   readonly ownPrefixes: readonly string[];
+  readonly texts: ReadonlyMap<string, { readonly route: Route; readonly text: WellKnownText }>;
 }
 
 /**
@@ -43,13 +45,18 @@ export function createRouteTable(
     const path = (kind: OwnPath["match"]) =>
       own.filter(({ match }) => match === kind).map((entry) => entry.path);
     const [first] = routes.values();
-    hosts.set(host, {
-      origin: first?.origin ?? issuer.origin,
+    const origin = first?.origin ?? issuer.origin;
+    const entry = {
+      origin,
       routes,
       depth: Math.max(0, ...[...routes.keys()].map(segments)),
       ownExact: new Set(path("exact")),
       ownPrefixes: path("prefix"),
-    });
+      texts: textsOf(routes.values()),
+    };
+    hosts.set(host, entry);
+    // The default port may stand in `Host`; that of https is left out by `normalizeHost`.
+    if (origin === `http://${host}` && !/:\d+$/.test(host)) hosts.set(`${host}:80`, entry);
   }
   const entry = (authority: string): HostEntry | undefined => {
     const direct = hosts.get(authority);
@@ -74,6 +81,8 @@ export function createRouteTable(
       if (host.ownExact.has(path)) return true;
       return host.ownPrefixes.some((prefix) => path === prefix || path.startsWith(`${prefix}/`));
     },
+    textAt: (authority, path) =>
+      path.startsWith("/.well-known/") ? entry(authority)?.texts.get(path) : undefined,
     leadingTo(route, upstreamHash, now = Date.now()) {
       if (upstreamHash === route.upstreamHash) return route;
       const answered = former.get(route.id)?.filter(({ until }) => until > now) ?? [];
@@ -90,6 +99,13 @@ export function createRouteTable(
       return route?.origin === url.origin ? route : undefined;
     },
   };
+}
+
+function textsOf(routes: Iterable<Route>): HostEntry["texts"] {
+  const texts = new Map<string, { route: Route; text: WellKnownText }>();
+  for (const route of routes)
+    if (route.enabled) for (const [path, text] of route.wellKnown ?? []) texts.set(path, { route, text });
+  return texts;
 }
 
 function longestPrefix(host: HostEntry, path: string): Route | undefined {

@@ -13,6 +13,7 @@ import { checkDatabase } from "./database-protection.ts";
 import { checkEgressProxies } from "./egress-proxies.ts";
 import { listenerFaults } from "./listener-faults.ts";
 import { parsePolicy } from "./parse-policy.ts";
+import { checkPlainListeners } from "./plain-listeners.ts";
 import type { Problem } from "./problem.ts";
 import { readRoute } from "./read-route.ts";
 import { reportIssues } from "./report-issues.ts";
@@ -150,6 +151,7 @@ function readConfig(
     route.to.map((url) => ({ url, path: [...path, "to"] })),
   );
   checkEgressProxies(config.upstreamOAuth.proxies, [...issuers, ...upstreams], reporter);
+  checkPlainListeners(config, top.envoy.tls, reporter);
   checkTogether(config, routes, reporter);
   checkSharedSecrets({ ...adopted, routes: entries }, reporter);
   checkIssuers(config, reporter);

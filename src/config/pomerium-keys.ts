@@ -75,7 +75,7 @@ export const pomeriumKeys: Readonly<Record<"global" | "route", Readonly<Record<s
       warn("our pages have one look"),
     ),
     ...each(
-      "signout_redirect_url programmatic_redirect_domain_whitelist idp_request_params idp_refresh_directory_interval idp_refresh_directory_timeout",
+      "signout_redirect_url programmatic_redirect_domain_whitelist idp_refresh_directory_interval idp_refresh_directory_timeout",
       warn("it has no effect here"),
     ),
     insecure_server: error(

@@ -4,6 +4,7 @@ import type { Fields } from "./create-fields.ts";
 import { credentialHeaderFault, isHeaderValue } from "./credential-header.ts";
 import { pathFault } from "./path-fault.ts";
 import { requestHeaderFault } from "./upstream-request-headers.ts";
+import { wellKnownSchema } from "./well-known.ts";
 
 const kib = 1024;
 
@@ -68,10 +69,22 @@ export function routeSchema(f: Fields) {
       ...secrets,
       endpoint: z
         .strictObject({
-          auth_url: f.url(),
-          token_url: f.url(),
+          auth_url: f.url().optional(),
+          token_url: f.url().optional(),
           revocation_url: f.url().optional(),
           auth_style: authMethod,
+        })
+        .superRefine((given, issues) => {
+          // With `auth_style` alone the server is discovered.
+          if (!given.auth_url && !given.token_url && !given.revocation_url) return;
+          for (const name of ["auth_url", "token_url"] as const)
+            if (!given[name])
+              issues.addIssue({
+                code: "custom",
+                path: [name],
+                message: "is missing: endpoints are given together, or discovered",
+                params: { fix: `add ${name}, or leave auth_style only` },
+              });
         })
         .optional(),
       scopes,
@@ -89,12 +102,13 @@ export function routeSchema(f: Fields) {
         })
         .default({}),
     })
-    .superRefine((given, issues) =>
-      checkClientProof({ ...given, auth_style: given.endpoint?.auth_style }, issues, [
-        "endpoint",
-        "auth_style",
-      ]),
-    );
+    .superRefine((given, issues) => {
+      // Without a client of its own it says how the client that registers itself is to prove itself.
+      const { client_id, client_secret, private_key } = given;
+      const registers = client_id === undefined && client_secret === undefined && private_key === undefined;
+      const auth_style = registers ? undefined : given.endpoint?.auth_style;
+      checkClientProof({ ...given, auth_style }, issues, ["endpoint", "auth_style"]);
+    });
   const upstreamAuth = z
     .preprocess(
       (value) => (value === "none" ? { none: {} } : value),
@@ -227,6 +241,7 @@ export function routeSchema(f: Fields) {
     tls_server_name: f.text().optional(),
     tls_custom_ca_file: f.path().optional(),
     enabled: z.boolean().default(true),
+    well_known: wellKnownSchema().optional(),
     tools,
     upstream_token_binding: binding,
     rate_limit: f

@@ -1,6 +1,7 @@
 import type { Config } from "./config.ts";
 import type { FormerRoutes } from "./former-routes.ts";
 import type { Route } from "./route.ts";
+import type { WellKnownText } from "./well-known.ts";
 
 /** An immutable index over one loaded configuration. Replaced as a whole on reload (F1.6). */
 export interface RouteTable {
@@ -15,6 +16,8 @@ export interface RouteTable {
   originOf(host: string): string | undefined;
   /** Whether we answer this path (no query) of this host ourselves (`own-paths.ts`); no token is needed there. */
   isOwnPath(host: string, path: string): boolean;
+  /** The fixed public text that a route serves at this path (no query) of its host, and the route. */
+  textAt(host: string, path: string): { readonly route: Route; readonly text: WellKnownText } | undefined;
   /**
    * The route as it stands, or stood until a minute ago, with the upstream that Envoy says it routes to: a credential goes to
    * the upstream that it is for, while Envoy and we take a change at different moments. Undefined: deny.

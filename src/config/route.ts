@@ -1,3 +1,5 @@
+import type { WellKnownText } from "./well-known.ts";
+
 /** How a route's upstream wants to be authenticated to (F1.2, F1.4). A closed union: `type` names the kind. */
 export type UpstreamAuth =
   | UpstreamOAuth
@@ -30,8 +32,9 @@ export interface UpstreamOAuth extends ClientSecrets {
     readonly tokenUrl: string;
     /** RFC 7009 endpoint, where the operator knows one. */
     readonly revocationUrl?: string;
-    readonly authMethod?: ClientAuthMethod;
   };
+  /** How the client proves itself, also at a server that is discovered; absent: as the server asks for. */
+  readonly authMethod?: ClientAuthMethod;
   readonly scopes?: readonly string[];
   /** No scope but these and `scopes` is asked for, whatever the upstream demands; absent: what the person agrees to. */
   readonly maxScopes?: readonly string[];
@@ -144,6 +147,8 @@ export interface Route {
   readonly passIdentityHeaders: boolean;
   /** F7.5: false answers 404 and blocks connect and callback. */
   readonly enabled: boolean;
+  /** Fixed public texts of the route's host, by path. */
+  readonly wellKnown?: ReadonlyMap<string, WellKnownText>;
   /** How the connection to an https upstream is verified, where the defaults (host of `to`, `envoy.upstream_ca`) do not fit. */
   readonly upstreamTls?: { readonly serverName?: string; readonly caFile?: string };
   /** The upstream sees the route's host instead of its own in `Host`. */

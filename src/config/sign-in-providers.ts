@@ -1,6 +1,42 @@
 import type { Config, SignInProvider } from "./config.ts";
 import type { IdentityAssertionGrant } from "./route.ts";
 
+/** What `authorization_url_params` of a provider may not name, and the key that says it, if there is one. */
+const ownSignInParameters = new Map<string, string | undefined>([
+  ...[
+    "response_type",
+    "response_mode",
+    "redirect_uri",
+    "state",
+    "nonce",
+    "code_challenge",
+    "code_challenge_method",
+    "request",
+    "request_uri",
+    "registration",
+    "id_token_hint",
+    "client_secret",
+    "client_assertion",
+    "client_assertion_type",
+    "dpop_jkt",
+  ].map((name) => [name, undefined] as const),
+  ["client_id", "client_id"],
+  ["scope", "scopes"],
+]);
+
+/** Why a sign-in request may not carry this parameter from the file: ours protect the flow. Undefined: it may. */
+export function signInParameterFault(
+  name: string,
+): { readonly message: string; readonly fix: string } | undefined {
+  const own = name.toLowerCase();
+  if (!ownSignInParameters.has(own)) return undefined;
+  const key = ownSignInParameters.get(own);
+  return {
+    message: `${name} is ours to set: another value would undo a protection`,
+    fix: key === undefined ? `remove ${name}` : `remove ${name}; ${key} of this provider says it`,
+  };
+}
+
 /** Sign-in, on the issuer's host. */
 export function signInBase(config: Pick<Config, "issuer" | "paths">): string {
   return `${config.issuer}${config.paths.prefix}/sign_in`;

@@ -57,13 +57,27 @@ export function callbackHost(
   return new URL(connectOrigin(config, route)).host;
 }
 
+/** The public origin of a host of ours: https, but `http://localhost` where its routes, or the issuer, say so. */
+export function originOfHost({ issuer, routes }: Pick<Config, "issuer" | "routes">, host: string): string {
+  const url = new URL(issuer);
+  if (url.host === host) return url.origin;
+  return routes.find((route) => route.host === host)?.origin ?? `https://${host}`;
+}
+
 /** Where everything that concerns us as a client stands on a host. */
-export function upstreamClientBase(config: Pick<Config, "paths">, host: string): string {
-  return `https://${host}${config.paths.prefix}/mcp/client`;
+export function upstreamClientBase(
+  config: Pick<Config, "issuer" | "paths" | "routes">,
+  host: string,
+): string {
+  return `${originOfHost(config, host)}${config.paths.prefix}/mcp/client`;
 }
 
 /** @param id absent: the callback of hosts with one OAuth route */
-export function callbackUri(config: Pick<Config, "paths">, host: string, id?: string): string {
+export function callbackUri(
+  config: Pick<Config, "issuer" | "paths" | "routes">,
+  host: string,
+  id?: string,
+): string {
   return `${upstreamClientBase(config, host)}/oauth/callback${id === undefined ? "" : `/${id}`}`;
 }
 

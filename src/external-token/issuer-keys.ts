@@ -1,5 +1,6 @@
 import { createLocalJWKSet, errors, type JSONWebKeySet, type JWTVerifyGetKey } from "jose";
 import { allowInsecureRequests, customFetch, discoveryRequest, processDiscoveryResponse } from "oauth4webapi";
+import { readableKeys } from "../config/readable-keys.ts";
 import type { Logger } from "../telemetry/logger.ts";
 
 const refreshAfterMs = 600_000;
@@ -37,7 +38,8 @@ export function issuerKeys(deps: {
     });
     if (response.status !== 200) throw new Error(`the issuer's key set answered ${response.status}`);
     const keySet: JSONWebKeySet = await response.json();
-    known = createLocalJWKSet(keySet);
+    const keys = readableKeys(keySet);
+    known = createLocalJWKSet(keys ? ({ keys } as unknown as JSONWebKeySet) : keySet);
     fetchedAt = now();
   };
   const load = () => {

@@ -45,5 +45,6 @@ function kindOf(ctx: Context, prefix: string): "registrations" | "authorizations
     path === `${own}/mcp/authorize` ||
     path === `${own}/mcp/connect` ||
     path === `${own}/sign_in`;
-  return (method === "GET" || method === "HEAD") && begins ? "authorizations" : undefined;
+  const posted = method === "POST" && path.endsWith("/authorize");
+  return (method === "GET" || method === "HEAD" || posted) && begins ? "authorizations" : undefined;
 }

@@ -7,8 +7,10 @@ export function refuseBeyondLimit(
   error: "invalid_request" | "too_many_requests",
   description: string,
 ): void {
+  // Whoever stands before has given it, for every answer.
+  const id = ctx.response.get("x-request-id") || undefined;
   ctx.status = status;
   ctx.set("cache-control", "no-store");
   ctx.set("access-control-allow-origin", "*");
-  ctx.body = { error, error_description: description };
+  ctx.body = { error, error_description: description, request_id: id };
 }

@@ -123,7 +123,7 @@ export function createConfirmConnection(deps: ConfirmDeps) {
     if (
       !known ||
       !returnTo ||
-      !isAllowedReturn(table, route.host, returnTo) ||
+      !isAllowedReturn(table, route.origin, returnTo) ||
       !/^[\w-]{43}$/.test(browser ?? "")
     ) {
       refuse(ctx, 400, "invalid_request");

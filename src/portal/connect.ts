@@ -46,10 +46,8 @@ export function createConnectRouter(deps: ConnectDeps): Router {
   const confirmation = createConfirmConnection(deps);
   const router = new Router();
   router.use(confirmation.router.routes());
-  const hostOf = (ctx: Context) => {
-    const origin = routes().originOf(ctx.host);
-    return origin ? new URL(origin).host : ctx.host;
-  };
+  const originOf = (ctx: Context) => routes().originOf(ctx.host) ?? `https://${ctx.host}`;
+  const hostOf = (ctx: Context) => new URL(originOf(ctx)).host;
 
   router.get(`${prefix}/mcp/connect`, async (ctx) => {
     privately(ctx);
@@ -58,7 +56,7 @@ export function createConnectRouter(deps: ConnectDeps): Router {
     const returnTo = one(ctx, "redirect_url");
     const popup = one(ctx, "popup") === "1";
     const route = routeToConnect(table, host, one(ctx, "route"), one(ctx, "path"));
-    if (!returnTo || !isAllowedReturn(table, route?.host ?? host, returnTo)) {
+    if (!returnTo || !isAllowedReturn(table, route?.origin ?? originOf(ctx), returnTo)) {
       return refuse(ctx, 400, "invalid_redirect_url", {
         happened: "The link names no place to return to, or one that this service does not know.",
         remedy:
@@ -146,13 +144,17 @@ export function createConnectRouter(deps: ConnectDeps): Router {
       const state = params.get("state") ?? "";
       const finished = await upstreamOAuth.finish({
         params,
-        callback: `https://${hostOf(ctx)}${ctx.path}`,
+        callback: `${originOf(ctx)}${ctx.path}`,
         host: hostOf(ctx),
         userId: person.userId,
         browserState: stateCookie.get(ctx, state),
       });
       if (finished.ok) {
         stateCookie.clear(ctx, state);
+        if (finished.again) {
+          stateCookie.set(ctx, finished.again.state, routes().config.upstreamOAuth.pendingTtl);
+          return ctx.redirect(finished.again.location);
+        }
         return end(ctx, finished);
       }
       const { returnTo, popup = false, routeId, oauthError, message } = finished;
@@ -260,10 +262,7 @@ export function createConnectRouter(deps: ConnectDeps): Router {
     });
     sendPage(ctx, 200, page);
     const policy = ctx.response.get("content-security-policy");
-    ctx.set(
-      "content-security-policy",
-      `${policy}; script-src https://${hostOf(ctx)}${prefix}/mcp/connect/done.js`,
-    );
+    ctx.set("content-security-policy", `${policy}; script-src ${originOf(ctx)}${prefix}/mcp/connect/done.js`);
     // The page must be able to see the window that opened it.
     ctx.remove("cross-origin-opener-policy");
   }

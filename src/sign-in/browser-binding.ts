@@ -2,10 +2,11 @@ import { randomBytes } from "node:crypto";
 import type { IncomingMessage } from "node:http";
 import { parseCookie } from "cookie";
 import type { Context } from "koa";
+import { ownCookieName } from "../config/own-cookies.ts";
 import { secretName } from "../store/secret-name.ts";
 
 /** Tabs that a fresh browser opens at the same moment each get a cookie: two letters at random keep them apart. */
-const cookieName = /^__Host-mcp_browser(?:_[\w-]{2})?$/;
+const cookieName = { https: /^__Host-mcp_browser(?:_[\w-]{2})?$/, http: /^mcp_browser(?:_[\w-]{2})?$/ };
 const mostCookies = 16;
 const minutes = 60;
 
@@ -24,13 +25,13 @@ export const browserBinding = {
   set(ctx: Context, purpose?: string): string {
     const [known] = held(ctx);
     const [name, value] = known ?? [
-      `__Host-mcp_browser_${randomBytes(2).toString("base64url").slice(0, 2)}`,
+      ownCookieName(`browser_${randomBytes(2).toString("base64url").slice(0, 2)}`, ctx.secure),
       randomBytes(32).toString("base64url"),
     ];
     fresh.set(ctx.req, [name, value]);
     ctx.cookies.set(name, value, {
       path: "/",
-      secure: true,
+      secure: ctx.secure,
       httpOnly: true,
       sameSite: "lax",
       maxAge: minutes * 60_000,
@@ -46,8 +47,9 @@ export const browserBinding = {
 
 function held(ctx: Context): (readonly [name: string, value: string])[] {
   const now = fresh.get(ctx.req);
+  const ours = ctx.secure ? cookieName.https : cookieName.http;
   const sent = Object.entries(parseCookie(ctx.get("cookie"))).flatMap(([name, value]) =>
-    cookieName.test(name) && value !== undefined && /^[\w-]{43}$/.test(value) ? [[name, value] as const] : [],
+    ours.test(name) && value !== undefined && /^[\w-]{43}$/.test(value) ? [[name, value] as const] : [],
   );
   return [...(now ? [now] : []), ...sent.slice(0, mostCookies)];
 }

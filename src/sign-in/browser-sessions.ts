@@ -2,6 +2,7 @@ import { randomBytes, timingSafeEqual } from "node:crypto";
 import { parseCookie } from "cookie";
 import type { Context } from "koa";
 import { LRUCache } from "lru-cache";
+import { ownCookieName } from "../config/own-cookies.ts";
 import type { AuditEvent } from "../store/audit-event.ts";
 import { keysOfGroups } from "../store/keys-of-groups.ts";
 import { secretName } from "../store/secret-name.ts";
@@ -9,7 +10,7 @@ import type { BrowserSession } from "../store/store.ts";
 import type { Person } from "./sign-in.ts";
 import type { SignInDeps } from "./sign-in-deps.ts";
 
-const cookieName = "__Host-mcp_session";
+const cookieName = (secure: boolean) => ownCookieName("session", secure);
 const cachedMs = 30_000;
 
 /** The session cookie and the rows behind it. */
@@ -102,14 +103,16 @@ export function createBrowserSessions(
   }
 
   const csrfToken = (ctx: Context): string | undefined => {
-    const id = ctx.cookies.get(cookieName);
+    const id = ctx.cookies.get(cookieName(ctx.secure));
     return id ? secretName(`csrf ${id}`) : undefined;
   };
 
   return {
-    person: async (ctx) => fromId(ctx.cookies.get(cookieName), ctx.host),
-    fromCookieHeader: (cookie, host) =>
-      cookie.includes(cookieName) ? fromId(parseCookie(cookie)[cookieName], host) : undefined,
+    person: async (ctx) => fromId(ctx.cookies.get(cookieName(ctx.secure)), ctx.host),
+    fromCookieHeader(cookie, host) {
+      const name = cookieName(routes().originOf(host)?.startsWith("http:") !== true);
+      return cookie.includes(name) ? fromId(parseCookie(cookie)[name], host) : undefined;
+    },
     async start(ctx, { userId, parentName, expiresAt }) {
       const id = randomBytes(32).toString("base64url");
       const session: BrowserSession = {
@@ -121,13 +124,13 @@ export function createBrowserSessions(
         expiresAt,
       };
       await store.browserSessions.create(session);
-      ctx.cookies.set(cookieName, id, { ...cookieOptions, expires: expiresAt });
+      ctx.cookies.set(cookieName(ctx.secure), id, { ...cookieOptions(ctx), expires: expiresAt });
     },
     async end(ctx, audit) {
-      const id = ctx.cookies.get(cookieName);
+      const id = ctx.cookies.get(cookieName(ctx.secure));
       if (id) await store.browserSessions.end(id, audit);
       if (id) people.delete(`${secretName(id)} ${ctx.host}`);
-      ctx.cookies.set(cookieName, null, cookieOptions);
+      ctx.cookies.set(cookieName(ctx.secure), null, cookieOptions(ctx));
     },
     forget,
     csrfToken,
@@ -140,4 +143,6 @@ export function createBrowserSessions(
   };
 }
 
-const cookieOptions = { path: "/", secure: true, httpOnly: true, sameSite: "lax", overwrite: true } as const;
+function cookieOptions({ secure }: Pick<Context, "secure">) {
+  return { path: "/", secure, httpOnly: true, sameSite: "lax", overwrite: true } as const;
+}

@@ -15,6 +15,7 @@ import {
   None,
 } from "openid-client";
 import type { SignInProvider } from "../config/config.ts";
+import { readableKeys } from "../config/readable-keys.ts";
 
 /** We as relying party of each configured provider; discovery is cached for an hour. */
 export interface OpenidClients {
@@ -80,7 +81,9 @@ function coolingDown(fetchKeys: FetchImplementation): FetchImplementation {
     try {
       const response = await fetchKeys(url, init);
       if (response.status !== 200) failedAt = Date.now();
-      return response;
+      if (response.status !== 200) return response;
+      const keySet: unknown = await response.json();
+      return Response.json({ keys: readableKeys(keySet) });
     } catch (error) {
       failedAt = Date.now();
       throw error;
@@ -88,17 +91,50 @@ function coolingDown(fetchKeys: FetchImplementation): FetchImplementation {
   };
 }
 
+/**
+ * A provider's token answer as OpenID Connect has it: of what describes the tokens, null and "" are absent, lists are text, and any
+ * good status is 200. Identity and proofs (`id_token`, its claims) are checked as they come.
+ */
+async function plainTokenAnswer(response: Response): Promise<Response> {
+  if (!response.ok) return response;
+  const text = await response.text();
+  let answer: unknown;
+  try {
+    answer = JSON.parse(text);
+  } catch {
+    return new Response(text, response);
+  }
+  if (typeof answer !== "object" || answer === null || Array.isArray(answer))
+    return new Response(text, response);
+  const { scope, token_type, ...given }: Record<string, unknown> = { ...answer };
+  const says = Object.entries(given).filter(([, value]) => value !== null && value !== "");
+  const members = {
+    ...Object.fromEntries(says),
+    token_type: token_type === undefined || token_type === null || token_type === "" ? "Bearer" : token_type,
+    ...(scope ? { scope: Array.isArray(scope) ? scope.join(" ") : scope } : {}),
+  };
+  return Response.json(members);
+}
+
 async function discover(provider: SignInProvider, fetch: typeof globalThis.fetch): Promise<Configuration> {
   const { issuer, clientId, clientSecret } = provider;
-  const outward: CustomFetch = (url, { body, ...init }) =>
-    fetch(url, { ...init, body: body instanceof Uint8Array ? new Uint8Array(body) : body });
+  let tokenEndpoint: string | undefined;
+  const outward: CustomFetch = async (url, { body, ...init }) => {
+    const asked = { ...init, body: body instanceof Uint8Array ? new Uint8Array(body) : body };
+    const response = await fetch(url, asked);
+    return url === tokenEndpoint ? plainTokenAnswer(response) : response;
+  };
   // Plain http passes only where the operator wrote an http issuer; the configuration allows that for loopback alone.
   const execute = issuer.startsWith("http:") ? [allowInsecureRequests] : [];
   const options = { [customFetch]: outward, timeout: timeoutSeconds, execute };
   const found = await discovery(new URL(issuer), clientId, undefined, None(), options);
-  if (!clientSecret) return found;
   const metadata = found.serverMetadata();
-  const basic = metadata.token_endpoint_auth_methods_supported?.includes("client_secret_basic") ?? true;
+  tokenEndpoint = metadata.token_endpoint && new URL(metadata.token_endpoint).href;
+  if (!clientSecret) return found;
+  // Of the two the one that the provider lists first; one that lists neither takes Basic no more than the other.
+  const listed = metadata.token_endpoint_auth_methods_supported;
+  const first = listed?.find((one) => one === "client_secret_basic" || one === "client_secret_post");
+  const basic = listed ? first === "client_secret_basic" : true;
   const authenticate = basic ? ClientSecretBasic(clientSecret) : ClientSecretPost(clientSecret);
   const client = new Configuration(metadata, clientId, undefined, authenticate);
   client[customFetch] = outward;

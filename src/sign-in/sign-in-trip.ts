@@ -94,19 +94,17 @@ export function createSignInTrip(
     const state = randomState();
     const expiresAt = new Date(Date.now() + pendingMs);
     await store.pendingAuthorizations.create({ kind: "sign_in", state, expiresAt, payload: pending });
-    // OpenID Connect Core section 11: offline access is ignored unless consent is prompted for.
-    const prompt = [
-      ...(other ? ["login"] : []),
-      ...(provider.scopes.includes("offline_access") ? ["consent"] : []),
-    ];
     return buildAuthorizationUrl(client, {
+      ...Object.fromEntries(
+        Object.entries(provider.authorizationUrlParams).filter(([, value]) => value !== ""),
+      ),
+      ...promptOf(provider, other),
       redirect_uri: pending.redirectUri ?? "",
       scope: provider.scopes.join(" "),
       state,
       nonce: pending.nonce,
       code_challenge: await calculatePKCECodeChallenge(pending.codeVerifier),
       code_challenge_method: "S256",
-      ...(prompt.length > 0 && { prompt: prompt.join(" ") }),
     }).href;
   }
 
@@ -236,6 +234,19 @@ export function createSignInTrip(
   }
 
   return { start, finish };
+}
+
+/** What the provider shall ask the person: what the operator says; else, for offline access, their consent. */
+function promptOf(
+  { scopes, authorizationUrlParams }: SignInProvider,
+  otherPerson: boolean,
+): { readonly prompt?: string } {
+  // OpenID Connect Core section 11: offline access is ignored unless consent is prompted for.
+  const usual = scopes.join(" ").split(" ").includes("offline_access") ? "consent" : "";
+  const given = (authorizationUrlParams.prompt ?? usual).split(" ").filter(Boolean);
+  // Whoever wants to be somebody else must not be waved through.
+  const prompt = otherPerson ? ["login", ...given.filter((one) => one !== "none" && one !== "login")] : given;
+  return prompt.length > 0 ? { prompt: prompt.join(" ") } : {};
 }
 
 function first(value: string | string[] | undefined): string | undefined {

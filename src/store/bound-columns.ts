@@ -5,7 +5,8 @@ export type BoundTable = keyof typeof boundColumns;
 
 /**
  * What a row's MAC covers: the primary key first (`keys` columns of it), then every column in clear that decides something. Not
- * covered: leases, usage, and what housekeeping notes; who forges those delays work, and gains nothing.
+ * covered: leases, usage, refusals counted, and what housekeeping notes; who forges those delays work, or has people asked for a
+ * consent that a deleted row would need, too, and gains nothing.
  */
 export const boundColumns = {
   upstream_token: {

@@ -42,22 +42,24 @@ export function clientRegistrations(
     };
   }
 
-  async function findRow(issuer: string, redirectUri: string) {
+  async function findRow(issuer: string, redirectUri: string, alsoEnded = false) {
     const found = await database.read("client_registration.find", (db) =>
       db
         .selectFrom(table)
         .selectAll()
         .where("issuer", "=", issuer)
         .where("redirect_uri", "=", redirectUri)
-        .where((e) => e.or([e("secret_expires_at", "is", null), e("secret_expires_at", ">", now)]))
+        .$if(!alsoEnded, (all) =>
+          all.where((e) => e.or([e("secret_expires_at", "is", null), e("secret_expires_at", ">", now)])),
+        )
         .executeTakeFirst(),
     );
     // Without a client it is but somebody's lease.
     return found?.client_id == null ? undefined : found;
   }
 
-  async function find(issuer: string, redirectUri: string) {
-    const row = await macs.find(table, await findRow(issuer, redirectUri));
+  async function find(issuer: string, redirectUri: string, alsoEnded?: boolean) {
+    const row = await macs.find(table, await findRow(issuer, redirectUri, alsoEnded));
     return row && openRow(row);
   }
 
@@ -110,8 +112,27 @@ export function clientRegistrations(
     return rows.length === 1;
   }
 
-  /** Stores what was registered, if the lease is still ours. */
-  async function store(registration: ClientRegistration, owner: string): Promise<boolean> {
+  /** True for one of all who would renew this client. */
+  async function takeRenewalLease(issuer: string, redirectUri: string, clientId: string, owner: string) {
+    const rows = await database.write("client_registration.take_renewal_lease", (tx) =>
+      tx
+        .updateTable(table)
+        .set({
+          lease_owner: owner,
+          lease_until: sql<Date>`now() + ${options.leaseMs} * interval '1 millisecond'`,
+        })
+        .where("issuer", "=", issuer)
+        .where("redirect_uri", "=", redirectUri)
+        .where("client_id", "=", clientId)
+        .where((e) => e.or([e("lease_until", "is", null), e("lease_until", "<=", now)]))
+        .returning("issuer")
+        .execute(),
+    );
+    return rows.length === 1;
+  }
+
+  /** All columns of a registration, encrypted and bound. */
+  async function valuesOf(registration: ClientRegistration) {
     const { issuer, redirectUri, secretExpiresAt, ...part } = registration;
     const sealedPart: SealedPart = part;
     const sealed = await seal(table, [issuer, redirectUri], sealedPart);
@@ -121,13 +142,18 @@ export function clientRegistrations(
     };
     await macs.ready();
     const mac = macs.sign(table, { issuer, redirect_uri: redirectUri, ...clear });
+    return { ...clear, ...sealed, mac };
+  }
+
+  /** Stores what was registered, if the lease is still ours. */
+  async function store(registration: ClientRegistration, owner: string): Promise<boolean> {
+    const { issuer, redirectUri } = registration;
+    const values = await valuesOf(registration);
     return database.write("client_registration.store", async (tx) => {
       const rows = await tx
         .updateTable(table)
         .set({
-          ...clear,
-          ...sealed,
-          mac,
+          ...values,
           lease_owner: null,
           lease_until: null,
           created_at: now,
@@ -195,6 +221,37 @@ export function clientRegistrations(
         "client_registration.wait",
         new Error("a registration under way elsewhere does not end"),
       );
+    },
+    async renew(issuer, redirectUri, clientId, renew) {
+      const owner = randomUUID();
+      if (!(await takeRenewalLease(issuer, redirectUri, clientId, owner))) return undefined;
+      try {
+        const current = await find(issuer, redirectUri, true);
+        if (current?.clientId !== clientId) return undefined;
+        const made = { ...(await renew(current)), issuer, redirectUri, clientId };
+        return (await store(made, owner)) ? made : undefined;
+      } finally {
+        // After `store` there is none of ours any more.
+        await giveUpLease(issuer, redirectUri, owner).catch(() => {});
+      }
+    },
+    async update(issuer, redirectUri, clientId, change) {
+      const row = await macs.find(table, await findRow(issuer, redirectUri, true));
+      const current = row && (await openRow(row));
+      if (!row || current?.clientId !== clientId) return;
+      const values = await valuesOf({ ...change(current), issuer, redirectUri, clientId });
+      await database.write("client_registration.update", async (tx) => {
+        const rows = await tx
+          .updateTable(table)
+          .set(values)
+          .where("issuer", "=", issuer)
+          .where("redirect_uri", "=", redirectUri)
+          .where("client_id", "=", clientId)
+          .where("sealed", "=", row.sealed)
+          .returning("issuer")
+          .execute();
+        if (rows.length === 1) await notify(tx, { table: "client_registration", issuer });
+      });
     },
     async delete(issuer, redirectUri, clientId) {
       await database.write("client_registration.delete", async (tx) => {

@@ -22,8 +22,9 @@ export async function removeExpired(
     upstream_token: sql`(not refreshable and expires_at < ${ago(1)}) or refresh_expires_at < ${ago(1)}`,
     upstream_demand: sql`demanded_at < ${ago(30)}`,
     pending_authorization: sql`expires_at < ${at}`,
+    // A server can renew a secret that has ended (RFC 7592), or its clock is behind.
     client_registration: sql`
-      secret_expires_at < ${at} or (client_id is null and (lease_until is null or lease_until < ${at}))`,
+      secret_expires_at < ${ago(30)} or (client_id is null and (lease_until is null or lease_until < ${at}))`,
     authorization_server_record: sql`expires_at < ${at}`,
     delegation: sql`expires_at < ${at}`,
     browser_session: sql`expires_at < ${at}`,

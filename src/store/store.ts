@@ -33,8 +33,18 @@ export interface UpstreamToken extends ConnectionKey {
   readonly updatedAt: Date;
   /** To a few minutes; absent: not since it was made. */
   readonly lastUsedAt?: Date;
+  /** Refreshes of this version that the server refused without saying why; absent: none. */
+  readonly refusals?: RefreshRefusals;
 }
-export type NewUpstreamToken = Omit<UpstreamToken, "version" | "connectedAt" | "updatedAt" | "lastUsedAt">;
+export interface RefreshRefusals {
+  readonly count: number;
+  /** The first one. */
+  readonly since: Date;
+}
+export type NewUpstreamToken = Omit<
+  UpstreamToken,
+  "version" | "connectedAt" | "updatedAt" | "lastUsedAt" | "refusals"
+>;
 
 /** A connection without its tokens. */
 export type ConnectionSummary = ConnectionKey &
@@ -66,6 +76,13 @@ export interface UpstreamTokens {
     mayTakeOver?: boolean,
   ): Promise<boolean>;
   releaseLease(key: ConnectionKey, version: number, owner: string): Promise<void>;
+  /** Counts a refresh that was refused without a reason, and releases the lease. Undefined: lease or version were lost. */
+  noteRefusal(
+    key: ConnectionKey,
+    version: number,
+    owner: string,
+    at: Date,
+  ): Promise<RefreshRefusals | undefined>;
   /** Writes a refreshed token only if version and lease owner still match. Returns the new version, undefined if lost. */
   replace(
     token: NewUpstreamToken,
@@ -137,7 +154,8 @@ export interface ClientRegistration {
   readonly metadata: Record<string, unknown>;
 }
 export interface ClientRegistrations {
-  find(issuer: string, redirectUri: string): Promise<ClientRegistration | undefined>;
+  /** @param alsoEnded also one whose secret has ended: it may be renewed, or the server's clock be behind; default false */
+  find(issuer: string, redirectUri: string, alsoEnded?: boolean): Promise<ClientRegistration | undefined>;
   /**
    * Runs `register` at most once per (issuer, redirect URI) across replicas: waits for, and returns, a registration under way
    * elsewhere. No transaction is held open meanwhile.
@@ -147,6 +165,23 @@ export interface ClientRegistrations {
     redirectUri: string,
     register: () => Promise<ClientRegistration>,
   ): Promise<ClientRegistration>;
+  /**
+   * Runs `renew` on this client's registration under the same lease, and stores what comes of it. Undefined: another replica is at
+   * it, or the client is gone.
+   */
+  renew(
+    issuer: string,
+    redirectUri: string,
+    clientId: string,
+    renew: (current: ClientRegistration) => Promise<ClientRegistration>,
+  ): Promise<ClientRegistration | undefined>;
+  /** Changes what is known of exactly this client, unless it changes at the same time. */
+  update(
+    issuer: string,
+    redirectUri: string,
+    clientId: string,
+    change: (current: ClientRegistration) => ClientRegistration,
+  ): Promise<void>;
   /** Forgets exactly this client id (the server has forgotten it). */
   delete(issuer: string, redirectUri: string, clientId: string): Promise<void>;
 }

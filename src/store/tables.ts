@@ -27,6 +27,9 @@ export interface UpstreamTokenTable extends Sealed, Bound {
   updated_at: Generated<Date>;
   last_used_at: Date | null;
   orphaned_at: Date | null;
+  refused_version: number | null;
+  refused_count: number | null;
+  refused_since: Date | null;
 }
 
 /** Every table as kysely sees it; `migrations/` creates them. */

@@ -31,7 +31,8 @@ export function upstreamTokens(
 
   async function sealToken(token: NewUpstreamToken) {
     const { userId, routeId, upstream, expiresAt, refreshExpiresAt, ...part } = token;
-    const sealedPart: SealedPart = part;
+    // Of the version that this one takes the place of.
+    const { refusals: _, ...sealedPart }: SealedPart & Pick<UpstreamToken, "refusals"> = part;
     const clear = {
       expires_at: expiresAt === undefined ? null : clock.toDatabase(expiresAt),
       refresh_expires_at: refreshExpiresAt === undefined ? null : clock.toDatabase(refreshExpiresAt),
@@ -61,7 +62,14 @@ export function upstreamTokens(
       connectedAt: clock.fromDatabase(row.connected_at),
       updatedAt: clock.fromDatabase(row.updated_at),
       ...(row.last_used_at && { lastUsedAt: clock.fromDatabase(row.last_used_at) }),
+      ...refusalsOf(row),
     };
+  }
+
+  function refusalsOf(row: Selectable<UpstreamTokenTable>): Pick<UpstreamToken, "refusals"> {
+    const { version, refused_version: refused, refused_count: count, refused_since: since } = row;
+    if (refused !== version || count === null || since === null) return {};
+    return { refusals: { count, since: clock.fromDatabase(since) } };
   }
 
   return {
@@ -150,6 +158,31 @@ export function upstreamTokens(
         // Those who wait for the outcome of this refresh must not wait for its lease to end.
         if (rows.length === 1) await notify(tx, changed(key));
       });
+    },
+
+    async noteRefusal(key, version, owner, at) {
+      const since = clock.toDatabase(at);
+      const row = await database.write("upstream_token.note_refusal", async (tx) => {
+        const noted = await tx
+          .updateTable(table)
+          .set({
+            lease_owner: null,
+            lease_until: null,
+            refused_count: sql<number>`case when refused_version = version then refused_count + 1 else 1 end`,
+            refused_since: sql<Date>`case when refused_version = version then refused_since else ${since} end`,
+            refused_version: sql<number>`version`,
+          })
+          .where("user_id", "=", key.userId)
+          .where("route_id", "=", key.routeId)
+          .where("upstream", "=", key.upstream)
+          .where("version", "=", version)
+          .where("lease_owner", "=", owner)
+          .returningAll()
+          .executeTakeFirst();
+        if (noted) await notify(tx, changed(key));
+        return noted;
+      });
+      return row && refusalsOf(row).refusals;
     },
 
     async replace(token, version, owner, audit) {

@@ -1,4 +1,5 @@
 import { importJWK, importPKCS8 } from "jose";
+import { LRUCache } from "lru-cache";
 import { type ClientAuth, ClientSecretPost, modifyAssertion, None, PrivateKeyJwt } from "oauth4webapi";
 import type { ClientAuthMethod } from "../config/route.ts";
 import { clientKeyAlg } from "./client-key.ts";
@@ -26,6 +27,45 @@ export async function clientAuth(client: UpstreamClient, method: ClientAuthMetho
   return method === "client_secret_post"
     ? ClientSecretPost(client.clientSecret)
     : basic(client.clientId, client.clientSecret);
+}
+
+/** Ways to prove a secret, and which of them a server turned out to take where it says otherwise, or nothing. */
+export interface AuthMethods {
+  /**
+   * Ways to try at a server, the likeliest first: the client's own; where that is by a secret, the other way by a secret too. Never
+   * down to no proof, never away from a signature.
+   *
+   * @param place the token endpoint
+   */
+  of(client: UpstreamClient, place: string): readonly ClientAuthMethod[];
+  /** Remembers the way that worked. */
+  worked(client: UpstreamClient, place: string, method: ClientAuthMethod): void;
+}
+
+const bySecret: readonly ClientAuthMethod[] = ["client_secret_basic", "client_secret_post"];
+
+export function createAuthMethods(): AuthMethods {
+  const seen = new LRUCache<string, ClientAuthMethod>({ max: 10_000 });
+  const keyOf = ({ clientId }: UpstreamClient, place: string) => `${place} ${clientId}`;
+
+  function able({ authMethod, authMethodFixed, clientSecret }: UpstreamClient): readonly ClientAuthMethod[] {
+    if (authMethod === "auto") return bySecret;
+    if (authMethodFixed || !clientSecret || !bySecret.includes(authMethod)) return [authMethod];
+    return [authMethod, ...bySecret.filter((other) => other !== authMethod)];
+  }
+
+  return {
+    of(client, place) {
+      const methods = able(client);
+      const known = seen.get(keyOf(client, place));
+      if (known === undefined || !methods.includes(known)) return methods;
+      return [known, ...methods.filter((method) => method !== known)];
+    },
+    worked(client, place, method) {
+      if (method === able(client)[0] && seen.get(keyOf(client, place)) === undefined) return;
+      seen.set(keyOf(client, place), method);
+    },
+  };
 }
 
 /** Not oauth4webapi's: that one escapes `-`, `.` and `_` too, and servers that forget to decode refuse a UUID then. */

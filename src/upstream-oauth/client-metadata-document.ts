@@ -7,6 +7,7 @@ import {
   callbackUri,
   hasOneOAuthRoute,
   isCallbackIdOf,
+  originOfHost,
   redirectUriByHand,
   upstreamClientBase,
 } from "../config/upstream-callback.ts";
@@ -131,7 +132,7 @@ function document(
   return {
     client_id: clientId,
     client_name: config.upstreamOAuth.clientName,
-    client_uri: `https://${host}`,
+    client_uri: originOfHost(config, host),
     redirect_uris: redirectUris,
     grant_types: ["authorization_code", "refresh_token"],
     response_types: ["code"],

@@ -5,6 +5,8 @@ import type { ClientAuthMethod, UpstreamOAuth as OAuthConfig, Route } from "../c
 import type { CurrentRoutes } from "../config/route-table.ts";
 import { callbackHost, redirectUriByHand } from "../config/upstream-callback.ts";
 import type { ClientRegistration, Store } from "../store/store.ts";
+import type { Logger } from "../telemetry/logger.ts";
+import type { AuthMethods } from "./client-auth.ts";
 import type { ClientKeys } from "./client-key.ts";
 import {
   type ClientPlaces,
@@ -17,9 +19,10 @@ import {
 } from "./client-metadata-document.ts";
 import { configuredClient } from "./configured-client.ts";
 import { isPublicAddress } from "./is-public-address.ts";
+import { joined } from "./joined.ts";
 import { keepToIssuer } from "./keep-to-issuer.ts";
 import type { Outward } from "./outward.ts";
-import { registerClient } from "./register-client.ts";
+import { notesOf, registerClient, renewRegistration } from "./register-client.ts";
 import { requestToken } from "./request-token.ts";
 import type { UpstreamClient } from "./upstream-client.ts";
 import { UpstreamOAuthError } from "./upstream-oauth-error.ts";
@@ -30,12 +33,14 @@ export interface Clients {
   /**
    * The client a new consent uses (configured, else our document, else registered), and the callback that is its alone.
    *
+   * @param scopes that will be asked for
    * @throws UpstreamOAuthError
    */
   forConsent(
     route: Route,
     auth: OAuthConfig,
     server: UpstreamServer,
+    scopes: readonly string[],
   ): Promise<{ client: UpstreamClient; redirectUri: string }>;
   /** The client that a stored token, or a consent under way, belongs to; undefined when its credentials are gone. */
   known(
@@ -46,6 +51,8 @@ export interface Clients {
   forget(route: Route, client: { issuer: string; clientId: string; redirectUri: string }): Promise<boolean>;
 }
 
+/** A renewal that failed is not tried again for so long, ms. */
+const renewalRestMs = 60_000;
 /** A registration older than this is tried before a person is sent on a trip with it, ms. */
 const trustedForMs = 3_600_000;
 
@@ -54,30 +61,86 @@ export function createClients(deps: {
   store: Store;
   outward: Outward;
   keys: ClientKeys;
+  authMethods: AuthMethods;
+  logger: Pick<Logger, "warn" | "info">;
 }): Clients {
-  const { store, outward } = deps;
+  const { store, outward, authMethods, logger } = deps;
   const ownKey = () => deps.keys.signer("upstream_client");
   /** Registrations seen to work, by client id. */
   const provenAt = new Map<string, number>();
+
+  const renewOnce = joined<ClientRegistration | undefined>({ failureMs: renewalRestMs, failures: 1000 });
+  const isOurs = (url: URL) => deps.routes().hasHost(url.host);
 
   async function registered(
     route: Route,
     as: AuthorizationServer,
     places: ClientPlaces,
+    { scopes, authMethod }: { readonly scopes: readonly string[]; readonly authMethod?: ClientAuthMethod },
   ): Promise<UpstreamClient> {
     const { redirectUri } = places;
-    const register = () =>
-      registerClient({
-        fetch: outward.fetchFor(route),
-        as,
-        places,
-        isOurs: (url) => deps.routes().hasHost(url.host),
-        clientName: deps.routes().config.upstreamOAuth.clientName,
-      });
+    const { clientName } = deps.routes().config.upstreamOAuth;
+    const request = { fetch: outward.fetchFor(route), as, places, isOurs, clientName, scopes, authMethod };
+    const register = async () => {
+      const first = await registerClient(request);
+      const made = hasEnded(first) ? await registerClient(request) : first;
+      const { issuer, secretExpiresAt } = made;
+      if (secretExpiresAt !== undefined) announceEnd(route, made);
+      if (!hasEnded(made)) return made;
+      // Twice over: what it says of the secret's end is wrong, and the secret is tried.
+      logger.warn(
+        { issuer, route: route.id, secretExpiresAt },
+        "a server registers clients with secrets that have expired",
+      );
+      return { ...made, secretExpiresAt: undefined };
+    };
+    const before = await store.clientRegistrations.find(as.issuer, redirectUri, true);
+    if (before && isDue(before)) await renewed(route, before);
     const found = await store.clientRegistrations.getOrRegister(as.issuer, redirectUri, register);
     if (!isSpent(found) && (await stillKnown(route, as, found))) return fromRegistration(found);
     await store.clientRegistrations.delete(found.issuer, found.redirectUri, found.clientId);
     return fromRegistration(await store.clientRegistrations.getOrRegister(as.issuer, redirectUri, register));
+  }
+
+  function announceEnd(route: Route, registration: ClientRegistration): void {
+    const { issuer, clientId, secretExpiresAt } = registration;
+    const about = { issuer, route: route.id, clientId, secretExpiresAt };
+    if (notesOf(registration).management)
+      logger.info(about, "the secret of a client registration ends, and is renewed before that (RFC 7592)");
+    else
+      logger.warn(
+        about,
+        "the secret of a client registration ends, and the server offers no renewal (RFC 7592): people who are connected by then must connect again",
+      );
+  }
+
+  /** The registration with a new secret; as it was where that cannot be had now. Once at a time over all replicas. */
+  async function renewed(route: Route, found: ClientRegistration): Promise<ClientRegistration> {
+    const { issuer, redirectUri, clientId } = found;
+    const places = { redirectUri, jwksUri: "" };
+    const renew = async (current: ClientRegistration) => {
+      const now = await renewRegistration(current, { fetch: outward.fetchFor(route), places, isOurs });
+      announceEnd(route, now);
+      return now;
+    };
+    try {
+      const now = await renewOnce(`${issuer} ${redirectUri}`, () =>
+        store.clientRegistrations.renew(issuer, redirectUri, clientId, renew),
+      );
+      return now ?? (await store.clientRegistrations.find(issuer, redirectUri, true)) ?? found;
+    } catch (thrown) {
+      const error = UpstreamOAuthError.from(thrown, "renewing the registration");
+      const { code, detail } = error;
+      logger.warn({ issuer, route: route.id, clientId, reason: code, detail }, error.message);
+      return found;
+    }
+  }
+
+  /** In good time while the old secret still works, which nobody waits for; at once when it has ended. */
+  async function kept(route: Route, found: ClientRegistration): Promise<ClientRegistration> {
+    if (!isDue(found)) return found;
+    const renewal = renewed(route, found);
+    return hasEnded(found) ? renewal : found;
   }
 
   /** A server that has forgotten us shows people an error page and tells us nothing: a code that cannot exist finds out. */
@@ -91,6 +154,7 @@ export function createClients(deps: {
     try {
       await requestToken({
         fetch: outward.fetchFor(route),
+        authMethods,
         issuer: as.issuer,
         tokenEndpoint: as.token_endpoint,
         client: fromRegistration(found),
@@ -116,7 +180,7 @@ export function createClients(deps: {
   }
 
   return {
-    async forConsent(route, auth, server) {
+    async forConsent(route, auth, server, scopes) {
       if (auth.clientId) {
         const { clientId, authorizationServerUrl } = auth;
         if (!auth.endpoint) await keepToIssuer(store, route, { clientId, authorizationServerUrl }, server);
@@ -125,7 +189,8 @@ export function createClients(deps: {
       }
       const table = deps.routes();
       const places = clientPlaces(table, route, credentialOwner(server));
-      if (await usesDocument(route, server.as)) {
+      const bySecret = auth.authMethod?.startsWith("client_secret_") ?? false;
+      if (!bySecret && (await usesDocument(route, server.as))) {
         const published = table.config.upstreamOAuth.clientIdMetadataUrl;
         if (published === undefined) {
           const client = documentClient(documentClientId(places, server.as), places);
@@ -138,7 +203,8 @@ export function createClients(deps: {
         return { client: documentClient(clientId), redirectUri };
       }
       if (server.as.registration_endpoint) {
-        return { client: await registered(route, server.as, places), redirectUri: places.redirectUri };
+        const client = await registered(route, server.as, places, { scopes, authMethod: auth.authMethod });
+        return { client, redirectUri: places.redirectUri };
       }
       throw new UpstreamOAuthError(
         "registration_unavailable",
@@ -153,8 +219,8 @@ export function createClients(deps: {
       const kind = documentKind(deps.routes(), route, { clientId, redirectUri });
       if (kind)
         return documentClient(clientId, { confidentialClientId: kind === "public" ? undefined : clientId });
-      const found = await store.clientRegistrations.find(issuer, redirectUri);
-      return found?.clientId === clientId ? fromRegistration(found) : undefined;
+      const found = await store.clientRegistrations.find(issuer, redirectUri, true);
+      return found?.clientId === clientId ? fromRegistration(await kept(route, found)) : undefined;
     },
     async forget(route, { issuer, clientId, redirectUri }) {
       const table = deps.routes();
@@ -164,7 +230,7 @@ export function createClients(deps: {
         const isOld = redirectUri.endsWith("/callback");
         return isOld && !clientMetadataDocument(table, route.host);
       }
-      const found = await store.clientRegistrations.find(issuer, redirectUri);
+      const found = await store.clientRegistrations.find(issuer, redirectUri, true);
       if (found?.clientId !== clientId) return false;
       await store.clientRegistrations.delete(issuer, redirectUri, clientId);
       return true;
@@ -182,13 +248,11 @@ export function createClients(deps: {
   function configured(auth: OAuthConfig, clientId: string, as?: AuthorizationServer): UpstreamClient {
     // Explicit endpoints name no issuer.
     const audience = auth.endpoint?.tokenUrl;
-    return configuredClient(
-      { ...auth, clientId, authMethod: auth.endpoint?.authMethod },
-      { as, audience, ownKey },
-    );
+    return configuredClient({ ...auth, clientId }, { as, audience, ownKey });
   }
 
-  function fromRegistration({ clientId, clientSecret, authMethod }: ClientRegistration): UpstreamClient {
+  function fromRegistration(found: ClientRegistration): UpstreamClient {
+    const { issuer, redirectUri, clientId, clientSecret, authMethod } = found;
     const known: readonly string[] = ["client_secret_basic", "client_secret_post", "none"];
     const method = known.includes(authMethod) ? (authMethod as ClientAuthMethod) : "auto";
     const withoutSecret = authMethod === "private_key_jwt" ? authMethod : "none";
@@ -196,6 +260,12 @@ export function createClients(deps: {
       clientId,
       clientSecret,
       authMethod: clientSecret ? method : withoutSecret,
+      keepAuthMethod: async (authMethod) => {
+        await store.clientRegistrations.update(issuer, redirectUri, clientId, (now) => ({
+          ...now,
+          authMethod,
+        }));
+      },
       source: "registered",
       ownKey,
     };
@@ -204,6 +274,17 @@ export function createClients(deps: {
 
 function isSpent(found: ClientRegistration): boolean {
   return found.secretExpiresAt !== undefined && found.secretExpiresAt.getTime() < Date.now() + 60_000;
+}
+function hasEnded({ secretExpiresAt }: ClientRegistration): boolean {
+  return secretExpiresAt !== undefined && secretExpiresAt.getTime() <= Date.now();
+}
+
+/** Whether the server can renew a secret that ends soon: within a quarter of its life, or a minute. */
+function isDue(found: ClientRegistration): boolean {
+  const { registeredAt, management } = notesOf(found);
+  if (found.secretExpiresAt === undefined || !management) return false;
+  const end = found.secretExpiresAt.getTime();
+  return end - Date.now() < Math.max(60_000, (end - (registeredAt ?? end)) / 4);
 }
 
 /** `auto` (F4.2): a server on the internet can fetch our document only when the host's name leads to a public address. */

@@ -24,6 +24,7 @@ export function configuredClient(
     privateKey,
     signingAlg,
     authMethod,
+    authMethodFixed: auth.authMethod !== undefined,
     audience,
     ownKey,
     source: "configured",

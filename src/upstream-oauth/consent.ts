@@ -1,3 +1,4 @@
+import { setTimeout as delay } from "node:timers/promises";
 import {
   AuthorizationResponseError,
   calculatePKCECodeChallenge,
@@ -8,10 +9,12 @@ import {
 import { askedAt, endpointUrl } from "../config/endpoint.ts";
 import type { UpstreamOAuth as OAuthConfig, Route } from "../config/route.ts";
 import { callbackHost, callbackUri, hasOneOAuthRoute } from "../config/upstream-callback.ts";
-import type { UpstreamToken } from "../store/store.ts";
+import type { Persistence } from "../store/persistently.ts";
+import type { NewUpstreamToken, UpstreamToken } from "../store/store.ts";
 import { allowedScopes } from "./allowed-scopes.ts";
 import { authorizationUrl } from "./authorization-url.ts";
 import { claimIssuer, knownAt } from "./claim-issuer.ts";
+import type { AuthMethods } from "./client-auth.ts";
 import type { Clients } from "./clients.ts";
 import type { Discovery } from "./discovery.ts";
 import { generateDpopKey } from "./generate-dpop-key.ts";
@@ -20,6 +23,7 @@ import { checkAskedIssuer } from "./keep-to-issuer.ts";
 import type { Outward } from "./outward.ts";
 import type { PendingConsent } from "./pending-consent.ts";
 import { requestToken } from "./request-token.ts";
+import { revoke } from "./revoke.ts";
 import { sameSite } from "./same-site.ts";
 import type { UpstreamClient } from "./upstream-client.ts";
 import { connectionFor, hasRoomFor } from "./upstream-connection.ts";
@@ -36,14 +40,28 @@ export interface Consent {
   notice(userId: string, route: Route): Promise<ConsentNotice>;
   /** The trip a callback belongs to; from here on it is used up. @throws UpstreamOAuthError `state_*` */
   claim(callback: FinishConsent): Promise<PendingConsent>;
-  /** Checks the answer, redeems the code and stores the TI. @throws UpstreamOAuthError */
-  redeem(pending: PendingConsent, params: URLSearchParams): Promise<void>;
+  /**
+   * Checks the answer, redeems the code and stores the TI.
+   *
+   * @returns where the same browser has to go once more, as our client there ended in the meantime and is a new one now
+   * @throws UpstreamOAuthError
+   */
+  redeem(
+    pending: PendingConsent,
+    params: URLSearchParams,
+  ): Promise<{ location: string; state: string } | undefined>;
 }
 
 export function createConsent(
-  deps: UpstreamOAuthDeps & { outward: Outward; discovery: Discovery; clients: Clients },
+  deps: UpstreamOAuthDeps & {
+    outward: Outward;
+    discovery: Discovery;
+    clients: Clients;
+    authMethods: AuthMethods;
+    persistence: Persistence;
+  },
 ): Consent {
-  const { routes, store, metrics, outward, discovery, clients } = deps;
+  const { routes, store, metrics, logger, outward, discovery, clients, authMethods, persistence } = deps;
 
   async function serverFor(
     route: Route,
@@ -70,22 +88,6 @@ export function createConsent(
       scopes: [],
       dpopRequired: false,
     };
-  }
-
-  /** Challenge or metadata, configuration, what an upstream demanded since, and what the connection has already (F4.6). */
-  function scopesFor(
-    auth: OAuthConfig,
-    server: UpstreamServer,
-    token: UpstreamToken | undefined,
-    demanded: readonly string[],
-  ): { scopes: string[]; added: string[] } {
-    const usual = auth.scopes ?? allowedScopes(auth, server.scopes);
-    const scopes = new Set(demanded.length ? (auth.scopes ?? []) : usual);
-    if (demanded.length)
-      for (const scope of allowedScopes(auth, [...(token?.scopes ?? []), ...demanded])) scopes.add(scope);
-    const added = [...scopes].filter((scope) => ![...usual, ...(token?.scopes ?? [])].includes(scope));
-    if (server.as.scopes_supported?.includes("offline_access")) scopes.add("offline_access");
-    return { scopes: [...scopes], added: added.filter((scope) => scope !== "offline_access") };
   }
 
   /** Where a person would be sent, and what for. @throws UpstreamOAuthError */
@@ -120,78 +122,88 @@ export function createConsent(
     return callback !== callbackUri(config, host) || hasOneOAuthRoute(config, host);
   }
 
+  /** @param again the second time for one wish of a person's */
+  async function start(
+    { userId, route, returnTo, popup = false, shown }: BeginConsent,
+    again: boolean,
+  ): Promise<{ location: string; state: string } | { notice: ConsentNotice }> {
+    const { auth, connection, server, notice, needed } = await plan(userId, route);
+    if (!(await hasRoomFor(store, connection, route)))
+      throw new UpstreamOAuthError(
+        "route_unavailable",
+        "you are connected to too many endpoints of this server: disconnect it first",
+      );
+    const { scopes } = notice;
+    const { as } = server;
+    if (server.hasMetadata && !as.code_challenge_methods_supported?.includes("S256")) {
+      throw new UpstreamOAuthError(
+        "pkce_not_supported",
+        `${as.issuer} does not list S256 in code_challenge_methods_supported: without PKCE a stolen code could be redeemed; if the server does support it, set upstream_oauth2.endpoint on route ${route.id}`,
+      );
+    }
+    if (!as.token_endpoint) {
+      throw new UpstreamOAuthError("metadata_invalid", `${as.issuer} has no token endpoint`);
+    }
+    if (needed && !covers(shown, notice)) return { notice };
+    // Also what a connection of a person who was asked for less is asked for: one registration is for all of them.
+    const all = [...new Set([...scopes, ...scopesFor(auth, server).scopes])];
+    const { client, redirectUri } = await clients
+      .forConsent(route, auth, server, all)
+      .catch((error: unknown) => {
+        throw server.hasMetadata || auth.endpoint ? error : withoutOAuth(error, route);
+      });
+    const state = generateRandomState();
+    const codeVerifier = generateRandomCodeVerifier();
+    const resource = auth.authorizationUrlParams.resource ?? server.resource;
+    const location = authorizationUrl(as, {
+      clientId: client.clientId,
+      redirectUri,
+      state,
+      codeChallenge: await calculatePKCECodeChallenge(codeVerifier),
+      scopes,
+      resource,
+      extra: auth.authorizationUrlParams,
+    });
+    const payload: PendingConsent = {
+      routeId: route.id,
+      upstream: connection.upstream,
+      askedPath: route.askedPath,
+      userId,
+      host: callbackHost(routes().config, route),
+      redirectUri,
+      codeVerifier,
+      issuer: as.issuer,
+      named: server.named,
+      issuerKnown: server.issuerKnown,
+      issRequired: as.authorization_response_iss_parameter_supported === true,
+      tokenEndpoint: as.token_endpoint,
+      revocationEndpoint: as.revocation_endpoint,
+      clientId: client.clientId,
+      authMethod: client.authMethod,
+      clientSource: client.source,
+      scopes,
+      resource: resource || undefined,
+      dpop: server.dpopRequired,
+      returnTo,
+      popup,
+      server: notice.server,
+      again,
+    };
+    const expiresAt = new Date(Date.now() + routes().config.upstreamOAuth.pendingTtl * 1000);
+    const dropped = await store.pendingAuthorizations.create(
+      { kind: "upstream", state, userId, expiresAt, payload },
+      routes().config.limits.pendingAuthorizationsPerUser,
+    );
+    if (dropped > 0) metrics.limitsReached.inc({ limit: "pending_authorizations_per_user" }, dropped);
+    return { location, state };
+  }
+
   return {
     async notice(userId, route) {
       return (await plan(userId, route)).notice;
     },
 
-    async begin({ userId, route, returnTo, popup = false, shown }) {
-      const { auth, connection, server, notice, needed } = await plan(userId, route);
-      if (!(await hasRoomFor(store, connection, route)))
-        throw new UpstreamOAuthError(
-          "route_unavailable",
-          "you are connected to too many endpoints of this server: disconnect it first",
-        );
-      const { scopes } = notice;
-      const { as } = server;
-      if (server.hasMetadata && !as.code_challenge_methods_supported?.includes("S256")) {
-        throw new UpstreamOAuthError(
-          "pkce_not_supported",
-          `${as.issuer} does not list S256 in code_challenge_methods_supported: without PKCE a stolen code could be redeemed; if the server does support it, set upstream_oauth2.endpoint on route ${route.id}`,
-        );
-      }
-      if (!as.token_endpoint) {
-        throw new UpstreamOAuthError("metadata_invalid", `${as.issuer} has no token endpoint`);
-      }
-      if (needed && !covers(shown, notice)) return { notice };
-      const { client, redirectUri } = await clients
-        .forConsent(route, auth, server)
-        .catch((error: unknown) => {
-          throw server.hasMetadata || auth.endpoint ? error : withoutOAuth(error, route);
-        });
-      const state = generateRandomState();
-      const codeVerifier = generateRandomCodeVerifier();
-      const resource = auth.authorizationUrlParams.resource ?? server.resource;
-      const location = authorizationUrl(as, {
-        clientId: client.clientId,
-        redirectUri,
-        state,
-        codeChallenge: await calculatePKCECodeChallenge(codeVerifier),
-        scopes,
-        resource,
-        extra: auth.authorizationUrlParams,
-      });
-      const payload: PendingConsent = {
-        routeId: route.id,
-        upstream: connection.upstream,
-        askedPath: route.askedPath,
-        userId,
-        host: callbackHost(routes().config, route),
-        redirectUri,
-        codeVerifier,
-        issuer: as.issuer,
-        named: server.named,
-        issuerKnown: server.issuerKnown,
-        issRequired: as.authorization_response_iss_parameter_supported === true,
-        tokenEndpoint: as.token_endpoint,
-        revocationEndpoint: as.revocation_endpoint,
-        clientId: client.clientId,
-        authMethod: client.authMethod,
-        clientSource: client.source,
-        scopes,
-        resource: resource || undefined,
-        dpop: server.dpopRequired,
-        returnTo,
-        popup,
-      };
-      const expiresAt = new Date(Date.now() + routes().config.upstreamOAuth.pendingTtl * 1000);
-      const dropped = await store.pendingAuthorizations.create(
-        { kind: "upstream", state, userId, expiresAt, payload },
-        routes().config.limits.pendingAuthorizationsPerUser,
-      );
-      if (dropped > 0) metrics.limitsReached.inc({ limit: "pending_authorizations_per_user" }, dropped);
-      return { location, state };
-    },
+    begin: (consent) => start(consent, false),
 
     async claim({ params, callback, host, userId, browserState }) {
       const states = params.getAll("state");
@@ -243,18 +255,37 @@ export function createConsent(
       };
       const client = await clients.known(route, place);
       if (!client) {
-        throw new UpstreamOAuthError(
+        const gone = new UpstreamOAuthError(
           "client_refused",
           "our credentials at the server have changed: try again",
         );
+        return startAgain(route, pending, gone);
       }
       const claim = auth.endpoint ? undefined : await claimFor(route, auth, pending);
-      await exchange(route, auth, pending, { code, place, client }).catch(async (error: unknown) => {
-        await claim?.undo();
-        throw error;
-      });
+      try {
+        await exchange(route, auth, pending, { code, client });
+        return undefined;
+      } catch (error) {
+        // What is stored later is a token of that server's all the same.
+        if (!(error instanceof UpstreamOAuthError) || error.code !== "storage_unavailable")
+          await claim?.undo();
+        // One that signs is known where its browser has just been, only its keys are not.
+        const refused = error instanceof UpstreamOAuthError && error.code === "client_refused";
+        if (!refused || pending.authMethod === "private_key_jwt") throw error;
+        if (!(await clients.forget(route, place))) throw error;
+        return startAgain(route, pending, error);
+      }
     },
   };
+
+  /** A client that ended while the person was away cannot redeem their code; a new one can have another, once. */
+  async function startAgain(route: Route, pending: PendingConsent, error: UpstreamOAuthError) {
+    const { userId, returnTo, popup, server, scopes, again, clientSource } = pending;
+    if (again !== false || server === undefined || clientSource !== "registered") throw error;
+    const begun = await start({ userId, route, returnTo, popup, shown: { server, scopes } }, true);
+    if ("notice" in begun) throw error;
+    return begun;
+  }
 
   /** Whoever is connected there already has agreed to it. */
   async function claimFor(route: Route, auth: OAuthConfig, pending: PendingConsent) {
@@ -269,19 +300,12 @@ export function createConsent(
     route: Route,
     auth: OAuthConfig,
     pending: PendingConsent,
-    {
-      code,
-      place,
-      client,
-    }: {
-      readonly code: string;
-      readonly place: { issuer: string; clientId: string; redirectUri: string };
-      readonly client: UpstreamClient;
-    },
+    { code, client }: { readonly code: string; readonly client: UpstreamClient },
   ): Promise<void> {
     const dpopKey = pending.dpop ? await generateDpopKey() : undefined;
     const answer = await requestToken({
       fetch: outward.fetchFor(route),
+      authMethods,
       issuer: pending.issuer,
       tokenEndpoint: pending.tokenEndpoint,
       client: { ...client, authMethod: pending.authMethod },
@@ -293,40 +317,51 @@ export function createConsent(
         resource: pending.resource,
       },
       dpopKey,
-    }).catch(async (error: unknown) => {
-      // Registered anew at the next try; one that signs is known where its browser has just been, only its keys are not.
-      const refused = error instanceof UpstreamOAuthError && error.code === "client_refused";
-      if (refused && pending.authMethod !== "private_key_jwt") await clients.forget(route, place);
-      throw error;
     });
     if (answer.tokenType === "N_A" || (answer.tokenType === "DPoP") !== (dpopKey !== undefined)) {
       throw new UpstreamOAuthError("token_invalid", "the server gave a token of another type than asked for");
     }
-    await store.upstreamTokens.put(
-      {
-        ...connectionOf(pending),
-        issuer: pending.issuer,
-        tokenEndpoint: pending.tokenEndpoint,
-        revocationEndpoint: pending.revocationEndpoint ?? auth.endpoint?.revocationUrl,
-        clientId: pending.clientId,
-        redirectUri: pending.redirectUri,
-        accessToken: answer.accessToken,
-        tokenType: answer.tokenType,
-        expiresAt: answer.expiresAt,
-        refreshToken: answer.refreshToken,
-        refreshExpiresAt: answer.refreshExpiresAt,
-        scopes: answer.scopes ?? pending.scopes,
-        resource: pending.resource,
-        dpopKey,
+    const token: NewUpstreamToken = {
+      ...connectionOf(pending),
+      issuer: pending.issuer,
+      tokenEndpoint: pending.tokenEndpoint,
+      revocationEndpoint: pending.revocationEndpoint ?? auth.endpoint?.revocationUrl,
+      clientId: pending.clientId,
+      redirectUri: pending.redirectUri,
+      accessToken: answer.accessToken,
+      tokenType: answer.tokenType,
+      expiresAt: answer.expiresAt,
+      refreshToken: answer.refreshToken,
+      refreshExpiresAt: answer.refreshExpiresAt,
+      scopes: answer.scopes ?? pending.scopes,
+      resource: pending.resource,
+      dpopKey,
+    };
+    await keep(token, route);
+  }
+
+  /** The code is used up: what it brought is stored when the database is back, else revoked. The browser waits for a moment only. */
+  async function keep(token: NewUpstreamToken, route: Route): Promise<void> {
+    const { userId, routeId, upstream, issuer, clientId } = token;
+    const audit = { action: "upstream_token.obtained", userId, routeId, upstream, issuer, clientId } as const;
+    const storing = persistence.write(() => store.upstreamTokens.put(token, audit));
+    const stored = storing.then(
+      () => true,
+      async (error: unknown) => {
+        logger.warn({ err: error, userId, route: routeId }, "a token that could not be stored is revoked");
+        const at = new Date();
+        await revoke(deps, { ...token, version: 0, connectedAt: at, updatedAt: at }, route).catch(
+          (err: unknown) => logger.warn({ err, userId, route: routeId }, "it was not revoked"),
+        );
+        throw error;
       },
-      {
-        action: "upstream_token.obtained",
-        userId: pending.userId,
-        routeId: route.id,
-        upstream: pending.upstream,
-        issuer: pending.issuer,
-        clientId: pending.clientId,
-      },
+    );
+    const isStored = await Promise.race([stored, delay(browserWaitsMs, false, { ref: false })]);
+    if (isStored) return;
+    stored.catch(() => {});
+    throw new UpstreamOAuthError(
+      "storage_unavailable",
+      "access was granted, and cannot be stored just now: look again in a minute, it is stored as soon as that works",
     );
   }
 }
@@ -355,6 +390,25 @@ function isAt(
   if (token?.issuer !== as.issuer) return false;
   if (named === undefined) return true;
   return URL.parse(token.tokenEndpoint)?.origin === URL.parse(as.token_endpoint ?? "")?.origin;
+}
+
+/** For the database, ms. */
+const browserWaitsMs = 15_000;
+
+/** Challenge or metadata, configuration, what an upstream demanded since, and what the connection has already (F4.6). */
+export function scopesFor(
+  auth: OAuthConfig,
+  server: UpstreamServer,
+  token?: UpstreamToken,
+  demanded: readonly string[] = [],
+): { scopes: string[]; added: string[] } {
+  const usual = auth.scopes ?? allowedScopes(auth, server.scopes);
+  const scopes = new Set(demanded.length ? (auth.scopes ?? []) : usual);
+  if (demanded.length)
+    for (const scope of allowedScopes(auth, [...(token?.scopes ?? []), ...demanded])) scopes.add(scope);
+  const added = [...scopes].filter((scope) => ![...usual, ...(token?.scopes ?? [])].includes(scope));
+  if (server.as.scopes_supported?.includes("offline_access")) scopes.add("offline_access");
+  return { scopes: [...scopes], added: added.filter((scope) => scope !== "offline_access") };
 }
 
 /** Whether a person has been shown this: the same server, and every scope. */

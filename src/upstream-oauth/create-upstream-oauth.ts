@@ -1,10 +1,12 @@
 import { LRUCache } from "lru-cache";
 import { askedAt, endpointUrl } from "../config/endpoint.ts";
 import type { Route } from "../config/route.ts";
+import { createPersistence } from "../store/persistently.ts";
 import { knownAt } from "./claim-issuer.ts";
+import { createAuthMethods } from "./client-auth.ts";
 import { clientMetadataDocument } from "./client-metadata-document.ts";
 import { createClients } from "./clients.ts";
-import { createConsent } from "./consent.ts";
+import { createConsent, scopesFor } from "./consent.ts";
 import { createDiscovery } from "./discovery.ts";
 import { doctor } from "./doctor.ts";
 import { grant } from "./grant.ts";
@@ -36,8 +38,13 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
     onEvict: () => metrics.cacheEvictions.inc({ cache: "discovery" }),
   });
   const discovery = createDiscovery({ routes: deps.routes, outward, cache, logger });
-  const clients = createClients({ ...deps, outward });
-  const parts = { ...deps, outward, discovery, clients };
+  const authMethods = createAuthMethods();
+  const persistence = createPersistence(
+    logger,
+    "a token that a person has consented to could not be stored yet",
+  );
+  const clients = createClients({ ...deps, outward, authMethods });
+  const parts = { ...deps, outward, discovery, clients, authMethods, persistence };
   const consent = createConsent(parts);
   const needs = new LRUCache<string, boolean>({ max: 10_000, ttl: neededTtlMs });
   const askOnce = joined<boolean>({ failureMs, failures: 10_000 });
@@ -84,8 +91,17 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
       let pending: PendingConsent | undefined;
       try {
         pending = await consent.claim(callback);
-        await consent.redeem(pending, callback.params);
+        const again = await consent.redeem(pending, callback.params);
         const { routeId, returnTo, popup } = pending;
+        if (again) {
+          const { issuer, userId } = pending;
+          logger.info(
+            { issuer, userId, route: routeId },
+            "our client at a server ended during a flow: registered again",
+          );
+          metrics.upstreamOAuth.inc({ step: "finish", outcome: "client_refused" });
+          return { ok: true, routeId, returnTo, popup, again };
+        }
         const connected = deps.routes().byId(routeId);
         if (connected) needs.set(needKey(askedAt(connected, pending.askedPath)), true);
         succeeded("finish");
@@ -188,7 +204,11 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
 
     discover: (route, onStep) =>
       doctor(
-        { ...parts, discovery: createDiscovery({ ...parts, cache: createMetadataCache({ entries }) }) },
+        {
+          ...parts,
+          discovery: createDiscovery({ ...parts, cache: createMetadataCache({ entries }) }),
+          store,
+        },
         route,
         onStep,
       ),
@@ -204,7 +224,8 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
         const server = await fresh.server(route, { authorizationServerUrl });
         const identity = { ...server.as, named: server.named };
         checkIssuer(table.config, route, auth, identity, await knownAt(store, ownersOf(identity)));
-        await createClients(planned).forConsent(route, auth, server);
+        const { scopes } = scopesFor(auth, server);
+        await createClients(planned).forConsent(route, auth, server, scopes);
         succeeded("prepare");
         return found;
       } catch (thrown) {
@@ -213,5 +234,6 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
     },
 
     forget: (route) => cache.forget(route.id),
+    close: persistence.close,
   };
 }

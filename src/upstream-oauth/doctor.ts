@@ -22,6 +22,7 @@ import { checkIssuer } from "./issuer-of-route.ts";
 import { checkNamedIssuer } from "./keep-to-issuer.ts";
 import type { Outward } from "./outward.ts";
 import { codeOfUnknown, readProbeAnswer } from "./probe-answer.ts";
+import { notesOf } from "./register-client.ts";
 import { SafeFetchError } from "./safe-fetch-error.ts";
 import type { DiscoveryStep, Discovery as Outcome } from "./upstream-oauth.ts";
 import { UpstreamOAuthError } from "./upstream-oauth-error.ts";
@@ -261,12 +262,17 @@ async function checkClient(
     const url = documentClientId(places, as);
     onStep({ ...step, url, finding: "our client document, if the server can reach it" });
   } else if (as.registration_endpoint) {
-    const known = await deps.store?.clientRegistrations.find(as.issuer, places.redirectUri);
+    const known = await deps.store?.clientRegistrations.find(as.issuer, places.redirectUri, true);
     const end = known?.secretExpiresAt?.toISOString().slice(0, 10);
     const finding = known
       ? `we are registered there as ${known.clientId}${end === undefined ? "" : `, with a secret that expires on ${end}`}`
       : "registers clients by itself";
-    const note = end === undefined ? undefined : `the secret of our registration expires on ${end}`;
+    const renewal =
+      known && notesOf(known).management
+        ? "it is renewed before (RFC 7592)"
+        : "the server offers no renewal (RFC 7592): people who are connected by then must connect again";
+    const note =
+      end === undefined ? undefined : `the secret of our registration expires on ${end}; ${renewal}`;
     onStep({ ...step, url: as.registration_endpoint, finding, note });
   } else {
     throw new UpstreamOAuthError(

@@ -50,7 +50,9 @@ export type FailureCode =
   | "unreachable"
   /** The person's sign-in token is needed for the grant and is not there. */
   | "sign_in_token_missing"
-  | "key_unusable";
+  | "key_unusable"
+  /** The database is away: what a server has granted is stored as soon as it is back. */
+  | "storage_unavailable";
 
 /**
  * Each in words for a person and an MCP client, about "the server": nothing of them was written by anybody else, so that a link that
@@ -94,6 +96,7 @@ export const failureWords: Readonly<Record<FailureCode, string>> = {
   unreachable: "it, or its authorization server, cannot be reached; try again later",
   sign_in_token_missing: "it needs a new sign-in",
   key_unusable: "the key that is configured for it cannot be read",
+  storage_unavailable: "what it has granted cannot be stored now; try again in a moment",
 };
 
 /** A failure code from a place that anybody can write to. */

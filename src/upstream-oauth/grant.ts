@@ -6,6 +6,7 @@ import type { ClientCredentials, IdentityAssertionGrant, Route, TokenExchange } 
 import { identityProviderOf } from "../config/sign-in-providers.ts";
 import type { NewUpstreamToken, SignInSession } from "../store/store.ts";
 import { claimIssuer } from "./claim-issuer.ts";
+import type { AuthMethods } from "./client-auth.ts";
 import { configuredClient } from "./configured-client.ts";
 import type { Discovery } from "./discovery.ts";
 import { generateDpopKey } from "./generate-dpop-key.ts";
@@ -20,7 +21,7 @@ import type { GrantSubject } from "./upstream-oauth.ts";
 import type { UpstreamOAuthDeps } from "./upstream-oauth-deps.ts";
 import { UpstreamOAuthError } from "./upstream-oauth-error.ts";
 
-type GrantDeps = UpstreamOAuthDeps & { outward: Outward; discovery: Discovery };
+type GrantDeps = UpstreamOAuthDeps & { outward: Outward; discovery: Discovery; authMethods: AuthMethods };
 type SignInToken = "idToken" | "accessToken";
 interface Place {
   readonly issuer: string;
@@ -86,6 +87,7 @@ async function clientCredentials(
   const dpopKey = place.dpop ? await generateDpopKey() : undefined;
   const request = {
     fetch: deps.outward.fetchFor(route),
+    authMethods: deps.authMethods,
     issuer: place.issuer,
     tokenEndpoint: place.tokenEndpoint,
     client: ownClient(deps, auth, place),
@@ -127,6 +129,7 @@ async function tokenExchange(
   }
   const answer = await requestToken({
     fetch: deps.outward.fetchFor(route),
+    authMethods: deps.authMethods,
     issuer: place.issuer,
     tokenEndpoint: place.tokenEndpoint,
     client: ownClient(deps, auth, place),
@@ -156,6 +159,7 @@ async function identityAssertion(
   const provider = await identityProvider(deps, route, auth, subject.userId);
   const assertion = await requestToken({
     fetch: deps.outward.fetchFor(route),
+    authMethods: deps.authMethods,
     ...provider,
     client: ownClient(deps, { clientId: auth.idpClientId, clientSecret: auth.idpClientSecret }, {}),
     grantType: exchange,
@@ -174,6 +178,7 @@ async function identityAssertion(
   const dpopKey = place.dpop ? await generateDpopKey() : undefined;
   const answer = await requestToken({
     fetch: deps.outward.fetchFor(route),
+    authMethods: deps.authMethods,
     issuer: place.issuer,
     tokenEndpoint: place.tokenEndpoint,
     client: ownClient(deps, auth, place),

@@ -27,4 +27,8 @@ export interface PendingConsent {
   readonly dpop: boolean;
   readonly returnTo: string;
   readonly popup: boolean;
+  /** As in `ConsentNotice`: what the person has agreed to be sent to. Absent in flows of earlier versions. */
+  readonly server?: string;
+  /** Whether it is the second try, with a new client of ours. Absent in flows of earlier versions. */
+  readonly again?: boolean;
 }

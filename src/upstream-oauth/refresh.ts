@@ -1,5 +1,6 @@
 import type { Route } from "../config/route.ts";
 import type { NewUpstreamToken, UpstreamToken } from "../store/store.ts";
+import type { AuthMethods } from "./client-auth.ts";
 import type { Clients } from "./clients.ts";
 import type { Outward } from "./outward.ts";
 import { requestToken } from "./request-token.ts";
@@ -19,7 +20,7 @@ const unreadKeysMs = 15 * 60_000;
  * What is refused is refused for good; a failing or slow server, and a configured client that it refuses, are not.
  */
 export async function refresh(
-  deps: { clients: Clients; outward: Outward },
+  deps: { clients: Clients; outward: Outward; authMethods: AuthMethods },
   token: UpstreamToken,
   route: Route,
 ): Promise<RefreshOutcome & { error?: UpstreamOAuthError }> {
@@ -33,6 +34,7 @@ export async function refresh(
   try {
     const answer = await requestToken({
       fetch: deps.outward.fetchFor(route),
+      authMethods: deps.authMethods,
       issuer: token.issuer,
       tokenEndpoint: token.tokenEndpoint,
       client,
@@ -46,6 +48,15 @@ export async function refresh(
     return { kind: "refreshed", token: refreshed(token, answer) };
   } catch (thrown) {
     const error = UpstreamOAuthError.from(thrown, "the refresh failed");
+    if (isUnexplained(error)) {
+      return {
+        kind: "unavailable",
+        retryAfterSeconds: retrySeconds,
+        reason: "refused_without_reason",
+        unexplained: true,
+        error,
+      };
+    }
     if (error.code === "client_refused") {
       // A client we registered ourselves has been forgotten there: so are its refresh tokens.
       const unread =
@@ -63,9 +74,15 @@ export async function refresh(
   }
 }
 
+/** A refusal for good by its status, but in no words of OAuth: a page, a message, nothing (RFC 6749 section 5.2 asks for `error`). */
+function isUnexplained({ code, error, status = 0 }: UpstreamOAuthError): boolean {
+  if (error !== undefined || (code !== "token_invalid" && code !== "client_refused")) return false;
+  return status >= 400 && status < 500 && ![408, 425, 429].includes(status);
+}
+
 /** A server that does not rotate means: keep the old refresh token, and its expiry with it. */
 function refreshed(token: UpstreamToken, answer: TokenAnswer): NewUpstreamToken {
-  const { version: _, connectedAt: __, updatedAt: ___, lastUsedAt: ____, ...kept } = token;
+  const { version: _, connectedAt: __, updatedAt: ___, lastUsedAt: ____, refusals: _____, ...kept } = token;
   const rotated = answer.refreshToken !== undefined && answer.refreshToken !== token.refreshToken;
   return {
     ...kept,

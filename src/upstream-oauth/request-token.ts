@@ -7,13 +7,14 @@ import {
   genericTokenEndpointRequest,
 } from "oauth4webapi";
 import type { ClientAuthMethod } from "../config/route.ts";
-import { clientAuth } from "./client-auth.ts";
+import { type AuthMethods, clientAuth } from "./client-auth.ts";
 import { readTokenAnswer, type TokenAnswer } from "./token-answer.ts";
 import type { UpstreamClient } from "./upstream-client.ts";
 import { UpstreamOAuthError } from "./upstream-oauth-error.ts";
 
 interface TokenRequest {
   readonly fetch: typeof globalThis.fetch;
+  readonly authMethods: AuthMethods;
   readonly issuer: string;
   readonly tokenEndpoint: string;
   readonly client: UpstreamClient;
@@ -34,25 +35,49 @@ const secretParameters = new Set([
 ]);
 
 /**
- * One grant at a token endpoint: client authentication, DPoP with its nonce round, and the checked answer.
+ * One grant at a token endpoint: client authentication, DPoP with its nonce round, and the checked answer. Where the server refuses
+ * the client, the other way to prove the same secret is tried once, and remembered if it is taken.
  *
  * @throws UpstreamOAuthError see `readTokenAnswer`; `unreachable` and `endpoint_not_allowed` from the fetch.
  */
 export async function requestToken(request: TokenRequest): Promise<TokenAnswer> {
-  const { authMethod } = request.client;
-  const methods: ClientAuthMethod[] =
-    authMethod === "auto" ? ["client_secret_basic", "client_secret_post"] : [authMethod];
+  const { client, authMethods, tokenEndpoint } = request;
   const dpop = request.dpopKey ? await dpopHandle(request.dpopKey) : undefined;
-  for (const method of methods) {
+  let refused: UpstreamOAuthError | undefined;
+  for (const method of authMethods.of(client, tokenEndpoint)) {
     try {
-      return await ask(request, method, dpop);
+      const answer = await ask(request, method, dpop);
+      remember(request, method, refused !== undefined);
+      return answer;
     } catch (error) {
       const failed = UpstreamOAuthError.from(error, "the token request failed");
-      const last = method === methods.at(-1);
-      if (failed.code !== "client_refused" || last) throw failed;
+      if (!mayBeAboutMethod(failed)) {
+        // Whatever else it refuses: it has taken the client.
+        if (failed.code === "token_refused") remember(request, method, refused !== undefined);
+        throw failed;
+      }
+      refused ??= failed;
     }
   }
-  throw new UpstreamOAuthError("client_refused", "no way to authenticate at the token endpoint");
+  throw refused ?? new UpstreamOAuthError("client_refused", "no way to authenticate at the token endpoint");
+}
+
+function remember(
+  { client, authMethods, tokenEndpoint }: TokenRequest,
+  method: ClientAuthMethod,
+  another: boolean,
+): void {
+  authMethods.worked(client, tokenEndpoint, method);
+  // Without it each replica finds out for itself.
+  if (another) client.keepAuthMethod?.(method).catch(() => {});
+}
+
+/** Refuses the client, or says that a request lacks what another way would put into it (the Python SDK's servers). */
+function mayBeAboutMethod({ code, error, detail = "" }: UpstreamOAuthError): boolean {
+  if (code === "client_refused") return true;
+  return (
+    code === "token_refused" && error === "invalid_request" && /client_(id|secret)|credential/i.test(detail)
+  );
 }
 
 async function ask(

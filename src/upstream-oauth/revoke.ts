@@ -1,14 +1,11 @@
-import {
-  allowInsecureRequests,
-  customFetch,
-  processRevocationResponse,
-  revocationRequest,
-} from "oauth4webapi";
-import type { ClientAuthMethod, Route } from "../config/route.ts";
+import { allowInsecureRequests, customFetch, revocationRequest } from "oauth4webapi";
+import type { Route } from "../config/route.ts";
 import type { UpstreamToken } from "../store/store.ts";
-import { clientAuth } from "./client-auth.ts";
+import { type AuthMethods, clientAuth } from "./client-auth.ts";
 import type { Clients } from "./clients.ts";
 import type { Outward } from "./outward.ts";
+import { readJsonObject } from "./read-json-object.ts";
+import { oauthErrorOf } from "./token-answer.ts";
 import { UpstreamOAuthError } from "./upstream-oauth-error.ts";
 
 /**
@@ -19,7 +16,7 @@ import { UpstreamOAuthError } from "./upstream-oauth-error.ts";
  * @throws what the endpoint, or the way to it, answers.
  */
 export async function revoke(
-  deps: { clients: Clients; outward: Outward },
+  deps: { clients: Clients; outward: Outward; authMethods: AuthMethods },
   token: UpstreamToken,
   route: Route,
 ): Promise<boolean> {
@@ -33,34 +30,54 @@ export async function revoke(
   if (!client) return false;
   const { host } = new URL(token.revocationEndpoint);
   const as = { issuer: token.issuer, revocation_endpoint: token.revocationEndpoint };
-  const methods: ClientAuthMethod[] =
-    client.authMethod === "auto" ? ["client_secret_basic", "client_secret_post"] : [client.authMethod];
   const send = async (value: string, hint: string) => {
     let failure: unknown;
-    for (const method of methods) {
-      try {
-        const response = await revocationRequest(
-          as,
-          { client_id: client.clientId },
-          await clientAuth(client, method),
-          value,
-          {
-            [customFetch]: deps.outward.fetchFor(route),
-            [allowInsecureRequests]: true,
-            additionalParameters: { token_type_hint: hint },
-          },
-        );
-        if (response.status >= 500)
-          throw new UpstreamOAuthError("server_error", `revocation at ${host} failed (${response.status})`);
-        await processRevocationResponse(response);
-        return;
-      } catch (error) {
-        failure = error;
-      }
+    for (const method of deps.authMethods.of(client, token.tokenEndpoint)) {
+      const response = await revocationRequest(
+        as,
+        { client_id: client.clientId },
+        await clientAuth(client, method),
+        value,
+        {
+          [customFetch]: deps.outward.fetchFor(route),
+          [allowInsecureRequests]: true,
+          additionalParameters: { token_type_hint: hint },
+        },
+      );
+      const answer = readJsonObject(await response.text());
+      const error = oauthErrorOf(answer);
+      // Whatever it says besides, such a token is good for nothing there (RFC 7009 section 2.2).
+      if ((response.ok && error === undefined && answer?.ok !== false) || isUnknownToken(error)) return;
+      failure = new UpstreamOAuthError(
+        response.status >= 500 ? "server_error" : "token_refused",
+        `revocation at ${host} failed (${response.status})`,
+        { error, status: response.status },
+      );
+      if (response.status !== 401 && error !== "invalid_client") break;
     }
     throw failure;
   };
-  if (token.refreshToken) await send(token.refreshToken, "refresh_token");
-  await send(token.accessToken, "access_token");
+  if (!token.refreshToken) {
+    await send(token.accessToken, "access_token");
+    return true;
+  }
+  let failure: unknown;
+  try {
+    await send(token.refreshToken, "refresh_token");
+  } catch (error) {
+    if (!(error instanceof UpstreamOAuthError) || error.code !== "token_refused") throw error;
+    failure = error;
+  }
+  try {
+    await send(token.accessToken, "access_token");
+  } catch (error) {
+    // A server that revokes one kind of token only (RFC 7009 section 2.2.1) has revoked the one that counts.
+    if (!(error instanceof UpstreamOAuthError) || error.code !== "token_refused") throw error;
+  }
+  if (failure !== undefined) throw failure;
   return true;
+}
+
+function isUnknownToken(error: string | undefined): boolean {
+  return error === "invalid_token" || error === "invalid_grant" || error === "token_revoked";
 }

@@ -7,6 +7,10 @@ export interface UpstreamClient {
   readonly clientSecret?: string;
   /** `auto`: the routes file leaves it open and no metadata tells; Basic first, then the body. */
   readonly authMethod: ClientAuthMethod | "auto";
+  /** The operator says so: no other way is tried. */
+  readonly authMethodFixed?: boolean;
+  /** Keeps, for every replica, the way that worked where another had been expected. */
+  readonly keepAuthMethod?: (method: ClientAuthMethod) => Promise<void>;
   readonly source: "configured" | "document" | "registered";
   /** For `private_key_jwt`: PKCS 8 or JWK text, and its JWS algorithm; else our own key signs. */
   readonly privateKey?: string;

@@ -19,10 +19,17 @@ const knownErrors = new Set([
   "unsupported_grant_type",
   "use_dpop_nonce",
 ]);
+/** Whether specifications or servers in use define this `error`. */
+export const isKnownError = (error: string) => knownErrors.has(error);
 /** Of the other side's, characters. */
 const longestError = 128;
 
-const temporary = new Set<FailureCode>(["rate_limited", "server_error", "unreachable"]);
+const temporary = new Set<FailureCode>([
+  "rate_limited",
+  "server_error",
+  "unreachable",
+  "storage_unavailable",
+]);
 
 function codeOf({ code }: SafeFetchError): FailureCode {
   switch (code) {
@@ -49,11 +56,19 @@ export class UpstreamOAuthError extends Error {
   readonly retryAfterSeconds: number | undefined;
   /** The other side's OAuth error code, where it gave one; the beginning of it. */
   readonly error: string | undefined;
+  /** HTTP status of the answer, where there was one. */
+  readonly status: number | undefined;
 
   constructor(
     code: FailureCode,
     message: string,
-    more: { cause?: unknown; detail?: string; retryAfterSeconds?: number; error?: string } = {},
+    more: {
+      cause?: unknown;
+      detail?: string;
+      retryAfterSeconds?: number;
+      error?: string;
+      status?: number;
+    } = {},
   ) {
     super(message, more.cause === undefined ? undefined : { cause: more.cause });
     this.name = "UpstreamOAuthError";
@@ -61,6 +76,7 @@ export class UpstreamOAuthError extends Error {
     this.detail = more.detail?.slice(0, 512);
     this.retryAfterSeconds = more.retryAfterSeconds;
     this.error = more.error?.slice(0, longestError);
+    this.status = more.status;
   }
 
   /** One of few words, for metrics: the other side's own only where it is a known one. */

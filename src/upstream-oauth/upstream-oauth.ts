@@ -44,14 +44,27 @@ export interface FinishConsent {
   readonly browserState: string | undefined;
 }
 export type Finished =
-  | { readonly ok: true; readonly routeId: string; readonly returnTo: string; readonly popup: boolean }
+  | {
+      readonly ok: true;
+      readonly routeId: string;
+      readonly returnTo: string;
+      readonly popup: boolean;
+      /** Not done yet: the browser has to leave once more, with this state, for our client there is a new one now. */
+      readonly again?: { readonly location: string; readonly state: string };
+    }
   | (Failure & { readonly routeId?: string; readonly returnTo?: string; readonly popup?: boolean });
 
 export type RefreshOutcome =
   | { readonly kind: "refreshed"; readonly token: NewUpstreamToken }
   /** For good: this token will never be refreshed. `reason` is the server's error code, if it is a known one, or a word of ours. */
   | { readonly kind: "refused"; readonly reason: string }
-  | { readonly kind: "unavailable"; readonly retryAfterSeconds: number; readonly reason: string };
+  | {
+      readonly kind: "unavailable";
+      readonly retryAfterSeconds: number;
+      readonly reason: string;
+      /** The server refused (4xx), and did not say why: it may be about this token, or about everybody's. */
+      readonly unexplained?: true;
+    };
 
 /** What a grant without consent needs of the caller. */
 export interface GrantSubject {
@@ -128,4 +141,6 @@ export interface UpstreamOAuth {
   prepare(route: Route, table: RouteTable): Promise<Discovery>;
   /** Forgets what is known about the upstream's metadata: it has pointed elsewhere. */
   forget(route: Route): void;
+  /** Waits for tokens that are being stored. */
+  close(): Promise<void>;
 }

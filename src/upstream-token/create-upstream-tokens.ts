@@ -16,7 +16,7 @@ import { createDepartures } from "./departures.ts";
 import { createDpopProofs } from "./dpop-proofs.ts";
 import { judgeRefusals } from "./judge-refusals.ts";
 import { startRefreshingAhead } from "./refresh-ahead.ts";
-import { createRenewer, type Renewal } from "./renewer.ts";
+import { createRenewer, isRefusedForGood, type Renewal } from "./renewer.ts";
 import { staticCredential } from "./static-credential.ts";
 import { uncoveredScopes } from "./uncovered-scopes.ts";
 import type { CallerLike, ConnectionState, UpstreamTokens } from "./upstream-tokens.ts";
@@ -69,7 +69,8 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
       return missing(union(token.scopes, connection.demand?.scopes), "scope_demanded");
     }
     const left = token.expiresAt ? token.expiresAt.getTime() - now : Number.POSITIVE_INFINITY;
-    if (left > 0) {
+    // One that its upstream rejects, and that cannot be refreshed, is not sent again.
+    if (left > 0 && !(token.refusals && isRefusedForGood(token.refusals, now))) {
       if (left < aheadMs(token)) refreshSoon(connection, token, caller, route, now);
       if (!caller.looking) uses.note(token, caller, now);
       return credential;

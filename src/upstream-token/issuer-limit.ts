@@ -1,3 +1,5 @@
+import { LRUCache } from "lru-cache";
+
 /** Runs at most `max` tasks per issuer at a time; the others wait their turn, first come, first served. */
 export function createIssuerLimit(max: number): <T>(issuer: string, task: () => Promise<T>) => Promise<T> {
   const lanes = new Map<string, { running: number; waiting: (() => void)[] }>();
@@ -13,5 +15,36 @@ export function createIssuerLimit(max: number): <T>(issuer: string, task: () => 
       if (next) next();
       else if (--lane.running === 0) lanes.delete(issuer);
     }
+  };
+}
+
+/** What became of the latest refresh of each connection, by issuer, as far as this replica has asked. */
+export interface IssuerOutcomes {
+  heard(issuer: string, connection: string, outcome: "well" | "failed"): void;
+  /** Whether most connections fail whose refresh was tried of late; one alone is its own affair. */
+  mostFail(issuer: string): boolean;
+}
+
+/** Of late, ms. */
+const lateMs = 10 * 60_000;
+
+export function createIssuerOutcomes(): IssuerOutcomes {
+  type Outcomes = LRUCache<string, { readonly at: number; readonly failed: boolean }>;
+  const byIssuer = new LRUCache<string, Outcomes>({ max: 1000 });
+  return {
+    heard(issuer, connection, outcome) {
+      let outcomes = byIssuer.get(issuer);
+      if (!outcomes) {
+        outcomes = new LRUCache({ max: 1000 });
+        byIssuer.set(issuer, outcomes);
+      }
+      outcomes.set(connection, { at: Date.now(), failed: outcome === "failed" });
+    },
+    mostFail(issuer) {
+      const from = Date.now() - lateMs;
+      const late = [...(byIssuer.get(issuer)?.values() ?? [])].filter(({ at }) => at >= from);
+      const failed = late.filter((one) => one.failed).length;
+      return failed >= 2 && failed * 2 > late.length;
+    },
   };
 }

@@ -90,7 +90,7 @@ export function judgeRefusals(
     const justRefreshed =
       !isFromConsent(token) && !isSpent(token) && Date.now() - token.updatedAt.getTime() < freshMs;
     if (token.refreshToken && !justRefreshed) {
-      const renewal = await renewer.refresh(connection, token, route);
+      const renewal = await renewer.refresh(connection, token, route, true);
       if (renewal.kind === "renewed") return retry("refreshed");
       if (renewal.kind === "unavailable") return renewal;
     } else {

@@ -1,14 +1,14 @@
 import { randomUUID } from "node:crypto";
-import { setTimeout as delay } from "node:timers/promises";
 import { LRUCache } from "lru-cache";
 import type { Route } from "../config/route.ts";
 import { nextChange } from "../store/next-change.ts";
-import type { NewUpstreamToken, UpstreamToken } from "../store/store.ts";
+import { createPersistence } from "../store/persistently.ts";
+import type { NewUpstreamToken, RefreshRefusals, UpstreamToken } from "../store/store.ts";
 import { hasRoomFor } from "../upstream-oauth/upstream-connection.ts";
 import type { GrantSubject, RefreshOutcome } from "../upstream-oauth/upstream-oauth.ts";
 import type { Connection } from "./connection.ts";
 import type { ConnectionCache } from "./connection-cache.ts";
-import { createIssuerLimit } from "./issuer-limit.ts";
+import { createIssuerLimit, createIssuerOutcomes } from "./issuer-limit.ts";
 import type { UpstreamTokensDeps } from "./upstream-tokens-deps.ts";
 
 /** What came of an attempt to get a working TI without the person. */
@@ -20,8 +20,11 @@ export type Renewal =
 
 /** Gets new TIs from authorization servers: once per connection at a time, over all replicas (F4.5). */
 export interface Renewer {
-  /** Refreshes this version, or waits for whoever does. Goes on when the request that asked has gone (F8.12). */
-  refresh(connection: Connection, token: UpstreamToken, route: Route): Promise<Renewal>;
+  /**
+   * Refreshes this version, or waits for whoever does. Goes on when the request that asked has gone (F8.12).
+   * @param rejected the upstream takes the access token no more, whatever its expiry says; default false
+   */
+  refresh(connection: Connection, token: UpstreamToken, route: Route, rejected?: boolean): Promise<Renewal>;
   /** A grant without consent (F4.9). */
   grant(connection: Connection, route: Route, subject: GrantSubject): Promise<Renewal>;
   /** Outcome of a recent failure that it is too early to try again after. @param now ms */
@@ -36,13 +39,23 @@ export interface Renewer {
 const storingMs = 10_000;
 /** After the database was away, those whose lease ended meanwhile come first: they may hold the only good refresh token. */
 const graceMs = 10_000;
-/** How long a token that a server has given is tried to be stored; closing waits for `storingMs` only, ms. */
-const persistMs = 10 * 60_000;
 const perIssuer = 10;
+/** Between refreshes that are refused without a reason, growing. */
+const firstRestSeconds = 5;
+const longestRestSeconds = 120;
+/** As many refusals, for so long, are meant for good. */
+const refusalsForGood = 5;
+const forGoodMs = 10 * 60_000;
 
 export function createRenewer(deps: UpstreamTokensDeps & { cache: ConnectionCache }): Renewer {
   const { store, upstreamOAuth, cache, metrics, logger } = deps;
   const limit = createIssuerLimit(perIssuer);
+  const issuers = createIssuerOutcomes();
+  /**
+   * A store that is away must not cost a rotated refresh token: within the lease nobody else uses the old one, and after an
+   * outage nobody takes a lease over before its owner had the time to store.
+   */
+  const persistence = createPersistence(logger, "what came of a refresh could not be stored yet");
   const underWay = new Map<string, Promise<Renewal>>();
   // One name for all its leases, so that a lease whose taking was never confirmed can be taken again; `once` keeps it safe.
   const owner = randomUUID();
@@ -75,7 +88,12 @@ export function createRenewer(deps: UpstreamTokensDeps & { cache: ConnectionCach
     return cache.load(key, name);
   }
 
-  async function refreshOnce(connection: Connection, token: UpstreamToken, route: Route): Promise<Renewal> {
+  async function refreshOnce(
+    connection: Connection,
+    token: UpstreamToken,
+    route: Route,
+    rejected: boolean,
+  ): Promise<Renewal> {
     const waitMs = deps.routes().config.upstreamOAuth.timeoutMs + 1000;
     // By time, not by attempts: whatever else happens to the connection wakes us, too.
     for (const giveUpAt = performance.now() + 2 * waitMs; performance.now() < giveUpAt; ) {
@@ -86,7 +104,7 @@ export function createRenewer(deps: UpstreamTokensDeps & { cache: ConnectionCach
       );
       try {
         const outcome = await limit(token.issuer, () => askLeased(connection, token, route));
-        if (outcome) return await conclude(connection, token, route, outcome);
+        if (outcome) return await conclude(connection, token, route, outcome, rejected);
         if (closing) break;
         const now = await reload(connection);
         if (now.token?.version !== token.version) return toRenewal(now);
@@ -126,24 +144,31 @@ export function createRenewer(deps: UpstreamTokensDeps & { cache: ConnectionCach
     token: UpstreamToken,
     route: Route,
     outcome: RefreshOutcome,
+    rejected: boolean,
   ): Promise<Renewal> {
     const { key, name } = connection;
     const about = { ...key, issuer: token.issuer, clientId: token.clientId };
     switch (outcome.kind) {
       case "refreshed": {
         rests.delete(name);
-        const version = await persistently(() =>
-          store.upstreamTokens.replace(outcome.token, token.version, owner, {
-            action: "upstream_token.refreshed",
-            ...about,
-          }),
-        );
+        issuers.heard(token.issuer, name, "well");
+        const version = await persistence
+          .write(() =>
+            store.upstreamTokens.replace(outcome.token, token.version, owner, {
+              action: "upstream_token.refreshed",
+              ...about,
+            }),
+          )
+          .catch(async (error: unknown) => {
+            await revokeUnwanted({ ...token, ...outcome.token }, route);
+            throw error;
+          });
         const now = await reload(connection);
         if (version === undefined && !now.token) await revokeUnwanted({ ...token, ...outcome.token }, route);
         return toRenewal(now);
       }
       case "refused": {
-        await persistently(() =>
+        await persistence.write(() =>
           store.upstreamTokens.deleteVersion(key, token.version, {
             action: "upstream_token.refused",
             ...about,
@@ -153,11 +178,45 @@ export function createRenewer(deps: UpstreamTokensDeps & { cache: ConnectionCach
         // Another version may have been stored since: that one is good.
         return toRenewal(await reload(connection), outcome.reason);
       }
-      case "unavailable":
+      case "unavailable": {
+        issuers.heard(token.issuer, name, "failed");
+        // What has been counted once is: its end was known then.
+        const isLive = !rejected && !token.refusals && (token.expiresAt?.getTime() ?? 0) > Date.now();
+        if (outcome.unexplained && !isLive) return refusedAgain(connection, token, outcome.reason);
         rest(name, outcome, outcome.retryAfterSeconds);
         await store.upstreamTokens.releaseLease(key, token.version, owner);
         return outcome;
+      }
     }
+  }
+
+  /**
+   * After some refusals over some time, past the token's end, the person is asked: whoever refuses their token alone means them. The row
+   * stays, and is tried now and then, until they have consented. Where most fail, it is the server, and asking helps nobody.
+   */
+  async function refusedAgain(
+    { key, name }: Connection,
+    token: UpstreamToken,
+    reason: string,
+  ): Promise<Renewal> {
+    const refusals = await store.upstreamTokens.noteRefusal(key, token.version, owner, new Date());
+    cache.drop(name);
+    const seconds = Math.min(longestRestSeconds, firstRestSeconds * 2 ** ((refusals?.count ?? 1) - 1));
+    const unavailable = { kind: "unavailable", retryAfterSeconds: seconds, reason } as const;
+    if (!isRefusedForGood(refusals, Date.now())) return rest(name, unavailable, seconds);
+    const about = { userId: key.userId, route: key.routeId, issuer: token.issuer, ...refusals };
+    if (issuers.mostFail(token.issuer)) {
+      logger.warn(
+        about,
+        "an authorization server refuses most refreshes without saying why: nobody is asked to consent again, which it would refuse, too",
+      );
+      return rest(name, unavailable, seconds);
+    }
+    logger.warn(
+      about,
+      "an authorization server refuses the refreshes of a connection without saying why: its person is asked to consent again",
+    );
+    return rest(name, { kind: "gone", reason }, seconds);
   }
 
   /** The connection was given up while its refresh was under way: what the refresh brought would outlive it at the server. */
@@ -193,28 +252,12 @@ export function createRenewer(deps: UpstreamTokensDeps & { cache: ConnectionCach
   function putGranted(token: NewUpstreamToken) {
     const { userId, routeId, upstream, issuer, clientId } = token;
     const audit = { action: "upstream_token.obtained", userId, routeId, upstream, issuer, clientId } as const;
-    return persistently(() => store.upstreamTokens.put(token, audit));
-  }
-
-  /**
-   * A store that is away must not cost a rotated refresh token: within the lease nobody else uses the old one, and after an
-   * outage nobody takes a lease over before its owner had the time to store.
-   */
-  async function persistently<T>(write: () => Promise<T>): Promise<T> {
-    const startedAt = performance.now();
-    for (let attempt = 1; ; attempt++) {
-      try {
-        return await write();
-      } catch (error) {
-        if (performance.now() - startedAt > (closing ? storingMs : persistMs)) throw error;
-        logger.warn({ attempt, err: error }, "what came of a refresh could not be stored yet");
-        await delay(Math.min(100 * 2 ** attempt, 1000));
-      }
-    }
+    return persistence.write(() => store.upstreamTokens.put(token, audit));
   }
 
   return {
-    refresh: (connection, token, route) => once(connection.name, () => refreshOnce(connection, token, route)),
+    refresh: (connection, token, route, rejected = false) =>
+      once(connection.name, () => refreshOnce(connection, token, route, rejected)),
     grant: (connection, route, subject) => once(connection.name, () => grantOnce(connection, route, subject)),
     resting(name, now) {
       const found = rests.get(name);
@@ -230,10 +273,17 @@ export function createRenewer(deps: UpstreamTokensDeps & { cache: ConnectionCach
     wake: (name) => rests.delete(name),
     async close() {
       closing = true;
-      await Promise.allSettled(underWay.values());
+      await Promise.allSettled([persistence.close(), ...underWay.values()]);
       unsubscribe();
     },
   };
+}
+
+/** Whether refreshes of a token have been refused so often, and for so long, that its server means it. @param now ms */
+export function isRefusedForGood(refusals: RefreshRefusals | undefined, now: number): boolean {
+  return (
+    refusals !== undefined && refusals.count >= refusalsForGood && now - refusals.since.getTime() >= forGoodMs
+  );
 }
 
 function toRenewal(connection: Connection, reason = "gone"): Renewal {

@@ -1,7 +1,10 @@
+import { once } from "node:events";
 import { rename, writeFile } from "node:fs/promises";
-import { createServer, type Server } from "node:http";
+import { createServer, type Server, type ServerResponse } from "node:http";
+import { type ClientHttp2Session, type ClientHttp2Stream, connect as connectHttp2 } from "node:http2";
 import type { AddressInfo } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
+import { connect as connectTls } from "node:tls";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { stringify } from "yaml";
 import type { StackConfig } from "../../deploy/demo/stack-config.ts";
@@ -11,12 +14,31 @@ import { type E2e, startE2e } from "../support/e2e.ts";
 interface Upstream {
   readonly url: string;
   readonly seen: Map<string, number>;
+  /** To whoever listens. */
+  say(text: string): void;
   close(): void;
 }
 
 const from = "https://swap.test";
 const ping = { jsonrpc: "2.0", id: 1, method: "ping" };
 const forbidden = { jsonrpc: "2.0", id: 2, method: "tools/call", params: { name: "rm", arguments: {} } };
+
+/** One call on a session of HTTP/2 that is kept. */
+function overSession(
+  session: ClientHttp2Session,
+  headers: Record<string, string>,
+  body?: string,
+): ClientHttp2Stream {
+  const stream = session.request({
+    ":method": body === undefined ? "GET" : "POST",
+    ":path": "/",
+    ":authority": "swap.test",
+    "content-type": "application/json",
+    ...headers,
+  });
+  stream.end(body);
+  return stream;
+}
 
 describe("A route that changes while calls run, through Envoy", () => {
   let stack: E2e;
@@ -82,8 +104,7 @@ describe("A route that changes while calls run, through Envoy", () => {
     let stop = false;
     answers.clear();
     const work = async () => {
-      // A connection that Envoy drains ends some calls; that is not what is asked here.
-      while (!stop) await call().catch(() => delay(10));
+      while (!stop) await call().catch(broken);
     };
     const workers = Array.from({ length: 8 }, work);
     const end = () => {
@@ -92,6 +113,10 @@ describe("A route that changes while calls run, through Envoy", () => {
     };
     ends.push(() => void end());
     return { end };
+  }
+  function broken(): Promise<unknown> {
+    answers.set("broken off", (answers.get("broken off") ?? 0) + 1);
+    return delay(10);
   }
   /** Until `more` further calls came by at an upstream. */
   async function arrive(at: Upstream, more: number): Promise<void> {
@@ -113,6 +138,64 @@ describe("A route that changes while calls run, through Envoy", () => {
     expect(surprises()).toEqual([]);
   });
 
+  it("ends no connection, session or stream when routes change: Envoy keeps its listener", async () => {
+    const authorization = `Bearer ${token}`;
+    const session = connectHttp2(from, {
+      createConnection: () =>
+        connectTls({
+          host: "127.0.0.1",
+          port: stack.envoyPort,
+          servername: "swap.test",
+          ca: stack.ca.ca,
+          ALPNProtocols: ["h2"],
+        }),
+    });
+    const faults: string[] = [];
+    session
+      .on("goaway", (code) => faults.push(`goaway ${code}`))
+      .on("error", (error) => faults.push(error.message));
+    const events = overSession(session, { authorization, accept: "text/event-stream" });
+    events
+      .on("error", (error) => faults.push(error.message))
+      .on("end", () => faults.push("the stream ended"));
+    let heard = "";
+    events.setEncoding("utf8").on("data", (text: string) => {
+      heard += text;
+    });
+    await expect.poll(() => heard, { timeout: 30_000 }).toContain("opened");
+    let stop = false;
+    const calls = async () => {
+      while (!stop && faults.length === 0) {
+        const stream = overSession(session, { authorization }, JSON.stringify(ping));
+        await once(stream.resume(), "end").catch((error: Error) => faults.push(error.message));
+      }
+    };
+    const workers = Array.from({ length: 4 }, calls);
+    for (const [name, more] of [
+      ["b", {}],
+      ["a", {}],
+      ["b", {}],
+      // Another upstream once more: what the stream came by is no longer named anywhere.
+      ["b", { preserve_host_header: true }],
+      ["a", { tools: { deny: ["rm"] } }],
+      ["a", {}],
+    ] as const) {
+      if (faults.length > 0) break;
+      await leadTo(name, more);
+      const before = upstreams[name].seen.get(`key-of-${name}`) ?? 0;
+      const arrived = () =>
+        (upstreams[name].seen.get(`key-of-${name}`) ?? 0) >= before + 30 || faults.length > 0;
+      await expect.poll(arrived, { timeout: 90_000, interval: 20 }).toBe(true);
+    }
+    stop = true;
+    await Promise.all(workers);
+    expect(faults).toEqual([]);
+    upstreams.a.say("still here");
+    await expect.poll(() => heard, { timeout: 30_000 }).toContain("still here");
+    expect(faults).toEqual([]);
+    session.destroy();
+  });
+
   it("asks for a retry, and faults no request, while a tool policy is switched on under load", async () => {
     const load = underLoad();
     await arrive(upstreams.a, 50);
@@ -128,10 +211,17 @@ describe("A route that changes while calls run, through Envoy", () => {
 
 async function upstream(): Promise<Upstream> {
   const seen = new Map<string, number>();
+  const listening: ServerResponse[] = [];
   const server: Server = createServer((request, response) => {
     const key = String(request.headers["x-api-key"]);
     seen.set(key, (seen.get(key) ?? 0) + 1);
     request.resume();
+    if (request.method === "GET") {
+      response.writeHead(200, { "content-type": "text/event-stream" });
+      response.write("data: opened\n\n");
+      listening.push(response);
+      return;
+    }
     request.once("end", () => {
       response.writeHead(200, { "content-type": "application/json" });
       response.end('{"jsonrpc":"2.0","id":1,"result":{}}');
@@ -142,6 +232,9 @@ async function upstream(): Promise<Upstream> {
   return {
     url: `http://127.0.0.1:${port}`,
     seen,
+    say(text) {
+      for (const response of listening) response.write(`data: ${text}\n\n`);
+    },
     close() {
       server.closeAllConnections();
       server.close();

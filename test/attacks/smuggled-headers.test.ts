@@ -167,6 +167,69 @@ describe("Headers that a client smuggles, through Envoy", () => {
     expect(seen.at(-1)).not.toHaveProperty("user-agent");
   });
 
+  it("answers whatever text other headers hold, in UTF-8, Latin-1 or under an odd name, and passes none of it", async () => {
+    const utf8 = (text: string) => Buffer.from(text).toString("latin1");
+    const odd = {
+      "cf-ipcity": "S\u00e3o Paulo",
+      "x-forwarded-city": utf8("Zürich"),
+      "content-disposition": `form-data; name="${utf8("файл")}"`,
+      "sec-fetch-user": utf8("ü"),
+      "accept-language": utf8("português"),
+      "mcp-param-city": utf8("São Paulo"),
+      cookie: `city=${utf8("à")}; other=\u00e3`,
+      referer: utf8("https://app.test/é"),
+      x_user_name: "plain",
+      content_length: "7",
+      "x-empty": "",
+    };
+    for (const got of await send("listed", odd))
+      expect(Object.keys(odd).filter((name) => got[name] !== undefined)).toEqual([]);
+  });
+
+  it("goes on refusing what it judges by when it is not plain text", async () => {
+    const headers = { authorization: `Bearer ${tokens.listed}` };
+    for (const name of ["content-type", "mcp-method", "mcp-session-id", "accept"]) {
+      const sent = { ...headers, [name]: Buffer.from("é").toString("latin1") };
+      const answer = await throughEnvoy(stack, { url: "https://listed.test/", headers: sent });
+      expect(answer.status, name).toBe(400);
+    }
+  });
+
+  it("lets a browser's script send exactly what would pass, MCP's own always", async () => {
+    const ask = async (id: "listed" | "more", wanted: readonly string[]) => {
+      const preflight = await throughEnvoy(stack, {
+        url: `https://${id}.test/`,
+        method: "OPTIONS",
+        headers: {
+          origin: "https://app.test",
+          "access-control-request-method": "POST",
+          "access-control-request-headers": wanted.join(","),
+        },
+      });
+      expect(preflight.status).toBe(204);
+      return preflight.header("access-control-allow-headers")?.toLowerCase().split(", ") ?? [];
+    };
+    const always = ["authorization", "content-type", "accept", "mcp-protocol-version", "mcp-session-id"];
+    const tracing = ["traceparent", "tracestate", "baggage"];
+    const params = Array.from({ length: 30 }, (_, index) => `mcp-param-p${index}`);
+    const never = [
+      "x-anything",
+      "x-auth-user",
+      "cookie",
+      "origin",
+      "x-pomerium-jwt-assertion",
+      "x-envoy-retry-on",
+    ];
+    const steering = ["x-forwarded-for", "x-forwarded-proto", "host", "connection"];
+    const listed = await ask("listed", [...tracing, ...params, ...never, ...steering, "x-api-key"]);
+    expect(listed).toEqual(expect.arrayContaining([...always, ...tracing, ...params]));
+    expect(listed.filter((name) => [...never, ...steering, "x-api-key", "*"].includes(name))).toEqual([]);
+    const more = await ask("more", ["X-API-Key", "x-region"]);
+    expect(more).toEqual(expect.arrayContaining([...always, "x-api-key"]));
+    expect(more).not.toContain("x-region");
+    expect(await ask("more", [])).toEqual(expect.arrayContaining(always));
+  });
+
   it("passes no trailers", async () => {
     const session = connect(`https://127.0.0.1:${stack.envoyPort}`, {
       ca: stack.ca.ca,

@@ -77,12 +77,19 @@ describe("F1.2 MCP servers", () => {
         type: "oauth",
         clientId: "i",
         clientSecret: "s",
-        endpoint: { authUrl: "https://a/x", tokenUrl: "https://a/y", authMethod: "client_secret_basic" },
+        endpoint: { authUrl: "https://a/x", tokenUrl: "https://a/y" },
+        authMethod: "client_secret_basic",
         scopes: ["r"],
         authorizationUrlParams: { access_type: "offline" },
       },
     });
     expect(mcp(`{upstream_oauth2: ${oauth}}`)).toEqual(mcp(`{server: {upstream_oauth2: ${oauth}}}`));
+  });
+
+  it("discovers everything where endpoint says how the client proves itself, and nothing else", () => {
+    const auth = mcp("{server: {upstream_oauth2: {endpoint: {auth_style: params}}}}");
+    expect(auth).toMatchObject({ auth: { type: "oauth", authMethod: "client_secret_post" } });
+    expect(auth).not.toHaveProperty("auth.endpoint");
   });
 
   it("keeps pre-registered credentials for discovery where there is no endpoint", () => {

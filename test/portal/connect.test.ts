@@ -85,6 +85,19 @@ describe("connecting in the browser", () => {
     expect((await browser.open(callbackUrl(upstream.agree(first.location)))).location?.href).toBe(done);
   });
 
+  it("a client that the server has forgotten in the meantime: the same browser leaves once more, for a new one", async () => {
+    const browser = await house.browser(alice);
+    const { location } = await leave(browser);
+    upstream.clients.clear();
+    const again = await browser.open(callbackUrl(upstream.agree(location)));
+    const leaving = new URL(again.location ?? "");
+    expect(leaving.origin + leaving.pathname).toBe(`${upstream.url}/authorize`);
+    expect(leaving.searchParams.get("client_id")).not.toBe(new URL(location).searchParams.get("client_id"));
+    const back = callbackUrl(upstream.agree(leaving.href));
+    expect((await (await house.browser(alice)).open(back)).status).toBe(400);
+    expect((await browser.open(back)).location?.href).toBe(done);
+  });
+
   it("F4.3 the callback works once", async () => {
     const browser = await house.browser(alice);
     const { location } = await leave(browser);

@@ -21,6 +21,7 @@ const old: SignInSession = {
 describe("a sign-in record from before the upgrade", () => {
   const provider: SignInProvider = {
     ...{ id: "company", name: "Company", issuer: "https://id.test", clientId: "c", scopes: [] },
+    authorizationUrlParams: {},
     claims: { user: "sub", email: "email", name: "name", groups: "groups" },
   };
   const judged = (source: Partial<SignInProvider>, record: Partial<SignInSession> = {}) =>

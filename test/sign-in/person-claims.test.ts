@@ -13,6 +13,7 @@ const provider = {
   issuer: "https://id.test",
   clientId: "c",
   scopes: [],
+  authorizationUrlParams: {},
   claims: { user: "sub", email: "email", name: "name", groups: "groups" },
 };
 

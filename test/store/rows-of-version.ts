@@ -165,6 +165,8 @@ const brought: Readonly<Record<string, (seal: Encryption["seal"]) => Promise<Wri
     },
   ],
   "0011_bound_route_issuer": async () => [],
+  // Counts, on rows that are there.
+  "0012_refresh_refusals": async () => [],
   "0010_bound_rows": async () => [
     {
       table: "used_value",

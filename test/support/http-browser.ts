@@ -25,12 +25,17 @@ export interface HttpBrowser {
 /** Name and password at the server of this origin. */
 export type SignInFor = (origin: string) => { login: string; password: string } | undefined;
 
-/** @param options.stopAt redirect targets that are not followed: the MCP client's redirect URI. */
+/**
+ * @param options.stopAt redirect targets that are not followed: the MCP client's redirect URI
+ * @param options.jar another browser's cookies: its person is signed in here, too
+ */
 export function httpBrowser(options: {
   fetch: typeof globalThis.fetch;
   stopAt?: (url: URL) => boolean;
+  jar?: CookieJar;
 }): HttpBrowser {
-  const jar = new CookieJar(undefined, { prefixSecurity: "strict", rejectPublicSuffixes: false });
+  const jar =
+    options.jar ?? new CookieJar(undefined, { prefixSecurity: "strict", rejectPublicSuffixes: false });
 
   async function request(target: URL, form?: URLSearchParams): Promise<Page> {
     let url = target;

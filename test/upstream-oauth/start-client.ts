@@ -90,6 +90,7 @@ export async function startClient(
       metrics,
       async close() {
         await tokens.close();
+        await oauth.close();
         keys.close();
         await store.close();
       },
@@ -121,16 +122,14 @@ export async function startClient(
       // The person goes on from the page that says where the way leads, and for what.
       if (!begun.ok && begun.notice) begun = await first.oauth.begin({ ...asked, shown: begun.notice });
       if (!begun.ok) throw new Error(begun.message);
-      const params = agree(begun.location);
-      const callback = new URL(begun.location).searchParams.get("redirect_uri") ?? "";
-      const finished = await first.oauth.finish({
-        params,
-        callback,
-        host,
-        userId,
-        browserState: begun.state,
-      });
-      if (!finished.ok) throw new Error(finished.message);
+      for (let next: { location: string; state: string } | undefined = begun; next; ) {
+        const params = agree(next.location);
+        const callback = new URL(next.location).searchParams.get("redirect_uri") ?? "";
+        const browserState = next.state;
+        const finished = await first.oauth.finish({ params, callback, host, userId, browserState });
+        if (!finished.ok) throw new Error(finished.message);
+        next = finished.again;
+      }
     },
     async close() {
       await Promise.all(replicas.map((one) => one.close()));

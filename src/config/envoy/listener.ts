@@ -1,5 +1,6 @@
-import { dirname } from "node:path";
+import { dirname, join } from "node:path";
 import type { Config } from "../config.ts";
+import { addressBlock, plainListeners } from "../plain-listeners.ts";
 import { accessLog } from "./access-log.ts";
 import { envoyAddress } from "./envoy-address.ts";
 import { earlyBytes, httpFilters } from "./http-filters.ts";
@@ -11,14 +12,90 @@ import { virtualHosts } from "./virtual-hosts.ts";
 /** From the first byte: the TLS handshake, and the headers of a request. */
 const openingTimeout = "10s";
 
+/** Whom a listener serves: clients over TLS, what terminates TLS in front of it, or this machine's own programs. */
+type Peers = "tls" | "terminator" | "loopback";
+
 /**
- * The one listener: TLS, HTTP/1.1 and HTTP/2, paths normalised before anybody judges them. Whatever a client can leave
- * unfinished has a time-out; answers have none, for event streams end when their parties say so.
+ * The listeners: one for all https origins, and one per port for `http://localhost` and its like.
+ *
+ * @param xdsDir the routes are left to `rds.yaml` in that folder: they change without the listener, which would end its connections.
  */
-export function listener(config: Config): { readonly [key: string]: Json } {
+export function listeners(config: Config, xdsDir?: string): { readonly [key: string]: Json }[] {
+  const { listen, tls } = config.envoy;
+  return routeConfigurations(config).map(({ name, address, routes }) => {
+    const peers = address !== undefined ? "loopback" : tls.terminatedBy === undefined ? "tls" : "terminator";
+    const routing: { readonly [key: string]: Json } =
+      xdsDir === undefined
+        ? { route_config: routes }
+        : { rds: { route_config_name: name, config_source: watchedFile(xdsDir, "rds.yaml") } };
+    return listener(config, { name, address: address ?? listen, peers, routing });
+  });
+}
+
+/** What each listener does with a request, by the listener's name: a `RouteConfiguration`. */
+export function routeConfigurations(config: Config): readonly {
+  readonly name: string;
+  readonly address?: string;
+  readonly routes: { readonly [key: string]: Json };
+}[] {
+  const plain = plainListeners(config);
+  const onPlain = new Set(plain.flatMap(({ hosts }) => [...hosts]));
+  const { terminatedBy } = config.envoy.tls;
+  const of = (name: string, serves: (host: string) => boolean, terminated: boolean) => ({
+    name,
+    validate_clusters: false,
+    virtual_hosts: virtualHosts(config, { serves, httpsOnly: terminated }),
+    // What the terminator has said of it, or not: upstreams hear what the client did.
+    ...(terminated
+      ? {
+          request_headers_to_add: [
+            {
+              header: { key: "x-forwarded-proto", value: "https" },
+              append_action: "OVERWRITE_IF_EXISTS_OR_ADD",
+            },
+          ],
+        }
+      : {}),
+  });
+  const https = [new URL(config.issuer), ...config.routes.map(({ origin }) => new URL(origin))].some(
+    ({ protocol }) => protocol === "https:",
+  );
+  return [
+    ...(https
+      ? [{ name: "mcp", routes: of("mcp", (host) => !onPlain.has(host), terminatedBy !== undefined) }]
+      : []),
+    ...plain.map(({ address, hosts }) => {
+      const name = `mcp-http-${address}`;
+      return { name, address, routes: of(name, (host) => hosts.has(host), false) };
+    }),
+  ];
+}
+
+/** A file that Envoy watches; it is replaced by rename. */
+export function watchedFile(folder: string, file: string): Json {
   return {
-    name: "mcp",
-    address: envoyAddress(config.envoy.listen),
+    resource_api_version: "V3",
+    path_config_source: { path: join(folder, file), watched_directory: { path: folder } },
+  };
+}
+
+/**
+ * HTTP/1.1 and HTTP/2, paths normalised before anybody judges them. Whatever a client can leave unfinished has a time-out; answers
+ * have none, for event streams end when their parties say so.
+ */
+function listener(
+  config: Config,
+  given: {
+    readonly name: string;
+    readonly address: string;
+    readonly peers: Peers;
+    readonly routing: { readonly [key: string]: Json };
+  },
+): { readonly [key: string]: Json } {
+  const { name, address, peers, routing } = given;
+  return {
+    name,
+    address: envoyAddress(address),
     per_connection_buffer_limit_bytes: earlyBytes,
     // A crowd that connects at once leaves each worker time for those who are connected.
     max_connections_to_accept_per_socket_event: 16,
@@ -26,8 +103,30 @@ export function listener(config: Config): { readonly [key: string]: Json } {
     tcp_keepalive: { keepalive_time: 60, keepalive_interval: 15, keepalive_probes: 4 },
     filter_chains: [
       {
+        ...transport(config, peers),
+        filters: [{ name: "http", typed_config: connectionManager(config, peers, routing) }],
+      },
+    ],
+  };
+}
+
+/** How connections come, and from whom: one that fits no filter chain is closed. */
+function transport({ envoy }: Config, peers: Peers): { readonly [key: string]: Json } {
+  switch (peers) {
+    case "loopback":
+      return {};
+    case "terminator":
+      return {
+        filter_chain_match: {
+          direct_source_prefix_ranges: (envoy.tls.terminatedBy ?? []).map((block) => {
+            const [address, bits] = addressBlock(block);
+            return { address_prefix: address.toString(), prefix_len: bits };
+          }),
+        },
+      };
+    case "tls":
+      return {
         transport_socket_connect_timeout: openingTimeout,
-        filters: [{ name: "http", typed_config: connectionManager(config) }],
         transport_socket: {
           name: "envoy.transport_sockets.tls",
           typed_config: {
@@ -37,28 +136,58 @@ export function listener(config: Config): { readonly [key: string]: Json } {
               alpn_protocols: ["h2", "http/1.1"],
               tls_certificates: [
                 {
-                  certificate_chain: { filename: config.envoy.tls.certificate },
-                  private_key: { filename: config.envoy.tls.key },
+                  certificate_chain: { filename: envoy.tls.certificate },
+                  private_key: { filename: envoy.tls.key },
                   // A renewed certificate is taken up without a restart.
-                  watched_directory: { path: dirname(config.envoy.tls.certificate) },
+                  watched_directory: { path: dirname(envoy.tls.certificate) },
                 },
               ],
             },
           },
+        },
+      };
+  }
+}
+
+/** What is settled of a request before Envoy itself looks at it. */
+function earlyMutations(peers: Peers): { readonly [key: string]: Json } {
+  const mutations: Record<Peers, readonly Json[]> = {
+    tls: [],
+    // Not every terminator says it; one that says `http` is sent back (`virtual-hosts.ts`).
+    terminator: [
+      {
+        append: {
+          header: { key: "x-forwarded-proto", value: "https" },
+          append_action: "ADD_IF_ABSENT",
+        },
+      },
+    ],
+    // There is nobody in front whose word counts, even where another listener has such.
+    loopback: [{ remove: "x-forwarded-for" }],
+  };
+  if (mutations[peers].length === 0) return {};
+  return {
+    early_header_mutation_extensions: [
+      {
+        name: "envoy.http.early_header_mutation.header_mutation",
+        typed_config: {
+          "@type": typeUrl("extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation"),
+          mutations: mutations[peers],
         },
       },
     ],
   };
 }
 
-function connectionManager(config: Config): Json {
+function connectionManager(config: Config, peers: Peers, routing: { readonly [key: string]: Json }): Json {
   return {
     "@type": typeUrl("extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"),
     stat_prefix: "mcp",
     codec_type: "AUTO",
     access_log: [accessLog()],
     use_remote_address: true,
-    xff_num_trusted_hops: config.envoy.xffNumTrustedHops,
+    xff_num_trusted_hops: peers === "loopback" ? 0 : config.envoy.xffNumTrustedHops,
+    ...earlyMutations(peers),
     internal_address_config: { unix_sockets: false },
     generate_request_id: true,
     always_set_request_id_in_response: true,
@@ -68,7 +197,8 @@ function connectionManager(config: Config): Json {
     strip_matching_host_port: false,
     server_header_transformation: "PASS_THROUGH",
     common_http_protocol_options: {
-      headers_with_underscores_action: "REJECT_REQUEST",
+      // Some servers take `_` for `-`: what is judged under one name must not arrive under another.
+      headers_with_underscores_action: "DROP_HEADER",
       idle_timeout: seconds(config.envoy.idleTimeout),
     },
     // Floods of control frames, empty frames and resets end the connection by Envoy's own limits.
@@ -87,7 +217,7 @@ function connectionManager(config: Config): Json {
     ...tracing(config),
     local_reply_config: localReplies(),
     http_filters: httpFilters(config),
-    route_config: { name: "mcp", validate_clusters: false, virtual_hosts: virtualHosts(config) },
+    ...routing,
   };
 }
 

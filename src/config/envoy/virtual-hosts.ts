@@ -11,28 +11,61 @@ import { typeUrl } from "./type-url.ts";
 
 const off = { "@type": typeUrl("config.route.v3.FilterConfig"), disabled: true, config: {} };
 
-/** One virtual host per host of ours, and one for all others. */
-export function virtualHosts(config: Config): Json[] {
+/**
+ * One virtual host per host of ours, and one for all others.
+ *
+ * @param options.serves the hosts of this listener.
+ * @param options.httpsOnly what somebody in front says came over plain http is sent to https, and nobody is asked.
+ */
+export function virtualHosts(
+  config: Config,
+  options: { readonly serves: (host: string) => boolean; readonly httpsOnly: boolean },
+): Json[] {
   const table = createRouteTable(config);
   const issuerHost = new URL(config.issuer).host;
   const hosts = new Map<string, RouteEntry[]>([[issuerHost, []]]);
-  const served = new Set(config.routes.map((route) => route.host));
+  const ofRoutes = new Set(config.routes.map((route) => route.host));
   for (const route of config.routes) {
     hosts.set(route.host, [...(hosts.get(route.host) ?? []), ...routeEntries(route, table)]);
   }
-  const named = [...hosts].map(([host, entries]) => ({
+  const first = options.httpsOnly ? [toHttps] : [];
+  const served = [...hosts].filter(([host]) => options.serves(host));
+  const named = served.map(([host, entries]) => ({
     name: host,
-    domains: /:\d+$/.test(host) ? [host] : [host, `${host}:443`],
+    domains: /:\d+$/.test(host) ? [host] : [host, `${host}:${isHttp(table.originOf(host)) ? 80 : 443}`],
     routes: [
-      ...ownPaths(config, { issuer: host === issuerHost, route: served.has(host) }).map((own) =>
+      ...first,
+      ...ownPaths(config, { issuer: host === issuerHost, route: ofRoutes.has(host) }).map((own) =>
         ownRoute(own, config),
       ),
       ...entries.toSorted((a, b) => b.length - a.length).map((entry) => entry.route),
       refuse,
     ],
   }));
-  return [...named, { name: "others", domains: ["*"], routes: [refuse] }];
+  return [...named, { name: "others", domains: ["*"], routes: [...first, refuse] }];
 }
+
+function isHttp(origin: string | undefined): boolean {
+  return origin?.startsWith("http:") === true;
+}
+
+/** The terminator says that the client came without TLS. */
+const toHttps: Json = {
+  name: "https",
+  match: {
+    prefix: "/",
+    headers: [{ name: "x-forwarded-proto", string_match: { exact: "http", ignore_case: true } }],
+  },
+  redirect: { https_redirect: true, response_code: "PERMANENT_REDIRECT" },
+  typed_per_filter_config: {
+    "envoy.filters.http.ext_authz": {
+      "@type": typeUrl("extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute"),
+      disabled: true,
+    },
+    "envoy.filters.http.mcp": off,
+    "envoy_mcp_auth.challenge": off,
+  },
+};
 
 /** Goes to our HTTP door, unchecked and unchanged. */
 function ownRoute(own: OwnPath, config: Config): Json {

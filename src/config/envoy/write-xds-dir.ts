@@ -3,14 +3,15 @@ import { join, resolve } from "node:path";
 import type { Config } from "../config.ts";
 import { clusters } from "./clusters.ts";
 import { envoyBootstrap } from "./envoy-bootstrap.ts";
-import { listener } from "./listener.ts";
+import { listeners, routeConfigurations } from "./listener.ts";
 import { renderYaml } from "./render-yaml.ts";
 import { typeUrl } from "./type-url.ts";
 
 /**
- * Writes `cds.yaml`, `lds.yaml` and `bootstrap.yaml` into `folder` (made when missing), each by rename, so that a running Envoy
- * never reads half a file. With a secret in them they are for this user alone: Envoy has to run as the same one. Clusters go
- * first: a listener must not name one that is not there yet.
+ * Writes `cds.yaml`, `rds.yaml`, `lds.yaml` and `bootstrap.yaml` into `folder` (made when missing), each by rename, so that a
+ * running Envoy never reads half a file. With a secret in them they are for this user alone: Envoy has to run as the same one.
+ * Clusters go first: a route must not name one that is not there yet. A change of routes leaves `lds.yaml` as it was: Envoy ends
+ * the connections of a listener that it replaces, event streams with them.
  *
  * @param before what was written last: its clusters stay until the next time.
  * @throws Error of the file system.
@@ -26,7 +27,18 @@ export function writeXdsDir(config: Config, folder: string, before?: Config): re
         ...(typeof cluster === "object" ? cluster : {}),
       })),
     },
-    "lds.yaml": { resources: [{ "@type": typeUrl("config.listener.v3.Listener"), ...listener(config) }] },
+    "rds.yaml": {
+      resources: routeConfigurations(config).map(({ routes }) => ({
+        "@type": typeUrl("config.route.v3.RouteConfiguration"),
+        ...routes,
+      })),
+    },
+    "lds.yaml": {
+      resources: listeners(config, xdsDir).map((listener) => ({
+        "@type": typeUrl("config.listener.v3.Listener"),
+        ...listener,
+      })),
+    },
     "bootstrap.yaml": envoyBootstrap(config, { xdsDir }),
   };
   return Object.entries(files).map(([name, content]) => {

@@ -1,0 +1,68 @@
+import { stringify } from "yaml";
+
+/** What the page says of one upstream or client. */
+interface Shown {
+  readonly title: string;
+  readonly habit: string;
+  readonly sources: readonly { readonly url: string; readonly date: string }[];
+  readonly looked: string;
+  readonly guessed?: readonly string[];
+  readonly settings?: Readonly<Record<string, unknown>>;
+  readonly refusal?: { readonly why: string };
+}
+type Files = ReadonlyMap<string, Shown>;
+type Reasons = Readonly<Record<string, string>>;
+
+/**
+ * Markdown that says for every upstream and client of the zoo whether it works, with which setting, or why not.
+ * @param notYet reasons of those that do not work yet, by file name
+ */
+export function compatibilityPage(
+  zoo: { readonly upstreams: Files; readonly clients: Files },
+  notYet: { readonly upstreams: Reasons; readonly clients: Reasons },
+): string {
+  const all = [...zoo.upstreams.values(), ...zoo.clients.values()];
+  const dates = all.map(({ looked }) => looked).sort();
+  return `${[
+    "# Compatibility with upstreams and clients",
+    "",
+    "Made from `test/compatibility/` by `make docs`; a test compares. Another test walks every row through the whole flow, with a",
+    "real Envoy and a stand-in that answers, or asks, as the row's sources say. **No vendor's system was called**: what a vendor has",
+    "changed since is not here. A date is that of the statement, or of the copy of the source that was read; all were read",
+    `${dates[0] === dates.at(-1) ? `on ${dates[0]}` : `between ${dates[0]} and ${dates.at(-1)}`}. Run [\`doctor\`](cli.md) for the state of today.`,
+    "",
+    "`works with` shows the keys of `mcp.server` that the route needs; client ids and secrets are those of the client that you register",
+    "there by hand.",
+    "",
+    "## Upstreams",
+    "",
+    ...table(zoo.upstreams, notYet.upstreams),
+    "",
+    "## MCP clients",
+    "",
+    ...table(zoo.clients, notYet.clients),
+    "",
+  ].join("\n")}`;
+}
+
+function table(files: Files, notYet: Reasons): string[] {
+  const rows = [...files]
+    .sort(([, one], [, other]) => one.title.localeCompare(other.title, "en"))
+    .map(([name, entry]) => {
+      const guessed = entry.guessed ? ` (assumed: ${entry.guessed.join(", ")})` : "";
+      const sources = entry.sources.map(({ url, date }) => `[${date}](${url})`).join(", ");
+      const cells = [entry.title, outcome(entry, notYet[name]), `${entry.habit}${guessed}`, sources];
+      return `| ${cells.map((cell) => cell.replaceAll("|", "\\|")).join(" | ")} |`;
+    });
+  return ["| | | habit | sources |", "|---|---|---|---|", ...rows];
+}
+
+function outcome({ refusal, settings }: Shown, notYet: string | undefined): string {
+  if (notYet !== undefined) return `does not work yet: ${notYet}`;
+  if (refusal) return `does not work: ${refusal.why}`;
+  if (!settings) return "works";
+  const shown = JSON.parse(JSON.stringify(settings), (key, value: unknown) =>
+    key === "client_id" ? "ID" : key === "client_secret" ? `$\{SECRET}` : value,
+  );
+  return `works with \`${stringify(shown, { collectionStyle: "flow", lineWidth: 0 }).trim()}\``;
+}

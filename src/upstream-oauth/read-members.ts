@@ -1,0 +1,41 @@
+/**
+ * Members that others' documents describe themselves with, read as widely as servers write them: null, "" and a missing member are
+ * the same, numbers come as text, lists as text and the other way round. Not for what security hangs on (`iss`, `aud`,
+ * `redirect_uris`, ...), which is compared as it stands.
+ */
+
+/** Text that says something. A list of one text is that text. */
+export function textOf(value: unknown): string | undefined {
+  const one = Array.isArray(value) && value.length === 1 ? value[0] : value;
+  return typeof one === "string" && one.trim() !== "" ? one.trim() : undefined;
+}
+
+/** A list of texts, or one text with spaces or commas between them; undefined: there is none in it. */
+export function textsOf(value: unknown): string[] | undefined {
+  const given = Array.isArray(value) ? value : [value];
+  const texts = given.flatMap((one) => (typeof one === "string" ? one.split(/[\s,]+/).filter(Boolean) : []));
+  return texts.length > 0 ? texts : undefined;
+}
+
+/** A finite number, also as text. */
+export function numberOf(value: unknown): number | undefined {
+  const number = typeof value === "string" && value.trim() !== "" ? Number(value) : value;
+  return typeof number === "number" && Number.isFinite(number) ? number : undefined;
+}
+
+/** An object; undefined for lists, too. */
+export function objectOf(value: unknown): Record<string, unknown> | undefined {
+  return typeof value === "object" && value !== null && !Array.isArray(value) ? { ...value } : undefined;
+}
+
+/** Numbers above are ms, and those below seconds, since 1970; the year 2286 either way. */
+const firstMs = 1e10;
+
+/** A time: since 1970 in seconds or ms, or a date in words (RFC 3339, RFC 9110). Unix ms; 0 and what cannot be read: undefined. */
+export function timeOf(value: unknown): number | undefined {
+  const number = numberOf(value);
+  if (number !== undefined) return number > 0 ? (number < firstMs ? number * 1000 : number) : undefined;
+  const text = textOf(value);
+  const time = text === undefined ? Number.NaN : Date.parse(text);
+  return Number.isNaN(time) ? undefined : time;
+}

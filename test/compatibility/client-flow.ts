@@ -1,0 +1,196 @@
+import { createHash, randomBytes } from "node:crypto";
+import { httpBrowser } from "../support/http-browser.ts";
+import { throughEnvoy } from "../support/through-envoy.ts";
+import { clientRoute, type Zoo } from "./start-zoo.ts";
+import type { Walker } from "./upstream-flow.ts";
+import type { Client } from "./zoo.ts";
+
+type Json = Record<string, unknown>;
+const initialize = (protocolVersion: string) =>
+  JSON.stringify({
+    jsonrpc: "2.0",
+    id: 0,
+    method: "initialize",
+    params: { protocolVersion, capabilities: {}, clientInfo: { name: "zoo", version: "1" } },
+  });
+
+/**
+ * Everything a client does at its first use, in its own words: a call without a token, discovery, registration, authorization in the
+ * person's browser, code and call, refresh and call.
+ * @throws Error that says at which step it ended otherwise
+ */
+export async function walkClient(zoo: Zoo, walker: Walker, name: string): Promise<void> {
+  const client = zoo.clients.get(name);
+  if (!client) throw new Error(`no client ${name}`);
+  const { refusal } = client;
+  if (!refusal) return walk(zoo, walker, name, client);
+  const said = await walk(zoo, walker, name, client).then(
+    () => "nothing",
+    (error: Error) => error.message,
+  );
+  if (!said.includes(refusal.says)) throw new Error(`expected "${refusal.says}", but was told ${said}`);
+}
+
+async function walk(zoo: Zoo, walker: Walker, name: string, client: Client): Promise<void> {
+  const problem = zoo.problems.get(`client-${name}`);
+  if (problem) throw new Error(problem);
+  const resource = `${clientRoute(name)}${client.routePath ?? ""}${client.path ?? ""}`;
+  const values = { resource, origin: new URL(resource).origin };
+  const challenged = await call(zoo, client, resource);
+  if (challenged.status !== 401) throw new Error(`the first call: ${challenged.status} ${challenged.body}`);
+  const server = await discover(zoo, client, resource, challenged.header("www-authenticate") ?? "");
+
+  const known = await register(zoo, client, String(server.registration_endpoint));
+  const redirectUri = client.redirectUri ?? redirectUris(client)[0] ?? "";
+  const verifier = randomBytes(48).toString("base64url");
+  const authorize = new URL(String(server.authorization_endpoint));
+  const asked: Record<string, string> = {
+    response_type: "code",
+    client_id: known.id,
+    redirect_uri: redirectUri,
+    code_challenge: createHash("sha256").update(verifier).digest("base64url"),
+    code_challenge_method: "S256",
+    ...filled(client.authorize ?? { state: "some-state", resource: "$resource" }, values),
+  };
+  for (const [parameter, value] of Object.entries(asked)) authorize.searchParams.set(parameter, value);
+  const browser = httpBrowser({
+    fetch: zoo.fetch,
+    jar: walker.browser.jar,
+    stopAt: (url) => url.href.startsWith(redirectUri),
+  });
+  const page = await browser.agree(await browser.open(authorize), zoo.stack.signIn("alice"));
+  const code = page.url.searchParams.get("code");
+  if (!code) throw new Error(`not authorized: ${page.url.href} ${page.status} ${plain(page.html)}`);
+  if ((page.url.searchParams.get("state") ?? undefined) !== asked.state)
+    throw new Error("another state came back");
+
+  const token = async (parameters: Record<string, string>) => {
+    const method = known.method;
+    const form = new URLSearchParams(parameters);
+    const headers: Record<string, string> = { "content-type": "application/x-www-form-urlencoded" };
+    if (method === "client_secret_basic") {
+      const pair = [known.id, known.secret ?? ""].map(encodeURIComponent).join(":");
+      headers.authorization = `Basic ${Buffer.from(pair).toString("base64")}`;
+      if (client.token?.repeatsClientId) form.set("client_id", known.id);
+    } else form.set("client_id", known.id);
+    if (method === "client_secret_post") form.set("client_secret", known.secret ?? "");
+    const response = await zoo.fetch(String(server.token_endpoint), {
+      method: "POST",
+      headers: { ...headers, ...client.token?.headers },
+      body: form.toString(),
+    });
+    const body = (await response.json()) as Json;
+    if (!response.ok) throw new Error(`token endpoint: ${response.status} ${JSON.stringify(body)}`);
+    return body;
+  };
+  const first = await token({
+    grant_type: "authorization_code",
+    code,
+    redirect_uri: redirectUri,
+    code_verifier: verifier,
+    ...filled(client.token?.parameters ?? { resource: "$resource" }, values),
+  });
+  await served(zoo, client, resource, first, "the call with the first token");
+  if (client.refresh === false) return;
+  if (typeof first.refresh_token !== "string") throw new Error("no refresh token");
+  const second = await token({
+    grant_type: "refresh_token",
+    refresh_token: first.refresh_token,
+    ...filled(client.refresh ?? { resource: "$resource" }, values),
+  });
+  await served(zoo, client, resource, second, "the call after a refresh");
+}
+
+/** From the challenge, or from the places that the client tries, to the metadata of our authorization server. */
+async function discover(zoo: Zoo, client: Client, resource: string, challenge: string): Promise<Json> {
+  const { origin, pathname } = new URL(resource);
+  const path = pathname === "/" ? "" : pathname;
+  const named = /resource_metadata="([^"]+)"/.exec(challenge)?.[1];
+  const wellKnown = "/.well-known/oauth-protected-resource";
+  const places = {
+    challenge: named,
+    "resource-path": `${origin}${wellKnown}${path}`,
+    "resource-root": `${origin}${wellKnown}`,
+    "server-root": undefined,
+  };
+  const headers = { accept: "application/json", ...client.discoveryHeaders };
+  const get = async (url: string) => {
+    const response = await zoo.fetch(url, { headers });
+    return response.ok ? ((await response.json()) as Json) : void (await response.body?.cancel());
+  };
+  let issuer: string | undefined;
+  for (const place of client.discovers ?? (["challenge"] as const)) {
+    if (place === "server-root") {
+      // Clients of the 2025-03-26 revision: the MCP server is its own authorization server.
+      issuer = origin;
+      break;
+    }
+    const url = places[place];
+    const found = url === undefined ? undefined : await get(url);
+    if (!found) continue;
+    if (client.comparesResource && found.resource !== resource)
+      throw new Error(`the metadata is of ${String(found.resource)}, not of ${resource}`);
+    issuer = (found.authorization_servers as string[])[0];
+    break;
+  }
+  if (issuer === undefined) throw new Error("no protected resource metadata");
+  for (const kind of client.metadata ?? (["oauth-authorization-server"] as const)) {
+    const found = await get(`${issuer}/.well-known/${kind}`);
+    if (found) return found;
+  }
+  throw new Error(`no metadata of ${issuer}`);
+}
+
+async function register(
+  zoo: Zoo,
+  client: Client,
+  endpoint: string,
+): Promise<{ id: string; secret?: string; method: string }> {
+  const { method } = client.token ?? {};
+  if (client.document) return { id: client.document.url, method: method ?? "none" };
+  const response = await zoo.fetch(endpoint, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify(client.registers),
+  });
+  const body = (await response.json()) as Json;
+  if (response.status !== 201) throw new Error(`not registered: ${response.status} ${JSON.stringify(body)}`);
+  const secret = typeof body.client_secret === "string" ? body.client_secret : undefined;
+  return { id: String(body.client_id), secret, method: method ?? String(body.token_endpoint_auth_method) };
+}
+
+function redirectUris({ registers, document }: Client): string[] {
+  return (document?.body ?? registers)?.redirect_uris as string[];
+}
+
+async function served(zoo: Zoo, client: Client, resource: string, token: Json, what: string): Promise<void> {
+  if (String(token.token_type).toLowerCase() !== "bearer") throw new Error(`token_type ${token.token_type}`);
+  const answer = await call(zoo, client, resource, String(token.access_token));
+  if (answer.status !== 200) throw new Error(`${what}: ${answer.status} ${answer.body.slice(0, 500)}`);
+}
+
+function call(zoo: Zoo, client: Client, url: string, token?: string) {
+  const version = client.protocolVersion ?? "2025-11-25";
+  return throughEnvoy(zoo.stack, {
+    url,
+    method: "POST",
+    headers: {
+      "content-type": "application/json",
+      accept: "application/json, text/event-stream",
+      ...client.headers,
+      ...(token !== undefined && { authorization: `Bearer ${token}` }),
+    },
+    body: initialize(version),
+  });
+}
+
+function filled(parameters: Readonly<Record<string, string>>, values: Record<string, string>) {
+  return Object.fromEntries(
+    Object.entries(parameters).map(([name, value]): [string, string] => [
+      name,
+      value.replaceAll(/\$(\w+)/g, (whole, one: string) => values[one] ?? whole),
+    ]),
+  ) as Record<string, string>;
+}
+
+const plain = (html: string) => html.replaceAll(/<style.*?<\/style>|<[^>]+>|\s+/gs, " ").slice(0, 1000);

@@ -1,0 +1,13 @@
+import type { Client } from "../zoo.ts";
+
+export default {
+  title: "Cursor's agents",
+  habit: "The web callback; the document says nothing but where to come back to",
+  sources: [{ url: "https://cursor.com/docs/context/mcp", date: "2026-07-29" }],
+  looked: "2026-11-28",
+  registers: {
+    redirect_uris: ["https://www.cursor.com/agents/mcp/oauth/callback", "http://localhost:8787/callback"],
+    grant_types: ["authorization_code", "refresh_token"],
+    response_types: ["code"],
+  },
+} satisfies Client as Client;

@@ -1,0 +1,20 @@
+import type { Client } from "../zoo.ts";
+
+export default {
+  title: "Cursor",
+  habit: "A callback under a scheme of its own, beside the web's and a loopback one",
+  sources: [
+    { url: "https://cursor.com/docs/context/mcp", date: "2026-07-29" },
+    { url: "https://developer.box.com/guides/box-mcp/remote/", date: "2026-03" },
+  ],
+  looked: "2026-11-28",
+  registers: {
+    redirect_uris: [
+      "cursor://anysphere.cursor-mcp/oauth/callback",
+      "https://www.cursor.com/agents/mcp/oauth/callback",
+      "http://localhost:8787/callback",
+    ],
+    grant_types: ["authorization_code", "refresh_token"],
+    response_types: ["code"],
+  },
+} satisfies Client as Client;

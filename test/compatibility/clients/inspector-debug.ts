@@ -1,0 +1,27 @@
+import type { Client } from "../zoo.ts";
+
+export default {
+  title: "MCP Inspector, its guided flow",
+  habit: "Two callbacks, and no application type",
+  sources: [
+    {
+      url: "https://github.com/modelcontextprotocol/inspector/blob/main/client/src/lib/auth.ts",
+      date: "2026-05",
+    },
+  ],
+  looked: "2026-11-28",
+  discoveryHeaders: { "mcp-protocol-version": "2025-11-25" },
+  discovers: ["challenge", "resource-path", "resource-root"],
+  metadata: ["oauth-authorization-server", "openid-configuration"],
+  registers: {
+    client_name: "MCP Inspector",
+    redirect_uris: ["http://localhost:6274/oauth/callback", "http://localhost:6274/oauth/callback/debug"],
+    token_endpoint_auth_method: "none",
+    grant_types: ["authorization_code", "refresh_token"],
+    response_types: ["code"],
+    client_uri: "https://github.com/modelcontextprotocol/inspector",
+    scope: "mcp",
+  },
+  redirectUri: "http://localhost:6274/oauth/callback/debug",
+  authorize: { state: "abcdef", scope: "mcp", resource: "$resource" },
+} satisfies Client as Client;

@@ -1,0 +1,21 @@
+import type { Client } from "../zoo.ts";
+
+export default {
+  title: "Open WebUI",
+  habit: "Says no authentication method, and sends its secret in the body",
+  sources: [
+    {
+      url: "https://github.com/open-webui/open-webui/blob/main/backend/open_webui/utils/oauth.py",
+      date: "2026-07",
+    },
+  ],
+  looked: "2026-11-28",
+  registers: {
+    client_name: "Open WebUI",
+    redirect_uris: ["https://webui.example.net/oauth/clients/mcp:files/callback"],
+    token_endpoint_auth_method: "client_secret_post",
+    grant_types: ["authorization_code", "refresh_token"],
+    response_types: ["code"],
+  },
+  token: { method: "client_secret_post" },
+} satisfies Client as Client;

@@ -1,0 +1,242 @@
+import { readFile, writeFile } from "node:fs/promises";
+import { request as httpRequest, type IncomingMessage } from "node:http";
+import { createServer } from "node:https";
+import type { AddressInfo } from "node:net";
+import { dirname, join } from "node:path";
+import { text } from "node:stream/consumers";
+import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
+import { freePort } from "../../deploy/demo/free-port.ts";
+import { type Listener, listen } from "../../deploy/demo/listen.ts";
+import { type LoopbackFetch, loopbackFetch } from "../../deploy/demo/loopback-fetch.ts";
+import { type McpClient, mcpClient } from "../../deploy/demo/mcp-client.ts";
+import { supervise } from "../../deploy/demo/supervise.ts";
+import { type E2e, startE2e } from "../support/e2e.ts";
+import { type HttpBrowser, httpBrowser } from "../support/http-browser.ts";
+
+/** The address that the terminator connects from: the one the routes file names. */
+const terminator = "127.0.0.2";
+const caddy = process.env.CADDY_BIN;
+
+describe("A TLS terminator in front of the generated Envoy", () => {
+  let stack: E2e;
+  let upstream: Listener;
+  let port: number;
+  let outside: LoopbackFetch;
+  let browser: HttpBrowser;
+  const clients: McpClient[] = [];
+  const closers: (() => unknown)[] = [];
+  const seen: IncomingMessage["headers"][] = [];
+
+  beforeAll(async () => {
+    upstream = await listen((incoming, response) => {
+      seen.push(incoming.headers);
+      incoming.resume().on("end", () => {
+        response.writeHead(200, { "content-type": "application/json" });
+        response.end("{}");
+      });
+    });
+    stack = await startE2e({
+      names: ["near.test"],
+      config: (config) => {
+        const server = { upstream_auth: "none" };
+        const policy = { allow: { and: [{ source_ip: "203.0.113.0/24" }] } };
+        config.routes.push({
+          id: "near",
+          from: "https://near.test",
+          to: upstream.url,
+          policy,
+          mcp: { server },
+        });
+        const envoy = { ...(config.envoy as object), tls: { terminated_by: [terminator] } };
+        return { ...config, envoy };
+      },
+    });
+    port = caddy === undefined ? await nodeTerminator() : await caddyTerminator(caddy);
+    outside = loopbackFetch(stack.ca.ca, port);
+    browser = httpBrowser({ fetch: outside.fetch });
+  }, 240_000);
+  afterAll(async () => {
+    for (const client of clients) await client.close();
+    for (const close of closers.reverse()) await close();
+    await outside?.close();
+    await stack?.close();
+    await upstream?.close();
+  });
+
+  /** What any of them does: ends TLS, keeps `Host`, says what it has seen. */
+  async function nodeTerminator(): Promise<number> {
+    const { certificate, key } = stack.ca.files;
+    const server = createServer(
+      { cert: await readFile(certificate), key: await readFile(key) },
+      (incoming, response) => {
+        const forwardedFor = [incoming.headers["x-forwarded-for"], incoming.socket.remoteAddress];
+        const outgoing = httpRequest(
+          {
+            host: "127.0.0.1",
+            port: stack.envoyPort,
+            localAddress: terminator,
+            method: incoming.method,
+            path: incoming.url,
+            headers: {
+              ...incoming.headers,
+              "x-forwarded-proto": "https",
+              "x-forwarded-for": forwardedFor.filter(Boolean).join(", "),
+            },
+          },
+          (answer) => {
+            response.writeHead(answer.statusCode ?? 502, answer.rawHeaders);
+            answer.pipe(response);
+            response.flushHeaders();
+          },
+        );
+        outgoing.on("error", () => response.destroy());
+        response.on("close", () => outgoing.destroy());
+        incoming.pipe(outgoing);
+      },
+    );
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    closers.push(() => {
+      server.close();
+      server.closeAllConnections();
+    });
+    return (server.address() as AddressInfo).port;
+  }
+
+  /** The recipe of docs/deployment.md, with certificates of the test's. */
+  async function caddyTerminator(binary: string): Promise<number> {
+    const free = await freePort();
+    const { certificate, key } = stack.ca.files;
+    const folder = dirname(stack.configFile);
+    const hosts = ["auth.test", "everything.test", "open.test", "near.test"];
+    await writeFile(
+      join(folder, "Caddyfile"),
+      `{
+  admin off
+  auto_https off
+}
+${hosts.map((host) => `https://${host}:${free}`).join(", ")} {
+  bind 127.0.0.1
+  tls ${certificate} ${key}
+  reverse_proxy 127.0.0.1:${stack.envoyPort} {
+    transport http {
+      local_address ${terminator}
+    }
+  }
+}
+`,
+    );
+    const running = supervise(binary, ["run", "--config", join(folder, "Caddyfile")], {
+      logFile: join(folder, "caddy.log"),
+      env: { ...process.env, HOME: folder, XDG_DATA_HOME: folder, XDG_CONFIG_HOME: folder },
+    });
+    closers.push(() => running.stop());
+    const probe = loopbackFetch(stack.ca.ca, free);
+    await vi.waitFor(() => probe.fetch("https://auth.test/"), { timeout: 60_000, interval: 100 });
+    await probe.close();
+    return free;
+  }
+
+  async function client(url: string): Promise<McpClient> {
+    const made = await mcpClient({
+      url,
+      fetch: outside.fetch,
+      browse: async (location) => {
+        const page = await browser.agree(await browser.open(location), stack.signIn("alice"));
+        if (page.url.pathname !== "/callback")
+          throw new Error(`ended at ${page.url.href} (${page.status}): ${page.html.slice(0, 500)}`);
+      },
+    });
+    clients.push(made);
+    return made;
+  }
+
+  /** One request as the terminator sends it; `from` another address. */
+  function asTerminator(
+    url: string,
+    headers: Record<string, string> = {},
+    from = terminator,
+  ): Promise<{ status: number; headers: IncomingMessage["headers"]; body: string }> {
+    const { host, pathname } = new URL(url);
+    return new Promise((resolve, reject) => {
+      const outgoing = httpRequest(
+        {
+          host: "127.0.0.1",
+          port: stack.envoyPort,
+          localAddress: from,
+          path: pathname,
+          agent: false,
+          headers: { host, ...headers },
+        },
+        (answer) => {
+          text(answer).then(
+            (body) => resolve({ status: answer.statusCode ?? 0, headers: answer.headers, body }),
+            reject,
+          );
+        },
+      );
+      outgoing.once("error", reject).end();
+    });
+  }
+
+  it("connects an MCP client through sign-in and both consents, with streams that stay open", async () => {
+    const made = await client(stack.urls.everything);
+    const connected = await made.connect();
+    expect((await connected.listTools()).tools.length).toBeGreaterThan(0);
+    expect(made.trips()).toBe(1);
+  });
+
+  it("has https issuers, resources and cookies, whatever it is reached over", async () => {
+    const metadata = await outside.fetch("https://auth.test/.well-known/oauth-authorization-server");
+    expect(await metadata.json()).toMatchObject({
+      issuer: "https://auth.test",
+      authorization_endpoint: "https://auth.test/oauth/authorize",
+    });
+    const challenge = await outside.fetch("https://open.test/", { method: "POST" });
+    expect(challenge.status).toBe(401);
+    expect(challenge.headers.get("www-authenticate")).toContain(
+      'resource_metadata="https://open.test/.well-known/oauth-protected-resource"',
+    );
+    const start = await outside.fetch("https://auth.test/.pomerium/sign_in?return_to=/", {
+      redirect: "manual",
+    });
+    expect(start.headers.getSetCookie().join()).toMatch(/^__Host-mcp_browser_[^;]+;.*\bsecure\b/i);
+  });
+
+  it("believes the terminator's word on the client's address, and no client's", async () => {
+    const made = await client("https://near.test");
+    // Its own address is not one that policy lets in, so that connecting fails, with a token.
+    await made.connect().catch(() => {});
+    const authorization = `Bearer ${made.tokens()?.access_token}`;
+    const from = (forwarded: string) =>
+      asTerminator("https://near.test/x", { authorization, "x-forwarded-for": forwarded });
+    expect((await from("203.0.113.7")).status).toBe(200);
+    expect(seen.at(-1)).toMatchObject({ "x-forwarded-proto": "https", "x-forwarded-host": "near.test" });
+    expect(String(seen.at(-1)?.["x-forwarded-for"])).toMatch(/^203\.0\.113\.7,/);
+    expect((await from("198.51.100.1, 203.0.113.7")).status).toBe(200);
+    // The client wrote the first one itself.
+    expect((await from("203.0.113.7, 198.51.100.1")).status).toBe(403);
+    const forged = { authorization, "x-forwarded-for": "203.0.113.7", "x-forwarded-host": "open.test" };
+    expect((await outside.fetch("https://near.test/x", { headers: forged })).status).toBe(403);
+  });
+
+  it("answers nobody but the terminator", async () => {
+    await expect(asTerminator("https://open.test/x", {}, "127.0.0.1")).rejects.toThrow(
+      /socket hang up|ECONNRESET/,
+    );
+    expect((await asTerminator("https://open.test/x")).status).toBe(401);
+  });
+
+  it("sends what the terminator got without TLS to https, before anybody is asked", async () => {
+    const answer = await asTerminator("https://open.test/x", {
+      "x-forwarded-proto": "http",
+      authorization: "Bearer secret",
+    });
+    expect([answer.status, answer.headers.location]).toEqual([308, "https://open.test/x"]);
+    const oauth = await asTerminator("https://auth.test/oauth/authorize", { "x-forwarded-proto": "HTTP" });
+    expect([oauth.status, oauth.headers.location]).toEqual([308, "https://auth.test/oauth/authorize"]);
+    for (const said of ["https", "https, http", "wss"])
+      expect((await asTerminator("https://open.test/x", { "x-forwarded-proto": said })).status, said).toBe(
+        401,
+      );
+  });
+});

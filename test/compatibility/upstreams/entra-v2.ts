@@ -1,0 +1,42 @@
+import type { Upstream } from "../zoo.ts";
+
+export default {
+  title: "Microsoft Entra ID, v2",
+  habit: "Refuses a resource that does not belong to the scopes (AADSTS9010010); scopes name the API",
+  sources: [
+    { url: "https://learn.microsoft.com/en-us/entra/identity-platform/scopes-oidc", date: "2026-08-21" },
+    { url: "https://claude.com/docs/connectors/building/troubleshooting", date: "2026-07-29" },
+  ],
+  looked: "2026-11-28",
+  to: "https://ledger.contoso.example/mcp",
+  settings: {
+    upstream_oauth2: {
+      client_id: "aaaaaaaa-0000-4000-8000-000000000002",
+      client_secret: "entra-v2-secret",
+      scopes: ["api://ledger.contoso.example/access_as_user", "offline_access"],
+      endpoint: {
+        auth_url:
+          "https://login.microsoftonline.com/22222222-2222-4222-8222-222222222222/oauth2/v2.0/authorize",
+        token_url: "https://login.microsoftonline.com/22222222-2222-4222-8222-222222222222/oauth2/v2.0/token",
+        auth_style: "client_secret_post",
+      },
+      authorization_url_params: { resource: "" },
+    },
+  },
+  authorization: {
+    wants: { scope: "api://ledger.contoso.example/access_as_user offline_access" },
+    refuses: ["resource"],
+  },
+  token: {
+    methods: ["client_secret_post"],
+    refuses: ["resource"],
+    first: {
+      token_type: "Bearer",
+      scope: "api://ledger.contoso.example/access_as_user",
+      expires_in: 3599,
+      ext_expires_in: 3599,
+      access_token: "$access_token",
+      refresh_token: "$refresh_token",
+    },
+  },
+} satisfies Upstream as Upstream;

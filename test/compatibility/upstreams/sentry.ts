@@ -1,0 +1,42 @@
+import type { Upstream } from "../zoo.ts";
+
+export default {
+  title: "Sentry",
+  habit: "Answers with iss (RFC 9207); the resource metadata is at the path only",
+  sources: [
+    { url: "https://mcp.sentry.dev/.well-known/oauth-authorization-server", date: "2026-09-20" },
+    { url: "https://mcp.sentry.dev/.well-known/oauth-protected-resource/mcp", date: "2026-09-20" },
+  ],
+  looked: "2026-11-28",
+  to: "https://mcp.sentry.dev/mcp",
+  unauthorized: {
+    status: 401,
+    headers: {
+      "www-authenticate":
+        'Bearer realm="OAuth", resource_metadata="https://mcp.sentry.dev/.well-known/oauth-protected-resource/mcp"',
+    },
+  },
+  documents: {
+    "https://mcp.sentry.dev/.well-known/oauth-protected-resource/mcp": {
+      resource: "https://mcp.sentry.dev/mcp",
+      authorization_servers: ["https://mcp.sentry.dev"],
+      scopes_supported: ["org:read", "project:write", "team:write", "event:write"],
+      bearer_methods_supported: ["header"],
+    },
+    "https://mcp.sentry.dev/.well-known/oauth-authorization-server": {
+      issuer: "https://mcp.sentry.dev",
+      authorization_endpoint: "https://mcp.sentry.dev/oauth/authorize",
+      token_endpoint: "https://mcp.sentry.dev/oauth/token",
+      registration_endpoint: "https://mcp.sentry.dev/oauth/register",
+      token_endpoint_auth_methods_supported: ["client_secret_basic", "client_secret_post", "none"],
+      code_challenge_methods_supported: ["S256"],
+      scopes_supported: ["org:read", "project:write", "team:write", "event:write"],
+      response_types_supported: ["code"],
+      response_modes_supported: ["query"],
+      grant_types_supported: ["authorization_code", "refresh_token"],
+      revocation_endpoint: "https://mcp.sentry.dev/oauth/token",
+      authorization_response_iss_parameter_supported: true,
+      client_id_metadata_document_supported: true,
+    },
+  },
+} satisfies Upstream as Upstream;

@@ -1,0 +1,54 @@
+import type { Upstream } from "../zoo.ts";
+
+export default {
+  title: "Slack app of one's own",
+  habit:
+    "The person's token is under authed_user, its type is user, scopes go as user_scope with commas; errors come with status 200",
+  sources: [
+    { url: "https://docs.slack.dev/authentication/installing-with-oauth/", date: "2026-09-30" },
+    { url: "https://docs.slack.dev/authentication/using-token-rotation/", date: "2026-09-30" },
+    { url: "https://github.com/slack-go/slack/pull/1030", date: "2022-02-12" },
+  ],
+  looked: "2026-11-28",
+  to: "https://slack-tools.example.net/mcp",
+  settings: {
+    upstream_oauth2: {
+      client_id: "987654.321",
+      client_secret: "slack-app-secret",
+      endpoint: {
+        auth_url: "https://slack.com/oauth/v2/authorize",
+        token_url: "https://slack.com/api/oauth.v2.access",
+        auth_style: "client_secret_post",
+      },
+      authorization_url_params: { user_scope: "channels:history,chat:write", resource: "" },
+    },
+  },
+  authorization: { wants: { user_scope: "channels:history,chat:write" }, refuses: ["scope"] },
+  token: {
+    methods: ["client_secret_post", "client_secret_basic"],
+    first: {
+      ok: true,
+      app_id: "A0KRD7HC3",
+      team: { id: "T9TK3CUKW", name: "Slack Softball Team" },
+      enterprise: null,
+      authed_user: {
+        id: "U1234",
+        scope: "channels:history,chat:write",
+        access_token: "$access_token",
+        token_type: "user",
+        expires_in: 43200,
+        refresh_token: "$refresh_token",
+      },
+    },
+    refreshed: {
+      ok: true,
+      access_token: "$access_token",
+      token_type: "user",
+      expires_in: 43200,
+      refresh_token: "$refresh_token",
+      scope: "channels:history,chat:write",
+      team: { id: "T9TK3CUKW" },
+    },
+    refused: { status: 200, body: { ok: false, error: "invalid_refresh_token" } },
+  },
+} satisfies Upstream as Upstream;

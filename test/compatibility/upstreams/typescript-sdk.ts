@@ -1,0 +1,38 @@
+import type { Upstream } from "../zoo.ts";
+
+export default {
+  title: "TypeScript SDK's own authorization server",
+  habit: "An issuer with a slash at its end; id and secret in the body or no secret at all, never Basic",
+  sources: [
+    {
+      url: "https://github.com/modelcontextprotocol/typescript-sdk/blob/main/src/server/auth/router.ts",
+      date: "2026-11",
+    },
+  ],
+  looked: "2026-11-28",
+  to: "https://ts-sdk.example.net/mcp",
+  unauthorized: {
+    status: 401,
+    headers: {
+      "www-authenticate":
+        'Bearer error="invalid_token", error_description="Missing Authorization header", resource_metadata="https://ts-sdk.example.net/.well-known/oauth-protected-resource/mcp"',
+    },
+  },
+  documents: {
+    "https://ts-sdk.example.net/.well-known/oauth-protected-resource/mcp": {
+      resource: "https://ts-sdk.example.net/mcp",
+      authorization_servers: ["https://ts-sdk.example.net/"],
+    },
+    "https://ts-sdk.example.net/.well-known/oauth-authorization-server": {
+      issuer: "https://ts-sdk.example.net/",
+      authorization_endpoint: "https://ts-sdk.example.net/authorize",
+      token_endpoint: "https://ts-sdk.example.net/token",
+      registration_endpoint: "https://ts-sdk.example.net/register",
+      token_endpoint_auth_methods_supported: ["client_secret_post", "none"],
+      code_challenge_methods_supported: ["S256"],
+      response_types_supported: ["code"],
+      grant_types_supported: ["authorization_code", "refresh_token"],
+    },
+  },
+  token: { wants: { client_id: "*" } },
+} satisfies Upstream as Upstream;

@@ -1,0 +1,59 @@
+import type { Upstream } from "../zoo.ts";
+
+export default {
+  title: "Vercel",
+  habit: "The server is at the root; registration is open to reviewed redirect URIs only",
+  sources: [
+    { url: "https://vercel.com/.well-known/oauth-authorization-server", date: "2026-09-25" },
+    { url: "https://mcp.vercel.com/.well-known/oauth-protected-resource", date: "2026-09-25" },
+    { url: "https://vercel.com/docs/mcp/vercel-mcp", date: "2026-08-13" },
+  ],
+  looked: "2026-11-28",
+  to: "https://mcp.vercel.com/",
+  unauthorized: {
+    status: 401,
+    headers: {
+      "www-authenticate":
+        'Bearer error="invalid_token", error_description="No authorization provided", resource_metadata="https://mcp.vercel.com/.well-known/oauth-protected-resource"',
+    },
+    body: { error: "invalid_token", error_description: "No authorization provided" },
+  },
+  documents: {
+    "https://mcp.vercel.com/.well-known/oauth-protected-resource": {
+      resource: "https://mcp.vercel.com/",
+      authorization_servers: ["https://vercel.com"],
+      scopes_supported: ["openid"],
+      resource_name: "Vercel MCP",
+      organization_name: "Vercel",
+    },
+    "https://vercel.com/.well-known/oauth-authorization-server": {
+      issuer: "https://vercel.com",
+      authorization_endpoint: "https://vercel.com/oauth/authorize",
+      token_endpoint: "https://api.vercel.com/login/oauth/token",
+      registration_endpoint: "https://api.vercel.com/login/oauth/register",
+      token_endpoint_auth_methods_supported: [
+        "client_secret_basic",
+        "client_secret_post",
+        "client_secret_jwt",
+        "private_key_jwt",
+      ],
+      code_challenge_methods_supported: ["S256"],
+      response_modes_supported: ["web_message.opener"],
+      response_types_supported: ["code"],
+      scopes_supported: ["openid", "email", "profile", "offline_access"],
+      grant_types_supported: [
+        "authorization_code",
+        "client_credentials",
+        "refresh_token",
+        "urn:ietf:params:oauth:grant-type:device_code",
+      ],
+      revocation_endpoint: "https://api.vercel.com/login/oauth/token/revoke",
+      userinfo_endpoint: "https://api.vercel.com/login/oauth/userinfo",
+    },
+  },
+  registration: { refuses: { status: 400, body: { error: "invalid_redirect_uri" } } },
+  refusal: {
+    says: "refused to register us",
+    why: "Vercel reviews the clients that may use its server; others are not registered",
+  },
+} satisfies Upstream as Upstream;

@@ -1,0 +1,78 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { compatibilityPage } from "../../deploy/docs/compatibility-page.ts";
+import { walkClient } from "./client-flow.ts";
+import { notYet } from "./not-yet.ts";
+import { startZoo, type Zoo } from "./start-zoo.ts";
+import { startWalker, walkUpstream } from "./upstream-flow.ts";
+import { type Client, clients, fingerprint, type Upstream, upstreams } from "./zoo.ts";
+
+/** Flows side by side: two cores. */
+const walkers = 4;
+
+const known = { upstreams: await upstreams(), clients: await clients() };
+
+describe("the zoo", () => {
+  let zoo: Zoo;
+  const outcomes = new Map<string, string | undefined>();
+  beforeAll(async () => {
+    zoo = await startZoo();
+    const names = [...zoo.upstreams.keys()];
+    const clientNames = [...zoo.clients.keys()];
+    await Promise.all(
+      Array.from({ length: walkers }, async () => {
+        const walker = await startWalker(zoo);
+        for (let name = names.shift(); name !== undefined; name = names.shift()) {
+          outcomes.set(`upstreams ${name}`, await outcome(walkUpstream(zoo, walker, name)));
+        }
+        for (let name = clientNames.shift(); name !== undefined; name = clientNames.shift()) {
+          outcomes.set(`clients ${name}`, await outcome(walkClient(zoo, walker, name)));
+        }
+      }),
+    );
+    // Eighty flows, perhaps on a machine that is busy with others.
+  }, 400_000);
+  afterAll(() => zoo?.close());
+
+  describe.each(["upstreams", "clients"] as const)("%s", (kind) => {
+    const open = notYet[kind];
+    const names = [...known[kind].keys()];
+    it.each(names.filter((name) => !(name in open)))("%s goes the whole way", (name) => {
+      expect(outcomes.has(`${kind} ${name}`)).toBe(true);
+      const failure = outcomes.get(`${kind} ${name}`);
+      // Whole, unlike in an assertion's text.
+      if (failure !== undefined) throw new Error(failure);
+    });
+    it.each(Object.keys(open))("%s does not work yet: once it does, take it from not-yet.ts", (name) => {
+      expect(outcomes.get(`${kind} ${name}`)).toBeTypeOf("string");
+    });
+  });
+
+  it.each([
+    ["upstreams", 40],
+    ["clients", 25],
+  ] as const)("%s: at least %i that are documented, each with habits of its own", (kind, least) => {
+    const files = new Map<string, Upstream | Client>(known[kind]);
+    const prints = new Map<string, string[]>();
+    for (const [name, entry] of files) {
+      const print = fingerprint(entry);
+      prints.set(print, [...(prints.get(print) ?? []), name]);
+    }
+    expect([...prints.values()].filter((names) => names.length > 1)).toEqual([]);
+    const counted = [...files.values()].filter(({ guessed = [] }) => guessed.length === 0);
+    expect(counted.length).toBeGreaterThanOrEqual(least);
+  });
+});
+
+it("docs/compatibility-with.md says what the zoo says (make docs writes it)", () => {
+  const written = readFileSync(join(import.meta.dirname, "../../docs/compatibility-with.md"), "utf8");
+  expect(written).toBe(compatibilityPage(known, notYet));
+});
+
+async function outcome(flow: Promise<void>): Promise<string | undefined> {
+  return flow.then(
+    () => undefined,
+    (error: Error) => error.message,
+  );
+}
