@@ -1,14 +1,6 @@
 #!/usr/bin/env node
 import { Command, Option } from "commander";
 import { addOperatorCommands } from "./admin/add-operator-commands.ts";
-import { runDoctor } from "./admin/run-doctor.ts";
-import { checkConfig } from "./config/check-config.ts";
-import { envoyConfig } from "./config/envoy-config.ts";
-import { formatProblem } from "./config/format-problem.ts";
-import { loadConfig } from "./config/load-config.ts";
-import { serve } from "./main.ts";
-import { policyWarnings } from "./policy/policy-warnings.ts";
-import { migrate } from "./store/migrate.ts";
 
 const out = (text: string) => void process.stdout.write(text);
 const err = (text: string) => void process.stderr.write(text);
@@ -25,7 +17,7 @@ interface ServeOptions {
   readonly listenAdmin?: string;
 }
 
-/** The command line; `docs/cli.md` is made from it. */
+/** The command line; `docs/cli.md` is made from it. Each command loads its own code only: most need a small part of it. */
 export const program = new Command("envoy-mcp-auth").description(
   "Envoy external-authorization and token-injection sidecar for MCP servers",
 );
@@ -46,6 +38,7 @@ program
   .option("--listen-admin <address>", "likewise listen.admin")
   .action(async (options: ServeOptions) => {
     const { config: file, xdsDir, listenGrpc: grpc, listenHttp: http, listenAdmin: admin } = options;
+    const { serve } = await import("./main.ts");
     const sidecar = await serve({ file, env: process.env, xdsDir, listen: { grpc, http, admin } });
     let stopping = false;
     for (const signal of ["SIGTERM", "SIGINT"] as const) {
@@ -69,12 +62,15 @@ program
   .description("bring the database to the newest version; safe while older replicas run")
   .addOption(file())
   .action(async (options: { config: string }) => {
+    const { loadConfig } = await import("./config/load-config.ts");
     const loaded = loadConfig(options.config, process.env);
     if (!loaded.ok) {
+      const { formatProblem } = await import("./config/format-problem.ts");
       for (const problem of loaded.problems) err(`${formatProblem(problem)}\n`);
       process.exitCode = 1;
       return;
     }
+    const { migrate } = await import("./store/migrate.ts");
     const { url, dir, ...tls } = loaded.config.database;
     const done = await migrate(url === undefined ? { dir } : { url, tls });
     out(done.length === 0 ? "nothing to do\n" : `${done.join("\n")}\n`);
@@ -84,7 +80,9 @@ program
   .command("check-config")
   .description("print every problem of the routes file at once; exit 1 when there is an error")
   .addOption(file())
-  .action((options: { config: string }) => {
+  .action(async (options: { config: string }) => {
+    const { checkConfig } = await import("./config/check-config.ts");
+    const { policyWarnings } = await import("./policy/policy-warnings.ts");
     process.exitCode = checkConfig({
       file: options.config,
       env: process.env,
@@ -107,7 +105,8 @@ program
       .default("yaml"),
   )
   .option("--xds-dir <dir>", "write bootstrap.yaml, lds.yaml, rds.yaml and cds.yaml into this folder instead")
-  .action((options: { config: string; format: "yaml" | "json" | "context"; xdsDir?: string }) => {
+  .action(async (options: { config: string; format: "yaml" | "json" | "context"; xdsDir?: string }) => {
+    const { envoyConfig } = await import("./config/envoy-config.ts");
     process.exitCode = envoyConfig({ file: options.config, env: process.env, out, err, ...options });
   });
 
@@ -117,6 +116,7 @@ program
   .argument("<route>", "id or URL of the route")
   .addOption(file())
   .action(async (route: string, options: { config: string }) => {
+    const { runDoctor } = await import("./admin/run-doctor.ts");
     process.exitCode = await runDoctor({ file: options.config, route, env: process.env, out, err });
   });
 

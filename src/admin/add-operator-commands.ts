@@ -1,12 +1,6 @@
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { createFields } from "../config/create-fields.ts";
 import type { SigningKeyPurpose } from "../store/store.ts";
-import { runAudit } from "./run-audit.ts";
-import { runConnections } from "./run-connections.ts";
-import { runEndAccess } from "./run-end-access.ts";
-import { runGrants } from "./run-grants.ts";
-import { runRotateKeys } from "./run-rotate-keys.ts";
-import { runServiceAccounts } from "./run-service-accounts.ts";
 import type { CommandPlace } from "./with-rooms.ts";
 
 /**
@@ -44,6 +38,7 @@ export function addOperatorCommands(
         publish: number;
         revokeOld: boolean;
       }) => {
+        const { runRotateKeys } = await import("./run-rotate-keys.ts");
         process.exitCode = await runRotateKeys({ ...place(options), ...options });
       },
     );
@@ -62,6 +57,7 @@ export function addOperatorCommands(
         if (action === "revoke" && !options.user && !options.route)
           command.error("say which: --user, --route or both");
         const which = { userId: options.user, routeId: options.route };
+        const { runConnections } = await import("./run-connections.ts");
         process.exitCode = await runConnections(action, { ...place(options), which });
       });
   }
@@ -75,6 +71,7 @@ export function addOperatorCommands(
     .addOption(file())
     .action(async (options: { config: string; user?: string; client?: string }) => {
       const which = { userId: options.user, clientId: options.client };
+      const { runGrants } = await import("./run-grants.ts");
       process.exitCode = await runGrants("list", { ...place(options), which });
     });
   grants
@@ -93,6 +90,7 @@ export function addOperatorCommands(
         if (!grantId && !options.user && !options.client)
           command.error("say which: a grant's id, --user or --client");
         const which = { grantId, userId: options.user, clientId: options.client };
+        const { runGrants } = await import("./run-grants.ts");
         process.exitCode = await runGrants("revoke", { ...place(options), which });
       },
     );
@@ -108,6 +106,7 @@ export function addOperatorCommands(
     .action(async (options: { config: string; reason: string; yes: boolean }, command: Command) => {
       if (!options.yes)
         command.error("everybody has to sign in, and every client to authorize, again: say --yes");
+      const { runEndAccess } = await import("./run-end-access.ts");
       process.exitCode = await runEndAccess({ ...place(options), reason: options.reason });
     });
 
@@ -135,6 +134,7 @@ export function addOperatorCommands(
       ) => {
         const { route: routeIds, owner: ownerId, expiresIn: lifetime } = options;
         const action = { kind: "create", name, routeIds, ownerId, lifetime } as const;
+        const { runServiceAccounts } = await import("./run-service-accounts.ts");
         process.exitCode = await runServiceAccounts(action, place(options));
       },
     );
@@ -143,6 +143,7 @@ export function addOperatorCommands(
     .description("names, routes, owners, what these have delegated, and ends")
     .addOption(file())
     .action(async (options: { config: string }) => {
+      const { runServiceAccounts } = await import("./run-service-accounts.ts");
       process.exitCode = await runServiceAccounts({ kind: "list" }, place(options));
     });
   accounts
@@ -151,6 +152,7 @@ export function addOperatorCommands(
     .argument("<name>")
     .addOption(file())
     .action(async (name: string, options: { config: string }) => {
+      const { runServiceAccounts } = await import("./run-service-accounts.ts");
       process.exitCode = await runServiceAccounts({ kind: "revoke", name }, place(options));
     });
 
@@ -180,6 +182,7 @@ export function addOperatorCommands(
       }) => {
         const { after, since, until, action, user: userId, route: routeId } = options;
         const which = { after, since, until, action, userId, routeId, settled: until === undefined };
+        const { runAudit } = await import("./run-audit.ts");
         process.exitCode = await runAudit({ ...place(options), which });
       },
     );
