@@ -22,7 +22,7 @@ import { isPublicAddress } from "./is-public-address.ts";
 import { joined } from "./joined.ts";
 import { keepToIssuer } from "./keep-to-issuer.ts";
 import type { Outward } from "./outward.ts";
-import { notesOf, registerClient, renewRegistration } from "./register-client.ts";
+import { notesOf, type RegisteredScopes, registerClient, renewRegistration } from "./register-client.ts";
 import { requestToken } from "./request-token.ts";
 import type { UpstreamClient } from "./upstream-client.ts";
 import { UpstreamOAuthError } from "./upstream-oauth-error.ts";
@@ -33,14 +33,14 @@ export interface Clients {
   /**
    * The client a new consent uses (configured, else our document, else registered), and the callback that is its alone.
    *
-   * @param scopes that will be asked for
+   * @param scopes those that will be asked for, and those that the server lists and the operator allows
    * @throws UpstreamOAuthError
    */
   forConsent(
     route: Route,
     auth: OAuthConfig,
     server: UpstreamServer,
-    scopes: readonly string[],
+    scopes: RegisteredScopes,
   ): Promise<{ client: UpstreamClient; redirectUri: string }>;
   /** The client that a stored token, or a consent under way, belongs to; undefined when its credentials are gone. */
   known(
@@ -49,6 +49,15 @@ export interface Clients {
   ): Promise<UpstreamClient | undefined>;
   /** The server no longer knows this client: it is forgotten here, too. True if it is ours and a new one is needed. */
   forget(route: Route, client: { issuer: string; clientId: string; redirectUri: string }): Promise<boolean>;
+  /**
+   * The server gives a registered client no more scopes than it has registered: one that has registered less than `scopes` is
+   * forgotten here. @returns what it had registered; undefined where another registration would ask for nothing more
+   */
+  forgetOutgrown(
+    route: Route,
+    client: { issuer: string; clientId: string; redirectUri: string },
+    scopes: readonly string[],
+  ): Promise<readonly string[] | undefined>;
 }
 
 /** A renewal that failed is not tried again for so long, ms. */
@@ -76,7 +85,7 @@ export function createClients(deps: {
     route: Route,
     as: AuthorizationServer,
     places: ClientPlaces,
-    { scopes, authMethod }: { readonly scopes: readonly string[]; readonly authMethod?: ClientAuthMethod },
+    { scopes, authMethod }: { readonly scopes: RegisteredScopes; readonly authMethod?: ClientAuthMethod },
   ): Promise<UpstreamClient> {
     const { redirectUri } = places;
     const { clientName } = deps.routes().config.upstreamOAuth;
@@ -234,6 +243,14 @@ export function createClients(deps: {
       if (found?.clientId !== clientId) return false;
       await store.clientRegistrations.delete(issuer, redirectUri, clientId);
       return true;
+    },
+    async forgetOutgrown(_route, { issuer, clientId, redirectUri }, scopes) {
+      const found = await store.clientRegistrations.find(issuer, redirectUri, true);
+      if (found?.clientId !== clientId) return undefined;
+      const registered = notesOf(found).scope?.split(" ") ?? [];
+      if (scopes.every((scope) => registered.includes(scope))) return undefined;
+      await store.clientRegistrations.delete(issuer, redirectUri, clientId);
+      return registered;
     },
   };
 

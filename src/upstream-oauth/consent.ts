@@ -122,10 +122,14 @@ export function createConsent(
     return callback !== callbackUri(config, host) || hasOneOAuthRoute(config, host);
   }
 
-  /** @param again the second time for one wish of a person's */
+  /**
+   * @param again the second time for one wish of a person's
+   * @param registered scopes of the registration that another one is to replace
+   */
   async function start(
     { userId, route, returnTo, popup = false, shown }: BeginConsent,
     again: boolean,
+    registered: readonly string[] = [],
   ): Promise<{ location: string; state: string } | { notice: ConsentNotice }> {
     const { auth, connection, server, notice, needed } = await plan(userId, route);
     if (!(await hasRoomFor(store, connection, route)))
@@ -146,9 +150,10 @@ export function createConsent(
     }
     if (needed && !covers(shown, notice)) return { notice };
     // Also what a connection of a person who was asked for less is asked for: one registration is for all of them.
-    const all = [...new Set([...scopes, ...scopesFor(auth, server).scopes])];
+    const asked = [...new Set([...registered, ...scopes, ...scopesFor(auth, server).scopes])];
+    const supported = allowedScopes(auth, as.scopes_supported ?? []);
     const { client, redirectUri } = await clients
-      .forConsent(route, auth, server, all)
+      .forConsent(route, auth, server, { asked, supported })
       .catch((error: unknown) => {
         throw server.hasMetadata || auth.endpoint ? error : withoutOAuth(error, route);
       });
@@ -247,12 +252,21 @@ export function createConsent(
         );
       }
       const auth = oauthOf(route);
-      const code = readCode(pending, params);
       const place = {
         issuer: pending.issuer,
         clientId: pending.clientId,
         redirectUri: pending.redirectUri,
       };
+      let code: string;
+      try {
+        code = readCode(pending, params);
+      } catch (error) {
+        if (!(error instanceof UpstreamOAuthError) || error.error !== "invalid_scope") throw error;
+        // Whoever forges this answer gets no more than what was due: a registration is outgrown once only.
+        const registered = await clients.forgetOutgrown(route, place, pending.scopes);
+        if (registered === undefined) throw error;
+        return startAgain(route, pending, error, registered);
+      }
       const client = await clients.known(route, place);
       if (!client) {
         const gone = new UpstreamOAuthError(
@@ -279,10 +293,19 @@ export function createConsent(
   };
 
   /** A client that ended while the person was away cannot redeem their code; a new one can have another, once. */
-  async function startAgain(route: Route, pending: PendingConsent, error: UpstreamOAuthError) {
+  async function startAgain(
+    route: Route,
+    pending: PendingConsent,
+    error: UpstreamOAuthError,
+    registered: readonly string[] = [],
+  ) {
     const { userId, returnTo, popup, server, scopes, again, clientSource } = pending;
     if (again !== false || server === undefined || clientSource !== "registered") throw error;
-    const begun = await start({ userId, route, returnTo, popup, shown: { server, scopes } }, true);
+    const begun = await start(
+      { userId, route, returnTo, popup, shown: { server, scopes } },
+      true,
+      registered,
+    );
     if ("notice" in begun) throw error;
     return begun;
   }

@@ -2,6 +2,7 @@ import { LRUCache } from "lru-cache";
 import { askedAt, endpointUrl } from "../config/endpoint.ts";
 import type { Route } from "../config/route.ts";
 import { createPersistence } from "../store/persistently.ts";
+import { allowedScopes } from "./allowed-scopes.ts";
 import { knownAt } from "./claim-issuer.ts";
 import { createAuthMethods } from "./client-auth.ts";
 import { clientMetadataDocument } from "./client-metadata-document.ts";
@@ -224,8 +225,9 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
         const server = await fresh.server(route, { authorizationServerUrl });
         const identity = { ...server.as, named: server.named };
         checkIssuer(table.config, route, auth, identity, await knownAt(store, ownersOf(identity)));
-        const { scopes } = scopesFor(auth, server);
-        await createClients(planned).forConsent(route, auth, server, scopes);
+        const { scopes: asked } = scopesFor(auth, server);
+        const supported = allowedScopes(auth, server.as.scopes_supported ?? []);
+        await createClients(planned).forConsent(route, auth, server, { asked, supported });
         succeeded("prepare");
         return found;
       } catch (thrown) {

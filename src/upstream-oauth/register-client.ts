@@ -15,14 +15,21 @@ import { textOf, timeOf } from "./read-members.ts";
 import { oauthErrorOf } from "./token-answer.ts";
 import { UpstreamOAuthError } from "./upstream-oauth-error.ts";
 
+/** Servers may grant a client no other scopes than it has registered (RFC 7591 section 2). */
+export interface RegisteredScopes {
+  /** Those that will be asked for. */
+  readonly asked: readonly string[];
+  /** Those that may be asked for later, when a call demands them. */
+  readonly supported: readonly string[];
+}
+
 /** What one registration is about. */
 interface RegistrationRequest {
   readonly fetch: typeof globalThis.fetch;
   readonly as: AuthorizationServer;
   readonly places: Pick<ClientPlaces, "redirectUri" | "jwksUri">;
   readonly clientName: string;
-  /** Those that will be asked for: servers may grant a client no others than it has registered (RFC 7591 section 2). */
-  readonly scopes: readonly string[];
+  readonly scopes: RegisteredScopes;
   /** Set by the operator; absent: as the server lists. */
   readonly authMethod?: ClientAuthMethod;
   /** Whether a URL is on a host of ours. */
@@ -33,7 +40,7 @@ interface RegistrationRequest {
 export interface RegistrationNotes {
   /** Unix ms. */
   readonly registeredAt?: number;
-  /** Scopes as registered, with spaces between them. */
+  /** Scopes that were in the registration, or that the server would not have there, with spaces between them. */
   readonly scope?: string;
   /** RFC 7592: where the registration is kept, the token for it, and what is said of us there. Only where that is the server's own. */
   readonly management?: {
@@ -80,15 +87,21 @@ export async function registerClient(request: RegistrationRequest): Promise<Clie
       }),
       { ...request, asked, method, host },
     );
-  if (scopes.length === 0) return ask(metadata).catch(wrapped(host));
-  return ask({ ...metadata, scope: scopes.join(" ") })
-    .catch((error: unknown) => {
-      // Some servers know of no scopes in a registration, or not of all of them.
-      const { error: word } = UpstreamOAuthError.from(error, "");
-      if (word === "invalid_client_metadata" || word === "invalid_scope") return ask(metadata);
-      throw error;
-    })
+  const { asked, supported } = scopes;
+  // Who asks for none is given what was registered, at some.
+  if (asked.length === 0) return ask(metadata).catch(wrapped(host));
+  const wide = [...new Set([...asked, ...supported])].join(" ");
+  const narrow = asked.join(" ");
+  const withScope = (scope: string) => ask({ ...metadata, scope });
+  return withScope(wide)
+    .catch(unlessScopes(() => (narrow === wide ? without() : withScope(narrow).catch(unlessScopes(without)))))
     .catch(wrapped(host));
+
+  /** Tried is tried: another registration would have no more of them. */
+  async function without(): Promise<ClientRegistration> {
+    const made = await ask(metadata);
+    return { ...made, metadata: { ...made.metadata, scope: wide } };
+  }
 }
 
 /**
@@ -136,6 +149,15 @@ export async function renewRegistration(
 /** What `registerClient` has noted of a registration. */
 export function notesOf({ metadata }: Pick<ClientRegistration, "metadata">): RegistrationNotes {
   return metadata;
+}
+
+/** Some servers know of no scopes in a registration, or not of all of them: then `next` is tried. */
+function unlessScopes(next: () => Promise<ClientRegistration>) {
+  return (error: unknown): Promise<ClientRegistration> => {
+    const { error: word } = UpstreamOAuthError.from(error, "");
+    if (word === "invalid_client_metadata" || word === "invalid_scope") return next();
+    throw error;
+  };
 }
 
 function wrapped(host: string) {

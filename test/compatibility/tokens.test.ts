@@ -312,6 +312,60 @@ describe("a registration", () => {
     expect(bodies.map(({ scope }) => scope)).toEqual([expect.any(String), undefined]);
   });
 
+  it("has the scopes that calls may demand later, as far as the server lists them", async () => {
+    upstream.metadata.scopes_supported = ["read", "write", "delete"];
+    const begun = await house.oauth.begin({
+      userId: alice,
+      route: house.route(),
+      returnTo: "https://mcp.test/",
+    });
+    expect(begun.ok && new URL(begun.location).searchParams.get("scope")).toBe("read write");
+    expect(upstream.registered[0]?.body.scope).toBe("read write delete");
+  });
+
+  it("with fewer scopes than are asked for now is replaced once where the server refuses, and the flow goes on", async () => {
+    const granted = new Map<string, unknown>();
+    let knows = (_scope: string) => true;
+    upstream.on("/register", ({ body }) => {
+      const { scope }: { scope?: string } = JSON.parse(body);
+      if (scope !== undefined && !knows(scope)) return { status: 400, body: { error: "invalid_scope" } };
+      const clientId = `client-${upstream.clients.size}`;
+      upstream.clients.add(clientId);
+      granted.set(clientId, scope);
+      return { status: 201, body: { client_id: clientId } };
+    });
+    /** A client gets what it has registered, and no more. */
+    const agree = (location: string) => {
+      const asked = new URL(location).searchParams;
+      const has = String(granted.get(asked.get("client_id") ?? "")).split(" ");
+      const fits = asked
+        .get("scope")
+        ?.split(" ")
+        .every((scope) => has.includes(scope));
+      const refusal = { state: asked.get("state") ?? "", iss: upstream.url, error: "invalid_scope" };
+      return fits ? upstream.agree(location) : new URLSearchParams(refusal);
+    };
+    await house.connect(agree);
+    await house.reconfigure(routes("{upstream_oauth2: {scopes: [read, admin]}}"));
+    await house.connect(agree);
+    expect([...granted.values()]).toEqual(["read write", "read write admin"]);
+    // One that the server does not register has nobody's registration replaced again and again.
+    knows = (scope) => !scope.includes("forbidden");
+    await house.reconfigure(routes("{upstream_oauth2: {scopes: [read, forbidden]}}"));
+    await expect(house.connect(agree)).rejects.toThrow("authorization page answered with an error");
+    const clients = granted.size;
+    await expect(house.connect(agree)).rejects.toThrow("authorization page answered with an error");
+    expect(granted.size).toBe(clients);
+    // Nor has whoever forges a refusal.
+    await house.reconfigure(routes());
+    const forged = (location: string) => {
+      const state = new URL(location).searchParams.get("state") ?? "";
+      return new URLSearchParams({ state, iss: upstream.url, error: "invalid_scope" });
+    };
+    await expect(house.connect(forged)).rejects.toThrow("authorization page answered with an error");
+    expect(granted.size).toBe(clients);
+  });
+
   it.each([
     [["client_secret_post", "client_secret_basic"], "post"],
     [["client_secret_basic", "client_secret_post"], "basic"],

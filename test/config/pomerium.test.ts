@@ -29,8 +29,8 @@ ${route}`),
       {},
     );
     expect(loaded.problems).toEqual([
-      expect.objectContaining({ severity: "warning", path: "runtime_flags", line: 12 }),
       expect.objectContaining({ severity: "warning", path: "mcp_allowed_client_id_domains", line: 7 }),
+      expect.objectContaining({ severity: "warning", path: "runtime_flags", line: 12 }),
     ]);
     expect(loaded.ok && loaded.config).toMatchObject({
       issuer: "https://auth.example.com",
