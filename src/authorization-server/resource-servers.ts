@@ -97,27 +97,30 @@ export function createResourceServers(deps: Deps) {
     return missingScopes.filter((scope) => scope.length <= longestDemandedScope);
   }
 
-  /** For clients of the 2025-03-26 revision, which send no resource: the host's only route, where there is just one. */
+  /**
+   * For clients that send no resource: the host's only route, where there is just one, or else the only one of the whole gateway. With
+   * several a guess would give out a token for another server than the one that the person means to use.
+   */
   function fallback(
     ctx: KoaContextWithOIDC,
     _client: unknown,
     oneOf?: readonly string[],
   ): string | readonly string[] {
     if (oneOf) return oneOf;
-    const route = onlyRouteOf(routes(), ctx.host);
+    const route = onlyRouteOf(routes(), ctx.host) ?? onlyRouteOf(routes());
     if (route) return route.resource;
     throw new errors.InvalidTarget(
-      "the resource parameter (RFC 8707) is missing, and this host does not say which MCP server is meant",
+      "the resource parameter (RFC 8707) is missing, and this gateway has several MCP servers; send resource with the URL of the one that is meant, as its protected resource metadata says it",
     );
   }
 
   return { info, fallback };
 }
 
-/** The MCP server of a host that has exactly one. */
-export function onlyRouteOf(table: RouteTable, host: string): Route | undefined {
+/** The MCP server of a host that has exactly one; without a host, of a gateway that has. */
+export function onlyRouteOf(table: RouteTable, host?: string): Route | undefined {
   const candidates = table.config.routes.filter(
-    (route) => route.host === host && route.enabled && route.mcp.kind === "server",
+    (route) => (host === undefined || route.host === host) && route.enabled && route.mcp.kind === "server",
   );
   return candidates.length === 1 ? candidates[0] : undefined;
 }

@@ -11,7 +11,12 @@ import { sendPage } from "../pages/send-page.ts";
 import type { Person, SignIn } from "../sign-in/sign-in.ts";
 import type { Store } from "../store/store.ts";
 import type { Logger } from "../telemetry/logger.ts";
-import { type FailureCode, failureWords } from "../upstream-oauth/failure.ts";
+import {
+  type FailureCode,
+  failureWords,
+  type UpstreamAnswer,
+  writeUpstreamAnswer,
+} from "../upstream-oauth/failure.ts";
 import type { UpstreamOAuth } from "../upstream-oauth/upstream-oauth.ts";
 import type { UpstreamTokens } from "../upstream-token/upstream-tokens.ts";
 import { createConfirmConnection } from "./confirm-connection.ts";
@@ -36,7 +41,12 @@ interface Ending {
   readonly routeId?: string;
   readonly returnTo: string;
   readonly popup: boolean;
-  readonly error?: { readonly code: string; readonly message: string; readonly reason?: FailureCode };
+  readonly error?: {
+    readonly code: string;
+    readonly message: string;
+    readonly reason?: FailureCode;
+    readonly answer?: UpstreamAnswer;
+  };
 }
 
 /** Connecting a person to an upstream in the browser: leaving, coming back, and the document that says who we are (F4.2, F5.3). */
@@ -121,7 +131,8 @@ export function createConnectRouter(deps: ConnectDeps): Router {
     // Where the way leads, or what for, is not what the person has seen: the page, once more.
     if (!begun.ok && begun.notice) return ctx.redirect(confirmation.ask(ctx, wish, { session, show: true }));
     if (!begun.ok) {
-      const error = { code: begun.oauthError, message: begun.message, reason: begun.code };
+      const { oauthError, message, code: reason, answer } = begun;
+      const error = { code: oauthError, message, reason, answer };
       return end(ctx, { routeId: route.id, returnTo, popup, error });
     }
     stateCookie.set(ctx, begun.state, table.config.upstreamOAuth.pendingTtl);
@@ -157,14 +168,14 @@ export function createConnectRouter(deps: ConnectDeps): Router {
         }
         return end(ctx, finished);
       }
-      const { returnTo, popup = false, routeId, oauthError, message } = finished;
+      const { returnTo, popup = false, routeId, oauthError, message, answer } = finished;
       if (returnTo) {
         stateCookie.clear(ctx, state);
         return end(ctx, {
           routeId,
           returnTo,
           popup,
-          error: { code: oauthError, message, reason: finished.code },
+          error: { code: oauthError, message, reason: finished.code, answer },
         });
       }
       return refuse(ctx, 400, finished.code, {
@@ -244,6 +255,7 @@ export function createConnectRouter(deps: ConnectDeps): Router {
       url.searchParams.set("connect_error", error.code);
       url.searchParams.set("connect_error_description", error.message);
       if (error.reason) url.searchParams.set("connect_error_reason", error.reason);
+      if (error.answer) writeUpstreamAnswer(url.searchParams, error.answer);
     }
     if (!popup) {
       ctx.redirect(url.href);

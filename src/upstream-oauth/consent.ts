@@ -474,7 +474,11 @@ function readCode(pending: PendingConsent, params: URLSearchParams): string {
         refused
           ? "access was not granted at the server"
           : "the server's authorization page answered with an error",
-        { error: error.error, detail: `${error.error} ${error.error_description ?? ""}` },
+        {
+          error: error.error,
+          detail: `${error.error} ${error.error_description ?? ""}`,
+          server: URL.parse(pending.issuer)?.host,
+        },
       );
     }
     throw UpstreamOAuthError.from(error, "the authorization answer");

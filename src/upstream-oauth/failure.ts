@@ -104,6 +104,83 @@ export function readFailureCode(value: unknown): FailureCode | undefined {
   return typeof value === "string" && Object.hasOwn(failureWords, value) ? (value as FailureCode) : undefined;
 }
 
+/** What the failed step was told by the other side, as far as it can be repeated. */
+export interface UpstreamAnswer {
+  /** Host, with its port where that is not the default one. */
+  readonly server: string;
+  /** HTTP status; absent where the answer came by the browser. */
+  readonly status?: number;
+  /** Its OAuth error code, where that is one word. */
+  readonly error?: string;
+}
+
+/** Query parameters that carry an answer through the browser. */
+const answerParameters = {
+  server: "connect_error_server",
+  status: "connect_error_status",
+  error: "connect_error_upstream",
+} as const;
+
+/** An error code that another server chose, if it is a single word: no sentence of theirs is shown as ours. */
+export function errorWord(error: string | undefined): string | undefined {
+  return error !== undefined && /^[A-Za-z][\w.-]{0,63}$/.test(error) ? error : undefined;
+}
+
+export function writeUpstreamAnswer(query: URLSearchParams, { server, status, error }: UpstreamAnswer): void {
+  query.set(answerParameters.server, server);
+  if (status !== undefined) query.set(answerParameters.status, String(status));
+  if (error !== undefined) query.set(answerParameters.error, error);
+}
+
+/** From a place that anybody can write to: a host, a number and a word, or nothing. */
+export function readUpstreamAnswer(query: Readonly<Record<string, unknown>>): UpstreamAnswer | undefined {
+  const { [answerParameters.server]: server, [answerParameters.status]: status } = query;
+  const { [answerParameters.error]: error } = query;
+  if (typeof server !== "string" || server.length > 255) return undefined;
+  if (URL.parse(`https://${server}`)?.host !== server) return undefined;
+  return {
+    server,
+    status: typeof status === "string" && /^[1-5]\d\d$/.test(status) ? Number(status) : undefined,
+    error: typeof error === "string" ? errorWord(error) : undefined,
+  };
+}
+
+/** What the operator of this gateway can do where trying again does not help; for an engineer who has the client's log only. */
+const remedies: Partial<Readonly<Record<FailureCode, string>>> = {
+  registration_unavailable: byHand(),
+  registration_refused: byHand(),
+  client_refused:
+    "the operator of this gateway checks mcp.server.upstream_oauth2.client_id and client_secret",
+  authorization_refused:
+    "the operator of this gateway checks the scopes, the client and its redirect URI at that server",
+  token_refused: "the operator of this gateway checks the client and its redirect URI at that server",
+  discovery_failed: doctor(),
+  not_an_mcp_server: doctor(),
+  resource_mismatch: doctor(),
+  metadata_invalid: doctor(),
+  issuer_mismatch: doctor(),
+  pkce_not_supported: doctor(),
+};
+
+function byHand(): string {
+  return "the operator of this gateway registers a client there by hand and sets mcp.server.upstream_oauth2.client_id and client_secret of the route";
+}
+
+function doctor(): string {
+  return "the operator of this gateway runs envoy-mcp-auth doctor for the route";
+}
+
+/**
+ * A failure as an MCP client's engineer reads it: what happened, who answered what, and what to do. Characters that an
+ * `error_description` may have (RFC 6749 section 4.1.2.1), and words of ours but for the host and the error code.
+ */
+export function describeFailure(code: FailureCode, answer?: UpstreamAnswer): string {
+  const answered = [answer?.status, answer?.error].filter((one) => one !== undefined).join(" ");
+  const facts = answer && answered !== "" ? `${code}; ${answer.server} answered ${answered}` : code;
+  const remedy = remedies[code];
+  return `${failureWords[code]} (${facts})${remedy === undefined ? "" : `; ${remedy}`}`;
+}
+
 /** RFC 6749 section 4.1.2.1: what the MCP client, or the application, is told. */
 export type OAuthErrorCode = "access_denied" | "server_error" | "temporarily_unavailable" | "invalid_request";
 
@@ -115,5 +192,7 @@ export interface Failure {
   /** Trying again later may help without anybody's doing. */
   readonly retryable: boolean;
   readonly oauthError: OAuthErrorCode;
+  /** Where another server's answer is what failed. */
+  readonly answer?: UpstreamAnswer;
   readonly retryAfterSeconds?: number;
 }

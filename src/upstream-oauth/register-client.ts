@@ -10,6 +10,7 @@ import type { ClientAuthMethod } from "../config/route.ts";
 import type { ClientRegistration } from "../store/store.ts";
 import { chooseAuthMethod } from "./choose-auth-method.ts";
 import { byKey, type ClientPlaces } from "./client-metadata-document.ts";
+import { errorWord } from "./failure.ts";
 import { readJsonObject } from "./read-json-object.ts";
 import { textOf, timeOf } from "./read-members.ts";
 import { oauthErrorOf } from "./token-answer.ts";
@@ -263,19 +264,21 @@ async function accepted(response: Response, host: string): Promise<Record<string
     throw new UpstreamOAuthError("rate_limited", `${host} registers no more clients for now`, {
       detail,
       status,
+      server: host,
     });
   }
   if (status >= 500) {
     throw new UpstreamOAuthError("server_error", `registration at ${host} failed (${status})`, {
       detail,
       status,
+      server: host,
     });
   }
   if (!response.ok || error !== undefined) {
     throw new UpstreamOAuthError(
       "registration_refused",
-      `${host} refused to register us (${status}): register by hand and set upstream_oauth2.client_id`,
-      { detail, error, status },
+      `${host} refused to register us (${[status, errorWord(error)].filter(Boolean).join(" ")}): register by hand and set upstream_oauth2.client_id`,
+      { detail, error, status, server: host },
     );
   }
   // An answer that is no object is left to the reader, who names the fault.

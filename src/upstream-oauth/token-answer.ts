@@ -173,7 +173,7 @@ function refuseErrors(
   const error = oauthErrorOf(answer);
   const { status } = response;
   if (response.ok && error === undefined && answer?.ok !== false) return;
-  const more = { detail: text, error, status, retryAfterSeconds: retryAfter(response) };
+  const more = { detail: text, error, status, server: host, retryAfterSeconds: retryAfter(response) };
   if (status === 429 || (error !== undefined && slowDowns.has(error))) {
     throw new UpstreamOAuthError("rate_limited", `the token endpoint of ${host} asks to slow down`, more);
   }

@@ -1,4 +1,4 @@
-import type { Failure, FailureCode, OAuthErrorCode } from "./failure.ts";
+import { errorWord, type Failure, type FailureCode, type OAuthErrorCode } from "./failure.ts";
 import { SafeFetchError } from "./safe-fetch-error.ts";
 
 /** Error codes of RFC 6749, 8693, 8707 and 9449, OpenID Connect, and servers in use (GitHub, Entra). */
@@ -58,6 +58,8 @@ export class UpstreamOAuthError extends Error {
   readonly error: string | undefined;
   /** HTTP status of the answer, where there was one. */
   readonly status: number | undefined;
+  /** Host of who answered, where the answer is what failed. */
+  readonly server: string | undefined;
 
   constructor(
     code: FailureCode,
@@ -68,6 +70,7 @@ export class UpstreamOAuthError extends Error {
       retryAfterSeconds?: number;
       error?: string;
       status?: number;
+      server?: string;
     } = {},
   ) {
     super(message, more.cause === undefined ? undefined : { cause: more.cause });
@@ -77,6 +80,7 @@ export class UpstreamOAuthError extends Error {
     this.retryAfterSeconds = more.retryAfterSeconds;
     this.error = more.error?.slice(0, longestError);
     this.status = more.status;
+    this.server = more.server;
   }
 
   /** One of few words, for metrics: the other side's own only where it is a known one. */
@@ -104,12 +108,14 @@ export class UpstreamOAuthError extends Error {
     let oauthError: OAuthErrorCode = retryable ? "temporarily_unavailable" : "server_error";
     if (this.code === "consent_refused") oauthError = "access_denied";
     if (this.code.startsWith("state_") || this.code === "route_unavailable") oauthError = "invalid_request";
+    const { server, status } = this;
     return {
       ok: false,
       code: this.code,
       message: this.message,
       retryable,
       oauthError,
+      ...(server !== undefined && { answer: { server, status, error: errorWord(this.error) } }),
       retryAfterSeconds: this.retryAfterSeconds,
     };
   }

@@ -101,7 +101,8 @@ export function judgeRefusals(
         reason: "refused_by_upstream",
       });
     }
-    return askForConsent(refusal, route, connection, union(token.scopes, refusal.scopes), "token_refused");
+    const kept = asksForScopes(route) ? token.scopes : [];
+    return askForConsent(refusal, route, connection, union(kept, refusal.scopes), "token_refused");
   }
 
   /** Tokens without consent are got anew, once. */
@@ -208,6 +209,14 @@ function isSpent({ expiresAt }: UpstreamToken): boolean {
 /** A refresh keeps the time of the consent; both are of one moment only in a token that the consent itself brought. */
 function isFromConsent(token: UpstreamToken): boolean {
   return token.connectedAt.getTime() === token.updatedAt.getTime();
+}
+/**
+ * Where the routes file names the endpoints and no scopes, none is asked for: what the server has granted nevertheless goes by other
+ * names there (Slack's `user_scope`).
+ */
+function asksForScopes({ mcp }: Route): boolean {
+  const auth = mcp.kind === "server" && mcp.auth.type === "oauth" ? mcp.auth : undefined;
+  return auth?.endpoint === undefined || auth.scopes !== undefined;
 }
 function isGranted(route: Route): boolean {
   return route.mcp.kind === "server" && route.mcp.auth.type !== "oauth";

@@ -68,6 +68,25 @@ describe("F8.8 resource", () => {
     expect(page.url.searchParams.get("error_description")).toBeTruthy();
   });
 
+  test("missing is the only MCP server of a gateway that has one, at every step", async () => {
+    const switched = (yaml: string) => yaml.replaceAll(/id: (many-.)$/gm, "id: $1\n    enabled: false");
+    await house.reconfigure(switched);
+    try {
+      for (const resource of [undefined, ""]) {
+        const tokens = await app.tokens(house.browser(), "alice", { resource });
+        expect(decodeJwt(tokens.access_token).aud).toBe("https://one.test");
+        const renewed = (await (await app.refresh(tokens.refresh_token)).json()) as { access_token: string };
+        expect(decodeJwt(renewed.access_token).aud).toBe("https://one.test");
+      }
+    } finally {
+      await house.reconfigure((yaml) => yaml.replaceAll("\n    enabled: false", ""));
+    }
+    // From here on there are three, and what was meant cannot be told any more.
+    const { page } = await app.authorize(house.browser(), "alice", { resource: undefined });
+    expect(page.url.searchParams.get("error")).toBe("invalid_target");
+    expect(page.url.searchParams.get("error_description")).toMatch(/send resource with the URL/);
+  });
+
   test("two at once are refused", async () => {
     const { url } = app.request();
     url.searchParams.append("resource", "https://many.test/a");

@@ -50,8 +50,8 @@ export interface House {
   readonly fetch: typeof globalThis.fetch;
   /** What a user's connection to a route is said to be; default `not_needed`. */
   readonly connections: Map<string, ConnectionState>;
-  /** What the stand-in for the upstream's consent page does: connects, or comes back with this error. */
-  connectOutcome: "connects" | "nothing" | { error: string };
+  /** What the stand-in for the upstream's consent page does: connects, or comes back with this error, and parameters beside it. */
+  connectOutcome: "connects" | "nothing" | { error: string; beside?: Readonly<Record<string, string>> };
   /** Client ID Metadata Documents by URL, as the injected `fetch` finds them. */
   readonly documents: Map<string, () => Response>;
   readonly log: string[];
@@ -171,7 +171,9 @@ export async function startHouse(
     const back = new URL(String(ctx.query.redirect_url));
     const outcome = house.connectOutcome;
     if (outcome === "connects") connections.set(`${person.userId} ${ctx.query.route}`, "connected");
-    else if (outcome !== "nothing") back.searchParams.set("connect_error", outcome.error);
+    else if (outcome !== "nothing")
+      for (const [name, value] of Object.entries({ connect_error: outcome.error, ...outcome.beside }))
+        back.searchParams.set(name, value);
     ctx.redirect(back.href);
   });
   app.use(authorizationServer.middleware);

@@ -42,6 +42,55 @@ describe("F3.6 a route whose upstream needs the person's consent", () => {
     expect(await house.store.authorizationServerRecords.grants({ clientId: app.clientId })).toEqual([]);
   });
 
+  test.each([
+    [
+      "refused registration",
+      {
+        connect_error_reason: "registration_refused",
+        connect_error_server: "as.test",
+        connect_error_status: "400",
+        connect_error_upstream: "invalid_redirect_uri",
+      },
+      /refused to register this gateway \(registration_refused; as\.test answered 400 invalid_redirect_uri\); .*upstream_oauth2\.client_id/,
+    ],
+    [
+      "error of the authorization page",
+      {
+        connect_error_reason: "authorization_refused",
+        connect_error_server: "as.test:8443",
+        connect_error_upstream: "invalid_scope",
+      },
+      /\(authorization_refused; as\.test:8443 answered invalid_scope\)/,
+    ],
+    [
+      "link that somebody has made up",
+      {
+        connect_error_reason: "client_refused",
+        connect_error_server: "as.test/call-us",
+        connect_error_status: "400 call us",
+        connect_error_upstream: "call us",
+      },
+      /\(client_refused\);/,
+    ],
+    [
+      "sentence in place of a status and an error code",
+      {
+        connect_error_reason: "token_refused",
+        connect_error_server: "as.test",
+        connect_error_status: "4000",
+        connect_error_upstream: 'call "us"',
+      },
+      /\(token_refused\);/,
+    ],
+  ])("a %s is explained to the client, in words of ours", async (_name, beside, description) => {
+    house.connectOutcome = { error: "server_error", beside };
+    const { params } = await app.authorize(browser, "alice");
+    expect(params.get("error")).toBe("server_error");
+    expect(params.get("error_description")).toMatch(description);
+    // RFC 6749 section 4.1.2.1.
+    expect(params.get("error_description")).toMatch(/^[\x20\x21\x23-\x5b\x5d-\x7e]+$/);
+  });
+
   test("an upstream that never gives what is needed does not send the browser round in circles", async () => {
     house.connectOutcome = "nothing";
     const { params } = await app.authorize(browser, "alice");

@@ -158,6 +158,8 @@ function scripts(
         ...(secret && { client_secret: secret, client_secret_expires_at: 0 }),
         ...(filled(registration.body ?? {}, values) as Json),
       };
+      for (const [name, value] of Object.entries(registration.body ?? {}))
+        if (value === undefined) delete answered[name];
       const secretGiven = typeof answered.client_secret === "string" ? answered.client_secret : undefined;
       registered.set(id, {
         secret: secretGiven,
@@ -201,16 +203,17 @@ function scripts(
         ...Object.fromEntries(given.searchParams),
         ...authorization.wants,
       }))
-        if (value === "*" ? !asked.get(name) : asked.get(name) !== value)
+        if (value === "*" ? !asked.get(name) : inOrder(name, asked.get(name)) !== inOrder(name, value))
           return refuse(`without ${name}=${value}`);
       for (const name of authorization.refuses ?? []) if (asked.has(name)) return refuse(`with ${name}`);
+      if (authorization.shows) return authorization.shows;
       const code = randomUUID();
       codes.set(code, asked);
       const back = new URL(redirectUri);
       const adds =
         metadata.authorization_response_iss_parameter_supported === true ? { iss: metadata.issuer } : {};
       for (const [name, value] of Object.entries({
-        code,
+        ...(authorization.fails ?? { code }),
         state: asked.get("state"),
         ...adds,
         ...authorization.adds,
@@ -264,6 +267,7 @@ function scripts(
         if (!fits) return refuse("invalid_grant", "with a code that does not fit");
         scope = begun.get("scope") ?? "";
       } else if (grant === "refresh_token") {
+        if (token.refusesRefreshes) return token.refusesRefreshes;
         const given = form.get("refresh_token") ?? "";
         if (!vendor.refreshTokens.has(given))
           return token.refused ?? { status: 400, body: { error: "invalid_grant" } };
@@ -299,6 +303,11 @@ function configured(settings: Upstream["settings"], part?: string): Json {
 
 function withoutRefresh({ refresh_token: _, ...rest }: Json): Json {
   return rest;
+}
+
+/** Scopes mean the same in any order (RFC 6749 section 3.3). */
+function inOrder(name: string, value: string | null): string | null | undefined {
+  return name === "scope" ? value?.split(" ").sort().join(" ") : value;
 }
 
 function formDecoded(value: string): string {

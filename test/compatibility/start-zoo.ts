@@ -10,7 +10,7 @@ import { configFile } from "../config/config-file.ts";
 import { type E2e, startE2e } from "../support/e2e.ts";
 import { copyEmbeddedTestDatabase } from "../support/embedded-database.ts";
 import { type ScriptedVendors, scriptedVendors } from "./scripted-vendors.ts";
-import { type Client, clients, hostsOf, type Upstream, upstreams } from "./zoo.ts";
+import { type Client, clients, hostsOf, isWalked, type Upstream, upstreams } from "./zoo.ts";
 
 /** One stack for the whole zoo: a route per upstream and per client, through a real Envoy. */
 export interface Zoo {
@@ -29,7 +29,7 @@ export const upstreamRoute = (name: string) => `https://${name}.upstreams.test`;
 export const clientRoute = (name: string) => `https://${name}.clients.test`;
 
 export async function startZoo(): Promise<Zoo> {
-  const zoo = { upstreams: await upstreams(), clients: await clients() };
+  const zoo = { upstreams: walked(await upstreams()), clients: walked(await clients()) };
   const problems = new Map<string, string>();
   let stack: E2e | undefined;
   const vendors = await scriptedVendors(zoo.upstreams, zoo.clients, {
@@ -100,6 +100,10 @@ export async function startZoo(): Promise<Zoo> {
       await vendors.close();
     },
   };
+}
+
+function walked<One>(all: ReadonlyMap<string, One>): Map<string, One> {
+  return new Map([...all].filter(([name]) => isWalked(name)));
 }
 
 /** What a routes file with this one route is refused for; the others are to be tried all the same. */

@@ -59,6 +59,10 @@ export interface Upstream extends Entry {
     readonly wants?: Readonly<Record<string, string>>;
     /** Parameters that it answers with an error. */
     readonly refuses?: readonly string[];
+    /** It sends the browser back with this error (and description) instead of a code. */
+    readonly fails?: Readonly<Record<string, string>>;
+    /** It shows an error of its own to whoever asks, as it does to clients or redirect URIs that it does not like. */
+    readonly shows?: Answer;
     /** Parameters that it adds to its answer; `iss` for one. */
     readonly adds?: Readonly<Record<string, string>>;
   };
@@ -73,8 +77,10 @@ export interface Upstream extends Entry {
     readonly refused?: Answer;
     /** It keeps the refresh token at a refresh. */
     readonly rotates?: false;
-    /** It gives no refresh token. */
+    /** It gives no refresh token, or none that is of any use. */
     readonly refreshes?: false;
+    /** Answer to every refresh. */
+    readonly refusesRefreshes?: Answer;
     readonly wants?: Readonly<Record<string, string>>;
     readonly refuses?: readonly string[];
   };
@@ -125,6 +131,10 @@ export interface Client extends Entry {
   /** It cannot connect: what the person or the client is told, and why that is the client's doing. */
   readonly refusal?: { readonly says: string; readonly why: string };
 }
+
+/** Names of files that are walked alone while one is being written: `ZOO_ONLY=figma,vercel`. */
+const only = process.env.ZOO_ONLY?.split(",");
+export const isWalked = (name: string) => only === undefined || only.includes(name);
 
 /** Every file of the zoo by its name. */
 export const upstreams = () => load<Upstream>("upstreams");

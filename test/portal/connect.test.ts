@@ -156,6 +156,29 @@ describe("connecting in the browser", () => {
     expect(denied.location?.searchParams.get("connect_error")).toBe("access_denied");
   });
 
+  it("who refused, and in which word, comes back with connect_error; a sentence of theirs does not", async () => {
+    const browser = await house.browser(alice);
+    const told = ({ location }: { location?: URL }) =>
+      ["reason", "server", "status", "upstream"].map((name) =>
+        location?.searchParams.get(`connect_error_${name}`),
+      );
+    const { host } = new URL(upstream.url);
+    for (const [error, word] of [
+      ["invalid_redirect_uri", "invalid_redirect_uri"],
+      ["call us at once", null],
+    ]) {
+      upstream.on("/register", { status: 400, body: { error } });
+      const refused = await browser.connect(connectUrl());
+      expect(told(refused)).toEqual(["registration_refused", host, "400", word]);
+    }
+    upstream.on("/register", { status: 201, body: { client_id: "c" } });
+    const { location } = await leave(browser);
+    const params = upstream.agree(location, { error: "invalid_scope", error_description: "call us" });
+    params.delete("code");
+    const refused = await browser.open(callbackUrl(params));
+    expect(told(refused)).toEqual(["authorization_refused", host, null, "invalid_scope"]);
+  });
+
   it("F5.3 signs in first, and for the authorization server's trips only the session that asked counts", async () => {
     const nobody = await house.browser();
     const signIn = await nobody.open(connectUrl());

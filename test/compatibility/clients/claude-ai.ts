@@ -1,12 +1,16 @@
 import type { Client } from "../zoo.ts";
 
 export default {
-  title: "Claude.ai, registered",
+  title: "Claude.ai and connectors of Claude Desktop, registered",
   habit: "Registers as a confidential client that sends its secret in the body, from a server (python-httpx)",
   sources: [
     { url: "https://github.com/anthropics/claude-ai-mcp/issues/1043", date: "2026-09-15" },
     { url: "https://github.com/anthropics/claude-code/issues/5826", date: "2025-11-22" },
     { url: "https://claude.com/docs/connectors/building/authentication", date: "2026-07-29" },
+    {
+      url: "https://docs.zuora.com/zuora-ai/zuora-mcp-server/zuora-mcp-server/configure-zuora-remote-mcp-server/redirect-uris-by-mcp-client",
+      date: "2026-11-29",
+    },
   ],
   looked: "2026-11-28",
   registers: {

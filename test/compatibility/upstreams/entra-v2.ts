@@ -5,6 +5,8 @@ export default {
   habit: "Refuses a resource that does not belong to the scopes (AADSTS9010010); scopes name the API",
   sources: [
     { url: "https://learn.microsoft.com/en-us/entra/identity-platform/scopes-oidc", date: "2026-08-21" },
+    { url: "https://github.com/punkpeye/mcp-remote/issues/217", date: "2026-08-21" },
+    { url: "https://github.com/microsoft/vscode/issues/321249", date: "2026-06-13" },
     { url: "https://claude.com/docs/connectors/building/troubleshooting", date: "2026-07-29" },
   ],
   looked: "2026-11-28",

@@ -26,5 +26,8 @@ export default {
     },
   },
   registration: { refuses: { status: 403, body: "Forbidden" } },
-  refusal: { says: "refused to register us", why: "Figma registers clients of its catalog only" },
+  refusal: {
+    says: "refused to register this gateway (registration_refused; api.figma.com answered 403); the operator of this gateway registers a client there by hand",
+    why: "Figma registers clients of its catalog only",
+  },
 } satisfies Upstream as Upstream;

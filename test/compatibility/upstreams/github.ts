@@ -8,6 +8,8 @@ export default {
       url: "https://docs.github.com/en/apps/oauth-apps/building-oauth-apps/authorizing-oauth-apps",
       date: "2026-09",
     },
+    { url: "https://github.com/github/github-mcp-server/issues/2532", date: "2026-05-27" },
+    { url: "https://github.com/mark3labs/mcp-go/issues/643", date: "2026-04-13" },
     { url: "https://api.githubcopilot.com/.well-known/oauth-protected-resource/mcp/", date: "2026-09" },
   ],
   looked: "2026-11-28",

@@ -3,7 +3,11 @@ import type { Upstream } from "../zoo.ts";
 export default {
   title: "PayPal",
   habit: "Everything on one host; the same stack as Square and Dodo Payments",
-  sources: [{ url: "https://mcp.paypal.com/.well-known/oauth-authorization-server", date: "2026-09-30" }],
+  sources: [
+    { url: "https://mcp.paypal.com/.well-known/oauth-authorization-server", date: "2026-09-30" },
+    { url: "https://github.com/paypal/paypal-mcp-server/issues/6", date: "2026-07-26" },
+    { url: "https://github.com/Azure/mcp-center/issues/8", date: "2025-10-15" },
+  ],
   looked: "2026-11-28",
   to: "https://mcp.paypal.com/mcp",
   unauthorized: {

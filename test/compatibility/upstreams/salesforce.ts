@@ -8,6 +8,7 @@ export default {
       url: "https://help.salesforce.com/s/articleView?id=xcloud.remoteaccess_oauth_web_server_flow.htm",
       date: "2026-09",
     },
+    { url: "https://github.com/dust-tt/dust/pull/20853", date: "2026-01-30" },
   ],
   looked: "2026-11-28",
   to: "https://crm-tools.example.net/mcp",

@@ -53,7 +53,7 @@ export default {
   },
   registration: { refuses: { status: 400, body: { error: "invalid_redirect_uri" } } },
   refusal: {
-    says: "refused to register us",
+    says: "(registration_refused; api.vercel.com answered 400 invalid_redirect_uri)",
     why: "Vercel reviews the clients that may use its server; others are not registered",
   },
 } satisfies Upstream as Upstream;

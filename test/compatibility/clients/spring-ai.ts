@@ -1,0 +1,21 @@
+import type { Client } from "../zoo.ts";
+
+export default {
+  title: "Spring AI, Java SDK",
+  habit: "Registers one grant type and a callback, nothing else; never refreshes",
+  sources: [
+    {
+      url: "https://github.com/spring-ai-community/mcp-security/blob/011e34c8a6a5a8d852467f3c8dd015c3c08ffab9/mcp-client-security/src/main/java/org/springaicommunity/mcp/security/client/sync/config/McpClientOAuth2Configurer.java",
+      date: "2026-11-29",
+    },
+  ],
+  looked: "2026-11-29",
+  registers: {
+    grant_types: ["authorization_code"],
+    redirect_uris: ["http://localhost:8080/authorize/oauth2/code/notes"],
+  },
+  discovers: ["challenge", "resource-path", "resource-root"],
+  metadata: ["oauth-authorization-server", "openid-configuration"],
+  token: { method: "client_secret_basic", parameters: { resource: "$resource" } },
+  refresh: false,
+} satisfies Client as Client;

@@ -1,0 +1,53 @@
+import type { Upstream } from "../zoo.ts";
+
+export default {
+  title: "Go SDK's server",
+  habit:
+    "Its example names the URL of a metadata document as authorization server; the challenge comes with plain text",
+  sources: [
+    {
+      url: "https://github.com/modelcontextprotocol/go-sdk/blob/a116dda015da5731ac7e220fdea670313a20c3b0/examples/server/auth-middleware/main.go",
+      date: "2026-11-29",
+    },
+    {
+      url: "https://github.com/modelcontextprotocol/go-sdk/blob/a116dda015da5731ac7e220fdea670313a20c3b0/auth/auth.go",
+      date: "2026-11-29",
+    },
+  ],
+  looked: "2026-11-29",
+  to: "https://go-sdk.example.net/mcp/jwt",
+  settings: {
+    upstream_oauth2: {
+      client_id: "go-client",
+      client_secret: "go-secret",
+      scopes: ["read", "write"],
+      endpoint: {
+        auth_url: "https://auth.go-sdk.example.net/authorize",
+        token_url: "https://auth.go-sdk.example.net/token",
+      },
+    },
+  },
+  unauthorized: {
+    status: 401,
+    headers: {
+      "content-type": "text/plain; charset=utf-8",
+      "www-authenticate":
+        "Bearer resource_metadata=https://go-sdk.example.net/.well-known/oauth-protected-resource",
+    },
+    body: "no bearer token\n",
+  },
+  documents: {
+    "https://go-sdk.example.net/.well-known/oauth-protected-resource": {
+      resource: "https://go-sdk.example.net/mcp/jwt",
+      authorization_servers: ["https://auth.go-sdk.example.net/.well-known/openid-configuration"],
+      scopes_supported: ["read", "write"],
+    },
+    "https://auth.go-sdk.example.net/.well-known/openid-configuration": {
+      issuer: "https://auth.go-sdk.example.net",
+      authorization_endpoint: "https://auth.go-sdk.example.net/authorize",
+      token_endpoint: "https://auth.go-sdk.example.net/token",
+      code_challenge_methods_supported: ["S256"],
+    },
+  },
+  guessed: ["unauthorized (the challenge's quotes)"],
+} satisfies Upstream as Upstream;

@@ -1,0 +1,52 @@
+import type { Upstream } from "../zoo.ts";
+
+export default {
+  title: "Google Cloud",
+  habit:
+    "No registration and no client id documents; a refresh token only for access_type=offline with a prompt, and never a second one",
+  sources: [
+    { url: "https://docs.cloud.google.com/mcp/set-up-authentication-mcp-servers", date: "2026-11-29" },
+    { url: "https://developers.google.com/identity/protocols/oauth2/web-server", date: "2026-11-29" },
+    {
+      url: "https://cloud.google.com/nodejs/docs/reference/google-auth-library/latest/google-auth-library/credentialrequest",
+      date: "2024-03-16",
+    },
+  ],
+  looked: "2026-11-29",
+  to: "https://bigquery.googleapis.com/mcp",
+  settings: {
+    upstream_oauth2: {
+      client_id: "123456789012-abcdef.apps.googleusercontent.com",
+      client_secret: "google-secret",
+      scopes: ["https://www.googleapis.com/auth/bigquery"],
+      endpoint: {
+        auth_url: "https://accounts.google.com/o/oauth2/v2/auth",
+        token_url: "https://oauth2.googleapis.com/token",
+        auth_style: "client_secret_post",
+      },
+      authorization_url_params: { access_type: "offline", prompt: "consent" },
+    },
+  },
+  authorization: {
+    wants: {
+      access_type: "offline",
+      prompt: "consent",
+      scope: "https://www.googleapis.com/auth/bigquery",
+    },
+  },
+  token: {
+    methods: ["client_secret_post", "client_secret_basic"],
+    rotates: false,
+    first: {
+      access_token: "$access_token",
+      expires_in: 3599,
+      refresh_token: "$refresh_token",
+      scope: "https://www.googleapis.com/auth/bigquery",
+      token_type: "Bearer",
+    },
+    refused: {
+      status: 400,
+      body: { error: "invalid_grant", error_description: "Token has been expired or revoked." },
+    },
+  },
+} satisfies Upstream as Upstream;
