@@ -9,6 +9,9 @@ const { Check, Prompt } = interactionPolicy;
 /** Reason for a sign-in step: oidc-provider's session names somebody else than the browser's session with us. */
 export const otherPerson = "other_person";
 
+/** What a client is told of a person whom policy denies the server. */
+export const deniedByPolicy = "the policy of this gateway does not let this person use the server";
+
 /**
  * The steps of an authorization, in order: sign in, consent to the client, consent at the upstream (F3.6). The last one never
  * asks anything: it saves the grant once all others are done, so that a trip that breaks off leaves none behind.
@@ -19,6 +22,17 @@ export function createInteractionPolicy(deps: AuthorizationServerDeps): interact
   // Native apps are told by where the answer of this request goes, not by all that the client has registered.
   consent?.checks.remove("native_client_prompt");
   if (consent) consent.details = scopesOfRequest;
+  // Also where consent is remembered: no client gets a code for somebody whom policy does not let in.
+  consent?.checks.add(
+    new Check("not_allowed", deniedByPolicy, "access_denied", async (ctx) => {
+      const route = routeOfRequest(ctx, deps);
+      const request = browserRequest.current();
+      if (!route || !request || !ctx.oidc.session?.accountId) return Check.NO_NEED_TO_PROMPT;
+      const person = await orUnavailable(deps.signIn.person(request.ctx));
+      const denied = person !== undefined && deps.mayReach?.(person, route) === false;
+      return denied ? Check.REQUEST_PROMPT : Check.NO_NEED_TO_PROMPT;
+    }),
+  );
   policy.get("login")?.checks.add(
     new Check(otherPerson, "the person has to sign in", "login_required", async (ctx) => {
       const { accountId } = ctx.oidc.session ?? {};

@@ -6,6 +6,7 @@ import type { Route } from "../config/route.ts";
 import { connectOrigin } from "../config/upstream-callback.ts";
 import { consentPage } from "../pages/consent-page.ts";
 import { errorPage } from "../pages/error-page.ts";
+import { notAllowedPage } from "../pages/not-allowed-page.ts";
 import { readForm } from "../pages/read-form.ts";
 import { requestId } from "../pages/request-id.ts";
 import { sendPage } from "../pages/send-page.ts";
@@ -15,7 +16,7 @@ import type { ConsentNotice } from "../upstream-oauth/upstream-oauth.ts";
 import type { AuthorizationServerDeps } from "./authorization-server-deps.ts";
 import { browserRequest } from "./browser-request.ts";
 import { consentFacts } from "./consent-facts.ts";
-import { otherPerson } from "./interaction-policy.ts";
+import { deniedByPolicy, otherPerson } from "./interaction-policy.ts";
 import { routeOfResource } from "./resource-servers.ts";
 
 type Interaction = Awaited<ReturnType<Provider["interactionDetails"]>>;
@@ -115,6 +116,7 @@ export function createInteractions(deps: AuthorizationServerDeps, provider: () =
     const client = await provider().Client.find(String(interaction.params.client_id));
     const csrf = signIn.csrfToken(ctx);
     if (!client || !csrf) return expired(ctx);
+    if (!mayUse(person, route)) return notAllowed(ctx, { interaction, client, person, route, csrf });
     const { state } = await upstreamTokens.connectionState(person.userId, route);
     metrics.consents.inc({ kind: "client", outcome: "started" });
     const notice = state === "missing" ? await noticeOf(person, route) : undefined;
@@ -138,6 +140,46 @@ export function createInteractions(deps: AuthorizationServerDeps, provider: () =
     sendPage(ctx, 200, page, route.logoUrl ? [route.logoUrl] : []);
   }
 
+  function mayUse(person: Person, route: Route): boolean {
+    return deps.mayReach?.(person, route) ?? true;
+  }
+
+  /** Says so before the person is asked for anything. The button takes `access_denied` to the client. */
+  function notAllowed(
+    ctx: Context,
+    {
+      interaction,
+      client,
+      person,
+      route,
+      csrf,
+    }: {
+      readonly interaction: Interaction;
+      readonly client: NonNullable<Awaited<ReturnType<Provider["Client"]["find"]>>>;
+      readonly person: Person;
+      readonly route: Route;
+      readonly csrf: string;
+    },
+  ): void {
+    const { config } = routes();
+    const id = requestId(ctx.req);
+    const about = { requestId: id, userId: person.userId, clientId: client.clientId, route: route.id };
+    deps.logger.info({ ...about, reason: "not_allowed" }, "authorization denied by policy");
+    const facts = consentFacts({ config, client, interaction, person, route, state: "not_needed" });
+    const switchAccount = new URLSearchParams({ switch: "1", return_to: ctx.path });
+    const page = notAllowedPage({
+      server: route.name,
+      person: facts.person,
+      target: facts.redirect.target,
+      action: ctx.path,
+      csrf,
+      switchAccount: `${config.paths.prefix}/sign_in?${switchAccount}`,
+      connections: `${config.paths.prefix}/routes`,
+      requestId: id,
+    });
+    sendPage(ctx, 403, page);
+  }
+
   /** Where the upstream's consent would lead, as far as that is known in time: the connect page looks again. */
   async function noticeOf(person: Person, route: Route): Promise<ConsentNotice | undefined> {
     const { promise, resolve } = Promise.withResolvers<undefined>();
@@ -156,20 +198,28 @@ export function createInteractions(deps: AuthorizationServerDeps, provider: () =
     if (!signIn.csrfMatches(ctx, form.get("csrf"))) return forged(ctx);
     if (interaction.prompt.name !== "consent") return redirect(ctx, ctx.path);
     const decision = form.get("decision");
+    const route = routeOf(interaction);
+    const allowed = route === undefined || mayUse(person, route);
+    // What has changed since the page was shown is shown.
+    if (decision === "allow" && !allowed) return redirect(ctx, ctx.path);
     if (decision === "allow") {
       metrics.consents.inc({ kind: "client", outcome: "granted" });
       return finish(ctx, interaction, { consent: {} });
     }
     if (decision !== "deny") return forged(ctx);
-    metrics.consents.inc({ kind: "client", outcome: "refused" });
+    if (allowed) metrics.consents.inc({ kind: "client", outcome: "refused" });
     await store.audit({
       action: "consent.refused",
       userId: person.userId,
       clientId: String(interaction.params.client_id),
-      routeId: routeOf(interaction)?.id,
+      routeId: route?.id,
+      ...(!allowed && { reason: "not_allowed" }),
       requestId: requestId(ctx.req),
     });
-    return finish(ctx, interaction, { error: "access_denied", error_description: "the person refused" });
+    const error_description = allowed
+      ? "the person refused"
+      : `${deniedByPolicy}; ask its operator for access (request id ${requestId(ctx.req)})`;
+    return finish(ctx, interaction, { error: "access_denied", error_description });
   }
 
   /** Off to the connect page (on the route's host, as a rule), which runs the upstream's consent; back here, look again. */

@@ -13,6 +13,7 @@ import { decodeCheckRequest } from "./decode-check-request.ts";
 import { encodeCheckResponse } from "./encode-check-response.ts";
 import type { GrpcService } from "./grpc-service.ts";
 import { loadGrpcService } from "./load-grpc-service.ts";
+import { pageOf } from "./page-of.ts";
 import { readRequestFacts } from "./read-request-facts.ts";
 import type { RequestFacts } from "./request-facts.ts";
 import { response } from "./response.ts";
@@ -53,7 +54,8 @@ export function createCheckService(deps: CheckDeps): GrpcService {
 
     function finish(checked: Checked, requestId: string, known?: RequestFacts): void {
       const { decision, reason, route } = checked;
-      answer(response(decision, requestId, route?.mcp.kind === "client" ? [] : cors.answer));
+      const page = known && decision.kind !== "allow" ? pageOf(checked, known, deps.routes()) : undefined;
+      answer(response(decision, requestId, route?.mcp.kind === "client" ? [] : cors.answer, page));
       const seconds = (performance.now() - startedAt) / 1000;
       metrics.checks.labels(decision.kind, reason, route?.id ?? "").inc();
       metrics.checkDuration.labels(decision.kind).observe(seconds);

@@ -1,5 +1,12 @@
+import { pageHeaders } from "../pages/send-page.ts";
 import type { CheckResponse } from "./check-response.ts";
 import type { AllowMetadata, Decision, Header } from "./decision.ts";
+
+/** Beside these, `denied` sets those that go on every answer of ours. */
+const html = Object.entries(pageHeaders()).filter(
+  ([name]) => name !== "cache-control" && name !== "x-content-type-options",
+);
+const json: readonly Header[] = [["content-type", "application/json"]];
 
 /** google.rpc.Code, of which Envoy only asks whether it is OK. */
 const ok = 0;
@@ -10,11 +17,13 @@ const unauthenticated = 16;
  * How each decision becomes protobuf: the only place that knows.
  *
  * @param answerHeaders go on answers of ours (CORS), not on what the upstream answers.
+ * @param page what a challenge or a denial says to a person
  */
 export function response(
   decision: Decision,
   requestId: string,
   answerHeaders: readonly Header[],
+  page?: string,
 ): CheckResponse {
   switch (decision.kind) {
     case "allow":
@@ -28,16 +37,16 @@ export function response(
         dynamicMetadata: struct(decision.metadata),
       };
     case "challenge":
-      return denied(unauthenticated, 401, decision.body, [
+      return denied(unauthenticated, 401, page ?? decision.body, [
         ["www-authenticate", decision.wwwAuthenticate],
-        ["content-type", "application/json"],
+        ...(page === undefined ? json : html),
         ...decision.headers,
         ...answerHeaders,
       ]);
     case "deny": {
       const body = { error: decision.code, error_description: decision.message, request_id: requestId };
-      return denied(permissionDenied, decision.status, JSON.stringify(body), [
-        ["content-type", "application/json"],
+      return denied(permissionDenied, decision.status, page ?? JSON.stringify(body), [
+        ...(page === undefined ? json : html),
         ...decision.headers,
         ...answerHeaders,
       ]);

@@ -7,6 +7,16 @@ import { timeInWords } from "./time-in-words.ts";
 /** What the portal shows (F5.5). */
 export interface ConnectionsPage {
   readonly person: string;
+  /** What policy knows of the person, as their sign-in provider says. */
+  readonly known: {
+    readonly userId: string;
+    /** Absent: none that counts. */
+    readonly email?: string;
+    readonly groups: readonly string[];
+    /** The provider says that there are groups, and not which. */
+    readonly groupsWithheld: boolean;
+    readonly checkedAt: Date;
+  };
   readonly servers: readonly {
     readonly id: string;
     readonly name: string;
@@ -75,8 +85,40 @@ export function connectionsPage(page: ConnectionsPage): string {
 <p class="muted">MCP clients you have allowed to use servers as you, also while you are away.</p>
 !${clients.length > 0 ? html`<ul class="rows">!${clients.map((client) => clientRow(client, page)).join("\n")}</ul>` : html`<p class="empty">No application has access. One that wants it sends you here, and you decide.</p>`}
 </section>
-!${machines.length > 0 ? machinesSection(page) : ""}`,
+!${machines.length > 0 ? machinesSection(page) : ""}
+!${knownSection(page)}`,
   });
+}
+
+/** Longer lists are folded: people are in hundreds of groups. */
+const groupsShown = 20;
+
+/** By these the operator's policy decides: who misses a server sees here what the gateway goes by. */
+function knownSection({ known, now, signOut }: ConnectionsPage): string {
+  const email = known.email === undefined ? noEmail : html`${known.email}`;
+  return html`<section aria-labelledby="known">
+<h2 id="known">What the gateway knows about you</h2>
+<p class="muted">From your sign-in provider. Which servers you may use depends on it. After a change at the provider, <a href="${signOut}">sign out</a> and in again.</p>
+<dl>
+<div><dt>User id</dt><dd class="mono">${known.userId}</dd></div>
+<div><dt>E-mail</dt><dd>!${email}</dd></div>
+<div><dt>Groups</dt><dd>!${groupsInWords(known)}</dd></div>
+<div><dt>As of</dt><dd>!${timeInWords(known.checkedAt, now)}</dd></div>
+</dl>
+</section>`;
+}
+
+const noEmail = "Unknown: your sign-in provider sent no address, or one that it does not vouch for.";
+
+function groupsInWords({ groups, groupsWithheld }: ConnectionsPage["known"]): string {
+  if (groupsWithheld)
+    return "Unknown: your sign-in provider says that you are in groups, but not in which (there are too many to list). The people who run this service can change that.";
+  if (groups.length === 0)
+    return "None: your sign-in provider sent no groups. If you are in some, it may send them only when the people who run this service ask for them.";
+  const list = html`<ul class="names">!${groups.map((group) => html`<li>${group}</li>`).join("")}</ul>`;
+  return groups.length > groupsShown
+    ? html`<details><summary>${groups.length} groups</summary>!${list}</details>`
+    : list;
 }
 
 /** Only for those whom an operator has named as an owner: others need not know of it. */

@@ -61,6 +61,8 @@ button.primary:hover,.button.primary:hover{filter:brightness(1.08)}
 .rows button{min-width:8.5rem}
 .facts{display:flex;flex-wrap:wrap;gap:.15rem 1.6rem;margin:.45rem 0 0;border:0;font-size:.9rem}
 .facts>div,.facts>div+div{display:flex;gap:.4rem;padding:0;border:0}
+ul.names{list-style:none;margin:0;padding:0}
+summary{cursor:pointer}
 .empty{margin:.9rem 0 0;padding:1.1rem 1rem;border:1px dashed var(--line);border-radius:.8rem;color:var(--muted)}
 @media(max-width:34rem){dl>div{grid-template-columns:1fr}.actions>*{flex-basis:100%}.rows>li{grid-template-columns:auto 1fr}.rows form{grid-column:1/-1;margin-top:.6rem}.rows button{width:100%}.facts{flex-direction:column}}
 @media(forced-colors:active){button,.button,.tag,.note{border:1px solid}}

@@ -1,5 +1,6 @@
 import Router from "@koa/router";
 import type { Context, Middleware } from "koa";
+import { hasWithheldGroups } from "../config/claims.ts";
 import { connectOrigin } from "../config/upstream-callback.ts";
 import { type ConnectionsPage, connectionsPage } from "../pages/connections-page.ts";
 import { errorPage } from "../pages/error-page.ts";
@@ -139,6 +140,13 @@ export function createConnectionsRouter(deps: PortalDeps): Router {
     ]);
     const page = connectionsPage({
       person: person.email ?? person.name ?? person.userId,
+      known: {
+        userId: person.userId,
+        email: person.email,
+        groups: person.groups,
+        groupsWithheld: hasWithheldGroups(person),
+        checkedAt: new Date(person.checkedAt * 1000),
+      },
       servers,
       clients,
       machines,

@@ -1,6 +1,6 @@
 import { decodeJwt, decodeProtectedHeader } from "jose";
 import { parse } from "node-html-parser";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { type McpApp, onTheWeb, people, registeredApp, throughCompany } from "./mcp-app.ts";
 import { type House, startHouse } from "./start-house.ts";
 
@@ -295,6 +295,73 @@ describe("F3.4 consent", () => {
     expect(headers.get("content-security-policy")).not.toContain("unsafe");
     expect(headers.get("cache-control")).toBe("no-store");
     expect(headers.get("referrer-policy")).toBe("no-referrer");
+  });
+});
+
+describe("a person whom policy does not let use the server", () => {
+  const reason = /^the policy of this gateway does not let this person use the server/;
+  afterEach(() => house.denied.clear());
+
+  test("is told so before consent, and the client too; other routes go on", async () => {
+    const fresh = await registeredApp(house);
+    const browser = house.browser();
+    house.denied.add("company/alice one");
+    const { url, state } = fresh.request();
+    const page = await throughCompany(house, browser, await browser.open(url), "alice");
+    expect(page.status).toBe(403);
+    expect(page.html).not.toContain('value="allow"');
+    const text = parse(page.html).text;
+    for (const fact of ["You may not use one", "alice@example.com", "not_allowed", "Ask the people who run"])
+      expect(text).toContain(fact);
+    const [, id] = /<code>([0-9a-f-]{36})<\/code>/.exec(page.html) ?? [];
+    const line = house.log.find((one) => one.includes("authorization denied by policy"));
+    expect(JSON.parse(line ?? "{}")).toMatchObject({
+      requestId: id,
+      userId: "company/alice",
+      clientId: fresh.clientId,
+      route: "one",
+      reason: "not_allowed",
+    });
+    const end = await browser.submit(page, {}, "decision=deny");
+    expect(Object.fromEntries(end.url.searchParams)).toMatchObject({
+      error: "access_denied",
+      error_description: expect.stringMatching(reason),
+      state,
+      iss: "https://auth.test",
+    });
+    const other = await browser.open(fresh.request({ resource: "https://many.test/a" }).url);
+    expect(other.html).toContain('value="allow"');
+  });
+
+  test("gets no code by a consent that is remembered, nor silently", async () => {
+    const web = await registeredApp(house, onTheWeb);
+    const browser = house.browser();
+    await web.tokens(browser, "alice");
+    house.denied.add("company/alice one");
+    const page = await browser.open(web.request().url);
+    expect(page.status).toBe(403);
+    expect(page.html).toContain("You may not use one");
+    const silent = await browser.open(web.request({ prompt: "none" }).url);
+    expect(Object.fromEntries(silent.url.searchParams)).toMatchObject({
+      error: "access_denied",
+      error_description: expect.stringMatching(reason),
+    });
+    house.denied.clear();
+    expect((await browser.open(web.request().url)).url.searchParams.get("code")).toBeTruthy();
+  });
+
+  test("policy may change its mind while the page is open", async () => {
+    const fresh = await registeredApp(house);
+    const browser = house.browser();
+    const start = await browser.open(fresh.request().url);
+    const asked = await throughCompany(house, browser, start, "alice");
+    house.denied.add("company/alice one");
+    const told = await browser.submit(asked, {}, "decision=allow");
+    expect(told.status).toBe(403);
+    house.denied.clear();
+    const again = await browser.open(told.url);
+    const end = await browser.submit(again, {}, "decision=allow");
+    expect(end.url.searchParams.get("code")).toBeTruthy();
   });
 });
 

@@ -83,6 +83,17 @@ describe("F5.5 the portal, without JavaScript, through Envoy", () => {
     );
   });
 
+  test("it shows people their e-mail and groups as the gateway knows them", async () => {
+    const known = async () => {
+      await page.goto(portal);
+      const rows = await page.locator("#known ~ dl > div").allTextContents();
+      return rows.map((text) => text.trim()).join("\n");
+    };
+    expect(await known()).toMatch(
+      /User idcompany\/alice\nE-mailalice@example\.com\nGroupsengineeringeveryone\nAs of/,
+    );
+  });
+
   test("by keyboard alone: connect, and disconnect again, with what became of it said aloud", async () => {
     await page.goto(portal);
     await tabTo("Connect Everything");

@@ -335,3 +335,67 @@ async function criticalToken(): Promise<string> {
     signature,
   ].join(".");
 }
+
+describe("a person who opens an address in a browser", () => {
+  const accept = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
+  const browsers: [string, Record<string, string>][] = [
+    ["of today", { accept, "sec-fetch-mode": "navigate", "sec-fetch-dest": "document" }],
+    ["that says nothing of navigation", { accept }],
+  ];
+  const portal = 'href="https://auth.test/.pomerium/routes"';
+  const open = (url: string, headers: Record<string, string>, method = "GET") =>
+    checks.ask({ url, headers: { "x-request-id": "r-7", ...headers }, method });
+
+  test.each(browsers)("a browser %s gets a page for each kind of address", async (_which, headers) => {
+    const places = [
+      ["https://mcp.test/", 401, "Root", "https://mcp.test"],
+      ["https://mcp.test/mcp", 401, "Root", "https://mcp.test/mcp"],
+      ["https://mcp.test/team", 401, "Team", "https://mcp.test/team"],
+      ["https://mcp.test/team/deep?x=%3Cscript%3E", 401, "Team", "https://mcp.test/team"],
+      ["https://auth.test/", 404, "This is an MCP gateway", "no MCP server at this address"],
+      ["https://auth.test/wp-admin", 404, "This is an MCP gateway", "no MCP server at this address"],
+      ["https://off.test/", 404, "This is an MCP gateway", "no MCP server at this address"],
+      ["https://nobody.test/", 404, "Nothing is served here", "nobody.test"],
+    ] as const;
+    for (const [url, status, title, fact] of places) {
+      const answer = await open(url, headers);
+      const asClient = await checks.ask({ url, method: "GET", headers: { accept: "text/event-stream" } });
+      expect([url, answer.status]).toEqual([url, status]);
+      expect(answer.headers).toMatchObject({
+        "content-type": "text/html; charset=utf-8",
+        "content-security-policy": expect.stringContaining("default-src 'none'"),
+        "x-frame-options": "DENY",
+        "x-content-type-options": "nosniff",
+        "cache-control": "no-store",
+      });
+      for (const text of [`<h1>${title}</h1>`, fact, portal, "Connect a client", "r-7"])
+        expect([url, answer.body]).toEqual([url, expect.stringContaining(text)]);
+      expect(answer.body).not.toMatch(/deep|wp-admin|script/);
+      expect(asClient.status).toBe(status);
+      expect(answer.headers["www-authenticate"]).toBe(asClient.headers["www-authenticate"]);
+      expect(bodyOf(asClient)).toMatchObject({ error: expect.any(String) });
+    }
+  });
+
+  test.each([
+    ["a client that wants JSON", { accept: "application/json, text/event-stream" }, "GET"],
+    ["one that takes pages, too", { accept: "application/json, text/html;q=0.1" }, "GET"],
+    ["one that takes anything", { accept: "*/*" }, "GET"],
+    ["one that says nothing", {}, "GET"],
+    ["a script of a page", { accept: "text/html", "sec-fetch-mode": "cors" }, "GET"],
+    ["a posted call", { accept, "sec-fetch-mode": "navigate" }, "POST"],
+    ["a call with a token", { accept, authorization: "Bearer abc.def" }, "GET"],
+  ])("%s gets JSON", async (_who, headers, method) => {
+    for (const url of ["https://mcp.test/", "https://nobody.test/", "https://auth.test/"]) {
+      const answer = await open(url, headers as Record<string, string>, method);
+      expect(answer.headers["content-type"]).toBe("application/json");
+      expect(bodyOf(answer)).toMatchObject({ request_id: "r-7" });
+    }
+  });
+
+  test("what is denied for another reason says which, on a page", async () => {
+    const answer = await open("https://mcp.test/team", { accept, "service-worker": "script" });
+    expect(answer.status).toBe(403);
+    expect(answer.body).toContain("<code>service_worker</code>");
+  });
+});

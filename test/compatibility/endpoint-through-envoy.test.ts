@@ -14,7 +14,7 @@ describe("a server whose endpoint is below `to`, through Envoy", () => {
     const none = { server: { upstream_auth: "none" } };
     stack = await startE2e({
       upstream: { dynamicRegistration: true },
-      names: ["team.test", "shared.test"],
+      names: ["team.test", "shared.test", "nobody.test"],
       config: (defaults) => ({
         ...defaults,
         routes: [
@@ -138,6 +138,29 @@ describe("a server whose endpoint is below `to`, through Envoy", () => {
       const answer = await seen("https://shared.test", token, { path });
       const sorted = (text: string) => [...new URLSearchParams(text)].map(String).toSorted();
       expect([path, answer.path, sorted(answer.query)]).toEqual([path, upstream, sorted(query)]);
+    }
+  });
+
+  test("a browser gets pages where a client gets JSON, with the same status and challenge", async () => {
+    const accept = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
+    for (const [url, status, fact] of [
+      [endpoint, 401, `<code>${endpoint}</code>`],
+      ["https://team.test/team", 401, "<code>https://team.test/team</code>"],
+      ["https://team.test/", 404, "This is an MCP gateway"],
+      ["https://auth.test/", 404, "This is an MCP gateway"],
+      ["https://auth.test/index.php", 404, "This is an MCP gateway"],
+      ["https://nobody.test/", 404, "Nothing is served here"],
+    ] as const) {
+      const page = await throughEnvoy(stack, { url, headers: { accept, "sec-fetch-mode": "navigate" } });
+      const client = await throughEnvoy(stack, { url, headers: { accept: "application/json" } });
+      expect([url, page.status, client.status]).toEqual([url, status, status]);
+      expect(page.header("content-type")).toBe("text/html; charset=utf-8");
+      expect(page.header("content-security-policy")).toContain("default-src 'none'");
+      expect(page.body).toContain(fact);
+      expect(page.body).toContain('href="https://auth.test/.pomerium/routes"');
+      expect(page.header("www-authenticate")).toBe(client.header("www-authenticate"));
+      expect(client.header("content-type")).toBe("application/json");
+      expect(JSON.parse(client.body)).toMatchObject({ request_id: expect.any(String) });
     }
   });
 });

@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { parse } from "yaml";
 import { certificateAuthority } from "../../deploy/demo/certificate-authority.ts";
 import { envoyBinary } from "../../envoy/envoy-binary.ts";
 import { envoyBootstrap } from "../../src/config/envoy/envoy-bootstrap.ts";
@@ -37,7 +38,11 @@ describe("F7.7 pages", () => {
       const file = join(folder, `${place.replace(/\W/g, "-")}.yaml`);
       // Where the page says nothing of Envoy's files, or names some that are not here.
       const envoy = `envoy: { tls: { certificate: ${tls.certificate}, key: ${tls.key} }, upstream_ca: ${tls.ca} }\n`;
-      writeFileSync(file, envoy + yaml.replace(/^envoy:\n( .*\n)+/m, ""), { mode: 0o600 });
+      // Without certificates of their own they say how they do without any.
+      const whole = /terminated_by|^issuer: http:/m.test(yaml)
+        ? yaml
+        : envoy + yaml.replace(/^envoy:\n( .*\n)+/m, "");
+      writeFileSync(file, whole, { mode: 0o600 });
       const env = Object.fromEntries(
         [...yaml.matchAll(/\$\{(\w+)\}/g)].map(([, name]) => [
           name ?? "",
@@ -52,6 +57,18 @@ describe("F7.7 pages", () => {
       await promisify(execFile)(await envoyBinary(), ["--mode", "validate", "-c", bootstrap]);
     },
   );
+
+  it("the recipe for Caddy has the hosts and the port of its routes file", () => {
+    const [, yaml = "", caddyfile = ""] =
+      /```yaml\n((?:(?!```).)*?terminated_by.*?)```\n\n```caddyfile\n(.*?)```/s.exec(page("recipes.md")) ??
+      [];
+    const { issuer, envoy, routes } = parse(yaml);
+    const hosts = [issuer, ...routes.map(({ from }: { from: string }) => from)].map(
+      (url) => new URL(url).host,
+    );
+    expect(/^(.*) \{$/m.exec(caddyfile)?.[1]?.split(", ")).toEqual(hosts);
+    expect(/reverse_proxy (\S+)/.exec(caddyfile)?.[1]).toBe(envoy.listen);
+  });
 
   it("troubleshooting has twenty symptoms or more, each with all that it promises", () => {
     const text = page("troubleshooting.md");

@@ -95,6 +95,8 @@ test("the demo runs until Ctrl-C, says what to type, and leaves nothing running"
   expect(printed).toContain(`https://localhost:${env.DEMO_PORT}/everything`);
   expect(printed).toContain("alice / wonderland");
   expect(printed).toContain("@modelcontextprotocol/inspector");
+  for (const variable of ["NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"])
+    expect(printed).toMatch(new RegExp(`\\b${variable}=\\S+/ca\\.pem `));
   expect(running()).toHaveLength(4);
 
   const second = start("demo.ts", env);

@@ -1,0 +1,88 @@
+import { listedPath } from "../config/endpoint.ts";
+import type { Route } from "../config/route.ts";
+import type { RouteTable } from "../config/route-table.ts";
+import { addressPage } from "../pages/address-page.ts";
+import { errorPage } from "../pages/error-page.ts";
+import type { Checked } from "./checked.ts";
+import type { Deny } from "./decision.ts";
+import type { RequestFacts } from "./request-facts.ts";
+
+/** Where servers have their endpoint below an address that names a host only, as a rule. */
+const usualPlaces = new Set(["/mcp", "/sse"]);
+
+/**
+ * The page that a person gets in place of the JSON that a client gets; undefined: the answer stays as it is. Only the body and what
+ * belongs to it differ: a client that looks like a browser finds status and challenge all the same.
+ */
+export function pageOf(
+  { decision, route }: Checked,
+  facts: RequestFacts,
+  table: RouteTable,
+): string | undefined {
+  if ((decision.kind !== "challenge" && decision.kind !== "deny") || !isNavigation(facts)) return undefined;
+  const { requestId } = facts;
+  const { issuer, paths } = table.config;
+  const connections = `${issuer}${paths.prefix}/routes`;
+  if (decision.kind === "challenge")
+    // An application behind a client route sends people to sign in; this is for its scripts.
+    return route?.mcp.kind === "server"
+      ? addressPage({
+          server: { name: route.name, url: endpointFor(route, facts.path) },
+          connections,
+          code: "unauthorized",
+          requestId,
+        })
+      : undefined;
+  if (decision.status === 404) {
+    const unknownHost = table.hasHost(facts.host) ? undefined : facts.host.slice(0, 255);
+    return addressPage({ unknownHost, connections, code: decision.code, requestId });
+  }
+  const { title, remedy } = wordsOf(decision.status);
+  const happened = `${decision.message.slice(0, 1).toUpperCase()}${decision.message.slice(1)}.`;
+  return errorPage({ title, happened, remedy, code: decision.code, requestId });
+}
+
+/** Whether a person opens this address in a browser: MCP clients accept JSON or an event stream. */
+function isNavigation({ method, headers, presented }: RequestFacts): boolean {
+  if (presented.kind === "bearer" || (method !== "GET" && method !== "HEAD")) return false;
+  const accept = (headers.accept ?? "").toLowerCase();
+  if (!accept.includes("text/html")) return false;
+  const mode = headers["sec-fetch-mode"];
+  if (mode !== undefined) return mode === "navigate";
+  return !accept.includes("text/event-stream") && !accept.includes("application/json");
+}
+
+/**
+ * What to give to a client. Of the path that was asked for, only the usual places count: whoever made the link would otherwise have
+ * people paste their text.
+ */
+function endpointFor({ resource, prefix, mcp }: Route, path: string): string {
+  const listed = listedPath({ mcp });
+  if (listed !== undefined) return resource + listed;
+  const below = prefix === "/" ? path : path.slice(prefix.length);
+  return usualPlaces.has(below) ? resource + below : resource;
+}
+
+function wordsOf(status: Exclude<Deny["status"], 404>): { readonly title: string; readonly remedy: string } {
+  switch (status) {
+    case 403:
+      return {
+        title: "You may not use this",
+        remedy: "Ask the people who run this service for access, or sign in with another account.",
+      };
+    case 429:
+      return { title: "Too many requests", remedy: "Wait a moment, then try again." };
+    case 502:
+    case 503:
+      return { title: "That did not work", remedy: "Try again in a moment." };
+    case 400:
+    case 413:
+    case 431:
+      return {
+        title: "That request was not understood",
+        remedy: "Check the address, or go back and start again.",
+      };
+    default:
+      return status satisfies never;
+  }
+}
