@@ -272,7 +272,7 @@ export function createConsent(
         // One that signs is known where its browser has just been, only its keys are not.
         const refused = error instanceof UpstreamOAuthError && error.code === "client_refused";
         if (!refused || pending.authMethod === "private_key_jwt") throw error;
-        if (!(await clients.forget(route, place))) throw error;
+        if (!(await clients.forget(route, place, error))) throw error;
         return startAgain(route, pending, error);
       }
     },
