@@ -161,7 +161,7 @@ function endOf(
 
 /** Members whose value is a secret, as JSON and as a form have them. */
 const secretMembers = [
-  /("[\w-]*(?:token|secret|assertion|jwt)"\s*:\s*")(?:[^"\\]|\\[^])*/gi,
+  /("[\w-]*(?:token|secret|assertion|jwt)"\s*:\s*")(?:[^"\\]|\\[\s\S])*/gi,
   /((?:^|[&?\s])[\w-]*(?:token|secret|assertion|jwt)=)[^&\s]*/gi,
 ];
 
