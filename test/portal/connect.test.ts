@@ -114,7 +114,7 @@ describe("connecting in the browser", () => {
     "https://evil.test\\@app.test/",
     "//app.test/",
     "javascript:alert(1)",
-    "blob:https://mcp.test/2b1c",
+    "blob:https://app.test/2b1c",
     "/relative",
     "",
     "https://auth.test/",
