@@ -14,7 +14,8 @@ export function openCors(methods: string): Middleware {
     ctx.vary("Access-Control-Request-Headers");
     ctx.set({
       "access-control-allow-methods": `${methods}, OPTIONS`,
-      "access-control-allow-headers": // What traces a page adds its headers to every request of its scripts.
+      // What traces a page adds its headers to every request of its scripts.
+      "access-control-allow-headers":
         "Authorization, Content-Type, Accept, MCP-Protocol-Version, traceparent, tracestate, baggage",
       "access-control-max-age": "86400",
     });

@@ -8,7 +8,8 @@ import type { RouteTable } from "../config/route-table.ts";
  */
 export function isAllowedReturn(table: RouteTable, origin: string, target: string): boolean {
   const url = URL.parse(target);
-  if (url === null || url.username || url.password) return false;
+  // `blob:https://host/...` has an origin, too, and what a script has put there.
+  if (url === null || !/^https?:$/.test(url.protocol) || url.username || url.password) return false;
   const portal = `${table.config.paths.prefix}/routes`;
   const { pathname } = url;
   if (url.origin === new URL(table.config.issuer).origin)

@@ -1,14 +1,20 @@
 import { setTimeout as delay } from "node:timers/promises";
+import type { AuditEvent } from "./audit-event.ts";
+import type { ConnectionKey, NewUpstreamToken, PutBasis, Store } from "./store.ts";
 
 /** Stores what a server has given, and will not give again, when the database is away for a moment. */
 export interface Persistence {
-  /** Tries for ten minutes; no longer than ten seconds once closing. @throws what the last try threw */
-  write<T>(write: () => Promise<T>): Promise<T>;
+  /**
+   * Tries for ten minutes; no longer than ten seconds once closing.
+   * @param write told whether it has been tried before: the world may be another one by then, or hold what was written
+   * @throws what the last try threw
+   */
+  write<T>(write: (late: boolean) => Promise<T>): Promise<T>;
   /** Waits for what is under way, which is given up soon. */
   close(): Promise<void>;
 }
 
-/** How long a write is tried, and how long it is once the process is to end, ms. */
+/** How long a write is tried, and how long once the process is to end, ms. */
 const persistMs = 10 * 60_000;
 const closingMs = 10_000;
 
@@ -20,11 +26,11 @@ export function createPersistence(
   const underWay = new Set<Promise<unknown>>();
   let closing = false;
 
-  async function persist<T>(write: () => Promise<T>): Promise<T> {
+  async function persist<T>(write: (late: boolean) => Promise<T>): Promise<T> {
     const startedAt = performance.now();
     for (let attempt = 1; ; attempt++) {
       try {
-        return await write();
+        return await write(attempt > 1);
       } catch (error) {
         if (performance.now() - startedAt > (closing ? closingMs : persistMs)) throw error;
         logger.warn({ attempt, err: error }, message);
@@ -49,4 +55,29 @@ export function createPersistence(
       await Promise.all(underWay);
     },
   };
+}
+
+/** What `putUnlessChanged` compares with; asked for before a token is obtained. */
+export async function putBasis(
+  { upstreamTokens, signInSessions }: Pick<Store, "upstreamTokens" | "signInSessions">,
+  key: ConnectionKey,
+): Promise<PutBasis> {
+  const [token, person] = await Promise.all([upstreamTokens.find(key), signInSessions.find(key.userId)]);
+  return { version: token?.version, signedIn: person !== undefined };
+}
+
+/**
+ * Stores a token, late perhaps.
+ * @param basis absent: whatever is there
+ * @returns whether it is stored; false: the connection has changed since, or its person has gone
+ */
+export async function putUnlessChanged(
+  { upstreamTokens }: Pick<Store, "upstreamTokens">,
+  token: NewUpstreamToken,
+  audit: AuditEvent,
+  basis: PutBasis | undefined,
+): Promise<boolean> {
+  if ((await upstreamTokens.put(token, audit, basis)) !== undefined) return true;
+  // An earlier try may have come through, and only its answer been lost.
+  return (await upstreamTokens.find(token))?.accessToken === token.accessToken;
 }

@@ -46,6 +46,14 @@ export type NewUpstreamToken = Omit<
   "version" | "connectedAt" | "updatedAt" | "lastUsedAt" | "refusals"
 >;
 
+/** What was true before a token was obtained that is stored late: who has disconnected, connected again or gone since keeps to that. */
+export interface PutBasis {
+  /** Of the connection; absent: there was none. */
+  readonly version?: number;
+  /** Whether the company's provider had signed the person in. */
+  readonly signedIn: boolean;
+}
+
 /** A connection without its tokens. */
 export type ConnectionSummary = ConnectionKey &
   Pick<UpstreamToken, "expiresAt" | "connectedAt" | "updatedAt"> & { readonly refreshable: boolean };
@@ -62,6 +70,8 @@ export interface UpstreamTokens {
   find(key: ConnectionKey): Promise<UpstreamToken | undefined>;
   /** Stores what a consent brought, over whatever was there; clears the demand. Returns the new version. */
   put(token: NewUpstreamToken, audit: AuditEvent): Promise<number>;
+  /** The same, unless something has changed since `basis`: undefined. */
+  put(token: NewUpstreamToken, audit: AuditEvent, basis: PutBasis | undefined): Promise<number | undefined>;
   /**
    * Takes the refresh lease of exactly this version; false: somebody else holds it, or the version is gone. An owner may take its
    * own again. `until` is read as a distance from this replica's clock and kept on the database's, so that a replica whose clock

@@ -1,4 +1,5 @@
-import { type Selectable, sql } from "kysely";
+import { type Selectable, sql, type Transaction } from "kysely";
+import type { AuditEvent } from "./audit-event.ts";
 import { connectionKeyName } from "./connection-key.ts";
 import type { Database } from "./database.ts";
 import { DecryptionFailed } from "./decryption-failed.ts";
@@ -6,8 +7,8 @@ import type { Encryption } from "./encryption.ts";
 import { endDelegations } from "./end-delegations.ts";
 import { notify } from "./notify.ts";
 import type { RowMacs } from "./row-macs.ts";
-import type { ConnectionKey, NewUpstreamToken, UpstreamToken, UpstreamTokens } from "./store.ts";
-import type { UpstreamTokenTable } from "./tables.ts";
+import type { ConnectionKey, NewUpstreamToken, PutBasis, UpstreamToken, UpstreamTokens } from "./store.ts";
+import type { Tables, UpstreamTokenTable } from "./tables.ts";
 import { upstreamDemands } from "./upstream-demands.ts";
 import { writeAuditEvent } from "./write-audit-event.ts";
 
@@ -72,6 +73,63 @@ export function upstreamTokens(
     return { refusals: { count, since: clock.fromDatabase(since) } };
   }
 
+  function put(token: NewUpstreamToken, audit: AuditEvent): Promise<number>;
+  function put(
+    token: NewUpstreamToken,
+    audit: AuditEvent,
+    basis: PutBasis | undefined,
+  ): Promise<number | undefined>;
+  async function put(token: NewUpstreamToken, audit: AuditEvent, basis?: PutBasis) {
+    const values = await sealToken(token);
+    return database.write("upstream_token.put", async (tx) => {
+      if (basis && !(await isStillSo(tx, token, basis))) return undefined;
+      const { version } = await tx
+        .insertInto(table)
+        .values({
+          user_id: token.userId,
+          route_id: token.routeId,
+          upstream: token.upstream,
+          ...values,
+          connected_at: now,
+        })
+        .onConflict((conflict) =>
+          conflict
+            .columns(["user_id", "route_id", "upstream"])
+            .doUpdateSet({ ...values, connected_at: now, last_used_at: null }),
+        )
+        .returning("version")
+        .executeTakeFirstOrThrow();
+      await tx
+        .deleteFrom("upstream_demand")
+        .where("user_id", "=", token.userId)
+        .where("route_id", "=", token.routeId)
+        .where("upstream", "=", token.upstream)
+        .execute();
+      await writeAuditEvent(tx, audit);
+      await notify(tx, changed(token));
+      return version;
+    });
+  }
+
+  async function isStillSo(tx: Transaction<Tables>, key: ConnectionKey, basis: PutBasis): Promise<boolean> {
+    const row = await tx
+      .selectFrom(table)
+      .select("version")
+      .where("user_id", "=", key.userId)
+      .where("route_id", "=", key.routeId)
+      .where("upstream", "=", key.upstream)
+      .forUpdate()
+      .executeTakeFirst();
+    if (row?.version !== basis.version) return false;
+    if (!basis.signedIn) return true;
+    const person = await tx
+      .selectFrom("sign_in_session")
+      .select("user_id")
+      .where("user_id", "=", key.userId)
+      .executeTakeFirst();
+    return person !== undefined;
+  }
+
   return {
     ...upstreamDemands(database, macs),
 
@@ -89,36 +147,7 @@ export function upstreamTokens(
       return row && openToken(row);
     },
 
-    async put(token, audit) {
-      const values = await sealToken(token);
-      return database.write("upstream_token.put", async (tx) => {
-        const { version } = await tx
-          .insertInto(table)
-          .values({
-            user_id: token.userId,
-            route_id: token.routeId,
-            upstream: token.upstream,
-            ...values,
-            connected_at: now,
-          })
-          .onConflict((conflict) =>
-            conflict
-              .columns(["user_id", "route_id", "upstream"])
-              .doUpdateSet({ ...values, connected_at: now, last_used_at: null }),
-          )
-          .returning("version")
-          .executeTakeFirstOrThrow();
-        await tx
-          .deleteFrom("upstream_demand")
-          .where("user_id", "=", token.userId)
-          .where("route_id", "=", token.routeId)
-          .where("upstream", "=", token.upstream)
-          .execute();
-        await writeAuditEvent(tx, audit);
-        await notify(tx, changed(token));
-        return version;
-      });
-    },
+    put,
 
     async takeLease(key, version, owner, until, mayTakeOver = true) {
       const leaseMs = until.getTime() - Date.now();

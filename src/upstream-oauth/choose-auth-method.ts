@@ -3,7 +3,8 @@ import type { ClientAuthMethod } from "../config/route.ts";
 import { clientKeyAlg } from "./client-key.ts";
 import { textsOf } from "./read-members.ts";
 
-const bySecret: readonly ClientAuthMethod[] = ["client_secret_basic", "client_secret_post"];
+/** Ways to prove a client secret. */
+export const bySecret: readonly ClientAuthMethod[] = ["client_secret_basic", "client_secret_post"];
 
 /**
  * The method we use at a server: the first of ours that it lists, but of the two by a secret the one that it lists first. A server

@@ -2,6 +2,7 @@ import { importJWK, importPKCS8 } from "jose";
 import { LRUCache } from "lru-cache";
 import { type ClientAuth, ClientSecretPost, modifyAssertion, None, PrivateKeyJwt } from "oauth4webapi";
 import type { ClientAuthMethod } from "../config/route.ts";
+import { bySecret } from "./choose-auth-method.ts";
 import { clientKeyAlg } from "./client-key.ts";
 import type { UpstreamClient } from "./upstream-client.ts";
 import { UpstreamOAuthError } from "./upstream-oauth-error.ts";
@@ -41,8 +42,6 @@ export interface AuthMethods {
   /** Remembers the way that worked. */
   worked(client: UpstreamClient, place: string, method: ClientAuthMethod): void;
 }
-
-const bySecret: readonly ClientAuthMethod[] = ["client_secret_basic", "client_secret_post"];
 
 export function createAuthMethods(): AuthMethods {
   const seen = new LRUCache<string, ClientAuthMethod>({ max: 10_000 });

@@ -47,8 +47,15 @@ export interface Clients {
     route: Route,
     client: { issuer: string; clientId: string; redirectUri: string },
   ): Promise<UpstreamClient | undefined>;
-  /** The server no longer knows this client: it is forgotten here, too. True if it is ours and a new one is needed. */
-  forget(route: Route, client: { issuer: string; clientId: string; redirectUri: string }): Promise<boolean>;
+  /**
+   * The server no longer knows this client: it is forgotten here, too, unless the server has refused it in no words of OAuth, which may
+   * be about what was asked for, and its secret has not ended. True if it is ours and a new one is needed.
+   */
+  forget(
+    route: Route,
+    client: { issuer: string; clientId: string; redirectUri: string },
+    refusal: Pick<UpstreamOAuthError, "error">,
+  ): Promise<boolean>;
   /**
    * The server gives a registered client no more scopes than it has registered: one that has registered less than `scopes` is
    * forgotten here. @returns what it had registered; undefined where another registration would ask for nothing more
@@ -171,7 +178,9 @@ export function createClients(deps: {
         parameters: { code: "0", redirect_uri: found.redirectUri, code_verifier: "0".repeat(43) },
       });
     } catch (error) {
-      if (error instanceof UpstreamOAuthError && error.code === "client_refused") return false;
+      // Without a word it may be about the code.
+      if (error instanceof UpstreamOAuthError && error.code === "client_refused" && error.error !== undefined)
+        return false;
     }
     if (provenAt.size > 1000) provenAt.clear();
     provenAt.set(found.clientId, Date.now());
@@ -231,7 +240,7 @@ export function createClients(deps: {
       const found = await store.clientRegistrations.find(issuer, redirectUri, true);
       return found?.clientId === clientId ? fromRegistration(await kept(route, found)) : undefined;
     },
-    async forget(route, { issuer, clientId, redirectUri }) {
+    async forget(route, { issuer, clientId, redirectUri }, refusal) {
       const table = deps.routes();
       // The document from before there was one per server is gone where the host has several routes: so is that client.
       const kind = documentKind(table, route, { clientId, redirectUri });
@@ -241,6 +250,8 @@ export function createClients(deps: {
       }
       const found = await store.clientRegistrations.find(issuer, redirectUri, true);
       if (found?.clientId !== clientId) return false;
+      // One registration is for all people of a route: what one of them brings must not end it.
+      if (refusal.error === undefined && !hasEnded(found)) return false;
       await store.clientRegistrations.delete(issuer, redirectUri, clientId);
       return true;
     },

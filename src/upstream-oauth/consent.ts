@@ -9,8 +9,8 @@ import {
 import { askedAt, endpointUrl } from "../config/endpoint.ts";
 import type { UpstreamOAuth as OAuthConfig, Route } from "../config/route.ts";
 import { callbackHost, callbackUri, hasOneOAuthRoute } from "../config/upstream-callback.ts";
-import type { Persistence } from "../store/persistently.ts";
-import type { NewUpstreamToken, UpstreamToken } from "../store/store.ts";
+import { type Persistence, putBasis, putUnlessChanged } from "../store/persistently.ts";
+import type { NewUpstreamToken, PutBasis, UpstreamToken } from "../store/store.ts";
 import { allowedScopes } from "./allowed-scopes.ts";
 import { authorizationUrl } from "./authorization-url.ts";
 import { claimIssuer, knownAt } from "./claim-issuer.ts";
@@ -286,7 +286,7 @@ export function createConsent(
         // One that signs is known where its browser has just been, only its keys are not.
         const refused = error instanceof UpstreamOAuthError && error.code === "client_refused";
         if (!refused || pending.authMethod === "private_key_jwt") throw error;
-        if (!(await clients.forget(route, place))) throw error;
+        if (!(await clients.forget(route, place, error))) throw error;
         return startAgain(route, pending, error);
       }
     },
@@ -326,6 +326,7 @@ export function createConsent(
     { code, client }: { readonly code: string; readonly client: UpstreamClient },
   ): Promise<void> {
     const dpopKey = pending.dpop ? await generateDpopKey() : undefined;
+    const basis = await putBasis(store, connectionOf(pending));
     const answer = await requestToken({
       fetch: outward.fetchFor(route),
       authMethods,
@@ -360,22 +361,34 @@ export function createConsent(
       resource: pending.resource,
       dpopKey,
     };
-    await keep(token, route);
+    await keep(token, route, basis);
   }
 
-  /** The code is used up: what it brought is stored when the database is back, else revoked. The browser waits for a moment only. */
-  async function keep(token: NewUpstreamToken, route: Route): Promise<void> {
+  /**
+   * The code is used up: what it brought is stored when the database is back, else revoked, as it is where the person has decided
+   * otherwise in the meantime. The browser waits for a moment only.
+   */
+  async function keep(token: NewUpstreamToken, route: Route, basis: PutBasis): Promise<void> {
     const { userId, routeId, upstream, issuer, clientId } = token;
     const audit = { action: "upstream_token.obtained", userId, routeId, upstream, issuer, clientId } as const;
-    const storing = persistence.write(() => store.upstreamTokens.put(token, audit));
+    const storing = persistence.write((late) =>
+      putUnlessChanged(store, token, audit, late ? basis : undefined),
+    );
     const stored = storing.then(
-      () => true,
-      async (error: unknown) => {
-        logger.warn({ err: error, userId, route: routeId }, "a token that could not be stored is revoked");
-        const at = new Date();
-        await revoke(deps, { ...token, version: 0, connectedAt: at, updatedAt: at }, route).catch(
-          (err: unknown) => logger.warn({ err, userId, route: routeId }, "it was not revoked"),
+      async (isStored) => {
+        if (isStored) return true;
+        await discard(
+          token,
+          route,
+          "a token that could not be stored in time is revoked: its person has changed something since",
         );
+        throw new UpstreamOAuthError(
+          "storage_unavailable",
+          "what was granted could not be stored in time, and the connection has changed since: connect again",
+        );
+      },
+      async (error: unknown) => {
+        await discard(token, route, "a token that could not be stored is revoked", error);
         throw error;
       },
     );
@@ -385,6 +398,15 @@ export function createConsent(
     throw new UpstreamOAuthError(
       "storage_unavailable",
       "access was granted, and cannot be stored just now: look again in a minute, it is stored as soon as that works",
+    );
+  }
+
+  async function discard(token: NewUpstreamToken, route: Route, why: string, err?: unknown): Promise<void> {
+    const about = { userId: token.userId, route: token.routeId };
+    logger.warn({ err, ...about }, why);
+    const at = new Date();
+    await revoke(deps, { ...token, version: 0, connectedAt: at, updatedAt: at }, route).catch(
+      (error: unknown) => logger.warn({ err: error, ...about }, "it was not revoked"),
     );
   }
 }

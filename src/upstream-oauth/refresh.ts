@@ -62,7 +62,7 @@ export async function refresh(
       const unread =
         client.authMethod === "private_key_jwt" &&
         Date.now() < (token.expiresAt?.getTime() ?? Number.POSITIVE_INFINITY) + unreadKeysMs;
-      if (!unread && (await deps.clients.forget(route, place)))
+      if (!unread && (await deps.clients.forget(route, place, error)))
         return { kind: "refused", reason: "client_forgotten", error };
       return { kind: "unavailable", retryAfterSeconds: operatorsRetrySeconds, reason: error.code, error };
     }

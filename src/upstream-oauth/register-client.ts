@@ -13,7 +13,7 @@ import { byKey, type ClientPlaces } from "./client-metadata-document.ts";
 import { errorWord } from "./failure.ts";
 import { readJsonObject } from "./read-json-object.ts";
 import { textOf, timeOf } from "./read-members.ts";
-import { oauthErrorOf } from "./token-answer.ts";
+import { oauthErrorOf, withoutSecrets } from "./token-answer.ts";
 import { UpstreamOAuthError } from "./upstream-oauth-error.ts";
 
 /** Servers may grant a client no other scopes than it has registered (RFC 7591 section 2). */
@@ -129,7 +129,7 @@ export async function renewRegistration(
       response = await request.fetch(uri, { headers, redirect: "manual" });
     const as = { issuer: found.issuer, registration_endpoint: uri };
     const method = found.authMethod as ClientAuthMethod;
-    const now = await read(response, { ...request, as, asked: metadata, method, host });
+    const now = await read(response, { ...request, as, asked: metadata, method, host, token });
     if (now.clientId !== found.clientId)
       throw new UpstreamOAuthError(
         "registration_refused",
@@ -174,10 +174,12 @@ async function read(
     readonly asked: Readonly<Record<string, unknown>>;
     readonly method: ClientAuthMethod;
     readonly host: string;
+    /** That was shown with the request. */
+    readonly token?: string;
   },
 ): Promise<ClientRegistration> {
-  const { as, asked, method, host } = request;
-  const answer = await accepted(response, host);
+  const { as, asked, method, host, token = "" } = request;
+  const answer = await accepted(response, host, token);
   const secretText = answer.client_secret;
   const plain = {
     client_id: plainText(answer.client_id),
@@ -254,10 +256,14 @@ function checkRegistered(
     refuse("is for other redirect URIs than ours");
 }
 
-/** @returns the members of an answer that is no error, whatever its status among the good ones */
-async function accepted(response: Response, host: string): Promise<Record<string, unknown>> {
-  const detail = await response.text();
-  const answer = readJsonObject(detail.replace(/^\ufeff/, ""));
+/**
+ * @param token that was shown with the request; "": none
+ * @returns the members of an answer that is no error, whatever its status among the good ones
+ */
+async function accepted(response: Response, host: string, token: string): Promise<Record<string, unknown>> {
+  const text = await response.text();
+  const detail = withoutSecrets(text, [token]);
+  const answer = readJsonObject(text.replace(/^\ufeff/, ""));
   const error = oauthErrorOf(answer);
   const { status } = response;
   if (status === 429) {

@@ -92,6 +92,7 @@ async function ask(
     if (value !== undefined) parameters.set(name, value);
   }
   const authentication = await clientAuth(request.client, method);
+  let secrets: readonly string[] = [];
   const send = async () => {
     const response = await genericTokenEndpointRequest(
       as,
@@ -99,12 +100,16 @@ async function ask(
       authentication,
       request.grantType,
       parameters,
-      // Which http hosts are allowed is the fetch's to decide.
-      { [customFetch]: request.fetch, [allowInsecureRequests]: true, DPoP: dpop },
+      {
+        [customFetch](url, init) {
+          secrets = [request.client.clientSecret ?? "", ...secretsOf(init)];
+          return request.fetch(url, init);
+        },
+        // Which http hosts are allowed is the fetch's to decide.
+        [allowInsecureRequests]: true,
+        DPoP: dpop,
+      },
     );
-    const secrets = [...parameters]
-      .filter(([name, value]) => value && secretParameters.has(name))
-      .map(([, value]) => value);
     return readTokenAnswer(as, clientId, response, Date.now(), secrets);
   };
   try {
@@ -114,6 +119,13 @@ async function ask(
     if (dpop && error instanceof UpstreamOAuthError && error.error === "use_dpop_nonce") return await send();
     throw error;
   }
+}
+
+/** What a request proves with, as it is sent. */
+function secretsOf({ body, headers }: { readonly body?: unknown; readonly headers: Record<string, string> }) {
+  const [, credentials = ""] = (headers.authorization ?? "").split(" ");
+  const form = body instanceof URLSearchParams ? [...body] : [];
+  return [credentials, ...form.flatMap(([name, value]) => (secretParameters.has(name) ? [value] : []))];
 }
 
 async function dpopHandle(jwk: JsonWebKey): Promise<DPoPHandle> {

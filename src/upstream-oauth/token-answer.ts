@@ -159,8 +159,22 @@ function endOf(
   return undefined;
 }
 
-function withoutSecrets(text: string, secrets: readonly string[]): string {
-  return secrets.reduce((left, secret) => left.replaceAll(secret, "[redacted]"), text);
+/** Members whose value is a secret, as JSON and as a form have them. */
+const secretMembers = [
+  /("[\w-]*(?:token|secret|assertion|jwt)"\s*:\s*")(?:[^"\\]|\\[\s\S])*/gi,
+  /((?:^|[&?\s])[\w-]*(?:token|secret|assertion|jwt)=)[^&\s]*/gi,
+];
+
+/**
+ * What a server has answered, for our log: without tokens and secrets, whether it has just made them or repeats what we have sent.
+ *
+ * @param secrets of the request
+ */
+export function withoutSecrets(text: string, secrets: readonly string[]): string {
+  // A shorter one keeps nothing secret, and would blot out half of the text.
+  const sent = secrets.filter(({ length }) => length >= 4);
+  const left = sent.reduce((all, secret) => all.replaceAll(secret, "[redacted]"), text);
+  return secretMembers.reduce((all, members) => all.replace(members, "$1[redacted]"), left);
 }
 
 /** Some servers (GitHub, Slack) answer errors with status 200. */

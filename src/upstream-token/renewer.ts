@@ -2,8 +2,8 @@ import { randomUUID } from "node:crypto";
 import { LRUCache } from "lru-cache";
 import type { Route } from "../config/route.ts";
 import { nextChange } from "../store/next-change.ts";
-import { createPersistence } from "../store/persistently.ts";
-import type { NewUpstreamToken, RefreshRefusals, UpstreamToken } from "../store/store.ts";
+import { createPersistence, putBasis, putUnlessChanged } from "../store/persistently.ts";
+import type { RefreshRefusals, UpstreamToken } from "../store/store.ts";
 import { hasRoomFor } from "../upstream-oauth/upstream-connection.ts";
 import type { GrantSubject, RefreshOutcome } from "../upstream-oauth/upstream-oauth.ts";
 import type { Connection } from "./connection.ts";
@@ -236,6 +236,7 @@ export function createRenewer(deps: UpstreamTokensDeps & { cache: ConnectionCach
   async function grantOnce(connection: Connection, route: Route, subject: GrantSubject): Promise<Renewal> {
     if (!connection.token && !(await hasRoomFor(store, connection.key, route)))
       return { kind: "gone", reason: "too_many_endpoints" };
+    const basis = await putBasis(store, connection.key);
     const outcome = await limit(route.id, () => upstreamOAuth.grant(route, subject));
     metrics.upstreamTokenRefreshes.inc({ outcome: outcome.kind });
     if (outcome.kind === "unavailable") return rest(connection.name, outcome, outcome.retryAfterSeconds);
@@ -245,14 +246,15 @@ export function createRenewer(deps: UpstreamTokensDeps & { cache: ConnectionCach
     if (outcome.kind === "refused")
       return rest(connection.name, { kind: "gone", reason: outcome.reason }, 10);
     rests.delete(connection.name);
-    await putGranted({ ...outcome.token, ...connection.key });
+    const token = { ...outcome.token, ...connection.key };
+    const { issuer, clientId } = token;
+    const audit = { action: "upstream_token.obtained", ...connection.key, issuer, clientId } as const;
+    const isStored = await persistence.write((late) =>
+      putUnlessChanged(store, token, audit, late ? basis : undefined),
+    );
+    const at = new Date();
+    if (!isStored) await revokeUnwanted({ ...token, version: 0, connectedAt: at, updatedAt: at }, route);
     return toRenewal(await reload(connection));
-  }
-
-  function putGranted(token: NewUpstreamToken) {
-    const { userId, routeId, upstream, issuer, clientId } = token;
-    const audit = { action: "upstream_token.obtained", userId, routeId, upstream, issuer, clientId } as const;
-    return persistence.write(() => store.upstreamTokens.put(token, audit));
   }
 
   return {

@@ -7,7 +7,10 @@ import type { UpstreamOAuth } from "../upstream-oauth/upstream-oauth.ts";
 /** What main.ts gives this room. */
 export interface UpstreamTokensDeps {
   readonly routes: CurrentRoutes;
-  readonly store: Pick<Store, "upstreamTokens" | "delegations" | "notifications" | "audit">;
+  readonly store: Pick<
+    Store,
+    "upstreamTokens" | "signInSessions" | "delegations" | "notifications" | "audit"
+  >;
   readonly upstreamOAuth: Pick<
     UpstreamOAuth,
     "refresh" | "grant" | "revoke" | "needed" | "noteNeeded" | "forget"

@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { createMetadataCache } from "../../src/upstream-oauth/metadata-cache.ts";
 import type { CallerLike } from "../../src/upstream-token/upstream-tokens.ts";
 import { type ScriptedUpstream, scriptedUpstream } from "../upstream-oauth/scripted-upstream.ts";
@@ -59,5 +59,138 @@ describe("what an evil authorization server gives for a token", () => {
     expect(token?.scopes.length).toBe(500);
     const outcome = token && (await house.oauth.refresh(token, house.route()));
     expect(outcome?.kind === "refreshed" && outcome.token.scopes.length).toBe(500);
+  });
+});
+
+/** One registration is for all people of a route: none of them may end it for the others. */
+describe("a person who brings a code that is none, to a server that refuses it without saying why", () => {
+  const bob = "company/bob";
+  let server: ScriptedUpstream;
+  let house: ClientHouse;
+  beforeEach(async () => {
+    server = await scriptedUpstream();
+    house = await startClient(
+      `  - {id: files, from: https://mcp.test, to: ${server.mcp}, mcp: {server: {}}}`,
+    );
+    await house.connect(server.agree, bob);
+  });
+  afterEach(() => Promise.all([house.close(), server.close()]));
+
+  const bobIsConnected = async () => {
+    const later = Date.now() + 3_601_000;
+    expect(await house.tokens.find({ userId: bob, kind: "person" }, house.route(), later)).toMatchObject({
+      kind: "credential",
+    });
+    expect(server.registered.length).toBe(1);
+  };
+
+  it.each([
+    ["nothing", ""],
+    ["what HTTP calls it", { error: "Unauthorized" }],
+    ["a message", { message: "bad code" }],
+  ])("in 401 and %s: the others stay connected", async (_what, body) => {
+    const begun = await house.oauth.begin({
+      userId: alice,
+      route: house.route(),
+      returnTo: "https://mcp.test/done",
+    });
+    if (!begun.ok) throw new Error(begun.message);
+    server.tokenAnswers.push({ status: 401, body }, { status: 401, body });
+    const finished = await house.oauth.finish({
+      params: server.agree(begun.location, { code: "made-up" }),
+      callback: new URL(begun.location).searchParams.get("redirect_uri") ?? "",
+      host: "mcp.test",
+      userId: alice,
+      browserState: begun.state,
+    });
+    expect(finished).toMatchObject({ ok: false, code: "client_refused" });
+    await bobIsConnected();
+  });
+
+  it("in 401 and nothing: nor does the code end them with which an old registration is tried", async () => {
+    const [row] = await house.query("select issuer, redirect_uri, client_id from client_registration");
+    const [issuer, redirectUri, clientId] = [row?.issuer, row?.redirect_uri, row?.client_id].map(String);
+    await house.store.clientRegistrations.update(issuer ?? "", redirectUri ?? "", clientId ?? "", (one) => ({
+      ...one,
+      metadata: { ...one.metadata, registeredAt: 0 },
+    }));
+    server.tokenAnswers.push({ status: 401, body: "" }, { status: 401, body: "" });
+    await house.connect(server.agree);
+    await bobIsConnected();
+  });
+});
+
+describe("an authorization server that puts secrets into its errors", () => {
+  let server: ScriptedUpstream;
+  let house: ClientHouse;
+  beforeEach(async () => {
+    server = await scriptedUpstream();
+    house = await startClient(
+      `  - {id: files, from: https://mcp.test, to: ${server.mcp}, mcp: {server: {}}}`,
+    );
+  });
+  afterEach(() => Promise.all([house.close(), server.close()]));
+  const connect = () => expect(house.connect(server.agree)).rejects.toThrow();
+  const logged = () => house.log.join("\n");
+
+  it.each<[string, unknown]>([
+    [
+      "a token beside an error",
+      { error: "partial", access_token: "precious-1", refresh_token: "precious-2" },
+    ],
+    ["a token of an answer that is not ok", { ok: false, authed_user: { access_token: "precious-3" } }],
+    ["a form", "error=no&access_token=precious-4&scope=a"],
+    ["a line of a log of its own", `error: {"id_token" : "precious-5\\"more-precious"`],
+  ])("%s: not in our log", async (_what, body) => {
+    server.tokenAnswers.push({ status: typeof body === "string" ? 400 : 200, body });
+    await connect();
+    expect(logged()).not.toContain("precious");
+    expect(logged()).toContain("[redacted]");
+  });
+
+  it("our client's own secret, as it was sent: not in our log", async () => {
+    server.metadata.token_endpoint_auth_methods_supported = ["client_secret_post"];
+    server.on("/token", ({ body, headers }) => ({
+      status: 400,
+      body: `you sent ${body} ${headers.authorization}`,
+    }));
+    await connect();
+    expect(logged()).toContain("you sent");
+    expect(logged()).not.toContain("registered-secret");
+    server.metadata.token_endpoint_auth_methods_supported = ["client_secret_basic"];
+    house.log.length = 0;
+    await house.replica();
+    await connect();
+    expect(logged()).not.toMatch(/Basic [A-Za-z0-9+/]{8}/);
+  });
+
+  it("what it has registered, and the token for it: not in our log", async () => {
+    server.on("/register", {
+      status: 400,
+      body: { error: "invalid_scope", client_secret: "precious-6", registration_access_token: "precious-7" },
+    });
+    await connect();
+    expect(logged()).toContain("invalid_scope");
+    expect(logged()).not.toContain("precious");
+    const end = Math.floor(Date.now() / 1000) + 30;
+    server.on("/register", {
+      status: 201,
+      body: {
+        client_id: "kept",
+        client_secret: "s",
+        client_secret_expires_at: end,
+        registration_client_uri: `${server.url}/register/kept`,
+        registration_access_token: "precious-8",
+      },
+    });
+    server.clients.add("kept");
+    server.on("/register/kept", ({ headers }) => ({
+      status: 400,
+      body: `you sent ${headers.authorization}`,
+    }));
+    await house.connect(server.agree);
+    await house.tokens.find(caller, house.route(), Date.now() + 3_601_000);
+    await expect.poll(logged).toContain("you sent");
+    expect(logged()).not.toContain("precious");
   });
 });

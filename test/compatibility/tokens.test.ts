@@ -1,5 +1,5 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from "vitest";
-import type { UpstreamToken } from "../../src/store/store.ts";
+import type { NewUpstreamToken, Store, UpstreamToken } from "../../src/store/store.ts";
 import type { CallerLike } from "../../src/upstream-token/upstream-tokens.ts";
 import { scraped } from "../support/scraped.ts";
 import { type ScriptedUpstream, scriptedUpstream } from "../upstream-oauth/scripted-upstream.ts";
@@ -756,12 +756,71 @@ describe("a token that is obtained while the database is away", () => {
     expect(upstream.tokenRequests.length).toBe(1);
   });
 
-  it("is revoked where it never is", async () => {
+  function revocations() {
     const revoked: (string | null)[] = [];
     upstream.on("/revoke", ({ form }) => {
       revoked.push(form.get("token"));
       return { status: 204, body: "" };
     });
+    return revoked;
+  }
+  /** The first try to store a token fails, and this happens meanwhile: by another replica, say, which the database answers. */
+  function meanwhile(
+    happens: (put: Store["upstreamTokens"]["put"], token: NewUpstreamToken) => Promise<unknown>,
+  ) {
+    const { put } = house.store.upstreamTokens;
+    vi.spyOn(house.store.upstreamTokens, "put").mockImplementationOnce(async (token) => {
+      await happens(put, token);
+      throw away();
+    });
+    upstream.tokenFields.access_token = "too-late";
+  }
+  const tokenOf = async (userId: string) =>
+    (await house.store.upstreamTokens.find({ userId, routeId: "files", upstream: upstream.mcp }))
+      ?.accessToken;
+  const about = { action: "upstream_token.obtained" } as const;
+
+  it("is revoked, not stored, where the person has connected again in the meantime", async () => {
+    const revoked = revocations();
+    meanwhile((put, token) => put({ ...token, accessToken: "newer" }, about));
+    await expect(house.connect(upstream.agree)).rejects.toThrow(/connect again/);
+    expect(await tokenOf(alice)).toBe("newer");
+    expect(revoked).toContain("too-late");
+  });
+
+  it("is revoked, not stored, where the person has disconnected in the meantime", async () => {
+    await house.connect(upstream.agree);
+    const revoked = revocations();
+    meanwhile(() => house.tokens.disconnect(alice, house.route()));
+    await expect(house.connect(upstream.agree)).rejects.toThrow(/connect again/);
+    expect(await tokenOf(alice)).toBeUndefined();
+    expect(revoked).toContain("too-late");
+  });
+
+  it("is revoked, not stored, where the person has gone in the meantime", async () => {
+    const at = new Date();
+    const person = { userId: alice, providerId: "company", subject: "alice", checkedAt: at };
+    await house.store.signInSessions.put({ ...person, claims: {}, groups: [] });
+    const revoked = revocations();
+    meanwhile(async () => {
+      await house.store.signInSessions.delete(alice, { action: "person.refused", userId: alice });
+      await house.tokens.disconnectAll(alice);
+    });
+    await expect(house.connect(upstream.agree)).rejects.toThrow(/connect again/);
+    expect(await tokenOf(alice)).toBeUndefined();
+    expect(revoked).toContain("too-late");
+  });
+
+  it("is neither stored twice nor revoked where only the database's answer was lost", async () => {
+    const revoked = revocations();
+    meanwhile((put, token) => put(token, about));
+    await house.connect(upstream.agree);
+    expect(await tokenOf(alice)).toBe("too-late");
+    expect(revoked).toEqual([]);
+  });
+
+  it("is revoked where it never is", async () => {
+    const revoked = revocations();
     const start = performance.now();
     const clock = vi.spyOn(performance, "now");
     vi.spyOn(house.store.upstreamTokens, "put").mockImplementation(async () => {

@@ -42,6 +42,19 @@ const loaded = (text: string) => {
   return result.config;
 };
 
+it("redirects nobody to https where the TLS terminator's headers are not trusted: Envoy would call every request plain http", () => {
+  const routes = (envoy: string) =>
+    JSON.stringify(
+      envoyBootstrap(
+        loaded(
+          `${head}${listening}envoy: {${envoy}, tls: {terminated_by: 127.0.0.1}}\nroutes:\n  - {from: https://h.example.com, to: http://x, mcp: {}}\n`,
+        ),
+      ),
+    );
+  expect(routes("xff_num_trusted_hops: 1")).toContain("https_redirect");
+  expect(routes("xff_num_trusted_hops: 0")).not.toContain("https_redirect");
+});
+
 describe("F1.7 envoy-config", () => {
   it.each([
     ["one http upstream", "  - {from: https://h.example.com, to: http://x:8080/mcp, mcp: {}}", ""],

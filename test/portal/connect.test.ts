@@ -114,6 +114,7 @@ describe("connecting in the browser", () => {
     "https://evil.test\\@app.test/",
     "//app.test/",
     "javascript:alert(1)",
+    "blob:https://app.test/2b1c",
     "/relative",
     "",
     "https://auth.test/",

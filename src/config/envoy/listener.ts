@@ -40,11 +40,12 @@ export function routeConfigurations(config: Config): readonly {
 }[] {
   const plain = plainListeners(config);
   const onPlain = new Set(plain.flatMap(({ hosts }) => [...hosts]));
-  const { terminatedBy } = config.envoy.tls;
+  const { tls, xffNumTrustedHops } = config.envoy;
   const of = (name: string, serves: (host: string) => boolean, terminated: boolean) => ({
     name,
     validate_clusters: false,
-    virtual_hosts: virtualHosts(config, { serves, httpsOnly: terminated }),
+    // Of one whose forwarded headers are not trusted, Envoy writes the protocol itself: http, whatever the client used.
+    virtual_hosts: virtualHosts(config, { serves, httpsOnly: terminated && xffNumTrustedHops > 0 }),
     // What the terminator has said of it, or not: upstreams hear what the client did.
     ...(terminated
       ? {
@@ -62,7 +63,7 @@ export function routeConfigurations(config: Config): readonly {
   );
   return [
     ...(https
-      ? [{ name: "mcp", routes: of("mcp", (host) => !onPlain.has(host), terminatedBy !== undefined) }]
+      ? [{ name: "mcp", routes: of("mcp", (host) => !onPlain.has(host), tls.terminatedBy !== undefined) }]
       : []),
     ...plain.map(({ address, hosts }) => {
       const name = `mcp-http-${address}`;
