@@ -8,7 +8,7 @@ import { envoyOnly } from "./admin/envoy-only.ts";
 import { followStoredRoutes } from "./admin/follow-stored-routes.ts";
 import { createHealthRouter } from "./admin/health-router.ts";
 import { createAuthorizationServer } from "./authorization-server/create-authorization-server.ts";
-import { createChallengeService } from "./challenge/create-challenge-service.ts";
+import { createChallengeService, mostWatchedStreams } from "./challenge/create-challenge-service.ts";
 import { createCheckService } from "./check/create-check-service.ts";
 import { createGrpcServer } from "./check/create-grpc-server.ts";
 import { createRefusalAudit } from "./check/create-refusal-audit.ts";
@@ -249,6 +249,7 @@ export async function serve(options: {
     metrics,
   });
   const challenge = createChallengeService({
+    mostWatchedStreams,
     upstreamTokens,
     routes,
     peers: grpcPeers,

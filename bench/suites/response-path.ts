@@ -91,6 +91,7 @@ export const responsePath: Suite = async ({ rounds, progress }) => {
 
   const grpc = new Server();
   const challenge = createChallengeService({
+    mostWatchedStreams: 4_096,
     routes: () => table,
     upstreamTokens: { upstreamRefused: async () => ({ kind: "consent", scopes: ["mcp"], reason: "bench" }) },
     peers: { judge: () => "proven", refused: () => {} },

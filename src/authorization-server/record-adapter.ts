@@ -12,6 +12,9 @@ import { routeOfRequest } from "./route-of-request.ts";
 /** A registration nobody used is forgotten after a week; use prolongs it (`rememberClient`). */
 const unusedClientSeconds = 7 * 86_400;
 
+/** A grant rests on the person's sign-in, the others on their grant: neither may outlive it. */
+const restsOnOthers = new Set(["Grant", "AuthorizationCode", "AccessToken", "RefreshToken"]);
+
 /** oidc-provider's storage on ours. */
 export function createRecordAdapter(
   deps: Pick<AuthorizationServerDeps, "routes" | "store" | "signIn">,
@@ -54,7 +57,10 @@ export function createRecordAdapter(
         // Grants are saved once, when they are made, and never changed.
         const audit = model === "Grant" ? grantCreated(id, payload) : undefined;
         const kept = { ...payload, ...extras(model, id) };
-        await orUnavailable(records.upsert({ model, id, payload: kept, expiresAt }, audit));
+        const record = { model, id, payload: kept, expiresAt };
+        if (!restsOnOthers.has(model)) await orUnavailable(records.upsert(record, audit));
+        else if (!(await orUnavailable(records.upsertIfAllowed(record, audit))))
+          throw new errors.InvalidGrant("the sign-in or the grant that this belongs to has just ended");
       },
       async find(id) {
         if (model === "Client") {

@@ -14,6 +14,8 @@ export interface ChallengeDeps {
   readonly peers: PeerAuthentication;
   /** Whether what an answer is judged by comes from a check of ours. */
   readonly metadataProofs: Pick<MetadataProofs, "verify" | "spend" | "provePlace" | "cookiePrefixes">;
+  /** Streams that may be legacy ones and are open at a time; the next one is answered 503. */
+  readonly mostWatchedStreams: number;
   readonly logger: Logger;
   readonly metrics: Metrics;
 }

@@ -11,8 +11,8 @@ import type { Route } from "../config/route.ts";
 import { provenByMessage } from "../config/unproven-calls.ts";
 import { answerRefusal } from "./answer-refusal.ts";
 import type { ChallengeDeps } from "./challenge-deps.ts";
+import { rewriteEndpoints } from "./endpoint-events.ts";
 import { externalProcessor, type ProcessingRequest, type ProcessingResponse } from "./external-processor.ts";
-import { rewriteFirstEvent } from "./first-event.ts";
 import { type HeldBytes, heldBytes } from "./held-bytes.ts";
 import { withoutOwnSetCookies } from "./own-set-cookies.ts";
 import { giveUp, type Replacement, unavailable } from "./replacement.ts";
@@ -35,8 +35,8 @@ const firstMessageMs = 10_000;
 /**
  * The ext_proc service (`envoy.service.ext_proc.v3.ExternalProcessor`): looks at the head of upstream answers
  * that `check/` let through, replaces 401 and 403 where the client can repair them, and rewrites addresses and cookies of MCP servers.
- * Bodies it sees only where `check/` has asked for a list of tools to be filtered, and of a stream that may be a legacy one, up to its
- * first event. It ends its stream after the last message it needs, so that a long event stream does not hold up draining. Envoy's
+ * Bodies it sees only where `check/` has asked for a list of tools to be filtered, and of a stream that may be a legacy one, until it
+ * ends: an endpoint may be named again at any time. In other cases it ends its stream after the last message it needs. Envoy's
  * matcher (docs/upstream-oauth.md) wakes it for these answers only; it is right without the matcher, too. It acts only on metadata with
  * the proof of a check of ours; whatever else a caller says changes nothing.
  */
@@ -46,8 +46,8 @@ export function createChallengeService(deps: ChallengeDeps): {
   readonly admits: "unproven";
 } {
   const hold = heldBytes();
-  /** Streams whose first event has not come. */
-  let awaited = 0;
+  /** Streams that may be legacy ones, which are looked at until they end. */
+  let watched = 0;
   /** What the answers of one upstream may use together. */
   const budgets = new LRUCache<string, WorkBudget>({ max: 10_000 });
   function budgetOf(routeId: string): WorkBudget {
@@ -113,11 +113,12 @@ export function createChallengeService(deps: ChallengeDeps): {
         : filterTools(response, metadata.toolFilter, toolListBytes);
     if (tools === "unreadable") return { response: unreadable(metadata.requestId) };
     if (stream && isEncoded(response)) return { response: encodedStream(metadata.requestId) };
+    if (stream && watched >= deps.mostWatchedStreams) {
+      deps.metrics.limitsReached.inc({ limit: "watched_streams" });
+      return { response: tooManyStreams(metadata.requestId) };
+    }
     const first = stream
-      ? rewriteFirstEvent(
-          (endpoint) => rewrittenEndpoint(places, route, metadata.path, endpoint),
-          toolListBytes,
-        )
+      ? rewriteEndpoints((endpoint) => rewrittenEndpoint(places, route, metadata.path, endpoint))
       : undefined;
     const filter = inTurn(first, tools === "none" ? undefined : tools);
     if (!filter) return { response: headMutation(head) };
@@ -135,6 +136,7 @@ export function createChallengeService(deps: ChallengeDeps): {
         filter,
         requestId: metadata.requestId,
         route,
+        watches: first !== undefined,
         // The body comes without waiting for our answer to the head: what its beginning says can still become the status.
         holdsHead:
           first !== undefined && message.protocolConfig?.sendBodyWithoutWaitingForHeaderResponse === true,
@@ -161,7 +163,7 @@ export function createChallengeService(deps: ChallengeDeps): {
     /** The answer to the head, while the first event may still change it, and to the pieces that have come since. */
     let waiting: ProcessingResponse[] | undefined;
     let late: NodeJS.Timeout | undefined;
-    let awaits = false;
+    let watches = false;
     const letHeadGo = () => {
       clearTimeout(late);
       for (const answer of waiting ?? []) stream.write(answer);
@@ -171,11 +173,11 @@ export function createChallengeService(deps: ChallengeDeps): {
       clearTimeout(silent);
       clearTimeout(late);
       held?.release();
-      if (awaits) awaited -= 1;
+      if (watches) watched -= 1;
     });
     /** The head may be with the client already: Envoy breaks the answer off when we do. */
     const breakOff = () =>
-      stream.emit("error", { code: status.INTERNAL, details: "a list of tools that cannot be read" });
+      stream.emit("error", { code: status.INTERNAL, details: "what cannot be read does not pass" });
     const last = (answer: ProcessingResponse) => {
       stream.write(answer);
       stream.end();
@@ -196,7 +198,8 @@ export function createChallengeService(deps: ChallengeDeps): {
       if (!fits) deps.metrics.limitsReached.inc({ limit: "tool_list_bytes" });
       if (filtered.ok && fits) {
         const bodyMutation = { body: Buffer.from(filtered.body) };
-        const answer = { responseBody: { response: { bodyMutation } } };
+        const answer: ProcessingResponse =
+          filtered.body === body ? { responseBody: {} } : { responseBody: { response: { bodyMutation } } };
         const ends = isLast || filter.done();
         if (waiting && !ends && filtered.body.length === 0) waiting.push(answer);
         else {
@@ -209,7 +212,7 @@ export function createChallengeService(deps: ChallengeDeps): {
         if (elsewhere)
           deps.logger.warn(
             { route: route.id, requestId: filtering.requestId },
-            "the first event of an upstream's stream leads to another host than those of to and from, or to another route's place",
+            "an endpoint event of an upstream's stream leads to another host than those of to and from, or to another route's place, or cannot be read",
           );
         if (elsewhere && waiting) {
           waiting = undefined;
@@ -225,15 +228,11 @@ export function createChallengeService(deps: ChallengeDeps): {
           if (peer === "missing") provenByMessage(stream.metadata);
         });
         filtering = answer.filtering;
-        if (filtering?.holdsHead && awaited >= mostAwaited) {
-          deps.metrics.limitsReached.inc({ limit: "first_event_streams" });
-          stream.emit("error", {
-            code: status.RESOURCE_EXHAUSTED,
-            details: "too many streams have not begun",
-          });
-        } else if (filtering?.holdsHead) {
-          awaits = true;
-          awaited += 1;
+        if (filtering?.watches && !stream.destroyed) {
+          watches = true;
+          watched += 1;
+        }
+        if (filtering?.holdsHead) {
           waiting = [answer.response];
           late = setTimeout(letHeadGo, deps.routes().config.check.deadlineMs);
         } else if (filtering) stream.write(answer.response);
@@ -279,12 +278,13 @@ export function createChallengeService(deps: ChallengeDeps): {
 }
 
 /** Some 25 KiB each, which a server that says nothing, or a stranger with a token, could have us keep for any time. */
-const mostAwaited = 4_096;
+export const mostWatchedStreams = 4_096;
 
 interface Filtering {
   readonly filter: BodyFilter;
   readonly requestId: string;
   readonly route: Route;
+  readonly watches: boolean;
   readonly holdsHead: boolean;
   readonly budgets: readonly WorkBudget[];
 }
@@ -329,10 +329,15 @@ function unreadable(requestId: string): ProcessingResponse {
   return immediate(giveUp(requestId, 502, "tools_list_unreadable", message), "tools_list_unreadable");
 }
 
-/** Its first event may send the client elsewhere; the check has asked for no encoding. */
+/** Its events may send the client elsewhere; the check has asked for no encoding. */
 function encodedStream(requestId: string): ProcessingResponse {
   const message = "the server's event stream is compressed, although none of that was asked for";
   return immediate(giveUp(requestId, 502, "upstream_stream_unreadable", message), "stream_unreadable");
+}
+
+function tooManyStreams(requestId: string): ProcessingResponse {
+  const message = "too many event streams are open at this gateway; try again";
+  return immediate(unavailable(requestId, 10, message), "too_many_streams");
 }
 
 /** Where it leads is for the log: the client could take its token there, or cannot reach it. */
@@ -344,7 +349,7 @@ function redirectElsewhere(requestId: string): ProcessingResponse {
 
 function endpointElsewhere({ requestId }: Filtering): ProcessingResponse {
   const message =
-    "the first event of the server's stream sends clients to another host than that of the route's `to`, or to what another route is for: let the server name its endpoint by a path below `to`";
+    "an `endpoint` event of the server's stream sends clients to another host than that of the route's `to`, or to what another route is for: let the server name its endpoint by a path below `to`";
   return immediate(giveUp(requestId, 502, "upstream_endpoint_elsewhere", message), "endpoint_elsewhere");
 }
 

@@ -93,6 +93,45 @@ export function authorizationServerRecords(
     return true;
   }
 
+  async function put(tx: Transaction<Tables>, { key, values }: Awaited<ReturnType<typeof rowOf>>) {
+    await tx
+      .insertInto(table)
+      .values({ ...key, ...values })
+      .onConflict((conflict) =>
+        conflict
+          .columns(["model", "id_name"])
+          .doUpdateSet(values)
+          // What is used up stays so.
+          .where("authorization_server_record.consumed_at", "is", null),
+      )
+      .execute();
+  }
+
+  /** Whether what a record rests on is there. Locked until the transaction ends. */
+  async function isAllowed(
+    tx: Transaction<Tables>,
+    { model, payload }: Pick<AuthorizationServerRecord, "model" | "payload">,
+  ): Promise<boolean> {
+    if (model === "Grant") {
+      const person = await tx
+        .selectFrom("sign_in_session")
+        .selectAll()
+        .where("user_id", "=", text(payload.accountId))
+        .forShare()
+        .executeTakeFirst();
+      return person !== undefined && macs.accepts("sign_in_session", person);
+    }
+    const grant = await tx
+      .selectFrom(table)
+      .selectAll()
+      .where("model", "=", "Grant")
+      .where("id_name", "=", nameOf(payload.grantId))
+      .where(unexpired)
+      .forShare()
+      .executeTakeFirst();
+    return grant !== undefined && macs.accepts(table, grant);
+  }
+
   async function destroy(model: string, id: string): Promise<void> {
     await database.write("authorization_server_record.destroy", async (tx) => {
       const rows = await tx
@@ -108,19 +147,9 @@ export function authorizationServerRecords(
   return {
     async upsert(record, audit, asked) {
       const { id } = record;
-      const { key, values } = await rowOf(record);
+      const row = await rowOf(record);
       await database.write("authorization_server_record.upsert", async (tx) => {
-        await tx
-          .insertInto(table)
-          .values({ ...key, ...values })
-          .onConflict((conflict) =>
-            conflict
-              .columns(["model", "id_name"])
-              .doUpdateSet(values)
-              // What is used up stays so.
-              .where("authorization_server_record.consumed_at", "is", null),
-          )
-          .execute();
+        await put(tx, row);
         if (asked && asked.routeIds.length > 0)
           await tx
             .insertInto("delegation")
@@ -140,6 +169,20 @@ export function authorizationServerRecords(
             )
             .execute();
         if (audit) await writeAuditEvent(tx, audit);
+      });
+    },
+    async upsertIfAllowed(record, audit) {
+      const row = await rowOf(record);
+      return database.write("authorization_server_record.upsert_if_allowed", async (tx) => {
+        // Before we look: writing waits for whoever ends all access, who then has committed, or waits for us.
+        await put(tx, row);
+        if (await isAllowed(tx, record)) {
+          if (audit) await writeAuditEvent(tx, audit);
+          return true;
+        }
+        const { model, id_name } = row.key;
+        await tx.deleteFrom(table).where("model", "=", model).where("id_name", "=", id_name).execute();
+        return false;
       });
     },
     find: (model, id) => findBy(model, "id_name", id),

@@ -69,7 +69,8 @@ export async function endAccess(
         pendingAuthorizations: await all("pending_authorization"),
       };
       await writeAuditEvent(tx, { action: "access.ended", reason, detail: { ...ended } });
-      await deps.keys.rotateIn(tx, key, new Date(), {
+      // Whatever time a replica's clock, or ours, shows: the old keys have ended.
+      await deps.keys.rotateIn(tx, key, new Date(0), {
         action: "signing_key.rotated",
         reason,
         detail: { purpose: key.purpose, kid: key.kid },

@@ -220,6 +220,14 @@ export interface AuthorizationServerRecords {
     audit?: AuditEvent,
     asked?: DelegationsAsked,
   ): Promise<void>;
+  /**
+   * `upsert` of what a person's sign-in allows (a grant), or a grant (its codes and tokens). False: that has ended, and nothing is stored.
+   * Whatever ends it at the same time comes before, or ends this, too.
+   */
+  upsertIfAllowed(
+    record: Omit<AuthorizationServerRecord, "consumedAt">,
+    audit?: AuditEvent,
+  ): Promise<boolean>;
   find(model: string, id: string): Promise<AuthorizationServerRecord | undefined>;
   findByUid(model: string, uid: string): Promise<AuthorizationServerRecord | undefined>;
   findByUserCode(model: string, userCode: string): Promise<AuthorizationServerRecord | undefined>;

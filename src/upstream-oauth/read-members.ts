@@ -10,11 +10,18 @@ export function textOf(value: unknown): string | undefined {
   return typeof one === "string" && one.trim() !== "" ? one.trim() : undefined;
 }
 
-/** A list of texts, or one text with spaces or commas between them; undefined: there is none in it. */
+/** A list of texts, or one text with spaces or commas between them, or both, as commas may be part of a listed one; undefined: none. */
 export function textsOf(value: unknown): string[] | undefined {
-  const given = Array.isArray(value) ? value : [value];
-  const texts = given.flatMap((one) => (typeof one === "string" ? one.split(/[\s,]+/).filter(Boolean) : []));
+  const [given, between] = Array.isArray(value) ? [value, /\s+/] : [[value], /[\s,]+/];
+  const texts = given.flatMap((one) => (typeof one === "string" ? one.split(between).filter(Boolean) : []));
   return texts.length > 0 ? texts : undefined;
+}
+
+/** A boolean, or its name. */
+export function flagOf(value: unknown): boolean | undefined {
+  if (typeof value === "boolean") return value;
+  const word = textOf(value)?.toLowerCase();
+  return word === "true" ? true : word === "false" ? false : undefined;
 }
 
 /** A finite number, also as text. */

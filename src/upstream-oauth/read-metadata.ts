@@ -1,4 +1,5 @@
 import type { AuthorizationServer } from "oauth4webapi";
+import { flagOf, textOf, textsOf } from "./read-members.ts";
 
 type Json = Readonly<Record<string, unknown>>;
 
@@ -30,41 +31,24 @@ export function readServerMetadata(json: Json): AuthorizationServer | undefined 
 function readMember(name: string, value: unknown): unknown {
   if (name === strictList) return Array.isArray(value) ? value.filter(isString) : undefined;
   if (name.endsWith("_supported")) return readSupported(value);
-  if (required.has(name)) return readText(value);
+  if (required.has(name)) return addressOf(value);
   if (name.endsWith("_endpoint") || links.has(name)) return readUrl(value);
   return value ?? undefined;
 }
 
 /** A flag, or a list; an empty list says as little as none. */
 function readSupported(value: unknown): boolean | string[] | undefined {
-  const flag = readFlag(value);
-  if (flag !== undefined) return flag;
-  const list = readList(value);
-  return list.length > 0 ? list : undefined;
+  return flagOf(value) ?? textsOf(value);
 }
 
-/** A text that is not empty. */
-export function readText(value: unknown): string | undefined {
-  return typeof value === "string" && value.trim() !== "" ? value.trim() : undefined;
+/** Where people and credentials are sent: a text, and nothing that stands for one. */
+function addressOf(value: unknown): string | undefined {
+  return typeof value === "string" ? textOf(value) : undefined;
 }
 
 function readUrl(value: unknown): string | undefined {
-  const text = readText(value);
+  const text = addressOf(value);
   return text !== undefined && URL.canParse(text) ? text : undefined;
-}
-
-/** Texts in a list, or one text of words between spaces or commas. */
-export function readList(value: unknown): string[] {
-  if (typeof value === "string") return value.split(/[\s,]+/).filter(Boolean);
-  return Array.isArray(value) ? value.filter(isString).filter(Boolean) : [];
-}
-
-/** A boolean, or its name. */
-export function readFlag(value: unknown): boolean | undefined {
-  if (typeof value === "boolean") return value;
-  if (typeof value !== "string") return undefined;
-  const word = value.trim().toLowerCase();
-  return word === "true" ? true : word === "false" ? false : undefined;
 }
 
 function isString(value: unknown): value is string {

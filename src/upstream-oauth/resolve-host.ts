@@ -19,6 +19,8 @@ const tries = 2;
  * asked for over the network, without a thread. All other names are nobody's but the operator's, and are the system's to resolve,
  * as are those that its hosts file has. For names that somebody else chose: what the routes file names is `resolveBySystem`'s.
  *
+ * An error has the code `EAI_AGAIN` where no name server has answered, `ENOTFOUND` where one has.
+ *
  * @param servers name servers to ask (`address[:port]`); absent: the system's
  */
 export function createResolveHost(servers?: readonly string[]): ResolveHost {
@@ -33,12 +35,15 @@ export function createResolveHost(servers?: readonly string[]): ResolveHost {
     const found: Record<4 | 6, LookupAddress[] | undefined> = { 4: undefined, 6: undefined };
     let failure: NodeJS.ErrnoException | null = null;
     const heard = (family: 4 | 6) => (error: NodeJS.ErrnoException | null, addresses?: string[]) => {
-      failure ??= error;
+      failure = error?.code === "ETIMEOUT" ? error : (failure ?? error);
       found[family] = (addresses ?? []).map((address) => ({ address, family }));
       if (found[4] === undefined || found[6] === undefined) return;
       const all = [...found[4], ...found[6]];
       if (all.length > 0) done(null, all);
-      else done(Object.assign(new Error(`${hostname} does not resolve`, { cause: failure }), notFound), []);
+      else {
+        const code = failure?.code === "ETIMEOUT" ? "EAI_AGAIN" : "ENOTFOUND";
+        done(Object.assign(new Error(`${hostname} does not resolve`, { cause: failure }), { code }), []);
+      }
     };
     resolver.resolve4(hostname, heard(4));
     resolver.resolve6(hostname, heard(6));
@@ -47,8 +52,6 @@ export function createResolveHost(servers?: readonly string[]): ResolveHost {
 
 /** Looks names up as every program of the system does: with its search domains and whatever else it is set up for. */
 export const resolveBySystem: ResolveHost = (hostname, done) => systemLookup(hostname, { all: true }, done);
-
-const notFound = { code: "ENOTFOUND" };
 
 /** Whether a name is below a public suffix that ICANN has delegated: whoever owns it chooses the name servers. */
 function isPublicName(hostname: string): boolean {

@@ -4,7 +4,7 @@ import { readableScopes } from "./allowed-scopes.ts";
 import { atUpstream } from "./is-at-upstream.ts";
 import type { MetadataCache } from "./metadata-cache.ts";
 import type { Outward } from "./outward.ts";
-import { readFlag, readList, readText } from "./read-metadata.ts";
+import { flagOf, textOf, textsOf } from "./read-members.ts";
 import { isResource, resourceCovers } from "./resource-covers.ts";
 import { type Look, notThere } from "./server-metadata.ts";
 import { UpstreamOAuthError } from "./upstream-oauth-error.ts";
@@ -128,7 +128,8 @@ export function createResourceMetadata({
       return finding;
     }
     const { status, json } = document;
-    const resource = readText(json?.resource);
+    // Whose tokens these are: a text, and nothing that stands for one.
+    const resource = typeof json?.resource === "string" ? textOf(json.resource) : undefined;
     if (!json || resource === undefined) {
       const finding = json ? "names no resource" : notThere(status, "protected resource metadata");
       onStep({ ...step, status, ok: false, finding });
@@ -148,7 +149,7 @@ export function createResourceMetadata({
         { detail: resource },
       );
     }
-    const authorizationServers = readList(json.authorization_servers)
+    const authorizationServers = (textsOf(json.authorization_servers) ?? [])
       .slice(0, mostServers)
       .filter((one) => one.length <= longestIssuer && URL.canParse(one));
     const server = authorizationServers[0]
@@ -169,8 +170,8 @@ export function createResourceMetadata({
     return {
       resource,
       authorizationServers,
-      scopes: readableScopes(readList(json.scopes_supported)),
-      dpopRequired: readFlag(json.dpop_bound_access_tokens_required) === true,
+      scopes: readableScopes(textsOf(json.scopes_supported) ?? []),
+      dpopRequired: flagOf(json.dpop_bound_access_tokens_required) === true,
     };
   }
 

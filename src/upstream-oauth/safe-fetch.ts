@@ -131,7 +131,12 @@ function createFetch(options: Options, rules: Rules): Fetch {
   }
 
   /** Who connects: we, or the proxy that this URL leaves through. */
-  async function wayTo(url: URL, { proxies }: SafeFetchLimits, pool: ReturnType<typeof poolFor>) {
+  async function wayTo(
+    url: URL,
+    { proxies }: SafeFetchLimits,
+    pool: ReturnType<typeof poolFor>,
+    signal: AbortSignal,
+  ) {
     const proxy = proxies && proxyFor(url, proxies);
     if (proxy === undefined) return { dispatcher: pool.agent };
     const port = portOf(url);
@@ -139,8 +144,17 @@ function createFetch(options: Options, rules: Rules): Fetch {
     const internal = isInternal(url);
     // What the operator has named, and nobody outside could resolve, was never meant for the proxy.
     if (internal && trusted) return { dispatcher: pool.agent };
-    const resolve = options.resolveHost ?? (trusted ? resolveBySystem : resolveUntrusted);
-    const refusal = await refuseThroughProxy(url, internal, rules.guard(pool.list), resolve);
+    const refusal =
+      refuseOfProxy(url, internal) ??
+      // What the operator has named may have any address.
+      (trusted
+        ? undefined
+        : await refuseByAddress(
+            url,
+            rules.guard(pool.list),
+            options.resolveHost ?? resolveUntrusted,
+            signal,
+          ));
     if (refusal) throw refusal;
     let dispatcher = pool.proxies.get(proxy);
     if (!dispatcher) {
@@ -177,7 +191,8 @@ function createFetch(options: Options, rules: Rules): Fetch {
     const refusal = rules.refuseUrl(url, pool.list);
     if (refusal) throw refusal;
     const timeout = AbortSignal.timeout(limits.timeoutMs);
-    const { dispatcher, proxy } = await wayTo(url, limits, pool);
+    const signal = AbortSignal.any([request.signal, timeout]);
+    const { dispatcher, proxy } = await wayTo(url, limits, pool, signal);
     try {
       const response = await undiciFetch(url, {
         method: request.method,
@@ -188,7 +203,7 @@ function createFetch(options: Options, rules: Rules): Fetch {
         ],
         body: request.body === null ? null : await request.arrayBuffer(),
         redirect: "manual",
-        signal: AbortSignal.any([request.signal, timeout]),
+        signal,
         dispatcher,
       });
       if (redirects.has(response.status)) {
@@ -219,19 +234,8 @@ function createFetch(options: Options, rules: Rules): Fetch {
   }
 }
 
-/** Looking a name up must not take the time that the call itself has, ms. */
-const lookupMs = 1_000;
-
-/**
- * Why a URL must not leave through a proxy. The address that the proxy connects to is not ours to check, so a name is refused if it
- * could be an inside one; one that does not resolve here is the proxy's rules' to judge.
- */
-async function refuseThroughProxy(
-  url: URL,
-  internal: boolean,
-  guard: Guard,
-  resolveHost: ResolveHost,
-): Promise<SafeFetchError | undefined> {
+/** Why a URL must not leave through a proxy, whatever its addresses. */
+function refuseOfProxy(url: URL, internal: boolean): SafeFetchError | undefined {
   const direct = "NO_PROXY (egress.no_proxy) lets it be reached directly";
   if (internal)
     return new SafeFetchError(
@@ -243,16 +247,41 @@ async function refuseThroughProxy(
       "blocked_address",
       `refused to ask the proxy for ${url.protocol}//${url.host}: only https on port 443 goes through one; ${direct}`,
     );
-  const addresses = await new Promise<readonly { readonly address: string }[]>((done) => {
-    const timer = setTimeout(done, lookupMs, []);
+  return undefined;
+}
+
+/**
+ * Why a name that somebody else chose must not be asked of a proxy. The address that the proxy connects to is not ours to check, so
+ * a name is refused if it could be an inside one. One that does not exist here is the proxy's rules' to judge; as long as nobody
+ * has answered, a name may be an inside one.
+ * @param signal aborts when the time of the whole call is up
+ */
+async function refuseByAddress(
+  url: URL,
+  guard: Guard,
+  resolveHost: ResolveHost,
+  signal: AbortSignal,
+): Promise<SafeFetchError | undefined> {
+  const addresses = await new Promise<readonly { readonly address: string }[] | undefined>((done) => {
+    const onAbort = () => done(undefined);
+    signal.addEventListener("abort", onAbort, { once: true });
     resolveHost(url.hostname, (error, found) => {
-      clearTimeout(timer);
-      done(error ? [] : found);
+      signal.removeEventListener("abort", onAbort);
+      if (error === null) done(found);
+      else done(unanswered.has(error.code ?? "") ? undefined : []);
     });
   });
+  if (addresses === undefined)
+    return new SafeFetchError(
+      "dns_failed",
+      `the look-up of ${url.hostname} was not answered in time, so it may be a name of an inside, which the proxy is not asked for; a name server must answer, if only that there is no such name, or allowed_private_hosts name it`,
+    );
   const accepts = guard("https:", url.hostname, 443);
   return addresses.every(({ address }) => accepts(address)) ? undefined : blocked(url.hostname);
 }
+
+/** Look-ups that ended without an answer. */
+const unanswered = new Set(["EAI_AGAIN", "ETIMEOUT", "ETIMEDOUT"]);
 
 /** What went wrong between us and the proxy; undefined: something else. Never with the proxy's credentials. */
 function describeProxy(error: unknown, url: URL, proxy: URL): SafeFetchError | undefined {

@@ -296,6 +296,7 @@ test("a gateway whose ext_proc streams prove themselves by a check's proof keeps
     peers: peerAuthentication("127.0.0.1:0", { envoySecrets: [secret] }),
     services: [
       createChallengeService({
+        mostWatchedStreams: 4_096,
         ...Object(undefined),
         routes: () => Object({ byId: () => undefined }),
         peers: peerAuthentication("127.0.0.1:0", { envoySecrets: [secret] }),

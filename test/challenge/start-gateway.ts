@@ -28,6 +28,7 @@ export async function startGateway(options: {
     readonly names: readonly string[];
     readonly routes: (upstream: string) => readonly object[];
     readonly limits?: object;
+    readonly mostWatchedStreams?: number;
   };
 }) {
   const folder = await mkdtemp(join(tmpdir(), "challenge-"));
@@ -90,6 +91,7 @@ export async function startGateway(options: {
         metrics,
       }),
       createChallengeService({
+        mostWatchedStreams: options.more?.mostWatchedStreams ?? 4_096,
         routes,
         peers: anyPeer,
         metadataProofs,

@@ -87,12 +87,16 @@ describe("outbound calls through a CONNECT proxy", () => {
 
   const fetches = (
     resolveHost: ResolveHost = unresolved,
-    { hosts = [], proxies }: { hosts?: readonly string[]; proxies?: Partial<EgressProxies> } = {},
+    {
+      hosts = [],
+      proxies,
+      timeoutMs = 20_000,
+    }: { hosts?: readonly string[]; proxies?: Partial<EgressProxies>; timeoutMs?: number } = {},
   ) => {
     const trusted = createTrustedAuthorities();
     const options = {
       limits: () => ({
-        timeoutMs: 20_000,
+        timeoutMs,
         maxResponseBytes: 10_000,
         allowedPrivateHosts: hosts,
         proxies: { https: proxyUrl, http: proxyUrl, noProxy: [], ...proxies },
@@ -150,6 +154,30 @@ describe("outbound calls through a CONNECT proxy", () => {
       expect(asked).toEqual([]);
     },
   );
+
+  it("nor while nobody knows what its name resolves to: it is refused with the reason when the call's time is up", async () => {
+    const late: ResolveHost = (_name, done) =>
+      void setTimeout(done, 1_500, null, [{ address: "10.1.2.3", family: 4 }]);
+    expect((await failure(fetches(late).safe("https://as.example.test/"))).code).toBe("blocked_address");
+    const never: ResolveHost = () => {};
+    const again: ResolveHost = (_name, done) => done(Object.assign(new Error(), { code: "EAI_AGAIN" }), []);
+    for (const [resolveHost, timeoutMs] of [
+      [never, 1_200],
+      [again, 20_000],
+    ] as const)
+      expect(await failure(fetches(resolveHost, { timeoutMs }).safe("https://as.example.test/"))).toEqual({
+        code: "dns_failed",
+        message: expect.stringMatching(
+          /look-up of as\.example\.test was not answered.*allowed_private_hosts/,
+        ),
+      });
+    expect(asked).toEqual([]);
+    // The operator's own names need no look-up.
+    expect((await fetches(never).trusted("https://as.example.test/")).status).toBe(200);
+    expect(
+      (await fetches(never, { hosts: ["as.example.test"] }).safe("https://as.example.test/")).status,
+    ).toBe(200);
+  });
 
   it("what the operator named is reached directly where only an inside knows it, on this machine always", async () => {
     const { port } = server.address() as AddressInfo;

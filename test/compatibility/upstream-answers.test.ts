@@ -1,6 +1,7 @@
 import { once } from "node:events";
 import type { IncomingMessage, RequestListener, ServerResponse } from "node:http";
 import { createServer as createTcpServer, type Server } from "node:net";
+import { Readable } from "node:stream";
 import { text } from "node:stream/consumers";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { freePort } from "../../deploy/demo/free-port.ts";
@@ -50,6 +51,7 @@ beforeAll(async () => {
     upstreamRefused: async () => ({ kind: "consent", scopes: [], reason: "refused" }),
     more: {
       names: ["shared.test", "legacy.test"],
+      mostWatchedStreams: 16,
       limits: { tool_list_bytes: 65_536 },
       routes: (url) => [
         { id: "team", from: "https://shared.test/team", to: `${url}/api`, mcp: { server: {} } },
@@ -202,22 +204,142 @@ describe("the first event of a legacy HTTP+SSE server", () => {
     incoming.destroy();
   });
 
-  it("is the only one that is looked at: later ones pass as they are, one by one", async () => {
+  it.each([
+    ["a comment", ": ping\n\n"],
+    ["a ping", "event: ping\ndata: {}\n\n"],
+    ["messages", 'data: {"jsonrpc":"2.0","method":"x"}\n\nevent: message\r\ndata: {}\r\n\r\n'],
+    ["a long message", `data: {"x":"${"y".repeat(100_000)}"}\n\n`],
+    ["an empty endpoint", "event: endpoint\n\n"],
+    ["text", "id: 7\ndata: hello\n\n"],
+  ])("is rewritten behind %s", async (_case, before) => {
+    for (const [endpoint, status] of [
+      ["/api/messages?sessionId=a", 200],
+      ["https://evil.example/messages", 502],
+    ] as const) {
+      upstream = begins(endpoint, before);
+      const incoming = await openStream("https://shared.test/team/sse");
+      const seen = await readUntil(incoming, /endpoint\ndata: .*\n\n|error/).catch((error: Error) =>
+        String(error),
+      );
+      incoming.destroy();
+      expect(seen).not.toContain("evil");
+      if (status === 200) expect(seen).toBe(`${before}event: endpoint\ndata: /team/messages?sessionId=a\n\n`);
+      // Whether the head was with the client already decides which of the two it sees.
+      else
+        expect(`${incoming.statusCode} ${seen}`).toMatch(
+          /^(502 .*upstream_endpoint_elsewhere|200 Error: aborted)/s,
+        );
+    }
+  });
+
+  it("is rewritten again whenever it comes, and all between passes as it is and at once", async () => {
     upstream = begins("/api/messages?sessionId=a");
     const incoming = await openStream("https://shared.test/team/sse");
-    await readUntil(incoming, /endpoint\n/);
-    for (const event of [
-      "event: endpoint\ndata: /second\n\n",
-      'data: {"a":1}\n\n',
-      `data: ${"x".repeat(200_000)}\n\n`,
-    ]) {
+    await readUntil(incoming, /endpoint\n.*\n\n/);
+    for (const [event, passed = event] of [
+      ['data: {"a":1}\n\n'],
+      [
+        "event: endpoint\ndata: /api/second?sessionId=b\n\n",
+        "event: endpoint\ndata: /team/second?sessionId=b\n\n",
+      ],
+      [
+        "data: /api/third?sessionId=b\revent:endpoint\r\r",
+        "event:endpoint\ndata: /team/third?sessionId=b\n\n",
+      ],
+      // A heartbeat that ends no event.
+      [":\n"],
+      [": ping\r\n\r\n"],
+      // Longer than any limit, and not yet at its end.
+      [`data: {"x":"${"y".repeat(200_000)}`],
+      ["event: endpoint in a text\u2028x"],
+      ['"}\n\n'],
+      [`event: message\nid: 1\ndata: ${"x".repeat(200_000)}\n\n`],
+      ["event: endpoint\n\n"],
+    ] as const) {
       stream.write(event);
       let seen = "";
-      while (seen.length < event.length) seen += await readUntil(incoming, /./s);
-      expect(seen).toBe(event);
+      const length = Buffer.byteLength(passed, "utf8");
+      while (Buffer.byteLength(seen) < length) seen += await readUntil(incoming, /./s);
+      expect(seen).toBe(passed);
     }
     stream.end();
     expect(await text(incoming)).toBe("");
+  });
+
+  it.each([
+    ["absolute", "event: endpoint\ndata: https://evil.example/messages\n\n"],
+    ["in two pieces", "event: end|point\ndata: https://evil.example/messages\n\n"],
+    ["its type last", "data: https://evil.example/messages\nevent: endpoint\n\n"],
+    ["of two types", "event: endpoint\ndata: https://evil.example/m\nevent: message\n\n"],
+    [
+      "of two types, the other way round",
+      "event: message\ndata: https://evil.example/m\n|event: endpoint\n\n",
+    ],
+    ["a message first", "data: {}\n|event: endpoint\ndata: https://evil.example/m\n\n"],
+    ["with line ends of Python", "data: {}\u2028|event: endpoint\x0bdata: https://evil.example/m\n\n"],
+    ["with others of them", "data: x\x85event: endpoint\x85data: https://evil.example/m\n\n"],
+    ["with a line in a comment", ": x\x1cdata: https://evil.example/m\nevent: endpoint\ndata: /m\n\n"],
+    ["longer than an address", `event: endpoint\ndata: https://evil.example/${"x".repeat(100_000)}\n\n`],
+    ["without an end", "event: endpoint\ndata: https://evil.example/m|END"],
+  ])("that comes later and leads elsewhere ends the stream: %s", async (_case, event) => {
+    upstream = begins("/api/messages?sessionId=a");
+    const incoming = await openStream("https://shared.test/team/sse");
+    await readUntil(incoming, /endpoint\n.*\n\n/);
+    let seen = "";
+    incoming.on("data", (chunk) => {
+      seen += chunk;
+    });
+    const ended = new Promise((resolve) => incoming.on("close", resolve));
+    incoming.on("error", () => {});
+    for (const piece of event.split("|")) {
+      if (piece === "END") stream.end();
+      else await new Promise((resolve) => stream.write(piece, resolve));
+    }
+    await ended;
+    expect(incoming.complete).toBe(false);
+    // What it began with may be out, of an event that did not end.
+    expect(seen).not.toMatch(/evil.*\n\n|endpoint/s);
+  });
+
+  it("beyond the streams that can be watched, the next is a clear 503, and earlier ones go on", async () => {
+    upstream = (request, response) => {
+      request.resume();
+      stream = response.writeHead(200, { "content-type": "text/event-stream" });
+      stream.write(": hello\n\n");
+    };
+    const open: IncomingMessage[] = [];
+    let refusedBy: IncomingMessage | undefined;
+    while (!refusedBy && open.length <= 16) {
+      const incoming = await openStream("https://shared.test/team/sse");
+      if (incoming.statusCode === 200) open.push(incoming);
+      else refusedBy = incoming;
+    }
+    expect([refusedBy?.statusCode, refusedBy?.headers["retry-after"]]).toEqual([503, "10"]);
+    expect(JSON.parse(await text(refusedBy ?? Readable.from([])))).toMatchObject({
+      error: "temporarily_unavailable",
+      error_description: expect.stringContaining("event streams"),
+      request_id: refusedBy?.headers["x-request-id"],
+    });
+    expect(await gateway.metrics.limitsReached.get()).toMatchObject({
+      values: expect.arrayContaining([expect.objectContaining({ labels: { limit: "watched_streams" } })]),
+    });
+    const [first] = open;
+    if (!first) throw new Error("no stream was opened");
+    first.setEncoding("utf8");
+    await readUntil(first, /hello\n\n/);
+    // With one fewer, there is room for another.
+    for (const one of open.slice(1)) one.destroy();
+    await expect
+      .poll(
+        async () => {
+          const incoming = await openStream("https://shared.test/team/sse");
+          incoming.destroy();
+          return incoming.statusCode;
+        },
+        { timeout: 30_000 },
+      )
+      .toBe(200);
+    first.destroy();
   });
 
   it("arrives whole with all that follows it at once", async () => {
@@ -264,15 +386,15 @@ describe("the first event of a legacy HTTP+SSE server", () => {
     expect([answer.status, answer.body]).toEqual([502, expect.not.stringContaining("evil")]);
   });
 
-  it("of another kind passes, and so does a stream that belongs to a session", async () => {
+  it("of another kind passes", async () => {
     upstream = (request, response) => {
       request.resume();
       response
         .writeHead(200, { "content-type": "text/event-stream" })
-        .end("id: 1\ndata: {}\n\nevent: endpoint\ndata: x\n\n");
+        .end("id: 1\ndata: {}\n\nevent: ping\ndata: x\n\n");
     };
     const answer = await ask("https://shared.test/team/sse", { headers: { accept: "text/event-stream" } });
-    expect([answer.status, answer.body]).toEqual([200, "id: 1\ndata: {}\n\nevent: endpoint\ndata: x\n\n"]);
+    expect([answer.status, answer.body]).toEqual([200, "id: 1\ndata: {}\n\nevent: ping\ndata: x\n\n"]);
   });
 
   it("a place that no event has named is not opened by making it up", async () => {

@@ -1,7 +1,7 @@
 import { expect, it } from "vitest";
 import { changes } from "./changes.ts";
 import { describeStore } from "./describe-store.ts";
-import { audit, inSeconds } from "./samples.ts";
+import { audit, inSeconds, signIn, signingKey } from "./samples.ts";
 
 describeStore("authorization server records (F3.7)", (store) => {
   const records = () => store().authorizationServerRecords;
@@ -41,6 +41,42 @@ describeStore("authorization server records (F3.7)", (store) => {
     await records().upsert({ model: "AuthorizationCode", id: "x", payload: {}, expiresAt: inSeconds(-1) });
     expect(await records().find("AuthorizationCode", "x")).toBeUndefined();
     expect(await records().consume("AuthorizationCode", "x")).toBe(false);
+  });
+
+  it("stores a grant of somebody who is signed in only, and a code or token of a live grant only", async () => {
+    const given = (model: string, id: string, payload: Record<string, unknown>) =>
+      records().upsertIfAllowed({ model, id, payload, expiresAt: inSeconds(60) });
+    const mine = { accountId: "company/carol", clientId: "mcp-client" };
+    expect(await given("Grant", "late", mine)).toBe(false);
+    expect(await records().find("Grant", "late")).toBeUndefined();
+    expect(await given("RefreshToken", "of-late", { ...mine, grantId: "late" })).toBe(false);
+    expect(await given("RefreshToken", "of-none", mine)).toBe(false);
+    await store().signInSessions.put(signIn("company/carol"));
+    expect(await given("Grant", "now", mine)).toBe(true);
+    expect(await given("AuthorizationCode", "of-now", { ...mine, grantId: "now" })).toBe(true);
+    expect(await records().find("AuthorizationCode", "of-now")).toMatchObject({
+      payload: { grantId: "now" },
+    });
+    await records().revokeGrant("now", audit("grant.revoked"));
+    expect(await given("RefreshToken", "of-now", { ...mine, grantId: "now" })).toBe(false);
+    await store().signInSessions.delete("company/carol");
+  });
+
+  it("ending all access in the same moment leaves none of what is being given", async () => {
+    await store().signInSessions.put(signIn("company/dave"));
+    const mine = { accountId: "company/dave", clientId: "mcp-client" };
+    const give = async (id: string) => {
+      const expiresAt = inSeconds(60);
+      await records().upsertIfAllowed({ model: "Grant", id, payload: mine, expiresAt });
+      const token = { model: "RefreshToken", id: `of-${id}`, payload: { ...mine, grantId: id }, expiresAt };
+      await records().upsertIfAllowed(token);
+    };
+    const giving = Array.from({ length: 12 }, (_, index) => give(`same-moment-${index}`));
+    await store().endAccess(signingKey({ kid: "after", purpose: "external_token" }), "restored");
+    await Promise.all(giving);
+    expect(await records().grants({})).toEqual([]);
+    expect(await records().find("RefreshToken", "of-same-moment-0")).toBeUndefined();
+    expect((await store().signingKeys.list("external_token")).map(({ kid }) => kid)).toEqual(["after"]);
   });
 
   it("revokes a grant with all that belongs to it, tells of it, and does so once", async () => {

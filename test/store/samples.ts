@@ -1,5 +1,10 @@
 import type { AuditEvent } from "../../src/store/audit-event.ts";
-import type { ClientRegistration, NewUpstreamToken, SigningKey } from "../../src/store/store.ts";
+import type {
+  ClientRegistration,
+  NewUpstreamToken,
+  SignInSession,
+  SigningKey,
+} from "../../src/store/store.ts";
 
 export const inSeconds = (seconds: number) => new Date(Date.now() + seconds * 1_000);
 
@@ -54,4 +59,8 @@ export function signingKey(over: Partial<SigningKey> = {}): SigningKey {
     activeAt: new Date(),
     ...over,
   };
+}
+
+export function signIn(userId: string): SignInSession {
+  return { userId, providerId: "company", subject: userId, groups: [], claims: {}, checkedAt: new Date() };
 }
