@@ -1,12 +1,15 @@
 import { defineConfig } from "vitest/config";
 import { closingLine } from "./test/support/closing-line.ts";
+import { LongestFirst } from "./test/support/longest-first.ts";
 
 export default defineConfig({
   test: {
     include: ["test/**/*.test.ts"],
     globalSetup: ["./test/support/global-setup.ts"],
     pool: "forks",
-    maxWorkers: 2,
+    // One more than the cores it is meant for: a test file waits about half of its time, for processes, deadlines and pages.
+    maxWorkers: 3,
+    sequence: { sequencer: LongestFirst },
     testTimeout: 60_000,
     hookTimeout: 120_000,
     // A machine under load may take its time; where a bound is the behaviour, the test names it.

@@ -2,13 +2,18 @@ import { secretPaths } from "../config/secret-paths.ts";
 import { isJsonObject, type JsonObject } from "./json-object.ts";
 import { mergePatch } from "./merge-patch.ts";
 
-const paths = secretPaths();
+let known: ReturnType<typeof secretPaths> | undefined;
+/** Read off the schema once it is needed, which takes a tenth of a start. */
+function paths(): ReturnType<typeof secretPaths> {
+  known ??= secretPaths();
+  return known;
+}
 /** What the answers say of a secret, and what may be sent back unread. */
 const told = /^has_[a-z_]+$/;
 
 /** The settings of a stored route as they may be shown: every secret is replaced by `has_NAME: true`. */
 export function withoutSecrets(entry: JsonObject): JsonObject {
-  return paths.reduce(hide, entry);
+  return paths().reduce(hide, entry);
 }
 
 /**
@@ -18,7 +23,7 @@ export function withoutSecrets(entry: JsonObject): JsonObject {
 export function changedEntry(stored: JsonObject, change: JsonObject): JsonObject {
   const patch = withoutTold(change);
   const merged = mergePatch(withoutOtherAuth(stored, patch), patch);
-  return paths.reduce(dropEmpty, merged);
+  return paths().reduce(dropEmpty, merged);
 }
 
 /** Applies `change` to the object that holds the last step of `path`, wherever it exists. */

@@ -10,10 +10,12 @@ import { stringify } from "yaml";
 import { createDoorHealth } from "../../src/admin/create-door-health.ts";
 import { healthSpreadMs } from "../../src/config/envoy/health-notice.ts";
 import { type Sidecar, serve } from "../../src/main.ts";
+import { createTestDatabase } from "../support/postgres.ts";
 
 describe("F7.2 the public port while it drains", () => {
   let folder: string;
   let sidecar: Sidecar;
+  let database: Awaited<ReturnType<typeof createTestDatabase>>;
   const clients: Client[] = [];
   beforeEach(async () => {
     folder = await mkdtemp(join(tmpdir(), "door-"));
@@ -21,7 +23,6 @@ describe("F7.2 the public port while it drains", () => {
     const config = {
       issuer: "https://auth.test",
       listen: { grpc: anyPort, http: anyPort, admin: anyPort, grpc_authentication: "none" },
-      database: { dir: "data" },
       sign_in: { providers: [{ issuer: "https://id.test", client_id: "c" }] },
       policy: { allow: { or: [{ accept: true }] } },
       routes: [{ id: "a", from: "https://a.test", to: "http://127.0.0.1:1", mcp: {} }],
@@ -29,11 +30,14 @@ describe("F7.2 the public port while it drains", () => {
     };
     const file = join(folder, "routes.yaml");
     await writeFile(file, stringify(config), { mode: 0o600 });
-    sidecar = await serve({ file, env: { ENCRYPTION_KEY: Buffer.alloc(32, 1).toString("base64url") } });
+    database = await createTestDatabase();
+    const env = { DATABASE_URL: database.url, ENCRYPTION_KEY: Buffer.alloc(32, 1).toString("base64url") };
+    sidecar = await serve({ file, env });
   });
   afterEach(async () => {
     await Promise.all(clients.splice(0).map((client) => client.destroy()));
     await sidecar?.close().catch(() => {});
+    await database?.close();
     await rm(folder, { recursive: true, force: true });
   });
 

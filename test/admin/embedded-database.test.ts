@@ -6,6 +6,7 @@ import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { stringify } from "yaml";
 import { serve } from "../../src/main.ts";
+import { copyEmbeddedTestDatabase } from "../support/embedded-database.ts";
 
 /** The embedded database serves one process at a time; an operator who types a command beside it must not be left guessing. */
 describe("F7.1 F7.4 commands beside a sidecar on the embedded database", () => {
@@ -27,6 +28,7 @@ describe("F7.1 F7.4 commands beside a sidecar on the embedded database", () => {
       log: { level: "error" },
     };
     await writeFile(file, stringify(config), { mode: 0o600 });
+    await copyEmbeddedTestDatabase(join(folder, "data"));
     sidecar = await serve({ file, env });
   });
   afterAll(async () => {

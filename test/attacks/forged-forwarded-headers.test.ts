@@ -5,10 +5,12 @@ import { request } from "undici";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { stringify } from "yaml";
 import { type Sidecar, serve } from "../../src/main.ts";
+import { createTestDatabase } from "../support/postgres.ts";
 
 /** A sidecar on loopback whose operator has switched authentication off: every process of the machine can ask it. */
 let folder: string;
 let sidecar: Sidecar;
+let database: Awaited<ReturnType<typeof createTestDatabase>>;
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), "forwarded-"));
   const anyPort = "127.0.0.1:0";
@@ -16,7 +18,6 @@ beforeAll(async () => {
   const config = {
     issuer: "https://auth.test",
     listen: { grpc: anyPort, http: anyPort, admin: anyPort, grpc_authentication: "none" },
-    database: { dir: "data" },
     limits: { registrations_per_address: 2 },
     sign_in: { providers: [{ issuer: "https://id.test", client_id: "c" }] },
     policy: { allow: { or: [{ accept: true }] } },
@@ -24,10 +25,13 @@ beforeAll(async () => {
     log: { level: "error" },
   };
   await writeFile(file, stringify(config), { mode: 0o600 });
-  sidecar = await serve({ file, env: { ENCRYPTION_KEY: Buffer.alloc(32, 1).toString("base64url") } });
+  database = await createTestDatabase();
+  const env = { DATABASE_URL: database.url, ENCRYPTION_KEY: Buffer.alloc(32, 1).toString("base64url") };
+  sidecar = await serve({ file, env });
 });
 afterAll(async () => {
   await sidecar?.close();
+  await database?.close();
   await rm(folder, { recursive: true, force: true });
 });
 

@@ -16,6 +16,7 @@ import { createLogger } from "../../src/telemetry/logger.ts";
 import { createMetrics } from "../../src/telemetry/metrics.ts";
 import { envoyService } from "../check/envoy-service.ts";
 import { grpcPeer } from "../support/grpc-peer.ts";
+import { createTestDatabase } from "../support/postgres.ts";
 
 /*
  * Somebody whose pod reaches our ports, and who knows no secret: what can be left open there, and whether Envoy still gets in.
@@ -28,6 +29,7 @@ const mib = 1024 * 1024;
 
 let folder: string;
 let sidecar: Sidecar;
+let database: Awaited<ReturnType<typeof createTestDatabase>>;
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), "neighbour-"));
   const anyPort = "127.0.0.1:0";
@@ -35,17 +37,19 @@ beforeAll(async () => {
   const config = {
     issuer: "https://auth.test",
     listen: { grpc: anyPort, http: anyPort, admin: anyPort, envoy_secret: secret },
-    database: { dir: "data" },
     sign_in: { providers: [{ issuer: "https://id.test", client_id: "c" }] },
     policy: { allow: { or: [{ accept: true }] } },
     routes: [{ id: "a", from: "https://a.test", to: "http://127.0.0.1:1", mcp: {} }],
     log: { level: "error" },
   };
   await writeFile(file, stringify(config), { mode: 0o600 });
-  sidecar = await serve({ file, env: { ENCRYPTION_KEY: Buffer.alloc(32, 1).toString("base64url") } });
+  database = await createTestDatabase();
+  const env = { DATABASE_URL: database.url, ENCRYPTION_KEY: Buffer.alloc(32, 1).toString("base64url") };
+  sidecar = await serve({ file, env });
 });
 afterAll(async () => {
   await sidecar?.close();
+  await database?.close();
   await rm(folder, { recursive: true, force: true });
 });
 

@@ -8,7 +8,6 @@ import { formatProblem } from "../../src/config/format-problem.ts";
 import { loadConfig } from "../../src/config/load-config.ts";
 import { configFile } from "../config/config-file.ts";
 import { type E2e, startE2e } from "../support/e2e.ts";
-import { copyEmbeddedTestDatabase } from "../support/embedded-database.ts";
 import { type ScriptedVendors, scriptedVendors } from "./scripted-vendors.ts";
 import { type Client, clients, hostsOf, isWalked, type Upstream, upstreams } from "./zoo.ts";
 
@@ -40,7 +39,6 @@ export async function startZoo(): Promise<Zoo> {
   const vendorHosts = new Set(hosts.filter((host) => host !== "localhost"));
   // Known beforehand, since the sidecar is to trust the authority in it for hosts that no route names.
   const folder = await mkdtemp(join(tmpdir(), "zoo-"));
-  await copyEmbeddedTestDatabase(join(folder, "data"));
   try {
     stack = await startE2e({
       folder,

@@ -13,6 +13,7 @@ let secrets: Map<string, string>;
 
 beforeAll(async () => {
   e2e = await startE2e({
+    database: "embedded",
     // Short, so that a refresh is part of the flow; not over before the client's own first requests are, which go side by side.
     upstream: { accessTokenTtl: 3 },
     config: (config) => ({ ...config, log: { level: "trace" } }),

@@ -9,12 +9,14 @@ import { text } from "node:stream/consumers";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { stringify } from "yaml";
 import { type Sidecar, sidecar } from "../../deploy/demo/sidecar.ts";
+import { createTestDatabase } from "../support/postgres.ts";
 
 /*
  * What anybody may send to the public door of the real process, here without Envoy, which takes some of it away.
  */
 let folder: string;
 let running: Sidecar;
+let database: Awaited<ReturnType<typeof createTestDatabase>>;
 let inner: Listener;
 let opened: Listener;
 
@@ -43,7 +45,6 @@ beforeAll(async () => {
     issuer: "https://auth.test",
     listen: { grpc: unix("grpc"), http: unix("http"), admin: unix("admin") },
     sign_in: { providers: [{ issuer: "https://id.test", client_id: "c" }] },
-    database: { dir: join(folder, "data") },
     upstream_oauth: { allowed_private_hosts: [`127.0.0.1:${opened.port}`] },
     policy: { allow: { or: [{ accept: true }] } },
     routes: ["a", "b"].map((id) => ({
@@ -55,11 +56,13 @@ beforeAll(async () => {
   };
   const configFile = join(folder, "routes.yaml");
   await writeFile(configFile, stringify(config), { mode: 0o600 });
-  const env = { ENCRYPTION_KEY: randomBytes(32).toString("base64url") };
+  database = await createTestDatabase();
+  const env = { DATABASE_URL: database.url, ENCRYPTION_KEY: randomBytes(32).toString("base64url") };
   running = await sidecar({ configFile, logFile: join(folder, "log"), env });
 });
 afterAll(async () => {
   await running?.close();
+  await database?.close();
   for (const listener of [inner, opened]) listener?.server.close();
   await rm(folder, { recursive: true, force: true });
 });

@@ -1,9 +1,25 @@
 import type { FaultResult } from "./run-faults.ts";
 
-/** The table as text, and what misses its target (issue's words: wrong 0, hung 0, lost 0, revoked 0 but for the gap). */
+/** A fault of which nobody may notice anything. */
+const isUnnoticed = (name: string) => /rolling restart|strangers|endless/.test(name);
+
+/**
+ * Errors in a fault of which nobody may notice anything. On a machine that is not quiet one call in ten may have run into a
+ * time-out of ours, which a stall explains as well as a fault does.
+ */
+export function noticed({ name, outcomes, late, calls }: FaultResult, timed: boolean): number {
+  if (!isUnnoticed(name)) return 0;
+  return timed || 10 * late > calls ? outcomes.allowed : outcomes.allowed - late;
+}
+
+/**
+ * The table as text, and what misses its target: wrong 0, hung 0, lost 0, revoked 0 but for the gap, and all right again afterwards.
+ * @param options.timed how quickly is judged, too: on a machine that does nothing else
+ */
 export function faultTable(
   results: readonly FaultResult[],
   strangeCredentials: number,
+  { timed }: { timed: boolean } = { timed: true },
 ): { text: string; failures: string[] } {
   const failures: string[] = [];
   const rows = results.map((result) => {
@@ -20,13 +36,14 @@ export function faultTable(
     };
     for (const [target, count] of Object.entries(targets))
       if (count > 0) failures.push(`${name}: ${target} ${count}`);
+    if (!timed && !result.wellAgain) failures.push(`${name}: not well again`);
     const recovered = /recovered in ([\d.]+) s/.exec(result.note ?? "")?.[1];
-    if (recovered !== undefined && Number(recovered) > 2)
+    if (timed && recovered !== undefined && Number(recovered) > 2)
       failures.push(`${name}: recovered in ${recovered} s`);
     const heap = /heap at most (\d+) MiB/.exec(result.note ?? "")?.[1];
     if (heap !== undefined && Number(heap) >= 256) failures.push(`${name}: Envoy's heap ${heap} MiB`);
-    if (/rolling restart|strangers|endless/.test(name) && outcomes.allowed > 0)
-      failures.push(`${name}: errors ${outcomes.allowed}`);
+    const errors = noticed(result, timed);
+    if (errors > 0) failures.push(`${name}: errors ${errors}`);
     // What was answered is the first thing that whoever reads of a failure wants to know.
     if (failures.length > already)
       failures.push(...Object.entries(result.answers).map(([what, count]) => `${name}: ${count} x ${what}`));

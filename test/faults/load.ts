@@ -88,11 +88,15 @@ export interface Load {
   stop(): Promise<void>;
 }
 
-/** A steady load: `perSecond` calls, in turn over all of `calls`, whether or not earlier ones have been answered. */
+/**
+ * A steady load: `perSecond` calls, in turn over all of `calls`, whether or not earlier ones have been answered.
+ * @param options.atMost so many under way at a time, on a machine that may stall; default: any number
+ */
 export function startLoad(options: {
   fetch: typeof globalThis.fetch;
   calls: () => readonly Call[];
   perSecond: number;
+  atMost?: number;
 }): Load {
   const seen: Observation[] = [];
   const underWay = new Map<Promise<void>, number>();
@@ -108,6 +112,7 @@ export function startLoad(options: {
       if (due - made > options.perSecond) made = due - options.perSecond;
       if (resting) made = due;
       for (; made < due; made++) {
+        if (options.atMost !== undefined && underWay.size >= options.atMost) continue;
         const calls = options.calls();
         // A stride that is prime to the number of calls mixes users and routes.
         const call = calls[(next++ * 7919) % calls.length];

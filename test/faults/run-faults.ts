@@ -3,6 +3,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { configurationFaults } from "./configuration-faults.ts";
 import { databaseFaults } from "./database-faults.ts";
 import type { Fault, Scene } from "./fault.ts";
+import { faultTable, noticed } from "./fault-table.ts";
 import { type Load, type Observation, type Outcome, startLoad } from "./load.ts";
 import { peopleFaults } from "./people-faults.ts";
 import { recovery } from "./recovery.ts";
@@ -19,6 +20,8 @@ export interface FaultResult {
   readonly seconds: number;
   readonly calls: number;
   readonly outcomes: Readonly<Record<Outcome, number>>;
+  /** Allowed errors that came as late as a time-out does. */
+  readonly late: number;
   /** How often each answer other than the right one came. */
   readonly answers: Readonly<Record<string, number>>;
   /** Connections in the store. */
@@ -27,6 +30,8 @@ export interface FaultResult {
   /** Gone when it was over although nobody took them away; those in the gap included. */
   readonly lost: number;
   readonly server: Counts;
+  /** Whether all was right again afterwards, for a while without a break. */
+  readonly wellAgain: boolean;
   readonly note?: string;
 }
 
@@ -53,18 +58,29 @@ export async function runFaults(options: {
   const { short, only, progress = () => {} } = options;
   const isChosen = ({ name, short: telling }: Pick<Fault, "name" | "short">) =>
     (!short || telling) && (!only || only.some((part) => name.includes(part)));
-  const size = { lifeSeconds: short ? 8 : 20, progress };
+  // A lease, which a dead replica leaves behind, lasts twice this and ten seconds.
+  const size = { lifeSeconds: short ? 8 : 20, upstreamTimeout: short ? "4s" : "10s", progress };
   const results: FaultResult[] = [];
   let strangeCredentials = 0;
   async function bring(faults: readonly Fault[], world: World): Promise<void> {
-    const load = startLoad({ fetch: world.fetch, calls: () => world.calls, perSecond: short ? 60 : 100 });
+    const load = startLoad({
+      fetch: world.fetch,
+      calls: () => world.calls,
+      perSecond: short ? 60 : 100,
+      atMost: short ? 30 : undefined,
+    });
     try {
       await delay(short ? 2_000 : 5_000);
       for (const fault of faults) {
         progress(fault.name);
-        const result = await runOne(fault, world, load, short);
-        results.push(result);
-        progress(`  ${JSON.stringify(result)}`);
+        // What a machine that stalls explains is tried again: a defect is there each time, and its quick errors count at once.
+        for (let attempt = 1; ; attempt++) {
+          const result = await runOne(fault, world, load, short);
+          progress(`  ${JSON.stringify(result)}`);
+          if (short && attempt < 3 && onlyLate(result)) continue;
+          results.push(result);
+          break;
+        }
       }
     } finally {
       await load.stop();
@@ -112,6 +128,20 @@ function fillDisk(disk: SmallDisk): Fault {
   };
 }
 
+/** A call that was answered with an error later than this ran into a time-out, its own or that of one it waited for, ms. */
+const lateMs = 1_000;
+
+/** Whether calls that met time-outs are all that misses a target. */
+function onlyLate(result: FaultResult): boolean {
+  const { outcomes, late } = result;
+  const without = { ...result, outcomes: { ...outcomes, allowed: 0 }, late: 0, answers: {} };
+  return (
+    late === outcomes.allowed &&
+    noticed(result, false) > 0 &&
+    faultTable([without], 0, { timed: false }).failures.length === 0
+  );
+}
+
 async function runOne(fault: Fault, world: World, load: Load, short: boolean): Promise<FaultResult> {
   const from = load.seen.length;
   const startedAt = Date.now();
@@ -134,12 +164,14 @@ async function runOne(fault: Fault, world: World, load: Load, short: boolean): P
   });
   const note = await fault.run(scene);
   world.calls = scene.calls;
-  await settled(load);
+  let wellAgain = await settled(load, world, short);
   const seen = scene.seen();
   const outcomes: Record<Outcome, number> = { right: 0, allowed: 0, wrong: 0, hung: 0 };
   const answers: Record<string, number> = {};
-  for (const { outcome, what } of seen) {
+  let late = 0;
+  for (const { outcome, what, startedAt, endedAt } of seen) {
     outcomes[outcome]++;
+    if (outcome === "allowed" && endedAt - startedAt > lateMs) late++;
     if (outcome !== "right") answers[what] = (answers[what] ?? 0) + 1;
   }
   const serverAfter = world.server.counts();
@@ -148,28 +180,39 @@ async function runOne(fault: Fault, world: World, load: Load, short: boolean): P
   // The person is asked to consent again, and does.
   for (const { userId, routeId } of lost) await world.seed.connect(userId, routeId);
   // Until then they are challenged, which is not the next fault's doing.
-  if (lost.length > 0) await settled(load);
+  if (lost.length > 0) wellAgain = await settled(load, world, short);
   return {
     name: fault.name,
     seconds: (Date.now() - startedAt) / 1000,
     calls: seen.length,
     outcomes,
+    late,
     answers,
     before: before + (fault.expectedConnections?.(world) ?? 0),
     after,
     lost: lost.length,
     server: difference(serverAfter, serverBefore),
+    wellAgain,
     note,
   };
 }
 
-/** Waits until the load has been answered rightly for four seconds and no call waits any more, or 20 s are over. */
-async function settled({ seen, longestMs }: Load): Promise<void> {
-  for (const until = Date.now() + 20_000; Date.now() < until; await delay(200)) {
-    const recent = seen.filter(({ endedAt }) => endedAt > Date.now() - 4_000);
-    if (recent.length > 0 && recent.every(({ outcome }) => outcome === "right") && longestMs() < 1_000)
-      return;
+/**
+ * Waits until the load has been answered rightly for four seconds and no call waits any more, or 20 s are over; calls of those
+ * whose connection was lost cannot be. The short run is content with two seconds, and has patience with a machine that stalls.
+ * @returns whether it came about
+ */
+async function settled({ seen, longestMs }: Load, world: World, short: boolean): Promise<boolean> {
+  const [rightForMs, patienceMs] = short ? [2_000, 60_000] : [4_000, 20_000];
+  for (const until = Date.now() + patienceMs; Date.now() < until; await delay(200)) {
+    const recent = seen.filter(({ endedAt }) => endedAt > Date.now() - rightForMs);
+    if (recent.length === 0 || longestMs() >= 1_000) continue;
+    const others = recent.filter(({ outcome }) => outcome !== "right");
+    if (others.length === 0) return true;
+    const lost = new Set((await lostConnections(world)).map(({ userId, routeId }) => `${userId} ${routeId}`));
+    if (others.every(({ call }) => lost.has(call.owner ?? ""))) return true;
   }
+  return false;
 }
 
 async function countConnections(world: World): Promise<number> {

@@ -91,7 +91,7 @@ const endlessLists: Fault = {
         .then((response) => response.text())
         .catch(() => ""),
     );
-    await scene.pause(30_000);
+    await scene.pause(15_000);
     const held = scene.upstream.endless();
     stopped.abort();
     await Promise.all(lists);

@@ -32,6 +32,7 @@ export function worldConfig(options: {
   readonly tls: { readonly certificate: string; readonly key: string; readonly ca: string };
   readonly routes: readonly string[];
   readonly upstreamOf: (routeId: string) => string;
+  readonly upstreamTimeout: string;
 }): WorldConfig {
   const { server, openid, tls, upstreamOf } = options;
   return {
@@ -51,7 +52,10 @@ export function worldConfig(options: {
         },
       ],
     },
-    upstream_oauth: { allowed_private_hosts: ["127.0.0.1", "localhost"] },
+    upstream_oauth: {
+      allowed_private_hosts: ["127.0.0.1", "localhost"],
+      timeout: options.upstreamTimeout,
+    },
     envoy: {
       ...options.envoy,
       tls: { certificate: tls.certificate, key: tls.key },

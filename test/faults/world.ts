@@ -77,6 +77,8 @@ export interface WorldOptions {
   readonly routes: number;
   /** Of the upstream's access tokens. */
   readonly lifeSeconds?: number;
+  /** Setting `upstream_oauth.timeout`: its own default. */
+  readonly upstreamTimeout?: string;
   /** Folder of an embedded database, in place of Postgres; one replica then. */
   readonly embeddedDir?: string;
   readonly progress?: (line: string) => void;
@@ -179,6 +181,7 @@ async function build(
         tls,
         routes,
         upstreamOf,
+        upstreamTimeout: options.upstreamTimeout ?? "10s",
       });
       const file = replicas[index]?.file ?? "";
       // JSON is YAML.
@@ -201,6 +204,8 @@ async function build(
         decryptionKey: (header) => sealing.decryptionKey(header),
       },
       logger,
+      // What is not at fault has patience.
+      operationTimeoutMs: 30_000,
     }),
   );
   const keys = await createSigningKeys({ store, logger });

@@ -36,6 +36,16 @@ describe("F6.1 which policy serves a route", () => {
     expect(policy.needsBody).toBe(false);
   });
 
+  it("that looks at no bodies finds none too large, for Envoy that has not heard of it yet and asks before the body", () => {
+    const asked = { ...requestFrom("ann", "POST"), headers: { "content-length": "40" } };
+    const [open, barred] = ["accept: true", "domain: partner.io"].map(
+      (rule) => routeWith(`policy: {allow: {and: [{${rule}}]}}`).policy,
+    );
+    expect(open?.denyBeforeBody(asked)).toBeUndefined();
+    expect(open?.decide(asked)).toMatchObject({ kind: "allow" });
+    expect(barred?.denyBeforeBody(asked)).toMatchObject({ status: 403, reason: "not_allowed" });
+  });
+
   it("is compiled once for each loaded configuration", () => {
     let config = loadPolicies(file(shared, route("a", "")));
     const policies = createCurrentPolicies(() => createRouteTable(config));

@@ -1,5 +1,5 @@
 import { execFile } from "node:child_process";
-import { access, mkdir, stat, writeFile } from "node:fs/promises";
+import { access, mkdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { oneAtATime } from "../../deploy/demo/one-at-a-time.ts";
@@ -106,10 +106,10 @@ async function environment(at: string, requirements: string, name: string): Prom
   const bin = join(at, "bin");
   if (!(await there(join(at, "installed")))) {
     process.stderr.write(`==> installing ${name} (a minute, once)\n`);
-    await run("python3", ["-m", "venv", at]);
-    const python = join(bin, "python");
-    await run(python, ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", requirements]);
-    await writeFile(join(at, "installed"), "");
+    // Not all of it is ever loaded: what is, Python compiles then.
+    const pip = "-m pip install --quiet --disable-pip-version-check --no-compile";
+    const install = `[ -e "$AT/installed" ] || { python3 -m venv "$AT" && "$AT/bin/python" ${pip} -r "$WANTED" && touch "$AT/installed"; }`;
+    await oneAtATime(requirements, install, { env: { ...process.env, AT: at, WANTED: requirements } });
   }
   return bin;
 }

@@ -10,7 +10,7 @@ import { createLogger } from "../../src/telemetry/logger.ts";
 import { createEmbeddedTestDatabase } from "../support/embedded-database.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 
-/** An empty database and the ways to it. */
+/** A database without rows and the ways to it. */
 export interface Backend {
   open(options?: Partial<StoreOptions>): Promise<Store>;
   /** Runs one statement beside the store; with the embedded database the store must be closed. */
@@ -30,8 +30,8 @@ function keyBytes(kid: string): Buffer {
   return known;
 }
 
-async function postgres(): Promise<Backend & { url: string }> {
-  const { url, close } = await createTestDatabase();
+async function postgres(options?: { empty?: boolean }): Promise<Backend & { url: string }> {
+  const { url, close } = await createTestDatabase(options);
   return {
     url,
     open: async (options) =>

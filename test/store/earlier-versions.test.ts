@@ -30,7 +30,7 @@ afterAll(() => rm(empty, { recursive: true, force: true }));
 
 const targets = {
   async postgres(): Promise<{ target: Target; close(): Promise<void> }> {
-    const { url, close } = await createTestDatabase();
+    const { url, close } = await createTestDatabase({ empty: true });
     return { target: { url }, close };
   },
   async embedded(): Promise<{ target: Target; close(): Promise<void> }> {
@@ -40,50 +40,48 @@ const targets = {
   },
 };
 
-async function query(target: Target, ...statements: (readonly [string, unknown[]?])[]): Promise<Row[]> {
-  let rows: Row[] = [];
+/** Runs one statement; several on one connection, since opening an embedded database takes a second. */
+type Query = (text: string, values?: unknown[]) => Promise<Row[]>;
+
+async function connected<T>(target: Target, use: (query: Query) => Promise<T>): Promise<T> {
   if ("url" in target) {
     const client = new pg.Client({ connectionString: target.url });
     await client.connect();
-    for (const [text, values] of statements) rows = (await client.query(text, values)).rows;
-    await client.end();
-    return rows;
+    return use(async (text, values) => (await client.query(text, values)).rows).finally(() => client.end());
   }
   const pglite = await PGlite.create({ dataDir: join(target.dir, "database") });
-  for (const [text, values] of statements) rows = (await pglite.query<Row>(text, values)).rows;
-  await pglite.close();
-  return rows;
+  return use(async (text, values) => (await pglite.query<Row>(text, values)).rows).finally(() =>
+    pglite.close(),
+  );
 }
 
-const write = (target: Target, rows: readonly WrittenRow[]) =>
-  query(
-    target,
-    ...rows.map(({ table, values }): [string, unknown[]] => {
-      const columns = Object.keys(values);
-      const places = columns.map((_, index) => `$${index + 1}`);
-      return [
-        `insert into ${table} (${columns.join(", ")}) values (${places.join(", ")})`,
-        Object.values(values),
-      ];
-    }),
-  );
+async function write(query: Query, rows: readonly WrittenRow[]): Promise<void> {
+  for (const { table, values } of rows) {
+    const columns = Object.keys(values);
+    const places = columns.map((_, index) => `$${index + 1}`);
+    await query(
+      `insert into ${table} (${columns.join(", ")}) values (${places.join(", ")})`,
+      Object.values(values),
+    );
+  }
+}
 
 /**
  * What an old replica relies on (columns that it reads and writes, and what it must and need not fill in), and how many rows each
  * table has.
  */
-async function look(target: Target): Promise<[{ columns: Row[]; rules: Row[] }, Row]> {
-  const columns = await query(target, [
+async function look(query: Query): Promise<[{ columns: Row[]; rules: Row[] }, Row]> {
+  const columns = await query(
     `select table_name, column_name, data_type, is_nullable, column_default is not null or is_identity = 'YES' as filled
      from information_schema.columns where table_schema = 'public' and table_name not like 'kysely%'`,
-  ]);
-  const rules = await query(target, [
+  );
+  const rules = await query(
     `select conrelid::regclass::text as table_name, pg_get_constraintdef(oid) as rule
      from pg_constraint where connamespace = 'public'::regnamespace and contype <> 'n'`,
-  ]);
+  );
   const tables = new Set(columns.map(({ table_name }) => String(table_name)));
   const counts = [...tables].map((table) => `(select count(*)::int from ${table}) as ${table}`);
-  const [rows = {}] = await query(target, [`select ${counts.join(", ")}`]);
+  const [rows = {}] = await query(`select ${counts.join(", ")}`);
   return [{ columns, rules }, rows];
 }
 
@@ -127,7 +125,13 @@ async function readAll(target: Target, version: string): Promise<void> {
   }
 }
 
-describe.each(["postgres", "embedded"] as const)("F7.1 from every earlier version, on %s", (kind) => {
+/** The first and the one before the newest: the engines differ, the migrations are the same. */
+const onEmbedded = [...new Set([names[0] ?? "", names.at(-2) ?? ""])];
+
+describe.each([
+  ["postgres", names],
+  ["embedded", onEmbedded],
+] as const)("F7.1 from every earlier version, on %s", (kind, versions) => {
   let target: Target;
   let close: () => Promise<void>;
   beforeEach(async () => {
@@ -135,17 +139,19 @@ describe.each(["postgres", "embedded"] as const)("F7.1 from every earlier versio
   });
   afterEach(() => close());
 
-  it.each(names)(
+  it.each(versions)(
     "%s: what it stored is there afterwards, and it still serves with the newest schema in place",
     async (version) => {
       await migrateTo(version, target);
       const rows = await rowsOfVersion(version, names);
-      await write(target, rows);
-      const [old, before] = await look(target);
+      const [old, before] = await connected(target, async (query) => {
+        await write(query, rows);
+        return look(query);
+      });
       expect(Object.entries(before).filter(([, count]) => count === 0)).toEqual([]);
 
       expect(await migrate(target)).toEqual(names.slice(names.indexOf(version) + 1));
-      const [now, after] = await look(target);
+      const [now, after] = await connected(target, look);
       expect(after).toMatchObject(before);
       await readAll(target, version);
 
@@ -160,8 +166,10 @@ describe.each(["postgres", "embedded"] as const)("F7.1 from every earlier versio
       const rules = now.rules.filter(({ table_name }) => ofOld.has(table_name));
       expect(old.rules).toEqual(expect.arrayContaining(rules));
       // And what it writes is read by its successors.
-      await query(target, ...[...ofOld].map((table): [string] => [`delete from ${table}`]));
-      await write(target, rows);
+      await connected(target, async (query) => {
+        for (const table of ofOld) await query(`delete from ${table}`);
+        await write(query, rows);
+      });
       await readAll(target, version);
     },
   );

@@ -6,6 +6,7 @@ import { openEmbeddedDatabase } from "../../src/store/open-embedded-database.ts"
 import { openStore } from "../../src/store/open-store.ts";
 import type { Tables } from "../../src/store/tables.ts";
 import { type SmallDisk, smallDisk } from "../faults/small-disk.ts";
+import { copyEmbeddedTestDatabase } from "../support/embedded-database.ts";
 import { logger, makeKeys } from "./backends.ts";
 import { audit, connection, upstreamToken } from "./samples.ts";
 
@@ -21,6 +22,7 @@ describe.skipIf(!probe)("F7.1 the embedded database on a disk that fills up", ()
     if (!mounted) throw new Error("no disk");
     disk = mounted;
     dir = join(disk.folder, "data");
+    await copyEmbeddedTestDatabase(dir);
   });
   afterEach(() => disk?.close());
 

@@ -4,7 +4,9 @@ import { join } from "node:path";
 import pg from "pg";
 import { expect, it } from "vitest";
 import { migrate } from "../../src/store/migrate.ts";
-import { backends } from "./backends.ts";
+import { openStore } from "../../src/store/open-store.ts";
+import { createEmbeddedTestDatabase } from "../support/embedded-database.ts";
+import { backends, logger, makeKeys } from "./backends.ts";
 import { migrateTo } from "./migrate-to.ts";
 
 const names = (await readdir(join(import.meta.dirname, "../../migrations"))).map((file) =>
@@ -12,7 +14,7 @@ const names = (await readdir(join(import.meta.dirname, "../../migrations"))).map
 );
 
 it("F7.1 migrates an empty Postgres once, and a migrated one not at all", async () => {
-  const backend = await backends.postgres();
+  const backend = await backends.postgres({ empty: true });
   try {
     expect(await migrate({ url: backend.url })).toEqual(names);
     expect(await migrate({ url: backend.url })).toEqual([]);
@@ -33,7 +35,7 @@ it("F7.1 migrates an empty embedded database once, and a migrated one not at all
 });
 
 it("F7.1 lets replicas start together on an empty Postgres: one migrates, the others wait", async () => {
-  const backend = await backends.postgres();
+  const backend = await backends.postgres({ empty: true });
   try {
     const ran = await Promise.all(Array.from({ length: 4 }, () => migrate({ url: backend.url })));
     expect(ran.filter((migrations) => migrations.length > 0)).toEqual([names]);
@@ -43,7 +45,7 @@ it("F7.1 lets replicas start together on an empty Postgres: one migrates, the ot
 });
 
 it("F7.1 starts on a database that a newer version has migrated already, so that old replicas may restart", async () => {
-  const backend = await backends.postgres();
+  const backend = await backends.postgres({ empty: true });
   try {
     await migrate({ url: backend.url });
     await backend.query(`insert into kysely_migration values ('9999_newer', '${new Date().toISOString()}')`);
@@ -55,17 +57,17 @@ it("F7.1 starts on a database that a newer version has migrated already, so that
 });
 
 it("F7.1 refuses a second process on one embedded database, and forgets a process that died", async () => {
-  const dir = await mkdtemp(join(tmpdir(), "store-"));
-  const backend = await backends.embedded();
-  const store = await backend.open();
+  const { dir, close } = await createEmbeddedTestDatabase();
+  const open = async () => openStore({ dir, keys: await makeKeys("k1"), logger });
+  const store = await open();
   try {
-    await expect(backend.open()).rejects.toMatchObject({ code: "embedded_database_in_use" });
+    await expect(open()).rejects.toMatchObject({ code: "embedded_database_in_use" });
+    await expect(migrate({ dir })).rejects.toMatchObject({ code: "embedded_database_in_use" });
     await store.close();
     await writeFile(join(dir, "lock"), "4194305");
-    expect(await migrate({ dir })).toEqual(names);
+    expect(await migrate({ dir })).toEqual([]);
   } finally {
-    await backend.close();
-    await rm(dir, { recursive: true, force: true });
+    await close();
   }
 });
 
@@ -77,7 +79,7 @@ it("F7.1 goes forward only: no migration knows a way back", async () => {
 });
 
 it("F7.1 gives way to an old replica that is using a table, leaves all as it was, and succeeds the next time", async () => {
-  const backend = await backends.postgres();
+  const backend = await backends.postgres({ empty: true });
   const replica = new pg.Client({ connectionString: backend.url });
   try {
     await migrateTo("0001_tables", { url: backend.url });

@@ -1,7 +1,9 @@
+import { execFile } from "node:child_process";
 import { createHash } from "node:crypto";
-import { cp, mkdir, mkdtemp, readdir, readFile, rename, rm, stat } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, readFile, rename, rm, stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { promisify } from "node:util";
 import { migrate } from "../../src/store/migrate.ts";
 
 const root = join(import.meta.dirname, "../..");
@@ -18,7 +20,9 @@ export async function createEmbeddedTestDatabase(): Promise<{ dir: string; close
 
 /** Puts an empty, migrated embedded database into the folder `dir`, which need not be there yet. */
 export async function copyEmbeddedTestDatabase(dir: string): Promise<void> {
-  await cp(await original(), dir, { recursive: true });
+  await mkdir(dir, { recursive: true });
+  // A thousand files: Node's own `cp` needs four times the work.
+  await promisify(execFile)("cp", ["-R", `${await original()}/.`, dir]);
 }
 
 async function original(): Promise<string> {

@@ -1,6 +1,7 @@
 import type { TestProject } from "vitest/node";
 import { chromiumBinary } from "../../deploy/demo/browser.ts";
 import { envoyBinary } from "../../envoy/envoy-binary.ts";
+import { makeMigratedTemplate } from "./migrated-template.ts";
 import { startPostgres } from "./start-postgres.ts";
 
 declare module "vitest" {
@@ -17,6 +18,12 @@ declare module "vitest" {
 export default async function globalSetup(project: TestProject) {
   await Promise.allSettled([envoyBinary(), chromiumBinary()]);
   const server = await startPostgres();
+  try {
+    await makeMigratedTemplate(server.url);
+  } catch (error) {
+    await server.close();
+    throw error;
+  }
   project.provide("postgresUrl", server.url);
   return () => server.close();
 }
