@@ -233,7 +233,10 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
       }
     },
 
-    forget: (route) => cache.forget(route.id),
+    forget(route) {
+      cache.forget(route.id);
+      clients.doubt(route);
+    },
     close: persistence.close,
   };
 }

@@ -139,7 +139,7 @@ export interface UpstreamOAuth {
   discover(route: Route, onStep: (step: DiscoveryStep) => void): Promise<Discovery>;
   /** Discovers and registers for a route that is not served yet (F7.5). `table` is the one it would be part of. */
   prepare(route: Route, table: RouteTable): Promise<Discovery>;
-  /** Forgets what is known about the upstream's metadata: it has pointed elsewhere. */
+  /** Trusts neither the upstream's metadata nor our registration any longer: it rejects tokens, or has pointed elsewhere. */
   forget(route: Route): void;
   /** Waits for tokens that are being stored. */
   close(): Promise<void>;
