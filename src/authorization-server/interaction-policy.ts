@@ -1,4 +1,6 @@
-import { interactionPolicy, type KoaContextWithOIDC } from "oidc-provider";
+import { errors, interactionPolicy, type KoaContextWithOIDC } from "oidc-provider";
+import type { Route } from "../config/route.ts";
+import { notConnected } from "../upstream-oauth/failure.ts";
 import type { AuthorizationServerDeps } from "./authorization-server-deps.ts";
 import { browserRequest } from "./browser-request.ts";
 import { orUnavailable } from "./or-unavailable.ts";
@@ -46,7 +48,9 @@ export function createInteractionPolicy(deps: AuthorizationServerDeps): interact
         const route = routeOfRequest(ctx, deps);
         const userId = ctx.oidc.session?.accountId;
         if (!route || !userId) return Check.NO_NEED_TO_PROMPT;
-        const { state } = await orUnavailable(deps.upstreamTokens.connectionState(userId, route));
+        await checkPolicy(userId, route, deps);
+        const { state, fault } = await orUnavailable(deps.upstreamTokens.connectionState(userId, route));
+        if (fault) throw new errors.CustomOIDCProviderError("server_error", notConnected(fault));
         return state === "missing" ? Check.REQUEST_PROMPT : Check.NO_NEED_TO_PROMPT;
       }),
     ),
@@ -61,6 +65,16 @@ export function createInteractionPolicy(deps: AuthorizationServerDeps): interact
     ),
   );
   return policy;
+}
+
+/**
+ * A token that policy lets do nothing sends its client round in circles. Asked after the consent: a client that the person has not
+ * allowed learns nothing.
+ */
+async function checkPolicy(userId: string, route: Route, deps: AuthorizationServerDeps): Promise<void> {
+  const person = await orUnavailable(deps.store.signInSessions.find(userId));
+  if (person && deps.mayReach?.(person, route) === false)
+    throw new errors.AccessDenied("policy does not let this person use the MCP server");
 }
 
 /** Kept with a step: once it is done, the same scopes count, whatever the upstream demands or no longer demands by then. */

@@ -99,6 +99,11 @@ export const failureWords: Readonly<Record<FailureCode, string>> = {
   storage_unavailable: "what it has granted cannot be stored now; try again in a moment",
 };
 
+/** The end of an authorization, for the MCP client and its person. */
+export function notConnected(code: FailureCode): string {
+  return `the server behind this route could not be connected: ${failureWords[code]} (${code})`;
+}
+
 /** A failure code from a place that anybody can write to. */
 export function readFailureCode(value: unknown): FailureCode | undefined {
   return typeof value === "string" && Object.hasOwn(failureWords, value) ? (value as FailureCode) : undefined;

@@ -10,7 +10,7 @@ export interface UpstreamTokensDeps {
   readonly store: Pick<Store, "upstreamTokens" | "delegations" | "notifications" | "audit">;
   readonly upstreamOAuth: Pick<
     UpstreamOAuth,
-    "refresh" | "grant" | "revoke" | "needed" | "noteNeeded" | "forget"
+    "refresh" | "grant" | "revoke" | "needed" | "fault" | "noteNeeded" | "forget"
   >;
   readonly logger: Logger;
   readonly metrics: Metrics;

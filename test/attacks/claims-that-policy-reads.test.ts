@@ -3,7 +3,7 @@ import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { decodeJwt, exportJWK, generateKeyPair, SignJWT } from "jose";
 import pg from "pg";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { parse, stringify } from "yaml";
 import { freePort } from "../../deploy/demo/free-port.ts";
 import { listen } from "../../deploy/demo/listen.ts";
@@ -89,11 +89,14 @@ describe("what policy knows of people", () => {
   let issuer: Awaited<ReturnType<typeof startIssuer>>;
   let stack: E2e;
   let second: Sidecar;
+  /** Who got in before policy denied them, by person and route. */
+  const before = new Map<string, McpClient>();
 
   beforeAll(async () => {
     database = await createTestDatabase();
     issuer = await startIssuer();
     const env = { DATABASE_URL: database.url };
+    let closed: StackConfig["routes"] = [];
     const other = { grpc: `127.0.0.1:${await freePort()}`, http: `127.0.0.1:${await freePort()}` };
     stack = await startE2e({
       env,
@@ -101,7 +104,13 @@ describe("what policy knows of people", () => {
       config: (config) => {
         const { grpc, http } = Object(config.listen);
         const shared = { sidecar: { grpc: [grpc, other.grpc], http: [http, other.http] } };
-        return { ...configured(config, issuer.url), envoy: { ...Object(config.envoy), ...shared } };
+        const file = configured(config, issuer.url);
+        closed = file.routes;
+        const routes = closed.map((route) => ({
+          ...route,
+          policy: [{ allow: { and: [{ accept: true }] } }],
+        }));
+        return { ...file, routes, envoy: { ...Object(config.envoy), ...shared } };
       },
     });
     second = await sidecar({
@@ -112,6 +121,17 @@ describe("what policy knows of people", () => {
         ...["--listen-grpc", other.grpc, "--listen-http", other.http],
         ...["--listen-admin", `127.0.0.1:${await freePort()}`],
       ],
+    });
+    for (const [user, ...routes] of [
+      ["alice", "vip", "scoped", "partners", "last"],
+      ["bob", "staff"],
+    ] as const)
+      for (const route of routes) before.set(`${user} ${route}`, await authorized(user, route));
+    await rewrite((file) => Object.assign(file, { routes: closed }));
+    const held = tokenOf(before.get("alice scoped") as McpClient);
+    await vi.waitFor(async () => expect(new Set(await everywhere("scoped", held))).toEqual(new Set([403])), {
+      interval: 50,
+      timeout: 30_000,
     });
   });
   afterAll(async () => {
@@ -137,14 +157,19 @@ describe("what policy knows of people", () => {
     expect
       .poll(async () => new Set(await everywhere(route, token)), { interval: 50, timeout: 30_000 })
       .toEqual(new Set([status]));
-  /** Signs in anew, allows a client, and hands over what it got: also where policy denies the first call. */
+  /** Signs in anew and allows a client; where policy denies the person a token now, the client with the one from before. */
   async function authorized(user: User, route: string): Promise<McpClient> {
     await stack.browser(user).jar.removeAllCookies();
     const client = await stack.client(user, url(route));
-    await client.connect().catch((error: Error) => {
-      if (!client.tokens()) throw error;
-    });
-    return client;
+    try {
+      await client.connect();
+      return client;
+    } catch (error) {
+      const earlier = before.get(`${user} ${route}`);
+      if (!earlier || client.tokens()) throw error;
+      expect(String(error)).toContain("access_denied: policy does not let this person use the MCP server");
+      return earlier;
+    }
   }
   async function rewrite(change: (file: StackConfig) => void): Promise<void> {
     const file = parse(await readFile(stack.configFile, "utf8")) as StackConfig;
