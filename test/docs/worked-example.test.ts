@@ -194,7 +194,7 @@ wait
     await called(client, "create_entities", { entities: [observed] });
     expect(await called(client, "read_graph")).toContain("has five routes");
     expect(readFileSync(join(folder, "memory.jsonl"), "utf8")).toContain("has five routes");
-    await expect(connect("memory", "bob")).rejects.toThrow(/not_allowed/);
+    await expect(connect("memory", "bob")).rejects.toThrow(/access_denied: policy does not let this person/);
   });
 });
 
