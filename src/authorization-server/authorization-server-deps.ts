@@ -7,6 +7,7 @@ import type { SignIn } from "../sign-in/sign-in.ts";
 import type { Store } from "../store/store.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
+import type { FailureCode } from "../upstream-oauth/failure.ts";
 import type { ConsentNotice } from "../upstream-oauth/upstream-oauth.ts";
 
 /** What `createAuthorizationServer` needs from the rest of the house. */
@@ -24,6 +25,8 @@ export interface AuthorizationServerDeps {
       readonly missingScopes: readonly string[];
       /** Signing in at the company's provider again would mend it. */
       readonly signInNeeded?: boolean;
+      /** Why no call would get anywhere, whoever sends it. */
+      readonly fault?: FailureCode;
     }>;
   };
   /** Where connecting the route would lead the person; absent, or undefined from it: that cannot be told beforehand. */

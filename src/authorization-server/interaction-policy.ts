@@ -1,4 +1,5 @@
-import { interactionPolicy, type KoaContextWithOIDC } from "oidc-provider";
+import { errors, interactionPolicy, type KoaContextWithOIDC } from "oidc-provider";
+import { notConnected } from "../upstream-oauth/failure.ts";
 import type { AuthorizationServerDeps } from "./authorization-server-deps.ts";
 import { browserRequest } from "./browser-request.ts";
 import { orUnavailable } from "./or-unavailable.ts";
@@ -60,7 +61,8 @@ export function createInteractionPolicy(deps: AuthorizationServerDeps): interact
         const route = routeOfRequest(ctx, deps);
         const userId = ctx.oidc.session?.accountId;
         if (!route || !userId) return Check.NO_NEED_TO_PROMPT;
-        const { state } = await orUnavailable(deps.upstreamTokens.connectionState(userId, route));
+        const { state, fault } = await orUnavailable(deps.upstreamTokens.connectionState(userId, route));
+        if (fault) throw new errors.CustomOIDCProviderError("server_error", notConnected(fault));
         return state === "missing" ? Check.REQUEST_PROMPT : Check.NO_NEED_TO_PROMPT;
       }),
     ),

@@ -11,7 +11,7 @@ import { readForm } from "../pages/read-form.ts";
 import { requestId } from "../pages/request-id.ts";
 import { sendPage } from "../pages/send-page.ts";
 import type { Person } from "../sign-in/sign-in.ts";
-import { describeFailure, readFailureCode, readUpstreamAnswer } from "../upstream-oauth/failure.ts";
+import { notConnected, readFailureCode, readUpstreamAnswer } from "../upstream-oauth/failure.ts";
 import type { ConsentNotice } from "../upstream-oauth/upstream-oauth.ts";
 import type { AuthorizationServerDeps } from "./authorization-server-deps.ts";
 import { browserRequest } from "./browser-request.ts";
@@ -251,7 +251,7 @@ export function createInteractions(deps: AuthorizationServerDeps, provider: () =
         ? "refused by the person at the server behind this route, or by the policy of this gateway"
         : reason === undefined
           ? `the server behind this route could not be connected (${code})`
-          : `the server behind this route could not be connected: ${describeFailure(reason, readUpstreamAnswer(ctx.query))}`;
+          : notConnected(reason, readUpstreamAnswer(ctx.query));
     return finish(ctx, interaction, { error: passedOn.has(code) ? code : "server_error", error_description });
   }
 

@@ -1,5 +1,6 @@
 import { lookup } from "node:dns/promises";
 import { isIP } from "node:net";
+import { LRUCache } from "lru-cache";
 import type { AuthorizationServer } from "oauth4webapi";
 import type { ClientAuthMethod, UpstreamOAuth as OAuthConfig, Route } from "../config/route.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
@@ -65,12 +66,14 @@ export interface Clients {
     client: { issuer: string; clientId: string; redirectUri: string },
     scopes: readonly string[],
   ): Promise<readonly string[] | undefined>;
+  /** The upstream rejects tokens: it may have lost its clients, too, so that the next consent tries ours first. */
+  doubt(route: Route): void;
 }
 
 /** A renewal that failed is not tried again for so long, ms. */
 const renewalRestMs = 60_000;
-/** A registration older than this is tried before a person is sent on a trip with it, ms. */
-const trustedForMs = 3_600_000;
+/** A registration not seen to work for so long is tried before a person is sent to the server with it, ms. */
+const trustedForMs = 60_000;
 
 export function createClients(deps: {
   routes: CurrentRoutes;
@@ -84,6 +87,8 @@ export function createClients(deps: {
   const ownKey = () => deps.keys.signer("upstream_client");
   /** Registrations seen to work, by client id. */
   const provenAt = new Map<string, number>();
+  /** When an upstream last rejected a token of ours, by route id, ms; older registrations are tried anyway. */
+  const doubtedAt = new LRUCache<string, number>({ max: 10_000, ttl: trustedForMs });
 
   const renewOnce = joined<ClientRegistration | undefined>({ failureMs: renewalRestMs, failures: 1000 });
   const isOurs = (url: URL) => deps.routes().hasHost(url.host);
@@ -166,7 +171,8 @@ export function createClients(deps: {
     found: ClientRegistration,
   ): Promise<boolean> {
     const seen = Math.max(Number(found.metadata.registeredAt ?? 0), provenAt.get(found.clientId) ?? 0);
-    if (Date.now() - seen < trustedForMs || !as.token_endpoint) return true;
+    const isTrusted = Date.now() - seen < trustedForMs && seen > (doubtedAt.get(route.id) ?? 0);
+    if (isTrusted || !as.token_endpoint) return true;
     try {
       await requestToken({
         fetch: outward.fetchFor(route),
@@ -263,6 +269,7 @@ export function createClients(deps: {
       await store.clientRegistrations.delete(issuer, redirectUri, clientId);
       return registered;
     },
+    doubt: (route) => void doubtedAt.set(route.id, Date.now()),
   };
 
   function documentClient(

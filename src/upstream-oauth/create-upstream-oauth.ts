@@ -10,12 +10,14 @@ import { createClients } from "./clients.ts";
 import { createConsent, scopesFor } from "./consent.ts";
 import { createDiscovery } from "./discovery.ts";
 import { doctor } from "./doctor.ts";
+import type { FailureCode } from "./failure.ts";
 import { grant } from "./grant.ts";
 import { checkIssuer, ownersOf } from "./issuer-of-route.ts";
 import { joined } from "./joined.ts";
 import { createMetadataCache, failureMs } from "./metadata-cache.ts";
 import { createOutward } from "./outward.ts";
 import type { PendingConsent } from "./pending-consent.ts";
+import { codeOfUnknown } from "./probe-answer.ts";
 import { refresh } from "./refresh.ts";
 import { revoke } from "./revoke.ts";
 import type { UpstreamOAuth } from "./upstream-oauth.ts";
@@ -48,6 +50,7 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
   const parts = { ...deps, outward, discovery, clients, authMethods, persistence };
   const consent = createConsent(parts);
   const needs = new LRUCache<string, boolean>({ max: 10_000, ttl: neededTtlMs });
+  const faults = new LRUCache<string, FailureCode>({ max: 10_000, ttl: unknownTtlMs });
   const askOnce = joined<boolean>({ failureMs, failures: 10_000 });
   const needKey = (route: Route) => `${route.id} ${endpointUrl(route)}`;
 
@@ -182,10 +185,14 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
             );
             metrics.upstreamOAuth.inc({ step: "discovery", outcome: "unknown" });
             needs.set(key, false, { ttl: unknownTtlMs });
+            // Envoy turns each such answer to a call into 502. Any other may be of the moment, or to this one request.
+            const code = codeOfUnknown(status);
+            if (code === "redirect_refused") faults.set(key, code);
             return false;
           }
           const needed = need.kind === "yes";
           needs.set(key, needed);
+          faults.delete(key);
           succeeded("discovery");
           return needed;
         } catch (thrown) {
@@ -193,6 +200,8 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
         }
       });
     },
+
+    fault: (route) => (needs.get(needKey(route)) === false ? faults.get(needKey(route)) : undefined),
 
     endpointPath: (route) => discovery.endpointPath(route).catch(() => ""),
 
@@ -235,7 +244,10 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
       }
     },
 
-    forget: (route) => cache.forget(route.id),
+    forget(route) {
+      cache.forget(route.id);
+      clients.doubt(route);
+    },
     close: persistence.close,
   };
 }

@@ -174,11 +174,16 @@ function doctor(): string {
  * A failure as an MCP client's engineer reads it: what happened, who answered what, and what to do. Characters that an
  * `error_description` may have (RFC 6749 section 4.1.2.1), and words of ours but for the host and the error code.
  */
-export function describeFailure(code: FailureCode, answer?: UpstreamAnswer): string {
+function describeFailure(code: FailureCode, answer?: UpstreamAnswer): string {
   const answered = [answer?.status, answer?.error].filter((one) => one !== undefined).join(" ");
   const facts = answer && answered !== "" ? `${code}; ${answer.server} answered ${answered}` : code;
   const remedy = remedies[code];
   return `${failureWords[code]} (${facts})${remedy === undefined ? "" : `; ${remedy}`}`;
+}
+
+/** The end of an authorization, for the MCP client and its person: as `describeFailure`. */
+export function notConnected(code: FailureCode, answer?: UpstreamAnswer): string {
+  return `the server behind this route could not be connected: ${describeFailure(code, answer)}`;
 }
 
 /** RFC 6749 section 4.1.2.1: what the MCP client, or the application, is told. */

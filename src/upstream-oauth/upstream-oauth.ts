@@ -2,7 +2,7 @@ import type { JSONWebKeySet } from "jose";
 import type { Route } from "../config/route.ts";
 import type { RouteTable } from "../config/route-table.ts";
 import type { NewUpstreamToken, UpstreamToken } from "../store/store.ts";
-import type { Failure } from "./failure.ts";
+import type { Failure, FailureCode } from "./failure.ts";
 
 /** Whose browser leaves, for which route, and where it comes back to. */
 export interface BeginConsent {
@@ -124,6 +124,8 @@ export interface UpstreamOAuth {
   revoke(token: UpstreamToken, route: Route): Promise<boolean>;
   /** Whether an auto-discovered upstream asks for OAuth at all. Cached; at once when known. */
   needed(route: Route): boolean | Promise<boolean>;
+  /** Why no call gets anywhere, where the latest answer to `needed` has shown it: it redirects elsewhere. */
+  fault(route: Route): FailureCode | undefined;
   /** Path below the route's `from` of its MCP endpoint, as far as it is known or can be found; "" for `from` itself. Never throws. */
   endpointPath(route: Route): Promise<string>;
   /** An upstream that seemed open has answered 401: `needed` is true from now on. */
@@ -139,7 +141,7 @@ export interface UpstreamOAuth {
   discover(route: Route, onStep: (step: DiscoveryStep) => void): Promise<Discovery>;
   /** Discovers and registers for a route that is not served yet (F7.5). `table` is the one it would be part of. */
   prepare(route: Route, table: RouteTable): Promise<Discovery>;
-  /** Forgets what is known about the upstream's metadata: it has pointed elsewhere. */
+  /** Trusts neither the upstream's metadata nor our registration any longer: it rejects tokens, or has pointed elsewhere. */
   forget(route: Route): void;
   /** Waits for tokens that are being stored. */
   close(): Promise<void>;

@@ -152,7 +152,8 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
     const found = await find(caller, route, Date.now());
     switch (found.kind) {
       case "credential":
-        return { state: found.connection ? "connected" : "not_needed" };
+        if (found.connection) return { state: "connected" };
+        return { state: "not_needed", fault: upstreamOAuth.fault(route) };
       case "unavailable":
         return { state: "unavailable" };
       default:

@@ -13,7 +13,7 @@ export interface UpstreamTokensDeps {
   >;
   readonly upstreamOAuth: Pick<
     UpstreamOAuth,
-    "refresh" | "grant" | "revoke" | "needed" | "noteNeeded" | "forget"
+    "refresh" | "grant" | "revoke" | "needed" | "fault" | "noteNeeded" | "forget"
   >;
   readonly logger: Logger;
   readonly metrics: Metrics;

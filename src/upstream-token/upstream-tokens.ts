@@ -1,5 +1,6 @@
 import type { Route } from "../config/route.ts";
 import type { ConnectionKey } from "../store/store.ts";
+import type { FailureCode } from "../upstream-oauth/failure.ts";
 import type { Credential } from "./credential.ts";
 
 /** What this room needs to know of a caller; `Caller` of external-token/ fits. */
@@ -24,6 +25,8 @@ export interface ConnectionState {
   readonly missingScopes: readonly string[];
   /** `unavailable`, and signing in at the company's provider again would mend it. */
   readonly signInNeeded?: boolean;
+  /** `not_needed`, and why no call would get anywhere. */
+  readonly fault?: FailureCode;
 }
 
 /** An upstream's 401 or 403 to a request that `check/` had let through. */

@@ -117,7 +117,7 @@ function errorsOf(route: Record<string, unknown>): string | undefined {
 }
 
 /** Envoy finds the vendors' hosts where the scripted ones listen; names and certificates stay. */
-function onLoopback(yaml: string, hosts: ReadonlySet<string>, port: number): string {
+export function onLoopback(yaml: string, hosts: ReadonlySet<string>, port: number): string {
   const moved = JSON.stringify(parse(yaml), (_key, value: unknown) => {
     const isPlace =
       typeof value === "object" && value !== null && "address" in value && "port_value" in value;
