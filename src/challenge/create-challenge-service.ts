@@ -48,6 +48,14 @@ export function createChallengeService(deps: ChallengeDeps): {
   const hold = heldBytes();
   /** Streams that may be legacy ones, which are looked at until they end. */
   let watched = 0;
+  const watchedOf = new Map<string, number>();
+  const mostOfOne = Math.ceil(deps.mostWatchedStreams / 8);
+  function count(user: string, change: 1 | -1): void {
+    watched += change;
+    const now = (watchedOf.get(user) ?? 0) + change;
+    if (now > 0) watchedOf.set(user, now);
+    else watchedOf.delete(user);
+  }
   /** What the answers of one upstream may use together. */
   const budgets = new LRUCache<string, WorkBudget>({ max: 10_000 });
   function budgetOf(routeId: string): WorkBudget {
@@ -113,7 +121,8 @@ export function createChallengeService(deps: ChallengeDeps): {
         : filterTools(response, metadata.toolFilter, toolListBytes);
     if (tools === "unreadable") return { response: unreadable(metadata.requestId) };
     if (stream && isEncoded(response)) return { response: encodedStream(metadata.requestId) };
-    if (stream && watched >= deps.mostWatchedStreams) {
+    // Of one person's an eighth: they must not take what is for all.
+    if (stream && (watched >= deps.mostWatchedStreams || (watchedOf.get(metadata.user) ?? 0) >= mostOfOne)) {
       deps.metrics.limitsReached.inc({ limit: "watched_streams" });
       return { response: tooManyStreams(metadata.requestId) };
     }
@@ -136,7 +145,7 @@ export function createChallengeService(deps: ChallengeDeps): {
         filter,
         requestId: metadata.requestId,
         route,
-        watches: first !== undefined,
+        watchedFor: first && metadata.user,
         // The body comes without waiting for our answer to the head: what its beginning says can still become the status.
         holdsHead:
           first !== undefined && message.protocolConfig?.sendBodyWithoutWaitingForHeaderResponse === true,
@@ -163,7 +172,8 @@ export function createChallengeService(deps: ChallengeDeps): {
     /** The answer to the head, while the first event may still change it, and to the pieces that have come since. */
     let waiting: ProcessingResponse[] | undefined;
     let late: NodeJS.Timeout | undefined;
-    let watches = false;
+    /** Whose stream is watched, once it is counted. */
+    let watchedFor: string | undefined;
     const letHeadGo = () => {
       clearTimeout(late);
       for (const answer of waiting ?? []) stream.write(answer);
@@ -173,7 +183,7 @@ export function createChallengeService(deps: ChallengeDeps): {
       clearTimeout(silent);
       clearTimeout(late);
       held?.release();
-      if (watches) watched -= 1;
+      if (watchedFor !== undefined) count(watchedFor, -1);
     });
     /** The head may be with the client already: Envoy breaks the answer off when we do. */
     const breakOff = () =>
@@ -228,9 +238,9 @@ export function createChallengeService(deps: ChallengeDeps): {
           if (peer === "missing") provenByMessage(stream.metadata);
         });
         filtering = answer.filtering;
-        if (filtering?.watches && !stream.destroyed) {
-          watches = true;
-          watched += 1;
+        if (filtering?.watchedFor !== undefined && watchedFor === undefined && !stream.destroyed) {
+          watchedFor = filtering.watchedFor;
+          count(watchedFor, 1);
         }
         if (filtering?.holdsHead) {
           waiting = [answer.response];
@@ -277,14 +287,15 @@ export function createChallengeService(deps: ChallengeDeps): {
   return { admits: "unproven", definition: externalProcessor(), implementation: { Process: process } };
 }
 
-/** Some 25 KiB each, which a server that says nothing, or a stranger with a token, could have us keep for any time. */
+/** Some 25 KiB each, which a server that says nothing could have us keep for any time; of one person an eighth. */
 export const mostWatchedStreams = 4_096;
 
 interface Filtering {
   readonly filter: BodyFilter;
   readonly requestId: string;
   readonly route: Route;
-  readonly watches: boolean;
+  /** Whose stream it is, if it may be a legacy one. */
+  readonly watchedFor?: string;
   readonly holdsHead: boolean;
   readonly budgets: readonly WorkBudget[];
 }

@@ -134,8 +134,8 @@ function post(url: string, message: object, headers: Record<string, string> = {}
     claims,
   });
 }
-async function openStream(url: string): Promise<IncomingMessage> {
-  const token = await gateway.tokenFor(resource(url));
+async function openStream(url: string, claims: object = {}): Promise<IncomingMessage> {
+  const token = await gateway.tokenFor(resource(url), claims);
   return openThroughEnvoy(gateway.place, {
     url,
     headers: { authorization: `Bearer ${token}`, accept: "text/event-stream" },
@@ -309,11 +309,22 @@ describe("the first event of a legacy HTTP+SSE server", () => {
     };
     const open: IncomingMessage[] = [];
     let refusedBy: IncomingMessage | undefined;
+    const openFor = async (person: number) => {
+      await gateway.signedIn({ userId: `idp/person-${person}`, subject: `person-${person}` });
+      return openStream("https://shared.test/team/sse", { sub: `idp/person-${person}` });
+    };
     while (!refusedBy && open.length <= 16) {
-      const incoming = await openStream("https://shared.test/team/sse");
+      const incoming = await openFor(Math.floor(open.length / 2));
       if (incoming.statusCode === 200) open.push(incoming);
       else refusedBy = incoming;
+      // Of one person an eighth: the others' are left.
+      if (open.length === 2) {
+        const third = await openFor(0);
+        expect(third.statusCode).toBe(503);
+        third.destroy();
+      }
     }
+    expect(open.length).toBe(16);
     expect([refusedBy?.statusCode, refusedBy?.headers["retry-after"]]).toEqual([503, "10"]);
     expect(JSON.parse(await text(refusedBy ?? Readable.from([])))).toMatchObject({
       error: "temporarily_unavailable",
