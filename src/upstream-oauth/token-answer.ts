@@ -159,9 +159,10 @@ function endOf(
   return undefined;
 }
 
-/** Members whose value is a secret, as JSON and as a form have them. */
+/** Members whose value is a secret, as JSON (in a text of JSON, too), Python and forms write them. */
 const secretMembers = [
-  /("[\w-]*(?:token|secret|assertion|jwt)"\s*:\s*")(?:[^"\\]|\\[\s\S])*/gi,
+  /("[\w-]*(?:token|secret|assertion|jwt)\\*"\s*:\s*\\*")(?:[^"\\]|\\[\s\S])*/gi,
+  /('[\w-]*(?:token|secret|assertion|jwt)'\s*:\s*')[^']*/gi,
   /((?:^|[&?\s])[\w-]*(?:token|secret|assertion|jwt)=)[^&\s]*/gi,
 ];
 

@@ -135,6 +135,14 @@ describe("an authorization server that puts secrets into its errors", () => {
 
   it.each<[string, unknown]>([
     [
+      "an answer inside of a text",
+      {
+        error: "invalid_grant",
+        error_description: `${JSON.stringify({ access_token: "precious-1" })} {'refresh_token': 'precious-2'}`,
+        hint: "{'client_secret': 'precious-3'}",
+      },
+    ],
+    [
       "a token beside an error",
       { error: "partial", access_token: "precious-1", refresh_token: "precious-2" },
     ],
