@@ -59,7 +59,8 @@ export interface Clients {
   ): Promise<boolean>;
   /**
    * The server gives a registered client no more scopes than it has registered: one that has registered less than `scopes` is
-   * forgotten here. @returns what it had registered; undefined where another registration would ask for nothing more
+   * forgotten here, once a day at most for scopes that the operator has not set. @returns what it had registered; undefined where
+   * another registration would ask for nothing more, or it is too soon for one
    */
   forgetOutgrown(
     route: Route,
@@ -74,6 +75,10 @@ export interface Clients {
 const renewalRestMs = 60_000;
 /** A registration not seen to work for so long is tried before a person is sent to the server with it, ms. */
 const trustedForMs = 60_000;
+/** For so long a refused client that signs is not taken for forgotten: the server may have read older keys of ours. Ms. */
+export const unreadKeysMs = 15 * 60_000;
+/** What one person's calls demand does not replace a registration, which is for all people, more often than this, ms. */
+const outgrownRestMs = 86_400_000;
 
 export function createClients(deps: {
   routes: CurrentRoutes;
@@ -89,6 +94,13 @@ export function createClients(deps: {
   const provenAt = new Map<string, number>();
   /** When an upstream last rejected a token of ours, by route id, ms; older registrations are tried anyway. */
   const doubtedAt = new LRUCache<string, number>({ max: 10_000, ttl: trustedForMs });
+
+  /** Since when a server refuses a registration that signs, by client id, ms. */
+  const refusedSince = new LRUCache<string, number>({ max: 1000 });
+  /** Token endpoints that refuse a client with any code they do not know: trying tells nothing of ours. */
+  const untelling = new LRUCache<string, true>({ max: 1000, ttl: 86_400_000 });
+  /** Registrations that somebody's demand has replaced, by issuer and callback. */
+  const outgrown = new LRUCache<string, true>({ max: 10_000, ttl: outgrownRestMs });
 
   const renewOnce = joined<ClientRegistration | undefined>({ failureMs: renewalRestMs, failures: 1000 });
   const isOurs = (url: URL) => deps.routes().hasHost(url.host);
@@ -118,9 +130,14 @@ export function createClients(deps: {
     const before = await store.clientRegistrations.find(as.issuer, redirectUri, true);
     if (before && isDue(before)) await renewed(route, before);
     const found = await store.clientRegistrations.getOrRegister(as.issuer, redirectUri, register);
-    if (!isSpent(found) && (await stillKnown(route, as, found))) return fromRegistration(found);
+    const spent = isSpent(found);
+    if (!spent && (await stillKnown(route, as, found))) return fromRegistration(found);
     await store.clientRegistrations.delete(found.issuer, found.redirectUri, found.clientId);
-    return fromRegistration(await store.clientRegistrations.getOrRegister(as.issuer, redirectUri, register));
+    const made = await store.clientRegistrations.getOrRegister(as.issuer, redirectUri, register);
+    // A client that it has just registered, and refuses as well: the next one would end everybody's connections for nothing, too.
+    if (!spent && as.token_endpoint && (await isRefused(route, as, made)))
+      untelling.set(as.token_endpoint, true);
+    return fromRegistration(made);
   }
 
   function announceEnd(route: Route, registration: ClientRegistration): void {
@@ -172,25 +189,41 @@ export function createClients(deps: {
   ): Promise<boolean> {
     const seen = Math.max(Number(found.metadata.registeredAt ?? 0), provenAt.get(found.clientId) ?? 0);
     const isTrusted = Date.now() - seen < trustedForMs && seen > (doubtedAt.get(route.id) ?? 0);
-    if (isTrusted || !as.token_endpoint) return true;
+    if (isTrusted || !as.token_endpoint || untelling.has(as.token_endpoint)) return true;
+    if (await isRefused(route, as, found)) {
+      if (found.authMethod !== "private_key_jwt") return false;
+      const since = refusedSince.get(found.clientId) ?? Date.now();
+      refusedSince.set(found.clientId, since);
+      return Date.now() - since < unreadKeysMs;
+    }
+    refusedSince.delete(found.clientId);
+    if (provenAt.size > 1000) provenAt.clear();
+    provenAt.set(found.clientId, Date.now());
+    return true;
+  }
+
+  /** Whether the token endpoint refuses the client with a code that cannot exist. Without a word it may be about the code. */
+  async function isRefused(
+    route: Route,
+    as: AuthorizationServer,
+    found: ClientRegistration,
+  ): Promise<boolean> {
     try {
       await requestToken({
         fetch: outward.fetchFor(route),
         authMethods,
         issuer: as.issuer,
-        tokenEndpoint: as.token_endpoint,
+        tokenEndpoint: as.token_endpoint ?? as.issuer,
         client: fromRegistration(found),
         grantType: "authorization_code",
         parameters: { code: "0", redirect_uri: found.redirectUri, code_verifier: "0".repeat(43) },
       });
+      return false;
     } catch (error) {
-      // Without a word it may be about the code.
-      if (error instanceof UpstreamOAuthError && error.code === "client_refused" && error.error !== undefined)
-        return false;
+      return (
+        error instanceof UpstreamOAuthError && error.code === "client_refused" && error.error !== undefined
+      );
     }
-    if (provenAt.size > 1000) provenAt.clear();
-    provenAt.set(found.clientId, Date.now());
-    return true;
   }
 
   async function usesDocument(route: Route, as: AuthorizationServer): Promise<boolean> {
@@ -261,11 +294,20 @@ export function createClients(deps: {
       await store.clientRegistrations.delete(issuer, redirectUri, clientId);
       return true;
     },
-    async forgetOutgrown(_route, { issuer, clientId, redirectUri }, scopes) {
+    async forgetOutgrown(route, { issuer, clientId, redirectUri }, scopes) {
       const found = await store.clientRegistrations.find(issuer, redirectUri, true);
       if (found?.clientId !== clientId) return undefined;
       const registered = notesOf(found).scope?.split(" ") ?? [];
-      if (scopes.every((scope) => registered.includes(scope))) return undefined;
+      const lacking = scopes.filter((scope) => !registered.includes(scope));
+      if (lacking.length === 0) return undefined;
+      const auth = route.mcp.kind === "server" ? route.mcp.auth : undefined;
+      const operators = auth?.type === "oauth" ? (auth.scopes ?? []) : [];
+      if (!lacking.some((scope) => operators.includes(scope))) {
+        // One person's demand, and their browser says that it was refused: no more than so often at the others' expense.
+        const place = `${issuer} ${redirectUri}`;
+        if (outgrown.has(place)) return undefined;
+        outgrown.set(place, true);
+      }
       await store.clientRegistrations.delete(issuer, redirectUri, clientId);
       return registered;
     },

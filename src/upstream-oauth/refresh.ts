@@ -1,7 +1,7 @@
 import type { Route } from "../config/route.ts";
 import type { NewUpstreamToken, UpstreamToken } from "../store/store.ts";
 import type { AuthMethods } from "./client-auth.ts";
-import type { Clients } from "./clients.ts";
+import { type Clients, unreadKeysMs } from "./clients.ts";
 import type { Outward } from "./outward.ts";
 import { requestToken } from "./request-token.ts";
 import type { TokenAnswer } from "./token-answer.ts";
@@ -11,8 +11,6 @@ import { UpstreamOAuthError } from "./upstream-oauth-error.ts";
 /** Refuses our client although the routes file is right about it later: the operator's fault, not the person's. */
 const operatorsRetrySeconds = 60;
 const retrySeconds = 5;
-/** For so long after a token's end a refused client that signs is not taken for forgotten: its keys may be unread just now. */
-const unreadKeysMs = 15 * 60_000;
 
 /**
  * One refresh at the token endpoint that gave the token (RFC 6749 section 6). Never throws.

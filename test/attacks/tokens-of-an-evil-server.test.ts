@@ -76,12 +76,20 @@ describe("a person who brings a code that is none, to a server that refuses it w
   });
   afterEach(() => Promise.all([house.close(), server.close()]));
 
-  const bobIsConnected = async () => {
+  const bobIsConnected = async (registrations = 1) => {
     const later = Date.now() + 3_601_000;
     expect(await house.tokens.find({ userId: bob, kind: "person" }, house.route(), later)).toMatchObject({
       kind: "credential",
     });
-    expect(server.registered.length).toBe(1);
+    expect(server.registered.length).toBe(registrations);
+  };
+  const registeredLongAgo = async () => {
+    const [row] = await house.query("select issuer, redirect_uri, client_id from client_registration");
+    const [issuer, redirectUri, clientId] = [row?.issuer, row?.redirect_uri, row?.client_id].map(String);
+    await house.store.clientRegistrations.update(issuer ?? "", redirectUri ?? "", clientId ?? "", (one) => ({
+      ...one,
+      metadata: { ...one.metadata, registeredAt: 0 },
+    }));
   };
 
   it.each([
@@ -108,15 +116,41 @@ describe("a person who brings a code that is none, to a server that refuses it w
   });
 
   it("in 401 and nothing: nor does the code end them with which an old registration is tried", async () => {
-    const [row] = await house.query("select issuer, redirect_uri, client_id from client_registration");
-    const [issuer, redirectUri, clientId] = [row?.issuer, row?.redirect_uri, row?.client_id].map(String);
-    await house.store.clientRegistrations.update(issuer ?? "", redirectUri ?? "", clientId ?? "", (one) => ({
-      ...one,
-      metadata: { ...one.metadata, registeredAt: 0 },
-    }));
+    await registeredLongAgo();
     server.tokenAnswers.push({ status: 401, body: "" }, { status: 401, body: "" });
     await house.connect(server.agree);
     await bobIsConnected();
+  });
+
+  it("by saying that the client is unknown: it is believed once, as a client that it has just registered fares no better", async () => {
+    server.on("/token", ({ form }) =>
+      form.get("code") === "0"
+        ? { status: 400, body: { error: "invalid_client" } }
+        : { body: { access_token: "a", token_type: "Bearer", expires_in: 3600, refresh_token: "r" } },
+    );
+    await registeredLongAgo();
+    await house.connect(server.agree);
+    await house.connect(server.agree, bob);
+    await registeredLongAgo();
+    await house.connect(server.agree);
+    await bobIsConnected(2);
+  });
+
+  it("whose calls have demanded scopes, and who makes up that those were refused: another registration is made for that once a day", async () => {
+    const key = { userId: alice, routeId: "files", upstream: server.mcp };
+    const forged = (location: string) => {
+      const state = new URL(location).searchParams.get("state") ?? "";
+      return new URLSearchParams({ state, iss: server.url, error: "invalid_scope" });
+    };
+    const forge = async (scope: string) => {
+      await house.store.upstreamTokens.demand(key, { scopes: [scope], demandedAt: new Date() });
+      await expect(house.connect(forged)).rejects.toThrow("authorization page answered with an error");
+    };
+    await forge("file:1");
+    await house.connect(server.agree, bob);
+    await forge("file:2");
+    await forge("file:3");
+    await bobIsConnected(2);
   });
 });
 

@@ -156,6 +156,15 @@ describe("with a real authorization server (oidc-provider)", () => {
       expect(await trip("allow")).toMatchObject({ ok: false, code: "client_refused" });
       const kept = await token();
       if (!kept) throw new Error("the connection is lost");
+      // Nor is a registration of old given up, with everybody's connections.
+      await house.store.clientRegistrations.update(
+        server.issuer,
+        kept.redirectUri ?? "",
+        kept.clientId,
+        (one) => ({ ...one, metadata: {} }),
+      );
+      expect(await trip("allow")).toMatchObject({ ok: false, code: "client_refused" });
+      expect(server.counts.registrations).toBe(1);
       const longAgo = new Date(Date.now() - 20 * 60_000);
       await house.store.upstreamTokens.put(
         { ...kept, expiresAt: longAgo },
