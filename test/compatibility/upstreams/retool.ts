@@ -12,10 +12,6 @@ export default {
       url: "https://github.com/api-evangelist/retool/blob/549289884685e9373ae0b51ce23ce27355c009b7/well-known/retool-mcp-oauth-protected-resource.json",
       date: "2026-09-19",
     },
-    {
-      url: "https://docs.retool.com/org-users/guides/mcp",
-      date: "2026-11-29",
-    },
   ],
   looked: "2026-11-29",
   to: "https://mcp.retool.com/mcp",
@@ -56,4 +52,5 @@ export default {
       scope: "mcp:read",
     },
   },
+  guessed: ["token.first.scope"],
 } satisfies Upstream as Upstream;
