@@ -277,6 +277,7 @@ function scripts(
         access_token: `access-${randomUUID()}`,
         refresh_token: `refresh-${randomUUID()}`,
         scope,
+        given_refresh_token: form.get("refresh_token") ?? "",
       };
       vendor.accessTokens.add(values.access_token);
       const keeps = grant === "refresh_token" && token.rotates === false;
