@@ -9,10 +9,17 @@ export interface LoopbackFetch {
 /**
  * A `fetch` for test hosts that no DNS knows: every https host is reached at 127.0.0.1 (a URL without a port
  * at `port`, one with a port at that), and `ca` (PEM) is trusted. Plain http goes where its URL says.
+ *
+ * @param options.allowH2 false: HTTP/1.1 only. Node ends an HTTP/2 connection after a thousand frames of answers that nobody has read.
  */
-export function loopbackFetch(ca: string, port: number): LoopbackFetch {
-  const connect = buildConnector({ ca });
+export function loopbackFetch(
+  ca: string,
+  port: number,
+  { allowH2 = true }: { readonly allowH2?: boolean } = {},
+): LoopbackFetch {
+  const connect = buildConnector({ ca, allowH2 });
   const agent = new Agent({
+    allowH2,
     connect(options, callback) {
       if (options.protocol !== "https:") return connect(options, callback);
       const servername = options.servername || options.hostname;

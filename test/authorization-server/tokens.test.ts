@@ -59,11 +59,12 @@ describe("F8.1 the token endpoint", () => {
     expect(await problem(await app.refresh(tokens.refresh_token))).toMatchObject({ error: "invalid_grant" });
   });
 
-  test("gives one of many simultaneous exchanges a token", async () => {
+  test("gives one of many simultaneous exchanges a token at most: the others are replays, which end what it was given, or was about to be", async () => {
     const { code, verifier } = await codeOf(app);
     const answers = await Promise.all(Array.from({ length: 8 }, () => app.exchange(code, verifier)));
-    expect(answers.filter((answer) => answer.status === 200)).toHaveLength(1);
-    expect(answers.filter((answer) => answer.status === 400)).toHaveLength(7);
+    const refused = await Promise.all(answers.filter((answer) => answer.status !== 200).map(problem));
+    expect(refused.length).toBeGreaterThanOrEqual(7);
+    for (const one of refused) expect(one).toMatchObject({ status: 400, error: "invalid_grant" });
   });
 
   describe.each(["client_secret_basic", "client_secret_post"])("with a client of %s", (method) => {

@@ -246,6 +246,8 @@ function scripts(
       if (!methods.includes(used)) return { status: 401, body: { error: "invalid_client" } };
       if (client.secret !== undefined && client.method !== "none" && secret !== client.secret)
         return refuse("invalid_client", "with a wrong secret");
+      // Asked by a code that cannot exist whether the client is still known.
+      if (form.get("code") === "0") return { status: 400, body: { error: "invalid_grant" } };
       for (const [name, value] of Object.entries(token.wants ?? {}))
         if (value === "*" ? !form.get(name) : form.get(name) !== value)
           return refuse("invalid_request", `without ${name}=${value}`);
@@ -277,6 +279,7 @@ function scripts(
         access_token: `access-${randomUUID()}`,
         refresh_token: `refresh-${randomUUID()}`,
         scope,
+        given_refresh_token: form.get("refresh_token") ?? "",
       };
       vendor.accessTokens.add(values.access_token);
       const keeps = grant === "refresh_token" && token.rotates === false;

@@ -81,7 +81,8 @@ export async function startZoo(): Promise<Zoo> {
     key: readFileSync(ca.files.key, "utf8"),
     cert: readFileSync(ca.files.certificate, "utf8"),
   });
-  const { fetch: ours, close } = stack;
+  const { envoyPort, close } = stack;
+  const ours = loopbackFetch(ca.ca, envoyPort, { allowH2: false });
   const theirs = loopbackFetch(ca.ca, vendors.port);
   return {
     ...zoo,
@@ -90,9 +91,10 @@ export async function startZoo(): Promise<Zoo> {
     vendors,
     fetch: (input, init) => {
       const { hostname } = new URL(input instanceof Request ? input.url : input);
-      return vendorHosts.has(hostname) ? theirs.fetch(input, init) : ours(input, init);
+      return vendorHosts.has(hostname) ? theirs.fetch(input, init) : ours.fetch(input, init);
     },
     async close() {
+      await ours.close();
       await close();
       await theirs.close();
       await vendors.close();

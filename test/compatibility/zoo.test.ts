@@ -73,6 +73,6 @@ it("docs/compatibility-with.md says what the zoo says (make docs writes it)", ()
 async function outcome(flow: Promise<void>): Promise<string | undefined> {
   return flow.then(
     () => undefined,
-    (error: Error) => error.message,
+    (error: Error) => `${error.message}${error.cause instanceof Error ? `: ${error.cause.message}` : ""}`,
   );
 }

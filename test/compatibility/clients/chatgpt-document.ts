@@ -5,7 +5,7 @@ export default {
   habit: "A document per connector; the same resource",
   sources: [
     { url: "https://developers.openai.com/apps-sdk/build/auth", date: "2026-07-29" },
-    { url: "https://github.com/superdesigndev/treg/pull/66", date: "2026-08-10" },
+    { url: "https://github.com/BasedHardware/omi/pull/8824", date: "2026-07-02" },
   ],
   looked: "2026-11-28",
   routePath: "/mcp",

@@ -3,8 +3,11 @@ import type { Client } from "../zoo.ts";
 export default {
   title: "ChatGPT",
   habit: "Asks for the origin as resource, whatever path the server has; a callback of its own per connector",
-  sources: [{ url: "https://developers.openai.com/apps-sdk/build/auth", date: "2026-07-29" }],
-  looked: "2026-11-28",
+  sources: [
+    { url: "https://developers.openai.com/apps-sdk/build/auth", date: "2026-07-29" },
+    { url: "https://github.com/BasedHardware/omi/pull/8824", date: "2026-07-02" },
+  ],
+  looked: "2026-11-29",
   routePath: "/mcp",
   registers: {
     client_name: "ChatGPT",

@@ -3,8 +3,13 @@ import type { Client } from "../zoo.ts";
 export default {
   title: "Cline",
   habit: "A callback through VS Code's scheme, with a hash of the server in it",
-  sources: [{ url: "https://github.com/cline/cline", date: "2026-03" }],
-  looked: "2026-11-28",
+  sources: [
+    {
+      url: "https://github.com/cline/cline/blob/21cb8d2525/apps/vscode/src/services/mcp/McpOAuthManager.ts",
+      date: "2026-08-22",
+    },
+  ],
+  looked: "2026-11-29",
   discoveryHeaders: { "mcp-protocol-version": "2025-11-25" },
   discovers: ["challenge", "resource-path", "resource-root"],
   metadata: ["oauth-authorization-server", "openid-configuration"],
@@ -15,5 +20,4 @@ export default {
     grant_types: ["authorization_code", "refresh_token"],
     response_types: ["code"],
   },
-  guessed: ["registers.client_name"],
 } satisfies Client as Client;

@@ -25,4 +25,5 @@ export default {
   headers: { "user-agent": "codex-mcp-client/0.131.0", "mcp-protocol-version": "2025-06-18" },
   protocolVersion: "2025-06-18",
   token: { parameters: { resource: "$resource" }, headers: { "user-agent": "codex-mcp-client/0.131.0" } },
+  guessed: ["registers (the file was not to be opened at its commit)"],
 } satisfies Client as Client;

@@ -10,4 +10,5 @@ export default {
     grant_types: ["authorization_code", "refresh_token"],
     response_types: ["code"],
   },
+  guessed: ["registers"],
 } satisfies Client as Client;

@@ -4,10 +4,12 @@ export default {
   title: "Cursor",
   habit: "A callback under a scheme of its own, beside the web's and a loopback one",
   sources: [
-    { url: "https://cursor.com/docs/context/mcp", date: "2026-07-29" },
-    { url: "https://developer.box.com/guides/box-mcp/remote/", date: "2026-03" },
+    {
+      url: "https://docs.zuora.com/zuora-ai/zuora-mcp-server/zuora-mcp-server/configure-zuora-remote-mcp-server/redirect-uris-by-mcp-client",
+      date: "2026-11-29",
+    },
   ],
-  looked: "2026-11-28",
+  looked: "2026-11-29",
   registers: {
     redirect_uris: [
       "cursor://anysphere.cursor-mcp/oauth/callback",

@@ -5,11 +5,11 @@ export default {
   habit: "Two callbacks, and no application type",
   sources: [
     {
-      url: "https://github.com/modelcontextprotocol/inspector/blob/main/client/src/lib/auth.ts",
-      date: "2026-05",
+      url: "https://github.com/modelcontextprotocol/inspector/blob/eb76696d9748b07c79b07736ac5d26d922107725/client/src/lib/auth.ts",
+      date: "2025-10-22",
     },
   ],
-  looked: "2026-11-28",
+  looked: "2026-11-29",
   discoveryHeaders: { "mcp-protocol-version": "2025-11-25" },
   discovers: ["challenge", "resource-path", "resource-root"],
   metadata: ["oauth-authorization-server", "openid-configuration"],

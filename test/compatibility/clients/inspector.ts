@@ -2,14 +2,14 @@ import type { Client } from "../zoo.ts";
 
 export default {
   title: "MCP Inspector",
-  habit: "A browser's requests: an Origin, a scope that may be empty",
+  habit: "A browser's requests: an Origin, a scope that may be empty; a native application",
   sources: [
     {
-      url: "https://github.com/modelcontextprotocol/inspector/blob/main/client/src/lib/auth.ts",
-      date: "2026-05",
+      url: "https://github.com/modelcontextprotocol/inspector/blob/86d5f58ec8c369839b8237455ad8b1c17b15a984/core/auth/providers.ts",
+      date: "2026-08-19",
     },
   ],
-  looked: "2026-11-28",
+  looked: "2026-11-29",
   discoveryHeaders: { "mcp-protocol-version": "2025-11-25", origin: "http://localhost:6274" },
   discovers: ["challenge", "resource-path", "resource-root"],
   metadata: ["oauth-authorization-server", "openid-configuration"],
@@ -21,6 +21,7 @@ export default {
     response_types: ["code"],
     client_uri: "https://github.com/modelcontextprotocol/inspector",
     scope: "",
+    application_type: "native",
   },
   headers: { origin: "http://localhost:6274" },
   token: { parameters: { resource: "$resource" }, headers: { origin: "http://localhost:6274" } },

@@ -2,14 +2,14 @@ import type { Client } from "../zoo.ts";
 
 export default {
   title: "n8n",
-  habit: "A public client, because S256 is listed; scopes from the resource's metadata",
+  habit: "A public client, because S256 is listed; scopes from the authorization server's metadata",
   sources: [
     {
-      url: "https://github.com/n8n-io/n8n/blob/master/packages/cli/src/oauth/oauth.service.ts",
+      url: "https://github.com/n8n-io/n8n/blob/001b24039a89322fc55ab21938101ac4e53235e7/packages/cli/src/oauth/oauth.service.ts",
       date: "2026-07-29",
     },
   ],
-  looked: "2026-11-28",
+  looked: "2026-11-29",
   registers: {
     client_name: "n8n",
     redirect_uris: ["https://n8n.example.net/rest/oauth2-credential/callback"],

@@ -18,4 +18,5 @@ export default {
     response_types: ["code"],
   },
   token: { method: "client_secret_post" },
+  guessed: ["registers.token_endpoint_auth_method"],
 } satisfies Client as Client;

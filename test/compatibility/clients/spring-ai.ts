@@ -5,8 +5,8 @@ export default {
   habit: "Registers one grant type and a callback, nothing else; never refreshes",
   sources: [
     {
-      url: "https://github.com/spring-ai-community/mcp-security/blob/011e34c8a6a5a8d852467f3c8dd015c3c08ffab9/mcp-client-security/src/main/java/org/springaicommunity/mcp/security/client/sync/config/McpClientOAuth2Configurer.java",
-      date: "2026-11-29",
+      url: "https://github.com/spring-ai-community/mcp-security/blob/45bc387c8184e6d1507593fbd850d1a4352157cd/mcp-client-security/src/main/java/org/springaicommunity/mcp/security/client/sync/config/McpClientOAuth2Configurer.java",
+      date: "2026-05-12",
     },
   ],
   looked: "2026-11-29",

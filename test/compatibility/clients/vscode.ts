@@ -4,9 +4,12 @@ export default {
   title: "VS Code",
   habit: "Lists a device grant and four callbacks, one without a port; compares the metadata's resource",
   sources: [
-    { url: "https://github.com/microsoft/vscode/blob/main/src/vs/base/common/oauth.ts", date: "2026-07-29" },
+    {
+      url: "https://github.com/microsoft/vscode/blob/05f882b02c51633f2e1e8252722f8c3b626d74a9/src/vs/base/common/oauth.ts",
+      date: "2026-11-29",
+    },
   ],
-  looked: "2026-11-28",
+  looked: "2026-11-29",
   registers: {
     client_name: "Visual Studio Code",
     redirect_uris: [

@@ -4,8 +4,9 @@ export default {
   title: "Amazon Cognito, by discovery",
   habit: "Metadata without code_challenge_methods_supported: PKCE may work, and is not listed",
   sources: [
-    { url: "https://github.com/anthropics/claude-code/issues/67258", date: "2026-08-27" },
     { url: "https://github.com/openiddict/openiddict-core/pull/1586", date: "2022-11-28" },
+    { url: "https://github.com/anthropics/claude-ai-mcp/issues/946", date: "2026-08-28" },
+    { url: "https://github.com/anthropics/claude-code/issues/67258", date: "2026-08-27" },
   ],
   looked: "2026-11-29",
   to: "https://reports.gateway.bedrock-agentcore.us-east-2.amazonaws.com/mcp",

@@ -5,12 +5,12 @@ export default {
   habit:
     "Its metadata, OpenID Connect's only, lists neither PKCE nor registration, and its endpoints are on another host than the issuer; a refresh answers without a refresh token",
   sources: [
-    { url: "https://github.com/anthropics/claude-code/issues/67258", date: "2026-08-27" },
     {
       url: "https://docs.aws.amazon.com/cognito/latest/developerguide/token-endpoint.html",
       date: "2026-11-29",
     },
-    { url: "https://zuplo.com/learn/mcp/compatibility/identity-providers", date: "2026-07-24" },
+    { url: "https://github.com/anthropics/claude-code/issues/13275", date: "2025-12-07" },
+    { url: "https://github.com/anthropics/claude-code/issues/67258", date: "2026-08-27" },
   ],
   looked: "2026-11-29",
   to: "https://trialmatch.gateway.bedrock-agentcore.us-east-2.amazonaws.com/mcp",

@@ -6,8 +6,8 @@ export default {
     "Registers with status 200; refuses a resource that is not its own at every step; answers a refused client with a problem document",
   sources: [
     {
-      url: "https://github.com/modelcontextprotocol/csharp-sdk/blob/0b89b70d77d50f0ab9cbb29e096a7706cc70a7db/tests/ModelContextProtocol.TestOAuthServer/Program.cs",
-      date: "2026-11-29",
+      url: "https://github.com/modelcontextprotocol/csharp-sdk/blob/609499b2988e3f4a4c732552290bc9241fb90db9/tests/ModelContextProtocol.TestOAuthServer/Program.cs",
+      date: "2026-08-19",
     },
   ],
   looked: "2026-11-29",

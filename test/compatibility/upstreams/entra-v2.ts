@@ -4,12 +4,12 @@ export default {
   title: "Microsoft Entra ID, v2",
   habit: "Refuses a resource that does not belong to the scopes (AADSTS9010010); scopes name the API",
   sources: [
-    { url: "https://learn.microsoft.com/en-us/entra/identity-platform/scopes-oidc", date: "2026-08-21" },
-    { url: "https://github.com/punkpeye/mcp-remote/issues/217", date: "2026-08-21" },
     { url: "https://github.com/microsoft/vscode/issues/321249", date: "2026-06-13" },
-    { url: "https://claude.com/docs/connectors/building/troubleshooting", date: "2026-07-29" },
+    { url: "https://github.com/punkpeye/mcp-remote/issues/217", date: "2026-08-21" },
+    { url: "https://github.com/microsoft/powerbi-modeling-mcp/issues/68", date: "2026-03-09" },
+    { url: "https://github.com/microsoft/azure-devops-mcp/issues/1601", date: "2026-09-12" },
   ],
-  looked: "2026-11-28",
+  looked: "2026-11-29",
   to: "https://ledger.contoso.example/mcp",
   settings: {
     upstream_oauth2: {

@@ -9,7 +9,7 @@ export default {
       date: "2026-08-21",
     },
   ],
-  looked: "2026-11-28",
+  looked: "2026-11-29",
   to: "https://fastmcp.example.net/mcp",
   unauthorized: {
     status: 401,
@@ -33,5 +33,11 @@ export default {
       code_challenge_methods_supported: ["S256"],
     },
   },
-  registration: { body: { token_endpoint_auth_method: "none" } },
+  registration: {
+    body: {
+      token_endpoint_auth_method: "none",
+      client_secret: undefined,
+      client_secret_expires_at: undefined,
+    },
+  },
 } satisfies Upstream as Upstream;

@@ -1,15 +1,14 @@
 import type { Upstream } from "../zoo.ts";
 
 export default {
-  title: "FastMCP with a remote authorization server (WorkOS AuthKit)",
+  title: "FastMCP of 2025 with a remote authorization server (WorkOS AuthKit)",
   habit:
     "The resource metadata names the base URL with a slash, not the endpoint; the server of another company registers us, secrets or none",
   sources: [
-    { url: "https://github.com/PrefectHQ/fastmcp/issues/1348", date: "2026-11-29" },
-    { url: "https://signin.sandcastles.ai/.well-known/oauth-authorization-server", date: "2026-11-29" },
+    { url: "https://github.com/PrefectHQ/fastmcp/issues/1348", date: "2025-08-03" },
     {
-      url: "https://github.com/PrefectHQ/fastmcp/blob/93ce21be60ee0b14c5683e6cc300a2dfed23137d/src/fastmcp/server/auth/auth.py",
-      date: "2026-11-29",
+      url: "https://github.com/clout2buy/Ares/blob/f3ceaa6f29495e8aa4c38439cf50a236fd8222a2/tests/fixtures/oauth/mcp/granola.json",
+      date: "2026-10-01",
     },
   ],
   looked: "2026-11-29",

@@ -7,7 +7,7 @@ export default {
   sources: [
     {
       url: "https://github.com/PrefectHQ/fastmcp/blob/93ce21be60ee0b14c5683e6cc300a2dfed23137d/src/fastmcp/server/auth/auth.py",
-      date: "2026-11-29",
+      date: "2026-04-13",
     },
     {
       url: "https://github.com/modelcontextprotocol/python-sdk/blob/57394b054/src/mcp/server/auth/handlers/register.py",

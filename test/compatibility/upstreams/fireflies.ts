@@ -2,18 +2,24 @@ import type { Upstream } from "../zoo.ts";
 
 export default {
   title: "Fireflies.ai",
-  habit: "Scopes of identity only, named in the challenge",
+  habit: "Scopes of identity only, named in the challenge; answers with iss",
   sources: [
-    { url: "https://docs.fireflies.ai/", date: "2026-09-30" },
-    { url: "https://api.fireflies.ai/.well-known/oauth-authorization-server", date: "2026-09-30" },
+    {
+      url: "https://github.com/clout2buy/Ares/blob/8ac9c68ce886eeb1d9289c22f3269b171e2549c2/tests/fixtures/oauth/mcp/fireflies.json",
+      date: "2026-10-01",
+    },
+    {
+      url: "https://github.com/api-evangelist/fireflies/blob/18073cea5daddec251eaade785c410150912fb75/well-known/fireflies-api-oauth-protected-resource.json",
+      date: "2026-08-14",
+    },
   ],
-  looked: "2026-11-28",
+  looked: "2026-11-29",
   to: "https://api.fireflies.ai/mcp",
   unauthorized: {
     status: 401,
     headers: {
       "www-authenticate":
-        'Bearer scope="email profile", resource_metadata="https://api.fireflies.ai/.well-known/oauth-protected-resource/mcp"',
+        'Bearer error="invalid_token", error_description="Missing Authorization header", scope="email profile", resource_metadata="https://api.fireflies.ai/.well-known/oauth-protected-resource/mcp"',
     },
   },
   documents: {
@@ -27,8 +33,13 @@ export default {
       authorization_endpoint: "https://api.fireflies.ai/authorize",
       token_endpoint: "https://api.fireflies.ai/token",
       registration_endpoint: "https://api.fireflies.ai/register",
-      token_endpoint_auth_methods_supported: ["none"],
+      revocation_endpoint: "https://api.fireflies.ai/revoke",
+      response_types_supported: ["code"],
+      grant_types_supported: ["authorization_code", "refresh_token"],
+      token_endpoint_auth_methods_supported: ["client_secret_post", "none"],
       code_challenge_methods_supported: ["S256"],
+      scopes_supported: ["profile", "email"],
+      authorization_response_iss_parameter_supported: true,
     },
   },
 } satisfies Upstream as Upstream;

@@ -6,13 +6,14 @@ export default {
     "Tokens of eight hours, refresh tokens that rotate; an empty scope, since an app has permissions; errors come with status 200, and in words of its own",
   sources: [
     {
-      url: "https://docs.github.com/en/apps/creating-github-apps/authenticating-with-a-github-app/refreshing-user-access-tokens",
+      url: "https://github.com/github/docs/blob/2e15944ca6efa9d1d7524afbf4fa49797f59356c/content/apps/creating-github-apps/authenticating-with-a-github-app/refreshing-user-access-tokens.md",
       date: "2026-11-29",
     },
-    { url: "https://github.com/omniauth/omniauth-github/issues/99", date: "2026-11-29" },
+    { url: "https://github.com/omniauth/omniauth-github/issues/99", date: "2022-01-06" },
+    { url: "https://github.com/langchain-ai/open-swe/pull/1491", date: "2026-06-10" },
     {
-      url: "https://github.com/github/github-mcp-server/blob/main/docs/remote-server.md",
-      date: "2026-11-29",
+      url: "https://github.com/github/github-mcp-server/blob/64a49f34d076b6f5917dae1424521d43c7bcae84/README.md",
+      date: "2026-08-03",
     },
   ],
   looked: "2026-11-29",

@@ -2,24 +2,51 @@ import type { Upstream } from "../zoo.ts";
 
 export default {
   title: "GitHub, an OAuth app",
-  habit: "No registration; a token that does not expire and has no refresh token; scopes with commas",
+  habit:
+    "No registration; the resource ends with a slash; a token that does not expire and has no refresh token; scopes with commas; answers with iss",
   sources: [
     {
-      url: "https://docs.github.com/en/apps/oauth-apps/building-oauth-apps/authorizing-oauth-apps",
-      date: "2026-09",
+      url: "https://github.com/clout2buy/Ares/blob/dc7eb18ef38c313eadd851a20ddad7c525a86920/tests/fixtures/oauth/mcp/github.json",
+      date: "2026-10-01",
     },
-    { url: "https://github.com/github/github-mcp-server/issues/2532", date: "2026-05-27" },
-    { url: "https://github.com/mark3labs/mcp-go/issues/643", date: "2026-04-13" },
-    { url: "https://api.githubcopilot.com/.well-known/oauth-protected-resource/mcp/", date: "2026-09" },
+    {
+      url: "https://github.com/github/docs/blob/029b09ac7206a46ede804fd54fa6273376490c3c/content/apps/oauth-apps/building-oauth-apps/authorizing-oauth-apps.md",
+      date: "2026-11-29",
+    },
   ],
-  looked: "2026-11-28",
-  to: "https://api.githubcopilot.com/mcp",
-  settings: { upstream_oauth2: { client_id: "Ov23liOurOAuthApp", client_secret: "github-secret" } },
+  looked: "2026-11-29",
+  to: "https://api.githubcopilot.com/mcp/",
+  settings: {
+    upstream_oauth2: {
+      client_id: "Ov23liOurOAuthApp",
+      client_secret: "github-secret",
+    },
+  },
+  unauthorized: {
+    status: 401,
+    headers: {
+      "content-type": "text/plain; charset=utf-8",
+      "www-authenticate":
+        'Bearer error="invalid_request", error_description="No access token was provided in this request", resource_metadata="https://api.githubcopilot.com/.well-known/oauth-protected-resource/mcp/"',
+    },
+    body: "bad request: missing required Authorization header\n",
+  },
   documents: {
-    "https://api.githubcopilot.com/.well-known/oauth-protected-resource/mcp": {
-      resource: "https://api.githubcopilot.com/mcp",
+    "https://api.githubcopilot.com/.well-known/oauth-protected-resource/mcp/": {
+      resource: "https://api.githubcopilot.com/mcp/",
       authorization_servers: ["https://github.com/login/oauth"],
-      scopes_supported: ["repo", "read:user", "read:org"],
+      scopes_supported: [
+        "repo",
+        "read:org",
+        "read:user",
+        "user:email",
+        "read:packages",
+        "write:packages",
+        "read:project",
+        "project",
+        "gist",
+        "notifications",
+      ],
       bearer_methods_supported: ["header"],
       resource_name: "GitHub MCP Server",
     },
@@ -27,12 +54,25 @@ export default {
       issuer: "https://github.com/login/oauth",
       authorization_endpoint: "https://github.com/login/oauth/authorize",
       token_endpoint: "https://github.com/login/oauth/access_token",
+      response_types_supported: ["code"],
+      grant_types_supported: [
+        "authorization_code",
+        "refresh_token",
+        "urn:ietf:params:oauth:grant-type:device_code",
+      ],
       code_challenge_methods_supported: ["S256"],
+      device_authorization_endpoint: "https://github.com/login/device/code",
+      authorization_response_iss_parameter_supported: true,
+      scopes_supported: ["offline_access"],
     },
   },
   token: {
     methods: ["client_secret_post", "client_secret_basic"],
-    first: { access_token: "$access_token", token_type: "bearer", scope: "read:org,read:user,repo" },
+    first: {
+      access_token: "$access_token",
+      token_type: "bearer",
+      scope: "repo,gist",
+    },
     refreshes: false,
   },
 } satisfies Upstream as Upstream;

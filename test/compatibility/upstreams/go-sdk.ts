@@ -3,15 +3,15 @@ import type { Upstream } from "../zoo.ts";
 export default {
   title: "Go SDK's server",
   habit:
-    "Its example names the URL of a metadata document as authorization server; the challenge comes with plain text",
+    "Its example names the URL of a metadata document as authorization server; the challenge comes with plain text, and names one scope of two",
   sources: [
     {
-      url: "https://github.com/modelcontextprotocol/go-sdk/blob/a116dda015da5731ac7e220fdea670313a20c3b0/examples/server/auth-middleware/main.go",
-      date: "2026-11-29",
+      url: "https://github.com/modelcontextprotocol/go-sdk/blob/3d6450fccf564e7c92a54d4274c35635a8c39821/examples/server/auth-middleware/main.go",
+      date: "2026-08-21",
     },
     {
-      url: "https://github.com/modelcontextprotocol/go-sdk/blob/a116dda015da5731ac7e220fdea670313a20c3b0/auth/auth.go",
-      date: "2026-11-29",
+      url: "https://github.com/modelcontextprotocol/go-sdk/blob/3d6450fccf564e7c92a54d4274c35635a8c39821/auth/auth.go",
+      date: "2026-08-21",
     },
   ],
   looked: "2026-11-29",
@@ -32,7 +32,7 @@ export default {
     headers: {
       "content-type": "text/plain; charset=utf-8",
       "www-authenticate":
-        "Bearer resource_metadata=https://go-sdk.example.net/.well-known/oauth-protected-resource",
+        'Bearer resource_metadata="https://go-sdk.example.net/.well-known/oauth-protected-resource", scope="read"',
     },
     body: "no bearer token\n",
   },
@@ -49,5 +49,4 @@ export default {
       code_challenge_methods_supported: ["S256"],
     },
   },
-  guessed: ["unauthorized (the challenge's quotes)"],
 } satisfies Upstream as Upstream;

@@ -6,10 +6,11 @@ export default {
     "No registration and no client id documents; a refresh token only for access_type=offline with a prompt, and never a second one",
   sources: [
     { url: "https://docs.cloud.google.com/mcp/set-up-authentication-mcp-servers", date: "2026-11-29" },
-    { url: "https://developers.google.com/identity/protocols/oauth2/web-server", date: "2026-11-29" },
+    { url: "https://developers.google.com/accounts/docs/OAuth", date: "2026-11-29" },
+    { url: "https://hackmd.io/@pclin/BJlq95xgF", date: "2026-11-29" },
     {
-      url: "https://cloud.google.com/nodejs/docs/reference/google-auth-library/latest/google-auth-library/credentialrequest",
-      date: "2024-03-16",
+      url: "https://stackoverflow.com/questions/10827920/not-receiving-google-oauth-refresh-token/65702100",
+      date: "2021-01",
     },
   ],
   looked: "2026-11-29",

@@ -2,18 +2,23 @@ import type { Upstream } from "../zoo.ts";
 
 export default {
   title: "Intercom",
-  habit: "A challenge without metadata, and 404 at both well-known places of the resource",
+  habit: "A challenge that only has a realm, and 404 at the well-known places of the resource",
   sources: [
-    { url: "https://mcp.intercom.com/.well-known/oauth-authorization-server", date: "2026-09-30" },
-    { url: "https://developers.intercom.com/docs/guides/mcp", date: "2026-09-30" },
+    {
+      url: "https://github.com/clout2buy/Ares/blob/f3ceaa6f29495e8aa4c38439cf50a236fd8222a2/tests/fixtures/oauth/idp/intercom.as.json",
+      date: "2026-10-01",
+    },
+    {
+      url: "https://github.com/clout2buy/Ares/blob/dc7eb18ef38c313eadd851a20ddad7c525a86920/packages/core/src/oauthMatrixData.ts",
+      date: "2026-09-30",
+    },
   ],
-  looked: "2026-11-28",
+  looked: "2026-11-29",
   to: "https://mcp.intercom.com/mcp",
   unauthorized: {
     status: 401,
     headers: {
-      "www-authenticate":
-        'Bearer realm="OAuth", error="invalid_token", error_description="Missing or invalid access token"',
+      "www-authenticate": 'Bearer realm="OAuth"',
     },
   },
   documents: {
@@ -22,11 +27,12 @@ export default {
       authorization_endpoint: "https://mcp.intercom.com/authorize",
       token_endpoint: "https://mcp.intercom.com/token",
       registration_endpoint: "https://mcp.intercom.com/register",
-      token_endpoint_auth_methods_supported: ["client_secret_basic", "client_secret_post", "none"],
-      code_challenge_methods_supported: ["S256"],
-      revocation_endpoint: "https://mcp.intercom.com/token",
-      scopes_supported: [],
+      response_types_supported: ["code"],
+      response_modes_supported: ["query"],
       grant_types_supported: ["authorization_code", "refresh_token"],
+      token_endpoint_auth_methods_supported: ["client_secret_basic", "client_secret_post", "none"],
+      revocation_endpoint: "https://mcp.intercom.com/token",
+      code_challenge_methods_supported: ["S256"],
     },
   },
 } satisfies Upstream as Upstream;

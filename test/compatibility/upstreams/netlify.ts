@@ -5,33 +5,47 @@ export default {
   habit:
     "A library's paths (auth, token, reg); offline_access among its scopes, so that consent is prompted for",
   sources: [
-    { url: "https://docs.netlify.com/build/build-with-ai/netlify-mcp-server/", date: "2026-09-30" },
-    { url: "https://netlify-mcp.netlify.app/.well-known/oauth-authorization-server", date: "2026-09-30" },
+    {
+      url: "https://github.com/clout2buy/Ares/blob/7ff9cf317834d4a83a42b89e5587af8321e81930/tests/fixtures/oauth/mcp/netlify.json",
+      date: "2026-10-01",
+    },
+    {
+      url: "https://github.com/api-evangelist/netlify/blob/9305bac2c1c07892f064e9565877795520fbf3fc/well-known/netlify-mcp-oauth-authorization-server.json",
+      date: "2026-08-27",
+    },
   ],
-  looked: "2026-11-28",
+  looked: "2026-11-29",
   to: "https://netlify-mcp.netlify.app/mcp",
   unauthorized: {
     status: 401,
     headers: {
       "www-authenticate":
-        'Bearer resource_metadata="https://netlify-mcp.netlify.app/.well-known/oauth-protected-resource/mcp"',
+        'Bearer realm="MCP Server", resource_metadata="https://netlify-mcp.netlify.app/.well-known/oauth-protected-resource/mcp"',
     },
   },
   documents: {
     "https://netlify-mcp.netlify.app/.well-known/oauth-protected-resource/mcp": {
       resource: "https://netlify-mcp.netlify.app/mcp",
       authorization_servers: ["https://netlify-mcp.netlify.app/"],
-      scopes_supported: ["read", "write"],
+      scopes_supported: ["offline_access", "read", "write", "claudeai"],
+      bearer_methods_supported: ["header"],
     },
     "https://netlify-mcp.netlify.app/.well-known/oauth-authorization-server": {
       issuer: "https://netlify-mcp.netlify.app/",
       authorization_endpoint: "https://netlify-mcp.netlify.app/oauth-server/auth",
       token_endpoint: "https://netlify-mcp.netlify.app/oauth-server/token",
       registration_endpoint: "https://netlify-mcp.netlify.app/oauth-server/reg",
-      token_endpoint_auth_methods_supported: ["none"],
+      scopes_supported: ["offline_access", "read", "write", "claudeai"],
+      response_types_supported: ["code"],
+      response_modes_supported: ["query"],
+      grant_types_supported: ["authorization_code", "refresh_token"],
+      token_endpoint_auth_methods_supported: ["none", "client_secret_post", "client_secret_basic"],
       code_challenge_methods_supported: ["S256"],
-      scopes_supported: ["read", "write", "offline_access", "claudeai"],
     },
   },
-  authorization: { wants: { prompt: "consent" } },
+  authorization: {
+    wants: {
+      prompt: "consent",
+    },
+  },
 } satisfies Upstream as Upstream;

@@ -3,21 +3,38 @@ import type { Upstream } from "../zoo.ts";
 export default {
   title: "Notion",
   habit:
-    "Its protected resource is the origin, above the endpoint's path; client id documents; plain PKCE is listed, too",
+    "One metadata document for the endpoint and another, of the origin, at the root; client id documents; plain PKCE is listed, too",
   sources: [
-    { url: "https://mcp.notion.com/.well-known/oauth-authorization-server", date: "2026-09-20" },
-    { url: "https://mcp.notion.com/.well-known/oauth-protected-resource", date: "2026-09-20" },
+    {
+      url: "https://github.com/clout2buy/Ares/blob/8ac9c68ce886eeb1d9289c22f3269b171e2549c2/tests/fixtures/oauth/mcp/notion.json",
+      date: "2026-10-01",
+    },
+    {
+      url: "https://github.com/clout2buy/Ares/blob/7ff9cf317834d4a83a42b89e5587af8321e81930/tests/fixtures/oauth/idp/notion.prm.json",
+      date: "2026-10-01",
+    },
+    {
+      url: "https://github.com/api-evangelist/notion/blob/86bc561f956c3ffad7dd700bd762350343515001/well-known/notion-mcp-oauth-authorization-server.json",
+      date: "2026-06-20",
+    },
   ],
-  looked: "2026-11-28",
+  looked: "2026-11-29",
   to: "https://mcp.notion.com/mcp",
   unauthorized: {
     status: 401,
     headers: {
       "www-authenticate":
-        'Bearer realm="OAuth", resource_metadata="https://mcp.notion.com/.well-known/oauth-protected-resource/mcp", error="invalid_token"',
+        'Bearer realm="OAuth", resource_metadata="https://mcp.notion.com/.well-known/oauth-protected-resource/mcp", error="invalid_token", error_description="Missing or invalid access token"',
     },
   },
   documents: {
+    "https://mcp.notion.com/.well-known/oauth-protected-resource/mcp": {
+      resource: "https://mcp.notion.com/mcp",
+      authorization_servers: ["https://mcp.notion.com"],
+      scopes_supported: ["default"],
+      bearer_methods_supported: ["header"],
+      resource_name: "Notion MCP (Beta)",
+    },
     "https://mcp.notion.com/.well-known/oauth-protected-resource": {
       resource: "https://mcp.notion.com",
       authorization_servers: ["https://mcp.notion.com"],
@@ -44,6 +61,7 @@ export default {
       code_challenge_methods_supported: ["plain", "S256"],
       client_id_metadata_document_supported: true,
       introspection_endpoint: "https://mcp.notion.com/introspect",
+      introspection_endpoint_auth_methods_supported: ["client_secret_basic", "client_secret_post", "none"],
     },
   },
 } satisfies Upstream as Upstream;

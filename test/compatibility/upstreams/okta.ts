@@ -7,7 +7,7 @@ export default {
   sources: [
     { url: "https://developer.okta.com/docs/api/openapi/okta-oauth/oauth/tag/CustomAS", date: "2026-11-29" },
     { url: "https://github.com/modelcontextprotocol/modelcontextprotocol/issues/695", date: "2025-06-10" },
-    { url: "https://github.com/zuplo/docs/pull/698", date: "2025-08-05" },
+    { url: "https://github.com/envoyproxy/ai-gateway/issues/2074", date: "2026-04-21" },
   ],
   looked: "2026-11-29",
   to: "https://tools.okta-customer.example/mcp",
@@ -43,4 +43,5 @@ export default {
     refuses: { status: 403, body: { errorCode: "E0000006", errorSummary: "You do not have permission" } },
   },
   authorization: { wants: { scope: "mcp:tools offline_access" } },
+  guessed: ["documents (methods)", "registration.refuses.body"],
 } satisfies Upstream as Upstream;

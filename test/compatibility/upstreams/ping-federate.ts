@@ -42,4 +42,5 @@ export default {
     },
   },
   registration: { refuses: { status: 401, body: { error: "invalid_token" } } },
+  guessed: ["documents (token_endpoint_auth_methods_supported)", "registration.refuses.body"],
 } satisfies Upstream as Upstream;

@@ -2,27 +2,45 @@ import type { Upstream } from "../zoo.ts";
 
 export default {
   title: "Retool",
-  habit:
-    "A server per organization; it grants the scopes that the person's role has, and not all that were asked for",
+  habit: "Public clients; it grants the scopes that the person's role has, and not all that were asked for",
   sources: [
-    { url: "https://docs.retool.com/org-users/guides/mcp", date: "2026-11-29" },
-    { url: "https://docs.retool.com/org-users/reference/mcp-tools", date: "2026-11-29" },
+    {
+      url: "https://github.com/api-evangelist/retool/blob/549289884685e9373ae0b51ce23ce27355c009b7/well-known/retool-mcp-oauth-authorization-server.json",
+      date: "2026-09-19",
+    },
+    {
+      url: "https://github.com/api-evangelist/retool/blob/549289884685e9373ae0b51ce23ce27355c009b7/well-known/retool-mcp-oauth-protected-resource.json",
+      date: "2026-09-19",
+    },
   ],
   looked: "2026-11-29",
-  to: "https://acme.retool.com/mcp",
+  to: "https://mcp.retool.com/mcp",
   documents: {
-    "https://acme.retool.com/.well-known/oauth-protected-resource/mcp": {
-      resource: "https://acme.retool.com/mcp",
-      authorization_servers: ["https://acme.retool.com"],
+    "https://mcp.retool.com/.well-known/oauth-protected-resource": {
+      resource: "https://mcp.retool.com/mcp",
+      authorization_servers: ["https://mcp.retool.com"],
+      bearer_methods_supported: ["header"],
       scopes_supported: ["mcp:read", "mcp:write", "mcp:admin"],
+      introspection_endpoint: "https://mcp.retool.com/api/oauth2/introspect",
     },
-    "https://acme.retool.com/.well-known/oauth-authorization-server": {
-      issuer: "https://acme.retool.com",
-      authorization_endpoint: "https://acme.retool.com/oauth2/authorize",
-      token_endpoint: "https://acme.retool.com/oauth2/token",
-      registration_endpoint: "https://acme.retool.com/oauth2/register",
-      token_endpoint_auth_methods_supported: ["none"],
+    "https://mcp.retool.com/.well-known/oauth-authorization-server": {
+      issuer: "https://mcp.retool.com",
+      authorization_endpoint: "https://mcp.retool.com/auth/oauth2/authorize",
+      token_endpoint: "https://mcp.retool.com/api/oauth2/token",
+      device_authorization_endpoint: "https://mcp.retool.com/api/oauth2/device_authorization",
+      registration_endpoint: "https://mcp.retool.com/api/oauth2/register",
+      revocation_endpoint: "https://mcp.retool.com/api/oauth2/revoke",
+      introspection_endpoint: "https://mcp.retool.com/api/oauth2/introspect",
+      userinfo_endpoint: "https://mcp.retool.com/api/oauth2/userinfo",
+      scopes_supported: ["mcp:read", "mcp:write", "mcp:admin", "openid", "email"],
+      grant_types_supported: [
+        "authorization_code",
+        "refresh_token",
+        "urn:ietf:params:oauth:grant-type:device_code",
+      ],
+      response_types_supported: ["code"],
       code_challenge_methods_supported: ["S256"],
+      token_endpoint_auth_methods_supported: ["none"],
     },
   },
   token: {
@@ -34,5 +52,5 @@ export default {
       scope: "mcp:read",
     },
   },
-  guessed: ["documents (endpoints)"],
+  guessed: ["token.first.scope"],
 } satisfies Upstream as Upstream;

@@ -5,8 +5,8 @@ export default {
   habit: "Its issuer is host and port without a scheme, which is not a URL",
   sources: [
     {
-      url: "https://github.com/modelcontextprotocol/rust-sdk/blob/119c0bc258648278d05fb97858825cc6d3225f3c/examples/servers/src/complex_auth_streamhttp.rs",
-      date: "2026-11-29",
+      url: "https://github.com/modelcontextprotocol/rust-sdk/blob/4a738b9dd99eaca418b614afa433a0cbdaf8d056/examples/servers/src/complex_auth_streamhttp.rs",
+      date: "2026-08-20",
     },
   ],
   looked: "2026-11-29",

@@ -6,8 +6,8 @@ export default {
     "An empty 401 without a challenge; gives refresh tokens and refuses each of them (unsupported_grant_type); no method in its metadata, and Basic is not read",
   sources: [
     {
-      url: "https://github.com/modelcontextprotocol/rust-sdk/blob/119c0bc258648278d05fb97858825cc6d3225f3c/examples/servers/src/complex_auth_streamhttp.rs",
-      date: "2026-11-29",
+      url: "https://github.com/modelcontextprotocol/rust-sdk/blob/4a738b9dd99eaca418b614afa433a0cbdaf8d056/examples/servers/src/complex_auth_streamhttp.rs",
+      date: "2026-08-20",
     },
   ],
   looked: "2026-11-29",

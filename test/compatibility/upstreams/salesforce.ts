@@ -1,16 +1,16 @@
 import type { Upstream } from "../zoo.ts";
 
 export default {
-  title: "Salesforce",
+  title: "Salesforce, a sandbox",
   habit: "A token without a lifetime; the same refresh token for ever; a refresh answers without one",
   sources: [
     {
-      url: "https://help.salesforce.com/s/articleView?id=xcloud.remoteaccess_oauth_web_server_flow.htm",
-      date: "2026-09",
+      url: "https://developer.salesforce.com/docs/atlas.en-us.214.0.api_placeorder.meta/api_placeorder/intro_understanding_refresh_token_oauth.htm",
+      date: "2026-11-29",
     },
-    { url: "https://github.com/dust-tt/dust/pull/20853", date: "2026-01-30" },
+    { url: "https://jsforce.github.io/jsforce/types/oauth2.TokenResponse.html", date: "2026-11-29" },
   ],
-  looked: "2026-11-28",
+  looked: "2026-11-29",
   to: "https://crm-tools.example.net/mcp",
   settings: {
     upstream_oauth2: {
@@ -18,8 +18,8 @@ export default {
       client_secret: "salesforce-secret",
       scopes: ["api", "refresh_token"],
       endpoint: {
-        auth_url: "https://login.salesforce.com/services/oauth2/authorize",
-        token_url: "https://login.salesforce.com/services/oauth2/token",
+        auth_url: "https://test.salesforce.com/services/oauth2/authorize",
+        token_url: "https://test.salesforce.com/services/oauth2/token",
         auth_style: "client_secret_post",
       },
     },
@@ -33,7 +33,7 @@ export default {
       signature: "c2ln",
       scope: "api refresh_token",
       instance_url: "https://acme.my.salesforce.com",
-      id: "https://login.salesforce.com/id/00D/005",
+      id: "https://test.salesforce.com/id/00D/005",
       token_type: "Bearer",
       issued_at: "1795906800000",
     },

@@ -5,11 +5,11 @@ export default {
   habit:
     "The person's token is under authed_user, its type is user, scopes go as user_scope with commas; errors come with status 200",
   sources: [
-    { url: "https://docs.slack.dev/authentication/installing-with-oauth/", date: "2026-09-30" },
-    { url: "https://docs.slack.dev/authentication/using-token-rotation/", date: "2026-09-30" },
-    { url: "https://github.com/slack-go/slack/pull/1030", date: "2022-02-12" },
+    { url: "https://docs.slack.dev/reference/methods/oauth.v2.access", date: "2026-11-29" },
+    { url: "https://docs.slack.dev/authentication/using-token-rotation", date: "2026-11-29" },
+    { url: "https://github.com/slackapi/node-slack-sdk/issues/2038", date: "2024-09-25" },
   ],
-  looked: "2026-11-28",
+  looked: "2026-11-29",
   to: "https://slack-tools.example.net/mcp",
   settings: {
     upstream_oauth2: {

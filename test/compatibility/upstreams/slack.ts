@@ -3,17 +3,29 @@ import type { Upstream } from "../zoo.ts";
 export default {
   title: "Slack",
   habit:
-    "Metadata of another issuer than the host asked; no registration; an hour's token without a refresh token",
+    "Endpoints on another host than the issuer; no registration; the secret in the body; an hour's token without a refresh token or a type",
   sources: [
-    { url: "https://github.com/slackapi/slack-skills-plugin/issues/2", date: "2026-03-03" },
-    { url: "https://github.com/microsoft/vscode/issues/293533", date: "2026-02-10" },
-    { url: "https://docs.slack.dev/ai/slack-mcp-server/", date: "2026-09-30" },
+    {
+      url: "https://github.com/clout2buy/Ares/blob/f3ceaa6f29495e8aa4c38439cf50a236fd8222a2/tests/fixtures/oauth/mcp/slack-mcp.json",
+      date: "2026-10-01",
+    },
+    {
+      url: "https://github.com/clout2buy/Ares/blob/7ff9cf317834d4a83a42b89e5587af8321e81930/tests/fixtures/oauth/idp/slack.as.json",
+      date: "2026-10-01",
+    },
+    {
+      url: "https://github.com/slackapi/slack-skills-plugin/issues/2",
+      date: "2026-03-03",
+    },
   ],
-  looked: "2026-11-28",
+  looked: "2026-11-29",
   to: "https://mcp.slack.com/mcp",
   settings: {
-    expected_issuer: "https://slack.com",
-    upstream_oauth2: { client_id: "123456.789", client_secret: "slack-secret" },
+    upstream_oauth2: {
+      client_id: "123456.789",
+      client_secret: "slack-secret",
+      scopes: ["search:read.public", "chat:write"],
+    },
   },
   unauthorized: {
     status: 401,
@@ -26,28 +38,44 @@ export default {
     "https://mcp.slack.com/.well-known/oauth-protected-resource": {
       resource: "https://mcp.slack.com",
       authorization_servers: ["https://mcp.slack.com"],
-      scopes_supported: ["search:read.public", "chat:write"],
       bearer_methods_supported: ["header", "form"],
+      scopes_supported: [
+        "canvases:read",
+        "channels:history",
+        "channels:read",
+        "chat:write",
+        "search:read.public",
+        "users:read",
+      ],
+      resource_name: "Slack API",
       tls_client_certificate_bound_access_tokens: false,
     },
     "https://mcp.slack.com/.well-known/oauth-authorization-server": {
-      issuer: "https://slack.com",
+      issuer: "https://mcp.slack.com",
       authorization_endpoint: "https://slack.com/oauth/v2_user/authorize",
       token_endpoint: "https://slack.com/api/oauth.v2.user.access",
+      response_types_supported: ["code"],
+      grant_types_supported: [
+        "authorization_code",
+        "refresh_token",
+        "urn:ietf:params:oauth:grant-type:jwt-bearer",
+      ],
       token_endpoint_auth_methods_supported: ["client_secret_post"],
       code_challenge_methods_supported: ["S256"],
-      response_types_supported: ["code"],
-      grant_types_supported: ["authorization_code", "refresh_token"],
-      scopes_supported: ["search:read.public", "chat:write"],
+      scopes_supported: [
+        "canvases:read",
+        "channels:history",
+        "channels:read",
+        "chat:write",
+        "search:read.public",
+        "users:read",
+      ],
     },
   },
   token: {
     first: {
-      ok: true,
       access_token: "$access_token",
-      token_type: "user",
       expires_in: 3599,
-      scope: "search:read.public,chat:write",
     },
     refreshes: false,
   },

@@ -3,16 +3,23 @@ import type { Upstream } from "../zoo.ts";
 export default {
   title: "Spring AI, Java SDK",
   habit:
-    "Open registration beside Spring Authorization Server's endpoints; no OpenID metadata (404); five minutes per token",
+    "resource_metadata without quotes in the challenge; open registration beside Spring Authorization Server's endpoints; no OpenID metadata (404); five minutes per token; a refresh answers with the same refresh token",
   sources: [
     {
-      url: "https://github.com/spring-ai-community/mcp-security/blob/1af4c953084de6e46bbdebbb6576f2868f9feb1c/mcp-authorization-server/src/main/java/org/springaicommunity/mcp/security/authorizationserver/config/McpAuthorizationServerConfigurer.java",
-      date: "2026-11-29",
+      url: "https://github.com/spring-ai-community/mcp-security/blob/45bc387c8184e6d1507593fbd850d1a4352157cd/mcp-authorization-server/src/main/java/org/springaicommunity/mcp/security/authorizationserver/config/McpAuthorizationServerConfigurer.java",
+      date: "2026-05-12",
     },
-    { url: "https://github.com/spring-ai-community/mcp-security/releases/tag/v0.0.1", date: "2026-11-29" },
     {
-      url: "https://docs.spring.io/spring-authorization-server/reference/protocol-endpoints.html",
-      date: "2026-11-29",
+      url: "https://github.com/spring-ai-community/mcp-security/blob/45bc387c8184e6d1507593fbd850d1a4352157cd/mcp-server-security/src/main/java/org/springaicommunity/mcp/security/server/oauth2/authentication/BearerResourceMetadataTokenAuthenticationEntryPoint.java",
+      date: "2026-05-12",
+    },
+    {
+      url: "https://github.com/spring-projects/spring-authorization-server/blob/b90fb09362aae9eb6ee64e536d0ad7d589af917f/oauth2-authorization-server/src/main/java/org/springframework/security/oauth2/server/authorization/web/OAuth2AuthorizationServerMetadataEndpointFilter.java",
+      date: "2026-04-08",
+    },
+    {
+      url: "https://github.com/spring-projects/spring-authorization-server/blob/b90fb09362aae9eb6ee64e536d0ad7d589af917f/oauth2-authorization-server/src/main/java/org/springframework/security/oauth2/server/authorization/settings/TokenSettings.java",
+      date: "2026-04-08",
     },
   ],
   looked: "2026-11-29",
@@ -35,6 +42,7 @@ export default {
     "https://auth.spring.example.net/.well-known/oauth-authorization-server": {
       issuer: "https://auth.spring.example.net",
       authorization_endpoint: "https://auth.spring.example.net/oauth2/authorize",
+      device_authorization_endpoint: "https://auth.spring.example.net/oauth2/device_authorization",
       token_endpoint: "https://auth.spring.example.net/oauth2/token",
       jwks_uri: "https://auth.spring.example.net/oauth2/jwks",
       revocation_endpoint: "https://auth.spring.example.net/oauth2/revoke",
@@ -45,6 +53,7 @@ export default {
         "authorization_code",
         "client_credentials",
         "refresh_token",
+        "urn:ietf:params:oauth:grant-type:device_code",
         "urn:ietf:params:oauth:grant-type:token-exchange",
       ],
       token_endpoint_auth_methods_supported: [
@@ -57,13 +66,30 @@ export default {
       ],
       code_challenge_methods_supported: ["S256"],
       tls_client_certificate_bound_access_tokens: true,
-      dpop_signing_alg_values_supported: ["RS256", "ES256"],
+      dpop_signing_alg_values_supported: [
+        "RS256",
+        "RS384",
+        "RS512",
+        "PS256",
+        "PS384",
+        "PS512",
+        "ES256",
+        "ES384",
+        "ES512",
+      ],
     },
   },
   token: {
+    rotates: false,
     first: {
       access_token: "$access_token",
       refresh_token: "$refresh_token",
+      token_type: "Bearer",
+      expires_in: 299,
+    },
+    refreshed: {
+      access_token: "$access_token",
+      refresh_token: "$given_refresh_token",
       token_type: "Bearer",
       expires_in: 299,
     },

@@ -2,14 +2,15 @@ import type { Upstream } from "../zoo.ts";
 
 export default {
   title: "TypeScript SDK's own authorization server",
-  habit: "An issuer with a slash at its end; id and secret in the body or no secret at all, never Basic",
+  habit:
+    "An issuer with a slash at its end; id and secret in the body or no secret at all, never Basic; answers with iss",
   sources: [
     {
-      url: "https://github.com/modelcontextprotocol/typescript-sdk/blob/main/src/server/auth/router.ts",
-      date: "2026-11",
+      url: "https://github.com/modelcontextprotocol/typescript-sdk/blob/3924de99df834302d89f5997a1b64ca268282284/packages/server-legacy/src/auth/router.ts",
+      date: "2026-08-18",
     },
   ],
-  looked: "2026-11-28",
+  looked: "2026-11-29",
   to: "https://ts-sdk.example.net/mcp",
   unauthorized: {
     status: 401,
@@ -30,6 +31,7 @@ export default {
       registration_endpoint: "https://ts-sdk.example.net/register",
       token_endpoint_auth_methods_supported: ["client_secret_post", "none"],
       code_challenge_methods_supported: ["S256"],
+      authorization_response_iss_parameter_supported: true,
       response_types_supported: ["code"],
       grant_types_supported: ["authorization_code", "refresh_token"],
     },

@@ -4,11 +4,20 @@ export default {
   title: "Vercel",
   habit: "The server is at the root; registration is open to reviewed redirect URIs only",
   sources: [
-    { url: "https://vercel.com/.well-known/oauth-authorization-server", date: "2026-09-25" },
-    { url: "https://mcp.vercel.com/.well-known/oauth-protected-resource", date: "2026-09-25" },
-    { url: "https://vercel.com/docs/mcp/vercel-mcp", date: "2026-08-13" },
+    {
+      url: "https://github.com/clout2buy/Ares/blob/8ac9c68ce886eeb1d9289c22f3269b171e2549c2/tests/fixtures/oauth/mcp/vercel.json",
+      date: "2026-10-01",
+    },
+    {
+      url: "https://github.com/api-evangelist/vercel/blob/606dfb20796af9fa36ad4444f17aec1930ef37d4/well-known/vercel-vercel-oauth-authorization-server.json",
+      date: "2026-09-19",
+    },
+    {
+      url: "https://github.com/clout2buy/Ares/blob/dc7eb18ef38c313eadd851a20ddad7c525a86920/packages/core/src/oauthMatrixData.ts",
+      date: "2026-09-30",
+    },
   ],
-  looked: "2026-11-28",
+  looked: "2026-11-29",
   to: "https://mcp.vercel.com/",
   unauthorized: {
     status: 401,
@@ -51,7 +60,15 @@ export default {
       userinfo_endpoint: "https://api.vercel.com/login/oauth/userinfo",
     },
   },
-  registration: { refuses: { status: 400, body: { error: "invalid_redirect_uri" } } },
+  registration: {
+    refuses: {
+      status: 400,
+      body: {
+        error: "invalid_redirect_uri",
+        error_description: "The provided redirect URIs are not approved",
+      },
+    },
+  },
   refusal: {
     says: "(registration_refused; api.vercel.com answered 400 invalid_redirect_uri)",
     why: "Vercel reviews the clients that may use its server; others are not registered",
