@@ -10,6 +10,7 @@ const mostHeldOfLine = 1024;
 const looseEnd = "[\\v\\f\\x1c-\\x1e]|\\xc2\\x85|\\xe2\\x80[\\xa8\\xa9]";
 const hasLooseEnd = new RegExp(looseEnd);
 const looseEndpoint = new RegExp(`(?:${looseEnd})event\\s*:\\s*endpoint(?=\\s|${looseEnd}|$)`);
+const endpointInLines = new RegExp(`(?:^|[\\r\\n]|${looseEnd})event\\s*:\\s*endpoint(?=\\s|${looseEnd}|$)`);
 const anyEndpoint = new RegExp(`(?:^|${looseEnd})event\\s*:\\s*endpoint(?=\\s|${looseEnd}|$)`);
 /** What may become one of them with the bytes that follow. */
 const partOfEnd = "(?:\\xc2|\\xe2\\x80?)";
@@ -42,9 +43,12 @@ export function rewriteEndpoints(rewrite: (endpoint: string) => string | undefin
 
   /** @returns the event as it goes out; undefined: it must not */
   function judged(event: string): string | undefined {
-    const { type, data, others } = readEvent(event);
-    if (type !== "endpoint" || data === "") return looseEndpoint.test(event) ? undefined : event;
-    const endpoint = hasLooseEnd.test(event) ? undefined : rewrite(utf8(data).trim());
+    const { type, data, others, spaced } = readEvent(event);
+    if (spaced && event.includes("endpoint")) return undefined;
+    if (type !== "endpoint") return endpointInLines.test(event) ? undefined : event;
+    if (hasLooseEnd.test(event)) return undefined;
+    if (data === "") return event;
+    const endpoint = rewrite(utf8(data).trim());
     return endpoint === undefined
       ? undefined
       : latin1([...others, `data: ${endpoint}`].join("\n").concat("\n\n"));
@@ -106,7 +110,7 @@ export function rewriteEndpoints(rewrite: (endpoint: string) => string | undefin
         type ??= names;
         const isOther = (type !== undefined && type !== "endpoint") || isMessage(type, line);
         // A heartbeat may be a comment without a blank line behind it.
-        const alone = lineAt === from && name !== "event" && name !== "data" && !hasLooseEnd.test(line);
+        const alone = lineAt === from && !/^(?:event|data)$/.test(name.trim()) && !hasLooseEnd.test(line);
         if (!isOther && !alone) continue;
         if (anyEndpoint.test(line) || looseEndpoint.test(text.slice(from, at))) return refused;
         passes = isOther;
@@ -149,19 +153,26 @@ function isMessage(type: string | undefined, line: string): boolean {
   return type === undefined && /^data:\s*[[{]/.test(line);
 }
 
-/** WHATWG HTML 9.2.6: an event without data is none; the last `event` line counts. */
-function readEvent(block: string): { type: string; data: string; others: readonly string[] } {
+/** WHATWG HTML 9.2.6: an event without data is none; the last `event` line counts. `spaced`: readers that trim names find others. */
+function readEvent(block: string): {
+  type: string;
+  data: string;
+  others: readonly string[];
+  spaced: boolean;
+} {
   let type = "";
   const data: string[] = [];
   const others: string[] = [];
+  let spaced = false;
   for (const line of block.split(/\r\n|\n|\r/)) {
     if (line === "") continue;
     const { name, value } = fieldOf(line);
+    spaced ||= name !== name.trim() && /^(?:event|data)$/.test(name.trim());
     if (name === "data") data.push(value);
     else others.push(utf8(line));
     if (name === "event") type = value.trim();
   }
-  return { type, data: data.join("\n"), others };
+  return { type, data: data.join("\n"), others, spaced };
 }
 
 function fieldOf(line: string): { name: string; value: string } {

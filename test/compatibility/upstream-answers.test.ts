@@ -279,6 +279,9 @@ describe("the first event of a legacy HTTP+SSE server", () => {
     ["with line ends of Python", "data: {}\u2028|event: endpoint\x0bdata: https://evil.example/m\n\n"],
     ["with others of them", "data: x\x85event: endpoint\x85data: https://evil.example/m\n\n"],
     ["with a line in a comment", ": x\x1cdata: https://evil.example/m\nevent: endpoint\ndata: /m\n\n"],
+    ["its data behind one", "id: x\u2028data: https://evil.example/m\nevent: endpoint\n\n"],
+    ["with one at the end", "event: endpoint\x0bdata: https://evil.example/m|END"],
+    ["with spaces that some readers trim", " event: endpoint\ndata: https://evil.example/m\n\n"],
     ["longer than an address", `event: endpoint\ndata: https://evil.example/${"x".repeat(100_000)}\n\n`],
     ["without an end", "event: endpoint\ndata: https://evil.example/m|END"],
   ])("that comes later and leads elsewhere ends the stream: %s", async (_case, event) => {
