@@ -31,8 +31,8 @@ export interface AuthorizationServerDeps {
   };
   /** Where connecting the route would lead the person; absent, or undefined from it: that cannot be told beforehand. */
   readonly upstreamNotice?: (userId: string, route: Route) => Promise<ConsentNotice | undefined>;
-  /** Whether policy lets this person reach the route now; absent: not asked. */
-  readonly mayReach?: (person: PolicyCaller, route: Route) => boolean;
+  /** Whether policy lets this person reach the route now. */
+  readonly mayReach: (person: PolicyCaller, route: Route) => boolean;
   readonly keys: Pick<SigningKeyRing, "signer" | "jwks" | "privateKeys" | "onChange">;
   readonly externalTokens: Pick<ExternalTokens, "identify">;
   /** Safe fetching (F4.8): client documents and clients' keys come from strangers' URLs. */

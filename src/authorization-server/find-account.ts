@@ -27,7 +27,7 @@ export function createFindAccount(
       const person = await orUnavailable(deps.store.signInSessions.find(userId));
       if (!person) return undefined;
       // At a first use it is the calls that policy decides about; giving something out twice is a favour.
-      if (route && rotation.repeats(ctx) && deps.mayReach?.(person, route) === false)
+      if (route && rotation.repeats(ctx) && !deps.mayReach(person, route))
         throw refusal("policy does not let this person use the MCP server");
     }
     return { accountId: userId, claims: async () => ({ sub: userId }) };

@@ -30,7 +30,7 @@ export function createInteractionPolicy(deps: AuthorizationServerDeps): interact
       const request = browserRequest.current();
       if (!route || !request || !ctx.oidc.session?.accountId) return Check.NO_NEED_TO_PROMPT;
       const person = await orUnavailable(deps.signIn.person(request.ctx));
-      const denied = person !== undefined && deps.mayReach?.(person, route) === false;
+      const denied = person !== undefined && !deps.mayReach(person, route);
       return denied ? Check.REQUEST_PROMPT : Check.NO_NEED_TO_PROMPT;
     }),
   );

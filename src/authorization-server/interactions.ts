@@ -116,7 +116,7 @@ export function createInteractions(deps: AuthorizationServerDeps, provider: () =
     const client = await provider().Client.find(String(interaction.params.client_id));
     const csrf = signIn.csrfToken(ctx);
     if (!client || !csrf) return expired(ctx);
-    if (!mayUse(person, route)) return notAllowed(ctx, { interaction, client, person, route, csrf });
+    if (!deps.mayReach(person, route)) return notAllowed(ctx, { interaction, client, person, route, csrf });
     const { state } = await upstreamTokens.connectionState(person.userId, route);
     metrics.consents.inc({ kind: "client", outcome: "started" });
     const notice = state === "missing" ? await noticeOf(person, route) : undefined;
@@ -138,10 +138,6 @@ export function createInteractions(deps: AuthorizationServerDeps, provider: () =
       connections: `${routes().config.paths.prefix}/routes`,
     });
     sendPage(ctx, 200, page, route.logoUrl ? [route.logoUrl] : []);
-  }
-
-  function mayUse(person: Person, route: Route): boolean {
-    return deps.mayReach?.(person, route) ?? true;
   }
 
   /** Says so before the person is asked for anything. The button takes `access_denied` to the client. */
@@ -199,7 +195,7 @@ export function createInteractions(deps: AuthorizationServerDeps, provider: () =
     if (interaction.prompt.name !== "consent") return redirect(ctx, ctx.path);
     const decision = form.get("decision");
     const route = routeOf(interaction);
-    const allowed = route === undefined || mayUse(person, route);
+    const allowed = route === undefined || deps.mayReach(person, route);
     // What has changed since the page was shown is shown.
     if (decision === "allow" && !allowed) return redirect(ctx, ctx.path);
     if (decision === "allow") {

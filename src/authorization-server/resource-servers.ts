@@ -110,7 +110,7 @@ export function createResourceServers(deps: Deps) {
     const route = onlyRouteOf(routes(), ctx.host) ?? onlyRouteOf(routes());
     if (route) return route.resource;
     throw new errors.InvalidTarget(
-      "the resource parameter (RFC 8707) is missing, and this gateway has several MCP servers; send resource with the URL of the one that is meant, as its protected resource metadata says it",
+      "the resource parameter (RFC 8707) is missing, and this gateway does not serve exactly one MCP server; send resource with the URL of the one that is meant, as its protected resource metadata says it",
     );
   }
 

@@ -9,9 +9,11 @@ const mostHeldOfLine = 1024;
 /** Ends no line (WHATWG HTML 9.2.5), but does for readers that split as Python's `splitlines`. UTF-8, one character a byte. */
 const looseEnd = "[\\v\\f\\x1c-\\x1e]|\\xc2\\x85|\\xe2\\x80[\\xa8\\xa9]";
 const hasLooseEnd = new RegExp(looseEnd);
-const looseEndpoint = new RegExp(`(?:${looseEnd})event\\s*:\\s*endpoint(?=\\s|${looseEnd}|$)`);
-const endpointInLines = new RegExp(`(?:^|[\\r\\n]|${looseEnd})event\\s*:\\s*endpoint(?=\\s|${looseEnd}|$)`);
-const anyEndpoint = new RegExp(`(?:^|${looseEnd})event\\s*:\\s*endpoint(?=\\s|${looseEnd}|$)`);
+const endpointAfter = (before: string) =>
+  new RegExp(`(?:${before})event\\s*:\\s*endpoint(?=\\s|${looseEnd}|$)`);
+const looseEndpoint = endpointAfter(looseEnd);
+const endpointInLines = endpointAfter(`^|[\\r\\n]|${looseEnd}`);
+const anyEndpoint = endpointAfter(`^|${looseEnd}`);
 /** What may become one of them with the bytes that follow. */
 const partOfEnd = "(?:\\xc2|\\xe2\\x80?)";
 const beginning = `(?:e|ev|eve|even|event\\s*(?::\\s*(?:e|en|end|endp|endpo|endpoi|endpoin|endpoint${partOfEnd}?)?)?)`;

@@ -107,7 +107,7 @@ export function proxyFor(url: URL, { https, http, noProxy }: EgressProxies): str
 }
 
 /**
- * Whether a URL's host is an address, or a name that only an inside answers to: single labels, Kubernetes services, and what is
+ * Whether a URL's host is an address, or a name that only internal name servers know: single labels, Kubernetes services, and what is
  * reserved or customary for private networks.
  */
 export function isInternal(url: URL): boolean {

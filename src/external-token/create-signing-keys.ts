@@ -82,7 +82,9 @@ export async function createSigningKeys(deps: {
     },
     async rotate(purpose, publishSeconds, keepSeconds) {
       const key = await makeKey(purpose, new Date(now()), publishSeconds);
-      const oldExpireAt = new Date(now() + (publishSeconds + keepSeconds) * 1000);
+      const seconds = publishSeconds + keepSeconds;
+      // What ends at once has ended by any replica's clock.
+      const oldExpireAt = new Date(seconds === 0 ? 0 : now() + seconds * 1000);
       await store.signingKeys.rotate(key, oldExpireAt, {
         action: "signing_key.rotated",
         detail: { purpose, kid: key.kid },

@@ -7,6 +7,7 @@ import type { CurrentRoutes } from "../config/route-table.ts";
 import { callbackHost, redirectUriByHand } from "../config/upstream-callback.ts";
 import type { ClientRegistration, Store } from "../store/store.ts";
 import type { Logger } from "../telemetry/logger.ts";
+import { allowedScopes } from "./allowed-scopes.ts";
 import type { AuthMethods } from "./client-auth.ts";
 import type { ClientKeys } from "./client-key.ts";
 import {
@@ -24,7 +25,7 @@ import { joined } from "./joined.ts";
 import { keepToIssuer } from "./keep-to-issuer.ts";
 import type { Outward } from "./outward.ts";
 import { notesOf, type RegisteredScopes, registerClient, renewRegistration } from "./register-client.ts";
-import { requestToken } from "./request-token.ts";
+import { createRegistrationTrial, type RegistrationTrial } from "./registration-trial.ts";
 import type { UpstreamClient } from "./upstream-client.ts";
 import { UpstreamOAuthError } from "./upstream-oauth-error.ts";
 import { credentialOwner, type UpstreamServer } from "./upstream-server.ts";
@@ -34,14 +35,14 @@ export interface Clients {
   /**
    * The client a new consent uses (configured, else our document, else registered), and the callback that is its alone.
    *
-   * @param scopes those that will be asked for, and those that the server lists and the operator allows
+   * @param asked the scopes that will be asked for; a registration has those besides that the server lists and the operator allows
    * @throws UpstreamOAuthError
    */
   forConsent(
     route: Route,
     auth: OAuthConfig,
     server: UpstreamServer,
-    scopes: RegisteredScopes,
+    asked: readonly string[],
   ): Promise<{ client: UpstreamClient; redirectUri: string }>;
   /** The client that a stored token, or a consent under way, belongs to; undefined when its credentials are gone. */
   known(
@@ -59,24 +60,21 @@ export interface Clients {
   ): Promise<boolean>;
   /**
    * The server gives a registered client no more scopes than it has registered: one that has registered less than `scopes` is
-   * forgotten here, once a day at most for scopes that the operator has not set. @returns what it had registered; undefined where
-   * another registration would ask for nothing more, or it is too soon for one
+   * forgotten here, once a day at most for scopes that the operator has not set.
+   *
+   * @returns what is registered, and not enough, or is enough since another person was refused; undefined where another registration
+   * would ask for nothing more, or it is too soon for one
    */
   forgetOutgrown(
     route: Route,
     client: { issuer: string; clientId: string; redirectUri: string },
     scopes: readonly string[],
   ): Promise<readonly string[] | undefined>;
-  /** The upstream rejects tokens: it may have lost its clients, too, so that the next consent tries ours first. */
-  doubt(route: Route): void;
+  doubt: RegistrationTrial["doubt"];
 }
 
 /** A renewal that failed is not tried again for so long, ms. */
 const renewalRestMs = 60_000;
-/** A registration not seen to work for so long is tried before a person is sent to the server with it, ms. */
-const trustedForMs = 60_000;
-/** For so long a refused client that signs is not taken for forgotten: the server may have read older keys of ours. Ms. */
-export const unreadKeysMs = 15 * 60_000;
 /** What one person's calls demand does not replace a registration, which is for all people, more often than this, ms. */
 const outgrownRestMs = 86_400_000;
 
@@ -90,19 +88,11 @@ export function createClients(deps: {
 }): Clients {
   const { store, outward, authMethods, logger } = deps;
   const ownKey = () => deps.keys.signer("upstream_client");
-  /** Registrations seen to work, by client id. */
-  const provenAt = new Map<string, number>();
-  /** When an upstream last rejected a token of ours, by route id, ms; older registrations are tried anyway. */
-  const doubtedAt = new LRUCache<string, number>({ max: 10_000, ttl: trustedForMs });
-
-  /** Since when a server refuses a registration that signs, by client id, ms. */
-  const refusedSince = new LRUCache<string, number>({ max: 1000 });
-  /** Token endpoints that refuse a client with any code they do not know: trying tells nothing of ours. */
-  const untelling = new LRUCache<string, true>({ max: 1000, ttl: 86_400_000 });
   /** Registrations that somebody's demand has replaced, by issuer and callback. */
   const outgrown = new LRUCache<string, true>({ max: 10_000, ttl: outgrownRestMs });
 
   const renewOnce = joined<ClientRegistration | undefined>({ failureMs: renewalRestMs, failures: 1000 });
+  const trial = createRegistrationTrial({ outward, authMethods, clientOf: fromRegistration });
   const isOurs = (url: URL) => deps.routes().hasHost(url.host);
 
   async function registered(
@@ -131,12 +121,10 @@ export function createClients(deps: {
     if (before && isDue(before)) await renewed(route, before);
     const found = await store.clientRegistrations.getOrRegister(as.issuer, redirectUri, register);
     const spent = isSpent(found);
-    if (!spent && (await stillKnown(route, as, found))) return fromRegistration(found);
+    if (!spent && (await trial.isStillKnown(route, as, found))) return fromRegistration(found);
     await store.clientRegistrations.delete(found.issuer, found.redirectUri, found.clientId);
     const made = await store.clientRegistrations.getOrRegister(as.issuer, redirectUri, register);
-    // A client that it has just registered, and refuses as well: the next one would end everybody's connections for nothing, too.
-    if (!spent && as.token_endpoint && (await isRefused(route, as, made)))
-      untelling.set(as.token_endpoint, true);
+    if (!spent) await trial.noteReplacement(route, as, made);
     return fromRegistration(made);
   }
 
@@ -181,51 +169,6 @@ export function createClients(deps: {
     return hasEnded(found) ? renewal : found;
   }
 
-  /** A server that has forgotten us shows people an error page and tells us nothing: a code that cannot exist finds out. */
-  async function stillKnown(
-    route: Route,
-    as: AuthorizationServer,
-    found: ClientRegistration,
-  ): Promise<boolean> {
-    const seen = Math.max(Number(found.metadata.registeredAt ?? 0), provenAt.get(found.clientId) ?? 0);
-    const isTrusted = Date.now() - seen < trustedForMs && seen > (doubtedAt.get(route.id) ?? 0);
-    if (isTrusted || !as.token_endpoint || untelling.has(as.token_endpoint)) return true;
-    if (await isRefused(route, as, found)) {
-      if (found.authMethod !== "private_key_jwt") return false;
-      const since = refusedSince.get(found.clientId) ?? Date.now();
-      refusedSince.set(found.clientId, since);
-      return Date.now() - since < unreadKeysMs;
-    }
-    refusedSince.delete(found.clientId);
-    if (provenAt.size > 1000) provenAt.clear();
-    provenAt.set(found.clientId, Date.now());
-    return true;
-  }
-
-  /** Whether the token endpoint refuses the client with a code that cannot exist. Without a word it may be about the code. */
-  async function isRefused(
-    route: Route,
-    as: AuthorizationServer,
-    found: ClientRegistration,
-  ): Promise<boolean> {
-    try {
-      await requestToken({
-        fetch: outward.fetchFor(route),
-        authMethods,
-        issuer: as.issuer,
-        tokenEndpoint: as.token_endpoint ?? as.issuer,
-        client: fromRegistration(found),
-        grantType: "authorization_code",
-        parameters: { code: "0", redirect_uri: found.redirectUri, code_verifier: "0".repeat(43) },
-      });
-      return false;
-    } catch (error) {
-      return (
-        error instanceof UpstreamOAuthError && error.code === "client_refused" && error.error !== undefined
-      );
-    }
-  }
-
   async function usesDocument(route: Route, as: AuthorizationServer): Promise<boolean> {
     const table = deps.routes();
     const mode = table.config.upstreamOAuth.clientIdMetadataDocument;
@@ -237,7 +180,7 @@ export function createClients(deps: {
   }
 
   return {
-    async forConsent(route, auth, server, scopes) {
+    async forConsent(route, auth, server, asked) {
       if (auth.clientId) {
         const { clientId, authorizationServerUrl } = auth;
         if (!auth.endpoint) await keepToIssuer(store, route, { clientId, authorizationServerUrl }, server);
@@ -260,6 +203,7 @@ export function createClients(deps: {
         return { client: documentClient(clientId), redirectUri };
       }
       if (server.as.registration_endpoint) {
+        const scopes = { asked, supported: allowedScopes(auth, server.as.scopes_supported ?? []) };
         const client = await registered(route, server.as, places, { scopes, authMethod: auth.authMethod });
         return { client, redirectUri: places.redirectUri };
       }
@@ -296,9 +240,9 @@ export function createClients(deps: {
     },
     async forgetOutgrown(route, { issuer, clientId, redirectUri }, scopes) {
       const found = await store.clientRegistrations.find(issuer, redirectUri, true);
-      if (found?.clientId !== clientId) return undefined;
-      const registered = notesOf(found).scope?.split(" ") ?? [];
+      const registered = (found && notesOf(found).scope?.split(" ")) ?? [];
       const lacking = scopes.filter((scope) => !registered.includes(scope));
+      if (found?.clientId !== clientId) return found && lacking.length > 0 ? undefined : registered;
       if (lacking.length === 0) return undefined;
       const auth = route.mcp.kind === "server" ? route.mcp.auth : undefined;
       const operators = auth?.type === "oauth" ? (auth.scopes ?? []) : [];
@@ -311,7 +255,7 @@ export function createClients(deps: {
       await store.clientRegistrations.delete(issuer, redirectUri, clientId);
       return registered;
     },
-    doubt: (route) => void doubtedAt.set(route.id, Date.now()),
+    doubt: trial.doubt,
   };
 
   function documentClient(

@@ -32,6 +32,13 @@ import type { UpstreamOAuthDeps } from "./upstream-oauth-deps.ts";
 import { UpstreamOAuthError } from "./upstream-oauth-error.ts";
 import type { UpstreamServer } from "./upstream-server.ts";
 
+/** The same trip from its beginning, with a new client. */
+interface Repeated {
+  readonly location: string;
+  readonly state: string;
+  readonly because: UpstreamOAuthError;
+}
+
 /** A person's trip to an upstream's authorization server and back (F4.3). */
 export interface Consent {
   /** @throws UpstreamOAuthError */
@@ -43,13 +50,10 @@ export interface Consent {
   /**
    * Checks the answer, redeems the code and stores the TI.
    *
-   * @returns where the same browser has to go once more, as our client there ended in the meantime and is a new one now
+   * @returns where the same browser has to go once more, as our client there has ended or been outgrown, and why
    * @throws UpstreamOAuthError
    */
-  redeem(
-    pending: PendingConsent,
-    params: URLSearchParams,
-  ): Promise<{ location: string; state: string } | undefined>;
+  redeem(pending: PendingConsent, params: URLSearchParams): Promise<Repeated | undefined>;
 }
 
 export function createConsent(
@@ -151,9 +155,8 @@ export function createConsent(
     if (needed && !covers(shown, notice)) return { notice };
     // Also what a connection of a person who was asked for less is asked for: one registration is for all of them.
     const asked = [...new Set([...registered, ...scopes, ...scopesFor(auth, server).scopes])];
-    const supported = allowedScopes(auth, as.scopes_supported ?? []);
     const { client, redirectUri } = await clients
-      .forConsent(route, auth, server, { asked, supported })
+      .forConsent(route, auth, server, asked)
       .catch((error: unknown) => {
         throw server.hasMetadata || auth.endpoint ? error : withoutOAuth(error, route);
       });
@@ -262,7 +265,7 @@ export function createConsent(
         code = readCode(pending, params);
       } catch (error) {
         if (!(error instanceof UpstreamOAuthError) || error.error !== "invalid_scope") throw error;
-        // Whoever forges this answer gets no more than what was due: a registration is outgrown once only.
+        // Whoever forges this answer gets no more than what was due: another person's demand replaces a registration once a day.
         const registered = await clients.forgetOutgrown(route, place, pending.scopes);
         if (registered === undefined) throw error;
         return startAgain(route, pending, error, registered);
@@ -292,13 +295,13 @@ export function createConsent(
     },
   };
 
-  /** A client that ended while the person was away cannot redeem their code; a new one can have another, once. */
+  /** A client that ended, or was outgrown, while the person was away gets them nothing; a new one can, once. */
   async function startAgain(
     route: Route,
     pending: PendingConsent,
     error: UpstreamOAuthError,
     registered: readonly string[] = [],
-  ) {
+  ): Promise<Repeated> {
     const { userId, returnTo, popup, server, scopes, again, clientSource } = pending;
     if (again !== false || server === undefined || clientSource !== "registered") throw error;
     const begun = await start(
@@ -307,7 +310,7 @@ export function createConsent(
       registered,
     );
     if ("notice" in begun) throw error;
-    return begun;
+    return { ...begun, because: error };
   }
 
   /** Whoever is connected there already has agreed to it. */

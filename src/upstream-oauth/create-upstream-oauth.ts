@@ -2,7 +2,6 @@ import { LRUCache } from "lru-cache";
 import { askedAt, endpointUrl } from "../config/endpoint.ts";
 import type { Route } from "../config/route.ts";
 import { createPersistence } from "../store/persistently.ts";
-import { allowedScopes } from "./allowed-scopes.ts";
 import { knownAt } from "./claim-issuer.ts";
 import { createAuthMethods } from "./client-auth.ts";
 import { clientMetadataDocument } from "./client-metadata-document.ts";
@@ -49,8 +48,10 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
   const clients = createClients({ ...deps, outward, authMethods });
   const parts = { ...deps, outward, discovery, clients, authMethods, persistence };
   const consent = createConsent(parts);
-  const needs = new LRUCache<string, boolean>({ max: 10_000, ttl: neededTtlMs });
-  const faults = new LRUCache<string, FailureCode>({ max: 10_000, ttl: unknownTtlMs });
+  const needs = new LRUCache<string, { readonly needed: boolean; readonly fault?: FailureCode }>({
+    max: 10_000,
+    ttl: neededTtlMs,
+  });
   const askOnce = joined<boolean>({ failureMs, failures: 10_000 });
   const needKey = (route: Route) => `${route.id} ${endpointUrl(route)}`;
 
@@ -98,16 +99,16 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
         const again = await consent.redeem(pending, callback.params);
         const { routeId, returnTo, popup } = pending;
         if (again) {
-          const { issuer, userId } = pending;
+          const { because, location, state } = again;
           logger.info(
-            { issuer, userId, route: routeId },
-            "our client at a server ended during a flow: registered again",
+            { issuer: pending.issuer, userId, route: routeId, reason: because.code, theirs: because.error },
+            "our client at a server has ended, or its registration been outgrown: the person is sent there once more",
           );
-          metrics.upstreamOAuth.inc({ step: "finish", outcome: "client_refused" });
-          return { ok: true, routeId, returnTo, popup, again };
+          metrics.upstreamOAuth.inc({ step: "finish", outcome: because.code });
+          return { ok: true, routeId, returnTo, popup, again: { location, state } };
         }
         const connected = deps.routes().byId(routeId);
-        if (connected) needs.set(needKey(askedAt(connected, pending.askedPath)), true);
+        if (connected) needs.set(needKey(askedAt(connected, pending.askedPath)), { needed: true });
         succeeded("finish");
         metrics.consents.inc({ kind: "upstream", outcome: "granted" });
         return { ok: true, routeId, returnTo, popup };
@@ -173,7 +174,7 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
       if (auth.endpoint || auth.clientId) return true;
       const key = needKey(route);
       const known = needs.get(key);
-      if (known !== undefined) return known;
+      if (known) return known.needed;
       return askOnce(key, async () => {
         try {
           const need = await discovery.needed(route);
@@ -184,15 +185,14 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
               "an upstream does not tell whether it needs a token",
             );
             metrics.upstreamOAuth.inc({ step: "discovery", outcome: "unknown" });
-            needs.set(key, false, { ttl: unknownTtlMs });
-            // Envoy turns each such answer to a call into 502. Any other may be of the moment, or to this one request.
+            // Envoy turns each redirect that answers a call into 502. Any other answer may be a passing one, or to this request only.
             const code = codeOfUnknown(status);
-            if (code === "redirect_refused") faults.set(key, code);
+            const fault = code === "redirect_refused" ? code : undefined;
+            needs.set(key, { needed: false, fault }, { ttl: unknownTtlMs });
             return false;
           }
           const needed = need.kind === "yes";
-          needs.set(key, needed);
-          faults.delete(key);
+          needs.set(key, { needed });
           succeeded("discovery");
           return needed;
         } catch (thrown) {
@@ -201,12 +201,12 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
       });
     },
 
-    fault: (route) => (needs.get(needKey(route)) === false ? faults.get(needKey(route)) : undefined),
+    fault: (route) => needs.get(needKey(route))?.fault,
 
     endpointPath: (route) => discovery.endpointPath(route).catch(() => ""),
 
     noteNeeded(route) {
-      needs.set(needKey(route), true);
+      needs.set(needKey(route), { needed: true });
     },
 
     clientMetadataDocument: (host, wanted) => clientMetadataDocument(deps.routes(), host, wanted),
@@ -234,9 +234,7 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
         const server = await fresh.server(route, { authorizationServerUrl });
         const identity = { ...server.as, named: server.named };
         checkIssuer(table.config, route, auth, identity, await knownAt(store, ownersOf(identity)));
-        const { scopes: asked } = scopesFor(auth, server);
-        const supported = allowedScopes(auth, server.as.scopes_supported ?? []);
-        await createClients(planned).forConsent(route, auth, server, { asked, supported });
+        await createClients(planned).forConsent(route, auth, server, scopesFor(auth, server).scopes);
         succeeded("prepare");
         return found;
       } catch (thrown) {

@@ -1,8 +1,9 @@
 import type { Route } from "../config/route.ts";
 import type { NewUpstreamToken, UpstreamToken } from "../store/store.ts";
 import type { AuthMethods } from "./client-auth.ts";
-import { type Clients, unreadKeysMs } from "./clients.ts";
+import type { Clients } from "./clients.ts";
 import type { Outward } from "./outward.ts";
+import { unreadKeysMs } from "./registration-trial.ts";
 import { requestToken } from "./request-token.ts";
 import type { TokenAnswer } from "./token-answer.ts";
 import type { RefreshOutcome } from "./upstream-oauth.ts";

@@ -240,7 +240,7 @@ function refuseOfProxy(url: URL, internal: boolean): SafeFetchError | undefined 
   if (internal)
     return new SafeFetchError(
       "blocked_address",
-      `refused to ask the proxy for ${url.host}: it is an address, or a name of an inside; ${direct}`,
+      `refused to ask the proxy for ${url.host}: it is an address, or an internal name; ${direct}`,
     );
   if (url.protocol !== "https:" || portOf(url) !== 443)
     return new SafeFetchError(
@@ -252,8 +252,8 @@ function refuseOfProxy(url: URL, internal: boolean): SafeFetchError | undefined 
 
 /**
  * Why a name that somebody else chose must not be asked of a proxy. The address that the proxy connects to is not ours to check, so
- * a name is refused if it could be an inside one. One that does not exist here is the proxy's rules' to judge; as long as nobody
- * has answered, a name may be an inside one.
+ * a name is refused if it could be an internal one. One that does not exist here is the proxy's rules' to judge; as long as nobody
+ * has answered, a name may be an internal one.
  * @param signal aborts when the time of the whole call is up
  */
 async function refuseByAddress(
@@ -274,7 +274,7 @@ async function refuseByAddress(
   if (addresses === undefined)
     return new SafeFetchError(
       "dns_failed",
-      `the look-up of ${url.hostname} was not answered in time, so it may be a name of an inside, which the proxy is not asked for; a name server must answer, if only that there is no such name, or allowed_private_hosts name it`,
+      `the look-up of ${url.hostname} was not answered in time, so it may be an internal name, which the proxy is not asked for; a name server must answer, if only that there is no such name, or allowed_private_hosts name it`,
     );
   const accepts = guard("https:", url.hostname, 443);
   return addresses.every(({ address }) => accepts(address)) ? undefined : blocked(url.hostname);

@@ -179,7 +179,7 @@ describe("outbound calls through a CONNECT proxy", () => {
     ).toBe(200);
   });
 
-  it("what the operator named is reached directly where only an inside knows it, on this machine always", async () => {
+  it("what the operator named is reached directly where only internal name servers know it, on this machine always", async () => {
     const { port } = server.address() as AddressInfo;
     const { trusted } = fetches(resolvesTo("127.0.0.1"));
     expect((await trusted(`https://files.internal:${port}/`)).status).toBe(200);

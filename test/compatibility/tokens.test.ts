@@ -347,8 +347,24 @@ describe("a registration", () => {
     };
     await house.connect(agree);
     await house.reconfigure(routes("{upstream_oauth2: {scopes: [read, admin]}}"));
+    const userId = "company/bob";
+    const late = await house.oauth.begin({ userId, route: house.route(), returnTo: "https://mcp.test/" });
     await house.connect(agree);
     expect([...granted.values()]).toEqual(["read write", "read write admin"]);
+    // A second person, who was refused for the same registration, goes on with the one that has come since.
+    const end = (trip: { location: string; state: string }) =>
+      house.oauth.finish({
+        params: agree(trip.location),
+        callback: new URL(trip.location).searchParams.get("redirect_uri") ?? "",
+        host: "mcp.test",
+        userId,
+        browserState: trip.state,
+      });
+    if (!late.ok) throw new Error();
+    const refused = await end(late);
+    if (!refused.ok || !refused.again) throw new Error(JSON.stringify(refused));
+    expect(await end(refused.again)).toMatchObject({ ok: true });
+    expect(granted.size).toBe(2);
     // One that the server does not register has nobody's registration replaced again and again.
     knows = (scope) => !scope.includes("forbidden");
     await house.reconfigure(routes("{upstream_oauth2: {scopes: [read, forbidden]}}"));

@@ -30,7 +30,7 @@ type Json = Readonly<Record<string, unknown>>;
 /**
  * An upstream as its sources describe it, by its real URLs. What a file leaves out is answered as the RFCs say: see
  * `scripted-vendors.ts`. In bodies `$access_token`, `$refresh_token`, `$given_refresh_token`, `$client_id`, `$client_secret`,
- * `$redirect_uri` and `$scope` stand for the values of the moment.
+ * `$redirect_uri` and `$scope` stand for the values of the request.
  */
 export interface Upstream extends Entry {
   /** `to` of the route: the URL that its documentation gives to people. */

@@ -31,7 +31,7 @@ export interface Counts {
   readonly refreshes: number;
   /** Of these: with an access token that had expired or was in the last fifth of its life. */
   readonly needed: number;
-  /** Calls answered with an error, by the behaviour of the moment. */
+  /** Calls answered with an error, by the behaviour that is set now. */
   readonly failed: number;
   /** Families revoked since a spent refresh token came again. */
   readonly revokedByReuse: number;

@@ -131,7 +131,7 @@ const onEmbedded = [...new Set([names[0] ?? "", names.at(-2) ?? ""])];
 describe.each([
   ["postgres", names],
   ["embedded", onEmbedded],
-] as const)("F7.1 from every earlier version, on %s", (kind, versions) => {
+] as const)("from every earlier version, on %s", (kind, versions) => {
   let target: Target;
   let close: () => Promise<void>;
   beforeEach(async () => {

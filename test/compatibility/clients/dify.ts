@@ -26,7 +26,7 @@ export default {
   refresh: {},
   guessed: ["registers"],
   refusal: {
-    says: "resource parameter (RFC 8707) is missing, and this gateway has several MCP servers",
+    says: "resource parameter (RFC 8707) is missing, and this gateway does not serve exactly one MCP server",
     why: "It never says which server it means. On a gateway with one MCP server it works; with several it cannot be told",
   },
 } satisfies Client as Client;
