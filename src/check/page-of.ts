@@ -5,7 +5,7 @@ import { addressPage } from "../pages/address-page.ts";
 import { errorPage } from "../pages/error-page.ts";
 import type { Checked } from "./checked.ts";
 import type { Deny } from "./decision.ts";
-import type { RequestFacts } from "./request-facts.ts";
+import type { Asker, RequestFacts } from "./request-facts.ts";
 
 /** Where servers have their endpoint below an address that names a host only, as a rule. */
 const usualPlaces = new Set(["/mcp", "/sse"]);
@@ -20,6 +20,7 @@ export function pageOf(
   table: RouteTable,
 ): string | undefined {
   if ((decision.kind !== "challenge" && decision.kind !== "deny") || !isNavigation(facts)) return undefined;
+  if (decision.kind === "deny" && decision.status !== 404) return denialPage(decision, facts.requestId);
   const { requestId } = facts;
   const { issuer, paths } = table.config;
   const connections = `${issuer}${paths.prefix}/routes`;
@@ -33,17 +34,23 @@ export function pageOf(
           requestId,
         })
       : undefined;
-  if (decision.status === 404) {
-    const unknownHost = table.hasHost(facts.host) ? undefined : facts.host.slice(0, 255);
-    return addressPage({ unknownHost, connections, code: decision.code, requestId });
-  }
-  const { title, remedy } = wordsOf(decision.status);
-  const happened = `${decision.message.slice(0, 1).toUpperCase()}${decision.message.slice(1)}.`;
-  return errorPage({ title, happened, remedy, code: decision.code, requestId });
+  const unknownHost = table.hasHost(facts.host) ? undefined : facts.host.slice(0, 255);
+  return addressPage({ unknownHost, connections, code: decision.code, requestId });
+}
+
+/** The same for a request that was denied while it was read: of it no more is known than who asks. */
+export function pageOfUnread(refusal: Deny, asker: Asker): string | undefined {
+  return isNavigation(asker) ? denialPage(refusal, asker.requestId) : undefined;
+}
+
+function denialPage({ status, code, message }: Deny, requestId: string): string {
+  const { title, remedy } = wordsOf(status);
+  const happened = `${message.slice(0, 1).toUpperCase()}${message.slice(1)}.`;
+  return errorPage({ title, happened, remedy, code, requestId });
 }
 
 /** Whether a person opens this address in a browser: MCP clients accept JSON or an event stream. */
-function isNavigation({ method, headers, presented }: RequestFacts): boolean {
+function isNavigation({ method, headers, presented }: Asker): boolean {
   if (presented.kind === "bearer" || (method !== "GET" && method !== "HEAD")) return false;
   const accept = (headers.accept ?? "").toLowerCase();
   if (!accept.includes("text/html")) return false;
@@ -63,13 +70,15 @@ function endpointFor({ resource, prefix, mcp }: Route, path: string): string {
   return usualPlaces.has(below) ? resource + below : resource;
 }
 
-function wordsOf(status: Exclude<Deny["status"], 404>): { readonly title: string; readonly remedy: string } {
+function wordsOf(status: Deny["status"]): { readonly title: string; readonly remedy: string } {
   switch (status) {
     case 403:
       return {
         title: "You may not use this",
         remedy: "Ask the people who run this service for access, or sign in with another account.",
       };
+    case 404:
+      return { title: "Not found", remedy: "Check the address." };
     case 429:
       return { title: "Too many requests", remedy: "Wait a moment, then try again." };
     case 502:
