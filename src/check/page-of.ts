@@ -19,23 +19,32 @@ export function pageOf(
   facts: RequestFacts,
   table: RouteTable,
 ): string | undefined {
-  if ((decision.kind !== "challenge" && decision.kind !== "deny") || !isNavigation(facts)) return undefined;
+  if (decision.kind !== "challenge" && decision.kind !== "deny") return undefined;
+  // People send forms to applications; what is posted to an MCP server is a call, whoever posts it.
+  if (!isNavigation(facts, route?.mcp.kind === "client")) return undefined;
   if (decision.kind === "deny" && decision.status !== 404) return denialPage(decision, facts.requestId);
   const { requestId } = facts;
   const { issuer, paths } = table.config;
   const connections = `${issuer}${paths.prefix}/routes`;
-  if (decision.kind === "challenge")
-    // An application behind a client route sends people to sign in; this is for its scripts.
-    return route?.mcp.kind === "server"
-      ? addressPage({
-          server: { name: route.name, url: endpointFor(route, facts.path) },
-          connections,
-          code: "unauthorized",
-          requestId,
-        })
-      : undefined;
+  if (decision.kind === "challenge") return route && challengePage(route, facts, connections);
   const unknownHost = table.hasHost(facts.host) ? undefined : facts.host.slice(0, 255);
   return addressPage({ unknownHost, connections, code: decision.code, requestId });
+}
+
+/** An application behind a client route sends people to sign in, but for what they have posted: that would be lost on the way. */
+function challengePage(route: Route, { path, requestId }: RequestFacts, connections: string): string {
+  const code = "unauthorized";
+  const { name, resource } = route;
+  if (route.mcp.kind === "server")
+    return addressPage({ server: { name, url: endpointFor(route, path) }, connections, code, requestId });
+  return errorPage({
+    title: "Sign in first",
+    happened: "You are not signed in, or not any more. What you have sent was not passed on.",
+    remedy: `Open ${name} and sign in, then send it again.`,
+    action: { label: `Open ${name}`, href: resource },
+    code,
+    requestId,
+  });
 }
 
 /** The same for a request that was denied while it was read: of it no more is known than who asks. */
@@ -50,8 +59,9 @@ function denialPage({ status, code, message }: Deny, requestId: string): string 
 }
 
 /** Whether a person opens this address in a browser: MCP clients accept JSON or an event stream. */
-function isNavigation({ method, headers, presented }: Asker): boolean {
-  if (presented.kind === "bearer" || (method !== "GET" && method !== "HEAD")) return false;
+function isNavigation({ method, headers, presented }: Asker, takesForms = false): boolean {
+  const isForm = takesForms && method === "POST" && headers["sec-fetch-mode"] !== undefined;
+  if (presented.kind === "bearer" || (method !== "GET" && method !== "HEAD" && !isForm)) return false;
   const accept = (headers.accept ?? "").toLowerCase();
   if (!accept.includes("text/html")) return false;
   const mode = headers["sec-fetch-mode"];
