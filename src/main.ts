@@ -381,6 +381,8 @@ function door(routes: CurrentRoutes, logger: Logger, metrics: Metrics): Middlewa
       await next();
       if (ctx.status === 404 && ctx.body == null)
         answerError(ctx, 404, "not_found", "There is nothing at this address.");
+      const refusal = ctx.status >= 400 && isNavigation(ctx) ? refusalIn(ctx.body) : undefined;
+      if (refusal) sendRefusal(ctx, ctx.status, refusal.error, sentence(refusal.error_description));
       // Whatever error page somebody sees, its request id leads here (F5.6).
       if (ctx.status >= 400 && ctx.type === "text/html")
         logger.info(
@@ -414,17 +416,47 @@ function publicError(error: unknown): { status: number; code: string; message: s
 }
 
 function answerError(ctx: Context, status: number, code: string, message: string): void {
-  const id = requestId(ctx.req);
-  if (ctx.accepts("json", "html") !== "html") {
-    ctx.status = status;
-    ctx.set("cache-control", "no-store");
-    ctx.body = { error: code, error_description: message, request_id: id };
+  if (ctx.accepts("json", "html") === "html") {
+    sendRefusal(ctx, status, code, message);
     return;
   }
-  const remedy = status >= 500 ? "Try again in a moment." : "Check the address, or go back and start again.";
-  const title =
-    status === 404 ? "Not found" : status >= 500 ? "That did not work" : "That request was not understood";
-  sendPage(ctx, status, errorPage({ title, happened: message, remedy, requestId: id, code }));
+  ctx.status = status;
+  ctx.set("cache-control", "no-store");
+  ctx.body = { error: code, error_description: message, request_id: requestId(ctx.req) };
+}
+
+/** Whether a person opens this in a browser. Some programs take pages without wanting any, when they post above all. */
+function isNavigation(ctx: Context): boolean {
+  if (ctx.get("authorization") !== "" || ctx.accepts("json", "html") !== "html") return false;
+  const mode = ctx.get("sec-fetch-mode");
+  return mode === "" ? ctx.method === "GET" || ctx.method === "HEAD" : mode === "navigate";
+}
+
+/** What a program is told, where an answer holds nothing else. */
+function refusalIn(
+  body: unknown,
+): { readonly error: string; readonly error_description: string } | undefined {
+  if (typeof body !== "object" || body === null) return undefined;
+  const { error, error_description }: { error?: unknown; error_description?: unknown } = body;
+  if (typeof error !== "string" || typeof error_description !== "string") return undefined;
+  return { error, error_description };
+}
+
+function sendRefusal(ctx: Context, status: number, code: string, happened: string): void {
+  const { title, remedy } = wordsOf(status);
+  sendPage(ctx, status, errorPage({ title, happened, remedy, requestId: requestId(ctx.req), code }));
+}
+
+function wordsOf(status: number): { readonly title: string; readonly remedy: string } {
+  const remedy = "Check the address, or go back and start again.";
+  if (status === 404) return { title: "Not found", remedy };
+  if (status === 429) return { title: "Too many requests", remedy: "Wait a while, then try again." };
+  if (status >= 500) return { title: "That did not work", remedy: "Try again in a moment." };
+  return { title: "That request was not understood", remedy };
+}
+
+function sentence(text: string): string {
+  return `${text.slice(0, 1).toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? "" : "."}`;
 }
 
 /** Serves `app` on `host:port` or `unix:/path`. Closing refuses new connections and cuts off after `graceMs`. */

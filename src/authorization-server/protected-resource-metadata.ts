@@ -3,6 +3,7 @@ import { normalPath } from "../config/normal-path.ts";
 import { normalizeHost } from "../config/normalize-host.ts";
 import { pathFault } from "../config/path-fault.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
+import { requestId } from "../pages/request-id.ts";
 import { onlyRouteOf } from "./resource-servers.ts";
 
 const wellKnown = "/.well-known/oauth-protected-resource";
@@ -19,7 +20,7 @@ export function protectedResourceMetadata(ctx: Context, routes: CurrentRoutes): 
   const fault = asked === "" ? undefined : pathFault(asked);
   if (fault !== undefined) {
     ctx.status = 400;
-    ctx.body = { error: "invalid_request", error_description: fault };
+    ctx.body = { error: "invalid_request", error_description: fault, request_id: requestId(ctx.req) };
     return;
   }
   const place = path === "" ? "/" : path;
@@ -28,7 +29,8 @@ export function protectedResourceMetadata(ctx: Context, routes: CurrentRoutes): 
   const route = found ?? only;
   if (route?.mcp.kind !== "server" || !route.enabled) {
     ctx.status = 404;
-    ctx.body = { error: "not_found", error_description: `no MCP server at ${ctx.host}${path || "/"}` };
+    const error_description = `no MCP server at ${ctx.host}${path || "/"}`;
+    ctx.body = { error: "not_found", error_description, request_id: requestId(ctx.req) };
     return;
   }
   ctx.set("cache-control", "public, max-age=300");

@@ -13,7 +13,7 @@ import { decodeCheckRequest } from "./decode-check-request.ts";
 import { encodeCheckResponse } from "./encode-check-response.ts";
 import type { GrpcService } from "./grpc-service.ts";
 import { loadGrpcService } from "./load-grpc-service.ts";
-import { pageOf } from "./page-of.ts";
+import { pageOf, pageOfUnread } from "./page-of.ts";
 import { readRequestFacts } from "./read-request-facts.ts";
 import type { RequestFacts } from "./request-facts.ts";
 import { response } from "./response.ts";
@@ -34,27 +34,32 @@ export function createCheckService(deps: CheckDeps): GrpcService {
     const { check: settings, envoy } = deps.routes().config;
     const read = readRequestFacts(request, settings.maxHeaderBytes, envoy.xffNumTrustedHops);
     if ("refusal" in read) {
-      finish({ decision: read.refusal, reason: read.refusal.code }, read.requestId);
+      const { refusal, asker } = read;
+      finish({ decision: refusal, reason: refusal.code }, asker.requestId, pageOfUnread(refusal, asker));
       return;
     }
     const { facts } = read;
     try {
       const checked = check(facts, deps);
       if (!(checked instanceof Promise)) {
-        finish(checked, facts.requestId, facts);
+        finishKnown(checked, facts);
         return;
       }
       const remaining = Math.min(settings.deadlineMs, deadline - Date.now() - answerMargin);
       beforeDeadline(checked, remaining)
         .catch(failed(facts))
-        .then((outcome) => finish(outcome, facts.requestId, facts));
+        .then((outcome) => finishKnown(outcome, facts));
     } catch (error) {
-      finish(failed(facts)(error), facts.requestId, facts);
+      finishKnown(failed(facts)(error), facts);
     }
 
-    function finish(checked: Checked, requestId: string, known?: RequestFacts): void {
+    function finishKnown(checked: Checked, known: RequestFacts): void {
+      const page = checked.decision.kind === "allow" ? undefined : pageOf(checked, known, deps.routes());
+      finish(checked, known.requestId, page, known);
+    }
+
+    function finish(checked: Checked, requestId: string, page?: string, known?: RequestFacts): void {
       const { decision, reason, route } = checked;
-      const page = known && decision.kind !== "allow" ? pageOf(checked, known, deps.routes()) : undefined;
       answer(response(decision, requestId, route?.mcp.kind === "client" ? [] : cors.answer, page));
       const seconds = (performance.now() - startedAt) / 1000;
       metrics.checks.labels(decision.kind, reason, route?.id ?? "").inc();

@@ -5,7 +5,7 @@ import { addressPage } from "../pages/address-page.ts";
 import { errorPage } from "../pages/error-page.ts";
 import type { Checked } from "./checked.ts";
 import type { Deny } from "./decision.ts";
-import type { RequestFacts } from "./request-facts.ts";
+import type { Asker, RequestFacts } from "./request-facts.ts";
 
 /** Where servers have their endpoint below an address that names a host only, as a rule. */
 const usualPlaces = new Set(["/mcp", "/sse"]);
@@ -19,32 +19,49 @@ export function pageOf(
   facts: RequestFacts,
   table: RouteTable,
 ): string | undefined {
-  if ((decision.kind !== "challenge" && decision.kind !== "deny") || !isNavigation(facts)) return undefined;
+  if (decision.kind !== "challenge" && decision.kind !== "deny") return undefined;
+  // People send forms to applications; what is posted to an MCP server is a call, whoever posts it.
+  if (!isNavigation(facts, route?.mcp.kind === "client")) return undefined;
+  if (decision.kind === "deny" && decision.status !== 404) return denialPage(decision, facts.requestId);
   const { requestId } = facts;
   const { issuer, paths } = table.config;
   const connections = `${issuer}${paths.prefix}/routes`;
-  if (decision.kind === "challenge")
-    // An application behind a client route sends people to sign in; this is for its scripts.
-    return route?.mcp.kind === "server"
-      ? addressPage({
-          server: { name: route.name, url: endpointFor(route, facts.path) },
-          connections,
-          code: "unauthorized",
-          requestId,
-        })
-      : undefined;
-  if (decision.status === 404) {
-    const unknownHost = table.hasHost(facts.host) ? undefined : facts.host.slice(0, 255);
-    return addressPage({ unknownHost, connections, code: decision.code, requestId });
-  }
-  const { title, remedy } = wordsOf(decision.status);
-  const happened = `${decision.message.slice(0, 1).toUpperCase()}${decision.message.slice(1)}.`;
-  return errorPage({ title, happened, remedy, code: decision.code, requestId });
+  if (decision.kind === "challenge") return route && challengePage(route, facts, connections);
+  const unknownHost = table.hasHost(facts.host) ? undefined : facts.host.slice(0, 255);
+  return addressPage({ unknownHost, connections, code: decision.code, requestId });
+}
+
+/** An application behind a client route sends people to sign in, but for what they have posted: that would be lost on the way. */
+function challengePage(route: Route, { path, requestId }: RequestFacts, connections: string): string {
+  const code = "unauthorized";
+  const { name, resource } = route;
+  if (route.mcp.kind === "server")
+    return addressPage({ server: { name, url: endpointFor(route, path) }, connections, code, requestId });
+  return errorPage({
+    title: "Sign in first",
+    happened: "You are not signed in, or not any more. What you have sent was not passed on.",
+    remedy: `Open ${name} and sign in, then send it again.`,
+    action: { label: `Open ${name}`, href: resource },
+    code,
+    requestId,
+  });
+}
+
+/** The same for a request that was denied while it was read: of it no more is known than who asks. */
+export function pageOfUnread(refusal: Deny, asker: Asker): string | undefined {
+  return isNavigation(asker) ? denialPage(refusal, asker.requestId) : undefined;
+}
+
+function denialPage({ status, code, message }: Deny, requestId: string): string {
+  const { title, remedy } = wordsOf(status);
+  const happened = `${message.slice(0, 1).toUpperCase()}${message.slice(1)}.`;
+  return errorPage({ title, happened, remedy, code, requestId });
 }
 
 /** Whether a person opens this address in a browser: MCP clients accept JSON or an event stream. */
-function isNavigation({ method, headers, presented }: RequestFacts): boolean {
-  if (presented.kind === "bearer" || (method !== "GET" && method !== "HEAD")) return false;
+function isNavigation({ method, headers, presented }: Asker, takesForms = false): boolean {
+  const isForm = takesForms && method === "POST" && headers["sec-fetch-mode"] !== undefined;
+  if (presented.kind === "bearer" || (method !== "GET" && method !== "HEAD" && !isForm)) return false;
   const accept = (headers.accept ?? "").toLowerCase();
   if (!accept.includes("text/html")) return false;
   const mode = headers["sec-fetch-mode"];
@@ -63,13 +80,15 @@ function endpointFor({ resource, prefix, mcp }: Route, path: string): string {
   return usualPlaces.has(below) ? resource + below : resource;
 }
 
-function wordsOf(status: Exclude<Deny["status"], 404>): { readonly title: string; readonly remedy: string } {
+function wordsOf(status: Deny["status"]): { readonly title: string; readonly remedy: string } {
   switch (status) {
     case 403:
       return {
         title: "You may not use this",
         remedy: "Ask the people who run this service for access, or sign in with another account.",
       };
+    case 404:
+      return { title: "Not found", remedy: "Check the address." };
     case 429:
       return { title: "Too many requests", remedy: "Wait a moment, then try again." };
     case 502:

@@ -4,6 +4,9 @@ export type Presented =
   | { readonly kind: "bearer"; readonly token: string }
   | { readonly kind: "other" };
 
+/** What shows whether a person asks or a program; known also of a request that is denied while it is read. */
+export type Asker = Pick<RequestFacts, "requestId" | "method" | "headers" | "presented">;
+
 /** A request as every later step sees it: checked once, in `read-request-facts.ts`, and never doubted again. */
 export interface RequestFacts {
   /** Envoy's `x-request-id`, else one of ours: what the error body and the log share. */

@@ -19,7 +19,7 @@ import type { PortalDeps } from "./portal-deps.ts";
  * The portal (F5.5): one page on the issuer's host where people see their servers and the applications that act for them, and
  * undo either. Everything is a form; nothing needs JavaScript.
  */
-export function createConnectionsRouter(deps: PortalDeps): Router {
+export function createConnectionsRouter(deps: Omit<PortalDeps, "externalTokens" | "people">): Router {
   const { routes, signIn, store, upstreamTokens, logger } = deps;
   const { prefix } = routes().config.paths;
   const home = `${prefix}/routes`;

@@ -252,9 +252,20 @@ function refuseOfProxy(url: URL, internal: boolean): SafeFetchError | undefined 
 
 /**
  * Why a name that somebody else chose must not be asked of a proxy. The address that the proxy connects to is not ours to check, so
+<<<<<<< HEAD
  * a name is refused if it could be an internal one. One that does not exist here is the proxy's rules' to judge; as long as nobody
  * has answered, a name may be an internal one.
  * @param signal aborts when the time of the whole call is up
+||||||| 3b44fb5
+ * a name is refused if it could be an inside one. One that does not exist here is the proxy's rules' to judge; as long as nobody
+ * has answered, a name may be an inside one.
+ * @param signal aborts when the time of the whole call is up
+=======
+ * a name is refused if it could be an inside one. One that does not exist here is the proxy's rules' to judge; as long as nobody
+ * has answered, a name may be an inside one.
+ * @param signal aborts when the time of the whole call is up, or its caller gives it up
+ * @throws what the caller gives as its reason
+>>>>>>> docs13
  */
 async function refuseByAddress(
   url: URL,
@@ -264,6 +275,10 @@ async function refuseByAddress(
 ): Promise<SafeFetchError | undefined> {
   const addresses = await new Promise<readonly { readonly address: string }[] | undefined>((done) => {
     const onAbort = () => done(undefined);
+    if (signal.aborted) {
+      onAbort();
+      return;
+    }
     signal.addEventListener("abort", onAbort, { once: true });
     resolveHost(url.hostname, (error, found) => {
       signal.removeEventListener("abort", onAbort);
@@ -271,6 +286,8 @@ async function refuseByAddress(
       else done(unanswered.has(error.code ?? "") ? undefined : []);
     });
   });
+  // Not wanted any more says nothing of the name; out of time does.
+  if (signal.aborted && !isTimeout(signal.reason)) throw signal.reason;
   if (addresses === undefined)
     return new SafeFetchError(
       "dns_failed",
@@ -278,6 +295,10 @@ async function refuseByAddress(
     );
   const accepts = guard("https:", url.hostname, 443);
   return addresses.every(({ address }) => accepts(address)) ? undefined : blocked(url.hostname);
+}
+
+function isTimeout(reason: unknown): boolean {
+  return reason instanceof Error && reason.name === "TimeoutError";
 }
 
 /** Look-ups that ended without an answer. */

@@ -1,13 +1,15 @@
 import { writeFile } from "node:fs/promises";
 import { Ajv2020 } from "ajv/dist/2020.js";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { stringify } from "yaml";
+import { parse, stringify } from "yaml";
 import {
   type UpstreamAuthorizationServer,
   upstreamAuthorizationServer,
 } from "../../deploy/demo/upstream-authorization-server.ts";
 import { runAudit } from "../../src/admin/run-audit.ts";
+import { discoveryFaults, documentedFaults, quoted } from "../compatibility/discovery-faults.ts";
 import { type ScriptedServer, scriptedServer } from "../upstream-oauth/scripted-server.ts";
+import { scriptedUpstream } from "../upstream-oauth/scripted-upstream.ts";
 import { startAdmin } from "./start-admin.ts";
 
 let house: Awaited<ReturnType<typeof startAdmin>>;
@@ -194,6 +196,32 @@ describe("F7.5 admin API: discovery", () => {
     ]);
     expect(body.what_to_do).toMatch(/upstream_oauth2/);
     expect((await call("GET", "/routes/lost")).status).toBe(404);
+  });
+
+  // The client of the routes file is not registered, so that nothing is asked before somebody connects.
+  const found = Object.entries(discoveryFaults).filter(([code]) => code !== "issuer_changed");
+  it.each(found)("answers 422 with the log's words and the advice for %s", async (code, fault) => {
+    const row = documentedFaults.get(code);
+    const faulty = await scriptedUpstream();
+    try {
+      fault.arrange?.(faulty);
+      const asked = {
+        id: "faulty",
+        from: "https://faulty.test",
+        to: fault.to ?? faulty.mcp,
+        mcp: { server: parse(fault.server ?? "{}") },
+      };
+      const { status, body } = await call("POST", "/routes", asked);
+      expect([status, body.error]).toEqual([422, code]);
+      const said = quoted(row?.log ?? "").filter((phrase) => String(body.error_description).includes(phrase));
+      expect(said, String(body.error_description)).not.toEqual([]);
+      for (const phrase of fault.unseen ? [] : quoted(row?.advice ?? ""))
+        expect(body.what_to_do).toContain(phrase);
+      expect(body.what_to_do).toMatch(/\w{3}/);
+      expect((await call("GET", "/routes/faulty")).status).toBe(404);
+    } finally {
+      await faulty.close();
+    }
   });
 });
 

@@ -9,9 +9,14 @@ describe("name servers that never answer", () => {
   const nameServer = createSocket("udp4");
   const asked = new Set<string>();
   let address: string;
+  /** What it answers to names that begin so. */
+  const codes: Readonly<Record<string, number>> = { nxdomain: 3, "no-data": 0, servfail: 2, refused: 5 };
   beforeAll(async () => {
-    nameServer.on("message", (message) => {
-      asked.add(nameOf(message));
+    nameServer.on("message", (message, { port }) => {
+      const name = nameOf(message);
+      asked.add(name);
+      const code = codes[name.split(".")[0] ?? ""];
+      if (code !== undefined) nameServer.send(refusal(message, code), port, "127.0.0.1");
     });
     nameServer.bind(0, "127.0.0.1");
     await once(nameServer, "listening");
@@ -40,6 +45,14 @@ describe("name servers that never answer", () => {
     expect(ended).toEqual(names.map(() => "dns_failed"));
   });
 
+  // A proxy is asked for what is not found here, and not for what nobody has answered.
+  it.each(Object.keys(codes))("%s is an answer, unlike silence: the name is not found here", async (kind) => {
+    const found = await new Promise<string | undefined>((resolve) =>
+      createResolveHost([address])(`${kind}.strangers.example.com`, (error) => resolve(error?.code)),
+    );
+    expect(found).toBe("ENOTFOUND");
+  });
+
   it("names of the operator's own network are the system's to resolve", async () => {
     const before = asked.size;
     const found = await new Promise<string[]>((resolve) =>
@@ -51,6 +64,18 @@ describe("name servers that never answer", () => {
     expect(asked.size).toBe(before);
   });
 });
+
+/** An answer to `question` with nothing in it but this response code (RFC 1035 section 4.1.1). */
+function refusal(question: Buffer, code: number): Buffer {
+  const answer = Buffer.from(question);
+  answer[2] = 0x81 | ((question[2] ?? 0) & 0x78);
+  answer[3] = 0x80 | code;
+  // What comes after the question (EDNS) is left out.
+  answer.writeUInt16BE(0, 10);
+  let end = 12;
+  while (answer[end]) end += (answer[end] ?? 0) + 1;
+  return answer.subarray(0, end + 5);
+}
 
 /** The name that a question is about (RFC 1035 section 4.1.2). */
 function nameOf(message: Buffer): string {

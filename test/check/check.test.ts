@@ -393,6 +393,48 @@ describe("a person who opens an address in a browser", () => {
     }
   });
 
+  test.each<[string, number, string, string, Record<string, string>?]>([
+    ["https://mcp.test/a%2Fb", 400, "bad_path", "The path has an encoded slash."],
+    ["https://mcp.test/a%00", 400, "bad_path", "The path has an encoded control character."],
+    ["https://nobody.test/a%5Cb", 400, "bad_path", "The path has an encoded slash."],
+    [
+      "https://mcp.test/?access_token=never-shown",
+      400,
+      "token_in_query",
+      "belong in the Authorization header",
+    ],
+    ["https://mcp.test/", 400, "bad_header", "The header content-type has", { "content-type": "café" }],
+    ["https://mcp.test/", 400, "bad_host", "names two different hosts", { ":authority": "never-shown.test" }],
+    ["https://mcp.test/", 431, "headers_too_large", "longer than", { cookie: `a=${"x".repeat(64 * 1024)}` }],
+  ])(
+    "what is refused while it is read (%s: %i %s) is a page, too",
+    async (url, status, code, fact, more = {}) => {
+      for (const [, headers] of browsers) {
+        const answer = await open(url, { ...headers, ...more });
+        expect(answer.status).toBe(status);
+        expect(answer.headers).toMatchObject({
+          "content-type": "text/html; charset=utf-8",
+          "content-security-policy": expect.stringContaining("default-src 'none'"),
+          "cache-control": "no-store",
+        });
+        for (const text of [`<code>${code}</code>`, fact, "<code>r-7</code>"])
+          expect(answer.body).toContain(text);
+        expect(answer.body).not.toContain("never-shown");
+      }
+      const clients: [Record<string, string>, string?][] = [
+        [{ accept: "application/json, text/event-stream" }],
+        [{ accept, "sec-fetch-mode": "cors" }],
+        [{ accept, authorization: "Bearer abc.def" }],
+        [{ accept }, "POST"],
+      ];
+      for (const [headers, method] of clients) {
+        const answer = await open(url, { ...headers, ...more }, method);
+        expect(answer.status).toBe(status);
+        expect(bodyOf(answer)).toMatchObject({ error: code, request_id: "r-7" });
+      }
+    },
+  );
+
   test("what is denied for another reason says which, on a page", async () => {
     const answer = await open("https://mcp.test/team", { accept, "service-worker": "script" });
     expect(answer.status).toBe(403);

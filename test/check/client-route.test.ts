@@ -73,6 +73,21 @@ test.each([
   expect(answer.headers["access-control-allow-origin"]).toBeUndefined();
 });
 
+test.each([
+  ["without a session", "app.test", {}, 401, "unauthorized", 'href="https://app.test"'],
+  ["that policy denies", "closed.test", { cookie: cookieFor("closed.test") }, 403, "not_allowed", "account"],
+])("a form that a person sends %s is answered by a page", async (_which, host, more, status, code, fact) => {
+  const answer = await checks.ask({
+    method: "POST",
+    url: `https://${host}/x?back=never-shown`,
+    headers: { accept: "text/html,*/*;q=0.8", "sec-fetch-mode": "navigate", "x-request-id": "r-8", ...more },
+  });
+  expect(answer.status).toBe(status);
+  expect(answer.headers["content-type"]).toBe("text/html; charset=utf-8");
+  for (const text of [`<code>${code}</code>`, fact, "<code>r-8</code>"]) expect(answer.body).toContain(text);
+  expect(answer.body).not.toContain("never-shown");
+});
+
 test("F5.1 the application gets a TE for the MCP routes this person may reach, never for its own", async () => {
   const answer = await checks.ask({
     method: "GET",

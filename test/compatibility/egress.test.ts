@@ -179,6 +179,24 @@ describe("outbound calls through a CONNECT proxy", () => {
     ).toBe(200);
   });
 
+  it("a call that its caller gives up while its name is looked up is not reported as a look-up without an answer", async () => {
+    const never: ResolveHost = () => {};
+    for (const abortFirst of [true, false]) {
+      const controller = new AbortController();
+      const given = new Error("not needed any more");
+      const begin = () => fetches(never).safe("https://as.example.test/", { signal: controller.signal });
+      if (abortFirst) controller.abort(given);
+      const ended = begin().catch((error: unknown) => error);
+      controller.abort(given);
+      expect(await ended).toBe(given);
+    }
+    expect(asked).toEqual([]);
+    // Time that is up is: nobody has answered by then.
+    const signal = AbortSignal.timeout(200);
+    const late = await failure(fetches(never).safe("https://as.example.test/", { signal }));
+    expect(late.code).toBe("dns_failed");
+  });
+
   it("what the operator named is reached directly where only internal name servers know it, on this machine always", async () => {
     const { port } = server.address() as AddressInfo;
     const { trusted } = fetches(resolvesTo("127.0.0.1"));

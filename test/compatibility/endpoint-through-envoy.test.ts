@@ -141,6 +141,37 @@ describe("a server whose endpoint is below `to`, through Envoy", () => {
     }
   });
 
+  test.each([
+    ["/team/mcp?access_token=never-shown", "belong in the Authorization header"],
+    ["/.well-known/oauth-protected-resource/elsewhere", "No MCP server at team.test/elsewhere"],
+  ])("a browser gets a page with the reason and the request id for %s, too", async (path, fact) => {
+    const accept = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
+    const get = (headers: Record<string, string>) =>
+      throughEnvoy(stack, { url: "https://team.test", path, headers });
+    const page = await get({ accept, "sec-fetch-mode": "navigate" });
+    const client = await get({ accept: "application/json" });
+    expect(page.status).toBe(client.status);
+    expect(page.header("content-type")).toBe("text/html; charset=utf-8");
+    expect(page.header("content-security-policy")).toContain("default-src 'none'");
+    expect(page.body).toContain(fact);
+    expect(page.body).toMatch(/Request id.*<code>[\w.:-]{8,64}<\/code>/);
+    expect(page.body).not.toContain("never-shown");
+    expect(client.header("content-type")).toMatch(/^application\/json/);
+    expect(JSON.parse(client.body)).toMatchObject({ request_id: expect.any(String) });
+  });
+
+  test("what Envoy refuses for its path is a page with the reason and the time, since it has no id yet", async () => {
+    const get = (accept: string) =>
+      throughEnvoy(stack, { url: "https://team.test", path: "/team%2Fmcp", headers: { accept } });
+    const page = await get("text/html");
+    const client = await get("application/json");
+    expect([page.status, page.header("content-type")]).toEqual([400, "text/html; charset=utf-8"]);
+    expect(page.body).toContain("encoded slash");
+    expect(page.body).toMatch(/log: <code>\d{4}-\d\d-\d\dT[\d:.]+Z<\/code>/);
+    expect(client.status).toBe(400);
+    expect(JSON.parse(client.body)).toMatchObject({ error: { data: { reason: "bad_path", hop: "client" } } });
+  });
+
   test("a browser gets pages where a client gets JSON, with the same status and challenge", async () => {
     const accept = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
     for (const [url, status, fact] of [

@@ -105,6 +105,14 @@ describe("limits: the number is kept, a metric tells", () => {
     expect((await begin("/oauth/authorize")).status).toBe(429);
     expect((await begin("/.pomerium/mcp/authorize")).status).toBe(429);
     expect(await reached("authorizations_per_address")).toBe(2);
+    const page = await throughEnvoy(stack, {
+      url: "https://auth.test/.pomerium/sign_in?return_to=/",
+      headers: { accept: "text/html,*/*;q=0.8", "sec-fetch-mode": "navigate" },
+    });
+    expect([page.status, page.header("content-type")]).toEqual([429, "text/html; charset=utf-8"]);
+    expect(Number(page.header("retry-after"))).toBeGreaterThan(0);
+    for (const fact of ["Too many authorizations from your address", "too_many_requests", "Request id"])
+      expect(page.body).toContain(fact);
   });
 
   test.each([

@@ -1,6 +1,7 @@
 import { parse } from "node-html-parser";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { callbackId } from "../../src/config/upstream-callback.ts";
+import { discoveryFaults, documentedFaults } from "../compatibility/discovery-faults.ts";
 import { type ScriptedUpstream, scriptedUpstream } from "../upstream-oauth/scripted-upstream.ts";
 import { alice } from "../upstream-oauth/start-client.ts";
 import { type Browser, startConnect } from "./start-connect.ts";
@@ -178,6 +179,31 @@ describe("connecting in the browser", () => {
     params.delete("code");
     const refused = await browser.open(callbackUrl(params));
     expect(told(refused)).toEqual(["authorization_refused", host, null, "invalid_scope"]);
+  });
+
+  it("the page of connections says what discovery found, in the words of the documentation", async () => {
+    const browser = await house.browser(alice);
+    const back = "https://auth.test/.pomerium/routes?connected=files";
+    /** Where nobody can tell yet whether the server wants a token. */
+    const other: Readonly<Record<string, string | undefined>> = {
+      unreachable: "Files was not connected: its sign-in cannot be reached just now. Try again later.",
+      server_error: undefined,
+      not_an_mcp_server: undefined,
+    };
+    for (const [code, { server = "{}", to, arrange }] of Object.entries(discoveryFaults)) {
+      const faulty = await scriptedUpstream();
+      arrange?.(faulty);
+      await house.reconfigure(
+        `  - {${files}, name: Files, to: "${to ?? faulty.mcp}", mcp: {server: ${server}}}`,
+      );
+      const { location } = await browser.connect(connectUrl({ redirect_url: back }));
+      expect([code, location?.origin]).toEqual([code, "https://auth.test"]);
+      const page = await browser.open(String(location));
+      const words = `Files was not connected: ${documentedFaults.get(code)?.words} (${code}).`;
+      const said = parse(page.body).querySelector(".note.warn")?.text;
+      expect([code, said]).toEqual([code, code in other ? other[code] : words]);
+      await faulty.close();
+    }
   });
 
   it("F5.3 signs in first, and for the authorization server's trips only the session that asked counts", async () => {

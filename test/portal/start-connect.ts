@@ -5,6 +5,7 @@ import Koa from "koa";
 import { parse } from "node-html-parser";
 import { listen } from "../../deploy/demo/listen.ts";
 import { createConnectRouter } from "../../src/portal/connect.ts";
+import { createConnectionsRouter } from "../../src/portal/connections-router.ts";
 import { createSignIn } from "../../src/sign-in/create-sign-in.ts";
 import { secretName } from "../../src/store/secret-name.ts";
 import { createLogger } from "../../src/telemetry/logger.ts";
@@ -37,15 +38,18 @@ export async function startConnect(routesYaml: string) {
   const logger = createLogger({ level: "silent" });
   const { routes, store } = house;
   const signIn = createSignIn({ routes, store, fetch: globalThis.fetch, logger });
-  const router = createConnectRouter({
+  const portal = {
     routes,
     store,
     signIn,
     upstreamOAuth: house.oauth,
     upstreamTokens: house.tokens,
     logger,
-    mayReach: (person) => person.userId !== "company/mallory",
-  });
+    mayReach: (person: { readonly userId: string }) => person.userId !== "company/mallory",
+    describeClient: async (id: string) => ({ id, source: "registered" as const }),
+  };
+  const router = createConnectRouter(portal);
+  router.use(createConnectionsRouter(portal).routes());
   const app = new Koa({ proxy: true, keys: ["k"] });
   app.use((ctx, next) => {
     ctx.req.headers["x-forwarded-proto"] = "https";

@@ -11,6 +11,8 @@ interface Failure {
   readonly when: string;
   readonly happened: string;
   readonly remedy: string;
+  /** Envoy answers before it gives the request an id: its access log has the time only. */
+  readonly early?: true;
 }
 
 const details = "response.code_details";
@@ -99,6 +101,14 @@ const failures: readonly Failure[] = [
     remedy: later,
   },
   {
+    reason: "bad_path",
+    hop: "client",
+    when: has("path_normalization_failed"),
+    happened: "the path has an encoded slash, or a character that not every server reads alike",
+    remedy: "Check the address.",
+    early: true,
+  },
+  {
     reason: "not_found",
     hop: "client",
     when: "response.code == 404",
@@ -174,7 +184,7 @@ export function localReplies(): Json {
       { filter: cel(`(${ours}) && ${unavailable}`), headers_to_add: [retryLater] },
       { filter: cel(ours) },
       // Envoy keeps the id of a client in a private network, and formats know no HTML.
-      mapper(internal, `${bad} && ${navigation}`, page(internal, false), [...common, forPages]),
+      mapper(internal, `${bad} && ${navigation}`, page(internal, ""), [...common, forPages]),
       ...[...failures, internal].flatMap((failure) => [
         mapper(failure, `(${failure.when}) && ${navigation}`, page(failure), [...common, forPages]),
         mapper(failure, failure.when, json(failure), [...common, ...forPrograms]),
@@ -211,7 +221,8 @@ function json({ reason, hop, happened, remedy }: Failure): Json {
   };
 }
 
-function page({ happened, remedy, hop }: Failure, withId = true): Json {
+function page(failure: Failure, traced = inLog(failure)): Json {
+  const { happened, remedy, hop } = failure;
   const title = hop === "client" ? "That did not work" : "This server cannot be reached";
   const html = `<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
@@ -219,9 +230,16 @@ function page({ happened, remedy, hop }: Failure, withId = true): Json {
 <style>body{font:16px/1.5 system-ui,sans-serif;max-width:36rem;margin:4rem auto;padding:0 1rem}code{font-size:.9em}</style></head>
 <body><main><h1>${title}</h1>
 <p>${sentence(happened)} ${remedy}</p>
-<p>Failed: ${hops[hop]}.${withId ? " Request id: <code>%REQ(X-REQUEST-ID)%</code>" : ""}</p></main></body></html>
+<p>Failed: ${hops[hop]}.${traced}</p></main></body></html>
 `;
   return { text_format_source: { inline_string: html }, content_type: "text/html; charset=utf-8" };
+}
+
+/** By what the request is found in the gateway's log. */
+function inLog({ early }: Failure): string {
+  return early
+    ? " Time in the gateway's log: <code>%START_TIME%</code>"
+    : " Request id: <code>%REQ(X-REQUEST-ID)%</code>";
 }
 
 const hops: Readonly<Record<Failure["hop"], string>> = {
