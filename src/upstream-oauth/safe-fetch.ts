@@ -252,20 +252,10 @@ function refuseOfProxy(url: URL, internal: boolean): SafeFetchError | undefined 
 
 /**
  * Why a name that somebody else chose must not be asked of a proxy. The address that the proxy connects to is not ours to check, so
-<<<<<<< HEAD
  * a name is refused if it could be an internal one. One that does not exist here is the proxy's rules' to judge; as long as nobody
  * has answered, a name may be an internal one.
- * @param signal aborts when the time of the whole call is up
-||||||| 3b44fb5
- * a name is refused if it could be an inside one. One that does not exist here is the proxy's rules' to judge; as long as nobody
- * has answered, a name may be an inside one.
- * @param signal aborts when the time of the whole call is up
-=======
- * a name is refused if it could be an inside one. One that does not exist here is the proxy's rules' to judge; as long as nobody
- * has answered, a name may be an inside one.
  * @param signal aborts when the time of the whole call is up, or its caller gives it up
  * @throws what the caller gives as its reason
->>>>>>> docs13
  */
 async function refuseByAddress(
   url: URL,
