@@ -10,8 +10,9 @@ export default defineConfig({
     // One more than the cores it is meant for: a test file waits about half of its time, for processes, deadlines and pages.
     maxWorkers: 3,
     sequence: { sequencer: LongestFirst },
-    testTimeout: 60_000,
-    hookTimeout: 120_000,
+    // For a machine that stalls, and a hang all the same: no test waits it out.
+    testTimeout: 180_000,
+    hookTimeout: 300_000,
     // A machine under load may take its time; where a bound is the behaviour, the test names it.
     expect: { poll: { timeout: 10_000 } },
     reporters: ["default", closingLine()],
