@@ -1,19 +1,35 @@
-import { defineConfig } from "vitest/config";
+import { configDefaults, defineConfig } from "vitest/config";
 import { closingLine } from "./test/support/closing-line.ts";
 import { LongestFirst } from "./test/support/longest-first.ts";
+import { sharing } from "./test/support/sharing.ts";
+
+const common = {
+  pool: "forks",
+  // For a machine that stalls, and a hang all the same: no test waits it out.
+  testTimeout: 180_000,
+  hookTimeout: 300_000,
+  // A machine under load may take its time; where a bound is the behaviour, the test names it.
+  expect: { poll: { timeout: 10_000 } },
+} as const;
 
 export default defineConfig({
   test: {
-    include: ["test/**/*.test.ts"],
+    // Once for both projects.
     globalSetup: ["./test/support/global-setup.ts"],
-    pool: "forks",
     // One more than the cores it is meant for: a test file waits about half of its time, for processes, deadlines and pages.
     maxWorkers: 3,
     sequence: { sequencer: LongestFirst },
-    testTimeout: 60_000,
-    hookTimeout: 120_000,
-    // A machine under load may take its time; where a bound is the behaviour, the test names it.
-    expect: { poll: { timeout: 10_000 } },
     reporters: ["default", closingLine()],
+    projects: [
+      {
+        test: {
+          ...common,
+          name: "apart",
+          include: ["test/**/*.test.ts"],
+          exclude: [...configDefaults.exclude, ...sharing],
+        },
+      },
+      { test: { ...common, name: "sharing", include: sharing, isolate: false } },
+    ],
   },
 });

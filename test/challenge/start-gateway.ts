@@ -125,8 +125,9 @@ export async function startGateway(options: {
     /** Where `throughEnvoy` finds it. */
     place: { envoyPort: port, ca: authority },
     async close() {
-      await proxy.close();
+      // While Envoy still asks for its health: draining waits, for seconds, until it has heard.
       await grpc.drain(100);
+      await proxy.close();
       await checks.close();
       await upstream.close();
       await rm(folder, { recursive: true, force: true });

@@ -15,10 +15,15 @@ import { throughEnvoy } from "../support/through-envoy.ts";
 
 const health = loadGrpcService("grpc/health/v1/health.proto", "grpc.health.v1.Health").Check!;
 let made: Awaited<ReturnType<typeof certificates>>;
+/** Each waits, for seconds, until those who asked for its health know that it stops: all at once. */
+const draining: Promise<void>[] = [];
 beforeAll(async () => {
   made = await certificates();
 });
-afterAll(() => made.close());
+afterAll(async () => {
+  await Promise.all(draining);
+  await made.close();
+});
 
 function ask(address: string, how: ChannelCredentials): Promise<unknown> {
   const client = new Client(address, how, { "grpc.ssl_target_name_override": "sidecar.internal" });
@@ -56,7 +61,7 @@ describe("nobody but Envoy asks us: mTLS on the gRPC port", () => {
       tls: tls(),
     });
   });
-  afterAll(() => server.drain(100));
+  afterAll(() => void draining.push(server.drain(100)));
 
   test("a certificate of our CA is answered", async () => {
     expect(await ask(server.address, trusting(pair(made.ours)))).toEqual({ status: "SERVING" });
@@ -78,7 +83,7 @@ describe("nobody but Envoy asks us: mTLS on the gRPC port", () => {
       tls: tls(["URI:spiffe://elsewhere", "DNS:envoy.internal"]),
     });
     expect(await ask(other.address, trusting(pair(made.ours)))).toEqual({ status: "SERVING" });
-    await other.drain(100);
+    draining.push(other.drain(100));
   });
   test("our CA's, but another name: no answer", async () => {
     const other = await createGrpcServer({
@@ -108,7 +113,7 @@ describe("nobody but Envoy asks us: mTLS on the gRPC port", () => {
     });
     expect(outcome).toBe("refused");
     session.destroy();
-    await other.drain(100);
+    draining.push(other.drain(100));
   });
 
   test("Envoy with the printed configuration gets through; without a certificate everything is 503", async () => {
@@ -166,8 +171,7 @@ describe("nobody but Envoy asks us: a Unix socket with permissions", () => {
     expect(await ask(server.address, credentials.createInsecure())).toEqual({ status: "SERVING" });
     // Only root can become somebody else.
     if (process.getuid?.() === 0) expect(await connectAsNobody(path)).toContain("PermissionError");
-    await server.drain(100);
-    await rm(folder, { recursive: true });
+    draining.push(server.drain(100).then(() => rm(folder, { recursive: true })));
   });
 });
 

@@ -1,7 +1,7 @@
 import type { TestProject } from "vitest/node";
 import { chromiumBinary } from "../../deploy/demo/browser.ts";
 import { envoyBinary } from "../../envoy/envoy-binary.ts";
-import { makeMigratedTemplate } from "./migrated-template.ts";
+import { startDatabasePool } from "./database-pool.ts";
 import { startPostgres } from "./start-postgres.ts";
 
 declare module "vitest" {
@@ -19,7 +19,7 @@ export default async function globalSetup(project: TestProject) {
   await Promise.allSettled([envoyBinary(), chromiumBinary()]);
   const server = await startPostgres();
   try {
-    await makeMigratedTemplate(server.url);
+    await startDatabasePool(server.url);
   } catch (error) {
     await server.close();
     throw error;

@@ -2,7 +2,7 @@ import { BaseSequencer, type TestSpecification } from "vitest/node";
 
 /**
  * What takes longest, longest first: begun last, it would run alone at the end. Vitest orders by what it measured itself, which on
- * a fresh clone is nothing; the rest is left to it.
+ * a fresh clone is nothing; the rest is left to it. Those that share processes come last, one after the other: they fill the end.
  */
 const longest = [
   "faults/faults",
@@ -10,6 +10,10 @@ const longest = [
   "real-clients/other-clients",
   "e2e/demo",
   "compatibility/zoo",
+  "store/earlier-versions",
+  "compatibility/tokens",
+  "browser/pages",
+  "compatibility/first-try",
   "compatibility/discovery",
   "real-clients/mcp-remote",
   "real-clients/inspector",
@@ -24,7 +28,8 @@ const longest = [
 
 export class LongestFirst extends BaseSequencer {
   override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
-    const place = ({ moduleId }: TestSpecification) => {
+    const place = ({ moduleId, project }: TestSpecification) => {
+      if (project.name === "sharing") return longest.length + 1;
       const index = longest.findIndex((name) => moduleId.endsWith(`/test/${name}.test.ts`));
       return index < 0 ? longest.length : index;
     };

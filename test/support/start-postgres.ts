@@ -33,7 +33,8 @@ export async function startPostgres(
     password: "postgres",
     persistent: true,
     createPostgresUser: process.getuid?.() === 0,
-    initdbFlags: ["--no-sync", "--encoding=UTF8"],
+    // The password is no secret: checking it costs a third of what connecting does.
+    initdbFlags: ["--no-sync", "--encoding=UTF8", "--set=scram_iterations=1"],
     postgresFlags: [
       "-h127.0.0.1",
       "-cunix_socket_directories=",

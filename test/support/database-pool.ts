@@ -1,0 +1,133 @@
+import { randomBytes } from "node:crypto";
+import pg from "pg";
+import { migrate } from "../../src/store/migrate.ts";
+
+/*
+ * Making a database copies eight megabytes and dropping one waits for a checkpoint; a thousand tests need one each. So a migrated
+ * one that is given back is emptied, under a name that nobody knows, for whoever asks next, of whichever file.
+ */
+
+/** Database of the shared Postgres that has all migrations and no rows. Nobody stays connected to it: it is copied. */
+const template = "migrated";
+
+/** What a test may have changed beside rows: an emptied database is used again only if none of it differs from the template's. */
+const shape = `
+with ours as (
+  select oid from pg_namespace where nspname not in ('pg_catalog', 'information_schema') and nspname not like 'pg\\_%'
+), relations as (
+  select c.* from pg_class c join ours on ours.oid = relnamespace
+), parts as (
+  select concat_ws('|', relname, relkind, relpersistence, relrowsecurity, relforcerowsecurity, relowner, relacl, reloptions) as part
+  from relations
+  union all select concat_ws('|', attrelid::regclass, attnum, attname, atttypid, atttypmod, attnotnull, attidentity, attacl, attoptions)
+  from pg_attribute where attrelid in (select oid from relations)
+  union all select concat_ws('|', adrelid::regclass, adnum, pg_get_expr(adbin, adrelid)) from pg_attrdef
+  union all select concat_ws('|', pg_get_indexdef(indexrelid), indisvalid) from pg_index where indrelid in (select oid from relations)
+  union all select concat_ws('|', conrelid::regclass, conname, pg_get_constraintdef(oid)) from pg_constraint
+  where connamespace in (select oid from ours)
+  union all select concat_ws('|', seqrelid::regclass, seqstart, seqincrement, seqmax, seqmin, seqcache, seqcycle) from pg_sequence
+  union all select concat_ws('|', pg_get_triggerdef(oid), tgenabled) from pg_trigger
+  union all select concat_ws('|', pg_get_ruledef(oid), ev_enabled) from pg_rewrite where ev_class in (select oid from relations)
+  union all select concat_ws('|', proname, md5(prosrc)) from pg_proc where pronamespace in (select oid from ours)
+  union all select concat_ws('|', nspname, nspacl) from pg_namespace where nspname not like 'pg\\_%'
+  union all select concat_ws('|', 'type', typname) from pg_type where typnamespace in (select oid from ours)
+  union all select evtname from pg_event_trigger
+  union all select polname from pg_policy
+  union all select extname from pg_extension
+  union all select pubname from pg_publication
+  union all select concat_ws('|', d.datacl, d.datconnlimit, s.setconfig)
+  from pg_database d left join pg_db_role_setting s on s.setdatabase = d.oid where datname = current_database()
+  union all select concat_ws('|', name, timestamp) from kysely_migration
+  union all select concat_ws('|', id, is_locked) from kysely_migration_lock
+)
+select md5(string_agg(part, E'\\n' order by part)) as shape from parts`;
+
+/** Rows of all tables but the migrations' own, and the sequences back at their first value. Truncating takes ten times as long. */
+const emptied = `
+do $$
+declare one record;
+begin
+  set local session_replication_role = replica;
+  for one in select oid::regclass as name from pg_class
+    where relnamespace = 'public'::regnamespace and relkind = 'r' and relname not like 'kysely\\_%'
+  loop execute format('delete from %s', one.name); end loop;
+  for one in select seqrelid::regclass as name, seqstart from pg_sequence
+  loop perform setval(one.name, one.seqstart, false); end loop;
+end $$`;
+
+/** Makes the template and the list of those that are free, once per run. */
+export async function startDatabasePool(serverUrl: string): Promise<void> {
+  await connected(serverUrl, async (server) => {
+    await server.query(`create database ${template}`);
+    await migrate({ url: urlOf(serverUrl, template) });
+    const { shape } = await connected(urlOf(serverUrl, template), shapeOf);
+    await server.query("create table pool_shape as select $1::text as shape", [shape]);
+    await server.query("create table pool_free (name text primary key)");
+  });
+}
+
+/** Name of a migrated database without rows, the caller's own until `giveDatabaseBack`. */
+export async function takeDatabase(serverUrl: string): Promise<string> {
+  return connected(serverUrl, async (server) => {
+    const { rows } = await server.query<{ name: string }>(
+      "delete from pool_free where name = (select name from pool_free limit 1 for update skip locked) returning name",
+    );
+    if (rows[0]) return rows[0].name;
+    const name = freshName();
+    // By its log: a copy of the files waits for two checkpoints of whatever all others have written.
+    await server.query(`create database ${name} template ${template} strategy wal_log`);
+    return name;
+  });
+}
+
+/** Ends all its connections. From then on nobody reaches it by `name`; it is dropped if more than its rows was changed. */
+export async function giveDatabaseBack(serverUrl: string, name: string): Promise<void> {
+  await connected(serverUrl, async (server) => {
+    const next = freshName();
+    try {
+      await server.query("select pg_terminate_backend(pid, 5000) from pg_stat_activity where datname = $1", [
+        name,
+      ]);
+      await server.query(`alter database ${name} rename to ${next}`);
+    } catch {
+      // Somebody came back at once.
+      await dropDatabase(server, name);
+      return;
+    }
+    const same = await connected(urlOf(serverUrl, next), async (database) => {
+      const { rows } = await server.query<{ shape: string }>("select shape from pool_shape");
+      if ((await shapeOf(database)).shape !== rows[0]?.shape) return false;
+      await database.query(emptied);
+      return true;
+    }).catch(() => false);
+    if (same) await server.query("insert into pool_free values ($1)", [next]);
+    else await dropDatabase(server, next);
+  });
+}
+
+export const dropDatabase = (server: pg.Client, name: string) =>
+  server.query(`drop database if exists ${name} with (force)`);
+
+export const freshName = () => `test_${randomBytes(6).toString("hex")}`;
+
+/** The URL of database `name` on the server of `serverUrl`. */
+export function urlOf(serverUrl: string, name: string): string {
+  const url = new URL(serverUrl);
+  url.pathname = `/${name}`;
+  return url.href;
+}
+
+/** Runs `work` on a connection of its own. */
+export async function connected<T>(url: string, work: (client: pg.Client) => Promise<T>): Promise<T> {
+  const client = new pg.Client({ connectionString: url });
+  await client.connect();
+  try {
+    return await work(client);
+  } finally {
+    await client.end();
+  }
+}
+
+async function shapeOf(database: pg.Client): Promise<{ shape: string | undefined }> {
+  return { shape: (await database.query<{ shape: string }>(shape)).rows[0]?.shape };
+}
