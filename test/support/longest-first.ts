@@ -13,7 +13,7 @@ const longest = [
   "store/earlier-versions",
   "compatibility/tokens",
   "browser/pages",
-  "compatibility/first-try",
+  "compatibility/public-reports",
   "compatibility/discovery",
   "real-clients/mcp-remote",
   "real-clients/inspector",
