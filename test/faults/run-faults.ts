@@ -128,7 +128,7 @@ function fillDisk(disk: SmallDisk): Fault {
   };
 }
 
-/** A call that was answered with an error later than this ran into a time-out, its own or that of one it waited for, ms. */
+/** A call that was answered with an error later than this ran into a timeout, its own or that of one it waited for, ms. */
 const lateMs = 1_000;
 
 /** Whether calls that met time-outs are all that misses a target. */
@@ -168,10 +168,14 @@ async function runOne(fault: Fault, world: World, load: Load, short: boolean): P
   const seen = scene.seen();
   const outcomes: Record<Outcome, number> = { right: 0, allowed: 0, wrong: 0, hung: 0 };
   const answers: Record<string, number> = {};
-  let late = 0;
-  for (const { outcome, what, startedAt, endedAt } of seen) {
+  const errors = seen.filter(({ outcome }) => outcome === "allowed");
+  const stalled = errors.filter(({ startedAt, endedAt }) => endedAt - startedAt > lateMs);
+  // What a stall keeps waiting for a database connection, the next calls are refused for at once.
+  const late = errors.filter((error) =>
+    stalled.some((other) => other.startedAt <= error.endedAt && error.startedAt <= other.endedAt),
+  ).length;
+  for (const { outcome, what } of seen) {
     outcomes[outcome]++;
-    if (outcome === "allowed" && endedAt - startedAt > lateMs) late++;
     if (outcome !== "right") answers[what] = (answers[what] ?? 0) + 1;
   }
   const serverAfter = world.server.counts();
