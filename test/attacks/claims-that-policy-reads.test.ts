@@ -306,6 +306,57 @@ describe("what policy knows of people", () => {
     await becomes(403, "last", token);
   });
 
+  it("the assertion names the groups that the operator chose, in the provider's order, and is marked only where a chosen one is missing", async () => {
+    /** Both claims, as all replicas write them by now, once they are these. */
+    const asserted = (token: string, expected: { groups: readonly string[]; groups_overflow?: true }) =>
+      expect
+        .poll(
+          async () => {
+            await everywhere("harmless", token);
+            const all = stack.open.requests.slice(-12).map(({ headers }) => {
+              const [, jwt = ""] =
+                headers.find(([name]) => name.toLowerCase() === "x-pomerium-jwt-assertion") ?? [];
+              const { groups, groups_overflow } = decodeJwt(jwt);
+              return JSON.stringify({ groups, groups_overflow });
+            });
+            return [...new Set(all)];
+          },
+          { interval: 50, timeout: 30_000 },
+        )
+        .toEqual([JSON.stringify(expected)]);
+    const choose = (identity_assertion: object) =>
+      rewrite((file) => void Object.assign(file, { identity_assertion }));
+
+    const own = ["team-19", "hr", "ops", "team-1", "ops-leads", "team-2", "team-100"];
+    says("alice", { groups: own, more: {} });
+    const token = tokenOf(await authorized("alice", "harmless"));
+    await asserted(token, { groups: own });
+    // Each setting counts from the next call on, whatever has been minted before.
+    await choose({ groups: ["team-1*", "ops"] });
+    await asserted(token, { groups: ["team-19", "ops", "team-1", "team-100"] });
+    await choose({ groups: ["team-1*", "ops"], max_groups: 4 });
+    await asserted(token, { groups: ["team-19", "ops", "team-1", "team-100"] });
+    await choose({ groups: ["team-1*", "ops"], max_groups: 2 });
+    await asserted(token, { groups: ["team-19", "ops"], groups_overflow: true });
+    await choose({ groups: ["nobody's"], max_groups: 0 });
+    await asserted(token, { groups: [] });
+    await choose({ max_groups: 0 });
+    await asserted(token, { groups: [], groups_overflow: true });
+    await choose({ max_groups: 1_000 });
+    await asserted(token, { groups: own });
+
+    // 3 KiB of names, however many may be named: bytes, and not characters.
+    const long = Array.from({ length: 100 }, (_, index) => String(index).padStart(60, "x"));
+    const wide = long.map((name) => name.replaceAll("xx", "é"));
+    for (const groups of [long, wide]) {
+      says("alice", { groups });
+      const all = tokenOf(await authorized("alice", "harmless"));
+      await asserted(all, { groups: groups.slice(0, 48), groups_overflow: true });
+    }
+    await choose({});
+    says("alice", { groups: [] });
+  });
+
   it.each([
     [
       "as distributed claims",
