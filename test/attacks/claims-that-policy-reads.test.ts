@@ -176,6 +176,21 @@ describe("what policy knows of people", () => {
     change(file);
     await writeFile(stack.configFile, stringify(file), { mode: 0o600 });
   }
+  /** How often each replica has said that it goes by a new file. */
+  const loads = () =>
+    Promise.all(
+      ["sidecar.log", "second.log"].map(async (name) => {
+        const log = await readFile(join(stack.configFile, "..", name), "utf8");
+        return log.split("the routes file was loaded again").length;
+      }),
+    );
+  /** Returns when both replicas have said so. */
+  async function rewriteEverywhere(change: Parameters<typeof rewrite>[0]): Promise<void> {
+    const before = await loads();
+    await rewrite(change);
+    const isThere = async () => (await loads()).every((count, replica) => count > Number(before[replica]));
+    await expect.poll(isThere, { interval: 20, timeout: 30_000 }).toBe(true);
+  }
   const tokenOf = (client: McpClient) => client.tokens()?.access_token ?? "";
   interface Tokens {
     readonly access_token: string;
@@ -283,19 +298,19 @@ describe("what policy knows of people", () => {
     const assertion = sent.find(([name]) => name.toLowerCase() === "x-pomerium-jwt-assertion")?.[1] ?? "";
     expect(assertion.length).toBeLessThan(8_192);
     expect(decodeJwt(assertion)).toMatchObject({ groups: groups.slice(0, 100), groups_overflow: true });
-    // Nobody has named this group before: the token cannot know of it.
-    await rewrite((file) => {
+    // Nobody has named this group before: the token cannot know of it. Where the file is in force, so is the denial, for the next call.
+    await rewriteEverywhere((file) => {
       const last = file.routes.find(({ id }) => id === "last");
       Object.assign(last ?? {}, {
         policy: [Object(last).policy[0], { deny: { and: [{ groups: "team-250" }] } }],
       });
     });
-    await becomes(403, "last", token);
-    await rewrite((file) => {
+    expect(new Set(await everywhere("last", token))).toEqual(new Set([403]));
+    await rewriteEverywhere((file) => {
       const last = file.routes.find(({ id }) => id === "last");
       Object.assign(last ?? {}, { policy: [Object(last).policy[0]] });
     });
-    await becomes(200, "last", token);
+    expect(new Set(await everywhere("last", token))).toEqual(new Set([200]));
     says("alice", { groups: ["team-0"] });
     const few = tokenOf(await authorized("alice", "open"));
     expect((await pingThroughEnvoy(stack, stack.urls.open, few)).status).toBe(200);
@@ -304,6 +319,57 @@ describe("what policy knows of people", () => {
       ?.headers.find(([name]) => name.toLowerCase() === "x-pomerium-jwt-assertion");
     expect(decodeJwt(next?.[1] ?? "")).not.toHaveProperty("groups_overflow");
     await becomes(403, "last", token);
+  });
+
+  it("the assertion names the groups that the operator chose, in the provider's order, and is marked only where a chosen one is missing", async () => {
+    /** Both claims, as all replicas write them by now, once they are these. */
+    const asserted = (token: string, expected: { groups: readonly string[]; groups_overflow?: true }) =>
+      expect
+        .poll(
+          async () => {
+            await everywhere("harmless", token);
+            const all = stack.open.requests.slice(-12).map(({ headers }) => {
+              const [, jwt = ""] =
+                headers.find(([name]) => name.toLowerCase() === "x-pomerium-jwt-assertion") ?? [];
+              const { groups, groups_overflow } = decodeJwt(jwt);
+              return JSON.stringify({ groups, groups_overflow });
+            });
+            return [...new Set(all)];
+          },
+          { interval: 50, timeout: 30_000 },
+        )
+        .toEqual([JSON.stringify(expected)]);
+    const choose = (identity_assertion: object) =>
+      rewrite((file) => void Object.assign(file, { identity_assertion }));
+
+    const own = ["team-19", "hr", "ops", "team-1", "ops-leads", "team-2", "team-100"];
+    says("alice", { groups: own, more: {} });
+    const token = tokenOf(await authorized("alice", "harmless"));
+    await asserted(token, { groups: own });
+    // Each setting counts from the next call on, whatever has been minted before.
+    await choose({ groups: ["team-1*", "ops"] });
+    await asserted(token, { groups: ["team-19", "ops", "team-1", "team-100"] });
+    await choose({ groups: ["team-1*", "ops"], max_groups: 4 });
+    await asserted(token, { groups: ["team-19", "ops", "team-1", "team-100"] });
+    await choose({ groups: ["team-1*", "ops"], max_groups: 2 });
+    await asserted(token, { groups: ["team-19", "ops"], groups_overflow: true });
+    await choose({ groups: ["nobody's"], max_groups: 0 });
+    await asserted(token, { groups: [] });
+    await choose({ max_groups: 0 });
+    await asserted(token, { groups: [], groups_overflow: true });
+    await choose({ max_groups: 1_000 });
+    await asserted(token, { groups: own });
+
+    // 3 KiB of names, however many may be named: bytes, and not characters.
+    const long = Array.from({ length: 100 }, (_, index) => String(index).padStart(60, "x"));
+    const wide = long.map((name) => name.replaceAll("xx", "é"));
+    for (const groups of [long, wide]) {
+      says("alice", { groups });
+      const all = tokenOf(await authorized("alice", "harmless"));
+      await asserted(all, { groups: groups.slice(0, 48), groups_overflow: true });
+    }
+    await choose({});
+    says("alice", { groups: [] });
   });
 
   it.each([

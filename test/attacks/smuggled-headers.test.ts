@@ -32,22 +32,24 @@ describe("Headers that a client smuggles, through Envoy", () => {
   let upstream: Http2SecureServer;
   const seen: IncomingHttpHeaders[] = [];
   const trailers: IncomingHttpHeaders[] = [];
-  let tokens: Record<"listed" | "more", string>;
+  let tokens: Record<"listed" | "more" | "host", string>;
 
   beforeAll(async () => {
     const port = await freePort();
     stack = await startE2e({
-      names: ["listed.test", "more.test"],
+      names: ["listed.test", "more.test", "host.test"],
       config: (config) => {
-        const route = (id: string, more: object) => ({
+        const route = (id: string, more: object, ofRoute: object = {}) => ({
           id,
           from: `https://${id}.test`,
           to: `https://127.0.0.1:${port}/mcp`,
           tls_upstream_server_name: `${id}.test`,
           mcp: { server: { upstream_auth: "none", ...more } },
+          ...ofRoute,
         });
         const request_headers = { pass: ["X-Api-Key"], set: { "X-Region": "eu" } };
         config.routes.push(route("listed", {}), route("more", { request_headers }));
+        config.routes.push(route("host", {}, { preserve_host_header: true }));
         return config;
       },
     });
@@ -65,7 +67,7 @@ describe("Headers that a client smuggles, through Envoy", () => {
       });
     });
     await new Promise<void>((resolve) => upstream.listen(port, "127.0.0.1", resolve));
-    tokens = { listed: await tokenFor("listed"), more: await tokenFor("more") };
+    tokens = { listed: await tokenFor("listed"), more: await tokenFor("more"), host: await tokenFor("host") };
   });
   afterAll(async () => {
     await stack?.close();
@@ -80,7 +82,10 @@ describe("Headers that a client smuggles, through Envoy", () => {
     return token;
   }
   /** What the upstream got of a request over both versions of HTTP. */
-  async function send(id: "listed" | "more", headers: RawRequest["headers"]): Promise<IncomingHttpHeaders[]> {
+  async function send(
+    id: keyof typeof tokens,
+    headers: RawRequest["headers"],
+  ): Promise<IncomingHttpHeaders[]> {
     const request = {
       url: `https://${id}.test/`,
       method: "POST",
@@ -103,6 +108,22 @@ describe("Headers that a client smuggles, through Envoy", () => {
       expect(names.filter((name) => got[name] === "1" || (name === "te" && got.te !== undefined))).toEqual(
         [],
       );
+  });
+
+  it("passes Origin where the upstream sees the host that the client asked, and nothing else of these", async () => {
+    const origin = "https://app.test";
+    for (const got of await send("host", {
+      ...named([...identityHeaders, ...steering, ...others]),
+      origin,
+    })) {
+      expect([got[":authority"], got.origin]).toEqual(["host.test", origin]);
+      expect(Object.keys(got).filter((name) => got[name] === "1")).toEqual([]);
+      expect(got.te).toBeUndefined();
+    }
+    for (const got of await send("listed", { origin })) {
+      expect(got[":authority"]).not.toBe("listed.test");
+      expect(got.origin).toBeUndefined();
+    }
   });
 
   it("passes what MCP, HTTP and tracing need", async () => {

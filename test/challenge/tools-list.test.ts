@@ -74,6 +74,36 @@ describe("the answer to tools/list on a route with a tool policy", () => {
     expect(JSON.parse(await text(stream))).toEqual(list(...names, "open"));
   });
 
+  it.each([
+    ["application/json", true],
+    ["application/json", false],
+    ["text/event-stream", true],
+    ["text/event-stream", false],
+  ])(
+    "a list of 1.5 MiB is filtered, and arrives whole, with the limits as they come: %s, length known: %s",
+    async (type, known) => {
+      const names = Array.from({ length: 30_000 }, (_, index) => `tool_${index}`);
+      const message = JSON.stringify(list("secret", ...names, "open"));
+      expect(message.length).toBeGreaterThan(1.5 * 1024 * 1024);
+      const isStream = type === "text/event-stream";
+      const body = isStream ? `event: message\ndata: ${message}\n\n` : message;
+      upstream = (incoming, response) => {
+        incoming.resume();
+        const length = known ? { "content-length": String(Buffer.byteLength(body)) } : {};
+        response.writeHead(200, { "content-type": type, ...length });
+        for (let at = 0; at < body.length; at += 100_000) response.write(body.slice(at, at + 100_000));
+        response.end();
+      };
+      const answer = await throughEnvoy(gateway.place, request("tools/list"));
+      expect(answer.status).toBe(200);
+      const arrived = isStream ? answer.body.replace(/^event: message\ndata: |\n\n$/g, "") : answer.body;
+      const { id, result } = JSON.parse(arrived);
+      expect([id, result.tools.length]).toEqual([1, names.length + 1]);
+      // Not by toEqual: a difference of 30,000 lines is not printed in time.
+      expect(arrived === JSON.stringify(list(...names, "open"))).toBe(true);
+    },
+  );
+
   it("F8.15 is filtered on an event stream as well, event by event", async () => {
     let send: (event: string) => void = () => {};
     upstream = (incoming, response) => {

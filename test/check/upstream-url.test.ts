@@ -32,6 +32,7 @@ test.each([
   ["as on the upstream's own path", route("/v1", "http://x:1/mcp", "/mcp"), "/v1/mcp/", "http://x:1/mcp/"],
   ["below the prefix", route("/v1", "http://x:1/mcp", "/mcp"), "/v1/a/b", "http://x:1/mcp/a/b"],
   ["below the prefix, not doubled", route("/v1", "http://x:1/mcp", "/mcp"), "/v1/mcp/b", "http://x:1/mcp/b"],
+  ["a query is not part of it", route("/v1", "http://x:1/mcp?a=1", "/mcp"), "/v1/b", "http://x:1/mcp/b"],
   ["`to` is a root with a slash", route("/v1", "http://x:1/", "/"), "/v1/a", "http://x:1/a"],
 ])("%s", (_name, given, path, url) => {
   expect(upstreamUrl(given, path)).toBe(url);

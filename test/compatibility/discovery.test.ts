@@ -182,12 +182,55 @@ describe("where metadata is", () => {
     expect(elsewhere.seen).toEqual([]);
   });
 
-  it("registration, token and revocation requests follow no redirect", async () => {
+  it("a registration follows no redirect", async () => {
     upstream.on("/register", { status: 307, headers: { location: "/registered" } });
     upstream.on("/registered", { status: 201, body: { client_id: "x" } });
     expect((await failure()).code).toBe("redirect_refused");
     expect(upstream.paths()).not.toContain("/registered");
   });
+
+  it.each([301, 302, 303, 307, 308])(
+    "nor do token, refresh and revocation requests, in whose bodies the credentials are (%i)",
+    async (status) => {
+      // Where a followed redirect would lead, everything goes well.
+      for (const path of ["/token2", "/revoke2"])
+        upstream.on(path, {
+          body: { access_token: "stolen", token_type: "Bearer", refresh_token: "stolen", expires_in: 3600 },
+        });
+      const moved = (location: string) => ({ status, headers: { location }, body: "" });
+      upstream.metadata.revocation_endpoint = `${upstream.url}/revoke`;
+      upstream.on("/revoke", moved("/revoke2"));
+      const asked = { userId: alice, route: house.route(), returnTo: "https://mcp.test/done" };
+      const consent = await house.oauth.begin(asked);
+      if (!consent.ok) throw new Error(consent.message);
+      upstream.tokenAnswers.push(moved("/token2"));
+      const finished = await house.oauth.finish({
+        params: upstream.agree(consent.location),
+        callback: new URL(consent.location).searchParams.get("redirect_uri") ?? "",
+        host: "mcp.test",
+        userId: alice,
+        browserState: consent.state,
+      });
+      expect(finished).toMatchObject({ ok: false, code: "redirect_refused" });
+
+      await connect();
+      const caller = { userId: alice, kind: "person" } as const;
+      const connection = { userId: alice, routeId: "files", upstream: upstream.mcp };
+      const before = await house.store.upstreamTokens.find(connection);
+      upstream.tokenAnswers.push(moved(`${upstream.url}/token2`));
+      const later = Date.now() + 2 * 3_600_000;
+      expect(await house.tokens.find(caller, house.route(), later)).toMatchObject({ kind: "unavailable" });
+      expect(upstream.tokenAnswers).toEqual([]);
+      // A server that is set up wrongly has refused nothing: the token is there still.
+      const after = await house.store.upstreamTokens.find(connection);
+      expect([after?.accessToken, after?.refreshToken]).toEqual([before?.accessToken, before?.refreshToken]);
+
+      expect(await house.tokens.disconnect(alice, house.route())).toBe(true);
+      expect(upstream.paths()).toContain("/revoke");
+      expect(upstream.paths()).not.toContain("/token2");
+      expect(upstream.paths()).not.toContain("/revoke2");
+    },
+  );
 
   it("discovery says which protocol revision and product asks, and nothing of the deployment", async () => {
     await begun();

@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import type { StackConfig } from "../../deploy/demo/stack-config.ts";
 import { type E2e, startE2e } from "../support/e2e.ts";
 import { throughEnvoy } from "../support/through-envoy.ts";
 import { type ScriptedServer, scriptedServer } from "../upstream-oauth/scripted-server.ts";
@@ -8,16 +9,29 @@ describe("a server whose endpoint is below `to`, through Envoy", () => {
   let stack: E2e;
   let plain: ScriptedServer;
   const endpoint = "https://everything.test/mcp";
+  const byHand = "https://byhand.test";
+  /** Our client at the upstream's authorization server, without its endpoints. */
+  const clientOf = ({ routes }: StackConfig) => {
+    const { client_id, client_secret } = Object(routes[0]?.mcp).server.upstream_oauth2;
+    return { client_id, client_secret };
+  };
 
   beforeAll(async () => {
     plain = await scriptedServer();
     const none = { server: { upstream_auth: "none" } };
     stack = await startE2e({
       upstream: { dynamicRegistration: true },
-      names: ["team.test", "shared.test", "nobody.test"],
+      names: ["team.test", "shared.test", "nobody.test", "byhand.test"],
+      redirectUris: ["https://byhand.test/.pomerium/mcp/client/oauth/callback"],
       config: (defaults) => ({
         ...defaults,
         routes: [
+          {
+            id: "byhand",
+            from: byHand,
+            to: new URL(String(defaults.routes[0]?.to)).origin,
+            mcp: { server: { upstream_oauth2: clientOf(defaults) } },
+          },
           {
             id: "everything",
             from: "https://everything.test",
@@ -78,6 +92,16 @@ describe("a server whose endpoint is below `to`, through Envoy", () => {
     const browser = stack.browser("alice");
     const portal = await browser.open("https://auth.test/.pomerium/routes");
     expect(portal.html).toContain("Disconnect");
+  });
+
+  test("so it does with a client that is registered by hand: consent and refreshes name the endpoint", async () => {
+    const client = await stack.client("bob", `${byHand}/mcp`);
+    const whoami = () => client.run((mcp) => mcp.callTool({ name: "whoami", arguments: {} }));
+    expect(JSON.stringify(await whoami())).toContain("bobby");
+    expect(client.trips()).toBe(1);
+    await stack.upstream.killAccessTokens("bobby");
+    expect(JSON.stringify(await whoami())).toContain("bobby");
+    expect(client.trips()).toBe(1);
   });
 
   test("doctor and listings find it where no client has asked yet", async () => {

@@ -116,6 +116,71 @@ describe("where an upstream's MCP endpoint is", () => {
     expect(resourceOf((await begin("/other/mcp")).location)).toBe(`${upstream.url}/other/mcp`);
   });
 
+  test.each(["the whole URL", "the path alone"])(
+    "a query in `to` is part of it for questions, resource, refreshes and doctor, with metadata for %s",
+    async (place) => {
+      const asked = (project: number) => `${upstream.url}/mcp?project=${project}`;
+      await house.reconfigure(route("{}", "https://mcp.test", asked(1)));
+      upstream.on("/mcp", { status: 401, headers: { "www-authenticate": "Bearer" } });
+      upstream.on(`${prm}/mcp`, ({ query }) => {
+        if (query.has("project") !== (place === "the whole URL")) return { status: 404, body: "no" };
+        return { body: { resource: asked(1), authorization_servers: [upstream.url] } };
+      });
+      const { found, urls } = await doctor();
+      expect(found).toMatchObject({ ok: true, needed: true });
+      expect(urls).toContain(asked(1));
+      const { location } = await connect();
+      expect(resourceOf(location)).toBe(asked(1));
+      expect(upstream.tokenRequests.at(-1)?.get("resource")).toBe(asked(1));
+      const later = Date.now() + 7_200_000;
+      expect(await house.tokens.find({ userId: alice, kind: "person" }, house.route(), later)).toMatchObject({
+        kind: "credential",
+      });
+      expect(upstream.tokenRequests.at(-1)?.get("grant_type")).toBe("refresh_token");
+      expect(upstream.tokenRequests.at(-1)?.get("resource")).toBe(asked(1));
+      const at = (path: string) => upstream.seen.filter((one) => one.path === path);
+      for (const { query } of at("/mcp")) expect(query.toString()).toBe("project=1");
+      // The whole URL is asked for first.
+      const queries = at(`${prm}/mcp`).map(({ query }) => query.toString());
+      expect([...new Set(queries)]).toEqual(place === "the whole URL" ? ["project=1"] : ["project=1", ""]);
+    },
+  );
+
+  test("a connection to one query is none to another, nor are those to endpoints below it", async () => {
+    const at = (query: string) => route("{}", "https://mcp.test", `${upstream.url}/mcp?project=${query}`);
+    await house.reconfigure(at("1"));
+    upstream.on("/mcp", { status: 401, headers: { "www-authenticate": "Bearer" } });
+    const endpoints = ["/mcp", "/mcp/x", "/mcp/y"];
+    for (const path of endpoints) {
+      upstream.on(path, { status: 401, headers: { "www-authenticate": "Bearer" } });
+      upstream.on(`${prm}${path}`, ({ query }) => ({
+        body: { resource: `${upstream.url}${path}?${query}`, authorization_servers: [upstream.url] },
+      }));
+    }
+    await connect("/x");
+    await connect("/y");
+    const all = () => Promise.all(["/x", "/y"].map(tokenAt));
+    const stored = async () =>
+      (await house.store.upstreamTokens.listForUser(alice)).map((one) => one.upstream).toSorted();
+    const own = await all();
+    expect(own).toEqual([expect.stringMatching(/^Bearer /), expect.stringMatching(/^Bearer /)]);
+    const both = [`${upstream.url}/mcp/y?project=1`, `${upstream.url}/mcp?project=1`];
+    expect(await stored()).toEqual(both);
+    for (const other of ["2", "1&more=1", "11"]) {
+      await house.reconfigure(at(other));
+      expect(await all()).toEqual(["missing", "missing"]);
+      const found = await house.tokens.connectionState(alice, house.route());
+      expect(found).toMatchObject({ state: "missing" });
+      await house.tokens.disconnect(alice, house.route());
+      expect(await stored()).toEqual(both);
+    }
+    await house.reconfigure(at("1"));
+    expect(await all()).toEqual(own);
+    await house.tokens.disconnect(alice, house.route());
+    expect(await stored()).toEqual([]);
+    for (const path of endpoints) for (const place of [path, `${prm}${path}`]) upstream.off(place);
+  });
+
   test("a prefix that `to` does not replace is part of it", async () => {
     await house.reconfigure(route("{}", "https://mcp.test/team"));
     serve("/team/mcp");

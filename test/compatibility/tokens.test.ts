@@ -626,15 +626,20 @@ describe("a client secret that ends", () => {
   });
   const inSeconds = (seconds: number) => Math.floor(Date.now() / 1000) + seconds;
   const find = (now?: number) => house.tokens.find(caller, house.route(), now);
-  const endNow = async (registeredAt = 0) => {
+  const registration = async () => {
     const [row] = await house.query("select issuer, redirect_uri from client_registration");
-    const [issuer, redirectUri] = [String(row?.issuer), String(row?.redirect_uri)];
-    const found = await house.store.clientRegistrations.find(issuer, redirectUri);
+    const found = await house.store.clientRegistrations.find(String(row?.issuer), String(row?.redirect_uri));
     if (!found) throw new Error("nothing stored");
-    await house.store.clientRegistrations.update(issuer, redirectUri, found.clientId, (one) => ({
+    return found;
+  };
+  const endNow = async () => age({ leftMs: -1000 });
+  /** Time has passed: so much of the secret's life is over, and so much is left. */
+  const age = async ({ overMs, leftMs }: { overMs?: number; leftMs: number }) => {
+    const { issuer, redirectUri, clientId } = await registration();
+    await house.store.clientRegistrations.update(issuer, redirectUri, clientId, (one) => ({
       ...one,
-      secretExpiresAt: new Date(Date.now() - 1000),
-      metadata: { ...one.metadata, ...(registeredAt && { registeredAt }) },
+      secretExpiresAt: new Date(Date.now() + leftMs),
+      metadata: { ...one.metadata, ...(overMs && { registeredAt: Date.now() - overMs }) },
     }));
   };
   const begin = async () => {
@@ -719,6 +724,50 @@ describe("a client secret that ends", () => {
     ]);
     await house.connect(upstream.agree, "company/bob");
     expect(upstream.registered.length).toBe(1);
+  });
+
+  it("is renewed ahead, in the last quarter of its life: the next consent starts with the new one, a call does not wait for it", async () => {
+    offered = upstream.url;
+    ends = [inSeconds(4 * 3600)];
+    await house.connect(upstream.agree);
+    let renewals = 0;
+    let answered = Promise.resolve();
+    upstream.on("/register/client-0", async ({ method }) => {
+      if (method !== "PUT") return { status: 405, body: {} };
+      const secret = `renewed-${++renewals}`;
+      await answered;
+      good.add(`client-0:${secret}`);
+      const end = inSeconds(4 * 3600);
+      return { body: { client_id: "client-0", client_secret: secret, client_secret_expires_at: end } };
+    });
+    const secret = async () => (await registration()).clientSecret;
+
+    await age({ overMs: 2 * hour, leftMs: 2 * hour });
+    await begin();
+    expect(await find(Date.now() + hour)).toMatchObject({ kind: "credential" });
+    expect([renewals, await secret()]).toEqual([0, "s"]);
+
+    await age({ overMs: 3.5 * hour, leftMs: hour / 2 });
+    await begin();
+    expect([renewals, await secret()]).toEqual([1, "renewed-1"]);
+    // A new life has begun.
+    await begin();
+    expect(await find(Date.now() + hour)).toMatchObject({
+      headers: [["authorization", "Bearer token-of-client-0:renewed-1"]],
+    });
+    expect(renewals).toBe(1);
+
+    let answer = () => {};
+    answered = new Promise((resolve) => {
+      answer = resolve;
+    });
+    await age({ overMs: 3.5 * hour, leftMs: hour / 2 });
+    expect(await find(Date.now() + hour)).toMatchObject({
+      headers: [["authorization", "Bearer token-of-client-0:renewed-1"]],
+    });
+    answer();
+    await expect.poll(secret, { timeout: 30_000 }).toBe("renewed-2");
+    expect([renewals, upstream.registered.length]).toEqual([2, 1]);
   });
 
   it("is renewed by reading the registration where it cannot be written", async () => {

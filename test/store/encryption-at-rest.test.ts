@@ -57,6 +57,12 @@ describe.each(["postgres", "embedded"] as const)("encryption at rest (F4.4), on 
           grantId: "g",
         },
       });
+    // A successor that may be given out again: its row says which one it is.
+    const payload = { grantId: "g", accountId: connection.userId, clientId: "c" };
+    const successor = { id: "secret-successor", payload };
+    expect(
+      await store.authorizationServerRecords.rotateRefreshToken("secret-RefreshToken", successor, 30),
+    ).toBe(true);
     await store.browserSessions.create({
       id: "secret-session",
       host: "gateway.example",
@@ -87,6 +93,7 @@ describe.each(["postgres", "embedded"] as const)("encryption at rest (F4.4), on 
     await fill();
     const text = await beside(dump);
     expect(text).toContain("company/alice");
+    expect(text).toContain("RefreshTokenSuccessor");
     expect(text).not.toContain("secret-");
     expect(text).not.toContain(Buffer.from("secret-").toString("base64url").slice(0, 8));
   });
@@ -132,7 +139,7 @@ describe.each(["postgres", "embedded"] as const)("encryption at rest (F4.4), on 
       upstream_token: 1,
       pending_authorization: 1,
       client_registration: 1,
-      authorization_server_record: 4,
+      authorization_server_record: 6,
       sign_in_session: 1,
       // And the key of the rows' MACs.
       signing_key: 2,

@@ -25,6 +25,11 @@ describeStore("bounded tables (F4.4, F3.9)", (store) => {
       id: "g",
       payload: { accountId: "company/granted" },
     });
+    // Which successor a used refresh token had is known as long as the token may be used again; the successor lives on.
+    const records = store().authorizationServerRecords;
+    await records.upsert({ model: "RefreshToken", id: "used", payload: { grantId: "g" } });
+    const successor = { id: "successor", payload: { grantId: "g" } };
+    expect(await records.rotateRefreshToken("used", successor, 30)).toBe(true);
     await store().pendingAuthorizations.create({
       kind: "sign_in",
       state: "s",
@@ -82,7 +87,7 @@ describeStore("bounded tables (F4.4, F3.9)", (store) => {
       upstream_demand: 1,
       pending_authorization: 1,
       client_registration: 1,
-      authorization_server_record: 1_100,
+      authorization_server_record: 1_101,
       delegation: 1,
       browser_session: 1,
       sign_in_session: 1,
@@ -92,7 +97,9 @@ describeStore("bounded tables (F4.4, F3.9)", (store) => {
     });
     const left = await store().upstreamTokens.listForUser(connection.userId);
     expect(left.map(({ routeId }) => routeId).sort()).toEqual(["refreshable", "until refused"]);
-    expect(await store().authorizationServerRecords.find("Client", "for ever")).toBeDefined();
+    expect(await records.find("Client", "for ever")).toBeDefined();
+    expect(await records.find("RefreshToken", "successor")).toBeDefined();
+    expect(await records.find("RefreshTokenSuccessor", "used")).toBeUndefined();
     expect(await store().signInSessions.find("company/granted")).toBeDefined();
     expect((await store().removeExpired(days(400))).audit_event).toBe(4);
   });
