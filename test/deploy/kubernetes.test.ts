@@ -1,7 +1,9 @@
+import { execFile } from "node:child_process";
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { promisify } from "node:util";
 import { Ajv2020 } from "ajv/dist/2020.js";
 import { beforeAll, describe, expect, it } from "vitest";
 import { parse, parseAllDocuments } from "yaml";
@@ -129,7 +131,63 @@ describe("nobody else reaches the ports", () => {
   });
 });
 
+/** What the checks of one route say of it: from each sample, wherever it stands. */
+const contextsOf: Record<string, (all: readonly Manifest[]) => unknown[]> = {
+  "envoy-gateway.yaml": (all) =>
+    all
+      .map((manifest) => Object(manifest.spec).extAuth?.contextExtensions)
+      .filter((list) => list !== undefined)
+      .map((list: { name: string; value?: string }[]) =>
+        // The secret is no part of it.
+        Object.fromEntries(list.filter(({ value }) => value).map(({ name, value }) => [name, value])),
+      ),
+  "istio.yaml": (all) =>
+    all
+      .flatMap((manifest): unknown[] => Object(manifest.spec).configPatches ?? [])
+      .map(
+        (one) =>
+          Object(one).patch.value.typed_per_filter_config?.["envoy.filters.http.ext_authz"]?.check_settings
+            ?.context_extensions,
+      )
+      .filter((context) => context !== undefined),
+};
+
 describe("F7.6 examples for gateways that others run", () => {
+  it("say of their route what `envoy-config --format context` prints: another hash would be 503 for ever", async () => {
+    const folder = await mkdtemp(join(tmpdir(), "context-"));
+    const file = join(folder, "routes.yaml");
+    const routes = `issuer: https://mcp.example.com
+listen: {envoy_secret: an-envoy-secret-that-is-long-enough-1}
+sign_in: {providers: [{issuer: https://id.example.com, client_id: c}]}
+envoy: {tls: {terminated_by: 127.0.0.1}}
+routes:
+  - id: notes
+    from: https://notes.example.com
+    to: https://notes.vendor.example/mcp
+    mcp: {server: {}}
+    policy: [{allow: {and: [{mcp_tool: {starts_with: read_}}]}}]
+  - {id: open, from: https://open.example.com, to: https://open.vendor.example/mcp, mcp: {server: {}}, policy: [{allow: {and: [{accept: true}]}}]}
+`;
+    writeFileSync(file, routes, { mode: 0o600 });
+    const cli = join(import.meta.dirname, "../../src/cli.ts");
+    const line = [cli, "envoy-config", "--config", file, "--format", "context"];
+    const { stdout } = await promisify(execFile)(process.execPath, line);
+    await rm(folder, { recursive: true });
+    const { notes, open } = parse(stdout);
+    expect(notes).toEqual({
+      route: "notes",
+      upstream: expect.stringMatching(/^[0-9a-f]{16}$/),
+      body: "inspected",
+    });
+    expect(open).toEqual({ route: "open", upstream: expect.stringMatching(/^[0-9a-f]{16}$/) });
+    expect(open.upstream).not.toBe(notes.upstream);
+    for (const [sample, contexts] of Object.entries(contextsOf)) {
+      const found = contexts(manifests(join(kubernetes, sample)));
+      expect(found.length, sample).toBeGreaterThan(0);
+      for (const context of found) expect(context, sample).toEqual(notes);
+    }
+  });
+
   it.each(["envoy-gateway.yaml", "istio.yaml"])("%s fits the schemas of its kinds", (file) => {
     const all = manifests(join(kubernetes, file));
     expect(all.length).toBeGreaterThan(3);
