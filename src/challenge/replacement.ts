@@ -1,4 +1,5 @@
 import type { Route } from "../config/route.ts";
+import { denialBody } from "../policy/refusal-body.ts";
 
 /** What the client gets in place of the upstream's answer. */
 export interface Replacement {
@@ -61,11 +62,7 @@ export function unavailable(requestId: string, retryAfterSeconds: number, descri
   return {
     status: 503,
     headers: [...common, ["retry-after", String(retryAfterSeconds)]],
-    body: JSON.stringify({
-      error: "temporarily_unavailable",
-      error_description: description,
-      request_id: requestId,
-    }),
+    body: denialBody(503, "temporarily_unavailable", description, requestId, true),
   };
 }
 
@@ -74,6 +71,6 @@ export function giveUp(requestId: string, status: 403 | 502, code: string, descr
   return {
     status,
     headers: [...common],
-    body: JSON.stringify({ error: code, error_description: description, request_id: requestId }),
+    body: denialBody(status, code, description, requestId, true),
   };
 }

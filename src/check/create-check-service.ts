@@ -60,7 +60,9 @@ export function createCheckService(deps: CheckDeps): GrpcService {
 
     function finish(checked: Checked, requestId: string, page?: string, known?: RequestFacts): void {
       const { decision, reason, route } = checked;
-      answer(response(decision, requestId, route?.mcp.kind === "client" ? [] : cors.answer, page));
+      const isCall = known?.method === "POST" && route?.mcp.kind === "server";
+      const answerHeaders = route?.mcp.kind === "client" ? [] : cors.answer;
+      answer(response(decision, requestId, answerHeaders, page, isCall));
       const seconds = (performance.now() - startedAt) / 1000;
       metrics.checks.labels(decision.kind, reason, route?.id ?? "").inc();
       metrics.checkDuration.labels(decision.kind).observe(seconds);

@@ -1,6 +1,6 @@
 import type { Route } from "../config/route.ts";
 import type { LimitReached } from "../policy/create-rate-limiter.ts";
-import type { JsonRpcId } from "../policy/policy-decision.ts";
+import type { JsonRpcId, PolicyReason, RefusedRequests } from "../policy/policy-decision.ts";
 import type { PolicyCaller } from "../policy/policy-input.ts";
 import { refusalBody } from "../policy/refusal-body.ts";
 import type { CheckDeps } from "./check-deps.ts";
@@ -43,20 +43,40 @@ export function judgePolicy(
       return called ? tooMany(called, route, userId) : { ok: true, toolFilter, listId };
     }
     case "deny": {
-      const { status, reason, message } = verdict;
+      const { status, reason, message, waiting } = verdict;
+      if (waiting) return refused(waiting, { ...verdict, facts, route, userId });
       if (reason === "body_missing" && withoutBodies(facts)) return bodyNotSent(route, userId);
       const decision = { kind: "deny", status, code: reason, message, headers: [] } as const;
       return { ok: false, checked: { decision, reason, route, userId, rule: verdict.rule } };
     }
-    case "refuse_call": {
-      const body = refusalBody(verdict, facts.requestId);
-      const headers = [["content-type", "application/json"]] as const;
-      // A client of HTTP+SSE reads no answer to a post: with 200 it would wait on its stream.
-      const status = isLegacyPost(facts, route) ? 403 : 200;
-      const decision = { kind: "reply", status, headers, body } as const;
-      return { ok: false, checked: { decision, reason: verdict.reason, route, userId, rule: verdict.rule } };
-    }
+    case "refuse_call":
+      return refused(verdict, { ...verdict, facts, route, userId });
   }
+}
+
+/** SDKs show the sentence of a JSON-RPC error with the id of the request, and the whole body of any HTTP error. */
+function refused(
+  requests: RefusedRequests,
+  {
+    facts,
+    route,
+    userId,
+    reason,
+    rule,
+  }: {
+    readonly facts: RequestFacts;
+    readonly route: Route;
+    readonly userId: string;
+    readonly reason: PolicyReason;
+    readonly rule: string;
+  },
+): Judged {
+  const body = refusalBody(requests, facts.requestId);
+  const headers = [["content-type", "application/json"]] as const;
+  // A client of HTTP+SSE reads no answer to a post: with 200 it would wait on its stream.
+  const status = isLegacyPost(facts, route) ? 403 : 200;
+  const decision = { kind: "reply", status, headers, body } as const;
+  return { ok: false, checked: { decision, reason, route, userId, rule } };
 }
 
 /** Envoy says which upstream it routes to, and not that it sends bodies: policy has just begun to look at them. */

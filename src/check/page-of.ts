@@ -3,6 +3,7 @@ import type { Route } from "../config/route.ts";
 import type { RouteTable } from "../config/route-table.ts";
 import { addressPage } from "../pages/address-page.ts";
 import { errorPage } from "../pages/error-page.ts";
+import { sentence } from "../policy/refusal-body.ts";
 import type { Checked } from "./checked.ts";
 import type { Deny } from "./decision.ts";
 import type { Asker, RequestFacts } from "./request-facts.ts";
@@ -54,8 +55,7 @@ export function pageOfUnread(refusal: Deny, asker: Asker): string | undefined {
 
 function denialPage({ status, code, message }: Deny, requestId: string): string {
   const { title, remedy } = wordsOf(status);
-  const happened = `${message.slice(0, 1).toUpperCase()}${message.slice(1)}.`;
-  return errorPage({ title, happened, remedy, code, requestId });
+  return errorPage({ title, happened: sentence(message), remedy, code, requestId });
 }
 
 /** Whether a person opens this address in a browser: MCP clients accept JSON or an event stream. */

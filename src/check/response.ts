@@ -1,4 +1,5 @@
 import { pageHeaders } from "../pages/send-page.ts";
+import { denialBody } from "../policy/refusal-body.ts";
 import type { CheckResponse } from "./check-response.ts";
 import type { AllowMetadata, Decision, Header } from "./decision.ts";
 
@@ -18,12 +19,14 @@ const unauthenticated = 16;
  *
  * @param answerHeaders go on answers of ours (CORS), not on what the upstream answers.
  * @param page what a challenge or a denial says to a person
+ * @param isCall the request was posted to an MCP server
  */
 export function response(
   decision: Decision,
   requestId: string,
   answerHeaders: readonly Header[],
   page?: string,
+  isCall = false,
 ): CheckResponse {
   switch (decision.kind) {
     case "allow":
@@ -44,8 +47,9 @@ export function response(
         ...answerHeaders,
       ]);
     case "deny": {
-      const body = { error: decision.code, error_description: decision.message, request_id: requestId };
-      return denied(permissionDenied, decision.status, page ?? JSON.stringify(body), [
+      const { status, code, message } = decision;
+      const body = page ?? denialBody(status, code, message, requestId, isCall);
+      return denied(permissionDenied, status, body, [
         ...(page === undefined ? json : html),
         ...decision.headers,
         ...answerHeaders,

@@ -1,11 +1,23 @@
 import type { CompiledRules, Ruling } from "./compile-rules.ts";
-import type { JsonRpcId, PolicyDecision, PolicyReason, RefusedRequest } from "./policy-decision.ts";
+import type {
+  JsonRpcId,
+  PolicyDecision,
+  PolicyReason,
+  RefusedRequest,
+  RefusedRequests,
+} from "./policy-decision.ts";
 import type { PolicyFacts } from "./policy-facts.ts";
 import type { PolicyInput } from "./policy-input.ts";
 import type { RoutePolicy } from "./policy-table.ts";
 import { type JsonRpcMessage, readJsonRpc, tooLarge } from "./read-json-rpc.ts";
 
 type Refusal = Extract<PolicyDecision, { kind: "deny" | "refuse_call" }>;
+
+/**
+ * Of who may do nothing here, only bodies up to this are taken and read, for the ids to answer, bytes: whoever holds a token could
+ * fill memory with them.
+ */
+const answeredBytes = 16 * 1024;
 
 /**
  * One route's policy over its compiled rules.
@@ -28,7 +40,8 @@ export function compileRoutePolicy(routeId: string, rules: CompiledRules, maxBod
     denyBeforeBody(input) {
       try {
         const who = rules.rule(factsOf(input));
-        if (who.verdict === 0) return deny(who.rule, "not_allowed");
+        if (who.verdict === 0)
+          return isAnswered(input, maxBodyBytes) ? undefined : deny(who.rule, "not_allowed");
         // Envoy still asks as long as it has not heard that bodies are not looked at any more.
         if (maxBodyBytes === 0) return undefined;
         if (Number(input.headers["content-length"] ?? 0) <= maxBodyBytes) return undefined;
@@ -56,9 +69,9 @@ function decideRequest(rules: CompiledRules, input: PolicyInput): PolicyDecision
 
 function decideCalls(rules: CompiledRules, input: PolicyInput, maxBodyBytes: number): PolicyDecision {
   const facts = factsOf(input);
-  // Who could do nothing here, whatever the body says, does not get it read.
+  // Who could do nothing here, whatever the body says, hears nothing of how it was read.
   const who = rules.rule(facts);
-  if (who.verdict === 0) return deny(who.rule, "not_allowed");
+  if (who.verdict === 0) return { ...deny(who.rule, "not_allowed"), ...waitingIn(input, maxBodyBytes) };
 
   const body = readJsonRpc(input, maxBodyBytes);
   if (!body.ok) {
@@ -80,6 +93,25 @@ function decideCalls(rules: CompiledRules, input: PolicyInput, maxBodyBytes: num
   const refused = rulings.findIndex((ruling) => ruling.verdict !== 2);
   if (refused < 0) return allow(rulings[0] ?? who, rules, input, body.messages);
   return refuseCalls(body.messages, rulings, refused, body.batch);
+}
+
+/** Whether a body may be taken although its sender may do nothing here: `waitingIn` will find who waits for an answer. */
+function isAnswered({ method, headers }: PolicyInput, maxBodyBytes: number): boolean {
+  const length = headers["content-length"] ?? "";
+  // A longer number would be one that is larger, too.
+  const announced = /^\d{1,9}$/.test(length) ? Number(length) : 0;
+  return method === "POST" && announced > 0 && announced <= Math.min(answeredBytes, maxBodyBytes);
+}
+
+function waitingIn(input: PolicyInput, maxBodyBytes: number): { readonly waiting?: RefusedRequests } {
+  const body = readJsonRpc(input, Math.min(answeredBytes, maxBodyBytes));
+  if (!body.ok) return {};
+  const refused = body.messages.flatMap((message) =>
+    message.kind === "request"
+      ? [{ id: message.id, reason: "not_allowed", message: words.not_allowed } as const]
+      : [],
+  );
+  return refused.length === 0 ? {} : { waiting: { refused, batch: body.batch } };
 }
 
 function allow(

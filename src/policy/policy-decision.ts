@@ -41,12 +41,20 @@ export interface RefusedRequest {
   readonly reason: PolicyReason;
 }
 
+/** Who waits for an answer to a body of which nothing reaches the server. */
+export interface RefusedRequests {
+  /** One for each request of the body that carries an id; at least one. */
+  readonly refused: readonly RefusedRequest[];
+  /** Whether the body was a JSON array: the answer is one, too. */
+  readonly batch: boolean;
+}
+
 /**
  * What policy says of one request. `rule` goes to the audit event and the debug log, never to the caller.
  *
  * - `allow`: go on. `toolCalls` is what to take from the tool-call rate limit. `toolFilter`, where present, must travel
  *   with the request (ext_authz metadata) to whoever sees the response: it may list tools, and not all may be shown.
- * - `deny`: an HTTP refusal with `status`.
+ * - `deny`: an HTTP refusal with `status`; where there are `waiting` requests, they are answered as in `refuse_call`.
  * - `refuse_call`: an HTTP 200 whose body is `refusalBody(decision, requestId)`, so that agents read it.
  */
 export type PolicyDecision =
@@ -65,13 +73,11 @@ export type PolicyDecision =
       readonly reason: PolicyReason;
       readonly status: 400 | 403 | 413;
       readonly message: string;
+      /** Of who may do nothing here: the requests of the body, where it is short and can be read. */
+      readonly waiting?: RefusedRequests;
     }
-  | {
+  | (RefusedRequests & {
       readonly kind: "refuse_call";
       readonly rule: string;
       readonly reason: PolicyReason;
-      /** One for each request of the body that carries an id; at least one. */
-      readonly refused: readonly RefusedRequest[];
-      /** Whether the body was a JSON array: the answer is one, too. */
-      readonly batch: boolean;
-    };
+    });

@@ -12,7 +12,7 @@ export interface RoutePolicy {
   /** Bytes; 0 where no body is needed. */
   readonly maxBodyBytes: number;
   decide(input: PolicyInput): PolicyDecision;
-  /** The denial that is certain whatever the body says; undefined: the body decides. Reads no body. */
+  /** The denial that is certain whatever the body says; undefined: the body decides, or holds the ids to answer. Reads no body. */
   denyBeforeBody(input: PolicyInput): Extract<PolicyDecision, { readonly kind: "deny" }> | undefined;
   /** Whether some request of this caller could be allowed now: which routes a listing shows (F5.2), F5.1's audiences. */
   mayReach(caller: PolicyCaller, now: number): boolean;

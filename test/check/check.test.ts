@@ -1,7 +1,7 @@
 import { SignJWT } from "jose";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { scraped } from "../support/scraped.ts";
-import { type Answer, startChecks, strangersKey } from "./start-checks.ts";
+import { type Answer, type Asked, startChecks, strangersKey } from "./start-checks.ts";
 
 const yaml = `
 issuer: https://auth.test
@@ -13,6 +13,7 @@ routes:
   - {id: off, name: Off, from: https://off.test, to: http://127.0.0.1:3, enabled: false, mcp: {server: {upstream_auth: none}}}
   - {id: staff, name: Staff, from: https://staff.test, to: http://127.0.0.1:4, mcp: {server: {upstream_auth: none}}, policy: {allow: {or: [{email: {is: bob@example.com}}]}}}
   - {id: tools, name: Tools, from: https://tools.test, to: http://127.0.0.1:5, mcp: {server: {upstream_auth: none, tools: {deny: [rm]}}}}
+  - {id: both, name: Both, from: https://both.test, to: http://127.0.0.1:8, mcp: {server: {upstream_auth: none, tools: {deny: [rm]}}}, policy: {allow: {or: [{email: {is: bob@example.com}}]}}}
   - {id: quiet, name: Quiet, from: https://quiet.test, to: http://127.0.0.1:6, pass_identity_headers: false, mcp: {server: {upstream_auth: none}}}
   - {id: slow, name: Slow, from: https://slow.test, to: http://127.0.0.1:7, rate_limit: {requests_per_minute: 1}, mcp: {server: {upstream_auth: none}}}
 `;
@@ -241,12 +242,101 @@ test("F7.3 checks are counted by decision, reason and route, each with the time 
 });
 
 describe("refusals that are no challenges", () => {
-  test("F6.1 policy refuses with 403", async () => {
-    const token = await checks.token({ aud: "https://staff.test" });
-    const answer = await checks.ask({ url: "https://staff.test/", headers: bearer(token) });
+  const call = (id: unknown, name = "query") =>
+    ({ jsonrpc: "2.0", id, method: "tools/call", params: { name } }) as const;
+  /** Alice, whom policy lets do nothing at either route. */
+  const barred = async (route: "staff" | "both", message?: unknown, more: Partial<Asked> = {}) => {
+    const url = `https://${route}.test`;
+    const body = message === undefined ? undefined : JSON.stringify(message);
+    const headers = {
+      ...bearer(await checks.token({ aud: url })),
+      "content-type": "application/json",
+      "x-request-id": "r-7",
+      ...(body && { "content-length": String(body.length) }),
+      ...more.headers,
+    };
+    return checks.ask({ url, ...more, ...(body && { body }), headers });
+  };
+  const words = "You do not have access to this server.";
+  const data = { reason: "not_allowed", request_id: "r-7" };
+
+  test("F6.1 policy refuses a call whose body is not looked at with 403, and with a JSON-RPC error without an id", async () => {
+    const answer = await barred("staff", call(7));
     expect(answer.status).toBe(403);
     expect(answer.headers["www-authenticate"]).toBeUndefined();
-    expect(answer.headers["access-control-allow-origin"]).toBe("*");
+    expect(answer.headers).toMatchObject({
+      "access-control-allow-origin": "*",
+      "content-type": "application/json",
+    });
+    expect(bodyOf(answer)).toEqual({
+      jsonrpc: "2.0",
+      id: null,
+      error: { code: -32600, message: words, data },
+      error_description: words,
+      request_id: "r-7",
+    });
+    // No call, no JSON-RPC.
+    const stream = await barred("staff", undefined, { method: "GET" });
+    expect([stream.status, bodyOf(stream)]).toEqual([
+      403,
+      { error: "not_allowed", error_description: words, request_id: "r-7" },
+    ]);
+  });
+
+  test("F6.1 where bodies are read, each request of who may do nothing is answered by its id, as a denied tool is", async () => {
+    const error = { code: -32600, message: words, data };
+    const alone = await barred("both", call(7));
+    expect([alone.status, bodyOf(alone)]).toEqual([200, { jsonrpc: "2.0", id: 7, error }]);
+    const begin = await barred("both", { jsonrpc: "2.0", id: "a", method: "initialize", params: {} });
+    expect([begin.status, bodyOf(begin)]).toEqual([200, { jsonrpc: "2.0", id: "a", error }]);
+    const batch = await barred("both", [call(1), { jsonrpc: "2.0", method: "notifications/x" }, call(2)]);
+    expect([batch.status, bodyOf(batch)]).toEqual([
+      200,
+      [
+        { jsonrpc: "2.0", id: 1, error },
+        { jsonrpc: "2.0", id: 2, error },
+      ],
+    ]);
+    const legacy = await barred("both", call(7), {
+      url: "https://both.test/messages?sessionId=a",
+      headers: { accept: "*/*" },
+    });
+    expect([legacy.status, bodyOf(legacy)]).toEqual([403, { jsonrpc: "2.0", id: 7, error }]);
+  });
+
+  test.each<[string, unknown, Partial<Asked>?]>([
+    ["a notification", { jsonrpc: "2.0", method: "notifications/x" }],
+    ["an answer", { jsonrpc: "2.0", id: 1, result: {} }],
+    ["what is no JSON-RPC", { id: 1 }],
+    ["an id that parsers read differently", call(2 ** 60)],
+    ["nothing", undefined],
+    ["more than 16 KiB", { ...call(1), filler: "x".repeat(16 * 1024) }],
+    ["another type", call(1), { headers: { "content-type": "text/plain" } }],
+    ["an encoding", call(1), { headers: { "content-encoding": "gzip" } }],
+  ])("F6.1 %s of who may do nothing is 403, and says nothing of the body", async (_what, message, more) => {
+    const answer = await barred("both", message, more);
+    expect([answer.status, bodyOf(answer)]).toMatchObject([
+      403,
+      { id: null, error: { code: -32600, message: words, data } },
+    ]);
+  });
+
+  test("F6.1 before the body, who may do nothing is told so, but where its ids are to be answered: none passes with it", async () => {
+    const early = (length: string | undefined, more: Partial<Asked> = {}) =>
+      barred("both", undefined, {
+        context: { phase: "headers" },
+        ...more,
+        headers: length === undefined ? {} : { "content-length": length },
+      });
+    for (const length of [undefined, "0", "16385", "1e3", "-1", "9".repeat(30), "7,7"]) {
+      const answer = await early(length);
+      expect([length, answer.status, bodyOf(answer).error.data.reason]).toEqual([length, 403, "not_allowed"]);
+    }
+    expect((await early("400", { method: "DELETE" })).status).toBe(403);
+    const admitted = await early("400");
+    expect([admitted.status, admitted.set, admitted.metadata]).toEqual([0, {}, {}]);
+    // The answer is the second check's, whatever the first has said.
+    expect((await barred("both", call(7))).status).toBe(200);
   });
 
   test("F6.2 a refused tool call is answered as JSON-RPC with the request's id", async () => {
@@ -266,6 +356,11 @@ describe("refusals that are no challenges", () => {
     const answer = await ask();
     expect(answer.status).toBe(429);
     expect(Number(answer.headers["retry-after"])).toBeGreaterThan(0);
+    expect(bodyOf(answer)).toMatchObject({
+      jsonrpc: "2.0",
+      id: null,
+      error: { code: -32603, message: expect.stringMatching(/^Too many requests to Slow; .*\.$/) },
+    });
   });
 
   test.each([

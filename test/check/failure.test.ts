@@ -7,7 +7,7 @@ import { createRateLimiter } from "../../src/policy/create-rate-limiter.ts";
 import type { Credential } from "../../src/upstream-token/credential.ts";
 import { anyPeer } from "../support/any-peer.ts";
 import { scraped } from "../support/scraped.ts";
-import { startChecks } from "./start-checks.ts";
+import { type Answer, startChecks } from "./start-checks.ts";
 
 const yaml = `
 issuer: https://auth.test
@@ -30,6 +30,7 @@ async function given(answer: typeof find) {
   const headers = { authorization: `Bearer ${await checks.token({ aud: "https://mcp.test/v1" })}` };
   return () => checks.ask({ url, headers });
 }
+const errorOf = (answer: Answer) => JSON.parse(answer.body).error;
 const always = (credential: Credential) => () => credential;
 
 describe("what the upstream's credential comes to", () => {
@@ -68,6 +69,12 @@ describe("what the upstream's credential comes to", () => {
     const answer = await ask();
     expect(answer.status).toBe(503);
     expect(answer.headers["retry-after"]).toBe("7");
+    // The Rust SDK would drop a JSON-RPC error without an id, and its caller wait.
+    expect(JSON.parse(answer.body)).toEqual({
+      error: "upstream_token_unavailable",
+      error_description: "the server's authorization server cannot be reached now; try again later",
+      request_id: expect.any(String),
+    });
   });
 
   test("F2.4 a caller that can never have one: 403, no challenge", async () => {
@@ -75,6 +82,11 @@ describe("what the upstream's credential comes to", () => {
     const answer = await ask();
     expect(answer.status).toBe(403);
     expect(answer.headers["www-authenticate"]).toBeUndefined();
+    expect(errorOf(answer)).toMatchObject({
+      code: -32600,
+      message: "This caller can have no credential for this server: service_account.",
+      data: { reason: "no_credential" },
+    });
   });
 });
 
@@ -86,7 +98,7 @@ describe("what nobody foresaw lets nobody through", () => {
     const before = await denying();
     const answer = await ask();
     expect(answer.status).toBe(503);
-    expect(JSON.parse(answer.body).error).toBe("deadline_exceeded");
+    expect(errorOf(answer)).toBe("deadline_exceeded");
     // F7.3: the time it took, in seconds.
     expect((await denying()) - before).toBeGreaterThanOrEqual(0.1);
     expect((await denying()) - before).toBeLessThan(10);
@@ -109,7 +121,7 @@ describe("what nobody foresaw lets nobody through", () => {
       const { 'room="check",code="internal"': counted = 0 } = await errors();
       const answer = await ask();
       expect(answer.status).toBe(503);
-      expect(JSON.parse(answer.body).error).toBe("internal");
+      expect(errorOf(answer)).toBe("internal");
       expect(answer.body).not.toContain("boom");
       expect(checks.lines.slice(before).filter((line) => line.includes('"level":"error"'))).toHaveLength(1);
       expect(await errors()).toEqual({ 'room="check",code="internal"': counted + 1 });

@@ -6,12 +6,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import type { Client } from "@modelcontextprotocol/sdk/client/index.js";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { certificateAuthority } from "../../deploy/demo/certificate-authority.ts";
 import { type EverythingServer, everythingServer } from "../../deploy/demo/everything-server.ts";
 import { freePort } from "../../deploy/demo/free-port.ts";
 import { loopbackFetch } from "../../deploy/demo/loopback-fetch.ts";
-import { mcpClient } from "../../deploy/demo/mcp-client.ts";
+import { type McpClient, mcpClient } from "../../deploy/demo/mcp-client.ts";
 import { type OpenServer, openServer } from "../../deploy/demo/open-server.ts";
 import { openidProvider } from "../../deploy/demo/openid-provider.ts";
 import {
@@ -44,7 +44,8 @@ describe("F7.6 F7.7 five servers that had proxies of their own, as docs/advanced
   let authorities: Record<"notes" | "tickets", UpstreamAuthorizationServer>;
   let search: OpenServer;
   let folder: string;
-  let connect: (route: string, login?: "alice" | "bob") => Promise<Client>;
+  let clientOf: (route: string, login?: "alice" | "bob") => Promise<McpClient>;
+  const connect = async (...whose: Parameters<typeof clientOf>) => (await clientOf(...whose)).connect();
 
   beforeAll(async () => {
     folder = await mkdtemp(join(tmpdir(), "worked-example-"));
@@ -133,9 +134,9 @@ wait
       alice: httpBrowser({ fetch: gateway.fetch }),
       bob: httpBrowser({ fetch: gateway.fetch }),
     };
-    connect = async (route, login = "alice") => {
+    clientOf = async (route, login = "alice") => {
       const browser = browsers[login];
-      const client = keep(
+      return keep(
         await mcpClient({
           url: `https://${route}.mcp.example.com`,
           fetch: gateway.fetch,
@@ -145,7 +146,6 @@ wait
             ),
         }),
       );
-      return client.connect();
     };
   }, 120_000);
   afterAll(async () => {
@@ -183,8 +183,9 @@ wait
     expect(await called(client, "read_text_file", { path: join(place, "readme.txt") })).toContain(
       "from a server that speaks stdio",
     );
-    await expect(called(client, "write_file", { path: join(place, "x"), content: "x" })).rejects.toThrow(
-      /-32602/,
+    const written = called(client, "write_file", { path: join(place, "x"), content: "x" });
+    await expect(written).rejects.toThrow(
+      'MCP error -32602: The tool "write_file" is not allowed for you here. Do not call it again.',
     );
   });
 
@@ -195,6 +196,25 @@ wait
     expect(await called(client, "read_graph")).toContain("has five routes");
     expect(readFileSync(join(folder, "memory.jsonl"), "utf8")).toContain("has five routes");
     await expect(connect("memory", "bob")).rejects.toThrow(/^access_denied: the policy of this gateway/);
+  });
+
+  it("somebody who loses access reads so in a sentence, from a client that is connected and from one that connects", async () => {
+    const whole = await clientOf("files");
+    const [files, search] = [await whole.connect(), await connect("search")];
+    const list = () => called(files, "list_allowed_directories");
+    await list();
+    const file = join(folder, "routes.yaml");
+    const before = readFileSync(file, "utf8");
+    writeFileSync(file, before.replace("domain: { is: example.com }", "domain: { is: elsewhere.example }"));
+    // Where policy knows tools, the body is read, and the answer has the id of the call.
+    const sentence = /^MCP error -32600: You do not have access to this server\.$/;
+    // The file is read anew in a moment.
+    await vi.waitFor(() => expect(list()).rejects.toThrow(sentence), { timeout: 30_000, interval: 100 });
+    await expect(whole.connect()).rejects.toThrow(sentence);
+    // Elsewhere nobody knows the id: SDKs show the body, and the sentence with it.
+    await expect(called(search, "greet", { name: "Alice" })).rejects.toThrow(
+      '{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"You do not have access to this server."',
+    );
   });
 });
 

@@ -165,7 +165,7 @@ describe("F6.2 the body is bounded", () => {
       reason: "too_deep",
     });
   });
-  it("does not read the body of who may do nothing here", () => {
+  it("tells who may do nothing here nothing of their body", () => {
     const { policy: closed } = routeWith("policy: {allow: {and: [{groups: admins}]}}\ntools: {deny: [x]}");
     expect(closed.decide(post("not JSON"))).toMatchObject({ status: 403, reason: "not_allowed" });
   });

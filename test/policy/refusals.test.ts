@@ -55,6 +55,16 @@ describe("F6.2 a refused call is a JSON-RPC error an agent can read", () => {
     const denied: PolicyDecision = policy.decide(requestFrom("bob", "call drop_table"));
     expect(denied).toMatchObject({ kind: "deny", status: 403, reason: "not_allowed" });
     expect(denied.kind === "deny" && denied.message).toBe("You do not have access to this server.");
+    const answered = denied.kind === "deny" && denied.waiting ? refusalBody(denied.waiting, "req-7") : "";
+    expect(JSON.parse(answered)).toEqual({
+      jsonrpc: "2.0",
+      id: 1,
+      error: {
+        code: -32600,
+        message: "You do not have access to this server.",
+        data: { request_id: "req-7", reason: "not_allowed" },
+      },
+    });
   });
 
   it("is an HTTP refusal where nobody waits for an answer", () => {
