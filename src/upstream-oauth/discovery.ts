@@ -6,6 +6,7 @@ import type { CurrentRoutes } from "../config/route-table.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { detourOf, type ProbeResponse } from "./follow-own-redirects.ts";
 import { joined } from "./joined.ts";
+import { readStreamAnswer, streamHeaders, takesNoPost } from "./legacy-stream.ts";
 import { discoveryHeaders, failureMs, type MetadataCache } from "./metadata-cache.ts";
 import type { Outward } from "./outward.ts";
 import { parseChallenge, type UpstreamChallenge } from "./parse-challenge.ts";
@@ -47,6 +48,8 @@ type OnStep = (step: DiscoveryStep) => void;
 interface Probed extends ProbeAnswer {
   readonly status?: number;
   readonly challenge?: UpstreamChallenge;
+  /** It has opened the stream of the legacy HTTP+SSE transport. */
+  readonly opensStream?: true;
   /** There was no answer. */
   readonly failure?: UpstreamOAuthError;
 }
@@ -72,34 +75,44 @@ export function createDiscovery(deps: {
   /** Found paths by route and upstream. */
   const paths = new LRUCache<string, string>({ max: 10_000, ttl: pathTtlMs });
 
-  const once = joined<ProbeResponse>({ failureMs, failures: 10_000 });
-  const ping = (route: Route) =>
-    outward.probe(route, {
-      method: "POST",
-      headers: {
-        "content-type": "application/json",
-        accept: "application/json, text/event-stream",
-        ...discoveryHeaders,
-      },
-      body: JSON.stringify({ jsonrpc: "2.0", id: 1, method: "ping" }),
-    });
+  const once = joined<Probed & { readonly status: number }>({ failureMs, failures: 10_000 });
+  const ping = {
+    method: "POST",
+    headers: {
+      "content-type": "application/json",
+      accept: "application/json, text/event-stream",
+      ...discoveryHeaders,
+    },
+    body: JSON.stringify({ jsonrpc: "2.0", id: 1, method: "ping" }),
+  };
+
+  /** What a POST says, or, where nothing takes one, a GET for the stream of the legacy HTTP+SSE transport, which ends at once. */
+  async function askWithoutToken(route: Route): Promise<Probed & { readonly status: number }> {
+    const url = endpointUrl(route);
+    const posted = read(await outward.probe(route, ping), url);
+    const answer = readProbeAnswer(posted);
+    const known = { ...answer, finding: answer.finding + posted.detour, ...posted };
+    if (answer.meaning !== "unknown" || !takesNoPost(posted.status)) return known;
+    try {
+      const got = read(await outward.probe(route, { headers: streamHeaders }), url);
+      const better = readStreamAnswer(posted.status, got);
+      if (!better) return known;
+      const opensStream = better.meaning === "open" ? true : undefined;
+      return { ...better, finding: better.finding + got.detour, ...got, opensStream };
+    } catch (error) {
+      const { message } = UpstreamOAuthError.from(error, "a GET for an event stream");
+      return { ...known, finding: `${known.finding}; ${message}` };
+    }
+  }
 
   /** Asks the upstream without credentials; `ping` opens no session anywhere. */
   async function probe({ route, onStep }: Look): Promise<Probed> {
     const url = endpointUrl(route);
     try {
-      const response = await once(`${route.id} ${url}`, () => ping(route));
-      const { status } = response;
-      const challenge =
-        status >= 400 ? parseChallenge(response.headers.get("www-authenticate"), url) : undefined;
-      const answer = readProbeAnswer({
-        status,
-        contentType: response.headers.get("content-type"),
-        challenge,
-      });
-      const finding = answer.finding + detourOf(response);
-      onStep({ name: "upstream", url, status, ok: answer.meaning !== "unknown", finding });
-      return { ...answer, status, challenge };
+      const probed = await once(`${route.id} ${url}`, () => askWithoutToken(route));
+      const { meaning, finding, status, opensStream } = probed;
+      onStep({ name: "upstream", url, status, ok: meaning !== "unknown", finding, opensStream });
+      return probed;
     } catch (error) {
       const failure = UpstreamOAuthError.from(error, "the upstream cannot be asked");
       const { message: finding } = failure;
@@ -259,6 +272,13 @@ export function createDiscovery(deps: {
       );
     },
   };
+}
+
+function read(response: ProbeResponse, url: string) {
+  const { status, headers } = response;
+  const challenge = status >= 400 ? parseChallenge(headers.get("www-authenticate"), url) : undefined;
+  const contentType = headers.get("content-type");
+  return { status, headers, contentType, challenge, detour: detourOf(response) };
 }
 
 /** What is remembered of an earlier challenge, then what this one names. */

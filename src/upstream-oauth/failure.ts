@@ -25,6 +25,8 @@ export type FailureCode =
   | "discovery_failed"
   /** What answers at the route's upstream is not an MCP server, or could not be told to be one. */
   | "not_an_mcp_server"
+  /** The stream of a legacy HTTP+SSE server sends clients to another host, or to what another route is for. */
+  | "upstream_endpoint_elsewhere"
   /** The upstream refuses the key or the headers of the routes file. */
   | "credential_refused"
   /** The upstream asks for a credential, and the route has none (`upstream_auth: none`). */
@@ -76,6 +78,7 @@ export const failureWords: Readonly<Record<FailureCode, string>> = {
   discovery_failed:
     "it asks for a token and publishes no usable OAuth metadata; perhaps it does not use OAuth at all",
   not_an_mcp_server: "what answers at its address is not an MCP server",
+  upstream_endpoint_elsewhere: "it sends its clients' messages to another address than its own",
   credential_refused: "it refuses the credential that is configured for it",
   credential_missing: "it asks for a credential, and none is configured for it",
   resource_mismatch: "its metadata is of another address than the one configured here",
@@ -156,6 +159,7 @@ const remedies: Partial<Readonly<Record<FailureCode, string>>> = {
   token_refused: "the operator of this gateway checks the client and its redirect URI at that server",
   discovery_failed: doctor(),
   not_an_mcp_server: doctor(),
+  upstream_endpoint_elsewhere: doctor(),
   resource_mismatch: doctor(),
   metadata_invalid: doctor(),
   issuer_mismatch: doctor(),

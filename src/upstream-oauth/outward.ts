@@ -5,6 +5,7 @@ import type { Route } from "../config/route.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
 import { systemAuthorities } from "../config/system-authorities.ts";
 import { followOwnRedirects, type ProbeResponse } from "./follow-own-redirects.ts";
+import { endpointReader } from "./legacy-stream.ts";
 import { createSafeFetch, createTrustedFetch, followWithinHost, type ResolveHost } from "./safe-fetch.ts";
 import { createTrustedAuthorities } from "./trusted-authorities.ts";
 import { UpstreamOAuthError } from "./upstream-oauth-error.ts";
@@ -25,6 +26,8 @@ export interface Outward {
    * headers come back.
    */
   probe(route: Route, init: RequestInit): Promise<ProbeResponse>;
+  /** The same where the answer may be the stream of a legacy server: its body comes up to the end of the first `endpoint` event. */
+  probeStream(route: Route, init: RequestInit): Promise<ProbeResponse>;
   /**
    * An endpoint from metadata: https, or http on an origin that the operator named (F8.5).
    *
@@ -39,6 +42,7 @@ interface Ways {
   readonly operators: Fetch;
   readonly upstream: Fetch;
   readonly probe: Fetch;
+  readonly stream: Fetch;
 }
 
 export function createOutward(deps: { routes: CurrentRoutes; resolveHost?: ResolveHost }): Outward {
@@ -63,6 +67,7 @@ export function createOutward(deps: { routes: CurrentRoutes; resolveHost?: Resol
         operators: createTrustedFetch({ ...operatorOptions, tls }),
         upstream: createTrustedFetch(ofUpstream),
         probe: createTrustedFetch({ ...ofUpstream, body: "discard" }),
+        stream: createTrustedFetch({ ...ofUpstream, body: { until: untilEndpoint } }),
       };
       ways.set(key, made);
     }
@@ -84,6 +89,7 @@ export function createOutward(deps: { routes: CurrentRoutes; resolveHost?: Resol
     fetchFor,
     metadataFetchFor: (route) => followWithinHost(fetchFor(route), () => limits().timeoutMs),
     probe: (route, init) => followOwnRedirects(waysOf(route).probe, route, endpointUrl(route), init),
+    probeStream: (route, init) => followOwnRedirects(waysOf(route).stream, route, endpointUrl(route), init),
     checkEndpoint(route, name, value) {
       const url = URL.canParse(value) ? new URL(value) : undefined;
       if (!url) throw new UpstreamOAuthError("metadata_invalid", `the metadata's ${name} is not a URL`);
@@ -101,6 +107,11 @@ export function createOutward(deps: { routes: CurrentRoutes; resolveHost?: Resol
       );
     },
   };
+}
+
+function untilEndpoint(): (piece: Uint8Array) => boolean {
+  const read = endpointReader();
+  return (piece) => read(piece) !== undefined;
 }
 
 /** Origins that stand in the routes file, for this route. */

@@ -7,6 +7,7 @@ import { createPrivateHostList, type PrivateHostList } from "../config/private-h
 import { productVersion } from "../config/product-version.ts";
 import { inSpan } from "../telemetry/in-span.ts";
 import { isPublicAddress } from "./is-public-address.ts";
+import { isEventStream } from "./legacy-stream.ts";
 import { createResolveHost, type ResolveHost, resolveBySystem } from "./resolve-host.ts";
 import { SafeFetchError } from "./safe-fetch-error.ts";
 
@@ -35,8 +36,11 @@ interface Options {
   /** Default: `resolveBySystem` for names that the operator chose, `createResolveHost` for others. */
   readonly resolveHost?: ResolveHost;
   readonly tls?: ServerVerification;
-  /** `discard`: only status and headers are wanted (an event stream would never end). */
-  readonly body?: "read" | "discard";
+  /**
+   * `discard`: only status and headers are wanted (an event stream would never end). `until`: of an event stream its beginning, as
+   * far as what it makes for the stream says that it has enough, or limits allow; else as `discard`.
+   */
+  readonly body?: "read" | "discard" | { readonly until: () => (piece: Uint8Array) => boolean };
 }
 type Fetch = typeof globalThis.fetch;
 type Guard = (protocol: string, hostname: string, port: number) => (address: string) => boolean;
@@ -221,7 +225,10 @@ function createFetch(options: Options, rules: Rules): Fetch {
       headers.delete("content-encoding");
       headers.delete("content-length");
       let body: Uint8Array<ArrayBuffer> | null = null;
-      if (options.body === "discard") await response.body?.cancel();
+      const { body: wanted = "read" } = options;
+      if (response.body && typeof wanted === "object" && isEventStream({ status: response.status, headers }))
+        body = await readBeginning(response.body, limits.maxResponseBytes, wanted.until(), timeout);
+      else if (wanted !== "read") await response.body?.cancel();
       else if (response.body) body = await readBounded(response.body, limits.maxResponseBytes, url.host);
       return new Response(withoutBody.has(response.status) ? null : body, {
         status: response.status,
@@ -393,6 +400,29 @@ async function readBounded(
     // Leaving the loop cancels the stream.
     if (size > limit) throw new SafeFetchError("too_large", `${host} answered with more than ${limit} bytes`);
     chunks.push(chunk);
+  }
+  return new Uint8Array(Buffer.concat(chunks, size));
+}
+
+/** What comes until it is enough, or too much, or time is up: then the stream is ended. */
+async function readBeginning(
+  body: AsyncIterable<Uint8Array>,
+  limit: number,
+  isEnough: (piece: Uint8Array) => boolean,
+  timeout: AbortSignal,
+): Promise<Uint8Array<ArrayBuffer>> {
+  const chunks: Uint8Array[] = [];
+  let size = 0;
+  try {
+    for await (const chunk of body) {
+      const piece = chunk.subarray(0, limit - size);
+      chunks.push(piece);
+      size += piece.byteLength;
+      // Leaving the loop cancels the stream.
+      if (isEnough(piece) || size >= limit) break;
+    }
+  } catch (error) {
+    if (!timeout.aborted) throw error;
   }
   return new Uint8Array(Buffer.concat(chunks, size));
 }

@@ -94,6 +94,8 @@ export interface DiscoveryStep {
   readonly status?: number;
   readonly ok: boolean;
   readonly finding: string;
+  /** A legacy HTTP+SSE server has opened its stream without a token. */
+  readonly opensStream?: true;
   /** What an operator should know of it although nothing is wrong, or may become so. */
   readonly note?: string;
 }

@@ -8,7 +8,7 @@ import {
 } from "../../deploy/demo/upstream-authorization-server.ts";
 import { runAudit } from "../../src/admin/run-audit.ts";
 import { discoveryFaults, documentedFaults, quoted } from "../compatibility/discovery-faults.ts";
-import { type ScriptedServer, scriptedServer } from "../upstream-oauth/scripted-server.ts";
+import { legacyServer, type ScriptedServer, scriptedServer } from "../upstream-oauth/scripted-server.ts";
 import { scriptedUpstream } from "../upstream-oauth/scripted-upstream.ts";
 import { startAdmin } from "./start-admin.ts";
 
@@ -196,6 +196,21 @@ describe("F7.5 admin API: discovery", () => {
     ]);
     expect(body.what_to_do).toMatch(/upstream_oauth2/);
     expect((await call("GET", "/routes/lost")).status).toBe(404);
+  });
+
+  it("takes a legacy HTTP+SSE server, unless its stream sends clients elsewhere", async () => {
+    const legacy = await scriptedServer();
+    try {
+      const asked = (id: string) => ({ ...discovered(id), to: `${legacy.url}/sse` });
+      legacy.on("/sse", legacyServer("https://elsewhere.test/messages"));
+      const refused = await call("POST", "/routes", asked("legacy"));
+      expect([refused.status, refused.body.error]).toEqual([422, "upstream_endpoint_elsewhere"]);
+      expect(refused.body.what_to_do).toContain("Let the server name its endpoint by a path");
+      legacy.on("/sse", legacyServer("/messages?sessionId=a"));
+      expect((await call("POST", "/routes", asked("legacy"))).status).toBe(201);
+    } finally {
+      await legacy.close();
+    }
   });
 
   // The client of the routes file is not registered, so that nothing is asked before somebody connects.

@@ -8,7 +8,7 @@ import { withRooms } from "../../src/admin/with-rooms.ts";
 import type { Route } from "../../src/config/route.ts";
 import { clientPlaces } from "../../src/upstream-oauth/client-metadata-document.ts";
 import { createTestDatabase } from "../support/postgres.ts";
-import { type ScriptedServer, scriptedServer } from "../upstream-oauth/scripted-server.ts";
+import { legacyServer, type ScriptedServer, scriptedServer } from "../upstream-oauth/scripted-server.ts";
 
 let folder: string;
 let upstream: ScriptedServer;
@@ -192,6 +192,128 @@ describe("F7.4 doctor", () => {
       const gone = await doctor({ upstream_auth: { [kind]: auth } });
       expect(gone.output).toContain("(token_endpoint_unusable)");
       expect(gone.code).toBe(1);
+    },
+  );
+
+  const key = { upstream_auth: { api_key: { header: "x-key", value: "k" } } };
+  const headers = { upstream_auth: { headers: { "x-key": "k" } } };
+  const none = { upstream_auth: "none" };
+  const endpoint = () => ({ auth_url: "https://as.test/authorize", token_url: tokenUrl() });
+  const client = { client_id: "svc" };
+
+  it.each<[string, () => object]>([
+    ["none", () => none],
+    ["api_key", () => key],
+    ["headers", () => headers],
+    ["oauth", () => ({})],
+    ["endpoint", () => ({ upstream_oauth2: { ...client, endpoint: endpoint() } })],
+    ["client_id", () => ({ upstream_oauth2: client })],
+    ["client_credentials", () => ({ upstream_auth: { client_credentials: client } })],
+    ["token_url", () => ({ upstream_auth: { client_credentials: { ...client, token_url: tokenUrl() } } })],
+    ["token_exchange", () => ({ upstream_auth: { token_exchange: { ...client, token_url: tokenUrl() } } })],
+    [
+      "id_jag",
+      () => ({ upstream_auth: { id_jag: { ...client, idp_client_id: "us", idp_token_url: tokenUrl() } } }),
+    ],
+  ])("opens the stream of a legacy server, and looks where its endpoint leads: %s", async (_kind, server) => {
+    healthy();
+    if (_kind === "oauth") upstream.off("/.well-known/oauth-authorization-server");
+    upstream.on("/mcp", legacyServer("/messages?sessionId=secret"));
+    const well = await doctor(server());
+    expect(well.output).toContain(
+      "opens the stream of a legacy HTTP+SSE server, which has clients post to UPSTREAM/messages\n",
+    );
+    expect(well.code, well.output).toBe(0);
+    expect(well.output).not.toContain("secret");
+    for (const place of ["https://elsewhere.test/messages", "//elsewhere.test/", "mailto:a@b.test"]) {
+      upstream.on("/mcp", legacyServer(place));
+      const { code, output } = await doctor(server());
+      expect(code).toBe(1);
+      expect(output).toContain("(upstream_endpoint_elsewhere)");
+      expect(output).toContain("Let the server name its endpoint by a path");
+    }
+  });
+
+  it("of a legacy server that names no endpoint, or refuses the stream, says so", async () => {
+    const settings = { allowed_private_hosts: ["127.0.0.1"], timeout: "1s" };
+    const ended = Promise.withResolvers<void>();
+    upstream.on("/mcp", legacyServer(undefined, { onEnd: ended.resolve }));
+    const silent = await doctor(none, { top: { upstream_oauth: settings } });
+    await ended.promise;
+    expect(silent.output).toContain("no `endpoint` event says in time where to post");
+    expect([silent.code, silent.output.includes("upstream_auth: none")]).toEqual([1, false]);
+    upstream.on("/mcp", ({ method }) => (method === "GET" ? undefined : { status: 405 }));
+    const hanging = await doctor({}, { top: { upstream_oauth: settings } });
+    expect(hanging.output).toContain(
+      "(405): nothing can be told of whether it needs a token; a GET for an event stream: UPSTREAM_HOST did not answer within 1000 ms",
+    );
+    const long = `${": x\n".repeat(2000)}\n`;
+    const stream = { headers: { "content-type": "text/event-stream" }, body: long, onEnd: () => {} };
+    upstream.on("/mcp", ({ method }) => (method === "GET" ? stream : { status: 405 }));
+    const bounded = await doctor(none, {
+      top: { upstream_oauth: { ...settings, max_response_bytes: 4096 } },
+    });
+    expect(bounded.output).toContain("no `endpoint` event says in time where to post");
+    upstream.on("/mcp", ({ method, headers }) =>
+      method === "GET" && headers["x-key"] === "k"
+        ? legacyServer("/messages")({ method } as never)
+        : { status: method === "GET" ? 401 : 405 },
+    );
+    expect((await doctor(key)).code).toBe(0);
+    const wrong = { upstream_auth: { api_key: { header: "x-key", value: "other" } } };
+    expect((await doctor(wrong)).output).toContain("(credential_refused)");
+    expect((await doctor(none)).output).toContain("(credential_missing)");
+  });
+
+  it.each<[string, object]>([
+    ["none", none],
+    ["headers", headers],
+  ])(
+    "opens a session with upstream_auth %s, and names what is wrong with the upstream",
+    async (kind, server) => {
+      const said: unknown[] = [];
+      upstream.on("/mcp", ({ method, headers }) => {
+        said.push([method, headers["x-key"]]);
+        return { headers: { "mcp-session-id": "s1" }, body: {} };
+      });
+      const { code, output } = await doctor(server);
+      const sent = kind === "none" ? undefined : "k";
+      expect(said).toEqual([
+        ["POST", sent],
+        ["DELETE", sent],
+      ]);
+      expect(output).toContain("people can use this route as it is.");
+      expect(code).toBe(0);
+      const faults = [
+        [404, "not_an_mcp_server"],
+        [405, "not_an_mcp_server"],
+        [503, "server_error"],
+        [429, "rate_limited"],
+        [401, kind === "none" ? "credential_missing" : "credential_refused"],
+      ] as const;
+      for (const [status, fault] of faults) {
+        upstream.on("/mcp", { status });
+        const failed = await doctor(server);
+        expect(failed.output).toContain(`(${fault})`);
+        expect(failed.output).not.toContain("upstream_auth: none");
+        expect(failed.code).toBe(1);
+      }
+      // Where `to` has no path, the endpoint is at the usual place.
+      upstream.on("/mcp", { body: {} });
+      const route = {
+        id: "files",
+        name: "Files",
+        from: "https://files.test",
+        to: upstream.url,
+        mcp: { server },
+      };
+      const bare = await doctor(server, { top: { routes: [route] } });
+      expect(bare.output).toContain("ok    UPSTREAM/mcp  200\n");
+      expect(bare.code).toBe(0);
+      await upstream.close();
+      const away = await doctor(server);
+      expect([away.code, away.output.includes("(unreachable)")]).toEqual([1, true]);
+      upstream = await scriptedServer();
     },
   );
 

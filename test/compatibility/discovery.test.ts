@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { adviceFor } from "../../src/admin/advice-for.ts";
-import { type ScriptedServer, scriptedServer } from "../upstream-oauth/scripted-server.ts";
+import { legacyServer, type ScriptedServer, scriptedServer } from "../upstream-oauth/scripted-server.ts";
 import { type ScriptedUpstream, scriptedUpstream } from "../upstream-oauth/scripted-upstream.ts";
 import { alice, type ClientHouse, startClient } from "../upstream-oauth/start-client.ts";
 
@@ -442,5 +442,73 @@ describe("what an answer to a call without a token means", () => {
     upstream.off(`${prm}/mcp`);
     upstream.on("/mcp", answer);
     expect(await needed()).toBe(wanted);
+  });
+
+  const withoutMetadata = () => {
+    for (const path of [`${prm}/mcp`, rfc8414]) upstream.off(path);
+  };
+
+  it.each([404, 405, 410, 501])(
+    "%i to a POST, and a GET opens an event stream: a legacy HTTP+SSE server, which needs no token; the stream is ended at once",
+    async (posted) => {
+      withoutMetadata();
+      const ended = Promise.withResolvers<void>();
+      upstream.on("/mcp", legacyServer("/messages?sessionId=a", { posted, onEnd: ended.resolve }));
+      expect(await needed()).toBe(false);
+      await ended.promise;
+      const asked = upstream.seen.filter(({ path }) => path === "/mcp");
+      expect(asked.map(({ method }) => method)).toEqual(["POST", "GET"]);
+      expect(asked[1]?.headers.accept).toBe("text/event-stream");
+      expect(house.log.join()).not.toContain("does not tell whether it needs a token");
+      const findings: string[] = [];
+      const found = await house.oauth.discover(house.route(), ({ finding }) => findings.push(finding));
+      expect(found).toMatchObject({ ok: true, needed: false });
+      expect(findings.join()).toMatch(/is a legacy HTTP\+SSE server.*without a token/);
+      expect(await house.oauth.prepare(house.route(), house.routes())).toMatchObject({ ok: true });
+    },
+  );
+
+  it("405 to a POST, and a GET asks for a token: it needs one, and its challenge counts", async () => {
+    const asks = { status: 401, headers: { "www-authenticate": `Bearer resource_metadata="/moved"` } };
+    upstream.on("/mcp", ({ method }) => (method === "GET" ? asks : { status: 405 }));
+    upstream.off(`${prm}/mcp`);
+    upstream.on("/moved", { body: { resource: upstream.mcp, authorization_servers: [upstream.url] } });
+    expect(await needed()).toBe(true);
+    expect(upstream.paths()).toEqual(["/mcp", "/mcp"]);
+    await connect();
+    expect(await house.oauth.discover(house.route(), () => {})).toMatchObject({ ok: true, needed: true });
+  });
+
+  it.each<[string, object]>([
+    ["a web page", html],
+    ["JSON", { body: {} }],
+    ["405", { status: 405 }],
+    ["500", { status: 500 }],
+    ["a redirect to another host", { status: 302, headers: { location: "https://elsewhere.test/" } }],
+  ])("405 to a POST and %s to a GET is as unknown as before", async (_what, answer) => {
+    withoutMetadata();
+    upstream.on("/mcp", ({ method }) => (method === "GET" ? answer : { status: 405 }));
+    expect(await needed()).toBe(false);
+    expect(house.log.join()).toContain("is not an MCP endpoint (405)");
+    const found = await house.oauth.discover(house.route(), () => {});
+    expect(found).toMatchObject({ ok: false, code: "not_an_mcp_server" });
+  });
+
+  it("the stream is found behind a redirect within the host, and at the root of a `to` without a path", async () => {
+    withoutMetadata();
+    const location = `${upstream.mcp}/`;
+    upstream.on("/mcp", { status: 307, headers: { location } });
+    upstream.on("/mcp/", legacyServer("messages"));
+    expect(await needed()).toBe(false);
+    const findings: string[] = [];
+    const step = ({ finding }: { finding: string }) => findings.push(finding);
+    expect(await house.oauth.discover(house.route(), step)).toMatchObject({ ok: true });
+    expect(findings.join()).toContain(`post to ${upstream.mcp}/messages, but redirects to ${location} first`);
+    upstream.off("/mcp");
+    upstream.on("/", legacyServer("/messages"));
+    const bare = `  - {id: bare, from: https://mcp.test, to: "${upstream.url}", mcp: {server: {}}}`;
+    await house.reconfigure(bare);
+    expect(await house.oauth.needed(house.route("bare"))).toBe(false);
+    expect(await house.oauth.discover(house.route("bare"), () => {})).toMatchObject({ ok: true });
   });
 });

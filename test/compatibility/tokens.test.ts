@@ -535,6 +535,24 @@ describe("a refresh that is refused without a reason", () => {
     expect(await stored("alice")).toMatchObject({ refusals: { count: 6 } });
   });
 
+  it("does not count while the access token is good", async () => {
+    await house.connect(upstream.agree, "company/alice");
+    upstream.on("/token", { status: 404, body: "" });
+    const refused = () => house.log.filter((line) => line.includes('"step":"refresh"')).length;
+    for (let time = 1; time <= 5; time++) {
+      const replica = await house.replica();
+      // Asked for as if just before its end, it is refreshed ahead.
+      const soon = Date.now() + hour - 2000;
+      expect(await replica.tokens.find(person("alice"), house.route(), soon)).toMatchObject({
+        kind: "credential",
+      });
+      await vi.waitFor(() => expect(refused()).toBe(time), { timeout: 30_000 });
+    }
+    const token = await stored("alice");
+    if (!token) throw new Error("nothing stored");
+    expect(token.refusals).toBeUndefined();
+  });
+
   it("is the server's fault where most connections of it fail together: 503, and nobody is asked", async () => {
     await connectAndExpire("alice", "bob", "carol");
     upstream.on("/token", { status: 404, body: "<html>" });

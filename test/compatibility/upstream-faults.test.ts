@@ -1,6 +1,7 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { doctor } from "../../src/admin/doctor.ts";
 import { failureWords, readFailureCode } from "../../src/upstream-oauth/failure.ts";
+import { legacyServer } from "../upstream-oauth/scripted-server.ts";
 import { type ScriptedUpstream, scriptedUpstream } from "../upstream-oauth/scripted-upstream.ts";
 import { alice, type ClientHouse, startClient } from "../upstream-oauth/start-client.ts";
 import { discoveryFaults, documentedFaults, type Fault, prm, quoted } from "./discovery-faults.ts";
@@ -40,6 +41,13 @@ interface FaultOfFlow extends Fault {
 }
 const faults: Record<string, FaultOfFlow> = {
   ...discoveryFaults,
+  upstream_endpoint_elsewhere: {
+    arrange: (upstream) => {
+      for (const path of [`${prm}/mcp`, "/.well-known/oauth-authorization-server"]) upstream.off(path);
+      upstream.on("/mcp", legacyServer("https://elsewhere.test/messages"));
+    },
+    flow: () => house.oauth.prepare(route(), house.routes()),
+  },
   credential_missing: { server: "{upstream_auth: none}", flow: refusedCall },
   credential_refused: {
     server: "{upstream_auth: {api_key: {header: x-api-key, value: k}}}",

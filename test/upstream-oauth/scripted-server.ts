@@ -20,7 +20,26 @@ export interface Scripted {
   readonly headers?: Readonly<Record<string, string>>;
   /** Objects go out as JSON. */
   readonly body?: unknown;
+  /** The answer stays open after its body, until the client ends it: then this is called. */
+  readonly onEnd?: () => void;
 }
+/**
+ * A server of the legacy HTTP+SSE transport: it takes no POST where its stream is.
+ *
+ * @param endpoint what its first event names; undefined: no such event comes
+ * @param onEnd the client has ended the stream
+ */
+export function legacyServer(
+  endpoint: string | undefined,
+  { posted = 405, onEnd = () => {} }: { readonly posted?: number; readonly onEnd?: () => void } = {},
+): (seen: Seen) => Scripted {
+  const first = endpoint === undefined ? ": hello\n\n" : `event: endpoint\r\ndata: ${endpoint}\r\n\r\n`;
+  return ({ method }) =>
+    method === "GET"
+      ? { headers: { "content-type": "text/event-stream; charset=utf-8" }, body: first, onEnd }
+      : { status: posted, body: "no" };
+}
+
 /** A value, or a function of the request; `undefined` from it hangs for ever. */
 type Script = Scripted | ((seen: Seen) => Scripted | undefined | Promise<Scripted | undefined>);
 
@@ -65,7 +84,10 @@ export async function scriptedServer(
       ...(raw ? {} : { "content-type": "application/json" }),
       ...answer.headers,
     });
-    response.end(raw ? answer.body : JSON.stringify(answer.body ?? {}));
+    const bytes = raw ? answer.body : JSON.stringify(answer.body ?? {});
+    if (!answer.onEnd) return void response.end(bytes);
+    response.on("close", answer.onEnd);
+    response.write(bytes);
   });
   const secure = tls && (await encrypted(listener, tls));
   const url = secure?.url ?? listener.url;
