@@ -37,12 +37,18 @@ export function readEgressProxies(
   };
 }
 
-/** The same for libraries that take what Node's `proxyEnv` takes; undefined: no proxy for https. */
+/**
+ * The same for libraries that take what Node's `proxyEnv` takes; undefined: no proxy for https. Node covers what is below a name only
+ * where a dot says so, and knows no CIDR blocks.
+ */
 export function proxyEnvironment({
   https,
   noProxy,
 }: EgressProxies): { readonly HTTPS_PROXY: string; readonly NO_PROXY: string } | undefined {
-  return https === undefined ? undefined : { HTTPS_PROXY: https, NO_PROXY: noProxy.join(",") };
+  if (https === undefined) return undefined;
+  const entries = noProxy.map((entry) => entry.trim().toLowerCase().replace(/:443$/, ""));
+  const below = entries.filter((entry) => !/^[.*]/.test(entry)).map((entry) => `.${entry}`);
+  return { HTTPS_PROXY: https, NO_PROXY: [...entries, ...below].join(",") };
 }
 
 /** `proxy:3128` is what many write. */

@@ -1,4 +1,6 @@
 import { randomBytes } from "node:crypto";
+import { Agent } from "node:https";
+import type { GoogleAuth } from "google-auth-library";
 import { z } from "zod";
 import type { KeyEncryptionKeys } from "./key-encryption-keys.ts";
 import { keyServiceKeys } from "./key-service-keys.ts";
@@ -37,11 +39,7 @@ export async function googleKmsKeys(
   { kid, googleKms }: GoogleKmsKey,
   deps: { readonly fetch: typeof globalThis.fetch },
 ): Promise<KeyEncryptionKeys> {
-  // Loaded only where it is used.
-  const { GoogleAuth } = await import("google-auth-library");
-  // The project is said because the library would ask Google for one otherwise, which takes a permission more.
-  const projectId = googleKms.key.split("/")[1];
-  const auth = new GoogleAuth({ scopes: [scope], projectId });
+  const auth = await googleAuth(googleKms.key, deps.fetch);
   const url = `${googleKms.endpoint ?? "https://cloudkms.googleapis.com"}/v1/${googleKms.key}`;
 
   async function ask<T>(schema: z.ZodType<T>, method: "encrypt" | "decrypt", body: object): Promise<T> {
@@ -106,6 +104,40 @@ export async function googleKmsKeys(
     },
   });
 }
+
+/**
+ * Application Default Credentials whose https requests (tokens, impersonation) are `fetch`'s, and so go by our own rules for proxies:
+ * left to itself the library knows the variables only. Plain http is a metadata service, which is reached directly.
+ */
+async function googleAuth(key: string, fetch: typeof globalThis.fetch): Promise<GoogleAuth> {
+  // Loaded only where it is used.
+  const { GoogleAuth, gaxios } = await import("google-auth-library");
+  // With an agent the library looks for no proxy itself.
+  const none = new Agent();
+  const transporterOptions: NonNullable<AuthOptions>["transporterOptions"] = {
+    agent: none,
+    adapter: ({ agent, ...request }, send) => {
+      // Another agent shows the client certificate of an X.509 federation, which a fetch cannot.
+      if (agent !== none) return send({ ...request, agent });
+      return send(request.url.protocol === "https:" ? { ...request, fetchImplementation: fetch } : request);
+    },
+  };
+  // Google's own metadata service is asked by a package that takes no options.
+  gaxios.instance.defaults = transporterOptions;
+  class Auth extends GoogleAuth {
+    /** Of impersonated credentials also the source's, to which the library hands no options. */
+    override fromJSON(json: Parameters<GoogleAuth["fromJSON"]>[0], options?: AuthOptions) {
+      const client = super.fromJSON(json, { ...options, transporterOptions });
+      // The token exchange of a federation takes no options either.
+      const exchange: unknown = Reflect.get(client, "stsCredential");
+      if (exchange instanceof Object) Reflect.set(exchange, "transporter", client.transporter);
+      return client;
+    }
+  }
+  // The project is said because the library would ask Google for one otherwise, which takes a permission more.
+  return new Auth({ scopes: [scope], projectId: key.split("/")[1] });
+}
+type AuthOptions = Parameters<GoogleAuth["fromJSON"]>[1];
 
 /** The library tries for as long as it likes. */
 function before<T>(signal: AbortSignal, work: Promise<T>): Promise<T> {

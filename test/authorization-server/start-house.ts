@@ -268,7 +268,7 @@ function behindEnvoy(): Koa {
 }
 
 /** A fetch that reaches every https host as plain http on one loopback port; plain http goes where its URL says. */
-function everyHostAt(port: number): { fetch: typeof globalThis.fetch; close(): Promise<void> } {
+export function everyHostAt(port: number): { fetch: typeof globalThis.fetch; close(): Promise<void> } {
   const connect = buildConnector({});
   const agent = new Agent({
     connect: (options, callback) =>

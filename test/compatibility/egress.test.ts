@@ -1,20 +1,38 @@
-import { mkdtemp, readFile, rm } from "node:fs/promises";
-import { createServer, type IncomingMessage, type Server } from "node:http";
-import { createServer as createTlsServer } from "node:https";
+import { createHash, generateKeyPairSync, randomBytes } from "node:crypto";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { createServer, type IncomingMessage, request, type Server } from "node:http";
+import { Agent, createServer as createTlsServer, request as httpsRequest } from "node:https";
 import { type AddressInfo, connect, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { exportJWK, type JWTPayload, SignJWT } from "jose";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from "vitest";
+import { stringify } from "yaml";
 import { certificateAuthority } from "../../deploy/demo/certificate-authority.ts";
-import { type EgressProxies, proxyFor, readEgressProxies } from "../../src/config/egress-proxies.ts";
+import { sidecar } from "../../deploy/demo/sidecar.ts";
+import {
+  type EgressProxies,
+  proxyEnvironment,
+  proxyFor,
+  readEgressProxies,
+} from "../../src/config/egress-proxies.ts";
 import { awsKmsKeys } from "../../src/store/aws-kms-keys.ts";
+import { googleKmsKeys } from "../../src/store/google-kms-keys.ts";
 import {
   createSafeFetch,
   createTrustedFetch,
   type ResolveHost,
 } from "../../src/upstream-oauth/safe-fetch.ts";
 import { createTrustedAuthorities } from "../../src/upstream-oauth/trusted-authorities.ts";
+import { everyHostAt } from "../authorization-server/start-house.ts";
 import { problemsOf } from "../config/problems-of.ts";
+import { startLocalAwsKms } from "../store/local-aws-kms.ts";
+import { startLocalGoogleKms } from "../store/local-google-kms.ts";
+import { startLocalVault } from "../store/local-vault.ts";
+import { grpcPeer } from "../support/grpc-peer.ts";
+import { httpBrowser } from "../support/http-browser.ts";
+import { createTestDatabase } from "../support/postgres.ts";
+import { type ScriptedServer, scriptedServer } from "../upstream-oauth/scripted-server.ts";
 import { alice, startClient } from "../upstream-oauth/start-client.ts";
 
 const unresolved: ResolveHost = (_name, done) => done(Object.assign(new Error(), { code: "ENOTFOUND" }), []);
@@ -36,18 +54,44 @@ describe("outbound calls through a CONNECT proxy", () => {
   let asked: { readonly target: string; readonly authorization?: string }[] = [];
   /** What it answers to CONNECT. */
   let status = 200;
+  /** Servers behind it, by host. */
+  const behind = new Map<string, string>();
+  /** Requests to these, as `host/path`. */
+  let calls: string[] = [];
   const sockets = new Set<Socket>();
 
   beforeAll(async () => {
     folder = await mkdtemp(join(tmpdir(), "egress-"));
-    const authority = await certificateAuthority(folder, ["as.example.test", "files.internal"]);
+    const authority = await certificateAuthority(folder, [
+      "as.example.test",
+      "files.internal",
+      "*.world.test",
+    ]);
     ({ ca } = authority.files);
     server = createTlsServer(
       {
         key: await readFile(authority.files.key, "utf8"),
         cert: await readFile(authority.files.certificate, "utf8"),
       },
-      (request, response) => response.end(JSON.stringify({ host: request.headers.host, path: request.url })),
+      (incoming, response) => {
+        const { host = "", ...headers } = incoming.headers;
+        const inside = behind.get(host);
+        if (inside === undefined) {
+          response.end(JSON.stringify({ host, path: incoming.url }));
+          return;
+        }
+        calls.push(`${host}${incoming.url?.replace(/[?].*/, "")}`);
+        const onward = request(
+          new URL(incoming.url ?? "/", inside),
+          { method: incoming.method, headers: { ...headers, host } },
+          (answer) => {
+            response.writeHead(answer.statusCode ?? 500, answer.headers);
+            answer.pipe(response);
+          },
+        );
+        onward.on("error", () => response.destroy());
+        incoming.pipe(onward);
+      },
     );
     await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
     proxy = createServer((_request, response) => response.writeHead(400).end());
@@ -82,6 +126,7 @@ describe("outbound calls through a CONNECT proxy", () => {
   });
   beforeEach(() => {
     asked = [];
+    calls = [];
     status = 200;
   });
 
@@ -267,6 +312,407 @@ describe("outbound calls through a CONNECT proxy", () => {
     await expect(awsKmsKeys({ kid: "k", awsKms }, { HTTPS_PROXY: proxyUrl, NO_PROXY: "" })).rejects.toThrow();
     expect(asked[0]?.target).toBe("kms.example.test:443");
   });
+
+  /** No name of this world resolves: whoever is called has been asked of the proxy, and what is called without it fails. */
+  const world = "world.test";
+  const at = (name: string, path = "") => `https://${name}.${world}${path}`;
+
+  it.each([
+    ["egress.https_proxy of the routes file", "file"],
+    ["HTTPS_PROXY of its environment", "environment"],
+  ] as const)("every outward call of the sidecar goes through %s", async (_where, where) => {
+    const scripted = await scriptedServer();
+    const [vault, google, aws] = await Promise.all([
+      startLocalVault({ key: "mcp" }),
+      startLocalGoogleKms(folder),
+      startLocalAwsKms(),
+    ]);
+    const database = await createTestDatabase();
+    const closers: (() => unknown)[] = [
+      () => behind.clear(),
+      database.close,
+      ...[scripted, vault, google, aws].map((one) => one.close),
+    ];
+    try {
+      for (const name of ["id", "client", "trust", "tools", "as"])
+        behind.set(`${name}.${world}`, scripted.url);
+      for (const [name, { url }] of Object.entries({ vault, gkms: google, sts: google, akms: aws }))
+        behind.set(`${name}.${world}`, url);
+      const credentials = JSON.parse(await readFile(google.credentials, "utf8"));
+      await writeFile(
+        google.credentials,
+        JSON.stringify({ ...credentials, token_url: at("sts", "/v1/token") }),
+      );
+      const { sign, nonces } = await scriptWorld(scripted);
+
+      const anyPort = "127.0.0.1:0";
+      const config = {
+        issuer: "https://auth.test",
+        listen: { grpc: anyPort, http: anyPort, admin: anyPort, grpc_authentication: "none" },
+        ...(where === "file" && { egress: { https_proxy: proxyUrl } }),
+        encryption: {
+          keys: [
+            { kid: "v", vault: { address: at("vault"), key: "mcp", token: { env: "VAULT_TOKEN" } } },
+            { kid: "g", google_kms: { key: google.key, endpoint: at("gkms") } },
+            { kid: "a", aws_kms: { key: aws.arn, endpoint: at("akms") } },
+          ],
+        },
+        sign_in: {
+          providers: [
+            { id: "company", issuer: at("id"), client_id: "gateway", client_secret: "a-long-secret" },
+          ],
+        },
+        external_tokens: {
+          trusted_issuers: [
+            {
+              id: "corp",
+              issuer: at("trust"),
+              jwks_uri: at("trust", "/trust/keys"),
+              audience: "https://mcp.test",
+            },
+          ],
+        },
+        // The operator's own names, which need no look-up here.
+        upstream_oauth: {
+          allowed_private_hosts: ["client", "tools", "as"].map((name) => `${name}.${world}`),
+        },
+        policy: { allow: { or: [{ accept: true }] } },
+        routes: [{ id: "tools", from: "https://mcp.test", to: at("tools", "/mcp"), mcp: { server: {} } }],
+        log: { level: "info" },
+      };
+      const configFile = join(folder, `${where}.yaml`);
+      await writeFile(configFile, stringify(config), { mode: 0o600 });
+      const none = {
+        HTTPS_PROXY: "",
+        https_proxy: "",
+        HTTP_PROXY: "",
+        http_proxy: "",
+        NO_PROXY: "",
+        no_proxy: "",
+      };
+      const process = await sidecar({
+        configFile,
+        logFile: join(folder, `${where}.log`),
+        env: {
+          ...none,
+          ...(where === "environment" && { HTTPS_PROXY: proxyUrl }),
+          DATABASE_URL: database.url,
+          NODE_EXTRA_CA_CERTS: ca,
+          VAULT_TOKEN: vault.token,
+          GOOGLE_APPLICATION_CREDENTIALS: google.credentials,
+          AWS_ACCESS_KEY_ID: aws.credentials.accessKeyId,
+          AWS_SECRET_ACCESS_KEY: aws.credentials.secretAccessKey,
+        },
+      });
+      closers.unshift(() => {
+        // Nobody is served any more: nothing to drain.
+        process.kill("SIGKILL");
+        return process.close();
+      });
+      const ready = (await readFile(process.logFile, "utf8")).match(/^.*"msg":"ready".*$/m)?.[0] ?? "{}";
+      const addresses: { http: string; grpc: string } = JSON.parse(ready);
+      const ours = everyHostAt(Number(addresses.http.split(":").at(-1)));
+      const peer = grpcPeer(addresses.grpc);
+      closers.unshift(() => peer.close(), ours.close);
+
+      // Signs in and connects where the provider and the upstream's server agree at once.
+      const browser = httpBrowser({
+        fetch: async (input, init) => {
+          const url = new URL(String(input));
+          if (!url.host.endsWith(world)) return ours.fetch(input, init);
+          nonces.push(url.searchParams.get("nonce") ?? "");
+          const back = new URL(url.searchParams.get("redirect_uri") ?? "");
+          back.search = `${new URLSearchParams({ code: "c", state: url.searchParams.get("state") ?? "", iss: url.origin })}`;
+          return new Response(null, { status: 302, headers: { location: back.href } });
+        },
+        stopAt: (url) => url.href.startsWith(at("client", "/callback")),
+      });
+      const clientId = at("client", "/client.json");
+      const verifier = randomBytes(32).toString("base64url");
+      const begin = new URL("https://auth.test/oauth/authorize");
+      begin.search = `${new URLSearchParams({
+        response_type: "code",
+        client_id: clientId,
+        redirect_uri: at("client", "/callback"),
+        resource: "https://mcp.test",
+        code_challenge: createHash("sha256").update(verifier).digest("base64url"),
+        code_challenge_method: "S256",
+        state: "s",
+      })}`;
+      const end = await browser.agree(await browser.open(begin), () => undefined);
+      expect(end.url.searchParams.get("code"), `${end.url.href} ${end.html.slice(0, 2000)}`).not.toBeNull();
+      const assertion = {
+        iss: clientId,
+        sub: clientId,
+        aud: "https://auth.test",
+        jti: randomBytes(9).toString("hex"),
+      };
+      const redeemed = await ours.fetch("https://auth.test/oauth/token", {
+        method: "POST",
+        headers: { "content-type": "application/x-www-form-urlencoded" },
+        body: `${new URLSearchParams({
+          grant_type: "authorization_code",
+          code: end.url.searchParams.get("code") ?? "",
+          redirect_uri: at("client", "/callback"),
+          code_verifier: verifier,
+          resource: "https://mcp.test",
+          client_id: clientId,
+          client_assertion_type: "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
+          client_assertion: await sign(assertion),
+        })}`,
+      });
+      const tokens = Object(await redeemed.json());
+      expect(tokens).toMatchObject({ access_token: expect.any(String) });
+
+      const check = (token: string) =>
+        peer.check("mcp.test", { authorization: `Bearer ${token}` }, { context: { route: "tools" } });
+      // The upstream's token ends after a second.
+      await expect
+        .poll(async () => (await check(tokens.access_token)).set.authorization, {
+          timeout: 20_000,
+          interval: 200,
+        })
+        .toBe("Bearer upstream-2");
+      // A person of the trusted issuer's, who has not connected.
+      await check(await sign({ iss: at("trust"), sub: "robot", aud: "https://mcp.test" }));
+      // The provider's keys: an ID token comes from the provider itself, a logout token from anybody.
+      const logout = {
+        iss: at("id"),
+        sub: "bob",
+        aud: "gateway",
+        jti: randomBytes(9).toString("hex"),
+        events: { "http://schemas.openid.net/event/backchannel-logout": {} },
+      };
+      const told = await ours.fetch("https://auth.test/.pomerium/sign_in/back_channel_logout", {
+        method: "POST",
+        headers: { "content-type": "application/x-www-form-urlencoded" },
+        body: `${new URLSearchParams({ logout_token: await sign(logout, "logout+jwt") })}`,
+      });
+      expect(told.status).toBe(200);
+      const portal = await browser.open("https://auth.test/.pomerium/routes");
+      await browser.submit(
+        { ...portal, url: new URL("https://auth.test/.pomerium/routes/disconnect") },
+        { route: "tools" },
+      );
+
+      for (const call of [
+        "vault.world.test/v1/transit/datakey/plaintext/mcp",
+        "sts.world.test/v1/token",
+        `gkms.world.test/v1/${google.key}:encrypt`,
+        "akms.world.test/",
+        "id.world.test/.well-known/openid-configuration",
+        "id.world.test/id/token",
+        "id.world.test/id/keys",
+        "id.world.test/id/userinfo",
+        "client.world.test/client.json",
+        "client.world.test/client/keys",
+        "trust.world.test/trust/keys",
+        "tools.world.test/mcp",
+        "tools.world.test/.well-known/oauth-protected-resource/mcp",
+        "as.world.test/.well-known/oauth-authorization-server",
+        "as.world.test/as/register",
+        "as.world.test/as/token",
+        "as.world.test/as/revoke",
+      ])
+        await expect.poll(() => calls, { timeout: 20_000, message: call }).toContain(call);
+      const grants = scripted.seen
+        .filter(({ path }) => path === "/as/token")
+        .map(({ form }) => form.get("grant_type"));
+      expect(grants).toEqual(["authorization_code", "refresh_token"]);
+      expect(new Set(asked.map(({ target }) => target))).toEqual(
+        new Set([...behind.keys()].map((host) => `${host}:443`)),
+      );
+    } finally {
+      for (const close of closers) await close();
+    }
+  });
+
+  /** The world's answers; `nonces` are those of authorization requests. */
+  async function scriptWorld(scripted: ScriptedServer) {
+    const { privateKey, publicKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
+    const keys = { body: { keys: [{ ...(await exportJWK(publicKey)), alg: "ES256", kid: "k" }] } };
+    const sign = (claims: JWTPayload, typ = "JWT") =>
+      new SignJWT(claims)
+        .setProtectedHeader({ alg: "ES256", kid: "k", typ })
+        .setIssuedAt()
+        .setExpirationTime("2m")
+        .sign(privateKey);
+    const nonces: string[] = [];
+    scripted.on("/.well-known/openid-configuration", {
+      body: {
+        issuer: at("id"),
+        authorization_endpoint: at("id", "/authorize"),
+        token_endpoint: at("id", "/id/token"),
+        jwks_uri: at("id", "/id/keys"),
+        userinfo_endpoint: at("id", "/id/userinfo"),
+        response_types_supported: ["code"],
+        subject_types_supported: ["public"],
+        id_token_signing_alg_values_supported: ["ES256"],
+      },
+    });
+    scripted.on("/id/token", async () => ({
+      body: {
+        access_token: "of the provider",
+        token_type: "Bearer",
+        expires_in: 3600,
+        id_token: await sign({ iss: at("id"), sub: "alice", aud: "gateway", nonce: nonces[0] }),
+      },
+    }));
+    scripted.on("/id/userinfo", { body: { sub: "alice", name: "Alice" } });
+    for (const path of ["/id/keys", "/client/keys", "/trust/keys"]) scripted.on(path, keys);
+    scripted.on("/client.json", {
+      body: {
+        client_id: at("client", "/client.json"),
+        client_name: "Editor",
+        redirect_uris: [at("client", "/callback")],
+        token_endpoint_auth_method: "private_key_jwt",
+        token_endpoint_auth_signing_alg: "ES256",
+        jwks_uri: at("client", "/client/keys"),
+      },
+    });
+    const metadata = at("tools", "/.well-known/oauth-protected-resource/mcp");
+    scripted.on("/mcp", {
+      status: 401,
+      headers: { "www-authenticate": `Bearer resource_metadata="${metadata}"` },
+    });
+    scripted.on("/.well-known/oauth-protected-resource/mcp", {
+      body: { resource: at("tools", "/mcp"), authorization_servers: [at("as")] },
+    });
+    scripted.on("/.well-known/oauth-authorization-server", {
+      body: {
+        issuer: at("as"),
+        authorization_endpoint: at("as", "/authorize"),
+        token_endpoint: at("as", "/as/token"),
+        registration_endpoint: at("as", "/as/register"),
+        revocation_endpoint: at("as", "/as/revoke"),
+        response_types_supported: ["code"],
+        code_challenge_methods_supported: ["S256"],
+        token_endpoint_auth_methods_supported: ["none"],
+        authorization_response_iss_parameter_supported: true,
+      },
+    });
+    scripted.on("/as/register", { status: 201, body: { client_id: "registered" } });
+    let issued = 0;
+    scripted.on("/as/token", () => {
+      issued += 1;
+      return {
+        body: {
+          access_token: `upstream-${issued}`,
+          refresh_token: `refresh-${issued}`,
+          token_type: "Bearer",
+          expires_in: issued === 1 ? 1 : 3600,
+        },
+      };
+    });
+    scripted.on("/as/revoke", { status: 200 });
+    return { sign, nonces };
+  }
+});
+
+describe("Google's credentials for KMS", () => {
+  let folder: string;
+  beforeEach(async () => {
+    folder = await mkdtemp(join(tmpdir(), "google-"));
+    // Whatever goes by the variables fails.
+    for (const name of ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"])
+      vi.stubEnv(name, "http://127.0.0.1:1");
+    for (const name of ["NO_PROXY", "no_proxy"]) vi.stubEnv(name, "");
+  });
+  afterEach(async () => {
+    vi.unstubAllEnvs();
+    await rm(folder, { recursive: true, force: true });
+  });
+  const key = "projects/p/locations/l/keyRings/r/cryptoKeys/k";
+  /** Calls of the fetch that goes by our rules; it answers as all of Google would. */
+  const fetches = () => {
+    const urls: string[] = [];
+    const fetch: typeof globalThis.fetch = async (input) => {
+      const { origin, pathname } = new URL(input instanceof Request ? input.url : input);
+      urls.push(`${origin}${pathname}`);
+      return Response.json({
+        access_token: "t",
+        expires_in: 3600,
+        token_type: "Bearer",
+        accessToken: "t",
+        expireTime: new Date(Date.now() + 3_600_000).toISOString(),
+        name: `${key}/cryptoKeyVersions/1`,
+        ciphertext: "Yw==",
+      });
+    };
+    return { urls, fetch };
+  };
+  const encrypt = `https://cloudkms.googleapis.com/v1/${key}:encrypt`;
+  const refreshed = "https://oauth2.googleapis.com/token";
+  const impersonated =
+    "https://iamcredentials.googleapis.com/v1/projects/-/serviceAccounts/a@p.test:generateAccessToken";
+  const user = { type: "authorized_user", client_id: "c", client_secret: "s", refresh_token: "r" };
+
+  it.each([
+    ["a person's (gcloud)", () => user, [refreshed]],
+    [
+      "a service account's",
+      () => ({
+        type: "service_account",
+        client_email: "a@p.test",
+        private_key: generateKeyPairSync("rsa", {
+          modulusLength: 2048,
+          publicKeyEncoding: { type: "spki", format: "pem" },
+          privateKeyEncoding: { type: "pkcs8", format: "pem" },
+        }).privateKey,
+      }),
+      ["https://oauth2.googleapis.com/token"],
+    ],
+    [
+      "impersonated",
+      () => ({
+        type: "impersonated_service_account",
+        source_credentials: user,
+        service_account_impersonation_url: impersonated,
+      }),
+      [refreshed, impersonated],
+    ],
+    [
+      "of a workload identity, impersonating",
+      () => ({
+        type: "external_account",
+        audience: "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/p/providers/k",
+        subject_token_type: "urn:ietf:params:oauth:token-type:jwt",
+        token_url: "https://sts.googleapis.com/v1/token",
+        service_account_impersonation_url: impersonated,
+        credential_source: { file: join(folder, "credentials.json") },
+      }),
+      ["https://sts.googleapis.com/v1/token", impersonated],
+    ],
+  ])("%s: every call goes by our own rules", async (_kind, made, expected) => {
+    const file = join(folder, "credentials.json");
+    await writeFile(file, JSON.stringify(made()));
+    vi.stubEnv("GOOGLE_APPLICATION_CREDENTIALS", file);
+    const { urls, fetch } = fetches();
+    await googleKmsKeys({ kid: "k", googleKms: { key } }, { fetch });
+    expect(urls).toEqual([...expected, encrypt]);
+  });
+
+  it("of a machine of Google's: its metadata service is asked directly", async () => {
+    const metadata = await scriptedServer();
+    const headers = { "metadata-flavor": "Google" };
+    metadata.on("/computeMetadata/v1/instance", { headers, body: "yes" });
+    metadata.on("/computeMetadata/v1/instance/service-accounts/default/token", {
+      headers,
+      body: { access_token: "t", expires_in: 3600, token_type: "Bearer" },
+    });
+    vi.stubEnv("GOOGLE_APPLICATION_CREDENTIALS", "");
+    vi.stubEnv("CLOUDSDK_CONFIG", folder);
+    vi.stubEnv("METADATA_SERVER_DETECTION", "assume-present");
+    vi.stubEnv("GCE_METADATA_HOST", metadata.host);
+    try {
+      const { urls, fetch } = fetches();
+      await googleKmsKeys({ kid: "k", googleKms: { key } }, { fetch });
+      expect(urls).toEqual([encrypt]);
+      expect(metadata.paths()).toContain("/computeMetadata/v1/instance/service-accounts/default/token");
+    } finally {
+      await metadata.close();
+    }
+  });
 });
 
 describe("which proxy a URL leaves through", () => {
@@ -304,6 +750,31 @@ describe("which proxy a URL leaves through", () => {
     ["https://[::ffff:127.0.0.1]/", undefined],
   ])("%s: %s", (url, expected) => {
     expect(proxyFor(new URL(url), proxies)).toBe(expected);
+  });
+
+  it.each([
+    ["amazonaws.com"],
+    ["amazonaws.com:443"],
+    [".amazonaws.com"],
+    ["*.AMAZONAWS.com"],
+    ["kms.eu-central-1.amazonaws.com"],
+  ])("AWS' library goes by the same rules: %s", async (entry) => {
+    const proxy = proxyEnvironment({ https: "http://127.0.0.1:1", noProxy: [entry] });
+    const agent = new Agent({ proxyEnv: { ...proxy } });
+    // Nothing listens at either: which of the two refuses tells the way.
+    const refusal = (host: string) =>
+      new Promise<string>((resolve) =>
+        httpsRequest({
+          host,
+          port: 443,
+          agent,
+          lookup: (_name, _options, done) => done(null, [{ address: "127.0.0.2", family: 4 }]),
+        })
+          .on("error", (error) => resolve(String(Object(error).address)))
+          .end(),
+      );
+    expect(await refusal("kms.eu-central-1.amazonaws.com")).toBe("127.0.0.2");
+    expect(await refusal("kms.notamazonaws.com")).toBe("127.0.0.1");
   });
 
   it.each([
