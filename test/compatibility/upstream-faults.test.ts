@@ -36,6 +36,8 @@ const refusedCall = () =>
     wwwAuthenticate: "",
   });
 interface FaultOfFlow extends Fault {
+  /** Of the gateway, YAML. */
+  readonly settings?: string;
   /** What shows it, where beginning a connection does not. */
   readonly flow?: () => Promise<unknown>;
 }
@@ -47,6 +49,10 @@ const faults: Record<string, FaultOfFlow> = {
       upstream.on("/mcp", legacyServer("https://elsewhere.test/messages"));
     },
     flow: () => house.oauth.prepare(route(), house.routes()),
+  },
+  metadata_domain_not_allowed: {
+    settings:
+      "upstream_oauth: {allowed_private_hosts: [127.0.0.1], allowed_as_metadata_domains: ['*.company.test']}",
   },
   credential_missing: { server: "{upstream_auth: none}", flow: refusedCall },
   credential_refused: {
@@ -70,49 +76,51 @@ const faults: Record<string, FaultOfFlow> = {
 };
 
 describe("a fault of an upstream, or of how it is configured, is named as what it is", () => {
-  it.each(Object.entries(faults))("%s", async (code, { server = "{}", to, arrange, flow, unseen }) => {
-    const row = documentedFaults.get(code);
-    if (!row) throw new Error(`docs/troubleshooting.md says nothing of ${code}`);
-    arrange?.(upstream);
-    await house.reconfigure(
-      `  - {id: ${id()}, from: https://mcp.test, to: "${to ?? upstream.mcp}", mcp: {server: ${server}}}`,
-    );
-    const known = readFailureCode(code);
-    expect(known && failureWords[known]).toBe(row.words);
-    house.log.length = 0;
-    if (flow) {
-      // What the gateway's log says of a refused call, the outcome says here.
-      house.log.push(JSON.stringify(await flow()) ?? "");
-    } else {
-      expect(await begin()).toMatchObject({ ok: false, code });
-    }
-    const logged = house.log.join("\n");
-    expect(
-      quoted(row.log).filter((phrase) => logged.includes(phrase)),
-      logged,
-    ).not.toEqual([]);
+  it.each(Object.entries(faults))(
+    "%s",
+    async (code, { server = "{}", to, settings, arrange, flow, unseen }) => {
+      const row = documentedFaults.get(code);
+      if (!row) throw new Error(`docs/troubleshooting.md says nothing of ${code}`);
+      arrange?.(upstream);
+      await house.reconfigure(
+        `  - {id: ${id()}, from: https://mcp.test, to: "${to ?? upstream.mcp}", mcp: {server: ${server}}}`,
+        settings,
+      );
+      const known = readFailureCode(code);
+      expect(known && failureWords[known]).toBe(row.words);
+      house.log.length = 0;
+      if (flow) {
+        // What the gateway's log says of a refused call, the outcome says here.
+        house.log.push(JSON.stringify(await flow()) ?? "");
+      } else {
+        expect(await begin()).toMatchObject({ ok: false, code });
+      }
+      const logged = house.log.join("\n");
+      expect(
+        quoted(row.log).filter((phrase) => logged.includes(phrase)),
+        logged,
+      ).not.toEqual([]);
 
-    let told = "";
-    const isWell = await doctor(route(), {
-      discover: house.oauth.discover,
-      redirectUri: "https://mcp.test/callback",
-      write: (text) => {
-        told += text;
-      },
-    });
-    // Its lines are wrapped.
-    const text = told.replace(/\s+/g, " ");
-    if (unseen) return;
-    expect(isWell).toBe(false);
-    expect(text).not.toContain("Nothing to do");
-    expect(text).toContain(`(${code})`);
-    for (const phrase of quoted(row.advice)) expect(text).toContain(phrase);
-  });
+      let told = "";
+      const isWell = await doctor(route(), {
+        discover: house.oauth.discover,
+        redirectUri: "https://mcp.test/callback",
+        write: (text) => {
+          told += text;
+        },
+      });
+      // Its lines are wrapped.
+      const text = told.replace(/\s+/g, " ");
+      if (unseen) return;
+      expect(isWell).toBe(false);
+      expect(text).not.toContain("Nothing to do");
+      expect(text).toContain(`(${code})`);
+      for (const phrase of quoted(row.advice)) expect(text).toContain(phrase);
+    },
+  );
 
-  it("every row of the table is tried here or with settings of its own", () => {
-    expect([...documentedFaults.keys()].filter((code) => !(code in faults))).toEqual([
-      "metadata_domain_not_allowed",
-    ]);
+  it("every row of the table is tried here", () => {
+    expect([...documentedFaults.keys()].filter((code) => !(code in faults))).toEqual([]);
   });
 
   it("with upstream_auth: none a 401 speaks of no credential that is configured", async () => {

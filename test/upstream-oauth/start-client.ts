@@ -35,7 +35,8 @@ export interface ClientHouse extends Replica {
   readonly log: string[];
   /** Another replica on the same database. */
   replica(): Promise<Replica>;
-  reconfigure(yaml: string): Promise<void>;
+  /** @param settings in place of those that the house was started with */
+  reconfigure(yaml: string, settings?: string): Promise<void>;
   query(statement: string): Promise<Record<string, unknown>[]>;
   /** A whole consent trip of `userId`, as long as the server's part is played by `agree`. */
   connect(agree: (location: string) => URLSearchParams, userId?: string, routeId?: string): Promise<void>;
@@ -55,11 +56,11 @@ export async function startClient(
   const folder = await mkdtemp(join(tmpdir(), "oauth-client-"));
   const backend = await backends.postgres();
   const settings = options.settings ?? "upstream_oauth: {allowed_private_hosts: [127.0.0.1], timeout: 3s}";
-  async function read(yaml: string): Promise<RouteTable> {
+  async function read(yaml: string, top = settings): Promise<RouteTable> {
     const file = join(folder, "routes.yaml");
     const providers = options.providers ?? "[{issuer: https://id.test, client_id: c, id: company}]";
     const head = `issuer: https://auth.test\nsign_in: {providers: ${providers}}\n`;
-    const text = `${head}${settings}\npolicy: {allow: {or: [{accept: true}]}}\nroutes:\n${yaml}\n`;
+    const text = `${head}${top}\npolicy: {allow: {or: [{accept: true}]}}\nroutes:\n${yaml}\n`;
     await writeFile(file, text, { mode: 0o600 });
     const loaded = loadConfig(file, {});
     if (!loaded.ok) throw new Error(loaded.problems.map(formatProblem).join("\n"));
@@ -112,8 +113,8 @@ export async function startClient(
     log,
     replica,
     query: backend.query,
-    async reconfigure(yaml) {
-      table = await read(yaml);
+    async reconfigure(yaml, other) {
+      table = await read(yaml, other);
     },
     async connect(agree, userId = alice, routeId = "files") {
       const returnTo = "https://mcp.test/done";
