@@ -126,7 +126,7 @@ function scripts(
     registered.set(byHand.client_id, { secret, redirectUris: [redirectUriByHand], method: "any" });
   }
 
-  const { origin, pathname } = new URL(upstream.to);
+  const { origin, pathname } = new URL(upstream.to + (upstream.path ?? ""));
   handlers.set(origin + pathname, async ({ headers, body }) => {
     const given = headers.authorization?.replace(/^Bearer /, "");
     const isServed = given === undefined ? upstream.anonymous : vendor.accessTokens.has(given);

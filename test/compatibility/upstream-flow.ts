@@ -66,7 +66,7 @@ function noComplaints({ complaints }: Vendor): void {
 /** First use, or once more: our consent and the upstream's in one trip. @returns the external token */
 async function connect(zoo: Zoo, { browser, clientId }: Walker, name: string): Promise<string> {
   const { ask, redeem } = oauthRequests(zoo.stack);
-  const asked = ask(clientId, redirectUri, { resource: upstreamRoute(name) });
+  const asked = ask(clientId, redirectUri, { resource: endpoint(zoo, name) });
   const page = await browser.agree(await browser.open(asked.url), zoo.stack.signIn("alice"));
   const code = page.url.searchParams.get("code");
   if (!page.url.href.startsWith(redirectUri) || !code) {
@@ -82,8 +82,11 @@ async function connect(zoo: Zoo, { browser, clientId }: Walker, name: string): P
   return token;
 }
 
+/** The URL that people give to their client. */
+const endpoint = (zoo: Zoo, name: string) => `${upstreamRoute(name)}${zoo.upstreams.get(name)?.path ?? ""}`;
+
 const ping = (zoo: Zoo, name: string, token: string) =>
-  pingThroughEnvoy(zoo.stack, upstreamRoute(name), token);
+  pingThroughEnvoy(zoo.stack, endpoint(zoo, name), token);
 
 async function served(zoo: Zoo, vendor: Vendor, name: string, token: string, what: string): Promise<void> {
   const before = vendor.called.length;

@@ -35,6 +35,8 @@ type Json = Readonly<Record<string, unknown>>;
 export interface Upstream extends Entry {
   /** `to` of the route: the URL that its documentation gives to people. */
   readonly to: string;
+  /** Where its endpoint is below a `to` that is a host alone, and what people append to the route's URL in their client. */
+  readonly path?: string;
   /** `mcp.server` of the route; absent: nothing but the URL. */
   readonly settings?: Json;
   /** It serves those without a token, too. */

@@ -3,8 +3,12 @@ import type { Upstream } from "../zoo.ts";
 export default {
   title: "Notion",
   habit:
-    "One metadata document for the endpoint and another, of the origin, at the root; client id documents; plain PKCE is listed, too",
+    "A route with the host alone, as a gateway's documentation writes it; one metadata document for the endpoint and another, of the origin, at the root; client id documents; plain PKCE is listed, too",
   sources: [
+    {
+      url: "https://github.com/pomerium/documentation/blob/2e485e8fb4bac5aa0ea4944ecf047289102c3968/content/docs/capabilities/mcp/mcp-upstream-oauth.mdx",
+      date: "2026-11-29",
+    },
     {
       url: "https://github.com/clout2buy/Ares/blob/8ac9c68ce886eeb1d9289c22f3269b171e2549c2/tests/fixtures/oauth/mcp/notion.json",
       date: "2026-10-01",
@@ -19,7 +23,8 @@ export default {
     },
   ],
   looked: "2026-11-29",
-  to: "https://mcp.notion.com/mcp",
+  to: "https://mcp.notion.com",
+  path: "/mcp",
   unauthorized: {
     status: 401,
     headers: {
