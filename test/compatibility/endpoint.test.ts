@@ -100,6 +100,29 @@ describe("where an upstream's MCP endpoint is", () => {
     });
   });
 
+  test("mcp.server.path is what listing, portal and doctor go by, without asking elsewhere", async () => {
+    serve("/mcp");
+    serve("/api");
+    const listed = async () => {
+      const rooms = { upstreamTokens: house.tokens, endpointPath: house.oauth.endpointPath };
+      return (await serverStates(rooms, alice, [house.route()])).map(({ url }) => url);
+    };
+    expect(await listed()).toEqual(["https://mcp.test/mcp"]);
+    await house.reconfigure(route("{path: /api}"));
+    upstream.seen.length = 0;
+    expect(await listed()).toEqual(["https://mcp.test/api"]);
+    const { found, urls } = await doctor();
+    expect(found).toMatchObject({ ok: true, needed: true });
+    expect(urls).toContain(`${upstream.url}/api`);
+    expect(upstream.paths()).toContain("/api");
+    expect(upstream.paths()).not.toContain("/mcp");
+    // Without OAuth a session is opened there, too.
+    await house.reconfigure(route("{path: /api, upstream_auth: none}"));
+    upstream.on("/api", { body: {} });
+    expect((await doctor()).found).toMatchObject({ ok: true, needed: false });
+    expect(upstream.paths()).not.toContain("/mcp");
+  });
+
   test("a server whose endpoint is at the root stays there", async () => {
     serve("/");
     upstream.on(prm, { body: { resource: upstream.url, authorization_servers: [upstream.url] } });
@@ -180,29 +203,6 @@ describe("where an upstream's MCP endpoint is", () => {
     await house.tokens.disconnect(alice, house.route());
     expect(await stored()).toEqual([]);
     for (const path of endpoints) for (const place of [path, `${prm}${path}`]) upstream.off(place);
-  });
-
-  test("mcp.server.path is what listing, portal and doctor go by, without asking elsewhere", async () => {
-    serve("/mcp");
-    serve("/api");
-    const listed = async () => {
-      const rooms = { upstreamTokens: house.tokens, endpointPath: house.oauth.endpointPath };
-      return (await serverStates(rooms, alice, [house.route()])).map(({ url }) => url);
-    };
-    expect(await listed()).toEqual(["https://mcp.test/mcp"]);
-    await house.reconfigure(route("{path: /api}"));
-    upstream.seen.length = 0;
-    expect(await listed()).toEqual(["https://mcp.test/api"]);
-    const { found, urls } = await doctor();
-    expect(found).toMatchObject({ ok: true, needed: true });
-    expect(urls).toContain(`${upstream.url}/api`);
-    expect(upstream.paths()).toContain("/api");
-    expect(upstream.paths()).not.toContain("/mcp");
-    // Without OAuth a session is opened there, too.
-    await house.reconfigure(route("{path: /api, upstream_auth: none}"));
-    upstream.on("/api", { body: {} });
-    expect((await doctor()).found).toMatchObject({ ok: true, needed: false });
-    expect(upstream.paths()).not.toContain("/mcp");
   });
 
   test("a prefix that `to` does not replace is part of it", async () => {
