@@ -1,7 +1,7 @@
 import { rmSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
-import Koa, { type Context, type Middleware } from "koa";
+import Koa, { type Middleware } from "koa";
 import { createAdminApi } from "./admin/create-admin-api.ts";
 import { createDoorHealth } from "./admin/create-door-health.ts";
 import { envoyOnly } from "./admin/envoy-only.ts";
@@ -28,9 +28,8 @@ import { createAssertions } from "./external-token/create-assertions.ts";
 import { createExternalTokens } from "./external-token/create-external-tokens.ts";
 import { createSigningKeys } from "./external-token/create-signing-keys.ts";
 import { createMetadataProofs } from "./external-token/metadata-proofs.ts";
-import { errorPage } from "./pages/error-page.ts";
+import { answerError, showErrorToPerson } from "./pages/answer-error.ts";
 import { requestId } from "./pages/request-id.ts";
-import { sendPage } from "./pages/send-page.ts";
 import { createCurrentPolicies } from "./policy/create-current-policies.ts";
 import { createRateLimiter } from "./policy/create-rate-limiter.ts";
 import { limitBodies } from "./policy/limit-bodies.ts";
@@ -381,8 +380,7 @@ function door(routes: CurrentRoutes, logger: Logger, metrics: Metrics): Middlewa
       await next();
       if (ctx.status === 404 && ctx.body == null)
         answerError(ctx, 404, "not_found", "There is nothing at this address.");
-      const refusal = ctx.status >= 400 && isNavigation(ctx) ? refusalIn(ctx.body) : undefined;
-      if (refusal) sendRefusal(ctx, ctx.status, refusal.error, sentence(refusal.error_description));
+      showErrorToPerson(ctx);
       // Whatever error page somebody sees, its request id leads here (F5.6).
       if (ctx.status >= 400 && ctx.type === "text/html")
         logger.info(
@@ -413,50 +411,6 @@ function publicError(error: unknown): { status: number; code: string; message: s
   if (error instanceof Error && "expose" in error && error.expose && "status" in error)
     return { status: Number(error.status), code: "invalid_request", message: error.message };
   return { status: 500, code: "internal", message: "Something went wrong on our side." };
-}
-
-function answerError(ctx: Context, status: number, code: string, message: string): void {
-  if (ctx.accepts("json", "html") === "html") {
-    sendRefusal(ctx, status, code, message);
-    return;
-  }
-  ctx.status = status;
-  ctx.set("cache-control", "no-store");
-  ctx.body = { error: code, error_description: message, request_id: requestId(ctx.req) };
-}
-
-/** Whether a person opens this in a browser. Some programs take pages without wanting any, when they post above all. */
-function isNavigation(ctx: Context): boolean {
-  if (ctx.get("authorization") !== "" || ctx.accepts("json", "html") !== "html") return false;
-  const mode = ctx.get("sec-fetch-mode");
-  return mode === "" ? ctx.method === "GET" || ctx.method === "HEAD" : mode === "navigate";
-}
-
-/** What a program is told, where an answer holds nothing else. */
-function refusalIn(
-  body: unknown,
-): { readonly error: string; readonly error_description: string } | undefined {
-  if (typeof body !== "object" || body === null) return undefined;
-  const { error, error_description }: { error?: unknown; error_description?: unknown } = body;
-  if (typeof error !== "string" || typeof error_description !== "string") return undefined;
-  return { error, error_description };
-}
-
-function sendRefusal(ctx: Context, status: number, code: string, happened: string): void {
-  const { title, remedy } = wordsOf(status);
-  sendPage(ctx, status, errorPage({ title, happened, remedy, requestId: requestId(ctx.req), code }));
-}
-
-function wordsOf(status: number): { readonly title: string; readonly remedy: string } {
-  const remedy = "Check the address, or go back and start again.";
-  if (status === 404) return { title: "Not found", remedy };
-  if (status === 429) return { title: "Too many requests", remedy: "Wait a while, then try again." };
-  if (status >= 500) return { title: "That did not work", remedy: "Try again in a moment." };
-  return { title: "That request was not understood", remedy };
-}
-
-function sentence(text: string): string {
-  return `${text.slice(0, 1).toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? "" : "."}`;
 }
 
 /** Serves `app` on `host:port` or `unix:/path`. Closing refuses new connections and cuts off after `graceMs`. */

@@ -1,4 +1,5 @@
 import type { KoaContextWithOIDC } from "oidc-provider";
+import { sentence } from "../config/sentence.ts";
 import { errorPage } from "../pages/error-page.ts";
 import { requestId } from "../pages/request-id.ts";
 import { sendPage } from "../pages/send-page.ts";
@@ -32,9 +33,4 @@ export function sendError(ctx: KoaContextWithOIDC, failure: Failure, explained?:
     requestId: requestId(ctx.req),
   });
   sendPage(ctx, status, page);
-}
-
-function sentence(text: string): string {
-  const trimmed = text.trim();
-  return `${trimmed.slice(0, 1).toUpperCase()}${trimmed.slice(1)}${/[.!?]$/.test(trimmed) ? "" : "."}`;
 }

@@ -34,8 +34,12 @@ export function createCheckService(deps: CheckDeps): GrpcService {
     const { check: settings, envoy } = deps.routes().config;
     const read = readRequestFacts(request, settings.maxHeaderBytes, envoy.xffNumTrustedHops);
     if ("refusal" in read) {
-      const { refusal, asker } = read;
-      finish({ decision: refusal, reason: refusal.code }, asker.requestId, pageOfUnread(refusal, asker));
+      const { refusal, requester } = read;
+      finish(
+        { decision: refusal, reason: refusal.code },
+        requester.requestId,
+        pageOfUnread(refusal, requester),
+      );
       return;
     }
     const { facts } = read;

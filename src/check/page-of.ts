@@ -1,12 +1,13 @@
 import { listedPath } from "../config/endpoint.ts";
 import type { Route } from "../config/route.ts";
 import type { RouteTable } from "../config/route-table.ts";
+import { sentence } from "../config/sentence.ts";
 import { addressPage } from "../pages/address-page.ts";
 import { errorPage } from "../pages/error-page.ts";
-import { sentence } from "../policy/refusal-body.ts";
+import { isNavigation } from "../pages/is-navigation.ts";
 import type { Checked } from "./checked.ts";
 import type { Deny } from "./decision.ts";
-import type { Asker, RequestFacts } from "./request-facts.ts";
+import type { Requester, RequestFacts } from "./request-facts.ts";
 
 /** Where servers have their endpoint below an address that names a host only, as a rule. */
 const usualPlaces = new Set(["/mcp", "/sse"]);
@@ -22,7 +23,7 @@ export function pageOf(
 ): string | undefined {
   if (decision.kind !== "challenge" && decision.kind !== "deny") return undefined;
   // People send forms to applications; what is posted to an MCP server is a call, whoever posts it.
-  if (!isNavigation(facts, route?.mcp.kind === "client")) return undefined;
+  if (!isPersons(facts, route?.mcp.kind === "client")) return undefined;
   if (decision.kind === "deny" && decision.status !== 404) return denialPage(decision, facts.requestId);
   const { requestId } = facts;
   const { issuer, paths } = table.config;
@@ -49,8 +50,8 @@ function challengePage(route: Route, { path, requestId }: RequestFacts, connecti
 }
 
 /** The same for a request that was denied while it was read: of it no more is known than who asks. */
-export function pageOfUnread(refusal: Deny, asker: Asker): string | undefined {
-  return isNavigation(asker) ? denialPage(refusal, asker.requestId) : undefined;
+export function pageOfUnread(refusal: Deny, requester: Requester): string | undefined {
+  return isPersons(requester) ? denialPage(refusal, requester.requestId) : undefined;
 }
 
 function denialPage({ status, code, message }: Deny, requestId: string): string {
@@ -58,15 +59,8 @@ function denialPage({ status, code, message }: Deny, requestId: string): string 
   return errorPage({ title, happened: sentence(message), remedy, code, requestId });
 }
 
-/** Whether a person opens this address in a browser: MCP clients accept JSON or an event stream. */
-function isNavigation({ method, headers, presented }: Asker, takesForms = false): boolean {
-  const isForm = takesForms && method === "POST" && headers["sec-fetch-mode"] !== undefined;
-  if (presented.kind === "bearer" || (method !== "GET" && method !== "HEAD" && !isForm)) return false;
-  const accept = (headers.accept ?? "").toLowerCase();
-  if (!accept.includes("text/html")) return false;
-  const mode = headers["sec-fetch-mode"];
-  if (mode !== undefined) return mode === "navigate";
-  return !accept.includes("text/event-stream") && !accept.includes("application/json");
+function isPersons({ method, headers, presented }: Requester, takesForms = false): boolean {
+  return presented.kind !== "bearer" && isNavigation(method, headers, takesForms);
 }
 
 /**

@@ -5,7 +5,7 @@ import { forwardedAddress } from "../policy/client-address.ts";
 import type { CheckRequest } from "./check-request.ts";
 import type { Deny } from "./decision.ts";
 import { headerName } from "./header-name.ts";
-import type { Asker, Presented, RequestFacts } from "./request-facts.ts";
+import type { Presented, Requester, RequestFacts } from "./request-facts.ts";
 
 const token = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
 const hostName = /^(?:[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?\.?|\[[0-9a-f:.]+\])(?::\d{1,5})?$/;
@@ -32,14 +32,14 @@ const singular = new Set([
  * Turns a CheckRequest into facts, or into the denial it deserves. Never throws, whatever Envoy sent.
  *
  * @param maxHeaderBytes sum of all header names and values.
- * @returns with a denial, who asks, as far as that could be read
+ * @returns with a denial, what shows who has sent the request, as far as that could be read
  * @param trustedHops proxies in front of Envoy: the peer of its connection, of which alone it tells us, is the nearest of them.
  */
 export function readRequestFacts(
   request: CheckRequest,
   maxHeaderBytes: number,
   trustedHops = 0,
-): { readonly facts: RequestFacts } | { readonly refusal: Deny; readonly asker: Asker } {
+): { readonly facts: RequestFacts } | { readonly refusal: Deny; readonly requester: Requester } {
   const http = request.http ?? { method: "", path: "", host: "", headers: [] };
   const read = readHeaders(http.headers, maxHeaderBytes);
   const requestId = requestIdOf(read.headers["x-request-id"]);
@@ -47,7 +47,7 @@ export function readRequestFacts(
   const presented = presentedBy(read.headers.authorization);
   const refuse = (refusal: Deny) => ({
     refusal,
-    asker: { requestId, method, headers: read.headers, presented },
+    requester: { requestId, method, headers: read.headers, presented },
   });
   if (!request.http) return refuse(bad("malformed_check", "the check holds no HTTP request"));
   if (read.refusal) return refuse(read.refusal);

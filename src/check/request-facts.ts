@@ -5,7 +5,7 @@ export type Presented =
   | { readonly kind: "other" };
 
 /** What shows whether a person asks or a program; known also of a request that is denied while it is read. */
-export type Asker = Pick<RequestFacts, "requestId" | "method" | "headers" | "presented">;
+export type Requester = Pick<RequestFacts, "requestId" | "method" | "headers" | "presented">;
 
 /** A request as every later step sees it: checked once, in `read-request-facts.ts`, and never doubted again. */
 export interface RequestFacts {

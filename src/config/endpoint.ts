@@ -64,7 +64,7 @@ export function saysWhere(route: Route): boolean {
 }
 
 /** The other place of an endpoint of which nobody has said where it is. */
-export function usualEndpoint(route: Route): Route {
+function usualEndpoint(route: Route): Route {
   return askedAt(route, usualPath);
 }
 
@@ -78,4 +78,10 @@ export function isBelowUpstream(route: Pick<Route, "upstream">, upstream: string
 /** What `mcp.server.path` says. */
 export function listedPath({ mcp }: Pick<Route, "mcp">): string | undefined {
   return mcp.kind === "server" && mcp.path !== "/" ? mcp.path : undefined;
+}
+
+/** Where the endpoint may be, to be tried in this order: one place, or the usual one after it where nobody says. */
+export function possibleEndpoints(route: Route): readonly [Route, ...Route[]] {
+  const usual = usualEndpoint(route);
+  return saysWhere(route) || endpointUrl(usual) === endpointUrl(route) ? [route] : [route, usual];
 }

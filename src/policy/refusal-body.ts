@@ -1,3 +1,4 @@
+import { sentence } from "../config/sentence.ts";
 import type { RefusedRequests } from "./policy-decision.ts";
 
 /** JSON-RPC 2.0 section 5.1. */
@@ -6,7 +7,7 @@ const invalidParams = -32602;
 const internalError = -32603;
 
 /**
- * The JSON-RPC answer to refused calls (F6.2): an error with each request's id, a message for the agent and
+ * The JSON-RPC answer to refused calls: an error with each request's id, a message for the agent and
  * `data: {request_id, reason}`; -32602 for a call, -32600 where the caller may do nothing here. Send it as HTTP 200,
  * `Content-Type: application/json`, `Cache-Control: no-store`.
  *
@@ -47,9 +48,4 @@ export function denialBody(
   const code = status === 429 ? internalError : invalidRequest;
   const error = { code, message: sentence(description), data: { reason, request_id: requestId } };
   return JSON.stringify({ jsonrpc: "2.0", id: null, error, ...beside });
-}
-
-/** As a sentence of its own. */
-export function sentence(text: string): string {
-  return `${text.charAt(0).toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? "" : "."}`;
 }

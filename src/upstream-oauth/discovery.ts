@@ -1,6 +1,6 @@
 import { LRUCache } from "lru-cache";
 import type { AuthorizationServer } from "oauth4webapi";
-import { endpointUrl, listedPath, saysWhere, usualEndpoint } from "../config/endpoint.ts";
+import { endpointUrl, listedPath, possibleEndpoints, saysWhere } from "../config/endpoint.ts";
 import type { Route } from "../config/route.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
 import type { Logger } from "../telemetry/logger.ts";
@@ -137,13 +137,12 @@ export function createDiscovery(deps: {
    * @param known what the first place has answered, where it has been asked already
    */
   async function sought(look: Look, remembered?: string, known?: Probed): Promise<Found> {
-    const usual = usualEndpoint(look.route);
-    if (saysWhere(look.route) || endpointUrl(usual) === endpointUrl(look.route))
-      return found(look, remembered, known);
+    const [first, second] = possibleEndpoints(look.route);
+    if (!second) return found(look, remembered, known);
     const attempts: PromiseSettledResult<Found>[] = [];
-    for (const route of [look.route, usual]) {
+    for (const route of [first, second]) {
       const [attempt] = await Promise.allSettled([
-        found({ ...look, route }, remembered, route === look.route ? known : undefined),
+        found({ ...look, route }, remembered, route === first ? known : undefined),
       ]);
       if (attempt.status === "fulfilled" && attempt.value.found) return attempt.value;
       attempts.push(attempt);
@@ -154,9 +153,9 @@ export function createDiscovery(deps: {
       answered.find(({ probed }) => probed.meaning === "open" && (probed.status ?? 500) < 300) ??
       answered.find(({ probed }) => probed.meaning === "open");
     if (telling) return telling;
-    const [first] = attempts;
-    if (first?.status === "fulfilled") return first.value;
-    throw first?.reason;
+    const [attempt] = attempts;
+    if (attempt?.status === "fulfilled") return attempt.value;
+    throw attempt?.reason;
   }
 
   /** `sought`, remembered for `endpointPath`. */

@@ -1,3 +1,4 @@
+import { createParser } from "eventsource-parser";
 import type { Route } from "../config/route.ts";
 import type { RouteTable } from "../config/route-table.ts";
 import { upstreamPlace } from "../config/upstream-places.ts";
@@ -43,36 +44,15 @@ export function readStreamAnswer(
  */
 export function endpointReader(): (piece: Uint8Array) => string | undefined {
   const decoder = new TextDecoder();
-  let afterCr = false;
-  let line = "";
-  let type = "";
-  let data: string[] = [];
-  /** @returns the data of the event that this line, an empty one, ends */
-  function endLine(): string | undefined {
-    const [, name = "", value = ""] = /^([^:]*)(?:: ?(.*))?$/s.exec(line) ?? [];
-    const isEnd = line === "";
-    line = "";
-    if (name === "event") type = value.trim();
-    if (name === "data") data.push(value);
-    if (!isEnd) return undefined;
-    const endpoint = type === "endpoint" ? data.join("\n").trim() : "";
-    type = "";
-    data = [];
-    return endpoint === "" ? undefined : endpoint;
-  }
+  let endpoint: string | undefined;
+  const parser = createParser({
+    onEvent({ event, data }) {
+      if (event?.trim() === "endpoint" && data.trim() !== "") endpoint ??= data.trim();
+    },
+  });
   return (piece) => {
-    let text = decoder.decode(piece, { stream: true });
-    if (text === "") return undefined;
-    if (afterCr && text.startsWith("\n")) text = text.slice(1);
-    afterCr = text.endsWith("\r");
-    const [first = "", ...others] = text.split(/\r\n|\r|\n/);
-    line += first;
-    for (const other of others) {
-      const endpoint = endLine();
-      if (endpoint !== undefined) return endpoint;
-      line = other;
-    }
-    return undefined;
+    parser.feed(decoder.decode(piece, { stream: true }));
+    return endpoint;
   };
 }
 

@@ -5,7 +5,7 @@ import type { Route } from "../config/route.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
 import { systemAuthorities } from "../config/system-authorities.ts";
 import { followOwnRedirects, type ProbeResponse } from "./follow-own-redirects.ts";
-import { endpointReader } from "./legacy-stream.ts";
+import { endpointReader, isEventStream } from "./legacy-stream.ts";
 import { createSafeFetch, createTrustedFetch, followWithinHost, type ResolveHost } from "./safe-fetch.ts";
 import { createTrustedAuthorities } from "./trusted-authorities.ts";
 import { UpstreamOAuthError } from "./upstream-oauth-error.ts";
@@ -109,9 +109,10 @@ export function createOutward(deps: { routes: CurrentRoutes; resolveHost?: Resol
   };
 }
 
-function untilEndpoint(): (piece: Uint8Array) => boolean {
+function untilEndpoint(answer: Pick<Response, "status" | "headers">) {
+  if (!isEventStream(answer)) return undefined;
   const read = endpointReader();
-  return (piece) => read(piece) !== undefined;
+  return (piece: Uint8Array) => read(piece) !== undefined;
 }
 
 /** Origins that stand in the routes file, for this route. */

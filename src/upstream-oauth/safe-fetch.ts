@@ -7,7 +7,6 @@ import { createPrivateHostList, type PrivateHostList } from "../config/private-h
 import { productVersion } from "../config/product-version.ts";
 import { inSpan } from "../telemetry/in-span.ts";
 import { isPublicAddress } from "./is-public-address.ts";
-import { isEventStream } from "./legacy-stream.ts";
 import { createResolveHost, type ResolveHost, resolveBySystem } from "./resolve-host.ts";
 import { SafeFetchError } from "./safe-fetch-error.ts";
 
@@ -37,11 +36,13 @@ interface Options {
   readonly resolveHost?: ResolveHost;
   readonly tls?: ServerVerification;
   /**
-   * `discard`: only status and headers are wanted (an event stream would never end). `until`: of an event stream its beginning, as
-   * far as what it makes for the stream says that it has enough, or limits allow; else as `discard`.
+   * `discard`: only status and headers are wanted (an event stream would never end). `until`: the beginning, as far as what it makes
+   * for the answer says that it has enough, or limits allow; where it makes nothing, as `discard`.
    */
-  readonly body?: "read" | "discard" | { readonly until: () => (piece: Uint8Array) => boolean };
+  readonly body?: "read" | "discard" | { readonly until: (answer: AnswerHead) => IsEnough | undefined };
 }
+type AnswerHead = Pick<Response, "status" | "headers">;
+type IsEnough = (piece: Uint8Array) => boolean;
 type Fetch = typeof globalThis.fetch;
 type Guard = (protocol: string, hostname: string, port: number) => (address: string) => boolean;
 
@@ -226,8 +227,10 @@ function createFetch(options: Options, rules: Rules): Fetch {
       headers.delete("content-length");
       let body: Uint8Array<ArrayBuffer> | null = null;
       const { body: wanted = "read" } = options;
-      if (response.body && typeof wanted === "object" && isEventStream({ status: response.status, headers }))
-        body = await readBeginning(response.body, limits.maxResponseBytes, wanted.until(), timeout);
+      const isEnough =
+        typeof wanted === "object" ? wanted.until({ status: response.status, headers }) : undefined;
+      if (response.body && isEnough)
+        body = await readBeginning(response.body, limits.maxResponseBytes, isEnough, timeout);
       else if (wanted !== "read") await response.body?.cancel();
       else if (response.body) body = await readBounded(response.body, limits.maxResponseBytes, url.host);
       return new Response(withoutBody.has(response.status) ? null : body, {
@@ -408,7 +411,7 @@ async function readBounded(
 async function readBeginning(
   body: AsyncIterable<Uint8Array>,
   limit: number,
-  isEnough: (piece: Uint8Array) => boolean,
+  isEnough: IsEnough,
   timeout: AbortSignal,
 ): Promise<Uint8Array<ArrayBuffer>> {
   const chunks: Uint8Array[] = [];

@@ -260,7 +260,7 @@ describe("refusals that are no challenges", () => {
   const words = "You do not have access to this server.";
   const data = { reason: "not_allowed", request_id: "r-7" };
 
-  test("F6.1 policy refuses a call whose body is not looked at with 403, and with a JSON-RPC error without an id", async () => {
+  test("policy refuses a call whose body is not looked at with 403, and with a JSON-RPC error without an id", async () => {
     const answer = await barred("staff", call(7));
     expect(answer.status).toBe(403);
     expect(answer.headers["www-authenticate"]).toBeUndefined();
@@ -283,7 +283,7 @@ describe("refusals that are no challenges", () => {
     ]);
   });
 
-  test("F6.1 where bodies are read, each request of who may do nothing is answered by its id, as a denied tool is", async () => {
+  test("where bodies are read, each request of who may do nothing is answered by its id, as a denied tool is", async () => {
     const error = { code: -32600, message: words, data };
     const alone = await barred("both", call(7));
     expect([alone.status, bodyOf(alone)]).toEqual([200, { jsonrpc: "2.0", id: 7, error }]);
@@ -313,7 +313,7 @@ describe("refusals that are no challenges", () => {
     ["more than 16 KiB", { ...call(1), filler: "x".repeat(16 * 1024) }],
     ["another type", call(1), { headers: { "content-type": "text/plain" } }],
     ["an encoding", call(1), { headers: { "content-encoding": "gzip" } }],
-  ])("F6.1 %s of who may do nothing is 403, and says nothing of the body", async (_what, message, more) => {
+  ])("%s of who may do nothing is 403, and says nothing of the body", async (_what, message, more) => {
     const answer = await barred("both", message, more);
     expect([answer.status, bodyOf(answer)]).toMatchObject([
       403,
@@ -321,7 +321,7 @@ describe("refusals that are no challenges", () => {
     ]);
   });
 
-  test("F6.1 before the body, who may do nothing is told so, but where its ids are to be answered: none passes with it", async () => {
+  test("before the body, who may do nothing is told so, but where its ids are to be answered: none passes with it", async () => {
     const early = (length: string | undefined, more: Partial<Asked> = {}) =>
       barred("both", undefined, {
         context: { phase: "headers" },

@@ -1,3 +1,4 @@
+import { sentence } from "../sentence.ts";
 import type { Json } from "./json.ts";
 import { typeUrl } from "./type-url.ts";
 
@@ -248,10 +249,6 @@ const hops: Readonly<Record<Failure["hop"], string>> = {
   upstream: "the server behind the gateway",
   gateway: "the gateway",
 };
-
-function sentence(text: string): string {
-  return `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
-}
 
 function cel(expression: string): Json {
   return {
