@@ -1,10 +1,15 @@
+import { fileURLToPath } from "node:url";
 import { configDefaults, defineConfig } from "vitest/config";
 import { closingLine } from "./test/support/closing-line.ts";
 import { LongestFirst } from "./test/support/longest-first.ts";
 import { sharing } from "./test/support/sharing.ts";
 
+process.env.NODE_COMPILE_CACHE ??= fileURLToPath(new URL("node_modules/.cache/compiled", import.meta.url));
+
 const common = {
   pool: "forks",
+  // Node itself strips the types, as in development, and keeps what it compiled for the next file's process.
+  experimental: { viteModuleRunner: false },
   // For a machine that stalls, and a hang all the same: no test waits it out.
   testTimeout: 180_000,
   hookTimeout: 300_000,

@@ -118,6 +118,12 @@ describe("Paths spelled otherwise, through Envoy", () => {
       expect((await ask("only", path)).seen, path).toEqual([]);
   });
 
+  it.each(["//", "///", "//?x=1"])("%s is the route itself", async (path) => {
+    expect((await ask("root", path)).seen).toEqual(["/mcp"]);
+    expect((await ask("team", `/team${path}`)).seen).toEqual(["/mcp"]);
+    expect((await ask("plain", path)).seen).toEqual(["/"]);
+  });
+
   it("judges the path that the upstream sees, however it is spelled", async () => {
     const segment = fc.constantFrom(
       "mcp",

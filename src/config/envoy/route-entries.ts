@@ -51,7 +51,7 @@ function besideEntry(route: Route): RouteEntry {
 function mapped(route: Route, table: RouteTable): RouteEntry[] {
   const { prefix, upstreamPath } = route;
   if (upstreamPath === undefined || upstreamPath === prefix)
-    return [entry(route, under(prefix), prefix.length)];
+    return [...onlySlashes(route, "/"), entry(route, under(prefix), prefix.length)];
   const base = prefix === "/" ? "" : prefix;
   const doubled = base + upstreamPath.replace(/\/$/, "");
   const entries = rewritten(route, base, upstreamPath);
@@ -59,18 +59,25 @@ function mapped(route: Route, table: RouteTable): RouteEntry[] {
   return doubled !== prefix && ours ? [...rewritten(route, doubled, upstreamPath), ...entries] : entries;
 }
 
-/** `from` itself becomes `to`, with a slash at its end, too; what is below the one goes below the other. */
+/** `from` itself becomes `to`, with or without a slash at its end; what is below the one goes below the other. */
 function rewritten(route: Route, from: string, to: string): RouteEntry[] {
   const below = to.endsWith("/") ? to : `${to}/`;
   const slashed =
     from === route.prefix
       ? [entry(route, { path: `${from}/` }, from.length + 3, { prefix_rewrite: to })]
-      : [];
+      : from === ""
+        ? onlySlashes(route, to)
+        : [];
   return [
     ...slashed,
     entry(route, { path: from === "" ? "/" : from }, from.length + 2, { prefix_rewrite: to }),
     entry(route, { prefix: `${from}/` }, from.length + 1, { prefix_rewrite: below }),
   ];
+}
+
+/** Envoy merges a path of slashes alone into two, where we, like everybody, read one. */
+function onlySlashes(route: Route, to: string): RouteEntry[] {
+  return route.prefix === "/" ? [entry(route, { path: "//" }, 2, { prefix_rewrite: to })] : [];
 }
 
 function under(prefix: string): Json {
