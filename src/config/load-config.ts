@@ -8,7 +8,7 @@ import { checkTogether } from "./check-together.ts";
 import type { Config } from "./config.ts";
 import { configSchema } from "./config-schema.ts";
 import { type ConfigPath, configSource } from "./config-source.ts";
-import { createFields } from "./create-fields.ts";
+import { createFields, type FieldContext } from "./create-fields.ts";
 import { checkDatabase } from "./database-protection.ts";
 import { checkEgressProxies } from "./egress-proxies.ts";
 import { listenerFaults } from "./listener-faults.ts";
@@ -38,6 +38,32 @@ export type LoadedConfig =
       readonly problems: readonly Problem[];
       readonly referencedFiles: readonly string[];
     };
+
+/** The file that is being read: loading is synchronous. */
+let reading: FieldContext;
+let schemas: { top: ReturnType<typeof configSchema>; route: ReturnType<typeof routeSchema> } | undefined;
+
+/** Made once: making them takes longer than all the rest. What they need of a file they ask for while they parse. */
+function schemasFor(context: FieldContext) {
+  reading = context;
+  if (schemas) return schemas;
+  const fields = createFields({
+    get folder() {
+      return reading.folder;
+    },
+    get env() {
+      return reading.env;
+    },
+    get worldReadable() {
+      return reading.worldReadable;
+    },
+    get referencedFiles() {
+      return reading.referencedFiles;
+    },
+  });
+  schemas = { top: configSchema(fields), route: routeSchema(fields) };
+  return schemas;
+}
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -93,7 +119,7 @@ export function loadConfig(
 function readConfig(
   file: string,
   value: unknown,
-  context: Parameters<typeof createFields>[0],
+  context: FieldContext,
   reporter: Reporter,
 ): Config | undefined {
   if (!isMapping(value)) {
@@ -101,11 +127,10 @@ function readConfig(
     return undefined;
   }
   const { routes: entries, policy, ...rest } = value;
-  const fields = createFields(context);
+  const { top: topSchema, route: schema } = schemasFor(context);
   const adopted = adoptPomeriumKeys(rest, reporter);
-  const top = reportIssues(configSchema(fields), adopted, [], reporter);
+  const top = reportIssues(topSchema, adopted, [], reporter);
   const sharedPolicy = policy === undefined ? undefined : readSharedPolicy(policy, reporter);
-  const schema = routeSchema(fields);
   const routes: { route: Route; path: ConfigPath }[] = [];
   // An empty list is said on purpose: all routes are kept in the database (F7.5).
   if (!Array.isArray(entries)) {
