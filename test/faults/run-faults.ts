@@ -66,7 +66,7 @@ export async function runFaults(options: {
     const load = startLoad({
       fetch: world.fetch,
       calls: () => world.calls,
-      perSecond: short ? 60 : 100,
+      perSecond: short ? 30 : 100,
       atMost: short ? 30 : undefined,
     });
     try {
@@ -170,9 +170,11 @@ async function runOne(fault: Fault, world: World, load: Load, short: boolean): P
   const answers: Record<string, number> = {};
   const errors = seen.filter(({ outcome }) => outcome === "allowed");
   const stalled = errors.filter(({ startedAt, endedAt }) => endedAt - startedAt > lateMs);
-  // What a stall keeps waiting for a database connection, the next calls are refused for at once.
+  // What a stall keeps waiting for a database connection, the next calls are refused for at once, until it is over.
   const late = errors.filter((error) =>
-    stalled.some((other) => other.startedAt <= error.endedAt && error.startedAt <= other.endedAt),
+    stalled.some(
+      (other) => other.startedAt - lateMs <= error.endedAt && error.startedAt <= other.endedAt + lateMs,
+    ),
   ).length;
   for (const { outcome, what } of seen) {
     outcomes[outcome]++;
