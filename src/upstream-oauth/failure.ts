@@ -102,6 +102,13 @@ export const failureWords: Readonly<Record<FailureCode, string>> = {
   storage_unavailable: "what it has granted cannot be stored now; try again in a moment",
 };
 
+const passing = new Set<FailureCode>(["rate_limited", "server_error", "unreachable", "storage_unavailable"]);
+
+/** Whether trying again later may help without anybody's doing. */
+export function isPassing(code: FailureCode): boolean {
+  return passing.has(code);
+}
+
 /** A failure code from a place that anybody can write to. */
 export function readFailureCode(value: unknown): FailureCode | undefined {
   return typeof value === "string" && Object.hasOwn(failureWords, value) ? (value as FailureCode) : undefined;

@@ -219,7 +219,7 @@ function createFetch(options: Options, rules: Rules): Fetch {
         throw new SafeFetchError(
           "redirect_refused",
           `${url.host} answered with a redirect (${status})${where}, which is not followed`,
-          { location: target?.href, status },
+          { location: target?.href, status, server: url.host },
         );
       }
       const headers = new Headers([...response.headers]);
@@ -474,13 +474,14 @@ export function followWithinHost(fetchOne: Fetch, timeoutMs: () => number): Fetc
         if (deadline.aborted && !(error instanceof SafeFetchError)) {
           throw new SafeFetchError("timed_out", `${url.host} did not answer in time`, { cause: error });
         }
-        const next = error instanceof SafeFetchError ? URL.parse(error.location ?? "") : null;
+        if (!(error instanceof SafeFetchError)) throw error;
+        const next = URL.parse(error.location ?? "");
         if (!next || !isWithinHost(url, next)) throw error;
         if (hop === mostHops) {
           throw new SafeFetchError(
             "redirect_refused",
             `${url.host} redirects more than ${mostHops} times, which is not followed any further`,
-            { cause: error },
+            { cause: error, status: error.status, server: url.host },
           );
         }
         next.hash = "";
