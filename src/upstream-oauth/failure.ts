@@ -197,6 +197,14 @@ export function notConnected(code: FailureCode, answer?: UpstreamAnswer): string
   return `the server behind this route could not be connected: ${describeFailure(code, answer)}`;
 }
 
+/** Why a call cannot be sent on now, for its caller. @param reason why there is no upstream token: a failure code, or another word */
+export function notUsable(reason: string): string {
+  const code = readFailureCode(reason);
+  return code === undefined
+    ? "the server's authorization server cannot be reached now; try again later"
+    : `this server cannot be used now: ${failureWords[code]} (${code})`;
+}
+
 /** RFC 6749 section 4.1.2.1: what the MCP client, or the application, is told. */
 export type OAuthErrorCode = "access_denied" | "server_error" | "temporarily_unavailable" | "invalid_request";
 
