@@ -1,5 +1,5 @@
 import { errors, interactionPolicy, type KoaContextWithOIDC } from "oidc-provider";
-import { notConnected } from "../upstream-oauth/failure.ts";
+import { isPassing, notConnected } from "../upstream-oauth/failure.ts";
 import type { AuthorizationServerDeps } from "./authorization-server-deps.ts";
 import { browserRequest } from "./browser-request.ts";
 import { orUnavailable } from "./or-unavailable.ts";
@@ -62,7 +62,9 @@ export function createInteractionPolicy(deps: AuthorizationServerDeps): interact
         const userId = ctx.oidc.session?.accountId;
         if (!route || !userId) return Check.NO_NEED_TO_PROMPT;
         const { state, fault } = await orUnavailable(deps.upstreamTokens.connectionState(userId, route));
-        if (fault) throw new errors.CustomOIDCProviderError("server_error", notConnected(fault));
+        // Whoever is away may be back by the first call.
+        if (fault && !isPassing(fault))
+          throw new errors.CustomOIDCProviderError("server_error", notConnected(fault));
         return state === "missing" ? Check.REQUEST_PROMPT : Check.NO_NEED_TO_PROMPT;
       }),
     ),

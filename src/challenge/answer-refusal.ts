@@ -1,4 +1,5 @@
 import type { Route } from "../config/route.ts";
+import { notUsable } from "../upstream-oauth/failure.ts";
 import type { RefusalOutcome } from "../upstream-token/upstream-tokens.ts";
 import type { ChallengeDeps } from "./challenge-deps.ts";
 import { challenge, giveUp, type Replacement, unavailable } from "./replacement.ts";
@@ -84,11 +85,7 @@ function replacementFor(
         ? challenge(asked, "the server asked for a fresh token; try again", [])
         : unavailable(requestId, 0, "the server asked for a fresh token, which is ready now; try again");
     case "unavailable":
-      return unavailable(
-        requestId,
-        outcome.retryAfterSeconds,
-        "the server's authorization server cannot be reached now; try again later",
-      );
+      return unavailable(requestId, outcome.retryAfterSeconds, notUsable(outcome.reason));
     case "give_up":
       return giveUp(requestId, outcome.status, outcome.reason, outcome.message);
     case "failed":

@@ -5,6 +5,7 @@ import { readBesidePath } from "../config/upstream-path.ts";
 import type { Caller, Refusal } from "../external-token/caller.ts";
 import { issuedTo } from "../external-token/issued-to.ts";
 import type { ProvenMetadata } from "../external-token/metadata-proofs.ts";
+import { notUsable } from "../upstream-oauth/failure.ts";
 import type { Credential } from "../upstream-token/credential.ts";
 import { checkClientRoute } from "./check-client-route.ts";
 import type { CheckDeps } from "./check-deps.ts";
@@ -158,13 +159,12 @@ function withCredential(
         return { decision, reason: credential.reason, route, userId: caller.userId };
       }
       case "unavailable": {
-        const message = "the server's authorization server cannot be reached now; try again later";
         return {
           ...deny(
             route,
             503,
             "upstream_token_unavailable",
-            message,
+            notUsable(credential.reason),
             retryAfter(credential.retryAfterSeconds),
           ),
           reason: credential.reason,

@@ -14,6 +14,7 @@ import type { Logger } from "../telemetry/logger.ts";
 import {
   type FailureCode,
   failureWords,
+  isPassing,
   type UpstreamAnswer,
   writeUpstreamAnswer,
 } from "../upstream-oauth/failure.ts";
@@ -102,7 +103,7 @@ export function createConnectRouter(deps: ConnectDeps): Router {
         error: { code: "access_denied", message: "you may not use this server" },
       });
     }
-    const { state } = await upstreamTokens.connectionState(person.userId, route);
+    const { state, fault } = await upstreamTokens.connectionState(person.userId, route);
     if (state === "connected" || state === "not_needed")
       return end(ctx, { routeId: route.id, returnTo, popup });
     if (state === "unavailable") {
@@ -111,7 +112,11 @@ export function createConnectRouter(deps: ConnectDeps): Router {
         routeId: route.id,
         returnTo,
         popup,
-        error: { code: "temporarily_unavailable", message },
+        error: {
+          code: fault === undefined || isPassing(fault) ? "temporarily_unavailable" : "server_error",
+          message: fault === undefined ? message : failureWords[fault],
+          reason: fault,
+        },
       });
     }
     // A session here may have been planted: the issuer's host says who the person is, and asks them.

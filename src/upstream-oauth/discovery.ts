@@ -236,6 +236,7 @@ export function createDiscovery(deps: {
         throw new UpstreamOAuthError(
           codeOfUnknown(answer.status),
           `${endpointUrl(look.route)} ${answer.finding}, and no metadata names an authorization server`,
+          { status: answer.status, server: new URL(endpointUrl(look.route)).host },
         );
       }
       return {

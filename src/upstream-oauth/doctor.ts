@@ -23,6 +23,7 @@ import { openSession, openStream, setHeaders } from "./open-session.ts";
 import type { Outward } from "./outward.ts";
 import { codeOfUnknown } from "./probe-answer.ts";
 import { notesOf } from "./register-client.ts";
+import { isNoEndpoint } from "./token-answer.ts";
 import type { DiscoveryStep, Discovery as Outcome } from "./upstream-oauth.ts";
 import { UpstreamOAuthError } from "./upstream-oauth-error.ts";
 import { credentialOwner, type UpstreamServer } from "./upstream-server.ts";
@@ -55,7 +56,15 @@ export async function doctor(deps: DoctorDeps, route: Route, onStep: OnStep): Pr
     // Where no token is needed, a session has been opened already.
     if (opened !== undefined && found.needed) {
       const at = possibleEndpoints(route).find((one) => endpointUrl(one) === opened) ?? route;
-      await openStream(deps, at, onStep, setHeaders(route));
+      const stream = await openStream(deps, at, onStep, setHeaders(route), { tokenWanted: true });
+      if ("refused" in stream && stream.at !== undefined)
+        onStep({
+          name: "initialize",
+          url: stream.at,
+          status: stream.refused,
+          ok: true,
+          finding: "asks for a token: no session was opened, since doctor has none",
+        });
     }
     say({ ok: true, finding: inWords(found, route) });
     return found;
@@ -316,8 +325,7 @@ async function checkTokenEndpoint(
     const failure = UpstreamOAuthError.from(error, "it");
     throw fail(failure.code, `cannot be asked: ${failure.message.replace(/^it: /, "")}`);
   }
-  if (status === 404 || status === 405 || status === 410)
-    throw fail("token_endpoint_unusable", `is not there (${status})`, status);
+  if (isNoEndpoint(status)) throw fail("token_endpoint_unusable", `is not there (${status})`, status);
   if (status >= 500) throw fail("server_error", `failed (${status})`, status);
   onStep({ ...step, status, ok: true, finding: "answers" });
 }

@@ -102,6 +102,13 @@ export const failureWords: Readonly<Record<FailureCode, string>> = {
   storage_unavailable: "what it has granted cannot be stored now; try again in a moment",
 };
 
+const passing = new Set<FailureCode>(["rate_limited", "server_error", "unreachable", "storage_unavailable"]);
+
+/** Whether trying again later may help without anybody's doing. */
+export function isPassing(code: FailureCode): boolean {
+  return passing.has(code);
+}
+
 /** A failure code from a place that anybody can write to. */
 export function readFailureCode(value: unknown): FailureCode | undefined {
   return typeof value === "string" && Object.hasOwn(failureWords, value) ? (value as FailureCode) : undefined;
@@ -188,6 +195,14 @@ function describeFailure(code: FailureCode, answer?: UpstreamAnswer): string {
 /** The end of an authorization, for the MCP client and its person: as `describeFailure`. */
 export function notConnected(code: FailureCode, answer?: UpstreamAnswer): string {
   return `the server behind this route could not be connected: ${describeFailure(code, answer)}`;
+}
+
+/** Why a call cannot be sent on now, for its caller. @param reason why there is no upstream token: a failure code, or another word */
+export function notUsable(reason: string): string {
+  const code = readFailureCode(reason);
+  return code === undefined
+    ? "the server's authorization server cannot be reached now; try again later"
+    : `this server cannot be used now: ${failureWords[code]} (${code})`;
 }
 
 /** RFC 6749 section 4.1.2.1: what the MCP client, or the application, is told. */

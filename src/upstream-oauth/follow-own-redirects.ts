@@ -37,14 +37,14 @@ export async function followOwnRedirects(
         throw new SafeFetchError(
           "redirect_refused",
           `${host} redirects ${place} (${status}), which is not its own host: write the URL that answers without a redirect as \`to\``,
-          { cause: error, location: error.location, status },
+          { cause: error, location: error.location, status, server: host },
         );
       }
       if (redirects === mostRedirects)
         throw new SafeFetchError(
           "redirect_refused",
           `${host} redirects more than ${mostRedirects} times (${status}): write the URL that answers without a redirect as \`to\``,
-          { cause: error, location: error.location, status },
+          { cause: error, location: error.location, status, server: host },
         );
       url = origin + target.pathname + target.search;
     }

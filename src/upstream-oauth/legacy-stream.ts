@@ -38,22 +38,36 @@ export function readStreamAnswer(
 }
 
 /**
- * Reads a stream up to its first `endpoint` event, which names where messages are posted (WHATWG HTML 9.2.6).
+ * The events of a stream, as they come (WHATWG HTML 9.2.6), until the stream ends, or a limit does. Ending the iteration ends the stream.
  *
- * @returns takes each piece, in order, and gives the event's data once it is complete.
+ * @param limits.timeoutMs from now to the last event, ms
+ * @param limits.maxResponseBytes of all of them, bytes
  */
-export function endpointReader(): (piece: Uint8Array) => string | undefined {
-  const decoder = new TextDecoder();
-  let endpoint: string | undefined;
+export async function* eventsOf(
+  body: ReadableStream<Uint8Array>,
+  { timeoutMs, maxResponseBytes }: { readonly timeoutMs: number; readonly maxResponseBytes: number },
+): AsyncGenerator<{ readonly type: string; readonly data: string }, undefined> {
+  const come: { type: string; data: string }[] = [];
   const parser = createParser({
-    onEvent({ event, data }) {
-      if (event?.trim() === "endpoint" && data.trim() !== "") endpoint ??= data.trim();
-    },
+    onEvent: ({ event, data }) => void come.push({ type: event?.trim() || "message", data: data.trim() }),
   });
-  return (piece) => {
-    parser.feed(decoder.decode(piece, { stream: true }));
-    return endpoint;
-  };
+  const decoder = new TextDecoder();
+  const reader = body.getReader();
+  const end = () => reader.cancel().catch(() => {});
+  const timer = setTimeout(end, timeoutMs);
+  try {
+    for (let left = maxResponseBytes; left > 0; ) {
+      // A stream that breaks has ended.
+      const { value } = await reader.read().catch(() => ({ value: undefined }));
+      if (value === undefined) return;
+      parser.feed(decoder.decode(value.subarray(0, left), { stream: true }));
+      left -= value.byteLength;
+      yield* come.splice(0);
+    }
+  } finally {
+    clearTimeout(timer);
+    await end();
+  }
 }
 
 /**
@@ -61,7 +75,8 @@ export function endpointReader(): (piece: Uint8Array) => string | undefined {
  *
  * @param asked URL of the stream
  * @param response the answer that opened it
- * @returns `place` without its query, in which servers name the session
+ * @returns `place` without its query, in which servers name the session; `postTo`: where that is at the upstream that was asked, absent
+ * where the gateway does not pass it on
  */
 export function endpointPlace(
   route: Route,
@@ -69,10 +84,11 @@ export function endpointPlace(
   asked: string,
   { redirectedTo }: Pick<ProbeResponse, "redirectedTo">,
   endpoint: string,
-): { readonly place: string; readonly isElsewhere: boolean } {
+): { readonly place: string; readonly postTo?: string } {
   const url = URL.parse(endpoint, redirectedTo ?? asked);
-  if (url === null) return { place: "something that is not a URL", isElsewhere: true };
-  const { kind } = upstreamPlace(route, route.prefix, url.href, table);
-  const place = /^https?:$/.test(url.protocol) ? url.origin + url.pathname : url.protocol;
-  return { place: place.slice(0, 512), isElsewhere: kind === "elsewhere" };
+  if (url === null) return { place: "something that is not a URL" };
+  const found = upstreamPlace(route, route.prefix, url.href, table);
+  const place = (/^https?:$/.test(url.protocol) ? url.origin + url.pathname : url.protocol).slice(0, 512);
+  if (found.kind === "elsewhere") return { place };
+  return { place, postTo: new URL(asked).origin + found.upstreamPath + url.search };
 }

@@ -5,7 +5,7 @@ import type { Route } from "../config/route.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
 import { systemAuthorities } from "../config/system-authorities.ts";
 import { followOwnRedirects, type ProbeResponse } from "./follow-own-redirects.ts";
-import { endpointReader, isEventStream } from "./legacy-stream.ts";
+import { isEventStream } from "./legacy-stream.ts";
 import { createSafeFetch, createTrustedFetch, followWithinHost, type ResolveHost } from "./safe-fetch.ts";
 import { createTrustedAuthorities } from "./trusted-authorities.ts";
 import { UpstreamOAuthError } from "./upstream-oauth-error.ts";
@@ -24,9 +24,11 @@ export interface Outward {
   /**
    * One request without credentials to the endpoint of the route's own upstream, redirects on its host included; only status and
    * headers come back.
+   *
+   * @param url another one of that upstream
    */
-  probe(route: Route, init: RequestInit): Promise<ProbeResponse>;
-  /** The same where the answer may be the stream of a legacy server: its body comes up to the end of the first `endpoint` event. */
+  probe(route: Route, init: RequestInit, url?: string): Promise<ProbeResponse>;
+  /** The same where the answer may be the stream of a legacy server: its body is open, for the caller to bound and to cancel. */
   probeStream(route: Route, init: RequestInit): Promise<ProbeResponse>;
   /**
    * An endpoint from metadata: https, or http on an origin that the operator named (F8.5).
@@ -67,7 +69,7 @@ export function createOutward(deps: { routes: CurrentRoutes; resolveHost?: Resol
         operators: createTrustedFetch({ ...operatorOptions, tls }),
         upstream: createTrustedFetch(ofUpstream),
         probe: createTrustedFetch({ ...ofUpstream, body: "discard" }),
-        stream: createTrustedFetch({ ...ofUpstream, body: { until: untilEndpoint } }),
+        stream: createTrustedFetch({ ...ofUpstream, body: { openFor: isEventStream } }),
       };
       ways.set(key, made);
     }
@@ -88,7 +90,8 @@ export function createOutward(deps: { routes: CurrentRoutes; resolveHost?: Resol
   return {
     fetchFor,
     metadataFetchFor: (route) => followWithinHost(fetchFor(route), () => limits().timeoutMs),
-    probe: (route, init) => followOwnRedirects(waysOf(route).probe, route, endpointUrl(route), init),
+    probe: (route, init, url = endpointUrl(route)) =>
+      followOwnRedirects(waysOf(route).probe, route, url, init),
     probeStream: (route, init) => followOwnRedirects(waysOf(route).stream, route, endpointUrl(route), init),
     checkEndpoint(route, name, value) {
       const url = URL.canParse(value) ? new URL(value) : undefined;
@@ -107,12 +110,6 @@ export function createOutward(deps: { routes: CurrentRoutes; resolveHost?: Resol
       );
     },
   };
-}
-
-function untilEndpoint(answer: Pick<Response, "status" | "headers">) {
-  if (!isEventStream(answer)) return undefined;
-  const read = endpointReader();
-  return (piece: Uint8Array) => read(piece) !== undefined;
 }
 
 /** Origins that stand in the routes file, for this route. */

@@ -75,7 +75,8 @@ export async function refresh(
 
 /** A refusal for good by its status, but in no words of OAuth: a page, a message, nothing (RFC 6749 section 5.2 asks for `error`). */
 function isUnexplained({ code, error, status = 0 }: UpstreamOAuthError): boolean {
-  if (error !== undefined || (code !== "token_invalid" && code !== "client_refused")) return false;
+  if (error !== undefined || !["token_invalid", "token_endpoint_unusable", "client_refused"].includes(code))
+    return false;
   return status >= 400 && status < 500 && ![408, 425, 429].includes(status);
 }
 

@@ -17,16 +17,19 @@ export class SafeFetchError extends Error {
   readonly location: string | undefined;
   /** HTTP status, where there was an answer. */
   readonly status: number | undefined;
+  /** Who gave that answer: host, with its port where that is not the default one. */
+  readonly server: string | undefined;
 
   constructor(
     code: SafeFetchErrorCode,
     message: string,
-    options: { cause?: unknown; location?: string; status?: number } = {},
+    options: { cause?: unknown; location?: string; status?: number; server?: string } = {},
   ) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
     this.name = "SafeFetchError";
     this.code = code;
     this.location = options.location;
     this.status = options.status;
+    this.server = options.server;
   }
 }

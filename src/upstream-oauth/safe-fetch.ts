@@ -36,13 +36,12 @@ interface Options {
   readonly resolveHost?: ResolveHost;
   readonly tls?: ServerVerification;
   /**
-   * `discard`: only status and headers are wanted (an event stream would never end). `until`: the beginning, as far as what it makes
-   * for the answer says that it has enough, or limits allow; where it makes nothing, as `discard`.
+   * `discard`: only status and headers are wanted (an event stream would never end). `openFor`: of an answer that it takes, the body is
+   * still open, for the caller to bound and to cancel; of others, as `discard`.
    */
-  readonly body?: "read" | "discard" | { readonly until: (answer: AnswerHead) => IsEnough | undefined };
+  readonly body?: "read" | "discard" | { readonly openFor: (answer: AnswerHead) => boolean };
 }
 type AnswerHead = Pick<Response, "status" | "headers">;
-type IsEnough = (piece: Uint8Array) => boolean;
 type Fetch = typeof globalThis.fetch;
 type Guard = (protocol: string, hostname: string, port: number) => (address: string) => boolean;
 
@@ -219,24 +218,22 @@ function createFetch(options: Options, rules: Rules): Fetch {
         throw new SafeFetchError(
           "redirect_refused",
           `${url.host} answered with a redirect (${status})${where}, which is not followed`,
-          { location: target?.href, status },
+          { location: target?.href, status, server: url.host },
         );
       }
       const headers = new Headers([...response.headers]);
       headers.delete("content-encoding");
       headers.delete("content-length");
-      let body: Uint8Array<ArrayBuffer> | null = null;
+      let body: Uint8Array<ArrayBuffer> | ReadableStream<Uint8Array<ArrayBuffer>> | null = null;
       const { body: wanted = "read" } = options;
-      const isEnough =
-        typeof wanted === "object" ? wanted.until({ status: response.status, headers }) : undefined;
-      if (response.body && isEnough)
-        body = await readBeginning(response.body, limits.maxResponseBytes, isEnough, timeout);
-      else if (wanted !== "read") await response.body?.cancel();
+      const { status } = response;
+      if (response.body && typeof wanted === "object" && wanted.openFor({ status, headers })) {
+        // The library's own type of the standard's streams and TypeScript's differ in name only.
+        const open: unknown = response.body;
+        body = open as ReadableStream<Uint8Array<ArrayBuffer>>;
+      } else if (wanted !== "read") await response.body?.cancel();
       else if (response.body) body = await readBounded(response.body, limits.maxResponseBytes, url.host);
-      return new Response(withoutBody.has(response.status) ? null : body, {
-        status: response.status,
-        headers,
-      });
+      return new Response(withoutBody.has(status) ? null : body, { status, headers });
     } catch (error) {
       const described = proxy && !timeout.aborted ? describeProxy(error, url, proxy) : undefined;
       throw described ?? describe(error, url, timeout, limits.timeoutMs);
@@ -407,29 +404,6 @@ async function readBounded(
   return new Uint8Array(Buffer.concat(chunks, size));
 }
 
-/** What comes until it is enough, or too much, or time is up: then the stream is ended. */
-async function readBeginning(
-  body: AsyncIterable<Uint8Array>,
-  limit: number,
-  isEnough: IsEnough,
-  timeout: AbortSignal,
-): Promise<Uint8Array<ArrayBuffer>> {
-  const chunks: Uint8Array[] = [];
-  let size = 0;
-  try {
-    for await (const chunk of body) {
-      const piece = chunk.subarray(0, limit - size);
-      chunks.push(piece);
-      size += piece.byteLength;
-      // Leaving the loop cancels the stream.
-      if (isEnough(piece) || size >= limit) break;
-    }
-  } catch (error) {
-    if (!timeout.aborted) throw error;
-  }
-  return new Uint8Array(Buffer.concat(chunks, size));
-}
-
 /** Finds the reason inside undici's wrapping; what is left is "unreachable". */
 function describe(error: unknown, url: URL, timeout: AbortSignal, timeoutMs: number): unknown {
   if (timeout.aborted) {
@@ -474,13 +448,14 @@ export function followWithinHost(fetchOne: Fetch, timeoutMs: () => number): Fetc
         if (deadline.aborted && !(error instanceof SafeFetchError)) {
           throw new SafeFetchError("timed_out", `${url.host} did not answer in time`, { cause: error });
         }
-        const next = error instanceof SafeFetchError ? URL.parse(error.location ?? "") : null;
+        if (!(error instanceof SafeFetchError)) throw error;
+        const next = URL.parse(error.location ?? "");
         if (!next || !isWithinHost(url, next)) throw error;
         if (hop === mostHops) {
           throw new SafeFetchError(
             "redirect_refused",
             `${url.host} redirects more than ${mostHops} times, which is not followed any further`,
-            { cause: error },
+            { cause: error, status: error.status, server: url.host },
           );
         }
         next.hash = "";

@@ -59,7 +59,10 @@ export function createServerMetadata({
           const finding = json ? "names no issuer" : notThere(status, "authorization server metadata");
           onStep({ ...step, status, ok: false, finding });
           if (status >= 500) {
-            failure ??= new UpstreamOAuthError("server_error", `${base.host} failed (${status})`);
+            failure ??= new UpstreamOAuthError("server_error", `${base.host} failed (${status})`, {
+              status,
+              server: base.host,
+            });
           }
           continue;
         }

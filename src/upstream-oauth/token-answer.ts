@@ -199,11 +199,17 @@ function refuseErrors(
   if (error === "invalid_client" || (status === 401 && refusesClient)) {
     throw new UpstreamOAuthError("client_refused", `the token endpoint of ${host} refused our client`, more);
   }
+  const isAway = error === undefined && isNoEndpoint(status);
   throw new UpstreamOAuthError(
-    error === undefined ? "token_invalid" : "token_refused",
+    isAway ? "token_endpoint_unusable" : error === undefined ? "token_invalid" : "token_refused",
     `the token endpoint of ${host} refused (${status})`,
     more,
   );
+}
+
+/** Whether a status, where no OAuth error comes with it, says that nothing takes token requests at the URL. */
+export function isNoEndpoint(status: number): boolean {
+  return [404, 405, 410].includes(status);
 }
 
 /** What HTTP calls a status is put into `error` by web frameworks, and says nothing of the request. */

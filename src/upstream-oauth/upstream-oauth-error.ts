@@ -1,4 +1,4 @@
-import { errorWord, type Failure, type FailureCode, type OAuthErrorCode } from "./failure.ts";
+import { errorWord, type Failure, type FailureCode, isPassing, type OAuthErrorCode } from "./failure.ts";
 import { SafeFetchError } from "./safe-fetch-error.ts";
 
 /** Error codes of RFC 6749, 8693, 8707 and 9449, OpenID Connect, and servers in use (GitHub, Entra). */
@@ -23,13 +23,6 @@ const knownErrors = new Set([
 export const isKnownError = (error: string) => knownErrors.has(error);
 /** Of the other side's, characters. */
 const longestError = 128;
-
-const temporary = new Set<FailureCode>([
-  "rate_limited",
-  "server_error",
-  "unreachable",
-  "storage_unavailable",
-]);
 
 function codeOf({ code }: SafeFetchError): FailureCode {
   switch (code) {
@@ -95,6 +88,8 @@ export class UpstreamOAuthError extends Error {
       return new UpstreamOAuthError(codeOf(error), `${what}: ${error.message}`, {
         cause: error,
         error: error.code,
+        status: error.status,
+        server: error.server,
       });
     }
     return new UpstreamOAuthError("response_invalid", `${what}: the answer is not what OAuth asks for`, {
@@ -104,18 +99,20 @@ export class UpstreamOAuthError extends Error {
   }
 
   toFailure(): Failure {
-    const retryable = temporary.has(this.code);
+    const retryable = isPassing(this.code);
     let oauthError: OAuthErrorCode = retryable ? "temporarily_unavailable" : "server_error";
     if (this.code === "consent_refused") oauthError = "access_denied";
     if (this.code.startsWith("state_") || this.code === "route_unavailable") oauthError = "invalid_request";
-    const { server, status } = this;
+    const { server, status, cause } = this;
+    // Of an answer that was not taken, the code is ours.
+    const theirs = cause instanceof SafeFetchError ? undefined : errorWord(this.error);
     return {
       ok: false,
       code: this.code,
       message: this.message,
       retryable,
       oauthError,
-      ...(server !== undefined && { answer: { server, status, error: errorWord(this.error) } }),
+      ...(server !== undefined && { answer: { server, status, error: theirs } }),
       retryAfterSeconds: this.retryAfterSeconds,
     };
   }

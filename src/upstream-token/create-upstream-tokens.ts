@@ -3,12 +3,14 @@ import { needsPersonsConnection } from "../config/needs-persons-connection.ts";
 import type { Route } from "../config/route.ts";
 import { connectionKeyName } from "../store/connection-key.ts";
 import type { ConnectionKey, UpstreamToken } from "../store/store.ts";
+import { isPassing, readFailureCode } from "../upstream-oauth/failure.ts";
 import {
   endpointConnection,
   servesEndpoint,
   upstreamConnection,
 } from "../upstream-oauth/upstream-connection.ts";
 import type { GrantSubject } from "../upstream-oauth/upstream-oauth.ts";
+import { UpstreamOAuthError } from "../upstream-oauth/upstream-oauth-error.ts";
 import type { Connection } from "./connection.ts";
 import { createConnectionCache } from "./connection-cache.ts";
 import type { Credential } from "./credential.ts";
@@ -138,7 +140,7 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
       needed ? missing(scopesOf(connection, route), "consent_needed") : withoutToken;
     const needed = upstreamOAuth.needed(route);
     if (typeof needed === "boolean") return answer(needed);
-    return needed.then(answer, unreachable);
+    return needed.then(answer, notTold);
   }
 
   /** A demand is the fuller list; without one, what the routes file asks for. */
@@ -155,7 +157,10 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
         if (found.connection) return { state: "connected" };
         return { state: "not_needed", fault: upstreamOAuth.fault(route) };
       case "unavailable":
-        return { state: "unavailable" };
+        return {
+          state: "unavailable",
+          fault: isGranted(route) ? readFailureCode(found.reason) : found.fault,
+        };
       default:
         if (!isGranted(route)) return { state: "missing" };
         // A grant without consent is not mended by one; by a new sign-in, where it goes by what sign-in brings.
@@ -180,7 +185,7 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
     if (isGranted(route)) return forbidden(refused);
     const needed = upstreamOAuth.needed(route);
     if (typeof needed === "boolean") return needed ? forbidden(refused) : withoutToken;
-    return needed.then((is) => (is ? forbidden(refused) : withoutToken), unreachable);
+    return needed.then((is) => (is ? forbidden(refused) : withoutToken), notTold);
   }
 
   /** The connection that serves the endpoint that is asked for (`connectionFor`, with what is in memory). */
@@ -272,8 +277,11 @@ function missing(scopes: readonly string[], reason: string): Extract<Credential,
 function forbidden(reason: string): Extract<Credential, { kind: "forbidden" }> {
   return { kind: "forbidden", reason };
 }
-function unreachable(): Credential {
-  return { kind: "unavailable", retryAfterSeconds: 5, reason: "upstream_unreachable" };
+
+/** Whether the upstream needs a token cannot be told. */
+function notTold(thrown: unknown): Credential {
+  const { code } = UpstreamOAuthError.from(thrown, "the upstream cannot be asked");
+  return { kind: "unavailable", retryAfterSeconds: isPassing(code) ? 5 : 60, reason: code, fault: code };
 }
 
 /** A machine is never sent to consent: somebody else must (F2.4). */

@@ -177,7 +177,7 @@ export function judgeRefusals(
       return giveUp(
         502,
         "static_credential_refused",
-        "the server refuses the credential that its operator configured here",
+        "the server refuses the credential that is configured for it here",
       );
     }
     const key = await deps.keyFor(refusal.userId, route);

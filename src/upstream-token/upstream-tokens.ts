@@ -25,7 +25,7 @@ export interface ConnectionState {
   readonly missingScopes: readonly string[];
   /** `unavailable`, and signing in at the company's provider again would mend it. */
   readonly signInNeeded?: boolean;
-  /** `not_needed`, and why no call would get anywhere. */
+  /** Why no call would get anywhere, whoever sends it; `not_needed` or `unavailable`. */
   readonly fault?: FailureCode;
 }
 

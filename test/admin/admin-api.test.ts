@@ -8,7 +8,12 @@ import {
 } from "../../deploy/demo/upstream-authorization-server.ts";
 import { runAudit } from "../../src/admin/run-audit.ts";
 import { discoveryFaults, documentedFaults, quoted } from "../compatibility/discovery-faults.ts";
-import { legacyServer, type ScriptedServer, scriptedServer } from "../upstream-oauth/scripted-server.ts";
+import {
+  legacyServer,
+  legacySession,
+  type ScriptedServer,
+  scriptedServer,
+} from "../upstream-oauth/scripted-server.ts";
 import { scriptedUpstream } from "../upstream-oauth/scripted-upstream.ts";
 import { startAdmin } from "./start-admin.ts";
 
@@ -207,6 +212,10 @@ describe("F7.5 admin API: discovery", () => {
       expect([refused.status, refused.body.error]).toEqual([422, "upstream_endpoint_elsewhere"]);
       expect(refused.body.what_to_do).toContain("Let the server name its endpoint by a path");
       legacy.on("/sse", legacyServer("/messages?sessionId=a"));
+      legacy.on("/messages", { status: 404 });
+      const silent = await call("POST", "/routes", asked("legacy"));
+      expect([silent.status, silent.body.error]).toEqual([422, "not_an_mcp_server"]);
+      legacySession(legacy, "/messages?sessionId=a", { at: "/sse" });
       expect((await call("POST", "/routes", asked("legacy"))).status).toBe(201);
     } finally {
       await legacy.close();

@@ -8,7 +8,13 @@ import { withRooms } from "../../src/admin/with-rooms.ts";
 import type { Route } from "../../src/config/route.ts";
 import { clientPlaces } from "../../src/upstream-oauth/client-metadata-document.ts";
 import { createTestDatabase } from "../support/postgres.ts";
-import { legacyServer, type ScriptedServer, scriptedServer } from "../upstream-oauth/scripted-server.ts";
+import {
+  legacyServer,
+  legacySession,
+  type Scripted,
+  type ScriptedServer,
+  scriptedServer,
+} from "../upstream-oauth/scripted-server.ts";
 
 let folder: string;
 let upstream: ScriptedServer;
@@ -218,7 +224,7 @@ describe("F7.4 doctor", () => {
   ])("opens the stream of a legacy server, and looks where its endpoint leads: %s", async (_kind, server) => {
     healthy();
     if (_kind === "oauth") upstream.off("/.well-known/oauth-authorization-server");
-    upstream.on("/mcp", legacyServer("/messages?sessionId=secret"));
+    legacySession(upstream, "/messages?sessionId=secret");
     const well = await doctor(server());
     expect(well.output).toContain(
       "opens the stream of a legacy HTTP+SSE server, which has clients post to UPSTREAM/messages\n",
@@ -232,6 +238,107 @@ describe("F7.4 doctor", () => {
       expect(output).toContain("(upstream_endpoint_elsewhere)");
       expect(output).toContain("Let the server name its endpoint by a path");
     }
+  });
+
+  it("opens a session with a legacy server: it posts where the stream says, and reads the answer there", async () => {
+    const posted: unknown[] = [];
+    legacySession(upstream, "https://files.test/messages?sessionId=secret", {
+      to: "/mcp/messages",
+      post: (say, seen) => {
+        const { id, method } = JSON.parse(seen.body);
+        posted.push([seen.method, seen.query.get("sessionId"), seen.headers["x-key"], method]);
+        say({ jsonrpc: "2.0", method: "notifications/message" });
+        say({ jsonrpc: "2.0", id: id + 1, result: {} });
+        say({ jsonrpc: "2.0", id, result: {} });
+        return { status: 202 };
+      },
+    });
+    const { code, output } = await doctor(key);
+    expect(output).toMatchInlineSnapshot(`
+      "Files
+        https://files.test -> UPSTREAM/mcp
+
+      upstream_auth is api_key: there is no authorization server to discover.
+
+      Open a session
+        ok    UPSTREAM/mcp  200
+              opens the stream of a legacy HTTP+SSE server, which has clients post to https://files.test/messages
+        ok    https://files.test/messages  202
+              opens a session: the answer to \`initialize\` comes over the stream
+
+      The server accepts the credential of the routes file: people can use this route as it is.
+      "
+    `);
+    expect(code).toBe(0);
+    expect(posted).toEqual([["POST", "secret", "k", "initialize"]]);
+  });
+
+  it.each<[string, Scripted | undefined, string, string]>([
+    ["404", { status: 404 }, "takes no messages (404)", "not_an_mcp_server"],
+    ["405", { status: 405 }, "takes no messages (405)", "not_an_mcp_server"],
+    ["a page", { headers: { "content-type": "text/html" }, body: "hello" }, "web page", "not_an_mcp_server"],
+    ["500", { status: 500 }, "fails (500)", "server_error"],
+    ["429", { status: 429 }, "slow down (429)", "rate_limited"],
+    [
+      "a redirect",
+      { status: 307, headers: { location: "https://elsewhere.test/" } },
+      "redirects to elsewhere.test (307)",
+      "redirect_refused",
+    ],
+    ["nothing", undefined, "did not answer within 1000 ms", "unreachable"],
+    [
+      "202 and no more",
+      { status: 202 },
+      "no answer to it comes over the stream in time",
+      "not_an_mcp_server",
+    ],
+  ])(
+    "of a legacy server whose message endpoint answers %s, says that there, and never that nothing is to be done",
+    async (_kind, answer, finding, fault) => {
+      legacySession(upstream, "/messages", { post: () => answer });
+      // Where time has to pass, once is enough.
+      for (const server of finding.includes("1000 ms")
+        ? [key]
+        : finding.includes("in time")
+          ? [none]
+          : [none, key, {}]) {
+        const top = { upstream_oauth: { allowed_private_hosts: ["127.0.0.1"], timeout: "1s" } };
+        const { code, output } = await doctor(server, { top });
+        expect(output.replace(/\s+/g, " ")).toContain(finding);
+        expect(output).toContain("FAIL  UPSTREAM/messages");
+        expect(output).toContain(`(${fault})`);
+        expect(output).not.toContain("Nothing to do");
+        expect(code).toBe(1);
+      }
+    },
+  );
+
+  it("of a legacy server whose message endpoint wants a token or a credential, says who lacks it", async () => {
+    legacySession(upstream, "/messages", { post: () => ({ status: 401 }) });
+    expect((await doctor(none)).output).toContain("FAIL  UPSTREAM/messages  401");
+    expect((await doctor(none)).output).toContain("(credential_missing)");
+    expect((await doctor(key)).output).toContain("(credential_refused)");
+    // A person who connects has one.
+    healthy();
+    legacySession(upstream, "/messages", { post: () => ({ status: 401 }) });
+    const { code, output } = await doctor();
+    expect(output).toContain("ok    UPSTREAM/messages  401\n        asks for a token: no session was opened");
+    expect(code).toBe(0);
+    legacySession(upstream, "/messages", { post: () => ({ status: 404 }) });
+    expect((await doctor()).output).toContain("(not_an_mcp_server)");
+  });
+
+  it("of a legacy server that does not accept initialize, says so", async () => {
+    const error = { code: -32602, message: "Buy now" };
+    legacySession(upstream, "/messages", {
+      post: (say) => {
+        say({ jsonrpc: "2.0", id: 1, error });
+        return { status: 202 };
+      },
+    });
+    const { output } = await doctor(none);
+    expect(output).toContain("does not accept initialize (JSON-RPC error -32602): its owner knows why");
+    expect(output).not.toContain("Buy");
   });
 
   it("of a legacy server that names no endpoint, or refuses the stream, says so", async () => {
@@ -259,7 +366,8 @@ describe("F7.4 doctor", () => {
         ? legacyServer("/messages")({ method } as never)
         : { status: method === "GET" ? 401 : 405 },
     );
-    expect((await doctor(key)).code).toBe(0);
+    upstream.on("/messages", { status: 400 });
+    expect((await doctor(key)).output).toContain("does not accept initialize (400)");
     const wrong = { upstream_auth: { api_key: { header: "x-key", value: "other" } } };
     expect((await doctor(wrong)).output).toContain("(credential_refused)");
     expect((await doctor(none)).output).toContain("(credential_missing)");

@@ -17,6 +17,7 @@ import { createExternalTokens } from "../../src/external-token/create-external-t
 import { createSigningKeys } from "../../src/external-token/create-signing-keys.ts";
 import type { ExternalTokens } from "../../src/external-token/external-tokens.ts";
 import type { SigningKeyRing } from "../../src/external-token/signing-key-ring.ts";
+import { createPortal } from "../../src/portal/create-portal.ts";
 import { createSignIn } from "../../src/sign-in/create-sign-in.ts";
 import { judgeOldRecord } from "../../src/sign-in/judge-old-record.ts";
 import type { SignIn } from "../../src/sign-in/sign-in.ts";
@@ -25,6 +26,10 @@ import { createPeople } from "../../src/store/people.ts";
 import type { Store } from "../../src/store/store.ts";
 import { createLogger } from "../../src/telemetry/logger.ts";
 import { createMetrics, type Metrics } from "../../src/telemetry/metrics.ts";
+import { createUpstreamOAuth } from "../../src/upstream-oauth/create-upstream-oauth.ts";
+import type { UpstreamOAuth } from "../../src/upstream-oauth/upstream-oauth.ts";
+import { createUpstreamTokens } from "../../src/upstream-token/create-upstream-tokens.ts";
+import type { UpstreamTokens } from "../../src/upstream-token/upstream-tokens.ts";
 import { makeKeys } from "../store/backends.ts";
 import { type HttpBrowser, httpBrowser } from "../support/http-browser.ts";
 import { createTestDatabase } from "../support/postgres.ts";
@@ -56,6 +61,8 @@ export interface House {
   readonly documents: Map<string, () => Response>;
   readonly log: string[];
   readonly metrics: Metrics;
+  /** In place of the stand-in for the upstream's consent, where it was started with `upstreams`. */
+  readonly upstreams?: { readonly oauth: UpstreamOAuth; readonly tokens: UpstreamTokens };
   /** Users whose connections were to be ended, for the company has refused them. */
   readonly gone: readonly string[];
   /** Its handler, for another listener (TLS). */
@@ -72,10 +79,14 @@ export interface House {
 
 const companySecret = "a-long-secret-of-the-company";
 
-/** `extra` is YAML added at the top level; `companyKeys` are the private keys that the company signs with. */
+/**
+ * @param extra YAML added at the top level
+ * @param options.companyKeys private keys that the company signs with
+ * @param options.upstreams whether upstreams are really asked and connected, with the portal
+ */
 export async function startHouse(
   extra = "",
-  { companyKeys }: { companyKeys?: readonly JWK[] } = {},
+  { companyKeys, upstreams = false }: { companyKeys?: readonly JWK[]; upstreams?: boolean } = {},
 ): Promise<House> {
   const folder = await mkdtemp(join(tmpdir(), "house-"));
   const company = await openidProvider({
@@ -139,7 +150,15 @@ export async function startHouse(
     if (state !== "sign_in_needed") return { state, missingScopes: [] };
     return { state: "unavailable", missingScopes: [], signInNeeded: true } as const;
   };
+  const oauth = upstreams
+    ? createUpstreamOAuth({ routes, store, keys, logger, metrics, renewSignIn: signIn.renewTokens })
+    : undefined;
+  const tokens =
+    oauth &&
+    createUpstreamTokens({ routes, store, upstreamOAuth: oauth, logger, metrics, refreshAheadEveryMs: 0 });
   const denied = new Set<string>();
+  const mayReach = ({ userId }: { readonly userId: string }, { id }: { readonly id: string }) =>
+    !denied.has(`${userId} ${id}`);
   const serverOn = (on: Store) =>
     createAuthorizationServer({
       routes,
@@ -147,8 +166,9 @@ export async function startHouse(
       signIn,
       keys,
       externalTokens,
-      upstreamTokens: { connectionState },
-      mayReach: ({ userId }, { id }) => !denied.has(`${userId} ${id}`),
+      upstreamTokens: tokens ?? { connectionState },
+      upstreamNotice: oauth?.notice,
+      mayReach,
       fetch: outward,
       logger,
       metrics,
@@ -157,6 +177,16 @@ export async function startHouse(
 
   const app = behindEnvoy();
   app.use(signIn.router.routes());
+  if (oauth && tokens) {
+    const portal = createPortal({
+      ...{ routes, store, signIn, externalTokens, people, mayReach, logger },
+      upstreamOAuth: oauth,
+      upstreamTokens: tokens,
+      endpointPath: oauth.endpointPath,
+      describeClient: authorizationServer.describeClient,
+    });
+    app.use(portal.routes());
+  }
   app.use(async (ctx, next) => {
     if (ctx.path === "/whoami") {
       const person = await signIn.person(ctx);
@@ -211,6 +241,7 @@ export async function startHouse(
     documents,
     log,
     metrics,
+    upstreams: oauth && tokens && { oauth, tokens },
     gone,
     handler,
     wire,
@@ -238,6 +269,8 @@ export async function startHouse(
     },
     async close() {
       authorizationServer.close();
+      await tokens?.close();
+      await oauth?.close();
       externalTokens.close();
       people.close();
       signIn.close();

@@ -1,5 +1,4 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { documentedFaults } from "../compatibility/discovery-faults.ts";
 import type { HttpBrowser, Page } from "../support/http-browser.ts";
 import { type McpApp, onTheWeb, registeredApp, throughCompany } from "./mcp-app.ts";
 import { type House, startHouse } from "./start-house.ts";
@@ -91,21 +90,6 @@ describe("F3.6 a route whose upstream needs the person's consent", () => {
     // RFC 6749 section 4.1.2.1.
     expect(params.get("error_description")).toMatch(/^[\x20\x21\x23-\x5b\x5d-\x7e]+$/);
   });
-
-  test.each([...documentedFaults].map(([code, { words }]) => [code, words]))(
-    "%s: the client reads the words of the documentation, with the code and what the host answered",
-    async (code, words) => {
-      const beside = {
-        connect_error_reason: code,
-        connect_error_server: "as.test",
-        connect_error_status: "503",
-      };
-      house.connectOutcome = { error: "server_error", beside };
-      const { params } = await app.authorize(browser, "alice");
-      const description = params.get("error_description");
-      for (const fact of [words, `(${code}; as.test answered 503)`]) expect(description).toContain(fact);
-    },
-  );
 
   test("an upstream that never gives what is needed does not send the browser round in circles", async () => {
     house.connectOutcome = "nothing";

@@ -156,7 +156,11 @@ describe("an upstream's 401 to a token we injected", () => {
     decide = () => ({ kind: "unavailable", retryAfterSeconds: 17, reason: "server_error" });
     const answer = await call("/mcp");
     expect([answer.status, answer.header("retry-after")]).toEqual([503, "17"]);
-    expect(JSON.parse(answer.body).error).toBe("temporarily_unavailable");
+    expect(JSON.parse(answer.body)).toMatchObject({
+      error: "temporarily_unavailable",
+      error_description:
+        "this server cannot be used now: it, or its authorization server, failed; try again later (server_error)",
+    });
   });
 
   it("is 503, never the upstream's own challenge, when the decision fails or does not come", async () => {

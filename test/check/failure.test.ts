@@ -77,6 +77,13 @@ describe("what the upstream's credential comes to", () => {
     });
   });
 
+  test("a fault of the upstream, or of how it is configured, is named to the client as what it is", async () => {
+    const ask = await given(always({ kind: "unavailable", retryAfterSeconds: 60, reason: "key_unusable" }));
+    expect(JSON.parse((await ask()).body).error_description).toBe(
+      "this server cannot be used now: the key that is configured for it cannot be read (key_unusable)",
+    );
+  });
+
   test("F2.4 a caller that can never have one: 403, no challenge", async () => {
     const ask = await given(always({ kind: "forbidden", reason: "service_account" }));
     const answer = await ask();

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { adviceFor } from "../../src/admin/advice-for.ts";
-import { legacyServer, type ScriptedServer, scriptedServer } from "../upstream-oauth/scripted-server.ts";
+import { legacySession, type ScriptedServer, scriptedServer } from "../upstream-oauth/scripted-server.ts";
 import { type ScriptedUpstream, scriptedUpstream } from "../upstream-oauth/scripted-upstream.ts";
 import { alice, type ClientHouse, startClient } from "../upstream-oauth/start-client.ts";
 
@@ -453,7 +453,7 @@ describe("what an answer to a call without a token means", () => {
     async (posted) => {
       withoutMetadata();
       const ended = Promise.withResolvers<void>();
-      upstream.on("/mcp", legacyServer("/messages?sessionId=a", { posted, onEnd: ended.resolve }));
+      legacySession(upstream, "/messages?sessionId=a", { posted, onEnd: ended.resolve });
       expect(await needed()).toBe(false);
       await ended.promise;
       const asked = upstream.seen.filter(({ path }) => path === "/mcp");
@@ -498,14 +498,14 @@ describe("what an answer to a call without a token means", () => {
     withoutMetadata();
     const location = `${upstream.mcp}/`;
     upstream.on("/mcp", { status: 307, headers: { location } });
-    upstream.on("/mcp/", legacyServer("messages"));
+    legacySession(upstream, "messages", { at: "/mcp/", to: "/mcp/messages" });
     expect(await needed()).toBe(false);
     const findings: string[] = [];
     const step = ({ finding }: { finding: string }) => findings.push(finding);
     expect(await house.oauth.discover(house.route(), step)).toMatchObject({ ok: true });
     expect(findings.join()).toContain(`post to ${upstream.mcp}/messages, but redirects to ${location} first`);
     upstream.off("/mcp");
-    upstream.on("/", legacyServer("/messages"));
+    legacySession(upstream, "/messages", { at: "/" });
     const bare = `  - {id: bare, from: https://mcp.test, to: "${upstream.url}", mcp: {server: {}}}`;
     await house.reconfigure(bare);
     expect(await house.oauth.needed(house.route("bare"))).toBe(false);

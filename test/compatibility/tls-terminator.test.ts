@@ -1,3 +1,4 @@
+import { spawnSync } from "node:child_process";
 import { readFile, writeFile } from "node:fs/promises";
 import { request as httpRequest, type IncomingMessage } from "node:http";
 import { createServer } from "node:https";
@@ -13,14 +14,14 @@ import { supervise } from "../../deploy/demo/supervise.ts";
 import { type E2e, startE2e } from "../support/e2e.ts";
 import { type HttpBrowser, httpBrowser } from "../support/http-browser.ts";
 
-/** The address that the terminator connects from: the one the routes file names. */
-const terminator = "127.0.0.2";
-const caddy = process.env.CADDY_BIN;
+/** The address that the terminator connects from: the one the routes file names, here as in the documentation. */
+const terminator = "127.0.0.1";
+const somebodyElse = "127.0.0.2";
+const caddy = process.env.CADDY_BIN ?? (spawnSync("caddy", ["version"]).status === 0 ? "caddy" : undefined);
 
 describe("A TLS terminator in front of the generated Envoy", () => {
   let stack: E2e;
   let upstream: Listener;
-  let port: number;
   let outside: LoopbackFetch;
   let browser: HttpBrowser;
   const clients: McpClient[] = [];
@@ -51,8 +52,7 @@ describe("A TLS terminator in front of the generated Envoy", () => {
         return { ...config, envoy };
       },
     });
-    port = caddy === undefined ? await nodeTerminator() : await caddyTerminator(caddy);
-    outside = loopbackFetch(stack.ca.ca, port);
+    outside = caddy === undefined ? await nodeTerminator() : await caddyTerminator(caddy);
     browser = httpBrowser({ fetch: outside.fetch });
   }, 240_000);
   afterAll(async () => {
@@ -64,7 +64,7 @@ describe("A TLS terminator in front of the generated Envoy", () => {
   });
 
   /** What any of them does: ends TLS, keeps `Host`, says what it has seen. */
-  async function nodeTerminator(): Promise<number> {
+  async function nodeTerminator(): Promise<LoopbackFetch> {
     const { certificate, key } = stack.ca.files;
     const server = createServer(
       { cert: await readFile(certificate), key: await readFile(key) },
@@ -99,41 +99,43 @@ describe("A TLS terminator in front of the generated Envoy", () => {
       server.close();
       server.closeAllConnections();
     });
-    return (server.address() as AddressInfo).port;
+    return loopbackFetch(stack.ca.ca, (server.address() as AddressInfo).port);
   }
 
-  /** The recipe of docs/deployment.md, with certificates of the test's. */
-  async function caddyTerminator(binary: string): Promise<number> {
-    const free = await freePort();
-    const { certificate, key } = stack.ca.files;
+  /** The Caddyfile of docs/recipes.md with our hosts and ports; its certificates come from Caddy's own authority, not from Let's Encrypt. */
+  async function caddyTerminator(binary: string): Promise<LoopbackFetch> {
+    const [http, https] = [await freePort(), await freePort()];
     const folder = dirname(stack.configFile);
     const hosts = ["auth.test", "everything.test", "open.test", "near.test"];
-    await writeFile(
-      join(folder, "Caddyfile"),
-      `{
-  admin off
-  auto_https off
-}
-${hosts.map((host) => `https://${host}:${free}`).join(", ")} {
-  bind 127.0.0.1
-  tls ${certificate} ${key}
-  reverse_proxy 127.0.0.1:${stack.envoyPort} {
-    transport http {
-      local_address ${terminator}
-    }
-  }
-}
-`,
-    );
-    const running = supervise(binary, ["run", "--config", join(folder, "Caddyfile")], {
+    const recipes = await readFile(join(import.meta.dirname, "../../docs/recipes.md"), "utf8");
+    const [, documented = ""] = /```caddyfile\n(.*?)```/s.exec(recipes) ?? [];
+    const ours = documented
+      .replace(/^.* \{$/m, `${hosts.join(", ")} {`)
+      .replace(/reverse_proxy \S+/, `reverse_proxy 127.0.0.1:${stack.envoyPort}`);
+    expect(ours).toContain(`${hosts.join(", ")} {\n  reverse_proxy 127.0.0.1:${stack.envoyPort}`);
+    const settings = ["admin off", "local_certs", "skip_install_trust", "default_bind 127.0.0.1"];
+    settings.push(`http_port ${http}`, `https_port ${https}`);
+    const file = join(folder, "Caddyfile");
+    await writeFile(file, `{\n  ${settings.join("\n  ")}\n}\n${ours}`);
+    const running = supervise(binary, ["run", "--config", file], {
       logFile: join(folder, "caddy.log"),
       env: { ...process.env, HOME: folder, XDG_DATA_HOME: folder, XDG_CONFIG_HOME: folder },
     });
     closers.push(() => running.stop());
-    const probe = loopbackFetch(stack.ca.ca, free);
-    await vi.waitFor(() => probe.fetch("https://auth.test/"), { timeout: 60_000, interval: 100 });
-    await probe.close();
-    return free;
+    return vi.waitFor(
+      async () => {
+        const ca = await readFile(join(folder, "caddy/pki/authorities/local/root.crt"), "utf8");
+        const probe = loopbackFetch(ca, https);
+        // Each host's certificate.
+        for (const host of hosts)
+          await probe.fetch(`https://${host}/`).catch(async (error: unknown) => {
+            await probe.close();
+            throw error;
+          });
+        return probe;
+      },
+      { timeout: 60_000, interval: 100 },
+    );
   }
 
   async function client(url: string): Promise<McpClient> {
@@ -220,7 +222,7 @@ ${hosts.map((host) => `https://${host}:${free}`).join(", ")} {
   });
 
   it("answers nobody but the terminator", async () => {
-    await expect(asTerminator("https://open.test/x", {}, "127.0.0.1")).rejects.toThrow(
+    await expect(asTerminator("https://open.test/x", {}, somebodyElse)).rejects.toThrow(
       /socket hang up|ECONNRESET/,
     );
     expect((await asTerminator("https://open.test/x")).status).toBe(401);

@@ -385,7 +385,12 @@ describe("the first event of a legacy HTTP+SSE server", () => {
     upstream = begins(endpoint);
     const answer = await ask("https://shared.test/team/sse", { headers: { accept: "text/event-stream" } });
     expect(answer.status).toBe(502);
-    expect(JSON.parse(answer.body)).toMatchObject({ error: "upstream_endpoint_elsewhere" });
+    expect(JSON.parse(answer.body)).toMatchObject({
+      error: "upstream_endpoint_elsewhere",
+      error_description: expect.stringContaining(
+        "the server sends its clients' messages to another address than its own",
+      ),
+    });
     expect(answer.body).not.toContain("sessionId");
   });
 

@@ -1,34 +1,74 @@
+import { parse } from "node-html-parser";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { doctor } from "../../src/admin/doctor.ts";
-import { failureWords, readFailureCode } from "../../src/upstream-oauth/failure.ts";
+import { type McpApp, onTheWeb, registeredApp } from "../authorization-server/mcp-app.ts";
+import { type House, startHouse } from "../authorization-server/start-house.ts";
+import type { HttpBrowser } from "../support/http-browser.ts";
 import { legacyServer } from "../upstream-oauth/scripted-server.ts";
 import { type ScriptedUpstream, scriptedUpstream } from "../upstream-oauth/scripted-upstream.ts";
-import { alice, type ClientHouse, startClient } from "../upstream-oauth/start-client.ts";
 import { discoveryFaults, documentedFaults, type Fault, prm, quoted } from "./discovery-faults.ts";
 
+const alice = "company/alice";
 let upstream: ScriptedUpstream;
-let house: ClientHouse;
+let house: House & Required<Pick<House, "upstreams">>;
+let app: McpApp;
+/** Alice's, signed in since the first authorization. */
+let browser: HttpBrowser;
 let count = 0;
+const usualSettings = "upstream_oauth: {allowed_private_hosts: [127.0.0.1], timeout: 3s}";
+const elsewhere =
+  "  - {id: elsewhere, from: https://elsewhere.test, to: https://to.elsewhere.test, policy: [{allow: {and: [{accept: true}]}}], mcp: {server: {authorization_server_url: 'https://id.test'}}}";
 beforeAll(async () => {
-  house = await startClient(
-    "  - {id: first, from: https://mcp.test, to: https://first.test, mcp: {server: {}}}",
-  );
+  const { upstreams, ...rest } = await startHouse(usualSettings, { upstreams: true });
+  if (!upstreams) throw new Error("a house without upstreams");
+  house = { ...rest, upstreams };
+  app = await registeredApp(house, onTheWeb);
+  browser = house.browser();
 });
 afterAll(() => house?.close());
 beforeEach(async () => {
   upstream = await scriptedUpstream();
+  // Its person agrees without being asked.
+  upstream.on("/authorize", ({ query }) => {
+    const back = new URL(query.get("redirect_uri") ?? "");
+    back.search = String(upstream.agree(`${upstream.url}/authorize?${query}`));
+    return { status: 302, headers: { location: back.href } };
+  });
   count += 1;
 });
 afterEach(() => upstream.close());
 const id = () => `fault-${count}`;
-const route = () => house.route(id());
-const begin = async () => {
-  const asked = { userId: alice, route: route(), returnTo: "https://mcp.test/done" };
-  const first = await house.oauth.begin(asked);
-  return !first.ok && first.notice ? house.oauth.begin({ ...asked, shown: first.notice }) : first;
+const from = () => `https://${id()}.test`;
+const route = () => {
+  const found = house.routes().byId(id());
+  if (!found) throw new Error(`no route ${id()}`);
+  return found;
 };
+let settings = usualSettings;
+let routes = "";
+/** The one route of a test, and the gateway's settings. */
+const reconfigure = ({ server = "{}", to = upstream.mcp, settings: wanted = usualSettings }) =>
+  house.reconfigure((yaml) => {
+    const added = `  - {id: ${id()}, name: Files, from: ${from()}, to: "${to}", policy: [{allow: {and: [{accept: true}]}}], mcp: {server: ${server}}}\n${elsewhere}\n`;
+    const changed = yaml.replace(settings, wanted).replace(routes, "") + added;
+    [settings, routes] = [wanted, added];
+    return changed;
+  });
+/** Whether trying again later may help. */
+const passing = new Set(["unreachable", "server_error"]);
+/** What the MCP client is told at the end of alice's authorization. */
+const authorize = async () => (await app.authorize(browser, "alice", { resource: from() })).params;
+/** What alice reads when she connects the server from the portal. */
+async function connectInPortal(): Promise<string> {
+  const returnTo = `https://auth.test/.pomerium/routes?connected=${id()}`;
+  const query = new URLSearchParams({ route: id(), redirect_url: returnTo });
+  const asked = await browser.open(`${from()}/.pomerium/mcp/connect?${query}`);
+  const isQuestion = asked.url.pathname.endsWith("/connect/confirm");
+  const { html } = isQuestion ? await browser.submit(asked, {}, "decision=allow") : asked;
+  return parse(html).querySelector(".note.warn")?.text ?? html;
+}
 const refusedCall = () =>
-  house.tokens.upstreamRefused({
+  house.upstreams.tokens.upstreamRefused({
     userId: alice,
     routeId: id(),
     version: undefined,
@@ -38,17 +78,40 @@ const refusedCall = () =>
 interface FaultOfFlow extends Fault {
   /** Of the gateway, YAML. */
   readonly settings?: string;
-  /** What shows it, where beginning a connection does not. */
+  /** What shows it, where an authorization goes through all the same; of a refused call, what the client gets. */
   readonly flow?: () => Promise<unknown>;
+  /** What the client is told of who answered. */
+  readonly answered?: string;
 }
+/** The upstream names this one as its authorization server. */
+const authorizationServer = (url: string) => (upstream: ScriptedUpstream) =>
+  upstream.on(`${prm}/mcp`, { body: { resource: upstream.mcp, authorization_servers: [url] } });
+const failing =
+  (...paths: string[]) =>
+  (upstream: ScriptedUpstream) => {
+    for (const path of paths) upstream.on(path, { status: 503 });
+  };
 const faults: Record<string, FaultOfFlow> = {
   ...discoveryFaults,
+  unreachable: { arrange: authorizationServer("http://127.0.0.1:1") },
+  server_error: {
+    arrange: failing(
+      ...["oauth-authorization-server", "openid-configuration"].map((one) => `/.well-known/${one}`),
+    ),
+    answered: "503",
+  },
+  not_an_mcp_server: {
+    ...discoveryFaults.not_an_mcp_server,
+    flow: () => house.upstreams.oauth.begin(wish()),
+  },
+  redirect_refused: { ...discoveryFaults.redirect_refused, answered: "302" },
+  registration_refused: { ...discoveryFaults.registration_refused, answered: "403" },
   upstream_endpoint_elsewhere: {
     arrange: (upstream) => {
       for (const path of [`${prm}/mcp`, "/.well-known/oauth-authorization-server"]) upstream.off(path);
       upstream.on("/mcp", legacyServer("https://elsewhere.test/messages"));
     },
-    flow: () => house.oauth.prepare(route(), house.routes()),
+    flow: () => house.upstreams.oauth.prepare(route(), house.routes()),
   },
   metadata_domain_not_allowed: {
     settings:
@@ -61,49 +124,52 @@ const faults: Record<string, FaultOfFlow> = {
   },
   client_refused: {
     arrange: (upstream) => upstream.on("/token", { status: 401, body: { error: "invalid_client" } }),
-    flow: () => house.connect((location) => upstream.agree(location), alice, id()).catch(() => {}),
+    answered: "401 invalid_client",
     unseen: true,
   },
-  token_endpoint_unusable: {
-    arrange: (upstream) => upstream.off("/token"),
-    flow: () => house.connect((location) => upstream.agree(location), alice, id()).catch(() => {}),
-  },
+  token_endpoint_unusable: { arrange: (upstream) => upstream.off("/token"), answered: "404" },
   key_unusable: {
     server:
       "{upstream_auth: {client_credentials: {client_id: c, token_url: 'https://as.test/token', workload_identity_file: /nowhere/jwt}}}",
-    flow: () => house.oauth.grant(route(), { userId: alice }),
   },
 };
+const wish = () => ({ userId: alice, route: route(), returnTo: `${from()}/.pomerium/routes` });
 
 describe("a fault of an upstream, or of how it is configured, is named as what it is", () => {
   it.each(Object.entries(faults))(
-    "%s",
-    async (code, { server = "{}", to, settings, arrange, flow, unseen }) => {
+    "%s: to the MCP client at the end of its authorization, to the person, in the log and by doctor",
+    async (code, { arrange, flow, answered, unseen, ...configured }) => {
       const row = documentedFaults.get(code);
       if (!row) throw new Error(`docs/troubleshooting.md says nothing of ${code}`);
       arrange?.(upstream);
-      await house.reconfigure(
-        `  - {id: ${id()}, from: https://mcp.test, to: "${to ?? upstream.mcp}", mcp: {server: ${server}}}`,
-        settings,
-      );
-      const known = readFailureCode(code);
-      expect(known && failureWords[known]).toBe(row.words);
+      await reconfigure(configured);
       house.log.length = 0;
+      const ended = await authorize();
       if (flow) {
-        // What the gateway's log says of a refused call, the outcome says here.
-        house.log.push(JSON.stringify(await flow()) ?? "");
+        expect(ended.get("code"), String(ended)).toBeTruthy();
+        const outcome = JSON.stringify(await flow()) ?? "";
+        // Of the gateway's log line about a refused call, the outcome has the words.
+        house.log.push(outcome);
+        if (flow === refusedCall) expect(outcome).toContain(row.words.replace("it ", "the server "));
       } else {
-        expect(await begin()).toMatchObject({ ok: false, code });
+        const error = passing.has(code) ? "temporarily_unavailable" : "server_error";
+        expect(ended.get("error")).toBe(error);
+        const facts = answered === undefined ? code : `${code}; ${upstream.host} answered ${answered}`;
+        const [described] = (ended.get("error_description") ?? "").split("; the operator of this gateway");
+        expect(described).toBe(
+          `the server behind this route could not be connected: ${row.words} (${facts})`,
+        );
       }
-      const logged = house.log.join("\n");
+      const logged = house.log.filter((line) => flow || line.includes(`"reason":"${code}"`)).join("\n");
       expect(
         quoted(row.log).filter((phrase) => logged.includes(phrase)),
-        logged,
+        logged || house.log.join("\n"),
       ).not.toEqual([]);
+      if (!flow) expect(await connectInPortal()).toBe(`Files was not connected: ${row.words} (${code}).`);
 
       let told = "";
       const isWell = await doctor(route(), {
-        discover: house.oauth.discover,
+        discover: house.upstreams.oauth.discover,
         redirectUri: "https://mcp.test/callback",
         write: (text) => {
           told += text;
@@ -119,14 +185,45 @@ describe("a fault of an upstream, or of how it is configured, is named as what i
     },
   );
 
+  it.each<[string, Fault, RegExp]>([
+    ["cannot be reached", { to: "http://127.0.0.1:1/mcp" }, /"reason":"unreachable".*could not be reached/],
+    ["answers 5xx", discoveryFaults.server_error ?? {}, /fails \(503\)/],
+    ["is not an MCP server", discoveryFaults.not_an_mcp_server ?? {}, /is not an MCP endpoint \(404\)/],
+  ])(
+    "an authorization goes through where the upstream itself %s, and the log says so",
+    async (_, fault, line) => {
+      fault.arrange?.(upstream);
+      await reconfigure(fault);
+      house.log.length = 0;
+      const ended = await authorize();
+      expect(ended.get("code"), String(ended)).toBeTruthy();
+      expect(house.log.join("\n")).toMatch(line);
+    },
+  );
+
+  it("metadata of another resource is the fault also where the server itself asks for no token", async () => {
+    const words = `${documentedFaults.get("resource_mismatch")?.words} (resource_mismatch)`;
+    upstream.off("/mcp");
+    upstream.on(`${prm}/mcp`, { body: { resource: "https://other.test/mcp" } });
+    await reconfigure({});
+    const ended = await authorize();
+    expect([ended.get("error"), ended.get("error_description")]).toEqual([
+      "server_error",
+      expect.stringContaining(words),
+    ]);
+    expect(await connectInPortal()).toContain(words);
+    expect(await house.upstreams.tokens.find({ userId: alice, kind: "person" }, route())).toMatchObject({
+      kind: "unavailable",
+      reason: "resource_mismatch",
+    });
+  });
+
   it("every row of the table is tried here", () => {
     expect([...documentedFaults.keys()].filter((code) => !(code in faults))).toEqual([]);
   });
 
   it("with upstream_auth: none a 401 speaks of no credential that is configured", async () => {
-    await house.reconfigure(
-      `  - {id: ${id()}, from: https://mcp.test, to: ${upstream.mcp}, mcp: {server: {upstream_auth: none}}}`,
-    );
+    await reconfigure({ server: "{upstream_auth: none}" });
     const outcome = await refusedCall();
     expect(outcome).toMatchObject({ kind: "give_up", status: 502, reason: "credential_missing" });
     expect(JSON.stringify(outcome)).toContain("none is configured");
@@ -134,14 +231,16 @@ describe("a fault of an upstream, or of how it is configured, is named as what i
 
   it("a parent resource is no fault: doctor shows it, and that exact would refuse it", async () => {
     upstream.on(`${prm}/mcp`, { body: { resource: upstream.url, authorization_servers: [upstream.url] } });
-    await house.reconfigure(
-      `  - {id: ${id()}, from: https://mcp.test, to: ${upstream.mcp}, mcp: {server: {}}}`,
-    );
+    await reconfigure({});
     let told = "";
     const write = (text: string) => {
       told += text;
     };
-    const deps = { discover: house.oauth.discover, redirectUri: "https://mcp.test/callback", write };
+    const deps = {
+      discover: house.upstreams.oauth.discover,
+      redirectUri: "https://mcp.test/callback",
+      write,
+    };
     expect(await doctor(route(), deps)).toBe(true);
     expect(told.replace(/\s+/g, " ")).toContain("mcp.server.resource: exact refuses that");
     expect(told).not.toContain("Nothing to do");

@@ -68,6 +68,7 @@ describe("F7.7 pages", () => {
     );
     expect(/^(.*) \{$/m.exec(caddyfile)?.[1]?.split(", ")).toEqual(hosts);
     expect(/reverse_proxy (\S+)/.exec(caddyfile)?.[1]).toBe(envoy.listen);
+    expect(page("deployment.md")).toContain(`\`\`\`caddyfile\n${caddyfile}\`\`\``);
   });
 
   it("troubleshooting has twenty symptoms or more, each with all that it promises", () => {

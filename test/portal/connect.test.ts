@@ -186,7 +186,6 @@ describe("connecting in the browser", () => {
     const back = "https://auth.test/.pomerium/routes?connected=files";
     /** Where nobody can tell yet whether the server wants a token. */
     const other: Readonly<Record<string, string | undefined>> = {
-      unreachable: "Files was not connected: its sign-in cannot be reached just now. Try again later.",
       server_error: undefined,
       not_an_mcp_server: undefined,
     };

@@ -22,6 +22,8 @@ export interface Scripted {
   readonly body?: unknown;
   /** The answer stays open after its body, until the client ends it: then this is called. */
   readonly onEnd?: () => void;
+  /** Of such an answer: takes what writes more of it. */
+  readonly onOpen?: (write: (text: string) => void) => void;
 }
 /**
  * A server of the legacy HTTP+SSE transport: it takes no POST where its stream is.
@@ -38,6 +40,40 @@ export function legacyServer(
     method === "GET"
       ? { headers: { "content-type": "text/event-stream; charset=utf-8" }, body: first, onEnd }
       : { status: posted, body: "no" };
+}
+
+/**
+ * A whole server of that transport: what is posted to its endpoint is answered over the stream.
+ *
+ * @param endpoint what the first event names
+ * @param options.post answers a message that was posted, by `say` over the stream; default: with a result
+ * @param options.at path of the stream
+ * @param options.to path of the endpoint; default: as `endpoint` says
+ */
+export function legacySession(
+  server: Pick<ScriptedServer, "on">,
+  endpoint: string,
+  {
+    at = "/mcp",
+    to = new URL(endpoint, "http://scripted").pathname,
+    post = (say, { body }) => {
+      say({ jsonrpc: "2.0", id: JSON.parse(body).id, result: {} });
+      return { status: 202 };
+    },
+    ...stream
+  }: {
+    readonly at?: string;
+    readonly to?: string;
+    readonly post?: (say: (message: object) => void, seen: Seen) => Scripted | undefined;
+  } & Parameters<typeof legacyServer>[1] = {},
+): void {
+  const open = legacyServer(endpoint, stream);
+  let write = (_text: string) => {};
+  const onOpen = (opened: typeof write) => {
+    write = opened;
+  };
+  server.on(at, (seen) => ({ ...open(seen), onOpen }));
+  server.on(to, (seen) => post((message) => write(`data: ${JSON.stringify(message)}\n\n`), seen));
 }
 
 /** A value, or a function of the request; `undefined` from it hangs for ever. */
@@ -88,6 +124,7 @@ export async function scriptedServer(
     if (!answer.onEnd) return void response.end(bytes);
     response.on("close", answer.onEnd);
     response.write(bytes);
+    answer.onOpen?.((text) => response.write(text));
   });
   const secure = tls && (await encrypted(listener, tls));
   const url = secure?.url ?? listener.url;
