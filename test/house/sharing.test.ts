@@ -7,7 +7,7 @@ const root = join(import.meta.dirname, "../..");
 
 /** What would reach into the next file of the same process. */
 const lasting =
-  /\bvi\.(?!waitFor|waitUntil|fn\b)\w+|\bprocess\.(?:env|on|once|umask|chdir|exit)\b|\bglobalThis\b|\blisten\(|\bcreateServer\b|\bspawn|\bstart[A-Z]\w*\(|\bscripted[A-Z]/;
+  /\bvi\.(?!waitFor|waitUntil|fn\b)\w+|\bprocess\.(?:env|on|once|umask|chdir|exit)\b|\bglobalThis\b|\bspawn|\bexecFile|\bstart(?:E2e|Stack|World)\(/;
 
 it.each(sharing)("test files that share a process leave nothing behind in it: %s", (pattern) => {
   const files = globSync(pattern, { cwd: root });
