@@ -169,11 +169,14 @@ export interface ClientRegistrations {
   /**
    * Runs `register` at most once per (issuer, redirect URI) across replicas: waits for, and returns, a registration under way
    * elsewhere. No transaction is held open meanwhile.
+   *
+   * @param insteadOf client id of a registration that is as good as none, but stays until another one is made
    */
   getOrRegister(
     issuer: string,
     redirectUri: string,
     register: () => Promise<ClientRegistration>,
+    insteadOf?: string,
   ): Promise<ClientRegistration>;
   /**
    * Runs `renew` on this client's registration under the same lease, and stores what comes of it. Undefined: another replica is at

@@ -382,6 +382,76 @@ describe("a registration", () => {
     expect(granted.size).toBe(clients);
   });
 
+  it("that is outgrown stays where the server makes no other: whoever is connected goes on, and the next try replaces it", async () => {
+    const scopes = new Map<string, string>();
+    let answer: { status: number; body: unknown } | undefined;
+    upstream.on("/register", ({ body }) => {
+      if (answer) return answer;
+      const clientId = `client-${upstream.clients.size}`;
+      upstream.clients.add(clientId);
+      scopes.set(clientId, JSON.parse(body).scope);
+      return { status: 201, body: { client_id: clientId } };
+    });
+    const agree = (location: string) => {
+      const asked = new URL(location).searchParams;
+      const has = scopes.get(asked.get("client_id") ?? "")?.split(" ") ?? [];
+      const fits = (asked.get("scope") ?? "").split(" ").every((scope) => has.includes(scope));
+      const refusal = { state: asked.get("state") ?? "", iss: upstream.url, error: "invalid_scope" };
+      return fits ? upstream.agree(location) : new URLSearchParams(refusal);
+    };
+    const bob = "company/bob";
+    await house.connect(agree, bob);
+    const old = await registration();
+    const demand = { scopes: ["admin"], demandedAt: new Date() };
+    await house.store.upstreamTokens.demand(
+      { userId: alice, routeId: "files", upstream: upstream.mcp },
+      demand,
+    );
+    for (answer of [
+      { status: 503, body: "down" },
+      { status: 429, body: "" },
+      { status: 403, body: { error: "access_denied" } },
+      { status: 201, body: { client_id: 7.5 } },
+    ]) {
+      await expect(house.connect(agree)).rejects.toThrow();
+      expect(await registration(), JSON.stringify(answer)).toEqual(old);
+    }
+    const now = Date.now() + hour;
+    const refreshed = await house.tokens.find({ userId: bob, kind: "person" }, house.route(), now);
+    expect(refreshed).toMatchObject({ kind: "credential" });
+    answer = undefined;
+    // Failures have not used up what is due once a day.
+    await house.connect(agree);
+    expect([...scopes.values()]).toEqual(["read write", "read write admin"]);
+    expect((await registration())?.clientId).toBe("client-1");
+  });
+
+  it("that a server refuses stays where the server makes no other, too", async () => {
+    await house.connect(upstream.agree);
+    const old = await registration();
+    if (!old) throw new Error("nothing stored");
+    const age = (metadata: object, more: object = {}) =>
+      house.store.clientRegistrations.update(old.issuer, old.redirectUri, old.clientId, (one) => ({
+        ...one,
+        ...more,
+        metadata: { ...one.metadata, ...metadata },
+      }));
+    upstream.clients.clear();
+    upstream.on("/register", { status: 503, body: "down" });
+    await age({ registeredAt: 0 });
+    await expect(house.connect(upstream.agree)).rejects.toThrow("failed (503)");
+    expect((await registration())?.clientId).toBe(old.clientId);
+    // Refused as the person is back.
+    await age({ registeredAt: Date.now() });
+    await expect(house.connect(upstream.agree)).rejects.toThrow("failed (503)");
+    expect((await registration())?.clientId).toBe(old.clientId);
+    // About to end.
+    upstream.clients.add(old.clientId);
+    await age({}, { secretExpiresAt: new Date(Date.now() + 30_000) });
+    await expect(house.connect(upstream.agree)).rejects.toThrow("failed (503)");
+    expect((await registration())?.clientId).toBe(old.clientId);
+  });
+
   it.each([
     [["client_secret_post", "client_secret_basic"], "post"],
     [["client_secret_basic", "client_secret_post"], "basic"],
