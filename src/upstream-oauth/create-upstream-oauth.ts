@@ -244,6 +244,7 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
 
     forget(route) {
       cache.forget(route.id);
+      discovery.forget(route);
       clients.doubt(route);
     },
     close: persistence.close,
