@@ -44,6 +44,8 @@ interface Again {
   /** Scopes of the registration that another one is to replace. */
   readonly registered: readonly string[];
   readonly unfit?: UnfitClient;
+  /** As of the first time. */
+  readonly lastDisconnect?: number | null;
 }
 
 /** A person's trip to an upstream's authorization server and back (F4.3). */
@@ -163,6 +165,9 @@ export function createConsent(
       .catch((error: unknown) => {
         throw server.hasMetadata || auth.endpoint ? error : withoutOAuth(error, route);
       });
+    const lastDisconnect = again
+      ? again.lastDisconnect
+      : ((await store.upstreamTokens.lastDisconnect(connection)) ?? null);
     const state = generateRandomState();
     const codeVerifier = generateRandomCodeVerifier();
     const resource = auth.authorizationUrlParams.resource ?? server.resource;
@@ -198,6 +203,7 @@ export function createConsent(
       returnTo,
       popup,
       server: notice.server,
+      lastDisconnect,
       again: again !== undefined,
     };
     const expiresAt = new Date(Date.now() + routes().config.upstreamOAuth.pendingTtl * 1000);
@@ -307,9 +313,12 @@ export function createConsent(
     error: UpstreamOAuthError,
     repeated: Again,
   ): Promise<Repeated> {
-    const { userId, returnTo, popup, server, scopes, again, clientSource } = pending;
+    const { userId, returnTo, popup, server, scopes, again, clientSource, lastDisconnect } = pending;
     if (again !== false || server === undefined || clientSource !== "registered") throw error;
-    const begun = await start({ userId, route, returnTo, popup, shown: { server, scopes } }, repeated);
+    const begun = await start(
+      { userId, route, returnTo, popup, shown: { server, scopes } },
+      { ...repeated, lastDisconnect },
+    );
     if ("notice" in begun) throw error;
     return { ...begun, because: error };
   }
@@ -330,7 +339,14 @@ export function createConsent(
     { code, client }: { readonly code: string; readonly client: UpstreamClient },
   ): Promise<void> {
     const dpopKey = pending.dpop ? await generateDpopKey() : undefined;
-    const basis = await putBasis(store, connectionOf(pending));
+    const known = await putBasis(store, connectionOf(pending));
+    const { lastDisconnect = known.lastDisconnect } = pending;
+    const basis = { ...known, lastDisconnect: lastDisconnect ?? undefined };
+    if (known.lastDisconnect !== undefined && known.lastDisconnect !== basis.lastDisconnect)
+      throw new UpstreamOAuthError(
+        "storage_unavailable",
+        "the person has disconnected the server since this was begun: connect again",
+      );
     const answer = await requestToken({
       fetch: outward.fetchFor(route),
       authMethods,
@@ -369,26 +385,24 @@ export function createConsent(
   }
 
   /**
-   * The code is used up: what it brought is stored when the database is back, else revoked, as it is where the person has decided
-   * otherwise in the meantime. The browser waits for a moment only.
+   * The code is used up: what it brought is stored when the database is back, else revoked, as it is where the person has disconnected,
+   * or decided otherwise, in the meantime. The browser waits for a moment only.
    */
   async function keep(token: NewUpstreamToken, route: Route, basis: PutBasis): Promise<void> {
     const { userId, routeId, upstream, issuer, clientId } = token;
     const audit = { action: "upstream_token.obtained", userId, routeId, upstream, issuer, clientId } as const;
-    const storing = persistence.write((late) =>
-      putUnlessChanged(store, token, audit, late ? basis : undefined),
-    );
+    const storing = persistence.write((late) => putUnlessChanged(store, token, audit, { basis, late }));
     const stored = storing.then(
       async (isStored) => {
         if (isStored) return true;
         await discard(
           token,
           route,
-          "a token that could not be stored in time is revoked: its person has changed something since",
+          "a token is revoked rather than stored: its person has disconnected, gone or connected again since it was asked for",
         );
         throw new UpstreamOAuthError(
           "storage_unavailable",
-          "what was granted could not be stored in time, and the connection has changed since: connect again",
+          "what was granted is not stored, as the connection has changed since it was asked for: connect again",
         );
       },
       async (error: unknown) => {

@@ -964,6 +964,93 @@ describe("a token that is obtained while the database is away", () => {
     expect(revoked).toContain("too-late");
   });
 
+  it("is revoked, not stored, where a person without a connection has disconnected in the meantime", async () => {
+    const revoked = revocations();
+    meanwhile(() => house.tokens.disconnect(alice, house.route()));
+    await expect(house.connect(upstream.agree)).rejects.toThrow(/connect again/);
+    expect(await tokenOf(alice)).toBeUndefined();
+    expect(revoked).toContain("too-late");
+    await house.connect(upstream.agree);
+    expect(await tokenOf(alice)).toBe("too-late");
+  });
+
+  it("is revoked, not stored, where the person has disconnected and connected again in the meantime", async () => {
+    await house.connect(upstream.agree);
+    const revoked = revocations();
+    meanwhile(async (put, token) => {
+      await house.tokens.disconnect(alice, house.route());
+      await put({ ...token, accessToken: "newer" }, about);
+    });
+    await expect(house.connect(upstream.agree)).rejects.toThrow(/connect again/);
+    expect(await tokenOf(alice)).toBe("newer");
+    expect(revoked).toContain("too-late");
+  });
+
+  describe("or while the person disconnects, with the database at hand", () => {
+    const begin = async () => {
+      const returnTo = "https://mcp.test/";
+      const begun = await house.oauth.begin({ userId: alice, route: house.route(), returnTo });
+      if (!begun.ok) throw new Error(begun.message);
+      return begun;
+    };
+    const finish = ({ location, state }: { location: string; state: string }) =>
+      house.oauth.finish({
+        params: upstream.agree(location),
+        callback: new URL(location).searchParams.get("redirect_uri") ?? "",
+        host: "mcp.test",
+        userId: alice,
+        browserState: state,
+      });
+    const disconnect = () => house.tokens.disconnect(alice, house.route());
+
+    it.each([true, false])(
+      "is revoked, not stored, where the code was being redeemed (connected before: %s)",
+      async (connected) => {
+        if (connected) await house.connect(upstream.agree);
+        const revoked = revocations();
+        upstream.tokenFields.access_token = "too-late";
+        const begun = await begin();
+        upstream.beforeToken = async () => void (await disconnect());
+        expect(await finish(begun)).toMatchObject({ ok: false, code: "storage_unavailable" });
+        upstream.beforeToken = undefined;
+        expect(await tokenOf(alice)).toBeUndefined();
+        expect(revoked).toContain("too-late");
+        expect(await finish(await begin())).toMatchObject({ ok: true });
+      },
+    );
+
+    it("is not even asked for where the flow began before, on whatever replica", async () => {
+      const elsewhere = await house.replica();
+      const begun = await begin();
+      await elsewhere.tokens.disconnect(alice, house.route());
+      expect(await finish(begun)).toMatchObject({ ok: false, code: "storage_unavailable" });
+      expect(upstream.tokenRequests).toEqual([]);
+      expect(await tokenOf(alice)).toBeUndefined();
+      // Nobody else's, and none that is begun after it.
+      await house.connect(upstream.agree, "company/bob");
+      expect(await finish(await begin())).toMatchObject({ ok: true });
+    });
+
+    it("of a refresh is revoked, not stored, where the person has connected again by then", async () => {
+      await house.connect(upstream.agree);
+      const revoked = revocations();
+      const later = Date.now() + hour;
+      upstream.beforeToken = async () => {
+        upstream.beforeToken = undefined;
+        upstream.tokenFields.access_token = "of-the-new-consent";
+        await disconnect();
+        await house.connect(upstream.agree);
+        upstream.tokenFields.access_token = "too-late";
+      };
+      expect(await house.tokens.find(caller, house.route(), later)).toMatchObject({
+        headers: [["authorization", "Bearer of-the-new-consent"]],
+      });
+      expect(await tokenOf(alice)).toBe("of-the-new-consent");
+      expect(revoked).toContain("too-late");
+      expect(revoked).not.toContain("of-the-new-consent");
+    });
+  });
+
   it("is neither stored twice nor revoked where only the database's answer was lost", async () => {
     const revoked = revocations();
     meanwhile((put, token) => put(token, about));
