@@ -1,7 +1,7 @@
 import { lookup } from "node:dns/promises";
 import { isIP } from "node:net";
-import { LRUCache } from "lru-cache";
 import type { AuthorizationServer } from "oauth4webapi";
+import { boundedCache } from "../bounded-cache.ts";
 import type { ClientAuthMethod, UpstreamOAuth as OAuthConfig, Route } from "../config/route.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
 import { callbackHost, redirectUriByHand } from "../config/upstream-callback.ts";
@@ -100,7 +100,7 @@ export function createClients(deps: {
   const { store, outward, authMethods, logger } = deps;
   const ownKey = () => deps.keys.signer("upstream_client");
   /** Registrations that somebody's demand has replaced, by issuer and callback. */
-  const outgrown = new LRUCache<string, true>({ max: 10_000, ttl: outgrownRestMs });
+  const outgrown = boundedCache<string, true>(10_000, { ttl: outgrownRestMs });
 
   const placeOf = (issuer: string, redirectUri: string) => `${issuer} ${redirectUri}`;
 

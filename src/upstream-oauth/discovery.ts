@@ -1,6 +1,6 @@
 import { setTimeout as delay } from "node:timers/promises";
-import { LRUCache } from "lru-cache";
 import type { AuthorizationServer } from "oauth4webapi";
+import { boundedCache } from "../bounded-cache.ts";
 import { endpointUrl, listedPath, possibleEndpoints, saysWhere } from "../config/endpoint.ts";
 import type { Route } from "../config/route.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
@@ -78,7 +78,7 @@ export function createDiscovery(deps: {
   const serverMetadata = createServerMetadata(deps);
 
   /** Found paths by route and upstream, and until when (ms) they are given without asking. */
-  const paths = new LRUCache<string, { readonly path: string; readonly freshUntil: number }>({ max: 10_000 });
+  const paths = boundedCache<string, { readonly path: string; readonly freshUntil: number }>(10_000);
   const placeOf = ({ id, upstream }: Route) => `${id} ${upstream}`;
   const locateOnce = joined<string>({ failureMs, failures: 10_000 });
 

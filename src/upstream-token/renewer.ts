@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import { LRUCache } from "lru-cache";
+import { boundedCache } from "../bounded-cache.ts";
 import type { Route } from "../config/route.ts";
 import { nextChange } from "../store/next-change.ts";
 import { createPersistence, putBasis, putUnlessChanged } from "../store/persistently.ts";
@@ -70,10 +70,10 @@ export function createRenewer(deps: UpstreamTokensDeps & { cache: ConnectionCach
   const unsubscribe = store.notifications.subscribe((change) => {
     if (change.table === "everything") awayUntil = performance.now() + graceMs;
   });
-  const rests = new LRUCache<
+  const rests = boundedCache<
     string,
     { until: number; renewal: Extract<Renewal, { kind: "unavailable" | "gone" }> }
-  >({ max: 10_000 });
+  >(10_000);
 
   function once(name: string, run: () => Promise<Renewal>): Promise<Renewal> {
     let renewal = underWay.get(name);
