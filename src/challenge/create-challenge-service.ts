@@ -5,7 +5,7 @@ import {
   status,
   type UntypedServiceImplementation,
 } from "@grpc/grpc-js";
-import { LRUCache } from "lru-cache";
+import { boundedCache } from "../bounded-cache.ts";
 import { shownBy } from "../config/peer-authentication.ts";
 import type { Route } from "../config/route.ts";
 import { provenByMessage } from "../config/unproven-calls.ts";
@@ -57,7 +57,7 @@ export function createChallengeService(deps: ChallengeDeps): {
     else watchedOf.delete(user);
   }
   /** What the answers of one upstream may use together. */
-  const budgets = new LRUCache<string, WorkBudget>({ max: 10_000 });
+  const budgets = boundedCache<string, WorkBudget>(10_000);
   function budgetOf(routeId: string): WorkBudget {
     const known = budgets.get(routeId);
     if (known) return known;

@@ -1,4 +1,4 @@
-import { LRUCache } from "lru-cache";
+import { boundedCache } from "../bounded-cache.ts";
 import type { Store } from "../store/store.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Checked } from "./checked.ts";
@@ -17,7 +17,7 @@ export function createRefusalAudit(deps: {
   readonly store: Pick<Store, "audit">;
   readonly logger: Logger;
 }): (checked: Checked, requestId: string) => void {
-  const written = new LRUCache<string, true>({ max: 10_000, ttl: quietMs });
+  const written = boundedCache<string, true>(10_000, { ttl: quietMs });
   return ({ decision, reason, route, userId, clientId, grantId, rule }, requestId) => {
     const byPolicy = userId !== undefined && (decision.kind === "reply" || isForbidden(decision));
     if (!byPolicy && !signedTokens.has(reason)) return;

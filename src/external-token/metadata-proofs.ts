@@ -1,5 +1,5 @@
 import { createHmac, createSecretKey, type KeyObject, randomBytes, timingSafeEqual } from "node:crypto";
-import { LRUCache } from "lru-cache";
+import { boundedCache } from "../bounded-cache.ts";
 import type { Route } from "../config/route.ts";
 import { cookieMark } from "../config/upstream-cookies.ts";
 import type { SigningKey, Store } from "../store/store.ts";
@@ -81,7 +81,7 @@ export async function createMetadataProofs(deps: {
 }): Promise<MetadataProofs> {
   const { store, logger, now = Date.now } = deps;
   let keys = load(await store.signingKeys.ensure("check_metadata", async () => makeKey(new Date(now()))));
-  const spent = new LRUCache<string, true>({ max: mostSpent, ttl: (lifeSeconds + leewaySeconds) * 1000 });
+  const spent = boundedCache<string, true>(mostSpent, { ttl: (lifeSeconds + leewaySeconds) * 1000 });
   /** Unique by the process; the counter makes it so by the request. */
   const process = randomBytes(9).toString("base64url");
   let count = 0;

@@ -1,4 +1,4 @@
-import { LRUCache } from "lru-cache";
+import { boundedCache } from "../bounded-cache.ts";
 
 const hourMs = 3_600_000;
 /** The key least recently seen beyond this many starts again. */
@@ -13,7 +13,7 @@ export interface HourlyCounts {
 }
 
 export function countPerHour(): HourlyCounts {
-  const counts = new LRUCache<string, { used: number }>({ max: maxKeys, ttl: hourMs });
+  const counts = boundedCache<string, { used: number }>(maxKeys, { ttl: hourMs });
   return {
     take(key, most) {
       const count = counts.get(key) ?? { used: 0 };

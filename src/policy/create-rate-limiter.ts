@@ -1,4 +1,4 @@
-import { LRUCache } from "lru-cache";
+import { boundedCache } from "../bounded-cache.ts";
 import type { Route } from "../config/route.ts";
 
 /** Who asks, where, and when (milliseconds since the epoch). */
@@ -36,7 +36,7 @@ const minute = 60_000;
  * @param maxBuckets the least recently used bucket beyond this many is forgotten, that is, full again.
  */
 export function createRateLimiter({ maxBuckets = 100_000 }: { maxBuckets?: number } = {}): RateLimiter {
-  const buckets = new LRUCache<string, Bucket>({ max: maxBuckets });
+  const buckets = boundedCache<string, Bucket>(maxBuckets);
 
   function take(
     limit: LimitReached["limit"],

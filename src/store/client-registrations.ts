@@ -112,8 +112,8 @@ export function clientRegistrations(
     return rows.length === 1;
   }
 
-  /** True for one of all who would renew this client. */
-  async function takeRenewalLease(issuer: string, redirectUri: string, clientId: string, owner: string) {
+  /** True for one of all who would renew, or replace, this client. */
+  async function takeLeaseOf(issuer: string, redirectUri: string, clientId: string, owner: string) {
     const rows = await database.write("client_registration.take_renewal_lease", (tx) =>
       tx
         .updateTable(table)
@@ -185,8 +185,9 @@ export function clientRegistrations(
 
   return {
     find,
-    async getOrRegister(issuer, redirectUri, register) {
+    async getOrRegister(issuer, redirectUri, register, insteadOf) {
       const owner = randomUUID();
+      const isWanted = ({ clientId }: ClientRegistration) => clientId !== insteadOf;
       const giveUpAt = performance.now() + 2 * options.leaseMs;
       do {
         // Heard from before the look, so that what is stored right after it is not missed.
@@ -197,8 +198,11 @@ export function clientRegistrations(
         );
         try {
           const present = await findOrClear(issuer, redirectUri);
-          if (present !== undefined) return present;
-          if (!(await takeLease(issuer, redirectUri, owner))) {
+          if (present && isWanted(present)) return present;
+          const isOurs = await (present
+            ? takeLeaseOf(issuer, redirectUri, present.clientId, owner)
+            : takeLease(issuer, redirectUri, owner));
+          if (!isOurs) {
             await change.heard;
             continue;
           }
@@ -216,7 +220,7 @@ export function clientRegistrations(
       } while (performance.now() < giveUpAt);
       // Ours came too late; whoever took over has stored theirs.
       const present = await find(issuer, redirectUri);
-      if (present !== undefined) return present;
+      if (present && isWanted(present)) return present;
       throw new StoreUnavailable(
         "client_registration.wait",
         new Error("a registration under way elsewhere does not end"),
@@ -224,7 +228,7 @@ export function clientRegistrations(
     },
     async renew(issuer, redirectUri, clientId, renew) {
       const owner = randomUUID();
-      if (!(await takeRenewalLease(issuer, redirectUri, clientId, owner))) return undefined;
+      if (!(await takeLeaseOf(issuer, redirectUri, clientId, owner))) return undefined;
       try {
         const current = await find(issuer, redirectUri, true);
         if (current?.clientId !== clientId) return undefined;

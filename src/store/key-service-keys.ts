@@ -1,4 +1,4 @@
-import { LRUCache } from "lru-cache";
+import { boundedCache } from "../bounded-cache.ts";
 import type { KeyEncryptionKeys } from "./key-encryption-keys.ts";
 import { StoreUnavailable } from "./store-unavailable.ts";
 
@@ -23,7 +23,7 @@ const maxDataKeys = 20_000;
 
 /** Every ciphertext has a data key of its own, stored wrapped beside it in the JWE's header. */
 export function keyServiceKeys(service: KeyService): KeyEncryptionKeys {
-  const dataKeys = new LRUCache<string, Uint8Array>({ max: maxDataKeys });
+  const dataKeys = boundedCache<string, Uint8Array>(maxDataKeys);
   return {
     newest: () => service.newest(),
     async encryptionKey() {

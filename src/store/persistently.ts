@@ -62,22 +62,26 @@ export async function putBasis(
   { upstreamTokens, signInSessions }: Pick<Store, "upstreamTokens" | "signInSessions">,
   key: ConnectionKey,
 ): Promise<PutBasis> {
-  const [token, person] = await Promise.all([upstreamTokens.find(key), signInSessions.find(key.userId)]);
-  return { version: token?.version, signedIn: person !== undefined };
+  const [token, person, lastDisconnect] = await Promise.all([
+    upstreamTokens.find(key),
+    signInSessions.find(key.userId),
+    upstreamTokens.lastDisconnect(key),
+  ]);
+  return { version: token?.version, signedIn: person !== undefined, lastDisconnect };
 }
 
 /**
- * Stores a token, late perhaps.
- * @param basis absent: whatever is there
- * @returns whether it is stored; false: the connection has changed since, or its person has gone
+ * Stores a token, late perhaps: then nothing that has been stored since gives way to it.
+ * @returns whether it is stored; false: its person has disconnected since, or gone, or the connection has changed and this is late
  */
 export async function putUnlessChanged(
   { upstreamTokens }: Pick<Store, "upstreamTokens">,
   token: NewUpstreamToken,
   audit: AuditEvent,
-  basis: PutBasis | undefined,
+  { basis, late }: { readonly basis: PutBasis; readonly late: boolean },
 ): Promise<boolean> {
-  if ((await upstreamTokens.put(token, audit, basis)) !== undefined) return true;
+  const known = late ? basis : { ...basis, version: "any" as const };
+  if ((await upstreamTokens.put(token, audit, known)) !== undefined) return true;
   // An earlier try may have come through, and only its answer been lost.
   return (await upstreamTokens.find(token))?.accessToken === token.accessToken;
 }

@@ -46,10 +46,12 @@ export type NewUpstreamToken = Omit<
   "version" | "connectedAt" | "updatedAt" | "lastUsedAt" | "refusals"
 >;
 
-/** What was true before a token was obtained that is stored late: who has disconnected, connected again or gone since keeps to that. */
+/** What was true before a token was obtained: who has disconnected, connected again or gone since keeps to that. */
 export interface PutBasis {
-  /** Of the connection; absent: there was none. */
-  readonly version?: number;
+  /** Of the connection; absent: there was none; "any": whoever stores last wins. */
+  readonly version?: number | "any";
+  /** `lastDisconnect` then. */
+  readonly lastDisconnect?: number;
   /** Whether the company's provider had signed the person in. */
   readonly signedIn: boolean;
 }
@@ -72,6 +74,8 @@ export interface UpstreamTokens {
   put(token: NewUpstreamToken, audit: AuditEvent): Promise<number>;
   /** The same, unless something has changed since `basis`: undefined. */
   put(token: NewUpstreamToken, audit: AuditEvent, basis: PutBasis | undefined): Promise<number | undefined>;
+  /** Which disconnect of the route by this person was the latest, if any: another number means another one. */
+  lastDisconnect(key: ConnectionKey): Promise<number | undefined>;
   /**
    * Takes the refresh lease of exactly this version; false: somebody else holds it, or the version is gone. An owner may take its
    * own again. `until` is read as a distance from this replica's clock and kept on the database's, so that a replica whose clock
@@ -169,11 +173,14 @@ export interface ClientRegistrations {
   /**
    * Runs `register` at most once per (issuer, redirect URI) across replicas: waits for, and returns, a registration under way
    * elsewhere. No transaction is held open meanwhile.
+   *
+   * @param insteadOf client id of a registration that is as good as none, but stays until another one is made
    */
   getOrRegister(
     issuer: string,
     redirectUri: string,
     register: () => Promise<ClientRegistration>,
+    insteadOf?: string,
   ): Promise<ClientRegistration>;
   /**
    * Runs `renew` on this client's registration under the same lease, and stores what comes of it. Undefined: another replica is at

@@ -3,6 +3,7 @@ import type { AuditEvent } from "./audit-event.ts";
 import { connectionKeyName } from "./connection-key.ts";
 import type { Database } from "./database.ts";
 import { DecryptionFailed } from "./decryption-failed.ts";
+import { lastDisconnect, lockDisconnects, noteDisconnect } from "./disconnects.ts";
 import type { Encryption } from "./encryption.ts";
 import { endDelegations } from "./end-delegations.ts";
 import { notify } from "./notify.ts";
@@ -112,6 +113,9 @@ export function upstreamTokens(
   }
 
   async function isStillSo(tx: Transaction<Tables>, key: ConnectionKey, basis: PutBasis): Promise<boolean> {
+    await lockDisconnects(tx, key);
+    const last = await lastDisconnect(tx, key);
+    if (last !== undefined && last !== basis.lastDisconnect) return false;
     const row = await tx
       .selectFrom(table)
       .select("version")
@@ -120,7 +124,7 @@ export function upstreamTokens(
       .where("upstream", "=", key.upstream)
       .forUpdate()
       .executeTakeFirst();
-    if (row?.version !== basis.version) return false;
+    if (basis.version !== "any" && row?.version !== basis.version) return false;
     if (!basis.signedIn) return true;
     const person = await tx
       .selectFrom("sign_in_session")
@@ -148,6 +152,8 @@ export function upstreamTokens(
     },
 
     put,
+
+    lastDisconnect: (key) => database.read("upstream_token.last_disconnect", (db) => lastDisconnect(db, key)),
 
     async takeLease(key, version, owner, until, mayTakeOver = true) {
       const leaseMs = until.getTime() - Date.now();
@@ -254,6 +260,7 @@ export function upstreamTokens(
     async delete(key, audit) {
       await macs.ready();
       const row = await database.write("upstream_token.delete", async (tx) => {
+        await noteDisconnect(tx, key);
         const deleted = await tx
           .deleteFrom(table)
           .where("user_id", "=", key.userId)

@@ -1,4 +1,4 @@
-import { LRUCache } from "lru-cache";
+import { boundedCache } from "../bounded-cache.ts";
 
 const minuteMs = 60_000;
 /** Messages are few; some name a host that somebody else chose. */
@@ -11,9 +11,9 @@ export interface LineBudget {
 }
 
 export function lineBudget(perMinute: number): LineBudget {
-  const spent = new LRUCache<string, { written: number; dropped: number; readonly until: number }>({
-    max: maxMessages,
-  });
+  const spent = boundedCache<string, { written: number; dropped: number; readonly until: number }>(
+    maxMessages,
+  );
   return {
     take(message, count) {
       const now = performance.now();

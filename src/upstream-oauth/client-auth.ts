@@ -1,6 +1,6 @@
 import { importJWK, importPKCS8 } from "jose";
-import { LRUCache } from "lru-cache";
 import { type ClientAuth, ClientSecretPost, modifyAssertion, None, PrivateKeyJwt } from "oauth4webapi";
+import { boundedCache } from "../bounded-cache.ts";
 import type { ClientAuthMethod } from "../config/route.ts";
 import { bySecret } from "./choose-auth-method.ts";
 import { clientKeyAlg } from "./client-key.ts";
@@ -44,7 +44,7 @@ export interface AuthMethods {
 }
 
 export function createAuthMethods(): AuthMethods {
-  const seen = new LRUCache<string, ClientAuthMethod>({ max: 10_000 });
+  const seen = boundedCache<string, ClientAuthMethod>(10_000);
   const keyOf = ({ clientId }: UpstreamClient, place: string) => `${place} ${clientId}`;
 
   function able({ authMethod, authMethodFixed, clientSecret }: UpstreamClient): readonly ClientAuthMethod[] {

@@ -1,7 +1,7 @@
 import { lookup } from "node:dns/promises";
 import { isIP } from "node:net";
-import { LRUCache } from "lru-cache";
 import type { AuthorizationServer } from "oauth4webapi";
+import { boundedCache } from "../bounded-cache.ts";
 import type { ClientAuthMethod, UpstreamOAuth as OAuthConfig, Route } from "../config/route.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
 import { callbackHost, redirectUriByHand } from "../config/upstream-callback.ts";
@@ -30,12 +30,20 @@ import type { UpstreamClient } from "./upstream-client.ts";
 import { UpstreamOAuthError } from "./upstream-oauth-error.ts";
 import { credentialOwner, type UpstreamServer } from "./upstream-server.ts";
 
+/** A registration that another one is to take the place of. */
+export interface UnfitClient {
+  readonly clientId: string;
+  /** For scopes that nobody but one person's calls demand. */
+  readonly demanded?: boolean;
+}
+
 /** Who we are at which server (F4.2). */
 export interface Clients {
   /**
    * The client a new consent uses (configured, else our document, else registered), and the callback that is its alone.
    *
    * @param asked the scopes that will be asked for; a registration has those besides that the server lists and the operator allows
+   * @param unfit a registration that gives way to a new one once the server has made that, and stays where it does not
    * @throws UpstreamOAuthError
    */
   forConsent(
@@ -43,6 +51,7 @@ export interface Clients {
     auth: OAuthConfig,
     server: UpstreamServer,
     asked: readonly string[],
+    unfit?: UnfitClient,
   ): Promise<{ client: UpstreamClient; redirectUri: string }>;
   /** The client that a stored token, or a consent under way, belongs to; undefined when its credentials are gone. */
   known(
@@ -50,26 +59,28 @@ export interface Clients {
     client: { issuer: string; clientId: string; redirectUri: string },
   ): Promise<UpstreamClient | undefined>;
   /**
-   * The server no longer knows this client: it is forgotten here, too, unless the server has refused it in no words of OAuth, which may
-   * be about what was asked for, and its secret has not ended. True if it is ours and a new one is needed.
+   * Whether this client is ours and the server no longer knows it. Not where the server has refused it in no words of OAuth, which may be
+   * about what was asked for, and its secret has not ended.
    */
-  forget(
+  isGone(
     route: Route,
     client: { issuer: string; clientId: string; redirectUri: string },
     refusal: Pick<UpstreamOAuthError, "error">,
   ): Promise<boolean>;
+  /** Forgets it here, too, where it `isGone`. @returns what `isGone` does */
+  forget(...gone: Parameters<Clients["isGone"]>): Promise<boolean>;
   /**
-   * The server gives a registered client no more scopes than it has registered: one that has registered less than `scopes` is
-   * forgotten here, once a day at most for scopes that the operator has not set.
+   * The server gives a registered client no more scopes than it has registered: whether one that has registered less than `scopes` may be
+   * replaced, which is once a day at most for scopes that the operator has not set.
    *
    * @returns what is registered, and not enough, or is enough since another person was refused; undefined where another registration
    * would ask for nothing more, or it is too soon for one
    */
-  forgetOutgrown(
+  outgrown(
     route: Route,
     client: { issuer: string; clientId: string; redirectUri: string },
     scopes: readonly string[],
-  ): Promise<readonly string[] | undefined>;
+  ): Promise<{ readonly registered: readonly string[]; readonly unfit?: UnfitClient } | undefined>;
   doubt: RegistrationTrial["doubt"];
 }
 
@@ -89,7 +100,9 @@ export function createClients(deps: {
   const { store, outward, authMethods, logger } = deps;
   const ownKey = () => deps.keys.signer("upstream_client");
   /** Registrations that somebody's demand has replaced, by issuer and callback. */
-  const outgrown = new LRUCache<string, true>({ max: 10_000, ttl: outgrownRestMs });
+  const outgrown = boundedCache<string, true>(10_000, { ttl: outgrownRestMs });
+
+  const placeOf = (issuer: string, redirectUri: string) => `${issuer} ${redirectUri}`;
 
   const renewOnce = joined<ClientRegistration | undefined>({ failureMs: renewalRestMs, failures: 1000 });
   const trial = createRegistrationTrial({ outward, authMethods, clientOf: fromRegistration });
@@ -99,7 +112,15 @@ export function createClients(deps: {
     route: Route,
     as: AuthorizationServer,
     places: ClientPlaces,
-    { scopes, authMethod }: { readonly scopes: RegisteredScopes; readonly authMethod?: ClientAuthMethod },
+    {
+      scopes,
+      authMethod,
+      unfit,
+    }: {
+      readonly scopes: RegisteredScopes;
+      readonly authMethod?: ClientAuthMethod;
+      readonly unfit?: UnfitClient;
+    },
   ): Promise<UpstreamClient> {
     const { redirectUri } = places;
     const { clientName } = deps.routes().config.upstreamOAuth;
@@ -119,11 +140,14 @@ export function createClients(deps: {
     };
     const before = await store.clientRegistrations.find(as.issuer, redirectUri, true);
     if (before && isDue(before)) await renewed(route, before);
-    const found = await store.clientRegistrations.getOrRegister(as.issuer, redirectUri, register);
+    // The old one stays until then: it serves whoever is connected, also where the server makes no other now.
+    const getOr = (insteadOf?: string) =>
+      store.clientRegistrations.getOrRegister(as.issuer, redirectUri, register, insteadOf);
+    const found = await getOr(unfit?.clientId);
+    if (unfit?.demanded) outgrown.set(placeOf(as.issuer, redirectUri), true);
     const spent = isSpent(found);
     if (!spent && (await trial.isStillKnown(route, as, found))) return fromRegistration(found);
-    await store.clientRegistrations.delete(found.issuer, found.redirectUri, found.clientId);
-    const made = await store.clientRegistrations.getOrRegister(as.issuer, redirectUri, register);
+    const made = await getOr(found.clientId);
     if (!spent) await trial.noteReplacement(route, as, made);
     return fromRegistration(made);
   }
@@ -150,7 +174,7 @@ export function createClients(deps: {
       return now;
     };
     try {
-      const now = await renewOnce(`${issuer} ${redirectUri}`, () =>
+      const now = await renewOnce(placeOf(issuer, redirectUri), () =>
         store.clientRegistrations.renew(issuer, redirectUri, clientId, renew),
       );
       return now ?? (await store.clientRegistrations.find(issuer, redirectUri, true)) ?? found;
@@ -180,7 +204,7 @@ export function createClients(deps: {
   }
 
   return {
-    async forConsent(route, auth, server, asked) {
+    async forConsent(route, auth, server, asked, unfit) {
       if (auth.clientId) {
         const { clientId, authorizationServerUrl } = auth;
         if (!auth.endpoint) await keepToIssuer(store, route, { clientId, authorizationServerUrl }, server);
@@ -204,7 +228,8 @@ export function createClients(deps: {
       }
       if (server.as.registration_endpoint) {
         const scopes = { asked, supported: allowedScopes(auth, server.as.scopes_supported ?? []) };
-        const client = await registered(route, server.as, places, { scopes, authMethod: auth.authMethod });
+        const { authMethod } = auth;
+        const client = await registered(route, server.as, places, { scopes, authMethod, unfit });
         return { client, redirectUri: places.redirectUri };
       }
       throw new UpstreamOAuthError(
@@ -223,40 +248,43 @@ export function createClients(deps: {
       const found = await store.clientRegistrations.find(issuer, redirectUri, true);
       return found?.clientId === clientId ? fromRegistration(await kept(route, found)) : undefined;
     },
-    async forget(route, { issuer, clientId, redirectUri }, refusal) {
-      const table = deps.routes();
-      // The document from before there was one per server is gone where the host has several routes: so is that client.
-      const kind = documentKind(table, route, { clientId, redirectUri });
-      if (kind) {
-        const isOld = redirectUri.endsWith("/callback");
-        return isOld && !clientMetadataDocument(table, route.host);
-      }
-      const found = await store.clientRegistrations.find(issuer, redirectUri, true);
-      if (found?.clientId !== clientId) return false;
-      // One registration is for all people of a route: what one of them brings must not end it.
-      if (refusal.error === undefined && !hasEnded(found)) return false;
-      await store.clientRegistrations.delete(issuer, redirectUri, clientId);
-      return true;
+    isGone,
+    async forget(route, client, refusal) {
+      const gone = await isGone(route, client, refusal);
+      if (gone) await store.clientRegistrations.delete(client.issuer, client.redirectUri, client.clientId);
+      return gone;
     },
-    async forgetOutgrown(route, { issuer, clientId, redirectUri }, scopes) {
+    async outgrown(route, { issuer, clientId, redirectUri }, scopes) {
       const found = await store.clientRegistrations.find(issuer, redirectUri, true);
       const registered = (found && notesOf(found).scope?.split(" ")) ?? [];
       const lacking = scopes.filter((scope) => !registered.includes(scope));
-      if (found?.clientId !== clientId) return found && lacking.length > 0 ? undefined : registered;
+      if (found?.clientId !== clientId) return found && lacking.length > 0 ? undefined : { registered };
       if (lacking.length === 0) return undefined;
       const auth = route.mcp.kind === "server" ? route.mcp.auth : undefined;
       const operators = auth?.type === "oauth" ? (auth.scopes ?? []) : [];
-      if (!lacking.some((scope) => operators.includes(scope))) {
-        // One person's demand, and their browser says that it was refused: no more than so often at the others' expense.
-        const place = `${issuer} ${redirectUri}`;
-        if (outgrown.has(place)) return undefined;
-        outgrown.set(place, true);
-      }
-      await store.clientRegistrations.delete(issuer, redirectUri, clientId);
-      return registered;
+      // One person's demand, and their browser says that it was refused: no more than so often at the others' expense.
+      const demanded = !lacking.some((scope) => operators.includes(scope));
+      if (demanded && outgrown.has(placeOf(issuer, redirectUri))) return undefined;
+      return { registered, unfit: { clientId, demanded } };
     },
     doubt: trial.doubt,
   };
+
+  async function isGone(
+    ...[route, { issuer, clientId, redirectUri }, refusal]: Parameters<Clients["isGone"]>
+  ): Promise<boolean> {
+    const table = deps.routes();
+    // The document from before there was one per server is gone where the host has several routes: so is that client.
+    const kind = documentKind(table, route, { clientId, redirectUri });
+    if (kind) {
+      const isOld = redirectUri.endsWith("/callback");
+      return isOld && !clientMetadataDocument(table, route.host);
+    }
+    const found = await store.clientRegistrations.find(issuer, redirectUri, true);
+    if (found?.clientId !== clientId) return false;
+    // One registration is for all people of a route: what one of them brings must not end it.
+    return refusal.error !== undefined || hasEnded(found);
+  }
 
   function documentClient(
     clientId: string,

@@ -15,7 +15,7 @@ import { allowedScopes } from "./allowed-scopes.ts";
 import { authorizationUrl } from "./authorization-url.ts";
 import { claimIssuer, knownAt } from "./claim-issuer.ts";
 import type { AuthMethods } from "./client-auth.ts";
-import type { Clients } from "./clients.ts";
+import type { Clients, UnfitClient } from "./clients.ts";
 import type { Discovery } from "./discovery.ts";
 import { generateDpopKey } from "./generate-dpop-key.ts";
 import { checkIssuer, isNamedByOperator, issuerName, ownersOf } from "./issuer-of-route.ts";
@@ -37,6 +37,15 @@ interface Repeated {
   readonly location: string;
   readonly state: string;
   readonly because: UpstreamOAuthError;
+}
+
+/** What is known of our client at the server by the second time. */
+interface Again {
+  /** Scopes of the registration that another one is to replace. */
+  readonly registered: readonly string[];
+  readonly unfit?: UnfitClient;
+  /** As of the first time. */
+  readonly lastDisconnect?: number | null;
 }
 
 /** A person's trip to an upstream's authorization server and back (F4.3). */
@@ -126,14 +135,10 @@ export function createConsent(
     return callback !== callbackUri(config, host) || hasOneOAuthRoute(config, host);
   }
 
-  /**
-   * @param again the second time for one wish of a person's
-   * @param registered scopes of the registration that another one is to replace
-   */
+  /** @param again the second time for one wish of a person's */
   async function start(
     { userId, route, returnTo, popup = false, shown }: BeginConsent,
-    again: boolean,
-    registered: readonly string[] = [],
+    again?: Again,
   ): Promise<{ location: string; state: string } | { notice: ConsentNotice }> {
     const { auth, connection, server, notice, needed } = await plan(userId, route);
     if (!(await hasRoomFor(store, connection, route)))
@@ -154,12 +159,15 @@ export function createConsent(
     }
     if (needed && !covers(shown, notice)) return { notice };
     // Also what a connection of a person who was asked for less is asked for: one registration is for all of them.
-    const asked = [...new Set([...registered, ...scopes, ...scopesFor(auth, server).scopes])];
+    const asked = [...new Set([...(again?.registered ?? []), ...scopes, ...scopesFor(auth, server).scopes])];
     const { client, redirectUri } = await clients
-      .forConsent(route, auth, server, asked)
+      .forConsent(route, auth, server, asked, again?.unfit)
       .catch((error: unknown) => {
         throw server.hasMetadata || auth.endpoint ? error : withoutOAuth(error, route);
       });
+    const lastDisconnect = again
+      ? again.lastDisconnect
+      : ((await store.upstreamTokens.lastDisconnect(connection)) ?? null);
     const state = generateRandomState();
     const codeVerifier = generateRandomCodeVerifier();
     const resource = auth.authorizationUrlParams.resource ?? server.resource;
@@ -195,7 +203,8 @@ export function createConsent(
       returnTo,
       popup,
       server: notice.server,
-      again,
+      lastDisconnect,
+      again: again !== undefined,
     };
     const expiresAt = new Date(Date.now() + routes().config.upstreamOAuth.pendingTtl * 1000);
     const dropped = await store.pendingAuthorizations.create(
@@ -211,7 +220,7 @@ export function createConsent(
       return (await plan(userId, route)).notice;
     },
 
-    begin: (consent) => start(consent, false),
+    begin: (consent) => start(consent),
 
     async claim({ params, callback, host, userId, browserState }) {
       const states = params.getAll("state");
@@ -266,9 +275,9 @@ export function createConsent(
       } catch (error) {
         if (!(error instanceof UpstreamOAuthError) || error.error !== "invalid_scope") throw error;
         // Whoever forges this answer gets no more than what was due: another person's demand replaces a registration once a day.
-        const registered = await clients.forgetOutgrown(route, place, pending.scopes);
-        if (registered === undefined) throw error;
-        return startAgain(route, pending, error, registered);
+        const outgrown = await clients.outgrown(route, place, pending.scopes);
+        if (outgrown === undefined) throw error;
+        return startAgain(route, pending, error, outgrown);
       }
       const client = await clients.known(route, place);
       if (!client) {
@@ -276,7 +285,7 @@ export function createConsent(
           "client_refused",
           "our credentials at the server have changed: try again",
         );
-        return startAgain(route, pending, gone);
+        return startAgain(route, pending, gone, { registered: [] });
       }
       const claim = auth.endpoint ? undefined : await claimFor(route, auth, pending);
       try {
@@ -289,8 +298,10 @@ export function createConsent(
         // One that signs is known where its browser has just been, only its keys are not.
         const refused = error instanceof UpstreamOAuthError && error.code === "client_refused";
         if (!refused || pending.authMethod === "private_key_jwt") throw error;
-        if (!(await clients.forget(route, place, error))) throw error;
-        return startAgain(route, pending, error);
+        if (!(await clients.isGone(route, place, error))) throw error;
+        // Where it cannot be replaced now, nobody is sent there with it without a trial.
+        clients.doubt(route);
+        return startAgain(route, pending, error, { registered: [], unfit: place });
       }
     },
   };
@@ -300,14 +311,13 @@ export function createConsent(
     route: Route,
     pending: PendingConsent,
     error: UpstreamOAuthError,
-    registered: readonly string[] = [],
+    repeated: Again,
   ): Promise<Repeated> {
-    const { userId, returnTo, popup, server, scopes, again, clientSource } = pending;
+    const { userId, returnTo, popup, server, scopes, again, clientSource, lastDisconnect } = pending;
     if (again !== false || server === undefined || clientSource !== "registered") throw error;
     const begun = await start(
       { userId, route, returnTo, popup, shown: { server, scopes } },
-      true,
-      registered,
+      { ...repeated, lastDisconnect },
     );
     if ("notice" in begun) throw error;
     return { ...begun, because: error };
@@ -329,7 +339,14 @@ export function createConsent(
     { code, client }: { readonly code: string; readonly client: UpstreamClient },
   ): Promise<void> {
     const dpopKey = pending.dpop ? await generateDpopKey() : undefined;
-    const basis = await putBasis(store, connectionOf(pending));
+    const known = await putBasis(store, connectionOf(pending));
+    const { lastDisconnect = known.lastDisconnect } = pending;
+    const basis = { ...known, lastDisconnect: lastDisconnect ?? undefined };
+    if (known.lastDisconnect !== undefined && known.lastDisconnect !== basis.lastDisconnect)
+      throw new UpstreamOAuthError(
+        "storage_unavailable",
+        "the person has disconnected the server since this was begun: connect again",
+      );
     const answer = await requestToken({
       fetch: outward.fetchFor(route),
       authMethods,
@@ -368,26 +385,24 @@ export function createConsent(
   }
 
   /**
-   * The code is used up: what it brought is stored when the database is back, else revoked, as it is where the person has decided
-   * otherwise in the meantime. The browser waits for a moment only.
+   * The code is used up: what it brought is stored when the database is back, else revoked, as it is where the person has disconnected,
+   * or decided otherwise, in the meantime. The browser waits for a moment only.
    */
   async function keep(token: NewUpstreamToken, route: Route, basis: PutBasis): Promise<void> {
     const { userId, routeId, upstream, issuer, clientId } = token;
     const audit = { action: "upstream_token.obtained", userId, routeId, upstream, issuer, clientId } as const;
-    const storing = persistence.write((late) =>
-      putUnlessChanged(store, token, audit, late ? basis : undefined),
-    );
+    const storing = persistence.write((late) => putUnlessChanged(store, token, audit, { basis, late }));
     const stored = storing.then(
       async (isStored) => {
         if (isStored) return true;
         await discard(
           token,
           route,
-          "a token that could not be stored in time is revoked: its person has changed something since",
+          "a token is revoked rather than stored: its person has disconnected, gone or connected again since it was asked for",
         );
         throw new UpstreamOAuthError(
           "storage_unavailable",
-          "what was granted could not be stored in time, and the connection has changed since: connect again",
+          "what was granted is not stored, as the connection has changed since it was asked for: connect again",
         );
       },
       async (error: unknown) => {

@@ -1,4 +1,4 @@
-import { LRUCache } from "lru-cache";
+import { boundedCache } from "../bounded-cache.ts";
 import { askedAt, endpointUrl } from "../config/endpoint.ts";
 import type { Route } from "../config/route.ts";
 import { createPersistence } from "../store/persistently.ts";
@@ -48,8 +48,7 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
   const clients = createClients({ ...deps, outward, authMethods });
   const parts = { ...deps, outward, discovery, clients, authMethods, persistence };
   const consent = createConsent(parts);
-  const needs = new LRUCache<string, { readonly needed: boolean; readonly fault?: FailureCode }>({
-    max: 10_000,
+  const needs = boundedCache<string, { readonly needed: boolean; readonly fault?: FailureCode }>(10_000, {
     ttl: neededTtlMs,
   });
   const askOnce = joined<boolean>({ failureMs, failures: 10_000 });
@@ -244,6 +243,7 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
 
     forget(route) {
       cache.forget(route.id);
+      discovery.forget(route);
       clients.doubt(route);
     },
     close: persistence.close,

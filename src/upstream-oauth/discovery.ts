@@ -1,5 +1,6 @@
-import { LRUCache } from "lru-cache";
+import { setTimeout as delay } from "node:timers/promises";
 import type { AuthorizationServer } from "oauth4webapi";
+import { boundedCache } from "../bounded-cache.ts";
 import { endpointUrl, listedPath, possibleEndpoints, saysWhere } from "../config/endpoint.ts";
 import type { Route } from "../config/route.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
@@ -30,6 +31,8 @@ export interface Discovery {
   needed(route: Route, onStep?: OnStep): Promise<Need>;
   /** Path below the route's `from` of its MCP endpoint, as far as it is known or can be found: "" for `from` itself. */
   endpointPath(route: Route): Promise<string>;
+  /** What was found of where the route's endpoint is counts no longer. */
+  forget(route: Route): void;
   /** Authorization server metadata of an issuer that is known already. */
   metadata(route: Route, issuer: string, onStep?: OnStep): Promise<AuthorizationServer>;
 }
@@ -59,8 +62,10 @@ interface Found extends Searched {
   readonly probed: Probed;
 }
 
-/** How long a server is taken to have its endpoint where it was found, ms. */
-const pathTtlMs = 600_000;
+/** How long a server is taken to have its endpoint where it was found, ms: as long as metadata is at least. */
+const pathTtlMs = 60_000;
+/** What was found before is good enough where asking again takes longer, ms. */
+const askingAgainMs = 2000;
 
 export function createDiscovery(deps: {
   routes: CurrentRoutes;
@@ -72,8 +77,10 @@ export function createDiscovery(deps: {
   const resourceMetadata = createResourceMetadata(deps);
   const serverMetadata = createServerMetadata(deps);
 
-  /** Found paths by route and upstream. */
-  const paths = new LRUCache<string, string>({ max: 10_000, ttl: pathTtlMs });
+  /** Found paths by route and upstream, and until when (ms) they are given without asking. */
+  const paths = boundedCache<string, { readonly path: string; readonly freshUntil: number }>(10_000);
+  const placeOf = ({ id, upstream }: Route) => `${id} ${upstream}`;
+  const locateOnce = joined<string>({ failureMs, failures: 10_000 });
 
   const once = joined<Probed & { readonly status: number }>({ failureMs, failures: 10_000 });
   const ping = {
@@ -161,9 +168,23 @@ export function createDiscovery(deps: {
   /** `sought`, remembered for `endpointPath`. */
   async function located(...asked: Parameters<typeof sought>): Promise<Found> {
     const result = await sought(...asked);
-    const { route } = result.look;
-    if (!saysWhere(asked[0].route)) paths.set(`${route.id} ${route.upstream}`, route.askedPath ?? "");
+    if (!saysWhere(asked[0].route)) remember(result);
     return result;
+  }
+
+  /** Where no place tells anything, what was known stays, and it is soon asked again. */
+  function remember({ look: { route }, found, probed }: Found): void {
+    const tells = found !== undefined || probed.meaning !== "unknown";
+    const path = tells ? route.askedPath : (paths.get(placeOf(route))?.path ?? route.askedPath);
+    const freshUntil = Date.now() + (tells ? pathTtlMs : failureMs);
+    paths.set(placeOf(route), { path: path ?? "", freshUntil });
+  }
+
+  function locate(route: Route): Promise<string> {
+    return locateOnce(placeOf(route), async () => {
+      const { look } = await located({ route, onStep: () => {} });
+      return paths.get(placeOf(route))?.path ?? look.route.askedPath ?? "";
+    });
   }
 
   /** The 2025-03-26 revision's last resort. */
@@ -260,9 +281,13 @@ export function createDiscovery(deps: {
     },
     async endpointPath(route) {
       if (saysWhere(route)) return listedPath(route) ?? "";
-      const known = paths.get(`${route.id} ${route.upstream}`);
-      return known ?? (await located({ route, onStep: () => {} })).look.route.askedPath ?? "";
+      const known = paths.get(placeOf(route));
+      if (known === undefined) return locate(route);
+      if (known.freshUntil > Date.now()) return known.path;
+      const given = delay(askingAgainMs, known.path, { ref: false });
+      return Promise.race([locate(route).catch(() => known.path), given]);
     },
+    forget: (route) => void paths.delete(placeOf(route)),
     async metadata(route, issuer, onStep = () => {}) {
       const as = await serverMetadata.find({ route, onStep }, issuer);
       if (as) return as;

@@ -1,4 +1,4 @@
-import { LRUCache } from "lru-cache";
+import { boundedCache } from "../bounded-cache.ts";
 
 /**
  * Asks once for all who want the same at a time, and gives a failure again for a moment: a server that fails, or is slow to, costs
@@ -9,9 +9,7 @@ import { LRUCache } from "lru-cache";
  */
 export function joined<T>(options: { readonly failureMs: number; readonly failures: number }) {
   const underWay = new Map<string, Promise<T>>();
-  const failed = new LRUCache<string, { readonly until: number; readonly error: unknown }>({
-    max: options.failures,
-  });
+  const failed = boundedCache<string, { readonly until: number; readonly error: unknown }>(options.failures);
   return (key: string, ask: () => Promise<T>): Promise<T> => {
     const running = underWay.get(key);
     if (running) return running;

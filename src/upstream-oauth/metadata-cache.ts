@@ -1,4 +1,4 @@
-import { LRUCache } from "lru-cache";
+import { boundedCache } from "../bounded-cache.ts";
 import { joined } from "./joined.ts";
 import { readJsonObject } from "./read-json-object.ts";
 
@@ -45,8 +45,7 @@ export function createMetadataCache(options: {
   readonly onLookup?: (result: "hit" | "miss") => void;
   readonly onEvict?: () => void;
 }): MetadataCache {
-  const entries = new LRUCache<string, Entry>({
-    max: options.entries,
+  const entries = boundedCache<string, Entry>(options.entries, {
     dispose: (_entry, _key, reason) => {
       if (reason === "evict") options.onEvict?.();
     },

@@ -1,4 +1,4 @@
-import { LRUCache } from "lru-cache";
+import { boundedCache } from "../bounded-cache.ts";
 import { endpointUrl } from "../config/endpoint.ts";
 import { createPrivateHostList } from "../config/private-host-list.ts";
 import type { Route } from "../config/route.ts";
@@ -53,7 +53,7 @@ export function createOutward(deps: { routes: CurrentRoutes; resolveHost?: Resol
   const operatorOptions = { ...options, anyHttp: true };
   const trusted = createTrustedAuthorities();
   /** Connections that were verified in one way are of no use to another. */
-  const ways = new LRUCache<string, Ways>({ max: 1000 });
+  const ways = boundedCache<string, Ways>(1000);
 
   function waysOf(route: Route): Ways {
     const { upstreamCa } = deps.routes().config.envoy;

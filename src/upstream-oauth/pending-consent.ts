@@ -29,6 +29,11 @@ export interface PendingConsent {
   readonly popup: boolean;
   /** As in `ConsentNotice`: what the person has agreed to be sent to. Absent in flows of earlier versions. */
   readonly server?: string;
+  /**
+   * The person's last disconnect of the route as this began: what began before one stores nothing. Null: there was none. Absent in flows
+   * of earlier versions.
+   */
+  readonly lastDisconnect?: number | null;
   /** Whether it is the second try, with a new client of ours. Absent in flows of earlier versions. */
   readonly again?: boolean;
 }

@@ -1,5 +1,5 @@
-import { LRUCache } from "lru-cache";
 import type { AuthorizationServer } from "oauth4webapi";
+import { boundedCache } from "../bounded-cache.ts";
 import type { Route } from "../config/route.ts";
 import type { ClientRegistration } from "../store/store.ts";
 import type { AuthMethods } from "./client-auth.ts";
@@ -36,13 +36,13 @@ export function createRegistrationTrial(deps: {
 }): RegistrationTrial {
   const { outward, authMethods, clientOf } = deps;
   /** When registrations were last seen to work, by client id, ms. */
-  const provenAt = new LRUCache<string, number>({ max: 10_000, ttl: trustedForMs });
+  const provenAt = boundedCache<string, number>(10_000, { ttl: trustedForMs });
   /** When an upstream last rejected a token of ours, by route id, ms; older registrations are tried anyway. */
-  const doubtedAt = new LRUCache<string, number>({ max: 10_000, ttl: trustedForMs });
+  const doubtedAt = boundedCache<string, number>(10_000, { ttl: trustedForMs });
   /** Since when a server refuses a registration that signs, by client id, ms. */
-  const refusedSince = new LRUCache<string, number>({ max: 1000 });
+  const refusedSince = boundedCache<string, number>(1000);
   /** Token endpoints that refuse a client with any code they do not know. */
-  const untelling = new LRUCache<string, true>({ max: 1000, ttl: 86_400_000 });
+  const untelling = boundedCache<string, true>(1000, { ttl: 86_400_000 });
 
   /** Whether the token endpoint refuses the client with a code that cannot exist. Without a word it may be about the code. */
   async function isRefused(

@@ -142,7 +142,7 @@ export function createResourceMetadata({
       const which = resourceCovers(resource, upstream)
         ? "describes a resource above the route's upstream, which `resource: exact` does not accept"
         : "describes another resource than the route's upstream";
-      onStep({ ...step, status, ok: false, finding: `${which}: ${resource.slice(0, 512)}` });
+      onStep({ ...step, status, ok: false, finding: `${which} (${upstream}): ${resource.slice(0, 512)}` });
       throw new UpstreamOAuthError(
         "resource_mismatch",
         `the metadata at ${url} ${which} (${upstream}): the route's \`to\` must be the URL the server calls itself`,

@@ -1,13 +1,13 @@
 import { readFileSync } from "node:fs";
 import { createSecureContext, getCACertificates, type SecureContext } from "node:tls";
-import { LRUCache } from "lru-cache";
+import { boundedCache } from "../bounded-cache.ts";
 
 /** By PEM file: the authorities that Node trusts and those of the file. Nothing if it cannot be read: it is Envoy's in the first place. */
 export type TrustedAuthorities = (caFile: string) => SecureContext | undefined;
 
 /** Each file is read once: making a context of it takes tens of milliseconds, and megabytes. */
 export function createTrustedAuthorities(): TrustedAuthorities {
-  const contexts = new LRUCache<string, SecureContext>({ max: 100 });
+  const contexts = boundedCache<string, SecureContext>(100);
   return (caFile) => {
     const known = contexts.get(caFile);
     if (known) return known;

@@ -1,6 +1,6 @@
 import { createHash, randomUUID } from "node:crypto";
 import { importJWK, SignJWT } from "jose";
-import { LRUCache } from "lru-cache";
+import { boundedCache } from "../bounded-cache.ts";
 import type { UpstreamToken } from "../store/store.ts";
 
 /** Proofs of possession for requests to upstreams (RFC 9449 section 4). */
@@ -16,7 +16,7 @@ export interface DpopProofs {
 
 export function createDpopProofs(): DpopProofs {
   /** By route: whoever shares an origin with another tenant says nothing about that one's proofs. */
-  const nonces = new LRUCache<string, string>({ max: 1000 });
+  const nonces = boundedCache<string, string>(1000);
   return {
     proofOf(token, { d, ...jwk }) {
       const ath = createHash("sha256").update(token.accessToken).digest("base64url");

@@ -1,4 +1,5 @@
-import { LRUCache } from "lru-cache";
+import type { LRUCache } from "lru-cache";
+import { boundedCache } from "../bounded-cache.ts";
 
 /** Runs at most `max` tasks per issuer at a time; the others wait their turn, first come, first served. */
 export function createIssuerLimit(max: number): <T>(issuer: string, task: () => Promise<T>) => Promise<T> {
@@ -30,12 +31,12 @@ const lateMs = 10 * 60_000;
 
 export function createIssuerOutcomes(): IssuerOutcomes {
   type Outcomes = LRUCache<string, { readonly at: number; readonly failed: boolean }>;
-  const byIssuer = new LRUCache<string, Outcomes>({ max: 1000 });
+  const byIssuer = boundedCache<string, Outcomes>(1000);
   return {
     heard(issuer, connection, outcome) {
       let outcomes = byIssuer.get(issuer);
       if (!outcomes) {
-        outcomes = new LRUCache({ max: 1000 });
+        outcomes = boundedCache(1000);
         byIssuer.set(issuer, outcomes);
       }
       outcomes.set(connection, { at: Date.now(), failed: outcome === "failed" });

@@ -1,4 +1,4 @@
-import { LRUCache } from "lru-cache";
+import { boundedCache } from "../bounded-cache.ts";
 import { askedAt, endpointUrl } from "../config/endpoint.ts";
 import type { Route } from "../config/route.ts";
 import { connectionKeyName } from "../store/connection-key.ts";
@@ -34,7 +34,7 @@ export function judgeRefusals(
 ): (refusal: UpstreamRefusal) => Promise<RefusalOutcome> {
   const { store, cache, renewer, upstreamOAuth } = deps;
   /** What this replica last sent a person to consent for, by connection. */
-  const asked = new LRUCache<string, { at: number; what: string }>({ max: 10_000 });
+  const asked = boundedCache<string, { at: number; what: string }>(10_000);
 
   async function askForConsent(
     refusal: Refused,

@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import { LRUCache } from "lru-cache";
+import { boundedCache } from "../bounded-cache.ts";
 import type { Route } from "../config/route.ts";
 import { nextChange } from "../store/next-change.ts";
 import { createPersistence, putBasis, putUnlessChanged } from "../store/persistently.ts";
@@ -47,6 +47,12 @@ const longestRestSeconds = 120;
 const refusalsForGood = 5;
 const forGoodMs = 10 * 60_000;
 
+/** What a refresh has brought, and the last disconnect before it. */
+interface Asked {
+  readonly outcome: RefreshOutcome;
+  readonly lastDisconnect: number | undefined;
+}
+
 export function createRenewer(deps: UpstreamTokensDeps & { cache: ConnectionCache }): Renewer {
   const { store, upstreamOAuth, cache, metrics, logger } = deps;
   const limit = createIssuerLimit(perIssuer);
@@ -64,10 +70,10 @@ export function createRenewer(deps: UpstreamTokensDeps & { cache: ConnectionCach
   const unsubscribe = store.notifications.subscribe((change) => {
     if (change.table === "everything") awayUntil = performance.now() + graceMs;
   });
-  const rests = new LRUCache<
+  const rests = boundedCache<
     string,
     { until: number; renewal: Extract<Renewal, { kind: "unavailable" | "gone" }> }
-  >({ max: 10_000 });
+  >(10_000);
 
   function once(name: string, run: () => Promise<Renewal>): Promise<Renewal> {
     let renewal = underWay.get(name);
@@ -103,8 +109,8 @@ export function createRenewer(deps: UpstreamTokensDeps & { cache: ConnectionCach
         waitMs,
       );
       try {
-        const outcome = await limit(token.issuer, () => askLeased(connection, token, route));
-        if (outcome) return await conclude(connection, token, route, outcome, rejected);
+        const asked = await limit(token.issuer, () => askLeased(connection, token, route));
+        if (asked) return await conclude(connection, token, route, asked, rejected);
         if (closing) break;
         const now = await reload(connection);
         if (now.token?.version !== token.version) return toRenewal(now);
@@ -124,9 +130,10 @@ export function createRenewer(deps: UpstreamTokensDeps & { cache: ConnectionCach
     { key }: Connection,
     token: UpstreamToken,
     route: Route,
-  ): Promise<RefreshOutcome | undefined> {
+  ): Promise<Asked | undefined> {
     // A lease taken now would outlive us.
     if (closing) return undefined;
+    const lastDisconnect = await store.upstreamTokens.lastDisconnect(key);
     // The longest call: two ways of client authentication, each with the round of a DPoP nonce.
     const callMs = 2 * deps.routes().config.upstreamOAuth.timeoutMs;
     const until = new Date(Date.now() + callMs + storingMs);
@@ -136,14 +143,14 @@ export function createRenewer(deps: UpstreamTokensDeps & { cache: ConnectionCach
     }
     const outcome = await upstreamOAuth.refresh(token, route);
     metrics.upstreamTokenRefreshes.inc({ outcome: outcome.kind });
-    return outcome;
+    return { outcome, lastDisconnect };
   }
 
   async function conclude(
     connection: Connection,
     token: UpstreamToken,
     route: Route,
-    outcome: RefreshOutcome,
+    { outcome, lastDisconnect }: Asked,
     rejected: boolean,
   ): Promise<Renewal> {
     const { key, name } = connection;
@@ -164,7 +171,11 @@ export function createRenewer(deps: UpstreamTokensDeps & { cache: ConnectionCach
             throw error;
           });
         const now = await reload(connection);
-        if (version === undefined && !now.token) await revokeUnwanted({ ...token, ...outcome.token }, route);
+        const isKept = version !== undefined || now.token?.accessToken === outcome.token.accessToken;
+        // Who has connected again since has done so with another grant of the server's.
+        const isUnwanted =
+          !isKept && (!now.token || (await store.upstreamTokens.lastDisconnect(key)) !== lastDisconnect);
+        if (isUnwanted) await revokeUnwanted({ ...token, ...outcome.token }, route);
         return toRenewal(now);
       }
       case "refused": {
@@ -250,7 +261,7 @@ export function createRenewer(deps: UpstreamTokensDeps & { cache: ConnectionCach
     const { issuer, clientId } = token;
     const audit = { action: "upstream_token.obtained", ...connection.key, issuer, clientId } as const;
     const isStored = await persistence.write((late) =>
-      putUnlessChanged(store, token, audit, late ? basis : undefined),
+      putUnlessChanged(store, token, audit, { basis, late }),
     );
     const at = new Date();
     if (!isStored) await revokeUnwanted({ ...token, version: 0, connectedAt: at, updatedAt: at }, route);

@@ -531,7 +531,7 @@ describe("F7.4 doctor", () => {
 
       Protected-resource metadata
         FAIL  UPSTREAM/prm  200
-              describes another resource than the route's upstream: https://other.test/mcp
+              describes another resource than the route's upstream (UPSTREAM/mcp): https://other.test/mcp
         FAIL  UPSTREAM/.well-known/oauth-protected-resource/mcp  404
               is not there
         FAIL  UPSTREAM/.well-known/oauth-protected-resource  404

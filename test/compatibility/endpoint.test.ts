@@ -1,4 +1,4 @@
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
 import { askedAt } from "../../src/config/endpoint.ts";
 import { serverStates } from "../../src/portal/server-states.ts";
 import { type ScriptedUpstream, scriptedUpstream } from "../upstream-oauth/scripted-upstream.ts";
@@ -121,6 +121,58 @@ describe("where an upstream's MCP endpoint is", () => {
     upstream.on("/api", { body: {} });
     expect((await doctor()).found).toMatchObject({ ok: true, needed: false });
     expect(upstream.paths()).not.toContain("/mcp");
+  });
+
+  describe("a server that has moved its endpoint", () => {
+    afterEach(() => void vi.useRealTimers());
+    const later = (seconds: number) =>
+      vi.useFakeTimers({ toFake: ["Date"], now: Date.now() + seconds * 1000 });
+    const path = () => house.oauth.endpointPath(house.route());
+    const move = () => {
+      upstream.off("/mcp");
+      upstream.off(`${prm}/mcp`);
+      serve("/");
+      upstream.on(prm, { body: { resource: upstream.url, authorization_servers: [upstream.url] } });
+    };
+    afterEach(() => void upstream.off(prm));
+
+    test("is found where it is now once it rejects a token", async () => {
+      serve("/mcp");
+      await connect();
+      expect(await path()).toBe("/mcp");
+      move();
+      const found = await find();
+      const version = found.kind === "credential" ? found.version : undefined;
+      const about = { userId: alice, routeId: "files", status: 401, wwwAuthenticate: "Bearer" } as const;
+      await house.tokens.upstreamRefused({ ...about, version });
+      expect(await path()).toBe("");
+    });
+
+    test("is found there without that, too, a minute later", async () => {
+      serve("/mcp");
+      expect(await path()).toBe("/mcp");
+      move();
+      const asked = upstream.seen.length;
+      expect(await path()).toBe("/mcp");
+      expect(upstream.seen.length).toBe(asked);
+      later(61);
+      expect(await Promise.all([path(), path()])).toEqual(["", ""]);
+      expect(upstream.paths().slice(asked)).toEqual(["/", prm]);
+    });
+
+    test("or is away for a moment, keeps it; one that was not found is looked for again soon", async () => {
+      serve("/mcp");
+      expect(await path()).toBe("/mcp");
+      upstream.on("/mcp", { status: 503, body: "down" });
+      upstream.off(`${prm}/mcp`);
+      later(61);
+      expect(await path()).toBe("/mcp");
+      house.oauth.forget(house.route());
+      expect(await path()).toBe("");
+      serve("/mcp");
+      later(61);
+      expect(await path()).toBe("/mcp");
+    });
   });
 
   test("a server whose endpoint is at the root stays there", async () => {

@@ -382,6 +382,76 @@ describe("a registration", () => {
     expect(granted.size).toBe(clients);
   });
 
+  it("that is outgrown stays where the server makes no other: whoever is connected goes on, and the next try replaces it", async () => {
+    const scopes = new Map<string, string>();
+    let answer: { status: number; body: unknown } | undefined;
+    upstream.on("/register", ({ body }) => {
+      if (answer) return answer;
+      const clientId = `client-${upstream.clients.size}`;
+      upstream.clients.add(clientId);
+      scopes.set(clientId, JSON.parse(body).scope);
+      return { status: 201, body: { client_id: clientId } };
+    });
+    const agree = (location: string) => {
+      const asked = new URL(location).searchParams;
+      const has = scopes.get(asked.get("client_id") ?? "")?.split(" ") ?? [];
+      const fits = (asked.get("scope") ?? "").split(" ").every((scope) => has.includes(scope));
+      const refusal = { state: asked.get("state") ?? "", iss: upstream.url, error: "invalid_scope" };
+      return fits ? upstream.agree(location) : new URLSearchParams(refusal);
+    };
+    const bob = "company/bob";
+    await house.connect(agree, bob);
+    const old = await registration();
+    const demand = { scopes: ["admin"], demandedAt: new Date() };
+    await house.store.upstreamTokens.demand(
+      { userId: alice, routeId: "files", upstream: upstream.mcp },
+      demand,
+    );
+    for (answer of [
+      { status: 503, body: "down" },
+      { status: 429, body: "" },
+      { status: 403, body: { error: "access_denied" } },
+      { status: 201, body: { client_id: 7.5 } },
+    ]) {
+      await expect(house.connect(agree)).rejects.toThrow();
+      expect(await registration(), JSON.stringify(answer)).toEqual(old);
+    }
+    const now = Date.now() + hour;
+    const refreshed = await house.tokens.find({ userId: bob, kind: "person" }, house.route(), now);
+    expect(refreshed).toMatchObject({ kind: "credential" });
+    answer = undefined;
+    // Failures have not used up what is due once a day.
+    await house.connect(agree);
+    expect([...scopes.values()]).toEqual(["read write", "read write admin"]);
+    expect((await registration())?.clientId).toBe("client-1");
+  });
+
+  it("that a server refuses stays where the server makes no other, too", async () => {
+    await house.connect(upstream.agree);
+    const old = await registration();
+    if (!old) throw new Error("nothing stored");
+    const age = (metadata: object, more: object = {}) =>
+      house.store.clientRegistrations.update(old.issuer, old.redirectUri, old.clientId, (one) => ({
+        ...one,
+        ...more,
+        metadata: { ...one.metadata, ...metadata },
+      }));
+    upstream.clients.clear();
+    upstream.on("/register", { status: 503, body: "down" });
+    await age({ registeredAt: 0 });
+    await expect(house.connect(upstream.agree)).rejects.toThrow("failed (503)");
+    expect((await registration())?.clientId).toBe(old.clientId);
+    // Refused as the person is back.
+    await age({ registeredAt: Date.now() });
+    await expect(house.connect(upstream.agree)).rejects.toThrow("failed (503)");
+    expect((await registration())?.clientId).toBe(old.clientId);
+    // About to end.
+    upstream.clients.add(old.clientId);
+    await age({}, { secretExpiresAt: new Date(Date.now() + 30_000) });
+    await expect(house.connect(upstream.agree)).rejects.toThrow("failed (503)");
+    expect((await registration())?.clientId).toBe(old.clientId);
+  });
+
   it.each([
     [["client_secret_post", "client_secret_basic"], "post"],
     [["client_secret_basic", "client_secret_post"], "basic"],
@@ -892,6 +962,93 @@ describe("a token that is obtained while the database is away", () => {
     await expect(house.connect(upstream.agree)).rejects.toThrow(/connect again/);
     expect(await tokenOf(alice)).toBeUndefined();
     expect(revoked).toContain("too-late");
+  });
+
+  it("is revoked, not stored, where a person without a connection has disconnected in the meantime", async () => {
+    const revoked = revocations();
+    meanwhile(() => house.tokens.disconnect(alice, house.route()));
+    await expect(house.connect(upstream.agree)).rejects.toThrow(/connect again/);
+    expect(await tokenOf(alice)).toBeUndefined();
+    expect(revoked).toContain("too-late");
+    await house.connect(upstream.agree);
+    expect(await tokenOf(alice)).toBe("too-late");
+  });
+
+  it("is revoked, not stored, where the person has disconnected and connected again in the meantime", async () => {
+    await house.connect(upstream.agree);
+    const revoked = revocations();
+    meanwhile(async (put, token) => {
+      await house.tokens.disconnect(alice, house.route());
+      await put({ ...token, accessToken: "newer" }, about);
+    });
+    await expect(house.connect(upstream.agree)).rejects.toThrow(/connect again/);
+    expect(await tokenOf(alice)).toBe("newer");
+    expect(revoked).toContain("too-late");
+  });
+
+  describe("or while the person disconnects, with the database at hand", () => {
+    const begin = async () => {
+      const returnTo = "https://mcp.test/";
+      const begun = await house.oauth.begin({ userId: alice, route: house.route(), returnTo });
+      if (!begun.ok) throw new Error(begun.message);
+      return begun;
+    };
+    const finish = ({ location, state }: { location: string; state: string }) =>
+      house.oauth.finish({
+        params: upstream.agree(location),
+        callback: new URL(location).searchParams.get("redirect_uri") ?? "",
+        host: "mcp.test",
+        userId: alice,
+        browserState: state,
+      });
+    const disconnect = () => house.tokens.disconnect(alice, house.route());
+
+    it.each([true, false])(
+      "is revoked, not stored, where the code was being redeemed (connected before: %s)",
+      async (connected) => {
+        if (connected) await house.connect(upstream.agree);
+        const revoked = revocations();
+        upstream.tokenFields.access_token = "too-late";
+        const begun = await begin();
+        upstream.beforeToken = async () => void (await disconnect());
+        expect(await finish(begun)).toMatchObject({ ok: false, code: "storage_unavailable" });
+        upstream.beforeToken = undefined;
+        expect(await tokenOf(alice)).toBeUndefined();
+        expect(revoked).toContain("too-late");
+        expect(await finish(await begin())).toMatchObject({ ok: true });
+      },
+    );
+
+    it("is not even asked for where the flow began before, on whatever replica", async () => {
+      const elsewhere = await house.replica();
+      const begun = await begin();
+      await elsewhere.tokens.disconnect(alice, house.route());
+      expect(await finish(begun)).toMatchObject({ ok: false, code: "storage_unavailable" });
+      expect(upstream.tokenRequests).toEqual([]);
+      expect(await tokenOf(alice)).toBeUndefined();
+      // Nobody else's, and none that is begun after it.
+      await house.connect(upstream.agree, "company/bob");
+      expect(await finish(await begin())).toMatchObject({ ok: true });
+    });
+
+    it("of a refresh is revoked, not stored, where the person has connected again by then", async () => {
+      await house.connect(upstream.agree);
+      const revoked = revocations();
+      const later = Date.now() + hour;
+      upstream.beforeToken = async () => {
+        upstream.beforeToken = undefined;
+        upstream.tokenFields.access_token = "of-the-new-consent";
+        await disconnect();
+        await house.connect(upstream.agree);
+        upstream.tokenFields.access_token = "too-late";
+      };
+      expect(await house.tokens.find(caller, house.route(), later)).toMatchObject({
+        headers: [["authorization", "Bearer of-the-new-consent"]],
+      });
+      expect(await tokenOf(alice)).toBe("of-the-new-consent");
+      expect(revoked).toContain("too-late");
+      expect(revoked).not.toContain("of-the-new-consent");
+    });
   });
 
   it("is neither stored twice nor revoked where only the database's answer was lost", async () => {

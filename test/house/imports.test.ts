@@ -5,6 +5,7 @@ import { describe, expect, it } from "vitest";
 
 /** The floors of the house: a room may import from lower floors, and from its own only along a drawn arrow. */
 const floors: readonly (readonly string[])[] = [
+  ["bounded-cache.ts"],
   ["config", "store", "telemetry"],
   ["sign-in", "pages", "external-token", "upstream-token", "upstream-oauth", "policy"],
   ["check", "challenge", "authorization-server", "portal", "admin"],
@@ -65,6 +66,21 @@ describe("the house", () => {
     expect(
       imports('import type { A } from "./a.ts";\nawait import("./b.ts");\nexport * from "./c.ts"'),
     ).toEqual(["./a.ts", "./b.ts", "./c.ts"]);
+  });
+
+  it("has caches that have room for all of their entries at once only where every check reads them", () => {
+    const whole = files.filter((file) =>
+      /new LRUCache\b[\s\S]{0,200}?\bmax:/.test(readFileSync(file, "utf8")),
+    );
+    expect(whole.map((file) => relative(src, file)).toSorted()).toEqual([
+      // 32 views of a route.
+      "config/endpoint.ts",
+      "external-token/session-tokens.ts",
+      "sign-in/browser-sessions.ts",
+      "store/people.ts",
+      "upstream-token/connection-cache.ts",
+      "upstream-token/uses.ts",
+    ]);
   });
 
   it("F4.8 calls out only through safe-fetch.ts", () => {

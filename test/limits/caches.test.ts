@@ -1,5 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { afterAll, afterEach, beforeAll, expect, test, vi } from "vitest";
+import { boundedCache } from "../../src/bounded-cache.ts";
 import { startChecks } from "../check/start-checks.ts";
 import { changes } from "../store/changes.ts";
 
@@ -83,4 +84,33 @@ test("limits.token_cache_bytes: full, the cache gives up its oldest token, which
   const again = verify(first);
   expect(again).toBeInstanceOf(Promise);
   expect(await again).toMatchObject({ ok: true });
+});
+
+test("a bounded cache keeps the entries used last, says which gave way, and warns of nothing", () => {
+  const warned = vi.spyOn(process, "emitWarning");
+  const gone: [string, string][] = [];
+  const cache = boundedCache<string, number>(3, { dispose: (_value, key, why) => gone.push([key, why]) });
+  for (const key of ["a", "b", "c"]) cache.set(key, 1);
+  cache.get("a");
+  cache.set("d", 1);
+  cache.set("a", 2);
+  cache.delete("c");
+  expect([...cache.keys()]).toEqual(["a", "d"]);
+  expect(gone).toEqual([
+    ["b", "evict"],
+    ["a", "set"],
+    ["c", "delete"],
+  ]);
+  for (let n = 0; n < 10_000; n++) cache.set(`k${n}`, n);
+  expect(cache.size).toBe(3);
+  expect([...cache.keys()]).toEqual(["k9999", "k9998", "k9997"]);
+  cache.clear();
+  const one = boundedCache<string, number>(1, { ttl: 60_000 });
+  for (const key of ["a", "b"]) one.set(key, 1);
+  expect([...one.keys()]).toEqual(["b"]);
+  const many = boundedCache<string, true>(100_000, { ttl: 60_000 });
+  for (let n = 0; n < 150_000; n++) many.set(String(n), true);
+  expect(many.size).toBe(100_000);
+  expect([many.has("49999"), many.has("50000")]).toEqual([false, true]);
+  expect(warned).not.toHaveBeenCalled();
 });

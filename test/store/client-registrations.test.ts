@@ -47,6 +47,47 @@ describeStore("client registrations (F4.2)", (store) => {
     expect(made.issuer).toBe("https://down.example");
   });
 
+  it("replaces a registration once however many ask, and keeps it where the server makes no other", async () => {
+    const { clientRegistrations } = store();
+    const issuer = "https://outgrown.example";
+    const old = registration({ issuer, clientId: "old" });
+    await clientRegistrations.getOrRegister(issuer, redirectUri, async () => old);
+    const failing = clientRegistrations.getOrRegister(
+      issuer,
+      redirectUri,
+      async () => {
+        throw new Error("503");
+      },
+      "old",
+    );
+    await expect(failing).rejects.toThrow("503");
+    expect(await clientRegistrations.find(issuer, redirectUri)).toEqual(old);
+    let registered = 0;
+    const replaced = await Promise.all(
+      Array.from({ length: 8 }, () =>
+        clientRegistrations.getOrRegister(
+          issuer,
+          redirectUri,
+          async () => {
+            expect((await clientRegistrations.find(issuer, redirectUri))?.clientId).toBe("old");
+            return registration({ issuer, clientId: `new-${++registered}` });
+          },
+          "old",
+        ),
+      ),
+    );
+    expect(new Set(replaced.map(({ clientId }) => clientId))).toEqual(new Set(["new-1"]));
+    expect(await clientRegistrations.find(issuer, redirectUri)).toMatchObject({ clientId: "new-1" });
+    // Also where the server gives the same client id again.
+    const same = async () => registration({ issuer, clientId: "new-1", clientSecret: "another" });
+    await clientRegistrations.getOrRegister(issuer, redirectUri, same, "new-1");
+    expect(await clientRegistrations.find(issuer, redirectUri)).toMatchObject({ clientSecret: "another" });
+    // And one that has been deleted in the meantime.
+    await clientRegistrations.delete(issuer, redirectUri, "new-1");
+    await clientRegistrations.getOrRegister(issuer, redirectUri, async () => old, "new-1");
+    expect(await clientRegistrations.find(issuer, redirectUri)).toEqual(old);
+  });
+
   it("does not use a secret that has expired, and registers anew", async () => {
     const issuer = "https://expiring.example";
     const expired = registration({ issuer, secretExpiresAt: inSeconds(-1) });

@@ -112,6 +112,34 @@ describe("two replicas on one Postgres", () => {
     expect((await here.clientRegistrations.find(issuer, redirectUri))?.clientId).toBe("survivor");
   });
 
+  it("replaces a registration once; until then, and where its replica dies, the old one is there", async () => {
+    const issuer = "https://outgrown.example";
+    const { redirectUri } = registration();
+    const getOr = (store: Store, clientId: string, wait?: Promise<void>) =>
+      store.clientRegistrations.getOrRegister(
+        issuer,
+        redirectUri,
+        async () => {
+          started.resolve();
+          await wait;
+          return registration({ issuer, clientId });
+        },
+        "old",
+      );
+    const started = Promise.withResolvers<void>();
+    await here.clientRegistrations.getOrRegister(issuer, redirectUri, async () =>
+      registration({ issuer, clientId: "old" }),
+    );
+    const finish = Promise.withResolvers<void>();
+    const dying = getOr(there, "too late", finish.promise);
+    await started.promise;
+    expect((await here.clientRegistrations.find(issuer, redirectUri))?.clientId).toBe("old");
+    expect((await getOr(here, "survivor")).clientId).toBe("survivor");
+    finish.resolve();
+    expect((await dying).clientId).toBe("survivor");
+    expect((await there.clientRegistrations.find(issuer, redirectUri))?.clientId).toBe("survivor");
+  });
+
   it.each([90, -90])("keeps leases and codes right on a replica whose clock is %i s off", async (seconds) => {
     const version = await here.upstreamTokens.put(upstreamToken(), audit("upstream_token.obtained"));
     vi.useFakeTimers({ toFake: ["Date"], now: Date.now() + seconds * 1_000 });

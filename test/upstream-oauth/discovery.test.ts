@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { parseChallenge } from "../../src/upstream-oauth/parse-challenge.ts";
-import { resourceCovers } from "../../src/upstream-oauth/resource-covers.ts";
+import { isResource, resourceCovers } from "../../src/upstream-oauth/resource-covers.ts";
 import type { DiscoveryStep } from "../../src/upstream-oauth/upstream-oauth.ts";
 import { scraped } from "../support/scraped.ts";
 import { type ScriptedServer, scriptedServer } from "./scripted-server.ts";
@@ -189,6 +189,51 @@ describe("discovery", () => {
     ]) {
       expect(resourceCovers(bad, url), bad).toBe(false);
     }
+    for (const [resource, under, covers] of [
+      ["https://x.test/a/b?c=1", "https://x.test/a/b?c=1", true],
+      ["https://x.test/a/b/?c=1", "https://x.test/a/b?c=1", true],
+      ["https://x.test/a/b", "https://x.test/a/b?c=1", true],
+      ["https://x.test/a/b?", "https://x.test/a/b?c=1", true],
+      ["https://x.test/a/b?c=2", "https://x.test/a/b?c=1", false],
+      ["https://x.test/a/b?c=1/", "https://x.test/a/b?c=1", false],
+      ["https://x.test/a/b?c=1&d=2", "https://x.test/a/b?c=1", false],
+      ["https://x.test/a/b?c=1", "https://x.test/a/b", false],
+      ["https://x.test/a?c=1", "https://x.test/a/b?c=1", false],
+      ["https://x.test?c=1", "https://x.test/a/b?c=1", false],
+      ["https://u:p@x.test/a", url, false],
+      ["https://u@x.test/a/b?c=1", "https://x.test/a/b?c=1", false],
+    ] as const) {
+      expect(resourceCovers(resource, under), resource).toBe(covers);
+      if (!covers || resource === under) expect(isResource(resource, under), resource).toBe(covers);
+    }
+  });
+
+  it("metadata of another query than that of `to` is another's; the failure names both, and a place further on may have the right one", async () => {
+    await house.reconfigure(route().replace(upstream.mcp, `${upstream.mcp}?project=1`));
+    const named = (query: string) => ({
+      body: { resource: `${upstream.mcp}${query}`, authorization_servers: [upstream.url] },
+    });
+    upstream.on(`${prm}/mcp`, named("?project=2"));
+    const result = await failure();
+    expect(result).toMatchObject({ code: "resource_mismatch", retryable: false });
+    expect(result.message).toContain(`${upstream.mcp}?project=1`);
+    expect(house.log.join()).toContain(`${upstream.mcp}?project=2`);
+    expect(upstream.registered).toEqual([]);
+    const steps: DiscoveryStep[] = [];
+    const found = await house.oauth.discover(house.route(), (step) => steps.push(step));
+    expect(found).toMatchObject({ ok: false, code: "resource_mismatch" });
+    expect(steps.map(({ finding }) => finding)).toContain(
+      `describes another resource than the route's upstream (${upstream.mcp}?project=1): ${upstream.mcp}?project=2`,
+    );
+    upstream.on(prm, named("?project=1"));
+    house.oauth.forget(house.route());
+    expect((await begun()).searchParams.get("resource")).toBe(`${upstream.mcp}?project=1`);
+    // The same by a challenge: what it names is ignored.
+    const challenge = `Bearer resource_metadata="${upstream.url}/theirs"`;
+    upstream.on("/mcp", { status: 401, headers: { "www-authenticate": challenge } });
+    upstream.on("/theirs", named("?project=2"));
+    expect((await begun()).searchParams.get("resource")).toBe(`${upstream.mcp}?project=1`);
+    expect(upstream.paths()).toContain("/theirs");
   });
 
   it.each<[string, object, string]>([

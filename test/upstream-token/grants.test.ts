@@ -15,7 +15,7 @@ import type { SignInSession } from "../../src/store/store.ts";
 import type { UpstreamOAuthDeps } from "../../src/upstream-oauth/upstream-oauth-deps.ts";
 import type { CallerLike } from "../../src/upstream-token/upstream-tokens.ts";
 import { scraped } from "../support/scraped.ts";
-import type { Seen } from "../upstream-oauth/scripted-server.ts";
+import { type Seen, scriptedServer } from "../upstream-oauth/scripted-server.ts";
 import { type ScriptedUpstream, scriptedUpstream } from "../upstream-oauth/scripted-upstream.ts";
 import { alice, type ClientHouse, startClient } from "../upstream-oauth/start-client.ts";
 
@@ -23,6 +23,7 @@ const caller: CallerLike = { userId: alice, kind: "person", externalToken: "the-
 const tokenExchange = "urn:ietf:params:oauth:grant-type:token-exchange";
 const jwtBearer = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 
+const workload = join(tmpdir(), `workload-${process.pid}.jwt`);
 const assertion = {
   access_token: "the-assertion",
   token_type: "N_A",
@@ -126,13 +127,12 @@ describe("grants without consent", () => {
   );
 
   it("F4.9 workload identity (RFC 7523 section 2.1): the platform's token, read anew each time", async () => {
-    const file = join(tmpdir(), `workload-${process.pid}.jwt`);
-    await writeFile(file, "first.jwt.value\n", { mode: 0o600 });
+    await writeFile(workload, "first.jwt.value\n", { mode: 0o600 });
     await house.reconfigure(
-      route(`{client_credentials: {client_id: svc, workload_identity_file: ${file}, auth_style: none}}`),
+      route(`{client_credentials: {client_id: svc, workload_identity_file: ${workload}, auth_style: none}}`),
     );
     await find();
-    await writeFile(file, "second.jwt.value\n");
+    await writeFile(workload, "second.jwt.value\n");
     await find(caller, Date.now() + 3_601_000);
     const sent = tokenRequests().map(({ form }) => [form.get("grant_type"), form.get("assertion")]);
     expect(sent).toEqual([
@@ -140,6 +140,92 @@ describe("grants without consent", () => {
       [jwtBearer, "second.jwt.value"],
     ]);
     expect(house.log.join()).not.toContain("jwt.value");
+  });
+
+  const svc = "client_id: svc, client_secret: s";
+  const idp = "idp_client_id: us, idp_client_secret: s";
+  it.each<[string, string, string, () => string]>([
+    [
+      "client_credentials by metadata",
+      "/token",
+      "client_credentials",
+      () => `{client_credentials: {${svc}}}`,
+    ],
+    [
+      "client_credentials at a token_url",
+      "/token",
+      "client_credentials",
+      () => `{client_credentials: {${svc}, token_url: "${upstream.url}/token"}}`,
+    ],
+    [
+      "client_credentials by private_key_jwt",
+      "/token",
+      "client_credentials",
+      () => "{client_credentials: {client_id: svc, auth_style: private_key_jwt}}",
+    ],
+    [
+      "a workload's own JWT",
+      "/token",
+      jwtBearer,
+      () => `{client_credentials: {client_id: svc, workload_identity_file: ${workload}, auth_style: none}}`,
+    ],
+    [
+      "token_exchange of the external token",
+      "/token",
+      tokenExchange,
+      () => `{token_exchange: {${svc}, token_url: "${upstream.url}/token"}}`,
+    ],
+    [
+      "token_exchange of the ID token",
+      "/token",
+      tokenExchange,
+      () => `{token_exchange: {${svc}, token_url: "${upstream.url}/token", subject_token: sign_in_id_token}}`,
+    ],
+    [
+      "token_exchange of the provider's access token",
+      "/token",
+      tokenExchange,
+      () =>
+        `{token_exchange: {${svc}, token_url: "${upstream.url}/token", subject_token: sign_in_access_token}}`,
+    ],
+    [
+      "id_jag at the company's provider",
+      "/idp/token",
+      tokenExchange,
+      () => `{id_jag: {idp_token_url: "${upstream.url}/idp/token", ${idp}, ${svc}}}`,
+    ],
+    [
+      "id_jag at the upstream's server",
+      "/token",
+      jwtBearer,
+      () => `{id_jag: {idp_token_url: "${upstream.url}/idp/token", ${idp}, ${svc}}}`,
+    ],
+  ])("no redirect is followed with credentials: %s", async (_kind, endpoint, grantType, auth) => {
+    await signedIn();
+    await writeFile(workload, "the.workload.jwt", { mode: 0o600 });
+    const good = { access_token: "t", token_type: "Bearer" };
+    const elsewhere = await scriptedServer({ "/token": { body: good } });
+    upstream.on("/idp/token", { body: assertion });
+    upstream.on("/moved", { body: good });
+    await house.reconfigure(route(auth()));
+    try {
+      for (const [index, status] of [301, 302, 303, 307, 308].entries()) {
+        const location = index % 2 ? "/moved" : `${elsewhere.url}/token`;
+        upstream.on(endpoint, { status, headers: { location }, body: good });
+        // Past the rest after the failure before.
+        expect(await find(caller, Date.now() + index * 3_600_000)).toMatchObject({
+          kind: "unavailable",
+          reason: "redirect_refused",
+        });
+        expect(house.log.at(-1)).toContain(`${upstream.host} answered with a redirect (${status})`);
+        const last = upstream.seen.at(-1);
+        expect([last?.path, last?.form.get("grant_type")]).toEqual([endpoint, grantType]);
+      }
+      expect(elsewhere.seen).toEqual([]);
+      expect(upstream.paths()).not.toContain("/moved");
+    } finally {
+      await elsewhere.close();
+    }
   });
 
   it("F1.4 token_exchange: the caller's TE, or the person's sign-in token, for a token of their own", async () => {
