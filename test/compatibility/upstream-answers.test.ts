@@ -729,11 +729,10 @@ describe("an upstream that is down", () => {
         "1",
       ]);
       const body = JSON.parse(answer.body);
-      expect(body).toMatchObject({
-        jsonrpc: "2.0",
-        id: null,
-        error: { code: -32603, data: { reason: code, hop: "upstream" } },
-        error_description: body.error.message,
+      // No JSON-RPC: the Rust SDK drops an error without an id, and its caller waits.
+      expect(body).toEqual({
+        error: code,
+        error_description: expect.stringMatching(/^[A-Z].*\.$/),
         hop: "upstream",
         request_id: answer.header("x-request-id"),
       });
@@ -770,7 +769,7 @@ describe("an upstream that is down", () => {
     expect([answer.status, answer.header("retry-after"), JSON.parse(answer.body)]).toMatchObject([
       503,
       "1",
-      { hop: "authorization", error: { data: { reason: "authorization_unavailable" } } },
+      { error: "authorization_unavailable", hop: "authorization" },
     ]);
   });
 });
