@@ -9,15 +9,24 @@ const mostHeldOfLine = 1024;
 /** Ends no line (WHATWG HTML 9.2.5), but does for readers that split as Python's `splitlines`. UTF-8, one character a byte. */
 const looseEnd = "[\\v\\f\\x1c-\\x1e]|\\xc2\\x85|\\xe2\\x80[\\xa8\\xa9]";
 const hasLooseEnd = new RegExp(looseEnd);
+/** White space that ends no line for anybody: readers that strip lines and names take it off (Python's `strip`, JavaScript's `trim`). */
+const blanks =
+  "(?:[ \\t\\x1f]|\\xc2\\xa0|\\xe1\\x9a\\x80|\\xe2\\x80[\\x80-\\x8b\\xaf]|\\xe2\\x81\\x9f|\\xe3\\x80\\x80|\\xef\\xbb\\xbf)*";
+/** What may stand around a colon: all of both. No two alternatives begin alike, so that a search takes linear time. */
+const space =
+  "(?:[\\s\\x1c-\\x1f]|\\xc2[\\x85\\xa0]|\\xe1\\x9a\\x80|\\xe2(?:\\x80[\\x80-\\x8b\\xa8\\xa9\\xaf]|\\x81\\x9f)|\\xe3\\x80\\x80|\\xef\\xbb\\xbf)";
 const endpointAfter = (before: string) =>
-  new RegExp(`(?:${before})event\\s*:\\s*endpoint(?=\\s|${looseEnd}|$)`);
+  new RegExp(`(?:${before})${blanks}event${space}*:${space}*endpoint(?=${space}|$)`);
 const looseEndpoint = endpointAfter(looseEnd);
 const endpointInLines = endpointAfter(`^|[\\r\\n]|${looseEnd}`);
 const anyEndpoint = endpointAfter(`^|${looseEnd}`);
+const fieldInSpace = new RegExp(`^${space}*(?:event|data)${space}*$`);
 /** What may become one of them with the bytes that follow. */
 const partOfEnd = "(?:\\xc2|\\xe2\\x80?)";
-const beginning = `(?:e|ev|eve|even|event\\s*(?::\\s*(?:e|en|end|endp|endpo|endpoi|endpoin|endpoint${partOfEnd}?)?)?)`;
-const looseBeginning = new RegExp(`(?:(?:${looseEnd})${beginning}?|${partOfEnd})$`);
+const partOfSpace = "(?:\\xc2|\\xe1\\x9a?|\\xe2[\\x80\\x81]?|\\xe3\\x80?|\\xef\\xbb?)";
+const ofType = `(?:${partOfSpace}|e|en|end|endp|endpo|endpoi|endpoin|endpoint${partOfSpace}?)?`;
+const beginning = `${blanks}(?:${partOfSpace}|e|ev|eve|even|event${space}*(?:${partOfSpace}|:${space}*${ofType})?)?`;
+const looseBeginning = new RegExp(`(?:(?:${looseEnd})${beginning}|${partOfEnd})$`);
 const lineBeginning = new RegExp(`^${beginning}$`);
 
 const bom = "\xef\xbb\xbf";
@@ -29,7 +38,7 @@ const refused: Piece = { ok: false, reason: "endpoint" };
  * it can still be an endpoint: JSON-RPC messages, events that name another type, and comments go out as they come.
  *
  * Refused is an endpoint that leads elsewhere, and an event that readers may take for one while we do not: it names two types, it
- * names its type when its data has gone out, or its lines end with characters that end none.
+ * names its type when its data has gone out, its lines end with characters that end none, or white space surrounds its names.
  *
  * @param rewrite the endpoint as clients reach it; undefined: it leads elsewhere, and must not be passed on.
  */
@@ -112,9 +121,9 @@ export function rewriteEndpoints(rewrite: (endpoint: string) => string | undefin
         type ??= names;
         const isOther = (type !== undefined && type !== "endpoint") || isMessage(type, line);
         // A heartbeat may be a comment without a blank line behind it.
-        const alone = lineAt === from && !/^(?:event|data)$/.test(name.trim()) && !hasLooseEnd.test(line);
+        const alone = lineAt === from && !fieldInSpace.test(name) && !hasLooseEnd.test(line);
         if (!isOther && !alone) continue;
-        if (anyEndpoint.test(line) || looseEndpoint.test(text.slice(from, at))) return refused;
+        if (endpointInLines.test(text.slice(from, at))) return refused;
         passes = isOther;
         passOn(at);
       }
@@ -127,8 +136,7 @@ export function rewriteEndpoints(rewrite: (endpoint: string) => string | undefin
         return event === undefined ? refused : { ok: true, body: Buffer.from(out + event, "latin1") };
       }
       if (!passes && (isMessage(type, text.slice(at)) || text.length - from > mostHeld)) {
-        if (type === "endpoint" || looseEndpoint.test(text.slice(from))) return refused;
-        if (anyEndpoint.test(text.slice(at))) return refused;
+        if (type === "endpoint" || endpointInLines.test(text.slice(from))) return refused;
         passes = true;
         // Whole lines before it are looked at already.
         passOn(at);
@@ -169,7 +177,7 @@ function readEvent(block: string): {
   for (const line of block.split(/\r\n|\n|\r/)) {
     if (line === "") continue;
     const { name, value } = fieldOf(line);
-    spaced ||= name !== name.trim() && /^(?:event|data)$/.test(name.trim());
+    spaced ||= name !== "event" && name !== "data" && fieldInSpace.test(name);
     if (name === "data") data.push(value);
     else others.push(utf8(line));
     if (name === "event") type = value.trim();

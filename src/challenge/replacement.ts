@@ -62,7 +62,7 @@ export function unavailable(requestId: string, retryAfterSeconds: number, descri
   return {
     status: 503,
     headers: [...common, ["retry-after", String(retryAfterSeconds)]],
-    body: denialBody(503, "temporarily_unavailable", description, requestId, true),
+    body: denialBody("temporarily_unavailable", description, requestId),
   };
 }
 
@@ -71,6 +71,6 @@ export function giveUp(requestId: string, status: 403 | 502, code: string, descr
   return {
     status,
     headers: [...common],
-    body: denialBody(status, code, description, requestId, true),
+    body: denialBody(code, description, requestId),
   };
 }

@@ -64,9 +64,8 @@ export function createCheckService(deps: CheckDeps): GrpcService {
 
     function finish(checked: Checked, requestId: string, page?: string, known?: RequestFacts): void {
       const { decision, reason, route } = checked;
-      const isCall = known?.method === "POST" && route?.mcp.kind === "server";
       const answerHeaders = route?.mcp.kind === "client" ? [] : cors.answer;
-      answer(response(decision, requestId, answerHeaders, page, isCall));
+      answer(response(decision, requestId, answerHeaders, page));
       const seconds = (performance.now() - startedAt) / 1000;
       metrics.checks.labels(decision.kind, reason, route?.id ?? "").inc();
       metrics.checkDuration.labels(decision.kind).observe(seconds);

@@ -19,14 +19,12 @@ const unauthenticated = 16;
  *
  * @param answerHeaders go on answers of ours (CORS), not on what the upstream answers.
  * @param page what a challenge or a denial says to a person
- * @param isCall the request was posted to an MCP server
  */
 export function response(
   decision: Decision,
   requestId: string,
   answerHeaders: readonly Header[],
   page?: string,
-  isCall = false,
 ): CheckResponse {
   switch (decision.kind) {
     case "allow":
@@ -48,7 +46,7 @@ export function response(
       ]);
     case "deny": {
       const { status, code, message } = decision;
-      const body = page ?? denialBody(status, code, message, requestId, isCall);
+      const body = page ?? denialBody(code, message, requestId);
       return denied(permissionDenied, status, body, [
         ...(page === undefined ? json : html),
         ...decision.headers,

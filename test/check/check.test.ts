@@ -259,8 +259,10 @@ describe("refusals that are no challenges", () => {
   };
   const words = "You do not have access to this server.";
   const data = { reason: "not_allowed", request_id: "r-7" };
+  /** No JSON-RPC: the Rust SDK drops an error without an id, and its caller waits. */
+  const plain = { error: "not_allowed", error_description: words, request_id: "r-7" };
 
-  test("policy refuses a call whose body is not looked at with 403, and with a JSON-RPC error without an id", async () => {
+  test("policy refuses a call whose body is not looked at with 403, and with JSON that is no JSON-RPC", async () => {
     const answer = await barred("staff", call(7));
     expect(answer.status).toBe(403);
     expect(answer.headers["www-authenticate"]).toBeUndefined();
@@ -268,19 +270,9 @@ describe("refusals that are no challenges", () => {
       "access-control-allow-origin": "*",
       "content-type": "application/json",
     });
-    expect(bodyOf(answer)).toEqual({
-      jsonrpc: "2.0",
-      id: null,
-      error: { code: -32600, message: words, data },
-      error_description: words,
-      request_id: "r-7",
-    });
-    // No call, no JSON-RPC.
+    expect(bodyOf(answer)).toEqual(plain);
     const stream = await barred("staff", undefined, { method: "GET" });
-    expect([stream.status, bodyOf(stream)]).toEqual([
-      403,
-      { error: "not_allowed", error_description: words, request_id: "r-7" },
-    ]);
+    expect([stream.status, bodyOf(stream)]).toEqual([403, plain]);
   });
 
   test("where bodies are read, each request of who may do nothing is answered by its id, as a denied tool is", async () => {
@@ -315,10 +307,7 @@ describe("refusals that are no challenges", () => {
     ["an encoding", call(1), { headers: { "content-encoding": "gzip" } }],
   ])("%s of who may do nothing is 403, and says nothing of the body", async (_what, message, more) => {
     const answer = await barred("both", message, more);
-    expect([answer.status, bodyOf(answer)]).toMatchObject([
-      403,
-      { id: null, error: { code: -32600, message: words, data } },
-    ]);
+    expect([answer.status, bodyOf(answer)]).toEqual([403, plain]);
   });
 
   test("before the body, who may do nothing is told so, but where its ids are to be answered: none passes with it", async () => {
@@ -330,7 +319,7 @@ describe("refusals that are no challenges", () => {
       });
     for (const length of [undefined, "0", "16385", "1e3", "-1", "9".repeat(30), "7,7"]) {
       const answer = await early(length);
-      expect([length, answer.status, bodyOf(answer).error.data.reason]).toEqual([length, 403, "not_allowed"]);
+      expect([length, answer.status, bodyOf(answer)]).toEqual([length, 403, plain]);
     }
     expect((await early("400", { method: "DELETE" })).status).toBe(403);
     const admitted = await early("400");
@@ -356,10 +345,10 @@ describe("refusals that are no challenges", () => {
     const answer = await ask();
     expect(answer.status).toBe(429);
     expect(Number(answer.headers["retry-after"])).toBeGreaterThan(0);
-    expect(bodyOf(answer)).toMatchObject({
-      jsonrpc: "2.0",
-      id: null,
-      error: { code: -32603, message: expect.stringMatching(/^Too many requests to Slow; .*\.$/) },
+    expect(bodyOf(answer)).toEqual({
+      error: "rate_limited",
+      error_description: expect.stringMatching(/^too many requests to Slow; /),
+      request_id: expect.any(String),
     });
   });
 

@@ -193,7 +193,7 @@ describe("a server whose endpoint is below `to`, through Envoy", () => {
     expect(page.body).toContain("encoded slash");
     expect(page.body).toMatch(/log: <code>\d{4}-\d\d-\d\dT[\d:.]+Z<\/code>/);
     expect(client.status).toBe(400);
-    expect(JSON.parse(client.body)).toMatchObject({ error: { data: { reason: "bad_path", hop: "client" } } });
+    expect(JSON.parse(client.body)).toMatchObject({ error: "bad_path", hop: "client" });
   });
 
   test("a browser gets pages where a client gets JSON, with the same status and challenge", async () => {

@@ -253,6 +253,8 @@ describe("the first event of a legacy HTTP+SSE server", () => {
       [`data: {"x":"${"y".repeat(200_000)}`],
       ["event: endpoint in a text\u2028x"],
       ['"}\n\n'],
+      ["data: {\n event : endpoints\n\u00a0event: end\n eve: endpoint\n \u2028 event: none\u2028\u20ac\n\n"],
+      ["event: message\n \u3000\u20acvent: endpoint\n\n"],
       [`event: message\nid: 1\ndata: ${"x".repeat(200_000)}\n\n`],
       ["event: endpoint\n\n"],
     ] as const) {
@@ -282,6 +284,24 @@ describe("the first event of a legacy HTTP+SSE server", () => {
     ["its data behind one", "id: x\u2028data: https://evil.example/m\nevent: endpoint\n\n"],
     ["with one at the end", "event: endpoint\x0bdata: https://evil.example/m|END"],
     ["with spaces that some readers trim", " event: endpoint\ndata: https://evil.example/m\n\n"],
+    ["in a message, with such spaces", "data: {\n event : endpoint\ndata: https://evil.example/m\n\n"],
+    ["before a message", " event : endpoint\ndata: {}\ndata: https://evil.example/m\n\n"],
+    [
+      "in pieces, with a space of two bytes",
+      "data: {\n\u00a0ev|ent\t:|\u00a0endpoint\u00a0\ndata: https://evil.example/m\n\n",
+    ],
+    ["with spaces behind its name", "data: {\nevent\u3000: endpoint\u2003\ndata: https://evil.example/m\n\n"],
+    [
+      "behind a line end of Python and spaces",
+      "data: {\u2028 \u00a0|event: endpoint\x0bdata: https://evil.example/m\n\n",
+    ],
+    [
+      "in an event of another type",
+      "event: message\n\u2002event: endpoint\ndata: https://evil.example/m\n\n",
+    ],
+    ["with spaces before the data", "event: endpoint\n\u00a0data: https://evil.example/m\ndata: /m\n\n"],
+    ["with its data before it", "\u00a0data: https://evil.example/m\nevent: endpoint\ndata: /m\n\n"],
+    ["with a separator behind its type", "event: endpoint\x1f\ndata: https://evil.example/m\n\n"],
     ["longer than an address", `event: endpoint\ndata: https://evil.example/${"x".repeat(100_000)}\n\n`],
     ["without an end", "event: endpoint\ndata: https://evil.example/m|END"],
   ])("that comes later and leads elsewhere ends the stream: %s", async (_case, event) => {
@@ -734,11 +754,10 @@ describe("an upstream that is down", () => {
         "1",
       ]);
       const body = JSON.parse(answer.body);
-      expect(body).toMatchObject({
-        jsonrpc: "2.0",
-        id: null,
-        error: { code: -32603, data: { reason: code, hop: "upstream" } },
-        error_description: body.error.message,
+      // No JSON-RPC: the Rust SDK drops an error without an id, and its caller waits.
+      expect(body).toEqual({
+        error: code,
+        error_description: expect.stringMatching(/^[A-Z].*\.$/),
         hop: "upstream",
         request_id: answer.header("x-request-id"),
       });
@@ -775,7 +794,7 @@ describe("an upstream that is down", () => {
     expect([answer.status, answer.header("retry-after"), JSON.parse(answer.body)]).toMatchObject([
       503,
       "1",
-      { hop: "authorization", error: { data: { reason: "authorization_unavailable" } } },
+      { error: "authorization_unavailable", hop: "authorization" },
     ]);
   });
 });

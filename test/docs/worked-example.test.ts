@@ -213,7 +213,7 @@ wait
     await expect(whole.connect()).rejects.toThrow(sentence);
     // Elsewhere nobody knows the id: SDKs show the body, and the sentence with it.
     await expect(called(search, "greet", { name: "Alice" })).rejects.toThrow(
-      '{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"You do not have access to this server."',
+      '{"error":"not_allowed","error_description":"You do not have access to this server.","request_id":',
     );
   });
 });

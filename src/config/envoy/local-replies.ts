@@ -175,8 +175,8 @@ const forPrograms = [
 ];
 
 /**
- * What Envoy says where it has no answer to pass on: JSON-RPC (MCP 2025-06-18, Streamable HTTP: an error response without an id)
- * with the request's id and the hop that failed, or a page for somebody at a browser. What we have said already stays.
+ * What Envoy says where it has no answer to pass on: JSON in the form of our own errors, with the hop that failed, or a page for
+ * somebody at a browser. No JSON-RPC, which would need the call's id (`denialBody`). What we have said already stays.
  */
 export function localReplies(): Json {
   return {
@@ -203,20 +203,12 @@ function mapper({ hop }: Failure, when: string, format: Json, headers: readonly 
 }
 
 function json({ reason, hop, happened, remedy }: Failure): Json {
-  const message = `${sentence(happened)} ${remedy}`;
-  const requestId = "%REQ(X-REQUEST-ID)%";
   return {
     json_format: {
-      jsonrpc: "2.0",
-      id: null,
-      error: {
-        code: hop === "client" ? -32600 : -32603,
-        message,
-        data: { reason, hop, request_id: requestId },
-      },
-      error_description: message,
+      error: reason,
+      error_description: `${sentence(happened)} ${remedy}`,
       hop,
-      request_id: requestId,
+      request_id: "%REQ(X-REQUEST-ID)%",
     },
     content_type: "application/json",
   };
