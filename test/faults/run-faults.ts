@@ -66,7 +66,7 @@ export async function runFaults(options: {
     const load = startLoad({
       fetch: world.fetch,
       calls: () => world.calls,
-      perSecond: short ? 30 : 100,
+      perSecond: short ? 40 : 100,
       atMost: short ? 30 : undefined,
     });
     try {
@@ -205,11 +205,12 @@ async function runOne(fault: Fault, world: World, load: Load, short: boolean): P
 
 /**
  * Waits until the load has been answered rightly for four seconds and no call waits any more, or 20 s are over; calls of those
- * whose connection was lost cannot be. The short run is content with two seconds, and has patience with a machine that stalls.
+ * whose connection was lost cannot be. The short run is content with three seconds, in which each connection is used once, and
+ * waits longer for a machine that stalls.
  * @returns whether it came about
  */
 async function settled({ seen, longestMs }: Load, world: World, short: boolean): Promise<boolean> {
-  const [rightForMs, patienceMs] = short ? [2_000, 60_000] : [4_000, 20_000];
+  const [rightForMs, patienceMs] = short ? [3_000, 60_000] : [4_000, 20_000];
   for (const until = Date.now() + patienceMs; Date.now() < until; await delay(200)) {
     const recent = seen.filter(({ endedAt }) => endedAt > Date.now() - rightForMs);
     if (recent.length === 0 || longestMs() >= 1_000) continue;
