@@ -8,6 +8,7 @@ interface Shown {
   readonly looked: string;
   readonly guessed?: readonly string[];
   readonly settings?: Readonly<Record<string, unknown>>;
+  readonly personSaysServer?: true;
   readonly refusal?: { readonly why: string };
 }
 type Files = ReadonlyMap<string, Shown>;
@@ -57,9 +58,11 @@ function table(files: Files, notYet: Reasons): string[] {
   return ["| | | habit | sources |", "|---|---|---|---|", ...rows];
 }
 
-function outcome({ refusal, settings }: Shown, notYet: string | undefined): string {
+function outcome({ refusal, settings, personSaysServer }: Shown, notYet: string | undefined): string {
   if (notYet !== undefined) return `does not work yet: ${notYet}`;
   if (refusal) return `does not work: ${refusal.why}`;
+  if (personSaysServer)
+    return "works; on a gateway with several MCP servers, a page asks for the server's address";
   if (!settings) return "works";
   const shown = JSON.parse(JSON.stringify(settings), (key, value: unknown) =>
     key === "client_id" ? "ID" : key === "client_secret" ? `$\{SECRET}` : value,

@@ -4,6 +4,7 @@ import type Provider from "oidc-provider";
 import { openCors } from "../pages/open-cors.ts";
 import { readForm } from "../pages/read-form.ts";
 import { requestId } from "../pages/request-id.ts";
+import { askForServer } from "./ask-for-server.ts";
 import { authorizationParameters } from "./authorization-parameters.ts";
 import type { AuthorizationServerDeps } from "./authorization-server-deps.ts";
 import { authorizationServerMetadata } from "./authorization-server-metadata.ts";
@@ -100,6 +101,7 @@ export function createAuthorizationServer(deps: AuthorizationServerDeps): Author
 
   async function authorize(ctx: Context): Promise<void> {
     const query = authorizationParameters(new URLSearchParams(ctx.querystring));
+    if (askForServer(ctx, query, routes())) return;
     ctx.search = query.size > 0 ? `?${query}` : "";
     return provide(() => "/oauth/authorize")(ctx);
   }

@@ -99,7 +99,7 @@ export function createResourceServers(deps: Deps) {
 
   /**
    * For clients that send no resource: the host's only route, where there is just one, or else the only one of the whole gateway. With
-   * several a guess would give out a token for another server than the one that the person means to use.
+   * several a guess would give out a token for another server than the one that the person means to use; browsers have been asked.
    */
   function fallback(
     ctx: KoaContextWithOIDC,

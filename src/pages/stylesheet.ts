@@ -46,6 +46,8 @@ ul.plain>li::before{content:"\\2713";position:absolute;left:.2rem;color:var(--go
 .actions{display:flex;flex-wrap:wrap;gap:.75rem;margin-top:1.5rem}
 .actions>*{flex:1 1 9rem}
 button,.button{display:inline-block;min-height:2.85rem;padding:.6rem 1.1rem;border:1px solid var(--line);border-radius:.7rem;background:transparent;color:var(--text);font:inherit;font-weight:600;text-align:center;text-decoration:none;text-wrap:balance;cursor:pointer}
+input[type=text]{width:100%;min-height:2.85rem;padding:.6rem .8rem;border:1px solid var(--muted);border-radius:.7rem;background:var(--page);color:var(--text);font:inherit}
+label{font-weight:600}
 button.primary,.button.primary{background:var(--accent);border-color:var(--accent);color:var(--accent-text)}
 button:hover,.button:hover{border-color:var(--accent)}
 button.primary:hover,.button.primary:hover{filter:brightness(1.08)}

@@ -1,7 +1,7 @@
 import { decodeJwt, decodeProtectedHeader } from "jose";
 import { parse } from "node-html-parser";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
-import { type McpApp, onTheWeb, people, registeredApp, throughCompany } from "./mcp-app.ts";
+import { type McpApp, onTheWeb, people, registeredApp, type Tokens, throughCompany } from "./mcp-app.ts";
 import { type House, startHouse } from "./start-house.ts";
 
 let house: House;
@@ -59,7 +59,7 @@ describe("F8.8 resource", () => {
   test.each([
     ["of nobody", { resource: "https://elsewhere.test" }],
     ["with the wrong scheme", { resource: "http://one.test" }],
-    ["missing where the host does not say which", { resource: undefined }],
+    ["missing where nobody can be asked", { resource: undefined, prompt: "none" }],
     ["that is no URL", { resource: "one" }],
   ])("%s is invalid_target, told to the client", async (_name, changes) => {
     const { page } = await app.authorize(house.browser(), "alice", changes);
@@ -81,10 +81,62 @@ describe("F8.8 resource", () => {
     } finally {
       await house.reconfigure((yaml) => yaml.replaceAll("\n    enabled: false", ""));
     }
-    // From here on there are three, and what was meant cannot be told any more.
-    const { page } = await app.authorize(house.browser(), "alice", { resource: undefined });
-    expect(page.url.searchParams.get("error")).toBe("invalid_target");
-    expect(page.url.searchParams.get("error_description")).toMatch(/send resource with the URL/);
+  });
+
+  describe("missing where there are several", () => {
+    const ask = () => app.request({ resource: undefined });
+    const enter = async (server: string) => {
+      const { url, ...request } = ask();
+      const browser = house.browser();
+      const asked = await browser.submit(await browser.open(url), { server });
+      return { request, asked, browser };
+    };
+
+    test.each([
+      ["https://many.test/a", "https://many.test/a"],
+      [" HTTPS://Many.test/a/deeper#x ", "https://many.test/a"],
+      ["one.test", "https://one.test"],
+    ])(
+      "the person enters %j, as in the application, and the token is good there",
+      async (server, audience) => {
+        const { request, asked, browser } = await enter(server);
+        const page = await browser.agree(asked, atCompany("alice"));
+        expect(page.url.searchParams.get("state")).toBe(request.state);
+        const code = page.url.searchParams.get("code") ?? "";
+        const tokens = (await (await app.exchange(code, request.verifier)).json()) as Tokens;
+        expect(decodeJwt(tokens.access_token).aud).toBe(audience);
+        const renewed = (await (await app.refresh(tokens.refresh_token)).json()) as Tokens;
+        expect(decodeJwt(renewed.access_token).aud).toBe(audience);
+      },
+    );
+
+    test.each([
+      "https://elsewhere.test",
+      "http://one.test",
+      "https://many.test",
+      '"><script>',
+      "one.test/%2f",
+    ])("%j is no server of ours: the page asks again, and names none", async (server) => {
+      const { asked } = await enter(server);
+      expect(asked.status).toBe(400);
+      expect(asked.html).toContain("no MCP server at that address");
+      expect(asked.html).not.toMatch(/<script>|many\.test|one\.test/);
+    });
+
+    test("a program that follows the link is told by the client's redirect, as before", async () => {
+      const response = await house.fetch(ask().url, { redirect: "manual", headers: { accept: "*/*" } });
+      const back = new URL(response.headers.get("location") ?? "");
+      expect(back.searchParams.get("error")).toBe("invalid_target");
+      expect(back.searchParams.get("error_description")).toMatch(/send resource with the URL/);
+    });
+
+    test("what a page of ours calls server changes nothing where the resource is there", async () => {
+      const { url } = app.request();
+      url.searchParams.set("server", "https://many.test/a");
+      const browser = house.browser();
+      const page = await browser.agree(await browser.open(url), atCompany("alice"));
+      expect(page.url.searchParams.get("code")).toBeTruthy();
+    });
   });
 
   test("two at once are refused", async () => {

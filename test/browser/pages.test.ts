@@ -177,6 +177,11 @@ describe("every page people see, in Chromium", () => {
     await meet("authorization-expired", page, await go("https://auth.test/oauth/interaction/long-gone"));
     await meet("authorization-refused", page, await go("https://auth.test/oauth/authorize?client_id=nobody"));
     await meet(
+      "which-server",
+      page,
+      await go("https://auth.test/oauth/authorize?client_id=nobody&response_type=code"),
+    );
+    await meet(
       "sign-in-failed",
       page,
       await go("https://auth.test/.pomerium/sign_in/callback?state=old&code=x"),
@@ -189,7 +194,7 @@ describe("every page people see, in Chromium", () => {
   }
 
   test("there are all of them, each with its pictures", () => {
-    expect(met.map(({ name }) => name).length).toBe(19);
+    expect(met.map(({ name }) => name).length).toBe(20);
     for (const { name } of met)
       for (const { width, colorScheme } of variants.filter(({ keep }) => keep))
         expect(existsSync(join(images, `${name}-${width}-${colorScheme}.png`)), name).toBe(true);

@@ -58,7 +58,13 @@ async function walk(zoo: Zoo, walker: Walker, name: string, client: Client): Pro
     jar: walker.browser.jar,
     stopAt: (url) => url.href.startsWith(redirectUri),
   });
-  const page = await browser.agree(await browser.open(authorize), zoo.stack.signIn("alice"));
+  const opened = await browser.open(authorize);
+  // Who does not send the resource is not asked for it twice: the person knows what they have entered in the client.
+  const asks = opened.html.includes('name="server"');
+  if (asks !== (client.personSaysServer ?? false))
+    throw new Error(`the person is ${asks ? "" : "not "}asked for the server`);
+  const begun = asks ? await browser.submit(opened, { server: resource }) : opened;
+  const page = await browser.agree(begun, zoo.stack.signIn("alice"));
   const code = page.url.searchParams.get("code");
   if (!code) throw new Error(`not authorized: ${page.url.href} ${page.status} ${plain(page.html)}`);
   if ((page.url.searchParams.get("state") ?? undefined) !== asked.state)

@@ -130,6 +130,8 @@ export interface Client extends Entry {
   readonly protocolVersion?: string;
   /** `mcp.server` of the route, where the defaults do not do. */
   readonly settings?: Json;
+  /** It never says which server it means: a page of ours asks the person. */
+  readonly personSaysServer?: true;
   /** It cannot connect: what the person or the client is told, and why that is the client's doing. */
   readonly refusal?: { readonly says: string; readonly why: string };
 }

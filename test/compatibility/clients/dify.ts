@@ -25,8 +25,5 @@ export default {
   token: { parameters: {} },
   refresh: {},
   guessed: ["registers"],
-  refusal: {
-    says: "resource parameter (RFC 8707) is missing, and this gateway does not serve exactly one MCP server",
-    why: "It never says which server it means. On a gateway with one MCP server it works; with several it cannot be told",
-  },
+  personSaysServer: true,
 } satisfies Client as Client;
