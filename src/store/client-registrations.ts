@@ -66,7 +66,11 @@ export function clientRegistrations(
   /** A row that is not accepted is as good as absent: it must not keep everybody from registering. */
   async function findOrClear(issuer: string, redirectUri: string) {
     const found = await findRow(issuer, redirectUri);
-    if (!found || !(await macs.isForged(table, found))) return found && openRow(found);
+    if (!found) return undefined;
+    if (!(await macs.isForged(table, found))) {
+      const registration = await openRow(found);
+      return registration && { registration, sealed: found.sealed };
+    }
     await database.write("client_registration.clear", (tx) =>
       tx
         .deleteFrom(table)
@@ -112,8 +116,16 @@ export function clientRegistrations(
     return rows.length === 1;
   }
 
-  /** True for one of all who would renew, or replace, this client. */
-  async function takeLeaseOf(issuer: string, redirectUri: string, clientId: string, owner: string) {
+  /**
+   * True for one of all who would renew, or replace, this client.
+   * @param sealed as it was read: another registration may have the same client id
+   */
+  async function takeLeaseOf(
+    issuer: string,
+    redirectUri: string,
+    { clientId, sealed }: { readonly clientId: string; readonly sealed?: string | null },
+    owner: string,
+  ) {
     const rows = await database.write("client_registration.take_renewal_lease", (tx) =>
       tx
         .updateTable(table)
@@ -124,6 +136,7 @@ export function clientRegistrations(
         .where("issuer", "=", issuer)
         .where("redirect_uri", "=", redirectUri)
         .where("client_id", "=", clientId)
+        .$if(sealed !== undefined, (all) => all.where("sealed", "=", sealed ?? null))
         .where((e) => e.or([e("lease_until", "is", null), e("lease_until", "<=", now)]))
         .returning("issuer")
         .execute(),
@@ -187,7 +200,8 @@ export function clientRegistrations(
     find,
     async getOrRegister(issuer, redirectUri, register, insteadOf) {
       const owner = randomUUID();
-      const isWanted = ({ clientId }: ClientRegistration) => clientId !== insteadOf;
+      const isWanted = ({ clientId, metadata }: ClientRegistration) =>
+        clientId !== insteadOf?.clientId || metadata.registeredAt !== insteadOf.registeredAt;
       const giveUpAt = performance.now() + 2 * options.leaseMs;
       do {
         // Heard from before the look, so that what is stored right after it is not missed.
@@ -198,9 +212,14 @@ export function clientRegistrations(
         );
         try {
           const present = await findOrClear(issuer, redirectUri);
-          if (present && isWanted(present)) return present;
+          if (present && isWanted(present.registration)) return present.registration;
           const isOurs = await (present
-            ? takeLeaseOf(issuer, redirectUri, present.clientId, owner)
+            ? takeLeaseOf(
+                issuer,
+                redirectUri,
+                { clientId: present.registration.clientId, sealed: present.sealed },
+                owner,
+              )
             : takeLease(issuer, redirectUri, owner));
           if (!isOurs) {
             await change.heard;
@@ -228,7 +247,7 @@ export function clientRegistrations(
     },
     async renew(issuer, redirectUri, clientId, renew) {
       const owner = randomUUID();
-      if (!(await takeLeaseOf(issuer, redirectUri, clientId, owner))) return undefined;
+      if (!(await takeLeaseOf(issuer, redirectUri, { clientId }, owner))) return undefined;
       try {
         const current = await find(issuer, redirectUri, true);
         if (current?.clientId !== clientId) return undefined;

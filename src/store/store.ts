@@ -174,13 +174,14 @@ export interface ClientRegistrations {
    * Runs `register` at most once per (issuer, redirect URI) across replicas: waits for, and returns, a registration under way
    * elsewhere. No transaction is held open meanwhile.
    *
-   * @param insteadOf client id of a registration that is as good as none, but stays until another one is made
+   * @param insteadOf a registration that is as good as none, but stays until another one is made. Some servers answer with the same
+   * client id: what tells the two apart is `registeredAt` of `metadata`, as the caller has seen it.
    */
   getOrRegister(
     issuer: string,
     redirectUri: string,
     register: () => Promise<ClientRegistration>,
-    insteadOf?: string,
+    insteadOf?: { readonly clientId: string; readonly registeredAt?: number },
   ): Promise<ClientRegistration>;
   /**
    * Runs `renew` on this client's registration under the same lease, and stores what comes of it. Undefined: another replica is at

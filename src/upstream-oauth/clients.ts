@@ -33,6 +33,8 @@ import { credentialOwner, type UpstreamServer } from "./upstream-server.ts";
 /** A registration that another one is to take the place of. */
 export interface UnfitClient {
   readonly clientId: string;
+  /** Unix ms: the server may answer with the same client id. */
+  readonly registeredAt?: number;
   /** For scopes that nobody but one person's calls demand. */
   readonly demanded?: boolean;
 }
@@ -141,13 +143,13 @@ export function createClients(deps: {
     const before = await store.clientRegistrations.find(as.issuer, redirectUri, true);
     if (before && isDue(before)) await renewed(route, before);
     // The old one stays until then: it serves whoever is connected, also where the server makes no other now.
-    const getOr = (insteadOf?: string) =>
+    const getOr = (insteadOf?: UnfitClient) =>
       store.clientRegistrations.getOrRegister(as.issuer, redirectUri, register, insteadOf);
-    const found = await getOr(unfit?.clientId);
+    const found = await getOr(unfit);
     if (unfit?.demanded) outgrown.set(placeOf(as.issuer, redirectUri), true);
     const spent = isSpent(found);
     if (!spent && (await trial.isStillKnown(route, as, found))) return fromRegistration(found);
-    const made = await getOr(found.clientId);
+    const made = await getOr(fromRegistration(found));
     if (!spent) await trial.noteReplacement(route, as, made);
     return fromRegistration(made);
   }
@@ -265,7 +267,7 @@ export function createClients(deps: {
       // One person's demand, and their browser says that it was refused: no more than so often at the others' expense.
       const demanded = !lacking.some((scope) => operators.includes(scope));
       if (demanded && outgrown.has(placeOf(issuer, redirectUri))) return undefined;
-      return { registered, unfit: { clientId, demanded } };
+      return { registered, unfit: { clientId, registeredAt: notesOf(found).registeredAt, demanded } };
     },
     doubt: trial.doubt,
   };
@@ -315,6 +317,7 @@ export function createClients(deps: {
           authMethod,
         }));
       },
+      registeredAt: notesOf(found).registeredAt,
       source: "registered",
       ownKey,
     };

@@ -301,7 +301,7 @@ export function createConsent(
         if (!(await clients.isGone(route, place, error))) throw error;
         // Where it cannot be replaced now, nobody is sent there with it without a trial.
         clients.doubt(route);
-        return startAgain(route, pending, error, { registered: [], unfit: place });
+        return startAgain(route, pending, error, { registered: [], unfit: client });
       }
     },
   };

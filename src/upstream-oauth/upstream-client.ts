@@ -11,6 +11,8 @@ export interface UpstreamClient {
   readonly authMethodFixed?: boolean;
   /** Keeps, for every replica, the way that worked where another had been expected. */
   readonly keepAuthMethod?: (method: ClientAuthMethod) => Promise<void>;
+  /** Unix ms, of a registration: another one may have the same client id. */
+  readonly registeredAt?: number;
   readonly source: "configured" | "document" | "registered";
   /** For `private_key_jwt`: PKCS 8 or JWK text, and its JWS algorithm; else our own key signs. */
   readonly privateKey?: string;

@@ -58,7 +58,7 @@ describeStore("client registrations (F4.2)", (store) => {
       async () => {
         throw new Error("503");
       },
-      "old",
+      { clientId: "old" },
     );
     await expect(failing).rejects.toThrow("503");
     expect(await clientRegistrations.find(issuer, redirectUri)).toEqual(old);
@@ -72,7 +72,7 @@ describeStore("client registrations (F4.2)", (store) => {
             expect((await clientRegistrations.find(issuer, redirectUri))?.clientId).toBe("old");
             return registration({ issuer, clientId: `new-${++registered}` });
           },
-          "old",
+          { clientId: "old" },
         ),
       ),
     );
@@ -80,12 +80,29 @@ describeStore("client registrations (F4.2)", (store) => {
     expect(await clientRegistrations.find(issuer, redirectUri)).toMatchObject({ clientId: "new-1" });
     // Also where the server gives the same client id again.
     const same = async () => registration({ issuer, clientId: "new-1", clientSecret: "another" });
-    await clientRegistrations.getOrRegister(issuer, redirectUri, same, "new-1");
+    await clientRegistrations.getOrRegister(issuer, redirectUri, same, { clientId: "new-1" });
     expect(await clientRegistrations.find(issuer, redirectUri)).toMatchObject({ clientSecret: "another" });
     // And one that has been deleted in the meantime.
     await clientRegistrations.delete(issuer, redirectUri, "new-1");
-    await clientRegistrations.getOrRegister(issuer, redirectUri, async () => old, "new-1");
+    const deleted = { clientId: "new-1" };
+    await clientRegistrations.getOrRegister(issuer, redirectUri, async () => old, deleted);
     expect(await clientRegistrations.find(issuer, redirectUri)).toEqual(old);
+  });
+
+  it("replaces a registration once where the server answers with the same client id", async () => {
+    const { clientRegistrations } = store();
+    const issuer = "https://deduplicating.example";
+    let registered = 0;
+    const register = async () => registration({ issuer, metadata: { registeredAt: ++registered } });
+    const { clientId } = await clientRegistrations.getOrRegister(issuer, redirectUri, register);
+    const seen = { clientId, registeredAt: 1 };
+    const replaced = await Promise.all(
+      Array.from({ length: 4 }, () => clientRegistrations.getOrRegister(issuer, redirectUri, register, seen)),
+    );
+    expect(replaced.map(({ metadata }) => metadata.registeredAt)).toEqual([2, 2, 2, 2]);
+    // Nor again for whoever has met the first one only, and comes later.
+    await clientRegistrations.getOrRegister(issuer, redirectUri, register, seen);
+    expect(registered).toBe(2);
   });
 
   it("does not use a secret that has expired, and registers anew", async () => {

@@ -124,7 +124,7 @@ describe("two replicas on one Postgres", () => {
           await wait;
           return registration({ issuer, clientId });
         },
-        "old",
+        { clientId: "old" },
       );
     const started = Promise.withResolvers<void>();
     await here.clientRegistrations.getOrRegister(issuer, redirectUri, async () =>
@@ -138,6 +138,31 @@ describe("two replicas on one Postgres", () => {
     finish.resolve();
     expect((await dying).clientId).toBe("survivor");
     expect((await there.clientRegistrations.find(issuer, redirectUri))?.clientId).toBe("survivor");
+  });
+
+  it("replaces a registration once where the server answers with the same client id", async () => {
+    const issuer = "https://deduplicating.example";
+    const { redirectUri } = registration();
+    let registered = 0;
+    const register = async () => {
+      const clientSecret = `secret-${registered}`;
+      return registration({ issuer, clientSecret, metadata: { registeredAt: ++registered } });
+    };
+    const { clientId } = await here.clientRegistrations.getOrRegister(issuer, redirectUri, register);
+    const replaced = await Promise.all(
+      [here, there, here, there].map((store) =>
+        store.clientRegistrations.getOrRegister(issuer, redirectUri, register, { clientId, registeredAt: 1 }),
+      ),
+    );
+    expect(registered).toBe(2);
+    expect(new Set(replaced.map(({ clientSecret }) => clientSecret))).toEqual(new Set(["secret-1"]));
+    // Nor again for whoever has met the first one only, and comes later.
+    const late = there.clientRegistrations.getOrRegister(issuer, redirectUri, register, {
+      clientId,
+      registeredAt: 1,
+    });
+    expect(await late).toMatchObject({ clientId, clientSecret: "secret-1" });
+    expect(registered).toBe(2);
   });
 
   it.each([90, -90])("keeps leases and codes right on a replica whose clock is %i s off", async (seconds) => {
