@@ -300,7 +300,7 @@ export function createConsent(
         if (!refused || pending.authMethod === "private_key_jwt") throw error;
         if (!(await clients.isGone(route, place, error))) throw error;
         // Where it cannot be replaced now, nobody is sent there with it without a trial.
-        clients.doubt(route);
+        clients.doubt(route, client);
         return startAgain(route, pending, error, { registered: [], unfit: client });
       }
     },

@@ -20,8 +20,11 @@ export interface RegistrationTrial {
    * is not asked again for a day. The next registration would end everybody's connections for nothing, too.
    */
   noteReplacement(route: Route, as: AuthorizationServer, registration: ClientRegistration): Promise<void>;
-  /** The upstream rejects tokens: its server may have lost its clients, too, so that the next consent tries ours first. */
-  doubt(route: Route): void;
+  /**
+   * The upstream rejects tokens: its server may have lost its clients, too, so that the next consent tries ours first.
+   * @param refused the client that its server has refused with a real code: it is tried also where trying tells nothing
+   */
+  doubt(route: Route, refused?: Pick<UpstreamClient, "clientId" | "registeredAt">): void;
 }
 
 /** A registration not seen to work for so long is tried before a person is sent to the server with it, ms. */
@@ -41,8 +44,13 @@ export function createRegistrationTrial(deps: {
   const doubtedAt = boundedCache<string, number>(10_000, { ttl: trustedForMs });
   /** Since when a server refuses a registration that signs, by client id, ms. */
   const refusedSince = boundedCache<string, number>(1000);
+  /** Registrations that were refused with a real code. */
+  const refusedWithCode = boundedCache<string, true>(1000);
   /** Token endpoints that refuse a client with any code they do not know. */
   const untelling = boundedCache<string, true>(1000, { ttl: 86_400_000 });
+
+  /** Another registration may have the same client id. */
+  const keyOf = (clientId: string, registeredAt: unknown) => `${clientId} ${registeredAt}`;
 
   /** Whether the token endpoint refuses the client with a code that cannot exist. Without a word it may be about the code. */
   async function isRefused(
@@ -73,7 +81,9 @@ export function createRegistrationTrial(deps: {
       const { clientId, metadata, authMethod } = registration;
       const seen = Math.max(Number(metadata.registeredAt ?? 0), provenAt.get(clientId) ?? 0);
       const isTrusted = Date.now() - seen < trustedForMs && seen > (doubtedAt.get(route.id) ?? 0);
-      if (isTrusted || !as.token_endpoint || untelling.has(as.token_endpoint)) return true;
+      if (isTrusted || !as.token_endpoint) return true;
+      const wasRefused = refusedWithCode.has(keyOf(clientId, metadata.registeredAt));
+      if (untelling.has(as.token_endpoint) && !wasRefused) return true;
       if (await isRefused(route, as, registration)) {
         if (authMethod !== "private_key_jwt") return false;
         const since = refusedSince.get(clientId) ?? Date.now();
@@ -90,6 +100,9 @@ export function createRegistrationTrial(deps: {
         untelling.set(as.token_endpoint, true);
     },
 
-    doubt: (route) => void doubtedAt.set(route.id, Date.now()),
+    doubt(route, refused) {
+      doubtedAt.set(route.id, Date.now());
+      if (refused) refusedWithCode.set(keyOf(refused.clientId, refused.registeredAt), true);
+    },
   };
 }

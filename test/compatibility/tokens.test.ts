@@ -452,6 +452,53 @@ describe("a registration", () => {
     expect((await registration())?.clientId).toBe(old.clientId);
   });
 
+  it("that is refused with a real code is tried, also where the token endpoint refuses any code it does not know", async () => {
+    /** Refuses whoever brings a code that it does not know. */
+    upstream.on("/token", ({ headers, form }) => {
+      const basic = Buffer.from(headers.authorization?.slice(6) ?? "", "base64").toString();
+      const known = upstream.clients.has(decodeURIComponent(basic.split(":")[0] ?? ""));
+      if (form.get("code") === "0" || !known) return { status: 401, body: { error: "invalid_client" } };
+      return { body: { access_token: "the-token", expires_in: 3600, refresh_token: "again" } };
+    });
+    const age = async () => {
+      const one = await registration();
+      if (!one) throw new Error("nothing stored");
+      await house.store.clientRegistrations.update(one.issuer, one.redirectUri, one.clientId, (now) => ({
+        ...now,
+        metadata: { ...now.metadata, registeredAt: 0 },
+      }));
+      return one.clientId;
+    };
+    await house.connect(upstream.agree);
+    // It seems forgotten, and so does the next one: now it is known that trying tells nothing.
+    await age();
+    await house.connect(upstream.agree, "company/bob");
+    await age();
+    await house.connect(upstream.agree, "company/carol");
+    expect(upstream.registered.length).toBe(2);
+    const lost = await age();
+    upstream.clients.clear();
+    let isDown = true;
+    upstream.on("/register", () => {
+      if (isDown) return { status: 503, body: "down" };
+      upstream.clients.add("another");
+      return { status: 201, body: { client_id: "another", client_secret: "s" } };
+    });
+    await expect(house.connect(upstream.agree)).rejects.toThrow("failed (503)");
+    expect((await registration())?.clientId).toBe(lost);
+    const begin = () =>
+      house.oauth.begin({ userId: alice, route: house.route(), returnTo: "https://mcp.test/" });
+    // Nobody is sent there with it any more.
+    expect(await begin()).toMatchObject({ ok: false, message: expect.stringContaining("failed (503)") });
+    isDown = false;
+    await house.connect(upstream.agree);
+    expect(await registration()).toMatchObject({ clientId: "another" });
+    // The new one is trusted as those before were.
+    await age();
+    expect(await begin()).toMatchObject({ ok: true });
+    expect(await registration()).toMatchObject({ clientId: "another", metadata: { registeredAt: 0 } });
+  });
+
   it.each([
     [["client_secret_post", "client_secret_basic"], "post"],
     [["client_secret_basic", "client_secret_post"], "basic"],
