@@ -53,6 +53,9 @@ export function check(facts: RequestFacts, deps: CheckDeps): Checked | Promise<C
   // does not help.
   if (named === undefined && table.find(facts.host, facts.sentPath)?.id !== found.id)
     return deny(found, 400, "path_not_normal", pathNotNormal);
+  // Envoy merges such a path into two slashes: where it does not say that these are the route itself, it may send what is below.
+  if (found.prefix === "/" && /^\/{2,}$/.test(facts.sentPath) && facts.context.slashes === undefined)
+    return deny(found, 400, "bad_path", onlySlashes);
   const route = table.leadingTo(found, facts.context.upstream);
   if (!route) return deny(found, 503, "upstream_mismatch", upstreamMismatch, retryAfter(1));
   if (route.mcp.kind === "client") return checkClientRoute(facts, route, deps);
@@ -252,6 +255,7 @@ function cookiesToPass({ method, headers }: RequestFacts, full: boolean): AllowM
 const upstreamMismatch =
   "Envoy routes to another upstream than the routes file names; one of the two has not taken the newest configuration yet";
 const pathNotNormal = "the path must be written in its normal form: it leads to another route as it was sent";
+const onlySlashes = "a path of slashes alone is not served here: write one slash";
 const routeMismatch =
   "Envoy's route and the routes file disagree; Envoy has not taken the newest configuration yet";
 

@@ -368,6 +368,19 @@ describe("refusals that are no challenges", () => {
     expect(bodyOf(answer).error_description).toContain(named);
   });
 
+  test.each(["//", "///?x=1"])(
+    "%s: 400, unless Envoy says that it routes it as the route itself",
+    async (path) => {
+      const ask = async (context?: Record<string, string>) =>
+        checks.ask({ url: `https://mcp.test${path}`, headers: bearer(await checks.token()), context });
+      for (const context of [undefined, { route: "root" }]) {
+        const answer = await ask(context);
+        expect([answer.status, bodyOf(answer).error]).toEqual([400, "bad_path"]);
+      }
+      expect((await ask({ route: "root", slashes: "merged" })).status).toBe(0);
+    },
+  );
+
   test("Envoy's route and ours must be the same", async () => {
     const headers = bearer(await checks.token());
     expect((await checks.ask({ headers, context: { route: "root" } })).status).toBe(0);

@@ -75,9 +75,11 @@ function rewritten(route: Route, from: string, to: string): RouteEntry[] {
   ];
 }
 
-/** Envoy merges a path of slashes alone into two, where we, like everybody, read one. */
+/** Envoy merges a path of slashes alone into two, where we, like everybody, read one. The check refuses it without this entry. */
 function onlySlashes(route: Route, to: string): RouteEntry[] {
-  return route.prefix === "/" ? [entry(route, { path: "//" }, 2, { prefix_rewrite: to })] : [];
+  return route.prefix === "/"
+    ? [entry(route, { path: "//" }, 2, { prefix_rewrite: to }, { slashes: "merged" })]
+    : [];
 }
 
 function under(prefix: string): Json {
@@ -89,6 +91,7 @@ function entry(
   match: Json,
   length: number,
   rewrite: { readonly [key: string]: Json } = {},
+  said: Readonly<Record<string, string>> = {},
 ): RouteEntry {
   return {
     length,
@@ -108,7 +111,7 @@ function entry(
         retry_policy: { retry_on: "connect-failure,refused-stream", num_retries: 2, ...retryElsewhere },
       },
       ...(route.mcp.kind === "server" ? mcpAnswerHeaders : {}),
-      typed_per_filter_config: perFilter(route),
+      typed_per_filter_config: perFilter(route, said),
     },
   };
 }
@@ -134,7 +137,7 @@ export function checkContext(route: Route): Readonly<Record<string, string>> {
   };
 }
 
-function perFilter(route: Route): Json {
+function perFilter(route: Route, said: Readonly<Record<string, string>>): Json {
   const bytes = inspectedBodyBytes(route);
   // One byte more than policy reads: a beginning must never pass for the whole. Where as much fits into what Envoy buffers before
   // the first check has answered, it comes as soon as it is there: Envoy would wait for the rest and not read it (408).
@@ -144,7 +147,7 @@ function perFilter(route: Route): Json {
     pack_as_bytes: true,
   };
   const body = bytes === 0 ? { disable_request_body_buffering: true } : { with_request_body: inspected };
-  const context = { ...checkContext(route) };
+  const context = { ...checkContext(route), ...said };
   // The first check lets nobody through by itself: the second, which alone hands out credentials, is never off beside it.
   const beforeBody = {
     [headerCheckFilter]: checked({ context_extensions: { ...context, phase: "headers" } }),
