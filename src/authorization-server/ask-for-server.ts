@@ -1,6 +1,5 @@
 import type { Context } from "koa";
 import type { RouteTable } from "../config/route-table.ts";
-import { isNavigation } from "../pages/is-navigation.ts";
 import { sendPage } from "../pages/send-page.ts";
 import { whichServerPage } from "../pages/which-server-page.ts";
 import { onlyRouteOf, routeOfResource } from "./resource-servers.ts";
@@ -21,7 +20,7 @@ export function askForServer(ctx: Context, query: URLSearchParams, table: RouteT
   const isKnown = query.has("resource") || onlyRouteOf(table, ctx.host) || onlyRouteOf(table);
   const isRequest = query.has("client_id") && query.get("response_type") === "code";
   const mayAsk = isRequest && !query.get("prompt")?.split(" ").includes("none");
-  if (isKnown || !mayAsk || !isNavigation(ctx.method, ctx.headers, false)) return false;
+  if (isKnown || !mayAsk || !ctx.get("accept").includes("text/html")) return false;
   const resource = entered === null ? undefined : addressOf(entered);
   if (resource !== undefined && routeOfResource(table, resource)) {
     query.set("resource", resource);

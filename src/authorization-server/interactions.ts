@@ -243,7 +243,7 @@ export function createInteractions(deps: AuthorizationServerDeps, provider: () =
     const code = typeof told === "string" && /^[\w.:-]{1,64}$/.test(told) ? told : "consent_incomplete";
     const reason = readFailureCode(ctx.query.connect_error_reason);
     const error_description =
-      code === "access_denied"
+      code === "access_denied" && reason !== "disconnected_meanwhile"
         ? "refused by the person at the server behind this route, or by the policy of this gateway"
         : reason === undefined
           ? `the server behind this route could not be connected (${code})`

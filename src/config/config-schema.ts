@@ -193,7 +193,7 @@ export function configSchema(f: Fields) {
       listen_url: f.secret().optional(),
       tls: z.enum(["verify-full", "disable"]).optional(),
       tls_ca: f.path().optional(),
-      dir: f.path().default(f.path().parse("data")),
+      dir: f.path().default(() => f.path().parse("data")),
     }),
     encryption: f.section({ keys: z.array(key).min(1).optional() }),
     paths: f.section({

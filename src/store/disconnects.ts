@@ -3,37 +3,44 @@ import { secretName } from "./secret-name.ts";
 import type { ConnectionKey } from "./store.ts";
 import type { Tables } from "./tables.ts";
 
-type Whose = Pick<ConnectionKey, "userId" | "routeId">;
+/** What somebody has given up: one connection, or with it whatever they have, or are about to have, at the route. */
+export type DisconnectScope = "connection" | "route";
 
 const table = "used_value";
 const kind = "disconnect";
 /** Longer than anything takes that was begun before. */
 const kept = sql`interval '30 days'`;
-const nameOf = ({ userId, routeId }: Whose) => secretName(JSON.stringify([userId, routeId]));
+function nameOf({ userId, routeId, upstream }: ConnectionKey, scope: DisconnectScope): string {
+  return secretName(JSON.stringify(scope === "route" ? [userId, routeId] : [userId, routeId, upstream]));
+}
 
-/** Remembers that somebody has disconnected a route, in the transaction of it, also where there was no connection yet. */
-export async function noteDisconnect(tx: Transaction<Tables>, whose: Whose): Promise<void> {
-  await lockDisconnects(tx, whose);
+/** Remembers that somebody has disconnected, in the transaction of it, also where there was no connection yet. */
+export async function noteDisconnect(
+  tx: Transaction<Tables>,
+  key: ConnectionKey,
+  scope: DisconnectScope,
+): Promise<void> {
+  await lockDisconnects(tx, key);
   const expires_at = sql<Date>`clock_timestamp() + ${kept}`;
   await tx
     .insertInto(table)
-    .values({ kind, name: nameOf(whose), expires_at })
+    .values({ kind, name: nameOf(key, scope), expires_at })
     .onConflict((conflict) => conflict.columns(["kind", "name"]).doUpdateSet({ expires_at }))
     .execute();
 }
 
-/** The latest disconnect, as a number that is another one for each; undefined: there was none in the last 30 days. */
-export async function lastDisconnect(db: Kysely<Tables>, whose: Whose): Promise<number | undefined> {
-  const row = await db
+/** The latest disconnects of the connection and of its route, in the last 30 days: each is another number. */
+export async function disconnectsOf(db: Kysely<Tables>, key: ConnectionKey): Promise<readonly number[]> {
+  const rows = await db
     .selectFrom(table)
     .select("expires_at")
     .where("kind", "=", kind)
-    .where("name", "=", nameOf(whose))
-    .executeTakeFirst();
-  return row?.expires_at.getTime();
+    .where("name", "in", [nameOf(key, "connection"), nameOf(key, "route")])
+    .execute();
+  return rows.map(({ expires_at }) => expires_at.getTime());
 }
 
 /** Until the transaction ends, nobody disconnects: what it stores comes wholly before, or after. */
-export async function lockDisconnects(tx: Transaction<Tables>, whose: Whose): Promise<void> {
-  await sql`select pg_advisory_xact_lock(hashtext(${`${kind} ${nameOf(whose)}`}))`.execute(tx);
+export async function lockDisconnects(tx: Transaction<Tables>, key: ConnectionKey): Promise<void> {
+  await sql`select pg_advisory_xact_lock(hashtext(${`${kind} ${nameOf(key, "route")}`}))`.execute(tx);
 }

@@ -1,6 +1,6 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { AuditEvent } from "./audit-event.ts";
-import type { ConnectionKey, NewUpstreamToken, PutBasis, Store } from "./store.ts";
+import type { ConnectionKey, NewUpstreamToken, PutBasis, Standing, Store } from "./store.ts";
 
 /** Stores what a server has given, and will not give again, when the database is away for a moment. */
 export interface Persistence {
@@ -57,17 +57,33 @@ export function createPersistence(
   };
 }
 
-/** What `putUnlessChanged` compares with; asked for before a token is obtained. */
-export async function putBasis(
+/** What `hasLeft` compares with. */
+export async function standingOf(
   { upstreamTokens, signInSessions }: Pick<Store, "upstreamTokens" | "signInSessions">,
   key: ConnectionKey,
-): Promise<PutBasis> {
-  const [token, person, lastDisconnect] = await Promise.all([
-    upstreamTokens.find(key),
+): Promise<Standing> {
+  const [person, disconnects] = await Promise.all([
     signInSessions.find(key.userId),
-    upstreamTokens.lastDisconnect(key),
+    upstreamTokens.disconnects(key),
   ]);
-  return { version: token?.version, signedIn: person !== undefined, lastDisconnect };
+  return { signedIn: person !== undefined, disconnects };
+}
+
+/** Whether a person has disconnected, or gone, between these two. */
+export function hasLeft(before: Standing, now: Standing): boolean {
+  return (before.signedIn && !now.signedIn) || isDisconnectedSince(before.disconnects, now.disconnects);
+}
+export function isDisconnectedSince(before: readonly number[], now: readonly number[]): boolean {
+  return now.some((one) => !before.includes(one));
+}
+
+/** What `putUnlessChanged` compares with; asked for before a token is obtained. */
+export async function putBasis(
+  store: Pick<Store, "upstreamTokens" | "signInSessions">,
+  key: ConnectionKey,
+): Promise<PutBasis> {
+  const [token, standing] = await Promise.all([store.upstreamTokens.find(key), standingOf(store, key)]);
+  return { version: token?.version, ...standing };
 }
 
 /**

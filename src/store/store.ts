@@ -1,4 +1,5 @@
 import type { AuditEvent } from "./audit-event.ts";
+import type { DisconnectScope } from "./disconnects.ts";
 
 /** Identity of a connection: whose token, for which route, at which upstream. */
 export interface ConnectionKey {
@@ -46,14 +47,17 @@ export type NewUpstreamToken = Omit<
   "version" | "connectedAt" | "updatedAt" | "lastUsedAt" | "refusals"
 >;
 
-/** What was true before a token was obtained: who has disconnected, connected again or gone since keeps to that. */
-export interface PutBasis {
-  /** Of the connection; absent: there was none; "any": whoever stores last wins. */
-  readonly version?: number | "any";
-  /** `lastDisconnect` then. */
-  readonly lastDisconnect?: number;
+/** What was true of a person when they asked for a connection. */
+export interface Standing {
+  /** As `UpstreamTokens.disconnects`. */
+  readonly disconnects: readonly number[];
   /** Whether the company's provider had signed the person in. */
   readonly signedIn: boolean;
+}
+/** What was true before a token was obtained: who has disconnected, connected again or gone since keeps to that. */
+export interface PutBasis extends Standing {
+  /** Of the connection; absent: there was none; "any": whoever stores last wins. */
+  readonly version?: number | "any";
 }
 
 /** A connection without its tokens. */
@@ -74,8 +78,8 @@ export interface UpstreamTokens {
   put(token: NewUpstreamToken, audit: AuditEvent): Promise<number>;
   /** The same, unless something has changed since `basis`: undefined. */
   put(token: NewUpstreamToken, audit: AuditEvent, basis: PutBasis | undefined): Promise<number | undefined>;
-  /** Which disconnect of the route by this person was the latest, if any: another number means another one. */
-  lastDisconnect(key: ConnectionKey): Promise<number | undefined>;
+  /** The latest disconnects of the connection and of its whole route by this person: a number that was not there is a new one. */
+  disconnects(key: ConnectionKey): Promise<readonly number[]>;
   /**
    * Takes the refresh lease of exactly this version; false: somebody else holds it, or the version is gone. An owner may take its
    * own again. `until` is read as a distance from this replica's clock and kept on the database's, so that a replica whose clock
@@ -106,8 +110,16 @@ export interface UpstreamTokens {
   ): Promise<number | undefined>;
   /** Deletes exactly this version (a refusal); false: another has been stored since. */
   deleteVersion(key: ConnectionKey, version: number, audit: AuditEvent): Promise<boolean>;
-  /** Deletes the connection whatever its version; returns what was there, for revocation upstream. */
-  delete(key: ConnectionKey, audit: AuditEvent): Promise<UpstreamToken | undefined>;
+  /**
+   * Deletes the connection whatever its version; returns what was there, for revocation upstream.
+   * @param disconnected what its person, or an operator, means by it: tokens that were asked for before are not stored any more; absent:
+   * nobody did it
+   */
+  delete(
+    key: ConnectionKey,
+    audit: AuditEvent,
+    disconnected?: DisconnectScope,
+  ): Promise<UpstreamToken | undefined>;
   listForUser(userId: string): Promise<UpstreamToken[]>;
   /** What an operator may see of connections: nothing is decrypted. */
   list(filter: { readonly userId?: string; readonly routeId?: string }): Promise<ConnectionSummary[]>;

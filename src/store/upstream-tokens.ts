@@ -3,10 +3,11 @@ import type { AuditEvent } from "./audit-event.ts";
 import { connectionKeyName } from "./connection-key.ts";
 import type { Database } from "./database.ts";
 import { DecryptionFailed } from "./decryption-failed.ts";
-import { lastDisconnect, lockDisconnects, noteDisconnect } from "./disconnects.ts";
+import { disconnectsOf, lockDisconnects, noteDisconnect } from "./disconnects.ts";
 import type { Encryption } from "./encryption.ts";
 import { endDelegations } from "./end-delegations.ts";
 import { notify } from "./notify.ts";
+import { hasLeft } from "./persistently.ts";
 import type { RowMacs } from "./row-macs.ts";
 import type { ConnectionKey, NewUpstreamToken, PutBasis, UpstreamToken, UpstreamTokens } from "./store.ts";
 import type { Tables, UpstreamTokenTable } from "./tables.ts";
@@ -114,8 +115,7 @@ export function upstreamTokens(
 
   async function isStillSo(tx: Transaction<Tables>, key: ConnectionKey, basis: PutBasis): Promise<boolean> {
     await lockDisconnects(tx, key);
-    const last = await lastDisconnect(tx, key);
-    if (last !== undefined && last !== basis.lastDisconnect) return false;
+    const disconnects = await disconnectsOf(tx, key);
     const row = await tx
       .selectFrom(table)
       .select("version")
@@ -125,13 +125,12 @@ export function upstreamTokens(
       .forUpdate()
       .executeTakeFirst();
     if (basis.version !== "any" && row?.version !== basis.version) return false;
-    if (!basis.signedIn) return true;
     const person = await tx
       .selectFrom("sign_in_session")
       .select("user_id")
       .where("user_id", "=", key.userId)
       .executeTakeFirst();
-    return person !== undefined;
+    return !hasLeft(basis, { disconnects, signedIn: person !== undefined });
   }
 
   return {
@@ -153,7 +152,7 @@ export function upstreamTokens(
 
     put,
 
-    lastDisconnect: (key) => database.read("upstream_token.last_disconnect", (db) => lastDisconnect(db, key)),
+    disconnects: (key) => database.read("upstream_token.disconnects", (db) => disconnectsOf(db, key)),
 
     async takeLease(key, version, owner, until, mayTakeOver = true) {
       const leaseMs = until.getTime() - Date.now();
@@ -257,10 +256,10 @@ export function upstreamTokens(
       });
     },
 
-    async delete(key, audit) {
+    async delete(key, audit, disconnected) {
       await macs.ready();
       const row = await database.write("upstream_token.delete", async (tx) => {
-        await noteDisconnect(tx, key);
+        if (disconnected) await noteDisconnect(tx, key, disconnected);
         const deleted = await tx
           .deleteFrom(table)
           .where("user_id", "=", key.userId)

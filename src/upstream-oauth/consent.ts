@@ -9,8 +9,8 @@ import {
 import { askedAt, endpointUrl } from "../config/endpoint.ts";
 import type { UpstreamOAuth as OAuthConfig, Route } from "../config/route.ts";
 import { callbackHost, callbackUri, hasOneOAuthRoute } from "../config/upstream-callback.ts";
-import { type Persistence, putBasis, putUnlessChanged } from "../store/persistently.ts";
-import type { NewUpstreamToken, PutBasis, UpstreamToken } from "../store/store.ts";
+import { hasLeft, type Persistence, putBasis, putUnlessChanged, standingOf } from "../store/persistently.ts";
+import type { NewUpstreamToken, PutBasis, Standing, UpstreamToken } from "../store/store.ts";
 import { allowedScopes } from "./allowed-scopes.ts";
 import { authorizationUrl } from "./authorization-url.ts";
 import { claimIssuer, knownAt } from "./claim-issuer.ts";
@@ -45,7 +45,7 @@ interface Again {
   readonly registered: readonly string[];
   readonly unfit?: UnfitClient;
   /** As of the first time. */
-  readonly lastDisconnect?: number | null;
+  readonly standing?: Standing;
 }
 
 /** A person's trip to an upstream's authorization server and back (F4.3). */
@@ -146,6 +146,7 @@ export function createConsent(
         "route_unavailable",
         "you are connected to too many endpoints of this server: disconnect it first",
       );
+    const standing = again ? again.standing : await standingOf(store, connection);
     const { scopes } = notice;
     const { as } = server;
     if (server.hasMetadata && !as.code_challenge_methods_supported?.includes("S256")) {
@@ -165,9 +166,6 @@ export function createConsent(
       .catch((error: unknown) => {
         throw server.hasMetadata || auth.endpoint ? error : withoutOAuth(error, route);
       });
-    const lastDisconnect = again
-      ? again.lastDisconnect
-      : ((await store.upstreamTokens.lastDisconnect(connection)) ?? null);
     const state = generateRandomState();
     const codeVerifier = generateRandomCodeVerifier();
     const resource = auth.authorizationUrlParams.resource ?? server.resource;
@@ -203,7 +201,7 @@ export function createConsent(
       returnTo,
       popup,
       server: notice.server,
-      lastDisconnect,
+      standing,
       again: again !== undefined,
     };
     const expiresAt = new Date(Date.now() + routes().config.upstreamOAuth.pendingTtl * 1000);
@@ -274,11 +272,13 @@ export function createConsent(
         code = readCode(pending, params);
       } catch (error) {
         if (!(error instanceof UpstreamOAuthError) || error.error !== "invalid_scope") throw error;
+        await basisOf(pending);
         // Whoever forges this answer gets no more than what was due: another person's demand replaces a registration once a day.
         const outgrown = await clients.outgrown(route, place, pending.scopes);
         if (outgrown === undefined) throw error;
         return startAgain(route, pending, error, outgrown);
       }
+      const basis = await basisOf(pending);
       const client = await clients.known(route, place);
       if (!client) {
         const gone = new UpstreamOAuthError(
@@ -289,12 +289,14 @@ export function createConsent(
       }
       const claim = auth.endpoint ? undefined : await claimFor(route, auth, pending);
       try {
-        await exchange(route, auth, pending, { code, client });
+        await exchange(route, auth, pending, { code, client, basis });
         return undefined;
       } catch (error) {
-        // What is stored later is a token of that server's all the same.
-        if (!(error instanceof UpstreamOAuthError) || error.code !== "storage_unavailable")
-          await claim?.undo();
+        // Also a token that is stored later, or revoked, is one of that server's.
+        const isObtained =
+          error instanceof UpstreamOAuthError &&
+          (error.code === "storage_unavailable" || error.code === "disconnected_meanwhile");
+        if (!isObtained) await claim?.undo();
         // One that signs is known where its browser has just been, only its keys are not.
         const refused = error instanceof UpstreamOAuthError && error.code === "client_refused";
         if (!refused || pending.authMethod === "private_key_jwt") throw error;
@@ -313,11 +315,11 @@ export function createConsent(
     error: UpstreamOAuthError,
     repeated: Again,
   ): Promise<Repeated> {
-    const { userId, returnTo, popup, server, scopes, again, clientSource, lastDisconnect } = pending;
+    const { userId, returnTo, popup, server, scopes, again, clientSource, standing } = pending;
     if (again !== false || server === undefined || clientSource !== "registered") throw error;
     const begun = await start(
       { userId, route, returnTo, popup, shown: { server, scopes } },
-      { ...repeated, lastDisconnect },
+      { ...repeated, standing },
     );
     if ("notice" in begun) throw error;
     return { ...begun, because: error };
@@ -332,21 +334,25 @@ export function createConsent(
     return claimIssuer({ config: routes().config, store }, route, auth, issuer, agreed);
   }
 
+  /** Before anything is done for the person: compared again as the token is stored. @throws UpstreamOAuthError `disconnected_meanwhile` */
+  async function basisOf(pending: PendingConsent): Promise<PutBasis> {
+    const now = await putBasis(store, connectionOf(pending));
+    const basis = { ...now, ...pending.standing };
+    if (hasLeft(basis, now)) throw disconnectedMeanwhile();
+    return basis;
+  }
+
   async function exchange(
     route: Route,
     auth: OAuthConfig,
     pending: PendingConsent,
-    { code, client }: { readonly code: string; readonly client: UpstreamClient },
+    {
+      code,
+      client,
+      basis,
+    }: { readonly code: string; readonly client: UpstreamClient; readonly basis: PutBasis },
   ): Promise<void> {
     const dpopKey = pending.dpop ? await generateDpopKey() : undefined;
-    const known = await putBasis(store, connectionOf(pending));
-    const { lastDisconnect = known.lastDisconnect } = pending;
-    const basis = { ...known, lastDisconnect: lastDisconnect ?? undefined };
-    if (known.lastDisconnect !== undefined && known.lastDisconnect !== basis.lastDisconnect)
-      throw new UpstreamOAuthError(
-        "storage_unavailable",
-        "the person has disconnected the server since this was begun: connect again",
-      );
     const answer = await requestToken({
       fetch: outward.fetchFor(route),
       authMethods,
@@ -398,12 +404,9 @@ export function createConsent(
         await discard(
           token,
           route,
-          "a token is revoked rather than stored: its person has disconnected, gone or connected again since it was asked for",
+          "token revoked instead of stored: the person disconnected, left or reconnected after the request",
         );
-        throw new UpstreamOAuthError(
-          "storage_unavailable",
-          "what was granted is not stored, as the connection has changed since it was asked for: connect again",
-        );
+        throw disconnectedMeanwhile();
       },
       async (error: unknown) => {
         await discard(token, route, "a token that could not be stored is revoked", error);
@@ -427,6 +430,13 @@ export function createConsent(
       (error: unknown) => logger.warn({ err: error, ...about }, "it was not revoked"),
     );
   }
+}
+
+function disconnectedMeanwhile(): UpstreamOAuthError {
+  return new UpstreamOAuthError(
+    "disconnected_meanwhile",
+    "the server was disconnected after this authorization started: connect again",
+  );
 }
 
 function connectionOf({ userId, routeId, upstream }: PendingConsent) {

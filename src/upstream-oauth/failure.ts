@@ -53,6 +53,8 @@ export type FailureCode =
   /** The person's sign-in token is needed for the grant and is not there. */
   | "sign_in_token_missing"
   | "key_unusable"
+  /** The person has disconnected, gone or connected again since the trip began. */
+  | "disconnected_meanwhile"
   /** The database is away: what a server has granted is stored as soon as it is back. */
   | "storage_unavailable";
 
@@ -99,6 +101,7 @@ export const failureWords: Readonly<Record<FailureCode, string>> = {
   unreachable: "it, or its authorization server, cannot be reached; try again later",
   sign_in_token_missing: "it needs a new sign-in",
   key_unusable: "the key that is configured for it cannot be read",
+  disconnected_meanwhile: "it was disconnected after the authorization started; connect again",
   storage_unavailable: "what it has granted cannot be stored now; try again in a moment",
 };
 

@@ -1,3 +1,4 @@
+import type { Standing } from "../store/store.ts";
 import type { UpstreamClient } from "./upstream-client.ts";
 
 /** What a consent under way must remember: kind `upstream` of the store's pending authorizations, encrypted there. */
@@ -29,11 +30,8 @@ export interface PendingConsent {
   readonly popup: boolean;
   /** As in `ConsentNotice`: what the person has agreed to be sent to. Absent in flows of earlier versions. */
   readonly server?: string;
-  /**
-   * The person's last disconnect of the route as this began: what began before one stores nothing. Null: there was none. Absent in flows
-   * of earlier versions.
-   */
-  readonly lastDisconnect?: number | null;
+  /** As this began: where the person has disconnected or gone since, it stores nothing. Absent in flows of earlier versions. */
+  readonly standing?: Standing;
   /** Whether it is the second try, with a new client of ours. Absent in flows of earlier versions. */
   readonly again?: boolean;
 }

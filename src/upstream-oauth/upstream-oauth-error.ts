@@ -101,7 +101,8 @@ export class UpstreamOAuthError extends Error {
   toFailure(): Failure {
     const retryable = isPassing(this.code);
     let oauthError: OAuthErrorCode = retryable ? "temporarily_unavailable" : "server_error";
-    if (this.code === "consent_refused") oauthError = "access_denied";
+    if (this.code === "consent_refused" || this.code === "disconnected_meanwhile")
+      oauthError = "access_denied";
     if (this.code.startsWith("state_") || this.code === "route_unavailable") oauthError = "invalid_request";
     const { server, status, cause } = this;
     // Of an answer that was not taken, the code is ours.

@@ -1,6 +1,7 @@
 import { isBelowUpstream } from "../config/endpoint.ts";
 import type { Route } from "../config/route.ts";
 import { connectionKeyName } from "../store/connection-key.ts";
+import type { DisconnectScope } from "../store/disconnects.ts";
 import type { ConnectionKey, UpstreamToken } from "../store/store.ts";
 import type { ConnectionCache } from "./connection-cache.ts";
 import type { Renewer } from "./renewer.ts";
@@ -36,26 +37,32 @@ export function createDepartures(
       lastSeen.set(placeOf({ routeId: route.id, upstream: route.upstream }), route);
   }
 
-  async function end(key: ConnectionKey, reason?: string): Promise<boolean> {
+  /** @param disconnected as of the store's `delete` */
+  async function forget(key: ConnectionKey, reason?: string, disconnected?: DisconnectScope) {
     remember();
     const { userId, routeId, upstream } = key;
-    const token = await store.upstreamTokens.delete(key, {
-      action: "upstream_token.disconnected",
-      userId,
-      routeId,
-      upstream,
-      reason,
-    });
+    const token = await store.upstreamTokens.delete(
+      key,
+      { action: "upstream_token.disconnected", userId, routeId, upstream, reason },
+      disconnected,
+    );
     await store.upstreamTokens.clearDemand(key);
     const name = connectionKeyName(key);
     cache.drop(name);
     renewer.wake(name);
-    if (!token) return false;
-    if (await upstreamOAuth.revoke(token, routeOf(key) ?? standInFor(token))) {
-      const { issuer } = token;
+    return token;
+  }
+
+  async function revoke(token: UpstreamToken): Promise<void> {
+    const { userId, routeId, upstream, issuer } = token;
+    if (await upstreamOAuth.revoke(token, routeOf(token) ?? standInFor(token)))
       await store.audit({ action: "upstream_token.revoked", userId, routeId, upstream, issuer });
-    }
-    return true;
+  }
+
+  async function end(...ending: Parameters<typeof forget>): Promise<boolean> {
+    const token = await forget(...ending);
+    if (token) await revoke(token);
+    return token !== undefined;
   }
 
   function routeOf(key: ConnectionKey): Route | undefined {
@@ -63,26 +70,33 @@ export function createDepartures(
     return lastSeen.get(placeOf(key)) ?? (route && isBelowUpstream(route, key.upstream) ? route : undefined);
   }
 
-  async function endEach(keys: readonly ConnectionKey[], reason: string): Promise<number> {
+  async function endEach(
+    keys: readonly ConnectionKey[],
+    reason: string,
+    disconnected?: DisconnectScope,
+  ): Promise<number> {
     let ended = 0;
-    for (const key of keys) if (await end(key, reason)) ended++;
+    for (const key of keys) if (await end(key, reason, disconnected)) ended++;
     return ended;
   }
 
   return {
-    end,
+    end: (key, reason) => end(key, reason, "connection"),
     async endAllTo(key, route) {
       const { userId, routeId } = key;
-      const known = await store.upstreamTokens.list({ userId, routeId });
-      const apart = known.filter(({ upstream }) => isBelowUpstream(route, upstream));
-      const ended = await end(key);
-      for (const { upstream } of apart) await end({ userId, routeId, upstream });
-      return ended || apart.length > 0;
+      // First: no other comes into being after this.
+      const tokens = [await forget(key, undefined, "route")];
+      const apart = (await store.upstreamTokens.list({ userId, routeId })).filter(({ upstream }) =>
+        isBelowUpstream(route, upstream),
+      );
+      for (const { upstream } of apart) tokens.push(await forget({ userId, routeId, upstream }));
+      for (const token of tokens) if (token) await revoke(token);
+      return tokens[0] !== undefined || apart.length > 0;
     },
     async endAllOf(userId) {
       const reason = "the person has gone";
       await store.delegations.endAllOf(userId, reason);
-      return endEach(await store.upstreamTokens.listForUser(userId), reason);
+      return endEach(await store.upstreamTokens.listForUser(userId), reason, "connection");
     },
     async endOrphans() {
       remember();

@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import { boundedCache } from "../bounded-cache.ts";
 import type { Route } from "../config/route.ts";
 import { nextChange } from "../store/next-change.ts";
-import { createPersistence, putBasis, putUnlessChanged } from "../store/persistently.ts";
+import { createPersistence, isDisconnectedSince, putBasis, putUnlessChanged } from "../store/persistently.ts";
 import type { RefreshRefusals, UpstreamToken } from "../store/store.ts";
 import { hasRoomFor } from "../upstream-oauth/upstream-connection.ts";
 import type { GrantSubject, RefreshOutcome } from "../upstream-oauth/upstream-oauth.ts";
@@ -47,10 +47,10 @@ const longestRestSeconds = 120;
 const refusalsForGood = 5;
 const forGoodMs = 10 * 60_000;
 
-/** What a refresh has brought, and the last disconnect before it. */
+/** What a refresh has brought, and the disconnects before it. */
 interface Asked {
   readonly outcome: RefreshOutcome;
-  readonly lastDisconnect: number | undefined;
+  readonly disconnects: readonly number[];
 }
 
 export function createRenewer(deps: UpstreamTokensDeps & { cache: ConnectionCache }): Renewer {
@@ -133,7 +133,7 @@ export function createRenewer(deps: UpstreamTokensDeps & { cache: ConnectionCach
   ): Promise<Asked | undefined> {
     // A lease taken now would outlive us.
     if (closing) return undefined;
-    const lastDisconnect = await store.upstreamTokens.lastDisconnect(key);
+    const disconnects = await store.upstreamTokens.disconnects(key);
     // The longest call: two ways of client authentication, each with the round of a DPoP nonce.
     const callMs = 2 * deps.routes().config.upstreamOAuth.timeoutMs;
     const until = new Date(Date.now() + callMs + storingMs);
@@ -143,14 +143,14 @@ export function createRenewer(deps: UpstreamTokensDeps & { cache: ConnectionCach
     }
     const outcome = await upstreamOAuth.refresh(token, route);
     metrics.upstreamTokenRefreshes.inc({ outcome: outcome.kind });
-    return { outcome, lastDisconnect };
+    return { outcome, disconnects };
   }
 
   async function conclude(
     connection: Connection,
     token: UpstreamToken,
     route: Route,
-    { outcome, lastDisconnect }: Asked,
+    { outcome, disconnects }: Asked,
     rejected: boolean,
   ): Promise<Renewal> {
     const { key, name } = connection;
@@ -174,7 +174,8 @@ export function createRenewer(deps: UpstreamTokensDeps & { cache: ConnectionCach
         const isKept = version !== undefined || now.token?.accessToken === outcome.token.accessToken;
         // Who has connected again since has done so with another grant of the server's.
         const isUnwanted =
-          !isKept && (!now.token || (await store.upstreamTokens.lastDisconnect(key)) !== lastDisconnect);
+          !isKept &&
+          (!now.token || isDisconnectedSince(disconnects, await store.upstreamTokens.disconnects(key)));
         if (isUnwanted) await revokeUnwanted({ ...token, ...outcome.token }, route);
         return toRenewal(now);
       }

@@ -41,13 +41,16 @@ describe("where an upstream's MCP endpoint is", () => {
     return begun;
   };
   const resourceOf = (location: string) => new URL(location).searchParams.get("resource");
-  const connect = async (askedPath?: string) => {
-    const begun = await begin(askedPath);
+  const finish = async (begun: { readonly location: string; readonly state: string }) => {
     const callback = new URL(begun.location).searchParams.get("redirect_uri") ?? "";
     const params = upstream.agree(begun.location);
     const trip = { params, callback, host: "mcp.test", userId: alice, browserState: begun.state };
     const finished = await house.oauth.finish(trip);
-    if (!finished.ok) throw new Error(finished.message);
+    if (!finished.ok) throw new Error(`${finished.code}: ${finished.message}`);
+  };
+  const connect = async (askedPath?: string) => {
+    const begun = await begin(askedPath);
+    await finish(begun);
     return begun;
   };
   const find = (askedPath?: string) =>
@@ -287,6 +290,27 @@ describe("where an upstream's MCP endpoint is", () => {
     await house.tokens.disconnectOrphans();
     expect((await house.store.upstreamTokens.listForUser(alice)).length).toBe(2);
     await house.tokens.disconnect(alice, house.route());
+    expect(await house.store.upstreamTokens.listForUser(alice)).toEqual([]);
+  });
+
+  test("disconnecting a route is final for each of its endpoints, in whatever moment the person agreed", async () => {
+    for (const path of ["/mcp", "/other/mcp"]) serve(path);
+    await connect("/mcp");
+    const before = await begin("/other/mcp");
+    await house.tokens.disconnect(alice, house.route());
+    await expect(finish(before)).rejects.toThrow("disconnected_meanwhile");
+
+    await connect("/mcp");
+    const during = await begin("/other/mcp");
+    const { list } = house.store.upstreamTokens;
+    const finishing = Promise.withResolvers<unknown>();
+    vi.spyOn(house.store.upstreamTokens, "list").mockImplementationOnce(async (which) => {
+      const found = await list(which);
+      await finish(during).then(finishing.resolve, finishing.resolve);
+      return found;
+    });
+    await house.tokens.disconnect(alice, house.route());
+    expect(String(await finishing.promise)).toContain("disconnected_meanwhile");
     expect(await house.store.upstreamTokens.listForUser(alice)).toEqual([]);
   });
 

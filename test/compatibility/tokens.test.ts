@@ -1040,9 +1040,9 @@ describe("a token that is obtained while the database is away", () => {
       if (!begun.ok) throw new Error(begun.message);
       return begun;
     };
-    const finish = ({ location, state }: { location: string; state: string }) =>
+    const finish = ({ location, state }: { location: string; state: string }, at = upstream) =>
       house.oauth.finish({
-        params: upstream.agree(location),
+        params: at.agree(location),
         callback: new URL(location).searchParams.get("redirect_uri") ?? "",
         host: "mcp.test",
         userId: alice,
@@ -1058,7 +1058,7 @@ describe("a token that is obtained while the database is away", () => {
         upstream.tokenFields.access_token = "too-late";
         const begun = await begin();
         upstream.beforeToken = async () => void (await disconnect());
-        expect(await finish(begun)).toMatchObject({ ok: false, code: "storage_unavailable" });
+        expect(await finish(begun)).toMatchObject({ ok: false, code: "disconnected_meanwhile" });
         upstream.beforeToken = undefined;
         expect(await tokenOf(alice)).toBeUndefined();
         expect(revoked).toContain("too-late");
@@ -1070,12 +1070,58 @@ describe("a token that is obtained while the database is away", () => {
       const elsewhere = await house.replica();
       const begun = await begin();
       await elsewhere.tokens.disconnect(alice, house.route());
-      expect(await finish(begun)).toMatchObject({ ok: false, code: "storage_unavailable" });
+      expect(await finish(begun)).toMatchObject({
+        ok: false,
+        code: "disconnected_meanwhile",
+        oauthError: "access_denied",
+        retryable: false,
+      });
       expect(upstream.tokenRequests).toEqual([]);
       expect(await tokenOf(alice)).toBeUndefined();
+      // The route has not become the first at that issuer by it.
+      expect(await house.query("select * from route_issuer")).toEqual([]);
       // Nobody else's, and none that is begun after it.
       await house.connect(upstream.agree, "company/bob");
       expect(await finish(await begin())).toMatchObject({ ok: true });
+    });
+
+    it("is not asked for, nor anybody sent there again, where our client has ended, too", async () => {
+      const begun = await begin();
+      await disconnect();
+      await house.query("delete from client_registration");
+      expect(await finish(begun)).toMatchObject({ ok: false, code: "disconnected_meanwhile" });
+      const registered = await house.query("select * from client_registration");
+      expect(registered).toEqual([]);
+    });
+
+    it("is not asked for where the person has left since the flow began, without a connection", async () => {
+      const at = new Date();
+      const person = { userId: alice, providerId: "company", subject: "alice", checkedAt: at };
+      await house.store.signInSessions.put({ ...person, claims: {}, groups: [] });
+      const begun = await begin();
+      await house.store.signInSessions.delete(alice, { action: "person.refused", userId: alice });
+      await house.tokens.disconnectAll(alice);
+      expect(await finish(begun)).toMatchObject({ ok: false, code: "disconnected_meanwhile" });
+      expect(upstream.tokenRequests).toEqual([]);
+    });
+
+    it("is stored where only another connection of the person's to the route has ended", async () => {
+      await house.connect(upstream.agree);
+      const moved = await scriptedUpstream();
+      await house.reconfigure(`  - {id: files, from: https://mcp.test, to: ${moved.mcp}, mcp: {server: {}}}`);
+      expect(await house.tokens.disconnectOrphans()).toBe(0);
+      await house.query("update upstream_token set orphaned_at = orphaned_at - interval '25 hours'");
+      const agree = async (end: () => Promise<unknown>) => {
+        const begun = await begin();
+        await end();
+        return finish(begun, moved);
+      };
+      expect(await agree(() => house.tokens.disconnectOrphans())).toMatchObject({ ok: true });
+      const key = { userId: alice, routeId: "files" };
+      const end = (at: string) => () => house.tokens.end({ ...key, upstream: at });
+      expect(await agree(end(`${moved.mcp}/other`))).toMatchObject({ ok: true });
+      expect(await agree(end(moved.mcp))).toMatchObject({ ok: false, code: "disconnected_meanwhile" });
+      await moved.close();
     });
 
     it("of a refresh is revoked, not stored, where the person has connected again by then", async () => {

@@ -4,11 +4,19 @@ import { doctor } from "../../src/admin/doctor.ts";
 import { type McpApp, onTheWeb, registeredApp } from "../authorization-server/mcp-app.ts";
 import { type House, startHouse } from "../authorization-server/start-house.ts";
 import type { HttpBrowser } from "../support/http-browser.ts";
-import { legacyServer } from "../upstream-oauth/scripted-server.ts";
+import { legacyServer, type Seen } from "../upstream-oauth/scripted-server.ts";
 import { type ScriptedUpstream, scriptedUpstream } from "../upstream-oauth/scripted-upstream.ts";
 import { discoveryFaults, documentedFaults, type Fault, prm, quoted } from "./discovery-faults.ts";
 
 const alice = "company/alice";
+/** Its person agrees without being asked. */
+const agreeing =
+  (upstream: ScriptedUpstream) =>
+  ({ query }: Pick<Seen, "query">) => {
+    const back = new URL(query.get("redirect_uri") ?? "");
+    back.search = String(upstream.agree(`${upstream.url}/authorize?${query}`));
+    return { status: 302, headers: { location: back.href } };
+  };
 let upstream: ScriptedUpstream;
 let house: House & Required<Pick<House, "upstreams">>;
 let app: McpApp;
@@ -28,12 +36,7 @@ beforeAll(async () => {
 afterAll(() => house?.close());
 beforeEach(async () => {
   upstream = await scriptedUpstream();
-  // Its person agrees without being asked.
-  upstream.on("/authorize", ({ query }) => {
-    const back = new URL(query.get("redirect_uri") ?? "");
-    back.search = String(upstream.agree(`${upstream.url}/authorize?${query}`));
-    return { status: 302, headers: { location: back.href } };
-  });
+  upstream.on("/authorize", agreeing(upstream));
   count += 1;
 });
 afterEach(() => upstream.close());
@@ -80,6 +83,8 @@ interface FaultOfFlow extends Fault {
   readonly settings?: string;
   /** What shows it, where an authorization goes through all the same; of a refused call, what the client gets. */
   readonly flow?: () => Promise<unknown>;
+  /** The client's OAuth error, where it is another one than of the faults that last or pass. */
+  readonly error?: string;
   /** What the client is told of who answered. */
   readonly answered?: string;
 }
@@ -128,6 +133,17 @@ const faults: Record<string, FaultOfFlow> = {
     unseen: true,
   },
   token_endpoint_unusable: { arrange: (upstream) => upstream.off("/token"), answered: "404" },
+  disconnected_meanwhile: {
+    arrange: (upstream) => {
+      const back = agreeing(upstream);
+      upstream.on("/authorize", async (seen) => {
+        await house.upstreams.tokens.disconnect(alice, route());
+        return back(seen);
+      });
+    },
+    error: "access_denied",
+    unseen: true,
+  },
   key_unusable: {
     server:
       "{upstream_auth: {client_credentials: {client_id: c, token_url: 'https://as.test/token', workload_identity_file: /nowhere/jwt}}}",
@@ -138,7 +154,7 @@ const wish = () => ({ userId: alice, route: route(), returnTo: `${from()}/.pomer
 describe("a fault of an upstream, or of how it is configured, is named as what it is", () => {
   it.each(Object.entries(faults))(
     "%s: to the MCP client at the end of its authorization, to the person, in the log and by doctor",
-    async (code, { arrange, flow, answered, unseen, ...configured }) => {
+    async (code, { arrange, flow, answered, unseen, error, ...configured }) => {
       const row = documentedFaults.get(code);
       if (!row) throw new Error(`docs/troubleshooting.md says nothing of ${code}`);
       arrange?.(upstream);
@@ -152,8 +168,8 @@ describe("a fault of an upstream, or of how it is configured, is named as what i
         house.log.push(outcome);
         if (flow === refusedCall) expect(outcome).toContain(row.words.replace("it ", "the server "));
       } else {
-        const error = passing.has(code) ? "temporarily_unavailable" : "server_error";
-        expect(ended.get("error")).toBe(error);
+        const usual = passing.has(code) ? "temporarily_unavailable" : "server_error";
+        expect(ended.get("error")).toBe(error ?? usual);
         const facts = answered === undefined ? code : `${code}; ${upstream.host} answered ${answered}`;
         const [described] = (ended.get("error_description") ?? "").split("; the operator of this gateway");
         expect(described).toBe(

@@ -16,6 +16,15 @@ describe("F1.5 problems", () => {
     expect(problemsOf(good)).toEqual([]);
   });
 
+  it("each file's paths start from its own folder, however many are read", () => {
+    const folders = [configFile(good), configFile(good)].map((file) => {
+      const loaded = loadConfig(file, {});
+      return [dirname(file), loaded.ok && loaded.config.database];
+    });
+    expect(folders[0]?.[0]).not.toBe(folders[1]?.[0]);
+    for (const [folder, database] of folders) expect(database).toEqual({ dir: join(String(folder), "data") });
+  });
+
   it("are told all at once, each with its place, its key and its fix", () => {
     const file = `issuer: https://auth.example.com/path
 lisen: {http: "127.0.0.1:8080"}

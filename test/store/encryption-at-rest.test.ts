@@ -163,21 +163,30 @@ describe.each(["postgres", "embedded"] as const)("encryption at rest (F4.4), on 
     });
   });
 
-  it("rotates more rows than one batch holds, and passes over those that no key opens", async () => {
-    for (let n = 0; n < 230; n++)
-      await store.authorizationServerRecords.upsert({ model: "RefreshToken", id: `id-${n}`, payload: { n } });
-    await beside(
-      () =>
-        backend.query(
-          "update authorization_server_record set sealed = 'x' where id_name = (select min(id_name) from authorization_server_record)",
-        ),
-      makeKeys("k2", "k1"),
-    );
-    expect((await store.rotateEncryptionKeys()).authorization_server_record).toBe(229);
-    const left = await beside(
-      () => backend.query("select count(*)::int as n from authorization_server_record where key_id <> 'k2'"),
-      makeKeys("k2", "k1"),
-    );
-    expect(left).toEqual([{ n: 1 }]);
-  });
+  // How many rows a batch holds is the same everywhere, and the embedded database takes twenty seconds.
+  it.runIf(kind === "postgres")(
+    "rotates more rows than one batch holds, and passes over those that no key opens",
+    async () => {
+      for (let n = 0; n < 230; n++)
+        await store.authorizationServerRecords.upsert({
+          model: "RefreshToken",
+          id: `id-${n}`,
+          payload: { n },
+        });
+      await beside(
+        () =>
+          backend.query(
+            "update authorization_server_record set sealed = 'x' where id_name = (select min(id_name) from authorization_server_record)",
+          ),
+        makeKeys("k2", "k1"),
+      );
+      expect((await store.rotateEncryptionKeys()).authorization_server_record).toBe(229);
+      const left = await beside(
+        () =>
+          backend.query("select count(*)::int as n from authorization_server_record where key_id <> 'k2'"),
+        makeKeys("k2", "k1"),
+      );
+      expect(left).toEqual([{ n: 1 }]);
+    },
+  );
 });

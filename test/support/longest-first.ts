@@ -2,36 +2,37 @@ import { BaseSequencer, type TestSpecification } from "vitest/node";
 
 /**
  * What takes longest, longest first: begun last, it would run alone at the end. Vitest orders by what it measured itself, which on
- * a fresh clone is nothing; the rest is left to it. Those that share processes come last, one after the other: they fill the end.
+ * a fresh clone is nothing; the rest is left to it. Those that share processes come last, one after the other: each goes on in the
+ * process of the one before.
  */
 const longest = [
   "faults/faults",
-  "attacks/slow-strangers",
-  "real-clients/other-clients",
   "e2e/demo",
   "compatibility/zoo",
-  "store/earlier-versions",
   "compatibility/tokens",
+  "real-clients/other-clients",
+  "store/encryption-at-rest",
+  "admin/operator-commands",
+  "attacks/slow-strangers",
   "browser/pages",
+  "attacks/neighbour-holds-our-ports",
+  "store/earlier-versions",
   "compatibility/public-reports",
   "compatibility/discovery",
-  "real-clients/mcp-remote",
-  "real-clients/inspector",
-  "store/encryption-at-rest",
-  "check/guarded-door",
-  "admin/operator-commands",
-  "docs/quickstart",
+  "attacks/claims-that-policy-reads",
   "attacks/planted-session-connects",
-  "fuzz/fuzz",
-  "store/row-macs",
+  "store/migrations",
+  "docs/quickstart",
+  "real-clients/inspector",
+  "real-clients/mcp-remote",
 ];
 
 export class LongestFirst extends BaseSequencer {
   override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
     const place = ({ moduleId, project }: TestSpecification) => {
-      if (project.name === "sharing") return longest.length + 1;
       const index = longest.findIndex((name) => moduleId.endsWith(`/test/${name}.test.ts`));
-      return index < 0 ? longest.length : index;
+      if (index >= 0) return index;
+      return project.name === "sharing" ? longest.length + 1 : longest.length;
     };
     return (await super.sort(files)).toSorted((one, other) => place(one) - place(other));
   }
