@@ -1,14 +1,16 @@
 import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { createServer as createHttpServer } from "node:http";
 import { createServer } from "node:https";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from "vitest";
 import { certificateAuthority } from "../../deploy/demo/certificate-authority.ts";
 import { listen } from "../../deploy/demo/listen.ts";
 import { createPrivateHostList } from "../../src/config/private-host-list.ts";
 import { isPublicAddress } from "../../src/upstream-oauth/is-public-address.ts";
+import { readEvents } from "../../src/upstream-oauth/legacy-stream.ts";
 import {
   createSafeFetch,
   createTrustedFetch,
@@ -125,6 +127,90 @@ describe("safe fetching", () => {
     "https://[ff02::1]",
   ])("F4.8 F8.5 reaches no address that is not public: %s", async (url) => {
     expect(await codeOf(safe([], undefined, 500)(`${url}:8443/`))).toBe("blocked_address");
+  });
+
+  it("an event stream that the caller reads outlasts the time limit, which is that of its beginning", async () => {
+    const opened = Promise.withResolvers<(text: string) => void>();
+    const stream = { headers: { "content-type": "text/event-stream" }, body: ": hello\n\n" };
+    server.on("/stream", { ...stream, onEnd: () => {}, onOpen: opened.resolve });
+    server.on("/never", () => undefined);
+    const fetch = createTrustedFetch({
+      limits: () => limits([], 500),
+      body: { openFor: ({ headers }) => headers.get("content-type") === "text/event-stream" },
+    });
+    const { body } = await fetch(`${server.url}/stream`);
+    if (body === null) throw new Error("no body");
+    const { next, end } = readEvents(body, { timeoutMs: 60_000, maxResponseBytes: 1000 });
+    // Begun later, this one's time is up later.
+    expect(await codeOf(fetch(`${server.url}/never`))).toBe("timed_out");
+    const write = await opened.promise;
+    write("event: a\ndata: 1\n\n");
+    expect(await next(({ type }) => type)).toEqual({ made: "a" });
+    write("data: 2\n\n");
+    expect(await next(({ data }) => data)).toEqual({ made: "2" });
+    await end();
+  });
+
+  it("each wait for an event has the whole time limit, and all events together the limit of size", async () => {
+    vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
+    try {
+      const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>();
+      const writer = writable.getWriter();
+      const write = (text: string) => void writer.write(new TextEncoder().encode(text)).catch(() => {});
+      const events = readEvents(readable, { timeoutMs: 1000, maxResponseBytes: 100 });
+      for (const data of ["1", "2", "3"]) {
+        const next = events.next((event) => event.data);
+        vi.advanceTimersByTime(900);
+        write(`data: ${data}\n\n`);
+        expect(await next).toEqual({ made: data });
+      }
+      const late = events.next(({ data }) => data);
+      vi.advanceTimersByTime(1000);
+      expect(await late).toEqual({ isLate: true });
+      const long = new Response(`data: 1\n\n${": x\n".repeat(100)}data: 2\n\n`).body;
+      const bounded = readEvents(long as ReadableStream<Uint8Array>, {
+        timeoutMs: 1000,
+        maxResponseBytes: 100,
+      });
+      expect(await bounded.next(({ data }) => data)).toEqual({ made: "1" });
+      expect(await bounded.next(({ data }) => data)).toEqual({ isLate: false });
+    } finally {
+      vi.useRealTimers();
+    }
+  });
+
+  it("of a name with several addresses, a session keeps to the one that took its first request", async () => {
+    const other = createHttpServer((_request, response) => void response.end("other"));
+    await new Promise<void>((resolve) =>
+      other.listen(Number(new URL(server.url).port), "127.0.0.2", resolve),
+    );
+    server.on("/open", { body: "first", headers: { "content-type": "text/event-stream" }, onEnd: () => {} });
+    server.on("/post", { body: "first" });
+    let asked = 0;
+    const resolveHost: ResolveHost = (_name, done) => {
+      const addresses = ["127.0.0.1", "127.0.0.2"].map((address) => ({ address, family: 4 }));
+      done(null, asked++ === 0 ? addresses : addresses.toReversed());
+    };
+    const url = `http://replicas.test:${new URL(server.url).port}`;
+    const at = async (oneAddress?: true) => {
+      asked = 0;
+      server.seen.length = 0;
+      const fetch = createTrustedFetch({
+        limits: () => limits(),
+        resolveHost,
+        anyHttp: true,
+        oneAddress,
+        body: { openFor: ({ headers }) => headers.get("content-type") === "text/event-stream" },
+      });
+      const stream = await fetch(`${url}/open`);
+      await fetch(`${url}/post`, { method: "POST" });
+      await stream.body?.cancel();
+      return server.paths();
+    };
+    expect(await at(true)).toEqual(["/open", "/post"]);
+    expect(await at()).toEqual(["/open"]);
+    other.closeAllConnections();
+    await new Promise((resolve) => other.close(resolve));
   });
 
   it("F4.8 knows a public address when it sees one", () => {
