@@ -63,7 +63,7 @@ describe("F3.6 a route whose upstream needs the person's consent", () => {
       /\(authorization_refused; as\.test:8443 answered invalid_scope\)/,
     ],
     [
-      "answer of the route's own upstream, whose host is nobody else's business,",
+      "fault of the route's own upstream, whose host is not named,",
       {
         connect_error_reason: "server_error",
         connect_error_server: "upstream.test:8080",

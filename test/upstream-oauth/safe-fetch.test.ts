@@ -9,8 +9,10 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from "vites
 import { certificateAuthority } from "../../deploy/demo/certificate-authority.ts";
 import { listen } from "../../deploy/demo/listen.ts";
 import { createPrivateHostList } from "../../src/config/private-host-list.ts";
+import { systemAuthorities } from "../../src/config/system-authorities.ts";
 import { isPublicAddress } from "../../src/upstream-oauth/is-public-address.ts";
 import { readEvents } from "../../src/upstream-oauth/legacy-stream.ts";
+import { createOutward } from "../../src/upstream-oauth/outward.ts";
 import {
   createSafeFetch,
   createTrustedFetch,
@@ -192,23 +194,17 @@ describe("safe fetching", () => {
       done(null, asked++ === 0 ? addresses : addresses.toReversed());
     };
     const url = `http://replicas.test:${new URL(server.url).port}`;
-    const at = async (oneAddress?: true) => {
-      asked = 0;
-      server.seen.length = 0;
-      const fetch = createTrustedFetch({
-        limits: () => limits(),
-        resolveHost,
-        anyHttp: true,
-        oneAddress,
-        body: { openFor: ({ headers }) => headers.get("content-type") === "text/event-stream" },
-      });
-      const stream = await fetch(`${url}/open`);
-      await fetch(`${url}/post`, { method: "POST" });
-      await stream.body?.cancel();
-      return server.paths();
-    };
-    expect(await at(true)).toEqual(["/open", "/post"]);
-    expect(await at()).toEqual(["/open"]);
+    const config = { upstreamOAuth: limits(), envoy: { upstreamCa: systemAuthorities } };
+    const outward = createOutward({ routes: () => ({ config }) as never, resolveHost });
+    const route = { to: [url], origin: "https://mcp.test" } as never;
+    const send = outward.legacySession(route);
+    const stream = await send({}, `${url}/open`);
+    await send({ method: "POST" }, `${url}/post`);
+    await stream.body?.cancel();
+    expect(server.paths()).toEqual(["/open", "/post"]);
+    // Any other request may reach any of them.
+    await outward.probe(route, { method: "POST" }, `${url}/post`);
+    expect([server.paths().length, asked]).toEqual([2, 2]);
     other.closeAllConnections();
     await new Promise((resolve) => other.close(resolve));
   });
