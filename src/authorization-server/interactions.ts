@@ -227,7 +227,7 @@ export function createInteractions(deps: AuthorizationServerDeps, provider: () =
   ): Promise<void> {
     const { state } = await upstreamTokens.connectionState(person.userId, route);
     if (state !== "missing") return finish(ctx, interaction, { upstream: {} });
-    if (ctx.query.step === "upstream") return upstreamFailed(ctx, interaction);
+    if (ctx.query.step === "upstream") return upstreamFailed(ctx, interaction, route);
     const query = new URLSearchParams({
       route: route.id,
       ...(route.askedPath === undefined ? {} : { path: route.askedPath }),
@@ -238,7 +238,7 @@ export function createInteractions(deps: AuthorizationServerDeps, provider: () =
     redirect(ctx, `${connectOrigin(config, route)}${config.paths.prefix}/mcp/connect?${query}`);
   }
 
-  async function upstreamFailed(ctx: Context, interaction: Interaction): Promise<void> {
+  async function upstreamFailed(ctx: Context, interaction: Interaction, route: Route): Promise<void> {
     const told = ctx.query.connect_error;
     const code = typeof told === "string" && /^[\w.:-]{1,64}$/.test(told) ? told : "consent_incomplete";
     const reason = readFailureCode(ctx.query.connect_error_reason);
@@ -247,7 +247,11 @@ export function createInteractions(deps: AuthorizationServerDeps, provider: () =
         ? "refused by the person at the server behind this route, or by the policy of this gateway"
         : reason === undefined
           ? `the server behind this route could not be connected (${code})`
-          : notConnected(reason, readUpstreamAnswer(ctx.query));
+          : notConnected(
+              reason,
+              readUpstreamAnswer(ctx.query),
+              route.to.map((url) => new URL(url).host),
+            );
     return finish(ctx, interaction, { error: passedOn.has(code) ? code : "server_error", error_description });
   }
 

@@ -360,7 +360,7 @@ function redirectElsewhere(requestId: string): ProcessingResponse {
 
 function endpointElsewhere({ requestId }: Filtering): ProcessingResponse {
   const message =
-    "the server sends its clients' messages to another address than its own, or to what another route is for: let the `endpoint` event of its stream name a path below the route's `to`";
+    "the server sends its clients' messages to another address than its own, or to a path of another route: the `endpoint` event of its stream must name a path below the route's `to`";
   return immediate(giveUp(requestId, 502, "upstream_endpoint_elsewhere", message), "endpoint_elsewhere");
 }
 

@@ -25,7 +25,7 @@ export type FailureCode =
   | "discovery_failed"
   /** What answers at the route's upstream is not an MCP server, or could not be told to be one. */
   | "not_an_mcp_server"
-  /** The stream of a legacy HTTP+SSE server sends clients to another host, or to what another route is for. */
+  /** The stream of a legacy HTTP+SSE server sends clients to another host, or to a path of another route. */
   | "upstream_endpoint_elsewhere"
   /** The upstream refuses the key or the headers of the routes file. */
   | "credential_refused"
@@ -187,17 +187,24 @@ function doctor(): string {
 /**
  * A failure as an MCP client's engineer reads it: what happened, who answered what, and what to do. Characters that an
  * `error_description` may have (RFC 6749 section 4.1.2.1), and words of ours but for the host and the error code.
+ *
+ * @param ownHosts of the upstream, which may be internal: they are not named
  */
-function describeFailure(code: FailureCode, answer?: UpstreamAnswer): string {
+function describeFailure(
+  code: FailureCode,
+  answer?: UpstreamAnswer,
+  ownHosts: readonly string[] = [],
+): string {
   const answered = [answer?.status, answer?.error].filter((one) => one !== undefined).join(" ");
-  const facts = answer && answered !== "" ? `${code}; ${answer.server} answered ${answered}` : code;
+  const who = answer && (ownHosts.includes(answer.server) ? "the server" : answer.server);
+  const facts = answered === "" ? code : `${code}; ${who} answered ${answered}`;
   const remedy = remedies[code];
   return `${failureWords[code]} (${facts})${remedy === undefined ? "" : `; ${remedy}`}`;
 }
 
 /** The end of an authorization, for the MCP client and its person: as `describeFailure`. */
-export function notConnected(code: FailureCode, answer?: UpstreamAnswer): string {
-  return `the server behind this route could not be connected: ${describeFailure(code, answer)}`;
+export function notConnected(...failure: Parameters<typeof describeFailure>): string {
+  return `the server behind this route could not be connected: ${describeFailure(...failure)}`;
 }
 
 /** Why a call cannot be sent on now, for its caller. @param reason why there is no upstream token: a failure code, or another word */

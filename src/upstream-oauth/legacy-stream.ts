@@ -37,37 +37,67 @@ export function readStreamAnswer(
   return read.meaning === "token_wanted" ? read : undefined;
 }
 
+export interface StreamEvent {
+  readonly type: string;
+  readonly data: string;
+}
+/** The events of a stream, for one reader. */
+export interface EventReader {
+  /**
+   * What `read` makes of the next event that it makes something of, within the time limit. Where none came: whether it is the time that
+   * is up, or the stream, or the limit of its size, that has ended; nothing more is read then.
+   */
+  next<T>(
+    read: (event: StreamEvent) => T | undefined,
+  ): Promise<{ readonly made: T } | { readonly made?: undefined; readonly isLate: boolean }>;
+  /** Ends the stream. */
+  end(): Promise<void>;
+}
+
 /**
- * The events of a stream, as they come (WHATWG HTML 9.2.6), until the stream ends, or a limit does. Ending the iteration ends the stream.
+ * Reads the events of a stream (WHATWG HTML 9.2.6).
  *
- * @param limits.timeoutMs from now to the last event, ms
- * @param limits.maxResponseBytes of all of them, bytes
+ * @param limits.timeoutMs of each `next`, ms
+ * @param limits.maxResponseBytes of all events together, bytes
  */
-export async function* eventsOf(
+export function readEvents(
   body: ReadableStream<Uint8Array>,
   { timeoutMs, maxResponseBytes }: { readonly timeoutMs: number; readonly maxResponseBytes: number },
-): AsyncGenerator<{ readonly type: string; readonly data: string }, undefined> {
-  const come: { type: string; data: string }[] = [];
+): EventReader {
+  const come: StreamEvent[] = [];
   const parser = createParser({
     onEvent: ({ event, data }) => void come.push({ type: event?.trim() || "message", data: data.trim() }),
   });
   const decoder = new TextDecoder();
   const reader = body.getReader();
   const end = () => reader.cancel().catch(() => {});
-  const timer = setTimeout(end, timeoutMs);
-  try {
-    for (let left = maxResponseBytes; left > 0; ) {
-      // A stream that breaks has ended.
-      const { value } = await reader.read().catch(() => ({ value: undefined }));
-      if (value === undefined) return;
-      parser.feed(decoder.decode(value.subarray(0, left), { stream: true }));
-      left -= value.byteLength;
-      yield* come.splice(0);
-    }
-  } finally {
-    clearTimeout(timer);
-    await end();
-  }
+  let left = maxResponseBytes;
+  return {
+    async next(read) {
+      let isLate = false;
+      const timer = setTimeout(() => {
+        isLate = true;
+        void end();
+      }, timeoutMs);
+      try {
+        for (;;) {
+          for (let event = come.shift(); event !== undefined; event = come.shift()) {
+            const made = read(event);
+            if (made !== undefined) return { made };
+          }
+          if (left <= 0) return { isLate: false };
+          // A stream that breaks has ended.
+          const { value } = await reader.read().catch(() => ({ value: undefined }));
+          if (value === undefined) return { isLate };
+          parser.feed(decoder.decode(value.subarray(0, left), { stream: true }));
+          left -= value.byteLength;
+        }
+      } finally {
+        clearTimeout(timer);
+      }
+    },
+    end,
+  };
 }
 
 /**

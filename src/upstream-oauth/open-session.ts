@@ -3,10 +3,18 @@ import type { Route } from "../config/route.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
 import type { FailureCode } from "./failure.ts";
 import { detourOf, type ProbeResponse } from "./follow-own-redirects.ts";
-import { endpointPlace, eventsOf, isEventStream, streamHeaders, takesNoPost } from "./legacy-stream.ts";
+import {
+  type EventReader,
+  endpointPlace,
+  isEventStream,
+  readEvents,
+  type StreamEvent,
+  streamHeaders,
+  takesNoPost,
+} from "./legacy-stream.ts";
 import type { Outward } from "./outward.ts";
 import { parseChallenge } from "./parse-challenge.ts";
-import { codeOfUnknown, readProbeAnswer } from "./probe-answer.ts";
+import { codeOfUnknown, type ProbeAnswer, readProbeAnswer } from "./probe-answer.ts";
 import { readJsonObject } from "./read-json-object.ts";
 import { objectOf } from "./read-members.ts";
 import { SafeFetchError } from "./safe-fetch-error.ts";
@@ -100,7 +108,7 @@ async function initialize(
     throw new UpstreamOAuthError(codeOfUnknown(status), `${endpointUrl(route)} ${finding}`);
   }
   const isTaken = status < 300;
-  const note = isTaken ? undefined : `the server does not accept initialize (${status}): its owner knows why`;
+  const note = isTaken ? undefined : notAccepted(status);
   const detour = detourOf(response);
   onStep({
     ...step,
@@ -124,11 +132,13 @@ type Stream =
 
 /**
  * Opens a session with a legacy HTTP+SSE server, if it is one: its stream, whose `endpoint` event must lead to a place that the gateway
- * passes on, and there `initialize`, which must be answered over the stream. Then the stream is ended, and the session with it.
+ * passes on, and there `initialize`, which must be answered over the stream. Then the stream is ended, and the session with it. Each
+ * request, the event and the answer have `upstream_oauth.timeout` of their own.
  *
- * @param how.tokenWanted no token is sent where one is wanted: an answer to the message is not waited for in vain
- * @throws UpstreamOAuthError `upstream_endpoint_elsewhere`; `not_an_mcp_server` where no such event, or no answer, comes in time, or nothing
- * takes messages there; others as the place answers
+ * @param how.tokenWanted no token is sent where one is wanted: only `upstream_endpoint_elsewhere` is a failure, and the answer to
+ * `initialize` is not waited for
+ * @throws UpstreamOAuthError `upstream_endpoint_elsewhere`; `unreachable` where the event or the answer takes too long; `not_an_mcp_server`
+ * where the stream ends without it, or nothing takes messages there; others as the place answers
  */
 export async function openStream(
   deps: SessionDeps,
@@ -139,9 +149,11 @@ export async function openStream(
 ): Promise<Stream> {
   const { outward, routes } = deps;
   const url = endpointUrl(route);
+  const limits = routes().config.upstreamOAuth;
+  const send = outward.legacySession(route);
   let response: ProbeResponse;
   try {
-    response = await outward.probeStream(route, { headers: { ...streamHeaders, ...headers } });
+    response = await send({ headers: { ...streamHeaders, ...headers } });
   } catch (error) {
     return { failure: UpstreamOAuthError.from(error, "a GET for an event stream").message };
   }
@@ -157,99 +169,90 @@ export async function openStream(
     onStep({ ...step, ok: false, finding });
     return new UpstreamOAuthError(code, `${url} ${finding}`);
   };
-  const events = eventsOf(response.body, routes().config.upstreamOAuth);
+  const events = readEvents(response.body, limits);
   try {
-    const first = await next(events, ({ type, data }) =>
-      type === "endpoint" && data !== "" ? data : undefined,
-    );
-    if (first === undefined)
-      throw fail(
-        "not_an_mcp_server",
-        "opens an event stream, in which no `endpoint` event says in time where to post",
-      );
-    const { place, postTo } = endpointPlace(route, routes(), url, response, first);
+    let hasOthers = false;
+    const first = await events.next(({ type, data }) => {
+      if (type === "endpoint" && data !== "") return data;
+      hasOthers = true;
+      return undefined;
+    });
+    if (first.made === undefined) {
+      const isSlow = first.isLate && !hasOthers;
+      const finding = isSlow
+        ? `opens an event stream, but sends no \`endpoint\` event within ${limits.timeoutMs / 1000} s`
+        : "opens an event stream, in which no `endpoint` event says in time where to post";
+      if (!how.tokenWanted) throw fail(isSlow ? "unreachable" : "not_an_mcp_server", finding);
+      onStep({ ...step, ok: true, finding: `${finding}; ${noToken}`, note: shownByFirstCall });
+      return { opened: true };
+    }
+    const { place, postTo } = endpointPlace(route, routes(), url, response, first.made);
     if (postTo === undefined)
       throw fail(
         "upstream_endpoint_elsewhere",
-        `sends clients to ${place} by the \`endpoint\` event of its stream: that is another host than that of \`to\`, or what another route is for, and the gateway does not pass it on`,
+        `sends clients to ${place} by the \`endpoint\` event of its stream: that is another host than that of \`to\`, or a path of another route, and the gateway does not pass it on`,
       );
     const finding = `opens the stream of a legacy HTTP+SSE server, which has clients post to ${place}`;
     onStep({ ...step, ok: true, finding: finding + detourOf(response) });
-    return await postInitialize(deps, route, onStep, { place, postTo, events, headers, ...how });
+    const post = async () => {
+      const init = { "content-type": "application/json", ...headers };
+      const posted = await send({ method: "POST", headers: init, body: initializeRequest }, postTo);
+      await posted.body?.cancel();
+      const { status } = posted;
+      const challenge =
+        status >= 400 ? parseChallenge(posted.headers.get("www-authenticate"), postTo) : undefined;
+      const contentType = posted.headers.get("content-type");
+      return { status, ...readProbeAnswer({ status, contentType, challenge }) };
+    };
+    if (!how.tokenWanted) return await postInitialize(onStep, { place, post, events, ...limits });
+    await postWithoutToken(onStep, { place, post });
+    return { opened: true };
   } finally {
-    await events.return(undefined);
+    await events.end();
   }
 }
 
-type Events = ReturnType<typeof eventsOf>;
+const noToken = "doctor has no token, so no session was opened";
+const shownByFirstCall = "whether the server accepts messages with a token shows at the first call";
 
-/** What `read` makes of the first event that it makes something of; undefined: none came. */
-async function next<T>(
-  events: Events,
-  read: (event: { readonly type: string; readonly data: string }) => T | undefined,
-): Promise<T | undefined> {
-  for (;;) {
-    const { value } = await events.next();
-    if (value === undefined) return undefined;
-    const made = read(value);
-    if (made !== undefined) return made;
-  }
+interface Posting {
+  /** Where the stream says to post, without what is secret. */
+  readonly place: string;
+  /** Posts `initialize` there. */
+  readonly post: () => Promise<ProbeAnswer & { readonly status: number }>;
 }
 
-/** Posts `initialize` where the stream says, and waits for its answer there. */
+/** Posts `initialize`, and waits for its answer over the stream. @param session.timeoutMs for that, ms */
 async function postInitialize(
-  { outward }: SessionDeps,
-  route: Route,
   onStep: OnStep,
-  session: {
-    /** Of `postTo`, without what is secret. */
-    readonly place: string;
-    readonly postTo: string;
-    readonly events: Events;
-    readonly headers: Readonly<Record<string, string>>;
-    readonly tokenWanted?: true;
-  },
+  session: Posting & { readonly events: EventReader; readonly timeoutMs: number },
 ): Promise<Stream> {
-  const { place, postTo, events, tokenWanted } = session;
+  const { place, events, timeoutMs } = session;
   const step = { name: "initialize", url: place } as const;
   const fail = (code: FailureCode, finding: string, status?: number) => {
     onStep({ ...step, status, ok: false, finding });
     return new UpstreamOAuthError(code, `${place}, which the \`endpoint\` event names, ${finding}`);
   };
-  let response: ProbeResponse;
-  try {
-    const headers = { "content-type": "application/json", ...session.headers };
-    response = await outward.probe(route, { method: "POST", headers, body: initializeRequest }, postTo);
-  } catch (error) {
+  const { status, meaning, finding } = await session.post().catch((error: unknown) => {
     const { code, message, status } = UpstreamOAuthError.from(error, "it");
-    throw fail(code, `takes no messages: ${message.replace(/^it: /, "")}`, status);
-  }
-  const { status } = response;
-  const challenge =
-    status >= 400 ? parseChallenge(response.headers.get("www-authenticate"), postTo) : undefined;
-  const contentType = response.headers.get("content-type");
-  const { meaning, finding } = readProbeAnswer({ status, contentType, challenge });
+    throw fail(code, `does not accept messages: ${message.replace(/^it: /, "")}`, status);
+  });
   if (meaning === "token_wanted" || status === 403) return { refused: status, at: place };
-  if (takesNoPost(status)) throw fail("not_an_mcp_server", `takes no messages (${status})`, status);
+  if (takesNoPost(status)) throw fail("not_an_mcp_server", `does not accept messages (${status})`, status);
   if (meaning === "unknown") throw fail(codeOfUnknown(status), finding, status);
-  const isTaken = status < 300;
-  const answer = isTaken ? await next(events, readAnswer) : undefined;
-  if (isTaken && answer === undefined && tokenWanted) {
-    onStep({
-      ...step,
-      status,
-      ok: true,
-      finding: "takes `initialize`, and does not answer it without a token",
-    });
-    return { opened: true };
+  let refusal: string | undefined = String(status);
+  if (status < 300) {
+    const answer = await events.next(readAnswer);
+    if (answer.made === undefined && answer.isLate)
+      throw fail("unreachable", `did not answer \`initialize\` within ${timeoutMs / 1000} s`, status);
+    if (answer.made === undefined)
+      throw fail(
+        "not_an_mcp_server",
+        "accepts `initialize`, but sends no response over the stream before it ends",
+        status,
+      );
+    refusal = answer.made.error;
   }
-  if (isTaken && answer === undefined)
-    throw fail(
-      "not_an_mcp_server",
-      "takes `initialize`, and no answer to it comes over the stream in time",
-      status,
-    );
-  const refusal = isTaken ? answer?.error : String(status);
   onStep({
     ...step,
     status,
@@ -258,19 +261,39 @@ async function postInitialize(
       refusal === undefined
         ? "opens a session: the answer to `initialize` comes over the stream"
         : "does not accept initialize",
-    note: refusal && `the server does not accept initialize (${refusal}): its owner knows why`,
+    note: refusal && notAccepted(refusal),
   });
   return { opened: true };
 }
 
+function notAccepted(refusal: string | number): string {
+  return `the server does not accept initialize (${refusal}): ask the server's owner why`;
+}
+
+/** Posts `initialize` where a token is wanted: whatever the answer is, it may be another one with a token. */
+async function postWithoutToken(onStep: OnStep, { place, post }: Posting): Promise<void> {
+  const say = (finding: string, more: { readonly status?: number; readonly note?: string }) =>
+    onStep({ name: "initialize", url: place, ok: true, finding, ...more });
+  const answer = await post().catch((error: unknown) => UpstreamOAuthError.from(error, "it"));
+  if (answer instanceof UpstreamOAuthError) {
+    const { message, status } = answer;
+    const finding = `does not accept messages without a token: ${message.replace(/^it: /, "")}; ${noToken}`;
+    say(finding, { status, note: shownByFirstCall });
+    return;
+  }
+  const { status, meaning } = answer;
+  if (meaning === "token_wanted")
+    say("asks for a token; doctor has none, so no session was opened", { status });
+  else if (meaning === "open" && status < 300)
+    say("accepts `initialize`; doctor has no token, so the response was not waited for", { status });
+  else {
+    const note = status >= 500 ? shownByFirstCall : undefined;
+    say(`does not accept messages without a token (${status}); ${noToken}`, { status, note });
+  }
+}
+
 /** The answer to `initializeRequest`; `error`: its JSON-RPC error, if it is one. */
-function readAnswer({
-  type,
-  data,
-}: {
-  readonly type: string;
-  readonly data: string;
-}): { error?: string } | undefined {
+function readAnswer({ type, data }: StreamEvent): { error?: string } | undefined {
   if (type !== "message") return undefined;
   const message = readJsonObject(data);
   if (message?.id !== initializeId || !("result" in message || "error" in message)) return undefined;

@@ -28,8 +28,11 @@ export interface Outward {
    * @param url another one of that upstream
    */
   probe(route: Route, init: RequestInit, url?: string): Promise<ProbeResponse>;
-  /** The same where the answer may be the stream of a legacy server: its body is open, for the caller to bound and to cancel. */
-  probeStream(route: Route, init: RequestInit): Promise<ProbeResponse>;
+  /**
+   * The same for the requests of one session with a legacy server: all go to one address of its host, since each replica knows its own
+   * sessions only. Where an answer is an event stream, its body is open, for the caller to bound and to cancel.
+   */
+  legacySession(route: Route): (init: RequestInit, url?: string) => Promise<ProbeResponse>;
   /**
    * An endpoint from metadata: https, or http on an origin that the operator named (F8.5).
    *
@@ -44,7 +47,8 @@ interface Ways {
   readonly operators: Fetch;
   readonly upstream: Fetch;
   readonly probe: Fetch;
-  readonly stream: Fetch;
+  /** A new one for each session. */
+  readonly session: () => Fetch;
 }
 
 export function createOutward(deps: { routes: CurrentRoutes; resolveHost?: ResolveHost }): Outward {
@@ -69,7 +73,8 @@ export function createOutward(deps: { routes: CurrentRoutes; resolveHost?: Resol
         operators: createTrustedFetch({ ...operatorOptions, tls }),
         upstream: createTrustedFetch(ofUpstream),
         probe: createTrustedFetch({ ...ofUpstream, body: "discard" }),
-        stream: createTrustedFetch({ ...ofUpstream, body: { openFor: isEventStream } }),
+        session: () =>
+          createTrustedFetch({ ...ofUpstream, body: { openFor: isEventStream }, oneAddress: true }),
       };
       ways.set(key, made);
     }
@@ -92,7 +97,10 @@ export function createOutward(deps: { routes: CurrentRoutes; resolveHost?: Resol
     metadataFetchFor: (route) => followWithinHost(fetchFor(route), () => limits().timeoutMs),
     probe: (route, init, url = endpointUrl(route)) =>
       followOwnRedirects(waysOf(route).probe, route, url, init),
-    probeStream: (route, init) => followOwnRedirects(waysOf(route).stream, route, endpointUrl(route), init),
+    legacySession(route) {
+      const send = waysOf(route).session();
+      return (init, url = endpointUrl(route)) => followOwnRedirects(send, route, url, init);
+    },
     checkEndpoint(route, name, value) {
       const url = URL.canParse(value) ? new URL(value) : undefined;
       if (!url) throw new UpstreamOAuthError("metadata_invalid", `the metadata's ${name} is not a URL`);

@@ -37,9 +37,11 @@ interface Options {
   readonly tls?: ServerVerification;
   /**
    * `discard`: only status and headers are wanted (an event stream would never end). `openFor`: of an answer that it takes, the body is
-   * still open, for the caller to bound and to cancel; of others, as `discard`.
+   * still open, for the caller to bound, in time as well, and to cancel; of others, as `discard`.
    */
   readonly body?: "read" | "discard" | { readonly openFor: (answer: AnswerHead) => boolean };
+  /** Of the addresses of a name, the one of the first connection takes all others. Not through a proxy, which chooses for itself. */
+  readonly oneAddress?: true;
 }
 type AnswerHead = Pick<Response, "status" | "headers">;
 type Fetch = typeof globalThis.fetch;
@@ -129,6 +131,7 @@ function createFetch(options: Options, rules: Rules): Fetch {
       (hostname, port) =>
         options.resolveHost ?? (isTrusted(hostname, port) ? resolveBySystem : resolveUntrusted),
       options.tls ?? {},
+      options.oneAddress,
     );
     opened = { hosts, list, agent: new Agent({ connect, pipelining: 1 }), proxies: new Map() };
     return opened;
@@ -195,7 +198,10 @@ function createFetch(options: Options, rules: Rules): Fetch {
     const refusal = rules.refuseUrl(url, pool.list);
     if (refusal) throw refusal;
     const timeout = AbortSignal.timeout(limits.timeoutMs);
-    const signal = AbortSignal.any([request.signal, timeout]);
+    const late = new AbortController();
+    const onTimeout = () => late.abort(timeout.reason);
+    timeout.addEventListener("abort", onTimeout, { once: true });
+    const signal = AbortSignal.any([request.signal, late.signal]);
     const { dispatcher, proxy } = await wayTo(url, limits, pool, signal);
     try {
       const response = await undiciFetch(url, {
@@ -228,6 +234,7 @@ function createFetch(options: Options, rules: Rules): Fetch {
       const { body: wanted = "read" } = options;
       const { status } = response;
       if (response.body && typeof wanted === "object" && wanted.openFor({ status, headers })) {
+        timeout.removeEventListener("abort", onTimeout);
         // The library's own type of the standard's streams and TypeScript's differ in name only.
         const open: unknown = response.body;
         body = open as ReadableStream<Uint8Array<ArrayBuffer>>;
@@ -336,8 +343,11 @@ function createConnector(
   guard: Guard,
   resolverFor: (hostname: string, port: number) => ResolveHost,
   { authorities, serverName }: ServerVerification,
+  oneAddress = false,
 ): buildConnector.connector {
   const connectors = new Map<string, buildConnector.connector>();
+  /** By place, where all connections go to one address. */
+  const kept = new Map<string, string>();
   return (target, callback) => {
     const { protocol, hostname } = target;
     const port = Number(target.port) || (protocol === "https:" ? 443 : 80);
@@ -350,8 +360,14 @@ function createConnector(
     let connect = connectors.get(place);
     if (!connect) {
       if (connectors.size >= 1000) connectors.clear();
+      const resolveHost = resolverFor(hostname, port);
+      const resolveOnce: ResolveHost = (name, done) => {
+        const address = kept.get(place);
+        if (address === undefined) resolveHost(name, done);
+        else done(null, [{ address, family: isIP(address) }]);
+      };
       connect = buildConnector({
-        lookup: guardedLookup(accepts, resolverFor(hostname, port)),
+        lookup: guardedLookup(accepts, resolveOnce),
         allowH2: false,
         ...(protocol === "https:" && { servername: serverName, secureContext: authorities?.() }),
       });
@@ -364,6 +380,7 @@ function createConnector(
         callback(blocked(hostname), null);
         return;
       }
+      if (oneAddress && socket?.remoteAddress) kept.set(place, socket.remoteAddress);
       callback(...result);
     });
   };

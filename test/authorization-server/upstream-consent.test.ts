@@ -63,6 +63,15 @@ describe("F3.6 a route whose upstream needs the person's consent", () => {
       /\(authorization_refused; as\.test:8443 answered invalid_scope\)/,
     ],
     [
+      "fault of the route's own upstream, whose host is not named,",
+      {
+        connect_error_reason: "server_error",
+        connect_error_server: "upstream.test:8080",
+        connect_error_status: "503",
+      },
+      /\(server_error; the server answered 503\)$/,
+    ],
+    [
       "link that somebody has made up",
       {
         connect_error_reason: "client_refused",

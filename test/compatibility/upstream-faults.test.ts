@@ -170,7 +170,8 @@ describe("a fault of an upstream, or of how it is configured, is named as what i
       } else {
         const usual = passing.has(code) ? "temporarily_unavailable" : "server_error";
         expect(ended.get("error")).toBe(error ?? usual);
-        const facts = answered === undefined ? code : `${code}; ${upstream.host} answered ${answered}`;
+        // It answers at the host of `to`, which the client does not learn.
+        const facts = answered === undefined ? code : `${code}; the server answered ${answered}`;
         const [described] = (ended.get("error_description") ?? "").split("; the operator of this gateway");
         expect(described).toBe(
           `the server behind this route could not be connected: ${row.words} (${facts})`,

@@ -1,4 +1,5 @@
 import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { createServer as createHttpServer } from "node:http";
 import { createServer } from "node:https";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
@@ -8,7 +9,10 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { certificateAuthority } from "../../deploy/demo/certificate-authority.ts";
 import { listen } from "../../deploy/demo/listen.ts";
 import { createPrivateHostList } from "../../src/config/private-host-list.ts";
+import { systemAuthorities } from "../../src/config/system-authorities.ts";
 import { isPublicAddress } from "../../src/upstream-oauth/is-public-address.ts";
+import { readEvents } from "../../src/upstream-oauth/legacy-stream.ts";
+import { createOutward } from "../../src/upstream-oauth/outward.ts";
 import {
   createSafeFetch,
   createTrustedFetch,
@@ -125,6 +129,76 @@ describe("safe fetching", () => {
     "https://[ff02::1]",
   ])("F4.8 F8.5 reaches no address that is not public: %s", async (url) => {
     expect(await codeOf(safe([], undefined, 500)(`${url}:8443/`))).toBe("blocked_address");
+  });
+
+  it("an event stream that the caller reads outlasts the time limit, which is that of its beginning", async () => {
+    const opened = Promise.withResolvers<(text: string) => void>();
+    const stream = { headers: { "content-type": "text/event-stream" }, body: ": hello\n\n" };
+    server.on("/stream", { ...stream, onEnd: () => {}, onOpen: opened.resolve });
+    server.on("/never", () => undefined);
+    const fetch = createTrustedFetch({
+      limits: () => limits([], 500),
+      body: { openFor: ({ headers }) => headers.get("content-type") === "text/event-stream" },
+    });
+    const { body } = await fetch(`${server.url}/stream`);
+    if (body === null) throw new Error("no body");
+    const { next, end } = readEvents(body, { timeoutMs: 60_000, maxResponseBytes: 1000 });
+    // Begun later, this one's time is up later.
+    expect(await codeOf(fetch(`${server.url}/never`))).toBe("timed_out");
+    const write = await opened.promise;
+    write("event: a\ndata: 1\n\n");
+    expect(await next(({ type }) => type)).toEqual({ made: "a" });
+    write("data: 2\n\n");
+    expect(await next(({ data }) => data)).toEqual({ made: "2" });
+    await end();
+  });
+
+  it("each wait for an event has the whole time limit, and all events together the limit of size", async () => {
+    const opened = () => {
+      const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>();
+      const writer = writable.getWriter();
+      return {
+        write: (text: string) => void writer.write(new TextEncoder().encode(text)).catch(() => {}),
+        events: readEvents(readable, { timeoutMs: 100, maxResponseBytes: 100 }),
+      };
+    };
+    const { write, events } = opened();
+    for (const data of ["1", "2", "3"]) {
+      write(`data: ${data}\n\n`);
+      expect(await events.next((event) => event.data)).toEqual({ made: data });
+      // Meanwhile a whole time limit passes.
+      expect(await opened().events.next(() => "none")).toEqual({ isLate: true });
+    }
+    write(`${": x\n".repeat(100)}data: 4\n\n`);
+    expect(await events.next(({ data }) => data)).toEqual({ isLate: false });
+  });
+
+  it("of a name with several addresses, a session keeps to the one that took its first request", async () => {
+    const other = createHttpServer((_request, response) => void response.end("other"));
+    await new Promise<void>((resolve) =>
+      other.listen(Number(new URL(server.url).port), "127.0.0.2", resolve),
+    );
+    server.on("/open", { body: "first", headers: { "content-type": "text/event-stream" }, onEnd: () => {} });
+    server.on("/post", { body: "first" });
+    let asked = 0;
+    const resolveHost: ResolveHost = (_name, done) => {
+      const addresses = ["127.0.0.1", "127.0.0.2"].map((address) => ({ address, family: 4 }));
+      done(null, asked++ === 0 ? addresses : addresses.toReversed());
+    };
+    const url = `http://replicas.test:${new URL(server.url).port}`;
+    const config = { upstreamOAuth: limits(), envoy: { upstreamCa: systemAuthorities } };
+    const outward = createOutward({ routes: () => ({ config }) as never, resolveHost });
+    const route = { to: [url], origin: "https://mcp.test" } as never;
+    const send = outward.legacySession(route);
+    const stream = await send({}, `${url}/open`);
+    await send({ method: "POST" }, `${url}/post`);
+    await stream.body?.cancel();
+    expect(server.paths()).toEqual(["/open", "/post"]);
+    // Any other request may reach any of them.
+    await outward.probe(route, { method: "POST" }, `${url}/post`);
+    expect([server.paths().length, asked]).toEqual([2, 2]);
+    other.closeAllConnections();
+    await new Promise((resolve) => other.close(resolve));
   });
 
   it("F4.8 knows a public address when it sees one", () => {

@@ -22,8 +22,8 @@ export interface Scripted {
   readonly body?: unknown;
   /** The answer stays open after its body, until the client ends it: then this is called. */
   readonly onEnd?: () => void;
-  /** Of such an answer: takes what writes more of it. */
-  readonly onOpen?: (write: (text: string) => void) => void;
+  /** Of such an answer: takes what writes more of it, and what ends it. */
+  readonly onOpen?: (write: (text: string) => void, end: () => void) => void;
 }
 /**
  * A server of the legacy HTTP+SSE transport: it takes no POST where its stream is.
@@ -46,7 +46,7 @@ export function legacyServer(
  * A whole server of that transport: what is posted to its endpoint is answered over the stream.
  *
  * @param endpoint what the first event names
- * @param options.post answers a message that was posted, by `say` over the stream; default: with a result
+ * @param options.post answers a message that was posted, by `say` over the stream, or ends that; default: with a result
  * @param options.at path of the stream
  * @param options.to path of the endpoint; default: as `endpoint` says
  */
@@ -64,16 +64,17 @@ export function legacySession(
   }: {
     readonly at?: string;
     readonly to?: string;
-    readonly post?: (say: (message: object) => void, seen: Seen) => Scripted | undefined;
+    readonly post?: (say: (message: object) => void, seen: Seen, end: () => void) => Scripted | undefined;
   } & Parameters<typeof legacyServer>[1] = {},
 ): void {
   const open = legacyServer(endpoint, stream);
   let write = (_text: string) => {};
-  const onOpen = (opened: typeof write) => {
-    write = opened;
+  let end = () => {};
+  const onOpen = (...opened: [typeof write, typeof end]) => {
+    [write, end] = opened;
   };
   server.on(at, (seen) => ({ ...open(seen), onOpen }));
-  server.on(to, (seen) => post((message) => write(`data: ${JSON.stringify(message)}\n\n`), seen));
+  server.on(to, (seen) => post((message) => write(`data: ${JSON.stringify(message)}\n\n`), seen, end));
 }
 
 /** A value, or a function of the request; `undefined` from it hangs for ever. */
@@ -124,7 +125,10 @@ export async function scriptedServer(
     if (!answer.onEnd) return void response.end(bytes);
     response.on("close", answer.onEnd);
     response.write(bytes);
-    answer.onOpen?.((text) => response.write(text));
+    answer.onOpen?.(
+      (text) => response.write(text),
+      () => response.end(),
+    );
   });
   const secure = tls && (await encrypted(listener, tls));
   const url = secure?.url ?? listener.url;
