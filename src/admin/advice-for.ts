@@ -121,7 +121,7 @@ export function adviceFor(code: FailureCode, route: Route): string {
     case "route_unavailable":
       return "Set enabled: true on the route, or choose another one.";
     case "consent_refused":
-    case "disconnected_meanwhile":
+    case "disconnected_during_authorization":
     case "state_missing":
     case "notice_needed":
     case "state_of_other_browser":

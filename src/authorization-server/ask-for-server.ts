@@ -20,6 +20,7 @@ export function askForServer(ctx: Context, query: URLSearchParams, table: RouteT
   const isKnown = query.has("resource") || onlyRouteOf(table, ctx.host) || onlyRouteOf(table);
   const isRequest = query.has("client_id") && query.get("response_type") === "code";
   const mayAsk = isRequest && !query.get("prompt")?.split(" ").includes("none");
+  // Whoever accepts pages: only browsers are sent here.
   if (isKnown || !mayAsk || !ctx.get("accept").includes("text/html")) return false;
   const resource = entered === null ? undefined : addressOf(entered);
   if (resource !== undefined && routeOfResource(table, resource)) {

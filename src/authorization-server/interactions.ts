@@ -11,7 +11,7 @@ import { readForm } from "../pages/read-form.ts";
 import { requestId } from "../pages/request-id.ts";
 import { sendPage } from "../pages/send-page.ts";
 import type { Person } from "../sign-in/sign-in.ts";
-import { notConnected, readFailureCode, readUpstreamAnswer } from "../upstream-oauth/failure.ts";
+import { isRefusal, notConnected, readFailureCode, readUpstreamAnswer } from "../upstream-oauth/failure.ts";
 import type { ConsentNotice } from "../upstream-oauth/upstream-oauth.ts";
 import type { AuthorizationServerDeps } from "./authorization-server-deps.ts";
 import { browserRequest } from "./browser-request.ts";
@@ -242,16 +242,15 @@ export function createInteractions(deps: AuthorizationServerDeps, provider: () =
     const told = ctx.query.connect_error;
     const code = typeof told === "string" && /^[\w.:-]{1,64}$/.test(told) ? told : "consent_incomplete";
     const reason = readFailureCode(ctx.query.connect_error_reason);
-    const error_description =
-      code === "access_denied" && reason !== "disconnected_meanwhile"
-        ? "refused by the person at the server behind this route, or by the policy of this gateway"
-        : reason === undefined
-          ? `the server behind this route could not be connected (${code})`
-          : notConnected(
-              reason,
-              readUpstreamAnswer(ctx.query),
-              route.to.map((url) => new URL(url).host),
-            );
+    const error_description = isRefusal(code, reason)
+      ? "refused by the person at the server behind this route, or by the policy of this gateway"
+      : reason === undefined
+        ? `the server behind this route could not be connected (${code})`
+        : notConnected(
+            reason,
+            readUpstreamAnswer(ctx.query),
+            route.to.map((url) => new URL(url).host),
+          );
     return finish(ctx, interaction, { error: passedOn.has(code) ? code : "server_error", error_description });
   }
 

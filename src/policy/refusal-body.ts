@@ -25,9 +25,9 @@ export function refusalBody({ refused, batch }: RefusedRequests, requestId: stri
 }
 
 /**
- * The body of an HTTP error of ours, for calls at an MCP server, too. It is no JSON-RPC, although MCP 2025-06-18 (Streamable HTTP)
+ * The body of an HTTP error of ours, for calls at an MCP server, too. It is not JSON-RPC, although MCP 2025-06-18 (Streamable HTTP)
  * lets it be an error without an id: the Rust SDK drops one (rmcp 3.11.0 for 400 and 5xx, 3.1.4 for 403 and 429, too), and its caller
- * waits for ever.
+ * hangs.
  *
  * @param reason stable word for programs
  * @param description for a person

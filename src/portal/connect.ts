@@ -15,6 +15,7 @@ import {
   type FailureCode,
   failureWords,
   isPassing,
+  isRefusal,
   type UpstreamAnswer,
   writeUpstreamAnswer,
 } from "../upstream-oauth/failure.ts";
@@ -326,7 +327,7 @@ function one(ctx: Context, name: string): string | undefined {
 
 /** Why a connection was not made, in words of ours: anybody can make a link that has an error code. */
 export function failureInWords(code: string | string[], reason?: FailureCode): string {
-  const isRefused = code === "access_denied" && reason !== "disconnected_meanwhile";
+  const isRefused = isRefusal(code, reason);
   if (reason !== undefined && !isRefused) return `${failureWords[reason]} (${reason}).`;
   if (isRefused) return "it was refused there, or you may not use this server.";
   if (code === "temporarily_unavailable") return "its sign-in cannot be reached just now. Try again later.";

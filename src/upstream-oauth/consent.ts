@@ -295,7 +295,7 @@ export function createConsent(
         // Also a token that is stored later, or revoked, is one of that server's.
         const isObtained =
           error instanceof UpstreamOAuthError &&
-          (error.code === "storage_unavailable" || error.code === "disconnected_meanwhile");
+          (error.code === "storage_unavailable" || error.code === "disconnected_during_authorization");
         if (!isObtained) await claim?.undo();
         // One that signs is known where its browser has just been, only its keys are not.
         const refused = error instanceof UpstreamOAuthError && error.code === "client_refused";
@@ -334,11 +334,11 @@ export function createConsent(
     return claimIssuer({ config: routes().config, store }, route, auth, issuer, agreed);
   }
 
-  /** Before anything is done for the person: compared again as the token is stored. @throws UpstreamOAuthError `disconnected_meanwhile` */
+  /** Before anything is done for the person: compared again as the token is stored. @throws UpstreamOAuthError `disconnected_during_authorization` */
   async function basisOf(pending: PendingConsent): Promise<PutBasis> {
     const now = await putBasis(store, connectionOf(pending));
     const basis = { ...now, ...pending.standing };
-    if (hasLeft(basis, now)) throw disconnectedMeanwhile();
+    if (hasLeft(basis, now)) throw disconnectedDuringAuthorization();
     return basis;
   }
 
@@ -406,7 +406,7 @@ export function createConsent(
           route,
           "token revoked instead of stored: the person disconnected, left or reconnected after the request",
         );
-        throw disconnectedMeanwhile();
+        throw disconnectedDuringAuthorization();
       },
       async (error: unknown) => {
         await discard(token, route, "a token that could not be stored is revoked", error);
@@ -432,9 +432,9 @@ export function createConsent(
   }
 }
 
-function disconnectedMeanwhile(): UpstreamOAuthError {
+function disconnectedDuringAuthorization(): UpstreamOAuthError {
   return new UpstreamOAuthError(
-    "disconnected_meanwhile",
+    "disconnected_during_authorization",
     "the server was disconnected after this authorization started: connect again",
   );
 }

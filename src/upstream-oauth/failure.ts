@@ -53,8 +53,8 @@ export type FailureCode =
   /** The person's sign-in token is needed for the grant and is not there. */
   | "sign_in_token_missing"
   | "key_unusable"
-  /** The person has disconnected, gone or connected again since the trip began. */
-  | "disconnected_meanwhile"
+  /** The person has disconnected, left or connected again since the authorization flow began. */
+  | "disconnected_during_authorization"
   /** The database is away: what a server has granted is stored as soon as it is back. */
   | "storage_unavailable";
 
@@ -101,7 +101,7 @@ export const failureWords: Readonly<Record<FailureCode, string>> = {
   unreachable: "it, or its authorization server, cannot be reached; try again later",
   sign_in_token_missing: "it needs a new sign-in",
   key_unusable: "the key that is configured for it cannot be read",
-  disconnected_meanwhile: "it was disconnected after the authorization started; connect again",
+  disconnected_during_authorization: "it was disconnected after the authorization started; connect again",
   storage_unavailable: "what it has granted cannot be stored now; try again in a moment",
 };
 
@@ -205,6 +205,11 @@ function describeFailure(
 /** The end of an authorization, for the MCP client and its person: as `describeFailure`. */
 export function notConnected(...failure: Parameters<typeof describeFailure>): string {
   return `the server behind this route could not be connected: ${describeFailure(...failure)}`;
+}
+
+/** Whether all that may be said is that somebody refused, the person or policy. @param code of OAuth, as it came back */
+export function isRefusal(code: unknown, reason: FailureCode | undefined): boolean {
+  return code === "access_denied" && reason !== "disconnected_during_authorization";
 }
 
 /** Why a call cannot be sent on now, for its caller. @param reason why there is no upstream token: a failure code, or another word */

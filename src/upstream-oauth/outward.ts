@@ -24,10 +24,8 @@ export interface Outward {
   /**
    * One request without credentials to the endpoint of the route's own upstream, redirects on its host included; only status and
    * headers come back.
-   *
-   * @param url another one of that upstream
    */
-  probe(route: Route, init: RequestInit, url?: string): Promise<ProbeResponse>;
+  probe(route: Route, init: RequestInit): Promise<ProbeResponse>;
   /**
    * The same for the requests of one session with a legacy server: all go to one address of its host, since each replica knows its own
    * sessions only. Where an answer is an event stream, its body is open, for the caller to bound and to cancel.
@@ -95,8 +93,7 @@ export function createOutward(deps: { routes: CurrentRoutes; resolveHost?: Resol
   return {
     fetchFor,
     metadataFetchFor: (route) => followWithinHost(fetchFor(route), () => limits().timeoutMs),
-    probe: (route, init, url = endpointUrl(route)) =>
-      followOwnRedirects(waysOf(route).probe, route, url, init),
+    probe: (route, init) => followOwnRedirects(waysOf(route).probe, route, endpointUrl(route), init),
     legacySession(route) {
       const send = waysOf(route).session();
       return (init, url = endpointUrl(route)) => followOwnRedirects(send, route, url, init);

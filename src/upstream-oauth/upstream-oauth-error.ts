@@ -101,7 +101,7 @@ export class UpstreamOAuthError extends Error {
   toFailure(): Failure {
     const retryable = isPassing(this.code);
     let oauthError: OAuthErrorCode = retryable ? "temporarily_unavailable" : "server_error";
-    if (this.code === "consent_refused" || this.code === "disconnected_meanwhile")
+    if (this.code === "consent_refused" || this.code === "disconnected_during_authorization")
       oauthError = "access_denied";
     if (this.code.startsWith("state_") || this.code === "route_unavailable") oauthError = "invalid_request";
     const { server, status, cause } = this;

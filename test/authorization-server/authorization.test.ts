@@ -116,7 +116,7 @@ describe("F8.8 resource", () => {
       "https://many.test",
       '"><script>',
       "one.test/%2f",
-    ])("%j is no server of ours: the page asks again, and names none", async (server) => {
+    ])("%j is not a server of this gateway: the page asks again, and names none", async (server) => {
       const { asked } = await enter(server);
       expect(asked.status).toBe(400);
       expect(asked.html).toContain("no MCP server at that address");

@@ -262,7 +262,7 @@ describe("refusals that are no challenges", () => {
   /** No JSON-RPC: the Rust SDK drops an error without an id, and its caller waits. */
   const plain = { error: "not_allowed", error_description: words, request_id: "r-7" };
 
-  test("policy refuses a call whose body is not looked at with 403, and with JSON that is no JSON-RPC", async () => {
+  test("policy refuses a call whose body is not looked at with 403, and with JSON that is not JSON-RPC", async () => {
     const answer = await barred("staff", call(7));
     expect(answer.status).toBe(403);
     expect(answer.headers["www-authenticate"]).toBeUndefined();

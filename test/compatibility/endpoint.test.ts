@@ -298,7 +298,7 @@ describe("where an upstream's MCP endpoint is", () => {
     await connect("/mcp");
     const before = await begin("/other/mcp");
     await house.tokens.disconnect(alice, house.route());
-    await expect(finish(before)).rejects.toThrow("disconnected_meanwhile");
+    await expect(finish(before)).rejects.toThrow("disconnected_during_authorization");
 
     await connect("/mcp");
     const during = await begin("/other/mcp");
@@ -310,7 +310,7 @@ describe("where an upstream's MCP endpoint is", () => {
       return found;
     });
     await house.tokens.disconnect(alice, house.route());
-    expect(String(await finishing.promise)).toContain("disconnected_meanwhile");
+    expect(String(await finishing.promise)).toContain("disconnected_during_authorization");
     expect(await house.store.upstreamTokens.listForUser(alice)).toEqual([]);
   });
 

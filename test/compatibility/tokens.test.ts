@@ -1033,7 +1033,7 @@ describe("a token that is obtained while the database is away", () => {
     expect(revoked).toContain("too-late");
   });
 
-  describe("or while the person disconnects, with the database at hand", () => {
+  describe("or while the person disconnects, with the database available", () => {
     const begin = async () => {
       const returnTo = "https://mcp.test/";
       const begun = await house.oauth.begin({ userId: alice, route: house.route(), returnTo });
@@ -1058,7 +1058,7 @@ describe("a token that is obtained while the database is away", () => {
         upstream.tokenFields.access_token = "too-late";
         const begun = await begin();
         upstream.beforeToken = async () => void (await disconnect());
-        expect(await finish(begun)).toMatchObject({ ok: false, code: "disconnected_meanwhile" });
+        expect(await finish(begun)).toMatchObject({ ok: false, code: "disconnected_during_authorization" });
         upstream.beforeToken = undefined;
         expect(await tokenOf(alice)).toBeUndefined();
         expect(revoked).toContain("too-late");
@@ -1072,7 +1072,7 @@ describe("a token that is obtained while the database is away", () => {
       await elsewhere.tokens.disconnect(alice, house.route());
       expect(await finish(begun)).toMatchObject({
         ok: false,
-        code: "disconnected_meanwhile",
+        code: "disconnected_during_authorization",
         oauthError: "access_denied",
         retryable: false,
       });
@@ -1089,7 +1089,7 @@ describe("a token that is obtained while the database is away", () => {
       const begun = await begin();
       await disconnect();
       await house.query("delete from client_registration");
-      expect(await finish(begun)).toMatchObject({ ok: false, code: "disconnected_meanwhile" });
+      expect(await finish(begun)).toMatchObject({ ok: false, code: "disconnected_during_authorization" });
       const registered = await house.query("select * from client_registration");
       expect(registered).toEqual([]);
     });
@@ -1101,7 +1101,7 @@ describe("a token that is obtained while the database is away", () => {
       const begun = await begin();
       await house.store.signInSessions.delete(alice, { action: "person.refused", userId: alice });
       await house.tokens.disconnectAll(alice);
-      expect(await finish(begun)).toMatchObject({ ok: false, code: "disconnected_meanwhile" });
+      expect(await finish(begun)).toMatchObject({ ok: false, code: "disconnected_during_authorization" });
       expect(upstream.tokenRequests).toEqual([]);
     });
 
@@ -1120,7 +1120,10 @@ describe("a token that is obtained while the database is away", () => {
       const key = { userId: alice, routeId: "files" };
       const end = (at: string) => () => house.tokens.end({ ...key, upstream: at });
       expect(await agree(end(`${moved.mcp}/other`))).toMatchObject({ ok: true });
-      expect(await agree(end(moved.mcp))).toMatchObject({ ok: false, code: "disconnected_meanwhile" });
+      expect(await agree(end(moved.mcp))).toMatchObject({
+        ok: false,
+        code: "disconnected_during_authorization",
+      });
       await moved.close();
     });
 

@@ -133,7 +133,7 @@ const faults: Record<string, FaultOfFlow> = {
     unseen: true,
   },
   token_endpoint_unusable: { arrange: (upstream) => upstream.off("/token"), answered: "404" },
-  disconnected_meanwhile: {
+  disconnected_during_authorization: {
     arrange: (upstream) => {
       const back = agreeing(upstream);
       upstream.on("/authorize", async (seen) => {

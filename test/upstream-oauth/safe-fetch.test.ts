@@ -194,8 +194,8 @@ describe("safe fetching", () => {
     await send({ method: "POST" }, `${url}/post`);
     await stream.body?.cancel();
     expect(server.paths()).toEqual(["/open", "/post"]);
-    // Any other request may reach any of them.
-    await outward.probe(route, { method: "POST" }, `${url}/post`);
+    // Another session may reach any of them.
+    await outward.legacySession(route)({ method: "POST" }, `${url}/post`);
     expect([server.paths().length, asked]).toEqual([2, 2]);
     other.closeAllConnections();
     await new Promise((resolve) => other.close(resolve));
