@@ -55,8 +55,9 @@ test("F3.8 MCP Inspector in Chromium: connects by OAuth with nothing but the URL
   page.setDefaultTimeout(30_000);
   await page.goto(address);
 
-  // The switch beside the server: to the authorization server in this tab, and back when all is said.
-  await page.locator("[role=switch], input[type=checkbox]").last().click({ force: true });
+  // The switch beside the server: to the authorization server in this tab, and back when all is said. Its input
+  // has no size while the page is still being laid out, so the event goes to the element, not to a place.
+  await page.getByRole("switch").last().dispatchEvent("click");
   await page.waitForURL((url) => url.origin === stack.openid.issuer);
   const logins: Readonly<Record<string, { login: string; password: string }>> = {
     [stack.openid.issuer]: { login: "alice", password: "wonderland" },
