@@ -136,7 +136,7 @@ export function clientRegistrations(
         .where("issuer", "=", issuer)
         .where("redirect_uri", "=", redirectUri)
         .where("client_id", "=", clientId)
-        .$if(sealed !== undefined, (all) => all.where("sealed", "=", sealed ?? null))
+        .$if(sealed !== undefined, (all) => all.where("sealed", "is not distinct from", sealed ?? null))
         .where((e) => e.or([e("lease_until", "is", null), e("lease_until", "<=", now)]))
         .returning("issuer")
         .execute(),

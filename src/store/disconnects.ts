@@ -3,12 +3,12 @@ import { secretName } from "./secret-name.ts";
 import type { ConnectionKey } from "./store.ts";
 import type { Tables } from "./tables.ts";
 
-/** What somebody has given up: one connection, or with it whatever they have, or are about to have, at the route. */
+/** What a person disconnects: one connection, or with it all others of theirs at the route, also those under way. */
 export type DisconnectScope = "connection" | "route";
 
 const table = "used_value";
 const kind = "disconnect";
-/** Longer than anything takes that was begun before. */
+/** Longer than an authorization flow or a refresh can take. */
 const kept = sql`interval '30 days'`;
 function nameOf({ userId, routeId, upstream }: ConnectionKey, scope: DisconnectScope): string {
   return secretName(JSON.stringify(scope === "route" ? [userId, routeId] : [userId, routeId, upstream]));

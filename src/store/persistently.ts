@@ -73,6 +73,8 @@ export async function standingOf(
 export function hasLeft(before: Standing, now: Standing): boolean {
   return (before.signedIn && !now.signedIn) || isDisconnectedSince(before.disconnects, now.disconnects);
 }
+
+/** Whether there is a disconnect in `now` that is not in `before`; both as `UpstreamTokens.disconnects`. */
 export function isDisconnectedSince(before: readonly number[], now: readonly number[]): boolean {
   return now.some((one) => !before.includes(one));
 }

@@ -140,7 +140,7 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
       needed ? missing(scopesOf(connection, route), "consent_needed") : withoutToken;
     const needed = upstreamOAuth.needed(route);
     if (typeof needed === "boolean") return answer(needed);
-    return needed.then(answer, notTold);
+    return needed.then(answer, needUnknown);
   }
 
   /** A demand is the fuller list; without one, what the routes file asks for. */
@@ -185,7 +185,7 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
     if (isGranted(route)) return forbidden(refused);
     const needed = upstreamOAuth.needed(route);
     if (typeof needed === "boolean") return needed ? forbidden(refused) : withoutToken;
-    return needed.then((is) => (is ? forbidden(refused) : withoutToken), notTold);
+    return needed.then((is) => (is ? forbidden(refused) : withoutToken), needUnknown);
   }
 
   /** The connection that serves the endpoint that is asked for (`connectionFor`, with what is in memory). */
@@ -278,8 +278,8 @@ function forbidden(reason: string): Extract<Credential, { kind: "forbidden" }> {
   return { kind: "forbidden", reason };
 }
 
-/** Whether the upstream needs a token cannot be told. */
-function notTold(thrown: unknown): Credential {
+/** The answer while it is unknown whether the upstream needs a token. */
+function needUnknown(thrown: unknown): Credential {
   const { code } = UpstreamOAuthError.from(thrown, "the upstream cannot be asked");
   return { kind: "unavailable", retryAfterSeconds: isPassing(code) ? 5 : 60, reason: code, fault: code };
 }
