@@ -14,7 +14,7 @@ const common = {
   testTimeout: 180_000,
   hookTimeout: 300_000,
   // A machine under load may take its time; where a bound is the behaviour, the test names it.
-  expect: { poll: { timeout: 10_000 } },
+  expect: { poll: { timeout: 60_000 } },
 } as const;
 
 export default defineConfig({

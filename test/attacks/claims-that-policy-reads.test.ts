@@ -143,7 +143,7 @@ describe("what policy knows of people", () => {
     Promise.all(Array.from({ length: 12 }, () => call(route, token)));
   const becomes = (status: number, route: string, token: string) =>
     expect
-      .poll(async () => new Set(await everywhere(route, token)), { interval: 50, timeout: 30_000 })
+      .poll(async () => new Set(await everywhere(route, token)), { interval: 50, timeout: 60_000 })
       .toEqual(new Set([status]));
   /** Signs in anew, allows a client, and hands over what it got: also where policy denies the first call. */
   async function authorized(user: User, route: string): Promise<McpClient> {
@@ -189,7 +189,7 @@ describe("what policy knows of people", () => {
     const before = await loads();
     await rewrite(change);
     const isThere = async () => (await loads()).every((count, replica) => count > Number(before[replica]));
-    await expect.poll(isThere, { interval: 20, timeout: 30_000 }).toBe(true);
+    await expect.poll(isThere, { interval: 20, timeout: 60_000 }).toBe(true);
   }
   const tokenOf = (client: McpClient) => client.tokens()?.access_token ?? "";
   interface Tokens {
@@ -336,7 +336,7 @@ describe("what policy knows of people", () => {
             });
             return [...new Set(all)];
           },
-          { interval: 50, timeout: 30_000 },
+          { interval: 50, timeout: 60_000 },
         )
         .toEqual([JSON.stringify(expected)]);
     const choose = (identity_assertion: object) =>

@@ -162,7 +162,7 @@ describe("A route that changes while calls run, through Envoy", () => {
     events.setEncoding("utf8").on("data", (text: string) => {
       heard += text;
     });
-    await expect.poll(() => heard, { timeout: 30_000 }).toContain("opened");
+    await expect.poll(() => heard, { timeout: 60_000 }).toContain("opened");
     let stop = false;
     const calls = async () => {
       while (!stop && faults.length === 0) {
@@ -191,7 +191,7 @@ describe("A route that changes while calls run, through Envoy", () => {
     await Promise.all(workers);
     expect(faults).toEqual([]);
     upstreams.a.say("still here");
-    await expect.poll(() => heard, { timeout: 30_000 }).toContain("still here");
+    await expect.poll(() => heard, { timeout: 60_000 }).toContain("still here");
     expect(faults).toEqual([]);
     session.destroy();
   });

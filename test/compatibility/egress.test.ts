@@ -514,7 +514,7 @@ describe("outbound calls through a CONNECT proxy", () => {
         "as.world.test/as/token",
         "as.world.test/as/revoke",
       ])
-        await expect.poll(() => calls, { timeout: 20_000, message: call }).toContain(call);
+        await expect.poll(() => calls, { timeout: 60_000, message: call }).toContain(call);
       const grants = scripted.seen
         .filter(({ path }) => path === "/as/token")
         .map(({ form }) => form.get("grant_type"));

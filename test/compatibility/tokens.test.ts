@@ -663,7 +663,7 @@ describe("a refresh that is refused without a reason", () => {
       expect(await replica.tokens.find(person("alice"), house.route(), soon)).toMatchObject({
         kind: "credential",
       });
-      await vi.waitFor(() => expect(refused()).toBe(time), { timeout: 30_000 });
+      await vi.waitFor(() => expect(refused()).toBe(time), { timeout: 60_000 });
     }
     const token = await stored("alice");
     if (!token) throw new Error("nothing stored");
@@ -901,7 +901,7 @@ describe("a client secret that ends", () => {
       headers: [["authorization", "Bearer token-of-client-0:renewed-1"]],
     });
     answer();
-    await expect.poll(secret, { timeout: 30_000 }).toBe("renewed-2");
+    await expect.poll(secret, { timeout: 60_000 }).toBe("renewed-2");
     expect([renewals, upstream.registered.length]).toEqual([2, 1]);
   });
 

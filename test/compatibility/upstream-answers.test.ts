@@ -370,7 +370,7 @@ describe("the first event of a legacy HTTP+SSE server", () => {
           incoming.destroy();
           return incoming.statusCode;
         },
-        { timeout: 30_000 },
+        { timeout: 60_000 },
       )
       .toBe(200);
     first.destroy();

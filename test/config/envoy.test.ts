@@ -395,7 +395,7 @@ describe("F1.7 a running Envoy, made by --xds-dir", () => {
   it("takes up files written anew, without a restart", async () => {
     write(`  - {id: root, from: https://h.example.com, to: "${upstream.url}/moved", mcp: {}}\n`);
     await expect
-      .poll(async () => (await ask("/")).status === 200 && upstreamSeen?.path, { timeout: 20_000 })
+      .poll(async () => (await ask("/")).status === 200 && upstreamSeen?.path, { timeout: 60_000 })
       .toBe("/moved");
   });
 

@@ -209,7 +209,7 @@ wait
     // Where policy knows tools, the body is read, and the answer has the id of the call.
     const sentence = /^MCP error -32600: You do not have access to this server\.$/;
     // The file is read anew in a moment.
-    await vi.waitFor(() => expect(list()).rejects.toThrow(sentence), { timeout: 30_000, interval: 100 });
+    await vi.waitFor(() => expect(list()).rejects.toThrow(sentence), { timeout: 60_000, interval: 100 });
     await expect(whole.connect()).rejects.toThrow(sentence);
     // Elsewhere nobody knows the id: SDKs show the body, and the sentence with it.
     await expect(called(search, "greet", { name: "Alice" })).rejects.toThrow(

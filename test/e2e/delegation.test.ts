@@ -56,7 +56,7 @@ describe("F2.4 a service account with its owner's connection", () => {
     return headers.find(([name]) => name.toLowerCase() === "authorization")?.[1];
   };
   const becomes = (status: number) =>
-    expect.poll(async () => (await call()).status, { interval: 20, timeout: 5_000 }).toBe(status);
+    expect.poll(async () => (await call()).status, { interval: 20, timeout: 60_000 }).toBe(status);
   async function refused(reason: RegExp): Promise<void> {
     const answer = await call();
     expect([answer.status, answer.header("www-authenticate")]).toEqual([403, undefined]);

@@ -70,12 +70,12 @@ describe("several processes on one machine, each on Unix sockets of its own", ()
       for (let count = 0; count < 10; count++) expect((await call(token)).status).toBe(200);
       return Math.min(await allowed(stack.adminUrl), await allowed(`http://${secondAdmin}`));
     };
-    await expect.poll(share, { timeout: 20_000 }).toBeGreaterThan(0);
+    await expect.poll(share, { timeout: 60_000 }).toBeGreaterThan(0);
 
     second.kill("SIGKILL");
     await second.exited;
     // A call under way in it may be lost; Envoy hears of it and asks the one that is left.
-    await expect.poll(async () => (await call(token)).status, { timeout: 20_000 }).toBe(200);
+    await expect.poll(async () => (await call(token)).status, { timeout: 60_000 }).toBe(200);
     for (let count = 0; count < 20; count++) expect((await call(token)).status).toBe(200);
   });
 
@@ -94,7 +94,7 @@ describe("several processes on one machine, each on Unix sockets of its own", ()
     for (let restart = 0; restart < 2; restart++) {
       await second.close();
       second = await startSecond();
-      await expect.poll(() => allowed(`http://${secondAdmin}`), { timeout: 20_000 }).toBeGreaterThan(0);
+      await expect.poll(() => allowed(`http://${secondAdmin}`), { timeout: 60_000 }).toBeGreaterThan(0);
     }
     restarting = false;
     await Promise.all(callers);

@@ -87,7 +87,7 @@ describe("F2.1 back-channel logout", () => {
     await house.wire.cut();
     expect((await tell(token)).status).not.toBe(200);
     await house.wire.restore();
-    await expect.poll(async () => (await tell(token)).status, { timeout: 30_000 }).toBe(200);
+    await expect.poll(async () => (await tell(token)).status, { timeout: 60_000 }).toBe(200);
     expect(await whoami()).toEqual({});
   });
 

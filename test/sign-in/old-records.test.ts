@@ -128,7 +128,7 @@ describe("a sign-in record from before the upgrade", () => {
             answers.push(JSON.stringify(answer));
             return (await house.store.signInSessions.find(userId))?.unjudged ?? answer.email;
           },
-          { timeout: 30_000 },
+          { timeout: 60_000 },
         )
         .toBe(email);
       expect(answers.join("")).not.toContain(ceo);

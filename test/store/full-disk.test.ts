@@ -91,7 +91,7 @@ describe.skipIf(!probe)("F7.1 the embedded database on a disk that fills up", ()
       }
       await disk.empty();
       await expect
-        .poll(() => writeInTransaction("again").then(() => "written", String), { timeout: 20_000 })
+        .poll(() => writeInTransaction("again").then(() => "written", String), { timeout: 60_000 })
         .toBe("written");
       expect((await reasons()).filter((reason) => reason !== "last")).toEqual(["before", "again"]);
       // What was committed last is not known; the new one is listened to as the old was.

@@ -320,7 +320,7 @@ describe("rows of a version without MACs", () => {
     await backend.query("update browser_session set mac = null");
     await backend.query(`select pg_notify('${changeChannel}', '{"table":"signing_key"}')`);
     await expect
-      .poll(() => log.join(""), { timeout: 30_000 })
+      .poll(() => log.join(""), { timeout: 60_000 })
       .toContain("the database says no more that its rows are bound");
     expect(await reads.browser_session()).toBeUndefined();
   });
@@ -360,7 +360,7 @@ describe("rows of a version without MACs", () => {
     expect(await other.browserSessions.find("b")).toBeDefined();
     await store.bindRows();
     await backend.query("update browser_session set mac = null");
-    await expect.poll(() => other.browserSessions.find("b"), { timeout: 30_000 }).toBeUndefined();
+    await expect.poll(() => other.browserSessions.find("b"), { timeout: 60_000 }).toBeUndefined();
     await other.close();
   });
 });

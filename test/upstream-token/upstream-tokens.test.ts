@@ -354,7 +354,7 @@ describe("upstream tokens", () => {
       const until = new Date(Date.now() + 600);
       expect(await house.store.upstreamTokens.takeLease(key(), version, "dead-replica", until)).toBe(true);
       // Had the listener been away a moment ago, nobody would take over for ten seconds.
-      await expect.poll(() => authorization(), { timeout: 40_000 }).toMatch(/^Bearer/);
+      await expect.poll(() => authorization(), { timeout: 60_000 }).toMatch(/^Bearer/);
       expect(refreshes().length).toBe(1);
     });
 
