@@ -25,7 +25,7 @@ export async function person(options: {
 }): Promise<void> {
   const { transcript, end } = options;
   const page = await options.context.newPage();
-  page.setDefaultTimeout(15_000);
+  page.setDefaultTimeout(60_000);
   try {
     await page.goto(options.location.href);
     for (let forms = 0; !end(new URL(page.url())); forms += 1) {

@@ -65,7 +65,7 @@ describe("an application that shares the host of an MCP route, and whoever write
     await alice?.context.close();
     const context = await chromium.newContext();
     const page = await context.newPage();
-    page.setDefaultTimeout(30_000);
+    page.setDefaultTimeout(60_000);
     await page.goto(app);
     await passForeignPages(page, loginsOfAlice(stack));
     expect(page.url()).toBe(app);

@@ -165,7 +165,7 @@ test("F2.2 a warm check makes no promise, that is, does no I/O and checks no sig
   const cold = check(facts, deps);
   expect(cold).toBeInstanceOf(Promise);
   await cold;
-  await vi.waitUntil(checks.store.notifications.healthy);
+  await vi.waitUntil(checks.store.notifications.healthy, 60_000);
   const warm = check(facts, deps);
   expect(warm).not.toBeInstanceOf(Promise);
   expect(warm).toMatchObject({ decision: { kind: "allow" } });

@@ -115,7 +115,7 @@ export async function gateway(folder: string): Promise<Gateway> {
   /** Waits until `url` answers with 200; each time on a new connection, for Envoy serves those it has as before. */
   async function until(url: string): Promise<void> {
     let last = "nothing";
-    for (const deadline = Date.now() + 20_000; ; await delay(50)) {
+    for (const deadline = Date.now() + 60_000; ; await delay(50)) {
       const { fetch, close } = loopbackFetch(authority.ca, port ?? 0);
       try {
         const response = await fetch(url);

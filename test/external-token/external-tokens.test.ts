@@ -221,7 +221,7 @@ describe("F2.2 the cache of verified tokens", () => {
     expect(await verify(token, a)).toMatchObject({ ok: true });
     expect(await lookUps()).toEqual([0, 1]);
     // The listener's first word empties the cache once more.
-    await vi.waitUntil(async () => (await verify(token, a)).ok && (await lookUps())[0] === 1);
+    await vi.waitUntil(async () => (await verify(token, a)).ok && (await lookUps())[0] === 1, 60_000);
     const [, missed = 0] = await lookUps();
     await checks.reload(yaml(foreign.url).replaceAll("t1, t2", "t9"));
     expect(await verify(token, checks.routes().byId("a")!)).toEqual({ ok: false, refusal: "missing_claim" });

@@ -32,7 +32,7 @@ async function configState(admin: string): Promise<string> {
 async function until(condition: () => Promise<boolean>): Promise<number> {
   const startedAt = Date.now();
   while (!(await condition().catch(() => false))) {
-    if (Date.now() - startedAt > 10_000) throw new Error("did not come about within 10 s");
+    if (Date.now() - startedAt > 60_000) throw new Error("did not come about within 60 s");
     await delay(50);
   }
   return Date.now() - startedAt;

@@ -44,7 +44,7 @@ const dismissed: Fault = {
     });
     // The server behind the route speaks no MCP: authorization is all that is needed.
     const connecting = client.connect().catch(() => {});
-    for (const until = Date.now() + 20_000; !client.tokens() && Date.now() < until; ) await delay(50);
+    for (const until = Date.now() + 60_000; !client.tokens() && Date.now() < until; ) await delay(50);
     const tokens = client.tokens();
     await client.close();
     void connecting;

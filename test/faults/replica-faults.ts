@@ -94,7 +94,7 @@ export async function rollOver(world: Pick<World, "replicas">): Promise<void> {
 }
 
 async function ready(replica: Replica): Promise<void> {
-  for (const until = Date.now() + 20_000; Date.now() < until; await delay(100)) {
+  for (const until = Date.now() + 60_000; Date.now() < until; await delay(100)) {
     const answer = await fetch(`${replica.admin}/readyz`).catch(() => undefined);
     await answer?.body?.cancel();
     if (answer?.ok) return;

@@ -19,7 +19,7 @@ afterEach(() => vi.restoreAllMocks());
 let checks: Awaited<ReturnType<typeof startChecks>>;
 beforeAll(async () => {
   checks = await startChecks(yaml);
-  await vi.waitUntil(checks.store.notifications.healthy);
+  await vi.waitUntil(checks.store.notifications.healthy, 60_000);
 });
 afterAll(() => checks.close());
 

@@ -52,7 +52,7 @@ test("F3.8 MCP Inspector in Chromium: connects by OAuth with nothing but the URL
   cleanUp.push(() => chrome.close());
   const context = await chrome.newContext();
   const page = await context.newPage();
-  page.setDefaultTimeout(30_000);
+  page.setDefaultTimeout(60_000);
   await page.goto(address);
 
   // The switch beside the server: to the authorization server in this tab, and back when all is said. Its input

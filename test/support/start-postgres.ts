@@ -86,13 +86,13 @@ function cleanUpOnDeath(folder: string): () => void {
 /** "Ready to accept connections" is logged a moment before it is true. */
 async function answering(url: string): Promise<void> {
   for (let attempt = 0; ; attempt++) {
-    const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: 5_000 });
+    const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: 60_000 });
     try {
       await client.connect();
       await client.end();
       return;
     } catch (error) {
-      if (attempt === 20) throw error;
+      if (attempt === 1_000) throw error;
       await new Promise((resolve) => setTimeout(resolve, 50));
     }
   }
