@@ -1,6 +1,26 @@
 import { secretPaths } from "../config/secret-paths.ts";
-import { isJsonObject, type JsonObject } from "./json-object.ts";
-import { mergePatch } from "./merge-patch.ts";
+
+/** A JSON object as it came over the wire. */
+export type JsonObject = { readonly [key: string]: unknown };
+
+/** Whether a value is one: neither null nor a list. */
+export function isJsonObject(value: unknown): value is JsonObject {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+/** RFC 7396: what `patch` names is set, merged where both are objects, removed where it is null; all else stays. */
+export function mergePatch(target: JsonObject, patch: JsonObject): JsonObject {
+  const merged = new Map(Object.entries(target));
+  for (const [key, value] of Object.entries(patch)) {
+    if (value === null) merged.delete(key);
+    else if (isJsonObject(value)) {
+      const old = merged.get(key);
+      merged.set(key, mergePatch(isJsonObject(old) ? old : {}, value));
+    } else merged.set(key, value);
+  }
+  // fromEntries defines `__proto__` as a key like any other.
+  return Object.fromEntries(merged);
+}
 
 let known: ReturnType<typeof secretPaths> | undefined;
 /** Read off the schema once it is needed, which takes a tenth of a start. */

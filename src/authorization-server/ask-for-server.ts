@@ -1,7 +1,7 @@
 import type { Context } from "koa";
 import type { RouteTable } from "../config/route-table.ts";
-import { sendPage } from "../pages/send-page.ts";
 import { whichServerPage } from "../pages/which-server-page.ts";
+import { sendPage } from "../server/http/send-page.ts";
 import { onlyRouteOf, routeOfResource } from "./resource-servers.ts";
 
 /** In characters; nobody types more. */

@@ -1,7 +1,7 @@
 import { LRUCache } from "lru-cache";
 import Provider, { type KoaContextWithOIDC } from "oidc-provider";
-import { clientAddress } from "../policy/client-address.ts";
-import { countPerHour } from "../policy/count-per-hour.ts";
+import { clientAddress } from "../server/client-address.ts";
+import { countPerHour } from "../util/hourly-counts.ts";
 import type { AuthorizationServerDeps } from "./authorization-server-deps.ts";
 import { clientIdFault } from "./client-id-allowed.ts";
 import { orUnavailable } from "./or-unavailable.ts";

@@ -1,7 +1,7 @@
 import { IncomingMessage } from "node:http";
 import { buffer } from "node:stream/consumers";
 import type { Context } from "koa";
-import { requestId } from "../pages/request-id.ts";
+import { requestId } from "../server/http/request.ts";
 import { readClientMetadata } from "./read-client-metadata.ts";
 
 /** `form` and `json`: the media type of the endpoint. */

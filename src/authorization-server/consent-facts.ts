@@ -1,6 +1,6 @@
 import type Provider from "oidc-provider";
 import type { Config } from "../config/config.ts";
-import type { Route } from "../config/route.ts";
+import type { Route } from "../model/route.ts";
 import type { ConsentPage } from "../pages/consent-page.ts";
 import type { Person } from "../sign-in/sign-in.ts";
 import type { ConsentNotice } from "../upstream-oauth/upstream-oauth.ts";

@@ -1,9 +1,7 @@
 import Router from "@koa/router";
 import type { Context, Middleware, Next } from "koa";
 import type Provider from "oidc-provider";
-import { openCors } from "../pages/open-cors.ts";
-import { readForm } from "../pages/read-form.ts";
-import { requestId } from "../pages/request-id.ts";
+import { openCors, readForm, requestId } from "../server/http/request.ts";
 import { askForServer } from "./ask-for-server.ts";
 import { authorizationParameters } from "./authorization-parameters.ts";
 import type { AuthorizationServerDeps } from "./authorization-server-deps.ts";

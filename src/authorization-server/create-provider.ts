@@ -1,6 +1,6 @@
 import Provider, { type KoaContextWithOIDC } from "oidc-provider";
 import { ownCookieName } from "../config/own-cookies.ts";
-import { requestId } from "../pages/request-id.ts";
+import { requestId } from "../server/http/request.ts";
 import type { AuthorizationServerDeps } from "./authorization-server-deps.ts";
 import { createClientFetches } from "./client-fetches.ts";
 import { applyClientMetadataRules } from "./client-metadata-rules.ts";

@@ -1,7 +1,7 @@
 import type Provider from "oidc-provider";
 import type { KoaContextWithOIDC } from "oidc-provider";
 import type { Identified } from "../external-token/external-tokens.ts";
-import { requestId } from "../pages/request-id.ts";
+import { requestId } from "../server/http/request.ts";
 import type { AuthorizationServerDeps } from "./authorization-server-deps.ts";
 
 /**

@@ -5,7 +5,7 @@ import {
   type KoaContextWithOIDC,
   type RefreshToken,
 } from "oidc-provider";
-import type { Route } from "../config/route.ts";
+import type { Route } from "../model/route.ts";
 import type { AuthorizationServerDeps } from "./authorization-server-deps.ts";
 import { orUnavailable } from "./or-unavailable.ts";
 import type { RefreshRotation } from "./refresh-rotation.ts";

@@ -3,7 +3,7 @@ import { normalPath } from "../config/normal-path.ts";
 import { normalizeHost } from "../config/normalize-host.ts";
 import { pathFault } from "../config/path-fault.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
-import { requestId } from "../pages/request-id.ts";
+import { requestId } from "../server/http/request.ts";
 import { onlyRouteOf } from "./resource-servers.ts";
 
 const wellKnown = "/.well-known/oauth-protected-resource";

@@ -1,5 +1,5 @@
 import Provider, { type AdapterPayload, errors, type KoaContextWithOIDC } from "oidc-provider";
-import { requestId } from "../pages/request-id.ts";
+import { requestId } from "../server/http/request.ts";
 import type { AuthorizationServerDeps } from "./authorization-server-deps.ts";
 import { orUnavailable } from "./or-unavailable.ts";
 import { routeOfResource } from "./resource-servers.ts";

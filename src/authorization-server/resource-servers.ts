@@ -1,7 +1,7 @@
 import { errors, type KoaContextWithOIDC, type ResourceServer } from "oidc-provider";
 import { askedAt, pathBelow } from "../config/endpoint.ts";
-import type { Route } from "../config/route.ts";
 import type { RouteTable } from "../config/route-table.ts";
+import type { Route } from "../model/route.ts";
 import type { AuthorizationServerDeps } from "./authorization-server-deps.ts";
 import { browserRequest } from "./browser-request.ts";
 import { orUnavailable } from "./or-unavailable.ts";

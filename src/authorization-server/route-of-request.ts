@@ -1,5 +1,5 @@
 import type { KoaContextWithOIDC } from "oidc-provider";
-import type { Route } from "../config/route.ts";
+import type { Route } from "../model/route.ts";
 import type { AuthorizationServerDeps } from "./authorization-server-deps.ts";
 import { routeOfResource } from "./resource-servers.ts";
 

@@ -1,8 +1,8 @@
 import type { KoaContextWithOIDC } from "oidc-provider";
 import { sentence } from "../config/sentence.ts";
 import { errorPage } from "../pages/error-page.ts";
-import { requestId } from "../pages/request-id.ts";
-import { sendPage } from "../pages/send-page.ts";
+import { requestId } from "../server/http/request.ts";
+import { sendPage } from "../server/http/send-page.ts";
 import type { Explanation, Failure } from "./explain-error.ts";
 
 /**

@@ -1,8 +1,8 @@
 import type { z } from "zod";
+import type { PolicySource, Route } from "../model/route.ts";
 import type { Config, KeySource, SignInProvider } from "./config.ts";
 import type { configSchema } from "./config-schema.ts";
 import { readEgressProxies } from "./egress-proxies.ts";
-import type { PolicySource, Route } from "./route.ts";
 
 type TopInput = z.output<ReturnType<typeof configSchema>>;
 

@@ -1,7 +1,4 @@
 import type { z } from "zod";
-import type { ConfigPath } from "./config-source.ts";
-import { derivedRouteId } from "./derived-route-id.ts";
-import type { Reporter } from "./reporter.ts";
 import type {
   ClientSecrets,
   PolicyNode,
@@ -10,7 +7,10 @@ import type {
   Route,
   RouteMcp,
   UpstreamAuth,
-} from "./route.ts";
+} from "../model/route.ts";
+import type { ConfigPath } from "./config-source.ts";
+import { derivedRouteId } from "./derived-route-id.ts";
+import type { Reporter } from "./reporter.ts";
 import type { routeSchema } from "./route-schema.ts";
 import { upstreamHash } from "./upstream-hash.ts";
 import { decodedName, queryPairs } from "./upstream-query.ts";

@@ -1,3 +1,4 @@
+import type { Route } from "../model/route.ts";
 import { checkTogether } from "./check-together.ts";
 import type { Config } from "./config.ts";
 import { configSource } from "./config-source.ts";
@@ -5,7 +6,6 @@ import { literalFields } from "./literal-fields.ts";
 import type { Problem } from "./problem.ts";
 import { readRoute } from "./read-route.ts";
 import { createReporter } from "./reporter.ts";
-import type { Route } from "./route.ts";
 import { routeSchema } from "./route-schema.ts";
 
 /** A route kept in the database: an entry as the routes file would have it, with an id. */

@@ -1,5 +1,5 @@
 import type { z } from "zod";
-import type { ClientAuthMethod } from "./route.ts";
+import type { ClientAuthMethod } from "../model/route.ts";
 
 /** JWS algorithms of asymmetric keys (RFC 7518, RFC 8037, RFC 9864): what `private_key_jwt` may sign with. */
 export const clientSigningAlgs = [

@@ -1,7 +1,7 @@
+import type { Route } from "../model/route.ts";
 import type { Config } from "./config.ts";
 import type { ConfigPath } from "./config-source.ts";
 import type { Reporter } from "./reporter.ts";
-import type { Route } from "./route.ts";
 
 /**
  * One host is one trust domain: a script of an application can use and plant the cookies of its whole host, on every port

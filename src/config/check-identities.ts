@@ -1,8 +1,8 @@
+import type { PolicyNode } from "../model/route.ts";
 import type { Config, SignInProvider, TrustedIssuer } from "./config.ts";
 import type { ConfigPath } from "./config-source.ts";
 import { isUrl, lists, names, opensRoute } from "./opened-routes.ts";
 import type { Reporter } from "./reporter.ts";
-import type { PolicyNode } from "./route.ts";
 
 interface Source {
   readonly source: SignInProvider | TrustedIssuer;

@@ -1,9 +1,9 @@
+import type { Route } from "../model/route.ts";
 import { checkHosts } from "./check-hosts.ts";
 import type { Config } from "./config.ts";
 import type { ConfigPath } from "./config-source.ts";
-import { ownPaths } from "./own-paths.ts";
 import type { Reporter } from "./reporter.ts";
-import type { Route } from "./route.ts";
+import { ownPaths } from "./route-table.ts";
 import { identityProviderOf } from "./sign-in-providers.ts";
 import { callbackHost, hasOneOAuthRoute, redirectUriByHand } from "./upstream-callback.ts";
 

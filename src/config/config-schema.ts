@@ -1,9 +1,9 @@
 import { z } from "zod";
+import { systemAuthorities } from "../egress/trusted-authorities.ts";
+import { serviceAccountId } from "../model/subject.ts";
 import type { Fields } from "./create-fields.ts";
 import { longestClientName, mostRedirectUris } from "./redirect-uri-fault.ts";
-import { serviceAccountId } from "./service-account-id.ts";
 import { signInParameterFault } from "./sign-in-providers.ts";
-import { systemAuthorities } from "./system-authorities.ts";
 
 const kib = 1024;
 const day = 86_400;

@@ -1,5 +1,5 @@
-import type { EgressProxies } from "./egress-proxies.ts";
-import type { PolicySource, Route } from "./route.ts";
+import type { EgressProxies } from "../egress/proxies.ts";
+import type { PolicySource, Route } from "../model/route.ts";
 
 /** How far a source's word on e-mail addresses goes where it does not say `email_verified`. */
 interface EmailTrust {

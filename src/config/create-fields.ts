@@ -2,8 +2,7 @@ import { readFileSync } from "node:fs";
 import { resolve } from "node:path";
 import ipaddr from "ipaddr.js";
 import { z } from "zod";
-import { isLoopbackName } from "./is-loopback-name.ts";
-import { isPrivateHost } from "./private-host-list.ts";
+import { isLoopbackName, isPrivateHost } from "../egress/addresses.ts";
 import { redirectUriFault } from "./redirect-uri-fault.ts";
 
 /** What the fields need to know of the file they stand in. */

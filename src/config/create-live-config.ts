@@ -3,12 +3,11 @@ import { readFileSync, statSync } from "node:fs";
 import { resolve } from "node:path";
 import { buildStoredRoutes, type StoredEntry, type StoredRoutesBuilt } from "./build-stored-routes.ts";
 import type { Config } from "./config.ts";
-import { createRouteTable } from "./create-route-table.ts";
 import { formatProblem } from "./format-problem.ts";
 import { InvalidConfig } from "./invalid-config.ts";
 import { loadConfig } from "./load-config.ts";
 import type { Problem } from "./problem.ts";
-import type { CurrentRoutes, RouteTable } from "./route-table.ts";
+import { type CurrentRoutes, createRouteTable, type RouteTable } from "./route-table.ts";
 import { watchFiles } from "./watch-files.ts";
 
 /** The configuration in force, replaced as a whole when the file changes (F1.6). */

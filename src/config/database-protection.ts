@@ -1,5 +1,5 @@
+import { isLoopbackName } from "../egress/addresses.ts";
 import type { Config } from "./config.ts";
-import { isLoopbackName } from "./is-loopback-name.ts";
 import type { Reporter } from "./reporter.ts";
 
 /** Reports a database that others may listen to, and a `database.tls_ca` that nothing is verified by. */

@@ -1,7 +1,7 @@
 import { LRUCache } from "lru-cache";
+import type { Route } from "../model/route.ts";
 import { normalPath } from "./normal-path.ts";
 import { pathFault } from "./path-fault.ts";
-import type { Route } from "./route.ts";
 import { besideSegment, upstreamPath } from "./upstream-path.ts";
 
 /** Characters. A client writes it into its resource, and it is kept with tokens and connections. */

@@ -49,7 +49,7 @@ const prefixes = [
   "cf-access-",
   "tailscale-user-",
 ];
-const names = new Set([
+const identifying = new Set([
   "proxy-authorization",
   "x-forwarded-client-cert",
   "dpop",
@@ -67,5 +67,5 @@ const names = new Set([
  */
 export function isIdentityHeader(name: string): boolean {
   const plain = name.includes("_") ? name.replaceAll("_", "-") : name;
-  return names.has(plain) || prefixes.some((prefix) => plain.startsWith(prefix));
+  return identifying.has(plain) || prefixes.some((prefix) => plain.startsWith(prefix));
 }

@@ -1,6 +1,6 @@
 /** Set by Envoy itself, which overwrites or appends to what a client has sent. */
 const envoys = new Set(["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"]);
-const names = new Set([
+const overriding = new Set([
   "cf-connecting-ip",
   "fastly-client-ip",
   "forwarded",
@@ -21,12 +21,12 @@ const names = new Set([
 ]);
 
 /**
- * Whether a request header names another path, method, host or address than the request has: some servers go by it, and policy
+ * Whether a request header overriding another path, method, host or address than the request has: some servers go by it, and policy
  * has judged the request. Underscores count as hyphens.
  *
  * @param name in lower case.
  */
 export function isOverrideHeader(name: string): boolean {
   const plain = name.includes("_") ? name.replaceAll("_", "-") : name;
-  return names.has(plain) || (plain.startsWith("x-forwarded-") && !envoys.has(name));
+  return overriding.has(plain) || (plain.startsWith("x-forwarded-") && !envoys.has(name));
 }

@@ -1,5 +1,7 @@
 import { readFileSync, statSync } from "node:fs";
 import { dirname, resolve } from "node:path";
+import type { Route } from "../model/route.ts";
+import { serviceAccountId } from "../model/subject.ts";
 import { adoptPomeriumKeys } from "./adopt-pomerium-keys.ts";
 import { buildConfig } from "./build-config.ts";
 import { checkIdentities } from "./check-identities.ts";
@@ -18,9 +20,7 @@ import type { Problem } from "./problem.ts";
 import { readRoute } from "./read-route.ts";
 import { reportIssues } from "./report-issues.ts";
 import { createReporter, type Reporter } from "./reporter.ts";
-import type { Route } from "./route.ts";
 import { routeSchema } from "./route-schema.ts";
-import { serviceAccountId } from "./service-account-id.ts";
 import { signInRedirectUri } from "./sign-in-providers.ts";
 
 /** A loaded file, or everything that is wrong with it. */

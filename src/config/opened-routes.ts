@@ -1,5 +1,5 @@
+import type { Route } from "../model/route.ts";
 import type { TrustedIssuer } from "./config.ts";
-import type { Route } from "./route.ts";
 
 type Named = Pick<Route, "id" | "resource">;
 

@@ -1,9 +1,9 @@
 import ipaddr from "ipaddr.js";
+import type { PolicyMatcher, PolicyNode, PolicyRule, PolicySource } from "../model/route.ts";
 import { closest } from "./closest.ts";
 import type { ConfigPath } from "./config-source.ts";
 import { type CriterionWords, policyVocabulary } from "./policy-vocabulary.ts";
 import type { Reporter } from "./reporter.ts";
-import type { PolicyMatcher, PolicyNode, PolicyRule, PolicySource } from "./route.ts";
 import { timeOfDay } from "./time-of-day.ts";
 
 type Scalar = string | number | boolean;

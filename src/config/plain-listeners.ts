@@ -1,7 +1,7 @@
 import { isIP } from "node:net";
 import ipaddr from "ipaddr.js";
+import { isLoopbackName } from "../egress/addresses.ts";
 import type { Config } from "./config.ts";
-import { isLoopbackName } from "./is-loopback-name.ts";
 import type { Reporter } from "./reporter.ts";
 
 type PlainConfig = Pick<Config, "issuer" | "routes" | "envoy">;

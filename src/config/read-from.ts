@@ -1,7 +1,7 @@
+import { isLoopbackName } from "../egress/addresses.ts";
+import type { Route } from "../model/route.ts";
 import type { ConfigPath } from "./config-source.ts";
-import { isLoopbackName } from "./is-loopback-name.ts";
 import type { Reporter } from "./reporter.ts";
-import type { Route } from "./route.ts";
 
 /** Reads a route's `from`, and Pomerium's `prefix` beside it (F1.1). What is wrong with them is reported; `undefined` then. */
 export function readFrom(

@@ -1,4 +1,5 @@
 import type { z } from "zod";
+import type { PolicySource, Route } from "../model/route.ts";
 import { buildRoute } from "./build-route.ts";
 import type { ConfigPath } from "./config-source.ts";
 import { dropPomeriumKeys } from "./drop-pomerium-keys.ts";
@@ -6,7 +7,6 @@ import { parsePolicy } from "./parse-policy.ts";
 import { readFrom } from "./read-from.ts";
 import { reportIssues } from "./report-issues.ts";
 import type { Reporter } from "./reporter.ts";
-import type { PolicySource, Route } from "./route.ts";
 import type { routeSchema } from "./route-schema.ts";
 
 /** One entry of `routes` as a route; what is wrong with it is reported, all at once, and `undefined` then. */

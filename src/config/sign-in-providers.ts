@@ -1,5 +1,5 @@
+import type { IdentityAssertionGrant } from "../model/route.ts";
 import type { Config, SignInProvider } from "./config.ts";
-import type { IdentityAssertionGrant } from "./route.ts";
 
 /** What `authorization_url_params` of a provider may not name, and the key that says it, if there is one. */
 const ownSignInParameters = new Map<string, string | undefined>([

@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
+import type { Route } from "../model/route.ts";
 import type { Config } from "./config.ts";
-import type { Route } from "./route.ts";
 
 /** Routes of one host that send people to an authorization server, whether or not they are enabled now. */
 function oauthRoutes(config: Pick<Config, "routes">, host: string): readonly Route[] {

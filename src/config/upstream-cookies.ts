@@ -1,6 +1,6 @@
+import type { Route } from "../model/route.ts";
 import { isOwnCookie } from "./own-cookies.ts";
 import { pathFault } from "./path-fault.ts";
-import type { Route } from "./route.ts";
 import { upstreamPath } from "./upstream-path.ts";
 
 /** Of one route, in one answer, and what a client may hold before it gets no more. */

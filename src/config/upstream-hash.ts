@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import type { Route } from "./route.ts";
+import type { Route } from "../model/route.ts";
 
 /**
  * Names one upstream of a route: where a credential that is set on a request would go. It covers `to` (order included) and how

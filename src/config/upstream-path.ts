@@ -1,4 +1,4 @@
-import type { Route } from "./route.ts";
+import type { Route } from "../model/route.ts";
 
 /** Below a route: places of its upstream that are not below `to`, each behind the proof that the upstream has named it. */
 export const besideSegment = ".upstream";
@@ -44,4 +44,13 @@ export function upstreamPath(route: Pick<Route, "prefix" | "upstreamPath">, path
   // `from` with a slash is `from`; the upstream's own path has what it was written with.
   if (rest === "" && !(from !== base && path.endsWith("/"))) return to;
   return `${to.endsWith("/") ? to : `${to}/`}${rest}`;
+}
+
+/**
+ * The URL an upstream sees for a path of ours, without the query: a DPoP proof's `htu` (RFC 9449 section 4.2).
+ *
+ * @param path as the client asked for it, at or under the route's prefix.
+ */
+export function upstreamUrl(route: Route, path: string): string {
+  return new URL(route.upstream).origin + upstreamPath(route, path);
 }

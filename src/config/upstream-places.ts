@@ -1,6 +1,6 @@
+import type { Route } from "../model/route.ts";
 import { normalPath } from "./normal-path.ts";
 import { pathFault } from "./path-fault.ts";
-import type { Route } from "./route.ts";
 import type { RouteTable } from "./route-table.ts";
 import { upstreamPath } from "./upstream-path.ts";
 

@@ -25,7 +25,7 @@ const listed = new Set([
   "x-request-id",
 ]);
 /** Envoy's own: they frame the message or belong to one connection. */
-const framing = new Set([
+const framingHeaders = new Set([
   "connection",
   "content-length",
   "expect",
@@ -54,7 +54,7 @@ export function passesToServers(name: string): boolean {
 
 /** Whether a header is Envoy's to keep or drop. @param name in lower case */
 export function isFramingHeader(name: string): boolean {
-  return framing.has(name);
+  return framingHeaders.has(name);
 }
 
 /** Why `request_headers` may not name a header; undefined: it may. @param name in lower case */

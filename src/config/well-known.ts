@@ -1,10 +1,5 @@
 import { z } from "zod";
-
-/** A fixed public text that a route serves under `/.well-known/`. */
-export interface WellKnownText {
-  readonly contentType: string;
-  readonly body: string;
-}
+import type { WellKnownText } from "../model/route.ts";
 
 /** Of these the first segment is ours: what stands there decides where clients authorize, and whom they believe. */
 const ours = new Set([

@@ -1,8 +1,8 @@
 import { type JWTPayload, jwtVerify, SignJWT } from "jose";
 import { hasWithheldGroups } from "../config/claims.ts";
 import type { Config } from "../config/config.ts";
-import type { Route } from "../config/route.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
+import type { Route } from "../model/route.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import { assertedGroups } from "./asserted-groups.ts";
 import type { Caller } from "./caller.ts";

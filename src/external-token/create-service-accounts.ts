@@ -1,8 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { SignJWT } from "jose";
-import { needsPersonsConnection } from "../config/needs-persons-connection.ts";
-import type { Route } from "../config/route.ts";
-import { serviceAccountId } from "../config/service-account-id.ts";
+import { needsPersonsConnection, type Route } from "../model/route.ts";
+import { serviceAccountId } from "../model/subject.ts";
 import type { AuditEvent } from "../store/audit-event.ts";
 import type { Store } from "../store/store.ts";
 import { ServiceAccountExists } from "./service-account-exists.ts";

@@ -1,4 +1,4 @@
-import type { Route } from "../config/route.ts";
+import type { Route } from "../model/route.ts";
 import type { Caller, Refusal, Verification } from "./caller.ts";
 
 /** Whose session a token is minted for. */

@@ -1,9 +1,9 @@
 import { createHmac, createSecretKey, type KeyObject, randomBytes, timingSafeEqual } from "node:crypto";
-import { boundedCache } from "../bounded-cache.ts";
-import type { Route } from "../config/route.ts";
 import { cookieMark } from "../config/upstream-cookies.ts";
+import type { Route } from "../model/route.ts";
 import type { SigningKey, Store } from "../store/store.ts";
 import type { Logger } from "../telemetry/logger.ts";
+import { boundedCache } from "../util/bounded-cache.ts";
 
 /** What a proof speaks for: every field of a check's dynamic metadata that an answer of the upstream is later judged by. */
 export const provenFields = [

@@ -39,13 +39,13 @@ export async function verifyForeignToken(
     for (const [name, wanted] of Object.entries(trusted.requiredClaims)) {
       if (!satisfies(claimAt(payload, name), wanted)) return { refusal: "missing_claim" };
     }
-    return asVerified(payload, trusted, options.now);
+    return asForeign(payload, trusted, options.now);
   } catch (error) {
-    return refusedBy(error, (claims) => asVerified(claims, trusted, options.now));
+    return refusedBy(error, (claims) => asForeign(claims, trusted, options.now));
   }
 }
 
-function asVerified(payload: JWTPayload, trusted: TrustedIssuer, now: number): VerifiedToken | Refused {
+function asForeign(payload: JWTPayload, trusted: TrustedIssuer, now: number): VerifiedToken | Refused {
   const { email, claims, unusable } = verifiedEmail(payload, trusted);
   const user = unusable ? undefined : claimAt(claims, trusted.claims.user);
   if (typeof user !== "string" || user === "") return { refusal: "missing_claim" };

@@ -1,5 +1,5 @@
 import { type JWTPayload, jwtVerify } from "jose";
-import { serviceAccountId } from "../config/service-account-id.ts";
+import { serviceAccountId } from "../model/subject.ts";
 import type { Refused } from "./caller.ts";
 import { refusedBy } from "./refused-by.ts";
 import type { SigningKeyRing } from "./signing-key-ring.ts";
@@ -38,13 +38,13 @@ export async function verifyOwnToken(
         currentDate: new Date(options.now),
       },
     );
-    return asVerified(payload);
+    return asOwn(payload);
   } catch (error) {
-    return refusedBy(error, asVerified);
+    return refusedBy(error, asOwn);
   }
 }
 
-function asVerified(payload: JWTPayload): VerifiedToken | Refused {
+function asOwn(payload: JWTPayload): VerifiedToken | Refused {
   const { sub, client_id: clientId, grant_id: grantId, session_name: sessionName } = payload;
   const audience = typeof payload.aud === "string" ? [payload.aud] : payload.aud;
   if (typeof sub !== "string" || typeof clientId !== "string" || !audience) return { refusal: "malformed" };

@@ -1,5 +1,5 @@
 import { html } from "ghtml";
-import type { Route } from "../config/route.ts";
+import type { Route } from "../model/route.ts";
 import { layout } from "./layout.ts";
 import { mark } from "./mark.ts";
 import { scopeInWords } from "./scope-in-words.ts";

@@ -1,5 +1,5 @@
 import { html } from "ghtml";
-import type { Route } from "../config/route.ts";
+import type { Route } from "../model/route.ts";
 import { clientOrigin } from "./client-origin.ts";
 import { foreignServer } from "./confirm-connection-page.ts";
 import { layout } from "./layout.ts";

@@ -1,4 +1,4 @@
-import type { PolicyNode } from "../config/route.ts";
+import type { PolicyNode } from "../model/route.ts";
 
 /** Whether a condition depends on which tool is called. */
 export function asksForTool(node: PolicyNode): boolean {

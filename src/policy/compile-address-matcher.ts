@@ -1,5 +1,5 @@
 import ipaddr from "ipaddr.js";
-import type { PolicyMatcher } from "../config/route.ts";
+import type { PolicyMatcher } from "../model/route.ts";
 import { PolicyError } from "./policy-error.ts";
 
 /** `undefined`: the address cannot be read. */

@@ -1,12 +1,12 @@
 import { hasWithheldGroups, isWithheld } from "../config/claims.ts";
-import type { PolicyMatcher, PolicyNode, PolicyRule } from "../config/route.ts";
+import type { PolicyMatcher, PolicyNode, PolicyRule } from "../model/route.ts";
+import type { PolicyCaller } from "../model/subject.ts";
 import { compileAddressMatcher } from "./compile-address-matcher.ts";
 import { compileMatcher } from "./compile-matcher.ts";
 import { compilePathMatcher } from "./compile-path-matcher.ts";
 import { compileTimeMatcher } from "./compile-time-matcher.ts";
 import { PolicyError } from "./policy-error.ts";
 import type { PolicyFacts } from "./policy-facts.ts";
-import type { PolicyCaller } from "./policy-input.ts";
 import { claimValues, findClaim } from "./read-claim.ts";
 import type { Verdict } from "./verdict.ts";
 

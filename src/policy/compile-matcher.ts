@@ -1,4 +1,4 @@
-import type { PolicyMatcher } from "../config/route.ts";
+import type { PolicyMatcher } from "../model/route.ts";
 import { PolicyError } from "./policy-error.ts";
 
 /** A compiled matcher over the values a criterion found (one, or a list's). `absent` answers for no value at all. */

@@ -1,4 +1,4 @@
-import type { PolicyNode, PolicyRule } from "../config/route.ts";
+import type { PolicyNode, PolicyRule } from "../model/route.ts";
 import { combineToolExpressions } from "./combine-tool-expressions.ts";
 import { compileCriterion } from "./compile-criterion.ts";
 import { negateToolExpression } from "./negate-tool-expression.ts";

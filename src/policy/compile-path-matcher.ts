@@ -1,6 +1,6 @@
 import { normalPath } from "../config/normal-path.ts";
-import type { PolicyMatcher, Route } from "../config/route.ts";
 import { upstreamPath } from "../config/upstream-path.ts";
+import type { PolicyMatcher, Route } from "../model/route.ts";
 import { compileMatcher } from "./compile-matcher.ts";
 import { decodedFully, loosePath } from "./loose-path.ts";
 

@@ -1,6 +1,5 @@
 import type { Config } from "../config/config.ts";
-import { inspectedBodyBytes } from "../config/inspected-body-bytes.ts";
-import type { PolicySource, Route } from "../config/route.ts";
+import { inspectedBodyBytes, type PolicySource, type Route } from "../model/route.ts";
 import { compileRoutePolicy } from "./compile-route-policy.ts";
 import { compileRules } from "./compile-rules.ts";
 import { PolicyError } from "./policy-error.ts";

@@ -1,4 +1,6 @@
+import type { PolicyInput } from "../model/subject.ts";
 import type { CompiledRules, Ruling } from "./compile-rules.ts";
+import { type JsonRpcMessage, readJsonRpc, tooLarge } from "./json-rpc.ts";
 import type {
   JsonRpcId,
   PolicyDecision,
@@ -7,9 +9,7 @@ import type {
   RefusedRequests,
 } from "./policy-decision.ts";
 import type { PolicyFacts } from "./policy-facts.ts";
-import type { PolicyInput } from "./policy-input.ts";
 import type { RoutePolicy } from "./policy-table.ts";
-import { type JsonRpcMessage, readJsonRpc, tooLarge } from "./read-json-rpc.ts";
 
 type Refusal = Extract<PolicyDecision, { kind: "deny" | "refuse_call" }>;
 

@@ -1,4 +1,4 @@
-import type { PolicySource } from "../config/route.ts";
+import type { PolicySource } from "../model/route.ts";
 import { combineToolExpressions } from "./combine-tool-expressions.ts";
 import { type CompiledNode, compileNode } from "./compile-node.ts";
 import { compileToolNames } from "./compile-tool-names.ts";

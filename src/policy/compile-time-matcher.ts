@@ -1,4 +1,4 @@
-import type { PolicyMatcher } from "../config/route.ts";
+import type { PolicyMatcher } from "../model/route.ts";
 import { PolicyError } from "./policy-error.ts";
 
 type Test = (now: number) => boolean;

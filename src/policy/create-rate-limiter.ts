@@ -1,5 +1,5 @@
-import { boundedCache } from "../bounded-cache.ts";
-import type { Route } from "../config/route.ts";
+import type { Route } from "../model/route.ts";
+import { boundedCache } from "../util/bounded-cache.ts";
 
 /** Who asks, where, and when (milliseconds since the epoch). */
 export interface RateLimited {

@@ -1,5 +1,5 @@
+import type { PolicyCaller } from "../model/subject.ts";
 import type { PathFacts } from "./compile-path-matcher.ts";
-import type { PolicyCaller } from "./policy-input.ts";
 
 /** What compiled criteria read. An `undefined` member is not known, and its criteria answer so. */
 export interface PolicyFacts {

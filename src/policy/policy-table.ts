@@ -1,5 +1,5 @@
+import type { PolicyCaller, PolicyInput } from "../model/subject.ts";
 import type { PolicyDecision } from "./policy-decision.ts";
-import type { PolicyCaller, PolicyInput } from "./policy-input.ts";
 
 /** The compiled policy of one route. Stateless and synchronous; nothing here throws. */
 export interface RoutePolicy {

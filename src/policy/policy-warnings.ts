@@ -1,5 +1,5 @@
 import type { Config } from "../config/config.ts";
-import type { PolicyMatcher, PolicyNode, PolicyRule, PolicySource, Route } from "../config/route.ts";
+import type { PolicyMatcher, PolicyNode, PolicyRule, PolicySource, Route } from "../model/route.ts";
 import { asksForTool } from "./asks-for-tool.ts";
 import { compilePolicies } from "./compile-policies.ts";
 

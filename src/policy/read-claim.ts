@@ -1,4 +1,4 @@
-import type { PolicyCaller } from "./policy-input.ts";
+import type { PolicyCaller } from "../model/subject.ts";
 
 /**
  * Values of the claim that `claim/PATH` names, as strings; empty where there are none. A claim whose own name has

@@ -1,4 +1,4 @@
-import type { PolicyMatcher } from "../config/route.ts";
+import type { PolicyMatcher } from "../model/route.ts";
 import { compileMatcher } from "./compile-matcher.ts";
 import { compileToolNames } from "./compile-tool-names.ts";
 import type { ToolExpression } from "./tool-expression.ts";

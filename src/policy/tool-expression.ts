@@ -1,4 +1,4 @@
-import type { PolicyMatcher } from "../config/route.ts";
+import type { PolicyMatcher } from "../model/route.ts";
 
 /**
  * What is left of a policy when everything but the tool's name is known: a question of the name alone. Plain JSON, so

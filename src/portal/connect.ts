@@ -1,13 +1,13 @@
 import Router from "@koa/router";
 import type { Context } from "koa";
-import type { Route } from "../config/route.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
 import { connectOrigin } from "../config/upstream-callback.ts";
+import type { Route } from "../model/route.ts";
 import { errorPage } from "../pages/error-page.ts";
 import { popupDonePage } from "../pages/popup-done-page.ts";
 import { popupScript } from "../pages/popup-script.ts";
-import { requestId } from "../pages/request-id.ts";
-import { sendPage } from "../pages/send-page.ts";
+import { requestId } from "../server/http/request.ts";
+import { sendPage } from "../server/http/send-page.ts";
 import type { Person, SignIn } from "../sign-in/sign-in.ts";
 import type { Store } from "../store/store.ts";
 import type { Logger } from "../telemetry/logger.ts";

@@ -1,9 +1,7 @@
 import Router from "@koa/router";
 import type { Context } from "koa";
 import { z } from "zod";
-import { openCors } from "../pages/open-cors.ts";
-import { readBody } from "../pages/read-body.ts";
-import { requestId } from "../pages/request-id.ts";
+import { openCors, readBody, requestId } from "../server/http/request.ts";
 import type { PortalDeps } from "./portal-deps.ts";
 import type { ServerState } from "./server-state.ts";
 import { serverStates } from "./server-states.ts";

@@ -1,4 +1,4 @@
-import { needsPersonsConnection } from "../config/needs-persons-connection.ts";
+import { needsPersonsConnection } from "../model/route.ts";
 import type { ConnectionsPage } from "../pages/connections-page.ts";
 import type { PortalDeps } from "./portal-deps.ts";
 

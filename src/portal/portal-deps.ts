@@ -1,7 +1,7 @@
-import type { Route } from "../config/route.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
 import type { ExternalTokens } from "../external-token/external-tokens.ts";
-import type { PolicyCaller } from "../policy/policy-input.ts";
+import type { Route } from "../model/route.ts";
+import type { PolicyCaller } from "../model/subject.ts";
 import type { SignIn } from "../sign-in/sign-in.ts";
 import type { People } from "../store/people.ts";
 import type { Store } from "../store/store.ts";

@@ -1,5 +1,5 @@
-import type { Route } from "../config/route.ts";
-import type { PolicyCaller } from "../policy/policy-input.ts";
+import type { Route } from "../model/route.ts";
+import type { PolicyCaller } from "../model/subject.ts";
 import type { PortalDeps } from "./portal-deps.ts";
 
 /** The MCP servers that policy lets somebody use, in the order of the routes file. */

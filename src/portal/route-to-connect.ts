@@ -1,7 +1,7 @@
 import { askedAt, pathBelow } from "../config/endpoint.ts";
-import type { Route } from "../config/route.ts";
 import type { RouteTable } from "../config/route-table.ts";
 import { callbackHost } from "../config/upstream-callback.ts";
+import type { Route } from "../model/route.ts";
 
 /**
  * The route a connection is for: named by id or URL in `wanted`, else the host's only MCP server, else the one at its root. On the

@@ -1,4 +1,4 @@
-import type { Route } from "../config/route.ts";
+import type { Route } from "../model/route.ts";
 import type { UpstreamTokens } from "../upstream-token/upstream-tokens.ts";
 
 /** One MCP server as somebody finds it now. */

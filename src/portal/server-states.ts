@@ -1,5 +1,5 @@
 import { listedPath } from "../config/endpoint.ts";
-import type { Route } from "../config/route.ts";
+import type { Route } from "../model/route.ts";
 import type { PortalDeps } from "./portal-deps.ts";
 import type { ServerState } from "./server-state.ts";
 

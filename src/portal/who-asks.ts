@@ -1,6 +1,5 @@
 import type { Context } from "koa";
-import { needsPersonsConnection } from "../config/needs-persons-connection.ts";
-import type { Route } from "../config/route.ts";
+import { needsPersonsConnection, type Route } from "../model/route.ts";
 import type { PortalDeps } from "./portal-deps.ts";
 import { reachableRoutes } from "./reachable-routes.ts";
 

@@ -1,8 +1,7 @@
 import { decodeJwt, decodeProtectedHeader, type JWTPayload, jwtVerify } from "jose";
 import type { Context } from "koa";
 import type { SignInProvider } from "../config/config.ts";
-import { readForm } from "../pages/read-form.ts";
-import { requestId } from "../pages/request-id.ts";
+import { readForm, requestId } from "../server/http/request.ts";
 import type { SignInSession } from "../store/store.ts";
 import { StoreUnavailable } from "../store/store-unavailable.ts";
 import type { Sessions } from "./browser-sessions.ts";

@@ -6,7 +6,7 @@ import { ownCookieName } from "../config/own-cookies.ts";
 import { secretName } from "../store/secret-name.ts";
 
 /** Tabs that a fresh browser opens at the same moment each get a cookie: two letters at random keep them apart. */
-const cookieName = { https: /^__Host-mcp_browser(?:_[\w-]{2})?$/, http: /^mcp_browser(?:_[\w-]{2})?$/ };
+const bindingCookie = { https: /^__Host-mcp_browser(?:_[\w-]{2})?$/, http: /^mcp_browser(?:_[\w-]{2})?$/ };
 const mostCookies = 16;
 const minutes = 60;
 
@@ -47,7 +47,7 @@ export const browserBinding = {
 
 function held(ctx: Context): (readonly [name: string, value: string])[] {
   const now = fresh.get(ctx.req);
-  const ours = ctx.secure ? cookieName.https : cookieName.http;
+  const ours = ctx.secure ? bindingCookie.https : bindingCookie.http;
   const sent = Object.entries(parseCookie(ctx.get("cookie"))).flatMap(([name, value]) =>
     ours.test(name) && value !== undefined && /^[\w-]{43}$/.test(value) ? [[name, value] as const] : [],
   );

@@ -10,7 +10,7 @@ import type { BrowserSession } from "../store/store.ts";
 import type { Person } from "./sign-in.ts";
 import type { SignInDeps } from "./sign-in-deps.ts";
 
-const cookieName = (secure: boolean) => ownCookieName("session", secure);
+const sessionCookie = (secure: boolean) => ownCookieName("session", secure);
 const cachedMs = 30_000;
 
 /** The session cookie and the rows behind it. */
@@ -103,14 +103,14 @@ export function createBrowserSessions(
   }
 
   const csrfToken = (ctx: Context): string | undefined => {
-    const id = ctx.cookies.get(cookieName(ctx.secure));
+    const id = ctx.cookies.get(sessionCookie(ctx.secure));
     return id ? secretName(`csrf ${id}`) : undefined;
   };
 
   return {
-    person: async (ctx) => fromId(ctx.cookies.get(cookieName(ctx.secure)), ctx.host),
+    person: async (ctx) => fromId(ctx.cookies.get(sessionCookie(ctx.secure)), ctx.host),
     fromCookieHeader(cookie, host) {
-      const name = cookieName(routes().originOf(host)?.startsWith("http:") !== true);
+      const name = sessionCookie(routes().originOf(host)?.startsWith("http:") !== true);
       return cookie.includes(name) ? fromId(parseCookie(cookie)[name], host) : undefined;
     },
     async start(ctx, { userId, parentName, expiresAt }) {
@@ -124,13 +124,13 @@ export function createBrowserSessions(
         expiresAt,
       };
       await store.browserSessions.create(session);
-      ctx.cookies.set(cookieName(ctx.secure), id, { ...cookieOptions(ctx), expires: expiresAt });
+      ctx.cookies.set(sessionCookie(ctx.secure), id, { ...cookieOptions(ctx), expires: expiresAt });
     },
     async end(ctx, audit) {
-      const id = ctx.cookies.get(cookieName(ctx.secure));
+      const id = ctx.cookies.get(sessionCookie(ctx.secure));
       if (id) await store.browserSessions.end(id, audit);
       if (id) people.delete(`${secretName(id)} ${ctx.host}`);
-      ctx.cookies.set(cookieName(ctx.secure), null, cookieOptions(ctx));
+      ctx.cookies.set(sessionCookie(ctx.secure), null, cookieOptions(ctx));
     },
     forget,
     csrfToken,

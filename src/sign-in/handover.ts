@@ -1,10 +1,9 @@
 import { randomBytes } from "node:crypto";
 import type { Context } from "koa";
 import { errorPage } from "../pages/error-page.ts";
-import { readForm } from "../pages/read-form.ts";
-import { requestId } from "../pages/request-id.ts";
-import { sendPage } from "../pages/send-page.ts";
 import { switchPersonPage } from "../pages/switch-person-page.ts";
+import { readForm, requestId } from "../server/http/request.ts";
+import { sendPage } from "../server/http/send-page.ts";
 import { browserBinding } from "./browser-binding.ts";
 import type { Sessions } from "./browser-sessions.ts";
 import { returnPath } from "./return-path.ts";

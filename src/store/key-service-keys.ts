@@ -1,4 +1,4 @@
-import { boundedCache } from "../bounded-cache.ts";
+import { boundedCache } from "../util/bounded-cache.ts";
 import type { KeyEncryptionKeys } from "./key-encryption-keys.ts";
 import { StoreUnavailable } from "./store-unavailable.ts";
 

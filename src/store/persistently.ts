@@ -1,6 +1,7 @@
 import { setTimeout as delay } from "node:timers/promises";
+import type { ConnectionKey } from "../model/connection.ts";
 import type { AuditEvent } from "./audit-event.ts";
-import type { ConnectionKey, NewUpstreamToken, PutBasis, Standing, Store } from "./store.ts";
+import type { NewUpstreamToken, PutBasis, Standing, Store } from "./store.ts";
 
 /** Stores what a server has given, and will not give again, when the database is away for a moment. */
 export interface Persistence {

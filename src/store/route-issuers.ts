@@ -4,16 +4,16 @@ import type { RowMacs } from "./row-macs.ts";
 import type { RouteIssuers } from "./store.ts";
 import type { Tables } from "./tables.ts";
 
-const table = "route_issuer";
+const routeTable = "route_issuer";
 
 /** At which authorization servers the people of which routes have been connected. */
 export function routeIssuers(database: Database, macs: RowMacs): RouteIssuers {
   return {
     async of(issuer) {
       const rows = await database.read("route_issuer.of", (db) =>
-        db.selectFrom(table).selectAll().where("issuer", "=", issuer).orderBy("id").execute(),
+        db.selectFrom(routeTable).selectAll().where("issuer", "=", issuer).orderBy("id").execute(),
       );
-      return (await macs.filter(table, rows)).map((row) => ({
+      return (await macs.filter(routeTable, rows)).map((row) => ({
         routeId: row.route_id,
         upstream: row.upstream,
         accepted: row.accepted,
@@ -24,19 +24,19 @@ export function routeIssuers(database: Database, macs: RowMacs): RouteIssuers {
       await macs.ready();
       const there = await database.read("route_issuer.there", (db) =>
         db
-          .selectFrom(table)
+          .selectFrom(routeTable)
           .selectAll()
           .where("route_id", "=", routeId)
           .where("upstream", "=", upstream)
           .where("issuer", "=", issuer)
           .executeTakeFirst(),
       );
-      if (there && !(await macs.isForged(table, there))) return false;
+      if (there && !(await macs.isForged(routeTable, there))) return false;
       return database.write("route_issuer.add", async (tx) => {
         // A row that was not written here is as good as absent, its place in the order included.
         if (there)
           await tx
-            .deleteFrom(table)
+            .deleteFrom(routeTable)
             .where("id", "=", there.id)
             .where("mac", "is not distinct from", there.mac)
             .execute();
@@ -46,7 +46,7 @@ export function routeIssuers(database: Database, macs: RowMacs): RouteIssuers {
     async remove({ routeId, upstream }, issuer) {
       await database.write("route_issuer.remove", (tx) =>
         tx
-          .deleteFrom(table)
+          .deleteFrom(routeTable)
           .where("route_id", "=", routeId)
           .where("upstream", "=", upstream)
           .where("issuer", "=", issuer)
@@ -65,7 +65,7 @@ interface Place {
 /** False: there is one. */
 async function insert(tx: Transaction<Tables>, macs: RowMacs, place: Place): Promise<boolean> {
   const made = await tx
-    .insertInto(table)
+    .insertInto(routeTable)
     .values({ ...place, mac: null })
     .onConflict((conflict) => conflict.columns(["route_id", "upstream", "issuer"]).doNothing())
     .returning(["id", "accepted"])
@@ -73,8 +73,8 @@ async function insert(tx: Transaction<Tables>, macs: RowMacs, place: Place): Pro
   if (!made) return false;
   // The database gives the id.
   await tx
-    .updateTable(table)
-    .set({ mac: macs.sign(table, { ...place, ...made }) })
+    .updateTable(routeTable)
+    .set({ mac: macs.sign(routeTable, { ...place, ...made }) })
     .where("id", "=", made.id)
     .execute();
   return true;

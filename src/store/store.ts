@@ -1,12 +1,6 @@
+import type { ConnectionKey } from "../model/connection.ts";
 import type { AuditEvent } from "./audit-event.ts";
 import type { DisconnectScope } from "./disconnects.ts";
-
-/** Identity of a connection: whose token, for which route, at which upstream. */
-export interface ConnectionKey {
-  readonly userId: string;
-  readonly routeId: string;
-  readonly upstream: string;
-}
 
 /** A decrypted TI with all that is needed to use, refresh and revoke it. */
 export interface UpstreamToken extends ConnectionKey {

@@ -1,9 +1,9 @@
 import type { Kysely } from "kysely";
-import { connectionKeyName } from "./connection-key.ts";
+import { type ConnectionKey, connectionKeyName } from "../model/connection.ts";
 import type { Database } from "./database.ts";
 import { notify } from "./notify.ts";
 import type { RowMacs } from "./row-macs.ts";
-import type { ConnectionKey, UpstreamTokens } from "./store.ts";
+import type { UpstreamTokens } from "./store.ts";
 import type { Tables } from "./tables.ts";
 
 const table = "upstream_demand";

@@ -1,6 +1,6 @@
 import { type Selectable, sql, type Transaction } from "kysely";
+import { type ConnectionKey, connectionKeyName } from "../model/connection.ts";
 import type { AuditEvent } from "./audit-event.ts";
-import { connectionKeyName } from "./connection-key.ts";
 import type { Database } from "./database.ts";
 import { DecryptionFailed } from "./decryption-failed.ts";
 import { disconnectsOf, lockDisconnects, noteDisconnect } from "./disconnects.ts";
@@ -9,7 +9,7 @@ import { endDelegations } from "./end-delegations.ts";
 import { notify } from "./notify.ts";
 import { hasLeft } from "./persistently.ts";
 import type { RowMacs } from "./row-macs.ts";
-import type { ConnectionKey, NewUpstreamToken, PutBasis, UpstreamToken, UpstreamTokens } from "./store.ts";
+import type { NewUpstreamToken, PutBasis, UpstreamToken, UpstreamTokens } from "./store.ts";
 import type { Tables, UpstreamTokenTable } from "./tables.ts";
 import { upstreamDemands } from "./upstream-demands.ts";
 import { writeAuditEvent } from "./write-audit-event.ts";

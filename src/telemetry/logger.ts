@@ -1,5 +1,39 @@
 import { type DestinationStream, type Logger, pino, stdTimeFunctions } from "pino";
-import { lineBudget } from "./line-budget.ts";
+import { boundedCache } from "../util/bounded-cache.ts";
+
+const minuteMs = 60_000;
+/** Messages are few; some name a host that somebody else chose. */
+const maxMessages = 1_000;
+
+/** How many lines of each message may be written. */
+export interface LineBudget {
+  /** @param count called once at the end of the minute, with how many lines were dropped in it; not when none were */
+  take(message: string, count: (dropped: number) => void): boolean;
+}
+
+export function lineBudget(perMinute: number): LineBudget {
+  const spent = boundedCache<string, { written: number; dropped: number; readonly until: number }>(
+    maxMessages,
+  );
+  return {
+    take(message, count) {
+      const now = performance.now();
+      let entry = spent.get(message);
+      if (!entry || entry.until <= now) {
+        entry = { written: 0, dropped: 0, until: now + minuteMs };
+        spent.set(message, entry);
+      }
+      if (entry.written < perMinute) {
+        entry.written += 1;
+        return true;
+      }
+      entry.dropped += 1;
+      const of = entry;
+      if (of.dropped === 1) setTimeout(() => count(of.dropped), of.until - now).unref();
+      return false;
+    },
+  };
+}
 
 export type { Logger } from "pino";
 
@@ -81,4 +115,26 @@ export function createLogger(options: {
 /** `code` is an authorization code to OAuth and an error's name to us: words, which no code worth stealing is made of. */
 function isErrorCode(value: unknown): boolean {
   return typeof value === "number" || (typeof value === "string" && errorCode.test(value));
+}
+
+/** The least time between two lines about the same thing, ms. */
+const quietMs = 10_000;
+
+/**
+ * For what strangers can cause at any rate: reports at once, then at most every ten seconds, with how often it has happened
+ * since the report before.
+ *
+ * @param report gets the number of occurrences that it speaks for, itself included.
+ */
+export function reportNowAndThen(report: (times: number) => void): () => void {
+  let quietUntil = 0;
+  let times = 0;
+  return () => {
+    times += 1;
+    const now = performance.now();
+    if (now < quietUntil) return;
+    quietUntil = now + quietMs;
+    report(times);
+    times = 0;
+  };
 }

@@ -1,4 +1,4 @@
-import type { UpstreamOAuth as OAuthConfig } from "../config/route.ts";
+import type { UpstreamOAuth as OAuthConfig } from "../model/route.ts";
 
 /** No more than so many scopes, and none longer, is asked for because an upstream says so. */
 const maxCount = 100;

@@ -1,5 +1,5 @@
 import type { AuthorizationServer } from "oauth4webapi";
-import type { ClientAuthMethod } from "../config/route.ts";
+import type { ClientAuthMethod } from "../model/route.ts";
 import { clientKeyAlg } from "./client-key.ts";
 import { textsOf } from "./read-members.ts";
 

@@ -1,5 +1,5 @@
 import type { Config } from "../config/config.ts";
-import type { UpstreamOAuth as OAuthConfig, Route } from "../config/route.ts";
+import type { UpstreamOAuth as OAuthConfig, Route } from "../model/route.ts";
 import type { RouteIssuer, Store } from "../store/store.ts";
 import { checkIssuer, issuerName } from "./issuer-of-route.ts";
 

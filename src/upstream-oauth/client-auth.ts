@@ -1,7 +1,7 @@
 import { importJWK, importPKCS8 } from "jose";
 import { type ClientAuth, ClientSecretPost, modifyAssertion, None, PrivateKeyJwt } from "oauth4webapi";
-import { boundedCache } from "../bounded-cache.ts";
-import type { ClientAuthMethod } from "../config/route.ts";
+import type { ClientAuthMethod } from "../model/route.ts";
+import { boundedCache } from "../util/bounded-cache.ts";
 import { bySecret } from "./choose-auth-method.ts";
 import { clientKeyAlg } from "./client-key.ts";
 import type { UpstreamClient } from "./upstream-client.ts";

@@ -1,5 +1,4 @@
 import type { AuthorizationServer } from "oauth4webapi";
-import type { Route } from "../config/route.ts";
 import type { RouteTable } from "../config/route-table.ts";
 import {
   callbackHost,
@@ -11,6 +10,7 @@ import {
   redirectUriByHand,
   upstreamClientBase,
 } from "../config/upstream-callback.ts";
+import type { Route } from "../model/route.ts";
 import { chooseAuthMethod } from "./choose-auth-method.ts";
 import { clientKeyAlg } from "./client-key.ts";
 

@@ -1,12 +1,14 @@
 import { lookup } from "node:dns/promises";
 import { isIP } from "node:net";
 import type { AuthorizationServer } from "oauth4webapi";
-import { boundedCache } from "../bounded-cache.ts";
-import type { ClientAuthMethod, UpstreamOAuth as OAuthConfig, Route } from "../config/route.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
 import { callbackHost, redirectUriByHand } from "../config/upstream-callback.ts";
+import { isPublicAddress } from "../egress/addresses.ts";
+import type { ClientAuthMethod, UpstreamOAuth as OAuthConfig, Route } from "../model/route.ts";
 import type { ClientRegistration, Store } from "../store/store.ts";
 import type { Logger } from "../telemetry/logger.ts";
+import { boundedCache } from "../util/bounded-cache.ts";
+import { joined } from "../util/single-flight.ts";
 import { allowedScopes } from "./allowed-scopes.ts";
 import type { AuthMethods } from "./client-auth.ts";
 import type { ClientKeys } from "./client-key.ts";
@@ -20,8 +22,6 @@ import {
   publishedPlaces,
 } from "./client-metadata-document.ts";
 import { configuredClient } from "./configured-client.ts";
-import { isPublicAddress } from "./is-public-address.ts";
-import { joined } from "./joined.ts";
 import { keepToIssuer } from "./keep-to-issuer.ts";
 import type { Outward } from "./outward.ts";
 import { notesOf, type RegisteredScopes, registerClient, renewRegistration } from "./register-client.ts";

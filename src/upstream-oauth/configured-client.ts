@@ -1,5 +1,5 @@
 import type { AuthorizationServer } from "oauth4webapi";
-import type { ClientAuthMethod, ClientSecrets } from "../config/route.ts";
+import type { ClientAuthMethod, ClientSecrets } from "../model/route.ts";
 import { chooseAuthMethod } from "./choose-auth-method.ts";
 import type { UpstreamClient } from "./upstream-client.ts";
 

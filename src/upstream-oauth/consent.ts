@@ -7,8 +7,8 @@ import {
   validateAuthResponse,
 } from "oauth4webapi";
 import { askedAt, endpointUrl } from "../config/endpoint.ts";
-import type { UpstreamOAuth as OAuthConfig, Route } from "../config/route.ts";
 import { callbackHost, callbackUri, hasOneOAuthRoute } from "../config/upstream-callback.ts";
+import type { UpstreamOAuth as OAuthConfig, Route } from "../model/route.ts";
 import { hasLeft, type Persistence, putBasis, putUnlessChanged, standingOf } from "../store/persistently.ts";
 import type { NewUpstreamToken, PutBasis, Standing, UpstreamToken } from "../store/store.ts";
 import { allowedScopes } from "./allowed-scopes.ts";

@@ -1,7 +1,8 @@
-import { boundedCache } from "../bounded-cache.ts";
 import { askedAt, endpointUrl } from "../config/endpoint.ts";
-import type { Route } from "../config/route.ts";
+import type { Route } from "../model/route.ts";
 import { createPersistence } from "../store/persistently.ts";
+import { boundedCache } from "../util/bounded-cache.ts";
+import { joined } from "../util/single-flight.ts";
 import { knownAt } from "./claim-issuer.ts";
 import { createAuthMethods } from "./client-auth.ts";
 import { clientMetadataDocument } from "./client-metadata-document.ts";
@@ -12,7 +13,6 @@ import { doctor } from "./doctor.ts";
 import type { FailureCode } from "./failure.ts";
 import { grant } from "./grant.ts";
 import { checkIssuer, ownersOf } from "./issuer-of-route.ts";
-import { joined } from "./joined.ts";
 import { createMetadataCache, failureMs } from "./metadata-cache.ts";
 import { createOutward } from "./outward.ts";
 import type { PendingConsent } from "./pending-consent.ts";

@@ -1,16 +1,16 @@
 import { readFile } from "node:fs/promises";
 import type { AuthorizationServer } from "oauth4webapi";
 import { endpointUrl, possibleEndpoints } from "../config/endpoint.ts";
+import type { CurrentRoutes } from "../config/route-table.ts";
+import { identityProviderOf } from "../config/sign-in-providers.ts";
+import { redirectUriByHand } from "../config/upstream-callback.ts";
 import type {
   ClientCredentials,
   UpstreamOAuth as OAuthConfig,
   Route,
   TokenExchange,
   UpstreamAuth,
-} from "../config/route.ts";
-import type { CurrentRoutes } from "../config/route-table.ts";
-import { identityProviderOf } from "../config/sign-in-providers.ts";
-import { redirectUriByHand } from "../config/upstream-callback.ts";
+} from "../model/route.ts";
 import type { Store } from "../store/store.ts";
 import { clientAuth } from "./client-auth.ts";
 import { clientPlaces, documentClientId, publishedPlaces } from "./client-metadata-document.ts";

@@ -1,6 +1,6 @@
-import type { Route } from "../config/route.ts";
 import { sameHost } from "../config/upstream-places.ts";
-import { SafeFetchError } from "./safe-fetch-error.ts";
+import { SafeFetchError } from "../egress/safe-fetch-error.ts";
+import type { Route } from "../model/route.ts";
 
 /** An answer of a route's upstream, perhaps from another of its URLs than the one asked. */
 export type ProbeResponse = Response & { readonly redirectedTo?: string };

@@ -1,4 +1,4 @@
-import type { Route } from "../config/route.ts";
+import type { Route } from "../model/route.ts";
 
 /** Whether a URL that a route's upstream names is its own: on the origin of one of its `to`, which count as one upstream. */
 export function isAtUpstream(route: Pick<Route, "to">, url: string): boolean {

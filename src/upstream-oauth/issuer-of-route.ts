@@ -1,6 +1,6 @@
 import type { AuthorizationServer } from "oauth4webapi";
 import type { Config } from "../config/config.ts";
-import type { UpstreamOAuth as OAuthConfig, Route, UpstreamAuth } from "../config/route.ts";
+import type { UpstreamOAuth as OAuthConfig, Route, UpstreamAuth } from "../model/route.ts";
 import type { RouteIssuer } from "../store/store.ts";
 import { sameOwner } from "./same-site.ts";
 import { UpstreamOAuthError } from "./upstream-oauth-error.ts";

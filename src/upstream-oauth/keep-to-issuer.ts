@@ -1,5 +1,5 @@
 import { askedAt } from "../config/endpoint.ts";
-import type { Route } from "../config/route.ts";
+import type { Route } from "../model/route.ts";
 import type { Store } from "../store/store.ts";
 import type { Discovery } from "./discovery.ts";
 import { issuerName } from "./issuer-of-route.ts";

@@ -1,7 +1,7 @@
 import { createParser } from "eventsource-parser";
-import type { Route } from "../config/route.ts";
 import type { RouteTable } from "../config/route-table.ts";
 import { upstreamPlace } from "../config/upstream-places.ts";
+import type { Route } from "../model/route.ts";
 import type { ProbeResponse } from "./follow-own-redirects.ts";
 import { type ProbeAnswer, readProbeAnswer } from "./probe-answer.ts";
 

@@ -1,5 +1,5 @@
-import { boundedCache } from "../bounded-cache.ts";
-import { joined } from "./joined.ts";
+import { boundedCache } from "../util/bounded-cache.ts";
+import { joined } from "../util/single-flight.ts";
 import { readJsonObject } from "./read-json-object.ts";
 
 /** A metadata document as fetched; `json` only where it succeeded, with a JSON object. */

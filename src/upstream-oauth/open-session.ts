@@ -1,6 +1,7 @@
 import { endpointUrl, possibleEndpoints } from "../config/endpoint.ts";
-import type { Route } from "../config/route.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
+import { SafeFetchError } from "../egress/safe-fetch-error.ts";
+import type { Route } from "../model/route.ts";
 import type { FailureCode } from "./failure.ts";
 import { detourOf, type ProbeResponse } from "./follow-own-redirects.ts";
 import {
@@ -17,7 +18,6 @@ import { parseChallenge } from "./parse-challenge.ts";
 import { codeOfUnknown, type ProbeAnswer, readProbeAnswer } from "./probe-answer.ts";
 import { readJsonObject } from "./read-json-object.ts";
 import { objectOf } from "./read-members.ts";
-import { SafeFetchError } from "./safe-fetch-error.ts";
 import type { DiscoveryStep } from "./upstream-oauth.ts";
 import { UpstreamOAuthError } from "./upstream-oauth-error.ts";
 

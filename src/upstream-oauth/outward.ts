@@ -1,13 +1,17 @@
-import { boundedCache } from "../bounded-cache.ts";
 import { endpointUrl } from "../config/endpoint.ts";
-import { createPrivateHostList } from "../config/private-host-list.ts";
-import type { Route } from "../config/route.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
-import { systemAuthorities } from "../config/system-authorities.ts";
+import { createPrivateHostList } from "../egress/addresses.ts";
+import {
+  createSafeFetch,
+  createTrustedFetch,
+  followWithinHost,
+  type ResolveHost,
+} from "../egress/safe-fetch.ts";
+import { createTrustedAuthorities, systemAuthorities } from "../egress/trusted-authorities.ts";
+import type { Route } from "../model/route.ts";
+import { boundedCache } from "../util/bounded-cache.ts";
 import { followOwnRedirects, type ProbeResponse } from "./follow-own-redirects.ts";
 import { isEventStream } from "./legacy-stream.ts";
-import { createSafeFetch, createTrustedFetch, followWithinHost, type ResolveHost } from "./safe-fetch.ts";
-import { createTrustedAuthorities } from "./trusted-authorities.ts";
 import { UpstreamOAuthError } from "./upstream-oauth-error.ts";
 
 type Fetch = typeof globalThis.fetch;

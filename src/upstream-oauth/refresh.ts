@@ -1,4 +1,4 @@
-import type { Route } from "../config/route.ts";
+import type { Route } from "../model/route.ts";
 import type { NewUpstreamToken, UpstreamToken } from "../store/store.ts";
 import type { AuthMethods } from "./client-auth.ts";
 import type { Clients } from "./clients.ts";

@@ -6,7 +6,7 @@ import {
   dynamicClientRegistrationRequest,
   processDynamicClientRegistrationResponse,
 } from "oauth4webapi";
-import type { ClientAuthMethod } from "../config/route.ts";
+import type { ClientAuthMethod } from "../model/route.ts";
 import type { ClientRegistration } from "../store/store.ts";
 import { chooseAuthMethod } from "./choose-auth-method.ts";
 import { byKey, type ClientPlaces } from "./client-metadata-document.ts";

@@ -1,7 +1,7 @@
 import type { AuthorizationServer } from "oauth4webapi";
-import { boundedCache } from "../bounded-cache.ts";
-import type { Route } from "../config/route.ts";
+import type { Route } from "../model/route.ts";
 import type { ClientRegistration } from "../store/store.ts";
+import { boundedCache } from "../util/bounded-cache.ts";
 import type { AuthMethods } from "./client-auth.ts";
 import type { Outward } from "./outward.ts";
 import { requestToken } from "./request-token.ts";

@@ -6,7 +6,7 @@ import {
   type DPoPHandle,
   genericTokenEndpointRequest,
 } from "oauth4webapi";
-import type { ClientAuthMethod } from "../config/route.ts";
+import type { ClientAuthMethod } from "../model/route.ts";
 import { type AuthMethods, clientAuth } from "./client-auth.ts";
 import { readTokenAnswer, type TokenAnswer } from "./token-answer.ts";
 import type { UpstreamClient } from "./upstream-client.ts";

@@ -1,5 +1,5 @@
 import { allowInsecureRequests, customFetch, revocationRequest } from "oauth4webapi";
-import type { Route } from "../config/route.ts";
+import type { Route } from "../model/route.ts";
 import type { UpstreamToken } from "../store/store.ts";
 import { type AuthMethods, clientAuth } from "./client-auth.ts";
 import type { Clients } from "./clients.ts";

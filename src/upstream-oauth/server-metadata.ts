@@ -1,6 +1,6 @@
 import type { AuthorizationServer } from "oauth4webapi";
-import type { Route } from "../config/route.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
+import type { Route } from "../model/route.ts";
 import type { MetadataCache } from "./metadata-cache.ts";
 import type { Outward } from "./outward.ts";
 import { readServerMetadata } from "./read-metadata.ts";

@@ -1,4 +1,4 @@
-import type { ClientAuthMethod } from "../config/route.ts";
+import type { ClientAuthMethod } from "../model/route.ts";
 import type { ClientKey } from "./client-key.ts";
 
 /** Who we are at an upstream's authorization server. */

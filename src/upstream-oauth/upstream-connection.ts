@@ -1,6 +1,7 @@
 import { askedAt, endpointUrl, isBelowUpstream, saysWhere } from "../config/endpoint.ts";
-import type { Route } from "../config/route.ts";
-import type { ConnectionKey, Store, UpstreamToken } from "../store/store.ts";
+import type { ConnectionKey } from "../model/connection.ts";
+import type { Route } from "../model/route.ts";
+import type { Store, UpstreamToken } from "../store/store.ts";
 import { isAtUpstream } from "./is-at-upstream.ts";
 import { resourceCovers } from "./resource-covers.ts";
 

@@ -1,9 +1,9 @@
 import type { CurrentRoutes } from "../config/route-table.ts";
+import type { ResolveHost } from "../egress/safe-fetch.ts";
 import type { SignInSession, Store } from "../store/store.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { ClientKeys } from "./client-key.ts";
-import type { ResolveHost } from "./safe-fetch.ts";
 
 /** What main.ts gives this room. */
 export interface UpstreamOAuthDeps {

@@ -1,5 +1,5 @@
+import { SafeFetchError } from "../egress/safe-fetch-error.ts";
 import { errorWord, type Failure, type FailureCode, isPassing, type OAuthErrorCode } from "./failure.ts";
-import { SafeFetchError } from "./safe-fetch-error.ts";
 
 /** Error codes of RFC 6749, 8693, 8707 and 9449, OpenID Connect, and servers in use (GitHub, Entra). */
 const knownErrors = new Set([

@@ -1,6 +1,6 @@
 import type { JSONWebKeySet } from "jose";
-import type { Route } from "../config/route.ts";
 import type { RouteTable } from "../config/route-table.ts";
+import type { Route } from "../model/route.ts";
 import type { NewUpstreamToken, UpstreamToken } from "../store/store.ts";
 import type { Failure, FailureCode } from "./failure.ts";
 

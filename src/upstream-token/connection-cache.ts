@@ -1,5 +1,6 @@
 import { LRUCache } from "lru-cache";
-import type { ConnectionKey, Store, UpstreamToken } from "../store/store.ts";
+import type { ConnectionKey } from "../model/connection.ts";
+import type { Store, UpstreamToken } from "../store/store.ts";
 import type { Connection } from "./connection.ts";
 import type { Credential } from "./credential.ts";
 

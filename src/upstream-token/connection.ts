@@ -1,4 +1,5 @@
-import type { ConnectionKey, UpstreamDemand, UpstreamToken } from "../store/store.ts";
+import type { ConnectionKey } from "../model/connection.ts";
+import type { UpstreamDemand, UpstreamToken } from "../store/store.ts";
 import type { Credential } from "./credential.ts";
 
 /** What is known of one connection at one moment. */

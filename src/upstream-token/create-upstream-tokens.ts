@@ -1,8 +1,7 @@
 import { askedAt } from "../config/endpoint.ts";
-import { needsPersonsConnection } from "../config/needs-persons-connection.ts";
-import type { Route } from "../config/route.ts";
-import { connectionKeyName } from "../store/connection-key.ts";
-import type { ConnectionKey, UpstreamToken } from "../store/store.ts";
+import { type ConnectionKey, connectionKeyName } from "../model/connection.ts";
+import { needsPersonsConnection, type Route } from "../model/route.ts";
+import type { UpstreamToken } from "../store/store.ts";
 import { isPassing, readFailureCode } from "../upstream-oauth/failure.ts";
 import {
   endpointConnection,

@@ -1,8 +1,8 @@
 import { isBelowUpstream } from "../config/endpoint.ts";
-import type { Route } from "../config/route.ts";
-import { connectionKeyName } from "../store/connection-key.ts";
+import { type ConnectionKey, connectionKeyName } from "../model/connection.ts";
+import type { Route } from "../model/route.ts";
 import type { DisconnectScope } from "../store/disconnects.ts";
-import type { ConnectionKey, UpstreamToken } from "../store/store.ts";
+import type { UpstreamToken } from "../store/store.ts";
 import type { ConnectionCache } from "./connection-cache.ts";
 import type { Renewer } from "./renewer.ts";
 import type { UpstreamTokensDeps } from "./upstream-tokens-deps.ts";

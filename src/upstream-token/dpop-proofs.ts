@@ -1,7 +1,7 @@
 import { createHash, randomUUID } from "node:crypto";
 import { importJWK, SignJWT } from "jose";
-import { boundedCache } from "../bounded-cache.ts";
 import type { UpstreamToken } from "../store/store.ts";
+import { boundedCache } from "../util/bounded-cache.ts";
 
 /** Proofs of possession for requests to upstreams (RFC 9449 section 4). */
 export interface DpopProofs {

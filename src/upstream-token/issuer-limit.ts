@@ -1,5 +1,5 @@
 import type { LRUCache } from "lru-cache";
-import { boundedCache } from "../bounded-cache.ts";
+import { boundedCache } from "../util/bounded-cache.ts";
 
 /** Runs at most `max` tasks per issuer at a time; the others wait their turn, first come, first served. */
 export function createIssuerLimit(max: number): <T>(issuer: string, task: () => Promise<T>) => Promise<T> {

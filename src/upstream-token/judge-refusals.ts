@@ -1,11 +1,11 @@
-import { boundedCache } from "../bounded-cache.ts";
 import { askedAt, endpointUrl } from "../config/endpoint.ts";
-import type { Route } from "../config/route.ts";
-import { connectionKeyName } from "../store/connection-key.ts";
-import type { ConnectionKey, UpstreamToken } from "../store/store.ts";
+import { type ConnectionKey, connectionKeyName } from "../model/connection.ts";
+import type { Route } from "../model/route.ts";
+import type { UpstreamToken } from "../store/store.ts";
 import { allowedScopes } from "../upstream-oauth/allowed-scopes.ts";
 import { atUpstream } from "../upstream-oauth/is-at-upstream.ts";
 import { parseChallenge, type UpstreamChallenge } from "../upstream-oauth/parse-challenge.ts";
+import { boundedCache } from "../util/bounded-cache.ts";
 import type { Connection } from "./connection.ts";
 import type { ConnectionCache } from "./connection-cache.ts";
 import type { DpopProofs } from "./dpop-proofs.ts";

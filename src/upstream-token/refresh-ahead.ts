@@ -1,5 +1,5 @@
 import { isBelowUpstream } from "../config/endpoint.ts";
-import { connectionKeyName } from "../store/connection-key.ts";
+import { connectionKeyName } from "../model/connection.ts";
 import type { ConnectionCache } from "./connection-cache.ts";
 import type { Renewer } from "./renewer.ts";
 import type { UpstreamTokensDeps } from "./upstream-tokens-deps.ts";

@@ -1,11 +1,11 @@
 import { randomUUID } from "node:crypto";
-import { boundedCache } from "../bounded-cache.ts";
-import type { Route } from "../config/route.ts";
+import type { Route } from "../model/route.ts";
 import { nextChange } from "../store/next-change.ts";
 import { createPersistence, isDisconnectedSince, putBasis, putUnlessChanged } from "../store/persistently.ts";
 import type { RefreshRefusals, UpstreamToken } from "../store/store.ts";
 import { hasRoomFor } from "../upstream-oauth/upstream-connection.ts";
 import type { GrantSubject, RefreshOutcome } from "../upstream-oauth/upstream-oauth.ts";
+import { boundedCache } from "../util/bounded-cache.ts";
 import type { Connection } from "./connection.ts";
 import type { ConnectionCache } from "./connection-cache.ts";
 import { createIssuerLimit, createIssuerOutcomes } from "./issuer-limit.ts";

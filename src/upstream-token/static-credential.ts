@@ -1,4 +1,4 @@
-import type { Route } from "../config/route.ts";
+import type { Route } from "../model/route.ts";
 import type { Credential } from "./credential.ts";
 
 type Ready = Extract<Credential, { kind: "credential" }>;

@@ -1,5 +1,5 @@
-import type { Route } from "../config/route.ts";
-import type { ConnectionKey } from "../store/store.ts";
+import type { ConnectionKey } from "../model/connection.ts";
+import type { Route } from "../model/route.ts";
 import type { FailureCode } from "../upstream-oauth/failure.ts";
 import type { Credential } from "./credential.ts";
 

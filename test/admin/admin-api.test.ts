@@ -6,7 +6,7 @@ import {
   type UpstreamAuthorizationServer,
   upstreamAuthorizationServer,
 } from "../../deploy/demo/upstream-authorization-server.ts";
-import { runAudit } from "../../src/admin/run-audit.ts";
+import { runAudit } from "../../src/cli/audit.ts";
 import { discoveryFaults, documentedFaults, quoted } from "../compatibility/discovery-faults.ts";
 import {
   legacyServer,

@@ -3,9 +3,9 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { runDoctor } from "../../src/admin/run-doctor.ts";
-import { withRooms } from "../../src/admin/with-rooms.ts";
-import type { Route } from "../../src/config/route.ts";
+import { withRooms } from "../../src/cli/command.ts";
+import { runDoctor } from "../../src/cli/doctor.ts";
+import type { Route } from "../../src/model/route.ts";
 import { clientPlaces } from "../../src/upstream-oauth/client-metadata-document.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 import {

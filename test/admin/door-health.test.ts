@@ -7,9 +7,9 @@ import Koa from "koa";
 import { Client } from "undici";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { stringify } from "yaml";
-import { createDoorHealth } from "../../src/admin/create-door-health.ts";
-import { healthSpreadMs } from "../../src/config/envoy/health-notice.ts";
 import { type Sidecar, serve } from "../../src/main.ts";
+import { healthSpreadMs } from "../../src/server/health-notice.ts";
+import { createDoorHealth } from "../../src/server/http/readiness.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 
 describe("F7.2 the public port while it drains", () => {

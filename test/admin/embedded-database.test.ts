@@ -37,7 +37,7 @@ describe("F7.1 F7.4 commands beside a sidecar on the embedded database", () => {
   });
 
   async function command(...args: string[]) {
-    const cli = join(import.meta.dirname, "../../src/cli.ts");
+    const cli = join(import.meta.dirname, "../../src/cli/cli.ts");
     const { DATABASE_URL: _, ...inherited } = process.env;
     const options = { env: { ...inherited, ...env } };
     return promisify(execFile)(process.execPath, [cli, ...args, "--config", file], options);

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import type { PolicyNode } from "../../src/config/route.ts";
+import type { PolicyNode } from "../../src/model/route.ts";
 import { compileCriterion } from "../../src/policy/compile-criterion.ts";
 import type { PolicyFacts } from "../../src/policy/policy-facts.ts";
 

@@ -4,8 +4,8 @@ import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { loadConfig } from "../../src/config/load-config.ts";
 import { normalPath } from "../../src/config/normal-path.ts";
-import type { Route } from "../../src/config/route.ts";
 import { upstreamPath } from "../../src/config/upstream-path.ts";
+import type { Route } from "../../src/model/route.ts";
 import { type E2e, startE2e } from "../support/e2e.ts";
 import { throughEnvoy } from "../support/through-envoy.ts";
 

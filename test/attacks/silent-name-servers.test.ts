@@ -1,8 +1,8 @@
 import { createSocket } from "node:dgram";
 import { once } from "node:events";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { createResolveHost } from "../../src/upstream-oauth/resolve-host.ts";
-import { createSafeFetch } from "../../src/upstream-oauth/safe-fetch.ts";
+import { createResolveHost } from "../../src/egress/resolve-host.ts";
+import { createSafeFetch } from "../../src/egress/safe-fetch.ts";
 
 /** Whoever names a URL that we fetch (a client id, an upstream's authorization server) owns the name servers of its host, too. */
 describe("name servers that never answer", () => {

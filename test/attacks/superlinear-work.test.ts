@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { expect, test } from "vitest";
-import { holdsToken } from "../../src/check/holds-token.ts";
+import { holdsToken } from "../../src/ext-authz/upstream-headers.ts";
 import { createToolsStreamFilter } from "../../src/policy/create-tools-stream-filter.ts";
 import { filterToolsJson } from "../../src/policy/filter-tools-json.ts";
 import { findAmbiguousKey } from "../../src/policy/find-ambiguous-key.ts";

@@ -4,10 +4,10 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { parseAllDocuments } from "yaml";
 import { z } from "zod";
-import { checkContext } from "../../src/config/envoy/route-entries.ts";
 import { loadConfig } from "../../src/config/load-config.ts";
-import { ownPaths } from "../../src/config/own-paths.ts";
+import { ownPaths } from "../../src/config/route-table.ts";
 import { upstreamPath } from "../../src/config/upstream-path.ts";
+import { checkContext } from "../../src/envoy-config/routes.ts";
 
 /*
  * What the samples for Istio and Envoy Gateway do with a request, by their own words: who is asked first, and where it goes. The

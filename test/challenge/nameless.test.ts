@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { upstreamResponse } from "../../src/challenge/upstream-response.ts";
+import { upstreamResponse } from "../../src/ext-proc/upstream-response.ts";
 
 test("a header without a name, which protobuf can say, is passed over", () => {
   const fields = { route: { stringValue: "everything" } };

@@ -6,13 +6,13 @@ import { certificateAuthority } from "../../deploy/demo/certificate-authority.ts
 import { envoy } from "../../deploy/demo/envoy.ts";
 import { freePort } from "../../deploy/demo/free-port.ts";
 import { listen } from "../../deploy/demo/listen.ts";
-import type { ChallengeDeps } from "../../src/challenge/challenge-deps.ts";
-import { createChallengeService } from "../../src/challenge/create-challenge-service.ts";
-import { createCheckService } from "../../src/check/create-check-service.ts";
-import { createGrpcServer } from "../../src/check/create-grpc-server.ts";
-import { envoyBootstrap } from "../../src/config/envoy/envoy-bootstrap.ts";
+import { envoyBootstrap } from "../../src/envoy-config/bootstrap.ts";
+import { createCheckService } from "../../src/ext-authz/check-service.ts";
+import type { ChallengeDeps } from "../../src/ext-proc/deps.ts";
+import { createChallengeService } from "../../src/ext-proc/processor.ts";
 import { createCurrentPolicies } from "../../src/policy/create-current-policies.ts";
 import { createRateLimiter } from "../../src/policy/create-rate-limiter.ts";
+import { createGrpcServer } from "../../src/server/grpc/grpc-server.ts";
 import { startChecks } from "../check/start-checks.ts";
 import { anyPeer } from "../support/any-peer.ts";
 

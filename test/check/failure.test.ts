@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
-import { check } from "../../src/check/check.ts";
-import type { CheckDeps } from "../../src/check/check-deps.ts";
-import { readRequestFacts } from "../../src/check/read-request-facts.ts";
+import { check } from "../../src/ext-authz/check.ts";
+import { readRequestFacts } from "../../src/ext-authz/request.ts";
+import type { CheckDeps } from "../../src/ext-authz/stage.ts";
 import { createCurrentPolicies } from "../../src/policy/create-current-policies.ts";
 import { createRateLimiter } from "../../src/policy/create-rate-limiter.ts";
 import type { Credential } from "../../src/upstream-token/credential.ts";

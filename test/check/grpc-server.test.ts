@@ -6,10 +6,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Client, type ClientReadableStream, credentials, Metadata, status } from "@grpc/grpc-js";
 import { afterEach, describe, expect, test } from "vitest";
-import { createGrpcServer } from "../../src/check/create-grpc-server.ts";
-import type { GrpcService } from "../../src/check/grpc-service.ts";
-import { loadGrpcService } from "../../src/check/load-grpc-service.ts";
-import { healthSpreadMs } from "../../src/config/envoy/health-notice.ts";
+import { createGrpcServer } from "../../src/server/grpc/grpc-server.ts";
+import { loadGrpcService } from "../../src/server/grpc/load-proto.ts";
+import type { GrpcService } from "../../src/server/grpc/unary.ts";
+import { healthSpreadMs } from "../../src/server/health-notice.ts";
 import { anyPeer } from "../support/any-peer.ts";
 
 const definition = loadGrpcService("grpc/health/v1/health.proto", "grpc.health.v1.Health");

@@ -1,7 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import type { CheckDeps } from "../../src/check/check-deps.ts";
-import type { Checked } from "../../src/check/checked.ts";
-import { createRefusalAudit } from "../../src/check/create-refusal-audit.ts";
+import { createRefusalAudit } from "../../src/ext-authz/denial-audit.ts";
+import type { CheckDeps, Checked } from "../../src/ext-authz/stage.ts";
 import type { Store } from "../../src/store/store.ts";
 import { type Backend, backends, logger } from "../store/backends.ts";
 import { startChecks, strangersKey, type TokenOptions } from "./start-checks.ts";

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
-import { upstreamUrl } from "../../src/check/upstream-url.ts";
-import type { Route } from "../../src/config/route.ts";
+import { upstreamUrl } from "../../src/config/upstream-path.ts";
+import type { Route } from "../../src/model/route.ts";
 
 const route = (prefix: string, upstream: string, upstreamPath?: string): Route => ({
   id: "r",

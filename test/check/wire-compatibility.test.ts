@@ -1,10 +1,9 @@
 import type { MethodDefinition } from "@grpc/grpc-js";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import type { CheckResponse } from "../../src/check/check-response.ts";
-import { decodeCheckRequest } from "../../src/check/decode-check-request.ts";
-import { encodeCheckResponse } from "../../src/check/encode-check-response.ts";
-import { loadGrpcService } from "../../src/check/load-grpc-service.ts";
+import { decodeCheckRequest } from "../../src/ext-authz/wire/decode.ts";
+import { type CheckResponse, encodeCheckResponse } from "../../src/ext-authz/wire/encode.ts";
+import { loadGrpcService } from "../../src/server/grpc/load-proto.ts";
 import { envoyService } from "./envoy-service.ts";
 
 type Method = MethodDefinition<object, object>;

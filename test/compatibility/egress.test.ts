@@ -10,20 +10,12 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } 
 import { stringify } from "yaml";
 import { certificateAuthority } from "../../deploy/demo/certificate-authority.ts";
 import { sidecar } from "../../deploy/demo/sidecar.ts";
-import {
-  type EgressProxies,
-  proxyEnvironment,
-  proxyFor,
-  readEgressProxies,
-} from "../../src/config/egress-proxies.ts";
+import { readEgressProxies } from "../../src/config/egress-proxies.ts";
+import { type EgressProxies, proxyEnvironment, proxyFor } from "../../src/egress/proxies.ts";
+import { createSafeFetch, createTrustedFetch, type ResolveHost } from "../../src/egress/safe-fetch.ts";
+import { createTrustedAuthorities } from "../../src/egress/trusted-authorities.ts";
 import { awsKmsKeys } from "../../src/store/aws-kms-keys.ts";
 import { googleKmsKeys } from "../../src/store/google-kms-keys.ts";
-import {
-  createSafeFetch,
-  createTrustedFetch,
-  type ResolveHost,
-} from "../../src/upstream-oauth/safe-fetch.ts";
-import { createTrustedAuthorities } from "../../src/upstream-oauth/trusted-authorities.ts";
 import { everyHostAt } from "../authorization-server/start-house.ts";
 import { problemsOf } from "../config/problems-of.ts";
 import { startLocalAwsKms } from "../store/local-aws-kms.ts";

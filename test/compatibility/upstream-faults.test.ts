@@ -1,6 +1,6 @@
 import { parse } from "node-html-parser";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { doctor } from "../../src/admin/doctor.ts";
+import { doctor } from "../../src/cli/doctor.ts";
 import { type McpApp, onTheWeb, registeredApp } from "../authorization-server/mcp-app.ts";
 import { type House, startHouse } from "../authorization-server/start-house.ts";
 import type { HttpBrowser } from "../support/http-browser.ts";

@@ -3,8 +3,8 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
 import { createLiveConfig, type LiveConfig } from "../../src/config/create-live-config.ts";
-import { writeXdsDir } from "../../src/config/envoy/write-xds-dir.ts";
 import type { RouteTable } from "../../src/config/route-table.ts";
+import { writeXdsDir } from "../../src/envoy-config/xds-files.ts";
 import { createMetrics, type Metrics } from "../../src/telemetry/metrics.ts";
 import { configFile } from "./config-file.ts";
 

@@ -1,6 +1,6 @@
-import { createRouteTable } from "../../src/config/create-route-table.ts";
 import { formatProblem } from "../../src/config/format-problem.ts";
 import { loadConfig } from "../../src/config/load-config.ts";
+import { createRouteTable } from "../../src/config/route-table.ts";
 import { configFile } from "./config-file.ts";
 
 const head =

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { policyVocabulary } from "../../src/config/policy-vocabulary.ts";
-import type { PolicyNode } from "../../src/config/route.ts";
+import type { PolicyNode } from "../../src/model/route.ts";
 import { compilePolicies } from "../../src/policy/compile-policies.ts";
 import { load } from "./load.ts";
 import { problemsOf } from "./problems-of.ts";

@@ -5,10 +5,10 @@ import { type CertificateAuthority, certificateAuthority } from "../../deploy/de
 import { envoy } from "../../deploy/demo/envoy.ts";
 import { freePort } from "../../deploy/demo/free-port.ts";
 import { listen } from "../../deploy/demo/listen.ts";
-import { createGrpcServer } from "../../src/check/create-grpc-server.ts";
-import { loadGrpcService } from "../../src/check/load-grpc-service.ts";
-import { envoyBootstrap } from "../../src/config/envoy/envoy-bootstrap.ts";
 import { loadConfig } from "../../src/config/load-config.ts";
+import { envoyBootstrap } from "../../src/envoy-config/bootstrap.ts";
+import { createGrpcServer } from "../../src/server/grpc/grpc-server.ts";
+import { loadGrpcService } from "../../src/server/grpc/load-proto.ts";
 import { anyPeer } from "../support/any-peer.ts";
 import { throughEnvoy } from "../support/through-envoy.ts";
 import { configFile } from "./config-file.ts";

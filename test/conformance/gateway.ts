@@ -8,7 +8,7 @@ import { freePort } from "../../deploy/demo/free-port.ts";
 import { loopbackFetch } from "../../deploy/demo/loopback-fetch.ts";
 import { openidProvider } from "../../deploy/demo/openid-provider.ts";
 import { sidecar } from "../../deploy/demo/sidecar.ts";
-import { envoyConfig } from "../../src/config/envoy-config.ts";
+import { envoyConfig } from "../../src/cli/envoy-config.ts";
 import { companyTokenEndpoint } from "./company-token-endpoint.ts";
 import { routeFor, type ScenarioServer } from "./route-for.ts";
 

@@ -35,7 +35,9 @@ describe("F7.6 the image", () => {
     for (const source of new Set(copied))
       cpSync(join(root, source), join(folder, source), { recursive: true });
     symlinkSync(join(root, "node_modules"), join(folder, "node_modules"));
-    const { stdout } = await promisify(execFile)(process.execPath, ["src/cli.ts", "--help"], { cwd: folder });
+    const { stdout } = await promisify(execFile)(process.execPath, ["src/cli/cli.ts", "--help"], {
+      cwd: folder,
+    });
     expect(stdout).toContain("serve");
     await rm(folder, { recursive: true });
     const { dependencies } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));

@@ -8,9 +8,9 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { parse } from "yaml";
 import { certificateAuthority } from "../../deploy/demo/certificate-authority.ts";
 import { envoyBinary } from "../../envoy/envoy-binary.ts";
-import { envoyBootstrap } from "../../src/config/envoy/envoy-bootstrap.ts";
 import { formatProblem } from "../../src/config/format-problem.ts";
 import { loadConfig } from "../../src/config/load-config.ts";
+import { envoyBootstrap } from "../../src/envoy-config/bootstrap.ts";
 
 const docs = join(import.meta.dirname, "../../docs");
 const page = (file: string) => readFileSync(join(docs, file), "utf8");

@@ -2,7 +2,7 @@ import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { exportJWK, generateKeyPair, type JWK, SignJWT } from "jose";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
-import type { Route } from "../../src/config/route.ts";
+import type { Route } from "../../src/model/route.ts";
 import { startChecks } from "../check/start-checks.ts";
 import { changes } from "../store/changes.ts";
 import { upstreamToken } from "../store/samples.ts";

@@ -39,7 +39,7 @@ import {
   worldConfig,
 } from "./world-config.ts";
 
-const cli = join(import.meta.dirname, "../../src/cli.ts");
+const cli = join(import.meta.dirname, "../../src/cli/cli.ts");
 
 export interface World {
   readonly folder: string;

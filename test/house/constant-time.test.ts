@@ -1,7 +1,7 @@
 import crypto from "node:crypto";
 import { syncBuiltinESMExports } from "node:module";
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
-import { adminRole } from "../../src/admin/admin-role.ts";
+import { adminRole } from "../../src/admin/access.ts";
 import { registeredApp } from "../authorization-server/mcp-app.ts";
 import { type House, startHouse } from "../authorization-server/start-house.ts";
 

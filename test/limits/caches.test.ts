@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { afterAll, afterEach, beforeAll, expect, test, vi } from "vitest";
-import { boundedCache } from "../../src/bounded-cache.ts";
+import { boundedCache } from "../../src/util/bounded-cache.ts";
 import { startChecks } from "../check/start-checks.ts";
 import { changes } from "../store/changes.ts";
 

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { createRouteTable } from "../../src/config/create-route-table.ts";
-import type { PolicyNode, Route } from "../../src/config/route.ts";
+import { createRouteTable } from "../../src/config/route-table.ts";
+import type { PolicyNode, Route } from "../../src/model/route.ts";
 import { compilePolicies } from "../../src/policy/compile-policies.ts";
 import { createCurrentPolicies } from "../../src/policy/create-current-policies.ts";
 import { policyWarnings } from "../../src/policy/policy-warnings.ts";

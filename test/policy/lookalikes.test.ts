@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import type { PolicyInput } from "../../src/policy/policy-input.ts";
+import type { PolicyInput } from "../../src/model/subject.ts";
 import { lookalikes } from "./lookalikes.ts";
 import { people } from "./people.ts";
 import { readByPython, readers } from "./readers.ts";

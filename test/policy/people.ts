@@ -1,4 +1,4 @@
-import type { PolicyCaller } from "../../src/policy/policy-input.ts";
+import type { PolicyCaller } from "../../src/model/subject.ts";
 
 /** Everybody who asks in these tests and in `docs/policy.md`. */
 export const people: Readonly<Record<string, PolicyCaller>> = {

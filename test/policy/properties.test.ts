@@ -1,8 +1,8 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import type { PolicyMatcher, PolicyNode, PolicyRule, Route } from "../../src/config/route.ts";
+import type { PolicyMatcher, PolicyNode, PolicyRule, Route } from "../../src/model/route.ts";
+import type { PolicyCaller, PolicyInput } from "../../src/model/subject.ts";
 import { compilePolicies } from "../../src/policy/compile-policies.ts";
-import type { PolicyCaller, PolicyInput } from "../../src/policy/policy-input.ts";
 import type { RoutePolicy } from "../../src/policy/policy-table.ts";
 import { readToolFilter } from "../../src/policy/read-tool-filter.ts";
 import { readers } from "./readers.ts";

@@ -1,4 +1,4 @@
-import type { PolicyInput } from "../../src/policy/policy-input.ts";
+import type { PolicyInput } from "../../src/model/subject.ts";
 import { people } from "./people.ts";
 
 /**

@@ -1,4 +1,4 @@
-import type { Route } from "../../src/config/route.ts";
+import type { Route } from "../../src/model/route.ts";
 import { compilePolicies } from "../../src/policy/compile-policies.ts";
 import type { RoutePolicy } from "../../src/policy/policy-table.ts";
 import { loadPolicies } from "./load-policies.ts";

@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { connectionKeyName } from "../../src/store/connection-key.ts";
+import { connectionKeyName } from "../../src/model/connection.ts";
 import type { Change } from "../../src/store/store.ts";
 import { changes } from "./changes.ts";
 import { describeStore } from "./describe-store.ts";

@@ -8,16 +8,11 @@ import { gzipSync } from "node:zlib";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { certificateAuthority } from "../../deploy/demo/certificate-authority.ts";
 import { listen } from "../../deploy/demo/listen.ts";
-import { createPrivateHostList } from "../../src/config/private-host-list.ts";
-import { systemAuthorities } from "../../src/config/system-authorities.ts";
-import { isPublicAddress } from "../../src/upstream-oauth/is-public-address.ts";
+import { createPrivateHostList, isPublicAddress } from "../../src/egress/addresses.ts";
+import { createSafeFetch, createTrustedFetch, type ResolveHost } from "../../src/egress/safe-fetch.ts";
+import { systemAuthorities } from "../../src/egress/trusted-authorities.ts";
 import { readEvents } from "../../src/upstream-oauth/legacy-stream.ts";
 import { createOutward } from "../../src/upstream-oauth/outward.ts";
-import {
-  createSafeFetch,
-  createTrustedFetch,
-  type ResolveHost,
-} from "../../src/upstream-oauth/safe-fetch.ts";
 import { type ScriptedServer, scriptedServer } from "./scripted-server.ts";
 
 const limits = (allowedPrivateHosts: readonly string[] = [], timeoutMs = 2000) => ({

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { connectionKeyName } from "../../src/store/connection-key.ts";
+import { connectionKeyName } from "../../src/model/connection.ts";
 import type { NewUpstreamToken } from "../../src/store/store.ts";
 import type { CallerLike, RefusalOutcome } from "../../src/upstream-token/upstream-tokens.ts";
 import { changes } from "../store/changes.ts";

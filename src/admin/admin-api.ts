@@ -1,0 +1,185 @@
+import Router from "@koa/router";
+import type { Context } from "koa";
+import type { LiveConfig } from "../config/create-live-config.ts";
+import { readBody } from "../server/http/request.ts";
+import type { AuditFilter, Store } from "../store/store.ts";
+import { StoreUnavailable } from "../store/store-unavailable.ts";
+import type { Logger } from "../telemetry/logger.ts";
+import { productVersion } from "../util/product-version.ts";
+import { AdminError, type AdminRole, adminRole } from "./access.ts";
+import { auditRecord } from "./audit-record.ts";
+import { openapi } from "./openapi.ts";
+import { isJsonObject, type JsonObject } from "./route-settings.ts";
+import {
+  createStoredRouteChanges,
+  type RouteView,
+  routeView,
+  type StoredRouteChangesDeps,
+} from "./routes.ts";
+
+export interface AdminApiDeps extends StoredRouteChangesDeps {
+  readonly live: Pick<LiveConfig, "tryStoredRoutes" | "storedProblems">;
+  readonly store: Pick<Store, "storedRoutes" | "auditEvents">;
+  readonly logger: Logger;
+}
+
+/** `/admin/v1` of the private port (F7.5): bearer-protected, described by its own `openapi.json`. */
+export function createAdminApi(deps: AdminApiDeps): Router {
+  const { routes, live, store, logger } = deps;
+  const changes = createStoredRouteChanges(deps);
+  // Made when somebody asks for it: that takes a tenth of a start.
+  let document: ReturnType<typeof openapi> | undefined;
+  const router = new Router({ prefix: "/admin/v1" });
+
+  router.use(async (ctx, next) => {
+    ctx.set("cache-control", "no-store");
+    try {
+      await next();
+    } catch (error) {
+      answerError(ctx, error, logger);
+    }
+  });
+
+  async function views(role: AdminRole): Promise<RouteView[]> {
+    const stored = await store.storedRoutes.list();
+    const ids = new Set(stored.map(({ id }) => id));
+    const { read } = live.tryStoredRoutes(stored);
+    const inFile = routes().config.routes.filter(({ id }) => !ids.has(id));
+    return [
+      ...inFile.map((route) => routeView(role, { route })),
+      ...stored.map((one) =>
+        routeView(role, {
+          route: read.get(one.id),
+          stored: one,
+          problems: live.storedProblems().get(one.id),
+        }),
+      ),
+    ];
+  }
+  async function view(role: AdminRole, id: string | undefined): Promise<RouteView> {
+    const found = (await views(role)).find((one) => one.id === id);
+    if (found === undefined) throw new AdminError(404, "not_found", `there is no route ${id}`);
+    return found;
+  }
+  /** @throws AdminError when the caller may not do this */
+  function roleOf(ctx: Context, needed: AdminRole): AdminRole {
+    const role = adminRole(ctx.get("authorization"), routes().config.adminApi);
+    if (role === undefined) throw new AdminError(401, "unauthorized", "a token of admin_api is needed");
+    if (needed === "admin" && role !== "admin")
+      throw new AdminError(403, "forbidden", "a viewer's token is not enough");
+    return role;
+  }
+
+  router.get("/openapi.json", (ctx) => {
+    roleOf(ctx, "viewer");
+    document ??= openapi(productVersion());
+    ctx.body = document;
+  });
+  router.get("/routes", async (ctx) => {
+    ctx.body = { routes: await views(roleOf(ctx, "viewer")) };
+  });
+  router.post("/routes", async (ctx) => {
+    const role = roleOf(ctx, "admin");
+    const id = await changes.create(await readJson(ctx));
+    logger.info({ route: id }, "a route was created");
+    ctx.status = 201;
+    ctx.set("location", `/admin/v1/routes/${encodeURIComponent(id)}`);
+    ctx.body = await view(role, id);
+  });
+  router.get("/routes/:id", async (ctx) => {
+    ctx.body = await view(roleOf(ctx, "viewer"), ctx.params.id);
+  });
+  router.patch("/routes/:id", async (ctx) => {
+    const role = roleOf(ctx, "admin");
+    const id = ctx.params.id ?? "";
+    await changes.change(id, await readJson(ctx), versionOf(ctx.get("if-match")));
+    logger.info({ route: id }, "a route was changed");
+    ctx.body = await view(role, id);
+  });
+  router.delete("/routes/:id", async (ctx) => {
+    roleOf(ctx, "admin");
+    const id = ctx.params.id ?? "";
+    await changes.delete(id);
+    logger.info({ route: id }, "a route was deleted");
+    ctx.status = 204;
+  });
+  router.get("/audit", async (ctx) => {
+    roleOf(ctx, "admin");
+    const events = await store.auditEvents(auditFilter(ctx));
+    ctx.type = "application/jsonl";
+    ctx.body = events.map((event) => `${JSON.stringify(auditRecord(event))}\n`).join("");
+  });
+  return router;
+}
+
+function auditFilter({ query }: Context): AuditFilter {
+  const one = (name: string) => {
+    const value = query[name];
+    return typeof value === "string" && value !== "" ? value : undefined;
+  };
+  const number = (name: string) => {
+    const value = Number(one(name) ?? Number.NaN);
+    if (one(name) === undefined) return undefined;
+    if (Number.isSafeInteger(value) && value >= 0) return value;
+    throw new AdminError(400, "invalid_parameter", `${name} is not a whole number`);
+  };
+  const time = (name: string) => {
+    const value = one(name);
+    if (value === undefined) return undefined;
+    const at = new Date(value);
+    if (Number.isNaN(at.getTime()))
+      throw new AdminError(400, "invalid_parameter", `${name} is not a time as in RFC 3339`);
+    return at;
+  };
+  return {
+    after: number("after"),
+    since: time("since"),
+    until: time("until"),
+    action: one("action"),
+    userId: one("user_id"),
+    routeId: one("route_id"),
+    settled: one("until") === undefined,
+    limit: Math.min(Math.max(number("limit") ?? 1000, 1), 10_000),
+  };
+}
+
+async function readJson(ctx: Context): Promise<JsonObject> {
+  const text = await readBody(ctx, "application/json");
+  try {
+    const value: unknown = JSON.parse(text);
+    if (isJsonObject(value)) return value;
+  } catch {
+    // Said below.
+  }
+  throw new AdminError(400, "invalid_json", "the body is not a JSON object");
+}
+
+function versionOf(ifMatch: string): number | undefined {
+  if (ifMatch === "") return undefined;
+  const version = Number(ifMatch.replace(/^"|"$/g, ""));
+  if (Number.isSafeInteger(version)) return version;
+  throw new AdminError(400, "invalid_parameter", "If-Match is not a version");
+}
+
+function answerError(ctx: Context, error: unknown, logger: Logger): void {
+  const told = asTold(error);
+  ctx.status = told.status;
+  if (told.status === 401) ctx.set("www-authenticate", "Bearer");
+  ctx.body = told.body;
+  if (told.status >= 500) logger.error({ err: error, path: ctx.path }, "an admin request failed");
+}
+
+function asTold(error: unknown): { status: number; body: object } {
+  if (error instanceof AdminError) {
+    const problems = error.problems?.map(({ path, message, fix }) => ({ path, message, fix }));
+    const body = { error: error.code, error_description: error.message, problems, what_to_do: error.remedy };
+    return { status: error.status, body };
+  }
+  if (error instanceof StoreUnavailable)
+    return { status: 503, body: { error: error.code, error_description: "the database does not answer" } };
+  if (error instanceof Error && "expose" in error && error.expose && "status" in error) {
+    const body = { error: "invalid_request", error_description: error.message };
+    return { status: Number(error.status), body };
+  }
+  return { status: 500, body: { error: "internal", error_description: "something went wrong on our side" } };
+}

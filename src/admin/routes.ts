@@ -1,0 +1,168 @@
+import { randomUUID } from "node:crypto";
+import type { LiveConfig } from "../config/create-live-config.ts";
+import { derivedRouteId } from "../config/derived-route-id.ts";
+import type { Problem } from "../config/problem.ts";
+import { type CurrentRoutes, createRouteTable } from "../config/route-table.ts";
+import type { Route } from "../model/route.ts";
+import type { Store, StoredRoute } from "../store/store.ts";
+import { adviceFor } from "../upstream-oauth/advice.ts";
+import type { UpstreamOAuth } from "../upstream-oauth/upstream-oauth.ts";
+import { AdminError, type AdminRole } from "./access.ts";
+import { changedEntry, type JsonObject, withoutSecrets } from "./route-settings.ts";
+
+export interface StoredRouteChangesDeps {
+  readonly routes: CurrentRoutes;
+  readonly live: Pick<LiveConfig, "tryStoredRoutes">;
+  readonly store: { readonly storedRoutes: Store["storedRoutes"] };
+  readonly upstreamOAuth: Pick<UpstreamOAuth, "prepare">;
+  /** Puts what is stored now into force here. */
+  readonly refresh: () => Promise<void>;
+}
+
+/** Creates, changes and deletes routes of the database. Each throws `AdminError`, and then nothing has changed. */
+export interface StoredRouteChanges {
+  /** @returns the new route's id */
+  create(input: JsonObject): Promise<string>;
+  /** @param version the one that the caller has seen, if it says so */
+  change(id: string, input: JsonObject, version: number | undefined): Promise<void>;
+  delete(id: string): Promise<void>;
+}
+
+export function createStoredRouteChanges(deps: StoredRouteChangesDeps): StoredRouteChanges {
+  const { store, live, routes } = deps;
+
+  /** The route that `entry` would be among the others; refused with all that is wrong with it. */
+  function build(id: string, entry: JsonObject, others: readonly StoredRoute[]) {
+    const tried = live.tryStoredRoutes([...others, { id, entry }]);
+    const route = tried.read.get(id);
+    const problems = tried.problems.get(id) ?? [];
+    if (route === undefined)
+      throw new AdminError(400, "invalid_route", "the route cannot be used as it is", { problems });
+    const all = [...tried.config.routes, ...tried.read.values()];
+    if (all.some((other) => other !== route && other.host === route.host && other.prefix === route.prefix))
+      throw new AdminError(409, "duplicate", `${route.resource} is taken by another route`);
+    const errors = problems.filter(({ severity }) => severity === "error");
+    if (errors.length > 0)
+      throw new AdminError(400, "invalid_route", "the route cannot be used as it is", { problems: errors });
+    return { route, config: tried.config };
+  }
+
+  /** A server with an authorization server of its own is found, and we are registered there, before anybody needs it. */
+  async function prepare(route: Route, config: Parameters<typeof createRouteTable>[0]): Promise<void> {
+    const auth = route.mcp.kind === "server" ? route.mcp.auth : undefined;
+    if (auth?.type !== "oauth" || auth.clientId !== undefined || !route.enabled) return;
+    const found = await deps.upstreamOAuth.prepare(route, createRouteTable(config));
+    if (found.ok) return;
+    const remedy = adviceFor(found.code, route);
+    throw new AdminError(422, found.code, found.message, { remedy });
+  }
+
+  function refuseFileRoute(id: string): void {
+    if (routes().byId(id) === undefined) throw new AdminError(404, "not_found", `there is no route ${id}`);
+    throw new AdminError(409, "in_routes_file", `the route ${id} stands in the routes file: change it there`);
+  }
+
+  return {
+    async create(input) {
+      const entry = changedEntry({}, input);
+      const others = await store.storedRoutes.list();
+      const given = typeof entry.id === "string" ? entry.id : undefined;
+      const taken = (id: string) =>
+        routes().byId(id) !== undefined || others.some((other) => other.id === id);
+      if (given !== undefined && taken(given))
+        throw new AdminError(409, "duplicate", `the id ${given} is taken`);
+      const first = build(given ?? `new-${randomUUID()}`, entry, others);
+      const id = given ?? derivedRouteId(first.route.resource);
+      const { route, config } = id === first.route.id ? first : build(id, entry, others);
+      await prepare(route, config);
+      const place = route.host + route.prefix;
+      const created = await store.storedRoutes.create(
+        { id, place, entry: { ...entry, id } },
+        { action: "route.created", routeId: id, upstream: route.upstream },
+      );
+      if (!created) throw new AdminError(409, "duplicate", `${id} or ${route.resource} is taken`);
+      await deps.refresh();
+      return id;
+    },
+
+    async change(id, input, version) {
+      const all = await store.storedRoutes.list();
+      const stored = all.find((one) => one.id === id);
+      if (stored === undefined) return refuseFileRoute(id);
+      if (version !== undefined && version !== stored.version)
+        throw new AdminError(412, "changed_meanwhile", `the route is at version ${stored.version} now`);
+      if (input.id !== undefined && input.id !== id)
+        throw new AdminError(400, "id_is_fixed", "an id cannot be changed: connections hang on it");
+      const entry = changedEntry(stored.entry, input);
+      const { route, config } = build(
+        id,
+        entry,
+        all.filter((one) => one !== stored),
+      );
+      if ("mcp" in input || "to" in input || "from" in input) await prepare(route, config);
+      const outcome = await store.storedRoutes.replace(
+        { id, place: route.host + route.prefix, entry },
+        stored.version,
+        { action: "route.changed", routeId: id, upstream: route.upstream },
+      );
+      if (outcome === "duplicate") throw new AdminError(409, "duplicate", `${route.resource} is taken`);
+      if (outcome === "changed")
+        throw new AdminError(409, "changed_meanwhile", "somebody else has changed the route: look again");
+      await deps.refresh();
+    },
+
+    async delete(id) {
+      if (!(await store.storedRoutes.delete(id, { action: "route.deleted", routeId: id })))
+        return refuseFileRoute(id);
+      await deps.refresh();
+    },
+  };
+}
+
+/** A route as the admin API shows it; `admin-schemas.ts` describes it. Never a secret. */
+export type RouteView = Readonly<Record<string, unknown>>;
+
+/**
+ * Makes the one view of a route. Viewers see where it is and whether it works; neither upstreams nor settings.
+ *
+ * @param given.route absent where the stored entry cannot be read any more
+ */
+export function routeView(
+  role: AdminRole,
+  given: { route?: Route; stored?: StoredRoute; problems?: readonly Problem[] },
+): RouteView {
+  const { route, stored, problems = [] } = given;
+  const isFile = stored === undefined;
+  const common = {
+    id: stored?.id ?? route?.id,
+    source: isFile ? "file" : "database",
+    ...(route === undefined
+      ? {}
+      : {
+          name: route.name,
+          description: route.description,
+          ...(route.logoUrl === undefined ? {} : { logo_url: route.logoUrl }),
+          url: route.resource,
+          kind: route.mcp.kind,
+          ...(route.mcp.kind === "server" ? { auth: route.mcp.auth.type } : {}),
+          enabled: route.enabled,
+        }),
+    in_force: problems.length === 0,
+  };
+  if (role !== "admin") return common;
+  return {
+    ...common,
+    ...(route === undefined ? {} : { to: route.to }),
+    ...(problems.length === 0
+      ? {}
+      : { problems: problems.map(({ path, message, fix }) => ({ path, message, fix })) }),
+    ...(stored === undefined
+      ? {}
+      : {
+          version: stored.version,
+          created_at: stored.createdAt.toISOString(),
+          updated_at: stored.updatedAt.toISOString(),
+          settings: withoutSecrets(stored.entry),
+        }),
+  };
+}

@@ -1,0 +1,26 @@
+import { auditRecord } from "../admin/audit-record.ts";
+import type { AuditFilter } from "../store/store.ts";
+import { type CommandPlace, withRooms } from "./command.ts";
+
+/** Events read at a time. */
+const pageSize = 1000;
+
+/**
+ * The command `audit`: prints audit events as JSON lines, oldest first, all that there are (F7.3).
+ * @param options.which all that is given must hold
+ * @returns the exit code
+ */
+export function runAudit(
+  options: CommandPlace & { readonly which: Omit<AuditFilter, "limit"> },
+): Promise<number> {
+  const { which, out } = options;
+  return withRooms(options, async ({ store }) => {
+    let { after } = which;
+    for (;;) {
+      const events = await store.auditEvents({ ...which, after, limit: pageSize });
+      for (const event of events) out(`${JSON.stringify(auditRecord(event))}\n`);
+      after = events.at(-1)?.id;
+      if (events.length < pageSize) return 0;
+    }
+  });
+}

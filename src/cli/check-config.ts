@@ -1,0 +1,53 @@
+import type { Config } from "../config/config.ts";
+import { formatProblem } from "../config/format-problem.ts";
+import { loadConfig } from "../config/load-config.ts";
+
+/**
+ * The command `check-config` (F1.5): prints every problem of the file at once, to `err`.
+ * @returns the exit code: 1 when there is an error, 0 when there are only warnings or none.
+ */
+export function checkConfig(options: {
+  readonly file: string;
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly out: (text: string) => void;
+  readonly err: (text: string) => void;
+  /** What upper floors say of a file that is good otherwise (policies that do less than they seem to). */
+  readonly moreWarnings?: (
+    config: Config,
+  ) => readonly { readonly routeId?: string; readonly message: string }[];
+}): number {
+  const { file, env, out, err } = options;
+  const loaded = loadConfig(file, env, { listeners: {} });
+  for (const problem of loaded.problems) err(`${formatProblem(problem)}\n`);
+  const more = (loaded.ok && options.moreWarnings?.(loaded.config)) || [];
+  for (const { routeId, message } of more)
+    err(`${file}: warning: ${routeId === undefined ? "policy" : `route ${routeId}`}: ${message}\n`);
+  const headers = loaded.ok ? headersNoLongerPass(loaded.config) : undefined;
+  if (headers !== undefined) err(`${file}: warning: ${headers}\n`);
+  const warnings =
+    more.length +
+    Number(headers !== undefined) +
+    loaded.problems.filter(({ severity }) => severity === "warning").length;
+  if (loaded.ok) {
+    const routes = loaded.config.routes.length;
+    out(
+      `${file}: ${routes} route${routes === 1 ? "" : "s"}, no errors${warnings === 0 ? "" : `, ${warnings} warnings`}\n`,
+    );
+    return 0;
+  }
+  err(`${file}: ${loaded.problems.length - warnings} errors, ${warnings} warnings\n`);
+  return 1;
+}
+
+/** For an upgrade from before there was a list; `request_headers: {}` says that the operator has read it. */
+function headersNoLongerPass(config: Config): string | undefined {
+  const ids = config.routes
+    .filter(({ mcp }) => mcp.kind === "server" && !mcp.requestHeaders.given)
+    .map(({ id }) => id);
+  if (ids.length === 0) return undefined;
+  const some = ids.length > 5 ? `${ids.slice(0, 5).join(", ")} and ${ids.length - 5} more` : ids.join(", ");
+  return (
+    `MCP servers get only the request headers of MCP, HTTP and tracing (${some}); ` +
+    "name others in mcp.server.request_headers: {pass: [...]}, or write request_headers: {}"
+  );
+}

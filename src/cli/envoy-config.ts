@@ -1,0 +1,42 @@
+import { formatProblem } from "../config/format-problem.ts";
+import { loadConfig } from "../config/load-config.ts";
+import { envoyBootstrap, renderYaml } from "../envoy-config/bootstrap.ts";
+import { checkContext } from "../envoy-config/routes.ts";
+import { writeXdsDir } from "../envoy-config/xds-files.ts";
+
+/**
+ * The command `envoy-config` (F1.7): prints a bootstrap for Envoy to `out`, or writes the files of `xdsDir`. Problems go to
+ * `err`.
+ * @returns the exit code: 1 when the file has errors or a file cannot be written.
+ */
+export function envoyConfig(options: {
+  readonly file: string;
+  readonly env: Readonly<Record<string, string | undefined>>;
+  /** `context`: what the checks of each route are to say (`context_extensions`), for an Envoy that we do not configure. */
+  readonly format: "yaml" | "json" | "context";
+  /** Folder as Envoy sees it. */
+  readonly xdsDir?: string;
+  readonly out: (text: string) => void;
+  readonly err: (text: string) => void;
+}): number {
+  const { file, env, format, xdsDir, out, err } = options;
+  const loaded = loadConfig(file, env, { listeners: {} });
+  for (const problem of loaded.problems) err(`${formatProblem(problem)}\n`);
+  if (!loaded.ok) return 1;
+  if (format === "context") {
+    out(renderYaml(Object.fromEntries(loaded.config.routes.map((route) => [route.id, checkContext(route)]))));
+    return 0;
+  }
+  if (xdsDir === undefined) {
+    const bootstrap = envoyBootstrap(loaded.config);
+    out(format === "json" ? `${JSON.stringify(bootstrap, null, 2)}\n` : renderYaml(bootstrap));
+    return 0;
+  }
+  try {
+    for (const written of writeXdsDir(loaded.config, xdsDir)) err(`wrote ${written}\n`);
+    return 0;
+  } catch (error) {
+    err(`${xdsDir}: ${error instanceof Error ? error.message : "cannot be written"}\n`);
+    return 1;
+  }
+}

@@ -1,0 +1,57 @@
+import type { Store } from "../store/store.ts";
+import { type CommandPlace, printTable, withRooms } from "./command.ts";
+
+/**
+ * The commands `grants list` and `grants revoke`: what people have allowed MCP clients to do. Revoking all of a user signs them out
+ * first, or a browser that is still signed in would get the next client a grant at once.
+ * @param options.which grants of this user, of this client, or the one with this id
+ * @returns the exit code; 1 when there was nothing to revoke.
+ */
+export function runGrants(
+  action: "list" | "revoke",
+  options: CommandPlace & {
+    readonly which: { readonly userId?: string; readonly clientId?: string; readonly grantId?: string };
+  },
+): Promise<number> {
+  const { which, out, err } = options;
+  return withRooms(options, async ({ store }) => {
+    const { authorizationServerRecords: records } = store;
+    const reason = "revoked by an operator";
+    const everything = action === "revoke" && !which.grantId && !which.clientId;
+    const signedOut = everything && which.userId ? await signOut(store, which.userId, reason) : false;
+    if (signedOut) out(`signed out ${which.userId}\n`);
+    const all = await records.grants(which);
+    const grants = all.filter(({ grantId }) => which.grantId === undefined || grantId === which.grantId);
+    if (action === "list") {
+      out(
+        printTable(
+          ["grant", "user", "client", "granted", "last used"],
+          grants.map((grant) => [
+            grant.grantId,
+            grant.userId,
+            grant.clientId,
+            grant.createdAt,
+            grant.lastUsedAt,
+          ]),
+        ),
+      );
+      return 0;
+    }
+    for (const { grantId, userId, clientId } of grants) {
+      const audit = { userId, clientId, grantId, reason };
+      await records.revokeGrant(grantId, { action: "grant.revoked", ...audit });
+      out(`revoked ${grantId} of ${userId} (${clientId})\n`);
+    }
+    if (grants.length > 0 || signedOut) return 0;
+    err("no such grant; nothing was revoked\n");
+    return 1;
+  });
+}
+
+/** Ends the person's browser sessions everywhere, and what is known of their sign-in. False: they have not signed in. */
+async function signOut(store: Store, userId: string, reason: string): Promise<boolean> {
+  if (!(await store.signInSessions.find(userId))) return false;
+  await store.browserSessions.endForUser(userId, { action: "person.signed_out", userId, reason });
+  await store.signInSessions.delete(userId);
+  return true;
+}

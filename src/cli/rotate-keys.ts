@@ -1,0 +1,85 @@
+import type { Config } from "../config/config.ts";
+import { createServiceAccounts, type ServiceAccounts } from "../external-token/create-service-accounts.ts";
+import { createSigningKeys } from "../external-token/create-signing-keys.ts";
+import { createMetadataProofs } from "../external-token/metadata-proofs.ts";
+import type { SigningPurpose } from "../external-token/signing-key-ring.ts";
+import type { SigningKeyPurpose } from "../store/store.ts";
+import { type CommandPlace, withRooms } from "./command.ts";
+
+/** Authorization servers that know us by key may keep our JWKS this long, seconds. */
+const upstreamsKeepSeconds = 86_400;
+/** Identity assertions live five minutes; servers may judge them by a JWKS of up to an hour's age. */
+const assertionsKeepSeconds = 3_600;
+/** Tokens minted for browser sessions live an hour at most (F5.1). */
+const sessionTokensSeconds = 3_600;
+
+/**
+ * The command `rotate-keys`: rewrites what older encryption keys sealed, or, with `signing`, makes a new signing key.
+ * @param options.signing purpose of the key to make
+ * @param options.publish seconds between publishing a new signing key and signing with it
+ * @param options.revokeOld the old signing keys end at once, and with them whatever they have signed
+ * @returns the exit code.
+ */
+export function runRotateKeys(
+  options: CommandPlace & {
+    readonly signing?: SigningKeyPurpose;
+    readonly publish: number;
+    readonly revokeOld: boolean;
+  },
+): Promise<number> {
+  const { signing, out } = options;
+  return withRooms(options, async (rooms) => {
+    if (signing === undefined) {
+      const rewritten = await rooms.store.rotateEncryptionKeys();
+      const rows = Object.values(rewritten).reduce((sum, count) => sum + count, 0);
+      out(`${rows} rows rewritten under the newest key\n`);
+      for (const [table, count] of Object.entries(rewritten)) if (count > 0) out(`  ${table}: ${count}\n`);
+      out("once every replica has the newest key first in encryption.keys, the older ones may be removed\n");
+      return 0;
+    }
+    if (signing === "check_metadata") return rotateMetadataKey(rooms, options);
+    const keys = await createSigningKeys(rooms);
+    try {
+      const publish = options.revokeOld ? 0 : options.publish;
+      const accounts = createServiceAccounts({ ...rooms, keys, issuer: rooms.config.issuer });
+      const keep = options.revokeOld ? 0 : await keepSeconds(signing, rooms.config, accounts);
+      const kid = await keys.rotate(signing, publish, keep);
+      out(`new ${signing} key ${kid}, signs ${publish === 0 ? "now" : `in ${publish} s`}\n`);
+      out(
+        options.revokeOld
+          ? "older keys have ended, and with them all that they have signed\n"
+          : `older keys stay published for ${Math.ceil((publish + keep) / 3600)} h, until nothing they signed is valid any more\n`,
+      );
+      return 0;
+    } finally {
+      keys.close();
+    }
+  });
+}
+
+/** Older keys stay for as long as a request may wait for its upstream. */
+async function rotateMetadataKey(
+  rooms: Parameters<typeof createMetadataProofs>[0],
+  { publish, revokeOld, out }: { publish: number; revokeOld: boolean; out: (text: string) => void },
+): Promise<number> {
+  const proofs = await createMetadataProofs(rooms);
+  try {
+    const kid = await proofs.rotate(revokeOld ? 0 : publish, revokeOld);
+    out(`new check_metadata key ${kid}, signs ${revokeOld || publish === 0 ? "now" : `in ${publish} s`}\n`);
+    return 0;
+  } finally {
+    proofs.close();
+  }
+}
+
+/** The longest life of anything the old keys have signed. */
+async function keepSeconds(
+  purpose: SigningPurpose,
+  { externalTokens: { ttl, leeway } }: Config,
+  accounts: Pick<ServiceAccounts, "list">,
+): Promise<number> {
+  if (purpose === "assertion") return assertionsKeepSeconds;
+  if (purpose === "upstream_client") return upstreamsKeepSeconds;
+  const ends = (await accounts.list()).map(({ expiresAt }) => expiresAt.getTime() - Date.now());
+  return Math.ceil(Math.max(ttl, sessionTokensSeconds, ...ends.map((ms) => ms / 1000))) + leeway;
+}

@@ -1,9 +1,0 @@
-import type { Json } from "./json.ts";
-
-/** `host:port`, `[ipv6]:port` or `unix:/path` as Envoy's `core.v3.Address`. */
-export function envoyAddress(address: string): Json {
-  if (address.startsWith("unix:")) return { pipe: { path: address.slice("unix:".length) } };
-  const colon = address.lastIndexOf(":");
-  const host = address.slice(0, colon).replace(/^\[(.*)\]$/, "$1");
-  return { socket_address: { address: host, port_value: Number(address.slice(colon + 1)) } };
-}

@@ -1,0 +1,102 @@
+import ipaddr from "ipaddr.js";
+
+/** What an operator opened although it is private (`allowed_private_hosts`). */
+export interface PrivateHostList {
+  /** The entry names this host (`host` opens every port, `host:port` one). */
+  namesHost(hostname: string, port: number): boolean;
+  /** The entry is a CIDR block, or an address, that holds this address. */
+  holdsAddress(address: string): boolean;
+  /** No CIDR block and no address at all: nothing that only a connection could tell. */
+  readonly namesOnly: boolean;
+}
+
+type Address = ipaddr.IPv4 | ipaddr.IPv6;
+
+/**
+ * Reads `allowed_private_hosts`: host names, `host:port`, addresses and CIDR blocks (IPv6 with a port in brackets).
+ *
+ * @throws TypeError for an entry that is none of these.
+ */
+export function createPrivateHostList(entries: readonly string[]): PrivateHostList {
+  const hosts = new Set<string>();
+  const blocks: [Address, number][] = [];
+  for (const entry of entries) {
+    const text = entry.trim().toLowerCase();
+    if (ipaddr.isValidCIDR(text)) {
+      blocks.push(ipaddr.parseCIDR(text));
+      continue;
+    }
+    const bare = text.replace(/^\[(.*)\]$/, "$1");
+    if (ipaddr.isValid(bare)) {
+      const address = ipaddr.parse(bare);
+      blocks.push([address, address.kind() === "ipv4" ? 32 : 128]);
+      hosts.add(bare);
+      continue;
+    }
+    const match = /^(?:\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::(\d{1,5}))?$/.exec(text);
+    if (match === null || Number(match[1] ?? 0) > 65_535) {
+      throw new TypeError(
+        `allowed_private_hosts: "${entry}" is not a host, host:port, address or CIDR block`,
+      );
+    }
+    hosts.add(text.replace(/^\[(.*)\]/, "$1"));
+  }
+  return {
+    namesOnly: blocks.length === 0,
+    namesHost(hostname, port) {
+      const host = hostname.toLowerCase().replace(/^\[(.*)\]$/, "$1");
+      return hosts.has(host) || hosts.has(`${host}:${port}`);
+    },
+    holdsAddress(text) {
+      const address = ipaddr.process(text);
+      return blocks.some(
+        ([block, bits]) => block.kind() === address.kind() && address.match([block, bits] as never),
+      );
+    },
+  };
+}
+
+/** Whether `createPrivateHostList` can read it. */
+export function isPrivateHost(entry: string): boolean {
+  try {
+    createPrivateHostList([entry]);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+const globalUnicast = ipaddr.IPv6.parseCIDR("2000::/3");
+const nat64 = ipaddr.IPv6.parseCIDR("64:ff9b::/96");
+/** Azure's host endpoint lies in a public range, yet answers only from inside, with credentials. */
+const publicLookingMetadata = new Set(["168.63.129.16"]);
+
+/**
+ * Whether an address is a unicast address of the public internet.
+ *
+ * Refused besides private, loopback, link-local (metadata services live there), CGNAT, multicast, documentation and
+ * reserved ranges: IPv6 addresses that carry an IPv4 address (mapped, NAT64), unless that one is public.
+ */
+export function isPublicAddress(text: string): boolean {
+  const bare = text.replace(/%.*$/, "");
+  if (!ipaddr.isValid(bare)) return false;
+  const address = ipaddr.parse(bare);
+  if (address instanceof ipaddr.IPv4) {
+    return address.range() === "unicast" && !publicLookingMetadata.has(address.toString());
+  }
+  if (address.isIPv4MappedAddress()) return isPublicAddress(address.toIPv4Address().toString());
+  if (address.match(nat64)) {
+    return isPublicAddress(new ipaddr.IPv4(address.toByteArray().slice(12)).toString());
+  }
+  return address.range() === "unicast" && address.match(globalUnicast);
+}
+
+/** Whether a URL's host name is this machine itself: `localhost`, `*.localhost` (RFC 6761), 127.0.0.0/8 or `[::1]`. */
+export function isLoopbackName(hostname: string): boolean {
+  return (
+    hostname === "localhost" ||
+    hostname.endsWith(".localhost") ||
+    hostname === "[::1]" ||
+    /^127(\.\d{1,3}){3}$/.test(hostname)
+  );
+}

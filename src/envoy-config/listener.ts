@@ -1,0 +1,245 @@
+import { dirname, join } from "node:path";
+import type { Config } from "../config/config.ts";
+import { addressBlock, plainListeners } from "../config/plain-listeners.ts";
+import { accessLog, earlyBytes, httpFilters } from "./http-filters.ts";
+import { localReplies } from "./local-replies.ts";
+import { envoyAddress, type Json, typeUrl } from "./proto-json.ts";
+import { virtualHosts } from "./virtual-hosts.ts";
+
+/** From the first byte: the TLS handshake, and the headers of a request. */
+const openingTimeout = "10s";
+
+/** Whom a listener serves: clients over TLS, what terminates TLS in front of it, or this machine's own programs. */
+type Peers = "tls" | "terminator" | "loopback";
+
+/**
+ * The listeners: one for all https origins, and one per port for `http://localhost` and its like.
+ *
+ * @param xdsDir the routes are left to `rds.yaml` in that folder: they change without the listener, which would end its connections.
+ */
+export function listeners(config: Config, xdsDir?: string): { readonly [key: string]: Json }[] {
+  const { listen, tls } = config.envoy;
+  return routeConfigurations(config).map(({ name, address, routes }) => {
+    const peers = address !== undefined ? "loopback" : tls.terminatedBy === undefined ? "tls" : "terminator";
+    const routing: { readonly [key: string]: Json } =
+      xdsDir === undefined
+        ? { route_config: routes }
+        : { rds: { route_config_name: name, config_source: watchedFile(xdsDir, "rds.yaml") } };
+    return listener(config, { name, address: address ?? listen, peers, routing });
+  });
+}
+
+/** What each listener does with a request, by the listener's name: a `RouteConfiguration`. */
+export function routeConfigurations(config: Config): readonly {
+  readonly name: string;
+  readonly address?: string;
+  readonly routes: { readonly [key: string]: Json };
+}[] {
+  const plain = plainListeners(config);
+  const onPlain = new Set(plain.flatMap(({ hosts }) => [...hosts]));
+  const { tls, xffNumTrustedHops } = config.envoy;
+  const of = (name: string, serves: (host: string) => boolean, terminated: boolean) => ({
+    name,
+    validate_clusters: false,
+    // Of one whose forwarded headers are not trusted, Envoy writes the protocol itself: http, whatever the client used.
+    virtual_hosts: virtualHosts(config, { serves, httpsOnly: terminated && xffNumTrustedHops > 0 }),
+    // What the terminator has said of it, or not: upstreams hear what the client did.
+    ...(terminated
+      ? {
+          request_headers_to_add: [
+            {
+              header: { key: "x-forwarded-proto", value: "https" },
+              append_action: "OVERWRITE_IF_EXISTS_OR_ADD",
+            },
+          ],
+        }
+      : {}),
+  });
+  const https = [new URL(config.issuer), ...config.routes.map(({ origin }) => new URL(origin))].some(
+    ({ protocol }) => protocol === "https:",
+  );
+  return [
+    ...(https
+      ? [{ name: "mcp", routes: of("mcp", (host) => !onPlain.has(host), tls.terminatedBy !== undefined) }]
+      : []),
+    ...plain.map(({ address, hosts }) => {
+      const name = `mcp-http-${address}`;
+      return { name, address, routes: of(name, (host) => hosts.has(host), false) };
+    }),
+  ];
+}
+
+/** A file that Envoy watches; it is replaced by rename. */
+export function watchedFile(folder: string, file: string): Json {
+  return {
+    resource_api_version: "V3",
+    path_config_source: { path: join(folder, file), watched_directory: { path: folder } },
+  };
+}
+
+/**
+ * HTTP/1.1 and HTTP/2, paths normalised before anybody judges them. Whatever a client can leave unfinished has a time-out; answers
+ * have none, for event streams end when their parties say so.
+ */
+function listener(
+  config: Config,
+  given: {
+    readonly name: string;
+    readonly address: string;
+    readonly peers: Peers;
+    readonly routing: { readonly [key: string]: Json };
+  },
+): { readonly [key: string]: Json } {
+  const { name, address, peers, routing } = given;
+  return {
+    name,
+    address: envoyAddress(address),
+    per_connection_buffer_limit_bytes: earlyBytes,
+    // A crowd that connects at once leaves each worker time for those who are connected.
+    max_connections_to_accept_per_socket_event: 16,
+    // A client that vanished without a word, an event stream still open, is noticed within two minutes.
+    tcp_keepalive: { keepalive_time: 60, keepalive_interval: 15, keepalive_probes: 4 },
+    filter_chains: [
+      {
+        ...transport(config, peers),
+        filters: [{ name: "http", typed_config: connectionManager(config, peers, routing) }],
+      },
+    ],
+  };
+}
+
+/** How connections come, and from whom: one that fits no filter chain is closed. */
+function transport({ envoy }: Config, peers: Peers): { readonly [key: string]: Json } {
+  switch (peers) {
+    case "loopback":
+      return {};
+    case "terminator":
+      return {
+        filter_chain_match: {
+          direct_source_prefix_ranges: (envoy.tls.terminatedBy ?? []).map((block) => {
+            const [address, bits] = addressBlock(block);
+            return { address_prefix: address.toString(), prefix_len: bits };
+          }),
+        },
+      };
+    case "tls":
+      return {
+        transport_socket_connect_timeout: openingTimeout,
+        transport_socket: {
+          name: "envoy.transport_sockets.tls",
+          typed_config: {
+            "@type": typeUrl("extensions.transport_sockets.tls.v3.DownstreamTlsContext"),
+            common_tls_context: {
+              tls_params: { tls_minimum_protocol_version: "TLSv1_2" },
+              alpn_protocols: ["h2", "http/1.1"],
+              tls_certificates: [
+                {
+                  certificate_chain: { filename: envoy.tls.certificate },
+                  private_key: { filename: envoy.tls.key },
+                  // A renewed certificate is taken up without a restart.
+                  watched_directory: { path: dirname(envoy.tls.certificate) },
+                },
+              ],
+            },
+          },
+        },
+      };
+  }
+}
+
+/** What is settled of a request before Envoy itself looks at it. */
+function earlyMutations(peers: Peers): { readonly [key: string]: Json } {
+  const mutations: Record<Peers, readonly Json[]> = {
+    tls: [],
+    // Not every terminator says it; one that says `http` is sent back (`virtual-hosts.ts`).
+    terminator: [
+      {
+        append: {
+          header: { key: "x-forwarded-proto", value: "https" },
+          append_action: "ADD_IF_ABSENT",
+        },
+      },
+    ],
+    // There is nobody in front whose word counts, even where another listener has such.
+    loopback: [{ remove: "x-forwarded-for" }],
+  };
+  if (mutations[peers].length === 0) return {};
+  return {
+    early_header_mutation_extensions: [
+      {
+        name: "envoy.http.early_header_mutation.header_mutation",
+        typed_config: {
+          "@type": typeUrl("extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation"),
+          mutations: mutations[peers],
+        },
+      },
+    ],
+  };
+}
+
+function connectionManager(config: Config, peers: Peers, routing: { readonly [key: string]: Json }): Json {
+  return {
+    "@type": typeUrl("extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"),
+    stat_prefix: "mcp",
+    codec_type: "AUTO",
+    access_log: [accessLog()],
+    use_remote_address: true,
+    xff_num_trusted_hops: peers === "loopback" ? 0 : config.envoy.xffNumTrustedHops,
+    ...earlyMutations(peers),
+    internal_address_config: { unix_sockets: false },
+    generate_request_id: true,
+    always_set_request_id_in_response: true,
+    normalize_path: true,
+    merge_slashes: true,
+    path_with_escaped_slashes_action: "REJECT_REQUEST",
+    strip_matching_host_port: false,
+    server_header_transformation: "PASS_THROUGH",
+    common_http_protocol_options: {
+      // Some servers take `_` for `-`: what is judged under one name must not arrive under another.
+      headers_with_underscores_action: "DROP_HEADER",
+      idle_timeout: seconds(config.envoy.idleTimeout),
+    },
+    // Floods of control frames, empty frames and resets end the connection by Envoy's own limits.
+    http2_protocol_options: {
+      max_concurrent_streams: 100,
+      initial_stream_window_size: earlyBytes,
+      initial_connection_window_size: 1024 * 1024,
+      connection_keepalive: { interval: "60s", timeout: "20s" },
+    },
+    // Our check refuses what is too long with a reason (431); this is for what is longer still.
+    max_request_headers_kb: Math.min(8192, Math.ceil(config.check.maxHeaderBytes / 1024) + 4),
+    request_headers_timeout: openingTimeout,
+    request_timeout: seconds(config.envoy.requestTimeout),
+    stream_idle_timeout: "0s",
+    stream_flush_timeout: seconds(config.envoy.requestTimeout),
+    ...tracing(config),
+    local_reply_config: localReplies(),
+    http_filters: httpFilters(config),
+    ...routing,
+  };
+}
+
+function seconds(value: number): string {
+  return `${value}s`;
+}
+
+/** Spans of Envoy's own; the check and our pages hang theirs below them. */
+function tracing(config: Config): { readonly [key: string]: Json } {
+  const { tracing } = config.envoy;
+  if (tracing === undefined) return {};
+  return {
+    tracing: {
+      random_sampling: { value: tracing.samplePercent },
+      // Off by default; without it, what Envoy and the upstream do cannot be told apart.
+      spawn_upstream_span: true,
+      provider: {
+        name: "envoy.tracers.opentelemetry",
+        typed_config: {
+          "@type": typeUrl("config.trace.v3.OpenTelemetryConfig"),
+          grpc_service: { envoy_grpc: { cluster_name: "otlp_collector" }, timeout: "5s" },
+          service_name: "envoy",
+        },
+      },
+    },
+  };
+}

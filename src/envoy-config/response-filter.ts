@@ -1,0 +1,155 @@
+import type { Config } from "../config/config.ts";
+import { type Json, typeUrl } from "./proto-json.ts";
+import { sidecarGrpc } from "./sidecar-cluster.ts";
+
+const checked = "envoy.filters.http.ext_authz";
+
+/**
+ * Hands us an upstream's 401 or 403 to a request that a check let through, the answer to a `tools/list` that policy narrows, an
+ * event stream that may be a legacy one, an MCP server's answer with an address or a cookie in its head, and an application's answer
+ * that may set a cookie of ours. A matcher creates ext_proc for these only; any other response costs nothing.
+ *
+ * `failure_mode_allow` stays off: an upstream's own challenge that got through would send the client to the wrong authorization
+ * server, and an unfiltered list would show what may not be seen.
+ */
+export function challengeFilter(config: Config): Json {
+  return {
+    name: "envoy_mcp_auth.challenge",
+    typed_config: {
+      "@type": typeUrl("extensions.common.matching.v3.ExtensionWithMatcher"),
+      extension_config: {
+        name: "composite",
+        typed_config: { "@type": typeUrl("extensions.filters.http.composite.v3.Composite") },
+      },
+      xds_matcher: {
+        matcher_list: {
+          matchers: [
+            // First: of these streams the beginning comes along with the head.
+            onMatch("stream", and(checkLeft("first_event"), eventStream), externalProcessor(config, true)),
+            onMatch(
+              "challenge",
+              or(
+                and(
+                  or(
+                    statusIs("401"),
+                    statusIs("403"),
+                    has("location"),
+                    has("content-location"),
+                    has("set-cookie"),
+                  ),
+                  checkLeft("route"),
+                ),
+                checkLeft("tool_filter"),
+                ownSetCookie,
+              ),
+              externalProcessor(config, false),
+            ),
+          ],
+        },
+      },
+    },
+  };
+}
+
+function onMatch(name: string, predicate: Json, filter: Json): Json {
+  return {
+    predicate,
+    on_match: {
+      action: {
+        name,
+        typed_config: {
+          "@type": typeUrl("extensions.filters.http.composite.v3.ExecuteFilterAction"),
+          typed_config: filter,
+        },
+      },
+    },
+  };
+}
+
+function and(...predicate: Json[]): Json {
+  return { and_matcher: { predicate } };
+}
+
+function or(...predicate: Json[]): Json {
+  return { or_matcher: { predicate } };
+}
+
+/**
+ * @param withBody the body is sent as it comes, so that an answer can still be replaced when its first bytes have been seen;
+ *   without, the body comes when we ask for it.
+ */
+function externalProcessor(config: Config, withBody: boolean): Json {
+  return {
+    name: "envoy.filters.http.ext_proc",
+    typed_config: {
+      "@type": typeUrl("extensions.filters.http.ext_proc.v3.ExternalProcessor"),
+      grpc_service: sidecarGrpc(config),
+      failure_mode_allow: false,
+      status_on_error: { code: "ServiceUnavailable" },
+      processing_mode: {
+        request_header_mode: "SKIP",
+        response_header_mode: "SEND",
+        request_body_mode: "NONE",
+        response_body_mode: withBody ? "STREAMED" : "NONE",
+        request_trailer_mode: "SKIP",
+        response_trailer_mode: withBody ? "SEND" : "SKIP",
+      },
+      // For the body of a tools/list, which we ask for once we have seen its headers.
+      ...(withBody ? { send_body_without_waiting_for_header_response: true } : { allow_mode_override: true }),
+      message_timeout: `${(config.check.deadlineMs + 500) / 1000}s`,
+      metadata_options: { forwarding_namespaces: { untyped: [checked] } },
+    },
+  };
+}
+
+function statusIs(code: string): Json {
+  return responseHeader(":status", { exact: code });
+}
+
+/** An empty one says nothing. */
+function has(name: string): Json {
+  return responseHeader(name, { safe_regex: { google_re2: {}, regex: ".+" } });
+}
+
+function responseHeader(name: string, match: Json): Json {
+  return {
+    single_predicate: {
+      input: {
+        name,
+        typed_config: {
+          "@type": "type.googleapis.com/envoy.type.matcher.v3.HttpResponseHeaderMatchInput",
+          header_name: name,
+        },
+      },
+      value_match: match,
+    },
+  };
+}
+
+const eventStream = responseHeader("content-type", { prefix: "text/event-stream", ignore_case: true });
+
+/** All `Set-Cookie` headers are matched as one text: it may be none of ours after all, which ext_proc sees. */
+const ownSetCookie = responseHeader("set-cookie", { contains: "mcp_", ignore_case: true });
+
+/** The check left a non-empty string under this name in its metadata. */
+function checkLeft(name: string): Json {
+  return {
+    single_predicate: {
+      input: {
+        name,
+        typed_config: {
+          "@type": typeUrl("extensions.matching.common_inputs.network.v3.DynamicMetadataInput"),
+          filter: checked,
+          path: [{ key: name }],
+        },
+      },
+      custom_match: {
+        name: "present",
+        typed_config: {
+          "@type": typeUrl("extensions.matching.input_matchers.metadata.v3.Metadata"),
+          value: { string_match: { safe_regex: { regex: ".+" } } },
+        },
+      },
+    },
+  };
+}

@@ -1,0 +1,104 @@
+import type { Config } from "../config/config.ts";
+import { isTcp } from "../config/listener-faults.ts";
+import { envoySecretHeader } from "../config/peer-authentication.ts";
+import { createRouteTable, type OwnPath, ownPaths } from "../config/route-table.ts";
+import { ownBodyBytes, ownBodyFilter, retryElsewhere } from "./http-filters.ts";
+import { type Json, typeUrl } from "./proto-json.ts";
+import { type RouteEntry, refuse, routeEntries } from "./routes.ts";
+
+const off = { "@type": typeUrl("config.route.v3.FilterConfig"), disabled: true, config: {} };
+
+/**
+ * One virtual host per host of ours, and one for all others.
+ *
+ * @param options.serves the hosts of this listener.
+ * @param options.httpsOnly what somebody in front says came over plain http is sent to https, and nobody is asked.
+ */
+export function virtualHosts(
+  config: Config,
+  options: { readonly serves: (host: string) => boolean; readonly httpsOnly: boolean },
+): Json[] {
+  const table = createRouteTable(config);
+  const issuerHost = new URL(config.issuer).host;
+  const hosts = new Map<string, RouteEntry[]>([[issuerHost, []]]);
+  const ofRoutes = new Set(config.routes.map((route) => route.host));
+  for (const route of config.routes) {
+    hosts.set(route.host, [...(hosts.get(route.host) ?? []), ...routeEntries(route, table)]);
+  }
+  const first = options.httpsOnly ? [toHttps] : [];
+  const served = [...hosts].filter(([host]) => options.serves(host));
+  const named = served.map(([host, entries]) => ({
+    name: host,
+    domains: /:\d+$/.test(host) ? [host] : [host, `${host}:${isHttp(table.originOf(host)) ? 80 : 443}`],
+    routes: [
+      ...first,
+      ...ownPaths(config, { issuer: host === issuerHost, route: ofRoutes.has(host) }).map((own) =>
+        ownRoute(own, config),
+      ),
+      ...entries.toSorted((a, b) => b.length - a.length).map((entry) => entry.route),
+      refuse,
+    ],
+  }));
+  return [...named, { name: "others", domains: ["*"], routes: [...first, refuse] }];
+}
+
+function isHttp(origin: string | undefined): boolean {
+  return origin?.startsWith("http:") === true;
+}
+
+/** The terminator says that the client came without TLS. */
+const toHttps: Json = {
+  name: "https",
+  match: {
+    prefix: "/",
+    headers: [{ name: "x-forwarded-proto", string_match: { exact: "http", ignore_case: true } }],
+  },
+  redirect: { https_redirect: true, response_code: "PERMANENT_REDIRECT" },
+  typed_per_filter_config: {
+    "envoy.filters.http.ext_authz": {
+      "@type": typeUrl("extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute"),
+      disabled: true,
+    },
+    "envoy.filters.http.mcp": off,
+    "envoy_mcp_auth.challenge": off,
+  },
+};
+
+/** Goes to our HTTP door, unchecked and unchanged. */
+function ownRoute(own: OwnPath, config: Config): Json {
+  const [secret] = config.envoy.sidecar.http.some(isTcp) ? config.listen.envoySecrets : [];
+  return {
+    name: `own ${own.path}`,
+    match: own.match === "exact" ? { path: own.path } : { path_separated_prefix: own.path },
+    route: {
+      cluster: "sidecar_http",
+      timeout: "60s",
+      // Anybody may ask here: a body that stops coming is given up sooner than one of a caller we know.
+      idle_timeout: "30s",
+      retry_policy: { retry_on: "connect-failure,refused-stream", num_retries: 2, ...retryElsewhere },
+    },
+    // What is forwarded (addresses, the request's id) is believed from whoever knows it only.
+    ...(secret === undefined
+      ? {}
+      : {
+          request_headers_to_add: [
+            {
+              header: { key: envoySecretHeader, value: secret },
+              append_action: "OVERWRITE_IF_EXISTS_OR_ADD",
+            },
+          ],
+        }),
+    typed_per_filter_config: {
+      "envoy.filters.http.ext_authz": {
+        "@type": typeUrl("extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute"),
+        disabled: true,
+      },
+      "envoy.filters.http.mcp": off,
+      "envoy_mcp_auth.challenge": off,
+      [ownBodyFilter]: {
+        "@type": typeUrl("extensions.filters.http.buffer.v3.BufferPerRoute"),
+        buffer: { max_request_bytes: ownBodyBytes },
+      },
+    },
+  };
+}

@@ -1,0 +1,186 @@
+import { type MethodDefinition, type ServerUnaryCall, type sendUnaryData, status } from "@grpc/grpc-js";
+import { trace } from "@opentelemetry/api";
+import { envoySecretExtension, type PeerProof, shownBy } from "../config/peer-authentication.ts";
+import { provenByMessage } from "../config/unproven-calls.ts";
+import { loadGrpcService } from "../server/grpc/load-proto.ts";
+import { type GrpcService, Unauthenticated } from "../server/grpc/unary.ts";
+import { cors } from "./challenge.ts";
+import { check } from "./check.ts";
+import type { Decision, Deny } from "./decision.ts";
+import { pageOf, pageOfUnread } from "./error-page.ts";
+import { type RequestFacts, readRequestFacts } from "./request.ts";
+import { response } from "./response.ts";
+import type { CheckDeps, Checked } from "./stage.ts";
+import { type CheckRequest, decodeCheckRequest } from "./wire/decode.ts";
+import { type CheckResponse, encodeCheckResponse } from "./wire/encode.ts";
+
+/** Time kept for the way back, when Envoy's own deadline is the shorter one, ms. */
+const answerMargin = 20;
+
+/**
+ * The ext_authz service (`envoy.service.auth.v3.Authorization`). Answers every check, whatever happens: what throws, hangs or
+ * cannot be read is denied, logged once and counted.
+ */
+export function createCheckService(deps: CheckDeps): GrpcService {
+  const { logger, metrics, peers } = deps;
+
+  function handle(request: CheckRequest, deadline: number, answer: (response: CheckResponse) => void): void {
+    const startedAt = performance.now();
+    const { check: settings, envoy } = deps.routes().config;
+    const read = readRequestFacts(request, settings.maxHeaderBytes, envoy.xffNumTrustedHops);
+    if ("refusal" in read) {
+      const { refusal, requester } = read;
+      finish(
+        { decision: refusal, reason: refusal.code },
+        requester.requestId,
+        pageOfUnread(refusal, requester),
+      );
+      return;
+    }
+    const { facts } = read;
+    try {
+      const checked = check(facts, deps);
+      if (!(checked instanceof Promise)) {
+        finishKnown(checked, facts);
+        return;
+      }
+      const remaining = Math.min(settings.deadlineMs, deadline - Date.now() - answerMargin);
+      beforeDeadline(checked, remaining)
+        .catch(failed(facts))
+        .then((outcome) => finishKnown(outcome, facts));
+    } catch (error) {
+      finishKnown(failed(facts)(error), facts);
+    }
+
+    function finishKnown(checked: Checked, known: RequestFacts): void {
+      const page = checked.decision.kind === "allow" ? undefined : pageOf(checked, known, deps.routes());
+      finish(checked, known.requestId, page, known);
+    }
+
+    function finish(checked: Checked, requestId: string, page?: string, known?: RequestFacts): void {
+      const { decision, reason, route } = checked;
+      const answerHeaders = route?.mcp.kind === "client" ? [] : cors.answer;
+      answer(response(decision, requestId, answerHeaders, page));
+      const seconds = (performance.now() - startedAt) / 1000;
+      metrics.checks.labels(decision.kind, reason, route?.id ?? "").inc();
+      metrics.checkDuration.labels(decision.kind).observe(seconds);
+      trace.getActiveSpan()?.setAttributes({
+        "mcp_auth.decision": decision.kind,
+        "mcp_auth.reason": reason,
+        "mcp_auth.route": route?.id ?? "",
+      });
+      if (decision.kind !== "allow") deps.onRefusal?.(checked, requestId);
+      const level =
+        decision.kind === "allow" || reason === "preflight" || reason === "well_known" ? "debug" : "info";
+      if (!logger.isLevelEnabled(level)) return;
+      logger[level](
+        {
+          requestId,
+          decision: decision.kind,
+          reason,
+          status: statusOf(decision),
+          route: route?.id,
+          userId: checked.userId,
+          rule: checked.rule,
+          host: known?.host,
+          method: known?.method,
+          path: known?.path.slice(0, 256),
+        },
+        decision.kind === "allow" ? "request let through" : "request not let through",
+      );
+    }
+  }
+
+  /** Whatever nobody foresaw ends here: logged once, denied. */
+  function failed(facts: RequestFacts): (error: unknown) => Checked {
+    return (error) => {
+      const code = error instanceof Error && "code" in error ? String(error.code) : "internal";
+      metrics.errors.labels("check", code).inc();
+      logger.error({ requestId: facts.requestId, err: error, code }, "a check failed");
+      return unavailable(
+        code === "store_unavailable" ? code : "internal",
+        "the request cannot be checked now; try again",
+      );
+    };
+  }
+
+  /** Takes the secret out of the context extensions, where some gateways have to put it, before anything else sees them. */
+  function admit(request: CheckRequest, peer: PeerProof, onProven: () => void): CheckRequest {
+    const shown = request.contextExtensions[envoySecretExtension];
+    if (peer === "wrong" || (peer === "missing" && peers.judge(shown) !== "proven")) {
+      peers.refused();
+      throw new Unauthenticated();
+    }
+    if (peer === "missing") onProven();
+    if (shown === undefined) return request;
+    const contextExtensions: Record<string, string> = Object.assign(
+      Object.create(null),
+      request.contextExtensions,
+    );
+    delete contextExtensions[envoySecretExtension];
+    return { ...request, contextExtensions };
+  }
+
+  const { Check } = loadGrpcService("envoy/service/auth/v3/external_auth.proto", serviceName);
+  if (!Check) throw new Error(`${serviceName} has no Check`);
+  const method: MethodDefinition<CheckRequest, CheckResponse> = {
+    ...Check,
+    requestDeserialize: decodeCheckRequest,
+    responseSerialize: encodeCheckResponse,
+  };
+  return {
+    definition: { Check: method },
+    implementation: {
+      Check: (call: ServerUnaryCall<CheckRequest, CheckResponse>, callback: sendUnaryData<CheckResponse>) => {
+        let request: CheckRequest;
+        try {
+          request = admit(call.request, peers.judge(shownBy(call.metadata)), () =>
+            provenByMessage(call.metadata),
+          );
+        } catch (error) {
+          callback({ code: status.UNAUTHENTICATED, details: String(Object(error).message) });
+          return;
+        }
+        handle(request, Number(call.getDeadline()), (answer) => callback(null, answer));
+      },
+    },
+    admits: "unproven",
+    unary: {
+      [method.path]: (message, deadline, answer, peer, onProven) =>
+        handle(admit(decodeCheckRequest(message), peer, onProven), deadline, (response) =>
+          answer(encodeCheckResponse(response)),
+        ),
+    },
+  };
+}
+
+const serviceName = "envoy.service.auth.v3.Authorization";
+
+/** Settles with `checked`, or with a denial once `ms` are over; what comes after that is dropped, errors included. */
+function beforeDeadline(checked: Promise<Checked>, ms: number): Promise<Checked> {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(
+      () => resolve(unavailable("deadline_exceeded", "the check took too long; try again")),
+      Math.max(0, ms),
+    );
+    checked.then(resolve, reject).finally(() => clearTimeout(timer));
+  });
+}
+
+function unavailable(code: string, message: string): Checked {
+  const decision: Deny = { kind: "deny", status: 503, code, message, headers: [["retry-after", "1"]] };
+  return { decision, reason: code };
+}
+
+function statusOf(decision: Decision): number | undefined {
+  switch (decision.kind) {
+    case "allow":
+      return undefined;
+    case "challenge":
+      return 401;
+    case "redirect":
+      return 302;
+    default:
+      return decision.status;
+  }
+}

@@ -1,0 +1,286 @@
+import type { RouteTable } from "../config/route-table.ts";
+import { returnedCookies } from "../config/upstream-cookies.ts";
+import { readBesidePath, upstreamUrl } from "../config/upstream-path.ts";
+import type { Caller, Refusal } from "../external-token/caller.ts";
+import { issuedTo } from "../external-token/issued-to.ts";
+import type { ProvenMetadata } from "../external-token/metadata-proofs.ts";
+import type { Route } from "../model/route.ts";
+import { notUsable } from "../upstream-oauth/failure.ts";
+import type { Credential } from "../upstream-token/credential.ts";
+import { type Judged, judgeBeforeBody, judgePolicy } from "./authorize.ts";
+import { cors, unauthorized } from "./challenge.ts";
+import { checkClientRoute } from "./client-route.ts";
+import type { AllowMetadata, Deny, Header } from "./decision.ts";
+import { mayBeLegacyStream, type RequestFacts } from "./request.ts";
+import { type CheckDeps, type Checked, when } from "./stage.ts";
+import { holdsToken, upstreamHeaders } from "./upstream-headers.ts";
+
+const refusalInWords: Readonly<Record<Exclude<Refusal, "issuer_unavailable">, string>> = {
+  malformed: "the token is not one of ours",
+  too_large: "the token is too long",
+  unknown_issuer: "the token's issuer is not trusted here",
+  bad_signature: "the token's signature is not valid",
+  wrong_type: "the token is not an access token",
+  wrong_audience: "the token is for another resource",
+  expired: "the token has expired",
+  not_yet_valid: "the token is not valid yet",
+  missing_claim: "the token lacks a required claim",
+  revoked: "the token has been revoked",
+};
+
+/**
+ * One request's way through the rooms (design.md): route, TE, policy, credential. Without a promise while every step has its
+ * value at hand. Rejects or throws only for failures nobody foresaw; the caller denies then.
+ */
+export function check(facts: RequestFacts, deps: CheckDeps): Checked | Promise<Checked> {
+  const table = deps.routes();
+  const found = table.find(facts.host, facts.path);
+  const published = table.textAt(facts.host, facts.path);
+  if (published && (facts.method === "GET" || facts.method === "HEAD")) return publish(published);
+  // Own paths come with ext_authz off; seeing one here means an Envoy configured otherwise, and an upstream must not get it.
+  if (!found?.enabled || table.isOwnPath(facts.host, facts.path))
+    return unknownPlace(facts, table.hasHost(facts.host));
+  const named = facts.context.route;
+  if (named !== undefined && named !== found.id)
+    return deny(found, 503, "route_mismatch", routeMismatch, retryAfter(1));
+  // An Envoy that does not name its route has picked it by the path as it was sent: `/%62` is another than `/b` to it. Trying again
+  // does not help.
+  if (named === undefined && table.find(facts.host, facts.sentPath)?.id !== found.id)
+    return deny(found, 400, "path_not_normal", pathNotNormal);
+  // Envoy merges such a path into two slashes: where it does not say that these are the route itself, it may send what is below.
+  if (found.prefix === "/" && /^\/{2,}$/.test(facts.sentPath) && facts.context.slashes === undefined)
+    return deny(found, 400, "bad_path", onlySlashes);
+  const route = table.leadingTo(found, facts.context.upstream);
+  if (!route) return deny(found, 503, "upstream_mismatch", upstreamMismatch, retryAfter(1));
+  if (route.mcp.kind === "client") return checkClientRoute(facts, route, deps);
+  // It could control every page of the host, the issuer's too.
+  if (facts.headers["service-worker"] !== undefined)
+    return deny(route, 403, "service_worker", "an MCP server's answer cannot be a service worker");
+  if (facts.method === "OPTIONS")
+    return { decision: cors.preflight(facts, route), reason: "preflight", route };
+
+  const { presented } = facts;
+  if (presented.kind !== "bearer") {
+    const tokenSent = presented.kind === "other";
+    const description = tokenSent ? "only one bearer token is accepted" : "authorize first";
+    const decision = unauthorized(route, facts, { tokenSent, description });
+    return { decision, reason: tokenSent ? "malformed" : "no_token", route };
+  }
+  if (holdsToken(facts.path, presented.token) || holdsToken(facts.query, presented.token)) {
+    return deny(route, 400, "token_in_url", "access tokens belong in the Authorization header only");
+  }
+  return when(deps.externalTokens.verify(presented.token, route), (verification) => {
+    if (verification.ok) {
+      const { caller } = verification;
+      const beside = readBesidePath(route, facts.path);
+      if (beside && !deps.metadataProofs.verifyPlace(route, caller.userId, beside.path, beside.proof))
+        return unknownPlace(facts, true);
+      return facts.context.phase === "headers"
+        ? admitBody(facts, route, caller, deps)
+        : admit(facts, route, caller, deps);
+    }
+    if (verification.refusal === "issuer_unavailable") {
+      const message = "the keys of the token's issuer cannot be fetched now; try again later";
+      return deny(route, 503, verification.refusal, message, retryAfter(5));
+    }
+    const description = refusalInWords[verification.refusal];
+    const decision = unauthorized(route, facts, { tokenSent: true, description });
+    return { decision, reason: verification.refusal, route, ...verification.issuedTo };
+  });
+}
+
+/**
+ * The check before the body, for a caller that is known: its body may be buffered. Nothing of the request is changed and no
+ * credential goes along, so that the check with the body, which Envoy makes next, finds it as it came.
+ */
+function admitBody(facts: RequestFacts, route: Route, caller: Caller, deps: CheckDeps): Checked {
+  const denied = judgeBeforeBody(facts, route, caller, deps);
+  if (denied) return { ...denied, ...issuedTo(caller) };
+  return {
+    decision: { kind: "allow", setHeaders: [], removeHeaders: [], responseHeaders: [], metadata: {} },
+    reason: "headers_ok",
+    route,
+    userId: caller.userId,
+  };
+}
+
+/** Policy, then the credential, for a caller that is known. */
+function admit(
+  facts: RequestFacts,
+  route: Route,
+  caller: Caller,
+  deps: CheckDeps,
+): Checked | Promise<Checked> {
+  const judged = judgePolicy(facts, route, caller, deps);
+  if (!judged.ok) return { ...judged.checked, ...issuedTo(caller) };
+  return when(withOwner(caller, route, deps), (standing) =>
+    withCredential(facts, route, standing, judged, deps),
+  );
+}
+
+/** The caller with the owner of a delegated connection only while that person has a sign-in and policy lets them in here. */
+function withOwner(caller: Caller, route: Route, deps: CheckDeps): Caller | Promise<Caller> {
+  if (caller.delegatedBy === undefined) return caller;
+  return when(deps.people.find(caller.delegatedBy), (owner) =>
+    owner && deps.policies().forRoute(route.id).mayReach(owner, Date.now())
+      ? caller
+      : { ...caller, delegatedBy: undefined },
+  );
+}
+
+function withCredential(
+  facts: RequestFacts,
+  route: Route,
+  caller: Caller,
+  judged: Lists,
+  deps: CheckDeps,
+): Checked | Promise<Checked> {
+  const exchanged = route.mcp.kind === "server" && route.mcp.auth.type === "token_exchange";
+  const asking =
+    exchanged && facts.presented.kind === "bearer"
+      ? { ...caller, externalToken: facts.presented.token }
+      : caller;
+  return when(deps.upstreamTokens.find(asking, route), (credential) => {
+    switch (credential.kind) {
+      case "credential":
+        return when(deps.assertions.headersFor(caller, route), (assertion) =>
+          allow(deps, facts, route, caller, credential, assertion, judged),
+        );
+      case "missing": {
+        const description = "this server needs your consent; authorize again";
+        const decision = unauthorized(route, facts, {
+          tokenSent: true,
+          description,
+          scopes: credential.scopes,
+        });
+        return { decision, reason: credential.reason, route, userId: caller.userId };
+      }
+      case "unavailable": {
+        return {
+          ...deny(
+            route,
+            503,
+            "upstream_token_unavailable",
+            notUsable(credential.reason),
+            retryAfter(credential.retryAfterSeconds),
+          ),
+          reason: credential.reason,
+          userId: caller.userId,
+        };
+      }
+      case "forbidden":
+        return {
+          ...deny(
+            route,
+            403,
+            "no_credential",
+            `this caller can have no credential for this server: ${credential.reason}`,
+          ),
+          ...issuedTo(caller),
+        };
+    }
+  });
+}
+
+function allow(
+  { metadataProofs }: Pick<CheckDeps, "metadataProofs">,
+  facts: RequestFacts,
+  route: Route,
+  caller: Caller,
+  credential: Extract<Credential, { kind: "credential" }>,
+  assertion: readonly Header[],
+  { toolFilter, listId }: Lists,
+): Checked | Promise<Checked> {
+  const fixed = route.mcp.kind === "server" ? route.mcp.requestHeaders.set : [];
+  const legacyStream = mayBeLegacyStream(facts);
+  const { headers } = facts;
+  const cookies = returnedCookies(headers.cookie, () => metadataProofs.cookiePrefixes(route, caller.userId));
+  const proof = credential.proof?.(facts.method, upstreamUrl(route, facts.path)) ?? [];
+  const metadata = {
+    route: route.id,
+    upstream: route.upstreamHash,
+    user: caller.userId,
+    client: caller.clientId,
+    owner: caller.delegatedBy,
+    endpoint: caller.askedPath,
+    machine: caller.kind === "service_account" ? 1 : undefined,
+    connection: credential.connection,
+    version: credential.version,
+    refreshable: caller.refreshable ? 1 : 0,
+    path: facts.path,
+    request_id: facts.requestId,
+    tool_filter: toolFilter,
+    list_id: listId === undefined ? undefined : JSON.stringify(listId),
+    first_event: legacyStream ? "1" : undefined,
+    cookies: cookiesToPass(facts, cookies.full),
+  } as const satisfies Omit<AllowMetadata, "proof"> & ProvenMetadata;
+  return when<readonly Header[], Checked>(proof, (proofHeaders) => ({
+    decision: {
+      kind: "allow",
+      ...upstreamHeaders(
+        facts,
+        [...fixed, ...credential.headers, ...proofHeaders, ...assertion],
+        route,
+        // So that `challenge/` can read the list of tools it has to filter, and a stream's first event.
+        {
+          alsoRemove: toolFilter === undefined && !legacyStream ? undefined : "accept-encoding",
+          cookies: cookies.header,
+        },
+      ),
+      responseHeaders: cors.answer,
+      metadata: { ...metadata, proof: metadataProofs.prove(metadata) },
+    },
+    reason: "ok",
+    route,
+    userId: caller.userId,
+  }));
+}
+
+/** What policy has to say about lists of tools in the answer. */
+type Lists = Pick<Extract<Judged, { ok: true }>, "toolFilter" | "listId">;
+
+/** Pages set none; who holds as many as a route may have can only lose some. */
+function cookiesToPass({ method, headers }: RequestFacts, full: boolean): AllowMetadata["cookies"] {
+  if (headers["sec-fetch-mode"] === "navigate") return "none";
+  if (full) return "removals";
+  return method === "GET" || method === "HEAD" ? "typed" : undefined;
+}
+
+const upstreamMismatch =
+  "Envoy routes to another upstream than the routes file names; one of the two has not taken the newest configuration yet";
+const pathNotNormal = "the path must be written in its normal form: it leads to another route as it was sent";
+const onlySlashes = "a path of slashes alone is not served here: write one slash";
+const routeMismatch =
+  "Envoy's route and the routes file disagree; Envoy has not taken the newest configuration yet";
+
+/** For everybody: it is the operator's own text, and nobody's credential goes anywhere. */
+function publish({ route, text }: NonNullable<ReturnType<RouteTable["textAt"]>>): Checked {
+  const headers: Header[] = [
+    ["content-type", text.contentType],
+    ["content-security-policy", "default-src 'none'"],
+    ["access-control-allow-origin", "*"],
+  ];
+  return { decision: { kind: "reply", status: 200, headers, body: text.body }, reason: "well_known", route };
+}
+
+function unknownPlace({ host, path }: RequestFacts, hostKnown: boolean): Checked {
+  const message = hostKnown
+    ? `no route for ${path.slice(0, 200)} on ${host}`
+    : `no route for the host ${host}`;
+  const code = hostKnown ? "unknown_path" : "unknown_host";
+  return { decision: { kind: "deny", status: 404, code, message, headers: [] }, reason: code };
+}
+
+function deny(
+  route: Route,
+  status: Deny["status"],
+  code: string,
+  message: string,
+  headers: readonly Header[] = [],
+): Checked {
+  return { decision: { kind: "deny", status, code, message, headers }, reason: code, route };
+}
+
+function retryAfter(seconds: number): readonly Header[] {
+  return [["retry-after", String(Math.max(0, Math.ceil(seconds)))]];
+}

@@ -1,0 +1,82 @@
+import { denialBody } from "../policy/refusal-body.ts";
+import { pageHeaders } from "../server/http/send-page.ts";
+import type { AllowMetadata, Decision, Header } from "./decision.ts";
+import type { CheckResponse } from "./wire/encode.ts";
+
+/** Beside these, `denied` sets those that go on every answer of ours. */
+const html = Object.entries(pageHeaders()).filter(
+  ([name]) => name !== "cache-control" && name !== "x-content-type-options",
+);
+const json: readonly Header[] = [["content-type", "application/json"]];
+
+/** google.rpc.Code, of which Envoy only asks whether it is OK. */
+const ok = 0;
+const permissionDenied = 7;
+const unauthenticated = 16;
+
+/**
+ * How each decision becomes protobuf: the only place that knows.
+ *
+ * @param answerHeaders go on answers of ours (CORS), not on what the upstream answers.
+ * @param page what a challenge or a denial says to a person
+ */
+export function response(
+  decision: Decision,
+  requestId: string,
+  answerHeaders: readonly Header[],
+  page?: string,
+): CheckResponse {
+  switch (decision.kind) {
+    case "allow":
+      return {
+        status: { code: ok },
+        okResponse: {
+          headers: decision.setHeaders,
+          headersToRemove: decision.removeHeaders,
+          responseHeadersToAdd: decision.responseHeaders,
+        },
+        dynamicMetadata: struct(decision.metadata),
+      };
+    case "challenge":
+      return denied(unauthenticated, 401, page ?? decision.body, [
+        ["www-authenticate", decision.wwwAuthenticate],
+        ...(page === undefined ? json : html),
+        ...decision.headers,
+        ...answerHeaders,
+      ]);
+    case "deny": {
+      const { status, code, message } = decision;
+      const body = page ?? denialBody(code, message, requestId);
+      return denied(permissionDenied, status, body, [
+        ...(page === undefined ? json : html),
+        ...decision.headers,
+        ...answerHeaders,
+      ]);
+    }
+    case "reply":
+      // A denial to Envoy whatever its status says: the request goes no further.
+      return denied(permissionDenied, decision.status, decision.body, [
+        // A preflight's own CORS headers are the more precise ones.
+        ...answerHeaders.filter(([name]) => !decision.headers.some(([other]) => other === name)),
+        ...decision.headers,
+      ]);
+    case "redirect":
+      return denied(unauthenticated, 302, "", [["location", decision.location], ...decision.headers]);
+  }
+}
+
+function denied(code: number, status: number, body: string, headers: readonly Header[]): CheckResponse {
+  const safe: Header[] = [...headers, ["cache-control", "no-store"], ["x-content-type-options", "nosniff"]];
+  return { status: { code }, deniedResponse: { status: { code: status }, headers: safe, body } };
+}
+
+function struct(metadata: AllowMetadata): CheckResponse["dynamicMetadata"] {
+  const fields: Record<string, { stringValue: string } | { numberValue: number }> = {};
+  for (const name in metadata) {
+    const value = metadata[name as keyof AllowMetadata];
+    if (value !== undefined) {
+      fields[name] = typeof value === "number" ? { numberValue: value } : { stringValue: value };
+    }
+  }
+  return { fields };
+}

@@ -1,0 +1,76 @@
+import type { PeerAuthentication } from "../config/peer-authentication.ts";
+import type { CurrentRoutes } from "../config/route-table.ts";
+import type { Caller } from "../external-token/caller.ts";
+import type { Assertions } from "../external-token/create-assertions.ts";
+import type { ExternalTokens } from "../external-token/external-tokens.ts";
+import type { MetadataProofs } from "../external-token/metadata-proofs.ts";
+import type { Route } from "../model/route.ts";
+import type { RateLimiter } from "../policy/create-rate-limiter.ts";
+import type { PolicyTable } from "../policy/policy-table.ts";
+import type { People } from "../store/people.ts";
+import type { Logger } from "../telemetry/logger.ts";
+import type { Metrics } from "../telemetry/metrics.ts";
+import type { Credential } from "../upstream-token/credential.ts";
+import type { Decision } from "./decision.ts";
+
+/** A decision with what the one log line and the metrics say of it. */
+export interface Checked {
+  readonly decision: Decision;
+  /** Stable machine word: why. */
+  readonly reason: string;
+  readonly route?: Route;
+  readonly userId?: string;
+  /** By which MCP client, under which grant: of refusals only, for the audit trail. */
+  readonly clientId?: string;
+  readonly grantId?: string;
+  /** The policy rule that decided; for the log only. */
+  readonly rule?: string;
+}
+
+/** A signed-in person, as far as a check needs to know (F5.1). */
+export interface SignedIn {
+  readonly userId: string;
+  readonly email?: string;
+  readonly name?: string;
+  readonly groups: readonly string[];
+  readonly claims: Readonly<Record<string, unknown>>;
+  readonly sessionName: string;
+  /** Unix seconds. */
+  readonly sessionExpiresAt: number;
+}
+
+/** What main.ts hands to the check service. */
+export interface CheckDeps {
+  readonly routes: CurrentRoutes;
+  /** Compiled from the same configuration as `routes()`. */
+  readonly policies: () => PolicyTable;
+  readonly limiter: RateLimiter;
+  readonly externalTokens: Pick<ExternalTokens, "verify" | "forSession">;
+  /** For the owner of a delegated connection, who must still be somebody policy lets in. */
+  readonly people: Pick<People, "find">;
+  /** Whether a call comes from Envoy. */
+  readonly peers: PeerAuthentication;
+  readonly metadataProofs: Pick<MetadataProofs, "prove" | "verifyPlace" | "cookiePrefixes">;
+  readonly assertions: Pick<Assertions, "headersFor">;
+  readonly upstreamTokens: {
+    /** `externalToken` only where the route exchanges it (RFC 8693): nobody else needs to hold it. */
+    find(
+      caller: Caller & { readonly externalToken?: string },
+      route: Route,
+    ): Credential | Promise<Credential>;
+  };
+  /** Who sits at the browser, by its Cookie header. */
+  readonly sessionFromCookieHeader: (
+    cookie: string,
+    host: string,
+  ) => SignedIn | undefined | Promise<SignedIn | undefined>;
+  /** Told of every check that let nothing through; must not throw. */
+  readonly onRefusal?: (checked: Checked, requestId: string) => void;
+  readonly logger: Logger;
+  readonly metrics: Metrics;
+}
+
+/** Goes on at once with a value at hand, and after it with a promise: the warm path must not pay for promises (design.md). */
+export function when<T, R>(value: T | Promise<T>, next: (value: T) => R | Promise<R>): R | Promise<R> {
+  return value instanceof Promise ? value.then(next) : next(value);
+}

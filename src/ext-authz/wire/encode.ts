@@ -1,0 +1,123 @@
+import type { Header } from "../decision.ts";
+import { type BackwardsWriter, backwardsWriter } from "./protobuf-writer.ts";
+
+/** `envoy.service.auth.v3.CheckResponse` with the fields of `proto/`; `encode-check-response.ts` knows their numbers. */
+export interface CheckResponse {
+  readonly status: { readonly code: number };
+  readonly okResponse?: {
+    readonly headers: readonly Header[];
+    readonly headersToRemove: readonly string[];
+    readonly responseHeadersToAdd: readonly Header[];
+  };
+  readonly deniedResponse?: {
+    readonly status: { readonly code: number };
+    readonly headers: readonly Header[];
+    readonly body: string;
+  };
+  readonly dynamicMetadata?: {
+    readonly fields: Readonly<
+      Record<string, { readonly stringValue: string } | { readonly numberValue: number }>
+    >;
+  };
+}
+
+const writer = backwardsWriter();
+
+/**
+ * Encodes a CheckResponse by the fields of `proto/`, into a buffer of its own. Several times faster than protobufjs behind
+ * proto-loader, which copies the whole object first; a test decodes it with Envoy's own definitions.
+ */
+export function encodeCheckResponse({
+  status,
+  okResponse,
+  deniedResponse,
+  dynamicMetadata,
+}: CheckResponse): Buffer {
+  if (dynamicMetadata) {
+    const end = writer.position();
+    const { fields } = dynamicMetadata;
+    for (const name in fields) metadataField(name, fields[name] ?? { stringValue: "" });
+    writer.message(4, end);
+  }
+  if (okResponse) {
+    const end = writer.position();
+    writer.raw(constantOptions(6, okResponse.responseHeadersToAdd));
+    const { headersToRemove } = okResponse;
+    for (let index = headersToRemove.length - 1; index >= 0; index--)
+      writer.string(5, headersToRemove[index] ?? "");
+    options(2, okResponse.headers);
+    writer.message(3, end);
+  }
+  if (deniedResponse) {
+    const end = writer.position();
+    writer.string(3, deniedResponse.body);
+    options(2, deniedResponse.headers);
+    code(1, deniedResponse.status.code);
+    writer.message(2, end);
+  }
+  code(1, status.code);
+  return writer.take();
+}
+
+/** A message with a number in its first field: google.rpc.Status, HttpStatus. */
+function code(field: number, value: number): void {
+  const end = writer.position();
+  if (value !== 0) writer.varint(1, value);
+  writer.message(field, end);
+}
+
+function options(field: number, headers: readonly Header[]): void {
+  for (let index = headers.length - 1; index >= 0; index--) {
+    const header = headers[index];
+    if (header) option(writer, field, header);
+  }
+}
+
+/** The CORS headers are the same list from check to check: encoded once. What is one person's own is not kept twice in memory. */
+const encoded = new WeakMap<readonly Header[], Buffer>();
+const constantWriter = backwardsWriter();
+const nothing = Buffer.alloc(0);
+
+function constantOptions(field: number, headers: readonly Header[]): Buffer {
+  if (headers.length === 0) return nothing;
+  let bytes = encoded.get(headers);
+  if (bytes === undefined) {
+    for (const header of headers.toReversed()) option(constantWriter, field, header);
+    bytes = constantWriter.take();
+    encoded.set(headers, bytes);
+  }
+  return bytes;
+}
+
+/**
+ * A HeaderValueOption. `append` for older Envoys, `append_action` for newer; both say the same. A list like `Vary` is added
+ * to, the rest replaced.
+ */
+function option(writer: BackwardsWriter, field: number, [key, value]: Header): void {
+  const end = writer.position();
+  const append = key === "vary";
+  // OVERWRITE_IF_EXISTS_OR_ADD; APPEND_IF_EXISTS_OR_ADD is 0 and left out.
+  if (!append) writer.varint(3, 2);
+  const boolean = writer.position();
+  if (append) writer.varint(1, 1);
+  writer.message(2, boolean);
+  const pair = writer.position();
+  writer.string(2, value);
+  writer.string(1, key);
+  writer.message(1, pair);
+  writer.message(field, end);
+}
+
+/** One entry of google.protobuf.Struct's map. */
+function metadataField(
+  name: string,
+  value: { readonly stringValue: string } | { readonly numberValue: number },
+): void {
+  const end = writer.position();
+  const inside = writer.position();
+  if ("stringValue" in value) writer.presentString(3, value.stringValue);
+  else writer.double(2, value.numberValue);
+  writer.message(2, inside);
+  writer.string(1, name);
+  writer.message(1, end);
+}

@@ -1,0 +1,114 @@
+import { type ProvenMetadata, provenFields } from "../external-token/metadata-proofs.ts";
+import type { JsonRpcId } from "../policy/policy-decision.ts";
+import type { ProcessingRequest } from "./protocol.ts";
+
+/** What an upstream answered to a request that `check/` let through, and what `check/` left with that request. */
+export interface UpstreamResponse {
+  readonly status: number;
+  /** Every `WWW-Authenticate` value as received: several headers, each possibly with several challenges. */
+  readonly wwwAuthenticate: readonly string[];
+  /** The others that matter here, names in lower case; of several with one name the last. */
+  readonly headers: Readonly<Record<string, string>>;
+  /** Every `Location` as received: there should be one. */
+  readonly location: readonly string[];
+  /** Every `Set-Cookie` as received, a character per byte. */
+  readonly setCookies: readonly string[];
+  /** RFC 9449 section 8.2. */
+  readonly dpopNonce?: string;
+  readonly metadata: {
+    readonly route: string;
+    /** `Route.upstreamHash` of the upstream that answers. */
+    readonly upstream?: string;
+    readonly user?: string;
+    /** Whose connection went along, where it is not the user's (F2.4). */
+    readonly owner?: string;
+    /** Where below the route the client has its MCP endpoint. */
+    readonly endpoint?: string;
+    /** The user is a service account. */
+    readonly machine: boolean;
+    readonly connection?: string;
+    readonly version?: number;
+    /** The client can get a new TE by itself. */
+    readonly refreshable: boolean;
+    /** Path the client asked for, without query. */
+    readonly path: string;
+    readonly requestId: string;
+    /** What policy wants to be applied to lists of tools in the answer. */
+    readonly toolFilter?: string;
+    /** Of the `tools/list`. Not proven, as the next two are not. */
+    readonly listId?: JsonRpcId;
+    readonly firstEvent: boolean;
+    readonly cookies?: string;
+  };
+  /** The same fields as they came, and what is to prove that they come from a check of ours. */
+  readonly toProve: ProvenMetadata;
+  readonly proof?: string;
+}
+
+function readId(text: string | undefined): JsonRpcId | undefined {
+  if (text === undefined || text.length > 2048) return undefined;
+  try {
+    const id: unknown = JSON.parse(text);
+    return typeof id === "string" || typeof id === "number" ? id : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** The namespace under which Envoy keeps what ext_authz answered. */
+const namespace = "envoy.filters.http.ext_authz";
+
+/**
+ * Reads a response-headers message. Nothing in it may be trusted before its proof has been verified. Undefined without our
+ * metadata: then no check allowed the request, and this is a local reply (ours or Envoy's) or another filter chain's traffic.
+ */
+export function upstreamResponse(message: ProcessingRequest): UpstreamResponse | undefined {
+  const fields = message.metadataContext?.filterMetadata?.[namespace]?.fields;
+  const route = fields?.route?.stringValue;
+  if (!fields || !route) return undefined;
+  let status = 0;
+  let dpopNonce: string | undefined;
+  const headers: Record<string, string> = {};
+  const wwwAuthenticate: string[] = [];
+  const location: string[] = [];
+  const setCookies: string[] = [];
+  for (const { key = "", value, rawValue } of message.responseHeaders?.headers?.headers ?? []) {
+    // Envoy sends raw bytes; its documentation allows a string as well.
+    const text = rawValue?.length ? rawValue.toString("latin1") : (value ?? "");
+    if (key === ":status") status = Number(text);
+    else if (key === "www-authenticate") wwwAuthenticate.push(text);
+    else if (key === "location") location.push(text);
+    else if (key === "set-cookie") setCookies.push(text);
+    else if (key === "dpop-nonce") dpopNonce = text;
+    else if (key.startsWith("content-")) headers[key] = text;
+  }
+  return {
+    status,
+    wwwAuthenticate,
+    headers,
+    location,
+    setCookies,
+    dpopNonce,
+    metadata: {
+      route,
+      upstream: fields.upstream?.stringValue,
+      user: fields.user?.stringValue,
+      owner: fields.owner?.stringValue,
+      endpoint: fields.endpoint?.stringValue,
+      machine: fields.machine?.numberValue === 1,
+      connection: fields.connection?.stringValue,
+      version: fields.version?.numberValue,
+      refreshable: fields.refreshable?.numberValue === 1,
+      path: fields.path?.stringValue ?? "/",
+      requestId: fields.request_id?.stringValue ?? "",
+      toolFilter: fields.tool_filter?.stringValue,
+      listId: readId(fields.list_id?.stringValue),
+      firstEvent: fields.first_event?.stringValue !== undefined,
+      cookies: fields.cookies?.stringValue,
+    },
+    toProve: Object.fromEntries(
+      provenFields.map((name) => [name, fields[name]?.stringValue ?? fields[name]?.numberValue]),
+    ),
+    proof: fields.proof?.stringValue,
+  };
+}

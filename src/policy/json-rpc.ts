@@ -1,0 +1,223 @@
+import type { PolicyInput } from "../model/subject.ts";
+import { findAmbiguousKey } from "./find-ambiguous-key.ts";
+import { foldKey } from "./fold-key.ts";
+import type { JsonRpcId, UnreadableReason } from "./policy-decision.ts";
+
+/**
+ * Compares `Mcp-Method` and `Mcp-Name`, where they are sent, with the message they mirror (MCP 2026-07-28, Streamable
+ * HTTP, "Server Validation"): a server may act on either.
+ *
+ * @param message the only message of the body; absent for a batch, which no header can mirror.
+ * @returns which header disagrees, or `undefined`.
+ */
+export function checkMirrorHeaders(
+  headers: PolicyInput["headers"],
+  message: JsonRpcMessage | undefined,
+): "Mcp-Method" | "Mcp-Name" | undefined {
+  const call = message && message.kind !== "response" ? message : undefined;
+  const method = headers["mcp-method"];
+  if (method !== undefined && method !== call?.method) return "Mcp-Method";
+  const name = headers["mcp-name"];
+  if (name !== undefined && (call?.name === undefined || decode(name) !== call.name)) return "Mcp-Name";
+  return undefined;
+}
+
+/** A value that is no plain ASCII travels as `=?base64?...?=` ("Value Encoding"); `undefined` if that is malformed. */
+function decode(value: string): string | undefined {
+  const encoded = /^=\?base64\?(.*)\?=$/.exec(value)?.[1];
+  if (encoded === undefined) return value;
+  const bytes = Buffer.from(encoded, "base64");
+  if (bytes.toString("base64") !== encoded) return undefined;
+  try {
+    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
+  } catch {
+    return undefined;
+  }
+}
+
+/** One JSON-RPC message, as far as policy must know it. `tool` is there on `tools/call` and nowhere else. */
+export type JsonRpcMessage =
+  | (Method & { readonly kind: "request"; readonly id: JsonRpcId })
+  | (Method & { readonly kind: "notification" })
+  | { readonly kind: "response" };
+interface Method {
+  readonly method: string;
+  readonly tool?: string;
+  /** What `Mcp-Name` mirrors: `params.name` or `params.uri`. */
+  readonly name?: string;
+}
+
+/** What a body says, or why nobody can be sure. */
+export type JsonRpcReading =
+  | { readonly ok: true; readonly batch: boolean; readonly messages: readonly JsonRpcMessage[] }
+  | Unreadable;
+interface Unreadable {
+  readonly ok: false;
+  readonly reason: UnreadableReason;
+  readonly status: 400 | 413;
+  readonly message: string;
+}
+
+const maxDepth = 128;
+const maxBatch = 100;
+const maxIdLength = 256;
+const maxToolNameLength = 256;
+
+/**
+ * Reads the JSON-RPC messages of a request, strictly: whatever two parsers could take for two different calls is
+ * refused (F6.2). A GET, HEAD or DELETE without a body holds no message.
+ *
+ * @param maxBytes the largest body, bytes; a longer or truncated one is refused with 413.
+ */
+export function readJsonRpc(
+  { method, headers, body }: Pick<PolicyInput, "method" | "headers" | "body">,
+  maxBytes: number,
+): JsonRpcReading {
+  const length = body?.byteLength ?? 0;
+  if (method === "GET" || method === "DELETE" || method === "HEAD") {
+    const empty = length === 0 && Number(headers["content-length"] ?? 0) === 0;
+    return empty ? { ok: true, batch: false, messages: [] } : unreadable("unexpected_body", `on ${method}`);
+  }
+  if (method !== "POST") return unreadable("http_method");
+  // A client's own beside Envoy's makes it neither.
+  if (length > maxBytes || (headers["x-envoy-auth-partial-body"] ?? "false") !== "false") {
+    return tooLarge(maxBytes);
+  }
+  if (headers["content-encoding"] !== undefined) return unreadable("content_encoding");
+  if (!isJson(headers["content-type"])) return unreadable("content_type");
+  if (body === undefined || length === 0) return unreadable("body_missing");
+  if (headers["content-length"] !== undefined && headers["content-length"] !== String(length)) {
+    return unreadable("body_incomplete");
+  }
+
+  const parsed = parse(body);
+  if (!parsed.ok) return parsed;
+  const { value } = parsed;
+  const batch = Array.isArray(value);
+  if (batch && value.length === 0) return unreadable("empty_batch");
+  if (batch && value.length > maxBatch)
+    return unreadable("batch_too_long", `the limit is ${maxBatch} messages`);
+  const messages: JsonRpcMessage[] = [];
+  for (const member of batch ? value : [value]) {
+    const message = readMessage(member);
+    if ("ok" in message) return message;
+    messages.push(message);
+  }
+  const disagreement = checkMirrorHeaders(headers, batch ? undefined : messages[0]);
+  return disagreement ? unreadable("header_mismatch", disagreement) : { ok: true, batch, messages };
+}
+
+/** Exactly these spellings: a lenient reading of parameters could hide another charset from us. */
+function isJson(contentType: string | undefined): boolean {
+  return /^application\/json(?:\s*;\s*charset\s*=\s*(?:utf-8|"utf-8"))?\s*$/i.test(contentType ?? "");
+}
+
+function parse(body: Uint8Array): { readonly ok: true; readonly value: unknown } | Unreadable {
+  let text: string;
+  try {
+    text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(body);
+  } catch {
+    return unreadable("invalid_utf8");
+  }
+  if (text.startsWith("\uFEFF")) return unreadable("byte_order_mark");
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    return unreadable("invalid_json");
+  }
+  const ambiguous = findAmbiguousKey(text, maxDepth);
+  if (ambiguous)
+    return unreadable(ambiguous.reason, ambiguous.key && JSON.stringify(ambiguous.key.slice(0, 64)));
+  return { ok: true, value };
+}
+
+function readMessage(value: unknown): JsonRpcMessage | Unreadable {
+  if (!isObject(value) || value.jsonrpc !== "2.0") return unreadable("not_json_rpc");
+  const { id, method, params } = value;
+  const answers = Number("result" in value) + Number("error" in value);
+  if (method === undefined) {
+    if (answers !== 1 || params !== undefined) return unreadable("not_json_rpc");
+    return isId(id) || (id === null && "error" in value) ? { kind: "response" } : unreadable("invalid_id");
+  }
+  if (answers > 0) return unreadable("not_json_rpc");
+  if (typeof method !== "string" || !isMethod(method)) return unreadable("invalid_method");
+  const call = readParams(method, params);
+  if ("ok" in call) return call;
+  if (!("id" in value)) return { kind: "notification", ...call };
+  return isId(id) ? { kind: "request", id, ...call } : unreadable("invalid_id");
+}
+
+function readParams(method: string, params: unknown): Method | Unreadable {
+  if (method === "tools/call") {
+    if (!isObject(params)) return unreadable("invalid_params");
+    const { name } = params;
+    return typeof name === "string" && isToolName(name)
+      ? { method, tool: name, name }
+      : unreadable("invalid_tool_name");
+  }
+  // `params: null` is what some clients send for none; an array would be read by position.
+  if (params === undefined || params === null) return { method };
+  if (!isObject(params)) return unreadable("invalid_params");
+  const mirrored = method === "resources/read" ? params.uri : (params.name ?? params.uri ?? params.taskId);
+  return typeof mirrored === "string" ? { method, name: mirrored } : { method };
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+function isId(id: unknown): id is JsonRpcId {
+  return (
+    Number.isSafeInteger(id) || (typeof id === "string" && id.length <= maxIdLength && id.isWellFormed())
+  );
+}
+
+/** Printable ASCII, and `tools/call` written in one way only. */
+function isMethod(method: string): boolean {
+  return /^[\x21-\x7e]+$/.test(method) && (foldKey(method) !== "toolscall" || method === "tools/call");
+}
+
+/** A name that is the same name after a server trimmed, normalised (as Python does identifiers) or cut it at a NUL. */
+function isToolName(name: string): boolean {
+  return (
+    name.length > 0 &&
+    name.length <= maxToolNameLength &&
+    !/\p{C}|\uFFFD|^\p{Z}|\p{Z}$/u.test(name) &&
+    name === name.normalize("NFKC")
+  );
+}
+
+/** @param maxBytes the limit, which is named */
+export function tooLarge(maxBytes: number) {
+  return { ...unreadable("body_too_large", `the limit is ${maxBytes} bytes`), status: 413 } as const;
+}
+
+function unreadable(reason: UnreadableReason, detail = ""): Unreadable {
+  const message = detail ? `${sentences[reason]} (${detail}).` : `${sentences[reason]}.`;
+  return { ok: false, reason, status: 400, message };
+}
+
+const sentences: Record<UnreadableReason, string> = {
+  http_method: "Only GET, POST and DELETE are served here",
+  unexpected_body: "A body is not expected",
+  body_missing: "The body of a POST must hold a JSON-RPC message",
+  body_too_large: "The body is too large",
+  body_incomplete: "The body is not as long as Content-Length says",
+  content_encoding: "Content-Encoding is not accepted here; send the body uncompressed",
+  content_type: "Content-Type must be application/json in UTF-8",
+  invalid_utf8: "The body is not valid UTF-8",
+  byte_order_mark: "The body must not begin with a byte order mark",
+  invalid_json: "The body is not valid JSON",
+  too_deep: "The body is nested too deeply",
+  duplicate_key: "An object in the body has the same key twice",
+  lookalike_key: "The body has a key that could be taken for another one",
+  not_json_rpc: "The body is not a JSON-RPC 2.0 message",
+  empty_batch: "The batch is empty",
+  batch_too_long: "The batch has too many messages",
+  invalid_id: "A JSON-RPC id must be a string or an integer",
+  invalid_method: "The JSON-RPC method cannot be read",
+  invalid_params: "JSON-RPC params must be an object",
+  invalid_tool_name: "The tool's name cannot be read",
+  header_mismatch: "The Mcp-Method and Mcp-Name headers must agree with the body",
+};

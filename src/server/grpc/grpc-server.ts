@@ -1,0 +1,157 @@
+import { X509Certificate } from "node:crypto";
+import { readFileSync, rmSync } from "node:fs";
+import { constants, type Http2Session, type ServerHttp2Session } from "node:http2";
+import { setTimeout as delay } from "node:timers/promises";
+import { TLSSocket } from "node:tls";
+import { Server, ServerCredentials } from "@grpc/grpc-js";
+import type { Config } from "../../config/config.ts";
+import type { PeerAuthentication } from "../../config/peer-authentication.ts";
+import { healthNoticeMs, healthSpreadMs } from "../health-notice.ts";
+import { unprovenConnections, withSocketMode } from "../unproven-connections.ts";
+import { createHealthService } from "./health.ts";
+import { type GrpcService, type ServedMethod, serveUnary } from "./unary.ts";
+
+/** Requests that wait for a window update wait a whole turn: room for some thousand checks in flight. Bytes. */
+const windowBytes = 4 * 1024 * 1024;
+/** A connection that has begun no call by then is closed, ms; Envoys ask for health at once. */
+const firstCallMs = 10_000;
+/** Of all Envoys together: each holds one or two per worker. */
+const maxConnections = 4_096;
+/** Of one connection; Envoy opens another when it needs more. */
+const maxStreams = 1_000;
+/** A connection that gives way to newer ones may end its calls by then, ms. */
+const givingWayMs = 10_000;
+/** A check with the largest body policy may inspect (F1.2), and its headers. Bytes. */
+const maxMessageBytes = 16 * 1024 * 1024;
+
+export interface GrpcServer {
+  /** `host:port` with the port really bound, or the socket's `unix:/path`. */
+  readonly address: string;
+  /** What grpc.health.v1.Health answers; false from the start of draining. */
+  setServing(serving: boolean): void;
+  /**
+   * Says NOT_SERVING and serves on until load balancers that ask have heard it and acted upon it; then refuses new connections,
+   * lets calls under way end, and cuts off what is left after `graceMs`.
+   */
+  drain(graceMs: number): Promise<void>;
+}
+
+/**
+ * Serves gRPC to Envoy, with grpc.health.v1.Health beside the services.
+ *
+ * @param options.listen `host:port` (port 0: any) or `unix:/path`; a socket file that nobody serves any more is replaced.
+ * @throws Error when the address cannot be bound.
+ */
+export async function createGrpcServer(options: {
+  readonly listen: string;
+  readonly services: readonly GrpcService[];
+  /** Whether a caller is Envoy. */
+  readonly peers: PeerAuthentication;
+  /** Only callers with a certificate of this CA, and one of these names where there are any; PEM files, read at start. */
+  readonly tls?: Config["listen"]["grpcTls"];
+  /** Permissions of a Unix socket. */
+  readonly socketMode?: number;
+}): Promise<GrpcServer> {
+  const server = new Server({
+    "grpc.max_receive_message_length": maxMessageBytes,
+    "grpc.max_send_message_length": maxMessageBytes,
+    "grpc.enable_channelz": 0,
+    "grpc.max_concurrent_streams": maxStreams,
+  });
+  enlargeWindows(server);
+  const health = createHealthService();
+  for (const { definition, implementation } of [...options.services, health]) {
+    server.addService(definition, implementation);
+  }
+  const socket = /^unix:(.+)$/.exec(options.listen)?.[1];
+  if (socket) rmSync(socket, { force: true });
+  const { tls } = options;
+  const credentials = tls
+    ? ServerCredentials.createSsl(
+        readFileSync(tls.clientCa),
+        [{ cert_chain: readFileSync(tls.certificate), private_key: readFileSync(tls.key) }],
+        true,
+      )
+    : ServerCredentials.createInsecure();
+  const port = await withSocketMode(
+    options.socketMode ?? 0o660,
+    () =>
+      new Promise<number>((resolve, reject) => {
+        server.bindAsync(options.listen, credentials, (error, bound) =>
+          error ? reject(error) : resolve(bound),
+        );
+      }),
+  );
+  const methods = new Map<string, ServedMethod>();
+  for (const { definition, admits = "proven", unary } of [...options.services, health])
+    for (const { path, requestStream, responseStream } of Object.values(definition))
+      methods.set(path, { admits, streaming: requestStream || responseStream, unary: unary?.[path] });
+  const sessions = new Set<ServerHttp2Session>();
+  const unproven = unprovenConnections<Http2Session>(maxConnections / 2, (session) => {
+    session.close();
+    const cutOff = setTimeout(() => session.destroy(), givingWayMs).unref();
+    session.once("close", () => clearTimeout(cutOff));
+  });
+  // biome-ignore lint/complexity/useLiteralKeys: private in its types
+  for (const [http2Server] of server["http2Servers"]) {
+    http2Server.maxConnections = maxConnections;
+    serveUnary(http2Server, methods, options.peers, maxMessageBytes, unproven.remove);
+    http2Server.on("session", (session: ServerHttp2Session) => {
+      if (tls && !hasName(session, tls.clientNames)) {
+        session.destroy(undefined, constants.NGHTTP2_INADEQUATE_SECURITY);
+        return;
+      }
+      const silent = setTimeout(() => session.destroy(), firstCallMs).unref();
+      session.once("stream", () => clearTimeout(silent));
+      session.once("close", () => clearTimeout(silent));
+      session.setLocalWindowSize(windowBytes);
+      sessions.add(session);
+      unproven.add(session);
+      session.once("close", () => {
+        sessions.delete(session);
+        unproven.remove(session);
+      });
+    });
+  }
+  health.setServing(true);
+
+  return {
+    address: socket ? options.listen : options.listen.replace(/:\d+$/, `:${port}`),
+    setServing: health.setServing,
+    async drain(graceMs) {
+      health.setServing(false);
+      if (await health.told(healthNoticeMs)) await delay(healthSpreadMs);
+      // Health watches never end by themselves.
+      health.close();
+      await new Promise<void>((resolve) => {
+        const cutOff = setTimeout(() => {
+          // Without channelz, forceShutdown of grpc-js 1.14 forgets the sessions that are open.
+          for (const session of sessions) session.destroy();
+          server.forceShutdown();
+          // It waits for ever for a session that was refused a moment ago.
+          resolve();
+        }, graceMs);
+        server.tryShutdown(() => {
+          clearTimeout(cutOff);
+          resolve();
+        });
+      });
+    },
+  };
+}
+
+/** Whether the caller's certificate carries one of `names` (`DNS:envoy.internal`, `URI:spiffe://...`); none asked for: yes. */
+function hasName(session: ServerHttp2Session, names: readonly string[]): boolean {
+  if (names.length === 0) return true;
+  const { socket } = session;
+  const raw = socket instanceof TLSSocket ? socket.getPeerCertificate().raw : undefined;
+  const carried = raw ? (new X509Certificate(raw).subjectAltName ?? "").split(", ") : [];
+  return carried.some((name) => names.includes(name));
+}
+
+/** grpc-js sets windows on clients only, and keeps what its server is made with to itself; a test watches that this still works. */
+function enlargeWindows(server: Server): void {
+  // biome-ignore lint/complexity/useLiteralKeys: private in its types
+  const http2Options = server["commonServerOptions"];
+  http2Options.settings = { ...http2Options.settings, initialWindowSize: windowBytes };
+}

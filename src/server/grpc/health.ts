@@ -1,0 +1,88 @@
+import {
+  type ServerUnaryCall,
+  type ServerWritableStream,
+  type sendUnaryData,
+  status as statusCode,
+} from "@grpc/grpc-js";
+import { askersMs } from "../health-notice.ts";
+import { loadGrpcService } from "./load-proto.ts";
+import type { GrpcService } from "./unary.ts";
+
+type Request = { readonly service?: string };
+type Answer = { readonly status: "SERVING" | "NOT_SERVING" };
+
+/** Load balancers, and workers of each, that are waited for as we drain. */
+const mostAskers = 1000;
+/** Anybody may watch, for as long as they like. */
+const mostWatchers = 1000;
+
+interface HealthService extends GrpcService {
+  setServing(serving: boolean): void;
+  /**
+   * Resolves when everybody who asks now and then has been told the status, at the latest after `ms`; at once if nobody does.
+   * True: there was somebody to tell.
+   */
+  told(ms: number): Promise<boolean>;
+  close(): void;
+}
+
+/** grpc.health.v1.Health: one status for whatever service is asked about, since they stand and fall together. */
+export function createHealthService(): HealthService {
+  const watchers = new Set<ServerWritableStream<Request, Answer>>();
+  /** Load balancers, by their connection: when each asked last, and whether it knows the present status. */
+  const askers = new Map<string, { at: number; told: boolean }>();
+  let onTold: (() => void) | undefined;
+  let status: Answer["status"] = "NOT_SERVING";
+
+  function forgetOld(): void {
+    for (const [peer, { at }] of askers) if (performance.now() - at > askersMs) askers.delete(peer);
+  }
+  const untold = () => [...askers.values()].some(({ told }) => !told);
+
+  return {
+    admits: "anybody",
+    definition: loadGrpcService("grpc/health/v1/health.proto", "grpc.health.v1.Health"),
+    implementation: {
+      Check: (call: ServerUnaryCall<Request, Answer>, callback: sendUnaryData<Answer>) => {
+        callback(null, { status });
+        // Whoever asks from ever new ports is no load balancer, and must not make each question dearer.
+        if (askers.size >= mostAskers) forgetOld();
+        if (askers.size >= mostAskers && !askers.has(call.getPeer())) return;
+        askers.set(call.getPeer(), { at: performance.now(), told: true });
+        if (!untold()) onTold?.();
+      },
+      Watch: (call: ServerWritableStream<Request, Answer>) => {
+        if (watchers.size >= mostWatchers) {
+          call.emit("error", { code: statusCode.RESOURCE_EXHAUSTED, details: "too many watch already" });
+          return;
+        }
+        watchers.add(call);
+        call.on("cancelled", () => watchers.delete(call));
+        call.write({ status });
+      },
+    },
+    setServing(serving) {
+      const next = serving ? "SERVING" : "NOT_SERVING";
+      if (next === status) return;
+      status = next;
+      for (const watcher of watchers) watcher.write({ status });
+      for (const asker of askers.values()) asker.told = false;
+    },
+    told(ms) {
+      forgetOld();
+      const somebody = askers.size > 0;
+      if (!untold()) return Promise.resolve(somebody);
+      return new Promise((resolve) => {
+        onTold = () => {
+          clearTimeout(patience);
+          resolve(somebody);
+        };
+        const patience = setTimeout(onTold, ms);
+      });
+    },
+    close() {
+      for (const watcher of watchers) watcher.end();
+      watchers.clear();
+    },
+  };
+}

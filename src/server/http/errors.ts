@@ -1,0 +1,60 @@
+import type { Context } from "koa";
+import { sentence } from "../../config/sentence.ts";
+import { errorPage } from "../../pages/error-page.ts";
+import { requestId } from "./request.ts";
+import { sendPage } from "./send-page.ts";
+
+/** An error as the caller prefers it, a page or JSON, with the request id. @param message a sentence */
+export function answerError(ctx: Context, status: number, code: string, message: string): void {
+  if (ctx.accepts("json", "html") === "html") {
+    sendErrorPage(ctx, status, code, message);
+    return;
+  }
+  ctx.status = status;
+  ctx.set("cache-control", "no-store");
+  ctx.body = { error: code, error_description: message, request_id: requestId(ctx.req) };
+}
+
+/** Shows the error that a program would get as JSON as a page, where a person has opened the address in a browser. */
+export function showErrorToPerson(ctx: Context): void {
+  if (ctx.status < 400 || ctx.get("authorization") !== "" || !isNavigation(ctx.method, ctx.headers, true))
+    return;
+  const { body } = ctx;
+  if (typeof body !== "object" || body === null) return;
+  const { error, error_description }: { error?: unknown; error_description?: unknown } = body;
+  if (typeof error !== "string" || typeof error_description !== "string") return;
+  sendErrorPage(ctx, ctx.status, error, sentence(error_description));
+}
+
+function sendErrorPage(ctx: Context, status: number, code: string, happened: string): void {
+  const { title, remedy } = wordsOf(status);
+  sendPage(ctx, status, errorPage({ title, happened, remedy, requestId: requestId(ctx.req), code }));
+}
+
+function wordsOf(status: number): { readonly title: string; readonly remedy: string } {
+  const remedy = "Check the address, or go back and start again.";
+  if (status === 404) return { title: "Not found", remedy };
+  if (status === 429) return { title: "Too many requests", remedy: "Wait a while, then try again." };
+  if (status >= 500) return { title: "That did not work", remedy: "Try again in a moment." };
+  return { title: "That request was not understood", remedy };
+}
+
+/**
+ * Whether a person opens this in a browser: MCP clients accept JSON or an event stream. Some programs accept pages without wanting any.
+ *
+ * @param headers by name in lower case
+ * @param takesForms whether a form that is posted counts, too; a browser says so by `Sec-Fetch-Mode`
+ */
+export function isNavigation(
+  method: string,
+  headers: Readonly<Record<string, string | readonly string[] | undefined>>,
+  takesForms: boolean,
+): boolean {
+  const mode = headers["sec-fetch-mode"];
+  const isForm = takesForms && method === "POST" && mode !== undefined;
+  if (method !== "GET" && method !== "HEAD" && !isForm) return false;
+  const accept = String(headers.accept ?? "").toLowerCase();
+  if (!accept.includes("text/html")) return false;
+  if (mode !== undefined) return mode === "navigate";
+  return !accept.includes("text/event-stream") && !accept.includes("application/json");
+}

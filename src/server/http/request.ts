@@ -1,0 +1,58 @@
+import { randomUUID } from "node:crypto";
+import type { IncomingMessage } from "node:http";
+import { text } from "node:stream/consumers";
+import type { Context, Middleware } from "koa";
+
+const ids = new WeakMap<IncomingMessage, string>();
+
+/** The id that this request has in our logs, Envoy's and on error pages: its `x-request-id`, else one made once. */
+export function requestId(request: IncomingMessage): string {
+  const known = ids.get(request);
+  if (known) return known;
+  const given = request.headers["x-request-id"];
+  const id = typeof given === "string" && /^[\w.:-]{8,64}$/.test(given) ? given : randomUUID();
+  ids.set(request, id);
+  return id;
+}
+
+/**
+ * Reads the whole body of a posted form or document; the door has made sure of its length (`limits.body_bytes`).
+ *
+ * @param type media type that the request must have.
+ * @throws an HTTP 415 error, as Koa's `ctx.throw` makes it, where it has another.
+ */
+export async function readBody(ctx: Context, type: string): Promise<string> {
+  if (!ctx.is(type)) ctx.throw(415, `only ${type} is accepted here`);
+  return text(ctx.req);
+}
+
+/**
+ * Reads a posted form of one of our pages.
+ * @throws an HTTP 415 error, as Koa's `ctx.throw` makes it, where it is not one.
+ */
+export async function readForm(ctx: Context): Promise<URLSearchParams> {
+  return new URLSearchParams(await readBody(ctx, "application/x-www-form-urlencoded"));
+}
+
+/**
+ * Lets web pages of any origin call an endpoint (F2.8): nothing here goes by cookies. Preflights are answered at once.
+ */
+export function openCors(methods: string): Middleware {
+  return async (ctx, next) => {
+    ctx.set("access-control-allow-origin", "*");
+    ctx.vary("Origin");
+    if (ctx.method !== "OPTIONS") {
+      ctx.set("access-control-expose-headers", "WWW-Authenticate, Retry-After");
+      return next();
+    }
+    ctx.vary("Access-Control-Request-Headers");
+    ctx.set({
+      "access-control-allow-methods": `${methods}, OPTIONS`,
+      // What traces a page adds its headers to every request of its scripts.
+      "access-control-allow-headers":
+        "Authorization, Content-Type, Accept, MCP-Protocol-Version, traceparent, tracestate, baggage",
+      "access-control-max-age": "86400",
+    });
+    ctx.status = 204;
+  };
+}

@@ -1,0 +1,33 @@
+import type { Context } from "koa";
+import { stylesheet } from "../../pages/stylesheet.ts";
+
+/**
+ * Headers of an HTML page that nothing can frame, script or cache. `images` are URLs the page may show.
+ * `form-action` stays unset on purpose: browsers apply it to the redirects after a post too, and ours lead to MCP clients
+ * (loopback ports, schemes of apps) and to upstreams nobody can list beforehand.
+ */
+export function pageHeaders(images: readonly string[] = []): Readonly<Record<string, string>> {
+  const sources = images.map((image) => URL.parse(image)?.origin).filter((origin) => origin !== undefined);
+  return {
+    "content-type": "text/html; charset=utf-8",
+    "content-security-policy": [
+      "default-src 'none'",
+      `style-src ${stylesheet.source}`,
+      ...(sources.length > 0 ? [`img-src ${sources.join(" ")}`] : []),
+      "base-uri 'none'",
+      "frame-ancestors 'none'",
+    ].join("; "),
+    "x-frame-options": "DENY",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cache-control": "no-store",
+  };
+}
+
+/** Answers with an HTML page, and the headers above. */
+export function sendPage(ctx: Context, status: number, page: string, images: readonly string[] = []): void {
+  ctx.status = status;
+  ctx.set(pageHeaders(images));
+  ctx.body = page;
+}

@@ -1,0 +1,27 @@
+import { boundedCache } from "./bounded-cache.ts";
+
+/**
+ * Asks once for all who want the same at a time, and gives a failure again for a moment: a server that fails, or is slow to, costs
+ * each of them nothing more than the first.
+ *
+ * @param options.failureMs how long a failure is given again
+ * @param options.failures how many are kept
+ */
+export function joined<T>(options: { readonly failureMs: number; readonly failures: number }) {
+  const underWay = new Map<string, Promise<T>>();
+  const failed = boundedCache<string, { readonly until: number; readonly error: unknown }>(options.failures);
+  return (key: string, ask: () => Promise<T>): Promise<T> => {
+    const running = underWay.get(key);
+    if (running) return running;
+    const before = failed.get(key);
+    if (before && before.until > Date.now()) return Promise.reject(before.error);
+    const asked = ask()
+      .catch((error: unknown) => {
+        failed.set(key, { until: Date.now() + options.failureMs, error });
+        throw error;
+      })
+      .finally(() => underWay.delete(key));
+    underWay.set(key, asked);
+    return asked;
+  };
+}
