@@ -18,14 +18,14 @@ import { writeXdsDir } from "./envoy-config/xds-files.ts";
 import { createCheckService } from "./ext-authz/check-service.ts";
 import { createRefusalAudit } from "./ext-authz/denial-audit.ts";
 import { createChallengeService, mostWatchedStreams } from "./ext-proc/processor.ts";
-import { createAssertions } from "./external-token/create-assertions.ts";
-import { createExternalTokens } from "./external-token/create-external-tokens.ts";
-import { createSigningKeys } from "./external-token/create-signing-keys.ts";
-import { createMetadataProofs } from "./external-token/metadata-proofs.ts";
+import { createAssertions } from "./external-tokens/assertions.ts";
+import { createExternalTokens } from "./external-tokens/create-external-tokens.ts";
+import { createMetadataProofs } from "./external-tokens/metadata-proofs.ts";
+import { createSigningKeys } from "./external-tokens/signing-keys.ts";
 import type { Route } from "./model/route.ts";
 import type { PolicyCaller } from "./model/subject.ts";
-import { createCurrentPolicies } from "./policy/create-current-policies.ts";
-import { createRateLimiter } from "./policy/create-rate-limiter.ts";
+import { createCurrentPolicies } from "./policy/compile-policies.ts";
+import { createRateLimiter } from "./policy/rate-limiter.ts";
 import { createPortal } from "./portal/create-portal.ts";
 import { createGrpcServer } from "./server/grpc/grpc-server.ts";
 import { healthNoticeMs } from "./server/health-notice.ts";
@@ -40,7 +40,7 @@ import {
   withSocketMode,
 } from "./server/unproven-connections.ts";
 import { createSignIn } from "./sign-in/create-sign-in.ts";
-import { judgeOldRecord } from "./sign-in/judge-old-record.ts";
+import { judgeOldRecord } from "./sign-in/person-claims.ts";
 import { loadKeyEncryptionKeys } from "./store/load-key-encryption-keys.ts";
 import { openStore } from "./store/open-store.ts";
 import { createPeople } from "./store/people.ts";
@@ -49,7 +49,7 @@ import { createLogger, type Logger, reportNowAndThen } from "./telemetry/logger.
 import { createMetrics, type Metrics } from "./telemetry/metrics.ts";
 import { inSpan, startTracing, tracedHttp, tracedService } from "./telemetry/tracing.ts";
 import { createUpstreamOAuth } from "./upstream-oauth/create-upstream-oauth.ts";
-import { createUpstreamTokens } from "./upstream-token/create-upstream-tokens.ts";
+import { createUpstreamTokens } from "./upstream-tokens/create-upstream-tokens.ts";
 
 /** Calls under way may take this long after SIGTERM, ms. */
 const drainMs = 10_000;

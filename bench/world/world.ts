@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { SignJWT } from "jose";
 import { type CertificateAuthority, certificateAuthority } from "../../deploy/demo/certificate-authority.ts";
-import { createSigningKeys } from "../../src/external-token/create-signing-keys.ts";
+import { createSigningKeys } from "../../src/external-tokens/signing-keys.ts";
 import { loadKeyEncryptionKeys } from "../../src/store/load-key-encryption-keys.ts";
 import { openStore } from "../../src/store/open-store.ts";
 import type { Store } from "../../src/store/store.ts";

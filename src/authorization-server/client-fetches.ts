@@ -2,10 +2,9 @@ import { LRUCache } from "lru-cache";
 import Provider, { type KoaContextWithOIDC } from "oidc-provider";
 import { clientAddress } from "../server/client-address.ts";
 import { countPerHour } from "../util/hourly-counts.ts";
-import type { AuthorizationServerDeps } from "./authorization-server-deps.ts";
-import { clientIdFault } from "./client-id-allowed.ts";
-import { orUnavailable } from "./or-unavailable.ts";
-import { readClientMetadata } from "./read-client-metadata.ts";
+import type { AuthorizationServerDeps } from "./authorization-server.ts";
+import { clientIdFault, readClientMetadata } from "./clients.ts";
+import { orUnavailable } from "./errors.ts";
 
 /** What was fetched, or why it could not be; kept as bytes, since a Response is read once. */
 type Outcome =

@@ -2,18 +2,15 @@ import Router from "@koa/router";
 import type { Context, Middleware, Next } from "koa";
 import type Provider from "oidc-provider";
 import { openCors, readForm, requestId } from "../server/http/request.ts";
-import { askForServer } from "./ask-for-server.ts";
-import { authorizationParameters } from "./authorization-parameters.ts";
-import type { AuthorizationServerDeps } from "./authorization-server-deps.ts";
-import { authorizationServerMetadata } from "./authorization-server-metadata.ts";
-import { browserRequest } from "./browser-request.ts";
-import { type BodyKind, clientRequest } from "./client-request.ts";
-import { clientSource } from "./client-source.ts";
-import { createProvider } from "./create-provider.ts";
-import { answerForExternalTokens } from "./external-token-requests.ts";
+import { askForServer, authorizationParameters } from "./ask-for-server.ts";
+import type { AuthorizationServerDeps } from "./authorization-server.ts";
+import { clientSource } from "./clients.ts";
 import { createInteractions } from "./interactions.ts";
-import { protectedResourceMetadata } from "./protected-resource-metadata.ts";
-import { onlyRouteOf } from "./resource-servers.ts";
+import { answerForExternalTokens } from "./introspection.ts";
+import { authorizationServerMetadata, protectedResourceMetadata } from "./metadata.ts";
+import { createProvider } from "./provider.ts";
+import { type BodyKind, browserRequest, clientRequest } from "./requests.ts";
+import { onlyRouteOf } from "./resources.ts";
 
 /** Our authorization server for MCP clients (F3), as middleware for the HTTP door. */
 export interface AuthorizationServer {

@@ -1,9 +1,9 @@
 import { errors, interactionPolicy, type KoaContextWithOIDC } from "oidc-provider";
-import { isPassing, notConnected } from "../upstream-oauth/failure.ts";
-import type { AuthorizationServerDeps } from "./authorization-server-deps.ts";
-import { browserRequest } from "./browser-request.ts";
-import { orUnavailable } from "./or-unavailable.ts";
-import { routeOfRequest } from "./route-of-request.ts";
+import { isPassing, notConnected } from "../upstream-oauth/failures.ts";
+import type { AuthorizationServerDeps } from "./authorization-server.ts";
+import { orUnavailable } from "./errors.ts";
+import { browserRequest } from "./requests.ts";
+import { routeOfRequest } from "./resources.ts";
 
 const { Check, Prompt } = interactionPolicy;
 

@@ -9,13 +9,13 @@ import { notAllowedPage } from "../pages/not-allowed-page.ts";
 import { readForm, requestId } from "../server/http/request.ts";
 import { sendPage } from "../server/http/send-page.ts";
 import type { Person } from "../sign-in/sign-in.ts";
-import { isRefusal, notConnected, readFailureCode, readUpstreamAnswer } from "../upstream-oauth/failure.ts";
+import { isRefusal, notConnected, readFailureCode, readUpstreamAnswer } from "../upstream-oauth/failures.ts";
 import type { ConsentNotice } from "../upstream-oauth/upstream-oauth.ts";
-import type { AuthorizationServerDeps } from "./authorization-server-deps.ts";
-import { browserRequest } from "./browser-request.ts";
-import { consentFacts } from "./consent-facts.ts";
+import type { AuthorizationServerDeps } from "./authorization-server.ts";
+import { consentFacts } from "./consent.ts";
 import { deniedByPolicy, otherPerson } from "./interaction-policy.ts";
-import { routeOfResource } from "./resource-servers.ts";
+import { browserRequest } from "./requests.ts";
+import { routeOfResource } from "./resources.ts";
 
 type Interaction = Awaited<ReturnType<Provider["interactionDetails"]>>;
 

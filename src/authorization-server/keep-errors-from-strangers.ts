@@ -1,13 +1,11 @@
 import type Provider from "oidc-provider";
 import { errors, type KoaContextWithOIDC } from "oidc-provider";
 import { StoreUnavailable } from "../store/store-unavailable.ts";
-import type { AuthorizationServerDeps } from "./authorization-server-deps.ts";
-import { browserRequest } from "./browser-request.ts";
-import { clientSource } from "./client-source.ts";
-import type { Explanation, Failure } from "./explain-error.ts";
-import { hasAllowed } from "./grant-of-request.ts";
-import { isLoopbackRedirect } from "./loopback-redirect.ts";
-import { sendError } from "./send-error.ts";
+import type { AuthorizationServerDeps } from "./authorization-server.ts";
+import { clientSource, isLoopbackRedirect } from "./clients.ts";
+import { type Explanation, type Failure, sendError } from "./errors.ts";
+import { hasAllowed } from "./grants.ts";
+import { browserRequest } from "./requests.ts";
 
 type Failed = Failure & { readonly statusCode?: number };
 

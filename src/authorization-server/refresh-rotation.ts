@@ -1,8 +1,8 @@
 import Provider, { type AdapterPayload, errors, type KoaContextWithOIDC } from "oidc-provider";
 import { requestId } from "../server/http/request.ts";
-import type { AuthorizationServerDeps } from "./authorization-server-deps.ts";
-import { orUnavailable } from "./or-unavailable.ts";
-import { routeOfResource } from "./resource-servers.ts";
+import type { AuthorizationServerDeps } from "./authorization-server.ts";
+import { orUnavailable } from "./errors.ts";
+import { routeOfResource } from "./resources.ts";
 
 /** What one token request does with the refresh token it brought. */
 interface Use {

@@ -82,7 +82,7 @@ program
   .addOption(file())
   .action(async (options: { config: string }) => {
     const { checkConfig } = await import("./check-config.ts");
-    const { policyWarnings } = await import("../policy/policy-warnings.ts");
+    const { policyWarnings } = await import("../policy/warnings.ts");
     process.exitCode = checkConfig({
       file: options.config,
       env: process.env,

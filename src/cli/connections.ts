@@ -1,6 +1,6 @@
-import { createSigningKeys } from "../external-token/create-signing-keys.ts";
+import { createSigningKeys } from "../external-tokens/signing-keys.ts";
 import { createUpstreamOAuth } from "../upstream-oauth/create-upstream-oauth.ts";
-import { createUpstreamTokens } from "../upstream-token/create-upstream-tokens.ts";
+import { createUpstreamTokens } from "../upstream-tokens/create-upstream-tokens.ts";
 import { type CommandPlace, printTable, withRooms } from "./command.ts";
 
 /**

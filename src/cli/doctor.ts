@@ -10,7 +10,7 @@ import { adviceFor } from "../upstream-oauth/advice.ts";
 import { createDiscovery } from "../upstream-oauth/discovery.ts";
 import { doctor as discover } from "../upstream-oauth/doctor.ts";
 import { createMetadataCache } from "../upstream-oauth/metadata-cache.ts";
-import { createOutward } from "../upstream-oauth/outward.ts";
+import { createOutward } from "../upstream-oauth/route-fetch.ts";
 import type { Discovery, DiscoveryStep, UpstreamOAuth } from "../upstream-oauth/upstream-oauth.ts";
 import { type CommandPlace, withRooms } from "./command.ts";
 

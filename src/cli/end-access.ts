@@ -1,5 +1,5 @@
-import { createServiceAccounts } from "../external-token/create-service-accounts.ts";
-import { createSigningKeys, makeKey } from "../external-token/create-signing-keys.ts";
+import { createServiceAccounts } from "../external-tokens/service-accounts.ts";
+import { createSigningKeys, makeKey } from "../external-tokens/signing-keys.ts";
 import { type CommandPlace, withRooms } from "./command.ts";
 
 /** Deleting what years of use have brought is one transaction, ms. */

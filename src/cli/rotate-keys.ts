@@ -1,8 +1,7 @@
 import type { Config } from "../config/config.ts";
-import { createServiceAccounts, type ServiceAccounts } from "../external-token/create-service-accounts.ts";
-import { createSigningKeys } from "../external-token/create-signing-keys.ts";
-import { createMetadataProofs } from "../external-token/metadata-proofs.ts";
-import type { SigningPurpose } from "../external-token/signing-key-ring.ts";
+import { createMetadataProofs } from "../external-tokens/metadata-proofs.ts";
+import { createServiceAccounts, type ServiceAccounts } from "../external-tokens/service-accounts.ts";
+import { createSigningKeys, type SigningPurpose } from "../external-tokens/signing-keys.ts";
 import type { SigningKeyPurpose } from "../store/store.ts";
 import { type CommandPlace, withRooms } from "./command.ts";
 

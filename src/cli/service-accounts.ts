@@ -1,6 +1,6 @@
 import type { Config } from "../config/config.ts";
-import { createServiceAccounts } from "../external-token/create-service-accounts.ts";
-import { createSigningKeys } from "../external-token/create-signing-keys.ts";
+import { createServiceAccounts } from "../external-tokens/service-accounts.ts";
+import { createSigningKeys } from "../external-tokens/signing-keys.ts";
 import { needsPersonsConnection } from "../model/route.ts";
 import { type CommandPlace, printTable, withRooms } from "./command.ts";
 

@@ -1,12 +1,11 @@
 import type { RouteTable } from "../config/route-table.ts";
 import { returnedCookies } from "../config/upstream-cookies.ts";
 import { readBesidePath, upstreamUrl } from "../config/upstream-path.ts";
-import type { Caller, Refusal } from "../external-token/caller.ts";
-import { issuedTo } from "../external-token/issued-to.ts";
-import type { ProvenMetadata } from "../external-token/metadata-proofs.ts";
+import { type Caller, issuedTo, type Refusal } from "../external-tokens/external-tokens.ts";
+import type { ProvenMetadata } from "../external-tokens/metadata-proofs.ts";
 import type { Route } from "../model/route.ts";
-import { notUsable } from "../upstream-oauth/failure.ts";
-import type { Credential } from "../upstream-token/credential.ts";
+import { notUsable } from "../upstream-oauth/failures.ts";
+import type { Credential } from "../upstream-tokens/credential.ts";
 import { type Judged, judgeBeforeBody, judgePolicy } from "./authorize.ts";
 import { cors, unauthorized } from "./challenge.ts";
 import { checkClientRoute } from "./client-route.ts";

@@ -1,16 +1,15 @@
 import type { PeerAuthentication } from "../config/peer-authentication.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
-import type { Caller } from "../external-token/caller.ts";
-import type { Assertions } from "../external-token/create-assertions.ts";
-import type { ExternalTokens } from "../external-token/external-tokens.ts";
-import type { MetadataProofs } from "../external-token/metadata-proofs.ts";
+import type { Assertions } from "../external-tokens/assertions.ts";
+import type { Caller, ExternalTokens } from "../external-tokens/external-tokens.ts";
+import type { MetadataProofs } from "../external-tokens/metadata-proofs.ts";
 import type { Route } from "../model/route.ts";
-import type { RateLimiter } from "../policy/create-rate-limiter.ts";
-import type { PolicyTable } from "../policy/policy-table.ts";
+import type { PolicyTable } from "../policy/policy.ts";
+import type { RateLimiter } from "../policy/rate-limiter.ts";
 import type { People } from "../store/people.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
-import type { Credential } from "../upstream-token/credential.ts";
+import type { Credential } from "../upstream-tokens/credential.ts";
 import type { Decision } from "./decision.ts";
 
 /** A decision with what the one log line and the metrics say of it. */

@@ -1,9 +1,9 @@
 import type { PeerAuthentication } from "../config/peer-authentication.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
-import type { MetadataProofs } from "../external-token/metadata-proofs.ts";
+import type { MetadataProofs } from "../external-tokens/metadata-proofs.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
-import type { UpstreamTokens } from "../upstream-token/upstream-tokens.ts";
+import type { UpstreamTokens } from "../upstream-tokens/upstream-tokens.ts";
 
 /** What main.ts hands to the challenge service. */
 export interface ChallengeDeps {

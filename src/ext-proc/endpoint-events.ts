@@ -1,4 +1,4 @@
-import { byteBuffer } from "../policy/byte-buffer.ts";
+import { byteBuffer } from "../policy/event-stream-filter.ts";
 import type { BodyFilter, Piece } from "./tool-list.ts";
 
 /** The largest event that is held until it is known whether it names an endpoint; an address has at most 8,192 characters. Bytes. */

@@ -3,7 +3,7 @@ import type { RouteTable } from "../config/route-table.ts";
 import { cookieForClient, mostCookieBytes, mostCookies, removesCookie } from "../config/upstream-cookies.ts";
 import { besidePath, namesSession } from "../config/upstream-path.ts";
 import { type UpstreamPlace, upstreamPlace } from "../config/upstream-places.ts";
-import type { MetadataProofs } from "../external-token/metadata-proofs.ts";
+import type { MetadataProofs } from "../external-tokens/metadata-proofs.ts";
 import type { Route } from "../model/route.ts";
 import type { ProcessingRequest, ProcessingResponse } from "./protocol.ts";
 import type { UpstreamResponse } from "./upstream-response.ts";

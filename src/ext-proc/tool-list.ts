@@ -1,9 +1,7 @@
-import { byteBuffer } from "../policy/byte-buffer.ts";
-import { createToolsStreamFilter } from "../policy/create-tools-stream-filter.ts";
-import { type Filtered, filterToolsJson } from "../policy/filter-tools-json.ts";
-import type { JsonRpcId } from "../policy/policy-decision.ts";
-import { type MayShow, readToolFilter } from "../policy/read-tool-filter.ts";
-import { toolsAnswerFormat } from "../policy/tools-answer-format.ts";
+import { byteBuffer, createToolsStreamFilter } from "../policy/event-stream-filter.ts";
+import type { JsonRpcId } from "../policy/policy.ts";
+import { type MayShow, readToolFilter } from "../policy/tool-expression.ts";
+import { type Filtered, filterToolsJson, toolsAnswerFormat } from "../policy/tool-list-filter.ts";
 import type { UpstreamResponse } from "./upstream-response.ts";
 
 /** Looks at a body, piece by piece. */

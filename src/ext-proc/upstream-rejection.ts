@@ -1,7 +1,7 @@
 import type { Route } from "../model/route.ts";
 import { denialBody } from "../policy/refusal-body.ts";
-import { notUsable } from "../upstream-oauth/failure.ts";
-import type { RefusalOutcome } from "../upstream-token/upstream-tokens.ts";
+import { notUsable } from "../upstream-oauth/failures.ts";
+import type { RefusalOutcome } from "../upstream-tokens/upstream-tokens.ts";
 import type { ChallengeDeps } from "./deps.ts";
 import type { UpstreamResponse } from "./upstream-response.ts";
 

@@ -1,5 +1,5 @@
-import { type ProvenMetadata, provenFields } from "../external-token/metadata-proofs.ts";
-import type { JsonRpcId } from "../policy/policy-decision.ts";
+import { type ProvenMetadata, provenFields } from "../external-tokens/metadata-proofs.ts";
+import type { JsonRpcId } from "../policy/policy.ts";
 import type { ProcessingRequest } from "./protocol.ts";
 
 /** What an upstream answered to a request that `check/` let through, and what `check/` left with that request. */

@@ -1,8 +1,6 @@
 import { html } from "ghtml";
 import type { Route } from "../model/route.ts";
-import { layout } from "./layout.ts";
-import { mark } from "./mark.ts";
-import { scopeInWords } from "./scope-in-words.ts";
+import { layout, mark, scopeInWords } from "./layout.ts";
 
 /** What a person has to know before an upstream account of theirs is connected to their account here. */
 export interface ConfirmConnectionPage {

@@ -1,10 +1,7 @@
 import { html } from "ghtml";
 import type { Route } from "../model/route.ts";
-import { clientOrigin } from "./client-origin.ts";
 import { foreignServer } from "./confirm-connection-page.ts";
-import { layout } from "./layout.ts";
-import { mark } from "./mark.ts";
-import { scopeInWords } from "./scope-in-words.ts";
+import { clientOrigin, layout, mark, scopeInWords } from "./layout.ts";
 
 /** What a person has to know before an MCP client may act for them (F3.4). */
 export interface ConsentPage {

@@ -26,3 +26,38 @@ export function layout(page: { title: string; content: string; wide?: boolean; f
 </html>
 `;
 }
+
+/** The picture in front of a name, as HTML: its logo, else its first letter. */
+export function mark(name: string, logoUrl?: string): string {
+  const picture = logoUrl
+    ? html`<img src="${logoUrl}" alt="">`
+    : html`${[...name.trim()][0]?.toUpperCase() ?? "?"}`;
+  return html`<span class="mark" aria-hidden="true">!${picture}</span>`;
+}
+
+/** A tag that says who vouches for an MCP client, as HTML. */
+export function clientOrigin(client: {
+  readonly id: string;
+  /** `document`: its metadata stand at `id`'s host; `registered`: it said its name itself; `known`: an operator entered it. */
+  readonly source: "document" | "registered" | "known";
+}): string {
+  if (client.source === "known") return html`<span class="tag good">Entered by your administrator</span>`;
+  if (client.source === "document") {
+    return html`<span class="tag">Published by ${URL.parse(client.id)?.host ?? client.id}</span>`;
+  }
+  return html`<span class="tag warn">Not verified</span>`;
+}
+
+const words: Readonly<Record<string, string>> = {
+  mcp: "Use this server’s tools, prompts and resources as you",
+  openid: "Know who you are",
+  profile: "See your name",
+  email: "See your e-mail address",
+  groups: "See your groups",
+  offline_access: "Stay connected while you are away",
+};
+
+/** A scope as a sentence for the consent page; one we do not know is shown by its name. */
+export function scopeInWords(scope: string): string {
+  return Object.hasOwn(words, scope) ? (words[scope] ?? scope) : `Use the permission “${scope}”`;
+}

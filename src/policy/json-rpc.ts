@@ -1,7 +1,6 @@
 import type { PolicyInput } from "../model/subject.ts";
-import { findAmbiguousKey } from "./find-ambiguous-key.ts";
-import { foldKey } from "./fold-key.ts";
-import type { JsonRpcId, UnreadableReason } from "./policy-decision.ts";
+import { findAmbiguousKey, foldKey } from "./ambiguous-keys.ts";
+import type { JsonRpcId, UnreadableReason } from "./policy.ts";
 
 /**
  * Compares `Mcp-Method` and `Mcp-Name`, where they are sent, with the message they mirror (MCP 2026-07-28, Streamable

@@ -1,4 +1,4 @@
-import type { RefusedRequests } from "./policy-decision.ts";
+import type { RefusedRequests } from "./policy.ts";
 
 /** JSON-RPC 2.0 section 5.1. */
 const invalidRequest = -32600;

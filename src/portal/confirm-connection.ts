@@ -9,13 +9,13 @@ import { confirmConnectionPage } from "../pages/confirm-connection-page.ts";
 import { errorPage } from "../pages/error-page.ts";
 import { readForm, requestId } from "../server/http/request.ts";
 import { sendPage } from "../server/http/send-page.ts";
-import { browserBinding } from "../sign-in/browser-binding.ts";
+import { browserBinding } from "../sign-in/sessions.ts";
 import type { Person, SignIn } from "../sign-in/sign-in.ts";
 import type { Store } from "../store/store.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { BeginConsent, UpstreamOAuth } from "../upstream-oauth/upstream-oauth.ts";
-import type { UpstreamTokens } from "../upstream-token/upstream-tokens.ts";
-import { isAllowedReturn } from "./is-allowed-return.ts";
+import type { UpstreamTokens } from "../upstream-tokens/upstream-tokens.ts";
+import { isAllowedReturn } from "./connect-target.ts";
 
 /** Which connection is asked for. */
 export interface ConnectionWish {

@@ -4,8 +4,7 @@ import type { CurrentRoutes } from "../config/route-table.ts";
 import { connectOrigin } from "../config/upstream-callback.ts";
 import type { Route } from "../model/route.ts";
 import { errorPage } from "../pages/error-page.ts";
-import { popupDonePage } from "../pages/popup-done-page.ts";
-import { popupScript } from "../pages/popup-script.ts";
+import { popupDonePage, popupScript } from "../pages/popup-done-page.ts";
 import { requestId } from "../server/http/request.ts";
 import { sendPage } from "../server/http/send-page.ts";
 import type { Person, SignIn } from "../sign-in/sign-in.ts";
@@ -18,13 +17,11 @@ import {
   isRefusal,
   type UpstreamAnswer,
   writeUpstreamAnswer,
-} from "../upstream-oauth/failure.ts";
+} from "../upstream-oauth/failures.ts";
 import type { UpstreamOAuth } from "../upstream-oauth/upstream-oauth.ts";
-import type { UpstreamTokens } from "../upstream-token/upstream-tokens.ts";
+import type { UpstreamTokens } from "../upstream-tokens/upstream-tokens.ts";
 import { createConfirmConnection } from "./confirm-connection.ts";
-import { isAllowedReturn } from "./is-allowed-return.ts";
-import { routeToConnect } from "./route-to-connect.ts";
-import { stateCookie } from "./state-cookie.ts";
+import { isAllowedReturn, routeToConnect, stateCookie } from "./connect-target.ts";
 
 interface ConnectDeps {
   readonly routes: CurrentRoutes;

@@ -1,8 +1,8 @@
 import Router from "@koa/router";
 import { createConnectRouter } from "./connect.ts";
-import { createConnectionsRouter } from "./connections-router.ts";
-import { createListingRouter } from "./listing-router.ts";
-import type { PortalDeps } from "./portal-deps.ts";
+import { createConnectionsRouter } from "./connections.ts";
+import { createListingRouter } from "./listing.ts";
+import type { PortalDeps } from "./portal.ts";
 
 /** All that a signed-in person, or an application for one, does with connections. Paths follow `paths.prefix` as configured now. */
 export function createPortal(deps: PortalDeps): Router {

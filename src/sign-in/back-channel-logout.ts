@@ -4,9 +4,9 @@ import type { SignInProvider } from "../config/config.ts";
 import { readForm, requestId } from "../server/http/request.ts";
 import type { SignInSession } from "../store/store.ts";
 import { StoreUnavailable } from "../store/store-unavailable.ts";
-import type { Sessions } from "./browser-sessions.ts";
-import type { OpenidClients } from "./openid-clients.ts";
-import type { SignInDeps } from "./sign-in-deps.ts";
+import type { OpenidClients } from "./providers.ts";
+import type { Sessions } from "./sessions.ts";
+import type { SignInDeps } from "./sign-in.ts";
 
 const logoutEvent = "http://schemas.openid.net/event/backchannel-logout";
 const usedUp = "the token has been used";

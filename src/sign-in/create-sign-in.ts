@@ -1,14 +1,12 @@
 import Router from "@koa/router";
 import type { Context } from "koa";
+import { createSignInTrip } from "./authorization-flow.ts";
 import { createBackChannelLogout } from "./back-channel-logout.ts";
-import { createBrowserSessions } from "./browser-sessions.ts";
-import { createHandover } from "./handover.ts";
-import { createOpenidClients } from "./openid-clients.ts";
+import { createHandover, returnPath } from "./host-handover.ts";
+import { createOpenidClients } from "./providers.ts";
 import { createRecheck } from "./recheck.ts";
-import { returnPath } from "./return-path.ts";
-import type { SignIn } from "./sign-in.ts";
-import type { SignInDeps } from "./sign-in-deps.ts";
-import { createSignInTrip } from "./sign-in-trip.ts";
+import { createBrowserSessions } from "./sessions.ts";
+import type { SignIn, SignInDeps } from "./sign-in.ts";
 import { createSignOut } from "./sign-out.ts";
 
 /** Builds sign-in (F3.5). Its paths follow `paths.prefix` as configured now; a new prefix needs a restart. */

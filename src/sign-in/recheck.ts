@@ -2,13 +2,10 @@ import { ClientError, ResponseBodyError, refreshTokenGrant } from "openid-client
 import type { SignInProvider } from "../config/config.ts";
 import { nextChange } from "../store/next-change.ts";
 import type { SignInSession } from "../store/store.ts";
-import type { Sessions } from "./browser-sessions.ts";
-import { identityFromClaims } from "./identity-from-claims.ts";
-import type { OpenidClients } from "./openid-clients.ts";
-import { personClaims } from "./person-claims.ts";
-import type { Recheck, SignIn } from "./sign-in.ts";
-import type { SignInDeps } from "./sign-in-deps.ts";
-import { tokensOf } from "./tokens-of.ts";
+import { identityFromClaims, personClaims } from "./person-claims.ts";
+import { type OpenidClients, tokensOf } from "./providers.ts";
+import type { Sessions } from "./sessions.ts";
+import type { Recheck, SignIn, SignInDeps } from "./sign-in.ts";
 
 /** While one replica asks, the others go by what is known. */
 const leaseMs = 30_000;

@@ -1,6 +1,9 @@
 import type Router from "@koa/router";
 import type { Context } from "koa";
-import type { SignInSession } from "../store/store.ts";
+import type { CurrentRoutes } from "../config/route-table.ts";
+import type { SignInSession, Store } from "../store/store.ts";
+import type { Logger } from "../telemetry/logger.ts";
+import type { Metrics } from "../telemetry/metrics.ts";
 
 /** Who sits in front of the browser, as the company's OpenID provider said. */
 export interface Person {
@@ -52,4 +55,16 @@ export interface SignIn {
   /** Whether a posted form carries that value. */
   csrfMatches(ctx: Context, token: string | null | undefined): boolean;
   close(): void;
+}
+
+/** What `createSignIn` needs from the rest of the house. */
+export interface SignInDeps {
+  readonly routes: CurrentRoutes;
+  readonly store: Store;
+  /** Reaches the company's OpenID providers, which an operator has named. */
+  readonly fetch: typeof globalThis.fetch;
+  readonly logger: Logger;
+  readonly metrics?: Metrics;
+  /** Ends what else belongs to a person whom the provider refuses, once their sessions and grants are gone (F8.10). */
+  readonly personRefused?: (userId: string) => Promise<unknown>;
 }

@@ -1,13 +1,12 @@
 import type { Context } from "koa";
 import { buildEndSessionUrl } from "openid-client";
-import { errorPage } from "../pages/error-page.ts";
-import { messagePage } from "../pages/message-page.ts";
+import { errorPage, messagePage } from "../pages/error-page.ts";
 import { signOutPage } from "../pages/sign-out-page.ts";
 import { readForm, requestId } from "../server/http/request.ts";
 import { sendPage } from "../server/http/send-page.ts";
-import type { Sessions } from "./browser-sessions.ts";
-import type { OpenidClients } from "./openid-clients.ts";
-import type { SignInDeps } from "./sign-in-deps.ts";
+import type { OpenidClients } from "./providers.ts";
+import type { Sessions } from "./sessions.ts";
+import type { SignInDeps } from "./sign-in.ts";
 
 /** Sign-out: a page that asks, a post that does it, then the provider's own (OpenID Connect RP-Initiated Logout 1.0). */
 export function createSignOut(deps: SignInDeps, clients: OpenidClients, sessions: Sessions) {

@@ -1,5 +1,5 @@
 import type { Route } from "../model/route.ts";
-import type { FailureCode } from "./failure.ts";
+import type { FailureCode } from "./failures.ts";
 
 /**
  * What an operator should do about a failed discovery or consent, in one or two sentences. Names the keys of

@@ -9,9 +9,12 @@ import type { ClientRegistration, Store } from "../store/store.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { boundedCache } from "../util/bounded-cache.ts";
 import { joined } from "../util/single-flight.ts";
-import { allowedScopes } from "./allowed-scopes.ts";
-import type { AuthMethods } from "./client-auth.ts";
-import type { ClientKeys } from "./client-key.ts";
+import {
+  type AuthMethods,
+  type ClientKeys,
+  configuredClient,
+  type UpstreamClient,
+} from "./client-authentication.ts";
 import {
   type ClientPlaces,
   clientMetadataDocument,
@@ -20,15 +23,14 @@ import {
   documentKind,
   mayUseDocument,
   publishedPlaces,
-} from "./client-metadata-document.ts";
-import { configuredClient } from "./configured-client.ts";
+} from "./client-metadata.ts";
+import { notesOf, type RegisteredScopes, registerClient, renewRegistration } from "./client-registration.ts";
+import { UpstreamOAuthError } from "./errors.ts";
 import { keepToIssuer } from "./keep-to-issuer.ts";
-import type { Outward } from "./outward.ts";
-import { notesOf, type RegisteredScopes, registerClient, renewRegistration } from "./register-client.ts";
 import { createRegistrationTrial, type RegistrationTrial } from "./registration-trial.ts";
-import type { UpstreamClient } from "./upstream-client.ts";
-import { UpstreamOAuthError } from "./upstream-oauth-error.ts";
-import { credentialOwner, type UpstreamServer } from "./upstream-server.ts";
+import type { Outward } from "./route-fetch.ts";
+import { credentialOwner, type UpstreamServer } from "./server-metadata.ts";
+import { allowedScopes } from "./www-authenticate.ts";
 
 /** A registration that another one is to take the place of. */
 export interface UnfitClient {

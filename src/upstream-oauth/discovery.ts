@@ -7,17 +7,15 @@ import type { Route } from "../model/route.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { boundedCache } from "../util/bounded-cache.ts";
 import { joined } from "../util/single-flight.ts";
-import { detourOf, type ProbeResponse } from "./follow-own-redirects.ts";
+import { UpstreamOAuthError } from "./errors.ts";
 import { readStreamAnswer, streamHeaders, takesNoPost } from "./legacy-stream.ts";
 import { discoveryHeaders, failureMs, type MetadataCache } from "./metadata-cache.ts";
-import type { Outward } from "./outward.ts";
-import { parseChallenge, type UpstreamChallenge } from "./parse-challenge.ts";
-import { codeOfUnknown, type ProbeAnswer, readProbeAnswer } from "./probe-answer.ts";
+import { codeOfUnknown, detourOf, type ProbeAnswer, type ProbeResponse, readProbeAnswer } from "./probe.ts";
 import { createResourceMetadata, type Named, type Searched } from "./resource-metadata.ts";
-import { createServerMetadata, type Look, sameIssuer } from "./server-metadata.ts";
+import type { Outward } from "./route-fetch.ts";
+import { createServerMetadata, type Look, sameIssuer, type UpstreamServer } from "./server-metadata.ts";
 import type { DiscoveryStep } from "./upstream-oauth.ts";
-import { UpstreamOAuthError } from "./upstream-oauth-error.ts";
-import type { UpstreamServer } from "./upstream-server.ts";
+import { parseChallenge, type UpstreamChallenge } from "./www-authenticate.ts";
 
 /** Finds the authorization server behind a route's upstream. */
 export interface Discovery {

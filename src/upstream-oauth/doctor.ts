@@ -12,21 +12,20 @@ import type {
   UpstreamAuth,
 } from "../model/route.ts";
 import type { Store } from "../store/store.ts";
-import { clientAuth } from "./client-auth.ts";
-import { clientPlaces, documentClientId, publishedPlaces } from "./client-metadata-document.ts";
-import { configuredClient } from "./configured-client.ts";
+import { clientAuth, configuredClient } from "./client-authentication.ts";
+import { clientPlaces, documentClientId, publishedPlaces } from "./client-metadata.ts";
+import { notesOf } from "./client-registration.ts";
 import type { Discovery } from "./discovery.ts";
-import type { FailureCode } from "./failure.ts";
-import { checkIssuer } from "./issuer-of-route.ts";
+import { UpstreamOAuthError } from "./errors.ts";
+import type { FailureCode } from "./failures.ts";
+import { checkIssuer } from "./issuers.ts";
 import { checkNamedIssuer } from "./keep-to-issuer.ts";
 import { openSession, openStream, setHeaders } from "./open-session.ts";
-import type { Outward } from "./outward.ts";
-import { codeOfUnknown } from "./probe-answer.ts";
-import { notesOf } from "./register-client.ts";
-import { isNoEndpoint } from "./token-answer.ts";
+import { codeOfUnknown } from "./probe.ts";
+import type { Outward } from "./route-fetch.ts";
+import { credentialOwner, type UpstreamServer } from "./server-metadata.ts";
+import { isNoEndpoint } from "./token-response.ts";
 import type { DiscoveryStep, Discovery as Outcome } from "./upstream-oauth.ts";
-import { UpstreamOAuthError } from "./upstream-oauth-error.ts";
-import { credentialOwner, type UpstreamServer } from "./upstream-server.ts";
 
 interface DoctorDeps {
   readonly routes: CurrentRoutes;

@@ -2,10 +2,9 @@ import { askedAt } from "../config/endpoint.ts";
 import type { Route } from "../model/route.ts";
 import type { Store } from "../store/store.ts";
 import type { Discovery } from "./discovery.ts";
-import { issuerName } from "./issuer-of-route.ts";
-import { sameSite } from "./same-site.ts";
-import { UpstreamOAuthError } from "./upstream-oauth-error.ts";
-import { credentialOwner, type UpstreamServer } from "./upstream-server.ts";
+import { UpstreamOAuthError } from "./errors.ts";
+import { issuerName, sameSite } from "./issuers.ts";
+import { credentialOwner, type UpstreamServer } from "./server-metadata.ts";
 
 /** A client of the routes file, and the server that the operator names for it. */
 interface NamedClient {

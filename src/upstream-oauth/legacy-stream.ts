@@ -2,8 +2,7 @@ import { createParser } from "eventsource-parser";
 import type { RouteTable } from "../config/route-table.ts";
 import { upstreamPlace } from "../config/upstream-places.ts";
 import type { Route } from "../model/route.ts";
-import type { ProbeResponse } from "./follow-own-redirects.ts";
-import { type ProbeAnswer, readProbeAnswer } from "./probe-answer.ts";
+import { type ProbeAnswer, type ProbeResponse, readProbeAnswer } from "./probe.ts";
 
 /** How a client of the legacy HTTP+SSE transport begins (MCP 2024-11-05). */
 export const streamHeaders = { accept: "text/event-stream", "accept-encoding": "identity" } as const;

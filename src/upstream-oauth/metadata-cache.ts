@@ -1,6 +1,6 @@
 import { boundedCache } from "../util/bounded-cache.ts";
 import { joined } from "../util/single-flight.ts";
-import { readJsonObject } from "./read-json-object.ts";
+import { readJsonObject } from "./json.ts";
 
 /** A metadata document as fetched; `json` only where it succeeded, with a JSON object. */
 export interface MetadataDocument {

@@ -2,8 +2,9 @@ import { endpointUrl, possibleEndpoints } from "../config/endpoint.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
 import { SafeFetchError } from "../egress/safe-fetch-error.ts";
 import type { Route } from "../model/route.ts";
-import type { FailureCode } from "./failure.ts";
-import { detourOf, type ProbeResponse } from "./follow-own-redirects.ts";
+import { UpstreamOAuthError } from "./errors.ts";
+import type { FailureCode } from "./failures.ts";
+import { objectOf, readJsonObject } from "./json.ts";
 import {
   type EventReader,
   endpointPlace,
@@ -13,13 +14,10 @@ import {
   streamHeaders,
   takesNoPost,
 } from "./legacy-stream.ts";
-import type { Outward } from "./outward.ts";
-import { parseChallenge } from "./parse-challenge.ts";
-import { codeOfUnknown, type ProbeAnswer, readProbeAnswer } from "./probe-answer.ts";
-import { readJsonObject } from "./read-json-object.ts";
-import { objectOf } from "./read-members.ts";
+import { codeOfUnknown, detourOf, type ProbeAnswer, type ProbeResponse, readProbeAnswer } from "./probe.ts";
+import type { Outward } from "./route-fetch.ts";
 import type { DiscoveryStep } from "./upstream-oauth.ts";
-import { UpstreamOAuthError } from "./upstream-oauth-error.ts";
+import { parseChallenge } from "./www-authenticate.ts";
 
 interface SessionDeps {
   readonly routes: CurrentRoutes;

@@ -1,13 +1,13 @@
 import type { Route } from "../model/route.ts";
 import type { NewUpstreamToken, UpstreamToken } from "../store/store.ts";
-import type { AuthMethods } from "./client-auth.ts";
+import type { AuthMethods } from "./client-authentication.ts";
 import type { Clients } from "./clients.ts";
-import type { Outward } from "./outward.ts";
+import { UpstreamOAuthError } from "./errors.ts";
 import { unreadKeysMs } from "./registration-trial.ts";
-import { requestToken } from "./request-token.ts";
-import type { TokenAnswer } from "./token-answer.ts";
+import type { Outward } from "./route-fetch.ts";
+import { requestToken } from "./token-endpoint.ts";
+import type { TokenAnswer } from "./token-response.ts";
 import type { RefreshOutcome } from "./upstream-oauth.ts";
-import { UpstreamOAuthError } from "./upstream-oauth-error.ts";
 
 /** Refuses our client although the routes file is right about it later: the operator's fault, not the person's. */
 const operatorsRetrySeconds = 60;

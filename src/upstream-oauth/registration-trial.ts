@@ -2,11 +2,10 @@ import type { AuthorizationServer } from "oauth4webapi";
 import type { Route } from "../model/route.ts";
 import type { ClientRegistration } from "../store/store.ts";
 import { boundedCache } from "../util/bounded-cache.ts";
-import type { AuthMethods } from "./client-auth.ts";
-import type { Outward } from "./outward.ts";
-import { requestToken } from "./request-token.ts";
-import type { UpstreamClient } from "./upstream-client.ts";
-import { UpstreamOAuthError } from "./upstream-oauth-error.ts";
+import type { AuthMethods, UpstreamClient } from "./client-authentication.ts";
+import { UpstreamOAuthError } from "./errors.ts";
+import type { Outward } from "./route-fetch.ts";
+import { requestToken } from "./token-endpoint.ts";
 
 /**
  * Whether servers still know registrations of ours. One that has forgotten us shows people an error page and tells us nothing: its

@@ -1,13 +1,12 @@
 import { endpointUrl } from "../config/endpoint.ts";
 import type { Logger } from "../telemetry/logger.ts";
-import { readableScopes } from "./allowed-scopes.ts";
-import { atUpstream } from "./is-at-upstream.ts";
+import { UpstreamOAuthError } from "./errors.ts";
+import { flagOf, textOf, textsOf } from "./json.ts";
 import type { MetadataCache } from "./metadata-cache.ts";
-import type { Outward } from "./outward.ts";
-import { flagOf, textOf, textsOf } from "./read-members.ts";
-import { isResource, resourceCovers } from "./resource-covers.ts";
+import { atUpstream, isResource, resourceCovers } from "./resource.ts";
+import type { Outward } from "./route-fetch.ts";
 import { type Look, notThere } from "./server-metadata.ts";
-import { UpstreamOAuthError } from "./upstream-oauth-error.ts";
+import { readableScopes } from "./www-authenticate.ts";
 
 /** What an upstream says of itself (RFC 9728), as far as it matters here. */
 export interface ResourceMetadata {

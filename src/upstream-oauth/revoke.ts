@@ -1,12 +1,12 @@
 import { allowInsecureRequests, customFetch, revocationRequest } from "oauth4webapi";
 import type { Route } from "../model/route.ts";
 import type { UpstreamToken } from "../store/store.ts";
-import { type AuthMethods, clientAuth } from "./client-auth.ts";
+import { type AuthMethods, clientAuth } from "./client-authentication.ts";
 import type { Clients } from "./clients.ts";
-import type { Outward } from "./outward.ts";
-import { readJsonObject } from "./read-json-object.ts";
-import { oauthErrorOf } from "./token-answer.ts";
-import { UpstreamOAuthError } from "./upstream-oauth-error.ts";
+import { UpstreamOAuthError } from "./errors.ts";
+import { readJsonObject } from "./json.ts";
+import type { Outward } from "./route-fetch.ts";
+import { oauthErrorOf } from "./token-response.ts";
 
 /**
  * Revokes a TI where it came from (RFC 7009): the refresh token, and with it the access tokens of the same consent; the

@@ -1,11 +1,65 @@
 import type { AuthorizationServer } from "oauth4webapi";
 import type { CurrentRoutes } from "../config/route-table.ts";
 import type { Route } from "../model/route.ts";
+import { UpstreamOAuthError } from "./errors.ts";
+import { flagOf, textOf, textsOf } from "./json.ts";
 import type { MetadataCache } from "./metadata-cache.ts";
-import type { Outward } from "./outward.ts";
-import { readServerMetadata } from "./read-metadata.ts";
+import type { Outward } from "./route-fetch.ts";
 import type { DiscoveryStep } from "./upstream-oauth.ts";
-import { UpstreamOAuthError } from "./upstream-oauth-error.ts";
+
+type Json = Readonly<Record<string, unknown>>;
+
+/** Members that are a URL, beside those whose names end so. */
+const links = new Set(["jwks_uri", "service_documentation", "op_policy_uri", "op_tos_uri"]);
+/** Without these there is no flow: one that is no URL is a fault to name, not a member to pass over. */
+const required = new Set(["authorization_endpoint", "token_endpoint"]);
+/** Whatever is not a list of these exact words is no support for PKCE: nothing is read into it. */
+const strictList = "code_challenge_methods_supported";
+
+/**
+ * Authorization server metadata (RFC 8414 section 2) as servers write it: of what is optional and descriptive, null, "" and a
+ * value of another type count as absent, and a list may be written as text. `issuer` and `code_challenge_methods_supported` are
+ * read as they are.
+ *
+ * @returns undefined without an `issuer`
+ */
+export function readServerMetadata(json: Json): AuthorizationServer | undefined {
+  const { issuer } = json;
+  if (typeof issuer !== "string" || issuer === "") return undefined;
+  const read: Record<string, unknown> = {};
+  for (const [name, value] of Object.entries(json)) {
+    const kept = readMember(name, value);
+    if (kept !== undefined) read[name] = kept;
+  }
+  return { ...read, issuer };
+}
+
+function readMember(name: string, value: unknown): unknown {
+  if (name === strictList) return Array.isArray(value) ? value.filter(isString) : undefined;
+  if (name.endsWith("_supported")) return readSupported(value);
+  if (required.has(name)) return addressOf(value);
+  if (name.endsWith("_endpoint") || links.has(name)) return readUrl(value);
+  return value ?? undefined;
+}
+
+/** A flag, or a list; an empty list says as little as none. */
+function readSupported(value: unknown): boolean | string[] | undefined {
+  return flagOf(value) ?? textsOf(value);
+}
+
+/** Where people and credentials are sent: a text, and nothing that stands for one. */
+function addressOf(value: unknown): string | undefined {
+  return typeof value === "string" ? textOf(value) : undefined;
+}
+
+function readUrl(value: unknown): string | undefined {
+  const text = addressOf(value);
+  return text !== undefined && URL.canParse(text) ? text : undefined;
+}
+
+function isString(value: unknown): value is string {
+  return typeof value === "string";
+}
 
 /** For whom something is looked up, and who hears what was found. */
 export interface Look {
@@ -146,4 +200,30 @@ function inWords(issuer: string): string {
 /** Equal but for the slash that URLs add to a bare origin. */
 export function sameIssuer(text: string, asked: URL): boolean {
   return URL.canParse(text) && new URL(text).href === asked.href;
+}
+
+/**
+ * Whom our credentials at a server belong to: its issuer. One that only the operator's `expected_issuer` vouches for is told apart by its
+ * token endpoint's origin, too: anybody can publish metadata with that issuer.
+ */
+export function credentialOwner({ as, named }: Pick<UpstreamServer, "as" | "named">): string {
+  return named === undefined ? as.issuer : `${as.issuer} ${new URL(as.token_endpoint ?? named).origin}`;
+}
+
+/** The authorization server behind one route's upstream, as the routes file or discovery describes it. */
+export interface UpstreamServer {
+  /** Issuer and endpoints. Where the routes file gives endpoints only, `issuer` is the token endpoint's origin. */
+  readonly as: AuthorizationServer;
+  /** Where `as.issuer` is the operator's word (`expected_issuer`): the issuer that the upstream, or the operator, names, and whose metadata was read. */
+  readonly named?: string;
+  /** False for endpoints from the routes file: there is no issuer that `iss` could be compared with. */
+  readonly issuerKnown: boolean;
+  /** False for endpoints from the routes file and for the default endpoints of the 2025-03-26 revision. */
+  readonly hasMetadata: boolean;
+  /** RFC 8707 resource to ask for. */
+  readonly resource?: string;
+  /** Of the upstream's first challenge, else of its metadata. */
+  readonly scopes: readonly string[];
+  /** RFC 9728 `dpop_bound_access_tokens_required`. */
+  readonly dpopRequired: boolean;
 }

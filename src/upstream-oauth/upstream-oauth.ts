@@ -1,8 +1,12 @@
 import type { JSONWebKeySet } from "jose";
-import type { RouteTable } from "../config/route-table.ts";
+import type { CurrentRoutes, RouteTable } from "../config/route-table.ts";
+import type { ResolveHost } from "../egress/safe-fetch.ts";
 import type { Route } from "../model/route.ts";
-import type { NewUpstreamToken, UpstreamToken } from "../store/store.ts";
-import type { Failure, FailureCode } from "./failure.ts";
+import type { NewUpstreamToken, SignInSession, Store, UpstreamToken } from "../store/store.ts";
+import type { Logger } from "../telemetry/logger.ts";
+import type { Metrics } from "../telemetry/metrics.ts";
+import type { ClientKeys } from "./client-authentication.ts";
+import type { Failure, FailureCode } from "./failures.ts";
 
 /** Whose browser leaves, for which route, and where it comes back to. */
 export interface BeginConsent {
@@ -147,4 +151,19 @@ export interface UpstreamOAuth {
   forget(route: Route): void;
   /** Waits for tokens that are being stored. */
   close(): Promise<void>;
+}
+
+/** What main.ts gives this room. */
+export interface UpstreamOAuthDeps {
+  readonly routes: CurrentRoutes;
+  readonly store: Store;
+  readonly logger: Logger;
+  readonly metrics: Metrics;
+  readonly keys: ClientKeys;
+  /** Gets new tokens from the company's provider in place of these, which have expired (F1.4). Absent: none can be had. */
+  readonly renewSignIn?: (
+    old: Pick<SignInSession, "userId" | "tokensAt">,
+  ) => Promise<"ok" | "refused" | "unavailable" | "sign_in_again">;
+  /** Default: the system's resolver. */
+  readonly resolveHost?: ResolveHost;
 }

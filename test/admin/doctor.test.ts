@@ -6,7 +6,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { withRooms } from "../../src/cli/command.ts";
 import { runDoctor } from "../../src/cli/doctor.ts";
 import type { Route } from "../../src/model/route.ts";
-import { clientPlaces } from "../../src/upstream-oauth/client-metadata-document.ts";
+import { clientPlaces } from "../../src/upstream-oauth/client-metadata.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 import {
   legacyServer,

@@ -1,5 +1,5 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import type { CallerLike } from "../../src/upstream-token/upstream-tokens.ts";
+import type { CallerLike } from "../../src/upstream-tokens/upstream-tokens.ts";
 import { type ScriptedServer, scriptedServer } from "../upstream-oauth/scripted-server.ts";
 import { type ScriptedUpstream, scriptedUpstream } from "../upstream-oauth/scripted-upstream.ts";
 import { type ClientHouse, startClient } from "../upstream-oauth/start-client.ts";

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import type { PolicyNode } from "../../src/model/route.ts";
-import { compileCriterion } from "../../src/policy/compile-criterion.ts";
-import type { PolicyFacts } from "../../src/policy/policy-facts.ts";
+import { compileCriterion } from "../../src/policy/criteria.ts";
+import type { PolicyFacts } from "../../src/policy/facts.ts";
 
 type Criterion = Extract<PolicyNode, { op: "criterion" }>;
 

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
-import type { CallerLike } from "../../src/upstream-token/upstream-tokens.ts";
+import type { CallerLike } from "../../src/upstream-tokens/upstream-tokens.ts";
 import { type ScriptedUpstream, scriptedUpstream } from "../upstream-oauth/scripted-upstream.ts";
 import { type ClientHouse, startClient } from "../upstream-oauth/start-client.ts";
 

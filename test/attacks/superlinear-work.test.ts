@@ -1,10 +1,10 @@
 import { createHash } from "node:crypto";
 import { expect, test } from "vitest";
 import { holdsToken } from "../../src/ext-authz/upstream-headers.ts";
-import { createToolsStreamFilter } from "../../src/policy/create-tools-stream-filter.ts";
-import { filterToolsJson } from "../../src/policy/filter-tools-json.ts";
-import { findAmbiguousKey } from "../../src/policy/find-ambiguous-key.ts";
-import { parseChallenge } from "../../src/upstream-oauth/parse-challenge.ts";
+import { findAmbiguousKey } from "../../src/policy/ambiguous-keys.ts";
+import { createToolsStreamFilter } from "../../src/policy/event-stream-filter.ts";
+import { filterToolsJson } from "../../src/policy/tool-list-filter.ts";
+import { parseChallenge } from "../../src/upstream-oauth/www-authenticate.ts";
 
 /*
  * What strangers and upstreams send is read in the one thread that serves everybody: sixteen times as much of it may take

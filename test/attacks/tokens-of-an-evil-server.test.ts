@@ -1,6 +1,6 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { createMetadataCache } from "../../src/upstream-oauth/metadata-cache.ts";
-import type { CallerLike } from "../../src/upstream-token/upstream-tokens.ts";
+import type { CallerLike } from "../../src/upstream-tokens/upstream-tokens.ts";
 import { type ScriptedUpstream, scriptedUpstream } from "../upstream-oauth/scripted-upstream.ts";
 import { alice, type ClientHouse, startClient } from "../upstream-oauth/start-client.ts";
 

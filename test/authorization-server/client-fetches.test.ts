@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import type { AuthorizationServerDeps } from "../../src/authorization-server/authorization-server-deps.ts";
+import type { AuthorizationServerDeps } from "../../src/authorization-server/authorization-server.ts";
 import { createClientFetches } from "../../src/authorization-server/client-fetches.ts";
 import { createMetrics } from "../../src/telemetry/metrics.ts";
 

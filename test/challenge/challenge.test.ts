@@ -2,7 +2,7 @@ import { once } from "node:events";
 import type { RequestListener } from "node:http";
 import { text } from "node:stream/consumers";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import type { RefusalOutcome, UpstreamRefusal } from "../../src/upstream-token/upstream-tokens.ts";
+import type { RefusalOutcome, UpstreamRefusal } from "../../src/upstream-tokens/upstream-tokens.ts";
 import { scraped } from "../support/scraped.ts";
 import { openThroughEnvoy, throughEnvoy } from "../support/through-envoy.ts";
 import { startGateway } from "./start-gateway.ts";

@@ -1,6 +1,6 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
 import { askedAt } from "../../src/config/endpoint.ts";
-import { serverStates } from "../../src/portal/server-states.ts";
+import { serverStates } from "../../src/portal/portal.ts";
 import { type ScriptedUpstream, scriptedUpstream } from "../upstream-oauth/scripted-upstream.ts";
 import { alice, type ClientHouse, startClient } from "../upstream-oauth/start-client.ts";
 

@@ -1,6 +1,6 @@
 import { decodeJwt } from "jose";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { makeKey } from "../../src/external-token/create-signing-keys.ts";
+import { makeKey } from "../../src/external-tokens/signing-keys.ts";
 import { type McpApp, people, registeredApp, type Tokens } from "../authorization-server/mcp-app.ts";
 import { type House, startHouse } from "../authorization-server/start-house.ts";
 import { upstreamToken } from "../store/samples.ts";

@@ -1,8 +1,8 @@
 import { exportJWK, generateKeyPair, jwtVerify, SignJWT } from "jose";
 import { refreshTokenGrant } from "openid-client";
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { issuerKeys } from "../../src/external-token/issuer-keys.ts";
-import { createOpenidClients } from "../../src/sign-in/openid-clients.ts";
+import { issuerKeys } from "../../src/external-tokens/issuer-keys.ts";
+import { createOpenidClients } from "../../src/sign-in/providers.ts";
 import { createLogger } from "../../src/telemetry/logger.ts";
 import { type ScriptedServer, scriptedServer } from "../upstream-oauth/scripted-server.ts";
 

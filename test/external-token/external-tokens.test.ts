@@ -232,7 +232,7 @@ describe("F2.2 the cache of verified tokens", () => {
   test("asks the store on every check while notifications cannot be trusted", async () => {
     const grantId = "unheard";
     const token = await checks.token({ aud: "https://a.test" }, { grantId });
-    const { createExternalTokens } = await import("../../src/external-token/create-external-tokens.ts");
+    const { createExternalTokens } = await import("../../src/external-tokens/create-external-tokens.ts");
     const notifications = { subscribe: () => () => {}, healthy: () => false };
     const tokens = createExternalTokens({ ...checks, store: { ...checks.store, notifications }, fetch });
     const route = checks.routes().byId("a")!;
@@ -246,7 +246,7 @@ describe("F2.2 the cache of verified tokens", () => {
   test("F3.7 says of a token what the store knows, before the notification has come", async () => {
     const grantId = "not yet heard";
     const token = await checks.token({ aud: "https://a.test" }, { grantId });
-    const { createExternalTokens } = await import("../../src/external-token/create-external-tokens.ts");
+    const { createExternalTokens } = await import("../../src/external-tokens/create-external-tokens.ts");
     const notifications = { subscribe: () => () => {}, healthy: () => true };
     const tokens = createExternalTokens({ ...checks, store: { ...checks.store, notifications }, fetch });
     expect(await tokens.identify(token)).toMatchObject({ ok: true });
@@ -260,7 +260,7 @@ describe("F2.2 the cache of verified tokens", () => {
     const grantId = crypto.randomUUID();
     const claims = { aud: "https://a.test", sub: "service-account/ci", delegated_by: "company/eve" };
     const token = await checks.token(claims, { grantId });
-    const { createExternalTokens } = await import("../../src/external-token/create-external-tokens.ts");
+    const { createExternalTokens } = await import("../../src/external-tokens/create-external-tokens.ts");
     const notifications = { subscribe: () => () => {}, healthy: () => false };
     const deaf = createExternalTokens({ ...checks, store: { ...store, notifications }, fetch });
     const owners = () =>
@@ -322,7 +322,7 @@ describe("F2.2 the cache of verified tokens", () => {
     const grantId = "raced";
     const token = await checks.token({ aud: "https://a.test" }, { grantId });
     const route = checks.routes().byId("a")!;
-    const { createExternalTokens } = await import("../../src/external-token/create-external-tokens.ts");
+    const { createExternalTokens } = await import("../../src/external-tokens/create-external-tokens.ts");
     const records = checks.store.authorizationServerRecords;
     const heard = new Promise<void>((resolve) => {
       checks.store.notifications.subscribe((change) => {

@@ -1,5 +1,5 @@
 import { describe, expect, it, onTestFinished } from "vitest";
-import { createMetadataProofs } from "../../src/external-token/metadata-proofs.ts";
+import { createMetadataProofs } from "../../src/external-tokens/metadata-proofs.ts";
 import type { Change, SigningKey } from "../../src/store/store.ts";
 import { createLogger } from "../../src/telemetry/logger.ts";
 

@@ -1,6 +1,6 @@
 import { createLocalJWKSet, jwtVerify } from "jose";
 import { afterEach, expect, test } from "vitest";
-import { createSigningKeys } from "../../src/external-token/create-signing-keys.ts";
+import { createSigningKeys } from "../../src/external-tokens/signing-keys.ts";
 import { startChecks } from "../check/start-checks.ts";
 
 const yaml = `

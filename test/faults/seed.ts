@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { SignJWT } from "jose";
-import type { SigningKeyRing } from "../../src/external-token/signing-key-ring.ts";
+import type { SigningKeyRing } from "../../src/external-tokens/signing-keys.ts";
 import type { Store } from "../../src/store/store.ts";
 import type { Call } from "./load.ts";
 import type { RotatingAuthorizationServer } from "./rotating-authorization-server.ts";

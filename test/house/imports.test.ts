@@ -10,8 +10,8 @@ const layers: readonly (readonly string[])[] = [
   ["telemetry"],
   ["egress", "store"],
   ["config"],
-  ["envoy-config", "pages", "policy", "external-tokens", "external-token", "upstream-oauth"],
-  ["server", "upstream-tokens", "upstream-token"],
+  ["envoy-config", "pages", "policy", "external-tokens", "upstream-oauth"],
+  ["server", "upstream-tokens"],
   ["sign-in"],
   ["ext-authz", "ext-proc", "authorization-server", "portal", "admin", "aggregation"],
   ["main.ts"],
@@ -124,11 +124,11 @@ describe("the layout of src/", () => {
     expect(whole.map((file) => relative(src, file)).toSorted()).toEqual([
       // 32 views of a route.
       "config/endpoint.ts",
-      "external-token/session-tokens.ts",
-      "sign-in/browser-sessions.ts",
+      "external-tokens/session-tokens.ts",
+      "sign-in/sessions.ts",
       "store/people.ts",
-      "upstream-token/connection-cache.ts",
-      "upstream-token/uses.ts",
+      "upstream-tokens/connections.ts",
+      "upstream-tokens/usage.ts",
     ]);
   });
 

@@ -1,9 +1,8 @@
 import { describe, expect, it } from "vitest";
 import { createRouteTable } from "../../src/config/route-table.ts";
 import type { PolicyNode, Route } from "../../src/model/route.ts";
-import { compilePolicies } from "../../src/policy/compile-policies.ts";
-import { createCurrentPolicies } from "../../src/policy/create-current-policies.ts";
-import { policyWarnings } from "../../src/policy/policy-warnings.ts";
+import { compilePolicies, createCurrentPolicies } from "../../src/policy/compile-policies.ts";
+import { policyWarnings } from "../../src/policy/warnings.ts";
 import { loadPolicies } from "./load-policies.ts";
 import { people } from "./people.ts";
 import { requestFrom } from "./request-from.ts";

@@ -1,5 +1,5 @@
 import { brotliCompressSync, gzipSync } from "node:zlib";
-import type { UnreadableReason } from "../../src/policy/policy-decision.ts";
+import type { UnreadableReason } from "../../src/policy/policy.ts";
 import type { readers } from "./readers.ts";
 
 /** A request that two readers take for different things. `python`: Python's json module. */

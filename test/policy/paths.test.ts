@@ -1,6 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { compilePathMatcher } from "../../src/policy/compile-path-matcher.ts";
-import { loosePath } from "../../src/policy/loose-path.ts";
+import { compilePathMatcher, loosePath } from "../../src/policy/path-matcher.ts";
 
 const route = { prefix: "/team", upstreamPath: "/mcp" };
 

@@ -3,8 +3,8 @@ import { describe, expect, it } from "vitest";
 import type { PolicyMatcher, PolicyNode, PolicyRule, Route } from "../../src/model/route.ts";
 import type { PolicyCaller, PolicyInput } from "../../src/model/subject.ts";
 import { compilePolicies } from "../../src/policy/compile-policies.ts";
-import type { RoutePolicy } from "../../src/policy/policy-table.ts";
-import { readToolFilter } from "../../src/policy/read-tool-filter.ts";
+import type { RoutePolicy } from "../../src/policy/policy.ts";
+import { readToolFilter } from "../../src/policy/tool-expression.ts";
 import { readers } from "./readers.ts";
 import { routeWith } from "./route-with.ts";
 

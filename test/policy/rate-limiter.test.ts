@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { createRateLimiter } from "../../src/policy/create-rate-limiter.ts";
+import { createRateLimiter } from "../../src/policy/rate-limiter.ts";
 import { routeWith } from "./route-with.ts";
 
 const { route } = routeWith(

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import type { PolicyDecision } from "../../src/policy/policy-decision.ts";
+import type { PolicyDecision } from "../../src/policy/policy.ts";
 import { refusalBody } from "../../src/policy/refusal-body.ts";
 import { requestFrom } from "./request-from.ts";
 import { routeWith } from "./route-with.ts";

@@ -1,8 +1,7 @@
 import { describe, expect, it } from "vitest";
-import { createToolsStreamFilter } from "../../src/policy/create-tools-stream-filter.ts";
-import { filterToolsJson } from "../../src/policy/filter-tools-json.ts";
-import { readToolFilter } from "../../src/policy/read-tool-filter.ts";
-import { toolsAnswerFormat } from "../../src/policy/tools-answer-format.ts";
+import { createToolsStreamFilter } from "../../src/policy/event-stream-filter.ts";
+import { readToolFilter } from "../../src/policy/tool-expression.ts";
+import { filterToolsJson, toolsAnswerFormat } from "../../src/policy/tool-list-filter.ts";
 import { requestFrom } from "./request-from.ts";
 import { routeWith } from "./route-with.ts";
 

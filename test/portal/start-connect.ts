@@ -5,7 +5,7 @@ import Koa from "koa";
 import { parse } from "node-html-parser";
 import { listen } from "../../deploy/demo/listen.ts";
 import { createConnectRouter } from "../../src/portal/connect.ts";
-import { createConnectionsRouter } from "../../src/portal/connections-router.ts";
+import { createConnectionsRouter } from "../../src/portal/connections.ts";
 import { createSignIn } from "../../src/sign-in/create-sign-in.ts";
 import { secretName } from "../../src/store/secret-name.ts";
 import { createLogger } from "../../src/telemetry/logger.ts";

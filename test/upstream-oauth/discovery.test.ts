@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { parseChallenge } from "../../src/upstream-oauth/parse-challenge.ts";
-import { isResource, resourceCovers } from "../../src/upstream-oauth/resource-covers.ts";
+import { isResource, resourceCovers } from "../../src/upstream-oauth/resource.ts";
 import type { DiscoveryStep } from "../../src/upstream-oauth/upstream-oauth.ts";
+import { parseChallenge } from "../../src/upstream-oauth/www-authenticate.ts";
 import { scraped } from "../support/scraped.ts";
 import { type ScriptedServer, scriptedServer } from "./scripted-server.ts";
 import { type ScriptedUpstream, scriptedUpstream } from "./scripted-upstream.ts";

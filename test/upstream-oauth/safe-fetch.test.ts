@@ -12,7 +12,7 @@ import { createPrivateHostList, isPublicAddress } from "../../src/egress/address
 import { createSafeFetch, createTrustedFetch, type ResolveHost } from "../../src/egress/safe-fetch.ts";
 import { systemAuthorities } from "../../src/egress/trusted-authorities.ts";
 import { readEvents } from "../../src/upstream-oauth/legacy-stream.ts";
-import { createOutward } from "../../src/upstream-oauth/outward.ts";
+import { createOutward } from "../../src/upstream-oauth/route-fetch.ts";
 import { type ScriptedServer, scriptedServer } from "./scripted-server.ts";
 
 const limits = (allowedPrivateHosts: readonly string[] = [], timeoutMs = 2000) => ({

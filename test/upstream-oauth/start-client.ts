@@ -5,17 +5,15 @@ import { formatProblem } from "../../src/config/format-problem.ts";
 import { loadConfig } from "../../src/config/load-config.ts";
 import { type CurrentRoutes, createRouteTable, type RouteTable } from "../../src/config/route-table.ts";
 import type { ResolveHost } from "../../src/egress/safe-fetch.ts";
-import { createSigningKeys } from "../../src/external-token/create-signing-keys.ts";
-import type { SigningKeyRing } from "../../src/external-token/signing-key-ring.ts";
+import { createSigningKeys, type SigningKeyRing } from "../../src/external-tokens/signing-keys.ts";
 import type { Route } from "../../src/model/route.ts";
 import type { Store } from "../../src/store/store.ts";
 import { createLogger } from "../../src/telemetry/logger.ts";
 import { createMetrics, type Metrics } from "../../src/telemetry/metrics.ts";
 import { createUpstreamOAuth } from "../../src/upstream-oauth/create-upstream-oauth.ts";
-import type { UpstreamOAuth } from "../../src/upstream-oauth/upstream-oauth.ts";
-import type { UpstreamOAuthDeps } from "../../src/upstream-oauth/upstream-oauth-deps.ts";
-import { createUpstreamTokens } from "../../src/upstream-token/create-upstream-tokens.ts";
-import type { UpstreamTokens } from "../../src/upstream-token/upstream-tokens.ts";
+import type { UpstreamOAuth, UpstreamOAuthDeps } from "../../src/upstream-oauth/upstream-oauth.ts";
+import { createUpstreamTokens } from "../../src/upstream-tokens/create-upstream-tokens.ts";
+import type { UpstreamTokens } from "../../src/upstream-tokens/upstream-tokens.ts";
 import { backends } from "../store/backends.ts";
 
 /** One replica's OAuth client and token rooms. */

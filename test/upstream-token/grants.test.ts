@@ -12,8 +12,8 @@ import {
 } from "jose";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { SignInSession } from "../../src/store/store.ts";
-import type { UpstreamOAuthDeps } from "../../src/upstream-oauth/upstream-oauth-deps.ts";
-import type { CallerLike } from "../../src/upstream-token/upstream-tokens.ts";
+import type { UpstreamOAuthDeps } from "../../src/upstream-oauth/upstream-oauth.ts";
+import type { CallerLike } from "../../src/upstream-tokens/upstream-tokens.ts";
 import { scraped } from "../support/scraped.ts";
 import { type Seen, scriptedServer } from "../upstream-oauth/scripted-server.ts";
 import { type ScriptedUpstream, scriptedUpstream } from "../upstream-oauth/scripted-upstream.ts";

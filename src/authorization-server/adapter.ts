@@ -1,0 +1,141 @@
+import Provider, { type Adapter, type AdapterFactory, type AdapterPayload, errors } from "oidc-provider";
+import type { PreRegisteredClient } from "../config/config.ts";
+import { browserBinding } from "../sign-in/sessions.ts";
+import type { AuditEvent } from "../store/audit-event.ts";
+import type { AuthorizationServerRecord } from "../store/store.ts";
+import type { AuthorizationServerDeps } from "./authorization-server.ts";
+import { orUnavailable } from "./errors.ts";
+import type { RefreshRotation } from "./refresh-rotation.ts";
+import { browserRequest } from "./requests.ts";
+import { routeOfRequest } from "./resources.ts";
+
+/** A registration nobody used is forgotten after a week; use prolongs it (`rememberClient`). */
+const unusedClientSeconds = 7 * 86_400;
+
+/** A grant rests on the person's sign-in, the others on their grant: neither may outlive it. */
+const restsOnOthers = new Set(["Grant", "AuthorizationCode", "AccessToken", "RefreshToken"]);
+
+/** oidc-provider's storage on ours. */
+export function createRecordAdapter(
+  deps: Pick<AuthorizationServerDeps, "routes" | "store" | "signIn">,
+  rotation: RefreshRotation,
+): AdapterFactory {
+  const { routes, store, signIn } = deps;
+  const records = store.authorizationServerRecords;
+
+  function grantCreated(grantId: string, { accountId: userId, clientId }: AdapterPayload): AuditEvent {
+    const { ctx } = Provider;
+    const routeId = ctx && routeOfRequest(ctx, deps)?.id;
+    return { action: "grant.created", userId, clientId, grantId, routeId };
+  }
+
+  return (model): Adapter => {
+    async function found(
+      work: Promise<AuthorizationServerRecord | undefined>,
+    ): Promise<AdapterPayload | undefined> {
+      const record = await orUnavailable(work);
+      if (!record) return undefined;
+      const { payload, consumedAt } = record;
+      if (consumedAt && record.model === "RefreshToken" && (await rotation.mayRepeat(record.id)))
+        return payload;
+      return consumedAt ? { ...payload, consumed: Math.floor(consumedAt.getTime() / 1000) } : payload;
+    }
+
+    /** Our own session decides who sits there: one of oidc-provider's that names somebody else is as good as absent. */
+    async function ofThisPerson(session: AdapterPayload | undefined): Promise<AdapterPayload | undefined> {
+      if (!session?.accountId) return session;
+      const request = browserRequest.current();
+      const person = request && (await orUnavailable(signIn.person(request.ctx)));
+      return person?.userId === session.accountId ? session : undefined;
+    }
+
+    return {
+      async upsert(id, payload, expiresIn) {
+        const seconds = model === "Client" ? unusedClientSeconds : expiresIn;
+        const expiresAt = seconds ? new Date(Date.now() + seconds * 1000) : undefined;
+        if (model === "RefreshToken" && (await rotation.store(id, payload, expiresAt))) return;
+        // Grants are saved once, when they are made, and never changed.
+        const audit = model === "Grant" ? grantCreated(id, payload) : undefined;
+        const kept = { ...payload, ...extras(model, id) };
+        const record = { model, id, payload: kept, expiresAt };
+        if (!restsOnOthers.has(model)) await orUnavailable(records.upsert(record, audit));
+        else if (!(await orUnavailable(records.upsertIfAllowed(record, audit))))
+          throw new errors.InvalidGrant("the sign-in or the grant that this belongs to has just ended");
+      },
+      async find(id) {
+        if (model === "Client") {
+          const known = routes().config.authorizationServer.clients.find(({ clientId }) => clientId === id);
+          if (known) return preRegistered(known);
+        }
+        const payload = await found(records.find(model, id));
+        if (model === "Interaction") return ofThisBrowser(id, payload);
+        return model === "Session" ? ofThisPerson(payload) : payload;
+      },
+      findByUid: (uid) => found(records.findByUid(model, uid)),
+      findByUserCode: (code) => found(records.findByUserCode(model, code)),
+      async consume(id) {
+        if (model === "RefreshToken" && rotation.deferConsume(id)) return;
+        if (await orUnavailable(records.consume(model, id))) return;
+        throw new errors.InvalidGrant(`${model} was used at the same time by another request`);
+      },
+      async destroy(id) {
+        // Ids of sessions change with every step; a tab that still holds the last one must find it (F8.11). They expire soon.
+        if (model === "Session" && (await orUnavailable(records.find(model, id)))?.payload.accountId) return;
+        if (model === "Grant") {
+          await orUnavailable(
+            records.revokeGrant(id, { action: "grant.revoked", grantId: id, ...whyRevoked() }),
+          );
+          return;
+        }
+        await orUnavailable(records.destroy(model, id));
+      },
+      // oidc-provider destroys the grant right after, which takes all that belongs to it along.
+      async revokeByGrantId() {},
+    };
+  };
+}
+
+/** Whose grant oidc-provider ends in the request being served, and why: at the token endpoint, because something was used twice. */
+function whyRevoked(): Pick<AuditEvent, "userId" | "clientId" | "reason"> {
+  const { route, client, params, entities } = Provider.ctx?.oidc ?? {};
+  const userId = (entities?.RefreshToken ?? entities?.AuthorizationCode)?.accountId;
+  const used = params?.grant_type === "refresh_token" ? "refresh_token" : "authorization_code";
+  const reason = route === "token" ? `${used}_reused` : undefined;
+  return { userId, clientId: client?.clientId, reason };
+}
+
+/** What we keep with a record that oidc-provider knows nothing of. */
+function extras(model: string, id: string): Record<string, unknown> {
+  const request = browserRequest.current();
+  switch (model) {
+    case "Interaction":
+      if (!request) throw new Error("an interaction is saved for a browser only");
+      return { browser: browserBinding.set(request.ctx, purpose(id)) };
+    case "Grant":
+      return { ...request?.consent };
+    default:
+      return {};
+  }
+}
+
+/** An interaction is there for the browser that began it; its id is in URLs, and a sibling host can plant the cookie that has it. */
+function ofThisBrowser(id: string, payload: AdapterPayload | undefined): AdapterPayload | undefined {
+  const request = browserRequest.current();
+  const browser = payload?.browser;
+  if (!request || typeof browser !== "string") return undefined;
+  return browserBinding.matches(request.ctx, browser, purpose(id)) ? payload : undefined;
+}
+
+const purpose = (uid: string) => `interaction ${uid}`;
+
+function preRegistered(client: PreRegisteredClient): AdapterPayload {
+  return {
+    client_id: client.clientId,
+    client_name: client.clientName,
+    ...(client.clientSecret !== undefined && { client_secret: client.clientSecret }),
+    redirect_uris: client.redirectUris,
+    grant_types: ["authorization_code", "refresh_token"],
+    response_types: ["code"],
+    token_endpoint_auth_method: client.clientSecret === undefined ? "none" : "client_secret_basic",
+  };
+}

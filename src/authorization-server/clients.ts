@@ -1,0 +1,187 @@
+import { errors } from "oidc-provider";
+import type { Config } from "../config/config.ts";
+import { longestClientName, mostRedirectUris, redirectUriFault } from "../config/redirect-uri-fault.ts";
+
+/**
+ * Brings a client's metadata (registered, fetched or configured) to what we support, before oidc-provider validates them. RFC
+ * 7591 section 2 lets a server replace values: grant types we do not know are dropped rather than refused, since some clients
+ * list every one they can use. Native apps are recognised by where they listen, since few say what they are (RFC 8252).
+ * @throws errors.InvalidClientMetadata
+ */
+export function applyClientMetadataRules(metadata: Record<string, unknown>): void {
+  const { redirect_uris: redirectUris, client_name: name } = metadata;
+  metadata.grant_types = supported(metadata.grant_types, ["authorization_code", "refresh_token"]);
+  metadata.response_types = supported(metadata.response_types, ["code"]);
+  // A code in a fragment or a form is not found by a client that looks for it in its query: it stays in the page, good for whoever
+  // began the request with a challenge of their own.
+  metadata.response_modes = ["query"];
+  // Scopes belong to routes, not to us; which ones a client may have is asked at each authorization.
+  delete metadata.scope;
+  delete metadata.sector_identifier_uri;
+  if (typeof name === "string") metadata.client_name = plainText(name) || undefined;
+  if (typeof name === "string" && name.length > longestClientName) {
+    throw new errors.InvalidClientMetadata(
+      `client_name must not be longer than ${longestClientName} characters`,
+    );
+  }
+  if (isMetadataDocument(metadata) && metadata.token_endpoint_auth_method === "client_secret_basic") {
+    // The default for a document that says nothing; one that asks for a shared secret was refused already.
+    metadata.token_endpoint_auth_method = "none";
+  }
+  if (!isStrings(redirectUris)) return;
+  const fault =
+    redirectUris.length > mostRedirectUris
+      ? `must not be more than ${mostRedirectUris}`
+      : redirectUris.map(redirectUriFault).find((one) => one !== undefined);
+  if (fault !== undefined) throw new errors.InvalidClientMetadata(`redirect_uris ${fault}`);
+  if (redirectUris.some((uri) => URL.parse(uri)?.protocol !== "https:")) metadata.application_type = "native";
+}
+
+function isMetadataDocument(metadata: Record<string, unknown>): boolean {
+  return typeof metadata.client_id === "string" && metadata.client_id.startsWith("https://");
+}
+
+/**
+ * A name without what bends the text around it or is not seen: control and format characters (bidirectional overrides,
+ * zero-width spaces, tags), line breaks, and heaps of combining marks.
+ */
+function plainText(name: string): string {
+  const visible = name
+    .replaceAll(/[\p{Z}\s]+/gu, " ")
+    .replaceAll(/[\p{C}\p{Default_Ignorable_Code_Point}]/gu, "");
+  return visible.replaceAll(/(\p{M}{3})\p{M}+/gu, "$1").trim();
+}
+
+/** What is left of a list; a value of another type is oidc-provider's to refuse. */
+function supported(given: unknown, known: readonly string[]): unknown {
+  if (!isStrings(given)) return given;
+  const kept = given.filter((value) => known.includes(value));
+  return kept.length > 0 ? kept : given;
+}
+
+function isStrings(value: unknown): value is string[] {
+  return Array.isArray(value) && value.every((entry) => typeof entry === "string");
+}
+
+const longest = 512;
+
+/**
+ * Why a client may not be known by the document at this URL (F3.9), as a sentence without its end; undefined: it may. It must be
+ * https, with a path of its own, on an allowed host. Host patterns: `app.example.com`, or `*.example.com` for every name below it; no
+ * patterns: any host.
+ */
+export function clientIdFault(
+  clientId: string,
+  {
+    clientIdMetadataDocument: enabled,
+    allowedClientIdDomains: domains,
+  }: Pick<Config["authorizationServer"], "clientIdMetadataDocument" | "allowedClientIdDomains">,
+): string | undefined {
+  if (!enabled) return "this gateway does not accept applications that are known by a document they publish";
+  const url = URL.parse(clientId);
+  const usable = url?.protocol === "https:" && url.pathname !== "/" && url.hash === "" && url.username === "";
+  if (!usable || clientId.length > longest)
+    return `the URL by which the application names itself cannot be a client_id: it must be https, with a path, and no longer than ${longest} characters`;
+  const allowed =
+    domains.length === 0 ||
+    domains.some((domain) =>
+      domain.startsWith("*.") ? url.hostname.endsWith(domain.slice(1)) : url.hostname === domain,
+    );
+  return allowed
+    ? undefined
+    : `this gateway does not accept applications published by ${url.host}, which its operator has not listed`;
+}
+
+/** Who vouches for a client: `known`, an operator; `document`, the host its id names; `registered`, nobody but itself. */
+export function clientSource(config: Config, clientId: string): "document" | "registered" | "known" {
+  if (config.authorizationServer.clients.some((client) => client.clientId === clientId)) return "known";
+  return clientId.startsWith("https://") ? "document" : "registered";
+}
+
+const loopback = new Set(["localhost", "127.0.0.1", "[::1]"]);
+
+/** Whether answers to this redirect URI stay on the person's own computer (RFC 8252 section 7.3). */
+export function isLoopbackRedirect({ protocol, hostname }: URL): boolean {
+  return protocol === "http:" && loopback.has(hostname);
+}
+
+/** Members that decide what a client may do, or how it authenticates: they stay as they came, for the rules to accept or refuse. */
+const strict = new Set(["client_id", "redirect_uris", "jwks_uri", "jwks", "token_endpoint_auth_signing_alg"]);
+/** Members that hold a secret; null is none. */
+const secrets = new Set(["client_secret", "client_secret_expires_at"]);
+const texts = new Set(["software_id", "software_version"]);
+const links = new Set(["client_uri", "logo_uri", "tos_uri", "policy_uri"]);
+const lists = new Set(["grant_types", "response_types"]);
+/** What oidc-provider takes for one. */
+const emailAddress = /^[a-zA-Z0-9.!#$%&'*+/=?^_`{|}~-]+@[a-zA-Z0-9-]+(?:\.[a-zA-Z0-9-]+)*$/;
+
+/**
+ * What a client says of itself (RFC 7591 section 2, or a Client ID Metadata Document), as far as it means anything here. In
+ * descriptive members null, "" and an empty list are as good as absent, a list may come as text and the other way round, and what
+ * is not understood is left out, as section 2 allows. Never so: redirect URIs, keys, and how the client authenticates.
+ *
+ * @param of `registration`: an authentication method of null or "" is the default, which has a secret. `document`: it stays, and is
+ * refused; a document that does not name one is a public client's.
+ */
+export function readClientMetadata(
+  given: Readonly<Record<string, unknown>>,
+  of: "registration" | "document",
+): Record<string, unknown> {
+  const read: Record<string, unknown> = {};
+  for (const [name, value] of Object.entries(given)) {
+    const meant = readMember(name, value, of);
+    if (meant !== undefined) read[name] = meant;
+  }
+  // Only an assertion is signed; a client that sends none may name an algorithm all the same.
+  if (read.token_endpoint_auth_method !== "private_key_jwt") delete read.token_endpoint_auth_signing_alg;
+  return read;
+}
+
+function readMember(name: string, value: unknown, of: "registration" | "document"): unknown {
+  if (name === "redirect_uris" || name === "client_id") return value;
+  if (name === "token_endpoint_auth_method")
+    return of === "registration" && isEmpty(value) ? undefined : value;
+  if (isEmpty(value)) return undefined;
+  if (strict.has(name)) return value;
+  // A registration's secret is ours to make; one in a document is refused.
+  if (secrets.has(name)) return of === "document" ? value : undefined;
+  if (name === "client_name") return text(value);
+  if (texts.has(name)) return typeof text(value) === "string" ? text(value) : undefined;
+  if (links.has(name)) return link(value, of);
+  if (lists.has(name)) return list(value, name === "response_types" ? /,/ : /[\s,]+/);
+  if (name === "contacts") return list(value, /[\s,]+/, emailAddress);
+  if (name === "application_type")
+    return ["web", "native"].find((type) => type === String(value).toLowerCase());
+  return undefined;
+}
+
+function isEmpty(value: unknown): boolean {
+  return (
+    value === null ||
+    value === undefined ||
+    (typeof value === "string" && value.trim() === "") ||
+    (Array.isArray(value) && value.every(isEmpty))
+  );
+}
+
+/** A value of another type stays what it is: the rules name it. */
+function text(value: unknown): unknown {
+  if (typeof value === "number" || typeof value === "boolean") return String(value);
+  if (Array.isArray(value) && value.every((entry) => typeof entry === "string")) return value.join(" ");
+  return value;
+}
+
+/** Nothing is fetched from these, nor shown: one that is not usable is left out. */
+function link(value: unknown, of: "registration" | "document"): string | undefined {
+  const url = typeof value === "string" ? URL.parse(value) : null;
+  if (url?.protocol !== "https:" && !(url?.protocol === "http:" && of === "registration")) return undefined;
+  return typeof value === "string" ? value.trim() : undefined;
+}
+
+function list(value: unknown, separator: RegExp, of = /./): string[] | undefined {
+  const entries = typeof value === "string" ? value.split(separator) : Array.isArray(value) ? value : [];
+  const kept = entries.flatMap((entry: unknown) =>
+    typeof entry === "string" && of.test(entry.trim()) ? [entry.trim()] : [],
+  );
+  return kept.length > 0 ? kept : undefined;
+}

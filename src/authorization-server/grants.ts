@@ -1,0 +1,109 @@
+import type { Grant, KoaContextWithOIDC } from "oidc-provider";
+import type { AuthorizationServerDeps } from "./authorization-server.ts";
+import { isLoopbackRedirect } from "./clients.ts";
+import { orUnavailable } from "./errors.ts";
+import { browserRequest } from "./requests.ts";
+import { routeOfResource } from "./resources.ts";
+
+type Deps = Pick<AuthorizationServerDeps, "routes" | "store">;
+
+/**
+ * The grant an authorization request ends in, not saved yet: everything it asks for, if the person has just consented, or if
+ * they have allowed as much before; else none, and consent is asked for.
+ */
+export async function grantOfRequest(ctx: KoaContextWithOIDC, deps: Deps): Promise<Grant | undefined> {
+  const { client, session, result, provider, params, resourceServers = {} } = ctx.oidc;
+  const userId = session?.accountId;
+  if (!client || !userId) return undefined;
+  const redirectUri = consentTarget(String(params?.redirect_uri));
+  const asked = { userId, clientId: client.clientId, redirectUri };
+  const consentedAt = result?.consent ? Math.floor(Date.now() / 1000) : await remembered(ctx, deps, asked);
+  if (consentedAt === undefined) return undefined;
+  const request = browserRequest.current();
+  if (request) request.consent = { redirectUri, consentedAt };
+  const grant = new provider.Grant({ accountId: userId, clientId: client.clientId });
+  const oidcScopes = [...ctx.oidc.requestParamOIDCScopes].join(" ");
+  if (oidcScopes) grant.addOIDCScope(oidcScopes);
+  for (const [resource, server] of Object.entries(resourceServers)) {
+    grant.addResourceScope(resource, server.scope);
+  }
+  return grant;
+}
+
+/** Whether a person has allowed a client before, with answers sent to this redirect URI; any route. */
+export async function hasAllowed(
+  asked: { readonly userId: string; readonly clientId: string; readonly redirectUri: string },
+  deps: Deps,
+): Promise<boolean> {
+  return (await consents({ ...asked, redirectUri: consentTarget(asked.redirectUri) }, deps)).length > 0;
+}
+
+/**
+ * When the person allowed as much as this request asks for, Unix seconds. Only for an https redirect URI: on a device any
+ * program can listen on a loopback port or claim a scheme, so that the person alone can tell who asks (RFC 8252 section 8.6).
+ */
+async function remembered(
+  ctx: KoaContextWithOIDC,
+  deps: Deps,
+  asked: { readonly userId: string; readonly clientId: string; readonly redirectUri: string },
+): Promise<number | undefined> {
+  if (URL.parse(asked.redirectUri)?.protocol !== "https:") return undefined;
+  const servers = Object.values(ctx.oidc.resourceServers ?? {});
+  const covering = (await consents(asked, deps)).filter(({ payload }) => {
+    const given = scopesByRoute(payload, deps);
+    const oidcGiven = scopesOf(isRecord(payload.openid) ? payload.openid.scope : undefined);
+    const oidcAsked = [...ctx.oidc.requestParamOIDCScopes];
+    return (
+      oidcAsked.every((scope) => oidcGiven.has(scope)) &&
+      servers.every((server) => {
+        const known = given.get(server.audience ?? "");
+        return known !== undefined && [...server.scopes].every((scope) => known.has(scope));
+      })
+    );
+  });
+  return covering.length > 0 ? Math.max(...covering.map(({ consentedAt }) => consentedAt)) : undefined;
+}
+
+/** The live grants of a person, client and redirect URI whose consent has not ended. Grants of earlier versions name no URI. */
+async function consents(
+  { userId, clientId, redirectUri }: { userId: string; clientId: string; redirectUri: string },
+  deps: Deps,
+): Promise<{ payload: Record<string, unknown>; consentedAt: number }[]> {
+  const oldest = Date.now() / 1000 - deps.routes().config.authorizationServer.consentTtl;
+  const grants = await orUnavailable(deps.store.authorizationServerRecords.grants({ userId, clientId }));
+  return grants.flatMap(({ payload }) => {
+    const { consentedAt } = payload;
+    if (payload.redirectUri !== redirectUri || typeof consentedAt !== "number") return [];
+    return consentedAt >= oldest ? [{ payload, consentedAt }] : [];
+  });
+}
+
+/** A redirect URI as a consent names it: a loopback address without its port, which is another at every start. */
+function consentTarget(redirectUri: string): string {
+  const url = URL.parse(redirectUri);
+  if (!url || !isLoopbackRedirect(url)) return redirectUri;
+  url.port = "";
+  return url.href;
+}
+
+/** A grant's scopes by our own name of each resource, however the client spelled it. */
+function scopesByRoute(
+  payload: Record<string, unknown>,
+  deps: Pick<Deps, "routes">,
+): Map<string, Set<string>> {
+  const result = new Map<string, Set<string>>();
+  if (!isRecord(payload.resources)) return result;
+  for (const [resource, scope] of Object.entries(payload.resources)) {
+    const route = routeOfResource(deps.routes(), resource);
+    if (route) result.set(route.resource, scopesOf(scope));
+  }
+  return result;
+}
+
+function scopesOf(scope: unknown): Set<string> {
+  return new Set(typeof scope === "string" ? scope.split(" ").filter(Boolean) : []);
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}

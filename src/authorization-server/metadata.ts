@@ -1,0 +1,95 @@
+import type { Context } from "koa";
+import type { Config } from "../config/config.ts";
+import { normalPath } from "../config/normal-path.ts";
+import { normalizeHost } from "../config/normalize-host.ts";
+import { pathFault } from "../config/path-fault.ts";
+import type { CurrentRoutes } from "../config/route-table.ts";
+import { requestId } from "../server/http/request.ts";
+import { onlyRouteOf } from "./resources.ts";
+
+const clientAuthMethods = ["none", "client_secret_basic", "client_secret_post", "private_key_jwt"];
+const assertionAlgorithms = [
+  "ES256",
+  "ES384",
+  "ES512",
+  "PS256",
+  "PS384",
+  "PS512",
+  "RS256",
+  "RS384",
+  "RS512",
+  "EdDSA",
+];
+
+/**
+ * Our metadata (RFC 8414, OpenID Connect Discovery 1.0): everything named here answers (F8.9). `routeOrigin` is set on a route
+ * host, for clients of the 2025-03-26 revision: their authorization endpoint there knows which resource they mean.
+ */
+export function authorizationServerMetadata(config: Config, routeOrigin?: string): Record<string, unknown> {
+  const { issuer, paths, authorizationServer } = config;
+  return {
+    issuer,
+    authorization_endpoint: routeOrigin
+      ? `${routeOrigin}${paths.prefix}/mcp/authorize`
+      : `${issuer}/oauth/authorize`,
+    token_endpoint: `${issuer}/oauth/token`,
+    ...(authorizationServer.dynamicClientRegistration && {
+      registration_endpoint: `${issuer}/oauth/register`,
+    }),
+    revocation_endpoint: `${issuer}/oauth/revoke`,
+    introspection_endpoint: `${issuer}/oauth/introspect`,
+    jwks_uri: `${issuer}/oauth/jwks`,
+    scopes_supported: ["mcp"],
+    response_types_supported: ["code"],
+    response_modes_supported: ["query"],
+    grant_types_supported: ["authorization_code", "refresh_token"],
+    code_challenge_methods_supported: ["S256"],
+    token_endpoint_auth_methods_supported: clientAuthMethods,
+    token_endpoint_auth_signing_alg_values_supported: assertionAlgorithms,
+    revocation_endpoint_auth_methods_supported: clientAuthMethods,
+    revocation_endpoint_auth_signing_alg_values_supported: assertionAlgorithms,
+    introspection_endpoint_auth_methods_supported: clientAuthMethods,
+    introspection_endpoint_auth_signing_alg_values_supported: assertionAlgorithms,
+    authorization_response_iss_parameter_supported: true,
+    ...(authorizationServer.clientIdMetadataDocument && { client_id_metadata_document_supported: true }),
+    subject_types_supported: ["public"],
+    id_token_signing_alg_values_supported: ["ES256"],
+  };
+}
+
+const wellKnown = "/.well-known/oauth-protected-resource";
+
+/**
+ * Protected-resource metadata (RFC 9728) of whatever route serves the path that follows the well-known one (F3.1). `resource` is
+ * the URL asked about, so that clients that compare exactly (section 3.3) are content; any URL at or under a route names it. The
+ * document of a mere host is that of its only MCP server, wherever below it that is: some clients know no other.
+ */
+export function protectedResourceMetadata(ctx: Context, routes: CurrentRoutes): void {
+  const table = routes();
+  const asked = ctx.path.slice(wellKnown.length);
+  const path = asked === "" ? "" : normalPath(asked);
+  const fault = asked === "" ? undefined : pathFault(asked);
+  if (fault !== undefined) {
+    ctx.status = 400;
+    ctx.body = { error: "invalid_request", error_description: fault, request_id: requestId(ctx.req) };
+    return;
+  }
+  const place = path === "" ? "/" : path;
+  const found = table.find(ctx.host, place);
+  const only = found || place !== "/" ? undefined : onlyRouteOf(table, normalizeHost(ctx.host) ?? "");
+  const route = found ?? only;
+  if (route?.mcp.kind !== "server" || !route.enabled) {
+    ctx.status = 404;
+    const error_description = `no MCP server at ${ctx.host}${path || "/"}`;
+    ctx.body = { error: "not_found", error_description, request_id: requestId(ctx.req) };
+    return;
+  }
+  ctx.set("cache-control", "public, max-age=300");
+  ctx.body = {
+    resource: only?.resource ?? route.origin + path,
+    authorization_servers: [table.config.issuer],
+    scopes_supported: ["mcp"],
+    bearer_methods_supported: ["header"],
+    resource_name: route.name,
+  };
+}

@@ -1,0 +1,152 @@
+import { type JWTPayload, jwtVerify, SignJWT } from "jose";
+import { hasWithheldGroups } from "../config/claims.ts";
+import type { Config } from "../config/config.ts";
+import type { CurrentRoutes } from "../config/route-table.ts";
+import type { Route } from "../model/route.ts";
+import type { Metrics } from "../telemetry/metrics.ts";
+import type { Caller } from "./external-tokens.ts";
+import type { SigningKeyRing } from "./signing-keys.ts";
+
+/** Bytes of all group names together, as JSON: the two headers with them stay below what common servers take (16 KiB in all). */
+const mostBytes = 3072;
+const mostGroups = 100;
+
+/** The groups claims of an identity assertion. */
+export interface AssertedGroups {
+  readonly groups: readonly string[];
+  /** There, and true, only where `groups` lacks some that were to be in it: an upstream must not take it for all of them. */
+  readonly groups_overflow?: true;
+}
+
+/**
+ * Which of a person's groups an identity assertion carries: those the operator chose, in the provider's order, up to a bound that
+ * keeps the header small.
+ * @param settings absent: all groups, up to 100
+ * @param withheld the provider has said that there are groups, and not which
+ */
+export function assertedGroups(
+  groups: readonly string[],
+  settings: Config["identityAssertion"] | undefined,
+  withheld = false,
+): AssertedGroups {
+  const chosen = settings?.groups ? groups.filter(matcher(settings.groups)) : groups;
+  const carried: string[] = [];
+  let bytes = 0;
+  for (const group of chosen.slice(0, settings?.maxGroups ?? mostGroups)) {
+    bytes += Buffer.byteLength(JSON.stringify(group)) + 1;
+    if (bytes > mostBytes) break;
+    carried.push(group);
+  }
+  const complete = carried.length === chosen.length && !withheld;
+  return complete ? { groups: carried } : { groups: carried, groups_overflow: true };
+}
+
+/** Exact names, or prefixes that end in `*`. */
+function matcher(patterns: readonly string[]): (group: string) => boolean {
+  const exact = new Set(patterns);
+  const prefixes = patterns.flatMap((one) => (one.endsWith("*") ? [one.slice(0, -1)] : []));
+  return (group) => exact.has(group) || prefixes.some((prefix) => group.startsWith(prefix));
+}
+
+/** Whom an assertion speaks of: a caller, or a person at a browser. */
+type Subject = Pick<Caller, "userId" | "email" | "name" | "groups" | "claims">;
+interface Minted {
+  readonly until: number;
+  readonly settings: Config["identityAssertion"];
+  readonly headers: Headers;
+}
+type Headers = readonly (readonly [name: string, value: string])[];
+export interface Assertions {
+  /** The two assertion headers for this subject and route (F2.7); none where the route passes no identity. No promise once minted. */
+  headersFor(subject: Subject, route: Route): Headers | Promise<Headers>;
+  /** Verifies an assertion somebody shows us as ours; undefined: not ours, not for the route of this `resource`, or expired. */
+  verify(assertion: string, resource: string): Promise<JWTPayload | undefined>;
+}
+
+const lifetimeSeconds = 300;
+const mintAgainSeconds = 150;
+const none: Headers = [];
+
+/**
+ * Mints identity assertions: an ES256 JWT per caller and route, minted again at half its five minutes. Its audience is the route's
+ * resource, so it is worth nothing at another route of the host; where the host has no other, the host's name, too, which is
+ * what applications of a Pomerium compare.
+ */
+export function createAssertions(deps: {
+  readonly routes: CurrentRoutes;
+  readonly keys: SigningKeyRing;
+  readonly metrics?: Pick<Metrics, "limitsReached">;
+  /** Unix milliseconds. */
+  readonly now?: () => number;
+}): Assertions {
+  const { routes, keys, metrics } = deps;
+  const now = deps.now ?? Date.now;
+  // By the caller's object, which the cache of verified tokens keeps as long as the token: no bound or hash of its own needed.
+  const minted = new WeakMap<Subject, Map<string, Minted>>();
+
+  const mint = async (subject: Subject, { host, resource }: Route, key: string): Promise<Headers> => {
+    const issuedAt = Math.floor(now() / 1000);
+    const signer = keys.signer("assertion");
+    const { userId, groups } = subject;
+    const settings = routes().config.identityAssertion;
+    const asserted = assertedGroups(groups, settings, hasWithheldGroups(subject));
+    if (asserted.groups_overflow) metrics?.limitsReached.inc({ limit: "assertion_groups" });
+    const said = { ...bounded(subject, "email"), ...bounded(subject, "name"), ...asserted };
+    const assertion = await new SignJWT(said)
+      .setProtectedHeader({ alg: "ES256", typ: "JWT", kid: signer.kid })
+      .setIssuer(host)
+      .setAudience(key === host ? [resource, host] : resource)
+      .setSubject(userId)
+      .setIssuedAt(issuedAt)
+      .setExpirationTime(issuedAt + lifetimeSeconds)
+      .sign(signer.key);
+    const headers: Headers = [
+      ["x-pomerium-jwt-assertion", assertion],
+      ["x-pomerium-assertion", assertion],
+    ];
+    const ofSubject = minted.get(subject) ?? new Map<string, Minted>();
+    ofSubject.set(key, { until: (issuedAt + mintAgainSeconds) * 1000, settings, headers });
+    minted.set(subject, ofSubject);
+    return headers;
+  };
+
+  return {
+    headersFor(subject, route) {
+      if (!route.passIdentityHeaders) return none;
+      const key = routes().isOnlyRouteOfHost(route) ? route.host : route.resource;
+      const entry = minted.get(subject)?.get(key);
+      const current = entry && entry.until > now() && entry.settings === routes().config.identityAssertion;
+      return current ? entry.headers : mint(subject, route, key);
+    },
+    async verify(assertion, resource) {
+      try {
+        const { payload } = await jwtVerify(
+          assertion,
+          ({ kid }) => {
+            const key = kid ? keys.verifier("assertion", kid) : undefined;
+            if (!key) throw new Error("no such key");
+            return key;
+          },
+          {
+            algorithms: ["ES256"],
+            typ: "JWT",
+            issuer: new URL(resource).host,
+            audience: resource,
+            requiredClaims: ["sub", "iat", "exp"],
+            currentDate: new Date(now()),
+          },
+        );
+        return payload;
+      } catch {
+        return undefined;
+      }
+    },
+  };
+}
+
+/** A text that would make the header longer than upstreams take is left out, and the assertion says so: nobody's real name is that long. */
+function bounded(subject: Subject, claim: "email" | "name"): Record<string, string | boolean> {
+  const text = subject[claim];
+  if (text === undefined) return {};
+  return Buffer.byteLength(text) <= 256 ? { [claim]: text } : { [`${claim}_overflow`]: true };
+}

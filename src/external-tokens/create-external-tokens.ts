@@ -1,0 +1,298 @@
+import { decodeJwt, decodeProtectedHeader, type JWTVerifyGetKey } from "jose";
+import { LRUCache } from "lru-cache";
+import type { Config } from "../config/config.ts";
+import { opensRoute } from "../config/opened-routes.ts";
+import type { CurrentRoutes } from "../config/route-table.ts";
+import type { Route } from "../model/route.ts";
+import { keysOfGroups } from "../store/keys-of-groups.ts";
+import type { People, PersonFacts } from "../store/people.ts";
+import type { Store } from "../store/store.ts";
+import type { Logger } from "../telemetry/logger.ts";
+import type { Metrics } from "../telemetry/metrics.ts";
+import {
+  type Caller,
+  type ExternalTokens,
+  issuedTo,
+  type Refusal,
+  type Refused,
+  type Verification,
+  type VerifiedToken,
+} from "./external-tokens.ts";
+import { issuerKeys } from "./issuer-keys.ts";
+import { sessionTokens } from "./session-tokens.ts";
+import type { SigningKeyRing } from "./signing-keys.ts";
+import { verifyForeignToken, verifyOwnToken } from "./verify-token.ts";
+
+type Accepted = Extract<Verification, { ok: true }>;
+/** A verified token as cached: under which configuration it was found good, and the answer, made once. */
+interface Entry {
+  readonly verified: VerifiedToken;
+  readonly config: Config;
+  /** Without what is known about a person, who may have changed since. */
+  readonly accepted: Accepted;
+  /** The same with the person as they were known when last asked. */
+  current?: { readonly person: PersonFacts; readonly accepted: Accepted };
+}
+type Outcome = Entry | Refused;
+
+/** Caller and cached assertion of one token, besides the token itself; measured, rounded up. */
+const bytesPerEntry = 3072;
+
+/**
+ * Verifies TEs with a cache in memory (F2.2). The cache is trusted only while the store's notifications are healthy; else every
+ * check asks the store whether grant or session still live.
+ */
+export function createExternalTokens(deps: {
+  readonly routes: CurrentRoutes;
+  readonly store: Pick<
+    Store,
+    "authorizationServerRecords" | "delegations" | "browserSessions" | "notifications" | "audit"
+  >;
+  readonly people: Pick<People, "find" | "read">;
+  readonly keys: SigningKeyRing;
+  /** For foreign issuers' metadata and keys; must be the safe one (F4.8). */
+  readonly fetch: typeof globalThis.fetch;
+  readonly logger: Logger;
+  readonly metrics: Metrics;
+  /** Unix milliseconds. */
+  readonly now?: () => number;
+}): ExternalTokens {
+  const { routes, store, people, keys, logger, metrics } = deps;
+  const now = deps.now ?? Date.now;
+  const tokensOf = keysOfGroups();
+  const cache = new LRUCache<string, Entry>({
+    maxSize: routes().config.limits.tokenCacheBytes,
+    dispose: ({ verified }, token, reason) => {
+      for (const group of diesWith(verified)) tokensOf.remove(group, token);
+      if (reason === "evict") metrics.cacheEvictions.inc({ cache: "external_token" });
+    },
+    sizeCalculation: (_entry, token) => token.length + bytesPerEntry,
+  });
+  const underWay = new Map<string, Promise<Outcome>>();
+  const issuers = new Map<string, JWTVerifyGetKey>();
+  const hits = metrics.cacheLookups.labels("external_token", "hit");
+  const misses = metrics.cacheLookups.labels("external_token", "miss");
+  const session = sessionTokens({ routes, keys, store, logger, now, metrics });
+  // A revocation heard while a token is being verified: what was learnt before it must not be cached after it.
+  let revocations = 0;
+
+  const unsubscribe = store.notifications.subscribe((change) => {
+    if (change.table === "everything") {
+      revocations++;
+      cache.clear();
+      session.clear();
+    } else if (change.table === "grant") {
+      revocations++;
+      evict(ofGrant(change.grantId));
+    } else if (change.table === "browser_session") {
+      revocations++;
+      evict(ofSessions(change.userId));
+      session.forget(change.userId);
+    }
+  });
+  const stopFollowingKeys = keys.onChange(() => {
+    revocations++;
+    cache.clear();
+    session.clear();
+  });
+
+  function evict(group: string) {
+    for (const token of tokensOf.of(group)) cache.delete(token);
+  }
+
+  /** The caller as the store knows them now; undefined once the token's grant or session has ended. */
+  async function standing(verified: VerifiedToken, known = verified.caller): Promise<Caller | undefined> {
+    const { grantId, sessionName } = verified;
+    if (grantId) {
+      const [live, delegatedBy] = await Promise.all([
+        store.authorizationServerRecords.grantIsLive(grantId),
+        known.kind === "service_account" ? delegator(grantId, verified) : undefined,
+      ]);
+      if (!live) return undefined;
+      return known.delegatedBy === delegatedBy ? known : { ...known, delegatedBy };
+    }
+    if (sessionName && !(await store.browserSessions.isLive(sessionName))) return undefined;
+    return known;
+  }
+
+  /** The answer for a token whose grant or session lives: a person's facts are those of their sign-in record as it is now. */
+  function withPerson(entry: Entry): Verification | Promise<Verification> {
+    const { caller } = entry.accepted;
+    if (caller.kind !== "person") return entry.accepted;
+    const person = people.find(caller.userId);
+    return person instanceof Promise
+      ? person.then((found) => asPerson(entry, found))
+      : asPerson(entry, person);
+  }
+
+  function asPerson(entry: Entry, person: PersonFacts | undefined): Verification {
+    if (!person) return refuse("revoked", entry.verified);
+    if (entry.current?.person !== person)
+      entry.current = { person, accepted: { ok: true, caller: { ...entry.accepted.caller, ...person } } };
+    return entry.current.accepted;
+  }
+
+  /** Whose connection to the one route of its token a service account may use. */
+  async function delegator(grantId: string, { audience }: VerifiedToken): Promise<string | undefined> {
+    const route = routes().byResource(audience[0] ?? "");
+    if (!route || !audience.includes(route.resource)) return undefined;
+    const delegations = await store.delegations.ofGrant(grantId);
+    return delegations.find(({ routeId, upstream }) => routeId === route.id && upstream === route.upstream)
+      ?.ownerId;
+  }
+
+  function cached(token: string, config: Config): Entry | undefined {
+    const entry = cache.get(token);
+    if (!entry || entry.config !== config) return undefined;
+    const { verifyAgainAt } = entry.verified;
+    return verifyAgainAt !== undefined && verifyAgainAt <= now() ? undefined : entry;
+  }
+
+  function verifyOnce(token: string, config: Config): Promise<Outcome> {
+    const running = underWay.get(token);
+    if (running) return running;
+    const started = verifyCold(token, config).finally(() => underWay.delete(token));
+    underWay.set(token, started);
+    return started;
+  }
+
+  async function verifyCold(token: string, config: Config): Promise<Outcome> {
+    const revocationsBefore = revocations;
+    const verified = await verifySignature(token, config);
+    if ("refusal" in verified) return verified;
+    const caller = await standing(verified);
+    if (!caller) return { refusal: "revoked", issuedTo: issuedTo(verified.caller) };
+    const entry: Entry = { verified, config, accepted: { ok: true, caller } };
+    // A copy: the token at hand may be a slice of a whole request, which the cache would keep in memory with it.
+    if (revocations === revocationsBefore) keep(Buffer.from(token).toString(), entry);
+    return entry;
+  }
+
+  function keep(token: string, entry: Entry) {
+    cache.set(token, entry);
+    // One that is larger than the cache is not kept.
+    if (cache.has(token)) for (const group of diesWith(entry.verified)) tokensOf.add(group, token);
+  }
+
+  async function verifySignature(token: string, config: Config): Promise<VerifiedToken | Refused> {
+    const issuer = unverifiedIssuer(token);
+    if (issuer === undefined) return { refusal: "malformed" };
+    const { leeway, trustedIssuers } = config.externalTokens;
+    if (issuer === config.issuer) {
+      return verifyOwnToken(token, { issuer, leeway, keys, now: now() });
+    }
+    let refused: Refused = { refusal: "unknown_issuer" };
+    // One issuer may be trusted for several audiences with different claims: the first entry that accepts the token wins.
+    for (const trusted of trustedIssuers) {
+      if (trusted.issuer !== issuer) continue;
+      const name = `${trusted.issuer} ${trusted.jwksUri ?? ""}`;
+      const keysOfIssuer = issuers.get(name) ?? issuerKeys({ ...deps, ...trusted, now });
+      issuers.set(name, keysOfIssuer);
+      const verified = await verifyForeignToken(token, trusted, { keys: keysOfIssuer, leeway, now: now() });
+      if (!("refusal" in verified)) return verified;
+      refused = verified;
+    }
+    return refused;
+  }
+
+  /** @param asked whether the store has just said that grant or session live */
+  function answer(
+    outcome: Outcome,
+    route: Route,
+    { leeway, asked }: { leeway: number; asked: boolean },
+  ): Verification | Promise<Verification> {
+    if ("refusal" in outcome) return { ok: false, ...outcome };
+    const { verified, accepted, config } = outcome;
+    if (verified.expiresAt + leeway <= now() / 1000) return refuse("expired", verified);
+    if (!opens(verified, route)) return refuse("wrong_audience", verified);
+    if (asked || accepted.caller.kind === "foreign" || store.notifications.healthy())
+      return withPerson(outcome);
+    return standing(verified, accepted.caller).then((caller) => {
+      if (!caller) return refuse("revoked", verified);
+      return withPerson(
+        caller === accepted.caller ? outcome : { verified, config, accepted: { ok: true, caller } },
+      );
+    });
+  }
+
+  /** A token whose signature is good, but which opens nothing here. */
+  function refuse(refusal: Refusal, { caller }: VerifiedToken): Extract<Verification, { ok: false }> {
+    return { ok: false, refusal, issuedTo: issuedTo(caller) };
+  }
+
+  /** Own tokens open the route whose resource they name, a trusted issuer's what its entry says. */
+  function opens({ audience, caller, routes: listed }: VerifiedToken, route: Route): boolean {
+    if (caller.kind !== "foreign") return audience.includes(route.resource);
+    return audience.some((entry) => opensRoute(entry, listed, route));
+  }
+
+  function isTooLong(token: string, { externalTokens }: Config): boolean {
+    if (token.length <= externalTokens.maxBytes) return false;
+    metrics.limitsReached.inc({ limit: "token_bytes" });
+    return true;
+  }
+
+  return {
+    verify(token, route) {
+      const { config } = routes();
+      const { leeway } = config.externalTokens;
+      if (isTooLong(token, config)) return { ok: false, refusal: "too_large" };
+      const entry = cached(token, config);
+      if (!entry) {
+        misses.inc();
+        return verifyOnce(token, config).then((outcome) => answer(outcome, route, { leeway, asked: true }));
+      }
+      hits.inc();
+      return answer(entry, route, { leeway, asked: false });
+    },
+    async identify(token) {
+      const { config } = routes();
+      const { leeway } = config.externalTokens;
+      if (isTooLong(token, config)) return { ok: false, refusal: "too_large" };
+      const outcome = cached(token, config) ?? (await verifyOnce(token, config));
+      if ("refusal" in outcome) return { ok: false, refusal: outcome.refusal };
+      const { verified, accepted } = outcome;
+      const { audience } = verified;
+      if (verified.expiresAt + leeway <= now() / 1000) return { ok: false, refusal: "expired" };
+      // Not on the hot path, and asked right after a revocation: the store knows what the notification has yet to tell.
+      const caller = await standing(verified, accepted.caller);
+      if (caller?.kind !== "person")
+        return caller
+          ? { ok: true, caller, audience, token: verified.token }
+          : { ok: false, refusal: "revoked" };
+      const person = await people.read(caller.userId);
+      return person
+        ? { ok: true, caller: { ...caller, ...person }, audience, token: verified.token }
+        : { ok: false, refusal: "revoked" };
+    },
+    forSession: session.mint,
+    close() {
+      unsubscribe();
+      stopFollowingKeys();
+      cache.clear();
+      session.clear();
+    },
+  };
+}
+
+const ofGrant = (grantId: string) => `grant ${grantId}`;
+const ofSessions = (userId: string) => `sessions ${userId}`;
+
+/** What takes a token along when it ends: its grant, its person's sessions. */
+function diesWith({ grantId, sessionName, caller }: VerifiedToken): string[] {
+  return [
+    ...(grantId === undefined ? [] : [ofGrant(grantId)]),
+    ...(sessionName === undefined ? [] : [ofSessions(caller.userId)]),
+  ];
+}
+
+/** `iss` as claimed, only to choose who verifies; undefined for what is no JWT, an encrypted or unsigned one included. */
+function unverifiedIssuer(token: string): string | undefined {
+  try {
+    decodeProtectedHeader(token);
+    const { iss } = decodeJwt(token);
+    return typeof iss === "string" ? iss : undefined;
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,165 @@
+import { randomUUID } from "node:crypto";
+import { SignJWT } from "jose";
+import { needsPersonsConnection, type Route } from "../model/route.ts";
+import { serviceAccountId } from "../model/subject.ts";
+import type { AuditEvent } from "../store/audit-event.ts";
+import type { Store } from "../store/store.ts";
+import type { SigningKeyRing } from "./signing-keys.ts";
+
+/** There is a service account of this name; its tokens work until it is revoked. */
+export class ServiceAccountExists extends Error {
+  readonly code = "service_account_exists";
+  constructor(name: string) {
+    super(`a service account "${name}" exists; revoke it first`);
+  }
+}
+
+/** A machine's account, as listed (F2.4). */
+export interface ServiceAccount {
+  readonly name: string;
+  /** `service-account/NAME`, as policies name it. */
+  readonly userId: string;
+  readonly grantId: string;
+  readonly routeIds: readonly string[];
+  /** The person who may let it use their connections. */
+  readonly ownerId?: string;
+  /** Those of `routeIds` whose connection the owner has delegated. */
+  readonly delegatedRouteIds: readonly string[];
+  readonly createdAt: Date;
+  readonly expiresAt: Date;
+}
+
+/** Service accounts: long-lived TEs of machines, each account a grant, so that revoking it kills its TEs within a second. */
+export interface ServiceAccounts {
+  /**
+   * One TE per route, since a TE is good for one route only (F2.2). They are shown once and kept nowhere.
+   * @param account.ownerId whoever may, in the portal, let it use their connections to these routes
+   * @param account.lifetime seconds
+   * @throws ServiceAccountExists
+   */
+  create(account: {
+    readonly name: string;
+    readonly routes: readonly Route[];
+    readonly ownerId?: string;
+    readonly lifetime: number;
+  }): Promise<{ readonly account: ServiceAccount; readonly tokens: ReadonlyMap<string, string> }>;
+  list(): Promise<ServiceAccount[]>;
+  /** False: there is none of this name. */
+  revoke(name: string): Promise<boolean>;
+}
+
+/** Client of all service accounts: there is no MCP client that a person would know by name. */
+const clientId = serviceAccountId;
+const userIdOf = (name: string) => `${serviceAccountId}/${name}`;
+
+export function createServiceAccounts(deps: {
+  readonly store: Pick<Store, "authorizationServerRecords" | "delegations">;
+  readonly keys: Pick<SigningKeyRing, "signer">;
+  readonly issuer: string;
+  /** Unix milliseconds. */
+  readonly now?: () => number;
+}): ServiceAccounts {
+  const { store, keys, issuer } = deps;
+  const now = deps.now ?? Date.now;
+
+  async function find(filter: { userId?: string }): Promise<ServiceAccount[]> {
+    const grants = await store.authorizationServerRecords.grants({ clientId, ...filter });
+    return Promise.all(
+      grants.map(async ({ grantId, userId, payload, createdAt }) => ({
+        name: userId.slice(userIdOf("").length),
+        userId,
+        grantId,
+        routeIds: Array.isArray(payload.routeIds)
+          ? payload.routeIds.filter((id) => typeof id === "string")
+          : [],
+        ownerId: typeof payload.ownerId === "string" ? payload.ownerId : undefined,
+        delegatedRouteIds: payload.ownerId ? await delegatedRouteIds(grantId) : [],
+        createdAt,
+        expiresAt: new Date(Number(payload.exp) * 1000),
+      })),
+    );
+  }
+
+  async function delegatedRouteIds(grantId: string): Promise<string[]> {
+    const delegations = await store.delegations.ofGrant(grantId);
+    return delegations.flatMap(({ routeId, delegatedAt }) => (delegatedAt ? [routeId] : []));
+  }
+
+  return {
+    async create({ name, routes, ownerId, lifetime }) {
+      const userId = userIdOf(name);
+      if ((await find({ userId })).length > 0) throw new ServiceAccountExists(name);
+      const grantId = randomUUID();
+      const iat = Math.floor(now() / 1000);
+      const exp = iat + lifetime;
+      const routeIds = routes.map(({ id }) => id);
+      const tokens = new Map<string, string>();
+      for (const { id, resource } of routes) {
+        const { kid, key } = keys.signer("external_token");
+        const token = await new SignJWT({ client_id: clientId, grant_id: grantId })
+          .setProtectedHeader({ alg: "ES256", typ: "at+jwt", kid })
+          .setIssuer(issuer)
+          .setSubject(userId)
+          .setAudience(resource)
+          .setIssuedAt(iat)
+          .setExpirationTime(exp)
+          .setJti(randomUUID())
+          .sign(key);
+        tokens.set(id, token);
+      }
+      const expiresAt = new Date(exp * 1000);
+      const payload = {
+        kind: "Grant",
+        jti: grantId,
+        accountId: userId,
+        clientId,
+        iat,
+        exp,
+        routeIds,
+        ownerId,
+      };
+      const record = { model: "Grant", id: grantId, payload, expiresAt };
+      const audit: AuditEvent = {
+        action: "service_account.created",
+        userId,
+        clientId,
+        grantId,
+        detail: {
+          routes: routeIds.join(" "),
+          expires: expiresAt.toISOString(),
+          ...(ownerId !== undefined && { owner: ownerId }),
+        },
+      };
+      const needingOwner = routes.filter(needsPersonsConnection).map(({ id }) => id);
+      const asked =
+        ownerId === undefined ? undefined : { account: userId, ownerId, expiresAt, routeIds: needingOwner };
+      await store.authorizationServerRecords.upsert(record, audit, asked);
+      const createdAt = new Date(iat * 1000);
+      const account = {
+        name,
+        userId,
+        grantId,
+        routeIds,
+        ownerId,
+        delegatedRouteIds: [],
+        createdAt,
+        expiresAt,
+      };
+      return { account, tokens };
+    },
+    list: () => find({}),
+    async revoke(name) {
+      const userId = userIdOf(name);
+      const accounts = await find({ userId });
+      for (const { grantId } of accounts) {
+        await store.authorizationServerRecords.revokeGrant(grantId, {
+          action: "service_account.revoked",
+          userId,
+          clientId,
+          grantId,
+        });
+      }
+      return accounts.length > 0;
+    },
+  };
+}

@@ -1,0 +1,178 @@
+import {
+  calculateJwkThumbprint,
+  exportJWK,
+  generateKeyPair,
+  importJWK,
+  type JSONWebKeySet,
+  type JWK,
+} from "jose";
+import type { SigningKey, SigningKeyPurpose, Store } from "../store/store.ts";
+import type { Logger } from "../telemetry/logger.ts";
+
+/** What a pair of keys is for; the symmetric keys of check metadata are no part of the ring. */
+export type SigningPurpose = Exclude<SigningKeyPurpose, "check_metadata">;
+
+/** The key that signs now: its id and its private half, not extractable from here. */
+export interface Signer {
+  readonly kid: string;
+  readonly key: CryptoKey;
+}
+
+/** Our signing keys in memory, the same on every replica. All of them are ES256. */
+export interface SigningKeyRing {
+  /** The newest key of this purpose whose `activeAt` has come. */
+  signer(purpose: SigningPurpose): Signer;
+  /** The public half of a published key; undefined for a kid that is not ours (any more). */
+  verifier(purpose: SigningPurpose, kid: string): CryptoKey | undefined;
+  /** Public keys to publish (RFC 7517 section 5), those that will sign soon included. */
+  jwks(purpose: SigningPurpose): JSONWebKeySet;
+  /** Private JWKs, the signing one first, for a library that signs by itself (oidc-provider). Never published. */
+  privateKeys(purpose: SigningPurpose): JWK[];
+  /** Calls `listener` after the keys have changed; returns the way to stop. */
+  onChange(listener: () => void): () => void;
+  /**
+   * Adds a key that signs after `publishSeconds`, so that verifiers have fetched it by then; older keys stay published for
+   * `keepSeconds` more, which must cover the longest life of what they signed.
+   */
+  rotate(purpose: SigningPurpose, publishSeconds: number, keepSeconds: number): Promise<string>;
+  close(): void;
+}
+
+interface LoadedKey {
+  readonly kid: string;
+  readonly privateJwk: JWK;
+  readonly publicJwk: JWK;
+  readonly privateKey: CryptoKey;
+  readonly publicKey: CryptoKey;
+  readonly activeAt: number;
+  readonly expiresAt: number;
+}
+
+const everyPurpose: readonly SigningPurpose[] = ["external_token", "assertion", "upstream_client"];
+
+/**
+ * Loads the signing keys, makes the first of each purpose (once across replicas), and follows rotations on other replicas.
+ * @throws what the store throws, at start only; a later reload that fails keeps the keys that are known.
+ */
+export async function createSigningKeys(deps: {
+  readonly store: Pick<Store, "signingKeys" | "notifications">;
+  readonly logger: Logger;
+  /** Unix milliseconds. */
+  readonly now?: () => number;
+}): Promise<SigningKeyRing> {
+  const { store, logger } = deps;
+  const now = deps.now ?? Date.now;
+  const keys = new Map<SigningPurpose, LoadedKey[]>();
+  const listeners = new Set<() => void>();
+
+  const put = async (purpose: SigningPurpose, rows: readonly SigningKey[]) => {
+    const loaded = await Promise.all(rows.map(loadKey));
+    keys.set(
+      purpose,
+      loaded.sort((a, b) => b.activeAt - a.activeAt),
+    );
+  };
+  const reload = async () => {
+    await Promise.all(
+      everyPurpose.map(async (purpose) => put(purpose, await store.signingKeys.list(purpose))),
+    );
+    for (const listener of listeners) listener();
+  };
+  for (const purpose of everyPurpose) {
+    await put(purpose, await store.signingKeys.ensure(purpose, () => makeKey(purpose, new Date(now()))));
+  }
+  const unsubscribe = store.notifications.subscribe((change) => {
+    if (change.table !== "signing_key" && change.table !== "everything") return;
+    reload().catch((error: Error) =>
+      logger.error(
+        { code: "signing_keys_not_reloaded", reason: error.message },
+        "kept the known signing keys",
+      ),
+    );
+  });
+
+  const published = (purpose: SigningPurpose) =>
+    (keys.get(purpose) ?? []).filter((key) => key.expiresAt > now());
+  const signing = (purpose: SigningPurpose): LoadedKey => {
+    const known = published(purpose);
+    const key = known.find((candidate) => candidate.activeAt <= now()) ?? known.at(-1);
+    if (!key) throw new Error(`no signing key for ${purpose}`);
+    return key;
+  };
+
+  return {
+    signer(purpose) {
+      const { kid, privateKey } = signing(purpose);
+      return { kid, key: privateKey };
+    },
+    verifier: (purpose, kid) => published(purpose).find((key) => key.kid === kid)?.publicKey,
+    jwks: (purpose) => ({ keys: published(purpose).map((key) => key.publicJwk) }),
+    privateKeys(purpose) {
+      const first = signing(purpose);
+      return [first, ...published(purpose).filter((key) => key !== first)].map((key) => key.privateJwk);
+    },
+    onChange(listener) {
+      listeners.add(listener);
+      return () => listeners.delete(listener);
+    },
+    async rotate(purpose, publishSeconds, keepSeconds) {
+      const key = await makeKey(purpose, new Date(now()), publishSeconds);
+      const seconds = publishSeconds + keepSeconds;
+      // What ends at once has ended by any replica's clock.
+      const oldExpireAt = new Date(seconds === 0 ? 0 : now() + seconds * 1000);
+      await store.signingKeys.rotate(key, oldExpireAt, {
+        action: "signing_key.rotated",
+        detail: { purpose, kid: key.kid },
+      });
+      await reload();
+      return key.kid;
+    },
+    close() {
+      unsubscribe();
+      listeners.clear();
+    },
+  };
+}
+
+/** A new signing key (ES256), not stored yet. */
+export async function makeKey(purpose: SigningPurpose, at: Date, publishSeconds = 0): Promise<SigningKey> {
+  const { privateKey } = await generateKeyPair("ES256", { extractable: true });
+  const jwk = await exportJWK(privateKey);
+  const kid = await calculateJwkThumbprint(jwk);
+  return {
+    kid,
+    purpose,
+    privateJwk: { ...jwk, kid, alg: "ES256", use: "sig" },
+    createdAt: at,
+    activeAt: new Date(at.getTime() + publishSeconds * 1000),
+  };
+}
+
+async function loadKey(row: SigningKey): Promise<LoadedKey> {
+  const privateJwk: JWK = { ...row.privateJwk, kid: row.kid, alg: "ES256", use: "sig" };
+  // Named fields, not "all but d": a private member this code does not know can never be published.
+  const publicJwk: JWK = {
+    kty: privateJwk.kty,
+    crv: privateJwk.crv,
+    x: privateJwk.x,
+    y: privateJwk.y,
+    kid: row.kid,
+    alg: "ES256",
+    use: "sig",
+  };
+  return {
+    kid: row.kid,
+    privateJwk,
+    publicJwk,
+    privateKey: await importCryptoKey(privateJwk),
+    publicKey: await importCryptoKey(publicJwk),
+    activeAt: row.activeAt.getTime(),
+    expiresAt: row.expiresAt?.getTime() ?? Number.POSITIVE_INFINITY,
+  };
+}
+
+async function importCryptoKey(jwk: JWK): Promise<CryptoKey> {
+  const key = await importJWK(jwk, "ES256");
+  if (key instanceof Uint8Array) throw new Error("a signing key is not an EC key");
+  return key;
+}

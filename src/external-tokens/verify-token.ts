@@ -1,0 +1,196 @@
+import { decodeProtectedHeader, errors, type JWTPayload, type JWTVerifyGetKey, jwtVerify } from "jose";
+import { claimAt, groupsOf, withoutTokenClaims, withWithheldGroups } from "../config/claims.ts";
+import type { TrustedIssuer } from "../config/config.ts";
+import { verifiedEmail } from "../config/verified-email.ts";
+import { serviceAccountId } from "../model/subject.ts";
+import { issuedTo, type Refusal, type Refused, type VerifiedToken } from "./external-tokens.ts";
+import type { SigningKeyRing } from "./signing-keys.ts";
+
+/**
+ * What an error of jose's `jwtVerify` says of the token.
+ * @param read makes of claims what a good token's would be; jose looks at them only once the signature is good
+ * @throws the error itself where it is not about the token: the caller must fail closed.
+ */
+export function refusedBy(error: unknown, read: (claims: JWTPayload) => VerifiedToken | Refused): Refused {
+  const refusal = refusalOf(error);
+  const signed = error instanceof errors.JWTExpired || error instanceof errors.JWTClaimValidationFailed;
+  const known = signed ? read(error.payload) : undefined;
+  return known && "caller" in known ? { refusal, issuedTo: issuedTo(known.caller) } : { refusal };
+}
+
+function refusalOf(error: unknown): Refusal {
+  if (!(error instanceof Error) || !("code" in error)) throw error;
+  switch (error.code) {
+    case "ERR_JWT_EXPIRED":
+      return "expired";
+    case "ERR_JWKS_NO_MATCHING_KEY":
+    case "ERR_JWKS_MULTIPLE_MATCHING_KEYS":
+    case "ERR_JWS_SIGNATURE_VERIFICATION_FAILED":
+    case "ERR_JOSE_ALG_NOT_ALLOWED":
+      return "bad_signature";
+    case "ERR_JWS_INVALID":
+    case "ERR_JWT_INVALID":
+    case "ERR_JOSE_NOT_SUPPORTED":
+      return "malformed";
+    case "issuer_unavailable":
+      return "issuer_unavailable";
+    case "ERR_JWT_CLAIM_VALIDATION_FAILED":
+      return refusalOfClaim(error);
+    default:
+      throw error;
+  }
+}
+
+function refusalOfClaim(error: Error): Refusal {
+  if ("reason" in error && error.reason === "missing") return "missing_claim";
+  const claim = "claim" in error ? error.claim : undefined;
+  if (claim === "typ") return "wrong_type";
+  if (claim === "iss") return "unknown_issuer";
+  if (claim === "aud") return "wrong_audience";
+  if (claim === "nbf") return "not_yet_valid";
+  return "malformed";
+}
+
+const requiredClaims = ["sub", "aud", "exp", "iat", "jti", "client_id"];
+
+/**
+ * Verifies one of our own TEs: RFC 9068 section 4, except audience and revocation, which depend on the route and on time.
+ * The key is chosen by kid from our own list only; whatever the header says of keys elsewhere (`jku`, `jwk`, `x5u`) is not read.
+ */
+export async function verifyOwnToken(
+  token: string,
+  options: {
+    readonly issuer: string;
+    readonly leeway: number;
+    readonly keys: SigningKeyRing;
+    /** Unix milliseconds. */
+    readonly now: number;
+  },
+): Promise<VerifiedToken | Refused> {
+  try {
+    const { payload } = await jwtVerify(
+      token,
+      (header) => {
+        const key = header.kid ? options.keys.verifier("external_token", header.kid) : undefined;
+        if (!key) throw Object.assign(new Error("no such key"), { code: "ERR_JWKS_NO_MATCHING_KEY" });
+        return key;
+      },
+      {
+        algorithms: ["ES256"],
+        typ: "at+jwt",
+        issuer: options.issuer,
+        requiredClaims,
+        clockTolerance: options.leeway,
+        currentDate: new Date(options.now),
+      },
+    );
+    return asOwn(payload);
+  } catch (error) {
+    return refusedBy(error, asOwn);
+  }
+}
+
+function asOwn(payload: JWTPayload): VerifiedToken | Refused {
+  const { sub, client_id: clientId, grant_id: grantId, session_name: sessionName } = payload;
+  const audience = typeof payload.aud === "string" ? [payload.aud] : payload.aud;
+  if (typeof sub !== "string" || typeof clientId !== "string" || !audience) return { refusal: "malformed" };
+  if (typeof grantId !== "string" && typeof sessionName !== "string") return { refusal: "missing_claim" };
+  // F2.2: only the tokens minted for a browser session (F5.1) are good for more than one route.
+  if (audience.length !== 1 && typeof sessionName !== "string") return { refusal: "wrong_audience" };
+  const machine = sub.startsWith(`${serviceAccountId}/`);
+  return {
+    audience,
+    expiresAt: payload.exp ?? 0,
+    token: { issuedAt: payload.iat, id: payload.jti },
+    grantId: typeof grantId === "string" ? grantId : undefined,
+    sessionName: typeof sessionName === "string" ? sessionName : undefined,
+    caller: {
+      userId: sub,
+      // A token says whose it is. Who that is, the sign-in record says; a machine has none.
+      groups: [],
+      claims: {},
+      clientId,
+      grantId: typeof grantId === "string" ? grantId : undefined,
+      scopes: typeof payload.scope === "string" ? payload.scope.split(" ").filter(Boolean) : [],
+      expiresAt: payload.exp ?? 0,
+      kind: machine ? "service_account" : "person",
+      // The authorization server says `false` where the client may not use refresh tokens.
+      ...(typeof payload.mcp_path === "string" && { askedPath: payload.mcp_path }),
+      refreshable: !machine && typeof sessionName !== "string" && payload.refreshable !== false,
+    },
+  };
+}
+
+const acceptedTypes = new Set(["jwt", "at+jwt", "application/jwt", "application/at+jwt"]);
+const asymmetric = /^(ES|RS|PS)(256|384|512)$|^EdDSA$|^Ed25519$/;
+const verifyAgainMs = 300_000;
+
+/**
+ * Verifies a token of a trusted foreign issuer (F2.3): signature by that issuer's keys, `exp`, audience, required claims.
+ * A token bound to a key (`cnf`, RFC 7800) is refused: as a bearer token it would lose what protects it.
+ */
+export async function verifyForeignToken(
+  token: string,
+  trusted: TrustedIssuer,
+  options: {
+    readonly keys: JWTVerifyGetKey;
+    readonly leeway: number;
+    /** Unix milliseconds. */
+    readonly now: number;
+  },
+): Promise<VerifiedToken | Refused> {
+  try {
+    const { typ } = decodeProtectedHeader(token);
+    if (typ !== undefined && !acceptedTypes.has(typ.toLowerCase())) return { refusal: "wrong_type" };
+    const { payload } = await jwtVerify(token, options.keys, {
+      algorithms: trusted.algorithms.filter((algorithm) => asymmetric.test(algorithm)),
+      issuer: trusted.issuer,
+      audience: [...trusted.audience],
+      requiredClaims: ["exp"],
+      clockTolerance: options.leeway,
+      currentDate: new Date(options.now),
+    });
+    if (payload.cnf !== undefined) return { refusal: "wrong_type" };
+    for (const [name, wanted] of Object.entries(trusted.requiredClaims)) {
+      if (!satisfies(claimAt(payload, name), wanted)) return { refusal: "missing_claim" };
+    }
+    return asForeign(payload, trusted, options.now);
+  } catch (error) {
+    return refusedBy(error, (claims) => asForeign(claims, trusted, options.now));
+  }
+}
+
+function asForeign(payload: JWTPayload, trusted: TrustedIssuer, now: number): VerifiedToken | Refused {
+  const { email, claims, unusable } = verifiedEmail(payload, trusted);
+  const user = unusable ? undefined : claimAt(claims, trusted.claims.user);
+  if (typeof user !== "string" || user === "") return { refusal: "missing_claim" };
+  const name = claimAt(claims, trusted.claims.name);
+  const clientId = payload.client_id ?? payload.azp;
+  const expiresAt = payload.exp ?? 0;
+  const audience = [payload.aud ?? []].flat();
+  return {
+    // What was not configured as an audience opens nothing.
+    audience: audience.filter((entry) => trusted.audience.includes(entry)),
+    routes: trusted.routes,
+    expiresAt,
+    token: { issuedAt: payload.iat, id: payload.jti },
+    verifyAgainAt: now + verifyAgainMs,
+    caller: {
+      userId: `${trusted.id}/${user}`,
+      email,
+      name: typeof name === "string" ? name : undefined,
+      groups: groupsOf(claimAt(claims, trusted.claims.groups)),
+      claims: withWithheldGroups(withoutTokenClaims(claims), trusted.claims.groups),
+      clientId: typeof clientId === "string" ? clientId : trusted.id,
+      scopes: typeof payload.scope === "string" ? payload.scope.split(" ").filter(Boolean) : [],
+      expiresAt,
+      kind: "foreign",
+      refreshable: false,
+    },
+  };
+}
+
+function satisfies(actual: unknown, wanted: unknown): boolean {
+  if (Array.isArray(wanted)) return wanted.some((entry) => satisfies(actual, entry));
+  return Array.isArray(actual) ? actual.includes(wanted) : actual === wanted;
+}

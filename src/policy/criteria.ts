@@ -1,0 +1,192 @@
+import { hasWithheldGroups, isWithheld } from "../config/claims.ts";
+import type { PolicyMatcher, PolicyNode, PolicyRule } from "../model/route.ts";
+import type { PolicyCaller } from "../model/subject.ts";
+import type { PolicyFacts, Verdict } from "./facts.ts";
+import { compileAddressMatcher, compileMatcher, compileTimeMatcher, PolicyError } from "./matchers.ts";
+import { compilePathMatcher } from "./path-matcher.ts";
+
+/**
+ * Values of the claim that `claim/PATH` names, as strings; empty where there are none. A claim whose own name has
+ * slashes (`https://example.com/role`) is found before slashes descend. The caller's own `sub`, `email`, `name` and
+ * `groups` stand in where the provider's claims lack them.
+ */
+export function readClaim(caller: PolicyCaller, path: string): readonly string[] {
+  return claimValues(findClaim(caller, path));
+}
+
+/** The claim as it stands there: the same object until the person's record changes. */
+export function findClaim(caller: PolicyCaller, path: string): unknown {
+  return descend(caller.claims, path) ?? standIn(caller, path);
+}
+
+function descend(within: unknown, path: string): unknown {
+  if (typeof within !== "object" || within === null || Array.isArray(within)) return undefined;
+  // Own members only: `claim/constructor` must not find what every object has.
+  const own = (name: string): unknown => Object.getOwnPropertyDescriptor(within, name)?.value;
+  const whole = own(path);
+  if (whole !== undefined) return whole;
+  for (let slash = path.indexOf("/"); slash >= 0; slash = path.indexOf("/", slash + 1)) {
+    const found = descend(own(path.slice(0, slash)), path.slice(slash + 1));
+    if (found !== undefined) return found;
+  }
+  return undefined;
+}
+
+function standIn(caller: PolicyCaller, path: string): unknown {
+  switch (path) {
+    case "sub":
+      return caller.userId;
+    case "email":
+      return caller.email;
+    case "name":
+      return caller.name;
+    case "groups":
+      return caller.groups;
+    default:
+      return undefined;
+  }
+}
+
+/** What of a claim can be compared. */
+export function claimValues(value: unknown): readonly string[] {
+  if (Array.isArray(value)) return value.flatMap((member) => scalar(member));
+  return scalar(value);
+}
+
+function scalar(value: unknown): readonly string[] {
+  if (typeof value === "string") return value === "" ? [] : [value];
+  if (typeof value === "number" || typeof value === "boolean") return [String(value)];
+  return [];
+}
+
+type Criterion = Extract<PolicyNode, { op: "criterion" }>;
+
+/**
+ * Compiles one criterion to a function of the facts.
+ *
+ * A value that is not there never helps an allow rule, whatever stands around it: `negated` (an odd number of
+ * `not`/`nor` above) turns the answer over, so that the rule comes out false. In a deny rule it equals nothing: `is`
+ * says no, `not_in` says yes. What a provider withholds (`isWithheld`) may be anything: it never helps an allow rule
+ * either, and always a deny rule.
+ *
+ * @throws PolicyError for an unknown criterion, or a matcher it does not take.
+ */
+export function compileCriterion(
+  criterion: Criterion,
+  action: PolicyRule["action"],
+  negated: boolean,
+): (facts: PolicyFacts) => Verdict {
+  const absent = (matcherSays: boolean): Verdict => yesOrNo(action === "deny" ? matcherSays : negated);
+  // What we cannot read might be what is denied.
+  const unknown = yesOrNo(action === "deny" ? !negated : negated);
+  const judge = (fold?: (value: string) => string) => {
+    const matcher = compileMatcher(criterion.matcher, fold);
+    const whenAbsent = absent(matcher.absent);
+    return (values: readonly string[]): Verdict =>
+      values.length === 0 ? whenAbsent : yesOrNo(matcher.matches(values));
+  };
+  const ofCaller = (read: (caller: PolicyCaller) => readonly string[], fold?: (value: string) => string) => {
+    const judged = judge(fold);
+    return ({ caller }: PolicyFacts): Verdict => judged(read(caller));
+  };
+
+  switch (criterion.criterion) {
+    case "accept":
+      needsNoValue(criterion);
+      return () => 2;
+    case "authenticated_user":
+      needsNoValue(criterion);
+      return ({ caller }) => yesOrNo(typeof caller.userId === "string" && caller.userId !== "");
+    case "email":
+      return ofCaller((caller) => present(caller.email), asciiLowerCase);
+    case "domain":
+      return ofCaller((caller) => present(domainOf(caller.email)), asciiLowerCase);
+    case "user":
+      return ofCaller((caller) => present(caller.userId));
+    case "groups": {
+      const judged = judge();
+      const onceOf = onceForLong((groups: readonly string[]) => judged(groups.filter((one) => one !== "")));
+      return ({ caller }) => (hasWithheldGroups(caller) ? unknown : onceOf(caller.groups));
+    }
+    case "claim": {
+      const path = criterion.claim;
+      if (!path) throw new PolicyError("claim needs a name: claim/NAME");
+      const judged = judge();
+      const onceOf = onceForLong((values: readonly unknown[]) => judged(claimValues(values)));
+      return ({ caller }) => {
+        if (isWithheld(caller.claims, path)) return unknown;
+        const found = findClaim(caller, path);
+        return Array.isArray(found) ? onceOf(found) : judged(claimValues(found));
+      };
+    }
+    case "mcp_tool": {
+      const matcher = compileMatcher(criterion.matcher);
+      // As in Pomerium: on anything but a tool call it is simply false, under deny and allow alike.
+      return ({ tool }) => (tool === undefined ? 1 : yesOrNo(tool !== null && matcher.matches([tool])));
+    }
+    case "http_method": {
+      const matcher = compileMatcher(criterion.matcher, (method) => method.toUpperCase());
+      return ({ http }) => (http ? yesOrNo(matcher.matches([http.method])) : 1);
+    }
+    case "http_path": {
+      const matches = compilePathMatcher(criterion.matcher, (action === "deny") !== negated);
+      return ({ http }) => (http ? yesOrNo(matches(http)) : 1);
+    }
+    case "source_ip": {
+      const test = compileAddressMatcher(criterion.matcher);
+      return ({ http }) => {
+        if (!http) return 1;
+        const answer = test(http.sourceIp);
+        return answer === undefined ? unknown : yesOrNo(answer);
+      };
+    }
+    case "date":
+    case "time_of_day": {
+      const test = compileTimeMatcher(criterion.criterion, criterion.matcher, criterion.timezone);
+      return ({ now }) => yesOrNo(test(now));
+    }
+    default:
+      throw new PolicyError(`unknown criterion ${criterion.criterion}`);
+  }
+}
+
+const long = 100;
+
+/**
+ * A provider may say that somebody has a hundred thousand groups: a list of that kind is looked through once, not in every check.
+ * Lists stay the same objects until the person's record changes, and nothing writes into them.
+ */
+function onceForLong<T>(look: (list: readonly T[]) => Verdict): (list: readonly T[]) => Verdict {
+  const known = new WeakMap<readonly T[], Verdict>();
+  return (list) => {
+    if (list.length <= long) return look(list);
+    const before = known.get(list);
+    if (before !== undefined) return before;
+    const verdict = look(list);
+    known.set(list, verdict);
+    return verdict;
+  };
+}
+
+function yesOrNo(value: boolean): Verdict {
+  return value ? 2 : 0;
+}
+
+function present(value: string | undefined): readonly string[] {
+  return value ? [value] : [];
+}
+
+/** Only an address with a single `@` has a domain; others are quoted oddities that parsers split differently. */
+function domainOf(email: string | undefined): string | undefined {
+  const parts = email?.split("@");
+  return parts?.length === 2 ? parts[1] : undefined;
+}
+
+/** ASCII only: Unicode folding would make `K` (Kelvin) a `k`, and one person another. */
+function asciiLowerCase(value: string): string {
+  return value.replace(/[A-Z]/g, (letter) => letter.toLowerCase());
+}
+
+function needsNoValue(criterion: { readonly criterion: string; readonly matcher: PolicyMatcher }): void {
+  if (criterion.matcher.kind !== "always") throw new PolicyError(`${criterion.criterion} takes only true`);
+}

@@ -1,0 +1,203 @@
+import type { MayShow } from "./tool-expression.ts";
+import { type Filtered, hideTools } from "./tool-list-filter.ts";
+
+/** Bytes that come one after another, in memory of their own: a piece of a message would keep the whole message. */
+export interface ByteBuffer {
+  /** How many there are. */
+  length(): number;
+  /** How many bytes of memory they take. */
+  room(): number;
+  append(bytes: Uint8Array): void;
+  /** All of them, with `bytes` behind; it is empty afterwards. */
+  takeWith(bytes: Uint8Array): Buffer;
+}
+
+/** An empty one. It grows by half, so that a byte is copied a few times at most. */
+export function byteBuffer(): ByteBuffer {
+  let room = Buffer.alloc(0);
+  let used = 0;
+  return {
+    length: () => used,
+    room: () => room.length,
+    append(bytes) {
+      if (bytes.length === 0) return;
+      if (used + bytes.length > room.length) {
+        const larger = Buffer.allocUnsafe(Math.max(4096, Math.ceil(1.5 * room.length), used + bytes.length));
+        room.copy(larger, 0, 0, used);
+        room = larger;
+      }
+      room.set(bytes, used);
+      used += bytes.length;
+    },
+    takeWith(bytes) {
+      const all = Buffer.concat([room.subarray(0, used), bytes]);
+      room = Buffer.alloc(0);
+      used = 0;
+      return all;
+    },
+  };
+}
+
+/** Filters one event stream, chunk by chunk. After an answer that is not `ok` the stream must be ended. */
+export interface ToolsStreamFilter {
+  /** Whole events of what has come so far; the rest waits for the next chunk. */
+  push(chunk: Uint8Array): Filtered;
+  /** What was still waiting when the stream ended. */
+  end(): Filtered;
+  /** Bytes of memory that what waits takes. */
+  waiting(): number;
+}
+
+/**
+ * Filters the `text/event-stream` answer to a `tools/list`, and streams on which one may be resumed (F8.15). Events that
+ * carry no list of tools pass byte for byte, comments, ids and retry times included. Each byte is looked at once, however it
+ * arrives: an upstream that sends them one by one costs no more than their number.
+ *
+ * @param maxEventBytes the largest event to wait for, bytes.
+ * @param inPlaceOf what is sent in place of a longer one, by its first and last bytes; without it the stream ends there.
+ */
+export function createToolsStreamFilter(
+  mayShow: MayShow,
+  maxEventBytes: number,
+  inPlaceOf?: (beginning: string, end: string) => string,
+): ToolsStreamFilter {
+  const waiting = byteBuffer();
+  const ends = eventEnds();
+  let failed = false;
+  let first = true;
+  /** The first and last bytes of an event that is too long; its other bytes are gone. */
+  let tooLong: { readonly beginning: string; end: Buffer } | undefined;
+
+  /** @returns false when the stream ends here */
+  function keep(bytes: Buffer): boolean {
+    if (tooLong) {
+      tooLong.end = Buffer.concat([tooLong.end, bytes.subarray(-edgeBytes)]).subarray(-edgeBytes);
+      return true;
+    }
+    waiting.append(bytes);
+    if (waiting.length() <= maxEventBytes) return true;
+    if (!inPlaceOf) return false;
+    const whole = waiting.takeWith(Buffer.alloc(0));
+    tooLong = {
+      beginning: whole.toString("latin1", 0, edgeBytes),
+      end: Buffer.from(whole.subarray(-edgeBytes)),
+    };
+    return true;
+  }
+  /** The event that ends with `bytes`. */
+  function complete(bytes: Buffer): Buffer {
+    if (!tooLong && (!inPlaceOf || waiting.length() + bytes.length <= maxEventBytes))
+      return waiting.length() === 0 ? bytes : waiting.takeWith(bytes);
+    keep(bytes);
+    const replacement = inPlaceOf?.(tooLong?.beginning ?? "", tooLong?.end.toString("latin1") ?? "") ?? "";
+    tooLong = undefined;
+    return Buffer.from(`event: message\ndata: ${replacement}\n\n`);
+  }
+
+  function take(events: readonly Buffer[]): Filtered {
+    const out: Uint8Array[] = [];
+    for (const bytes of events) {
+      // One character a byte: line ends are found without decoding, and what passes stays what it was.
+      const event = bytes.toString("latin1");
+      const filtered = filterEvent(first ? event.replace(/^\xEF\xBB\xBF/, "") : event, mayShow);
+      if (filtered === undefined) {
+        failed = true;
+        return { ok: false };
+      }
+      out.push(filtered === event ? bytes : Buffer.from(filtered, "latin1"));
+      first = false;
+    }
+    return { ok: true, body: Buffer.concat(out) };
+  }
+
+  return {
+    // One that is thrown away has its time as well.
+    waiting: () => (tooLong ? edgeBytes : waiting.room()),
+    push(chunk) {
+      if (failed) return { ok: false };
+      const bytes = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength);
+      const events: Buffer[] = [];
+      let from = 0;
+      for (const end of ends(bytes)) {
+        events.push(complete(bytes.subarray(from, end)));
+        from = end;
+      }
+      if (!keep(bytes.subarray(from))) {
+        failed = true;
+        return { ok: false };
+      }
+      return take(events);
+    },
+    end() {
+      if (failed) return { ok: false };
+      return take(waiting.length() === 0 && !tooLong ? [] : [complete(Buffer.alloc(0))]);
+    },
+  };
+}
+
+/** Of an event that is too long, what is looked at for its id. */
+const edgeBytes = 1024;
+
+const lf = 0x0a;
+const cr = 0x0d;
+
+/**
+ * Finds the ends of events, chunk by chunk: positions behind each blank line. A line ends with CRLF, LF or CR (WHATWG HTML
+ * 9.2.5); a CR at the end of a chunk counts, and an LF that follows belongs to it.
+ */
+export function eventEnds(): (chunk: Buffer) => number[] {
+  let lineEnds = 0;
+  let afterCr = false;
+  return (chunk) => {
+    const found: number[] = [];
+    for (let at = 0; at < chunk.length; at++) {
+      const byte = chunk[at];
+      if (byte !== lf && byte !== cr) {
+        lineEnds = 0;
+        afterCr = false;
+        continue;
+      }
+      const completesCrLf = byte === lf && afterCr;
+      afterCr = byte === cr;
+      if (completesCrLf) continue;
+      lineEnds += 1;
+      if (lineEnds < 2) continue;
+      lineEnds = 0;
+      if (afterCr && chunk[at + 1] === lf) {
+        at += 1;
+        afterCr = false;
+      }
+      found.push(at + 1);
+    }
+    return found;
+  };
+}
+
+/** The event, rewritten where it lists tools that must not show; `undefined` where that cannot be told. */
+function filterEvent(event: string, mayShow: MayShow): string | undefined {
+  // Neither the key nor an escape that could spell it: nothing to look for.
+  if (!/"tools"|\\u/.test(event)) return event;
+  const lines = event.split(/\r\n|\n|\r/);
+  const data = lines.filter(isData).map((line) => line.slice(5).replace(/^ /, ""));
+  let text: string;
+  try {
+    text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(
+      Buffer.from(data.join("\n"), "latin1"),
+    );
+  } catch {
+    return undefined;
+  }
+  if (!/^\s*[[{]/.test(text)) return event;
+  const filtered = hideTools(text, mayShow);
+  if (filtered === undefined || filtered === text) return filtered === undefined ? undefined : event;
+  const others = lines.filter((line) => line !== "" && !isData(line));
+  const rewritten = Buffer.from(filtered).toString("latin1").split("\n");
+  // The LF of a CRLF that ended the event before may have come with this one.
+  const before = /^[\r\n]*/.exec(event)?.[0] ?? "";
+  return `${before}${[...others, ...rewritten.map((line) => `data: ${line}`)].join("\n")}\n\n`;
+}
+
+/** A line `data` without a colon is an empty one. */
+function isData(line: string): boolean {
+  return line === "data" || line.startsWith("data:");
+}

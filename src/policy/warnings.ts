@@ -1,0 +1,107 @@
+import type { Config } from "../config/config.ts";
+import type { PolicyMatcher, PolicyNode, PolicyRule, PolicySource, Route } from "../model/route.ts";
+import { compilePolicies } from "./compile-policies.ts";
+
+/** Whether a condition depends on which tool is called. */
+export function asksForTool(node: PolicyNode): boolean {
+  return node.op === "criterion" ? node.criterion === "mcp_tool" : node.nodes.some(asksForTool);
+}
+
+/** Something an operator probably did not mean. */
+export interface PolicyWarning {
+  /** Absent: the top-level policy. */
+  readonly routeId?: string;
+  readonly message: string;
+}
+
+/** What `check-config` says of policies that are legal and do less, or more, than they seem to. */
+export function policyWarnings(config: Pick<Config, "policy" | "routes">): PolicyWarning[] {
+  const warnings: PolicyWarning[] = compilePolicies(config).problems.map(({ routeId, rule, message }) => ({
+    ...(routeId === undefined ? {} : { routeId }),
+    message: `${rule}: ${message}; nobody may use this route`,
+  }));
+  const sources: { routeId?: string; policy: PolicySource }[] = config.routes.flatMap(({ id, policy }) =>
+    policy && policy !== config.policy ? [{ routeId: id, policy }] : [],
+  );
+  if (config.policy) sources.unshift({ policy: config.policy });
+  for (const { policy, ...where } of sources) {
+    if (!policy.some((rule) => rule.action === "allow")) {
+      warnings.push({ ...where, message: "there is no allow rule: nobody may use this route" });
+    }
+    for (const rule of policy) {
+      for (const route of governedBy(policy, config)) {
+        for (const message of pathSurprises(rule.when, rule.action === "deny", route)) {
+          warnings.push({ routeId: route.id, message: `${rule.name}: ${message}` });
+        }
+      }
+      const message = asksForTool(rule.when) ? toolSurprise(rule) : undefined;
+      if (message) warnings.push({ ...where, message: `${rule.name}: ${message}` });
+    }
+  }
+  return warnings;
+}
+
+function governedBy(policy: PolicySource, config: Pick<Config, "policy" | "routes">): readonly Route[] {
+  return config.routes.filter((route) => (route.policy ?? config.policy) === policy);
+}
+
+/** Where `to` has a path of its own, all paths at the upstream begin with it; rules may have been written for the client's. */
+function pathSurprises(node: PolicyNode, wide: boolean, route: Route): readonly string[] {
+  const { upstreamPath: to, prefix } = route;
+  if (to === undefined || to === prefix) return [];
+  if (node.op !== "criterion") {
+    const inside = node.op === "not" || node.op === "nor" ? !wide : wide;
+    return node.nodes.flatMap((part) => pathSurprises(part, inside, route));
+  }
+  return node.criterion === "http_path" ? matcherSurprises(node.matcher, wide, to.replace(/\/$/, "")) : [];
+}
+
+function matcherSurprises(matcher: PolicyMatcher, wide: boolean, to: string): readonly string[] {
+  const about = "http_path is judged as the upstream sees it, and all paths of this route begin with";
+  switch (matcher.kind) {
+    case "all":
+      return matcher.matchers.flatMap((part) => matcherSurprises(part, wide, to));
+    case "not_in":
+      return matcherSurprises({ kind: "in", values: matcher.values }, !wide, to);
+    case "starts_with": {
+      const value = String(matcher.value);
+      if (to.startsWith(value)) return [`${about} ${to}: starts_with: ${value} matches every request`];
+      return wide || value.startsWith(to) ? [] : [`${about} ${to}: starts_with: ${value} matches nothing`];
+    }
+    case "is":
+    case "in": {
+      const values = "values" in matcher ? matcher.values : [matcher.value];
+      const lost = wide
+        ? []
+        : values.map(String).filter((value) => value !== to && !value.startsWith(`${to}/`));
+      return lost.map(
+        (value) => `${about} ${to}: ${value} matches nothing; write ${to}${value === "/" ? "" : value}`,
+      );
+    }
+    default:
+      return [];
+  }
+}
+
+/** `mcp_tool` is false on everything but tool calls; some rules forget that clients must first say `initialize`. */
+function toolSurprise({ action, when }: PolicyRule): string | undefined {
+  const onOtherMethods = outlook(when);
+  if (action === "allow" && onOtherMethods === 0) {
+    return "it lets through tool calls only, not even initialize or tools/list; put mcp_tool under deny";
+  }
+  if (action === "deny" && onOtherMethods === 2) {
+    return "it refuses initialize and tools/list, too; use mcp_tool with not_in instead of not";
+  }
+  return undefined;
+}
+
+/** What a condition comes to where no tool is called and nothing else is known: 0 never, 1 depends, 2 always. */
+function outlook(node: PolicyNode): number {
+  if (node.op === "criterion") {
+    if (node.criterion === "mcp_tool") return 0;
+    return node.criterion === "accept" ? 2 : 1;
+  }
+  const parts = node.nodes.map(outlook);
+  const negated = node.op === "not" || node.op === "nor" ? parts.map((part) => 2 - part) : parts;
+  return node.op === "and" || node.op === "not" ? Math.min(...negated) : Math.max(...negated);
+}

@@ -1,0 +1,219 @@
+import Router from "@koa/router";
+import type { Context, Middleware } from "koa";
+import { hasWithheldGroups } from "../config/claims.ts";
+import { connectOrigin } from "../config/upstream-callback.ts";
+import { type ConnectionsPage, connectionsPage } from "../pages/connections-page.ts";
+import { errorPage } from "../pages/error-page.ts";
+import { readForm, requestId } from "../server/http/request.ts";
+import { sendPage } from "../server/http/send-page.ts";
+import type { Person } from "../sign-in/sign-in.ts";
+import { readFailureCode } from "../upstream-oauth/failures.ts";
+import { failureInWords } from "./connect.ts";
+import { clientEntries, connectionEntries, machineEntries } from "./entries.ts";
+import type { PortalDeps } from "./portal.ts";
+
+/**
+ * The portal (F5.5): one page on the issuer's host where people see their servers and the applications that act for them, and
+ * undo either. Everything is a form; nothing needs JavaScript.
+ */
+export function createConnectionsRouter(deps: Omit<PortalDeps, "externalTokens" | "people">): Router {
+  const { routes, signIn, store, upstreamTokens, logger } = deps;
+  const { prefix } = routes().config.paths;
+  const home = `${prefix}/routes`;
+  const router = new Router();
+  const onIssuer = (ctx: Context) => ctx.host === new URL(routes().config.issuer).host;
+  const issuerOnly: Middleware = (ctx, next) => (onIssuer(ctx) ? next() : undefined);
+
+  for (const path of [prefix, home])
+    router.get(path, async (ctx) => {
+      ctx.set({ "cache-control": "no-store", "referrer-policy": "no-referrer" });
+      // One page for all hosts.
+      if (!onIssuer(ctx) || ctx.path !== home) return ctx.redirect(`${routes().config.issuer}${home}`);
+      const person = await signIn.person(ctx);
+      const csrf = signIn.csrfToken(ctx);
+      if (!person || !csrf) return ctx.redirect(await signIn.begin(ctx, home + ctx.search));
+      await show(ctx, person, csrf);
+    });
+
+  router.post(`${home}/connect`, issuerOnly, async (ctx) => {
+    const posted = await formOf(ctx);
+    const route = posted && routes().byId(posted.form.get("route") ?? "");
+    if (!posted) return;
+    if (!route?.enabled || !deps.mayReach(posted.person, route)) return back(ctx, {});
+    const query = new URLSearchParams({
+      route: route.id,
+      redirect_url: `${routes().config.issuer}${home}?connected=${encodeURIComponent(route.id)}`,
+      session: posted.person.sessionName,
+    });
+    seeOther(ctx, `${connectOrigin(routes().config, route)}${prefix}/mcp/connect?${query}`);
+  });
+
+  router.post(`${home}/disconnect`, issuerOnly, async (ctx) => {
+    const posted = await formOf(ctx);
+    if (!posted) return;
+    // Also one that policy no longer lets them use: it is theirs to give up.
+    const route = routes().byId(posted.form.get("route") ?? "");
+    if (!route) return back(ctx, {});
+    await upstreamTokens.disconnect(posted.person.userId, route);
+    back(ctx, { disconnected: route.id });
+  });
+
+  router.post(`${home}/revoke`, issuerOnly, async (ctx) => {
+    const posted = await formOf(ctx);
+    if (!posted) return;
+    const { userId } = posted.person;
+    const clientId = posted.form.get("client") ?? "";
+    const grants = await store.authorizationServerRecords.grants({ userId, clientId });
+    for (const { grantId } of grants) {
+      await store.authorizationServerRecords.revokeGrant(grantId, {
+        action: "grant.revoked",
+        userId,
+        clientId,
+        grantId,
+        reason: "revoked by the person",
+        requestId: requestId(ctx.req),
+      });
+    }
+    back(ctx, { revoked: "1" });
+  });
+
+  router.post(`${home}/delegate`, issuerOnly, async (ctx) => {
+    const posted = await formOf(ctx);
+    if (!posted) return;
+    const asked = await askedFor(posted);
+    if (!asked || !deps.mayReach(posted.person, asked.route)) return back(ctx, {});
+    const { delegation, route } = asked;
+    const { grantId, ownerId, account } = delegation;
+    const which = { grantId, ownerId, routeId: route.id, upstream: route.upstream };
+    const given = await store.delegations.give(which, {
+      action: "delegation.given",
+      userId: ownerId,
+      grantId,
+      routeId: route.id,
+      upstream: route.upstream,
+      requestId: requestId(ctx.req),
+      detail: { account },
+    });
+    back(ctx, given ? { delegated: route.id } : {});
+  });
+
+  router.post(`${home}/undelegate`, issuerOnly, async (ctx) => {
+    const posted = await formOf(ctx);
+    if (!posted) return;
+    const asked = await askedFor(posted);
+    if (!asked) return back(ctx, {});
+    const { grantId, ownerId, account, upstream } = asked.delegation;
+    const ended = await store.delegations.end(
+      { grantId, ownerId, routeId: asked.route.id },
+      {
+        action: "delegation.ended",
+        userId: ownerId,
+        grantId,
+        routeId: asked.route.id,
+        upstream,
+        reason: "ended by the owner",
+        requestId: requestId(ctx.req),
+        detail: { account },
+      },
+    );
+    back(ctx, ended ? { undelegated: asked.route.id } : {});
+  });
+
+  /** What a service account asks of this person, as the form names it. */
+  async function askedFor({ form, person }: { form: URLSearchParams; person: Person }) {
+    const route = routes().byId(form.get("route") ?? "");
+    const delegations = await store.delegations.ofOwner(person.userId);
+    const delegation = delegations.find(
+      ({ grantId, routeId }) => grantId === form.get("account") && routeId === route?.id,
+    );
+    return route && delegation && { route, delegation };
+  }
+
+  async function show(ctx: Context, person: Person, csrf: string): Promise<void> {
+    const [servers, clients, machines] = await Promise.all([
+      connectionEntries(deps, person),
+      clientEntries(deps, person.userId),
+      machineEntries(deps, person.userId),
+    ]);
+    const page = connectionsPage({
+      person: person.email ?? person.name ?? person.userId,
+      known: {
+        userId: person.userId,
+        email: person.email,
+        groups: person.groups,
+        groupsWithheld: hasWithheldGroups(person),
+        checkedAt: new Date(person.checkedAt * 1000),
+      },
+      servers,
+      clients,
+      machines,
+      notice: noticeOf(ctx, servers),
+      csrf,
+      home,
+      signOut: `${prefix}/sign_out`,
+      now: new Date(),
+    });
+    const logos = servers.flatMap(({ logoUrl }) => (logoUrl ? [logoUrl] : []));
+    sendPage(ctx, 200, page, logos);
+  }
+
+  /** The posted form of somebody signed in; undefined where the answer has been given already. */
+  async function formOf(ctx: Context): Promise<{ form: URLSearchParams; person: Person } | undefined> {
+    const form = await readForm(ctx);
+    const person = await signIn.person(ctx);
+    if (!person) {
+      seeOther(ctx, await signIn.begin(ctx, home));
+      return undefined;
+    }
+    if (signIn.csrfMatches(ctx, form.get("csrf"))) return { form, person };
+    const id = requestId(ctx.req);
+    logger.info({ requestId: id, reason: "csrf", path: ctx.path }, "a form of the portal was refused");
+    const page = errorPage({
+      title: "Nothing was changed",
+      happened: "The request did not come from the page in this browser, or you have signed in anew since.",
+      remedy: "Open your connections and press the button there.",
+      code: "csrf",
+      requestId: id,
+      action: { label: "Your connections", href: home },
+    });
+    sendPage(ctx, 403, page);
+    return undefined;
+  }
+
+  function back(ctx: Context, done: Record<string, string>): void {
+    const query = new URLSearchParams(done);
+    seeOther(ctx, query.size > 0 ? `${home}?${query}` : home);
+  }
+
+  return router;
+}
+
+/** What just happened, in words of ours only: anybody can make a link to this page. */
+function noticeOf(
+  ctx: Context,
+  servers: readonly ConnectionsPage["servers"][number][],
+): ConnectionsPage["notice"] {
+  const { connected, disconnected, delegated, undelegated, revoked, connect_error: error } = ctx.query;
+  const server = servers.find(({ id }) => [connected, disconnected, delegated, undelegated].includes(id));
+  if (connected !== undefined && error !== undefined && server)
+    return {
+      kind: "problem",
+      text: `${server.name} was not connected: ${failureInWords(error, readFailureCode(ctx.query.connect_error_reason))}`,
+    };
+  if (connected !== undefined && server?.state === "connected")
+    return { kind: "done", text: `${server.name} is connected.` };
+  if (disconnected !== undefined && server?.state === "missing")
+    return { kind: "done", text: `${server.name} is disconnected, and its token is deleted.` };
+  if (delegated !== undefined && server)
+    return { kind: "done", text: `A service account may now use your connection to ${server.name}.` };
+  if (undelegated !== undefined && server)
+    return { kind: "done", text: `The service account may no longer use your connection to ${server.name}.` };
+  if (revoked !== undefined) return { kind: "done", text: "The application has lost its access." };
+  return undefined;
+}
+
+function seeOther(ctx: Context, location: string): void {
+  ctx.set({ "cache-control": "no-store", "referrer-policy": "no-referrer" });
+  ctx.status = 303;
+  ctx.redirect(location);
+}

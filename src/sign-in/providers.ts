@@ -1,0 +1,166 @@
+import {
+  createRemoteJWKSet,
+  type FetchImplementation,
+  type JWTVerifyGetKey,
+  customFetch as joseFetch,
+} from "jose";
+import {
+  allowInsecureRequests,
+  ClientSecretBasic,
+  ClientSecretPost,
+  Configuration,
+  type CustomFetch,
+  customFetch,
+  discovery,
+  None,
+  type TokenEndpointResponse,
+  type TokenEndpointResponseHelpers,
+} from "openid-client";
+import type { SignInProvider } from "../config/config.ts";
+import { readableKeys } from "../external-tokens/issuer-keys.ts";
+import type { SignInSession } from "../store/store.ts";
+
+/** We as relying party of each configured provider; discovery is cached for an hour. */
+export interface OpenidClients {
+  /**
+   * A failure is answered again for 5 s: strangers make us ask.
+   * @throws openid-client's errors, when the provider cannot be reached or describes itself wrongly.
+   */
+  of(provider: SignInProvider): Promise<Configuration>;
+  /**
+   * The provider's key set, for what comes without a request of ours. Fetched at most every 30 s for keys that are not in it.
+   * @throws as `of`; Error, when the provider publishes no keys
+   */
+  keysOf(provider: SignInProvider): Promise<JWTVerifyGetKey>;
+}
+
+const lifetimeMs = 3_600_000;
+const failureMs = 5_000;
+const timeoutSeconds = 10;
+
+export function createOpenidClients(fetch: typeof globalThis.fetch): OpenidClients {
+  interface Known {
+    readonly of: string;
+    until: number;
+    readonly client: Promise<Configuration>;
+    keys?: JWTVerifyGetKey;
+  }
+  const known = new Map<string, Known>();
+
+  function find(provider: SignInProvider): Known {
+    const { id, issuer, clientId, clientSecret } = provider;
+    const of = JSON.stringify([issuer, clientId, clientSecret]);
+    const cached = known.get(id);
+    if (cached?.of === of && cached.until > Date.now()) return cached;
+    const made: Known = { of, until: Date.now() + lifetimeMs, client: discover(provider, fetch) };
+    known.set(id, made);
+    made.client.catch(() => {
+      made.until = Date.now() + failureMs;
+    });
+    return made;
+  }
+
+  return {
+    of: (provider) => find(provider).client,
+    async keysOf(provider) {
+      const entry = find(provider);
+      const { jwks_uri: jwksUri } = (await entry.client).serverMetadata();
+      if (!jwksUri) throw new Error("the provider publishes no keys");
+      entry.keys ??= createRemoteJWKSet(new URL(jwksUri), {
+        [joseFetch]: coolingDown((url, init) => fetch(url, init)),
+        timeoutDuration: timeoutSeconds * 1000,
+      });
+      return entry.keys;
+    },
+  };
+}
+
+/** jose leaves time between successful fetches only. */
+function coolingDown(fetchKeys: FetchImplementation): FetchImplementation {
+  let failedAt = Number.NEGATIVE_INFINITY;
+  return async (url, init) => {
+    if (Date.now() - failedAt < failureMs)
+      throw new Error("the provider's keys could not be fetched just now");
+    try {
+      const response = await fetchKeys(url, init);
+      if (response.status !== 200) failedAt = Date.now();
+      if (response.status !== 200) return response;
+      const keySet: unknown = await response.json();
+      return Response.json({ keys: readableKeys(keySet) });
+    } catch (error) {
+      failedAt = Date.now();
+      throw error;
+    }
+  };
+}
+
+/**
+ * A provider's token answer as OpenID Connect has it: of what describes the tokens, null and "" are absent, lists are text, and any
+ * good status is 200. Identity and proofs (`id_token`, its claims) are checked as they come.
+ */
+async function plainTokenAnswer(response: Response): Promise<Response> {
+  if (!response.ok) return response;
+  const text = await response.text();
+  let answer: unknown;
+  try {
+    answer = JSON.parse(text);
+  } catch {
+    return new Response(text, response);
+  }
+  if (typeof answer !== "object" || answer === null || Array.isArray(answer))
+    return new Response(text, response);
+  const { scope, token_type, ...given }: Record<string, unknown> = { ...answer };
+  const says = Object.entries(given).filter(([, value]) => value !== null && value !== "");
+  const members = {
+    ...Object.fromEntries(says),
+    token_type: token_type === undefined || token_type === null || token_type === "" ? "Bearer" : token_type,
+    ...(scope ? { scope: Array.isArray(scope) ? scope.join(" ") : scope } : {}),
+  };
+  return Response.json(members);
+}
+
+async function discover(provider: SignInProvider, fetch: typeof globalThis.fetch): Promise<Configuration> {
+  const { issuer, clientId, clientSecret } = provider;
+  let tokenEndpoint: string | undefined;
+  const outward: CustomFetch = async (url, { body, ...init }) => {
+    const asked = { ...init, body: body instanceof Uint8Array ? new Uint8Array(body) : body };
+    const response = await fetch(url, asked);
+    return url === tokenEndpoint ? plainTokenAnswer(response) : response;
+  };
+  // Plain http passes only where the operator wrote an http issuer; the configuration allows that for loopback alone.
+  const execute = issuer.startsWith("http:") ? [allowInsecureRequests] : [];
+  const options = { [customFetch]: outward, timeout: timeoutSeconds, execute };
+  const found = await discovery(new URL(issuer), clientId, undefined, None(), options);
+  const metadata = found.serverMetadata();
+  tokenEndpoint = metadata.token_endpoint && new URL(metadata.token_endpoint).href;
+  if (!clientSecret) return found;
+  // Of the two the one that the provider lists first; one that lists neither takes Basic no more than the other.
+  const listed = metadata.token_endpoint_auth_methods_supported;
+  const first = listed?.find((one) => one === "client_secret_basic" || one === "client_secret_post");
+  const basic = listed ? first === "client_secret_basic" : true;
+  const authenticate = basic ? ClientSecretBasic(clientSecret) : ClientSecretPost(clientSecret);
+  const client = new Configuration(metadata, clientId, undefined, authenticate);
+  client[customFetch] = outward;
+  client.timeout = timeoutSeconds;
+  for (const extension of execute) extension(client);
+  return client;
+}
+
+/** What is kept of a provider's token answer, as got now. */
+export function tokensOf(
+  answer: TokenEndpointResponse & TokenEndpointResponseHelpers,
+): Pick<
+  SignInSession,
+  "idToken" | "accessToken" | "accessTokenExpiresAt" | "refreshToken" | "tokensAt" | "checkedAt"
+> {
+  const now = new Date();
+  const expiresIn = answer.expiresIn();
+  return {
+    idToken: answer.id_token,
+    accessToken: answer.access_token,
+    accessTokenExpiresAt: expiresIn === undefined ? undefined : Math.floor(now.getTime() / 1000) + expiresIn,
+    refreshToken: answer.refresh_token,
+    tokensAt: now.getTime(),
+    checkedAt: now,
+  };
+}

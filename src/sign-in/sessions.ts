@@ -1,0 +1,201 @@
+import { randomBytes, timingSafeEqual } from "node:crypto";
+import type { IncomingMessage } from "node:http";
+import { parseCookie } from "cookie";
+import type { Context } from "koa";
+import { LRUCache } from "lru-cache";
+import { ownCookieName } from "../config/own-cookies.ts";
+import type { AuditEvent } from "../store/audit-event.ts";
+import { keysOfGroups } from "../store/keys-of-groups.ts";
+import { secretName } from "../store/secret-name.ts";
+import type { BrowserSession } from "../store/store.ts";
+import type { Person, SignInDeps } from "./sign-in.ts";
+
+const sessionCookie = (secure: boolean) => ownCookieName("session", secure);
+const cachedMs = 30_000;
+
+/** The session cookie and the rows behind it. */
+export interface Sessions {
+  person(ctx: Context): Promise<Person | undefined>;
+  fromCookieHeader(cookie: string, host: string): Person | undefined | Promise<Person | undefined>;
+  /** Starts a session on this host with an id nobody has seen before (session fixation), and sets its cookie. */
+  start(ctx: Context, session: { userId: string; parentName?: string; expiresAt: Date }): Promise<void>;
+  /** Ends the session of this browser, its parent and what was handed over from them. */
+  end(ctx: Context, audit?: AuditEvent): Promise<void>;
+  /** Forgets what is cached of a person, after their claims or sessions have changed here: the news of it come later. */
+  forget(userId: string): void;
+  csrfToken(ctx: Context): string | undefined;
+  csrfMatches(ctx: Context, token: string | null | undefined): boolean;
+  close(): void;
+}
+
+/** @param onUnjudged told of a person who is there by a record of a version that did not look at `email_verified` */
+export function createBrowserSessions(
+  { store, routes, metrics }: SignInDeps,
+  onUnjudged: (userId: string) => void,
+): Sessions {
+  const namesOf = keysOfGroups();
+  const people = new LRUCache<string, Person>({
+    max: routes().config.limits.cacheEntries,
+    ttl: cachedMs,
+    dispose: ({ userId }, name, reason) => {
+      namesOf.remove(userId, name);
+      if (reason === "evict") metrics?.cacheEvictions.inc({ cache: "browser_session" });
+    },
+  });
+  const unsubscribe = store.notifications.subscribe((change) => {
+    if (change.table === "everything") {
+      for (const changed of changedSince) changed.add("everybody");
+      people.clear();
+    }
+    if (change.table === "browser_session") forget(change.userId);
+  });
+
+  /** Of each read under way: whose sessions have changed since it began, so that it must not be kept. */
+  const changedSince = new Set<Set<string>>();
+
+  function forget(userId: string): void {
+    for (const changed of changedSince) changed.add(userId);
+    for (const name of namesOf.of(userId)) people.delete(name);
+  }
+
+  async function load(id: string, host: string): Promise<Person | undefined> {
+    const changed = new Set<string>();
+    changedSince.add(changed);
+    try {
+      const person = await read(id, host);
+      if (person && !changed.has(person.userId) && !changed.has("everybody")) {
+        const name = `${person.sessionName} ${host}`;
+        people.set(name, person);
+        namesOf.add(person.userId, name);
+      }
+      return person;
+    } finally {
+      changedSince.delete(changed);
+    }
+  }
+
+  async function read(id: string, host: string): Promise<Person | undefined> {
+    const session = await store.browserSessions.find(id);
+    if (!session || session.host !== host || session.expiresAt.getTime() <= Date.now()) return undefined;
+    const signedIn = await store.signInSessions.find(session.userId);
+    if (!signedIn) return undefined;
+    if (signedIn.unjudged) onUnjudged(signedIn.userId);
+    const { userId, email, name, groups, claims } = signedIn;
+    return {
+      userId,
+      email,
+      name,
+      groups,
+      claims,
+      sessionName: secretName(id),
+      parentSessionName: session.parentName,
+      sessionExpiresAt: Math.floor(session.expiresAt.getTime() / 1000),
+      checkedAt: Math.floor(signedIn.checkedAt.getTime() / 1000),
+    };
+  }
+
+  function fromId(id: string | undefined, host: string): Person | undefined | Promise<Person | undefined> {
+    if (!id || !/^[\w-]{43}$/.test(id)) return undefined;
+    // Without a live listener a sign-out elsewhere would go unheard, so the store is asked each time.
+    const known = store.notifications.healthy() ? people.get(`${secretName(id)} ${host}`) : undefined;
+    if (known && known.sessionExpiresAt * 1000 > Date.now()) return known;
+    return load(id, host);
+  }
+
+  const csrfToken = (ctx: Context): string | undefined => {
+    const id = ctx.cookies.get(sessionCookie(ctx.secure));
+    return id ? secretName(`csrf ${id}`) : undefined;
+  };
+
+  return {
+    person: async (ctx) => fromId(ctx.cookies.get(sessionCookie(ctx.secure)), ctx.host),
+    fromCookieHeader(cookie, host) {
+      const name = sessionCookie(routes().originOf(host)?.startsWith("http:") !== true);
+      return cookie.includes(name) ? fromId(parseCookie(cookie)[name], host) : undefined;
+    },
+    async start(ctx, { userId, parentName, expiresAt }) {
+      const id = randomBytes(32).toString("base64url");
+      const session: BrowserSession = {
+        id,
+        host: ctx.host,
+        userId,
+        parentName,
+        createdAt: new Date(),
+        expiresAt,
+      };
+      await store.browserSessions.create(session);
+      ctx.cookies.set(sessionCookie(ctx.secure), id, { ...cookieOptions(ctx), expires: expiresAt });
+    },
+    async end(ctx, audit) {
+      const id = ctx.cookies.get(sessionCookie(ctx.secure));
+      if (id) await store.browserSessions.end(id, audit);
+      if (id) people.delete(`${secretName(id)} ${ctx.host}`);
+      ctx.cookies.set(sessionCookie(ctx.secure), null, cookieOptions(ctx));
+    },
+    forget,
+    csrfToken,
+    csrfMatches(ctx, token) {
+      const expected = csrfToken(ctx);
+      if (!expected || !token || Buffer.byteLength(token) !== expected.length) return false;
+      return timingSafeEqual(Buffer.from(token), Buffer.from(expected));
+    },
+    close: unsubscribe,
+  };
+}
+
+function cookieOptions({ secure }: Pick<Context, "secure">) {
+  return { path: "/", secure, httpOnly: true, sameSite: "lax", overwrite: true } as const;
+}
+
+/** Tabs that a fresh browser opens at the same moment each get a cookie: two letters at random keep them apart. */
+const bindingCookie = { https: /^__Host-mcp_browser(?:_[\w-]{2})?$/, http: /^mcp_browser(?:_[\w-]{2})?$/ };
+const mostCookies = 16;
+const minutes = 60;
+
+/** Cookies that the answer under way sets: the request does not carry them yet. */
+const fresh = new WeakMap<IncomingMessage, readonly [name: string, value: string]>();
+
+/**
+ * A random cookie on this host, set before the browser leaves for another one. Whoever comes back must hold it; all tabs of a
+ * browser share it, so that sign-ins side by side do not disturb each other. Only the value proves anything, and it is in no URL.
+ */
+export const browserBinding = {
+  /**
+   * Sets (or prolongs) the cookie for an hour; returns the hash that names its value, safe in URLs.
+   * @param purpose makes the hash worthless for any other purpose
+   */
+  set(ctx: Context, purpose?: string): string {
+    const [known] = held(ctx);
+    const [name, value] = known ?? [
+      ownCookieName(`browser_${randomBytes(2).toString("base64url").slice(0, 2)}`, ctx.secure),
+      randomBytes(32).toString("base64url"),
+    ];
+    fresh.set(ctx.req, [name, value]);
+    ctx.cookies.set(name, value, {
+      path: "/",
+      secure: ctx.secure,
+      httpOnly: true,
+      sameSite: "lax",
+      maxAge: minutes * 60_000,
+      overwrite: true,
+    });
+    return hash(value, purpose);
+  },
+  /** Whether this browser holds the cookie of that name, given for the same purpose. */
+  matches(ctx: Context, name: string, purpose?: string): boolean {
+    return held(ctx).some(([, value]) => hash(value, purpose) === name);
+  },
+};
+
+function held(ctx: Context): (readonly [name: string, value: string])[] {
+  const now = fresh.get(ctx.req);
+  const ours = ctx.secure ? bindingCookie.https : bindingCookie.http;
+  const sent = Object.entries(parseCookie(ctx.get("cookie"))).flatMap(([name, value]) =>
+    ours.test(name) && value !== undefined && /^[\w-]{43}$/.test(value) ? [[name, value] as const] : [],
+  );
+  return [...(now ? [now] : []), ...sent.slice(0, mostCookies)];
+}
+
+function hash(value: string, purpose: string | undefined): string {
+  return secretName(purpose === undefined ? value : `${purpose} ${value}`);
+}

@@ -1,0 +1,150 @@
+import type { AuthorizationServer } from "oauth4webapi";
+import type { RouteTable } from "../config/route-table.ts";
+import {
+  callbackHost,
+  callbackId,
+  callbackUri,
+  hasOneOAuthRoute,
+  isCallbackIdOf,
+  originOfHost,
+  redirectUriByHand,
+  upstreamClientBase,
+} from "../config/upstream-callback.ts";
+import type { Route } from "../model/route.ts";
+import { chooseAuthMethod, clientKeyAlg } from "./client-authentication.ts";
+
+/** Places of ours that an upstream's authorization server gets to know. */
+export interface ClientPlaces {
+  /** URL of our Client ID Metadata Document, which is our client id there. */
+  readonly clientId: string;
+  /** The same for servers that want a confidential client (RFC 6749 section 2.1); none where the document is published elsewhere. */
+  readonly confidentialClientId?: string;
+  readonly redirectUri: string;
+  /** Public halves of our client keys. */
+  readonly jwksUri: string;
+}
+
+/** The places for one authorization server of one route: no other server ever gets to know them. */
+export function clientPlaces(table: RouteTable, route: Route, issuer: string): ClientPlaces {
+  return placesAt(table, callbackHost(table.config, route), callbackId(route, issuer));
+}
+
+/** The places of a document that the operator publishes elsewhere (`client_id_metadata_url`): it lists one callback per route. */
+export function publishedPlaces(table: RouteTable, route: Route, url: string): ClientPlaces {
+  const { confidentialClientId: _, ...places } = placesAt(table, callbackHost(table.config, route));
+  return { ...places, clientId: url, redirectUri: redirectUriByHand(table.config, route) };
+}
+
+/** @param id absent: the places from before there was one callback per server */
+function placesAt(table: RouteTable, host: string, id?: string): ClientPlaces {
+  const base = upstreamClientBase(table.config, host);
+  const document = id === undefined ? base : `${base}/${id}`;
+  return {
+    clientId: `${document}/metadata.json`,
+    confidentialClientId: `${document}/confidential.json`,
+    redirectUri: callbackUri(table.config, host, id),
+    jwksUri: `${base}/jwks.json`,
+  };
+}
+
+/** Which of our documents a client id is, where it belongs to this redirect URI; undefined: none. */
+export function documentKind(
+  table: RouteTable,
+  route: Route,
+  client: { readonly clientId: string; readonly redirectUri: string },
+): "public" | "confidential" | undefined {
+  const { clientId, redirectUri } = client;
+  if (clientId === table.config.upstreamOAuth.clientIdMetadataUrl) return "public";
+  const last = redirectUri.slice(redirectUri.lastIndexOf("/") + 1);
+  // A connection from before an application shared the host keeps its client.
+  for (const host of [callbackHost(table.config, route), route.host]) {
+    const places = placesAt(table, host, last === "callback" ? undefined : last);
+    if (places.redirectUri !== redirectUri) continue;
+    if (clientId === places.clientId) return "public";
+    if (clientId === places.confidentialClientId) return "confidential";
+  }
+  return undefined;
+}
+
+/** Which of our documents a server gets to know: the one without a key, unless it wants one. A secret could not be published. */
+export function documentClientId(places: ClientPlaces, as: AuthorizationServer): string {
+  const method = chooseAuthMethod(as, ["none", "private_key_jwt"]);
+  return (method === "private_key_jwt" && places.confidentialClientId) || places.clientId;
+}
+
+/** A route that may use our document: auto-discovered, and no client of its own. */
+export function mayUseDocument({ mcp, enabled }: Route): boolean {
+  return (
+    enabled && mcp.kind === "server" && mcp.auth.type === "oauth" && !mcp.auth.endpoint && !mcp.auth.clientId
+  );
+}
+
+/**
+ * Our Client ID Metadata Document on one host (draft-ietf-oauth-client-id-metadata-document): only where a route of that
+ * host is auto-discovered, since nobody else has a use for it.
+ *
+ * @param wanted.id of the callback that it is for; absent: the document of hosts with one OAuth route, or of a gateway that
+ * publishes it elsewhere
+ * @param wanted.confidential the one whose client signs assertions (`private_key_jwt`)
+ */
+export function clientMetadataDocument(
+  table: RouteTable,
+  host: string,
+  wanted: { readonly id?: string; readonly confidential?: boolean } = {},
+): Record<string, unknown> | undefined {
+  const { config } = table;
+  const { clientIdMetadataDocument, clientIdMetadataUrl: elsewhere } = config.upstreamOAuth;
+  if (clientIdMetadataDocument === "never") return undefined;
+  const { id, confidential = false } = wanted;
+  const routes = config.routes.filter(mayUseDocument);
+  const own = routes.filter((route) => route.host === host);
+  if (elsewhere !== undefined) {
+    if (own.length === 0 || id !== undefined || confidential) return undefined;
+    // Published elsewhere, one document serves all hosts.
+    const uris = routes.map((route) => redirectUriByHand(config, route));
+    return document(config, host, elsewhere, [...new Set(uris)]);
+  }
+  const isHere = (one: Route) => one.host === host || callbackHost(config, one) === host;
+  const route =
+    id === undefined
+      ? own.find(() => hasOneOAuthRoute(config, host))
+      : routes.find((one) => isCallbackIdOf(one, id) && isHere(one));
+  if (!route) return undefined;
+  const places = placesAt(table, host, id);
+  const clientId = confidential ? places.confidentialClientId : places.clientId;
+  if (clientId === undefined) return undefined;
+  // Also in the document of a host that an application shares by now: whoever reads the code there could redeem it without a secret.
+  const moved = callbackHost(config, route) !== host;
+  const redirectUri = moved
+    ? callbackUri(config, callbackHost(config, route), id ?? callbackId(route))
+    : places.redirectUri;
+  return document(config, host, clientId, [redirectUri], confidential ? places.jwksUri : undefined);
+}
+
+function document(
+  config: RouteTable["config"],
+  host: string,
+  clientId: string,
+  redirectUris: readonly string[],
+  jwksUri?: string,
+): Record<string, unknown> {
+  return {
+    client_id: clientId,
+    client_name: config.upstreamOAuth.clientName,
+    client_uri: originOfHost(config, host),
+    redirect_uris: redirectUris,
+    grant_types: ["authorization_code", "refresh_token"],
+    response_types: ["code"],
+    ...(jwksUri === undefined ? { token_endpoint_auth_method: "none" } : byKey(jwksUri)),
+    application_type: "web",
+  };
+}
+
+/** Client metadata (RFC 7591 section 2) of one that signs assertions with the keys at `jwksUri`. */
+export function byKey(jwksUri: string) {
+  return {
+    token_endpoint_auth_method: "private_key_jwt",
+    token_endpoint_auth_signing_alg: clientKeyAlg,
+    jwks_uri: jwksUri,
+  } as const;
+}

@@ -1,0 +1,291 @@
+import {
+  type AuthorizationServer,
+  allowInsecureRequests,
+  type Client,
+  customFetch,
+  dynamicClientRegistrationRequest,
+  processDynamicClientRegistrationResponse,
+} from "oauth4webapi";
+import type { ClientAuthMethod } from "../model/route.ts";
+import type { ClientRegistration } from "../store/store.ts";
+import { chooseAuthMethod } from "./client-authentication.ts";
+import { byKey, type ClientPlaces } from "./client-metadata.ts";
+import { UpstreamOAuthError } from "./errors.ts";
+import { errorWord } from "./failures.ts";
+import { readJsonObject, textOf, timeOf } from "./json.ts";
+import { oauthErrorOf, withoutSecrets } from "./token-response.ts";
+
+/** Servers may grant a client no other scopes than it has registered (RFC 7591 section 2). */
+export interface RegisteredScopes {
+  /** Those that will be asked for. */
+  readonly asked: readonly string[];
+  /** Those that may be asked for later, when a call demands them. */
+  readonly supported: readonly string[];
+}
+
+/** What one registration is about. */
+interface RegistrationRequest {
+  readonly fetch: typeof globalThis.fetch;
+  readonly as: AuthorizationServer;
+  readonly places: Pick<ClientPlaces, "redirectUri" | "jwksUri">;
+  readonly clientName: string;
+  readonly scopes: RegisteredScopes;
+  /** Set by the operator; absent: as the server lists. */
+  readonly authMethod?: ClientAuthMethod;
+  /** Whether a URL is on a host of ours. */
+  readonly isOurs: (url: URL) => boolean;
+}
+
+/** Of a registration, beside what the store knows of every one. */
+export interface RegistrationNotes {
+  /** Unix ms. */
+  readonly registeredAt?: number;
+  /** Scopes that were in the registration, or that the server would not have there, with spaces between them. */
+  readonly scope?: string;
+  /** RFC 7592: where the registration is kept, the token for it, and what is said of us there. Only where that is the server's own. */
+  readonly management?: {
+    readonly uri: string;
+    readonly token: string;
+    readonly metadata: Readonly<Record<string, unknown>>;
+  };
+}
+
+/** The one we like best first. */
+const able = ["client_secret_basic", "client_secret_post", "none", "private_key_jwt"] as const;
+
+/**
+ * Registers us at an authorization server (RFC 7591).
+ *
+ * @throws UpstreamOAuthError `registration_refused`, `registration_unavailable`, `rate_limited`, `server_error`, `unreachable`.
+ */
+export async function registerClient(request: RegistrationRequest): Promise<ClientRegistration> {
+  const { as, scopes } = request;
+  const { redirectUri, jwksUri } = request.places;
+  const { host } = new URL(as.registration_endpoint ?? as.issuer);
+  const method = request.authMethod ?? chooseAuthMethod(as, able);
+  if (!method) {
+    throw new UpstreamOAuthError(
+      "registration_unavailable",
+      `${host} registers only clients with authentication methods that registration cannot set up: register by hand and set upstream_oauth2.client_id`,
+      { detail: String(as.token_endpoint_auth_methods_supported) },
+    );
+  }
+  const metadata = {
+    client_name: request.clientName,
+    client_uri: new URL(redirectUri).origin,
+    redirect_uris: [redirectUri],
+    grant_types: ["authorization_code", "refresh_token"],
+    response_types: ["code"],
+    ...(method === "private_key_jwt" ? byKey(jwksUri) : { token_endpoint_auth_method: method }),
+    application_type: "web",
+  };
+  const ask = async (asked: Partial<Client>) =>
+    read(
+      await dynamicClientRegistrationRequest(as, asked, {
+        [customFetch]: request.fetch,
+        [allowInsecureRequests]: true,
+      }),
+      { ...request, asked, method, host },
+    );
+  const { asked, supported } = scopes;
+  // Who asks for none is given what was registered, at some.
+  if (asked.length === 0) return ask(metadata).catch(wrapped(host));
+  const wide = [...new Set([...asked, ...supported])].join(" ");
+  const narrow = asked.join(" ");
+  const withScope = (scope: string) => ask({ ...metadata, scope });
+  return withScope(wide)
+    .catch(unlessScopes(() => (narrow === wide ? without() : withScope(narrow).catch(unlessScopes(without)))))
+    .catch(wrapped(host));
+
+  /** Tried is tried: another registration would have no more of them. */
+  async function without(): Promise<ClientRegistration> {
+    const made = await ask(metadata);
+    return { ...made, metadata: { ...made.metadata, scope: wide } };
+  }
+}
+
+/**
+ * Has a registration's secret renewed where the server keeps it (RFC 7592 section 2.2, else 2.1), so that the client lives on.
+ *
+ * @returns the registration as it is now; the same secret and end where the server renews nothing
+ * @throws UpstreamOAuthError as `registerClient`
+ */
+export async function renewRegistration(
+  found: ClientRegistration,
+  request: Pick<RegistrationRequest, "fetch" | "places" | "isOurs">,
+): Promise<ClientRegistration> {
+  const { management } = notesOf(found);
+  if (!management) return found;
+  const { uri, token, metadata } = management;
+  const { host } = new URL(uri);
+  const headers = { authorization: `Bearer ${token}`, accept: "application/json" };
+  const body = JSON.stringify({ ...metadata, client_id: found.clientId });
+  const put = { method: "PUT", headers: { ...headers, "content-type": "application/json" }, body };
+  try {
+    let response = await request.fetch(uri, { ...put, redirect: "manual" });
+    // Not every server that lets a registration be read lets it be written.
+    if ([400, 403, 404, 405, 501].includes(response.status))
+      response = await request.fetch(uri, { headers, redirect: "manual" });
+    const as = { issuer: found.issuer, registration_endpoint: uri };
+    const method = found.authMethod as ClientAuthMethod;
+    const now = await read(response, { ...request, as, asked: metadata, method, host, token });
+    if (now.clientId !== found.clientId)
+      throw new UpstreamOAuthError(
+        "registration_refused",
+        `the registration at ${host} is of another client`,
+      );
+    const notes: RegistrationNotes = {
+      ...notesOf(found),
+      management: { ...management, ...notesOf(now).management, metadata },
+    };
+    // An answer without a secret leaves the old one as it is.
+    if (now.clientSecret === undefined) return { ...found, metadata: { ...notes } };
+    return { ...now, authMethod: found.authMethod, metadata: { ...notes, registeredAt: Date.now() } };
+  } catch (error) {
+    throw UpstreamOAuthError.from(error, `renewing the registration at ${host} failed`);
+  }
+}
+
+/** What `registerClient` has noted of a registration. */
+export function notesOf({ metadata }: Pick<ClientRegistration, "metadata">): RegistrationNotes {
+  return metadata;
+}
+
+/** Some servers know of no scopes in a registration, or not of all of them: then `next` is tried. */
+function unlessScopes(next: () => Promise<ClientRegistration>) {
+  return (error: unknown): Promise<ClientRegistration> => {
+    const { error: word } = UpstreamOAuthError.from(error, "");
+    if (word === "invalid_client_metadata" || word === "invalid_scope") return next();
+    throw error;
+  };
+}
+
+function wrapped(host: string) {
+  return (error: unknown): never => {
+    throw UpstreamOAuthError.from(error, `registration at ${host} failed`);
+  };
+}
+
+/** A registration out of the server's answer (RFC 7591 section 3.2.1). */
+async function read(
+  response: Response,
+  request: Pick<RegistrationRequest, "as" | "places" | "isOurs"> & {
+    readonly asked: Readonly<Record<string, unknown>>;
+    readonly method: ClientAuthMethod;
+    readonly host: string;
+    /** That was shown with the request. */
+    readonly token?: string;
+  },
+): Promise<ClientRegistration> {
+  const { as, asked, method, host, token = "" } = request;
+  const answer = await accepted(response, host, token);
+  const secretText = answer.client_secret;
+  const plain = {
+    client_id: plainText(answer.client_id),
+    client_secret: plainText(secretText),
+    client_secret_expires_at: 0,
+  };
+  const client = await processDynamicClientRegistrationResponse(
+    new Response(JSON.stringify(plain), { status: 201, headers: { "content-type": "application/json" } }),
+  );
+  checkRegistered({ client_id: client.client_id, redirect_uris: answer.redirect_uris }, request, host);
+  const clientSecret = typeof client.client_secret === "string" ? client.client_secret : undefined;
+  return {
+    issuer: as.issuer,
+    redirectUri: request.places.redirectUri,
+    clientId: client.client_id,
+    clientSecret,
+    secretExpiresAt: clientSecret === undefined ? undefined : secretEnd(answer, response),
+    // Says nothing: as asked for; a secret that was not asked for is proven in the default way (RFC 7591 section 2).
+    authMethod:
+      textOf(answer.token_endpoint_auth_method) ??
+      (clientSecret !== undefined && method === "none" ? "client_secret_basic" : method),
+    metadata: {
+      registeredAt: Date.now(),
+      ...(typeof asked.scope === "string" ? { scope: asked.scope } : {}),
+      ...managementOf(answer, as, asked),
+    },
+  };
+}
+
+/** Ids and secrets are used as they came; some servers have numbers for them. */
+function plainText(value: unknown): string | undefined {
+  if (typeof value === "string" && value !== "") return value;
+  return typeof value === "number" && Number.isSafeInteger(value) ? String(value) : undefined;
+}
+
+/** When a secret ends, by our clock. By a server's whose clock is behind it would have ended before it began. */
+function secretEnd(answer: Readonly<Record<string, unknown>>, response: Response): Date | undefined {
+  const end = timeOf(answer.client_secret_expires_at);
+  if (end === undefined) return undefined;
+  const now = Date.now();
+  if (end > now) return new Date(end);
+  const theirNow = timeOf(response.headers.get("date")) ?? timeOf(answer.client_id_issued_at);
+  return new Date(theirNow !== undefined && end > theirNow ? now + end - theirNow : end);
+}
+
+/** Only on the origin of the registration endpoint: the token, and with it our client, is nobody else's. */
+function managementOf(
+  answer: Readonly<Record<string, unknown>>,
+  as: AuthorizationServer,
+  asked: Readonly<Record<string, unknown>>,
+): Pick<RegistrationNotes, "management"> {
+  const uri = textOf(answer.registration_client_uri);
+  const token = textOf(answer.registration_access_token);
+  if (uri === undefined || token === undefined || !/^[\x21-\x7e]+$/.test(token)) return {};
+  if (URL.parse(uri)?.origin !== new URL(as.registration_endpoint ?? as.issuer).origin) return {};
+  return { management: { uri, token, metadata: asked } };
+}
+
+/** What was registered must be a client of that server's with our one redirect URI (RFC 7591 section 3.2.1), not somebody else's. */
+function checkRegistered(
+  client: { readonly client_id: string; readonly redirect_uris?: unknown },
+  request: { readonly places: Pick<ClientPlaces, "redirectUri">; readonly isOurs: (url: URL) => boolean },
+  host: string,
+): void {
+  const refuse = (what: string) => {
+    throw new UpstreamOAuthError("registration_refused", `the registration at ${host} ${what}`);
+  };
+  const url = URL.parse(client.client_id);
+  if (url && request.isOurs(url)) refuse("gives us the client id of another client of ours");
+  const { redirect_uris: given } = client;
+  if (given === undefined || given === null) return;
+  const uris: unknown[] = Array.isArray(given) ? given : [given];
+  if (uris.length !== 1 || uris[0] !== request.places.redirectUri)
+    refuse("is for other redirect URIs than ours");
+}
+
+/**
+ * @param token that was shown with the request; "": none
+ * @returns the members of an answer that is no error, whatever its status among the good ones
+ */
+async function accepted(response: Response, host: string, token: string): Promise<Record<string, unknown>> {
+  const text = await response.text();
+  const detail = withoutSecrets(text, [token]);
+  const answer = readJsonObject(text.replace(/^\ufeff/, ""));
+  const error = oauthErrorOf(answer);
+  const { status } = response;
+  if (status === 429) {
+    throw new UpstreamOAuthError("rate_limited", `${host} registers no more clients for now`, {
+      detail,
+      status,
+      server: host,
+    });
+  }
+  if (status >= 500) {
+    throw new UpstreamOAuthError("server_error", `registration at ${host} failed (${status})`, {
+      detail,
+      status,
+      server: host,
+    });
+  }
+  if (!response.ok || error !== undefined) {
+    throw new UpstreamOAuthError(
+      "registration_refused",
+      `${host} refused to register us (${[status, errorWord(error)].filter(Boolean).join(" ")}): register by hand and set upstream_oauth2.client_id`,
+      { detail, error, status, server: host },
+    );
+  }
+  // An answer that is no object is left to the reader, who names the fault.
+  return answer ?? {};
+}

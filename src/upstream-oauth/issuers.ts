@@ -1,0 +1,200 @@
+import type { AuthorizationServer } from "oauth4webapi";
+import { parse } from "tldts";
+import type { Config } from "../config/config.ts";
+import type { UpstreamOAuth as OAuthConfig, Route, UpstreamAuth } from "../model/route.ts";
+import type { RouteIssuer, Store } from "../store/store.ts";
+import { UpstreamOAuthError } from "./errors.ts";
+
+/** The registrable domain of a public name, by the public suffix list and its private part; undefined for all other hosts. */
+function registrableDomain(url: URL): string | undefined {
+  const { domain, isIcann, isPrivate } = parse(url.hostname, { allowPrivateDomains: true });
+  return (isIcann || isPrivate) && domain ? domain : undefined;
+}
+
+/** Whether two URLs are of one site: one registrable domain, else one host. */
+export function sameSite(one: string, other: string): boolean {
+  return alike(one, other, (url) => url.hostname);
+}
+
+/** Whether two URLs are surely of one owner: one registrable domain, else one host and port. */
+export function sameOwner(one: string, other: string): boolean {
+  return alike(one, other, (url) => url.host);
+}
+
+function alike(one: string, other: string, otherwise: (url: URL) => string): boolean {
+  const [a, b] = [URL.parse(one), URL.parse(other)];
+  if (!a || !b) return false;
+  return (registrableDomain(a) ?? otherwise(a)) === (registrableDomain(b) ?? otherwise(b));
+}
+
+/** What the operator says of a route's authorization server. */
+type Named = Pick<OAuthConfig, "endpoint" | "authorizationServerUrl">;
+type Endpoints = Pick<AuthorizationServer, "issuer" | "authorization_endpoint" | "token_endpoint"> & {
+  /** As in `UpstreamServer`. */
+  readonly named?: string;
+};
+
+/** One spelling of an issuer, or of an origin. */
+export function issuerName(issuer: string): string {
+  return new URL(issuer).href.replace(/\/$/, "");
+}
+
+/** Whether the operator says which authorization server this route has. */
+export function isNamedByOperator(auth: Named, issuer: string): boolean {
+  if (auth.endpoint) return true;
+  const own = auth.authorizationServerUrl;
+  return own !== undefined && issuerName(own) === issuerName(issuer);
+}
+
+/**
+ * The issuer, and the origin that people are sent to where that is another one. Where nobody but the operator says that it is the issuer,
+ * also what the upstream names, and where codes go.
+ */
+export function ownersOf(as: Endpoints): string[] {
+  const { origin } = new URL(as.issuer);
+  const endpoints = [as.authorization_endpoint, as.named === undefined ? undefined : as.token_endpoint];
+  const others = endpoints.filter((url) => url !== undefined).map((url) => new URL(url).origin);
+  const named = as.named === undefined ? [] : [issuerName(as.named)];
+  return [...new Set([issuerName(as.issuer), ...named, ...others.filter((one) => one !== origin)])];
+}
+
+/**
+ * An upstream says by itself which authorization server it has. It may not name one that another upstream has, or that signs our
+ * people in: such a server may ignore `resource`, and its token for a person would go to whoever named it. One on the upstream's
+ * own site is its own whatever others say; one that the operator names for the route is, too.
+ *
+ * @param known by issuer: the routes that have been connected there, in that order
+ * @param owners of the server, those that are asked about
+ * @throws UpstreamOAuthError `issuer_of_other_route`
+ */
+export function checkIssuer(
+  config: Config,
+  route: Route,
+  auth: Named,
+  as: Endpoints,
+  known: ReadonlyMap<string, readonly RouteIssuer[]> = new Map(),
+  owners: readonly string[] = ownersOf(as),
+): void {
+  if (isNamedByOperator(auth, as.named ?? as.issuer)) return;
+  for (const owner of owners) {
+    if (sameOwner(owner, route.upstream)) continue;
+    const rows = known.get(owner) ?? [];
+    const mine = rows.findIndex((row) => row.routeId === route.id && row.upstream === route.upstream);
+    if (rows[mine]?.accepted) continue;
+    const before = rows.slice(0, mine < 0 ? rows.length : mine);
+    const who = signsPeopleIn(config, owner)
+      ? "signs people in here"
+      : others(config, route).some((other) => hasServer(other, owner) || isRowOf(before, other))
+        ? "already serves another route"
+        : undefined;
+    if (who === undefined) continue;
+    throw new UpstreamOAuthError(
+      "issuer_of_other_route",
+      `the authorization server ${as.issuer} that the upstream names ${who}: if route ${route.id} may use it, too, set mcp.server.authorization_server_url to ${as.issuer} on the route`,
+    );
+  }
+}
+
+/** Routes with tokens of an authorization server, to upstreams of other owners. */
+function others(config: Config, route: Route): Route[] {
+  return config.routes.filter(
+    (other) =>
+      other.id !== route.id &&
+      other.mcp.kind === "server" &&
+      serversOf(other.mcp.auth) !== undefined &&
+      !sameOwner(other.upstream, route.upstream),
+  );
+}
+
+/** Whether an issuer or origin is another route's: on its upstream's own site, or named for it by the operator. */
+function hasServer({ mcp, upstream }: Route, owner: string): boolean {
+  const servers = mcp.kind === "server" ? serversOf(mcp.auth) : undefined;
+  if (servers === undefined) return false;
+  const { issuer, endpoints = [] } = servers;
+  if (issuer !== undefined && isAt(issuer, owner)) return true;
+  const { origin } = new URL(owner);
+  if (endpoints.some((url) => new URL(url).origin === origin)) return true;
+  return servers.discovered && sameOwner(upstream, owner);
+}
+
+/** What the routes file says of a route's authorization server; undefined for routes that have none. */
+function serversOf(
+  auth: UpstreamAuth,
+): { issuer?: string; endpoints?: readonly string[]; discovered: boolean } | undefined {
+  switch (auth.type) {
+    case "oauth":
+      return auth.endpoint
+        ? { endpoints: [auth.endpoint.authUrl, auth.endpoint.tokenUrl], discovered: false }
+        : { issuer: auth.authorizationServerUrl, discovered: true };
+    case "client_credentials":
+      return auth.tokenUrl === undefined
+        ? { issuer: auth.authorizationServerUrl, discovered: true }
+        : { endpoints: [auth.tokenUrl], discovered: false };
+    case "id_jag":
+      return {
+        issuer: auth.authorizationServerUrl,
+        endpoints: auth.idpTokenUrl === undefined ? [] : [auth.idpTokenUrl],
+        discovered: true,
+      };
+    case "token_exchange":
+      return { endpoints: [auth.tokenUrl], discovered: false };
+    case "none":
+    case "api_key":
+    case "headers":
+      return undefined;
+  }
+}
+
+function signsPeopleIn({ issuer, signIn, externalTokens }: Config, owner: string): boolean {
+  const issuers = [...signIn.providers, ...externalTokens.trustedIssuers].map((one) => one.issuer);
+  return [issuer, ...issuers].some((one) => isAt(one, owner));
+}
+
+/** Whether `owner` is this issuer; where it is a mere origin, whether it is this issuer's. */
+function isAt(issuer: string, owner: string): boolean {
+  return issuerName(issuer) === owner || new URL(issuer).origin === owner;
+}
+
+function isRowOf(rows: readonly RouteIssuer[], { id, upstream }: Route): boolean {
+  return rows.some((row) => row.routeId === id && row.upstream === upstream);
+}
+
+/** The routes that have been connected at servers, by issuer. */
+export async function knownAt(
+  store: Pick<Store, "routeIssuers">,
+  owners: readonly string[],
+): Promise<Map<string, RouteIssuer[]>> {
+  const found = await Promise.all(
+    owners.map(async (owner) => [owner, await store.routeIssuers.of(owner)] as const),
+  );
+  return new Map(found);
+}
+
+/**
+ * Remembers that a route gets tokens at an issuer. Of routes that do so for the first time side by side, one is the first.
+ *
+ * @param agreed it is not asked whose the issuer is
+ * @returns how to undo it where no token comes of it
+ * @throws UpstreamOAuthError as `checkIssuer`
+ */
+export async function claimIssuer(
+  { config, store }: { readonly config: Config; readonly store: Pick<Store, "routeIssuers"> },
+  route: Route,
+  auth: Pick<OAuthConfig, "endpoint" | "authorizationServerUrl">,
+  issuer: string,
+  agreed = false,
+): Promise<{ undo(): Promise<void> }> {
+  const owner = issuerName(issuer);
+  const place = { routeId: route.id, upstream: route.upstream };
+  const isNew = await store.routeIssuers.add(place, owner);
+  const undo = async () => {
+    if (isNew) await store.routeIssuers.remove(place, owner);
+  };
+  try {
+    if (!agreed) checkIssuer(config, route, auth, { issuer }, await knownAt(store, [owner]));
+  } catch (error) {
+    await undo();
+    throw error;
+  }
+  return { undo };
+}

@@ -1,0 +1,132 @@
+import { sameHost } from "../config/upstream-places.ts";
+import { SafeFetchError } from "../egress/safe-fetch-error.ts";
+import type { Route } from "../model/route.ts";
+import type { FailureCode } from "./failures.ts";
+import type { UpstreamChallenge } from "./www-authenticate.ts";
+
+/** What an upstream's answer to a request without a token means. */
+export type ProbeMeaning =
+  /** It asks for a token. */
+  | "token_wanted"
+  /** It has read the request without asking for one. */
+  | "open"
+  /** Whoever answered was not an MCP endpoint, or was not able to say: it is not known whether a token is needed. */
+  | "unknown";
+export interface ProbeAnswer {
+  readonly meaning: ProbeMeaning;
+  readonly finding: string;
+}
+
+/**
+ * Reads an answer to a JSON-RPC request that carried no credential.
+ *
+ * @param answer.contentType of its body
+ */
+export function readProbeAnswer(answer: {
+  readonly status: number;
+  readonly contentType?: string | null;
+  readonly challenge?: UpstreamChallenge;
+}): ProbeAnswer {
+  const { status, challenge } = answer;
+  const type = (answer.contentType ?? "").split(";")[0]?.trim().toLowerCase() ?? "";
+  const unknown = (finding: string): ProbeAnswer => ({ meaning: "unknown", finding });
+  if (status === 401 || (challenge && status >= 400 && status < 500)) {
+    const where = challenge?.resourceMetadata
+      ? "and says where its metadata is"
+      : challenge?.unreadableMetadata
+        ? "and names its metadata by something that is not a URL"
+        : "without saying where its metadata is";
+    return {
+      meaning: "token_wanted",
+      finding: `asks for a token${where.startsWith("and") ? " " : ", "}${where}`,
+    };
+  }
+  if (status >= 200 && status < 300) {
+    if (/^(text\/html|application\/xhtml\+xml)$/.test(type)) {
+      return unknown("answers with a web page: there is no MCP server at this URL");
+    }
+    return { meaning: "open", finding: "answers without a token" };
+  }
+  if (status < 400) return unknown("answers with a redirect: the MCP server is somewhere else");
+  switch (status) {
+    case 404:
+    case 405:
+    case 410:
+      return unknown(`is not an MCP endpoint (${status}): nothing can be told of whether it needs a token`);
+    case 403:
+      return unknown(
+        "refuses the request without asking for a token (403): a firewall or an address list, perhaps",
+      );
+    case 429:
+      return unknown("asks us to slow down (429)");
+    case 407:
+      return unknown("is behind a proxy that wants a password (407)");
+    default:
+      if (status >= 500) return unknown(`fails (${status}): nothing can be told of whether it needs a token`);
+      return { meaning: "open", finding: `answers without a token, and does not accept a ping (${status})` };
+  }
+}
+
+/** What to call it where an `unknown` answer is the end of the matter. `status` is absent where there was no answer. */
+export function codeOfUnknown(status: number | undefined): FailureCode {
+  if (status === undefined) return "unreachable";
+  if (status === 429) return "rate_limited";
+  if (status >= 500) return "server_error";
+  return status >= 300 && status < 400 ? "redirect_refused" : "not_an_mcp_server";
+}
+
+/** An answer of a route's upstream, perhaps from another of its URLs than the one asked. */
+export type ProbeResponse = Response & { readonly redirectedTo?: string };
+
+/** A server that adds a slash and then something else is not a circle yet. */
+const mostRedirects = 3;
+
+/**
+ * Asks an upstream as a client's call reaches it: where it redirects to its own host (behind a TLS terminator often by the wrong
+ * scheme), the same request goes there, always to the origin that was asked. The method stays: it is the endpoint's answer that is
+ * wanted.
+ *
+ * @throws SafeFetchError `redirect_refused` with what to write as `to`, and whatever `send` throws.
+ */
+export async function followOwnRedirects(
+  send: typeof globalThis.fetch,
+  route: Pick<Route, "to" | "origin">,
+  asked: string,
+  init: RequestInit,
+): Promise<ProbeResponse> {
+  const { origin, host } = new URL(asked);
+  const own = [asked, ...route.to, route.origin].map((url) => new URL(url));
+  let url = asked;
+  for (let redirects = 0; ; redirects += 1) {
+    try {
+      const response = await send(url, init);
+      return redirects === 0 ? response : Object.assign(response, { redirectedTo: url });
+    } catch (error) {
+      if (!(error instanceof SafeFetchError) || error.code !== "redirect_refused") throw error;
+      const target = URL.parse(error.location ?? "");
+      const { status } = error;
+      if (target === null || !own.some((one) => sameHost(target, one))) {
+        const place = target?.host ? `to ${target.host}` : "elsewhere";
+        throw new SafeFetchError(
+          "redirect_refused",
+          `${host} redirects ${place} (${status}), which is not its own host: write the URL that answers without a redirect as \`to\``,
+          { cause: error, location: error.location, status, server: host },
+        );
+      }
+      if (redirects === mostRedirects)
+        throw new SafeFetchError(
+          "redirect_refused",
+          `${host} redirects more than ${mostRedirects} times (${status}): write the URL that answers without a redirect as \`to\``,
+          { cause: error, location: error.location, status, server: host },
+        );
+      url = origin + target.pathname + target.search;
+    }
+  }
+}
+
+/** What to add to a finding about an answer that took redirects. */
+export function detourOf({ redirectedTo }: Pick<ProbeResponse, "redirectedTo">): string {
+  return redirectedTo === undefined
+    ? ""
+    : `, but redirects to ${redirectedTo} first: as \`to\`, that would save every call a detour`;
+}

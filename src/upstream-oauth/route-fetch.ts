@@ -1,0 +1,138 @@
+import { endpointUrl } from "../config/endpoint.ts";
+import type { CurrentRoutes } from "../config/route-table.ts";
+import { createPrivateHostList } from "../egress/addresses.ts";
+import {
+  createSafeFetch,
+  createTrustedFetch,
+  followWithinHost,
+  type ResolveHost,
+} from "../egress/safe-fetch.ts";
+import { createTrustedAuthorities, systemAuthorities } from "../egress/trusted-authorities.ts";
+import type { Route } from "../model/route.ts";
+import { boundedCache } from "../util/bounded-cache.ts";
+import { UpstreamOAuthError } from "./errors.ts";
+import { isEventStream } from "./legacy-stream.ts";
+import { followOwnRedirects, type ProbeResponse } from "./probe.ts";
+
+type Fetch = typeof globalThis.fetch;
+
+/** The ways out of this room, chosen by who chose the URL. */
+export interface Outward {
+  /**
+   * For a route's OAuth: URLs on origins that the route itself names are the operator's, all others are strangers'. Whose
+   * certificates Envoy trusts for the route, is trusted here.
+   */
+  fetchFor(route: Route): Fetch;
+  /** The same for GETs of metadata: redirects within a host are followed (`followWithinHost`). */
+  metadataFetchFor(route: Route): Fetch;
+  /**
+   * One request without credentials to the endpoint of the route's own upstream, redirects on its host included; only status and
+   * headers come back.
+   */
+  probe(route: Route, init: RequestInit): Promise<ProbeResponse>;
+  /**
+   * The same for the requests of one session with a legacy server: all go to one address of its host, since each replica knows its own
+   * sessions only. Where an answer is an event stream, its body is open, for the caller to bound and to cancel.
+   */
+  legacySession(route: Route): (init: RequestInit, url?: string) => Promise<ProbeResponse>;
+  /**
+   * An endpoint from metadata: https, or http on an origin that the operator named (F8.5).
+   *
+   * @throws UpstreamOAuthError `endpoint_not_allowed`, `metadata_invalid` when it is no URL at all.
+   */
+  checkEndpoint(route: Route, name: string, value: string): void;
+}
+
+/** A fetch for each who may have chosen the URL. */
+interface Ways {
+  readonly strangers: Fetch;
+  readonly operators: Fetch;
+  readonly upstream: Fetch;
+  readonly probe: Fetch;
+  /** A new one for each session. */
+  readonly session: () => Fetch;
+}
+
+export function createOutward(deps: { routes: CurrentRoutes; resolveHost?: ResolveHost }): Outward {
+  const limits = () => deps.routes().config.upstreamOAuth;
+  const options = { limits, resolveHost: deps.resolveHost };
+  const operatorOptions = { ...options, anyHttp: true };
+  const trusted = createTrustedAuthorities();
+  /** Connections that were verified in one way are of no use to another. */
+  const ways = boundedCache<string, Ways>(1000);
+
+  function waysOf(route: Route): Ways {
+    const { upstreamCa } = deps.routes().config.envoy;
+    const caFile = route.upstreamTls?.caFile ?? (upstreamCa === systemAuthorities ? undefined : upstreamCa);
+    const serverName = route.upstreamTls?.serverName;
+    const key = JSON.stringify([caFile, serverName]);
+    let made = ways.get(key);
+    if (!made) {
+      const tls = caFile === undefined ? {} : { authorities: () => trusted(caFile) };
+      const ofUpstream = { ...operatorOptions, tls: { ...tls, serverName } };
+      made = {
+        strangers: createSafeFetch({ ...options, tls }),
+        operators: createTrustedFetch({ ...operatorOptions, tls }),
+        upstream: createTrustedFetch(ofUpstream),
+        probe: createTrustedFetch({ ...ofUpstream, body: "discard" }),
+        session: () =>
+          createTrustedFetch({ ...ofUpstream, body: { openFor: isEventStream }, oneAddress: true }),
+      };
+      ways.set(key, made);
+    }
+    return made;
+  }
+
+  function fetchFor(route: Route): Fetch {
+    const { strangers, operators, upstream } = waysOf(route);
+    const upstreams = new Set(route.to.map((url) => new URL(url).origin));
+    const own = operatorOrigins(route);
+    return (input, init) => {
+      const { origin } = new URL(input instanceof Request ? input.url : input);
+      const way = upstreams.has(origin) ? upstream : own.has(origin) ? operators : strangers;
+      return way(input, init);
+    };
+  }
+
+  return {
+    fetchFor,
+    metadataFetchFor: (route) => followWithinHost(fetchFor(route), () => limits().timeoutMs),
+    probe: (route, init) => followOwnRedirects(waysOf(route).probe, route, endpointUrl(route), init),
+    legacySession(route) {
+      const send = waysOf(route).session();
+      return (init, url = endpointUrl(route)) => followOwnRedirects(send, route, url, init);
+    },
+    checkEndpoint(route, name, value) {
+      const url = URL.canParse(value) ? new URL(value) : undefined;
+      if (!url) throw new UpstreamOAuthError("metadata_invalid", `the metadata's ${name} is not a URL`);
+      if (url.protocol === "https:" || operatorOrigins(route).has(url.origin)) return;
+      const port = url.port ? Number(url.port) : 80;
+      const list = createPrivateHostList(limits().allowedPrivateHosts);
+      if (url.protocol === "http:") {
+        const host = url.hostname.replace(/^\[(.*)\]$/, "$1");
+        if (list.namesHost(host, port)) return;
+        if (/^[\d.]+$|:/.test(host) && list.holdsAddress(host)) return;
+      }
+      throw new UpstreamOAuthError(
+        "endpoint_not_allowed",
+        `the metadata's ${name} (${url.protocol}//${url.host}) is not https; allowed_private_hosts opens http for a host`,
+      );
+    },
+  };
+}
+
+/** Origins that stand in the routes file, for this route. */
+function operatorOrigins(route: Route): Set<string> {
+  const urls: (string | undefined)[] = [...route.to];
+  if (route.mcp.kind === "server") {
+    const { auth } = route.mcp;
+    if (auth.type === "oauth") {
+      urls.push(auth.authorizationServerUrl, auth.endpoint?.authUrl, auth.endpoint?.tokenUrl);
+      urls.push(auth.endpoint?.revocationUrl);
+    }
+    if (auth.type === "token_exchange") urls.push(auth.tokenUrl);
+    if (auth.type === "client_credentials") urls.push(auth.tokenUrl, auth.authorizationServerUrl);
+    if (auth.type === "id_jag") urls.push(auth.idpTokenUrl);
+  }
+  return new Set(urls.filter((url) => url !== undefined).map((url) => new URL(url).origin));
+}

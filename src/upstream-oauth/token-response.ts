@@ -1,0 +1,260 @@
+import { STATUS_CODES } from "node:http";
+import { type AuthorizationServer, processGenericTokenEndpointResponse } from "oauth4webapi";
+import { isKnownError, UpstreamOAuthError } from "./errors.ts";
+import { numberOf, objectOf, readJsonObject, textOf, textsOf, timeOf } from "./json.ts";
+import { readableScopes } from "./www-authenticate.ts";
+
+/** A checked answer of a token endpoint (F4.10). */
+export interface TokenAnswer {
+  readonly accessToken: string;
+  /** `N_A`: not an access token (RFC 8693), an identity assertion for instance. */
+  readonly tokenType: "Bearer" | "DPoP" | "N_A";
+  readonly expiresAt?: Date;
+  readonly refreshToken?: string;
+  readonly refreshExpiresAt?: Date;
+  /** As granted; absent when the server did not say, which means: as asked for (RFC 6749 section 5.1). */
+  readonly scopes?: readonly string[];
+  readonly issuedTokenType?: string;
+}
+
+/** Longer than any header that servers take. Every connection in memory holds one, and each of its calls carries it. */
+const longestToken = 16 * 1024;
+/** More than anybody grants; every check may have to look through them. */
+const mostScopes = 500;
+
+/** No server means a life of a hundred years; such numbers mean that there is no end. Seconds. */
+const longestLife = 100 * 365 * 86_400;
+/** Characters. */
+const longestForm = 128 * 1024;
+/** Ways to say bearer: Apigee's, Slack's (its own token kinds), and RFC 8693's name for what is in the answer. */
+const bearers = new Set(["bearer", "bearertoken", "user", "bot", "accesstoken", "oauth2", "jwt"]);
+/** Members that a whole answer may be below. */
+const wrappers = ["data", "result", "token"];
+
+/**
+ * Reads and checks a token endpoint's answer (RFC 6749 sections 5.1 and 5.2).
+ *
+ * @param now ms; lifetimes count from here.
+ * @param secrets of the request; servers that repeat them in their errors do not bring them into our log.
+ * @throws UpstreamOAuthError `token_refused` (with the server's `error`), `rate_limited`, `server_error`, `token_invalid`.
+ */
+export async function readTokenAnswer(
+  as: AuthorizationServer,
+  clientId: string,
+  response: Response,
+  now: number,
+  secrets: readonly string[] = [],
+): Promise<TokenAnswer> {
+  const text = await response.text();
+  const host = new URL(as.token_endpoint ?? as.issuer).host;
+  const given = readJsonObject(text.replace(/^\ufeff/, "")) ?? readForm(text);
+  refuseErrors(response, given, withoutSecrets(text, secrets), host);
+  const members = given && withToken(given);
+  const { token_type: typeGiven, ...fields } = members ?? {};
+  const plain = {
+    access_token: fields.access_token,
+    token_type: tokenType(typeGiven),
+    refresh_token: fields.refresh_token || undefined,
+    issued_token_type: textOf(fields.issued_token_type),
+  };
+  if (typeof plain.refresh_token !== "string") delete plain.refresh_token;
+  let answer: Awaited<ReturnType<typeof processGenericTokenEndpointResponse>>;
+  try {
+    answer = await processGenericTokenEndpointResponse(
+      as,
+      { client_id: clientId },
+      // An ID token is of no use here, and one that cannot be checked (explicit endpoints know no issuer) must not be fatal.
+      new Response(members ? JSON.stringify(plain) : "", { headers: { "content-type": "application/json" } }),
+      { recognizedTokenTypes: Object.assign(Object.create(null), { n_a: () => {} }) },
+    );
+  } catch (cause) {
+    throw new UpstreamOAuthError("token_invalid", `the token endpoint of ${host} gave no usable token`, {
+      cause,
+      detail: cause instanceof Error ? cause.message : "",
+    });
+  }
+  for (const token of [answer.access_token, answer.refresh_token ?? answer.access_token]) {
+    if (!isToken(token))
+      throw new UpstreamOAuthError("token_invalid", `the token endpoint of ${host} gave no usable token`, {
+        detail: "a token that is too long, or has characters that no token has",
+      });
+  }
+  const tokenTypes = { bearer: "Bearer", dpop: "DPoP", n_a: "N_A" } as const;
+  const scopes = textsOf(fields.scope) ?? textsOf(fields.scopes);
+  return {
+    accessToken: answer.access_token,
+    tokenType: tokenTypes[answer.token_type as keyof typeof tokenTypes],
+    expiresAt: endOf(fields, ["expires_in"], ["expires_at", "expires_on", "expires"], now),
+    refreshToken: answer.refresh_token,
+    // Not in any RFC: GitHub and Google use the first name, Keycloak the second, Intuit the third.
+    refreshExpiresAt: endOf(
+      fields,
+      ["refresh_token_expires_in", "refresh_expires_in", "x_refresh_token_expires_in"],
+      ["refresh_token_expires_at", "refresh_expires_at"],
+      now,
+    ),
+    scopes: scopes && readableScopes(scopes, mostScopes),
+    issuedTokenType: plain.issued_token_type,
+  };
+}
+
+/** RFC 6749 appendix A.12: printable ASCII. Whatever else would be in a header of every call. */
+function isToken(text: string): boolean {
+  return text.length <= longestToken && /^[\x20-\x7e]+$/.test(text);
+}
+
+/** `application/x-www-form-urlencoded` (GitHub), whatever the content type says. A member that comes twice counts as neither. */
+function readForm(text: string): Record<string, unknown> | undefined {
+  if (text.length > longestForm || !/^\s*[\w.-]+=/.test(text)) return undefined;
+  const form = new URLSearchParams(text.trim());
+  if (!form.has("access_token") && !form.has("error")) return undefined;
+  const names = [...new Set(form.keys())].filter((name) => form.getAll(name).length === 1);
+  return Object.fromEntries(names.map((name) => [name, form.get(name)]));
+}
+
+/**
+ * The members that are about the person's token. Slack has it below `authed_user`, also beside one of the workspace's bot, which is
+ * not the person's; others wrap the whole answer.
+ */
+function withToken(answer: Record<string, unknown>): Record<string, unknown> {
+  const own = objectOf(answer.authed_user);
+  const isBots = textOf(answer.token_type)?.toLowerCase() === "bot";
+  if (textOf(own?.access_token) && (isBots || !answer.access_token)) return { ...own };
+  if (answer.access_token) return answer;
+  return wrappers.map((name) => objectOf(answer[name])).find((one) => textOf(one?.access_token)) ?? answer;
+}
+
+/** Says nothing, or says "bearer" in a way of its own. Another type is left to the check: it would need a proof in each call. */
+function tokenType(value: unknown): unknown {
+  if (value === undefined || value === null || value === "") return "bearer";
+  const type = textOf(value);
+  return type !== undefined && bearers.has(type.toLowerCase().replace(/[\s_-]/g, ""))
+    ? "bearer"
+    : (type ?? value);
+}
+
+/**
+ * When something ends: by its lifetime (seconds), else by a time. 0, what is negative and what no one lives to see mean that its server
+ * sets no end; what cannot be read says nothing.
+ */
+function endOf(
+  fields: Readonly<Record<string, unknown>>,
+  lifetimes: readonly string[],
+  times: readonly string[],
+  now: number,
+): Date | undefined {
+  for (const name of lifetimes) {
+    const seconds = numberOf(fields[name]);
+    if (seconds === undefined) continue;
+    return seconds > 0 && seconds <= longestLife ? new Date(now + seconds * 1000) : undefined;
+  }
+  for (const name of times) {
+    const seconds = numberOf(fields[name]);
+    // Facebook's `expires` is a lifetime.
+    const isLifetime = seconds !== undefined && seconds < longestLife / 10;
+    const end = isLifetime ? now + seconds * 1000 : timeOf(fields[name]);
+    if (end !== undefined && end > now && end <= now + longestLife * 1000) return new Date(end);
+  }
+  return undefined;
+}
+
+/** Members whose value is a secret, as JSON (in a text of JSON, too), Python and forms write them. */
+const secretMembers = [
+  /("[\w-]*(?:token|secret|assertion|jwt)\\*"\s*:\s*\\*")(?:[^"\\]|\\[\s\S])*/gi,
+  /('[\w-]*(?:token|secret|assertion|jwt)'\s*:\s*')[^']*/gi,
+  /((?:^|[&?\s])[\w-]*(?:token|secret|assertion|jwt)=)[^&\s]*/gi,
+];
+
+/**
+ * What a server has answered, for our log: without tokens and secrets, whether it has just made them or repeats what we have sent.
+ *
+ * @param secrets of the request
+ */
+export function withoutSecrets(text: string, secrets: readonly string[]): string {
+  // A shorter one keeps nothing secret, and would blot out half of the text.
+  const sent = secrets.filter(({ length }) => length >= 4);
+  const left = sent.reduce((all, secret) => all.replaceAll(secret, "[redacted]"), text);
+  return secretMembers.reduce((all, members) => all.replace(members, "$1[redacted]"), left);
+}
+
+/** Some servers (GitHub, Slack) answer errors with status 200. */
+function refuseErrors(
+  response: Response,
+  answer: Record<string, unknown> | undefined,
+  text: string,
+  host: string,
+): void {
+  const error = oauthErrorOf(answer);
+  const { status } = response;
+  if (response.ok && error === undefined && answer?.ok !== false) return;
+  const more = { detail: text, error, status, server: host, retryAfterSeconds: retryAfter(response) };
+  if (status === 429 || (error !== undefined && slowDowns.has(error))) {
+    throw new UpstreamOAuthError("rate_limited", `the token endpoint of ${host} asks to slow down`, more);
+  }
+  if (status >= 500 || (error !== undefined && outages.has(error))) {
+    throw new UpstreamOAuthError("server_error", `the token endpoint of ${host} failed (${status})`, more);
+  }
+  const refusesClient = error === undefined || error === "unauthorized_client";
+  if (error === "invalid_client" || (status === 401 && refusesClient)) {
+    throw new UpstreamOAuthError("client_refused", `the token endpoint of ${host} refused our client`, more);
+  }
+  const isAway = error === undefined && isNoEndpoint(status);
+  throw new UpstreamOAuthError(
+    isAway ? "token_endpoint_unusable" : error === undefined ? "token_invalid" : "token_refused",
+    `the token endpoint of ${host} refused (${status})`,
+    more,
+  );
+}
+
+/** Whether a status, where no OAuth error comes with it, says that nothing takes token requests at the URL. */
+export function isNoEndpoint(status: number): boolean {
+  return [404, 405, 410].includes(status);
+}
+
+/** What HTTP calls a status is put into `error` by web frameworks, and says nothing of the request. */
+const reasonPhrases = new Set(Object.values(STATUS_CODES).map((one) => one?.toLowerCase()));
+/** Slack's words beside those of RFC 6749 and RFC 8628. */
+const slowDowns = new Set([
+  "slow_down",
+  "ratelimited",
+  "rate_limited",
+  "rate_limit_exceeded",
+  "too_many_requests",
+]);
+const outages = new Set([
+  "temporarily_unavailable",
+  "server_error",
+  "internal_error",
+  "internal_server_error",
+  "fatal_error",
+  "request_timeout",
+  "service_unavailable",
+]);
+
+/**
+ * The OAuth error code of an answer (RFC 6749 section 5.2), as it is registered where only its spelling differs. Of an object in its
+ * place what is known counts, the rest is a server's own affair. Undefined: the answer has none.
+ */
+export function oauthErrorOf(answer: Record<string, unknown> | undefined): string | undefined {
+  const known = (value: unknown) => {
+    const text = textOf(value)
+      ?.toLowerCase()
+      .replaceAll(/[\s-]+/g, "_");
+    return text !== undefined && (isKnownError(text) || slowDowns.has(text) || outages.has(text))
+      ? text
+      : undefined;
+  };
+  const object = objectOf(answer?.error);
+  if (object) return [object.error, object.code, object.type, object.status].map(known).find(Boolean);
+  const text = textOf(answer?.error);
+  if (text === undefined || reasonPhrases.has(text.toLowerCase())) return undefined;
+  return known(text) ?? text;
+}
+
+/** RFC 9110 section 10.2.3, seconds; dates are rounded up. */
+function retryAfter(response: Response): number | undefined {
+  const header = response.headers.get("retry-after");
+  if (!header) return undefined;
+  const seconds = /^\d+$/.test(header) ? Number(header) : Math.ceil((Date.parse(header) - Date.now()) / 1000);
+  return Number.isFinite(seconds) ? Math.min(Math.max(seconds, 1), 3600) : undefined;
+}

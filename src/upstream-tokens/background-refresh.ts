@@ -1,0 +1,53 @@
+import { isBelowUpstream } from "../config/endpoint.ts";
+import { connectionKeyName } from "../model/connection.ts";
+import type { ConnectionCache } from "./connections.ts";
+import type { Renewer } from "./refresher.ts";
+import type { UpstreamTokensDeps } from "./upstream-tokens.ts";
+
+/** Looked at per round, and how long before expiry, ms. */
+const batch = 50;
+const aheadMs = 120_000;
+/** Share of its life that a short-lived token must have left at most. */
+const lastPart = 0.2;
+
+/** Refreshes TIs before they expire, in rounds with jitter so that replicas do not march in step (F4.5). Returns the way to stop. */
+export function startRefreshingAhead(
+  deps: UpstreamTokensDeps & { cache: ConnectionCache; renewer: Renewer },
+): () => void {
+  const { store, cache, renewer, routes, logger } = deps;
+  const everyMs = deps.refreshAheadEveryMs ?? 30_000;
+  let timer: NodeJS.Timeout | undefined;
+  let stopped = everyMs <= 0;
+
+  async function round(): Promise<void> {
+    const due = await store.upstreamTokens.dueForRefresh(new Date(Date.now() + aheadMs), batch, lastPart);
+    await Promise.all(
+      due.map(async (key) => {
+        const route = routes().byId(key.routeId);
+        const name = connectionKeyName(key);
+        if (!route || renewer.resting(name, Date.now())) return;
+        if (route.upstream !== key.upstream && !isBelowUpstream(route, key.upstream)) return;
+        const connection = await cache.load(key, name);
+        if (connection.token?.version !== key.version) return;
+        await renewer.refresh(connection, connection.token, route);
+      }),
+    );
+  }
+  function schedule(): void {
+    if (stopped) return;
+    timer = setTimeout(
+      () => {
+        round()
+          .catch((error: unknown) => logger.warn({ err: error }, "a round of background refreshes failed"))
+          .finally(schedule);
+      },
+      everyMs * (0.5 + Math.random()),
+    );
+    timer.unref();
+  }
+  schedule();
+  return () => {
+    stopped = true;
+    clearTimeout(timer);
+  };
+}

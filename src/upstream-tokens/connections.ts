@@ -1,0 +1,93 @@
+import { LRUCache } from "lru-cache";
+import type { ConnectionKey } from "../model/connection.ts";
+import type { Store, UpstreamDemand, UpstreamToken } from "../store/store.ts";
+import type { Credential } from "./credential.ts";
+
+/** What is known of one connection at one moment. */
+export interface Connection {
+  /** `connectionKeyName` of the key. */
+  readonly name: string;
+  readonly key: ConnectionKey;
+  readonly token?: UpstreamToken;
+  /** Made once, so that a warm check builds nothing. */
+  readonly credential?: Extract<Credential, { kind: "credential" }>;
+  readonly demand?: UpstreamDemand;
+}
+
+/** Connections as the store has them: in memory while every change anywhere is heard of, else read each time. */
+export interface ConnectionCache {
+  /** At once, or undefined: `load` then. */
+  peek(name: string): Connection | undefined;
+  /** Concurrent callers share one read. */
+  load(key: ConnectionKey, name: string): Promise<Connection>;
+  /** The next look reads again. */
+  drop(name: string): void;
+  close(): void;
+}
+
+/** @param deps.credentialOf makes the headers of a token, once per version. */
+export function createConnectionCache(deps: {
+  store: Pick<Store, "upstreamTokens" | "notifications">;
+  entries: number;
+  onEvict: () => void;
+  credentialOf: (token: UpstreamToken, name: string) => Extract<Credential, { kind: "credential" }>;
+}): ConnectionCache {
+  const { upstreamTokens, notifications } = deps.store;
+  const connections = new LRUCache<string, Connection>({
+    max: deps.entries,
+    dispose: (_connection, _name, reason) => {
+      if (reason === "evict") deps.onEvict();
+    },
+  });
+  const loads = new Map<string, { promise: Promise<Connection>; current: boolean }>();
+
+  function drop(name: string): void {
+    connections.delete(name);
+    const load = loads.get(name);
+    if (load) load.current = false;
+    loads.delete(name);
+  }
+  const unsubscribe = notifications.subscribe((change) => {
+    if (change.table === "upstream_token") drop(change.key);
+    if (change.table === "everything") {
+      connections.clear();
+      for (const name of loads.keys()) drop(name);
+    }
+  });
+
+  async function read(key: ConnectionKey, name: string): Promise<Connection> {
+    const [token, demand] = await Promise.all([upstreamTokens.find(key), upstreamTokens.findDemand(key)]);
+    return { name, key, token, demand, credential: token && deps.credentialOf(token, name) };
+  }
+
+  return {
+    peek: (name) => (notifications.healthy() ? connections.get(name) : undefined),
+    load(key, name) {
+      const underWay = loads.get(name);
+      if (underWay && notifications.healthy()) return underWay.promise;
+      const promise = read(key, name).then(
+        (connection) => {
+          // A change heard of during the read may have come after what was read.
+          if (load.current && notifications.healthy()) connections.set(name, connection);
+          if (loads.get(name) === load) loads.delete(name);
+          return connection;
+        },
+        (error: unknown) => {
+          if (loads.get(name) === load) loads.delete(name);
+          throw error;
+        },
+      );
+      const load = { promise, current: true };
+      loads.set(name, load);
+      return promise;
+    },
+    drop,
+    close: unsubscribe,
+  };
+}
+
+/** Scopes that the upstream has demanded and the connection's token lacks. */
+export function uncoveredScopes({ token, demand }: Connection): readonly string[] {
+  if (!demand) return [];
+  return token ? demand.scopes.filter((scope) => !token.scopes.includes(scope)) : demand.scopes;
+}

@@ -1,0 +1,322 @@
+import { askedAt } from "../config/endpoint.ts";
+import { type ConnectionKey, connectionKeyName } from "../model/connection.ts";
+import { needsPersonsConnection, type Route } from "../model/route.ts";
+import type { UpstreamToken } from "../store/store.ts";
+import { endpointConnection, servesEndpoint, upstreamConnection } from "../upstream-oauth/connection.ts";
+import { createDpopProofs } from "../upstream-oauth/dpop.ts";
+import { UpstreamOAuthError } from "../upstream-oauth/errors.ts";
+import { isPassing, readFailureCode } from "../upstream-oauth/failures.ts";
+import type { GrantSubject } from "../upstream-oauth/upstream-oauth.ts";
+import { startRefreshingAhead } from "./background-refresh.ts";
+import { type Connection, createConnectionCache, uncoveredScopes } from "./connections.ts";
+import { type Credential, staticCredential } from "./credential.ts";
+import { createDepartures } from "./disconnect.ts";
+import { createRenewer, isRefusedForGood, type Renewal } from "./refresher.ts";
+import { judgeRefusals } from "./upstream-rejections.ts";
+import type { CallerLike, ConnectionState, UpstreamTokens, UpstreamTokensDeps } from "./upstream-tokens.ts";
+import { createUses } from "./usage.ts";
+
+/** `looking`: only to tell how a connection is, which is no use of it. */
+type Asker = CallerLike & { readonly looking?: true };
+
+const withoutToken: Credential = { kind: "credential", headers: [] };
+
+/** Finds, keeps and gives up the TIs of all users. */
+export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
+  const { store, upstreamOAuth, metrics, logger } = deps;
+  const proofs = createDpopProofs();
+  const entries = deps.routes().config.limits.cacheEntries;
+  const uses = createUses({ store, entries, logger });
+  const cache = createConnectionCache({
+    store,
+    credentialOf,
+    entries,
+    onEvict: () => metrics.cacheEvictions.inc({ cache: "connection" }),
+  });
+  const renewer = createRenewer({ ...deps, cache });
+  const departures = createDepartures({ ...deps, cache, renewer });
+  const refuse = judgeRefusals({ ...deps, cache, renewer, proofs, keyFor });
+  const stopRefreshingAhead = startRefreshingAhead({ ...deps, renewer, cache });
+  const hit = metrics.cacheLookups.labels({ cache: "upstream_token", result: "hit" });
+  const miss = metrics.cacheLookups.labels({ cache: "upstream_token", result: "miss" });
+
+  function credentialOf(token: UpstreamToken, name: string): Extract<Credential, { kind: "credential" }> {
+    return {
+      kind: "credential",
+      headers: [["authorization", `${token.tokenType} ${token.accessToken}`]],
+      connection: name,
+      version: token.version,
+      proof: token.dpopKey && proofs.proofOf(token, token.dpopKey),
+    };
+  }
+
+  function decide(
+    connection: Connection,
+    caller: Asker,
+    route: Route,
+    now: number,
+  ): Credential | Promise<Credential> {
+    const { token, credential } = connection;
+    if (!token || !credential) return withoutConnection(connection, caller, route, now);
+    if (uncoveredScopes(connection).length) {
+      return missing(union(token.scopes, connection.demand?.scopes), "scope_demanded");
+    }
+    const left = token.expiresAt ? token.expiresAt.getTime() - now : Number.POSITIVE_INFINITY;
+    // One that its upstream rejects, and that cannot be refreshed, is not sent again.
+    if (left > 0 && !(token.refusals && isRefusedForGood(token.refusals, now))) {
+      if (left < aheadMs(token)) refreshSoon(connection, token, caller, route, now);
+      if (!caller.looking) uses.note(token, caller, now);
+      return credential;
+    }
+    return renew(connection, token, caller, route, now);
+  }
+
+  /** In good time, while the old token still works; nobody waits. */
+  function refreshSoon(
+    connection: Connection,
+    token: UpstreamToken,
+    caller: Asker,
+    route: Route,
+    now: number,
+  ): void {
+    if (renewer.resting(connection.name, now)) return;
+    if (!token.refreshToken && !isGranted(route)) return;
+    const renewal = isGranted(route)
+      ? renewer.grant(connection, route, subjectOf(connection, caller))
+      : renewer.refresh(connection, token, route);
+    renewal.catch((error: unknown) => {
+      logger.warn({ err: error, route: route.id }, "a refresh ahead of expiry failed");
+    });
+  }
+
+  function renew(
+    connection: Connection,
+    token: UpstreamToken | undefined,
+    caller: Asker,
+    route: Route,
+    now: number,
+  ): Credential | Promise<Credential> {
+    const resting = renewer.resting(connection.name, now);
+    if (resting) return fromRenewal(resting, caller, route);
+    if (isGranted(route)) {
+      const renewal = renewer.grant(connection, route, subjectOf(connection, caller));
+      return renewal.then((outcome) => fromRenewal(outcome, caller, route));
+    }
+    if (!token?.refreshToken) return missing(scopesOf(connection, route), "expired");
+    return renewer.refresh(connection, token, route).then((outcome) => fromRenewal(outcome, caller, route));
+  }
+
+  function fromRenewal(renewal: Renewal, caller: Asker, route: Route): Credential {
+    switch (renewal.kind) {
+      case "renewed":
+        if (renewal.connection.token && !caller.looking)
+          uses.note(renewal.connection.token, caller, Date.now());
+        return renewal.connection.credential ?? missing([], "gone");
+      case "unavailable":
+        return renewal;
+      case "gone":
+        return goneCredential(renewal.reason, route);
+    }
+  }
+
+  function withoutConnection(
+    connection: Connection,
+    caller: Asker,
+    route: Route,
+    now: number,
+  ): Credential | Promise<Credential> {
+    if (isGranted(route)) return renew(connection, undefined, caller, route, now);
+    if (connection.demand) return missing(scopesOf(connection, route), "consent_needed");
+    const answer = (needed: boolean) =>
+      needed ? missing(scopesOf(connection, route), "consent_needed") : withoutToken;
+    const needed = upstreamOAuth.needed(route);
+    if (typeof needed === "boolean") return answer(needed);
+    return needed.then(answer, needUnknown);
+  }
+
+  /** A demand is the fuller list; without one, what the routes file asks for. */
+  function scopesOf({ demand }: Connection, route: Route): readonly string[] {
+    const auth = route.mcp.kind === "server" ? route.mcp.auth : undefined;
+    return union(auth?.type === "oauth" ? auth.scopes : undefined, demand?.scopes);
+  }
+
+  async function stateOf(userId: string, route: Route): Promise<Omit<ConnectionState, "missingScopes">> {
+    const caller: Asker = { userId, kind: "person", looking: true };
+    const found = await find(caller, route, Date.now());
+    switch (found.kind) {
+      case "credential":
+        if (found.connection) return { state: "connected" };
+        return { state: "not_needed", fault: upstreamOAuth.fault(route) };
+      case "unavailable":
+        return {
+          state: "unavailable",
+          fault: isGranted(route) ? readFailureCode(found.reason) : found.fault,
+        };
+      default:
+        if (!isGranted(route)) return { state: "missing" };
+        // A grant without consent is not mended by one; by a new sign-in, where it goes by what sign-in brings.
+        return { state: "unavailable", signInNeeded: found.kind === "missing" && goesBySignIn(route) };
+    }
+  }
+
+  function find(caller: Asker, plain: Route, now: number): Credential | Promise<Credential> {
+    const route = askedAt(plain, caller.askedPath ?? plain.askedPath);
+    const fixed = staticCredential(route);
+    if (fixed) return fixed;
+    if (caller.kind !== "service_account") return findOf(caller.userId, caller, route, now);
+    const owner = needsPersonsConnection(route) ? caller.delegatedBy : caller.userId;
+    const found = owner ? findOf(owner, caller, route, now) : withoutOwner(route);
+    const tell = (one: Credential) => forMachine(one, route);
+    return found instanceof Promise ? found.then(tell) : tell(found);
+  }
+
+  /** Nobody's connection may be used: all is well only where none is needed. */
+  function withoutOwner(route: Route): Credential | Promise<Credential> {
+    const refused = "a service account cannot consent here, and its owner has delegated no connection";
+    if (isGranted(route)) return forbidden(refused);
+    const needed = upstreamOAuth.needed(route);
+    if (typeof needed === "boolean") return needed ? forbidden(refused) : withoutToken;
+    return needed.then((is) => (is ? forbidden(refused) : withoutToken), needUnknown);
+  }
+
+  /** The connection that serves the endpoint that is asked for (`connectionFor`, with what is in memory). */
+  function keyFor(userId: string, route: Route): ConnectionKey | Promise<ConnectionKey> {
+    const usual = upstreamConnection(userId, route);
+    if (route.askedPath === undefined) return usual;
+    const choose = ({ token }: Connection): ConnectionKey | Promise<ConnectionKey> => {
+      const serves = servesEndpoint(token, route);
+      if (serves && token) return usual;
+      const own = endpointConnection(userId, route);
+      return serves ? load(own).then((apart) => (apart.token ? own : usual)) : own;
+    };
+    const known = cache.peek(connectionKeyName(usual));
+    return known ? choose(known) : load(usual).then(choose);
+  }
+
+  function load(key: ConnectionKey): Promise<Connection> {
+    const name = connectionKeyName(key);
+    return Promise.resolve(cache.peek(name) ?? cache.load(key, name));
+  }
+
+  function findOf(
+    userId: string,
+    caller: Asker,
+    route: Route,
+    now: number,
+  ): Credential | Promise<Credential> {
+    const key = keyFor(userId, route);
+    if (key instanceof Promise) return key.then((found) => findIn(found, caller, route, now));
+    return findIn(key, caller, route, now);
+  }
+
+  function findIn(
+    key: ConnectionKey,
+    caller: Asker,
+    route: Route,
+    now: number,
+  ): Credential | Promise<Credential> {
+    const name = connectionKeyName(key);
+    const connection = cache.peek(name);
+    if (connection) {
+      const decided = decide(connection, caller, route, now);
+      if (!("kind" in decided) || decided.kind !== "missing") {
+        hit.inc();
+        return decided;
+      }
+      // A consent given a moment ago may not have been heard of yet: nobody is sent on a trip by hearsay.
+      cache.drop(name);
+    }
+    miss.inc();
+    return cache.load(key, name).then((loaded) => decide(loaded, caller, route, now));
+  }
+
+  return {
+    find: (caller, route, now = Date.now()) => find(caller, route, now),
+
+    async connectionState(userId, route) {
+      const found = await stateOf(userId, route);
+      if (found.state !== "missing") return { ...found, missingScopes: [] };
+      const key = await keyFor(userId, route);
+      const connection = await cache.load(key, connectionKeyName(key));
+      return { ...found, missingScopes: uncoveredScopes(connection) };
+    },
+
+    async disconnect(userId, route) {
+      const key = upstreamConnection(userId, route);
+      // The service's own token is nobody's to disconnect.
+      if (key.userId !== userId) return false;
+      return departures.endAllTo(key, route);
+    },
+    end: departures.end,
+    disconnectAll: departures.endAllOf,
+    disconnectOrphans: departures.endOrphans,
+
+    upstreamRefused: refuse,
+
+    async close() {
+      stopRefreshingAhead();
+      await renewer.close();
+      cache.close();
+    },
+  };
+}
+
+function missing(scopes: readonly string[], reason: string): Extract<Credential, { kind: "missing" }> {
+  return { kind: "missing", scopes, reason };
+}
+
+function forbidden(reason: string): Extract<Credential, { kind: "forbidden" }> {
+  return { kind: "forbidden", reason };
+}
+
+/** The answer while it is unknown whether the upstream needs a token. */
+function needUnknown(thrown: unknown): Credential {
+  const { code } = UpstreamOAuthError.from(thrown, "the upstream cannot be asked");
+  return { kind: "unavailable", retryAfterSeconds: isPassing(code) ? 5 : 60, reason: code, fault: code };
+}
+
+/** A machine is never sent to consent: somebody else must (F2.4). */
+function forMachine(found: Credential, route: Route): Credential {
+  if (found.kind !== "missing") return found;
+  return forbidden(
+    needsPersonsConnection(route)
+      ? `the connection that its owner has delegated has ended or lacks a permission (${found.reason}); the owner must connect the server again`
+      : `a service account has no sign-in whose token could be exchanged (${found.reason})`,
+  );
+}
+
+/** Without consent there is no consent to ask for: signing in again helps where a sign-in token was lacking, else nothing does. */
+function goneCredential(reason: string, route: Route): Credential {
+  if (!isGranted(route)) return missing([], reason);
+  if (reason === "sign_in_token_missing") return missing([], reason);
+  return { kind: "forbidden", reason: `the server's authorization server grants nothing (${reason})` };
+}
+
+/** For whom a grant is asked: the owner of the connection, by the token of whoever calls. */
+function subjectOf({ key }: Connection, { externalToken }: CallerLike): GrantSubject {
+  return { userId: key.userId, externalToken };
+}
+
+/** Whether TIs come without consent (F4.9). */
+function isGranted(route: Route): boolean {
+  if (route.mcp.kind !== "server") return false;
+  const { type } = route.mcp.auth;
+  return type === "client_credentials" || type === "token_exchange" || type === "id_jag";
+}
+
+/** Whether its TIs are granted for a token that the company's provider gave at sign-in. */
+function goesBySignIn({ mcp }: Route): boolean {
+  if (mcp.kind !== "server") return false;
+  const { auth } = mcp;
+  return auth.type === "id_jag" || (auth.type === "token_exchange" && auth.subjectToken !== "external_token");
+}
+
+function union(a: readonly string[] = [], b: readonly string[] = []): string[] {
+  return [...new Set([...a, ...b])];
+}
+
+/** The last minute of a token's life, or the last tenth of a short one, ms. */
+function aheadMs({ expiresAt, updatedAt }: UpstreamToken): number {
+  const life = expiresAt ? expiresAt.getTime() - updatedAt.getTime() : 0;
+  return Math.min(60_000, life / 10);
+}

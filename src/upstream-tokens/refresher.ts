@@ -1,0 +1,304 @@
+import { randomUUID } from "node:crypto";
+import type { Route } from "../model/route.ts";
+import { nextChange } from "../store/next-change.ts";
+import { createPersistence, isDisconnectedSince, putBasis, putUnlessChanged } from "../store/persistently.ts";
+import type { RefreshRefusals, UpstreamToken } from "../store/store.ts";
+import { hasRoomFor } from "../upstream-oauth/connection.ts";
+import type { GrantSubject, RefreshOutcome } from "../upstream-oauth/upstream-oauth.ts";
+import { boundedCache } from "../util/bounded-cache.ts";
+import type { Connection, ConnectionCache } from "./connections.ts";
+import { createIssuerLimit, createIssuerOutcomes } from "./issuer-limit.ts";
+import type { UpstreamTokensDeps } from "./upstream-tokens.ts";
+
+/** What came of an attempt to get a working TI without the person. */
+export type Renewal =
+  | { readonly kind: "renewed"; readonly connection: Connection }
+  /** For good: only a consent (or a sign-in) helps. */
+  | { readonly kind: "gone"; readonly reason: string }
+  | { readonly kind: "unavailable"; readonly retryAfterSeconds: number; readonly reason: string };
+
+/** Gets new TIs from authorization servers: once per connection at a time, over all replicas (F4.5). */
+export interface Renewer {
+  /**
+   * Refreshes this version, or waits for whoever does. Goes on when the request that asked has gone (F8.12).
+   * @param rejected the upstream takes the access token no more, whatever its expiry says; default false
+   */
+  refresh(connection: Connection, token: UpstreamToken, route: Route, rejected?: boolean): Promise<Renewal>;
+  /** A grant without consent (F4.9). */
+  grant(connection: Connection, route: Route, subject: GrantSubject): Promise<Renewal>;
+  /** Outcome of a recent failure that it is too early to try again after. @param now ms */
+  resting(name: string, now: number): Extract<Renewal, { kind: "unavailable" | "gone" }> | undefined;
+  /** Forgets a recent failure: the person has done something about it. */
+  wake(name: string): void;
+  /** Waits for what is under way. */
+  close(): Promise<void>;
+}
+
+/** The storing that follows a call to a token endpoint may take this long before the lease ends, ms. */
+const storingMs = 10_000;
+/** After the database was away, those whose lease ended meanwhile come first: they may hold the only good refresh token. */
+const graceMs = 10_000;
+const perIssuer = 10;
+/** Between refreshes that are refused without a reason, growing. */
+const firstRestSeconds = 5;
+const longestRestSeconds = 120;
+/** As many refusals, for so long, are meant for good. */
+const refusalsForGood = 5;
+const forGoodMs = 10 * 60_000;
+
+/** What a refresh has brought, and the disconnects before it. */
+interface Asked {
+  readonly outcome: RefreshOutcome;
+  readonly disconnects: readonly number[];
+}
+
+export function createRenewer(deps: UpstreamTokensDeps & { cache: ConnectionCache }): Renewer {
+  const { store, upstreamOAuth, cache, metrics, logger } = deps;
+  const limit = createIssuerLimit(perIssuer);
+  const issuers = createIssuerOutcomes();
+  /**
+   * A store that is away must not cost a rotated refresh token: within the lease nobody else uses the old one, and after an
+   * outage nobody takes a lease over before its owner had the time to store.
+   */
+  const persistence = createPersistence(logger, "what came of a refresh could not be stored yet");
+  const underWay = new Map<string, Promise<Renewal>>();
+  // One name for all its leases, so that a lease whose taking was never confirmed can be taken again; `once` keeps it safe.
+  const owner = randomUUID();
+  let closing = false;
+  let awayUntil = 0;
+  const unsubscribe = store.notifications.subscribe((change) => {
+    if (change.table === "everything") awayUntil = performance.now() + graceMs;
+  });
+  const rests = boundedCache<
+    string,
+    { until: number; renewal: Extract<Renewal, { kind: "unavailable" | "gone" }> }
+  >(10_000);
+
+  function once(name: string, run: () => Promise<Renewal>): Promise<Renewal> {
+    let renewal = underWay.get(name);
+    if (!renewal) {
+      renewal = run().finally(() => underWay.delete(name));
+      underWay.set(name, renewal);
+    }
+    return renewal;
+  }
+
+  function rest(name: string, renewal: Extract<Renewal, { kind: "unavailable" | "gone" }>, seconds: number) {
+    rests.set(name, { until: Date.now() + seconds * 1000, renewal });
+    return renewal;
+  }
+
+  async function reload({ key, name }: Connection): Promise<Connection> {
+    cache.drop(name);
+    return cache.load(key, name);
+  }
+
+  async function refreshOnce(
+    connection: Connection,
+    token: UpstreamToken,
+    route: Route,
+    rejected: boolean,
+  ): Promise<Renewal> {
+    const waitMs = deps.routes().config.upstreamOAuth.timeoutMs + 1000;
+    // By time, not by attempts: whatever else happens to the connection wakes us, too.
+    for (const giveUpAt = performance.now() + 2 * waitMs; performance.now() < giveUpAt; ) {
+      const change = nextChange(
+        store.notifications,
+        (one) => one.table === "upstream_token" && one.key === connection.name,
+        waitMs,
+      );
+      try {
+        const asked = await limit(token.issuer, () => askLeased(connection, token, route));
+        if (asked) return await conclude(connection, token, route, asked, rejected);
+        if (closing) break;
+        const now = await reload(connection);
+        if (now.token?.version !== token.version) return toRenewal(now);
+        // Somebody else holds the lease: the outcome is told to all.
+        await change.heard;
+      } finally {
+        change.stop();
+      }
+      const then = await reload(connection);
+      if (then.token?.version !== token.version) return toRenewal(then);
+    }
+    return { kind: "unavailable", retryAfterSeconds: 1, reason: "refresh_under_way_elsewhere" };
+  }
+
+  /** Taken only when its turn has come, a lease never runs out in a queue. Undefined: somebody else has it. */
+  async function askLeased(
+    { key }: Connection,
+    token: UpstreamToken,
+    route: Route,
+  ): Promise<Asked | undefined> {
+    // A lease taken now would outlive us.
+    if (closing) return undefined;
+    const disconnects = await store.upstreamTokens.disconnects(key);
+    // The longest call: two ways of client authentication, each with the round of a DPoP nonce.
+    const callMs = 2 * deps.routes().config.upstreamOAuth.timeoutMs;
+    const until = new Date(Date.now() + callMs + storingMs);
+    const mayTakeOver = store.notifications.healthy() && performance.now() > awayUntil;
+    if (!(await store.upstreamTokens.takeLease(key, token.version, owner, until, mayTakeOver))) {
+      return undefined;
+    }
+    const outcome = await upstreamOAuth.refresh(token, route);
+    metrics.upstreamTokenRefreshes.inc({ outcome: outcome.kind });
+    return { outcome, disconnects };
+  }
+
+  async function conclude(
+    connection: Connection,
+    token: UpstreamToken,
+    route: Route,
+    { outcome, disconnects }: Asked,
+    rejected: boolean,
+  ): Promise<Renewal> {
+    const { key, name } = connection;
+    const about = { ...key, issuer: token.issuer, clientId: token.clientId };
+    switch (outcome.kind) {
+      case "refreshed": {
+        rests.delete(name);
+        issuers.heard(token.issuer, name, "well");
+        const version = await persistence
+          .write(() =>
+            store.upstreamTokens.replace(outcome.token, token.version, owner, {
+              action: "upstream_token.refreshed",
+              ...about,
+            }),
+          )
+          .catch(async (error: unknown) => {
+            await revokeUnwanted({ ...token, ...outcome.token }, route);
+            throw error;
+          });
+        const now = await reload(connection);
+        const isKept = version !== undefined || now.token?.accessToken === outcome.token.accessToken;
+        // Who has connected again since has done so with another grant of the server's.
+        const isUnwanted =
+          !isKept &&
+          (!now.token || isDisconnectedSince(disconnects, await store.upstreamTokens.disconnects(key)));
+        if (isUnwanted) await revokeUnwanted({ ...token, ...outcome.token }, route);
+        return toRenewal(now);
+      }
+      case "refused": {
+        await persistence.write(() =>
+          store.upstreamTokens.deleteVersion(key, token.version, {
+            action: "upstream_token.refused",
+            ...about,
+            reason: outcome.reason,
+          }),
+        );
+        // Another version may have been stored since: that one is good.
+        return toRenewal(await reload(connection), outcome.reason);
+      }
+      case "unavailable": {
+        issuers.heard(token.issuer, name, "failed");
+        // What has been counted once is: its end was known then.
+        const isLive = !rejected && !token.refusals && (token.expiresAt?.getTime() ?? 0) > Date.now();
+        if (outcome.unexplained && !isLive) return refusedAgain(connection, token, outcome.reason);
+        rest(name, outcome, outcome.retryAfterSeconds);
+        await store.upstreamTokens.releaseLease(key, token.version, owner);
+        return outcome;
+      }
+    }
+  }
+
+  /**
+   * After some refusals over some time, past the token's end, the person is asked: whoever refuses their token alone means them. The row
+   * stays, and is tried now and then, until they have consented. Where most fail, it is the server, and asking helps nobody.
+   */
+  async function refusedAgain(
+    { key, name }: Connection,
+    token: UpstreamToken,
+    reason: string,
+  ): Promise<Renewal> {
+    const refusals = await store.upstreamTokens.noteRefusal(key, token.version, owner, new Date());
+    cache.drop(name);
+    const seconds = Math.min(longestRestSeconds, firstRestSeconds * 2 ** ((refusals?.count ?? 1) - 1));
+    const unavailable = { kind: "unavailable", retryAfterSeconds: seconds, reason } as const;
+    if (!isRefusedForGood(refusals, Date.now())) return rest(name, unavailable, seconds);
+    const about = { userId: key.userId, route: key.routeId, issuer: token.issuer, ...refusals };
+    if (issuers.mostFail(token.issuer)) {
+      logger.warn(
+        about,
+        "an authorization server refuses most refreshes without saying why: nobody is asked to consent again, which it would refuse, too",
+      );
+      return rest(name, unavailable, seconds);
+    }
+    logger.warn(
+      about,
+      "an authorization server refuses the refreshes of a connection without saying why: its person is asked to consent again",
+    );
+    return rest(name, { kind: "gone", reason }, seconds);
+  }
+
+  /** The connection was given up while its refresh was under way: what the refresh brought would outlive it at the server. */
+  async function revokeUnwanted(token: UpstreamToken, route: Route): Promise<void> {
+    const { userId, routeId, upstream, issuer } = token;
+    try {
+      if (!(await upstreamOAuth.revoke(token, route))) return;
+      await store.audit({ action: "upstream_token.revoked", userId, routeId, upstream, issuer });
+    } catch (error) {
+      logger.warn(
+        { err: error, userId, route: routeId },
+        "a token that nobody wants any more was not revoked",
+      );
+    }
+  }
+
+  async function grantOnce(connection: Connection, route: Route, subject: GrantSubject): Promise<Renewal> {
+    if (!connection.token && !(await hasRoomFor(store, connection.key, route)))
+      return { kind: "gone", reason: "too_many_endpoints" };
+    const basis = await putBasis(store, connection.key);
+    const outcome = await limit(route.id, () => upstreamOAuth.grant(route, subject));
+    metrics.upstreamTokenRefreshes.inc({ outcome: outcome.kind });
+    if (outcome.kind === "unavailable") return rest(connection.name, outcome, outcome.retryAfterSeconds);
+    // Signing in again helps at once.
+    if (outcome.kind === "refused" && outcome.reason === "sign_in_token_missing")
+      return { kind: "gone", reason: outcome.reason };
+    if (outcome.kind === "refused")
+      return rest(connection.name, { kind: "gone", reason: outcome.reason }, 10);
+    rests.delete(connection.name);
+    const token = { ...outcome.token, ...connection.key };
+    const { issuer, clientId } = token;
+    const audit = { action: "upstream_token.obtained", ...connection.key, issuer, clientId } as const;
+    const isStored = await persistence.write((late) =>
+      putUnlessChanged(store, token, audit, { basis, late }),
+    );
+    const at = new Date();
+    if (!isStored) await revokeUnwanted({ ...token, version: 0, connectedAt: at, updatedAt: at }, route);
+    return toRenewal(await reload(connection));
+  }
+
+  return {
+    refresh: (connection, token, route, rejected = false) =>
+      once(connection.name, () => refreshOnce(connection, token, route, rejected)),
+    grant: (connection, route, subject) => once(connection.name, () => grantOnce(connection, route, subject)),
+    resting(name, now) {
+      const found = rests.get(name);
+      if (!found) return undefined;
+      if (found.until > now) {
+        const { renewal } = found;
+        if (renewal.kind === "gone") return renewal;
+        return { ...renewal, retryAfterSeconds: Math.ceil((found.until - now) / 1000) };
+      }
+      rests.delete(name);
+      return undefined;
+    },
+    wake: (name) => rests.delete(name),
+    async close() {
+      closing = true;
+      await Promise.allSettled([persistence.close(), ...underWay.values()]);
+      unsubscribe();
+    },
+  };
+}
+
+/** Whether refreshes of a token have been refused so often, and for so long, that its server means it. @param now ms */
+export function isRefusedForGood(refusals: RefreshRefusals | undefined, now: number): boolean {
+  return (
+    refusals !== undefined && refusals.count >= refusalsForGood && now - refusals.since.getTime() >= forGoodMs
+  );
+}
+
+function toRenewal(connection: Connection, reason = "gone"): Renewal {
+  return connection.token ? { kind: "renewed", connection } : { kind: "gone", reason };
+}

@@ -1,0 +1,232 @@
+import { askedAt, endpointUrl } from "../config/endpoint.ts";
+import { type ConnectionKey, connectionKeyName } from "../model/connection.ts";
+import type { Route } from "../model/route.ts";
+import type { UpstreamToken } from "../store/store.ts";
+import type { DpopProofs } from "../upstream-oauth/dpop.ts";
+import { atUpstream } from "../upstream-oauth/resource.ts";
+import { allowedScopes, parseChallenge, type UpstreamChallenge } from "../upstream-oauth/www-authenticate.ts";
+import { boundedCache } from "../util/bounded-cache.ts";
+import type { Connection, ConnectionCache } from "./connections.ts";
+import type { Renewer } from "./refresher.ts";
+import type { RefusalOutcome, UpstreamRefusal, UpstreamTokensDeps } from "./upstream-tokens.ts";
+
+/** A refusal with its challenge read. */
+type Refused = UpstreamRefusal & UpstreamChallenge;
+
+/** A token refused this soon after it came is not mended by another like it, ms. */
+const freshMs = 60_000;
+
+/**
+ * What an upstream's refusal of an injected TI comes to (F4.6, F8.3). A refresh is tried once; then consent is asked for; a
+ * token that came from that very consent and is refused again ends the matter, or the client would go round in circles.
+ */
+export function judgeRefusals(
+  deps: UpstreamTokensDeps & {
+    cache: ConnectionCache;
+    renewer: Renewer;
+    proofs: DpopProofs;
+    /** The connection that serves the endpoint that a route is asked at. */
+    keyFor: (userId: string, route: Route) => ConnectionKey | Promise<ConnectionKey>;
+  },
+): (refusal: UpstreamRefusal) => Promise<RefusalOutcome> {
+  const { store, cache, renewer, upstreamOAuth } = deps;
+  /** What this replica last sent a person to consent for, by connection. */
+  const asked = boundedCache<string, { at: number; what: string }>(10_000);
+
+  async function askForConsent(
+    refusal: Refused,
+    route: Route,
+    { key, name, token }: Connection,
+    scopes: readonly string[],
+    reason: string,
+  ): Promise<RefusalOutcome> {
+    const named = refusal.resourceMetadata;
+    const resourceMetadata = named === undefined ? undefined : atUpstream(route, named);
+    if (named !== undefined && resourceMetadata === undefined)
+      deps.logger.warn(
+        { route: route.id, resourceMetadata: named?.slice(0, 512) },
+        "resource_metadata of a challenge ignored: it is not on the upstream's origin",
+      );
+    // An endpoint that nobody has connected says all of it again at the next consent; clients choose the paths.
+    if (token || key.upstream === route.upstream)
+      await store.upstreamTokens.demand(key, { scopes, resourceMetadata, demandedAt: new Date() });
+    cache.drop(name);
+    asked.set(name, { at: Date.now(), what: whatOf(refusal) });
+    return { kind: "consent", scopes, reason };
+  }
+
+  /** The person has consented since we asked for just this, and it is refused again. */
+  function inVain(refusal: Refused, name: string, token: UpstreamToken): boolean {
+    const before = asked.get(name);
+    return (
+      before !== undefined &&
+      !isSpent(token) &&
+      before.what === whatOf(refusal) &&
+      isFromConsent(token) &&
+      token.connectedAt.getTime() >= before.at - clockToleranceMs &&
+      Date.now() - token.connectedAt.getTime() < freshMs
+    );
+  }
+
+  async function unauthorized(
+    refusal: Refused,
+    route: Route,
+    connection: Connection,
+    token: UpstreamToken,
+  ): Promise<RefusalOutcome> {
+    if (refusal.dpopNonce && token.dpopKey) {
+      deps.proofs.remember(route.id, refusal.dpopNonce);
+      if (refusal.error === "use_dpop_nonce") return retry("dpop_nonce");
+    }
+    if (isGranted(route)) return grantAnew(refusal, connection, token);
+    if (inVain(refusal, connection.name, token)) {
+      return giveUp(502, "token_refused_again", "the server refuses the token that it has just been granted");
+    }
+    // It may have moved to another authorization server.
+    upstreamOAuth.forget(route);
+    const justRefreshed =
+      !isFromConsent(token) && !isSpent(token) && Date.now() - token.updatedAt.getTime() < freshMs;
+    if (token.refreshToken && !justRefreshed) {
+      const renewal = await renewer.refresh(connection, token, route, true);
+      if (renewal.kind === "renewed") return retry("refreshed");
+      if (renewal.kind === "unavailable") return renewal;
+    } else {
+      await store.upstreamTokens.deleteVersion(connection.key, token.version, {
+        action: "upstream_token.refused",
+        ...connection.key,
+        issuer: token.issuer,
+        reason: "refused_by_upstream",
+      });
+    }
+    const kept = asksForScopes(route) ? token.scopes : [];
+    return askForConsent(refusal, route, connection, union(kept, refusal.scopes), "token_refused");
+  }
+
+  /** Tokens without consent are got anew, once. */
+  async function grantAnew(
+    refusal: Refused,
+    connection: Connection,
+    token: UpstreamToken,
+  ): Promise<RefusalOutcome> {
+    const justGranted = !isSpent(token) && Date.now() - token.updatedAt.getTime() < freshMs;
+    if (justGranted && asked.has(connection.name)) {
+      return giveUp(502, "token_refused_again", "the server refuses the token that it has just been granted");
+    }
+    asked.set(connection.name, { at: Date.now(), what: whatOf(refusal) });
+    await store.upstreamTokens.deleteVersion(connection.key, token.version, {
+      action: "upstream_token.refused",
+      ...connection.key,
+      issuer: token.issuer,
+      reason: "refused_by_upstream",
+    });
+    cache.drop(connection.name);
+    // The next request gets a new one: the caller's TE, which some grants need, is not at hand here.
+    return retry("granted_anew");
+  }
+
+  async function insufficientScope(
+    refusal: Refused,
+    route: Route,
+    connection: Connection,
+    token: UpstreamToken,
+  ): Promise<RefusalOutcome> {
+    const auth = route.mcp.kind === "server" && route.mcp.auth.type === "oauth" ? route.mcp.auth : undefined;
+    if (auth && allowedScopes(auth, refusal.scopes).length < refusal.scopes.length) {
+      return giveUp(
+        403,
+        "scope_above_ceiling",
+        "the server asks for permissions that its operator does not allow here (upstream_oauth2.max_scopes)",
+      );
+    }
+    const lacking = refusal.scopes.filter((scope) => !token.scopes.includes(scope));
+    const covered = refusal.scopes.length > 0 && lacking.length === 0;
+    if (isGranted(route) || covered || inVain(refusal, connection.name, token)) {
+      return giveUp(
+        403,
+        "scope_not_grantable",
+        "the server asks for permissions that its authorization server does not grant here",
+      );
+    }
+    return askForConsent(refusal, route, connection, union(token.scopes, refusal.scopes), "scope_demanded");
+  }
+
+  return async (upstreamRefusal) => {
+    const known = deps.routes().byId(upstreamRefusal.routeId);
+    const route = known && askedAt(known, upstreamRefusal.askedPath);
+    const challenge = parseChallenge(upstreamRefusal.wwwAuthenticate, route && endpointUrl(route));
+    const refusal: Refused = { scopes: [], ...upstreamRefusal, ...challenge };
+    const auth = route?.mcp.kind === "server" ? route.mcp.auth : undefined;
+    if (!route || !auth) return { kind: "untouched", reason: "no_server_route" };
+    if (refusal.status === 403 && refusal.error !== "insufficient_scope") {
+      return { kind: "untouched", reason: "not_about_scope" };
+    }
+    // A former upstream says nothing of a token that is for its successor.
+    if (refusal.upstreamHash !== undefined && refusal.upstreamHash !== route.upstreamHash)
+      return retry("upstream_changed");
+    if (auth.type === "none") {
+      return giveUp(
+        502,
+        "credential_missing",
+        "the server asks for a credential, and none is configured for it here (upstream_auth: none)",
+      );
+    }
+    if (auth.type === "api_key" || auth.type === "headers") {
+      return giveUp(
+        502,
+        "static_credential_refused",
+        "the server refuses the credential that is configured for it here",
+      );
+    }
+    const key = await deps.keyFor(refusal.userId, route);
+    const name = connectionKeyName(key);
+    cache.drop(name);
+    const connection = await cache.load(key, name);
+    const { token } = connection;
+    if (!token) {
+      // It asks for a token now, whatever it seemed to do before.
+      upstreamOAuth.noteNeeded(route);
+      if (isGranted(route)) return retry("granted_anew");
+      const { demand } = connection;
+      return askForConsent(refusal, route, connection, union(demand?.scopes, refusal.scopes), "no_token");
+    }
+    if (token.version !== refusal.version) return retry("newer_token");
+    return refusal.status === 401
+      ? unauthorized(refusal, route, connection, token)
+      : insufficientScope(refusal, route, connection, token);
+  };
+}
+
+/** The store's clock may be a little behind ours, ms. */
+const clockToleranceMs = 2000;
+
+/** Expired, or about to be by the upstream's clock: no wonder it was refused, and no reason to give it up. */
+function isSpent({ expiresAt }: UpstreamToken): boolean {
+  return expiresAt !== undefined && expiresAt.getTime() - clockToleranceMs < Date.now();
+}
+/** A refresh keeps the time of the consent; both are of one moment only in a token that the consent itself brought. */
+function isFromConsent(token: UpstreamToken): boolean {
+  return token.connectedAt.getTime() === token.updatedAt.getTime();
+}
+/**
+ * Where the routes file names the endpoints and no scopes, none is asked for: what the server has granted nevertheless goes by other
+ * names there (Slack's `user_scope`).
+ */
+function asksForScopes({ mcp }: Route): boolean {
+  const auth = mcp.kind === "server" && mcp.auth.type === "oauth" ? mcp.auth : undefined;
+  return auth?.endpoint === undefined || auth.scopes !== undefined;
+}
+function isGranted(route: Route): boolean {
+  return route.mcp.kind === "server" && route.mcp.auth.type !== "oauth";
+}
+function whatOf(refusal: Refused): string {
+  return `${refusal.status} ${[...refusal.scopes].sort().join(" ")}`;
+}
+function union(a: readonly string[] = [], b: readonly string[] = []): string[] {
+  return [...new Set([...a, ...b])];
+}
+function retry(reason: string): RefusalOutcome {
+  return { kind: "retry", reason };
+}
+function giveUp(status: 403 | 502, reason: string, message: string): RefusalOutcome {
+  return { kind: "give_up", status, reason, message };
+}
