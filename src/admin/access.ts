@@ -1,6 +1,6 @@
 import { createHash, timingSafeEqual } from "node:crypto";
 import type { Config } from "../config/config.ts";
-import type { Problem } from "../config/problem.ts";
+import type { Problem } from "../config/problems.ts";
 
 /** `admin` reads and changes everything; `viewer` sees a redacted view of the routes. */
 export type AdminRole = "admin" | "viewer";

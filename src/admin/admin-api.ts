@@ -1,6 +1,6 @@
 import Router from "@koa/router";
 import type { Context } from "koa";
-import type { LiveConfig } from "../config/create-live-config.ts";
+import type { LiveConfig } from "../config/live-config.ts";
 import { readBody } from "../server/http/request.ts";
 import type { AuditFilter, Store } from "../store/store.ts";
 import { StoreUnavailable } from "../store/store-unavailable.ts";

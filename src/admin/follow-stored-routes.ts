@@ -1,4 +1,4 @@
-import type { LiveConfig } from "../config/create-live-config.ts";
+import type { LiveConfig } from "../config/live-config.ts";
 import type { Store } from "../store/store.ts";
 import type { Logger } from "../telemetry/logger.ts";
 

@@ -1,4 +1,4 @@
-import { secretPaths } from "../config/secret-paths.ts";
+import { secretPaths } from "../config/json-schema.ts";
 
 /** A JSON object as it came over the wire. */
 export type JsonObject = { readonly [key: string]: unknown };

@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
-import type { LiveConfig } from "../config/create-live-config.ts";
-import { derivedRouteId } from "../config/derived-route-id.ts";
-import type { Problem } from "../config/problem.ts";
+import type { LiveConfig } from "../config/live-config.ts";
+import { derivedRouteId } from "../config/build-route.ts";
+import type { Problem } from "../config/problems.ts";
 import { type CurrentRoutes, createRouteTable } from "../config/route-table.ts";
 import type { Route } from "../model/route.ts";
 import type { Store, StoredRoute } from "../store/store.ts";

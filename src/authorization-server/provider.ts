@@ -1,5 +1,5 @@
 import Provider, { type KoaContextWithOIDC } from "oidc-provider";
-import { ownCookieName } from "../config/own-cookies.ts";
+import { ownCookieName } from "../config/cookies.ts";
 import { requestId } from "../server/http/request.ts";
 import { createFindAccount, tokenClaims } from "./accounts.ts";
 import { createRecordAdapter } from "./adapter.ts";

@@ -1,5 +1,5 @@
 import type { Config } from "../config/config.ts";
-import { formatProblem } from "../config/format-problem.ts";
+import { formatProblem } from "../config/problems.ts";
 import { loadConfig } from "../config/load-config.ts";
 
 /**

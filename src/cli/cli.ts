@@ -65,7 +65,7 @@ program
     const { loadConfig } = await import("../config/load-config.ts");
     const loaded = loadConfig(options.config, process.env);
     if (!loaded.ok) {
-      const { formatProblem } = await import("../config/format-problem.ts");
+      const { formatProblem } = await import("../config/problems.ts");
       for (const problem of loaded.problems) err(`${formatProblem(problem)}\n`);
       process.exitCode = 1;
       return;

@@ -1,6 +1,6 @@
-import { buildStoredRoutes } from "../config/build-stored-routes.ts";
+import { buildStoredRoutes } from "../config/stored-routes.ts";
 import type { Config } from "../config/config.ts";
-import { formatProblem } from "../config/format-problem.ts";
+import { formatProblem } from "../config/problems.ts";
 import { loadConfig } from "../config/load-config.ts";
 import { type CurrentRoutes, createRouteTable } from "../config/route-table.ts";
 import { proxyEnvironment } from "../egress/proxies.ts";

@@ -1,4 +1,4 @@
-import { formatProblem } from "../config/format-problem.ts";
+import { formatProblem } from "../config/problems.ts";
 import { loadConfig } from "../config/load-config.ts";
 import { envoyBootstrap, renderYaml } from "../envoy-config/bootstrap.ts";
 import { checkContext } from "../envoy-config/routes.ts";

@@ -1,5 +1,5 @@
 import { type Command, InvalidArgumentError, Option } from "commander";
-import { createFields } from "../config/create-fields.ts";
+import { createFields } from "../config/fields.ts";
 import type { SigningKeyPurpose } from "../store/store.ts";
 import type { CommandPlace } from "./command.ts";
 

@@ -1,20 +1,21 @@
 import type { z } from "zod";
-import type {
-  ClientSecrets,
-  PolicyNode,
-  PolicyRule,
-  PolicySource,
-  Route,
-  RouteMcp,
-  UpstreamAuth,
-} from "../model/route.ts";
-import type { ConfigPath } from "./config-source.ts";
-import { derivedRouteId } from "./derived-route-id.ts";
+import type { ClientSecrets, PolicyNode, PolicyRule, PolicySource, Route, RouteMcp, UpstreamAuth } from "../model/route.ts";
+import type { ConfigPath } from "./source.ts";
 import type { Reporter } from "./reporter.ts";
 import type { routeSchema } from "./route-schema.ts";
 import { upstreamHash } from "./upstream-hash.ts";
-import { decodedName, queryPairs } from "./upstream-query.ts";
+import { decodedName, queryPairs } from "./paths.ts";
 import { wellKnownTexts } from "./well-known.ts";
+import { createHash } from "node:crypto";
+
+/** Readable, and different for every `from`: the slug alone could coincide (`/a-b` and `/a/b`). */
+export function derivedRouteId(resource: string): string {
+  const slug = resource
+    .replace(/^https?:\/\//, "")
+    .replace(/[^A-Za-z0-9]+/g, "-")
+    .replace(/^-|-$/g, "");
+  return `${slug.slice(0, 80)}-${createHash("sha256").update(resource).digest("hex").slice(0, 8)}`;
+}
 
 type RouteInput = z.output<ReturnType<typeof routeSchema>>;
 type ServerInput = NonNullable<RouteInput["mcp"]["server"]>;

@@ -1,4 +1,4 @@
-import type { ConfigPath } from "./config-source.ts";
+import type { ConfigPath } from "./source.ts";
 import type { Reporter } from "./reporter.ts";
 
 /** One reference to a secret, and whose it is there. */

@@ -1,5 +1,5 @@
 import { type EgressProxies, isInternal, proxyFor } from "../egress/proxies.ts";
-import type { ConfigPath } from "./config-source.ts";
+import type { ConfigPath } from "./source.ts";
 import type { Reporter } from "./reporter.ts";
 
 type Environment = Readonly<Record<string, string | undefined>>;

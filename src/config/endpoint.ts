@@ -1,8 +1,6 @@
 import { LRUCache } from "lru-cache";
 import type { Route } from "../model/route.ts";
-import { normalPath } from "./normal-path.ts";
-import { pathFault } from "./path-fault.ts";
-import { besideSegment, upstreamPath } from "./upstream-path.ts";
+import { normalPath, pathFault, besideSegment, upstreamPath } from "./paths.ts";
 
 /** Characters. A client writes it into its resource, and it is kept with tokens and connections. */
 const longestPath = 256;

@@ -1,5 +1,6 @@
-import type { ConfigPath, ConfigSource } from "./config-source.ts";
-import type { Problem } from "./problem.ts";
+import type { ConfigPath, ConfigSource } from "./source.ts";
+import type { Problem } from "./problems.ts";
+import type { z } from "zod";
 
 /** Collects problems, so that all of them are told at once (F1.5). */
 export interface Reporter {
@@ -52,4 +53,112 @@ function pathText(path: ConfigPath): string {
   return path
     .map((step, index) => (typeof step === "number" ? `[${step}]` : index === 0 ? step : `.${step}`))
     .join("");
+}
+
+/** The word most like `word` among `words`, if any is near enough to be a typing error (edit distance at most a third). */
+export function closest(word: string, words: readonly string[]): string | undefined {
+  let best: string | undefined;
+  let bestDistance = Math.max(2, Math.ceil(word.length / 3)) + 1;
+  for (const candidate of words) {
+    const distance = editDistance(word.toLowerCase(), candidate.toLowerCase());
+    if (distance < bestDistance && distance < candidate.length) {
+      best = candidate;
+      bestDistance = distance;
+    }
+  }
+  return best;
+}
+
+function editDistance(a: string, b: string): number {
+  let previous = Array.from({ length: b.length + 1 }, (_, index) => index);
+  for (let i = 1; i <= a.length; i += 1) {
+    const row = [i];
+    for (let j = 1; j <= b.length; j += 1) {
+      const replace = (previous[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1);
+      row.push(Math.min((previous[j] ?? 0) + 1, (row[j - 1] ?? 0) + 1, replace));
+    }
+    previous = row;
+  }
+  return previous[b.length] ?? 0;
+}
+
+/** Checks `value`, which stands at `path`, and reports every issue with its fix. `undefined` when there was one. */
+export function reportIssues<T extends z.ZodType>(
+  schema: T,
+  value: unknown,
+  path: ConfigPath,
+  reporter: Reporter,
+): z.output<T> | undefined {
+  const knownKeys = new Map<string, string[]>();
+  const result = schema.safeParse(value, {
+    error: (issue) => {
+      if (issue.code === "unrecognized_keys") {
+        const shape = issue.inst?._zod.def;
+        const keys = shape !== undefined && "shape" in shape ? Object.keys(shape.shape as object) : [];
+        knownKeys.set(JSON.stringify(issue.path ?? []), keys);
+      }
+      return undefined;
+    },
+  });
+  if (result.success) return result.data;
+  for (const issue of result.error.issues) {
+    const at = [...path, ...issue.path.map((step) => (typeof step === "symbol" ? String(step) : step))];
+    if (issue.code === "unrecognized_keys") {
+      const known = knownKeys.get(JSON.stringify(issue.path)) ?? [];
+      for (const key of issue.keys) {
+        const near = closest(key, known);
+        reporter.error(
+          [...at, key],
+          `unknown key ${JSON.stringify(key)}`,
+          near === undefined ? `known here: ${known.toSorted().join(", ")}` : `did you mean ${near}?`,
+          "key",
+        );
+      }
+    } else reporter.error(at, message(issue), fix(issue), missing(issue) ? "key" : "value");
+  }
+  return undefined;
+}
+
+function missing(issue: z.core.$ZodIssue): boolean {
+  return issue.code === "invalid_type" && issue.message.endsWith("received undefined");
+}
+
+function message(issue: z.core.$ZodIssue): string {
+  const key = String(issue.path.at(-1) ?? "the file");
+  if (missing(issue)) return `${key} is missing`;
+  if (issue.code === "invalid_type") {
+    return `${key} must be ${article(issue.expected)}, not ${article(issue.message.split("received ")[1] ?? "this")}`;
+  }
+  if (issue.code === "invalid_union") return `${key} has a value of the wrong type`;
+  if (issue.code === "invalid_value") return `${key} has a value we do not know`;
+  if (issue.code === "too_small")
+    return issue.origin === "number" ? `${key} is too small` : `${key} is empty`;
+  if (issue.code === "too_big") {
+    if (issue.origin === "array") return `${key} has too many entries`;
+    return issue.origin === "number" ? `${key} is too big` : `${key} is too long`;
+  }
+  return issue.message;
+}
+
+function fix(issue: z.core.$ZodIssue): string {
+  if (issue.code === "custom" && typeof issue.params?.fix === "string") return issue.params.fix;
+  if (missing(issue)) return `add ${String(issue.path.at(-1) ?? "it")}`;
+  if (issue.code === "invalid_type") return `write ${article(issue.expected)} here`;
+  if (issue.code === "invalid_value") return `write one of: ${issue.values.map(String).join(", ")}`;
+  if (issue.code === "too_small") {
+    return issue.origin === "number"
+      ? `write at least ${issue.minimum}`
+      : "give it a value, or leave the key out";
+  }
+  if (issue.code === "too_big") return `write at most ${issue.maximum}`;
+  if (issue.code === "invalid_format") return "use letters, digits, dots, dashes and underscores";
+  if (issue.code === "invalid_union") return "write a number or a string";
+  return "correct the value";
+}
+
+function article(kind: string): string {
+  const word =
+    { record: "mapping", object: "mapping", array: "list", int: "whole number", null: "empty value" }[kind] ??
+    kind;
+  return /^[aeio]/.test(word) ? `an ${word}` : `a ${word}`;
 }

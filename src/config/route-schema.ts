@@ -1,9 +1,8 @@
 import { z } from "zod";
-import { checkClientProof, clientSigningAlgs } from "./check-client-proof.ts";
-import type { Fields } from "./create-fields.ts";
-import { credentialHeaderFault, isHeaderValue } from "./credential-header.ts";
-import { pathFault } from "./path-fault.ts";
-import { requestHeaderFault } from "./upstream-request-headers.ts";
+import { checkClientProof, clientSigningAlgs } from "./client-metadata-rules.ts";
+import type { Fields } from "./fields.ts";
+import { credentialHeaderFault, isHeaderValue, requestHeaderFault } from "./header-names.ts";
+import { pathFault } from "./paths.ts";
 import { wellKnownSchema } from "./well-known.ts";
 
 const kib = 1024;

@@ -1,8 +1,6 @@
 import type { Route } from "../model/route.ts";
-import { normalPath } from "./normal-path.ts";
-import { pathFault } from "./path-fault.ts";
+import { normalPath, pathFault, upstreamPath } from "./paths.ts";
 import type { RouteTable } from "./route-table.ts";
-import { upstreamPath } from "./upstream-path.ts";
 
 /**
  * Where a URL that an upstream wrote into an answer leads, seen from outside.

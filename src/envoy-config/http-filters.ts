@@ -1,5 +1,5 @@
 import type { Config } from "../config/config.ts";
-import { envoySecretHeader } from "../config/peer-authentication.ts";
+import { envoySecretHeader } from "../config/listeners.ts";
 import { affinityFilter, affinityState } from "./affinity.ts";
 import { type Json, typeUrl } from "./proto-json.ts";
 import { challengeFilter } from "./response-filter.ts";

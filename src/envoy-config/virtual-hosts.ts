@@ -1,6 +1,5 @@
 import type { Config } from "../config/config.ts";
-import { isTcp } from "../config/listener-faults.ts";
-import { envoySecretHeader } from "../config/peer-authentication.ts";
+import { isTcp, envoySecretHeader } from "../config/listeners.ts";
 import { createRouteTable, type OwnPath, ownPaths } from "../config/route-table.ts";
 import { ownBodyBytes, ownBodyFilter, retryElsewhere } from "./http-filters.ts";
 import { type Json, typeUrl } from "./proto-json.ts";

@@ -1,4 +1,4 @@
-import { isFramingHeader } from "../config/upstream-request-headers.ts";
+import { isFramingHeader } from "../config/header-names.ts";
 import type { Route } from "../model/route.ts";
 import type { Challenge, Header, Reply } from "./decision.ts";
 import { isLegacyPost, type RequestFacts } from "./request.ts";

@@ -1,6 +1,4 @@
-import { isIdentityHeader } from "../config/is-identity-header.ts";
-import { isOverrideHeader } from "../config/is-override-header.ts";
-import { isFramingHeader, passesToServers } from "../config/upstream-request-headers.ts";
+import { isIdentityHeader, isOverrideHeader, isFramingHeader, passesToServers } from "../config/header-names.ts";
 
 /** What there is to know of a request header by its name alone. */
 export interface HeaderName {

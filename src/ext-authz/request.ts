@@ -1,7 +1,5 @@
 import { randomUUID } from "node:crypto";
-import { normalPath } from "../config/normal-path.ts";
-import { pathFault } from "../config/path-fault.ts";
-import { namesSession, readBesidePath } from "../config/upstream-path.ts";
+import { normalPath, pathFault, namesSession, readBesidePath } from "../config/paths.ts";
 import type { Route } from "../model/route.ts";
 import { forwardedAddress } from "../server/client-address.ts";
 import type { Deny } from "./decision.ts";

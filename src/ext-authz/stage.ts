@@ -1,4 +1,4 @@
-import type { PeerAuthentication } from "../config/peer-authentication.ts";
+import type { PeerAuthentication } from "../config/listeners.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
 import type { Assertions } from "../external-tokens/assertions.ts";
 import type { Caller, ExternalTokens } from "../external-tokens/external-tokens.ts";

@@ -1,5 +1,5 @@
-import { isOwnCookie } from "../config/own-cookies.ts";
-import { upstreamQuery } from "../config/upstream-query.ts";
+import { isOwnCookie } from "../config/cookies.ts";
+import { upstreamQuery } from "../config/paths.ts";
 import type { Route } from "../model/route.ts";
 import type { Header } from "./decision.ts";
 import { headerName } from "./header-names.ts";

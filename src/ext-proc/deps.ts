@@ -1,4 +1,4 @@
-import type { PeerAuthentication } from "../config/peer-authentication.ts";
+import type { PeerAuthentication } from "../config/listeners.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
 import type { MetadataProofs } from "../external-tokens/metadata-proofs.ts";
 import type { Logger } from "../telemetry/logger.ts";

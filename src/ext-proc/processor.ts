@@ -1,12 +1,6 @@
 import { setTimeout as delay } from "node:timers/promises";
-import {
-  type ServerDuplexStream,
-  type ServiceDefinition,
-  status,
-  type UntypedServiceImplementation,
-} from "@grpc/grpc-js";
-import { shownBy } from "../config/peer-authentication.ts";
-import { provenByMessage } from "../config/unproven-calls.ts";
+import { type ServerDuplexStream, type ServiceDefinition, status, type UntypedServiceImplementation } from "@grpc/grpc-js";
+import { shownBy, provenByMessage } from "../config/listeners.ts";
 import type { Route } from "../model/route.ts";
 import { boundedCache } from "../util/bounded-cache.ts";
 import { type HeldBytes, heldBytes, type WorkBudget, workBudget } from "./budgets.ts";

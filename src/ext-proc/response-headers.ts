@@ -1,7 +1,6 @@
-import { isOwnCookie } from "../config/own-cookies.ts";
+import { isOwnCookie, cookieForClient, mostCookieBytes, mostCookies, removesCookie } from "../config/cookies.ts";
 import type { RouteTable } from "../config/route-table.ts";
-import { cookieForClient, mostCookieBytes, mostCookies, removesCookie } from "../config/upstream-cookies.ts";
-import { besidePath, namesSession } from "../config/upstream-path.ts";
+import { besidePath, namesSession } from "../config/paths.ts";
 import { type UpstreamPlace, upstreamPlace } from "../config/upstream-places.ts";
 import type { MetadataProofs } from "../external-tokens/metadata-proofs.ts";
 import type { Route } from "../model/route.ts";

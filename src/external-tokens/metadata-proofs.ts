@@ -1,5 +1,5 @@
 import { createHmac, createSecretKey, type KeyObject, randomBytes, timingSafeEqual } from "node:crypto";
-import { cookieMark } from "../config/upstream-cookies.ts";
+import { cookieMark } from "../config/cookies.ts";
 import type { Route } from "../model/route.ts";
 import type { SigningKey, Store } from "../store/store.ts";
 import type { Logger } from "../telemetry/logger.ts";

@@ -1,7 +1,6 @@
 import { decodeProtectedHeader, errors, type JWTPayload, type JWTVerifyGetKey, jwtVerify } from "jose";
-import { claimAt, groupsOf, withoutTokenClaims, withWithheldGroups } from "../config/claims.ts";
+import { claimAt, groupsOf, withoutTokenClaims, withWithheldGroups, verifiedEmail } from "../config/claims.ts";
 import type { TrustedIssuer } from "../config/config.ts";
-import { verifiedEmail } from "../config/verified-email.ts";
 import { serviceAccountId } from "../model/subject.ts";
 import { issuedTo, type Refusal, type Refused, type VerifiedToken } from "./external-tokens.ts";
 import type { SigningKeyRing } from "./signing-keys.ts";

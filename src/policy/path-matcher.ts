@@ -1,5 +1,4 @@
-import { normalPath } from "../config/normal-path.ts";
-import { upstreamPath } from "../config/upstream-path.ts";
+import { normalPath, upstreamPath } from "../config/paths.ts";
 import type { PolicyMatcher, Route } from "../model/route.ts";
 import { compileMatcher } from "./matchers.ts";
 

@@ -1,20 +1,7 @@
 import { decodeJwt } from "jose";
-import {
-  type Configuration,
-  fetchUserInfo,
-  type TokenEndpointResponse,
-  type TokenEndpointResponseHelpers,
-} from "openid-client";
-import {
-  type Claims,
-  claimAt,
-  groupsOf,
-  withoutClaims,
-  withoutTokenClaims,
-  withWithheldGroups,
-} from "../config/claims.ts";
+import { type Configuration, fetchUserInfo, type TokenEndpointResponse, type TokenEndpointResponseHelpers } from "openid-client";
+import { type Claims, claimAt, groupsOf, withoutClaims, withoutTokenClaims, withWithheldGroups, verifiedEmail } from "../config/claims.ts";
 import type { SignInProvider } from "../config/config.ts";
-import { verifiedEmail } from "../config/verified-email.ts";
 import type { SignInSession } from "../store/store.ts";
 
 type Tokens = TokenEndpointResponse & TokenEndpointResponseHelpers;

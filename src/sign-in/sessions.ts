@@ -3,7 +3,7 @@ import type { IncomingMessage } from "node:http";
 import { parseCookie } from "cookie";
 import type { Context } from "koa";
 import { LRUCache } from "lru-cache";
-import { ownCookieName } from "../config/own-cookies.ts";
+import { ownCookieName } from "../config/cookies.ts";
 import type { AuditEvent } from "../store/audit-event.ts";
 import { keysOfGroups } from "../store/keys-of-groups.ts";
 import { secretName } from "../store/secret-name.ts";

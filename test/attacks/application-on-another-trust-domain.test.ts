@@ -1,6 +1,6 @@
 import { writeFileSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { createLiveConfig } from "../../src/config/create-live-config.ts";
+import { createLiveConfig } from "../../src/config/live-config.ts";
 import { createMetrics } from "../../src/telemetry/metrics.ts";
 import { startAdmin } from "../admin/start-admin.ts";
 import { configFile } from "../config/config-file.ts";

@@ -8,7 +8,7 @@ import { gzipSync } from "node:zlib";
 import { request } from "undici";
 import { afterAll, afterEach, beforeAll, expect, test, vi } from "vitest";
 import { stringify } from "yaml";
-import { peerAuthentication } from "../../src/config/peer-authentication.ts";
+import { peerAuthentication } from "../../src/config/listeners.ts";
 import { createChallengeService } from "../../src/ext-proc/processor.ts";
 import { type Sidecar, serve } from "../../src/main.ts";
 import { createGrpcServer } from "../../src/server/grpc/grpc-server.ts";

@@ -6,7 +6,7 @@ import { parseAllDocuments } from "yaml";
 import { z } from "zod";
 import { loadConfig } from "../../src/config/load-config.ts";
 import { ownPaths } from "../../src/config/route-table.ts";
-import { upstreamPath } from "../../src/config/upstream-path.ts";
+import { upstreamPath } from "../../src/config/paths.ts";
 import { checkContext } from "../../src/envoy-config/routes.ts";
 
 /*

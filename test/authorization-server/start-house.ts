@@ -9,7 +9,7 @@ import { listen } from "../../deploy/demo/listen.ts";
 import type { OidcServer } from "../../deploy/demo/oidc-server.ts";
 import { openidProvider } from "../../deploy/demo/openid-provider.ts";
 import { createAuthorizationServer } from "../../src/authorization-server/create-authorization-server.ts";
-import { formatProblem } from "../../src/config/format-problem.ts";
+import { formatProblem } from "../../src/config/problems.ts";
 import { loadConfig } from "../../src/config/load-config.ts";
 import { type CurrentRoutes, createRouteTable, type RouteTable } from "../../src/config/route-table.ts";
 import { createExternalTokens } from "../../src/external-tokens/create-external-tokens.ts";

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { upstreamUrl } from "../../src/config/upstream-path.ts";
+import { upstreamUrl } from "../../src/config/paths.ts";
 import type { Route } from "../../src/model/route.ts";
 
 const route = (prefix: string, upstream: string, upstreamPath?: string): Route => ({

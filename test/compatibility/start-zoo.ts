@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parse, stringify } from "yaml";
 import { loopbackFetch } from "../../deploy/demo/loopback-fetch.ts";
-import { formatProblem } from "../../src/config/format-problem.ts";
+import { formatProblem } from "../../src/config/problems.ts";
 import { loadConfig } from "../../src/config/load-config.ts";
 import { configFile } from "../config/config-file.ts";
 import { type E2e, startE2e } from "../support/e2e.ts";

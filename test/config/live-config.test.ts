@@ -2,7 +2,7 @@ import { mkdirSync, mkdtempSync, readFileSync, renameSync, symlinkSync, writeFil
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
-import { createLiveConfig, type LiveConfig } from "../../src/config/create-live-config.ts";
+import { createLiveConfig, type LiveConfig } from "../../src/config/live-config.ts";
 import type { RouteTable } from "../../src/config/route-table.ts";
 import { writeXdsDir } from "../../src/envoy-config/xds-files.ts";
 import { createMetrics, type Metrics } from "../../src/telemetry/metrics.ts";

@@ -1,4 +1,4 @@
-import { formatProblem } from "../../src/config/format-problem.ts";
+import { formatProblem } from "../../src/config/problems.ts";
 import { loadConfig } from "../../src/config/load-config.ts";
 import { createRouteTable } from "../../src/config/route-table.ts";
 import { configFile } from "./config-file.ts";

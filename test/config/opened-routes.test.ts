@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { opensRoute } from "../../src/config/opened-routes.ts";
+import { opensRoute } from "../../src/config/check-identities.ts";
 import { problemsOf } from "./problems-of.ts";
 
 const a = { id: "a", resource: "https://a.test" };

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { loadConfig } from "../../src/config/load-config.ts";
-import { pomeriumKeys } from "../../src/config/pomerium-keys.ts";
+import { pomeriumKeys } from "../../src/config/pomerium.ts";
 import { configFile } from "./config-file.ts";
 import { problemsOf } from "./problems-of.ts";
 

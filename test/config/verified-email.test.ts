@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { type EmailSource, verifiedEmail } from "../../src/config/verified-email.ts";
+import { type EmailSource, verifiedEmail } from "../../src/config/claims.ts";
 
 const claims = { user: "sub", email: "email" };
 const address = "Ann@Example.com";

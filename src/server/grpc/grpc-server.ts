@@ -5,7 +5,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { TLSSocket } from "node:tls";
 import { Server, ServerCredentials } from "@grpc/grpc-js";
 import type { Config } from "../../config/config.ts";
-import type { PeerAuthentication } from "../../config/peer-authentication.ts";
+import type { PeerAuthentication } from "../../config/listeners.ts";
 import { healthNoticeMs, healthSpreadMs } from "../health-notice.ts";
 import { unprovenConnections, withSocketMode } from "../unproven-connections.ts";
 import { createHealthService } from "./health.ts";

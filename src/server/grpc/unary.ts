@@ -1,11 +1,6 @@
 import type { Http2Server, Http2Session, IncomingHttpHeaders, ServerHttp2Stream } from "node:http2";
 import type { ServiceDefinition, UntypedServiceImplementation } from "@grpc/grpc-js";
-import {
-  envoySecretHeader,
-  type PeerAuthentication,
-  type PeerProof,
-} from "../../config/peer-authentication.ts";
-import { nameUnprovenCall } from "../../config/unproven-calls.ts";
+import { envoySecretHeader, type PeerAuthentication, type PeerProof, nameUnprovenCall } from "../../config/listeners.ts";
 
 /** A gRPC service as a room exports it and `createGrpcServer` serves it. */
 export interface GrpcService {

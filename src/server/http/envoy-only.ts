@@ -1,6 +1,6 @@
 import type { Socket } from "node:net";
 import type { Middleware } from "koa";
-import { envoySecretHeader, type PeerAuthentication } from "../../config/peer-authentication.ts";
+import { envoySecretHeader, type PeerAuthentication } from "../../config/listeners.ts";
 
 /** What says something of another request than the one on this connection: who sent it, over what, under which id. */
 const forwarded =

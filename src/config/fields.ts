@@ -3,7 +3,7 @@ import { resolve } from "node:path";
 import ipaddr from "ipaddr.js";
 import { z } from "zod";
 import { isLoopbackName, isPrivateHost } from "../egress/addresses.ts";
-import { redirectUriFault } from "./redirect-uri-fault.ts";
+import { redirectUriFault } from "./client-metadata-rules.ts";
 
 /** What the fields need to know of the file they stand in. */
 export interface FieldContext {
@@ -240,4 +240,15 @@ function parseDuration(text: string): number | undefined {
 function validHostPort(value: string): boolean {
   const match = /^(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):(\d{1,5})$/.exec(value);
   return match !== null && Number(match[1]) <= 65_535;
+}
+
+/** Fields of what comes over the network: secrets are what they are, and nothing of this machine is read. */
+export function literalFields(): Fields {
+  return createFields({
+    folder: "/",
+    env: {},
+    worldReadable: false,
+    literal: true,
+    referencedFiles: new Set(),
+  });
 }

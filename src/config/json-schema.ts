@@ -1,4 +1,6 @@
 import { z } from "zod";
+import { literalFields } from "./fields.ts";
+import { routeSchema } from "./route-schema.ts";
 
 /** A JSON Schema (draft 2020-12), as plain data. */
 export type JsonSchema = { readonly [key: string]: unknown };
@@ -37,4 +39,24 @@ export function jsonSchemaOf(schema: z.ZodType): JsonSchema {
 function mayBeNull(schema: unknown): boolean {
   const alternatives = typeof schema === "object" && schema !== null && "anyOf" in schema ? schema.anyOf : [];
   return Array.isArray(alternatives) && alternatives.some(({ type }) => type === "null");
+}
+
+/** Where secrets stand in a route's entry; `*` is any key. Read off the schema, so that a new secret cannot be forgotten. */
+export function secretPaths(): readonly (readonly string[])[] {
+  return secretsIn(jsonSchemaOf(routeSchema(literalFields())));
+}
+
+function secretsIn(schema: unknown): string[][] {
+  if (!isSchema(schema)) return [];
+  if (schema.writeOnly === true) return [[]];
+  const named = Object.entries(isSchema(schema.properties) ? schema.properties : {});
+  const below = [...named, ["*", schema.additionalProperties] as const].flatMap(([key, value]) =>
+    secretsIn(value).map((path) => [key, ...path]),
+  );
+  const alternatives = [schema.anyOf, schema.oneOf, schema.allOf].filter(Array.isArray).flat();
+  return [...below, ...alternatives.flatMap(secretsIn)];
+}
+
+function isSchema(value: unknown): value is JsonSchema {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
 }

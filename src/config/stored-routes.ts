@@ -1,9 +1,9 @@
 import type { Route } from "../model/route.ts";
 import { checkTogether } from "./check-together.ts";
 import type { Config } from "./config.ts";
-import { configSource } from "./config-source.ts";
-import { literalFields } from "./literal-fields.ts";
-import type { Problem } from "./problem.ts";
+import { configSource } from "./source.ts";
+import { literalFields } from "./fields.ts";
+import type { Problem } from "./problems.ts";
 import { readRoute } from "./read-route.ts";
 import { createReporter } from "./reporter.ts";
 import { routeSchema } from "./route-schema.ts";

@@ -1,6 +1,5 @@
-import type { Document } from "yaml";
-import { isAlias, isMap, isNode, isScalar, isSeq, LineCounter, type Node, parseDocument } from "yaml";
-import type { Problem } from "./problem.ts";
+import { type Document, isAlias, isMap, isNode, isScalar, isSeq, LineCounter, type Node, parseDocument } from "yaml";
+import type { Problem } from "./problems.ts";
 
 /** Keys and indexes from the top of the file to a value. */
 export type ConfigPath = readonly (string | number)[];

@@ -1,0 +1,147 @@
+import type { Route } from "../model/route.ts";
+
+/**
+ * The one form of a path that documents, audiences, policy and checks all use (RFC 3986 section 6.2.2): unreserved characters are
+ * not percent-encoded, other escapes are in upper case, slashes do not repeat.
+ *
+ * @param path one that `pathFault` finds nothing wrong with.
+ */
+export function normalPath(path: string): string {
+  const merged = path.includes("//") ? path.replace(/\/{2,}/g, "/") : path;
+  if (!merged.includes("%")) return merged;
+  return merged.replace(/%[0-9a-f]{2}/gi, (encoded) => {
+    const character = String.fromCharCode(Number.parseInt(encoded.slice(1), 16));
+    return /[A-Za-z0-9\-._~]/.test(character) ? character : encoded.toUpperCase();
+  });
+}
+
+/**
+ * Says what is wrong with a path that proxies and servers might read differently; undefined: nothing. Envoy normalises before
+ * it asks, so that whatever is left here is an attempt, or an Envoy configured otherwise.
+ */
+export function pathFault(path: string): string | undefined {
+  if (!path.startsWith("/")) return "the request target is not a path";
+  if (/[^!-~]/.test(path)) return "the path has spaces, control or non-ASCII characters";
+  if (/["<>\\#]/.test(path)) return "the path has characters that must be percent-encoded";
+  if (!path.includes("%")) return dotSegment(path);
+  if (/%(?![0-9a-f]{2})/i.test(path)) return "the path has a broken percent-encoding";
+  if (/%(2f|5c)/i.test(path)) return "the path has an encoded slash";
+  if (/%([01][0-9a-f]|7f)/i.test(path)) return "the path has an encoded control character";
+  return dotSegment(path.replace(/%2e/gi, "."));
+}
+
+/** `..;` too: some servers cut path parameters off before they resolve dots. */
+function dotSegment(path: string): string | undefined {
+  return /\/\.{1,2}(?=[/;]|$)/.test(path) ? "the path has dot segments" : undefined;
+}
+
+/**
+ * An authority as received (`Host`, `:authority`) in the form routes carry it: lower case, `:443` left out. `undefined` for
+ * what no client of ours sends: empty, user info, a trailing dot, non-ASCII, a port that is none.
+ */
+export function normalizeHost(authority: string): string | undefined {
+  const match = /^([A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?$/.exec(
+    authority,
+  );
+  if (match?.[1] === undefined) return undefined;
+  const name = match[1].toLowerCase();
+  const port = match[2] === undefined ? 443 : Number(match[2]);
+  if (port === 0 || port > 65_535) return undefined;
+  return port === 443 ? name : `${name}:${port}`;
+}
+
+/** Below a route: places of its upstream that are not below `to`, each behind the proof that the upstream has named it. */
+export const besideSegment = ".upstream";
+
+/** The path of ours for a place beside `to`. @param proof `MetadataProofs.provePlace` of it */
+export function besidePath(route: Pick<Route, "prefix">, proof: string, path: string): string {
+  return `${route.prefix === "/" ? "" : route.prefix}/${besideSegment}/${proof}${path}`;
+}
+
+/** Whether a query, without its `?`, names a session, as the endpoints of legacy HTTP+SSE servers do. */
+export function namesSession(query: string): boolean {
+  return /(?:^|&)[^=&]*session[^=&]*=/i.test(query);
+}
+
+/** What a path of ours says of a place beside `to`; undefined: it is another kind of path. */
+export function readBesidePath(
+  route: Pick<Route, "prefix">,
+  path: string,
+): { readonly proof: string; readonly path: string } | undefined {
+  const base = `${route.prefix === "/" ? "" : route.prefix}/${besideSegment}/`;
+  if (!path.startsWith(base)) return undefined;
+  const slash = path.indexOf("/", base.length);
+  return slash < 0
+    ? { proof: "", path: "/" }
+    : { proof: path.slice(base.length, slash), path: path.slice(slash) };
+}
+
+/**
+ * The path an upstream sees for a path of ours, as Envoy's routes rewrite it (`envoy/route-entries.ts`).
+ *
+ * @param path as the client asked for it, in normal form, at or under the route's prefix.
+ */
+export function upstreamPath(route: Pick<Route, "prefix" | "upstreamPath">, path: string): string {
+  const { prefix, upstreamPath: to } = route;
+  const beside = readBesidePath(route, path);
+  if (beside) return beside.path;
+  if (to === undefined || to === prefix) return path;
+  const base = prefix === "/" ? "" : prefix;
+  // A path that names the upstream's own already is not doubled.
+  const doubled = base + to.replace(/\/$/, "");
+  const from = path === doubled || path.startsWith(`${doubled}/`) ? doubled : base;
+  const rest = path.slice(from.length + 1);
+  // `from` with a slash is `from`; the upstream's own path has what it was written with.
+  if (rest === "" && !(from !== base && path.endsWith("/"))) return to;
+  return `${to.endsWith("/") ? to : `${to}/`}${rest}`;
+}
+
+/**
+ * The URL an upstream sees for a path of ours, without the query: a DPoP proof's `htu` (RFC 9449 section 4.2).
+ *
+ * @param path as the client asked for it, at or under the route's prefix.
+ */
+export function upstreamUrl(route: Route, path: string): string {
+  return new URL(route.upstream).origin + upstreamPath(route, path);
+}
+
+/** Name and value of a query parameter, as they stand in a URL. */
+export type QueryPair = readonly [name: string, value: string];
+
+/** The parameters of a query, with or without its `?`, escapes as they are. */
+export function queryPairs(query: string): readonly QueryPair[] {
+  return query
+    .replace(/^\?/, "")
+    .split("&")
+    .filter((pair) => pair !== "")
+    .map((pair): QueryPair => {
+      const equals = pair.indexOf("=");
+      return equals < 0 ? [pair, ""] : [pair.slice(0, equals), pair.slice(equals + 1)];
+    });
+}
+
+/** A parameter's name as servers read it. */
+export function decodedName(name: string): string {
+  const spaced = name.replaceAll("+", " ");
+  try {
+    return decodeURIComponent(spaced);
+  } catch {
+    return spaced;
+  }
+}
+
+/**
+ * The query that an upstream sees: the client's, and the upstream's own (`Route.upstreamQuery`), which no parameter replaces that some
+ * server would take for one of them, whatever its spelling: escapes, another case, a semicolon before it, the brackets of a list.
+ */
+export function upstreamQuery(own: readonly QueryPair[], query: string): string {
+  const taken = new Set(own.map(([name]) => plainName(name)));
+  const isOwn = ([name, value]: QueryPair) =>
+    `${name}=${value}`.split(/;|%3b/i).some((part) => taken.has(plainName(part.split("=")[0] ?? "")));
+  const kept = query.split("&").filter((pair) => pair !== "" && !queryPairs(pair).some(isOwn));
+  return [...kept, ...own.map(([name, value]) => `${name}=${value}`)].join("&");
+}
+
+function plainName(name: string): string {
+  return decodedName(name).replace(/\[.*$/s, "").trim().toLowerCase();
+}
