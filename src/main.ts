@@ -7,9 +7,9 @@ import { followStoredRoutes } from "./admin/follow-stored-routes.ts";
 import { createHealthRouter } from "./admin/health.ts";
 import { createAuthorizationServer } from "./authorization-server/create-authorization-server.ts";
 import type { Config } from "./config/config.ts";
-import { createLiveConfig } from "./config/live-config.ts";
 import { databaseExposure } from "./config/exposure.ts";
 import { isTcp, peerAuthentication } from "./config/listeners.ts";
+import { createLiveConfig } from "./config/live-config.ts";
 import type { CurrentRoutes } from "./config/route-table.ts";
 import { proxyEnvironment } from "./egress/proxies.ts";
 import { createSafeFetch, createTrustedFetch } from "./egress/safe-fetch.ts";
@@ -33,13 +33,17 @@ import { answerError, showErrorToPerson } from "./server/http/errors.ts";
 import { limitBodies, limitRequests } from "./server/http/limits.ts";
 import { createDoorHealth } from "./server/http/readiness.ts";
 import { requestId } from "./server/http/request.ts";
-import { type UnprovenConnections, unprovenConnections, withSocketMode } from "./server/unproven-connections.ts";
+import {
+  type UnprovenConnections,
+  unprovenConnections,
+  withSocketMode,
+} from "./server/unproven-connections.ts";
 import { createSignIn } from "./sign-in/create-sign-in.ts";
 import { judgeOldRecord } from "./sign-in/person-claims.ts";
-import { loadKeyEncryptionKeys } from "./store/load-key-encryption-keys.ts";
+import { loadKeyEncryptionKeys } from "./store/encryption/load-keys.ts";
+import { StoreUnavailable } from "./store/errors.ts";
 import { openStore } from "./store/open-store.ts";
 import { createPeople } from "./store/people.ts";
-import { StoreUnavailable } from "./store/store-unavailable.ts";
 import { createLogger, type Logger, reportNowAndThen } from "./telemetry/logger.ts";
 import { createMetrics, type Metrics } from "./telemetry/metrics.ts";
 import { inSpan, startTracing, tracedHttp, tracedService } from "./telemetry/tracing.ts";

@@ -1,8 +1,8 @@
 import pg from "pg";
-import { createDatabase } from "../../src/store/create-database.ts";
-import { encryption } from "../../src/store/encryption.ts";
-import type { KeyEncryptionKeys } from "../../src/store/key-encryption-keys.ts";
-import { openPostgres } from "../../src/store/open-postgres.ts";
+import { createDatabase } from "../../src/store/database.ts";
+import { encryption } from "../../src/store/encryption/encryption.ts";
+import type { KeyEncryptionKeys } from "../../src/store/encryption/key-encryption-keys.ts";
+import { openPostgres } from "../../src/store/postgres/pool.ts";
 import { rowMacs } from "../../src/store/row-macs.ts";
 import { createLogger } from "../../src/telemetry/logger.ts";
 

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { SignJWT } from "jose";
 import { type CertificateAuthority, certificateAuthority } from "../../deploy/demo/certificate-authority.ts";
 import { createSigningKeys } from "../../src/external-tokens/signing-keys.ts";
-import { loadKeyEncryptionKeys } from "../../src/store/load-key-encryption-keys.ts";
+import { loadKeyEncryptionKeys } from "../../src/store/encryption/load-keys.ts";
 import { openStore } from "../../src/store/open-store.ts";
 import type { Store } from "../../src/store/store.ts";
 import { createLogger } from "../../src/telemetry/logger.ts";

@@ -1,4 +1,4 @@
-import type { RecordedAuditEvent } from "../store/store.ts";
+import type { RecordedAuditEvent } from "../store/audit-events.ts";
 
 /** An audit event as it is exported; `admin-schemas.ts` and docs/monitoring.md describe it. What is not known is left out. */
 export function auditRecord(event: RecordedAuditEvent): Readonly<Record<string, unknown>> {

@@ -1,6 +1,6 @@
 import { z } from "zod";
-import { jsonSchemaOf } from "../config/json-schema.ts";
 import { literalFields } from "../config/fields.ts";
+import { jsonSchemaOf } from "../config/json-schema.ts";
 import { routeSchema } from "../config/route-schema.ts";
 
 const policy = z

@@ -1,10 +1,11 @@
 import { randomUUID } from "node:crypto";
-import type { LiveConfig } from "../config/live-config.ts";
 import { derivedRouteId } from "../config/build-route.ts";
+import type { LiveConfig } from "../config/live-config.ts";
 import type { Problem } from "../config/problems.ts";
 import { type CurrentRoutes, createRouteTable } from "../config/route-table.ts";
 import type { Route } from "../model/route.ts";
-import type { Store, StoredRoute } from "../store/store.ts";
+import type { Store } from "../store/store.ts";
+import type { StoredRoute } from "../store/stored-routes.ts";
 import { adviceFor } from "../upstream-oauth/advice.ts";
 import type { UpstreamOAuth } from "../upstream-oauth/upstream-oauth.ts";
 import { AdminError, type AdminRole } from "./access.ts";

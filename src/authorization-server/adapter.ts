@@ -1,8 +1,8 @@
 import Provider, { type Adapter, type AdapterFactory, type AdapterPayload, errors } from "oidc-provider";
 import type { PreRegisteredClient } from "../config/config.ts";
 import { browserBinding } from "../sign-in/sessions.ts";
-import type { AuditEvent } from "../store/audit-event.ts";
-import type { AuthorizationServerRecord } from "../store/store.ts";
+import type { AuditEvent } from "../store/audit-events.ts";
+import type { AuthorizationServerRecord } from "../store/authorization-server-records.ts";
 import type { AuthorizationServerDeps } from "./authorization-server.ts";
 import { orUnavailable } from "./errors.ts";
 import type { RefreshRotation } from "./refresh-rotation.ts";

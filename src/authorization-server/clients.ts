@@ -1,6 +1,6 @@
 import { errors } from "oidc-provider";
-import type { Config } from "../config/config.ts";
 import { longestClientName, mostRedirectUris, redirectUriFault } from "../config/client-metadata-rules.ts";
+import type { Config } from "../config/config.ts";
 
 /**
  * Brings a client's metadata (registered, fetched or configured) to what we support, before oidc-provider validates them. RFC

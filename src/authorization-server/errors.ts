@@ -3,7 +3,7 @@ import { sentence } from "../config/sentence.ts";
 import { errorPage } from "../pages/error-page.ts";
 import { requestId } from "../server/http/request.ts";
 import { sendPage } from "../server/http/send-page.ts";
-import { StoreUnavailable } from "../store/store-unavailable.ts";
+import { StoreUnavailable } from "../store/errors.ts";
 
 /** An error of oidc-provider, as its events have it. */
 export interface Failure {

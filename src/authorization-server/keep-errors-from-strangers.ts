@@ -1,6 +1,6 @@
 import type Provider from "oidc-provider";
 import { errors, type KoaContextWithOIDC } from "oidc-provider";
-import { StoreUnavailable } from "../store/store-unavailable.ts";
+import { StoreUnavailable } from "../store/errors.ts";
 import type { AuthorizationServerDeps } from "./authorization-server.ts";
 import { clientSource, isLoopbackRedirect } from "./clients.ts";
 import { type Explanation, type Failure, sendError } from "./errors.ts";

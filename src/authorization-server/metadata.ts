@@ -1,6 +1,6 @@
 import type { Context } from "koa";
 import type { Config } from "../config/config.ts";
-import { normalPath, pathFault, normalizeHost } from "../config/paths.ts";
+import { normalizeHost, normalPath, pathFault } from "../config/paths.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
 import { requestId } from "../server/http/request.ts";
 import { onlyRouteOf } from "./resources.ts";

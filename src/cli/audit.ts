@@ -1,5 +1,5 @@
 import { auditRecord } from "../admin/audit-record.ts";
-import type { AuditFilter } from "../store/store.ts";
+import type { AuditFilter } from "../store/audit-events.ts";
 import { type CommandPlace, withRooms } from "./command.ts";
 
 /** Events read at a time. */

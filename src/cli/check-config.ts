@@ -1,6 +1,6 @@
 import type { Config } from "../config/config.ts";
-import { formatProblem } from "../config/problems.ts";
 import { loadConfig } from "../config/load-config.ts";
+import { formatProblem } from "../config/problems.ts";
 
 /**
  * The command `check-config` (F1.5): prints every problem of the file at once, to `err`.

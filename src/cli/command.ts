@@ -1,11 +1,11 @@
-import { buildStoredRoutes } from "../config/stored-routes.ts";
 import type { Config } from "../config/config.ts";
-import { formatProblem } from "../config/problems.ts";
 import { loadConfig } from "../config/load-config.ts";
+import { formatProblem } from "../config/problems.ts";
 import { type CurrentRoutes, createRouteTable } from "../config/route-table.ts";
+import { buildStoredRoutes } from "../config/stored-routes.ts";
 import { proxyEnvironment } from "../egress/proxies.ts";
 import { createTrustedFetch } from "../egress/safe-fetch.ts";
-import { loadKeyEncryptionKeys } from "../store/load-key-encryption-keys.ts";
+import { loadKeyEncryptionKeys } from "../store/encryption/load-keys.ts";
 import { openStore } from "../store/open-store.ts";
 import type { Store } from "../store/store.ts";
 import { createLogger, type Logger } from "../telemetry/logger.ts";

@@ -1,7 +1,7 @@
 import { existsSync } from "node:fs";
 import type { Config } from "../config/config.ts";
-import { formatProblem } from "../config/problems.ts";
 import { loadConfig } from "../config/load-config.ts";
+import { formatProblem } from "../config/problems.ts";
 import { createRouteTable, type RouteTable } from "../config/route-table.ts";
 import { redirectUriByHand } from "../config/upstream-callback.ts";
 import type { Route, UpstreamAuth } from "../model/route.ts";

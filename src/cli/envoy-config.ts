@@ -1,5 +1,5 @@
-import { formatProblem } from "../config/problems.ts";
 import { loadConfig } from "../config/load-config.ts";
+import { formatProblem } from "../config/problems.ts";
 import { envoyBootstrap, renderYaml } from "../envoy-config/bootstrap.ts";
 import { checkContext } from "../envoy-config/routes.ts";
 import { writeXdsDir } from "../envoy-config/xds-files.ts";

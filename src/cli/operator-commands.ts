@@ -1,6 +1,6 @@
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { createFields } from "../config/fields.ts";
-import type { SigningKeyPurpose } from "../store/store.ts";
+import type { SigningKeyPurpose } from "../store/signing-keys.ts";
 import type { CommandPlace } from "./command.ts";
 
 /**

@@ -2,7 +2,7 @@ import type { Config } from "../config/config.ts";
 import { createMetadataProofs } from "../external-tokens/metadata-proofs.ts";
 import { createServiceAccounts, type ServiceAccounts } from "../external-tokens/service-accounts.ts";
 import { createSigningKeys, type SigningPurpose } from "../external-tokens/signing-keys.ts";
-import type { SigningKeyPurpose } from "../store/store.ts";
+import type { SigningKeyPurpose } from "../store/signing-keys.ts";
 import { type CommandPlace, withRooms } from "./command.ts";
 
 /** Authorization servers that know us by key may keep our JWKS this long, seconds. */

@@ -1,12 +1,20 @@
+import { createHash } from "node:crypto";
 import type { z } from "zod";
-import type { ClientSecrets, PolicyNode, PolicyRule, PolicySource, Route, RouteMcp, UpstreamAuth } from "../model/route.ts";
-import type { ConfigPath } from "./source.ts";
+import type {
+  ClientSecrets,
+  PolicyNode,
+  PolicyRule,
+  PolicySource,
+  Route,
+  RouteMcp,
+  UpstreamAuth,
+} from "../model/route.ts";
+import { decodedName, queryPairs } from "./paths.ts";
 import type { Reporter } from "./reporter.ts";
 import type { routeSchema } from "./route-schema.ts";
+import type { ConfigPath } from "./source.ts";
 import { upstreamHash } from "./upstream-hash.ts";
-import { decodedName, queryPairs } from "./paths.ts";
 import { wellKnownTexts } from "./well-known.ts";
-import { createHash } from "node:crypto";
 
 /** Readable, and different for every `from`: the slug alone could coincide (`/a-b` and `/a/b`). */
 export function derivedRouteId(resource: string): string {

@@ -1,5 +1,5 @@
-import type { ConfigPath } from "./source.ts";
 import type { Reporter } from "./reporter.ts";
+import type { ConfigPath } from "./source.ts";
 
 /** One reference to a secret, and whose it is there. */
 interface Use {

@@ -1,9 +1,9 @@
 import type { Route } from "../model/route.ts";
 import type { Config } from "./config.ts";
-import type { ConfigPath } from "./source.ts";
 import type { Reporter } from "./reporter.ts";
 import { ownPaths } from "./route-table.ts";
 import { identityProviderOf } from "./sign-in-providers.ts";
+import type { ConfigPath } from "./source.ts";
 import { callbackHost, hasOneOAuthRoute, redirectUriByHand } from "./upstream-callback.ts";
 
 /**

@@ -1,8 +1,8 @@
 import { z } from "zod";
 import { systemAuthorities } from "../egress/trusted-authorities.ts";
 import { serviceAccountId } from "../model/subject.ts";
-import type { Fields } from "./fields.ts";
 import { longestClientName, mostRedirectUris } from "./client-metadata-rules.ts";
+import type { Fields } from "./fields.ts";
 import { signInParameterFault } from "./sign-in-providers.ts";
 
 const kib = 1024;

@@ -1,6 +1,6 @@
 import { type EgressProxies, isInternal, proxyFor } from "../egress/proxies.ts";
-import type { ConfigPath } from "./source.ts";
 import type { Reporter } from "./reporter.ts";
+import type { ConfigPath } from "./source.ts";
 
 type Environment = Readonly<Record<string, string | undefined>>;
 

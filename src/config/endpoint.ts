@@ -1,6 +1,6 @@
 import { LRUCache } from "lru-cache";
 import type { Route } from "../model/route.ts";
-import { normalPath, pathFault, besideSegment, upstreamPath } from "./paths.ts";
+import { besideSegment, normalPath, pathFault, upstreamPath } from "./paths.ts";
 
 /** Characters. A client writes it into its resource, and it is kept with tokens and connections. */
 const longestPath = 256;

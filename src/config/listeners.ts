@@ -1,6 +1,6 @@
+import { timingSafeEqual } from "node:crypto";
 import { BlockList, isIP } from "node:net";
 import type { Config } from "./config.ts";
-import { timingSafeEqual } from "node:crypto";
 
 /** Why a listener must not be opened as configured, or does less than it seems to. */
 export interface ListenerFault {

@@ -1,11 +1,11 @@
 import { createHash } from "node:crypto";
-import { readFileSync, statSync, type FSWatcher, realpathSync, watch } from "node:fs";
-import { resolve, dirname } from "node:path";
-import { buildStoredRoutes, type StoredEntry, type StoredRoutesBuilt } from "./stored-routes.ts";
+import { type FSWatcher, readFileSync, realpathSync, statSync, watch } from "node:fs";
+import { dirname, resolve } from "node:path";
 import type { Config } from "./config.ts";
-import { formatProblem, type Problem, InvalidConfig } from "./problems.ts";
 import { loadConfig } from "./load-config.ts";
+import { formatProblem, InvalidConfig, type Problem } from "./problems.ts";
 import { type CurrentRoutes, createRouteTable, type RouteTable } from "./route-table.ts";
+import { buildStoredRoutes, type StoredEntry, type StoredRoutesBuilt } from "./stored-routes.ts";
 
 /** Quiet this long, ms, before a change counts: an editor writes in several steps. */
 const settleMs = 100;

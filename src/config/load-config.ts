@@ -2,24 +2,24 @@ import { readFileSync, statSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import type { Route } from "../model/route.ts";
 import { serviceAccountId } from "../model/subject.ts";
-import { adoptPomeriumKeys } from "./pomerium.ts";
 import { buildConfig } from "./build-config.ts";
 import { checkIdentities } from "./check-identities.ts";
 import { checkSharedSecrets } from "./check-shared-secrets.ts";
 import { checkTogether } from "./check-together.ts";
 import type { Config } from "./config.ts";
 import { configSchema } from "./config-schema.ts";
-import { type ConfigPath, configSource } from "./source.ts";
-import { createFields, type FieldContext } from "./fields.ts";
-import { checkDatabase, checkPlainListeners } from "./exposure.ts";
 import { checkEgressProxies } from "./egress-proxies.ts";
+import { checkDatabase, checkPlainListeners } from "./exposure.ts";
+import { createFields, type FieldContext } from "./fields.ts";
 import { listenerFaults } from "./listeners.ts";
 import { parsePolicy } from "./parse-policy.ts";
+import { adoptPomeriumKeys } from "./pomerium.ts";
 import type { Problem } from "./problems.ts";
 import { readRoute } from "./read-route.ts";
-import { reportIssues, createReporter, type Reporter } from "./reporter.ts";
+import { createReporter, type Reporter, reportIssues } from "./reporter.ts";
 import { routeSchema } from "./route-schema.ts";
 import { signInRedirectUri } from "./sign-in-providers.ts";
+import { type ConfigPath, configSource } from "./source.ts";
 
 /** A loaded file, or everything that is wrong with it. */
 export type LoadedConfig =

@@ -1,12 +1,12 @@
 import type { z } from "zod";
+import { isLoopbackName } from "../egress/addresses.ts";
 import type { PolicySource, Route } from "../model/route.ts";
 import { buildRoute } from "./build-route.ts";
-import type { ConfigPath } from "./source.ts";
-import { dropPomeriumKeys } from "./pomerium.ts";
 import { parsePolicy } from "./parse-policy.ts";
-import { reportIssues, type Reporter } from "./reporter.ts";
+import { dropPomeriumKeys } from "./pomerium.ts";
+import { type Reporter, reportIssues } from "./reporter.ts";
 import type { routeSchema } from "./route-schema.ts";
-import { isLoopbackName } from "../egress/addresses.ts";
+import type { ConfigPath } from "./source.ts";
 
 /** Reads a route's `from`, and Pomerium's `prefix` beside it (F1.1). What is wrong with them is reported; `undefined` then. */
 export function readFrom(

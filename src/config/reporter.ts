@@ -1,6 +1,6 @@
-import type { ConfigPath, ConfigSource } from "./source.ts";
-import type { Problem } from "./problems.ts";
 import type { z } from "zod";
+import type { Problem } from "./problems.ts";
+import type { ConfigPath, ConfigSource } from "./source.ts";
 
 /** Collects problems, so that all of them are told at once (F1.5). */
 export interface Reporter {

@@ -1,6 +1,6 @@
 import type { Route, WellKnownText } from "../model/route.ts";
 import type { Config } from "./config.ts";
-import { normalPath, pathFault, normalizeHost } from "./paths.ts";
+import { normalizeHost, normalPath, pathFault } from "./paths.ts";
 
 /** Routes as they stood before their upstream changed, by id, newest first; `until` in ms since the epoch. */
 export type FormerRoutes = ReadonlyMap<string, readonly FormerRoute[]>;

@@ -1,12 +1,12 @@
 import type { Route } from "../model/route.ts";
 import { checkTogether } from "./check-together.ts";
 import type { Config } from "./config.ts";
-import { configSource } from "./source.ts";
 import { literalFields } from "./fields.ts";
 import type { Problem } from "./problems.ts";
 import { readRoute } from "./read-route.ts";
 import { createReporter } from "./reporter.ts";
 import { routeSchema } from "./route-schema.ts";
+import { configSource } from "./source.ts";
 
 /** A route kept in the database: an entry as the routes file would have it, with an id. */
 export interface StoredEntry {

@@ -1,5 +1,5 @@
-import type { RouteTable } from "../config/route-table.ts";
 import { besidePath } from "../config/paths.ts";
+import type { RouteTable } from "../config/route-table.ts";
 import { inspectedBodyBytes, type Route } from "../model/route.ts";
 import { affinityFilter, affinityPolicy, affinityState, hasAffinity } from "./affinity.ts";
 import { earlyBytes, headerCheckFilter, retryElsewhere } from "./http-filters.ts";

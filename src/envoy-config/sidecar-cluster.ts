@@ -1,5 +1,5 @@
 import type { Config } from "../config/config.ts";
-import { isTcp, envoySecretHeader } from "../config/listeners.ts";
+import { envoySecretHeader, isTcp } from "../config/listeners.ts";
 import { envoyAddress, type Json, typeUrl } from "./proto-json.ts";
 import { clusterDefaults, clusterName, upstreamCluster } from "./upstream-cluster.ts";
 

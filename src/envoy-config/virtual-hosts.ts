@@ -1,5 +1,5 @@
 import type { Config } from "../config/config.ts";
-import { isTcp, envoySecretHeader } from "../config/listeners.ts";
+import { envoySecretHeader, isTcp } from "../config/listeners.ts";
 import { createRouteTable, type OwnPath, ownPaths } from "../config/route-table.ts";
 import { ownBodyBytes, ownBodyFilter, retryElsewhere } from "./http-filters.ts";
 import { type Json, typeUrl } from "./proto-json.ts";

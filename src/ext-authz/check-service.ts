@@ -1,6 +1,6 @@
 import { type MethodDefinition, type ServerUnaryCall, type sendUnaryData, status } from "@grpc/grpc-js";
 import { trace } from "@opentelemetry/api";
-import { envoySecretExtension, type PeerProof, shownBy, provenByMessage } from "../config/listeners.ts";
+import { envoySecretExtension, type PeerProof, provenByMessage, shownBy } from "../config/listeners.ts";
 import { loadGrpcService } from "../server/grpc/load-proto.ts";
 import { type GrpcService, Unauthenticated } from "../server/grpc/unary.ts";
 import { cors } from "./challenge.ts";

@@ -1,6 +1,6 @@
-import type { RouteTable } from "../config/route-table.ts";
 import { returnedCookies } from "../config/cookies.ts";
 import { readBesidePath, upstreamUrl } from "../config/paths.ts";
+import type { RouteTable } from "../config/route-table.ts";
 import { type Caller, issuedTo, type Refusal } from "../external-tokens/external-tokens.ts";
 import type { ProvenMetadata } from "../external-tokens/metadata-proofs.ts";
 import type { Route } from "../model/route.ts";

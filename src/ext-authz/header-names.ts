@@ -1,4 +1,9 @@
-import { isIdentityHeader, isOverrideHeader, isFramingHeader, passesToServers } from "../config/header-names.ts";
+import {
+  isFramingHeader,
+  isIdentityHeader,
+  isOverrideHeader,
+  passesToServers,
+} from "../config/header-names.ts";
 
 /** What there is to know of a request header by its name alone. */
 export interface HeaderName {

@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import { normalPath, pathFault, namesSession, readBesidePath } from "../config/paths.ts";
+import { namesSession, normalPath, pathFault, readBesidePath } from "../config/paths.ts";
 import type { Route } from "../model/route.ts";
 import { forwardedAddress } from "../server/client-address.ts";
 import type { Deny } from "./decision.ts";

@@ -1,6 +1,11 @@
 import { setTimeout as delay } from "node:timers/promises";
-import { type ServerDuplexStream, type ServiceDefinition, status, type UntypedServiceImplementation } from "@grpc/grpc-js";
-import { shownBy, provenByMessage } from "../config/listeners.ts";
+import {
+  type ServerDuplexStream,
+  type ServiceDefinition,
+  status,
+  type UntypedServiceImplementation,
+} from "@grpc/grpc-js";
+import { provenByMessage, shownBy } from "../config/listeners.ts";
 import type { Route } from "../model/route.ts";
 import { boundedCache } from "../util/bounded-cache.ts";
 import { type HeldBytes, heldBytes, type WorkBudget, workBudget } from "./budgets.ts";

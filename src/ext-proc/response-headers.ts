@@ -1,6 +1,12 @@
-import { isOwnCookie, cookieForClient, mostCookieBytes, mostCookies, removesCookie } from "../config/cookies.ts";
-import type { RouteTable } from "../config/route-table.ts";
+import {
+  cookieForClient,
+  isOwnCookie,
+  mostCookieBytes,
+  mostCookies,
+  removesCookie,
+} from "../config/cookies.ts";
 import { besidePath, namesSession } from "../config/paths.ts";
+import type { RouteTable } from "../config/route-table.ts";
 import { type UpstreamPlace, upstreamPlace } from "../config/upstream-places.ts";
 import type { MetadataProofs } from "../external-tokens/metadata-proofs.ts";
 import type { Route } from "../model/route.ts";

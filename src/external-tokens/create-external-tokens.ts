@@ -1,15 +1,22 @@
 import { decodeJwt, decodeProtectedHeader, type JWTVerifyGetKey } from "jose";
 import { LRUCache } from "lru-cache";
-import type { Config } from "../config/config.ts";
 import { opensRoute } from "../config/check-identities.ts";
+import type { Config } from "../config/config.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
 import type { Route } from "../model/route.ts";
-import { keysOfGroups } from "../store/keys-of-groups.ts";
-import type { People, PersonFacts } from "../store/people.ts";
+import { keysOfGroups, type People, type PersonFacts } from "../store/people.ts";
 import type { Store } from "../store/store.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
-import { type Caller, type ExternalTokens, issuedTo, type Refusal, type Refused, type Verification, type VerifiedToken } from "./external-tokens.ts";
+import {
+  type Caller,
+  type ExternalTokens,
+  issuedTo,
+  type Refusal,
+  type Refused,
+  type Verification,
+  type VerifiedToken,
+} from "./external-tokens.ts";
 import { issuerKeys } from "./issuer-keys.ts";
 import { sessionTokens } from "./session-tokens.ts";
 import type { SigningKeyRing } from "./signing-keys.ts";

@@ -1,7 +1,8 @@
 import { createHmac, createSecretKey, type KeyObject, randomBytes, timingSafeEqual } from "node:crypto";
 import { cookieMark } from "../config/cookies.ts";
 import type { Route } from "../model/route.ts";
-import type { SigningKey, Store } from "../store/store.ts";
+import type { SigningKey } from "../store/signing-keys.ts";
+import type { Store } from "../store/store.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { boundedCache } from "../util/bounded-cache.ts";
 

@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import { SignJWT } from "jose";
 import { needsPersonsConnection, type Route } from "../model/route.ts";
 import { serviceAccountId } from "../model/subject.ts";
-import type { AuditEvent } from "../store/audit-event.ts";
+import type { AuditEvent } from "../store/audit-events.ts";
 import type { Store } from "../store/store.ts";
 import type { SigningKeyRing } from "./signing-keys.ts";
 

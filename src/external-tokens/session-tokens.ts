@@ -3,7 +3,7 @@ import { SignJWT } from "jose";
 import { LRUCache } from "lru-cache";
 import type { CurrentRoutes } from "../config/route-table.ts";
 import type { Route } from "../model/route.ts";
-import { keysOfGroups } from "../store/keys-of-groups.ts";
+import { keysOfGroups } from "../store/people.ts";
 import type { Store } from "../store/store.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";

@@ -6,7 +6,8 @@ import {
   type JSONWebKeySet,
   type JWK,
 } from "jose";
-import type { SigningKey, SigningKeyPurpose, Store } from "../store/store.ts";
+import type { SigningKey, SigningKeyPurpose } from "../store/signing-keys.ts";
+import type { Store } from "../store/store.ts";
 import type { Logger } from "../telemetry/logger.ts";
 
 /** What a pair of keys is for; the symmetric keys of check metadata are no part of the ring. */

@@ -1,5 +1,11 @@
 import { decodeProtectedHeader, errors, type JWTPayload, type JWTVerifyGetKey, jwtVerify } from "jose";
-import { claimAt, groupsOf, withoutTokenClaims, withWithheldGroups, verifiedEmail } from "../config/claims.ts";
+import {
+  claimAt,
+  groupsOf,
+  verifiedEmail,
+  withoutTokenClaims,
+  withWithheldGroups,
+} from "../config/claims.ts";
 import type { TrustedIssuer } from "../config/config.ts";
 import { serviceAccountId } from "../model/subject.ts";
 import { issuedTo, type Refusal, type Refused, type VerifiedToken } from "./external-tokens.ts";

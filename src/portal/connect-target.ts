@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import type { Context } from "koa";
-import { askedAt, pathBelow } from "../config/endpoint.ts";
 import { ownCookieName } from "../config/cookies.ts";
+import { askedAt, pathBelow } from "../config/endpoint.ts";
 import type { RouteTable } from "../config/route-table.ts";
 import { callbackHost } from "../config/upstream-callback.ts";
 import type { Route } from "../model/route.ts";

@@ -2,7 +2,7 @@ import { isBelowUpstream } from "../config/endpoint.ts";
 import { needsPersonsConnection } from "../model/route.ts";
 import type { ConnectionsPage } from "../pages/connections-page.ts";
 import type { Person } from "../sign-in/sign-in.ts";
-import type { UpstreamToken } from "../store/store.ts";
+import type { UpstreamToken } from "../store/upstream-tokens.ts";
 import { type PortalDeps, reachableRoutes, serverStates } from "./portal.ts";
 
 /** A person's servers for the portal: those policy lets them use, and those they are still connected to though it no longer does. */

@@ -2,8 +2,8 @@ import { decodeJwt, decodeProtectedHeader, type JWTPayload, jwtVerify } from "jo
 import type { Context } from "koa";
 import type { SignInProvider } from "../config/config.ts";
 import { readForm, requestId } from "../server/http/request.ts";
-import type { SignInSession } from "../store/store.ts";
-import { StoreUnavailable } from "../store/store-unavailable.ts";
+import { StoreUnavailable } from "../store/errors.ts";
+import type { SignInSession } from "../store/sign-in-sessions.ts";
 import type { OpenidClients } from "./providers.ts";
 import type { Sessions } from "./sessions.ts";
 import type { SignInDeps } from "./sign-in.ts";

@@ -1,8 +1,21 @@
 import { decodeJwt } from "jose";
-import { type Configuration, fetchUserInfo, type TokenEndpointResponse, type TokenEndpointResponseHelpers } from "openid-client";
-import { type Claims, claimAt, groupsOf, withoutClaims, withoutTokenClaims, withWithheldGroups, verifiedEmail } from "../config/claims.ts";
+import {
+  type Configuration,
+  fetchUserInfo,
+  type TokenEndpointResponse,
+  type TokenEndpointResponseHelpers,
+} from "openid-client";
+import {
+  type Claims,
+  claimAt,
+  groupsOf,
+  verifiedEmail,
+  withoutClaims,
+  withoutTokenClaims,
+  withWithheldGroups,
+} from "../config/claims.ts";
 import type { SignInProvider } from "../config/config.ts";
-import type { SignInSession } from "../store/store.ts";
+import type { SignInSession } from "../store/sign-in-sessions.ts";
 
 type Tokens = TokenEndpointResponse & TokenEndpointResponseHelpers;
 

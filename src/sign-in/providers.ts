@@ -18,7 +18,7 @@ import {
 } from "openid-client";
 import type { SignInProvider } from "../config/config.ts";
 import { readableKeys } from "../external-tokens/issuer-keys.ts";
-import type { SignInSession } from "../store/store.ts";
+import type { SignInSession } from "../store/sign-in-sessions.ts";
 
 /** We as relying party of each configured provider; discovery is cached for an hour. */
 export interface OpenidClients {

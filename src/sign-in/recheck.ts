@@ -1,7 +1,7 @@
 import { ClientError, ResponseBodyError, refreshTokenGrant } from "openid-client";
 import type { SignInProvider } from "../config/config.ts";
-import { nextChange } from "../store/next-change.ts";
-import type { SignInSession } from "../store/store.ts";
+import { nextChange } from "../store/notifications/notifications.ts";
+import type { SignInSession } from "../store/sign-in-sessions.ts";
 import { identityFromClaims, personClaims } from "./person-claims.ts";
 import { type OpenidClients, tokensOf } from "./providers.ts";
 import type { Sessions } from "./sessions.ts";

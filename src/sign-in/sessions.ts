@@ -4,10 +4,10 @@ import { parseCookie } from "cookie";
 import type { Context } from "koa";
 import { LRUCache } from "lru-cache";
 import { ownCookieName } from "../config/cookies.ts";
-import type { AuditEvent } from "../store/audit-event.ts";
-import { keysOfGroups } from "../store/keys-of-groups.ts";
-import { secretName } from "../store/secret-name.ts";
-import type { BrowserSession } from "../store/store.ts";
+import type { AuditEvent } from "../store/audit-events.ts";
+import type { BrowserSession } from "../store/browser-sessions.ts";
+import { secretName } from "../store/hashed-handle.ts";
+import { keysOfGroups } from "../store/people.ts";
 import type { Person, SignInDeps } from "./sign-in.ts";
 
 const sessionCookie = (secure: boolean) => ownCookieName("session", secure);

@@ -1,7 +1,8 @@
 import type Router from "@koa/router";
 import type { Context } from "koa";
 import type { CurrentRoutes } from "../config/route-table.ts";
-import type { SignInSession, Store } from "../store/store.ts";
+import type { SignInSession } from "../store/sign-in-sessions.ts";
+import type { Store } from "../store/store.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 

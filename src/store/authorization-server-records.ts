@@ -1,336 +1,68 @@
-import { type ExpressionBuilder, type Selectable, sql, type Transaction } from "kysely";
-import type { Database } from "./database.ts";
-import type { Encryption } from "./encryption.ts";
-import { notify } from "./notify.ts";
-import type { RowMacs } from "./row-macs.ts";
-import { secretName } from "./secret-name.ts";
-import type { AuthorizationServerRecord, AuthorizationServerRecords, GrantSummary } from "./store.ts";
-import type { Tables } from "./tables.ts";
-import { writeAuditEvent } from "./write-audit-event.ts";
+import type { AuditEvent } from "./audit-events.ts";
+import type { DelegationsAsked } from "./delegations.ts";
 
-const table = "authorization_server_record";
-const refreshToken = "RefreshToken";
-/** Model of our own rows that name the successor of a used refresh token; they expire with the grace. */
-const refreshSuccessor = "RefreshTokenSuccessor";
-type Row = Selectable<Tables["authorization_server_record"]>;
+/** One record of oidc-provider's adapter; `id` is hashed, `payload` encrypted. */
+export interface AuthorizationServerRecord {
+  readonly model: string;
+  readonly id: string;
+  readonly payload: Record<string, unknown>;
+  readonly expiresAt?: Date;
+  readonly consumedAt?: Date;
+}
 
-const text = (value: unknown) => (typeof value === "string" ? value : null);
-const nameOf = (value: unknown) => (typeof value === "string" ? secretName(value) : null);
-const unexpired = (e: ExpressionBuilder<Tables, typeof table>) =>
-  e.or([e("expires_at", "is", null), e("expires_at", ">", sql<Date>`now()`)]);
+export interface GrantSummary {
+  readonly grantId: string;
+  readonly userId: string;
+  readonly clientId: string;
+  readonly payload: Record<string, unknown>;
+  readonly createdAt: Date;
+  /** When its client last obtained tokens. */
+  readonly lastUsedAt: Date;
+}
 
-/** oidc-provider's records: found by hashed ids, sealed, grant id and owner in clear for revoking and listing. */
-export function authorizationServerRecords(
-  database: Database,
-  { seal, open }: Encryption,
-  macs: RowMacs,
-): AuthorizationServerRecords {
-  const { clock } = database;
-
-  const openPayload = (row: Row) =>
-    open<{ id: string; payload: Record<string, unknown> }>(table, [row.model, row.id_name], row.sealed);
-
-  async function findBy(
-    model: string,
-    column: "id_name" | "uid_name" | "user_code_name",
-    secret: string,
-  ): Promise<AuthorizationServerRecord | undefined> {
-    const found = await database.read(`authorization_server_record.find`, (db) =>
-      db
-        .selectFrom(table)
-        .selectAll()
-        .where("model", "=", model)
-        .where(column, "=", secretName(secret))
-        .where(unexpired)
-        .executeTakeFirst(),
-    );
-    const row = await macs.find(table, found);
-    if (row === undefined) return undefined;
-    return {
-      model,
-      ...(await openPayload(row)),
-      ...(row.expires_at && { expiresAt: clock.fromDatabase(row.expires_at) }),
-      ...(row.consumed_at && { consumedAt: clock.fromDatabase(row.consumed_at) }),
-    };
-  }
-
-  /** All columns of a record that has not been consumed. */
-  async function rowOf({ model, id, payload, expiresAt }: Omit<AuthorizationServerRecord, "consumedAt">) {
-    const idName = secretName(id);
-    const clear = {
-      grant_id: model === "Grant" ? id : text(payload.grantId),
-      uid_name: nameOf(payload.uid),
-      user_code_name: nameOf(payload.userCode),
-      user_id: text(payload.accountId),
-      client_id: text(payload.clientId),
-      expires_at: expiresAt === undefined ? null : clock.toDatabase(expiresAt),
-    };
-    await macs.ready();
-    const sealed = await seal(table, [model, idName], { id, payload });
-    const mac = macs.sign(table, { model, id_name: idName, ...clear, consumed_at: null });
-    return { key: { model, id_name: idName }, values: { ...sealed, ...clear, mac } };
-  }
-
-  /** Marks a record as used. Locked: of two who do so at once, the second finds it used, and hears false. */
-  async function consumeIn(tx: Transaction<Tables>, model: string, id: string): Promise<boolean> {
-    const row = await tx
-      .selectFrom(table)
-      .selectAll()
-      .where("model", "=", model)
-      .where("id_name", "=", secretName(id))
-      .where("consumed_at", "is", null)
-      .where(unexpired)
-      .forUpdate()
-      .executeTakeFirst();
-    if (row === undefined || !macs.accepts(table, row)) return false;
-    const consumed_at = clock.toDatabase(new Date());
-    await tx
-      .updateTable(table)
-      .set({ consumed_at, mac: macs.sign(table, { ...row, consumed_at }) })
-      .where("model", "=", model)
-      .where("id_name", "=", row.id_name)
-      .execute();
-    return true;
-  }
-
-  async function put(tx: Transaction<Tables>, { key, values }: Awaited<ReturnType<typeof rowOf>>) {
-    await tx
-      .insertInto(table)
-      .values({ ...key, ...values })
-      .onConflict((conflict) =>
-        conflict
-          .columns(["model", "id_name"])
-          .doUpdateSet(values)
-          // What is used up stays so.
-          .where("authorization_server_record.consumed_at", "is", null),
-      )
-      .execute();
-  }
-
-  /** Whether what a record rests on is there. Locked until the transaction ends. */
-  async function isAllowed(
-    tx: Transaction<Tables>,
-    { model, payload }: Pick<AuthorizationServerRecord, "model" | "payload">,
-  ): Promise<boolean> {
-    if (model === "Grant") {
-      const person = await tx
-        .selectFrom("sign_in_session")
-        .selectAll()
-        .where("user_id", "=", text(payload.accountId))
-        .forShare()
-        .executeTakeFirst();
-      return person !== undefined && macs.accepts("sign_in_session", person);
-    }
-    const grant = await tx
-      .selectFrom(table)
-      .selectAll()
-      .where("model", "=", "Grant")
-      .where("id_name", "=", nameOf(payload.grantId))
-      .where(unexpired)
-      .forShare()
-      .executeTakeFirst();
-    return grant !== undefined && macs.accepts(table, grant);
-  }
-
-  async function destroy(model: string, id: string): Promise<void> {
-    await database.write("authorization_server_record.destroy", async (tx) => {
-      const rows = await tx
-        .deleteFrom(table)
-        .where("model", "=", model)
-        .where("id_name", "=", secretName(id))
-        .returning("model")
-        .execute();
-      if (model === "Grant" && rows.length === 1) await notify(tx, { table: "grant", grantId: id });
-    });
-  }
-
-  return {
-    async upsert(record, audit, asked) {
-      const { id } = record;
-      const row = await rowOf(record);
-      await database.write("authorization_server_record.upsert", async (tx) => {
-        await put(tx, row);
-        if (asked && asked.routeIds.length > 0)
-          await tx
-            .insertInto("delegation")
-            .values(
-              asked.routeIds.map((routeId) => {
-                const row = {
-                  grant_id: id,
-                  route_id: routeId,
-                  account: asked.account,
-                  owner_id: asked.ownerId,
-                  upstream: null,
-                  delegated_at: null,
-                  expires_at: clock.toDatabase(asked.expiresAt),
-                };
-                return { ...row, mac: macs.sign("delegation", row) };
-              }),
-            )
-            .execute();
-        if (audit) await writeAuditEvent(tx, audit);
-      });
-    },
-    async upsertIfAllowed(record, audit) {
-      const row = await rowOf(record);
-      return database.write("authorization_server_record.upsert_if_allowed", async (tx) => {
-        // Before we look: writing waits for whoever ends all access, who then has committed, or waits for us.
-        await put(tx, row);
-        if (await isAllowed(tx, record)) {
-          if (audit) await writeAuditEvent(tx, audit);
-          return true;
-        }
-        const { model, id_name } = row.key;
-        await tx.deleteFrom(table).where("model", "=", model).where("id_name", "=", id_name).execute();
-        return false;
-      });
-    },
-    find: (model, id) => findBy(model, "id_name", id),
-    findByUid: (model, uid) => findBy(model, "uid_name", uid),
-    findByUserCode: (model, userCode) => findBy(model, "user_code_name", userCode),
-
-    async consume(model, id) {
-      await macs.ready();
-      return database.write("authorization_server_record.consume", (tx) => consumeIn(tx, model, id));
-    },
-
-    async rotateRefreshToken(usedId, successor, repeatableFor) {
-      const { grantId, accountId, clientId } = successor.payload;
-      const fresh = await rowOf({ ...successor, model: refreshToken });
-      const link =
-        repeatableFor > 0 &&
-        (await rowOf({
-          model: refreshSuccessor,
-          id: usedId,
-          payload: { grantId, accountId, clientId, successor: successor.id },
-          expiresAt: new Date(Date.now() + repeatableFor * 1000),
-        }));
-      return database.write("authorization_server_record.rotate_refresh_token", async (tx) => {
-        if (!(await consumeIn(tx, refreshToken, usedId))) return false;
-        // Whoever uses a token has got it: how it came about may not be repeated any more.
-        await tx
-          .deleteFrom(table)
-          .where("model", "=", refreshSuccessor)
-          .where("grant_id", "=", fresh.values.grant_id)
-          .execute();
-        for (const row of [fresh, link])
-          if (row)
-            await tx
-              .insertInto(table)
-              .values({ ...row.key, ...row.values })
-              .execute();
-        return true;
-      });
-    },
-
-    async successorOf(usedId, audit) {
-      const link = await findBy(refreshSuccessor, "id_name", usedId);
-      const { successor: id, grantId } = link?.payload ?? {};
-      if (typeof id !== "string" || typeof grantId !== "string") return undefined;
-      await macs.ready();
-      return database.write("authorization_server_record.successor_of", async (tx) => {
-        // Locked, so that it is given out before it is used, or not at all.
-        const rows = await tx
-          .selectFrom(table)
-          .selectAll()
-          .where((e) =>
-            e.or([
-              e.and([e("model", "=", refreshToken), e("id_name", "=", secretName(id))]),
-              e.and([e("model", "=", "Grant"), e("id_name", "=", secretName(grantId))]),
-              e.and([e("model", "=", refreshSuccessor), e("id_name", "=", secretName(usedId))]),
-            ]),
-          )
-          .where("consumed_at", "is", null)
-          .where(unexpired)
-          .orderBy("model")
-          .orderBy("id_name")
-          .forShare()
-          .execute();
-        if (rows.filter((row) => macs.accepts(table, row)).length < 3) return undefined;
-        if (audit) await writeAuditEvent(tx, audit);
-        return id;
-      });
-    },
-
-    forgetSuccessor: (usedId) => destroy(refreshSuccessor, usedId),
-    destroy,
-
-    revokeGrant(grantId, audit) {
-      return database.write("authorization_server_record.revoke_grant", async (tx) => {
-        // In the order in which a rotation locks them, or the two could wait for each other.
-        await tx
-          .selectFrom(table)
-          .select("model")
-          .where("grant_id", "=", grantId)
-          .orderBy("model")
-          .orderBy("id_name")
-          .forUpdate()
-          .execute();
-        const rows = await tx.deleteFrom(table).where("grant_id", "=", grantId).returning("model").execute();
-        await tx.deleteFrom("delegation").where("grant_id", "=", grantId).execute();
-        if (rows.length === 0) return false;
-        await writeAuditEvent(tx, audit);
-        await notify(tx, { table: "grant", grantId });
-        return true;
-      });
-    },
-
-    async grantIsLive(grantId) {
-      const row = await database.read("authorization_server_record.grant_is_live", (db) =>
-        db
-          .selectFrom(table)
-          .selectAll()
-          .where("model", "=", "Grant")
-          .where("id_name", "=", secretName(grantId))
-          .where(unexpired)
-          .executeTakeFirst(),
-      );
-      return (await macs.find(table, row)) !== undefined;
-    },
-
-    async clientHasGrant(clientId) {
-      const row = await database.read("authorization_server_record.client_has_grant", (db) =>
-        db
-          .selectFrom(table)
-          .select("model")
-          .where("model", "=", "Grant")
-          .where("client_id", "=", clientId)
-          .where(unexpired)
-          .limit(1)
-          .executeTakeFirst(),
-      );
-      return row !== undefined;
-    },
-
-    async grants({ userId, clientId }) {
-      const rows = await database.read("authorization_server_record.grants", (db) => {
-        let query = db
-          .selectFrom(table)
-          .selectAll()
-          .select(
-            sql<Date>`(
-              select max(of_grant.created_at) from ${sql.table(table)} as of_grant
-              where of_grant.grant_id = authorization_server_record.grant_id)`.as("last_used_at"),
-          )
-          .where("model", "=", "Grant")
-          .where(unexpired);
-        if (userId !== undefined) query = query.where("user_id", "=", userId);
-        if (clientId !== undefined) query = query.where("client_id", "=", clientId);
-        return query.orderBy("created_at").execute();
-      });
-      return Promise.all(
-        (await macs.filter(table, rows)).map(async (row): Promise<GrantSummary> => {
-          const { id, payload } = await openPayload(row);
-          return {
-            grantId: id,
-            userId: row.user_id ?? "",
-            clientId: row.client_id ?? "",
-            payload,
-            createdAt: row.created_at,
-            lastUsedAt: row.last_used_at,
-          };
-        }),
-      );
-    },
-  };
+export interface AuthorizationServerRecords {
+  /** @param asked of a service account's grant: whose connections it asks for, which the owner sees from then on */
+  upsert(
+    record: Omit<AuthorizationServerRecord, "consumedAt">,
+    audit?: AuditEvent,
+    asked?: DelegationsAsked,
+  ): Promise<void>;
+  /**
+   * `upsert` of what a person's sign-in allows (a grant), or a grant (its codes and tokens). False: that has ended, and nothing is stored.
+   * Whatever ends it at the same time comes before, or ends this, too.
+   */
+  upsertIfAllowed(
+    record: Omit<AuthorizationServerRecord, "consumedAt">,
+    audit?: AuditEvent,
+  ): Promise<boolean>;
+  find(model: string, id: string): Promise<AuthorizationServerRecord | undefined>;
+  findByUid(model: string, uid: string): Promise<AuthorizationServerRecord | undefined>;
+  findByUserCode(model: string, userCode: string): Promise<AuthorizationServerRecord | undefined>;
+  /** One conditional update; false for the loser of a race (F3.7). */
+  consume(model: string, id: string): Promise<boolean>;
+  /**
+   * Uses up a refresh token and stores its successor, in one transaction. False for the loser of a race: nothing is stored then.
+   * @param repeatableFor seconds in which `successorOf` knows the successor, which is kept encrypted until then; 0: never
+   */
+  rotateRefreshToken(
+    usedId: string,
+    successor: Omit<AuthorizationServerRecord, "model" | "consumedAt">,
+    repeatableFor: number,
+  ): Promise<boolean>;
+  /**
+   * The id of the refresh token that took the place of this one, while that may be repeated: it and its grant are live, and it has
+   * not been used.
+   * @param audit written if there is one: it is about to be given out again
+   */
+  successorOf(usedId: string, audit?: AuditEvent): Promise<string | undefined>;
+  /** Forgets which successor a used refresh token had. */
+  forgetSuccessor(usedId: string): Promise<void>;
+  destroy(model: string, id: string): Promise<void>;
+  /** Deletes all records of a grant, the grant included, and notifies every replica. */
+  revokeGrant(grantId: string, audit: AuditEvent): Promise<boolean>;
+  /** A grant that exists and has not expired. */
+  grantIsLive(grantId: string): Promise<boolean>;
+  /** Whether anybody has a live grant for this client. */
+  clientHasGrant(clientId: string): Promise<boolean>;
+  grants(filter: { userId?: string; clientId?: string }): Promise<GrantSummary[]>;
 }

@@ -1,9 +1,30 @@
+import { type AuditEvent, writeAuditEvent } from "./audit-events.ts";
 import type { Database } from "./database.ts";
-import { notify } from "./notify.ts";
+import { secretName } from "./hashed-handle.ts";
+import { notify } from "./notifications/notifications.ts";
 import type { RowMacs } from "./row-macs.ts";
-import { secretName } from "./secret-name.ts";
-import type { BrowserSessions } from "./store.ts";
-import { writeAuditEvent } from "./write-audit-event.ts";
+
+/** A browser's session on one host. The cookie holds `id`; the table its SHA-256. */
+export interface BrowserSession {
+  readonly id: string;
+  readonly host: string;
+  readonly userId: string;
+  /** `secretName` of the issuer-host session it was handed over from; ends with it. */
+  readonly parentName?: string;
+  readonly createdAt: Date;
+  readonly expiresAt: Date;
+}
+
+export interface BrowserSessions {
+  /** A session whose parent has ended meanwhile is not created: looking for it finds nothing. */
+  create(session: BrowserSession): Promise<void>;
+  find(id: string): Promise<BrowserSession | undefined>;
+  /** Whether the session of this `secretName` exists and has not expired: tokens minted for it die with it (F5.1). */
+  isLive(name: string): Promise<boolean>;
+  /** Ends the session, its parent and all handed over from them (sign-out). No session, no audit event. */
+  end(id: string, audit?: AuditEvent): Promise<void>;
+  endForUser(userId: string, audit?: AuditEvent): Promise<void>;
+}
 
 const table = "browser_session";
 

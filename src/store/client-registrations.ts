@@ -1,13 +1,59 @@
 import { randomUUID } from "node:crypto";
 import { type Selectable, sql } from "kysely";
 import type { Database } from "./database.ts";
-import type { Encryption } from "./encryption.ts";
-import { nextChange } from "./next-change.ts";
-import { notify } from "./notify.ts";
+import type { Encryption } from "./encryption/encryption.ts";
+import { StoreUnavailable } from "./errors.ts";
+import { type Notifications, nextChange, notify } from "./notifications/notifications.ts";
 import type { RowMacs } from "./row-macs.ts";
-import type { ClientRegistration, ClientRegistrations, Notifications } from "./store.ts";
-import { StoreUnavailable } from "./store-unavailable.ts";
 import type { Tables } from "./tables.ts";
+
+/** Credentials an authorization server gave us (RFC 7591), never offered to another issuer. */
+export interface ClientRegistration {
+  readonly issuer: string;
+  readonly redirectUri: string;
+  readonly clientId: string;
+  readonly clientSecret?: string;
+  readonly secretExpiresAt?: Date;
+  readonly authMethod: string;
+  readonly metadata: Record<string, unknown>;
+}
+
+export interface ClientRegistrations {
+  /** @param alsoEnded also one whose secret has ended: it may be renewed, or the server's clock be behind; default false */
+  find(issuer: string, redirectUri: string, alsoEnded?: boolean): Promise<ClientRegistration | undefined>;
+  /**
+   * Runs `register` at most once per (issuer, redirect URI) across replicas: waits for, and returns, a registration under way
+   * elsewhere. No transaction is held open meanwhile.
+   *
+   * @param insteadOf a registration that is as good as none, but stays until another one is made. Some servers answer with the same
+   * client id: what tells the two apart is `registeredAt` of `metadata`, as the caller has seen it.
+   */
+  getOrRegister(
+    issuer: string,
+    redirectUri: string,
+    register: () => Promise<ClientRegistration>,
+    insteadOf?: { readonly clientId: string; readonly registeredAt?: number },
+  ): Promise<ClientRegistration>;
+  /**
+   * Runs `renew` on this client's registration under the same lease, and stores what comes of it. Undefined: another replica is at
+   * it, or the client is gone.
+   */
+  renew(
+    issuer: string,
+    redirectUri: string,
+    clientId: string,
+    renew: (current: ClientRegistration) => Promise<ClientRegistration>,
+  ): Promise<ClientRegistration | undefined>;
+  /** Changes what is known of exactly this client, unless it changes at the same time. */
+  update(
+    issuer: string,
+    redirectUri: string,
+    clientId: string,
+    change: (current: ClientRegistration) => ClientRegistration,
+  ): Promise<void>;
+  /** Forgets exactly this client id (the server has forgotten it). */
+  delete(issuer: string, redirectUri: string, clientId: string): Promise<void>;
+}
 
 type SealedPart = Omit<ClientRegistration, "issuer" | "redirectUri" | "secretExpiresAt">;
 

@@ -1,12 +1,95 @@
 import { type ExpressionBuilder, type Selectable, sql, type Transaction } from "kysely";
-import type { AuditEvent } from "./audit-event.ts";
+import { type AuditEvent, writeAuditEvent } from "./audit-events.ts";
 import type { Database } from "./database.ts";
-import { endDelegations, takeBack } from "./end-delegations.ts";
-import { notify } from "./notify.ts";
+import { notify } from "./notifications/notifications.ts";
 import type { RowMacs } from "./row-macs.ts";
-import type { Delegation, Delegations } from "./store.ts";
 import type { Tables } from "./tables.ts";
-import { writeAuditEvent } from "./write-audit-event.ts";
+
+/**
+ * Ends what an owner has delegated, all of it or one connection, in the transaction of what ends it; told to every replica.
+ * @returns how many there were
+ */
+export async function endDelegations(
+  tx: Transaction<Tables>,
+  macs: Pick<RowMacs, "sign" | "accepts">,
+  { ownerId, routeId, upstream }: { ownerId: string; routeId?: string; upstream?: string },
+  reason: string,
+): Promise<number> {
+  let given = tx
+    .selectFrom("delegation")
+    .selectAll()
+    .where("owner_id", "=", ownerId)
+    .where("delegated_at", "is not", null);
+  if (routeId !== undefined) given = given.where("route_id", "=", routeId);
+  if (upstream !== undefined) given = given.where("upstream", "=", upstream);
+  const rows = await given.forUpdate().execute();
+  for (const row of rows) {
+    const { grant_id: grantId, route_id, account, upstream: at } = row;
+    await takeBack(tx, macs, row);
+    await writeAuditEvent(tx, {
+      action: "delegation.ended",
+      userId: ownerId,
+      grantId,
+      routeId: route_id,
+      ...(at !== null && { upstream: at }),
+      reason,
+      detail: { account },
+    });
+    await notify(tx, { table: "grant", grantId });
+  }
+  return rows.length;
+}
+
+/** Takes from a row what its owner had given. A row that was not written here does not become one of ours by that. */
+export async function takeBack(
+  tx: Transaction<Tables>,
+  macs: Pick<RowMacs, "sign" | "accepts">,
+  row: Selectable<Tables["delegation"]>,
+): Promise<void> {
+  const ended = { upstream: null, delegated_at: null };
+  const mac = macs.accepts("delegation", row) ? macs.sign("delegation", { ...row, ...ended }) : null;
+  await tx
+    .updateTable("delegation")
+    .set({ ...ended, mac })
+    .where("grant_id", "=", row.grant_id)
+    .where("route_id", "=", row.route_id)
+    .execute();
+}
+
+/** A service account that may ask for the use of its owner's connection, and whether it has been given it (F2.4). */
+export interface Delegation {
+  /** The service account's; ends with it. */
+  readonly grantId: string;
+  readonly routeId: string;
+  /** `service-account/NAME`. */
+  readonly account: string;
+  readonly ownerId: string;
+  /** Where the connection leads that the owner has delegated; absent: none. */
+  readonly upstream?: string;
+  readonly delegatedAt?: Date;
+  readonly expiresAt: Date;
+}
+
+/** What an account asks its owner for when its grant is made. */
+export type DelegationsAsked = Pick<Delegation, "account" | "ownerId" | "expiresAt"> & {
+  readonly routeIds: readonly string[];
+};
+
+export interface Delegations {
+  /** The owner's consent, told to every replica. False: nobody asks this owner for that, or there is no such connection. */
+  give(
+    which: Pick<Delegation, "grantId" | "ownerId" | "routeId"> & { readonly upstream: string },
+    audit: AuditEvent,
+  ): Promise<boolean>;
+  /** Takes it back, told to every replica. False: it was not given. */
+  end(which: Pick<Delegation, "grantId" | "ownerId" | "routeId">, audit: AuditEvent): Promise<boolean>;
+  /** Of a person who has gone; how many there were. Disconnecting ends those of one connection by itself. */
+  endAllOf(ownerId: string, reason: string): Promise<number>;
+  ofGrant(grantId: string): Promise<Delegation[]>;
+  ofOwner(ownerId: string): Promise<Delegation[]>;
+  /** Those who have delegated something. */
+  owners(): Promise<string[]>;
+}
 
 const table = "delegation";
 const now = sql<Date>`now()`;

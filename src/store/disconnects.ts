@@ -1,6 +1,6 @@
 import { type Kysely, sql, type Transaction } from "kysely";
 import type { ConnectionKey } from "../model/connection.ts";
-import { secretName } from "./secret-name.ts";
+import { secretName } from "./hashed-handle.ts";
 import type { Tables } from "./tables.ts";
 
 /** What a person disconnects: one connection, or with it all others of theirs at the route, also those under way. */

@@ -1,11 +1,23 @@
 import { sql } from "kysely";
+import { writeAuditEvent } from "./audit-events.ts";
 import type { Database } from "./database.ts";
-import { notify } from "./notify.ts";
+import { StoreUnavailable } from "./errors.ts";
+import { notify } from "./notifications/notifications.ts";
 import type { RowMacs } from "./row-macs.ts";
-import type { signingKeys } from "./signing-keys.ts";
-import type { EndedAccess, SigningKey } from "./store.ts";
-import { StoreUnavailable } from "./store-unavailable.ts";
-import { writeAuditEvent } from "./write-audit-event.ts";
+import type { SigningKey, signingKeys } from "./signing-keys.ts";
+
+/** How many of each were ended. */
+export interface EndedAccess {
+  /** Service accounts included. */
+  readonly grants: number;
+  readonly refreshTokens: number;
+  /** Given and asked for. */
+  readonly delegations: number;
+  readonly browserSessions: number;
+  /** Whose sign-in was forgotten. */
+  readonly people: number;
+  readonly pendingAuthorizations: number;
+}
 
 /** Whoever holds rows of these finishes first; whoever wants to write into them comes after. In this order everywhere. */
 const tables = [

@@ -1,8 +1,8 @@
 import { pino } from "pino";
+import { openEmbeddedDatabase } from "./embedded/embedded-database.ts";
 import { migrateDatabase } from "./migrate-database.ts";
-import { openEmbeddedDatabase } from "./open-embedded-database.ts";
-import { openPostgres } from "./open-postgres.ts";
-import type { PostgresTls } from "./postgres-tls.ts";
+import { openPostgres } from "./postgres/pool.ts";
+import type { PostgresTls } from "./postgres/tls.ts";
 
 /**
  * Brings the database at `url`, or the embedded one in `dir`, to the newest version (the `migrate` command; `openStore` does

@@ -1,10 +1,31 @@
 import { type Selectable, sql } from "kysely";
 import type { Database } from "./database.ts";
-import type { Encryption } from "./encryption.ts";
+import type { Encryption } from "./encryption/encryption.ts";
+import { secretName } from "./hashed-handle.ts";
 import type { RowMacs } from "./row-macs.ts";
-import { secretName } from "./secret-name.ts";
-import type { PendingAuthorization, PendingAuthorizations, PendingKind } from "./store.ts";
 import type { Tables } from "./tables.ts";
+
+/** `sign_in`: at the company's provider. `handover`: session code from the issuer's host to a route's. `upstream`: a consent. */
+export type PendingKind = "sign_in" | "handover" | "connect" | "upstream";
+
+export interface PendingAuthorization<Payload> {
+  readonly kind: PendingKind;
+  /** Secret handle; the table keeps only its SHA-256. */
+  readonly state: string;
+  readonly userId?: string;
+  readonly expiresAt: Date;
+  /** Encrypted at rest. JSON. */
+  readonly payload: Payload;
+}
+
+export interface PendingAuthorizations {
+  /** @param keepPerUser of one kind; older ones give way. Resolves with how many did. */
+  create<P>(row: PendingAuthorization<P>, keepPerUser?: number): Promise<number>;
+  /** Reads without using up. */
+  find<P>(kind: PendingKind, state: string): Promise<PendingAuthorization<P> | undefined>;
+  /** Single use: one conditional delete, so of two callers one gets the row. Expired rows are as good as absent. */
+  consume<P>(kind: PendingKind, state: string): Promise<PendingAuthorization<P> | undefined>;
+}
 
 const table = "pending_authorization";
 const unexpired = sql<boolean>`expires_at > now()`;

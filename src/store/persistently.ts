@@ -1,7 +1,8 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { ConnectionKey } from "../model/connection.ts";
-import type { AuditEvent } from "./audit-event.ts";
-import type { NewUpstreamToken, PutBasis, Standing, Store } from "./store.ts";
+import type { AuditEvent } from "./audit-events.ts";
+import type { Store } from "./store.ts";
+import type { NewUpstreamToken, PutBasis, Standing } from "./upstream-tokens.ts";
 
 /** Stores what a server has given, and will not give again, when the database is away for a moment. */
 export interface Persistence {

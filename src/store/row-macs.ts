@@ -3,11 +3,10 @@ import { setTimeout as delay } from "node:timers/promises";
 import { type Kysely, sql } from "kysely";
 import type { Logger } from "pino";
 import { type BoundRow, type BoundTable, boundColumns } from "./bound-columns.ts";
-import type { Database } from "./database.ts";
-import { DecryptionFailed } from "./decryption-failed.ts";
-import { type Encryption, rowName } from "./encryption.ts";
-import { notify } from "./notify.ts";
-import type { StoreMetrics } from "./store-metrics.ts";
+import type { Database, StoreMetrics } from "./database.ts";
+import { type Encryption, rowName } from "./encryption/encryption.ts";
+import { DecryptionFailed } from "./errors.ts";
+import { notify } from "./notifications/notifications.ts";
 import type { Tables } from "./tables.ts";
 
 /** MACs of rows (HMAC-SHA-256), by a key that the database holds encrypted only. */

@@ -1,12 +1,52 @@
 import type { Selectable } from "kysely";
+import { type AuditEvent, writeAuditEvent } from "./audit-events.ts";
 import type { Database } from "./database.ts";
-import type { Encryption } from "./encryption.ts";
-import { notify } from "./notify.ts";
+import type { Encryption } from "./encryption/encryption.ts";
+import { secretName } from "./hashed-handle.ts";
+import { notify } from "./notifications/notifications.ts";
 import type { RowMacs } from "./row-macs.ts";
-import { secretName } from "./secret-name.ts";
-import type { SignInSession, SignInSessions } from "./store.ts";
 import type { Tables } from "./tables.ts";
-import { writeAuditEvent } from "./write-audit-event.ts";
+
+/** What the company's provider said of a person, with its tokens, encrypted. One per person: the newest sign-in. */
+export interface SignInSession {
+  readonly userId: string;
+  readonly providerId: string;
+  readonly subject: string;
+  readonly sid?: string;
+  readonly email?: string;
+  readonly name?: string;
+  readonly groups: readonly string[];
+  readonly claims: Record<string, unknown>;
+  readonly idToken?: string;
+  readonly accessToken?: string;
+  /** Unix seconds, where the provider said. */
+  readonly accessTokenExpiresAt?: number;
+  readonly refreshToken?: string;
+  /** When these tokens were got, Unix ms: `checkedAt`, until a replica that asks for new ones moves that. */
+  readonly tokensAt?: number;
+  readonly checkedAt: Date;
+  /** Written by a version that did not ask whether the e-mail address is verified: due for a recheck. */
+  readonly unjudged?: true;
+}
+
+export interface SignInSessions {
+  find(userId: string): Promise<SignInSession | undefined>;
+  /** By the provider's own session id, which its logout tokens name. */
+  findBySid(providerId: string, sid: string): Promise<SignInSession | undefined>;
+  /** Tells every replica (as a change of the person's browser sessions), since claims decide what a person may do. */
+  put(session: SignInSession, audit?: AuditEvent): Promise<void>;
+  /**
+   * Stores what asking the provider again has brought, if the person's tokens still are those it was asked with. False: the person
+   * has signed in since, or is gone. If somebody has moved `checkedAt` back since, because the provider is to be asked once more, it
+   * stays there.
+   * @param asked the record as it was when the question was claimed
+   */
+  replace(session: SignInSession, asked: Pick<SignInSession, "tokensAt" | "checkedAt">): Promise<boolean>;
+  /** Moves `checkedAt` if it still is `from`: of all replicas that want to ask the provider again, one may. */
+  claimCheck(userId: string, from: Date, to: Date): Promise<boolean>;
+  /** Of several replicas that delete the same one, the first writes the audit event. */
+  delete(userId: string, audit?: AuditEvent): Promise<void>;
+}
 
 const table = "sign_in_session";
 type SealedPart = Omit<SignInSession, "userId" | "providerId" | "subject" | "checkedAt" | "unjudged"> & {

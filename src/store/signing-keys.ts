@@ -1,12 +1,33 @@
 import { type Kysely, sql, type Transaction } from "kysely";
-import type { AuditEvent } from "./audit-event.ts";
+import { type AuditEvent, writeAuditEvent } from "./audit-events.ts";
 import type { Database } from "./database.ts";
-import type { Encryption } from "./encryption.ts";
-import { notify } from "./notify.ts";
+import type { Encryption } from "./encryption/encryption.ts";
+import { notify } from "./notifications/notifications.ts";
 import type { RowMacs } from "./row-macs.ts";
-import type { SigningKey, SigningKeyPurpose, SigningKeys } from "./store.ts";
 import type { Tables } from "./tables.ts";
-import { writeAuditEvent } from "./write-audit-event.ts";
+
+export type SigningKeyPurpose = "external_token" | "assertion" | "upstream_client" | "check_metadata";
+
+export interface SigningKey {
+  readonly kid: string;
+  readonly purpose: SigningKeyPurpose;
+  /** Private JWK (ES256; of `check_metadata` HS256), encrypted at rest. */
+  readonly privateJwk: Record<string, unknown>;
+  readonly createdAt: Date;
+  /** Signs from then on; published before, so that verifiers know it in time. */
+  readonly activeAt: Date;
+  /** Published until then. */
+  readonly expiresAt?: Date;
+}
+
+export interface SigningKeys {
+  /** All unexpired, newest `activeAt` first. */
+  list(purpose: SigningKeyPurpose): Promise<SigningKey[]>;
+  /** The first of a purpose is made once across replicas: returns the winner's keys. */
+  ensure(purpose: SigningKeyPurpose, make: () => Promise<SigningKey>): Promise<SigningKey[]>;
+  /** Adds a key and lets the older ones of its purpose expire. */
+  rotate(key: SigningKey, oldExpireAt: Date, audit: AuditEvent): Promise<void>;
+}
 
 const table = "signing_key";
 

@@ -1,12 +1,39 @@
 import { type Selectable, sql, type Transaction } from "kysely";
+import { type AuditEvent, writeAuditEvent } from "./audit-events.ts";
 import type { Database } from "./database.ts";
-import type { DecryptionFailed } from "./decryption-failed.ts";
-import type { Encryption } from "./encryption.ts";
-import { notify } from "./notify.ts";
+import type { Encryption } from "./encryption/encryption.ts";
+import type { DecryptionFailed } from "./errors.ts";
+import { notify } from "./notifications/notifications.ts";
 import type { RowMacs } from "./row-macs.ts";
-import type { StoredRoute, StoredRoutes } from "./store.ts";
 import type { Tables } from "./tables.ts";
-import { writeAuditEvent } from "./write-audit-event.ts";
+
+/** A route made over the admin API (F7.5). */
+export interface StoredRoute {
+  readonly id: string;
+  /** Host and path prefix; unique. */
+  readonly place: string;
+  /** As it would stand in the routes file, secrets included; encrypted at rest. */
+  readonly entry: Readonly<Record<string, unknown>>;
+  /** Grows with every change. */
+  readonly version: number;
+  readonly createdAt: Date;
+  readonly updatedAt: Date;
+}
+
+type NewStoredRoute = Pick<StoredRoute, "id" | "place" | "entry">;
+
+export interface StoredRoutes {
+  list(): Promise<StoredRoute[]>;
+  /** False: the id or the place is taken. */
+  create(route: NewStoredRoute, audit: AuditEvent): Promise<boolean>;
+  /** Writes only over exactly this version. `changed`: somebody was faster; `duplicate`: the place is taken. */
+  replace(
+    route: NewStoredRoute,
+    version: number,
+    audit: AuditEvent,
+  ): Promise<"replaced" | "changed" | "duplicate">;
+  delete(id: string, audit: AuditEvent): Promise<boolean>;
+}
 
 const table = "stored_route";
 type Row = Selectable<Tables["stored_route"]>;

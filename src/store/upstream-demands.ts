@@ -1,21 +1,33 @@
 import type { Kysely } from "kysely";
 import { type ConnectionKey, connectionKeyName } from "../model/connection.ts";
 import type { Database } from "./database.ts";
-import { notify } from "./notify.ts";
+import { notify } from "./notifications/notifications.ts";
 import type { RowMacs } from "./row-macs.ts";
-import type { UpstreamTokens } from "./store.ts";
 import type { Tables } from "./tables.ts";
+
+/** What the upstream asked for and the connection lacks; outlives the token row (F3.6, F4.6). */
+export interface UpstreamDemand {
+  readonly scopes: readonly string[];
+  /** `resource_metadata` of the upstream's challenge. */
+  readonly resourceMetadata?: string;
+  readonly demandedAt: Date;
+}
+
+/** What upstreams asked for beyond the token they were shown; rows outlive the token's. */
+export interface UpstreamDemands {
+  /** Remembers it; scopes are merged with an earlier demand. */
+  demand(key: ConnectionKey, demand: UpstreamDemand): Promise<void>;
+  findDemand(key: ConnectionKey): Promise<UpstreamDemand | undefined>;
+  clearDemand(key: ConnectionKey): Promise<void>;
+}
 
 const table = "upstream_demand";
 
 /** An upstream can demand without end. */
 const mostScopes = 100;
 
-/** What upstreams asked for beyond the token they were shown; rows outlive the token's (F3.6, F4.6). */
-export function upstreamDemands(
-  database: Database,
-  macs: RowMacs,
-): Pick<UpstreamTokens, "demand" | "findDemand" | "clearDemand"> {
+/** The table `upstream_demand`. */
+export function upstreamDemands(database: Database, macs: RowMacs): UpstreamDemands {
   // What replicas hold of a connection in memory includes what is demanded of it.
   const changed = (key: ConnectionKey) => ({ table: "upstream_token", key: connectionKeyName(key) }) as const;
   return {

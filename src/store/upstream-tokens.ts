@@ -1,386 +1,136 @@
-import { type Selectable, sql, type Transaction } from "kysely";
-import { type ConnectionKey, connectionKeyName } from "../model/connection.ts";
-import type { AuditEvent } from "./audit-event.ts";
-import type { Database } from "./database.ts";
-import { DecryptionFailed } from "./decryption-failed.ts";
-import { disconnectsOf, lockDisconnects, noteDisconnect } from "./disconnects.ts";
-import type { Encryption } from "./encryption.ts";
-import { endDelegations } from "./end-delegations.ts";
-import { notify } from "./notify.ts";
-import { hasLeft } from "./persistently.ts";
-import type { RowMacs } from "./row-macs.ts";
-import type { NewUpstreamToken, PutBasis, UpstreamToken, UpstreamTokens } from "./store.ts";
-import type { Tables, UpstreamTokenTable } from "./tables.ts";
-import { upstreamDemands } from "./upstream-demands.ts";
-import { writeAuditEvent } from "./write-audit-event.ts";
+import type { ConnectionKey } from "../model/connection.ts";
+import type { AuditEvent } from "./audit-events.ts";
+import type { DisconnectScope } from "./disconnects.ts";
+import type { UpstreamDemands } from "./upstream-demands.ts";
 
-/** All but what queries need is sealed: who could edit the token endpoint in clear could have refresh tokens sent to himself. */
-type SealedPart = Omit<NewUpstreamToken, keyof ConnectionKey | "expiresAt" | "refreshExpiresAt">;
+/** A decrypted TI with all that is needed to use, refresh and revoke it. */
+export interface UpstreamToken extends ConnectionKey {
+  /** Grows with every write; drawn from one sequence, so never reused, not even after a disconnect and a new consent. */
+  readonly version: number;
+  /** Issuer that gave it (or the token endpoint's origin where an explicit server has no issuer). */
+  readonly issuer: string;
+  readonly tokenEndpoint: string;
+  readonly revocationEndpoint?: string;
+  readonly clientId: string;
+  readonly redirectUri?: string;
+  readonly accessToken: string;
+  readonly tokenType: "Bearer" | "DPoP";
+  /** Absent: used until the upstream refuses it (F4.10). */
+  readonly expiresAt?: Date;
+  readonly refreshToken?: string;
+  readonly refreshExpiresAt?: Date;
+  readonly scopes: readonly string[];
+  /** RFC 8707 resource it was asked for. */
+  readonly resource?: string;
+  /** Private JWK a DPoP-bound token is bound to. */
+  readonly dpopKey?: JsonWebKey;
+  /** When the user consented; a refresh keeps it. */
+  readonly connectedAt: Date;
+  readonly updatedAt: Date;
+  /** To a few minutes; absent: not since it was made. */
+  readonly lastUsedAt?: Date;
+  /** Refreshes of this version that the server refused without saying why; absent: none. */
+  readonly refusals?: RefreshRefusals;
+}
 
-const table = "upstream_token";
-const primaryKey = (key: ConnectionKey) => [key.userId, key.routeId, key.upstream];
-const nextVersion = sql<number>`nextval('upstream_token_version')`;
-const now = sql<Date>`now()`;
+export interface RefreshRefusals {
+  readonly count: number;
+  /** The first one. */
+  readonly since: Date;
+}
 
-/** @param onUnreadable told of a row that was deleted although it could not be decrypted */
-export function upstreamTokens(
-  database: Database,
-  { seal, open }: Encryption,
-  macs: RowMacs,
-  onUnreadable: (key: ConnectionKey, error: DecryptionFailed) => void,
-): UpstreamTokens {
-  const { clock } = database;
-  const changed = (key: ConnectionKey) => ({ table: "upstream_token", key: connectionKeyName(key) }) as const;
+export type NewUpstreamToken = Omit<
+  UpstreamToken,
+  "version" | "connectedAt" | "updatedAt" | "lastUsedAt" | "refusals"
+>;
 
-  async function sealToken(token: NewUpstreamToken) {
-    const { userId, routeId, upstream, expiresAt, refreshExpiresAt, ...part } = token;
-    // Of the version that this one takes the place of.
-    const { refusals: _, ...sealedPart }: SealedPart & Pick<UpstreamToken, "refusals"> = part;
-    const clear = {
-      expires_at: expiresAt === undefined ? null : clock.toDatabase(expiresAt),
-      refresh_expires_at: refreshExpiresAt === undefined ? null : clock.toDatabase(refreshExpiresAt),
-      refreshable: token.refreshToken !== undefined,
-    };
-    await macs.ready();
-    return {
-      ...(await seal(table, primaryKey(token), sealedPart)),
-      ...clear,
-      mac: macs.sign(table, { user_id: userId, route_id: routeId, upstream, ...clear }),
-      lease_owner: null,
-      lease_until: null,
-      version: nextVersion,
-      updated_at: now,
-    };
-  }
+/** What was true of a person when they asked for a connection. */
+export interface Standing {
+  /** As `UpstreamTokens.disconnects`. */
+  readonly disconnects: readonly number[];
+  /** Whether the company's provider had signed the person in. */
+  readonly signedIn: boolean;
+}
 
-  async function openToken(row: Selectable<UpstreamTokenTable>): Promise<UpstreamToken> {
-    const key = { userId: row.user_id, routeId: row.route_id, upstream: row.upstream };
-    const part = await open<SealedPart>(table, primaryKey(key), row.sealed);
-    return {
-      ...part,
-      ...key,
-      version: row.version,
-      ...(row.expires_at && { expiresAt: clock.fromDatabase(row.expires_at) }),
-      ...(row.refresh_expires_at && { refreshExpiresAt: clock.fromDatabase(row.refresh_expires_at) }),
-      connectedAt: clock.fromDatabase(row.connected_at),
-      updatedAt: clock.fromDatabase(row.updated_at),
-      ...(row.last_used_at && { lastUsedAt: clock.fromDatabase(row.last_used_at) }),
-      ...refusalsOf(row),
-    };
-  }
+/** What was true before a token was obtained: who has disconnected, connected again or gone since keeps to that. */
+export interface PutBasis extends Standing {
+  /** Of the connection; absent: there was none; "any": whoever stores last wins. */
+  readonly version?: number | "any";
+}
 
-  function refusalsOf(row: Selectable<UpstreamTokenTable>): Pick<UpstreamToken, "refusals"> {
-    const { version, refused_version: refused, refused_count: count, refused_since: since } = row;
-    if (refused !== version || count === null || since === null) return {};
-    return { refusals: { count, since: clock.fromDatabase(since) } };
-  }
+/** A connection without its tokens. */
+export type ConnectionSummary = ConnectionKey &
+  Pick<UpstreamToken, "expiresAt" | "connectedAt" | "updatedAt"> & { readonly refreshable: boolean };
 
-  function put(token: NewUpstreamToken, audit: AuditEvent): Promise<number>;
-  function put(
+export interface UpstreamTokens extends UpstreamDemands {
+  find(key: ConnectionKey): Promise<UpstreamToken | undefined>;
+  /** Stores what a consent brought, over whatever was there; clears the demand. Returns the new version. */
+  put(token: NewUpstreamToken, audit: AuditEvent): Promise<number>;
+  /** The same, unless something has changed since `basis`: undefined. */
+  put(token: NewUpstreamToken, audit: AuditEvent, basis: PutBasis | undefined): Promise<number | undefined>;
+  /** The latest disconnects of the connection and of its whole route by this person: a number that was not there is a new one. */
+  disconnects(key: ConnectionKey): Promise<readonly number[]>;
+  /**
+   * Takes the refresh lease of exactly this version; false: somebody else holds it, or the version is gone. An owner may take its
+   * own again. `until` is read as a distance from this replica's clock and kept on the database's, so that a replica whose clock
+   * is off steals nothing.
+   * @param mayTakeOver whether a lease that has run out is free to take (true)
+   */
+  takeLease(
+    key: ConnectionKey,
+    version: number,
+    owner: string,
+    until: Date,
+    mayTakeOver?: boolean,
+  ): Promise<boolean>;
+  releaseLease(key: ConnectionKey, version: number, owner: string): Promise<void>;
+  /** Counts a refresh that was refused without a reason, and releases the lease. Undefined: lease or version were lost. */
+  noteRefusal(
+    key: ConnectionKey,
+    version: number,
+    owner: string,
+    at: Date,
+  ): Promise<RefreshRefusals | undefined>;
+  /** Writes a refreshed token only if version and lease owner still match. Returns the new version, undefined if lost. */
+  replace(
     token: NewUpstreamToken,
+    version: number,
+    owner: string,
     audit: AuditEvent,
-    basis: PutBasis | undefined,
   ): Promise<number | undefined>;
-  async function put(token: NewUpstreamToken, audit: AuditEvent, basis?: PutBasis) {
-    const values = await sealToken(token);
-    return database.write("upstream_token.put", async (tx) => {
-      if (basis && !(await isStillSo(tx, token, basis))) return undefined;
-      const { version } = await tx
-        .insertInto(table)
-        .values({
-          user_id: token.userId,
-          route_id: token.routeId,
-          upstream: token.upstream,
-          ...values,
-          connected_at: now,
-        })
-        .onConflict((conflict) =>
-          conflict
-            .columns(["user_id", "route_id", "upstream"])
-            .doUpdateSet({ ...values, connected_at: now, last_used_at: null }),
-        )
-        .returning("version")
-        .executeTakeFirstOrThrow();
-      await tx
-        .deleteFrom("upstream_demand")
-        .where("user_id", "=", token.userId)
-        .where("route_id", "=", token.routeId)
-        .where("upstream", "=", token.upstream)
-        .execute();
-      await writeAuditEvent(tx, audit);
-      await notify(tx, changed(token));
-      return version;
-    });
-  }
-
-  async function isStillSo(tx: Transaction<Tables>, key: ConnectionKey, basis: PutBasis): Promise<boolean> {
-    await lockDisconnects(tx, key);
-    const disconnects = await disconnectsOf(tx, key);
-    const row = await tx
-      .selectFrom(table)
-      .select("version")
-      .where("user_id", "=", key.userId)
-      .where("route_id", "=", key.routeId)
-      .where("upstream", "=", key.upstream)
-      .forUpdate()
-      .executeTakeFirst();
-    if (basis.version !== "any" && row?.version !== basis.version) return false;
-    const person = await tx
-      .selectFrom("sign_in_session")
-      .select("user_id")
-      .where("user_id", "=", key.userId)
-      .executeTakeFirst();
-    return !hasLeft(basis, { disconnects, signedIn: person !== undefined });
-  }
-
-  return {
-    ...upstreamDemands(database, macs),
-
-    async find(key) {
-      const found = await database.read("upstream_token.find", (db) =>
-        db
-          .selectFrom(table)
-          .selectAll()
-          .where("user_id", "=", key.userId)
-          .where("route_id", "=", key.routeId)
-          .where("upstream", "=", key.upstream)
-          .executeTakeFirst(),
-      );
-      const row = await macs.find(table, found);
-      return row && openToken(row);
-    },
-
-    put,
-
-    disconnects: (key) => database.read("upstream_token.disconnects", (db) => disconnectsOf(db, key)),
-
-    async takeLease(key, version, owner, until, mayTakeOver = true) {
-      const leaseMs = until.getTime() - Date.now();
-      const rows = await database.writeAtOnce("upstream_token.take_lease", (db) =>
-        db
-          .updateTable(table)
-          .set({ lease_owner: owner, lease_until: sql`now() + ${leaseMs} * interval '1 millisecond'` })
-          .where("user_id", "=", key.userId)
-          .where("route_id", "=", key.routeId)
-          .where("upstream", "=", key.upstream)
-          .where("version", "=", version)
-          .where((e) =>
-            e.or([
-              e("lease_until", "is", null),
-              e("lease_owner", "=", owner),
-              ...(mayTakeOver ? [e("lease_until", "<=", now)] : []),
-            ]),
-          )
-          .returning("version")
-          .execute(),
-      );
-      return rows.length === 1;
-    },
-
-    async releaseLease(key, version, owner) {
-      await database.write("upstream_token.release_lease", async (tx) => {
-        const rows = await tx
-          .updateTable(table)
-          .set({ lease_owner: null, lease_until: null })
-          .where("user_id", "=", key.userId)
-          .where("route_id", "=", key.routeId)
-          .where("upstream", "=", key.upstream)
-          .where("version", "=", version)
-          .where("lease_owner", "=", owner)
-          .returning("version")
-          .execute();
-        // Those who wait for the outcome of this refresh must not wait for its lease to end.
-        if (rows.length === 1) await notify(tx, changed(key));
-      });
-    },
-
-    async noteRefusal(key, version, owner, at) {
-      const since = clock.toDatabase(at);
-      const row = await database.write("upstream_token.note_refusal", async (tx) => {
-        const noted = await tx
-          .updateTable(table)
-          .set({
-            lease_owner: null,
-            lease_until: null,
-            refused_count: sql<number>`case when refused_version = version then refused_count + 1 else 1 end`,
-            refused_since: sql<Date>`case when refused_version = version then refused_since else ${since} end`,
-            refused_version: sql<number>`version`,
-          })
-          .where("user_id", "=", key.userId)
-          .where("route_id", "=", key.routeId)
-          .where("upstream", "=", key.upstream)
-          .where("version", "=", version)
-          .where("lease_owner", "=", owner)
-          .returningAll()
-          .executeTakeFirst();
-        if (noted) await notify(tx, changed(key));
-        return noted;
-      });
-      return row && refusalsOf(row).refusals;
-    },
-
-    async replace(token, version, owner, audit) {
-      const values = await sealToken(token);
-      return database.write("upstream_token.replace", async (tx) => {
-        const row = await tx
-          .updateTable(table)
-          .set(values)
-          .where("user_id", "=", token.userId)
-          .where("route_id", "=", token.routeId)
-          .where("upstream", "=", token.upstream)
-          .where("version", "=", version)
-          .where("lease_owner", "=", owner)
-          .returning("version")
-          .executeTakeFirst();
-        if (row === undefined) return undefined;
-        await writeAuditEvent(tx, audit);
-        await notify(tx, changed(token));
-        return row.version;
-      });
-    },
-
-    deleteVersion(key, version, audit) {
-      return database.write("upstream_token.delete_version", async (tx) => {
-        const rows = await tx
-          .deleteFrom(table)
-          .where("user_id", "=", key.userId)
-          .where("route_id", "=", key.routeId)
-          .where("upstream", "=", key.upstream)
-          .where("version", "=", version)
-          .returning("version")
-          .execute();
-        if (rows.length === 0) return false;
-        await writeAuditEvent(tx, audit);
-        await notify(tx, changed(key));
-        return true;
-      });
-    },
-
-    async delete(key, audit, disconnected) {
-      await macs.ready();
-      const row = await database.write("upstream_token.delete", async (tx) => {
-        if (disconnected) await noteDisconnect(tx, key, disconnected);
-        const deleted = await tx
-          .deleteFrom(table)
-          .where("user_id", "=", key.userId)
-          .where("route_id", "=", key.routeId)
-          .where("upstream", "=", key.upstream)
-          .returningAll()
-          .executeTakeFirst();
-        // Also where the token has gone already: what is given up is not to come back with the next consent.
-        await endDelegations(tx, macs, { ownerId: key.userId, ...key }, audit.reason ?? "disconnected");
-        if (deleted === undefined) return undefined;
-        await writeAuditEvent(tx, audit);
-        await notify(tx, changed(key));
-        return deleted;
-      });
-      if (row === undefined || !(await macs.find(table, row))) return undefined;
-      try {
-        return await openToken(row);
-      } catch (error) {
-        if (!(error instanceof DecryptionFailed)) throw error;
-        onUnreadable(key, error);
-        return undefined;
-      }
-    },
-
-    async listForUser(userId) {
-      const rows = await database.read("upstream_token.list", (db) =>
-        db.selectFrom(table).selectAll().where("user_id", "=", userId).orderBy("route_id").execute(),
-      );
-      return Promise.all((await macs.filter(table, rows)).map(openToken));
-    },
-
-    async list({ userId, routeId }) {
-      const rows = await database.read("upstream_token.list_all", (db) => {
-        let query = db
-          .selectFrom(table)
-          .select([
-            "user_id",
-            "route_id",
-            "upstream",
-            "expires_at",
-            "refreshable",
-            "connected_at",
-            "updated_at",
-          ]);
-        if (userId !== undefined) query = query.where("user_id", "=", userId);
-        if (routeId !== undefined) query = query.where("route_id", "=", routeId);
-        return query.orderBy("user_id").orderBy("route_id").execute();
-      });
-      return rows.map((row) => ({
-        userId: row.user_id,
-        routeId: row.route_id,
-        upstream: row.upstream,
-        ...(row.expires_at && { expiresAt: clock.fromDatabase(row.expires_at) }),
-        refreshable: row.refreshable,
-        connectedAt: clock.fromDatabase(row.connected_at),
-        updatedAt: clock.fromDatabase(row.updated_at),
-      }));
-    },
-
-    async noteUse(key) {
-      await database.writeAtOnce("upstream_token.note_use", (db) =>
-        db
-          .updateTable(table)
-          .set({ last_used_at: now })
-          .where("user_id", "=", key.userId)
-          .where("route_id", "=", key.routeId)
-          .where("upstream", "=", key.upstream)
-          .execute(),
-      );
-    },
-
-    async orphans(places, graceSeconds, limit) {
-      const rows = await database.write("upstream_token.orphans", async (tx) => {
-        const known = sql<boolean>`exists (
-          select from jsonb_array_elements(${JSON.stringify(places)}::jsonb) as place
-          where place->>'routeId' = route_id
-            and (place->>'upstream' = upstream or starts_with(upstream, rtrim(place->>'upstream', '/') || '/')))`;
-        await tx
-          .updateTable(table)
-          .set({ orphaned_at: null })
-          .where("orphaned_at", "is not", null)
-          .where(known)
-          .execute();
-        await tx
-          .updateTable(table)
-          .set({ orphaned_at: now })
-          .where("orphaned_at", "is", null)
-          .where((e) => e.not(known))
-          .execute();
-        return tx
-          .selectFrom(table)
-          .select(["user_id", "route_id", "upstream"])
-          .where("orphaned_at", "<=", sql<Date>`now() - ${graceSeconds} * interval '1 second'`)
-          .limit(limit)
-          .execute();
-      });
-      return rows.map((row) => ({ userId: row.user_id, routeId: row.route_id, upstream: row.upstream }));
-    },
-
-    async dueForRefresh(before, limit, lastPart = 1) {
-      const rows = await database.read("upstream_token.due_for_refresh", (db) =>
-        db
-          .selectFrom(table)
-          .select(["user_id", "route_id", "upstream", "version"])
-          .where("refreshable", "=", true)
-          .where("expires_at", "<", clock.toDatabase(before))
-          .where(sql<boolean>`expires_at - ${lastPart}::float8 * (expires_at - updated_at) <= now()`)
-          .where((e) => e.or([e("lease_until", "is", null), e("lease_until", "<=", now)]))
-          .where((e) => e.or([e("refresh_expires_at", "is", null), e("refresh_expires_at", ">", now)]))
-          // Those that still work first, soonest to expire first; then the dead, freshest first: old ones starve nobody.
-          .orderBy(sql`expires_at < now()`)
-          .orderBy(sql`abs(extract(epoch from expires_at - now()))`)
-          .limit(limit)
-          .execute(),
-      );
-      return rows.map((row) => ({
-        userId: row.user_id,
-        routeId: row.route_id,
-        upstream: row.upstream,
-        version: row.version,
-      }));
-    },
-  };
+  /** Deletes exactly this version (a refusal); false: another has been stored since. */
+  deleteVersion(key: ConnectionKey, version: number, audit: AuditEvent): Promise<boolean>;
+  /**
+   * Deletes the connection whatever its version; returns what was there, for revocation upstream.
+   * @param disconnected what its person, or an operator, means by it: tokens that were asked for before are not stored any more; absent:
+   * nobody did it
+   */
+  delete(
+    key: ConnectionKey,
+    audit: AuditEvent,
+    disconnected?: DisconnectScope,
+  ): Promise<UpstreamToken | undefined>;
+  listForUser(userId: string): Promise<UpstreamToken[]>;
+  /** What an operator may see of connections: nothing is decrypted. */
+  list(filter: { readonly userId?: string; readonly routeId?: string }): Promise<ConnectionSummary[]>;
+  /** Remembers that the connection was used just now. Neither a new version nor a change that others hear of. */
+  noteUse(key: ConnectionKey): Promise<void>;
+  /**
+   * Connections to places, or below them, that no route has had for `graceSeconds`, as seen by every replica that asked meanwhile: one that
+   * still knows the route starts the time anew (F8.10).
+   */
+  orphans(
+    places: readonly Pick<ConnectionKey, "routeId" | "upstream">[],
+    graceSeconds: number,
+    limit: number,
+  ): Promise<ConnectionKey[]>;
+  /**
+   * Connections with a refresh token whose access token expires before `before` and that nobody leases.
+   * @param lastPart of its life that an access token must have reached (1: any), so that short ones are not refreshed all the time
+   */
+  dueForRefresh(
+    before: Date,
+    limit: number,
+    lastPart?: number,
+  ): Promise<(ConnectionKey & { version: number })[]>;
 }

@@ -1,7 +1,15 @@
 import { sql } from "kysely";
 import type { Database } from "./database.ts";
-import { secretName } from "./secret-name.ts";
-import type { UsedValues } from "./store.ts";
+import { secretName } from "./hashed-handle.ts";
+
+export interface UsedValues {
+  isTaken(kind: "logout_token", value: string): Promise<boolean>;
+  /**
+   * Whether the value was new, which it is once across replicas: one conditional insert. Remembered until `expiresAt`.
+   * @param kind what keeps values of different purposes apart
+   */
+  take(kind: "logout_token", value: string, expiresAt: Date): Promise<boolean>;
+}
 
 const table = "used_value";
 

@@ -10,7 +10,7 @@ import { askedAt, endpointUrl } from "../config/endpoint.ts";
 import { callbackHost, callbackUri, hasOneOAuthRoute } from "../config/upstream-callback.ts";
 import type { UpstreamOAuth as OAuthConfig, Route } from "../model/route.ts";
 import { hasLeft, type Persistence, putBasis, putUnlessChanged, standingOf } from "../store/persistently.ts";
-import type { NewUpstreamToken, PutBasis, Standing, UpstreamToken } from "../store/store.ts";
+import type { NewUpstreamToken, PutBasis, Standing, UpstreamToken } from "../store/upstream-tokens.ts";
 import type { AuthMethods, UpstreamClient } from "./client-authentication.ts";
 import type { Clients, UnfitClient } from "./clients.ts";
 import { connectionFor, hasRoomFor } from "./connection.ts";

@@ -7,7 +7,7 @@ import {
   processDynamicClientRegistrationResponse,
 } from "oauth4webapi";
 import type { ClientAuthMethod } from "../model/route.ts";
-import type { ClientRegistration } from "../store/store.ts";
+import type { ClientRegistration } from "../store/client-registrations.ts";
 import { chooseAuthMethod } from "./client-authentication.ts";
 import { byKey, type ClientPlaces } from "./client-metadata.ts";
 import { UpstreamOAuthError } from "./errors.ts";

@@ -1,7 +1,8 @@
 import { askedAt, endpointUrl, isBelowUpstream, saysWhere } from "../config/endpoint.ts";
 import type { ConnectionKey } from "../model/connection.ts";
 import type { Route } from "../model/route.ts";
-import type { Store, UpstreamToken } from "../store/store.ts";
+import type { Store } from "../store/store.ts";
+import type { UpstreamToken } from "../store/upstream-tokens.ts";
 import { isAtUpstream, resourceCovers } from "./resource.ts";
 
 /** Whose a service's own token is (`client_credentials`): nobody's, so it can never be mistaken for a person's. */

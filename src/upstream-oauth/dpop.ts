@@ -1,6 +1,6 @@
 import { createHash, randomUUID } from "node:crypto";
 import { exportJWK, generateKeyPair, importJWK, SignJWT } from "jose";
-import type { UpstreamToken } from "../store/store.ts";
+import type { UpstreamToken } from "../store/upstream-tokens.ts";
 import { boundedCache } from "../util/bounded-cache.ts";
 
 /** Proofs of possession for requests to upstreams (RFC 9449 section 4). */

@@ -2,7 +2,8 @@ import type { AuthorizationServer } from "oauth4webapi";
 import { parse } from "tldts";
 import type { Config } from "../config/config.ts";
 import type { UpstreamOAuth as OAuthConfig, Route, UpstreamAuth } from "../model/route.ts";
-import type { RouteIssuer, Store } from "../store/store.ts";
+import type { RouteIssuer } from "../store/issuers.ts";
+import type { Store } from "../store/store.ts";
 import { UpstreamOAuthError } from "./errors.ts";
 
 /** The registrable domain of a public name, by the public suffix list and its private part; undefined for all other hosts. */

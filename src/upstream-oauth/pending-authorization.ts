@@ -1,5 +1,5 @@
 import type { AuthorizationServer } from "oauth4webapi";
-import type { Standing } from "../store/store.ts";
+import type { Standing } from "../store/upstream-tokens.ts";
 import type { UpstreamClient } from "./client-authentication.ts";
 import { UpstreamOAuthError } from "./errors.ts";
 

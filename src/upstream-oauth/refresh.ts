@@ -1,5 +1,5 @@
 import type { Route } from "../model/route.ts";
-import type { NewUpstreamToken, UpstreamToken } from "../store/store.ts";
+import type { NewUpstreamToken, UpstreamToken } from "../store/upstream-tokens.ts";
 import type { AuthMethods } from "./client-authentication.ts";
 import type { Clients } from "./clients.ts";
 import { UpstreamOAuthError } from "./errors.ts";

@@ -1,6 +1,6 @@
 import type { AuthorizationServer } from "oauth4webapi";
 import type { Route } from "../model/route.ts";
-import type { ClientRegistration } from "../store/store.ts";
+import type { ClientRegistration } from "../store/client-registrations.ts";
 import { boundedCache } from "../util/bounded-cache.ts";
 import type { AuthMethods, UpstreamClient } from "./client-authentication.ts";
 import { UpstreamOAuthError } from "./errors.ts";

@@ -1,6 +1,6 @@
 import { allowInsecureRequests, customFetch, revocationRequest } from "oauth4webapi";
 import type { Route } from "../model/route.ts";
-import type { UpstreamToken } from "../store/store.ts";
+import type { UpstreamToken } from "../store/upstream-tokens.ts";
 import { type AuthMethods, clientAuth } from "./client-authentication.ts";
 import type { Clients } from "./clients.ts";
 import { UpstreamOAuthError } from "./errors.ts";

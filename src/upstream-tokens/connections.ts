@@ -1,6 +1,8 @@
 import { LRUCache } from "lru-cache";
 import type { ConnectionKey } from "../model/connection.ts";
-import type { Store, UpstreamDemand, UpstreamToken } from "../store/store.ts";
+import type { Store } from "../store/store.ts";
+import type { UpstreamDemand } from "../store/upstream-demands.ts";
+import type { UpstreamToken } from "../store/upstream-tokens.ts";
 import type { Credential } from "./credential.ts";
 
 /** What is known of one connection at one moment. */

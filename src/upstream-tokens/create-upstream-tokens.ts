@@ -1,7 +1,7 @@
 import { askedAt } from "../config/endpoint.ts";
 import { type ConnectionKey, connectionKeyName } from "../model/connection.ts";
 import { needsPersonsConnection, type Route } from "../model/route.ts";
-import type { UpstreamToken } from "../store/store.ts";
+import type { UpstreamToken } from "../store/upstream-tokens.ts";
 import { endpointConnection, servesEndpoint, upstreamConnection } from "../upstream-oauth/connection.ts";
 import { createDpopProofs } from "../upstream-oauth/dpop.ts";
 import { UpstreamOAuthError } from "../upstream-oauth/errors.ts";

@@ -2,7 +2,7 @@ import { isBelowUpstream } from "../config/endpoint.ts";
 import { type ConnectionKey, connectionKeyName } from "../model/connection.ts";
 import type { Route } from "../model/route.ts";
 import type { DisconnectScope } from "../store/disconnects.ts";
-import type { UpstreamToken } from "../store/store.ts";
+import type { UpstreamToken } from "../store/upstream-tokens.ts";
 import type { ConnectionCache } from "./connections.ts";
 import type { Renewer } from "./refresher.ts";
 import type { UpstreamTokensDeps } from "./upstream-tokens.ts";

@@ -1,8 +1,8 @@
 import { randomUUID } from "node:crypto";
 import type { Route } from "../model/route.ts";
-import { nextChange } from "../store/next-change.ts";
+import { nextChange } from "../store/notifications/notifications.ts";
 import { createPersistence, isDisconnectedSince, putBasis, putUnlessChanged } from "../store/persistently.ts";
-import type { RefreshRefusals, UpstreamToken } from "../store/store.ts";
+import type { RefreshRefusals, UpstreamToken } from "../store/upstream-tokens.ts";
 import { hasRoomFor } from "../upstream-oauth/connection.ts";
 import type { GrantSubject, RefreshOutcome } from "../upstream-oauth/upstream-oauth.ts";
 import { boundedCache } from "../util/bounded-cache.ts";

@@ -1,7 +1,7 @@
 import { askedAt, endpointUrl } from "../config/endpoint.ts";
 import { type ConnectionKey, connectionKeyName } from "../model/connection.ts";
 import type { Route } from "../model/route.ts";
-import type { UpstreamToken } from "../store/store.ts";
+import type { UpstreamToken } from "../store/upstream-tokens.ts";
 import type { DpopProofs } from "../upstream-oauth/dpop.ts";
 import { atUpstream } from "../upstream-oauth/resource.ts";
 import { allowedScopes, parseChallenge, type UpstreamChallenge } from "../upstream-oauth/www-authenticate.ts";

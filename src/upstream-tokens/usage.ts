@@ -1,5 +1,6 @@
 import { LRUCache } from "lru-cache";
-import type { Store, UpstreamToken } from "../store/store.ts";
+import type { Store } from "../store/store.ts";
+import type { UpstreamToken } from "../store/upstream-tokens.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { CallerLike } from "./upstream-tokens.ts";
 

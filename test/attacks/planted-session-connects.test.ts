@@ -1,7 +1,7 @@
 import type { Browser, BrowserContext, Page } from "playwright-core";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { browser as launch } from "../../deploy/demo/browser.ts";
-import { secretName } from "../../src/store/secret-name.ts";
+import { secretName } from "../../src/store/hashed-handle.ts";
 import {
   agreeToConnect,
   continueAsOther,

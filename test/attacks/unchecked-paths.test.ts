@@ -5,8 +5,8 @@ import { describe, expect, test } from "vitest";
 import { parseAllDocuments } from "yaml";
 import { z } from "zod";
 import { loadConfig } from "../../src/config/load-config.ts";
-import { ownPaths } from "../../src/config/route-table.ts";
 import { upstreamPath } from "../../src/config/paths.ts";
+import { ownPaths } from "../../src/config/route-table.ts";
 import { checkContext } from "../../src/envoy-config/routes.ts";
 
 /*

@@ -1,5 +1,6 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from "vitest";
-import type { NewUpstreamToken, Store, UpstreamToken } from "../../src/store/store.ts";
+import type { Store } from "../../src/store/store.ts";
+import type { NewUpstreamToken, UpstreamToken } from "../../src/store/upstream-tokens.ts";
 import type { CallerLike } from "../../src/upstream-tokens/upstream-tokens.ts";
 import { scraped } from "../support/scraped.ts";
 import { type ScriptedUpstream, scriptedUpstream } from "../upstream-oauth/scripted-upstream.ts";

@@ -3,9 +3,9 @@ import { dirname, join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { configSchema } from "../../src/config/config-schema.ts";
 import { createFields } from "../../src/config/fields.ts";
-import { formatProblem } from "../../src/config/problems.ts";
 import { loadConfig } from "../../src/config/load-config.ts";
 import { policyVocabulary } from "../../src/config/policy-vocabulary.ts";
+import { formatProblem } from "../../src/config/problems.ts";
 import { routeSchema } from "../../src/config/route-schema.ts";
 import { configFile } from "./config-file.ts";
 

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
-import { formatProblem } from "../../src/config/problems.ts";
-import { loadConfig } from "../../src/config/load-config.ts";
 import { peerAuthentication } from "../../src/config/listeners.ts";
+import { loadConfig } from "../../src/config/load-config.ts";
+import { formatProblem } from "../../src/config/problems.ts";
 import { configFile } from "./config-file.ts";
 
 const [old, fresh] = ["old-secret-of-envoy-0123456789abcdef", "new-secret-of-envoy-0123456789abcdef"];

@@ -1,5 +1,5 @@
-import { formatProblem } from "../../src/config/problems.ts";
 import { loadConfig } from "../../src/config/load-config.ts";
+import { formatProblem } from "../../src/config/problems.ts";
 import { createRouteTable } from "../../src/config/route-table.ts";
 import { configFile } from "./config-file.ts";
 

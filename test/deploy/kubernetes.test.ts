@@ -10,8 +10,8 @@ import { parse, parseAllDocuments } from "yaml";
 import { helmBinary } from "../../deploy/docs/helm-binary.ts";
 import { renderChart } from "../../deploy/docs/render-chart.ts";
 import { valuesSchema } from "../../deploy/docs/values-schema.ts";
-import { formatProblem } from "../../src/config/problems.ts";
 import { loadConfig } from "../../src/config/load-config.ts";
+import { formatProblem } from "../../src/config/problems.ts";
 import { type Manifest, validateManifest } from "./validate-manifest.ts";
 
 const kubernetes = join(import.meta.dirname, "../../deploy/kubernetes");

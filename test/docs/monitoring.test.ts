@@ -128,7 +128,7 @@ describe("F7.3 metrics, alerts and dashboard", () => {
   });
 
   it("every audit action is documented", () => {
-    const source = read(root, "src/store/audit-event.ts");
+    const source = read(root, "src/store/audit-events.ts");
     for (const [, action] of source.matchAll(/\| "([a-z_]+\.[a-z_]+)"/g))
       expect(docs).toContain(`\`${action}\``);
   });

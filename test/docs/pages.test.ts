@@ -8,8 +8,8 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { parse } from "yaml";
 import { certificateAuthority } from "../../deploy/demo/certificate-authority.ts";
 import { envoyBinary } from "../../envoy/envoy-binary.ts";
-import { formatProblem } from "../../src/config/problems.ts";
 import { loadConfig } from "../../src/config/load-config.ts";
+import { formatProblem } from "../../src/config/problems.ts";
 import { envoyBootstrap } from "../../src/envoy-config/bootstrap.ts";
 
 const docs = join(import.meta.dirname, "../../docs");

@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { type OpenServer, openServer } from "../../deploy/demo/open-server.ts";
-import { loadKeyEncryptionKeys } from "../../src/store/load-key-encryption-keys.ts";
+import { loadKeyEncryptionKeys } from "../../src/store/encryption/load-keys.ts";
 import { openStore } from "../../src/store/open-store.ts";
 import { createLogger } from "../../src/telemetry/logger.ts";
 import { type E2e, startE2e } from "../support/e2e.ts";

@@ -1,6 +1,7 @@
 import { describe, expect, it, onTestFinished } from "vitest";
 import { createMetadataProofs } from "../../src/external-tokens/metadata-proofs.ts";
-import type { Change, SigningKey } from "../../src/store/store.ts";
+import type { Change } from "../../src/store/notifications/notifications.ts";
+import type { SigningKey } from "../../src/store/signing-keys.ts";
 import { createLogger } from "../../src/telemetry/logger.ts";
 
 const metadata = { route: "notes", user: "company/alice", version: 3, refreshable: 1, path: "/mcp" } as const;

@@ -14,7 +14,7 @@ import type { OidcServer } from "../../deploy/demo/oidc-server.ts";
 import { openidProvider } from "../../deploy/demo/openid-provider.ts";
 import { envoyBinary } from "../../envoy/envoy-binary.ts";
 import { createSigningKeys } from "../../src/external-tokens/signing-keys.ts";
-import { loadKeyEncryptionKeys } from "../../src/store/load-key-encryption-keys.ts";
+import { loadKeyEncryptionKeys } from "../../src/store/encryption/load-keys.ts";
 import { migrate } from "../../src/store/migrate.ts";
 import { openStore } from "../../src/store/open-store.ts";
 import type { Store } from "../../src/store/store.ts";

@@ -7,7 +7,7 @@ import { listen } from "../../deploy/demo/listen.ts";
 import { createConnectRouter } from "../../src/portal/connect.ts";
 import { createConnectionsRouter } from "../../src/portal/connections.ts";
 import { createSignIn } from "../../src/sign-in/create-sign-in.ts";
-import { secretName } from "../../src/store/secret-name.ts";
+import { secretName } from "../../src/store/hashed-handle.ts";
 import { createLogger } from "../../src/telemetry/logger.ts";
 import { type ClientHouse, startClient } from "../upstream-oauth/start-client.ts";
 

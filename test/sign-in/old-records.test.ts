@@ -1,9 +1,9 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { SignInProvider } from "../../src/config/config.ts";
 import { judgeOldRecord } from "../../src/sign-in/person-claims.ts";
-import { encryption } from "../../src/store/encryption.ts";
+import { encryption } from "../../src/store/encryption/encryption.ts";
 import { createPeople } from "../../src/store/people.ts";
-import type { SignInSession } from "../../src/store/store.ts";
+import type { SignInSession } from "../../src/store/sign-in-sessions.ts";
 import { registeredApp } from "../authorization-server/mcp-app.ts";
 import { type House, startHouse } from "../authorization-server/start-house.ts";
 import { backends, makeKeys } from "../store/backends.ts";

@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import type { AuditEvent } from "../../src/store/audit-event.ts";
+import type { AuditEvent } from "../../src/store/audit-events.ts";
 import type { Store } from "../../src/store/store.ts";
 import { describeStore } from "./describe-store.ts";
 import { audit, connection, inSeconds, upstreamToken } from "./samples.ts";

@@ -1,4 +1,5 @@
-import type { Change, Store } from "../../src/store/store.ts";
+import type { Change } from "../../src/store/notifications/notifications.ts";
+import type { Store } from "../../src/store/store.ts";
 
 /** Listens from now on for changes that are `of` interest: late news of earlier writes may still be on their way. */
 export function changes(

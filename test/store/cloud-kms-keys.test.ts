@@ -2,7 +2,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { loadKeyEncryptionKeys } from "../../src/store/load-key-encryption-keys.ts";
+import { loadKeyEncryptionKeys } from "../../src/store/encryption/load-keys.ts";
 import type { Store } from "../../src/store/store.ts";
 import { backends } from "./backends.ts";
 import { type LocalAwsKms, startLocalAwsKms } from "./local-aws-kms.ts";

@@ -1,5 +1,6 @@
 import { beforeEach, describe, expect, it } from "vitest";
-import type { Change, Store } from "../../src/store/store.ts";
+import type { Change } from "../../src/store/notifications/notifications.ts";
+import type { Store } from "../../src/store/store.ts";
 import { askForDelegation } from "../support/ask-for-delegation.ts";
 import { backends } from "./backends.ts";
 import { changes } from "./changes.ts";

@@ -1,6 +1,6 @@
 import { LRUCache } from "lru-cache";
 import { expect, it } from "vitest";
-import { keysOfGroups } from "../../src/store/keys-of-groups.ts";
+import { keysOfGroups } from "../../src/store/people.ts";
 
 it("knows the keys of somebody that a cache still has, and nothing of those who have none", () => {
   const names = keysOfGroups();

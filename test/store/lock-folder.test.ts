@@ -3,8 +3,8 @@ import { chmod, mkdtemp, readFile, rm, symlink, utimes, writeFile } from "node:f
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { loadKeyEncryptionKeys } from "../../src/store/load-key-encryption-keys.ts";
-import { lockFolder } from "../../src/store/lock-folder.ts";
+import { lockFolder } from "../../src/store/embedded/embedded-database.ts";
+import { loadKeyEncryptionKeys } from "../../src/store/encryption/load-keys.ts";
 
 let dir: string;
 beforeEach(async () => {
@@ -19,7 +19,7 @@ test("of many processes that find the claim of one that is gone, one gets the fo
   const [, here] = (await readFile(join(dir, "lock"), "utf8")).split(" ");
   await unlock();
   await writeFile(join(dir, "lock"), `${gone} ${here}`);
-  const code = `import { lockFolder } from ${JSON.stringify(join(import.meta.dirname, "../../src/store/lock-folder.ts"))};
+  const code = `import { lockFolder } from ${JSON.stringify(join(import.meta.dirname, "../../src/store/embedded/embedded-database.ts"))};
     process.stdin.once("data", async () => {
       console.log(await lockFolder(${JSON.stringify(dir)}).then(() => "held", (error) => error.code));
     });

@@ -1,6 +1,7 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import type { Notifications } from "../../src/store/notifications/notifications.ts";
 import { openStore } from "../../src/store/open-store.ts";
-import type { Notifications, Store } from "../../src/store/store.ts";
+import type { Store } from "../../src/store/store.ts";
 import { createMetrics, type Metrics } from "../../src/telemetry/metrics.ts";
 import { scraped } from "../support/scraped.ts";
 import { type PostgresServer, startPostgres } from "../support/start-postgres.ts";

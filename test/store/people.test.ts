@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
+import type { Change } from "../../src/store/notifications/notifications.ts";
 import { createPeople } from "../../src/store/people.ts";
-import type { Change, SignInSession } from "../../src/store/store.ts";
+import type { SignInSession } from "../../src/store/sign-in-sessions.ts";
 
 const userId = "company/alice";
 const record = (groups: readonly string[]): SignInSession => ({

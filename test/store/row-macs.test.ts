@@ -1,10 +1,10 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { changeChannel } from "../../src/store/change-channel.ts";
-import { createDatabase } from "../../src/store/create-database.ts";
-import { encryption } from "../../src/store/encryption.ts";
-import { openPostgres } from "../../src/store/open-postgres.ts";
+import { createDatabase } from "../../src/store/database.ts";
+import { encryption } from "../../src/store/encryption/encryption.ts";
+import { secretName } from "../../src/store/hashed-handle.ts";
+import { changeChannel } from "../../src/store/notifications/notifications.ts";
+import { openPostgres } from "../../src/store/postgres/pool.ts";
 import { rowMacs } from "../../src/store/row-macs.ts";
-import { secretName } from "../../src/store/secret-name.ts";
 import type { Store } from "../../src/store/store.ts";
 import { createLogger } from "../../src/telemetry/logger.ts";
 import { createMetrics } from "../../src/telemetry/metrics.ts";

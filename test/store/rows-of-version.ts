@@ -1,5 +1,5 @@
-import { type Encryption, encryption } from "../../src/store/encryption.ts";
-import { secretName } from "../../src/store/secret-name.ts";
+import { type Encryption, encryption } from "../../src/store/encryption/encryption.ts";
+import { secretName } from "../../src/store/hashed-handle.ts";
 import { makeKeys } from "./backends.ts";
 import { connection, upstreamToken } from "./samples.ts";
 

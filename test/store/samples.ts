@@ -1,10 +1,8 @@
-import type { AuditEvent } from "../../src/store/audit-event.ts";
-import type {
-  ClientRegistration,
-  NewUpstreamToken,
-  SignInSession,
-  SigningKey,
-} from "../../src/store/store.ts";
+import type { AuditEvent } from "../../src/store/audit-events.ts";
+import type { ClientRegistration } from "../../src/store/client-registrations.ts";
+import type { SignInSession } from "../../src/store/sign-in-sessions.ts";
+import type { SigningKey } from "../../src/store/signing-keys.ts";
+import type { NewUpstreamToken } from "../../src/store/upstream-tokens.ts";
 
 export const inSeconds = (seconds: number) => new Date(Date.now() + seconds * 1_000);
 

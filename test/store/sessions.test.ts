@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { secretName } from "../../src/store/secret-name.ts";
+import { secretName } from "../../src/store/hashed-handle.ts";
 import { changes } from "./changes.ts";
 import { describeStore } from "./describe-store.ts";
 import { inSeconds } from "./samples.ts";

@@ -1,6 +1,6 @@
 import { expect, it } from "vitest";
 import { connectionKeyName } from "../../src/model/connection.ts";
-import type { Change } from "../../src/store/store.ts";
+import type { Change } from "../../src/store/notifications/notifications.ts";
 import { changes } from "./changes.ts";
 import { describeStore } from "./describe-store.ts";
 import { audit, connection, inSeconds, upstreamToken } from "./samples.ts";

@@ -2,7 +2,7 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { loadKeyEncryptionKeys } from "../../src/store/load-key-encryption-keys.ts";
+import { loadKeyEncryptionKeys } from "../../src/store/encryption/load-keys.ts";
 import type { Store } from "../../src/store/store.ts";
 import { backends } from "./backends.ts";
 import { type LocalVault, startLocalVault } from "./local-vault.ts";

@@ -1,4 +1,5 @@
-import type { DelegationsAsked, Store } from "../../src/store/store.ts";
+import type { DelegationsAsked } from "../../src/store/delegations.ts";
+import type { Store } from "../../src/store/store.ts";
 
 /** The grant of a service account that asks an owner for connections, as `service-accounts create` makes it. */
 export function askForDelegation(

@@ -1,8 +1,8 @@
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { formatProblem } from "../../src/config/problems.ts";
 import { loadConfig } from "../../src/config/load-config.ts";
+import { formatProblem } from "../../src/config/problems.ts";
 import { type CurrentRoutes, createRouteTable, type RouteTable } from "../../src/config/route-table.ts";
 import type { ResolveHost } from "../../src/egress/safe-fetch.ts";
 import { createSigningKeys, type SigningKeyRing } from "../../src/external-tokens/signing-keys.ts";

@@ -11,7 +11,7 @@ import {
   UnsecuredJWT,
 } from "jose";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import type { SignInSession } from "../../src/store/store.ts";
+import type { SignInSession } from "../../src/store/sign-in-sessions.ts";
 import type { UpstreamOAuthDeps } from "../../src/upstream-oauth/upstream-oauth.ts";
 import type { CallerLike } from "../../src/upstream-tokens/upstream-tokens.ts";
 import { scraped } from "../support/scraped.ts";

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { connectionKeyName } from "../../src/model/connection.ts";
-import type { NewUpstreamToken } from "../../src/store/store.ts";
+import type { NewUpstreamToken } from "../../src/store/upstream-tokens.ts";
 import type { CallerLike, RefusalOutcome } from "../../src/upstream-tokens/upstream-tokens.ts";
 import { changes } from "../store/changes.ts";
 import { scraped } from "../support/scraped.ts";

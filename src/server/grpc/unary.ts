@@ -1,6 +1,11 @@
 import type { Http2Server, Http2Session, IncomingHttpHeaders, ServerHttp2Stream } from "node:http2";
 import type { ServiceDefinition, UntypedServiceImplementation } from "@grpc/grpc-js";
-import { envoySecretHeader, type PeerAuthentication, type PeerProof, nameUnprovenCall } from "../../config/listeners.ts";
+import {
+  envoySecretHeader,
+  nameUnprovenCall,
+  type PeerAuthentication,
+  type PeerProof,
+} from "../../config/listeners.ts";
 
 /** A gRPC service as a room exports it and `createGrpcServer` serves it. */
 export interface GrpcService {

@@ -1,8 +1,6 @@
 import { Agent } from "node:https";
-import type { KeyEncryptionKeys } from "./key-encryption-keys.ts";
-import { keyServiceKeys } from "./key-service-keys.ts";
-import { StoreMisconfigured } from "./store-misconfigured.ts";
-import { StoreUnavailable } from "./store-unavailable.ts";
+import { StoreMisconfigured, StoreUnavailable } from "../errors.ts";
+import { type KeyEncryptionKeys, keyServiceKeys } from "./key-encryption-keys.ts";
 
 /** A symmetric key of AWS KMS. */
 export interface AwsKmsKey {

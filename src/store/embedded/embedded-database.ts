@@ -1,8 +1,14 @@
-import { link, readFile, readlink, rm, stat, utimes, writeFile } from "node:fs/promises";
+import { link, mkdir, readFile, readlink, rm, stat, utimes, writeFile } from "node:fs/promises";
 import { hostname } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { StoreMisconfigured } from "./store-misconfigured.ts";
+import { Kysely, PGliteDialect } from "kysely";
+import type { Logger } from "pino";
+import type { StoreMetrics } from "../database.ts";
+import { StoreMisconfigured } from "../errors.ts";
+import { changeChannel, type Listener, notificationHub } from "../notifications/notifications.ts";
+import type { Tables } from "../tables.ts";
+import { openPglite, type ReopeningPglite, requireRoom } from "./pglite.ts";
 
 /** A holder touches its claim this often, ms. */
 const touchEveryMs = 4_000;
@@ -145,4 +151,50 @@ function isAlive(pid: number): boolean {
   } catch (error) {
     return error instanceof Error && "code" in error && error.code === "EPERM";
   }
+}
+
+/**
+ * Postgres inside this process, its files in `dir/database`. One process at a time.
+ * @throws StoreMisconfigured `embedded_database_in_use`
+ * @throws Error `ENOSPC`
+ */
+export async function openEmbeddedDatabase(
+  dir: string,
+): Promise<{ db: Kysely<Tables>; pglite: ReopeningPglite; close: () => Promise<void> }> {
+  await mkdir(dir, { recursive: true, mode: 0o700 });
+  await requireRoom(dir);
+  const unlock = await lockFolder(dir);
+  try {
+    const pglite = await openPglite(join(dir, "database"));
+    const db = new Kysely<Tables>({ dialect: new PGliteDialect({ pglite }) });
+    const close = async () => {
+      await db.destroy();
+      if (!pglite.closed) await pglite.close();
+      await unlock();
+    };
+    return { db, pglite, close };
+  } catch (error) {
+    await unlock();
+    throw error;
+  }
+}
+
+/** Notifications of the embedded database: same process, no connection that could be lost, so healthy until closed. */
+export async function listenEmbedded(
+  pglite: ReopeningPglite,
+  options: { logger: Logger; metrics?: Pick<StoreMetrics, "storeListenerUp"> },
+): Promise<Listener> {
+  const hub = notificationHub((error) => options.logger.error({ err: error }, "a change listener failed"));
+  await pglite.listen(changeChannel, hub.receive, () => hub.emit({ table: "everything" }));
+  options.metrics?.storeListenerUp.set(1);
+  let closed = false;
+  return {
+    subscribe: hub.subscribe,
+    healthy: () => !closed && !pglite.closed,
+    ready: async () => "hearing",
+    close: async () => {
+      closed = true;
+      options.metrics?.storeListenerUp.set(0);
+    },
+  };
 }

@@ -2,13 +2,15 @@ import { randomBytes } from "node:crypto";
 import { constants } from "node:fs";
 import { mkdir, open, readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { type AwsKmsKey, awsKmsKeys, type ProxyEnvironment } from "./aws-kms-keys.ts";
-import { combineKeyEncryptionKeys } from "./combine-key-encryption-keys.ts";
-import { type GoogleKmsKey, googleKmsKeys } from "./google-kms-keys.ts";
-import type { KeyEncryptionKeys } from "./key-encryption-keys.ts";
-import { localKeyEncryptionKeys } from "./local-key-encryption-keys.ts";
-import { StoreMisconfigured } from "./store-misconfigured.ts";
-import { type VaultTransitKey, vaultTransitKeys } from "./vault-transit-keys.ts";
+import { StoreMisconfigured } from "../errors.ts";
+import { type AwsKmsKey, awsKmsKeys, type ProxyEnvironment } from "./aws-kms.ts";
+import { type GoogleKmsKey, googleKmsKeys } from "./google-kms.ts";
+import {
+  combineKeyEncryptionKeys,
+  type KeyEncryptionKeys,
+  localKeyEncryptionKeys,
+} from "./key-encryption-keys.ts";
+import { type VaultTransitKey, vaultTransitKeys } from "./vault-transit.ts";
 
 /** Where a key comes from, as the routes file's `encryption.keys` says it. */
 type LocalSource =

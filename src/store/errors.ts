@@ -1,3 +1,40 @@
+/** The database did not answer, or not in time. Nobody may be let through on it; the caller may try again. */
+export class StoreUnavailable extends Error {
+  readonly code = "store_unavailable";
+
+  constructor(operation: string, cause: unknown) {
+    super(`the store did not answer (${operation})`, { cause });
+    this.name = "StoreUnavailable";
+  }
+}
+
+/** The store cannot work as configured; the message names the field and the fix. */
+export class StoreMisconfigured extends Error {
+  readonly code:
+    | "encryption_key_missing"
+    | "encryption_key_invalid"
+    | "listen_unsupported"
+    | "database_tls_invalid"
+    | "embedded_database_in_use";
+
+  constructor(code: StoreMisconfigured["code"], message: string, cause?: unknown) {
+    super(message, { cause });
+    this.name = "StoreMisconfigured";
+    this.code = code;
+  }
+}
+
+/** A stored ciphertext that must not be used: moved to another row, damaged, or sealed by a key we do not have. */
+export class DecryptionFailed extends Error {
+  readonly code: "ciphertext_moved" | "ciphertext_damaged" | "encryption_key_unknown";
+
+  constructor(code: DecryptionFailed["code"], table: string, cause?: unknown) {
+    super(`cannot decrypt a row of ${table}: ${code}`, { cause });
+    this.name = "DecryptionFailed";
+    this.code = code;
+  }
+}
+
 /** SQLSTATE classes that say nothing about the statement: connection, resources, operator, internal; read-only after a failover. */
 const unavailable = /^(08|53|57|58|XX|25006|40001|40P01|55P03|25P0[34])/;
 const socket =

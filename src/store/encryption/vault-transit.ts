@@ -1,9 +1,7 @@
 import { readFile } from "node:fs/promises";
 import { z } from "zod";
-import type { KeyEncryptionKeys } from "./key-encryption-keys.ts";
-import { keyServiceKeys } from "./key-service-keys.ts";
-import { StoreMisconfigured } from "./store-misconfigured.ts";
-import { StoreUnavailable } from "./store-unavailable.ts";
+import { StoreMisconfigured, StoreUnavailable } from "../errors.ts";
+import { type KeyEncryptionKeys, keyServiceKeys } from "./key-encryption-keys.ts";
 
 /** A key of HashiCorp Vault's (or OpenBao's) transit engine. */
 export interface VaultTransitKey {

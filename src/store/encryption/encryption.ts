@@ -1,8 +1,8 @@
 import { createHash } from "node:crypto";
 import { CompactEncrypt, compactDecrypt, errors } from "jose";
-import { DecryptionFailed } from "./decryption-failed.ts";
+import { DecryptionFailed } from "../errors.ts";
+import type { Tables } from "../tables.ts";
 import type { KeyEncryptionKeys } from "./key-encryption-keys.ts";
-import type { Tables } from "./tables.ts";
 
 /** Ciphertexts of rows: compact JWEs (RFC 7516), a fresh A256GCM content key each, bound to table and primary key. */
 export interface Encryption {

@@ -1,8 +1,8 @@
 import { sql } from "kysely";
-import type { Database } from "./database.ts";
-import { DecryptionFailed } from "./decryption-failed.ts";
+import { writeAuditEvent } from "../audit-events.ts";
+import type { Database } from "../database.ts";
+import { DecryptionFailed } from "../errors.ts";
 import type { Encryption } from "./encryption.ts";
-import { writeAuditEvent } from "./write-audit-event.ts";
 
 /** Every table with ciphertexts, and the columns of its primary key, in the order in which they are sealed. */
 const sealedTables = {

@@ -2,10 +2,8 @@ import { randomBytes } from "node:crypto";
 import { Agent } from "node:https";
 import type { GoogleAuth } from "google-auth-library";
 import { z } from "zod";
-import type { KeyEncryptionKeys } from "./key-encryption-keys.ts";
-import { keyServiceKeys } from "./key-service-keys.ts";
-import { StoreMisconfigured } from "./store-misconfigured.ts";
-import { StoreUnavailable } from "./store-unavailable.ts";
+import { StoreMisconfigured, StoreUnavailable } from "../errors.ts";
+import { type KeyEncryptionKeys, keyServiceKeys } from "./key-encryption-keys.ts";
 
 /** A symmetric key of Google Cloud KMS. */
 export interface GoogleKmsKey {

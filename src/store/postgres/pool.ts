@@ -1,9 +1,35 @@
-import { Kysely, PostgresDialect } from "kysely";
-import pg from "pg";
+import { Kysely, PostgresDialect, type PostgresPool } from "kysely";
+import pg, { type Pool } from "pg";
 import type { Logger } from "pino";
-import { boundedPool } from "./bounded-pool.ts";
-import { type PostgresTls, postgresAddress } from "./postgres-tls.ts";
-import type { Tables } from "./tables.ts";
+import type { Tables } from "../tables.ts";
+import { type PostgresTls, postgresAddress } from "./tls.ts";
+
+/**
+ * A pool whose connections are lent for at most `timeoutMs`, then destroyed: a query on a black-holed connection fails in time,
+ * a COMMIT can no longer follow an operation that its caller has already given up, and nobody inherits a stuck connection.
+ */
+export function boundedPool(pool: Pool, timeoutMs: number): PostgresPool {
+  return {
+    options: pool.options,
+    end: () => pool.end(),
+    async connect() {
+      const client = await pool.connect();
+      // The pool sets `release` anew every time it lends the client.
+      const release = client.release;
+      let expired = false;
+      const timer = setTimeout(() => {
+        expired = true;
+        release(new Error("connection held too long"));
+      }, timeoutMs);
+      timer.unref();
+      client.release = (destroy) => {
+        clearTimeout(timer);
+        if (!expired) release(destroy);
+      };
+      return client;
+    },
+  };
+}
 
 /** `int8` as a number: ours are counts and versions, far below 2^53. */
 const types: pg.CustomTypesConfig = {

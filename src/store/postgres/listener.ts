@@ -2,14 +2,11 @@ import { randomUUID } from "node:crypto";
 import { type Kysely, sql } from "kysely";
 import pg from "pg";
 import type { Logger } from "pino";
-import { changeChannel } from "./change-channel.ts";
-import type { DatabaseClock } from "./create-database-clock.ts";
+import type { DatabaseClock, StoreMetrics } from "../database.ts";
+import { changeChannel, type Listener, notificationHub } from "../notifications/notifications.ts";
+import type { Tables } from "../tables.ts";
 import { heartbeats } from "./heartbeats.ts";
-import type { Listener } from "./listener.ts";
-import { notificationHub } from "./notification-hub.ts";
-import { type PostgresTls, postgresAddress } from "./postgres-tls.ts";
-import type { StoreMetrics } from "./store-metrics.ts";
-import type { Tables } from "./tables.ts";
+import { type PostgresTls, postgresAddress } from "./tls.ts";
 
 const heartbeatEveryMs = 250;
 /** A heartbeat that the database took this long ago will not come; the connection is replaced. */

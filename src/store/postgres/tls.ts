@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import type { ClientConfig } from "pg";
-import { StoreMisconfigured } from "./store-misconfigured.ts";
+import { StoreMisconfigured } from "../errors.ts";
 
 /** How the connection to Postgres is protected; wins over what the URL says of it. */
 export interface PostgresTls {

@@ -1,0 +1,120 @@
+import { sql, type Transaction } from "kysely";
+import type { Database } from "./database.ts";
+import type { Tables } from "./tables.ts";
+
+/** Which audit events; all that is given must hold. */
+export interface AuditFilter {
+  /** Only those with a greater id. */
+  readonly after?: number;
+  readonly since?: Date;
+  readonly until?: Date;
+  readonly action?: string;
+  readonly userId?: string;
+  readonly routeId?: string;
+  /** Only events that no slower writer can come in front of any more: an export that goes on `after` misses none. */
+  readonly settled?: boolean;
+  readonly limit: number;
+}
+
+/** As read back; `action` may be one of a newer version. */
+export interface RecordedAuditEvent extends Omit<AuditEvent, "action"> {
+  readonly id: number;
+  readonly at: Date;
+  readonly action: string;
+}
+
+/** Kinds of audit events (F7.3): what happened to a token or a grant. */
+export type AuditAction =
+  | "external_token.issued"
+  | "external_token.refused"
+  | "external_token.revoked"
+  | "refresh_token.repeated"
+  | "upstream_token.obtained"
+  | "upstream_token.first_used"
+  | "upstream_token.refreshed"
+  | "upstream_token.refused"
+  | "upstream_token.revoked"
+  | "upstream_token.disconnected"
+  | "grant.created"
+  | "grant.revoked"
+  | "access.ended"
+  | "consent.refused"
+  | "person.signed_in"
+  | "person.signed_out"
+  | "person.refused"
+  | "policy.refused"
+  | "signing_key.rotated"
+  | "encryption_key.rotated"
+  | "service_account.created"
+  | "service_account.revoked"
+  | "delegation.given"
+  | "delegation.ended"
+  | "route.created"
+  | "route.changed"
+  | "route.deleted";
+
+/** One line of the audit trail. Never a token, a secret or a code: ids and reasons only. */
+export interface AuditEvent {
+  readonly action: AuditAction;
+  readonly userId?: string;
+  readonly clientId?: string;
+  readonly grantId?: string;
+  readonly routeId?: string;
+  readonly upstream?: string;
+  readonly issuer?: string;
+  readonly reason?: string;
+  readonly requestId?: string;
+  readonly detail?: Readonly<Record<string, string | number | boolean>>;
+}
+
+/** Appends `event` to the audit trail, in the transaction of what it tells of. */
+export async function writeAuditEvent(tx: Transaction<Tables>, event: AuditEvent): Promise<void> {
+  await tx
+    .insertInto("audit_event")
+    .values({
+      action: event.action,
+      user_id: event.userId ?? null,
+      client_id: event.clientId ?? null,
+      grant_id: event.grantId ?? null,
+      route_id: event.routeId ?? null,
+      upstream: event.upstream ?? null,
+      issuer: event.issuer ?? null,
+      reason: event.reason ?? null,
+      request_id: event.requestId ?? null,
+      detail: event.detail === undefined ? null : JSON.stringify(event.detail),
+    })
+    .execute();
+}
+
+/** Audit events in the order of their ids, at most `limit`: pass the last one's id as `after` for more. */
+export async function readAuditEvents(
+  database: Database,
+  filter: AuditFilter,
+): Promise<RecordedAuditEvent[]> {
+  const rows = await database.read("audit_event.list", (db) => {
+    let query = db.selectFrom("audit_event").selectAll().orderBy("id").limit(filter.limit);
+    if (filter.after !== undefined) query = query.where("id", ">", filter.after);
+    if (filter.since !== undefined) query = query.where("at", ">=", filter.since);
+    if (filter.until !== undefined) query = query.where("at", "<", filter.until);
+    if (filter.action !== undefined) query = query.where("action", "=", filter.action);
+    if (filter.userId !== undefined) query = query.where("user_id", "=", filter.userId);
+    if (filter.routeId !== undefined) query = query.where("route_id", "=", filter.routeId);
+    // Ids are drawn when a transaction writes, not when it commits; none lasts as long as this.
+    if (filter.settled) query = query.where("at", "<", sql<Date>`now() - interval '15 seconds'`);
+    return query.execute();
+  });
+  return rows.map((row) => ({
+    id: row.id,
+    at: row.at,
+    action: row.action,
+    userId: row.user_id ?? undefined,
+    clientId: row.client_id ?? undefined,
+    grantId: row.grant_id ?? undefined,
+    routeId: row.route_id ?? undefined,
+    upstream: row.upstream ?? undefined,
+    issuer: row.issuer ?? undefined,
+    reason: row.reason ?? undefined,
+    requestId: row.request_id ?? undefined,
+    detail: row.detail ?? undefined,
+  }));
+}

@@ -1,0 +1,385 @@
+import { type Selectable, sql, type Transaction } from "kysely";
+import { type ConnectionKey, connectionKeyName } from "../model/connection.ts";
+import { type AuditEvent, writeAuditEvent } from "./audit-events.ts";
+import type { Database } from "./database.ts";
+import { endDelegations } from "./delegations.ts";
+import { disconnectsOf, lockDisconnects, noteDisconnect } from "./disconnects.ts";
+import type { Encryption } from "./encryption/encryption.ts";
+import { DecryptionFailed } from "./errors.ts";
+import { notify } from "./notifications/notifications.ts";
+import { hasLeft } from "./persistently.ts";
+import type { RowMacs } from "./row-macs.ts";
+import type { Tables, UpstreamTokenTable } from "./tables.ts";
+import { upstreamDemands } from "./upstream-demands.ts";
+import type { NewUpstreamToken, PutBasis, UpstreamToken, UpstreamTokens } from "./upstream-tokens.ts";
+
+/** All but what queries need is sealed: who could edit the token endpoint in clear could have refresh tokens sent to himself. */
+type SealedPart = Omit<NewUpstreamToken, keyof ConnectionKey | "expiresAt" | "refreshExpiresAt">;
+
+const table = "upstream_token";
+const primaryKey = (key: ConnectionKey) => [key.userId, key.routeId, key.upstream];
+const nextVersion = sql<number>`nextval('upstream_token_version')`;
+const now = sql<Date>`now()`;
+
+/** @param onUnreadable told of a row that was deleted although it could not be decrypted */
+export function upstreamTokens(
+  database: Database,
+  { seal, open }: Encryption,
+  macs: RowMacs,
+  onUnreadable: (key: ConnectionKey, error: DecryptionFailed) => void,
+): UpstreamTokens {
+  const { clock } = database;
+  const changed = (key: ConnectionKey) => ({ table: "upstream_token", key: connectionKeyName(key) }) as const;
+
+  async function sealToken(token: NewUpstreamToken) {
+    const { userId, routeId, upstream, expiresAt, refreshExpiresAt, ...part } = token;
+    // Of the version that this one takes the place of.
+    const { refusals: _, ...sealedPart }: SealedPart & Pick<UpstreamToken, "refusals"> = part;
+    const clear = {
+      expires_at: expiresAt === undefined ? null : clock.toDatabase(expiresAt),
+      refresh_expires_at: refreshExpiresAt === undefined ? null : clock.toDatabase(refreshExpiresAt),
+      refreshable: token.refreshToken !== undefined,
+    };
+    await macs.ready();
+    return {
+      ...(await seal(table, primaryKey(token), sealedPart)),
+      ...clear,
+      mac: macs.sign(table, { user_id: userId, route_id: routeId, upstream, ...clear }),
+      lease_owner: null,
+      lease_until: null,
+      version: nextVersion,
+      updated_at: now,
+    };
+  }
+
+  async function openToken(row: Selectable<UpstreamTokenTable>): Promise<UpstreamToken> {
+    const key = { userId: row.user_id, routeId: row.route_id, upstream: row.upstream };
+    const part = await open<SealedPart>(table, primaryKey(key), row.sealed);
+    return {
+      ...part,
+      ...key,
+      version: row.version,
+      ...(row.expires_at && { expiresAt: clock.fromDatabase(row.expires_at) }),
+      ...(row.refresh_expires_at && { refreshExpiresAt: clock.fromDatabase(row.refresh_expires_at) }),
+      connectedAt: clock.fromDatabase(row.connected_at),
+      updatedAt: clock.fromDatabase(row.updated_at),
+      ...(row.last_used_at && { lastUsedAt: clock.fromDatabase(row.last_used_at) }),
+      ...refusalsOf(row),
+    };
+  }
+
+  function refusalsOf(row: Selectable<UpstreamTokenTable>): Pick<UpstreamToken, "refusals"> {
+    const { version, refused_version: refused, refused_count: count, refused_since: since } = row;
+    if (refused !== version || count === null || since === null) return {};
+    return { refusals: { count, since: clock.fromDatabase(since) } };
+  }
+
+  function put(token: NewUpstreamToken, audit: AuditEvent): Promise<number>;
+  function put(
+    token: NewUpstreamToken,
+    audit: AuditEvent,
+    basis: PutBasis | undefined,
+  ): Promise<number | undefined>;
+  async function put(token: NewUpstreamToken, audit: AuditEvent, basis?: PutBasis) {
+    const values = await sealToken(token);
+    return database.write("upstream_token.put", async (tx) => {
+      if (basis && !(await isStillSo(tx, token, basis))) return undefined;
+      const { version } = await tx
+        .insertInto(table)
+        .values({
+          user_id: token.userId,
+          route_id: token.routeId,
+          upstream: token.upstream,
+          ...values,
+          connected_at: now,
+        })
+        .onConflict((conflict) =>
+          conflict
+            .columns(["user_id", "route_id", "upstream"])
+            .doUpdateSet({ ...values, connected_at: now, last_used_at: null }),
+        )
+        .returning("version")
+        .executeTakeFirstOrThrow();
+      await tx
+        .deleteFrom("upstream_demand")
+        .where("user_id", "=", token.userId)
+        .where("route_id", "=", token.routeId)
+        .where("upstream", "=", token.upstream)
+        .execute();
+      await writeAuditEvent(tx, audit);
+      await notify(tx, changed(token));
+      return version;
+    });
+  }
+
+  async function isStillSo(tx: Transaction<Tables>, key: ConnectionKey, basis: PutBasis): Promise<boolean> {
+    await lockDisconnects(tx, key);
+    const disconnects = await disconnectsOf(tx, key);
+    const row = await tx
+      .selectFrom(table)
+      .select("version")
+      .where("user_id", "=", key.userId)
+      .where("route_id", "=", key.routeId)
+      .where("upstream", "=", key.upstream)
+      .forUpdate()
+      .executeTakeFirst();
+    if (basis.version !== "any" && row?.version !== basis.version) return false;
+    const person = await tx
+      .selectFrom("sign_in_session")
+      .select("user_id")
+      .where("user_id", "=", key.userId)
+      .executeTakeFirst();
+    return !hasLeft(basis, { disconnects, signedIn: person !== undefined });
+  }
+
+  return {
+    ...upstreamDemands(database, macs),
+
+    async find(key) {
+      const found = await database.read("upstream_token.find", (db) =>
+        db
+          .selectFrom(table)
+          .selectAll()
+          .where("user_id", "=", key.userId)
+          .where("route_id", "=", key.routeId)
+          .where("upstream", "=", key.upstream)
+          .executeTakeFirst(),
+      );
+      const row = await macs.find(table, found);
+      return row && openToken(row);
+    },
+
+    put,
+
+    disconnects: (key) => database.read("upstream_token.disconnects", (db) => disconnectsOf(db, key)),
+
+    async takeLease(key, version, owner, until, mayTakeOver = true) {
+      const leaseMs = until.getTime() - Date.now();
+      const rows = await database.writeAtOnce("upstream_token.take_lease", (db) =>
+        db
+          .updateTable(table)
+          .set({ lease_owner: owner, lease_until: sql`now() + ${leaseMs} * interval '1 millisecond'` })
+          .where("user_id", "=", key.userId)
+          .where("route_id", "=", key.routeId)
+          .where("upstream", "=", key.upstream)
+          .where("version", "=", version)
+          .where((e) =>
+            e.or([
+              e("lease_until", "is", null),
+              e("lease_owner", "=", owner),
+              ...(mayTakeOver ? [e("lease_until", "<=", now)] : []),
+            ]),
+          )
+          .returning("version")
+          .execute(),
+      );
+      return rows.length === 1;
+    },
+
+    async releaseLease(key, version, owner) {
+      await database.write("upstream_token.release_lease", async (tx) => {
+        const rows = await tx
+          .updateTable(table)
+          .set({ lease_owner: null, lease_until: null })
+          .where("user_id", "=", key.userId)
+          .where("route_id", "=", key.routeId)
+          .where("upstream", "=", key.upstream)
+          .where("version", "=", version)
+          .where("lease_owner", "=", owner)
+          .returning("version")
+          .execute();
+        // Those who wait for the outcome of this refresh must not wait for its lease to end.
+        if (rows.length === 1) await notify(tx, changed(key));
+      });
+    },
+
+    async noteRefusal(key, version, owner, at) {
+      const since = clock.toDatabase(at);
+      const row = await database.write("upstream_token.note_refusal", async (tx) => {
+        const noted = await tx
+          .updateTable(table)
+          .set({
+            lease_owner: null,
+            lease_until: null,
+            refused_count: sql<number>`case when refused_version = version then refused_count + 1 else 1 end`,
+            refused_since: sql<Date>`case when refused_version = version then refused_since else ${since} end`,
+            refused_version: sql<number>`version`,
+          })
+          .where("user_id", "=", key.userId)
+          .where("route_id", "=", key.routeId)
+          .where("upstream", "=", key.upstream)
+          .where("version", "=", version)
+          .where("lease_owner", "=", owner)
+          .returningAll()
+          .executeTakeFirst();
+        if (noted) await notify(tx, changed(key));
+        return noted;
+      });
+      return row && refusalsOf(row).refusals;
+    },
+
+    async replace(token, version, owner, audit) {
+      const values = await sealToken(token);
+      return database.write("upstream_token.replace", async (tx) => {
+        const row = await tx
+          .updateTable(table)
+          .set(values)
+          .where("user_id", "=", token.userId)
+          .where("route_id", "=", token.routeId)
+          .where("upstream", "=", token.upstream)
+          .where("version", "=", version)
+          .where("lease_owner", "=", owner)
+          .returning("version")
+          .executeTakeFirst();
+        if (row === undefined) return undefined;
+        await writeAuditEvent(tx, audit);
+        await notify(tx, changed(token));
+        return row.version;
+      });
+    },
+
+    deleteVersion(key, version, audit) {
+      return database.write("upstream_token.delete_version", async (tx) => {
+        const rows = await tx
+          .deleteFrom(table)
+          .where("user_id", "=", key.userId)
+          .where("route_id", "=", key.routeId)
+          .where("upstream", "=", key.upstream)
+          .where("version", "=", version)
+          .returning("version")
+          .execute();
+        if (rows.length === 0) return false;
+        await writeAuditEvent(tx, audit);
+        await notify(tx, changed(key));
+        return true;
+      });
+    },
+
+    async delete(key, audit, disconnected) {
+      await macs.ready();
+      const row = await database.write("upstream_token.delete", async (tx) => {
+        if (disconnected) await noteDisconnect(tx, key, disconnected);
+        const deleted = await tx
+          .deleteFrom(table)
+          .where("user_id", "=", key.userId)
+          .where("route_id", "=", key.routeId)
+          .where("upstream", "=", key.upstream)
+          .returningAll()
+          .executeTakeFirst();
+        // Also where the token has gone already: what is given up is not to come back with the next consent.
+        await endDelegations(tx, macs, { ownerId: key.userId, ...key }, audit.reason ?? "disconnected");
+        if (deleted === undefined) return undefined;
+        await writeAuditEvent(tx, audit);
+        await notify(tx, changed(key));
+        return deleted;
+      });
+      if (row === undefined || !(await macs.find(table, row))) return undefined;
+      try {
+        return await openToken(row);
+      } catch (error) {
+        if (!(error instanceof DecryptionFailed)) throw error;
+        onUnreadable(key, error);
+        return undefined;
+      }
+    },
+
+    async listForUser(userId) {
+      const rows = await database.read("upstream_token.list", (db) =>
+        db.selectFrom(table).selectAll().where("user_id", "=", userId).orderBy("route_id").execute(),
+      );
+      return Promise.all((await macs.filter(table, rows)).map(openToken));
+    },
+
+    async list({ userId, routeId }) {
+      const rows = await database.read("upstream_token.list_all", (db) => {
+        let query = db
+          .selectFrom(table)
+          .select([
+            "user_id",
+            "route_id",
+            "upstream",
+            "expires_at",
+            "refreshable",
+            "connected_at",
+            "updated_at",
+          ]);
+        if (userId !== undefined) query = query.where("user_id", "=", userId);
+        if (routeId !== undefined) query = query.where("route_id", "=", routeId);
+        return query.orderBy("user_id").orderBy("route_id").execute();
+      });
+      return rows.map((row) => ({
+        userId: row.user_id,
+        routeId: row.route_id,
+        upstream: row.upstream,
+        ...(row.expires_at && { expiresAt: clock.fromDatabase(row.expires_at) }),
+        refreshable: row.refreshable,
+        connectedAt: clock.fromDatabase(row.connected_at),
+        updatedAt: clock.fromDatabase(row.updated_at),
+      }));
+    },
+
+    async noteUse(key) {
+      await database.writeAtOnce("upstream_token.note_use", (db) =>
+        db
+          .updateTable(table)
+          .set({ last_used_at: now })
+          .where("user_id", "=", key.userId)
+          .where("route_id", "=", key.routeId)
+          .where("upstream", "=", key.upstream)
+          .execute(),
+      );
+    },
+
+    async orphans(places, graceSeconds, limit) {
+      const rows = await database.write("upstream_token.orphans", async (tx) => {
+        const known = sql<boolean>`exists (
+          select from jsonb_array_elements(${JSON.stringify(places)}::jsonb) as place
+          where place->>'routeId' = route_id
+            and (place->>'upstream' = upstream or starts_with(upstream, rtrim(place->>'upstream', '/') || '/')))`;
+        await tx
+          .updateTable(table)
+          .set({ orphaned_at: null })
+          .where("orphaned_at", "is not", null)
+          .where(known)
+          .execute();
+        await tx
+          .updateTable(table)
+          .set({ orphaned_at: now })
+          .where("orphaned_at", "is", null)
+          .where((e) => e.not(known))
+          .execute();
+        return tx
+          .selectFrom(table)
+          .select(["user_id", "route_id", "upstream"])
+          .where("orphaned_at", "<=", sql<Date>`now() - ${graceSeconds} * interval '1 second'`)
+          .limit(limit)
+          .execute();
+      });
+      return rows.map((row) => ({ userId: row.user_id, routeId: row.route_id, upstream: row.upstream }));
+    },
+
+    async dueForRefresh(before, limit, lastPart = 1) {
+      const rows = await database.read("upstream_token.due_for_refresh", (db) =>
+        db
+          .selectFrom(table)
+          .select(["user_id", "route_id", "upstream", "version"])
+          .where("refreshable", "=", true)
+          .where("expires_at", "<", clock.toDatabase(before))
+          .where(sql<boolean>`expires_at - ${lastPart}::float8 * (expires_at - updated_at) <= now()`)
+          .where((e) => e.or([e("lease_until", "is", null), e("lease_until", "<=", now)]))
+          .where((e) => e.or([e("refresh_expires_at", "is", null), e("refresh_expires_at", ">", now)]))
+          // Those that still work first, soonest to expire first; then the dead, freshest first: old ones starve nobody.
+          .orderBy(sql`expires_at < now()`)
+          .orderBy(sql`abs(extract(epoch from expires_at - now()))`)
+          .limit(limit)
+          .execute(),
+      );
+      return rows.map((row) => ({
+        userId: row.user_id,
+        routeId: row.route_id,
+        upstream: row.upstream,
+        version: row.version,
+      }));
+    },
+  };
+}
