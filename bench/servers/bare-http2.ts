@@ -1,6 +1,6 @@
 import { createServer, type ServerHttp2Session } from "node:http2";
 import type { AddressInfo } from "node:net";
-import { loadGrpcService } from "../../src/server/grpc/load-proto.ts";
+import { loadGrpcService } from "../../src/server/grpc/unary.ts";
 import { sampleAnswer } from "../world/sample-answer.ts";
 
 /*

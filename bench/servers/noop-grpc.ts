@@ -1,6 +1,6 @@
 import type { ServerHttp2Session } from "node:http2";
 import { Server, ServerCredentials, type sendUnaryData } from "@grpc/grpc-js";
-import { loadGrpcService } from "../../src/server/grpc/load-proto.ts";
+import { loadGrpcService } from "../../src/server/grpc/unary.ts";
 import { sampleAnswer } from "../world/sample-answer.ts";
 
 /*

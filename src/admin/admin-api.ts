@@ -2,13 +2,12 @@ import Router from "@koa/router";
 import type { Context } from "koa";
 import type { LiveConfig } from "../config/live-config.ts";
 import { readBody } from "../server/http/request.ts";
-import type { AuditFilter } from "../store/audit-events.ts";
+import { type AuditFilter, auditRecord } from "../store/audit-events.ts";
 import { StoreUnavailable } from "../store/errors.ts";
 import type { Store } from "../store/store.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { productVersion } from "../util/product-version.ts";
 import { AdminError, type AdminRole, adminRole } from "./access.ts";
-import { auditRecord } from "./audit-record.ts";
 import { openapi } from "./openapi.ts";
 import { isJsonObject, type JsonObject } from "./route-settings.ts";
 import {

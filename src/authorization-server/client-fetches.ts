@@ -1,6 +1,6 @@
 import { LRUCache } from "lru-cache";
 import Provider, { type KoaContextWithOIDC } from "oidc-provider";
-import { clientAddress } from "../server/client-address.ts";
+import { clientAddress } from "../server/http/request.ts";
 import { countPerHour } from "../util/hourly-counts.ts";
 import type { AuthorizationServerDeps } from "./authorization-server.ts";
 import { clientIdFault, readClientMetadata } from "./clients.ts";

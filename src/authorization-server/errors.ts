@@ -1,5 +1,5 @@
 import { errors, type KoaContextWithOIDC } from "oidc-provider";
-import { sentence } from "../config/sentence.ts";
+import { sentence } from "../config/problems.ts";
 import { errorPage } from "../pages/error-page.ts";
 import { requestId } from "../server/http/request.ts";
 import { sendPage } from "../server/http/send-page.ts";

@@ -1,5 +1,4 @@
-import { auditRecord } from "../admin/audit-record.ts";
-import type { AuditFilter } from "../store/audit-events.ts";
+import { type AuditFilter, auditRecord } from "../store/audit-events.ts";
 import { type CommandPlace, withRooms } from "./command.ts";
 
 /** Events read at a time. */

@@ -13,7 +13,7 @@ import { decodedName, queryPairs } from "./paths.ts";
 import type { Reporter } from "./reporter.ts";
 import type { routeSchema } from "./route-schema.ts";
 import type { ConfigPath } from "./source.ts";
-import { upstreamHash } from "./upstream-hash.ts";
+import { upstreamHash } from "./upstream-urls.ts";
 import { wellKnownTexts } from "./well-known.ts";
 
 /** Readable, and different for every `from`: the slug alone could coincide (`/a-b` and `/a/b`). */

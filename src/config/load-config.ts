@@ -4,22 +4,20 @@ import type { Route } from "../model/route.ts";
 import { serviceAccountId } from "../model/subject.ts";
 import { buildConfig } from "./build-config.ts";
 import { checkIdentities } from "./check-identities.ts";
-import { checkSharedSecrets } from "./check-shared-secrets.ts";
-import { checkTogether } from "./check-together.ts";
+import { checkSharedSecrets, checkTogether } from "./check-together.ts";
 import type { Config } from "./config.ts";
 import { configSchema } from "./config-schema.ts";
 import { checkEgressProxies } from "./egress-proxies.ts";
-import { checkDatabase, checkPlainListeners } from "./exposure.ts";
 import { createFields, type FieldContext } from "./fields.ts";
-import { listenerFaults } from "./listeners.ts";
+import { checkDatabase, checkPlainListeners, listenerFaults } from "./listeners.ts";
 import { parsePolicy } from "./parse-policy.ts";
 import { adoptPomeriumKeys } from "./pomerium.ts";
 import type { Problem } from "./problems.ts";
-import { readRoute } from "./read-route.ts";
 import { createReporter, type Reporter, reportIssues } from "./reporter.ts";
 import { routeSchema } from "./route-schema.ts";
 import { signInRedirectUri } from "./sign-in-providers.ts";
 import { type ConfigPath, configSource } from "./source.ts";
+import { readRoute } from "./stored-routes.ts";
 
 /** A loaded file, or everything that is wrong with it. */
 export type LoadedConfig =

@@ -1,9 +1,83 @@
 import { stringify } from "yaml";
 import type { Config } from "../config/config.ts";
 import { listeners, watchedFile } from "./listener.ts";
-import { layeredRuntime, overloadManager } from "./overload-manager.ts";
-import { envoyAddress, type Json } from "./proto-json.ts";
+import { envoyAddress, type Json, typeUrl } from "./proto-json.ts";
 import { clusters } from "./sidecar-cluster.ts";
+
+const heap = "envoy.resource_monitors.fixed_heap";
+const connections = "envoy.resource_monitors.global_downstream_max_connections";
+
+/**
+ * What Envoy does as its heap nears `maxHeapBytes`, before the kernel ends it: first it hurries those who wait, then it resets
+ * the streams that hold most, then it accepts nothing more. And how many connections it takes at all.
+ */
+export function overloadManager({
+  maxHeapBytes,
+  maxConnections,
+}: Pick<Config["envoy"], "maxHeapBytes" | "maxConnections">): Json {
+  return {
+    refresh_interval: "0.25s",
+    // Streams that hold 128 KiB or more are accounted for, so that the largest can be reset.
+    buffer_factory_config: { minimum_account_to_track_power_of_two: 17 },
+    resource_monitors: [
+      {
+        name: heap,
+        typed_config: {
+          "@type": typeUrl("extensions.resource_monitors.fixed_heap.v3.FixedHeapConfig"),
+          max_heap_size_bytes: maxHeapBytes,
+        },
+      },
+      {
+        name: connections,
+        typed_config: {
+          "@type": typeUrl(
+            "extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
+          ),
+          max_active_downstream_connections: maxConnections,
+        },
+      },
+    ],
+    actions: [
+      {
+        name: "envoy.overload_actions.reduce_timeouts",
+        triggers: [scaled(0.75, 0.9)],
+        typed_config: {
+          "@type": typeUrl("config.overload.v3.ScaleTimersOverloadActionConfig"),
+          timer_scale_factors: [
+            { timer: "HTTP_DOWNSTREAM_CONNECTION_IDLE", min_timeout: "2s" },
+            { timer: "TRANSPORT_SOCKET_CONNECT", min_timeout: "2s" },
+          ],
+        },
+      },
+      { name: "envoy.overload_actions.shrink_heap", triggers: [threshold(0.85)] },
+      { name: "envoy.overload_actions.reset_high_memory_stream", triggers: [scaled(0.85, 0.95)] },
+      { name: "envoy.overload_actions.disable_http_keepalive", triggers: [threshold(0.92)] },
+      { name: "envoy.overload_actions.stop_accepting_requests", triggers: [threshold(0.95)] },
+      { name: "envoy.overload_actions.stop_accepting_connections", triggers: [threshold(0.95)] },
+    ],
+    // Streams are reset as the pressure changes, not while it stays: what goes on sending at the very end is cut off.
+    loadshed_points: [
+      { name: "envoy.load_shed_points.http1_server_abort_dispatch", triggers: [threshold(0.98)] },
+      {
+        name: "envoy.load_shed_points.http2_server_go_away_and_close_on_dispatch",
+        triggers: [threshold(0.98)],
+      },
+    ],
+  };
+}
+
+/** One connection's burst of requests is served a turn at a time, between those of the others. */
+export const layeredRuntime: Json = {
+  layers: [{ name: "limits", static_layer: { "http.max_requests_per_io_cycle": 1 } }],
+};
+
+function threshold(value: number): Json {
+  return { name: heap, threshold: { value } };
+}
+
+function scaled(from: number, to: number): Json {
+  return { name: heap, scaled: { scaling_threshold: from, saturation_threshold: to } };
+}
 
 /**
  * A complete Envoy bootstrap. With `xdsDir`, listeners and clusters are left to the files `lds.yaml` and `cds.yaml` in that folder,

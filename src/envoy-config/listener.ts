@@ -1,6 +1,6 @@
 import { dirname, join } from "node:path";
 import type { Config } from "../config/config.ts";
-import { addressBlock, plainListeners } from "../config/exposure.ts";
+import { addressBlock, plainListeners } from "../config/listeners.ts";
 import { accessLog, earlyBytes, httpFilters } from "./http-filters.ts";
 import { localReplies } from "./local-replies.ts";
 import { envoyAddress, type Json, typeUrl } from "./proto-json.ts";

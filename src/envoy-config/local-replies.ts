@@ -1,4 +1,4 @@
-import { sentence } from "../config/sentence.ts";
+import { sentence } from "../config/problems.ts";
 import { type Json, typeUrl } from "./proto-json.ts";
 
 /** A way in which a request ends in Envoy. The words go to clients: of addresses and causes only the access log knows more. */

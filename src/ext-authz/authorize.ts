@@ -1,8 +1,7 @@
 import type { Route } from "../model/route.ts";
 import type { PolicyCaller } from "../model/subject.ts";
-import type { JsonRpcId, PolicyReason, RefusedRequests } from "../policy/policy.ts";
+import { type JsonRpcId, type PolicyReason, type RefusedRequests, refusalBody } from "../policy/policy.ts";
 import type { LimitReached } from "../policy/rate-limiter.ts";
-import { refusalBody } from "../policy/refusal-body.ts";
 import { isLegacyPost, type RequestFacts } from "./request.ts";
 import type { CheckDeps, Checked } from "./stage.ts";
 

@@ -5,7 +5,7 @@ import { type Caller, issuedTo, type Refusal } from "../external-tokens/external
 import type { ProvenMetadata } from "../external-tokens/metadata-proofs.ts";
 import type { Route } from "../model/route.ts";
 import { notUsable } from "../upstream-oauth/failures.ts";
-import type { Credential } from "../upstream-tokens/credential.ts";
+import type { Credential } from "../upstream-tokens/upstream-tokens.ts";
 import { type Judged, judgeBeforeBody, judgePolicy } from "./authorize.ts";
 import { cors, unauthorized } from "./challenge.ts";
 import { checkClientRoute } from "./client-route.ts";

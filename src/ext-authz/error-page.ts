@@ -1,9 +1,8 @@
 import { listedPath } from "../config/endpoint.ts";
+import { sentence } from "../config/problems.ts";
 import type { RouteTable } from "../config/route-table.ts";
-import { sentence } from "../config/sentence.ts";
 import type { Route } from "../model/route.ts";
-import { addressPage } from "../pages/address-page.ts";
-import { errorPage } from "../pages/error-page.ts";
+import { addressPage, errorPage } from "../pages/error-page.ts";
 import { isNavigation } from "../server/http/errors.ts";
 import type { Deny } from "./decision.ts";
 import type { Requester, RequestFacts } from "./request.ts";

@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { namesSession, normalPath, pathFault, readBesidePath } from "../config/paths.ts";
 import type { Route } from "../model/route.ts";
-import { forwardedAddress } from "../server/client-address.ts";
+import { forwardedAddress } from "../server/http/request.ts";
 import type { Deny } from "./decision.ts";
 import { headerName } from "./header-names.ts";
 import type { CheckRequest } from "./wire/decode.ts";

@@ -1,4 +1,4 @@
-import { denialBody } from "../policy/refusal-body.ts";
+import { denialBody } from "../policy/policy.ts";
 import { pageHeaders } from "../server/http/send-page.ts";
 import type { AllowMetadata, Decision, Header } from "./decision.ts";
 import type { CheckResponse } from "./wire/encode.ts";

@@ -9,7 +9,7 @@ import type { RateLimiter } from "../policy/rate-limiter.ts";
 import type { People } from "../store/people.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
-import type { Credential } from "../upstream-tokens/credential.ts";
+import type { Credential } from "../upstream-tokens/upstream-tokens.ts";
 import type { Decision } from "./decision.ts";
 
 /** A decision with what the one log line and the metrics say of it. */

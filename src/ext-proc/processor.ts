@@ -9,9 +9,13 @@ import { provenByMessage, shownBy } from "../config/listeners.ts";
 import type { Route } from "../model/route.ts";
 import { boundedCache } from "../util/bounded-cache.ts";
 import { type HeldBytes, heldBytes, type WorkBudget, workBudget } from "./budgets.ts";
-import type { ChallengeDeps } from "./deps.ts";
 import { rewriteEndpoints } from "./endpoint-events.ts";
-import { externalProcessor, type ProcessingRequest, type ProcessingResponse } from "./protocol.ts";
+import {
+  type ChallengeDeps,
+  externalProcessor,
+  type ProcessingRequest,
+  type ProcessingResponse,
+} from "./protocol.ts";
 import { headMutation, rewrittenEndpoint, rewrittenHead, withoutOwnSetCookies } from "./response-headers.ts";
 import { type BodyFilter, filterTools, inTurn } from "./tool-list.ts";
 import { answerRefusal, giveUp, type Replacement, unavailable } from "./upstream-rejection.ts";

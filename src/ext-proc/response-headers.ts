@@ -7,7 +7,7 @@ import {
 } from "../config/cookies.ts";
 import { besidePath, namesSession } from "../config/paths.ts";
 import type { RouteTable } from "../config/route-table.ts";
-import { type UpstreamPlace, upstreamPlace } from "../config/upstream-places.ts";
+import { type UpstreamPlace, upstreamPlace } from "../config/upstream-urls.ts";
 import type { MetadataProofs } from "../external-tokens/metadata-proofs.ts";
 import type { Route } from "../model/route.ts";
 import type { ProcessingRequest, ProcessingResponse } from "./protocol.ts";

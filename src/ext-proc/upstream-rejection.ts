@@ -1,8 +1,8 @@
 import type { Route } from "../model/route.ts";
-import { denialBody } from "../policy/refusal-body.ts";
+import { denialBody } from "../policy/policy.ts";
 import { notUsable } from "../upstream-oauth/failures.ts";
 import type { RefusalOutcome } from "../upstream-tokens/upstream-tokens.ts";
-import type { ChallengeDeps } from "./deps.ts";
+import type { ChallengeDeps } from "./protocol.ts";
 import type { UpstreamResponse } from "./upstream-response.ts";
 
 /** What the client gets in place of the upstream's answer. */

@@ -1,9 +1,24 @@
 import { hasWithheldGroups, isWithheld } from "../config/claims.ts";
 import type { PolicyMatcher, PolicyNode, PolicyRule } from "../model/route.ts";
 import type { PolicyCaller } from "../model/subject.ts";
-import type { PolicyFacts, Verdict } from "./facts.ts";
 import { compileAddressMatcher, compileMatcher, compileTimeMatcher, PolicyError } from "./matchers.ts";
-import { compilePathMatcher } from "./path-matcher.ts";
+import { compilePathMatcher, type PathFacts } from "./path-matcher.ts";
+
+/** What compiled criteria read. An `undefined` member is not known, and its criteria answer so. */
+export interface PolicyFacts {
+  readonly caller: PolicyCaller;
+  /** Milliseconds since the epoch. */
+  readonly now: number;
+  readonly http?: PathFacts & { readonly method: string; readonly sourceIp?: string };
+  /** Name of the tool that is called; `null`: the request is no tool call. */
+  readonly tool?: string | null;
+}
+
+/**
+ * Kleene's three values, ordered so that `and` is the minimum and `or` the maximum: 0 no, 1 not known yet, 2 yes.
+ * `not known` arises only where a question leaves facts open (`mayReach`); a request's own facts are all known.
+ */
+export type Verdict = 0 | 1 | 2;
 
 /**
  * Values of the claim that `claim/PATH` names, as strings; empty where there are none. A claim whose own name has

@@ -1,6 +1,5 @@
 import type { PolicyNode, PolicyRule, PolicySource } from "../model/route.ts";
-import { compileCriterion } from "./criteria.ts";
-import type { PolicyFacts, Verdict } from "./facts.ts";
+import { compileCriterion, type PolicyFacts, type Verdict } from "./criteria.ts";
 import { PolicyError } from "./matchers.ts";
 import {
   combineToolExpressions,

@@ -1,6 +1,6 @@
 import type { Config } from "../config/config.ts";
 import type { PolicyMatcher, PolicyNode, PolicyRule, PolicySource, Route } from "../model/route.ts";
-import { compilePolicies } from "./compile-policies.ts";
+import { compilePolicies } from "./route-policy.ts";
 
 /** Whether a condition depends on which tool is called. */
 export function asksForTool(node: PolicyNode): boolean {

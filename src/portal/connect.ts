@@ -3,8 +3,8 @@ import type { Context } from "koa";
 import type { CurrentRoutes } from "../config/route-table.ts";
 import { connectOrigin } from "../config/upstream-callback.ts";
 import type { Route } from "../model/route.ts";
+import { popupDonePage, popupScript } from "../pages/confirm-connection-page.ts";
 import { errorPage } from "../pages/error-page.ts";
-import { popupDonePage, popupScript } from "../pages/popup-done-page.ts";
 import { requestId } from "../server/http/request.ts";
 import { sendPage } from "../server/http/send-page.ts";
 import type { Person, SignIn } from "../sign-in/sign-in.ts";
@@ -20,8 +20,12 @@ import {
 } from "../upstream-oauth/failures.ts";
 import type { UpstreamOAuth } from "../upstream-oauth/upstream-oauth.ts";
 import type { UpstreamTokens } from "../upstream-tokens/upstream-tokens.ts";
-import { createConfirmConnection } from "./confirm-connection.ts";
-import { isAllowedReturn, routeToConnect, stateCookie } from "./connect-target.ts";
+import {
+  createConfirmConnection,
+  isAllowedReturn,
+  routeToConnect,
+  stateCookie,
+} from "./confirm-connection.ts";
 
 interface ConnectDeps {
   readonly routes: CurrentRoutes;

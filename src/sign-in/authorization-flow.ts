@@ -12,7 +12,7 @@ import { hasWithheldGroups } from "../config/claims.ts";
 import type { SignInProvider } from "../config/config.ts";
 import { signInBase, signInRedirectUri } from "../config/sign-in-providers.ts";
 import { errorPage } from "../pages/error-page.ts";
-import { signInChoicePage } from "../pages/sign-in-choice-page.ts";
+import { signInChoicePage } from "../pages/sign-in-pages.ts";
 import { requestId } from "../server/http/request.ts";
 import { sendPage } from "../server/http/send-page.ts";
 import { StoreUnavailable } from "../store/errors.ts";

@@ -1,13 +1,12 @@
 import Router from "@koa/router";
 import type { Context } from "koa";
 import { createSignInTrip } from "./authorization-flow.ts";
-import { createBackChannelLogout } from "./back-channel-logout.ts";
 import { createHandover, returnPath } from "./host-handover.ts";
 import { createOpenidClients } from "./providers.ts";
 import { createRecheck } from "./recheck.ts";
 import { createBrowserSessions } from "./sessions.ts";
 import type { SignIn, SignInDeps } from "./sign-in.ts";
-import { createSignOut } from "./sign-out.ts";
+import { createBackChannelLogout, createSignOut } from "./sign-out.ts";
 
 /** Builds sign-in (F3.5). Its paths follow `paths.prefix` as configured now; a new prefix needs a restart. */
 export function createSignIn(deps: SignInDeps): SignIn {

@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import type { Context } from "koa";
 import { errorPage } from "../pages/error-page.ts";
-import { switchPersonPage } from "../pages/switch-person-page.ts";
+import { switchPersonPage } from "../pages/sign-in-pages.ts";
 import { readForm, requestId } from "../server/http/request.ts";
 import { sendPage } from "../server/http/send-page.ts";
 import { browserBinding, type Sessions } from "./sessions.ts";

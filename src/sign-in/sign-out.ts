@@ -1,9 +1,13 @@
+import { decodeJwt, decodeProtectedHeader, type JWTPayload, jwtVerify } from "jose";
 import type { Context } from "koa";
 import { buildEndSessionUrl } from "openid-client";
+import type { SignInProvider } from "../config/config.ts";
 import { errorPage, messagePage } from "../pages/error-page.ts";
-import { signOutPage } from "../pages/sign-out-page.ts";
+import { signOutPage } from "../pages/sign-in-pages.ts";
 import { readForm, requestId } from "../server/http/request.ts";
 import { sendPage } from "../server/http/send-page.ts";
+import { StoreUnavailable } from "../store/errors.ts";
+import type { SignInSession } from "../store/sign-in-sessions.ts";
 import type { OpenidClients } from "./providers.ts";
 import type { Sessions } from "./sessions.ts";
 import type { SignInDeps } from "./sign-in.ts";
@@ -84,4 +88,115 @@ export function createSignOut(deps: SignInDeps, clients: OpenidClients, sessions
   }
 
   return { ask, end };
+}
+
+const logoutEvent = "http://schemas.openid.net/event/backchannel-logout";
+const usedUp = "the token has been used";
+/** Seconds. */
+const maxTokenAge = 300;
+const clockTolerance = 30;
+const algorithms = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"];
+
+/**
+ * Where the provider tells us that a person has signed out (OpenID Connect Back-Channel Logout 1.0): their browser sessions end,
+ * and the next refresh of a TE asks the provider whether their grants may go on.
+ */
+export function createBackChannelLogout(deps: SignInDeps, clients: OpenidClients, sessions: Sessions) {
+  const { routes, store, logger } = deps;
+
+  async function receive(ctx: Context): Promise<void> {
+    ctx.set("cache-control", "no-store");
+    const token = (await readForm(ctx)).get("logout_token");
+    try {
+      const { provider, claims } = await verify(token ?? "");
+      const id = JSON.stringify([provider.id, claims.jti]);
+      if (await store.usedValues.isTaken("logout_token", id)) throw new Error(usedUp);
+      const person = await personOf(provider, claims);
+      if (person) await signOut(person, requestId(ctx.req));
+      // Only a token that did all it says is used up: after a failure of ours the provider sends it again.
+      const expiresAt = new Date(Date.now() + (maxTokenAge + 2 * clockTolerance) * 1000);
+      if (!(await store.usedValues.take("logout_token", id, expiresAt))) throw new Error(usedUp);
+      ctx.status = 200;
+      ctx.body = "";
+    } catch (error) {
+      if (error instanceof StoreUnavailable) throw error;
+      logger.warn(
+        { code: "logout_token_refused", reason: String(error), requestId: requestId(ctx.req) },
+        "a logout token was rejected",
+      );
+      ctx.status = 400;
+      ctx.body = { error: "invalid_request", error_description: "the logout token is not acceptable" };
+    }
+  }
+
+  /** @throws Error or jose's errors, when section 2.6's checks fail. */
+  async function verify(token: string): Promise<{ provider: SignInProvider; claims: JWTPayload }> {
+    const claimed = decodeJwt(token);
+    const provider = routes().config.signIn.providers.find(({ issuer }) => issuer === claimed.iss);
+    if (!provider) throw new Error("the issuer is none of our providers");
+    // Whatever can be seen without the provider's keys is seen first: anybody may post here.
+    judge(claimed, provider);
+    const { alg, typ } = decodeProtectedHeader(token);
+    if (!algorithms.includes(alg ?? ""))
+      throw new Error("the token is signed by an algorithm we do not take");
+    if (typ !== undefined && !/^(application\/)?(logout\+)?jwt$/i.test(typ))
+      throw new Error("the token is of another type");
+    const { payload } = await jwtVerify(token, await clients.keysOf(provider), {
+      algorithms,
+      issuer: provider.issuer,
+      audience: provider.clientId,
+      requiredClaims: ["iat", "exp", "jti", "events"],
+      maxTokenAge,
+      clockTolerance,
+    });
+    judge(payload, provider);
+    return { provider, claims: payload };
+  }
+
+  /** @throws Error that names what a logout token must not be. */
+  function judge(claims: JWTPayload, { clientId }: SignInProvider): void {
+    const { aud, events, iat, exp, jti } = claims;
+    if (![aud ?? []].flat().includes(clientId)) throw new Error("the token is for somebody else");
+    if (typeof jti !== "string" || jti === "") throw new Error("the token has no id");
+    const now = Date.now() / 1000;
+    if (typeof exp !== "number" || exp + clockTolerance <= now) throw new Error("the token has expired");
+    if (typeof iat !== "number" || now - iat > maxTokenAge + clockTolerance)
+      throw new Error("the token is old");
+    if (typeof events !== "object" || events === null || !Object.hasOwn(events, logoutEvent)) {
+      throw new Error("the token reports no logout");
+    }
+    if ("nonce" in claims) throw new Error("a logout token has no nonce");
+    const { sid, sub } = claims;
+    if (typeof sid !== "string" && typeof sub !== "string") throw new Error("the token names nobody");
+  }
+
+  async function personOf(provider: SignInProvider, claims: JWTPayload): Promise<SignInSession | undefined> {
+    const { sid, sub } = claims;
+    const bySid =
+      typeof sid === "string" ? await store.signInSessions.findBySid(provider.id, sid) : undefined;
+    // A person's older sign-ins are not kept apart: where only the person matches, all their sessions here end.
+    if (bySid || typeof sub !== "string" || provider.claims.user !== "sub") return bySid;
+    return store.signInSessions.find(`${provider.id}/${sub}`);
+  }
+
+  async function signOut(person: SignInSession, id: string): Promise<void> {
+    const { userId } = person;
+    // Again where a recheck has moved it in between.
+    for (
+      let record: SignInSession | undefined = person;
+      record;
+      record = await store.signInSessions.find(userId)
+    )
+      if (await store.signInSessions.claimCheck(userId, record.checkedAt, new Date(0))) break;
+    const reason = "at the sign-in provider";
+    await store.browserSessions.endForUser(userId, {
+      action: "person.signed_out",
+      userId,
+      reason,
+      requestId: id,
+    });
+    sessions.forget(userId);
+  }
+
+  return receive;
 }

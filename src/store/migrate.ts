@@ -1,8 +1,66 @@
+import { promises as fs } from "node:fs";
+import path from "node:path";
+import { type Kysely, sql } from "kysely";
+import { FileMigrationProvider, Migrator } from "kysely/migration";
 import { pino } from "pino";
 import { openEmbeddedDatabase } from "./embedded/embedded-database.ts";
-import { migrateDatabase } from "./migrate-database.ts";
-import { openPostgres } from "./postgres/pool.ts";
-import type { PostgresTls } from "./postgres/tls.ts";
+import { openPostgres, type PostgresTls } from "./postgres/pool.ts";
+import type { Tables } from "./tables.ts";
+
+const folder = path.join(import.meta.dirname, "../../migrations");
+/** Any constant; all replicas of all versions use this one. */
+const lockId = 7_021_884_523_117_093n;
+/** A migration waits this long for a table that old replicas are using, then gives way and is tried again at the next start. */
+const tableLockTimeout = "5s";
+
+/**
+ * Runs what is missing, forward only, in one transaction under an advisory lock, so that replicas may start together. A
+ * database that a newer version has migrated already is left alone: old replicas go on serving from it.
+ * @returns names of the migrations that were run
+ */
+export async function migrateDatabase(db: Kysely<Tables>): Promise<string[]> {
+  const provider = new FileMigrationProvider({ fs, path, migrationFolder: folder });
+  const migrations = await provider.getMigrations();
+  return db.transaction().execute(async (tx) => {
+    await sql`select pg_advisory_xact_lock(${sql.lit(lockId)})`.execute(tx);
+    const executed = await executedMigrations(tx);
+    if (Object.keys(migrations).every((name) => executed.has(name))) return [];
+    await sql`select set_config('statement_timeout', '0', true)`.execute(tx);
+    // What the migrator reports is what went wrong after it, in a transaction that was aborted already.
+    let cause: unknown;
+    const guarded = Object.entries(migrations).map(([name, { up }]) => [
+      name,
+      {
+        up: async (on: Kysely<unknown>) => {
+          try {
+            await sql`select set_config('lock_timeout', ${tableLockTimeout}, true)`.execute(on);
+            await up(on);
+          } catch (error) {
+            cause = error;
+            throw error;
+          }
+        },
+      },
+    ]);
+    const migrator = new Migrator({
+      db: tx,
+      provider: { getMigrations: async () => Object.fromEntries(guarded) },
+    });
+    const { error, results } = await migrator.migrateToLatest().catch((error: unknown) => {
+      throw cause ?? error;
+    });
+    if (error) throw cause ?? error;
+    return (results ?? []).map((result) => result.migrationName);
+  });
+}
+
+async function executedMigrations(db: Kysely<Tables>): Promise<Set<string>> {
+  const { rows } = await sql<{ present: boolean }>`
+    select to_regclass('kysely_migration') is not null as present`.execute(db);
+  if (!rows[0]?.present) return new Set();
+  const executed = await sql<{ name: string }>`select name from kysely_migration`.execute(db);
+  return new Set(executed.rows.map((row) => row.name));
+}
 
 /**
  * Brings the database at `url`, or the embedded one in `dir`, to the newest version (the `migrate` command; `openStore` does

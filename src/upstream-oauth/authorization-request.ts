@@ -18,6 +18,7 @@ import type { Discovery } from "./discovery.ts";
 import { generateDpopKey } from "./dpop.ts";
 import { UpstreamOAuthError } from "./errors.ts";
 import {
+  checkAskedIssuer,
   checkIssuer,
   claimIssuer,
   isNamedByOperator,
@@ -26,7 +27,6 @@ import {
   ownersOf,
   sameSite,
 } from "./issuers.ts";
-import { checkAskedIssuer } from "./keep-to-issuer.ts";
 import { authorizationUrl, type PendingConsent } from "./pending-authorization.ts";
 import { revoke } from "./revoke.ts";
 import type { Outward } from "./route-fetch.ts";

@@ -27,7 +27,7 @@ import {
 } from "./client-metadata.ts";
 import { notesOf, type RegisteredScopes, registerClient, renewRegistration } from "./client-registration.ts";
 import { UpstreamOAuthError } from "./errors.ts";
-import { keepToIssuer } from "./keep-to-issuer.ts";
+import { keepToIssuer } from "./issuers.ts";
 import { createRegistrationTrial, type RegistrationTrial } from "./registration-trial.ts";
 import type { Outward } from "./route-fetch.ts";
 import { credentialOwner, type UpstreamServer } from "./server-metadata.ts";

@@ -3,7 +3,7 @@ import type { ConnectionKey } from "../model/connection.ts";
 import type { Route } from "../model/route.ts";
 import type { Store } from "../store/store.ts";
 import type { UpstreamToken } from "../store/upstream-tokens.ts";
-import { isAtUpstream, resourceCovers } from "./resource.ts";
+import { isAtUpstream, resourceCovers } from "./resource-metadata.ts";
 
 /** Whose a service's own token is (`client_credentials`): nobody's, so it can never be mistaken for a person's. */
 const service = "service";

@@ -1,6 +1,6 @@
 import { createParser } from "eventsource-parser";
 import type { RouteTable } from "../config/route-table.ts";
-import { upstreamPlace } from "../config/upstream-places.ts";
+import { upstreamPlace } from "../config/upstream-urls.ts";
 import type { Route } from "../model/route.ts";
 import { type ProbeAnswer, type ProbeResponse, readProbeAnswer } from "./probe.ts";
 

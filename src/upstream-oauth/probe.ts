@@ -1,4 +1,4 @@
-import { sameHost } from "../config/upstream-places.ts";
+import { sameHost } from "../config/upstream-urls.ts";
 import { SafeFetchError } from "../egress/safe-fetch-error.ts";
 import type { Route } from "../model/route.ts";
 import type { FailureCode } from "./failures.ts";

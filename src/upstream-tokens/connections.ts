@@ -3,7 +3,7 @@ import type { ConnectionKey } from "../model/connection.ts";
 import type { Store } from "../store/store.ts";
 import type { UpstreamDemand } from "../store/upstream-demands.ts";
 import type { UpstreamToken } from "../store/upstream-tokens.ts";
-import type { Credential } from "./credential.ts";
+import type { Credential } from "./upstream-tokens.ts";
 
 /** What is known of one connection at one moment. */
 export interface Connection {

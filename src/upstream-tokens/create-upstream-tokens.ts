@@ -9,11 +9,17 @@ import { isPassing, readFailureCode } from "../upstream-oauth/failures.ts";
 import type { GrantSubject } from "../upstream-oauth/upstream-oauth.ts";
 import { startRefreshingAhead } from "./background-refresh.ts";
 import { type Connection, createConnectionCache, uncoveredScopes } from "./connections.ts";
-import { type Credential, staticCredential } from "./credential.ts";
 import { createDepartures } from "./disconnect.ts";
 import { createRenewer, isRefusedForGood, type Renewal } from "./refresher.ts";
 import { judgeRefusals } from "./upstream-rejections.ts";
-import type { CallerLike, ConnectionState, UpstreamTokens, UpstreamTokensDeps } from "./upstream-tokens.ts";
+import {
+  type CallerLike,
+  type ConnectionState,
+  type Credential,
+  staticCredential,
+  type UpstreamTokens,
+  type UpstreamTokensDeps,
+} from "./upstream-tokens.ts";
 import { createUses } from "./usage.ts";
 
 /** `looking`: only to tell how a connection is, which is no use of it. */

@@ -3,7 +3,7 @@ import { type ConnectionKey, connectionKeyName } from "../model/connection.ts";
 import type { Route } from "../model/route.ts";
 import type { UpstreamToken } from "../store/upstream-tokens.ts";
 import type { DpopProofs } from "../upstream-oauth/dpop.ts";
-import { atUpstream } from "../upstream-oauth/resource.ts";
+import { atUpstream } from "../upstream-oauth/resource-metadata.ts";
 import { allowedScopes, parseChallenge, type UpstreamChallenge } from "../upstream-oauth/www-authenticate.ts";
 import { boundedCache } from "../util/bounded-cache.ts";
 import type { Connection, ConnectionCache } from "./connections.ts";

@@ -1,7 +1,6 @@
 import { expect, test } from "vitest";
 import type { PolicyNode } from "../../src/model/route.ts";
-import { compileCriterion } from "../../src/policy/criteria.ts";
-import type { PolicyFacts } from "../../src/policy/facts.ts";
+import { compileCriterion, type PolicyFacts } from "../../src/policy/criteria.ts";
 
 type Criterion = Extract<PolicyNode, { op: "criterion" }>;
 

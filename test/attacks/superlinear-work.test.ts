@@ -1,8 +1,8 @@
 import { createHash } from "node:crypto";
 import { expect, test } from "vitest";
 import { holdsToken } from "../../src/ext-authz/upstream-headers.ts";
-import { findAmbiguousKey } from "../../src/policy/ambiguous-keys.ts";
 import { createToolsStreamFilter } from "../../src/policy/event-stream-filter.ts";
+import { findAmbiguousKey } from "../../src/policy/json-rpc.ts";
 import { filterToolsJson } from "../../src/policy/tool-list-filter.ts";
 import { parseChallenge } from "../../src/upstream-oauth/www-authenticate.ts";
 

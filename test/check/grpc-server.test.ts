@@ -7,9 +7,8 @@ import { join } from "node:path";
 import { Client, type ClientReadableStream, credentials, Metadata, status } from "@grpc/grpc-js";
 import { afterEach, describe, expect, test } from "vitest";
 import { createGrpcServer } from "../../src/server/grpc/grpc-server.ts";
-import { loadGrpcService } from "../../src/server/grpc/load-proto.ts";
-import type { GrpcService } from "../../src/server/grpc/unary.ts";
-import { healthSpreadMs } from "../../src/server/health-notice.ts";
+import { healthSpreadMs } from "../../src/server/grpc/health.ts";
+import { type GrpcService, loadGrpcService } from "../../src/server/grpc/unary.ts";
 import { anyPeer } from "../support/any-peer.ts";
 
 const definition = loadGrpcService("grpc/health/v1/health.proto", "grpc.health.v1.Health");

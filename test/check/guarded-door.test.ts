@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { type ChannelCredentials, Client, credentials, status } from "@grpc/grpc-js";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { createGrpcServer, type GrpcServer } from "../../src/server/grpc/grpc-server.ts";
-import { loadGrpcService } from "../../src/server/grpc/load-proto.ts";
+import { loadGrpcService } from "../../src/server/grpc/unary.ts";
 import { anyPeer } from "../support/any-peer.ts";
 import { certificates, pair } from "../support/certificates.ts";
 import { startE2e } from "../support/e2e.ts";

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { createRefusalAudit } from "../../src/ext-authz/denial-audit.ts";
+import { createRefusalAudit } from "../../src/ext-authz/check-service.ts";
 import type { CheckDeps, Checked } from "../../src/ext-authz/stage.ts";
 import type { Store } from "../../src/store/store.ts";
 import { type Backend, backends, logger } from "../store/backends.ts";

@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { decodeCheckRequest } from "../../src/ext-authz/wire/decode.ts";
 import { type CheckResponse, encodeCheckResponse } from "../../src/ext-authz/wire/encode.ts";
-import { loadGrpcService } from "../../src/server/grpc/load-proto.ts";
+import { loadGrpcService } from "../../src/server/grpc/unary.ts";
 import { envoyService } from "./envoy-service.ts";
 
 type Method = MethodDefinition<object, object>;

@@ -16,9 +16,9 @@ import { loadConfig } from "../../src/config/load-config.ts";
 import { envoyBootstrap } from "../../src/envoy-config/bootstrap.ts";
 import { writeXdsDir } from "../../src/envoy-config/xds-files.ts";
 import { inspectedBodyBytes } from "../../src/model/route.ts";
-import { compilePolicies } from "../../src/policy/compile-policies.ts";
+import { compilePolicies } from "../../src/policy/route-policy.ts";
 import { createGrpcServer, type GrpcServer } from "../../src/server/grpc/grpc-server.ts";
-import { loadGrpcService } from "../../src/server/grpc/load-proto.ts";
+import { loadGrpcService } from "../../src/server/grpc/unary.ts";
 import { anyPeer } from "../support/any-peer.ts";
 import { configFile } from "./config-file.ts";
 

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { policyVocabulary } from "../../src/config/policy-vocabulary.ts";
 import type { PolicyNode } from "../../src/model/route.ts";
-import { compilePolicies } from "../../src/policy/compile-policies.ts";
+import { compilePolicies } from "../../src/policy/route-policy.ts";
 import { load } from "./load.ts";
 import { problemsOf } from "./problems-of.ts";
 

@@ -8,7 +8,7 @@ import { listen } from "../../deploy/demo/listen.ts";
 import { loadConfig } from "../../src/config/load-config.ts";
 import { envoyBootstrap } from "../../src/envoy-config/bootstrap.ts";
 import { createGrpcServer } from "../../src/server/grpc/grpc-server.ts";
-import { loadGrpcService } from "../../src/server/grpc/load-proto.ts";
+import { loadGrpcService } from "../../src/server/grpc/unary.ts";
 import { anyPeer } from "../support/any-peer.ts";
 import { throughEnvoy } from "../support/through-envoy.ts";
 import { configFile } from "./config-file.ts";

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { createRouteTable } from "../../src/config/route-table.ts";
 import type { PolicyNode, Route } from "../../src/model/route.ts";
-import { compilePolicies, createCurrentPolicies } from "../../src/policy/compile-policies.ts";
+import { compilePolicies, createCurrentPolicies } from "../../src/policy/route-policy.ts";
 import { policyWarnings } from "../../src/policy/warnings.ts";
 import { loadPolicies } from "./load-policies.ts";
 import { people } from "./people.ts";

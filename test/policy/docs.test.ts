@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { policyVocabulary } from "../../src/config/policy-vocabulary.ts";
-import { refusalBody } from "../../src/policy/refusal-body.ts";
+import { refusalBody } from "../../src/policy/policy.ts";
 import { lookalikes } from "./lookalikes.ts";
 import { people } from "./people.ts";
 import { requestFrom } from "./request-from.ts";

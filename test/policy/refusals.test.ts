@@ -1,6 +1,5 @@
 import { describe, expect, it } from "vitest";
-import type { PolicyDecision } from "../../src/policy/policy.ts";
-import { refusalBody } from "../../src/policy/refusal-body.ts";
+import { type PolicyDecision, refusalBody } from "../../src/policy/policy.ts";
 import { requestFrom } from "./request-from.ts";
 import { routeWith } from "./route-with.ts";
 

@@ -1,6 +1,6 @@
 import type { Route } from "../../src/model/route.ts";
-import { compilePolicies } from "../../src/policy/compile-policies.ts";
 import type { RoutePolicy } from "../../src/policy/policy.ts";
+import { compilePolicies } from "../../src/policy/route-policy.ts";
 import { loadPolicies } from "./load-policies.ts";
 
 /** The one route of a file whose route has these lines of YAML (`policy:`, `tools:`, `mcp:`). */

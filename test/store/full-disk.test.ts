@@ -2,7 +2,7 @@ import { join } from "node:path";
 import { type Kysely, sql } from "kysely";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { openEmbeddedDatabase } from "../../src/store/embedded/embedded-database.ts";
-import { migrateDatabase } from "../../src/store/migrate-database.ts";
+import { migrateDatabase } from "../../src/store/migrate.ts";
 import { openStore } from "../../src/store/open-store.ts";
 import type { Tables } from "../../src/store/tables.ts";
 import { type SmallDisk, smallDisk } from "../faults/small-disk.ts";

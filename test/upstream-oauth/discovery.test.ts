@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { isResource, resourceCovers } from "../../src/upstream-oauth/resource.ts";
+import { isResource, resourceCovers } from "../../src/upstream-oauth/resource-metadata.ts";
 import type { DiscoveryStep } from "../../src/upstream-oauth/upstream-oauth.ts";
 import { parseChallenge } from "../../src/upstream-oauth/www-authenticate.ts";
 import { scraped } from "../support/scraped.ts";

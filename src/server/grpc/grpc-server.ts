@@ -6,9 +6,8 @@ import { TLSSocket } from "node:tls";
 import { Server, ServerCredentials } from "@grpc/grpc-js";
 import type { Config } from "../../config/config.ts";
 import type { PeerAuthentication } from "../../config/listeners.ts";
-import { healthNoticeMs, healthSpreadMs } from "../health-notice.ts";
 import { unprovenConnections, withSocketMode } from "../unproven-connections.ts";
-import { createHealthService } from "./health.ts";
+import { createHealthService, healthNoticeMs, healthSpreadMs } from "./health.ts";
 import { type GrpcService, type ServedMethod, serveUnary } from "./unary.ts";
 
 /** Requests that wait for a window update wait a whole turn: room for some thousand checks in flight. Bytes. */

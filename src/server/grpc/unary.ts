@@ -1,5 +1,11 @@
 import type { Http2Server, Http2Session, IncomingHttpHeaders, ServerHttp2Stream } from "node:http2";
-import type { ServiceDefinition, UntypedServiceImplementation } from "@grpc/grpc-js";
+import { join } from "node:path";
+import {
+  loadPackageDefinition,
+  type ServiceDefinition,
+  type UntypedServiceImplementation,
+} from "@grpc/grpc-js";
+import { loadSync } from "@grpc/proto-loader";
 import {
   envoySecretHeader,
   nameUnprovenCall,
@@ -264,4 +270,30 @@ function deadlineOf(timeout: string | string[] | undefined): number {
   const match = typeof timeout === "string" ? /^(\d{1,8})([HMSmun])$/.exec(timeout) : undefined;
   const unit = milliseconds[match?.[2] ?? ""];
   return unit === undefined ? Number.POSITIVE_INFINITY : Date.now() + Number(match?.[1]) * unit;
+}
+
+const folder = join(import.meta.dirname, "../..", "..", "proto");
+
+/**
+ * Definition of a gRPC service in `proto/`.
+ *
+ * @param file relative to `proto/`.
+ * @param name fully qualified.
+ */
+export function loadGrpcService(file: string, name: string): ServiceDefinition {
+  const loaded = loadSync(file, { includeDirs: [folder], enums: String, longs: Number });
+  let found: unknown = loadPackageDefinition(loaded);
+  for (const part of name.split(".")) {
+    found =
+      (typeof found === "object" || typeof found === "function") && found
+        ? Reflect.get(found, part)
+        : undefined;
+  }
+  const service = typeof found === "function" && "service" in found ? found.service : undefined;
+  if (!isServiceDefinition(service)) throw new Error(`${file} holds no service ${name}`);
+  return service;
+}
+
+function isServiceDefinition(value: unknown): value is ServiceDefinition {
+  return typeof value === "object" && value !== null;
 }

@@ -1,5 +1,5 @@
 import type { Context } from "koa";
-import { sentence } from "../../config/sentence.ts";
+import { sentence } from "../../config/problems.ts";
 import { errorPage } from "../../pages/error-page.ts";
 import { requestId } from "./request.ts";
 import { sendPage } from "./send-page.ts";

@@ -4,7 +4,7 @@ import type { Context, Middleware } from "koa";
 import type { CurrentRoutes } from "../../config/route-table.ts";
 import type { Metrics } from "../../telemetry/metrics.ts";
 import { countPerHour } from "../../util/hourly-counts.ts";
-import { clientAddress } from "../client-address.ts";
+import { clientAddress } from "./request.ts";
 
 /** Answers a request to our own endpoints that is beyond one of `limits.*`: never cached, and readable by clients in browsers. */
 export function refuseBeyondLimit(

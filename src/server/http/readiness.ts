@@ -1,6 +1,6 @@
 import type { Socket } from "node:net";
 import type { Middleware } from "koa";
-import { askersMs, healthSpreadMs } from "../health-notice.ts";
+import { askersMs, healthSpreadMs } from "../grpc/health.ts";
 
 /** Whether the public port wants requests, for load balancers that ask (F7.2). */
 export interface DoorHealth {
