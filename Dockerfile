@@ -23,5 +23,5 @@ EXPOSE 50051 8080 9090
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s --retries=3 \
   CMD ["node", "-e", "fetch('http://127.0.0.1:9090/readyz').then(({ ok }) => process.exit(ok ? 0 : 1), () => process.exit(1))"]
 # A small young generation: many short collections instead of few long ones (docs/performance.md).
-ENTRYPOINT ["node", "--max-semi-space-size=4", "src/cli/cli.ts"]
+ENTRYPOINT ["node", "--max-semi-space-size=4", "src/main.ts"]
 CMD ["serve"]

@@ -12,7 +12,7 @@ export interface RunningEnvoy extends Process {
   readonly ports: Readonly<Record<string, number>>;
 }
 
-const cli = join(import.meta.dirname, "../../src/cli/cli.ts");
+const cli = join(import.meta.dirname, "../../src/main.ts");
 
 /** A bootstrap, as far as it is changed here. */
 interface Bootstrap {

@@ -12,7 +12,7 @@ export interface Sidecar {
   close(): Promise<void>;
 }
 
-const cli = join(import.meta.dirname, "../../src/cli/cli.ts");
+const cli = join(import.meta.dirname, "../../src/main.ts");
 
 /**
  * Starts the sidecar as a process of its own and waits for its `ready` line. It sees `env` on top of this

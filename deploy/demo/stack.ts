@@ -257,7 +257,7 @@ async function start(
 
 /** The bootstrap as an operator would make it: with the command line. */
 async function envoyConfig(configFile: string): Promise<string> {
-  const cli = join(import.meta.dirname, "../../src/cli/cli.ts");
+  const cli = join(import.meta.dirname, "../../src/main.ts");
   const { stdout } = await promisify(execFile)(
     process.execPath,
     [cli, "envoy-config", "--config", configFile],

@@ -1,6 +1,6 @@
 import { readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { program } from "../../src/cli/cli.ts";
+import { program } from "../../src/cli/program.ts";
 import { notYet } from "../../test/compatibility/not-yet.ts";
 import { clients, upstreams } from "../../test/compatibility/zoo.ts";
 import { cliReference } from "./cli-reference.ts";

@@ -20,7 +20,7 @@ export function createSignIn(deps: SignInDeps): SignIn {
   const trip = createSignInTrip(deps, clients, sessions, handover);
   const signOut = createSignOut(deps, clients, sessions);
   const told = createBackChannelLogout(deps, clients, sessions);
-  const { recheck, renewTokens } = createRecheck(deps, clients, sessions);
+  const { recheck, renewTokens, onPersonRejected } = createRecheck(deps, clients, sessions);
   const prefix = routes().config.paths.prefix;
   const onIssuer = (ctx: Context) => ctx.host === new URL(routes().config.issuer).host;
 
@@ -58,6 +58,7 @@ export function createSignIn(deps: SignInDeps): SignIn {
     begin,
     recheck,
     renewTokens,
+    onPersonRejected,
     async recheckOwners() {
       for (const owner of await deps.store.delegations.owners()) await recheck(owner);
     },

@@ -24,8 +24,9 @@ export function createRecheck(
   deps: SignInDeps,
   clients: OpenidClients,
   sessions: Sessions,
-): Pick<SignIn, "recheck" | "renewTokens"> {
+): Pick<SignIn, "recheck" | "renewTokens" | "onPersonRejected"> {
   const { routes, store, logger } = deps;
+  const onRejected: ((userId: string) => Promise<unknown>)[] = [];
 
   async function recheck(userId: string): Promise<Recheck> {
     const known = await store.signInSessions.find(userId);
@@ -152,16 +153,19 @@ export function createRecheck(
     await store.signInSessions.delete(userId, { action: "person.refused", userId, reason });
     sessions.forget(userId);
     // Not waited for: it calls other people's servers.
-    deps
-      .personRefused?.(userId)
-      .catch((error: unknown) =>
+    for (const listener of onRejected)
+      listener(userId).catch((error: unknown) =>
         logger.warn({ err: error, userId }, "connections of a refused person are left"),
       );
     return "refused";
   }
 
   const recheckOnce = oncePerPerson(({ userId }) => recheck(userId));
-  return { recheck: (userId) => recheckOnce({ userId }), renewTokens: oncePerPerson(renewTokens) };
+  return {
+    recheck: (userId) => recheckOnce({ userId }),
+    renewTokens: oncePerPerson(renewTokens),
+    onPersonRejected: (listener) => void onRejected.push(listener),
+  };
 }
 
 /** Whoever asks while the same is asked already shares the answer. */

@@ -51,6 +51,8 @@ export interface SignIn {
   renewTokens(old: Pick<SignInSession, "userId" | "tokensAt">): Promise<Recheck>;
   /** Asks again about whoever has delegated connections: nobody's token refresh asks for them. To be called now and then. */
   recheckOwners(): Promise<void>;
+  /** Calls `listener` for each person whom the provider rejects, once their sessions and grants are gone; it is not waited for. */
+  onPersonRejected(listener: (userId: string) => Promise<unknown>): void;
   /** Hidden-field value that binds a form to the session of this request; undefined without a session cookie. */
   csrfToken(ctx: Context): string | undefined;
   /** Whether a posted form carries that value. */
@@ -66,6 +68,4 @@ export interface SignInDeps {
   readonly fetch: typeof globalThis.fetch;
   readonly logger: Logger;
   readonly metrics?: Metrics;
-  /** Ends what else belongs to a person whom the provider refuses, once their sessions and grants are gone (F8.10). */
-  readonly personRefused?: (userId: string) => Promise<unknown>;
 }

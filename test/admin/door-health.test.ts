@@ -7,7 +7,7 @@ import Koa from "koa";
 import { Client } from "undici";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { stringify } from "yaml";
-import { type Sidecar, serve } from "../../src/main.ts";
+import { type Sidecar, serve } from "../../src/serve.ts";
 import { healthSpreadMs } from "../../src/server/grpc/health.ts";
 import { createDoorHealth } from "../../src/server/http/readiness.ts";
 import { createTestDatabase } from "../support/postgres.ts";

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { stringify } from "yaml";
-import { serve } from "../../src/main.ts";
+import { serve } from "../../src/serve.ts";
 import { copyEmbeddedTestDatabase } from "../support/embedded-database.ts";
 
 /** The embedded database serves one process at a time; an operator who types a command beside it must not be left guessing. */
@@ -37,7 +37,7 @@ describe("F7.1 F7.4 commands beside a sidecar on the embedded database", () => {
   });
 
   async function command(...args: string[]) {
-    const cli = join(import.meta.dirname, "../../src/cli/cli.ts");
+    const cli = join(import.meta.dirname, "../../src/main.ts");
     const { DATABASE_URL: _, ...inherited } = process.env;
     const options = { env: { ...inherited, ...env } };
     return promisify(execFile)(process.execPath, [cli, ...args, "--config", file], options);

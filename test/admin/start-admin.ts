@@ -3,7 +3,7 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { stringify } from "yaml";
-import { serve } from "../../src/main.ts";
+import { serve } from "../../src/serve.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 
 /** An answer of the admin API, whole. */

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { request } from "undici";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { stringify } from "yaml";
-import { type Sidecar, serve } from "../../src/main.ts";
+import { type Sidecar, serve } from "../../src/serve.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 
 /** A sidecar on loopback whose operator has switched authentication off: every process of the machine can ask it. */

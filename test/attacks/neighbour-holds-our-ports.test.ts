@@ -10,7 +10,7 @@ import { afterAll, afterEach, beforeAll, expect, test, vi } from "vitest";
 import { stringify } from "yaml";
 import { peerAuthentication } from "../../src/config/listeners.ts";
 import { createChallengeService } from "../../src/ext-proc/processor.ts";
-import { type Sidecar, serve } from "../../src/main.ts";
+import { type Sidecar, serve } from "../../src/serve.ts";
 import { createGrpcServer } from "../../src/server/grpc/grpc-server.ts";
 import { createLogger } from "../../src/telemetry/logger.ts";
 import { createMetrics } from "../../src/telemetry/metrics.ts";

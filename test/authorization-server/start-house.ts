@@ -128,9 +128,11 @@ export async function startHouse(
     return document();
   };
   const gone: string[] = [];
-  const personRefused = async (userId: string) => gone.push(userId);
-  const replica = () =>
-    createSignIn({ routes, store, fetch: globalThis.fetch, logger, metrics, personRefused });
+  const replica = () => {
+    const made = createSignIn({ routes, store, fetch: globalThis.fetch, logger, metrics });
+    made.onPersonRejected(async (userId) => gone.push(userId));
+    return made;
+  };
   const signIn = replica();
   const people = createPeople({ store, limits: { entries: 1000, bytes: 16 * 1024 * 1024 } });
   const externalTokens = createExternalTokens({

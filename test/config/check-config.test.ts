@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { expect, it } from "vitest";
 import { configFile } from "./config-file.ts";
 
-const cli = join(import.meta.dirname, "../../src/cli/cli.ts");
+const cli = join(import.meta.dirname, "../../src/main.ts");
 const run = (file: string) =>
   spawnSync(process.execPath, [cli, "check-config", "--config", file], { encoding: "utf8" });
 const file = (policy: string) =>

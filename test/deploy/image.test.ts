@@ -35,7 +35,7 @@ describe("F7.6 the image", () => {
     for (const source of new Set(copied))
       cpSync(join(root, source), join(folder, source), { recursive: true });
     symlinkSync(join(root, "node_modules"), join(folder, "node_modules"));
-    const { stdout } = await promisify(execFile)(process.execPath, ["src/cli/cli.ts", "--help"], {
+    const { stdout } = await promisify(execFile)(process.execPath, ["src/main.ts", "--help"], {
       cwd: folder,
     });
     expect(stdout).toContain("serve");

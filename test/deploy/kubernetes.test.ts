@@ -169,7 +169,7 @@ routes:
   - {id: open, from: https://open.example.com, to: https://open.vendor.example/mcp, mcp: {server: {}}, policy: [{allow: {and: [{accept: true}]}}]}
 `;
     writeFileSync(file, routes, { mode: 0o600 });
-    const cli = join(import.meta.dirname, "../../src/cli/cli.ts");
+    const cli = join(import.meta.dirname, "../../src/main.ts");
     const line = [cli, "envoy-config", "--config", file, "--format", "context"];
     const { stdout } = await promisify(execFile)(process.execPath, line);
     await rm(folder, { recursive: true });

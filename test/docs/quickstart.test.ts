@@ -30,7 +30,7 @@ it("F7.7 docs/quickstart.md works as it is written", async () => {
 
   const folder = await mkdtemp(join(tmpdir(), "quickstart-"));
   onTestFinished(() => rm(folder, { recursive: true, force: true }));
-  command(join(folder, "envoy-mcp-auth"), `exec ${process.execPath} ${join(root, "src/cli/cli.ts")} "$@"`);
+  command(join(folder, "envoy-mcp-auth"), `exec ${process.execPath} ${join(root, "src/main.ts")} "$@"`);
   command(join(folder, "envoy"), `exec ${await envoyBinary()} --disable-hot-restart "$@"`);
   const { DATABASE_URL: _url, ...env } = process.env;
   const shell = spawn("bash", ["-c", script], {

@@ -120,7 +120,7 @@ wait
     writeFileSync(join(folder, "files/readme.txt"), "from a server that speaks stdio");
     // npx takes what is installed here, and asks no registry.
     symlinkSync(join(root, "node_modules"), join(folder, "node_modules"));
-    command(join(folder, "envoy-mcp-auth"), `exec ${process.execPath} ${join(root, "src/cli/cli.ts")} "$@"`);
+    command(join(folder, "envoy-mcp-auth"), `exec ${process.execPath} ${join(root, "src/main.ts")} "$@"`);
     command(join(folder, "envoy"), `exec ${await envoyBinary()} --disable-hot-restart "$@"`);
     await running(folder, script);
 

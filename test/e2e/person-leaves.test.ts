@@ -21,7 +21,7 @@ describe("F7.4 a person who leaves, as docs/security.md says", () => {
   });
 
   async function command(...words: string[]): Promise<string> {
-    const cli = join(import.meta.dirname, "../../src/cli/cli.ts");
+    const cli = join(import.meta.dirname, "../../src/main.ts");
     const { stdout } = await promisify(execFile)(
       process.execPath,
       [cli, ...words, "--config", stack.configFile],

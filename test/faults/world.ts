@@ -39,7 +39,7 @@ import {
   worldConfig,
 } from "./world-config.ts";
 
-const cli = join(import.meta.dirname, "../../src/cli/cli.ts");
+const cli = join(import.meta.dirname, "../../src/main.ts");
 
 export interface World {
   readonly folder: string;

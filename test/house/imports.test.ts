@@ -14,8 +14,10 @@ const layers: readonly (readonly string[])[] = [
   ["server", "upstream-tokens"],
   ["sign-in"],
   ["ext-authz", "ext-proc", "authorization-server", "portal", "admin", "aggregation"],
-  ["main.ts"],
+  ["compose.ts"],
+  ["serve.ts"],
   ["cli"],
+  ["main.ts"],
 ];
 const src = resolve(import.meta.dirname, "../../src");
 

@@ -11,7 +11,7 @@ import { type HttpBrowser, httpBrowser, type SignInFor } from "./http-browser.ts
 /** Somebody with an account at the company and another at the upstream. */
 export type User = "alice" | "bob";
 
-const cli = join(import.meta.dirname, "../../src/cli/cli.ts");
+const cli = join(import.meta.dirname, "../../src/main.ts");
 
 const people = {
   alice: {

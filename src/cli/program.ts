@@ -1,4 +1,3 @@
-#!/usr/bin/env node
 import { Command, Option } from "commander";
 import { addOperatorCommands } from "./operator-commands.ts";
 
@@ -38,7 +37,7 @@ program
   .option("--listen-admin <address>", "likewise listen.admin")
   .action(async (options: ServeOptions) => {
     const { config: file, xdsDir, listenGrpc: grpc, listenHttp: http, listenAdmin: admin } = options;
-    const { serve } = await import("../main.ts");
+    const { serve } = await import("../serve.ts");
     const sidecar = await serve({ file, env: process.env, xdsDir, listen: { grpc, http, admin } });
     let stopping = false;
     for (const signal of ["SIGTERM", "SIGINT"] as const) {
@@ -121,13 +120,3 @@ program
   });
 
 addOperatorCommands(program, file, (options) => ({ file: options.config, env: process.env, out, err }));
-
-if (import.meta.main) {
-  try {
-    await program.parseAsync();
-  } catch (error) {
-    // What an operator can mend says so in its message; a stack trace would bury it.
-    err(`envoy-mcp-auth: ${error instanceof Error ? error.message : String(error)}\n`);
-    process.exit(1);
-  }
-}

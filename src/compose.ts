@@ -1,0 +1,124 @@
+import { createAuthorizationServer } from "./authorization-server/create-authorization-server.ts";
+import type { CurrentRoutes } from "./config/route-table.ts";
+import { createSafeFetch, type ResolveHost } from "./egress/safe-fetch.ts";
+import { createAssertions } from "./external-tokens/assertions.ts";
+import { createExternalTokens } from "./external-tokens/create-external-tokens.ts";
+import { createMetadataProofs } from "./external-tokens/metadata-proofs.ts";
+import { createSigningKeys } from "./external-tokens/signing-keys.ts";
+import type { Route } from "./model/route.ts";
+import type { PolicyCaller } from "./model/subject.ts";
+import { createRateLimiter } from "./policy/rate-limiter.ts";
+import { createCurrentPolicies } from "./policy/route-policy.ts";
+import { createPortal } from "./portal/create-portal.ts";
+import { createSignIn } from "./sign-in/create-sign-in.ts";
+import { createPeople } from "./store/people.ts";
+import type { Store } from "./store/store.ts";
+import type { Logger } from "./telemetry/logger.ts";
+import type { Metrics } from "./telemetry/metrics.ts";
+import { createUpstreamOAuth } from "./upstream-oauth/create-upstream-oauth.ts";
+import { createUpstreamTokens } from "./upstream-tokens/create-upstream-tokens.ts";
+
+/** What the components stand on; `serve.ts` opens it. */
+export interface Foundation {
+  readonly routes: CurrentRoutes;
+  readonly store: Store;
+  readonly logger: Logger;
+  readonly metrics: Metrics;
+  /** Reaches servers that the routes file names. */
+  readonly trustedFetch: typeof globalThis.fetch;
+  /** Reaches addresses that clients name; default: public addresses only. */
+  readonly untrustedFetch?: typeof globalThis.fetch;
+  /** How upstreams' names are resolved; default: by this machine. */
+  readonly resolveHost?: ResolveHost;
+  /** How often tokens that expire soon are looked for, ms; 0: never; default: see `createUpstreamTokens`. */
+  readonly refreshAheadEveryMs?: number;
+  /** Unix milliseconds; default: this machine's clock. */
+  readonly now?: () => number;
+}
+
+/** All components, wired. */
+export type Components = Awaited<ReturnType<typeof compose>>;
+
+/**
+ * Builds every component on the foundation, in the order of the layers. Nothing listens, and nothing is scheduled, but what
+ * follows the database's notifications.
+ * @throws StoreUnavailable when the signing keys cannot be read or made
+ */
+export async function compose(foundation: Foundation) {
+  const { routes, store, logger, metrics, trustedFetch, now } = foundation;
+  const common = { routes, store, logger, metrics };
+  const keys = await createSigningKeys({ store, logger, now });
+  const metadataProofs = await createMetadataProofs({ store, logger, now });
+  const people = createPeople({
+    store,
+    limits: {
+      entries: routes().config.limits.cacheEntries,
+      bytes: routes().config.limits.tokenCacheBytes,
+    },
+    onEvict: () => metrics.cacheEvictions.inc({ cache: "person" }),
+  });
+  const externalTokens = createExternalTokens({ ...common, people, keys, fetch: trustedFetch, now });
+  const assertions = createAssertions({ keys, routes, metrics, now });
+  const policies = createCurrentPolicies(routes);
+  const signIn = createSignIn({ ...common, fetch: trustedFetch });
+  const upstreamOAuth = createUpstreamOAuth({
+    ...common,
+    keys,
+    renewSignIn: signIn.renewTokens,
+    resolveHost: foundation.resolveHost,
+  });
+  const upstreamTokens = createUpstreamTokens({
+    ...common,
+    upstreamOAuth,
+    refreshAheadEveryMs: foundation.refreshAheadEveryMs,
+  });
+  signIn.onPersonRejected(upstreamTokens.disconnectAll);
+  const mayReach = (person: PolicyCaller, route: Route) =>
+    policies().forRoute(route.id).mayReach(person, Date.now());
+  const authorizationServer = createAuthorizationServer({
+    ...common,
+    keys,
+    signIn,
+    upstreamTokens,
+    upstreamNotice: upstreamOAuth.notice,
+    mayReach,
+    externalTokens,
+    fetch: foundation.untrustedFetch ?? createSafeFetch({ limits: () => routes().config.upstreamOAuth }),
+  });
+  const portal = createPortal({
+    ...{ routes, store, logger, signIn, externalTokens, people, upstreamOAuth, upstreamTokens, mayReach },
+    endpointPath: upstreamOAuth.endpointPath,
+    describeClient: authorizationServer.describeClient,
+  });
+  return {
+    ...common,
+    keys,
+    metadataProofs,
+    people,
+    externalTokens,
+    assertions,
+    policies,
+    limiter: createRateLimiter(),
+    signIn,
+    sessionFromCookieHeader: signIn.sessionFromCookieHeader,
+    upstreamOAuth,
+    upstreamTokens,
+    mayReach,
+    authorizationServer,
+    portal,
+    /** Ends what is under way, upper layers first; the store stays open. */
+    async close() {
+      for (const component of [
+        authorizationServer,
+        upstreamTokens,
+        upstreamOAuth,
+        externalTokens,
+        people,
+        signIn,
+        keys,
+        metadataProofs,
+      ])
+        await component.close();
+    },
+  };
+}

@@ -1,0 +1,289 @@
+import type { Socket } from "node:net";
+import type Koa from "koa";
+import { createAdminApi } from "./admin/admin-api.ts";
+import { followStoredRoutes } from "./admin/follow-stored-routes.ts";
+import { createHealthRouter } from "./admin/health.ts";
+import { type Components, compose } from "./compose.ts";
+import type { Config } from "./config/config.ts";
+import { databaseExposure, isTcp, type PeerAuthentication, peerAuthentication } from "./config/listeners.ts";
+import { createLiveConfig, type LiveConfig } from "./config/live-config.ts";
+import { proxyEnvironment } from "./egress/proxies.ts";
+import { createTrustedFetch } from "./egress/safe-fetch.ts";
+import { writeXdsDir } from "./envoy-config/xds-files.ts";
+import { createCheckService, createRefusalAudit } from "./ext-authz/check-service.ts";
+import { createChallengeService, mostWatchedStreams } from "./ext-proc/processor.ts";
+import { createGrpcServer } from "./server/grpc/grpc-server.ts";
+import { healthNoticeMs } from "./server/grpc/health.ts";
+import { limitBodies, limitRequests } from "./server/http/limits.ts";
+import { listen, maxConnections } from "./server/http/listener.ts";
+import { door, envoyOnly, koa } from "./server/http/public-endpoint.ts";
+import { createDoorHealth, type DoorHealth } from "./server/http/readiness.ts";
+import { unprovenConnections } from "./server/unproven-connections.ts";
+import { judgeOldRecord } from "./sign-in/person-claims.ts";
+import { loadKeyEncryptionKeys } from "./store/encryption/load-keys.ts";
+import { openStore } from "./store/open-store.ts";
+import { createLogger, type Logger, reportNowAndThen } from "./telemetry/logger.ts";
+import { createMetrics } from "./telemetry/metrics.ts";
+import { inSpan, startTracing, type Tracing, tracedHttp, tracedService } from "./telemetry/tracing.ts";
+
+/** Calls under way may take this long after SIGTERM, ms. */
+const drainMs = 10_000;
+/** Expired rows are removed about this often, ms. */
+const housekeepingMs = 5 * 60_000;
+
+/** A sidecar that serves; addresses as really bound. */
+export interface Sidecar {
+  readonly grpc: string;
+  readonly http: string;
+  readonly admin: string;
+  /** Rejects new work, lets calls under way end, closes the store. */
+  close(): Promise<void>;
+}
+
+interface ServeOptions {
+  readonly file: string;
+  readonly env: Readonly<Record<string, string | undefined>>;
+  /** Folder where a running Envoy finds listener and clusters; rewritten with every change of the routes. */
+  readonly xdsDir?: string;
+  /** Other addresses than the file's: several processes of one machine share it. */
+  readonly listen?: { readonly grpc?: string; readonly http?: string; readonly admin?: string };
+}
+
+/**
+ * Composes all components from the routes file, binds the three listeners and schedules what recurs. Nothing is served before
+ * everything is in place.
+ * @throws InvalidConfig, StoreMisconfigured, StoreUnavailable, or the error of an address that cannot be bound.
+ */
+export async function serve(options: ServeOptions): Promise<Sidecar> {
+  const { listen: own = {} } = options;
+  const foundation = await openFoundation(options);
+  const { live, store, logger, metrics, tracing, storedRoutes } = foundation;
+  const { config } = live.current();
+  if (options.xdsDir !== undefined) keepXdsFiles(options.xdsDir, live, logger);
+  const components = await compose(foundation);
+  reportReloads(live, components, logger);
+
+  const address = {
+    grpc: own.grpc ?? config.listen.grpc,
+    http: own.http ?? config.listen.http,
+    admin: own.admin ?? config.listen.admin,
+  };
+  const grpcPeers = peersAt("grpc", address.grpc, config, components);
+  if (config.listen.grpcAuthentication === "none")
+    logger.warn(
+      { address: address.grpc },
+      "grpc_authentication is none: whoever reaches this is taken for Envoy",
+    );
+  const services = [
+    createCheckService({
+      ...components,
+      peers: grpcPeers,
+      onRefusal: createRefusalAudit({ store, logger }),
+    }),
+    createChallengeService({ ...components, peers: grpcPeers, mostWatchedStreams }),
+  ];
+  const readiness = createDoorHealth();
+  const unproven = unprovenConnections<Socket>(maxConnections / 2, (socket) => socket.destroy());
+  let accepting = true;
+  const publicApp = createPublicApp(components, readiness, tracing, {
+    peers: peersAt("http", address.http, config, components),
+    believed: !isTcp(address.http) || config.listen.envoySecrets.length > 0,
+    onProven: unproven.remove,
+  });
+  const privateApp = createPrivateApp(components, {
+    ...{ live, refresh: storedRoutes.refresh },
+    accepting: () => accepting,
+  });
+
+  const grpc = await createGrpcServer({
+    listen: address.grpc,
+    services: services.map((one) => (tracing ? tracedService(one, tracing.tracer) : one)),
+    peers: grpcPeers,
+    tls: config.listen.grpcTls,
+    socketMode: config.listen.socketMode,
+  });
+  const http = await listen(publicApp, address.http, { config, metrics, unproven });
+  const admin = await listen(privateApp, address.admin, { config, metrics });
+  const housekeeping = scheduleHousekeeping(components);
+  logger.info(
+    { grpc: grpc.address, http: http.address, admin: admin.address, routes: config.routes.length },
+    "ready",
+  );
+
+  return {
+    grpc: grpc.address,
+    http: http.address,
+    admin: admin.address,
+    async close() {
+      accepting = false;
+      grpc.setServing(false);
+      clearInterval(housekeeping);
+      await Promise.all([
+        grpc.drain(drainMs),
+        readiness.drain(healthNoticeMs).then(() => http.close(drainMs)),
+      ]);
+      await admin.close(0);
+      await components.close();
+      storedRoutes.close();
+      live.close();
+      await store.close();
+      // An unreachable collector must not delay the exit.
+      await tracing?.close().catch((error: Error) => logger.debug({ reason: error.message }, "traces lost"));
+      logger.info("stopped");
+    },
+  };
+}
+
+/** Reads the configuration and opens what the components stand on: logger, metrics, traces, the store. */
+async function openFoundation({ file, env, listen: listeners = {} }: ServeOptions) {
+  const metrics = createMetrics({ process: true });
+  const tracing = await startTracing(env);
+  const live = createLiveConfig({ file, env, metrics, listeners });
+  const routes = live.current;
+  const { config } = routes();
+  const logger = createLogger({
+    level: config.log.level,
+    linesPerMinute: config.limits.logLines,
+    onDrop: () => metrics.limitsReached.inc({ limit: "log_lines" }),
+  });
+  live.onProblem((problem) =>
+    logger.error({ problem }, "the routes file was refused; the old one stays in force"),
+  );
+  for (const url of [config.database.url, config.database.listenUrl]) {
+    const exposure = url === undefined ? undefined : databaseExposure(url, config.database.tls);
+    if (exposure) logger.warn(`${exposure}; set database.tls: verify-full`);
+  }
+  const trustedFetch = createTrustedFetch({ limits: () => routes().config.upstreamOAuth });
+  const store = await openStore({
+    ...config.database,
+    keys: await loadKeyEncryptionKeys(config.encryption.keys, {
+      env,
+      embeddedDir: config.database.url === undefined ? config.database.dir : undefined,
+      fetch: trustedFetch,
+      proxyEnv: proxyEnvironment(config.upstreamOAuth.proxies),
+    }),
+    logger,
+    metrics,
+    inSpan,
+    auditRetentionDays: config.audit.retention / 86_400,
+    judgePerson: (record) => judgeOldRecord(record, routes().config.signIn.providers),
+  });
+  const storedRoutes = await followStoredRoutes({ store, live, logger });
+  return { live, routes, store, logger, metrics, tracing, trustedFetch, storedRoutes };
+}
+
+/** Writes Envoy's files, now and after every change of the routes. */
+function keepXdsFiles(xdsDir: string, live: LiveConfig, logger: Logger): void {
+  let written = live.current().config;
+  writeXdsDir(written, xdsDir);
+  live.onChange((table) => {
+    try {
+      writeXdsDir(table.config, xdsDir, written);
+      written = table.config;
+    } catch (error) {
+      logger.error({ err: error, xdsDir }, "Envoy's files cannot be written; it goes on with the old ones");
+    }
+  });
+}
+
+/** Logs each reload of the routes file, and policy rules that cannot be used, now and after each. */
+function reportReloads(live: LiveConfig, { policies }: Pick<Components, "policies">, logger: Logger): void {
+  const reportBrokenRules = () => {
+    for (const problem of policies().problems)
+      logger.error(problem, "a policy rule cannot be used; its route is closed");
+  };
+  reportBrokenRules();
+  live.onChange((_table, needsRestart) => {
+    if (needsRestart.length === 0) logger.info("the routes file was loaded again");
+    else
+      logger.warn(
+        { needsRestart },
+        "the routes file was loaded again; what needsRestart names keeps its old values until a restart",
+      );
+    reportBrokenRules();
+  });
+}
+
+/** Who may call a listener; calls of others are counted, and logged now and then. */
+function peersAt(
+  listener: "grpc" | "http",
+  address: string,
+  config: Config,
+  { logger, metrics }: Pick<Components, "logger" | "metrics">,
+): PeerAuthentication {
+  metrics.unauthenticatedCalls.inc({ listener }, 0);
+  const report = reportNowAndThen((times) =>
+    logger.warn(
+      { listener, address, times },
+      "calls were turned away: the peer has not proven that it is Envoy",
+    ),
+  );
+  return peerAuthentication(address, config.listen, () => {
+    metrics.unauthenticatedCalls.inc({ listener });
+    report();
+  });
+}
+
+/** What is served behind Envoy: readiness, and every endpoint for MCP clients, browsers and authorization servers. */
+function createPublicApp(
+  components: Components,
+  readiness: DoorHealth,
+  tracing: Tracing | undefined,
+  envoy: {
+    readonly peers: PeerAuthentication;
+    readonly believed: boolean;
+    readonly onProven: (connection: Socket) => void;
+  },
+): Koa {
+  const { routes, logger, metrics, signIn, portal, authorizationServer } = components;
+  const app = koa(logger);
+  // `envoyOnly` makes sure that what is forwarded comes from Envoy, and `door` rewrites what a client could have forged.
+  app.proxy = true;
+  app.use(readiness.middleware);
+  app.use(envoyOnly(envoy.peers, envoy.believed, envoy.onProven));
+  if (tracing) app.use(tracedHttp(tracing.tracer));
+  app.use(door(routes, logger, metrics));
+  app.use(limitBodies({ routes, metrics })).use(limitRequests({ routes, metrics }));
+  app.use(signIn.router.routes()).use(portal.routes()).use(authorizationServer.middleware);
+  return app;
+}
+
+/** What is served to Kubernetes, Prometheus and operators. */
+function createPrivateApp(
+  components: Components,
+  own: {
+    readonly live: LiveConfig;
+    readonly refresh: () => Promise<void>;
+    readonly accepting: () => boolean;
+  },
+): Koa {
+  const { store, routes, logger, metrics } = components;
+  const health = createHealthRouter({
+    ping: store.ping,
+    accepting: own.accepting,
+    configProblem: () => own.live.lastProblem(),
+    metrics,
+  });
+  const adminApi = createAdminApi({ ...components, live: own.live, refresh: own.refresh });
+  const app = koa(logger);
+  app.use(health.routes()).use(limitBodies({ routes, metrics })).use(adminApi.routes());
+  return app;
+}
+
+/** Removes what has expired, about every five minutes: replicas take turns by chance. */
+function scheduleHousekeeping({ store, upstreamTokens, signIn, logger }: Components): NodeJS.Timeout {
+  const housekeeping = setInterval(
+    () => {
+      Promise.all([
+        store.removeExpired(new Date()),
+        upstreamTokens.disconnectOrphans(),
+        signIn.recheckOwners(),
+      ]).then(
+        ([removed, orphans]) => logger.debug({ removed, orphans }, "expired rows removed"),
+        (error: Error) => logger.warn({ reason: error.message }, "expired rows could not be removed"),
+      );
+    },
+    housekeepingMs * (0.8 + 0.4 * Math.random()),
+  );
+  return housekeeping.unref();
+}
