@@ -14,25 +14,25 @@ help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
 demo: $(packages) ## start everything on this machine and keep it running until Ctrl-C
-	@exec node deploy/demo/demo.ts
+	@exec node dev/demo/demo.ts
 
 demo-once: $(packages) ## start everything, drive the whole flow once, print each step, stop
-	@exec node deploy/demo/demo-once.ts
+	@exec node dev/demo/demo-once.ts
 
 test: $(packages) ## all tests, through a real Envoy, a real Postgres and a real browser
 	@exec vitest run
 
 clients: $(packages) ## Claude Code, Codex, opencode and other unmodified clients and servers (installs 3 GB once); CLIENTS="codex go"
-	@exec node test/real-clients/clients.ts $(CLIENTS)
+	@exec node test/system/clients/clients.ts $(CLIENTS)
 
 conformance: $(packages) ## the MCP conformance suite, all three kinds, through Envoy and the sidecar
-	@exec node test/conformance/all.ts
+	@exec node test/system/conformance/all.ts
 
 fuzz: $(packages) ## 100,000 mutated messages to the whole stack; FUZZ_INPUTS, FUZZ_SEED
-	@exec node test/fuzz/run.ts $(FUZZ_INPUTS) $(FUZZ_SEED)
+	@exec node test/system/fuzz/run.ts $(FUZZ_INPUTS) $(FUZZ_SEED)
 
 faults: $(packages) ## what goes wrong at night, on three replicas under load, one after another (ten minutes)
-	@exec node test/faults/faults.ts
+	@exec node test/system/faults/faults.ts
 
 bench: $(packages) ## what docs/performance.md claims, measured (8 minutes)
 	@exec node bench/run.ts
@@ -50,14 +50,14 @@ check: $(packages) ## types, lint, format
 	@tsc && biome check --error-on-warnings .
 
 docs: $(packages) ## documents that are made from the code
-	@exec node deploy/docs/write-docs.ts
+	@exec node dev/docs/write-docs.ts
 
 pin-images: $(packages) ## write the digest that each image's tag has now into the Compose file, the chart, the manifests
-	@exec node deploy/pin-images.ts
+	@exec node dev/pin-images.ts
 
 clean: ## remove what was installed and what the demo left
-	rm -rf node_modules .venv .demo test/real-clients/node_modules test/real-clients/.venv \
-	  test/real-clients/long/node_modules test/real-clients/long/.installed
+	rm -rf node_modules .venv .demo test/system/clients/node_modules test/system/clients/.venv \
+	  test/system/clients/long/node_modules test/system/clients/long/.installed
 
 $(packages): package-lock.json package.json
 	@command -v npm >/dev/null || { echo "Node.js 20 or newer with npm is needed: https://nodejs.org" >&2; exit 1; }

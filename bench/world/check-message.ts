@@ -1,4 +1,4 @@
-import { envoyService } from "../../test/check/envoy-service.ts";
+import { envoyService } from "../../test/ext-authz/envoy-service.ts";
 import { type Connection, routeUrl } from "./world.ts";
 
 const method = envoyService(

@@ -3,7 +3,7 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { SignJWT } from "jose";
-import { type CertificateAuthority, certificateAuthority } from "../../deploy/demo/certificate-authority.ts";
+import { type CertificateAuthority, certificateAuthority } from "../../dev/demo/certificate-authority.ts";
 import { createSigningKeys } from "../../src/external-tokens/signing-keys.ts";
 import { loadKeyEncryptionKeys } from "../../src/store/encryption/load-keys.ts";
 import { openStore } from "../../src/store/open-store.ts";

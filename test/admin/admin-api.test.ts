@@ -5,7 +5,7 @@ import { parse, stringify } from "yaml";
 import {
   type UpstreamAuthorizationServer,
   upstreamAuthorizationServer,
-} from "../../deploy/demo/upstream-authorization-server.ts";
+} from "../../dev/demo/upstream-authorization-server.ts";
 import { runAudit } from "../../src/cli/audit.ts";
 import { discoveryFaults, documentedFaults, quoted } from "../compatibility/discovery-faults.ts";
 import {

@@ -4,11 +4,11 @@ import type { AddressInfo } from "node:net";
 import { text } from "node:stream/consumers";
 import type { Browser, BrowserContext, Page } from "playwright-core";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { browser as launch } from "../../deploy/demo/browser.ts";
+import { browser as launch } from "../../dev/demo/browser.ts";
 import { callbackId } from "../../src/config/upstream-callback.ts";
-import { agreeToConnect, loginsOfAlice, passForeignPages } from "../browser/walk.ts";
 import { type E2e, startE2e } from "../support/e2e.ts";
 import { type HttpBrowser, httpBrowser } from "../support/http-browser.ts";
+import { agreeToConnect, loginsOfAlice, passForeignPages } from "../system/browser/walk.ts";
 
 const app = "https://everything.test/app";
 const connect = (more: Record<string, string> = {}) =>

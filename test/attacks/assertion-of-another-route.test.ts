@@ -1,6 +1,6 @@
 import { createLocalJWKSet, jwtVerify } from "jose";
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { startChecks } from "../check/start-checks.ts";
+import { startChecks } from "../ext-authz/start-checks.ts";
 
 const head = `
 issuer: https://auth.test

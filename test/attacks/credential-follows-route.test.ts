@@ -7,7 +7,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { connect as connectTls } from "node:tls";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { stringify } from "yaml";
-import type { StackConfig } from "../../deploy/demo/stack-config.ts";
+import type { StackConfig } from "../../dev/demo/stack-config.ts";
 import { type E2e, startE2e } from "../support/e2e.ts";
 
 /** An upstream that notes with which key it was called. */

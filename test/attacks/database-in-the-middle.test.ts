@@ -3,7 +3,7 @@ import { chmod, chown, copyFile, mkdir, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { type CertificateAuthority, certificateAuthority } from "../../deploy/demo/certificate-authority.ts";
+import { type CertificateAuthority, certificateAuthority } from "../../dev/demo/certificate-authority.ts";
 import { openStore } from "../../src/store/open-store.ts";
 import { problemsOf } from "../config/problems-of.ts";
 import { logger, makeKeys } from "../store/backends.ts";

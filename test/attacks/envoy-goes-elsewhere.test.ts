@@ -1,7 +1,7 @@
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { startChecks } from "../check/start-checks.ts";
+import { startChecks } from "../ext-authz/start-checks.ts";
 import { type E2e, startE2e } from "../support/e2e.ts";
 import { throughEnvoy } from "../support/through-envoy.ts";
 import { identityHeaders } from "./identity-headers.ts";

@@ -3,11 +3,11 @@ import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import type { Browser, BrowserContext } from "playwright-core";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { browser as launch } from "../../deploy/demo/browser.ts";
-import { loginsOfAlice, passForeignPages } from "../browser/walk.ts";
+import { browser as launch } from "../../dev/demo/browser.ts";
 import { type E2e, startE2e, type User } from "../support/e2e.ts";
 import { type HttpBrowser, httpBrowser, type Page } from "../support/http-browser.ts";
 import { oauthRequests } from "../support/oauth-requests.ts";
+import { loginsOfAlice, passForeignPages } from "../system/browser/walk.ts";
 
 const issuer = "https://auth.corp.test";
 const redirectUri = "https://editor.test/callback";

@@ -14,7 +14,7 @@ import { type Sidecar, serve } from "../../src/serve.ts";
 import { createGrpcServer } from "../../src/server/grpc/grpc-server.ts";
 import { createLogger } from "../../src/telemetry/logger.ts";
 import { createMetrics } from "../../src/telemetry/metrics.ts";
-import { envoyService } from "../check/envoy-service.ts";
+import { envoyService } from "../ext-authz/envoy-service.ts";
 import { grpcPeer } from "../support/grpc-peer.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 

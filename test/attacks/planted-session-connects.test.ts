@@ -1,7 +1,9 @@
 import type { Browser, BrowserContext, Page } from "playwright-core";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { browser as launch } from "../../deploy/demo/browser.ts";
+import { browser as launch } from "../../dev/demo/browser.ts";
 import { secretName } from "../../src/store/hashed-handle.ts";
+import { type E2e, startE2e } from "../support/e2e.ts";
+import { httpBrowser } from "../support/http-browser.ts";
 import {
   agreeToConnect,
   continueAsOther,
@@ -9,9 +11,7 @@ import {
   loginsOfAlice,
   loginsOfBob,
   passForeignPages,
-} from "../browser/walk.ts";
-import { type E2e, startE2e } from "../support/e2e.ts";
-import { httpBrowser } from "../support/http-browser.ts";
+} from "../system/browser/walk.ts";
 
 const app = "https://everything.test/app";
 /** A page of the route's host without a script. */

@@ -1,7 +1,7 @@
 import { readFile } from "node:fs/promises";
 import { connect, createSecureServer, type Http2SecureServer, type IncomingHttpHeaders } from "node:http2";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { freePort } from "../../deploy/demo/free-port.ts";
+import { freePort } from "../../dev/demo/free-port.ts";
 import { type E2e, startE2e } from "../support/e2e.ts";
 import { type RawRequest, throughEnvoy, throughEnvoyHttp2 } from "../support/through-envoy.ts";
 import { identityHeaders } from "./identity-headers.ts";

@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { pinImages } from "../../deploy/pin-images.ts";
+import { pinImages } from "../../dev/pin-images.ts";
 import { pipArguments } from "../../envoy/envoy-binary.ts";
 
 const run = promisify(execFile);

@@ -4,7 +4,7 @@ import type { AddressInfo } from "node:net";
 import { text } from "node:stream/consumers";
 import type { Browser } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { browser as launch } from "../../deploy/demo/browser.ts";
+import { browser as launch } from "../../dev/demo/browser.ts";
 import { type E2e, startE2e } from "../support/e2e.ts";
 import { bytesThroughEnvoy, throughEnvoy } from "../support/through-envoy.ts";
 

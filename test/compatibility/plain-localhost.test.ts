@@ -5,13 +5,13 @@ import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import type { Browser, BrowserContext } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { browser as launch } from "../../deploy/demo/browser.ts";
-import { freePort } from "../../deploy/demo/free-port.ts";
-import { type Listener, listen } from "../../deploy/demo/listen.ts";
-import { mcpClient } from "../../deploy/demo/mcp-client.ts";
-import { loginsOfAlice, passForeignPages } from "../browser/walk.ts";
+import { browser as launch } from "../../dev/demo/browser.ts";
+import { freePort } from "../../dev/demo/free-port.ts";
+import { type Listener, listen } from "../../dev/demo/listen.ts";
+import { mcpClient } from "../../dev/demo/mcp-client.ts";
 import { type E2e, startE2e } from "../support/e2e.ts";
 import { httpBrowser } from "../support/http-browser.ts";
+import { loginsOfAlice, passForeignPages } from "../system/browser/walk.ts";
 
 /** Everything at `http://localhost:PORT`, without any certificate. */
 describe("A deployment on http://localhost", () => {

@@ -3,7 +3,7 @@ import { mkdtemp } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parse, stringify } from "yaml";
-import { loopbackFetch } from "../../deploy/demo/loopback-fetch.ts";
+import { loopbackFetch } from "../../dev/demo/loopback-fetch.ts";
 import { loadConfig } from "../../src/config/load-config.ts";
 import { formatProblem } from "../../src/config/problems.ts";
 import { configFile } from "../config/config-file.ts";

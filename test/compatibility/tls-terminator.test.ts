@@ -6,11 +6,11 @@ import type { AddressInfo } from "node:net";
 import { dirname, join } from "node:path";
 import { text } from "node:stream/consumers";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
-import { freePort } from "../../deploy/demo/free-port.ts";
-import { type Listener, listen } from "../../deploy/demo/listen.ts";
-import { type LoopbackFetch, loopbackFetch } from "../../deploy/demo/loopback-fetch.ts";
-import { type McpClient, mcpClient } from "../../deploy/demo/mcp-client.ts";
-import { supervise } from "../../deploy/demo/supervise.ts";
+import { freePort } from "../../dev/demo/free-port.ts";
+import { type Listener, listen } from "../../dev/demo/listen.ts";
+import { type LoopbackFetch, loopbackFetch } from "../../dev/demo/loopback-fetch.ts";
+import { type McpClient, mcpClient } from "../../dev/demo/mcp-client.ts";
+import { supervise } from "../../dev/demo/supervise.ts";
 import { type E2e, startE2e } from "../support/e2e.ts";
 import { type HttpBrowser, httpBrowser } from "../support/http-browser.ts";
 

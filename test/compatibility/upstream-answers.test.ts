@@ -4,9 +4,9 @@ import { createServer as createTcpServer, type Server } from "node:net";
 import { Readable } from "node:stream";
 import { text } from "node:stream/consumers";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { freePort } from "../../deploy/demo/free-port.ts";
-import { type Listener, listen } from "../../deploy/demo/listen.ts";
-import { startGateway } from "../challenge/start-gateway.ts";
+import { freePort } from "../../dev/demo/free-port.ts";
+import { type Listener, listen } from "../../dev/demo/listen.ts";
+import { startGateway } from "../ext-proc/start-gateway.ts";
 import { openThroughEnvoy, type RawAnswer, throughEnvoy } from "../support/through-envoy.ts";
 
 /** What an upstream says in an answer, and what becomes of it on its way through a real Envoy. */

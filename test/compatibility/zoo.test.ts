@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { compatibilityPage } from "../../deploy/docs/compatibility-page.ts";
+import { compatibilityPage } from "../../dev/docs/compatibility-page.ts";
 import { walkClient } from "./client-flow.ts";
 import { notYet } from "./not-yet.ts";
 import { startZoo, type Zoo } from "./start-zoo.ts";

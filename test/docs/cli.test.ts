@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, it } from "vitest";
-import { cliReference } from "../../deploy/docs/cli-reference.ts";
+import { cliReference } from "../../dev/docs/cli-reference.ts";
 import { program } from "../../src/cli/program.ts";
 
 it("F7.7 docs/cli.md says what the command line does (make docs writes it)", () => {

@@ -6,7 +6,7 @@ import { dirname, join } from "node:path";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { parse } from "yaml";
-import { certificateAuthority } from "../../deploy/demo/certificate-authority.ts";
+import { certificateAuthority } from "../../dev/demo/certificate-authority.ts";
 import { envoyBinary } from "../../envoy/envoy-binary.ts";
 import { loadConfig } from "../../src/config/load-config.ts";
 import { formatProblem } from "../../src/config/problems.ts";

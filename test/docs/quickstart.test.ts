@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { expect, it, onTestFinished } from "vitest";
-import { freePort } from "../../deploy/demo/free-port.ts";
+import { freePort } from "../../dev/demo/free-port.ts";
 import { envoyBinary } from "../../envoy/envoy-binary.ts";
 
 const root = join(import.meta.dirname, "../..");

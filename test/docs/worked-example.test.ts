@@ -7,17 +7,17 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import type { Client } from "@modelcontextprotocol/sdk/client/index.js";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
-import { certificateAuthority } from "../../deploy/demo/certificate-authority.ts";
-import { type EverythingServer, everythingServer } from "../../deploy/demo/everything-server.ts";
-import { freePort } from "../../deploy/demo/free-port.ts";
-import { loopbackFetch } from "../../deploy/demo/loopback-fetch.ts";
-import { type McpClient, mcpClient } from "../../deploy/demo/mcp-client.ts";
-import { type OpenServer, openServer } from "../../deploy/demo/open-server.ts";
-import { openidProvider } from "../../deploy/demo/openid-provider.ts";
+import { certificateAuthority } from "../../dev/demo/certificate-authority.ts";
+import { type EverythingServer, everythingServer } from "../../dev/demo/everything-server.ts";
+import { freePort } from "../../dev/demo/free-port.ts";
+import { loopbackFetch } from "../../dev/demo/loopback-fetch.ts";
+import { type McpClient, mcpClient } from "../../dev/demo/mcp-client.ts";
+import { type OpenServer, openServer } from "../../dev/demo/open-server.ts";
+import { openidProvider } from "../../dev/demo/openid-provider.ts";
 import {
   type UpstreamAuthorizationServer,
   upstreamAuthorizationServer,
-} from "../../deploy/demo/upstream-authorization-server.ts";
+} from "../../dev/demo/upstream-authorization-server.ts";
 import { envoyBinary } from "../../envoy/envoy-binary.ts";
 import { httpBrowser } from "../support/http-browser.ts";
 

@@ -6,12 +6,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Browser, Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { browser as launch } from "../../deploy/demo/browser.ts";
-import { certificateAuthority } from "../../deploy/demo/certificate-authority.ts";
-import { type Listener, listen } from "../../deploy/demo/listen.ts";
+import { browser as launch } from "../../dev/demo/browser.ts";
+import { certificateAuthority } from "../../dev/demo/certificate-authority.ts";
+import { type Listener, listen } from "../../dev/demo/listen.ts";
 import { appOf, type McpApp, people, registeredApp } from "../authorization-server/mcp-app.ts";
 import { type House, startHouse } from "../authorization-server/start-house.ts";
-import { passForeignPages } from "../browser/walk.ts";
+import { passForeignPages } from "../system/browser/walk.ts";
 
 const axe = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
 let house: House;

@@ -11,7 +11,7 @@ const flat = (code: string) =>
     .filter(Boolean)
     .join("\n");
 const parts = new Map(
-  [...read("deploy/example-application.ts").matchAll(/\/\/ docs: (\w+)\n(.*?)\/\/ docs: end/gs)].map(
+  [...read("examples/application.ts").matchAll(/\/\/ docs: (\w+)\n(.*?)\/\/ docs: end/gs)].map(
     ([, name = "", code = ""]) => [name, flat(code)],
   ),
 );

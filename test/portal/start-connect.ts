@@ -3,7 +3,7 @@ import { request } from "node:http";
 import { text } from "node:stream/consumers";
 import Koa from "koa";
 import { parse } from "node-html-parser";
-import { listen } from "../../deploy/demo/listen.ts";
+import { listen } from "../../dev/demo/listen.ts";
 import { createConnectRouter } from "../../src/portal/connect.ts";
 import { createConnectionsRouter } from "../../src/portal/connections.ts";
 import { createSignIn } from "../../src/sign-in/create-sign-in.ts";

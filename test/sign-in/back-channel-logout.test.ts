@@ -1,7 +1,7 @@
 import { exportJWK, generateKeyPair, SignJWT } from "jose";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import type { OidcServer } from "../../deploy/demo/oidc-server.ts";
-import { openidProvider } from "../../deploy/demo/openid-provider.ts";
+import type { OidcServer } from "../../dev/demo/oidc-server.ts";
+import { openidProvider } from "../../dev/demo/openid-provider.ts";
 import { registeredApp, type Tokens } from "../authorization-server/mcp-app.ts";
 import { type House, startHouse } from "../authorization-server/start-house.ts";
 import type { HttpBrowser } from "../support/http-browser.ts";

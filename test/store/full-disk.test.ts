@@ -5,8 +5,8 @@ import { openEmbeddedDatabase } from "../../src/store/embedded/embedded-database
 import { migrateDatabase } from "../../src/store/migrate.ts";
 import { openStore } from "../../src/store/open-store.ts";
 import type { Tables } from "../../src/store/tables.ts";
-import { type SmallDisk, smallDisk } from "../faults/small-disk.ts";
 import { copyEmbeddedTestDatabase } from "../support/embedded-database.ts";
+import { type SmallDisk, smallDisk } from "../system/faults/small-disk.ts";
 import { logger, makeKeys } from "./backends.ts";
 import { audit, connection, upstreamToken } from "./samples.ts";
 

@@ -1,7 +1,7 @@
 import { createCipheriv, createDecipheriv, createHash, createHmac, randomBytes } from "node:crypto";
 import type { IncomingMessage } from "node:http";
 import { text } from "node:stream/consumers";
-import { listen } from "../../deploy/demo/listen.ts";
+import { listen } from "../../dev/demo/listen.ts";
 
 /**
  * A local key service that speaks the part of AWS KMS that envelope encryption needs: AWS JSON 1.1, GenerateDataKey and Decrypt

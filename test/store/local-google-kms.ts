@@ -2,7 +2,7 @@ import { createCipheriv, createDecipheriv, randomBytes } from "node:crypto";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
-import { listen } from "../../deploy/demo/listen.ts";
+import { listen } from "../../dev/demo/listen.ts";
 
 /**
  * A local key service that speaks the part of Google Cloud KMS' REST API that envelope encryption needs

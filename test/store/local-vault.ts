@@ -1,6 +1,6 @@
 import { createCipheriv, createDecipheriv, randomBytes } from "node:crypto";
 import { text } from "node:stream/consumers";
-import { listen } from "../../deploy/demo/listen.ts";
+import { listen } from "../../dev/demo/listen.ts";
 
 /**
  * A local key service that speaks the part of HashiCorp Vault's HTTP API that its transit engine's users need

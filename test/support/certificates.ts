@@ -2,7 +2,7 @@ import { readFileSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { type CertificateAuthority, certificateAuthority } from "../../deploy/demo/certificate-authority.ts";
+import { type CertificateAuthority, certificateAuthority } from "../../dev/demo/certificate-authority.ts";
 
 /** Certificates of two authorities that know nothing of each other, in a folder that `close` removes. */
 export async function certificates(): Promise<{

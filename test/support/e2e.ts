@@ -3,8 +3,8 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import { type McpClient, mcpClient } from "../../deploy/demo/mcp-client.ts";
-import { type Stack, type StackOptions, startStack } from "../../deploy/demo/stack.ts";
+import { type McpClient, mcpClient } from "../../dev/demo/mcp-client.ts";
+import { type Stack, type StackOptions, startStack } from "../../dev/demo/stack.ts";
 import { copyEmbeddedTestDatabase } from "./embedded-database.ts";
 import { type HttpBrowser, httpBrowser, type SignInFor } from "./http-browser.ts";
 

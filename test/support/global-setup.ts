@@ -1,5 +1,5 @@
 import type { TestProject } from "vitest/node";
-import { chromiumBinary } from "../../deploy/demo/browser.ts";
+import { chromiumBinary } from "../../dev/demo/browser.ts";
 import { envoyBinary } from "../../envoy/envoy-binary.ts";
 import { startDatabasePool } from "./database-pool.ts";
 import { startPostgres } from "./start-postgres.ts";

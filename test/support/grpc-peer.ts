@@ -1,8 +1,8 @@
 import { readFile } from "node:fs/promises";
 import { Client, credentials, Metadata, type ServiceError } from "@grpc/grpc-js";
 import { parse } from "yaml";
-import type { Stack } from "../../deploy/demo/stack.ts";
-import { envoyService } from "../check/envoy-service.ts";
+import type { Stack } from "../../dev/demo/stack.ts";
+import { envoyService } from "../ext-authz/envoy-service.ts";
 
 const check = envoyService(
   "envoy/service/auth/v3/external_auth.proto",

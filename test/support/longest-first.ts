@@ -6,15 +6,15 @@ import { BaseSequencer, type TestSpecification } from "vitest/node";
  * process of the one before.
  */
 const longest = [
-  "faults/faults",
-  "e2e/demo",
+  "system/faults/faults",
+  "system/e2e/demo",
   "compatibility/zoo",
   "compatibility/tokens",
-  "real-clients/other-clients",
+  "system/clients/other-clients",
   "store/encryption-at-rest",
-  "admin/operator-commands",
+  "cli/operator-commands",
   "attacks/slow-strangers",
-  "browser/pages",
+  "system/browser/pages",
   "attacks/neighbour-holds-our-ports",
   "store/earlier-versions",
   "compatibility/public-reports",
@@ -23,8 +23,8 @@ const longest = [
   "attacks/planted-session-connects",
   "store/migrations",
   "docs/quickstart",
-  "real-clients/inspector",
-  "real-clients/mcp-remote",
+  "system/clients/inspector",
+  "system/clients/mcp-remote",
 ];
 
 export class LongestFirst extends BaseSequencer {

@@ -1,5 +1,5 @@
 import { createHash, randomBytes } from "node:crypto";
-import type { Stack } from "../../deploy/demo/stack.ts";
+import type { Stack } from "../../dev/demo/stack.ts";
 
 type Place = Pick<Stack, "fetch" | "urls">;
 

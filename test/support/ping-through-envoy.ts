@@ -1,4 +1,4 @@
-import type { Stack } from "../../deploy/demo/stack.ts";
+import type { Stack } from "../../dev/demo/stack.ts";
 import { type RawAnswer, throughEnvoy } from "./through-envoy.ts";
 
 const ping = JSON.stringify({ jsonrpc: "2.0", id: 1, method: "ping" });

@@ -11,6 +11,6 @@ const lasting =
  * Test files that share processes (Vitest's `isolate: false`): starting one and importing takes one to two seconds of processor time,
  * and code that has run for a while runs faster. All do that leave nothing behind but what they close.
  */
-export const sharing = globSync("test/*/*.test.ts", { cwd: root })
+export const sharing = globSync("test/**/*.test.ts", { cwd: root })
   .filter((file) => !lasting.test(readFileSync(join(root, file), "utf8")))
   .sort();

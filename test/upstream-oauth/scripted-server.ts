@@ -3,7 +3,7 @@ import { createServer } from "node:https";
 import type { AddressInfo } from "node:net";
 import { text } from "node:stream/consumers";
 import type { TLSSocket } from "node:tls";
-import { type Listener, listen } from "../../deploy/demo/listen.ts";
+import { type Listener, listen } from "../../dev/demo/listen.ts";
 
 /** One request as it arrived. */
 export interface Seen {

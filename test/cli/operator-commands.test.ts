@@ -1,0 +1,162 @@
+import { decodeJwt } from "jose";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { observe } from "../system/faults/load.ts";
+import { startWorld, type World } from "../system/faults/world.ts";
+
+/** The commands as an operator types them, beside a sidecar that serves through Envoy. */
+describe("F7.4 the operator's commands", () => {
+  let world: World;
+  beforeAll(async () => {
+    world = await startWorld({ replicas: 1, users: 3, routes: 2 });
+  });
+  afterAll(() => world?.close());
+
+  const callOf = (user: number, route: number) => {
+    const call = world.calls.find(({ owner }) => owner === `${world.users[user]} ${world.routes[route]}`);
+    if (!call) throw new Error("no such call");
+    return call;
+  };
+  const answer = async (user: number, route: number) =>
+    (await observe(world.fetch, callOf(user, route))).what;
+  const ask = (url: string, token: string) =>
+    world.fetch(url, {
+      method: "POST",
+      headers: { authorization: `Bearer ${token}`, "content-type": "application/json" },
+      body: '{"jsonrpc":"2.0","id":1,"method":"tools/list"}',
+    });
+
+  it("connections: lists them without tokens; revoking deletes them here and revokes them upstream (F4.7)", async () => {
+    const listed = await world.command("connections", "list", "--user", "company/user0");
+    expect(listed.trim().split("\n")).toHaveLength(3);
+    expect(listed).toMatch(/company\/user0 +r1 +http:/);
+    expect(listed).not.toMatch(/at_|rt_/);
+
+    expect(await answer(0, 0)).toBe("200");
+    expect(await world.command("connections", "revoke", "--user", "company/user0", "--route", "r0")).toBe(
+      "revoked company/user0 -> r0\n",
+    );
+    expect(world.server.isRevoked("company/user0 r0")).toBe(true);
+    await expect.poll(() => answer(0, 0), { interval: 50 }).toBe("401 invalid_token");
+    expect(await answer(0, 1)).toBe("200");
+    await expect(world.command("connections", "revoke", "--user", "nobody")).rejects.toMatchObject({
+      code: 1,
+      stderr: "no such connection; nothing was revoked\n",
+    });
+    await expect(world.command("connections", "revoke")).rejects.toMatchObject({
+      stderr: expect.stringContaining("say which"),
+    });
+  });
+
+  it("grants: lists them; revoking one acts within a second (F2.2)", async () => {
+    const grantId = world.grants.get("company/user1") ?? "";
+    expect(await world.command("grants", "list", "--user", "company/user1")).toContain(grantId);
+    expect(await answer(1, 0)).toBe("200");
+    expect(await world.command("grants", "revoke", grantId)).toContain(`revoked ${grantId} of company/user1`);
+    await expect.poll(() => answer(1, 0), { interval: 50, timeout: 60_000 }).toBe("401 invalid_token");
+    await expect(world.command("grants", "revoke", grantId)).rejects.toMatchObject({ code: 1 });
+    expect(await answer(2, 0)).toBe("200");
+  });
+
+  it("F2.4 service accounts: a token per route, no browser and no challenge, listed, revoked within a second", async () => {
+    const printed = await world.command(
+      ...["service-accounts", "create", "nightly", "--route", "open", "--route", "r0"],
+      ...["--expires-in", "30d"],
+    );
+    const tokens = new Map(
+      printed
+        .trim()
+        .split("\n")
+        .map((line) => line.split(" ") as [string, string]),
+    );
+    const open = callOf(0, 0).url.replace("/r0", "/open");
+    const token = tokens.get("open") ?? "";
+    expect((await ask(open, token)).status).toBe(200);
+
+    // One route only, like every TE.
+    expect((await ask(callOf(0, 1).url, token)).status).toBe(401);
+    // It cannot consent: told so, and not sent round.
+    const refused = await ask(callOf(0, 0).url, tokens.get("r0") ?? "");
+    expect(refused.status).toBe(403);
+    expect(refused.headers.get("www-authenticate")).toBeNull();
+    expect(await refused.text()).toContain("service account");
+
+    await expect(
+      world.command("service-accounts", "create", "nightly", "--route", "open"),
+    ).rejects.toMatchObject({ stderr: expect.stringContaining("revoke it first") });
+    await expect(world.command("service-accounts", "create", "x", "--route", "nope")).rejects.toMatchObject({
+      stderr: expect.stringContaining("there are: r0, r1, open"),
+    });
+    expect(await world.command("service-accounts", "list")).toMatch(/nightly +open,r0/);
+
+    expect(await world.command("service-accounts", "revoke", "nightly")).toContain("revoked");
+    await expect
+      .poll(async () => (await ask(open, token)).status, { interval: 50, timeout: 60_000 })
+      .toBe(401);
+    expect(await world.command("service-accounts", "list")).not.toContain("nightly");
+
+    const events = await world.query(
+      "select action, user_id, client_id, grant_id, detail from audit_event where action like 'service_account.%' order by id",
+    );
+    const { grant_id, exp } = decodeJwt(token);
+    const whose = { user_id: "service-account/nightly", client_id: "service-account", grant_id };
+    const expires = new Date((exp ?? 0) * 1000).toISOString();
+    expect(events).toEqual([
+      { action: "service_account.created", ...whose, detail: { routes: "open r0", expires } },
+      { action: "service_account.revoked", ...whose, detail: null },
+    ]);
+  });
+
+  it("rotate-keys: seals everything anew, and connections go on working", async () => {
+    expect(await world.command("rotate-keys")).toMatch(/^0 rows rewritten under the newest key/);
+    const [before] = await world.query("select count(*)::int from signing_key where purpose = 'assertion'");
+    expect(await world.command("rotate-keys", "--signing", "assertion", "--publish", "1m")).toMatch(
+      /^new assertion key \S+, signs in 60 s/,
+    );
+    const [after] = await world.query("select count(*)::int from signing_key where purpose = 'assertion'");
+    expect(after?.count).toBe(Number(before?.count) + 1);
+    expect(await answer(2, 1)).toBe("200");
+  });
+
+  it("rotate-keys --signing external_token keeps old tokens good, --revoke-old ends them", async () => {
+    expect(await answer(2, 1)).toBe("200");
+    await world.command("rotate-keys", "--signing", "external_token", "--publish", "1s");
+    expect(await answer(2, 1)).toBe("200");
+    await world.command("rotate-keys", "--signing", "external_token", "--revoke-old");
+    await expect.poll(() => answer(2, 1), { interval: 50, timeout: 60_000 }).toBe("401 invalid_token");
+  });
+
+  it("end-access: after a restore from a backup nothing that was revoked lives again; connections stay", async () => {
+    const user = "company/user2";
+    await world.command("service-accounts", "create", "restored", "--route", "open");
+    await world.query("create table backup as select * from authorization_server_record");
+    const grantId = world.grants.get(user) ?? "";
+    await world.command("grants", "revoke", grantId);
+    await world.query(
+      "insert into authorization_server_record select * from backup where model = 'Grant' on conflict do nothing",
+    );
+    // What a restore does: the grant is there again, and nothing says so.
+    expect(await world.command("grants", "list", "--user", user)).toContain(grantId);
+    const connections = async () =>
+      (await world.command("connections", "list")).split("\n").map((line) => line.split(/ +/).slice(0, 3));
+    const connected = await connections();
+
+    await expect(world.command("end-access")).rejects.toMatchObject({
+      stderr: expect.stringContaining("--yes"),
+    });
+    const printed = await world.command("end-access", "--yes", "--reason", "restored from last night");
+    expect(printed).toMatch(/^ended \d+ grants, /);
+    expect(printed).toContain("service account restored (open) has ended, too: create it again");
+    expect(await world.command("grants", "list")).not.toContain(grantId);
+    expect(await world.command("service-accounts", "list")).not.toContain("restored");
+    await expect.poll(() => answer(2, 1), { interval: 50, timeout: 60_000 }).toBe("401 invalid_token");
+    expect(await connections()).toEqual(connected);
+    const [event] = await world.query("select * from audit_event where action = 'access.ended'");
+    expect(event).toMatchObject({
+      reason: "restored from last night",
+      detail: { grants: expect.any(Number), browserSessions: expect.any(Number) },
+    });
+    // The same backup once more: its tokens are signed by a key that has ended, and are of nobody who has signed in.
+    await world.query("insert into authorization_server_record select * from backup on conflict do nothing");
+    expect(await answer(2, 1)).toBe("401 invalid_token");
+  });
+});

@@ -1,0 +1,73 @@
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { type CertificateAuthority, certificateAuthority } from "../../dev/demo/certificate-authority.ts";
+import { type ScriptedUpstream, scriptedUpstream } from "../upstream-oauth/scripted-upstream.ts";
+import { alice, type ClientHouse, startClient } from "../upstream-oauth/start-client.ts";
+
+describe("F1.7 an upstream whose certificate a private authority signed", () => {
+  let folder: string;
+  let authority: CertificateAuthority;
+  let upstream: ScriptedUpstream;
+  let house: ClientHouse;
+  beforeAll(async () => {
+    folder = await mkdtemp(join(tmpdir(), "authority-"));
+    authority = await certificateAuthority(folder, ["files.internal"]);
+  });
+  afterAll(() => rm(folder, { recursive: true, force: true }));
+  beforeEach(async () => {
+    const { certificate, key } = authority.files;
+    upstream = await scriptedUpstream({
+      key: await readFile(key, "utf8"),
+      cert: await readFile(certificate, "utf8"),
+    });
+  });
+  afterEach(async () => {
+    await Promise.all([house?.close(), upstream.close()]);
+  });
+
+  async function start(keys: string, settings = ""): Promise<void> {
+    house = await startClient(
+      `  - {id: files, from: https://mcp.test, to: "${upstream.mcp}", mcp: {server: {}}${keys}}`,
+      { settings: `upstream_oauth: {allowed_private_hosts: [localhost, 127.0.0.1]}\n${settings}` },
+    );
+  }
+  const begin = () =>
+    house.oauth.begin({ userId: alice, route: house.route(), returnTo: "https://mcp.test/done" });
+
+  it("is not connected, unless the routes file names that authority", async () => {
+    await start("");
+    expect(await begin()).toMatchObject({ ok: false, code: "unreachable" });
+    expect(upstream.seen).toEqual([]);
+  });
+
+  it("is discovered, registered with and asked for a token under the route's tls_custom_ca_file", async () => {
+    await start(`, tls_custom_ca_file: ${authority.files.ca}`);
+    await house.connect(upstream.agree);
+    expect(upstream.paths()).toEqual(expect.arrayContaining(["/mcp", "/register", "/token"]));
+    expect(upstream.tokenRequests).toHaveLength(1);
+  });
+
+  it("is connected under envoy.upstream_ca, which holds for all routes", async () => {
+    await start("", `envoy: {upstream_ca: ${authority.files.ca}}`);
+    await house.connect(upstream.agree);
+  });
+
+  it("is asked for, and has to prove, the name of tls_upstream_server_name", async () => {
+    const ca = `, tls_custom_ca_file: ${authority.files.ca}`;
+    await start(`${ca}, tls_upstream_server_name: files.internal`);
+    await house.connect(upstream.agree);
+    expect(new Set(upstream.names)).toEqual(new Set(["files.internal"]));
+    await house.close();
+    upstream.seen.length = 0;
+    await start(`${ca}, tls_upstream_server_name: other.internal`);
+    expect(await begin()).toMatchObject({ ok: false, code: "unreachable" });
+    expect(upstream.seen).toEqual([]);
+  });
+
+  it("is not connected either when the file cannot be read here", async () => {
+    await start(`, tls_custom_ca_file: ${join(folder, "of-envoy-only.pem")}`);
+    expect(await begin()).toMatchObject({ ok: false, code: "unreachable" });
+  });
+});

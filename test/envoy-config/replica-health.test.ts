@@ -1,0 +1,125 @@
+import { dirname } from "node:path";
+import type { sendUnaryData } from "@grpc/grpc-js";
+import { afterEach, beforeAll, describe, expect, it } from "vitest";
+import { type CertificateAuthority, certificateAuthority } from "../../dev/demo/certificate-authority.ts";
+import { envoy } from "../../dev/demo/envoy.ts";
+import { freePort } from "../../dev/demo/free-port.ts";
+import { listen } from "../../dev/demo/listen.ts";
+import { loadConfig } from "../../src/config/load-config.ts";
+import { envoyBootstrap } from "../../src/envoy-config/bootstrap.ts";
+import { createGrpcServer } from "../../src/server/grpc/grpc-server.ts";
+import { loadGrpcService } from "../../src/server/grpc/unary.ts";
+import { configFile } from "../config/config-file.ts";
+import { anyPeer } from "../support/any-peer.ts";
+import { throughEnvoy } from "../support/through-envoy.ts";
+
+describe("F7.2 Envoy as envoy-config writes it, with two replicas", () => {
+  let tls: CertificateAuthority;
+  const closers: (() => Promise<unknown>)[] = [];
+  beforeAll(async () => {
+    tls = await certificateAuthority(dirname(configFile("")), ["h.example.com"]);
+  });
+  afterEach(async () => {
+    for (const close of closers.splice(0).reverse()) await close();
+  });
+
+  /** A replica whose doors say their name, and how it is. */
+  async function replica(name: string) {
+    const state = { well: true };
+    const http = await listen((incoming, response) => {
+      const health = incoming.url === "/readyz";
+      response.writeHead(health && !state.well ? 503 : 200).end(name);
+    });
+    const allow = (_call: unknown, callback: sendUnaryData<object>) =>
+      callback(null, { status: { code: 0 } });
+    const grpc = await createGrpcServer({
+      listen: "127.0.0.1:0",
+      peers: anyPeer,
+      services: [
+        {
+          definition: loadGrpcService(
+            "envoy/service/auth/v3/external_auth.proto",
+            "envoy.service.auth.v3.Authorization",
+          ),
+          implementation: { Check: allow },
+        },
+      ],
+    });
+    const close = () => Promise.all([http.close(), grpc.drain(0)]);
+    closers.push(close);
+    return { state, close, grpc: grpc.address, http: `127.0.0.1:${http.port}` };
+  }
+
+  /** Envoy in front of both, asking them how they are every `interval`. */
+  async function start(interval: string) {
+    const [one, two] = [await replica("one"), await replica("two")];
+    const upstream = await listen((_incoming, response) => response.end("upstream"));
+    closers.push(upstream.close);
+    const [port, adminPort] = [await freePort(), await freePort()];
+    const file = configFile(
+      JSON.stringify({
+        issuer: "https://h.example.com",
+        sign_in: { providers: [{ issuer: "https://id.example.com", client_id: "c" }] },
+        policy: { allow: { or: [{ accept: true }] } },
+        envoy: {
+          tls: { certificate: tls.files.certificate, key: tls.files.key },
+          listen: `127.0.0.1:${port}`,
+          admin: `127.0.0.1:${adminPort}`,
+          sidecar: { grpc: [one.grpc, two.grpc], http: [one.http, two.http] },
+        },
+        routes: [{ id: "r", from: "https://h.example.com", to: upstream.url, mcp: {} }],
+      }),
+    );
+    const result = loadConfig(file, {});
+    if (!result.ok) throw new Error(JSON.stringify(result.problems));
+    const bootstrap = JSON.stringify(envoyBootstrap(result.config))
+      .replaceAll(
+        /"(interval|no_traffic_interval)":"1s"/g,
+        `"$1":"${interval}"`,
+        // The replicas live in this process: one that stalls must not be taken for dead.
+      )
+      .replaceAll('"timeout":"2s"', '"timeout":"20s"');
+    const running = await envoy({ bootstrap, folder: dirname(file), adminPort });
+    closers.push(running.close);
+    const place = { envoyPort: port, ca: tls };
+    return {
+      two,
+      ask: (path: string) => throughEnvoy(place, { url: `https://h.example.com${path}` }),
+      /** What Envoy holds of the second replica's HTTP door, and its gRPC door. */
+      async flags() {
+        const text = await (await fetch(`http://127.0.0.1:${adminPort}/clusters`)).text();
+        const of = (address: string) => text.match(`${address}::health_flags::(.*)`)?.[1];
+        return [of(two.http), of(two.grpc)];
+      },
+    };
+  }
+  const own = "/.well-known/oauth-protected-resource";
+
+  it("passes a replica over as soon as it has heard, however soon after the last change", async () => {
+    const { two, ask, flags } = await start("0.2s");
+    await expect.poll(flags, { timeout: 60_000 }).toEqual(["healthy", "healthy"]);
+    for (let round = 0; round < 4; round++) {
+      two.state.well = false;
+      await expect.poll(flags, { timeout: 60_000, interval: 10 }).toContain("/failed_active_hc");
+      const answers = await Promise.all(Array.from({ length: 16 }, () => ask(own)));
+      expect(new Set(answers.map(({ body }) => body))).toEqual(new Set(["one"]));
+      two.state.well = true;
+      await expect.poll(flags, { timeout: 60_000, interval: 10 }).toEqual(["healthy", "healthy"]);
+    }
+  });
+
+  it("asks the other one when a replica has died and Envoy does not know yet", async () => {
+    const { two, ask, flags } = await start("60s");
+    await expect.poll(flags, { timeout: 60_000 }).toEqual(["healthy", "healthy"]);
+    const callers = (path: string) =>
+      Array.from({ length: 16 }, async () => {
+        const answers: number[] = [];
+        for (let call = 0; call < 25; call++) answers.push((await ask(path)).status);
+        return answers;
+      });
+    await two.close();
+    const answers = await Promise.all([...callers(own), ...callers("/mcp")]);
+    expect(answers.flat().filter((status) => status !== 200)).toEqual([]);
+    expect(await flags()).toEqual(["healthy", "healthy"]);
+  });
+});

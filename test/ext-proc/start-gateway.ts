@@ -1,0 +1,136 @@
+import { mkdtemp, rm } from "node:fs/promises";
+import type { RequestListener } from "node:http";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { certificateAuthority } from "../../dev/demo/certificate-authority.ts";
+import { envoy } from "../../dev/demo/envoy.ts";
+import { freePort } from "../../dev/demo/free-port.ts";
+import { listen } from "../../dev/demo/listen.ts";
+import { envoyBootstrap } from "../../src/envoy-config/bootstrap.ts";
+import { createCheckService } from "../../src/ext-authz/check-service.ts";
+import { createChallengeService } from "../../src/ext-proc/processor.ts";
+import type { ChallengeDeps } from "../../src/ext-proc/protocol.ts";
+import { createRateLimiter } from "../../src/policy/rate-limiter.ts";
+import { createCurrentPolicies } from "../../src/policy/route-policy.ts";
+import { createGrpcServer } from "../../src/server/grpc/grpc-server.ts";
+import { startChecks } from "../ext-authz/start-checks.ts";
+import { anyPeer } from "../support/any-peer.ts";
+
+/**
+ * A real Envoy with the bootstrap that we print, the real check and challenge services, and `upstream`. What becomes of a
+ * refusal is `upstreamRefused`'s to say, so that each outcome can be called up; with the real decision see test/system/e2e.
+ */
+export async function startGateway(options: {
+  upstream: RequestListener;
+  upstreamRefused: ChallengeDeps["upstreamTokens"]["upstreamRefused"];
+  /** More routes, and the hosts they are on. */
+  more?: {
+    readonly names: readonly string[];
+    readonly routes: (upstream: string) => readonly object[];
+    readonly limits?: object;
+    readonly mostWatchedStreams?: number;
+  };
+}) {
+  const folder = await mkdtemp(join(tmpdir(), "challenge-"));
+  const [port = 0, adminPort = 0, grpcPort = 0] = await Promise.all([freePort(), freePort(), freePort()]);
+  const authority = await certificateAuthority(folder, [
+    "mcp.test",
+    "guarded.test",
+    ...(options.more?.names ?? []),
+  ]);
+  const upstream = await listen(options.upstream);
+  const checks = await startChecks(
+    JSON.stringify({
+      issuer: "https://auth.test",
+      listen: { grpc: `127.0.0.1:${grpcPort}` },
+      check: { deadline: 2 },
+      ...(options.more?.limits && { limits: options.more.limits }),
+      envoy: {
+        listen: `127.0.0.1:${port}`,
+        admin: `127.0.0.1:${adminPort}`,
+        tls: { certificate: authority.files.certificate, key: authority.files.key },
+        upstream_ca: authority.files.ca,
+      },
+      policy: [{ allow: { and: [{ accept: true }] } }],
+      routes: [
+        { id: "tools", from: "https://mcp.test", to: upstream.url, mcp: { server: {} } },
+        {
+          id: "guarded",
+          from: "https://guarded.test",
+          to: upstream.url,
+          mcp: { server: { tools: { deny: ["secret"] } } },
+        },
+        ...(options.more?.routes(upstream.url) ?? []),
+      ],
+    }),
+  );
+  const { routes, externalTokens, people, assertions, metadataProofs, logger, metrics } = checks;
+  const grpc = await createGrpcServer({
+    listen: `127.0.0.1:${grpcPort}`,
+    peers: anyPeer,
+    services: [
+      createCheckService({
+        routes,
+        peers: anyPeer,
+        metadataProofs,
+        policies: createCurrentPolicies(routes),
+        limiter: createRateLimiter(),
+        externalTokens,
+        people,
+        assertions,
+        upstreamTokens: {
+          find: () => ({
+            kind: "credential",
+            headers: [["authorization", "Bearer upstream-token"]],
+            connection: "connection-1",
+            version: 7,
+          }),
+        },
+        sessionFromCookieHeader: () => undefined,
+        logger,
+        metrics,
+      }),
+      createChallengeService({
+        mostWatchedStreams: options.more?.mostWatchedStreams ?? 4_096,
+        routes,
+        peers: anyPeer,
+        metadataProofs,
+        upstreamTokens: { upstreamRefused: options.upstreamRefused },
+        logger,
+        metrics,
+      }),
+    ],
+  });
+  const proxy = await envoy({
+    bootstrap: JSON.stringify(envoyBootstrap(routes().config)),
+    folder,
+    adminPort,
+  });
+  const token = await checks.token();
+
+  return {
+    token,
+    /** A TE for another route. */
+    signedIn: checks.signedIn,
+    tokenFor: (aud: string, claims: object = {}) => checks.token({ aud, ...claims }),
+    upstream: upstream.url,
+    /** A TE for the route with a tool policy. */
+    guardedToken: () => checks.token({ aud: "https://guarded.test" }),
+    /** A TE whose client has no refresh token. */
+    machineToken: () => checks.token({ refreshable: false }),
+    grpcAddress: grpc.address,
+    metrics,
+    /** The sidecar is gone: nobody answers on its port. */
+    stopSidecar: () => grpc.drain(100),
+    /** Where `throughEnvoy` finds it. */
+    place: { envoyPort: port, ca: authority },
+    async close() {
+      // While Envoy still asks for its health: draining waits, for seconds, until it has heard.
+      await grpc.drain(100);
+      await proxy.close();
+      await checks.close();
+      await upstream.close();
+      await rm(folder, { recursive: true, force: true });
+    },
+  };
+}

@@ -1,0 +1,262 @@
+import { existsSync } from "node:fs";
+import { mkdir, readFile } from "node:fs/promises";
+import { createRequire } from "node:module";
+import { join } from "node:path";
+import { decodeJwt } from "jose";
+import type { Browser, Page, Response } from "playwright-core";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { browser as launch } from "../../../dev/demo/browser.ts";
+import { mcpClient } from "../../../dev/demo/mcp-client.ts";
+import { type E2e, startE2e } from "../../support/e2e.ts";
+import { createTestDatabase } from "../../support/postgres.ts";
+import { loginsOfAlice, passForeignPages, watchedPage } from "./walk.ts";
+
+/** Pictures are written where they are missing, and all of them with `IMAGES=new`. */
+const images = process.env.IMAGES_DIR ?? join(import.meta.dirname, "../../../docs/images");
+const anew = process.env.IMAGES === "new";
+const axe = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+const logo = `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 40 40"><rect width="40" height="40" fill="#0b6e4f"/><path d="M10 28V12h6l4 9 4-9h6v16h-5V19l-4 9h-2l-4-9v9z" fill="#fff"/></svg>`;
+const portal = "https://auth.test/.pomerium/routes";
+
+const variants = [
+  { width: 1280, height: 900, colorScheme: "light", keep: true },
+  { width: 390, height: 844, colorScheme: "dark", keep: true },
+  { width: 1280, height: 900, colorScheme: "dark", keep: false },
+  { width: 390, height: 844, colorScheme: "light", keep: false },
+] as const;
+
+/** A page as met on the walk: what is wrong with it in any of its forms. */
+interface Met {
+  readonly name: string;
+  readonly problems: readonly string[];
+  readonly bytes: number;
+  readonly policy: string;
+  readonly scripts: number;
+  /** On error pages. */
+  readonly requestId?: string;
+}
+
+describe("every page people see, in Chromium", () => {
+  let database: Awaited<ReturnType<typeof createTestDatabase>>;
+  let stack: E2e;
+  let chromium: Browser;
+  const met: Met[] = [];
+  let requests: readonly string[];
+  let complaints: readonly string[];
+
+  beforeAll(async () => {
+    database = await createTestDatabase();
+    stack = await startE2e({
+      env: { DATABASE_URL: database.url },
+      // With several providers each has a callback of its own.
+      signInRedirectUris: ["https://auth.test/.pomerium/sign_in/callback/company"],
+      config: (config) => {
+        const signIn = config.sign_in as { providers: Record<string, unknown>[] };
+        signIn.providers.push({ ...signIn.providers[0], id: "partners", name: "Partner sign-in" });
+        const [everything, open] = config.routes;
+        return {
+          ...config,
+          routes: [
+            { ...everything, name: "Design library", description: "Components, tokens and review notes" },
+            {
+              ...open,
+              name: "Measurements",
+              description: "Figures of the last night's runs",
+              logo_url: "https://logos.test/m.svg",
+            },
+          ],
+        };
+      },
+    });
+    chromium = await launch({ publicKeyHash: stack.ca.publicKeyHash, resolve: stack.resolve });
+    await mkdir(images, { recursive: true });
+    await walk();
+  }, 240_000);
+  afterAll(async () => {
+    await chromium?.close();
+    await stack?.close();
+    await database?.close();
+  });
+
+  /** Looks at the page in the tab in all its forms, then puts it back into the first. */
+  async function meet(name: string, page: Page, response: Response | null): Promise<void> {
+    const problems: string[] = [];
+    const scripts = await page.locator("script:not([src]), [onclick], [onload], [style]").count();
+    for (const { width, height, colorScheme, keep } of variants) {
+      await page.setViewportSize({ width, height });
+      await page.emulateMedia({ colorScheme });
+      const where = `${width} ${colorScheme}`;
+      const wide = await page.evaluate(() => document.documentElement.scrollWidth > window.innerWidth);
+      if (wide) problems.push(`${where}: wider than the screen`);
+      for (const violation of await violations(page)) problems.push(`${where}: ${violation}`);
+      const file = join(images, `${name}-${width}-${colorScheme}.png`);
+      if ((keep || process.env.IMAGES_DIR) && (anew || !existsSync(file)))
+        await page.screenshot({ path: file, fullPage: true });
+    }
+    const unnamed = await page.evaluate(
+      () => [...document.querySelectorAll("h1")].length !== 1 || document.title === "",
+    );
+    if (unnamed) problems.push("has no title, or not exactly one heading");
+    met.push({
+      name,
+      problems,
+      bytes: Buffer.byteLength(await page.content()),
+      policy: (await response?.headerValue("content-security-policy")) ?? "",
+      scripts,
+      requestId: /Request id<\/dt><dd><code>([^<]+)/.exec(await page.content())?.[1],
+    });
+  }
+
+  /** Everything in one tab, as one person. */
+  async function walk(): Promise<void> {
+    const context = await chromium.newContext();
+    await context.route("https://logos.test/**", (route) =>
+      route.fulfill({ contentType: "image/svg+xml", body: logo }),
+    );
+    const watched = await watchedPage(context);
+    ({ requests, complaints } = watched);
+    const { page } = watched;
+    const logins = loginsOfAlice(stack);
+    const go = (url: string) => page.goto(url);
+    // Chromium refuses a reload now and then when it has just come from another origin.
+    const again = () => go(page.url());
+    const press = async (name: string | RegExp) => {
+      const document = page.waitForResponse(
+        (one) => one.request().isNavigationRequest() && one.status() < 300,
+      );
+      await page.getByRole("button", { name }).click();
+      const response = await document;
+      await page.waitForLoadState("load");
+      return response;
+    };
+
+    await meet("sign-in-choice", page, await go(portal));
+    await page.getByRole("link", { name: "Continue with Company sign-in" }).click();
+    await passForeignPages(page, logins);
+    await meet("connections-first-time", page, await again());
+
+    const client = await mcpClient({
+      url: stack.urls.everything,
+      fetch: stack.fetch,
+      name: "Sketchpad for Desktop",
+      browse: async (location) => {
+        const response = await go(location.href);
+        await meet("consent", page, response);
+        await press(/^Allow/);
+        await passForeignPages(page, logins);
+      },
+    });
+    const connected = await client.connect();
+    await connected.callTool({ name: "whoami", arguments: {} });
+    await meet("connections", page, await go(portal));
+
+    await meet("connections-disconnected", page, await press("Disconnect Design library"));
+    const connect =
+      "https://everything.test/.pomerium/mcp/connect?redirect_url=https%3A%2F%2Feverything.test%2F";
+    await meet("confirm-connection", page, await go(connect));
+    await go(portal);
+    await press("Connect Design library");
+    await passForeignPages(page, logins, "deny");
+    await meet("connections-refused", page, await again());
+    await press("Connect Design library");
+    await passForeignPages(page, logins);
+    await meet("connections-connected", page, await again());
+    await stack.command(
+      ...["service-accounts", "create", "nightly-report", "--route", "everything"],
+      ...["--owner", decodeJwt(client.tokens()?.access_token ?? "").sub ?? ""],
+    );
+    await meet("connections-service-account-asks", page, await go(portal));
+    await meet("connections-service-account", page, await press("Allow nightly-report on Design library"));
+    await meet("access-revoked", page, await press(/Revoke access of Sketchpad/));
+
+    const done =
+      "https://everything.test/.pomerium/mcp/connect?popup=1&redirect_url=https%3A%2F%2Feverything.test%2F";
+    await meet("popup-done", page, await go(done));
+    await meet("not-connected", page, await go("https://everything.test/.pomerium/mcp/connect"));
+    await meet("not-found", page, await go("https://auth.test/.pomerium/nothing-here"));
+    await meet("authorization-expired", page, await go("https://auth.test/oauth/interaction/long-gone"));
+    await meet("authorization-refused", page, await go("https://auth.test/oauth/authorize?client_id=nobody"));
+    await meet(
+      "which-server",
+      page,
+      await go("https://auth.test/oauth/authorize?client_id=nobody&response_type=code"),
+    );
+    await meet(
+      "sign-in-failed",
+      page,
+      await go("https://auth.test/.pomerium/sign_in/callback?state=old&code=x"),
+    );
+    await meet("sign-out", page, await go("https://auth.test/.pomerium/sign_out"));
+    await page.getByRole("button", { name: "Sign out" }).click();
+    await meet("signed-out", page, await go("https://auth.test/.pomerium/sign_out"));
+    await client.close();
+    await context.close();
+  }
+
+  test("there are all of them, each with its pictures", () => {
+    expect(met.map(({ name }) => name).length).toBe(20);
+    for (const { name } of met)
+      for (const { width, colorScheme } of variants.filter(({ keep }) => keep))
+        expect(existsSync(join(images, `${name}-${width}-${colorScheme}.png`)), name).toBe(true);
+  });
+
+  test("F5.5 axe finds nothing, on a phone and a desktop, light and dark; none is wider than the screen", () => {
+    expect(met.flatMap(({ name, problems }) => problems.map((problem) => `${name} ${problem}`))).toEqual([]);
+  });
+
+  test("F5.6 an error page's request id is in the log", async () => {
+    const log = await readFile(stack.sidecar().logFile, "utf8");
+    const withId = met.filter(({ requestId }) => requestId);
+    expect(withId.map(({ name }) => name)).toEqual([
+      "not-connected",
+      "not-found",
+      "authorization-expired",
+      "authorization-refused",
+      "sign-in-failed",
+    ]);
+    for (const { name, requestId = "" } of withId) expect(log, name).toContain(requestId);
+  });
+
+  test("each is under 30 KB", () => {
+    expect(met.filter(({ bytes }) => bytes === 0 || bytes > 30_000)).toEqual([]);
+  });
+
+  test("the policy allows no inline script, and nothing broke it", () => {
+    expect(complaints).toEqual([]);
+    for (const { name, policy, scripts } of met) {
+      expect(policy, name).toMatch(/^default-src 'none'; style-src 'sha256-/);
+      expect(policy, name).toContain("frame-ancestors 'none'");
+      expect(policy, name).not.toMatch(/unsafe|script-src [^;]*(sha256|nonce)/);
+      expect(scripts, name).toBe(0);
+    }
+  });
+
+  test("nothing is fetched from elsewhere but the logos that the routes file names", () => {
+    const own = new Set([
+      "https://auth.test",
+      "https://everything.test",
+      "https://open.test",
+      stack.openid.issuer,
+      stack.upstream.issuer,
+      "https://logos.test",
+    ]);
+    const elsewhere = requests.filter((url) => {
+      const { origin, hostname, pathname } = new URL(url);
+      return (
+        !own.has(origin) &&
+        !(hostname === "127.0.0.1" && pathname === "/callback") &&
+        pathname !== "/favicon.ico"
+      );
+    });
+    expect(elsewhere).toEqual([]);
+    expect(requests).toContain("https://logos.test/m.svg");
+  });
+});
+
+/** Rules of WCAG 2.2 AA that a page breaks. */
+async function violations(page: Page): Promise<string[]> {
+  await page.evaluate(axe);
+  return page.evaluate<string[]>(`axe
+    .run({ runOnly: ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa", "best-practice"] })
+    .then(({ violations }) => violations.map(({ id, nodes }) => id + ": " + nodes.map(({ html }) => html).join(" ")))`);
+}

@@ -1,0 +1,101 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, expect, test } from "vitest";
+import { browser } from "../../../dev/demo/browser.ts";
+import { freePort } from "../../../dev/demo/free-port.ts";
+import { startE2e } from "../../support/e2e.ts";
+import { installClients } from "./install.ts";
+
+const cleanUp: (() => unknown)[] = [];
+afterEach(async () => {
+  for (const step of cleanUp.splice(0).reverse()) await step();
+});
+
+test("F3.8 MCP Inspector in Chromium: connects by OAuth with nothing but the URL, and calls a tool", {
+  timeout: 300_000,
+}, async () => {
+  const find = await installClients();
+  // It resolves names by itself: localhost it is.
+  const stack = await startE2e({ urls: undefined });
+  cleanUp.push(() => stack.close());
+  const home = await mkdtemp(join(tmpdir(), "inspector-"));
+  cleanUp.push(() => rm(home, { recursive: true, force: true }));
+  const inspector = spawn(
+    process.execPath,
+    [
+      find("@modelcontextprotocol/inspector/clients/launcher/build/index.js"),
+      ...["--web", "--transport", "http", "--server-url", stack.urls.everything],
+    ],
+    {
+      stdio: ["ignore", "pipe", "pipe"],
+      env: {
+        ...process.env,
+        HOME: home,
+        CLIENT_PORT: String(await freePort()),
+        MCP_AUTO_OPEN_ENABLED: "false",
+        MCP_INSPECTOR_SECRET_STORE: "memory",
+        NODE_EXTRA_CA_CERTS: stack.ca.files.ca,
+      },
+    },
+  );
+  cleanUp.push(async () => {
+    const gone = once(inspector, "exit");
+    // It still writes to its home while it shuts down.
+    if (inspector.exitCode === null && inspector.kill()) await gone;
+  });
+  const address = await addressOf(inspector);
+  const own = new URL(address).origin;
+  const chrome = await browser({ publicKeyHash: stack.ca.publicKeyHash });
+  cleanUp.push(() => chrome.close());
+  const context = await chrome.newContext();
+  const page = await context.newPage();
+  page.setDefaultTimeout(60_000);
+  await page.goto(address);
+
+  // The switch beside the server: to the authorization server in this tab, and back when all is said. Its input
+  // has no size while the page is still being laid out, so the event goes to the element, not to a place.
+  await page.getByRole("switch").last().dispatchEvent("click");
+  await page.waitForURL((url) => url.origin === stack.openid.issuer);
+  const logins: Readonly<Record<string, { login: string; password: string }>> = {
+    [stack.openid.issuer]: { login: "alice", password: "wonderland" },
+    [stack.upstream.issuer]: { login: "ally", password: "looking-glass" },
+  };
+  const password = page.locator('input[name="password"]');
+  const allow = page.locator('button[name="decision"][value="allow"]');
+  for (let forms = 0; !page.url().startsWith(own); forms += 1) {
+    if (forms === 10) throw new Error(`still on a form after ten: ${page.url()}`);
+    const login = logins[new URL(page.url()).origin];
+    await password.or(allow).first().waitFor();
+    const isSignIn = (await password.count()) > 0;
+    if (isSignIn && login) {
+      await page.locator('input[name="login"]').fill(login.login);
+      await password.fill(login.password);
+    }
+    const button = isSignIn ? page.locator('button[type="submit"]').first() : allow;
+    await Promise.all([page.waitForEvent("load"), button.click()]);
+  }
+  await page.getByText("Connected", { exact: true }).first().waitFor();
+  await page.getByText("Tools", { exact: true }).first().click();
+  await page.getByText("whoami", { exact: true }).first().click();
+  await page.getByRole("button", { name: "Execute Tool" }).click();
+  await page.getByText("ally", { exact: true }).waitFor();
+  expect(stack.upstream.counts.registrations + stack.upstream.counts.authorizations).toBe(1);
+});
+
+/** Its own page, with the secret it wants to be opened with. */
+function addressOf(inspector: ChildProcess): Promise<string> {
+  let said = "";
+  return new Promise((resolve, reject) => {
+    const read = (chunk: Buffer) => {
+      said += chunk;
+      const [, url] = /up and running at:\s+(http:\S+)/.exec(said) ?? [];
+      if (url) resolve(url);
+    };
+    inspector.stdout?.on("data", read);
+    inspector.stderr?.on("data", read);
+    inspector.once("exit", () => reject(new Error(`the inspector ended: ${said}`)));
+  });
+}

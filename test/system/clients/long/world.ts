@@ -1,0 +1,228 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtemp, rm } from "node:fs/promises";
+import { connect } from "node:net";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { z } from "zod";
+import { freePort } from "../../../../dev/demo/free-port.ts";
+import { stackClientId } from "../../../../dev/demo/stack-config.ts";
+import { type E2e, startE2e } from "../../../support/e2e.ts";
+import { copyEmbeddedTestDatabase } from "../../../support/embedded-database.ts";
+import { connectBridge, connectProgram } from "../bridge.ts";
+import { installClients, installLongClients, installPythonSdk, type LongClients } from "../install.ts";
+import { type Model, model } from "./model.ts";
+import { type Person, person } from "./person.ts";
+import { documentHosts, publishedDocuments } from "./published-documents.ts";
+import { type ClientRunner, clientRunner, type Trust } from "./run-client.ts";
+
+type Client = Awaited<ReturnType<typeof connectBridge>>;
+
+/** Servers of others behind the gateway: their public URLs. */
+export type ServerRoutes = Readonly<
+  Record<
+    | "fastmcpOAuth"
+    | "fastmcpSse"
+    | "sdkSse"
+    | "supergateway"
+    | "supergatewaySse"
+    | "mcpProxy"
+    | "mcpProxySse",
+    string
+  >
+>;
+
+/** The whole stack on localhost, which every client resolves by itself, servers of others, a person, a model. */
+export interface World {
+  readonly stack: E2e;
+  readonly clients: LongClients;
+  readonly person: Person;
+  readonly model: Model;
+  readonly folder: string;
+  /** The MCP server whose tool `whoami` answers with the upstream's account. */
+  readonly url: string;
+  /** How long an external token lives. */
+  readonly tokenSeconds: number;
+  readonly routes: ServerRoutes;
+  /** Connects to `url` by mcp-remote (its folder among the packages), which keeps its tokens under `home`. */
+  bridge(name: string, url: string, home: string, args?: readonly string[]): Promise<Client>;
+  /** Connects to a program that speaks MCP on its standard streams. */
+  stdio(command: string, args: readonly string[], trust: Trust): Promise<Client>;
+  /** @throws Error unless the tool `whoami` is listed and answers `account` */
+  whoami(client: Client, account: string): Promise<void>;
+}
+
+const tokenSeconds = 10;
+const root = join(import.meta.dirname, "../../../..");
+
+/** Installs and starts all, and stops it when `use` is done. */
+export async function withWorld(use: (world: World) => Promise<void>): Promise<void> {
+  const closers: (() => unknown)[] = [];
+  try {
+    await use(await start(closers));
+  } finally {
+    for (const close of closers.splice(0).reverse()) await close();
+  }
+}
+
+async function start(closers: (() => unknown)[]): Promise<World> {
+  const [find, sdk, clients] = [await installClients(), await installPythonSdk(), await installLongClients()];
+  process.stderr.write("==> starting the stack, the servers of others, Chromium\n");
+  const folder = await mkdtemp(join(tmpdir(), "clients-"));
+  closers.push(() => rm(folder, { recursive: true, force: true, maxRetries: 5 }));
+  const stackFolder = join(folder, "stack");
+  const tls = { certificate: join(stackFolder, "tls.pem"), key: join(stackFolder, "tls-key.pem") };
+  const documents = await publishedDocuments(tls);
+  closers.push(documents.close);
+  await copyEmbeddedTestDatabase(join(stackFolder, "data"));
+  const gateway = await freePort();
+  const ports = {
+    fastmcpOAuth: 0,
+    fastmcpSse: 0,
+    sdkSse: 0,
+    supergateway: 0,
+    supergatewaySse: 0,
+    mcpProxy: 0,
+  };
+  for (const name of keysOf(ports)) ports[name] = await freePort();
+  const at = (port: number, path: string) => `http://127.0.0.1:${port}${path}`;
+  // Not on localhost: where authorization servers share a host, each has a redirect URI of its own.
+  const fastmcpHost = "https://fastmcp.test";
+  const other = `https://127.0.0.1:${gateway}`;
+  const upstreams: Readonly<Record<keyof ServerRoutes, string>> = {
+    fastmcpOAuth: at(ports.fastmcpOAuth, "/mcp"),
+    fastmcpSse: at(ports.fastmcpSse, "/sse"),
+    sdkSse: at(ports.sdkSse, "/sse"),
+    supergateway: at(ports.supergateway, "/mcp"),
+    supergatewaySse: at(ports.supergatewaySse, "/sse"),
+    mcpProxy: at(ports.mcpProxy, "/mcp"),
+    mcpProxySse: at(ports.mcpProxy, "/sse"),
+  };
+  const routes = {} as Record<keyof ServerRoutes, string>;
+  for (const name of keysOf(upstreams))
+    routes[name] = name === "fastmcpOAuth" ? `${fastmcpHost}/mcp` : `${other}/${name.toLowerCase()}`;
+  let secret = "";
+  const stack = await startE2e({
+    folder: stackFolder,
+    urls: undefined,
+    ports: { envoy: { port: gateway } },
+    names: [...documentHosts, new URL(fastmcpHost).hostname],
+    env: { NODE_EXTRA_CA_CERTS: join(stackFolder, "ca.pem") },
+    signInRedirectUris: [at(ports.fastmcpOAuth, "/auth/callback")],
+    config: (config) => {
+      const signIn = z.object({ providers: z.array(z.object({ client_secret: z.string() })) });
+      secret = signIn.parse(config.sign_in).providers[0]?.client_secret ?? "";
+      const more = keysOf(upstreams).map((id) => ({
+        id: id.toLowerCase(),
+        from: routes[id],
+        to: upstreams[id],
+        mcp: { server: {} },
+      }));
+      return {
+        ...config,
+        egress: { https_proxy: documents.url },
+        external_tokens: { ttl: `${tokenSeconds}s`, leeway: "0s" },
+        routes: [...config.routes, ...more],
+      };
+    },
+  });
+  closers.push(() => stack.close());
+
+  const serve = (command: string, args: readonly string[]) => {
+    const child = spawn(command, args, { stdio: "ignore", detached: true, cwd: folder });
+    closers.push(() => endAll(child));
+  };
+  const stdioServer = [
+    process.execPath,
+    join(root, "node_modules/@modelcontextprotocol/server-everything/dist/index.js"),
+    "stdio",
+  ];
+  const fastmcp = join(clients.fastmcp, "python");
+  const fastmcpServer = join(import.meta.dirname, "fastmcp_server.py");
+  const oauth = [String(ports.fastmcpOAuth), "oauth", stack.openid.issuer, stackClientId, secret];
+  serve(fastmcp, [fastmcpServer, ...oauth]);
+  serve(fastmcp, [fastmcpServer, String(ports.fastmcpSse), "sse"]);
+  serve(sdk, [join(import.meta.dirname, "../sse_server.py"), String(ports.sdkSse)]);
+  const supergateway = join(clients.npm, "supergateway");
+  const stdio = ["--stdio", stdioServer.join(" ")];
+  serve(supergateway, [
+    ...stdio,
+    "--outputTransport",
+    "streamableHttp",
+    "--port",
+    String(ports.supergateway),
+  ]);
+  serve(supergateway, [...stdio, "--outputTransport", "sse", "--port", String(ports.supergatewaySse)]);
+  serve(join(clients.mcpProxy, "mcp-proxy"), ["--port", String(ports.mcpProxy), "--", ...stdioServer]);
+  for (const port of Object.values(ports)) await listening(port);
+
+  const alice = await person(stack, folder);
+  closers.push(alice.close);
+  const brain = await model("whoami");
+  closers.push(brain.close);
+  const trusting = (trust: Trust) => ({ [trust]: stack.ca.files.ca });
+  return {
+    stack,
+    clients,
+    person: alice,
+    model: brain,
+    folder,
+    url: stack.urls.everything,
+    tokenSeconds,
+    routes,
+    bridge: (name, url, home, args = []) =>
+      connectBridge(find(`${name}/dist/proxy.js`), url, {
+        home: join(folder, home),
+        env: trusting("NODE_EXTRA_CA_CERTS"),
+        walk: alice.walk,
+        args,
+      }),
+    stdio: (command, args, trust) =>
+      connectProgram(command, args, {
+        PATH: `${dirname(process.execPath)}:${process.env.PATH}`,
+        HOME: folder,
+        ...trusting(trust),
+      }),
+    async whoami(client, account) {
+      const { tools } = await client.listTools();
+      if (!tools.some(({ name }) => name === "whoami")) throw new Error("whoami is not listed");
+      const answer = JSON.stringify(await client.callTool({ name: "whoami" }));
+      if (!answer.includes(`"${account}"`)) throw new Error(`whoami answered ${answer}, not ${account}`);
+    },
+  };
+}
+
+/** A home folder for one client. */
+export function runClient(world: World, name: string, trust: Trust): Promise<ClientRunner> {
+  return clientRunner(name, {
+    folder: world.folder,
+    ca: world.stack.ca.files.ca,
+    person: world.person,
+    trust,
+  });
+}
+
+const keysOf = <T extends object>(value: T) => Object.keys(value) as (keyof T)[];
+
+async function endAll(child: ChildProcess): Promise<void> {
+  if (!child.pid || child.exitCode !== null) return;
+  const gone = once(child, "exit");
+  process.kill(-child.pid, "SIGKILL");
+  await gone;
+}
+
+/** Resolves once somebody listens at the port. @throws Error after two minutes */
+export async function listening(port: number): Promise<void> {
+  for (let tries = 0; tries < 1200; tries += 1) {
+    const socket = connect(port, "127.0.0.1");
+    const isThere = await once(socket, "connect").then(
+      () => true,
+      () => false,
+    );
+    socket.destroy();
+    if (isThere) return;
+    await delay(100);
+  }
+  throw new Error(`nobody listens at ${port}`);
+}

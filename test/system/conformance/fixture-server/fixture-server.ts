@@ -1,0 +1,42 @@
+import { toNodeHandler } from "@modelcontextprotocol/node";
+import {
+  createMcpHandler,
+  hostHeaderValidationResponse,
+  isLegacyRequest,
+  localhostAllowedHostnames,
+  localhostAllowedOrigins,
+  type McpHttpHandler,
+  originValidationResponse,
+} from "@modelcontextprotocol/server";
+import { type Listener, listen } from "../../../../dev/demo/listen.ts";
+import { fixtureMcpServer } from "./fixture-mcp-server.ts";
+import { sessions } from "./sessions.ts";
+
+/**
+ * Starts an MCP server for the suite's server scenarios: 2026-07-28 without sessions, earlier revisions with
+ * them, at any path. Knows no tokens; answers only to the names of this machine.
+ */
+export async function fixtureServer(): Promise<Listener> {
+  const stateless: McpHttpHandler = createMcpHandler(() => fixtureMcpServer(stateless.notify), {
+    legacy: "reject",
+  });
+  const stateful = sessions(() => fixtureMcpServer(stateless.notify));
+  const handle = toNodeHandler({
+    async fetch(request) {
+      const foreign =
+        hostHeaderValidationResponse(request, localhostAllowedHostnames()) ??
+        originValidationResponse(request, localhostAllowedOrigins());
+      if (foreign) return foreign;
+      return (await isLegacyRequest(request)) ? stateful.fetch(request) : stateless.fetch(request);
+    },
+  });
+  const listener = await listen((request, response) => void handle(request, response));
+  return {
+    ...listener,
+    async close() {
+      await stateful.close();
+      await stateless.close();
+      await listener.close();
+    },
+  };
+}

@@ -1,0 +1,85 @@
+import { randomBytes } from "node:crypto";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { type OpenServer, openServer } from "../../../dev/demo/open-server.ts";
+import { type E2e, startE2e } from "../../support/e2e.ts";
+import { throughEnvoy } from "../../support/through-envoy.ts";
+
+const token = randomBytes(32).toString("base64url");
+let e2e: E2e;
+let added: OpenServer;
+
+beforeAll(async () => {
+  added = await openServer({});
+  e2e = await startE2e({
+    xds: true,
+    names: ["added.test"],
+    config: (config) => ({ ...config, admin_api: { admin_tokens: [token] } }),
+  });
+});
+afterAll(async () => {
+  await e2e?.close();
+  await added?.close();
+});
+
+async function admin(method: string, path: string, body?: object): Promise<Response> {
+  return fetch(`${e2e.adminUrl}/admin/v1${path}`, {
+    method,
+    headers: { authorization: `Bearer ${token}`, "content-type": "application/json" },
+    body: body && JSON.stringify(body),
+  });
+}
+/** Asks until Envoy, each of its workers on its own, and the sidecar know, or no longer know, the route. */
+async function until(status: number): Promise<void> {
+  for (let inARow = 0; inARow < 20; ) {
+    const answer = await throughEnvoy(e2e, { url: "https://added.test/x" });
+    inARow = answer.status === status ? inARow + 1 : 0;
+  }
+}
+
+/** The way in which a person connects the route. */
+function connect() {
+  const back = encodeURIComponent("https://added.test/");
+  const url = `https://added.test/.pomerium/mcp/connect?redirect_url=${back}`;
+  return throughEnvoy(e2e, { url });
+}
+
+describe("F7.5, F1.7 a route of the admin API", () => {
+  it("serves its first request through the running Envoy, without a restart of anything", async () => {
+    const { pid } = e2e.envoy;
+    const sidecar = e2e.sidecar().pid;
+    expect((await throughEnvoy(e2e, { url: "https://added.test/x" })).status).toBe(404);
+    const created = await admin("POST", "/routes", {
+      id: "added",
+      from: "https://added.test",
+      to: added.url,
+      mcp: { server: { upstream_auth: { none: {} } } },
+    });
+    expect(await created.json()).toMatchObject({ id: "added", source: "database", in_force: true });
+    expect(created.status).toBe(201);
+    await until(401);
+    const client = await e2e.client("alice", "https://added.test");
+    const session = await client.connect();
+    expect((await session.listTools()).tools.length).toBeGreaterThan(0);
+    expect([e2e.envoy.pid, e2e.sidecar().pid]).toEqual([pid, sidecar]);
+  });
+
+  it("answers 404 while it is switched off, blocks connect, and comes back", async () => {
+    expect((await admin("PATCH", "/routes/added", { enabled: false })).status).toBe(200);
+    await until(404);
+    expect((await connect()).status).toBe(400);
+    expect((await admin("PATCH", "/routes/added", { enabled: true })).status).toBe(200);
+    await until(401);
+    // Off to sign-in.
+    expect((await connect()).status).toBe(302);
+  });
+
+  it("survives a restart of the sidecar, and is gone once deleted", async () => {
+    await e2e.restartSidecar();
+    await until(401);
+    expect((await admin("DELETE", "/routes/added")).status).toBe(204);
+    await until(404);
+    const audit = (await (await admin("GET", "/audit?until=2100-01-01")).text()).trim().split("\n");
+    const actions = audit.map((line) => JSON.parse(line).action);
+    expect(actions).toEqual(expect.arrayContaining(["route.created", "route.changed", "route.deleted"]));
+  });
+});
