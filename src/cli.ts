@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 import { Command, Option } from "commander";
 import { addOperatorCommands } from "./admin/add-operator-commands.ts";
+import { productVersion } from "./config/product-version.ts";
 
 const out = (text: string) => void process.stdout.write(text);
 const err = (text: string) => void process.stderr.write(text);
@@ -18,9 +19,9 @@ interface ServeOptions {
 }
 
 /** The command line; `docs/cli.md` is made from it. Each command loads its own code only: most need a small part of it. */
-export const program = new Command("envoy-mcp-auth").description(
-  "Envoy external-authorization and token-injection sidecar for MCP servers",
-);
+export const program = new Command("envoy-mcp-auth")
+  .description("Envoy external-authorization and token-injection sidecar for MCP servers")
+  .version(productVersion(), "-V, --version", "print the version");
 
 program
   .command("serve")
