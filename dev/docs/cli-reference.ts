@@ -1,6 +1,6 @@
-import type { Command } from "commander";
+import type { Command, Option } from "commander";
 
-/** Markdown that describes every command of `program`, its arguments, options and defaults. */
+/** Markdown that describes `program`: its own options, every command, their arguments, options and defaults. */
 export function cliReference(program: Command): string {
   const commands = program.commands.flatMap((command) =>
     command.commands.length === 0 ? [command] : [...command.commands],
@@ -10,6 +10,9 @@ export function cliReference(program: Command): string {
     "",
     "Made from the program itself by `make docs`; a test compares. Every command ends with 0 when it did what it was asked.",
     "",
+    "Without a command:",
+    "",
+    ...optionTable(program.options),
     ...commands.map(
       (command) =>
         `- [\`${nameOf(command)}\`](#${nameOf(command).replaceAll(" ", "-")}): ${command.description()}`,
@@ -24,16 +27,6 @@ function section(command: Command): string[] {
     argument.required ? ` <${argument.name()}>` : ` [${argument.name()}]`,
   );
   const usage = `envoy-mcp-auth ${nameOf(command)}${placeholders.join("")}${command.options.length > 0 ? " [options]" : ""}`;
-  const rows = command.options.map((option) => {
-    const value: unknown = option.defaultValueDescription ?? option.defaultValue;
-    const more = [
-      option.mandatory ? "required" : "",
-      option.argChoices ? `one of ${option.argChoices.join(", ")}` : "",
-      option.envVar ? `environment: \`${option.envVar}\`` : "",
-      value === undefined || value === false ? "" : `default: \`${String(value)}\``,
-    ].filter(Boolean);
-    return `| \`${option.flags}\` | ${option.description}${more.length > 0 ? ` (${more.join("; ")})` : ""} |`;
-  });
   return [
     `## ${nameOf(command)}`,
     "",
@@ -47,8 +40,22 @@ function section(command: Command): string[] {
       .filter(({ description }) => description)
       .map((argument) => `- \`${argument.name()}\`: ${argument.description}`),
     ...(command.registeredArguments.some(({ description }) => description) ? [""] : []),
-    ...(rows.length > 0 ? ["| option | meaning |", "|---|---|", ...rows, ""] : []),
+    ...(command.options.length > 0 ? optionTable(command.options) : []),
   ];
+}
+
+function optionTable(options: readonly Option[]): string[] {
+  const rows = options.map((option) => {
+    const value: unknown = option.defaultValueDescription ?? option.defaultValue;
+    const more = [
+      option.mandatory ? "required" : "",
+      option.argChoices ? `one of ${option.argChoices.join(", ")}` : "",
+      option.envVar ? `environment: \`${option.envVar}\`` : "",
+      value === undefined || value === false ? "" : `default: \`${String(value)}\``,
+    ].filter(Boolean);
+    return `| \`${option.flags}\` | ${option.description}${more.length > 0 ? ` (${more.join("; ")})` : ""} |`;
+  });
+  return ["| option | meaning |", "|---|---|", ...rows, ""];
 }
 
 function nameOf(command: Command): string {

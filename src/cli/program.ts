@@ -1,4 +1,5 @@
 import { Command, Option } from "commander";
+import { productVersion } from "../util/product-version.ts";
 import { addOperatorCommands } from "./operator-commands.ts";
 
 const out = (text: string) => void process.stdout.write(text);
@@ -17,9 +18,9 @@ interface ServeOptions {
 }
 
 /** The command line; `docs/cli.md` is made from it. Each command loads its own code only: most need a small part of it. */
-export const program = new Command("envoy-mcp-auth").description(
-  "Envoy external-authorization and token-injection sidecar for MCP servers",
-);
+export const program = new Command("envoy-mcp-auth")
+  .description("Envoy external-authorization and token-injection sidecar for MCP servers")
+  .version(productVersion(), "-V, --version", "print the version");
 
 program
   .command("serve")

@@ -105,9 +105,7 @@ describe("the layout of src/", () => {
     );
     expect(objection(join(src, "policy/x.ts"), "../pages/x.ts")).toContain("policy is not above pages");
     expect(
-      imports(
-        'import type { A } from "../house/a.ts";\nawait import("../house/b.ts");\nexport * from "../house/c.ts"',
-      ),
+      imports('import type { A } from "./a.ts";\nawait import("./b.ts");\nexport * from "./c.ts"'),
     ).toEqual(["./a.ts", "./b.ts", "./c.ts"]);
     expect(
       circle(

@@ -22,6 +22,8 @@ const manifests = (file: string): Manifest[] =>
     .map((document) => document.toJS())
     .filter((manifest) => manifest !== null);
 const rendered = (example: string) => manifests(join(kubernetes, "rendered", example));
+/** Helm 4 ends most documents with blank lines, Helm 3 does not. */
+const withoutBlankEnds = (yaml: string) => yaml.replace(/\s+(?=\n---\n|$)/g, "");
 const ajv = new Ajv2020({ strict: false });
 
 describe("F7.6 Helm chart", () => {
@@ -56,7 +58,8 @@ describe("F7.6 Helm chart", () => {
     async (file) => {
       if (helm === undefined) return expect(rendered(file).length).toBeGreaterThan(5);
       const now = await renderChart(helm, join(chart, "examples", file));
-      expect(now).toBe(readFileSync(join(kubernetes, "rendered", file), "utf8"));
+      const written = readFileSync(join(kubernetes, "rendered", file), "utf8");
+      expect(withoutBlankEnds(now)).toBe(withoutBlankEnds(written));
     },
   );
 
