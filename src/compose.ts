@@ -6,7 +6,7 @@ import { createExternalTokens } from "./external-tokens/create-external-tokens.t
 import { createMetadataProofs } from "./external-tokens/metadata-proofs.ts";
 import { createSigningKeys } from "./external-tokens/signing-keys.ts";
 import type { Route } from "./model/route.ts";
-import type { PolicyCaller } from "./model/subject.ts";
+import type { Subject } from "./model/subject.ts";
 import { createRateLimiter } from "./policy/rate-limiter.ts";
 import { createCurrentPolicies } from "./policy/route-policy.ts";
 import { createPortal } from "./portal/create-portal.ts";
@@ -64,7 +64,7 @@ export async function compose(foundation: Foundation) {
   const upstreamOAuth = createUpstreamOAuth({
     ...common,
     keys,
-    renewSignIn: signIn.renewTokens,
+    refreshSignIn: signIn.renewTokens,
     resolveHost: foundation.resolveHost,
   });
   const upstreamTokens = createUpstreamTokens({
@@ -73,7 +73,7 @@ export async function compose(foundation: Foundation) {
     refreshAheadEveryMs: foundation.refreshAheadEveryMs,
   });
   signIn.onPersonRejected(upstreamTokens.disconnectAll);
-  const mayReach = (person: PolicyCaller, route: Route) =>
+  const mayReach = (person: Subject, route: Route) =>
     policies().forRoute(route.id).mayReach(person, Date.now());
   const authorizationServer = createAuthorizationServer({
     ...common,

@@ -10,14 +10,14 @@ import { createLiveConfig, type LiveConfig } from "./config/live-config.ts";
 import { proxyEnvironment } from "./egress/proxies.ts";
 import { createTrustedFetch } from "./egress/safe-fetch.ts";
 import { writeXdsDir } from "./envoy-config/xds-files.ts";
-import { createCheckService, createRefusalAudit } from "./ext-authz/check-service.ts";
-import { createChallengeService, mostWatchedStreams } from "./ext-proc/processor.ts";
+import { createCheckService, createDenialAudit } from "./ext-authz/check-service.ts";
+import { createExternalProcessor, maxWatchedStreams } from "./ext-proc/processor.ts";
 import { createGrpcServer } from "./server/grpc/grpc-server.ts";
 import { healthNoticeMs } from "./server/grpc/health.ts";
 import { limitBodies, limitRequests } from "./server/http/limits.ts";
 import { listen, maxConnections } from "./server/http/listener.ts";
-import { door, envoyOnly, koa } from "./server/http/public-endpoint.ts";
-import { createDoorHealth, type DoorHealth } from "./server/http/readiness.ts";
+import { createApp, envoyOnly, publicEndpoint } from "./server/http/public-endpoint.ts";
+import { createReadiness, type Readiness } from "./server/http/readiness.ts";
 import { unprovenConnections } from "./server/unproven-connections.ts";
 import { judgeOldRecord } from "./sign-in/person-claims.ts";
 import { loadKeyEncryptionKeys } from "./store/encryption/load-keys.ts";
@@ -78,11 +78,11 @@ export async function serve(options: ServeOptions): Promise<Sidecar> {
     createCheckService({
       ...components,
       peers: grpcPeers,
-      onRefusal: createRefusalAudit({ store, logger }),
+      onDenial: createDenialAudit({ store, logger }),
     }),
-    createChallengeService({ ...components, peers: grpcPeers, mostWatchedStreams }),
+    createExternalProcessor({ ...components, peers: grpcPeers, maxWatchedStreams: maxWatchedStreams }),
   ];
-  const readiness = createDoorHealth();
+  const readiness = createReadiness();
   const unproven = unprovenConnections<Socket>(maxConnections / 2, (socket) => socket.destroy());
   let accepting = true;
   const publicApp = createPublicApp(components, readiness, tracing, {
@@ -227,7 +227,7 @@ function peersAt(
 /** What is served behind Envoy: readiness, and every endpoint for MCP clients, browsers and authorization servers. */
 function createPublicApp(
   components: Components,
-  readiness: DoorHealth,
+  readiness: Readiness,
   tracing: Tracing | undefined,
   envoy: {
     readonly peers: PeerAuthentication;
@@ -236,13 +236,13 @@ function createPublicApp(
   },
 ): Koa {
   const { routes, logger, metrics, signIn, portal, authorizationServer } = components;
-  const app = koa(logger);
+  const app = createApp(logger);
   // `envoyOnly` makes sure that what is forwarded comes from Envoy, and `door` rewrites what a client could have forged.
   app.proxy = true;
   app.use(readiness.middleware);
   app.use(envoyOnly(envoy.peers, envoy.believed, envoy.onProven));
   if (tracing) app.use(tracedHttp(tracing.tracer));
-  app.use(door(routes, logger, metrics));
+  app.use(publicEndpoint(routes, logger, metrics));
   app.use(limitBodies({ routes, metrics })).use(limitRequests({ routes, metrics }));
   app.use(signIn.router.routes()).use(portal.routes()).use(authorizationServer.middleware);
   return app;
@@ -265,7 +265,7 @@ function createPrivateApp(
     metrics,
   });
   const adminApi = createAdminApi({ ...components, live: own.live, refresh: own.refresh });
-  const app = koa(logger);
+  const app = createApp(logger);
   app.use(health.routes()).use(limitBodies({ routes, metrics })).use(adminApi.routes());
   return app;
 }

@@ -10,7 +10,7 @@ import { envoyBinary } from "../../envoy/envoy-binary.ts";
 import { loadConfig } from "../../src/config/load-config.ts";
 import { createRouteTable } from "../../src/config/route-table.ts";
 import { challengeFilter } from "../../src/envoy-config/response-filter.ts";
-import { createChallengeService } from "../../src/ext-proc/processor.ts";
+import { createExternalProcessor } from "../../src/ext-proc/processor.ts";
 import { createLogger } from "../../src/telemetry/logger.ts";
 import { createMetrics } from "../../src/telemetry/metrics.ts";
 import { percentile } from "../load/percentile.ts";
@@ -90,10 +90,10 @@ export const responsePath: Suite = async ({ rounds, progress }) => {
   await once(upstream, "listening");
 
   const grpc = new Server();
-  const challenge = createChallengeService({
-    mostWatchedStreams: 4_096,
+  const challenge = createExternalProcessor({
+    maxWatchedStreams: 4_096,
     routes: () => table,
-    upstreamTokens: { upstreamRefused: async () => ({ kind: "consent", scopes: ["mcp"], reason: "bench" }) },
+    upstreamTokens: { handleRejection: async () => ({ kind: "consent", scopes: ["mcp"], reason: "bench" }) },
     peers: { judge: () => "proven", refused: () => {} },
     // A filter stands in for the check: it cannot prove what it leaves, and leaves the same for every request.
     metadataProofs: {

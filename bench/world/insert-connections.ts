@@ -25,13 +25,13 @@ export async function insertConnections(
 ): Promise<{ insert(row: ConnectionRow): Promise<void>; close(): Promise<void> }> {
   const client = new pg.Client({ connectionString: url });
   await client.connect();
-  const sealer = encryption(keys);
-  const { seal } = sealer;
+  const withKeys = encryption(keys);
+  const { encrypt } = withKeys;
   const logger = createLogger({ level: "silent" });
   const pool = openPostgres({ url, size: 1, timeoutMs: 30_000, name: "bench", logger });
   const database = createDatabase(pool, { timeoutMs: 30_000, close: () => pool.destroy() });
   // Rows without a MAC are rejected from the start in a fresh database.
-  const macs = rowMacs(database, sealer, { logger });
+  const macs = rowMacs(database, withKeys, { logger });
   await macs.ready();
   let writing: Promise<unknown> = Promise.resolve();
   let batch: { values: unknown[]; written: Promise<void> } | undefined;
@@ -68,8 +68,8 @@ export async function insertConnections(
   }
   return {
     async insert({ userId, routeId, upstream, expiresAt, sealed: part, person }) {
-      const { sealed, key_id } = await seal("upstream_token", [userId, routeId, upstream], part);
-      const signIn = await seal("sign_in_session", [userId], person);
+      const { sealed, key_id } = await encrypt("upstream_token", [userId, routeId, upstream], part);
+      const signIn = await encrypt("sign_in_session", [userId], person);
       const mac = macs.sign("upstream_token", {
         user_id: userId,
         route_id: routeId,

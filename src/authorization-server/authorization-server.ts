@@ -2,7 +2,7 @@ import type { CurrentRoutes } from "../config/route-table.ts";
 import type { ExternalTokens } from "../external-tokens/external-tokens.ts";
 import type { SigningKeyRing } from "../external-tokens/signing-keys.ts";
 import type { Route } from "../model/route.ts";
-import type { PolicyCaller } from "../model/subject.ts";
+import type { Subject } from "../model/subject.ts";
 import type { SignIn } from "../sign-in/sign-in.ts";
 import type { Store } from "../store/store.ts";
 import type { Logger } from "../telemetry/logger.ts";
@@ -32,7 +32,7 @@ export interface AuthorizationServerDeps {
   /** Where connecting the route would lead the person; absent, or undefined from it: that cannot be told beforehand. */
   readonly upstreamNotice?: (userId: string, route: Route) => Promise<ConsentNotice | undefined>;
   /** Whether policy lets this person reach the route now. */
-  readonly mayReach: (person: PolicyCaller, route: Route) => boolean;
+  readonly mayReach: (person: Subject, route: Route) => boolean;
   readonly keys: Pick<SigningKeyRing, "signer" | "jwks" | "privateKeys" | "onChange">;
   readonly externalTokens: Pick<ExternalTokens, "identify">;
   /** Safe fetching (F4.8): client documents and clients' keys come from strangers' URLs. */

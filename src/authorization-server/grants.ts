@@ -3,7 +3,7 @@ import type { Grant, KoaContextWithOIDC } from "oidc-provider";
 import type { Config } from "../config/config.ts";
 import type { Route } from "../model/route.ts";
 import type { ConsentPage } from "../pages/consent-page.ts";
-import type { Person } from "../sign-in/sign-in.ts";
+import type { BrowserSession } from "../sign-in/sign-in.ts";
 import type { ConsentNotice } from "../upstream-oauth/upstream-oauth.ts";
 import type { AuthorizationServerDeps } from "./authorization-server.ts";
 import { clientSource, isLoopbackRedirect } from "./clients.ts";
@@ -122,7 +122,7 @@ export function consentFacts(known: {
     readonly params: Record<string, unknown>;
     readonly prompt: { readonly details: Readonly<Record<string, unknown>> };
   };
-  person: Person;
+  person: BrowserSession;
   route: Route;
   /** The connection's. */
   state: string;

@@ -8,7 +8,7 @@ import { errorPage } from "../pages/error-page.ts";
 import { notAllowedPage } from "../pages/sign-in-pages.ts";
 import { readForm, requestId } from "../server/http/request.ts";
 import { sendPage } from "../server/http/send-page.ts";
-import type { Person } from "../sign-in/sign-in.ts";
+import type { BrowserSession } from "../sign-in/sign-in.ts";
 import { isRefusal, notConnected, readFailureCode, readUpstreamAnswer } from "../upstream-oauth/failures.ts";
 import type { ConsentNotice } from "../upstream-oauth/upstream-oauth.ts";
 import type { AuthorizationServerDeps } from "./authorization-server.ts";
@@ -33,7 +33,9 @@ export function createInteractions(deps: AuthorizationServerDeps, provider: () =
   const { routes, store, signIn, upstreamTokens, metrics } = deps;
 
   /** The interaction of this browser, and who sits there; undefined where the answer has been given already. */
-  async function load(ctx: Context): Promise<{ interaction: Interaction; person: Person } | undefined> {
+  async function load(
+    ctx: Context,
+  ): Promise<{ interaction: Interaction; person: BrowserSession } | undefined> {
     const interaction = await begun(ctx);
     if (!interaction) {
       expired(ctx);
@@ -96,7 +98,7 @@ export function createInteractions(deps: AuthorizationServerDeps, provider: () =
     return upstream(ctx, interaction, person, route);
   }
 
-  async function login(ctx: Context, interaction: Interaction, person: Person): Promise<void> {
+  async function login(ctx: Context, interaction: Interaction, person: BrowserSession): Promise<void> {
     const again = interaction.prompt.reasons.some((reason) => !answeredByBrowserSession.has(reason));
     if (again && person.checkedAt < interaction.iat) {
       const query = new URLSearchParams({ switch: "1", return_to: ctx.path });
@@ -108,7 +110,7 @@ export function createInteractions(deps: AuthorizationServerDeps, provider: () =
   async function askConsent(
     ctx: Context,
     interaction: Interaction,
-    person: Person,
+    person: BrowserSession,
     route: Route,
   ): Promise<void> {
     const client = await provider().Client.find(String(interaction.params.client_id));
@@ -150,7 +152,7 @@ export function createInteractions(deps: AuthorizationServerDeps, provider: () =
     }: {
       readonly interaction: Interaction;
       readonly client: NonNullable<Awaited<ReturnType<Provider["Client"]["find"]>>>;
-      readonly person: Person;
+      readonly person: BrowserSession;
       readonly route: Route;
       readonly csrf: string;
     },
@@ -175,7 +177,7 @@ export function createInteractions(deps: AuthorizationServerDeps, provider: () =
   }
 
   /** Where the upstream's consent would lead, as far as that is known in time: the connect page looks again. */
-  async function noticeOf(person: Person, route: Route): Promise<ConsentNotice | undefined> {
+  async function noticeOf(person: BrowserSession, route: Route): Promise<ConsentNotice | undefined> {
     const { promise, resolve } = Promise.withResolvers<undefined>();
     const timer = setTimeout(resolve, noticeWithinMs);
     return Promise.race([deps.upstreamNotice?.(person.userId, route), promise]).finally(() =>
@@ -220,7 +222,7 @@ export function createInteractions(deps: AuthorizationServerDeps, provider: () =
   async function upstream(
     ctx: Context,
     interaction: Interaction,
-    person: Person,
+    person: BrowserSession,
     route: Route,
   ): Promise<void> {
     const { state } = await upstreamTokens.connectionState(person.userId, route);

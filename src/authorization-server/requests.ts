@@ -92,7 +92,7 @@ function withClientId(body: Buffer, clientId: string): Buffer | undefined {
 }
 
 /** What the person has agreed to, as a grant keeps it. */
-export interface Consent {
+export interface ConsentRequest {
   /** Where the answer goes; of a loopback address without the port (RFC 8252 section 7.3). */
   readonly redirectUri: string;
   /** Unix seconds: when the person pressed "Allow". Grants that follow from a remembered consent keep it. */
@@ -103,7 +103,7 @@ export interface Consent {
 export interface BrowserRequest {
   readonly ctx: Context;
   /** What the grant of this request will rest on. */
-  consent?: Consent;
+  consent?: ConsentRequest;
 }
 
 const requests = new AsyncLocalStorage<BrowserRequest>();

@@ -1,5 +1,5 @@
 import { type AuditFilter, auditRecord } from "../store/audit-events.ts";
-import { type CommandPlace, withRooms } from "./command.ts";
+import { type CommandOptions, withStore } from "./command.ts";
 
 /** Events read at a time. */
 const pageSize = 1000;
@@ -10,10 +10,10 @@ const pageSize = 1000;
  * @returns the exit code
  */
 export function runAudit(
-  options: CommandPlace & { readonly which: Omit<AuditFilter, "limit"> },
+  options: CommandOptions & { readonly which: Omit<AuditFilter, "limit"> },
 ): Promise<number> {
   const { which, out } = options;
-  return withRooms(options, async ({ store }) => {
+  return withStore(options, async ({ store }) => {
     let { after } = which;
     for (;;) {
       const events = await store.auditEvents({ ...which, after, limit: pageSize });

@@ -12,15 +12,15 @@ import { createLogger, type Logger } from "../telemetry/logger.ts";
 import { createMetrics, type Metrics } from "../telemetry/metrics.ts";
 
 /** Where a command runs, and where it writes. */
-export interface CommandPlace {
+export interface CommandOptions {
   readonly file: string;
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly out: (text: string) => void;
   readonly err: (text: string) => void;
 }
 
-/** What a command of an operator needs of the rooms that serve. */
-export interface Rooms {
+/** What a command of an operator needs of the context that serve. */
+export interface CommandContext {
   readonly config: Config;
   readonly routes: CurrentRoutes;
   readonly store: Store;
@@ -34,9 +34,9 @@ export interface Rooms {
  * @returns the exit code of `work`; 1 when the routes file is wrong.
  * @throws StoreMisconfigured, StoreUnavailable
  */
-export async function withRooms(
-  place: CommandPlace,
-  work: (rooms: Rooms) => Promise<number>,
+export async function withStore(
+  place: CommandOptions,
+  work: (context: CommandContext) => Promise<number>,
   { operationTimeoutMs }: { readonly operationTimeoutMs?: number } = {},
 ): Promise<number> {
   const loaded = loadConfig(place.file, place.env);

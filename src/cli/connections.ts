@@ -1,7 +1,7 @@
 import { createSigningKeys } from "../external-tokens/signing-keys.ts";
 import { createUpstreamOAuth } from "../upstream-oauth/create-upstream-oauth.ts";
 import { createUpstreamTokens } from "../upstream-tokens/create-upstream-tokens.ts";
-import { type CommandPlace, printTable, withRooms } from "./command.ts";
+import { type CommandOptions, printTable, withStore } from "./command.ts";
 
 /**
  * The commands `connections list` and `connections revoke`: users' upstream tokens, never the tokens themselves.
@@ -10,11 +10,11 @@ import { type CommandPlace, printTable, withRooms } from "./command.ts";
  */
 export function runConnections(
   action: "list" | "revoke",
-  options: CommandPlace & { readonly which: { readonly userId?: string; readonly routeId?: string } },
+  options: CommandOptions & { readonly which: { readonly userId?: string; readonly routeId?: string } },
 ): Promise<number> {
   const { which, out, err } = options;
-  return withRooms(options, async (rooms) => {
-    const connections = await rooms.store.upstreamTokens.list(which);
+  return withStore(options, async (context) => {
+    const connections = await context.store.upstreamTokens.list(which);
     if (action === "list") {
       out(
         printTable(
@@ -32,9 +32,9 @@ export function runConnections(
       );
       return 0;
     }
-    const keys = await createSigningKeys(rooms);
-    const upstreamOAuth = createUpstreamOAuth({ ...rooms, keys });
-    const tokens = createUpstreamTokens({ ...rooms, upstreamOAuth, refreshAheadEveryMs: 0 });
+    const keys = await createSigningKeys(context);
+    const upstreamOAuth = createUpstreamOAuth({ ...context, keys });
+    const tokens = createUpstreamTokens({ ...context, upstreamOAuth, refreshAheadEveryMs: 0 });
     try {
       for (const connection of connections) {
         await tokens.end(connection, "revoked by an operator");

@@ -10,9 +10,9 @@ import { adviceFor } from "../upstream-oauth/advice.ts";
 import { createDiscovery } from "../upstream-oauth/discovery.ts";
 import { doctor as discover } from "../upstream-oauth/doctor.ts";
 import { createMetadataCache } from "../upstream-oauth/metadata-cache.ts";
-import { createOutward } from "../upstream-oauth/route-fetch.ts";
-import type { Discovery, DiscoveryStep, UpstreamOAuth } from "../upstream-oauth/upstream-oauth.ts";
-import { type CommandPlace, withRooms } from "./command.ts";
+import { createRouteFetch } from "../upstream-oauth/route-fetch.ts";
+import type { DiscoveryResult, DiscoveryStep, UpstreamOAuth } from "../upstream-oauth/upstream-oauth.ts";
+import { type CommandOptions, withStore } from "./command.ts";
 
 const titles: Readonly<Record<DiscoveryStep["name"], string>> = {
   upstream: "Ask the server without a token",
@@ -112,7 +112,7 @@ function introduction(auth: UpstreamAuth, redirectUri: string): string {
   }
 }
 
-function verdict(auth: UpstreamAuth, found: Extract<Discovery, { ok: true }>): string {
+function verdict(auth: UpstreamAuth, found: Extract<DiscoveryResult, { ok: true }>): string {
   const server = found.issuer ?? "the server";
   if (!found.needed) {
     return auth.type === "oauth" || auth.type === "none"
@@ -151,7 +151,7 @@ function wrapped(text: string): string {
  * @param options.route id of a route, or a URL at or under it.
  * @returns the exit code: 0 when people can use the route.
  */
-export async function runDoctor(options: CommandPlace & { readonly route: string }): Promise<0 | 1> {
+export async function runDoctor(options: CommandOptions & { readonly route: string }): Promise<0 | 1> {
   const loaded = loadConfig(options.file, options.env);
   if (!loaded.ok) {
     for (const problem of loaded.problems) options.err(`${formatProblem(problem)}\n`);
@@ -164,7 +164,7 @@ export async function runDoctor(options: CommandPlace & { readonly route: string
   if (!inFile && !mayHaveDatabase(config)) return unknown(options, config);
   let done: 0 | 1 | undefined;
   try {
-    await withRooms(options, async ({ routes, store }) => {
+    await withStore(options, async ({ routes, store }) => {
       const route = find(routes(), options.route);
       done = route ? await examine(options, routes(), route, store) : unknown(options, routes().config);
       return done;
@@ -189,24 +189,25 @@ function mayHaveDatabase({ database }: Config): boolean {
   return database.url !== undefined || existsSync(database.dir);
 }
 
-function unknown({ err, route }: CommandPlace & { readonly route: string }, config: Config): 1 {
+function unknown({ err, route }: CommandOptions & { readonly route: string }, config: Config): 1 {
   const known = config.routes.map(({ id }) => id).join(", ");
   err(`no route ${route} in the routes file, nor among those of the admin API; there are: ${known}\n`);
   return 1;
 }
 
 async function examine(
-  { out }: CommandPlace,
+  { out }: CommandOptions,
   table: RouteTable,
   route: Route,
   store?: Pick<Store, "clientRegistrations">,
 ): Promise<0 | 1> {
   const routes = () => table;
-  const outward = createOutward({ routes });
+  const routeFetch = createRouteFetch({ routes });
   const cache = createMetadataCache({ entries: table.config.limits.metadataCacheEntries });
-  const discovery = createDiscovery({ routes, outward, cache });
+  const discovery = createDiscovery({ routes, routeFetch: routeFetch, cache });
   const isWell = await doctor(route, {
-    discover: (asked, onStep) => discover({ routes, discovery, outward, store }, asked, onStep),
+    discover: (asked, onStep) =>
+      discover({ routes, discovery, routeFetch: routeFetch, store }, asked, onStep),
     redirectUri: redirectUriByHand(table.config, route),
     write: out,
   });

@@ -1,6 +1,6 @@
 import { createServiceAccounts } from "../external-tokens/service-accounts.ts";
 import { createSigningKeys, makeKey } from "../external-tokens/signing-keys.ts";
-import { type CommandPlace, withRooms } from "./command.ts";
+import { type CommandOptions, withStore } from "./command.ts";
 
 /** Deleting what years of use have brought is one transaction, ms. */
 const timeoutMs = 120_000;
@@ -12,13 +12,13 @@ const timeoutMs = 120_000;
  * @returns the exit code.
  * @throws StoreUnavailable nothing was ended, or, where only the answer was lost, all of it: run it again
  */
-export function runEndAccess(options: CommandPlace & { readonly reason: string }): Promise<number> {
+export function runEndAccess(options: CommandOptions & { readonly reason: string }): Promise<number> {
   const { reason, out } = options;
-  const work: Parameters<typeof withRooms>[1] = async (rooms) => {
-    const keys = await createSigningKeys(rooms);
-    const accounts = await createServiceAccounts({ ...rooms, keys, issuer: rooms.config.issuer }).list();
+  const work: Parameters<typeof withStore>[1] = async (context) => {
+    const keys = await createSigningKeys(context);
+    const accounts = await createServiceAccounts({ ...context, keys, issuer: context.config.issuer }).list();
     keys.close();
-    const ended = await rooms.store.endAccess(await makeKey("external_token", new Date()), reason);
+    const ended = await context.store.endAccess(await makeKey("external_token", new Date()), reason);
     out(
       `ended ${ended.grants} grants, ${ended.refreshTokens} refresh tokens, ${ended.browserSessions} browser sessions, ${ended.delegations} delegations and ${ended.pendingAuthorizations} flows under way, and every external token; ${ended.people} people have to sign in again\n`,
     );
@@ -27,5 +27,5 @@ export function runEndAccess(options: CommandPlace & { readonly reason: string }
     out("connections to upstreams are as they were\n");
     return 0;
   };
-  return withRooms(options, work, { operationTimeoutMs: timeoutMs });
+  return withStore(options, work, { operationTimeoutMs: timeoutMs });
 }

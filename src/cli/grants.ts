@@ -1,5 +1,5 @@
 import type { Store } from "../store/store.ts";
-import { type CommandPlace, printTable, withRooms } from "./command.ts";
+import { type CommandOptions, printTable, withStore } from "./command.ts";
 
 /**
  * The commands `grants list` and `grants revoke`: what people have allowed MCP clients to do. Revoking all of a user signs them out
@@ -9,12 +9,12 @@ import { type CommandPlace, printTable, withRooms } from "./command.ts";
  */
 export function runGrants(
   action: "list" | "revoke",
-  options: CommandPlace & {
+  options: CommandOptions & {
     readonly which: { readonly userId?: string; readonly clientId?: string; readonly grantId?: string };
   },
 ): Promise<number> {
   const { which, out, err } = options;
-  return withRooms(options, async ({ store }) => {
+  return withStore(options, async ({ store }) => {
     const { authorizationServerRecords: records } = store;
     const reason = "revoked by an operator";
     const everything = action === "revoke" && !which.grantId && !which.clientId;

@@ -1,7 +1,7 @@
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { createFields } from "../config/fields.ts";
 import type { SigningKeyPurpose } from "../store/signing-keys.ts";
-import type { CommandPlace } from "./command.ts";
+import type { CommandOptions } from "./command.ts";
 
 /**
  * The operator's commands on what is stored: `rotate-keys`, `connections`, `grants`, `end-access`,
@@ -11,7 +11,7 @@ import type { CommandPlace } from "./command.ts";
 export function addOperatorCommands(
   program: Command,
   file: () => Option,
-  place: (options: { config: string }) => CommandPlace,
+  place: (options: { config: string }) => CommandOptions,
 ): void {
   program
     .command("rotate-keys")

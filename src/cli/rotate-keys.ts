@@ -3,7 +3,7 @@ import { createMetadataProofs } from "../external-tokens/metadata-proofs.ts";
 import { createServiceAccounts, type ServiceAccounts } from "../external-tokens/service-accounts.ts";
 import { createSigningKeys, type SigningPurpose } from "../external-tokens/signing-keys.ts";
 import type { SigningKeyPurpose } from "../store/signing-keys.ts";
-import { type CommandPlace, withRooms } from "./command.ts";
+import { type CommandOptions, withStore } from "./command.ts";
 
 /** Authorization servers that know us by key may keep our JWKS this long, seconds. */
 const upstreamsKeepSeconds = 86_400;
@@ -20,28 +20,28 @@ const sessionTokensSeconds = 3_600;
  * @returns the exit code.
  */
 export function runRotateKeys(
-  options: CommandPlace & {
+  options: CommandOptions & {
     readonly signing?: SigningKeyPurpose;
     readonly publish: number;
     readonly revokeOld: boolean;
   },
 ): Promise<number> {
   const { signing, out } = options;
-  return withRooms(options, async (rooms) => {
+  return withStore(options, async (context) => {
     if (signing === undefined) {
-      const rewritten = await rooms.store.rotateEncryptionKeys();
+      const rewritten = await context.store.rotateEncryptionKeys();
       const rows = Object.values(rewritten).reduce((sum, count) => sum + count, 0);
       out(`${rows} rows rewritten under the newest key\n`);
       for (const [table, count] of Object.entries(rewritten)) if (count > 0) out(`  ${table}: ${count}\n`);
       out("once every replica has the newest key first in encryption.keys, the older ones may be removed\n");
       return 0;
     }
-    if (signing === "check_metadata") return rotateMetadataKey(rooms, options);
-    const keys = await createSigningKeys(rooms);
+    if (signing === "check_metadata") return rotateMetadataKey(context, options);
+    const keys = await createSigningKeys(context);
     try {
       const publish = options.revokeOld ? 0 : options.publish;
-      const accounts = createServiceAccounts({ ...rooms, keys, issuer: rooms.config.issuer });
-      const keep = options.revokeOld ? 0 : await keepSeconds(signing, rooms.config, accounts);
+      const accounts = createServiceAccounts({ ...context, keys, issuer: context.config.issuer });
+      const keep = options.revokeOld ? 0 : await keepSeconds(signing, context.config, accounts);
       const kid = await keys.rotate(signing, publish, keep);
       out(`new ${signing} key ${kid}, signs ${publish === 0 ? "now" : `in ${publish} s`}\n`);
       out(
@@ -58,10 +58,10 @@ export function runRotateKeys(
 
 /** Older keys stay for as long as a request may wait for its upstream. */
 async function rotateMetadataKey(
-  rooms: Parameters<typeof createMetadataProofs>[0],
+  context: Parameters<typeof createMetadataProofs>[0],
   { publish, revokeOld, out }: { publish: number; revokeOld: boolean; out: (text: string) => void },
 ): Promise<number> {
-  const proofs = await createMetadataProofs(rooms);
+  const proofs = await createMetadataProofs(context);
   try {
     const kid = await proofs.rotate(revokeOld ? 0 : publish, revokeOld);
     out(`new check_metadata key ${kid}, signs ${revokeOld || publish === 0 ? "now" : `in ${publish} s`}\n`);

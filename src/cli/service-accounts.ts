@@ -2,7 +2,7 @@ import type { Config } from "../config/config.ts";
 import { createServiceAccounts } from "../external-tokens/service-accounts.ts";
 import { createSigningKeys } from "../external-tokens/signing-keys.ts";
 import { needsPersonsConnection } from "../model/route.ts";
-import { type CommandPlace, printTable, withRooms } from "./command.ts";
+import { type CommandOptions, printTable, withStore } from "./command.ts";
 
 /** What is to be done with service accounts (F2.4). */
 export type ServiceAccountAction =
@@ -22,23 +22,25 @@ export type ServiceAccountAction =
  * @returns the exit code.
  * @throws ServiceAccountExists
  */
-export function runServiceAccounts(action: ServiceAccountAction, place: CommandPlace): Promise<number> {
+export function runServiceAccounts(action: ServiceAccountAction, place: CommandOptions): Promise<number> {
   const { out, err } = place;
-  return withRooms(place, async (rooms) => {
-    const keys = await createSigningKeys(rooms);
-    const accounts = createServiceAccounts({ ...rooms, keys, issuer: rooms.config.issuer });
+  return withStore(place, async (context) => {
+    const keys = await createSigningKeys(context);
+    const accounts = createServiceAccounts({ ...context, keys, issuer: context.config.issuer });
     try {
       switch (action.kind) {
         case "create": {
-          const found = action.routeIds.map((id) => ({ id, route: rooms.routes().byId(id) }));
+          const found = action.routeIds.map((id) => ({ id, route: context.routes().byId(id) }));
           const unknown = found.filter(({ route }) => route?.mcp.kind !== "server").map(({ id }) => id);
           if (unknown.length > 0) {
-            const known = rooms.config.routes.filter(({ mcp }) => mcp.kind === "server").map(({ id }) => id);
+            const known = context.config.routes
+              .filter(({ mcp }) => mcp.kind === "server")
+              .map(({ id }) => id);
             err(`no such server route: ${unknown.join(", ")}; there are: ${known.join(", ")}\n`);
             return 1;
           }
           const { name, ownerId, lifetime } = action;
-          const wrong = ownerId === undefined ? undefined : noOwner(ownerId, rooms.config);
+          const wrong = ownerId === undefined ? undefined : noOwner(ownerId, context.config);
           if (wrong) {
             err(`${wrong}\n`);
             return 1;
@@ -51,7 +53,7 @@ export function runServiceAccounts(action: ServiceAccountAction, place: CommandP
             `${account.userId}, until ${account.expiresAt.toISOString()}; the tokens are shown this once. A policy must let it in: user: {is: ${account.userId}}\n`,
           );
           const waiting = routes.filter(needsPersonsConnection).map(({ id }) => id);
-          if (waiting.length > 0) err(`${ownersTurn(waiting, ownerId, rooms.config)}\n`);
+          if (waiting.length > 0) err(`${ownersTurn(waiting, ownerId, context.config)}\n`);
           return 0;
         }
         case "list":

@@ -1,6 +1,11 @@
 import type { Route } from "../model/route.ts";
-import type { PolicyCaller } from "../model/subject.ts";
-import { type JsonRpcId, type PolicyReason, type RefusedRequests, refusalBody } from "../policy/policy.ts";
+import type { Subject } from "../model/subject.ts";
+import {
+  type DeniedRequests,
+  type JsonRpcId,
+  jsonRpcDenialBody,
+  type PolicyReason,
+} from "../policy/policy.ts";
 import type { LimitReached } from "../policy/rate-limiter.ts";
 import { isLegacyPost, type RequestFacts } from "./request.ts";
 import type { CheckDeps, Checked } from "./stage.ts";
@@ -13,12 +18,7 @@ export type Judged =
  * Asks the rate limits and policy about one request. A refusal is 429 (F6.3), 403, or a JSON-RPC error (F6.2), never a
  * challenge, which would send the client round in circles (F2.5).
  */
-export function judgePolicy(
-  facts: RequestFacts,
-  route: Route,
-  caller: PolicyCaller,
-  deps: CheckDeps,
-): Judged {
+export function authorize(facts: RequestFacts, route: Route, caller: Subject, deps: CheckDeps): Judged {
   const { userId } = caller;
   const asked = { userId, route, now: Date.now() };
   const limited = deps.limiter.takeRequest(asked);
@@ -53,7 +53,7 @@ export function judgePolicy(
 
 /** SDKs show the sentence of a JSON-RPC error with the id of the request, and the whole body of any HTTP error. */
 function refused(
-  requests: RefusedRequests,
+  requests: DeniedRequests,
   {
     facts,
     route,
@@ -68,7 +68,7 @@ function refused(
     readonly rule: string;
   },
 ): Judged {
-  const body = refusalBody(requests, facts.requestId);
+  const body = jsonRpcDenialBody(requests, facts.requestId);
   const headers = [["content-type", "application/json"]] as const;
   // A client of HTTP+SSE reads no answer to a post: with 200 it would wait on its stream.
   const status = isLegacyPost(facts, route) ? 403 : 200;
@@ -96,7 +96,7 @@ function bodyNotSent(route: Route, userId: string): Judged {
 export function judgeBeforeBody(
   facts: RequestFacts,
   route: Route,
-  caller: PolicyCaller,
+  caller: Subject,
   deps: Pick<CheckDeps, "policies">,
 ): Checked | undefined {
   const denial = deps.policies().forRoute(route.id).denyBeforeBody({

@@ -70,7 +70,7 @@ export function createCheckService(deps: CheckDeps): GrpcService {
         "mcp_auth.reason": reason,
         "mcp_auth.route": route?.id ?? "",
       });
-      if (decision.kind !== "allow") deps.onRefusal?.(checked, requestId);
+      if (decision.kind !== "allow") deps.onDenial?.(checked, requestId);
       const level =
         decision.kind === "allow" || reason === "preflight" || reason === "well_known" ? "debug" : "info";
       if (!logger.isLevelEnabled(level)) return;
@@ -196,7 +196,7 @@ const signedTokens = new Set(["revoked", "wrong_audience", "expired"]);
  * Writes an audit event for calls that policy refused, and for TEs with a good signature that are refused (F7.3). Nobody waits for it.
  * @returns to be told of every check that let nothing through
  */
-export function createRefusalAudit(deps: {
+export function createDenialAudit(deps: {
   readonly store: Pick<Store, "audit">;
   readonly logger: Logger;
 }): (checked: Checked, requestId: string) => void {

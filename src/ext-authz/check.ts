@@ -1,12 +1,12 @@
 import { returnedCookies } from "../config/cookies.ts";
 import { readBesidePath, upstreamUrl } from "../config/paths.ts";
 import type { RouteTable } from "../config/route-table.ts";
-import { type Caller, issuedTo, type Refusal } from "../external-tokens/external-tokens.ts";
+import { type Caller, issuedTo, type RejectionReason } from "../external-tokens/external-tokens.ts";
 import type { ProvenMetadata } from "../external-tokens/metadata-proofs.ts";
 import type { Route } from "../model/route.ts";
 import { notUsable } from "../upstream-oauth/failures.ts";
 import type { Credential } from "../upstream-tokens/upstream-tokens.ts";
-import { type Judged, judgeBeforeBody, judgePolicy } from "./authorize.ts";
+import { authorize, type Judged, judgeBeforeBody } from "./authorize.ts";
 import { cors, unauthorized } from "./challenge.ts";
 import { checkClientRoute } from "./client-route.ts";
 import type { AllowMetadata, Deny, Header } from "./decision.ts";
@@ -14,7 +14,7 @@ import { mayBeLegacyStream, type RequestFacts } from "./request.ts";
 import { type CheckDeps, type Checked, when } from "./stage.ts";
 import { holdsToken, upstreamHeaders } from "./upstream-headers.ts";
 
-const refusalInWords: Readonly<Record<Exclude<Refusal, "issuer_unavailable">, string>> = {
+const refusalInWords: Readonly<Record<Exclude<RejectionReason, "issuer_unavailable">, string>> = {
   malformed: "the token is not one of ours",
   too_large: "the token is too long",
   unknown_issuer: "the token's issuer is not trusted here",
@@ -78,13 +78,13 @@ export function check(facts: RequestFacts, deps: CheckDeps): Checked | Promise<C
         ? admitBody(facts, route, caller, deps)
         : admit(facts, route, caller, deps);
     }
-    if (verification.refusal === "issuer_unavailable") {
+    if (verification.rejection === "issuer_unavailable") {
       const message = "the keys of the token's issuer cannot be fetched now; try again later";
-      return deny(route, 503, verification.refusal, message, retryAfter(5));
+      return deny(route, 503, verification.rejection, message, retryAfter(5));
     }
-    const description = refusalInWords[verification.refusal];
+    const description = refusalInWords[verification.rejection];
     const decision = unauthorized(route, facts, { tokenSent: true, description });
-    return { decision, reason: verification.refusal, route, ...verification.issuedTo };
+    return { decision, reason: verification.rejection, route, ...verification.issuedTo };
   });
 }
 
@@ -110,7 +110,7 @@ function admit(
   caller: Caller,
   deps: CheckDeps,
 ): Checked | Promise<Checked> {
-  const judged = judgePolicy(facts, route, caller, deps);
+  const judged = authorize(facts, route, caller, deps);
   if (!judged.ok) return { ...judged.checked, ...issuedTo(caller) };
   return when(withOwner(caller, route, deps), (standing) =>
     withCredential(facts, route, standing, judged, deps),

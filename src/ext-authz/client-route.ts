@@ -1,5 +1,5 @@
 import type { Route } from "../model/route.ts";
-import { judgePolicy } from "./authorize.ts";
+import { authorize } from "./authorize.ts";
 import type { Header } from "./decision.ts";
 import type { RequestFacts } from "./request.ts";
 import { type CheckDeps, type Checked, type SignedIn, when } from "./stage.ts";
@@ -24,7 +24,7 @@ function admit(
   person: SignedIn,
   deps: CheckDeps,
 ): Checked | Promise<Checked> {
-  const judged = judgePolicy(facts, route, person, deps);
+  const judged = authorize(facts, route, person, deps);
   if (!judged.ok) return judged.checked;
   const audience = reachableResources(route, person, deps);
   // A person who may reach no MCP server still is a person to the application: identity, but no token.

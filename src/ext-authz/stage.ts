@@ -64,7 +64,7 @@ export interface CheckDeps {
     host: string,
   ) => SignedIn | undefined | Promise<SignedIn | undefined>;
   /** Told of every check that let nothing through; must not throw. */
-  readonly onRefusal?: (checked: Checked, requestId: string) => void;
+  readonly onDenial?: (checked: Checked, requestId: string) => void;
   readonly logger: Logger;
   readonly metrics: Metrics;
 }

@@ -11,14 +11,14 @@ import { boundedCache } from "../util/bounded-cache.ts";
 import { type HeldBytes, heldBytes, type WorkBudget, workBudget } from "./budgets.ts";
 import { rewriteEndpoints } from "./endpoint-events.ts";
 import {
-  type ChallengeDeps,
+  type ExternalProcessorDeps,
   externalProcessor,
   type ProcessingRequest,
   type ProcessingResponse,
 } from "./protocol.ts";
 import { headMutation, rewrittenEndpoint, rewrittenHead, withoutOwnSetCookies } from "./response-headers.ts";
 import { type BodyFilter, filterTools, inTurn } from "./tool-list.ts";
-import { answerRefusal, giveUp, type Replacement, unavailable } from "./upstream-rejection.ts";
+import { answerRejection, giveUp, type Replacement, unavailable } from "./upstream-rejection.ts";
 import { type UpstreamResponse, upstreamResponse } from "./upstream-response.ts";
 
 /** What filtering may take of the one thread's time: the answer of one request, and all of one route. */
@@ -40,7 +40,7 @@ const firstMessageMs = 10_000;
  * matcher (docs/upstream-oauth.md) wakes it for these answers only; it is right without the matcher, too. It acts only on metadata with
  * the proof of a check of ours; whatever else a caller says changes nothing.
  */
-export function createChallengeService(deps: ChallengeDeps): {
+export function createExternalProcessor(deps: ExternalProcessorDeps): {
   readonly definition: ServiceDefinition;
   readonly implementation: UntypedServiceImplementation;
   readonly admits: "unproven";
@@ -49,7 +49,7 @@ export function createChallengeService(deps: ChallengeDeps): {
   /** Streams that may be legacy ones, which are looked at until they end. */
   let watched = 0;
   const watchedOf = new Map<string, number>();
-  const mostOfOne = Math.ceil(deps.mostWatchedStreams / 8);
+  const mostOfOne = Math.ceil(deps.maxWatchedStreams / 8);
   function count(user: string, change: 1 | -1): void {
     watched += change;
     const now = (watchedOf.get(user) ?? 0) + change;
@@ -90,7 +90,7 @@ export function createChallengeService(deps: ChallengeDeps): {
         deps.peers.refused();
         return unproven;
       }
-      const answer = await answerRefusal(
+      const answer = await answerRejection(
         deps,
         response,
         response.status,
@@ -122,7 +122,7 @@ export function createChallengeService(deps: ChallengeDeps): {
     if (tools === "unreadable") return { response: unreadable(metadata.requestId) };
     if (stream && isEncoded(response)) return { response: encodedStream(metadata.requestId) };
     // Of one person's an eighth: they must not take what is for all.
-    if (stream && (watched >= deps.mostWatchedStreams || (watchedOf.get(metadata.user) ?? 0) >= mostOfOne)) {
+    if (stream && (watched >= deps.maxWatchedStreams || (watchedOf.get(metadata.user) ?? 0) >= mostOfOne)) {
       deps.metrics.limitsReached.inc({ limit: "watched_streams" });
       return { response: tooManyStreams(metadata.requestId) };
     }
@@ -288,7 +288,7 @@ export function createChallengeService(deps: ChallengeDeps): {
 }
 
 /** Some 25 KiB each, which a server that says nothing could have us keep for any time; of one person an eighth. */
-export const mostWatchedStreams = 4_096;
+export const maxWatchedStreams = 4_096;
 
 interface Filtering {
   readonly filter: BodyFilter;

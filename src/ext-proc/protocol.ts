@@ -113,16 +113,16 @@ function isServiceDefinition(value: unknown): value is ServiceDefinition {
 }
 
 /** What main.ts hands to the challenge service. */
-export interface ChallengeDeps {
+export interface ExternalProcessorDeps {
   readonly routes: CurrentRoutes;
   /** Decides what becomes of an upstream's 401 or 403, and repairs what it can (F4.6). */
-  readonly upstreamTokens: Pick<UpstreamTokens, "upstreamRefused">;
+  readonly upstreamTokens: Pick<UpstreamTokens, "handleRejection">;
   /** Whether a call comes from Envoy. */
   readonly peers: PeerAuthentication;
   /** Whether what an answer is judged by comes from a check of ours. */
   readonly metadataProofs: Pick<MetadataProofs, "verify" | "spend" | "provePlace" | "cookiePrefixes">;
   /** Streams that may be legacy ones and are open at a time; the next one is answered 503. */
-  readonly mostWatchedStreams: number;
+  readonly maxWatchedStreams: number;
   readonly logger: Logger;
   readonly metrics: Metrics;
 }

@@ -1,8 +1,8 @@
 import type { Route } from "../model/route.ts";
 import { denialBody } from "../policy/policy.ts";
 import { notUsable } from "../upstream-oauth/failures.ts";
-import type { RefusalOutcome } from "../upstream-tokens/upstream-tokens.ts";
-import type { ChallengeDeps } from "./protocol.ts";
+import type { RejectionOutcome } from "../upstream-tokens/upstream-tokens.ts";
+import type { ExternalProcessorDeps } from "./protocol.ts";
 import type { UpstreamResponse } from "./upstream-response.ts";
 
 /** What the client gets in place of the upstream's answer. */
@@ -84,7 +84,7 @@ const ownersTurn =
   "a service account cannot consent: the owner of the connection it uses must connect this server again";
 
 /** The decision's outcome, or what kept it from being made. */
-type Outcome = RefusalOutcome | { readonly kind: "failed" | "deadline_exceeded"; readonly reason: string };
+type Outcome = RejectionOutcome | { readonly kind: "failed" | "deadline_exceeded"; readonly reason: string };
 
 /**
  * What the client gets in place of an upstream's 401 or 403 (F4.6); undefined: that answer as it is. Never rejects, and
@@ -92,8 +92,8 @@ type Outcome = RefusalOutcome | { readonly kind: "failed" | "deadline_exceeded";
  * what cannot be decided is 503.
  * @param owner whose connection went along
  */
-export async function answerRefusal(
-  deps: ChallengeDeps,
+export async function answerRejection(
+  deps: ExternalProcessorDeps,
   response: UpstreamResponse,
   status: 401 | 403,
   route: Route,
@@ -111,7 +111,7 @@ export async function answerRefusal(
     dpopNonce,
   };
   const outcome = await beforeDeadline(
-    deps.upstreamTokens.upstreamRefused(refusal),
+    deps.upstreamTokens.handleRejection(refusal),
     deps.routes().config.check.deadlineMs,
   );
   deps.metrics.challenges.inc({ status: String(status), outcome: outcome.kind });
@@ -131,7 +131,7 @@ export async function answerRefusal(
   return replacement && { replacement, outcome: outcome.kind };
 }
 
-function beforeDeadline(decision: Promise<RefusalOutcome>, ms: number): Promise<Outcome> {
+function beforeDeadline(decision: Promise<RejectionOutcome>, ms: number): Promise<Outcome> {
   return new Promise((resolve) => {
     const timer = setTimeout(() => resolve({ kind: "deadline_exceeded", reason: `${ms} ms` }), ms);
     decision
@@ -151,7 +151,7 @@ function replacementFor(
     case "untouched":
       return undefined;
     case "consent":
-      if (asked.machine) return giveUp(requestId, 403, "no_credential", ownersTurn);
+      if (asked.serviceAccount) return giveUp(requestId, 403, "no_credential", ownersTurn);
       return challenge(asked, "this server needs your consent; authorize again", outcome.scopes);
     case "retry":
       // A 401 would end clients that cannot get a new TE: they are told to send the call again as it was.

@@ -25,7 +25,7 @@ export interface UpstreamResponse {
     /** Where below the route the client has its MCP endpoint. */
     readonly endpoint?: string;
     /** The user is a service account. */
-    readonly machine: boolean;
+    readonly serviceAccount: boolean;
     readonly connection?: string;
     readonly version?: number;
     /** The client can get a new TE by itself. */
@@ -95,7 +95,7 @@ export function upstreamResponse(message: ProcessingRequest): UpstreamResponse |
       user: fields.user?.stringValue,
       owner: fields.owner?.stringValue,
       endpoint: fields.endpoint?.stringValue,
-      machine: fields.machine?.numberValue === 1,
+      serviceAccount: fields.machine?.numberValue === 1,
       connection: fields.connection?.stringValue,
       version: fields.version?.numberValue,
       refreshable: fields.refreshable?.numberValue === 1,

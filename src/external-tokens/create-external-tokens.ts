@@ -12,8 +12,8 @@ import {
   type Caller,
   type ExternalTokens,
   issuedTo,
-  type Refusal,
-  type Refused,
+  type Rejected,
+  type RejectionReason,
   type Verification,
   type VerifiedToken,
 } from "./external-tokens.ts";
@@ -32,7 +32,7 @@ interface Entry {
   /** The same with the person as they were known when last asked. */
   current?: { readonly person: PersonFacts; readonly accepted: Accepted };
 }
-type Outcome = Entry | Refused;
+type Outcome = Entry | Rejected;
 
 /** Caller and cached assertion of one token, besides the token itself; measured, rounded up. */
 const bytesPerEntry = 3072;
@@ -158,9 +158,9 @@ export function createExternalTokens(deps: {
   async function verifyCold(token: string, config: Config): Promise<Outcome> {
     const revocationsBefore = revocations;
     const verified = await verifySignature(token, config);
-    if ("refusal" in verified) return verified;
+    if ("rejection" in verified) return verified;
     const caller = await standing(verified);
-    if (!caller) return { refusal: "revoked", issuedTo: issuedTo(verified.caller) };
+    if (!caller) return { rejection: "revoked", issuedTo: issuedTo(verified.caller) };
     const entry: Entry = { verified, config, accepted: { ok: true, caller } };
     // A copy: the token at hand may be a slice of a whole request, which the cache would keep in memory with it.
     if (revocations === revocationsBefore) keep(Buffer.from(token).toString(), entry);
@@ -173,14 +173,14 @@ export function createExternalTokens(deps: {
     if (cache.has(token)) for (const group of diesWith(entry.verified)) tokensOf.add(group, token);
   }
 
-  async function verifySignature(token: string, config: Config): Promise<VerifiedToken | Refused> {
+  async function verifySignature(token: string, config: Config): Promise<VerifiedToken | Rejected> {
     const issuer = unverifiedIssuer(token);
-    if (issuer === undefined) return { refusal: "malformed" };
+    if (issuer === undefined) return { rejection: "malformed" };
     const { leeway, trustedIssuers } = config.externalTokens;
     if (issuer === config.issuer) {
       return verifyOwnToken(token, { issuer, leeway, keys, now: now() });
     }
-    let refused: Refused = { refusal: "unknown_issuer" };
+    let refused: Rejected = { rejection: "unknown_issuer" };
     // One issuer may be trusted for several audiences with different claims: the first entry that accepts the token wins.
     for (const trusted of trustedIssuers) {
       if (trusted.issuer !== issuer) continue;
@@ -188,7 +188,7 @@ export function createExternalTokens(deps: {
       const keysOfIssuer = issuers.get(name) ?? issuerKeys({ ...deps, ...trusted, now });
       issuers.set(name, keysOfIssuer);
       const verified = await verifyForeignToken(token, trusted, { keys: keysOfIssuer, leeway, now: now() });
-      if (!("refusal" in verified)) return verified;
+      if (!("rejection" in verified)) return verified;
       refused = verified;
     }
     return refused;
@@ -200,7 +200,7 @@ export function createExternalTokens(deps: {
     route: Route,
     { leeway, asked }: { leeway: number; asked: boolean },
   ): Verification | Promise<Verification> {
-    if ("refusal" in outcome) return { ok: false, ...outcome };
+    if ("rejection" in outcome) return { ok: false, ...outcome };
     const { verified, accepted, config } = outcome;
     if (verified.expiresAt + leeway <= now() / 1000) return refuse("expired", verified);
     if (!opens(verified, route)) return refuse("wrong_audience", verified);
@@ -215,8 +215,8 @@ export function createExternalTokens(deps: {
   }
 
   /** A token whose signature is good, but which opens nothing here. */
-  function refuse(refusal: Refusal, { caller }: VerifiedToken): Extract<Verification, { ok: false }> {
-    return { ok: false, refusal, issuedTo: issuedTo(caller) };
+  function refuse(refusal: RejectionReason, { caller }: VerifiedToken): Extract<Verification, { ok: false }> {
+    return { ok: false, rejection: refusal, issuedTo: issuedTo(caller) };
   }
 
   /** Own tokens open the route whose resource they name, a trusted issuer's what its entry says. */
@@ -235,7 +235,7 @@ export function createExternalTokens(deps: {
     verify(token, route) {
       const { config } = routes();
       const { leeway } = config.externalTokens;
-      if (isTooLong(token, config)) return { ok: false, refusal: "too_large" };
+      if (isTooLong(token, config)) return { ok: false, rejection: "too_large" };
       const entry = cached(token, config);
       if (!entry) {
         misses.inc();
@@ -249,7 +249,7 @@ export function createExternalTokens(deps: {
       const { leeway } = config.externalTokens;
       if (isTooLong(token, config)) return { ok: false, refusal: "too_large" };
       const outcome = cached(token, config) ?? (await verifyOnce(token, config));
-      if ("refusal" in outcome) return { ok: false, refusal: outcome.refusal };
+      if ("rejection" in outcome) return { ok: false, refusal: outcome.rejection };
       const { verified, accepted } = outcome;
       const { audience } = verified;
       if (verified.expiresAt + leeway <= now() / 1000) return { ok: false, refusal: "expired" };

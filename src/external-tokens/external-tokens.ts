@@ -29,7 +29,7 @@ export interface Caller {
 }
 
 /** Why a TE was not accepted; the metric's `reason`, and the challenge's `error_description` in words. */
-export type Refusal =
+export type RejectionReason =
   | "malformed"
   | "too_large"
   | "unknown_issuer"
@@ -47,15 +47,15 @@ export type Refusal =
 export type IssuedTo = Pick<Caller, "userId" | "clientId" | "grantId">;
 
 /** A TE that was not accepted. */
-export interface Refused {
-  readonly refusal: Refusal;
+export interface Rejected {
+  readonly rejection: RejectionReason;
   /** Where its signature was good, for log and audit trail: it proves nothing any more. */
   readonly issuedTo?: IssuedTo;
 }
 
 export type Verification =
   | { readonly ok: true; readonly caller: Caller }
-  | ({ readonly ok: false } & Refused);
+  | ({ readonly ok: false } & Rejected);
 
 /** Whose session a token is minted for. */
 export interface SessionHolder {
@@ -83,7 +83,7 @@ export interface ExternalTokens {
    */
   verify(token: string, route: Route): Verification | Promise<Verification>;
   /** The same without a route, for listings (F5.2), introspection and revocation (F3.7): audience is the caller's to judge. Asks the store. */
-  identify(token: string): Promise<Identified | { readonly ok: false; readonly refusal: Refusal }>;
+  identify(token: string): Promise<Identified | { readonly ok: false; readonly refusal: RejectionReason }>;
   /**
    * The TE an application behind the client route gets for a signed-in person (F5.1): one hour at most, bound to the browser
    * session, good for `audience` (resources of MCP routes, never empty). Minted once and reused until half its life is over, or to its

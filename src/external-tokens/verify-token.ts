@@ -8,7 +8,7 @@ import {
 } from "../config/claims.ts";
 import type { TrustedIssuer } from "../config/config.ts";
 import { serviceAccountId } from "../model/subject.ts";
-import { issuedTo, type Refusal, type Refused, type VerifiedToken } from "./external-tokens.ts";
+import { issuedTo, type Rejected, type RejectionReason, type VerifiedToken } from "./external-tokens.ts";
 import type { SigningKeyRing } from "./signing-keys.ts";
 
 /**
@@ -16,14 +16,16 @@ import type { SigningKeyRing } from "./signing-keys.ts";
  * @param read makes of claims what a good token's would be; jose looks at them only once the signature is good
  * @throws the error itself where it is not about the token: the caller must fail closed.
  */
-export function refusedBy(error: unknown, read: (claims: JWTPayload) => VerifiedToken | Refused): Refused {
+export function rejectedBy(error: unknown, read: (claims: JWTPayload) => VerifiedToken | Rejected): Rejected {
   const refusal = refusalOf(error);
   const signed = error instanceof errors.JWTExpired || error instanceof errors.JWTClaimValidationFailed;
   const known = signed ? read(error.payload) : undefined;
-  return known && "caller" in known ? { refusal, issuedTo: issuedTo(known.caller) } : { refusal };
+  return known && "caller" in known
+    ? { rejection: refusal, issuedTo: issuedTo(known.caller) }
+    : { rejection: refusal };
 }
 
-function refusalOf(error: unknown): Refusal {
+function refusalOf(error: unknown): RejectionReason {
   if (!(error instanceof Error) || !("code" in error)) throw error;
   switch (error.code) {
     case "ERR_JWT_EXPIRED":
@@ -46,7 +48,7 @@ function refusalOf(error: unknown): Refusal {
   }
 }
 
-function refusalOfClaim(error: Error): Refusal {
+function refusalOfClaim(error: Error): RejectionReason {
   if ("reason" in error && error.reason === "missing") return "missing_claim";
   const claim = "claim" in error ? error.claim : undefined;
   if (claim === "typ") return "wrong_type";
@@ -71,7 +73,7 @@ export async function verifyOwnToken(
     /** Unix milliseconds. */
     readonly now: number;
   },
-): Promise<VerifiedToken | Refused> {
+): Promise<VerifiedToken | Rejected> {
   try {
     const { payload } = await jwtVerify(
       token,
@@ -91,17 +93,17 @@ export async function verifyOwnToken(
     );
     return asOwn(payload);
   } catch (error) {
-    return refusedBy(error, asOwn);
+    return rejectedBy(error, asOwn);
   }
 }
 
-function asOwn(payload: JWTPayload): VerifiedToken | Refused {
+function asOwn(payload: JWTPayload): VerifiedToken | Rejected {
   const { sub, client_id: clientId, grant_id: grantId, session_name: sessionName } = payload;
   const audience = typeof payload.aud === "string" ? [payload.aud] : payload.aud;
-  if (typeof sub !== "string" || typeof clientId !== "string" || !audience) return { refusal: "malformed" };
-  if (typeof grantId !== "string" && typeof sessionName !== "string") return { refusal: "missing_claim" };
+  if (typeof sub !== "string" || typeof clientId !== "string" || !audience) return { rejection: "malformed" };
+  if (typeof grantId !== "string" && typeof sessionName !== "string") return { rejection: "missing_claim" };
   // F2.2: only the tokens minted for a browser session (F5.1) are good for more than one route.
-  if (audience.length !== 1 && typeof sessionName !== "string") return { refusal: "wrong_audience" };
+  if (audience.length !== 1 && typeof sessionName !== "string") return { rejection: "wrong_audience" };
   const machine = sub.startsWith(`${serviceAccountId}/`);
   return {
     audience,
@@ -143,10 +145,10 @@ export async function verifyForeignToken(
     /** Unix milliseconds. */
     readonly now: number;
   },
-): Promise<VerifiedToken | Refused> {
+): Promise<VerifiedToken | Rejected> {
   try {
     const { typ } = decodeProtectedHeader(token);
-    if (typ !== undefined && !acceptedTypes.has(typ.toLowerCase())) return { refusal: "wrong_type" };
+    if (typ !== undefined && !acceptedTypes.has(typ.toLowerCase())) return { rejection: "wrong_type" };
     const { payload } = await jwtVerify(token, options.keys, {
       algorithms: trusted.algorithms.filter((algorithm) => asymmetric.test(algorithm)),
       issuer: trusted.issuer,
@@ -155,20 +157,20 @@ export async function verifyForeignToken(
       clockTolerance: options.leeway,
       currentDate: new Date(options.now),
     });
-    if (payload.cnf !== undefined) return { refusal: "wrong_type" };
+    if (payload.cnf !== undefined) return { rejection: "wrong_type" };
     for (const [name, wanted] of Object.entries(trusted.requiredClaims)) {
-      if (!satisfies(claimAt(payload, name), wanted)) return { refusal: "missing_claim" };
+      if (!satisfies(claimAt(payload, name), wanted)) return { rejection: "missing_claim" };
     }
     return asForeign(payload, trusted, options.now);
   } catch (error) {
-    return refusedBy(error, (claims) => asForeign(claims, trusted, options.now));
+    return rejectedBy(error, (claims) => asForeign(claims, trusted, options.now));
   }
 }
 
-function asForeign(payload: JWTPayload, trusted: TrustedIssuer, now: number): VerifiedToken | Refused {
+function asForeign(payload: JWTPayload, trusted: TrustedIssuer, now: number): VerifiedToken | Rejected {
   const { email, claims, unusable } = verifiedEmail(payload, trusted);
   const user = unusable ? undefined : claimAt(claims, trusted.claims.user);
-  if (typeof user !== "string" || user === "") return { refusal: "missing_claim" };
+  if (typeof user !== "string" || user === "") return { rejection: "missing_claim" };
   const name = claimAt(claims, trusted.claims.name);
   const clientId = payload.client_id ?? payload.azp;
   const expiresAt = payload.exp ?? 0;

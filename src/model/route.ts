@@ -6,13 +6,13 @@ export interface WellKnownText {
 
 /** How a route's upstream wants to be authenticated to (F1.2, F1.4). A closed union: `type` names the kind. */
 export type UpstreamAuth =
-  | UpstreamOAuth
+  | OAuthUpstreamAuth
   | { readonly type: "none" }
   | { readonly type: "api_key"; readonly header: string; readonly value: string }
   | { readonly type: "headers"; readonly headers: Readonly<Record<string, string>> }
-  | TokenExchange
-  | ClientCredentials
-  | IdentityAssertionGrant;
+  | TokenExchangeAuth
+  | ClientCredentialsAuth
+  | IdJagAuth;
 
 /** How a client authenticates at a token endpoint (RFC 6749 section 2.3, RFC 7523). */
 export type ClientAuthMethod = "client_secret_basic" | "client_secret_post" | "private_key_jwt" | "none";
@@ -27,7 +27,7 @@ export interface ClientSecrets {
 }
 
 /** A user's own token, obtained with the user's consent; what is not given here is discovered (F4.1, F4.2). */
-export interface UpstreamOAuth extends ClientSecrets {
+export interface OAuthUpstreamAuth extends ClientSecrets {
   readonly type: "oauth";
   readonly clientId?: string;
   /** Present: no discovery at all. */
@@ -48,7 +48,7 @@ export interface UpstreamOAuth extends ClientSecrets {
 }
 
 /** RFC 8693: the caller's token for an upstream token, without consent. */
-export interface TokenExchange extends ClientSecrets {
+export interface TokenExchangeAuth extends ClientSecrets {
   readonly type: "token_exchange";
   readonly tokenUrl: string;
   readonly clientId: string;
@@ -60,7 +60,7 @@ export interface TokenExchange extends ClientSecrets {
 }
 
 /** RFC 6749 section 4.4 (or RFC 7523 section 2.2 with `private_key_jwt` or a workload identity): one token for the service. */
-export interface ClientCredentials extends ClientSecrets {
+export interface ClientCredentialsAuth extends ClientSecrets {
   readonly type: "client_credentials";
   readonly clientId: string;
   readonly authMethod?: ClientAuthMethod;
@@ -73,7 +73,7 @@ export interface ClientCredentials extends ClientSecrets {
 }
 
 /** Enterprise-managed authorization: an identity assertion grant of the company's provider, then RFC 7523 at the upstream's. */
-export interface IdentityAssertionGrant extends ClientSecrets {
+export interface IdJagAuth extends ClientSecrets {
   readonly type: "id_jag";
   /** Client at the company's provider that may exchange the ID token for the assertion. */
   readonly idpTokenUrl?: string;

@@ -1,7 +1,7 @@
 import type { Route } from "./route.ts";
 
 /** Who asks, as far as policy cares. A `Caller` (a verified TE) and a `Person` (a browser session) both are one. */
-export interface PolicyCaller {
+export interface Subject {
   readonly userId: string;
   readonly email?: string;
   readonly name?: string;
@@ -11,7 +11,7 @@ export interface PolicyCaller {
 
 /** One request, as policy sees it. */
 export interface PolicyInput {
-  readonly caller: PolicyCaller;
+  readonly caller: Subject;
   /** HTTP method as received. */
   readonly method: string;
   /** Path as received, without the query, in normal form. */

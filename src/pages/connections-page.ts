@@ -57,7 +57,7 @@ export interface ConnectionsPage {
     readonly ends?: Date;
   }[];
   /** Service accounts that ask for the use of this person's connections, one entry per server. */
-  readonly machines: readonly {
+  readonly serviceAccounts: readonly {
     readonly grantId: string;
     readonly name: string;
     readonly routeId: string;
@@ -78,11 +78,11 @@ export interface ConnectionsPage {
 
 type Server = ConnectionsPage["servers"][number];
 type Client = ConnectionsPage["clients"][number];
-type Machine = ConnectionsPage["machines"][number];
+type ServiceAccountEntry = ConnectionsPage["serviceAccounts"][number];
 
 /** A person's servers and the applications that act for them, each with the button that changes it. */
 export function connectionsPage(page: ConnectionsPage): string {
-  const { servers, clients, machines } = page;
+  const { servers, clients, serviceAccounts: machines } = page;
   const notice = page.notice
     ? html`<p class="note ${page.notice.kind === "done" ? "good" : "warn"}" role="status">${page.notice.text}</p>`
     : "";
@@ -101,7 +101,7 @@ export function connectionsPage(page: ConnectionsPage): string {
 <p class="muted">MCP clients you have allowed to use servers as you, also while you are away.</p>
 !${clients.length > 0 ? html`<ul class="rows">!${clients.map((client) => clientRow(client, page)).join("\n")}</ul>` : html`<p class="empty">No application has access. One that wants it sends you here, and you decide.</p>`}
 </section>
-!${machines.length > 0 ? machinesSection(page) : ""}
+!${machines.length > 0 ? serviceAccountsSection(page) : ""}
 !${knownSection(page)}`,
   });
 }
@@ -138,15 +138,15 @@ function groupsInWords({ groups, groupsWithheld }: ConnectionsPage["known"]): st
 }
 
 /** Only for those whom an operator has named as an owner: others need not know of it. */
-function machinesSection(page: ConnectionsPage): string {
+function serviceAccountsSection(page: ConnectionsPage): string {
   return html`<section aria-labelledby="machines">
 <h2 id="machines">Service accounts</h2>
 <p class="muted">Programs without a person at them. The people who run this service ask you to let these use your own connection, also while you are away; what they do there is done as you.</p>
-<ul class="rows">!${page.machines.map((machine) => machineRow(machine, page)).join("\n")}</ul>
+<ul class="rows">!${page.serviceAccounts.map((machine) => serviceAccountRow(machine, page)).join("\n")}</ul>
 </section>`;
 }
 
-function machineRow(machine: Machine, page: ConnectionsPage): string {
+function serviceAccountRow(machine: ServiceAccountEntry, page: ConnectionsPage): string {
   const { name, server, delegatedAt } = machine;
   const state = delegatedAt
     ? {
@@ -166,11 +166,11 @@ function machineRow(machine: Machine, page: ConnectionsPage): string {
 <div class="what"><h3>${name} <span class="tag ${state.tag}">${state.word}</span></h3>
 !${asks}
 !${times}</div>
-!${machineButton(machine, page)}
+!${serviceAccountButton(machine, page)}
 </li>`;
 }
 
-function machineButton(machine: Machine, page: ConnectionsPage): string {
+function serviceAccountButton(machine: ServiceAccountEntry, page: ConnectionsPage): string {
   const { delegatedAt, connected, name, server } = machine;
   if (!delegatedAt && !connected) return "";
   const [action, word] = delegatedAt ? ["undelegate", "Stop"] : ["delegate", "Allow"];

@@ -1,12 +1,12 @@
 import { hasWithheldGroups, isWithheld } from "../config/claims.ts";
 import type { PolicyMatcher, PolicyNode, PolicyRule } from "../model/route.ts";
-import type { PolicyCaller } from "../model/subject.ts";
+import type { Subject } from "../model/subject.ts";
 import { compileAddressMatcher, compileMatcher, compileTimeMatcher, PolicyError } from "./matchers.ts";
 import { compilePathMatcher, type PathFacts } from "./path-matcher.ts";
 
 /** What compiled criteria read. An `undefined` member is not known, and its criteria answer so. */
 export interface PolicyFacts {
-  readonly caller: PolicyCaller;
+  readonly caller: Subject;
   /** Milliseconds since the epoch. */
   readonly now: number;
   readonly http?: PathFacts & { readonly method: string; readonly sourceIp?: string };
@@ -25,12 +25,12 @@ export type Verdict = 0 | 1 | 2;
  * slashes (`https://example.com/role`) is found before slashes descend. The caller's own `sub`, `email`, `name` and
  * `groups` stand in where the provider's claims lack them.
  */
-export function readClaim(caller: PolicyCaller, path: string): readonly string[] {
+export function readClaim(caller: Subject, path: string): readonly string[] {
   return claimValues(findClaim(caller, path));
 }
 
 /** The claim as it stands there: the same object until the person's record changes. */
-export function findClaim(caller: PolicyCaller, path: string): unknown {
+export function findClaim(caller: Subject, path: string): unknown {
   return descend(caller.claims, path) ?? standIn(caller, path);
 }
 
@@ -47,7 +47,7 @@ function descend(within: unknown, path: string): unknown {
   return undefined;
 }
 
-function standIn(caller: PolicyCaller, path: string): unknown {
+function standIn(caller: Subject, path: string): unknown {
   switch (path) {
     case "sub":
       return caller.userId;
@@ -100,7 +100,7 @@ export function compileCriterion(
     return (values: readonly string[]): Verdict =>
       values.length === 0 ? whenAbsent : yesOrNo(matcher.matches(values));
   };
-  const ofCaller = (read: (caller: PolicyCaller) => readonly string[], fold?: (value: string) => string) => {
+  const ofCaller = (read: (caller: Subject) => readonly string[], fold?: (value: string) => string) => {
     const judged = judge(fold);
     return ({ caller }: PolicyFacts): Verdict => judged(read(caller));
   };

@@ -1,4 +1,4 @@
-import type { PolicyCaller, PolicyInput } from "../model/subject.ts";
+import type { PolicyInput, Subject } from "../model/subject.ts";
 
 /** Why a request was not let through: a stable word for the caller, the log and the metric. */
 export type PolicyReason =
@@ -37,16 +37,16 @@ export type UnreadableReason =
 export type JsonRpcId = string | number;
 
 /** One refused JSON-RPC request: its id, a message for the agent, a reason code. */
-export interface RefusedRequest {
+export interface DeniedRequest {
   readonly id: JsonRpcId;
   readonly message: string;
   readonly reason: PolicyReason;
 }
 
 /** Who waits for an answer to a body of which nothing reaches the server. */
-export interface RefusedRequests {
+export interface DeniedRequests {
   /** One for each request of the body that carries an id; at least one. */
-  readonly refused: readonly RefusedRequest[];
+  readonly refused: readonly DeniedRequest[];
   /** Whether the body was a JSON array: the answer is one, too. */
   readonly batch: boolean;
 }
@@ -76,9 +76,9 @@ export type PolicyDecision =
       readonly status: 400 | 403 | 413;
       readonly message: string;
       /** Of who may do nothing here: the requests of the body, where it is short and can be read. */
-      readonly waiting?: RefusedRequests;
+      readonly waiting?: DeniedRequests;
     }
-  | (RefusedRequests & {
+  | (DeniedRequests & {
       readonly kind: "refuse_call";
       readonly rule: string;
       readonly reason: PolicyReason;
@@ -98,7 +98,7 @@ export interface RoutePolicy {
   /** The denial that is certain whatever the body says; undefined: the body decides, or holds the ids to answer. Reads no body. */
   denyBeforeBody(input: PolicyInput): Extract<PolicyDecision, { readonly kind: "deny" }> | undefined;
   /** Whether some request of this caller could be allowed now: which routes a listing shows (F5.2), F5.1's audiences. */
-  mayReach(caller: PolicyCaller, now: number): boolean;
+  mayReach(caller: Subject, now: number): boolean;
 }
 
 /** A rule that could not be compiled; its route is closed to everybody until it is mended. */
@@ -127,7 +127,7 @@ const invalidParams = -32602;
  *
  * @param requestId what the logs name this request by.
  */
-export function refusalBody({ refused, batch }: RefusedRequests, requestId: string): string {
+export function jsonRpcDenialBody({ refused, batch }: DeniedRequests, requestId: string): string {
   const errors = refused.map(({ id, message, reason }) => ({
     jsonrpc: "2.0",
     id,

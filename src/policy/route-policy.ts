@@ -6,13 +6,13 @@ import type { PolicyFacts } from "./criteria.ts";
 import { type JsonRpcMessage, readJsonRpc, tooLarge } from "./json-rpc.ts";
 import { PolicyError } from "./matchers.ts";
 import type {
+  DeniedRequest,
+  DeniedRequests,
   JsonRpcId,
   PolicyDecision,
   PolicyProblem,
   PolicyReason,
   PolicyTable,
-  RefusedRequest,
-  RefusedRequests,
   RoutePolicy,
 } from "./policy.ts";
 import { type CompiledRules, compileRules, type Ruling } from "./rules.ts";
@@ -109,7 +109,7 @@ function isAnswered({ method, headers }: PolicyInput, maxBodyBytes: number): boo
   return method === "POST" && announced > 0 && announced <= Math.min(answeredBytes, maxBodyBytes);
 }
 
-function waitingIn(input: PolicyInput, maxBodyBytes: number): { readonly waiting?: RefusedRequests } {
+function waitingIn(input: PolicyInput, maxBodyBytes: number): { readonly waiting?: DeniedRequests } {
   const body = readJsonRpc(input, Math.min(answeredBytes, maxBodyBytes));
   if (!body.ok) return {};
   const refused = body.messages.flatMap((message) =>
@@ -155,7 +155,7 @@ function refuseCalls(
   const refused = messages.flatMap((message, index) => {
     if (message.kind !== "request") return [];
     const forbidden = rulings[index]?.verdict !== 2;
-    const answer: RefusedRequest = forbidden
+    const answer: DeniedRequest = forbidden
       ? { id: message.id, reason: reasonFor(message), message: messageFor(message) }
       : { id: message.id, reason: "batch_not_allowed", message: words.batch_not_allowed };
     return [answer];

@@ -11,7 +11,7 @@ import { errorPage } from "../pages/error-page.ts";
 import { readForm, requestId } from "../server/http/request.ts";
 import { sendPage } from "../server/http/send-page.ts";
 import { browserBinding } from "../sign-in/sessions.ts";
-import type { Person, SignIn } from "../sign-in/sign-in.ts";
+import type { BrowserSession, SignIn } from "../sign-in/sign-in.ts";
 import type { Store } from "../store/store.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { BeginConsent, UpstreamOAuth } from "../upstream-oauth/upstream-oauth.ts";
@@ -113,11 +113,11 @@ interface ConfirmDeps {
   readonly upstreamOAuth: Pick<UpstreamOAuth, "notice">;
   readonly upstreamTokens: Pick<UpstreamTokens, "connectionState">;
   readonly logger: Logger;
-  readonly mayReach?: (person: Person, route: Route) => boolean;
+  readonly mayReach?: (person: BrowserSession, route: Route) => boolean;
 }
 
 interface Asked {
-  readonly person: Person;
+  readonly person: BrowserSession;
   readonly wish: ConnectionWish;
   readonly browser: string;
   /** The person began on the issuer's host, with the session they have there now. */
@@ -290,7 +290,7 @@ export function createConfirmConnection(deps: ConfirmDeps) {
     async redeem(
       ctx: Context,
       code: string,
-      person: Person,
+      person: BrowserSession,
       wish: ConnectionWish,
     ): Promise<Pick<Confirmed, "shown"> | undefined> {
       const pending = await store.pendingAuthorizations.consume<Confirmed>("connect", code);

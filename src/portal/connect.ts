@@ -7,7 +7,7 @@ import { popupDonePage, popupScript } from "../pages/confirm-connection-page.ts"
 import { errorPage } from "../pages/error-page.ts";
 import { requestId } from "../server/http/request.ts";
 import { sendPage } from "../server/http/send-page.ts";
-import type { Person, SignIn } from "../sign-in/sign-in.ts";
+import type { BrowserSession, SignIn } from "../sign-in/sign-in.ts";
 import type { Store } from "../store/store.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import {
@@ -38,7 +38,7 @@ interface ConnectDeps {
   readonly upstreamTokens: Pick<UpstreamTokens, "connectionState">;
   readonly logger: Logger;
   /** Whether policy lets this person reach the route; default: everybody who is signed in. */
-  readonly mayReach?: (person: Person, route: Route) => boolean;
+  readonly mayReach?: (person: BrowserSession, route: Route) => boolean;
 }
 interface Ending {
   readonly routeId?: string;
@@ -211,10 +211,11 @@ export function createConnectRouter(deps: ConnectDeps): Router {
   });
 
   /** The person at the browser; undefined when the answer is a trip to sign in first. */
-  async function personFor(ctx: Context): Promise<Person | undefined> {
+  async function personFor(ctx: Context): Promise<BrowserSession | undefined> {
     const person = await signIn.person(ctx);
     const session = one(ctx, "session");
-    const fits = (who: Person) => !session || [who.sessionName, who.parentSessionName].includes(session);
+    const fits = (who: BrowserSession) =>
+      !session || [who.sessionName, who.parentSessionName].includes(session);
     if (person && fits(person)) return person;
     if (person && one(ctx, "again") === "1") {
       refuse(ctx, 403, "other_session", {

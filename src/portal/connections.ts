@@ -8,7 +8,7 @@ import { type ConnectionsPage, connectionsPage } from "../pages/connections-page
 import { errorPage } from "../pages/error-page.ts";
 import { readForm, requestId } from "../server/http/request.ts";
 import { sendPage } from "../server/http/send-page.ts";
-import type { Person } from "../sign-in/sign-in.ts";
+import type { BrowserSession } from "../sign-in/sign-in.ts";
 import type { UpstreamToken } from "../store/upstream-tokens.ts";
 import { readFailureCode } from "../upstream-oauth/failures.ts";
 import { failureInWords } from "./connect.ts";
@@ -17,7 +17,7 @@ import { type PortalDeps, reachableRoutes, serverStates } from "./portal.ts";
 /** A person's servers for the portal: those policy lets them use, and those they are still connected to though it no longer does. */
 export async function connectionEntries(
   deps: Pick<PortalDeps, "routes" | "mayReach" | "store" | "upstreamTokens" | "endpointPath">,
-  person: Person,
+  person: BrowserSession,
 ): Promise<ConnectionsPage["servers"]> {
   const states = await serverStates(deps, person.userId, reachableRoutes(deps, person));
   const tokens = await deps.store.upstreamTokens.listForUser(person.userId);
@@ -90,10 +90,10 @@ function resourcesOf({ resources }: Readonly<Record<string, unknown>>): readonly
 }
 
 /** The service accounts that ask for the use of a person's connections, and those that have it (F2.4). */
-export async function machineEntries(
+export async function serviceAccountEntries(
   deps: Pick<PortalDeps, "routes" | "store">,
   ownerId: string,
-): Promise<ConnectionsPage["machines"]> {
+): Promise<ConnectionsPage["serviceAccounts"]> {
   const { store } = deps;
   const delegations = await store.delegations.ofOwner(ownerId);
   if (delegations.length === 0) return [];
@@ -223,7 +223,7 @@ export function createConnectionsRouter(deps: Omit<PortalDeps, "externalTokens" 
   });
 
   /** What a service account asks of this person, as the form names it. */
-  async function askedFor({ form, person }: { form: URLSearchParams; person: Person }) {
+  async function askedFor({ form, person }: { form: URLSearchParams; person: BrowserSession }) {
     const route = routes().byId(form.get("route") ?? "");
     const delegations = await store.delegations.ofOwner(person.userId);
     const delegation = delegations.find(
@@ -232,11 +232,11 @@ export function createConnectionsRouter(deps: Omit<PortalDeps, "externalTokens" 
     return route && delegation && { route, delegation };
   }
 
-  async function show(ctx: Context, person: Person, csrf: string): Promise<void> {
+  async function show(ctx: Context, person: BrowserSession, csrf: string): Promise<void> {
     const [servers, clients, machines] = await Promise.all([
       connectionEntries(deps, person),
       clientEntries(deps, person.userId),
-      machineEntries(deps, person.userId),
+      serviceAccountEntries(deps, person.userId),
     ]);
     const page = connectionsPage({
       person: person.email ?? person.name ?? person.userId,
@@ -249,7 +249,7 @@ export function createConnectionsRouter(deps: Omit<PortalDeps, "externalTokens" 
       },
       servers,
       clients,
-      machines,
+      serviceAccounts: machines,
       notice: noticeOf(ctx, servers),
       csrf,
       home,
@@ -261,7 +261,9 @@ export function createConnectionsRouter(deps: Omit<PortalDeps, "externalTokens" 
   }
 
   /** The posted form of somebody signed in; undefined where the answer has been given already. */
-  async function formOf(ctx: Context): Promise<{ form: URLSearchParams; person: Person } | undefined> {
+  async function formOf(
+    ctx: Context,
+  ): Promise<{ form: URLSearchParams; person: BrowserSession } | undefined> {
     const form = await readForm(ctx);
     const person = await signIn.person(ctx);
     if (!person) {

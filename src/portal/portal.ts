@@ -2,7 +2,7 @@ import { listedPath } from "../config/endpoint.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
 import type { ExternalTokens } from "../external-tokens/external-tokens.ts";
 import type { Route } from "../model/route.ts";
-import type { PolicyCaller } from "../model/subject.ts";
+import type { Subject } from "../model/subject.ts";
 import type { SignIn } from "../sign-in/sign-in.ts";
 import type { People } from "../store/people.ts";
 import type { Store } from "../store/store.ts";
@@ -36,7 +36,7 @@ export interface PortalDeps {
   readonly endpointPath?: UpstreamOAuth["endpointPath"];
   readonly upstreamTokens: Pick<UpstreamTokens, "connectionState" | "disconnect">;
   /** Whether policy lets this person reach the route now. */
-  readonly mayReach: (person: PolicyCaller, route: Route) => boolean;
+  readonly mayReach: (person: Subject, route: Route) => boolean;
   /** Never rejects: a client we cannot learn about is known by its id. */
   readonly describeClient: (clientId: string) => Promise<ClientFacts>;
   readonly logger: Logger;
@@ -53,7 +53,7 @@ export interface ServerState {
 /** The MCP servers that policy lets somebody use, in the order of the routes file. */
 export function reachableRoutes(
   { routes, mayReach }: Pick<PortalDeps, "routes" | "mayReach">,
-  caller: PolicyCaller,
+  caller: Subject,
 ): readonly Route[] {
   return routes().config.routes.filter(
     (route) => route.mcp.kind === "server" && route.enabled && mayReach(caller, route),

@@ -21,7 +21,7 @@ import { returnPath, type Taken } from "./host-handover.ts";
 import { identityFromClaims, personClaims } from "./person-claims.ts";
 import { type OpenidClients, tokensOf } from "./providers.ts";
 import { browserBinding, type Sessions } from "./sessions.ts";
-import type { Person, SignInDeps } from "./sign-in.ts";
+import type { BrowserSession, SignInDeps } from "./sign-in.ts";
 
 /** What waits in the store while the browser is at the provider. */
 interface PendingSignIn {
@@ -38,11 +38,11 @@ interface PendingSignIn {
 const pendingMs = 10 * 60_000;
 
 /** The way to the company's OpenID provider and back (OpenID Connect Core section 3.1), on the issuer's host only. */
-export function createSignInTrip(
+export function createSignInFlow(
   deps: SignInDeps,
   clients: OpenidClients,
   sessions: Sessions,
-  handover: { askToSwitch(ctx: Context, taken: Taken, before: Person): Promise<void> },
+  handover: { askToSwitch(ctx: Context, taken: Taken, before: BrowserSession): Promise<void> },
 ) {
   const { routes, store, logger } = deps;
   const base = () => signInBase(routes().config);

@@ -1,6 +1,6 @@
 import Router from "@koa/router";
 import type { Context } from "koa";
-import { createSignInTrip } from "./authorization-flow.ts";
+import { createSignInFlow } from "./authorization-flow.ts";
 import { createHandover, returnPath } from "./host-handover.ts";
 import { createOpenidClients } from "./providers.ts";
 import { createRecheck } from "./recheck.ts";
@@ -17,9 +17,9 @@ export function createSignIn(deps: SignInDeps): SignIn {
     recheck(userId).catch((error: unknown) => logger.warn({ err: error, userId }, "an old record stays"));
   });
   const handover = createHandover(deps, sessions, begin);
-  const trip = createSignInTrip(deps, clients, sessions, handover);
+  const flow = createSignInFlow(deps, clients, sessions, handover);
   const signOut = createSignOut(deps, clients, sessions);
-  const told = createBackChannelLogout(deps, clients, sessions);
+  const backChannelLogout = createBackChannelLogout(deps, clients, sessions);
   const { recheck, renewTokens, onPersonRejected } = createRecheck(deps, clients, sessions);
   const prefix = routes().config.paths.prefix;
   const onIssuer = (ctx: Context) => ctx.host === new URL(routes().config.issuer).host;
@@ -34,20 +34,22 @@ export function createSignIn(deps: SignInDeps): SignIn {
   const router = new Router();
   router.get(`${prefix}/sign_in`, async (ctx) => {
     ctx.set("cache-control", "no-store");
-    if (onIssuer(ctx)) return trip.start(ctx);
+    if (onIssuer(ctx)) return flow.start(ctx);
     const wanted = ctx.query.return_to;
     ctx.redirect(handover.leave(ctx, (typeof wanted === "string" && returnPath(wanted)) || "/"));
   });
   // One per provider; the one without an id where there is one provider only.
   router.get([`${prefix}/sign_in/callback`, `${prefix}/sign_in/callback/:provider`], (ctx, next) =>
-    onIssuer(ctx) ? noStore(ctx, trip.finish) : next(),
+    onIssuer(ctx) ? noStore(ctx, flow.finish) : next(),
   );
   router.get(`${prefix}/sign_in/handover`, (ctx, next) =>
     onIssuer(ctx) ? noStore(ctx, handover.issue) : next(),
   );
   router.get(`${prefix}/sign_in/complete`, (ctx) => noStore(ctx, handover.redeem));
   router.post(`${prefix}/sign_in/complete`, (ctx) => noStore(ctx, handover.switchPerson));
-  router.post(`${prefix}/sign_in/back_channel_logout`, (ctx, next) => (onIssuer(ctx) ? told(ctx) : next()));
+  router.post(`${prefix}/sign_in/back_channel_logout`, (ctx, next) =>
+    onIssuer(ctx) ? backChannelLogout(ctx) : next(),
+  );
   router.get(`${prefix}/sign_out`, (ctx) => signOut.ask(ctx));
   router.post(`${prefix}/sign_out`, (ctx) => signOut.end(ctx));
 

@@ -5,7 +5,7 @@ import { switchPersonPage } from "../pages/sign-in-pages.ts";
 import { readForm, requestId } from "../server/http/request.ts";
 import { sendPage } from "../server/http/send-page.ts";
 import { browserBinding, type Sessions } from "./sessions.ts";
-import type { Person, SignInDeps } from "./sign-in.ts";
+import type { BrowserSession, SignInDeps } from "./sign-in.ts";
 
 /**
  * Checks that `value` is a path (with query) on this very host, so that a sign-in never ends on a stranger's page: one leading
@@ -133,7 +133,11 @@ export function createHandover(
   }
 
   /** Asks the person at the browser before somebody else takes the place of who is signed in. */
-  async function askToSwitch(ctx: Context, { userId, ...payload }: Taken, before: Person): Promise<void> {
+  async function askToSwitch(
+    ctx: Context,
+    { userId, ...payload }: Taken,
+    before: BrowserSession,
+  ): Promise<void> {
     const csrf = sessions.csrfToken(ctx);
     if (!csrf) return refuse(ctx, "handover_other_person");
     const code = randomBytes(32).toString("base64url");

@@ -5,18 +5,21 @@ import type { Context } from "koa";
 import { LRUCache } from "lru-cache";
 import { ownCookieName } from "../config/cookies.ts";
 import type { AuditEvent } from "../store/audit-events.ts";
-import type { BrowserSession } from "../store/browser-sessions.ts";
-import { secretName } from "../store/hashed-handle.ts";
+import type { BrowserSessionRecord } from "../store/browser-sessions.ts";
+import { hashedHandle } from "../store/hashed-handle.ts";
 import { keysOfGroups } from "../store/people.ts";
-import type { Person, SignInDeps } from "./sign-in.ts";
+import type { BrowserSession, SignInDeps } from "./sign-in.ts";
 
 const sessionCookie = (secure: boolean) => ownCookieName("session", secure);
 const cachedMs = 30_000;
 
 /** The session cookie and the rows behind it. */
 export interface Sessions {
-  person(ctx: Context): Promise<Person | undefined>;
-  fromCookieHeader(cookie: string, host: string): Person | undefined | Promise<Person | undefined>;
+  person(ctx: Context): Promise<BrowserSession | undefined>;
+  fromCookieHeader(
+    cookie: string,
+    host: string,
+  ): BrowserSession | undefined | Promise<BrowserSession | undefined>;
   /** Starts a session on this host with an id nobody has seen before (session fixation), and sets its cookie. */
   start(ctx: Context, session: { userId: string; parentName?: string; expiresAt: Date }): Promise<void>;
   /** Ends the session of this browser, its parent and what was handed over from them. */
@@ -34,7 +37,7 @@ export function createBrowserSessions(
   onUnjudged: (userId: string) => void,
 ): Sessions {
   const namesOf = keysOfGroups();
-  const people = new LRUCache<string, Person>({
+  const people = new LRUCache<string, BrowserSession>({
     max: routes().config.limits.cacheEntries,
     ttl: cachedMs,
     dispose: ({ userId }, name, reason) => {
@@ -58,7 +61,7 @@ export function createBrowserSessions(
     for (const name of namesOf.of(userId)) people.delete(name);
   }
 
-  async function load(id: string, host: string): Promise<Person | undefined> {
+  async function load(id: string, host: string): Promise<BrowserSession | undefined> {
     const changed = new Set<string>();
     changedSince.add(changed);
     try {
@@ -74,7 +77,7 @@ export function createBrowserSessions(
     }
   }
 
-  async function read(id: string, host: string): Promise<Person | undefined> {
+  async function read(id: string, host: string): Promise<BrowserSession | undefined> {
     const session = await store.browserSessions.find(id);
     if (!session || session.host !== host || session.expiresAt.getTime() <= Date.now()) return undefined;
     const signedIn = await store.signInSessions.find(session.userId);
@@ -87,24 +90,27 @@ export function createBrowserSessions(
       name,
       groups,
       claims,
-      sessionName: secretName(id),
+      sessionName: hashedHandle(id),
       parentSessionName: session.parentName,
       sessionExpiresAt: Math.floor(session.expiresAt.getTime() / 1000),
       checkedAt: Math.floor(signedIn.checkedAt.getTime() / 1000),
     };
   }
 
-  function fromId(id: string | undefined, host: string): Person | undefined | Promise<Person | undefined> {
+  function fromId(
+    id: string | undefined,
+    host: string,
+  ): BrowserSession | undefined | Promise<BrowserSession | undefined> {
     if (!id || !/^[\w-]{43}$/.test(id)) return undefined;
     // Without a live listener a sign-out elsewhere would go unheard, so the store is asked each time.
-    const known = store.notifications.healthy() ? people.get(`${secretName(id)} ${host}`) : undefined;
+    const known = store.notifications.healthy() ? people.get(`${hashedHandle(id)} ${host}`) : undefined;
     if (known && known.sessionExpiresAt * 1000 > Date.now()) return known;
     return load(id, host);
   }
 
   const csrfToken = (ctx: Context): string | undefined => {
     const id = ctx.cookies.get(sessionCookie(ctx.secure));
-    return id ? secretName(`csrf ${id}`) : undefined;
+    return id ? hashedHandle(`csrf ${id}`) : undefined;
   };
 
   return {
@@ -115,7 +121,7 @@ export function createBrowserSessions(
     },
     async start(ctx, { userId, parentName, expiresAt }) {
       const id = randomBytes(32).toString("base64url");
-      const session: BrowserSession = {
+      const session: BrowserSessionRecord = {
         id,
         host: ctx.host,
         userId,
@@ -129,7 +135,7 @@ export function createBrowserSessions(
     async end(ctx, audit) {
       const id = ctx.cookies.get(sessionCookie(ctx.secure));
       if (id) await store.browserSessions.end(id, audit);
-      if (id) people.delete(`${secretName(id)} ${ctx.host}`);
+      if (id) people.delete(`${hashedHandle(id)} ${ctx.host}`);
       ctx.cookies.set(sessionCookie(ctx.secure), null, cookieOptions(ctx));
     },
     forget,
@@ -197,5 +203,5 @@ function held(ctx: Context): (readonly [name: string, value: string])[] {
 }
 
 function hash(value: string, purpose: string | undefined): string {
-  return secretName(purpose === undefined ? value : `${purpose} ${value}`);
+  return hashedHandle(purpose === undefined ? value : `${purpose} ${value}`);
 }

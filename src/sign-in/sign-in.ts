@@ -7,7 +7,7 @@ import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 
 /** Who sits in front of the browser, as the company's OpenID provider said. */
-export interface Person {
+export interface BrowserSession {
   readonly userId: string;
   readonly email?: string;
   readonly name?: string;
@@ -34,9 +34,12 @@ export interface SignIn {
   /** Serves `sign_in`, `sign_in/callback[/PROVIDER]`, `sign_in/handover`, `sign_in/complete`, `sign_in/back_channel_logout` and `sign_out`. */
   readonly router: Router;
   /** The person signed in on this host, from the session cookie. */
-  person(ctx: Context): Promise<Person | undefined>;
+  person(ctx: Context): Promise<BrowserSession | undefined>;
   /** The same for a raw `Cookie` header (client routes); no promise when the answer is at hand. */
-  sessionFromCookieHeader(cookie: string, host: string): Person | undefined | Promise<Person | undefined>;
+  sessionFromCookieHeader(
+    cookie: string,
+    host: string,
+  ): BrowserSession | undefined | Promise<BrowserSession | undefined>;
   /**
    * Location that signs the browser in and brings it back to `returnTo`, a path on this host; sets cookies.
    * @throws RangeError when `returnTo` is no path on this host.

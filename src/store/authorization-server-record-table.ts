@@ -7,7 +7,7 @@ import type {
 } from "./authorization-server-records.ts";
 import type { Database } from "./database.ts";
 import type { Encryption } from "./encryption/encryption.ts";
-import { secretName } from "./hashed-handle.ts";
+import { hashedHandle } from "./hashed-handle.ts";
 import { notify } from "./notifications/notifications.ts";
 import type { RowMacs } from "./row-macs.ts";
 import type { Tables } from "./tables.ts";
@@ -19,20 +19,20 @@ const refreshSuccessor = "RefreshTokenSuccessor";
 type Row = Selectable<Tables["authorization_server_record"]>;
 
 const text = (value: unknown) => (typeof value === "string" ? value : null);
-const nameOf = (value: unknown) => (typeof value === "string" ? secretName(value) : null);
+const nameOf = (value: unknown) => (typeof value === "string" ? hashedHandle(value) : null);
 const unexpired = (e: ExpressionBuilder<Tables, typeof table>) =>
   e.or([e("expires_at", "is", null), e("expires_at", ">", sql<Date>`now()`)]);
 
 /** oidc-provider's records: found by hashed ids, sealed, grant id and owner in clear for revoking and listing. */
 export function authorizationServerRecords(
   database: Database,
-  { seal, open }: Encryption,
+  { encrypt, decrypt }: Encryption,
   macs: RowMacs,
 ): AuthorizationServerRecords {
   const { clock } = database;
 
   const openPayload = (row: Row) =>
-    open<{ id: string; payload: Record<string, unknown> }>(table, [row.model, row.id_name], row.sealed);
+    decrypt<{ id: string; payload: Record<string, unknown> }>(table, [row.model, row.id_name], row.sealed);
 
   async function findBy(
     model: string,
@@ -44,7 +44,7 @@ export function authorizationServerRecords(
         .selectFrom(table)
         .selectAll()
         .where("model", "=", model)
-        .where(column, "=", secretName(secret))
+        .where(column, "=", hashedHandle(secret))
         .where(unexpired)
         .executeTakeFirst(),
     );
@@ -60,7 +60,7 @@ export function authorizationServerRecords(
 
   /** All columns of a record that has not been consumed. */
   async function rowOf({ model, id, payload, expiresAt }: Omit<AuthorizationServerRecord, "consumedAt">) {
-    const idName = secretName(id);
+    const idName = hashedHandle(id);
     const clear = {
       grant_id: model === "Grant" ? id : text(payload.grantId),
       uid_name: nameOf(payload.uid),
@@ -70,7 +70,7 @@ export function authorizationServerRecords(
       expires_at: expiresAt === undefined ? null : clock.toDatabase(expiresAt),
     };
     await macs.ready();
-    const sealed = await seal(table, [model, idName], { id, payload });
+    const sealed = await encrypt(table, [model, idName], { id, payload });
     const mac = macs.sign(table, { model, id_name: idName, ...clear, consumed_at: null });
     return { key: { model, id_name: idName }, values: { ...sealed, ...clear, mac } };
   }
@@ -81,7 +81,7 @@ export function authorizationServerRecords(
       .selectFrom(table)
       .selectAll()
       .where("model", "=", model)
-      .where("id_name", "=", secretName(id))
+      .where("id_name", "=", hashedHandle(id))
       .where("consumed_at", "is", null)
       .where(unexpired)
       .forUpdate()
@@ -141,7 +141,7 @@ export function authorizationServerRecords(
       const rows = await tx
         .deleteFrom(table)
         .where("model", "=", model)
-        .where("id_name", "=", secretName(id))
+        .where("id_name", "=", hashedHandle(id))
         .returning("model")
         .execute();
       if (model === "Grant" && rows.length === 1) await notify(tx, { table: "grant", grantId: id });
@@ -239,9 +239,9 @@ export function authorizationServerRecords(
           .selectAll()
           .where((e) =>
             e.or([
-              e.and([e("model", "=", refreshToken), e("id_name", "=", secretName(id))]),
-              e.and([e("model", "=", "Grant"), e("id_name", "=", secretName(grantId))]),
-              e.and([e("model", "=", refreshSuccessor), e("id_name", "=", secretName(usedId))]),
+              e.and([e("model", "=", refreshToken), e("id_name", "=", hashedHandle(id))]),
+              e.and([e("model", "=", "Grant"), e("id_name", "=", hashedHandle(grantId))]),
+              e.and([e("model", "=", refreshSuccessor), e("id_name", "=", hashedHandle(usedId))]),
             ]),
           )
           .where("consumed_at", "is", null)
@@ -285,7 +285,7 @@ export function authorizationServerRecords(
           .selectFrom(table)
           .selectAll()
           .where("model", "=", "Grant")
-          .where("id_name", "=", secretName(grantId))
+          .where("id_name", "=", hashedHandle(grantId))
           .where(unexpired)
           .executeTakeFirst(),
       );

@@ -1,11 +1,11 @@
 import { type AuditEvent, writeAuditEvent } from "./audit-events.ts";
 import type { Database } from "./database.ts";
-import { secretName } from "./hashed-handle.ts";
+import { hashedHandle } from "./hashed-handle.ts";
 import { notify } from "./notifications/notifications.ts";
 import type { RowMacs } from "./row-macs.ts";
 
 /** A browser's session on one host. The cookie holds `id`; the table its SHA-256. */
-export interface BrowserSession {
+export interface BrowserSessionRecord {
   readonly id: string;
   readonly host: string;
   readonly userId: string;
@@ -17,8 +17,8 @@ export interface BrowserSession {
 
 export interface BrowserSessions {
   /** A session whose parent has ended meanwhile is not created: looking for it finds nothing. */
-  create(session: BrowserSession): Promise<void>;
-  find(id: string): Promise<BrowserSession | undefined>;
+  create(session: BrowserSessionRecord): Promise<void>;
+  find(id: string): Promise<BrowserSessionRecord | undefined>;
   /** Whether the session of this `secretName` exists and has not expired: tokens minted for it die with it (F5.1). */
   isLive(name: string): Promise<boolean>;
   /** Ends the session, its parent and all handed over from them (sign-out). No session, no audit event. */
@@ -33,7 +33,7 @@ export function browserSessions(database: Database, macs: RowMacs): BrowserSessi
   return {
     async create(session) {
       const values = {
-        id_name: secretName(session.id),
+        id_name: hashedHandle(session.id),
         host: session.host,
         user_id: session.userId,
         parent_name: session.parentName ?? null,
@@ -63,7 +63,7 @@ export function browserSessions(database: Database, macs: RowMacs): BrowserSessi
         db
           .selectFrom(table)
           .selectAll()
-          .where("id_name", "=", secretName(id))
+          .where("id_name", "=", hashedHandle(id))
           .where("expires_at", ">", new Date())
           .executeTakeFirst(),
       );
@@ -95,7 +95,7 @@ export function browserSessions(database: Database, macs: RowMacs): BrowserSessi
         const session = await tx
           .selectFrom(table)
           .select(["id_name", "parent_name", "user_id"])
-          .where("id_name", "=", secretName(id))
+          .where("id_name", "=", hashedHandle(id))
           .executeTakeFirst();
         if (session === undefined) return;
         const root = session.parent_name ?? session.id_name;

@@ -55,7 +55,7 @@ export interface ClientRegistrations {
   delete(issuer: string, redirectUri: string, clientId: string): Promise<void>;
 }
 
-type SealedPart = Omit<ClientRegistration, "issuer" | "redirectUri" | "secretExpiresAt">;
+type EncryptedPart = Omit<ClientRegistration, "issuer" | "redirectUri" | "secretExpiresAt">;
 
 const table = "client_registration";
 const now = sql<Date>`now()`;
@@ -68,7 +68,7 @@ const pollMs = 250;
  */
 export function clientRegistrations(
   database: Database,
-  { seal, open }: Encryption,
+  { encrypt, decrypt }: Encryption,
   macs: RowMacs,
   notifications: Pick<Notifications, "subscribe">,
   options: { leaseMs: number },
@@ -81,7 +81,7 @@ export function clientRegistrations(
     if (row.sealed === null) return undefined;
     const { issuer, redirect_uri: redirectUri } = row;
     return {
-      ...(await open<SealedPart>(table, [issuer, redirectUri], row.sealed)),
+      ...(await decrypt<EncryptedPart>(table, [issuer, redirectUri], row.sealed)),
       issuer,
       redirectUri,
       ...(row.secret_expires_at && { secretExpiresAt: clock.fromDatabase(row.secret_expires_at) }),
@@ -193,8 +193,8 @@ export function clientRegistrations(
   /** All columns of a registration, encrypted and bound. */
   async function valuesOf(registration: ClientRegistration) {
     const { issuer, redirectUri, secretExpiresAt, ...part } = registration;
-    const sealedPart: SealedPart = part;
-    const sealed = await seal(table, [issuer, redirectUri], sealedPart);
+    const encryptedPart: EncryptedPart = part;
+    const sealed = await encrypt(table, [issuer, redirectUri], encryptedPart);
     const clear = {
       client_id: registration.clientId,
       secret_expires_at: secretExpiresAt === undefined ? null : clock.toDatabase(secretExpiresAt),

@@ -1,6 +1,6 @@
 import { type Kysely, sql, type Transaction } from "kysely";
 import type { ConnectionKey } from "../model/connection.ts";
-import { secretName } from "./hashed-handle.ts";
+import { hashedHandle } from "./hashed-handle.ts";
 import type { Tables } from "./tables.ts";
 
 /** What a person disconnects: one connection, or with it all others of theirs at the route, also those under way. */
@@ -11,11 +11,11 @@ const kind = "disconnect";
 /** Longer than an authorization flow or a refresh can take. */
 const kept = sql`interval '30 days'`;
 function nameOf({ userId, routeId, upstream }: ConnectionKey, scope: DisconnectScope): string {
-  return secretName(JSON.stringify(scope === "route" ? [userId, routeId] : [userId, routeId, upstream]));
+  return hashedHandle(JSON.stringify(scope === "route" ? [userId, routeId] : [userId, routeId, upstream]));
 }
 
 /** Remembers that somebody has disconnected, in the transaction of it, also where there was no connection yet. */
-export async function noteDisconnect(
+export async function recordDisconnect(
   tx: Transaction<Tables>,
   key: ConnectionKey,
   scope: DisconnectScope,

@@ -7,7 +7,7 @@ import { clientRegistrations } from "./client-registrations.ts";
 import { createDatabase, type Database, type InSpan, type StoreMetrics } from "./database.ts";
 import { delegations } from "./delegations.ts";
 import { listenEmbedded, openEmbeddedDatabase } from "./embedded/embedded-database.ts";
-import { requireRoom } from "./embedded/pglite.ts";
+import { requireSpace } from "./embedded/pglite.ts";
 import { encryption } from "./encryption/encryption.ts";
 import type { KeyEncryptionKeys } from "./encryption/key-encryption-keys.ts";
 import { rotateEncryptionKeys } from "./encryption/rotate.ts";
@@ -182,7 +182,7 @@ async function openEmbedded(options: StoreOptions): Promise<Opened> {
     const listener = await listenEmbedded(pglite, options);
     const timeoutMs = options.operationTimeoutMs ?? 3_000;
     const { metrics, inSpan } = options;
-    const beforeWrite = () => requireRoom(options.dir);
+    const beforeWrite = () => requireSpace(options.dir);
     return { database: createDatabase(db, { timeoutMs, metrics, inSpan, beforeWrite, close }), listener };
   } catch (error) {
     await close();

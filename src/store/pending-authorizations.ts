@@ -1,7 +1,7 @@
 import { type Selectable, sql } from "kysely";
 import type { Database } from "./database.ts";
 import type { Encryption } from "./encryption/encryption.ts";
-import { secretName } from "./hashed-handle.ts";
+import { hashedHandle } from "./hashed-handle.ts";
 import type { RowMacs } from "./row-macs.ts";
 import type { Tables } from "./tables.ts";
 
@@ -33,7 +33,7 @@ const unexpired = sql<boolean>`expires_at > now()`;
 /** Consents and sign-ins under way, found by the hash of their state, used once. */
 export function pendingAuthorizations(
   database: Database,
-  { seal, open }: Encryption,
+  { encrypt, decrypt }: Encryption,
   macs: RowMacs,
 ): PendingAuthorizations {
   const { clock } = database;
@@ -47,14 +47,14 @@ export function pendingAuthorizations(
       state,
       ...(row.user_id !== null && { userId: row.user_id }),
       expiresAt: clock.fromDatabase(row.expires_at),
-      payload: await open<P>(table, [kind, row.state_name], row.sealed),
+      payload: await decrypt<P>(table, [kind, row.state_name], row.sealed),
     };
   }
   return {
     async create(row, keepPerUser) {
-      const stateName = secretName(row.state);
+      const stateName = hashedHandle(row.state);
       await macs.ready();
-      const sealed = await seal(table, [row.kind, stateName], row.payload);
+      const sealed = await encrypt(table, [row.kind, stateName], row.payload);
       const values = {
         kind: row.kind,
         state_name: stateName,
@@ -90,7 +90,7 @@ export function pendingAuthorizations(
           .selectFrom(table)
           .selectAll()
           .where("kind", "=", kind)
-          .where("state_name", "=", secretName(state))
+          .where("state_name", "=", hashedHandle(state))
           .where(unexpired)
           .executeTakeFirst(),
       );
@@ -102,7 +102,7 @@ export function pendingAuthorizations(
         tx
           .deleteFrom(table)
           .where("kind", "=", kind)
-          .where("state_name", "=", secretName(state))
+          .where("state_name", "=", hashedHandle(state))
           .where(unexpired)
           .returningAll()
           .executeTakeFirst(),

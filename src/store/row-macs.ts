@@ -89,7 +89,7 @@ const batchSize = 200;
  */
 export function rowMacs(
   database: Database,
-  { seal, open }: Encryption,
+  { encrypt, decrypt }: Encryption,
   deps: { readonly logger: Logger; readonly metrics?: Pick<StoreMetrics, "storeRowsRejected"> },
 ): RowMacs {
   let state: State | undefined;
@@ -139,7 +139,7 @@ export function rowMacs(
     const keys: MacKey[] = [];
     let failure: unknown;
     for (const { kid, sealed } of rows) {
-      const found = await openIfPossible(kid, sealed);
+      const found = await decryptIfPossible(kid, sealed);
       if (isMacKey(found)) keys.push({ ...found, kid });
       else
         failure =
@@ -154,7 +154,7 @@ export function rowMacs(
   async function look(rows: readonly KeyRow[]): Promise<{ marked: boolean; opened: number }> {
     let [marked, opened] = [false, 0];
     for (const { kid, sealed } of rows) {
-      const found = await openIfPossible(kid, sealed);
+      const found = await decryptIfPossible(kid, sealed);
       if (found instanceof DecryptionFailed) continue;
       opened++;
       // A key of MACs, too, whatever purpose it has been given since.
@@ -163,12 +163,12 @@ export function rowMacs(
     return { marked, opened };
   }
 
-  async function openIfPossible(
+  async function decryptIfPossible(
     kid: string,
     sealed: string,
   ): Promise<Readonly<Record<string, unknown>> | DecryptionFailed> {
     try {
-      return await open<Record<string, unknown>>(keyTable, [kid], sealed);
+      return await decrypt<Record<string, unknown>>(keyTable, [kid], sealed);
     } catch (error) {
       if (error instanceof DecryptionFailed) return error;
       throw error;
@@ -193,7 +193,7 @@ export function rowMacs(
     const createdAt = new Date();
     const bound = tables.length > 0;
     const value = { k: randomBytes(32).toString("base64url"), createdAt: createdAt.getTime(), bound, tables };
-    const sealed = await seal(keyTable, [kid], value);
+    const sealed = await encrypt(keyTable, [kid], value);
     return { kid, row: { kid, purpose, ...sealed, created_at: createdAt, active_at: createdAt } };
   }
 
@@ -284,11 +284,11 @@ export function rowMacs(
     await signAll(missing, (table, row) => !isGood(table, asBound(row)));
     await database.write("row_mac.bound", async (tx) => {
       for (const { kid, sealed, purpose: of } of await keyRows(tx, true)) {
-        const value = await openIfPossible(kid, sealed);
+        const value = await decryptIfPossible(kid, sealed);
         // Nobody's key: whoever planted it must not keep the others from being marked.
         if (value instanceof DecryptionFailed) continue;
         const bound = of === purpose ? { bound: true, tables: everyTable } : { [marker]: true };
-        const fresh = await seal(keyTable, [kid], { ...value, ...bound });
+        const fresh = await encrypt(keyTable, [kid], { ...value, ...bound });
         await tx.updateTable(keyTable).set(fresh).where("kid", "=", kid).execute();
       }
       await notify(tx, { table: keyTable });

@@ -2,7 +2,7 @@ import type { Selectable } from "kysely";
 import { type AuditEvent, writeAuditEvent } from "./audit-events.ts";
 import type { Database } from "./database.ts";
 import type { Encryption } from "./encryption/encryption.ts";
-import { secretName } from "./hashed-handle.ts";
+import { hashedHandle } from "./hashed-handle.ts";
 import { notify } from "./notifications/notifications.ts";
 import type { RowMacs } from "./row-macs.ts";
 import type { Tables } from "./tables.ts";
@@ -49,7 +49,7 @@ export interface SignInSessions {
 }
 
 const table = "sign_in_session";
-type SealedPart = Omit<SignInSession, "userId" | "providerId" | "subject" | "checkedAt" | "unjudged"> & {
+type EncryptedPart = Omit<SignInSession, "userId" | "providerId" | "subject" | "checkedAt" | "unjudged"> & {
   /** `tokensAt` of what was written by the rule on e-mail addresses. A version that knows no such rule copies it, beside newer tokens. */
   readonly judgedAt?: number | null;
 };
@@ -60,12 +60,12 @@ type SealedPart = Omit<SignInSession, "userId" | "providerId" | "subject" | "che
  */
 export function signInSessions(
   database: Database,
-  { seal, open }: Encryption,
+  { encrypt, decrypt }: Encryption,
   macs: RowMacs,
   judge: (record: SignInSession) => SignInSession | undefined = (record) => record,
 ): SignInSessions {
   async function openRow(row: Selectable<Tables["sign_in_session"]>): Promise<SignInSession> {
-    const { judgedAt, ...part } = await open<SealedPart>(table, [row.user_id], row.sealed);
+    const { judgedAt, ...part } = await decrypt<EncryptedPart>(table, [row.user_id], row.sealed);
     return {
       ...part,
       ...(judgedAt !== (part.tokensAt ?? null) && { unjudged: true }),
@@ -84,16 +84,16 @@ export function signInSessions(
   /** All columns but the key. */
   async function valuesOf(session: SignInSession) {
     const { userId, providerId, subject, checkedAt, unjudged, ...part } = session;
-    const sealedPart: SealedPart = unjudged ? part : { ...part, judgedAt: session.tokensAt ?? null };
+    const encryptedPart: EncryptedPart = unjudged ? part : { ...part, judgedAt: session.tokensAt ?? null };
     const clear = {
       provider_id: providerId,
       subject,
-      sid_name: session.sid === undefined ? null : secretName(session.sid),
+      sid_name: session.sid === undefined ? null : hashedHandle(session.sid),
       checked_at: checkedAt,
     };
     await macs.ready();
     const mac = macs.sign(table, { user_id: userId, ...clear });
-    return { ...clear, mac, ...(await seal(table, [userId], sealedPart)) };
+    return { ...clear, mac, ...(await encrypt(table, [userId], encryptedPart)) };
   }
   return {
     async find(userId) {
@@ -107,7 +107,7 @@ export function signInSessions(
           .selectFrom(table)
           .selectAll()
           .where("provider_id", "=", providerId)
-          .where("sid_name", "=", secretName(sid))
+          .where("sid_name", "=", hashedHandle(sid))
           .executeTakeFirst(),
       );
       const row = await macs.find(table, found);

@@ -34,7 +34,7 @@ const table = "signing_key";
 /** Our private keys, sealed; the first of each purpose is made once across replicas. */
 export function signingKeys(
   database: Database,
-  { seal, open }: Encryption,
+  { encrypt, decrypt }: Encryption,
   macs: RowMacs,
 ): SigningKeys & {
   /** `rotate` inside of another transaction. `macs` must be ready. */
@@ -58,7 +58,7 @@ export function signingKeys(
       active_at: key.activeAt,
       expires_at: key.expiresAt ?? null,
     };
-    const sealed = await seal(table, [key.kid], macs.mark(key.privateJwk));
+    const sealed = await encrypt(table, [key.kid], macs.mark(key.privateJwk));
     await tx
       .insertInto(table)
       .values({ ...clear, ...sealed, mac: macs.sign(table, clear) })
@@ -71,7 +71,7 @@ export function signingKeys(
       (await macs.filter(table, rows)).map(async (row) => ({
         kid: row.kid,
         purpose,
-        privateJwk: macs.unmark(await open<Record<string, unknown>>(table, [row.kid], row.sealed)),
+        privateJwk: macs.unmark(await decrypt<Record<string, unknown>>(table, [row.kid], row.sealed)),
         createdAt: row.created_at,
         activeAt: row.active_at,
         ...(row.expires_at && { expiresAt: row.expires_at }),

@@ -10,11 +10,11 @@ import type { PendingAuthorizations } from "./pending-authorizations.ts";
 import type { SignInSessions } from "./sign-in-sessions.ts";
 import type { SigningKey, SigningKeys } from "./signing-keys.ts";
 import type { StoredRoutes } from "./stored-routes.ts";
-import type { UpstreamTokens } from "./upstream-tokens.ts";
+import type { StoredUpstreamTokens } from "./upstream-tokens.ts";
 import type { UsedValues } from "./used-values.ts";
 
 export interface Store {
-  readonly upstreamTokens: UpstreamTokens;
+  readonly upstreamTokens: StoredUpstreamTokens;
   readonly pendingAuthorizations: PendingAuthorizations;
   readonly clientRegistrations: ClientRegistrations;
   readonly clientIssuers: ClientIssuers;

@@ -45,7 +45,7 @@ const now = sql<Date>`now()`;
  */
 export function storedRoutes(
   database: Database,
-  { seal, open }: Encryption,
+  { encrypt, decrypt }: Encryption,
   macs: RowMacs,
   onUnreadable: (id: string, error: DecryptionFailed | Error) => void,
 ): StoredRoutes {
@@ -74,7 +74,7 @@ export function storedRoutes(
       const routes = await Promise.all(
         (await macs.filter(table, rows)).map(async (row): Promise<StoredRoute[]> => {
           try {
-            const entry = await open<Record<string, unknown>>(table, [row.id], row.sealed);
+            const entry = await decrypt<Record<string, unknown>>(table, [row.id], row.sealed);
             const { id, place, version, created_at: createdAt, updated_at: updatedAt } = row;
             return [{ id, place, version, entry, createdAt, updatedAt }];
           } catch (error) {
@@ -89,7 +89,7 @@ export function storedRoutes(
     async create({ id, place, entry }, audit) {
       await macs.ready();
       const forged = await forgedAt(id, place);
-      const sealed = await seal(table, [id], entry);
+      const sealed = await encrypt(table, [id], entry);
       const mac = macs.sign(table, { id, place, version: 1 });
       return database.write("stored_route.create", async (tx) => {
         await remove(tx, forged);
@@ -109,7 +109,7 @@ export function storedRoutes(
     async replace({ id, place, entry }, version, audit) {
       await macs.ready();
       const forged = await forgedAt(id, place);
-      const sealed = await seal(table, [id], entry);
+      const sealed = await encrypt(table, [id], entry);
       const mac = macs.sign(table, { id, place, version: version + 1 });
       return database.write("stored_route.replace", async (tx) => {
         await remove(tx, forged);

@@ -1,7 +1,7 @@
 import type { ColumnType, Generated } from "kysely";
 
 /** A compact JWE bound to its row, and the key-encryption key it was sealed by. */
-interface Sealed {
+interface Encrypted {
   sealed: string;
   key_id: string;
 }
@@ -13,7 +13,7 @@ interface Bound {
   mac: string | null;
 }
 
-export interface UpstreamTokenTable extends Sealed, Bound {
+export interface UpstreamTokenTable extends Encrypted, Bound {
   user_id: string;
   route_id: string;
   upstream: string;
@@ -43,7 +43,7 @@ export interface Tables {
     resource_metadata: string | null;
     demanded_at: Date;
   };
-  pending_authorization: Sealed &
+  pending_authorization: Encrypted &
     Bound & {
       kind: string;
       state_name: string;
@@ -76,7 +76,7 @@ export interface Tables {
     issuer: string;
     created_at: Generated<Date>;
   };
-  authorization_server_record: Sealed &
+  authorization_server_record: Encrypted &
     Bound & {
       model: string;
       id_name: string;
@@ -107,7 +107,7 @@ export interface Tables {
     created_at: Date;
     expires_at: Date;
   };
-  sign_in_session: Sealed &
+  sign_in_session: Encrypted &
     Bound & {
       user_id: string;
       provider_id: string;
@@ -115,7 +115,7 @@ export interface Tables {
       sid_name: string | null;
       checked_at: Date;
     };
-  signing_key: Sealed &
+  signing_key: Encrypted &
     Bound & {
       kid: string;
       purpose: string;
@@ -123,7 +123,7 @@ export interface Tables {
       active_at: Date;
       expires_at: Date | null;
     };
-  stored_route: Sealed &
+  stored_route: Encrypted &
     Bound & {
       id: string;
       place: string;

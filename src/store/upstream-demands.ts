@@ -6,19 +6,19 @@ import type { RowMacs } from "./row-macs.ts";
 import type { Tables } from "./tables.ts";
 
 /** What the upstream asked for and the connection lacks; outlives the token row (F3.6, F4.6). */
-export interface UpstreamDemand {
+export interface RequiredScopes {
   readonly scopes: readonly string[];
   /** `resource_metadata` of the upstream's challenge. */
   readonly resourceMetadata?: string;
-  readonly demandedAt: Date;
+  readonly requiredAt: Date;
 }
 
 /** What upstreams asked for beyond the token they were shown; rows outlive the token's. */
-export interface UpstreamDemands {
+export interface RequiredScopesTable {
   /** Remembers it; scopes are merged with an earlier demand. */
-  demand(key: ConnectionKey, demand: UpstreamDemand): Promise<void>;
-  findDemand(key: ConnectionKey): Promise<UpstreamDemand | undefined>;
-  clearDemand(key: ConnectionKey): Promise<void>;
+  requireScopes(key: ConnectionKey, demand: RequiredScopes): Promise<void>;
+  findRequiredScopes(key: ConnectionKey): Promise<RequiredScopes | undefined>;
+  clearRequiredScopes(key: ConnectionKey): Promise<void>;
 }
 
 const table = "upstream_demand";
@@ -27,11 +27,11 @@ const table = "upstream_demand";
 const mostScopes = 100;
 
 /** The table `upstream_demand`. */
-export function upstreamDemands(database: Database, macs: RowMacs): UpstreamDemands {
+export function requiredScopesTable(database: Database, macs: RowMacs): RequiredScopesTable {
   // What replicas hold of a connection in memory includes what is demanded of it.
   const changed = (key: ConnectionKey) => ({ table: "upstream_token", key: connectionKeyName(key) }) as const;
   return {
-    async demand(key, demand) {
+    async requireScopes(key, demand) {
       await macs.ready();
       await database.write("upstream_demand.put", async (tx) => {
         // Whoever comes second waits for the first here, and adds to what he left.
@@ -41,7 +41,7 @@ export function upstreamDemands(database: Database, macs: RowMacs): UpstreamDema
             ...columnsOf(key),
             scopes: "[]",
             resource_metadata: null,
-            demanded_at: demand.demandedAt,
+            demanded_at: demand.requiredAt,
             mac: null,
           })
           .onConflict((conflict) => conflict.doNothing())
@@ -51,7 +51,7 @@ export function upstreamDemands(database: Database, macs: RowMacs): UpstreamDema
         const values = {
           scopes: [...new Set([...(known?.scopes ?? []), ...demand.scopes])].slice(0, mostScopes).sort(),
           resource_metadata: demand.resourceMetadata ?? known?.resource_metadata ?? null,
-          demanded_at: demand.demandedAt,
+          demanded_at: demand.requiredAt,
         };
         await tx
           .updateTable(table)
@@ -67,7 +67,7 @@ export function upstreamDemands(database: Database, macs: RowMacs): UpstreamDema
         await notify(tx, changed(key));
       });
     },
-    async findDemand(key) {
+    async findRequiredScopes(key) {
       const found = await database.read("upstream_demand.find", (db) =>
         selectRow(db, key).executeTakeFirst(),
       );
@@ -76,11 +76,11 @@ export function upstreamDemands(database: Database, macs: RowMacs): UpstreamDema
         row && {
           scopes: row.scopes,
           ...(row.resource_metadata !== null && { resourceMetadata: row.resource_metadata }),
-          demandedAt: row.demanded_at,
+          requiredAt: row.demanded_at,
         }
       );
     },
-    async clearDemand(key) {
+    async clearRequiredScopes(key) {
       await database.write("upstream_demand.clear", async (tx) => {
         await tx
           .deleteFrom(table)

@@ -3,18 +3,18 @@ import { type ConnectionKey, connectionKeyName } from "../model/connection.ts";
 import { type AuditEvent, writeAuditEvent } from "./audit-events.ts";
 import type { Database } from "./database.ts";
 import { endDelegations } from "./delegations.ts";
-import { disconnectsOf, lockDisconnects, noteDisconnect } from "./disconnects.ts";
+import { disconnectsOf, lockDisconnects, recordDisconnect } from "./disconnects.ts";
 import type { Encryption } from "./encryption/encryption.ts";
 import { DecryptionFailed } from "./errors.ts";
 import { notify } from "./notifications/notifications.ts";
 import { hasLeft } from "./persistently.ts";
 import type { RowMacs } from "./row-macs.ts";
 import type { Tables, UpstreamTokenTable } from "./tables.ts";
-import { upstreamDemands } from "./upstream-demands.ts";
-import type { NewUpstreamToken, PutBasis, UpstreamToken, UpstreamTokens } from "./upstream-tokens.ts";
+import { requiredScopesTable } from "./upstream-demands.ts";
+import type { NewUpstreamToken, PutBasis, StoredUpstreamTokens, UpstreamToken } from "./upstream-tokens.ts";
 
 /** All but what queries need is sealed: who could edit the token endpoint in clear could have refresh tokens sent to himself. */
-type SealedPart = Omit<NewUpstreamToken, keyof ConnectionKey | "expiresAt" | "refreshExpiresAt">;
+type EncryptedPart = Omit<NewUpstreamToken, keyof ConnectionKey | "expiresAt" | "refreshExpiresAt">;
 
 const table = "upstream_token";
 const primaryKey = (key: ConnectionKey) => [key.userId, key.routeId, key.upstream];
@@ -24,17 +24,17 @@ const now = sql<Date>`now()`;
 /** @param onUnreadable told of a row that was deleted although it could not be decrypted */
 export function upstreamTokens(
   database: Database,
-  { seal, open }: Encryption,
+  { encrypt, decrypt }: Encryption,
   macs: RowMacs,
   onUnreadable: (key: ConnectionKey, error: DecryptionFailed) => void,
-): UpstreamTokens {
+): StoredUpstreamTokens {
   const { clock } = database;
   const changed = (key: ConnectionKey) => ({ table: "upstream_token", key: connectionKeyName(key) }) as const;
 
-  async function sealToken(token: NewUpstreamToken) {
+  async function encryptToken(token: NewUpstreamToken) {
     const { userId, routeId, upstream, expiresAt, refreshExpiresAt, ...part } = token;
     // Of the version that this one takes the place of.
-    const { refusals: _, ...sealedPart }: SealedPart & Pick<UpstreamToken, "refusals"> = part;
+    const { rejections: _, ...encryptedPart }: EncryptedPart & Pick<UpstreamToken, "rejections"> = part;
     const clear = {
       expires_at: expiresAt === undefined ? null : clock.toDatabase(expiresAt),
       refresh_expires_at: refreshExpiresAt === undefined ? null : clock.toDatabase(refreshExpiresAt),
@@ -42,7 +42,7 @@ export function upstreamTokens(
     };
     await macs.ready();
     return {
-      ...(await seal(table, primaryKey(token), sealedPart)),
+      ...(await encrypt(table, primaryKey(token), encryptedPart)),
       ...clear,
       mac: macs.sign(table, { user_id: userId, route_id: routeId, upstream, ...clear }),
       lease_owner: null,
@@ -52,9 +52,9 @@ export function upstreamTokens(
     };
   }
 
-  async function openToken(row: Selectable<UpstreamTokenTable>): Promise<UpstreamToken> {
+  async function decryptToken(row: Selectable<UpstreamTokenTable>): Promise<UpstreamToken> {
     const key = { userId: row.user_id, routeId: row.route_id, upstream: row.upstream };
-    const part = await open<SealedPart>(table, primaryKey(key), row.sealed);
+    const part = await decrypt<EncryptedPart>(table, primaryKey(key), row.sealed);
     return {
       ...part,
       ...key,
@@ -68,10 +68,10 @@ export function upstreamTokens(
     };
   }
 
-  function refusalsOf(row: Selectable<UpstreamTokenTable>): Pick<UpstreamToken, "refusals"> {
+  function refusalsOf(row: Selectable<UpstreamTokenTable>): Pick<UpstreamToken, "rejections"> {
     const { version, refused_version: refused, refused_count: count, refused_since: since } = row;
     if (refused !== version || count === null || since === null) return {};
-    return { refusals: { count, since: clock.fromDatabase(since) } };
+    return { rejections: { count, since: clock.fromDatabase(since) } };
   }
 
   function put(token: NewUpstreamToken, audit: AuditEvent): Promise<number>;
@@ -81,7 +81,7 @@ export function upstreamTokens(
     basis: PutBasis | undefined,
   ): Promise<number | undefined>;
   async function put(token: NewUpstreamToken, audit: AuditEvent, basis?: PutBasis) {
-    const values = await sealToken(token);
+    const values = await encryptToken(token);
     return database.write("upstream_token.put", async (tx) => {
       if (basis && !(await isStillSo(tx, token, basis))) return undefined;
       const { version } = await tx
@@ -133,7 +133,7 @@ export function upstreamTokens(
   }
 
   return {
-    ...upstreamDemands(database, macs),
+    ...requiredScopesTable(database, macs),
 
     async find(key) {
       const found = await database.read("upstream_token.find", (db) =>
@@ -146,7 +146,7 @@ export function upstreamTokens(
           .executeTakeFirst(),
       );
       const row = await macs.find(table, found);
-      return row && openToken(row);
+      return row && decryptToken(row);
     },
 
     put,
@@ -193,7 +193,7 @@ export function upstreamTokens(
       });
     },
 
-    async noteRefusal(key, version, owner, at) {
+    async recordRejection(key, version, owner, at) {
       const since = clock.toDatabase(at);
       const row = await database.write("upstream_token.note_refusal", async (tx) => {
         const noted = await tx
@@ -215,11 +215,11 @@ export function upstreamTokens(
         if (noted) await notify(tx, changed(key));
         return noted;
       });
-      return row && refusalsOf(row).refusals;
+      return row && refusalsOf(row).rejections;
     },
 
     async replace(token, version, owner, audit) {
-      const values = await sealToken(token);
+      const values = await encryptToken(token);
       return database.write("upstream_token.replace", async (tx) => {
         const row = await tx
           .updateTable(table)
@@ -258,7 +258,7 @@ export function upstreamTokens(
     async delete(key, audit, disconnected) {
       await macs.ready();
       const row = await database.write("upstream_token.delete", async (tx) => {
-        if (disconnected) await noteDisconnect(tx, key, disconnected);
+        if (disconnected) await recordDisconnect(tx, key, disconnected);
         const deleted = await tx
           .deleteFrom(table)
           .where("user_id", "=", key.userId)
@@ -275,7 +275,7 @@ export function upstreamTokens(
       });
       if (row === undefined || !(await macs.find(table, row))) return undefined;
       try {
-        return await openToken(row);
+        return await decryptToken(row);
       } catch (error) {
         if (!(error instanceof DecryptionFailed)) throw error;
         onUnreadable(key, error);
@@ -287,7 +287,7 @@ export function upstreamTokens(
       const rows = await database.read("upstream_token.list", (db) =>
         db.selectFrom(table).selectAll().where("user_id", "=", userId).orderBy("route_id").execute(),
       );
-      return Promise.all((await macs.filter(table, rows)).map(openToken));
+      return Promise.all((await macs.filter(table, rows)).map(decryptToken));
     },
 
     async list({ userId, routeId }) {
@@ -318,7 +318,7 @@ export function upstreamTokens(
       }));
     },
 
-    async noteUse(key) {
+    async recordUse(key) {
       await database.writeAtOnce("upstream_token.note_use", (db) =>
         db
           .updateTable(table)

@@ -1,7 +1,7 @@
 import type { ConnectionKey } from "../model/connection.ts";
 import type { AuditEvent } from "./audit-events.ts";
 import type { DisconnectScope } from "./disconnects.ts";
-import type { UpstreamDemands } from "./upstream-demands.ts";
+import type { RequiredScopesTable } from "./upstream-demands.ts";
 
 /** A decrypted TI with all that is needed to use, refresh and revoke it. */
 export interface UpstreamToken extends ConnectionKey {
@@ -30,10 +30,10 @@ export interface UpstreamToken extends ConnectionKey {
   /** To a few minutes; absent: not since it was made. */
   readonly lastUsedAt?: Date;
   /** Refreshes of this version that the server refused without saying why; absent: none. */
-  readonly refusals?: RefreshRefusals;
+  readonly rejections?: RefreshRejections;
 }
 
-export interface RefreshRefusals {
+export interface RefreshRejections {
   readonly count: number;
   /** The first one. */
   readonly since: Date;
@@ -62,7 +62,7 @@ export interface PutBasis extends Standing {
 export type ConnectionSummary = ConnectionKey &
   Pick<UpstreamToken, "expiresAt" | "connectedAt" | "updatedAt"> & { readonly refreshable: boolean };
 
-export interface UpstreamTokens extends UpstreamDemands {
+export interface StoredUpstreamTokens extends RequiredScopesTable {
   find(key: ConnectionKey): Promise<UpstreamToken | undefined>;
   /** Stores what a consent brought, over whatever was there; clears the demand. Returns the new version. */
   put(token: NewUpstreamToken, audit: AuditEvent): Promise<number>;
@@ -85,12 +85,12 @@ export interface UpstreamTokens extends UpstreamDemands {
   ): Promise<boolean>;
   releaseLease(key: ConnectionKey, version: number, owner: string): Promise<void>;
   /** Counts a refresh that was refused without a reason, and releases the lease. Undefined: lease or version were lost. */
-  noteRefusal(
+  recordRejection(
     key: ConnectionKey,
     version: number,
     owner: string,
     at: Date,
-  ): Promise<RefreshRefusals | undefined>;
+  ): Promise<RefreshRejections | undefined>;
   /** Writes a refreshed token only if version and lease owner still match. Returns the new version, undefined if lost. */
   replace(
     token: NewUpstreamToken,
@@ -114,7 +114,7 @@ export interface UpstreamTokens extends UpstreamDemands {
   /** What an operator may see of connections: nothing is decrypted. */
   list(filter: { readonly userId?: string; readonly routeId?: string }): Promise<ConnectionSummary[]>;
   /** Remembers that the connection was used just now. Neither a new version nor a change that others hear of. */
-  noteUse(key: ConnectionKey): Promise<void>;
+  recordUse(key: ConnectionKey): Promise<void>;
   /**
    * Connections to places, or below them, that no route has had for `graceSeconds`, as seen by every replica that asked meanwhile: one that
    * still knows the route starts the time anew (F8.10).

@@ -1,6 +1,6 @@
 import { sql } from "kysely";
 import type { Database } from "./database.ts";
-import { secretName } from "./hashed-handle.ts";
+import { hashedHandle } from "./hashed-handle.ts";
 
 export interface UsedValues {
   isTaken(kind: "logout_token", value: string): Promise<boolean>;
@@ -23,7 +23,7 @@ export function usedValues(database: Database): UsedValues {
           .selectFrom(table)
           .select("kind")
           .where("kind", "=", kind)
-          .where("name", "=", secretName(value))
+          .where("name", "=", hashedHandle(value))
           .where("expires_at", ">", sql<Date>`now()`)
           .executeTakeFirst(),
       );
@@ -34,7 +34,7 @@ export function usedValues(database: Database): UsedValues {
       const row = await database.writeAtOnce("used_value.take", (db) =>
         db
           .insertInto(table)
-          .values({ kind, name: secretName(value), expires_at })
+          .values({ kind, name: hashedHandle(value), expires_at })
           // What has expired, but was not removed yet, is as good as absent.
           .onConflict((conflict) =>
             conflict

@@ -8,7 +8,7 @@ import {
 } from "oauth4webapi";
 import { askedAt, endpointUrl } from "../config/endpoint.ts";
 import { callbackHost, callbackUri, hasOneOAuthRoute } from "../config/upstream-callback.ts";
-import type { UpstreamOAuth as OAuthConfig, Route } from "../model/route.ts";
+import type { OAuthUpstreamAuth as OAuthConfig, Route } from "../model/route.ts";
 import { hasLeft, type Persistence, putBasis, putUnlessChanged, standingOf } from "../store/persistently.ts";
 import type { NewUpstreamToken, PutBasis, Standing, UpstreamToken } from "../store/upstream-tokens.ts";
 import type { AuthMethods, UpstreamClient } from "./client-authentication.ts";
@@ -29,7 +29,7 @@ import {
 } from "./issuers.ts";
 import { authorizationUrl, type PendingConsent } from "./pending-authorization.ts";
 import { revoke } from "./revoke.ts";
-import type { Outward } from "./route-fetch.ts";
+import type { RouteFetch } from "./route-fetch.ts";
 import type { UpstreamServer } from "./server-metadata.ts";
 import { requestToken } from "./token-endpoint.ts";
 import type { BeginConsent, ConsentNotice, FinishConsent, UpstreamOAuthDeps } from "./upstream-oauth.ts";
@@ -52,7 +52,7 @@ interface Again {
 }
 
 /** A person's trip to an upstream's authorization server and back (F4.3). */
-export interface Consent {
+export interface AuthorizationRequests {
   /** @throws UpstreamOAuthError */
   begin(consent: BeginConsent): Promise<{ location: string; state: string } | { notice: ConsentNotice }>;
   /** Where a person would be sent, and what for. @throws UpstreamOAuthError */
@@ -70,14 +70,14 @@ export interface Consent {
 
 export function createConsent(
   deps: UpstreamOAuthDeps & {
-    outward: Outward;
+    routeFetch: RouteFetch;
     discovery: Discovery;
     clients: Clients;
     authMethods: AuthMethods;
     persistence: Persistence;
   },
-): Consent {
-  const { routes, store, metrics, logger, outward, discovery, clients, authMethods, persistence } = deps;
+): AuthorizationRequests {
+  const { routes, store, metrics, logger, routeFetch, discovery, clients, authMethods, persistence } = deps;
 
   async function serverFor(
     route: Route,
@@ -110,7 +110,7 @@ export function createConsent(
   async function plan(userId: string, route: Route) {
     const auth = oauthOf(route);
     const connection = await connectionFor(store, userId, route);
-    const demand = await store.upstreamTokens.findDemand(connection);
+    const demand = await store.upstreamTokens.findRequiredScopes(connection);
     const server = await serverFor(route, auth, demand?.resourceMetadata);
     const { as } = server;
     const token = await store.upstreamTokens.find(connection);
@@ -357,7 +357,7 @@ export function createConsent(
   ): Promise<void> {
     const dpopKey = pending.dpop ? await generateDpopKey() : undefined;
     const answer = await requestToken({
-      fetch: outward.fetchFor(route),
+      fetch: routeFetch.fetchFor(route),
       authMethods,
       issuer: pending.issuer,
       tokenEndpoint: pending.tokenEndpoint,

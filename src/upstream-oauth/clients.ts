@@ -4,7 +4,7 @@ import type { AuthorizationServer } from "oauth4webapi";
 import type { CurrentRoutes } from "../config/route-table.ts";
 import { callbackHost, redirectUriByHand } from "../config/upstream-callback.ts";
 import { isPublicAddress } from "../egress/addresses.ts";
-import type { ClientAuthMethod, UpstreamOAuth as OAuthConfig, Route } from "../model/route.ts";
+import type { ClientAuthMethod, OAuthUpstreamAuth as OAuthConfig, Route } from "../model/route.ts";
 import type { ClientRegistration } from "../store/client-registrations.ts";
 import type { Store } from "../store/store.ts";
 import type { Logger } from "../telemetry/logger.ts";
@@ -29,7 +29,7 @@ import { notesOf, type RegisteredScopes, registerClient, renewRegistration } fro
 import { UpstreamOAuthError } from "./errors.ts";
 import { keepToIssuer } from "./issuers.ts";
 import { createRegistrationTrial, type RegistrationTrial } from "./registration-trial.ts";
-import type { Outward } from "./route-fetch.ts";
+import type { RouteFetch } from "./route-fetch.ts";
 import { credentialOwner, type UpstreamServer } from "./server-metadata.ts";
 import { allowedScopes } from "./www-authenticate.ts";
 
@@ -97,12 +97,12 @@ const outgrownRestMs = 86_400_000;
 export function createClients(deps: {
   routes: CurrentRoutes;
   store: Store;
-  outward: Outward;
+  routeFetch: RouteFetch;
   keys: ClientKeys;
   authMethods: AuthMethods;
   logger: Pick<Logger, "warn" | "info">;
 }): Clients {
-  const { store, outward, authMethods, logger } = deps;
+  const { store, routeFetch, authMethods, logger } = deps;
   const ownKey = () => deps.keys.signer("upstream_client");
   /** Registrations that somebody's demand has replaced, by issuer and callback. */
   const outgrown = boundedCache<string, true>(10_000, { ttl: outgrownRestMs });
@@ -110,7 +110,7 @@ export function createClients(deps: {
   const placeOf = (issuer: string, redirectUri: string) => `${issuer} ${redirectUri}`;
 
   const renewOnce = joined<ClientRegistration | undefined>({ failureMs: renewalRestMs, failures: 1000 });
-  const trial = createRegistrationTrial({ outward, authMethods, clientOf: fromRegistration });
+  const trial = createRegistrationTrial({ routeFetch, authMethods, clientOf: fromRegistration });
   const isOurs = (url: URL) => deps.routes().hasHost(url.host);
 
   async function registered(
@@ -129,7 +129,7 @@ export function createClients(deps: {
   ): Promise<UpstreamClient> {
     const { redirectUri } = places;
     const { clientName } = deps.routes().config.upstreamOAuth;
-    const request = { fetch: outward.fetchFor(route), as, places, isOurs, clientName, scopes, authMethod };
+    const request = { fetch: routeFetch.fetchFor(route), as, places, isOurs, clientName, scopes, authMethod };
     const register = async () => {
       const first = await registerClient(request);
       const made = hasEnded(first) ? await registerClient(request) : first;
@@ -174,7 +174,7 @@ export function createClients(deps: {
     const { issuer, redirectUri, clientId } = found;
     const places = { redirectUri, jwksUri: "" };
     const renew = async (current: ClientRegistration) => {
-      const now = await renewRegistration(current, { fetch: outward.fetchFor(route), places, isOurs });
+      const now = await renewRegistration(current, { fetch: routeFetch.fetchFor(route), places, isOurs });
       announceEnd(route, now);
       return now;
     };

@@ -13,12 +13,12 @@ import { UpstreamOAuthError } from "./errors.ts";
 import type { FailureCode } from "./failures.ts";
 import { checkIssuer, knownAt, ownersOf } from "./issuers.ts";
 import { createMetadataCache, failureMs } from "./metadata-cache.ts";
-import { grant } from "./non-interactive/non-interactive.ts";
+import { obtainNonInteractive } from "./non-interactive/non-interactive.ts";
 import type { PendingConsent } from "./pending-authorization.ts";
 import { codeOfUnknown } from "./probe.ts";
 import { refresh } from "./refresh.ts";
 import { revoke } from "./revoke.ts";
-import { createOutward } from "./route-fetch.ts";
+import { createRouteFetch } from "./route-fetch.ts";
 import type { UpstreamOAuth, UpstreamOAuthDeps } from "./upstream-oauth.ts";
 
 /** How long an upstream is taken to need, or not to need, OAuth, ms. */
@@ -30,21 +30,21 @@ const unknownTtlMs = 30_000;
 /** We as OAuth client of upstreams' authorization servers; wires this room's parts and logs their failures once. */
 export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
   const { logger, metrics, store } = deps;
-  const outward = createOutward(deps);
+  const routeFetch = createRouteFetch(deps);
   const entries = deps.routes().config.limits.metadataCacheEntries;
   const cache = createMetadataCache({
     entries,
     onLookup: (result) => metrics.cacheLookups.inc({ cache: "discovery", result }),
     onEvict: () => metrics.cacheEvictions.inc({ cache: "discovery" }),
   });
-  const discovery = createDiscovery({ routes: deps.routes, outward, cache, logger });
+  const discovery = createDiscovery({ routes: deps.routes, routeFetch: routeFetch, cache, logger });
   const authMethods = createAuthMethods();
   const persistence = createPersistence(
     logger,
     "a token that a person has consented to could not be stored yet",
   );
-  const clients = createClients({ ...deps, outward, authMethods });
-  const parts = { ...deps, outward, discovery, clients, authMethods, persistence };
+  const clients = createClients({ ...deps, routeFetch: routeFetch, authMethods });
+  const parts = { ...deps, routeFetch: routeFetch, discovery, clients, authMethods, persistence };
   const consent = createConsent(parts);
   const needs = boundedCache<string, { readonly needed: boolean; readonly fault?: FailureCode }>(10_000, {
     ttl: neededTtlMs,
@@ -139,7 +139,7 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
 
     async grant(route, subject) {
       try {
-        const token = await grant(parts, route, subject);
+        const token = await obtainNonInteractive(parts, route, subject);
         succeeded("grant");
         return { kind: "granted", token };
       } catch (thrown) {

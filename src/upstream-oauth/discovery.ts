@@ -12,7 +12,7 @@ import { readStreamAnswer, streamHeaders, takesNoPost } from "./legacy-stream.ts
 import { discoveryHeaders, failureMs, type MetadataCache } from "./metadata-cache.ts";
 import { codeOfUnknown, detourOf, type ProbeAnswer, type ProbeResponse, readProbeAnswer } from "./probe.ts";
 import { createResourceMetadata, type Named, type Searched } from "./resource-metadata.ts";
-import type { Outward } from "./route-fetch.ts";
+import type { RouteFetch } from "./route-fetch.ts";
 import { createServerMetadata, type Look, sameIssuer, type UpstreamServer } from "./server-metadata.ts";
 import type { DiscoveryStep } from "./upstream-oauth.ts";
 import { parseChallenge, type UpstreamChallenge } from "./www-authenticate.ts";
@@ -67,11 +67,11 @@ const askingAgainMs = 2000;
 
 export function createDiscovery(deps: {
   routes: CurrentRoutes;
-  outward: Outward;
+  routeFetch: RouteFetch;
   cache: MetadataCache;
   logger?: Pick<Logger, "warn" | "info">;
 }): Discovery {
-  const { outward } = deps;
+  const { routeFetch } = deps;
   const resourceMetadata = createResourceMetadata(deps);
   const serverMetadata = createServerMetadata(deps);
 
@@ -94,12 +94,12 @@ export function createDiscovery(deps: {
   /** What a POST says, or, where nothing takes one, a GET for the stream of the legacy HTTP+SSE transport, which ends at once. */
   async function askWithoutToken(route: Route): Promise<Probed & { readonly status: number }> {
     const url = endpointUrl(route);
-    const posted = read(await outward.probe(route, ping), url);
+    const posted = read(await routeFetch.probe(route, ping), url);
     const answer = readProbeAnswer(posted);
     const known = { ...answer, finding: answer.finding + posted.detour, ...posted };
     if (answer.meaning !== "unknown" || !takesNoPost(posted.status)) return known;
     try {
-      const got = read(await outward.probe(route, { headers: streamHeaders }), url);
+      const got = read(await routeFetch.probe(route, { headers: streamHeaders }), url);
       const better = readStreamAnswer(posted.status, got);
       if (!better) return known;
       const opensStream = better.meaning === "open" ? true : undefined;

@@ -5,10 +5,10 @@ import type { CurrentRoutes } from "../config/route-table.ts";
 import { identityProviderOf } from "../config/sign-in-providers.ts";
 import { redirectUriByHand } from "../config/upstream-callback.ts";
 import type {
-  ClientCredentials,
-  UpstreamOAuth as OAuthConfig,
+  ClientCredentialsAuth,
+  OAuthUpstreamAuth as OAuthConfig,
   Route,
-  TokenExchange,
+  TokenExchangeAuth,
   UpstreamAuth,
 } from "../model/route.ts";
 import type { Store } from "../store/store.ts";
@@ -21,15 +21,15 @@ import type { FailureCode } from "./failures.ts";
 import { checkIssuer, checkNamedIssuer } from "./issuers.ts";
 import { openSession, openStream, setHeaders } from "./open-session.ts";
 import { codeOfUnknown } from "./probe.ts";
-import type { Outward } from "./route-fetch.ts";
+import type { RouteFetch } from "./route-fetch.ts";
 import { credentialOwner, type UpstreamServer } from "./server-metadata.ts";
 import { isNoEndpoint } from "./token-response.ts";
-import type { DiscoveryStep, Discovery as Outcome } from "./upstream-oauth.ts";
+import type { DiscoveryStep, DiscoveryResult as Outcome } from "./upstream-oauth.ts";
 
 interface DoctorDeps {
   readonly routes: CurrentRoutes;
   readonly discovery: Discovery;
-  readonly outward: Outward;
+  readonly routeFetch: RouteFetch;
   /** Absent: there is no database to look up a registration in. */
   readonly store?: { readonly clientRegistrations: Pick<Store["clientRegistrations"], "find"> };
 }
@@ -120,7 +120,7 @@ async function granted(deps: DoctorDeps, route: Route, auth: Granted, onStep: On
 async function serverOf(
   { discovery, routes }: DoctorDeps,
   route: Route,
-  auth: Exclude<Granted, TokenExchange>,
+  auth: Exclude<Granted, TokenExchangeAuth>,
   onStep: OnStep,
 ): Promise<UpstreamServer> {
   const { authorizationServerUrl } = auth;
@@ -138,7 +138,7 @@ async function checkOwnProof(auth: Granted): Promise<void> {
     };
     await clientAuth(configuredClient(auth, { ownKey }), "private_key_jwt");
   }
-  const file = (auth as Partial<ClientCredentials>).workloadIdentityFile;
+  const file = (auth as Partial<ClientCredentialsAuth>).workloadIdentityFile;
   if (file === undefined) return;
   await readFile(file).catch((cause: unknown) => {
     throw new UpstreamOAuthError("key_unusable", `the workload identity file ${file} cannot be read`, {
@@ -296,7 +296,7 @@ async function checkClient(
  * @throws UpstreamOAuthError
  */
 async function checkTokenEndpoint(
-  { outward }: DoctorDeps,
+  { routeFetch }: DoctorDeps,
   route: Route,
   url: string,
   onStep: OnStep,
@@ -310,7 +310,7 @@ async function checkTokenEndpoint(
   let status: number;
   try {
     const headers = { "content-type": "application/x-www-form-urlencoded", accept: "application/json" };
-    ({ status } = await outward.fetchFor(route)(url, { method: "POST", headers, body: "grant_type=" }));
+    ({ status } = await routeFetch.fetchFor(route)(url, { method: "POST", headers, body: "grant_type=" }));
   } catch (error) {
     const failure = UpstreamOAuthError.from(error, "it");
     throw fail(failure.code, `cannot be asked: ${failure.message.replace(/^it: /, "")}`);

@@ -1,5 +1,11 @@
 import { SafeFetchError } from "../egress/safe-fetch-error.ts";
-import { errorWord, type Failure, type FailureCode, isPassing, type OAuthErrorCode } from "./failures.ts";
+import {
+  errorWord,
+  type FailureCode,
+  isPassing,
+  type OAuthErrorCode,
+  type UpstreamFailure,
+} from "./failures.ts";
 
 /** Error codes of RFC 6749, 8693, 8707 and 9449, OpenID Connect, and servers in use (GitHub, Entra). */
 const knownErrors = new Set([
@@ -98,7 +104,7 @@ export class UpstreamOAuthError extends Error {
     });
   }
 
-  toFailure(): Failure {
+  toFailure(): UpstreamFailure {
     const retryable = isPassing(this.code);
     let oauthError: OAuthErrorCode = retryable ? "temporarily_unavailable" : "server_error";
     if (this.code === "consent_refused" || this.code === "disconnected_during_authorization")

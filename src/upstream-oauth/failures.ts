@@ -224,7 +224,7 @@ export function notUsable(reason: string): string {
 export type OAuthErrorCode = "access_denied" | "server_error" | "temporarily_unavailable" | "invalid_request";
 
 /** What a person or an operator is told. Never quotes what another server wrote. */
-export interface Failure {
+export interface UpstreamFailure {
   readonly ok: false;
   readonly code: FailureCode;
   readonly message: string;

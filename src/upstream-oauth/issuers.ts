@@ -2,7 +2,7 @@ import type { AuthorizationServer } from "oauth4webapi";
 import { parse } from "tldts";
 import type { Config } from "../config/config.ts";
 import { askedAt } from "../config/endpoint.ts";
-import type { UpstreamOAuth as OAuthConfig, Route, UpstreamAuth } from "../model/route.ts";
+import type { OAuthUpstreamAuth as OAuthConfig, Route, UpstreamAuth } from "../model/route.ts";
 import type { RouteIssuer } from "../store/issuers.ts";
 import type { Store } from "../store/store.ts";
 import type { Discovery } from "./discovery.ts";

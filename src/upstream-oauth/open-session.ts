@@ -15,13 +15,13 @@ import {
   takesNoPost,
 } from "./legacy-stream.ts";
 import { codeOfUnknown, detourOf, type ProbeAnswer, type ProbeResponse, readProbeAnswer } from "./probe.ts";
-import type { Outward } from "./route-fetch.ts";
+import type { RouteFetch } from "./route-fetch.ts";
 import type { DiscoveryStep } from "./upstream-oauth.ts";
 import { parseChallenge } from "./www-authenticate.ts";
 
 interface SessionDeps {
   readonly routes: CurrentRoutes;
-  readonly outward: Outward;
+  readonly routeFetch: RouteFetch;
 }
 type OnStep = (step: DiscoveryStep) => void;
 
@@ -59,7 +59,7 @@ async function initialize(
   credential: Readonly<Record<string, string>>,
   refused: FailureCode = "credential_missing",
 ): Promise<void> {
-  const { outward } = deps;
+  const { routeFetch } = deps;
   const own = { ...setHeaders(route), ...credential };
   const headers = {
     accept: "application/json, text/event-stream",
@@ -69,7 +69,7 @@ async function initialize(
   const step = { name: "initialize", url: endpointUrl(route) } as const;
   let response: ProbeResponse;
   try {
-    response = await outward.probe(route, { method: "POST", headers, body: initializeRequest });
+    response = await routeFetch.probe(route, { method: "POST", headers, body: initializeRequest });
   } catch (error) {
     const failure = UpstreamOAuthError.from(error, "the upstream cannot be asked");
     const status = error instanceof SafeFetchError ? error.status : undefined;
@@ -80,7 +80,7 @@ async function initialize(
   const session = response.headers.get("mcp-session-id");
   if (session !== null) {
     const end = { method: "DELETE", headers: { ...headers, "mcp-session-id": session } };
-    await outward.probe(route, end).catch(() => undefined);
+    await routeFetch.probe(route, end).catch(() => undefined);
   }
   const answer = readProbeAnswer({ status, contentType: response.headers.get("content-type") });
   const { meaning } = answer;
@@ -145,10 +145,10 @@ export async function openStream(
   headers: Readonly<Record<string, string>>,
   how: { readonly tokenWanted?: true } = {},
 ): Promise<Stream> {
-  const { outward, routes } = deps;
+  const { routeFetch, routes } = deps;
   const url = endpointUrl(route);
   const limits = routes().config.upstreamOAuth;
-  const send = outward.legacySession(route);
+  const send = routeFetch.legacySession(route);
   let response: ProbeResponse;
   try {
     response = await send({ headers: { ...streamHeaders, ...headers } });

@@ -4,7 +4,7 @@ import type { AuthMethods } from "./client-authentication.ts";
 import type { Clients } from "./clients.ts";
 import { UpstreamOAuthError } from "./errors.ts";
 import { unreadKeysMs } from "./registration-trial.ts";
-import type { Outward } from "./route-fetch.ts";
+import type { RouteFetch } from "./route-fetch.ts";
 import { requestToken } from "./token-endpoint.ts";
 import type { TokenAnswer } from "./token-response.ts";
 import type { RefreshOutcome } from "./upstream-oauth.ts";
@@ -19,7 +19,7 @@ const retrySeconds = 5;
  * What is refused is refused for good; a failing or slow server, and a configured client that it refuses, are not.
  */
 export async function refresh(
-  deps: { clients: Clients; outward: Outward; authMethods: AuthMethods },
+  deps: { clients: Clients; routeFetch: RouteFetch; authMethods: AuthMethods },
   token: UpstreamToken,
   route: Route,
 ): Promise<RefreshOutcome & { error?: UpstreamOAuthError }> {
@@ -32,7 +32,7 @@ export async function refresh(
   if (!client) return { kind: "refused", reason: "client_gone" };
   try {
     const answer = await requestToken({
-      fetch: deps.outward.fetchFor(route),
+      fetch: deps.routeFetch.fetchFor(route),
       authMethods: deps.authMethods,
       issuer: token.issuer,
       tokenEndpoint: token.tokenEndpoint,
@@ -82,7 +82,7 @@ function isUnexplained({ code, error, status = 0 }: UpstreamOAuthError): boolean
 
 /** A server that does not rotate means: keep the old refresh token, and its expiry with it. */
 function refreshed(token: UpstreamToken, answer: TokenAnswer): NewUpstreamToken {
-  const { version: _, connectedAt: __, updatedAt: ___, lastUsedAt: ____, refusals: _____, ...kept } = token;
+  const { version: _, connectedAt: __, updatedAt: ___, lastUsedAt: ____, rejections: _____, ...kept } = token;
   const rotated = answer.refreshToken !== undefined && answer.refreshToken !== token.refreshToken;
   return {
     ...kept,

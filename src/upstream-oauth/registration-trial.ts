@@ -4,7 +4,7 @@ import type { ClientRegistration } from "../store/client-registrations.ts";
 import { boundedCache } from "../util/bounded-cache.ts";
 import type { AuthMethods, UpstreamClient } from "./client-authentication.ts";
 import { UpstreamOAuthError } from "./errors.ts";
-import type { Outward } from "./route-fetch.ts";
+import type { RouteFetch } from "./route-fetch.ts";
 import { requestToken } from "./token-endpoint.ts";
 
 /**
@@ -32,11 +32,11 @@ const trustedForMs = 60_000;
 export const unreadKeysMs = 15 * 60_000;
 
 export function createRegistrationTrial(deps: {
-  outward: Outward;
+  routeFetch: RouteFetch;
   authMethods: AuthMethods;
   clientOf: (registration: ClientRegistration) => UpstreamClient;
 }): RegistrationTrial {
-  const { outward, authMethods, clientOf } = deps;
+  const { routeFetch, authMethods, clientOf } = deps;
   /** When registrations were last seen to work, by client id, ms. */
   const provenAt = boundedCache<string, number>(10_000, { ttl: trustedForMs });
   /** When an upstream last rejected a token of ours, by route id, ms; older registrations are tried anyway. */
@@ -59,7 +59,7 @@ export function createRegistrationTrial(deps: {
   ): Promise<boolean> {
     try {
       await requestToken({
-        fetch: outward.fetchFor(route),
+        fetch: routeFetch.fetchFor(route),
         authMethods,
         issuer: as.issuer,
         tokenEndpoint: as.token_endpoint ?? as.issuer,

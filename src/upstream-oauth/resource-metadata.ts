@@ -4,7 +4,7 @@ import type { Logger } from "../telemetry/logger.ts";
 import { UpstreamOAuthError } from "./errors.ts";
 import { flagOf, textOf, textsOf } from "./json.ts";
 import type { MetadataCache } from "./metadata-cache.ts";
-import type { Outward } from "./route-fetch.ts";
+import type { RouteFetch } from "./route-fetch.ts";
 import { type Look, notThere } from "./server-metadata.ts";
 import { readableScopes } from "./www-authenticate.ts";
 
@@ -83,11 +83,11 @@ const prmPath = "/.well-known/oauth-protected-resource";
 
 /** Finds and reads protected-resource metadata. */
 export function createResourceMetadata({
-  outward,
+  routeFetch,
   cache,
   logger,
 }: {
-  outward: Outward;
+  routeFetch: RouteFetch;
   cache: MetadataCache;
   logger?: Pick<Logger, "warn" | "info">;
 }): { search(look: Look, named: readonly Named[]): Promise<Searched> } {
@@ -171,7 +171,7 @@ export function createResourceMetadata({
     const step = { name: "resource_metadata", url } as const;
     let document: Awaited<ReturnType<MetadataCache["get"]>>;
     try {
-      document = await cache.get(route.id, url, outward.metadataFetchFor(route));
+      document = await cache.get(route.id, url, routeFetch.metadataFetchFor(route));
     } catch (error) {
       const finding = UpstreamOAuthError.from(error, "not fetched").message;
       onStep({ ...step, ok: false, finding });

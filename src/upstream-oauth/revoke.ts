@@ -5,7 +5,7 @@ import { type AuthMethods, clientAuth } from "./client-authentication.ts";
 import type { Clients } from "./clients.ts";
 import { UpstreamOAuthError } from "./errors.ts";
 import { readJsonObject } from "./json.ts";
-import type { Outward } from "./route-fetch.ts";
+import type { RouteFetch } from "./route-fetch.ts";
 import { oauthErrorOf } from "./token-response.ts";
 
 /**
@@ -16,12 +16,12 @@ import { oauthErrorOf } from "./token-response.ts";
  * @throws what the endpoint, or the way to it, answers.
  */
 export async function revoke(
-  deps: { clients: Clients; outward: Outward; authMethods: AuthMethods },
+  deps: { clients: Clients; routeFetch: RouteFetch; authMethods: AuthMethods },
   token: UpstreamToken,
   route: Route,
 ): Promise<boolean> {
   if (!token.revocationEndpoint) return false;
-  deps.outward.checkEndpoint(route, "revocation_endpoint", token.revocationEndpoint);
+  deps.routeFetch.checkEndpoint(route, "revocation_endpoint", token.revocationEndpoint);
   const client = await deps.clients.known(route, {
     issuer: token.issuer,
     clientId: token.clientId,
@@ -39,7 +39,7 @@ export async function revoke(
         await clientAuth(client, method),
         value,
         {
-          [customFetch]: deps.outward.fetchFor(route),
+          [customFetch]: deps.routeFetch.fetchFor(route),
           [allowInsecureRequests]: true,
           additionalParameters: { token_type_hint: hint },
         },

@@ -17,7 +17,7 @@ import { followOwnRedirects, type ProbeResponse } from "./probe.ts";
 type Fetch = typeof globalThis.fetch;
 
 /** The ways out of this room, chosen by who chose the URL. */
-export interface Outward {
+export interface RouteFetch {
   /**
    * For a route's OAuth: URLs on origins that the route itself names are the operator's, all others are strangers'. Whose
    * certificates Envoy trusts for the route, is trusted here.
@@ -44,24 +44,24 @@ export interface Outward {
 }
 
 /** A fetch for each who may have chosen the URL. */
-interface Ways {
-  readonly strangers: Fetch;
-  readonly operators: Fetch;
+interface Fetches {
+  readonly untrusted: Fetch;
+  readonly operatorNamed: Fetch;
   readonly upstream: Fetch;
   readonly probe: Fetch;
   /** A new one for each session. */
   readonly session: () => Fetch;
 }
 
-export function createOutward(deps: { routes: CurrentRoutes; resolveHost?: ResolveHost }): Outward {
+export function createRouteFetch(deps: { routes: CurrentRoutes; resolveHost?: ResolveHost }): RouteFetch {
   const limits = () => deps.routes().config.upstreamOAuth;
   const options = { limits, resolveHost: deps.resolveHost };
   const operatorOptions = { ...options, anyHttp: true };
   const trusted = createTrustedAuthorities();
   /** Connections that were verified in one way are of no use to another. */
-  const ways = boundedCache<string, Ways>(1000);
+  const ways = boundedCache<string, Fetches>(1000);
 
-  function waysOf(route: Route): Ways {
+  function fetchesOf(route: Route): Fetches {
     const { upstreamCa } = deps.routes().config.envoy;
     const caFile = route.upstreamTls?.caFile ?? (upstreamCa === systemAuthorities ? undefined : upstreamCa);
     const serverName = route.upstreamTls?.serverName;
@@ -71,8 +71,8 @@ export function createOutward(deps: { routes: CurrentRoutes; resolveHost?: Resol
       const tls = caFile === undefined ? {} : { authorities: () => trusted(caFile) };
       const ofUpstream = { ...operatorOptions, tls: { ...tls, serverName } };
       made = {
-        strangers: createSafeFetch({ ...options, tls }),
-        operators: createTrustedFetch({ ...operatorOptions, tls }),
+        untrusted: createSafeFetch({ ...options, tls }),
+        operatorNamed: createTrustedFetch({ ...operatorOptions, tls }),
         upstream: createTrustedFetch(ofUpstream),
         probe: createTrustedFetch({ ...ofUpstream, body: "discard" }),
         session: () =>
@@ -84,12 +84,12 @@ export function createOutward(deps: { routes: CurrentRoutes; resolveHost?: Resol
   }
 
   function fetchFor(route: Route): Fetch {
-    const { strangers, operators, upstream } = waysOf(route);
+    const { untrusted, operatorNamed, upstream } = fetchesOf(route);
     const upstreams = new Set(route.to.map((url) => new URL(url).origin));
     const own = operatorOrigins(route);
     return (input, init) => {
       const { origin } = new URL(input instanceof Request ? input.url : input);
-      const way = upstreams.has(origin) ? upstream : own.has(origin) ? operators : strangers;
+      const way = upstreams.has(origin) ? upstream : own.has(origin) ? operatorNamed : untrusted;
       return way(input, init);
     };
   }
@@ -97,9 +97,9 @@ export function createOutward(deps: { routes: CurrentRoutes; resolveHost?: Resol
   return {
     fetchFor,
     metadataFetchFor: (route) => followWithinHost(fetchFor(route), () => limits().timeoutMs),
-    probe: (route, init) => followOwnRedirects(waysOf(route).probe, route, endpointUrl(route), init),
+    probe: (route, init) => followOwnRedirects(fetchesOf(route).probe, route, endpointUrl(route), init),
     legacySession(route) {
-      const send = waysOf(route).session();
+      const send = fetchesOf(route).session();
       return (init, url = endpointUrl(route)) => followOwnRedirects(send, route, url, init);
     },
     checkEndpoint(route, name, value) {

@@ -4,7 +4,7 @@ import type { Route } from "../model/route.ts";
 import { UpstreamOAuthError } from "./errors.ts";
 import { flagOf, textOf, textsOf } from "./json.ts";
 import type { MetadataCache } from "./metadata-cache.ts";
-import type { Outward } from "./route-fetch.ts";
+import type { RouteFetch } from "./route-fetch.ts";
 import type { DiscoveryStep } from "./upstream-oauth.ts";
 
 type Json = Readonly<Record<string, unknown>>;
@@ -70,11 +70,11 @@ export interface Look {
 /** Finds and reads the metadata of authorization servers. */
 export function createServerMetadata({
   routes,
-  outward,
+  routeFetch,
   cache,
 }: {
   routes: CurrentRoutes;
-  outward: Outward;
+  routeFetch: RouteFetch;
   cache: MetadataCache;
 }): {
   find(look: Look, issuer: string, expected?: string): Promise<AuthorizationServer | undefined>;
@@ -107,7 +107,7 @@ export function createServerMetadata({
       const url = base.origin + place;
       const step = { name: "server_metadata", url } as const;
       try {
-        const { status, json } = await cache.get(route.id, url, outward.metadataFetchFor(route));
+        const { status, json } = await cache.get(route.id, url, routeFetch.metadataFetchFor(route));
         const as = json && readServerMetadata(json);
         if (!as) {
           const finding = json ? "names no issuer" : notThere(status, "authorization server metadata");
@@ -162,7 +162,7 @@ export function createServerMetadata({
     ] as const;
     for (const name of names) {
       const value = as[name];
-      if (value !== undefined) outward.checkEndpoint(route, name, String(value));
+      if (value !== undefined) routeFetch.checkEndpoint(route, name, String(value));
     }
     return as;
   }

@@ -8,7 +8,7 @@ import type { NewUpstreamToken, UpstreamToken } from "../store/upstream-tokens.t
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { ClientKeys } from "./client-authentication.ts";
-import type { Failure, FailureCode } from "./failures.ts";
+import type { FailureCode, UpstreamFailure } from "./failures.ts";
 
 /** Whose browser leaves, for which route, and where it comes back to. */
 export interface BeginConsent {
@@ -24,7 +24,7 @@ export interface BeginConsent {
 /** With `notice` (`notice_needed`): to be shown to the person before they may leave. */
 export type Begun =
   | { readonly ok: true; readonly location: string; readonly state: string }
-  | (Failure & { readonly notice?: ConsentNotice });
+  | (UpstreamFailure & { readonly notice?: ConsentNotice });
 
 /** Where a person is about to be sent, and what for. */
 export interface ConsentNotice {
@@ -58,7 +58,7 @@ export type Finished =
       /** Not done yet: the browser has to leave once more, with this state, for our client there is a new one now. */
       readonly again?: { readonly location: string; readonly state: string };
     }
-  | (Failure & { readonly routeId?: string; readonly returnTo?: string; readonly popup?: boolean });
+  | (UpstreamFailure & { readonly routeId?: string; readonly returnTo?: string; readonly popup?: boolean });
 
 export type RefreshOutcome =
   | { readonly kind: "refreshed"; readonly token: NewUpstreamToken }
@@ -73,12 +73,12 @@ export type RefreshOutcome =
     };
 
 /** What a grant without consent needs of the caller. */
-export interface GrantSubject {
+export interface TokenSubject {
   readonly userId: string;
   /** The caller's TE, for `token_exchange` with `subject_token: external_token`. */
   readonly externalToken?: string;
 }
-export type GrantOutcome =
+export type NonInteractiveOutcome =
   | { readonly kind: "granted"; readonly token: NewUpstreamToken }
   | { readonly kind: "refused"; readonly reason: string }
   | { readonly kind: "unavailable"; readonly retryAfterSeconds: number; readonly reason: string };
@@ -106,7 +106,7 @@ export interface DiscoveryStep {
   readonly note?: string;
 }
 /** What a discovery found, without secrets. */
-export type Discovery =
+export type DiscoveryResult =
   | {
       readonly ok: true;
       /** False: the upstream answers without credentials and publishes no metadata. */
@@ -114,7 +114,7 @@ export type Discovery =
       readonly issuer?: string;
       readonly scopes: readonly string[];
     }
-  | Failure;
+  | UpstreamFailure;
 
 /** We as OAuth client of upstreams' authorization servers. */
 export interface UpstreamOAuth {
@@ -127,7 +127,7 @@ export interface UpstreamOAuth {
   /** One HTTP call; storing and leasing are the caller's (F4.5). */
   refresh(token: UpstreamToken, route: Route): Promise<RefreshOutcome>;
   /** A TI without consent: `token_exchange`, `client_credentials`, `id_jag` (F4.9). */
-  grant(route: Route, subject: GrantSubject): Promise<GrantOutcome>;
+  grant(route: Route, subject: TokenSubject): Promise<NonInteractiveOutcome>;
   /** RFC 7009, refresh token first; false when the server offers none or refused. Never throws. */
   revoke(token: UpstreamToken, route: Route): Promise<boolean>;
   /** Whether an auto-discovered upstream asks for OAuth at all. Cached; at once when known. */
@@ -146,9 +146,9 @@ export interface UpstreamOAuth {
   /** Public halves of the keys that we sign with as a client (`private_key_jwt`). */
   clientJwks(): JSONWebKeySet;
   /** Runs discovery without a cache, reporting each step; registers nothing. */
-  discover(route: Route, onStep: (step: DiscoveryStep) => void): Promise<Discovery>;
+  discover(route: Route, onStep: (step: DiscoveryStep) => void): Promise<DiscoveryResult>;
   /** Discovers and registers for a route that is not served yet (F7.5). `table` is the one it would be part of. */
-  prepare(route: Route, table: RouteTable): Promise<Discovery>;
+  prepare(route: Route, table: RouteTable): Promise<DiscoveryResult>;
   /** Trusts neither the upstream's metadata nor our registration any longer: it rejects tokens, or has pointed elsewhere. */
   forget(route: Route): void;
   /** Waits for tokens that are being stored. */
@@ -163,7 +163,7 @@ export interface UpstreamOAuthDeps {
   readonly metrics: Metrics;
   readonly keys: ClientKeys;
   /** Gets new tokens from the company's provider in place of these, which have expired (F1.4). Absent: none can be had. */
-  readonly renewSignIn?: (
+  readonly refreshSignIn?: (
     old: Pick<SignInSession, "userId" | "tokensAt">,
   ) => Promise<"ok" | "refused" | "unavailable" | "sign_in_again">;
   /** Default: the system's resolver. */

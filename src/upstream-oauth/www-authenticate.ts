@@ -1,4 +1,4 @@
-import type { UpstreamOAuth as OAuthConfig } from "../model/route.ts";
+import type { OAuthUpstreamAuth as OAuthConfig } from "../model/route.ts";
 
 /** No more than so many scopes, and none longer, is asked for because an upstream says so. */
 const maxCount = 100;

@@ -1,7 +1,7 @@
 import { isBelowUpstream } from "../config/endpoint.ts";
 import { connectionKeyName } from "../model/connection.ts";
 import type { ConnectionCache } from "./connections.ts";
-import type { Renewer } from "./refresher.ts";
+import type { Refresher } from "./refresher.ts";
 import type { UpstreamTokensDeps } from "./upstream-tokens.ts";
 
 /** Looked at per round, and how long before expiry, ms. */
@@ -12,7 +12,7 @@ const lastPart = 0.2;
 
 /** Refreshes TIs before they expire, in rounds with jitter so that replicas do not march in step (F4.5). Returns the way to stop. */
 export function startRefreshingAhead(
-  deps: UpstreamTokensDeps & { cache: ConnectionCache; renewer: Renewer },
+  deps: UpstreamTokensDeps & { cache: ConnectionCache; renewer: Refresher },
 ): () => void {
   const { store, cache, renewer, routes, logger } = deps;
   const everyMs = deps.refreshAheadEveryMs ?? 30_000;
@@ -25,7 +25,7 @@ export function startRefreshingAhead(
       due.map(async (key) => {
         const route = routes().byId(key.routeId);
         const name = connectionKeyName(key);
-        if (!route || renewer.resting(name, Date.now())) return;
+        if (!route || renewer.backoff(name, Date.now())) return;
         if (route.upstream !== key.upstream && !isBelowUpstream(route, key.upstream)) return;
         const connection = await cache.load(key, name);
         if (connection.token?.version !== key.version) return;

@@ -1,7 +1,7 @@
 import { LRUCache } from "lru-cache";
 import type { ConnectionKey } from "../model/connection.ts";
 import type { Store } from "../store/store.ts";
-import type { UpstreamDemand } from "../store/upstream-demands.ts";
+import type { RequiredScopes } from "../store/upstream-demands.ts";
 import type { UpstreamToken } from "../store/upstream-tokens.ts";
 import type { Credential } from "./upstream-tokens.ts";
 
@@ -13,7 +13,7 @@ export interface Connection {
   readonly token?: UpstreamToken;
   /** Made once, so that a warm check builds nothing. */
   readonly credential?: Extract<Credential, { kind: "credential" }>;
-  readonly demand?: UpstreamDemand;
+  readonly demand?: RequiredScopes;
 }
 
 /** Connections as the store has them: in memory while every change anywhere is heard of, else read each time. */
@@ -58,7 +58,10 @@ export function createConnectionCache(deps: {
   });
 
   async function read(key: ConnectionKey, name: string): Promise<Connection> {
-    const [token, demand] = await Promise.all([upstreamTokens.find(key), upstreamTokens.findDemand(key)]);
+    const [token, demand] = await Promise.all([
+      upstreamTokens.find(key),
+      upstreamTokens.findRequiredScopes(key),
+    ]);
     return { name, key, token, demand, credential: token && deps.credentialOf(token, name) };
   }
 

@@ -6,24 +6,24 @@ import { endpointConnection, servesEndpoint, upstreamConnection } from "../upstr
 import { createDpopProofs } from "../upstream-oauth/dpop.ts";
 import { UpstreamOAuthError } from "../upstream-oauth/errors.ts";
 import { isPassing, readFailureCode } from "../upstream-oauth/failures.ts";
-import type { GrantSubject } from "../upstream-oauth/upstream-oauth.ts";
+import type { TokenSubject } from "../upstream-oauth/upstream-oauth.ts";
 import { startRefreshingAhead } from "./background-refresh.ts";
 import { type Connection, createConnectionCache, uncoveredScopes } from "./connections.ts";
-import { createDepartures } from "./disconnect.ts";
-import { createRenewer, isRefusedForGood, type Renewal } from "./refresher.ts";
-import { judgeRefusals } from "./upstream-rejections.ts";
+import { createDisconnect } from "./disconnect.ts";
+import { createRefresher, isRefusedForGood, type RefreshResult } from "./refresher.ts";
+import { createUpstreamRejections } from "./upstream-rejections.ts";
 import {
-  type CallerLike,
   type ConnectionState,
   type Credential,
   staticCredential,
+  type TokenCaller,
   type UpstreamTokens,
   type UpstreamTokensDeps,
 } from "./upstream-tokens.ts";
-import { createUses } from "./usage.ts";
+import { createUsage } from "./usage.ts";
 
 /** `looking`: only to tell how a connection is, which is no use of it. */
-type Asker = CallerLike & { readonly looking?: true };
+type StateCaller = TokenCaller & { readonly looking?: true };
 
 const withoutToken: Credential = { kind: "credential", headers: [] };
 
@@ -32,17 +32,17 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
   const { store, upstreamOAuth, metrics, logger } = deps;
   const proofs = createDpopProofs();
   const entries = deps.routes().config.limits.cacheEntries;
-  const uses = createUses({ store, entries, logger });
+  const uses = createUsage({ store, entries, logger });
   const cache = createConnectionCache({
     store,
     credentialOf,
     entries,
     onEvict: () => metrics.cacheEvictions.inc({ cache: "connection" }),
   });
-  const renewer = createRenewer({ ...deps, cache });
-  const departures = createDepartures({ ...deps, cache, renewer });
-  const refuse = judgeRefusals({ ...deps, cache, renewer, proofs, keyFor });
-  const stopRefreshingAhead = startRefreshingAhead({ ...deps, renewer, cache });
+  const refresher = createRefresher({ ...deps, cache });
+  const disconnect = createDisconnect({ ...deps, cache, refresher: refresher });
+  const refuse = createUpstreamRejections({ ...deps, cache, renewer: refresher, proofs, keyFor });
+  const stopRefreshingAhead = startRefreshingAhead({ ...deps, renewer: refresher, cache });
   const hit = metrics.cacheLookups.labels({ cache: "upstream_token", result: "hit" });
   const miss = metrics.cacheLookups.labels({ cache: "upstream_token", result: "miss" });
 
@@ -58,7 +58,7 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
 
   function decide(
     connection: Connection,
-    caller: Asker,
+    caller: StateCaller,
     route: Route,
     now: number,
   ): Credential | Promise<Credential> {
@@ -69,9 +69,9 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
     }
     const left = token.expiresAt ? token.expiresAt.getTime() - now : Number.POSITIVE_INFINITY;
     // One that its upstream rejects, and that cannot be refreshed, is not sent again.
-    if (left > 0 && !(token.refusals && isRefusedForGood(token.refusals, now))) {
+    if (left > 0 && !(token.rejections && isRefusedForGood(token.rejections, now))) {
       if (left < aheadMs(token)) refreshSoon(connection, token, caller, route, now);
-      if (!caller.looking) uses.note(token, caller, now);
+      if (!caller.looking) uses.record(token, caller, now);
       return credential;
     }
     return renew(connection, token, caller, route, now);
@@ -81,15 +81,15 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
   function refreshSoon(
     connection: Connection,
     token: UpstreamToken,
-    caller: Asker,
+    caller: StateCaller,
     route: Route,
     now: number,
   ): void {
-    if (renewer.resting(connection.name, now)) return;
+    if (refresher.backoff(connection.name, now)) return;
     if (!token.refreshToken && !isGranted(route)) return;
     const renewal = isGranted(route)
-      ? renewer.grant(connection, route, subjectOf(connection, caller))
-      : renewer.refresh(connection, token, route);
+      ? refresher.obtain(connection, route, subjectOf(connection, caller))
+      : refresher.refresh(connection, token, route);
     renewal.catch((error: unknown) => {
       logger.warn({ err: error, route: route.id }, "a refresh ahead of expiry failed");
     });
@@ -98,25 +98,25 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
   function renew(
     connection: Connection,
     token: UpstreamToken | undefined,
-    caller: Asker,
+    caller: StateCaller,
     route: Route,
     now: number,
   ): Credential | Promise<Credential> {
-    const resting = renewer.resting(connection.name, now);
-    if (resting) return fromRenewal(resting, caller, route);
+    const resting = refresher.backoff(connection.name, now);
+    if (resting) return fromRefresh(resting, caller, route);
     if (isGranted(route)) {
-      const renewal = renewer.grant(connection, route, subjectOf(connection, caller));
-      return renewal.then((outcome) => fromRenewal(outcome, caller, route));
+      const renewal = refresher.obtain(connection, route, subjectOf(connection, caller));
+      return renewal.then((outcome) => fromRefresh(outcome, caller, route));
     }
     if (!token?.refreshToken) return missing(scopesOf(connection, route), "expired");
-    return renewer.refresh(connection, token, route).then((outcome) => fromRenewal(outcome, caller, route));
+    return refresher.refresh(connection, token, route).then((outcome) => fromRefresh(outcome, caller, route));
   }
 
-  function fromRenewal(renewal: Renewal, caller: Asker, route: Route): Credential {
+  function fromRefresh(renewal: RefreshResult, caller: StateCaller, route: Route): Credential {
     switch (renewal.kind) {
       case "renewed":
         if (renewal.connection.token && !caller.looking)
-          uses.note(renewal.connection.token, caller, Date.now());
+          uses.record(renewal.connection.token, caller, Date.now());
         return renewal.connection.credential ?? missing([], "gone");
       case "unavailable":
         return renewal;
@@ -127,7 +127,7 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
 
   function withoutConnection(
     connection: Connection,
-    caller: Asker,
+    caller: StateCaller,
     route: Route,
     now: number,
   ): Credential | Promise<Credential> {
@@ -147,7 +147,7 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
   }
 
   async function stateOf(userId: string, route: Route): Promise<Omit<ConnectionState, "missingScopes">> {
-    const caller: Asker = { userId, kind: "person", looking: true };
+    const caller: StateCaller = { userId, kind: "person", looking: true };
     const found = await find(caller, route, Date.now());
     switch (found.kind) {
       case "credential":
@@ -165,7 +165,7 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
     }
   }
 
-  function find(caller: Asker, plain: Route, now: number): Credential | Promise<Credential> {
+  function find(caller: StateCaller, plain: Route, now: number): Credential | Promise<Credential> {
     const route = askedAt(plain, caller.askedPath ?? plain.askedPath);
     const fixed = staticCredential(route);
     if (fixed) return fixed;
@@ -206,7 +206,7 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
 
   function findOf(
     userId: string,
-    caller: Asker,
+    caller: StateCaller,
     route: Route,
     now: number,
   ): Credential | Promise<Credential> {
@@ -217,7 +217,7 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
 
   function findIn(
     key: ConnectionKey,
-    caller: Asker,
+    caller: StateCaller,
     route: Route,
     now: number,
   ): Credential | Promise<Credential> {
@@ -251,17 +251,17 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
       const key = upstreamConnection(userId, route);
       // The service's own token is nobody's to disconnect.
       if (key.userId !== userId) return false;
-      return departures.endAllTo(key, route);
+      return disconnect.endAllTo(key, route);
     },
-    end: departures.end,
-    disconnectAll: departures.endAllOf,
-    disconnectOrphans: departures.endOrphans,
+    end: disconnect.end,
+    disconnectAll: disconnect.endAllOf,
+    disconnectOrphans: disconnect.endOrphans,
 
-    upstreamRefused: refuse,
+    handleRejection: refuse,
 
     async close() {
       stopRefreshingAhead();
-      await renewer.close();
+      await refresher.close();
       cache.close();
     },
   };
@@ -299,7 +299,7 @@ function goneCredential(reason: string, route: Route): Credential {
 }
 
 /** For whom a grant is asked: the owner of the connection, by the token of whoever calls. */
-function subjectOf({ key }: Connection, { externalToken }: CallerLike): GrantSubject {
+function subjectOf({ key }: Connection, { externalToken }: TokenCaller): TokenSubject {
   return { userId: key.userId, externalToken };
 }
 

@@ -4,11 +4,11 @@ import type { Route } from "../model/route.ts";
 import type { DisconnectScope } from "../store/disconnects.ts";
 import type { UpstreamToken } from "../store/upstream-tokens.ts";
 import type { ConnectionCache } from "./connections.ts";
-import type { Renewer } from "./refresher.ts";
+import type { Refresher } from "./refresher.ts";
 import type { UpstreamTokensDeps } from "./upstream-tokens.ts";
 
 /** Ends connections: one that its person gives up, all of a person who has gone, those of routes that have gone (F4.7, F8.10). */
-export interface Departures {
+export interface Disconnect {
   /** Deleted here in any case, revoked at the upstream where it offers that. False: there was none. */
   end(key: ConnectionKey, reason?: string): Promise<boolean>;
   /** That one, and those to other endpoints of the route. */
@@ -23,10 +23,10 @@ export interface Departures {
 const graceSeconds = 86_400;
 const batch = 100;
 
-export function createDepartures(
-  deps: UpstreamTokensDeps & { cache: ConnectionCache; renewer: Pick<Renewer, "wake"> },
-): Departures {
-  const { store, upstreamOAuth, routes, cache, renewer } = deps;
+export function createDisconnect(
+  deps: UpstreamTokensDeps & { cache: ConnectionCache; refresher: Pick<Refresher, "endBackoff"> },
+): Disconnect {
+  const { store, upstreamOAuth, routes, cache, refresher: renewer } = deps;
   /** Routes as last seen, by id and upstream: what revokes at an upstream may have left the file with its route. */
   const lastSeen = new Map<string, Route>();
   const placeOf = ({ routeId, upstream }: Pick<ConnectionKey, "routeId" | "upstream">) =>
@@ -46,10 +46,10 @@ export function createDepartures(
       { action: "upstream_token.disconnected", userId, routeId, upstream, reason },
       disconnected,
     );
-    await store.upstreamTokens.clearDemand(key);
+    await store.upstreamTokens.clearRequiredScopes(key);
     const name = connectionKeyName(key);
     cache.drop(name);
-    renewer.wake(name);
+    renewer.endBackoff(name);
     return token;
   }
 

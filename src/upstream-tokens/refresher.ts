@@ -2,34 +2,39 @@ import { randomUUID } from "node:crypto";
 import type { Route } from "../model/route.ts";
 import { nextChange } from "../store/notifications/notifications.ts";
 import { createPersistence, isDisconnectedSince, putBasis, putUnlessChanged } from "../store/persistently.ts";
-import type { RefreshRefusals, UpstreamToken } from "../store/upstream-tokens.ts";
+import type { RefreshRejections, UpstreamToken } from "../store/upstream-tokens.ts";
 import { hasRoomFor } from "../upstream-oauth/connection.ts";
-import type { GrantSubject, RefreshOutcome } from "../upstream-oauth/upstream-oauth.ts";
+import type { RefreshOutcome, TokenSubject } from "../upstream-oauth/upstream-oauth.ts";
 import { boundedCache } from "../util/bounded-cache.ts";
 import type { Connection, ConnectionCache } from "./connections.ts";
 import { createIssuerLimit, createIssuerOutcomes } from "./issuer-limit.ts";
 import type { UpstreamTokensDeps } from "./upstream-tokens.ts";
 
 /** What came of an attempt to get a working TI without the person. */
-export type Renewal =
+export type RefreshResult =
   | { readonly kind: "renewed"; readonly connection: Connection }
   /** For good: only a consent (or a sign-in) helps. */
   | { readonly kind: "gone"; readonly reason: string }
   | { readonly kind: "unavailable"; readonly retryAfterSeconds: number; readonly reason: string };
 
 /** Gets new TIs from authorization servers: once per connection at a time, over all replicas (F4.5). */
-export interface Renewer {
+export interface Refresher {
   /**
    * Refreshes this version, or waits for whoever does. Goes on when the request that asked has gone (F8.12).
    * @param rejected the upstream takes the access token no more, whatever its expiry says; default false
    */
-  refresh(connection: Connection, token: UpstreamToken, route: Route, rejected?: boolean): Promise<Renewal>;
+  refresh(
+    connection: Connection,
+    token: UpstreamToken,
+    route: Route,
+    rejected?: boolean,
+  ): Promise<RefreshResult>;
   /** A grant without consent (F4.9). */
-  grant(connection: Connection, route: Route, subject: GrantSubject): Promise<Renewal>;
+  obtain(connection: Connection, route: Route, subject: TokenSubject): Promise<RefreshResult>;
   /** Outcome of a recent failure that it is too early to try again after. @param now ms */
-  resting(name: string, now: number): Extract<Renewal, { kind: "unavailable" | "gone" }> | undefined;
+  backoff(name: string, now: number): Extract<RefreshResult, { kind: "unavailable" | "gone" }> | undefined;
   /** Forgets a recent failure: the person has done something about it. */
-  wake(name: string): void;
+  endBackoff(name: string): void;
   /** Waits for what is under way. */
   close(): Promise<void>;
 }
@@ -52,7 +57,7 @@ interface Asked {
   readonly disconnects: readonly number[];
 }
 
-export function createRenewer(deps: UpstreamTokensDeps & { cache: ConnectionCache }): Renewer {
+export function createRefresher(deps: UpstreamTokensDeps & { cache: ConnectionCache }): Refresher {
   const { store, upstreamOAuth, cache, metrics, logger } = deps;
   const limit = createIssuerLimit(perIssuer);
   const issuers = createIssuerOutcomes();
@@ -61,7 +66,7 @@ export function createRenewer(deps: UpstreamTokensDeps & { cache: ConnectionCach
    * outage nobody takes a lease over before its owner had the time to store.
    */
   const persistence = createPersistence(logger, "what came of a refresh could not be stored yet");
-  const underWay = new Map<string, Promise<Renewal>>();
+  const underWay = new Map<string, Promise<RefreshResult>>();
   // One name for all its leases, so that a lease whose taking was never confirmed can be taken again; `once` keeps it safe.
   const owner = randomUUID();
   let closing = false;
@@ -71,10 +76,10 @@ export function createRenewer(deps: UpstreamTokensDeps & { cache: ConnectionCach
   });
   const rests = boundedCache<
     string,
-    { until: number; renewal: Extract<Renewal, { kind: "unavailable" | "gone" }> }
+    { until: number; renewal: Extract<RefreshResult, { kind: "unavailable" | "gone" }> }
   >(10_000);
 
-  function once(name: string, run: () => Promise<Renewal>): Promise<Renewal> {
+  function once(name: string, run: () => Promise<RefreshResult>): Promise<RefreshResult> {
     let renewal = underWay.get(name);
     if (!renewal) {
       renewal = run().finally(() => underWay.delete(name));
@@ -83,7 +88,11 @@ export function createRenewer(deps: UpstreamTokensDeps & { cache: ConnectionCach
     return renewal;
   }
 
-  function rest(name: string, renewal: Extract<Renewal, { kind: "unavailable" | "gone" }>, seconds: number) {
+  function rest(
+    name: string,
+    renewal: Extract<RefreshResult, { kind: "unavailable" | "gone" }>,
+    seconds: number,
+  ) {
     rests.set(name, { until: Date.now() + seconds * 1000, renewal });
     return renewal;
   }
@@ -98,7 +107,7 @@ export function createRenewer(deps: UpstreamTokensDeps & { cache: ConnectionCach
     token: UpstreamToken,
     route: Route,
     rejected: boolean,
-  ): Promise<Renewal> {
+  ): Promise<RefreshResult> {
     const waitMs = deps.routes().config.upstreamOAuth.timeoutMs + 1000;
     // By time, not by attempts: whatever else happens to the connection wakes us, too.
     for (const giveUpAt = performance.now() + 2 * waitMs; performance.now() < giveUpAt; ) {
@@ -151,7 +160,7 @@ export function createRenewer(deps: UpstreamTokensDeps & { cache: ConnectionCach
     route: Route,
     { outcome, disconnects }: Asked,
     rejected: boolean,
-  ): Promise<Renewal> {
+  ): Promise<RefreshResult> {
     const { key, name } = connection;
     const about = { ...key, issuer: token.issuer, clientId: token.clientId };
     switch (outcome.kind) {
@@ -192,7 +201,7 @@ export function createRenewer(deps: UpstreamTokensDeps & { cache: ConnectionCach
       case "unavailable": {
         issuers.heard(token.issuer, name, "failed");
         // What has been counted once is: its end was known then.
-        const isLive = !rejected && !token.refusals && (token.expiresAt?.getTime() ?? 0) > Date.now();
+        const isLive = !rejected && !token.rejections && (token.expiresAt?.getTime() ?? 0) > Date.now();
         if (outcome.unexplained && !isLive) return refusedAgain(connection, token, outcome.reason);
         rest(name, outcome, outcome.retryAfterSeconds);
         await store.upstreamTokens.releaseLease(key, token.version, owner);
@@ -209,8 +218,8 @@ export function createRenewer(deps: UpstreamTokensDeps & { cache: ConnectionCach
     { key, name }: Connection,
     token: UpstreamToken,
     reason: string,
-  ): Promise<Renewal> {
-    const refusals = await store.upstreamTokens.noteRefusal(key, token.version, owner, new Date());
+  ): Promise<RefreshResult> {
+    const refusals = await store.upstreamTokens.recordRejection(key, token.version, owner, new Date());
     cache.drop(name);
     const seconds = Math.min(longestRestSeconds, firstRestSeconds * 2 ** ((refusals?.count ?? 1) - 1));
     const unavailable = { kind: "unavailable", retryAfterSeconds: seconds, reason } as const;
@@ -244,7 +253,11 @@ export function createRenewer(deps: UpstreamTokensDeps & { cache: ConnectionCach
     }
   }
 
-  async function grantOnce(connection: Connection, route: Route, subject: GrantSubject): Promise<Renewal> {
+  async function grantOnce(
+    connection: Connection,
+    route: Route,
+    subject: TokenSubject,
+  ): Promise<RefreshResult> {
     if (!connection.token && !(await hasRoomFor(store, connection.key, route)))
       return { kind: "gone", reason: "too_many_endpoints" };
     const basis = await putBasis(store, connection.key);
@@ -271,8 +284,9 @@ export function createRenewer(deps: UpstreamTokensDeps & { cache: ConnectionCach
   return {
     refresh: (connection, token, route, rejected = false) =>
       once(connection.name, () => refreshOnce(connection, token, route, rejected)),
-    grant: (connection, route, subject) => once(connection.name, () => grantOnce(connection, route, subject)),
-    resting(name, now) {
+    obtain: (connection, route, subject) =>
+      once(connection.name, () => grantOnce(connection, route, subject)),
+    backoff(name, now) {
       const found = rests.get(name);
       if (!found) return undefined;
       if (found.until > now) {
@@ -283,7 +297,7 @@ export function createRenewer(deps: UpstreamTokensDeps & { cache: ConnectionCach
       rests.delete(name);
       return undefined;
     },
-    wake: (name) => rests.delete(name),
+    endBackoff: (name) => rests.delete(name),
     async close() {
       closing = true;
       await Promise.allSettled([persistence.close(), ...underWay.values()]);
@@ -293,12 +307,12 @@ export function createRenewer(deps: UpstreamTokensDeps & { cache: ConnectionCach
 }
 
 /** Whether refreshes of a token have been refused so often, and for so long, that its server means it. @param now ms */
-export function isRefusedForGood(refusals: RefreshRefusals | undefined, now: number): boolean {
+export function isRefusedForGood(refusals: RefreshRejections | undefined, now: number): boolean {
   return (
     refusals !== undefined && refusals.count >= refusalsForGood && now - refusals.since.getTime() >= forGoodMs
   );
 }
 
-function toRenewal(connection: Connection, reason = "gone"): Renewal {
+function toRenewal(connection: Connection, reason = "gone"): RefreshResult {
   return connection.token ? { kind: "renewed", connection } : { kind: "gone", reason };
 }

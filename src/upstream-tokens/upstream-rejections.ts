@@ -7,11 +7,11 @@ import { atUpstream } from "../upstream-oauth/resource-metadata.ts";
 import { allowedScopes, parseChallenge, type UpstreamChallenge } from "../upstream-oauth/www-authenticate.ts";
 import { boundedCache } from "../util/bounded-cache.ts";
 import type { Connection, ConnectionCache } from "./connections.ts";
-import type { Renewer } from "./refresher.ts";
-import type { RefusalOutcome, UpstreamRefusal, UpstreamTokensDeps } from "./upstream-tokens.ts";
+import type { Refresher } from "./refresher.ts";
+import type { RejectionOutcome, UpstreamRejection, UpstreamTokensDeps } from "./upstream-tokens.ts";
 
 /** A refusal with its challenge read. */
-type Refused = UpstreamRefusal & UpstreamChallenge;
+type Refused = UpstreamRejection & UpstreamChallenge;
 
 /** A token refused this soon after it came is not mended by another like it, ms. */
 const freshMs = 60_000;
@@ -20,15 +20,15 @@ const freshMs = 60_000;
  * What an upstream's refusal of an injected TI comes to (F4.6, F8.3). A refresh is tried once; then consent is asked for; a
  * token that came from that very consent and is refused again ends the matter, or the client would go round in circles.
  */
-export function judgeRefusals(
+export function createUpstreamRejections(
   deps: UpstreamTokensDeps & {
     cache: ConnectionCache;
-    renewer: Renewer;
+    renewer: Refresher;
     proofs: DpopProofs;
     /** The connection that serves the endpoint that a route is asked at. */
     keyFor: (userId: string, route: Route) => ConnectionKey | Promise<ConnectionKey>;
   },
-): (refusal: UpstreamRefusal) => Promise<RefusalOutcome> {
+): (refusal: UpstreamRejection) => Promise<RejectionOutcome> {
   const { store, cache, renewer, upstreamOAuth } = deps;
   /** What this replica last sent a person to consent for, by connection. */
   const asked = boundedCache<string, { at: number; what: string }>(10_000);
@@ -39,7 +39,7 @@ export function judgeRefusals(
     { key, name, token }: Connection,
     scopes: readonly string[],
     reason: string,
-  ): Promise<RefusalOutcome> {
+  ): Promise<RejectionOutcome> {
     const named = refusal.resourceMetadata;
     const resourceMetadata = named === undefined ? undefined : atUpstream(route, named);
     if (named !== undefined && resourceMetadata === undefined)
@@ -49,7 +49,7 @@ export function judgeRefusals(
       );
     // An endpoint that nobody has connected says all of it again at the next consent; clients choose the paths.
     if (token || key.upstream === route.upstream)
-      await store.upstreamTokens.demand(key, { scopes, resourceMetadata, demandedAt: new Date() });
+      await store.upstreamTokens.requireScopes(key, { scopes, resourceMetadata, requiredAt: new Date() });
     cache.drop(name);
     asked.set(name, { at: Date.now(), what: whatOf(refusal) });
     return { kind: "consent", scopes, reason };
@@ -73,7 +73,7 @@ export function judgeRefusals(
     route: Route,
     connection: Connection,
     token: UpstreamToken,
-  ): Promise<RefusalOutcome> {
+  ): Promise<RejectionOutcome> {
     if (refusal.dpopNonce && token.dpopKey) {
       deps.proofs.remember(route.id, refusal.dpopNonce);
       if (refusal.error === "use_dpop_nonce") return retry("dpop_nonce");
@@ -107,7 +107,7 @@ export function judgeRefusals(
     refusal: Refused,
     connection: Connection,
     token: UpstreamToken,
-  ): Promise<RefusalOutcome> {
+  ): Promise<RejectionOutcome> {
     const justGranted = !isSpent(token) && Date.now() - token.updatedAt.getTime() < freshMs;
     if (justGranted && asked.has(connection.name)) {
       return giveUp(502, "token_refused_again", "the server refuses the token that it has just been granted");
@@ -129,7 +129,7 @@ export function judgeRefusals(
     route: Route,
     connection: Connection,
     token: UpstreamToken,
-  ): Promise<RefusalOutcome> {
+  ): Promise<RejectionOutcome> {
     const auth = route.mcp.kind === "server" && route.mcp.auth.type === "oauth" ? route.mcp.auth : undefined;
     if (auth && allowedScopes(auth, refusal.scopes).length < refusal.scopes.length) {
       return giveUp(
@@ -224,9 +224,9 @@ function whatOf(refusal: Refused): string {
 function union(a: readonly string[] = [], b: readonly string[] = []): string[] {
   return [...new Set([...a, ...b])];
 }
-function retry(reason: string): RefusalOutcome {
+function retry(reason: string): RejectionOutcome {
   return { kind: "retry", reason };
 }
-function giveUp(status: 403 | 502, reason: string, message: string): RefusalOutcome {
+function giveUp(status: 403 | 502, reason: string, message: string): RejectionOutcome {
   return { kind: "give_up", status, reason, message };
 }

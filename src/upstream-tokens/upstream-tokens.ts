@@ -56,7 +56,7 @@ export function staticCredential(route: Route): Ready | undefined {
 }
 
 /** What this room needs to know of a caller; `Caller` of external-token/ fits. */
-export interface CallerLike {
+export interface TokenCaller {
   readonly userId: string;
   readonly kind: "person" | "service_account" | "foreign";
   /** By which MCP client, under which grant: for the audit trail. */
@@ -82,7 +82,7 @@ export interface ConnectionState {
 }
 
 /** An upstream's 401 or 403 to a request that `check/` had let through. */
-export interface UpstreamRefusal {
+export interface UpstreamRejection {
   readonly userId: string;
   readonly routeId: string;
   /** `Route.upstreamHash` of the upstream that answered. */
@@ -99,7 +99,7 @@ export interface UpstreamRefusal {
 }
 
 /** What a refusal comes to (F4.6). `reason` is a stable word for log and metric. */
-export type RefusalOutcome =
+export type RejectionOutcome =
   /** None of our business: the client gets the upstream's answer as it is. */
   | { readonly kind: "untouched"; readonly reason: string }
   /** A better TI is at hand: 401 `invalid_token`, or 503 with `Retry-After: 0` for clients that cannot get a new TE. */
@@ -123,7 +123,7 @@ export type RefusalOutcome =
 /** The TIs of all users: found, kept fresh, given up. */
 export interface UpstreamTokens {
   /** The hot path: no promise where the answer is at hand. @param now ms */
-  find(caller: CallerLike, route: Route, now?: number): Credential | Promise<Credential>;
+  find(caller: TokenCaller, route: Route, now?: number): Credential | Promise<Credential>;
   /** For consent and listings; an expired token is refreshed first. Rejects only when the store does. */
   connectionState(userId: string, route: Route): Promise<ConnectionState>;
   /** F4.7: deletes the connection and revokes its tokens at the upstream; false if there was none. */
@@ -135,7 +135,7 @@ export interface UpstreamTokens {
   /** The same for connections whose route has been gone for a day; to be called now and then. */
   disconnectOrphans(): Promise<number>;
   /** Decides what becomes of an upstream's refusal, and repairs what can be repaired. Rejects only when the store does. */
-  upstreamRefused(refusal: UpstreamRefusal): Promise<RefusalOutcome>;
+  handleRejection(refusal: UpstreamRejection): Promise<RejectionOutcome>;
   /** Stops the background refresh, and waits for refreshes under way. */
   close(): Promise<void>;
 }

@@ -1,10 +1,10 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import type { CallerLike } from "../../src/upstream-tokens/upstream-tokens.ts";
+import type { TokenCaller } from "../../src/upstream-tokens/upstream-tokens.ts";
 import { type ScriptedServer, scriptedServer } from "../upstream-oauth/scripted-server.ts";
 import { type ScriptedUpstream, scriptedUpstream } from "../upstream-oauth/scripted-upstream.ts";
 import { type ClientHouse, startClient } from "../upstream-oauth/start-client.ts";
 
-const person = (userId: string): CallerLike => ({ userId, kind: "person" });
+const person = (userId: string): TokenCaller => ({ userId, kind: "person" });
 
 /** Whatever a server received that proves who we are. */
 function proofsAt({ seen }: ScriptedServer): string[] {

@@ -1,13 +1,13 @@
 import { createHash } from "node:crypto";
 import { calculateJwkThumbprint, decodeJwt, decodeProtectedHeader, EmbeddedJWK, jwtVerify } from "jose";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import type { CallerLike } from "../../src/upstream-tokens/upstream-tokens.ts";
+import type { TokenCaller } from "../../src/upstream-tokens/upstream-tokens.ts";
 import type { Seen } from "../upstream-oauth/scripted-server.ts";
 import { type ScriptedUpstream, scriptedUpstream } from "../upstream-oauth/scripted-upstream.ts";
 import { alice, type ClientHouse, startClient } from "../upstream-oauth/start-client.ts";
 
 const bob = "company/bob";
-const person = (userId: string): CallerLike => ({ userId, kind: "person" });
+const person = (userId: string): TokenCaller => ({ userId, kind: "person" });
 
 /** RFC 9449: two tenants of one host and a server of its own all want their tokens bound to a key; one of them attacks. */
 describe("tokens bound to a key", () => {
@@ -59,7 +59,7 @@ describe("tokens bound to a key", () => {
     return { ...payload, jwk, thumbprint: await calculateJwkThumbprint(jwk ?? { kty: "" }) };
   }
   async function wantsNonce(routeId: string, dpopNonce: string) {
-    return house.tokens.upstreamRefused({
+    return house.tokens.handleRejection({
       userId: alice,
       routeId,
       version: (await credential(alice, routeId)).version,

@@ -9,7 +9,7 @@ import { request } from "undici";
 import { afterAll, afterEach, beforeAll, expect, test, vi } from "vitest";
 import { stringify } from "yaml";
 import { peerAuthentication } from "../../src/config/listeners.ts";
-import { createChallengeService } from "../../src/ext-proc/processor.ts";
+import { createExternalProcessor } from "../../src/ext-proc/processor.ts";
 import { type Sidecar, serve } from "../../src/serve.ts";
 import { createGrpcServer } from "../../src/server/grpc/grpc-server.ts";
 import { createLogger } from "../../src/telemetry/logger.ts";
@@ -299,8 +299,8 @@ test("a gateway whose ext_proc streams prove themselves by a check's proof keeps
     listen: "127.0.0.1:0",
     peers: peerAuthentication("127.0.0.1:0", { envoySecrets: [secret] }),
     services: [
-      createChallengeService({
-        mostWatchedStreams: 4_096,
+      createExternalProcessor({
+        maxWatchedStreams: 4_096,
         ...Object(undefined),
         routes: () => Object({ byId: () => undefined }),
         peers: peerAuthentication("127.0.0.1:0", { envoySecrets: [secret] }),

@@ -1,7 +1,7 @@
 import type { Browser, BrowserContext, Page } from "playwright-core";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { browser as launch } from "../../dev/demo/browser.ts";
-import { secretName } from "../../src/store/hashed-handle.ts";
+import { hashedHandle } from "../../src/store/hashed-handle.ts";
 import { type E2e, startE2e } from "../support/e2e.ts";
 import { httpBrowser } from "../support/http-browser.ts";
 import {
@@ -72,7 +72,7 @@ describe("a session planted on a route's host: Bob's, in Alice's browser, to get
     ["a link to connect", async () => ({})],
     [
       "one that names his session",
-      async () => ({ session: secretName(await session(bob.context, "https://auth.test")) }),
+      async () => ({ session: hashedHandle(await session(bob.context, "https://auth.test")) }),
     ],
   ])("%s: she is asked on the issuer's host, as whom, before anything leaves", async (_link, more) => {
     const requests: string[] = [];

@@ -1,9 +1,9 @@
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
-import type { CallerLike } from "../../src/upstream-tokens/upstream-tokens.ts";
+import type { TokenCaller } from "../../src/upstream-tokens/upstream-tokens.ts";
 import { type ScriptedUpstream, scriptedUpstream } from "../upstream-oauth/scripted-upstream.ts";
 import { type ClientHouse, startClient } from "../upstream-oauth/start-client.ts";
 
-const person = (name: string): CallerLike => ({ userId: `company/${name}`, kind: "person" });
+const person = (name: string): TokenCaller => ({ userId: `company/${name}`, kind: "person" });
 
 /** An upstream takes every question about its authorization and answers none, or fails. */
 describe("an upstream that never says who authorizes for it", () => {

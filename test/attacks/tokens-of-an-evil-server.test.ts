@@ -1,10 +1,10 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { createMetadataCache } from "../../src/upstream-oauth/metadata-cache.ts";
-import type { CallerLike } from "../../src/upstream-tokens/upstream-tokens.ts";
+import type { TokenCaller } from "../../src/upstream-tokens/upstream-tokens.ts";
 import { type ScriptedUpstream, scriptedUpstream } from "../upstream-oauth/scripted-upstream.ts";
 import { alice, type ClientHouse, startClient } from "../upstream-oauth/start-client.ts";
 
-const caller: CallerLike = { userId: alice, kind: "person" };
+const caller: TokenCaller = { userId: alice, kind: "person" };
 
 /** An upstream's authorization server chooses what we put into the header of every call, and keep in memory for each connection. */
 describe("what an evil authorization server gives for a token", () => {
@@ -143,7 +143,7 @@ describe("a person who brings a code that is none, to a server that refuses it w
       return new URLSearchParams({ state, iss: server.url, error: "invalid_scope" });
     };
     const forge = async (scope: string) => {
-      await house.store.upstreamTokens.demand(key, { scopes: [scope], demandedAt: new Date() });
+      await house.store.upstreamTokens.requireScopes(key, { scopes: [scope], requiredAt: new Date() });
       await expect(house.connect(forged)).rejects.toThrow("authorization page answered with an error");
     };
     await forge("file:1");

@@ -151,7 +151,7 @@ export async function startHouse(
     return { state: "unavailable", missingScopes: [], signInNeeded: true } as const;
   };
   const oauth = upstreams
-    ? createUpstreamOAuth({ routes, store, keys, logger, metrics, renewSignIn: signIn.renewTokens })
+    ? createUpstreamOAuth({ routes, store, keys, logger, metrics, refreshSignIn: signIn.renewTokens })
     : undefined;
   const tokens =
     oauth &&

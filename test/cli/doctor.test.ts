@@ -3,7 +3,7 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { withRooms } from "../../src/cli/command.ts";
+import { withStore } from "../../src/cli/command.ts";
 import { runDoctor } from "../../src/cli/doctor.ts";
 import type { Route } from "../../src/model/route.ts";
 import { clientPlaces } from "../../src/upstream-oauth/client-metadata.ts";
@@ -478,7 +478,7 @@ describe("F7.4 doctor", () => {
       expect((await doctor({}, { env })).code).toBe(0);
       const file = join(folder, "routes.yaml");
       const entry = { from: "https://stored.test", to: `${upstream.url}/mcp`, mcp: { server: {} } };
-      await withRooms({ file, env, out: () => {}, err: () => {} }, async ({ store, routes }) => {
+      await withStore({ file, env, out: () => {}, err: () => {} }, async ({ store, routes }) => {
         const audit = { action: "route.created", routeId: "stored" } as const;
         await store.storedRoutes.create({ id: "stored", place: "stored.test/", entry }, audit);
         const files = routes().byId("files");

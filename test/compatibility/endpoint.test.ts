@@ -147,7 +147,7 @@ describe("where an upstream's MCP endpoint is", () => {
       const found = await find();
       const version = found.kind === "credential" ? found.version : undefined;
       const about = { userId: alice, routeId: "files", status: 401, wwwAuthenticate: "Bearer" } as const;
-      await house.tokens.upstreamRefused({ ...about, version });
+      await house.tokens.handleRejection({ ...about, version });
       expect(await path()).toBe("");
     });
 
@@ -284,7 +284,7 @@ describe("where an upstream's MCP endpoint is", () => {
     // One that the upstream refuses is the other's no more.
     const { version } = (await find("/other/mcp")) as { version?: number };
     const about = { userId: alice, routeId: "files", status: 401, wwwAuthenticate: "Bearer" } as const;
-    await house.tokens.upstreamRefused({ ...about, version, askedPath: "/other/mcp" });
+    await house.tokens.handleRejection({ ...about, version, askedPath: "/other/mcp" });
     expect(await tokenAt("/mcp")).toBe(first);
     // No route has gone: neither connection is an orphan.
     await house.tokens.disconnectOrphans();

@@ -1,12 +1,12 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from "vitest";
 import type { Store } from "../../src/store/store.ts";
 import type { NewUpstreamToken, UpstreamToken } from "../../src/store/upstream-tokens.ts";
-import type { CallerLike } from "../../src/upstream-tokens/upstream-tokens.ts";
+import type { TokenCaller } from "../../src/upstream-tokens/upstream-tokens.ts";
 import { scraped } from "../support/scraped.ts";
 import { type ScriptedUpstream, scriptedUpstream } from "../upstream-oauth/scripted-upstream.ts";
 import { alice, type ClientHouse, startClient } from "../upstream-oauth/start-client.ts";
 
-const caller: CallerLike = { userId: alice, kind: "person" };
+const caller: TokenCaller = { userId: alice, kind: "person" };
 const hour = 3_600_000;
 
 /** What token endpoints of public servers answer, beside what RFC 6749 asks for. */
@@ -403,8 +403,8 @@ describe("a registration", () => {
     const bob = "company/bob";
     await house.connect(agree, bob);
     const old = await registration();
-    const demand = { scopes: ["admin"], demandedAt: new Date() };
-    await house.store.upstreamTokens.demand(
+    const demand = { scopes: ["admin"], requiredAt: new Date() };
+    await house.store.upstreamTokens.requireScopes(
       { userId: alice, routeId: "files", upstream: upstream.mcp },
       demand,
     );
@@ -582,7 +582,7 @@ describe("a refresh that is refused without a reason", () => {
     );
   });
   afterEach(() => Promise.all([house.close(), upstream.close()]));
-  const person = (name: string): CallerLike => ({ userId: `company/${name}`, kind: "person" });
+  const person = (name: string): TokenCaller => ({ userId: `company/${name}`, kind: "person" });
   const find = (name: string, replica: Pick<ClientHouse, "tokens"> = house) =>
     replica.tokens.find(person(name), house.route());
   const stored = (name: string) =>
@@ -637,7 +637,7 @@ describe("a refresh that is refused without a reason", () => {
       upstream.on("/token", { body: { access_token: "back", refresh_token: "r" } });
       const later = await house.replica();
       expect(await find("alice", later)).toMatchObject({ headers: [["authorization", "Bearer back"]] });
-      expect((await stored("alice"))?.refusals).toBeUndefined();
+      expect((await stored("alice"))?.rejections).toBeUndefined();
     },
   );
 
@@ -647,7 +647,7 @@ describe("a refresh that is refused without a reason", () => {
       upstream.on("/token", { status, body: "" });
       await tries(1, "alice");
     }
-    expect((await stored("alice"))?.refusals).toBeUndefined();
+    expect((await stored("alice"))?.rejections).toBeUndefined();
     upstream.on("/token", { status: 404, body: "" });
     await tries(6, "alice");
     expect(await stored("alice")).toMatchObject({ refusals: { count: 6 } });
@@ -668,7 +668,7 @@ describe("a refresh that is refused without a reason", () => {
     }
     const token = await stored("alice");
     if (!token) throw new Error("nothing stored");
-    expect(token.refusals).toBeUndefined();
+    expect(token.rejections).toBeUndefined();
   });
 
   it("is the server's fault where most connections of it fail together: 503, and nobody is asked", async () => {
@@ -701,7 +701,7 @@ describe("a refresh that is refused without a reason", () => {
     await house.connect(upstream.agree, "company/alice");
     upstream.on("/token", { status: 404, body: "" });
     const reject = async (replica: Pick<ClientHouse, "tokens">) =>
-      replica.tokens.upstreamRefused({
+      replica.tokens.handleRejection({
         userId: "company/alice",
         routeId: "files",
         version: (await stored("alice"))?.version ?? 0,

@@ -71,7 +71,7 @@ async function connectInPortal(): Promise<string> {
   return parse(html).querySelector(".note.warn")?.text ?? html;
 }
 const refusedCall = () =>
-  house.upstreams.tokens.upstreamRefused({
+  house.upstreams.tokens.handleRejection({
     userId: alice,
     routeId: id(),
     version: undefined,

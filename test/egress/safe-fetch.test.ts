@@ -12,7 +12,7 @@ import { createPrivateHostList, isPublicAddress } from "../../src/egress/address
 import { createSafeFetch, createTrustedFetch, type ResolveHost } from "../../src/egress/safe-fetch.ts";
 import { systemAuthorities } from "../../src/egress/trusted-authorities.ts";
 import { readEvents } from "../../src/upstream-oauth/legacy-stream.ts";
-import { createOutward } from "../../src/upstream-oauth/route-fetch.ts";
+import { createRouteFetch } from "../../src/upstream-oauth/route-fetch.ts";
 import { type ScriptedServer, scriptedServer } from "../upstream-oauth/scripted-server.ts";
 
 const limits = (allowedPrivateHosts: readonly string[] = [], timeoutMs = 2000) => ({
@@ -182,15 +182,15 @@ describe("safe fetching", () => {
     };
     const url = `http://replicas.test:${new URL(server.url).port}`;
     const config = { upstreamOAuth: limits(), envoy: { upstreamCa: systemAuthorities } };
-    const outward = createOutward({ routes: () => ({ config }) as never, resolveHost });
+    const routeFetch = createRouteFetch({ routes: () => ({ config }) as never, resolveHost });
     const route = { to: [url], origin: "https://mcp.test" } as never;
-    const send = outward.legacySession(route);
+    const send = routeFetch.legacySession(route);
     const stream = await send({}, `${url}/open`);
     await send({ method: "POST" }, `${url}/post`);
     await stream.body?.cancel();
     expect(server.paths()).toEqual(["/open", "/post"]);
     // Another session may reach any of them.
-    await outward.legacySession(route)({ method: "POST" }, `${url}/post`);
+    await routeFetch.legacySession(route)({ method: "POST" }, `${url}/post`);
     expect([server.paths().length, asked]).toEqual([2, 2]);
     other.closeAllConnections();
     await new Promise((resolve) => other.close(resolve));

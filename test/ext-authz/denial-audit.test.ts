@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { createRefusalAudit } from "../../src/ext-authz/check-service.ts";
+import { createDenialAudit } from "../../src/ext-authz/check-service.ts";
 import type { CheckDeps, Checked } from "../../src/ext-authz/stage.ts";
 import type { Store } from "../../src/store/store.ts";
 import { type Backend, backends, logger } from "../store/backends.ts";
@@ -38,9 +38,9 @@ routes:
 
 describe("F7.3 refusals in the audit trail", () => {
   it("say whose token it was, which client showed it, and its grant, so that none hides another's", async () => {
-    let tell: CheckDeps["onRefusal"];
-    const checks = await startChecks(yaml, { onRefusal: (...refusal) => tell?.(...refusal) });
-    tell = createRefusalAudit(checks);
+    let tell: CheckDeps["onDenial"];
+    const checks = await startChecks(yaml, { onDenial: (...refusal) => tell?.(...refusal) });
+    tell = createDenialAudit(checks);
     const show = (token: string, url = "https://mcp.test/") =>
       checks.ask({ url, headers: { authorization: `Bearer ${token}` } });
     const seconds = Math.floor(Date.now() / 1000);
@@ -90,7 +90,7 @@ describe("F7.3 refusals in the audit trail", () => {
       pending.push(written);
       return written;
     };
-    const tell = createRefusalAudit({ store: { audit }, logger });
+    const tell = createDenialAudit({ store: { audit }, logger });
     for (let time = 0; time < 3; time += 1) {
       tell(forbidden, "r1");
       tell({ ...forbidden, userId: "company/bob" }, "r2");

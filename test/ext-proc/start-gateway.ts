@@ -8,8 +8,8 @@ import { freePort } from "../../dev/demo/free-port.ts";
 import { listen } from "../../dev/demo/listen.ts";
 import { envoyBootstrap } from "../../src/envoy-config/bootstrap.ts";
 import { createCheckService } from "../../src/ext-authz/check-service.ts";
-import { createChallengeService } from "../../src/ext-proc/processor.ts";
-import type { ChallengeDeps } from "../../src/ext-proc/protocol.ts";
+import { createExternalProcessor } from "../../src/ext-proc/processor.ts";
+import type { ExternalProcessorDeps } from "../../src/ext-proc/protocol.ts";
 import { createRateLimiter } from "../../src/policy/rate-limiter.ts";
 import { createCurrentPolicies } from "../../src/policy/route-policy.ts";
 import { createGrpcServer } from "../../src/server/grpc/grpc-server.ts";
@@ -22,7 +22,7 @@ import { anyPeer } from "../support/any-peer.ts";
  */
 export async function startGateway(options: {
   upstream: RequestListener;
-  upstreamRefused: ChallengeDeps["upstreamTokens"]["upstreamRefused"];
+  upstreamRefused: ExternalProcessorDeps["upstreamTokens"]["handleRejection"];
   /** More routes, and the hosts they are on. */
   more?: {
     readonly names: readonly string[];
@@ -90,12 +90,12 @@ export async function startGateway(options: {
         logger,
         metrics,
       }),
-      createChallengeService({
-        mostWatchedStreams: options.more?.mostWatchedStreams ?? 4_096,
+      createExternalProcessor({
+        maxWatchedStreams: options.more?.mostWatchedStreams ?? 4_096,
         routes,
         peers: anyPeer,
         metadataProofs,
-        upstreamTokens: { upstreamRefused: options.upstreamRefused },
+        upstreamTokens: { handleRejection: options.upstreamRefused },
         logger,
         metrics,
       }),

@@ -2,7 +2,7 @@ import { once } from "node:events";
 import type { RequestListener } from "node:http";
 import { text } from "node:stream/consumers";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import type { RefusalOutcome, UpstreamRefusal } from "../../src/upstream-tokens/upstream-tokens.ts";
+import type { RejectionOutcome, UpstreamRejection } from "../../src/upstream-tokens/upstream-tokens.ts";
 import { scraped } from "../support/scraped.ts";
 import { openThroughEnvoy, throughEnvoy } from "../support/through-envoy.ts";
 import { startGateway } from "./start-gateway.ts";
@@ -13,8 +13,8 @@ let gateway: Awaited<ReturnType<typeof startGateway>>;
 let upstream: RequestListener;
 let received: { url: string; authorization: string; body: string }[];
 /** What is decided about the next refusal, and what it was. */
-let decide: (refusal: UpstreamRefusal) => RefusalOutcome | Promise<RefusalOutcome>;
-let refusals: UpstreamRefusal[];
+let decide: (refusal: UpstreamRejection) => RejectionOutcome | Promise<RejectionOutcome>;
+let refusals: UpstreamRejection[];
 
 beforeAll(async () => {
   gateway = await startGateway({
@@ -209,7 +209,7 @@ describe("an upstream's 401 to a token we injected", () => {
 
   it("F7.3 is counted by its status and by what became of it", async () => {
     const before = await scraped(gateway.metrics, "upstream_challenges_total");
-    const outcomes: RefusalOutcome[] = [
+    const outcomes: RejectionOutcome[] = [
       { kind: "consent", scopes: [], reason: "refused" },
       { kind: "retry", reason: "refreshed" },
       { kind: "unavailable", retryAfterSeconds: 1, reason: "server_error" },

@@ -89,7 +89,7 @@ async function stop() {
 }
 const revoked = (grantId: string) => ({
   ok: false,
-  refusal: "revoked",
+  rejection: "revoked",
   issuedTo: { userId: "idp/alice", clientId: "client-1", grantId },
 });
 const verify = (token: string, route: Route) => checks.externalTokens.verify(token, route);
@@ -134,7 +134,7 @@ describe("F2.3 trusted foreign issuers", () => {
     const token = await sign({ aud: "https://a.test" });
     expect(await verify(token, a)).toMatchObject({ ok: true });
     const issuedTo = { userId: "corp/carol", clientId: "corp" };
-    expect(await verify(token, b)).toEqual({ ok: false, refusal: "wrong_audience", issuedTo });
+    expect(await verify(token, b)).toEqual({ ok: false, rejection: "wrong_audience", issuedTo });
   });
 
   test.each<[string, string, Record<string, unknown>, Record<string, unknown>]>([
@@ -162,7 +162,7 @@ describe("F2.3 trusted foreign issuers", () => {
   test("refused: its tokens never pass for ours", async () => {
     expect(await verify(await sign({ iss: "https://auth.test" }), a)).toEqual({
       ok: false,
-      refusal: "bad_signature",
+      rejection: "bad_signature",
     });
   });
 
@@ -178,7 +178,7 @@ describe("F2.3 trusted foreign issuers", () => {
     await verify(await sign({}, { kid: "nobody-0" }), a);
     const before = foreign.asked();
     for (const kid of ["nobody-1", "nobody-2", "nobody-3"]) {
-      expect(await verify(await sign({}, { kid }), a)).toEqual({ ok: false, refusal: "bad_signature" });
+      expect(await verify(await sign({}, { kid }), a)).toEqual({ ok: false, rejection: "bad_signature" });
     }
     expect(foreign.asked()).toBe(before);
   });
@@ -224,7 +224,7 @@ describe("F2.2 the cache of verified tokens", () => {
     await vi.waitUntil(async () => (await verify(token, a)).ok && (await lookUps())[0] === 1, 60_000);
     const [, missed = 0] = await lookUps();
     await checks.reload(yaml(foreign.url).replaceAll("t1, t2", "t9"));
-    expect(await verify(token, checks.routes().byId("a")!)).toEqual({ ok: false, refusal: "missing_claim" });
+    expect(await verify(token, checks.routes().byId("a")!)).toEqual({ ok: false, rejection: "missing_claim" });
     expect(await lookUps()).toEqual([1, missed + 1]);
     await checks.reload(yaml(foreign.url));
   });
@@ -251,7 +251,7 @@ describe("F2.2 the cache of verified tokens", () => {
     const tokens = createExternalTokens({ ...checks, store: { ...checks.store, notifications }, fetch });
     expect(await tokens.identify(token)).toMatchObject({ ok: true });
     await checks.store.authorizationServerRecords.revokeGrant(grantId, { action: "grant.revoked" });
-    expect(await tokens.identify(token)).toEqual({ ok: false, refusal: "revoked" });
+    expect(await tokens.identify(token)).toEqual({ ok: false, rejection: "revoked" });
     tokens.close();
   });
 
@@ -312,7 +312,7 @@ describe("F2.2 the cache of verified tokens", () => {
   test("F2.2 a token that is too long names nobody, however good it is", async () => {
     const token = (filler: number) => checks.token({ aud: "https://a.test", filler: "x".repeat(filler) });
     expect(await checks.externalTokens.identify(await token(11_000))).toMatchObject({ ok: true });
-    const refused = { ok: false, refusal: "too_large" };
+    const refused = { ok: false, rejection: "too_large" };
     expect(await checks.externalTokens.identify(await token(12_000))).toEqual(refused);
     const counted = (await checks.metrics.limitsReached.get()).values;
     expect(counted).toEqual([{ labels: { limit: "token_bytes" }, value: 1 }]);

@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { policyVocabulary } from "../../src/config/policy-vocabulary.ts";
-import { refusalBody } from "../../src/policy/policy.ts";
+import { jsonRpcDenialBody } from "../../src/policy/policy.ts";
 import { lookalikes } from "./lookalikes.ts";
 import { people } from "./people.ts";
 import { requestFrom } from "./request-from.ts";
@@ -51,7 +51,7 @@ describe("docs/policy.md", () => {
     const { policy } = routeWith("policy: {allow: {and: [{accept: true}]}}\ntools: {deny: [delete_user]}");
     const decision = policy.decide(requestFrom("ann", "call delete_user"));
     const shown = /```json\n(.*?)```/s.exec(page)?.[1] ?? "";
-    expect(decision.kind === "refuse_call" && JSON.parse(refusalBody(decision, "req-7"))).toEqual(
+    expect(decision.kind === "refuse_call" && JSON.parse(jsonRpcDenialBody(decision, "req-7"))).toEqual(
       JSON.parse(shown),
     );
   });

@@ -1,7 +1,7 @@
-import type { PolicyCaller } from "../../src/model/subject.ts";
+import type { Subject } from "../../src/model/subject.ts";
 
 /** Everybody who asks in these tests and in `docs/policy.md`. */
-export const people: Readonly<Record<string, PolicyCaller>> = {
+export const people: Readonly<Record<string, Subject>> = {
   ann: {
     userId: "okta/ann",
     email: "ann@example.com",

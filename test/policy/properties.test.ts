@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import type { PolicyMatcher, PolicyNode, PolicyRule, Route } from "../../src/model/route.ts";
-import type { PolicyCaller, PolicyInput } from "../../src/model/subject.ts";
+import type { PolicyInput, Subject } from "../../src/model/subject.ts";
 import type { RoutePolicy } from "../../src/policy/policy.ts";
 import { compilePolicies } from "../../src/policy/route-policy.ts";
 import { readToolFilter } from "../../src/policy/tool-expression.ts";
@@ -51,7 +51,7 @@ const anything = nested(fc.oneof(ofCaller, about("user", "mcp_tool", "http_metho
 const rule = (when: fc.Arbitrary<PolicyNode>): fc.Arbitrary<PolicyRule> =>
   fc.record({ action: fc.constantFrom("allow", "deny"), name: fc.string(), when });
 
-const caller: fc.Arbitrary<PolicyCaller> = fc.record(
+const caller: fc.Arbitrary<Subject> = fc.record(
   {
     userId: word,
     email: fc.oneof(word, fc.string(), fc.constant("a@example.com")),
@@ -145,7 +145,7 @@ describe("F6.1, F6.2 whatever the policy and the request", () => {
   it("nobody is allowed by what is not known of them, whatever not and nor are around it", () => {
     fc.assert(
       fc.property(nested(ofCaller), fc.constantFrom(undefined, ""), input, (when, email, request) => {
-        const nothing: PolicyCaller = { userId: "x", email, groups: [], claims: { role: "", a: { b: [] } } };
+        const nothing: Subject = { userId: "x", email, groups: [], claims: { role: "", a: { b: [] } } };
         const policy = compiled([{ action: "allow", name: "only", when }]);
         expect(policy.decide({ ...request, caller: nothing }).kind).not.toBe("allow");
       }),

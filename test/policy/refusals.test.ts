@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { type PolicyDecision, refusalBody } from "../../src/policy/policy.ts";
+import { jsonRpcDenialBody, type PolicyDecision } from "../../src/policy/policy.ts";
 import { requestFrom } from "./request-from.ts";
 import { routeWith } from "./route-with.ts";
 
@@ -10,7 +10,7 @@ const { policy } = routeWith(
 function answerTo(request: Parameters<typeof policy.decide>[0]): unknown {
   const decision = policy.decide(request);
   if (decision.kind !== "refuse_call") throw new Error(`${decision.kind}, not refuse_call`);
-  return JSON.parse(refusalBody(decision, "req-7"));
+  return JSON.parse(jsonRpcDenialBody(decision, "req-7"));
 }
 const withBody = (body: unknown) => ({
   ...requestFrom("ann", "ping"),
@@ -54,7 +54,8 @@ describe("F6.2 a refused call is a JSON-RPC error an agent can read", () => {
     const denied: PolicyDecision = policy.decide(requestFrom("bob", "call drop_table"));
     expect(denied).toMatchObject({ kind: "deny", status: 403, reason: "not_allowed" });
     expect(denied.kind === "deny" && denied.message).toBe("You do not have access to this server.");
-    const answered = denied.kind === "deny" && denied.waiting ? refusalBody(denied.waiting, "req-7") : "";
+    const answered =
+      denied.kind === "deny" && denied.waiting ? jsonRpcDenialBody(denied.waiting, "req-7") : "";
     expect(JSON.parse(answered)).toEqual({
       jsonrpc: "2.0",
       id: 1,

@@ -7,7 +7,7 @@ import { listen } from "../../dev/demo/listen.ts";
 import { createConnectRouter } from "../../src/portal/connect.ts";
 import { createConnectionsRouter } from "../../src/portal/connections.ts";
 import { createSignIn } from "../../src/sign-in/create-sign-in.ts";
-import { secretName } from "../../src/store/hashed-handle.ts";
+import { hashedHandle } from "../../src/store/hashed-handle.ts";
 import { createLogger } from "../../src/telemetry/logger.ts";
 import { type ClientHouse, startClient } from "../upstream-oauth/start-client.ts";
 
@@ -96,7 +96,7 @@ export async function startConnect(routesYaml: string) {
       const cookies = jarOf(host);
       const id = randomBytes(32).toString("base64url");
       const parentId = randomBytes(32).toString("base64url");
-      const parentName = secretName(parentId);
+      const parentName = hashedHandle(parentId);
       if (userId) {
         const now = new Date();
         const expiresAt = new Date(Date.now() + 3_600_000);

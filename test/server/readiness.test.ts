@@ -9,7 +9,7 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { stringify } from "yaml";
 import { type Sidecar, serve } from "../../src/serve.ts";
 import { healthSpreadMs } from "../../src/server/grpc/health.ts";
-import { createDoorHealth } from "../../src/server/http/readiness.ts";
+import { createReadiness } from "../../src/server/http/readiness.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 
 describe("F7.2 the public port while it drains", () => {
@@ -71,7 +71,7 @@ describe("F7.2 the public port while it drains", () => {
   });
 
   it("waits for nobody who does not ask, or has gone", async () => {
-    const health = createDoorHealth();
+    const health = createReadiness();
     const app = new Koa().use(health.middleware);
     const gone = Promise.withResolvers<void>();
     const server = app.listen(0, "127.0.0.1");

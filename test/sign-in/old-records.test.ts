@@ -60,10 +60,10 @@ describe("a sign-in record from before the upgrade", () => {
     const { unjudged: _, ...today } = { ...old, tokensAt: 1 };
     await store.signInSessions.put(today);
     expect(await store.signInSessions.find(userId)).toEqual(today);
-    const { seal, open } = encryption(await makeKeys("k1"));
+    const { encrypt, decrypt } = encryption(await makeKeys("k1"));
     const [row] = await backend.query("select sealed from sign_in_session");
-    const part = await open<object>("sign_in_session", [userId], String(row?.sealed));
-    const { sealed } = await seal("sign_in_session", [userId], { ...part, tokensAt: 2 });
+    const part = await decrypt<object>("sign_in_session", [userId], String(row?.sealed));
+    const { sealed } = await encrypt("sign_in_session", [userId], { ...part, tokensAt: 2 });
     await backend.query(`update sign_in_session set sealed = '${sealed}'`);
     expect(await store.signInSessions.find(userId)).toBeUndefined();
     await store.close();

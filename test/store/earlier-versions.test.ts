@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { PGlite } from "@electric-sql/pglite";
 import pg from "pg";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { secretName } from "../../src/store/hashed-handle.ts";
+import { hashedHandle } from "../../src/store/hashed-handle.ts";
 import { migrate } from "../../src/store/migrate.ts";
 import { openStore } from "../../src/store/open-store.ts";
 import { createTestDatabase } from "../support/postgres.ts";
@@ -95,7 +95,7 @@ async function readAll(target: Target, version: string): Promise<void> {
       accessToken: "secret-access-token",
       refreshToken: "secret-refresh-token",
     });
-    expect(await store.upstreamTokens.findDemand(connection)).toMatchObject({ scopes: ["more"] });
+    expect(await store.upstreamTokens.findRequiredScopes(connection)).toMatchObject({ scopes: ["more"] });
     expect(await store.pendingAuthorizations.find("upstream", "state")).toMatchObject({
       payload: { from: "old" },
     });
@@ -104,7 +104,7 @@ async function readAll(target: Target, version: string): Promise<void> {
     );
     expect(await store.authorizationServerRecords.grantIsLive("g1")).toBe(true);
     expect(await store.authorizationServerRecords.consume("RefreshToken", "r1")).toBe(true);
-    expect(await store.browserSessions.isLive(secretName("b1"))).toBe(true);
+    expect(await store.browserSessions.isLive(hashedHandle("b1"))).toBe(true);
     expect(await store.signInSessions.find(userId)).toMatchObject({
       groups: ["staff"],
       unjudged: true,

@@ -16,13 +16,13 @@ describe("key-encryption keys (F4.4)", () => {
   });
   afterEach(() => rm(dir, { recursive: true, force: true }));
 
-  const sealBy = (keys: KeyEncryptionKeys) => encryption(keys).seal("signing_key", ["k"], { n: 1 });
+  const encryptBy = (keys: KeyEncryptionKeys) => encryption(keys).encrypt("signing_key", ["k"], { n: 1 });
   const openBy = (keys: KeyEncryptionKeys, sealed: string) =>
-    encryption(keys).open("signing_key", ["k"], sealed);
+    encryption(keys).decrypt("signing_key", ["k"], sealed);
 
   it("makes a key for the embedded database, for the owner's eyes only, and keeps it", async () => {
     const options = { env: {}, embeddedDir: join(dir, "new") };
-    const { sealed } = await sealBy(await loadKeyEncryptionKeys([], options));
+    const { sealed } = await encryptBy(await loadKeyEncryptionKeys([], options));
     const file = join(dir, "new", "encryption-key");
     expect((await stat(file)).mode & 0o777).toBe(0o600);
     expect(sealed).not.toContain((await readFile(file, "utf8")).trim());
@@ -30,7 +30,7 @@ describe("key-encryption keys (F4.4)", () => {
   });
 
   it("still opens what that key sealed once keys are configured", async () => {
-    const { sealed } = await sealBy(await loadKeyEncryptionKeys([], { env: {}, embeddedDir: dir }));
+    const { sealed } = await encryptBy(await loadKeyEncryptionKeys([], { env: {}, embeddedDir: dir }));
     const keys = await loadKeyEncryptionKeys([{ kid: "k1", env: "KEY" }], {
       env: { KEY: made() },
       embeddedDir: dir,
@@ -42,7 +42,7 @@ describe("key-encryption keys (F4.4)", () => {
   it("reads keys from the environment and from files; the first wraps, all unwrap", async () => {
     const env = { OLD: made() };
     await writeFile(join(dir, "new"), `${randomBytes(32).toString("base64")}\n`);
-    const { sealed } = await sealBy(await loadKeyEncryptionKeys([{ kid: "old", env: "OLD" }], { env }));
+    const { sealed } = await encryptBy(await loadKeyEncryptionKeys([{ kid: "old", env: "OLD" }], { env }));
     const keys = await loadKeyEncryptionKeys(
       [
         { kid: "new", file: join(dir, "new") },
@@ -50,7 +50,7 @@ describe("key-encryption keys (F4.4)", () => {
       ],
       { env },
     );
-    expect((await sealBy(keys)).key_id).toBe("new");
+    expect((await encryptBy(keys)).key_id).toBe("new");
     expect(await openBy(keys, sealed)).toEqual({ n: 1 });
   });
 
@@ -93,7 +93,7 @@ describe("key-encryption keys (F4.4)", () => {
       },
       decryptionKey: async ({ wrapped }) => vault.get(String(wrapped)),
     };
-    const { sealed, key_id } = await sealBy(service);
+    const { sealed, key_id } = await encryptBy(service);
     expect(key_id).toBe("transit-v1");
     expect(await openBy(service, sealed)).toEqual({ n: 1 });
     vault.clear();

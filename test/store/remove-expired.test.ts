@@ -11,7 +11,7 @@ describeStore("bounded tables (F4.4, F3.9)", (store) => {
     await put("finite", { refreshToken: undefined });
     await put("refresh expires", { refreshExpiresAt: inSeconds(60) });
     await put("until refused", { expiresAt: undefined, refreshToken: undefined });
-    await store().upstreamTokens.demand(connection, { scopes: ["a"], demandedAt: new Date() });
+    await store().upstreamTokens.requireScopes(connection, { scopes: ["a"], requiredAt: new Date() });
     for (let n = 0; n < 1_100; n++)
       await store().authorizationServerRecords.upsert({
         model: "AuthorizationCode",

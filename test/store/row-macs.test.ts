@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { createDatabase } from "../../src/store/database.ts";
 import { encryption } from "../../src/store/encryption/encryption.ts";
-import { secretName } from "../../src/store/hashed-handle.ts";
+import { hashedHandle } from "../../src/store/hashed-handle.ts";
 import { changeChannel } from "../../src/store/notifications/notifications.ts";
 import { openPostgres } from "../../src/store/postgres/pool.ts";
 import { rowMacs } from "../../src/store/row-macs.ts";
@@ -42,9 +42,9 @@ async function fill(): Promise<void> {
   const demand = {
     scopes: ["more"],
     resourceMetadata: "https://files.example.com/prm",
-    demandedAt: new Date(),
+    requiredAt: new Date(),
   };
-  await store.upstreamTokens.demand(connection, demand);
+  await store.upstreamTokens.requireScopes(connection, demand);
   await store.pendingAuthorizations.create({
     kind: "handover",
     state: "s",
@@ -83,7 +83,7 @@ async function fill(): Promise<void> {
   expect(await store.authorizationServerRecords.consume("RefreshToken", "r")).toBe(true);
   const session = { host: "auth.test", userId, createdAt: new Date(), expiresAt: inSeconds(3600) };
   await store.browserSessions.create({ ...session, id: "parent" });
-  await store.browserSessions.create({ ...session, id: "b", parentName: secretName("parent") });
+  await store.browserSessions.create({ ...session, id: "b", parentName: hashedHandle("parent") });
   const person = { userId, providerId: "company", subject: "alice", sid: "sid", groups: [], claims: {} };
   await store.signInSessions.put({ ...person, checkedAt: new Date() });
   await store.storedRoutes.create(route, audit("route.created"));
@@ -92,7 +92,7 @@ async function fill(): Promise<void> {
 /** What is read of each table; nothing where it is as good as absent. */
 const reads = {
   upstream_token: () => store.upstreamTokens.find(connection),
-  upstream_demand: () => store.upstreamTokens.findDemand(connection),
+  upstream_demand: () => store.upstreamTokens.findRequiredScopes(connection),
   pending_authorization: () => store.pendingAuthorizations.find("handover", "s"),
   client_registration: () => store.clientRegistrations.find(issuer, redirectUri),
   // It goes to whoever comes first, as if there had been no row.
@@ -166,9 +166,9 @@ describe("who can write to the database forges a row", () => {
 
   it("a session of one's own making lets nobody in", async () => {
     await backend.query(`insert into browser_session (id_name, host, user_id, created_at, expires_at, mac)
-      select '${secretName("forged")}', host, user_id, created_at, expires_at, mac from browser_session limit 1`);
+      select '${hashedHandle("forged")}', host, user_id, created_at, expires_at, mac from browser_session limit 1`);
     expect(await store.browserSessions.find("forged")).toBeUndefined();
-    expect(await store.browserSessions.isLive(secretName("forged"))).toBe(false);
+    expect(await store.browserSessions.isLive(hashedHandle("forged"))).toBe(false);
   });
 
   it("a spent refresh token does not live again, and cannot be spent again", async () => {
@@ -204,7 +204,7 @@ describe("who can write to the database forges a row", () => {
   ])("rows without a MAC are not accepted again: %s", async (_, statements) => {
     for (const statement of statements) await backend.query(statement);
     await backend.query(`insert into browser_session (id_name, host, user_id, created_at, expires_at)
-      values ('${secretName("forged")}', 'auth.test', '${userId}', now(), now() + interval '1 day')`);
+      values ('${hashedHandle("forged")}', 'auth.test', '${userId}', now(), now() + interval '1 day')`);
     await store.close();
     store = await backend.open({ logger: noisy, metrics });
     expect(await store.browserSessions.find("forged")).toBeUndefined();
@@ -224,7 +224,9 @@ describe("who can write to the database forges a row", () => {
       ...{ id: "c", host: "auth.test", userId },
       ...{ createdAt: new Date(), expiresAt: inSeconds(3600) },
     });
-    const [row] = await backend.query(`select mac from browser_session where id_name = '${secretName("c")}'`);
+    const [row] = await backend.query(
+      `select mac from browser_session where id_name = '${hashedHandle("c")}'`,
+    );
     expect(String(row?.mac).startsWith(`${key?.kid}.`)).toBe(true);
   });
 
@@ -326,15 +328,15 @@ describe("rows of a version without MACs", () => {
   });
 
   it("are bound once more where a version bound all tables but one", async () => {
-    const { seal, open } = encryption(await makeKeys("k1"));
+    const { encrypt, decrypt } = encryption(await makeKeys("k1"));
     const [key] = await backend.query("select kid, sealed from signing_key where purpose = 'row_mac'");
     const kid = String(key?.kid);
-    const { tables: _, ...before } = await open<Record<string, unknown>>(
+    const { tables: _, ...before } = await decrypt<Record<string, unknown>>(
       "signing_key",
       [kid],
       String(key?.sealed),
     );
-    const { sealed } = await seal("signing_key", [kid], before);
+    const { sealed } = await encrypt("signing_key", [kid], before);
     await backend.query(`update signing_key set sealed = '${sealed}' where kid = '${kid}'`);
     await backend.query("update route_issuer set mac = null, accepted = true");
     await backend.query("update client_issuer set mac = null");

@@ -1,5 +1,5 @@
 import { type Encryption, encryption } from "../../src/store/encryption/encryption.ts";
-import { secretName } from "../../src/store/hashed-handle.ts";
+import { hashedHandle } from "../../src/store/hashed-handle.ts";
 import { makeKeys } from "./backends.ts";
 import { connection, upstreamToken } from "./samples.ts";
 
@@ -13,8 +13,8 @@ const later = new Date(Date.now() + 86_400_000);
 const place = { user_id: connection.userId, route_id: connection.routeId, upstream: connection.upstream };
 
 /** What each migration brought, and how it was written then; a migration without an entry fails the test. */
-const brought: Readonly<Record<string, (seal: Encryption["seal"]) => Promise<WrittenRow[]>>> = {
-  async "0001_tables"(seal): Promise<WrittenRow[]> {
+const brought: Readonly<Record<string, (encrypt: Encryption["encrypt"]) => Promise<WrittenRow[]>>> = {
+  async "0001_tables"(encrypt): Promise<WrittenRow[]> {
     const { userId, routeId, upstream, expiresAt: _, ...part } = upstreamToken();
     const record = async (
       model: string,
@@ -25,8 +25,8 @@ const brought: Readonly<Record<string, (seal: Encryption["seal"]) => Promise<Wri
       table: "authorization_server_record",
       values: {
         model,
-        id_name: secretName(id),
-        ...(await seal("authorization_server_record", [model, secretName(id)], { id, payload })),
+        id_name: hashedHandle(id),
+        ...(await encrypt("authorization_server_record", [model, hashedHandle(id)], { id, payload })),
         ...more,
       },
     });
@@ -35,7 +35,7 @@ const brought: Readonly<Record<string, (seal: Encryption["seal"]) => Promise<Wri
         table: "upstream_token",
         values: {
           ...place,
-          ...(await seal("upstream_token", [userId, routeId, upstream], part)),
+          ...(await encrypt("upstream_token", [userId, routeId, upstream], part)),
           expires_at: later,
           refreshable: true,
         },
@@ -48,9 +48,9 @@ const brought: Readonly<Record<string, (seal: Encryption["seal"]) => Promise<Wri
         table: "pending_authorization",
         values: {
           kind: "upstream",
-          state_name: secretName("state"),
+          state_name: hashedHandle("state"),
           user_id: userId,
-          ...(await seal("pending_authorization", ["upstream", secretName("state")], { from: "old" })),
+          ...(await encrypt("pending_authorization", ["upstream", hashedHandle("state")], { from: "old" })),
           expires_at: later,
         },
       },
@@ -60,7 +60,7 @@ const brought: Readonly<Record<string, (seal: Encryption["seal"]) => Promise<Wri
           issuer: "https://as.example.com",
           redirect_uri: "https://a.test/cb",
           client_id: "c",
-          ...(await seal("client_registration", ["https://as.example.com", "https://a.test/cb"], {
+          ...(await encrypt("client_registration", ["https://as.example.com", "https://a.test/cb"], {
             clientId: "c",
             clientSecret: "secret-client-secret",
             authMethod: "client_secret_basic",
@@ -83,7 +83,7 @@ const brought: Readonly<Record<string, (seal: Encryption["seal"]) => Promise<Wri
       {
         table: "browser_session",
         values: {
-          id_name: secretName("b1"),
+          id_name: hashedHandle("b1"),
           host: "a.test",
           user_id: userId,
           created_at: new Date(),
@@ -96,8 +96,8 @@ const brought: Readonly<Record<string, (seal: Encryption["seal"]) => Promise<Wri
           user_id: userId,
           provider_id: "company",
           subject: "alice",
-          sid_name: secretName("sid"),
-          ...(await seal("sign_in_session", [userId], {
+          sid_name: hashedHandle("sid"),
+          ...(await encrypt("sign_in_session", [userId], {
             groups: ["staff"],
             claims: {},
             refreshToken: "secret",
@@ -110,7 +110,7 @@ const brought: Readonly<Record<string, (seal: Encryption["seal"]) => Promise<Wri
         values: {
           kid: "k-old",
           purpose: "external_token",
-          ...(await seal("signing_key", ["k-old"], { kty: "EC", d: "secret" })),
+          ...(await encrypt("signing_key", ["k-old"], { kty: "EC", d: "secret" })),
           created_at: new Date(),
           active_at: new Date(),
         },
@@ -120,12 +120,16 @@ const brought: Readonly<Record<string, (seal: Encryption["seal"]) => Promise<Wri
   },
   // New columns only; what wrote the old ones goes on doing so.
   "0002_connection_use": async () => [],
-  async "0003_stored_route"(seal): Promise<WrittenRow[]> {
+  async "0003_stored_route"(encrypt): Promise<WrittenRow[]> {
     const entry = { id: "stored", from: "https://stored.test", to: "http://127.0.0.1:1" };
     return [
       {
         table: "stored_route",
-        values: { id: "stored", place: "stored.test/", ...(await seal("stored_route", ["stored"], entry)) },
+        values: {
+          id: "stored",
+          place: "stored.test/",
+          ...(await encrypt("stored_route", ["stored"], entry)),
+        },
       },
     ];
   },
@@ -170,7 +174,7 @@ const brought: Readonly<Record<string, (seal: Encryption["seal"]) => Promise<Wri
   "0010_bound_rows": async () => [
     {
       table: "used_value",
-      values: { kind: "logout_token", name: secretName("jti"), expires_at: later },
+      values: { kind: "logout_token", name: hashedHandle("jti"), expires_at: later },
     },
   ],
 };
@@ -181,13 +185,13 @@ const brought: Readonly<Record<string, (seal: Encryption["seal"]) => Promise<Wri
  * @throws Error when a migration has no entry here
  */
 export async function rowsOfVersion(version: string, names: readonly string[]): Promise<WrittenRow[]> {
-  const { seal } = encryption(await makeKeys("k1"));
+  const { encrypt } = encryption(await makeKeys("k1"));
   const rows: WrittenRow[] = [];
   for (const name of names.slice(0, names.indexOf(version) + 1)) {
     const rowsOf = brought[name];
     if (!rowsOf)
       throw new Error(`${name}: say in ${import.meta.filename} what a replica writes from then on`);
-    rows.push(...(await rowsOf(seal)));
+    rows.push(...(await rowsOf(encrypt)));
   }
   return rows;
 }

@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { secretName } from "../../src/store/hashed-handle.ts";
+import { hashedHandle } from "../../src/store/hashed-handle.ts";
 import { changes } from "./changes.ts";
 import { describeStore } from "./describe-store.ts";
 import { inSeconds } from "./samples.ts";
@@ -16,7 +16,7 @@ describeStore("sessions (F3.5)", (store) => {
 
   it("ends the whole family at sign-out, from whichever host, and nobody else's", async () => {
     const sessions = store().browserSessions;
-    const parentName = secretName("parent");
+    const parentName = hashedHandle("parent");
     await sessions.create(session("parent"));
     await sessions.create(session("child-1", { parentName }));
     await sessions.create(session("child-2", { parentName }));

@@ -172,37 +172,37 @@ describeStore("upstream tokens (F4.4, F4.5)", (store) => {
   });
 
   it("merges what an upstream demands until a consent answers it (F4.6)", async () => {
-    const demandedAt = new Date();
-    await store().upstreamTokens.demand(key, { scopes: ["a", "b"], demandedAt });
-    await store().upstreamTokens.demand(key, {
+    const requiredAt = new Date();
+    await store().upstreamTokens.requireScopes(key, { scopes: ["a", "b"], requiredAt: requiredAt });
+    await store().upstreamTokens.requireScopes(key, {
       scopes: ["b", "c"],
       resourceMetadata: "https://files.example.com/prm",
-      demandedAt,
+      requiredAt: requiredAt,
     });
-    await store().upstreamTokens.demand(key, { scopes: [], demandedAt });
-    const demand = await store().upstreamTokens.findDemand(key);
+    await store().upstreamTokens.requireScopes(key, { scopes: [], requiredAt: requiredAt });
+    const demand = await store().upstreamTokens.findRequiredScopes(key);
     expect({ ...demand, scopes: [...(demand?.scopes ?? [])].sort() }).toEqual({
       scopes: ["a", "b", "c"],
       resourceMetadata: "https://files.example.com/prm",
-      demandedAt,
+      requiredAt,
     });
     await put();
-    expect(await store().upstreamTokens.findDemand(key)).toBeUndefined();
+    expect(await store().upstreamTokens.findRequiredScopes(key)).toBeUndefined();
   });
 
   it("remembers a demand for no scope in particular", async () => {
     const other = { ...key, routeId: "no-scope" };
-    await store().upstreamTokens.demand(other, { scopes: [], demandedAt: new Date() });
-    await store().upstreamTokens.demand(other, { scopes: [], demandedAt: new Date() });
-    expect((await store().upstreamTokens.findDemand(other))?.scopes).toEqual([]);
-    await store().upstreamTokens.clearDemand(other);
-    expect(await store().upstreamTokens.findDemand(other)).toBeUndefined();
+    await store().upstreamTokens.requireScopes(other, { scopes: [], requiredAt: new Date() });
+    await store().upstreamTokens.requireScopes(other, { scopes: [], requiredAt: new Date() });
+    expect((await store().upstreamTokens.findRequiredScopes(other))?.scopes).toEqual([]);
+    await store().upstreamTokens.clearRequiredScopes(other);
+    expect(await store().upstreamTokens.findRequiredScopes(other)).toBeUndefined();
   });
 
   it("F5.5 remembers when a connection was last used, until there is a new one; no version changes by it", async () => {
     const version = await put();
     expect((await store().upstreamTokens.find(key))?.lastUsedAt).toBeUndefined();
-    await store().upstreamTokens.noteUse(key);
+    await store().upstreamTokens.recordUse(key);
     const used = await store().upstreamTokens.find(key);
     expect(used?.lastUsedAt).toBeInstanceOf(Date);
     expect(used?.version).toBe(version);

@@ -389,7 +389,7 @@ describe("consent", () => {
   it("F4.6 a step-up asks for the union of what is there, what was demanded and what is configured", async () => {
     await house.connect(upstream.agree);
     const connection = key(upstream);
-    await house.store.upstreamTokens.demand(connection, { scopes: ["admin"], demandedAt: new Date() });
+    await house.store.upstreamTokens.requireScopes(connection, { scopes: ["admin"], requiredAt: new Date() });
     const asked = { userId: alice, route: house.route(), returnTo };
     const first = await house.oauth.begin(asked);
     expect(first).toMatchObject({ ok: false, code: "notice_needed", notice: { added: ["admin"] } });
@@ -411,14 +411,17 @@ describe("consent", () => {
     const token = await house.store.upstreamTokens.find(key(upstream));
     const refusal = { userId: alice, routeId: "files", version: token?.version, status: 403 } as const;
     const wwwAuthenticate = 'Bearer error="insufficient_scope", scope="write admin"';
-    expect(await house.tokens.upstreamRefused({ ...refusal, wwwAuthenticate })).toMatchObject({
+    expect(await house.tokens.handleRejection({ ...refusal, wwwAuthenticate })).toMatchObject({
       kind: "give_up",
       status: 403,
       reason: "scope_above_ceiling",
     });
-    expect(await house.store.upstreamTokens.findDemand(key(upstream))).toBeUndefined();
+    expect(await house.store.upstreamTokens.findRequiredScopes(key(upstream))).toBeUndefined();
     // One that was remembered before there was a ceiling.
-    await house.store.upstreamTokens.demand(key(upstream), { scopes: ["admin"], demandedAt: new Date() });
+    await house.store.upstreamTokens.requireScopes(key(upstream), {
+      scopes: ["admin"],
+      requiredAt: new Date(),
+    });
     const { query } = await begin();
     expect(query.get("scope")?.split(" ").sort()).toEqual(["read", "write"]);
   });
@@ -430,9 +433,9 @@ describe("consent", () => {
       const many = Array.from({ length: 90 }, (_, index) => `${round}${index}`).join(" ");
       const wwwAuthenticate = `Bearer error="insufficient_scope", scope="${many} ${"x".repeat(300)}"`;
       const refusal = { userId: alice, routeId: "files", version: token?.version, status: 403 } as const;
-      await house.tokens.upstreamRefused({ ...refusal, wwwAuthenticate });
+      await house.tokens.handleRejection({ ...refusal, wwwAuthenticate });
     }
-    const demand = await house.store.upstreamTokens.findDemand(key(upstream));
+    const demand = await house.store.upstreamTokens.findRequiredScopes(key(upstream));
     expect(demand?.scopes.length).toBeLessThanOrEqual(100);
     expect(demand?.scopes.length).toBeGreaterThan(0);
     expect(demand?.scopes.join().length).toBeLessThan(1000);

@@ -68,15 +68,15 @@ describe("discovery", () => {
     expect((await begun()).origin).toBe(upstream.url);
     // As a neighbour's forged answer, or an earlier version, has left it in the database.
     const key = { userId: alice, routeId: "files", upstream: upstream.mcp };
-    const demand = { scopes: [], resourceMetadata: `${elsewhere.url}/prm`, demandedAt: new Date() };
-    await house.store.upstreamTokens.demand(key, demand);
+    const demand = { scopes: [], resourceMetadata: `${elsewhere.url}/prm`, requiredAt: new Date() };
+    await house.store.upstreamTokens.requireScopes(key, demand);
     expect((await begun()).origin).toBe(upstream.url);
     expect(elsewhere.paths()).toEqual([]);
     expect(house.log.join()).toContain("not on the upstream's origin");
-    await house.store.upstreamTokens.clearDemand(key);
+    await house.store.upstreamTokens.clearRequiredScopes(key);
     const about = { userId: alice, routeId: "files", version: undefined, status: 401 } as const;
-    await house.tokens.upstreamRefused({ ...about, wwwAuthenticate: challenge });
-    expect((await house.store.upstreamTokens.findDemand(key))?.resourceMetadata).toBeUndefined();
+    await house.tokens.handleRejection({ ...about, wwwAuthenticate: challenge });
+    expect((await house.store.upstreamTokens.findRequiredScopes(key))?.resourceMetadata).toBeUndefined();
   });
 
   it("of several authorization servers that an upstream names, the operator's is taken", async () => {

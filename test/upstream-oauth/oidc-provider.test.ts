@@ -101,7 +101,7 @@ describe("with a real authorization server (oidc-provider)", () => {
     it("F8.3 access revoked there, not yet expired: one refresh, then consent is really asked for", async () => {
       await trip("allow");
       const refuse = async () =>
-        house.tokens.upstreamRefused({
+        house.tokens.handleRejection({
           userId: alice,
           routeId: "files",
           version: (await token())?.version,

@@ -47,7 +47,7 @@ export async function startClient(
   routesYaml: string,
   options: { settings?: string; providers?: string; resolveHost?: ResolveHost } & Pick<
     UpstreamOAuthDeps,
-    "renewSignIn"
+    "refreshSignIn"
   > = {},
 ): Promise<ClientHouse> {
   const folder = await mkdtemp(join(tmpdir(), "oauth-client-"));
@@ -77,7 +77,7 @@ export async function startClient(
     const oauth = createUpstreamOAuth({
       ...common,
       resolveHost: options.resolveHost,
-      renewSignIn: options.renewSignIn,
+      refreshSignIn: options.refreshSignIn,
     });
     const tokens = createUpstreamTokens({ ...common, upstreamOAuth: oauth, refreshAheadEveryMs: 0 });
     const made: Replica = {

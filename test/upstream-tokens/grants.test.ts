@@ -13,13 +13,13 @@ import {
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { SignInSession } from "../../src/store/sign-in-sessions.ts";
 import type { UpstreamOAuthDeps } from "../../src/upstream-oauth/upstream-oauth.ts";
-import type { CallerLike } from "../../src/upstream-tokens/upstream-tokens.ts";
+import type { TokenCaller } from "../../src/upstream-tokens/upstream-tokens.ts";
 import { scraped } from "../support/scraped.ts";
 import { type Seen, scriptedServer } from "../upstream-oauth/scripted-server.ts";
 import { type ScriptedUpstream, scriptedUpstream } from "../upstream-oauth/scripted-upstream.ts";
 import { alice, type ClientHouse, startClient } from "../upstream-oauth/start-client.ts";
 
-const caller: CallerLike = { userId: alice, kind: "person", externalToken: "the-te" };
+const caller: TokenCaller = { userId: alice, kind: "person", externalToken: "the-te" };
 const tokenExchange = "urn:ietf:params:oauth:grant-type:token-exchange";
 const jwtBearer = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 
@@ -33,12 +33,12 @@ const assertion = {
 describe("grants without consent", () => {
   let upstream: ScriptedUpstream;
   let house: ClientHouse;
-  let renewSignIn: NonNullable<UpstreamOAuthDeps["renewSignIn"]>;
+  let refreshSignIn: NonNullable<UpstreamOAuthDeps["refreshSignIn"]>;
   beforeEach(async () => {
     upstream = await scriptedUpstream();
     upstream.clients.add("svc");
-    renewSignIn = async () => "sign_in_again";
-    house = await startClient(route("none"), { renewSignIn: (old) => renewSignIn(old) });
+    refreshSignIn = async () => "sign_in_again";
+    house = await startClient(route("none"), { refreshSignIn: (old) => refreshSignIn(old) });
   });
   afterEach(async () => {
     await Promise.all([upstream.close(), house.close()]);
@@ -238,10 +238,10 @@ describe("grants without consent", () => {
       subject_token_type: "urn:ietf:params:oauth:token-type:access_token",
       audience: "files",
     });
-    const bob: CallerLike = { userId: "company/bob", kind: "person", externalToken: "bobs-te" };
+    const bob: TokenCaller = { userId: "company/bob", kind: "person", externalToken: "bobs-te" };
     expect(await find(bob)).not.toEqual(await find());
     await house.reconfigure(route(`{token_exchange: {${exchange}, subject_token: sign_in_id_token}}`));
-    const carol: CallerLike = { userId: "company/carol", kind: "person" };
+    const carol: TokenCaller = { userId: "company/carol", kind: "person" };
     expect(await find(carol)).toMatchObject({ kind: "missing", reason: "sign_in_token_missing" });
     const needed = { state: "unavailable", signInNeeded: true };
     expect(await house.tokens.connectionState("company/carol", house.route())).toMatchObject(needed);
@@ -343,7 +343,7 @@ describe("grants without consent", () => {
       await house.reconfigure(yaml());
       const fresh = { idToken: jwt(now() + 300), accessToken: "fresh", accessTokenExpiresAt: now() + 300 };
       const renewed: unknown[] = [];
-      renewSignIn = async ({ userId, tokensAt }) => {
+      refreshSignIn = async ({ userId, tokensAt }) => {
         renewed.push([userId, tokensAt]);
         await signedIn({ ...fresh, tokensAt: 2 });
         return "ok";
@@ -363,7 +363,7 @@ describe("grants without consent", () => {
       ] as const) {
         const userId = `company/${outcome}`;
         await signedIn({ userId, ...expired() });
-        renewSignIn = async () => outcome;
+        refreshSignIn = async () => outcome;
         expect((await find({ userId, kind: "person" })).kind).toBe(kind);
       }
       expect(subjectTokens()).toEqual([]);
@@ -372,7 +372,7 @@ describe("grants without consent", () => {
     it("is not renewed again when the provider gave no newer one after its end", async () => {
       await signedIn({ ...idToken.expired(), tokensAt: Date.now() });
       await house.reconfigure(idToken.yaml());
-      renewSignIn = () => Promise.reject(new Error("asked again"));
+      refreshSignIn = () => Promise.reject(new Error("asked again"));
       expect(await find()).toMatchObject({ kind: "missing", reason: "sign_in_token_missing" });
     });
   });
@@ -395,7 +395,7 @@ describe("grants without consent", () => {
     const refuse = async () => {
       const found = await find();
       const version = found.kind === "credential" ? found.version : undefined;
-      return house.tokens.upstreamRefused({
+      return house.tokens.handleRejection({
         userId: alice,
         routeId: "files",
         version,
@@ -467,7 +467,7 @@ describe("DPoP-bound tokens", () => {
     expect(second.nonce).toBe("nonce-1");
     const found = await house.tokens.find(caller, house.route());
     if (found.kind !== "credential" || !found.proof) throw new Error("no proof");
-    const outcome = await house.tokens.upstreamRefused({
+    const outcome = await house.tokens.handleRejection({
       userId: alice,
       routeId: "files",
       version: found.version,

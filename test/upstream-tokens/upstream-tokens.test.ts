@@ -1,13 +1,13 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { connectionKeyName } from "../../src/model/connection.ts";
 import type { NewUpstreamToken } from "../../src/store/upstream-tokens.ts";
-import type { CallerLike, RefusalOutcome } from "../../src/upstream-tokens/upstream-tokens.ts";
+import type { RejectionOutcome, TokenCaller } from "../../src/upstream-tokens/upstream-tokens.ts";
 import { changes } from "../store/changes.ts";
 import { scraped } from "../support/scraped.ts";
 import { type ScriptedUpstream, scriptedUpstream } from "../upstream-oauth/scripted-upstream.ts";
 import { alice, type ClientHouse, type Replica, startClient } from "../upstream-oauth/start-client.ts";
 
-const caller: CallerLike = { userId: alice, kind: "person" };
+const caller: TokenCaller = { userId: alice, kind: "person" };
 
 describe("upstream tokens", () => {
   let upstream: ScriptedUpstream;
@@ -44,7 +44,7 @@ describe("upstream tokens", () => {
     // News come in the order of the writes: once this is heard, none of an earlier write is on its way.
     const nobody = key("company/nobody");
     const last = changes(store, (change) => "key" in change && change.key === connectionKeyName(nobody));
-    await store.upstreamTokens.clearDemand(nobody);
+    await store.upstreamTokens.clearRequiredScopes(nobody);
     await last.next;
     last.stop();
     const { next, stop } = changes(store, ({ table }) => table === "upstream_token");
@@ -56,7 +56,7 @@ describe("upstream tokens", () => {
   describe("found", () => {
     it("F4.4 a user without a connection is asked to consent, and another's token is never used", async () => {
       await house.connect(upstream.agree);
-      const bob: CallerLike = { userId: "company/bob", kind: "person" };
+      const bob: TokenCaller = { userId: "company/bob", kind: "person" };
       expect(await find(bob)).toMatchObject({ kind: "missing", reason: "consent_needed" });
       expect(await authorization()).toBe(`Bearer ${(await stored())?.accessToken}`);
       await house.connect(upstream.agree, "company/bob");
@@ -97,7 +97,7 @@ describe("upstream tokens", () => {
     });
 
     it("F7.3 a token's first use is in the audit trail, once: by which client, under which grant", async () => {
-      const bob: CallerLike = { userId: "company/bob", kind: "person" };
+      const bob: TokenCaller = { userId: "company/bob", kind: "person" };
       const used = { clientId: "editor", grantId: "grant-1" };
       await changed(house, () => house.connect(upstream.agree));
       for (const one of [used, used, { clientId: "another", grantId: "grant-2" }])
@@ -118,7 +118,7 @@ describe("upstream tokens", () => {
 
     it("F3.6 a consent counts at once, whatever was remembered of the time before", async () => {
       for (const userId of ["company/a", "company/b", "company/c"]) {
-        const who: CallerLike = { userId, kind: "person" };
+        const who: TokenCaller = { userId, kind: "person" };
         expect(await find(who)).toMatchObject({ kind: "missing" });
         await house.connect(upstream.agree, userId);
         expect((await house.tokens.connectionState(userId, house.route())).state).toBe("connected");
@@ -169,9 +169,9 @@ describe("upstream tokens", () => {
 
     it("F2.4 a service account cannot consent: its owner's delegated connection, or 403", async () => {
       await house.connect(upstream.agree);
-      const machine: CallerLike = { userId: "service-account/ci", kind: "service_account" };
+      const machine: TokenCaller = { userId: "service-account/ci", kind: "service_account" };
       expect(await find(machine)).toMatchObject({ kind: "forbidden" });
-      const delegate: CallerLike = { ...machine, delegatedBy: alice };
+      const delegate: TokenCaller = { ...machine, delegatedBy: alice };
       expect(await authorization(delegate)).toBe(await authorization());
       // Never a challenge: there is nobody at it to consent.
       await expire();
@@ -188,7 +188,7 @@ describe("upstream tokens", () => {
     it("F2.4 a service account needs nobody's connection where the upstream asks for no token, until it asks", async () => {
       upstream.on("/mcp", { body: {} });
       upstream.off("/.well-known/oauth-protected-resource/mcp");
-      const machine: CallerLike = { userId: "service-account/ci", kind: "service_account" };
+      const machine: TokenCaller = { userId: "service-account/ci", kind: "service_account" };
       expect(await find(machine)).toEqual({ kind: "credential", headers: [] });
       await refuse({ userId: machine.userId });
       expect(await find(machine)).toMatchObject({ kind: "forbidden" });
@@ -407,10 +407,10 @@ describe("upstream tokens", () => {
       upstreamHash?: string;
     } = {},
     replica: Replica = house,
-  ): Promise<RefusalOutcome> {
+  ): Promise<RejectionOutcome> {
     const userId = over.userId ?? alice;
     const version = (await stored(userId))?.version;
-    return replica.tokens.upstreamRefused({
+    return replica.tokens.handleRejection({
       userId,
       routeId: "files",
       version,

@@ -119,7 +119,7 @@ export async function createGrpcServer(options: {
     setServing: health.setServing,
     async drain(graceMs) {
       health.setServing(false);
-      if (await health.told(healthNoticeMs)) await delay(healthSpreadMs);
+      if (await health.notified(healthNoticeMs)) await delay(healthSpreadMs);
       // Health watches never end by themselves.
       health.close();
       await new Promise<void>((resolve) => {

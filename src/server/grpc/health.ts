@@ -7,7 +7,7 @@ import {
 import { type GrpcService, loadGrpcService } from "./unary.ts";
 
 /** A load balancer that asked this long ago is taken to have stopped asking, ms. */
-export const askersMs = 15_000;
+export const checkerMs = 15_000;
 
 /**
  * How long whoever is draining waits for load balancers to hear of it, ms: some rounds of the health checks that
@@ -25,9 +25,9 @@ type Request = { readonly service?: string };
 type Answer = { readonly status: "SERVING" | "NOT_SERVING" };
 
 /** Load balancers, and workers of each, that are waited for as we drain. */
-const mostAskers = 1000;
+const maxCheckers = 1000;
 /** Anybody may watch, for as long as they like. */
-const mostWatchers = 1000;
+const maxWatchers = 1000;
 
 interface HealthService extends GrpcService {
   setServing(serving: boolean): void;
@@ -35,7 +35,7 @@ interface HealthService extends GrpcService {
    * Resolves when everybody who asks now and then has been told the status, at the latest after `ms`; at once if nobody does.
    * True: there was somebody to tell.
    */
-  told(ms: number): Promise<boolean>;
+  notified(ms: number): Promise<boolean>;
   close(): void;
 }
 
@@ -43,14 +43,14 @@ interface HealthService extends GrpcService {
 export function createHealthService(): HealthService {
   const watchers = new Set<ServerWritableStream<Request, Answer>>();
   /** Load balancers, by their connection: when each asked last, and whether it knows the present status. */
-  const askers = new Map<string, { at: number; told: boolean }>();
-  let onTold: (() => void) | undefined;
+  const checkers = new Map<string, { at: number; told: boolean }>();
+  let onNotified: (() => void) | undefined;
   let status: Answer["status"] = "NOT_SERVING";
 
   function forgetOld(): void {
-    for (const [peer, { at }] of askers) if (performance.now() - at > askersMs) askers.delete(peer);
+    for (const [peer, { at }] of checkers) if (performance.now() - at > checkerMs) checkers.delete(peer);
   }
-  const untold = () => [...askers.values()].some(({ told }) => !told);
+  const pending = () => [...checkers.values()].some(({ told }) => !told);
 
   return {
     admits: "anybody",
@@ -59,13 +59,13 @@ export function createHealthService(): HealthService {
       Check: (call: ServerUnaryCall<Request, Answer>, callback: sendUnaryData<Answer>) => {
         callback(null, { status });
         // Whoever asks from ever new ports is no load balancer, and must not make each question dearer.
-        if (askers.size >= mostAskers) forgetOld();
-        if (askers.size >= mostAskers && !askers.has(call.getPeer())) return;
-        askers.set(call.getPeer(), { at: performance.now(), told: true });
-        if (!untold()) onTold?.();
+        if (checkers.size >= maxCheckers) forgetOld();
+        if (checkers.size >= maxCheckers && !checkers.has(call.getPeer())) return;
+        checkers.set(call.getPeer(), { at: performance.now(), told: true });
+        if (!pending()) onNotified?.();
       },
       Watch: (call: ServerWritableStream<Request, Answer>) => {
-        if (watchers.size >= mostWatchers) {
+        if (watchers.size >= maxWatchers) {
           call.emit("error", { code: statusCode.RESOURCE_EXHAUSTED, details: "too many watch already" });
           return;
         }
@@ -79,18 +79,18 @@ export function createHealthService(): HealthService {
       if (next === status) return;
       status = next;
       for (const watcher of watchers) watcher.write({ status });
-      for (const asker of askers.values()) asker.told = false;
+      for (const asker of checkers.values()) asker.told = false;
     },
-    told(ms) {
+    notified(ms) {
       forgetOld();
-      const somebody = askers.size > 0;
-      if (!untold()) return Promise.resolve(somebody);
+      const somebody = checkers.size > 0;
+      if (!pending()) return Promise.resolve(somebody);
       return new Promise((resolve) => {
-        onTold = () => {
+        onNotified = () => {
           clearTimeout(patience);
           resolve(somebody);
         };
-        const patience = setTimeout(onTold, ms);
+        const patience = setTimeout(onNotified, ms);
       });
     },
     close() {

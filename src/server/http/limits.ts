@@ -7,7 +7,7 @@ import { countPerHour } from "../../util/hourly-counts.ts";
 import { clientAddress } from "./request.ts";
 
 /** Answers a request to our own endpoints that is beyond one of `limits.*`: never cached, and readable by clients in browsers. */
-export function refuseBeyondLimit(
+export function rejectBeyondLimit(
   ctx: Context,
   status: 413 | 429,
   error: "invalid_request" | "too_many_requests",
@@ -43,7 +43,7 @@ export function limitRequests(deps: {
       metrics.limitsReached.inc({ limit: `${kind}_per_address` });
       ctx.set("retry-after", String(counts.retryAfter(key)));
       const why = `too many ${kind} from your address; try again later`;
-      return refuseBeyondLimit(ctx, 429, "too_many_requests", why);
+      return rejectBeyondLimit(ctx, 429, "too_many_requests", why);
     }
     await next();
   };
@@ -77,7 +77,7 @@ export function limitBodies(deps: { readonly routes: CurrentRoutes; readonly met
     const fits = announced === undefined ? await arrivesWithin(ctx.req, bodyBytes) : announced <= bodyBytes;
     if (fits) return next();
     metrics.limitsReached.inc({ limit: "body_bytes" });
-    refuseBeyondLimit(ctx, 413, "invalid_request", `the body is longer than ${bodyBytes} bytes`);
+    rejectBeyondLimit(ctx, 413, "invalid_request", `the body is longer than ${bodyBytes} bytes`);
   };
 }
 

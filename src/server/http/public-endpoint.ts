@@ -9,7 +9,7 @@ import { answerError, showErrorToPerson } from "./errors.ts";
 import { requestId } from "./request.ts";
 
 /** An app that logs what nobody caught, and never prints it. */
-export function koa(logger: Logger): Koa {
+export function createApp(logger: Logger): Koa {
   const app = new Koa();
   app.silent = true;
   app.on("error", (error: Error) =>
@@ -22,7 +22,7 @@ export function koa(logger: Logger): Koa {
  * First thing on the public port: knows the host or refuses it, settles scheme and host for everything behind,
  * and turns what is thrown into a page or JSON with a request id, logged once (F5.6).
  */
-export function door(routes: CurrentRoutes, logger: Logger, metrics: Metrics): Middleware {
+export function publicEndpoint(routes: CurrentRoutes, logger: Logger, metrics: Metrics): Middleware {
   return async (ctx, next) => {
     const id = requestId(ctx.req);
     ctx.set("x-request-id", id);

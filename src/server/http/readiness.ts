@@ -1,9 +1,9 @@
 import type { Socket } from "node:net";
 import type { Middleware } from "koa";
-import { askersMs, healthSpreadMs } from "../grpc/health.ts";
+import { checkerMs, healthSpreadMs } from "../grpc/health.ts";
 
 /** Whether the public port wants requests, for load balancers that ask (F7.2). */
-export interface DoorHealth {
+export interface Readiness {
   /** Answers `GET /readyz`, whatever the host; first on the port. No path of ours that Envoy routes, so nobody else reaches it. */
   readonly middleware: Middleware;
   /**
@@ -14,16 +14,16 @@ export interface DoorHealth {
 }
 
 /** The HTTP port's part of what grpc.health.v1.Health is to the gRPC port. */
-export function createDoorHealth(): DoorHealth {
+export function createReadiness(): Readiness {
   /** Load balancers, by their connection: when each asked last. */
-  const askers = new Map<Socket, number>();
-  const untold = new Set<Socket>();
+  const checkers = new Map<Socket, number>();
+  const unnotified = new Set<Socket>();
   let draining = false;
-  let onTold: (() => void) | undefined;
+  let onNotified: (() => void) | undefined;
 
-  function told(asker: Socket): void {
-    untold.delete(asker);
-    if (untold.size === 0) onTold?.();
+  function notified(checker: Socket): void {
+    unnotified.delete(checker);
+    if (unnotified.size === 0) onNotified?.();
   }
 
   return {
@@ -31,24 +31,24 @@ export function createDoorHealth(): DoorHealth {
       if (draining) ctx.set("connection", "close");
       if (ctx.path !== "/readyz") return next();
       const { socket } = ctx.req;
-      if (!askers.has(socket))
+      if (!checkers.has(socket))
         socket.once("close", () => {
-          askers.delete(socket);
-          told(socket);
+          checkers.delete(socket);
+          notified(socket);
         });
-      askers.set(socket, performance.now());
+      checkers.set(socket, performance.now());
       ctx.status = draining ? 503 : 200;
       ctx.body = { status: draining ? "draining" : "ok" };
-      if (draining) ctx.res.once("finish", () => told(socket));
+      if (draining) ctx.res.once("finish", () => notified(socket));
     },
     async drain(ms) {
       draining = true;
-      for (const [asker, at] of askers) if (performance.now() - at < askersMs) untold.add(asker);
-      if (untold.size === 0) return;
+      for (const [asker, at] of checkers) if (performance.now() - at < checkerMs) unnotified.add(asker);
+      if (unnotified.size === 0) return;
       await new Promise<void>((resolve) => {
-        const patience = setTimeout(resolve, ms);
-        onTold = () => {
-          clearTimeout(patience);
+        const deadline = setTimeout(resolve, ms);
+        onNotified = () => {
+          clearTimeout(deadline);
           setTimeout(resolve, healthSpreadMs);
         };
       });

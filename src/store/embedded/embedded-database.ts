@@ -8,7 +8,7 @@ import type { StoreMetrics } from "../database.ts";
 import { StoreMisconfigured } from "../errors.ts";
 import { changeChannel, type Listener, notificationHub } from "../notifications/notifications.ts";
 import type { Tables } from "../tables.ts";
-import { openPglite, type ReopeningPglite, requireRoom } from "./pglite.ts";
+import { openPglite, type ReopeningPglite, requireSpace } from "./pglite.ts";
 
 /** A holder touches its claim this often, ms. */
 const touchEveryMs = 4_000;
@@ -162,7 +162,7 @@ export async function openEmbeddedDatabase(
   dir: string,
 ): Promise<{ db: Kysely<Tables>; pglite: ReopeningPglite; close: () => Promise<void> }> {
   await mkdir(dir, { recursive: true, mode: 0o700 });
-  await requireRoom(dir);
+  await requireSpace(dir);
   const unlock = await lockFolder(dir);
   try {
     const pglite = await openPglite(join(dir, "database"));

@@ -2,19 +2,22 @@ import { statfs } from "node:fs/promises";
 import { PGlite, type Transaction } from "@electric-sql/pglite";
 
 /** A segment of Postgres' log, and something to go with it. */
-const roomMebibytes = 20;
+const requiredMebibytes = 20;
 
 /**
  * Makes sure that the embedded database finds room for what it is about to write: PGlite that cannot extend its log at a commit
  * never comes back from it, and takes the whole process with it.
  * @throws Error `ENOSPC`
  */
-export async function requireRoom(dir: string): Promise<void> {
+export async function requireSpace(dir: string): Promise<void> {
   const { bavail, bsize } = await statfs(dir);
-  if (bavail * bsize >= roomMebibytes * 1024 * 1024) return;
-  throw Object.assign(new Error(`less than ${roomMebibytes} MiB are free on the disk that holds ${dir}`), {
-    code: "ENOSPC",
-  });
+  if (bavail * bsize >= requiredMebibytes * 1024 * 1024) return;
+  throw Object.assign(
+    new Error(`less than ${requiredMebibytes} MiB are free on the disk that holds ${dir}`),
+    {
+      code: "ENOSPC",
+    },
+  );
 }
 
 type Tx = Pick<Transaction, "query" | "rollback">;
@@ -59,7 +62,7 @@ export async function openPglite(dataDir: string): Promise<ReopeningPglite> {
     if (performance.now() < tryAgainAt) throw unavailable("it will be opened again in a moment");
     tryAgainAt = performance.now() + pauseMs;
     // Recovery writes, too.
-    await requireRoom(dataDir);
+    await requireSpace(dataDir);
     const opened = await PGlite.create({ dataDir }).catch((error: unknown) => {
       throw unavailable("it cannot be opened again", error);
     });
@@ -125,7 +128,7 @@ export async function openPglite(dataDir: string): Promise<ReopeningPglite> {
       await reopening?.catch(() => {});
       closed = true;
       // The last checkpoint writes; without room the next process recovers instead.
-      const room = await requireRoom(dataDir).then(
+      const room = await requireSpace(dataDir).then(
         () => true,
         () => false,
       );

@@ -7,13 +7,13 @@ import type { KeyEncryptionKeys } from "./key-encryption-keys.ts";
 /** Ciphertexts of rows: compact JWEs (RFC 7516), a fresh A256GCM content key each, bound to table and primary key. */
 export interface Encryption {
   /** @param value JSON */
-  seal(
+  encrypt(
     table: keyof Tables,
     primaryKey: readonly string[],
     value: unknown,
   ): Promise<{ sealed: string; key_id: string }>;
   /** @throws DecryptionFailed */
-  open<T>(table: keyof Tables, primaryKey: readonly string[], sealed: string): Promise<T>;
+  decrypt<T>(table: keyof Tables, primaryKey: readonly string[], sealed: string): Promise<T>;
   /** Name of the key that `seal` uses now. */
   newestKey(): string;
 }
@@ -32,14 +32,14 @@ export function rowName(table: string, primaryKey: readonly string[]): string {
 export function encryption(keys: KeyEncryptionKeys): Encryption {
   return {
     newestKey: () => keys.newest(),
-    async seal(table, primaryKey, value) {
+    async encrypt(table, primaryKey, value) {
       const { header, key } = await keys.encryptionKey();
       const sealed = await new CompactEncrypt(new TextEncoder().encode(JSON.stringify(value)))
         .setProtectedHeader({ ...header, [rowParameter]: rowName(table, primaryKey) })
         .encrypt(key);
       return { sealed, key_id: header.kid };
     },
-    async open(table, primaryKey, sealed) {
+    async decrypt(table, primaryKey, sealed) {
       try {
         const { plaintext, protectedHeader } = await compactDecrypt(
           sealed,

@@ -5,7 +5,7 @@ import { DecryptionFailed } from "../errors.ts";
 import type { Encryption } from "./encryption.ts";
 
 /** Every table with ciphertexts, and the columns of its primary key, in the order in which they are sealed. */
-const sealedTables = {
+const encryptedTables = {
   upstream_token: ["user_id", "route_id", "upstream"],
   pending_authorization: ["kind", "state_name"],
   client_registration: ["issuer", "redirect_uri"],
@@ -26,12 +26,12 @@ const batchSize = 100;
  */
 export async function rotateEncryptionKeys(
   database: Database,
-  { seal, open, newestKey }: Encryption,
+  { encrypt, decrypt, newestKey }: Encryption,
   onUnreadable: (table: string, error: DecryptionFailed) => void,
 ): Promise<Record<string, number>> {
   const rewritten: Record<string, number> = {};
-  for (const [name, primaryKey] of Object.entries(sealedTables)) {
-    const table = isSealedTable(name) ? name : undefined;
+  for (const [name, primaryKey] of Object.entries(encryptedTables)) {
+    const table = isEncryptedTable(name) ? name : undefined;
     if (table === undefined) continue;
     rewritten[table] = 0;
     const keyColumns = sql.join(primaryKey.map((column) => sql.ref(column)));
@@ -47,7 +47,11 @@ export async function rotateEncryptionKeys(
       );
       for (const row of rows) {
         try {
-          const fresh = await seal(table, row.primary_key, await open(table, row.primary_key, row.sealed));
+          const fresh = await encrypt(
+            table,
+            row.primary_key,
+            await decrypt(table, row.primary_key, row.sealed),
+          );
           const { rows: written } = await database.write(`${table}.rotate_key`, (tx) =>
             sql`
               update ${sql.table(table)} set sealed = ${fresh.sealed}, key_id = ${fresh.key_id}
@@ -72,6 +76,6 @@ export async function rotateEncryptionKeys(
   return rewritten;
 }
 
-function isSealedTable(name: string): name is keyof typeof sealedTables {
-  return name in sealedTables;
+function isEncryptedTable(name: string): name is keyof typeof encryptedTables {
+  return name in encryptedTables;
 }

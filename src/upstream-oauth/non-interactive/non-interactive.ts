@@ -3,7 +3,7 @@ import { decodeJwt } from "jose";
 import type { AuthorizationServer } from "oauth4webapi";
 import { endpointUrl } from "../../config/endpoint.ts";
 import { identityProviderOf } from "../../config/sign-in-providers.ts";
-import type { ClientCredentials, IdentityAssertionGrant, Route, TokenExchange } from "../../model/route.ts";
+import type { ClientCredentialsAuth, IdJagAuth, Route, TokenExchangeAuth } from "../../model/route.ts";
 import type { SignInSession } from "../../store/sign-in-sessions.ts";
 import type { NewUpstreamToken } from "../../store/upstream-tokens.ts";
 import { type AuthMethods, configuredClient, type UpstreamClient } from "../client-authentication.ts";
@@ -12,14 +12,18 @@ import type { Discovery } from "../discovery.ts";
 import { generateDpopKey } from "../dpop.ts";
 import { UpstreamOAuthError } from "../errors.ts";
 import { checkAskedIssuer, claimIssuer, isNamedByOperator, keepToIssuer } from "../issuers.ts";
-import type { Outward } from "../route-fetch.ts";
+import type { RouteFetch } from "../route-fetch.ts";
 import { requestToken } from "../token-endpoint.ts";
 import type { TokenAnswer } from "../token-response.ts";
-import type { GrantSubject, UpstreamOAuthDeps } from "../upstream-oauth.ts";
+import type { TokenSubject, UpstreamOAuthDeps } from "../upstream-oauth.ts";
 
-type GrantDeps = UpstreamOAuthDeps & { outward: Outward; discovery: Discovery; authMethods: AuthMethods };
+type NonInteractiveDeps = UpstreamOAuthDeps & {
+  routeFetch: RouteFetch;
+  discovery: Discovery;
+  authMethods: AuthMethods;
+};
 type SignInToken = "idToken" | "accessToken";
-interface Place {
+interface TokenSource {
   readonly issuer: string;
   readonly tokenEndpoint: string;
   /** As in `UpstreamClient`. */
@@ -42,17 +46,21 @@ const type = (name: string) => `urn:ietf:params:oauth:token-type:${name}`;
  *
  * @throws UpstreamOAuthError `sign_in_token_missing` when the person must sign in again; others as in `requestToken`.
  */
-export async function grant(deps: GrantDeps, route: Route, subject: GrantSubject): Promise<NewUpstreamToken> {
+export async function obtainNonInteractive(
+  deps: NonInteractiveDeps,
+  route: Route,
+  subject: TokenSubject,
+): Promise<NewUpstreamToken> {
   const auth = route.mcp.kind === "server" ? route.mcp.auth : undefined;
   switch (auth?.type) {
     case "client_credentials":
-      return at(await placeOf(deps, route, auth), (place) =>
+      return at(await tokenSource(deps, route, auth), (place) =>
         clientCredentials(deps, route, auth, subject, place),
       );
     case "token_exchange":
       return tokenExchange(deps, route, auth, subject);
     case "id_jag":
-      return at(await placeOf(deps, route, auth), (place) =>
+      return at(await tokenSource(deps, route, auth), (place) =>
         identityAssertion(deps, route, auth, subject, place),
       );
     default:
@@ -61,7 +69,7 @@ export async function grant(deps: GrantDeps, route: Route, subject: GrantSubject
 }
 
 /** A server that has granted nothing does not count as the route's. */
-async function at<T>(place: Place, ask: (place: Place) => Promise<T>): Promise<T> {
+async function at<T>(place: TokenSource, ask: (place: TokenSource) => Promise<T>): Promise<T> {
   try {
     return await ask(place);
   } catch (error) {
@@ -72,17 +80,17 @@ async function at<T>(place: Place, ask: (place: Place) => Promise<T>): Promise<T
 
 /** RFC 6749 section 4.4; RFC 7523 section 2.1 with a workload's own JWT, section 2.2 with a private key. */
 async function clientCredentials(
-  deps: GrantDeps,
+  deps: NonInteractiveDeps,
   route: Route,
-  auth: ClientCredentials,
-  subject: GrantSubject,
-  place: Place,
+  auth: ClientCredentialsAuth,
+  subject: TokenSubject,
+  place: TokenSource,
 ): Promise<NewUpstreamToken> {
   const scopes = auth.scopes ?? place.scopes;
   const common = { scope: scopes.join(" ") || undefined, resource: place.resource };
   const dpopKey = place.dpop ? await generateDpopKey() : undefined;
   const request = {
-    fetch: deps.outward.fetchFor(route),
+    fetch: deps.routeFetch.fetchFor(route),
     authMethods: deps.authMethods,
     issuer: place.issuer,
     tokenEndpoint: place.tokenEndpoint,
@@ -101,12 +109,12 @@ async function clientCredentials(
 
 /** RFC 8693. */
 async function tokenExchange(
-  deps: GrantDeps,
+  deps: NonInteractiveDeps,
   route: Route,
-  auth: TokenExchange,
-  subject: GrantSubject,
+  auth: TokenExchangeAuth,
+  subject: TokenSubject,
 ): Promise<NewUpstreamToken> {
-  const place: Place = {
+  const place: TokenSource = {
     issuer: new URL(auth.tokenUrl).origin,
     tokenEndpoint: auth.tokenUrl,
     audience: auth.tokenUrl,
@@ -124,7 +132,7 @@ async function tokenExchange(
     throw new UpstreamOAuthError("sign_in_token_missing", "there is no token of the person to exchange");
   }
   const answer = await requestToken({
-    fetch: deps.outward.fetchFor(route),
+    fetch: deps.routeFetch.fetchFor(route),
     authMethods: deps.authMethods,
     issuer: place.issuer,
     tokenEndpoint: place.tokenEndpoint,
@@ -144,17 +152,17 @@ async function tokenExchange(
 
 /** Identity Assertion JWT Authorization Grant: the ID token for an assertion at the company's provider, that for a TI. */
 async function identityAssertion(
-  deps: GrantDeps,
+  deps: NonInteractiveDeps,
   route: Route,
-  auth: IdentityAssertionGrant,
-  subject: GrantSubject,
-  place: Place,
+  auth: IdJagAuth,
+  subject: TokenSubject,
+  place: TokenSource,
 ): Promise<NewUpstreamToken> {
   const scopes = auth.scopes ?? place.scopes;
   const scope = scopes.join(" ") || undefined;
   const provider = await identityProvider(deps, route, auth, subject.userId);
   const assertion = await requestToken({
-    fetch: deps.outward.fetchFor(route),
+    fetch: deps.routeFetch.fetchFor(route),
     authMethods: deps.authMethods,
     ...provider,
     client: ownClient(deps, { clientId: auth.idpClientId, clientSecret: auth.idpClientSecret }, {}),
@@ -173,7 +181,7 @@ async function identityAssertion(
   }
   const dpopKey = place.dpop ? await generateDpopKey() : undefined;
   const answer = await requestToken({
-    fetch: deps.outward.fetchFor(route),
+    fetch: deps.routeFetch.fetchFor(route),
     authMethods: deps.authMethods,
     issuer: place.issuer,
     tokenEndpoint: place.tokenEndpoint,
@@ -186,11 +194,11 @@ async function identityAssertion(
 }
 
 /** Where the grant is asked for: as configured, else discovered like a person's authorization server. */
-async function placeOf(
-  deps: GrantDeps,
+async function tokenSource(
+  deps: NonInteractiveDeps,
   route: Route,
-  auth: ClientCredentials | IdentityAssertionGrant,
-): Promise<Place> {
+  auth: ClientCredentialsAuth | IdJagAuth,
+): Promise<TokenSource> {
   if (auth.type === "client_credentials" && auth.tokenUrl) {
     const { tokenUrl } = auth;
     return {
@@ -233,9 +241,9 @@ async function placeOf(
 
 /** The provider that `idp_client_id` is a client of, whose person this must be. */
 async function identityProvider(
-  deps: GrantDeps,
+  deps: NonInteractiveDeps,
   route: Route,
-  auth: IdentityAssertionGrant,
+  auth: IdJagAuth,
   userId: string,
 ): Promise<{ issuer: string; tokenEndpoint: string }> {
   if (auth.idpTokenUrl) {
@@ -254,10 +262,10 @@ async function identityProvider(
 }
 
 /** A token of the person that is still good; an expired one is renewed first, never sent. */
-async function signInToken(deps: GrantDeps, userId: string, which: SignInToken): Promise<string> {
+async function signInToken(deps: NonInteractiveDeps, userId: string, which: SignInToken): Promise<string> {
   let session = await deps.store.signInSessions.find(userId);
-  if (session && hasExpired(session, which) && !renewedInVain(session, which)) {
-    const outcome = (await deps.renewSignIn?.(session)) ?? "sign_in_again";
+  if (session && hasExpired(session, which) && !refreshedWithoutSuccess(session, which)) {
+    const outcome = (await deps.refreshSignIn?.(session)) ?? "sign_in_again";
     if (outcome === "unavailable") {
       const message = "the person's token from the company's provider has expired and cannot be renewed now";
       throw new UpstreamOAuthError("unreachable", message);
@@ -277,7 +285,7 @@ function hasExpired(session: SignInSession, which: SignInToken): boolean {
 }
 
 /** The provider was asked after this token's end, and gave no newer one: many give an ID token at sign-in only. */
-function renewedInVain(session: SignInSession, which: SignInToken): boolean {
+function refreshedWithoutSuccess(session: SignInSession, which: SignInToken): boolean {
   return session.tokensAt !== undefined && session.tokensAt >= endOf(session, which);
 }
 
@@ -305,17 +313,17 @@ async function readWorkloadToken(path: string): Promise<string> {
 }
 
 function ownClient(
-  { keys }: GrantDeps,
+  { keys }: NonInteractiveDeps,
   auth: Parameters<typeof configuredClient>[0],
-  { as, audience }: Pick<Place, "as" | "audience">,
+  { as, audience }: Pick<TokenSource, "as" | "audience">,
 ): UpstreamClient {
   return configuredClient(auth, { as, audience, ownKey: () => keys.signer("upstream_client") });
 }
 
 function toToken(
   route: Route,
-  subject: GrantSubject,
-  place: Place,
+  subject: TokenSubject,
+  place: TokenSource,
   clientId: string,
   answer: TokenAnswer,
   scopes: readonly string[],
