@@ -1,6 +1,6 @@
 import { type Kysely, sql } from "kysely";
 
-/** Routes made over the admin API (F7.5). Old replicas do not know them and go on without. */
+/** Routes made over the admin API. Old replicas do not know them and go on without. */
 export async function up(db: Kysely<unknown>): Promise<void> {
   await db.schema
     .createTable("stored_route")

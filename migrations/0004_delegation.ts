@@ -1,7 +1,7 @@
 import { type Kysely, sql } from "kysely";
 
 /**
- * Which service account may ask for whose connection, and since when it may use it (F2.4). Old replicas do not know them and go
+ * Which service account may ask for whose connection, and since when it may use it. Old replicas do not know them and go
  * on refusing.
  */
 export async function up(db: Kysely<unknown>): Promise<void> {

@@ -1,6 +1,6 @@
 import { type Kysely, sql } from "kysely";
 
-/** To which issuer the client of a routes file belongs (F4.2). Old replicas do not ask, and write nothing here. */
+/** To which issuer the client of a routes file belongs. Old replicas do not ask, and write nothing here. */
 export async function up(db: Kysely<unknown>): Promise<void> {
   await db.schema
     .createTable("client_issuer")

@@ -12,7 +12,7 @@ export interface UpstreamGrant {
 export interface UpstreamAuthorizationServer extends OidcServer {
   /** For the resource server: who the token speaks for, if it is good for `resource`. */
   verify(token: string, resource: string): Promise<UpstreamGrant | undefined>;
-  /** Kills the account's access tokens although they have not expired; refresh tokens live on (F8.3). */
+  /** Kills the account's access tokens although they have not expired; refresh tokens live on. */
   killAccessTokens(login: string): Promise<void>;
   /** Takes back all that the account granted, refresh tokens included. */
   revokeGrants(login: string): Promise<void>;

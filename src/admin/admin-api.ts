@@ -23,7 +23,7 @@ export interface AdminApiDeps extends StoredRouteChangesDeps {
   readonly logger: Logger;
 }
 
-/** `/admin/v1` of the private port (F7.5): bearer-protected, described by its own `openapi.json`. */
+/** `/admin/v1` of the private port: bearer-protected, described by its own `openapi.json`. */
 export function createAdminApi(deps: AdminApiDeps): Router {
   const { routes, live, store, logger } = deps;
   const changes = createStoredRouteChanges(deps);

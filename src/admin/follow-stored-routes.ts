@@ -2,7 +2,7 @@ import type { LiveConfig } from "../config/live-config.ts";
 import type { Store } from "../store/store.ts";
 import type { Logger } from "../telemetry/logger.ts";
 
-/** Keeps the routes in force up to date with the database's (F7.5). */
+/** Keeps the routes in force up to date with the database's. */
 export interface StoredRoutesFollower {
   /** Resolves once the routes as they stand in the database now are in force here. */
   refresh(): Promise<void>;

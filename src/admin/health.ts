@@ -7,12 +7,12 @@ export interface HealthDeps {
   readonly ping: () => Promise<void>;
   /** False once SIGTERM came: load balancers stop sending. */
   readonly accepting: () => boolean;
-  /** A refused routes file: the old one still serves (F1.6). */
+  /** A refused routes file: the old one still serves. */
   readonly configProblem: () => string | undefined;
   readonly metrics: Metrics;
 }
 
-/** `/livez`, `/readyz` and `/metrics` of the private port (F7.3). */
+/** `/livez`, `/readyz` and `/metrics` of the private port. */
 export function createHealthRouter(deps: HealthDeps): Router {
   const router = new Router();
   router.get("/livez", (ctx) => {

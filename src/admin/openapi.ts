@@ -7,7 +7,7 @@ const policy = z
   .unknown()
   .describe("A policy as in the routes file (docs/policy.md); absent: the file's top-level policy.");
 
-/** What the admin API takes and gives (F7.5), as it is described in its OpenAPI document; tests hold answers against them. */
+/** What the admin API takes and gives, as it is described in its OpenAPI document; tests hold answers against them. */
 export const adminSchemas = {
   /** An entry of `routes`, as the routes file's own schema has it; secrets are written as they are. */
   RouteSettings: routeSchema(literalFields()).extend({ policy: policy.optional() }),

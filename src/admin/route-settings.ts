@@ -37,7 +37,7 @@ export function withoutSecrets(entry: JsonObject): JsonObject {
 }
 
 /**
- * The entry that a change makes of what is stored (F7.5): RFC 7396, so that an omitted secret stays; an empty one is cleared;
+ * The entry that a change makes of what is stored: RFC 7396, so that an omitted secret stays; an empty one is cleared;
  * and naming another way to authenticate to the upstream removes the old one with its secrets.
  */
 export function changedEntry(stored: JsonObject, change: JsonObject): JsonObject {

@@ -16,7 +16,7 @@ import { isSameResource, routeOfResource } from "./resources.ts";
 
 /**
  * oidc-provider's look-up of a person. Where a refresh token is about to be used, this is also the gate before it: oidc-provider
- * asks here after it has found the token and before it uses it up, so a refusal burns nothing (F3.6).
+ * asks here after it has found the token and before it uses it up, so a refusal burns nothing.
  */
 export function createFindAccount(
   deps: AuthorizationServerDeps,

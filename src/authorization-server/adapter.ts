@@ -79,7 +79,7 @@ export function createRecordAdapter(
         throw new errors.InvalidGrant(`${model} was used at the same time by another request`);
       },
       async destroy(id) {
-        // Ids of sessions change with every step; a tab that still holds the last one must find it (F8.11). They expire soon.
+        // Ids of sessions change with every step; a tab that still holds the last one must find it. They expire soon.
         if (model === "Session" && (await orUnavailable(records.find(model, id)))?.payload.accountId) return;
         if (model === "Grant") {
           await orUnavailable(

@@ -15,7 +15,7 @@ export interface AuthorizationServerDeps {
   readonly routes: CurrentRoutes;
   readonly store: Store;
   readonly signIn: Pick<SignIn, "person" | "begin" | "recheck" | "csrfToken" | "csrfMatches">;
-  /** Whether a user's connection to a route's upstream works, or needs the user (F3.6). */
+  /** Whether a user's connection to a route's upstream works, or needs the user. */
   readonly upstreamTokens: {
     connectionState(
       userId: string,
@@ -35,7 +35,7 @@ export interface AuthorizationServerDeps {
   readonly mayReach: (person: Subject, route: Route) => boolean;
   readonly keys: Pick<SigningKeyRing, "signer" | "jwks" | "privateKeys" | "onChange">;
   readonly externalTokens: Pick<ExternalTokens, "identify">;
-  /** Safe fetching (F4.8): client documents and clients' keys come from strangers' URLs. */
+  /** Safe fetching: client documents and clients' keys come from strangers' URLs. */
   readonly fetch: typeof globalThis.fetch;
   readonly logger: Logger;
   readonly metrics: Pick<Metrics, "authorizationStepDuration" | "consents" | "errors" | "limitsReached">;

@@ -66,7 +66,7 @@ function isStrings(value: unknown): value is string[] {
 const longest = 512;
 
 /**
- * Why a client may not be known by the document at this URL (F3.9), as a sentence without its end; undefined: it may. It must be
+ * Why a client may not be known by the document at this URL, as a sentence without its end; undefined: it may. It must be
  * https, with a path of its own, on an allowed host. Host patterns: `app.example.com`, or `*.example.com` for every name below it; no
  * patterns: any host.
  */

@@ -114,7 +114,7 @@ function isRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-/** What the consent page has to say about a request (F3.4), from what is known of client, person and route. */
+/** What the consent page has to say about a request, from what is known of client, person and route. */
 export function consentFacts(known: {
   config: Config;
   client: NonNullable<Awaited<ReturnType<Provider["Client"]["find"]>>>;

@@ -14,7 +14,7 @@ export const otherPerson = "other_person";
 export const deniedByPolicy = "the policy of this gateway does not let this person use the server";
 
 /**
- * The steps of an authorization, in order: sign in, consent to the client, consent at the upstream (F3.6). The last one never
+ * The steps of an authorization, in order: sign in, consent to the client, consent at the upstream. The last one never
  * asks anything: it saves the grant once all others are done, so that a trip that breaks off leaves none behind.
  */
 export function createInteractionPolicy(deps: AuthorizationServerDeps): interactionPolicy.DefaultPolicy {

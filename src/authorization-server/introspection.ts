@@ -5,7 +5,7 @@ import { requestId } from "../server/http/request.ts";
 import type { AuthorizationServerDeps } from "./authorization-server.ts";
 
 /**
- * Revocation (RFC 7009) and introspection (RFC 7662) of TEs (F3.7). oidc-provider keeps no record of JWT access tokens and, after
+ * Revocation (RFC 7009) and introspection (RFC 7662) of TEs. oidc-provider keeps no record of JWT access tokens and, after
  * it has authenticated the client, refuses them as `unsupported_token_type`; that is where we take over. A client may ask about
  * its own tokens; one that an operator entered, with a secret, about any: it may be a resource server.
  */

@@ -20,7 +20,7 @@ const assertionAlgorithms = [
 ];
 
 /**
- * Our metadata (RFC 8414, OpenID Connect Discovery 1.0): everything named here answers (F8.9). `routeOrigin` is set on a route
+ * Our metadata (RFC 8414, OpenID Connect Discovery 1.0): everything named here answers. `routeOrigin` is set on a route
  * host, for clients of the 2025-03-26 revision: their authorization endpoint there knows which resource they mean.
  */
 export function authorizationServerMetadata(config: Config, routeOrigin?: string): Record<string, unknown> {
@@ -58,7 +58,7 @@ export function authorizationServerMetadata(config: Config, routeOrigin?: string
 const wellKnown = "/.well-known/oauth-protected-resource";
 
 /**
- * Protected-resource metadata (RFC 9728) of whatever route serves the path that follows the well-known one (F3.1). `resource` is
+ * Protected-resource metadata (RFC 9728) of whatever route serves the path that follows the well-known one. `resource` is
  * the URL asked about, so that clients that compare exactly (section 3.3) are content; any URL at or under a route names it. The
  * document of a mere host is that of its only MCP server, wherever below it that is: some clients know no other.
  */

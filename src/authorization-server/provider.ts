@@ -89,7 +89,7 @@ export function createProvider(deps: AuthorizationServerDeps): Provider {
         useGrantedResource: () => true,
       },
     },
-    // oidc-provider brings a dispatcher of its own; ours decides what may be reached (F4.8).
+    // oidc-provider brings a dispatcher of its own; ours decides what may be reached.
     fetch: (url, options) => {
       const { dispatcher: _theirs, ...init } = { dispatcher: undefined, ...options };
       return fetches.fetch(String(url), init);
@@ -101,7 +101,7 @@ export function createProvider(deps: AuthorizationServerDeps): Provider {
     findAccount: createFindAccount(deps, rotation),
     loadExistingGrant: (ctx) => grantOfRequest(ctx, deps),
     extraTokenClaims: (ctx, token) => tokenClaims(ctx, token, deps),
-    // Neither a browser's sign-out nor a missing `offline_access` ends what was granted (F3.7).
+    // Neither a browser's sign-out nor a missing `offline_access` ends what was granted.
     expiresWithSession: () => false,
     issueRefreshToken: (_ctx, client) => client.grantTypeAllowed("refresh_token"),
     rotateRefreshToken: true,

@@ -3,7 +3,7 @@ import { loadConfig } from "../config/load-config.ts";
 import { formatProblem } from "../config/problems.ts";
 
 /**
- * The command `check-config` (F1.5): prints every problem of the file at once, to `err`.
+ * The command `check-config`: prints every problem of the file at once, to `err`.
  * @returns the exit code: 1 when there is an error, 0 when there are only warnings or none.
  */
 export function checkConfig(options: {

@@ -5,7 +5,7 @@ import { checkContext } from "../envoy-config/routes.ts";
 import { writeXdsDir } from "../envoy-config/xds-files.ts";
 
 /**
- * The command `envoy-config` (F1.7): prints a bootstrap for Envoy to `out`, or writes the files of `xdsDir`. Problems go to
+ * The command `envoy-config`: prints a bootstrap for Envoy to `out`, or writes the files of `xdsDir`. Problems go to
  * `err`.
  * @returns the exit code: 1 when the file has errors or a file cannot be written.
  */

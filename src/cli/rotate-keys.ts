@@ -9,7 +9,7 @@ import { type CommandOptions, withStore } from "./command.ts";
 const upstreamsKeepSeconds = 86_400;
 /** Identity assertions live five minutes; servers may judge them by a JWKS of up to an hour's age. */
 const assertionsKeepSeconds = 3_600;
-/** Tokens minted for browser sessions live an hour at most (F5.1). */
+/** Tokens minted for browser sessions live an hour at most. */
 const sessionTokensSeconds = 3_600;
 
 /**

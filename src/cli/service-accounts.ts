@@ -4,7 +4,7 @@ import { createSigningKeys } from "../external-tokens/signing-keys.ts";
 import { needsPersonsConnection } from "../model/route.ts";
 import { type CommandOptions, printTable, withStore } from "./command.ts";
 
-/** What is to be done with service accounts (F2.4). */
+/** What is to be done with service accounts. */
 export type ServiceAccountAction =
   | {
       readonly kind: "create";

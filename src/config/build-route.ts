@@ -30,7 +30,7 @@ type ServerInput = NonNullable<RouteInput["mcp"]["server"]>;
 type OAuthInput = NonNullable<ServerInput["upstream_oauth2"]>;
 
 /**
- * Makes the one record of a route (F1.1 to F1.4) from its checked entry. What its fields contradict in each other is reported;
+ * Makes the one record of a route from its checked entry. What its fields contradict in each other is reported;
  * `undefined` then.
  */
 export function buildRoute(

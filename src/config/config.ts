@@ -9,7 +9,7 @@ interface EmailTrust {
   readonly emailDomains?: readonly string[];
 }
 
-/** One OpenID provider people sign in at (F3.5). */
+/** One OpenID provider people sign in at. */
 export interface SignInProvider extends EmailTrust {
   /** Namespace of its people: a user id is `id/sub`, so that two providers' subjects never collide. */
   readonly id: string;
@@ -29,7 +29,7 @@ export interface SignInProvider extends EmailTrust {
   };
 }
 
-/** A foreign issuer whose tokens we accept as TEs (F2.3). */
+/** A foreign issuer whose tokens we accept as TEs. */
 export interface TrustedIssuer extends EmailTrust {
   readonly id: string;
   readonly issuer: string;
@@ -50,7 +50,7 @@ export interface TrustedIssuer extends EmailTrust {
   readonly requiredClaims: Readonly<Record<string, unknown>>;
 }
 
-/** An MCP client known in advance (F3.3). */
+/** An MCP client known in advance. */
 export interface PreRegisteredClient {
   readonly clientId: string;
   readonly clientSecret?: string;
@@ -188,11 +188,11 @@ export interface Config {
     /** A list of tools that policy narrows, or one event of a stream on which lists may come. */
     readonly toolListBytes: number;
   };
-  /** Bearer tokens of the admin API (F7.5); none: there is no admin API. */
+  /** Bearer tokens of the admin API; none: there is no admin API. */
   readonly adminApi: { readonly adminTokens: readonly string[]; readonly viewerTokens: readonly string[] };
   readonly audit: { /** Events older than this are removed, seconds. */ readonly retention: number };
   readonly log: { readonly level: "trace" | "debug" | "info" | "warn" | "error" };
-  /** What only `envoy-config` needs (F1.7). */
+  /** What only `envoy-config` needs. */
   readonly envoy: {
     readonly listen: string;
     readonly admin?: string;
@@ -231,7 +231,7 @@ export interface Config {
       };
     };
   };
-  /** F2.7, for routes that do not say. */
+  /** For routes that do not say. */
   readonly passIdentityHeaders: boolean;
   /** Which groups of a person the identity assertion names. */
   readonly identityAssertion: {

@@ -88,14 +88,14 @@ function foldersOf(path: string): string[] {
   }
 }
 
-/** The configuration in force, replaced as a whole when the file changes (F1.6). */
+/** The configuration in force, replaced as a whole when the file changes. */
 export interface LiveConfig {
   readonly current: CurrentRoutes;
   /** After a good file took effect. `needsRestart` names the sections that it changes in vain: they are read at start only. */
   onChange(listener: (table: RouteTable, needsRestart: readonly string[]) => void): () => void;
   /** After a bad one was refused, with its problems in words. */
   onProblem(listener: (problem: string) => void): () => void;
-  /** Routes kept in the database (F7.5), in place of those set before; they take effect at once, as one swap. */
+  /** Routes kept in the database, in place of those set before; they take effect at once, as one swap. */
   setStoredRoutes(entries: readonly StoredEntry[]): void;
   /** Why stored routes are not in force, by id: they contradict the file, or no longer fit this version. */
   storedProblems(): ReadonlyMap<string, readonly Problem[]>;

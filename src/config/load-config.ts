@@ -64,7 +64,7 @@ function schemasFor(context: FieldContext) {
 type Environment = Readonly<Record<string, string | undefined>>;
 
 /**
- * Reads, checks and completes the routes file (F1.1 to F1.5). All problems are found at once, each with its place and its fix.
+ * Reads, checks and completes the routes file. All problems are found at once, each with its place and its fix.
  * `DATABASE_URL` and `DATABASE_LISTEN_URL` of `env` win over the file. Throws nothing: an unreadable file is a problem too.
  *
  * @param options.listeners for whoever opens listeners or configures Envoy for them: whether peers authenticate is checked, too;
@@ -128,7 +128,7 @@ function readConfig(
   const top = reportIssues(topSchema, adopted, [], reporter);
   const sharedPolicy = policy === undefined ? undefined : readSharedPolicy(policy, reporter);
   const routes: { route: Route; path: ConfigPath }[] = [];
-  // An empty list is said on purpose: all routes are kept in the database (F7.5).
+  // An empty list is said on purpose: all routes are kept in the database.
   if (!Array.isArray(entries)) {
     reporter.error(
       ["routes"],

@@ -37,7 +37,7 @@ const foreignCriteria: Readonly<Record<string, string>> = {
 };
 
 /**
- * Parses Pomerium's policy language (F6.1). Several operators in one rule are alternatives, as there; each becomes a rule of
+ * Parses Pomerium's policy language. Several operators in one rule are alternatives, as there; each becomes a rule of
  * its own. Everything it does not understand is reported at its place; `undefined` then.
  */
 export function parsePolicy(value: unknown, path: ConfigPath, reporter: Reporter): PolicySource | undefined {

@@ -20,7 +20,7 @@ const list = { looksAt: "list", matchers: ["has", "is", "exclude", "in", "not_in
 const none = { looksAt: "none", matchers: [] } as const;
 
 /**
- * The criteria of F6.1, shared by the parser here and the compiler in `policy/`. Over a list, `has` means one element equals
+ * The criteria of the policy language, shared by the parser here and the compiler in `policy/`. Over a list, `has` means one element equals
  * the value, `is` that it is the only element, `in` that any element is among the values, `not_in` that none is.
  */
 export const policyVocabulary: Readonly<Record<string, CriterionWords>> = {

@@ -1,6 +1,6 @@
 import type { Reporter } from "./reporter.ts";
 
-/** What becomes of a documented key of Pomerium that we do not implement (F1.5). */
+/** What becomes of a documented key of Pomerium that we do not implement. */
 export interface PomeriumKey {
   /** `warn`: harmless to leave out. `error`: leaving it out would open, close or break something. */
   readonly verdict: "warn" | "error";

@@ -1,4 +1,4 @@
-/** One thing wrong with the routes file (F1.5): where it stands, what it is, and what to write instead. */
+/** One thing wrong with the routes file: where it stands, what it is, and what to write instead. */
 export interface Problem {
   /** An error refuses the file; a warning does not. */
   readonly severity: "error" | "warning";

@@ -2,7 +2,7 @@ import type { z } from "zod";
 import type { Problem } from "./problems.ts";
 import type { ConfigPath, ConfigSource } from "./source.ts";
 
-/** Collects problems, so that all of them are told at once (F1.5). */
+/** Collects problems, so that all of them are told at once. */
 export interface Reporter {
   /** The file is refused. `at` says whether the key or its value is at fault. */
   error(path: ConfigPath, message: string, fix: string, at?: "key" | "value"): void;

@@ -41,7 +41,7 @@ export function formerRoutes(
   );
 }
 
-/** An immutable index over one loaded configuration. Replaced as a whole on reload (F1.6). */
+/** An immutable index over one loaded configuration. Replaced as a whole on reload. */
 export interface RouteTable {
   readonly config: Config;
   /** By id, newest first. */

@@ -12,7 +12,7 @@ import { createReporter, type Reporter, reportIssues } from "./reporter.ts";
 import { routeSchema } from "./route-schema.ts";
 import { type ConfigPath, configSource } from "./source.ts";
 
-/** Reads a route's `from`, and Pomerium's `prefix` beside it (F1.1). What is wrong with them is reported; `undefined` then. */
+/** Reads a route's `from`, and Pomerium's `prefix` beside it. What is wrong with them is reported; `undefined` then. */
 export function readFrom(
   input: { readonly from: string; readonly prefix?: string | undefined },
   path: ConfigPath,
@@ -92,7 +92,7 @@ export interface StoredRoutesBuilt {
 }
 
 /**
- * Adds routes of the database to those of the file (F7.5): one that contradicts what stands before it is left out with its
+ * Adds routes of the database to those of the file: one that contradicts what stands before it is left out with its
  * problems, and takes nothing else with it.
  *
  * @param config the file's alone

@@ -54,7 +54,7 @@ const withoutBody = new Set([101, 204, 205, 304]);
 const resolveUntrusted = createResolveHost();
 
 /**
- * A `fetch` for URLs that somebody else chose (F4.8): https only, no redirects, public addresses only (checked on the
+ * A `fetch` for URLs that somebody else chose: https only, no redirects, public addresses only (checked on the
  * address connected to), one time-out for the whole call, a bounded body. `allowedPrivateHosts` opens what it names.
  * The answer's body has been read already.
  *

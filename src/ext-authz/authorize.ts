@@ -15,8 +15,8 @@ export type Judged =
   | { readonly ok: false; readonly checked: Checked };
 
 /**
- * Asks the rate limits and policy about one request. A refusal is 429 (F6.3), 403, or a JSON-RPC error (F6.2), never a
- * challenge, which would send the client round in circles (F2.5).
+ * Asks the rate limits and policy about one request. A refusal is 429, 403, or a JSON-RPC error, never a
+ * challenge, which would send the client round in circles.
  */
 export function authorize(facts: RequestFacts, route: Route, caller: Subject, deps: CheckDeps): Judged {
   const { userId } = caller;

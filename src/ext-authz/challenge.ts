@@ -7,7 +7,7 @@ import { passes } from "./upstream-headers.ts";
 const metadataPath = "/.well-known/oauth-protected-resource";
 
 /**
- * The 401 of an MCP route (F2.5, RFC 6750 section 3, RFC 9728 section 5.1).
+ * The 401 of an MCP route (RFC 6750 section 3, RFC 9728 section 5.1).
  *
  * @param options.description after `Unauthorized: `, for a person; no quotes, no secrets.
  * @param options.tokenSent no `error` without a token, so that clients begin rather than repair.
@@ -45,7 +45,7 @@ const requestHeaders =
 const mostExtra = 64;
 const headerShape = /^[a-z0-9-]{1,74}$/i;
 
-/** CORS of MCP routes (F2.8): any origin, because no cookie counts here and a token must be shown. */
+/** CORS of MCP routes: any origin, because no cookie counts here and a token must be shown. */
 export const cors = {
   /** On every answer, ours or the upstream's. `Vary` is appended by `response.ts`, the others overwrite. */
   answer: [

@@ -193,7 +193,7 @@ const quietMs = 60_000;
 const signedTokens = new Set(["revoked", "wrong_audience", "expired"]);
 
 /**
- * Writes an audit event for calls that policy refused, and for TEs with a good signature that are refused (F7.3). Nobody waits for it.
+ * Writes an audit event for calls that policy refused, and for TEs with a good signature that are refused. Nobody waits for it.
  * @returns to be told of every check that let nothing through
  */
 export function createDenialAudit(deps: {

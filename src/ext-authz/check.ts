@@ -28,7 +28,7 @@ const refusalInWords: Readonly<Record<Exclude<RejectionReason, "issuer_unavailab
 };
 
 /**
- * One request's way through the rooms (design.md): route, TE, policy, credential. Without a promise while every step has its
+ * The stages of one request: route, TE, policy, credential. Without a promise while every step has its
  * value at hand. Rejects or throws only for failures nobody foresaw; the caller denies then.
  */
 export function check(facts: RequestFacts, deps: CheckDeps): Checked | Promise<Checked> {

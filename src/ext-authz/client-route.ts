@@ -5,7 +5,7 @@ import type { RequestFacts } from "./request.ts";
 import { type CheckDeps, type Checked, type SignedIn, when } from "./stage.ts";
 import { upstreamHeaders } from "./upstream-headers.ts";
 
-/** A request to an application behind a client route (F5.1): a browser session lets it pass, with a TE for the MCP routes. */
+/** A request to an application behind a client route: a browser session lets it pass, with a TE for the MCP routes. */
 export function checkClientRoute(
   facts: RequestFacts,
   route: Route,
@@ -60,7 +60,7 @@ function reachableResources(route: Route, person: SignedIn, deps: CheckDeps): re
     .map((candidate) => candidate.resource);
 }
 
-/** A person is sent to sign in and comes back; a script gets a 401 it can read (F2.5). */
+/** A person is sent to sign in and comes back; a script gets a 401 it can read. */
 function signInFirst(facts: RequestFacts, route: Route, deps: CheckDeps): Checked {
   const { method, headers, path, query, requestId } = facts;
   const navigation =

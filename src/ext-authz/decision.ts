@@ -23,7 +23,7 @@ export type AllowMetadata = Readonly<{
   upstream?: string;
   user?: string;
   client?: string;
-  /** Whose connection went along, where it is not the user's: a service account's owner (F2.4). */
+  /** Whose connection went along, where it is not the user's: a service account's owner. */
   owner?: string;
   /** Where below the route the client has its MCP endpoint, if not at its own or listed URL. */
   endpoint?: string;
@@ -32,12 +32,12 @@ export type AllowMetadata = Readonly<{
   /** `connectionKeyName` and version of the TI that went along; absent where it is nobody's own. */
   connection?: string;
   version?: number;
-  /** 1: the client can get a new TE by itself (F4.6). */
+  /** 1: the client can get a new TE by itself. */
   refreshable?: 1 | 0;
   /** Path the client asked for, without query: its protected-resource metadata is told by it. */
   path?: string;
   request_id?: string;
-  /** What `policy/` wants to be applied to `tools/list` answers (F6.2). */
+  /** What `policy/` wants to be applied to `tools/list` answers. */
   tool_filter?: string;
   /** JSON of the id of the `tools/list`, for an answer that takes the list's place. Not proven: nothing is judged by it. */
   list_id?: string;

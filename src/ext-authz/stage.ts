@@ -26,7 +26,7 @@ export interface Checked {
   readonly rule?: string;
 }
 
-/** A signed-in person, as far as a check needs to know (F5.1). */
+/** A signed-in person, as far as a check needs to know. */
 export interface SignedIn {
   readonly userId: string;
   readonly email?: string;
@@ -69,7 +69,7 @@ export interface CheckDeps {
   readonly metrics: Metrics;
 }
 
-/** Goes on at once with a value at hand, and after it with a promise: the warm path must not pay for promises (design.md). */
+/** Goes on at once with a value at hand, and after it with a promise: the warm path must not pay for promises. */
 export function when<T, R>(value: T | Promise<T>, next: (value: T) => R | Promise<R>): R | Promise<R> {
   return value instanceof Promise ? value.then(next) : next(value);
 }

@@ -334,7 +334,7 @@ const unproven: Answer = {
   ),
 };
 
-/** It might list tools that the caller may not see, and nobody can tell (F8.15). */
+/** It might list tools that the caller may not see, and nobody can tell. */
 function unreadable(requestId: string): ProcessingResponse {
   const message = "the server's list of tools cannot be read, so what may not be seen cannot be taken out";
   return immediate(giveUp(requestId, 502, "tools_list_unreadable", message), "tools_list_unreadable");

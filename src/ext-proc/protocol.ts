@@ -115,7 +115,7 @@ function isServiceDefinition(value: unknown): value is ServiceDefinition {
 /** What main.ts hands to the challenge service. */
 export interface ExternalProcessorDeps {
   readonly routes: CurrentRoutes;
-  /** Decides what becomes of an upstream's 401 or 403, and repairs what it can (F4.6). */
+  /** Decides what becomes of an upstream's 401 or 403, and repairs what it can. */
   readonly upstreamTokens: Pick<UpstreamTokens, "handleRejection">;
   /** Whether a call comes from Envoy. */
   readonly peers: PeerAuthentication;

@@ -17,7 +17,7 @@ export interface BodyFilter {
 export type Piece = Filtered | { readonly ok: false; readonly reason: "endpoint" };
 
 /**
- * How to filter the answer to a `tools/list`, or a stream that may carry one (F6.2, F8.15).
+ * How to filter the answer to a `tools/list`, or a stream that may carry one.
  *
  * @param toolFilter what policy has left with the request.
  * @param maxBytes of a list, or of one event; what is longer becomes a JSON-RPC error.

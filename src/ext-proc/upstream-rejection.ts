@@ -21,7 +21,7 @@ export interface Asked {
   readonly requestId: string;
 }
 
-/** The same as on every answer of ours (F2.8): a browser's client must be able to read the challenge. */
+/** The same as on every answer of ours: a browser's client must be able to read the challenge. */
 const common = [
   ["content-type", "application/json"],
   ["cache-control", "no-store"],
@@ -33,7 +33,7 @@ const common = [
 /**
  * The 401 that sends a client to our authorization server instead of the upstream's (RFC 6750 section 3,
  * RFC 9728 section 5.1). Always `invalid_token`, also for a step-up: SDK clients answer it with their refresh
- * token, which is refused while the upstream's consent is missing (F3.6), and then ask the person.
+ * token, which is refused while the upstream's consent is missing, and then ask the person.
  *
  * @param description after `Unauthorized: `, for a person; no quotes.
  */
@@ -79,7 +79,7 @@ export function giveUp(requestId: string, status: 403 | 502, code: string, descr
   };
 }
 
-/** F2.4: a machine is never challenged, there is nobody at it to authorize. */
+/** A machine is never challenged, there is nobody at it to authorize. */
 const ownersTurn =
   "a service account cannot consent: the owner of the connection it uses must connect this server again";
 
@@ -87,7 +87,7 @@ const ownersTurn =
 type Outcome = RejectionOutcome | { readonly kind: "failed" | "deadline_exceeded"; readonly reason: string };
 
 /**
- * What the client gets in place of an upstream's 401 or 403 (F4.6); undefined: that answer as it is. Never rejects, and
+ * What the client gets in place of an upstream's 401 or 403; undefined: that answer as it is. Never rejects, and
  * answers within `check.deadline`: the upstream's own challenge would send the client to the wrong authorization server, so
  * what cannot be decided is 503.
  * @param owner whose connection went along

@@ -20,7 +20,7 @@ export interface UpstreamResponse {
     /** `Route.upstreamHash` of the upstream that answers. */
     readonly upstream?: string;
     readonly user?: string;
-    /** Whose connection went along, where it is not the user's (F2.4). */
+    /** Whose connection went along, where it is not the user's. */
     readonly owner?: string;
     /** Where below the route the client has its MCP endpoint. */
     readonly endpoint?: string;

@@ -57,7 +57,7 @@ interface Minted {
 }
 type Headers = readonly (readonly [name: string, value: string])[];
 export interface Assertions {
-  /** The two assertion headers for this subject and route (F2.7); none where the route passes no identity. No promise once minted. */
+  /** The two assertion headers for this subject and route; none where the route passes no identity. No promise once minted. */
   headersFor(subject: Subject, route: Route): Headers | Promise<Headers>;
   /** Verifies an assertion somebody shows us as ours; undefined: not ours, not for the route of this `resource`, or expired. */
   verify(assertion: string, resource: string): Promise<JWTPayload | undefined>;

@@ -38,7 +38,7 @@ type Outcome = Entry | Rejected;
 const bytesPerEntry = 3072;
 
 /**
- * Verifies TEs with a cache in memory (F2.2). The cache is trusted only while the store's notifications are healthy; else every
+ * Verifies TEs with a cache in memory. The cache is trusted only while the store's notifications are healthy; else every
  * check asks the store whether grant or session still live.
  */
 export function createExternalTokens(deps: {
@@ -49,7 +49,7 @@ export function createExternalTokens(deps: {
   >;
   readonly people: Pick<People, "find" | "read">;
   readonly keys: SigningKeyRing;
-  /** For foreign issuers' metadata and keys; must be the safe one (F4.8). */
+  /** For foreign issuers' metadata and keys; must be the safe one. */
   readonly fetch: typeof globalThis.fetch;
   readonly logger: Logger;
   readonly metrics: Metrics;
@@ -215,8 +215,11 @@ export function createExternalTokens(deps: {
   }
 
   /** A token whose signature is good, but which opens nothing here. */
-  function refuse(refusal: RejectionReason, { caller }: VerifiedToken): Extract<Verification, { ok: false }> {
-    return { ok: false, rejection: refusal, issuedTo: issuedTo(caller) };
+  function refuse(
+    rejection: RejectionReason,
+    { caller }: VerifiedToken,
+  ): Extract<Verification, { ok: false }> {
+    return { ok: false, rejection, issuedTo: issuedTo(caller) };
   }
 
   /** Own tokens open the route whose resource they name, a trusted issuer's what its entry says. */
@@ -247,22 +250,22 @@ export function createExternalTokens(deps: {
     async identify(token) {
       const { config } = routes();
       const { leeway } = config.externalTokens;
-      if (isTooLong(token, config)) return { ok: false, refusal: "too_large" };
+      if (isTooLong(token, config)) return { ok: false, rejection: "too_large" };
       const outcome = cached(token, config) ?? (await verifyOnce(token, config));
-      if ("rejection" in outcome) return { ok: false, refusal: outcome.rejection };
+      if ("rejection" in outcome) return { ok: false, rejection: outcome.rejection };
       const { verified, accepted } = outcome;
       const { audience } = verified;
-      if (verified.expiresAt + leeway <= now() / 1000) return { ok: false, refusal: "expired" };
+      if (verified.expiresAt + leeway <= now() / 1000) return { ok: false, rejection: "expired" };
       // Not on the hot path, and asked right after a revocation: the store knows what the notification has yet to tell.
       const caller = await standing(verified, accepted.caller);
       if (caller?.kind !== "person")
         return caller
           ? { ok: true, caller, audience, token: verified.token }
-          : { ok: false, refusal: "revoked" };
+          : { ok: false, rejection: "revoked" };
       const person = await people.read(caller.userId);
       return person
         ? { ok: true, caller: { ...caller, ...person }, audience, token: verified.token }
-        : { ok: false, refusal: "revoked" };
+        : { ok: false, rejection: "revoked" };
     },
     forSession: session.mint,
     close() {

@@ -20,9 +20,9 @@ export interface Caller {
   /** Unix seconds. */
   readonly expiresAt: number;
   readonly kind: "person" | "service_account" | "foreign";
-  /** Whether the client can get a new TE by itself (a refresh token stands behind it): decides F4.6's answer. */
+  /** Whether the client can get a new TE by itself (a refresh token stands behind it): decides how an upstream's rejection is answered. */
   readonly refreshable: boolean;
-  /** A service account's owner, whose connection to this route it may use by that person's consent as it stands now (F2.4). */
+  /** A service account's owner, whose connection to this route it may use by that person's consent as it stands now. */
   readonly delegatedBy?: string;
   /** Where below the token's route its client has its MCP endpoint (`Route.askedPath`). */
   readonly askedPath?: string;
@@ -78,14 +78,14 @@ export interface Identified {
 /** External tokens: verifying what clients show, minting what applications behind client routes get. */
 export interface ExternalTokens {
   /**
-   * Verifies a TE for a route (F2.2). A value at hand (a token seen before, the store's notifications healthy) comes without a
+   * Verifies a TE for a route. A value at hand (a token seen before, the store's notifications healthy) comes without a
    * promise and without I/O. Rejects when the store cannot be asked: the caller must not let the request through.
    */
   verify(token: string, route: Route): Verification | Promise<Verification>;
-  /** The same without a route, for listings (F5.2), introspection and revocation (F3.7): audience is the caller's to judge. Asks the store. */
-  identify(token: string): Promise<Identified | { readonly ok: false; readonly refusal: RejectionReason }>;
+  /** The same without a route, for listings, introspection and revocation: audience is the caller's to judge. Asks the store. */
+  identify(token: string): Promise<Identified | { readonly ok: false; readonly rejection: RejectionReason }>;
   /**
-   * The TE an application behind the client route gets for a signed-in person (F5.1): one hour at most, bound to the browser
+   * The TE an application behind the client route gets for a signed-in person: one hour at most, bound to the browser
    * session, good for `audience` (resources of MCP routes, never empty). Minted once and reused until half its life is over, or to its
    * end where a new one would end no later.
    */
@@ -106,7 +106,7 @@ export interface VerifiedToken {
   readonly routes?: TrustedIssuer["routes"];
   /** Dies with this grant. */
   readonly grantId?: string;
-  /** Dies with this browser session (F5.1). */
+  /** Dies with this browser session. */
   readonly sessionName?: string;
   /** Signature and claims are verified again then (Unix ms), because a foreign issuer tells us of no revoked key. */
   readonly verifyAgainAt?: number;

@@ -26,7 +26,7 @@ const failureCooldownMs = 5_000;
 export const issuerUnavailable = "issuer_unavailable";
 
 /**
- * Keys of one foreign issuer (F2.3), fetched when first needed, again in the background while in use, and at once (but at most
+ * Keys of one foreign issuer, fetched when first needed, again in the background while in use, and at once (but at most
  * every 30 s) for a kid not seen before. Keys once known stay in use while the issuer is down.
  * The key function throws jose's `JWKSNoMatchingKey`, or an Error with code `issuer_unavailable`.
  */

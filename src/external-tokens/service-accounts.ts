@@ -14,7 +14,7 @@ export class ServiceAccountExists extends Error {
   }
 }
 
-/** A machine's account, as listed (F2.4). */
+/** A machine's account, as listed. */
 export interface ServiceAccount {
   readonly name: string;
   /** `service-account/NAME`, as policies name it. */
@@ -32,7 +32,7 @@ export interface ServiceAccount {
 /** Service accounts: long-lived TEs of machines, each account a grant, so that revoking it kills its TEs within a second. */
 export interface ServiceAccounts {
   /**
-   * One TE per route, since a TE is good for one route only (F2.2). They are shown once and kept nowhere.
+   * One TE per route, since a TE is good for one route only. They are shown once and kept nowhere.
    * @param account.ownerId whoever may, in the portal, let it use their connections to these routes
    * @param account.lifetime seconds
    * @throws ServiceAccountExists

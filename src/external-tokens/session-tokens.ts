@@ -18,7 +18,7 @@ interface Minted {
 const maxSeconds = 3600;
 
 /**
- * Mints the TEs of applications behind client routes (F5.1): RFC 9068 tokens with several audiences and, in place of a grant,
+ * Mints the TEs of applications behind client routes: RFC 9068 tokens with several audiences and, in place of a grant,
  * the name of the browser session they die with. They say whose they are and nothing about that person. Cached per session,
  * route and audience.
  */

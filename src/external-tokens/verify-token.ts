@@ -102,7 +102,7 @@ function asOwn(payload: JWTPayload): VerifiedToken | Rejected {
   const audience = typeof payload.aud === "string" ? [payload.aud] : payload.aud;
   if (typeof sub !== "string" || typeof clientId !== "string" || !audience) return { rejection: "malformed" };
   if (typeof grantId !== "string" && typeof sessionName !== "string") return { rejection: "missing_claim" };
-  // F2.2: only the tokens minted for a browser session (F5.1) are good for more than one route.
+  // Only the tokens minted for a browser session are good for more than one route.
   if (audience.length !== 1 && typeof sessionName !== "string") return { rejection: "wrong_audience" };
   const machine = sub.startsWith(`${serviceAccountId}/`);
   return {
@@ -133,7 +133,7 @@ const asymmetric = /^(ES|RS|PS)(256|384|512)$|^EdDSA$|^Ed25519$/;
 const verifyAgainMs = 300_000;
 
 /**
- * Verifies a token of a trusted foreign issuer (F2.3): signature by that issuer's keys, `exp`, audience, required claims.
+ * Verifies a token of a trusted foreign issuer: signature by that issuer's keys, `exp`, audience, required claims.
  * A token bound to a key (`cnf`, RFC 7800) is refused: as a bearer token it would lose what protects it.
  */
 export async function verifyForeignToken(

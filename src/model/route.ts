@@ -4,7 +4,7 @@ export interface WellKnownText {
   readonly body: string;
 }
 
-/** How a route's upstream wants to be authenticated to (F1.2, F1.4). A closed union: `type` names the kind. */
+/** How a route's upstream wants to be authenticated to. A closed union: `type` names the kind. */
 export type UpstreamAuth =
   | OAuthUpstreamAuth
   | { readonly type: "none" }
@@ -26,7 +26,7 @@ export interface ClientSecrets {
   readonly signingAlg?: string;
 }
 
-/** A user's own token, obtained with the user's consent; what is not given here is discovered (F4.1, F4.2). */
+/** A user's own token, obtained with the user's consent; what is not given here is discovered. */
 export interface OAuthUpstreamAuth extends ClientSecrets {
   readonly type: "oauth";
   readonly clientId?: string;
@@ -91,7 +91,7 @@ export interface IdJagAuth extends ClientSecrets {
 export type RouteMcp =
   | {
       readonly kind: "server";
-      /** Appended to the route's URL in listings (F5.2). */
+      /** Appended to the route's URL in listings. */
       readonly path: string;
       /** Largest request body policy may inspect, bytes. */
       readonly maxRequestBytes: number;
@@ -118,7 +118,7 @@ export type RouteMcp =
       readonly sharesHost?: true;
     };
 
-/** One `from` -> `to` entry of the routes file (F1.1). Built in one place, `load-config.ts`; never changed afterwards. */
+/** One `from` -> `to` entry of the routes file. Built in one place, `load-config.ts`; never changed afterwards. */
 export interface Route {
   /** Stable when the file is reordered: given, else derived from `from`. */
   readonly id: string;
@@ -147,9 +147,9 @@ export interface Route {
   readonly askedPath?: string;
   readonly mcp: RouteMcp;
   readonly policy?: PolicySource;
-  /** F2.7: whether the identity assertion headers go to the upstream. */
+  /** Whether the identity assertion headers go to the upstream. */
   readonly passIdentityHeaders: boolean;
-  /** F7.5: false answers 404 and blocks connect and callback. */
+  /** False answers 404 and blocks connect and callback. */
   readonly enabled: boolean;
   /** Fixed public texts of the route's host, by path. */
   readonly wellKnown?: ReadonlyMap<string, WellKnownText>;
@@ -157,11 +157,11 @@ export interface Route {
   readonly upstreamTls?: { readonly serverName?: string; readonly caFile?: string };
   /** The upstream sees the route's host instead of its own in `Host`. */
   readonly preserveHostHeader?: boolean;
-  /** F6.3, per user. */
+  /** Per user. */
   readonly rateLimit?: { readonly requestsPerMinute?: number; readonly toolCallsPerMinute?: number };
 }
 
-/** Pomerium's policy language as parsed and checked by `config/` (F6.1); `policy/` compiles it. */
+/** Pomerium's policy language as parsed and checked by `config/`; `policy/` compiles it. */
 export type PolicySource = readonly PolicyRule[];
 export interface PolicyRule {
   readonly action: "allow" | "deny";
@@ -201,7 +201,7 @@ export function needsPersonsConnection({ mcp }: Route): boolean {
   return mcp.kind === "server" && (mcp.auth.type === "oauth" || mcp.auth.type === "id_jag");
 }
 
-/** How many bytes of a request's body policy must see on this route; 0: none (F6.2). Envoy buffers exactly these. */
+/** How many bytes of a request's body policy must see on this route; 0: none. Envoy buffers exactly these. */
 export function inspectedBodyBytes(route: Route): number {
   if (route.mcp.kind !== "server") return 0;
   const needed =

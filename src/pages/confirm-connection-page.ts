@@ -60,7 +60,7 @@ export function foreignServer(name: string, server: string): string {
   return html`<p class="note warn">${server} is not part of ${name}. What you allow there, ${name} can do with your account. Go on only if you expect ${name} to use it.</p>`;
 }
 
-/** The last page of a connection made in a pop-up (F5.3), with the way on for browsers that lost the opener. */
+/** The last page of a connection made in a pop-up, with the way on for browsers that lost the opener. */
 export function popupDonePage(page: {
   /** Origin of the window that opened the pop-up. */
   openerOrigin: string;

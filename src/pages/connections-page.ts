@@ -20,7 +20,7 @@ export function timeInWords(time: Date, now: Date): string {
   return html`<time datetime="${time.toISOString()}" title="${exact.format(time)} UTC">${words}</time>`;
 }
 
-/** What the portal shows (F5.5). */
+/** What the portal shows. */
 export interface ConnectionsPage {
   readonly person: string;
   /** What policy knows of the person, as their sign-in provider says. */

@@ -3,7 +3,7 @@ import type { Route } from "../model/route.ts";
 import { foreignServer } from "./confirm-connection-page.ts";
 import { clientOrigin, layout, mark, scopeInWords } from "./layout.ts";
 
-/** What a person has to know before an MCP client may act for them (F3.4). */
+/** What a person has to know before an MCP client may act for them. */
 export interface ConsentPage {
   readonly client: {
     readonly name?: string;

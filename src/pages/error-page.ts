@@ -1,7 +1,7 @@
 import { html } from "ghtml";
 import { layout } from "./layout.ts";
 
-/** What went wrong in words, what the person can do, and the id that finds it in the logs (F5.6). */
+/** What went wrong in words, what the person can do, and the id that finds it in the logs. */
 export function errorPage(page: {
   title: string;
   /** What happened. */

@@ -49,7 +49,7 @@ export interface ToolsStreamFilter {
 }
 
 /**
- * Filters the `text/event-stream` answer to a `tools/list`, and streams on which one may be resumed (F8.15). Events that
+ * Filters the `text/event-stream` answer to a `tools/list`, and streams on which one may be resumed. Events that
  * carry no list of tools pass byte for byte, comments, ids and retry times included. Each byte is looked at once, however it
  * arrives: an upstream that sends them one by one costs no more than their number.
  *

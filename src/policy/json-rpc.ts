@@ -162,7 +162,7 @@ const maxToolNameLength = 256;
 
 /**
  * Reads the JSON-RPC messages of a request, strictly: whatever two parsers could take for two different calls is
- * refused (F6.2). A GET, HEAD or DELETE without a body holds no message.
+ * refused. A GET, HEAD or DELETE without a body holds no message.
  *
  * @param maxBytes the largest body, bytes; a longer or truncated one is refused with 413.
  */

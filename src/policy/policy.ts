@@ -9,7 +9,7 @@ export type PolicyReason =
   | "policy_error"
   | UnreadableReason;
 
-/** Why a request body cannot be trusted to mean to the MCP server what it means to us (F6.2). */
+/** Why a request body cannot be trusted to mean to the MCP server what it means to us. */
 export type UnreadableReason =
   | "http_method"
   | "unexpected_body"
@@ -97,7 +97,7 @@ export interface RoutePolicy {
   decide(input: PolicyInput): PolicyDecision;
   /** The denial that is certain whatever the body says; undefined: the body decides, or holds the ids to answer. Reads no body. */
   denyBeforeBody(input: PolicyInput): Extract<PolicyDecision, { readonly kind: "deny" }> | undefined;
-  /** Whether some request of this caller could be allowed now: which routes a listing shows (F5.2), F5.1's audiences. */
+  /** Whether some request of this caller could be allowed now: which routes a listing shows, which audiences a session's token has. */
   mayReach(caller: Subject, now: number): boolean;
 }
 

@@ -15,7 +15,7 @@ export interface LimitReached {
   readonly retryAfterSeconds: number;
 }
 
-/** Token buckets per user and route (F6.3). `undefined`: go on. */
+/** Token buckets per user and route. `undefined`: go on. */
 export interface RateLimiter {
   takeRequest(asked: RateLimited): LimitReached | undefined;
   /** All `count` calls of a body, or none of them. */

@@ -73,7 +73,7 @@ function replace({ offset, length }: Node, text: string): Replacement {
 export type Filtered = { readonly ok: true; readonly body: Uint8Array } | { readonly ok: false };
 
 /**
- * Filters the whole `application/json` answer to a `tools/list` (F8.15). Where nothing has to go, `body` is the very
+ * Filters the whole `application/json` answer to a `tools/list`. Where nothing has to go, `body` is the very
  * same bytes; where it changed, the response's `content-length` must go, too.
  */
 export function filterToolsJson(body: Uint8Array, mayShow: MayShow): Filtered {

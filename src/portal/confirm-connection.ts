@@ -65,14 +65,14 @@ export function isAllowedReturn(table: RouteTable, origin: string, target: strin
   );
 }
 
-/** One cookie per `state`, so that several consents under way in one browser do not disturb each other (F8.11). */
+/** One cookie per `state`, so that several consents under way in one browser do not disturb each other. */
 const nameOf = (ctx: Context, state: string) =>
   ownCookieName(`consent_${createHash("sha256").update(state).digest("base64url").slice(0, 16)}`, ctx.secure);
 /** Unsigned: the value is a secret already, and a signature would be a second cookie to clear. */
 const attributes = ({ secure }: Context) =>
   ({ path: "/", secure, httpOnly: true, sameSite: "lax", overwrite: true, signed: false }) as const;
 
-/** Binds a consent to the browser that left for it (F8.6). */
+/** Binds a consent to the browser that left for it. */
 export const stateCookie = {
   /** @param ttl seconds */
   set(ctx: Context, state: string, ttl: number): void {

@@ -52,7 +52,7 @@ interface Ending {
   };
 }
 
-/** Connecting a person to an upstream in the browser: leaving, coming back, and the document that says who we are (F4.2, F5.3). */
+/** Connecting a person to an upstream in the browser: leaving, coming back, and the document that says who we are. */
 export function createConnectRouter(deps: ConnectDeps): Router {
   const { routes, signIn, upstreamOAuth, upstreamTokens, logger } = deps;
   const prefix = routes().config.paths.prefix;

@@ -89,7 +89,7 @@ function resourcesOf({ resources }: Readonly<Record<string, unknown>>): readonly
   return typeof resources === "object" && resources !== null ? Object.keys(resources) : [];
 }
 
-/** The service accounts that ask for the use of a person's connections, and those that have it (F2.4). */
+/** The service accounts that ask for the use of a person's connections, and those that have it. */
 export async function serviceAccountEntries(
   deps: Pick<PortalDeps, "routes" | "store">,
   ownerId: string,
@@ -116,7 +116,7 @@ export async function serviceAccountEntries(
 }
 
 /**
- * The portal (F5.5): one page on the issuer's host where people see their servers and the applications that act for them, and
+ * The portal: one page on the issuer's host where people see their servers and the applications that act for them, and
  * undo either. Everything is a form; nothing needs JavaScript.
  */
 export function createConnectionsRouter(deps: Omit<PortalDeps, "externalTokens" | "people">): Router {

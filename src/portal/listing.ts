@@ -20,7 +20,7 @@ export type Asking =
 type Deps = Pick<PortalDeps, "routes" | "mayReach" | "externalTokens" | "signIn" | "people">;
 
 /**
- * Who asks, and for which servers: by a TE, those it is good for (all of F5.1's); else by the browser's session, all that
+ * Who asks, and for which servers: by a TE, those it is good for (all of a session's); else by the browser's session, all that
  * policy allows.
  */
 export async function whoAsks(ctx: Context, deps: Deps): Promise<Asking> {
@@ -36,13 +36,13 @@ async function byToken(authorization: string, deps: Deps): Promise<Asking> {
   if (!token) return unauthorized("only one bearer token is accepted");
   const identified = await deps.externalTokens.identify(token);
   if (!identified.ok) {
-    return identified.refusal === "issuer_unavailable"
+    return identified.rejection === "issuer_unavailable"
       ? {
           ok: false,
           status: 503,
           description: "the keys of the token's issuer cannot be fetched now; try again later",
         }
-      : unauthorized(`the token is not accepted (${identified.refusal})`);
+      : unauthorized(`the token is not accepted (${identified.rejection})`);
   }
   const { caller } = identified;
   const owner = caller.delegatedBy === undefined ? undefined : await deps.people.read(caller.delegatedBy);
@@ -72,7 +72,7 @@ function unauthorized(description: string): Asking {
 
 const disconnectBody = z.object({ routes: z.array(z.string().max(2048)).min(1).max(100) });
 
-/** What applications ask for their users: which MCP servers there are (F5.2), and to give one up (F5.4). */
+/** What applications ask for their users: which MCP servers there are, and to give one up. */
 export function createListingRouter(deps: PortalDeps): Router {
   const { routes, upstreamTokens } = deps;
   const path = `${routes().config.paths.prefix}/mcp/routes`;

@@ -64,7 +64,7 @@ export function reachableRoutes(
 const patienceMs = 3000;
 
 /**
- * Looks at somebody's connections, each as it works now: an expired token is refreshed first (F5.2).
+ * Looks at somebody's connections, each as it works now: an expired token is refreshed first.
  * Rejects only when the store does.
  */
 export function serverStates(

@@ -8,7 +8,7 @@ import { createBrowserSessions } from "./sessions.ts";
 import type { SignIn, SignInDeps } from "./sign-in.ts";
 import { createBackChannelLogout, createSignOut } from "./sign-out.ts";
 
-/** Builds sign-in (F3.5). Its paths follow `paths.prefix` as configured now; a new prefix needs a restart. */
+/** Builds sign-in. Its paths follow `paths.prefix` as configured now; a new prefix needs a restart. */
 export function createSignIn(deps: SignInDeps): SignIn {
   const { routes, fetch, logger } = deps;
   const clients = createOpenidClients(fetch);

@@ -40,7 +40,7 @@ const codeMs = 60_000;
 /** For a person to read a page. */
 const switchMs = 5 * 60_000;
 
-/** How a route host gets a session of its own from the issuer's host (F3.5): a code, good once, for 60 s, in one browser. */
+/** How a route host gets a session of its own from the issuer's host: a code, good once, for 60 s, in one browser. */
 export function createHandover(
   deps: SignInDeps,
   sessions: Sessions,

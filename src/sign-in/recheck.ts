@@ -17,7 +17,7 @@ type Asked = Exclude<Recheck, "sign_in_again"> | "asked_elsewhere" | "overtaken"
 
 /**
  * Asks the company's provider again about a person, with the refresh token of their newest sign-in: at most once per
- * `sign_in.recheck` (F2.1), or when new tokens are needed. One question at a time per person, since providers rotate refresh
+ * `sign_in.recheck`, or when new tokens are needed. One question at a time per person, since providers rotate refresh
  * tokens.
  */
 export function createRecheck(

@@ -24,12 +24,12 @@ export interface BrowserSession {
 }
 
 /**
- * What the company's provider says when asked again about a person (F2.1). `sign_in_again`: it gave us nothing to ask with,
+ * What the company's provider says when asked again about a person. `sign_in_again`: it gave us nothing to ask with,
  * and the last sign-in is too old to go by.
  */
 export type Recheck = "ok" | "refused" | "unavailable" | "sign_in_again";
 
-/** Sign-in at the company's OpenID provider, and the browser sessions that follow from it (F3.5). */
+/** Sign-in at the company's OpenID provider, and the browser sessions that follow from it. */
 export interface SignIn {
   /** Serves `sign_in`, `sign_in/callback[/PROVIDER]`, `sign_in/handover`, `sign_in/complete`, `sign_in/back_channel_logout` and `sign_out`. */
   readonly router: Router;

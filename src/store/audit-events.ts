@@ -23,7 +23,7 @@ export interface RecordedAuditEvent extends Omit<AuditEvent, "action"> {
   readonly action: string;
 }
 
-/** Kinds of audit events (F7.3): what happened to a token or a grant. */
+/** Kinds of audit events: what happened to a token or a grant. */
 export type AuditAction =
   | "external_token.issued"
   | "external_token.refused"

@@ -38,7 +38,7 @@ export interface AuthorizationServerRecords {
   find(model: string, id: string): Promise<AuthorizationServerRecord | undefined>;
   findByUid(model: string, uid: string): Promise<AuthorizationServerRecord | undefined>;
   findByUserCode(model: string, userCode: string): Promise<AuthorizationServerRecord | undefined>;
-  /** One conditional update; false for the loser of a race (F3.7). */
+  /** One conditional update; false for the loser of a race. */
   consume(model: string, id: string): Promise<boolean>;
   /**
    * Uses up a refresh token and stores its successor, in one transaction. False for the loser of a race: nothing is stored then.

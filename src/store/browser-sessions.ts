@@ -19,7 +19,7 @@ export interface BrowserSessions {
   /** A session whose parent has ended meanwhile is not created: looking for it finds nothing. */
   create(session: BrowserSessionRecord): Promise<void>;
   find(id: string): Promise<BrowserSessionRecord | undefined>;
-  /** Whether the session of this `secretName` exists and has not expired: tokens minted for it die with it (F5.1). */
+  /** Whether the session of this `secretName` exists and has not expired: tokens minted for it die with it. */
   isLive(name: string): Promise<boolean>;
   /** Ends the session, its parent and all handed over from them (sign-out). No session, no audit event. */
   end(id: string, audit?: AuditEvent): Promise<void>;

@@ -47,7 +47,7 @@ export type InSpan = <T>(
   work: () => Promise<T>,
 ) => Promise<T>;
 
-/** The metrics this room sets (F7.3); telemetry's own satisfy it. */
+/** The metrics this room sets; telemetry's own satisfy it. */
 export interface StoreMetrics {
   readonly storeDuration: { startTimer(labels: { operation: string }): () => void };
   readonly storeRowsRejected: { inc(labels: { table: string }): void };

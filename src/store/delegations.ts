@@ -56,7 +56,7 @@ export async function takeBack(
     .execute();
 }
 
-/** A service account that may ask for the use of its owner's connection, and whether it has been given it (F2.4). */
+/** A service account that may ask for the use of its owner's connection, and whether it has been given it. */
 export interface Delegation {
   /** The service account's; ends with it. */
   readonly grantId: string;
@@ -108,7 +108,7 @@ async function recordIfAny(
   return true;
 }
 
-/** Connections that their owners let service accounts use (F2.4). What changes here, changes what a grant may do. */
+/** Connections that their owners let service accounts use. What changes here, changes what a grant may do. */
 export function delegations(database: Database, macs: RowMacs): Delegations {
   const { clock } = database;
 

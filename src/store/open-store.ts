@@ -32,7 +32,7 @@ const batchSize = 500;
 
 /**
  * Deletes what has had its time, in batches that lock few rows briefly and pass over those in use, so that no table grows
- * without bound (F4.4).
+ * without bound.
  * @param options.auditRetentionDays how long the audit trail is kept
  * @returns rows deleted, per table
  */
@@ -54,7 +54,7 @@ export async function removeExpired(
     authorization_server_record: sql`expires_at < ${at}`,
     delegation: sql`expires_at < ${at}`,
     browser_session: sql`expires_at < ${at}`,
-    // Kept while anything descends from it that must be asked about again (F2.1).
+    // Kept while anything descends from it that must be asked about again.
     sign_in_session: sql`
       checked_at < ${ago(90)}
       and not exists (

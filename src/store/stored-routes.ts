@@ -7,7 +7,7 @@ import { notify } from "./notifications/notifications.ts";
 import type { RowMacs } from "./row-macs.ts";
 import type { Tables } from "./tables.ts";
 
-/** A route made over the admin API (F7.5). */
+/** A route made over the admin API. */
 export interface StoredRoute {
   readonly id: string;
   /** Host and path prefix; unique. */
@@ -40,7 +40,7 @@ type Row = Selectable<Tables["stored_route"]>;
 const now = sql<Date>`now()`;
 
 /**
- * Routes made over the admin API (F7.5); the whole entry is sealed, since secrets stand in it.
+ * Routes made over the admin API; the whole entry is sealed, since secrets stand in it.
  * @param onUnreadable told of a route that no known key opens; it is left out
  */
 export function storedRoutes(

@@ -5,7 +5,7 @@ import { notify } from "./notifications/notifications.ts";
 import type { RowMacs } from "./row-macs.ts";
 import type { Tables } from "./tables.ts";
 
-/** What the upstream asked for and the connection lacks; outlives the token row (F3.6, F4.6). */
+/** What the upstream asked for and the connection lacks; outlives the token row. */
 export interface RequiredScopes {
   readonly scopes: readonly string[];
   /** `resource_metadata` of the upstream's challenge. */

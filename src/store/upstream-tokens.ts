@@ -15,7 +15,7 @@ export interface UpstreamToken extends ConnectionKey {
   readonly redirectUri?: string;
   readonly accessToken: string;
   readonly tokenType: "Bearer" | "DPoP";
-  /** Absent: used until the upstream refuses it (F4.10). */
+  /** Absent: used until the upstream refuses it. */
   readonly expiresAt?: Date;
   readonly refreshToken?: string;
   readonly refreshExpiresAt?: Date;
@@ -117,7 +117,7 @@ export interface StoredUpstreamTokens extends RequiredScopesTable {
   recordUse(key: ConnectionKey): Promise<void>;
   /**
    * Connections to places, or below them, that no route has had for `graceSeconds`, as seen by every replica that asked meanwhile: one that
-   * still knows the route starts the time anew (F8.10).
+   * still knows the route starts the time anew.
    */
   orphans(
     places: readonly Pick<ConnectionKey, "routeId" | "upstream">[],

@@ -1,6 +1,6 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
 
-/** Every metric of the product, made in one place (F7.3). Names follow Prometheus' conventions: base units, `_total`. */
+/** Every metric of the product, made in one place. Names follow Prometheus' conventions: base units, `_total`. */
 export type Metrics = ReturnType<typeof createMetrics>;
 
 const seconds = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5];

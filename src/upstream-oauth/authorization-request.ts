@@ -51,7 +51,7 @@ interface Again {
   readonly standing?: Standing;
 }
 
-/** A person's trip to an upstream's authorization server and back (F4.3). */
+/** A person's trip to an upstream's authorization server and back. */
 export interface AuthorizationRequests {
   /** @throws UpstreamOAuthError */
   begin(consent: BeginConsent): Promise<{ location: string; state: string } | { notice: ConsentNotice }>;
@@ -471,7 +471,7 @@ function isAt(
 /** For the database, ms. */
 const browserWaitsMs = 15_000;
 
-/** Challenge or metadata, configuration, what an upstream demanded since, and what the connection has already (F4.6). */
+/** Challenge or metadata, configuration, what an upstream demanded since, and what the connection has already. */
 export function scopesFor(
   auth: OAuthConfig,
   server: UpstreamServer,

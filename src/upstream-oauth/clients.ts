@@ -42,7 +42,7 @@ export interface UnfitClient {
   readonly demanded?: boolean;
 }
 
-/** Who we are at which server (F4.2). */
+/** Who we are at which server. */
 export interface Clients {
   /**
    * The client a new consent uses (configured, else our document, else registered), and the callback that is its alone.
@@ -342,7 +342,7 @@ function isDue(found: ClientRegistration): boolean {
   return end - Date.now() < Math.max(60_000, (end - (registeredAt ?? end)) / 4);
 }
 
-/** `auto` (F4.2): a server on the internet can fetch our document only when the host's name leads to a public address. */
+/** `auto`: a server on the internet can fetch our document only when the host's name leads to a public address. */
 async function isPublicHost(host: string): Promise<boolean> {
   const { hostname } = new URL(`https://${host}`);
   if (isIP(hostname.replace(/^\[(.*)\]$/, "$1"))) return false;

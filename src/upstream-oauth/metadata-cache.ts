@@ -14,7 +14,7 @@ interface Entry extends MetadataDocument {
   readonly freshUntil: number;
 }
 
-/** Bounded, revalidating cache of metadata documents (F8.13). */
+/** Bounded, revalidating cache of metadata documents. */
 export interface MetadataCache {
   /**
    * The document at `url`; callers of one key share one request. `scope` separates those who may not see each other's documents.

@@ -36,7 +36,7 @@ export interface RouteFetch {
    */
   legacySession(route: Route): (init: RequestInit, url?: string) => Promise<ProbeResponse>;
   /**
-   * An endpoint from metadata: https, or http on an origin that the operator named (F8.5).
+   * An endpoint from metadata: https, or http on an origin that the operator named.
    *
    * @throws UpstreamOAuthError `endpoint_not_allowed`, `metadata_invalid` when it is no URL at all.
    */

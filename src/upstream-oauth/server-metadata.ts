@@ -139,7 +139,7 @@ export function createServerMetadata({
     return undefined;
   }
 
-  /** `allowed_as_metadata_domains` (F4.8). */
+  /** `allowed_as_metadata_domains`. */
   function checkDomain(issuer: URL): void {
     const allowed = routes().config.upstreamOAuth.allowedAsMetadataDomains;
     if (allowed.length === 0) return;
@@ -152,7 +152,7 @@ export function createServerMetadata({
     );
   }
 
-  /** Endpoints must be usable before a person is sent on a trip (F8.5). */
+  /** Endpoints must be usable before a person is sent on a trip. */
   function checked(route: Route, as: AuthorizationServer): AuthorizationServer {
     const names = [
       "authorization_endpoint",

@@ -4,7 +4,7 @@ import { isKnownError, UpstreamOAuthError } from "./errors.ts";
 import { numberOf, objectOf, readJsonObject, textOf, textsOf, timeOf } from "./json.ts";
 import { readableScopes } from "./www-authenticate.ts";
 
-/** A checked answer of a token endpoint (F4.10). */
+/** A checked answer of a token endpoint. */
 export interface TokenAnswer {
   readonly accessToken: string;
   /** `N_A`: not an access token (RFC 8693), an identity assertion for instance. */

@@ -16,7 +16,7 @@ export interface BeginConsent {
   readonly route: Route;
   /** Where the browser goes when all is done; checked by the caller. */
   readonly returnTo: string;
-  /** F5.3: the last page tells its opener and closes. */
+  /** The last page tells its opener and closes. */
   readonly popup?: boolean;
   /** What a page of ours has shown this person, who goes on. */
   readonly shown?: Pick<ConsentNotice, "server" | "scopes">;
@@ -83,7 +83,7 @@ export type NonInteractiveOutcome =
   | { readonly kind: "refused"; readonly reason: string }
   | { readonly kind: "unavailable"; readonly retryAfterSeconds: number; readonly reason: string };
 
-/** One step of a discovery, for `doctor` (F7.4). */
+/** One step of a discovery, for `doctor`. */
 export interface DiscoveryStep {
   readonly name:
     | "upstream"
@@ -118,15 +118,15 @@ export type DiscoveryResult =
 
 /** We as OAuth client of upstreams' authorization servers. */
 export interface UpstreamOAuth {
-  /** Finds the server, registers where needed, remembers the trip (F4.1 to F4.3). The caller sets the state cookie and redirects. */
+  /** Finds the server, registers where needed, remembers the trip. The caller sets the state cookie and redirects. */
   begin(consent: BeginConsent): Promise<Begun>;
   /** Where a consent would lead now, for a page that says so beforehand; undefined where that cannot be told. Never throws. */
   notice(userId: string, route: Route): Promise<ConsentNotice | undefined>;
   /** Checks browser, person and issuer, redeems the code, stores the TI. Single use. */
   finish(callback: FinishConsent): Promise<Finished>;
-  /** One HTTP call; storing and leasing are the caller's (F4.5). */
+  /** One HTTP call; storing and leasing are the caller's. */
   refresh(token: UpstreamToken, route: Route): Promise<RefreshOutcome>;
-  /** A TI without consent: `token_exchange`, `client_credentials`, `id_jag` (F4.9). */
+  /** A TI without consent: `token_exchange`, `client_credentials`, `id_jag`. */
   grant(route: Route, subject: TokenSubject): Promise<NonInteractiveOutcome>;
   /** RFC 7009, refresh token first; false when the server offers none or refused. Never throws. */
   revoke(token: UpstreamToken, route: Route): Promise<boolean>;
@@ -147,7 +147,7 @@ export interface UpstreamOAuth {
   clientJwks(): JSONWebKeySet;
   /** Runs discovery without a cache, reporting each step; registers nothing. */
   discover(route: Route, onStep: (step: DiscoveryStep) => void): Promise<DiscoveryResult>;
-  /** Discovers and registers for a route that is not served yet (F7.5). `table` is the one it would be part of. */
+  /** Discovers and registers for a route that is not served yet. `table` is the one it would be part of. */
   prepare(route: Route, table: RouteTable): Promise<DiscoveryResult>;
   /** Trusts neither the upstream's metadata nor our registration any longer: it rejects tokens, or has pointed elsewhere. */
   forget(route: Route): void;
@@ -162,7 +162,7 @@ export interface UpstreamOAuthDeps {
   readonly logger: Logger;
   readonly metrics: Metrics;
   readonly keys: ClientKeys;
-  /** Gets new tokens from the company's provider in place of these, which have expired (F1.4). Absent: none can be had. */
+  /** Gets new tokens from the company's provider in place of these, which have expired. Absent: none can be had. */
   readonly refreshSignIn?: (
     old: Pick<SignInSession, "userId" | "tokensAt">,
   ) => Promise<"ok" | "refused" | "unavailable" | "sign_in_again">;

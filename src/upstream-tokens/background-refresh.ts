@@ -10,7 +10,7 @@ const aheadMs = 120_000;
 /** Share of its life that a short-lived token must have left at most. */
 const lastPart = 0.2;
 
-/** Refreshes TIs before they expire, in rounds with jitter so that replicas do not march in step (F4.5). Returns the way to stop. */
+/** Refreshes TIs before they expire, in rounds with jitter so that replicas do not march in step. Returns the way to stop. */
 export function startRefreshingAhead(
   deps: UpstreamTokensDeps & { cache: ConnectionCache; renewer: Refresher },
 ): () => void {

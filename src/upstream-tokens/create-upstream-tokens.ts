@@ -281,7 +281,7 @@ function needUnknown(thrown: unknown): Credential {
   return { kind: "unavailable", retryAfterSeconds: isPassing(code) ? 5 : 60, reason: code, fault: code };
 }
 
-/** A machine is never sent to consent: somebody else must (F2.4). */
+/** A machine is never sent to consent: somebody else must. */
 function forMachine(found: Credential, route: Route): Credential {
   if (found.kind !== "missing") return found;
   return forbidden(
@@ -303,7 +303,7 @@ function subjectOf({ key }: Connection, { externalToken }: TokenCaller): TokenSu
   return { userId: key.userId, externalToken };
 }
 
-/** Whether TIs come without consent (F4.9). */
+/** Whether TIs come without consent. */
 function isGranted(route: Route): boolean {
   if (route.mcp.kind !== "server") return false;
   const { type } = route.mcp.auth;

@@ -7,7 +7,7 @@ import type { ConnectionCache } from "./connections.ts";
 import type { Refresher } from "./refresher.ts";
 import type { UpstreamTokensDeps } from "./upstream-tokens.ts";
 
-/** Ends connections: one that its person gives up, all of a person who has gone, those of routes that have gone (F4.7, F8.10). */
+/** Ends connections: one that its person gives up, all of a person who has gone, those of routes that have gone. */
 export interface Disconnect {
   /** Deleted here in any case, revoked at the upstream where it offers that. False: there was none. */
   end(key: ConnectionKey, reason?: string): Promise<boolean>;

@@ -17,10 +17,10 @@ export type RefreshResult =
   | { readonly kind: "gone"; readonly reason: string }
   | { readonly kind: "unavailable"; readonly retryAfterSeconds: number; readonly reason: string };
 
-/** Gets new TIs from authorization servers: once per connection at a time, over all replicas (F4.5). */
+/** Gets new TIs from authorization servers: once per connection at a time, over all replicas. */
 export interface Refresher {
   /**
-   * Refreshes this version, or waits for whoever does. Goes on when the request that asked has gone (F8.12).
+   * Refreshes this version, or waits for whoever does. Goes on when the request that asked has gone.
    * @param rejected the upstream takes the access token no more, whatever its expiry says; default false
    */
   refresh(
@@ -29,7 +29,7 @@ export interface Refresher {
     route: Route,
     rejected?: boolean,
   ): Promise<RefreshResult>;
-  /** A grant without consent (F4.9). */
+  /** A grant without consent. */
   obtain(connection: Connection, route: Route, subject: TokenSubject): Promise<RefreshResult>;
   /** Outcome of a recent failure that it is too early to try again after. @param now ms */
   backoff(name: string, now: number): Extract<RefreshResult, { kind: "unavailable" | "gone" }> | undefined;

@@ -17,7 +17,7 @@ type Refused = UpstreamRejection & UpstreamChallenge;
 const freshMs = 60_000;
 
 /**
- * What an upstream's refusal of an injected TI comes to (F4.6, F8.3). A refresh is tried once; then consent is asked for; a
+ * What an upstream's refusal of an injected TI comes to. A refresh is tried once; then consent is asked for; a
  * token that came from that very consent and is refused again ends the matter, or the client would go round in circles.
  */
 export function createUpstreamRejections(

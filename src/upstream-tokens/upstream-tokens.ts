@@ -37,7 +37,7 @@ type Ready = Extract<Credential, { kind: "credential" }>;
 const made = new WeakMap<Route, Ready>();
 const nothing: Ready = { kind: "credential", headers: [] };
 
-/** The credential that stands in the routes file, the same for every caller (F1.4); undefined where tokens are needed. */
+/** The credential that stands in the routes file, the same for every caller; undefined where tokens are needed. */
 export function staticCredential(route: Route): Ready | undefined {
   if (route.mcp.kind !== "server") return nothing;
   const { auth } = route.mcp;
@@ -62,7 +62,7 @@ export interface TokenCaller {
   /** By which MCP client, under which grant: for the audit trail. */
   readonly clientId?: string;
   readonly grantId?: string;
-  /** A service account's owner, whose connection it may use by that person's consent (F2.4). */
+  /** A service account's owner, whose connection it may use by that person's consent. */
   readonly delegatedBy?: string;
   /** The TE itself, for routes whose `token_exchange` exchanges it. */
   readonly externalToken?: string;
@@ -98,7 +98,7 @@ export interface UpstreamRejection {
   readonly dpopNonce?: string;
 }
 
-/** What a refusal comes to (F4.6). `reason` is a stable word for log and metric. */
+/** What a refusal comes to. `reason` is a stable word for log and metric. */
 export type RejectionOutcome =
   /** None of our business: the client gets the upstream's answer as it is. */
   | { readonly kind: "untouched"; readonly reason: string }
@@ -126,11 +126,11 @@ export interface UpstreamTokens {
   find(caller: TokenCaller, route: Route, now?: number): Credential | Promise<Credential>;
   /** For consent and listings; an expired token is refreshed first. Rejects only when the store does. */
   connectionState(userId: string, route: Route): Promise<ConnectionState>;
-  /** F4.7: deletes the connection and revokes its tokens at the upstream; false if there was none. */
+  /** Deletes the connection and revokes its tokens at the upstream; false if there was none. */
   disconnect(userId: string, route: Route): Promise<boolean>;
   /** The same for a connection whose route may have gone. */
   end(key: ConnectionKey, reason?: string): Promise<boolean>;
-  /** The same for all connections of a person who has gone; how many there were (F8.10). */
+  /** The same for all connections of a person who has gone; how many there were. */
   disconnectAll(userId: string): Promise<number>;
   /** The same for connections whose route has been gone for a day; to be called now and then. */
   disconnectOrphans(): Promise<number>;

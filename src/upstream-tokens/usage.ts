@@ -5,8 +5,8 @@ import type { Logger } from "../telemetry/logger.ts";
 import type { TokenCaller } from "./upstream-tokens.ts";
 
 /**
- * Remembers that tokens are used, in the background: the first time in the audit trail (F7.3), at most once per replica, and
- * every few minutes in the store, for the person to see (F5.5).
+ * Remembers that tokens are used, in the background: the first time in the audit trail, at most once per replica, and
+ * every few minutes in the store, for the person to see.
  */
 export interface Usage {
   /**

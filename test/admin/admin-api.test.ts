@@ -41,7 +41,7 @@ const open = (name: string, more: object = {}) => ({
 });
 const call = (...given: Parameters<typeof house.first.call>) => house.first.call(...given);
 
-describe("F7.5 admin API: who", () => {
+describe("admin API: who", () => {
   it("refuses those without a token, with a wrong one, and with a token in another scheme", async () => {
     for (const authorization of ["", "Bearer wrong", `Basic ${house.tokens.admin}`]) {
       const answer = await call("GET", "/routes", undefined, { headers: { authorization } });
@@ -68,7 +68,7 @@ describe("F7.5 admin API: who", () => {
   });
 });
 
-describe("F7.5 admin API: routes", () => {
+describe("admin API: routes", () => {
   it("lists the file's and the database's, and changes only the latter", async () => {
     const { body } = await call("GET", "/routes");
     expect(body.routes).toContainEqual(expect.objectContaining({ id: "in-file", source: "file" }));
@@ -175,7 +175,7 @@ describe("F7.5 admin API: routes", () => {
   });
 });
 
-describe("F7.5 admin API: discovery", () => {
+describe("admin API: discovery", () => {
   const discovered = (name: string) => ({
     id: name,
     from: `https://${name}.test`,
@@ -249,7 +249,7 @@ describe("F7.5 admin API: discovery", () => {
   });
 });
 
-describe("F7.5 admin API: its own description", () => {
+describe("admin API: its own description", () => {
   it("is an OpenAPI 3.1 document that every answer keeps to", async () => {
     const { body } = await call("GET", "/openapi.json");
     expect(body.openapi).toBe("3.1.0");
@@ -280,7 +280,7 @@ describe("F7.5 admin API: its own description", () => {
     for (const line of lines) expect([event?.(JSON.parse(line)), event?.errors]).toEqual([true, null]);
   });
 
-  it("F7.3 has the same trail on the command line", async () => {
+  it("has the same trail on the command line", async () => {
     const printed: string[] = [];
     const err = (text: string) => expect(text).toBe("");
     const which = { action: "route.created" };
@@ -289,7 +289,7 @@ describe("F7.5 admin API: its own description", () => {
     expect(printed.join("")).toBe((await call("GET", "/audit?until=2100-01-01&action=route.created")).text);
   });
 
-  it("F7.3 exports the audit trail page by page", async () => {
+  it("exports the audit trail page by page", async () => {
     const path = "/audit?until=2100-01-01&limit=2";
     const first = (await call("GET", path)).text
       .trim()

@@ -61,7 +61,7 @@ const step = fc.oneof(
   ),
 );
 
-describe("F7.5 secrets go in and never come out", () => {
+describe("secrets go in and never come out", () => {
   it("whatever is sent, and whoever asks", async () => {
     await fc.assert(
       fc.asyncProperty(fc.array(step, { minLength: 1, maxLength: 8 }), async (steps) => {
@@ -95,7 +95,7 @@ describe("F7.5 secrets go in and never come out", () => {
   });
 });
 
-describe("F7.5 a change", () => {
+describe("a change", () => {
   const oauth = (rest: object) => ({ mcp: { server: { upstream_oauth2: rest } } });
   const stored = oauth({ client_id: "c", client_secret: "old", scopes: ["a"] });
 

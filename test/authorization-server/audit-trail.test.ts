@@ -8,7 +8,7 @@ beforeAll(async () => {
 });
 afterAll(() => house.close());
 
-test("F7.3 a person's way from sign-in to sign-out is in the audit trail, each step once", async () => {
+test("a person's way from sign-in to sign-out is in the audit trail, each step once", async () => {
   const app = await registeredApp(house, onTheWeb);
   const browser = house.browser();
   const tokens = await app.tokens(browser, "alice");

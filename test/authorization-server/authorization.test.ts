@@ -15,7 +15,7 @@ afterAll(() => house.close());
 const atCompany = (person: keyof typeof people) => (origin: string) =>
   origin === house.company.issuer ? people[person] : undefined;
 
-test("F2.1 F3.4 a registered client gets a TE for the resource after sign-in and consent", async () => {
+test("a registered client gets a TE for the resource after sign-in and consent", async () => {
   const tokens = await app.tokens(house.browser(), "alice", { scope: "tools:read tools:write" });
   expect(decodeProtectedHeader(tokens.access_token)).toMatchObject({ alg: "ES256", typ: "at+jwt" });
   expect(decodeJwt(tokens.access_token)).toMatchObject({
@@ -36,7 +36,7 @@ test("F2.1 F3.4 a registered client gets a TE for the resource after sign-in and
   });
 });
 
-test("F3.2 the answer carries state and our issuer (RFC 9207)", async () => {
+test("the answer carries state and our issuer (RFC 9207)", async () => {
   const { url, state } = app.request();
   const browser = house.browser();
   const page = await browser.agree(await browser.open(url), atCompany("alice"));
@@ -44,18 +44,18 @@ test("F3.2 the answer carries state and our issuer (RFC 9207)", async () => {
   expect(page.url.searchParams.get("iss")).toBe("https://auth.test");
 });
 
-test("F8.8 a client that asks for no scope gets mcp, one that asks gets what it asked for", async () => {
+test("a client that asks for no scope gets mcp, one that asks gets what it asked for", async () => {
   const browser = house.browser();
   expect((await app.tokens(browser, "alice")).scope).toBe("mcp");
   expect((await app.tokens(browser, "alice", { scope: "a:b c" })).scope).toBe("a:b c");
 });
 
-test("F8.8 the audience is the route's own name whatever URL below it was asked for", async () => {
+test("the audience is the route's own name whatever URL below it was asked for", async () => {
   const tokens = await app.tokens(house.browser(), "alice", { resource: "https://many.test/a/deeper" });
   expect(decodeJwt(tokens.access_token).aud).toBe("https://many.test/a");
 });
 
-describe("F8.8 resource", () => {
+describe("resource", () => {
   test.each([
     ["of nobody", { resource: "https://elsewhere.test" }],
     ["with the wrong scheme", { resource: "http://one.test" }],
@@ -153,7 +153,7 @@ describe("F8.8 resource", () => {
     expect((await app.refresh(tokens.refresh_token)).status).toBe(200);
   });
 
-  test("F3.2 is added on a route host for clients of the 2025-03-26 revision", async () => {
+  test("is added on a route host for clients of the 2025-03-26 revision", async () => {
     const metadata = await (
       await house.fetch("https://one.test/.well-known/oauth-authorization-server")
     ).json();
@@ -168,13 +168,13 @@ describe("F8.8 resource", () => {
   });
 });
 
-test("F8.8 a TE for one route is worth nothing on another", async () => {
+test("a TE for one route is worth nothing on another", async () => {
   const { access_token } = await app.tokens(house.browser(), "alice", { resource: "https://many.test/a" });
   const identified = await house.externalTokens.identify(access_token);
   expect(identified).toMatchObject({ ok: true, audience: ["https://many.test/a"] });
 });
 
-describe("F8.1 PKCE", () => {
+describe("PKCE", () => {
   test.each([
     ["plain", { code_challenge_method: "plain" }],
     ["without a method", { code_challenge_method: undefined }],
@@ -187,7 +187,7 @@ describe("F8.1 PKCE", () => {
   });
 });
 
-describe("F3.9 a redirect URI that is not the client's ends on a page of ours", () => {
+describe("a redirect URI that is not the client's ends on a page of ours", () => {
   test.each([
     "https://attacker.test/client-callback",
     "http://127.0.0.1:7777/client-callback/../other",
@@ -212,7 +212,7 @@ describe("F3.9 a redirect URI that is not the client's ends on a page of ours", 
   });
 });
 
-test("F3.3 loopback ports are free", async () => {
+test("loopback ports are free", async () => {
   const changes = { redirect_uri: "http://127.0.0.1:61234/client-callback" };
   const { params, verifier, page } = await app.authorize(house.browser(), "alice", changes);
   expect(page.url.port).toBe("61234");
@@ -220,7 +220,7 @@ test("F3.3 loopback ports are free", async () => {
   expect(response.status).toBe(200);
 });
 
-describe("F3.4 consent", () => {
+describe("consent", () => {
   test("names the client, says that nobody vouches for the name, and where the answer goes", async () => {
     const fresh = await registeredApp(house, { client_name: "<b>Evil & Co</b>" });
     const browser = house.browser();
@@ -437,7 +437,7 @@ describe("prompt", () => {
     expect(page.url.origin).toBe(house.company.issuer);
   });
 
-  test("F1.4 a route whose tokens go by the sign-in asks the company again when that has run out, and once only", async () => {
+  test("a route whose tokens go by the sign-in asks the company again when that has run out, and once only", async () => {
     const browser = house.browser();
     const signIn = await browser.open("https://auth.test/.pomerium/sign_in?return_to=/whoami");
     await throughCompany(house, browser, signIn, "alice");
@@ -461,7 +461,7 @@ describe("prompt", () => {
   });
 });
 
-test("F8.11 two clients in two tabs of a fresh browser do not disturb each other", async () => {
+test("two clients in two tabs of a fresh browser do not disturb each other", async () => {
   const other = await registeredApp(house);
   const browser = house.browser();
   const first = app.request();

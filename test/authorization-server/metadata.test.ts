@@ -16,7 +16,7 @@ const get = async (url: string) => {
   };
 };
 
-describe("F3.1 protected-resource metadata (RFC 9728)", () => {
+describe("protected-resource metadata (RFC 9728)", () => {
   test.each([
     ["https://one.test", "", "https://one.test", "one"],
     ["https://one.test", "/any/path", "https://one.test/any/path", "one"],
@@ -43,8 +43,8 @@ describe("F3.1 protected-resource metadata (RFC 9728)", () => {
   });
 });
 
-describe("F3.2 authorization-server metadata (RFC 8414)", () => {
-  test("everything it names answers (F8.9)", async () => {
+describe("authorization-server metadata (RFC 8414)", () => {
+  test("everything it names answers", async () => {
     const { body } = await get("https://auth.test/.well-known/oauth-authorization-server");
     expect(body).toMatchObject({
       issuer: "https://auth.test",
@@ -84,7 +84,7 @@ describe("F3.2 authorization-server metadata (RFC 8414)", () => {
   });
 });
 
-test("F2.7 the keys of identity assertions are published on route hosts, without private parts", async () => {
+test("the keys of identity assertions are published on route hosts, without private parts", async () => {
   for (const host of ["one.test", "many.test", "auth.test"]) {
     const { status, body } = await get(`https://${host}/.well-known/pomerium/jwks.json`);
     expect(status).toBe(200);

@@ -9,7 +9,7 @@ beforeAll(async () => {
 });
 afterAll(() => house.close());
 
-test("F7.3 a person's steps are counted by how they ended, with the time they took", async () => {
+test("a person's steps are counted by how they ended, with the time they took", async () => {
   const { authorizationServerRecords: records } = house.store;
   const browser = house.browser();
   /** A client's authorization, up to our consent page. */
@@ -51,7 +51,7 @@ test("F7.3 a person's steps are counted by how they ended, with the time they to
   expect(took).toBeLessThan(130);
 });
 
-test("F7.3 what nobody foresaw is told to nobody, and counted", async () => {
+test("what nobody foresaw is told to nobody, and counted", async () => {
   const app = await registeredApp(house);
   const { authorizationServerRecords: records } = house.store;
   const { find } = records;

@@ -26,7 +26,7 @@ async function codeOf(client: McpApp, changes?: Record<string, string | undefine
   return { code: params.get("code") ?? "", verifier };
 }
 
-describe("F8.1 the token endpoint", () => {
+describe("the token endpoint", () => {
   test.each([
     ["another redirect URI", { redirect_uri: "http://127.0.0.1:7778/client-callback" }],
     ["another verifier", { code_verifier: "x".repeat(43) }],
@@ -120,7 +120,7 @@ describe("F8.1 the token endpoint", () => {
   });
 });
 
-describe("F8.7 F2.1 refresh tokens", () => {
+describe("refresh tokens", () => {
   let tokens: Tokens;
   beforeEach(async () => {
     tokens = await app.tokens(house.browser(), "alice", { scope: "a b" });
@@ -161,7 +161,7 @@ describe("F8.7 F2.1 refresh tokens", () => {
   test.each([
     ["the upstream's consent is missing", "missing"],
     ["a new sign-in is needed", "sign_in_needed"],
-  ] as const)("F3.6 are refused while %s, and good again afterwards", async (_why, state) => {
+  ] as const)("are refused while %s, and good again afterwards", async (_why, state) => {
     house.connections.set("company/alice one", state);
     expect(await problem(await app.refresh(tokens.refresh_token))).toMatchObject({ error: "invalid_grant" });
     expect(await problem(await app.refresh(tokens.refresh_token))).toMatchObject({ error: "invalid_grant" });
@@ -171,13 +171,13 @@ describe("F8.7 F2.1 refresh tokens", () => {
     house.connections.delete("company/alice one");
   });
 
-  test("F3.6 keep working while the upstream's server is merely down", async () => {
+  test("keep working while the upstream's server is merely down", async () => {
     house.connections.set("company/alice one", "unavailable");
     expect((await app.refresh(tokens.refresh_token)).status).toBe(200);
     house.connections.delete("company/alice one");
   });
 
-  test("F8.10 of a route that was removed are refused, and good again when it is back", async () => {
+  test("of a route that was removed are refused, and good again when it is back", async () => {
     await house.reconfigure((yaml) => yaml.replaceAll("https://one.test", "https://uno.test"));
     expect(await problem(await app.refresh(tokens.refresh_token))).toMatchObject({ error: "invalid_grant" });
     await house.reconfigure((yaml) => yaml.replaceAll("https://uno.test", "https://one.test"));
@@ -185,7 +185,7 @@ describe("F8.7 F2.1 refresh tokens", () => {
   });
 });
 
-describe("F2.1 each refresh asks the company again", () => {
+describe("each refresh asks the company again", () => {
   test("and policy sees changed groups, by every token of the person", async () => {
     const seen = async ({ access_token }: Tokens) => {
       const verified = await house.externalTokens.verify(access_token, house.routes().byId("one")!);
@@ -233,7 +233,7 @@ describe("F2.1 each refresh asks the company again", () => {
     expect((await app.refresh(refresh_token)).status).toBe(200);
   });
 
-  test("F8.10 ends the person's sessions, grants and connections when the company refuses", async () => {
+  test("ends the person's sessions, grants and connections when the company refuses", async () => {
     const browser = house.browser();
     const bobs = await app.tokens(browser, "bob");
     house.company.dismiss("bob");
@@ -245,7 +245,7 @@ describe("F2.1 each refresh asks the company again", () => {
     expect(house.gone).toEqual(["company/bob"]);
   });
 
-  test("F2.4 those who have delegated a connection are asked for, too, although no client of theirs refreshes", async () => {
+  test("those who have delegated a connection are asked for, too, although no client of theirs refreshes", async () => {
     const { store, signIn, company } = house;
     await app.tokens(house.browser(), "alice");
     const owner = "company/alice";
@@ -283,7 +283,7 @@ describe("F2.1 each refresh asks the company again", () => {
   }
 });
 
-describe("F3.7 F8.9 revocation and introspection", () => {
+describe("revocation and introspection", () => {
   let tokens: Tokens;
   beforeEach(async () => {
     tokens = await app.tokens(house.browser(), "alice", { scope: "a b" });
@@ -352,7 +352,7 @@ describe("F3.7 F8.9 revocation and introspection", () => {
     expect(await problem(await app.refresh(tokens.refresh_token))).toMatchObject({ error: "invalid_grant" });
   });
 
-  test("F7.3 a TE revoked by its client is in the audit trail: whose, by which client, for which route", async () => {
+  test("a TE revoked by its client is in the audit trail: whose, by which client, for which route", async () => {
     const client = await registeredApp(house);
     const { access_token: token } = await client.tokens(house.browser(), "alice");
     // A second time there is nothing left to revoke.
@@ -382,7 +382,7 @@ describe("F3.7 F8.9 revocation and introspection", () => {
   });
 });
 
-test("F2.1 refresh tokens end 30 days after their last use, and 365 days after the consent however often they are used", async () => {
+test("refresh tokens end 30 days after their last use, and 365 days after the consent however often they are used", async () => {
   const { authorizationServerRecords: records } = house.store;
   const recordOf = async ({ refresh_token }: Tokens) => {
     const record = await records.find("RefreshToken", refresh_token);
@@ -405,7 +405,7 @@ test("F2.1 refresh tokens end 30 days after their last use, and 365 days after t
   expect(await problem(await app.refresh(renewed.refresh_token))).toMatchObject({ error: "invalid_grant" });
 });
 
-describe("F4.6 a TE says when its client cannot refresh it", () => {
+describe("a TE says when its client cannot refresh it", () => {
   const codeOnly = { grant_types: ["authorization_code"] };
   const documented = async () => {
     const url = "https://app.example/oauth/code-only.json";
@@ -428,7 +428,7 @@ describe("F4.6 a TE says when its client cannot refresh it", () => {
   });
 });
 
-test("F2.2 signing keys rotate without a restart: old tokens stay good, new ones use the new key", async () => {
+test("signing keys rotate without a restart: old tokens stay good, new ones use the new key", async () => {
   const before = await app.tokens(house.browser(), "alice");
   const kid = await house.keys.rotate("external_token", 0, 7200);
   const after = await app.tokens(house.browser(), "alice");

@@ -16,7 +16,7 @@ beforeEach(async () => {
   house.connections.set("company/alice one", "missing");
 });
 
-describe("F3.6 a route whose upstream needs the person's consent", () => {
+describe("a route whose upstream needs the person's consent", () => {
   test("gets it in the same trip, after our own consent", async () => {
     house.connectOutcome = "connects";
     const { url } = app.request();
@@ -124,7 +124,7 @@ describe("F3.6 a route whose upstream needs the person's consent", () => {
     expect(page.url.searchParams.get("error")).toBe("interaction_required");
   });
 
-  test("F8.11 two clients may be at it at the same time", async () => {
+  test("two clients may be at it at the same time", async () => {
     house.connectOutcome = "connects";
     const other = await registeredApp(house);
     house.connections.set("company/alice many-a", "missing");

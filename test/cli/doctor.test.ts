@@ -79,7 +79,7 @@ function healthy(changes: Record<string, unknown> = {}) {
   upstream.on("/token", { status: 401, body: { error: "invalid_client" } });
 }
 
-describe("F7.4 doctor", () => {
+describe("doctor", () => {
   it("tells the redirect URI to register where the endpoints are given", async () => {
     healthy();
     const endpoint = { auth_url: "https://as.test/authorize", token_url: tokenUrl() };

@@ -4,7 +4,7 @@ import { observe } from "../system/faults/load.ts";
 import { startWorld, type World } from "../system/faults/world.ts";
 
 /** The commands as an operator types them, beside a sidecar that serves through Envoy. */
-describe("F7.4 the operator's commands", () => {
+describe("the operator's commands", () => {
   let world: World;
   beforeAll(async () => {
     world = await startWorld({ replicas: 1, users: 3, routes: 2 });
@@ -25,7 +25,7 @@ describe("F7.4 the operator's commands", () => {
       body: '{"jsonrpc":"2.0","id":1,"method":"tools/list"}',
     });
 
-  it("connections: lists them without tokens; revoking deletes them here and revokes them upstream (F4.7)", async () => {
+  it("connections: lists them without tokens; revoking deletes them here and revokes them upstream", async () => {
     const listed = await world.command("connections", "list", "--user", "company/user0");
     expect(listed.trim().split("\n")).toHaveLength(3);
     expect(listed).toMatch(/company\/user0 +r1 +http:/);
@@ -47,7 +47,7 @@ describe("F7.4 the operator's commands", () => {
     });
   });
 
-  it("grants: lists them; revoking one acts within a second (F2.2)", async () => {
+  it("grants: lists them; revoking one acts within a second", async () => {
     const grantId = world.grants.get("company/user1") ?? "";
     expect(await world.command("grants", "list", "--user", "company/user1")).toContain(grantId);
     expect(await answer(1, 0)).toBe("200");
@@ -57,7 +57,7 @@ describe("F7.4 the operator's commands", () => {
     expect(await answer(2, 0)).toBe("200");
   });
 
-  it("F2.4 service accounts: a token per route, no browser and no challenge, listed, revoked within a second", async () => {
+  it("service accounts: a token per route, no browser and no challenge, listed, revoked within a second", async () => {
     const printed = await world.command(
       ...["service-accounts", "create", "nightly", "--route", "open", "--route", "r0"],
       ...["--expires-in", "30d"],

@@ -23,7 +23,7 @@ const rest: Record<string, string> = {
   routes: "routes: [{id: tickets, from: https://h.example.com, to: http://x, mcp: {}}]\n",
 };
 
-describe("F7.7 docs/configuration.md", () => {
+describe("docs/configuration.md", () => {
   it.each(examples)("has a good example in line $line", ({ yaml }) => {
     const left = Object.entries(rest).filter(([key]) => !new RegExp(`^${key}:`, "m").test(yaml));
     const pomerium = yaml.includes("idp_provider");

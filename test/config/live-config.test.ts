@@ -39,7 +39,7 @@ afterEach(() => {
   for (const config of open.splice(0)) config.close();
 });
 
-describe("F1.6 the file edited while running", () => {
+describe("the file edited while running", () => {
   it("takes effect at once when good, as one swap", async () => {
     const file = configFile(routes("one"));
     const config = live(file);

@@ -20,7 +20,7 @@ const problem = (policy: string) =>
     `issuer: https://a.example.com\nsign_in: {providers: [{issuer: https://i.example.com, client_id: c}]}\nroutes:\n  - from: https://h.example.com\n    to: http://x\n    mcp: {}\n    policy:\n      ${policy}\n`,
   ).join("\n");
 
-describe("F6.1 policy language", () => {
+describe("policy language", () => {
   it("reads a rule, a list of rules, and several operators as alternatives, each named by its place", () => {
     const a = is("email", "a@example.com");
     expect(rulesOf("{allow: {and: [{email: a@example.com}]}}")).toEqual([

@@ -9,7 +9,7 @@ const route =
 const top =
   "issuer: https://auth.example.com\nsign_in: {providers: [{issuer: https://id.example.com, client_id: c}]}\n";
 
-describe("F1.5 a file brought along from Pomerium", () => {
+describe("a file brought along from Pomerium", () => {
   it("works with its names for the issuer, the provider and the MCP domains", () => {
     const loaded = loadConfig(
       configFile(`authenticate_service_url: https://auth.example.com

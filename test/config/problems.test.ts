@@ -11,7 +11,7 @@ const top =
   "issuer: https://auth.example.com\nsign_in: {providers: [{issuer: https://id.example.com, client_id: c}]}\n";
 const good = `${top}routes:\n${route}`;
 
-describe("F1.5 problems", () => {
+describe("problems", () => {
   it("has none for a good file", () => {
     expect(problemsOf(good)).toEqual([]);
   });
@@ -209,7 +209,7 @@ policy: {allow: {or: [{accept: true}]}}
   });
 });
 
-describe("F7.1 the environment's database", () => {
+describe("the environment's database", () => {
   it("wins over the file's", () => {
     const loaded = loadConfig(configFile(`${good}database: {url: postgres://file}\n`), {
       DATABASE_URL: "postgres://env",
@@ -222,7 +222,7 @@ describe("F7.1 the environment's database", () => {
   });
 });
 
-describe("F4.4 where encryption keys are kept", () => {
+describe("where encryption keys are kept", () => {
   const keys = (list: string) => `${good}encryption: {keys: [${list}]}\n`;
   const google = "projects/p/locations/l/keyRings/r/cryptoKeys/k";
 

@@ -17,7 +17,7 @@ const withMcp = (mcp: string, more = "") =>
 /** Problems of a file with this at its top level, where line 3 begins. */
 const withTop = (text: string) => problemsOf(`${head}${text}\n${signIn}${routes}`);
 
-describe("F1.5 what could only fail, or do nothing, while serving, is refused", () => {
+describe("what could only fail, or do nothing, while serving, is refused", () => {
   it.each([
     "*.svc.cluster.local",
     "https://keycloak.internal",
@@ -121,7 +121,7 @@ describe("F1.5 what could only fail, or do nothing, while serving, is refused", 
   });
 });
 
-describe("F1.5 what of a route contradicts the rest of it", () => {
+describe("what of a route contradicts the rest of it", () => {
   it.each([
     ["{client: {routes: [tickets, https://h.example.com/]}}", "rate_limit: {requests_per_minute: 5}, ", []],
     [
@@ -142,11 +142,11 @@ describe("F1.5 what of a route contradicts the rest of it", () => {
         "error routes[2].mcp.server: a route is a server or a client, not both -> remove one",
       ],
     ],
-  ])("F1.3 an application's: %s", (mcp, more, expected) => {
+  ])("an application's: %s", (mcp, more, expected) => {
     expect(withMcp(mcp, more)).toEqual(expected.map((problem) => `7 ${problem}`));
   });
 
-  it("F1.2 authorization_url_params that are ours to set", () => {
+  it("authorization_url_params that are ours to set", () => {
     const names = [
       "redirect_uri",
       "state",
@@ -187,7 +187,7 @@ describe("F1.5 what of a route contradicts the rest of it", () => {
       "auth_style",
     ],
     ["id_jag", upstreamAuth("id_jag", "idp_client_id: i"), "upstream_auth.id_jag", "auth_style"],
-  ] as const)("F4.3 F4.9 a client's proof in %s", (_kind, write, section, styleKey) => {
+  ] as const)("a client's proof in %s", (_kind, write, section, styleKey) => {
     const problems = (style: string, given: string) =>
       withMcp(`{server: {${write(style && `, auth_style: ${style}`, given)}}}`).map((problem) =>
         problem.replace(`7 error routes[2].mcp.server.${section}.`, ""),
@@ -233,7 +233,7 @@ describe("F1.5 what of a route contradicts the rest of it", () => {
   });
 });
 
-it("F4.8 host patterns are read in lower case, as URLs name hosts", () => {
+it("host patterns are read in lower case, as URLs name hosts", () => {
   const settings = `upstream_oauth: {allowed_as_metadata_domains: ["*.Example.NET", Login.example.com]}
 authorization_server: {allowed_client_id_domains: [Claude.ai]}`;
   const { config } = load(`${routes.split("\n")[1]}\n${settings}`);

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { load } from "./load.ts";
 
-describe("F1.1 routes as users of Pomerium write them", () => {
+describe("routes as users of Pomerium write them", () => {
   it("takes from, to, name, description, logo_url, id and policy", () => {
     const { config } = load(`
   - id: github
@@ -60,7 +60,7 @@ describe("F1.1 routes as users of Pomerium write them", () => {
   });
 });
 
-describe("F1.2 MCP servers", () => {
+describe("MCP servers", () => {
   const mcp = (yaml: string, env: Record<string, string> = {}) =>
     load(`\n  - {from: https://h.example.com, to: http://x, mcp: ${yaml}}`, env).config.routes[0]?.mcp;
   const oauth =
@@ -110,7 +110,7 @@ describe("F1.2 MCP servers", () => {
   });
 });
 
-describe("F1.3 MCP clients", () => {
+describe("MCP clients", () => {
   it.each([
     ["{client: {}}", undefined],
     ["{pass_upstream_access_token: true}", undefined],
@@ -125,7 +125,7 @@ describe("F1.3 MCP clients", () => {
   });
 });
 
-describe("F1.4 upstream credentials other than OAuth", () => {
+describe("upstream credentials other than OAuth", () => {
   const auth = (yaml: string, env: Record<string, string> = {}) => {
     const mcp = load(
       `\n  - {from: https://h.example.com, to: http://x, mcp: {server: {upstream_auth: ${yaml}}}}`,
@@ -187,7 +187,7 @@ describe("the route table", () => {
     ["d.example.com", "/only", undefined],
     ["d.example.com", "/only/here/x", "deep"],
     ["other.example.com", "/", undefined],
-  ])("F1.1 finds for %s%s: %s", (host, path, id) => {
+  ])("finds for %s%s: %s", (host, path, id) => {
     expect(table.find(host, path)?.id).toBe(id);
   });
 

@@ -18,7 +18,7 @@ const copied = lines
   .filter((line) => line.startsWith("COPY ") && !line.includes("--from"))
   .flatMap((line) => line.split(/\s+/).slice(1, -1));
 
-describe("F7.6 the image", () => {
+describe("the image", () => {
   it("is built in two steps, runs as nobody in particular and says whether it is well", () => {
     expect(lines.filter((line) => line.startsWith("FROM ")).length).toBe(2);
     const last = dockerfile.slice(dockerfile.lastIndexOf("FROM "));
@@ -59,7 +59,7 @@ describe("F7.6 the image", () => {
   });
 });
 
-describe("F7.6 Compose", () => {
+describe("Compose", () => {
   const compose = join(root, "deploy/compose");
 
   it("fits the Compose Specification", () => {

@@ -26,7 +26,7 @@ const rendered = (example: string) => manifests(join(kubernetes, "rendered", exa
 const withoutBlankEnds = (yaml: string) => yaml.replace(/\s+(?=\n---\n|$)/g, "");
 const ajv = new Ajv2020({ strict: false });
 
-describe("F7.6 Helm chart", () => {
+describe("Helm chart", () => {
   let helm: string | undefined;
   beforeAll(async () => {
     helm = await helmBinary();
@@ -155,7 +155,7 @@ const contextsOf: Record<string, (all: readonly Manifest[]) => unknown[]> = {
       .filter((context) => context !== undefined),
 };
 
-describe("F7.6 examples for gateways that others run", () => {
+describe("examples for gateways that others run", () => {
   it("say of their route what `envoy-config --format context` prints: another hash would be 503 for ever", async () => {
     const folder = await mkdtemp(join(tmpdir(), "context-"));
     const file = join(folder, "routes.yaml");

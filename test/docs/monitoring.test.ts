@@ -44,7 +44,7 @@ function namesIn(query: string): { valid: boolean; names: string[] } {
   return { valid, names };
 }
 
-describe("F7.3 metrics, alerts and dashboard", () => {
+describe("metrics, alerts and dashboard", () => {
   it("every metric is documented with its type and its labels, and no other", async () => {
     const metrics = await createMetrics().registry.getMetricsAsJSON();
     const rows = new Map(

@@ -31,7 +31,7 @@ beforeAll(async () => {
 });
 afterAll(() => rm(folder, { recursive: true, force: true }));
 
-describe("F7.7 pages", () => {
+describe("pages", () => {
   it.each(examples)(
     "$place is a routes file without a problem, and Envoy takes what is made of it",
     async ({ place, yaml }) => {

@@ -12,7 +12,7 @@ const root = join(import.meta.dirname, "../..");
 /** What the page takes for granted; other tests of this machine may be using them. */
 const ports = ["8443", "9090", "8080", "50051", "3001"];
 
-it("F7.7 docs/quickstart.md works as it is written", async () => {
+it("docs/quickstart.md works as it is written", async () => {
   const page = readFileSync(join(root, "docs/quickstart.md"), "utf8");
   const blocks = [...page.matchAll(/^```sh\n(.*?)^```$/gms)].map(([, block]) => block ?? "");
   expect(blocks.length).toBeGreaterThan(7);

@@ -39,7 +39,7 @@ function section(): { yaml: string; commands: string } {
   return { yaml: block("yaml"), commands: block("sh") };
 }
 
-describe("F7.6 F7.7 five servers that had proxies of their own, as docs/advanced.md has it", () => {
+describe("five servers that had proxies of their own, as docs/advanced.md has it", () => {
   let vendors: Record<"notes" | "tickets", EverythingServer>;
   let authorities: Record<"notes" | "tickets", UpstreamAuthorizationServer>;
   let search: OpenServer;

@@ -6,7 +6,7 @@ import { type CertificateAuthority, certificateAuthority } from "../../dev/demo/
 import { type ScriptedUpstream, scriptedUpstream } from "../upstream-oauth/scripted-upstream.ts";
 import { alice, type ClientHouse, startClient } from "../upstream-oauth/start-client.ts";
 
-describe("F1.7 an upstream whose certificate a private authority signed", () => {
+describe("an upstream whose certificate a private authority signed", () => {
   let folder: string;
   let authority: CertificateAuthority;
   let upstream: ScriptedUpstream;

@@ -55,7 +55,7 @@ it("redirects nobody to https where the TLS terminator's headers are not trusted
   expect(routes("xff_num_trusted_hops: 0")).not.toContain("https_redirect");
 });
 
-describe("F1.7 envoy-config", () => {
+describe("envoy-config", () => {
   it.each([
     ["one http upstream", "  - {from: https://h.example.com, to: http://x:8080/mcp, mcp: {}}", ""],
     [
@@ -164,7 +164,7 @@ describe("F1.7 envoy-config", () => {
   });
 });
 
-describe("F1.7 a running Envoy, made by --xds-dir", () => {
+describe("a running Envoy, made by --xds-dir", () => {
   interface Seen {
     readonly path: string;
     readonly host: string;
@@ -305,7 +305,7 @@ describe("F1.7 a running Envoy, made by --xds-dir", () => {
     ["/plain/x", "/plain/x"],
     ["/a/../team/./x", "/mcp/x"],
     ["//team//x", "/mcp/x"],
-  ])("F1.1 sends %s to the upstream as %s", async (path, expected) => {
+  ])("sends %s to the upstream as %s", async (path, expected) => {
     expect(await ask(path)).toMatchObject({ status: 200, body: "upstream" });
     expect(upstreamSeen?.path).toBe(expected);
   });

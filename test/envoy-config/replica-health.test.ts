@@ -13,7 +13,7 @@ import { configFile } from "../config/config-file.ts";
 import { anyPeer } from "../support/any-peer.ts";
 import { throughEnvoy } from "../support/through-envoy.ts";
 
-describe("F7.2 Envoy as envoy-config writes it, with two replicas", () => {
+describe("Envoy as envoy-config writes it, with two replicas", () => {
   let tls: CertificateAuthority;
   const closers: (() => Promise<unknown>)[] = [];
   beforeAll(async () => {

@@ -27,7 +27,7 @@ const bearer = (token: string) => ({ authorization: `Bearer ${token}` });
 const bodyOf = (answer: Answer) => JSON.parse(answer.body);
 
 describe("the way of a good request", () => {
-  test("F2.2 a good TE passes, and the upstream gets neither it nor any other Authorization", async () => {
+  test("a good TE passes, and the upstream gets neither it nor any other Authorization", async () => {
     const token = await checks.token();
     const answer = await checks.ask({ headers: { ...bearer(token), "x-request-id": "r-1" } });
     expect(answer.status).toBe(0);
@@ -42,7 +42,7 @@ describe("the way of a good request", () => {
     });
   });
 
-  test("F2.6 removes the TE from every other header, identity headers, and all cookies", async () => {
+  test("removes the TE from every other header, identity headers, and all cookies", async () => {
     const token = await checks.token();
     const answer = await checks.ask({
       headers: {
@@ -71,7 +71,7 @@ describe("the way of a good request", () => {
     ]);
   });
 
-  test("F2.7 the assertion overwrites a forged one and verifies for the route's host", async () => {
+  test("the assertion overwrites a forged one and verifies for the route's host", async () => {
     const answer = await checks.ask({
       headers: { ...bearer(await checks.token()), "x-pomerium-jwt-assertion": "forged" },
     });
@@ -87,7 +87,7 @@ describe("the way of a good request", () => {
     expect(answer.removed).not.toContain("x-pomerium-jwt-assertion");
   });
 
-  test("F2.7 pass_identity_headers: false sends no assertion and still removes a forged one", async () => {
+  test("pass_identity_headers: false sends no assertion and still removes a forged one", async () => {
     const token = await checks.token({ aud: "https://quiet.test" });
     const headers = { ...bearer(token), "x-pomerium-assertion": "forged" };
     const answer = await checks.ask({ url: "https://quiet.test/", headers });
@@ -95,7 +95,7 @@ describe("the way of a good request", () => {
     expect(answer.removed).toContain("x-pomerium-assertion");
   });
 
-  test("F2.8 the upstream's answer gets our CORS headers", async () => {
+  test("the upstream's answer gets our CORS headers", async () => {
     const answer = await checks.ask({ headers: bearer(await checks.token()) });
     expect(answer.responseHeaders).toEqual({
       "access-control-allow-origin": "*",
@@ -117,7 +117,7 @@ describe("the way of a good request", () => {
   });
 });
 
-describe("F2.5 no token, or a bad one", () => {
+describe("no token, or a bad one", () => {
   const metadata = "https://mcp.test/.well-known/oauth-protected-resource";
 
   test("no token: a challenge without error that points to the path's own metadata", async () => {
@@ -179,19 +179,19 @@ describe("F2.5 no token, or a bad one", () => {
     });
   });
 
-  test("F2.6 only Bearer is accepted", async () => {
+  test("only Bearer is accepted", async () => {
     const answer = await checks.ask({ headers: { authorization: "Basic dXNlcjpwYXNz" } });
     expect(answer.status).toBe(401);
     expect(answer.headers["www-authenticate"]).toContain('error="invalid_token"');
   });
 
-  test("F2.2 a token within the leeway still passes, also from the cache", async () => {
+  test("a token within the leeway still passes, also from the cache", async () => {
     const token = await checks.token({ exp: Math.floor(Date.now() / 1000) - 5 });
     expect((await checks.ask({ headers: bearer(token) })).status).toBe(0);
     expect((await checks.ask({ headers: bearer(token) })).status).toBe(0);
   });
 
-  test("F2.2 a cached token dies when it expires, and opens no other route", async () => {
+  test("a cached token dies when it expires, and opens no other route", async () => {
     const token = await checks.token();
     expect((await checks.ask({ headers: bearer(token) })).status).toBe(0);
     expect((await checks.ask({ url: "https://mcp.test/team", headers: bearer(token) })).status).toBe(401);
@@ -201,7 +201,7 @@ describe("F2.5 no token, or a bad one", () => {
     expect(bodyOf(answer).error_description).toContain("expired");
   });
 
-  test("F2.2 a revoked grant kills its cached tokens", async () => {
+  test("a revoked grant kills its cached tokens", async () => {
     const token = await checks.token({}, { grantId: "to-revoke" });
     expect((await checks.ask({ headers: bearer(token) })).status).toBe(0);
     const heard = new Promise<void>((resolve) => {
@@ -217,7 +217,7 @@ describe("F2.5 no token, or a bad one", () => {
   });
 });
 
-test("F7.3 checks are counted by decision, reason and route, each with the time it took", async () => {
+test("checks are counted by decision, reason and route, each with the time it took", async () => {
   const checked = () => scraped(checks.metrics, "checks_total");
   const durations = () => scraped(checks.metrics, "check_duration_seconds_count");
   const before = { ...(await checked()), ...(await durations()) };
@@ -328,7 +328,7 @@ describe("refusals that are no challenges", () => {
     expect((await barred("both", call(7))).status).toBe(200);
   });
 
-  test("F6.2 a refused tool call is answered as JSON-RPC with the request's id", async () => {
+  test("a refused tool call is answered as JSON-RPC with the request's id", async () => {
     const token = await checks.token({ aud: "https://tools.test" });
     const body = JSON.stringify({ jsonrpc: "2.0", id: 7, method: "tools/call", params: { name: "rm" } });
     const headers = { ...bearer(token), "content-type": "application/json", "x-request-id": "r-7" };
@@ -338,7 +338,7 @@ describe("refusals that are no challenges", () => {
     expect(bodyOf(answer)).toMatchObject({ id: 7, error: { code: -32602, data: { request_id: "r-7" } } });
   });
 
-  test("F6.3 more requests than allowed: 429 with Retry-After", async () => {
+  test("more requests than allowed: 429 with Retry-After", async () => {
     const token = await checks.token({ aud: "https://slow.test" });
     const ask = () => checks.ask({ url: "https://slow.test/", headers: bearer(token) });
     expect((await ask()).status).toBe(0);
@@ -388,7 +388,7 @@ describe("refusals that are no challenges", () => {
   });
 });
 
-test("F2.8 a preflight is answered before authentication, parameters' headers included", async () => {
+test("a preflight is answered before authentication, parameters' headers included", async () => {
   const headers = {
     origin: "https://inspector.test",
     "access-control-request-method": "POST",

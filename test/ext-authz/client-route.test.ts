@@ -51,7 +51,7 @@ const changed = () =>
     checks.store.notifications.subscribe(({ table }) => table === "browser_session" && resolve());
   });
 
-test("F2.5 a browser without a session goes to sign in, and comes back to where it was", async () => {
+test("a browser without a session goes to sign in, and comes back to where it was", async () => {
   const answer = await checks.ask({
     method: "GET",
     url: "https://app.test/x?y=1",
@@ -66,7 +66,7 @@ test.each([
   ["a script", { accept: "application/json" }, "GET"],
   ["a form", { accept: "text/html" }, "POST"],
   ["a fetch of a page's own script", { accept: "text/html", "sec-fetch-mode": "cors" }, "GET"],
-])("F2.5 %s without a session gets a 401 it can read", async (_name, headers, method) => {
+])("%s without a session gets a 401 it can read", async (_name, headers, method) => {
   const answer = await checks.ask({ method, url: "https://app.test/x", headers: { ...headers } });
   expect(answer.status).toBe(401);
   expect(JSON.parse(answer.body).error_description).toContain("Unauthorized");
@@ -88,7 +88,7 @@ test.each([
   expect(answer.body).not.toContain("never-shown");
 });
 
-test("F5.1 the application gets a TE for the MCP routes this person may reach, never for its own", async () => {
+test("the application gets a TE for the MCP routes this person may reach, never for its own", async () => {
   const answer = await checks.ask({
     method: "GET",
     url: "https://app.test/x",
@@ -108,7 +108,7 @@ test("F5.1 the application gets a TE for the MCP routes this person may reach, n
   });
 });
 
-test("F2.6 our cookies stay here, the application's own pass", async () => {
+test("our cookies stay here, the application's own pass", async () => {
   const answer = await checks.ask({ method: "GET", url: "https://app.test/x", headers: { cookie } });
   expect(answer.set.cookie).toBe("theme=dark; lang=en");
   const only = await checks.ask({
@@ -120,7 +120,7 @@ test("F2.6 our cookies stay here, the application's own pass", async () => {
 });
 
 test.each(["app.test", "lone.test"])(
-  "F2.6 an Authorization of the caller's own never reaches the application, token or no token (%s)",
+  "an Authorization of the caller's own never reaches the application, token or no token (%s)",
   async (host) => {
     const basic = `Basic ${Buffer.from("alice:secret").toString("base64")}`;
     const headers = { cookie: cookieFor(host), authorization: basic };
@@ -132,7 +132,7 @@ test.each(["app.test", "lone.test"])(
   },
 );
 
-test("F5.1 it is the same token on the next request, and it opens those routes", async () => {
+test("it is the same token on the next request, and it opens those routes", async () => {
   const ask = () => checks.ask({ method: "GET", url: "https://app.test/x", headers: { cookie } });
   const token = tokenOf(await ask());
   expect(tokenOf(await ask())).toBe(token);
@@ -142,7 +142,7 @@ test("F5.1 it is the same token on the next request, and it opens those routes",
   expect((await checks.ask({ url: "https://bobs.test/", headers })).status).toBe(401);
 });
 
-test("F5.1 it ends with the session, however long tokens live, and is kept till then", async () => {
+test("it ends with the session, however long tokens live, and is kept till then", async () => {
   const id = randomBytes(32).toString("base64url");
   const soon = Math.floor(Date.now() / 1000) + 600;
   await checks.store.browserSessions.create({
@@ -161,7 +161,7 @@ test("F5.1 it ends with the session, however long tokens live, and is kept till 
   checks.clock.offset = 0;
 });
 
-describe("F7.3 the audit trail tells of every token minted", () => {
+describe("the audit trail tells of every token minted", () => {
   const narrow = async (nonce: number) => {
     // A change of the person's record is another token.
     const alice = await checks.store.signInSessions.find("idp/alice");
@@ -205,7 +205,7 @@ describe("F7.3 the audit trail tells of every token minted", () => {
   });
 });
 
-test("F5.1 mcp.client.routes narrows it", async () => {
+test("mcp.client.routes narrows it", async () => {
   const answer = await checks.ask({
     method: "GET",
     url: "https://narrow.test/",
@@ -216,7 +216,7 @@ test("F5.1 mcp.client.routes narrows it", async () => {
   });
 });
 
-test("F6.1 policy stands on client routes too", async () => {
+test("policy stands on client routes too", async () => {
   const answer = await checks.ask({
     method: "GET",
     url: "https://closed.test/",
@@ -225,7 +225,7 @@ test("F6.1 policy stands on client routes too", async () => {
   expect(answer.status).toBe(403);
 });
 
-test("F5.1 signing out kills the token, cached or not", async () => {
+test("signing out kills the token, cached or not", async () => {
   const token = tokenOf(await checks.ask({ method: "GET", url: "https://app.test/x", headers: { cookie } }));
   const ask = () => checks.ask({ url: "https://a.test/", headers: { authorization: `Bearer ${token}` } });
   expect((await ask()).status).toBe(0);

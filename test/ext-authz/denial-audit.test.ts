@@ -36,7 +36,7 @@ routes:
   - {id: staff, name: Staff, from: https://staff.test, to: http://127.0.0.1:2, mcp: {server: {upstream_auth: none}}, policy: {allow: {or: [{email: {is: bob@example.com}}]}}}
 `;
 
-describe("F7.3 refusals in the audit trail", () => {
+describe("refusals in the audit trail", () => {
   it("say whose token it was, which client showed it, and its grant, so that none hides another's", async () => {
     let tell: CheckDeps["onDenial"];
     const checks = await startChecks(yaml, { onDenial: (...refusal) => tell?.(...refusal) });

@@ -55,7 +55,7 @@ describe("what the upstream's credential comes to", () => {
     expect((await ask()).set.dpop).toBe("POST https://upstream.test/mcp/x");
   });
 
-  test("F3.6 a missing consent is challenged as an invalid token, with the scopes the upstream wants", async () => {
+  test("a missing consent is challenged as an invalid token, with the scopes the upstream wants", async () => {
     const ask = await given(always({ kind: "missing", scopes: ["repo", 'x"y'], reason: "no_connection" }));
     const answer = await ask();
     expect(answer.status).toBe(401);
@@ -64,7 +64,7 @@ describe("what the upstream's credential comes to", () => {
     );
   });
 
-  test("F4.5 an authorization server that is down: 503 with Retry-After", async () => {
+  test("an authorization server that is down: 503 with Retry-After", async () => {
     const ask = await given(always({ kind: "unavailable", retryAfterSeconds: 7, reason: "refresh_failed" }));
     const answer = await ask();
     expect(answer.status).toBe(503);
@@ -83,7 +83,7 @@ describe("what the upstream's credential comes to", () => {
     );
   });
 
-  test("F2.4 a caller that can never have one: 403, no challenge", async () => {
+  test("a caller that can never have one: 403, no challenge", async () => {
     const ask = await given(always({ kind: "forbidden", reason: "service_account" }));
     const answer = await ask();
     expect(answer.status).toBe(403);
@@ -105,7 +105,7 @@ describe("what nobody foresaw lets nobody through", () => {
     const answer = await ask();
     expect(answer.status).toBe(503);
     expect(errorOf(answer)).toBe("deadline_exceeded");
-    // F7.3: the time it took, in seconds.
+    // The time it took, in seconds.
     expect((await denying()) - before).toBeGreaterThanOrEqual(0.1);
     expect((await denying()) - before).toBeLessThan(10);
   });
@@ -119,7 +119,7 @@ describe("what nobody foresaw lets nobody through", () => {
     ],
     ["rejects", () => Promise.reject(new Error("boom secret"))],
   ] satisfies [string, CheckDeps["upstreamTokens"]["find"]][])(
-    "F7.3 something %s: 503 without its words, logged and counted once",
+    "something %s: 503 without its words, logged and counted once",
     async (_name, find) => {
       const ask = await given(find);
       const before = checks.lines.length;
@@ -135,7 +135,7 @@ describe("what nobody foresaw lets nobody through", () => {
   );
 });
 
-test("F2.2 a warm check makes no promise, that is, does no I/O and checks no signature", async () => {
+test("a warm check makes no promise, that is, does no I/O and checks no signature", async () => {
   const ask = await given(always({ kind: "credential", headers: [["authorization", "Bearer TI"]] }));
   expect((await ask()).status).toBe(0);
   const authorization = `Bearer ${await checks.token({ aud: "https://mcp.test/v1" })}`;

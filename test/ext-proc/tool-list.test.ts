@@ -47,7 +47,7 @@ const request = (method: string) => ({
 });
 
 describe("the answer to tools/list on a route with a tool policy", () => {
-  it("F8.15 shows only what may be called, with a length that fits", async () => {
+  it("shows only what may be called, with a length that fits", async () => {
     upstream = answers(JSON.stringify(list("open", "secret")), { "content-type": "application/json" });
     const answer = await throughEnvoy(gateway.place, request("tools/list"));
     expect(answer.status).toBe(200);
@@ -104,7 +104,7 @@ describe("the answer to tools/list on a route with a tool policy", () => {
     },
   );
 
-  it("F8.15 is filtered on an event stream as well, event by event", async () => {
+  it("is filtered on an event stream as well, event by event", async () => {
     let send: (event: string) => void = () => {};
     upstream = (incoming, response) => {
       incoming.resume();
@@ -149,7 +149,7 @@ describe("the answer to tools/list on a route with a tool policy", () => {
     expect(seen).not.toContain("secret");
   });
 
-  it("F4.6 of a 401 is our challenge all the same", async () => {
+  it("of a 401 is our challenge all the same", async () => {
     upstream = (incoming, response) => {
       incoming.resume();
       response.writeHead(401, { "www-authenticate": "Bearer" }).end();
@@ -161,7 +161,7 @@ describe("the answer to tools/list on a route with a tool policy", () => {
     ]);
   });
 
-  it("F8.15 leaves answers to other calls alone", async () => {
+  it("leaves answers to other calls alone", async () => {
     const body = JSON.stringify({ jsonrpc: "2.0", id: 1, result: { content: [], note: list("secret") } });
     upstream = answers(body, { "content-type": "application/json", "content-encoding": "identity" });
     const answer = await throughEnvoy(gateway.place, request("tools/call"));

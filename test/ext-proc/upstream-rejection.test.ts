@@ -58,7 +58,7 @@ const all = (answer: { headers: readonly (readonly [string, string])[] }, name: 
   answer.headers.filter(([one]) => one === name).map(([, value]) => value);
 
 describe("an upstream's 401 to a token we injected", () => {
-  it("F4.6 becomes our challenge, for the path the client asked for, and nothing of the upstream's", async () => {
+  it("becomes our challenge, for the path the client asked for, and nothing of the upstream's", async () => {
     upstream = refuses();
     decide = () => ({ kind: "consent", scopes: ["mcp:read", "mcp:write"], reason: "refused" });
     const answer = await call("/mcp?x=1");
@@ -78,7 +78,7 @@ describe("an upstream's 401 to a token we injected", () => {
     expect(answer.header("set-cookie")).toBeUndefined();
   });
 
-  it("F2.8 carries the CORS headers of all our answers, once each", async () => {
+  it("carries the CORS headers of all our answers, once each", async () => {
     upstream = refuses();
     const answer = await call("/mcp");
     expect(all(answer, "access-control-allow-origin")).toEqual(["*"]);
@@ -86,12 +86,12 @@ describe("an upstream's 401 to a token we injected", () => {
     expect(all(answer, "vary").join(", ").split(", ")).toEqual(["Origin"]);
   });
 
-  it("F2.5 points to the metadata without a path when the client called the root", async () => {
+  it("points to the metadata without a path when the client called the root", async () => {
     upstream = refuses();
     expect((await call("/")).header("www-authenticate")).toContain(`resource_metadata="${metadata}",`);
   });
 
-  it("F4.6 reaches the decision with the token's version and every challenge the upstream sent", async () => {
+  it("reaches the decision with the token's version and every challenge the upstream sent", async () => {
     upstream = answers(
       401,
       { "www-authenticate": ['DPoP error="use_dpop_nonce"', 'Basic realm="x"'], "dpop-nonce": "n-1" },
@@ -111,14 +111,14 @@ describe("an upstream's 401 to a token we injected", () => {
     ]);
   });
 
-  it("F4.6 never replays the call: the upstream sees it once, whole", async () => {
+  it("never replays the call: the upstream sees it once, whole", async () => {
     upstream = refuses();
     const body = JSON.stringify({ padding: "x".repeat(300_000) });
     expect((await call("/mcp", { body })).status).toBe(401);
     expect(received).toEqual([{ url: "/mcp", authorization: "Bearer upstream-token", body }]);
   });
 
-  it("F4.6 may come before the call's body has been read", async () => {
+  it("may come before the call's body has been read", async () => {
     upstream = (request, response) => {
       request.resume();
       response.writeHead(401, { "www-authenticate": "Bearer" }).end();
@@ -128,7 +128,7 @@ describe("an upstream's 401 to a token we injected", () => {
     );
   });
 
-  it("F4.6 is invalid_token when a refresh succeeded, so that the client's own retry carries the new token", async () => {
+  it("is invalid_token when a refresh succeeded, so that the client's own retry carries the new token", async () => {
     upstream = refuses();
     decide = () => ({ kind: "retry", reason: "refreshed" });
     const answer = await call("/mcp");
@@ -139,7 +139,7 @@ describe("an upstream's 401 to a token we injected", () => {
     expect(answer.header("www-authenticate")).not.toContain("scope=");
   });
 
-  it("F4.6 is 503 with Retry-After: 0 for a TE that cannot be refreshed", async () => {
+  it("is 503 with Retry-After: 0 for a TE that cannot be refreshed", async () => {
     upstream = refuses();
     decide = () => ({ kind: "retry", reason: "refreshed" });
     const token = await gateway.machineToken();
@@ -151,7 +151,7 @@ describe("an upstream's 401 to a token we injected", () => {
     ]);
   });
 
-  it("F4.5 is 503 with Retry-After while the authorization server is down", async () => {
+  it("is 503 with Retry-After while the authorization server is down", async () => {
     upstream = refuses();
     decide = () => ({ kind: "unavailable", retryAfterSeconds: 17, reason: "server_error" });
     const answer = await call("/mcp");
@@ -173,7 +173,7 @@ describe("an upstream's 401 to a token we injected", () => {
     expect([hung.status, hung.header("www-authenticate")]).toEqual([503, undefined]);
   });
 
-  it("F7.3 is 503 when it cannot even be looked at, which is counted as an error", async () => {
+  it("is 503 when it cannot even be looked at, which is counted as an error", async () => {
     upstream = refuses();
     decide = () => {
       throw new Error("nobody foresaw it");
@@ -183,7 +183,7 @@ describe("an upstream's 401 to a token we injected", () => {
     expect(await scraped(gateway.metrics, "errors_total")).toEqual({ 'room="challenge",code="internal"': 1 });
   });
 
-  it("F4.6 ends with a plain error when nothing would help, without the upstream's challenge", async () => {
+  it("ends with a plain error when nothing would help, without the upstream's challenge", async () => {
     upstream = refuses();
     decide = () => ({
       kind: "give_up",
@@ -207,7 +207,7 @@ describe("an upstream's 401 to a token we injected", () => {
     });
   });
 
-  it("F7.3 is counted by its status and by what became of it", async () => {
+  it("is counted by its status and by what became of it", async () => {
     const before = await scraped(gateway.metrics, "upstream_challenges_total");
     const outcomes: RejectionOutcome[] = [
       { kind: "consent", scopes: [], reason: "refused" },
@@ -244,7 +244,7 @@ describe("an upstream's 401 to a token we injected", () => {
 });
 
 describe("an upstream's 403", () => {
-  it("F4.6 insufficient_scope becomes a challenge for the scopes decided on", async () => {
+  it("insufficient_scope becomes a challenge for the scopes decided on", async () => {
     upstream = answers(
       403,
       { "www-authenticate": 'Bearer error="insufficient_scope", scope="mcp:write"' },
@@ -262,7 +262,7 @@ describe("an upstream's 403", () => {
     ]);
   });
 
-  it("F4.6 passes untouched, body and headers, when nothing could be mended", async () => {
+  it("passes untouched, body and headers, when nothing could be mended", async () => {
     upstream = answers(
       403,
       { "www-authenticate": "Bearer theirs", "x-theirs": "1", "content-type": "text/plain" },
@@ -277,7 +277,7 @@ describe("an upstream's 403", () => {
 
 describe("any other answer", () => {
   it.each([200, 204, 302, 400, 404, 429, 500, 503])(
-    "F4.6 with status %i passes without a look",
+    "with status %i passes without a look",
     async (status) => {
       upstream = answers(
         status,
@@ -290,7 +290,7 @@ describe("any other answer", () => {
     },
   );
 
-  it("F4.6 streams unbroken: an event arrives before the next is sent", async () => {
+  it("streams unbroken: an event arrives before the next is sent", async () => {
     let send: (text: string) => void = () => {};
     let end = () => {};
     upstream = (request, response) => {
@@ -313,7 +313,7 @@ describe("any other answer", () => {
     expect(refusals).toEqual([]);
   });
 
-  it("F2.5 of our own is not processed a second time", async () => {
+  it("of our own is not processed a second time", async () => {
     upstream = answers(200, {}, "never");
     const answer = await call("/mcp", { token: "" });
     expect(answer.status).toBe(401);

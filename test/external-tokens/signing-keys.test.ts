@@ -13,7 +13,7 @@ routes:
 let checks: Awaited<ReturnType<typeof startChecks>>;
 afterEach(() => checks.close());
 
-test("F2.7 what is published verifies, and holds nothing private", async () => {
+test("what is published verifies, and holds nothing private", async () => {
   checks = await startChecks(yaml);
   const answer = await checks.ask({
     url: "https://a.test/",

@@ -14,7 +14,7 @@ const file = (top: string, ...routes: string[]) =>
   `issuer: https://auth.example.com\n${top}routes:\n${routes.join("")}`;
 const shared = "policy: {allow: {and: [{domain: example.com}]}}\n";
 
-describe("F6.1 which policy serves a route", () => {
+describe("which policy serves a route", () => {
   it("the top-level one serves routes that have none; a route's own replaces it", () => {
     const config = loadPolicies(
       file(shared, route("a", ""), route("b", "    policy: {allow: {and: [{domain: partner.io}]}}\n")),
@@ -57,7 +57,7 @@ describe("F6.1 which policy serves a route", () => {
   });
 });
 
-describe("F6.1 a policy that cannot be evaluated lets nobody in", () => {
+describe("a policy that cannot be evaluated lets nobody in", () => {
   const accept: PolicyNode = { op: "criterion", criterion: "accept", matcher: { kind: "always" } };
   const good = routeWith("policy: {allow: {and: [{accept: true}]}}").route;
   const withDeny = (when: PolicyNode): Route => ({
@@ -161,7 +161,7 @@ describe("F6.1 a policy that cannot be evaluated lets nobody in", () => {
   });
 });
 
-describe("F6.1 not and nor over several conditions, as Pomerium means them", () => {
+describe("not and nor over several conditions, as Pomerium means them", () => {
   const group = (value: string): PolicyNode => ({
     op: "criterion",
     criterion: "groups",
@@ -183,7 +183,7 @@ describe("F6.1 not and nor over several conditions, as Pomerium means them", () 
   });
 });
 
-describe("F5.2 which routes a person may reach at all", () => {
+describe("which routes a person may reach at all", () => {
   it.each([
     ["nobody", "", "ann", false],
     ["by who", "policy: {allow: {and: [{domain: example.com}]}}", "ann", true],
@@ -213,7 +213,7 @@ describe("F5.2 which routes a person may reach at all", () => {
   });
 });
 
-describe("F6.1 warnings", () => {
+describe("warnings", () => {
   const warned = (lines: string) =>
     policyWarnings({ routes: [routeWith(lines).route] }).map(({ message }) => message);
 

@@ -13,7 +13,7 @@ const rows = Object.entries(scenarios).map(([title, { route, table }]) => ({
     .map((line) => line.split("|").map((cell) => cell.trim()) as [string, string, string, string]),
 }));
 
-describe("F6.1, F6.2 policy: who may call what, and which rule says so", () => {
+describe("policy: who may call what, and which rule says so", () => {
   for (const scenario of rows) {
     describe(scenario.title, () => {
       const { policy } = routeWith(scenario.route);

@@ -25,7 +25,7 @@ function post(
   };
 }
 
-describe("F6.2, F8.2 bodies that two parsers take for different calls are refused", () => {
+describe("bodies that two parsers take for different calls are refused", () => {
   const byPython = readByPython(lookalikes.map(({ body }) => Buffer.from(body)));
   const rows = lookalikes.map((lookalike, index) => ({ ...lookalike, byPython: byPython[index] }));
 
@@ -54,7 +54,7 @@ describe("F6.2, F8.2 bodies that two parsers take for different calls are refuse
   });
 });
 
-describe("F6.2 bodies that every parser reads alike pass", () => {
+describe("bodies that every parser reads alike pass", () => {
   const call = (members: string) => `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{${members}}}`;
   const query = call('"name":"query"');
   const deep = "[".repeat(100) + "]".repeat(100);
@@ -128,7 +128,7 @@ describe("F6.2 bodies that every parser reads alike pass", () => {
   });
 });
 
-describe("F6.2 the body is bounded", () => {
+describe("the body is bounded", () => {
   const small = routeWith(
     "mcp: {server: {max_request_bytes: 1024}}\npolicy:\n  allow: {and: [{accept: true}]}\n  deny: {and: [{mcp_tool: drop_table}]}",
   ).policy;

@@ -88,7 +88,7 @@ const input: fc.Arbitrary<PolicyInput> = fc.record(
 /** What no type checker has seen. */
 const untyped = (value: unknown) => JSON.parse(JSON.stringify(value) ?? "null");
 
-describe("F6.1, F6.2 whatever the policy and the request", () => {
+describe("whatever the policy and the request", () => {
   it("the evaluator never throws, and answers one of three ways", () => {
     const wild = fc.oneof(
       anything,
@@ -186,7 +186,7 @@ describe("F6.1, F6.2 whatever the policy and the request", () => {
     );
   });
 
-  it("F8.15 a list shows exactly the tools that may be called", () => {
+  it("a list shows exactly the tools that may be called", () => {
     const post = (value: object): Pick<PolicyInput, "method" | "headers" | "body"> => ({
       method: "POST",
       headers: { "content-type": "application/json" },
@@ -217,7 +217,7 @@ describe("F6.1, F6.2 whatever the policy and the request", () => {
   });
 });
 
-describe("F8.2 whatever the body, nobody reads a forbidden call in what passes", () => {
+describe("whatever the body, nobody reads a forbidden call in what passes", () => {
   const { policy } = routeWith(
     "policy:\n  allow: {and: [{accept: true}]}\n  deny: {and: [{mcp_tool: {is: drop_table}}]}",
   );

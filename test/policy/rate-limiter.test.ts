@@ -9,7 +9,7 @@ const other = { ...route, id: "other" };
 const free = { id: "free" };
 const second = 1000;
 
-describe("F6.3 rate limits per user and route", () => {
+describe("rate limits per user and route", () => {
   it("lets a minute's allowance through at once, then says when to come back", () => {
     const limiter = createRateLimiter();
     const ask = (now: number) => limiter.takeRequest({ userId: "ann", route, now });

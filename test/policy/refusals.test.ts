@@ -18,7 +18,7 @@ const withBody = (body: unknown) => ({
 });
 const call = (id: unknown, name: string) => ({ jsonrpc: "2.0", id, method: "tools/call", params: { name } });
 
-describe("F6.2 a refused call is a JSON-RPC error an agent can read", () => {
+describe("a refused call is a JSON-RPC error an agent can read", () => {
   it("carries the request's id, -32602, a message, the request id and a reason code", () => {
     expect(answerTo(requestFrom("ann", "call drop_table"))).toEqual({
       jsonrpc: "2.0",
@@ -86,7 +86,7 @@ describe("F6.2 a refused call is a JSON-RPC error an agent can read", () => {
   });
 });
 
-describe("F6.2 the body is asked for only where it matters", () => {
+describe("the body is asked for only where it matters", () => {
   const allow = "policy:\n  allow: {and: [{accept: true}]}";
   it.each([
     ["a policy on who alone", allow, false],

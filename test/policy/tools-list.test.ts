@@ -22,7 +22,7 @@ function filterOf(who: string, request: string, from = policy): string | undefin
 const shown = (who: string, request = "list") =>
   tools.filter(readToolFilter(filterOf(who, request) ?? "true"));
 
-describe("F8.15 tools/list shows only what may be called", () => {
+describe("tools/list shows only what may be called", () => {
   it.each([
     ["ann", ["query", "list_tables", "write_file"]],
     ["cam", ["query", "list_tables", "write_file"]],
@@ -74,7 +74,7 @@ const filtered = (text: string | Uint8Array) => {
   return result.ok ? Buffer.from(result.body).toString() : undefined;
 };
 
-describe("F8.15 a JSON answer", () => {
+describe("a JSON answer", () => {
   it("loses the tools that may not be called and nothing else, byte for byte", () => {
     const answer = (list: string) =>
       `{ "id" : 12345678901234567890, "jsonrpc":"2.0",\n "result":{"tools": ${list}, "nextCursor":"é\\u00e9","ttlMs":3.0e2}}`;
@@ -174,7 +174,7 @@ const list =
   '{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"drop_table"},{"name":"query","title":"é"}]}}';
 const short = '{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"query","title":"é"}]}}';
 
-describe("F8.15 an event stream", () => {
+describe("an event stream", () => {
   const others =
     ': ping\n\nid: 1\nretry: 5\ndata:\n\nevent: message\ndata: {"method":"notifications/progress"}\n\n';
 
@@ -246,7 +246,7 @@ describe("F8.15 an event stream", () => {
   });
 });
 
-describe("F8.15 how an answer is filtered", () => {
+describe("how an answer is filtered", () => {
   it.each([
     [200, { "content-type": "application/json" }, "json"],
     [200, { "content-type": "Application/JSON; charset=utf-8" }, "json"],

@@ -33,7 +33,7 @@ describe("connecting in the browser", () => {
     return { ...answer, location: answer.location.href };
   }
 
-  it("F5.3 obtains the token and returns; connected already, it returns at once", async () => {
+  it("obtains the token and returns; connected already, it returns at once", async () => {
     const browser = await house.browser(alice);
     const { location } = await leave(browser);
     expect(new URL(location).origin).toBe(upstream.url);
@@ -48,7 +48,7 @@ describe("connecting in the browser", () => {
     expect(nothingToDo.location?.href).toBe(done);
   });
 
-  it("F8.6 binds the trip to this browser: a host-only, secure cookie no script can read, gone afterwards", async () => {
+  it("binds the trip to this browser: a host-only, secure cookie no script can read, gone afterwards", async () => {
     const browser = await house.browser(alice);
     const { location, setCookie } = await leave(browser);
     const cookie = setCookie.find((one) => one.startsWith("__Host-mcp_consent_")) ?? "";
@@ -60,7 +60,7 @@ describe("connecting in the browser", () => {
     expect([...browser.cookies.keys()].filter((name) => name.includes("consent"))).toEqual([]);
   });
 
-  it("F8.6 a callback in another browser, or signed out, or as somebody else, stores nothing", async () => {
+  it("a callback in another browser, or signed out, or as somebody else, stores nothing", async () => {
     const browser = await house.browser(alice);
     const { location } = await leave(browser);
     const params = upstream.agree(location);
@@ -78,7 +78,7 @@ describe("connecting in the browser", () => {
     expect(upstream.tokenRequests).toEqual([]);
   });
 
-  it("F8.11 two trips in one browser do not disturb each other", async () => {
+  it("two trips in one browser do not disturb each other", async () => {
     const browser = await house.browser(alice);
     const first = await leave(browser);
     const second = await leave(browser);
@@ -99,7 +99,7 @@ describe("connecting in the browser", () => {
     expect((await browser.open(back)).location?.href).toBe(done);
   });
 
-  it("F4.3 the callback works once", async () => {
+  it("the callback works once", async () => {
     const browser = await house.browser(alice);
     const { location } = await leave(browser);
     const url = callbackUrl(upstream.agree(location));
@@ -121,7 +121,7 @@ describe("connecting in the browser", () => {
     "https://auth.test/",
     "https://auth.test/oauth/authorize?x",
     "https://open.test/",
-  ])("F5.3 is no open redirector: 400 for redirect_url=%s", async (redirect_url) => {
+  ])("is no open redirector: 400 for redirect_url=%s", async (redirect_url) => {
     const browser = await house.browser(alice);
     const answer = await browser.open(connectUrl({ redirect_url }));
     expect([answer.status, answer.location]).toEqual([400, undefined]);
@@ -132,14 +132,14 @@ describe("connecting in the browser", () => {
     "https://mcp.test/somewhere",
     "https://app.test/",
     "https://auth.test/oauth/interaction/abc?step=upstream",
-  ])("F5.3 returns to %s", async (redirect_url) => {
+  ])("returns to %s", async (redirect_url) => {
     const browser = await house.browser(alice);
     const { location } = await leave(browser, { redirect_url });
     const back = await browser.open(callbackUrl(upstream.agree(location)));
     expect(back.location?.href).toBe(redirect_url);
   });
 
-  it("F5.3 a discovery that fails, a person who refuses, a person who may not: connect_error", async () => {
+  it("a discovery that fails, a person who refuses, a person who may not: connect_error", async () => {
     const browser = await house.browser(alice);
     const { location } = await leave(browser);
     const params = upstream.agree(location);
@@ -205,7 +205,7 @@ describe("connecting in the browser", () => {
     }
   });
 
-  it("F5.3 signs in first, and for the authorization server's trips only the session that asked counts", async () => {
+  it("signs in first, and for the authorization server's trips only the session that asked counts", async () => {
     const nobody = await house.browser();
     const signIn = await nobody.open(connectUrl());
     expect(signIn.location?.href).toMatch(/^https:\/\/auth\.test\/\.pomerium\/sign_in\/handover/);
@@ -221,7 +221,7 @@ describe("connecting in the browser", () => {
     expect(again.status).toBe(403);
   });
 
-  it("F5.3 popup=1 tells the opener at its exact origin, and can still be left without a script", async () => {
+  it("popup=1 tells the opener at its exact origin, and can still be left without a script", async () => {
     const browser = await house.browser(alice);
     const { location } = await leave(browser, { popup: "1" });
     const back = await browser.open(callbackUrl(upstream.agree(location)));
@@ -234,7 +234,7 @@ describe("connecting in the browser", () => {
     expect((await browser.open(script)).body).toContain("postMessage");
   });
 
-  it("F4.2 our client document is there for hosts with an auto-discovered server, 404 elsewhere", async () => {
+  it("our client document is there for hosts with an auto-discovered server, 404 elsewhere", async () => {
     const browser = await house.browser();
     const answer = await browser.open(`${place}/client/metadata.json`);
     expect(JSON.parse(answer.body).client_id).toBe(`${place}/client/metadata.json`);
@@ -242,7 +242,7 @@ describe("connecting in the browser", () => {
     expect((await browser.open("https://open.test/.pomerium/mcp/client/metadata.json")).status).toBe(404);
   });
 
-  it("F4.3 F4.2 so are the one of our confidential client and the keys it signs with, never their private halves", async () => {
+  it("so are the one of our confidential client and the keys it signs with, never their private halves", async () => {
     const browser = await house.browser();
     const document = JSON.parse((await browser.open(`${place}/client/confidential.json`)).body);
     expect(document).toMatchObject({
@@ -258,7 +258,7 @@ describe("connecting in the browser", () => {
     expect((await browser.open("https://open.test/.pomerium/mcp/client/confidential.json")).status).toBe(404);
   });
 
-  it("F7.5 a host without a server to connect, or a route that is off, is 400", async () => {
+  it("a host without a server to connect, or a route that is off, is 400", async () => {
     const browser = await house.browser(alice);
     expect((await browser.open(connectUrl({ route: "open" }))).status).toBe(400);
     expect((await browser.open(connectUrl({ route: "nobody" }))).status).toBe(400);
@@ -276,7 +276,7 @@ describe("connecting in the browser", () => {
     ],
     ["moved to another upstream", (mcp: string) => `  - {${files}, to: ${mcp}2, mcp: {server: {}}}`],
   ])(
-    "F7.5 a route %s while a consent is under way: its callback says so and stores nothing",
+    "a route %s while a consent is under way: its callback says so and stores nothing",
     async (_how, changed) => {
       const app = `\n  - {id: app, from: https://app.test, to: ${upstream.url}/app, mcp: {client: {}}}`;
       const browser = await house.browser(alice);
@@ -302,7 +302,7 @@ describe("connecting in the browser", () => {
     },
   );
 
-  it("F4.3 neither caches nor the next site learn the code", async () => {
+  it("neither caches nor the next site learn the code", async () => {
     const browser = await house.browser(alice);
     const { location } = await leave(browser);
     const back = await browser.open(callbackUrl(upstream.agree(location)));

@@ -75,7 +75,7 @@ describe("the gRPC door", () => {
     expect(session.state.remoteWindowSize).toBe(4 * 1024 * 1024);
   });
 
-  test("F7.2 draining tells watchers, lets calls under way end, and takes no new ones", async () => {
+  test("draining tells watchers, lets calls under way end, and takes no new ones", async () => {
     let answer = () => {};
     const arrived = Promise.withResolvers<void>();
     const slow: GrpcService = {
@@ -109,7 +109,7 @@ describe("the gRPC door", () => {
     await expect(call(late)).rejects.toThrow();
   });
 
-  test("F7.2 draining serves on until those who ask have heard it and acted upon it", async () => {
+  test("draining serves on until those who ask have heard it and acted upon it", async () => {
     const { server, client } = await start("127.0.0.1:0");
     expect(await call(client)).toEqual({ status: "SERVING" });
     const drained = server.drain(10_000);

@@ -12,7 +12,7 @@ import { healthSpreadMs } from "../../src/server/grpc/health.ts";
 import { createReadiness } from "../../src/server/http/readiness.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 
-describe("F7.2 the public port while it drains", () => {
+describe("the public port while it drains", () => {
   let folder: string;
   let sidecar: Sidecar;
   let database: Awaited<ReturnType<typeof createTestDatabase>>;

@@ -2,7 +2,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest"
 import { registeredApp } from "../authorization-server/mcp-app.ts";
 import { type House, startHouse } from "../authorization-server/start-house.ts";
 
-describe("F1.4 the provider's tokens of a person are renewed before their time for a recheck", () => {
+describe("the provider's tokens of a person are renewed before their time for a recheck", () => {
   let house: House;
   beforeAll(async () => {
     house = await startHouse();
@@ -72,7 +72,7 @@ describe("F1.4 the provider's tokens of a person are renewed before their time f
     expect(await house.signIn.renewTokens(without)).toBe("sign_in_again");
   });
 
-  test("F8.10 a refusal ends what the person has here, as in a recheck", async () => {
+  test("a refusal ends what the person has here, as in a recheck", async () => {
     await (await registeredApp(house)).tokens(house.browser(), "bob");
     const before = await stored("company/bob");
     house.company.dismiss("bob");

@@ -43,7 +43,7 @@ async function step(browser: HttpBrowser, url: string) {
   };
 }
 
-describe("F3.5 on the issuer's host", () => {
+describe("on the issuer's host", () => {
   test("a person signs in and comes back to where they were", async () => {
     const browser = house.browser();
     const page = await signIn(browser, "auth.test", "alice", "/whoami?x=1");
@@ -101,7 +101,7 @@ describe("F3.5 on the issuer's host", () => {
     expect(await whoami(browser, "auth.test")).toMatchObject({ userId: "company/alice" });
   });
 
-  test("F8.6 the answer of the provider works once, and in the browser that left", async () => {
+  test("the answer of the provider works once, and in the browser that left", async () => {
     const victim = house.browser();
     const start = await step(victim, signInUrl("auth.test"));
     const attacker = house.browser();
@@ -160,7 +160,7 @@ describe("F3.5 on the issuer's host", () => {
   });
 });
 
-describe("F3.5 on a route's host", () => {
+describe("on a route's host", () => {
   test("the session is handed over, and is the route host's own", async () => {
     const browser = house.browser();
     const page = await signIn(browser, "one.test");
@@ -288,7 +288,7 @@ describe("F3.5 on a route's host", () => {
   });
 });
 
-describe("F3.5 F8.10 sign-out", () => {
+describe("sign-out", () => {
   test("asks first; the button ends the session here and where it was handed over to", async () => {
     const browser = house.browser();
     await signIn(browser, "one.test");
@@ -359,7 +359,7 @@ describe("F3.5 F8.10 sign-out", () => {
   });
 });
 
-test("F3.5 several providers: the person chooses, and people of two never mix", async () => {
+test("several providers: the person chooses, and people of two never mix", async () => {
   const many = await startHouse();
   await many.reconfigure((yaml) => {
     const second = yaml.slice(yaml.indexOf("    - id: company"), yaml.indexOf("\nroutes:"));

@@ -84,7 +84,7 @@ const recorded: readonly Recorded[] = [
   },
 ];
 
-describeStore("F7.3 the audit trail", (store) => {
+describeStore("the audit trail", (store) => {
   it.each(recorded)("$action is written with what it tells of, or neither is", async (one) => {
     await one.before?.(store());
     const event: AuditEvent = { ...audit(one.action), requestId: crypto.randomUUID() };

@@ -3,7 +3,7 @@ import { changes } from "./changes.ts";
 import { describeStore } from "./describe-store.ts";
 import { audit, inSeconds, signIn, signingKey } from "./samples.ts";
 
-describeStore("authorization server records (F3.7)", (store) => {
+describeStore("authorization server records", (store) => {
   const records = () => store().authorizationServerRecords;
   const grant = (id: string, accountId = "company/alice") =>
     records().upsert({

@@ -67,5 +67,5 @@ async function embedded(): Promise<Backend> {
   };
 }
 
-/** Both databases, for suites that must hold on either (F7.1). */
+/** Both databases, for suites that must hold on either. */
 export const backends = { postgres, embedded };

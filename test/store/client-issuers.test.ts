@@ -1,7 +1,7 @@
 import { expect, it } from "vitest";
 import { describeStore } from "./describe-store.ts";
 
-describeStore("issuers of configured clients (F4.2)", (store) => {
+describeStore("issuers of configured clients", (store) => {
   const client = { routeId: "files", upstream: "https://files.example/mcp", clientId: "c" };
 
   it("keeps the first of several who ask at once, for each client and upstream of its own", async () => {

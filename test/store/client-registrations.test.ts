@@ -2,7 +2,7 @@ import { expect, it } from "vitest";
 import { describeStore } from "./describe-store.ts";
 import { inSeconds, registration } from "./samples.ts";
 
-describeStore("client registrations (F4.2)", (store) => {
+describeStore("client registrations", (store) => {
   const { issuer, redirectUri } = registration();
 
   it("registers once however many ask, per issuer and redirect URI", async () => {

@@ -11,7 +11,7 @@ import { audit, connection, upstreamToken } from "./samples.ts";
 
 type Sources = Parameters<typeof loadKeyEncryptionKeys>[0];
 
-describe("F4.4 keys in a cloud's key service", () => {
+describe("keys in a cloud's key service", () => {
   let aws: LocalAwsKms;
   let google: LocalGoogleKms;
   let backend: Awaited<ReturnType<typeof backends.postgres>>;

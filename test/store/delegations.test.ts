@@ -29,7 +29,7 @@ const actionsOf = async (store: Store, grantId: string) =>
 const ofGrant = (grantId: string) => (change: Change) =>
   change.table === "grant" && change.grantId === grantId;
 
-describeStore("F2.4 delegated connections", (store) => {
+describeStore("delegated connections", (store) => {
   let which: Awaited<ReturnType<typeof ask>>;
   beforeEach(async () => {
     await store().delegations.endAllOf(ownerId, "the test before");
@@ -123,7 +123,7 @@ describeStore("F2.4 delegated connections", (store) => {
   });
 });
 
-describe("F2.4 delegated connections, two replicas", () => {
+describe("delegated connections, two replicas", () => {
   it("what is given and taken back is told to the other", async () => {
     const backend = await backends.postgres();
     const [here, there] = await Promise.all([backend.open(), backend.open()]);

@@ -9,7 +9,7 @@ import { serve } from "../../src/serve.ts";
 import { copyEmbeddedTestDatabase } from "../support/embedded-database.ts";
 
 /** The embedded database serves one process at a time; an operator who types a command beside it must not be left guessing. */
-describe("F7.1 F7.4 commands beside a sidecar on the embedded database", () => {
+describe("commands beside a sidecar on the embedded database", () => {
   let folder: string;
   let file: string;
   let sidecar: Awaited<ReturnType<typeof serve>>;

@@ -3,7 +3,7 @@ import type { Store } from "../../src/store/store.ts";
 import { type Backend, backends, makeKeys } from "./backends.ts";
 import { audit, connection, inSeconds, registration, signingKey, upstreamToken } from "./samples.ts";
 
-describe.each(["postgres", "embedded"] as const)("encryption at rest (F4.4), on %s", (kind) => {
+describe.each(["postgres", "embedded"] as const)("encryption at rest, on %s", (kind) => {
   let backend: Backend;
   let store: Store;
   beforeEach(async () => {
@@ -146,7 +146,7 @@ describe.each(["postgres", "embedded"] as const)("encryption at rest (F4.4), on 
       stored_route: 1,
     };
     expect(await store.rotateEncryptionKeys()).toEqual(rewritten);
-    // F7.3: who ran it is not known, what it did is.
+    // Who ran it is not known, what it did is.
     const told = await store.auditEvents({ action: "encryption_key.rotated", limit: 10 });
     expect(told.map(({ detail }) => detail)).toEqual([{ ...rewritten, newest: "k2" }]);
     expect(Object.values(await store.rotateEncryptionKeys()).every((count) => count === 0)).toBe(true);

@@ -14,7 +14,7 @@ const probe = await smallDisk(1);
 await probe?.close();
 
 /** A disk that can be filled takes root to mount. */
-describe.skipIf(!probe)("F7.1 the embedded database on a disk that fills up", () => {
+describe.skipIf(!probe)("the embedded database on a disk that fills up", () => {
   let disk: SmallDisk;
   let dir: string;
   beforeEach(async () => {

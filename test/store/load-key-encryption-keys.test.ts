@@ -9,7 +9,7 @@ import { loadKeyEncryptionKeys } from "../../src/store/encryption/load-keys.ts";
 
 const made = () => randomBytes(32).toString("base64url");
 
-describe("key-encryption keys (F4.4)", () => {
+describe("key-encryption keys", () => {
   let dir: string;
   beforeEach(async () => {
     dir = await mkdtemp(join(tmpdir(), "keys-"));

@@ -112,7 +112,7 @@ describe("when Postgres fails", () => {
     expect(await store.upstreamTokens.listForUser("lost")).toEqual([]);
   });
 
-  it("F7.3 the time of each operation is counted by its name, that of one given up included", async () => {
+  it("the time of each operation is counted by its name, that of one given up included", async () => {
     await store.upstreamTokens.put(upstreamToken(), audit("upstream_token.obtained"));
     await store.upstreamTokens.find(connection);
     operations.blackHole();
@@ -166,7 +166,7 @@ describe("when Postgres fails", () => {
     await wire.close();
   });
 
-  it("F2.2 distrusts caches while the listener is cut, and says that everything may have changed after", async () => {
+  it("distrusts caches while the listener is cut, and says that everything may have changed after", async () => {
     const listenerUp = () => scraped(metrics, "store_listener_up");
     await becomes(store.notifications, true);
     expect(await listenerUp()).toEqual({ "": 1 });
@@ -184,7 +184,7 @@ describe("when Postgres fails", () => {
     expect(seen.at(-1)).toEqual({ table: "grant", grantId: "g" });
   });
 
-  it("F2.2 notices a listener that looks connected but hears nothing", async () => {
+  it("notices a listener that looks connected but hears nothing", async () => {
     await becomes(store.notifications, true);
     listening.blackHole();
     await becomes(store.notifications, false);

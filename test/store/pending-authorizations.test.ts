@@ -2,7 +2,7 @@ import { expect, it } from "vitest";
 import { describeStore } from "./describe-store.ts";
 import { inSeconds } from "./samples.ts";
 
-describeStore("pending authorizations (F3.5, F4.3)", (store) => {
+describeStore("pending authorizations", (store) => {
   const create = (state: string, seconds = 60) =>
     store().pendingAuthorizations.create({
       kind: "upstream",

@@ -2,7 +2,7 @@ import { expect, it } from "vitest";
 import { describeStore } from "./describe-store.ts";
 import { audit, connection, inSeconds, registration, signingKey, upstreamToken } from "./samples.ts";
 
-describeStore("bounded tables (F4.4, F3.9)", (store) => {
+describeStore("bounded tables", (store) => {
   it("removes expired rows of every kind in batches, and nothing that is still of use", async () => {
     const days = (n: number) => inSeconds(n * 86_400);
     const put = (routeId: string, over: Parameters<typeof upstreamToken>[0]) =>

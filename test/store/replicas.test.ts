@@ -19,7 +19,7 @@ describe("two replicas on one Postgres", () => {
     await backend?.close();
   });
 
-  it("F2.2 tells the other replica of a revoked grant", async () => {
+  it("tells the other replica of a revoked grant", async () => {
     await here.authorizationServerRecords.upsert({ model: "Grant", id: "g", payload: {} });
     const { next } = changes(there);
     await here.authorizationServerRecords.revokeGrant("g", audit("grant.revoked"));
@@ -44,7 +44,7 @@ describe("two replicas on one Postgres", () => {
     stop();
   });
 
-  it("F4.5 lends a refresh to one of them", async () => {
+  it("lends a refresh to one of them", async () => {
     const version = await here.upstreamTokens.put(upstreamToken(), audit("upstream_token.obtained"));
     const taken = await Promise.all(
       Array.from({ length: 20 }, (_, i) =>
@@ -54,7 +54,7 @@ describe("two replicas on one Postgres", () => {
     expect(taken.filter(Boolean)).toHaveLength(1);
   });
 
-  it("F3.7 gives one of 20 who consume at once, on both, the code", async () => {
+  it("gives one of 20 who consume at once, on both, the code", async () => {
     await here.authorizationServerRecords.upsert({ model: "RefreshToken", id: "r", payload: {} });
     const won = await Promise.all(
       Array.from({ length: 20 }, (_, i) =>
@@ -74,7 +74,7 @@ describe("two replicas on one Postgres", () => {
     expect(lists[0]).toHaveLength(1);
   });
 
-  it("F4.2 registers once, the other waiting for the one under way", async () => {
+  it("registers once, the other waiting for the one under way", async () => {
     const { issuer, redirectUri } = registration();
     const started = Promise.withResolvers<void>();
     const finish = Promise.withResolvers<void>();
@@ -93,7 +93,7 @@ describe("two replicas on one Postgres", () => {
     expect(await first).toEqual(await second);
   });
 
-  it("F4.2 registers itself when the replica that was registering has died, whose late answer changes nothing", async () => {
+  it("registers itself when the replica that was registering has died, whose late answer changes nothing", async () => {
     const { issuer, redirectUri } = registration();
     const started = Promise.withResolvers<void>();
     const finish = Promise.withResolvers<void>();

@@ -4,7 +4,7 @@ import { changes } from "./changes.ts";
 import { describeStore } from "./describe-store.ts";
 import { inSeconds } from "./samples.ts";
 
-describeStore("sessions (F3.5)", (store) => {
+describeStore("sessions", (store) => {
   const session = (id: string, over = {}) => ({
     id,
     host: "gateway.example",

@@ -3,7 +3,7 @@ import { changes } from "./changes.ts";
 import { describeStore } from "./describe-store.ts";
 import { audit, inSeconds, signingKey } from "./samples.ts";
 
-describeStore("signing keys (F2.2)", (store) => {
+describeStore("signing keys", (store) => {
   it("makes the first of a purpose once", async () => {
     let made = 0;
     const lists = await Promise.all(

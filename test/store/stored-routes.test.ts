@@ -3,7 +3,7 @@ import { changes } from "./changes.ts";
 import { describeStore } from "./describe-store.ts";
 import { audit } from "./samples.ts";
 
-describeStore("routes of the admin API (F7.5)", (store) => {
+describeStore("routes of the admin API", (store) => {
   const route = (id: string, place = `${id}.example.com/`) => ({
     id,
     place,
@@ -45,7 +45,7 @@ describeStore("routes of the admin API (F7.5)", (store) => {
     expect(await store().storedRoutes.delete("three", audit("route.deleted"))).toBe(false);
   });
 
-  it("F7.3 leave a trail that is read page by page, by kind", async () => {
+  it("leave a trail that is read page by page, by kind", async () => {
     const first = await store().auditEvents({ action: "route.created", limit: 1 });
     expect(first).toHaveLength(1);
     const rest = await store().auditEvents({ after: first[0]?.id, limit: 100 });

@@ -5,7 +5,7 @@ import { changes } from "./changes.ts";
 import { describeStore } from "./describe-store.ts";
 import { audit, connection, inSeconds, upstreamToken } from "./samples.ts";
 
-describeStore("upstream tokens (F4.4, F4.5)", (store) => {
+describeStore("upstream tokens", (store) => {
   const key = { ...connection, routeId: "tokens" };
   const token = (over = {}) => upstreamToken({ ...key, ...over });
   const put = () => store().upstreamTokens.put(token(), audit("upstream_token.obtained"));
@@ -20,7 +20,7 @@ describeStore("upstream tokens (F4.4, F4.5)", (store) => {
       expect(await store().upstreamTokens.find({ ...key, ...other })).toBeUndefined();
   });
 
-  it("keeps a token without expiry and refresh token as such (F4.10)", async () => {
+  it("keeps a token without expiry and refresh token as such", async () => {
     const bare = token({ routeId: "bare", expiresAt: undefined, refreshToken: undefined });
     await store().upstreamTokens.put(bare, audit("upstream_token.obtained"));
     const found = await store().upstreamTokens.find(bare);
@@ -171,7 +171,7 @@ describeStore("upstream tokens (F4.4, F4.5)", (store) => {
     givenUp.stop();
   });
 
-  it("merges what an upstream demands until a consent answers it (F4.6)", async () => {
+  it("merges what an upstream demands until a consent answers it", async () => {
     const requiredAt = new Date();
     await store().upstreamTokens.requireScopes(key, { scopes: ["a", "b"], requiredAt: requiredAt });
     await store().upstreamTokens.requireScopes(key, {
@@ -199,7 +199,7 @@ describeStore("upstream tokens (F4.4, F4.5)", (store) => {
     expect(await store().upstreamTokens.findRequiredScopes(other)).toBeUndefined();
   });
 
-  it("F5.5 remembers when a connection was last used, until there is a new one; no version changes by it", async () => {
+  it("remembers when a connection was last used, until there is a new one; no version changes by it", async () => {
     const version = await put();
     expect((await store().upstreamTokens.find(key))?.lastUsedAt).toBeUndefined();
     await store().upstreamTokens.recordUse(key);
@@ -210,7 +210,7 @@ describeStore("upstream tokens (F4.4, F4.5)", (store) => {
     expect((await store().upstreamTokens.find(key))?.lastUsedAt).toBeUndefined();
   });
 
-  it("F8.10 names connections whose route has gone, once the grace is over and nobody knows the route", async () => {
+  it("names connections whose route has gone, once the grace is over and nobody knows the route", async () => {
     await put();
     const here = { routeId: key.routeId, upstream: key.upstream };
     const moved = { ...here, upstream: "https://elsewhere.example/mcp" };

@@ -8,7 +8,7 @@ import { backends } from "./backends.ts";
 import { type LocalVault, startLocalVault } from "./local-vault.ts";
 import { audit, connection, upstreamToken } from "./samples.ts";
 
-describe("F4.4 keys in Vault's transit engine", () => {
+describe("keys in Vault's transit engine", () => {
   let vault: LocalVault;
   let backend: Awaited<ReturnType<typeof backends.postgres>>;
   let folder: string;

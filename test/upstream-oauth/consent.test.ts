@@ -44,7 +44,7 @@ describe("consent", () => {
   const discoveredCallback = () =>
     callbackUri(house.routes().config, host, callbackId(house.route(), upstream.url));
 
-  it("F4.3 F4.4 a consent ends with a stored token, with everything it takes to use, refresh and revoke it", async () => {
+  it("a consent ends with a stored token, with everything it takes to use, refresh and revoke it", async () => {
     upstream.metadata.revocation_endpoint = `${upstream.url}/revoke`;
     upstream.tokenFields.scope = "read";
     upstream.tokenFields.refresh_token_expires_in = 86_400;
@@ -73,7 +73,7 @@ describe("consent", () => {
     expect(await house.store.upstreamTokens.find(key(upstream, "company/bob"))).toBeUndefined();
   });
 
-  it("F4.2 registers as a web application that refreshes, once for all users and replicas", async () => {
+  it("registers as a web application that refreshes, once for all users and replicas", async () => {
     const other = await house.replica();
     const begins = await Promise.all(
       [house, other, house, other].map((replica, index) =>
@@ -97,7 +97,7 @@ describe("consent", () => {
     [{ status: 429, body: "slow" }, "rate_limited", true],
     [{ status: 503, body: "down" }, "server_error", true],
     [{ status: 201, body: { nothing: 1 } }, "response_invalid", false],
-  ])("F4.2 a registration that fails says so: %o", async (answer, code, retryable) => {
+  ])("a registration that fails says so: %o", async (answer, code, retryable) => {
     upstream.on("/register", answer);
     const result = await house.oauth.begin({ userId: alice, route: house.route(), returnTo });
     expect(result).toMatchObject({ ok: false, code, retryable });
@@ -105,12 +105,12 @@ describe("consent", () => {
     expect((await begin()).query.get("client_id")).toBe("second-try");
   });
 
-  it("F4.2 forgives a server that answers 200, or leaves out when its secret expires", async () => {
+  it("forgives a server that answers 200, or leaves out when its secret expires", async () => {
     upstream.on("/register", { status: 200, body: { client_id: "sloppy", client_secret: "s" } });
     expect((await begin()).query.get("client_id")).toBe("sloppy");
   });
 
-  it("F4.2 F8.13 registers anew where the server has forgotten us, before a person is sent there in vain", async () => {
+  it("registers anew where the server has forgotten us, before a person is sent there in vain", async () => {
     await begin();
     const [first] = upstream.registered;
     upstream.clients.clear();
@@ -126,7 +126,7 @@ describe("consent", () => {
     expect(query.get("client_id")).not.toBe(first?.clientId);
   });
 
-  it("F4.2 a client forgotten between leaving and coming back is registered anew, and the browser leaves once more, once", async () => {
+  it("a client forgotten between leaving and coming back is registered anew, and the browser leaves once more, once", async () => {
     const { location, state } = await begin();
     upstream.clients.clear();
     const finished = await finish(upstream.agree(location), state);
@@ -147,7 +147,7 @@ describe("consent", () => {
     expect(upstream.registered.length).toBe(3);
   });
 
-  it("F4.2 a registered secret that is about to expire is not used for a new flow", async () => {
+  it("a registered secret that is about to expire is not used for a new flow", async () => {
     upstream.on("/register", () => {
       const client_id = randomUUID();
       const soon = Math.floor(Date.now() / 1000) + 30;
@@ -157,7 +157,7 @@ describe("consent", () => {
     expect((await begin()).query.get("client_id")).not.toBe(first);
   });
 
-  it("F4.2 a server that registers nobody: the operator is told what to register by hand", async () => {
+  it("a server that registers nobody: the operator is told what to register by hand", async () => {
     upstream.metadata.registration_endpoint = undefined;
     const result = await house.oauth.begin({ userId: alice, route: house.route(), returnTo });
     expect(result).toMatchObject({ ok: false, code: "registration_unavailable" });
@@ -173,7 +173,7 @@ describe("consent", () => {
       },
     ],
   ])(
-    "F4.3 where a server registers us only for what we cannot do, the operator is told before it is asked: %o",
+    "where a server registers us only for what we cannot do, the operator is told before it is asked: %o",
     async (metadata) => {
       Object.assign(upstream.metadata, metadata);
       const result = await house.oauth.begin({ userId: alice, route: house.route(), returnTo });
@@ -182,7 +182,7 @@ describe("consent", () => {
     },
   );
 
-  it("F4.2 uses our client document where told to, hosts it for auto-discovery only, and needs no registration", async () => {
+  it("uses our client document where told to, hosts it for auto-discovery only, and needs no registration", async () => {
     const settings =
       "upstream_oauth: {allowed_private_hosts: [127.0.0.1], client_id_metadata_document: always}";
     await house.close();
@@ -333,13 +333,13 @@ describe("consent", () => {
     });
   });
 
-  it("F4.2 a host that is not public is no place for a document: a server that supports both gets a registration", async () => {
+  it("a host that is not public is no place for a document: a server that supports both gets a registration", async () => {
     upstream.metadata.client_id_metadata_document_supported = true;
     await begin();
     expect(upstream.registered.length).toBe(1);
   });
 
-  it("F1.2 explicit endpoints: nothing is discovered, S256 is sent all the same, client secret and scopes are used", async () => {
+  it("explicit endpoints: nothing is discovered, S256 is sent all the same, client secret and scopes are used", async () => {
     await house.reconfigure(explicit(", scopes: [a, b], authorization_url_params: {access_type: offline}"));
     upstream.clients.add("known");
     const { location, state, query } = await begin();
@@ -355,7 +355,7 @@ describe("consent", () => {
     expect(basic).toBe(`Basic ${Buffer.from("known:a-secret").toString("base64")}`);
   });
 
-  it("F4.10 auth_style is honoured; without one, Basic is tried first, then the body", async () => {
+  it("auth_style is honoured; without one, Basic is tried first, then the body", async () => {
     await house.reconfigure(explicit("", ", auth_style: params"));
     upstream.clients.add("known");
     const first = await begin();
@@ -369,7 +369,7 @@ describe("consent", () => {
     expect(upstream.tokenRequests[2]?.get("client_secret")).toBe("a-secret");
   });
 
-  it("F1.2 a pre-registered client is used at the server that discovery finds", async () => {
+  it("a pre-registered client is used at the server that discovery finds", async () => {
     await house.reconfigure(route("{upstream_oauth2: {client_id: known, client_secret: a-secret}}"));
     upstream.clients.add("known");
     const { location, state, query } = await begin();
@@ -378,7 +378,7 @@ describe("consent", () => {
     expect(upstream.registered).toEqual([]);
   });
 
-  it("F4.3 asks for the challenge's scopes rather than the metadata's, and for offline access where that is offered", async () => {
+  it("asks for the challenge's scopes rather than the metadata's, and for offline access where that is offered", async () => {
     upstream.on("/mcp", { status: 401, headers: { "www-authenticate": 'Bearer scope="only this"' } });
     upstream.metadata.scopes_supported = ["only", "offline_access"];
     const { query } = await begin();
@@ -386,7 +386,7 @@ describe("consent", () => {
     expect(query.get("prompt")).toBe("consent");
   });
 
-  it("F4.6 a step-up asks for the union of what is there, what was demanded and what is configured", async () => {
+  it("a step-up asks for the union of what is there, what was demanded and what is configured", async () => {
     await house.connect(upstream.agree);
     const connection = key(upstream);
     await house.store.upstreamTokens.requireScopes(connection, { scopes: ["admin"], requiredAt: new Date() });
@@ -441,7 +441,7 @@ describe("consent", () => {
     expect(demand?.scopes.join().length).toBeLessThan(1000);
   });
 
-  it("F3.6 a person who refuses comes back as access_denied, to where the trip began", async () => {
+  it("a person who refuses comes back as access_denied, to where the trip began", async () => {
     const { state } = await begin();
     const params = new URLSearchParams({ error: "access_denied", state, iss: upstream.url });
     const result = await finish(params, state);
@@ -454,7 +454,7 @@ describe("consent", () => {
     expect(await house.query("select action from audit_event")).toEqual([{ action: "consent.refused" }]);
   });
 
-  it("F7.3 trips are counted by how they ended, discovery's look-ups by whether they had to ask", async () => {
+  it("trips are counted by how they ended, discovery's look-ups by whether they had to ask", async () => {
     const agreed = await begin();
     expect(await scraped(house.metrics, "cache_lookups_total")).toEqual({
       'cache="discovery",result="miss"': 2,
@@ -490,7 +490,7 @@ describe("consent", () => {
     });
   });
 
-  it("F4.3 another error of the authorization page is told without its words", async () => {
+  it("another error of the authorization page is told without its words", async () => {
     const { state } = await begin();
     const params = new URLSearchParams({
       error: "invalid_scope",
@@ -503,7 +503,7 @@ describe("consent", () => {
     expect(JSON.stringify(result)).not.toContain("script");
   });
 
-  it("F8.6 a state from another browser is refused, and not used up by the attempt", async () => {
+  it("a state from another browser is refused, and not used up by the attempt", async () => {
     const { location, state } = await begin();
     const params = upstream.agree(location);
     for (const cookie of [undefined, "", "another-state"]) {
@@ -526,7 +526,7 @@ describe("consent", () => {
     expect(await finish(upstream.agree(newest.location), newest.state)).toMatchObject({ ok: true });
   });
 
-  it("F8.6 whoever is signed in at the callback must be who left, on the host they left from", async () => {
+  it("whoever is signed in at the callback must be who left, on the host they left from", async () => {
     const first = await begin();
     const asBob = await finish(upstream.agree(first.location), first.state, "company/bob");
     expect(asBob).toMatchObject({ ok: false, code: "state_of_other_user" });
@@ -537,7 +537,7 @@ describe("consent", () => {
     expect(await house.store.upstreamTokens.find(key(upstream))).toBeUndefined();
   });
 
-  it("F4.3 the callback works once: replayed, and raced by itself, it redeems one code", async () => {
+  it("the callback works once: replayed, and raced by itself, it redeems one code", async () => {
     const { location, state } = await begin();
     const params = upstream.agree(location);
     const results = await Promise.all([1, 2, 3].map(() => finish(params, state)));
@@ -546,7 +546,7 @@ describe("consent", () => {
     expect(upstream.tokenRequests.length).toBe(1);
   });
 
-  it("F4.3 a state that has expired, is unknown or missing is refused", async () => {
+  it("a state that has expired, is unknown or missing is refused", async () => {
     const { location, state } = await begin();
     await house.query("update pending_authorization set expires_at = now() - interval '1 second'");
     const params = upstream.agree(location);
@@ -565,7 +565,7 @@ describe("consent", () => {
     ["a look-alike", (url: string) => ({ iss: `${url}/` })],
     ["none although promised", { iss: "" }],
   ])(
-    "F4.3 an answer that names %s is refused before the code is redeemed, on errors too",
+    "an answer that names %s is refused before the code is redeemed, on errors too",
     async (_what, extra) => {
       const fields = typeof extra === "function" ? extra(upstream.url) : extra;
       for (const kind of ["code", "error"]) {
@@ -587,7 +587,7 @@ describe("consent", () => {
     ["an access token that is no text", { access_token: { a: 1 } }],
     ["an unknown type", { token_type: "mac" }],
     ["a DPoP token nobody asked for", { token_type: "DPoP" }],
-  ])("F4.10 a token answer with %s is refused", async (_what, fields) => {
+  ])("a token answer with %s is refused", async (_what, fields) => {
     Object.assign(upstream.tokenFields, fields);
     const { location, state } = await begin();
     expect(await finish(upstream.agree(location), state)).toMatchObject({ ok: false, code: "token_invalid" });
@@ -595,7 +595,7 @@ describe("consent", () => {
   });
 
   it.each([undefined, -1, 0, 1e15, "soon"])(
-    "F4.10 a token with expires_in %s has no expiry; an ID token that cannot be checked does no harm",
+    "a token with expires_in %s has no expiry; an ID token that cannot be checked does no harm",
     async (expiresIn) => {
       Object.assign(upstream.tokenFields, { expires_in: expiresIn, id_token: "not.a.jwt" });
       await house.connect(upstream.agree);
@@ -603,7 +603,7 @@ describe("consent", () => {
     },
   );
 
-  it("F4.8 an error body is cut for the log, and never shown, and no secret of ours is logged with it", async () => {
+  it("an error body is cut for the log, and never shown, and no secret of ours is logged with it", async () => {
     const { location, state } = await begin();
     upstream.tokenAnswers.push({ status: 400, body: { error: "invalid_grant", hint: "x".repeat(2000) } });
     const params = upstream.agree(location);
@@ -618,13 +618,13 @@ describe("consent", () => {
     }
   });
 
-  it("F8.11 several consents of one person under way at once do not disturb each other", async () => {
+  it("several consents of one person under way at once do not disturb each other", async () => {
     const [first, second] = [await begin(), await begin()];
     expect(await finish(upstream.agree(second.location), second.state)).toMatchObject({ ok: true });
     expect(await finish(upstream.agree(first.location), first.state)).toMatchObject({ ok: true });
   });
 
-  it("F7.5 a route that was switched off meanwhile takes no token", async () => {
+  it("a route that was switched off meanwhile takes no token", async () => {
     const { location, state } = await begin();
     await house.reconfigure(route().replace("id: files", "id: files, enabled: false"));
     expect(await finish(upstream.agree(location), state)).toMatchObject({
@@ -634,7 +634,7 @@ describe("consent", () => {
     expect(upstream.tokenRequests).toEqual([]);
   });
 
-  it("F4.3 F4.8 nothing secret of a trip stands in the database in clear text", async () => {
+  it("nothing secret of a trip stands in the database in clear text", async () => {
     const { state } = await begin();
     const rows = JSON.stringify(await house.query("select * from pending_authorization"));
     expect(rows).not.toContain(state);

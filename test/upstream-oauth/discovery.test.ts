@@ -89,7 +89,7 @@ describe("discovery", () => {
     expect((await begun()).origin).toBe(elsewhere.url);
   });
 
-  it("F4.1 then asks the well-known place of the path, then the one at the root", async () => {
+  it("then asks the well-known place of the path, then the one at the root", async () => {
     upstream.on("/mcp", { status: 401, headers: { "www-authenticate": "Bearer" } });
     expect((await begun()).origin).toBe(upstream.url);
     expect(upstream.paths()).toEqual(["/mcp", `${prm}/mcp`, rfc8414, "/register"]);
@@ -103,7 +103,7 @@ describe("discovery", () => {
     expect(upstream.paths()).toEqual(["/mcp", `${prm}/mcp`, prm, rfc8414, "/register"]);
   });
 
-  it("F4.1 goes on when the challenge's document is not there", async () => {
+  it("goes on when the challenge's document is not there", async () => {
     upstream.on("/mcp", {
       status: 401,
       headers: { "www-authenticate": `Bearer resource_metadata="${upstream.url}/gone"` },
@@ -112,7 +112,7 @@ describe("discovery", () => {
     expect(upstream.paths()).toContain("/gone");
   });
 
-  it("F4.1 F1.2 then uses authorization_server_url, which resource metadata would have overruled", async () => {
+  it("then uses authorization_server_url, which resource metadata would have overruled", async () => {
     elsewhere.on(rfc8414, { body: metadataOf(elsewhere) });
     await house.reconfigure(route(`{authorization_server_url: "${elsewhere.url}"}`));
     expect((await begun()).origin).toBe(upstream.url);
@@ -122,7 +122,7 @@ describe("discovery", () => {
     expect((await begun()).origin).toBe(elsewhere.url);
   });
 
-  it("F4.1 then takes the upstream's origin as issuer, then that origin's default endpoints", async () => {
+  it("then takes the upstream's origin as issuer, then that origin's default endpoints", async () => {
     upstream.on("/mcp", { status: 401 });
     upstream.off(`${prm}/mcp`);
     expect((await begun()).pathname).toBe("/authorize");
@@ -137,7 +137,7 @@ describe("discovery", () => {
     expect(upstream.paths()).toEqual(["/mcp", `${prm}/mcp`, prm, rfc8414, oidc, "/register"]);
   });
 
-  it("F4.1 looks for an issuer with a path in three places", async () => {
+  it("looks for an issuer with a path in three places", async () => {
     const issuer = `${elsewhere.url}/realms/one`;
     upstream.on(`${prm}/mcp`, { body: { resource: upstream.mcp, authorization_servers: [issuer] } });
     elsewhere.on(`/realms/one${oidc}`, { body: metadataOf(elsewhere, issuer) });
@@ -145,7 +145,7 @@ describe("discovery", () => {
     expect(elsewhere.paths()).toEqual([`${rfc8414}/realms/one`, `${oidc}/realms/one`, `/realms/one${oidc}`]);
   });
 
-  it("F4.1 tries the next authorization server when the first publishes nothing", async () => {
+  it("tries the next authorization server when the first publishes nothing", async () => {
     elsewhere.on(rfc8414, { body: metadataOf(elsewhere) });
     const servers = [`${upstream.url}/nobody`, elsewhere.url];
     upstream.on(`${prm}/mcp`, { body: { resource: upstream.mcp, authorization_servers: servers } });
@@ -156,7 +156,7 @@ describe("discovery", () => {
     ["another host's", () => ({ issuer: "https://evil.test" })],
     ["a longer path's", () => ({ issuer: `${upstream.url}/more` })],
     ["nobody's", () => ({ issuer: 7 })],
-  ])("F4.1 F8.5 takes no metadata whose issuer is %s", async (_which, fields) => {
+  ])("takes no metadata whose issuer is %s", async (_which, fields) => {
     Object.assign(upstream.metadata, fields());
     const result = await failure();
     expect(["issuer_mismatch", "discovery_failed"]).toContain(result.code);
@@ -165,7 +165,7 @@ describe("discovery", () => {
   });
 
   it.each(["https://other.test/mcp", "/mcp", "elsewhere", "other-path"])(
-    "F4.1 takes no resource metadata of another resource (%s)",
+    "takes no resource metadata of another resource (%s)",
     async (resource) => {
       const value = resource === "other-path" ? `${upstream.url}/mcp2` : resource;
       upstream.on(`${prm}/mcp`, { body: { resource: value, authorization_servers: [upstream.url] } });
@@ -175,7 +175,7 @@ describe("discovery", () => {
     },
   );
 
-  it("F4.1 a resource covers what lies below it, and nothing else", () => {
+  it("a resource covers what lies below it, and nothing else", () => {
     const url = "https://x.test/a/b";
     for (const good of ["https://x.test", "https://x.test/", "https://x.test/a", "https://x.test/a/b/"]) {
       expect(resourceCovers(good, url), good).toBe(true);
@@ -243,12 +243,12 @@ describe("discovery", () => {
     ["a web page", { body: "<html>", headers: { "content-type": "text/html" } }, "discovery_failed"],
     ["a list", { body: [1] }, "discovery_failed"],
     ["an error 500", { status: 500 }, "server_error"],
-  ])("F4.8 fails cleanly when metadata is %s", async (_what, answer, code) => {
+  ])("fails cleanly when metadata is %s", async (_what, answer, code) => {
     for (const path of [rfc8414, oidc]) upstream.on(path, answer);
     expect((await failure()).code).toBe(code);
   });
 
-  it("F4.8 fails cleanly, and says that trying again may help, when metadata never comes", async () => {
+  it("fails cleanly, and says that trying again may help, when metadata never comes", async () => {
     for (const path of [rfc8414, oidc]) upstream.on(path, () => undefined);
     const settings = "upstream_oauth: {allowed_private_hosts: [127.0.0.1], timeout: 0.1s}";
     await house.close();
@@ -261,7 +261,7 @@ describe("discovery", () => {
     });
   });
 
-  it("F4.8 F8.5 never follows metadata into a private network, by address or by name", async () => {
+  it("never follows metadata into a private network, by address or by name", async () => {
     const settings = "upstream_oauth: {}";
     for (const issuer of ["https://10.0.0.1", "https://inner.test", elsewhere.url]) {
       upstream.on(`${prm}/mcp`, { body: { resource: upstream.mcp, authorization_servers: [issuer] } });
@@ -275,7 +275,7 @@ describe("discovery", () => {
     expect(elsewhere.seen).toEqual([]);
   });
 
-  it("F4.8 allowed_as_metadata_domains narrows whose metadata counts", async () => {
+  it("allowed_as_metadata_domains narrows whose metadata counts", async () => {
     const settings =
       "upstream_oauth: {allowed_private_hosts: [127.0.0.1], allowed_as_metadata_domains: ['*.company.test']}";
     await house.close();
@@ -285,14 +285,14 @@ describe("discovery", () => {
   });
 
   it.each(["authorization_endpoint", "token_endpoint", "registration_endpoint"])(
-    "F8.5 takes no metadata with an %s in clear text",
+    "takes no metadata with an %s in clear text",
     async (name) => {
       upstream.metadata[name] = "http://plain.test/x";
       expect((await failure()).code).toBe("endpoint_not_allowed");
     },
   );
 
-  it("F4.3 refuses a server whose metadata does not list S256, and says what to do", async () => {
+  it("refuses a server whose metadata does not list S256, and says what to do", async () => {
     upstream.metadata.code_challenge_methods_supported = ["plain"];
     const result = await failure();
     expect(result.code).toBe("pkce_not_supported");
@@ -303,14 +303,14 @@ describe("discovery", () => {
     expect((await failure()).code).toBe("pkce_not_supported");
   });
 
-  it("F8.13 documents are cached: a second consent asks only the upstream itself", async () => {
+  it("documents are cached: a second consent asks only the upstream itself", async () => {
     await begun();
     upstream.seen.length = 0;
     await begun();
     expect(upstream.paths()).toEqual(["/mcp"]);
   });
 
-  it("F8.13 concurrent first requests of many users start one discovery and one registration", async () => {
+  it("concurrent first requests of many users start one discovery and one registration", async () => {
     const begins = await Promise.all(
       Array.from({ length: 8 }, (_, index) =>
         house.oauth.begin({
@@ -347,7 +347,7 @@ describe("discovery", () => {
     expect(upstream.paths()).toEqual(["/mcp", `${prm}/mcp`, rfc8414]);
   });
 
-  it("F4.6 after a refusal the documents are asked for again, by their validator", async () => {
+  it("after a refusal the documents are asked for again, by their validator", async () => {
     upstream.on(rfc8414, ({ headers }) =>
       headers["if-none-match"] === '"v1"'
         ? { status: 304 }
@@ -372,7 +372,7 @@ describe("discovery", () => {
     expect(asked.map(({ headers }) => headers["if-none-match"])).toEqual([undefined, undefined]);
   });
 
-  it("F1.2 an upstream that asks for no token needs no consent; one that does is found out without asking twice", async () => {
+  it("an upstream that asks for no token needs no consent; one that does is found out without asking twice", async () => {
     const asked = await house.oauth.needed(house.route());
     expect(asked).toBe(true);
     expect(house.oauth.needed(house.route())).toBe(true);
@@ -385,7 +385,7 @@ describe("discovery", () => {
     expect(house.oauth.needed(house.route())).toBe(true);
   });
 
-  it("F7.3 whether an upstream asks for OAuth, and registering ahead of people, are counted by what came of it", async () => {
+  it("whether an upstream asks for OAuth, and registering ahead of people, are counted by what came of it", async () => {
     await house.oauth.needed(house.route());
     upstream.on("/register", { status: 503, body: "down" });
     await house.oauth.prepare(house.route(), house.routes());
@@ -401,13 +401,13 @@ describe("discovery", () => {
     });
   });
 
-  it("F1.2 an upstream that streams its answer to the first question does not hold discovery up", async () => {
+  it("an upstream that streams its answer to the first question does not hold discovery up", async () => {
     upstream.on("/mcp", { headers: { "content-type": "text/event-stream" }, body: ": hello\n\n" });
     upstream.off(`${prm}/mcp`);
     expect(await house.oauth.needed(house.route())).toBe(false);
   });
 
-  it("F7.4 doctor tells every step with its URL, status and finding, and registers nothing", async () => {
+  it("doctor tells every step with its URL, status and finding, and registers nothing", async () => {
     const steps: DiscoveryStep[] = [];
     const found = await house.oauth.discover(house.route(), (step) => steps.push(step));
     expect(found).toEqual({ ok: true, needed: true, issuer: upstream.url, scopes: ["read", "write"] });

@@ -88,17 +88,17 @@ describe("with a real authorization server (oidc-provider)", () => {
   describe("that registers clients", () => {
     beforeEach(() => start({ dynamicRegistration: true }));
 
-    it("F4.1 to F4.7 discovered, registered, consented, used, refreshed, revoked", async () => {
+    it("discovered, registered, consented, used, refreshed, revoked", async () => {
       await wholeLife();
       expect(server.counts.registrations).toBe(1);
     });
 
-    it("F3.6 the person refuses: access_denied, named by its issuer", async () => {
+    it("the person refuses: access_denied, named by its issuer", async () => {
       expect(await trip("deny")).toMatchObject({ ok: false, oauthError: "access_denied" });
       expect(await token()).toBeUndefined();
     });
 
-    it("F8.3 access revoked there, not yet expired: one refresh, then consent is really asked for", async () => {
+    it("access revoked there, not yet expired: one refresh, then consent is really asked for", async () => {
       await trip("allow");
       const refuse = async () =>
         house.tokens.handleRejection({
@@ -138,7 +138,7 @@ describe("with a real authorization server (oidc-provider)", () => {
       return new Response("no", { status: 404 });
     };
 
-    it("F4.3 registered by the address of our keys; of several the newest signs", async () => {
+    it("registered by the address of our keys; of several the newest signs", async () => {
       await start({ dynamicRegistration: true, clientAuthMethods, fetch });
       // Now there are two of them, told apart by their ids.
       await house.keys.rotate("upstream_client", 0, 3_600);
@@ -146,7 +146,7 @@ describe("with a real authorization server (oidc-provider)", () => {
       expect(server.counts.registrations).toBe(1);
     });
 
-    it("F4.5 a server that cannot read our keys for a while costs nobody a consent; one that has forgotten us does", async () => {
+    it("a server that cannot read our keys for a while costs nobody a consent; one that has forgotten us does", async () => {
       await start({ dynamicRegistration: true, clientAuthMethods, fetch });
       await trip("allow");
       // It has read the old key a moment ago, and does not ask again so soon.
@@ -178,7 +178,7 @@ describe("with a real authorization server (oidc-provider)", () => {
       expect(server.counts.registrations).toBe(2);
     });
 
-    it("F4.3 F4.2 known by the document of our confidential client", async () => {
+    it("known by the document of our confidential client", async () => {
       const settings =
         "upstream_oauth: {allowed_private_hosts: [127.0.0.1], client_id_metadata_document: always}";
       await start({ clientIdMetadataDocuments: true, clientAuthMethods, fetch }, undefined, settings);
@@ -186,7 +186,7 @@ describe("with a real authorization server (oidc-provider)", () => {
       expect((await server.provider.Client.find(documentUrl()))?.clientAuthMethod).toBe("private_key_jwt");
     });
 
-    it("F4.3 a client registered by hand: with a key of the routes file, or with ours", async () => {
+    it("a client registered by hand: with a key of the routes file, or with ours", async () => {
       const { privateKey, publicKey } = generateKeyPairSync("ed25519");
       const common = { redirect_uris: [redirectUri], token_endpoint_auth_method: "private_key_jwt" as const };
       const jwk = { ...publicKey.export({ format: "jwk" }), alg: "EdDSA", use: "sig" };

@@ -47,7 +47,7 @@ describe("grants without consent", () => {
     `  - {id: files, from: https://mcp.test, to: ${upstream.mcp}, mcp: {server: {upstream_auth: ${auth}}}}`;
   const find = (who = caller, now?: number) => house.tokens.find(who, house.route(), now);
   const tokenRequests = () => upstream.seen.filter(({ path }) => path === "/token");
-  /** F7.3: what a scraper reads of grants, and of the calls for them. */
+  /** What a scraper reads of grants, and of the calls for them. */
   const counted = async () => ({
     ...(await scraped(house.metrics, "upstream_token_refreshes_total")),
     ...(await scraped(house.metrics, "upstream_oauth_total")),
@@ -67,7 +67,7 @@ describe("grants without consent", () => {
     await house.store.signInSessions.put(session);
   }
 
-  it("F4.9 client_credentials: one token for everybody, discovered, asked for again at expiry", async () => {
+  it("client_credentials: one token for everybody, discovered, asked for again at expiry", async () => {
     await house.reconfigure(
       route("{client_credentials: {client_id: svc, client_secret: s, scopes: [a, b]}}"),
     );
@@ -92,14 +92,14 @@ describe("grants without consent", () => {
     expect(await house.tokens.disconnect(alice, house.route())).toBe(false);
   });
 
-  it("F4.9 concurrent first calls ask once", async () => {
+  it("concurrent first calls ask once", async () => {
     await house.reconfigure(route("{client_credentials: {client_id: svc, client_secret: s}}"));
     const all = await Promise.all(Array.from({ length: 10 }, () => find()));
     expect(all.every(({ kind }) => kind === "credential")).toBe(true);
     expect(tokenRequests().length).toBe(1);
   });
 
-  it("F4.9 private_key_jwt (RFC 7523 section 2.2) is signed with the configured key for the server's issuer", async () => {
+  it("private_key_jwt (RFC 7523 section 2.2) is signed with the configured key for the server's issuer", async () => {
     const { privateKey, publicKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
     const pem = privateKey.export({ type: "pkcs8", format: "pem" }).toString();
     await house.reconfigure(
@@ -112,7 +112,7 @@ describe("grants without consent", () => {
   });
 
   it.each(["client_credentials", "token_exchange"])(
-    "F4.9 %s by private_key_jwt without a key of its own: ours signs, for the token endpoint where no issuer is known",
+    "%s by private_key_jwt without a key of its own: ours signs, for the token endpoint where no issuer is known",
     async (kind) => {
       const token_url = `${upstream.url}/token`;
       await house.reconfigure(
@@ -126,7 +126,7 @@ describe("grants without consent", () => {
     },
   );
 
-  it("F4.9 workload identity (RFC 7523 section 2.1): the platform's token, read anew each time", async () => {
+  it("workload identity (RFC 7523 section 2.1): the platform's token, read anew each time", async () => {
     await writeFile(workload, "first.jwt.value\n", { mode: 0o600 });
     await house.reconfigure(
       route(`{client_credentials: {client_id: svc, workload_identity_file: ${workload}, auth_style: none}}`),
@@ -228,7 +228,7 @@ describe("grants without consent", () => {
     }
   });
 
-  it("F1.4 token_exchange: the caller's TE, or the person's sign-in token, for a token of their own", async () => {
+  it("token_exchange: the caller's TE, or the person's sign-in token, for a token of their own", async () => {
     const exchange = `token_url: "${upstream.url}/token", client_id: svc, client_secret: s, audience: files`;
     await house.reconfigure(route(`{token_exchange: {${exchange}}}`));
     expect(await find()).toMatchObject({ kind: "credential" });
@@ -249,7 +249,7 @@ describe("grants without consent", () => {
     expect(await find(carol)).toMatchObject({ kind: "credential" });
   });
 
-  it("F1.4 F4.7 id_jag: the ID token for an assertion at the company's provider, the assertion for a token that is revoked in the end", async () => {
+  it("id_jag: the ID token for an assertion at the company's provider, the assertion for a token that is revoked in the end", async () => {
     await signedIn();
     upstream.metadata.revocation_endpoint = `${upstream.url}/revoke`;
     upstream.on("/revoke", { body: {} });
@@ -282,7 +282,7 @@ describe("grants without consent", () => {
   it.each([
     "client_credentials: {client_id: svc",
     "id_jag: {idp_token_url: IDP, idp_client_id: us, client_id: svc",
-  ])("F1.2 falls back to authorization_server_url where the upstream names no server: %s}", async (auth) => {
+  ])("falls back to authorization_server_url where the upstream names no server: %s}", async (auth) => {
     await signedIn();
     upstream.on("/idp/token", { body: { access_token: "the-assertion", token_type: "N_A" } });
     const elsewhere = await scriptedUpstream();
@@ -299,7 +299,7 @@ describe("grants without consent", () => {
     await elsewhere.close();
   });
 
-  it("F4.2 nobody gets the service's credentials by naming another authorization server", async () => {
+  it("nobody gets the service's credentials by naming another authorization server", async () => {
     await house.reconfigure(route("{client_credentials: {client_id: svc, client_secret: s}}"));
     await find();
     const thief = await scriptedUpstream();
@@ -313,7 +313,7 @@ describe("grants without consent", () => {
     await thief.close();
   });
 
-  describe("F1.4 F4.9 a sign-in token that has expired", () => {
+  describe("a sign-in token that has expired", () => {
     const now = () => Math.floor(Date.now() / 1000);
     const jwt = (exp: number) => new UnsecuredJWT({ exp }).encode();
     const idTokenRoute = () =>
@@ -377,7 +377,7 @@ describe("grants without consent", () => {
     });
   });
 
-  it("F1.4 a refusal of the grant is the caller's 403, not a challenge that leads nowhere", async () => {
+  it("a refusal of the grant is the caller's 403, not a challenge that leads nowhere", async () => {
     await signedIn();
     upstream.on("/idp/token", { status: 400, body: { error: "access_denied" } });
     const idp = `idp_token_url: "${upstream.url}/idp/token", idp_client_id: us, client_id: svc`;
@@ -390,7 +390,7 @@ describe("grants without consent", () => {
     expect((await house.tokens.connectionState(alice, house.route())).state).toBe("unavailable");
   });
 
-  it("F4.6 a token that the upstream refuses is asked for anew, once", async () => {
+  it("a token that the upstream refuses is asked for anew, once", async () => {
     await house.reconfigure(route("{client_credentials: {client_id: svc, client_secret: s}}"));
     const refuse = async () => {
       const found = await find();
@@ -435,7 +435,7 @@ describe("DPoP-bound tokens", () => {
   });
   const dpopOf = (seen: Seen | undefined) => proofOf(String(seen?.headers.dpop));
 
-  it("F4.9 are asked for where the upstream requires them, proven in every request, and refreshed with the same key", async () => {
+  it("are asked for where the upstream requires them, proven in every request, and refreshed with the same key", async () => {
     await house.connect(upstream.agree);
     const found = await house.tokens.find(caller, house.route());
     if (found.kind !== "credential" || !found.proof) throw new Error("no proof");
@@ -454,7 +454,7 @@ describe("DPoP-bound tokens", () => {
     expect(refreshed.jti).not.toBe(atToken.jti);
   });
 
-  it("F4.9 carry the nonce that the token endpoint, or the upstream, asks for", async () => {
+  it("carry the nonce that the token endpoint, or the upstream, asks for", async () => {
     upstream.tokenAnswers.push({
       status: 400,
       body: { error: "use_dpop_nonce" },
@@ -480,7 +480,7 @@ describe("DPoP-bound tokens", () => {
     expect((await proofOf(value)).nonce).toBe("nonce-2");
   });
 
-  it("F4.9 a server that gives a bearer token instead is not taken at its word", async () => {
+  it("a server that gives a bearer token instead is not taken at its word", async () => {
     upstream.tokenFields.token_type = "Bearer";
     await expect(house.connect(upstream.agree)).rejects.toThrow(/another type/);
   });

@@ -54,7 +54,7 @@ describe("upstream tokens", () => {
   }
 
   describe("found", () => {
-    it("F4.4 a user without a connection is asked to consent, and another's token is never used", async () => {
+    it("a user without a connection is asked to consent, and another's token is never used", async () => {
       await house.connect(upstream.agree);
       const bob: TokenCaller = { userId: "company/bob", kind: "person" };
       expect(await find(bob)).toMatchObject({ kind: "missing", reason: "consent_needed" });
@@ -74,7 +74,7 @@ describe("upstream tokens", () => {
       expect(new Set(answers).size).toBe(2);
     });
 
-    it("F4.4 warm, the credential is at hand without a promise, and names connection and version", async () => {
+    it("warm, the credential is at hand without a promise, and names connection and version", async () => {
       await changed(house, () => house.connect(upstream.agree));
       // Nothing is kept while the listener is behind.
       await expect.poll(async () => [await find(), find()][1] instanceof Promise).toBe(false);
@@ -84,7 +84,7 @@ describe("upstream tokens", () => {
       expect(find()).toBe(warm);
     });
 
-    it("F7.3 looking a connection up is a hit where it was at hand, a miss where the store was asked", async () => {
+    it("looking a connection up is a hit where it was at hand, a miss where the store was asked", async () => {
       await changed(house, () => house.connect(upstream.agree));
       await find();
       await find();
@@ -96,7 +96,7 @@ describe("upstream tokens", () => {
       });
     });
 
-    it("F7.3 a token's first use is in the audit trail, once: by which client, under which grant", async () => {
+    it("a token's first use is in the audit trail, once: by which client, under which grant", async () => {
       const bob: TokenCaller = { userId: "company/bob", kind: "person" };
       const used = { clientId: "editor", grantId: "grant-1" };
       await changed(house, () => house.connect(upstream.agree));
@@ -116,7 +116,7 @@ describe("upstream tokens", () => {
       ]);
     });
 
-    it("F3.6 a consent counts at once, whatever was remembered of the time before", async () => {
+    it("a consent counts at once, whatever was remembered of the time before", async () => {
       for (const userId of ["company/a", "company/b", "company/c"]) {
         const who: TokenCaller = { userId, kind: "person" };
         expect(await find(who)).toMatchObject({ kind: "missing" });
@@ -126,7 +126,7 @@ describe("upstream tokens", () => {
       }
     });
 
-    it("F4.4 what another replica changes is seen at once, on warm replicas too", async () => {
+    it("what another replica changes is seen at once, on warm replicas too", async () => {
       await house.connect(upstream.agree);
       const other = await house.replica();
       const before = await authorization(caller, other);
@@ -136,7 +136,7 @@ describe("upstream tokens", () => {
       expect(await find(caller, other)).toMatchObject({ kind: "missing" });
     });
 
-    it("F1.4 static credentials go along at once, the same for everybody", async () => {
+    it("static credentials go along at once, the same for everybody", async () => {
       for (const [server, headers] of [
         ["{upstream_auth: none}", []],
         ["{upstream_auth: {api_key: {header: X-Api-Key, value: k}}}", [["x-api-key", "k"]]],
@@ -156,7 +156,7 @@ describe("upstream tokens", () => {
       }
     });
 
-    it("F1.2 an upstream that asks for no token gets none, until it asks", async () => {
+    it("an upstream that asks for no token gets none, until it asks", async () => {
       upstream.on("/mcp", { body: {} });
       upstream.off("/.well-known/oauth-protected-resource/mcp");
       expect(await find()).toEqual({ kind: "credential", headers: [] });
@@ -167,7 +167,7 @@ describe("upstream tokens", () => {
       expect(await find({ userId: "company/bob", kind: "person" })).toMatchObject({ kind: "missing" });
     });
 
-    it("F2.4 a service account cannot consent: its owner's delegated connection, or 403", async () => {
+    it("a service account cannot consent: its owner's delegated connection, or 403", async () => {
       await house.connect(upstream.agree);
       const machine: TokenCaller = { userId: "service-account/ci", kind: "service_account" };
       expect(await find(machine)).toMatchObject({ kind: "forbidden" });
@@ -185,7 +185,7 @@ describe("upstream tokens", () => {
       expect(await find(delegate)).toEqual(forbidden);
     });
 
-    it("F2.4 a service account needs nobody's connection where the upstream asks for no token, until it asks", async () => {
+    it("a service account needs nobody's connection where the upstream asks for no token, until it asks", async () => {
       upstream.on("/mcp", { body: {} });
       upstream.off("/.well-known/oauth-protected-resource/mcp");
       const machine: TokenCaller = { userId: "service-account/ci", kind: "service_account" };
@@ -198,7 +198,7 @@ describe("upstream tokens", () => {
   describe("refreshed", () => {
     beforeEach(() => house.connect(upstream.agree));
 
-    it("F4.5 at expiry inline: the new token goes along, the rotated refresh token is stored, the consent's date kept", async () => {
+    it("at expiry inline: the new token goes along, the rotated refresh token is stored, the consent's date kept", async () => {
       const before = await stored();
       await expire();
       const connectedAt = (await stored())?.connectedAt;
@@ -211,7 +211,7 @@ describe("upstream tokens", () => {
       expect(refreshes()[0]?.get("resource")).toBe(upstream.mcp);
     });
 
-    it("F4.5 once, for any number of requests on any number of replicas", async () => {
+    it("once, for any number of requests on any number of replicas", async () => {
       const other = await house.replica();
       await expire();
       const replicas: Replica[] = [house, other];
@@ -223,7 +223,7 @@ describe("upstream tokens", () => {
       expect(answers[0]).toBe(`Bearer ${(await stored())?.accessToken}`);
     });
 
-    it("F4.5 a server that does not rotate: the old refresh token is kept", async () => {
+    it("a server that does not rotate: the old refresh token is kept", async () => {
       const before = await stored();
       await expire();
       upstream.tokenFields.refresh_token = undefined;
@@ -231,7 +231,7 @@ describe("upstream tokens", () => {
       expect((await stored())?.refreshToken).toBe(before?.refreshToken);
     });
 
-    it("F5.2 a look at an expired connection refreshes it first; connected is what works now", async () => {
+    it("a look at an expired connection refreshes it first; connected is what works now", async () => {
       const look = async () => (await house.tokens.connectionState(alice, house.route())).state;
       await expire();
       expect(await look()).toBe("connected");
@@ -248,7 +248,7 @@ describe("upstream tokens", () => {
       expect(await find()).toMatchObject({ kind: "missing", reason: "token_refused" });
     });
 
-    it("F4.5 F8.1 refused: exactly that version goes, and the person is asked to consent", async () => {
+    it("refused: exactly that version goes, and the person is asked to consent", async () => {
       await expire();
       upstream.refreshTokens.clear();
       expect(await find()).toMatchObject({ kind: "missing", reason: "invalid_grant" });
@@ -258,7 +258,7 @@ describe("upstream tokens", () => {
       ]);
     });
 
-    it("F4.5 refused, but somebody consented meanwhile: that token is kept and used", async () => {
+    it("refused, but somebody consented meanwhile: that token is kept and used", async () => {
       await expire();
       upstream.refreshTokens.clear();
       upstream.beforeToken = async () => {
@@ -274,7 +274,7 @@ describe("upstream tokens", () => {
       ["answered 503", { status: 503, body: { error: "temporarily_unavailable" } }],
       ["answered 429", { status: 429, body: {}, headers: { "retry-after": "7" } }],
       ["answered nonsense", { status: 200, body: "<html>" }],
-    ])("F4.5 %s: the token is kept, 503 with Retry-After, and no hammering", async (_what, answer) => {
+    ])("%s: the token is kept, 503 with Retry-After, and no hammering", async (_what, answer) => {
       await expire();
       upstream.tokenAnswers.push(answer);
       const found = await find();
@@ -288,7 +288,7 @@ describe("upstream tokens", () => {
       expect(await authorization(caller, house, Date.now() + 3_601_000)).toMatch(/^Bearer/);
     });
 
-    it("F7.3 every refresh is counted by its outcome, and the call for it by what the server said", async () => {
+    it("every refresh is counted by its outcome, and the call for it by what the server said", async () => {
       const expired = { expiresAt: new Date(0) };
       await expire();
       upstream.tokenAnswers.push({ status: 503, body: "down" });
@@ -314,7 +314,7 @@ describe("upstream tokens", () => {
       });
     });
 
-    it("F4.5 timed out: the token is kept; the old one is served while it is valid", async () => {
+    it("timed out: the token is kept; the old one is served while it is valid", async () => {
       upstream.beforeToken = () => new Promise(() => {});
       await overwrite({ expiresAt: new Date(Date.now() + 3_600_000) });
       const late = Date.now() + 3_595_000;
@@ -323,7 +323,7 @@ describe("upstream tokens", () => {
       expect(await stored()).toBeDefined();
     });
 
-    it("F4.5 ahead of expiry: the request gets the old token at once, the next one the new", async () => {
+    it("ahead of expiry: the request gets the old token at once, the next one the new", async () => {
       await overwrite({ expiresAt: new Date(Date.now() + 3_600_000) });
       const before = await authorization();
       const late = Date.now() + 3_595_000;
@@ -332,7 +332,7 @@ describe("upstream tokens", () => {
       expect(refreshes().length).toBe(1);
     });
 
-    it("F8.12 does not die with the request that started it", async () => {
+    it("does not die with the request that started it", async () => {
       await expire();
       const { promise: arrived, resolve: arrive } = Promise.withResolvers<void>();
       const { promise: released, resolve: release } = Promise.withResolvers<void>();
@@ -348,7 +348,7 @@ describe("upstream tokens", () => {
       expect(refreshes().length).toBe(1);
     });
 
-    it("F4.5 a lease left behind by a replica that died is waited for, then taken", async () => {
+    it("a lease left behind by a replica that died is waited for, then taken", async () => {
       await expire();
       const version = (await stored())?.version ?? 0;
       const until = new Date(Date.now() + 600);
@@ -358,7 +358,7 @@ describe("upstream tokens", () => {
       expect(refreshes().length).toBe(1);
     });
 
-    it("F4.10 the refresh token's own expiry is heeded; one without a refresh token is asked for anew", async () => {
+    it("the refresh token's own expiry is heeded; one without a refresh token is asked for anew", async () => {
       await overwrite({ expiresAt: new Date(0), refreshExpiresAt: new Date(Date.now() - 1) });
       expect(await find()).toMatchObject({ kind: "missing", reason: "refresh_token_expired" });
       await house.connect(upstream.agree);
@@ -367,7 +367,7 @@ describe("upstream tokens", () => {
       expect(refreshes()).toEqual([]);
     });
 
-    it("F4.2 a server that has forgotten our registration: the token goes, the registration too", async () => {
+    it("a server that has forgotten our registration: the token goes, the registration too", async () => {
       await expire();
       upstream.clients.clear();
       expect(await find()).toMatchObject({ kind: "missing", reason: "client_forgotten" });
@@ -375,7 +375,7 @@ describe("upstream tokens", () => {
       expect(upstream.registered.length).toBe(2);
     });
 
-    it("F4.2 a token is never refreshed as another client than it was given to", async () => {
+    it("a token is never refreshed as another client than it was given to", async () => {
       const place = { issuer: upstream.url, redirectUri: (await stored())?.redirectUri ?? "" };
       const clientId = (await stored())?.clientId ?? "";
       await house.store.clientRegistrations.delete(place.issuer, place.redirectUri, clientId);
@@ -386,7 +386,7 @@ describe("upstream tokens", () => {
       expect(refreshes()).toEqual([]);
     });
 
-    it("F4.4 a store that does not hear of changes is read each time", async () => {
+    it("a store that does not hear of changes is read each time", async () => {
       await find();
       const { notifications } = house.store;
       const healthy = notifications.healthy;
@@ -427,7 +427,7 @@ describe("upstream tokens", () => {
   describe("refused by the upstream", () => {
     beforeEach(() => house.connect(upstream.agree));
 
-    it("F4.6 F8.3 a 401 tries a refresh once: the client's retry carries the new token", async () => {
+    it("a 401 tries a refresh once: the client's retry carries the new token", async () => {
       const before = await authorization();
       expect(await refuse()).toEqual({ kind: "retry", reason: "refreshed" });
       expect(await authorization()).not.toBe(before);
@@ -441,14 +441,14 @@ describe("upstream tokens", () => {
       expect(refreshes()).toEqual([]);
     });
 
-    it("F4.6 a 401 to a version that has been replaced already needs no refresh", async () => {
+    it("a 401 to a version that has been replaced already needs no refresh", async () => {
       const version = (await stored())?.version;
       await refuse();
       expect(await refuse({ version })).toEqual({ kind: "retry", reason: "newer_token" });
       expect(refreshes().length).toBe(1);
     });
 
-    it("F4.6 F8.3 a 401 with no way to refresh drops exactly that version and asks for consent", async () => {
+    it("a 401 with no way to refresh drops exactly that version and asks for consent", async () => {
       upstream.refreshTokens.clear();
       const found = await refuse({ wwwAuthenticate: 'Bearer error="invalid_token", scope="extra"' });
       expect(found).toMatchObject({ kind: "consent", reason: "token_refused" });
@@ -460,7 +460,7 @@ describe("upstream tokens", () => {
       expect(await authorization()).toMatch(/^Bearer/);
     });
 
-    it("F4.6 a server that refuses every token ends in an error, not in a circle", async () => {
+    it("a server that refuses every token ends in an error, not in a circle", async () => {
       expect(await refuse()).toMatchObject({ kind: "retry" });
       expect(await refuse()).toMatchObject({ kind: "consent" });
       await house.connect(upstream.agree);
@@ -468,13 +468,13 @@ describe("upstream tokens", () => {
       expect(await refuse()).toMatchObject({ kind: "give_up", status: 502 });
     });
 
-    it("F4.6 a refresh that cannot be tried now: 503, and the token is kept", async () => {
+    it("a refresh that cannot be tried now: 503, and the token is kept", async () => {
       upstream.tokenAnswers.push({ status: 500, body: "down" });
       expect(await refuse()).toMatchObject({ kind: "unavailable" });
       expect(await stored()).toBeDefined();
     });
 
-    it("F4.6 step-up: consent for the union; afterwards the token with more scope goes along", async () => {
+    it("step-up: consent for the union; afterwards the token with more scope goes along", async () => {
       const found = await refuse(wants("admin"));
       expect(found).toMatchObject({ kind: "consent", reason: "scope_demanded" });
       if (found.kind === "consent") expect([...found.scopes].sort()).toEqual(["admin", "read", "write"]);
@@ -488,14 +488,14 @@ describe("upstream tokens", () => {
       expect(await authorization()).toMatch(/^Bearer/);
     });
 
-    it("F4.6 the demand is known on every replica at once", async () => {
+    it("the demand is known on every replica at once", async () => {
       const other = await house.replica();
       await find(caller, other);
       await changed(other, () => refuse(wants("admin")));
       expect(await find(caller, other)).toMatchObject({ kind: "missing", reason: "scope_demanded" });
     });
 
-    it("F4.6 no endless loop when a scope is there and still refused, or is never granted", async () => {
+    it("no endless loop when a scope is there and still refused, or is never granted", async () => {
       expect(await refuse(wants("read"))).toMatchObject({ kind: "give_up", status: 403 });
       expect(await refuse(wants("admin"))).toMatchObject({ kind: "consent" });
       upstream.tokenFields.scope = "read write";
@@ -503,17 +503,17 @@ describe("upstream tokens", () => {
       expect(await refuse(wants("admin"))).toMatchObject({ kind: "give_up", status: 403 });
     });
 
-    it("F4.6 any other 403 is none of our business", async () => {
+    it("any other 403 is none of our business", async () => {
       expect(await refuse({ status: 403, wwwAuthenticate: "" })).toMatchObject({ kind: "untouched" });
       expect(await stored()).toBeDefined();
     });
 
-    it("F4.6 a static credential that is refused is the operator's to mend, not the person's", async () => {
+    it("a static credential that is refused is the operator's to mend, not the person's", async () => {
       await house.reconfigure(route("{upstream_auth: {api_key: {header: x-key, value: k}}}"));
       expect(await refuse()).toMatchObject({ kind: "give_up", status: 502 });
     });
 
-    it("F4.2 F4.6 a server that has moved gets a fresh registration and consent; old credentials stay behind", async () => {
+    it("a server that has moved gets a fresh registration and consent; old credentials stay behind", async () => {
       const next = await scriptedUpstream();
       const moved = { resource: upstream.mcp, authorization_servers: [next.url] };
       upstream.on("/.well-known/oauth-protected-resource/mcp", { body: moved });
@@ -530,7 +530,7 @@ describe("upstream tokens", () => {
     });
   });
 
-  it("F4.2 credentials of the routes file stay with the server they belong to, until the operator names another", async () => {
+  it("credentials of the routes file stay with the server they belong to, until the operator names another", async () => {
     const oauth = "upstream_oauth2: {client_id: known, client_secret: a-secret}";
     await house.reconfigure(route(`{${oauth}}`));
     upstream.clients.add("known");
@@ -553,7 +553,7 @@ describe("upstream tokens", () => {
   describe("disconnected", () => {
     beforeEach(() => house.connect(upstream.agree));
 
-    it("F4.7 F8.10 revokes both tokens upstream, and deletes them here", async () => {
+    it("revokes both tokens upstream, and deletes them here", async () => {
       const token = await stored();
       const revoked: string[] = [];
       upstream.on("/revoke", ({ form }) => {
@@ -568,7 +568,7 @@ describe("upstream tokens", () => {
       expect(await house.tokens.disconnect(alice, house.route())).toBe(false);
     });
 
-    it("F4.7 deletes them here even when the upstream does not play along", async () => {
+    it("deletes them here even when the upstream does not play along", async () => {
       upstream.on("/revoke", { status: 500, body: "no" });
       expect(await house.tokens.disconnect(alice, house.route())).toBe(true);
       expect(await upstreamCalls()).toMatchObject({ 'step="revoke",outcome="server_error"': 1 });
@@ -598,7 +598,7 @@ describe("upstream tokens", () => {
       expect(revoked.filter((token) => token && !before.has(token))).toHaveLength(2);
     });
 
-    it("F8.10 a person who has gone: all connections, and nobody else's", async () => {
+    it("a person who has gone: all connections, and nobody else's", async () => {
       await house.connect(upstream.agree, "company/bob");
       const revoked: string[] = [];
       upstream.on("/revoke", ({ form }) => {
@@ -612,7 +612,7 @@ describe("upstream tokens", () => {
       expect(await stored("company/bob")).toBeDefined();
     });
 
-    it("F8.10 a route that has gone: its connections go a day later, and come back with it before", async () => {
+    it("a route that has gone: its connections go a day later, and come back with it before", async () => {
       const revoked: string[] = [];
       upstream.on("/revoke", ({ form }) => {
         revoked.push(form.get("token") ?? "");
@@ -639,7 +639,7 @@ describe("upstream tokens", () => {
       expect(revoked).toEqual([token?.refreshToken, token?.accessToken]);
     });
 
-    it("F8.10 a replica that has never seen the route deletes its connections, too", async () => {
+    it("a replica that has never seen the route deletes its connections, too", async () => {
       await house.reconfigure(
         "  - {id: other, from: https://other.test, to: http://127.0.0.1:1, mcp: {server: {}}}",
       );
@@ -650,7 +650,7 @@ describe("upstream tokens", () => {
       expect(await stored()).toBeUndefined();
     });
 
-    it("F5.5 looking at a connection is no use of it; a call is", async () => {
+    it("looking at a connection is no use of it; a call is", async () => {
       await house.tokens.connectionState(alice, house.route());
       expect((await stored())?.lastUsedAt).toBeUndefined();
       await authorization();

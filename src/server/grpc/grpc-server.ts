@@ -20,7 +20,7 @@ const maxConnections = 4_096;
 const maxStreams = 1_000;
 /** A connection that gives way to newer ones may end its calls by then, ms. */
 const givingWayMs = 10_000;
-/** A check with the largest body policy may inspect (F1.2), and its headers. Bytes. */
+/** A check with the largest body policy may inspect, and its headers. Bytes. */
 const maxMessageBytes = 16 * 1024 * 1024;
 
 export interface GrpcServer {

@@ -20,7 +20,7 @@ export function createApp(logger: Logger): Koa {
 
 /**
  * First thing on the public port: knows the host or refuses it, settles scheme and host for everything behind,
- * and turns what is thrown into a page or JSON with a request id, logged once (F5.6).
+ * and turns what is thrown into a page or JSON with a request id, logged once.
  */
 export function publicEndpoint(routes: CurrentRoutes, logger: Logger, metrics: Metrics): Middleware {
   return async (ctx, next) => {
@@ -39,7 +39,7 @@ export function publicEndpoint(routes: CurrentRoutes, logger: Logger, metrics: M
       if (ctx.status === 404 && ctx.body == null)
         answerError(ctx, 404, "not_found", "There is nothing at this address.");
       showErrorToPerson(ctx);
-      // Whatever error page somebody sees, its request id leads here (F5.6).
+      // Whatever error page somebody sees, its request id leads here.
       if (ctx.status >= 400 && ctx.type === "text/html")
         logger.info(
           { requestId: id, status: ctx.status, method: ctx.method, path: ctx.path },

@@ -2,7 +2,7 @@ import type { Socket } from "node:net";
 import type { Middleware } from "koa";
 import { checkerMs, healthSpreadMs } from "../grpc/health.ts";
 
-/** Whether the public port wants requests, for load balancers that ask (F7.2). */
+/** Whether the public port wants requests, for load balancers that ask. */
 export interface Readiness {
   /** Answers `GET /readyz`, whatever the host; first on the port. No path of ours that Envoy routes, so nobody else reaches it. */
   readonly middleware: Middleware;

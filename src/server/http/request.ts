@@ -36,7 +36,7 @@ export async function readForm(ctx: Context): Promise<URLSearchParams> {
 }
 
 /**
- * Lets web pages of any origin call an endpoint (F2.8): nothing here goes by cookies. Preflights are answered at once.
+ * Lets web pages of any origin call an endpoint: nothing here goes by cookies. Preflights are answered at once.
  */
 export function openCors(methods: string): Middleware {
   return async (ctx, next) => {

@@ -42,7 +42,7 @@ const jwtBearer = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 const type = (name: string) => `urn:ietf:params:oauth:token-type:${name}`;
 
 /**
- * A TI without anybody's consent (F4.9), for the kinds of upstream credentials that work so.
+ * A TI without anybody's consent, for the kinds of upstream credentials that work so.
  *
  * @throws UpstreamOAuthError `sign_in_token_missing` when the person must sign in again; others as in `requestToken`.
  */

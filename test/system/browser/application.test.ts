@@ -107,7 +107,7 @@ describe("docs/applications.md: the example application, through Envoy, in a rea
     return { response, servers: (await response.json()).servers };
   };
 
-  test("F2.5, F5.1 a browser signs in on its way; the application learns who it is, and gets a token", async () => {
+  test("a browser signs in on its way; the application learns who it is, and gets a token", async () => {
     await open(alice.page, loginsOfAlice(stack));
     const claims = decodeJwt(tokenSeen());
     // Who she is, the assertion says; the token says whose it is.
@@ -124,7 +124,7 @@ describe("docs/applications.md: the example application, through Envoy, in a rea
     expect(arrived.at(-1)?.cookie ?? "").not.toContain("__Host-mcp");
   });
 
-  test("F5.2 it lists the servers of its user, and says which is not connected", async () => {
+  test("it lists the servers of its user, and says which is not connected", async () => {
     expect(await listed(alice.page)).toEqual(["Everything", "Open"]);
     expect(await state(alice.page, "Everything").textContent()).toBe("not connected");
     expect(await state(alice.page, "Open").textContent()).toBe("connected");
@@ -149,7 +149,7 @@ describe("docs/applications.md: the example application, through Envoy, in a rea
     ]);
   });
 
-  test("F5.3 who refuses at the server comes back with an error, not connected", async () => {
+  test("who refuses at the server comes back with an error, not connected", async () => {
     await alice.page.getByRole("link", { name: "Connect Everything" }).click();
     await agreeToConnect(alice.page);
     await passForeignPages(alice.page, loginsOfAlice(stack), "deny");
@@ -158,7 +158,7 @@ describe("docs/applications.md: the example application, through Envoy, in a rea
     expect(await state(alice.page, "Everything").textContent()).toBe("not connected");
   });
 
-  test("F5.3 who agrees comes back connected", async () => {
+  test("who agrees comes back connected", async () => {
     await alice.page.getByRole("link", { name: "Connect Everything" }).click();
     await agreeToConnect(alice.page);
     await passForeignPages(alice.page, loginsOfAlice(stack));
@@ -169,7 +169,7 @@ describe("docs/applications.md: the example application, through Envoy, in a rea
   test("the application calls the tool with an MCP SDK client, as its user, at the server", async () => {
     await alice.page.getByRole("button", { name: "Tools of Everything" }).click();
     expect(await alice.page.locator("pre").textContent()).toContain("ally");
-    // F8.15: this server answers with an event stream, the other one with JSON.
+    // This server answers with an event stream, the other one with JSON.
     const tools = await alice.page.locator("li").allTextContents();
     expect(tools).toContain("whoami");
     expect(tools).not.toContain("write_note");
@@ -177,7 +177,7 @@ describe("docs/applications.md: the example application, through Envoy, in a rea
     expect(reached).not.toContain(`Bearer ${tokenSeen()}`);
   });
 
-  test("F6.1, F8.15 a user without the policy sees neither the route nor its tools", async () => {
+  test("a user without the policy sees neither the route nor its tools", async () => {
     await open(bob.page, loginsOfBob(stack));
     expect(await listed(bob.page)).toEqual(["Open"]);
     expect(decodeJwt(tokenSeen()).aud).toEqual(["https://open.test"]);
@@ -192,7 +192,7 @@ describe("docs/applications.md: the example application, through Envoy, in a rea
     expect(await alice.page.locator("li").allTextContents()).toEqual(["greet", "headers"]);
   });
 
-  test("F5.2 once the server has refused a token, it counts as connected no longer", async () => {
+  test("once the server has refused a token, it counts as connected no longer", async () => {
     await stack.upstream.revokeGrants("ally");
     const refused = await alice.page.goto(`${app}tools?server=https://everything.test`);
     expect(refused?.status()).toBe(502);
@@ -204,7 +204,7 @@ describe("docs/applications.md: the example application, through Envoy, in a rea
     expect(await state(alice.page, "Everything").textContent()).toBe("connected");
   });
 
-  test("F5.4 giving it up revokes the token over there and deletes it here", async () => {
+  test("giving it up revokes the token over there and deletes it here", async () => {
     await alice.page.goto(`${app}tools?server=https://everything.test`);
     const used = stack.everything.requests.at(-1)?.headers.find(([name]) => /^authorization$/i.test(name));
     const before = used?.[1].replace("Bearer ", "") ?? "";
@@ -217,7 +217,7 @@ describe("docs/applications.md: the example application, through Envoy, in a rea
     expect((await callWith(tokenSeen(), stack.urls.everything)).status).toBe(401);
   });
 
-  test("F5.3 in a pop-up, the last page tells its opener, at the opener's origin, and closes", async () => {
+  test("in a pop-up, the last page tells its opener, at the opener's origin, and closes", async () => {
     const opened = alice.context.waitForEvent("page");
     const told = alice.page.evaluate(
       (back) =>
@@ -243,7 +243,7 @@ describe("docs/applications.md: the example application, through Envoy, in a rea
     await closed;
   });
 
-  test("F5.1 signing out kills the application's token at once, and the next visit begins at the sign-in", async () => {
+  test("signing out kills the application's token at once, and the next visit begins at the sign-in", async () => {
     await alice.page.goto(app);
     const token = tokenSeen();
     expect((await callWith(token)).status).toBe(200);

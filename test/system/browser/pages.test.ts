@@ -200,11 +200,11 @@ describe("every page people see, in Chromium", () => {
         expect(existsSync(join(images, `${name}-${width}-${colorScheme}.png`)), name).toBe(true);
   });
 
-  test("F5.5 axe finds nothing, on a phone and a desktop, light and dark; none is wider than the screen", () => {
+  test("axe finds nothing, on a phone and a desktop, light and dark; none is wider than the screen", () => {
     expect(met.flatMap(({ name, problems }) => problems.map((problem) => `${name} ${problem}`))).toEqual([]);
   });
 
-  test("F5.6 an error page's request id is in the log", async () => {
+  test("an error page's request id is in the log", async () => {
     const log = await readFile(stack.sidecar().logFile, "utf8");
     const withId = met.filter(({ requestId }) => requestId);
     expect(withId.map(({ name }) => name)).toEqual([

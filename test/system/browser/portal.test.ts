@@ -9,7 +9,7 @@ import { loginsOfAlice, passForeignPages } from "./walk.ts";
 
 const portal = "https://auth.test/.pomerium/routes";
 
-describe("F5.5 the portal, without JavaScript, through Envoy", () => {
+describe("the portal, without JavaScript, through Envoy", () => {
   let stack: E2e;
   let chromium: Browser;
   let context: BrowserContext;
@@ -149,7 +149,7 @@ describe("F5.5 the portal, without JavaScript, through Envoy", () => {
     expect((await ping(stack.urls.open, other)).status).toBe(200);
   });
 
-  test("F5.2, F5.4 a page of the same host lists and disconnects by the session's cookie; nobody else does", async () => {
+  test("a page of the same host lists and disconnects by the session's cookie; nobody else does", async () => {
     const scripted = await chromium.newContext();
     const tab = await scripted.newPage();
     await tab.goto(portal);
@@ -196,7 +196,7 @@ describe("F5.5 the portal, without JavaScript, through Envoy", () => {
     await scripted.close();
   });
 
-  test("F5.2, F8.8 an MCP client's token lists its own server only", async () => {
+  test("an MCP client's token lists its own server only", async () => {
     const token = await stack.externalToken("bob", stack.urls.open);
     const response = await stack.fetch("https://everything.test/.pomerium/mcp/routes", {
       headers: { authorization: `Bearer ${token}` },

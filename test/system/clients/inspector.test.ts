@@ -14,7 +14,7 @@ afterEach(async () => {
   for (const step of cleanUp.splice(0).reverse()) await step();
 });
 
-test("F3.8 MCP Inspector in Chromium: connects by OAuth with nothing but the URL, and calls a tool", {
+test("MCP Inspector in Chromium: connects by OAuth with nothing but the URL, and calls a tool", {
   timeout: 300_000,
 }, async () => {
   const find = await installClients();

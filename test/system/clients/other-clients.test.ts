@@ -21,7 +21,7 @@ async function walk(location: string | URL, { fetch, signIn }: E2e): Promise<URL
   return (await browser.agree(await browser.open(location), signIn("alice"))).url;
 }
 
-test("F3.8 a client of the 2025-03-26 revision, from before protected-resource metadata", {
+test("a client of the 2025-03-26 revision, from before protected-resource metadata", {
   timeout: 300_000,
 }, async () => {
   const find = await installClients();
@@ -55,7 +55,7 @@ test("F3.8 a client of the 2025-03-26 revision, from before protected-resource m
   await client.close();
 });
 
-test("F3.8 the Python SDK", { timeout: 300_000 }, async () => {
+test("the Python SDK", { timeout: 300_000 }, async () => {
   const python = await installPythonSdk();
   // It resolves names by itself: localhost it is.
   const running = await startE2e({ urls: undefined });

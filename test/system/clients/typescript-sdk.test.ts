@@ -8,7 +8,7 @@ import { clientProvider, type SignInState } from "../conformance/sign-in-state.t
 import { installClients } from "./install.ts";
 
 /*
- * F3.8: the OAuth client of every minor version of the SDK that came out in the twelve months to November 2026, each
+ * The OAuth client of every minor version of the SDK that came out in the twelve months to November 2026, each
  * with nothing but the URL: 401, metadata, registration, sign-in, both consents, and a call.
  */
 interface Transport {
@@ -53,7 +53,7 @@ function mainOf(name: string): string {
   return typeof main === "string" ? main : (main.default ?? main.node);
 }
 
-describe("F3.8 the TypeScript SDK's own OAuth client, unmodified, with nothing but the URL", () => {
+describe("the TypeScript SDK's own OAuth client, unmodified, with nothing but the URL", () => {
   test.each(versions)("%s", async (name) => {
     const { Client, StreamableHTTPClientTransport } = await load(name);
     const memory: SignInState<unknown, { access_token: string }> = {};

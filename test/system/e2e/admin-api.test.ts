@@ -43,7 +43,7 @@ function connect() {
   return throughEnvoy(e2e, { url });
 }
 
-describe("F7.5, F1.7 a route of the admin API", () => {
+describe("a route of the admin API", () => {
   it("serves its first request through the running Envoy, without a restart of anything", async () => {
     const { pid } = e2e.envoy;
     const sidecar = e2e.sidecar().pid;

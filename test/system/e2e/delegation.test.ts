@@ -14,7 +14,7 @@ const initialize = JSON.stringify({
 const portal = "https://auth.test/.pomerium/routes";
 
 /** An operator makes a service account on the command line, its owner says yes and no in the portal, it calls through Envoy. */
-describe("F2.4 a service account with its owner's connection", () => {
+describe("a service account with its owner's connection", () => {
   let database: Awaited<ReturnType<typeof createTestDatabase>>;
   let stack: E2e;
   let owner: string;

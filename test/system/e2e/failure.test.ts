@@ -37,7 +37,7 @@ describe("when something is down", () => {
 
   const call = (token: string) => pingThroughEnvoy(stack, stack.urls.open, token);
 
-  it("F2.2 an expired token is challenged, and the SDK's refresh brings the next one without the person", async () => {
+  it("an expired token is challenged, and the SDK's refresh brings the next one without the person", async () => {
     const client = await stack.client("alice", stack.urls.open);
     const session = await client.connect();
     const first = client.tokens()?.access_token ?? "";

@@ -6,7 +6,7 @@ import { type E2e, startE2e } from "../../support/e2e.ts";
 
 /*
  * After a whole flow with two people, refreshes included: no token, code or secret stands in clear text in the
- * database or in a log at the most verbose level (F4.4, F7.3).
+ * database or in a log at the most verbose level.
  */
 let e2e: E2e;
 let secrets: Map<string, string>;
@@ -51,7 +51,7 @@ function found(text: string): string[] {
     .map(([name]) => name);
 }
 
-test("F4.4 a dump of the database holds no token in clear text", async () => {
+test("a dump of the database holds no token in clear text", async () => {
   await e2e.sidecar().close();
   const database = new PGlite(join(e2e.configFile, "../data/database"));
   const { rows: tables } = await database.query<{ name: string }>(
@@ -67,7 +67,7 @@ test("F4.4 a dump of the database holds no token in clear text", async () => {
   expect(found(dump)).toEqual([]);
 });
 
-test("F7.3 the logs at the most verbose level hold no token in clear text", async () => {
+test("the logs at the most verbose level hold no token in clear text", async () => {
   const log = await readFile(e2e.sidecar().logFile, "utf8");
   expect(log, "the log is of this flow").toContain("company/alice");
   expect(found(log)).toEqual([]);

@@ -7,7 +7,7 @@ import { createTestDatabase } from "../../support/postgres.ts";
 
 type Database = Awaited<ReturnType<typeof createTestDatabase>>;
 
-describe("F7.4 a person who leaves, as docs/security.md says", () => {
+describe("a person who leaves, as docs/security.md says", () => {
   let database: Database;
   let stack: E2e;
   const env = () => ({ DATABASE_URL: database.url });

@@ -79,7 +79,7 @@ describe("several processes on one machine, each on Unix sockets of its own", ()
     for (let count = 0; count < 20; count++) expect((await call(token)).status).toBe(200);
   });
 
-  it("F7.2 no request is lost at either port when one stops and starts again, twice", async () => {
+  it("no request is lost at either port when one stops and starts again, twice", async () => {
     const token = await stack.externalToken("bob", stack.urls.open);
     second = await startSecond();
     const metadata = "https://open.test/.well-known/oauth-protected-resource";

@@ -6,7 +6,7 @@ import { type E2e, startE2e } from "../../support/e2e.ts";
 const key = "k-31415926";
 const places = ["none", "key", "headers"] as const;
 
-describe("F1.4 credentials that stand in the routes file, through Envoy", () => {
+describe("credentials that stand in the routes file, through Envoy", () => {
   let upstream: OpenServer;
   let stack: E2e;
 

@@ -71,13 +71,13 @@ describe("the main job through a real Envoy", () => {
     expect(answer.header("access-control-allow-origin")).toBe("*");
   }
 
-  it("F2.5 challenges a request without a token, and the upstream hears nothing of it", async () => {
+  it("challenges a request without a token, and the upstream hears nothing of it", async () => {
     const before = arrived();
     expectChallenge(await call(undefined));
     expect(arrived()).toBe(before);
   });
 
-  it("F2.2 challenges a forged, an expired, a foreign route's and a revoked token", async () => {
+  it("challenges a forged, an expired, a foreign route's and a revoked token", async () => {
     const before = arrived();
     const { privateKey, publicKey } = await generateKeyPair("ES256");
     const claims = decodeJwt(alice);
@@ -100,7 +100,7 @@ describe("the main job through a real Envoy", () => {
     expect(arrived()).toBe(before);
   });
 
-  it("F2.6 takes only one Bearer token, only from the Authorization header", async () => {
+  it("takes only one Bearer token, only from the Authorization header", async () => {
     const before = arrived();
     const answers = [
       await call(undefined, { authorization: [`Bearer ${alice}`, `Bearer ${bob}`] }),
@@ -116,7 +116,7 @@ describe("the main job through a real Envoy", () => {
     expect(arrived()).toBe(before);
   });
 
-  it("F2.6 gives the upstream exactly one Authorization, its own token, and nothing of ours", async () => {
+  it("gives the upstream exactly one Authorization, its own token, and nothing of ours", async () => {
     const before = arrived();
     const answer = await call(alice, {
       cookie: "__Host-mcp_session=stolen; other=1",
@@ -144,7 +144,7 @@ describe("the main job through a real Envoy", () => {
     expect(JSON.stringify(answer)).not.toContain(injected);
   });
 
-  it("F2.7 tells the upstream who calls, in an assertion that our JWKS verifies", async () => {
+  it("tells the upstream who calls, in an assertion that our JWKS verifies", async () => {
     const before = arrived();
     await call(alice);
     const assertion = stack.everything.requests[before]?.headers.find(
@@ -214,7 +214,7 @@ describe("the main job through a real Envoy", () => {
     expect(text.indexOf("first")).toBeLessThan(text.indexOf("third"));
   });
 
-  it("F2.8 answers preflights before anybody is asked for a token, and repeats no CORS header", async () => {
+  it("answers preflights before anybody is asked for a token, and repeats no CORS header", async () => {
     const preflight = await throughEnvoy(stack, {
       url,
       method: "OPTIONS",
@@ -254,7 +254,7 @@ describe("the main job through a real Envoy", () => {
       expect(reached).toBe("/mcp/secret");
   });
 
-  it("F3.7 a token revoked at our revocation endpoint is worth nothing from then on", async () => {
+  it("a token revoked at our revocation endpoint is worth nothing from then on", async () => {
     const client = await stack.client("alice");
     await client.connect();
     const tokens = client.tokens();

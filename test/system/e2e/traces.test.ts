@@ -24,7 +24,7 @@ afterAll(async () => {
 
 const traceId = "0af7651916cd43dd8448eb211c80319c";
 
-describe("F7.3 traces", () => {
+describe("traces", () => {
   it("one trace leads from the client through Envoy and our check to Postgres and the upstream's authorization server", async () => {
     const token = await e2e.externalToken("alice");
     const ours = () => collector.spans.filter((span) => span.traceId === traceId);

@@ -3,7 +3,7 @@ import type { McpClient } from "../../../dev/demo/mcp-client.ts";
 import { type E2e, startE2e } from "../../support/e2e.ts";
 
 /** The SDK's own OAuth client against us: what it does with a 401 and a 403 decides what people see. */
-describe("F3.6 the upstream's consent, with the real MCP SDK as client", () => {
+describe("the upstream's consent, with the real MCP SDK as client", () => {
   let stack: E2e;
   let client: McpClient;
   const whoami = () => client.run((mcp) => mcp.callTool({ name: "whoami", arguments: {} }));
@@ -19,13 +19,13 @@ describe("F3.6 the upstream's consent, with the real MCP SDK as client", () => {
     expect(client.trips()).toBe(1);
   });
 
-  it("F4.6 a dead upstream token with a live refresh token costs the person nothing", async () => {
+  it("a dead upstream token with a live refresh token costs the person nothing", async () => {
     await stack.upstream.killAccessTokens("ally");
     expect(JSON.stringify(await whoami())).toContain("ally");
     expect(client.trips()).toBe(1);
   });
 
-  it("F8.3 a connection revoked at the upstream is asked for again, and only there", async () => {
+  it("a connection revoked at the upstream is asked for again, and only there", async () => {
     await stack.upstream.revokeGrants("ally");
     expect(JSON.stringify(await whoami())).toContain("ally");
     expect(client.trips()).toBe(2);
@@ -33,7 +33,7 @@ describe("F3.6 the upstream's consent, with the real MCP SDK as client", () => {
     expect(client.trips()).toBe(2);
   });
 
-  it("F4.6 a tool that wants more scope gets it after one more consent, without losing the old scope", async () => {
+  it("a tool that wants more scope gets it after one more consent, without losing the old scope", async () => {
     const note = await client.run((mcp) =>
       mcp.callTool({ name: "write_note", arguments: { text: "hello" } }),
     );

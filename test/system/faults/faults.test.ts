@@ -3,7 +3,7 @@ import { faultTable } from "./fault-table.ts";
 import { runFaults } from "./run-faults.ts";
 
 /** The short form of `make faults`: 20 people, 5 routes, 8 s tokens, the faults that tell most. */
-describe("F7.2 F4.5 F2.2 nothing lost, nobody let in", () => {
+describe("nothing lost, nobody let in", () => {
   let run: Awaited<ReturnType<typeof runFaults>>;
   const table = () => faultTable(run.results, run.strangeCredentials, { timed: false });
   beforeAll(async () => {

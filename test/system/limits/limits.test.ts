@@ -172,7 +172,7 @@ test.each([
   expect(await readFile(stack.sidecar().logFile, "utf8")).not.toContain('"level":"error"');
 });
 
-test("F7.3 a request that our own HTTP door could not serve is counted by why", async () => {
+test("a request that our own HTTP door could not serve is counted by why", async () => {
   const post = () =>
     throughEnvoy(stack, {
       url: "https://auth.test/.pomerium/sign_out",
