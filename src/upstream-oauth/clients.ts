@@ -1,9 +1,6 @@
-import { lookup } from "node:dns/promises";
-import { isIP } from "node:net";
 import type { AuthorizationServer } from "oauth4webapi";
 import type { CurrentRoutes } from "../config/route-table.ts";
 import { callbackHost, redirectUriByHand } from "../config/upstream-callback.ts";
-import { isPublicAddress } from "../egress/addresses.ts";
 import {
   type ClientAuthMethod,
   type ConsentAuth,
@@ -28,6 +25,7 @@ import {
   clientPlaces,
   documentClientId,
   documentKind,
+  isPublicHost,
   mayUseDocument,
   publishedPlaces,
 } from "./client-metadata.ts";
@@ -345,12 +343,4 @@ function isDue(found: ClientRegistration): boolean {
   if (found.secretExpiresAt === undefined || !management) return false;
   const end = found.secretExpiresAt.getTime();
   return end - Date.now() < Math.max(60_000, (end - (registeredAt ?? end)) / 4);
-}
-
-/** `auto`: a server on the internet can fetch our document only when the host's name leads to a public address. */
-async function isPublicHost(host: string): Promise<boolean> {
-  const { hostname } = new URL(`https://${host}`);
-  if (isIP(hostname.replace(/^\[(.*)\]$/, "$1"))) return false;
-  const addresses = await lookup(hostname, { all: true }).catch(() => []);
-  return addresses.length > 0 && addresses.every(({ address }) => isPublicAddress(address));
 }

@@ -3,7 +3,8 @@ import { consentAuth, type Route } from "../model/route.ts";
 import { createPersistence } from "../store/persistently.ts";
 import { boundedCache } from "../util/bounded-cache.ts";
 import { joined } from "../util/single-flight.ts";
-import { createConsent, scopesFor } from "./authorization-request.ts";
+import { AuthorizationCallbacks } from "./authorization-callback.ts";
+import { AuthorizationRequests, scopesFor } from "./authorization-request.ts";
 import { createAuthMethods } from "./client-authentication.ts";
 import { clientMetadataDocument } from "./client-metadata.ts";
 import { createClients } from "./clients.ts";
@@ -45,7 +46,8 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
   );
   const clients = createClients({ ...deps, routeFetch: routeFetch, authMethods });
   const parts = { ...deps, routeFetch: routeFetch, discovery, clients, authMethods, persistence };
-  const consent = createConsent(parts);
+  const requests = new AuthorizationRequests(parts);
+  const callbacks = new AuthorizationCallbacks(parts, requests);
   const needs = boundedCache<string, { readonly needed: boolean; readonly fault?: FailureCode }>(10_000, {
     ttl: neededTtlMs,
   });
@@ -66,7 +68,7 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
     async begin(request) {
       const { userId, route } = request;
       try {
-        const begun = await consent.begin(request);
+        const begun = await requests.begin(request);
         if ("notice" in begun) {
           const unshown = new UpstreamOAuthError("notice_needed", "the person must be asked first");
           return { ...unshown.toFailure(), notice: begun.notice };
@@ -81,7 +83,7 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
 
     async notice(userId, route) {
       try {
-        return await consent.notice(userId, route);
+        return await requests.notice(userId, route);
       } catch (thrown) {
         failed("notice", thrown, { userId, route: route.id });
         return undefined;
@@ -92,8 +94,8 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
       const { userId } = callback;
       let pending: PendingConsent | undefined;
       try {
-        pending = await consent.claim(callback);
-        const again = await consent.redeem(pending, callback.params);
+        pending = await callbacks.claim(callback);
+        const again = await callbacks.redeem(pending, callback.params);
         const { routeId, returnTo, popup } = pending;
         if (again) {
           const { because, location, state } = again;

@@ -2,7 +2,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import type { AuthorizationServer } from "oauth4webapi";
 import { endpointUrl, listedPath, possibleEndpoints, saysWhere } from "../config/endpoint.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
-import { SafeFetchError } from "../egress/safe-fetch-error.ts";
+import { SafeFetchError } from "../egress/errors.ts";
 import type { Route } from "../model/route.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { boundedCache } from "../util/bounded-cache.ts";

@@ -1,4 +1,4 @@
-import { SafeFetchError } from "../egress/safe-fetch-error.ts";
+import { SafeFetchError } from "../egress/errors.ts";
 import {
   errorWord,
   type FailureCode,

@@ -1,6 +1,6 @@
 import { endpointUrl, possibleEndpoints } from "../config/endpoint.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
-import { SafeFetchError } from "../egress/safe-fetch-error.ts";
+import { SafeFetchError } from "../egress/errors.ts";
 import type { Route } from "../model/route.ts";
 import { UpstreamOAuthError } from "./errors.ts";
 import type { FailureCode } from "./failures.ts";

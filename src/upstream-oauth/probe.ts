@@ -1,5 +1,5 @@
 import { sameHost } from "../config/upstream-urls.ts";
-import { SafeFetchError } from "../egress/safe-fetch-error.ts";
+import { SafeFetchError } from "../egress/errors.ts";
 import type { Route } from "../model/route.ts";
 import type { FailureCode } from "./failures.ts";
 import type { UpstreamChallenge } from "./www-authenticate.ts";

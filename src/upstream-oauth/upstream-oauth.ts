@@ -1,6 +1,6 @@
 import type { JSONWebKeySet } from "jose";
 import type { CurrentRoutes, RouteTable } from "../config/route-table.ts";
-import type { ResolveHost } from "../egress/safe-fetch.ts";
+import type { ResolveHost } from "../egress/resolve-host.ts";
 import type { Route } from "../model/route.ts";
 import type { SignInSession } from "../store/sign-in-sessions.ts";
 import type { Store } from "../store/store.ts";

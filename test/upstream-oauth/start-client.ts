@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { loadConfig } from "../../src/config/load-config.ts";
 import { formatProblem } from "../../src/config/problems.ts";
 import { type CurrentRoutes, createRouteTable, type RouteTable } from "../../src/config/route-table.ts";
-import type { ResolveHost } from "../../src/egress/safe-fetch.ts";
+import type { ResolveHost } from "../../src/egress/resolve-host.ts";
 import { createSigningKeys, type SigningKeyRing } from "../../src/external-tokens/signing-keys.ts";
 import type { Route } from "../../src/model/route.ts";
 import type { Store } from "../../src/store/store.ts";
