@@ -11,6 +11,7 @@ import { sendPage } from "../server/http/send-page.ts";
 import type { BrowserSession } from "../sign-in/sign-in.ts";
 import { isRefusal, notConnected, readFailureCode, readUpstreamAnswer } from "../upstream-oauth/failures.ts";
 import type { ConsentNotice } from "../upstream-oauth/upstream-oauth.ts";
+import { withDeadline } from "../util/deadline.ts";
 import type { AuthorizationServerDeps } from "./authorization-server.ts";
 import { consentFacts } from "./grants.ts";
 import { deniedByPolicy, otherPerson } from "./interaction-policy.ts";
@@ -178,11 +179,8 @@ export function createInteractions(deps: AuthorizationServerDeps, provider: () =
 
   /** Where the upstream's consent would lead, as far as that is known in time: the connect page looks again. */
   async function noticeOf(person: BrowserSession, route: Route): Promise<ConsentNotice | undefined> {
-    const { promise, resolve } = Promise.withResolvers<undefined>();
-    const timer = setTimeout(resolve, noticeWithinMs);
-    return Promise.race([deps.upstreamNotice?.(person.userId, route), promise]).finally(() =>
-      clearTimeout(timer),
-    );
+    const notice = deps.upstreamNotice?.(person.userId, route);
+    return notice && withDeadline(notice, noticeWithinMs, () => undefined);
   }
 
   /** The consent form's answer. */

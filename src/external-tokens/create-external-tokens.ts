@@ -8,6 +8,7 @@ import { keysOfGroups, type People, type PersonFacts } from "../store/people.ts"
 import type { Store } from "../store/store.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
+import { SingleFlight } from "../util/single-flight.ts";
 import {
   type Caller,
   type ExternalTokens,
@@ -67,7 +68,7 @@ export function createExternalTokens(deps: {
     },
     sizeCalculation: (_entry, token) => token.length + bytesPerEntry,
   });
-  const underWay = new Map<string, Promise<Outcome>>();
+  const verifications = new SingleFlight<Outcome>();
   const issuers = new Map<string, JWTVerifyGetKey>();
   const hits = metrics.cacheLookups.labels("external_token", "hit");
   const misses = metrics.cacheLookups.labels("external_token", "miss");
@@ -148,11 +149,7 @@ export function createExternalTokens(deps: {
   }
 
   function verifyOnce(token: string, config: Config): Promise<Outcome> {
-    const running = underWay.get(token);
-    if (running) return running;
-    const started = verifyCold(token, config).finally(() => underWay.delete(token));
-    underWay.set(token, started);
-    return started;
+    return verifications.run(token, () => verifyCold(token, config));
   }
 
   async function verifyCold(token: string, config: Config): Promise<Outcome> {

@@ -2,6 +2,7 @@ import { ClientError, ResponseBodyError, refreshTokenGrant } from "openid-client
 import type { SignInProvider } from "../config/config.ts";
 import { nextChange } from "../store/notifications/notifications.ts";
 import type { SignInSession } from "../store/sign-in-sessions.ts";
+import { SingleFlight } from "../util/single-flight.ts";
 import { identityFromClaims, personClaims } from "./person-claims.ts";
 import { type OpenidClients, tokensOf } from "./providers.ts";
 import type { Sessions } from "./sessions.ts";
@@ -170,12 +171,6 @@ export function createRecheck(
 
 /** Whoever asks while the same is asked already shares the answer. */
 function oncePerPerson(ask: (whom: OldTokens) => Promise<Recheck>): (whom: OldTokens) => Promise<Recheck> {
-  const running = new Map<string, Promise<Recheck>>();
-  return (whom) => {
-    const shared = running.get(whom.userId);
-    if (shared) return shared;
-    const one = ask(whom).finally(() => running.delete(whom.userId));
-    running.set(whom.userId, one);
-    return one;
-  };
+  const flights = new SingleFlight<Recheck>();
+  return (whom) => flights.run(whom.userId, () => ask(whom));
 }

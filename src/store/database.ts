@@ -1,4 +1,5 @@
 import type { Kysely, Transaction } from "kysely";
+import { withDeadline } from "../util/deadline.ts";
 import { isUnavailability, StoreUnavailable } from "./errors.ts";
 import type { Tables } from "./tables.ts";
 
@@ -78,20 +79,14 @@ export function createDatabase(
   const { inSpan = untraced, beforeWrite } = options;
   async function attempt<T>(operation: string, work: () => Promise<T>): Promise<T> {
     const end = options.metrics?.storeDuration.startTimer({ operation });
-    const deadline = Promise.withResolvers<never>();
-    const timer = setTimeout(
-      () => deadline.reject(new StoreUnavailable(operation, new Error("timed out"))),
-      options.timeoutMs,
-    );
+    const traced = inSpan(`postgres ${operation}`, { ...system, "db.operation.name": operation }, work);
     try {
-      return await Promise.race([
-        inSpan(`postgres ${operation}`, { ...system, "db.operation.name": operation }, work),
-        deadline.promise,
-      ]);
+      return await withDeadline(traced, options.timeoutMs, () => {
+        throw new StoreUnavailable(operation, new Error("timed out"));
+      });
     } catch (error) {
       throw isUnavailability(error) ? new StoreUnavailable(operation, error) : error;
     } finally {
-      clearTimeout(timer);
       end?.();
     }
   }

@@ -1,5 +1,6 @@
 import { type RawBuilder, sql } from "kysely";
 import type { Logger } from "pino";
+import { withDeadline } from "../util/deadline.ts";
 import { readAuditEvents, writeAuditEvent } from "./audit-events.ts";
 import { authorizationServerRecords } from "./authorization-server-record-table.ts";
 import { browserSessions } from "./browser-sessions.ts";
@@ -199,8 +200,7 @@ async function openServer(options: StoreOptions, url: string): Promise<Opened> {
   const heart = openPostgres({ ...connection, size: 1, name: "envoy-mcp-auth heartbeat" });
   const close = async () => {
     // A pool waits for the server's farewell, which a dead wire never brings.
-    const patience = new Promise((resolve) => setTimeout(resolve, timeoutMs).unref());
-    await Promise.race([Promise.all([db.destroy(), heart.destroy()]), patience]);
+    await withDeadline(Promise.all([db.destroy(), heart.destroy()]), timeoutMs, () => undefined);
   };
   const database = createDatabase(db, { timeoutMs, metrics, inSpan: options.inSpan, close });
   const listenUrl = options.listenUrl ?? url;

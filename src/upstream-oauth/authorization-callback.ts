@@ -1,10 +1,10 @@
-import { setTimeout as delay } from "node:timers/promises";
 import { AuthorizationResponseError, validateAuthResponse } from "oauth4webapi";
 import { askedAt, endpointUrl } from "../config/endpoint.ts";
 import { callbackHost, callbackUri, hasOneOAuthRoute } from "../config/upstream-callback.ts";
 import type { ConsentAuth, Route } from "../model/route.ts";
 import { hasLeft, putBasis, putUnlessChanged } from "../store/persistently.ts";
 import type { NewUpstreamToken, PutBasis } from "../store/upstream-tokens.ts";
+import { withDeadline } from "../util/deadline.ts";
 import {
   type AuthorizationDeps,
   type AuthorizationRequests,
@@ -229,7 +229,7 @@ export class AuthorizationCallbacks {
         throw error;
       },
     );
-    const isStored = await Promise.race([stored, delay(browserWaitsMs, false, { ref: false })]);
+    const isStored = await withDeadline(stored, browserWaitsMs, () => false);
     if (isStored) return;
     stored.catch(() => {});
     throw new UpstreamOAuthError(

@@ -12,7 +12,7 @@ import type { ClientRegistration } from "../store/client-registrations.ts";
 import type { Store } from "../store/store.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { boundedCache } from "../util/bounded-cache.ts";
-import { joined } from "../util/single-flight.ts";
+import { SingleFlight } from "../util/single-flight.ts";
 import {
   type AuthMethods,
   type ClientKeys,
@@ -113,7 +113,10 @@ export function createClients(deps: {
 
   const placeOf = (issuer: string, redirectUri: string) => `${issuer} ${redirectUri}`;
 
-  const renewOnce = joined<ClientRegistration | undefined>({ failureMs: renewalRestMs, failures: 1000 });
+  const renewOnce = new SingleFlight<ClientRegistration | undefined>({
+    failureMs: renewalRestMs,
+    failures: 1000,
+  });
   const trial = createRegistrationTrial({ routeFetch, authMethods, clientOf: fromRegistration });
   const isOurs = (url: URL) => deps.routes().hasHost(url.host);
 
@@ -183,7 +186,7 @@ export function createClients(deps: {
       return now;
     };
     try {
-      const now = await renewOnce(placeOf(issuer, redirectUri), () =>
+      const now = await renewOnce.run(placeOf(issuer, redirectUri), () =>
         store.clientRegistrations.renew(issuer, redirectUri, clientId, renew),
       );
       return now ?? (await store.clientRegistrations.find(issuer, redirectUri, true)) ?? found;

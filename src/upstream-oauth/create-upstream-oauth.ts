@@ -2,7 +2,7 @@ import { askedAt, endpointUrl } from "../config/endpoint.ts";
 import { consentAuth, type Route } from "../model/route.ts";
 import { createPersistence } from "../store/persistently.ts";
 import { boundedCache } from "../util/bounded-cache.ts";
-import { joined } from "../util/single-flight.ts";
+import { SingleFlight } from "../util/single-flight.ts";
 import { AuthorizationCallbacks } from "./authorization-callback.ts";
 import { AuthorizationRequests, scopesFor } from "./authorization-request.ts";
 import { createAuthMethods } from "./client-authentication.ts";
@@ -51,7 +51,7 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
   const needs = boundedCache<string, { readonly needed: boolean; readonly fault?: FailureCode }>(10_000, {
     ttl: neededTtlMs,
   });
-  const askOnce = joined<boolean>({ failureMs, failures: 10_000 });
+  const askOnce = new SingleFlight<boolean>({ failureMs, failures: 10_000 });
   const needKey = (route: Route) => `${route.id} ${endpointUrl(route)}`;
 
   /** Logs and counts a failure, once. */
@@ -174,7 +174,7 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
       const key = needKey(route);
       const known = needs.get(key);
       if (known) return known.needed;
-      return askOnce(key, async () => {
+      return askOnce.run(key, async () => {
         try {
           const need = await discovery.needed(route);
           if (need.kind === "unknown") {

@@ -6,6 +6,7 @@ import type { RefreshRejections, UpstreamToken } from "../store/upstream-tokens.
 import { hasRoomFor } from "../upstream-oauth/connection.ts";
 import type { RefreshOutcome, TokenSubject } from "../upstream-oauth/upstream-oauth.ts";
 import { boundedCache } from "../util/bounded-cache.ts";
+import { SingleFlight } from "../util/single-flight.ts";
 import type { Connection, ConnectionCache } from "./connections.ts";
 import { createIssuerLimit, createIssuerOutcomes } from "./issuer-limit.ts";
 import type { UpstreamTokensDeps } from "./upstream-tokens.ts";
@@ -66,7 +67,7 @@ export function createRefresher(deps: UpstreamTokensDeps & { cache: ConnectionCa
    * outage nobody takes a lease over before its owner had the time to store.
    */
   const persistence = createPersistence(logger, "what came of a refresh could not be stored yet");
-  const underWay = new Map<string, Promise<RefreshResult>>();
+  const flights = new SingleFlight<RefreshResult>();
   // One name for all its leases, so that a lease whose taking was never confirmed can be taken again; `once` keeps it safe.
   const owner = randomUUID();
   let closing = false;
@@ -80,12 +81,7 @@ export function createRefresher(deps: UpstreamTokensDeps & { cache: ConnectionCa
   >(10_000);
 
   function once(name: string, run: () => Promise<RefreshResult>): Promise<RefreshResult> {
-    let renewal = underWay.get(name);
-    if (!renewal) {
-      renewal = run().finally(() => underWay.delete(name));
-      underWay.set(name, renewal);
-    }
-    return renewal;
+    return flights.run(name, run);
   }
 
   function rest(
@@ -300,7 +296,7 @@ export function createRefresher(deps: UpstreamTokensDeps & { cache: ConnectionCa
     endBackoff: (name) => rests.delete(name),
     async close() {
       closing = true;
-      await Promise.allSettled([persistence.close(), ...underWay.values()]);
+      await Promise.allSettled([persistence.close(), flights.settled()]);
       unsubscribe();
     },
   };
