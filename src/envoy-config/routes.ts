@@ -65,7 +65,7 @@ const checked = (settings: Json): Json => ({
 const unbuffered = checked({ disable_request_body_buffering: true });
 
 /** What nobody claims still goes through ext_authz, so that one place answers it; should that let it pass, it is 404 here. */
-export const refuse: Json = {
+export const notFound: Json = {
   name: "none",
   match: { prefix: "/" },
   direct_response: { status: 404 },

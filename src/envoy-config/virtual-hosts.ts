@@ -3,7 +3,7 @@ import { envoySecretHeader, isTcp } from "../config/listeners.ts";
 import { createRouteTable, type OwnPath, ownPaths } from "../config/route-table.ts";
 import { ownBodyBytes, ownBodyFilter, retryElsewhere } from "./http-filters.ts";
 import { type Json, typeUrl } from "./proto-json.ts";
-import { type RouteEntry, refuse, routeEntries } from "./routes.ts";
+import { notFound, type RouteEntry, routeEntries } from "./routes.ts";
 
 const off = { "@type": typeUrl("config.route.v3.FilterConfig"), disabled: true, config: {} };
 
@@ -35,10 +35,10 @@ export function virtualHosts(
         ownRoute(own, config),
       ),
       ...entries.toSorted((a, b) => b.length - a.length).map((entry) => entry.route),
-      refuse,
+      notFound,
     ],
   }));
-  return [...named, { name: "others", domains: ["*"], routes: [...first, refuse] }];
+  return [...named, { name: "others", domains: ["*"], routes: [...first, notFound] }];
 }
 
 function isHttp(origin: string | undefined): boolean {

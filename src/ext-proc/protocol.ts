@@ -120,7 +120,7 @@ export interface ExternalProcessorDeps {
   /** Whether a call comes from Envoy. */
   readonly peers: PeerAuthentication;
   /** Whether what an answer is judged by comes from a check of ours. */
-  readonly metadataProofs: Pick<MetadataProofs, "verify" | "spend" | "provePlace" | "cookiePrefixes">;
+  readonly metadataProofs: Pick<MetadataProofs, "verify" | "spend" | "proveUpstreamPath" | "cookiePrefixes">;
   /** Streams that may be legacy ones and are open at a time; the next one is answered 503. */
   readonly maxWatchedStreams: number;
   readonly logger: Logger;

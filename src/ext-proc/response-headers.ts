@@ -20,7 +20,7 @@ export interface HeadChange {
 }
 interface Deps {
   readonly table: Pick<RouteTable, "find" | "isOwnPath" | "config">;
-  readonly metadataProofs: Pick<MetadataProofs, "provePlace" | "cookiePrefixes">;
+  readonly metadataProofs: Pick<MetadataProofs, "proveUpstreamPath" | "cookiePrefixes">;
   /** Who asked, and nobody else may use what is made of the answer. */
   readonly userId: string;
 }
@@ -112,7 +112,9 @@ function pathOf(
   { kind, path, rest, upstreamPath }: Exclude<UpstreamPlace, { kind: "elsewhere" }>,
 ): string {
   if (kind === "ours") return path + rest;
-  return besidePath(route, metadataProofs.provePlace(route, userId, upstreamPath), upstreamPath) + rest;
+  return (
+    besidePath(route, metadataProofs.proveUpstreamPath(route, userId, upstreamPath), upstreamPath) + rest
+  );
 }
 
 /** Pages set no cookies: on a host that several servers share, only what MCP clients read may. */

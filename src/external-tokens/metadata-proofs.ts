@@ -45,8 +45,8 @@ export interface MetadataProofs {
   /** Says once per proof that it may be acted upon: one request has one answer. Remembered by this replica only. */
   spend(proof: string): boolean;
   /** Proves that the upstream of this route has named a path outside of `to` to this person; lives as long as the keys do. */
-  provePlace(route: ProvenRoute, userId: string, path: string): string;
-  verifyPlace(route: ProvenRoute, userId: string, path: string, proof: string): boolean;
+  proveUpstreamPath(route: ProvenRoute, userId: string, path: string): string;
+  verifyUpstreamPath(route: ProvenRoute, userId: string, path: string, proof: string): boolean;
   /**
    * What the names of the upstream's cookies begin with at this person's clients, by every living key, the newest first: nobody else
    * can make up one that goes back.
@@ -130,9 +130,9 @@ export async function createMetadataProofs(deps: {
       spent.set(proof, true);
       return true;
     },
-    provePlace: (route, userId, path) =>
+    proveUpstreamPath: (route, userId, path) =>
       routeMac(current().key, "place", route, userId, path).toString("base64url"),
-    verifyPlace(route, userId, path, proof) {
+    verifyUpstreamPath(route, userId, path, proof) {
       if (!/^[\w-]{43}$/.test(proof)) return false;
       const given = Buffer.from(proof, "base64url");
       return living().some(({ key }) => timingSafeEqual(given, routeMac(key, "place", route, userId, path)));

@@ -46,7 +46,7 @@ export interface DeniedRequest {
 /** Who waits for an answer to a body of which nothing reaches the server. */
 export interface DeniedRequests {
   /** One for each request of the body that carries an id; at least one. */
-  readonly refused: readonly DeniedRequest[];
+  readonly denied: readonly DeniedRequest[];
   /** Whether the body was a JSON array: the answer is one, too. */
   readonly batch: boolean;
 }
@@ -56,8 +56,8 @@ export interface DeniedRequests {
  *
  * - `allow`: go on. `toolCalls` is what to take from the tool-call rate limit. `toolFilter`, where present, must travel
  *   with the request (ext_authz metadata) to whoever sees the response: it may list tools, and not all may be shown.
- * - `deny`: an HTTP refusal with `status`; where there are `waiting` requests, they are answered as in `refuse_call`.
- * - `refuse_call`: an HTTP 200 whose body is `refusalBody(decision, requestId)`, so that agents read it.
+ * - `deny`: an HTTP refusal with `status`; where there are `waiting` requests, they are answered as in `deny_call`.
+ * - `deny_call`: an HTTP 200 whose body is `refusalBody(decision, requestId)`, so that agents read it.
  */
 export type PolicyDecision =
   | {
@@ -79,7 +79,7 @@ export type PolicyDecision =
       readonly waiting?: DeniedRequests;
     }
   | (DeniedRequests & {
-      readonly kind: "refuse_call";
+      readonly kind: "deny_call";
       readonly rule: string;
       readonly reason: PolicyReason;
     });
@@ -127,7 +127,7 @@ const invalidParams = -32602;
  *
  * @param requestId what the logs name this request by.
  */
-export function jsonRpcDenialBody({ refused, batch }: DeniedRequests, requestId: string): string {
+export function jsonRpcDenialBody({ denied: refused, batch }: DeniedRequests, requestId: string): string {
   const errors = refused.map(({ id, message, reason }) => ({
     jsonrpc: "2.0",
     id,

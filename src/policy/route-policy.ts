@@ -17,7 +17,7 @@ import type {
 } from "./policy.ts";
 import { type CompiledRules, compileRules, type Ruling } from "./rules.ts";
 
-type Refusal = Extract<PolicyDecision, { kind: "deny" | "refuse_call" }>;
+type Denial = Extract<PolicyDecision, { kind: "deny" | "deny_call" }>;
 
 /**
  * Of who may do nothing here, only bodies up to this are taken and read, for the ids to answer, bytes: whoever holds a token could
@@ -98,7 +98,7 @@ function decideCalls(rules: CompiledRules, input: PolicyInput, maxBodyBytes: num
   const rulings = body.messages.map((message) => rules.rule({ ...facts, tool: toolOf(message) }));
   const refused = rulings.findIndex((ruling) => ruling.verdict !== 2);
   if (refused < 0) return allow(rulings[0] ?? who, rules, input, body.messages);
-  return refuseCalls(body.messages, rulings, refused, body.batch);
+  return denyCalls(body.messages, rulings, refused, body.batch);
 }
 
 /** Whether a body may be taken although its sender may do nothing here: `waitingIn` will find who waits for an answer. */
@@ -117,7 +117,7 @@ function waitingIn(input: PolicyInput, maxBodyBytes: number): { readonly waiting
       ? [{ id: message.id, reason: "not_allowed", message: words.not_allowed } as const]
       : [],
   );
-  return refused.length === 0 ? {} : { waiting: { refused, batch: body.batch } };
+  return refused.length === 0 ? {} : { waiting: { denied: refused, batch: body.batch } };
 }
 
 function allow(
@@ -144,12 +144,12 @@ function listIdOf(messages: readonly JsonRpcMessage[]): { readonly listId?: Json
 }
 
 /** One forbidden call refuses the whole body: nothing of it reaches the server, and every request in it is told so. */
-function refuseCalls(
+function denyCalls(
   messages: readonly JsonRpcMessage[],
   rulings: readonly Ruling[],
   first: number,
   batch: boolean,
-): Refusal {
+): Denial {
   const rule = rulings[first]?.rule ?? "no rule";
   const reason = reasonFor(messages[first]);
   const refused = messages.flatMap((message, index) => {
@@ -161,7 +161,9 @@ function refuseCalls(
     return [answer];
   });
   // Without an id there is nobody to answer in JSON-RPC.
-  return refused.length === 0 ? deny(rule, reason) : { kind: "refuse_call", rule, reason, refused, batch };
+  return refused.length === 0
+    ? deny(rule, reason)
+    : { kind: "deny_call", rule, reason, denied: refused, batch };
 }
 
 function reasonFor(message: JsonRpcMessage | undefined): "tool_not_allowed" | "method_not_allowed" {
@@ -185,7 +187,7 @@ function factsOf({ caller, now, method, path, route, sourceIp }: PolicyInput): P
   return { caller, now, http: { method, path, route, ...(sourceIp === undefined ? {} : { sourceIp }) } };
 }
 
-function deny(rule: string, reason: keyof typeof words): Extract<Refusal, { kind: "deny" }> {
+function deny(rule: string, reason: keyof typeof words): Extract<Denial, { kind: "deny" }> {
   return { kind: "deny", rule, reason, status: 403, message: words[reason] };
 }
 
@@ -254,7 +256,7 @@ function toolLists(route: Route) {
  *
  * 1. `limiter.takeRequest(...)`: 429 with `Retry-After` where it names seconds;
  * 2. `policies().forRoute(route.id).decide({ ..., body })`, the body being `raw_body` where `needsBody`;
- * 3. `deny`: that status, `reason` as code; `refuse_call`: a 200 with `refusalBody`; `allow`: where `toolCalls` is not 0,
+ * 3. `deny`: that status, `reason` as code; `deny_call`: a 200 with `refusalBody`; `allow`: where `toolCalls` is not 0,
  *    `limiter.takeToolCalls(...)`; where `toolFilter` is there, put it into the metadata under `tool_filter`, and remove
  *    `accept-encoding` from the request.
  *
