@@ -110,10 +110,10 @@ function admit(
   caller: Caller,
   deps: CheckDeps,
 ): Checked | Promise<Checked> {
-  const judged = authorize(facts, route, caller, deps);
-  if (!judged.ok) return { ...judged.checked, ...issuedTo(caller) };
-  return when(withOwner(caller, route, deps), (standing) =>
-    withCredential(facts, route, standing, judged, deps),
+  const authorized = authorize(facts, route, caller, deps);
+  if (!authorized.ok) return { ...authorized.checked, ...issuedTo(caller) };
+  return when(withOwner(caller, route, deps), (known) =>
+    withCredential(facts, route, known, authorized, deps),
   );
 }
 
@@ -131,7 +131,7 @@ function withCredential(
   facts: RequestFacts,
   route: Route,
   caller: Caller,
-  judged: Lists,
+  authorized: Lists,
   deps: CheckDeps,
 ): Checked | Promise<Checked> {
   const exchanged = route.mcp.kind === "server" && route.mcp.auth.type === "token_exchange";
@@ -143,7 +143,7 @@ function withCredential(
     switch (credential.kind) {
       case "credential":
         return when(deps.assertions.headersFor(caller, route), (assertion) =>
-          allow(deps, facts, route, caller, credential, assertion, judged),
+          allow(deps, facts, route, caller, credential, assertion, authorized),
         );
       case "missing": {
         const description = "this server needs your consent; authorize again";

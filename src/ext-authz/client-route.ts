@@ -24,8 +24,8 @@ function admit(
   person: SignedIn,
   deps: CheckDeps,
 ): Checked | Promise<Checked> {
-  const judged = authorize(facts, route, person, deps);
-  if (!judged.ok) return judged.checked;
+  const authorized = authorize(facts, route, person, deps);
+  if (!authorized.ok) return authorized.checked;
   const audience = reachableResources(route, person, deps);
   // A person who may not reach any MCP server is still signed in to the application: identity, but no token.
   const minted = audience.length > 0 ? deps.externalTokens.forSession(person, route, audience) : undefined;
