@@ -64,7 +64,7 @@ export function createRecheck(
         const provider = providers.find(({ id }) => id === known.providerId);
         if (!provider) return refuse(userId, "the provider is no longer configured");
         if (isAsking(known, every)) {
-          await change.heard;
+          await change.arrived;
           continue;
         }
         const asked = await askOnce(provider, known, known.refreshToken, every);

@@ -119,7 +119,7 @@ export function createRefresher(deps: UpstreamTokensDeps & { cache: ConnectionCa
         const now = await reload(connection);
         if (now.token?.version !== token.version) return toRenewal(now);
         // Somebody else holds the lease: the outcome is told to all.
-        await change.heard;
+        await change.arrived;
       } finally {
         change.stop();
       }

@@ -162,10 +162,10 @@ describe("no token, or a bad one", () => {
       async () =>
         checks.token({}, { key: await strangersKey(), header: { jku: "https://evil.test", kid: "x" } }),
     ],
-    ["with a critical extension nobody knows", "not one of ours", async () => criticalToken()],
+    ["with a critical extension nobody knows", "not issued by this gateway", async () => criticalToken()],
     ["longer than allowed", "too long", () => checks.token({ filler: "x".repeat(20_000) })],
-    ["that is no JWT", "not one of ours", async () => "opaque"],
-    ["with three dots", "not one of ours", async () => "a.b.c"],
+    ["that is no JWT", "not issued by this gateway", async () => "opaque"],
+    ["with three dots", "not issued by this gateway", async () => "a.b.c"],
   ];
   test.each(bad)("a TE %s: 401 invalid_token", async (_name, words, make) => {
     const answer = await checks.ask({ headers: bearer(await make()) });
@@ -409,7 +409,7 @@ test("no token and no assertion ever stands in the log", async () => {
   const answer = await checks.ask({ headers: bearer(token) });
   await checks.ask({ url: "https://mcp.test/team", headers: bearer(token) });
   const log = checks.lines.join("");
-  expect(log).toContain("request not let through");
+  expect(log).toContain("request denied");
   expect(log).not.toContain(token);
   expect(log).not.toContain(answer.set["x-pomerium-assertion"]);
 });
