@@ -1,11 +1,10 @@
 import { boundedCache } from "./bounded-cache.ts";
 
 /**
- * Asks once for all who want the same at a time, and gives a failure again for a moment: a server that fails, or is slow to, costs
- * each of them nothing more than the first.
+ * Coalesces concurrent requests for the same key and caches failures briefly, so that a failing or slow server delays callers only once.
  *
- * @param options.failureMs how long a failure is given again
- * @param options.failures how many are kept
+ * @param options.failureMs how long a failure is cached
+ * @param options.failures how many failures are cached
  */
 export function joined<T>(options: { readonly failureMs: number; readonly failures: number }) {
   const underWay = new Map<string, Promise<T>>();
