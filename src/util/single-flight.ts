@@ -1,10 +1,10 @@
 import { boundedCache } from "./bounded-cache.ts";
 
 /**
- * Runs something once for all who ask for the same key at a time.
+ * Runs a task once for all concurrent callers of the same key.
  *
- * With `failureMs`, a failure is given again for that long: a server that fails, or is slow to, costs each of them no more than
- * the first.
+ * With `failureMs`, later callers get the same failure for that long: a server that fails, or is slow, is not called again by
+ * each of them.
  */
 export class SingleFlight<T> {
   readonly #running = new Map<string, Promise<T>>();
