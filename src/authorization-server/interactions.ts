@@ -203,7 +203,7 @@ export function createInteractions(deps: AuthorizationServerDeps, provider: () =
       return finish(ctx, interaction, { consent: {} });
     }
     if (decision !== "deny") return forged(ctx);
-    if (allowed) metrics.consents.inc({ kind: "client", outcome: "refused" });
+    if (allowed) metrics.consents.inc({ kind: "client", outcome: "denied" });
     await store.audit({
       action: "consent.refused",
       userId: person.userId,

@@ -96,7 +96,7 @@ export function createCheckService(deps: CheckDeps): GrpcService {
   function failed(facts: RequestFacts): (error: unknown) => Checked {
     return (error) => {
       const code = error instanceof Error && "code" in error ? String(error.code) : "internal";
-      metrics.errors.labels("check", code).inc();
+      metrics.errors.labels("ext-authz", code).inc();
       logger.error({ requestId: facts.requestId, err: error, code }, "a check failed");
       return unavailable(
         code === "store_unavailable" ? code : "internal",

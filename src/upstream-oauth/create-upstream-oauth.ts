@@ -111,7 +111,7 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
         return { ok: true, routeId, returnTo, popup };
       } catch (thrown) {
         const error = failed("finish", thrown, { userId, route: pending?.routeId });
-        const outcome = error.code === "consent_refused" ? "refused" : "failed";
+        const outcome = error.code === "consent_refused" ? "denied" : "failed";
         metrics.consents.inc({ kind: "upstream", outcome });
         if (pending && error.code === "consent_refused") {
           await store.audit({
@@ -140,12 +140,12 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
     async grant(route, subject) {
       try {
         const token = await obtainNonInteractive(parts, route, subject);
-        succeeded("grant");
-        return { kind: "granted", token };
+        succeeded("obtain");
+        return { kind: "obtained", token };
       } catch (thrown) {
-        const error = failed("grant", thrown, { userId: subject.userId, route: route.id });
+        const error = failed("obtain", thrown, { userId: subject.userId, route: route.id });
         const lasting = ["token_refused", "sign_in_token_missing"].includes(error.code);
-        if (lasting) return { kind: "refused", reason: error.word };
+        if (lasting) return { kind: "rejected", reason: error.word };
         return {
           kind: "unavailable",
           retryAfterSeconds: error.retryAfterSeconds ?? (error.toFailure().retryable ? 5 : 60),

@@ -23,13 +23,13 @@ export async function refresh(
   token: UpstreamToken,
   route: Route,
 ): Promise<RefreshOutcome & { error?: UpstreamOAuthError }> {
-  if (!token.refreshToken) return { kind: "refused", reason: "no_refresh_token" };
+  if (!token.refreshToken) return { kind: "rejected", reason: "no_refresh_token" };
   if (token.refreshExpiresAt && token.refreshExpiresAt.getTime() <= Date.now()) {
-    return { kind: "refused", reason: "refresh_token_expired" };
+    return { kind: "rejected", reason: "refresh_token_expired" };
   }
   const place = { issuer: token.issuer, clientId: token.clientId, redirectUri: token.redirectUri ?? "" };
   const client = await deps.clients.known(route, place);
-  if (!client) return { kind: "refused", reason: "client_gone" };
+  if (!client) return { kind: "rejected", reason: "client_gone" };
   try {
     const answer = await requestToken({
       fetch: deps.routeFetch.fetchFor(route),
@@ -42,7 +42,7 @@ export async function refresh(
       dpopKey: token.dpopKey,
     });
     if (answer.tokenType === "N_A" || (answer.tokenType === "DPoP") !== (token.dpopKey !== undefined)) {
-      return { kind: "refused", reason: "token_type_changed" };
+      return { kind: "rejected", reason: "token_type_changed" };
     }
     return { kind: "refreshed", token: refreshed(token, answer) };
   } catch (thrown) {
@@ -62,11 +62,11 @@ export async function refresh(
         client.authMethod === "private_key_jwt" &&
         Date.now() < (token.expiresAt?.getTime() ?? Number.POSITIVE_INFINITY) + unreadKeysMs;
       if (!unread && (await deps.clients.forget(route, place, error)))
-        return { kind: "refused", reason: "client_forgotten", error };
+        return { kind: "rejected", reason: "client_forgotten", error };
       return { kind: "unavailable", retryAfterSeconds: operatorsRetrySeconds, reason: error.code, error };
     }
     if (error.code === "token_refused") {
-      return { kind: "refused", reason: error.word, error };
+      return { kind: "rejected", reason: error.word, error };
     }
     const retryAfterSeconds = error.retryAfterSeconds ?? retrySeconds;
     return { kind: "unavailable", retryAfterSeconds, reason: error.code, error };

@@ -187,7 +187,7 @@ export function createRefresher(deps: UpstreamTokensDeps & { cache: ConnectionCa
         if (isUnwanted) await revokeUnwanted({ ...token, ...outcome.token }, route);
         return toRenewal(now);
       }
-      case "refused": {
+      case "rejected": {
         await persistence.write(() =>
           store.upstreamTokens.deleteVersion(key, token.version, {
             action: "upstream_token.refused",
@@ -265,9 +265,9 @@ export function createRefresher(deps: UpstreamTokensDeps & { cache: ConnectionCa
     metrics.upstreamTokenRefreshes.inc({ outcome: outcome.kind });
     if (outcome.kind === "unavailable") return rest(connection.name, outcome, outcome.retryAfterSeconds);
     // Signing in again helps at once.
-    if (outcome.kind === "refused" && outcome.reason === "sign_in_token_missing")
+    if (outcome.kind === "rejected" && outcome.reason === "sign_in_token_missing")
       return { kind: "gone", reason: outcome.reason };
-    if (outcome.kind === "refused")
+    if (outcome.kind === "rejected")
       return rest(connection.name, { kind: "gone", reason: outcome.reason }, 10);
     rests.delete(connection.name);
     const token = { ...outcome.token, ...connection.key };

@@ -170,7 +170,7 @@ describe("admin API: routes", () => {
       break;
     }
     const metrics = await (await fetch(`${house.first.url}/metrics`)).text();
-    expect(metrics).toMatch(/^envoy_mcp_auth_routes_refused 1$/m);
+    expect(metrics).toMatch(/^envoy_mcp_auth_routes_rejected 1$/m);
     await call("DELETE", "/routes/claimed");
   });
 });

@@ -85,9 +85,9 @@ describe("metrics, alerts and dashboard", () => {
 
   it("the first event of a kind shows where increases are looked at: its series is there before", async () => {
     const text = await createMetrics().registry.metrics();
-    for (const outcome of ["loaded", "refused"])
+    for (const outcome of ["loaded", "rejected"])
       expect(text).toContain(`config_loads_total{outcome="${outcome}"} 0`);
-    for (const outcome of ["refreshed", "granted", "refused", "unavailable"])
+    for (const outcome of ["refreshed", "obtained", "rejected", "unavailable"])
       expect(text).toContain(`upstream_token_refreshes_total{outcome="${outcome}"} 0`);
   });
 

@@ -328,7 +328,7 @@ describe("consent", () => {
     // The server looks the document up again, which is not there any more.
     upstream.clients.clear();
     expect(await house.oauth.refresh(stored, house.route())).toMatchObject({
-      kind: "refused",
+      kind: "rejected",
       reason: "client_forgotten",
     });
   });
@@ -472,7 +472,7 @@ describe("consent", () => {
     expect(await scraped(house.metrics, "consents_total")).toEqual({
       'kind="upstream",outcome="started"': 4,
       'kind="upstream",outcome="granted"': 1,
-      'kind="upstream",outcome="refused"': 1,
+      'kind="upstream",outcome="denied"': 1,
       'kind="upstream",outcome="failed"': 2,
     });
     expect(await scraped(house.metrics, "upstream_oauth_total")).toEqual({

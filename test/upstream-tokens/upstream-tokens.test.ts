@@ -302,8 +302,8 @@ describe("upstream tokens", () => {
       expect(await find()).toMatchObject({ kind: "missing" });
       expect(await scraped(house.metrics, "upstream_token_refreshes_total")).toEqual({
         'outcome="refreshed"': 1,
-        'outcome="granted"': 0,
-        'outcome="refused"': 2,
+        'outcome="obtained"': 0,
+        'outcome="rejected"': 2,
         'outcome="unavailable"': 1,
       });
       expect(await upstreamCalls()).toMatchObject({
