@@ -205,7 +205,7 @@ export function createInteractions(deps: AuthorizationServerDeps, provider: () =
     if (decision !== "deny") return forged(ctx);
     if (allowed) metrics.consents.inc({ kind: "client", outcome: "denied" });
     await store.audit({
-      action: "consent.refused",
+      action: "consent.denied",
       userId: person.userId,
       clientId: String(interaction.params.client_id),
       routeId: route?.id,

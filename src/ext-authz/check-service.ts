@@ -210,7 +210,7 @@ export function createDenialAudit(deps: {
     written.set(key, true);
     deps.store
       .audit({
-        action: byPolicy ? "policy.refused" : "external_token.refused",
+        action: byPolicy ? "policy.denied" : "external_token.rejected",
         userId,
         clientId,
         grantId,

@@ -37,7 +37,7 @@ export function createRecheck(
     const fresh = age < every && !(known.unjudged && age < every - (2 * leaseMs) / 1000);
     if (fresh) return "ok";
     const provider = providers.find(({ id }) => id === known.providerId);
-    if (!provider) return refuse(userId, "the provider is no longer configured");
+    if (!provider) return refuse(userId, "the sign-in provider is no longer configured");
     // Nothing to ask with: the sign-in counts for as long as a browser session would.
     if (!known.refreshToken) return age < sessionTtl ? "ok" : "sign_in_again";
     const asked = await askOnce(provider, known, known.refreshToken, every);
@@ -61,7 +61,7 @@ export function createRecheck(
         if (!known.refreshToken) return "sign_in_again";
         const { recheck: every, providers } = routes().config.signIn;
         const provider = providers.find(({ id }) => id === known.providerId);
-        if (!provider) return refuse(userId, "the provider is no longer configured");
+        if (!provider) return refuse(userId, "the sign-in provider is no longer configured");
         if (isAsking(known, every)) {
           await change.heard;
           continue;
@@ -100,7 +100,7 @@ export function createRecheck(
       // Some providers end a person's older tokens at a new sign-in; that says nothing against the person.
       const newest = await store.signInSessions.find(known.userId);
       if (newest?.tokensAt !== known.tokensAt) return "overtaken";
-      return refuse(known.userId, "the provider refused");
+      return refuse(known.userId, "rejected by the sign-in provider");
     }
     const { tokensAt } = known;
     if (!(await store.signInSessions.replace(answer, { tokensAt, checkedAt: leased }))) return "overtaken";
@@ -150,7 +150,7 @@ export function createRecheck(
         reason,
       });
     }
-    await store.signInSessions.delete(userId, { action: "person.refused", userId, reason });
+    await store.signInSessions.delete(userId, { action: "person.rejected", userId, reason });
     sessions.forget(userId);
     // Not waited for: it calls other people's servers.
     for (const listener of onRejected)

@@ -188,7 +188,7 @@ export function createBackChannelLogout(deps: SignInDeps, clients: OpenidClients
       record = await store.signInSessions.find(userId)
     )
       if (await store.signInSessions.claimCheck(userId, record.checkedAt, new Date(0))) break;
-    const reason = "at the sign-in provider";
+    const reason = "signed out at the sign-in provider";
     await store.browserSessions.endForUser(userId, {
       action: "person.signed_out",
       userId,

@@ -115,7 +115,7 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
         metrics.consents.inc({ kind: "upstream", outcome });
         if (pending && error.code === "consent_refused") {
           await store.audit({
-            action: "consent.refused",
+            action: "consent.denied",
             userId,
             routeId: pending.routeId,
             upstream: pending.upstream,

@@ -190,7 +190,7 @@ export function createRefresher(deps: UpstreamTokensDeps & { cache: ConnectionCa
       case "rejected": {
         await persistence.write(() =>
           store.upstreamTokens.deleteVersion(key, token.version, {
-            action: "upstream_token.refused",
+            action: "upstream_token.rejected",
             ...about,
             reason: outcome.reason,
           }),

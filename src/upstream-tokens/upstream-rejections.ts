@@ -92,7 +92,7 @@ export function createUpstreamRejections(
       if (renewal.kind === "unavailable") return renewal;
     } else {
       await store.upstreamTokens.deleteVersion(connection.key, token.version, {
-        action: "upstream_token.refused",
+        action: "upstream_token.rejected",
         ...connection.key,
         issuer: token.issuer,
         reason: "refused_by_upstream",
@@ -114,7 +114,7 @@ export function createUpstreamRejections(
     }
     asked.set(connection.name, { at: Date.now(), what: whatOf(refusal) });
     await store.upstreamTokens.deleteVersion(connection.key, token.version, {
-      action: "upstream_token.refused",
+      action: "upstream_token.rejected",
       ...connection.key,
       issuer: token.issuer,
       reason: "refused_by_upstream",

@@ -1004,7 +1004,7 @@ describe("a token that is obtained while the database is away", () => {
     await house.store.signInSessions.put({ ...person, claims: {}, groups: [] });
     const revoked = revocations();
     meanwhile(async () => {
-      await house.store.signInSessions.delete(alice, { action: "person.refused", userId: alice });
+      await house.store.signInSessions.delete(alice, { action: "person.rejected", userId: alice });
       await house.tokens.disconnectAll(alice);
     });
     await expect(house.connect(upstream.agree)).rejects.toThrow(/connect again/);
@@ -1100,7 +1100,7 @@ describe("a token that is obtained while the database is away", () => {
       const person = { userId: alice, providerId: "company", subject: "alice", checkedAt: at };
       await house.store.signInSessions.put({ ...person, claims: {}, groups: [] });
       const begun = await begin();
-      await house.store.signInSessions.delete(alice, { action: "person.refused", userId: alice });
+      await house.store.signInSessions.delete(alice, { action: "person.rejected", userId: alice });
       await house.tokens.disconnectAll(alice);
       expect(await finish(begun)).toMatchObject({ ok: false, code: "disconnected_during_authorization" });
       expect(upstream.tokenRequests).toEqual([]);

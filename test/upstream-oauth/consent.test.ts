@@ -451,7 +451,7 @@ describe("consent", () => {
       oauthError: "access_denied",
       returnTo,
     });
-    expect(await house.query("select action from audit_event")).toEqual([{ action: "consent.refused" }]);
+    expect(await house.query("select action from audit_event")).toEqual([{ action: "consent.denied" }]);
   });
 
   it("trips are counted by how they ended, discovery's look-ups by whether they had to ask", async () => {

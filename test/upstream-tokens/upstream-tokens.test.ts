@@ -254,7 +254,7 @@ describe("upstream tokens", () => {
       expect(await find()).toMatchObject({ kind: "missing", reason: "invalid_grant" });
       expect(await stored()).toBeUndefined();
       expect(await house.query("select action from audit_event order by id desc limit 1")).toEqual([
-        { action: "upstream_token.refused" },
+        { action: "upstream_token.rejected" },
       ]);
     });
 

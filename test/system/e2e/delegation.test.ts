@@ -173,9 +173,9 @@ describe("a service account with its owner's connection", () => {
       .map((line) => JSON.parse(line));
     const ofDelegation = trail.filter(({ action }) => action.startsWith("delegation."));
     expect(ofDelegation.map(({ action, reason }) => [action, reason])).toEqual([
-      ["delegation.given", undefined],
+      ["delegation.created", undefined],
       ["delegation.ended", "ended by the owner"],
-      ["delegation.given", undefined],
+      ["delegation.created", undefined],
       ["delegation.ended", "disconnected"],
     ]);
     expect(ofDelegation[0]).toMatchObject({
