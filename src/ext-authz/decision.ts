@@ -14,7 +14,7 @@ export interface Allow {
   readonly metadata: AllowMetadata;
 }
 /**
- * ext_authz dynamic metadata (namespace `envoy.filters.http.ext_authz`) for `challenge/` and access logs: ids and versions,
+ * ext_authz dynamic metadata (namespace `envoy.filters.http.ext_authz`) for `ext-proc/` and access logs: ids and versions,
  * never a token. `route` is there on every MCP route; nothing at all on client routes.
  */
 export type AllowMetadata = Readonly<{
@@ -28,6 +28,8 @@ export type AllowMetadata = Readonly<{
   /** Where below the route the client has its MCP endpoint, if not at its own or listed URL. */
   endpoint?: string;
   /** 1: the user is a service account, which is never sent to consent. */
+  service_account?: 1;
+  /** The former name of `service_account`, by which it is proven and replicas of the previous version read it. The next minor version removes it. */
   machine?: 1;
   /** `connectionKeyName` and version of the TI that went along; absent where it is nobody's own. */
   connection?: string;
