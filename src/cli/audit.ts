@@ -5,7 +5,7 @@ import { type CommandOptions, withStore } from "./command.ts";
 const pageSize = 1000;
 
 /**
- * The command `audit`: prints audit events as JSON lines, oldest first, all that there are.
+ * The command `audit export`: prints audit events as JSON lines, oldest first, all that there are.
  * @param options.which all that is given must hold
  * @returns the exit code
  */

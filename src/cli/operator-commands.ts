@@ -1,11 +1,11 @@
-import { type Command, InvalidArgumentError, Option } from "commander";
+import { Argument, type Command, InvalidArgumentError, Option } from "commander";
 import { createFields } from "../config/fields.ts";
 import type { SigningKeyPurpose } from "../store/signing-keys.ts";
 import type { CommandOptions } from "./command.ts";
 
 /**
- * The operator's commands on what is stored: `rotate-keys`, `connections`, `grants`, `end-access`,
- * `service-accounts`, `audit`.
+ * The operator's commands on what is stored: `rotate-keys`, `rotate-signing-key`, `connections`, `grants`, `end-access`,
+ * `service-accounts`, `audit export`.
  * @param file makes the option `--config`
  */
 export function addOperatorCommands(
@@ -13,23 +13,17 @@ export function addOperatorCommands(
   file: () => Option,
   place: (options: { config: string }) => CommandOptions,
 ): void {
+  // `--signing` and what goes with it: the former name of `rotate-signing-key`.
   program
     .command("rotate-keys")
-    .description("seal everything stored anew with the newest encryption key, or make a new signing key")
+    .description("re-encrypt stored secrets with the newest encryption key")
     .addOption(
-      new Option("--signing <purpose>", "make a signing key for this purpose instead").choices([
-        "external_token",
-        "assertion",
-        "upstream_client",
-        "check_metadata",
-      ]),
+      new Option("--signing <purpose>", "rotate the signing key for this purpose")
+        .choices(signingKeyPurposes)
+        .hideHelp(),
     )
-    .addOption(
-      new Option("--publish <duration>", "time between publishing a signing key and signing with it")
-        .default(600, "10m")
-        .argParser(parseSeconds),
-    )
-    .option("--revoke-old", "end the older signing keys, and all that they have signed, at once", false)
+    .addOption(delayOption("--publish <duration>").hideHelp())
+    .addOption(revokeOldOption().hideHelp())
     .addOption(file())
     .action(
       async (options: {
@@ -40,6 +34,24 @@ export function addOperatorCommands(
       }) => {
         const { runRotateKeys } = await import("./rotate-keys.ts");
         process.exitCode = await runRotateKeys({ ...place(options), ...options });
+      },
+    );
+
+  program
+    .command("rotate-signing-key")
+    .description("create a new signing key; the older keys still verify what they have signed")
+    .addArgument(new Argument("<purpose>", "what the key signs").choices(signingKeyPurposes))
+    .addOption(delayOption("--activate-after <duration>"))
+    .addOption(revokeOldOption())
+    .addOption(file())
+    .action(
+      async (
+        signing: SigningKeyPurpose,
+        options: { config: string; activateAfter: number; revokeOld: boolean },
+      ) => {
+        const { activateAfter: publish, revokeOld } = options;
+        const { runRotateKeys } = await import("./rotate-keys.ts");
+        process.exitCode = await runRotateKeys({ ...place(options), signing, publish, revokeOld });
       },
     );
 
@@ -110,7 +122,7 @@ export function addOperatorCommands(
       process.exitCode = await runEndAccess({ ...place(options), reason: options.reason });
     });
 
-  const accounts = program.command("service-accounts").description("long-lived tokens of machines");
+  const accounts = program.command("service-accounts").description("long-lived tokens for service accounts");
   accounts
     .command("create")
     .description("print a token for each route; it is shown once")
@@ -156,19 +168,24 @@ export function addOperatorCommands(
       process.exitCode = await runServiceAccounts({ kind: "revoke", name }, place(options));
     });
 
+  // The default, because `audit` alone is its former name.
   program
     .command("audit")
+    .description("the audit trail")
+    .command("export", { isDefault: true })
     .description("print audit events as JSON lines, oldest first")
     .addOption(
-      new Option("--after <id>", "only events behind this one: where the last export ended").argParser(
+      new Option("--after <id>", "only events with a greater id: where the last export ended").argParser(
         parseId,
       ),
     )
-    .addOption(new Option("--since <time>", "only from then on, as in RFC 3339").argParser(parseTime))
-    .addOption(new Option("--until <time>", "only before").argParser(parseTime))
-    .option("--action <action>", "only of this kind, such as grant.revoked")
+    .addOption(
+      new Option("--since <time>", "only events at or after this time (RFC 3339)").argParser(parseTime),
+    )
+    .addOption(new Option("--until <time>", "only events before this time").argParser(parseTime))
+    .option("--action <action>", "only events with this action, such as grant.revoked")
     .addOption(userOption())
-    .option("--route <id>", "of this route only")
+    .option("--route <id>", "only events of this route")
     .addOption(file())
     .action(
       async (options: {
@@ -187,6 +204,23 @@ export function addOperatorCommands(
       },
     );
 }
+
+const signingKeyPurposes: SigningKeyPurpose[] = [
+  "external_token",
+  "assertion",
+  "upstream_client",
+  "check_metadata",
+];
+
+const delayOption = (flags: string) =>
+  new Option(flags, "sign with the new key after this time; until then it is only published")
+    .default(600, "10m")
+    .argParser(parseSeconds);
+
+const revokeOldOption = () =>
+  new Option("--revoke-old", "revoke the older keys, and everything they have signed, at once").default(
+    false,
+  );
 
 const userOption = () => new Option("--user <id>", "of this user only: PROVIDER/SUBJECT");
 

@@ -13,7 +13,7 @@ const assertionsKeepSeconds = 3_600;
 const sessionTokensSeconds = 3_600;
 
 /**
- * The command `rotate-keys`: rewrites what older encryption keys sealed, or, with `signing`, makes a new signing key.
+ * The commands `rotate-keys`, which re-encrypts what is stored under older encryption keys, and `rotate-signing-key` (`signing`).
  * @param options.signing purpose of the key to make
  * @param options.publish seconds between publishing a new signing key and signing with it
  * @param options.revokeOld the old signing keys end at once, and with them whatever they have signed

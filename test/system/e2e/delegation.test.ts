@@ -167,7 +167,7 @@ describe("a service account with its owner's connection", () => {
     await becomes(403);
     await stack.externalToken("alice");
     await refused(/its owner has delegated no connection/);
-    const trail = (await stack.command("audit", "--user", owner, "--until", "2100-01-01T00:00:00Z"))
+    const trail = (await stack.command("audit", "export", "--user", owner, "--until", "2100-01-01T00:00:00Z"))
       .trim()
       .split("\n")
       .map((line) => JSON.parse(line));
