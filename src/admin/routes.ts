@@ -91,7 +91,7 @@ export function createStoredRouteChanges(deps: StoredRouteChangesDeps): StoredRo
       const stored = all.find((one) => one.id === id);
       if (stored === undefined) return refuseFileRoute(id);
       if (version !== undefined && version !== stored.version)
-        throw new AdminError(412, "changed_meanwhile", `the route is at version ${stored.version} now`);
+        throw new AdminError(412, "version_conflict", `the route is at version ${stored.version} now`);
       if (input.id !== undefined && input.id !== id)
         throw new AdminError(400, "id_is_fixed", "an id cannot be changed: connections hang on it");
       const entry = changedEntry(stored.entry, input);
@@ -108,7 +108,7 @@ export function createStoredRouteChanges(deps: StoredRouteChangesDeps): StoredRo
       );
       if (outcome === "duplicate") throw new AdminError(409, "duplicate", `${route.resource} is taken`);
       if (outcome === "changed")
-        throw new AdminError(409, "changed_meanwhile", "somebody else has changed the route: look again");
+        throw new AdminError(409, "version_conflict", "somebody else has changed the route: look again");
       await deps.refresh();
     },
 

@@ -221,7 +221,7 @@ function createFetch(options: Options, rules: Rules): Fetch {
         const target = URL.parse(response.headers.get("location") ?? "", url);
         const where = target && target.host !== url.host ? ` to ${target.host || "another place"}` : "";
         throw new SafeFetchError(
-          "redirect_refused",
+          "redirect_not_followed",
           `${url.host} answered with a redirect (${status})${where}, which is not followed`,
           { location: target?.href, status, server: url.host },
         );
@@ -469,7 +469,7 @@ export function followWithinHost(fetchOne: Fetch, timeoutMs: () => number): Fetc
         if (!next || !isWithinHost(url, next)) throw error;
         if (hop === mostHops) {
           throw new SafeFetchError(
-            "redirect_refused",
+            "redirect_not_followed",
             `${url.host} redirects more than ${mostHops} times, which is not followed any further`,
             { cause: error, status: error.status, server: url.host },
           );

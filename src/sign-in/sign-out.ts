@@ -121,7 +121,7 @@ export function createBackChannelLogout(deps: SignInDeps, clients: OpenidClients
     } catch (error) {
       if (error instanceof StoreUnavailable) throw error;
       logger.warn(
-        { code: "logout_token_refused", reason: String(error), requestId: requestId(ctx.req) },
+        { code: "logout_token_rejected", reason: String(error), requestId: requestId(ctx.req) },
         "a logout token was rejected",
       );
       ctx.status = 400;

@@ -285,7 +285,7 @@ export function createConsent(
       const client = await clients.known(route, place);
       if (!client) {
         const gone = new UpstreamOAuthError(
-          "client_refused",
+          "client_rejected",
           "our credentials at the server have changed: try again",
         );
         return startAgain(route, pending, gone, { registered: [] });
@@ -301,7 +301,7 @@ export function createConsent(
           (error.code === "storage_unavailable" || error.code === "disconnected_during_authorization");
         if (!isObtained) await claim?.undo();
         // One that signs is known where its browser has just been, only its keys are not.
-        const refused = error instanceof UpstreamOAuthError && error.code === "client_refused";
+        const refused = error instanceof UpstreamOAuthError && error.code === "client_rejected";
         if (!refused || pending.authMethod === "private_key_jwt") throw error;
         if (!(await clients.isGone(route, place, error))) throw error;
         // Where it cannot be replaced now, nobody is sent there with it without a trial.
@@ -449,7 +449,7 @@ function connectionOf({ userId, routeId, upstream }: PendingConsent) {
 /** Guessed endpoints that register nobody: the upstream, which asks for a token, does not seem to use OAuth. */
 function withoutOAuth(error: unknown, route: Route): unknown {
   const { code, detail } = UpstreamOAuthError.from(error, "registration");
-  if (code !== "registration_refused" && code !== "redirect_refused" && code !== "response_invalid")
+  if (code !== "registration_rejected" && code !== "redirect_not_followed" && code !== "response_invalid")
     return error;
   return new UpstreamOAuthError(
     "discovery_failed",
@@ -520,10 +520,10 @@ function readCode(pending: PendingConsent, params: URLSearchParams): string {
       const refused = error.error === "access_denied" || error.error === "consent_required";
       throw new UpstreamOAuthError(
         refused
-          ? "consent_refused"
+          ? "consent_denied"
           : error.error === "temporarily_unavailable"
             ? "server_error"
-            : "authorization_refused",
+            : "authorization_rejected",
         refused
           ? "access was not granted at the server"
           : "the server's authorization page answered with an error",

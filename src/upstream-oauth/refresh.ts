@@ -29,7 +29,7 @@ export async function refresh(
   }
   const place = { issuer: token.issuer, clientId: token.clientId, redirectUri: token.redirectUri ?? "" };
   const client = await deps.clients.known(route, place);
-  if (!client) return { kind: "rejected", reason: "client_gone" };
+  if (!client) return { kind: "rejected", reason: "client_registration_missing" };
   try {
     const answer = await requestToken({
       fetch: deps.routeFetch.fetchFor(route),
@@ -51,21 +51,21 @@ export async function refresh(
       return {
         kind: "unavailable",
         retryAfterSeconds: retrySeconds,
-        reason: "refused_without_reason",
+        reason: "rejected_without_reason",
         unexplained: true,
         error,
       };
     }
-    if (error.code === "client_refused") {
+    if (error.code === "client_rejected") {
       // A client we registered ourselves has been forgotten there: so are its refresh tokens.
       const unread =
         client.authMethod === "private_key_jwt" &&
         Date.now() < (token.expiresAt?.getTime() ?? Number.POSITIVE_INFINITY) + unreadKeysMs;
       if (!unread && (await deps.clients.forget(route, place, error)))
-        return { kind: "rejected", reason: "client_forgotten", error };
+        return { kind: "rejected", reason: "client_registration_lost", error };
       return { kind: "unavailable", retryAfterSeconds: operatorsRetrySeconds, reason: error.code, error };
     }
-    if (error.code === "token_refused") {
+    if (error.code === "token_request_rejected") {
       return { kind: "rejected", reason: error.word, error };
     }
     const retryAfterSeconds = error.retryAfterSeconds ?? retrySeconds;
@@ -75,7 +75,7 @@ export async function refresh(
 
 /** A refusal for good by its status, but in no words of OAuth: a page, a message, nothing (RFC 6749 section 5.2 asks for `error`). */
 function isUnexplained({ code, error, status = 0 }: UpstreamOAuthError): boolean {
-  if (error !== undefined || !["token_invalid", "token_endpoint_unusable", "client_refused"].includes(code))
+  if (error !== undefined || !["token_invalid", "token_endpoint_unusable", "client_rejected"].includes(code))
     return false;
   return status >= 400 && status < 500 && ![408, 425, 429].includes(status);
 }

@@ -313,6 +313,6 @@ export function isRefusedForGood(refusals: RefreshRejections | undefined, now: n
   );
 }
 
-function toRenewal(connection: Connection, reason = "gone"): RefreshResult {
+function toRenewal(connection: Connection, reason = "disconnected"): RefreshResult {
   return connection.token ? { kind: "renewed", connection } : { kind: "gone", reason };
 }

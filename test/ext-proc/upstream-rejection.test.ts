@@ -190,13 +190,13 @@ describe("an upstream's 401 to a token we injected", () => {
     decide = () => ({
       kind: "give_up",
       status: 502,
-      reason: "token_refused_again",
+      reason: "token_rejected_again",
       message: "it was in vain",
     });
     const answer = await call("/mcp");
     expect([answer.status, answer.header("www-authenticate")]).toEqual([502, undefined]);
     expect(JSON.parse(answer.body)).toMatchObject({
-      error: "token_refused_again",
+      error: "token_rejected_again",
       error_description: "it was in vain",
     });
     decide = () => ({ kind: "give_up", status: 403, reason: "upstream_forbids", message: "it may not be" });
@@ -215,7 +215,7 @@ describe("an upstream's 401 to a token we injected", () => {
       { kind: "consent", scopes: [], reason: "refused" },
       { kind: "retry", reason: "refreshed" },
       { kind: "unavailable", retryAfterSeconds: 1, reason: "server_error" },
-      { kind: "give_up", status: 502, reason: "token_refused_again", message: "in vain" },
+      { kind: "give_up", status: 502, reason: "token_rejected_again", message: "in vain" },
       { kind: "untouched", reason: "granted_already" },
     ];
     for (const status of [401, 403]) {

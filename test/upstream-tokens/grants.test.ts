@@ -215,7 +215,7 @@ describe("grants without consent", () => {
         // Past the rest after the failure before.
         expect(await find(caller, Date.now() + index * 3_600_000)).toMatchObject({
           kind: "unavailable",
-          reason: "redirect_refused",
+          reason: "redirect_not_followed",
         });
         expect(house.log.at(-1)).toContain(`${upstream.host} answered with a redirect (${status})`);
         const last = upstream.seen.at(-1);
@@ -385,7 +385,7 @@ describe("grants without consent", () => {
     expect(await find()).toMatchObject({ kind: "forbidden" });
     expect(await counted()).toMatchObject({
       'outcome="rejected"': 1,
-      'step="obtain",outcome="token_refused"': 1,
+      'step="obtain",outcome="token_request_rejected"': 1,
     });
     expect((await house.tokens.connectionState(alice, house.route())).state).toBe("unavailable");
   });
