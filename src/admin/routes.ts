@@ -97,7 +97,7 @@ export function createStoredRouteChanges(deps: StoredRouteChangesDeps): StoredRo
       const stored = all.find((one) => one.id === id);
       if (stored === undefined) return rejectFileRoute(id);
       if (version !== undefined && version !== stored.version)
-        throw new AdminError(412, "changed_meanwhile", `the route is now at version ${stored.version}`);
+        throw new AdminError(412, "version_conflict", `the route is now at version ${stored.version}`);
       if (input.id !== undefined && input.id !== id)
         throw new AdminError(400, "id_is_fixed", "an id cannot be changed: connections refer to it");
       const entry = changedEntry(stored.entry, input);
@@ -117,7 +117,7 @@ export function createStoredRouteChanges(deps: StoredRouteChangesDeps): StoredRo
       if (outcome === "changed")
         throw new AdminError(
           409,
-          "changed_meanwhile",
+          "version_conflict",
           "the route was changed by another request: read it again",
         );
       await deps.refresh();

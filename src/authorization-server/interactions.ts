@@ -201,9 +201,9 @@ export function createInteractions(deps: AuthorizationServerDeps, provider: () =
       return finish(ctx, interaction, { consent: {} });
     }
     if (decision !== "deny") return forged(ctx);
-    if (allowed) metrics.consents.inc({ kind: "client", outcome: "refused" });
+    if (allowed) metrics.consents.inc({ kind: "client", outcome: "denied" });
     await store.audit({
-      action: "consent.refused",
+      action: "consent.denied",
       userId: person.userId,
       clientId: String(interaction.params.client_id),
       routeId: route?.id,

@@ -60,7 +60,7 @@ export type SafeFetchErrorCode =
   | "dns_failed"
   | "unreachable"
   | "tls_failed"
-  | "redirect_refused"
+  | "redirect_not_followed"
   | "too_large"
   | "timed_out";
 

@@ -30,7 +30,7 @@ export function followWithinHost(fetchOne: Fetch, timeoutMs: () => number): Fetc
         if (!next || !isWithinHost(url, next)) throw error;
         if (hop === mostHops) {
           throw new SafeFetchError(
-            "redirect_refused",
+            "redirect_not_followed",
             `${url.host} redirects more than ${mostHops} times, which is not followed any further`,
             { cause: error, status: error.status, server: url.host },
           );

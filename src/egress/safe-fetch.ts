@@ -211,7 +211,7 @@ function createFetch(options: Options, rules: Rules): Fetch {
         const target = URL.parse(response.headers.get("location") ?? "", url);
         const where = target && target.host !== url.host ? ` to ${target.host || "another place"}` : "";
         throw new SafeFetchError(
-          "redirect_refused",
+          "redirect_not_followed",
           `${url.host} answered with a redirect (${status})${where}, which is not followed`,
           { location: target?.href, status, server: url.host },
         );

@@ -92,7 +92,7 @@ export function createCheckService(deps: CheckDeps): GrpcService {
   function failed(facts: RequestFacts): (error: unknown) => Checked {
     return (error) => {
       const code = error instanceof Error && "code" in error ? String(error.code) : "internal";
-      metrics.errors.labels("check", code).inc();
+      metrics.errors.labels("ext-authz", code).inc();
       logger.error({ requestId: facts.requestId, err: error, code }, "check failed");
       return unavailable(
         code === "store_unavailable" ? code : "internal",
@@ -207,7 +207,7 @@ export function createDenialAudit(deps: {
     written.set(key, true);
     deps.store
       .audit({
-        action: byPolicy ? "policy.refused" : "external_token.refused",
+        action: byPolicy ? "policy.denied" : "external_token.rejected",
         userId,
         clientId,
         grantId,

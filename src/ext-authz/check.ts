@@ -194,6 +194,7 @@ function allow(
   const legacyStream = mayBeLegacyStream(facts);
   const { headers } = facts;
   const cookies = returnedCookies(headers.cookie, () => metadataProofs.cookiePrefixes(route, caller.userId));
+  const serviceAccount = caller.kind === "service_account" ? 1 : undefined;
   const proof = credential.proof?.(facts.method, upstreamUrl(route, facts.path)) ?? [];
   const metadata = {
     route: route.id,
@@ -202,7 +203,8 @@ function allow(
     client: caller.clientId,
     owner: caller.delegatedBy,
     endpoint: caller.askedPath,
-    machine: caller.kind === "service_account" ? 1 : undefined,
+    service_account: serviceAccount,
+    machine: serviceAccount,
     connection: credential.connection,
     version: credential.version,
     refreshable: caller.refreshable ? 1 : 0,

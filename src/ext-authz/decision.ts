@@ -27,7 +27,9 @@ export type AllowMetadata = Readonly<{
   owner?: string;
   /** Path of the client's MCP endpoint below the route, if it is not the route's own or listed URL. */
   endpoint?: string;
-  /** 1: the user is a service account, which is never asked for consent. */
+  /** 1: the user is a service account, which is never sent to consent. */
+  service_account?: 1;
+  /** The former name of `service_account`, by which it is proven and replicas of the previous version read it. The next minor version removes it. */
   machine?: 1;
   /** `connectionKeyName` and version of the upstream token that was sent; absent where the credential is shared. */
   connection?: string;

@@ -279,7 +279,7 @@ export function createExternalProcessor(deps: ExternalProcessorDeps): {
       answerTo(message)
         // Nobody foresaw it: Envoy answers 503 in place of an answer nobody has looked at.
         .catch((error: unknown) => {
-          deps.metrics.errors.inc({ room: "challenge", code: "internal" });
+          deps.metrics.errors.inc({ component: "ext-proc", code: "internal" });
           deps.logger.error({ err: error }, "an upstream's answer could not be looked at");
           stream.emit("error", { code: status.INTERNAL, details: "internal" });
         })

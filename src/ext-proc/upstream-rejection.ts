@@ -114,7 +114,7 @@ export async function answerRejection(
     deps.upstreamTokens.handleRejection(rejection),
     deps.routes().config.check.deadlineMs,
   );
-  deps.metrics.challenges.inc({ status: String(status), outcome: outcome.kind });
+  deps.metrics.upstreamRejections.inc({ status: String(status), outcome: outcome.kind });
   const line = {
     status,
     outcome: outcome.kind,

@@ -66,6 +66,9 @@ export function upstreamResponse(message: ProcessingRequest): UpstreamResponse |
   const fields = message.metadataContext?.filterMetadata?.[namespace]?.fields;
   const route = fields?.route?.stringValue;
   if (!fields || !route) return undefined;
+  // A later version sends `service_account` alone, with the same proof: a MAC covers values in their order, not names.
+  const machine = fields.machine ?? fields.service_account;
+  const proven: typeof fields = { ...fields, machine };
   let status = 0;
   let dpopNonce: string | undefined;
   const headers: Record<string, string> = {};
@@ -95,7 +98,7 @@ export function upstreamResponse(message: ProcessingRequest): UpstreamResponse |
       user: fields.user?.stringValue,
       owner: fields.owner?.stringValue,
       endpoint: fields.endpoint?.stringValue,
-      serviceAccount: fields.machine?.numberValue === 1,
+      serviceAccount: machine?.numberValue === 1,
       connection: fields.connection?.stringValue,
       version: fields.version?.numberValue,
       refreshable: fields.refreshable?.numberValue === 1,
@@ -107,7 +110,7 @@ export function upstreamResponse(message: ProcessingRequest): UpstreamResponse |
       cookies: fields.cookies?.stringValue,
     },
     toProve: Object.fromEntries(
-      provenFields.map((name) => [name, fields[name]?.stringValue ?? fields[name]?.numberValue]),
+      provenFields.map((name) => [name, proven[name]?.stringValue ?? proven[name]?.numberValue]),
     ),
     proof: fields.proof?.stringValue,
   };

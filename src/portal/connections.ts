@@ -189,7 +189,7 @@ export function createConnectionsRouter(deps: Omit<PortalDeps, "externalTokens" 
     const { grantId, ownerId, account } = delegation;
     const which = { grantId, ownerId, routeId: route.id, upstream: route.upstream };
     const given = await store.delegations.give(which, {
-      action: "delegation.given",
+      action: "delegation.created",
       userId: ownerId,
       grantId,
       routeId: route.id,

@@ -8,6 +8,7 @@ export interface AuditFilter {
   readonly after?: number;
   readonly since?: Date;
   readonly until?: Date;
+  /** A renamed action is found by its new and its former name. */
   readonly action?: string;
   readonly userId?: string;
   readonly routeId?: string;
@@ -23,35 +24,53 @@ export interface RecordedAuditEvent extends Omit<AuditEvent, "action"> {
   readonly action: string;
 }
 
-/** Kinds of audit events. */
-export type AuditAction =
-  | "external_token.issued"
-  | "external_token.refused"
-  | "external_token.revoked"
-  | "refresh_token.repeated"
-  | "upstream_token.obtained"
-  | "upstream_token.first_used"
-  | "upstream_token.refreshed"
-  | "upstream_token.refused"
-  | "upstream_token.revoked"
-  | "upstream_token.disconnected"
-  | "grant.created"
-  | "grant.revoked"
-  | "access.ended"
-  | "consent.refused"
-  | "person.signed_in"
-  | "person.signed_out"
-  | "person.refused"
-  | "policy.refused"
-  | "signing_key.rotated"
-  | "encryption_key.rotated"
-  | "service_account.created"
-  | "service_account.revoked"
-  | "delegation.given"
-  | "delegation.ended"
-  | "route.created"
-  | "route.changed"
-  | "route.deleted";
+/** Kinds of audit events: what happened to a token or a grant. */
+export const auditActions = [
+  "external_token.issued",
+  "external_token.rejected",
+  "external_token.revoked",
+  "refresh_token.reused",
+  "upstream_token.obtained",
+  "upstream_token.first_used",
+  "upstream_token.refreshed",
+  "upstream_token.rejected",
+  "upstream_token.revoked",
+  "upstream_token.disconnected",
+  "grant.created",
+  "grant.revoked",
+  "access.ended",
+  "consent.denied",
+  "person.signed_in",
+  "person.signed_out",
+  "person.rejected",
+  "policy.denied",
+  "signing_key.rotated",
+  "encryption_key.rotated",
+  "service_account.created",
+  "service_account.revoked",
+  "delegation.created",
+  "delegation.ended",
+  "route.created",
+  "route.changed",
+  "route.deleted",
+] as const;
+export type AuditAction = (typeof auditActions)[number];
+
+/** New and former name of each renamed action: rows of earlier versions, and of replicas that still run them, keep the former one. */
+export const renamedActions = [
+  ["external_token.rejected", "external_token.refused"],
+  ["refresh_token.reused", "refresh_token.repeated"],
+  ["upstream_token.rejected", "upstream_token.refused"],
+  ["consent.denied", "consent.refused"],
+  ["person.rejected", "person.refused"],
+  ["policy.denied", "policy.refused"],
+  ["delegation.created", "delegation.given"],
+] as const satisfies readonly (readonly [AuditAction, string])[];
+
+/** The names under which events of a kind are stored, by its new or its former name. */
+function storedNames(action: string): readonly string[] {
+  return renamedActions.find((names) => names.some((name) => name === action)) ?? [action];
+}
 
 /** One entry of the audit trail. Contains ids and reasons, never a token, secret or code. */
 export interface AuditEvent {
@@ -96,7 +115,7 @@ export async function readAuditEvents(
     if (filter.after !== undefined) query = query.where("id", ">", filter.after);
     if (filter.since !== undefined) query = query.where("at", ">=", filter.since);
     if (filter.until !== undefined) query = query.where("at", "<", filter.until);
-    if (filter.action !== undefined) query = query.where("action", "=", filter.action);
+    if (filter.action !== undefined) query = query.where("action", "in", storedNames(filter.action));
     if (filter.userId !== undefined) query = query.where("user_id", "=", filter.userId);
     if (filter.routeId !== undefined) query = query.where("route_id", "=", filter.routeId);
     // Ids are assigned when a transaction writes, not when it commits; no transaction lasts this long.

@@ -230,7 +230,7 @@ export function clientRegistrations(
 
   /** After a failure: the next caller does not have to wait for the lease to end. */
   async function releaseLease(issuer: string, redirectUri: string, owner: string): Promise<void> {
-    await database.write("client_registration.give_up_lease", async (tx) => {
+    await database.write("client_registration.release_lease", async (tx) => {
       await tx
         .updateTable(table)
         .set({ lease_owner: null, lease_until: null })

@@ -144,7 +144,7 @@ export function delegations(database: Database, macs: RowMacs): Delegations {
   return {
     async give({ grantId, ownerId, routeId, upstream }, audit) {
       await macs.ready();
-      return database.write("delegation.give", async (tx) => {
+      return database.write("delegation.create", async (tx) => {
         // Locked, so that a concurrent disconnect either comes first, and this fails, or comes later and ends the delegation.
         const connection = await tx
           .selectFrom("upstream_token")

@@ -196,7 +196,7 @@ export function upstreamTokens(
 
     async recordRejection(key, version, owner, at) {
       const since = clock.toDatabase(at);
-      const row = await database.write("upstream_token.note_refusal", async (tx) => {
+      const row = await database.write("upstream_token.record_rejection", async (tx) => {
         const noted = await tx
           .updateTable(table)
           .set({
@@ -292,7 +292,7 @@ export function upstreamTokens(
     },
 
     async recordUse(key) {
-      await database.writeAtOnce("upstream_token.note_use", (db) =>
+      await database.writeAtOnce("upstream_token.record_use", (db) =>
         db
           .updateTable(table)
           .set({ last_used_at: now })

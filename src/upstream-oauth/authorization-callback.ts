@@ -104,7 +104,7 @@ export class AuthorizationCallbacks {
     const client = await clients.known(route, place);
     if (!client) {
       const gone = new UpstreamOAuthError(
-        "client_refused",
+        "client_rejected",
         "our credentials at the server have changed: try again",
       );
       return this.#requests.beginAgain(route, pending, gone, { registered: [] });
@@ -120,7 +120,7 @@ export class AuthorizationCallbacks {
         (error.code === "storage_unavailable" || error.code === "disconnected_during_authorization");
       if (!isObtained) await claim?.undo();
       // One that signs is known where its browser has just been, only its keys are not.
-      const refused = error instanceof UpstreamOAuthError && error.code === "client_refused";
+      const refused = error instanceof UpstreamOAuthError && error.code === "client_rejected";
       if (!refused || pending.authMethod === "private_key_jwt") throw error;
       if (!(await clients.isGone(route, place, error))) throw error;
       // Where it cannot be replaced now, nobody is sent there with it without a trial.
@@ -287,10 +287,10 @@ function readCode(pending: PendingConsent, params: URLSearchParams): string {
       const refused = error.error === "access_denied" || error.error === "consent_required";
       throw new UpstreamOAuthError(
         refused
-          ? "consent_refused"
+          ? "consent_denied"
           : error.error === "temporarily_unavailable"
             ? "server_error"
-            : "authorization_refused",
+            : "authorization_rejected",
         refused
           ? "access was not granted at the server"
           : "the server's authorization page answered with an error",

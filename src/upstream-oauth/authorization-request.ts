@@ -221,7 +221,7 @@ export class AuthorizationRequests {
 /** Guessed endpoints that register nobody: the upstream, which asks for a token, does not seem to use OAuth. */
 function withoutOAuth(error: unknown, route: Route): unknown {
   const { code, detail } = UpstreamOAuthError.from(error, "registration");
-  if (code !== "registration_refused" && code !== "redirect_refused" && code !== "response_invalid")
+  if (code !== "registration_rejected" && code !== "redirect_not_followed" && code !== "response_invalid")
     return error;
   return new UpstreamOAuthError(
     "discovery_failed",

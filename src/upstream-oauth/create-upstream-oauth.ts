@@ -57,8 +57,8 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
   /** Logs and counts a failure, once. */
   function failed(step: string, thrown: unknown, place: object): UpstreamOAuthError {
     const error = UpstreamOAuthError.from(thrown, step);
-    const { code, detail, error: theirs } = error;
-    logger.warn({ step, reason: code, theirs, detail, ...place }, error.message);
+    const { code, detail, error: upstreamError } = error;
+    logger.warn({ step, reason: code, upstreamError, detail, ...place }, error.message);
     metrics.upstreamOAuth.inc({ step, outcome: code });
     return error;
   }
@@ -100,7 +100,13 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
         if (again) {
           const { because, location, state } = again;
           logger.info(
-            { issuer: pending.issuer, userId, route: routeId, reason: because.code, theirs: because.error },
+            {
+              issuer: pending.issuer,
+              userId,
+              route: routeId,
+              reason: because.code,
+              upstreamError: because.error,
+            },
             "our client at a server has ended, or its registration been outgrown: the person is sent there once more",
           );
           metrics.upstreamOAuth.inc({ step: "finish", outcome: because.code });
@@ -113,11 +119,11 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
         return { ok: true, routeId, returnTo, popup };
       } catch (thrown) {
         const error = failed("finish", thrown, { userId, route: pending?.routeId });
-        const outcome = error.code === "consent_refused" ? "refused" : "failed";
+        const outcome = error.code === "consent_denied" ? "denied" : "failed";
         metrics.consents.inc({ kind: "upstream", outcome });
-        if (pending && error.code === "consent_refused") {
+        if (pending && error.code === "consent_denied") {
           await store.audit({
-            action: "consent.refused",
+            action: "consent.denied",
             userId,
             routeId: pending.routeId,
             upstream: pending.upstream,
@@ -142,12 +148,12 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
     async grant(route, subject) {
       try {
         const token = await obtainNonInteractive(parts, route, subject);
-        succeeded("grant");
-        return { kind: "granted", token };
+        succeeded("obtain");
+        return { kind: "obtained", token };
       } catch (thrown) {
-        const error = failed("grant", thrown, { userId: subject.userId, route: route.id });
-        const lasting = ["token_refused", "sign_in_token_missing"].includes(error.code);
-        if (lasting) return { kind: "refused", reason: error.word };
+        const error = failed("obtain", thrown, { userId: subject.userId, route: route.id });
+        const lasting = ["token_request_rejected", "sign_in_token_missing"].includes(error.code);
+        if (lasting) return { kind: "rejected", reason: error.word };
         return {
           kind: "unavailable",
           retryAfterSeconds: error.retryAfterSeconds ?? (error.toFailure().retryable ? 5 : 60),
@@ -186,7 +192,7 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
             metrics.upstreamOAuth.inc({ step: "discovery", outcome: "unknown" });
             // Envoy turns each redirect that answers a call into 502. Any other answer may be a passing one, or to this request only.
             const code = codeOfUnknown(status);
-            const fault = code === "redirect_refused" ? code : undefined;
+            const fault = code === "redirect_not_followed" ? code : undefined;
             needs.set(key, { needed: false, fault }, { ttl: unknownTtlMs });
             return false;
           }

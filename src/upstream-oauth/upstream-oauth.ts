@@ -63,7 +63,7 @@ export type Finished =
 export type RefreshOutcome =
   | { readonly kind: "refreshed"; readonly token: NewUpstreamToken }
   /** For good: this token will never be refreshed. `reason` is the server's error code, if it is a known one, or a word of ours. */
-  | { readonly kind: "refused"; readonly reason: string }
+  | { readonly kind: "rejected"; readonly reason: string }
   | {
       readonly kind: "unavailable";
       readonly retryAfterSeconds: number;
@@ -79,8 +79,8 @@ export interface TokenSubject {
   readonly externalToken?: string;
 }
 export type NonInteractiveOutcome =
-  | { readonly kind: "granted"; readonly token: NewUpstreamToken }
-  | { readonly kind: "refused"; readonly reason: string }
+  | { readonly kind: "obtained"; readonly token: NewUpstreamToken }
+  | { readonly kind: "rejected"; readonly reason: string }
   | { readonly kind: "unavailable"; readonly retryAfterSeconds: number; readonly reason: string };
 
 /** One step of a discovery, for `doctor`. */

@@ -183,10 +183,10 @@ export function createRefresher(deps: UpstreamTokensDeps & { cache: ConnectionCa
         if (isUnwanted) await revokeUnwanted({ ...token, ...outcome.token }, route);
         return toRenewal(now);
       }
-      case "refused": {
+      case "rejected": {
         await persistence.write(() =>
           store.upstreamTokens.deleteVersion(key, token.version, {
-            action: "upstream_token.refused",
+            action: "upstream_token.rejected",
             ...about,
             reason: outcome.reason,
           }),
@@ -261,9 +261,9 @@ export function createRefresher(deps: UpstreamTokensDeps & { cache: ConnectionCa
     metrics.upstreamTokenRefreshes.inc({ outcome: outcome.kind });
     if (outcome.kind === "unavailable") return rest(connection.name, outcome, outcome.retryAfterSeconds);
     // Signing in again helps at once.
-    if (outcome.kind === "refused" && outcome.reason === "sign_in_token_missing")
+    if (outcome.kind === "rejected" && outcome.reason === "sign_in_token_missing")
       return { kind: "gone", reason: outcome.reason };
-    if (outcome.kind === "refused")
+    if (outcome.kind === "rejected")
       return rest(connection.name, { kind: "gone", reason: outcome.reason }, 10);
     rests.delete(connection.name);
     const token = { ...outcome.token, ...connection.key };
@@ -309,6 +309,6 @@ export function isRefusedForGood(refusals: RefreshRejections | undefined, now: n
   );
 }
 
-function toRenewal(connection: Connection, reason = "gone"): RefreshResult {
+function toRenewal(connection: Connection, reason = "disconnected"): RefreshResult {
   return connection.token ? { kind: "renewed", connection } : { kind: "gone", reason };
 }

@@ -265,7 +265,7 @@ describe("each refresh asks the company again", () => {
     await askForDelegation(store, { ...which, account: "service-account/ci", routeIds: ["one"], expiresAt });
     await signIn.recheckOwners();
     expect(asked() - before).toBe(0);
-    await store.delegations.give(which, { action: "delegation.given" });
+    await store.delegations.give(which, { action: "delegation.created" });
     // Asked once an hour, however often this is called.
     for (let calls = 0; calls < 3; calls++) await signIn.recheckOwners();
     expect(asked() - before).toBe(1);

@@ -58,7 +58,7 @@ describe("safe fetching", () => {
 
   it.each([301, 302, 303, 307, 308])("follows no redirect (%i)", async (status) => {
     server.on("/away", { status, headers: { location: `${server.url}/target` } });
-    expect(await codeOf(fetchHere("/away"))).toBe("redirect_refused");
+    expect(await codeOf(fetchHere("/away"))).toBe("redirect_not_followed");
     expect(server.paths()).toEqual(["/away"]);
   });
 
@@ -272,7 +272,7 @@ describe("safe fetching", () => {
     expect(await codeOf(trusted(`${server.url}/ok`))).toBe("fetched");
     expect(await codeOf(trusted("http://192.168.0.1:1/"))).toBe("insecure_url");
     server.on("/away", { status: 302, headers: { location: `${server.url}/ok` } });
-    expect(await codeOf(trusted(`${server.url}/away`))).toBe("redirect_refused");
+    expect(await codeOf(trusted(`${server.url}/away`))).toBe("redirect_not_followed");
   });
 
   it("names an entry of allowed_private_hosts that cannot be read", () => {

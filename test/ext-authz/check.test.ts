@@ -42,6 +42,14 @@ describe("the way of a good request", () => {
     });
   });
 
+  test("marks a service account by the new and the former name, which replicas of the previous version read", async () => {
+    const account = await checks.ask({ headers: bearer(await checks.token({ sub: "service-account/ci" })) });
+    expect(account.metadata).toMatchObject({ service_account: 1, machine: 1 });
+    const person = await checks.ask({ headers: bearer(await checks.token()) });
+    expect(Object.keys(person.metadata)).not.toEqual(expect.arrayContaining(["service_account"]));
+    expect(Object.keys(person.metadata)).not.toEqual(expect.arrayContaining(["machine"]));
+  });
+
   test("removes the TE from every other header, identity headers, and all cookies", async () => {
     const token = await checks.token();
     const answer = await checks.ask({
