@@ -3,7 +3,7 @@ import { derivedRouteId } from "../config/build-route.ts";
 import type { LiveConfig } from "../config/live-config.ts";
 import type { Problem } from "../config/problems.ts";
 import { type CurrentRoutes, createRouteTable } from "../config/route-table.ts";
-import type { Route } from "../model/route.ts";
+import { consentAuth, type Route } from "../model/route.ts";
 import type { Store } from "../store/store.ts";
 import type { StoredRoute } from "../store/stored-routes.ts";
 import { adviceFor } from "../upstream-oauth/advice.ts";
@@ -50,8 +50,8 @@ export function createStoredRouteChanges(deps: StoredRouteChangesDeps): StoredRo
 
   /** A server with an authorization server of its own is found, and we are registered there, before anybody needs it. */
   async function prepare(route: Route, config: Parameters<typeof createRouteTable>[0]): Promise<void> {
-    const auth = route.mcp.kind === "server" ? route.mcp.auth : undefined;
-    if (auth?.type !== "oauth" || auth.clientId !== undefined || !route.enabled) return;
+    const auth = consentAuth(route);
+    if (auth === undefined || auth.clientId !== undefined || !route.enabled) return;
     const found = await deps.upstreamOAuth.prepare(route, createRouteTable(config));
     if (found.ok) return;
     const remedy = adviceFor(found.code, route);

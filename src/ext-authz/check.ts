@@ -3,7 +3,7 @@ import { readBesidePath, upstreamUrl } from "../config/paths.ts";
 import type { RouteTable } from "../config/route-table.ts";
 import { type Caller, issuedTo, type RejectionReason } from "../external-tokens/external-tokens.ts";
 import type { ProvenMetadata } from "../external-tokens/metadata-proofs.ts";
-import type { Route } from "../model/route.ts";
+import { nonInteractiveAuth, type Route } from "../model/route.ts";
 import { notUsable } from "../upstream-oauth/failures.ts";
 import type { Credential } from "../upstream-tokens/upstream-tokens.ts";
 import { authorize, type Judged, judgeBeforeBody } from "./authorize.ts";
@@ -134,7 +134,7 @@ function withCredential(
   judged: Lists,
   deps: CheckDeps,
 ): Checked | Promise<Checked> {
-  const exchanged = route.mcp.kind === "server" && route.mcp.auth.type === "token_exchange";
+  const exchanged = nonInteractiveAuth(route)?.subjectToken === "external_token";
   const asking =
     exchanged && facts.presented.kind === "bearer"
       ? { ...caller, externalToken: facts.presented.token }

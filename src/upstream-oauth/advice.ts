@@ -1,4 +1,4 @@
-import type { Route } from "../model/route.ts";
+import { consentAuth, type Route, upstreamAuth } from "../model/route.ts";
 import type { FailureCode } from "./failures.ts";
 
 /**
@@ -6,20 +6,21 @@ import type { FailureCode } from "./failures.ts";
  * the routes file that help.
  */
 export function adviceFor(code: FailureCode, route: Route): string {
-  const kind = route.mcp.kind === "server" ? route.mcp.auth.type : undefined;
   switch (code) {
     case "discovery_failed":
       return (
         "The server names no authorization server. If it has one, set mcp.server.authorization_server_url to its issuer, " +
         "or mcp.server.upstream_oauth2.endpoint to its authorization and token URLs. " +
         "If it takes a key instead, set mcp.server.upstream_auth to api_key or headers" +
-        (kind === "none" ? "." : "; if it needs no OAuth at all, mcp.server.upstream_auth: none.")
+        (upstreamAuth(route)?.type === "none"
+          ? "."
+          : "; if it needs no OAuth at all, mcp.server.upstream_auth: none.")
       );
     case "not_an_mcp_server":
       return (
         `Set \`to\` to the URL of the MCP endpoint (it is ${route.upstream} now), or mcp.server.path to its path. ` +
         "If that is where it is, ask the server's owner why it does not answer there" +
-        (kind === "oauth"
+        (consentAuth(route)
           ? "; where it needs no token at all, mcp.server.upstream_auth: none says so without asking."
           : ".")
       );

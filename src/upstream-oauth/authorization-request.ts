@@ -8,7 +8,7 @@ import {
 } from "oauth4webapi";
 import { askedAt, endpointUrl } from "../config/endpoint.ts";
 import { callbackHost, callbackUri, hasOneOAuthRoute } from "../config/upstream-callback.ts";
-import type { OAuthUpstreamAuth as OAuthConfig, Route } from "../model/route.ts";
+import { type ConsentAuth, consentAuth, type Route } from "../model/route.ts";
 import { hasLeft, type Persistence, putBasis, putUnlessChanged, standingOf } from "../store/persistently.ts";
 import type { NewUpstreamToken, PutBasis, Standing, UpstreamToken } from "../store/upstream-tokens.ts";
 import type { AuthMethods, UpstreamClient } from "./client-authentication.ts";
@@ -81,7 +81,7 @@ export function createConsent(
 
   async function serverFor(
     route: Route,
-    auth: OAuthConfig,
+    auth: ConsentAuth,
     resourceMetadata?: string,
   ): Promise<UpstreamServer> {
     if (!auth.endpoint) {
@@ -329,7 +329,7 @@ export function createConsent(
   }
 
   /** Whoever is connected there already has agreed to it. */
-  async function claimFor(route: Route, auth: OAuthConfig, pending: PendingConsent) {
+  async function claimFor(route: Route, auth: ConsentAuth, pending: PendingConsent) {
     const { issuer, named, tokenEndpoint: token_endpoint } = pending;
     const token = await store.upstreamTokens.find(connectionOf(pending));
     const agreed =
@@ -347,7 +347,7 @@ export function createConsent(
 
   async function exchange(
     route: Route,
-    auth: OAuthConfig,
+    auth: ConsentAuth,
     pending: PendingConsent,
     {
       code,
@@ -473,7 +473,7 @@ const browserWaitsMs = 15_000;
 
 /** Challenge or metadata, configuration, what an upstream demanded since, and what the connection has already. */
 export function scopesFor(
-  auth: OAuthConfig,
+  auth: ConsentAuth,
   server: UpstreamServer,
   token?: UpstreamToken,
   demanded: readonly string[] = [],
@@ -539,7 +539,8 @@ function readCode(pending: PendingConsent, params: URLSearchParams): string {
   throw new UpstreamOAuthError("response_invalid", "the answer carries no code");
 }
 
-function oauthOf(route: Route): OAuthConfig {
-  if (route.mcp.kind === "server" && route.mcp.auth.type === "oauth") return route.mcp.auth;
+function oauthOf(route: Route): ConsentAuth {
+  const auth = consentAuth(route);
+  if (auth) return auth;
   throw new UpstreamOAuthError("route_unavailable", `route ${route.id} asks for no consent`);
 }

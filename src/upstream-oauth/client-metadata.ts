@@ -10,7 +10,7 @@ import {
   redirectUriByHand,
   upstreamClientBase,
 } from "../config/upstream-callback.ts";
-import type { Route } from "../model/route.ts";
+import { consentAuth, type Route } from "../model/route.ts";
 import { chooseAuthMethod, clientKeyAlg } from "./client-authentication.ts";
 
 /** Places of ours that an upstream's authorization server gets to know. */
@@ -73,10 +73,9 @@ export function documentClientId(places: ClientPlaces, as: AuthorizationServer):
 }
 
 /** A route that may use our document: auto-discovered, and no client of its own. */
-export function mayUseDocument({ mcp, enabled }: Route): boolean {
-  return (
-    enabled && mcp.kind === "server" && mcp.auth.type === "oauth" && !mcp.auth.endpoint && !mcp.auth.clientId
-  );
+export function mayUseDocument(route: Route): boolean {
+  const auth = consentAuth(route);
+  return route.enabled && auth !== undefined && !auth.endpoint && !auth.clientId;
 }
 
 /**

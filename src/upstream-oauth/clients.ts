@@ -4,7 +4,13 @@ import type { AuthorizationServer } from "oauth4webapi";
 import type { CurrentRoutes } from "../config/route-table.ts";
 import { callbackHost, redirectUriByHand } from "../config/upstream-callback.ts";
 import { isPublicAddress } from "../egress/addresses.ts";
-import type { ClientAuthMethod, OAuthUpstreamAuth as OAuthConfig, Route } from "../model/route.ts";
+import {
+  type ClientAuthMethod,
+  type ConsentAuth,
+  consentAuth,
+  nonInteractiveAuth,
+  type Route,
+} from "../model/route.ts";
 import type { ClientRegistration } from "../store/client-registrations.ts";
 import type { Store } from "../store/store.ts";
 import type { Logger } from "../telemetry/logger.ts";
@@ -53,7 +59,7 @@ export interface Clients {
    */
   forConsent(
     route: Route,
-    auth: OAuthConfig,
+    auth: ConsentAuth,
     server: UpstreamServer,
     asked: readonly string[],
     unfit?: UnfitClient,
@@ -243,10 +249,10 @@ export function createClients(deps: {
       );
     },
     async known(route, { issuer, clientId, redirectUri }) {
-      const auth = route.mcp.kind === "server" ? route.mcp.auth : undefined;
-      if (auth?.type === "oauth" && auth.clientId === clientId) return configured(auth, clientId);
-      if (auth?.type === "client_credentials" || auth?.type === "token_exchange" || auth?.type === "id_jag")
-        return auth.clientId === clientId ? configuredClient(auth, { ownKey }) : undefined;
+      const consent = consentAuth(route);
+      if (consent?.clientId === clientId) return configured(consent, clientId);
+      const auth = nonInteractiveAuth(route);
+      if (auth) return auth.clientId === clientId ? configuredClient(auth, { ownKey }) : undefined;
       const kind = documentKind(deps.routes(), route, { clientId, redirectUri });
       if (kind)
         return documentClient(clientId, { confidentialClientId: kind === "public" ? undefined : clientId });
@@ -265,8 +271,7 @@ export function createClients(deps: {
       const lacking = scopes.filter((scope) => !registered.includes(scope));
       if (found?.clientId !== clientId) return found && lacking.length > 0 ? undefined : { registered };
       if (lacking.length === 0) return undefined;
-      const auth = route.mcp.kind === "server" ? route.mcp.auth : undefined;
-      const operators = auth?.type === "oauth" ? (auth.scopes ?? []) : [];
+      const operators = consentAuth(route)?.scopes ?? [];
       // One person's demand, and their browser says that it was refused: no more than so often at the others' expense.
       const demanded = !lacking.some((scope) => operators.includes(scope));
       if (demanded && outgrown.has(placeOf(issuer, redirectUri))) return undefined;
@@ -299,7 +304,7 @@ export function createClients(deps: {
     return { clientId, authMethod: confidential ? "private_key_jwt" : "none", source: "document", ownKey };
   }
 
-  function configured(auth: OAuthConfig, clientId: string, as?: AuthorizationServer): UpstreamClient {
+  function configured(auth: ConsentAuth, clientId: string, as?: AuthorizationServer): UpstreamClient {
     // Explicit endpoints name no issuer.
     const audience = auth.endpoint?.tokenUrl;
     return configuredClient({ ...auth, clientId }, { as, audience, ownKey });

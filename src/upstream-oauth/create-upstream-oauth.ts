@@ -1,5 +1,5 @@
 import { askedAt, endpointUrl } from "../config/endpoint.ts";
-import type { Route } from "../model/route.ts";
+import { consentAuth, type Route } from "../model/route.ts";
 import { createPersistence } from "../store/persistently.ts";
 import { boundedCache } from "../util/bounded-cache.ts";
 import { joined } from "../util/single-flight.ts";
@@ -166,8 +166,8 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
     },
 
     needed(route) {
-      const auth = route.mcp.kind === "server" ? route.mcp.auth : undefined;
-      if (auth?.type !== "oauth") return false;
+      const auth = consentAuth(route);
+      if (auth === undefined) return false;
       if (auth.endpoint || auth.clientId) return true;
       const key = needKey(route);
       const known = needs.get(key);
@@ -224,8 +224,8 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
       const planned = { ...parts, routes: () => table };
       const fresh = createDiscovery({ ...planned, cache: createMetadataCache({ entries }) });
       const found = await doctor({ ...planned, discovery: fresh }, route, () => {});
-      const auth = route.mcp.kind === "server" ? route.mcp.auth : undefined;
-      if (!found.ok || !found.needed || auth?.type !== "oauth" || auth.endpoint) return found;
+      const auth = consentAuth(route);
+      if (!found.ok || !found.needed || auth === undefined || auth.endpoint) return found;
       try {
         const { authorizationServerUrl } = auth;
         const server = await fresh.server(route, { authorizationServerUrl });

@@ -130,7 +130,7 @@ function standInFor({ routeId, upstream, redirectUri }: UpstreamToken): Route {
       path: "/",
       maxRequestBytes: 0,
       requestHeaders: { pass: [], set: [], given: false },
-      auth: { type: "oauth", authorizationUrlParams: {} },
+      auth: { mode: "consent", type: "oauth", authorizationUrlParams: {} },
     },
     passIdentityHeaders: false,
     enabled: false,

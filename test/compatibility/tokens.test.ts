@@ -630,7 +630,7 @@ describe("a refresh that is refused without a reason", () => {
       expect(await find("alice")).toMatchObject({ kind: "missing", reason: "refused_without_reason" });
       const state = await house.tokens.connectionState("company/alice", house.route());
       expect(state).toMatchObject({ state: "missing" });
-      expect(await stored("alice")).toMatchObject({ refusals: { count: 5 } });
+      expect(await stored("alice")).toMatchObject({ rejections: { count: 5 } });
       const elsewhere = await house.replica();
       expect(await find("alice", elsewhere)).toMatchObject({ kind: "missing" });
       // A server that recovers in the meantime gives a token all the same.
@@ -650,7 +650,7 @@ describe("a refresh that is refused without a reason", () => {
     expect((await stored("alice"))?.rejections).toBeUndefined();
     upstream.on("/token", { status: 404, body: "" });
     await tries(6, "alice");
-    expect(await stored("alice")).toMatchObject({ refusals: { count: 6 } });
+    expect(await stored("alice")).toMatchObject({ rejections: { count: 6 } });
   });
 
   it("does not count while the access token is good", async () => {
