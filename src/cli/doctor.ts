@@ -26,8 +26,7 @@ const titles: Readonly<Record<DiscoveryStep["name"], string>> = {
   result: "Result",
 };
 
-const unseen =
-  "doctor cannot check whether it accepts the client of the routes file: the first call shows it.\n";
+const unseen = "Whether it accepts the client of the routes file is not checked: the first call shows it.\n";
 
 /**
  * `doctor ROUTE`: runs the steps of a call or a consent on the route, prints each with its URL, status and finding, and ends with what
