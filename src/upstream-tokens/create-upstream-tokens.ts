@@ -108,7 +108,7 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
       const renewal = refresher.obtain(connection, route, subjectOf(connection, caller));
       return renewal.then((outcome) => fromRefresh(outcome, caller, route));
     }
-    if (!token?.refreshToken) return missing(scopesOf(connection, route), "expired");
+    if (!token?.refreshToken) return missing(scopesOf(connection, route), "upstream_token_expired");
     return refresher.refresh(connection, token, route).then((outcome) => fromRefresh(outcome, caller, route));
   }
 

@@ -122,10 +122,10 @@ describe("the operator's commands", () => {
       /^new assertion key \S+, signs in 60 s/,
     );
     expect(await world.command("rotate-keys", "--help")).not.toMatch(/--signing|--publish|--revoke-old/);
-    const until = ["--until", "2100-01-01T00:00:00Z"];
-    const exported = await world.command("audit", "export", ...until);
-    expect(exported).toContain("signing_key.rotated");
-    expect(await world.command("audit", ...until)).toBe(exported);
+    const rotations = ["--action", "signing_key.rotated", "--until", "2100-01-01T00:00:00Z"];
+    const exported = await world.command("audit", "export", ...rotations);
+    expect(exported).toContain('"purpose":"assertion"');
+    expect(await world.command("audit", ...rotations)).toBe(exported);
   });
 
   it("rotate-signing-key external_token keeps old tokens good, --revoke-old ends them", async () => {

@@ -95,7 +95,8 @@ describe("refusals in the audit trail", () => {
       tell(forbidden, "r1");
       tell({ ...forbidden, userId: "company/bob" }, "r2");
       tell(challenged("revoked"), "r3");
-      for (const reason of ["bad_signature", "no_token", "unknown_issuer"]) tell(challenged(reason), "r4");
+      for (const reason of ["bad_signature", "no_token", "unknown_issuer", "upstream_token_expired"])
+        tell(challenged(reason), "r4");
     }
     await Promise.all(pending);
     const events = await store.auditEvents({ limit: 10 });

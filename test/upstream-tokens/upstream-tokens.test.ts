@@ -363,7 +363,7 @@ describe("upstream tokens", () => {
       expect(await find()).toMatchObject({ kind: "missing", reason: "refresh_token_expired" });
       await house.connect(upstream.agree);
       await overwrite({ expiresAt: new Date(0), refreshToken: undefined });
-      expect(await find()).toMatchObject({ kind: "missing", reason: "expired" });
+      expect(await find()).toMatchObject({ kind: "missing", reason: "upstream_token_expired" });
       expect(refreshes()).toEqual([]);
     });
 
