@@ -75,7 +75,7 @@ test("the demo drives the whole flow once and prints every step", async () => {
   ]) {
     expect(printed).toMatch(new RegExp(`✓ +\\d+\\. ${step}`));
   }
-  expect(printed).toContain("each with one Authorization: the upstream's");
+  expect(printed).toContain("each with one Authorization header: the upstream token");
   await expect.poll(running).toEqual([]);
 });
 
