@@ -115,7 +115,7 @@ describe("a person who brings a code that is none, to a server that refuses it w
       userId: alice,
       browserState: begun.state,
     });
-    expect(finished).toMatchObject({ ok: false, code: "client_refused" });
+    expect(finished).toMatchObject({ ok: false, code: "client_rejected" });
     await bobIsConnected();
   });
 

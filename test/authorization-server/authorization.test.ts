@@ -127,7 +127,9 @@ describe("resource", () => {
       const response = await house.fetch(ask().url, { redirect: "manual", headers: { accept: "*/*" } });
       const back = new URL(response.headers.get("location") ?? "");
       expect(back.searchParams.get("error")).toBe("invalid_target");
-      expect(back.searchParams.get("error_description")).toMatch(/send resource with the URL/);
+      expect(back.searchParams.get("error_description")).toMatch(
+        /send the resource from the protected resource metadata/,
+      );
     });
 
     test("what a page of ours calls server changes nothing where the resource is there", async () => {
@@ -351,7 +353,7 @@ describe("consent", () => {
 });
 
 describe("a person whom policy does not let use the server", () => {
-  const reason = /^the policy of this gateway does not let this person use the server/;
+  const reason = /^the policy of this gateway denies this user access to the server/;
   afterEach(() => house.denied.clear());
 
   test("is told so before consent, and the client too; other routes go on", async () => {
@@ -363,7 +365,7 @@ describe("a person whom policy does not let use the server", () => {
     expect(page.status).toBe(403);
     expect(page.html).not.toContain('value="allow"');
     const text = parse(page.html).text;
-    for (const fact of ["You may not use one", "alice@example.com", "not_allowed", "Ask the people who run"])
+    for (const fact of ["You may not use one", "alice@example.com", "not_allowed", "Ask your administrator"])
       expect(text).toContain(fact);
     const [, id] = /<code>([0-9a-f-]{36})<\/code>/.exec(page.html) ?? [];
     const line = house.log.find((one) => one.includes("authorization denied by policy"));

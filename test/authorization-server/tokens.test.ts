@@ -55,7 +55,7 @@ describe("the token endpoint", () => {
     const { code, verifier } = await codeOf(app);
     const tokens = (await (await app.exchange(code, verifier)).json()) as Tokens;
     expect(await problem(await app.exchange(code, verifier))).toMatchObject({ error: "invalid_grant" });
-    expect(await house.externalTokens.identify(tokens.access_token)).toMatchObject({ refusal: "revoked" });
+    expect(await house.externalTokens.identify(tokens.access_token)).toMatchObject({ rejection: "revoked" });
     expect(await problem(await app.refresh(tokens.refresh_token))).toMatchObject({ error: "invalid_grant" });
   });
 
@@ -147,7 +147,7 @@ describe("refresh tokens", () => {
     const renewed = (await (await app.refresh(lost.refresh_token)).json()) as Tokens;
     expect(await problem(await app.refresh(tokens.refresh_token))).toMatchObject({ error: "invalid_grant" });
     expect(await problem(await app.refresh(renewed.refresh_token))).toMatchObject({ error: "invalid_grant" });
-    expect(await house.externalTokens.identify(renewed.access_token)).toMatchObject({ refusal: "revoked" });
+    expect(await house.externalTokens.identify(renewed.access_token)).toMatchObject({ rejection: "revoked" });
   });
 
   test("of another client are refused, and stay good", async () => {
@@ -239,7 +239,7 @@ describe("each refresh asks the company again", () => {
     house.company.dismiss("bob");
     await house.ageSignIn("company/bob", 3700);
     expect(await problem(await app.refresh(bobs.refresh_token))).toMatchObject({ error: "invalid_grant" });
-    expect(await house.externalTokens.identify(bobs.access_token)).toMatchObject({ refusal: "revoked" });
+    expect(await house.externalTokens.identify(bobs.access_token)).toMatchObject({ rejection: "revoked" });
     expect(await house.store.authorizationServerRecords.grants({ userId: "company/bob" })).toEqual([]);
     expect(JSON.parse((await browser.open("https://auth.test/whoami")).html)).toEqual({});
     expect(house.gone).toEqual(["company/bob"]);
@@ -265,7 +265,7 @@ describe("each refresh asks the company again", () => {
     await askForDelegation(store, { ...which, account: "service-account/ci", routeIds: ["one"], expiresAt });
     await signIn.recheckOwners();
     expect(asked() - before).toBe(0);
-    await store.delegations.give(which, { action: "delegation.given" });
+    await store.delegations.give(which, { action: "delegation.created" });
     // Asked once an hour, however often this is called.
     for (let calls = 0; calls < 3; calls++) await signIn.recheckOwners();
     expect(asked() - before).toBe(1);

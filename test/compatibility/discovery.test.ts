@@ -175,7 +175,7 @@ describe("where metadata is", () => {
     for (const path of [rfc8414, oidc])
       upstream.on(path, { status: 302, headers: { location: `${elsewhere.url}/x` } });
     const { code, message } = await failure();
-    expect(code).toBe("redirect_refused");
+    expect(code).toBe("redirect_not_followed");
     expect(message).toContain(`redirect (302) to ${elsewhere.host}`);
     expect(adviceFor(code, house.route())).toMatch(/authorization_server_url.*endpoint/s);
     expect(adviceFor(code, house.route())).not.toContain("allowed_private_hosts");
@@ -185,7 +185,7 @@ describe("where metadata is", () => {
   it("a registration follows no redirect", async () => {
     upstream.on("/register", { status: 307, headers: { location: "/registered" } });
     upstream.on("/registered", { status: 201, body: { client_id: "x" } });
-    expect((await failure()).code).toBe("redirect_refused");
+    expect((await failure()).code).toBe("redirect_not_followed");
     expect(upstream.paths()).not.toContain("/registered");
   });
 
@@ -211,7 +211,7 @@ describe("where metadata is", () => {
         userId: alice,
         browserState: consent.state,
       });
-      expect(finished).toMatchObject({ ok: false, code: "redirect_refused" });
+      expect(finished).toMatchObject({ ok: false, code: "redirect_not_followed" });
 
       await connect();
       const caller = { userId: alice, kind: "person" } as const;

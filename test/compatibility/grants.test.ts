@@ -42,7 +42,7 @@ describe("a refresh token used again right after its rotation, because the answe
     expect([again.refresh_token, third.refresh_token]).toEqual([lost.refresh_token, lost.refresh_token]);
     expect(again).toMatchObject({ token_type: "Bearer", scope: "a b" });
     expect(await isLive(again)).toBe(true);
-    const events = await audited("refresh_token.repeated", grantOf(tokens));
+    const events = await audited("refresh_token.reused", grantOf(tokens));
     expect(events).toHaveLength(2);
     expect(events[0]).toMatchObject({ userId: "company/alice", clientId: app.clientId, routeId: "one" });
     const next = await read(await app.refresh(again.refresh_token));
@@ -199,7 +199,7 @@ describe("ending all access, as after a restore from a backup", () => {
       ...{ ...delegated, account: "service-account/ci", routeIds: ["one"] },
       expiresAt: new Date(Date.now() + 3_600_000),
     });
-    await store.delegations.give(delegated, { action: "delegation.given" });
+    await store.delegations.give(delegated, { action: "delegation.created" });
     const { params, verifier } = await app.authorize(browser, "alice");
     const underWay = await house.browser().open(app.request().url);
     expect(underWay.url.origin).toBe(house.company.issuer);

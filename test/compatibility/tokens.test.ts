@@ -169,16 +169,20 @@ describe("a token endpoint's answer", () => {
   });
 
   it.each<[string, { status?: number; body: unknown; headers?: Record<string, string> }, string]>([
-    ["an error in a 200", { body: { error: "bad_verification_code" } }, "token_refused"],
+    ["an error in a 200", { body: { error: "bad_verification_code" } }, "token_request_rejected"],
     [
       "an error in a form",
       { body: "error=bad_verification_code&error_uri=x", headers: form },
-      "token_refused",
+      "token_request_rejected",
     ],
-    ["Slack's ok: false", { body: { ok: false, error: "invalid_code" } }, "token_refused"],
+    ["Slack's ok: false", { body: { ok: false, error: "invalid_code" } }, "token_request_rejected"],
     ["ok: false without a reason", { body: { ok: false } }, "token_invalid"],
-    ["an error as an object", { status: 400, body: { error: { code: "invalid_grant" } } }, "token_refused"],
-    ["an error in capitals", { status: 400, body: { error: "INVALID_GRANT" } }, "token_refused"],
+    [
+      "an error as an object",
+      { status: 400, body: { error: { code: "invalid_grant" } } },
+      "token_request_rejected",
+    ],
+    ["an error in capitals", { status: 400, body: { error: "INVALID_GRANT" } }, "token_request_rejected"],
     ["Slack's rate limit", { body: { ok: false, error: "ratelimited" } }, "rate_limited"],
     ["Slack's own trouble", { body: { ok: false, error: "fatal_error" } }, "server_error"],
     ["no token", { body: { scope: "read" } }, "token_invalid"],
@@ -279,7 +283,7 @@ describe("a registration", () => {
   ])("with %s is none", async (_what, fields, status) => {
     answers(fields, status);
     await expect(house.connect(upstream.agree)).rejects.toThrow(/regist/);
-    expect(house.log.at(-1)).toContain('"reason":"registration_refused"');
+    expect(house.log.at(-1)).toContain('"reason":"registration_rejected"');
   });
 
   it("a client that was given a secret unasked proves it, whatever is null: never nothing", async () => {
@@ -631,10 +635,10 @@ describe("a refresh that is refused without a reason", () => {
       await tries(4, "alice");
       await passTime(11);
       // The fifth, after ten minutes.
-      expect(await find("alice")).toMatchObject({ kind: "missing", reason: "refused_without_reason" });
+      expect(await find("alice")).toMatchObject({ kind: "missing", reason: "rejected_without_reason" });
       const state = await house.upstreamTokens.connectionState("company/alice", house.route());
       expect(state).toMatchObject({ state: "missing" });
-      expect(await stored("alice")).toMatchObject({ refusals: { count: 5 } });
+      expect(await stored("alice")).toMatchObject({ rejections: { count: 5 } });
       const elsewhere = await house.replica();
       expect(await find("alice", elsewhere)).toMatchObject({ kind: "missing" });
       // A server that recovers in the meantime gives a token all the same.
@@ -654,7 +658,7 @@ describe("a refresh that is refused without a reason", () => {
     expect((await stored("alice"))?.rejections).toBeUndefined();
     upstream.on("/token", { status: 404, body: "" });
     await tries(6, "alice");
-    expect(await stored("alice")).toMatchObject({ refusals: { count: 6 } });
+    expect(await stored("alice")).toMatchObject({ rejections: { count: 6 } });
   });
 
   it("does not count while the access token is good", async () => {
@@ -1008,7 +1012,7 @@ describe("a token that is obtained while the database is away", () => {
     await house.store.signInSessions.put({ ...person, claims: {}, groups: [] });
     const revoked = revocations();
     meanwhile(async () => {
-      await house.store.signInSessions.delete(alice, { action: "person.refused", userId: alice });
+      await house.store.signInSessions.delete(alice, { action: "person.rejected", userId: alice });
       await house.upstreamTokens.disconnectAll(alice);
     });
     await expect(house.connect(upstream.agree)).rejects.toThrow(/connect again/);
@@ -1104,7 +1108,7 @@ describe("a token that is obtained while the database is away", () => {
       const person = { userId: alice, providerId: "company", subject: "alice", checkedAt: at };
       await house.store.signInSessions.put({ ...person, claims: {}, groups: [] });
       const begun = await begin();
-      await house.store.signInSessions.delete(alice, { action: "person.refused", userId: alice });
+      await house.store.signInSessions.delete(alice, { action: "person.rejected", userId: alice });
       await house.upstreamTokens.disconnectAll(alice);
       expect(await finish(begun)).toMatchObject({ ok: false, code: "disconnected_during_authorization" });
       expect(upstream.tokenRequests).toEqual([]);
@@ -1185,7 +1189,7 @@ it.each<[string, { status?: number; body: unknown; headers?: Record<string, stri
     [{ body: {} }, { status: 400, body: { error: "unsupported_token_type" } }],
     "ok",
   ],
-  ["Slack's ok: false", [{ body: { ok: false, error: "not_authed" } }], "token_refused"],
+  ["Slack's ok: false", [{ body: { ok: false, error: "not_authed" } }], "token_request_rejected"],
   ["500", [{ status: 500, body: "" }], "server_error"],
 ])("a revocation endpoint that answers %s is understood", async (_what, answers, outcome) => {
   const upstream = await scriptedUpstream();

@@ -110,8 +110,8 @@ const faults: Record<string, FaultOfFlow> = {
     ...discoveryFaults.not_an_mcp_server,
     flow: () => house.upstreamOAuth.begin(wish()),
   },
-  redirect_refused: { ...discoveryFaults.redirect_refused, answered: "302" },
-  registration_refused: { ...discoveryFaults.registration_refused, answered: "403" },
+  redirect_not_followed: { ...discoveryFaults.redirect_not_followed, answered: "302" },
+  registration_rejected: { ...discoveryFaults.registration_rejected, answered: "403" },
   upstream_endpoint_elsewhere: {
     arrange: (upstream) => {
       for (const path of [`${prm}/mcp`, "/.well-known/oauth-authorization-server"]) upstream.off(path);
@@ -124,11 +124,11 @@ const faults: Record<string, FaultOfFlow> = {
       "upstream_oauth: {allowed_private_hosts: [127.0.0.1], allowed_as_metadata_domains: ['*.company.test']}",
   },
   credential_missing: { server: "{upstream_auth: none}", flow: refusedCall },
-  credential_refused: {
+  credential_rejected: {
     server: "{upstream_auth: {api_key: {header: x-api-key, value: k}}}",
     flow: refusedCall,
   },
-  client_refused: {
+  client_rejected: {
     arrange: (upstream) => upstream.on("/token", { status: 401, body: { error: "invalid_client" } }),
     answered: "401 invalid_client",
     unseen: true,

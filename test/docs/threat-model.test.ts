@@ -89,9 +89,9 @@ describe("docs/threat-model.md", () => {
 
   it.each([
     ...["A sibling host", "A shared host", "Two browsers", "Two tabs of one browser"],
-    ...["An upstream and a user who work together", "A second sign-in provider, or a trusted issuer"],
-    ...["A neighbour in the cluster", "Access to the database"],
-    ...["A stranger with many slow connections", "An upstream that responds slowly, or never ends"],
+    ...["A malicious upstream and a user who cooperate", "A second sign-in provider, or a trusted issuer"],
+    ...["Another workload in the cluster", "Access to the database"],
+    ...["Many slow connections", "An upstream that responds slowly, or never ends"],
   ])("has a section for %s, with rows", (edge) => {
     const section = text.split("\n## ").find((one) => one.startsWith(`${edge}\n`)) ?? "";
     expect(section.match(/^\|.*\| `test\/.*\|$/gm)?.length).toBeGreaterThan(3);

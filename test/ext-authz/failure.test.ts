@@ -124,13 +124,13 @@ describe("what nobody foresaw lets nobody through", () => {
       const ask = await given(find);
       const before = checks.log.length;
       const errors = () => scraped(checks.metrics, "errors_total");
-      const { 'room="check",code="internal"': counted = 0 } = await errors();
+      const { 'component="ext-authz",code="internal"': counted = 0 } = await errors();
       const answer = await ask();
       expect(answer.status).toBe(503);
       expect(errorOf(answer)).toBe("internal");
       expect(answer.body).not.toContain("boom");
       expect(checks.log.slice(before).filter((line) => line.includes('"level":"error"'))).toHaveLength(1);
-      expect(await errors()).toEqual({ 'room="check",code="internal"': counted + 1 });
+      expect(await errors()).toEqual({ 'component="ext-authz",code="internal"': counted + 1 });
     },
   );
 });

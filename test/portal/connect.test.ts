@@ -171,14 +171,14 @@ describe("connecting in the browser", () => {
     ]) {
       upstream.on("/register", { status: 400, body: { error } });
       const refused = await browser.connect(connectUrl());
-      expect(told(refused)).toEqual(["registration_refused", host, "400", word]);
+      expect(told(refused)).toEqual(["registration_rejected", host, "400", word]);
     }
     upstream.on("/register", { status: 201, body: { client_id: "c" } });
     const { location } = await leave(browser);
     const params = upstream.agree(location, { error: "invalid_scope", error_description: "call us" });
     params.delete("code");
     const refused = await browser.open(callbackUrl(params));
-    expect(told(refused)).toEqual(["authorization_refused", host, null, "invalid_scope"]);
+    expect(told(refused)).toEqual(["authorization_rejected", host, null, "invalid_scope"]);
   });
 
   it("the page of connections says what discovery found, in the words of the documentation", async () => {

@@ -92,8 +92,8 @@ describe("consent", () => {
   });
 
   it.each([
-    [{ status: 400, body: { error: "invalid_redirect_uri" } }, "registration_refused", false],
-    [{ status: 403, body: "no" }, "registration_refused", false],
+    [{ status: 400, body: { error: "invalid_redirect_uri" } }, "registration_rejected", false],
+    [{ status: 403, body: "no" }, "registration_rejected", false],
     [{ status: 429, body: "slow" }, "rate_limited", true],
     [{ status: 503, body: "down" }, "server_error", true],
     [{ status: 201, body: { nothing: 1 } }, "response_invalid", false],
@@ -139,7 +139,7 @@ describe("consent", () => {
     upstream.clients.clear();
     expect(await finish(upstream.agree(again.location), again.state)).toMatchObject({
       ok: false,
-      code: "client_refused",
+      code: "client_rejected",
       returnTo,
     });
     expect(await house.store.upstreamTokens.find(key(upstream))).toBeUndefined();
@@ -294,7 +294,7 @@ describe("consent", () => {
     const body = typeof answer === "function" ? answer(discoveredCallback()) : answer;
     upstream.on("/register", { status: 201, body });
     const result = await house.upstreamOAuth.begin({ userId: alice, route: house.route(), returnTo });
-    expect(result).toMatchObject({ ok: false, code: "registration_refused" });
+    expect(result).toMatchObject({ ok: false, code: "registration_rejected" });
   });
 
   it("a token of the client document from before there was one per server is refreshed, and renewed by consent once that is gone", async () => {
@@ -328,8 +328,8 @@ describe("consent", () => {
     // The server looks the document up again, which is not there any more.
     upstream.clients.clear();
     expect(await house.upstreamOAuth.refresh(stored, house.route())).toMatchObject({
-      kind: "refused",
-      reason: "client_forgotten",
+      kind: "rejected",
+      reason: "client_registration_lost",
     });
   });
 
@@ -447,11 +447,11 @@ describe("consent", () => {
     const result = await finish(params, state);
     expect(result).toMatchObject({
       ok: false,
-      code: "consent_refused",
+      code: "consent_denied",
       oauthError: "access_denied",
       returnTo,
     });
-    expect(await house.query("select action from audit_event")).toEqual([{ action: "consent.refused" }]);
+    expect(await house.query("select action from audit_event")).toEqual([{ action: "consent.denied" }]);
   });
 
   it("trips are counted by how they ended, discovery's look-ups by whether they had to ask", async () => {
@@ -472,15 +472,15 @@ describe("consent", () => {
     expect(await scraped(house.metrics, "consents_total")).toEqual({
       'kind="upstream",outcome="started"': 4,
       'kind="upstream",outcome="granted"': 1,
-      'kind="upstream",outcome="refused"': 1,
+      'kind="upstream",outcome="denied"': 1,
       'kind="upstream",outcome="failed"': 2,
     });
     expect(await scraped(house.metrics, "upstream_oauth_total")).toEqual({
       'step="begin",outcome="ok"': 4,
       'step="begin",outcome="server_error"': 1,
       'step="finish",outcome="ok"': 1,
-      'step="finish",outcome="consent_refused"': 1,
-      'step="finish",outcome="authorization_refused"': 1,
+      'step="finish",outcome="consent_denied"': 1,
+      'step="finish",outcome="authorization_rejected"': 1,
       // The refused client could not be registered again.
       'step="finish",outcome="server_error"': 1,
     });
@@ -499,7 +499,7 @@ describe("consent", () => {
       iss: upstream.url,
     });
     const result = await finish(params, state);
-    expect(result).toMatchObject({ ok: false, code: "authorization_refused", oauthError: "server_error" });
+    expect(result).toMatchObject({ ok: false, code: "authorization_rejected", oauthError: "server_error" });
     expect(JSON.stringify(result)).not.toContain("script");
   });
 
@@ -608,7 +608,7 @@ describe("consent", () => {
     upstream.tokenAnswers.push({ status: 400, body: { error: "invalid_grant", hint: "x".repeat(2000) } });
     const params = upstream.agree(location);
     const result = await finish(params, state);
-    expect(result).toMatchObject({ ok: false, code: "token_refused" });
+    expect(result).toMatchObject({ ok: false, code: "token_request_rejected" });
     expect(JSON.stringify(result)).not.toContain("xxx");
     const line = house.log.find((one) => one.includes("invalid_grant")) ?? "";
     expect(line).toContain("xxx");

@@ -237,7 +237,7 @@ describe("discovery", () => {
   });
 
   it.each<[string, object, string]>([
-    ["a redirect", { status: 302, headers: { location: "https://other.test/x" } }, "redirect_refused"],
+    ["a redirect", { status: 302, headers: { location: "https://other.test/x" } }, "redirect_not_followed"],
     ["2 MiB", { body: "x".repeat(2 * 1024 * 1024) }, "response_too_large"],
     ["invalid JSON", { body: "{", headers: { "content-type": "application/json" } }, "discovery_failed"],
     ["a web page", { body: "<html>", headers: { "content-type": "text/html" } }, "discovery_failed"],

@@ -153,8 +153,8 @@ describe("with a real authorization server (oidc-provider)", () => {
       // It has read the old key a moment ago, and does not ask again so soon.
       await house.keys.rotate("upstream_client", 0, 0);
       const expired = Date.now() + 3_601_000;
-      expect(await find(expired)).toMatchObject({ kind: "unavailable", reason: "client_refused" });
-      expect(await trip("allow")).toMatchObject({ ok: false, code: "client_refused" });
+      expect(await find(expired)).toMatchObject({ kind: "unavailable", reason: "client_rejected" });
+      expect(await trip("allow")).toMatchObject({ ok: false, code: "client_rejected" });
       const kept = await token();
       if (!kept) throw new Error("the connection is lost");
       // Nor is a registration of old given up, with everybody's connections.
@@ -164,7 +164,7 @@ describe("with a real authorization server (oidc-provider)", () => {
         kept.clientId,
         (one) => ({ ...one, metadata: {} }),
       );
-      expect(await trip("allow")).toMatchObject({ ok: false, code: "client_refused" });
+      expect(await trip("allow")).toMatchObject({ ok: false, code: "client_rejected" });
       expect(server.counts.registrations).toBe(1);
       const longAgo = new Date(Date.now() - 20 * 60_000);
       await house.store.upstreamTokens.put(
@@ -174,7 +174,7 @@ describe("with a real authorization server (oidc-provider)", () => {
       // This one rests for a minute.
       const other = await house.replica();
       const found = await other.upstreamTokens.find({ userId: alice, kind: "person" }, house.route());
-      expect(found).toMatchObject({ kind: "missing", reason: "client_forgotten" });
+      expect(found).toMatchObject({ kind: "missing", reason: "client_registration_lost" });
       expect(await trip("allow")).toMatchObject({ ok: true });
       expect(server.counts.registrations).toBe(2);
     });

@@ -84,9 +84,9 @@ describe("grants without consent", () => {
     });
     expect(await find(caller, Date.now() + 3_601_000)).not.toEqual(first);
     expect(await counted()).toMatchObject({
-      'outcome="granted"': 2,
+      'outcome="obtained"': 2,
       'outcome="refreshed"': 0,
-      'step="grant",outcome="ok"': 2,
+      'step="obtain",outcome="ok"': 2,
     });
     expect((await house.upstreamTokens.connectionState(alice, house.route())).state).toBe("connected");
     expect(await house.upstreamTokens.disconnect(alice, house.route())).toBe(false);
@@ -215,7 +215,7 @@ describe("grants without consent", () => {
         // Past the rest after the failure before.
         expect(await find(caller, Date.now() + index * 3_600_000)).toMatchObject({
           kind: "unavailable",
-          reason: "redirect_refused",
+          reason: "redirect_not_followed",
         });
         expect(house.log.at(-1)).toContain(`${upstream.host} answered with a redirect (${status})`);
         const last = upstream.seen.at(-1);
@@ -384,8 +384,8 @@ describe("grants without consent", () => {
     await house.reconfigure(route(`{id_jag: {${idp}}}`));
     expect(await find()).toMatchObject({ kind: "forbidden" });
     expect(await counted()).toMatchObject({
-      'outcome="refused"': 1,
-      'step="grant",outcome="token_refused"': 1,
+      'outcome="rejected"': 1,
+      'step="obtain",outcome="token_request_rejected"': 1,
     });
     expect((await house.upstreamTokens.connectionState(alice, house.route())).state).toBe("unavailable");
   });

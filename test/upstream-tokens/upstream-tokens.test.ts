@@ -246,7 +246,7 @@ describe("upstream tokens", () => {
     it("refused with text of the server's own: it becomes a word of ours, so that metrics stay few", async () => {
       await expire();
       upstream.on("/token", { status: 400, body: { error: `made_up_${"x".repeat(10_000)}` } });
-      expect(await find()).toMatchObject({ kind: "missing", reason: "token_refused" });
+      expect(await find()).toMatchObject({ kind: "missing", reason: "token_request_rejected" });
     });
 
     it("refused: exactly that version goes, and the person is asked to consent", async () => {
@@ -255,7 +255,7 @@ describe("upstream tokens", () => {
       expect(await find()).toMatchObject({ kind: "missing", reason: "invalid_grant" });
       expect(await stored()).toBeUndefined();
       expect(await house.query("select action from audit_event order by id desc limit 1")).toEqual([
-        { action: "upstream_token.refused" },
+        { action: "upstream_token.rejected" },
       ]);
     });
 
@@ -303,14 +303,14 @@ describe("upstream tokens", () => {
       expect(await find()).toMatchObject({ kind: "missing" });
       expect(await scraped(house.metrics, "upstream_token_refreshes_total")).toEqual({
         'outcome="refreshed"': 1,
-        'outcome="granted"': 0,
-        'outcome="refused"': 2,
+        'outcome="obtained"': 0,
+        'outcome="rejected"': 2,
         'outcome="unavailable"': 1,
       });
       expect(await upstreamCalls()).toMatchObject({
         'step="refresh",outcome="ok"': 1,
         'step="refresh",outcome="server_error"': 1,
-        'step="refresh",outcome="token_refused"': 1,
+        'step="refresh",outcome="token_request_rejected"': 1,
         'step="refresh",outcome="refresh_token_expired"': 1,
       });
     });
@@ -364,14 +364,14 @@ describe("upstream tokens", () => {
       expect(await find()).toMatchObject({ kind: "missing", reason: "refresh_token_expired" });
       await house.connect(upstream.agree);
       await overwrite({ expiresAt: new Date(0), refreshToken: undefined });
-      expect(await find()).toMatchObject({ kind: "missing", reason: "expired" });
+      expect(await find()).toMatchObject({ kind: "missing", reason: "upstream_token_expired" });
       expect(refreshes()).toEqual([]);
     });
 
     it("a server that has forgotten our registration: the token goes, the registration too", async () => {
       await expire();
       upstream.clients.clear();
-      expect(await find()).toMatchObject({ kind: "missing", reason: "client_forgotten" });
+      expect(await find()).toMatchObject({ kind: "missing", reason: "client_registration_lost" });
       await house.connect(upstream.agree);
       expect(upstream.registered.length).toBe(2);
     });
@@ -383,7 +383,7 @@ describe("upstream tokens", () => {
       await house.connect(upstream.agree, "company/bob");
       expect(upstream.registered.map((one) => one.clientId)).toEqual([clientId, expect.any(String)]);
       await expire();
-      expect(await find()).toMatchObject({ kind: "missing", reason: "client_gone" });
+      expect(await find()).toMatchObject({ kind: "missing", reason: "client_registration_missing" });
       expect(refreshes()).toEqual([]);
     });
 
@@ -452,7 +452,7 @@ describe("upstream tokens", () => {
     it("a 401 with no way to refresh drops exactly that version and asks for consent", async () => {
       upstream.refreshTokens.clear();
       const found = await refuse({ wwwAuthenticate: 'Bearer error="invalid_token", scope="extra"' });
-      expect(found).toMatchObject({ kind: "consent", reason: "token_refused" });
+      expect(found).toMatchObject({ kind: "consent", reason: "token_rejected" });
       if (found.kind === "consent") expect([...found.scopes].sort()).toEqual(["extra", "read", "write"]);
       expect(await stored()).toBeUndefined();
       const other = await house.replica();
@@ -477,9 +477,9 @@ describe("upstream tokens", () => {
 
     it("step-up: consent for the union; afterwards the token with more scope goes along", async () => {
       const found = await refuse(wants("admin"));
-      expect(found).toMatchObject({ kind: "consent", reason: "scope_demanded" });
+      expect(found).toMatchObject({ kind: "consent", reason: "scope_required" });
       if (found.kind === "consent") expect([...found.scopes].sort()).toEqual(["admin", "read", "write"]);
-      expect(await find()).toMatchObject({ kind: "missing", reason: "scope_demanded" });
+      expect(await find()).toMatchObject({ kind: "missing", reason: "scope_required" });
       expect(await house.upstreamTokens.connectionState(alice, house.route())).toEqual({
         state: "missing",
         missingScopes: ["admin"],
@@ -493,7 +493,7 @@ describe("upstream tokens", () => {
       const other = await house.replica();
       await find(caller, other);
       await changed(other, () => refuse(wants("admin")));
-      expect(await find(caller, other)).toMatchObject({ kind: "missing", reason: "scope_demanded" });
+      expect(await find(caller, other)).toMatchObject({ kind: "missing", reason: "scope_required" });
     });
 
     it("no endless loop when a scope is there and still refused, or is never granted", async () => {
