@@ -416,7 +416,7 @@ test("no token and no assertion ever stands in the log", async () => {
   const token = await checks.token();
   const answer = await checks.ask({ headers: bearer(token) });
   await checks.ask({ url: "https://mcp.test/team", headers: bearer(token) });
-  const log = checks.lines.join("");
+  const log = checks.log.join("");
   expect(log).toContain("request denied");
   expect(log).not.toContain(token);
   expect(log).not.toContain(answer.set["x-pomerium-assertion"]);
