@@ -55,7 +55,7 @@ describe("key-encryption keys", () => {
   });
 
   it.each([
-    ["no key with Postgres", [], "encryption_key_missing", /encryption\.keys: .*make one with/s],
+    ["no key with Postgres", [], "encryption_key_missing", /encryption\.keys: .*create one with/s],
     ["a variable not set", [{ kid: "a", env: "NONE" }], "encryption_key_missing", /keys\[0\]\.env: .*NONE/],
     [
       "a file not there",
