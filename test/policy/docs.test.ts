@@ -20,7 +20,7 @@ const examples = [
 ].map(([, yaml = "", table = ""]) => ({ yaml, rows: table.split("\n").filter(Boolean).map(cells) }));
 
 describe("docs/policy.md", () => {
-  it("says what each of its examples does", () => {
+  it("describes what each of its examples does", () => {
     expect(examples.length).toBeGreaterThanOrEqual(8);
     expect(examples.filter(({ rows }) => rows.length === 0)).toEqual([]);
   });
@@ -33,7 +33,7 @@ describe("docs/policy.md", () => {
     });
   }
 
-  it("knows its people", () => {
+  it("lists its people", () => {
     const table = /\| who \| user id .*\n\|.*\n((?:\|.*\|\n)+)/.exec(page)?.[1] ?? "";
     const rows = table.split("\n").filter(Boolean).map(cells);
     expect(rows.length).toBe(5);
@@ -47,7 +47,7 @@ describe("docs/policy.md", () => {
     }
   });
 
-  it("shows the refusal as it is sent", () => {
+  it("shows the denial as it is sent", () => {
     const { policy } = routeWith("policy: {allow: {and: [{accept: true}]}}\ntools: {deny: [delete_user]}");
     const decision = policy.decide(requestFrom("ann", "call delete_user"));
     const shown = /```json\n(.*?)```/s.exec(page)?.[1] ?? "";
@@ -56,7 +56,7 @@ describe("docs/policy.md", () => {
     );
   });
 
-  it("names every criterion and every reason a body is refused for", () => {
+  it("names every criterion and every reason for rejecting a body", () => {
     for (const criterion of Object.keys(policyVocabulary))
       expect(page).toMatch(new RegExp(`^\\| \`${criterion}\\b`, "m"));
     for (const { reason } of lookalikes) expect(page).toContain(`\`${reason}\``);
