@@ -1,6 +1,7 @@
 import { createAuthorizationServer } from "./authorization-server/create-authorization-server.ts";
 import type { CurrentRoutes } from "./config/route-table.ts";
-import { createSafeFetch, type ResolveHost } from "./egress/safe-fetch.ts";
+import type { ResolveHost } from "./egress/resolve-host.ts";
+import { createSafeFetch } from "./egress/safe-fetch.ts";
 import { createAssertions } from "./external-tokens/assertions.ts";
 import { createExternalTokens } from "./external-tokens/create-external-tokens.ts";
 import { createMetadataProofs } from "./external-tokens/metadata-proofs.ts";
@@ -18,31 +19,31 @@ import type { Metrics } from "./telemetry/metrics.ts";
 import { createUpstreamOAuth } from "./upstream-oauth/create-upstream-oauth.ts";
 import { createUpstreamTokens } from "./upstream-tokens/create-upstream-tokens.ts";
 
-/** What the components stand on; `serve.ts` opens it. */
+/** Dependencies of all components; opened by `serve.ts`. */
 export interface Foundation {
   readonly routes: CurrentRoutes;
   readonly store: Store;
   readonly logger: Logger;
   readonly metrics: Metrics;
-  /** Reaches servers that the routes file names. */
+  /** Fetches URLs from the routes file. */
   readonly trustedFetch: typeof globalThis.fetch;
-  /** Reaches addresses that clients name; default: public addresses only. */
+  /** Fetches URLs from clients; default: public addresses only. */
   readonly untrustedFetch?: typeof globalThis.fetch;
-  /** How upstreams' names are resolved; default: by this machine. */
+  /** Resolves the host names of upstreams; default: the system's resolver. */
   readonly resolveHost?: ResolveHost;
-  /** How often tokens that expire soon are looked for, ms; 0: never; default: see `createUpstreamTokens`. */
+  /** How often tokens that expire soon are refreshed, ms; 0: never; default: see `createUpstreamTokens`. */
   readonly refreshAheadEveryMs?: number;
-  /** Unix milliseconds; default: this machine's clock. */
+  /** Unix milliseconds; default: the system clock. */
   readonly now?: () => number;
 }
 
-/** All components, wired. */
+/** All components. */
 export type Components = Awaited<ReturnType<typeof compose>>;
 
 /**
- * Builds every component on the foundation, in the order of the layers. Nothing listens, and nothing is scheduled, but what
- * follows the database's notifications.
- * @throws StoreUnavailable when the signing keys cannot be read or made
+ * Builds all components in the order of their dependencies. Nothing listens yet; only the subscriptions to database notifications
+ * are active.
+ * @throws StoreUnavailable when the signing keys cannot be read or created
  */
 export async function compose(foundation: Foundation) {
   const { routes, store, logger, metrics, trustedFetch, now } = foundation;
@@ -106,7 +107,7 @@ export async function compose(foundation: Foundation) {
     mayReach,
     authorizationServer,
     portal,
-    /** Ends what is under way, upper layers first; the store stays open. */
+    /** Closes the components in reverse order of their dependencies; the store stays open. */
     async close() {
       for (const component of [
         authorizationServer,

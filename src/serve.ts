@@ -26,32 +26,32 @@ import { createLogger, type Logger, reportNowAndThen } from "./telemetry/logger.
 import { createMetrics } from "./telemetry/metrics.ts";
 import { inSpan, startTracing, type Tracing, tracedHttp, tracedService } from "./telemetry/tracing.ts";
 
-/** Calls under way may take this long after SIGTERM, ms. */
+/** How long calls in progress may take after SIGTERM, ms. */
 const drainMs = 10_000;
-/** Expired rows are removed about this often, ms. */
+/** How often expired rows are removed, ms. */
 const housekeepingMs = 5 * 60_000;
 
-/** A sidecar that serves; addresses as really bound. */
+/** A running gateway and its bound addresses. */
 export interface Sidecar {
   readonly grpc: string;
   readonly http: string;
   readonly admin: string;
-  /** Rejects new work, lets calls under way end, closes the store. */
+  /** Rejects new requests, drains those in progress and closes the store. */
   close(): Promise<void>;
 }
 
 interface ServeOptions {
   readonly file: string;
   readonly env: Readonly<Record<string, string | undefined>>;
-  /** Folder where a running Envoy finds listener and clusters; rewritten with every change of the routes. */
+  /** Directory of the xDS files for a running Envoy; rewritten on every change of the routes. */
   readonly xdsDir?: string;
-  /** Other addresses than the file's: several processes of one machine share it. */
+  /** Overrides the addresses of the routes file, so that several processes on one machine can share it. */
   readonly listen?: { readonly grpc?: string; readonly http?: string; readonly admin?: string };
 }
 
 /**
- * Composes all components from the routes file, binds the three listeners and schedules what recurs. Nothing is served before
- * everything is in place.
+ * Composes all components from the routes file, binds the three listeners and schedules recurring work. Nothing is served before
+ * everything is ready.
  * @throws InvalidConfig, StoreMisconfigured, StoreUnavailable, or the error of an address that cannot be bound.
  */
 export async function serve(options: ServeOptions): Promise<Sidecar> {
@@ -72,7 +72,7 @@ export async function serve(options: ServeOptions): Promise<Sidecar> {
   if (config.listen.grpcAuthentication === "none")
     logger.warn(
       { address: address.grpc },
-      "grpc_authentication is none: whoever reaches this is taken for Envoy",
+      "grpc_authentication is none: any caller that reaches this address is treated as Envoy",
     );
   const services = [
     createCheckService({
@@ -134,7 +134,7 @@ export async function serve(options: ServeOptions): Promise<Sidecar> {
   };
 }
 
-/** Reads the configuration and opens what the components stand on: logger, metrics, traces, the store. */
+/** Reads the configuration and opens what the components depend on: logger, metrics, traces, the store. */
 async function openFoundation({ file, env, listen: listeners = {} }: ServeOptions) {
   const metrics = createMetrics({ process: true });
   const tracing = await startTracing(env);
@@ -147,7 +147,7 @@ async function openFoundation({ file, env, listen: listeners = {} }: ServeOption
     onDrop: () => metrics.limitsReached.inc({ limit: "log_lines" }),
   });
   live.onProblem((problem) =>
-    logger.error({ problem }, "the routes file was refused; the old one stays in force"),
+    logger.error({ problem }, "the routes file was rejected; the previous one stays in force"),
   );
   for (const url of [config.database.url, config.database.listenUrl]) {
     const exposure = url === undefined ? undefined : databaseExposure(url, config.database.tls);
@@ -172,7 +172,7 @@ async function openFoundation({ file, env, listen: listeners = {} }: ServeOption
   return { live, routes, store, logger, metrics, tracing, trustedFetch, storedRoutes };
 }
 
-/** Writes Envoy's files, now and after every change of the routes. */
+/** Writes Envoy's files now and on every change of the routes. */
 function keepXdsFiles(xdsDir: string, live: LiveConfig, logger: Logger): void {
   let written = live.current().config;
   writeXdsDir(written, xdsDir);
@@ -181,30 +181,33 @@ function keepXdsFiles(xdsDir: string, live: LiveConfig, logger: Logger): void {
       writeXdsDir(table.config, xdsDir, written);
       written = table.config;
     } catch (error) {
-      logger.error({ err: error, xdsDir }, "Envoy's files cannot be written; it goes on with the old ones");
+      logger.error(
+        { err: error, xdsDir },
+        "writing Envoy's files failed; Envoy keeps using the previous ones",
+      );
     }
   });
 }
 
-/** Logs each reload of the routes file, and policy rules that cannot be used, now and after each. */
+/** Logs reloads of the routes file, and broken policy rules now and on each reload. */
 function reportReloads(live: LiveConfig, { policies }: Pick<Components, "policies">, logger: Logger): void {
   const reportBrokenRules = () => {
     for (const problem of policies().problems)
-      logger.error(problem, "a policy rule cannot be used; its route is closed");
+      logger.error(problem, "a policy rule is invalid; its route denies all requests");
   };
   reportBrokenRules();
   live.onChange((_table, needsRestart) => {
-    if (needsRestart.length === 0) logger.info("the routes file was loaded again");
+    if (needsRestart.length === 0) logger.info("the routes file was reloaded");
     else
       logger.warn(
         { needsRestart },
-        "the routes file was loaded again; what needsRestart names keeps its old values until a restart",
+        "the routes file was reloaded; the settings in needsRestart keep their previous values until a restart",
       );
     reportBrokenRules();
   });
 }
 
-/** Who may call a listener; calls of others are counted, and logged now and then. */
+/** Authenticates the callers of a listener. Rejected calls are counted and logged at intervals. */
 function peersAt(
   listener: "grpc" | "http",
   address: string,
@@ -213,10 +216,7 @@ function peersAt(
 ): PeerAuthentication {
   metrics.unauthenticatedCalls.inc({ listener }, 0);
   const report = reportNowAndThen((times) =>
-    logger.warn(
-      { listener, address, times },
-      "calls were turned away: the peer has not proven that it is Envoy",
-    ),
+    logger.warn({ listener, address, times }, "calls rejected: the peer has not proven that it is Envoy"),
   );
   return peerAuthentication(address, config.listen, () => {
     metrics.unauthenticatedCalls.inc({ listener });
@@ -224,7 +224,7 @@ function peersAt(
   });
 }
 
-/** What is served behind Envoy: readiness, and every endpoint for MCP clients, browsers and authorization servers. */
+/** The public listener, behind Envoy: readiness, and the endpoints for MCP clients, browsers and authorization servers. */
 function createPublicApp(
   components: Components,
   readiness: Readiness,
@@ -237,7 +237,7 @@ function createPublicApp(
 ): Koa {
   const { routes, logger, metrics, signIn, portal, authorizationServer } = components;
   const app = createApp(logger);
-  // `envoyOnly` makes sure that what is forwarded comes from Envoy, and `door` rewrites what a client could have forged.
+  // `envoyOnly` ensures that forwarded headers come from Envoy; `publicEndpoint` removes what a client could have forged.
   app.proxy = true;
   app.use(readiness.middleware);
   app.use(envoyOnly(envoy.peers, envoy.believed, envoy.onProven));
@@ -248,7 +248,7 @@ function createPublicApp(
   return app;
 }
 
-/** What is served to Kubernetes, Prometheus and operators. */
+/** The private listener, for Kubernetes, Prometheus and operators. */
 function createPrivateApp(
   components: Components,
   own: {
@@ -270,7 +270,7 @@ function createPrivateApp(
   return app;
 }
 
-/** Removes what has expired, about every five minutes: replicas take turns by chance. */
+/** Removes expired rows about every five minutes, with jitter to spread the replicas. */
 function scheduleHousekeeping({ store, upstreamTokens, signIn, logger }: Components): NodeJS.Timeout {
   const housekeeping = setInterval(
     () => {
@@ -280,7 +280,7 @@ function scheduleHousekeeping({ store, upstreamTokens, signIn, logger }: Compone
         signIn.recheckOwners(),
       ]).then(
         ([removed, orphans]) => logger.debug({ removed, orphans }, "expired rows removed"),
-        (error: Error) => logger.warn({ reason: error.message }, "expired rows could not be removed"),
+        (error: Error) => logger.warn({ reason: error.message }, "removing expired rows failed"),
       );
     },
     housekeepingMs * (0.8 + 0.4 * Math.random()),

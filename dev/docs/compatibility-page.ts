@@ -33,7 +33,7 @@ export function compatibilityPage(
     `${dates[0] === dates.at(-1) ? `on ${dates[0]}` : `between ${dates[0]} and ${dates.at(-1)}`}. Run [\`doctor\`](cli.md) to see the current state.`,
     "",
     "`works with` shows the keys of `mcp.server` that the route needs. Client ids and secrets are those of the client that you register",
-    "there by hand.",
+    "there by hand. The names that the gateway keeps stable are in [compatibility.md](compatibility.md).",
     "",
     "## Upstreams",
     "",

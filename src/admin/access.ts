@@ -5,7 +5,7 @@ import type { Problem } from "../config/problems.ts";
 /** `admin` reads and changes everything; `viewer` sees a redacted view of the routes. */
 export type AdminRole = "admin" | "viewer";
 
-/** Whose an `Authorization` header is; `undefined`: nobody's. Takes the same time whatever is wrong with it. */
+/** The role of an `Authorization` header's token, if any. Compares in constant time. */
 export function adminRole(
   authorization: string | undefined,
   tokens: Config["adminApi"],
@@ -23,12 +23,12 @@ function digest(text: string): Buffer {
   return createHash("sha256").update(text).digest();
 }
 
-/** A refusal of the admin API, as it is told. */
+/** An error of the admin API and the status that it is answered with. */
 export class AdminError extends Error {
   readonly status: 400 | 401 | 403 | 404 | 409 | 412 | 415 | 422;
   readonly code: string;
   readonly problems: readonly Problem[] | undefined;
-  /** What to set by hand. */
+  /** What to configure manually. */
   readonly remedy: string | undefined;
 
   constructor(

@@ -27,7 +27,7 @@ export interface AdminApiDeps extends StoredRouteChangesDeps {
 export function createAdminApi(deps: AdminApiDeps): Router {
   const { routes, live, store, logger } = deps;
   const changes = createStoredRouteChanges(deps);
-  // Made when somebody asks for it: that takes a tenth of a start.
+  // Generated on the first request: it takes a tenth of the startup time.
   let document: ReturnType<typeof openapi> | undefined;
   const router = new Router({ prefix: "/admin/v1" });
 
@@ -64,9 +64,9 @@ export function createAdminApi(deps: AdminApiDeps): Router {
   /** @throws AdminError when the caller may not do this */
   function roleOf(ctx: Context, needed: AdminRole): AdminRole {
     const role = adminRole(ctx.get("authorization"), routes().config.adminApi);
-    if (role === undefined) throw new AdminError(401, "unauthorized", "a token of admin_api is needed");
+    if (role === undefined) throw new AdminError(401, "unauthorized", "an admin_api token is required");
     if (needed === "admin" && role !== "admin")
-      throw new AdminError(403, "forbidden", "a viewer's token is not enough");
+      throw new AdminError(403, "forbidden", "an admin token is required; this is a viewer token");
     return role;
   }
 
@@ -128,7 +128,7 @@ function auditFilter({ query }: Context): AuditFilter {
     if (value === undefined) return undefined;
     const at = new Date(value);
     if (Number.isNaN(at.getTime()))
-      throw new AdminError(400, "invalid_parameter", `${name} is not a time as in RFC 3339`);
+      throw new AdminError(400, "invalid_parameter", `${name} is not an RFC 3339 time`);
     return at;
   };
   return {
@@ -149,7 +149,7 @@ async function readJson(ctx: Context): Promise<JsonObject> {
     const value: unknown = JSON.parse(text);
     if (isJsonObject(value)) return value;
   } catch {
-    // Said below.
+    // Reported below.
   }
   throw new AdminError(400, "invalid_json", "the body is not a JSON object");
 }
@@ -162,21 +162,21 @@ function versionOf(ifMatch: string): number | undefined {
 }
 
 function answerError(ctx: Context, error: unknown, logger: Logger): void {
-  const told = asTold(error);
-  ctx.status = told.status;
-  if (told.status === 401) ctx.set("www-authenticate", "Bearer");
-  ctx.body = told.body;
-  if (told.status >= 500) logger.error({ err: error, path: ctx.path }, "an admin request failed");
+  const answer = errorAnswer(error);
+  ctx.status = answer.status;
+  if (answer.status === 401) ctx.set("www-authenticate", "Bearer");
+  ctx.body = answer.body;
+  if (answer.status >= 500) logger.error({ err: error, path: ctx.path }, "an admin request failed");
 }
 
-function asTold(error: unknown): { status: number; body: object } {
+function errorAnswer(error: unknown): { status: number; body: object } {
   if (error instanceof AdminError) {
     const problems = error.problems?.map(({ path, message, fix }) => ({ path, message, fix }));
     const body = { error: error.code, error_description: error.message, problems, what_to_do: error.remedy };
     return { status: error.status, body };
   }
   if (error instanceof StoreUnavailable)
-    return { status: 503, body: { error: error.code, error_description: "the database does not answer" } };
+    return { status: 503, body: { error: error.code, error_description: "the database is unavailable" } };
   if (error instanceof Error && "expose" in error && error.expose && "status" in error) {
     const body = { error: "invalid_request", error_description: error.message };
     return { status: Number(error.status), body };

@@ -2,16 +2,16 @@ import type { LiveConfig } from "../config/live-config.ts";
 import type { Store } from "../store/store.ts";
 import type { Logger } from "../telemetry/logger.ts";
 
-/** Keeps the routes in force up to date with the database's. */
+/** Keeps this process's routes in sync with the database. */
 export interface StoredRoutesFollower {
-  /** Resolves once the routes as they stand in the database now are in force here. */
+  /** Resolves once this process serves the routes that are in the database now. */
   refresh(): Promise<void>;
   close(): void;
 }
 
 /**
- * Takes up the database's routes, and every change of them on any replica.
- * @throws StoreUnavailable when they cannot be read at first: serving without them would answer 404.
+ * Loads the stored routes and follows every change by any replica.
+ * @throws StoreUnavailable when the first read fails: serving without the routes would answer 404.
  */
 export async function followStoredRoutes(deps: {
   readonly store: Pick<Store, "storedRoutes" | "notifications">;
@@ -31,7 +31,7 @@ export async function followStoredRoutes(deps: {
     for (const [route, problems] of live.storedProblems())
       logger.error({ route, problems: problems.map(({ path, message }) => ({ path, message })) }, notInForce);
   }
-  // One after the other: an older list must not come in over a newer one.
+  // Serialized: an older list must not replace a newer one.
   function refresh(): Promise<void> {
     const done = queue.then(load);
     queue = done.catch(() => {});
@@ -41,7 +41,7 @@ export async function followStoredRoutes(deps: {
   const unsubscribe = store.notifications.subscribe(({ table }) => {
     if (table !== "stored_route" && table !== "everything") return;
     refresh().catch((error: Error) =>
-      logger.warn({ reason: error.message }, "routes of the database could not be read again"),
+      logger.warn({ reason: error.message }, "reloading the stored routes failed"),
     );
   });
   try {
@@ -53,4 +53,4 @@ export async function followStoredRoutes(deps: {
   return { refresh, close: unsubscribe };
 }
 
-const notInForce = "a route of the database is not in force";
+const notInForce = "a stored route is not in force";

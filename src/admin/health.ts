@@ -1,13 +1,13 @@
 import Router from "@koa/router";
 import type { Metrics } from "../telemetry/metrics.ts";
 
-/** What readiness is made of: each resolves or throws; `note` is shown without making us unready. */
+/** The inputs of `/readyz` and `/metrics`. */
 export interface HealthDeps {
   /** Resolves when the database answers. */
   readonly ping: () => Promise<void>;
-  /** False once SIGTERM came: load balancers stop sending. */
+  /** False after SIGTERM: load balancers stop sending requests. */
   readonly accepting: () => boolean;
-  /** A refused routes file: the old one still serves. */
+  /** Why the routes file was rejected. The previous one still serves, so readiness does not depend on it. */
   readonly configProblem: () => string | undefined;
   readonly metrics: Metrics;
 }

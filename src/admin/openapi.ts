@@ -7,9 +7,9 @@ const policy = z
   .unknown()
   .describe("A policy as in the routes file (docs/policy.md); absent: the file's top-level policy.");
 
-/** What the admin API takes and gives, as it is described in its OpenAPI document; tests hold answers against them. */
+/** Schemas of the admin API's requests and responses. The OpenAPI document is generated from them. */
 export const adminSchemas = {
-  /** An entry of `routes`, as the routes file's own schema has it; secrets are written as they are. */
+  /** An entry of `routes` with the routes file's schema; secrets are literal values. */
   RouteSettings: routeSchema(literalFields()).extend({ policy: policy.optional() }),
   Route: z.strictObject({
     id: z.string(),
@@ -23,28 +23,31 @@ export const adminSchemas = {
       .enum(["oauth", "none", "api_key", "headers", "token_exchange", "client_credentials", "id_jag"])
       .optional(),
     enabled: z.boolean().optional(),
-    in_force: z.boolean().describe("False: the route contradicts the routes file; see problems."),
+    in_force: z.boolean().describe("False if the route conflicts with the routes file; see problems."),
     to: z.array(z.string()).optional().describe("Administrators only."),
     problems: z
       .array(z.strictObject({ path: z.string(), message: z.string(), fix: z.string() }))
       .optional()
       .describe("Administrators only."),
-    version: z.int().optional().describe("Routes of the database, administrators only. Send it as If-Match."),
+    version: z.int().optional().describe("Stored routes only, administrators only. Send it as If-Match."),
     created_at: z.iso.datetime().optional(),
     updated_at: z.iso.datetime().optional(),
     settings: z
       .record(z.string(), z.unknown())
       .optional()
-      .describe("As RouteSettings, each secret replaced by has_NAME: true. Administrators only."),
+      .describe("RouteSettings with each secret replaced by has_NAME: true. Administrators only."),
   }),
   Error: z.strictObject({
     error: z.string().describe("Stable code."),
     error_description: z.string(),
     problems: z.array(z.strictObject({ path: z.string(), message: z.string(), fix: z.string() })).optional(),
-    what_to_do: z.string().optional().describe("What to set by hand, after a discovery that failed."),
+    what_to_do: z
+      .string()
+      .optional()
+      .describe("What to configure manually when discovery or registration failed."),
   }),
   AuditEvent: z.strictObject({
-    id: z.int().describe("Grows; an export goes on behind the last one it has seen."),
+    id: z.int().describe("Increasing; an export resumes after the last id it has seen."),
     at: z.iso.datetime(),
     action: z.string(),
     user_id: z.string().optional(),
@@ -63,15 +66,17 @@ const reference = (name: keyof typeof adminSchemas) => ({ $ref: `#/components/sc
 const json = (schema: object) => ({ content: { "application/json": { schema } } });
 const error = (description: string) => ({ description, ...json(reference("Error")) });
 const route = (description: string) => ({ description, ...json(reference("Route")) });
-const refused = {
-  "401": error("No token, or not one of ours."),
-  "403": error("A viewer's token is not enough."),
+const accessErrors = {
+  "401": error("The token is missing or unknown."),
+  "403": error("An admin token is required."),
 };
-const unusable = {
-  "400": error("What is wrong, field by field."),
-  "409": error("The id or the place is taken, or the route stands in the routes file."),
-  "415": error("Only application/json is taken."),
-  "422": error("Discovery or registration at the upstream failed; what_to_do says what to set by hand."),
+const inputErrors = {
+  "400": error("The input is invalid; problems lists the faults by field."),
+  "409": error("The id or the URL is already in use, or the route is defined in the routes file."),
+  "415": error("The content type is not application/json."),
+  "422": error(
+    "Discovery or registration at the upstream failed; what_to_do says what to configure manually.",
+  ),
 };
 const query = (name: string, type: string, description: string) => ({
   name,
@@ -80,7 +85,7 @@ const query = (name: string, type: string, description: string) => ({
   schema: { type },
 });
 
-/** The OpenAPI 3.1 document of the admin API, generated from the schemas that the code itself uses. */
+/** The OpenAPI 3.1 document of the admin API. */
 export function openapi(version: string) {
   const settings = { required: true, ...json(reference("RouteSettings")) };
   return {
@@ -89,7 +94,7 @@ export function openapi(version: string) {
       title: "envoy-mcp-auth admin API",
       version,
       description:
-        "Routes kept in the database beside those of the routes file, and the audit trail. Secrets go in and never come out.",
+        "Manages the routes stored in the database, which complement the routes file, and exports the audit trail. Secrets are write-only.",
     },
     servers: [{ url: "/admin/v1" }],
     security: [{ bearer: [] }],
@@ -97,7 +102,7 @@ export function openapi(version: string) {
       "/routes": {
         get: {
           operationId: "listRoutes",
-          summary: "All routes, the file's and the database's",
+          summary: "List all routes, from the routes file and the database",
           responses: {
             "200": {
               description: "Routes.",
@@ -107,76 +112,85 @@ export function openapi(version: string) {
                 properties: { routes: { type: "array", items: reference("Route") } },
               }),
             },
-            "401": refused["401"],
+            "401": accessErrors["401"],
           },
         },
         post: {
           operationId: "createRoute",
-          summary: "Create a route; it is served at once, on every replica",
+          summary: "Create a route; every replica serves it immediately",
           description:
-            "A server with OAuth and no client_id is discovered, and we are registered there, before anything is kept.",
+            "If the server uses OAuth and no client_id is set, the gateway runs discovery and client registration before it stores the route.",
           requestBody: settings,
-          responses: { "201": route("The new route."), ...refused, ...unusable },
+          responses: { "201": route("The new route."), ...accessErrors, ...inputErrors },
         },
       },
       "/routes/{id}": {
         parameters: [{ name: "id", in: "path", required: true, schema: { type: "string" } }],
         get: {
           operationId: "readRoute",
-          summary: "One route",
-          responses: { "200": route("The route."), "401": refused["401"], "404": error("No such route.") },
+          summary: "Read a route",
+          responses: {
+            "200": route("The route."),
+            "401": accessErrors["401"],
+            "404": error("No such route."),
+          },
         },
         patch: {
           operationId: "changeRoute",
           summary: "Change a route (RFC 7396)",
           description:
-            "What is omitted stays, secrets too; an empty secret is cleared; null removes. Another way to authenticate to the upstream removes the old one with its secrets.",
+            "Omitted fields, secrets included, are unchanged; an empty string clears a secret; null removes a field. Setting another upstream authentication method removes the previous one with its secrets.",
           parameters: [
-            { name: "if-match", in: "header", description: "The version seen.", schema: { type: "string" } },
+            {
+              name: "if-match",
+              in: "header",
+              description: "The version that the change is based on.",
+              schema: { type: "string" },
+            },
           ],
           requestBody: {
             required: true,
-            ...json({ type: "object", description: "A part of RouteSettings." }),
+            ...json({ type: "object", description: "A subset of RouteSettings." }),
           },
           responses: {
             "200": route("The changed route."),
-            ...refused,
+            ...accessErrors,
             "404": error("No such route."),
-            ...unusable,
-            "412": error("The route has another version."),
+            ...inputErrors,
+            "412": error("The route has changed since that version."),
           },
         },
         delete: {
           operationId: "deleteRoute",
-          summary: "Delete a route; its connections end",
+          summary: "Delete a route and end its connections",
           responses: {
             "204": { description: "Deleted." },
-            ...refused,
+            ...accessErrors,
             "404": error("No such route."),
-            "409": unusable["409"],
+            "409": inputErrors["409"],
           },
         },
       },
       "/audit": {
         get: {
           operationId: "exportAuditEvents",
-          summary: "Audit events as JSON lines, oldest first",
+          summary: "Export audit events as JSON lines, oldest first",
           parameters: [
-            query("after", "integer", "Only events with a greater id."),
-            query("since", "string", "RFC 3339; only events from then on."),
-            query("until", "string", "RFC 3339; only events before."),
-            query("action", "string", "Only this kind."),
-            query("user_id", "string", "Only of this user."),
-            query("route_id", "string", "Only of this route."),
-            query("limit", "integer", "At most so many (1000; 10000 at most)."),
+            query("after", "integer", "Only events with a higher id."),
+            query("since", "string", "RFC 3339 time; only events at or after it."),
+            query("until", "string", "RFC 3339 time; only events before it."),
+            query("action", "string", "Only events with this action."),
+            query("user_id", "string", "Only events of this user."),
+            query("route_id", "string", "Only events of this route."),
+            query("limit", "integer", "Maximum number of events (default 1000, at most 10000)."),
           ],
           responses: {
             "200": {
               description: "One event per line.",
               content: { "application/jsonl": { schema: reference("AuditEvent") } },
             },
-            "400": error("A parameter cannot be read."),
-            ...refused,
+            "400": error("A parameter is invalid."),
+            ...accessErrors,
           },
         },
       },

@@ -1,14 +1,14 @@
 import { secretPaths } from "../config/json-schema.ts";
 
-/** A JSON object as it came over the wire. */
+/** A JSON object whose members are not validated yet. */
 export type JsonObject = { readonly [key: string]: unknown };
 
-/** Whether a value is one: neither null nor a list. */
+/** Whether a value is a JSON object, neither null nor an array. */
 export function isJsonObject(value: unknown): value is JsonObject {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-/** RFC 7396: what `patch` names is set, merged where both are objects, removed where it is null; all else stays. */
+/** Applies a merge patch (RFC 7396): null removes a member, objects are merged, other values replace. */
 export function mergePatch(target: JsonObject, patch: JsonObject): JsonObject {
   const merged = new Map(Object.entries(target));
   for (const [key, value] of Object.entries(patch)) {
@@ -18,35 +18,35 @@ export function mergePatch(target: JsonObject, patch: JsonObject): JsonObject {
       merged.set(key, mergePatch(isJsonObject(old) ? old : {}, value));
     } else merged.set(key, value);
   }
-  // fromEntries defines `__proto__` as a key like any other.
+  // fromEntries defines `__proto__` as an ordinary key.
   return Object.fromEntries(merged);
 }
 
 let known: ReturnType<typeof secretPaths> | undefined;
-/** Read off the schema once it is needed, which takes a tenth of a start. */
+/** Derived from the schema on first use: it takes a tenth of the startup time. */
 function paths(): ReturnType<typeof secretPaths> {
   known ??= secretPaths();
   return known;
 }
-/** What the answers say of a secret, and what may be sent back unread. */
-const told = /^has_[a-z_]+$/;
+/** Keys that replace secrets in responses. Clients may send them back; they are ignored. */
+const secretMarker = /^has_[a-z_]+$/;
 
-/** The settings of a stored route as they may be shown: every secret is replaced by `has_NAME: true`. */
+/** The settings of a stored route with every secret replaced by `has_NAME: true`. */
 export function withoutSecrets(entry: JsonObject): JsonObject {
   return paths().reduce(hide, entry);
 }
 
 /**
- * The entry that a change makes of what is stored: RFC 7396, so that an omitted secret stays; an empty one is cleared;
- * and naming another way to authenticate to the upstream removes the old one with its secrets.
+ * Applies a change to a stored entry (RFC 7396). An omitted secret is kept, an empty one is cleared. Setting another upstream
+ * authentication method removes the previous one with its secrets.
  */
 export function changedEntry(stored: JsonObject, change: JsonObject): JsonObject {
-  const patch = withoutTold(change);
+  const patch = withoutMarkers(change);
   const merged = mergePatch(withoutOtherAuth(stored, patch), patch);
   return paths().reduce(dropEmpty, merged);
 }
 
-/** Applies `change` to the object that holds the last step of `path`, wherever it exists. */
+/** Applies `change` to the object that holds the last step of `path`, if it exists. */
 function atHolder(
   object: JsonObject,
   path: readonly string[],
@@ -60,7 +60,7 @@ function atHolder(
 }
 
 function hide(entry: JsonObject, path: readonly string[]): JsonObject {
-  // A record of secrets (`headers`): its names may be shown.
+  // A record of secrets (`headers`): its names are not secret.
   if (path.at(-1) === "*") {
     return atHolder(entry, path.slice(0, -1), (holder, key) => {
       if (!(key in holder)) return holder;
@@ -97,9 +97,9 @@ function dropEmpty(entry: JsonObject, path: readonly string[]): JsonObject {
   });
 }
 
-/** Answers may be sent back as they came. A policy, a claim or a parameter may be called anything. */
-function withoutTold(change: JsonObject): JsonObject {
-  const kept = Object.entries(change).filter(([key]) => !told.test(key));
+/** A response may be sent back as a change. Policies, headers, claims and parameters may have any name. */
+function withoutMarkers(change: JsonObject): JsonObject {
+  const kept = Object.entries(change).filter(([key]) => !secretMarker.test(key));
   return Object.fromEntries(
     kept.map(([key, value]) => {
       const opaque =
@@ -108,7 +108,7 @@ function withoutTold(change: JsonObject): JsonObject {
         key === "set" ||
         key === "authorization_url_params" ||
         key === "allowed_idp_claims";
-      return [key, isJsonObject(value) && !opaque ? withoutTold(value) : value];
+      return [key, isJsonObject(value) && !opaque ? withoutMarkers(value) : value];
     }),
   );
 }
@@ -131,7 +131,7 @@ function withoutOtherAuth(stored: JsonObject, patch: JsonObject): JsonObject {
   };
 }
 
-/** The way to authenticate that a change names, if it does. */
+/** The upstream authentication method that a change sets, if any. */
 function authOf({ mcp }: JsonObject): string | undefined {
   if (!isJsonObject(mcp)) return undefined;
   if (isJsonObject(mcp.upstream_oauth2)) return "oauth";

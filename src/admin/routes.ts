@@ -16,15 +16,15 @@ export interface StoredRouteChangesDeps {
   readonly live: Pick<LiveConfig, "tryStoredRoutes">;
   readonly store: { readonly storedRoutes: Store["storedRoutes"] };
   readonly upstreamOAuth: Pick<UpstreamOAuth, "prepare">;
-  /** Puts what is stored now into force here. */
+  /** Loads the stored routes into this process. */
   readonly refresh: () => Promise<void>;
 }
 
-/** Creates, changes and deletes routes of the database. Each throws `AdminError`, and then nothing has changed. */
+/** Creates, changes and deletes stored routes. When a method throws `AdminError`, nothing has changed. */
 export interface StoredRouteChanges {
   /** @returns the new route's id */
   create(input: JsonObject): Promise<string>;
-  /** @param version the one that the caller has seen, if it says so */
+  /** @param version the version that the change is based on, if the caller names it */
   change(id: string, input: JsonObject, version: number | undefined): Promise<void>;
   delete(id: string): Promise<void>;
 }
@@ -32,23 +32,25 @@ export interface StoredRouteChanges {
 export function createStoredRouteChanges(deps: StoredRouteChangesDeps): StoredRouteChanges {
   const { store, live, routes } = deps;
 
-  /** The route that `entry` would be among the others; refused with all that is wrong with it. */
+  /**
+   * Builds the route of `entry` next to the other stored routes.
+   * @throws AdminError with all problems of the entry
+   */
   function build(id: string, entry: JsonObject, others: readonly StoredRoute[]) {
     const tried = live.tryStoredRoutes([...others, { id, entry }]);
     const route = tried.read.get(id);
     const problems = tried.problems.get(id) ?? [];
-    if (route === undefined)
-      throw new AdminError(400, "invalid_route", "the route cannot be used as it is", { problems });
+    if (route === undefined) throw new AdminError(400, "invalid_route", "the route is invalid", { problems });
     const all = [...tried.config.routes, ...tried.read.values()];
     if (all.some((other) => other !== route && other.host === route.host && other.prefix === route.prefix))
-      throw new AdminError(409, "duplicate", `${route.resource} is taken by another route`);
+      throw new AdminError(409, "duplicate", `${route.resource} is already used by another route`);
     const errors = problems.filter(({ severity }) => severity === "error");
     if (errors.length > 0)
-      throw new AdminError(400, "invalid_route", "the route cannot be used as it is", { problems: errors });
+      throw new AdminError(400, "invalid_route", "the route is invalid", { problems: errors });
     return { route, config: tried.config };
   }
 
-  /** A server with an authorization server of its own is found, and we are registered there, before anybody needs it. */
+  /** Runs discovery and client registration before the first user needs them. */
   async function prepare(route: Route, config: Parameters<typeof createRouteTable>[0]): Promise<void> {
     const auth = consentAuth(route);
     if (auth === undefined || auth.clientId !== undefined || !route.enabled) return;
@@ -58,9 +60,13 @@ export function createStoredRouteChanges(deps: StoredRouteChangesDeps): StoredRo
     throw new AdminError(422, found.code, found.message, { remedy });
   }
 
-  function refuseFileRoute(id: string): void {
+  function rejectFileRoute(id: string): void {
     if (routes().byId(id) === undefined) throw new AdminError(404, "not_found", `there is no route ${id}`);
-    throw new AdminError(409, "in_routes_file", `the route ${id} stands in the routes file: change it there`);
+    throw new AdminError(
+      409,
+      "in_routes_file",
+      `the route ${id} is defined in the routes file: change it there`,
+    );
   }
 
   return {
@@ -71,7 +77,7 @@ export function createStoredRouteChanges(deps: StoredRouteChangesDeps): StoredRo
       const taken = (id: string) =>
         routes().byId(id) !== undefined || others.some((other) => other.id === id);
       if (given !== undefined && taken(given))
-        throw new AdminError(409, "duplicate", `the id ${given} is taken`);
+        throw new AdminError(409, "duplicate", `the id ${given} is already in use`);
       const first = build(given ?? `new-${randomUUID()}`, entry, others);
       const id = given ?? derivedRouteId(first.route.resource);
       const { route, config } = id === first.route.id ? first : build(id, entry, others);
@@ -81,7 +87,7 @@ export function createStoredRouteChanges(deps: StoredRouteChangesDeps): StoredRo
         { id, place, entry: { ...entry, id } },
         { action: "route.created", routeId: id, upstream: route.upstream },
       );
-      if (!created) throw new AdminError(409, "duplicate", `${id} or ${route.resource} is taken`);
+      if (!created) throw new AdminError(409, "duplicate", `${id} or ${route.resource} is already in use`);
       await deps.refresh();
       return id;
     },
@@ -89,11 +95,11 @@ export function createStoredRouteChanges(deps: StoredRouteChangesDeps): StoredRo
     async change(id, input, version) {
       const all = await store.storedRoutes.list();
       const stored = all.find((one) => one.id === id);
-      if (stored === undefined) return refuseFileRoute(id);
+      if (stored === undefined) return rejectFileRoute(id);
       if (version !== undefined && version !== stored.version)
-        throw new AdminError(412, "changed_meanwhile", `the route is at version ${stored.version} now`);
+        throw new AdminError(412, "version_conflict", `the route is now at version ${stored.version}`);
       if (input.id !== undefined && input.id !== id)
-        throw new AdminError(400, "id_is_fixed", "an id cannot be changed: connections hang on it");
+        throw new AdminError(400, "id_is_fixed", "an id cannot be changed: connections refer to it");
       const entry = changedEntry(stored.entry, input);
       const { route, config } = build(
         id,
@@ -106,27 +112,32 @@ export function createStoredRouteChanges(deps: StoredRouteChangesDeps): StoredRo
         stored.version,
         { action: "route.changed", routeId: id, upstream: route.upstream },
       );
-      if (outcome === "duplicate") throw new AdminError(409, "duplicate", `${route.resource} is taken`);
+      if (outcome === "duplicate")
+        throw new AdminError(409, "duplicate", `${route.resource} is already in use`);
       if (outcome === "changed")
-        throw new AdminError(409, "changed_meanwhile", "somebody else has changed the route: look again");
+        throw new AdminError(
+          409,
+          "version_conflict",
+          "the route was changed by another request: read it again",
+        );
       await deps.refresh();
     },
 
     async delete(id) {
       if (!(await store.storedRoutes.delete(id, { action: "route.deleted", routeId: id })))
-        return refuseFileRoute(id);
+        return rejectFileRoute(id);
       await deps.refresh();
     },
   };
 }
 
-/** A route as the admin API shows it; `admin-schemas.ts` describes it. Never a secret. */
+/** A route as the admin API returns it (`adminSchemas.Route`), without secrets. */
 export type RouteView = Readonly<Record<string, unknown>>;
 
 /**
- * Makes the one view of a route. Viewers see where it is and whether it works; neither upstreams nor settings.
+ * Builds the view of a route for a role. Viewers see its URL and state, neither upstreams nor settings.
  *
- * @param given.route absent where the stored entry cannot be read any more
+ * @param given.route absent if the stored entry can no longer be parsed
  */
 export function routeView(
   role: AdminRole,

@@ -15,8 +15,8 @@ import type { RefreshRotation } from "./refresh-rotation.ts";
 import { isSameResource, routeOfResource } from "./resources.ts";
 
 /**
- * oidc-provider's look-up of a person. Where a refresh token is about to be used, this is also the gate before it: oidc-provider
- * asks here after it has found the token and before it uses it up, so a refusal burns nothing.
+ * oidc-provider's account lookup. On a refresh it is also the gate: oidc-provider calls it after it has found the token and
+ * before it consumes it, so a rejection does not consume the token.
  */
 export function createFindAccount(
   deps: AuthorizationServerDeps,
@@ -28,15 +28,15 @@ export function createFindAccount(
       const route = token && isRefreshToken(token) ? await gate(ctx, userId, token, deps) : undefined;
       const person = await orUnavailable(deps.store.signInSessions.find(userId));
       if (!person) return undefined;
-      // At a first use it is the calls that policy decides about; giving something out twice is a favour.
+      // Policy is enforced on every call anyway; only a repeated answer needs a check here.
       if (route && rotation.repeats(ctx) && !deps.mayReach(person, route))
-        throw refusal("policy does not let this person use the MCP server");
+        throw invalidGrant("policy denies this user access to the MCP server");
     }
     return { accountId: userId, claims: async () => ({ sub: userId }) };
   };
 }
 
-/** oidc-provider compares letter by letter. */
+/** oidc-provider compares resources as strings, so another spelling of the granted one is normalized. */
 function spellAsGranted(
   { oidc: { params } }: KoaContextWithOIDC,
   token: object,
@@ -54,29 +54,31 @@ async function gate(
   token: RefreshToken,
   deps: AuthorizationServerDeps,
 ): Promise<Route | undefined> {
-  // A token used before goes on to oidc-provider, which revokes the family (RFC 9700 section 4.14.2).
+  // For a reused token, oidc-provider revokes the token family (RFC 9700 section 4.14.2).
   if ("consumed" in token && token.consumed) return undefined;
   const { resource } = token;
   const asked = ctx.oidc.params?.resource;
   if (asked !== undefined && asked !== resource) throw new errors.InvalidTarget();
   const route = typeof resource === "string" ? routeOfResource(deps.routes(), resource) : undefined;
-  if (!route) throw refusal("the MCP server this was granted for is gone");
+  if (!route) throw invalidGrant("the MCP server of this grant no longer exists");
 
   const recheck = await orUnavailable(deps.signIn.recheck(userId));
-  if (recheck === "refused") throw refusal("the sign-in service no longer lets this person in");
-  if (recheck === "sign_in_again") throw refusal("the person has to sign in again");
+  if (recheck === "refused") throw invalidGrant("the identity provider no longer accepts this user");
+  if (recheck === "sign_in_again") throw invalidGrant("the user has to sign in again");
   if (recheck === "unavailable") {
-    throw temporarilyUnavailable("the sign-in service cannot be asked about this person; try again shortly");
+    throw temporarilyUnavailable(
+      "the identity provider cannot be reached to check this user; try again shortly",
+    );
   }
   const { state, signInNeeded } = await orUnavailable(deps.upstreamTokens.connectionState(userId, route));
   if (signInNeeded)
-    throw refusal("the server behind this route needs a new sign-in of the person: authorize again");
+    throw invalidGrant("the server behind this route requires the user to sign in again: authorize again");
   if (state === "missing")
-    throw refusal("the server behind this route needs the person's consent: authorize again");
+    throw invalidGrant("the server behind this route requires the user's consent: authorize again");
   return route;
 }
 
-function refusal(description: string): errors.InvalidGrant {
+function invalidGrant(description: string): errors.InvalidGrant {
   return Object.assign(new errors.InvalidGrant(description), { error_description: description });
 }
 
@@ -85,8 +87,8 @@ function isRefreshToken(token: { kind?: string }): token is RefreshToken {
 }
 
 /**
- * The claims of an external token beyond RFC 9068's: its grant, and whether its client may not use refresh tokens. Nothing about
- * the person: that changes while the token lives, and has no bound. Writes the audit event.
+ * The claims of an external token beyond RFC 9068: its grant, its endpoint below the route, and whether its client can refresh.
+ * Claims about the user are left out: they can change during the token's lifetime and have no size limit. Writes the audit event.
  */
 export async function tokenClaims(
   ctx: KoaContextWithOIDC,
@@ -103,9 +105,9 @@ export async function tokenClaims(
   );
   return {
     grant_id: grantId,
-    // The audience is the route's own name; which endpoint below it is meant decides which connection its calls go over.
+    // The audience names the route; the endpoint below it selects the connection of its calls.
     mcp_path: typeof resource === "string" ? routeOfResource(deps.routes(), resource)?.askedPath : undefined,
-    // Decides how a rejected token is answered: who cannot get a new one must not be told to.
+    // A client that cannot refresh must not be asked to when its token is rejected.
     refreshable: ctx.oidc.client?.grantTypeAllowed("refresh_token") === false ? false : undefined,
   };
 }

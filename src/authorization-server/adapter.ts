@@ -9,13 +9,13 @@ import type { RefreshRotation } from "./refresh-rotation.ts";
 import { browserRequest } from "./requests.ts";
 import { routeOfRequest } from "./resources.ts";
 
-/** A registration nobody used is forgotten after a week; use prolongs it (`rememberClient`). */
+/** An unused registration expires after a week; use extends it (`rememberClient`). */
 const unusedClientSeconds = 7 * 86_400;
 
-/** A grant rests on the person's sign-in, the others on their grant: neither may outlive it. */
-const restsOnOthers = new Set(["Grant", "AuthorizationCode", "AccessToken", "RefreshToken"]);
+/** A grant depends on the user's sign-in, the others on their grant: none may outlive what it depends on. */
+const dependentModels = new Set(["Grant", "AuthorizationCode", "AccessToken", "RefreshToken"]);
 
-/** oidc-provider's storage on ours. */
+/** Implements oidc-provider's storage with our store. */
 export function createRecordAdapter(
   deps: Pick<AuthorizationServerDeps, "routes" | "store" | "signIn">,
   rotation: RefreshRotation,
@@ -41,7 +41,7 @@ export function createRecordAdapter(
       return consumedAt ? { ...payload, consumed: Math.floor(consumedAt.getTime() / 1000) } : payload;
     }
 
-    /** Our own session decides who sits there: one of oidc-provider's that names somebody else is as good as absent. */
+    /** Our own session identifies the user: an oidc-provider session of another user is ignored. */
     async function ofThisPerson(session: AdapterPayload | undefined): Promise<AdapterPayload | undefined> {
       if (!session?.accountId) return session;
       const request = browserRequest.current();
@@ -54,13 +54,13 @@ export function createRecordAdapter(
         const seconds = model === "Client" ? unusedClientSeconds : expiresIn;
         const expiresAt = seconds ? new Date(Date.now() + seconds * 1000) : undefined;
         if (model === "RefreshToken" && (await rotation.store(id, payload, expiresAt))) return;
-        // Grants are saved once, when they are made, and never changed.
+        // Grants are saved once and never changed.
         const audit = model === "Grant" ? grantCreated(id, payload) : undefined;
         const kept = { ...payload, ...extras(model, id) };
         const record = { model, id, payload: kept, expiresAt };
-        if (!restsOnOthers.has(model)) await orUnavailable(records.upsert(record, audit));
+        if (!dependentModels.has(model)) await orUnavailable(records.upsert(record, audit));
         else if (!(await orUnavailable(records.upsertIfAllowed(record, audit))))
-          throw new errors.InvalidGrant("the sign-in or the grant that this belongs to has just ended");
+          throw new errors.InvalidGrant("the sign-in or the grant behind this request has ended");
       },
       async find(id) {
         if (model === "Client") {
@@ -76,10 +76,10 @@ export function createRecordAdapter(
       async consume(id) {
         if (model === "RefreshToken" && rotation.deferConsume(id)) return;
         if (await orUnavailable(records.consume(model, id))) return;
-        throw new errors.InvalidGrant(`${model} was used at the same time by another request`);
+        throw new errors.InvalidGrant(`${model} was used by another request at the same time`);
       },
       async destroy(id) {
-        // Ids of sessions change with every step; a tab that still holds the last one must find it. They expire soon.
+        // Session ids change with every step; a tab with the previous id must still find its session. They expire soon.
         if (model === "Session" && (await orUnavailable(records.find(model, id)))?.payload.accountId) return;
         if (model === "Grant") {
           await orUnavailable(
@@ -89,13 +89,13 @@ export function createRecordAdapter(
         }
         await orUnavailable(records.destroy(model, id));
       },
-      // oidc-provider destroys the grant right after, which takes all that belongs to it along.
+      // oidc-provider destroys the grant right after, which deletes everything that belongs to it.
       async revokeByGrantId() {},
     };
   };
 }
 
-/** Whose grant oidc-provider ends in the request being served, and why: at the token endpoint, because something was used twice. */
+/** Audit details of a grant that oidc-provider revokes in the current request. At the token endpoint the reason is always reuse. */
 function whyRevoked(): Pick<AuditEvent, "userId" | "clientId" | "reason"> {
   const { route, client, params, entities } = Provider.ctx?.oidc ?? {};
   const userId = (entities?.RefreshToken ?? entities?.AuthorizationCode)?.accountId;
@@ -104,12 +104,12 @@ function whyRevoked(): Pick<AuditEvent, "userId" | "clientId" | "reason"> {
   return { userId, clientId: client?.clientId, reason };
 }
 
-/** What we keep with a record that oidc-provider knows nothing of. */
+/** Fields that we store with a record and that oidc-provider does not know. */
 function extras(model: string, id: string): Record<string, unknown> {
   const request = browserRequest.current();
   switch (model) {
     case "Interaction":
-      if (!request) throw new Error("an interaction is saved for a browser only");
+      if (!request) throw new Error("an interaction can only be saved for a browser request");
       return { browser: browserBinding.set(request.ctx, purpose(id)) };
     case "Grant":
       return { ...request?.consent };
@@ -118,7 +118,7 @@ function extras(model: string, id: string): Record<string, unknown> {
   }
 }
 
-/** An interaction is there for the browser that began it; its id is in URLs, and a sibling host can plant the cookie that has it. */
+/** An interaction is bound to the browser that started it: its id is in URLs, and a sibling host can set its cookie. */
 function ofThisBrowser(id: string, payload: AdapterPayload | undefined): AdapterPayload | undefined {
   const request = browserRequest.current();
   const browser = payload?.browser;

@@ -4,15 +4,15 @@ import { whichServerPage } from "../pages/which-server-page.ts";
 import { sendPage } from "../server/http/send-page.ts";
 import { onlyRouteOf, routeOfResource } from "./resources.ts";
 
-/** In characters; nobody types more. */
-const longestAddress = 2000;
+/** In characters. */
+const maxAddressLength = 2000;
 
 /**
- * Clients that send no resource (RFC 8707) say nowhere which MCP server they mean, where there are several: the person knows. A page
- * asks for its address, and comes back with the same request and what was entered, which becomes the resource.
+ * A client that sends no `resource` (RFC 8707) does not say which of several MCP servers it wants. A page asks the user for the
+ * server's address and repeats the request with that address as the resource.
  *
- * @param query the authorization request's parameters; the answer of the page is taken out of it
- * @returns whether the page was sent, and the request is answered
+ * @param query the authorization request's parameters; the page's answer is removed from it
+ * @returns whether the request was answered with the page
  */
 export function askForServer(ctx: Context, query: URLSearchParams, table: RouteTable): boolean {
   const entered = query.get("server");
@@ -20,7 +20,7 @@ export function askForServer(ctx: Context, query: URLSearchParams, table: RouteT
   const isKnown = query.has("resource") || onlyRouteOf(table, ctx.host) || onlyRouteOf(table);
   const isRequest = query.has("client_id") && query.get("response_type") === "code";
   const mayAsk = isRequest && !query.get("prompt")?.split(" ").includes("none");
-  // Whoever accepts pages: only browsers are sent here.
+  // Only browsers accept HTML.
   if (isKnown || !mayAsk || !ctx.get("accept").includes("text/html")) return false;
   const resource = entered === null ? undefined : addressOf(entered);
   if (resource !== undefined && routeOfResource(table, resource)) {
@@ -38,24 +38,24 @@ export function askForServer(ctx: Context, query: URLSearchParams, table: RouteT
   return true;
 }
 
-/** People leave the scheme out, and copy spaces and fragments. */
+/** Users omit the scheme and copy spaces and fragments. */
 function addressOf(entered: string): string | undefined {
-  const text = entered.trim().slice(0, longestAddress);
+  const text = entered.trim().slice(0, maxAddressLength);
   const url = URL.parse(/^https?:\/\//i.test(text) ? text : `https://${text}`);
   if (url === null) return undefined;
   url.hash = "";
   return url.href;
 }
 
-/** OpenID Connect's, which oidc-provider refuses without the scope openid. None of them lowers what is asked of the person. */
+/** OpenID Connect parameters, which oidc-provider rejects without the scope openid. Dropping them never weakens a check. */
 const withOpenidOnly = new Set(["nonce", "acr_values", "claims", "claims_locales", "id_token_hint"]);
 const prompts = new Set(["none", "login", "consent"]);
-/** A client that posts these shall not find them in an address. */
+/** Credentials that a client may post; they must not end up in a URL. */
 const secrets = new Set(["client_secret", "client_assertion", "client_assertion_type"]);
 
 /**
- * The parameters of an authorization request that mean something here: those without a value are left out (RFC 6749 section 3.1), as
- * are values of `prompt` that we do not know (`select_account`) and, without the scope openid, what only OpenID Connect defines.
+ * The parameters of an authorization request that apply here. Left out are parameters without a value (RFC 6749 section 3.1),
+ * unknown values of `prompt` (`select_account`) and, without the scope openid, those that only OpenID Connect defines.
  */
 export function authorizationParameters(given: URLSearchParams): URLSearchParams {
   const read = new URLSearchParams();

@@ -10,7 +10,7 @@ import type { Metrics } from "../telemetry/metrics.ts";
 import type { FailureCode } from "../upstream-oauth/failures.ts";
 import type { ConsentNotice } from "../upstream-oauth/upstream-oauth.ts";
 
-/** What `createAuthorizationServer` needs from the rest of the house. */
+/** Dependencies of `createAuthorizationServer`. */
 export interface AuthorizationServerDeps {
   readonly routes: CurrentRoutes;
   readonly store: Store;
@@ -23,19 +23,19 @@ export interface AuthorizationServerDeps {
     ): Promise<{
       readonly state: "connected" | "not_needed" | "missing" | "unavailable";
       readonly missingScopes: readonly string[];
-      /** Signing in at the company's provider again would mend it. */
+      /** Whether signing in again at the identity provider would fix it. */
       readonly signInNeeded?: boolean;
-      /** Why no call would get anywhere, whoever sends it. */
+      /** Why every call would fail, for any user. */
       readonly fault?: FailureCode;
     }>;
   };
-  /** Where connecting the route would lead the person; absent, or undefined from it: that cannot be told beforehand. */
+  /** Where connecting the route would lead the user. Absent, or undefined as its result, if unknown in advance. */
   readonly upstreamNotice?: (userId: string, route: Route) => Promise<ConsentNotice | undefined>;
-  /** Whether policy lets this person reach the route now. */
+  /** Whether policy currently allows this user to reach the route. */
   readonly mayReach: (person: Subject, route: Route) => boolean;
   readonly keys: Pick<SigningKeyRing, "signer" | "jwks" | "privateKeys" | "onChange">;
   readonly externalTokens: Pick<ExternalTokens, "identify">;
-  /** Safe fetching: client documents and clients' keys come from strangers' URLs. */
+  /** Fetches client documents and client keys from untrusted URLs. */
   readonly fetch: typeof globalThis.fetch;
   readonly logger: Logger;
   readonly metrics: Pick<Metrics, "authorizationStepDuration" | "consents" | "errors" | "limitsReached">;

@@ -2,39 +2,40 @@ import { LRUCache } from "lru-cache";
 import Provider, { type KoaContextWithOIDC } from "oidc-provider";
 import { clientAddress } from "../server/http/request.ts";
 import { countPerHour } from "../util/hourly-counts.ts";
+import { SingleFlight } from "../util/single-flight.ts";
 import type { AuthorizationServerDeps } from "./authorization-server.ts";
 import { clientIdFault, readClientMetadata } from "./clients.ts";
 import { orUnavailable } from "./errors.ts";
 
-/** What was fetched, or why it could not be; kept as bytes, since a Response is read once. */
+/** The result of a fetch. Kept as bytes, because a Response can be read only once. */
 type Outcome =
   | { readonly status: number; readonly headers: [string, string][]; readonly body: Uint8Array<ArrayBuffer> }
   | { readonly failure: unknown };
 
-/** Fetching what clients' metadata documents and `jwks_uri` point to: URLs of strangers', asked for by strangers. */
+/** Fetches clients' metadata documents and key sets (`jwks_uri`): untrusted URLs in untrusted requests. */
 export interface ClientFetches {
-  /** oidc-provider's `fetch`: joined per URL, its outcome remembered, within the limits. */
+  /** oidc-provider's `fetch`: coalesced per URL, cached and limited. */
   readonly fetch: (url: string, init: RequestInit) => Promise<Response>;
-  /** Whether the document at `id` may matter to this request; else nothing is fetched. */
+  /** Whether this request may need the document at `id`; if not, nothing is fetched. */
   mayFetchDocument(ctx: KoaContextWithOIDC | undefined, id: string): Promise<boolean>;
-  /** Whether a client may be known by the document at `id`. */
+  /** Whether the URL `id` may be a client_id. */
   mayUseDocument(ctx: KoaContextWithOIDC | undefined, id: string): boolean;
-  /** Why the document that this request's client is known by may not be used; undefined: it may. */
+  /** Why the client_id of this request may not be used, if so. */
   documentFault(ctx: object): string | undefined;
-  /** Seconds to wait for whom a limit stopped, in this request; undefined: none did. */
+  /** Seconds to wait if this request has reached a limit. */
   retryAfter(ctx: object): number | undefined;
 }
 
-/** An answer is asked for again after this, ms; oidc-provider keeps those it likes for longer. */
+/** How long an answer is cached, ms; oidc-provider caches valid documents for longer. */
 const rememberedMs = 60_000;
-/** A failure is not tried again before this, ms: whoever publishes a document and mends it waits that long. */
+/** How long a failure is cached, ms: a publisher who fixes a document waits this long. */
 const failureMs = 30_000;
 const rememberedBytes = 8 * 1024 * 1024;
-/** Longer than any document or key set that oidc-provider or a client has use for. */
-const longestBytes = 64 * 1024;
-/** Longer documents are refused (`fetchResponseBodyLimits`), however many of their bytes mean nothing. */
-const longestDocument = 5 * 1024;
-/** Endpoints that name a client in a posted form, without a person: of use only where somebody has allowed the client. */
+/** More than any usable document or key set. */
+const maxBytes = 64 * 1024;
+/** oidc-provider rejects longer documents (`fetchResponseBodyLimits`). */
+const maxDocumentBytes = 5 * 1024;
+/** Endpoints that a client calls without a user: only useful to clients that a user has allowed. */
 const callerEndpoints = new Set(["token", "revocation", "introspection"]);
 
 export function createClientFetches(
@@ -46,7 +47,7 @@ export function createClientFetches(
     maxSize: rememberedBytes,
     sizeCalculation: (outcome, url) => url.length + ("body" in outcome ? outcome.body.length : 0) + 512,
   });
-  const underWay = new Map<string, Promise<Outcome>>();
+  const flights = new SingleFlight<Outcome>();
   const counts = countPerHour();
   const limited = new WeakMap<object, number>();
   const faults = new WeakMap<object, string>();
@@ -62,10 +63,10 @@ export function createClientFetches(
   }
 
   /** @throws Error when one of the limits is reached. */
-  async function takePart(url: string): Promise<void> {
+  async function enforceLimits(url: string): Promise<void> {
     const ctx = Provider.ctx;
     const clientId = ctx?.oidc?.client?.clientId ?? url;
-    // Clients in use are few, and each is asked for once a minute: what strangers use up must not stop them.
+    // Clients in use are exempt: unknown clients that reach the limits must not block them.
     if (await hasGrant(clientId)) return;
     const { clientFetchesPerHost, clientFetchesPerAddress } = limits();
     const address = ctx && clientAddress(ctx.req, routes().config.envoy.xffNumTrustedHops);
@@ -80,35 +81,31 @@ export function createClientFetches(
   async function load(url: string, init: RequestInit): Promise<Outcome> {
     const response = await deps.fetch(url, init);
     const body = new Uint8Array(await response.arrayBuffer());
-    if (body.length > longestBytes) throw new Error(`the answer is longer than ${longestBytes} bytes`);
+    if (body.length > maxBytes) throw new Error(`the answer is longer than ${maxBytes} bytes`);
     const document = response.status === 200 ? clientDocument(url, body) : undefined;
     const read = document ?? body;
     const others = [...response.headers].filter(([name]) => name !== "content-length");
-    // By its length oidc-provider refuses what is too long before it reads on, and can say why.
+    // oidc-provider rejects a document that is too long by this header, with its reason.
     const headers: [string, string][] = [...others, ["content-length", String(read.length)]];
     return { status: response.status, headers, body: read };
   }
 
   async function loadOnce(url: string, init: RequestInit): Promise<Outcome> {
-    await takePart(url);
-    const running = underWay.get(url);
+    await enforceLimits(url);
+    const running = flights.get(url);
     if (running) return running;
-    if (underWay.size >= limits().clientFetchesAtOnce) throw stop("client_fetches_at_once", 5);
-    const loading = load(url, init)
-      .catch((failure: unknown): Outcome => ({ failure }))
-      .then((outcome) => {
-        const failed = "failure" in outcome || outcome.status !== 200;
-        remembered.set(url, outcome, { ttl: failed ? failureMs : rememberedMs });
-        return outcome;
-      })
-      .finally(() => underWay.delete(url));
-    underWay.set(url, loading);
-    return loading;
+    if (flights.size >= limits().clientFetchesAtOnce) throw stop("client_fetches_at_once", 5);
+    return flights.run(url, async () => {
+      const outcome = await load(url, init).catch((failure: unknown): Outcome => ({ failure }));
+      const failed = "failure" in outcome || outcome.status !== 200;
+      remembered.set(url, outcome, { ttl: failed ? failureMs : rememberedMs });
+      return outcome;
+    });
   }
 
   return {
     async fetch(url, init) {
-      const outcome = remembered.get(url) ?? (await (underWay.get(url) ?? loadOnce(url, init)));
+      const outcome = remembered.get(url) ?? (await (flights.get(url) ?? loadOnce(url, init)));
       if ("failure" in outcome) throw outcome.failure;
       const { status, headers, body } = outcome;
       return new Response([101, 204, 205, 304].includes(status) ? null : body, { status, headers });
@@ -120,7 +117,7 @@ export function createClientFetches(
     },
     documentFault: (ctx) => faults.get(ctx),
     async mayFetchDocument(ctx, id) {
-      // Known to oidc-provider under `route`, not under its path, which has an alias.
+      // Endpoints have alias paths; oidc-provider identifies them by `route`.
       const route = ctx?.oidc?.route;
       return route === undefined || !callerEndpoints.has(route) || (await hasGrant(id));
     },
@@ -128,9 +125,9 @@ export function createClientFetches(
   };
 }
 
-/** A client's metadata document as it is meant; undefined: it is none, or too long for one. */
+/** A client's metadata document, normalized; undefined if it is not one or is too long. */
 function clientDocument(url: string, body: Uint8Array): Uint8Array<ArrayBuffer> | undefined {
-  if (body.length > longestDocument) return undefined;
+  if (body.length > maxDocumentBytes) return undefined;
   try {
     const given: unknown = JSON.parse(new TextDecoder().decode(body));
     if (typeof given !== "object" || given === null || !("client_id" in given)) return undefined;

@@ -3,19 +3,19 @@ import { longestClientName, mostRedirectUris, redirectUriFault } from "../config
 import type { Config } from "../config/config.ts";
 
 /**
- * Brings a client's metadata (registered, fetched or configured) to what we support, before oidc-provider validates them. RFC
- * 7591 section 2 lets a server replace values: grant types we do not know are dropped rather than refused, since some clients
- * list every one they can use. Native apps are recognised by where they listen, since few say what they are (RFC 8252).
+ * Reduces a client's metadata (registered, fetched or configured) to what we support, before oidc-provider validates it. RFC
+ * 7591 section 2 lets a server replace values: unknown grant types are dropped instead of rejected, because some clients list
+ * every grant type they can use. Native apps are recognized by their redirect URI, because few declare themselves (RFC 8252).
  * @throws errors.InvalidClientMetadata
  */
 export function applyClientMetadataRules(metadata: Record<string, unknown>): void {
   const { redirect_uris: redirectUris, client_name: name } = metadata;
   metadata.grant_types = supported(metadata.grant_types, ["authorization_code", "refresh_token"]);
   metadata.response_types = supported(metadata.response_types, ["code"]);
-  // A code in a fragment or a form is not found by a client that looks for it in its query: it stays in the page, good for whoever
-  // began the request with a challenge of their own.
+  // A client that expects the code in the query does not find one in a fragment or a form. It stays in the page, where an attacker
+  // who started the request with their own code challenge can redeem it.
   metadata.response_modes = ["query"];
-  // Scopes belong to routes, not to us; which ones a client may have is asked at each authorization.
+  // Scopes belong to routes and are decided at each authorization.
   delete metadata.scope;
   delete metadata.sector_identifier_uri;
   if (typeof name === "string") metadata.client_name = plainText(name) || undefined;
@@ -25,7 +25,7 @@ export function applyClientMetadataRules(metadata: Record<string, unknown>): voi
     );
   }
   if (isMetadataDocument(metadata) && metadata.token_endpoint_auth_method === "client_secret_basic") {
-    // The default for a document that says nothing; one that asks for a shared secret was refused already.
+    // oidc-provider's default for a document without a method; documents that ask for a shared secret were rejected earlier.
     metadata.token_endpoint_auth_method = "none";
   }
   if (!isStrings(redirectUris)) return;
@@ -42,8 +42,8 @@ function isMetadataDocument(metadata: Record<string, unknown>): boolean {
 }
 
 /**
- * A name without what bends the text around it or is not seen: control and format characters (bidirectional overrides,
- * zero-width spaces, tags), line breaks, and heaps of combining marks.
+ * A name without characters that are invisible or alter the text around them: control and format characters (bidirectional
+ * overrides, zero-width spaces, tags), line breaks and stacked combining marks.
  */
 function plainText(name: string): string {
   const visible = name
@@ -52,7 +52,7 @@ function plainText(name: string): string {
   return visible.replaceAll(/(\p{M}{3})\p{M}+/gu, "$1").trim();
 }
 
-/** What is left of a list; a value of another type is oidc-provider's to refuse. */
+/** The known values of a list. oidc-provider rejects values of other types. */
 function supported(given: unknown, known: readonly string[]): unknown {
   if (!isStrings(given)) return given;
   const kept = given.filter((value) => known.includes(value));
@@ -63,12 +63,11 @@ function isStrings(value: unknown): value is string[] {
   return Array.isArray(value) && value.every((entry) => typeof entry === "string");
 }
 
-const longest = 512;
+const maxClientIdLength = 512;
 
 /**
- * Why a client may not be known by the document at this URL, as a sentence without its end; undefined: it may. It must be
- * https, with a path of its own, on an allowed host. Host patterns: `app.example.com`, or `*.example.com` for every name below it; no
- * patterns: any host.
+ * Why a URL may not be a client_id, as a sentence without the final period; undefined if it may. It must be https, with a path, on
+ * an allowed host. Host patterns: `app.example.com`, or `*.example.com` for every name below it; without patterns, any host.
  */
 export function clientIdFault(
   clientId: string,
@@ -77,11 +76,11 @@ export function clientIdFault(
     allowedClientIdDomains: domains,
   }: Pick<Config["authorizationServer"], "clientIdMetadataDocument" | "allowedClientIdDomains">,
 ): string | undefined {
-  if (!enabled) return "this gateway does not accept applications that are known by a document they publish";
+  if (!enabled) return "this gateway does not accept Client ID Metadata Documents";
   const url = URL.parse(clientId);
   const usable = url?.protocol === "https:" && url.pathname !== "/" && url.hash === "" && url.username === "";
-  if (!usable || clientId.length > longest)
-    return `the URL by which the application names itself cannot be a client_id: it must be https, with a path, and no longer than ${longest} characters`;
+  if (!usable || clientId.length > maxClientIdLength)
+    return `the URL cannot be a client_id: it must be https, with a path, and no longer than ${maxClientIdLength} characters`;
   const allowed =
     domains.length === 0 ||
     domains.some((domain) =>
@@ -89,10 +88,10 @@ export function clientIdFault(
     );
   return allowed
     ? undefined
-    : `this gateway does not accept applications published by ${url.host}, which its operator has not listed`;
+    : `this gateway does not accept applications published by ${url.host}: the host is not on its allow list`;
 }
 
-/** Who vouches for a client: `known`, an operator; `document`, the host its id names; `registered`, nobody but itself. */
+/** Who vouches for a client: `known`: an operator; `document`: the host in its id; `registered`: only the client itself. */
 export function clientSource(config: Config, clientId: string): "document" | "registered" | "known" {
   if (config.authorizationServer.clients.some((client) => client.clientId === clientId)) return "known";
   return clientId.startsWith("https://") ? "document" : "registered";
@@ -100,28 +99,28 @@ export function clientSource(config: Config, clientId: string): "document" | "re
 
 const loopback = new Set(["localhost", "127.0.0.1", "[::1]"]);
 
-/** Whether answers to this redirect URI stay on the person's own computer (RFC 8252 section 7.3). */
+/** Whether answers to this redirect URI stay on the user's computer (RFC 8252 section 7.3). */
 export function isLoopbackRedirect({ protocol, hostname }: URL): boolean {
   return protocol === "http:" && loopback.has(hostname);
 }
 
-/** Members that decide what a client may do, or how it authenticates: they stay as they came, for the rules to accept or refuse. */
+/** Members that decide what a client may do or how it authenticates: passed on unchanged, to be validated strictly. */
 const strict = new Set(["client_id", "redirect_uris", "jwks_uri", "jwks", "token_endpoint_auth_signing_alg"]);
-/** Members that hold a secret; null is none. */
+/** Members that hold a secret. */
 const secrets = new Set(["client_secret", "client_secret_expires_at"]);
 const texts = new Set(["software_id", "software_version"]);
 const links = new Set(["client_uri", "logo_uri", "tos_uri", "policy_uri"]);
 const lists = new Set(["grant_types", "response_types"]);
-/** What oidc-provider takes for one. */
+/** oidc-provider's own pattern. */
 const emailAddress = /^[a-zA-Z0-9.!#$%&'*+/=?^_`{|}~-]+@[a-zA-Z0-9-]+(?:\.[a-zA-Z0-9-]+)*$/;
 
 /**
- * What a client says of itself (RFC 7591 section 2, or a Client ID Metadata Document), as far as it means anything here. In
- * descriptive members null, "" and an empty list are as good as absent, a list may come as text and the other way round, and what
- * is not understood is left out, as section 2 allows. Never so: redirect URIs, keys, and how the client authenticates.
+ * Normalizes client metadata (RFC 7591 section 2, or a Client ID Metadata Document). In descriptive members null, "" and an empty
+ * list count as absent, lists and text are converted into each other, and unknown values are left out, as section 2 allows.
+ * Redirect URIs, keys and authentication methods are never changed.
  *
- * @param of `registration`: an authentication method of null or "" is the default, which has a secret. `document`: it stays, and is
- * refused; a document that does not name one is a public client's.
+ * @param of `registration`: an authentication method of null or "" means the default, which has a secret. `document`: such a value is
+ * rejected; a document without the member describes a public client.
  */
 export function readClientMetadata(
   given: Readonly<Record<string, unknown>>,
@@ -132,7 +131,7 @@ export function readClientMetadata(
     const meant = readMember(name, value, of);
     if (meant !== undefined) read[name] = meant;
   }
-  // Only an assertion is signed; a client that sends none may name an algorithm all the same.
+  // The algorithm applies to private_key_jwt only, but other clients name one, too.
   if (read.token_endpoint_auth_method !== "private_key_jwt") delete read.token_endpoint_auth_signing_alg;
   return read;
 }
@@ -143,7 +142,7 @@ function readMember(name: string, value: unknown, of: "registration" | "document
     return of === "registration" && isEmpty(value) ? undefined : value;
   if (isEmpty(value)) return undefined;
   if (strict.has(name)) return value;
-  // A registration's secret is ours to make; one in a document is refused.
+  // On registration, the secret is ours to generate; a secret in a document is rejected.
   if (secrets.has(name)) return of === "document" ? value : undefined;
   if (name === "client_name") return text(value);
   if (texts.has(name)) return typeof text(value) === "string" ? text(value) : undefined;
@@ -164,14 +163,14 @@ function isEmpty(value: unknown): boolean {
   );
 }
 
-/** A value of another type stays what it is: the rules name it. */
+/** A value of another type is unchanged, so that validation reports it. */
 function text(value: unknown): unknown {
   if (typeof value === "number" || typeof value === "boolean") return String(value);
   if (Array.isArray(value) && value.every((entry) => typeof entry === "string")) return value.join(" ");
   return value;
 }
 
-/** Nothing is fetched from these, nor shown: one that is not usable is left out. */
+/** Links are neither fetched nor shown: unusable ones are left out. */
 function link(value: unknown, of: "registration" | "document"): string | undefined {
   const url = typeof value === "string" ? URL.parse(value) : null;
   if (url?.protocol !== "https:" && !(url?.protocol === "http:" && of === "registration")) return undefined;

@@ -2,6 +2,7 @@ import Router from "@koa/router";
 import type { Context, Middleware, Next } from "koa";
 import type Provider from "oidc-provider";
 import { openCors, readForm, requestId } from "../server/http/request.ts";
+import { withDeadline } from "../util/deadline.ts";
 import { askForServer, authorizationParameters } from "./ask-for-server.ts";
 import type { AuthorizationServerDeps } from "./authorization-server.ts";
 import { clientSource } from "./clients.ts";
@@ -12,10 +13,10 @@ import { createProvider } from "./provider.ts";
 import { type BodyKind, browserRequest, clientRequest } from "./requests.ts";
 import { onlyRouteOf } from "./resources.ts";
 
-/** Our authorization server for MCP clients (F3), as middleware for the HTTP door. */
+/** The authorization server for MCP clients, as middleware of the public listener. */
 export interface AuthorizationServer {
   readonly middleware: ReturnType<Router["routes"]>;
-  /** What is known of a client. Never rejects; a document that does not come in a second has no name. */
+  /** Describes a client. Never rejects; the name is missing if its document does not arrive within a second. */
   describeClient(
     clientId: string,
   ): Promise<{ id: string; name?: string; source: "document" | "registered" | "known" }>;
@@ -29,8 +30,8 @@ interface Running {
 }
 
 /**
- * Builds the authorization server: its endpoints and steps on the issuer's host, metadata documents there and on every route's.
- * Paths follow `paths.prefix` as configured now; a new prefix needs a restart.
+ * Builds the authorization server: endpoints and interaction pages on the issuer's host, metadata there and on every route's host.
+ * Paths use `paths.prefix` at startup; a new prefix requires a restart.
  */
 export function createAuthorizationServer(deps: AuthorizationServerDeps): AuthorizationServer {
   const { routes, keys } = deps;
@@ -55,7 +56,7 @@ export function createAuthorizationServer(deps: AuthorizationServerDeps): Author
     routes().config.routes.find((route) => route.host === ctx.host)?.origin;
   const issuerOnly: Middleware = (ctx, next) => (onIssuer(ctx) ? next() : undefined);
 
-  /** Hands a browser's request to oidc-provider under its own name of the path. */
+  /** Passes a browser's request to oidc-provider under oidc-provider's path. */
   const provide =
     (path: (ctx: Context) => string) =>
     async (ctx: Context): Promise<void> => {
@@ -64,7 +65,7 @@ export function createAuthorizationServer(deps: AuthorizationServerDeps): Author
       await browserRequest.run(ctx, () => current().handle(ctx.req, ctx.res));
     };
 
-  /** The same for a client's own. */
+  /** Passes a client's own request to oidc-provider. */
   const provideTo =
     (path: string, kind: BodyKind) =>
     async (ctx: Context): Promise<void> => {
@@ -74,7 +75,7 @@ export function createAuthorizationServer(deps: AuthorizationServerDeps): Author
       await browserRequest.run(ctx, () => current().handle(request, ctx.res));
     };
 
-  /** On with an authorization after a step, for the browser and the person whose it is. */
+  /** Resumes an authorization after a step, for the browser and the user that it belongs to. */
   async function resume(ctx: Context): Promise<void> {
     const may = await browserRequest.run(ctx, () => interactions.mayResume(ctx));
     if (may) await provide(() => ctx.path)(ctx);
@@ -89,7 +90,7 @@ export function createAuthorizationServer(deps: AuthorizationServerDeps): Author
     ctx.body = {
       error: "registration_not_supported",
       error_description:
-        "clients cannot register themselves here; use a Client ID Metadata Document, or ask the operator to enter the client",
+        "dynamic client registration is disabled; use a Client ID Metadata Document, or ask the operator to add the client",
       request_id: requestId(ctx.req),
     };
   }
@@ -101,7 +102,7 @@ export function createAuthorizationServer(deps: AuthorizationServerDeps): Author
     return provide(() => "/oauth/authorize")(ctx);
   }
 
-  /** A posted request (RFC 6749 section 3.1) goes on as a link: a browser sends our cookies along with that one only. */
+  /** Redirects a posted request (RFC 6749 section 3.1) to a GET: browsers send our SameSite cookies only with that. */
   async function authorizePosted(ctx: Context, next: Next): Promise<void> {
     if (!onIssuer(ctx) && !routeOrigin(ctx)) return next();
     const given = new URLSearchParams([...new URLSearchParams(ctx.querystring), ...(await readForm(ctx))]);
@@ -111,7 +112,7 @@ export function createAuthorizationServer(deps: AuthorizationServerDeps): Author
     ctx.redirect(`${routes().config.issuer}/oauth/authorize?${query}`);
   }
 
-  /** On a route's host: adds the resource that clients of the 2025-03-26 revision do not send. */
+  /** On a route's host: adds the resource, which clients of the 2025-03-26 revision do not send. */
   function withResource(ctx: Context, query: URLSearchParams): URLSearchParams {
     const only = onIssuer(ctx) ? undefined : onlyRouteOf(routes(), ctx.host);
     if (only && !query.has("resource")) query.set("resource", only.resource);
@@ -170,14 +171,10 @@ export function createAuthorizationServer(deps: AuthorizationServerDeps): Author
   }
 
   async function describeClient(id: string) {
-    const unnamed = AbortSignal.timeout(1000);
-    const late = new Promise<undefined>((resolve) =>
-      unnamed.addEventListener("abort", () => resolve(undefined), { once: true }),
-    );
     const found = current()
       .provider.Client.find(id)
       .catch(() => undefined);
-    const client = await Promise.race([found, late]);
+    const client = await withDeadline(found, 1000, () => undefined);
     return { id, name: client?.clientName, source: clientSource(routes().config, id) };
   }
 

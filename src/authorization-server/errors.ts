@@ -5,17 +5,17 @@ import { requestId } from "../server/http/request.ts";
 import { sendPage } from "../server/http/send-page.ts";
 import { StoreUnavailable } from "../store/errors.ts";
 
-/** An error of oidc-provider, as its events have it. */
+/** An error as oidc-provider's events report it. */
 export interface Failure {
-  /** Its code; oidc-provider's errors have it as their message, too. */
+  /** The error code; oidc-provider also uses it as the message. */
   readonly error?: string;
   readonly message: string;
   readonly error_description?: string;
-  /** What oidc-provider keeps from its answers. */
+  /** Detail that oidc-provider does not put into its answers. */
   readonly error_detail?: string;
 }
 
-/** Both are sentences without their end, for a page as well as for an `error_description`. */
+/** Sentences without the final period, for a page as well as for an `error_description`. */
 export interface Explanation {
   readonly happened: string;
   readonly remedy?: string;
@@ -24,11 +24,11 @@ export interface Explanation {
 const startAgain = "authorize again";
 
 /**
- * What went wrong and what to do about it, for an engineer who reads a client's log. Says nothing that a stranger could not have
- * found out by asking: no address, and no text of the request but the host of a client's document.
+ * What went wrong and what to do about it, for an engineer who reads a client's log. Reveals nothing to an untrusted caller: no
+ * addresses, and of the request only the host of a client's document.
  *
- * @param client.id as the request names it
- * @param client.fault why its document is not even asked for
+ * @param client.id as in the request
+ * @param client.fault why its document is not fetched
  */
 export function explainError(
   failure: Failure,
@@ -37,7 +37,7 @@ export function explainError(
   const detail = failure.error_detail;
   switch (failure.error ?? failure.message) {
     case "invalid_grant":
-      // Others say it in their own words.
+      // Other errors describe themselves.
       if (failure.error_description !== "grant request is invalid" || detail === undefined) return undefined;
       return { happened: detail, remedy: grantRemedy(detail) };
     case "invalid_client":
@@ -45,11 +45,11 @@ export function explainError(
     case "invalid_client_metadata":
     case "invalid_redirect_uri":
       if (failure.error_description === undefined || documentHost(client.id) === undefined) return undefined;
-      // The request's, not the document's.
+      // A fault of the request, not of the document.
       if (failure.error_description.startsWith("redirect_uri ")) return undefined;
       return {
-        happened: `the description that the application publishes is not acceptable: ${failure.error_description}`,
-        remedy: "its publisher has to correct it",
+        happened: `the client metadata document of the application is invalid: ${failure.error_description}`,
+        remedy: "its publisher has to fix it",
       };
     case "unsupported_grant_type":
       return {
@@ -63,10 +63,10 @@ export function explainError(
 
 function grantRemedy(detail: string): string {
   if (/code_verifier|code_challenge/.test(detail))
-    return "send the code_verifier of the request that asked for this code";
+    return "send the code_verifier of the authorization request";
   if (detail.includes("redirect_uri")) return "send the redirect_uri of the authorization request";
   if (detail === "client mismatch")
-    return "it was issued to another client_id: use the one that asked for it";
+    return "it was issued to another client_id: use the client_id that requested it";
   return startAgain;
 }
 
@@ -79,28 +79,28 @@ function clientFault(
   const host = documentHost(id);
   if (description.includes("fetch failed")) {
     return {
-      happened: `this gateway could not fetch the application's description from ${host ?? "its host"}: ${fetchFault(detail)}`,
-      remedy: "the operator finds the whole reason in the log by the request id",
+      happened: `this gateway could not fetch the application's metadata document from ${host ?? "its host"}: ${fetchFault(detail)}`,
+      remedy: "the gateway's log has the full reason under the request id",
     };
   }
   if (description.includes("fetch not allowed"))
-    return { happened: "nobody has allowed this client here, or no longer", remedy: startAgain };
+    return { happened: "no user has a valid grant for this client", remedy: startAgain };
   switch (detail) {
     case "client not found":
       return host === undefined
         ? {
-            happened: "the client_id is not known here: it never registered, or was forgotten since",
+            happened: "the client_id is unknown: it was never registered, or its registration has expired",
             remedy: "register again",
           }
         : {
-            happened: "the URL by which the application names itself cannot be a client_id",
-            remedy: "it must be https, with a path, and without fragment, user and dot segments",
+            happened: "the URL cannot be a client_id",
+            remedy: "it must be https, with a path, and without fragment, user info and dot segments",
           };
     case "invalid secret provided":
-      return { happened: "the client_secret is wrong", remedy: "send the one that registration answered" };
+      return { happened: "the client_secret is wrong", remedy: "send the one that registration returned" };
     case "the provided authentication mechanism does not match the registered client authentication method":
       return {
-        happened: "the client does not authenticate as it has registered",
+        happened: "the client does not use the authentication method that it registered",
         remedy: "use its token_endpoint_auth_method, or register again",
       };
     case undefined:
@@ -110,13 +110,13 @@ function clientFault(
   }
 }
 
-/** Not the error itself: it may say which addresses a name has here, and what answers there. */
+/** Hides the error itself: it may reveal internal addresses and what answers there. */
 function fetchFault(detail = ""): string {
   const status = /^unexpected response status (\d{3})$/.exec(detail)?.[1];
   if (status !== undefined) return `it answered with HTTP status ${status}`;
   if (/JSON/.test(detail)) return "its answer is not JSON";
   if (/too large|longer than/.test(detail)) return "its answer is too long";
-  return "it could not be reached from here";
+  return "it could not be reached";
 }
 
 function documentHost(id: string | undefined): string | undefined {
@@ -125,8 +125,8 @@ function documentHost(id: string | undefined): string | undefined {
 }
 
 /**
- * Answers with the error that oidc-provider has found: as a page, or as JSON for who asks for that. `ctx.status` is its status.
- * @param explained in words, where they are better than oidc-provider's
+ * Answers with an error of oidc-provider, as a page or as JSON, with the status `ctx.status`.
+ * @param explained replaces oidc-provider's description
  */
 export function sendError(ctx: KoaContextWithOIDC, failure: Failure, explained?: Explanation): void {
   const status = ctx.status;
@@ -134,18 +134,16 @@ export function sendError(ctx: KoaContextWithOIDC, failure: Failure, explained?:
   const error = ours ? "server_error" : (failure.error ?? failure.message);
   const happened = ours
     ? "something went wrong on our side"
-    : (explained?.happened ??
-      failure.error_description ??
-      "the application sent a request that cannot be answered");
+    : (explained?.happened ?? failure.error_description ?? "the application sent an invalid request");
   if (ctx.accepts("html", "json") === "json") {
     const error_description = [happened, explained?.remedy].filter(Boolean).join("; ");
     ctx.body = { error, error_description, request_id: requestId(ctx.req) };
     return;
   }
   const again =
-    "Go back to the application and connect again. If it happens again, the application has to be corrected.";
+    "Go back to the application and connect again. If the error persists, report it to the application's publisher.";
   const page = errorPage({
-    title: "This authorization cannot go on",
+    title: "This authorization cannot continue",
     happened: sentence(happened),
     remedy: explained?.remedy === undefined ? again : sentence(explained.remedy),
     code: error,
@@ -154,7 +152,7 @@ export function sendError(ctx: KoaContextWithOIDC, failure: Failure, explained?:
   sendPage(ctx, status, page);
 }
 
-/** `temporarily_unavailable` as RFC 6749 section 4.1.2.1 names it, with HTTP status 503 at endpoints that clients call directly. */
+/** `temporarily_unavailable` (RFC 6749 section 4.1.2.1), with HTTP status 503 at endpoints that clients call directly. */
 export function temporarilyUnavailable(message: string, cause?: unknown): errors.OIDCProviderError {
   const error = new errors.TemporarilyUnavailable(message, { cause });
   error.status = 503;
@@ -162,13 +160,13 @@ export function temporarilyUnavailable(message: string, cause?: unknown): errors
   return error;
 }
 
-/** Awaits work on the store inside oidc-provider; when the store does not answer, the client hears 503, not 500. */
+/** Awaits store work inside oidc-provider; if the store is unavailable, the client gets 503 instead of 500. */
 export async function orUnavailable<T>(work: Promise<T>): Promise<T> {
   try {
     return await work;
   } catch (error) {
     if (error instanceof StoreUnavailable) {
-      throw temporarilyUnavailable("the service cannot reach its database; try again shortly", error);
+      throw temporarilyUnavailable("the gateway cannot reach its database; try again shortly", error);
     }
     throw error;
   }

@@ -14,8 +14,8 @@ import { routeOfResource } from "./resources.ts";
 type Deps = Pick<AuthorizationServerDeps, "routes" | "store">;
 
 /**
- * The grant an authorization request ends in, not saved yet: everything it asks for, if the person has just consented, or if
- * they have allowed as much before; else none, and consent is asked for.
+ * The unsaved grant of an authorization request. It covers the whole request if the user has just consented or a remembered consent
+ * covers it; otherwise there is none, and the user is asked for consent.
  */
 export async function grantOfRequest(ctx: KoaContextWithOIDC, deps: Deps): Promise<Grant | undefined> {
   const { client, session, result, provider, params, resourceServers = {} } = ctx.oidc;
@@ -36,7 +36,7 @@ export async function grantOfRequest(ctx: KoaContextWithOIDC, deps: Deps): Promi
   return grant;
 }
 
-/** Whether a person has allowed a client before, with answers sent to this redirect URI; any route. */
+/** Whether the user has allowed the client before, for any route, with this redirect URI. */
 export async function hasAllowed(
   asked: { readonly userId: string; readonly clientId: string; readonly redirectUri: string },
   deps: Deps,
@@ -45,8 +45,8 @@ export async function hasAllowed(
 }
 
 /**
- * When the person allowed as much as this request asks for, Unix seconds. Only for an https redirect URI: on a device any
- * program can listen on a loopback port or claim a scheme, so that the person alone can tell who asks (RFC 8252 section 8.6).
+ * When the user consented to everything that this request asks for, Unix seconds. Only for an https redirect URI: any local program
+ * can listen on a loopback port or claim a scheme, so only the user knows who asks (RFC 8252 section 8.6).
  */
 async function remembered(
   ctx: KoaContextWithOIDC,
@@ -70,7 +70,7 @@ async function remembered(
   return covering.length > 0 ? Math.max(...covering.map(({ consentedAt }) => consentedAt)) : undefined;
 }
 
-/** The live grants of a person, client and redirect URI whose consent has not ended. Grants of earlier versions name no URI. */
+/** The grants of a user, client and redirect URI whose consent has not expired. Grants of earlier versions have no URI. */
 async function consents(
   { userId, clientId, redirectUri }: { userId: string; clientId: string; redirectUri: string },
   deps: Deps,
@@ -84,7 +84,7 @@ async function consents(
   });
 }
 
-/** A redirect URI as a consent names it: a loopback address without its port, which is another at every start. */
+/** A redirect URI as stored with a consent: loopback addresses lose their port, which changes at every start. */
 function consentTarget(redirectUri: string): string {
   const url = URL.parse(redirectUri);
   if (!url || !isLoopbackRedirect(url)) return redirectUri;
@@ -92,7 +92,7 @@ function consentTarget(redirectUri: string): string {
   return url.href;
 }
 
-/** A grant's scopes by our own name of each resource, however the client spelled it. */
+/** A grant's scopes by the canonical name of each resource. */
 function scopesByRoute(
   payload: Record<string, unknown>,
   deps: Pick<Deps, "routes">,
@@ -114,7 +114,7 @@ function isRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-/** What the consent page has to say about a request, from what is known of client, person and route. */
+/** The facts that the consent page shows about a request. */
 export function consentFacts(known: {
   config: Config;
   client: NonNullable<Awaited<ReturnType<Provider["Client"]["find"]>>>;
@@ -124,9 +124,9 @@ export function consentFacts(known: {
   };
   person: BrowserSession;
   route: Route;
-  /** The connection's. */
+  /** The state of the connection. */
   state: string;
-  /** Where the upstream's own consent would lead, if that is known. */
+  /** Where the upstream's consent would lead, if known. */
   notice?: ConsentNotice;
 }): Omit<ConsentPage, "action" | "csrf" | "switchAccount" | "connections"> {
   const { config, client, interaction, person, route, state, notice } = known;
@@ -148,7 +148,7 @@ export function consentFacts(known: {
   };
 }
 
-/** What the request comes to, as the step's check has found it; the client's own list may name anything. */
+/** The scopes to grant, as the step's check determined them; the client may have requested others. */
 function scopesOfStep({ prompt }: { prompt: { details: Readonly<Record<string, unknown>> } }): string[] {
   const { scopes } = prompt.details;
   return Array.isArray(scopes) ? scopes.filter((scope) => typeof scope === "string") : [];

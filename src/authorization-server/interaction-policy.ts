@@ -7,23 +7,23 @@ import { routeOfRequest } from "./resources.ts";
 
 const { Check, Prompt } = interactionPolicy;
 
-/** Reason for a sign-in step: oidc-provider's session names somebody else than the browser's session with us. */
+/** Reason for a sign-in step: oidc-provider's session and our browser session belong to different users. */
 export const otherPerson = "other_person";
 
-/** What a client is told of a person whom policy denies the server. */
-export const deniedByPolicy = "the policy of this gateway does not let this person use the server";
+/** The error description for a client whose user is denied by policy. */
+export const deniedByPolicy = "the policy of this gateway denies this user access to the server";
 
 /**
- * The steps of an authorization, in order: sign in, consent to the client, consent at the upstream. The last one never
- * asks anything: it saves the grant once all others are done, so that a trip that breaks off leaves none behind.
+ * The steps of an authorization flow, in order: sign in, consent to the client, consent at the upstream. The last step never prompts:
+ * it saves the grant after all others, so that an abandoned flow leaves no grant behind.
  */
 export function createInteractionPolicy(deps: AuthorizationServerDeps): interactionPolicy.DefaultPolicy {
   const policy = interactionPolicy.base();
   const consent = policy.get("consent");
-  // Native apps are told by where the answer of this request goes, not by all that the client has registered.
+  // Native apps are recognized by the redirect URI of the request, not by all that the client has registered.
   consent?.checks.remove("native_client_prompt");
   if (consent) consent.details = scopesOfRequest;
-  // Also where consent is remembered: no client gets a code for somebody whom policy does not let in.
+  // Checked with a remembered consent, too: no client gets a code for a user who is denied by policy.
   consent?.checks.add(
     new Check("not_allowed", deniedByPolicy, "access_denied", async (ctx) => {
       const route = routeOfRequest(ctx, deps);
@@ -35,7 +35,7 @@ export function createInteractionPolicy(deps: AuthorizationServerDeps): interact
     }),
   );
   policy.get("login")?.checks.add(
-    new Check(otherPerson, "the person has to sign in", "login_required", async (ctx) => {
+    new Check(otherPerson, "the user has to sign in", "login_required", async (ctx) => {
       const { accountId } = ctx.oidc.session ?? {};
       if (!accountId) return Check.NO_NEED_TO_PROMPT;
       const request = browserRequest.current();
@@ -44,10 +44,10 @@ export function createInteractionPolicy(deps: AuthorizationServerDeps): interact
     }),
   );
   policy.get("login")?.checks.add(
-    new Check("sign_in_token_expired", "the server behind this route needs a new sign-in", async (ctx) => {
+    new Check("sign_in_token_expired", "the server behind this route requires a new sign-in", async (ctx) => {
       const route = routeOfRequest(ctx, deps);
       const { accountId, loginTs = 0 } = ctx.oidc.session ?? {};
-      // Whoever has just signed in would only be sent round in circles.
+      // A user who has just signed in would only be redirected in a loop.
       if (!route || !accountId || Date.now() / 1000 - loginTs < 60) return Check.NO_NEED_TO_PROMPT;
       const { signInNeeded } = await orUnavailable(deps.upstreamTokens.connectionState(accountId, route));
       return signInNeeded ? Check.REQUEST_PROMPT : Check.NO_NEED_TO_PROMPT;
@@ -57,16 +57,20 @@ export function createInteractionPolicy(deps: AuthorizationServerDeps): interact
     new Prompt(
       { name: "upstream" },
       scopesOfRequest,
-      new Check("upstream_consent", "the server behind this route needs the user's consent", async (ctx) => {
-        const route = routeOfRequest(ctx, deps);
-        const userId = ctx.oidc.session?.accountId;
-        if (!route || !userId) return Check.NO_NEED_TO_PROMPT;
-        const { state, fault } = await orUnavailable(deps.upstreamTokens.connectionState(userId, route));
-        // Whoever is away may be back by the first call.
-        if (fault && !isPassing(fault))
-          throw new errors.CustomOIDCProviderError("server_error", notConnected(fault));
-        return state === "missing" ? Check.REQUEST_PROMPT : Check.NO_NEED_TO_PROMPT;
-      }),
+      new Check(
+        "upstream_consent",
+        "the server behind this route requires the user's consent",
+        async (ctx) => {
+          const route = routeOfRequest(ctx, deps);
+          const userId = ctx.oidc.session?.accountId;
+          if (!route || !userId) return Check.NO_NEED_TO_PROMPT;
+          const { state, fault } = await orUnavailable(deps.upstreamTokens.connectionState(userId, route));
+          // A transient failure may be over by the first call.
+          if (fault && !isPassing(fault))
+            throw new errors.CustomOIDCProviderError("server_error", notConnected(fault));
+          return state === "missing" ? Check.REQUEST_PROMPT : Check.NO_NEED_TO_PROMPT;
+        },
+      ),
     ),
   );
   policy.add(
@@ -81,7 +85,7 @@ export function createInteractionPolicy(deps: AuthorizationServerDeps): interact
   return policy;
 }
 
-/** Kept with a step: once it is done, the same scopes count, whatever the upstream demands or no longer demands by then. */
+/** Stored with a step: the scopes stay the same when it completes, even if the upstream's required scopes have changed. */
 function scopesOfRequest({ oidc }: KoaContextWithOIDC): { scopes: string[] } {
   const servers = Object.values(oidc.resourceServers ?? {});
   return { scopes: [...oidc.requestParamOIDCScopes, ...servers.flatMap((server) => [...server.scopes])] };
@@ -96,7 +100,7 @@ async function saveGrant(ctx: KoaContextWithOIDC, deps: AuthorizationServerDeps)
   await rememberClient(client.clientId, deps);
 }
 
-/** A registration that is used lives as long as what was granted to it may. */
+/** Extends a used registration to the maximum lifetime of its grants. */
 async function rememberClient(clientId: string, deps: AuthorizationServerDeps): Promise<void> {
   const records = deps.store.authorizationServerRecords;
   const record = await orUnavailable(records.find("Client", clientId));

@@ -11,6 +11,7 @@ import { sendPage } from "../server/http/send-page.ts";
 import type { BrowserSession } from "../sign-in/sign-in.ts";
 import { isRefusal, notConnected, readFailureCode, readUpstreamAnswer } from "../upstream-oauth/failures.ts";
 import type { ConsentNotice } from "../upstream-oauth/upstream-oauth.ts";
+import { withDeadline } from "../util/deadline.ts";
 import type { AuthorizationServerDeps } from "./authorization-server.ts";
 import { consentFacts } from "./grants.ts";
 import { deniedByPolicy, otherPerson } from "./interaction-policy.ts";
@@ -19,20 +20,20 @@ import { routeOfResource } from "./resources.ts";
 
 type Interaction = Awaited<ReturnType<Provider["interactionDetails"]>>;
 
-/** Errors of an upstream's consent that mean to a client what they say (RFC 6749 section 4.1.2.1); others become server_error. */
+/** Errors of an upstream's consent that the client gets unchanged (RFC 6749 section 4.1.2.1); others become server_error. */
 const passedOn = new Set(["access_denied", "temporarily_unavailable", "server_error"]);
 
-/** Reasons to ask for a sign-in that the person's session with us answers, however old it is. */
+/** Reasons for a sign-in step that the browser session satisfies regardless of its age. */
 const answeredByBrowserSession = new Set(["no_session", otherPerson]);
 
-/** A page does not wait longer than this for a slow upstream. */
-const noticeWithinMs = 3_000;
+/** How long a page waits for a slow upstream. */
+const noticeTimeoutMs = 3_000;
 
-/** The steps of an authorization that need the person: sign-in, consent, the upstream's consent. One URL, `/oauth/interaction/:uid`. */
+/** The interactive steps of an authorization flow: sign-in, consent, the upstream's consent. One URL, `/oauth/interaction/:uid`. */
 export function createInteractions(deps: AuthorizationServerDeps, provider: () => Provider) {
   const { routes, store, signIn, upstreamTokens, metrics } = deps;
 
-  /** The interaction of this browser, and who sits there; undefined where the answer has been given already. */
+  /** This browser's interaction and its user; undefined if the request has been answered. */
   async function load(
     ctx: Context,
   ): Promise<{ interaction: Interaction; person: BrowserSession } | undefined> {
@@ -47,14 +48,14 @@ export function createInteractions(deps: AuthorizationServerDeps, provider: () =
       return undefined;
     }
     if (interaction.session && interaction.session.accountId !== person.userId) {
-      // Somebody else has signed in meanwhile: what was agreed to so far was not theirs.
+      // Another user has signed in since: the steps so far were not theirs.
       startOver(ctx, interaction);
       return undefined;
     }
     return { interaction, person };
   }
 
-  /** The interaction that URL and cookie both name, if this browser began it (the record adapter compares). */
+  /** The interaction that both URL and cookie name, if this browser started it (checked by the record adapter). */
   async function begun(ctx: Context): Promise<Interaction | undefined> {
     try {
       const interaction = await provider().interactionDetails(ctx.req, ctx.res);
@@ -66,8 +67,8 @@ export function createInteractions(deps: AuthorizationServerDeps, provider: () =
   }
 
   /**
-   * Whether the authorization may go on in this browser: it must have begun here, and whoever signed in on the way must be
-   * signed in now. Where not, the answer has been given.
+   * Whether the authorization may resume in this browser: it must have started here, and its user must still be signed in. If not,
+   * the request has been answered.
    */
   async function mayResume(ctx: Context): Promise<boolean> {
     const { uid } = ctx.params;
@@ -92,7 +93,7 @@ export function createInteractions(deps: AuthorizationServerDeps, provider: () =
     if (!route)
       return finish(ctx, interaction, {
         error: "invalid_target",
-        error_description: "the MCP server is gone",
+        error_description: "the MCP server no longer exists",
       });
     if (interaction.prompt.name === "consent") return askConsent(ctx, interaction, person, route);
     return upstream(ctx, interaction, person, route);
@@ -140,7 +141,7 @@ export function createInteractions(deps: AuthorizationServerDeps, provider: () =
     sendPage(ctx, 200, page, route.logoUrl ? [route.logoUrl] : []);
   }
 
-  /** Says so before the person is asked for anything. The button takes `access_denied` to the client. */
+  /** Tells users before they are asked for anything. The button returns `access_denied` to the client. */
   function notAllowed(
     ctx: Context,
     {
@@ -176,16 +177,13 @@ export function createInteractions(deps: AuthorizationServerDeps, provider: () =
     sendPage(ctx, 403, page);
   }
 
-  /** Where the upstream's consent would lead, as far as that is known in time: the connect page looks again. */
+  /** Where the upstream's consent would lead, if known before the timeout; the connect page looks it up again. */
   async function noticeOf(person: BrowserSession, route: Route): Promise<ConsentNotice | undefined> {
-    const { promise, resolve } = Promise.withResolvers<undefined>();
-    const timer = setTimeout(resolve, noticeWithinMs);
-    return Promise.race([deps.upstreamNotice?.(person.userId, route), promise]).finally(() =>
-      clearTimeout(timer),
-    );
+    const notice = deps.upstreamNotice?.(person.userId, route);
+    return notice && withDeadline(notice, noticeTimeoutMs, () => undefined);
   }
 
-  /** The consent form's answer. */
+  /** Handles the submitted consent form. */
   async function decide(ctx: Context): Promise<void> {
     const form = await readForm(ctx);
     const loaded = await load(ctx);
@@ -196,16 +194,16 @@ export function createInteractions(deps: AuthorizationServerDeps, provider: () =
     const decision = form.get("decision");
     const route = routeOf(interaction);
     const allowed = route === undefined || deps.mayReach(person, route);
-    // What has changed since the page was shown is shown.
+    // Policy has changed since the page was shown: show that.
     if (decision === "allow" && !allowed) return redirect(ctx, ctx.path);
     if (decision === "allow") {
       metrics.consents.inc({ kind: "client", outcome: "granted" });
       return finish(ctx, interaction, { consent: {} });
     }
     if (decision !== "deny") return forged(ctx);
-    if (allowed) metrics.consents.inc({ kind: "client", outcome: "refused" });
+    if (allowed) metrics.consents.inc({ kind: "client", outcome: "denied" });
     await store.audit({
-      action: "consent.refused",
+      action: "consent.denied",
       userId: person.userId,
       clientId: String(interaction.params.client_id),
       routeId: route?.id,
@@ -213,12 +211,12 @@ export function createInteractions(deps: AuthorizationServerDeps, provider: () =
       requestId: requestId(ctx.req),
     });
     const error_description = allowed
-      ? "the person refused"
+      ? "the user denied the request"
       : `${deniedByPolicy}; ask its operator for access (request id ${requestId(ctx.req)})`;
     return finish(ctx, interaction, { error: "access_denied", error_description });
   }
 
-  /** Off to the connect page (on the route's host, as a rule), which runs the upstream's consent; back here, look again. */
+  /** Redirects to the connect page, usually on the route's host, for the upstream's consent, and checks the result on return. */
   async function upstream(
     ctx: Context,
     interaction: Interaction,
@@ -239,11 +237,11 @@ export function createInteractions(deps: AuthorizationServerDeps, provider: () =
   }
 
   async function upstreamFailed(ctx: Context, interaction: Interaction, route: Route): Promise<void> {
-    const told = ctx.query.connect_error;
-    const code = typeof told === "string" && /^[\w.:-]{1,64}$/.test(told) ? told : "consent_incomplete";
+    const given = ctx.query.connect_error;
+    const code = typeof given === "string" && /^[\w.:-]{1,64}$/.test(given) ? given : "consent_incomplete";
     const reason = readFailureCode(ctx.query.connect_error_reason);
     const error_description = isRefusal(code, reason)
-      ? "refused by the person at the server behind this route, or by the policy of this gateway"
+      ? "denied by the user at the server behind this route, or by the policy of this gateway"
       : reason === undefined
         ? `the server behind this route could not be connected (${code})`
         : notConnected(
@@ -270,15 +268,14 @@ export function createInteractions(deps: AuthorizationServerDeps, provider: () =
 
   function expired(ctx: Context): void {
     problem(ctx, 400, "interaction_unknown", {
-      happened:
-        "This authorization was not begun in this browser, has been finished already, or took too long.",
+      happened: "This authorization was started in another browser, is already complete, or took too long.",
       remedy: "Go back to the application and connect again.",
     });
   }
 
   function forged(ctx: Context): void {
     problem(ctx, 403, "csrf", {
-      happened: "The answer did not come from our own page.",
+      happened: "The form was not submitted from this gateway's page.",
       remedy: "Go back to the application and connect again.",
     });
   }
@@ -290,7 +287,7 @@ export function createInteractions(deps: AuthorizationServerDeps, provider: () =
     words: { happened: string; remedy: string },
   ): void {
     const page = errorPage({
-      title: "This authorization cannot go on",
+      title: "This authorization cannot continue",
       ...words,
       code,
       requestId: requestId(ctx.req),

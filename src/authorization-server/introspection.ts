@@ -5,9 +5,9 @@ import { requestId } from "../server/http/request.ts";
 import type { AuthorizationServerDeps } from "./authorization-server.ts";
 
 /**
- * Revocation (RFC 7009) and introspection (RFC 7662) of TEs. oidc-provider keeps no record of JWT access tokens and, after
- * it has authenticated the client, refuses them as `unsupported_token_type`; that is where we take over. A client may ask about
- * its own tokens; one that an operator entered, with a secret, about any: it may be a resource server.
+ * Revocation (RFC 7009) and introspection (RFC 7662) of external tokens. oidc-provider does not store JWT access tokens: after it has
+ * authenticated the client, it rejects them as `unsupported_token_type`, and we take over. A client may introspect its own tokens. A
+ * pre-registered client with a secret may introspect any token: it may be a resource server.
  */
 export function answerForExternalTokens(provider: Provider, deps: AuthorizationServerDeps): void {
   const { store, externalTokens, routes } = deps;
@@ -46,7 +46,7 @@ export function answerForExternalTokens(provider: Provider, deps: AuthorizationS
         requestId: requestId(ctx.req),
       });
     }
-    // RFC 7009 section 2.2: a token that is not good any more, or not this client's, is nothing to tell about.
+    // RFC 7009 section 2.2: an invalid token, or another client's, is not reported as an error.
     respond(ctx, "");
   });
 }

@@ -11,8 +11,8 @@ type Failed = Failure & { readonly statusCode?: number };
 
 /**
  * Shows errors of authorization requests as pages where a redirect would make us an open redirector (RFC 9700 section 4.11.2):
- * anybody can register a client with a redirect URI on a host of their own, and trigger an error with a link to ours. An error
- * goes back to where somebody has agreed that answers go: the operator, or the person; or to the person's own computer.
+ * anyone can register a client with a redirect URI on their own host and trigger an error with a link to ours. Errors are returned
+ * only to redirect URIs that the operator or the user has approved, or on the user's own computer.
  */
 export function keepErrorsFromStrangers(
   provider: Provider,
@@ -43,7 +43,7 @@ async function mayGoBack(ctx: KoaContextWithOIDC, deps: AuthorizationServerDeps)
   if (isLoopbackRedirect(url) || agreedByOperator(client.clientId, deps)) return true;
   const { prompt, result: answer } = entities.Interaction ?? {};
   const agreed = prompt?.name === "upstream" || result?.consent !== undefined;
-  // Who presses "Deny" has seen where that goes.
+  // A user who presses "Deny" has seen the redirect target.
   if (agreed || (prompt?.name === "consent" && answer?.error === "access_denied")) return true;
   try {
     const request = browserRequest.current();
@@ -51,13 +51,13 @@ async function mayGoBack(ctx: KoaContextWithOIDC, deps: AuthorizationServerDeps)
     if (!person) return false;
     return await hasAllowed({ userId: person.userId, clientId: client.clientId, redirectUri }, deps);
   } catch (error) {
-    // Without the database nobody knows who has allowed what: a page, then.
+    // Without the database, earlier consents are unknown: show a page.
     if (error instanceof StoreUnavailable || error instanceof errors.OIDCProviderError) return false;
     throw error;
   }
 }
 
-/** Entered by an operator, or published on a host that the operator has named. */
+/** Whether the client is pre-registered, or published on a host that the operator allows. */
 function agreedByOperator(clientId: string, { routes }: AuthorizationServerDeps): boolean {
   const { config } = routes();
   const source = clientSource(config, clientId);

@@ -20,8 +20,8 @@ const assertionAlgorithms = [
 ];
 
 /**
- * Our metadata (RFC 8414, OpenID Connect Discovery 1.0): everything named here answers. `routeOrigin` is set on a route
- * host, for clients of the 2025-03-26 revision: their authorization endpoint there knows which resource they mean.
+ * The authorization server metadata (RFC 8414, OpenID Connect Discovery 1.0). `routeOrigin` is set on a route's host, for clients of
+ * the 2025-03-26 revision: the authorization endpoint there determines the resource.
  */
 export function authorizationServerMetadata(config: Config, routeOrigin?: string): Record<string, unknown> {
   const { issuer, paths, authorizationServer } = config;
@@ -58,9 +58,9 @@ export function authorizationServerMetadata(config: Config, routeOrigin?: string
 const wellKnown = "/.well-known/oauth-protected-resource";
 
 /**
- * Protected-resource metadata (RFC 9728) of whatever route serves the path that follows the well-known one. `resource` is
- * the URL asked about, so that clients that compare exactly (section 3.3) are content; any URL at or under a route names it. The
- * document of a mere host is that of its only MCP server, wherever below it that is: some clients know no other.
+ * Protected-resource metadata (RFC 9728) of the route that serves the path after the well-known prefix. `resource` is the requested
+ * URL, because some clients compare exactly (section 3.3). Without a path, the document describes the host's only MCP server, at
+ * whatever path: some clients request no other document.
  */
 export function protectedResourceMetadata(ctx: Context, routes: CurrentRoutes): void {
   const table = routes();
@@ -72,9 +72,9 @@ export function protectedResourceMetadata(ctx: Context, routes: CurrentRoutes): 
     ctx.body = { error: "invalid_request", error_description: fault, request_id: requestId(ctx.req) };
     return;
   }
-  const place = path === "" ? "/" : path;
-  const found = table.find(ctx.host, place);
-  const only = found || place !== "/" ? undefined : onlyRouteOf(table, normalizeHost(ctx.host) ?? "");
+  const routePath = path === "" ? "/" : path;
+  const found = table.find(ctx.host, routePath);
+  const only = found || routePath !== "/" ? undefined : onlyRouteOf(table, normalizeHost(ctx.host) ?? "");
   const route = found ?? only;
   if (route?.mcp.kind !== "server" || !route.enabled) {
     ctx.status = 404;

@@ -18,8 +18,8 @@ const hour = 3600;
 
 /**
  * oidc-provider, set up as the authorization server of MCP clients: code flow with S256, RFC 9068 tokens bound to one resource,
- * rotating refresh tokens, RFC 7591 registration, Client ID Metadata Documents, RFC 7009 and RFC 7662. Built anew when the
- * signing keys change; everything else is read from the configuration on each request.
+ * rotating refresh tokens, RFC 7591 registration, Client ID Metadata Documents, RFC 7009 and RFC 7662. Rebuilt when the signing
+ * keys change; everything else is read from the configuration on each request.
  */
 export function createProvider(deps: AuthorizationServerDeps): Provider {
   const { routes, keys } = deps;
@@ -89,9 +89,9 @@ export function createProvider(deps: AuthorizationServerDeps): Provider {
         useGrantedResource: () => true,
       },
     },
-    // oidc-provider brings a dispatcher of its own; ours decides what may be reached.
+    // Drops oidc-provider's own dispatcher: ours enforces which addresses may be reached.
     fetch: (url, options) => {
-      const { dispatcher: _theirs, ...init } = { dispatcher: undefined, ...options };
+      const { dispatcher: _dispatcher, ...init } = { dispatcher: undefined, ...options };
       return fetches.fetch(String(url), init);
     },
     interactions: {
@@ -101,7 +101,7 @@ export function createProvider(deps: AuthorizationServerDeps): Provider {
     findAccount: createFindAccount(deps, rotation),
     loadExistingGrant: (ctx) => grantOfRequest(ctx, deps),
     extraTokenClaims: (ctx, token) => tokenClaims(ctx, token, deps),
-    // Neither a browser's sign-out nor a missing `offline_access` ends what was granted.
+    // Neither signing out of the browser nor a missing `offline_access` ends a grant.
     expiresWithSession: () => false,
     issueRefreshToken: (_ctx, client) => client.grantTypeAllowed("refresh_token"),
     rotateRefreshToken: true,
@@ -124,7 +124,7 @@ export function createProvider(deps: AuthorizationServerDeps): Provider {
   function explanation(ctx: KoaContextWithOIDC, error: Failure): Explanation | undefined {
     if (fetches.retryAfter(ctx.req) !== undefined)
       return {
-        happened: "too many unknown applications are being looked up just now",
+        happened: "too many unknown applications are being looked up",
         remedy: "try again later",
       };
     const id = ctx.oidc?.params?.client_id ?? ctx.query.client_id;
@@ -134,7 +134,7 @@ export function createProvider(deps: AuthorizationServerDeps): Provider {
     });
   }
 
-  // Behind Envoy and the door, which set X-Forwarded-Proto and let no X-Forwarded-Host of a client's through.
+  // Trusted proxy: Envoy and the public listener set X-Forwarded-Proto and remove a client's X-Forwarded-Host.
   provider.proxy = true;
   provider.use(async (ctx, next) => {
     await next();
@@ -147,7 +147,7 @@ export function createProvider(deps: AuthorizationServerDeps): Provider {
   provider.use(async (ctx, next) => {
     await next();
     if (ctx.status < 400 || !isErrorAnswer(ctx.body)) return;
-    // RFC 6749 section 5.2: who tried the header is answered by the header.
+    // RFC 6749 section 5.2: a client that used the Authorization header gets WWW-Authenticate.
     if (ctx.status === 401 && sentBasicWithoutSecret(ctx.req))
       ctx.set("www-authenticate", `Basic realm="${provider.issuer}", error="${ctx.body.error}"`);
     const failure = failures.get(ctx);
@@ -167,7 +167,7 @@ export function createProvider(deps: AuthorizationServerDeps): Provider {
   return provider;
 }
 
-/** A client may revoke and look into what was given to it, nothing else. */
+/** A client may revoke and introspect only its own tokens. */
 function ownToken(_ctx: unknown, client: { clientId: string }, token: { clientId?: string }): boolean {
   return token.clientId === client.clientId;
 }
@@ -181,15 +181,15 @@ function isOidc(ctx: object): ctx is KoaContextWithOIDC {
 }
 
 /**
- * One line per refusal, from the one place that sees them all.
- * @param explain in words; undefined: oidc-provider's own have to do
+ * Logs every rejected request and every failure.
+ * @param explain overrides oidc-provider's description if defined
  */
 function report(
   provider: Provider,
   { logger, metrics }: AuthorizationServerDeps,
   explain: (ctx: KoaContextWithOIDC, failure: Failure) => string | undefined,
 ): void {
-  const refused = (ctx: KoaContextWithOIDC, error: Failure) =>
+  const rejected = (ctx: KoaContextWithOIDC, error: Failure) =>
     logger.info(
       {
         code: error.error ?? error.message,
@@ -199,23 +199,23 @@ function report(
         clientId: ctx.oidc?.client?.clientId,
         requestId: requestId(ctx.req),
       },
-      "authorization server refused",
+      "authorization server rejected the request",
     );
-  provider.on("authorization.error", refused);
-  provider.on("grant.error", refused);
-  provider.on("registration_create.error", refused);
-  provider.on("revocation.error", refused);
-  provider.on("introspection.error", refused);
+  provider.on("authorization.error", rejected);
+  provider.on("grant.error", rejected);
+  provider.on("registration_create.error", rejected);
+  provider.on("revocation.error", rejected);
+  provider.on("introspection.error", rejected);
   provider.on("server_error", (ctx, error) => {
-    metrics.errors.inc({ room: "authorization-server", code: "server_error" });
+    metrics.errors.inc({ component: "authorization-server", code: "server_error" });
     logger.error(
       { code: "server_error", reason: error.message, requestId: requestId(ctx.req) },
       "request failed",
     );
   });
   provider.onerror = (error) => {
-    // A client that breaks off, or sends rubbish after its request, is no error of ours.
-    const theirs = "code" in error && /^(?:HPE_|ECONNRESET|EPIPE|ERR_STREAM)/.test(String(error.code));
-    logger[theirs ? "debug" : "error"]({ code: "unexpected", reason: error.message }, "request failed");
+    // A client that disconnects, or sends garbage after its request, is not our error.
+    const clientError = "code" in error && /^(?:HPE_|ECONNRESET|EPIPE|ERR_STREAM)/.test(String(error.code));
+    logger[clientError ? "debug" : "error"]({ code: "unexpected", reason: error.message }, "request failed");
   };
 }

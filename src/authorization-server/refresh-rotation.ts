@@ -4,34 +4,34 @@ import type { AuthorizationServerDeps } from "./authorization-server.ts";
 import { orUnavailable } from "./errors.ts";
 import { routeOfResource } from "./resources.ts";
 
-/** What one token request does with the refresh token it brought. */
+/** What a token request does with its refresh token. */
 interface Use {
-  /** It had been used when we looked, and may be repeated. */
+  /** The token was already used, within the grace period. */
   repeats?: boolean;
-  /** To be used up together with its successor's storing. */
+  /** The token to consume when its successor is stored. */
   usedId?: string;
-  /** What the client gets in place of the token that oidc-provider has made. */
+  /** The token that the client gets instead of the one that oidc-provider has generated. */
   successor?: string;
 }
 
 /**
- * Rotation of refresh tokens, in one transaction, with a grace: a client that never got the answer to a refresh, or sends two at once,
- * uses its token again within `external_tokens.refresh_token_grace` and gets the same successor, as long as nobody has used that
- * (RFC 9700 section 4.14.2 leaves this to the server). Everything that is checked at a first use is checked again, and policy, too.
+ * Refresh token rotation in one transaction, with a grace period: a client that lost the answer to a refresh, or sends two at once,
+ * may use its token again within `external_tokens.refresh_token_grace` and gets the same successor while that is unused (RFC 9700
+ * section 4.14.2 leaves this to the server). A repeat passes all checks of the first use, and policy as well.
  */
 export interface RefreshRotation {
-  /** Whether this used token may be repeated in the request being served: to oidc-provider it is unused then. */
+  /** Whether the current request may repeat this used token. If so, oidc-provider sees it as unused. */
   mayRepeat(usedId: string): Promise<boolean>;
-  /** Whether the request being served repeats a used token. */
+  /** Whether the current request repeats a used token. */
   repeats(ctx: KoaContextWithOIDC): boolean;
-  /** Puts off using up a token until its successor is stored; false: the request being served is not a refresh. */
+  /** Defers consuming a token until its successor is stored; false if the current request is not a refresh. */
   deferConsume(usedId: string): boolean;
   /**
-   * Stores a successor; false: the token being stored is none.
-   * @throws errors.InvalidGrant the token was used before, and what had become of it must not be given out (again)
+   * Stores a successor; false if the token is not one.
+   * @throws errors.InvalidGrant the predecessor was used before, and its successor must not be returned again
    */
   store(id: string, payload: AdapterPayload, expiresAt: Date | undefined): Promise<boolean>;
-  /** Puts into a finished answer what the client is to get. */
+  /** Replaces the refresh token in a repeated answer. */
   finish(ctx: { body?: unknown }): void;
 }
 
@@ -42,7 +42,7 @@ export function createRefreshRotation(
   const uses = new WeakMap<object, Use>();
   const grace = () => deps.routes().config.externalTokens.refreshTokenGrace;
 
-  /** Of the refresh being served; undefined: something else is. */
+  /** The current request, if it is a refresh. */
   function current(): { ctx: KoaContextWithOIDC; use: Use } | undefined {
     const { ctx } = Provider;
     if (ctx?.oidc?.route !== "token" || ctx.oidc.params?.grant_type !== "refresh_token") return undefined;
@@ -75,7 +75,7 @@ export function createRefreshRotation(
         !use.repeats &&
         (await orUnavailable(records.rotateRefreshToken(usedId, { id, payload, expiresAt }, seconds)));
       if (rotated) {
-        // Housekeeping comes too seldom for what is to be kept for seconds. Whoever ends before leaves it to that.
+        // The grace period is shorter than the housekeeping interval. Housekeeping deletes what a stopped process leaves.
         if (seconds > 0)
           setTimeout(() => records.forgetSuccessor(usedId).catch(() => {}), seconds * 1000).unref();
         return true;
@@ -92,11 +92,11 @@ export function createRefreshRotation(
       };
       if (seconds > 0) {
         use.successor = await orUnavailable(
-          records.successorOf(usedId, { action: "refresh_token.repeated", ...whose }),
+          records.successorOf(usedId, { action: "refresh_token.reused", ...whose }),
         );
         if (use.successor !== undefined) return true;
       }
-      // Somebody had used it before this request began, so it is no race: two parties hold the same token.
+      // The token was used before this request started: not a race, so two parties hold it.
       if (use.repeats && payload.grantId)
         await orUnavailable(
           records.revokeGrant(payload.grantId, {
@@ -105,7 +105,7 @@ export function createRefreshRotation(
             reason: "refresh_token_reused",
           }),
         );
-      throw new errors.InvalidGrant("RefreshToken was used at the same time by another request");
+      throw new errors.InvalidGrant("RefreshToken was used by another request at the same time");
     },
     finish(ctx) {
       const successor = uses.get(ctx)?.successor;

@@ -5,24 +5,24 @@ import type { Context } from "koa";
 import { requestId } from "../server/http/request.ts";
 import { readClientMetadata } from "./clients.ts";
 
-/** `form` and `json`: the media type of the endpoint. */
+/** The media type of an endpoint. */
 export type BodyKind = "form" | "json";
 
 const mediaTypes = { form: "application/x-www-form-urlencoded", json: "application/json" } as const;
-/** Longer bodies go on as they came: oidc-provider refuses them. */
-const longestBody = 56 * 1024;
+/** Longer bodies are passed on unchanged: oidc-provider rejects them. */
+const maxBodyBytes = 56 * 1024;
 /** Requests that sent `Basic id:`. */
 const withoutSecret = new WeakSet<object>();
 
-/** Whether this request, as oidc-provider has it, came with `Authorization: Basic` and an empty secret. */
+/** Whether this request, as passed to oidc-provider, had `Authorization: Basic` with an empty secret. */
 export function sentBasicWithoutSecret(request: object): boolean {
   return withoutSecret.has(request);
 }
 
 /**
- * A request to an endpoint that clients call, as oidc-provider reads it: a content type without parameters, or none, is the
- * endpoint's own; a registration is read as most clients mean it; `Basic id:` of a client that has no secret is its `client_id`.
- * What is not understood goes on as it came, for oidc-provider to refuse.
+ * Normalizes a client's request for oidc-provider: a missing content type, or one with parameters, becomes the endpoint's; the metadata
+ * of a registration is normalized; `Basic id:` without a secret becomes a `client_id`. Anything else is passed on unchanged, to be
+ * rejected by oidc-provider.
  */
 export async function clientRequest(ctx: Context, kind: BodyKind): Promise<IncomingMessage> {
   const { req } = ctx;
@@ -31,7 +31,7 @@ export async function clientRequest(ctx: Context, kind: BodyKind): Promise<Incom
   const given = (headers["content-type"] ?? "").split(/[;,]/)[0]?.trim().toLowerCase();
   let body: Buffer = sent;
   let basicIsId = false;
-  if (sent.length <= longestBody && (given === "" || given === mediaTypes[kind])) {
+  if (sent.length <= maxBodyBytes && (given === "" || given === mediaTypes[kind])) {
     headers["content-type"] = `${mediaTypes[kind]}; charset=utf-8`;
     if (kind === "json") body = registration(sent) ?? sent;
     const clientId = kind === "form" ? idWithoutSecret(headers.authorization) : undefined;
@@ -65,8 +65,8 @@ function registration(body: Buffer): Buffer | undefined {
 }
 
 /**
- * The client id of `Basic id:`. A client that is known by its document may have left its URL as it is, in spite of RFC 6749 section
- * 2.3.1; a secret cannot be meant then, since documents have none.
+ * The client id of `Basic id:`. A client that is identified by a document may not have encoded its URL, despite RFC 6749 section 2.3.1.
+ * The text after its colon cannot be a secret, because documents have none.
  */
 function idWithoutSecret(authorization: string | undefined): string | undefined {
   const encoded = /^basic +([A-Za-z0-9+/]+={0,2}) *$/i.exec(authorization ?? "")?.[1];
@@ -81,7 +81,7 @@ function idWithoutSecret(authorization: string | undefined): string | undefined 
   }
 }
 
-/** The form with that `client_id`; undefined where it names another client, or brings a secret of its own. */
+/** Adds the `client_id` to the form; undefined if the form names another client or has a secret. */
 function withClientId(body: Buffer, clientId: string): Buffer | undefined {
   const form = new URLSearchParams(body.toString("utf8"));
   const named = form.getAll("client_id").filter((id) => id !== "");
@@ -91,24 +91,24 @@ function withClientId(body: Buffer, clientId: string): Buffer | undefined {
   return Buffer.from(form.toString());
 }
 
-/** What the person has agreed to, as a grant keeps it. */
+/** The user's consent as stored with a grant. */
 export interface ConsentRequest {
-  /** Where the answer goes; of a loopback address without the port (RFC 8252 section 7.3). */
+  /** The redirect URI; loopback addresses without the port (RFC 8252 section 7.3). */
   readonly redirectUri: string;
-  /** Unix seconds: when the person pressed "Allow". Grants that follow from a remembered consent keep it. */
+  /** Unix seconds: when the user pressed "Allow". Grants that reuse a remembered consent keep it. */
   readonly consentedAt: number;
 }
 
-/** A browser's request to the authorization server, for the parts that oidc-provider calls without one. */
+/** A browser's request to the authorization server, for callbacks that oidc-provider calls without the request. */
 export interface BrowserRequest {
   readonly ctx: Context;
-  /** What the grant of this request will rest on. */
+  /** The consent that the grant of this request is based on. */
   consent?: ConsentRequest;
 }
 
 const requests = new AsyncLocalStorage<BrowserRequest>();
 
-/** The request under way, wherever the code that needs it is called from; undefined outside of one. */
+/** The current request; undefined outside a request. */
 export const browserRequest = {
   run: <T>(ctx: Context, work: () => Promise<T>): Promise<T> => requests.run({ ctx }, work),
   current: (): BrowserRequest | undefined => requests.getStore(),

@@ -7,14 +7,14 @@ import { orUnavailable } from "./errors.ts";
 import { browserRequest } from "./requests.ts";
 
 const oidcScopes = new Set(["openid", "offline_access"]);
-const mostScopes = 64;
-const longestScope = 2000;
-/** In characters; the consent page shows it. */
-const longestDemandedScope = 100;
+const maxScopes = 64;
+const maxScopesLength = 2000;
+/** In characters; the consent page shows required scopes. */
+const maxRequiredScopeLength = 100;
 
 /**
- * The MCP server route that a resource indicator names, if it may be had, as seen from the endpoint that it names. The mere origin of
- * a host names its only MCP server, wherever below it that is.
+ * The enabled MCP server route that a resource indicator names, narrowed to the endpoint in it. An origin without a path names the
+ * host's only MCP server, at whatever path.
  */
 export function routeOfResource(table: RouteTable, resource: string): Route | undefined {
   const route = table.byResource(resource) ?? onlyRouteAt(table, resource);
@@ -30,7 +30,7 @@ function onlyRouteAt(table: RouteTable, resource: string): Route | undefined {
   return route?.origin === url.origin ? route : undefined;
 }
 
-/** Whether two resource indicators differ in their spelling only: host in another case, a slash at the end, needless escapes. */
+/** Whether two resource indicators differ only in spelling: case of the host, trailing slash, unnecessary escapes. */
 export function isSameResource(table: RouteTable, one: string, other: string): boolean {
   const [a, b] = [routeOfResource(table, one), routeOfResource(table, other)];
   return a !== undefined && a.id === b?.id && a.askedPath === b.askedPath;
@@ -38,7 +38,7 @@ export function isSameResource(table: RouteTable, one: string, other: string): b
 
 type Deps = Pick<AuthorizationServerDeps, "routes" | "keys" | "signIn" | "upstreamTokens">;
 
-/** RFC 8707 on our routes: which tokens a resource indicator stands for. */
+/** Resource indicators (RFC 8707) for our routes. */
 export function createResourceServers(deps: Deps) {
   const { routes, keys } = deps;
 
@@ -47,13 +47,12 @@ export function createResourceServers(deps: Deps) {
     const { params, entities, route: endpoint } = ctx.oidc;
     if (Array.isArray(params?.resource) && params.resource.length > 1) {
       throw new errors.InvalidTarget(
-        "a token is good for one resource; ask for each in a request of its own",
+        "a token is valid for one resource; request a token for each resource separately",
       );
     }
     const route = routeOfResource(routes(), resource);
-    // What was asked for is not repeated: this may become a page of ours, and anybody writes such a request.
-    if (!route)
-      throw new errors.InvalidTarget("the resource that was asked for is no MCP server of this gateway");
+    // The requested value is not repeated: this may become a page, and the request is untrusted.
+    if (!route) throw new errors.InvalidTarget("the requested resource is not an MCP server of this gateway");
     const authorizes = params !== undefined && (endpoint === "authorization" || endpoint === "resume");
     const scopes = authorizes
       ? await scopesToGrant(ctx, params, route)
@@ -68,8 +67,8 @@ export function createResourceServers(deps: Deps) {
   }
 
   /**
-   * Of the scopes that a client asks for, those that this route knows; the others are left out, and the token answer says what
-   * is left (RFC 6749 section 3.3). A client that asks for none that is known gets `mcp`.
+   * The requested scopes that this route knows. Others are left out, and the token response lists the granted scopes (RFC 6749
+   * section 3.3). A client that requests no known scope gets `mcp`.
    */
   async function scopesToGrant(
     ctx: KoaContextWithOIDC,
@@ -83,23 +82,23 @@ export function createResourceServers(deps: Deps) {
     const unknown = !Array.isArray(ofStep) && ofRoute.some((scope) => !known.has(scope));
     const request = browserRequest.current();
     const person = unknown && request ? await orUnavailable(deps.signIn.person(request.ctx)) : undefined;
-    if (person) for (const scope of await demanded(person.userId, route)) known.add(scope);
+    if (person) for (const scope of await requiredScopes(person.userId, route)) known.add(scope);
     const granted = ofRoute.filter((scope) => known.has(scope));
     if (granted.length > 0) return granted;
-    // Before anybody has signed in, what is demanded of them is not known: the list stays as it is until then.
+    // The required scopes are unknown until the user has signed in: keep the list unchanged until then.
     if (!unknown || person) params.scope = [...asked, "mcp"].join(" ");
     return ["mcp"];
   }
 
-  /** What the upstream has demanded of this person: our own challenge named it. */
-  async function demanded(userId: string, route: Route): Promise<readonly string[]> {
+  /** The scopes that the upstream has required of this user: our own challenge named them. */
+  async function requiredScopes(userId: string, route: Route): Promise<readonly string[]> {
     const { missingScopes } = await orUnavailable(deps.upstreamTokens.connectionState(userId, route));
-    return missingScopes.filter((scope) => scope.length <= longestDemandedScope);
+    return missingScopes.filter((scope) => scope.length <= maxRequiredScopeLength);
   }
 
   /**
-   * For clients that send no resource: the host's only route, where there is just one, or else the only one of the whole gateway. With
-   * several a guess would give out a token for another server than the one that the person means to use; browsers have been asked.
+   * For clients that send no resource: the only route of the host, or else of the gateway. Guessing among several could issue a token
+   * for a server that the user did not choose. Browsers have been asked before.
    */
   function fallback(
     ctx: KoaContextWithOIDC,
@@ -110,14 +109,14 @@ export function createResourceServers(deps: Deps) {
     const route = onlyRouteOf(routes(), ctx.host) ?? onlyRouteOf(routes());
     if (route) return route.resource;
     throw new errors.InvalidTarget(
-      "the resource parameter (RFC 8707) is missing, and this gateway does not serve exactly one MCP server; send resource with the URL of the one that is meant, as its protected resource metadata says it",
+      "the resource parameter (RFC 8707) is missing, and this gateway does not serve exactly one MCP server; send the resource from the protected resource metadata of the server",
     );
   }
 
   return { info, fallback };
 }
 
-/** The MCP server of a host that has exactly one; without a host, of a gateway that has. */
+/** The MCP server of a host, or without a host of the gateway, if there is exactly one. */
 export function onlyRouteOf(table: RouteTable, host?: string): Route | undefined {
   const candidates = table.config.routes.filter(
     (route) => (host === undefined || route.host === host) && route.enabled && route.mcp.kind === "server",
@@ -125,7 +124,7 @@ export function onlyRouteOf(table: RouteTable, host?: string): Route | undefined
   return candidates.length === 1 ? candidates[0] : undefined;
 }
 
-/** `mcp`, and the scopes that the operator has set for the route's upstream: our challenges name them. */
+/** `mcp` and the configured scopes of the route's upstream: our challenges name them. */
 function routeScopes(route: Route): readonly string[] {
   return ["mcp", ...(consentAuth(route)?.scopes ?? [])];
 }
@@ -133,8 +132,8 @@ function routeScopes(route: Route): readonly string[] {
 /** @throws errors.InvalidScope */
 function askedScopes(scope: unknown): string[] {
   const scopes = scopesOf(scope);
-  if (scopes.length > mostScopes || (typeof scope === "string" && scope.length > longestScope)) {
-    throw new errors.InvalidScope(`at most ${mostScopes} scopes, ${longestScope} characters`, "");
+  if (scopes.length > maxScopes || (typeof scope === "string" && scope.length > maxScopesLength)) {
+    throw new errors.InvalidScope(`at most ${maxScopes} scopes, ${maxScopesLength} characters`, "");
   }
   return scopes;
 }

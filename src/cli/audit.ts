@@ -1,12 +1,12 @@
 import { type AuditFilter, auditRecord } from "../store/audit-events.ts";
 import { type CommandOptions, withStore } from "./command.ts";
 
-/** Events read at a time. */
+/** Events per read. */
 const pageSize = 1000;
 
 /**
- * The command `audit`: prints audit events as JSON lines, oldest first, all that there are.
- * @param options.which all that is given must hold
+ * The command `audit export`: prints audit events as JSON lines, oldest first.
+ * @param options.which filters; an event must match all of them
  * @returns the exit code
  */
 export function runAudit(

@@ -11,7 +11,7 @@ export function checkConfig(options: {
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly out: (text: string) => void;
   readonly err: (text: string) => void;
-  /** What upper floors say of a file that is good otherwise (policies that do less than they seem to). */
+  /** Warnings of other modules about a valid file (policies that do less than they seem to). */
   readonly moreWarnings?: (
     config: Config,
   ) => readonly { readonly routeId?: string; readonly message: string }[];
@@ -39,7 +39,7 @@ export function checkConfig(options: {
   return 1;
 }
 
-/** For an upgrade from before there was a list; `request_headers: {}` says that the operator has read it. */
+/** For upgrades from versions without this list; `request_headers: {}` acknowledges it. */
 function headersNoLongerPass(config: Config): string | undefined {
   const ids = config.routes
     .filter(({ mcp }) => mcp.kind === "server" && !mcp.requestHeaders.given)
@@ -48,6 +48,6 @@ function headersNoLongerPass(config: Config): string | undefined {
   const some = ids.length > 5 ? `${ids.slice(0, 5).join(", ")} and ${ids.length - 5} more` : ids.join(", ");
   return (
     `MCP servers get only the request headers of MCP, HTTP and tracing (${some}); ` +
-    "name others in mcp.server.request_headers: {pass: [...]}, or write request_headers: {}"
+    "list others in mcp.server.request_headers: {pass: [...]}, or set request_headers: {}"
   );
 }

@@ -11,7 +11,7 @@ import type { Store } from "../store/store.ts";
 import { createLogger, type Logger } from "../telemetry/logger.ts";
 import { createMetrics, type Metrics } from "../telemetry/metrics.ts";
 
-/** Where a command runs, and where it writes. */
+/** The inputs and outputs of a command. */
 export interface CommandOptions {
   readonly file: string;
   readonly env: Readonly<Record<string, string | undefined>>;
@@ -19,7 +19,7 @@ export interface CommandOptions {
   readonly err: (text: string) => void;
 }
 
-/** What a command of an operator needs of the context that serve. */
+/** What an operator's command shares with a serving process. */
 export interface CommandContext {
   readonly config: Config;
   readonly routes: CurrentRoutes;
@@ -29,27 +29,27 @@ export interface CommandContext {
 }
 
 /**
- * Opens the database that the routes file names, runs `work` beside whatever serves, and closes it again.
- * @param options.operationTimeoutMs longest one operation on the database may take, ms (3000)
- * @returns the exit code of `work`; 1 when the routes file is wrong.
+ * Opens the database of the routes file, runs `work` and closes the database. Replicas may be serving in the meantime.
+ * @param options.operationTimeoutMs timeout of a database operation, ms (3000)
+ * @returns the exit code of `work`; 1 if the routes file is invalid.
  * @throws StoreMisconfigured, StoreUnavailable
  */
 export async function withStore(
-  place: CommandOptions,
+  command: CommandOptions,
   work: (context: CommandContext) => Promise<number>,
   { operationTimeoutMs }: { readonly operationTimeoutMs?: number } = {},
 ): Promise<number> {
-  const loaded = loadConfig(place.file, place.env);
+  const loaded = loadConfig(command.file, command.env);
   if (!loaded.ok) {
-    for (const problem of loaded.problems) place.err(`${formatProblem(problem)}\n`);
+    for (const problem of loaded.problems) command.err(`${formatProblem(problem)}\n`);
     return 1;
   }
   const { config } = loaded;
-  // What a command has to say stands on its output; the log is for what goes wrong beside it.
+  // Commands report on their output; the log is only for errors.
   const logger = createLogger({ level: "error" });
   const embeddedDir = config.database.url === undefined ? config.database.dir : undefined;
   const keys = await loadKeyEncryptionKeys(config.encryption.keys, {
-    env: place.env,
+    env: command.env,
     embeddedDir,
     fetch: createTrustedFetch({ limits: () => config.upstreamOAuth }),
     proxyEnv: proxyEnvironment(config.upstreamOAuth.proxies),
@@ -64,7 +64,7 @@ export async function withStore(
 }
 
 /**
- * Rows under a head, in columns as wide as their widest cell.
+ * Formats rows under a header, in aligned columns.
  * @param rows cells in the order of `head`; dates are printed in ISO 8601
  */
 export function printTable(

@@ -4,9 +4,9 @@ import { createUpstreamTokens } from "../upstream-tokens/create-upstream-tokens.
 import { type CommandOptions, printTable, withStore } from "./command.ts";
 
 /**
- * The commands `connections list` and `connections revoke`: users' upstream tokens, never the tokens themselves.
+ * The commands `connections list` and `connections revoke`. Tokens are never printed.
  * @param options.which connections of this user, to this route
- * @returns the exit code; 1 when there was nothing to revoke.
+ * @returns the exit code; 1 if there was nothing to revoke.
  */
 export function runConnections(
   action: "list" | "revoke",

@@ -15,39 +15,38 @@ import type { DiscoveryResult, DiscoveryStep, UpstreamOAuth } from "../upstream-
 import { type CommandOptions, withStore } from "./command.ts";
 
 const titles: Readonly<Record<DiscoveryStep["name"], string>> = {
-  upstream: "Ask the server without a token",
+  upstream: "Request without a token",
   initialize: "Open a session",
   resource_metadata: "Protected-resource metadata",
   server_metadata: "Authorization server metadata",
   default_endpoints: "Default endpoints (2025-03-26)",
-  capabilities: "What the authorization server can do",
-  client: "Who we are there",
+  capabilities: "Authorization server capabilities",
+  client: "Client registration",
   token_endpoint: "Token endpoint",
   result: "Result",
 };
 
-const unseen =
-  "Whether it accepts the client of the routes file shows at the first call; nothing here can see it.\n";
+const unseen = "Whether it accepts the client of the routes file is not checked: the first call shows it.\n";
 
 /**
- * `doctor ROUTE`: goes through what a call or a consent on the route does, prints each step with its URL, status and finding as it
- * happens, and ends with what the operator should do.
+ * `doctor ROUTE`: runs the steps of a call or a consent on the route, prints each with its URL, status and finding, and ends with what
+ * the operator should do.
  *
- * @param deps.write takes the text, line ends included.
- * @returns whether people can use the route as it is.
+ * @param deps.write gets the text, line ends included.
+ * @returns whether users can use the route as it is.
  */
 export async function doctor(
   route: Route,
   deps: {
     readonly discover: UpstreamOAuth["discover"];
-    /** What an operator may have to register by hand. */
+    /** An operator may have to register it manually. */
     readonly redirectUri: string;
     readonly write: (text: string) => void;
   },
 ): Promise<boolean> {
   const { write } = deps;
   write(`${route.name}\n  ${route.resource} -> ${route.upstream}\n`);
-  if (!route.enabled) write("\nThe route is switched off (enabled: false): it answers 404.\n");
+  if (!route.enabled) write("\nThe route is disabled (enabled: false): it answers 404.\n");
   if (route.mcp.kind === "client") {
     write("\nA client route: the application behind it needs no upstream token. Nothing to discover.\n");
     return true;
@@ -59,7 +58,7 @@ export async function doctor(
   let isGuess = false;
   const notes: string[] = [];
   const outcome = await deps.discover(route, (step) => {
-    if (step.name === "result") return; // Said below, with what to do.
+    if (step.name === "result") return; // Printed below, with what to do.
     if (step.name !== last) write(`\n${titles[step.name]}\n`);
     last = step.name;
     isGuess ||= step.name === "default_endpoints";
@@ -68,13 +67,13 @@ export async function doctor(
   });
   if (!outcome.ok) {
     write(
-      `\nPeople cannot ${auth.mode === "consent" ? "connect" : "use this route"}: ${outcome.message} (${outcome.code})\n\nWhat to do\n${wrapped(adviceFor(outcome.code, route))}`,
+      `\nUsers cannot ${auth.mode === "consent" ? "connect" : "use this route"}: ${outcome.message} (${outcome.code})\n\nWhat to do\n${wrapped(adviceFor(outcome.code, route))}`,
     );
     return false;
   }
   if (isGuess) {
     write(
-      "\nNobody can tell whether people can connect: the server publishes no metadata, and its endpoints are a guess.\n" +
+      "\nUsers may not be able to connect: the server publishes no metadata, and its endpoints are a guess.\n" +
         `\nWhat to do\n${wrapped(adviceFor("discovery_failed", route))}`,
     );
     return false;
@@ -83,11 +82,11 @@ export async function doctor(
     `\n${verdict(auth, outcome)}${notes.length === 0 && auth.mode === "consent" ? " Nothing to do." : ""}\n`,
   );
   if (outcome.needed && auth.mode !== "consent") write(unseen);
-  if (notes.length > 0) write(`\nWorth knowing\n${notes.map(wrapped).join("")}`);
+  if (notes.length > 0) write(`\nNotes\n${notes.map(wrapped).join("")}`);
   return true;
 }
 
-/** What is not discovered, and what of it nothing here can see. */
+/** Describes what is configured instead of discovered, and what doctor cannot check. */
 function introduction(auth: UpstreamAuth, redirectUri: string): string {
   switch (auth.mode) {
     case "static":
@@ -103,7 +102,7 @@ function introduction(auth: UpstreamAuth, redirectUri: string): string {
         ? ""
         : "\nupstream_oauth2.endpoint is given: nothing is discovered.\n" +
             `  authorization  ${auth.endpoint.authUrl}\n  token          ${auth.endpoint.tokenUrl}\n` +
-            `${auth.clientId ?? "our client"} must be registered there with this redirect URI; nothing here can see whether it is.\n` +
+            `${auth.clientId ?? "our client"} must be registered there with this redirect URI; doctor cannot check whether it is.\n` +
             `  redirect URI   ${redirectUri}\n`;
     default:
       return auth satisfies never;
@@ -114,24 +113,25 @@ function verdict(auth: UpstreamAuth, found: Extract<DiscoveryResult, { ok: true 
   const server = found.issuer ?? "the server";
   if (!found.needed) {
     return auth.mode === "consent" || (auth.mode === "static" && auth.headers.length === 0)
-      ? "The server needs no authorization: people can use this route as it is."
-      : "The server accepts the credential of the routes file: people can use this route as it is.";
+      ? "The server requires no authorization: users can use this route as it is."
+      : "The server accepts the credential of the routes file: users can use this route as it is.";
   }
-  if (auth.mode !== "consent") return `Nobody has to connect: tokens are asked for at ${server}.`;
+  if (auth.mode !== "consent")
+    return `Users do not have to connect: the gateway requests tokens from ${server}.`;
   const scopes = found.scopes.length > 0 ? `, scopes ${found.scopes.join(" ")}` : "";
-  return `People can connect: they will be sent to ${server}${scopes}.`;
+  return `Users can connect: they are redirected to ${server}${scopes}.`;
 }
 
 function lines(step: DiscoveryStep): string {
   const mark = step.ok ? "ok  " : "FAIL";
   if (step.url === undefined) return `  ${mark}  ${step.finding}\n`;
-  // A step that went well without a status has asked nobody: its URL is something found.
+  // A successful step without a status has sent no request: its URL is a finding.
   const status = step.status ?? (step.ok ? "" : "no answer");
-  const place = `  ${mark}  ${step.url}  ${status}`.trimEnd();
-  return `${place}\n        ${step.finding}\n`;
+  const line = `  ${mark}  ${step.url}  ${status}`.trimEnd();
+  return `${line}\n        ${step.finding}\n`;
 }
 
-/** Lines of at most 100 characters, indented by two; words are never cut. */
+/** Wraps at 100 characters between words, indented by two. */
 function wrapped(text: string): string {
   const rows = [""];
   for (const word of text.split(" ")) {
@@ -143,11 +143,11 @@ function wrapped(text: string): string {
 }
 
 /**
- * The command `doctor`. A running sidecar is not needed. The database is where it has routes of the admin API and what we are
- * registered as: without it routes of the file are examined all the same.
+ * The command `doctor`. It needs no running gateway. The database has the stored routes and our client registrations; without it,
+ * doctor still examines routes of the routes file.
  *
  * @param options.route id of a route, or a URL at or under it.
- * @returns the exit code: 0 when people can use the route.
+ * @returns the exit code: 0 if users can use the route.
  */
 export async function runDoctor(options: CommandOptions & { readonly route: string }): Promise<0 | 1> {
   const loaded = loadConfig(options.file, options.env);
@@ -171,7 +171,7 @@ export async function runDoctor(options: CommandOptions & { readonly route: stri
     if (done !== undefined) return done;
     const reason = error instanceof Error ? error.message : String(error);
     options.err(
-      `the database cannot be opened (${reason}): routes of the admin API, and what we are registered as, are not looked at\n`,
+      `the database cannot be opened (${reason}): stored routes and client registrations are ignored\n`,
     );
     if (!inFile) return unknown(options, config);
   }
@@ -182,14 +182,14 @@ function find(table: RouteTable, wanted: string): Route | undefined {
   return table.byId(wanted) ?? table.byResource(wanted);
 }
 
-/** An embedded database that is not there yet is not made by asking. */
+/** Doctor must not create an embedded database. */
 function mayHaveDatabase({ database }: Config): boolean {
   return database.url !== undefined || existsSync(database.dir);
 }
 
 function unknown({ err, route }: CommandOptions & { readonly route: string }, config: Config): 1 {
   const known = config.routes.map(({ id }) => id).join(", ");
-  err(`no route ${route} in the routes file, nor among those of the admin API; there are: ${known}\n`);
+  err(`there is no route ${route} in the routes file or the database; known routes: ${known}\n`);
   return 1;
 }
 

@@ -2,15 +2,15 @@ import { createServiceAccounts } from "../external-tokens/service-accounts.ts";
 import { createSigningKeys, makeKey } from "../external-tokens/signing-keys.ts";
 import { type CommandOptions, withStore } from "./command.ts";
 
-/** Deleting what years of use have brought is one transaction, ms. */
+/** In ms; one transaction deletes everything. */
 const timeoutMs = 120_000;
 
 /**
- * The command `end-access`: everybody signs in and every client authorizes again, as after a database was restored from a backup, in
- * which what was revoked since lives again.
+ * The command `end-access`: all users have to sign in and all clients to authorize again. Needed after a restore from a backup, which
+ * brings back what was revoked since.
  * @param options.reason for the audit trail
  * @returns the exit code.
- * @throws StoreUnavailable nothing was ended, or, where only the answer was lost, all of it: run it again
+ * @throws StoreUnavailable nothing was ended, or everything if only the answer was lost: run it again
  */
 export function runEndAccess(options: CommandOptions & { readonly reason: string }): Promise<number> {
   const { reason, out } = options;
@@ -20,11 +20,11 @@ export function runEndAccess(options: CommandOptions & { readonly reason: string
     keys.close();
     const ended = await context.store.endAccess(await makeKey("external_token", new Date()), reason);
     out(
-      `ended ${ended.grants} grants, ${ended.refreshTokens} refresh tokens, ${ended.browserSessions} browser sessions, ${ended.delegations} delegations and ${ended.pendingAuthorizations} flows under way, and every external token; ${ended.people} people have to sign in again\n`,
+      `ended ${ended.grants} grants, ${ended.refreshTokens} refresh tokens, ${ended.browserSessions} browser sessions, ${ended.delegations} delegations, ${ended.pendingAuthorizations} pending authorizations and all external tokens; ${ended.people} users have to sign in again\n`,
     );
     for (const { name, routeIds } of accounts)
-      out(`service account ${name} (${routeIds.join(", ")}) has ended, too: create it again\n`);
-    out("connections to upstreams are as they were\n");
+      out(`ended service account ${name} (${routeIds.join(", ")}): create it again\n`);
+    out("upstream connections are unchanged\n");
     return 0;
   };
   return withStore(options, work, { operationTimeoutMs: timeoutMs });

@@ -5,16 +5,15 @@ import { checkContext } from "../envoy-config/routes.ts";
 import { writeXdsDir } from "../envoy-config/xds-files.ts";
 
 /**
- * The command `envoy-config`: prints a bootstrap for Envoy to `out`, or writes the files of `xdsDir`. Problems go to
- * `err`.
- * @returns the exit code: 1 when the file has errors or a file cannot be written.
+ * The command `envoy-config`: prints an Envoy bootstrap to `out`, or writes the files of `xdsDir`. Problems go to `err`.
+ * @returns the exit code: 1 if the routes file has errors or a file cannot be written.
  */
 export function envoyConfig(options: {
   readonly file: string;
   readonly env: Readonly<Record<string, string | undefined>>;
-  /** `context`: what the checks of each route are to say (`context_extensions`), for an Envoy that we do not configure. */
+  /** `context`: the `context_extensions` of each route, for an Envoy that is configured by other means. */
   readonly format: "yaml" | "json" | "context";
-  /** Folder as Envoy sees it. */
+  /** The directory as Envoy sees it. */
   readonly xdsDir?: string;
   readonly out: (text: string) => void;
   readonly err: (text: string) => void;

@@ -2,10 +2,10 @@ import type { Store } from "../store/store.ts";
 import { type CommandOptions, printTable, withStore } from "./command.ts";
 
 /**
- * The commands `grants list` and `grants revoke`: what people have allowed MCP clients to do. Revoking all of a user signs them out
- * first, or a browser that is still signed in would get the next client a grant at once.
+ * The commands `grants list` and `grants revoke`. Revoking all grants of a user signs the user out first: in a browser that is still
+ * signed in, the next client could get a grant immediately.
  * @param options.which grants of this user, of this client, or the one with this id
- * @returns the exit code; 1 when there was nothing to revoke.
+ * @returns the exit code; 1 if there was nothing to revoke.
  */
 export function runGrants(
   action: "list" | "revoke",
@@ -48,7 +48,7 @@ export function runGrants(
   });
 }
 
-/** Ends the person's browser sessions everywhere, and what is known of their sign-in. False: they have not signed in. */
+/** Ends all browser sessions of the user and the sign-in session. False if the user has never signed in. */
 async function signOut(store: Store, userId: string, reason: string): Promise<boolean> {
   if (!(await store.signInSessions.find(userId))) return false;
   await store.browserSessions.endForUser(userId, { action: "person.signed_out", userId, reason });

@@ -1,35 +1,29 @@
-import { type Command, InvalidArgumentError, Option } from "commander";
+import { Argument, type Command, InvalidArgumentError, Option } from "commander";
 import { createFields } from "../config/fields.ts";
 import type { SigningKeyPurpose } from "../store/signing-keys.ts";
 import type { CommandOptions } from "./command.ts";
 
 /**
- * The operator's commands on what is stored: `rotate-keys`, `connections`, `grants`, `end-access`,
- * `service-accounts`, `audit`.
+ * The operator's commands on what is stored: `rotate-keys`, `rotate-signing-key`, `connections`, `grants`, `end-access`,
+ * `service-accounts`, `audit export`.
  * @param file makes the option `--config`
  */
 export function addOperatorCommands(
   program: Command,
   file: () => Option,
-  place: (options: { config: string }) => CommandOptions,
+  commandOptions: (options: { config: string }) => CommandOptions,
 ): void {
+  // `--signing` and what goes with it: the former name of `rotate-signing-key`.
   program
     .command("rotate-keys")
-    .description("seal everything stored anew with the newest encryption key, or make a new signing key")
+    .description("re-encrypt stored secrets with the newest encryption key")
     .addOption(
-      new Option("--signing <purpose>", "make a signing key for this purpose instead").choices([
-        "external_token",
-        "assertion",
-        "upstream_client",
-        "check_metadata",
-      ]),
+      new Option("--signing <purpose>", "rotate the signing key for this purpose")
+        .choices(signingKeyPurposes)
+        .hideHelp(),
     )
-    .addOption(
-      new Option("--publish <duration>", "time between publishing a signing key and signing with it")
-        .default(600, "10m")
-        .argParser(parseSeconds),
-    )
-    .option("--revoke-old", "end the older signing keys, and all that they have signed, at once", false)
+    .addOption(delayOption("--publish <duration>").hideHelp())
+    .addOption(revokeOldOption().hideHelp())
     .addOption(file())
     .action(
       async (options: {
@@ -39,47 +33,67 @@ export function addOperatorCommands(
         revokeOld: boolean;
       }) => {
         const { runRotateKeys } = await import("./rotate-keys.ts");
-        process.exitCode = await runRotateKeys({ ...place(options), ...options });
+        process.exitCode = await runRotateKeys({ ...commandOptions(options), ...options });
       },
     );
 
-  const connections = program.command("connections").description("users' upstream tokens");
+  program
+    .command("rotate-signing-key")
+    .description("create a new signing key; the older keys still verify what they have signed")
+    .addArgument(new Argument("<purpose>", "what the key signs").choices(signingKeyPurposes))
+    .addOption(delayOption("--activate-after <duration>"))
+    .addOption(revokeOldOption())
+    .addOption(file())
+    .action(
+      async (
+        signing: SigningKeyPurpose,
+        options: { config: string; activateAfter: number; revokeOld: boolean },
+      ) => {
+        const { activateAfter: publish, revokeOld } = options;
+        const { runRotateKeys } = await import("./rotate-keys.ts");
+        process.exitCode = await runRotateKeys({ ...commandOptions(options), signing, publish, revokeOld });
+      },
+    );
+
+  const connections = program.command("connections").description("manage users' upstream connections");
   for (const action of ["list", "revoke"] as const) {
     connections
       .command(action)
       .description(
-        action === "list" ? "who is connected to what" : "delete connections here, and their tokens upstream",
+        action === "list"
+          ? "list connections by user and route"
+          : "delete connections and revoke their tokens at the upstream",
       )
       .addOption(userOption())
-      .option("--route <id>", "to this route only")
+      .option("--route <id>", "only for this route")
       .addOption(file())
       .action(async (options: { config: string; user?: string; route?: string }, command: Command) => {
         if (action === "revoke" && !options.user && !options.route)
-          command.error("say which: --user, --route or both");
+          command.error("specify --user, --route or both");
         const which = { userId: options.user, routeId: options.route };
         const { runConnections } = await import("./connections.ts");
-        process.exitCode = await runConnections(action, { ...place(options), which });
+        process.exitCode = await runConnections(action, { ...commandOptions(options), which });
       });
   }
 
-  const grants = program.command("grants").description("what people have allowed MCP clients to do");
+  const grants = program.command("grants").description("manage the grants of MCP clients");
   grants
     .command("list")
-    .description("who has allowed which client")
+    .description("list grants by user and client")
     .addOption(userOption())
-    .option("--client <id>", "of this client only")
+    .option("--client <id>", "only for this client")
     .addOption(file())
     .action(async (options: { config: string; user?: string; client?: string }) => {
       const which = { userId: options.user, clientId: options.client };
       const { runGrants } = await import("./grants.ts");
-      process.exitCode = await runGrants("list", { ...place(options), which });
+      process.exitCode = await runGrants("list", { ...commandOptions(options), which });
     });
   grants
     .command("revoke")
-    .description("end grants and all tokens that came of them, on every replica within a second")
+    .description("revoke grants and all tokens issued from them, on every replica within a second")
     .argument("[grant]", "id of the grant")
-    .option("--user <id>", "all of this user, who is signed out everywhere, too: PROVIDER/SUBJECT")
-    .option("--client <id>", "all of this client")
+    .option("--user <id>", "all grants of this user (PROVIDER/SUBJECT), who is also signed out everywhere")
+    .option("--client <id>", "all grants of this client")
     .addOption(file())
     .action(
       async (
@@ -88,41 +102,49 @@ export function addOperatorCommands(
         command: Command,
       ) => {
         if (!grantId && !options.user && !options.client)
-          command.error("say which: a grant's id, --user or --client");
+          command.error("specify a grant's id, --user or --client");
         const which = { grantId, userId: options.user, clientId: options.client };
         const { runGrants } = await import("./grants.ts");
-        process.exitCode = await runGrants("revoke", { ...place(options), which });
+        process.exitCode = await runGrants("revoke", { ...commandOptions(options), which });
       },
     );
 
   program
     .command("end-access")
     .description(
-      "after a database was restored from a backup: end every external token, refresh token, grant, service account, delegation and browser session there is, on every replica within a second",
+      "after restoring the database from a backup: revoke all external tokens, refresh tokens, grants, service accounts, delegations and browser sessions, on every replica within a second",
     )
-    .option("--reason <text>", "for the audit trail", "ended by an operator")
-    .option("--yes", "yes, everybody has to sign in, and every client to authorize, again", false)
+    .option("--reason <text>", "reason for the audit trail", "ended by an operator")
+    .option(
+      "--yes",
+      "confirm that all users have to sign in again and all clients have to authorize again",
+      false,
+    )
     .addOption(file())
     .action(async (options: { config: string; reason: string; yes: boolean }, command: Command) => {
       if (!options.yes)
-        command.error("everybody has to sign in, and every client to authorize, again: say --yes");
+        command.error(
+          "all users will have to sign in again and all clients to authorize again: confirm with --yes",
+        );
       const { runEndAccess } = await import("./end-access.ts");
-      process.exitCode = await runEndAccess({ ...place(options), reason: options.reason });
+      process.exitCode = await runEndAccess({ ...commandOptions(options), reason: options.reason });
     });
 
-  const accounts = program.command("service-accounts").description("long-lived tokens of machines");
+  const accounts = program
+    .command("service-accounts")
+    .description("manage service accounts and their long-lived tokens");
   accounts
     .command("create")
-    .description("print a token for each route; it is shown once")
-    .argument("<name>", "letters, digits, dots, dashes and underscores", serviceAccountName)
+    .description("create a service account and print a token for each route; tokens are shown only once")
+    .argument("<name>", "name: letters, digits, dots, dashes and underscores", serviceAccountName)
     .requiredOption(
       "--route <id>",
-      "a route it may call; once for each",
+      "a route that it may call; repeatable",
       (id: string, ids: string[] = []) => [...ids, id],
     )
-    .option("--owner <id>", "who may let it use their own connections, in the portal: PROVIDER/SUBJECT")
+    .option("--owner <id>", "user (PROVIDER/SUBJECT) who may delegate their connections to it in the portal")
     .addOption(
-      new Option("--expires-in <duration>", "how long its tokens are good")
+      new Option("--expires-in <duration>", "lifetime of its tokens")
         .default(365 * 86_400, "365d")
         .argParser(parseSeconds),
     )
@@ -135,40 +157,43 @@ export function addOperatorCommands(
         const { route: routeIds, owner: ownerId, expiresIn: lifetime } = options;
         const action = { kind: "create", name, routeIds, ownerId, lifetime } as const;
         const { runServiceAccounts } = await import("./service-accounts.ts");
-        process.exitCode = await runServiceAccounts(action, place(options));
+        process.exitCode = await runServiceAccounts(action, commandOptions(options));
       },
     );
   accounts
     .command("list")
-    .description("names, routes, owners, what these have delegated, and ends")
+    .description("list names, routes, owners, delegations and expiry")
     .addOption(file())
     .action(async (options: { config: string }) => {
       const { runServiceAccounts } = await import("./service-accounts.ts");
-      process.exitCode = await runServiceAccounts({ kind: "list" }, place(options));
+      process.exitCode = await runServiceAccounts({ kind: "list" }, commandOptions(options));
     });
   accounts
     .command("revoke")
-    .description("end its tokens, on every replica within a second")
+    .description("revoke a service account and its tokens, on every replica within a second")
     .argument("<name>")
     .addOption(file())
     .action(async (name: string, options: { config: string }) => {
       const { runServiceAccounts } = await import("./service-accounts.ts");
-      process.exitCode = await runServiceAccounts({ kind: "revoke", name }, place(options));
+      process.exitCode = await runServiceAccounts({ kind: "revoke", name }, commandOptions(options));
     });
 
+  // The default, because `audit` alone is its former name.
   program
     .command("audit")
+    .description("the audit trail")
+    .command("export", { isDefault: true })
     .description("print audit events as JSON lines, oldest first")
     .addOption(
-      new Option("--after <id>", "only events behind this one: where the last export ended").argParser(
-        parseId,
-      ),
+      new Option("--after <id>", "only events after this id, where the last export ended").argParser(parseId),
     )
-    .addOption(new Option("--since <time>", "only from then on, as in RFC 3339").argParser(parseTime))
-    .addOption(new Option("--until <time>", "only before").argParser(parseTime))
-    .option("--action <action>", "only of this kind, such as grant.revoked")
+    .addOption(
+      new Option("--since <time>", "only events at or after this time (RFC 3339)").argParser(parseTime),
+    )
+    .addOption(new Option("--until <time>", "only events before this time (RFC 3339)").argParser(parseTime))
+    .option("--action <action>", "only events with this action, such as grant.revoked")
     .addOption(userOption())
-    .option("--route <id>", "of this route only")
+    .option("--route <id>", "only for this route")
     .addOption(file())
     .action(
       async (options: {
@@ -183,14 +208,31 @@ export function addOperatorCommands(
         const { after, since, until, action, user: userId, route: routeId } = options;
         const which = { after, since, until, action, userId, routeId, settled: until === undefined };
         const { runAudit } = await import("./audit.ts");
-        process.exitCode = await runAudit({ ...place(options), which });
+        process.exitCode = await runAudit({ ...commandOptions(options), which });
       },
     );
 }
 
+const signingKeyPurposes: SigningKeyPurpose[] = [
+  "external_token",
+  "assertion",
+  "upstream_client",
+  "check_metadata",
+];
+
+const delayOption = (flags: string) =>
+  new Option(flags, "sign with the new key after this time; until then it is only published")
+    .default(600, "10m")
+    .argParser(parseSeconds);
+
+const revokeOldOption = () =>
+  new Option("--revoke-old", "revoke the older keys, and everything they have signed, at once").default(
+    false,
+  );
+
 const userOption = () => new Option("--user <id>", "of this user only: PROVIDER/SUBJECT");
 
-/** As in the routes file: seconds, or 30s, 5m, 1h, 30d. */
+/** The routes file's format: seconds, or 30s, 5m, 1h, 30d. */
 function parseSeconds(value: string): number {
   const fields = createFields({ folder: ".", env: {}, worldReadable: false, referencedFiles: new Set() });
   const parsed = fields.duration(1).safeParse(/^\d+$/.test(value) ? Number(value) : value);
@@ -200,16 +242,16 @@ function parseSeconds(value: string): number {
 
 function parseId(value: string): number {
   if (/^\d{1,15}$/.test(value)) return Number(value);
-  throw new InvalidArgumentError("Write the id of an event: a whole number.");
+  throw new InvalidArgumentError("Write an event id: a whole number.");
 }
 
 function parseTime(value: string): Date {
   const at = new Date(value);
   if (!Number.isNaN(at.getTime())) return at;
-  throw new InvalidArgumentError("Write a time as 2026-01-31T12:00:00Z.");
+  throw new InvalidArgumentError("Write a time such as 2026-01-31T12:00:00Z.");
 }
 
 function serviceAccountName(value: string): string {
   if (/^[A-Za-z0-9._-]{1,100}$/.test(value)) return value;
-  throw new InvalidArgumentError("Letters, digits, dots, dashes and underscores, 100 at most.");
+  throw new InvalidArgumentError("Write at most 100 letters, digits, dots, dashes and underscores.");
 }

@@ -17,25 +17,25 @@ interface ServeOptions {
   readonly listenAdmin?: string;
 }
 
-/** The command line; `docs/cli.md` is made from it. Each command loads its own code only: most need a small part of it. */
+/** The command line; `docs/cli.md` is generated from it. Each command loads only the code it needs. */
 export const program = new Command("envoy-mcp-auth")
   .description("Envoy external-authorization and token-injection sidecar for MCP servers")
   .version(productVersion(), "-V, --version", "print the version");
 
 program
   .command("serve")
-  .description("answer Envoy, MCP clients and browsers until SIGTERM")
+  .description("run the gateway until SIGTERM")
   .addOption(file())
   .option(
     "--xds-dir <dir>",
-    "keep bootstrap.yaml, lds.yaml, rds.yaml and cds.yaml for a running Envoy up to date here",
+    "write bootstrap.yaml, lds.yaml, rds.yaml and cds.yaml into this directory and keep them up to date for a running Envoy",
   )
   .option(
     "--listen-grpc <address>",
-    "in place of the file's listen.grpc, for several processes on one machine",
+    "override listen.grpc of the routes file, to run several processes on one machine",
   )
-  .option("--listen-http <address>", "likewise listen.http")
-  .option("--listen-admin <address>", "likewise listen.admin")
+  .option("--listen-http <address>", "override listen.http")
+  .option("--listen-admin <address>", "override listen.admin")
   .action(async (options: ServeOptions) => {
     const { config: file, xdsDir, listenGrpc: grpc, listenHttp: http, listenAdmin: admin } = options;
     const { serve } = await import("../serve.ts");
@@ -43,7 +43,7 @@ program
     let stopping = false;
     for (const signal of ["SIGTERM", "SIGINT"] as const) {
       process.on(signal, () => {
-        // A second signal means now.
+        // A second signal exits immediately.
         if (stopping) process.exit(1);
         stopping = true;
         sidecar.close().then(
@@ -59,7 +59,7 @@ program
 
 program
   .command("migrate")
-  .description("bring the database to the newest version; safe while older replicas run")
+  .description("migrate the database to the newest version; safe while older replicas run")
   .addOption(file())
   .action(async (options: { config: string }) => {
     const { loadConfig } = await import("../config/load-config.ts");
@@ -73,12 +73,12 @@ program
     const { migrate } = await import("../store/migrate.ts");
     const { url, dir, ...tls } = loaded.config.database;
     const done = await migrate(url === undefined ? { dir } : { url, tls });
-    out(done.length === 0 ? "nothing to do\n" : `${done.join("\n")}\n`);
+    out(done.length === 0 ? "the database is up to date\n" : `${done.join("\n")}\n`);
   });
 
 program
   .command("check-config")
-  .description("print every problem of the routes file at once; exit 1 when there is an error")
+  .description("print all problems of the routes file; exit with 1 if there is an error")
   .addOption(file())
   .action(async (options: { config: string }) => {
     const { checkConfig } = await import("./check-config.ts");
@@ -99,12 +99,15 @@ program
   .addOption(
     new Option(
       "-f, --format <format>",
-      "how to print it; context: only what each route's checks say, for Envoy Gateway and Istio",
+      "output format; context: only the context_extensions of each route, for Envoy Gateway and Istio",
     )
       .choices(["yaml", "json", "context"])
       .default("yaml"),
   )
-  .option("--xds-dir <dir>", "write bootstrap.yaml, lds.yaml, rds.yaml and cds.yaml into this folder instead")
+  .option(
+    "--xds-dir <dir>",
+    "write bootstrap.yaml, lds.yaml, rds.yaml and cds.yaml into this directory instead",
+  )
   .action(async (options: { config: string; format: "yaml" | "json" | "context"; xdsDir?: string }) => {
     const { envoyConfig } = await import("./envoy-config.ts");
     process.exitCode = envoyConfig({ file: options.config, env: process.env, out, err, ...options });
@@ -112,7 +115,7 @@ program
 
 program
   .command("doctor")
-  .description("run discovery against a route's upstream, print each step, and say what to do")
+  .description("run discovery against a route's upstream, print each step and what to do")
   .argument("<route>", "id or URL of the route")
   .addOption(file())
   .action(async (route: string, options: { config: string }) => {

@@ -5,18 +5,18 @@ import { createSigningKeys, type SigningPurpose } from "../external-tokens/signi
 import type { SigningKeyPurpose } from "../store/signing-keys.ts";
 import { type CommandOptions, withStore } from "./command.ts";
 
-/** Authorization servers that know us by key may keep our JWKS this long, seconds. */
-const upstreamsKeepSeconds = 86_400;
-/** Identity assertions live five minutes; servers may judge them by a JWKS of up to an hour's age. */
-const assertionsKeepSeconds = 3_600;
-/** Tokens minted for browser sessions live an hour at most. */
+/** How long upstreams' authorization servers may cache our JWKS, seconds. */
+const upstreamClientKeepSeconds = 86_400;
+/** Identity assertions are valid for five minutes; servers may cache the JWKS for up to an hour. */
+const assertionKeepSeconds = 3_600;
+/** Tokens of browser sessions are valid for at most an hour. */
 const sessionTokensSeconds = 3_600;
 
 /**
- * The command `rotate-keys`: rewrites what older encryption keys sealed, or, with `signing`, makes a new signing key.
- * @param options.signing purpose of the key to make
+ * The commands `rotate-keys`, which re-encrypts stored secrets with the newest key, and `rotate-signing-key` (`signing`), which creates a signing key.
+ * @param options.signing purpose of the key to create
  * @param options.publish seconds between publishing a new signing key and signing with it
- * @param options.revokeOld the old signing keys end at once, and with them whatever they have signed
+ * @param options.revokeOld revokes the older signing keys immediately, and everything they have signed
  * @returns the exit code.
  */
 export function runRotateKeys(
@@ -31,9 +31,9 @@ export function runRotateKeys(
     if (signing === undefined) {
       const rewritten = await context.store.rotateEncryptionKeys();
       const rows = Object.values(rewritten).reduce((sum, count) => sum + count, 0);
-      out(`${rows} rows rewritten under the newest key\n`);
+      out(`${rows} rows re-encrypted with the newest key\n`);
       for (const [table, count] of Object.entries(rewritten)) if (count > 0) out(`  ${table}: ${count}\n`);
-      out("once every replica has the newest key first in encryption.keys, the older ones may be removed\n");
+      out("remove the older keys after every replica has the newest key first in encryption.keys\n");
       return 0;
     }
     if (signing === "check_metadata") return rotateMetadataKey(context, options);
@@ -46,8 +46,8 @@ export function runRotateKeys(
       out(`new ${signing} key ${kid}, signs ${publish === 0 ? "now" : `in ${publish} s`}\n`);
       out(
         options.revokeOld
-          ? "older keys have ended, and with them all that they have signed\n"
-          : `older keys stay published for ${Math.ceil((publish + keep) / 3600)} h, until nothing they signed is valid any more\n`,
+          ? "older keys and everything they have signed are revoked\n"
+          : `older keys stay published for ${Math.ceil((publish + keep) / 3600)} h, until everything they have signed has expired\n`,
       );
       return 0;
     } finally {
@@ -56,7 +56,7 @@ export function runRotateKeys(
   });
 }
 
-/** Older keys stay for as long as a request may wait for its upstream. */
+/** Older keys are kept for the longest time that a request may wait for its upstream. */
 async function rotateMetadataKey(
   context: Parameters<typeof createMetadataProofs>[0],
   { publish, revokeOld, out }: { publish: number; revokeOld: boolean; out: (text: string) => void },
@@ -71,14 +71,14 @@ async function rotateMetadataKey(
   }
 }
 
-/** The longest life of anything the old keys have signed. */
+/** The longest lifetime of anything that the older keys have signed. */
 async function keepSeconds(
   purpose: SigningPurpose,
   { externalTokens: { ttl, leeway } }: Config,
   accounts: Pick<ServiceAccounts, "list">,
 ): Promise<number> {
-  if (purpose === "assertion") return assertionsKeepSeconds;
-  if (purpose === "upstream_client") return upstreamsKeepSeconds;
+  if (purpose === "assertion") return assertionKeepSeconds;
+  if (purpose === "upstream_client") return upstreamClientKeepSeconds;
   const ends = (await accounts.list()).map(({ expiresAt }) => expiresAt.getTime() - Date.now());
   return Math.ceil(Math.max(ttl, sessionTokensSeconds, ...ends.map((ms) => ms / 1000))) + leeway;
 }

@@ -4,7 +4,7 @@ import { createSigningKeys } from "../external-tokens/signing-keys.ts";
 import { needsPersonsConnection } from "../model/route.ts";
 import { type CommandOptions, printTable, withStore } from "./command.ts";
 
-/** What is to be done with service accounts. */
+/** A subcommand of `service-accounts` with its arguments. */
 export type ServiceAccountAction =
   | {
       readonly kind: "create";
@@ -18,13 +18,13 @@ export type ServiceAccountAction =
   | { readonly kind: "revoke"; readonly name: string };
 
 /**
- * The commands `service-accounts create|list|revoke`. New tokens are the only thing on standard output; the rest goes beside it.
+ * The commands `service-accounts create|list|revoke`. `create` writes only the tokens to standard output.
  * @returns the exit code.
  * @throws ServiceAccountExists
  */
-export function runServiceAccounts(action: ServiceAccountAction, place: CommandOptions): Promise<number> {
-  const { out, err } = place;
-  return withStore(place, async (context) => {
+export function runServiceAccounts(action: ServiceAccountAction, options: CommandOptions): Promise<number> {
+  const { out, err } = options;
+  return withStore(options, async (context) => {
     const keys = await createSigningKeys(context);
     const accounts = createServiceAccounts({ ...context, keys, issuer: context.config.issuer });
     try {
@@ -36,13 +36,13 @@ export function runServiceAccounts(action: ServiceAccountAction, place: CommandO
             const known = context.config.routes
               .filter(({ mcp }) => mcp.kind === "server")
               .map(({ id }) => id);
-            err(`no such server route: ${unknown.join(", ")}; there are: ${known.join(", ")}\n`);
+            err(`no such server route: ${unknown.join(", ")}; known routes: ${known.join(", ")}\n`);
             return 1;
           }
           const { name, ownerId, lifetime } = action;
-          const wrong = ownerId === undefined ? undefined : noOwner(ownerId, context.config);
-          if (wrong) {
-            err(`${wrong}\n`);
+          const fault = ownerId === undefined ? undefined : ownerFault(ownerId, context.config);
+          if (fault) {
+            err(`${fault}\n`);
             return 1;
           }
           const routes = found.flatMap(({ route }) => (route ? [route] : []));
@@ -50,10 +50,10 @@ export function runServiceAccounts(action: ServiceAccountAction, place: CommandO
           for (const [routeId, token] of tokens)
             out(tokens.size === 1 ? `${token}\n` : `${routeId} ${token}\n`);
           err(
-            `${account.userId}, until ${account.expiresAt.toISOString()}; the tokens are shown this once. A policy must let it in: user: {is: ${account.userId}}\n`,
+            `${account.userId}, until ${account.expiresAt.toISOString()}; the tokens are not shown again. A policy must allow it: user: {is: ${account.userId}}\n`,
           );
           const waiting = routes.filter(needsPersonsConnection).map(({ id }) => id);
-          if (waiting.length > 0) err(`${ownersTurn(waiting, ownerId, context.config)}\n`);
+          if (waiting.length > 0) err(`${delegationHint(waiting, ownerId, context.config)}\n`);
           return 0;
         }
         case "list":
@@ -85,17 +85,17 @@ export function runServiceAccounts(action: ServiceAccountAction, place: CommandO
   });
 }
 
-/** Whoever may consent signs in here: nobody else has connections. */
-function noOwner(ownerId: string, { signIn }: Config): string | undefined {
+/** An owner must be a user who can sign in: only users have connections. */
+function ownerFault(ownerId: string, { signIn }: Config): string | undefined {
   const providers = signIn.providers.map(({ id }) => id);
   if (providers.some((id) => ownerId.startsWith(`${id}/`) && ownerId.length > id.length + 1))
     return undefined;
-  return `--owner ${ownerId}: nobody signs in by this id; write PROVIDER/SUBJECT, as "connections list" does, with PROVIDER one of: ${providers.join(", ")}`;
+  return `--owner ${ownerId}: not the id of a user; write PROVIDER/SUBJECT as in "connections list", with PROVIDER one of: ${providers.join(", ")}`;
 }
 
-function ownersTurn(routeIds: readonly string[], ownerId: string | undefined, config: Config): string {
+function delegationHint(routeIds: readonly string[], ownerId: string | undefined, config: Config): string {
   const where = routeIds.join(", ");
   return ownerId === undefined
-    ? `${where}: needs a person's connection and there is no --owner, so calls are refused (403) unless the server asks for no token`
-    : `${where}: calls are refused (403) until ${ownerId} allows them at ${config.issuer}${config.paths.prefix}/routes`;
+    ? `${where}: requires a user's connection and there is no --owner, so calls are denied (403) unless the server requires no token`
+    : `${where}: calls are denied (403) until ${ownerId} allows them at ${config.issuer}${config.paths.prefix}/routes`;
 }

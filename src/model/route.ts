@@ -18,22 +18,22 @@ export interface StaticAuth {
   readonly headers: readonly (readonly [name: string, value: string])[];
 }
 
-/** A user's own token, obtained with the user's consent; what is not given here is discovered. */
+/** A user's own token, obtained with the user's consent; what is not configured here is discovered. */
 export interface ConsentAuth extends ClientSecrets {
   readonly mode: "consent";
   readonly type: string;
   readonly clientId?: string;
-  /** Present: no discovery at all. */
+  /** If present, discovery is skipped. */
   readonly endpoint?: {
     readonly authUrl: string;
     readonly tokenUrl: string;
-    /** RFC 7009 endpoint, where the operator knows one. */
+    /** RFC 7009 endpoint, if known. */
     readonly revocationUrl?: string;
   };
-  /** How the client authenticates, also at a server that is discovered; absent: as the server asks for. */
+  /** Also applies to a discovered server; default: what the server supports. */
   readonly authMethod?: ClientAuthMethod;
   readonly scopes?: readonly string[];
-  /** No scope but these and `scopes` is asked for, whatever the upstream requires; absent: what the person agrees to. */
+  /** Only these and `scopes` are requested, whatever the upstream requires; default: whatever the user consents to. */
   readonly maxScopes?: readonly string[];
   readonly authorizationUrlParams: Readonly<Record<string, string>>;
   /** Fallback issuer when the upstream publishes no protected-resource metadata. */
@@ -67,49 +67,49 @@ export interface NonInteractiveAuth extends ClientSecrets {
 /** How a client authenticates at a token endpoint (RFC 6749 section 2.3, RFC 7523). */
 export type ClientAuthMethod = "client_secret_basic" | "client_secret_post" | "private_key_jwt" | "none";
 
-/** What a client proves itself with at a token endpoint. */
+/** Credentials of a client at a token endpoint. */
 export interface ClientSecrets {
   readonly clientSecret?: string;
-  /** PEM (PKCS 8) or JWK text of the key for `private_key_jwt`; without one, our own signs. */
+  /** Key for `private_key_jwt`, PEM (PKCS 8) or JWK; default: our own key. */
   readonly privateKey?: string;
   /** JWS algorithm of `privateKey`; default: the JWK's own, else ES256. */
   readonly signingAlg?: string;
 }
 
-/** The part of a route that says what kind of MCP party stands behind it. */
+/** The kind of MCP party behind a route, with its settings. */
 export type RouteMcp =
   | {
       readonly kind: "server";
       /** Appended to the route's URL in listings. */
       readonly path: string;
-      /** Largest request body policy may inspect, bytes. */
+      /** Largest request body that policy may inspect, bytes. */
       readonly maxRequestBytes: number;
       readonly auth: UpstreamAuth;
       readonly tools?: { readonly allow?: readonly string[]; readonly deny?: readonly string[] };
-      /** `issuer` of the authorization server's metadata and `iss` of its answers, exactly, where it is not the one named (RFC 8414 section 3.3). */
+      /** The exact `issuer` of the authorization server's metadata and `iss` of its responses, if it differs from its URL (RFC 8414 section 3.3). */
       readonly expectedIssuer?: string;
-      /** Resource metadata must name the upstream's own URL, not one above it. */
+      /** Resource metadata must name the upstream's URL, not a parent of it. */
       readonly exactResource?: true;
-      /** Beyond what passes to every MCP server; names in lower case. */
+      /** In addition to the headers that every MCP server gets; names in lower case. */
       readonly requestHeaders: {
-        /** Clients' headers that pass. */
+        /** Request headers to pass on. */
         readonly pass: readonly string[];
         readonly set: readonly (readonly [name: string, value: string])[];
-        /** The operator has said something about it. */
+        /** Whether the routes file sets `request_headers`. */
         readonly given: boolean;
       };
     }
   | {
       readonly kind: "client";
-      /** Ids or `from` URLs of the MCP routes its tokens are good for; absent: all that policy allows. */
+      /** Ids or `from` URLs of the MCP routes that its tokens are valid for; default: all that policy allows. */
       readonly routes?: readonly string[];
-      /** The operator accepts that its scripts and those behind the MCP routes of its host are one trust domain. */
+      /** The operator accepts that this application and the MCP routes of its host form one trust domain. */
       readonly sharesHost?: true;
     };
 
-/** One `from` -> `to` entry of the routes file. Built in one place, `load-config.ts`; never changed afterwards. */
+/** One `from` -> `to` entry of the routes file. Immutable. */
 export interface Route {
-  /** Stable when the file is reordered: given, else derived from `from`. */
+  /** Configured, or derived from `from`, so that reordering the file does not change it. */
   readonly id: string;
   readonly name: string;
   readonly description: string;
@@ -120,48 +120,48 @@ export interface Route {
   readonly host: string;
   /** `/` or `/path` without a trailing slash. */
   readonly prefix: string;
-  /** Our resource identifier (RFC 8707): `origin` for prefix `/`, else `origin + prefix`. It is a TE's `aud`. */
+  /** Our resource identifier (RFC 8707) and the `aud` of external tokens: `origin` for prefix `/`, else `origin + prefix`. */
   readonly resource: string;
   /** The upstream's URLs; they share one path. */
   readonly to: readonly string[];
   /** First `to`, canonical: the upstream's resource identifier and the third part of a connection's key. */
   readonly upstream: string;
-  /** `upstreamHash` of `to` and of how the upstream is recognised: Envoy says on each check which one it routes to. */
+  /** Hash of `to` and of how the upstream is verified: Envoy sends on each check the one that it routes to. */
   readonly upstreamHash: string;
   /** Replaces `prefix` on the way to the upstream; absent when `to` has no path. */
   readonly upstreamPath?: string;
-  /** The query of `to`: it goes along with every request, whatever the client's own says. */
+  /** The query of `to`: sent with every request in addition to the client's own. */
   readonly upstreamQuery?: readonly (readonly [name: string, value: string])[];
-  /** Path below `from` of the endpoint that a client means; on copies only (`endpoint.ts`), which stand for one client's flow. */
+  /** Path below `from` of the endpoint that a client requests; only on the copies for a single request (`endpoint.ts`). */
   readonly askedPath?: string;
   readonly mcp: RouteMcp;
   readonly policy?: PolicySource;
-  /** Whether the identity assertion headers go to the upstream. */
+  /** Whether the upstream gets the identity assertion headers. */
   readonly passIdentityHeaders: boolean;
-  /** False answers 404 and blocks connect and callback. */
+  /** If false, requests get 404, and connect and callback are blocked. */
   readonly enabled: boolean;
   /** Fixed public texts of the route's host, by path. */
   readonly wellKnown?: ReadonlyMap<string, WellKnownText>;
-  /** How the connection to an https upstream is verified, where the defaults (host of `to`, `envoy.upstream_ca`) do not fit. */
+  /** Overrides how an https upstream is verified; default: host of `to` and `envoy.upstream_ca`. */
   readonly upstreamTls?: { readonly serverName?: string; readonly caFile?: string };
-  /** The upstream sees the route's host instead of its own in `Host`. */
+  /** The upstream gets the route's host in `Host` instead of its own. */
   readonly preserveHostHeader?: boolean;
   /** Per user. */
   readonly rateLimit?: { readonly requestsPerMinute?: number; readonly toolCallsPerMinute?: number };
 }
 
-/** Pomerium's policy language as parsed and checked by `config/`; `policy/` compiles it. */
+/** Pomerium's policy language, parsed and validated by `config/`, compiled by `policy/`. */
 export type PolicySource = readonly PolicyRule[];
 export interface PolicyRule {
   readonly action: "allow" | "deny";
-  /** Where it stands in the file, for audit events: `routes[2].policy[0]`. */
+  /** Its path in the routes file, for audit events: `routes[2].policy[0]`. */
   readonly name: string;
   readonly when: PolicyNode;
 }
 /**
- * Logical operators over criteria. Pomerium's words differ from Boolean algebra's: its `not` is true when none of the nodes
- * match (¬A ∧ ¬B), its `nor` when at least one does not (¬A ∨ ¬B). The parser therefore writes both as `and` or `or` over
- * `not`s of a single node each, which reads the same in either tradition; `nor` itself is never emitted.
+ * Logical operators over criteria. Pomerium's operators differ from Boolean algebra: its `not` is true if no node matches
+ * (¬A ∧ ¬B), its `nor` if at least one does not (¬A ∨ ¬B). The parser translates both to `and` or `or` over `not`s of a single node,
+ * which mean the same in both; it never emits `nor`.
  */
 export type PolicyNode =
   | { readonly op: "and" | "or" | "not" | "nor"; readonly nodes: readonly PolicyNode[] }
@@ -175,7 +175,7 @@ export type PolicyNode =
       readonly timezone?: string;
       readonly matcher: PolicyMatcher;
     };
-/** `always` stands for criteria without a value (`accept: true`). `date` and `time_of_day` use before and after. */
+/** `always` is for criteria without a value (`accept: true`). `date` and `time_of_day` use before and after. */
 export type PolicyMatcher =
   | { readonly kind: "always" }
   | {
@@ -207,7 +207,7 @@ export function needsPersonsConnection(route: Route): boolean {
   return consentAuth(route) !== undefined || nonInteractiveAuth(route)?.needsPerson === true;
 }
 
-/** How many bytes of a request's body policy must see on this route; 0: none. Envoy buffers exactly these. */
+/** How many bytes of the request body policy must inspect on this route. Envoy buffers exactly that many. */
 export function inspectedBodyBytes(route: Route): number {
   if (route.mcp.kind !== "server") return 0;
   const needed =

@@ -1,6 +1,6 @@
 import type { Route } from "./route.ts";
 
-/** Who asks, as far as policy cares. A `Caller` (a verified TE) and a `Person` (a browser session) both are one. */
+/** The subject that policy decides about: a `Caller` (a verified external token) or a `Person` (a browser session). */
 export interface Subject {
   readonly userId: string;
   readonly email?: string;
@@ -9,24 +9,24 @@ export interface Subject {
   readonly claims: Readonly<Record<string, unknown>>;
 }
 
-/** One request, as policy sees it. */
+/** A request, as policy sees it. */
 export interface PolicyInput {
   readonly caller: Subject;
   /** HTTP method as received. */
   readonly method: string;
-  /** Path as received, without the query, in normal form. */
+  /** Normalized path without the query. */
   readonly path: string;
-  /** How Envoy rewrites the path; absent: not at all. */
+  /** How Envoy rewrites the path, if it does. */
   readonly route?: Pick<Route, "prefix" | "upstreamPath">;
-  /** The peer's address; absent or unreadable: `source_ip` fails closed. */
+  /** The client's address; if absent or invalid, `source_ip` fails closed. */
   readonly sourceIp?: string;
   /** Milliseconds since the epoch. */
   readonly now: number;
-  /** Request headers, names in lower case; several of one name joined by a comma, as Envoy hands them over. */
+  /** Request headers as Envoy sends them: names in lower case, repeated headers joined by a comma. */
   readonly headers: Readonly<Record<string, string | undefined>>;
   /** The raw request body, only where `RoutePolicy.needsBody`. */
   readonly body?: Uint8Array;
 }
 
-/** Stands before the slash in the user ids of machines (`service-account/NAME`), and is the client id of all of them. */
+/** Prefix of the user ids of service accounts (`service-account/NAME`), and their client id. */
 export const serviceAccountId = "service-account";

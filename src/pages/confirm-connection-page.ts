@@ -2,18 +2,18 @@ import { html } from "ghtml";
 import type { Route } from "../model/route.ts";
 import { layout, mark, scopeInWords } from "./layout.ts";
 
-/** What a person has to know before an upstream account of theirs is connected to their account here. */
+/** What users have to know before they connect an upstream account to their account here. */
 export interface ConfirmConnectionPage {
   readonly route: Pick<Route, "name" | "description" | "resource" | "logoUrl">;
   readonly person: string;
-  /** Where the browser goes next, and what for. */
+  /** The authorization server that the browser goes to next. */
   readonly upstream: {
-    /** Host that asks. */
+    /** Its host. */
     readonly server: string;
-    /** It is not of the same site as the server that the person connects. */
+    /** Whether it belongs to another site than the MCP server. */
     readonly foreign: boolean;
     readonly scopes: readonly string[];
-    /** Those that the server has not asked for before. */
+    /** Scopes that the server has not requested before. */
     readonly added: readonly string[];
   };
   /** Host that the browser returns to. */
@@ -41,7 +41,7 @@ export function confirmConnectionPage(page: ConfirmConnectionPage): string {
 !${foreign ? foreignServer(route.name, server) : ""}
 !${added.length > 0 ? html`<h2>${route.name} now asks for more</h2>!${list(added)}` : ""}
 !${others.length > 0 ? html`<h2>It will be able to</h2>!${list(others)}` : ""}
-<p>Next, <strong>${server}</strong> asks whether this gateway may use your account there. Go on only if you have just asked to connect it.</p>
+<p>Next, <strong>${server}</strong> asks whether this gateway may use your account there. Continue only if you have just asked to connect it.</p>
 <form method="post" action="${page.action}">
 <input type="hidden" name="csrf" value="${page.csrf}">
 <input type="hidden" name="server" value="${server}">
@@ -55,12 +55,12 @@ function list(scopes: readonly string[]): string {
   return html`<ul class="plain">!${scopes.map((scope) => html`<li>${scopeInWords(scope)}</li>`).join("")}</ul>`;
 }
 
-/** What the person alone can judge. */
+/** A warning about what only the user can judge. */
 export function foreignServer(name: string, server: string): string {
-  return html`<p class="note warn">${server} is not part of ${name}. What you allow there, ${name} can do with your account. Go on only if you expect ${name} to use it.</p>`;
+  return html`<p class="note warn">${server} is not part of ${name}. ${name} can do with your account whatever you allow there. Continue only if you expect ${name} to use it.</p>`;
 }
 
-/** The last page of a connection made in a pop-up, with the way on for browsers that lost the opener. */
+/** The last page of a connection in a pop-up, with a link for browsers that lost the opener. */
 export function popupDonePage(page: {
   /** Origin of the window that opened the pop-up. */
   openerOrigin: string;
@@ -81,7 +81,7 @@ export function popupDonePage(page: {
   });
 }
 
-/** Our only script: tells the opener at its exact origin, then closes. What it says stands in the page's own attributes. */
+/** Our only script: notifies the opener at its exact origin, then closes. The message is in the page's attributes. */
 export const popupScript = `const { origin, message } = document.getElementById("done").dataset;
 if (window.opener) {
   window.opener.postMessage(JSON.parse(message), origin);

@@ -12,7 +12,7 @@ const units = [
 const relative = new Intl.RelativeTimeFormat("en", { numeric: "always" });
 const exact = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "short", timeZone: "UTC" });
 
-/** A time as people say it ("3 hours ago"), as HTML; the exact one is in the title, since we do not know the reader's time zone. */
+/** A relative time ("3 hours ago"), as HTML. The title has the exact time, in UTC because the user's time zone is unknown. */
 export function timeInWords(time: Date, now: Date): string {
   const seconds = (time.getTime() - now.getTime()) / 1000;
   const [unit, size] = units.find(([, length]) => Math.abs(seconds) >= length) ?? [];
@@ -20,16 +20,16 @@ export function timeInWords(time: Date, now: Date): string {
   return html`<time datetime="${time.toISOString()}" title="${exact.format(time)} UTC">${words}</time>`;
 }
 
-/** What the portal shows. */
+/** The content of the portal. */
 export interface ConnectionsPage {
   readonly person: string;
-  /** What policy knows of the person, as their sign-in provider says. */
+  /** What policy knows about the user, from the identity provider. */
   readonly known: {
     readonly userId: string;
-    /** Absent: none that counts. */
+    /** Verified addresses only. */
     readonly email?: string;
     readonly groups: readonly string[];
-    /** The provider says that there are groups, and not which. */
+    /** The provider reports that there are groups, but not which. */
     readonly groupsWithheld: boolean;
     readonly checkedAt: Date;
   };
@@ -38,14 +38,14 @@ export interface ConnectionsPage {
     readonly name: string;
     readonly description: string;
     readonly logoUrl?: string;
-    /** Where MCP clients reach it. */
+    /** The URL for MCP clients. */
     readonly url: string;
-    /** `not_allowed`: policy lets this person use it no longer, but a connection is left. */
+    /** `not_allowed`: policy now denies the user access, but a connection remains. */
     readonly state: "connected" | "not_needed" | "missing" | "unavailable" | "not_allowed";
     /** A stored connection, working or not. */
     readonly connection?: { readonly connectedAt: Date; readonly lastUsedAt?: Date; readonly ends?: Date };
   }[];
-  /** One per MCP client, however often it was allowed. */
+  /** One entry per MCP client, whatever the number of its grants. */
   readonly clients: readonly {
     readonly id: string;
     readonly name?: string;
@@ -56,14 +56,14 @@ export interface ConnectionsPage {
     readonly lastUsedAt: Date;
     readonly ends?: Date;
   }[];
-  /** Service accounts that ask for the use of this person's connections, one entry per server. */
+  /** Service accounts that request delegation of this user's connections, one entry per server. */
   readonly serviceAccounts: readonly {
     readonly grantId: string;
     readonly name: string;
     readonly routeId: string;
     /** Name of the server. */
     readonly server: string;
-    /** There is a connection to delegate. */
+    /** Whether there is a connection to delegate. */
     readonly connected: boolean;
     readonly delegatedAt?: Date;
     readonly ends: Date;
@@ -80,9 +80,9 @@ type Server = ConnectionsPage["servers"][number];
 type Client = ConnectionsPage["clients"][number];
 type ServiceAccountEntry = ConnectionsPage["serviceAccounts"][number];
 
-/** A person's servers and the applications that act for them, each with the button that changes it. */
+/** The user's servers and the applications that act for the user, each with a button to change it. */
 export function connectionsPage(page: ConnectionsPage): string {
-  const { servers, clients, serviceAccounts: machines } = page;
+  const { servers, clients, serviceAccounts } = page;
   const notice = page.notice
     ? html`<p class="note ${page.notice.kind === "done" ? "good" : "warn"}" role="status">${page.notice.text}</p>`
     : "";
@@ -93,28 +93,28 @@ export function connectionsPage(page: ConnectionsPage): string {
 !${notice}
 <section aria-labelledby="servers">
 <h2 id="servers">Servers</h2>
-<p class="muted">MCP servers you may use. Some ask for your consent before they let this gateway act for you.</p>
-!${servers.length > 0 ? html`<ul class="rows">!${servers.map((server) => serverRow(server, page)).join("\n")}</ul>` : html`<p class="empty">There is no server you may use yet. The people who run this service decide who may use which.</p>`}
+<p class="muted">MCP servers you may use. Some require your consent before this gateway can act for you.</p>
+!${servers.length > 0 ? html`<ul class="rows">!${servers.map((server) => serverRow(server, page)).join("\n")}</ul>` : html`<p class="empty">There is no server you may use yet. Ask your administrator for access.</p>`}
 </section>
 <section aria-labelledby="applications">
 <h2 id="applications">Applications with access</h2>
-<p class="muted">MCP clients you have allowed to use servers as you, also while you are away.</p>
-!${clients.length > 0 ? html`<ul class="rows">!${clients.map((client) => clientRow(client, page)).join("\n")}</ul>` : html`<p class="empty">No application has access. One that wants it sends you here, and you decide.</p>`}
+<p class="muted">MCP clients that may use servers as you, even while you are away.</p>
+!${clients.length > 0 ? html`<ul class="rows">!${clients.map((client) => clientRow(client, page)).join("\n")}</ul>` : html`<p class="empty">No application has access. When you connect one, this gateway asks for your consent.</p>`}
 </section>
-!${machines.length > 0 ? serviceAccountsSection(page) : ""}
+!${serviceAccounts.length > 0 ? serviceAccountsSection(page) : ""}
 !${knownSection(page)}`,
   });
 }
 
-/** Longer lists are folded: people are in hundreds of groups. */
-const groupsShown = 20;
+/** Longer lists are collapsed: users can be in hundreds of groups. */
+const maxGroupsShown = 20;
 
-/** By these the operator's policy decides: who misses a server sees here what the gateway goes by. */
+/** The facts that policy decides on, for users who are denied access to a server. */
 function knownSection({ known, now, signOut }: ConnectionsPage): string {
   const email = known.email === undefined ? noEmail : html`${known.email}`;
   return html`<section aria-labelledby="known">
 <h2 id="known">What the gateway knows about you</h2>
-<p class="muted">From your sign-in provider. Which servers you may use depends on it. After a change at the provider, <a href="${signOut}">sign out</a> and in again.</p>
+<p class="muted">From your sign-in provider. It decides which servers you may use. After a change at the provider, <a href="${signOut}">sign out</a> and sign in again.</p>
 <dl>
 <div><dt>User id</dt><dd class="mono">${known.userId}</dd></div>
 <div><dt>E-mail</dt><dd>!${email}</dd></div>
@@ -124,58 +124,58 @@ function knownSection({ known, now, signOut }: ConnectionsPage): string {
 </section>`;
 }
 
-const noEmail = "Unknown: your sign-in provider sent no address, or one that it does not vouch for.";
+const noEmail = "Unknown: your sign-in provider sent no verified address.";
 
 function groupsInWords({ groups, groupsWithheld }: ConnectionsPage["known"]): string {
   if (groupsWithheld)
-    return "Unknown: your sign-in provider says that you are in groups, but not in which (there are too many to list). The people who run this service can change that.";
+    return "Unknown: you are in too many groups for your sign-in provider to list. Ask your administrator to change that.";
   if (groups.length === 0)
-    return "None: your sign-in provider sent no groups. If you are in some, it may send them only when the people who run this service ask for them.";
+    return "None: your sign-in provider sent no groups. If you are in groups, ask your administrator to request them from the provider.";
   const list = html`<ul class="names">!${groups.map((group) => html`<li>${group}</li>`).join("")}</ul>`;
-  return groups.length > groupsShown
+  return groups.length > maxGroupsShown
     ? html`<details><summary>${groups.length} groups</summary>!${list}</details>`
     : list;
 }
 
-/** Only for those whom an operator has named as an owner: others need not know of it. */
+/** Shown only to owners of service accounts. */
 function serviceAccountsSection(page: ConnectionsPage): string {
-  return html`<section aria-labelledby="machines">
-<h2 id="machines">Service accounts</h2>
-<p class="muted">Programs without a person at them. The people who run this service ask you to let these use your own connection, also while you are away; what they do there is done as you.</p>
-<ul class="rows">!${page.serviceAccounts.map((machine) => serviceAccountRow(machine, page)).join("\n")}</ul>
+  return html`<section aria-labelledby="service-accounts">
+<h2 id="service-accounts">Service accounts</h2>
+<p class="muted">Automated programs. Your administrator asks you to let them use your connections, even while you are away. They act there as you.</p>
+<ul class="rows">!${page.serviceAccounts.map((account) => serviceAccountRow(account, page)).join("\n")}</ul>
 </section>`;
 }
 
-function serviceAccountRow(machine: ServiceAccountEntry, page: ConnectionsPage): string {
-  const { name, server, delegatedAt } = machine;
+function serviceAccountRow(account: ServiceAccountEntry, page: ConnectionsPage): string {
+  const { name, server, delegatedAt } = account;
   const state = delegatedAt
     ? {
-        tag: machine.connected ? "good" : "warn",
-        word: machine.connected ? "Allowed" : "Needs you to connect",
+        tag: account.connected ? "good" : "warn",
+        word: account.connected ? "Allowed" : "Not connected",
       }
     : { tag: "plain", word: "Not allowed" };
   const times = facts([
     ...(delegatedAt ? [["Allowed", timeInWords(delegatedAt, page.now)] as const] : []),
-    ["Expires", timeInWords(machine.ends, page.now)],
+    ["Expires", timeInWords(account.ends, page.now)],
   ]);
   const asks = delegatedAt
     ? html`<p>Uses your connection to ${server}</p>`
-    : html`<p>Asks to use your connection to ${server}!${machine.connected ? "" : ". Connect it first"}</p>`;
+    : html`<p>Asks to use your connection to ${server}!${account.connected ? "" : ". Connect it first"}</p>`;
   return html`<li>
 !${mark(name)}
 <div class="what"><h3>${name} <span class="tag ${state.tag}">${state.word}</span></h3>
 !${asks}
 !${times}</div>
-!${serviceAccountButton(machine, page)}
+!${serviceAccountButton(account, page)}
 </li>`;
 }
 
-function serviceAccountButton(machine: ServiceAccountEntry, page: ConnectionsPage): string {
-  const { delegatedAt, connected, name, server } = machine;
+function serviceAccountButton(account: ServiceAccountEntry, page: ConnectionsPage): string {
+  const { delegatedAt, connected, name, server } = account;
   if (!delegatedAt && !connected) return "";
   const [action, word] = delegatedAt ? ["undelegate", "Stop"] : ["delegate", "Allow"];
   return html`<form method="post" action="${page.home}/${action}">
-<input type="hidden" name="csrf" value="${page.csrf}"><input type="hidden" name="account" value="${machine.grantId}"><input type="hidden" name="route" value="${machine.routeId}">
+<input type="hidden" name="csrf" value="${page.csrf}"><input type="hidden" name="account" value="${account.grantId}"><input type="hidden" name="route" value="${account.routeId}">
 <button type="submit">${word}<span class="hidden"> ${name} on ${server}</span></button>
 </form>`;
 }
@@ -184,7 +184,7 @@ const states = {
   connected: { tag: "good", word: "Connected" },
   not_needed: { tag: "good", word: "Ready to use" },
   missing: { tag: "plain", word: "Not connected" },
-  unavailable: { tag: "warn", word: "Cannot be reached" },
+  unavailable: { tag: "warn", word: "Unavailable" },
   not_allowed: { tag: "warn", word: "No longer allowed" },
 } as const;
 
@@ -220,7 +220,7 @@ function serverButton(server: Server, page: ConnectionsPage): string {
 }
 
 function clientRow(client: Client, page: ConnectionsPage): string {
-  const name = client.name ?? URL.parse(client.id)?.host ?? "An application without a name";
+  const name = client.name ?? URL.parse(client.id)?.host ?? "An unnamed application";
   return html`<li>
 !${mark(name)}
 <div class="what"><h3>${name} !${clientOrigin(client)}</h3>
@@ -237,7 +237,7 @@ function clientRow(client: Client, page: ConnectionsPage): string {
 </li>`;
 }
 
-/** Values are HTML already. */
+/** Values are HTML. */
 function facts(pairs: readonly (readonly [term: string, value: string])[]): string {
   return html`<dl class="facts">!${pairs.map(([term, value]) => html`<div><dt>${term}</dt><dd>!${value}</dd></div>`).join("")}</dl>`;
 }

@@ -3,20 +3,20 @@ import type { Route } from "../model/route.ts";
 import { foreignServer } from "./confirm-connection-page.ts";
 import { clientOrigin, layout, mark, scopeInWords } from "./layout.ts";
 
-/** What a person has to know before an MCP client may act for them. */
+/** What users have to know before they let an MCP client act for them. */
 export interface ConsentPage {
   readonly client: {
     readonly name?: string;
-    /** `document`: its metadata stand at `id`'s host; `registered`: it said its name itself; `known`: an operator entered it. */
+    /** `document`: its metadata is published at the host of `id`; `registered`: it chose its name; `known`: pre-registered. */
     readonly source: "document" | "registered" | "known";
     readonly id: string;
   };
-  /** Where the answer goes. */
+  /** Where the response goes. */
   readonly redirect: { readonly kind: "web" | "loopback" | "app"; readonly target: string };
   readonly route: Pick<Route, "name" | "description" | "resource" | "logoUrl">;
   readonly person: string;
   readonly scopes: readonly string[];
-  /** Host that will be asked for its own consent right after, where the route needs one, and for what. */
+  /** The upstream whose own consent follows, if the route requires it. */
   readonly upstream?: {
     readonly server: string;
     readonly foreign: boolean;
@@ -32,12 +32,12 @@ export interface ConsentPage {
 /** One form, two buttons: `decision=allow` and `decision=deny`. */
 export function consentPage(page: ConsentPage): string {
   const { client, redirect, route } = page;
-  const name = client.name ?? "An application without a name";
+  const name = client.name ?? "An unnamed application";
   const description = route.description ? html`<p class="muted">${route.description}</p>` : "";
   const next = page.upstream
     ? html`<p>Next, <strong>${page.upstream.server}</strong> asks whether this gateway may use your account there. The application never sees that password or token.</p>
 !${page.upstream.foreign ? foreignServer(route.name, page.upstream.server) : ""}
-!${page.upstream.scopes.length > 0 ? html`<p class="muted">There ${route.name} asks for: ${page.upstream.scopes.join(", ")}</p>` : ""}`
+!${page.upstream.scopes.length > 0 ? html`<p class="muted">${route.name} requests there: ${page.upstream.scopes.join(", ")}</p>` : ""}`
     : "";
   return layout({
     title: `Allow access to ${route.name}?`,
@@ -45,14 +45,14 @@ export function consentPage(page: ConsentPage): string {
 !${description}
 <dl>
 <div><dt>Application</dt><dd><bdi>${name}</bdi><br>!${clientOrigin(client)}</dd></div>
-<div><dt>Answer goes to</dt><dd><strong>${redirect.target}</strong></dd></div>
+<div><dt>Redirects to</dt><dd><strong>${redirect.target}</strong></dd></div>
 <div><dt>Server</dt><dd><span class="mono">${route.resource}</span></dd></div>
 <div><dt>Signed in as</dt><dd>${page.person} <a class="nowrap" href="${page.switchAccount}">Not you?</a></dd></div>
 </dl>
 !${caution(client, redirect)}
 <h2>It will be able to</h2>
 <ul class="plain">!${page.scopes.map((scope) => html`<li>${scopeInWords(scope)}</li>`).join("")}</ul>
-<p class="muted">It keeps this access, also while you are away, until you revoke it under <a href="${page.connections}">your connections</a>.</p>
+<p class="muted">It keeps this access, even while you are away, until you revoke it under <a href="${page.connections}">your connections</a>.</p>
 !${next}
 <form method="post" action="${page.action}">
 <input type="hidden" name="csrf" value="${page.csrf}">
@@ -61,17 +61,15 @@ export function consentPage(page: ConsentPage): string {
   });
 }
 
-/** What the person alone can judge. */
+/** A warning about what only the user can judge. */
 function caution(client: ConsentPage["client"], redirect: ConsentPage["redirect"]): string {
   const where = { web: "", loopback: "a program on this computer", app: "an app on this device" }[
     redirect.kind
   ];
   const doubts = [
-    ...(client.source === "registered"
-      ? ["The application chose its name itself; nobody has verified it."]
-      : []),
-    ...(where ? [`The answer goes to ${where}.`] : []),
+    ...(client.source === "registered" ? ["The application chose its name; nobody has verified it."] : []),
+    ...(where ? [`This page redirects to ${where}.`] : []),
   ];
   if (doubts.length === 0) return "";
-  return html`<p class="note warn">${doubts.join(" ")} Go on only if you have just started connecting from it.</p>`;
+  return html`<p class="note warn">${doubts.join(" ")} Continue only if you have just started to connect it.</p>`;
 }

@@ -1,10 +1,10 @@
 import { html } from "ghtml";
 import { stylesheet } from "./stylesheet.ts";
 
-/** A gate, and the way through it. */
+/** The logo: a gate with an arrow through it. */
 const emblem = `<svg viewBox="0 0 24 24" fill="none" stroke="currentColor" stroke-width="2.2" stroke-linecap="round" stroke-linejoin="round" aria-hidden="true"><path d="M4 21V10a8 8 0 0 1 16 0v11"/><path d="M8 15h8m-3-3 3 3-3 3"/></svg>`;
 
-/** A whole HTML document around `content`, which is HTML already; `title` is text. `wide` suits listings. */
+/** An HTML document; `content` is HTML, `title` is text. `wide` is for lists. */
 export function layout(page: { title: string; content: string; wide?: boolean; footer?: string }): string {
   const width = page.wide ? "wide" : "narrow";
   return html`<!doctype html>
@@ -27,7 +27,7 @@ export function layout(page: { title: string; content: string; wide?: boolean; f
 `;
 }
 
-/** The picture in front of a name, as HTML: its logo, else its first letter. */
+/** The icon of a name, as HTML: its logo, else its first letter. */
 export function mark(name: string, logoUrl?: string): string {
   const picture = logoUrl
     ? html`<img src="${logoUrl}" alt="">`
@@ -35,13 +35,13 @@ export function mark(name: string, logoUrl?: string): string {
   return html`<span class="mark" aria-hidden="true">!${picture}</span>`;
 }
 
-/** A tag that says who vouches for an MCP client, as HTML. */
+/** A tag for who vouches for an MCP client, as HTML. */
 export function clientOrigin(client: {
   readonly id: string;
-  /** `document`: its metadata stand at `id`'s host; `registered`: it said its name itself; `known`: an operator entered it. */
+  /** `document`: its metadata is published at the host of `id`; `registered`: it chose its name; `known`: pre-registered. */
   readonly source: "document" | "registered" | "known";
 }): string {
-  if (client.source === "known") return html`<span class="tag good">Entered by your administrator</span>`;
+  if (client.source === "known") return html`<span class="tag good">Added by your administrator</span>`;
   if (client.source === "document") {
     return html`<span class="tag">Published by ${URL.parse(client.id)?.host ?? client.id}</span>`;
   }
@@ -57,7 +57,7 @@ const words: Readonly<Record<string, string>> = {
   offline_access: "Stay connected while you are away",
 };
 
-/** A scope as a sentence for the consent page; one we do not know is shown by its name. */
+/** A scope as a sentence for the consent page; unknown scopes are shown by name. */
 export function scopeInWords(scope: string): string {
   return Object.hasOwn(words, scope) ? (words[scope] ?? scope) : `Use the permission “${scope}”`;
 }

@@ -1,7 +1,7 @@
 import { html } from "ghtml";
 import { layout } from "./layout.ts";
 
-/** Where several OpenID providers are configured: one link per provider. */
+/** Offers one link per identity provider. */
 export function signInChoicePage(page: {
   host: string;
   providers: readonly { readonly name: string; readonly href: string }[];
@@ -17,21 +17,21 @@ export function signInChoicePage(page: {
   });
 }
 
-/** Asks before another person takes the place of the one who is signed in on this host. */
+/** Asks before another user replaces the one who is signed in on this host. */
 export function switchPersonPage(page: {
   readonly host: string;
-  /** Who is signed in on this host. */
+  /** The user who is signed in on this host. */
   readonly before: string;
-  /** Who has signed in on the issuer's host. */
+  /** The user who has signed in on the issuer's host. */
   readonly person: string;
   readonly action: string;
   readonly csrf: string;
   readonly code: string;
 }): string {
   return layout({
-    title: "Continue as another person?",
+    title: "Continue as another user?",
     content: html`<h1>Continue as ${page.person}?</h1>
-<p>On <strong>${page.host}</strong> this browser is signed in as <strong>${page.before}</strong>. Go on only if you are <strong>${page.person}</strong>.</p>
+<p>On <strong>${page.host}</strong> this browser is signed in as <strong>${page.before}</strong>. Continue only if you are <strong>${page.person}</strong>.</p>
 <form method="post" action="${page.action}">
 <input type="hidden" name="csrf" value="${page.csrf}">
 <input type="hidden" name="code" value="${page.code}">
@@ -40,7 +40,7 @@ export function switchPersonPage(page: {
   });
 }
 
-/** Asks before signing out; the form carries the session's CSRF token. */
+/** Asks for confirmation before signing out. */
 export function signOutPage(page: {
   person: string;
   action: string;
@@ -51,7 +51,7 @@ export function signOutPage(page: {
   return layout({
     title: "Sign out",
     content: html`<h1>Sign out?</h1>
-<p>You are signed in as <strong>${page.person}</strong>. Signing out ends your session here and on every server you reached from it in this browser.</p>
+<p>You are signed in as <strong>${page.person}</strong>. Signing out ends your session here and on all servers of this gateway in this browser.</p>
 <p class="muted">Applications you allowed keep their access until you revoke it under <a href="${page.connections}">your connections</a>.</p>
 <form method="post" action="${page.action}">
 <input type="hidden" name="csrf" value="${page.csrf}">
@@ -60,17 +60,17 @@ export function signOutPage(page: {
   });
 }
 
-/** Tells somebody that policy does not let them use a server, before they are asked for anything; one form back to the client. */
+/** Reports, before anything is asked, that policy denies the user access to a server. Its form returns to the client. */
 export function notAllowedPage(page: {
   /** Name of the server. */
   readonly server: string;
   readonly person: string;
-  /** Where the answer goes. */
+  /** Where the response goes. */
   readonly target: string;
   readonly action: string;
   readonly csrf: string;
   readonly switchAccount: string;
-  /** The portal, which lists what they may use. */
+  /** The portal, which lists the servers that the user may use. */
   readonly connections: string;
   readonly requestId: string;
 }): string {
@@ -78,14 +78,14 @@ export function notAllowedPage(page: {
     title: `You may not use ${page.server}`,
     content: html`<h1>You may not use ${page.server}</h1>
 <p>You are signed in, but the policy of this gateway does not give you access to this server. Nothing was connected.</p>
-<p>Ask the people who run this service for access, or sign in with another account. <a href="${page.connections}">Your connections</a> lists the servers you may use, and what the gateway knows about you.</p>
+<p>Ask your administrator for access, or sign in with another account. <a href="${page.connections}">Your connections</a> lists the servers you may use, and what the gateway knows about you.</p>
 <form method="post" action="${page.action}">
 <input type="hidden" name="csrf" value="${page.csrf}">
 <p class="actions"><a class="button" href="${page.switchAccount}">Use another account</a><button class="primary" type="submit" name="decision" value="deny">Back to the application</button></p>
 </form>
 <dl>
 <div><dt>Signed in as</dt><dd>${page.person}</dd></div>
-<div><dt>Answer goes to</dt><dd><strong>${page.target}</strong></dd></div>
+<div><dt>Redirects to</dt><dd><strong>${page.target}</strong></dd></div>
 <div><dt>Error</dt><dd><code>not_allowed</code></dd></div>
 <div><dt>Request id</dt><dd><code>${page.requestId}</code></dd></div>
 </dl>`,

@@ -70,7 +70,7 @@ summary{cursor:pointer}
 @media(forced-colors:active){button,.button,.tag,.note{border:1px solid}}
 `;
 
-/** The one stylesheet of all pages, and the Content Security Policy source that allows exactly its text (CSP3 section 8.4). */
+/** The stylesheet of all pages, and the Content Security Policy source that allows exactly its text (CSP3 section 8.4). */
 export const stylesheet = {
   css,
   source: `'sha256-${createHash("sha256").update(css).digest("base64")}'`,

@@ -18,11 +18,11 @@ import type { BeginConsent, UpstreamOAuth } from "../upstream-oauth/upstream-oau
 import type { UpstreamTokens } from "../upstream-tokens/upstream-tokens.ts";
 
 /**
- * The route a connection is for: named by id or URL in `wanted`, else the host's only MCP server, else the one at its root. On the
- * issuer's host also a named one that is connected there because an application shares its own host.
+ * The route to connect: named by id or URL in `wanted`, else the host's only MCP server, else the one at its root. On the issuer's
+ * host, also a named route that is connected there because an application shares its host.
  *
- * @param path below the route's URL, where the client's MCP endpoint is; a URL in `wanted` says it, too
- * @returns as seen from there; undefined when none on this host fits.
+ * @param path the client's MCP endpoint below the route's URL; a URL in `wanted` may also contain it
+ * @returns the route narrowed to that endpoint; undefined if no route on this host matches.
  */
 export function routeToConnect(
   table: RouteTable,
@@ -46,14 +46,14 @@ function named(table: RouteTable, host: string, wanted: string | undefined): Rou
 }
 
 /**
- * Where `/mcp/connect` may send a browser back to: a URL on a client route's origin, on this one, the portal, or an interaction of
- * our authorization server. Anything else would make us an open redirector.
+ * Whether `/mcp/connect` may return a browser to a URL: on a client route's origin or this origin, the portal, or an interaction of our
+ * authorization server. Anything else would make us an open redirector.
  *
  * @param origin of this host
  */
 export function isAllowedReturn(table: RouteTable, origin: string, target: string): boolean {
   const url = URL.parse(target);
-  // `blob:https://host/...` has an origin, too, and what a script has put there.
+  // `blob:https://host/...` also has an origin, and its content comes from a script.
   if (url === null || !/^https?:$/.test(url.protocol) || url.username || url.password) return false;
   const portal = `${table.config.paths.prefix}/routes`;
   const { pathname } = url;
@@ -65,14 +65,14 @@ export function isAllowedReturn(table: RouteTable, origin: string, target: strin
   );
 }
 
-/** One cookie per `state`, so that several consents under way in one browser do not disturb each other. */
+/** One cookie per `state`, so that several authorization flows in one browser do not interfere. */
 const nameOf = (ctx: Context, state: string) =>
   ownCookieName(`consent_${createHash("sha256").update(state).digest("base64url").slice(0, 16)}`, ctx.secure);
-/** Unsigned: the value is a secret already, and a signature would be a second cookie to clear. */
+/** Unsigned: the value is a secret, and a signature would be a second cookie to clear. */
 const attributes = ({ secure }: Context) =>
   ({ path: "/", secure, httpOnly: true, sameSite: "lax", overwrite: true, signed: false }) as const;
 
-/** Binds a consent to the browser that left for it. */
+/** Binds an authorization flow to the browser that started it. */
 export const stateCookie = {
   /** @param ttl seconds */
   set(ctx: Context, state: string, ttl: number): void {
@@ -86,24 +86,24 @@ export const stateCookie = {
   },
 };
 
-/** Which connection is asked for. */
-export interface ConnectionWish {
+/** A requested connection. */
+export interface ConnectionRequest {
   readonly route: Route;
   readonly returnTo: string;
   readonly popup: boolean;
 }
-/** What the one-time code stands for. */
+/** The content of a one-time code. */
 interface Confirmed {
   readonly routeId: string;
   /** `Route.askedPath` */
   readonly path?: string;
   readonly returnTo: string;
   readonly popup: boolean;
-  /** Name of the person's session on the issuer's host. */
+  /** Name of the user's session on the issuer's host. */
   readonly session: string;
-  /** Name of the binding cookie that the route's host set before the browser left. */
+  /** Name of the binding cookie that the route's host has set. */
   readonly browser: string;
-  /** Where the way leads, and what for, as the page said. */
+  /** The authorization server and scopes that the page showed. */
   readonly shown?: BeginConsent["shown"];
 }
 interface ConfirmDeps {
@@ -118,19 +118,19 @@ interface ConfirmDeps {
 
 interface Asked {
   readonly person: BrowserSession;
-  readonly wish: ConnectionWish;
+  readonly wanted: ConnectionRequest;
   readonly browser: string;
-  /** The person began on the issuer's host, with the session they have there now. */
+  /** Whether the user started on the issuer's host, in the current session. */
   readonly began: boolean;
 }
 
 const codeMs = 60_000;
 
 /**
- * "Connect NAME as PERSON?", asked on the issuer's host before the browser leaves for an upstream. Who the person is, that host
- * alone can say: no application is there to plant a session, as one could on the route's host, and none to press the button. Flows
- * that the person began on the issuer's host, signed in with the session they name, are not asked again, unless the page has to say
- * where the browser goes next: an authorization server of another site, or scopes beyond the usual.
+ * "Connect NAME as USER?", asked on the issuer's host before the browser goes to an upstream. Only that host can identify the user: no
+ * application runs there that could plant a session or press the button, as on the route's host. Flows that started on the issuer's
+ * host in the current session are not confirmed again, unless the page has to show an authorization server of another site or
+ * unusual scopes.
  */
 export function createConfirmConnection(deps: ConfirmDeps) {
   const { routes, store, signIn, upstreamOAuth, upstreamTokens, logger } = deps;
@@ -142,15 +142,15 @@ export function createConfirmConnection(deps: ConfirmDeps) {
   router.get(path, issuerOnly, async (ctx) => {
     const asked = await read(ctx);
     if (!asked) return;
-    const { person, wish, began } = asked;
-    const { state } = await upstreamTokens.connectionState(person.userId, wish.route);
-    const mayReach = deps.mayReach?.(person, wish.route) ?? true;
-    // What needs no consent, or is not allowed, the route's host says by itself.
+    const { person, wanted, began } = asked;
+    const { state } = await upstreamTokens.connectionState(person.userId, wanted.route);
+    const mayReach = deps.mayReach?.(person, wanted.route) ?? true;
+    // The route's host handles what needs no consent or is not allowed.
     if (!mayReach || state !== "missing") return confirm(ctx, asked);
     if (began && one(ctx, "show") !== "1") return confirm(ctx, asked);
     const csrf = signIn.csrfToken(ctx);
-    if (!csrf) return refuse(ctx, 403, "signed_out");
-    const { route, returnTo, popup } = wish;
+    if (!csrf) return reject(ctx, 403, "signed_out");
+    const { route, returnTo, popup } = wanted;
     const notice = await upstreamOAuth.notice(person.userId, route);
     const here = ctx.path + ctx.search;
     const page = confirmConnectionPage({
@@ -163,7 +163,7 @@ export function createConfirmConnection(deps: ConfirmDeps) {
       switchAccount: `${routes().config.paths.prefix}/sign_in?${new URLSearchParams({ switch: "1", return_to: here })}`,
     });
     sendPage(ctx, 200, page, route.logoUrl ? [route.logoUrl] : []);
-    // The last page of a pop-up must be able to see the window that opened it.
+    // The last page of a pop-up needs access to its opener.
     if (popup) ctx.remove("cross-origin-opener-policy");
   });
 
@@ -171,15 +171,15 @@ export function createConfirmConnection(deps: ConfirmDeps) {
     const form = await readForm(ctx);
     const asked = await read(ctx);
     if (!asked) return;
-    if (!signIn.csrfMatches(ctx, form.get("csrf"))) return refuse(ctx, 403, "csrf");
+    if (!signIn.csrfMatches(ctx, form.get("csrf"))) return reject(ctx, 403, "csrf");
     if (form.get("decision") === "allow") {
       const scopes = (form.get("scope") ?? "").split(" ").filter(Boolean);
       return confirm(ctx, asked, { server: form.get("server") ?? "", scopes });
     }
-    seeOther(ctx, connectUrl(asked.wish, { declined: "1" }));
+    seeOther(ctx, connectUrl(asked.wanted, { declined: "1" }));
   });
 
-  /** Who asks for what; undefined when the answer has been given. */
+  /** The user and the requested connection; undefined if the request has been answered. */
   async function read(ctx: Context): Promise<Asked | undefined> {
     ctx.set({ "cache-control": "no-store", "referrer-policy": "no-referrer" });
     const table = routes();
@@ -194,7 +194,7 @@ export function createConfirmConnection(deps: ConfirmDeps) {
       !isAllowedReturn(table, route.origin, returnTo) ||
       !/^[\w-]{43}$/.test(browser ?? "")
     ) {
-      refuse(ctx, 400, "invalid_request");
+      reject(ctx, 400, "invalid_request");
       return undefined;
     }
     const person = await signIn.person(ctx);
@@ -202,21 +202,21 @@ export function createConfirmConnection(deps: ConfirmDeps) {
       seeOther(ctx, await signIn.begin(ctx, ctx.path + ctx.search));
       return undefined;
     }
-    const wish: ConnectionWish = { route, returnTo, popup: one(ctx, "popup") === "1" };
-    return { person, wish, browser: browser ?? "", began: one(ctx, "session") === person.sessionName };
+    const wanted: ConnectionRequest = { route, returnTo, popup: one(ctx, "popup") === "1" };
+    return { person, wanted, browser: browser ?? "", began: one(ctx, "session") === person.sessionName };
   }
 
   async function confirm(
     ctx: Context,
-    { person, wish, browser }: Asked,
+    { person, wanted, browser }: Asked,
     shown?: BeginConsent["shown"],
   ): Promise<void> {
     const code = randomBytes(32).toString("base64url");
     const payload: Confirmed = {
-      routeId: wish.route.id,
-      path: wish.route.askedPath,
-      returnTo: wish.returnTo,
-      popup: wish.popup,
+      routeId: wanted.route.id,
+      path: wanted.route.askedPath,
+      returnTo: wanted.returnTo,
+      popup: wanted.popup,
       session: person.sessionName,
       browser,
       shown,
@@ -231,10 +231,10 @@ export function createConfirmConnection(deps: ConfirmDeps) {
       },
       routes().config.limits.pendingAuthorizationsPerUser,
     );
-    seeOther(ctx, connectUrl(wish, { session: person.sessionName, confirmed: code }));
+    seeOther(ctx, connectUrl(wanted, { session: person.sessionName, confirmed: code }));
   }
 
-  function connectUrl({ route, returnTo, popup }: ConnectionWish, more: Record<string, string>): string {
+  function connectUrl({ route, returnTo, popup }: ConnectionRequest, more: Record<string, string>): string {
     const query = new URLSearchParams({
       route: route.id,
       ...pathOf(route),
@@ -246,12 +246,12 @@ export function createConfirmConnection(deps: ConfirmDeps) {
     return `${connectOrigin(config, route)}${config.paths.prefix}/mcp/connect?${query}`;
   }
 
-  function refuse(ctx: Context, status: number, code: string): void {
+  function reject(ctx: Context, status: number, code: string): void {
     const id = requestId(ctx.req);
-    logger.info({ requestId: id, reason: code, host: ctx.host }, "a connection was not made");
+    logger.info({ requestId: id, reason: code, host: ctx.host }, "connection not created");
     const page = errorPage({
       title: "Not connected",
-      happened: "The request did not come from our own page in this browser, or is too old.",
+      happened: "The request was not sent from this gateway's page in this browser, or has expired.",
       remedy: "Go back to where you started and connect again.",
       code,
       requestId: id,
@@ -262,14 +262,14 @@ export function createConfirmConnection(deps: ConfirmDeps) {
   return {
     router,
     /**
-     * On the route's host: where the browser is asked, or let pass because it began on the issuer's host.
+     * On the route's host: the URL of the confirmation page.
      *
-     * @param options.session name of the issuer-host session that began the flow, where one did
-     * @param options.show the page is shown in any case
+     * @param options.session name of the session on the issuer's host that started the flow, if one did
+     * @param options.show always shows the page
      */
     ask(
       ctx: Context,
-      { route, returnTo, popup }: ConnectionWish,
+      { route, returnTo, popup }: ConnectionRequest,
       { session, show = false }: { readonly session?: string; readonly show?: boolean },
     ): string {
       const query = new URLSearchParams({
@@ -284,14 +284,14 @@ export function createConfirmConnection(deps: ConfirmDeps) {
       return `${routes().config.issuer}${path}?${query}`;
     },
     /**
-     * On the route's host: what was confirmed by this code, which is used up by this; undefined unless it was this wish of this
-     * person in this browser.
+     * On the route's host: consumes a code and returns what it confirms; undefined unless the code is for this user, connection and
+     * browser.
      */
     async redeem(
       ctx: Context,
       code: string,
       person: BrowserSession,
-      wish: ConnectionWish,
+      wanted: ConnectionRequest,
     ): Promise<Pick<Confirmed, "shown"> | undefined> {
       const pending = await store.pendingAuthorizations.consume<Confirmed>("connect", code);
       if (!pending) return undefined;
@@ -300,10 +300,10 @@ export function createConfirmConnection(deps: ConfirmDeps) {
         pending.userId === person.userId &&
         [person.sessionName, person.parentSessionName].includes(session) &&
         browserBinding.matches(ctx, browser) &&
-        routeId === wish.route.id &&
-        path === wish.route.askedPath &&
-        returnTo === wish.returnTo &&
-        popup === wish.popup;
+        routeId === wanted.route.id &&
+        path === wanted.route.askedPath &&
+        returnTo === wanted.returnTo &&
+        popup === wanted.popup;
       return fits ? { shown } : undefined;
     },
   };
@@ -317,7 +317,7 @@ function seeOther(ctx: Context, location: string): void {
   ctx.status = 303;
   ctx.redirect(location);
 }
-/** A query parameter that was given once. */
+/** A query parameter that is present exactly once. */
 function one(ctx: Context, name: string): string | undefined {
   const value = ctx.query[name];
   return typeof value === "string" && value !== "" ? value : undefined;

@@ -37,7 +37,7 @@ interface ConnectDeps {
   >;
   readonly upstreamTokens: Pick<UpstreamTokens, "connectionState">;
   readonly logger: Logger;
-  /** Whether policy lets this person reach the route; default: everybody who is signed in. */
+  /** Whether policy allows this user to reach the route; default: all signed-in users. */
   readonly mayReach?: (person: BrowserSession, route: Route) => boolean;
 }
 interface Ending {
@@ -52,7 +52,7 @@ interface Ending {
   };
 }
 
-/** Connecting a person to an upstream in the browser: leaving, coming back, and the document that says who we are. */
+/** Connects a user to an upstream in the browser: redirect, callback, and our client metadata document. */
 export function createConnectRouter(deps: ConnectDeps): Router {
   const { routes, signIn, upstreamOAuth, upstreamTokens, logger } = deps;
   const prefix = routes().config.paths.prefix;
@@ -70,34 +70,34 @@ export function createConnectRouter(deps: ConnectDeps): Router {
     const popup = one(ctx, "popup") === "1";
     const route = routeToConnect(table, host, one(ctx, "route"), one(ctx, "path"));
     if (!returnTo || !isAllowedReturn(table, route?.origin ?? originOf(ctx), returnTo)) {
-      return refuse(ctx, 400, "invalid_redirect_url", {
-        happened: "The link names no place to return to, or one that this service does not know.",
+      return reject(ctx, 400, "invalid_redirect_url", {
+        happened: "The link has no return URL, or one that is not allowed.",
         remedy:
-          "The application must pass redirect_url: an https URL on its own host, as configured here, or on this host.",
+          "The application must pass redirect_url: an https URL on this host, or on the application's host as configured here.",
       });
     }
     if (!route) {
-      return refuse(ctx, 400, "unknown_route", {
-        happened: "The link does not say which server to connect, or names one that is not here.",
+      return reject(ctx, 400, "unknown_route", {
+        happened: "The link does not name a server to connect, or names one that is not on this host.",
         remedy: "Pass route: the id or URL of a server on this host.",
       });
     }
     if (one(ctx, "declined") === "1") {
-      const error = { code: "access_denied", message: "you did not agree" };
+      const error = { code: "access_denied", message: "you did not allow it" };
       return end(ctx, { routeId: route.id, returnTo, popup, error });
     }
     const origin = connectOrigin(table.config, route);
     if (new URL(origin).host !== host) {
       if (one(ctx, "ended") === "1") return endHere(ctx, { routeId: route.id, returnTo, popup });
       return ctx.redirect(
-        `${origin}${prefix}/mcp/connect?${wishQuery({ routeId: route.id, path: route.askedPath, returnTo, popup })}`,
+        `${origin}${prefix}/mcp/connect?${connectQuery({ routeId: route.id, path: route.askedPath, returnTo, popup })}`,
       );
     }
     const person = await personFor(ctx);
     if (!person) return;
     if (deps.mayReach && !deps.mayReach(person, route)) {
       const about = { requestId: requestId(ctx.req), userId: person.userId, route: route.id };
-      logger.info({ ...about, reason: "not_allowed", host: ctx.host }, "a connection was not made");
+      logger.info({ ...about, reason: "not_allowed", host: ctx.host }, "connection not created");
       return end(ctx, {
         routeId: route.id,
         returnTo,
@@ -121,22 +121,23 @@ export function createConnectRouter(deps: ConnectDeps): Router {
         },
       });
     }
-    // A session here may have been planted: the issuer's host says who the person is, and asks them.
-    const wish = { route, returnTo, popup };
+    // A session on this host may have been planted: the issuer's host identifies the user and asks for confirmation.
+    const wanted = { route, returnTo, popup };
     const session = one(ctx, "session");
     const code = one(ctx, "confirmed");
-    if (!code) return ctx.redirect(confirmation.ask(ctx, wish, { session }));
-    const confirmed = await confirmation.redeem(ctx, code, person, wish);
+    if (!code) return ctx.redirect(confirmation.ask(ctx, wanted, { session }));
+    const confirmed = await confirmation.redeem(ctx, code, person, wanted);
     if (!confirmed) {
-      return refuse(ctx, 403, "not_confirmed", {
-        happened: "The confirmation is not meant for this browser, has been used already, or is too old.",
+      return reject(ctx, 403, "not_confirmed", {
+        happened: "The confirmation is for another browser, has already been used, or has expired.",
         remedy: "Go back to where you started and connect again.",
       });
     }
     const { shown } = confirmed;
     const begun = await upstreamOAuth.begin({ userId: person.userId, route, returnTo, popup, shown });
-    // Where the way leads, or what for, is not what the person has seen: the page, once more.
-    if (!begun.ok && begun.notice) return ctx.redirect(confirmation.ask(ctx, wish, { session, show: true }));
+    // The authorization server or the scopes differ from those that the user has seen: show the page again.
+    if (!begun.ok && begun.notice)
+      return ctx.redirect(confirmation.ask(ctx, wanted, { session, show: true }));
     if (!begun.ok) {
       const { oauthError, message, code: reason, answer } = begun;
       const error = { code: oauthError, message, reason, answer };
@@ -146,7 +147,7 @@ export function createConnectRouter(deps: ConnectDeps): Router {
     ctx.redirect(begun.location);
   });
 
-  // The one without an id is for hosts with one OAuth route.
+  // The path without an id is for hosts with one OAuth route.
   router.get(
     [`${prefix}/mcp/client/oauth/callback`, `${prefix}/mcp/client/oauth/callback/:id`],
     async (ctx) => {
@@ -154,8 +155,8 @@ export function createConnectRouter(deps: ConnectDeps): Router {
       const params = new URLSearchParams(ctx.querystring);
       const person = await signIn.person(ctx);
       if (!person) {
-        return refuse(ctx, 403, "signed_out", {
-          happened: "You have been signed out here in the meantime.",
+        return reject(ctx, 403, "signed_out", {
+          happened: "You have been signed out in the meantime.",
           remedy: "Go back to where you started and connect again.",
         });
       }
@@ -185,8 +186,8 @@ export function createConnectRouter(deps: ConnectDeps): Router {
           error: { code: oauthError, message, reason: finished.code, answer },
         });
       }
-      return refuse(ctx, 400, finished.code, {
-        happened: `The connection was not made: ${message}.`,
+      return reject(ctx, 400, finished.code, {
+        happened: `The connection was not created: ${message}.`,
         remedy: "Go back to where you started and connect again.",
       });
     },
@@ -201,7 +202,7 @@ export function createConnectRouter(deps: ConnectDeps): Router {
       publish(ctx, 3600, upstreamOAuth.clientMetadataDocument(hostOf(ctx), { id, confidential }));
     });
   }
-  // Not for longer than a new key is published before it signs.
+  // Cached no longer than a new key is published before it signs.
   router.get(`${prefix}/mcp/client/jwks.json`, (ctx) => publish(ctx, 300, upstreamOAuth.clientJwks()));
 
   router.get(`${prefix}/mcp/connect/done.js`, (ctx) => {
@@ -210,7 +211,7 @@ export function createConnectRouter(deps: ConnectDeps): Router {
     ctx.body = popupScript;
   });
 
-  /** The person at the browser; undefined when the answer is a trip to sign in first. */
+  /** The user of the browser; undefined if the response redirects to sign-in first. */
   async function personFor(ctx: Context): Promise<BrowserSession | undefined> {
     const person = await signIn.person(ctx);
     const session = one(ctx, "session");
@@ -218,13 +219,13 @@ export function createConnectRouter(deps: ConnectDeps): Router {
       !session || [who.sessionName, who.parentSessionName].includes(session);
     if (person && fits(person)) return person;
     if (person && one(ctx, "again") === "1") {
-      refuse(ctx, 403, "other_session", {
-        happened: "Somebody else is signed in in this browser than the one who asked for this connection.",
+      reject(ctx, 403, "other_session", {
+        happened: "Another user than the one who requested this connection is signed in in this browser.",
         remedy: "Sign out, then start again from the application.",
       });
       return undefined;
     }
-    // Back here by hand-over; should it bring the same session again, that is the end of it.
+    // The hand-over returns here; `again` stops a loop if it brings the same session.
     const query = new URLSearchParams(ctx.querystring);
     if (person) query.set("again", "1");
     ctx.redirect(await signIn.begin(ctx, `${ctx.path}?${query}`));
@@ -233,18 +234,18 @@ export function createConnectRouter(deps: ConnectDeps): Router {
 
   function end(ctx: Context, ending: Ending): void {
     const route = routes().byId(ending.routeId ?? "");
-    // Whoever opened a pop-up expects its message from the server's origin.
+    // The opener of a pop-up expects its message from the server's origin.
     if (!ending.popup || !route || route.host === hostOf(ctx)) {
       finish(ctx, ending);
       return;
     }
-    const query = wishQuery(ending);
+    const query = connectQuery(ending);
     query.set("ended", "1");
     if (ending.error) query.set("connect_error", ending.error.code);
     ctx.redirect(`${route.origin}${prefix}/mcp/connect?${query}`);
   }
 
-  /** The end of a pop-up that has connected on the issuer's host; nothing rests on what the link says. */
+  /** Ends a pop-up that has connected on the issuer's host. The link is untrusted and only affects the message. */
   function endHere(ctx: Context, ending: Ending): void {
     const code = one(ctx, "connect_error");
     const error =
@@ -283,26 +284,26 @@ export function createConnectRouter(deps: ConnectDeps): Router {
     sendPage(ctx, 200, page);
     const policy = ctx.response.get("content-security-policy");
     ctx.set("content-security-policy", `${policy}; script-src ${originOf(ctx)}${prefix}/mcp/connect/done.js`);
-    // The page must be able to see the window that opened it.
+    // The page needs access to its opener.
     ctx.remove("cross-origin-opener-policy");
   }
 
-  function refuse(
+  function reject(
     ctx: Context,
     status: number,
     code: string,
     words: { happened: string; remedy: string },
   ): void {
     const id = requestId(ctx.req);
-    logger.info({ requestId: id, reason: code, host: ctx.host }, "a connection was not made");
+    logger.info({ requestId: id, reason: code, host: ctx.host }, "connection not created");
     sendPage(ctx, status, errorPage({ title: "Not connected", ...words, code, requestId: id }));
   }
 
   return router;
 }
 
-function wishQuery(wish: Ending & { readonly path?: string }): URLSearchParams {
-  const { routeId = "", path, returnTo, popup } = wish;
+function connectQuery(connection: Ending & { readonly path?: string }): URLSearchParams {
+  const { routeId = "", path, returnTo, popup } = connection;
   return new URLSearchParams({
     route: routeId,
     ...(path === undefined ? {} : { path }),
@@ -310,28 +311,28 @@ function wishQuery(wish: Ending & { readonly path?: string }): URLSearchParams {
     ...(popup ? { popup: "1" } : {}),
   });
 }
-/** Neither caches nor the next site may learn the URL: it carries a code. */
+/** Keeps the URL, which contains a code, from caches and the next site. */
 function privately(ctx: Context): void {
   ctx.set({ "cache-control": "no-store", "referrer-policy": "no-referrer" });
 }
-/** For whoever asks, other sites' scripts too; nothing there: 404. */
+/** Public, for scripts of all sites; 404 without a document. */
 function publish(ctx: Context, maxAgeSeconds: number, document: object | undefined): void {
   ctx.set({ "access-control-allow-origin": "*", "x-content-type-options": "nosniff" });
   if (document) ctx.set("cache-control", `public, max-age=${maxAgeSeconds}`);
   else ctx.status = 404;
-  ctx.body = document ?? { error: "not_found", error_description: "No server on this host is discovered." };
+  ctx.body = document ?? { error: "not_found", error_description: "No server on this host uses discovery." };
 }
-/** A query parameter that was given once. */
+/** A query parameter that is present exactly once. */
 function one(ctx: Context, name: string): string | undefined {
   const value = ctx.query[name];
   return typeof value === "string" && value !== "" ? value : undefined;
 }
 
-/** Why a connection was not made, in words of ours: anybody can make a link that has an error code. */
+/** Why a connection was not created. Fixed texts only: anyone can create a link with an error code. */
 export function failureInWords(code: string | string[], reason?: FailureCode): string {
-  const isRefused = isRefusal(code, reason);
-  if (reason !== undefined && !isRefused) return `${failureWords[reason]} (${reason}).`;
-  if (isRefused) return "it was refused there, or you may not use this server.";
-  if (code === "temporarily_unavailable") return "its sign-in cannot be reached just now. Try again later.";
-  return "its sign-in did not work. Try again; if it stays so, tell the people who run this service.";
+  const isDenied = isRefusal(code, reason);
+  if (reason !== undefined && !isDenied) return `${failureWords[reason]} (${reason}).`;
+  if (isDenied) return "it was denied there, or you may not use this server.";
+  if (code === "temporarily_unavailable") return "its sign-in is unavailable. Try again later.";
+  return "its sign-in failed. Try again; if it keeps failing, tell your administrator.";
 }

@@ -14,7 +14,7 @@ import { readFailureCode } from "../upstream-oauth/failures.ts";
 import { failureInWords } from "./connect.ts";
 import { type PortalDeps, reachableRoutes, serverStates } from "./portal.ts";
 
-/** A person's servers for the portal: those policy lets them use, and those they are still connected to though it no longer does. */
+/** The user's servers for the portal: those that policy allows, and those that are still connected although it no longer does. */
 export async function connectionEntries(
   deps: Pick<PortalDeps, "routes" | "mayReach" | "store" | "upstreamTokens" | "endpointPath">,
   person: BrowserSession,
@@ -33,7 +33,7 @@ export async function connectionEntries(
       description: route.description,
       logoUrl: route.logoUrl,
       url,
-      // What comes without the person's consent is not theirs to make or give up.
+      // Users can only connect and disconnect what requires their consent.
       state: consented
         ? token && state === "missing"
           ? "connected"
@@ -45,22 +45,22 @@ export async function connectionEntries(
     };
   });
   const shown = new Set(listed.map(({ id }) => id));
-  const left = tokens.flatMap((token) => {
+  const remaining = tokens.flatMap((token) => {
     const route = deps.routes().byId(token.routeId);
     if (!route || shown.has(route.id) || route.upstream !== token.upstream) return [];
     const { id, name, description, logoUrl, resource: url } = route;
     return [{ id, name, description, logoUrl, url, state: "not_allowed" as const, ...timesOf(token) }];
   });
-  return [...listed, ...left];
+  return [...listed, ...remaining];
 }
 
 function timesOf({ connectedAt, lastUsedAt, refreshToken, expiresAt, refreshExpiresAt }: UpstreamToken) {
-  // A token that is renewed lives as long as what renews it.
+  // A token with a refresh token lasts as long as that.
   const ends = refreshToken ? refreshExpiresAt : expiresAt;
   return { connection: { connectedAt, lastUsedAt, ends } };
 }
 
-/** The MCP clients that a person has let act for them, most recently active first. */
+/** The MCP clients that a user has allowed, most recently active first. */
 export async function clientEntries(
   deps: Pick<PortalDeps, "routes" | "store" | "describeClient">,
   userId: string,
@@ -84,12 +84,12 @@ export async function clientEntries(
   return entries.toSorted((a, b) => b.lastUsedAt.getTime() - a.lastUsedAt.getTime());
 }
 
-/** oidc-provider keeps a grant's scopes by resource. */
+/** oidc-provider stores a grant's scopes by resource. */
 function resourcesOf({ resources }: Readonly<Record<string, unknown>>): readonly string[] {
   return typeof resources === "object" && resources !== null ? Object.keys(resources) : [];
 }
 
-/** The service accounts that ask for the use of a person's connections, and those that have it. */
+/** The service accounts that use, or request to use, the connections of an owner. */
 export async function serviceAccountEntries(
   deps: Pick<PortalDeps, "routes" | "store">,
   ownerId: string,
@@ -101,7 +101,7 @@ export async function serviceAccountEntries(
   return delegations.flatMap(({ grantId, account, routeId, upstream, delegatedAt, expiresAt }) => {
     const route = deps.routes().byId(routeId);
     if (!route || !needsPersonsConnection(route)) return [];
-    // Delegated for a place to which the route leads no longer: as if it had not been.
+    // A delegation for a former upstream of the route does not count.
     const since = upstream === route.upstream ? delegatedAt : undefined;
     return {
       grantId,
@@ -116,8 +116,8 @@ export async function serviceAccountEntries(
 }
 
 /**
- * The portal: one page on the issuer's host where people see their servers and the applications that act for them, and
- * undo either. Everything is a form; nothing needs JavaScript.
+ * The portal: one page on the issuer's host where users see and remove their connections and the applications that act for them.
+ * Everything is a form; nothing requires JavaScript.
  */
 export function createConnectionsRouter(deps: Omit<PortalDeps, "externalTokens" | "people">): Router {
   const { routes, signIn, store, upstreamTokens, logger } = deps;
@@ -154,7 +154,7 @@ export function createConnectionsRouter(deps: Omit<PortalDeps, "externalTokens" 
   router.post(`${home}/disconnect`, issuerOnly, async (ctx) => {
     const posted = await formOf(ctx);
     if (!posted) return;
-    // Also one that policy no longer lets them use: it is theirs to give up.
+    // Also allowed if policy no longer lets the user use the server.
     const route = routes().byId(posted.form.get("route") ?? "");
     if (!route) return back(ctx, {});
     await upstreamTokens.disconnect(posted.person.userId, route);
@@ -173,7 +173,7 @@ export function createConnectionsRouter(deps: Omit<PortalDeps, "externalTokens" 
         userId,
         clientId,
         grantId,
-        reason: "revoked by the person",
+        reason: "revoked by the user",
         requestId: requestId(ctx.req),
       });
     }
@@ -189,7 +189,7 @@ export function createConnectionsRouter(deps: Omit<PortalDeps, "externalTokens" 
     const { grantId, ownerId, account } = delegation;
     const which = { grantId, ownerId, routeId: route.id, upstream: route.upstream };
     const given = await store.delegations.give(which, {
-      action: "delegation.given",
+      action: "delegation.created",
       userId: ownerId,
       grantId,
       routeId: route.id,
@@ -222,7 +222,7 @@ export function createConnectionsRouter(deps: Omit<PortalDeps, "externalTokens" 
     back(ctx, ended ? { undelegated: asked.route.id } : {});
   });
 
-  /** What a service account asks of this person, as the form names it. */
+  /** The requested delegation that the form names. */
   async function askedFor({ form, person }: { form: URLSearchParams; person: BrowserSession }) {
     const route = routes().byId(form.get("route") ?? "");
     const delegations = await store.delegations.ofOwner(person.userId);
@@ -233,7 +233,7 @@ export function createConnectionsRouter(deps: Omit<PortalDeps, "externalTokens" 
   }
 
   async function show(ctx: Context, person: BrowserSession, csrf: string): Promise<void> {
-    const [servers, clients, machines] = await Promise.all([
+    const [servers, clients, serviceAccounts] = await Promise.all([
       connectionEntries(deps, person),
       clientEntries(deps, person.userId),
       serviceAccountEntries(deps, person.userId),
@@ -249,7 +249,7 @@ export function createConnectionsRouter(deps: Omit<PortalDeps, "externalTokens" 
       },
       servers,
       clients,
-      serviceAccounts: machines,
+      serviceAccounts,
       notice: noticeOf(ctx, servers),
       csrf,
       home,
@@ -260,7 +260,7 @@ export function createConnectionsRouter(deps: Omit<PortalDeps, "externalTokens" 
     sendPage(ctx, 200, page, logos);
   }
 
-  /** The posted form of somebody signed in; undefined where the answer has been given already. */
+  /** The posted form of a signed-in user; undefined if the request has been answered. */
   async function formOf(
     ctx: Context,
   ): Promise<{ form: URLSearchParams; person: BrowserSession } | undefined> {
@@ -272,10 +272,11 @@ export function createConnectionsRouter(deps: Omit<PortalDeps, "externalTokens" 
     }
     if (signIn.csrfMatches(ctx, form.get("csrf"))) return { form, person };
     const id = requestId(ctx.req);
-    logger.info({ requestId: id, reason: "csrf", path: ctx.path }, "a form of the portal was refused");
+    logger.info({ requestId: id, reason: "csrf", path: ctx.path }, "portal form rejected");
     const page = errorPage({
       title: "Nothing was changed",
-      happened: "The request did not come from the page in this browser, or you have signed in anew since.",
+      happened:
+        "The form was not submitted from the page in this browser, or you have signed in again since.",
       remedy: "Open your connections and press the button there.",
       code: "csrf",
       requestId: id,
@@ -293,7 +294,7 @@ export function createConnectionsRouter(deps: Omit<PortalDeps, "externalTokens" 
   return router;
 }
 
-/** What just happened, in words of ours only: anybody can make a link to this page. */
+/** What just happened. Fixed texts only: anyone can create a link to this page. */
 function noticeOf(
   ctx: Context,
   servers: readonly ConnectionsPage["servers"][number][],

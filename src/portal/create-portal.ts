@@ -4,7 +4,7 @@ import { createConnectionsRouter } from "./connections.ts";
 import { createListingRouter } from "./listing.ts";
 import type { PortalDeps } from "./portal.ts";
 
-/** All that a signed-in person, or an application for one, does with connections. Paths follow `paths.prefix` as configured now. */
+/** The endpoints for connections, for users and for applications. Paths use `paths.prefix` at startup. */
 export function createPortal(deps: PortalDeps): Router {
   const router = new Router();
   for (const part of [createConnectRouter(deps), createListingRouter(deps), createConnectionsRouter(deps)])

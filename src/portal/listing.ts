@@ -5,22 +5,22 @@ import { consentAuth, needsPersonsConnection, type Route } from "../model/route.
 import { openCors, readBody, requestId } from "../server/http/request.ts";
 import { type PortalDeps, reachableRoutes, type ServerState, serverStates } from "./portal.ts";
 
-/** Somebody an application's request speaks for, or why nobody. */
+/** The user that a request acts for, or why there is none. */
 export type Asking =
   | {
       readonly ok: true;
-      /** Whose connections are meant: a service account's are its owner's. */
+      /** The user whose connections are used: for a service account, its owner. */
       readonly userId: string;
       readonly routes: readonly Route[];
-      /** A machine may look, but not undo what its owner has consented to. */
-      readonly machine: boolean;
+      /** A service account may list the connections of its owner, but not disconnect them. */
+      readonly isServiceAccount: boolean;
     }
   | { readonly ok: false; readonly status: 401 | 503; readonly description: string };
 
 type Deps = Pick<PortalDeps, "routes" | "mayReach" | "externalTokens" | "signIn" | "people">;
 
 /**
- * Who asks, and for which servers: by a TE, those it is good for (all of a session's); else by the browser's session, all that
+ * The user of a request and its servers: with an external token, those that the token is valid for; with a browser session, all that
  * policy allows.
  */
 export async function whoAsks(ctx: Context, deps: Deps): Promise<Asking> {
@@ -28,7 +28,7 @@ export async function whoAsks(ctx: Context, deps: Deps): Promise<Asking> {
   if (authorization !== undefined) return byToken(authorization, deps);
   const person = await deps.signIn.person(ctx);
   if (!person) return unauthorized("sign in, or send an access token");
-  return { ok: true, userId: person.userId, routes: reachableRoutes(deps, person), machine: false };
+  return { ok: true, userId: person.userId, routes: reachableRoutes(deps, person), isServiceAccount: false };
 }
 
 async function byToken(authorization: string, deps: Deps): Promise<Asking> {
@@ -40,13 +40,13 @@ async function byToken(authorization: string, deps: Deps): Promise<Asking> {
       ? {
           ok: false,
           status: 503,
-          description: "the keys of the token's issuer cannot be fetched now; try again later",
+          description: "the keys of the token's issuer cannot be fetched; try again later",
         }
       : unauthorized(`the token is not accepted (${identified.rejection})`);
   }
   const { caller } = identified;
   const owner = caller.delegatedBy === undefined ? undefined : await deps.people.read(caller.delegatedBy);
-  // What an owner may not use any more, nobody uses in their name: the check says the same.
+  // A service account cannot use a server that its owner may no longer use; the check enforces the same.
   const usable = (route: Route) =>
     caller.delegatedBy === undefined ||
     !needsPersonsConnection(route) ||
@@ -62,7 +62,7 @@ async function byToken(authorization: string, deps: Deps): Promise<Asking> {
     ok: true,
     userId: caller.delegatedBy ?? caller.userId,
     routes: verdicts.flat(),
-    machine: caller.kind === "service_account",
+    isServiceAccount: caller.kind === "service_account",
   };
 }
 
@@ -72,7 +72,7 @@ function unauthorized(description: string): Asking {
 
 const disconnectBody = z.object({ routes: z.array(z.string().max(2048)).min(1).max(100) });
 
-/** What applications ask for their users: which MCP servers there are, and to give one up. */
+/** The API for applications: lists the user's MCP servers and disconnects them. */
 export function createListingRouter(deps: PortalDeps): Router {
   const { routes, upstreamTokens } = deps;
   const path = `${routes().config.paths.prefix}/mcp/routes`;
@@ -86,20 +86,24 @@ export function createListingRouter(deps: PortalDeps): Router {
   router.post(`${path}/disconnect`, openCors("POST"), async (ctx) => {
     const asking = await known(ctx);
     if (!asking) return;
-    // A page of another origin cannot send JSON along with our cookie without a preflight, which allows no cookies; this is
-    // for browsers that think otherwise.
+    // A page of another origin cannot send JSON with our cookie: the preflight allows no credentials. This is defense in depth.
     const site = ctx.get("sec-fetch-site");
     if (!ctx.req.headers.authorization && site && site !== "same-origin")
-      return refuse(ctx, 403, "cross_origin", "a page of another origin needs an access token");
-    if (asking.machine)
-      return refuse(ctx, 403, "access_denied", "a service account cannot give up its owner's connections");
+      return answerError(ctx, 403, "cross_origin", "a page of another origin must send an access token");
+    if (asking.isServiceAccount)
+      return answerError(ctx, 403, "access_denied", "a service account cannot disconnect its owner");
     const body = disconnectBody.safeParse(json(await readBody(ctx, "application/json")));
     if (!body.success)
-      return refuse(ctx, 400, "invalid_request", 'send {"routes": ["https://..."]}: 1 to 100 URLs or ids');
+      return answerError(
+        ctx,
+        400,
+        "invalid_request",
+        'send {"routes": ["https://..."]}: 1 to 100 URLs or ids',
+      );
     const meant = body.data.routes.map((named) => routeNamed(named, asking));
     const unknown = body.data.routes.find((_, index) => !meant[index]);
     if (unknown !== undefined)
-      return refuse(ctx, 400, "unknown_route", `no server of yours is called ${JSON.stringify(unknown)}`);
+      return answerError(ctx, 400, "unknown_route", `you have no server ${JSON.stringify(unknown)}`);
     for (const route of new Set(meant)) if (route) await upstreamTokens.disconnect(asking.userId, route);
     await answer(ctx, asking);
   });
@@ -116,7 +120,7 @@ export function createListingRouter(deps: PortalDeps): Router {
     const { status, description } = asking;
     if (status === 503) ctx.set("retry-after", "5");
     else ctx.set("www-authenticate", `Bearer error="invalid_token", error_description="${description}"`);
-    refuse(ctx, status, status === 401 ? "invalid_token" : "temporarily_unavailable", description);
+    answerError(ctx, status, status === 401 ? "invalid_token" : "temporarily_unavailable", description);
     return undefined;
   }
 
@@ -125,7 +129,7 @@ export function createListingRouter(deps: PortalDeps): Router {
     ctx.body = { servers: (await serverStates(deps, userId, reachable)).map(entry) };
   }
 
-  /** By URL, anything at or under it, or by id; only what this caller may reach. */
+  /** Finds a route by id, or by its URL or any URL below it; only routes that this caller may reach. */
   function routeNamed(named: string, { routes: reachable }: Extract<Asking, { ok: true }>) {
     const route = routes().byId(named) ?? routes().byResource(named);
     return reachable.find((one) => one.id === route?.id);
@@ -155,7 +159,7 @@ function json(text: string): unknown {
   }
 }
 
-function refuse(ctx: Context, status: number, error: string, description: string): void {
+function answerError(ctx: Context, status: number, error: string, description: string): void {
   ctx.status = status;
   ctx.set("cache-control", "no-store");
   ctx.body = { error, error_description: description, request_id: requestId(ctx.req) };

@@ -10,15 +10,15 @@ import type { Logger } from "../telemetry/logger.ts";
 import type { UpstreamOAuth } from "../upstream-oauth/upstream-oauth.ts";
 import type { UpstreamTokens } from "../upstream-tokens/upstream-tokens.ts";
 
-/** What is known of an MCP client, for people. */
+/** How an MCP client is shown to users. */
 export interface ClientFacts {
   readonly id: string;
   readonly name?: string;
-  /** `document`: its metadata stand at `id`'s host; `registered`: it said its name itself; `known`: an operator entered it. */
+  /** `document`: its metadata is published at the host of `id`; `registered`: it chose its name; `known`: pre-registered. */
   readonly source: "document" | "registered" | "known";
 }
 
-/** What main.ts gives this room. */
+/** Dependencies of the portal. */
 export interface PortalDeps {
   readonly routes: CurrentRoutes;
   readonly store: Pick<
@@ -32,25 +32,25 @@ export interface PortalDeps {
     UpstreamOAuth,
     "begin" | "notice" | "finish" | "clientMetadataDocument" | "clientJwks"
   >;
-  /** Where below its URL a server is listed; default: what `mcp.server.path` says. */
+  /** The path to append to a server's URL in listings; default: `mcp.server.path`. */
   readonly endpointPath?: UpstreamOAuth["endpointPath"];
   readonly upstreamTokens: Pick<UpstreamTokens, "connectionState" | "disconnect">;
-  /** Whether policy lets this person reach the route now. */
+  /** Whether policy currently allows this user to reach the route. */
   readonly mayReach: (person: Subject, route: Route) => boolean;
-  /** Never rejects: a client we cannot learn about is known by its id. */
+  /** Never rejects: an unknown client has only its id. */
   readonly describeClient: (clientId: string) => Promise<ClientFacts>;
   readonly logger: Logger;
 }
 
-/** One MCP server as somebody finds it now. */
+/** An MCP server and the state of a user's connection to it. */
 export interface ServerState {
   readonly route: Route;
-  /** Where MCP clients reach it. */
+  /** The URL for MCP clients. */
   readonly url: string;
   readonly state: Awaited<ReturnType<UpstreamTokens["connectionState"]>>["state"];
 }
 
-/** The MCP servers that policy lets somebody use, in the order of the routes file. */
+/** The MCP servers that policy allows the caller to use, in the order of the routes file. */
 export function reachableRoutes(
   { routes, mayReach }: Pick<PortalDeps, "routes" | "mayReach">,
   caller: Subject,
@@ -60,12 +60,12 @@ export function reachableRoutes(
   );
 }
 
-/** One server that does not answer must not hold up the list of all, ms. */
-const patienceMs = 3000;
+/** In ms: a server that does not respond must not delay the whole list. */
+const stateTimeoutMs = 3000;
 
 /**
- * Looks at somebody's connections, each as it works now: an expired token is refreshed first.
- * Rejects only when the store does.
+ * Checks the user's connections. Refreshes expired tokens first.
+ * Rejects only if the store does.
  */
 export function serverStates(
   { upstreamTokens, endpointPath }: Pick<PortalDeps, "upstreamTokens" | "endpointPath">,
@@ -77,17 +77,17 @@ export function serverStates(
       const found = upstreamTokens.connectionState(userId, route).then(({ state }) => state);
       const path = listedPath(route) ?? endpointPath?.(route) ?? "";
       const [state, below] = await Promise.all([
-        withinPatience<ServerState["state"]>(found, "unavailable"),
-        withinPatience(Promise.resolve(path), ""),
+        withTimeout<ServerState["state"]>(found, "unavailable"),
+        withTimeout(Promise.resolve(path), ""),
       ]);
       return { route, url: route.resource + below, state };
     }),
   );
 }
 
-function withinPatience<T>(value: Promise<T>, otherwise: T): Promise<T> {
+function withTimeout<T>(value: Promise<T>, fallback: T): Promise<T> {
   return new Promise((resolve, reject) => {
-    const timer = setTimeout(() => resolve(otherwise), patienceMs);
+    const timer = setTimeout(() => resolve(fallback), stateTimeoutMs);
     value.then(resolve, reject).finally(() => clearTimeout(timer));
   });
 }

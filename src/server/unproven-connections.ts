@@ -1,26 +1,26 @@
-/** Connections whose peer has not proven to be Envoy. */
+/** Connections whose peer has not proven that it is Envoy. */
 export interface UnprovenConnections<Connection> {
-  /** One has been opened. */
+  /** A connection was opened. */
   add(connection: Connection): void;
-  /** Its peer has proven to be Envoy, or it is closed. */
+  /** The peer has proven that it is Envoy, or the connection is closed. */
   remove(connection: Connection): void;
 }
 
 /**
- * Keeps room on a listener for Envoy: of those that have not proven to be Envoy's, `most` connections stay, and the oldest gives
- * way. Health checks of load balancers come from there, too; they connect again.
+ * Reserves connections of a listener for Envoy: beyond `max` unproven connections, the oldest is closed. Health checks of load balancers
+ * are affected as well; they reconnect.
  *
- * @param most half of what the listener accepts.
+ * @param max half of the listener's limit.
  */
 export function unprovenConnections<Connection>(
-  most: number,
+  max: number,
   end: (connection: Connection) => void,
 ): UnprovenConnections<Connection> {
   const known = new Set<Connection>();
   return {
     add(connection) {
       known.add(connection);
-      if (known.size <= most) return;
+      if (known.size <= max) return;
       const [oldest] = known;
       if (oldest === undefined) return;
       known.delete(oldest);
@@ -33,8 +33,8 @@ export function unprovenConnections<Connection>(
 }
 
 /**
- * Runs `bind`, which makes a Unix socket, so that the file has these permissions from its first moment on: a mode set
- * afterwards would leave it open to everybody for a while.
+ * Runs `bind`, which creates a Unix socket, under a umask that gives the file these permissions from the start: setting the mode
+ * afterwards would leave it accessible for a moment.
  */
 export async function withSocketMode<T>(mode: number, bind: () => Promise<T>): Promise<T> {
   const before = process.umask(0o777 & ~mode);

@@ -23,7 +23,7 @@ import { type OpenidClients, tokensOf } from "./providers.ts";
 import { browserBinding, type Sessions } from "./sessions.ts";
 import type { BrowserSession, SignInDeps } from "./sign-in.ts";
 
-/** What waits in the store while the browser is at the provider. */
+/** What is stored while the browser is at the provider. */
 interface PendingSignIn {
   readonly providerId: string;
   readonly codeVerifier: string;
@@ -31,13 +31,13 @@ interface PendingSignIn {
   readonly returnTo: string;
   /** Name of the browser's binding cookie. */
   readonly browser: string;
-  /** Where the answer must come to; absent: begun by a version that knew one callback only. */
+  /** Absent if started by a version with a single callback. */
   readonly redirectUri?: string;
 }
 
 const pendingMs = 10 * 60_000;
 
-/** The way to the company's OpenID provider and back (OpenID Connect Core section 3.1), on the issuer's host only. */
+/** The authorization code flow with the identity provider (OpenID Connect Core section 3.1), on the issuer's host only. */
 export function createSignInFlow(
   deps: SignInDeps,
   clients: OpenidClients,
@@ -47,7 +47,7 @@ export function createSignInFlow(
   const { routes, store, logger } = deps;
   const base = () => signInBase(routes().config);
 
-  /** Sends the browser to the provider; with several, to the page that lets people choose. */
+  /** Redirects to the provider; with several providers, shows a page to choose one. */
   async function start(ctx: Context): Promise<void> {
     const { providers } = routes().config.signIn;
     const returnTo = returnPath(first(ctx.query.return_to)) ?? "/";
@@ -59,7 +59,7 @@ export function createSignInFlow(
     try {
       ctx.redirect(await authorizationUrl(ctx, provider, returnTo, other));
     } catch (error) {
-      failed(ctx, error, returnTo, `The sign-in service (${provider.name}) cannot be reached.`);
+      failed(ctx, error, returnTo, `The sign-in provider ${provider.name} cannot be reached.`);
     }
   }
 
@@ -103,42 +103,42 @@ export function createSignInFlow(
     }).href;
   }
 
-  /** The OpenID redirect URI: the browser that left must be the one that comes back, once. */
+  /** The OpenID redirect URI. Accepts each response once, in the browser that started the sign-in. */
   async function finish(ctx: Context): Promise<void> {
     const state = first(ctx.query.state);
     const pending = state && (await store.pendingAuthorizations.consume<PendingSignIn>("sign_in", state));
     if (!pending || !browserBinding.matches(ctx, pending.payload.browser)) {
-      return refuse(ctx, 400, {
+      return reject(ctx, 400, {
         code: pending ? "wrong_browser" : "sign_in_unknown",
-        happened: "This sign-in was not begun in this browser, has been finished already, or took too long.",
+        happened: "This sign-in was started in another browser, is already complete, or took too long.",
       });
     }
     const { returnTo } = pending.payload;
     const provider = byId(routes().config.signIn.providers, pending.payload.providerId);
-    if (!provider) return refuse(ctx, 400, { code: "provider_removed", returnTo });
-    // RFC 9700 section 4.4.2.2: an answer at another provider's callback is another provider's answer.
+    if (!provider) return reject(ctx, 400, { code: "provider_removed", returnTo });
+    // RFC 9700 section 4.4.2.2: a response at another provider's callback comes from that provider.
     const redirectUri = signInRedirectUri(routes().config, provider);
     const asked = pending.payload.redirectUri ?? `${base()}/callback`;
     const here = `${routes().config.issuer}${ctx.path}`;
     if (asked !== redirectUri || here !== redirectUri) {
-      const happened = `The answer came to another address than the one that ${provider.name} was asked to answer to.`;
+      const happened = `The response of ${provider.name} arrived at the wrong address.`;
       logger.warn({ provider: provider.id, requestId: requestId(ctx.req) }, "sign-in at the wrong callback");
-      return refuse(ctx, 400, { code: "wrong_callback", happened, returnTo });
+      return reject(ctx, 400, { code: "wrong_callback", happened, returnTo });
     }
     try {
       const userId = await exchange(ctx, provider, pending.payload, { state, redirectUri });
       if (!userId) {
-        const happened = `${provider.name} did not say who you are (claim “${provider.claims.user}” is missing, or is an e-mail address that is not verified).`;
-        return refuse(ctx, 502, { code: "user_claim_missing", happened });
+        const happened = `${provider.name} did not identify you: the claim “${provider.claims.user}” is missing or is an unverified e-mail address.`;
+        return reject(ctx, 502, { code: "user_claim_missing", happened });
       }
       await startSession(ctx, userId, pending.payload);
     } catch (error) {
       if (error instanceof AuthorizationResponseError) {
-        logger.info({ code: error.error, requestId: requestId(ctx.req) }, "sign-in refused at the provider");
-        const happened = `${provider.name} answered that you may not, or do not want to, sign in.`;
-        return refuse(ctx, 403, { code: error.error, happened, returnTo });
+        logger.info({ code: error.error, requestId: requestId(ctx.req) }, "sign-in rejected by the provider");
+        const happened = `${provider.name} rejected the sign-in, or you canceled it.`;
+        return reject(ctx, 403, { code: error.error, happened, returnTo });
       }
-      failed(ctx, error, returnTo, `The sign-in at ${provider.name} could not be finished.`);
+      failed(ctx, error, returnTo, `The sign-in at ${provider.name} failed.`);
     }
   }
 
@@ -163,7 +163,7 @@ export function createSignInFlow(
     if (hasWithheldGroups(identity))
       logger.warn(
         { provider: provider.id, userId: identity.userId, requestId: requestId(ctx.req) },
-        "the provider withholds a person's groups, as Microsoft Entra ID does of people in more than 200: policy takes them for unknown; let it send the groups assigned to the application, or app roles",
+        "the provider withholds the user's groups, as Microsoft Entra ID does for users in more than 200 groups; policy treats them as unknown; configure the provider to send groups assigned to the application, or app roles",
       );
     const signedIn: SignInSession = {
       ...identity,
@@ -182,8 +182,8 @@ export function createSignInFlow(
   }
 
   /**
-   * A session that lives already is kept for the same person, so that tabs that sign in side by side do not end each other's. It is
-   * not replaced by somebody else's without a question: a link begins a sign-in, and whom it is for is the provider's to say.
+   * Keeps an existing session of the same user, so that tabs that sign in concurrently do not end each other's session. Asks before
+   * replacing another user's session: any link can start a sign-in, and the provider decides who is signed in.
    */
   async function startSession(
     ctx: Context,
@@ -208,18 +208,18 @@ export function createSignInFlow(
     const code = error instanceof Error && "code" in error ? String(error.code) : "sign_in_failed";
     const reason = error instanceof Error ? error.message : "unknown";
     logger.warn({ code, reason, requestId: requestId(ctx.req) }, "sign-in failed");
-    refuse(ctx, 502, { code, happened, returnTo });
+    reject(ctx, 502, { code, happened, returnTo });
   }
 
-  function refuse(
+  function reject(
     ctx: Context,
     status: number,
     why: { code: string; happened?: string; returnTo?: string },
   ): void {
     const again = why.returnTo ? `${base()}?${new URLSearchParams({ return_to: why.returnTo })}` : undefined;
     const page = errorPage({
-      title: "Sign-in did not work",
-      happened: why.happened ?? "The sign-in service you used is no longer offered here.",
+      title: "Sign-in failed",
+      happened: why.happened ?? "The sign-in provider that you used is no longer available here.",
       remedy: again ? "Try again." : "Go back to the application and start again.",
       code: why.code,
       requestId: requestId(ctx.req),
@@ -231,16 +231,16 @@ export function createSignInFlow(
   return { start, finish };
 }
 
-/** What the provider shall ask the person: what the operator says; else, for offline access, their consent. */
+/** The `prompt` parameter: as configured, else consent for offline access. */
 function promptOf(
   { scopes, authorizationUrlParams }: SignInProvider,
-  otherPerson: boolean,
+  otherUser: boolean,
 ): { readonly prompt?: string } {
-  // OpenID Connect Core section 11: offline access is ignored unless consent is prompted for.
+  // OpenID Connect Core section 11: offline access requires a consent prompt.
   const usual = scopes.join(" ").split(" ").includes("offline_access") ? "consent" : "";
   const given = (authorizationUrlParams.prompt ?? usual).split(" ").filter(Boolean);
-  // Whoever wants to be somebody else must not be waved through.
-  const prompt = otherPerson ? ["login", ...given.filter((one) => one !== "none" && one !== "login")] : given;
+  // Switching users requires a new login.
+  const prompt = otherUser ? ["login", ...given.filter((one) => one !== "none" && one !== "login")] : given;
   return prompt.length > 0 ? { prompt: prompt.join(" ") } : {};
 }
 

@@ -8,13 +8,15 @@ import { createBrowserSessions } from "./sessions.ts";
 import type { SignIn, SignInDeps } from "./sign-in.ts";
 import { createBackChannelLogout, createSignOut } from "./sign-out.ts";
 
-/** Builds sign-in. Its paths follow `paths.prefix` as configured now; a new prefix needs a restart. */
+/** Builds sign-in. Its paths use `paths.prefix` at startup; a new prefix requires a restart. */
 export function createSignIn(deps: SignInDeps): SignIn {
   const { routes, fetch, logger } = deps;
   const clients = createOpenidClients(fetch);
   const sessions = createBrowserSessions(deps, (userId) => {
-    // Not waited for: the access goes by what counts of the old record, the next one by the provider's answer.
-    recheck(userId).catch((error: unknown) => logger.warn({ err: error, userId }, "an old record stays"));
+    // Not awaited: this request uses what is valid in the old record, later ones the provider's answer.
+    recheck(userId).catch((error: unknown) =>
+      logger.warn({ err: error, userId }, "rechecking an old sign-in record failed"),
+    );
   });
   const handover = createHandover(deps, sessions, begin);
   const flow = createSignInFlow(deps, clients, sessions, handover);
@@ -38,7 +40,7 @@ export function createSignIn(deps: SignInDeps): SignIn {
     const wanted = ctx.query.return_to;
     ctx.redirect(handover.leave(ctx, (typeof wanted === "string" && returnPath(wanted)) || "/"));
   });
-  // One per provider; the one without an id where there is one provider only.
+  // One per provider; the path without an id is for a single provider.
   router.get([`${prefix}/sign_in/callback`, `${prefix}/sign_in/callback/:provider`], (ctx, next) =>
     onIssuer(ctx) ? noStore(ctx, flow.finish) : next(),
   );

@@ -8,8 +8,8 @@ import { browserBinding, type Sessions } from "./sessions.ts";
 import type { BrowserSession, SignInDeps } from "./sign-in.ts";
 
 /**
- * Checks that `value` is a path (with query) on this very host, so that a sign-in never ends on a stranger's page: one leading
- * slash, no backslash, no control characters, nothing a browser would read as another origin.
+ * Checks that `value` is a path (with query) on this host, so that a sign-in never ends on another site: one leading slash, no
+ * backslash, no control characters, nothing that a browser would read as another origin.
  */
 export function returnPath(value: string | null | undefined): string | undefined {
   if (!value || value.length > 4096 || !value.startsWith("/") || value.startsWith("//")) return undefined;
@@ -21,26 +21,26 @@ export function returnPath(value: string | null | undefined): string | undefined
   return url.pathname + url.search;
 }
 
-/** What a one-time code stands for: a session of this host. */
+/** The content of a one-time code: a session for this host. */
 interface PendingHandover {
   readonly host: string;
   readonly returnTo: string;
-  /** Name of the binding cookie that the host set before the browser left. */
+  /** Name of the binding cookie that the host has set. */
   readonly browser: string;
-  /** The session of the issuer's host that it comes from; absent: it is one of the issuer's host itself. */
+  /** The session on the issuer's host that it derives from; absent for a session on the issuer's host itself. */
   readonly parentName?: string;
   /** Unix ms. */
   readonly expiresAt: number;
 }
 
-/** A code that has been taken. */
+/** A redeemed code. */
 export type Taken = PendingHandover & { readonly userId: string };
 
 const codeMs = 60_000;
-/** For a person to read a page. */
+/** Time for the user to read the page. */
 const switchMs = 5 * 60_000;
 
-/** How a route host gets a session of its own from the issuer's host: a code, good once, for 60 s, in one browser. */
+/** Derives a session on a route's host from the issuer's host, with a single-use code that is valid for 60 s in one browser. */
 export function createHandover(
   deps: SignInDeps,
   sessions: Sessions,
@@ -49,20 +49,20 @@ export function createHandover(
   const { routes, store, logger, metrics } = deps;
   const prefix = () => routes().config.paths.prefix;
 
-  /** On the route host: where to go for a code. */
+  /** On the route's host: the URL to get a code from. */
   function leave(ctx: Context, returnTo: string): string {
     const browser = browserBinding.set(ctx);
     const query = new URLSearchParams({ host: ctx.host, return_to: returnTo, browser });
     return `${routes().config.issuer}${prefix()}/sign_in/handover?${query}`;
   }
 
-  /** On the issuer's host: makes the code, after a sign-in if need be. */
+  /** On the issuer's host: issues the code, after a sign-in if necessary. */
   async function issue(ctx: Context): Promise<void> {
     const { host, return_to, browser } = ctx.query;
     const route = routes().config.routes.find((candidate) => candidate.host === host);
     const returnTo = typeof return_to === "string" ? returnPath(return_to) : undefined;
     if (!route || !returnTo || typeof browser !== "string" || !/^[\w-]{43}$/.test(browser)) {
-      return refuse(ctx, "handover_invalid");
+      return reject(ctx, "handover_invalid");
     }
     const person = await sessions.person(ctx);
     if (!person) return ctx.redirect(await begin(ctx, ctx.path + ctx.search));
@@ -83,25 +83,25 @@ export function createHandover(
     ctx.redirect(`${route.origin}${prefix()}/sign_in/complete?${new URLSearchParams({ code: state })}`);
   }
 
-  /** On the route host: a wrong presentation uses the code up as well. */
+  /** On the route's host: redeems a code. A failed attempt consumes it as well. */
   async function redeem(ctx: Context): Promise<void> {
     const pending = await take(ctx, ctx.query.code);
     if (!pending) return;
-    // Whoever changes accounts ends the sessions handed over before: with a live one of somebody else, that or this link is planted.
+    // Switching accounts ends derived sessions. A live session of another user means that it or this link was planted.
     const before = await sessions.person(ctx);
     if (before && before.userId !== pending.userId) return askToSwitch(ctx, pending, before);
     await enter(ctx, pending);
   }
 
-  /** The answer of the page that asks whether another person may take the place of who is signed in here. */
+  /** Handles the submitted form of the page that asks before another user is signed in. */
   async function switchPerson(ctx: Context): Promise<void> {
     const form = await readForm(ctx);
-    if (!sessions.csrfMatches(ctx, form.get("csrf"))) return refuse(ctx, "csrf");
+    if (!sessions.csrfMatches(ctx, form.get("csrf"))) return reject(ctx, "csrf");
     const pending = await take(ctx, form.get("code") ?? undefined);
     if (pending) await enter(ctx, pending);
   }
 
-  /** What the code stands for, if it is for this host and this browser; else the answer has been given. */
+  /** Consumes a code for this host and browser; undefined if it is invalid and the request has been answered. */
   async function take(ctx: Context, code: string | string[] | undefined): Promise<Taken | undefined> {
     const pending =
       typeof code === "string"
@@ -119,7 +119,7 @@ export function createHandover(
               ? "handover_signed_out"
               : undefined;
     if (!userId || !payload || fault) {
-      refuse(ctx, fault ?? "handover_unknown");
+      reject(ctx, fault ?? "handover_unknown");
       return undefined;
     }
     return { ...payload, userId };
@@ -132,14 +132,14 @@ export function createHandover(
     ctx.redirect(returnTo);
   }
 
-  /** Asks the person at the browser before somebody else takes the place of who is signed in. */
+  /** Asks before another user replaces the one who is signed in. */
   async function askToSwitch(
     ctx: Context,
     { userId, ...payload }: Taken,
     before: BrowserSession,
   ): Promise<void> {
     const csrf = sessions.csrfToken(ctx);
-    if (!csrf) return refuse(ctx, "handover_other_person");
+    if (!csrf) return reject(ctx, "handover_other_person");
     const code = randomBytes(32).toString("base64url");
     await store.pendingAuthorizations.create(
       { kind: "handover", state: code, userId, expiresAt: new Date(Date.now() + switchMs), payload },
@@ -157,12 +157,12 @@ export function createHandover(
     sendPage(ctx, 200, page);
   }
 
-  function refuse(ctx: Context, code: string): void {
-    logger.info({ code, requestId: requestId(ctx.req) }, "session handover refused");
+  function reject(ctx: Context, code: string): void {
+    logger.info({ code, requestId: requestId(ctx.req) }, "session handover rejected");
     const page = errorPage({
-      title: "Sign-in did not work",
-      happened: "This sign-in link is not meant for this browser, has been used already, or is too old.",
-      remedy: "Go back to the page you wanted to see and load it again.",
+      title: "Sign-in failed",
+      happened: "This sign-in link is for another browser, has already been used, or has expired.",
+      remedy: "Go back to the page you wanted to see and reload it.",
       code,
       requestId: requestId(ctx.req),
     });

@@ -19,20 +19,20 @@ import type { SignInSession } from "../store/sign-in-sessions.ts";
 
 type Tokens = TokenEndpointResponse & TokenEndpointResponseHelpers;
 
-/** What a provider says of somebody, at sign-in and at every recheck alike. */
+/** A provider's claims about a user, at sign-in and at rechecks. */
 export interface PersonClaims {
-  /** Undefined: it said nothing new. */
+  /** Undefined if there are no new claims. */
   readonly claims?: Claims;
-  /** The ID token is about somebody else, so nothing in it counts. */
+  /** The ID token is for another user and is ignored. */
   readonly anotherSubject?: true;
 }
 
 /**
- * The claims of one token answer. The ID token's win over userinfo's, and an e-mail address comes with its `email_verified` from
- * one of them, never from both. An answer without an ID token (OpenID Connect Core 12.2 lets a refresh leave it out) counts as
- * news on top of the last one, whose word on e-mail stands.
- * @param known.subject `sub` that the answer must be about, whatever claim we know people by
- * @throws openid-client's errors, when userinfo cannot be had or is about somebody else
+ * The claims of a token response. The ID token takes precedence over userinfo. An e-mail address and its `email_verified` always come
+ * from the same source. Without an ID token (OpenID Connect Core section 12.2 lets a refresh omit it), userinfo updates the last ID
+ * token, except for its e-mail claims.
+ * @param known.subject `sub` that the response must be about, whichever claim identifies users
+ * @throws openid-client's errors, if userinfo is unavailable or about another user
  */
 export async function personClaims(
   client: Configuration,
@@ -51,13 +51,13 @@ export async function personClaims(
   return { claims: { ...last, ...withoutEmail(userinfo, provider, last) } };
 }
 
-/** `claims` without any word on e-mail where `first` has one. */
+/** `claims` without the e-mail claims if `first` has any. */
 function withoutEmail(claims: Claims, provider: Pick<SignInProvider, "claims">, first: Claims): Claims {
   const names = [provider.claims.email, "email", "email_verified"];
   return names.some((name) => claimAt(first, name) !== undefined) ? withoutClaims(claims, names) : claims;
 }
 
-/** A person as mapped from a provider's claims. */
+/** A user, mapped from a provider's claims. */
 export interface Identity {
   readonly userId: string;
   readonly subject: string;
@@ -68,9 +68,9 @@ export interface Identity {
 }
 
 /**
- * Maps claims as the provider's `claims` setting says. An e-mail address that does not count is nowhere in it.
- * @returns undefined when the claim that names the user is missing, or is an address that does not count: whoever may write any
- * address there could sign in as anybody.
+ * Maps claims according to the provider's `claims` setting. Unverified e-mail addresses are dropped.
+ * @returns undefined if the claim that identifies the user is missing or is an unverified address: anyone who can set an address
+ * there could sign in as another user.
  */
 export function identityFromClaims(provider: SignInProvider, said: Claims): Identity | undefined {
   const { email, claims, unusable } = verifiedEmail(said, provider);
@@ -91,11 +91,10 @@ function text(value: unknown): string | undefined {
 }
 
 /**
- * What counts of a record by a version that took every address for verified which the provider did not say the opposite of, and put
- * an address and a word on it together that came from two answers. That word counts for nothing here; the operator's
- * (`trust_email`, `email_domains`) does. The record stays marked, and so is due for a recheck: that, or the next sign-in, brings a
- * record of today.
- * @returns undefined where the person is known by an address that does not count: who it is, a sign-in has to say
+ * Reduces a record of an older version to its verified claims. That version treated addresses as verified unless the provider denied it,
+ * and could combine an address and its `email_verified` from two sources. `email_verified` is therefore ignored, while `trust_email` and
+ * `email_domains` apply. The record stays marked until a recheck or the next sign-in replaces it.
+ * @returns undefined if the user is identified by an unverified address and has to sign in again
  */
 export function judgeOldRecord(
   record: SignInSession,
@@ -105,8 +104,8 @@ export function judgeOldRecord(
   const source = providers.find(({ id }) => id === record.providerId) ?? {
     claims: { user: "sub", email: "email" },
   };
-  const word = record.claims.email_verified;
-  const said = word === true ? withoutClaims(record.claims, ["email_verified"]) : record.claims;
+  const verified = record.claims.email_verified;
+  const said = verified === true ? withoutClaims(record.claims, ["email_verified"]) : record.claims;
   const { email, claims, unusable } = verifiedEmail(said, source);
   if (unusable) return undefined;
   return { ...rest, ...(email !== undefined && { email }), claims };

@@ -20,16 +20,16 @@ import type { SignInProvider } from "../config/config.ts";
 import { readableKeys } from "../external-tokens/issuer-keys.ts";
 import type { SignInSession } from "../store/sign-in-sessions.ts";
 
-/** We as relying party of each configured provider; discovery is cached for an hour. */
+/** OpenID clients of the configured providers; discovery is cached for an hour. */
 export interface OpenidClients {
   /**
-   * A failure is answered again for 5 s: strangers make us ask.
-   * @throws openid-client's errors, when the provider cannot be reached or describes itself wrongly.
+   * A failure is cached for 5 s, because unauthenticated requests cause discovery.
+   * @throws openid-client's errors, if the provider cannot be reached or its metadata is invalid.
    */
   of(provider: SignInProvider): Promise<Configuration>;
   /**
-   * The provider's key set, for what comes without a request of ours. Fetched at most every 30 s for keys that are not in it.
-   * @throws as `of`; Error, when the provider publishes no keys
+   * The provider's key set, for unsolicited tokens. Refetched for unknown keys at most every 30 s.
+   * @throws as `of`; Error if the provider publishes no keys
    */
   keysOf(provider: SignInProvider): Promise<JWTVerifyGetKey>;
 }
@@ -75,12 +75,11 @@ export function createOpenidClients(fetch: typeof globalThis.fetch): OpenidClien
   };
 }
 
-/** jose leaves time between successful fetches only. */
+/** Adds a cooldown after failures; jose has one only after successful fetches. */
 function coolingDown(fetchKeys: FetchImplementation): FetchImplementation {
   let failedAt = Number.NEGATIVE_INFINITY;
   return async (url, init) => {
-    if (Date.now() - failedAt < failureMs)
-      throw new Error("the provider's keys could not be fetched just now");
+    if (Date.now() - failedAt < failureMs) throw new Error("fetching the provider's keys failed recently");
     try {
       const response = await fetchKeys(url, init);
       if (response.status !== 200) failedAt = Date.now();
@@ -95,8 +94,8 @@ function coolingDown(fetchKeys: FetchImplementation): FetchImplementation {
 }
 
 /**
- * A provider's token answer as OpenID Connect has it: of what describes the tokens, null and "" are absent, lists are text, and any
- * good status is 200. Identity and proofs (`id_token`, its claims) are checked as they come.
+ * Normalizes a provider's token response: members that are null or "" are dropped, a list of scopes becomes text, a missing token type
+ * becomes Bearer, and any success status becomes 200. The ID token is unchanged.
  */
 async function plainTokenAnswer(response: Response): Promise<Response> {
   if (!response.ok) return response;
@@ -122,31 +121,31 @@ async function plainTokenAnswer(response: Response): Promise<Response> {
 async function discover(provider: SignInProvider, fetch: typeof globalThis.fetch): Promise<Configuration> {
   const { issuer, clientId, clientSecret } = provider;
   let tokenEndpoint: string | undefined;
-  const outward: CustomFetch = async (url, { body, ...init }) => {
+  const providerFetch: CustomFetch = async (url, { body, ...init }) => {
     const asked = { ...init, body: body instanceof Uint8Array ? new Uint8Array(body) : body };
     const response = await fetch(url, asked);
     return url === tokenEndpoint ? plainTokenAnswer(response) : response;
   };
-  // Plain http passes only where the operator wrote an http issuer; the configuration allows that for loopback alone.
+  // Plain http only for an http issuer, which the configuration allows only on loopback.
   const execute = issuer.startsWith("http:") ? [allowInsecureRequests] : [];
-  const options = { [customFetch]: outward, timeout: timeoutSeconds, execute };
+  const options = { [customFetch]: providerFetch, timeout: timeoutSeconds, execute };
   const found = await discovery(new URL(issuer), clientId, undefined, None(), options);
   const metadata = found.serverMetadata();
   tokenEndpoint = metadata.token_endpoint && new URL(metadata.token_endpoint).href;
   if (!clientSecret) return found;
-  // Of the two the one that the provider lists first; one that lists neither takes Basic no more than the other.
+  // The first of the two methods that the provider lists; Basic without a list, post if it lists neither.
   const listed = metadata.token_endpoint_auth_methods_supported;
   const first = listed?.find((one) => one === "client_secret_basic" || one === "client_secret_post");
   const basic = listed ? first === "client_secret_basic" : true;
   const authenticate = basic ? ClientSecretBasic(clientSecret) : ClientSecretPost(clientSecret);
   const client = new Configuration(metadata, clientId, undefined, authenticate);
-  client[customFetch] = outward;
+  client[customFetch] = providerFetch;
   client.timeout = timeoutSeconds;
   for (const extension of execute) extension(client);
   return client;
 }
 
-/** What is kept of a provider's token answer, as got now. */
+/** What is stored of a provider's token response. */
 export function tokensOf(
   answer: TokenEndpointResponse & TokenEndpointResponseHelpers,
 ): Pick<

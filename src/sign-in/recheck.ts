@@ -2,23 +2,23 @@ import { ClientError, ResponseBodyError, refreshTokenGrant } from "openid-client
 import type { SignInProvider } from "../config/config.ts";
 import { nextChange } from "../store/notifications/notifications.ts";
 import type { SignInSession } from "../store/sign-in-sessions.ts";
+import { SingleFlight } from "../util/single-flight.ts";
 import { identityFromClaims, personClaims } from "./person-claims.ts";
 import { type OpenidClients, tokensOf } from "./providers.ts";
 import type { Sessions } from "./sessions.ts";
 import type { Recheck, SignIn, SignInDeps } from "./sign-in.ts";
 
-/** While one replica asks, the others go by what is known. */
+/** How long one replica may take to ask the provider, while the others use the stored state. */
 const leaseMs = 30_000;
 
 type Answer = SignInSession | "refused" | "unavailable";
 type OldTokens = Pick<SignInSession, "userId" | "tokensAt">;
-/** `overtaken`: the answer is about a sign-in that is not the person's newest any more. */
+/** `overtaken`: the answer is about a sign-in that is no longer the user's latest. */
 type Asked = Exclude<Recheck, "sign_in_again"> | "asked_elsewhere" | "overtaken";
 
 /**
- * Asks the company's provider again about a person, with the refresh token of their newest sign-in: at most once per
- * `sign_in.recheck`, or when new tokens are needed. One question at a time per person, since providers rotate refresh
- * tokens.
+ * Checks with the identity provider that a user is still valid, using the refresh token of the latest sign-in: at most once per
+ * `sign_in.recheck`, or when new tokens are needed. Only one request at a time per user, because providers rotate refresh tokens.
  */
 export function createRecheck(
   deps: SignInDeps,
@@ -33,12 +33,12 @@ export function createRecheck(
     if (!known) return "sign_in_again";
     const { recheck: every, recheckGrace: grace, sessionTtl, providers } = routes().config.signIn;
     const age = (Date.now() - known.checkedAt.getTime()) / 1000;
-    // Of an old record the provider is asked at once, unless a replica that does so may have moved `checkedAt`.
+    // An old record is rechecked immediately, unless a replica that does so may have moved `checkedAt`.
     const fresh = age < every && !(known.unjudged && age < every - (2 * leaseMs) / 1000);
     if (fresh) return "ok";
     const provider = providers.find(({ id }) => id === known.providerId);
-    if (!provider) return refuse(userId, "the provider is no longer configured");
-    // Nothing to ask with: the sign-in counts for as long as a browser session would.
+    if (!provider) return reject(userId, "the sign-in provider is no longer configured");
+    // Without a refresh token, the sign-in is valid for as long as a browser session.
     if (!known.refreshToken) return age < sessionTtl ? "ok" : "sign_in_again";
     const asked = await askOnce(provider, known, known.refreshToken, every);
     if (asked === "asked_elsewhere") return "ok";
@@ -61,9 +61,9 @@ export function createRecheck(
         if (!known.refreshToken) return "sign_in_again";
         const { recheck: every, providers } = routes().config.signIn;
         const provider = providers.find(({ id }) => id === known.providerId);
-        if (!provider) return refuse(userId, "the provider is no longer configured");
+        if (!provider) return reject(userId, "the sign-in provider is no longer configured");
         if (isAsking(known, every)) {
-          await change.heard;
+          await change.arrived;
           continue;
         }
         const asked = await askOnce(provider, known, known.refreshToken, every);
@@ -74,13 +74,13 @@ export function createRecheck(
     }
   }
 
-  /** Whether some replica asks about this person now; one that died over it counts for `leaseMs` more. */
+  /** Whether a replica is asking about this user. A replica that crashes keeps the lease for `leaseMs`. */
   function isAsking({ tokensAt, checkedAt }: SignInSession, every: number): boolean {
     if (tokensAt === undefined || tokensAt === checkedAt.getTime()) return false;
     return Date.now() - checkedAt.getTime() < every * 1000;
   }
 
-  /** Of all replicas one asks: a refresh token used twice would end the person's session at the provider. */
+  /** Only one replica asks: using a refresh token twice would end the user's session at the provider. */
   async function askOnce(
     provider: SignInProvider,
     known: SignInSession,
@@ -97,10 +97,10 @@ export function createRecheck(
       return answer;
     }
     if (answer === "refused") {
-      // Some providers end a person's older tokens at a new sign-in; that says nothing against the person.
+      // Some providers revoke older tokens at a new sign-in; the user is still valid.
       const newest = await store.signInSessions.find(known.userId);
       if (newest?.tokensAt !== known.tokensAt) return "overtaken";
-      return refuse(known.userId, "the provider refused");
+      return reject(known.userId, "rejected by the sign-in provider");
     }
     const { tokensAt } = known;
     if (!(await store.signInSessions.replace(answer, { tokensAt, checkedAt: leased }))) return "overtaken";
@@ -128,18 +128,18 @@ export function createRecheck(
       if (identity?.userId !== known.userId) return "refused";
       return { ...renewed, ...identity };
     } catch (error) {
-      // Only the provider's own "no" counts as one; everything else may be an outage or a mistake of ours.
+      // Only invalid_grant is a rejection; anything else may be an outage or our own fault.
       if (error instanceof ResponseBodyError && error.error === "invalid_grant") return "refused";
       const code = error instanceof ClientError ? error.code : "recheck_failed";
       logger.warn(
         { code, userId: known.userId, reason: String(error) },
-        "the provider could not be asked again",
+        "rechecking the user at the provider failed",
       );
       return "unavailable";
     }
   }
 
-  async function refuse(userId: string, reason: string): Promise<"refused"> {
+  async function reject(userId: string, reason: string): Promise<"refused"> {
     await store.browserSessions.endForUser(userId);
     for (const { grantId, clientId } of await store.authorizationServerRecords.grants({ userId })) {
       await store.authorizationServerRecords.revokeGrant(grantId, {
@@ -150,12 +150,12 @@ export function createRecheck(
         reason,
       });
     }
-    await store.signInSessions.delete(userId, { action: "person.refused", userId, reason });
+    await store.signInSessions.delete(userId, { action: "person.rejected", userId, reason });
     sessions.forget(userId);
-    // Not waited for: it calls other people's servers.
+    // Not awaited: the listeners call other servers.
     for (const listener of onRejected)
       listener(userId).catch((error: unknown) =>
-        logger.warn({ err: error, userId }, "connections of a refused person are left"),
+        logger.warn({ err: error, userId }, "disconnecting a rejected user failed"),
       );
     return "refused";
   }
@@ -168,14 +168,8 @@ export function createRecheck(
   };
 }
 
-/** Whoever asks while the same is asked already shares the answer. */
+/** Concurrent requests for the same user share one answer. */
 function oncePerPerson(ask: (whom: OldTokens) => Promise<Recheck>): (whom: OldTokens) => Promise<Recheck> {
-  const running = new Map<string, Promise<Recheck>>();
-  return (whom) => {
-    const shared = running.get(whom.userId);
-    if (shared) return shared;
-    const one = ask(whom).finally(() => running.delete(whom.userId));
-    running.set(whom.userId, one);
-    return one;
-  };
+  const flights = new SingleFlight<Recheck>();
+  return (whom) => flights.run(whom.userId, () => ask(whom));
 }

@@ -13,25 +13,25 @@ import type { BrowserSession, SignInDeps } from "./sign-in.ts";
 const sessionCookie = (secure: boolean) => ownCookieName("session", secure);
 const cachedMs = 30_000;
 
-/** The session cookie and the rows behind it. */
+/** Browser sessions: the session cookie and its stored record. */
 export interface Sessions {
   person(ctx: Context): Promise<BrowserSession | undefined>;
   fromCookieHeader(
     cookie: string,
     host: string,
   ): BrowserSession | undefined | Promise<BrowserSession | undefined>;
-  /** Starts a session on this host with an id nobody has seen before (session fixation), and sets its cookie. */
+  /** Starts a session on this host with a new id (prevents session fixation), and sets its cookie. */
   start(ctx: Context, session: { userId: string; parentName?: string; expiresAt: Date }): Promise<void>;
-  /** Ends the session of this browser, its parent and what was handed over from them. */
+  /** Ends the session of this browser, its parent and all sessions derived from them. */
   end(ctx: Context, audit?: AuditEvent): Promise<void>;
-  /** Forgets what is cached of a person, after their claims or sessions have changed here: the news of it come later. */
+  /** Clears the user's cached sessions after a local change, whose notification arrives later. */
   forget(userId: string): void;
   csrfToken(ctx: Context): string | undefined;
   csrfMatches(ctx: Context, token: string | null | undefined): boolean;
   close(): void;
 }
 
-/** @param onUnjudged told of a person who is there by a record of a version that did not look at `email_verified` */
+/** @param onUnjudged called for a user with a record from a version that did not check `email_verified` */
 export function createBrowserSessions(
   { store, routes, metrics }: SignInDeps,
   onUnjudged: (userId: string) => void,
@@ -53,7 +53,7 @@ export function createBrowserSessions(
     if (change.table === "browser_session") forget(change.userId);
   });
 
-  /** Of each read under way: whose sessions have changed since it began, so that it must not be kept. */
+  /** For each read in progress: the users whose sessions have changed since it started; their results must not be cached. */
   const changedSince = new Set<Set<string>>();
 
   function forget(userId: string): void {
@@ -102,7 +102,7 @@ export function createBrowserSessions(
     host: string,
   ): BrowserSession | undefined | Promise<BrowserSession | undefined> {
     if (!id || !/^[\w-]{43}$/.test(id)) return undefined;
-    // Without a live listener a sign-out elsewhere would go unheard, so the store is asked each time.
+    // Without a connected listener, sign-outs on other replicas go unnoticed: read from the store.
     const known = store.notifications.healthy() ? people.get(`${hashedHandle(id)} ${host}`) : undefined;
     if (known && known.sessionExpiresAt * 1000 > Date.now()) return known;
     return load(id, host);
@@ -153,22 +153,22 @@ function cookieOptions({ secure }: Pick<Context, "secure">) {
   return { path: "/", secure, httpOnly: true, sameSite: "lax", overwrite: true } as const;
 }
 
-/** Tabs that a fresh browser opens at the same moment each get a cookie: two letters at random keep them apart. */
+/** Tabs that a new browser opens concurrently each get their own cookie: two random letters distinguish them. */
 const bindingCookie = { https: /^__Host-mcp_browser(?:_[\w-]{2})?$/, http: /^mcp_browser(?:_[\w-]{2})?$/ };
-const mostCookies = 16;
+const maxCookies = 16;
 const minutes = 60;
 
-/** Cookies that the answer under way sets: the request does not carry them yet. */
+/** Cookies that the current response sets and its request does not have yet. */
 const fresh = new WeakMap<IncomingMessage, readonly [name: string, value: string]>();
 
 /**
- * A random cookie on this host, set before the browser leaves for another one. Whoever comes back must hold it; all tabs of a
- * browser share it, so that sign-ins side by side do not disturb each other. Only the value proves anything, and it is in no URL.
+ * A random cookie on this host, set before a redirect to another host and required on return. All tabs of a browser share it, so that
+ * concurrent sign-ins do not interfere. Only its value is proof, and the value never appears in a URL.
  */
 export const browserBinding = {
   /**
-   * Sets (or prolongs) the cookie for an hour; returns the hash that names its value, safe in URLs.
-   * @param purpose makes the hash worthless for any other purpose
+   * Sets or extends the cookie for an hour; returns a hash of its value, safe in URLs.
+   * @param purpose makes the hash invalid for any other purpose
    */
   set(ctx: Context, purpose?: string): string {
     const [known] = held(ctx);
@@ -187,7 +187,7 @@ export const browserBinding = {
     });
     return hash(value, purpose);
   },
-  /** Whether this browser holds the cookie of that name, given for the same purpose. */
+  /** Whether this browser has the cookie with that hash, for the same purpose. */
   matches(ctx: Context, name: string, purpose?: string): boolean {
     return held(ctx).some(([, value]) => hash(value, purpose) === name);
   },
@@ -199,7 +199,7 @@ function held(ctx: Context): (readonly [name: string, value: string])[] {
   const sent = Object.entries(parseCookie(ctx.get("cookie"))).flatMap(([name, value]) =>
     ours.test(name) && value !== undefined && /^[\w-]{43}$/.test(value) ? [[name, value] as const] : [],
   );
-  return [...(now ? [now] : []), ...sent.slice(0, mostCookies)];
+  return [...(now ? [now] : []), ...sent.slice(0, maxCookies)];
 }
 
 function hash(value: string, purpose: string | undefined): string {

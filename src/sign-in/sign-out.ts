@@ -12,7 +12,7 @@ import type { OpenidClients } from "./providers.ts";
 import type { Sessions } from "./sessions.ts";
 import type { SignInDeps } from "./sign-in.ts";
 
-/** Sign-out: a page that asks, a post that does it, then the provider's own (OpenID Connect RP-Initiated Logout 1.0). */
+/** Sign-out: a confirmation page, a post, then the provider's sign-out (OpenID Connect RP-Initiated Logout 1.0). */
 export function createSignOut(deps: SignInDeps, clients: OpenidClients, sessions: Sessions) {
   const { routes, store, logger } = deps;
 
@@ -37,7 +37,7 @@ export function createSignOut(deps: SignInDeps, clients: OpenidClients, sessions
     if (!sessions.csrfMatches(ctx, form.get("csrf"))) {
       const page = errorPage({
         title: "Not signed out",
-        happened: "The request did not come from our own sign-out page.",
+        happened: "The form was not submitted from this gateway's sign-out page.",
         remedy: "Open the sign-out page and press the button there.",
         code: "csrf",
         requestId: requestId(ctx.req),
@@ -57,7 +57,7 @@ export function createSignOut(deps: SignInDeps, clients: OpenidClients, sessions
     ctx.redirect(elsewhere);
   }
 
-  /** The provider's sign-out page. No return address: providers refuse one that was not registered with them. */
+  /** The provider's sign-out page. Without a return URL: providers reject URLs that are not registered. */
   async function providerSignOut(userId: string): Promise<string | undefined> {
     const signedIn = await store.signInSessions.find(userId);
     const provider = routes().config.signIn.providers.find(({ id }) => id === signedIn?.providerId);
@@ -69,7 +69,7 @@ export function createSignOut(deps: SignInDeps, clients: OpenidClients, sessions
     } catch (error) {
       logger.warn(
         { code: "provider_sign_out", reason: String(error) },
-        "provider cannot be reached at sign-out",
+        "the provider cannot be reached at sign-out",
       );
       return undefined;
     }
@@ -91,15 +91,15 @@ export function createSignOut(deps: SignInDeps, clients: OpenidClients, sessions
 }
 
 const logoutEvent = "http://schemas.openid.net/event/backchannel-logout";
-const usedUp = "the token has been used";
+const alreadyUsed = "the token has been used";
 /** Seconds. */
 const maxTokenAge = 300;
 const clockTolerance = 30;
 const algorithms = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"];
 
 /**
- * Where the provider tells us that a person has signed out (OpenID Connect Back-Channel Logout 1.0): their browser sessions end,
- * and the next refresh of a TE asks the provider whether their grants may go on.
+ * The endpoint at which the provider reports that a user has signed out (OpenID Connect Back-Channel Logout 1.0). Ends the user's
+ * browser sessions; the next refresh of an external token checks with the provider whether grants are still valid.
  */
 export function createBackChannelLogout(deps: SignInDeps, clients: OpenidClients, sessions: Sessions) {
   const { routes, store, logger } = deps;
@@ -110,37 +110,37 @@ export function createBackChannelLogout(deps: SignInDeps, clients: OpenidClients
     try {
       const { provider, claims } = await verify(token ?? "");
       const id = JSON.stringify([provider.id, claims.jti]);
-      if (await store.usedValues.isTaken("logout_token", id)) throw new Error(usedUp);
+      if (await store.usedValues.isTaken("logout_token", id)) throw new Error(alreadyUsed);
       const person = await personOf(provider, claims);
       if (person) await signOut(person, requestId(ctx.req));
-      // Only a token that did all it says is used up: after a failure of ours the provider sends it again.
+      // A token is consumed only after it was processed: after a failure, the provider can send it again.
       const expiresAt = new Date(Date.now() + (maxTokenAge + 2 * clockTolerance) * 1000);
-      if (!(await store.usedValues.take("logout_token", id, expiresAt))) throw new Error(usedUp);
+      if (!(await store.usedValues.take("logout_token", id, expiresAt))) throw new Error(alreadyUsed);
       ctx.status = 200;
       ctx.body = "";
     } catch (error) {
       if (error instanceof StoreUnavailable) throw error;
       logger.warn(
-        { code: "logout_token_refused", reason: String(error), requestId: requestId(ctx.req) },
+        { code: "logout_token_rejected", reason: String(error), requestId: requestId(ctx.req) },
         "a logout token was rejected",
       );
       ctx.status = 400;
-      ctx.body = { error: "invalid_request", error_description: "the logout token is not acceptable" };
+      ctx.body = { error: "invalid_request", error_description: "the logout token is invalid" };
     }
   }
 
-  /** @throws Error or jose's errors, when section 2.6's checks fail. */
+  /** @throws Error or jose's errors if the checks of section 2.6 fail. */
   async function verify(token: string): Promise<{ provider: SignInProvider; claims: JWTPayload }> {
     const claimed = decodeJwt(token);
     const provider = routes().config.signIn.providers.find(({ issuer }) => issuer === claimed.iss);
-    if (!provider) throw new Error("the issuer is none of our providers");
-    // Whatever can be seen without the provider's keys is seen first: anybody may post here.
+    if (!provider) throw new Error("the issuer is not a configured provider");
+    // Anyone may post here: check first what needs no keys of the provider.
     judge(claimed, provider);
     const { alg, typ } = decodeProtectedHeader(token);
     if (!algorithms.includes(alg ?? ""))
-      throw new Error("the token is signed by an algorithm we do not take");
+      throw new Error("the signing algorithm of the token is not supported");
     if (typ !== undefined && !/^(application\/)?(logout\+)?jwt$/i.test(typ))
-      throw new Error("the token is of another type");
+      throw new Error("the token has the wrong type");
     const { payload } = await jwtVerify(token, await clients.keysOf(provider), {
       algorithms,
       issuer: provider.issuer,
@@ -153,42 +153,43 @@ export function createBackChannelLogout(deps: SignInDeps, clients: OpenidClients
     return { provider, claims: payload };
   }
 
-  /** @throws Error that names what a logout token must not be. */
+  /** @throws Error with the fault of the logout token. */
   function judge(claims: JWTPayload, { clientId }: SignInProvider): void {
     const { aud, events, iat, exp, jti } = claims;
-    if (![aud ?? []].flat().includes(clientId)) throw new Error("the token is for somebody else");
+    if (![aud ?? []].flat().includes(clientId)) throw new Error("the token is for another audience");
     if (typeof jti !== "string" || jti === "") throw new Error("the token has no id");
     const now = Date.now() / 1000;
     if (typeof exp !== "number" || exp + clockTolerance <= now) throw new Error("the token has expired");
     if (typeof iat !== "number" || now - iat > maxTokenAge + clockTolerance)
-      throw new Error("the token is old");
+      throw new Error("the token is too old");
     if (typeof events !== "object" || events === null || !Object.hasOwn(events, logoutEvent)) {
       throw new Error("the token reports no logout");
     }
     if ("nonce" in claims) throw new Error("a logout token has no nonce");
     const { sid, sub } = claims;
-    if (typeof sid !== "string" && typeof sub !== "string") throw new Error("the token names nobody");
+    if (typeof sid !== "string" && typeof sub !== "string")
+      throw new Error("the token has neither sid nor sub");
   }
 
   async function personOf(provider: SignInProvider, claims: JWTPayload): Promise<SignInSession | undefined> {
     const { sid, sub } = claims;
     const bySid =
       typeof sid === "string" ? await store.signInSessions.findBySid(provider.id, sid) : undefined;
-    // A person's older sign-ins are not kept apart: where only the person matches, all their sessions here end.
+    // Older sign-ins are not stored separately: if only the user matches, all sessions of the user end.
     if (bySid || typeof sub !== "string" || provider.claims.user !== "sub") return bySid;
     return store.signInSessions.find(`${provider.id}/${sub}`);
   }
 
   async function signOut(person: SignInSession, id: string): Promise<void> {
     const { userId } = person;
-    // Again where a recheck has moved it in between.
+    // Retries if a recheck has moved it in the meantime.
     for (
       let record: SignInSession | undefined = person;
       record;
       record = await store.signInSessions.find(userId)
     )
       if (await store.signInSessions.claimCheck(userId, record.checkedAt, new Date(0))) break;
-    const reason = "at the sign-in provider";
+    const reason = "signed out at the sign-in provider";
     await store.browserSessions.endForUser(userId, {
       action: "person.signed_out",
       userId,

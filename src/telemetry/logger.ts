@@ -2,12 +2,12 @@ import { type DestinationStream, type Logger, pino, stdTimeFunctions } from "pin
 import { boundedCache } from "../util/bounded-cache.ts";
 
 const minuteMs = 60_000;
-/** Messages are few; some name a host that somebody else chose. */
+/** Messages are few, but some contain an untrusted host name. */
 const maxMessages = 1_000;
 
-/** How many lines of each message may be written. */
+/** Limits how many lines of each message are written. */
 export interface LineBudget {
-  /** @param count called once at the end of the minute, with how many lines were dropped in it; not when none were */
+  /** @param count called at the end of the minute with the number of dropped lines, if any */
   take(message: string, count: (dropped: number) => void): boolean;
 }
 
@@ -28,8 +28,8 @@ export function lineBudget(perMinute: number): LineBudget {
         return true;
       }
       entry.dropped += 1;
-      const of = entry;
-      if (of.dropped === 1) setTimeout(() => count(of.dropped), of.until - now).unref();
+      const current = entry;
+      if (current.dropped === 1) setTimeout(() => count(current.dropped), current.until - now).unref();
       return false;
     },
   };
@@ -37,7 +37,7 @@ export function lineBudget(perMinute: number): LineBudget {
 
 export type { Logger } from "pino";
 
-/** Field names whose values never reach a log, wherever they stand in the first three levels of an object. */
+/** Fields that are redacted, in the first three levels of an object. */
 const secretFields = [
   "access_token",
   "accessToken",
@@ -67,10 +67,10 @@ const errorCode = /^(?:[a-z]{2,24}(?:_[a-z]{1,24}){0,5}|[A-Z]{2,24}(?:_[A-Z0-9]{
 const info = 30;
 
 /**
- * JSON lines on `destination` (default: standard output). Secrets are redacted by field name at every level.
- * @param options.linesPerMinute of one message, from `info` up, that name no known person (`userId`): anybody can make us write
- * them. What comes beyond is dropped, and one line at the end of the minute counts it. Default: 60
- * @param options.onDrop told of each line that is dropped
+ * Writes JSON lines to `destination` (default: standard output). Secrets are redacted by field name.
+ * @param options.linesPerMinute limit per message, from `info` up, for lines without a known user (`userId`), which anyone can cause.
+ * Lines beyond it are dropped and counted in one line at the end of the minute. Default: 60
+ * @param options.onDrop called for each dropped line
  */
 export function createLogger(options: {
   level: "trace" | "debug" | "info" | "warn" | "error" | "silent";
@@ -112,19 +112,18 @@ export function createLogger(options: {
   );
 }
 
-/** `code` is an authorization code to OAuth and an error's name to us: words, which no code worth stealing is made of. */
+/** A field `code` is either an authorization code or an error code. Error codes consist of words, authorization codes do not. */
 function isErrorCode(value: unknown): boolean {
   return typeof value === "number" || (typeof value === "string" && errorCode.test(value));
 }
 
-/** The least time between two lines about the same thing, ms. */
+/** The minimum time between two reports, ms. */
 const quietMs = 10_000;
 
 /**
- * For what strangers can cause at any rate: reports at once, then at most every ten seconds, with how often it has happened
- * since the report before.
+ * Rate-limits reports of events that untrusted callers can cause: the first immediately, then at most one every ten seconds.
  *
- * @param report gets the number of occurrences that it speaks for, itself included.
+ * @param report gets the number of occurrences since the previous report.
  */
 export function reportNowAndThen(report: (times: number) => void): () => void {
   let quietUntil = 0;

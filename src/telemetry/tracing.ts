@@ -17,18 +17,17 @@ import {
 } from "@opentelemetry/api";
 import type { Middleware } from "koa";
 
-/** Traces that are being exported. */
+/** Trace export. */
 export interface Tracing {
   readonly tracer: Tracer;
-  /** Sends what has ended, then stops. */
+  /** Exports the ended spans, then stops. */
   close(): Promise<void>;
 }
 
 /**
- * Starts OpenTelemetry where its own variables ask for it: `OTEL_EXPORTER_OTLP_ENDPOINT` (or `..._TRACES_ENDPOINT`), OTLP over
- * gRPC as Envoy speaks it; `OTEL_SERVICE_NAME`, `OTEL_EXPORTER_OTLP_HEADERS` and the rest mean what OpenTelemetry says. Without
- * an endpoint nothing is loaded and no span is ever made. A trace that Envoy began is followed, and sampled as Envoy decided;
- * one of our own is always recorded.
+ * Starts OpenTelemetry if `OTEL_EXPORTER_OTLP_ENDPOINT` (or `..._TRACES_ENDPOINT`) is set, with OTLP over gRPC as in Envoy.
+ * `OTEL_SERVICE_NAME`, `OTEL_EXPORTER_OTLP_HEADERS` and the other variables have their usual meaning. Without an endpoint, nothing is
+ * loaded and no spans are created. Traces started by Envoy are continued with Envoy's sampling decision; new traces are always sampled.
  */
 export async function startTracing(
   env: Readonly<Record<string, string | undefined>>,
@@ -70,10 +69,10 @@ export async function startTracing(
 }
 
 /**
- * Runs `work`, a call to a neighbour, in a span below the one that is active. Where none is (tracing is off, or nobody waits
- * for this work) it just runs.
+ * Runs `work`, a call to another service, in a child span of the active span. Without one (tracing is off, or background work), it only
+ * runs `work`.
  *
- * @param attributes OpenTelemetry's semantic conventions; never a token, a query or a body.
+ * @param attributes following OpenTelemetry's semantic conventions; never tokens, queries or bodies.
  */
 export function inSpan<T>(
   name: string,
@@ -96,7 +95,7 @@ export function inSpan<T>(
     });
 }
 
-/** A span around each HTTP request, below the one that Envoy names in `traceparent`. Paths only: queries hold codes. */
+/** Adds a span to each HTTP request, as a child of Envoy's (`traceparent`). Without the query, which may contain codes. */
 export function tracedHttp(tracer: Tracer): Middleware {
   return async (ctx, next) => {
     const parent = propagation.extract(ROOT_CONTEXT, ctx.req.headers);
@@ -122,7 +121,7 @@ interface Service {
   readonly implementation: UntypedServiceImplementation;
 }
 
-/** The service with a span around each call, below the one that the caller (Envoy) names in the call's metadata. */
+/** Adds a span to each call of a service, as a child of Envoy's in the call's metadata. */
 export function tracedService(service: Service, tracer: Tracer): Service {
   const implementation = Object.entries(service.implementation).map(([method, handle]) => {
     const path = Object.entries(service.definition).find(([name]) => name === method)?.[1].path ?? method;
@@ -138,13 +137,13 @@ function traced(handle: UntypedHandleCall, path: string, tracer: Tracer): Untype
   return (call: Call, callback?: Callback) => {
     const parent = propagation.extract(ROOT_CONTEXT, call.metadata, fromMetadata);
     const span = tracer.startSpan(path, { kind: SpanKind.SERVER, attributes }, parent);
-    // A stream has no callback: it ends as it is closed.
+    // A stream has no callback: its span ends when it closes.
     if (callback === undefined) call.once("close", () => span.end());
     const answered: Callback | undefined =
       callback &&
       ((...answer) => {
         callback(...answer);
-        // After what the handler still does with its answer (attributes of the decision).
+        // The handler may still add attributes after its answer.
         queueMicrotask(() => span.end());
       });
     context.with(trace.setSpan(parent, span), () => Reflect.apply(handle, undefined, [call, answered]));

@@ -1,9 +1,6 @@
-import { lookup } from "node:dns/promises";
-import { isIP } from "node:net";
 import type { AuthorizationServer } from "oauth4webapi";
 import type { CurrentRoutes } from "../config/route-table.ts";
 import { callbackHost, redirectUriByHand } from "../config/upstream-callback.ts";
-import { isPublicAddress } from "../egress/addresses.ts";
 import {
   type ClientAuthMethod,
   type ConsentAuth,
@@ -15,7 +12,7 @@ import type { ClientRegistration } from "../store/client-registrations.ts";
 import type { Store } from "../store/store.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { boundedCache } from "../util/bounded-cache.ts";
-import { joined } from "../util/single-flight.ts";
+import { SingleFlight } from "../util/single-flight.ts";
 import {
   type AuthMethods,
   type ClientKeys,
@@ -28,6 +25,7 @@ import {
   clientPlaces,
   documentClientId,
   documentKind,
+  isPublicHost,
   mayUseDocument,
   publishedPlaces,
 } from "./client-metadata.ts";
@@ -115,7 +113,10 @@ export function createClients(deps: {
 
   const placeOf = (issuer: string, redirectUri: string) => `${issuer} ${redirectUri}`;
 
-  const renewOnce = joined<ClientRegistration | undefined>({ failureMs: renewalRestMs, failures: 1000 });
+  const renewOnce = new SingleFlight<ClientRegistration | undefined>({
+    failureMs: renewalRestMs,
+    failures: 1000,
+  });
   const trial = createRegistrationTrial({ routeFetch, authMethods, clientOf: fromRegistration });
   const isOurs = (url: URL) => deps.routes().hasHost(url.host);
 
@@ -185,7 +186,7 @@ export function createClients(deps: {
       return now;
     };
     try {
-      const now = await renewOnce(placeOf(issuer, redirectUri), () =>
+      const now = await renewOnce.run(placeOf(issuer, redirectUri), () =>
         store.clientRegistrations.renew(issuer, redirectUri, clientId, renew),
       );
       return now ?? (await store.clientRegistrations.find(issuer, redirectUri, true)) ?? found;
@@ -345,12 +346,4 @@ function isDue(found: ClientRegistration): boolean {
   if (found.secretExpiresAt === undefined || !management) return false;
   const end = found.secretExpiresAt.getTime();
   return end - Date.now() < Math.max(60_000, (end - (registeredAt ?? end)) / 4);
-}
-
-/** `auto`: a server on the internet can fetch our document only when the host's name leads to a public address. */
-async function isPublicHost(host: string): Promise<boolean> {
-  const { hostname } = new URL(`https://${host}`);
-  if (isIP(hostname.replace(/^\[(.*)\]$/, "$1"))) return false;
-  const addresses = await lookup(hostname, { all: true }).catch(() => []);
-  return addresses.length > 0 && addresses.every(({ address }) => isPublicAddress(address));
 }

@@ -76,7 +76,7 @@ async function examine(deps: DoctorDeps, route: Route, onStep: OnStep): Promise<
     case undefined:
       return { ok: true, needed: false, scopes: [] };
     case "static": {
-      const without = auth.headers.length === 0 ? "credential_missing" : "credential_refused";
+      const without = auth.headers.length === 0 ? "credential_missing" : "credential_rejected";
       await openSession(deps, route, onStep, Object.fromEntries(auth.headers), without);
       return { ok: true, needed: false, scopes: [] };
     }

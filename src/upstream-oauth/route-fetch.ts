@@ -1,12 +1,9 @@
 import { endpointUrl } from "../config/endpoint.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
 import { createPrivateHostList } from "../egress/addresses.ts";
-import {
-  createSafeFetch,
-  createTrustedFetch,
-  followWithinHost,
-  type ResolveHost,
-} from "../egress/safe-fetch.ts";
+import { followWithinHost } from "../egress/redirects.ts";
+import type { ResolveHost } from "../egress/resolve-host.ts";
+import { createSafeFetch, createTrustedFetch } from "../egress/safe-fetch.ts";
 import { createTrustedAuthorities, systemAuthorities } from "../egress/trusted-authorities.ts";
 import { consentAuth, nonInteractiveAuth, type Route } from "../model/route.ts";
 import { boundedCache } from "../util/bounded-cache.ts";

@@ -65,7 +65,7 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
     const { token, credential } = connection;
     if (!token || !credential) return withoutConnection(connection, caller, route, now);
     if (uncoveredScopes(connection).length) {
-      return missing(union(token.scopes, connection.demand?.scopes), "scope_demanded");
+      return missing(union(token.scopes, connection.demand?.scopes), "scope_required");
     }
     const left = token.expiresAt ? token.expiresAt.getTime() - now : Number.POSITIVE_INFINITY;
     // One that its upstream rejects, and that cannot be refreshed, is not sent again.
@@ -108,7 +108,7 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
       const renewal = refresher.obtain(connection, route, subjectOf(connection, caller));
       return renewal.then((outcome) => fromRefresh(outcome, caller, route));
     }
-    if (!token?.refreshToken) return missing(scopesOf(connection, route), "expired");
+    if (!token?.refreshToken) return missing(scopesOf(connection, route), "upstream_token_expired");
     return refresher.refresh(connection, token, route).then((outcome) => fromRefresh(outcome, caller, route));
   }
 
@@ -117,7 +117,7 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
       case "renewed":
         if (renewal.connection.token && !caller.looking)
           uses.record(renewal.connection.token, caller, Date.now());
-        return renewal.connection.credential ?? missing([], "gone");
+        return renewal.connection.credential ?? missing([], "disconnected");
       case "unavailable":
         return renewal;
       case "gone":

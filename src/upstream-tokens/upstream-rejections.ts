@@ -80,7 +80,11 @@ export function createUpstreamRejections(
     }
     if (nonInteractiveAuth(route)) return grantAnew(refusal, connection, token);
     if (inVain(refusal, connection.name, token)) {
-      return giveUp(502, "token_refused_again", "the server refuses the token that it has just been granted");
+      return giveUp(
+        502,
+        "token_rejected_again",
+        "the server refuses the token that it has just been granted",
+      );
     }
     // It may have moved to another authorization server.
     upstreamOAuth.forget(route);
@@ -92,14 +96,14 @@ export function createUpstreamRejections(
       if (renewal.kind === "unavailable") return renewal;
     } else {
       await store.upstreamTokens.deleteVersion(connection.key, token.version, {
-        action: "upstream_token.refused",
+        action: "upstream_token.rejected",
         ...connection.key,
         issuer: token.issuer,
-        reason: "refused_by_upstream",
+        reason: "rejected_by_upstream",
       });
     }
     const kept = asksForScopes(route) ? token.scopes : [];
-    return askForConsent(refusal, route, connection, union(kept, refusal.scopes), "token_refused");
+    return askForConsent(refusal, route, connection, union(kept, refusal.scopes), "token_rejected");
   }
 
   /** Tokens without consent are got anew, once. */
@@ -110,18 +114,22 @@ export function createUpstreamRejections(
   ): Promise<RejectionOutcome> {
     const justGranted = !isSpent(token) && Date.now() - token.updatedAt.getTime() < freshMs;
     if (justGranted && asked.has(connection.name)) {
-      return giveUp(502, "token_refused_again", "the server refuses the token that it has just been granted");
+      return giveUp(
+        502,
+        "token_rejected_again",
+        "the server refuses the token that it has just been granted",
+      );
     }
     asked.set(connection.name, { at: Date.now(), what: whatOf(refusal) });
     await store.upstreamTokens.deleteVersion(connection.key, token.version, {
-      action: "upstream_token.refused",
+      action: "upstream_token.rejected",
       ...connection.key,
       issuer: token.issuer,
-      reason: "refused_by_upstream",
+      reason: "rejected_by_upstream",
     });
     cache.drop(connection.name);
     // The next request gets a new one: the caller's TE, which some grants need, is not at hand here.
-    return retry("granted_anew");
+    return retry("obtain_again");
   }
 
   async function insufficientScope(
@@ -147,7 +155,7 @@ export function createUpstreamRejections(
         "the server asks for permissions that its authorization server does not grant here",
       );
     }
-    return askForConsent(refusal, route, connection, union(token.scopes, refusal.scopes), "scope_demanded");
+    return askForConsent(refusal, route, connection, union(token.scopes, refusal.scopes), "scope_required");
   }
 
   return async (upstreamRefusal) => {
@@ -173,7 +181,7 @@ export function createUpstreamRejections(
     if (auth.mode === "static") {
       return giveUp(
         502,
-        "static_credential_refused",
+        "credential_rejected",
         "the server refuses the credential that is configured for it here",
       );
     }
@@ -185,7 +193,7 @@ export function createUpstreamRejections(
     if (!token) {
       // It asks for a token now, whatever it seemed to do before.
       upstreamOAuth.noteNeeded(route);
-      if (nonInteractiveAuth(route)) return retry("granted_anew");
+      if (nonInteractiveAuth(route)) return retry("obtain_again");
       const { demand } = connection;
       return askForConsent(refusal, route, connection, union(demand?.scopes, refusal.scopes), "no_token");
     }

@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 
-/** Of this very installation, from its package.json. */
+/** The installed version, from package.json. */
 export function productVersion(): string {
   const text = readFileSync(join(import.meta.dirname, "../../package.json"), "utf8");
   const { version }: { version: string } = JSON.parse(text);

@@ -181,7 +181,7 @@ describe("what policy knows of people", () => {
     Promise.all(
       ["sidecar.log", "second.log"].map(async (name) => {
         const log = await readFile(join(stack.configFile, "..", name), "utf8");
-        return log.split("the routes file was loaded again").length;
+        return log.split("the routes file was reloaded").length;
       }),
     );
   /** Returns when both replicas have said so. */
@@ -393,7 +393,7 @@ describe("what policy knows of people", () => {
       const assertion = sent.find(([name]) => name.toLowerCase() === "x-pomerium-jwt-assertion")?.[1] ?? "";
       expect(decodeJwt(assertion)).toMatchObject({ groups: [], groups_overflow: true });
       const portal = await stack.browser("alice").open(`${stack.urls.issuer}/.pomerium/routes`);
-      expect(portal.html).toContain("says that you are in groups, but not in which");
+      expect(portal.html).toContain("you are in too many groups for your sign-in provider to list");
       const after = { groups: [], more };
       await denied("alice", "partners", { before: { groups: [], more: {} }, after });
       await denied("alice", "last", { before: { groups: ["team-299"], more: {} }, after });
@@ -407,7 +407,7 @@ describe("what policy knows of people", () => {
     async (email_verified) => {
       await denied("bob", "staff", { before: { more: {} }, after: { more: { email_verified } } });
       const portal = await stack.browser("bob").open(`${stack.urls.issuer}/.pomerium/routes`);
-      expect(portal.html).toContain("or one that it does not vouch for");
+      expect(portal.html).toContain("your sign-in provider sent no verified address");
     },
   );
 

@@ -11,7 +11,7 @@ import { loginsOfAlice, passForeignPages } from "../system/browser/walk.ts";
 
 const issuer = "https://auth.corp.test";
 const redirectUri = "https://editor.test/callback";
-const notBegunHere = "not begun in this browser";
+const notBegunHere = "started in another browser";
 
 let stack: E2e;
 let chromium: Browser;

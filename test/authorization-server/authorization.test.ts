@@ -2,12 +2,12 @@ import { decodeJwt, decodeProtectedHeader } from "jose";
 import { parse } from "node-html-parser";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { type McpApp, onTheWeb, people, registeredApp, type Tokens, throughCompany } from "./mcp-app.ts";
-import { type House, startHouse } from "./start-house.ts";
+import { type AuthorizationServerStack, startAuthorizationServer } from "./start-authorization-server.ts";
 
-let house: House;
+let house: AuthorizationServerStack;
 let app: McpApp;
 beforeAll(async () => {
-  house = await startHouse();
+  house = await startAuthorizationServer();
   app = await registeredApp(house);
 });
 afterAll(() => house.close());
@@ -70,7 +70,7 @@ describe("resource", () => {
 
   test("missing is the only MCP server of a gateway that has one, at every step", async () => {
     const switched = (yaml: string) => yaml.replaceAll(/id: (many-.)$/gm, "id: $1\n    enabled: false");
-    await house.reconfigure(switched);
+    await house.reload(switched);
     try {
       for (const resource of [undefined, ""]) {
         const tokens = await app.tokens(house.browser(), "alice", { resource });
@@ -79,7 +79,7 @@ describe("resource", () => {
         expect(decodeJwt(renewed.access_token).aud).toBe("https://one.test");
       }
     } finally {
-      await house.reconfigure((yaml) => yaml.replaceAll("\n    enabled: false", ""));
+      await house.reload((yaml) => yaml.replaceAll("\n    enabled: false", ""));
     }
   });
 
@@ -127,7 +127,9 @@ describe("resource", () => {
       const response = await house.fetch(ask().url, { redirect: "manual", headers: { accept: "*/*" } });
       const back = new URL(response.headers.get("location") ?? "");
       expect(back.searchParams.get("error")).toBe("invalid_target");
-      expect(back.searchParams.get("error_description")).toMatch(/send resource with the URL/);
+      expect(back.searchParams.get("error_description")).toMatch(
+        /send the resource from the protected resource metadata/,
+      );
     });
 
     test("what a page of ours calls server changes nothing where the resource is there", async () => {
@@ -351,7 +353,7 @@ describe("consent", () => {
 });
 
 describe("a person whom policy does not let use the server", () => {
-  const reason = /^the policy of this gateway does not let this person use the server/;
+  const reason = /^the policy of this gateway denies this user access to the server/;
   afterEach(() => house.denied.clear());
 
   test("is told so before consent, and the client too; other routes go on", async () => {
@@ -363,7 +365,7 @@ describe("a person whom policy does not let use the server", () => {
     expect(page.status).toBe(403);
     expect(page.html).not.toContain('value="allow"');
     const text = parse(page.html).text;
-    for (const fact of ["You may not use one", "alice@example.com", "not_allowed", "Ask the people who run"])
+    for (const fact of ["You may not use one", "alice@example.com", "not_allowed", "Ask your administrator"])
       expect(text).toContain(fact);
     const [, id] = /<code>([0-9a-f-]{36})<\/code>/.exec(page.html) ?? [];
     const line = house.log.find((one) => one.includes("authorization denied by policy"));

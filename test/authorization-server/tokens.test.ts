@@ -3,12 +3,12 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest"
 import { upstreamToken } from "../store/samples.ts";
 import { askForDelegation } from "../support/ask-for-delegation.ts";
 import { appOf, type McpApp, registeredApp, type Tokens } from "./mcp-app.ts";
-import { type House, startHouse } from "./start-house.ts";
+import { type AuthorizationServerStack, startAuthorizationServer } from "./start-authorization-server.ts";
 
-let house: House;
+let house: AuthorizationServerStack;
 let app: McpApp;
 beforeAll(async () => {
-  house = await startHouse(`authorization_server:
+  house = await startAuthorizationServer(`authorization_server:
   clients:
     - {client_id: inspector, client_secret: inspector-secret, client_name: Inspector, redirect_uris: ["https://inspector.test/cb"]}
 `);
@@ -55,7 +55,7 @@ describe("the token endpoint", () => {
     const { code, verifier } = await codeOf(app);
     const tokens = (await (await app.exchange(code, verifier)).json()) as Tokens;
     expect(await problem(await app.exchange(code, verifier))).toMatchObject({ error: "invalid_grant" });
-    expect(await house.externalTokens.identify(tokens.access_token)).toMatchObject({ refusal: "revoked" });
+    expect(await house.externalTokens.identify(tokens.access_token)).toMatchObject({ rejection: "revoked" });
     expect(await problem(await app.refresh(tokens.refresh_token))).toMatchObject({ error: "invalid_grant" });
   });
 
@@ -147,7 +147,7 @@ describe("refresh tokens", () => {
     const renewed = (await (await app.refresh(lost.refresh_token)).json()) as Tokens;
     expect(await problem(await app.refresh(tokens.refresh_token))).toMatchObject({ error: "invalid_grant" });
     expect(await problem(await app.refresh(renewed.refresh_token))).toMatchObject({ error: "invalid_grant" });
-    expect(await house.externalTokens.identify(renewed.access_token)).toMatchObject({ refusal: "revoked" });
+    expect(await house.externalTokens.identify(renewed.access_token)).toMatchObject({ rejection: "revoked" });
   });
 
   test("of another client are refused, and stay good", async () => {
@@ -178,9 +178,9 @@ describe("refresh tokens", () => {
   });
 
   test("of a route that was removed are refused, and good again when it is back", async () => {
-    await house.reconfigure((yaml) => yaml.replaceAll("https://one.test", "https://uno.test"));
+    await house.reload((yaml) => yaml.replaceAll("https://one.test", "https://uno.test"));
     expect(await problem(await app.refresh(tokens.refresh_token))).toMatchObject({ error: "invalid_grant" });
-    await house.reconfigure((yaml) => yaml.replaceAll("https://uno.test", "https://one.test"));
+    await house.reload((yaml) => yaml.replaceAll("https://uno.test", "https://one.test"));
     expect((await app.refresh(tokens.refresh_token)).status).toBe(200);
   });
 });
@@ -239,7 +239,7 @@ describe("each refresh asks the company again", () => {
     house.company.dismiss("bob");
     await house.ageSignIn("company/bob", 3700);
     expect(await problem(await app.refresh(bobs.refresh_token))).toMatchObject({ error: "invalid_grant" });
-    expect(await house.externalTokens.identify(bobs.access_token)).toMatchObject({ refusal: "revoked" });
+    expect(await house.externalTokens.identify(bobs.access_token)).toMatchObject({ rejection: "revoked" });
     expect(await house.store.authorizationServerRecords.grants({ userId: "company/bob" })).toEqual([]);
     expect(JSON.parse((await browser.open("https://auth.test/whoami")).html)).toEqual({});
     expect(house.gone).toEqual(["company/bob"]);
@@ -265,7 +265,7 @@ describe("each refresh asks the company again", () => {
     await askForDelegation(store, { ...which, account: "service-account/ci", routeIds: ["one"], expiresAt });
     await signIn.recheckOwners();
     expect(asked() - before).toBe(0);
-    await store.delegations.give(which, { action: "delegation.given" });
+    await store.delegations.give(which, { action: "delegation.created" });
     // Asked once an hour, however often this is called.
     for (let calls = 0; calls < 3; calls++) await signIn.recheckOwners();
     expect(asked() - before).toBe(1);
@@ -273,7 +273,7 @@ describe("each refresh asks the company again", () => {
 
   async function graceOf() {
     let grace = 0;
-    await house.reconfigure((yaml) => {
+    await house.reload((yaml) => {
       grace = 600;
       return yaml.includes("recheck_grace")
         ? yaml

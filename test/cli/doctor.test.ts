@@ -96,7 +96,7 @@ describe("doctor", () => {
       "Files
         https://files.test -> UPSTREAM/mcp
 
-      Ask the server without a token
+      Request without a token
         ok    UPSTREAM/mcp  401
               asks for a token and says where its metadata is
 
@@ -108,11 +108,11 @@ describe("doctor", () => {
         ok    UPSTREAM/.well-known/oauth-authorization-server  200
               describes UPSTREAM
 
-      What the authorization server can do
+      Authorization server capabilities
         ok    UPSTREAM/token
               supports PKCE with S256, does not name itself in answers, cannot revoke
 
-      Who we are there
+      Client registration
         ok    UPSTREAM/register
               registers clients by itself
 
@@ -120,7 +120,7 @@ describe("doctor", () => {
         ok    UPSTREAM/token  401
               answers
 
-      People can connect: they will be sent to UPSTREAM, scopes read write. Nothing to do.
+      Users can connect: they are redirected to UPSTREAM, scopes read write. Nothing to do.
       "
     `);
     expect(code).toBe(0);
@@ -134,7 +134,7 @@ describe("doctor", () => {
     expect(unknown).toEqual({
       code: 1,
       output: expect.stringContaining(
-        "no route fils in the routes file, nor among those of the admin API; there are: files",
+        "there is no route fils in the routes file or the database; known routes: files",
       ),
     });
   });
@@ -156,7 +156,7 @@ describe("doctor", () => {
         ok    UPSTREAM/mcp  200
               opens a session
 
-      The server accepts the credential of the routes file: people can use this route as it is.
+      The server accepts the credential of the routes file: users can use this route as it is.
       "
     `);
     expect(code).toBe(0);
@@ -178,7 +178,7 @@ describe("doctor", () => {
       expect(output).toContain("describes UPSTREAM\n");
       expect(output).toContain("the client id of the routes file: svc\n");
       expect(output).toContain(
-        "Nobody has to connect: tokens are asked for at UPSTREAM.\nWhether it accepts",
+        "Users do not have to connect: the gateway requests tokens from UPSTREAM.\nWhether it accepts",
       );
       expect(code).toBe(0);
       upstream.on("/.well-known/oauth-authorization-server", { status: 500 });
@@ -266,7 +266,7 @@ describe("doctor", () => {
         ok    https://files.test/messages  202
               opens a session: the answer to \`initialize\` comes over the stream
 
-      The server accepts the credential of the routes file: people can use this route as it is.
+      The server accepts the credential of the routes file: users can use this route as it is.
       "
     `);
     expect(code).toBe(0);
@@ -283,7 +283,7 @@ describe("doctor", () => {
       "a redirect",
       { status: 307, headers: { location: "https://elsewhere.test/" } },
       "redirects to elsewhere.test (307)",
-      "redirect_refused",
+      "redirect_not_followed",
     ],
     ["nothing", undefined, "did not answer within 1000 ms", "unreachable"],
     // As a Streamable HTTP server that is as slow.
@@ -349,7 +349,7 @@ describe("doctor", () => {
       const { code, output } = await doctor({}, { top });
       expect(output.replace(/\s+/g, " ")).toContain(finding);
       expect(output).toContain("ok    UPSTREAM/messages");
-      expect(output).toContain("People can connect");
+      expect(output).toContain("Users can connect");
       expect(output).not.toMatch(/FAIL|owner/);
       expect([code, isPosted]).toEqual([0, true]);
     },
@@ -359,7 +359,7 @@ describe("doctor", () => {
     legacySession(upstream, "/messages", { post: () => ({ status: 401 }) });
     expect((await doctor(none)).output).toContain("FAIL  UPSTREAM/messages  401");
     expect((await doctor(none)).output).toContain("(credential_missing)");
-    expect((await doctor(key)).output).toContain("(credential_refused)");
+    expect((await doctor(key)).output).toContain("(credential_rejected)");
     // A person who connects has one.
     healthy();
     legacySession(upstream, "/messages", { post: () => ({ status: 401 }) });
@@ -414,7 +414,7 @@ describe("doctor", () => {
     upstream.on("/messages", { status: 400 });
     expect((await doctor(key)).output).toContain("does not accept initialize (400)");
     const wrong = { upstream_auth: { api_key: { header: "x-key", value: "other" } } };
-    expect((await doctor(wrong)).output).toContain("(credential_refused)");
+    expect((await doctor(wrong)).output).toContain("(credential_rejected)");
     expect((await doctor(none)).output).toContain("(credential_missing)");
   });
 
@@ -435,14 +435,14 @@ describe("doctor", () => {
         ["POST", sent],
         ["DELETE", sent],
       ]);
-      expect(output).toContain("people can use this route as it is.");
+      expect(output).toContain("users can use this route as it is.");
       expect(code).toBe(0);
       const faults = [
         [404, "not_an_mcp_server"],
         [405, "not_an_mcp_server"],
         [503, "server_error"],
         [429, "rate_limited"],
-        [401, kind === "none" ? "credential_missing" : "credential_refused"],
+        [401, kind === "none" ? "credential_missing" : "credential_rejected"],
       ] as const;
       for (const [status, fault] of faults) {
         upstream.on("/mcp", { status });
@@ -499,7 +499,7 @@ describe("doctor", () => {
       expect(stored.code).toBe(0);
       const { output } = await doctor({}, { env });
       expect(output).toContain("registered there as we, with a secret that expires on 2099-05-06");
-      expect(output).toContain("Worth knowing\n  the secret of our registration expires on 2099-05-06");
+      expect(output).toContain("Notes\n  the secret of our registration expires on 2099-05-06");
     } finally {
       await database.close();
     }
@@ -516,7 +516,7 @@ describe("doctor", () => {
       "Files
         https://files.test -> UPSTREAM/mcp
 
-      Ask the server without a token
+      Request without a token
         ok    UPSTREAM/mcp  401
               asks for a token, without saying where its metadata is
 
@@ -536,11 +536,11 @@ describe("doctor", () => {
         ok    UPSTREAM/authorize
               no metadata anywhere: the default endpoints of the 2025-03-26 revision are used
 
-      What the authorization server can do
+      Authorization server capabilities
         ok    UPSTREAM/token
               unknown: no metadata; S256 is sent all the same
 
-      Who we are there
+      Client registration
         ok    UPSTREAM/register
               registers clients by itself
 
@@ -548,7 +548,7 @@ describe("doctor", () => {
         FAIL  UPSTREAM/token  404
               is not there (404)
 
-      People cannot connect: the upstream asks for a token, but publishes no OAuth metadata, and its default endpoints are not there: it does not seem to use OAuth (discovery_failed)
+      Users cannot connect: the upstream asks for a token, but publishes no OAuth metadata, and its default endpoints are not there: it does not seem to use OAuth (discovery_failed)
 
       What to do
         The server names no authorization server. If it has one, set mcp.server.authorization_server_url
@@ -570,7 +570,7 @@ describe("doctor", () => {
       "Files
         https://files.test -> UPSTREAM/mcp
 
-      Ask the server without a token
+      Request without a token
         ok    UPSTREAM/mcp  401
               asks for a token and says where its metadata is
 
@@ -582,7 +582,7 @@ describe("doctor", () => {
         FAIL  UPSTREAM/.well-known/oauth-protected-resource  404
               is not there
 
-      People cannot connect: the metadata at UPSTREAM/prm describes another resource than the route's upstream (UPSTREAM/mcp): the route's \`to\` must be the URL the server calls itself (resource_mismatch)
+      Users cannot connect: the metadata at UPSTREAM/prm describes another resource than the route's upstream (UPSTREAM/mcp): the route's \`to\` must be the URL the server calls itself (resource_mismatch)
 
       What to do
         The server's metadata speaks of another resource than the route's \`to\`. Set \`to\` to the URL that
@@ -600,7 +600,7 @@ describe("doctor", () => {
       "Files
         https://files.test -> UPSTREAM/mcp
 
-      Ask the server without a token
+      Request without a token
         ok    UPSTREAM/mcp  401
               asks for a token and says where its metadata is
 
@@ -614,7 +614,7 @@ describe("doctor", () => {
         FAIL  UPSTREAM/.well-known/openid-configuration  404
               is not there
 
-      People cannot connect: the metadata at UPSTREAM/.well-known/oauth-authorization-server names the issuer https://attacker.test, not UPSTREAM: if the server's owner means it so, set mcp.server.expected_issuer on the route to exactly what it names (issuer_mismatch)
+      Users cannot connect: the metadata at UPSTREAM/.well-known/oauth-authorization-server names the issuer https://attacker.test, not UPSTREAM: if the server's owner means it so, set mcp.server.expected_issuer on the route to exactly what it names (issuer_mismatch)
 
       What to do
         The authorization server's metadata is of another issuer than the one named. Ask the server's
@@ -632,7 +632,7 @@ describe("doctor", () => {
       "Files
         https://files.test -> UPSTREAM/mcp
 
-      Ask the server without a token
+      Request without a token
         ok    UPSTREAM/mcp  401
               asks for a token and says where its metadata is
 
@@ -644,7 +644,7 @@ describe("doctor", () => {
         ok    UPSTREAM/.well-known/oauth-authorization-server  200
               describes UPSTREAM
 
-      People cannot connect: UPSTREAM does not list S256 in code_challenge_methods_supported; if it does support PKCE, set upstream_oauth2.endpoint on the route (pkce_not_supported)
+      Users cannot connect: UPSTREAM does not list S256 in code_challenge_methods_supported; if it does support PKCE, set upstream_oauth2.endpoint on the route (pkce_not_supported)
 
       What to do
         The authorization server does not offer PKCE with S256, which MCP requires. Its owner has to turn
@@ -661,7 +661,7 @@ describe("doctor", () => {
       "Files
         https://files.test -> UPSTREAM/mcp
 
-      Ask the server without a token
+      Request without a token
         ok    UPSTREAM/mcp  401
               asks for a token and says where its metadata is
 
@@ -673,11 +673,11 @@ describe("doctor", () => {
         ok    UPSTREAM/.well-known/oauth-authorization-server  200
               describes UPSTREAM
 
-      What the authorization server can do
+      Authorization server capabilities
         ok    UPSTREAM/token
               supports PKCE with S256, does not name itself in answers, cannot revoke
 
-      People cannot connect: UPSTREAM registers no clients by itself: register one by hand with redirect URI https://files.test/.pomerium/mcp/client/oauth/callback, then set upstream_oauth2.client_id and client_secret on the route (registration_unavailable)
+      Users cannot connect: UPSTREAM registers no clients by itself: register one by hand with redirect URI https://files.test/.pomerium/mcp/client/oauth/callback, then set upstream_oauth2.client_id and client_secret on the route (registration_unavailable)
 
       What to do
         The authorization server registers nobody by itself. Register a client there by hand, with the
@@ -697,7 +697,7 @@ describe("doctor", () => {
       "Files
         https://files.test -> UPSTREAM/mcp
 
-      Ask the server without a token
+      Request without a token
         ok    UPSTREAM/mcp  401
               asks for a token and says where its metadata is
 
@@ -711,7 +711,7 @@ describe("doctor", () => {
         FAIL  https://10.0.0.7/.well-known/openid-configuration  no answer
               authorization server metadata: refused to connect to 10.0.0.7: its address is not public (allowed_private_hosts opens it)
 
-      People cannot connect: authorization server metadata: refused to connect to 10.0.0.7: its address is not public (allowed_private_hosts opens it) (endpoint_not_allowed)
+      Users cannot connect: authorization server metadata: refused to connect to 10.0.0.7: its address is not public (allowed_private_hosts opens it) (endpoint_not_allowed)
 
       What to do
         The server points to an address that is not public https. If it is yours, name its host in
@@ -728,7 +728,7 @@ describe("doctor", () => {
       "Files
         https://files.test -> UPSTREAM/mcp
 
-      Ask the server without a token
+      Request without a token
         FAIL  UPSTREAM/mcp  no answer
               the upstream cannot be asked: UPSTREAM_HOST could not be reached
 
@@ -738,7 +738,7 @@ describe("doctor", () => {
         FAIL  UPSTREAM/.well-known/oauth-protected-resource  no answer
               not fetched: UPSTREAM_HOST could not be reached
 
-      People cannot connect: the upstream cannot be asked: UPSTREAM_HOST could not be reached (unreachable)
+      Users cannot connect: the upstream cannot be asked: UPSTREAM_HOST could not be reached (unreachable)
 
       What to do
         Check that the host resolves and can be reached from here: DNS, firewall, proxy, TLS certificate

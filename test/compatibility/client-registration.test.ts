@@ -1,14 +1,17 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { appOf, type McpApp, registeredApp } from "../authorization-server/mcp-app.ts";
-import { type House, startHouse } from "../authorization-server/start-house.ts";
+import {
+  type AuthorizationServerStack,
+  startAuthorizationServer,
+} from "../authorization-server/start-authorization-server.ts";
 import { problemsOf } from "../config/problems-of.ts";
 import type { HttpBrowser } from "../support/http-browser.ts";
 
-let house: House;
+let house: AuthorizationServerStack;
 /** Somebody who has signed in once; each client asks them anew. */
 let browser: HttpBrowser;
 beforeAll(async () => {
-  house = await startHouse();
+  house = await startAuthorizationServer();
   browser = house.browser();
 });
 afterAll(() => house.close());
@@ -196,11 +199,11 @@ describe("a client document that cannot be used: page and log say why", () => {
   const at = (host: string) => `https://${host}/why-${++count}.json`;
   const setting = async (lines: string, work: () => Promise<void>) => {
     const section = `authorization_server:\n${lines}\nroutes:`;
-    await house.reconfigure((yaml) => yaml.replace("routes:", section));
+    await house.reload((yaml) => yaml.replace("routes:", section));
     try {
       await work();
     } finally {
-      await house.reconfigure((yaml) => yaml.replace(section, "routes:"));
+      await house.reload((yaml) => yaml.replace(section, "routes:"));
     }
   };
   async function refusal(id: string) {
@@ -209,7 +212,7 @@ describe("a client document that cannot be used: page and log say why", () => {
     expect(page.url.host).toBe("auth.test");
     expect(page.status).toBe(400);
     const lines = house.log.slice(logged).map((line) => JSON.parse(line) as Record<string, unknown>);
-    const line = lines.find(({ msg }) => msg === "authorization server refused");
+    const line = lines.find(({ msg }) => msg === "authorization server rejected the request");
     expect(page.html).toContain(String(line?.requestId));
     return { html: page.html, reason: String(line?.reason), code: line?.code };
   }
@@ -249,7 +252,7 @@ describe("a client document that cannot be used: page and log say why", () => {
   test("nothing there at all: the page names the host, and not what went wrong behind it", async () => {
     const { html, reason } = await refusal(at("nowhere.example"));
     expect(html).toContain(
-      "could not fetch the application’s description from nowhere.example".replace("’", "&#39;"),
+      "could not fetch the application’s metadata document from nowhere.example".replace("’", "&#39;"),
     );
     expect(reason).toContain("fetch failed");
   });
@@ -257,7 +260,7 @@ describe("a client document that cannot be used: page and log say why", () => {
   test("its host is not listed", async () => {
     await setting('  allowed_client_id_domains: ["*.other.example"]', async () => {
       const { html, reason } = await refusal(at("docs.example"));
-      expect(html).toContain("published by docs.example, which its operator has not listed");
+      expect(html).toContain("published by docs.example: the host is not on its allow list");
       expect(reason).toContain("docs.example");
     });
   });
@@ -277,7 +280,7 @@ describe("a client document that cannot be used: page and log say why", () => {
         expect(metadata).not.toHaveProperty("client_id_metadata_document_supported");
         expect(metadata).toHaveProperty("registration_endpoint");
       }
-      expect((await refusal(id)).html).toContain("does not accept applications that are known by a document");
+      expect((await refusal(id)).html).toContain("does not accept Client ID Metadata Documents");
     });
   });
 
@@ -291,7 +294,7 @@ describe("a client document that cannot be used: page and log say why", () => {
       expect(response.status).toBeGreaterThanOrEqual(400);
       expect(await response.json()).toMatchObject({
         error: "invalid_client",
-        error_description: expect.stringContaining("does not accept applications"),
+        error_description: expect.stringContaining("does not accept Client ID Metadata Documents"),
         request_id: expect.any(String),
       });
     });

@@ -107,7 +107,7 @@ describe("a server whose endpoint is below `to`, through Envoy", () => {
   test("doctor and listings find it where no client has asked yet", async () => {
     const said = await stack.command("doctor", "everything");
     expect(said).toContain("/.well-known/oauth-protected-resource/mcp");
-    expect(said).toContain("People can connect");
+    expect(said).toContain("Users can connect");
     const listing = await stack.browser("alice").open("https://auth.test/.pomerium/mcp/routes");
     const { servers } = JSON.parse(listing.html) as { servers: { url: string; connected: boolean }[] };
     expect(servers).toContainEqual(expect.objectContaining({ url: endpoint, connected: true }));

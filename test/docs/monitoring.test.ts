@@ -6,6 +6,7 @@ import { parser } from "@prometheus-io/lezer-promql";
 import { describe, expect, it } from "vitest";
 import { parse } from "yaml";
 import { executablesOnPath } from "../../envoy/executables-on-path.ts";
+import { auditActions } from "../../src/store/audit-events.ts";
 import { createMetrics } from "../../src/telemetry/metrics.ts";
 
 const root = join(import.meta.dirname, "../..");
@@ -85,9 +86,9 @@ describe("metrics, alerts and dashboard", () => {
 
   it("the first event of a kind shows as an increase: its series exists before", async () => {
     const text = await createMetrics().registry.metrics();
-    for (const outcome of ["loaded", "refused"])
+    for (const outcome of ["loaded", "rejected"])
       expect(text).toContain(`config_loads_total{outcome="${outcome}"} 0`);
-    for (const outcome of ["refreshed", "granted", "refused", "unavailable"])
+    for (const outcome of ["refreshed", "obtained", "rejected", "unavailable"])
       expect(text).toContain(`upstream_token_refreshes_total{outcome="${outcome}"} 0`);
   });
 
@@ -128,8 +129,6 @@ describe("metrics, alerts and dashboard", () => {
   });
 
   it("every audit action is documented", () => {
-    const source = read(root, "src/store/audit-events.ts");
-    for (const [, action] of source.matchAll(/\| "([a-z_]+\.[a-z_]+)"/g))
-      expect(docs).toContain(`\`${action}\``);
+    for (const action of auditActions) expect(docs).toContain(`\`${action}\``);
   });
 });

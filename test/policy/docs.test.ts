@@ -29,7 +29,7 @@ describe("docs/policy.md", () => {
     const { policy } = routeWith(yaml.trimEnd());
     it.each(rows)("%s: %s -> %s", (who = "", request = "", answer) => {
       const { kind } = policy.decide(requestFrom(who, request));
-      expect({ allow: "allow", deny: "deny", refuse_call: "error" }[kind]).toBe(answer);
+      expect({ allow: "allow", deny: "deny", deny_call: "error" }[kind]).toBe(answer);
     });
   }
 
@@ -51,7 +51,7 @@ describe("docs/policy.md", () => {
     const { policy } = routeWith("policy: {allow: {and: [{accept: true}]}}\ntools: {deny: [delete_user]}");
     const decision = policy.decide(requestFrom("ann", "call delete_user"));
     const shown = /```json\n(.*?)```/s.exec(page)?.[1] ?? "";
-    expect(decision.kind === "refuse_call" && JSON.parse(jsonRpcDenialBody(decision, "req-7"))).toEqual(
+    expect(decision.kind === "deny_call" && JSON.parse(jsonRpcDenialBody(decision, "req-7"))).toEqual(
       JSON.parse(shown),
     );
   });

@@ -10,43 +10,43 @@ import { unprovenConnections, withSocketMode } from "../unproven-connections.ts"
 import { createHealthService, healthNoticeMs, healthSpreadMs } from "./health.ts";
 import { type GrpcService, type ServedMethod, serveUnary } from "./unary.ts";
 
-/** Requests that wait for a window update wait a whole turn: room for some thousand checks in flight. Bytes. */
+/** In bytes: room for thousands of concurrent checks, because waiting for a window update costs an event loop turn. */
 const windowBytes = 4 * 1024 * 1024;
-/** A connection that has begun no call by then is closed, ms; Envoys ask for health at once. */
+/** A connection without a call is closed after this time, ms; Envoy sends health checks immediately. */
 const firstCallMs = 10_000;
-/** Of all Envoys together: each holds one or two per worker. */
+/** Of all Envoys: each opens one or two per worker. */
 const maxConnections = 4_096;
-/** Of one connection; Envoy opens another when it needs more. */
+/** Per connection; Envoy opens another one when it needs more. */
 const maxStreams = 1_000;
-/** A connection that gives way to newer ones may end its calls by then, ms. */
-const givingWayMs = 10_000;
-/** A check with the largest body policy may inspect, and its headers. Bytes. */
+/** How long a connection that is closed for a newer one may finish its calls, ms. */
+const evictionGraceMs = 10_000;
+/** In bytes: a check with the largest body that policy may inspect. */
 const maxMessageBytes = 16 * 1024 * 1024;
 
 export interface GrpcServer {
-  /** `host:port` with the port really bound, or the socket's `unix:/path`. */
+  /** `host:port` with the bound port, or `unix:/path`. */
   readonly address: string;
-  /** What grpc.health.v1.Health answers; false from the start of draining. */
+  /** The status of grpc.health.v1.Health; false from the start of draining. */
   setServing(serving: boolean): void;
   /**
-   * Says NOT_SERVING and serves on until load balancers that ask have heard it and acted upon it; then refuses new connections,
-   * lets calls under way end, and cuts off what is left after `graceMs`.
+   * Reports NOT_SERVING and keeps serving until load balancers have noticed. Then closes the listener, drains calls in progress, and
+   * terminates the remaining ones after `graceMs`.
    */
   drain(graceMs: number): Promise<void>;
 }
 
 /**
- * Serves gRPC to Envoy, with grpc.health.v1.Health beside the services.
+ * Serves the services and grpc.health.v1.Health to Envoy.
  *
- * @param options.listen `host:port` (port 0: any) or `unix:/path`; a socket file that nobody serves any more is replaced.
- * @throws Error when the address cannot be bound.
+ * @param options.listen `host:port` (port 0: any) or `unix:/path`; an existing socket file is replaced.
+ * @throws Error if the address cannot be bound.
  */
 export async function createGrpcServer(options: {
   readonly listen: string;
   readonly services: readonly GrpcService[];
-  /** Whether a caller is Envoy. */
+  /** Decides whether a caller is Envoy. */
   readonly peers: PeerAuthentication;
-  /** Only callers with a certificate of this CA, and one of these names where there are any; PEM files, read at start. */
+  /** Requires a client certificate of this CA, with one of these names if there are any; PEM files, read at startup. */
   readonly tls?: Config["listen"]["grpcTls"];
   /** Permissions of a Unix socket. */
   readonly socketMode?: number;
@@ -88,7 +88,7 @@ export async function createGrpcServer(options: {
   const sessions = new Set<ServerHttp2Session>();
   const unproven = unprovenConnections<Http2Session>(maxConnections / 2, (session) => {
     session.close();
-    const cutOff = setTimeout(() => session.destroy(), givingWayMs).unref();
+    const cutOff = setTimeout(() => session.destroy(), evictionGraceMs).unref();
     session.once("close", () => clearTimeout(cutOff));
   });
   // biome-ignore lint/complexity/useLiteralKeys: private in its types
@@ -124,10 +124,10 @@ export async function createGrpcServer(options: {
       health.close();
       await new Promise<void>((resolve) => {
         const cutOff = setTimeout(() => {
-          // Without channelz, forceShutdown of grpc-js 1.14 forgets the sessions that are open.
+          // Without channelz, forceShutdown of grpc-js 1.14 misses open sessions.
           for (const session of sessions) session.destroy();
           server.forceShutdown();
-          // It waits for ever for a session that was refused a moment ago.
+          // tryShutdown can hang on a session that has just been rejected.
           resolve();
         }, graceMs);
         server.tryShutdown(() => {
@@ -139,16 +139,16 @@ export async function createGrpcServer(options: {
   };
 }
 
-/** Whether the caller's certificate carries one of `names` (`DNS:envoy.internal`, `URI:spiffe://...`); none asked for: yes. */
+/** Whether the caller's certificate has one of `names` (`DNS:envoy.internal`, `URI:spiffe://...`); true without names. */
 function hasName(session: ServerHttp2Session, names: readonly string[]): boolean {
   if (names.length === 0) return true;
   const { socket } = session;
   const raw = socket instanceof TLSSocket ? socket.getPeerCertificate().raw : undefined;
-  const carried = raw ? (new X509Certificate(raw).subjectAltName ?? "").split(", ") : [];
-  return carried.some((name) => names.includes(name));
+  const presented = raw ? (new X509Certificate(raw).subjectAltName ?? "").split(", ") : [];
+  return presented.some((name) => names.includes(name));
 }
 
-/** grpc-js sets windows on clients only, and keeps what its server is made with to itself; a test watches that this still works. */
+/** grpc-js has no option for the window of a server and keeps its HTTP/2 options private; a test checks that this still works. */
 function enlargeWindows(server: Server): void {
   // biome-ignore lint/complexity/useLiteralKeys: private in its types
   const http2Options = server["commonServerOptions"];

@@ -6,51 +6,50 @@ import {
 } from "@grpc/grpc-js";
 import { type GrpcService, loadGrpcService } from "./unary.ts";
 
-/** A load balancer that asked this long ago is taken to have stopped asking, ms. */
+/** A load balancer whose last health check is older than this is forgotten, ms. */
 export const checkerMs = 15_000;
 
 /**
- * How long whoever is draining waits for load balancers to hear of it, ms: some rounds of the health checks that
- * `sidecar-cluster.ts` writes. Those that ask more seldom find out by themselves.
+ * How long draining waits for load balancers to notice, ms: several rounds of the health checks that `sidecar-cluster.ts` configures.
+ * Load balancers that check less often are not waited for.
  */
 export const healthNoticeMs = 3_000;
 
 /**
- * How long a load balancer that has heard may still send requests, ms: Envoy tells its workers of a change only when a
- * second has gone by since the one before (`update_merge_window`, which is 1 s in configurations that are not ours).
+ * How long a load balancer that has noticed may still send requests, ms: Envoy propagates a change to its workers only a second after
+ * the previous one (`update_merge_window`, 1 s by default).
  */
 export const healthSpreadMs = 1_200;
 
 type Request = { readonly service?: string };
 type Answer = { readonly status: "SERVING" | "NOT_SERVING" };
 
-/** Load balancers, and workers of each, that are waited for as we drain. */
+/** Load balancers, counting each worker, that draining waits for. */
 const maxCheckers = 1000;
-/** Anybody may watch, for as long as they like. */
+/** Watching needs no authentication and has no time limit. */
 const maxWatchers = 1000;
 
 interface HealthService extends GrpcService {
   setServing(serving: boolean): void;
   /**
-   * Resolves when everybody who asks now and then has been told the status, at the latest after `ms`; at once if nobody does.
-   * True: there was somebody to tell.
+   * Resolves when all load balancers that poll have seen the current status, at the latest after `ms`. True if there are any.
    */
   notified(ms: number): Promise<boolean>;
   close(): void;
 }
 
-/** grpc.health.v1.Health: one status for whatever service is asked about, since they stand and fall together. */
+/** grpc.health.v1.Health, with one status for all services. */
 export function createHealthService(): HealthService {
   const watchers = new Set<ServerWritableStream<Request, Answer>>();
-  /** Load balancers, by their connection: when each asked last, and whether it knows the present status. */
-  const checkers = new Map<string, { at: number; told: boolean }>();
+  /** Load balancers by connection: when each checked last, and whether it has seen the current status. */
+  const checkers = new Map<string, { at: number; notified: boolean }>();
   let onNotified: (() => void) | undefined;
   let status: Answer["status"] = "NOT_SERVING";
 
   function forgetOld(): void {
     for (const [peer, { at }] of checkers) if (performance.now() - at > checkerMs) checkers.delete(peer);
   }
-  const pending = () => [...checkers.values()].some(({ told }) => !told);
+  const pending = () => [...checkers.values()].some(({ notified }) => !notified);
 
   return {
     admits: "anybody",
@@ -58,15 +57,15 @@ export function createHealthService(): HealthService {
     implementation: {
       Check: (call: ServerUnaryCall<Request, Answer>, callback: sendUnaryData<Answer>) => {
         callback(null, { status });
-        // Whoever asks from ever new ports is no load balancer, and must not make each question dearer.
+        // A caller that keeps using new ports is not a load balancer and must not slow down checks.
         if (checkers.size >= maxCheckers) forgetOld();
         if (checkers.size >= maxCheckers && !checkers.has(call.getPeer())) return;
-        checkers.set(call.getPeer(), { at: performance.now(), told: true });
+        checkers.set(call.getPeer(), { at: performance.now(), notified: true });
         if (!pending()) onNotified?.();
       },
       Watch: (call: ServerWritableStream<Request, Answer>) => {
         if (watchers.size >= maxWatchers) {
-          call.emit("error", { code: statusCode.RESOURCE_EXHAUSTED, details: "too many watch already" });
+          call.emit("error", { code: statusCode.RESOURCE_EXHAUSTED, details: "too many watchers" });
           return;
         }
         watchers.add(call);
@@ -79,18 +78,18 @@ export function createHealthService(): HealthService {
       if (next === status) return;
       status = next;
       for (const watcher of watchers) watcher.write({ status });
-      for (const asker of checkers.values()) asker.told = false;
+      for (const checker of checkers.values()) checker.notified = false;
     },
     notified(ms) {
       forgetOld();
-      const somebody = checkers.size > 0;
-      if (!pending()) return Promise.resolve(somebody);
+      const hasCheckers = checkers.size > 0;
+      if (!pending()) return Promise.resolve(hasCheckers);
       return new Promise((resolve) => {
         onNotified = () => {
-          clearTimeout(patience);
-          resolve(somebody);
+          clearTimeout(timeout);
+          resolve(hasCheckers);
         };
-        const patience = setTimeout(onNotified, ms);
+        const timeout = setTimeout(onNotified, ms);
       });
     },
     close() {

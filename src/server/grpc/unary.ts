@@ -13,27 +13,27 @@ import {
   type PeerProof,
 } from "../../config/listeners.ts";
 
-/** A gRPC service as a room exports it and `createGrpcServer` serves it. */
+/** A gRPC service for `createGrpcServer`. */
 export interface GrpcService {
   /**
-   * Who is let in: those who have proven in the call's metadata that they are Envoy (the default); also those who have shown
-   * nothing there, for the service to judge by their message; or anybody (health checks of load balancers).
+   * Callers to admit: those that prove in the call's metadata that they are Envoy (default); also those without proof in the metadata,
+   * which the service authenticates by their message; or anybody (health checks of load balancers).
    */
   readonly admits?: "proven" | "unproven" | "anybody";
   readonly definition: ServiceDefinition;
   readonly implementation: UntypedServiceImplementation;
-  /** Methods, by path (`/package.Service/Method`), that are served without grpc-js wherever a call asks for nothing special. */
+  /** Methods by path (`/package.Service/Method`) that are served without grpc-js, except for unusual calls. */
   readonly unary?: Readonly<Record<string, UnaryHandler>>;
 }
 
 /**
- * Answers one call of one method, bytes to bytes. Calls `answer` exactly once.
+ * Answers a call with encoded messages. Calls `answer` exactly once.
  *
- * @param deadline Unix milliseconds; Infinity: none.
- * @param peer what the caller has shown in the call's metadata; never `wrong`.
- * @param onProven to be called when the message proves what the metadata does not: that the caller is Envoy.
- * @throws RangeError at once, when the message cannot be decoded.
- * @throws Unauthenticated at once, when neither metadata nor message prove that the caller is Envoy.
+ * @param deadline Unix milliseconds, or Infinity.
+ * @param peer the proof in the call's metadata; never `wrong`.
+ * @param onProven to be called when the message, not the metadata, proves that the caller is Envoy.
+ * @throws RangeError synchronously, if the message cannot be decoded.
+ * @throws Unauthenticated synchronously, if neither metadata nor message prove that the caller is Envoy.
  */
 export type UnaryHandler = (
   message: Buffer,
@@ -43,7 +43,7 @@ export type UnaryHandler = (
   onProven: () => void,
 ) => void;
 
-/** The caller has not proven that it is Envoy. It learns nothing else. */
+/** The caller has not proven that it is Envoy. */
 export class Unauthenticated extends Error {
   constructor() {
     super("the caller has not proven that it is Envoy");
@@ -58,24 +58,24 @@ const resourceExhausted = 8;
 const internal = 13;
 const unauthenticated = 16;
 
-/** A caller that has proven nothing may take this long for its message, ms. */
+/** How long an unauthenticated caller may take to send its message, ms. */
 const unprovenMs = 10_000;
-/** After the end of its answer, ms: whoever is honest ends a call by then. */
-const goneMs = 1_000;
-/** What a service still has to find out of a stream by then, it has found out or ended the stream, ms. */
+/** How long a call may stay open after its answer, ms. */
+const lingerMs = 1_000;
+/** Within this time a service has authenticated a stream or ended it, ms. */
 const unprovenStreamMs = 2 * unprovenMs;
-/** All that such callers have sent, bytes. */
-const unprovenBytes = 64 * 1024 * 1024;
+/** Buffered bytes of all unauthenticated callers. */
+const maxUnprovenBytes = 64 * 1024 * 1024;
 interface Waiting {
   bytes: number;
 }
 const ofUnproven: Waiting = { bytes: 0 };
-/** Apart from the others: on a connection of Envoy's, calls that prove themselves by their message only. */
+/** Separate limit: calls on a known connection of Envoy that authenticate only by their message. */
 const ofEnvoy: Waiting = { bytes: 0 };
 
 const answerHeaders = { ":status": 200, "content-type": "application/grpc+proto" };
 const trailers = { "grpc-status": "0" };
-// `date` says nothing to a proxy on the same machine.
+// A proxy on the same machine does not need `date`.
 const answerOptions = { waitForTrailers: true, sendDate: false };
 const milliseconds: Readonly<Record<string, number>> = {
   H: 3_600_000,
@@ -87,15 +87,14 @@ const milliseconds: Readonly<Record<string, number>> = {
 };
 
 /**
- * Serves unary gRPC methods on an HTTP/2 server by `node:http2` alone: grpc-js spends three times as much on a call as all we
- * do in it (docs/performance.md). Everything else (other methods, compressed messages, what is no gRPC) goes to those who
- * listened before.
+ * Serves unary gRPC methods with `node:http2` only: grpc-js costs three times as much per call as our own work (docs/performance.md).
+ * Everything else (other methods, compressed messages, other protocols) goes to the previous listeners.
  *
- * Whoever does not prove to be Envoy gets no further than this (UNAUTHENTICATED), unless the method admits it.
+ * Callers that do not prove to be Envoy are rejected (UNAUTHENTICATED), unless the method admits them.
  *
- * @param methods by path; of those that are not in it nobody is let in.
- * @param maxMessageBytes longer messages are refused (RESOURCE_EXHAUSTED).
- * @param onProven this connection is Envoy's.
+ * @param methods by path; calls of unknown methods are not admitted.
+ * @param maxMessageBytes longer messages are rejected (RESOURCE_EXHAUSTED).
+ * @param onProven called with each connection of Envoy.
  */
 export function serveUnary(
   server: Http2Server,
@@ -116,10 +115,10 @@ export function serveUnary(
       if (session) onProven(session);
     } else {
       const admitted = method?.admits === "anybody" || (method?.admits === "unproven" && peer === "missing");
-      // Envoy compresses nothing. Of a stranger, a few bytes would become the longest message.
+      // Envoy does not compress. From an unauthenticated caller, a few bytes could expand to the maximum message.
       if (!admitted || !isUncompressed(headers)) {
         peers.refused();
-        return turnAway(stream, unauthenticated, "the caller has not proven that it is Envoy");
+        return rejectCall(stream, unauthenticated, "the caller has not proven that it is Envoy");
       }
       const waiting = session && envoys.has(session) ? ofEnvoy : ofUnproven;
       const forget = limitUnproven(stream, method.streaming, peers, waiting);
@@ -138,19 +137,19 @@ export function serveUnary(
   server.on("stream", listener);
 }
 
-/** A method as `serveUnary` has to know it. */
+/** What `serveUnary` has to know about a method. */
 export interface ServedMethod {
   readonly admits: NonNullable<GrpcService["admits"]>;
-  /** The call may go on after its first message. */
+  /** Whether the call may continue after its first message. */
   readonly streaming: boolean;
-  /** Absent: grpc-js serves it. */
+  /** Default: grpc-js serves it. */
   readonly unary?: UnaryHandler;
 }
 
 /**
- * Whoever serves the call: it ends in time, and what such callers send has a limit together.
+ * Limits the duration of an unauthenticated call, and the bytes of all such calls together.
  *
- * @returns to be called when the caller has proven to be Envoy: what it sends no longer counts.
+ * @returns lifts the limits; to be called when the caller has proven to be Envoy.
  */
 function limitUnproven(
   stream: ServerHttp2Stream,
@@ -172,15 +171,15 @@ function limitUnproven(
     clearTimeout(timer);
     forget();
   });
-  // Once answered to its end, it would stay for as long as the caller does not end its own side.
-  stream.once("finish", () => setTimeout(() => stream.close(), goneMs).unref());
+  // An answered call would stay open until the caller ends its side.
+  stream.once("finish", () => setTimeout(() => stream.close(), lingerMs).unref());
   stream.on("data", (chunk: Buffer) => {
     if (!counting) return;
     length += chunk.length;
     waiting.bytes += chunk.length;
-    if (waiting.bytes <= unprovenBytes) return;
+    if (waiting.bytes <= maxUnprovenBytes) return;
     peers.refused();
-    turnAway(stream, resourceExhausted, "too much is waiting to be authenticated");
+    rejectCall(stream, resourceExhausted, "too many unauthenticated bytes");
   });
   return forget;
 }
@@ -211,7 +210,7 @@ function serve(
   let first: Buffer | undefined;
   let more: Buffer[] | undefined;
   let length = 0;
-  // A caller that went away; whoever waits for the answer has gone with it.
+  // The caller has disconnected: nobody waits for the answer.
   stream.on("error", () => {});
   stream.on("data", (chunk: Buffer) => {
     length += chunk.length;
@@ -226,10 +225,10 @@ function serve(
   stream.on("end", () => {
     if (stream.headersSent) return;
     const bytes = more === undefined ? first : Buffer.concat(more);
-    // Node frees a stream long after its end, and with it what it can reach.
+    // Node frees a stream, and everything it references, long after its end.
     first = undefined;
     more = undefined;
-    // RFC-less, but fixed: a flag (1: compressed), four bytes of length, the message.
+    // gRPC framing: a flag (1: compressed), four bytes of length, the message.
     if (bytes === undefined || bytes.length < 5 || bytes[0] !== 0 || bytes.readUInt32BE(1) !== length - 5) {
       return fail(stream, internal, "the call is not one uncompressed message");
     }
@@ -237,7 +236,7 @@ function serve(
       handler(bytes.subarray(5), deadline, (message) => answer(stream, message), peer, onProven);
     } catch (error) {
       if (error instanceof Unauthenticated) fail(stream, unauthenticated, error.message);
-      else fail(stream, internal, "the message cannot be read");
+      else fail(stream, internal, "the message cannot be decoded");
     }
   });
 }
@@ -258,14 +257,14 @@ function fail(stream: ServerHttp2Stream, code: number, message: string): void {
   stream.respond({ ...answerHeaders, "grpc-status": code, "grpc-message": message }, { endStream: true });
 }
 
-/** What the caller still sends is not read. */
-function turnAway(stream: ServerHttp2Stream, code: number, message: string): void {
+/** Rejects a call without reading the rest of it. */
+function rejectCall(stream: ServerHttp2Stream, code: number, message: string): void {
   stream.on("error", () => {});
   fail(stream, code, message);
   stream.close();
 }
 
-/** `grpc-timeout`: up to eight digits and a unit; what is none counts as no deadline, for ours is shorter anyway. */
+/** Parses `grpc-timeout`, up to eight digits and a unit. An invalid value means no deadline; ours is shorter anyway. */
 function deadlineOf(timeout: string | string[] | undefined): number {
   const match = typeof timeout === "string" ? /^(\d{1,8})([HMSmun])$/.exec(timeout) : undefined;
   const unit = milliseconds[match?.[2] ?? ""];
@@ -275,7 +274,7 @@ function deadlineOf(timeout: string | string[] | undefined): number {
 const folder = join(import.meta.dirname, "../..", "..", "proto");
 
 /**
- * Definition of a gRPC service in `proto/`.
+ * Loads the definition of a gRPC service from `proto/`.
  *
  * @param file relative to `proto/`.
  * @param name fully qualified.
@@ -290,7 +289,7 @@ export function loadGrpcService(file: string, name: string): ServiceDefinition {
         : undefined;
   }
   const service = typeof found === "function" && "service" in found ? found.service : undefined;
-  if (!isServiceDefinition(service)) throw new Error(`${file} holds no service ${name}`);
+  if (!isServiceDefinition(service)) throw new Error(`${file} has no service ${name}`);
   return service;
 }
 

@@ -4,7 +4,7 @@ import { errorPage } from "../../pages/error-page.ts";
 import { requestId } from "./request.ts";
 import { sendPage } from "./send-page.ts";
 
-/** An error as the caller prefers it, a page or JSON, with the request id. @param message a sentence */
+/** Answers with an error as a page or JSON, whichever the caller prefers. @param message a sentence */
 export function answerError(ctx: Context, status: number, code: string, message: string): void {
   if (ctx.accepts("json", "html") === "html") {
     sendErrorPage(ctx, status, code, message);
@@ -15,7 +15,7 @@ export function answerError(ctx: Context, status: number, code: string, message:
   ctx.body = { error: code, error_description: message, request_id: requestId(ctx.req) };
 }
 
-/** Shows the error that a program would get as JSON as a page, where a person has opened the address in a browser. */
+/** Replaces a JSON error by a page if a user has opened the address in a browser. */
 export function showErrorToPerson(ctx: Context): void {
   if (ctx.status < 400 || ctx.get("authorization") !== "" || !isNavigation(ctx.method, ctx.headers, true))
     return;
@@ -34,16 +34,16 @@ function sendErrorPage(ctx: Context, status: number, code: string, happened: str
 function wordsOf(status: number): { readonly title: string; readonly remedy: string } {
   const remedy = "Check the address, or go back and start again.";
   if (status === 404) return { title: "Not found", remedy };
-  if (status === 429) return { title: "Too many requests", remedy: "Wait a while, then try again." };
-  if (status >= 500) return { title: "That did not work", remedy: "Try again in a moment." };
-  return { title: "That request was not understood", remedy };
+  if (status === 429) return { title: "Too many requests", remedy: "Wait a moment, then try again." };
+  if (status >= 500) return { title: "Something went wrong", remedy: "Try again in a moment." };
+  return { title: "Invalid request", remedy };
 }
 
 /**
- * Whether a person opens this in a browser: MCP clients accept JSON or an event stream. Some programs accept pages without wanting any.
+ * Whether a user opens this in a browser. MCP clients accept JSON or an event stream; some programs accept HTML as well.
  *
- * @param headers by name in lower case
- * @param takesForms whether a form that is posted counts, too; a browser says so by `Sec-Fetch-Mode`
+ * @param headers names in lower case
+ * @param takesForms whether a posted form counts as well; browsers identify it with `Sec-Fetch-Mode`
  */
 export function isNavigation(
   method: string,

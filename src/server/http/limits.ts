@@ -6,14 +6,14 @@ import type { Metrics } from "../../telemetry/metrics.ts";
 import { countPerHour } from "../../util/hourly-counts.ts";
 import { clientAddress } from "./request.ts";
 
-/** Answers a request to our own endpoints that is beyond one of `limits.*`: never cached, and readable by clients in browsers. */
+/** Answers a request that exceeds one of `limits.*`: not cacheable, and readable by clients in browsers. */
 export function rejectBeyondLimit(
   ctx: Context,
   status: 413 | 429,
   error: "invalid_request" | "too_many_requests",
   description: string,
 ): void {
-  // Whoever stands before has given it, for every answer.
+  // Set on every response by an earlier middleware.
   const id = ctx.response.get("x-request-id") || undefined;
   ctx.status = status;
   ctx.set("cache-control", "no-store");
@@ -22,8 +22,8 @@ export function rejectBeyondLimit(
 }
 
 /**
- * What one address may take from our own endpoints, which nobody has to sign in for: client registrations and
- * beginnings of an authorization leave rows behind and make us look things up elsewhere. Windows of an hour, in this process.
+ * Limits what one address may request without signing in: client registrations and new authorization flows create rows and cause
+ * requests to other servers. Counted per hour, in this process.
  */
 export function limitRequests(deps: {
   readonly routes: CurrentRoutes;
@@ -37,9 +37,9 @@ export function limitRequests(deps: {
     const kind = kindOf(ctx, paths.prefix);
     if (!kind) return next();
     const key = `${kind} ${clientAddress(ctx.req, envoy.xffNumTrustedHops)}`;
-    const most = kind === "registrations" ? limits.registrationsPerAddress : limits.authorizationsPerAddress;
-    // Counted before the work, so that many at once do not all find room.
-    if (!counts.take(key, most)) {
+    const max = kind === "registrations" ? limits.registrationsPerAddress : limits.authorizationsPerAddress;
+    // Counted first, so that concurrent requests cannot all pass.
+    if (!counts.take(key, max)) {
       metrics.limitsReached.inc({ limit: `${kind}_per_address` });
       ctx.set("retry-after", String(counts.retryAfter(key)));
       const why = `too many ${kind} from your address; try again later`;
@@ -51,7 +51,7 @@ export function limitRequests(deps: {
 
 function kindOf(ctx: Context, prefix: string): "registrations" | "authorizations" | undefined {
   const { method } = ctx;
-  // Routers take a path in any case, with a slash at its end or without, and a HEAD for a GET.
+  // Routers ignore case and a trailing slash, and serve HEAD as GET.
   const path = ctx.path.toLowerCase().replace(/\/$/, "");
   const own = prefix.toLowerCase();
   if (method === "POST" && (path === "/oauth/register" || path === `${own}/mcp/register`))
@@ -66,8 +66,7 @@ function kindOf(ctx: Context, prefix: string): "registrations" | "authorizations
 }
 
 /**
- * No body to our own endpoints is longer than `limits.body_bytes`, whether its length was announced or not: 413. Whoever
- * reads it behind this needs no limit of its own.
+ * Rejects bodies longer than `limits.body_bytes` (413), with or without a Content-Length. Later middleware needs no limit of its own.
  */
 export function limitBodies(deps: { readonly routes: CurrentRoutes; readonly metrics: Metrics }): Middleware {
   const { routes, metrics } = deps;
@@ -82,15 +81,15 @@ export function limitBodies(deps: { readonly routes: CurrentRoutes; readonly met
 }
 
 /**
- * Waits until the whole body lies in the request's own buffer, or more than `most` bytes do, and takes nothing out.
- * @param most less than the stream's high water mark, where the buffer would stop to grow.
- * @throws the stream's error when the client breaks off.
+ * Waits until the request's buffer has the whole body, or more than `max` bytes, without consuming it.
+ * @param max less than the stream's high water mark, at which the buffer stops growing.
+ * @throws the stream's error if the client disconnects.
  */
-async function arrivesWithin(request: IncomingMessage, most: number): Promise<boolean> {
+async function arrivesWithin(request: IncomingMessage, max: number): Promise<boolean> {
   if (request.headers["transfer-encoding"] === undefined || request.complete)
-    return request.readableLength <= most;
+    return request.readableLength <= max;
   for await (const _more of on(request, "readable", { close: ["close"] })) {
-    if (request.readableLength > most) return false;
+    if (request.readableLength > max) return false;
     if (request.complete) break;
   }
   return true;

@@ -6,10 +6,10 @@ import type { Config } from "../../config/config.ts";
 import type { Metrics } from "../../telemetry/metrics.ts";
 import { type UnprovenConnections, withSocketMode } from "../unproven-connections.ts";
 
-/** Open connections per HTTP listener: several Envoys' pools (`sidecar-cluster.ts`). */
+/** Open connections per HTTP listener: the connection pools of several Envoys (`sidecar-cluster.ts`). */
 export const maxConnections = 8_192;
 
-/** Serves `app` on `host:port` or `unix:/path`. Closing refuses new connections and cuts off after `graceMs`. */
+/** Serves `app` on `host:port` or `unix:/path`. `close` drains and terminates the remaining connections after `graceMs`. */
 export async function listen(
   app: Koa,
   address: string,
@@ -23,7 +23,7 @@ export async function listen(
   const server = createServer(
     {
       maxHeaderSize: config.check.maxHeaderBytes,
-      // From the first byte, or from connecting; all our bodies are small, and Envoy hands them over complete.
+      // From the first byte, or from connecting. Bodies are small, and Envoy sends them complete.
       headersTimeout: 10_000,
       requestTimeout: 20_000,
       connectionsCheckingInterval: 2_000,
@@ -50,10 +50,10 @@ export async function listen(
       return;
     }
     wire.end(`HTTP/1.1 ${status}\r\nConnection: close\r\n\r\n`);
-    // Who sends nothing may not read either.
+    // A client that sends nothing may not read either.
     if (tooSlow) setTimeout(() => wire.destroy(), 1_000).unref();
   });
-  // Envoy keeps connections for an hour; closing first would cost it a request now and then.
+  // Envoy keeps idle connections for an hour; closing them first can fail a request.
   server.keepAliveTimeout = 75_000;
   const socket = /^unix:(.+)$/.exec(address)?.[1];
   if (socket) rmSync(socket, { force: true });

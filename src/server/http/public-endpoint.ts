@@ -8,19 +8,19 @@ import type { Metrics } from "../../telemetry/metrics.ts";
 import { answerError, showErrorToPerson } from "./errors.ts";
 import { requestId } from "./request.ts";
 
-/** An app that logs what nobody caught, and never prints it. */
+/** A Koa app that logs uncaught errors instead of printing them. */
 export function createApp(logger: Logger): Koa {
   const app = new Koa();
   app.silent = true;
   app.on("error", (error: Error) =>
-    logger.debug({ reason: error.message }, "an HTTP answer could not be finished"),
+    logger.debug({ reason: error.message }, "sending an HTTP response failed"),
   );
   return app;
 }
 
 /**
- * First thing on the public port: knows the host or refuses it, settles scheme and host for everything behind,
- * and turns what is thrown into a page or JSON with a request id, logged once.
+ * Entry point of the public listener: rejects unknown hosts, sets the scheme and host for later middleware, and turns errors into a page
+ * or JSON with a request id, logged once.
  */
 export function publicEndpoint(routes: CurrentRoutes, logger: Logger, metrics: Metrics): Middleware {
   return async (ctx, next) => {
@@ -39,22 +39,22 @@ export function publicEndpoint(routes: CurrentRoutes, logger: Logger, metrics: M
       if (ctx.status === 404 && ctx.body == null)
         answerError(ctx, 404, "not_found", "There is nothing at this address.");
       showErrorToPerson(ctx);
-      // Whatever error page somebody sees, its request id leads here.
+      // The request id of every error page leads here.
       if (ctx.status >= 400 && ctx.type === "text/html")
         logger.info(
           { requestId: id, status: ctx.status, method: ctx.method, path: ctx.path },
-          "a person got an error page",
+          "error page shown",
         );
     } catch (error) {
       if (ctx.req.destroyed && !ctx.req.complete) {
-        logger.debug({ requestId: id, method: ctx.method, path: ctx.path }, "a client broke off its request");
+        logger.debug({ requestId: id, method: ctx.method, path: ctx.path }, "client closed the request");
         return;
       }
       const { status, code, message } = publicError(error);
-      metrics.errors.inc({ room: "http", code });
+      metrics.errors.inc({ component: "http", code });
       logger[status >= 500 ? "error" : "info"](
         { err: error, requestId: id, status, code, method: ctx.method, path: ctx.path },
-        "an HTTP request failed",
+        "HTTP request failed",
       );
       if (status === 503) ctx.set("retry-after", "1");
       answerError(ctx, status, code, message);
@@ -62,25 +62,25 @@ export function publicEndpoint(routes: CurrentRoutes, logger: Logger, metrics: M
   };
 }
 
-/** What a caller may know of an error: an HTTP error made for them says so (`expose`), all else is ours to keep. */
+/** What a caller may learn about an error: HTTP errors with `expose`; everything else is internal. */
 function publicError(error: unknown): { status: number; code: string; message: string } {
   if (error instanceof StoreUnavailable)
-    return { status: 503, code: error.code, message: "The service cannot reach its database just now." };
+    return { status: 503, code: error.code, message: "The gateway cannot reach its database." };
   if (error instanceof Error && "expose" in error && error.expose && "status" in error)
     return { status: Number(error.status), code: "invalid_request", message: error.message };
   return { status: 500, code: "internal", message: "Something went wrong on our side." };
 }
 
-/** What says something of another request than the one on this connection: who sent it, over what, under which id. */
+/** Headers that describe the original request: its client, protocol and ids. */
 const forwarded =
   /^(?:forwarded|x-forwarded-.*|x-real-ip|x-client-ip|x-envoy-.*|x-request-id|traceparent|tracestate|baggage)$/;
 
 /**
- * First on the public port, behind the health check: answers Envoy only.
+ * First on the public listener, after the health check: only accepts requests from Envoy.
  *
- * @param believed what Envoy forwards is believed: it has proven itself, or reaches us over a socket that is its alone. Otherwise
- *   (loopback without a secret) a request is one of its peer's own.
- * @param onProven this connection is Envoy's.
+ * @param believed whether forwarded headers are trusted: Envoy has authenticated or is the only peer of a socket. Otherwise (loopback
+ *   without a secret) the request counts as the peer's own.
+ * @param onProven called with each connection of Envoy.
  */
 export function envoyOnly(
   peers: PeerAuthentication,
@@ -93,7 +93,7 @@ export function envoyOnly(
       peers.refused();
       ctx.status = 403;
       ctx.set("cache-control", "no-store");
-      ctx.body = { error: "forbidden", error_description: "only Envoy is answered here" };
+      ctx.body = { error: "forbidden", error_description: "only Envoy may call this listener" };
       return;
     }
     onProven(ctx.req.socket);

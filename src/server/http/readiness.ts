@@ -2,20 +2,20 @@ import type { Socket } from "node:net";
 import type { Middleware } from "koa";
 import { checkerMs, healthSpreadMs } from "../grpc/health.ts";
 
-/** Whether the public port wants requests, for load balancers that ask. */
+/** Readiness of the public listener, for load balancers. */
 export interface Readiness {
-  /** Answers `GET /readyz`, whatever the host; first on the port. No path of ours that Envoy routes, so nobody else reaches it. */
+  /** Answers `GET /readyz` for any host, before all other middleware. Envoy does not route this path. */
   readonly middleware: Middleware;
   /**
-   * From now on the answer is no, and connections end with what is under way on them. Resolves when everybody who asks now
-   * and then knows and has acted upon it, at the latest after `ms`; at once if nobody asks.
+   * Reports draining and closes connections after their current request. Resolves when all load balancers that poll have noticed and
+   * reacted, at the latest after `ms`; immediately if there are none.
    */
   drain(ms: number): Promise<void>;
 }
 
-/** The HTTP port's part of what grpc.health.v1.Health is to the gRPC port. */
+/** The counterpart of grpc.health.v1.Health for the HTTP listener. */
 export function createReadiness(): Readiness {
-  /** Load balancers, by their connection: when each asked last. */
+  /** Load balancers by connection: when each checked last. */
   const checkers = new Map<Socket, number>();
   const unnotified = new Set<Socket>();
   let draining = false;
@@ -43,7 +43,7 @@ export function createReadiness(): Readiness {
     },
     async drain(ms) {
       draining = true;
-      for (const [asker, at] of checkers) if (performance.now() - at < checkerMs) unnotified.add(asker);
+      for (const [checker, at] of checkers) if (performance.now() - at < checkerMs) unnotified.add(checker);
       if (unnotified.size === 0) return;
       await new Promise<void>((resolve) => {
         const deadline = setTimeout(resolve, ms);

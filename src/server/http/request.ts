@@ -6,7 +6,7 @@ import type { Context, Middleware } from "koa";
 
 const ids = new WeakMap<IncomingMessage, string>();
 
-/** The id that this request has in our logs, Envoy's and on error pages: its `x-request-id`, else one made once. */
+/** The id of this request in our logs, Envoy's logs and on error pages: its `x-request-id`, else a new one. */
 export function requestId(request: IncomingMessage): string {
   const known = ids.get(request);
   if (known) return known;
@@ -17,27 +17,25 @@ export function requestId(request: IncomingMessage): string {
 }
 
 /**
- * Reads the whole body of a posted form or document; the door has made sure of its length (`limits.body_bytes`).
+ * Reads the body of a posted form or document. Its length has been checked (`limitBodies`).
  *
  * @param type media type that the request must have.
- * @throws an HTTP 415 error, as Koa's `ctx.throw` makes it, where it has another.
+ * @throws HTTP error 415 for another media type.
  */
 export async function readBody(ctx: Context, type: string): Promise<string> {
-  if (!ctx.is(type)) ctx.throw(415, `only ${type} is accepted here`);
+  if (!ctx.is(type)) ctx.throw(415, `only ${type} is accepted`);
   return text(ctx.req);
 }
 
 /**
- * Reads a posted form of one of our pages.
- * @throws an HTTP 415 error, as Koa's `ctx.throw` makes it, where it is not one.
+ * Reads a posted form.
+ * @throws HTTP error 415 if it is not a form.
  */
 export async function readForm(ctx: Context): Promise<URLSearchParams> {
   return new URLSearchParams(await readBody(ctx, "application/x-www-form-urlencoded"));
 }
 
-/**
- * Lets web pages of any origin call an endpoint: nothing here goes by cookies. Preflights are answered at once.
- */
+/** Lets web pages of any origin call an endpoint that does not use cookies. Answers preflights. */
 export function openCors(methods: string): Middleware {
   return async (ctx, next) => {
     ctx.set("access-control-allow-origin", "*");
@@ -49,7 +47,7 @@ export function openCors(methods: string): Middleware {
     ctx.vary("Access-Control-Request-Headers");
     ctx.set({
       "access-control-allow-methods": `${methods}, OPTIONS`,
-      // What traces a page adds its headers to every request of its scripts.
+      // Tracing libraries add their headers to every request of a page.
       "access-control-allow-headers":
         "Authorization, Content-Type, Accept, MCP-Protocol-Version, traceparent, tracestate, baggage",
       "access-control-max-age": "86400",
@@ -59,10 +57,10 @@ export function openCors(methods: string): Middleware {
 }
 
 /**
- * Who Envoy says is calling: it appends the address it has seen, so what a client wrote itself stands further left.
- * IPv6 counts by /64, which is what one customer gets.
- * @param trustedHops proxies in front of Envoy whose X-Forwarded-For is believed
- * @returns the socket's peer where no valid address is written; undefined once the socket is gone
+ * The client's address as reported by Envoy, which appends it to X-Forwarded-For: addresses that the client sent are further left.
+ * IPv6 addresses are reduced to their /64, which is what one subscriber gets.
+ * @param trustedHops proxies in front of Envoy whose X-Forwarded-For is trusted
+ * @returns the socket's peer if there is no valid address; undefined once the socket is closed
  */
 export function clientAddress(request: IncomingMessage, trustedHops: number): string | undefined {
   const forwardedFor = [request.headers["x-forwarded-for"] ?? ""].flat().join(",");
@@ -75,9 +73,9 @@ export function clientAddress(request: IncomingMessage, trustedHops: number): st
 }
 
 /**
- * The client's address by an `X-Forwarded-For` to which Envoy has appended the address that it has seen.
- * @param trustedHops proxies in front of Envoy whose word is believed
- * @returns undefined where no valid address is written
+ * The client's address in an `X-Forwarded-For` to which Envoy has appended the address of its peer.
+ * @param trustedHops proxies in front of Envoy whose X-Forwarded-For is trusted
+ * @returns undefined if there is no valid address
  */
 export function forwardedAddress(forwardedFor: string, trustedHops: number): string | undefined {
   const written = forwardedFor

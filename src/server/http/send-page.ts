@@ -2,9 +2,9 @@ import type { Context } from "koa";
 import { stylesheet } from "../../pages/stylesheet.ts";
 
 /**
- * Headers of an HTML page that nothing can frame, script or cache. `images` are URLs the page may show.
- * `form-action` stays unset on purpose: browsers apply it to the redirects after a post too, and ours lead to MCP clients
- * (loopback ports, schemes of apps) and to upstreams nobody can list beforehand.
+ * Headers of an HTML page that cannot be framed, scripted or cached. `images` are URLs that the page may show.
+ * `form-action` is unset on purpose: browsers also apply it to redirects after a post, and ours lead to MCP clients (loopback ports,
+ * app schemes) and to upstreams that are not known in advance.
  */
 export function pageHeaders(images: readonly string[] = []): Readonly<Record<string, string>> {
   const sources = images.map((image) => URL.parse(image)?.origin).filter((origin) => origin !== undefined);
@@ -25,7 +25,7 @@ export function pageHeaders(images: readonly string[] = []): Readonly<Record<str
   };
 }
 
-/** Answers with an HTML page, and the headers above. */
+/** Answers with an HTML page and its headers. */
 export function sendPage(ctx: Context, status: number, page: string, images: readonly string[] = []): void {
   ctx.status = status;
   ctx.set(pageHeaders(images));
