@@ -15,7 +15,7 @@ export interface McpClient {
   /** The current external token and its refresh token. */
   tokens(): OAuthTokens | undefined;
   /** How often the browser was opened. */
-  trips(): number;
+  authorizations(): number;
   /** Drops the tokens and, with `all`, the registration. */
   forget(what: "tokens" | "all"): void;
   close(): Promise<void>;
@@ -44,7 +44,7 @@ export async function mcpClient(options: {
   let information: OAuthClientInformationMixed | undefined;
   let tokens: OAuthTokens | undefined;
   let verifier = "";
-  let trips = 0;
+  let authorizations = 0;
   const clients: Client[] = [];
 
   const provider: OAuthClientProvider = {
@@ -71,7 +71,7 @@ export async function mcpClient(options: {
     },
     codeVerifier: () => verifier,
     async redirectToAuthorization(url) {
-      trips += 1;
+      authorizations += 1;
       answer = Promise.withResolvers();
       await options.browse(url);
     },
@@ -125,7 +125,7 @@ export async function mcpClient(options: {
       return action(await attempt());
     },
     tokens: () => tokens,
-    trips: () => trips,
+    authorizations: () => authorizations,
     forget(what) {
       tokens = undefined;
       if (what === "all") information = undefined;
