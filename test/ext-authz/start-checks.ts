@@ -29,7 +29,7 @@ import { envoyService } from "./envoy-service.ts";
 
 export const issuer = "https://auth.test";
 
-/** A check's response as Envoy would decode it. */
+/** A check's answer as Envoy would decode it. */
 export interface Answer {
   status: number;
   headers: Record<string, string>;
@@ -52,13 +52,13 @@ export interface Asked {
   url?: string;
   headers?: Record<string, string>;
   body?: string;
-  /** Sends exactly this instead of the default request. */
+  /** Sends exactly this in place of what is made of the above. */
   attributes?: object;
   rawHeaders?: [string, string][];
   context?: Record<string, string>;
 }
 
-/** The real check service over real gRPC, on the real store; called with Envoy's own definitions. */
+/** The real check service over real gRPC, on the real store; asked with Envoy's own definitions. */
 export async function startChecks(
   yaml: string,
   overrides: Partial<Omit<CheckDeps, "peers" | "metadataProofs">> & { fetch?: typeof fetch } = {},
@@ -136,7 +136,7 @@ export async function startChecks(
     "envoy/service/auth/v3/external_auth.proto",
     "envoy.service.auth.v3.Authorization",
   ).Check;
-  if (!method) throw new Error("Envoy's definitions have no Check");
+  if (!method) throw new Error("no Check in Envoy's definitions");
 
   const call = (request: object) =>
     new Promise<Decoded>((resolve, reject) => {
@@ -166,7 +166,7 @@ export async function startChecks(
     async reload(text: string) {
       table = await read(text, table);
     },
-    /** Sends a check for a request to `url`, as Envoy does. */
+    /** Asks as Envoy does for a request to `url`. */
     async ask({ url = "https://mcp.test/", method: verb = "POST", headers = {}, ...rest }: Asked = {}) {
       const { host, pathname, search } = new URL(url);
       const http = {
