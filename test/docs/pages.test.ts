@@ -89,7 +89,9 @@ describe("pages", () => {
       .map((file) => readFileSync(join(docs, "../src", file), "utf8"))
       .join("\n");
     const quoted = [...page("troubleshooting.md").matchAll(/^\| log \| .*$/gm)].flatMap(([row]) =>
-      [...row.matchAll(/`((?:a|an|the|change|check|removed|request|sign-in|upstream) [^`:]{6,})`/g)].map(([, line]) => line ?? ""),
+      [...row.matchAll(/`((?:a|an|the|change|check|removed|request|sign-in|upstream) [^`:]{6,})`/g)].map(
+        ([, line]) => line ?? "",
+      ),
     );
     expect(quoted.length).toBeGreaterThan(10);
     for (const line of quoted) expect(source).toContain(line);
