@@ -54,7 +54,7 @@ export function check(facts: RequestFacts, deps: CheckDeps): Checked | Promise<C
   if (route.mcp.kind === "client") return checkClientRoute(facts, route, deps);
   // A service worker could control every page of the host, including the issuer's.
   if (facts.headers["service-worker"] !== undefined)
-    return deny(route, 403, "service_worker", "an MCP server's answer cannot be a service worker");
+    return deny(route, 403, "service_worker", "an MCP server's response cannot be a service worker");
   if (facts.method === "OPTIONS")
     return { decision: cors.preflight(facts, route), reason: "preflight", route };
 
@@ -173,7 +173,7 @@ function withCredential(
             route,
             403,
             "no_credential",
-            `this caller can have no credential for this server: ${credential.reason}`,
+            `this caller cannot have a credential for this server: ${credential.reason}`,
           ),
           ...issuedTo(caller),
         };

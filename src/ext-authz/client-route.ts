@@ -5,7 +5,7 @@ import type { RequestFacts } from "./request.ts";
 import { type CheckDeps, type Checked, type SignedIn, when } from "./stage.ts";
 import { upstreamHeaders } from "./upstream-headers.ts";
 
-/** A request to an application behind a client route: a browser session is required, and an external token for the MCP routes is added. */
+/** A request to an application behind a client route: requires a browser session, and adds an external token for the MCP routes. */
 export function checkClientRoute(
   facts: RequestFacts,
   route: Route,

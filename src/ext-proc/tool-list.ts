@@ -91,7 +91,7 @@ function eventStream(
 
 /** JSON-RPC's internal error: the call may have succeeded, but its result cannot be passed on. */
 function tooLong(id: JsonRpcId | null, maxBytes: number, requestId: string): string {
-  const message = `The server's list of tools is longer than ${maxBytes} bytes: the gateway's limits.tool_list_bytes.`;
+  const message = `The server's list of tools is longer than the gateway's limits.tool_list_bytes (${maxBytes} bytes).`;
   const data = { request_id: requestId, reason: "tools_list_too_long" };
   return JSON.stringify({ jsonrpc: "2.0", id, error: { code: -32603, message, data } });
 }

@@ -21,8 +21,8 @@ addEventListener("install", () => skipWaiting());
 addEventListener("activate", (event) => event.waitUntil(clients.claim()));
 addEventListener("fetch", (event) => {
   if (event.request.mode !== "navigate") return;
-  const told = fetch("/app/seen", { method: "POST", body: event.request.url });
-  event.respondWith(told.then(() => fetch(event.request)));
+  const reported = fetch("/app/seen", { method: "POST", body: event.request.url });
+  event.respondWith(reported.then(() => fetch(event.request)));
 });`;
 
 describe("a malicious application on the host of an MCP route", () => {
@@ -150,7 +150,7 @@ describe("a malicious application on the host of an MCP route", () => {
 
   it("she can still connect: the issuer's host asks, and a pop-up on the server's origin shows the result", async () => {
     const opened = alice.context.waitForEvent("page");
-    const told = alice.page.evaluate(
+    const reported = alice.page.evaluate(
       (url) =>
         new Promise<{ origin: string; data: unknown }>((resolve) => {
           window.addEventListener("message", ({ origin, data }) => resolve({ origin, data }), { once: true });
@@ -166,7 +166,7 @@ describe("a malicious application on the host of an MCP route", () => {
       // It may close itself before its load event.
       if (!popup.isClosed()) throw error;
     });
-    expect(await told).toEqual({
+    expect(await reported).toEqual({
       origin: "https://everything.test",
       data: { type: "mcp_connect", route: "everything", connected: true },
     });

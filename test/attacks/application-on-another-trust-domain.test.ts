@@ -33,8 +33,8 @@ describe("an application on the host of another trust domain", () => {
   it.each(["https://notes.test/chat", "https://notes.test:8443"])(
     "on the host of an MCP route, where its script could connect: rejected unless the operator allows it (%s)",
     (from) => {
-      const told = /from: notes\.test is the host of the .*shares_host: true/;
-      const reported = [expect.stringMatching(told)];
+      const message = /from: notes\.test is the host of the .*shares_host: true/;
+      const reported = [expect.stringMatching(message)];
       expect(problemsOf(head + application(from) + server)).toEqual(reported);
       expect(problemsOf(head + server + application(from))).toEqual(reported);
       expect(problemsOf(head + application(from, "{shares_host: true}") + server)).toEqual([]);

@@ -50,25 +50,25 @@ describe("an upstream that names another party's authorization server", () => {
       body: { resource: evilMcp, authorization_servers: [issuer], scopes_supported: ["everything"] },
     });
   }
-  const stranger = async () => shared.browser();
+  const newBrowser = async () => shared.browser();
 
   it("one that belongs to another route is rejected, and the error names the key: even before anyone has connected there", async () => {
-    const page = await shared.connect(await stranger(), "alice", "evil");
+    const page = await shared.connect(await newBrowser(), "alice", "evil");
     expect(page.url.searchParams.get("connect_error_description")).toContain("authorization_server_url");
     expect(shared.honest.tokenRequests).toEqual([]);
   });
 
   it("the first route cannot lock out the route on the server's own site", async () => {
-    await shared.connect(await stranger(), "bob", "evil");
-    const page = await shared.connect(await stranger(), "alice", "honest");
+    await shared.connect(await newBrowser(), "bob", "evil");
+    const page = await shared.connect(await newBrowser(), "alice", "honest");
     expect(page.url.href).toBe(connected);
-    const again = await shared.connect(await stranger(), "alice", "evil");
+    const again = await shared.connect(await newBrowser(), "alice", "evil");
     expect(again.url.searchParams.get("connect_error")).toBe("server_error");
   });
 
   it("no upstream may name the company's sign-in provider", async () => {
     names("evil-provider", shared.stack.openid.issuer);
-    const page = await shared.connect(await stranger(), "alice", "evil-provider");
+    const page = await shared.connect(await newBrowser(), "alice", "evil-provider");
     expect(page.url.searchParams.get("connect_error_description")).toContain("signs people in");
   });
 
@@ -79,7 +79,7 @@ describe("an upstream that names another party's authorization server", () => {
     const honestPage = `${honest.url}/authorize`;
     const metadata = { ...evil.metadata, issuer, authorization_endpoint: honestPage };
     evil.on("/.well-known/oauth-authorization-server", { body: metadata });
-    const page = await shared.connect(await stranger(), "alice", "evil-page");
+    const page = await shared.connect(await newBrowser(), "alice", "evil-page");
     expect(page.url.searchParams.get("connect_error_description")).toContain("already serves another route");
     expect(evil.registered).toEqual([]);
   });

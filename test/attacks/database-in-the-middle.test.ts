@@ -17,13 +17,13 @@ let folder: string;
 let server: PostgresServer;
 let plain: PostgresServer;
 let ours: CertificateAuthority;
-let strangers: CertificateAuthority;
+let foreignCa: CertificateAuthority;
 
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), "database-tls-"));
   await chmod(folder, 0o755);
   ours = await certificateAuthority(join(folder, "ours"));
-  strangers = await certificateAuthority(join(folder, "strangers"));
+  foreignCa = await certificateAuthority(join(folder, "foreignCa"));
   const own = join(folder, "server");
   await mkdir(own, { mode: 0o755 });
   const files = { certificate: join(own, "tls.pem"), key: join(own, "key.pem") };
@@ -77,7 +77,7 @@ describe("an impostor of the database", () => {
 
   test("a certificate of another CA is rejected", async () => {
     const tls = "verify-full";
-    expect(await open(withHost("localhost"), { tls, tlsCa: strangers.files.ca })).toBe(
+    expect(await open(withHost("localhost"), { tls, tlsCa: foreignCa.files.ca })).toBe(
       "database_tls_invalid",
     );
     expect(await open(withHost("localhost"), { tls })).toBe("database_tls_invalid");
@@ -96,7 +96,7 @@ describe("an impostor of the database", () => {
 
   test("database.tls takes precedence over the URL", async () => {
     const lax = withHost("localhost", "?sslmode=no-verify");
-    expect(await open(lax, { tls: "verify-full", tlsCa: strangers.files.ca })).toBe("database_tls_invalid");
+    expect(await open(lax, { tls: "verify-full", tlsCa: foreignCa.files.ca })).toBe("database_tls_invalid");
     expect(await open(`${plain.url}?sslmode=disable`, { tls: "verify-full" })).toBe("database_tls_invalid");
   });
 });
@@ -107,7 +107,7 @@ sign_in: {providers: [{issuer: https://id.test, client_id: c}]}
 database: ${database}
 routes: [{from: https://a.test, to: https://b.test/mcp, mcp: {server: {}}, policy: [{allow: {and: [{accept: true}]}}]}]
 `;
-  const told = (database: string) => problemsOf(file(database)).filter((one) => one.includes("database"));
+  const warnings = (database: string) => problemsOf(file(database)).filter((one) => one.includes("database"));
 
   test.each([
     ["{url: 'postgres://u@db.internal/mcp'}", "not encrypted"],
@@ -118,7 +118,7 @@ routes: [{from: https://a.test, to: https://b.test/mcp, mcp: {server: {}}, polic
     ["{url: 'postgres://u@localhost/mcp', listen_url: 'postgres://u@db.internal/mcp'}", "not encrypted"],
     ["{tls_ca: /ca.pem}", "nothing is verified"],
   ])("%s: %s", (database, message) => {
-    expect(told(database).join("\n")).toContain(message);
+    expect(warnings(database).join("\n")).toContain(message);
   });
 
   test.each([
@@ -128,6 +128,6 @@ routes: [{from: https://a.test, to: https://b.test/mcp, mcp: {server: {}}, polic
     "{url: 'postgres://u@db.internal/mcp?sslmode=verify-full'}",
     "{url: 'postgres://u@db.internal/mcp?sslmode=require'}",
   ])("no warning for %s", (database) => {
-    expect(told(database)).toEqual([]);
+    expect(warnings(database)).toEqual([]);
   });
 });

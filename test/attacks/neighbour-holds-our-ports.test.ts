@@ -25,7 +25,7 @@ import { createTestDatabase } from "../support/postgres.ts";
 const secret = "s".repeat(43);
 const secretHeader = "x-mcp-auth-secret";
 /** Far more than any timeout of the sidecar; nothing waits this long unless a defense is missing. */
-const patience = { timeout: 60_000, interval: 100 };
+const longTimeout = { timeout: 60_000, interval: 100 };
 const mib = 1024 * 1024;
 
 let folder: string;
@@ -120,11 +120,11 @@ test("a neighbor watches the sidecar's health on thousands of streams: few stay 
   for (const { stream } of calls) stream.end(message(Buffer.alloc(0)));
   await vi.waitFor(
     () => expect(calls.every(({ answered, closed }) => answered || closed)).toBe(true),
-    patience,
+    longTimeout,
   );
   await vi.waitFor(
     () => expect(calls.filter(({ closed }) => !closed).length).toBeLessThanOrEqual(1000),
-    patience,
+    longTimeout,
   );
   await envoyIsServed();
 });
@@ -135,7 +135,7 @@ test.each([healthCheck, watch, check, process])(
     const bomb = gzipSync(Buffer.alloc(15 * mib));
     const one = call(session(), path, { "grpc-encoding": "gzip" });
     one.stream.end(message(bomb, { compressed: true }));
-    await vi.waitFor(() => expect(one.closed).toBe(true), patience);
+    await vi.waitFor(() => expect(one.closed).toBe(true), longTimeout);
     expect(one.status).toBe("16");
   },
 );
@@ -147,7 +147,7 @@ test.each([healthCheck, watch, check, process])(
     const calls = sessions.flatMap((one) => Array.from({ length: 10 }, () => call(one, path)));
     const start = message(Buffer.alloc(mib), { announced: 15 * mib });
     for (const { stream } of calls) written(stream, start);
-    await vi.waitFor(() => expect(calls.some(({ status }) => status === "8")).toBe(true), patience);
+    await vi.waitFor(() => expect(calls.some(({ status }) => status === "8")).toBe(true), longTimeout);
     await envoyIsServed();
   },
 );
@@ -161,15 +161,15 @@ test("a neighbor starts calls without finishing them: they are ended", async () 
   const requestHeaders = message(Buffer.from([0x12, 0]));
   const again = setInterval(() => written(waved.stream, requestHeaders), 50);
   closers.push(() => clearInterval(again));
-  await vi.waitFor(() => expect(waved.answered).toBe(true), patience);
+  await vi.waitFor(() => expect(waved.answered).toBe(true), longTimeout);
   // ProcessingRequest { response_headers: {} }, which is answered completely.
   const answered = call(on, process);
   written(answered.stream, message(Buffer.from([0x1a, 0])));
-  await vi.waitFor(() => expect(answered.status).toBe("0"), patience);
+  await vi.waitFor(() => expect(answered.status).toBe("0"), longTimeout);
   await vi.waitFor(() => {
     const all = { ...calls, waved, answered };
     expect(Object.entries(all).flatMap(([name, { closed }]) => (closed ? [] : [name]))).toEqual([]);
-  }, patience);
+  }, longTimeout);
 });
 
 /** A connection on which `bytes` were sent and answered. */
@@ -236,7 +236,7 @@ test.each<[string, number, () => string, Buffer, () => Promise<void>]>([
     before.stream.end(message(Buffer.alloc(0)));
     for (let left = most + 200; left > 0; left -= 200)
       await Promise.all(Array.from({ length: Math.min(200, left) }, () => answeredOnce(address(), bytes)));
-    await vi.waitFor(served, patience);
+    await vi.waitFor(served, longTimeout);
   },
 );
 
@@ -246,7 +246,7 @@ async function staysOpen(address: string, path: string, bytes: Buffer): Promise<
   closers.push(() => envoy.destroy());
   const proving = call(envoy, path);
   proving.stream.end(message(bytes));
-  await vi.waitFor(() => expect(proving.status).toBe("0"), patience);
+  await vi.waitFor(() => expect(proving.status).toBe("0"), longTimeout);
   const [host, port] = address.split(":");
   const sockets: Socket[] = [];
   for (let left = 2_100; left > 0; left -= 100)
@@ -261,7 +261,7 @@ async function staysOpen(address: string, path: string, bytes: Buffer): Promise<
   // Their oldest connection was closed, so an older unauthenticated one would have been, too.
   await vi.waitFor(
     () => expect(sockets.some(({ closed, readableEnded }) => closed || readableEnded)).toBe(true),
-    patience,
+    longTimeout,
   );
   await new Promise((resolve) => envoy.ping(resolve));
   expect([envoy.closed, envoy.destroyed]).toEqual([false, false]);
@@ -289,10 +289,10 @@ test("a gateway that authenticates only by the context extension: a neighbor's c
   const sessions = Array.from({ length: 8 }, session);
   const calls = sessions.flatMap((one) => Array.from({ length: 10 }, () => call(one, process)));
   for (const { stream } of calls) written(stream, message(Buffer.alloc(mib), { announced: 15 * mib }));
-  await vi.waitFor(() => expect(calls.some(({ status }) => status === "8")).toBe(true), patience);
+  await vi.waitFor(() => expect(calls.some(({ status }) => status === "8")).toBe(true), longTimeout);
   const next = call(envoy, check);
   next.stream.end(message(bytes));
-  await vi.waitFor(() => expect(next.status).toBe("0"), patience);
+  await vi.waitFor(() => expect(next.status).toBe("0"), longTimeout);
 });
 
 test("a gateway whose ext_proc streams authenticate by a check's proof keeps its connection", async () => {

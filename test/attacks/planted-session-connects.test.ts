@@ -28,11 +28,11 @@ describe("a session planted on a route's host: Bob's session in Alice's browser,
   beforeAll(async () => {
     stack = await startE2e();
     chromium = await launch({ publicKeyHash: stack.ca.publicKeyHash, resolve: stack.resolve });
-    bob = await somebody(loginsOfBob(stack));
+    bob = await signedIn(loginsOfBob(stack));
   });
   beforeEach(async () => {
     await alice?.context.close();
-    alice = await somebody(loginsOfAlice(stack));
+    alice = await signedIn(loginsOfAlice(stack));
     // Set in any way: by a header, a script, an extension.
     const value = await session(bob.context, "https://everything.test");
     await alice.context.addCookies([
@@ -46,7 +46,7 @@ describe("a session planted on a route's host: Bob's session in Alice's browser,
   });
 
   /** A browser with a session on the route's host. */
-  async function somebody(logins: Logins) {
+  async function signedIn(logins: Logins) {
     const context = await chromium.newContext();
     const page = await context.newPage();
     page.setDefaultTimeout(60_000);
@@ -61,7 +61,7 @@ describe("a session planted on a route's host: Bob's session in Alice's browser,
     (await context.cookies(url)).find(({ name }) => name === "__Host-mcp_session")?.value ?? "";
   /** Whether this person has connected the server, as shown in another browser of theirs. */
   async function connected(logins: Logins): Promise<boolean> {
-    const { context, page } = await somebody(logins);
+    const { context, page } = await signedIn(logins);
     const listing = await page.evaluate(async () => (await fetch("/.pomerium/mcp/routes")).json());
     await context.close();
     return listing.servers.find(({ name }: { name: string }) => name === "Everything").connected;

@@ -10,7 +10,7 @@ import { type E2e, startE2e } from "../support/e2e.ts";
 import { openThroughEnvoy, throughEnvoy, throughEnvoyHttp2 } from "../support/through-envoy.ts";
 
 /** Far more than any timeout below; nothing waits this long unless a defense is missing. */
-const patience = { timeout: 60_000, interval: 100 };
+const longTimeout = { timeout: 60_000, interval: 100 };
 const mib = 1024 * 1024;
 /** Size of the part of a body that is sent: what Node's client buffers for sixty streams. */
 const bodyBytes = 150_000;
@@ -144,7 +144,7 @@ describe("bodies of unauthenticated clients", () => {
       Array.from({ length: 60 }, () => unfinished(session, "everything.test", headers)),
     );
     expect(await Promise.all(open.map(statusOf))).toEqual(open.map(() => 401));
-    await expect.poll(allocated, patience).toBeLessThan(before + 16);
+    await expect.poll(allocated, longTimeout).toBeLessThan(before + 16);
   });
 
   test("HTTP/1.1: a body that is announced but never sent is 401 at once", async () => {
@@ -274,7 +274,7 @@ describe("bodies of authenticated clients", () => {
     });
     for (const size of [1, 2, 3]) {
       upload.write("x");
-      await expect.poll(() => received[before]?.bytes, patience).toBe(size);
+      await expect.poll(() => received[before]?.bytes, longTimeout).toBe(size);
     }
     upload.end();
     expect(await statusOf(upload)).toBe(200);
@@ -366,7 +366,7 @@ test("bodies that together would fill Envoy's heap are reset, and others are ser
   await watching;
   // Three times the heap was sent; data between two measurements may exceed the limit of 64 MiB.
   expect(peak).toBeLessThan(110);
-  await expect.poll(async () => (await call()).status, patience).toBe(200);
+  await expect.poll(async () => (await call()).status, longTimeout).toBe(200);
 });
 
 /** The connection preface, and SETTINGS. */

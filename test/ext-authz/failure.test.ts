@@ -90,7 +90,7 @@ describe("the outcomes of finding the upstream's credential", () => {
     expect(answer.headers["www-authenticate"]).toBeUndefined();
     expect(JSON.parse(answer.body)).toEqual({
       error: "no_credential",
-      error_description: "this caller can have no credential for this server: service_account",
+      error_description: "this caller cannot have a credential for this server: service_account",
       request_id: expect.any(String),
     });
   });

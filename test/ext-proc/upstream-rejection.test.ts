@@ -214,7 +214,7 @@ describe("an upstream's 401 to a token we injected", () => {
       { kind: "consent", scopes: [], reason: "refused" },
       { kind: "retry", reason: "refreshed" },
       { kind: "unavailable", retryAfterSeconds: 1, reason: "server_error" },
-      { kind: "give_up", status: 502, reason: "token_rejected_again", message: "in vain" },
+      { kind: "give_up", status: 502, reason: "token_rejected_again", message: "a retry does not help" },
       { kind: "untouched", reason: "granted_already" },
     ];
     for (const status of [401, 403]) {

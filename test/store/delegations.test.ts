@@ -60,7 +60,7 @@ describeStore("delegated connections", (store) => {
   });
 
   it.each([
-    ["somebody else", { ownerId: "company/bob" }],
+    ["another owner", { ownerId: "company/bob" }],
     ["a route that was not requested", { routeId: "mail" }],
     ["an upstream where the owner has no connection", { upstream: "https://other.example.com/mcp" }],
     ["an unknown account", { grantId: "nobody" }],

@@ -147,8 +147,8 @@ describe.each(["postgres", "embedded"] as const)("encryption at rest, on %s", (k
     };
     expect(await store.rotateEncryptionKeys()).toEqual(rewritten);
     // The audit event has no user, but records what was done.
-    const told = await store.auditEvents({ action: "encryption_key.rotated", limit: 10 });
-    expect(told.map(({ detail }) => detail)).toEqual([{ ...rewritten, newest: "k2" }]);
+    const events = await store.auditEvents({ action: "encryption_key.rotated", limit: 10 });
+    expect(events.map(({ detail }) => detail)).toEqual([{ ...rewritten, newest: "k2" }]);
     expect(Object.values(await store.rotateEncryptionKeys()).every((count) => count === 0)).toBe(true);
     await beside(async () => {}, makeKeys("k2"));
     expect((await store.upstreamTokens.find(connection))?.refreshToken).toBe("secret-refresh-token");

@@ -31,14 +31,14 @@ test("of many processes that find a stale lock, one gets the directory", async (
     }),
   );
   const lines = children.map((child) => {
-    const told: string[] = [];
-    child.stdout.on("data", (chunk) => told.push(...String(chunk).split("\n").filter(Boolean)));
-    return told;
+    const output: string[] = [];
+    child.stdout.on("data", (chunk) => output.push(...String(chunk).split("\n").filter(Boolean)));
+    return output;
   });
-  await expect.poll(() => lines.every((told) => told[0] === "ready"), { timeout: 60_000 }).toBe(true);
+  await expect.poll(() => lines.every((output) => output[0] === "ready"), { timeout: 60_000 }).toBe(true);
   for (const child of children) child.stdin.write("go\n");
-  await expect.poll(() => lines.every((told) => told.length === 2), { timeout: 60_000 }).toBe(true);
-  const answers = lines.map((told) => told[1]);
+  await expect.poll(() => lines.every((output) => output.length === 2), { timeout: 60_000 }).toBe(true);
+  const answers = lines.map((output) => output[1]);
   for (const child of children) child.stdin.end();
   expect(answers.filter((answer) => answer === "held")).toEqual(["held"]);
   expect(answers.filter((answer) => answer === "embedded_database_in_use").length).toBe(4);

@@ -19,7 +19,7 @@ describeStore("bounded tables", (store) => {
         payload: {},
         expiresAt: inSeconds(60),
       });
-    await store().authorizationServerRecords.upsert({ model: "Client", id: "for ever", payload: {} });
+    await store().authorizationServerRecords.upsert({ model: "Client", id: "permanent", payload: {} });
     await store().authorizationServerRecords.upsert({
       model: "Grant",
       id: "g",
@@ -97,7 +97,7 @@ describeStore("bounded tables", (store) => {
     });
     const left = await store().upstreamTokens.listForUser(connection.userId);
     expect(left.map(({ routeId }) => routeId).sort()).toEqual(["refreshable", "until refused"]);
-    expect(await records.find("Client", "for ever")).toBeDefined();
+    expect(await records.find("Client", "permanent")).toBeDefined();
     expect(await records.find("RefreshToken", "successor")).toBeDefined();
     expect(await records.find("RefreshTokenSuccessor", "used")).toBeUndefined();
     expect(await store().signInSessions.find("company/granted")).toBeDefined();

@@ -27,9 +27,9 @@ describe("two replicas on one Postgres", () => {
   });
 
   it("notifies only of committed changes, not of failed ones", async () => {
-    const { seen, next: told, stop } = changes(there);
+    const { seen, next: notified, stop } = changes(there);
     const version = await here.upstreamTokens.put(upstreamToken(), audit("upstream_token.obtained"));
-    await told;
+    await notified;
     await expect(
       here.signingKeys.rotate(
         signingKey({ privateJwk: { n: 1n } }),

@@ -154,12 +154,12 @@ describeStore("upstream tokens", (store) => {
   });
 
   it("notifies of every change, and of a failed refresh", async () => {
-    const fresh = { ...key, routeId: "told" };
+    const fresh = { ...key, routeId: "notified" };
     const name = connectionKeyName(fresh);
     const mine = (change: Change) => "key" in change && change.key === name;
     const obtained = changes(store(), mine);
     const version = await store().upstreamTokens.put(
-      token({ routeId: "told" }),
+      token({ routeId: "notified" }),
       audit("upstream_token.obtained"),
     );
     expect(await obtained.next).toEqual({ table: "upstream_token", key: name });

@@ -178,7 +178,7 @@ export function listenPostgres(options: {
     report();
     if (connection !== undefined && beats.silentMs() > silenceMs) {
       stalled = true;
-      connection.lost("heartbeats were sent but did not come back");
+      connection.lost("heartbeats were sent but did not return");
     }
     if (beating || connection === undefined) return;
     beating = true;

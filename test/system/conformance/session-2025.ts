@@ -13,7 +13,7 @@ export function session2025(options: SessionOptions): McpSession {
   let transport = newTransport();
   let client = new Client({ name: "conformance", version: "1.0.0" });
 
-  const trip = async () => {
+  const authorize = async () => {
     const { location } = memory;
     if (!location) return false;
     memory.location = undefined;
@@ -29,9 +29,9 @@ export function session2025(options: SessionOptions): McpSession {
         transport = newTransport();
         client = new Client({ name: "conformance", version: "1.0.0" });
         return client.connect(transport);
-      }, trip),
-    listTools: async () => (await withPerson(() => client.listTools(), trip)).tools,
-    callTool: (name) => withPerson(() => client.callTool({ name, arguments: {} }), trip),
+      }, authorize),
+    listTools: async () => (await withPerson(() => client.listTools(), authorize)).tools,
+    callTool: (name) => withPerson(() => client.callTool({ name, arguments: {} }), authorize),
     close: () => client.close(),
   };
 }

@@ -21,7 +21,7 @@ export function session2026(options: SessionOptions): McpSession {
   let transport = newTransport();
   let client = newClient();
 
-  const trip = async () => {
+  const authorize = async () => {
     const { location } = memory;
     if (!location) return false;
     memory.location = undefined;
@@ -36,9 +36,9 @@ export function session2026(options: SessionOptions): McpSession {
         transport = newTransport();
         client = newClient();
         return client.connect(transport);
-      }, trip),
-    listTools: async () => (await withPerson(() => client.listTools(), trip)).tools,
-    callTool: (name) => withPerson(() => client.callTool({ name, arguments: {} }), trip),
+      }, authorize),
+    listTools: async () => (await withPerson(() => client.listTools(), authorize)).tools,
+    callTool: (name) => withPerson(() => client.callTool({ name, arguments: {} }), authorize),
     close: () => client.close(),
   };
 }

@@ -16,7 +16,7 @@ const streamsEach = 20;
  * Many unauthenticated connections, each of which stops in one of six states and is opened again when it is closed, while others
  * work.
  */
-export const slowStrangers: Fault = {
+export const slowUnauthenticated: Fault = {
   name: "slow unauthenticated connections",
   short: true,
   async run(scene) {
@@ -27,7 +27,7 @@ export const slowStrangers: Fault = {
     const calls = await workers(scene, people);
     // Each has already called once, so that two hundred simultaneous first calls are not measured.
     for (const call of calls) await observe(scene.fetch, call);
-    const crowd = strangers(scene, size);
+    const crowd = unauthenticatedClients(scene, size);
     let heap = 0;
     const watching = new AbortController();
     const watched = (async () => {
@@ -60,7 +60,7 @@ async function workers(scene: Scene, count: number) {
 }
 
 /** Keeps `size` connections open, a sixth of each kind. */
-function strangers({ edge }: Pick<Scene, "edge">, size: number) {
+function unauthenticatedClients({ edge }: Pick<Scene, "edge">, size: number) {
   const open = new Set<Socket>();
   const sessions = new Set<ClientHttp2Session>();
   let opened = 0;

@@ -1,7 +1,7 @@
 import type { RotatingAuthorizationServer } from "./rotating-authorization-server.ts";
 
 /** Addresses of one replica's listeners. */
-export interface Doors {
+export interface Listeners {
   readonly grpc: string;
   readonly http: string;
   readonly admin: string;
@@ -23,8 +23,8 @@ export const resourceOf = (routeId: string) => `https://${publicHost}/${routeId}
 
 /** Routes that require an upstream token of `server`, and two without: `open`, and `inspected`, whose bodies policy reads. */
 export function worldConfig(options: {
-  readonly doors: Doors;
-  readonly all: readonly Doors[];
+  readonly listeners: Listeners;
+  readonly all: readonly Listeners[];
   readonly database: object;
   readonly server: Pick<RotatingAuthorizationServer, "url" | "clientId" | "clientSecret">;
   readonly openid: { readonly issuer: string; readonly clientId: string; readonly clientSecret: string };
@@ -37,7 +37,7 @@ export function worldConfig(options: {
   const { server, openid, tls, upstreamOf } = options;
   return {
     issuer,
-    listen: { ...options.doors, envoy_secret: "what-envoy-proves-itself-with-here-1" },
+    listen: { ...options.listeners, envoy_secret: "what-envoy-proves-itself-with-here-1" },
     database: options.database,
     encryption: { keys: [{ kid: "k1", env: keyVariables.k1 }] },
     sign_in: {

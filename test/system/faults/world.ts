@@ -30,9 +30,9 @@ import {
 } from "./rotating-authorization-server.ts";
 import { createSeed, type Seed } from "./seed.ts";
 import {
-  type Doors,
   issuer,
   keyVariables,
+  type Listeners,
   publicHost,
   resourceOf,
   type WorldConfig,
@@ -146,7 +146,7 @@ async function build(
     return url.href;
   };
 
-  const all: Doors[] = [];
+  const all: Listeners[] = [];
   const replicas: Replica[] = [];
   for (let index = 0; index < options.replicas; index++) {
     const [grpc, http, admin] = [await freePort(), await freePort(), await freePort()].map(loopback);
@@ -170,9 +170,9 @@ async function build(
     );
   }
   const writeRoutes: World["writeRoutes"] = async (change = (same) => same) => {
-    for (const [index, doors] of all.entries()) {
+    for (const [index, listeners] of all.entries()) {
       const config = worldConfig({
-        doors,
+        listeners,
         all,
         database: embeddedDir === undefined ? {} : { dir: embeddedDir },
         server,

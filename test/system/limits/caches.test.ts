@@ -29,10 +29,10 @@ const evicted = async (cache: string) =>
 /** Signs a person in; resolves when the change notification has arrived, which would evict cache entries. */
 async function signedIn(index: number): Promise<string> {
   const userId = `idp/person-${index}`;
-  const told = changes(checks.store, (change) => "userId" in change && change.userId === userId);
+  const notified = changes(checks.store, (change) => "userId" in change && change.userId === userId);
   await checks.signedIn({ userId, subject: `person-${index}` });
-  await told.next;
-  told.stop();
+  await notified.next;
+  notified.stop();
   return userId;
 }
 
