@@ -17,7 +17,7 @@ const parts = new Map(
 );
 
 describe("docs/applications.md", () => {
-  it("has a good routes file", () => {
+  it("has a valid routes file", () => {
     const [, routes = ""] = /```yaml\n.*?routes:\n(.*?)```/s.exec(page) ?? [];
     const { table, problems } = load(routes);
     expect(problems).toEqual([]);
