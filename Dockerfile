@@ -1,8 +1,8 @@
-# Built in two steps: the second has neither npm nor a shell's worth of caches, and runs as nobody in particular.
+# Built in two stages: the second has neither npm nor caches, and runs as an unprivileged user.
 FROM node:24.21.0-bookworm-slim AS packages
 WORKDIR /app
 COPY package.json package-lock.json ./
-# The package `node` brings Node to machines without it; the image has its own.
+# The npm package `node` is for machines without Node.js; the image has its own.
 RUN npm ci --omit=dev --ignore-scripts --no-audit --no-fund \
  && rm -rf node_modules/node node_modules/node-bin-* node_modules/.bin/node
 
@@ -17,7 +17,7 @@ COPY package.json ./
 COPY migrations ./migrations
 COPY proto ./proto
 COPY src ./src
-# Needs no writable file system: state is in Postgres. The embedded database wants a volume at database.dir.
+# Needs no writable file system: state is in Postgres. The embedded database needs a volume at database.dir.
 USER 65532:65532
 EXPOSE 50051 8080 9090
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s --retries=3 \

@@ -12,11 +12,11 @@ interface McpServer {
 }
 
 /**
- * A web application behind a client route (docs/applications.md): it has no sign-in, no OAuth client and no token store of its
- * own. Every request brings the signed-in person's token; with it the application lists that person's MCP servers, sends the
- * browser to connect one, calls tools, and gives connections up.
+ * A web application behind a client route (docs/applications.md), without sign-in, OAuth client or token store. Every request carries the
+ * signed-in user's external token. With it, the application lists the user's MCP servers, redirects the browser to connect one, calls tools,
+ * and disconnects servers.
  *
- * @param options.publicUrl the client route's `from`: where browsers reach this application, and it the gateway.
+ * @param options.publicUrl the client route's `from`: where browsers reach this application, and this application the gateway.
  */
 export function exampleApplication(options: { publicUrl: string; fetch?: typeof fetch }): Server {
   const { publicUrl, fetch = globalThis.fetch } = options;
@@ -25,7 +25,7 @@ export function exampleApplication(options: { publicUrl: string; fetch?: typeof 
   // docs: list
   async function list(token: string): Promise<McpServer[]> {
     const response = await fetch(gateway("routes"), { headers: { authorization: `Bearer ${token}` } });
-    if (!response.ok) throw new Error(`the listing answered ${response.status}`);
+    if (!response.ok) throw new Error(`the list of servers could not be read: HTTP ${response.status}`);
     const { servers } = (await response.json()) as { servers: McpServer[] };
     return servers;
   }
@@ -60,7 +60,7 @@ export function exampleApplication(options: { publicUrl: string; fetch?: typeof 
       headers: { authorization: `Bearer ${token}`, "content-type": "application/json" },
       body: JSON.stringify({ routes: [url] }),
     });
-    if (!response.ok) throw new Error(`giving up the connection answered ${response.status}`);
+    if (!response.ok) throw new Error(`the server could not be disconnected: HTTP ${response.status}`);
   }
   // docs: end
 
@@ -91,7 +91,7 @@ export function exampleApplication(options: { publicUrl: string; fetch?: typeof 
 
   async function serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const url = new URL(request.url ?? "/", publicUrl);
-    // The gateway lets nobody through without a session. Without a server to use, there is a person but no token.
+    // Requests without a session do not get here. A user without any server to use has no token.
     const token = /^Bearer (\S+)$/.exec(request.headers.authorization ?? "")?.[1];
     if (!token) return page(response, "<h1>Your servers</h1><p>There is no server you may use.</p>");
     if (request.method === "POST" && url.pathname === "/disconnect") {

@@ -1,6 +1,7 @@
 import { createAuthorizationServer } from "./authorization-server/create-authorization-server.ts";
 import type { CurrentRoutes } from "./config/route-table.ts";
-import { createSafeFetch, type ResolveHost } from "./egress/safe-fetch.ts";
+import type { ResolveHost } from "./egress/resolve-host.ts";
+import { createSafeFetch } from "./egress/safe-fetch.ts";
 import { createAssertions } from "./external-tokens/assertions.ts";
 import { createExternalTokens } from "./external-tokens/create-external-tokens.ts";
 import { createMetadataProofs } from "./external-tokens/metadata-proofs.ts";

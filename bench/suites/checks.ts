@@ -95,7 +95,7 @@ export const checks: Suite = async ({ world, cores, upstream, rounds, progress }
     tables: [
       {
         title: "Checks",
-        note: `A check of ${message.length.toLocaleString("en")} bytes with 25 headers, an ES256 TE and an encrypted TI of 800 bytes; four connections, closed loop, rounds of ${roundMs} ms; the server alone on one core. \`ratio\`: throughput against the no-op server's, round by round.`,
+        note: `A check of ${message.length.toLocaleString("en")} bytes with 25 headers, an ES256 external token and an encrypted upstream token of 800 bytes; four connections, closed loop, rounds of ${roundMs} ms; the server alone on one core. \`ratio\`: throughput relative to the no-op server, round by round.`,
         lines,
       },
     ],

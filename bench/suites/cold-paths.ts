@@ -10,7 +10,7 @@ import type { Suite } from "./suite.ts";
 
 const count = 150;
 
-/** What the first one pays: of a token, of a connection, after a TI's end, of a process. */
+/** The cost of the first check: of a token, of a connection, after an upstream token expired, of a process. */
 export const coldPaths: Suite = async ({ world, cores, upstream, rounds, progress }) => {
   const tokenEndpoint = `${upstream}/token`;
   const file = await world.routesFile("cold-paths", {
@@ -71,12 +71,12 @@ export const coldPaths: Suite = async ({ world, cores, upstream, rounds, progres
       tables: [
         {
           title: "Cold paths",
-          note: `${count} checks one after the other, everything else idle; Postgres on the other core. A first check of a token verifies its signature, asks for its grant and signs an assertion; of a connection reads and decrypts the TI too; a refresh takes a lease, asks the upstream's token endpoint (on loopback) and writes.`,
+          note: `${count} checks one after the other, with no other load; Postgres on the other core. The first check of a token verifies its signature, reads its grant and signs an assertion; the first one of a connection also reads and decrypts the upstream token; a refresh takes a lease, calls the upstream's token endpoint (on loopback) and writes.`,
           lines: [
             line("warm", warm),
             line("first of a token", firstOfToken),
             line("first of a token and a connection", firstOfConnection),
-            line("first after the TI's end: a refresh", refreshed),
+            line("first after the upstream token expired: a refresh", refreshed),
             {
               name: "start-up to ready",
               figures: { "p50 ms": figure(starts), "p99 ms": Math.max(...starts), errors: 0 },

@@ -13,7 +13,7 @@ import type { Suite } from "./suite.ts";
 const most = 5000;
 const roundMs = 2000;
 const warmConnections = 1000;
-/** Of a hundred checks, one is the first of its connection, and of a thousand one finds its TI at its end. */
+/** One check in a hundred is the first of its connection; one in a thousand finds its upstream token expired. */
 const coldEvery = 100;
 const refreshEvery = 1000;
 const revocationsPerSecond = 5;
@@ -98,7 +98,7 @@ export const mixedLoad: Suite = async ({ world, cores, upstream, rounds, progres
       tables: [
         {
           title: "Mixed load",
-          note: `${perSecond.toLocaleString("en")} checks a second over ${warmConnections.toLocaleString("en")} connections on 10 routes, alone and with 1% first checks of a connection, 0.1% refreshes and ${revocationsPerSecond} revocations a second. Nothing is pinned to a core.`,
+          note: `${perSecond.toLocaleString("en")} checks per second over ${warmConnections.toLocaleString("en")} connections on 10 routes, alone and with 1% first checks of a connection, 0.1% refreshes and ${revocationsPerSecond} revocations per second. Nothing is pinned to a core.`,
           lines: [
             roundsLine("all warm", measured.warm),
             roundsLine("with cold ones, refreshes and revocations", measured.mixed),

@@ -99,7 +99,7 @@ export const responsePath: Suite = async ({ rounds, progress }) => {
     metadataProofs: {
       verify: () => true,
       spend: () => true,
-      provePlace: () => "",
+      proveUpstreamPath: () => "",
       cookiePrefixes: () => ["mcp_up_"],
     },
     logger: createLogger({ level: "silent" }),

@@ -52,7 +52,7 @@ async function byConnections(deps: SuiteDeps) {
     const made = await deps.world.connections(count, { routes: 10, tokenEndpoint: `${deps.upstream}/token` });
     checks.push(...made.map(prepareCheck));
   }
-  // One process, asked for ever more connections.
+  // One process, with a growing number of connections.
   const subject = await start(deps, "connections", 10, []);
   onAllCores(false);
   const lines: Line[] = [];
@@ -149,7 +149,7 @@ async function byProcesses(deps: SuiteDeps) {
     return {
       table: {
         title: "Scale: processes",
-        note: "This machine has two cores, and the load generator needs some of one: two processes cannot each have one to themselves. What can be shown is what a check costs, in CPU time of its process, while both are asked at the same time: `checks per CPU second` adds up what either would do with a whole core. It falls short of the double only if they stood in each other's way (locks, the database, the heartbeat).",
+        note: "This machine has two cores, and the load generator needs part of one: two processes cannot have a core each. The figure is therefore the CPU time per check while both processes serve at the same time: `checks per CPU second` adds up what each would do with a whole core. It stays below twice the figure of one process only if the processes obstruct each other (locks, the database, the heartbeat).",
         lines: [
           { name: "one process", figures: { "checks per CPU second": figure(measured.alone), ratio: 1 } },
           {
@@ -254,7 +254,7 @@ async function missesOf({ admin }: RunningSidecar): Promise<number> {
 function scaleTable(what: string, lines: readonly Line[]) {
   return {
     title: `Scale: ${what}`,
-    note: `Warm checks over all of them by turns, ${concurrency} at a time on four connections; \`ratio\`: throughput against the fewest. Caches are large enough for all (\`limits\` in the routes file); a miss would be a first check again. Without identity assertions, which are signed anew every 150 s.`,
+    note: `Warm checks over all of them in turn, ${concurrency} at a time on four connections; \`ratio\`: throughput relative to the smallest. Caches are large enough for all (\`limits\` in the routes file); a miss would be a first check again. Without identity assertions, which are signed again every 150 s.`,
     lines,
   };
 }

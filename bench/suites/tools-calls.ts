@@ -92,7 +92,7 @@ export const toolsCalls: Suite = async ({ world, cores, upstream, rounds, progre
       tables: [
         {
           title: "tools/call through Envoy",
-          note: `A POST of a \`tools/call\` and its JSON answer over TLS, ${connections} connections, Envoy with one worker; nothing is pinned to a core. At a fixed rate a call counts from when it was due. \`CPU µs/call\`: the sidecar's.`,
+          note: `A POST of a \`tools/call\` and its JSON response over TLS, ${connections} connections, Envoy with one worker; nothing is pinned to a core. At a fixed rate, a call is timed from when it was due. \`CPU µs/call\` is the sidecar's.`,
           lines: table,
         },
       ],

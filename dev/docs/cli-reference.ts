@@ -1,6 +1,6 @@
 import type { Command, Option } from "commander";
 
-/** Markdown that describes `program`: its own options, every command, their arguments, options and defaults. */
+/** Markdown that describes `program`: its options, and every command with arguments, options and defaults. */
 export function cliReference(program: Command): string {
   const commands = program.commands.flatMap((command) =>
     command.commands.length === 0 ? [command] : [...command.commands],
@@ -8,7 +8,7 @@ export function cliReference(program: Command): string {
   return [
     "# Command line",
     "",
-    "Made from the program itself by `make docs`; a test compares. Every command ends with 0 when it did what it was asked.",
+    "Generated from the program by `make docs`; a test compares them. Every command exits with 0 on success.",
     "",
     "Without a command:",
     "",
@@ -38,24 +38,32 @@ function section(command: Command): string[] {
     "",
     ...command.registeredArguments
       .filter(({ description }) => description)
-      .map((argument) => `- \`${argument.name()}\`: ${argument.description}`),
+      .map(
+        (argument) => `- \`${argument.name()}\`: ${argument.description}${choicesOf(argument.argChoices)}`,
+      ),
     ...(command.registeredArguments.some(({ description }) => description) ? [""] : []),
     ...(command.options.length > 0 ? optionTable(command.options) : []),
   ];
 }
 
 function optionTable(options: readonly Option[]): string[] {
-  const rows = options.map((option) => {
-    const value: unknown = option.defaultValueDescription ?? option.defaultValue;
-    const more = [
-      option.mandatory ? "required" : "",
-      option.argChoices ? `one of ${option.argChoices.join(", ")}` : "",
-      option.envVar ? `environment: \`${option.envVar}\`` : "",
-      value === undefined || value === false ? "" : `default: \`${String(value)}\``,
-    ].filter(Boolean);
-    return `| \`${option.flags}\` | ${option.description}${more.length > 0 ? ` (${more.join("; ")})` : ""} |`;
-  });
+  const rows = options
+    .filter(({ hidden }) => !hidden)
+    .map((option) => {
+      const value: unknown = option.defaultValueDescription ?? option.defaultValue;
+      const more = [
+        option.mandatory ? "required" : "",
+        option.argChoices ? `one of ${option.argChoices.join(", ")}` : "",
+        option.envVar ? `environment: \`${option.envVar}\`` : "",
+        value === undefined || value === false ? "" : `default: \`${String(value)}\``,
+      ].filter(Boolean);
+      return `| \`${option.flags}\` | ${option.description}${more.length > 0 ? ` (${more.join("; ")})` : ""} |`;
+    });
   return ["| option | meaning |", "|---|---|", ...rows, ""];
+}
+
+function choicesOf(choices?: readonly string[]): string {
+  return choices ? ` (one of ${choices.join(", ")})` : "";
 }
 
 function nameOf(command: Command): string {

@@ -3,7 +3,7 @@ import { derivedRouteId } from "../config/build-route.ts";
 import type { LiveConfig } from "../config/live-config.ts";
 import type { Problem } from "../config/problems.ts";
 import { type CurrentRoutes, createRouteTable } from "../config/route-table.ts";
-import type { Route } from "../model/route.ts";
+import { consentAuth, type Route } from "../model/route.ts";
 import type { Store } from "../store/store.ts";
 import type { StoredRoute } from "../store/stored-routes.ts";
 import { adviceFor } from "../upstream-oauth/advice.ts";
@@ -52,8 +52,8 @@ export function createStoredRouteChanges(deps: StoredRouteChangesDeps): StoredRo
 
   /** Runs discovery and client registration before the first user needs them. */
   async function prepare(route: Route, config: Parameters<typeof createRouteTable>[0]): Promise<void> {
-    const auth = route.mcp.kind === "server" ? route.mcp.auth : undefined;
-    if (auth?.type !== "oauth" || auth.clientId !== undefined || !route.enabled) return;
+    const auth = consentAuth(route);
+    if (auth === undefined || auth.clientId !== undefined || !route.enabled) return;
     const found = await deps.upstreamOAuth.prepare(route, createRouteTable(config));
     if (found.ok) return;
     const remedy = adviceFor(found.code, route);
@@ -97,7 +97,7 @@ export function createStoredRouteChanges(deps: StoredRouteChangesDeps): StoredRo
       const stored = all.find((one) => one.id === id);
       if (stored === undefined) return rejectFileRoute(id);
       if (version !== undefined && version !== stored.version)
-        throw new AdminError(412, "changed_meanwhile", `the route is now at version ${stored.version}`);
+        throw new AdminError(412, "version_conflict", `the route is now at version ${stored.version}`);
       if (input.id !== undefined && input.id !== id)
         throw new AdminError(400, "id_is_fixed", "an id cannot be changed: connections refer to it");
       const entry = changedEntry(stored.entry, input);
@@ -117,7 +117,7 @@ export function createStoredRouteChanges(deps: StoredRouteChangesDeps): StoredRo
       if (outcome === "changed")
         throw new AdminError(
           409,
-          "changed_meanwhile",
+          "version_conflict",
           "the route was changed by another request: read it again",
         );
       await deps.refresh();

@@ -2,6 +2,7 @@ import { LRUCache } from "lru-cache";
 import Provider, { type KoaContextWithOIDC } from "oidc-provider";
 import { clientAddress } from "../server/http/request.ts";
 import { countPerHour } from "../util/hourly-counts.ts";
+import { SingleFlight } from "../util/single-flight.ts";
 import type { AuthorizationServerDeps } from "./authorization-server.ts";
 import { clientIdFault, readClientMetadata } from "./clients.ts";
 import { orUnavailable } from "./errors.ts";
@@ -46,7 +47,7 @@ export function createClientFetches(
     maxSize: rememberedBytes,
     sizeCalculation: (outcome, url) => url.length + ("body" in outcome ? outcome.body.length : 0) + 512,
   });
-  const underWay = new Map<string, Promise<Outcome>>();
+  const flights = new SingleFlight<Outcome>();
   const counts = countPerHour();
   const limited = new WeakMap<object, number>();
   const faults = new WeakMap<object, string>();
@@ -91,24 +92,20 @@ export function createClientFetches(
 
   async function loadOnce(url: string, init: RequestInit): Promise<Outcome> {
     await enforceLimits(url);
-    const running = underWay.get(url);
+    const running = flights.get(url);
     if (running) return running;
-    if (underWay.size >= limits().clientFetchesAtOnce) throw stop("client_fetches_at_once", 5);
-    const loading = load(url, init)
-      .catch((failure: unknown): Outcome => ({ failure }))
-      .then((outcome) => {
-        const failed = "failure" in outcome || outcome.status !== 200;
-        remembered.set(url, outcome, { ttl: failed ? failureMs : rememberedMs });
-        return outcome;
-      })
-      .finally(() => underWay.delete(url));
-    underWay.set(url, loading);
-    return loading;
+    if (flights.size >= limits().clientFetchesAtOnce) throw stop("client_fetches_at_once", 5);
+    return flights.run(url, async () => {
+      const outcome = await load(url, init).catch((failure: unknown): Outcome => ({ failure }));
+      const failed = "failure" in outcome || outcome.status !== 200;
+      remembered.set(url, outcome, { ttl: failed ? failureMs : rememberedMs });
+      return outcome;
+    });
   }
 
   return {
     async fetch(url, init) {
-      const outcome = remembered.get(url) ?? (await (underWay.get(url) ?? loadOnce(url, init)));
+      const outcome = remembered.get(url) ?? (await (flights.get(url) ?? loadOnce(url, init)));
       if ("failure" in outcome) throw outcome.failure;
       const { status, headers, body } = outcome;
       return new Response([101, 204, 205, 304].includes(status) ? null : body, { status, headers });

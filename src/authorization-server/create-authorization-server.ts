@@ -2,6 +2,7 @@ import Router from "@koa/router";
 import type { Context, Middleware, Next } from "koa";
 import type Provider from "oidc-provider";
 import { openCors, readForm, requestId } from "../server/http/request.ts";
+import { withDeadline } from "../util/deadline.ts";
 import { askForServer, authorizationParameters } from "./ask-for-server.ts";
 import type { AuthorizationServerDeps } from "./authorization-server.ts";
 import { clientSource } from "./clients.ts";
@@ -170,14 +171,10 @@ export function createAuthorizationServer(deps: AuthorizationServerDeps): Author
   }
 
   async function describeClient(id: string) {
-    const unnamed = AbortSignal.timeout(1000);
-    const late = new Promise<undefined>((resolve) =>
-      unnamed.addEventListener("abort", () => resolve(undefined), { once: true }),
-    );
     const found = current()
       .provider.Client.find(id)
       .catch(() => undefined);
-    const client = await Promise.race([found, late]);
+    const client = await withDeadline(found, 1000, () => undefined);
     return { id, name: client?.clientName, source: clientSource(routes().config, id) };
   }
 

@@ -1,7 +1,7 @@
 import type Provider from "oidc-provider";
 import type { Grant, KoaContextWithOIDC } from "oidc-provider";
 import type { Config } from "../config/config.ts";
-import type { Route } from "../model/route.ts";
+import { consentAuth, type Route } from "../model/route.ts";
 import type { ConsentPage } from "../pages/consent-page.ts";
 import type { BrowserSession } from "../sign-in/sign-in.ts";
 import type { ConsentNotice } from "../upstream-oauth/upstream-oauth.ts";
@@ -162,7 +162,7 @@ function redirectTarget(redirectUri: string): ConsentPage["redirect"] {
 }
 
 function upstreamName(route: Route): string {
-  const auth = route.mcp.kind === "server" ? route.mcp.auth : undefined;
-  const asked = auth?.type === "oauth" ? auth.endpoint?.authUrl : undefined;
+  const auth = consentAuth(route);
+  const asked = auth?.endpoint?.authUrl;
   return new URL(asked ?? route.upstream).host;
 }

@@ -11,6 +11,7 @@ import { sendPage } from "../server/http/send-page.ts";
 import type { BrowserSession } from "../sign-in/sign-in.ts";
 import { isRefusal, notConnected, readFailureCode, readUpstreamAnswer } from "../upstream-oauth/failures.ts";
 import type { ConsentNotice } from "../upstream-oauth/upstream-oauth.ts";
+import { withDeadline } from "../util/deadline.ts";
 import type { AuthorizationServerDeps } from "./authorization-server.ts";
 import { consentFacts } from "./grants.ts";
 import { deniedByPolicy, otherPerson } from "./interaction-policy.ts";
@@ -178,11 +179,8 @@ export function createInteractions(deps: AuthorizationServerDeps, provider: () =
 
   /** Where the upstream's consent would lead, if known before the timeout; the connect page looks it up again. */
   async function noticeOf(person: BrowserSession, route: Route): Promise<ConsentNotice | undefined> {
-    const { promise, resolve } = Promise.withResolvers<undefined>();
-    const timer = setTimeout(resolve, noticeTimeoutMs);
-    return Promise.race([deps.upstreamNotice?.(person.userId, route), promise]).finally(() =>
-      clearTimeout(timer),
-    );
+    const notice = deps.upstreamNotice?.(person.userId, route);
+    return notice && withDeadline(notice, noticeTimeoutMs, () => undefined);
   }
 
   /** Handles the submitted consent form. */
@@ -203,9 +201,9 @@ export function createInteractions(deps: AuthorizationServerDeps, provider: () =
       return finish(ctx, interaction, { consent: {} });
     }
     if (decision !== "deny") return forged(ctx);
-    if (allowed) metrics.consents.inc({ kind: "client", outcome: "refused" });
+    if (allowed) metrics.consents.inc({ kind: "client", outcome: "denied" });
     await store.audit({
-      action: "consent.refused",
+      action: "consent.denied",
       userId: person.userId,
       clientId: String(interaction.params.client_id),
       routeId: route?.id,

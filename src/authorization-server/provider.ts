@@ -207,7 +207,7 @@ function report(
   provider.on("revocation.error", rejected);
   provider.on("introspection.error", rejected);
   provider.on("server_error", (ctx, error) => {
-    metrics.errors.inc({ room: "authorization-server", code: "server_error" });
+    metrics.errors.inc({ component: "authorization-server", code: "server_error" });
     logger.error(
       { code: "server_error", reason: error.message, requestId: requestId(ctx.req) },
       "request failed",

@@ -92,7 +92,7 @@ export function createRefreshRotation(
       };
       if (seconds > 0) {
         use.successor = await orUnavailable(
-          records.successorOf(usedId, { action: "refresh_token.repeated", ...whose }),
+          records.successorOf(usedId, { action: "refresh_token.reused", ...whose }),
         );
         if (use.successor !== undefined) return true;
       }

@@ -1,7 +1,7 @@
 import { errors, type KoaContextWithOIDC, type ResourceServer } from "oidc-provider";
 import { askedAt, pathBelow } from "../config/endpoint.ts";
 import type { RouteTable } from "../config/route-table.ts";
-import type { Route } from "../model/route.ts";
+import { consentAuth, type Route } from "../model/route.ts";
 import type { AuthorizationServerDeps } from "./authorization-server.ts";
 import { orUnavailable } from "./errors.ts";
 import { browserRequest } from "./requests.ts";
@@ -126,8 +126,7 @@ export function onlyRouteOf(table: RouteTable, host?: string): Route | undefined
 
 /** `mcp` and the configured scopes of the route's upstream: our challenges name them. */
 function routeScopes(route: Route): readonly string[] {
-  const auth = route.mcp.kind === "server" ? route.mcp.auth : undefined;
-  return ["mcp", ...(auth?.type === "oauth" ? (auth.scopes ?? []) : [])];
+  return ["mcp", ...(consentAuth(route)?.scopes ?? [])];
 }
 
 /** @throws errors.InvalidScope */

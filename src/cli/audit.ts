@@ -5,7 +5,7 @@ import { type CommandOptions, withStore } from "./command.ts";
 const pageSize = 1000;
 
 /**
- * The command `audit`: prints audit events as JSON lines, oldest first.
+ * The command `audit export`: prints audit events as JSON lines, oldest first.
  * @param options.which filters; an event must match all of them
  * @returns the exit code
  */

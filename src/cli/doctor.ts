@@ -67,7 +67,7 @@ export async function doctor(
   });
   if (!outcome.ok) {
     write(
-      `\nUsers cannot ${auth.type === "oauth" ? "connect" : "use this route"}: ${outcome.message} (${outcome.code})\n\nWhat to do\n${wrapped(adviceFor(outcome.code, route))}`,
+      `\nUsers cannot ${auth.mode === "consent" ? "connect" : "use this route"}: ${outcome.message} (${outcome.code})\n\nWhat to do\n${wrapped(adviceFor(outcome.code, route))}`,
     );
     return false;
   }
@@ -79,46 +79,44 @@ export async function doctor(
     return false;
   }
   write(
-    `\n${verdict(auth, outcome)}${notes.length === 0 && auth.type === "oauth" ? " Nothing to do." : ""}\n`,
+    `\n${verdict(auth, outcome)}${notes.length === 0 && auth.mode === "consent" ? " Nothing to do." : ""}\n`,
   );
-  if (outcome.needed && auth.type !== "oauth") write(unseen);
+  if (outcome.needed && auth.mode !== "consent") write(unseen);
   if (notes.length > 0) write(`\nNotes\n${notes.map(wrapped).join("")}`);
   return true;
 }
 
 /** Describes what is configured instead of discovered, and what doctor cannot check. */
 function introduction(auth: UpstreamAuth, redirectUri: string): string {
-  switch (auth.type) {
-    case "none":
-      return "\nupstream_auth is none: calls go to the server without a credential.\n";
-    case "api_key":
-    case "headers":
-      return `\nupstream_auth is ${auth.type}: there is no authorization server to discover.\n`;
-    case "token_exchange":
-    case "client_credentials":
+  switch (auth.mode) {
+    case "static":
+      return auth.headers.length === 0
+        ? "\nupstream_auth is none: calls go to the server without a credential.\n"
+        : `\nupstream_auth is ${auth.type}: there is no authorization server to discover.\n`;
+    case "non_interactive":
       return auth.tokenUrl === undefined
         ? ""
         : `\nupstream_auth is ${auth.type}, with its token_url: nothing is discovered.\n  token          ${auth.tokenUrl}\n`;
-    case "id_jag":
-      return "";
-    case "oauth":
+    case "consent":
       return auth.endpoint === undefined
         ? ""
         : "\nupstream_oauth2.endpoint is given: nothing is discovered.\n" +
             `  authorization  ${auth.endpoint.authUrl}\n  token          ${auth.endpoint.tokenUrl}\n` +
             `${auth.clientId ?? "our client"} must be registered there with this redirect URI; doctor cannot check whether it is.\n` +
             `  redirect URI   ${redirectUri}\n`;
+    default:
+      return auth satisfies never;
   }
 }
 
 function verdict(auth: UpstreamAuth, found: Extract<DiscoveryResult, { ok: true }>): string {
   const server = found.issuer ?? "the server";
   if (!found.needed) {
-    return auth.type === "oauth" || auth.type === "none"
+    return auth.mode === "consent" || (auth.mode === "static" && auth.headers.length === 0)
       ? "The server requires no authorization: users can use this route as it is."
       : "The server accepts the credential of the routes file: users can use this route as it is.";
   }
-  if (auth.type !== "oauth")
+  if (auth.mode !== "consent")
     return `Users do not have to connect: the gateway requests tokens from ${server}.`;
   const scopes = found.scopes.length > 0 ? `, scopes ${found.scopes.join(" ")}` : "";
   return `Users can connect: they are redirected to ${server}${scopes}.`;

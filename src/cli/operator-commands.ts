@@ -1,38 +1,29 @@
-import { type Command, InvalidArgumentError, Option } from "commander";
+import { Argument, type Command, InvalidArgumentError, Option } from "commander";
 import { createFields } from "../config/fields.ts";
 import type { SigningKeyPurpose } from "../store/signing-keys.ts";
 import type { CommandOptions } from "./command.ts";
 
 /**
- * Adds the commands that use the database: `rotate-keys`, `connections`, `grants`, `end-access`, `service-accounts`, `audit`.
- * @param file creates the option `--config`
+ * The operator's commands on what is stored: `rotate-keys`, `rotate-signing-key`, `connections`, `grants`, `end-access`,
+ * `service-accounts`, `audit export`.
+ * @param file makes the option `--config`
  */
 export function addOperatorCommands(
   program: Command,
   file: () => Option,
   commandOptions: (options: { config: string }) => CommandOptions,
 ): void {
+  // `--signing` and what goes with it: the former name of `rotate-signing-key`.
   program
     .command("rotate-keys")
-    .description("re-encrypt stored secrets with the newest encryption key, or create a new signing key")
+    .description("re-encrypt stored secrets with the newest encryption key")
     .addOption(
-      new Option("--signing <purpose>", "create a signing key for this purpose instead").choices([
-        "external_token",
-        "assertion",
-        "upstream_client",
-        "check_metadata",
-      ]),
+      new Option("--signing <purpose>", "rotate the signing key for this purpose")
+        .choices(signingKeyPurposes)
+        .hideHelp(),
     )
-    .addOption(
-      new Option("--publish <duration>", "time between publishing a signing key and signing with it")
-        .default(600, "10m")
-        .argParser(parseSeconds),
-    )
-    .option(
-      "--revoke-old",
-      "revoke the older signing keys and everything they have signed immediately",
-      false,
-    )
+    .addOption(delayOption("--publish <duration>").hideHelp())
+    .addOption(revokeOldOption().hideHelp())
     .addOption(file())
     .action(
       async (options: {
@@ -43,6 +34,24 @@ export function addOperatorCommands(
       }) => {
         const { runRotateKeys } = await import("./rotate-keys.ts");
         process.exitCode = await runRotateKeys({ ...commandOptions(options), ...options });
+      },
+    );
+
+  program
+    .command("rotate-signing-key")
+    .description("create a new signing key; the older keys still verify what they have signed")
+    .addArgument(new Argument("<purpose>", "what the key signs").choices(signingKeyPurposes))
+    .addOption(delayOption("--activate-after <duration>"))
+    .addOption(revokeOldOption())
+    .addOption(file())
+    .action(
+      async (
+        signing: SigningKeyPurpose,
+        options: { config: string; activateAfter: number; revokeOld: boolean },
+      ) => {
+        const { activateAfter: publish, revokeOld } = options;
+        const { runRotateKeys } = await import("./rotate-keys.ts");
+        process.exitCode = await runRotateKeys({ ...commandOptions(options), signing, publish, revokeOld });
       },
     );
 
@@ -169,8 +178,11 @@ export function addOperatorCommands(
       process.exitCode = await runServiceAccounts({ kind: "revoke", name }, commandOptions(options));
     });
 
+  // The default, because `audit` alone is its former name.
   program
     .command("audit")
+    .description("the audit trail")
+    .command("export", { isDefault: true })
     .description("print audit events as JSON lines, oldest first")
     .addOption(
       new Option("--after <id>", "only events after this id, where the last export ended").argParser(parseId),
@@ -201,7 +213,24 @@ export function addOperatorCommands(
     );
 }
 
-const userOption = () => new Option("--user <id>", "only for this user (PROVIDER/SUBJECT)");
+const signingKeyPurposes: SigningKeyPurpose[] = [
+  "external_token",
+  "assertion",
+  "upstream_client",
+  "check_metadata",
+];
+
+const delayOption = (flags: string) =>
+  new Option(flags, "sign with the new key after this time; until then it is only published")
+    .default(600, "10m")
+    .argParser(parseSeconds);
+
+const revokeOldOption = () =>
+  new Option("--revoke-old", "revoke the older keys, and everything they have signed, at once").default(
+    false,
+  );
+
+const userOption = () => new Option("--user <id>", "of this user only: PROVIDER/SUBJECT");
 
 /** The routes file's format: seconds, or 30s, 5m, 1h, 30d. */
 function parseSeconds(value: string): number {

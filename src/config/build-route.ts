@@ -1,18 +1,11 @@
 import { createHash } from "node:crypto";
 import type { z } from "zod";
-import type {
-  ClientSecrets,
-  PolicyNode,
-  PolicyRule,
-  PolicySource,
-  Route,
-  RouteMcp,
-  UpstreamAuth,
-} from "../model/route.ts";
+import type { PolicyNode, PolicyRule, PolicySource, Route, RouteMcp } from "../model/route.ts";
 import { decodedName, queryPairs } from "./paths.ts";
 import type { Reporter } from "./reporter.ts";
 import type { routeSchema } from "./route-schema.ts";
 import type { ConfigPath } from "./source.ts";
+import { buildUpstreamAuth, takesDiscovery } from "./upstream-auth/upstream-auth.ts";
 import { upstreamHash } from "./upstream-urls.ts";
 import { wellKnownTexts } from "./well-known.ts";
 
@@ -27,7 +20,6 @@ export function derivedRouteId(resource: string): string {
 
 type RouteInput = z.output<ReturnType<typeof routeSchema>>;
 type ServerInput = NonNullable<RouteInput["mcp"]["server"]>;
-type OAuthInput = NonNullable<ServerInput["upstream_oauth2"]>;
 
 /**
  * Makes the one record of a route from its checked entry. What its fields contradict in each other is reported;
@@ -169,12 +161,12 @@ function readMcp(input: RouteInput, path: ConfigPath, reporter: Reporter): Route
       "add client_id, or remove endpoint so that it is discovered",
     );
   }
-  const kinds = server?.upstream_auth;
-  const discovered =
-    oauth === undefined
-      ? !kinds || kinds.client_credentials || kinds.id_jag
-      : oauth.endpoint?.auth_url === undefined;
-  if (server?.authorization_server_url !== undefined && !discovered) {
+  const auth = buildUpstreamAuth(
+    { kinds: server?.upstream_auth, oauth },
+    { authorizationServerUrl: server?.authorization_server_url },
+  );
+  const tokenUrl = auth.mode === "non_interactive" ? auth.tokenUrl : undefined;
+  if (server?.authorization_server_url !== undefined && !takesDiscovery(auth)) {
     reporter.error(
       [...at, "server", "authorization_server_url"],
       "nothing is discovered here, so nothing falls back to authorization_server_url",
@@ -183,26 +175,23 @@ function readMcp(input: RouteInput, path: ConfigPath, reporter: Reporter): Route
     );
     return undefined;
   }
-  const looksUp = discovered && kinds?.client_credentials?.token_url === undefined;
+  const looksUp = takesDiscovery(auth) && tokenUrl === undefined;
   const key = server?.expected_issuer !== undefined ? "expected_issuer" : "resource";
   if (!looksUp && (server?.expected_issuer !== undefined || server?.resource === "exact")) {
     const message = `nothing is discovered here, so nothing is compared with ${key}`;
     reporter.error([...at, "server", key], message, "remove it", "key");
     return undefined;
   }
-  if (kinds?.client_credentials?.token_url !== undefined) {
-    const { authorization_server_url: own = server?.authorization_server_url } = kinds.client_credentials;
-    if (own !== undefined)
-      return fail("server", "token_url and authorization_server_url contradict each other", "keep one");
-  }
+  if (auth.mode === "non_interactive" && tokenUrl !== undefined && auth.authorizationServerUrl !== undefined)
+    return fail("server", "token_url and authorization_server_url contradict each other", "keep one");
   if (server?.tools !== undefined && input.tools !== undefined) {
     reporter.error([...path, "tools"], "tools stands in two places", "keep the route's own", "key");
     return undefined;
   }
   const tools = input.tools ?? server?.tools;
-  const auth = readAuth(server, oauth);
   const requestHeaders = readRequestHeaders(server);
-  const twice = requestHeaders.set.find(([name]) => namesOf(auth).includes(name))?.[0];
+  const own = new Set(auth.mode === "static" ? auth.headers.map(([name]) => name) : []);
+  const twice = requestHeaders.set.find(([name]) => own.has(name))?.[0];
   if (twice !== undefined)
     return fail("server", `${twice} is set in two places`, "remove it from request_headers");
   return {
@@ -221,12 +210,6 @@ function readRequestHeaders(server: ServerInput | undefined) {
   const given = server?.request_headers;
   const set = Object.entries(given?.set ?? {}).map(([name, value]) => [name.toLowerCase(), value] as const);
   return { pass: (given?.pass ?? []).map((name) => name.toLowerCase()), set, given: given !== undefined };
-}
-
-/** Headers that a static credential sets. */
-function namesOf(auth: UpstreamAuth): readonly string[] {
-  if (auth.type === "api_key") return [auth.header];
-  return auth.type === "headers" ? Object.keys(auth.headers) : [];
 }
 
 /** An application's route; `undefined` where it is given what only an MCP server's route can have. */
@@ -266,80 +249,6 @@ function readClient(input: RouteInput, path: ConfigPath, reporter: Reporter): Ro
     kind: "client",
     ...(routes === undefined ? {} : { routes }),
     ...(mcp.client?.shares_host ? { sharesHost: true } : {}),
-  };
-}
-
-function readAuth(server: ServerInput | undefined, oauth: OAuthInput | undefined): UpstreamAuth {
-  const kinds = server?.upstream_auth;
-  if (kinds?.none !== undefined) return { type: "none" };
-  if (kinds?.api_key !== undefined) {
-    return { type: "api_key", header: kinds.api_key.header.toLowerCase(), value: kinds.api_key.value };
-  }
-  if (kinds?.headers !== undefined) {
-    const headers = Object.entries(kinds.headers).map(([name, value]) => [name.toLowerCase(), value]);
-    return { type: "headers", headers: Object.fromEntries(headers) };
-  }
-  if (kinds?.token_exchange !== undefined) {
-    const given = kinds.token_exchange;
-    return {
-      type: "token_exchange",
-      tokenUrl: given.token_url,
-      clientId: given.client_id,
-      ...secretsOf(given),
-      authMethod: given.auth_style,
-      subjectToken: given.subject_token,
-      audience: given.audience,
-      scopes: given.scopes,
-    };
-  }
-  if (kinds?.client_credentials !== undefined) {
-    const given = kinds.client_credentials;
-    return {
-      type: "client_credentials",
-      clientId: given.client_id,
-      ...secretsOf(given),
-      authMethod: given.auth_style,
-      tokenUrl: given.token_url,
-      authorizationServerUrl: given.authorization_server_url ?? server?.authorization_server_url,
-      scopes: given.scopes,
-      workloadIdentityFile: given.workload_identity_file,
-    };
-  }
-  if (kinds?.id_jag !== undefined) {
-    const given = kinds.id_jag;
-    return {
-      type: "id_jag",
-      idpTokenUrl: given.idp_token_url,
-      idpClientId: given.idp_client_id,
-      idpClientSecret: given.idp_client_secret,
-      authorizationServerUrl: server?.authorization_server_url,
-      clientId: given.client_id,
-      ...secretsOf(given),
-      authMethod: given.auth_style,
-      scopes: given.scopes,
-    };
-  }
-  const { auth_url: authUrl, token_url: tokenUrl, revocation_url: revocationUrl } = oauth?.endpoint ?? {};
-  return {
-    type: "oauth",
-    clientId: oauth?.client_id,
-    ...secretsOf(oauth ?? {}),
-    ...(authUrl === undefined || tokenUrl === undefined
-      ? {}
-      : { endpoint: { authUrl, tokenUrl, revocationUrl } }),
-    authMethod: oauth?.endpoint?.auth_style,
-    scopes: oauth?.scopes,
-    maxScopes: oauth?.max_scopes,
-    authorizationUrlParams: oauth?.authorization_url_params ?? {},
-    authorizationServerUrl: server?.authorization_server_url,
-  };
-}
-
-function secretsOf(given: Pick<OAuthInput, "client_secret" | "private_key" | "signing_alg">): ClientSecrets {
-  return {
-    clientSecret: given.client_secret,
-    privateKey: given.private_key,
-    signingAlg: given.signing_alg,
   };
 }
 

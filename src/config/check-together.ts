@@ -1,9 +1,9 @@
-import type { Route } from "../model/route.ts";
+import { consentAuth, type Route } from "../model/route.ts";
 import type { Config } from "./config.ts";
 import type { Reporter } from "./reporter.ts";
 import { ownPaths } from "./route-table.ts";
-import { identityProviderOf } from "./sign-in-providers.ts";
 import type { ConfigPath } from "./source.ts";
+import { checkUpstreamAuth } from "./upstream-auth/upstream-auth.ts";
 import { callbackHost, hasOneOAuthRoute, redirectUriByHand } from "./upstream-callback.ts";
 
 /**
@@ -122,7 +122,7 @@ export function checkTogether(
   checkClientDocuments(config, reporter);
   for (const { route, path } of routes) {
     announceCallback(config, route, path, reporter);
-    checkIdentityProvider(config, route, path, reporter);
+    checkUpstreamAuth(config, route, path, reporter);
   }
   for (const { route, path } of routes) {
     if (route.mcp.kind !== "client") continue;
@@ -156,27 +156,14 @@ function checkClientDocuments({ authorizationServer }: Config, reporter: Reporte
   );
 }
 
-/** Which provider gets `idp_client_secret` must be the operator's to say. */
-function checkIdentityProvider(config: Config, route: Route, path: ConfigPath, reporter: Reporter): void {
-  const auth = route.mcp.kind === "server" ? route.mcp.auth : undefined;
-  if (auth?.type !== "id_jag" || auth.idpTokenUrl !== undefined) return;
-  if (config.signIn.providers.length < 2 || identityProviderOf(config, auth)) return;
-  reporter.error(
-    [...path, "mcp", "server", "upstream_auth", "id_jag"],
-    `there are several sign-in providers, and nothing says which of them knows the client ${auth.idpClientId}: its secret is for no other`,
-    "set idp_token_url to the token endpoint of the provider that knows it",
-    "key",
-  );
-}
-
 /**
  * On a host with several OAuth routes each has a callback of its own, and on one that an application shares it is on the issuer's
  * host: what was registered by hand must name it.
  */
 function announceCallback(config: Config, route: Route, path: ConfigPath, reporter: Reporter): void {
-  const auth = route.mcp.kind === "server" ? route.mcp.auth : undefined;
+  const auth = consentAuth(route);
   const moved = callbackHost(config, route) !== route.host;
-  if (auth?.type !== "oauth" || (hasOneOAuthRoute(config, route.host) && !moved)) return;
+  if (auth === undefined || (hasOneOAuthRoute(config, route.host) && !moved)) return;
   const uri = redirectUriByHand(config, route);
   const why = moved
     ? `an application shares ${route.host}, so that this route's redirect URI is on the issuer's host`

@@ -18,7 +18,7 @@ loopback.addSubnet("127.0.0.0", 8, "ipv4");
 loopback.addAddress("::1", "ipv6");
 
 const setSecret =
-  "set listen.envoy_secret (openssl rand -base64 33) and give the same value to Envoy (docs/deployment.md#envoy-proves-itself), or listen on a Unix socket";
+  "set listen.envoy_secret (openssl rand -base64 33) and give the same value to Envoy (docs/deployment.md#authenticating-envoy), or listen on a Unix socket";
 
 /**
  * Every peer authenticates on every TCP listener: gRPC by `envoy_secret` or by client certificates with names, HTTP by

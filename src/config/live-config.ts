@@ -110,10 +110,10 @@ export interface LiveConfig {
 
 /** The part of `telemetry/`'s metrics that is counted here. */
 interface ConfigMetrics {
-  readonly configLoads: { inc(labels: { outcome: "loaded" | "refused" }): void };
+  readonly configLoads: { inc(labels: { outcome: "loaded" | "rejected" }): void };
   readonly configLastLoadSuccessful: { set(value: number): void };
   readonly routes: { set(labels: { source: "file" | "database" }, value: number): void };
-  readonly routesRefused: { set(value: number): void };
+  readonly routesRejected: { set(value: number): void };
 }
 
 /** Doors, routers and stores are made of these once: they stay as they were until a restart, for everybody who asks. */
@@ -165,7 +165,7 @@ export function createLiveConfig(deps: {
     watch.files(watched);
     seen = new Map([...fingerprints(watched), ...now]);
     problems = loaded.problems;
-    metrics.configLoads.inc({ outcome: loaded.ok ? "loaded" : "refused" });
+    metrics.configLoads.inc({ outcome: loaded.ok ? "loaded" : "rejected" });
     metrics.configLastLoadSuccessful.set(loaded.ok ? 1 : 0);
     if (!loaded.ok) {
       refusal = inWords(loaded.problems);
@@ -190,7 +190,7 @@ export function createLiveConfig(deps: {
     storedProblems = refused;
     metrics.routes.set({ source: "file" }, inFile.routes.length);
     metrics.routes.set({ source: "database" }, config.routes.length - inFile.routes.length);
-    metrics.routesRefused.set(refused.size);
+    metrics.routesRejected.set(refused.size);
     return createRouteTable(config, before);
   }
 

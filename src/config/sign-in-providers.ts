@@ -1,4 +1,3 @@
-import type { IdJagAuth } from "../model/route.ts";
 import type { Config, SignInProvider } from "./config.ts";
 
 /** What `authorization_url_params` of a provider may not name, and the key that says it, if there is one. */
@@ -61,7 +60,7 @@ export function signInRedirectUri(
  */
 export function identityProviderOf(
   { signIn }: Pick<Config, "signIn">,
-  { idpClientId, idpClientSecret }: Pick<IdJagAuth, "idpClientId" | "idpClientSecret">,
+  { idpClientId, idpClientSecret }: { readonly idpClientId: string; readonly idpClientSecret?: string },
 ): SignInProvider | undefined {
   const { providers } = signIn;
   if (providers.length === 1) return providers[0];

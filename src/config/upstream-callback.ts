@@ -1,12 +1,10 @@
 import { createHash } from "node:crypto";
-import type { Route } from "../model/route.ts";
+import { consentAuth, type Route } from "../model/route.ts";
 import type { Config } from "./config.ts";
 
 /** Routes of one host that send people to an authorization server, whether or not they are enabled now. */
 function oauthRoutes(config: Pick<Config, "routes">, host: string): readonly Route[] {
-  return config.routes.filter(
-    (route) => route.host === host && route.mcp.kind === "server" && route.mcp.auth.type === "oauth",
-  );
+  return config.routes.filter((route) => route.host === host && consentAuth(route) !== undefined);
 }
 
 /** Whether the callback and the client document without an id are still answered on this host: one route only can be meant. */

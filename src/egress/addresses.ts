@@ -1,5 +1,13 @@
 import ipaddr from "ipaddr.js";
 
+export function portOf(url: URL): number {
+  return url.port ? Number(url.port) : url.protocol === "https:" ? 443 : 80;
+}
+
+export function bare(hostname: string): string {
+  return hostname.replace(/^\[(.*)\]$/, "$1");
+}
+
 /** What an operator opened although it is private (`allowed_private_hosts`). */
 export interface PrivateHostList {
   /** The entry names this host (`host` opens every port, `host:port` one). */

@@ -1,15 +1,13 @@
-import { isIP, type LookupFunction, type Socket } from "node:net";
-import type { SecureContext } from "node:tls";
+import { isIP } from "node:net";
 import { context, propagation } from "@opentelemetry/api";
-import { Agent, buildConnector, ProxyAgent, fetch as undiciFetch } from "undici";
+import { Agent, ProxyAgent, fetch as undiciFetch } from "undici";
 import { inSpan } from "../telemetry/tracing.ts";
 import { productVersion } from "../util/product-version.ts";
-import { createPrivateHostList, isPublicAddress, type PrivateHostList } from "./addresses.ts";
+import { bare, createPrivateHostList, isPublicAddress, type PrivateHostList, portOf } from "./addresses.ts";
+import { blocked, createConnector, type Guard, intoHeaders, type ServerVerification } from "./connector.ts";
+import { describe, describeProxy, isTimeout, SafeFetchError, unanswered } from "./errors.ts";
 import { type EgressProxies, isInternal, proxyFor } from "./proxies.ts";
 import { createResolveHost, type ResolveHost, resolveBySystem } from "./resolve-host.ts";
-import { SafeFetchError } from "./safe-fetch-error.ts";
-
-export type { ResolveHost } from "./resolve-host.ts";
 
 export interface SafeFetchLimits {
   /** From the call to the last byte of the answer, ms. */
@@ -20,13 +18,6 @@ export interface SafeFetchLimits {
   readonly allowedPrivateHosts: readonly string[];
   /** Proxies to leave through; absent: none. */
   readonly proxies?: EgressProxies;
-}
-/** How https servers are verified, where the authorities that Node trusts, or the host of the URL, do not fit. */
-export interface ServerVerification {
-  /** Asked at the first connection to a host. */
-  readonly authorities?: () => SecureContext | undefined;
-  /** What the certificate must be made out to, and is asked for (SNI), instead of the URL's host. */
-  readonly serverName?: string;
 }
 interface Options {
   /** Read anew for every call, so that a reload of the routes file needs no rewiring. */
@@ -44,7 +35,6 @@ interface Options {
 }
 type AnswerHead = Pick<Response, "status" | "headers">;
 type Fetch = typeof globalThis.fetch;
-type Guard = (protocol: string, hostname: string, port: number) => (address: string) => boolean;
 
 /** Product and version, and nothing of the deployment. */
 export const userAgent = `envoy-mcp-auth/${productVersion()}`;
@@ -221,7 +211,7 @@ function createFetch(options: Options, rules: Rules): Fetch {
         const target = URL.parse(response.headers.get("location") ?? "", url);
         const where = target && target.host !== url.host ? ` to ${target.host || "another place"}` : "";
         throw new SafeFetchError(
-          "redirect_refused",
+          "redirect_not_followed",
           `${url.host} answered with a redirect (${status})${where}, which is not followed`,
           { location: target?.href, status, server: url.host },
         );
@@ -300,110 +290,6 @@ async function refuseByAddress(
   return addresses.every(({ address }) => accepts(address)) ? undefined : blocked(url.hostname);
 }
 
-function isTimeout(reason: unknown): boolean {
-  return reason instanceof Error && reason.name === "TimeoutError";
-}
-
-/** Look-ups that ended without an answer. */
-const unanswered = new Set(["EAI_AGAIN", "ETIMEOUT", "ETIMEDOUT"]);
-
-/** What went wrong between us and the proxy; undefined: something else. Never with the proxy's credentials. */
-function describeProxy(error: unknown, url: URL, proxy: URL): SafeFetchError | undefined {
-  for (let at = error, depth = 0; at instanceof Error && depth < 5; at = at.cause, depth++) {
-    const status = /^Proxy response \((\d+)\)/.exec(at.message)?.[1];
-    if (status !== undefined) {
-      const wants = "it wants a user and a password, in the URL of the proxy";
-      const why = status === "407" ? wants : "its rules decide what is let through";
-      return new SafeFetchError(
-        "unreachable",
-        `${url.host} could not be reached: the proxy ${proxy.host} answered ${status} (${why})`,
-        { cause: error },
-      );
-    }
-    const code = "code" in at && typeof at.code === "string" ? at.code : "";
-    const refused = at.name === "SecureProxyConnectionError" || code === "UND_ERR_PRX_TLS";
-    const away = /^(ENOTFOUND|EAI_|ECONNREFUSED|EHOSTUNREACH|ENETUNREACH|ETIMEDOUT|UND_ERR_CONNECT_TIMEOUT)/;
-    if (refused || away.test(code))
-      return new SafeFetchError(
-        "unreachable",
-        `${url.host} could not be reached: the proxy ${proxy.host} could not be (${code || at.name})`,
-        { cause: error },
-      );
-  }
-  return undefined;
-}
-
-const intoHeaders = {
-  set: (headers: Headers, name: string, value: string) => headers.set(name, value),
-};
-
-/** Connects only to addresses that the guard accepts: the address checked is the address used, so rebinding is moot. */
-function createConnector(
-  guard: Guard,
-  resolverFor: (hostname: string, port: number) => ResolveHost,
-  { authorities, serverName }: ServerVerification,
-  oneAddress = false,
-): buildConnector.connector {
-  const connectors = new Map<string, buildConnector.connector>();
-  /** By place, where all connections go to one address. */
-  const kept = new Map<string, string>();
-  return (target, callback) => {
-    const { protocol, hostname } = target;
-    const port = Number(target.port) || (protocol === "https:" ? 443 : 80);
-    const accepts = guard(protocol, hostname, port);
-    if (isIP(bare(hostname)) && !accepts(bare(hostname))) {
-      callback(blocked(hostname), null);
-      return;
-    }
-    const place = `${protocol}//${hostname}:${port}`;
-    let connect = connectors.get(place);
-    if (!connect) {
-      if (connectors.size >= 1000) connectors.clear();
-      const resolveHost = resolverFor(hostname, port);
-      const resolveOnce: ResolveHost = (name, done) => {
-        const address = kept.get(place);
-        if (address === undefined) resolveHost(name, done);
-        else done(null, [{ address, family: isIP(address) }]);
-      };
-      connect = buildConnector({
-        lookup: guardedLookup(accepts, resolveOnce),
-        allowH2: false,
-        ...(protocol === "https:" && { servername: serverName, secureContext: authorities?.() }),
-      });
-      connectors.set(place, connect);
-    }
-    connect(target, (...result) => {
-      const socket: Socket | null = result[1];
-      if (socket?.remoteAddress && !accepts(socket.remoteAddress)) {
-        socket.destroy();
-        callback(blocked(hostname), null);
-        return;
-      }
-      if (oneAddress && socket?.remoteAddress) kept.set(place, socket.remoteAddress);
-      callback(...result);
-    });
-  };
-}
-
-function guardedLookup(accepts: (address: string) => boolean, resolveHost: ResolveHost): LookupFunction {
-  return (hostname, lookupOptions, done) => {
-    resolveHost(hostname, (error, addresses) => {
-      const usable = addresses?.filter(({ address }) => accepts(address)) ?? [];
-      const [first] = usable;
-      if (error || !first) done(error ?? blocked(hostname), "", 0);
-      else if (lookupOptions.all) done(null, usable);
-      else done(null, first.address, first.family);
-    });
-  };
-}
-
-function blocked(hostname: string): SafeFetchError {
-  return new SafeFetchError(
-    "blocked_address",
-    `refused to connect to ${hostname}: its address is not public (allowed_private_hosts opens it)`,
-  );
-}
-
 async function readBounded(
   body: AsyncIterable<Uint8Array>,
   limit: number,
@@ -418,78 +304,4 @@ async function readBounded(
     chunks.push(chunk);
   }
   return new Uint8Array(Buffer.concat(chunks, size));
-}
-
-/** Finds the reason inside undici's wrapping; what is left is "unreachable". */
-function describe(error: unknown, url: URL, timeout: AbortSignal, timeoutMs: number): unknown {
-  if (timeout.aborted) {
-    return new SafeFetchError("timed_out", `${url.host} did not answer within ${timeoutMs} ms`, {
-      cause: error,
-    });
-  }
-  for (let at = error, depth = 0; at instanceof Error && depth < 5; at = at.cause, depth++) {
-    if (at instanceof SafeFetchError) return at;
-    const code = "code" in at && typeof at.code === "string" ? at.code : "";
-    if (code === "ENOTFOUND" || code.startsWith("EAI_")) {
-      return new SafeFetchError("dns_failed", `the name ${url.hostname} does not resolve`, { cause: error });
-    }
-    if (/CERT|SSL|TLS|SELF_SIGNED|UNABLE_TO/.test(code)) {
-      return new SafeFetchError("tls_failed", `TLS with ${url.host} failed: ${code}`, { cause: error });
-    }
-    if (at.name === "AbortError") return at;
-  }
-  return new SafeFetchError("unreachable", `${url.host} could not be reached`, { cause: error });
-}
-
-/** A redirect chain for documents, at most. */
-const mostHops = 3;
-
-/**
- * GETs a document without credentials, also where its server moves it within the same host: each hop is a request of its own
- * through `fetchOne`, whose rules it obeys, and all of them together take no longer than one. Never to another host, and never
- * from https to http.
- *
- * @param timeoutMs of all hops together, ms
- * @throws SafeFetchError as `fetchOne`
- */
-export function followWithinHost(fetchOne: Fetch, timeoutMs: () => number): Fetch {
-  return async (input, init) => {
-    const deadline = AbortSignal.timeout(timeoutMs());
-    const signal = init?.signal ? AbortSignal.any([init.signal, deadline]) : deadline;
-    let url = new URL(input instanceof Request ? input.url : input);
-    for (let hop = 0; ; hop++) {
-      try {
-        return await fetchOne(url, { ...init, signal });
-      } catch (error) {
-        if (deadline.aborted && !(error instanceof SafeFetchError)) {
-          throw new SafeFetchError("timed_out", `${url.host} did not answer in time`, { cause: error });
-        }
-        if (!(error instanceof SafeFetchError)) throw error;
-        const next = URL.parse(error.location ?? "");
-        if (!next || !isWithinHost(url, next)) throw error;
-        if (hop === mostHops) {
-          throw new SafeFetchError(
-            "redirect_refused",
-            `${url.host} redirects more than ${mostHops} times, which is not followed any further`,
-            { cause: error, status: error.status, server: url.host },
-          );
-        }
-        next.hash = "";
-        url = next;
-      }
-    }
-  };
-}
-
-/** The same host and port; http may become https on the ports that belong to them. */
-function isWithinHost(from: URL, to: URL): boolean {
-  if (to.username !== "" || to.password !== "" || to.host !== from.host) return false;
-  return to.protocol === from.protocol || (from.protocol === "http:" && to.protocol === "https:");
-}
-
-function portOf(url: URL): number {
-  return url.port ? Number(url.port) : url.protocol === "https:" ? 443 : 80;
-}
-function bare(hostname: string): string {
-  return hostname.replace(/^\[(.*)\]$/, "$1");
 }

@@ -2,22 +2,22 @@ import { isIP } from "node:net";
 import type { Route } from "../model/route.ts";
 import { type Json, typeUrl } from "./proto-json.ts";
 
-/** Runs on routes whose upstream is at several addresses. */
+/** Enabled on routes whose upstream has several addresses. */
 export const affinityFilter = "envoy_mcp_auth.affinity";
 const key = "envoy_mcp_auth.affinity";
 const checked = "envoy.filters.http.ext_authz";
 
 /**
- * Whether a route's requests are spread over several endpoints: several `to`, or a name, which may have several addresses. An MCP
- * server keeps its sessions in one of them, so all that one person sends through one client goes to the same: the endpoint must
- * be known before its answer names the session, and legacy streams name theirs in a URL.
+ * Whether a route's upstream may have several endpoints: several `to`, or a host name, which may have several addresses. An MCP
+ * server keeps a session in one of them, so all requests of one person and client go to the same endpoint. The session id cannot
+ * select it: the endpoint must be known before the first response names the session, and legacy streams name it in a URL.
  */
 export function hasAffinity({ mcp, to }: Route): boolean {
   if (mcp.kind !== "server") return false;
   return to.length > 1 || to.some((url) => isIP(new URL(url).hostname.replace(/^\[(.*)\]$/, "$1")) === 0);
 }
 
-/** Says for the load balancer whose request it is, as the check has found. */
+/** Passes the user and client that the check found to the load balancer. */
 export function affinityState(): Json {
   return {
     "@type": typeUrl("extensions.filters.http.set_filter_state.v3.Config"),
@@ -35,12 +35,12 @@ export function affinityState(): Json {
   };
 }
 
-/** Of an Envoy route. */
+/** For an Envoy route. */
 export const affinityPolicy: { readonly [key: string]: Json } = {
   hash_policy: [{ filter_state: { key } }],
 };
 
-/** Of its cluster: when an endpoint is added or goes, the others keep theirs. */
+/** For its cluster: when an endpoint is added or removed, users of the other endpoints stay where they are. */
 export const affinityBalancer: { readonly [key: string]: Json } = {
   lb_policy: "RING_HASH",
   ring_hash_lb_config: { minimum_ring_size: 256 },

@@ -8,8 +8,8 @@ const heap = "envoy.resource_monitors.fixed_heap";
 const connections = "envoy.resource_monitors.global_downstream_max_connections";
 
 /**
- * What Envoy does as its heap nears `maxHeapBytes`, before the kernel ends it: first it hurries those who wait, then it resets
- * the streams that hold most, then it accepts nothing more. And how many connections it takes at all.
+ * What Envoy does as its heap approaches `maxHeapBytes`, before the kernel kills it: it first shortens timeouts, then resets the
+ * streams that use the most memory, then stops accepting requests. Also limits the number of connections.
  */
 export function overloadManager({
   maxHeapBytes,
@@ -17,7 +17,7 @@ export function overloadManager({
 }: Pick<Config["envoy"], "maxHeapBytes" | "maxConnections">): Json {
   return {
     refresh_interval: "0.25s",
-    // Streams that hold 128 KiB or more are accounted for, so that the largest can be reset.
+    // Streams that use 128 KiB or more are tracked, so that the largest can be reset.
     buffer_factory_config: { minimum_account_to_track_power_of_two: 17 },
     resource_monitors: [
       {
@@ -55,7 +55,7 @@ export function overloadManager({
       { name: "envoy.overload_actions.stop_accepting_requests", triggers: [threshold(0.95)] },
       { name: "envoy.overload_actions.stop_accepting_connections", triggers: [threshold(0.95)] },
     ],
-    // Streams are reset as the pressure changes, not while it stays: what goes on sending at the very end is cut off.
+    // Envoy resets streams when the pressure changes, not while it stays high: as a last resort, connections are closed.
     loadshed_points: [
       { name: "envoy.load_shed_points.http1_server_abort_dispatch", triggers: [threshold(0.98)] },
       {
@@ -66,7 +66,7 @@ export function overloadManager({
   };
 }
 
-/** One connection's burst of requests is served a turn at a time, between those of the others. */
+/** A burst of requests on one connection is processed one request per cycle, interleaved with other connections. */
 export const layeredRuntime: Json = {
   layers: [{ name: "limits", static_layer: { "http.max_requests_per_io_cycle": 1 } }],
 };
@@ -80,8 +80,8 @@ function scaled(from: number, to: number): Json {
 }
 
 /**
- * A complete Envoy bootstrap. With `xdsDir`, listeners and clusters are left to the files `lds.yaml` and `cds.yaml` in that folder,
- * which Envoy watches, and the listeners leave their routes to `rds.yaml`.
+ * A complete Envoy bootstrap. With `xdsDir`, Envoy reads listeners, clusters and routes from `lds.yaml`, `cds.yaml` and `rds.yaml`
+ * in that directory, and watches these files.
  */
 export function envoyBootstrap(config: Config, options: { readonly xdsDir?: string } = {}): Json {
   const { xdsDir } = options;
@@ -101,7 +101,7 @@ export function envoyBootstrap(config: Config, options: { readonly xdsDir?: stri
   };
 }
 
-/** YAML that Envoy reads as meant: its parser follows YAML 1.1, to which a bare `y` or `on` is a boolean, so every string is quoted. */
+/** Quotes every string: Envoy's parser follows YAML 1.1, where a bare `y` or `on` is a boolean. */
 export function renderYaml(value: Json): string {
   return stringify(value, {
     aliasDuplicateObjects: false,

@@ -5,7 +5,7 @@ import { type Json, typeUrl } from "./proto-json.ts";
 import { challengeFilter } from "./response-filter.ts";
 import { sidecarGrpc } from "./sidecar-cluster.ts";
 
-/** For a retry policy: another host than those that failed already, as long as there is one. */
+/** For a retry policy: selects a host that has not failed yet, if there is one. */
 export const retryElsewhere: { readonly [key: string]: Json } = {
   retry_host_predicate: [
     {
@@ -16,20 +16,20 @@ export const retryElsewhere: { readonly [key: string]: Json } = {
   host_selection_retry_max_attempts: 5,
 };
 
-/** Runs where policy inspects bodies, before any of the body is buffered (`header-check.ts`). */
+/** Runs on routes where policy inspects bodies, before the body is buffered. */
 export const headerCheckFilter = "envoy_mcp_auth.header_check";
-/** Runs on our own paths: their bodies are complete before a connection to us is taken for them. */
+/** Runs on the gateway's own paths: a request uses a connection to the sidecar only when its body is complete. */
 export const ownBodyFilter = "envoy_mcp_auth.own_body";
-/** What a client may send of each body before the check has answered; the filters behind it ask for more where they need it. Bytes. */
+/** How much of a body Envoy buffers before the check has responded; later filters request more if they need it. Bytes. */
 export const earlyBytes = 64 * 1024;
-/** More than `limits.body_bytes` can be: what is longer than that limit is answered by us, with a reason. Bytes. */
+/** Above any `limits.body_bytes`, so that the sidecar rejects a longer body, with a reason. Bytes. */
 export const ownBodyBytes = 64 * 1024;
 
 /**
- * The way of a request, in order. What only we may say (`x-pomerium-*`) is stripped; ext_authz asks us, on routes that inspect
- * bodies once before the body; the MCP filter notes method and tool for the log (after ext_authz, so that nobody's body is
- * parsed before we know whose it is); the challenge filter sees the upstream's answer before ext_authz adds its headers to it,
- * for responses travel upwards.
+ * The HTTP filters, in order. Headers that only the gateway may set (`x-pomerium-*`) are removed. ext_authz calls the sidecar;
+ * routes that inspect bodies make one more call before the body. The MCP filter records method and tool for the access log, after
+ * ext_authz, so that bodies are only parsed for authenticated callers. The challenge filter sees the upstream's response before
+ * ext_authz adds its headers, because responses pass the filters in reverse order.
  */
 export function httpFilters(config: Config): Json[] {
   return [
@@ -40,14 +40,14 @@ export function httpFilters(config: Config): Json[] {
         mutations: {
           request_mutations: [
             { remove_on_match: { key_matcher: { prefix: "x-pomerium-", ignore_case: true } } },
-            // A client must not set time-outs, retries or statistics.
+            // A client must not control timeouts, retries or statistics.
             { remove_on_match: { key_matcher: { prefix: "x-envoy-", ignore_case: true } } },
-            // Envoy appends the one it has seen itself.
+            // Envoy adds the actual one.
             { remove: "x-forwarded-host" },
-            // Ours to our own endpoints (`virtual-hosts.ts`); an upstream must not see a client try.
+            // Set only on requests to the gateway's own paths (`virtual-hosts.ts`); a client's value must not reach an upstream.
             { remove: envoySecretHeader },
           ],
-          // Nobody checks what comes behind the body, and some servers take it for headers.
+          // Trailers are not checked, and some servers treat them as headers.
           request_trailers_mutations: [{ remove_on_match: { key_matcher: { safe_regex: { regex: ".+" } } } }],
         },
       },
@@ -64,8 +64,8 @@ export function httpFilters(config: Config): Json[] {
     {
       name: "envoy.filters.http.ext_authz",
       typed_config: extAuthz(config, {
-        // Routes that inspect no body turn this off (`route-entries.ts`). The other way round would lose `pack_as_bytes`: Envoy
-        // reads it here only, whatever a route says.
+        // Routes that do not inspect bodies disable this (`routes.ts`). The reverse would lose `pack_as_bytes`: Envoy reads it only
+        // here, not per route.
         with_request_body: {
           max_request_bytes: 64 * 1024,
           allow_partial_message: false,
@@ -100,28 +100,28 @@ function extAuthz(config: Config, body: { readonly [key: string]: Json } = {}): 
     transport_api_version: "V3",
     grpc_service: {
       ...sidecarGrpc(config),
-      // A check changes nothing, so one that was under way when its replica died is asked again elsewhere.
+      // A check changes no state: if a replica dies during a check, it is retried on another one.
       retry_policy: {
         retry_on: "connect-failure,refused-stream,reset",
         num_retries: 5,
         ...retryElsewhere,
-        // The longer one is the time-out of each try, too.
+        // `max_interval` is also the timeout of each try.
         retry_back_off: { base_interval: "0.01s", max_interval: timeout },
       },
-      // A check answers within its own deadline; this is for one that cannot answer at all.
+      // A check responds within its own deadline; this timeout is for a sidecar that does not respond.
       timeout,
     },
     failure_mode_allow: false,
     status_on_error: { code: "ServiceUnavailable" },
     validate_mutations: true,
-    // Header by header: two `Authorization`s must not look like one.
+    // Sends each header separately: two `Authorization` headers must not look like one.
     encode_raw_headers: true,
     clear_route_cache: false,
     ...body,
   };
 }
 
-/** One JSON line per request on standard output. No query strings, no headers that carry secrets. */
+/** One JSON line per request on standard output, without query strings and without headers that contain secrets. */
 export function accessLog(): Json {
   return {
     name: "envoy.access_loggers.stdout",

@@ -6,16 +6,16 @@ import { localReplies } from "./local-replies.ts";
 import { envoyAddress, type Json, typeUrl } from "./proto-json.ts";
 import { virtualHosts } from "./virtual-hosts.ts";
 
-/** From the first byte: the TLS handshake, and the headers of a request. */
+/** Timeout for the TLS handshake, and for the headers of a request. */
 const openingTimeout = "10s";
 
-/** Whom a listener serves: clients over TLS, what terminates TLS in front of it, or this machine's own programs. */
+/** The peers of a listener: clients over TLS, a TLS-terminating proxy in front of it, or local programs. */
 type Peers = "tls" | "terminator" | "loopback";
 
 /**
- * The listeners: one for all https origins, and one per port for `http://localhost` and its like.
+ * The listeners: one for all https origins, and one per port for loopback origins such as `http://localhost`.
  *
- * @param xdsDir the routes are left to `rds.yaml` in that folder: they change without the listener, which would end its connections.
+ * @param xdsDir routes come from `rds.yaml` in that directory: a change of the listener would close its connections.
  */
 export function listeners(config: Config, xdsDir?: string): { readonly [key: string]: Json }[] {
   const { listen, tls } = config.envoy;
@@ -29,7 +29,7 @@ export function listeners(config: Config, xdsDir?: string): { readonly [key: str
   });
 }
 
-/** What each listener does with a request, by the listener's name: a `RouteConfiguration`. */
+/** The `RouteConfiguration` of each listener, by the listener's name. */
 export function routeConfigurations(config: Config): readonly {
   readonly name: string;
   readonly address?: string;
@@ -41,9 +41,9 @@ export function routeConfigurations(config: Config): readonly {
   const of = (name: string, serves: (host: string) => boolean, terminated: boolean) => ({
     name,
     validate_clusters: false,
-    // Of one whose forwarded headers are not trusted, Envoy writes the protocol itself: http, whatever the client used.
+    // If forwarded headers are not trusted, Envoy sets the protocol itself: http, whatever the client used.
     virtual_hosts: virtualHosts(config, { serves, httpsOnly: terminated && xffNumTrustedHops > 0 }),
-    // What the terminator has said of it, or not: upstreams hear what the client did.
+    // Upstreams see the client's protocol, whether or not the terminator reports it.
     ...(terminated
       ? {
           request_headers_to_add: [
@@ -69,7 +69,7 @@ export function routeConfigurations(config: Config): readonly {
   ];
 }
 
-/** A file that Envoy watches; it is replaced by rename. */
+/** A file that Envoy watches; it must be replaced by rename. */
 export function watchedFile(folder: string, file: string): Json {
   return {
     resource_api_version: "V3",
@@ -78,8 +78,8 @@ export function watchedFile(folder: string, file: string): Json {
 }
 
 /**
- * HTTP/1.1 and HTTP/2, paths normalised before anybody judges them. Whatever a client can leave unfinished has a time-out; answers
- * have none, for event streams end when their parties say so.
+ * HTTP/1.1 and HTTP/2; paths are normalized before they are checked. Everything that a client can leave unfinished has a timeout;
+ * responses have none, because event streams stay open.
  */
 function listener(
   config: Config,
@@ -95,9 +95,9 @@ function listener(
     name,
     address: envoyAddress(address),
     per_connection_buffer_limit_bytes: earlyBytes,
-    // A crowd that connects at once leaves each worker time for those who are connected.
+    // Many simultaneous new connections must not starve existing ones.
     max_connections_to_accept_per_socket_event: 16,
-    // A client that vanished without a word, an event stream still open, is noticed within two minutes.
+    // Detects within two minutes that a client with an open event stream is gone.
     tcp_keepalive: { keepalive_time: 60, keepalive_interval: 15, keepalive_probes: 4 },
     filter_chains: [
       {
@@ -108,7 +108,7 @@ function listener(
   };
 }
 
-/** How connections come, and from whom: one that fits no filter chain is closed. */
+/** Transport and allowed peers: Envoy closes a connection that matches no filter chain. */
 function transport({ envoy }: Config, peers: Peers): { readonly [key: string]: Json } {
   switch (peers) {
     case "loopback":
@@ -136,7 +136,7 @@ function transport({ envoy }: Config, peers: Peers): { readonly [key: string]: J
                 {
                   certificate_chain: { filename: envoy.tls.certificate },
                   private_key: { filename: envoy.tls.key },
-                  // A renewed certificate is taken up without a restart.
+                  // Envoy loads a renewed certificate without a restart.
                   watched_directory: { path: dirname(envoy.tls.certificate) },
                 },
               ],
@@ -147,11 +147,11 @@ function transport({ envoy }: Config, peers: Peers): { readonly [key: string]: J
   }
 }
 
-/** What is settled of a request before Envoy itself looks at it. */
+/** Header mutations before Envoy processes a request. */
 function earlyMutations(peers: Peers): { readonly [key: string]: Json } {
   const mutations: Record<Peers, readonly Json[]> = {
     tls: [],
-    // Not every terminator says it; one that says `http` is sent back (`virtual-hosts.ts`).
+    // Not every terminator sets it; a request with `http` is redirected to https (`virtual-hosts.ts`).
     terminator: [
       {
         append: {
@@ -160,7 +160,7 @@ function earlyMutations(peers: Peers): { readonly [key: string]: Json } {
         },
       },
     ],
-    // There is nobody in front whose word counts, even where another listener has such.
+    // No trusted proxy is in front of this listener, even if there is one in front of another.
     loopback: [{ remove: "x-forwarded-for" }],
   };
   if (mutations[peers].length === 0) return {};
@@ -195,18 +195,18 @@ function connectionManager(config: Config, peers: Peers, routing: { readonly [ke
     strip_matching_host_port: false,
     server_header_transformation: "PASS_THROUGH",
     common_http_protocol_options: {
-      // Some servers take `_` for `-`: what is judged under one name must not arrive under another.
+      // Some servers treat `_` as `-`: a header must not reach the upstream under a different name than the one that is checked.
       headers_with_underscores_action: "DROP_HEADER",
       idle_timeout: seconds(config.envoy.idleTimeout),
     },
-    // Floods of control frames, empty frames and resets end the connection by Envoy's own limits.
+    // Envoy's own limits close connections with floods of control frames, empty frames or resets.
     http2_protocol_options: {
       max_concurrent_streams: 100,
       initial_stream_window_size: earlyBytes,
       initial_connection_window_size: 1024 * 1024,
       connection_keepalive: { interval: "60s", timeout: "20s" },
     },
-    // Our check refuses what is too long with a reason (431); this is for what is longer still.
+    // The check denies headers above its limit with a reason (431); this limit is slightly higher.
     max_request_headers_kb: Math.min(8192, Math.ceil(config.check.maxHeaderBytes / 1024) + 4),
     request_headers_timeout: openingTimeout,
     request_timeout: seconds(config.envoy.requestTimeout),
@@ -223,14 +223,14 @@ function seconds(value: number): string {
   return `${value}s`;
 }
 
-/** Spans of Envoy's own; the check and our pages hang theirs below them. */
+/** Envoy's spans; the spans of checks and pages are their children. */
 function tracing(config: Config): { readonly [key: string]: Json } {
   const { tracing } = config.envoy;
   if (tracing === undefined) return {};
   return {
     tracing: {
       random_sampling: { value: tracing.samplePercent },
-      // Off by default; without it, what Envoy and the upstream do cannot be told apart.
+      // Off by default; without it, the time spent in Envoy and in the upstream cannot be distinguished.
       spawn_upstream_span: true,
       provider: {
         name: "envoy.tracers.opentelemetry",

@@ -1,26 +1,26 @@
 import { sentence } from "../config/problems.ts";
 import { type Json, typeUrl } from "./proto-json.ts";
 
-/** A way in which a request ends in Envoy. The words go to clients: of addresses and causes only the access log knows more. */
+/** A request that fails in Envoy. The texts go to clients; only the access log has addresses and causes. */
 interface Failure {
-  /** Stable word for programs. */
+  /** Stable error code. */
   readonly reason: string;
   /** Which hop failed: the client's request, the check in front of the server, the server, or Envoy itself. */
   readonly hop: "client" | "authorization" | "upstream" | "gateway";
-  /** CEL over the request's end. */
+  /** CEL expression over the completed request. */
   readonly when: string;
   readonly happened: string;
   readonly remedy: string;
-  /** Envoy answers before it gives the request an id: its access log has the time only. */
+  /** Envoy responds before it assigns a request id: its access log has only the time. */
   readonly early?: true;
 }
 
 const details = "response.code_details";
 const has = (...parts: string[]) => parts.map((part) => `${details}.contains('${part}')`).join(" || ");
-const later = "Try again in a moment; if it stays so, tell whoever runs this gateway.";
-const operator = "Tell whoever runs this gateway: its log has the cause under this request id.";
+const later = "Try again in a moment. If the problem persists, tell the people who run this gateway.";
+const operator = "Tell the people who run this gateway: its log has the cause under this request id.";
 
-/** The first that fits counts. */
+/** The first match applies. */
 const failures: readonly Failure[] = [
   {
     reason: "authorization_unavailable",
@@ -41,7 +41,7 @@ const failures: readonly Failure[] = [
     hop: "upstream",
     when: has("TLS_error", "CERTIFICATE"),
     happened:
-      "no secure connection to the server behind this address: its certificate or its TLS is not accepted",
+      "no secure connection to the server behind this address: its certificate or its TLS settings are not accepted",
     remedy: operator,
   },
   {
@@ -55,7 +55,7 @@ const failures: readonly Failure[] = [
     reason: "upstream_connection_timeout",
     hop: "upstream",
     when: has("connection_timeout", "connect_timeout"),
-    happened: "the server behind this address takes no connection in time",
+    happened: "the server behind this address did not accept a connection in time",
     remedy: later,
   },
   {
@@ -69,7 +69,7 @@ const failures: readonly Failure[] = [
     reason: "upstream_overflow",
     hop: "gateway",
     when: has("overflow"),
-    happened: "too many requests wait for the server behind this address",
+    happened: "too many requests are waiting for the server behind this address",
     remedy: later,
   },
   {
@@ -83,15 +83,15 @@ const failures: readonly Failure[] = [
     reason: "upstream_protocol_error",
     hop: "upstream",
     when: has("protocol_error", "upstream_response_headers", "upstream_reset_before_response_started{http"),
-    happened: "the answer of the server behind this address is not HTTP that can be read",
+    happened: "the response of the server behind this address is not valid HTTP",
     remedy: operator,
   },
   {
     reason: "upstream_reset",
     hop: "upstream",
     when: has("upstream_reset"),
-    happened: "the server behind this address closed the connection before it had answered",
-    remedy: "Try again; a call may have been carried out all the same.",
+    happened: "the server behind this address closed the connection before it responded",
+    remedy: "Try again, but note that a call may have been carried out.",
   },
   {
     reason: "upstream_timeout",
@@ -104,7 +104,7 @@ const failures: readonly Failure[] = [
     reason: "bad_path",
     hop: "client",
     when: has("path_normalization_failed"),
-    happened: "the path has an encoded slash, or a character that not every server reads alike",
+    happened: "the path has an encoded slash, or a character that servers interpret differently",
     remedy: "Check the address.",
     early: true,
   },
@@ -112,7 +112,7 @@ const failures: readonly Failure[] = [
     reason: "not_found",
     hop: "client",
     when: "response.code == 404",
-    happened: "nothing is served under this address",
+    happened: "nothing is served at this address",
     remedy: "Check the address.",
   },
   {
@@ -133,14 +133,14 @@ const failures: readonly Failure[] = [
     reason: "bad_request",
     hop: "client",
     when: "response.code >= 400 && response.code < 500",
-    happened: "the request was not understood",
-    remedy: "Check how it was made.",
+    happened: "the request is not valid",
+    remedy: "Check the client that sent it.",
   },
   {
     reason: "overloaded",
     hop: "gateway",
     when: has("overload"),
-    happened: "the gateway has more to do than it can",
+    happened: "the gateway is overloaded",
     remedy: later,
   },
 ];
@@ -167,23 +167,23 @@ const forPages = header(
   "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
   "OVERWRITE_IF_EXISTS_OR_ADD",
 );
-/** A browser's client must be able to read the reason. */
+/** MCP clients in browsers must be able to read the reason. */
 const forPrograms = [
   header("access-control-allow-origin", "*", "OVERWRITE_IF_EXISTS_OR_ADD"),
   header("access-control-expose-headers", "WWW-Authenticate, MCP-Session-Id", "OVERWRITE_IF_EXISTS_OR_ADD"),
 ];
 
 /**
- * What Envoy says where it has no answer to pass on: JSON in the form of our own errors, with the hop that failed, or a page for
- * somebody at a browser. No JSON-RPC, which would need the call's id (`denialBody`). What we have said already stays.
+ * Envoy's responses when it has none to pass on: JSON like the gateway's own errors, with the hop that failed, or a page for a
+ * person at a browser. No JSON-RPC, which would need the call's id (`denialBody`). The gateway's own responses stay unchanged.
  */
 export function localReplies(): Json {
   return {
     mappers: [
-      // Our own answers go through here, too. No replica could say more than 503: a client may try again in a moment.
+      // The gateway's own responses also pass through here. After a 503, a client may try again in a moment.
       { filter: cel(`(${ours}) && ${unavailable}`), headers_to_add: [retryLater] },
       { filter: cel(ours) },
-      // Envoy keeps the id of a client in a private network, and formats know no HTML.
+      // Envoy keeps the request id of a client in a private network, and its formats do not escape HTML.
       mapper(internal, `${bad} && ${navigation}`, page(internal, ""), [...common, forPages]),
       ...[...failures, internal].flatMap((failure) => [
         mapper(failure, `(${failure.when}) && ${navigation}`, page(failure), [...common, forPages]),
@@ -193,7 +193,7 @@ export function localReplies(): Json {
   };
 }
 
-/** A denial of the check, an answer of `challenge/`, or one that a route holds. */
+/** A denial by a check, a response of ext_proc, or a route's direct response. */
 const ours = `${details} == 'ext_authz_denied' || ${details} == 'direct_response' || ${details}.startsWith('envoy_mcp_auth_')`;
 
 function mapper({ hop }: Failure, when: string, format: Json, headers: readonly Json[]): Json {
@@ -227,7 +227,7 @@ function page(failure: Failure, traced = inLog(failure)): Json {
   return { text_format_source: { inline_string: html }, content_type: "text/html; charset=utf-8" };
 }
 
-/** By what the request is found in the gateway's log. */
+/** How to find the request in the gateway's log. */
 function inLog({ early }: Failure): string {
   return early
     ? " Time in the gateway's log: <code>%START_TIME%</code>"

@@ -1,4 +1,4 @@
-/** Plain data as Envoy's configuration is written in; rendered as YAML or JSON by the caller. */
+/** Envoy configuration as plain data; the caller renders it as YAML or JSON. */
 export type Json =
   | null
   | string

@@ -5,12 +5,13 @@ import { sidecarGrpc } from "./sidecar-cluster.ts";
 const checked = "envoy.filters.http.ext_authz";
 
 /**
- * Hands us an upstream's 401 or 403 to a request that a check let through, the answer to a `tools/list` that policy narrows, an
- * event stream that may be a legacy one, an MCP server's answer with an address or a cookie in its head, and an application's answer
- * that may set a cookie of ours. A matcher creates ext_proc for these only; any other response costs nothing.
+ * Sends these responses to the sidecar: an upstream's 401 or 403 to a request that a check allowed, the response to a
+ * `tools/list` that policy filters, an event stream that may be a legacy stream, an MCP server's response with a URL or a cookie in
+ * its headers, and an application's response that may set one of the gateway's cookies. A matcher creates ext_proc only for these;
+ * other responses cost nothing.
  *
- * `failure_mode_allow` stays off: an upstream's own challenge that got through would send the client to the wrong authorization
- * server, and an unfiltered list would show what may not be seen.
+ * `failure_mode_allow` stays off: an upstream's own challenge would send the client to the wrong authorization server, and an
+ * unfiltered list would show denied tools.
  */
 export function challengeFilter(config: Config): Json {
   return {
@@ -24,7 +25,7 @@ export function challengeFilter(config: Config): Json {
       xds_matcher: {
         matcher_list: {
           matchers: [
-            // First: of these streams the beginning comes along with the head.
+            // First, because ext_proc needs the start of these streams along with the headers.
             onMatch("stream", and(checkLeft("first_event"), eventStream), externalProcessor(config, true)),
             onMatch(
               "challenge",
@@ -75,8 +76,8 @@ function or(...predicate: Json[]): Json {
 }
 
 /**
- * @param withBody the body is sent as it comes, so that an answer can still be replaced when its first bytes have been seen;
- *   without, the body comes when we ask for it.
+ * @param withBody Envoy sends the body as it arrives, so that a response can be replaced after its first bytes; otherwise it sends
+ *   the body only if ext_proc requests it.
  */
 function externalProcessor(config: Config, withBody: boolean): Json {
   return {
@@ -94,7 +95,7 @@ function externalProcessor(config: Config, withBody: boolean): Json {
         request_trailer_mode: "SKIP",
         response_trailer_mode: withBody ? "SEND" : "SKIP",
       },
-      // For the body of a tools/list, which we ask for once we have seen its headers.
+      // ext_proc requests the body of a tools/list after its headers.
       ...(withBody ? { send_body_without_waiting_for_header_response: true } : { allow_mode_override: true }),
       message_timeout: `${(config.check.deadlineMs + 500) / 1000}s`,
       metadata_options: { forwarding_namespaces: { untyped: [checked] } },
@@ -106,7 +107,7 @@ function statusIs(code: string): Json {
   return responseHeader(":status", { exact: code });
 }
 
-/** An empty one says nothing. */
+/** Empty headers do not match. */
 function has(name: string): Json {
   return responseHeader(name, { safe_regex: { google_re2: {}, regex: ".+" } });
 }
@@ -128,10 +129,10 @@ function responseHeader(name: string, match: Json): Json {
 
 const eventStream = responseHeader("content-type", { prefix: "text/event-stream", ignore_case: true });
 
-/** All `Set-Cookie` headers are matched as one text: it may be none of ours after all, which ext_proc sees. */
+/** Envoy matches all `Set-Cookie` headers as one text, so this may match other cookies; ext_proc decides. */
 const ownSetCookie = responseHeader("set-cookie", { contains: "mcp_", ignore_case: true });
 
-/** The check left a non-empty string under this name in its metadata. */
+/** The check's metadata has a non-empty string under this name. */
 function checkLeft(name: string): Json {
   return {
     single_predicate: {

@@ -7,14 +7,15 @@ import { type Json, typeUrl } from "./proto-json.ts";
 import { clusterName } from "./upstream-cluster.ts";
 
 /**
- * What an MCP server's answer cannot do to the host it shares with other MCP servers, perhaps with the issuer: run as a page, control pages as a service worker, change how browsers reach the host, or send their reports elsewhere. MCP clients read
- * none of these headers; CORS is ours (`check/cors.ts`), added after these are gone. What remains of `Set-Cookie` and
- * `Location` is the challenge filter's to rewrite.
+ * Prevents an MCP server's response from affecting the host that it shares with other MCP servers, and possibly the issuer: from
+ * running as a page, controlling pages as a service worker, changing how browsers reach the host, or redirecting their reports. MCP
+ * clients do not read these headers. ext_authz adds the gateway's CORS headers afterwards (`ext-authz/challenge.ts`). The challenge
+ * filter rewrites `Set-Cookie` and `Location`.
  */
 export const mcpAnswerHeaders: { readonly [key: string]: Json } = {
   response_headers_to_remove: [
     "set-cookie2",
-    // Sessions that are bound to a device: the browser would ask the server before it sends requests of the host.
+    // Device-bound sessions: the browser would contact the server before it sends requests to the host.
     "secure-session-registration",
     "sec-session-registration",
     "clear-site-data",
@@ -42,7 +43,7 @@ export const mcpAnswerHeaders: { readonly [key: string]: Json } = {
     "timing-allow-origin",
   ],
   response_headers_to_add: [
-    // Overwritten, not added to: a policy of the upstream's own could name where reports go.
+    // Overwritten, not appended: the upstream's policy could name a report destination.
     overwrite("content-security-policy", "sandbox; default-src 'none'; frame-ancestors 'none'"),
     overwrite("x-content-type-options", "nosniff"),
   ],
@@ -52,7 +53,7 @@ function overwrite(key: string, value: string): Json {
   return { header: { key, value }, append_action: "OVERWRITE_IF_EXISTS_OR_ADD" };
 }
 
-/** An Envoy route and how specific it is; longer ones stand first. */
+/** An Envoy route and how specific it is; longer routes come first. */
 export interface RouteEntry {
   readonly length: number;
   readonly route: Json;
@@ -64,8 +65,8 @@ const checked = (settings: Json): Json => ({
 });
 const unbuffered = checked({ disable_request_body_buffering: true });
 
-/** What nobody claims still goes through ext_authz, so that one place answers it; should that let it pass, it is 404 here. */
-export const refuse: Json = {
+/** Unmatched requests still pass through ext_authz, which answers them; if it allows one, the response is 404. */
+export const notFound: Json = {
   name: "none",
   match: { prefix: "/" },
   direct_response: { status: 404 },
@@ -73,14 +74,14 @@ export const refuse: Json = {
 };
 
 /**
- * Envoy's routes for one of ours. Where `to` has a path, it replaces `from`'s; a request that names both (`/mcp` on a route to
- * `http://x/mcp`) is not doubled, unless another route claims that place.
+ * The Envoy routes of one gateway route. The path of `to` replaces the path of `from`. If a request already has the path of `to`
+ * (`/mcp` on a route to `http://x/mcp`), it is not doubled, unless another route serves that path.
  */
 export function routeEntries(route: Route, table: RouteTable): RouteEntry[] {
   return route.mcp.kind === "server" ? [besideEntry(route), ...mapped(route, table)] : mapped(route, table);
 }
 
-/** What the upstream has named outside of `to`: the check verifies the proof in front of it, Envoy takes it off. */
+/** Paths outside `to` that the upstream has named: the check verifies the proof in the path, and Envoy removes it. */
 function besideEntry(route: Route): RouteEntry {
   const base = besidePath(route, "", "");
   const rewrite = {
@@ -101,7 +102,7 @@ function mapped(route: Route, table: RouteTable): RouteEntry[] {
   return doubled !== prefix && ours ? [...rewritten(route, doubled, upstreamPath), ...entries] : entries;
 }
 
-/** `from` itself becomes `to`, with or without a slash at its end; what is below the one goes below the other. */
+/** Maps `from`, with or without a trailing slash, to `to`, and paths below `from` to paths below `to`. */
 function rewritten(route: Route, from: string, to: string): RouteEntry[] {
   const below = to.endsWith("/") ? to : `${to}/`;
   const slashed =
@@ -117,7 +118,7 @@ function rewritten(route: Route, from: string, to: string): RouteEntry[] {
   ];
 }
 
-/** Envoy merges a path of slashes alone into two, where we, like everybody, read one. The check refuses it without this entry. */
+/** Envoy merges a path of several slashes into two; other software reads it as one. Without this entry, the check denies it. */
 function onlySlashes(route: Route, to: string): RouteEntry[] {
   return route.prefix === "/"
     ? [entry(route, { path: "//" }, 2, { prefix_rewrite: to }, { slashes: "merged" })]
@@ -146,10 +147,10 @@ function entry(
         ...hostRewrite(route),
         ...(hasAffinity(route) ? affinityPolicy : {}),
         append_x_forwarded_host: true,
-        // An MCP stream ends when its parties say so.
+        // MCP streams stay open indefinitely.
         timeout: "0s",
         idle_timeout: "0s",
-        // Only what never reached the upstream: a call is not replayed.
+        // Retries only requests that never reached the upstream: a call is not replayed.
         retry_policy: { retry_on: "connect-failure,refused-stream", num_retries: 2, ...retryElsewhere },
       },
       ...(route.mcp.kind === "server" ? mcpAnswerHeaders : {}),
@@ -168,8 +169,8 @@ function hostRewrite(route: Route): { readonly [key: string]: Json } {
 }
 
 /**
- * What Envoy says with each check of a route: the check denies a request that Envoy would send elsewhere than we judged it for,
- * and waits for bodies only where they come.
+ * The context that Envoy sends with each check of a route. With it, the check denies a request that Envoy would send to a different
+ * upstream, and expects bodies only where Envoy sends them.
  */
 export function checkContext(route: Route): Readonly<Record<string, string>> {
   return {
@@ -181,8 +182,8 @@ export function checkContext(route: Route): Readonly<Record<string, string>> {
 
 function perFilter(route: Route, said: Readonly<Record<string, string>>): Json {
   const bytes = inspectedBodyBytes(route);
-  // One byte more than policy reads: a beginning must never pass for the whole. Where as much fits into what Envoy buffers before
-  // the first check has answered, it comes as soon as it is there: Envoy would wait for the rest and not read it (408).
+  // One byte more than policy reads, so that a truncated body never looks complete. If this fits into Envoy's buffer before the first
+  // check, a partial message is allowed: otherwise Envoy would wait for the rest without reading it (408).
   const inspected = {
     max_request_bytes: bytes + 1,
     allow_partial_message: bytes < earlyBytes,
@@ -190,7 +191,7 @@ function perFilter(route: Route, said: Readonly<Record<string, string>>): Json {
   };
   const body = bytes === 0 ? { disable_request_body_buffering: true } : { with_request_body: inspected };
   const context = { ...checkContext(route), ...said };
-  // The first check lets nobody through by itself: the second, which alone hands out credentials, is never off beside it.
+  // The first check never allows a request by itself: the second one, which adds the credential, always runs after it.
   const beforeBody = {
     [headerCheckFilter]: checked({ context_extensions: { ...context, phase: "headers" } }),
   };

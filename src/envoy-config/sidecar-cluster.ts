@@ -5,7 +5,7 @@ import { clusterDefaults, clusterName, upstreamCluster } from "./upstream-cluste
 
 type GrpcTls = NonNullable<Config["envoy"]["sidecar"]["grpcTls"]>;
 
-/** A door of ours, at one or several addresses (`host:port` or `unix:/path`): gRPC over HTTP/2, or HTTP/1.1. */
+/** A listener of the sidecar, at one or several addresses (`host:port` or `unix:/path`): gRPC over HTTP/2, or HTTP/1.1. */
 export function sidecarCluster(
   name: string,
   addresses: readonly string[],
@@ -20,14 +20,14 @@ export function sidecarCluster(
       max_concurrent_streams: 1000,
       initial_stream_window_size: 1024 * 1024,
       initial_connection_window_size: 16 * 1024 * 1024,
-      // A replica that vanished without a word is noticed within half a minute.
+      // Detects within 30 seconds that a replica is gone.
       connection_keepalive: { interval: "20s", timeout: "5s" },
     },
   };
   return {
     name,
     ...clusterDefaults(hosts),
-    // HTTP/1.1: a connection per request under way, for as long as it is answered; the rest wait for their turn.
+    // HTTP/1.1 uses one connection per active request; further requests wait.
     ...(grpc
       ? {}
       : {
@@ -43,7 +43,7 @@ export function sidecarCluster(
           },
         }),
     connect_timeout: "1s",
-    // A replica that stops says so and then waits until this has heard of it; one that hangs is passed over, too.
+    // A stopping replica reports not ready and waits until Envoy has noticed; a replica that hangs is also skipped.
     health_checks: [
       {
         timeout: "2s",
@@ -54,8 +54,8 @@ export function sidecarCluster(
         ...(grpc ? { grpc_health_check: {} } : { http_health_check: { host: "health", path: "/readyz" } }),
       },
     ],
-    // As long as one is well, the others get nothing; when none seems to be, all are tried.
-    // Workers hear of it at once: merged with the change before, it would reach them up to a second late.
+    // Unhealthy replicas get no requests while one is healthy; if none is, all are tried. Updates are not merged: merging would delay
+    // them by up to a second.
     common_lb_config: { healthy_panic_threshold: { value: 1 }, update_merge_window: "0s" },
     load_assignment: {
       cluster_name: name,
@@ -74,8 +74,7 @@ export function sidecarCluster(
 }
 
 /**
- * The `grpc_service` of every filter that calls us: which cluster, and what proves to us that Envoy is calling. Whatever else it
- * needs (timeout, retries) goes beside.
+ * The base of `grpc_service` for filters that call the sidecar: the cluster, and the secret that authenticates Envoy.
  */
 export function sidecarGrpc(config: Config): { readonly [key: string]: Json } {
   const [secret] = config.envoy.sidecar.grpc.some(isTcp) ? config.listen.envoySecrets : [];
@@ -85,7 +84,7 @@ export function sidecarGrpc(config: Config): { readonly [key: string]: Json } {
   };
 }
 
-/** Each side shows a certificate and checks the other's: nobody but Envoy may ask us (docs/threat-model.md). */
+/** Mutual TLS: only Envoy may call the sidecar (docs/threat-model.md). */
 function transportSocket(tls: GrpcTls): Json {
   return {
     name: "envoy.transport_sockets.tls",
@@ -108,9 +107,9 @@ function transportSocket(tls: GrpcTls): Json {
 }
 
 /**
- * Every cluster of a configuration: the sidecar's two doors, the traces' collector, and one per route.
+ * Every cluster of a configuration: the sidecar's two listeners, the trace collector, and one per route.
  *
- * @param before whose listener a running Envoy may still have: its routes' upstreams stay.
+ * @param before the previous configuration: a running Envoy may still use its routes, so their clusters stay.
  */
 export function clusters(config: Config, before?: Config): Json[] {
   const current = new Set(config.routes.map(clusterName));

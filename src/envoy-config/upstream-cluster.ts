@@ -3,7 +3,7 @@ import type { Route } from "../model/route.ts";
 import { affinityBalancer, hasAffinity } from "./affinity.ts";
 import { type Json, typeUrl } from "./proto-json.ts";
 
-/** What all clusters share. Streams of MCP stay open for hours, so Envoy's default of 1,024 requests at a time is soon used up. */
+/** Settings of all clusters. MCP streams stay open for hours, which would exhaust Envoy's default of 1,024 concurrent requests. */
 export function clusterDefaults(hosts: readonly string[]): { readonly [key: string]: Json } {
   const named = hosts.some(
     (host) => !host.startsWith("unix:") && isIP(host.replace(/^\[(.*)\]$/, "$1")) === 0,
@@ -21,19 +21,19 @@ export function clusterDefaults(hosts: readonly string[]): { readonly [key: stri
   };
 }
 
-/** Another upstream is another cluster: what a request was checked for and where it goes must not change apart from each other. */
+/** A different upstream is a different cluster, so that a request always goes to the upstream it was checked for. */
 export function clusterName(route: Route): string {
   return `route/${route.id}/${route.upstreamHash}`;
 }
 
-/** Where a route's `to` leads: TLS with SNI and a verified name for https, several `to` as several endpoints. */
+/** The cluster of a route's `to`: TLS with SNI and name verification for https, one endpoint per `to`. */
 export function upstreamCluster(route: Route, upstreamCa: string): Json {
   const urls = route.to.map((url) => new URL(url));
   const tls = urls[0]?.protocol === "https:";
   const name = clusterName(route);
   return {
     name,
-    // Statistics go on under one name when the upstream changes.
+    // Statistics keep their name when the upstream changes.
     alt_stat_name: `route/${route.id}`,
     ...clusterDefaults(urls.map((url) => url.hostname)),
     ...(hasAffinity(route) ? affinityBalancer : {}),
@@ -57,7 +57,7 @@ const windows = { initial_stream_window_size: 1024 * 1024, initial_connection_wi
 
 function endpoint(url: URL, tls: boolean): Json {
   return {
-    // For TLS the name goes into SNI, which has no port.
+    // For TLS, the name is used as SNI, which has no port.
     hostname: tls ? bare(url.hostname) : url.host,
     address: {
       socket_address: { address: bare(url.hostname), port_value: Number(url.port) || (tls ? 443 : 80) },
@@ -74,7 +74,7 @@ function transportSocket(route: Route, urls: readonly URL[], upstreamCa: string)
     name: "envoy.transport_sockets.tls",
     typed_config: {
       "@type": typeUrl("extensions.transport_sockets.tls.v3.UpstreamTlsContext"),
-      // Several hosts behind one route: each endpoint is asked, and checked, for its own name.
+      // Several hosts behind one route: SNI and verification use each endpoint's own name.
       ...(name === undefined ? { auto_host_sni: true, auto_sni_san_validation: true } : {}),
       ...(name !== undefined && !address ? { sni: name } : {}),
       common_tls_context: {

@@ -3,15 +3,15 @@ import { envoySecretHeader, isTcp } from "../config/listeners.ts";
 import { createRouteTable, type OwnPath, ownPaths } from "../config/route-table.ts";
 import { ownBodyBytes, ownBodyFilter, retryElsewhere } from "./http-filters.ts";
 import { type Json, typeUrl } from "./proto-json.ts";
-import { type RouteEntry, refuse, routeEntries } from "./routes.ts";
+import { notFound, type RouteEntry, routeEntries } from "./routes.ts";
 
 const off = { "@type": typeUrl("config.route.v3.FilterConfig"), disabled: true, config: {} };
 
 /**
- * One virtual host per host of ours, and one for all others.
+ * One virtual host per host of the gateway, and one for all others.
  *
  * @param options.serves the hosts of this listener.
- * @param options.httpsOnly what somebody in front says came over plain http is sent to https, and nobody is asked.
+ * @param options.httpsOnly requests that a proxy reports as plain HTTP are redirected to https without a check.
  */
 export function virtualHosts(
   config: Config,
@@ -35,17 +35,17 @@ export function virtualHosts(
         ownRoute(own, config),
       ),
       ...entries.toSorted((a, b) => b.length - a.length).map((entry) => entry.route),
-      refuse,
+      notFound,
     ],
   }));
-  return [...named, { name: "others", domains: ["*"], routes: [...first, refuse] }];
+  return [...named, { name: "others", domains: ["*"], routes: [...first, notFound] }];
 }
 
 function isHttp(origin: string | undefined): boolean {
   return origin?.startsWith("http:") === true;
 }
 
-/** The terminator says that the client came without TLS. */
+/** The terminator reports that the client did not use TLS. */
 const toHttps: Json = {
   name: "https",
   match: {
@@ -63,7 +63,7 @@ const toHttps: Json = {
   },
 };
 
-/** Goes to our HTTP door, unchecked and unchanged. */
+/** Routes to the sidecar's HTTP listener, without a check. */
 function ownRoute(own: OwnPath, config: Config): Json {
   const [secret] = config.envoy.sidecar.http.some(isTcp) ? config.listen.envoySecrets : [];
   return {
@@ -72,11 +72,11 @@ function ownRoute(own: OwnPath, config: Config): Json {
     route: {
       cluster: "sidecar_http",
       timeout: "60s",
-      // Anybody may ask here: a body that stops coming is given up sooner than one of a caller we know.
+      // Anonymous clients may call these paths: an incomplete body times out sooner than on other routes.
       idle_timeout: "30s",
       retry_policy: { retry_on: "connect-failure,refused-stream", num_retries: 2, ...retryElsewhere },
     },
-    // What is forwarded (addresses, the request's id) is believed from whoever knows it only.
+    // The sidecar trusts forwarded addresses and request ids only with this secret.
     ...(secret === undefined
       ? {}
       : {

@@ -7,13 +7,13 @@ import { typeUrl } from "./proto-json.ts";
 import { clusters } from "./sidecar-cluster.ts";
 
 /**
- * Writes `cds.yaml`, `rds.yaml`, `lds.yaml` and `bootstrap.yaml` into `folder` (made when missing), each by rename, so that a
- * running Envoy never reads half a file. With a secret in them they are for this user alone: Envoy has to run as the same one.
- * Clusters go first: a route must not name one that is not there yet. A change of routes leaves `lds.yaml` as it was: Envoy ends
- * the connections of a listener that it replaces, event streams with them.
+ * Writes `cds.yaml`, `rds.yaml`, `lds.yaml` and `bootstrap.yaml` into `folder`, which is created if missing. Each file is replaced
+ * by rename, so that a running Envoy never reads an incomplete file. If they contain a secret, only this user can read them, and
+ * Envoy must run as the same user. Clusters come first: a route must not name a missing cluster. A change of routes leaves
+ * `lds.yaml` unchanged: Envoy closes the connections of a replaced listener, including event streams.
  *
- * @param before what was written last: its clusters stay until the next time.
- * @throws Error of the file system.
+ * @param before the previous configuration: its clusters stay until the next write.
+ * @throws file system errors.
  */
 export function writeXdsDir(config: Config, folder: string, before?: Config): readonly string[] {
   const xdsDir = resolve(folder);
@@ -43,7 +43,7 @@ export function writeXdsDir(config: Config, folder: string, before?: Config): re
   return Object.entries(files).map(([name, content]) => {
     const file = join(xdsDir, name);
     const temporary = join(xdsDir, `.${name}.${process.pid}`);
-    // A file that a run before left behind would keep its permissions.
+    // A leftover file of an earlier run would keep its permissions.
     rmSync(temporary, { force: true });
     writeFileSync(temporary, renderYaml(content), { mode });
     renameSync(temporary, file);

@@ -10,15 +10,20 @@ import type { LimitReached } from "../policy/rate-limiter.ts";
 import { isLegacyPost, type RequestFacts } from "./request.ts";
 import type { CheckDeps, Checked } from "./stage.ts";
 
-export type Judged =
+export type AuthorizeResult =
   | { readonly ok: true; readonly toolFilter?: string; readonly listId?: JsonRpcId }
   | { readonly ok: false; readonly checked: Checked };
 
 /**
- * Asks the rate limits and policy about one request. A refusal is 429, 403, or a JSON-RPC error, never a
- * challenge, which would send the client round in circles.
+ * Applies the rate limits and policy to one request. A denial is 429, 403, or a JSON-RPC error, never a challenge: a
+ * challenge would send the client into an authorization loop.
  */
-export function authorize(facts: RequestFacts, route: Route, caller: Subject, deps: CheckDeps): Judged {
+export function authorize(
+  facts: RequestFacts,
+  route: Route,
+  caller: Subject,
+  deps: CheckDeps,
+): AuthorizeResult {
   const { userId } = caller;
   const asked = { userId, route, now: Date.now() };
   const limited = deps.limiter.takeRequest(asked);
@@ -41,18 +46,18 @@ export function authorize(facts: RequestFacts, route: Route, caller: Subject, de
     }
     case "deny": {
       const { status, reason, message, waiting } = verdict;
-      if (waiting) return refused(waiting, { ...verdict, facts, route, userId });
+      if (waiting) return denyInJsonRpc(waiting, { ...verdict, facts, route, userId });
       if (reason === "body_missing" && withoutBodies(facts)) return bodyNotSent(route, userId);
       const decision = { kind: "deny", status, code: reason, message, headers: [] } as const;
       return { ok: false, checked: { decision, reason, route, userId, rule: verdict.rule } };
     }
-    case "refuse_call":
-      return refused(verdict, { ...verdict, facts, route, userId });
+    case "deny_call":
+      return denyInJsonRpc(verdict, { ...verdict, facts, route, userId });
   }
 }
 
-/** SDKs show the sentence of a JSON-RPC error with the id of the request, and the whole body of any HTTP error. */
-function refused(
+/** SDKs show the message of a JSON-RPC error that has the request's id, but the whole body of an HTTP error. */
+function denyInJsonRpc(
   requests: DeniedRequests,
   {
     facts,
@@ -67,33 +72,33 @@ function refused(
     readonly reason: PolicyReason;
     readonly rule: string;
   },
-): Judged {
+): AuthorizeResult {
   const body = jsonRpcDenialBody(requests, facts.requestId);
   const headers = [["content-type", "application/json"]] as const;
-  // A client of HTTP+SSE reads no answer to a post: with 200 it would wait on its stream.
+  // An HTTP+SSE client ignores the body of a POST response: after a 200 it would wait on its stream.
   const status = isLegacyPost(facts, route) ? 403 : 200;
   const decision = { kind: "reply", status, headers, body } as const;
   return { ok: false, checked: { decision, reason, route, userId, rule } };
 }
 
-/** Envoy says which upstream it routes to, and not that it sends bodies: policy has just begun to look at them. */
+/** Envoy names the upstream it routes to but does not announce bodies: policy inspects bodies only since its last change. */
 function withoutBodies({ context }: RequestFacts): boolean {
   return context.upstream !== undefined && context.body === undefined;
 }
 
-function bodyNotSent(route: Route, userId: string): Judged {
+function bodyNotSent(route: Route, userId: string): AuthorizeResult {
   const code = "body_not_sent";
-  const message = "the policy of this server has changed, and Envoy has not taken it yet; try again";
+  const message = "the policy of this server has changed, and Envoy has not loaded the change yet; try again";
   const headers = [["retry-after", "1"]] as const;
   const decision = { kind: "deny", status: 503, code, message, headers } as const;
   return { ok: false, checked: { decision, reason: code, route, userId } };
 }
 
 /**
- * What policy can say before a body is buffered: a denial that is certain, or nothing. Takes nothing from the rate limits, which
- * count the request once, with its body.
+ * Applies policy before the body is buffered: returns a denial that holds for any body, or nothing. Does not take from the
+ * rate limits, which count the request once, with its body.
  */
-export function judgeBeforeBody(
+export function authorizeBeforeBody(
   facts: RequestFacts,
   route: Route,
   caller: Subject,
@@ -113,7 +118,7 @@ export function judgeBeforeBody(
   return { decision, reason, route, userId: caller.userId, rule };
 }
 
-function tooMany({ limit, retryAfterSeconds }: LimitReached, route: Route, userId: string): Judged {
+function tooMany({ limit, retryAfterSeconds }: LimitReached, route: Route, userId: string): AuthorizeResult {
   const what = limit === "requests" ? "requests" : "tool calls";
   const message = `too many ${what} to ${route.name}; try again in ${retryAfterSeconds} s`;
   const headers = [["retry-after", String(retryAfterSeconds)]] as const;

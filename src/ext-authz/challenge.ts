@@ -9,21 +9,21 @@ const metadataPath = "/.well-known/oauth-protected-resource";
 /**
  * The 401 of an MCP route (RFC 6750 section 3, RFC 9728 section 5.1).
  *
- * @param options.description after `Unauthorized: `, for a person; no quotes, no secrets.
- * @param options.tokenSent no `error` without a token, so that clients begin rather than repair.
+ * @param options.description follows `Unauthorized: `, for a person; no quotes, no secrets.
+ * @param options.tokenSent without a token there is no `error`: clients then start an authorization instead of a refresh.
  */
 export function unauthorized(
   route: Route,
   facts: RequestFacts,
   options: { readonly tokenSent: boolean; readonly description: string; readonly scopes?: readonly string[] },
 ): Challenge {
-  // Where a legacy stream has its client post to is no endpoint of its own: clients take metadata of it for another server's.
+  // The URL that a legacy stream's client posts to is not an endpoint: clients would take its metadata for another server's.
   const path = isLegacyPost(facts, route) ? route.prefix : facts.path;
   const resourceMetadata = `${route.origin}${metadataPath}${path === "/" ? "" : path}`;
   const description = `Unauthorized: ${options.description}`;
   const parameters = [`resource_metadata="${resourceMetadata}"`];
   if (options.tokenSent) parameters.push(`error="invalid_token"`, `error_description="${description}"`);
-  // RFC 6749 section 3.3: whatever else an upstream may have called a scope would break the header.
+  // RFC 6749 section 3.3: any other character in an upstream's scope would break the header.
   const scopes = (options.scopes ?? []).filter((scope) => /^[!#-[\]-~]+$/.test(scope));
   if (scopes.length > 0) parameters.push(`scope="${scopes.join(" ")}"`);
   return {
@@ -41,26 +41,26 @@ export function unauthorized(
 
 const requestHeaders =
   "Authorization, Content-Type, Accept, MCP-Protocol-Version, MCP-Session-Id, Last-Event-ID, Mcp-Method, Mcp-Name";
-/** Of what a browser asks for beyond these, what would pass: `mcp-param-*` cannot be listed in advance. */
-const mostExtra = 64;
+/** Headers a browser may ask for beyond these, as `mcp-param-*` cannot be listed in advance. */
+const maxExtra = 64;
 const headerShape = /^[a-z0-9-]{1,74}$/i;
 
-/** CORS of MCP routes: any origin, because no cookie counts here and a token must be shown. */
+/** CORS of MCP routes: any origin, because cookies do not authenticate here and a token is required. */
 export const cors = {
-  /** On every answer, ours or the upstream's. `Vary` is appended by `response.ts`, the others overwrite. */
+  /** On every response, ours or the upstream's. `response.ts` appends `Vary`; the others overwrite. */
   answer: [
     ["access-control-allow-origin", "*"],
     ["access-control-expose-headers", "WWW-Authenticate, MCP-Session-Id"],
     ["vary", "Origin"],
   ] satisfies Header[],
 
-  /** Answers a preflight before authentication: browsers send it without credentials. */
+  /** Answers a preflight request before authentication: browsers send it without credentials. */
   preflight({ headers }: RequestFacts, route: Route): Reply {
     const extra = (headers["access-control-request-headers"] ?? "")
       .split(",")
       .map((name) => name.trim())
       .filter((name) => headerShape.test(name) && mayBeSent(name.toLowerCase(), route))
-      .slice(0, mostExtra);
+      .slice(0, maxExtra);
     return {
       kind: "reply",
       status: 204,
@@ -77,7 +77,7 @@ export const cors = {
   },
 };
 
-/** Whether a script's header would reach the upstream as it was sent. @param name in lower case */
+/** Whether a header set by a script would reach the upstream unchanged. @param name in lower case */
 function mayBeSent(name: string, route: Route): boolean {
   return passes(name, route) && !isFramingHeader(name) && !name.startsWith("x-forwarded-");
 }

@@ -15,12 +15,12 @@ import type { CheckDeps, Checked } from "./stage.ts";
 import { type CheckRequest, decodeCheckRequest } from "./wire/decode.ts";
 import { type CheckResponse, encodeCheckResponse } from "./wire/encode.ts";
 
-/** Time kept for the way back, when Envoy's own deadline is the shorter one, ms. */
+/** Time reserved for sending the response when Envoy's deadline is the shorter one, ms. */
 const answerMargin = 20;
 
 /**
- * The ext_authz service (`envoy.service.auth.v3.Authorization`). Answers every check, whatever happens: what throws, hangs or
- * cannot be read is denied, logged once and counted.
+ * The ext_authz service (`envoy.service.auth.v3.Authorization`). Answers every check: a check that throws, times out or cannot
+ * be read is denied, logged once and counted.
  */
 export function createCheckService(deps: CheckDeps): GrpcService {
   const { logger, metrics, peers } = deps;
@@ -29,13 +29,9 @@ export function createCheckService(deps: CheckDeps): GrpcService {
     const startedAt = performance.now();
     const { check: settings, envoy } = deps.routes().config;
     const read = readRequestFacts(request, settings.maxHeaderBytes, envoy.xffNumTrustedHops);
-    if ("refusal" in read) {
-      const { refusal, requester } = read;
-      finish(
-        { decision: refusal, reason: refusal.code },
-        requester.requestId,
-        pageOfUnread(refusal, requester),
-      );
+    if ("denial" in read) {
+      const { denial, requester } = read;
+      finish({ decision: denial, reason: denial.code }, requester.requestId, pageOfUnread(denial, requester));
       return;
     }
     const { facts } = read;
@@ -87,17 +83,17 @@ export function createCheckService(deps: CheckDeps): GrpcService {
           method: known?.method,
           path: known?.path.slice(0, 256),
         },
-        decision.kind === "allow" ? "request let through" : "request not let through",
+        decision.kind === "allow" ? "request allowed" : "request denied",
       );
     }
   }
 
-  /** Whatever nobody foresaw ends here: logged once, denied. */
+  /** Unexpected errors end here: logged once, denied. */
   function failed(facts: RequestFacts): (error: unknown) => Checked {
     return (error) => {
       const code = error instanceof Error && "code" in error ? String(error.code) : "internal";
-      metrics.errors.labels("check", code).inc();
-      logger.error({ requestId: facts.requestId, err: error, code }, "a check failed");
+      metrics.errors.labels("ext-authz", code).inc();
+      logger.error({ requestId: facts.requestId, err: error, code }, "check failed");
       return unavailable(
         code === "store_unavailable" ? code : "internal",
         "the request cannot be checked now; try again",
@@ -105,7 +101,7 @@ export function createCheckService(deps: CheckDeps): GrpcService {
     };
   }
 
-  /** Takes the secret out of the context extensions, where some gateways have to put it, before anything else sees them. */
+  /** Removes the secret from the context extensions, where some gateways have to put it, before any other code reads them. */
   function admit(request: CheckRequest, peer: PeerProof, onProven: () => void): CheckRequest {
     const shown = request.contextExtensions[envoySecretExtension];
     if (peer === "wrong" || (peer === "missing" && peers.judge(shown) !== "proven")) {
@@ -123,7 +119,7 @@ export function createCheckService(deps: CheckDeps): GrpcService {
   }
 
   const { Check } = loadGrpcService("envoy/service/auth/v3/external_auth.proto", serviceName);
-  if (!Check) throw new Error(`${serviceName} has no Check`);
+  if (!Check) throw new Error(`${serviceName} has no Check method`);
   const method: MethodDefinition<CheckRequest, CheckResponse> = {
     ...Check,
     requestDeserialize: decodeCheckRequest,
@@ -157,7 +153,7 @@ export function createCheckService(deps: CheckDeps): GrpcService {
 
 const serviceName = "envoy.service.auth.v3.Authorization";
 
-/** Settles with `checked`, or with a denial once `ms` are over; what comes after that is dropped, errors included. */
+/** Settles with `checked`, or with a denial after `ms`; a later result or error is dropped. */
 function beforeDeadline(checked: Promise<Checked>, ms: number): Promise<Checked> {
   return new Promise((resolve, reject) => {
     const timer = setTimeout(
@@ -186,15 +182,16 @@ function statusOf(decision: Decision): number | undefined {
   }
 }
 
-/** The same refusal of the same caller is written this often at most, ms: a client in a loop must not fill the trail. */
+/** The same denial of the same caller is written at most this often, ms: a client in a loop must not fill the audit trail. */
 const quietMs = 60_000;
 
-/** Of tokens whose signature was good: what is merely made up is counted, not written, or anybody could fill the trail. */
+/** Reasons that imply a valid signature. Forged tokens are only counted: otherwise anyone could fill the audit trail. */
 const signedTokens = new Set(["revoked", "wrong_audience", "expired"]);
 
 /**
- * Writes an audit event for calls that policy refused, and for TEs with a good signature that are refused. Nobody waits for it.
- * @returns to be told of every check that let nothing through
+ * Writes an audit event for each call that policy denies and each external token that is rejected despite a valid signature.
+ * The check does not wait for it.
+ * @returns listener to call with every check that did not allow the request
  */
 export function createDenialAudit(deps: {
   readonly store: Pick<Store, "audit">;
@@ -204,13 +201,13 @@ export function createDenialAudit(deps: {
   return ({ decision, reason, route, userId, clientId, grantId, rule }, requestId) => {
     const byPolicy = userId !== undefined && (decision.kind === "reply" || isForbidden(decision));
     if (!byPolicy && !signedTokens.has(reason)) return;
-    // Not by grant: a client that asks for one after another would be written as often.
+    // Not by grant: a client that obtains one grant after another would be written each time.
     const key = `${reason} ${route?.id} ${userId} ${clientId}`;
     if (written.has(key)) return;
     written.set(key, true);
     deps.store
       .audit({
-        action: byPolicy ? "policy.refused" : "external_token.refused",
+        action: byPolicy ? "policy.denied" : "external_token.rejected",
         userId,
         clientId,
         grantId,
@@ -220,10 +217,7 @@ export function createDenialAudit(deps: {
         ...(rule === undefined ? {} : { detail: { rule } }),
       })
       .catch((error: Error) =>
-        deps.logger.warn(
-          { reason: error.message, requestId },
-          "a refusal could not be written to the audit trail",
-        ),
+        deps.logger.warn({ reason: error.message, requestId }, "cannot write a denial to the audit trail"),
       );
   };
 }

@@ -3,10 +3,10 @@ import { readBesidePath, upstreamUrl } from "../config/paths.ts";
 import type { RouteTable } from "../config/route-table.ts";
 import { type Caller, issuedTo, type RejectionReason } from "../external-tokens/external-tokens.ts";
 import type { ProvenMetadata } from "../external-tokens/metadata-proofs.ts";
-import type { Route } from "../model/route.ts";
+import { nonInteractiveAuth, type Route } from "../model/route.ts";
 import { notUsable } from "../upstream-oauth/failures.ts";
 import type { Credential } from "../upstream-tokens/upstream-tokens.ts";
-import { authorize, type Judged, judgeBeforeBody } from "./authorize.ts";
+import { type AuthorizeResult, authorize, authorizeBeforeBody } from "./authorize.ts";
 import { cors, unauthorized } from "./challenge.ts";
 import { checkClientRoute } from "./client-route.ts";
 import type { AllowMetadata, Deny, Header } from "./decision.ts";
@@ -14,8 +14,8 @@ import { mayBeLegacyStream, type RequestFacts } from "./request.ts";
 import { type CheckDeps, type Checked, when } from "./stage.ts";
 import { holdsToken, upstreamHeaders } from "./upstream-headers.ts";
 
-const refusalInWords: Readonly<Record<Exclude<RejectionReason, "issuer_unavailable">, string>> = {
-  malformed: "the token is not one of ours",
+const rejectionDescriptions: Readonly<Record<Exclude<RejectionReason, "issuer_unavailable">, string>> = {
+  malformed: "the token was not issued by this gateway",
   too_large: "the token is too long",
   unknown_issuer: "the token's issuer is not trusted here",
   bad_signature: "the token's signature is not valid",
@@ -28,31 +28,31 @@ const refusalInWords: Readonly<Record<Exclude<RejectionReason, "issuer_unavailab
 };
 
 /**
- * The stages of one request: route, TE, policy, credential. Without a promise while every step has its
- * value at hand. Rejects or throws only for failures nobody foresaw; the caller denies then.
+ * The stages of one request: route, external token, policy, credential. Synchronous as long as every step has its value in
+ * memory. Rejects or throws only on unexpected failures; the caller then denies.
  */
 export function check(facts: RequestFacts, deps: CheckDeps): Checked | Promise<Checked> {
   const table = deps.routes();
   const found = table.find(facts.host, facts.path);
   const published = table.textAt(facts.host, facts.path);
   if (published && (facts.method === "GET" || facts.method === "HEAD")) return publish(published);
-  // Own paths come with ext_authz off; seeing one here means an Envoy configured otherwise, and an upstream must not get it.
+  // Envoy sends the gateway's own paths past ext_authz. One here means a different Envoy configuration: no upstream must get it.
   if (!found?.enabled || table.isOwnPath(facts.host, facts.path))
-    return unknownPlace(facts, table.hasHost(facts.host));
+    return noRoute(facts, table.hasHost(facts.host));
   const named = facts.context.route;
   if (named !== undefined && named !== found.id)
     return deny(found, 503, "route_mismatch", routeMismatch, retryAfter(1));
-  // An Envoy that does not name its route has picked it by the path as it was sent: `/%62` is another than `/b` to it. Trying again
-  // does not help.
+  // An Envoy that does not name its route has selected it by the path as sent, where `/%62` differs from `/b`. A retry does
+  // not help.
   if (named === undefined && table.find(facts.host, facts.sentPath)?.id !== found.id)
     return deny(found, 400, "path_not_normal", pathNotNormal);
-  // Envoy merges such a path into two slashes: where it does not say that these are the route itself, it may send what is below.
+  // Envoy merges such a path into two slashes. Unless Envoy says that it maps them to the route itself, it may send a path below it.
   if (found.prefix === "/" && /^\/{2,}$/.test(facts.sentPath) && facts.context.slashes === undefined)
     return deny(found, 400, "bad_path", onlySlashes);
   const route = table.leadingTo(found, facts.context.upstream);
   if (!route) return deny(found, 503, "upstream_mismatch", upstreamMismatch, retryAfter(1));
   if (route.mcp.kind === "client") return checkClientRoute(facts, route, deps);
-  // It could control every page of the host, the issuer's too.
+  // A service worker could control every page of the host, including the issuer's.
   if (facts.headers["service-worker"] !== undefined)
     return deny(route, 403, "service_worker", "an MCP server's answer cannot be a service worker");
   if (facts.method === "OPTIONS")
@@ -72,8 +72,8 @@ export function check(facts: RequestFacts, deps: CheckDeps): Checked | Promise<C
     if (verification.ok) {
       const { caller } = verification;
       const beside = readBesidePath(route, facts.path);
-      if (beside && !deps.metadataProofs.verifyPlace(route, caller.userId, beside.path, beside.proof))
-        return unknownPlace(facts, true);
+      if (beside && !deps.metadataProofs.verifyUpstreamPath(route, caller.userId, beside.path, beside.proof))
+        return noRoute(facts, true);
       return facts.context.phase === "headers"
         ? admitBody(facts, route, caller, deps)
         : admit(facts, route, caller, deps);
@@ -82,18 +82,18 @@ export function check(facts: RequestFacts, deps: CheckDeps): Checked | Promise<C
       const message = "the keys of the token's issuer cannot be fetched now; try again later";
       return deny(route, 503, verification.rejection, message, retryAfter(5));
     }
-    const description = refusalInWords[verification.rejection];
+    const description = rejectionDescriptions[verification.rejection];
     const decision = unauthorized(route, facts, { tokenSent: true, description });
     return { decision, reason: verification.rejection, route, ...verification.issuedTo };
   });
 }
 
 /**
- * The check before the body, for a caller that is known: its body may be buffered. Nothing of the request is changed and no
- * credential goes along, so that the check with the body, which Envoy makes next, finds it as it came.
+ * The check before the body, for an authenticated caller: it lets Envoy buffer the body. It adds no credential and does not
+ * change the request, so that Envoy's next check, with the body, sees the original request.
  */
 function admitBody(facts: RequestFacts, route: Route, caller: Caller, deps: CheckDeps): Checked {
-  const denied = judgeBeforeBody(facts, route, caller, deps);
+  const denied = authorizeBeforeBody(facts, route, caller, deps);
   if (denied) return { ...denied, ...issuedTo(caller) };
   return {
     decision: { kind: "allow", setHeaders: [], removeHeaders: [], responseHeaders: [], metadata: {} },
@@ -103,21 +103,21 @@ function admitBody(facts: RequestFacts, route: Route, caller: Caller, deps: Chec
   };
 }
 
-/** Policy, then the credential, for a caller that is known. */
+/** Policy, then the credential, for an authenticated caller. */
 function admit(
   facts: RequestFacts,
   route: Route,
   caller: Caller,
   deps: CheckDeps,
 ): Checked | Promise<Checked> {
-  const judged = authorize(facts, route, caller, deps);
-  if (!judged.ok) return { ...judged.checked, ...issuedTo(caller) };
-  return when(withOwner(caller, route, deps), (standing) =>
-    withCredential(facts, route, standing, judged, deps),
+  const authorized = authorize(facts, route, caller, deps);
+  if (!authorized.ok) return { ...authorized.checked, ...issuedTo(caller) };
+  return when(withOwner(caller, route, deps), (known) =>
+    withCredential(facts, route, known, authorized, deps),
   );
 }
 
-/** The caller with the owner of a delegated connection only while that person has a sign-in and policy lets them in here. */
+/** Keeps the owner of a delegated connection only while that person has a sign-in record and policy lets them reach this route. */
 function withOwner(caller: Caller, route: Route, deps: CheckDeps): Caller | Promise<Caller> {
   if (caller.delegatedBy === undefined) return caller;
   return when(deps.people.find(caller.delegatedBy), (owner) =>
@@ -131,10 +131,10 @@ function withCredential(
   facts: RequestFacts,
   route: Route,
   caller: Caller,
-  judged: Lists,
+  authorized: Lists,
   deps: CheckDeps,
 ): Checked | Promise<Checked> {
-  const exchanged = route.mcp.kind === "server" && route.mcp.auth.type === "token_exchange";
+  const exchanged = nonInteractiveAuth(route)?.subjectToken === "external_token";
   const asking =
     exchanged && facts.presented.kind === "bearer"
       ? { ...caller, externalToken: facts.presented.token }
@@ -143,7 +143,7 @@ function withCredential(
     switch (credential.kind) {
       case "credential":
         return when(deps.assertions.headersFor(caller, route), (assertion) =>
-          allow(deps, facts, route, caller, credential, assertion, judged),
+          allow(deps, facts, route, caller, credential, assertion, authorized),
         );
       case "missing": {
         const description = "this server needs your consent; authorize again";
@@ -194,6 +194,7 @@ function allow(
   const legacyStream = mayBeLegacyStream(facts);
   const { headers } = facts;
   const cookies = returnedCookies(headers.cookie, () => metadataProofs.cookiePrefixes(route, caller.userId));
+  const serviceAccount = caller.kind === "service_account" ? 1 : undefined;
   const proof = credential.proof?.(facts.method, upstreamUrl(route, facts.path)) ?? [];
   const metadata = {
     route: route.id,
@@ -202,7 +203,8 @@ function allow(
     client: caller.clientId,
     owner: caller.delegatedBy,
     endpoint: caller.askedPath,
-    machine: caller.kind === "service_account" ? 1 : undefined,
+    service_account: serviceAccount,
+    machine: serviceAccount,
     connection: credential.connection,
     version: credential.version,
     refreshable: caller.refreshable ? 1 : 0,
@@ -220,7 +222,7 @@ function allow(
         facts,
         [...fixed, ...credential.headers, ...proofHeaders, ...assertion],
         route,
-        // So that `challenge/` can read the list of tools it has to filter, and a stream's first event.
+        // ext_proc has to read the tool list that it filters, and a stream's first event.
         {
           alsoRemove: toolFilter === undefined && !legacyStream ? undefined : "accept-encoding",
           cookies: cookies.header,
@@ -235,10 +237,10 @@ function allow(
   }));
 }
 
-/** What policy has to say about lists of tools in the answer. */
-type Lists = Pick<Extract<Judged, { ok: true }>, "toolFilter" | "listId">;
+/** How policy restricts tool lists in the response. */
+type Lists = Pick<Extract<AuthorizeResult, { ok: true }>, "toolFilter" | "listId">;
 
-/** Pages set none; who holds as many as a route may have can only lose some. */
+/** Pages set no cookies; a client that holds the maximum number may only have some removed. */
 function cookiesToPass({ method, headers }: RequestFacts, full: boolean): AllowMetadata["cookies"] {
   if (headers["sec-fetch-mode"] === "navigate") return "none";
   if (full) return "removals";
@@ -246,13 +248,13 @@ function cookiesToPass({ method, headers }: RequestFacts, full: boolean): AllowM
 }
 
 const upstreamMismatch =
-  "Envoy routes to another upstream than the routes file names; one of the two has not taken the newest configuration yet";
-const pathNotNormal = "the path must be written in its normal form: it leads to another route as it was sent";
-const onlySlashes = "a path of slashes alone is not served here: write one slash";
+  "Envoy routes to a different upstream than the routes file names; one of the two has not loaded the newest configuration yet";
+const pathNotNormal = "the path must be in normal form: as sent, it leads to a different route";
+const onlySlashes = "a path of several slashes is not served here: use a single slash";
 const routeMismatch =
-  "Envoy's route and the routes file disagree; Envoy has not taken the newest configuration yet";
+  "Envoy's route and the routes file disagree; Envoy has not loaded the newest configuration yet";
 
-/** For everybody: it is the operator's own text, and nobody's credential goes anywhere. */
+/** Served without authentication: it is the operator's text, and no credential is involved. */
 function publish({ route, text }: NonNullable<ReturnType<RouteTable["textAt"]>>): Checked {
   const headers: Header[] = [
     ["content-type", text.contentType],
@@ -262,7 +264,7 @@ function publish({ route, text }: NonNullable<ReturnType<RouteTable["textAt"]>>)
   return { decision: { kind: "reply", status: 200, headers, body: text.body }, reason: "well_known", route };
 }
 
-function unknownPlace({ host, path }: RequestFacts, hostKnown: boolean): Checked {
+function noRoute({ host, path }: RequestFacts, hostKnown: boolean): Checked {
   const message = hostKnown
     ? `no route for ${path.slice(0, 200)} on ${host}`
     : `no route for the host ${host}`;

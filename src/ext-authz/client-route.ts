@@ -5,7 +5,7 @@ import type { RequestFacts } from "./request.ts";
 import { type CheckDeps, type Checked, type SignedIn, when } from "./stage.ts";
 import { upstreamHeaders } from "./upstream-headers.ts";
 
-/** A request to an application behind a client route: a browser session lets it pass, with a TE for the MCP routes. */
+/** A request to an application behind a client route: a browser session is required, and an external token for the MCP routes is added. */
 export function checkClientRoute(
   facts: RequestFacts,
   route: Route,
@@ -24,10 +24,10 @@ function admit(
   person: SignedIn,
   deps: CheckDeps,
 ): Checked | Promise<Checked> {
-  const judged = authorize(facts, route, person, deps);
-  if (!judged.ok) return judged.checked;
+  const authorized = authorize(facts, route, person, deps);
+  if (!authorized.ok) return authorized.checked;
   const audience = reachableResources(route, person, deps);
-  // A person who may reach no MCP server still is a person to the application: identity, but no token.
+  // A person who may not reach any MCP server is still signed in to the application: identity, but no token.
   const minted = audience.length > 0 ? deps.externalTokens.forSession(person, route, audience) : undefined;
   return when(minted, (token) =>
     when(deps.assertions.headersFor(person, route), (assertion) => {
@@ -60,7 +60,7 @@ function reachableResources(route: Route, person: SignedIn, deps: CheckDeps): re
     .map((candidate) => candidate.resource);
 }
 
-/** A person is sent to sign in and comes back; a script gets a 401 it can read. */
+/** Redirects a person to sign-in and back; a script gets a 401 that it can read. */
 function signInFirst(facts: RequestFacts, route: Route, deps: CheckDeps): Checked {
   const { method, headers, path, query, requestId } = facts;
   const navigation =

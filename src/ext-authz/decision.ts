@@ -1,7 +1,7 @@
 /** Name and value of one header; the name in lower case. */
 export type Header = readonly [name: string, value: string];
 
-/** What a check comes to. `response.ts` alone knows how each becomes protobuf. */
+/** The outcome of a check. Only `response.ts` knows how each becomes protobuf. */
 export type Decision = Allow | Challenge | Deny | Reply | Redirect;
 
 /** The request goes to the upstream with these headers set (overwritten, never appended) and removed. */
@@ -14,64 +14,66 @@ export interface Allow {
   readonly metadata: AllowMetadata;
 }
 /**
- * ext_authz dynamic metadata (namespace `envoy.filters.http.ext_authz`) for `challenge/` and access logs: ids and versions,
- * never a token. `route` is there on every MCP route; nothing at all on client routes.
+ * ext_authz dynamic metadata (namespace `envoy.filters.http.ext_authz`) for ext_proc and access logs: ids and versions, never
+ * a token. `route` is present on every MCP route; client routes have no metadata.
  */
 export type AllowMetadata = Readonly<{
   route?: string;
-  /** `Route.upstreamHash`: whose answer it is that comes back. */
+  /** `Route.upstreamHash`: identifies the upstream that will respond. */
   upstream?: string;
   user?: string;
   client?: string;
-  /** Whose connection went along, where it is not the user's: a service account's owner. */
+  /** User id of the connection's owner, where it is not the user: a service account's owner. */
   owner?: string;
-  /** Where below the route the client has its MCP endpoint, if not at its own or listed URL. */
+  /** Path of the client's MCP endpoint below the route, if it is not the route's own or listed URL. */
   endpoint?: string;
   /** 1: the user is a service account, which is never sent to consent. */
+  service_account?: 1;
+  /** The former name of `service_account`, by which it is proven and replicas of the previous version read it. The next minor version removes it. */
   machine?: 1;
-  /** `connectionKeyName` and version of the TI that went along; absent where it is nobody's own. */
+  /** `connectionKeyName` and version of the upstream token that was sent; absent where the credential is shared. */
   connection?: string;
   version?: number;
-  /** 1: the client can get a new TE by itself. */
+  /** 1: the client can refresh its external token. */
   refreshable?: 1 | 0;
-  /** Path the client asked for, without query: its protected-resource metadata is told by it. */
+  /** Path the client requested, without query: it determines the protected-resource metadata URL. */
   path?: string;
   request_id?: string;
-  /** What `policy/` wants to be applied to `tools/list` answers. */
+  /** Policy's filter for `tools/list` responses. */
   tool_filter?: string;
-  /** JSON of the id of the `tools/list`, for an answer that takes the list's place. Not proven: nothing is judged by it. */
+  /** JSON of the `tools/list` request's id, for a response that replaces the list. Not proven: no decision depends on it. */
   list_id?: string;
-  /** A GET without a session: the answer may be a legacy stream, whose first event says where to post. Not proven. */
+  /** A GET without a session: the response may be a legacy stream, whose first event names the URL to post to. Not proven. */
   first_event?: string;
-  /** Which of the upstream's cookies pass where not all do (`challenge/`). Not proven. */
+  /** Which of the upstream's cookies pass, if not all (ext_proc). Not proven. */
   cookies?: "none" | "typed" | "removals";
-  /** Binds all of the above that `provenFields` names to this request (`external-token/metadata-proofs.ts`): without it ext_proc does nothing. */
+  /** Binds the fields in `provenFields` to this request (`external-tokens/metadata-proofs.ts`). Without it, ext_proc does nothing. */
   proof?: string;
 }>;
-/** 401: the client can repair it by authorizing. */
+/** 401: the client can fix it by authorizing. */
 export interface Challenge {
   readonly kind: "challenge";
   readonly wwwAuthenticate: string;
   readonly body: string;
   readonly headers: readonly Header[];
 }
-/** The client cannot repair it, or not now. */
+/** The client cannot fix it, or not now. */
 export interface Deny {
   readonly kind: "deny";
   readonly status: 400 | 403 | 404 | 413 | 429 | 431 | 502 | 503;
-  /** Stable machine word, also the metric's `reason`. */
+  /** Stable error code, also the metric's `reason`. */
   readonly code: string;
   readonly message: string;
   readonly headers: readonly Header[];
 }
-/** We answer in the upstream's place. */
+/** The gateway responds in place of the upstream. */
 export interface Reply {
   readonly kind: "reply";
   readonly status: 200 | 204 | 403;
   readonly headers: readonly Header[];
   readonly body: string;
 }
-/** A browser, not an API client. */
+/** For browsers, not API clients. */
 export interface Redirect {
   readonly kind: "redirect";
   readonly location: string;

@@ -8,12 +8,12 @@ import type { Deny } from "./decision.ts";
 import type { Requester, RequestFacts } from "./request.ts";
 import type { Checked } from "./stage.ts";
 
-/** Where servers have their endpoint below an address that names a host only, as a rule. */
-const usualPlaces = new Set(["/mcp", "/sse"]);
+/** Where servers usually have their endpoint when the URL names only a host. */
+const usualPaths = new Set(["/mcp", "/sse"]);
 
 /**
- * The page that a person gets in place of the JSON that a client gets; undefined: the answer stays as it is. Only the body and what
- * belongs to it differ: a client that looks like a browser finds status and challenge all the same.
+ * The page that a person gets instead of a client's JSON; undefined: the response stays as it is. Only the body and its headers
+ * differ: a client that looks like a browser still gets the same status and challenge.
  */
 export function pageOf(
   { decision, route }: Checked,
@@ -21,7 +21,7 @@ export function pageOf(
   table: RouteTable,
 ): string | undefined {
   if (decision.kind !== "challenge" && decision.kind !== "deny") return undefined;
-  // People send forms to applications; what is posted to an MCP server is a call, whoever posts it.
+  // People send forms to applications; a POST to an MCP server is always a call.
   if (!isPersons(facts, route?.mcp.kind === "client")) return undefined;
   if (decision.kind === "deny" && decision.status !== 404) return denialPage(decision, facts.requestId);
   const { requestId } = facts;
@@ -32,7 +32,7 @@ export function pageOf(
   return addressPage({ unknownHost, connections, code: decision.code, requestId });
 }
 
-/** An application behind a client route sends people to sign in, but for what they have posted: that would be lost on the way. */
+/** A client route redirects people to sign-in, except after a POST: a redirect would lose the form's data. */
 function challengePage(route: Route, { path, requestId }: RequestFacts, connections: string): string {
   const code = "unauthorized";
   const { name, resource } = route;
@@ -40,17 +40,17 @@ function challengePage(route: Route, { path, requestId }: RequestFacts, connecti
     return addressPage({ server: { name, url: endpointFor(route, path) }, connections, code, requestId });
   return errorPage({
     title: "Sign in first",
-    happened: "You are not signed in, or not any more. What you have sent was not passed on.",
-    remedy: `Open ${name} and sign in, then send it again.`,
+    happened: "You are not signed in, or your session has ended. What you sent was not passed on.",
+    remedy: `Open ${name}, sign in, and send it again.`,
     action: { label: `Open ${name}`, href: resource },
     code,
     requestId,
   });
 }
 
-/** The same for a request that was denied while it was read: of it no more is known than who asks. */
-export function pageOfUnread(refusal: Deny, requester: Requester): string | undefined {
-  return isPersons(requester) ? denialPage(refusal, requester.requestId) : undefined;
+/** The same for a request that was denied while it was read: only its sender is known. */
+export function pageOfUnread(denial: Deny, requester: Requester): string | undefined {
+  return isPersons(requester) ? denialPage(denial, requester.requestId) : undefined;
 }
 
 function denialPage({ status, code, message }: Deny, requestId: string): string {
@@ -63,21 +63,21 @@ function isPersons({ method, headers, presented }: Requester, takesForms = false
 }
 
 /**
- * What to give to a client. Of the path that was asked for, only the usual places count: whoever made the link would otherwise have
- * people paste their text.
+ * The URL to configure in a client. Only well-known endpoint paths are taken from the request: otherwise a crafted link could
+ * put its own text in front of people to paste.
  */
 function endpointFor({ resource, prefix, mcp }: Route, path: string): string {
   const listed = listedPath({ mcp });
   if (listed !== undefined) return resource + listed;
   const below = prefix === "/" ? path : path.slice(prefix.length);
-  return usualPlaces.has(below) ? resource + below : resource;
+  return usualPaths.has(below) ? resource + below : resource;
 }
 
 function wordsOf(status: Deny["status"]): { readonly title: string; readonly remedy: string } {
   switch (status) {
     case 403:
       return {
-        title: "You may not use this",
+        title: "Access denied",
         remedy: "Ask the people who run this service for access, or sign in with another account.",
       };
     case 404:

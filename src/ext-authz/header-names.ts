@@ -5,7 +5,7 @@ import {
   passesToServers,
 } from "../config/header-names.ts";
 
-/** What there is to know of a request header by its name alone. */
+/** The properties of a request header that follow from its name. */
 export interface HeaderName {
   /** In lower case. */
   readonly name: string;
@@ -14,22 +14,22 @@ export interface HeaderName {
   readonly valid: boolean;
   /** Claims an identity. */
   readonly identity: boolean;
-  /** Names another request than the one that is judged. */
+  /** Names a different request than the one that is checked. */
   readonly overrides: boolean;
-  /** Goes to every MCP server. */
+  /** Passed to every MCP server. */
   readonly listed: boolean;
-  /** Envoy's to keep or drop. */
+  /** Handled by Envoy. */
   readonly framing: boolean;
-  /** Would steer Envoy. */
+  /** Would control Envoy. */
   readonly envoys: boolean;
 }
 
 const token = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
 const known = new Map<string, HeaderName>();
-const mostKnown = 4096;
-const longestKnown = 64;
+const maxKnown = 4096;
+const maxKnownLength = 64;
 
-/** Looks a name up; the same few dozen come with every request, so that what is found out of one is remembered. */
+/** Looks a name up. The result is cached: the same few dozen names come with every request. */
 export function headerName(sent: string): HeaderName {
   const before = known.get(sent);
   if (before !== undefined) return before;
@@ -45,10 +45,10 @@ export function headerName(sent: string): HeaderName {
     framing: isFramingHeader(name),
     envoys: name.startsWith("x-envoy-"),
   };
-  if (sent.length <= longestKnown) {
-    // Only somebody who invents names gets here; he pays for it with the look-ups of one request.
-    if (known.size >= mostKnown) known.clear();
-    // A copy: the name at hand may be a slice of a whole message, which it would keep in memory.
+  if (sent.length <= maxKnownLength) {
+    // Only a client that invents names gets here; clearing costs no more than one request's look-ups.
+    if (known.size >= maxKnown) known.clear();
+    // A copy: the name may be a slice of a whole message and would keep it in memory.
     known.set(copy(sent), { ...found, name: copy(name) });
   }
   return found;

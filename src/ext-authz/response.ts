@@ -3,22 +3,22 @@ import { pageHeaders } from "../server/http/send-page.ts";
 import type { AllowMetadata, Decision, Header } from "./decision.ts";
 import type { CheckResponse } from "./wire/encode.ts";
 
-/** Beside these, `denied` sets those that go on every answer of ours. */
+/** `denied` adds the headers common to all of the gateway's responses. */
 const html = Object.entries(pageHeaders()).filter(
   ([name]) => name !== "cache-control" && name !== "x-content-type-options",
 );
 const json: readonly Header[] = [["content-type", "application/json"]];
 
-/** google.rpc.Code, of which Envoy only asks whether it is OK. */
+/** google.rpc.Code; Envoy only checks whether it is OK. */
 const ok = 0;
 const permissionDenied = 7;
 const unauthenticated = 16;
 
 /**
- * How each decision becomes protobuf: the only place that knows.
+ * Converts a decision to protobuf.
  *
- * @param answerHeaders go on answers of ours (CORS), not on what the upstream answers.
- * @param page what a challenge or a denial says to a person
+ * @param answerHeaders added to the gateway's own responses (CORS), not to the upstream's.
+ * @param page HTML body of a challenge or denial, for a person
  */
 export function response(
   decision: Decision,
@@ -54,9 +54,9 @@ export function response(
       ]);
     }
     case "reply":
-      // A denial to Envoy whatever its status says: the request goes no further.
+      // A denial for Envoy whatever its status: the request goes no further.
       return denied(permissionDenied, decision.status, decision.body, [
-        // A preflight's own CORS headers are the more precise ones.
+        // A preflight response's own CORS headers take precedence.
         ...answerHeaders.filter(([name]) => !decision.headers.some(([other]) => other === name)),
         ...decision.headers,
       ]);

@@ -12,21 +12,21 @@ import type { Metrics } from "../telemetry/metrics.ts";
 import type { Credential } from "../upstream-tokens/upstream-tokens.ts";
 import type { Decision } from "./decision.ts";
 
-/** A decision with what the one log line and the metrics say of it. */
+/** A decision with the fields for its log line and metrics. */
 export interface Checked {
   readonly decision: Decision;
-  /** Stable machine word: why. */
+  /** Stable reason code. */
   readonly reason: string;
   readonly route?: Route;
   readonly userId?: string;
-  /** By which MCP client, under which grant: of refusals only, for the audit trail. */
+  /** The MCP client and grant, for the audit trail; set for denials only. */
   readonly clientId?: string;
   readonly grantId?: string;
   /** The policy rule that decided; for the log only. */
   readonly rule?: string;
 }
 
-/** A signed-in person, as far as a check needs to know. */
+/** A signed-in person, as far as a check needs it. */
 export interface SignedIn {
   readonly userId: string;
   readonly email?: string;
@@ -38,38 +38,38 @@ export interface SignedIn {
   readonly sessionExpiresAt: number;
 }
 
-/** What main.ts hands to the check service. */
+/** Dependencies of the check service. */
 export interface CheckDeps {
   readonly routes: CurrentRoutes;
   /** Compiled from the same configuration as `routes()`. */
   readonly policies: () => PolicyTable;
   readonly limiter: RateLimiter;
   readonly externalTokens: Pick<ExternalTokens, "verify" | "forSession">;
-  /** For the owner of a delegated connection, who must still be somebody policy lets in. */
+  /** For the owner of a delegated connection, whom policy must still allow. */
   readonly people: Pick<People, "find">;
   /** Whether a call comes from Envoy. */
   readonly peers: PeerAuthentication;
-  readonly metadataProofs: Pick<MetadataProofs, "prove" | "verifyPlace" | "cookiePrefixes">;
+  readonly metadataProofs: Pick<MetadataProofs, "prove" | "verifyUpstreamPath" | "cookiePrefixes">;
   readonly assertions: Pick<Assertions, "headersFor">;
   readonly upstreamTokens: {
-    /** `externalToken` only where the route exchanges it (RFC 8693): nobody else needs to hold it. */
+    /** `externalToken` only where the route exchanges it (RFC 8693). */
     find(
       caller: Caller & { readonly externalToken?: string },
       route: Route,
     ): Credential | Promise<Credential>;
   };
-  /** Who sits at the browser, by its Cookie header. */
+  /** The person signed in at the browser, by its Cookie header. */
   readonly sessionFromCookieHeader: (
     cookie: string,
     host: string,
   ) => SignedIn | undefined | Promise<SignedIn | undefined>;
-  /** Told of every check that let nothing through; must not throw. */
+  /** Called with every check that did not allow the request; must not throw. */
   readonly onDenial?: (checked: Checked, requestId: string) => void;
   readonly logger: Logger;
   readonly metrics: Metrics;
 }
 
-/** Goes on at once with a value at hand, and after it with a promise: the warm path must not pay for promises. */
+/** Continues synchronously with a plain value, and asynchronously with a promise: the hot path must not pay for promises. */
 export function when<T, R>(value: T | Promise<T>, next: (value: T) => R | Promise<R>): R | Promise<R> {
   return value instanceof Promise ? value.then(next) : next(value);
 }

@@ -5,12 +5,12 @@ import type { Header } from "./decision.ts";
 import { headerName } from "./header-names.ts";
 import type { RequestFacts } from "./request.ts";
 
-/** So many characters at a token's end tell it from any other: of a JWT they are its signature's. */
+/** Number of characters at a token's end that identify it: in a JWT they are part of the signature. */
 const tail = 48;
 
 /**
- * Whether a text of the caller's holds a token, or the end of it. Never the whole token against the whole text: both are the
- * caller's to choose, and the search would take as long as the product of their lengths.
+ * Whether a text from the caller contains a token, or the end of it. Never searches for the whole token in the whole text: the
+ * caller controls both, and the search could take time proportional to the product of their lengths.
  */
 export function holdsToken(text: string, token: string): boolean {
   return text.length >= tail && token.length > tail
@@ -19,7 +19,7 @@ export function holdsToken(text: string, token: string): boolean {
 }
 
 /**
- * The Cookie header without our cookies; others keep their bytes and order. `undefined`: nothing is left.
+ * The Cookie header without the gateway's cookies; others keep their bytes and order. `undefined`: nothing is left.
  *
  * @param header one character per byte.
  */
@@ -28,14 +28,14 @@ export function stripCookies(header: string): string | undefined {
   return kept.length === 0 ? undefined : kept.join("; ");
 }
 
-/** The Cookie header without what is not ASCII. */
+/** The Cookie header without non-ASCII cookies. */
 export function asciiCookies(header: string): string {
   return pairs(header)
     .filter((pair) => /^[\t -~]*$/.test(pair))
     .join("; ");
 }
 
-/** Trimmed of ASCII's white space only: U+00A0 is also the last byte of an `à` in UTF-8. */
+/** Trims ASCII white space only: U+00A0 is also the last byte of `à` in UTF-8. */
 function pairs(header: string): string[] {
   return header
     .split(";")
@@ -44,13 +44,14 @@ function pairs(header: string): string[] {
 }
 
 /**
- * What to set on, and remove from, a request on its way to an upstream: the credential and the assertion go in. An MCP server gets
- * what is listed and its own cookies; an application gets everything but our cookies, and headers that claim an identity, name another
- * request or steer Envoy. The external token goes out wherever it stands, as does an `Authorization` that nobody replaced.
+ * The headers to set on and remove from a request to an upstream. Sets the credential and the assertion. An MCP server gets the
+ * listed headers and its own cookies. An application gets everything except the gateway's cookies and headers that claim an
+ * identity, name another request or control Envoy. The external token is removed wherever it occurs, as is an `Authorization`
+ * that is not replaced.
  *
  * @param set lower-case names.
- * @param more.alsoRemove one more header.
- * @param more.cookies what an MCP server gets as `Cookie`
+ * @param options.alsoRemove one more header to remove.
+ * @param options.cookies the `Cookie` header for an MCP server
  */
 export function upstreamHeaders(
   facts: RequestFacts,
@@ -62,7 +63,7 @@ export function upstreamHeaders(
   const token = presented.kind === "bearer" ? presented.token : undefined;
   const toServer = route.mcp.kind === "server";
   const setHeaders = [...set];
-  // Envoy's route is chosen by now, by the path, which stays as it came.
+  // Envoy has already selected its route, by the path, which stays unchanged.
   if (route.upstreamQuery)
     setHeaders.push([":path", `${facts.sentPath}?${upstreamQuery(route.upstreamQuery, facts.query)}`]);
   const removeHeaders: string[] = [];
@@ -73,7 +74,7 @@ export function upstreamHeaders(
       const kept = toServer ? cookies : stripCookies(value);
       if (kept === undefined || (token !== undefined && holdsToken(kept, token))) removeHeaders.push(name);
       else if (kept !== value) {
-        // What is set is text to Envoy, in UTF-8; what came is bytes.
+        // Envoy takes header values to set as UTF-8 text; the received value is bytes.
         const text = inUtf8(kept) ?? inUtf8(asciiCookies(kept));
         if (text === undefined || text === "") removeHeaders.push(name);
         else setHeaders.push([name, text]);
@@ -91,21 +92,21 @@ export function upstreamHeaders(
   return { setHeaders, removeHeaders };
 }
 
-/** Whether a client's header goes to a route's upstream, by its name. @param name in lower case */
+/** Whether a client's header is passed to a route's upstream. @param name in lower case */
 export function passes(name: string, route: Route): boolean {
   const { identity, overrides, listed, framing, envoys } = headerName(name);
   if (framing) return true;
   if (identity || envoys) return false;
   if (route.mcp.kind === "client") return !overrides;
   if (listed) return true;
-  // Servers guard against DNS rebinding by it, and know their own host only.
+  // Servers check it against DNS rebinding, and know only their own host.
   if (name === "origin") return route.preserveHostHeader === true;
   return route.mcp.requestHeaders.pass.includes(name);
 }
 
 const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
-/** The text that a header's bytes (one character each) are in UTF-8; undefined: none. */
+/** Decodes a header's bytes (one character each) as UTF-8; undefined: invalid. */
 function inUtf8(bytes: string): string | undefined {
   if (/^[\t -~]*$/.test(bytes)) return bytes;
   try {

@@ -1,25 +1,25 @@
-/** What all answers together, and those of one route, may hold of this process's memory while they wait for their rest, bytes. */
+/** Memory limits for incomplete responses, in total and per route, bytes. */
 const maxBytes = 96 * 1024 * 1024;
 const maxRouteBytes = 32 * 1024 * 1024;
-/** A list, or an event, has so long to arrive as a whole, ms. */
+/** Time for a list or an event to arrive completely, ms. */
 const arriveMs = 60_000;
 
-/** What one answer holds. */
+/** The memory held by one response. */
 export interface HeldBytes {
   /**
-   * @param bytes what it holds now
-   * @param passedOn something has gone out: what is held is the beginning of something else, with its time before it
-   * @returns false where there is no room for what came on top
+   * @param bytes currently held
+   * @param passedOn something was sent: the held bytes start a new item, and the timeout starts again
+   * @returns false if the additional bytes exceed a limit
    */
   set(bytes: number, passedOn: boolean): boolean;
-  /** The answer has ended. */
+  /** Called when the response has ended. */
   release(): void;
 }
 
 /**
- * Accounts for the memory of answers that are held back, across all of them.
+ * Accounts for the memory of all responses that are held back.
  *
- * @returns for a new answer of a route; `onTimeout` is called when what it holds has not become whole in time.
+ * @returns a function that registers a response of a route; `onTimeout` is called if a held item is not complete in time.
  */
 export function heldBytes(): (routeId: string, onTimeout: () => void) => HeldBytes {
   let total = 0;
@@ -54,19 +54,19 @@ export function heldBytes(): (routeId: string, onTimeout: () => void) => HeldByt
   };
 }
 
-/** Whoever has used more than their share waits at most this long for the next turn, ms. */
-const longestWaitMs = 1000;
+/** The longest wait for a party that has used more than its share, ms. */
+const maxWaitMs = 1000;
 
-/** Processor time that one party may take from the one thread that serves everybody. */
+/** CPU time that one party may use of the single thread that serves all. */
 export interface WorkBudget {
   spend(ms: number): void;
-  /** How long the party has to wait now, ms. */
+  /** How long the party must wait now, ms. */
   wait(): number;
 }
 
 /**
  * @param share of all time, from 0 to 1
- * @param burstMs what may be used at once by whoever has used nothing for a while
+ * @param burstMs what an idle party may use at once
  * @param now milliseconds
  */
 export function workBudget(share: number, burstMs: number, now = () => performance.now()): WorkBudget {
@@ -84,7 +84,7 @@ export function workBudget(share: number, burstMs: number, now = () => performan
     },
     wait() {
       refill();
-      return left >= 0 ? 0 : Math.min(longestWaitMs, -left / share);
+      return left >= 0 ? 0 : Math.min(maxWaitMs, -left / share);
     },
   };
 }

@@ -1,18 +1,18 @@
 import { byteBuffer } from "../policy/event-stream-filter.ts";
 import type { BodyFilter, Piece } from "./tool-list.ts";
 
-/** The largest event that is held until it is known whether it names an endpoint; an address has at most 8,192 characters. Bytes. */
-const mostHeld = 16 * 1024;
-/** The longest beginning of a line that is held for the same reason. Bytes. */
-const mostHeldOfLine = 1024;
+/** The largest event that is held until it is known whether it names an endpoint; a URL has at most 8,192 characters. Bytes. */
+const maxHeld = 16 * 1024;
+/** The longest start of a line that is held for the same reason. Bytes. */
+const maxHeldOfLine = 1024;
 
-/** Ends no line (WHATWG HTML 9.2.5), but does for readers that split as Python's `splitlines`. UTF-8, one character a byte. */
+/** Not line ends (WHATWG HTML 9.2.5), except for readers that split like Python's `splitlines`. UTF-8, one character per byte. */
 const looseEnd = "[\\v\\f\\x1c-\\x1e]|\\xc2\\x85|\\xe2\\x80[\\xa8\\xa9]";
 const hasLooseEnd = new RegExp(looseEnd);
-/** White space that ends no line for anybody: readers that strip lines and names take it off (Python's `strip`, JavaScript's `trim`). */
+/** White space that never ends a line, but that some readers strip from lines and names (Python's `strip`, JavaScript's `trim`). */
 const blanks =
   "(?:[ \\t\\x1f]|\\xc2\\xa0|\\xe1\\x9a\\x80|\\xe2\\x80[\\x80-\\x8b\\xaf]|\\xe2\\x81\\x9f|\\xe3\\x80\\x80|\\xef\\xbb\\xbf)*";
-/** What may stand around a colon: all of both. No two alternatives begin alike, so that a search takes linear time. */
+/** White space around a colon: both of the above. No two alternatives begin alike, so that a search takes linear time. */
 const space =
   "(?:[\\s\\x1c-\\x1f]|\\xc2[\\x85\\xa0]|\\xe1\\x9a\\x80|\\xe2(?:\\x80[\\x80-\\x8b\\xa8\\xa9\\xaf]|\\x81\\x9f)|\\xe3\\x80\\x80|\\xef\\xbb\\xbf)";
 const endpointAfter = (before: string) =>
@@ -21,7 +21,7 @@ const looseEndpoint = endpointAfter(looseEnd);
 const endpointInLines = endpointAfter(`^|[\\r\\n]|${looseEnd}`);
 const anyEndpoint = endpointAfter(`^|${looseEnd}`);
 const fieldInSpace = new RegExp(`^${space}*(?:event|data)${space}*$`);
-/** What may become one of them with the bytes that follow. */
+/** Incomplete sequences that the following bytes may complete. */
 const partOfEnd = "(?:\\xc2|\\xe2\\x80?)";
 const partOfSpace = "(?:\\xc2|\\xe1\\x9a?|\\xe2[\\x80\\x81]?|\\xe3\\x80?|\\xef\\xbb?)";
 const ofType = `(?:${partOfSpace}|e|en|end|endp|endpo|endpoi|endpoin|endpoint${partOfSpace}?)?`;
@@ -30,30 +30,30 @@ const looseBeginning = new RegExp(`(?:(?:${looseEnd})${beginning}|${partOfEnd})$
 const lineBeginning = new RegExp(`^${beginning}$`);
 
 const bom = "\xef\xbb\xbf";
-const refused: Piece = { ok: false, reason: "endpoint" };
+const rejected: Piece = { ok: false, reason: "endpoint" };
 
 /**
- * Rewrites the `endpoint` events of a legacy HTTP+SSE stream, which say where the client posts to (MCP 2024-11-05), wherever in the
- * stream they come. Everything else passes byte for byte, events of any length included. An event is held until its end only while
- * it can still be an endpoint: JSON-RPC messages, events that name another type, and comments go out as they come.
+ * Rewrites the `endpoint` events of a legacy HTTP+SSE stream, which name the URL that the client posts to (MCP 2024-11-05),
+ * anywhere in the stream. Everything else passes byte for byte, including events of any length. An event is held until its end
+ * only while it can still be an endpoint: JSON-RPC messages, events of another type, and comments pass as they arrive.
  *
- * Refused is an endpoint that leads elsewhere, and an event that readers may take for one while we do not: it names two types, it
- * names its type when its data has gone out, its lines end with characters that end none, or white space surrounds its names.
+ * Rejects an endpoint that leads elsewhere, and an event that other readers may take for an endpoint: one with two types, with a
+ * type after its data was sent, with nonstandard line ends, or with white space around its field names.
  *
- * @param rewrite the endpoint as clients reach it; undefined: it leads elsewhere, and must not be passed on.
+ * @param rewrite returns the endpoint as clients reach it; undefined: it leads elsewhere and must not be passed on.
  */
 export function rewriteEndpoints(rewrite: (endpoint: string) => string | undefined): BodyFilter {
-  /** The event that may be an endpoint, from its beginning; of one that passes, the beginning of a line. */
+  /** A whole event that may be an endpoint; for an event that passes, the start of its current line. */
   const held = byteBuffer();
-  /** The event under way is no endpoint. */
+  /** The current event is not an endpoint. */
   let passes = false;
-  /** Of its last line, a part has gone out. */
+  /** Part of its current line was sent. */
   let inLine = false;
   let begun = false;
   let afterCr = false;
 
-  /** @returns the event as it goes out; undefined: it must not */
-  function judged(event: string): string | undefined {
+  /** @returns the event to send; undefined: it must not be sent */
+  function checkedEvent(event: string): string | undefined {
     const { type, data, others, spaced } = readEvent(event);
     if (spaced && event.includes("endpoint")) return undefined;
     if (type !== "endpoint") return endpointInLines.test(event) ? undefined : event;
@@ -71,10 +71,10 @@ export function rewriteEndpoints(rewrite: (endpoint: string) => string | undefin
     filter(chunk, isLast) {
       const bytes = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength);
       const heldBefore = held.length() > 0;
-      // One character a byte: lines are found without decoding, and what passes stays what it was.
+      // One character per byte: lines are found without decoding, and what passes stays unchanged.
       const text = held.takeWith(bytes).toString("latin1");
       let out = "";
-      /** Where what has not gone out begins. */
+      /** Start of the text that was not sent yet. */
       let from = 0;
       const passOn = (end: number) => {
         out += text.slice(from, end);
@@ -88,7 +88,7 @@ export function rewriteEndpoints(rewrite: (endpoint: string) => string | undefin
         begun = true;
         if (text.startsWith(bom)) passOn(bom.length);
       }
-      // It belongs to the line that has ended with the chunk before.
+      // It belongs to the line that ended with the previous chunk.
       if (afterCr && !heldBefore && text.startsWith("\n")) passOn(1);
       afterCr = text.length > 0 ? text.endsWith("\r") : afterCr;
 
@@ -100,7 +100,7 @@ export function rewriteEndpoints(rewrite: (endpoint: string) => string | undefin
         const line = text.slice(lineAt, searched + match.index);
         at = lineAt + line.length + match[0].length;
         if (passes) {
-          if ((inLine ? looseEndpoint : anyEndpoint).test(line)) return refused;
+          if ((inLine ? looseEndpoint : anyEndpoint).test(line)) return rejected;
           passes = inLine || line !== "";
           inLine = false;
           type = undefined;
@@ -108,8 +108,8 @@ export function rewriteEndpoints(rewrite: (endpoint: string) => string | undefin
           continue;
         }
         if (line === "") {
-          const event = judged(text.slice(from, at));
-          if (event === undefined) return refused;
+          const event = checkedEvent(text.slice(from, at));
+          if (event === undefined) return rejected;
           out += event;
           from = at;
           type = undefined;
@@ -117,36 +117,36 @@ export function rewriteEndpoints(rewrite: (endpoint: string) => string | undefin
         }
         const { name, value } = fieldOf(line);
         const names = name === "event" ? value.trim() : undefined;
-        if (type === "endpoint" && names !== undefined && names !== type) return refused;
+        if (type === "endpoint" && names !== undefined && names !== type) return rejected;
         type ??= names;
         const isOther = (type !== undefined && type !== "endpoint") || isMessage(type, line);
-        // A heartbeat may be a comment without a blank line behind it.
+        // A heartbeat may be a comment without a blank line after it.
         const alone = lineAt === from && !fieldInSpace.test(name) && !hasLooseEnd.test(line);
         if (!isOther && !alone) continue;
-        if (endpointInLines.test(text.slice(from, at))) return refused;
+        if (endpointInLines.test(text.slice(from, at))) return rejected;
         passes = isOther;
         passOn(at);
       }
 
       if (isLast) {
-        // What has no blank line behind it is no event to a reader that keeps to the standard, but may be to others.
+        // Text without a blank line after it is not an event by the standard, but some readers take it for one.
         const rest = text.slice(from);
         const passed = passes && !(inLine ? looseEndpoint : anyEndpoint).test(rest) ? rest : undefined;
-        const event = passes ? passed : judged(rest);
-        return event === undefined ? refused : { ok: true, body: Buffer.from(out + event, "latin1") };
+        const event = passes ? passed : checkedEvent(rest);
+        return event === undefined ? rejected : { ok: true, body: Buffer.from(out + event, "latin1") };
       }
-      if (!passes && (isMessage(type, text.slice(at)) || text.length - from > mostHeld)) {
-        if (type === "endpoint" || endpointInLines.test(text.slice(from))) return refused;
+      if (!passes && (isMessage(type, text.slice(at)) || text.length - from > maxHeld)) {
+        if (type === "endpoint" || endpointInLines.test(text.slice(from))) return rejected;
         passes = true;
-        // Whole lines before it are looked at already.
+        // Complete lines before it are already checked.
         passOn(at);
       }
       if (passes) {
         const rest = text.slice(from);
-        if ((inLine ? looseEndpoint : anyEndpoint).test(`${rest}x`)) return refused;
+        if ((inLine ? looseEndpoint : anyEndpoint).test(`${rest}x`)) return rejected;
         const cut =
           !inLine && lineBeginning.test(rest) ? 0 : (looseBeginning.exec(rest)?.index ?? rest.length);
-        if (rest.length - cut > mostHeldOfLine) return refused;
+        if (rest.length - cut > maxHeldOfLine) return rejected;
         inLine ||= cut > 0;
         passOn(from + cut);
       }
@@ -158,12 +158,12 @@ export function rewriteEndpoints(rewrite: (endpoint: string) => string | undefin
   };
 }
 
-/** A JSON-RPC message, as long as no type says otherwise: no address begins with a brace. */
+/** A JSON-RPC message, unless the event has another type: a URL never begins with a brace. */
 function isMessage(type: string | undefined, line: string): boolean {
   return type === undefined && /^data:\s*[[{]/.test(line);
 }
 
-/** WHATWG HTML 9.2.6: an event without data is none; the last `event` line counts. `spaced`: readers that trim names find others. */
+/** WHATWG HTML 9.2.6: an event without data is dropped; the last `event` line counts. `spaced`: trimming names would change them. */
 function readEvent(block: string): {
   type: string;
   data: string;

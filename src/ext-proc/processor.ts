@@ -6,10 +6,18 @@ import {
   type UntypedServiceImplementation,
 } from "@grpc/grpc-js";
 import { provenByMessage, shownBy } from "../config/listeners.ts";
-import type { Route } from "../model/route.ts";
 import { boundedCache } from "../util/bounded-cache.ts";
 import { type HeldBytes, heldBytes, type WorkBudget, workBudget } from "./budgets.ts";
 import { rewriteEndpoints } from "./endpoint-events.ts";
+import {
+  encodedStream,
+  endpointElsewhere,
+  type Filtering,
+  immediate,
+  redirectElsewhere,
+  tooManyStreams,
+  unreadable,
+} from "./own-responses.ts";
 import {
   type ExternalProcessorDeps,
   externalProcessor,
@@ -17,8 +25,8 @@ import {
   type ProcessingResponse,
 } from "./protocol.ts";
 import { headMutation, rewrittenEndpoint, rewrittenHead, withoutOwnSetCookies } from "./response-headers.ts";
-import { type BodyFilter, filterTools, inTurn } from "./tool-list.ts";
-import { answerRejection, giveUp, type Replacement, unavailable } from "./upstream-rejection.ts";
+import { filterTools, inTurn } from "./tool-list.ts";
+import { answerRejection, unavailable } from "./upstream-rejection.ts";
 import { type UpstreamResponse, upstreamResponse } from "./upstream-response.ts";
 
 /** What filtering may take of the one thread's time: the answer of one request, and all of one route. */
@@ -271,7 +279,7 @@ export function createExternalProcessor(deps: ExternalProcessorDeps): {
       answerTo(message)
         // Nobody foresaw it: Envoy answers 503 in place of an answer nobody has looked at.
         .catch((error: unknown) => {
-          deps.metrics.errors.inc({ room: "challenge", code: "internal" });
+          deps.metrics.errors.inc({ component: "ext-proc", code: "internal" });
           deps.logger.error({ err: error }, "an upstream's answer could not be looked at");
           stream.emit("error", { code: status.INTERNAL, details: "internal" });
         })
@@ -289,16 +297,6 @@ export function createExternalProcessor(deps: ExternalProcessorDeps): {
 
 /** Some 25 KiB each, which a server that says nothing could have us keep for any time; of one person an eighth. */
 export const maxWatchedStreams = 4_096;
-
-interface Filtering {
-  readonly filter: BodyFilter;
-  readonly requestId: string;
-  readonly route: Route;
-  /** Whose stream it is, if it may be a legacy one. */
-  readonly watchedFor?: string;
-  readonly holdsHead: boolean;
-  readonly budgets: readonly WorkBudget[];
-}
 
 interface Answer {
   readonly response: ProcessingResponse;
@@ -333,49 +331,3 @@ const unproven: Answer = {
     "unproven_metadata",
   ),
 };
-
-/** It might list tools that the caller may not see, and nobody can tell. */
-function unreadable(requestId: string): ProcessingResponse {
-  const message = "the server's list of tools cannot be read, so what may not be seen cannot be taken out";
-  return immediate(giveUp(requestId, 502, "tools_list_unreadable", message), "tools_list_unreadable");
-}
-
-/** Its events may send the client elsewhere; the check has asked for no encoding. */
-function encodedStream(requestId: string): ProcessingResponse {
-  const message = "the server's event stream is compressed, although none of that was asked for";
-  return immediate(giveUp(requestId, 502, "upstream_stream_unreadable", message), "stream_unreadable");
-}
-
-function tooManyStreams(requestId: string): ProcessingResponse {
-  const message = "too many event streams are open at this gateway; try again";
-  return immediate(unavailable(requestId, 10, message), "too_many_streams");
-}
-
-/** Where it leads is for the log: the client could take its token there, or cannot reach it. */
-function redirectElsewhere(requestId: string): ProcessingResponse {
-  const message =
-    "the server redirects to another host than its own, or to what another route is for: the route's `to` must be the URL that answers without that redirect";
-  return immediate(giveUp(requestId, 502, "upstream_redirect_elsewhere", message), "redirect_elsewhere");
-}
-
-function endpointElsewhere({ requestId }: Filtering): ProcessingResponse {
-  const message =
-    "the server sends its clients' messages to another address than its own, or to a path of another route: the `endpoint` event of its stream must name a path below the route's `to`";
-  return immediate(giveUp(requestId, 502, "upstream_endpoint_elsewhere", message), "endpoint_elsewhere");
-}
-
-function immediate(replacement: Replacement, outcome: string): ProcessingResponse {
-  return {
-    immediateResponse: {
-      status: { code: replacement.status },
-      headers: {
-        setHeaders: replacement.headers.map(([key, value]) => ({
-          header: { key, rawValue: Buffer.from(value, "latin1") },
-          appendAction: "OVERWRITE_IF_EXISTS_OR_ADD",
-        })),
-      },
-      body: Buffer.from(replacement.body),
-      details: `envoy_mcp_auth_${outcome}`,
-    },
-  };
-}

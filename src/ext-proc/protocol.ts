@@ -8,7 +8,7 @@ import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { UpstreamTokens } from "../upstream-tokens/upstream-tokens.ts";
 
-/** The part of `envoy.service.ext_proc.v3.ProcessingRequest` that we read. */
+/** The fields of `envoy.service.ext_proc.v3.ProcessingRequest` that we read. */
 export interface ProcessingRequest {
   readonly request?:
     | "requestHeaders"
@@ -43,7 +43,7 @@ export interface ProcessingRequest {
   };
 }
 
-/** The part of `envoy.service.ext_proc.v3.ProcessingResponse` that we write. */
+/** The fields of `envoy.service.ext_proc.v3.ProcessingResponse` that we write. */
 export interface ProcessingResponse {
   readonly requestHeaders?: Record<string, never>;
   readonly responseHeaders?: {
@@ -61,7 +61,7 @@ export interface ProcessingResponse {
   readonly responseBody?: { readonly response?: { readonly bodyMutation: { readonly body: Buffer } } };
   readonly requestTrailers?: Record<string, never>;
   readonly responseTrailers?: Record<string, never>;
-  /** How Envoy goes on with this response, from its headers on. */
+  /** How Envoy processes the rest of this response. */
   readonly modeOverride?: {
     readonly responseHeaderMode: "SEND";
     readonly responseBodyMode: "STREAMED";
@@ -76,7 +76,7 @@ export interface ProcessingResponse {
       }[];
     };
     readonly body: Buffer;
-    /** Shows in Envoy's access log as `%RESPONSE_CODE_DETAILS%`. */
+    /** Appears in Envoy's access log as `%RESPONSE_CODE_DETAILS%`. */
     readonly details: string;
   };
 }
@@ -103,7 +103,7 @@ export function externalProcessor(): ServiceDefinition {
   );
   const service = typeof found === "function" && "service" in found ? found.service : undefined;
   if (!isServiceDefinition(service))
-    throw new Error("proto/ holds no envoy.service.ext_proc.v3.ExternalProcessor");
+    throw new Error("proto/ does not define envoy.service.ext_proc.v3.ExternalProcessor");
   definition = service;
   return service;
 }
@@ -112,16 +112,16 @@ function isServiceDefinition(value: unknown): value is ServiceDefinition {
   return typeof value === "object" && value !== null && "Process" in value;
 }
 
-/** What main.ts hands to the challenge service. */
+/** Dependencies of the external processor. */
 export interface ExternalProcessorDeps {
   readonly routes: CurrentRoutes;
-  /** Decides what becomes of an upstream's 401 or 403, and repairs what it can. */
+  /** Decides how to respond to an upstream's 401 or 403, and refreshes the token where that helps. */
   readonly upstreamTokens: Pick<UpstreamTokens, "handleRejection">;
   /** Whether a call comes from Envoy. */
   readonly peers: PeerAuthentication;
-  /** Whether what an answer is judged by comes from a check of ours. */
-  readonly metadataProofs: Pick<MetadataProofs, "verify" | "spend" | "provePlace" | "cookiePrefixes">;
-  /** Streams that may be legacy ones and are open at a time; the next one is answered 503. */
+  /** Verifies that the metadata comes from one of our checks. */
+  readonly metadataProofs: Pick<MetadataProofs, "verify" | "spend" | "proveUpstreamPath" | "cookiePrefixes">;
+  /** Maximum number of concurrent streams that may be legacy streams; the next one gets 503. */
   readonly maxWatchedStreams: number;
   readonly logger: Logger;
   readonly metrics: Metrics;

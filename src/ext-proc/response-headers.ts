@@ -13,22 +13,22 @@ import type { Route } from "../model/route.ts";
 import type { ProcessingRequest, ProcessingResponse } from "./protocol.ts";
 import type { UpstreamResponse } from "./upstream-response.ts";
 
-/** What of an answer's head changes: headers that go, and what comes in place of some of them. */
+/** Changes to a response's headers: headers to remove, and headers to add after that. */
 export interface HeadChange {
   readonly remove: readonly string[];
   readonly set: readonly (readonly [name: string, value: string])[];
 }
 interface Deps {
   readonly table: Pick<RouteTable, "find" | "isOwnPath" | "config">;
-  readonly metadataProofs: Pick<MetadataProofs, "provePlace" | "cookiePrefixes">;
-  /** Who asked, and nobody else may use what is made of the answer. */
+  readonly metadataProofs: Pick<MetadataProofs, "proveUpstreamPath" | "cookiePrefixes">;
+  /** The user who made the request: rewritten paths and cookies are valid for this user only. */
   readonly userId: string;
 }
 
 /**
- * `Location`, `Content-Location` and `Set-Cookie` of an MCP server as its clients can use them.
+ * Rewrites `Location`, `Content-Location` and `Set-Cookie` of an MCP server for its clients.
  *
- * @returns `elsewhere`: it redirects to another host than those of `to` and `from`.
+ * @returns `elsewhere`: it redirects to a host other than those of `to` and `from`.
  */
 export function rewrittenHead(
   deps: Deps,
@@ -61,10 +61,10 @@ export function rewrittenHead(
 }
 
 /**
- * The endpoint that a legacy stream's first event names, as a path of ours; undefined: it leads elsewhere. Where the URL does not
- * show that it is a session's, the path does: the answers to what is posted there differ.
+ * The endpoint that a legacy stream's first event names, as a path of the gateway; undefined: it leads elsewhere. If the URL does
+ * not contain a session, a separate path marks it, because POSTs to it are answered differently.
  *
- * @param asked path of the request for the stream.
+ * @param asked path of the request that opened the stream.
  */
 export function rewrittenEndpoint(
   deps: Deps,
@@ -78,7 +78,7 @@ export function rewrittenEndpoint(
   return pathOf(deps, route, shows ? place : { ...place, kind: "beside" });
 }
 
-/** In the form in which `ProcessingResponse` carries it. */
+/** Converts the change to a `ProcessingResponse`. */
 export function headMutation({ remove, set }: HeadChange): ProcessingResponse {
   if (remove.length === 0 && set.length === 0) return { responseHeaders: {} };
   return {
@@ -89,7 +89,7 @@ export function headMutation({ remove, set }: HeadChange): ProcessingResponse {
           removeHeaders: remove,
           setHeaders: set.map(([key, value]) => ({
             header: { key, rawValue: Buffer.from(value, "latin1") },
-            // ext_proc takes `append_action` of 0, its default, for "overwrite".
+            // ext_proc reads an `append_action` of 0, the default, as "overwrite".
             append: { value: true },
           })),
         },
@@ -98,9 +98,9 @@ export function headMutation({ remove, set }: HeadChange): ProcessingResponse {
   };
 }
 
-/** @param leads a client is sent there: only then is a place outside of `to` opened for it. */
+/** @param leads the client follows this URL: only then does it get access to a path outside `to`. */
 function ourUrl(deps: Deps, route: Route, asked: string, sent: string, leads: boolean): string | undefined {
-  // A header's bytes came one character each.
+  // Header values have one character per byte.
   const place = upstreamPlace(route, asked, Buffer.from(sent, "latin1").toString("utf8"), deps.table);
   if (place.kind === "elsewhere" || (place.kind === "beside" && !leads)) return undefined;
   return route.origin + pathOf(deps, route, place);
@@ -112,10 +112,12 @@ function pathOf(
   { kind, path, rest, upstreamPath }: Exclude<UpstreamPlace, { kind: "elsewhere" }>,
 ): string {
   if (kind === "ours") return path + rest;
-  return besidePath(route, metadataProofs.provePlace(route, userId, upstreamPath), upstreamPath) + rest;
+  return (
+    besidePath(route, metadataProofs.proveUpstreamPath(route, userId, upstreamPath), upstreamPath) + rest
+  );
 }
 
-/** Pages set no cookies: on a host that several servers share, only what MCP clients read may. */
+/** On a host that several servers share, only responses that MCP clients read may set cookies; pages may not. */
 function passedCookies(
   { metadataProofs, userId }: Deps,
   { metadata, headers, setCookies }: UpstreamResponse,
@@ -140,8 +142,8 @@ function passedCookies(
 }
 
 /**
- * Takes `Set-Cookie` headers that name a cookie of ours out of an application's answer: with one, it could sign a browser
- * in as somebody else. The others keep their bytes and order. Needs nothing of what the check left, and changes no state.
+ * Removes `Set-Cookie` headers for the gateway's own cookies from an application's response: the application could use them to
+ * sign a browser in as another person. Other cookies keep their bytes and order. Needs no metadata and changes no state.
  *
  * @param message the response-headers message
  */

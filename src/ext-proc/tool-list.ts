@@ -4,23 +4,23 @@ import { type MayShow, readToolFilter } from "../policy/tool-expression.ts";
 import { type Filtered, filterToolsJson, toolsAnswerFormat } from "../policy/tool-list-filter.ts";
 import type { UpstreamResponse } from "./upstream-response.ts";
 
-/** Looks at a body, piece by piece. */
+/** Filters a body chunk by chunk. */
 export interface BodyFilter {
-  /** What of the body may go to the client with this piece; the rest waits for the next. */
+  /** Returns the part of the body that may be sent now; the rest waits for the next chunk. */
   readonly filter: (chunk: Uint8Array, isLast: boolean) => Piece;
-  /** Bytes of memory that what waits takes. */
+  /** Memory of the waiting part, bytes. */
   readonly held: () => number;
-  /** The rest of the body passes by itself. */
+  /** The rest of the body passes unfiltered. */
   readonly done: () => boolean;
 }
-/** `endpoint`: a legacy stream names a place elsewhere. */
+/** `endpoint`: a legacy stream names an endpoint elsewhere. */
 export type Piece = Filtered | { readonly ok: false; readonly reason: "endpoint" };
 
 /**
- * How to filter the answer to a `tools/list`, or a stream that may carry one.
+ * How to filter the response to a `tools/list` request, or a stream that may contain one.
  *
- * @param toolFilter what policy has left with the request.
- * @param maxBytes of a list, or of one event; what is longer becomes a JSON-RPC error.
+ * @param toolFilter from the request's metadata.
+ * @param maxBytes limit for a list or one event; a longer one becomes a JSON-RPC error.
  */
 export function filterTools(
   response: UpstreamResponse,
@@ -36,7 +36,7 @@ export function filterTools(
   return eventStream(mayShow, maxBytes, (beginning, end) => error(listId ?? idIn(beginning, end)));
 }
 
-/** First one, then the other; undefined where there is neither. */
+/** Chains two filters; undefined if there is none. */
 export function inTurn(first: BodyFilter | undefined, then: BodyFilter | undefined): BodyFilter | undefined {
   if (!first || !then) return first ?? then;
   return {
@@ -49,12 +49,12 @@ export function inTurn(first: BodyFilter | undefined, then: BodyFilter | undefin
   };
 }
 
-/** Nothing of a list goes out before its end has come. */
+/** Holds a list until it is complete. */
 function wholeList(mayShow: MayShow, maxBytes: number, error: () => string): BodyFilter {
   const held = byteBuffer();
   let dropped = false;
   return {
-    // What is thrown away has its time as well.
+    // A dropped list is subject to the timeout, too.
     held: () => (dropped ? 1 : held.room()),
     done: () => false,
     filter(chunk, isLast) {
@@ -70,7 +70,7 @@ function wholeList(mayShow: MayShow, maxBytes: number, error: () => string): Bod
   };
 }
 
-/** Each event goes out when it is complete. */
+/** Sends each event when it is complete. */
 function eventStream(
   mayShow: MayShow,
   maxBytes: number,
@@ -89,14 +89,14 @@ function eventStream(
   };
 }
 
-/** JSON-RPC's internal error: the call may have worked, its answer cannot be passed on. */
+/** JSON-RPC's internal error: the call may have succeeded, but its result cannot be passed on. */
 function tooLong(id: JsonRpcId | null, maxBytes: number, requestId: string): string {
   const message = `The server's list of tools is longer than ${maxBytes} bytes: the gateway's limits.tool_list_bytes.`;
   const data = { request_id: requestId, reason: "tools_list_too_long" };
   return JSON.stringify({ jsonrpc: "2.0", id, error: { code: -32603, message, data } });
 }
 
-/** A message's id, in front of its result or at its end; null where it cannot be told. */
+/** The id of a message, before its result or at its end; null if it is not found. */
 function idIn(beginning: string, end: string): JsonRpcId | null {
   const inFront = beginning.split(/"result"\s*:/, 1)[0] ?? "";
   const found = /"id"\s*:\s*("[^"\\]{0,256}"|-?\d{1,15})\s*[,}]/.exec(inFront)?.[1];

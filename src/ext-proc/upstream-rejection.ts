@@ -5,23 +5,23 @@ import type { RejectionOutcome } from "../upstream-tokens/upstream-tokens.ts";
 import type { ExternalProcessorDeps } from "./protocol.ts";
 import type { UpstreamResponse } from "./upstream-response.ts";
 
-/** What the client gets in place of the upstream's answer. */
+/** The response that replaces the upstream's. */
 export interface Replacement {
   readonly status: 401 | 403 | 502 | 503;
-  /** Lower-case names. They overwrite. */
+  /** Names in lower case; they overwrite. */
   readonly headers: readonly (readonly [name: string, value: string])[];
   readonly body: string;
 }
 
-/** For whom it is: what the client asked for. */
+/** The client's request. */
 export interface Asked {
   readonly route: Route;
-  /** Path as the client asked for it, without query. */
+  /** Path as the client requested it, without query. */
   readonly path: string;
   readonly requestId: string;
 }
 
-/** The same as on every answer of ours: a browser's client must be able to read the challenge. */
+/** The same as on every response of the gateway: MCP clients in browsers must be able to read the challenge. */
 const common = [
   ["content-type", "application/json"],
   ["cache-control", "no-store"],
@@ -31,17 +31,17 @@ const common = [
 ] as const;
 
 /**
- * The 401 that sends a client to our authorization server instead of the upstream's (RFC 6750 section 3,
- * RFC 9728 section 5.1). Always `invalid_token`, also for a step-up: SDK clients answer it with their refresh
- * token, which is refused while the upstream's consent is missing, and then ask the person.
+ * The 401 that sends a client to our authorization server instead of the upstream's (RFC 6750 section 3, RFC 9728 section 5.1).
+ * Always `invalid_token`, also for a step-up: SDK clients then use their refresh token, which is rejected while the upstream's
+ * consent is missing, and then ask the person.
  *
- * @param description after `Unauthorized: `, for a person; no quotes.
+ * @param description follows `Unauthorized: `, for a person; no quotes.
  */
 export function challenge(asked: Asked, description: string, scopes: readonly string[]): Replacement {
   const path = asked.path === "/" ? "" : asked.path;
   const resourceMetadata = `${asked.route.origin}/.well-known/oauth-protected-resource${path}`;
   const whole = `Unauthorized: ${description}`;
-  // RFC 6749 section 3.3: whatever else an upstream may have called a scope would break the header.
+  // RFC 6749 section 3.3: any other character in an upstream's scope would break the header.
   const clean = scopes.filter((scope) => /^[!#-[\]-~]+$/.test(scope));
   const parameters = [
     `resource_metadata="${resourceMetadata}"`,
@@ -61,7 +61,7 @@ export function challenge(asked: Asked, description: string, scopes: readonly st
   };
 }
 
-/** 503: nothing the client or its user could mend, or nothing but trying again. */
+/** 503: the client and its user can at most try again. */
 export function unavailable(requestId: string, retryAfterSeconds: number, description: string): Replacement {
   return {
     status: 503,
@@ -70,7 +70,7 @@ export function unavailable(requestId: string, retryAfterSeconds: number, descri
   };
 }
 
-/** Neither trying again nor consenting would help. The upstream's own challenge does not go along. */
+/** Neither a retry nor consent would help. The upstream's own challenge is dropped. */
 export function giveUp(requestId: string, status: 403 | 502, code: string, description: string): Replacement {
   return {
     status,
@@ -79,18 +79,18 @@ export function giveUp(requestId: string, status: 403 | 502, code: string, descr
   };
 }
 
-/** A machine is never challenged, there is nobody at it to authorize. */
-const ownersTurn =
-  "a service account cannot consent: the owner of the connection it uses must connect this server again";
+/** A service account is never challenged: there is no person to authorize. */
+const ownerMustReconnect =
+  "a service account cannot consent: the owner of the connection it uses must reconnect this server";
 
-/** The decision's outcome, or what kept it from being made. */
+/** The outcome of the decision, or why there is none. */
 type Outcome = RejectionOutcome | { readonly kind: "failed" | "deadline_exceeded"; readonly reason: string };
 
 /**
- * What the client gets in place of an upstream's 401 or 403; undefined: that answer as it is. Never rejects, and
- * answers within `check.deadline`: the upstream's own challenge would send the client to the wrong authorization server, so
- * what cannot be decided is 503.
- * @param owner whose connection went along
+ * The replacement for an upstream's 401 or 403; undefined: the response passes unchanged. Never rejects, and settles within
+ * `check.deadline`: the upstream's own challenge would send the client to the wrong authorization server, so an undecided case
+ * becomes 503.
+ * @param owner user id of the connection's owner
  */
 export async function answerRejection(
   deps: ExternalProcessorDeps,
@@ -100,7 +100,7 @@ export async function answerRejection(
   owner: string,
 ): Promise<{ readonly replacement: Replacement; readonly outcome: Outcome["kind"] } | undefined> {
   const { wwwAuthenticate, dpopNonce, metadata } = response;
-  const refusal = {
+  const rejection = {
     status,
     routeId: route.id,
     upstreamHash: metadata.upstream,
@@ -111,10 +111,10 @@ export async function answerRejection(
     dpopNonce,
   };
   const outcome = await beforeDeadline(
-    deps.upstreamTokens.handleRejection(refusal),
+    deps.upstreamTokens.handleRejection(rejection),
     deps.routes().config.check.deadlineMs,
   );
-  deps.metrics.challenges.inc({ status: String(status), outcome: outcome.kind });
+  deps.metrics.upstreamRejections.inc({ status: String(status), outcome: outcome.kind });
   const line = {
     status,
     outcome: outcome.kind,
@@ -126,7 +126,7 @@ export async function answerRejection(
     version: metadata.version,
     requestId: metadata.requestId,
   };
-  deps.logger[outcome.kind === "failed" ? "error" : "info"](line, "an upstream refused a call");
+  deps.logger[outcome.kind === "failed" ? "error" : "info"](line, "upstream rejected a call");
   const replacement = replacementFor(outcome, { ...metadata, route });
   return replacement && { replacement, outcome: outcome.kind };
 }
@@ -151,10 +151,10 @@ function replacementFor(
     case "untouched":
       return undefined;
     case "consent":
-      if (asked.serviceAccount) return giveUp(requestId, 403, "no_credential", ownersTurn);
+      if (asked.serviceAccount) return giveUp(requestId, 403, "no_credential", ownerMustReconnect);
       return challenge(asked, "this server needs your consent; authorize again", outcome.scopes);
     case "retry":
-      // A 401 would end clients that cannot get a new TE: they are told to send the call again as it was.
+      // A 401 would end clients that cannot refresh their external token: they get a 503 and can repeat the call.
       return asked.refreshable
         ? challenge(asked, "the server asked for a fresh token; try again", [])
         : unavailable(requestId, 0, "the server asked for a fresh token, which is ready now; try again");

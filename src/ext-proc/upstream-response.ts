@@ -2,45 +2,45 @@ import { type ProvenMetadata, provenFields } from "../external-tokens/metadata-p
 import type { JsonRpcId } from "../policy/policy.ts";
 import type { ProcessingRequest } from "./protocol.ts";
 
-/** What an upstream answered to a request that `check/` let through, and what `check/` left with that request. */
+/** An upstream's response to a request that a check allowed, and the metadata that the check left. */
 export interface UpstreamResponse {
   readonly status: number;
-  /** Every `WWW-Authenticate` value as received: several headers, each possibly with several challenges. */
+  /** All `WWW-Authenticate` values as received; each may contain several challenges. */
   readonly wwwAuthenticate: readonly string[];
-  /** The others that matter here, names in lower case; of several with one name the last. */
+  /** Other relevant headers, names in lower case; the last of several with one name. */
   readonly headers: Readonly<Record<string, string>>;
-  /** Every `Location` as received: there should be one. */
+  /** All `Location` values as received: there should be one. */
   readonly location: readonly string[];
-  /** Every `Set-Cookie` as received, a character per byte. */
+  /** All `Set-Cookie` values as received, one character per byte. */
   readonly setCookies: readonly string[];
   /** RFC 9449 section 8.2. */
   readonly dpopNonce?: string;
   readonly metadata: {
     readonly route: string;
-    /** `Route.upstreamHash` of the upstream that answers. */
+    /** `Route.upstreamHash` of the upstream that responds. */
     readonly upstream?: string;
     readonly user?: string;
-    /** Whose connection went along, where it is not the user's. */
+    /** User id of the connection's owner, where it is not the user. */
     readonly owner?: string;
-    /** Where below the route the client has its MCP endpoint. */
+    /** Path of the client's MCP endpoint below the route. */
     readonly endpoint?: string;
     /** The user is a service account. */
     readonly serviceAccount: boolean;
     readonly connection?: string;
     readonly version?: number;
-    /** The client can get a new TE by itself. */
+    /** The client can refresh its external token. */
     readonly refreshable: boolean;
-    /** Path the client asked for, without query. */
+    /** Path the client requested, without query. */
     readonly path: string;
     readonly requestId: string;
-    /** What policy wants to be applied to lists of tools in the answer. */
+    /** Policy's filter for tool lists in the response. */
     readonly toolFilter?: string;
-    /** Of the `tools/list`. Not proven, as the next two are not. */
+    /** Id of the `tools/list` request. Not proven; neither are the next two. */
     readonly listId?: JsonRpcId;
     readonly firstEvent: boolean;
     readonly cookies?: string;
   };
-  /** The same fields as they came, and what is to prove that they come from a check of ours. */
+  /** The same fields as received, to be verified with `proof`. */
   readonly toProve: ProvenMetadata;
   readonly proof?: string;
 }
@@ -55,17 +55,20 @@ function readId(text: string | undefined): JsonRpcId | undefined {
   }
 }
 
-/** The namespace under which Envoy keeps what ext_authz answered. */
+/** The namespace of ext_authz's dynamic metadata. */
 const namespace = "envoy.filters.http.ext_authz";
 
 /**
- * Reads a response-headers message. Nothing in it may be trusted before its proof has been verified. Undefined without our
- * metadata: then no check allowed the request, and this is a local reply (ours or Envoy's) or another filter chain's traffic.
+ * Reads a response-headers message. Do not trust its content before its proof is verified. Undefined without our metadata: then
+ * no check allowed the request, and this is a local reply (ours or Envoy's) or another filter chain's traffic.
  */
 export function upstreamResponse(message: ProcessingRequest): UpstreamResponse | undefined {
   const fields = message.metadataContext?.filterMetadata?.[namespace]?.fields;
   const route = fields?.route?.stringValue;
   if (!fields || !route) return undefined;
+  // A later version sends `service_account` alone, with the same proof: a MAC covers values in their order, not names.
+  const machine = fields.machine ?? fields.service_account;
+  const proven: typeof fields = { ...fields, machine };
   let status = 0;
   let dpopNonce: string | undefined;
   const headers: Record<string, string> = {};
@@ -73,7 +76,7 @@ export function upstreamResponse(message: ProcessingRequest): UpstreamResponse |
   const location: string[] = [];
   const setCookies: string[] = [];
   for (const { key = "", value, rawValue } of message.responseHeaders?.headers?.headers ?? []) {
-    // Envoy sends raw bytes; its documentation allows a string as well.
+    // Envoy sends raw bytes; its documentation also allows a string.
     const text = rawValue?.length ? rawValue.toString("latin1") : (value ?? "");
     if (key === ":status") status = Number(text);
     else if (key === "www-authenticate") wwwAuthenticate.push(text);
@@ -95,7 +98,7 @@ export function upstreamResponse(message: ProcessingRequest): UpstreamResponse |
       user: fields.user?.stringValue,
       owner: fields.owner?.stringValue,
       endpoint: fields.endpoint?.stringValue,
-      serviceAccount: fields.machine?.numberValue === 1,
+      serviceAccount: machine?.numberValue === 1,
       connection: fields.connection?.stringValue,
       version: fields.version?.numberValue,
       refreshable: fields.refreshable?.numberValue === 1,
@@ -107,7 +110,7 @@ export function upstreamResponse(message: ProcessingRequest): UpstreamResponse |
       cookies: fields.cookies?.stringValue,
     },
     toProve: Object.fromEntries(
-      provenFields.map((name) => [name, fields[name]?.stringValue ?? fields[name]?.numberValue]),
+      provenFields.map((name) => [name, proven[name]?.stringValue ?? proven[name]?.numberValue]),
     ),
     proof: fields.proof?.stringValue,
   };

@@ -7,22 +7,22 @@ import type { Metrics } from "../telemetry/metrics.ts";
 import type { Caller } from "./external-tokens.ts";
 import type { SigningKeyRing } from "./signing-keys.ts";
 
-/** Bytes of all group names together, as JSON: the two headers with them stay below what common servers take (16 KiB in all). */
-const mostBytes = 3072;
-const mostGroups = 100;
+/** Limit for all group names as JSON, bytes: keeps the two headers below the limit of common servers (16 KiB in total). */
+const maxGroupBytes = 3072;
+const maxGroups = 100;
 
 /** The groups claims of an identity assertion. */
 export interface AssertedGroups {
   readonly groups: readonly string[];
-  /** There, and true, only where `groups` lacks some that were to be in it: an upstream must not take it for all of them. */
+  /** True if `groups` is incomplete, otherwise absent: an upstream must not take it for all groups. */
   readonly groups_overflow?: true;
 }
 
 /**
- * Which of a person's groups an identity assertion carries: those the operator chose, in the provider's order, up to a bound that
- * keeps the header small.
+ * The groups that an identity assertion contains: those the operator selected, in the provider's order, up to a limit that keeps
+ * the header small.
  * @param settings absent: all groups, up to 100
- * @param withheld the provider has said that there are groups, and not which
+ * @param withheld the provider reports that the person has groups, but not which
  */
 export function assertedGroups(
   groups: readonly string[],
@@ -32,9 +32,9 @@ export function assertedGroups(
   const chosen = settings?.groups ? groups.filter(matcher(settings.groups)) : groups;
   const carried: string[] = [];
   let bytes = 0;
-  for (const group of chosen.slice(0, settings?.maxGroups ?? mostGroups)) {
+  for (const group of chosen.slice(0, settings?.maxGroups ?? maxGroups)) {
     bytes += Buffer.byteLength(JSON.stringify(group)) + 1;
-    if (bytes > mostBytes) break;
+    if (bytes > maxGroupBytes) break;
     carried.push(group);
   }
   const complete = carried.length === chosen.length && !withheld;
@@ -48,7 +48,7 @@ function matcher(patterns: readonly string[]): (group: string) => boolean {
   return (group) => exact.has(group) || prefixes.some((prefix) => group.startsWith(prefix));
 }
 
-/** Whom an assertion speaks of: a caller, or a person at a browser. */
+/** The subject of an assertion: a caller, or a person at a browser. */
 type Subject = Pick<Caller, "userId" | "email" | "name" | "groups" | "claims">;
 interface Minted {
   readonly until: number;
@@ -57,9 +57,9 @@ interface Minted {
 }
 type Headers = readonly (readonly [name: string, value: string])[];
 export interface Assertions {
-  /** The two assertion headers for this subject and route; none where the route passes no identity. No promise once minted. */
+  /** The two assertion headers for this subject and route; none if the route passes no identity. Synchronous once minted. */
   headersFor(subject: Subject, route: Route): Headers | Promise<Headers>;
-  /** Verifies an assertion somebody shows us as ours; undefined: not ours, not for the route of this `resource`, or expired. */
+  /** Verifies an assertion; undefined: not issued by this gateway, not for the route with this `resource`, or expired. */
   verify(assertion: string, resource: string): Promise<JWTPayload | undefined>;
 }
 
@@ -68,9 +68,9 @@ const mintAgainSeconds = 150;
 const none: Headers = [];
 
 /**
- * Mints identity assertions: an ES256 JWT per caller and route, minted again at half its five minutes. Its audience is the route's
- * resource, so it is worth nothing at another route of the host; where the host has no other, the host's name, too, which is
- * what applications of a Pomerium compare.
+ * Mints identity assertions: an ES256 JWT per caller and route, replaced after half of its five minutes. Its audience is the
+ * route's resource, so it is not valid at another route of the host. If the host has only this route, the host name is also an
+ * audience: applications written for Pomerium compare it.
  */
 export function createAssertions(deps: {
   readonly routes: CurrentRoutes;
@@ -81,7 +81,7 @@ export function createAssertions(deps: {
 }): Assertions {
   const { routes, keys, metrics } = deps;
   const now = deps.now ?? Date.now;
-  // By the caller's object, which the cache of verified tokens keeps as long as the token: no bound or hash of its own needed.
+  // Keyed by the caller object, which lives as long as the token's cache entry: needs no limit and no hash.
   const minted = new WeakMap<Subject, Map<string, Minted>>();
 
   const mint = async (subject: Subject, { host, resource }: Route, key: string): Promise<Headers> => {
@@ -144,7 +144,7 @@ export function createAssertions(deps: {
   };
 }
 
-/** A text that would make the header longer than upstreams take is left out, and the assertion says so: nobody's real name is that long. */
+/** Omits a value that would make the header too long for upstreams, and marks it as omitted. */
 function bounded(subject: Subject, claim: "email" | "name"): Record<string, string | boolean> {
   const text = subject[claim];
   if (text === undefined) return {};

@@ -8,6 +8,7 @@ import { keysOfGroups, type People, type PersonFacts } from "../store/people.ts"
 import type { Store } from "../store/store.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
+import { SingleFlight } from "../util/single-flight.ts";
 import {
   type Caller,
   type ExternalTokens,
@@ -23,23 +24,23 @@ import type { SigningKeyRing } from "./signing-keys.ts";
 import { verifyForeignToken, verifyOwnToken } from "./verify-token.ts";
 
 type Accepted = Extract<Verification, { ok: true }>;
-/** A verified token as cached: under which configuration it was found good, and the answer, made once. */
+/** A cached verified token: the configuration it was verified under, and the result. */
 interface Entry {
   readonly verified: VerifiedToken;
   readonly config: Config;
-  /** Without what is known about a person, who may have changed since. */
+  /** Without the person's facts, which may change. */
   readonly accepted: Accepted;
-  /** The same with the person as they were known when last asked. */
+  /** The same with the person's facts as last read. */
   current?: { readonly person: PersonFacts; readonly accepted: Accepted };
 }
 type Outcome = Entry | Rejected;
 
-/** Caller and cached assertion of one token, besides the token itself; measured, rounded up. */
+/** Size of a caller and its cached assertion without the token itself; measured, rounded up. */
 const bytesPerEntry = 3072;
 
 /**
- * Verifies TEs with a cache in memory. The cache is trusted only while the store's notifications are healthy; else every
- * check asks the store whether grant or session still live.
+ * Verifies external tokens with an in-memory cache. The cache is trusted only while the store's notification listener is healthy;
+ * otherwise every check asks the store whether the grant or session is still live.
  */
 export function createExternalTokens(deps: {
   readonly routes: CurrentRoutes;
@@ -49,7 +50,7 @@ export function createExternalTokens(deps: {
   >;
   readonly people: Pick<People, "find" | "read">;
   readonly keys: SigningKeyRing;
-  /** For foreign issuers' metadata and keys; must be the safe one. */
+  /** For foreign issuers' metadata and keys; must be the fetch that checks untrusted URLs. */
   readonly fetch: typeof globalThis.fetch;
   readonly logger: Logger;
   readonly metrics: Metrics;
@@ -62,17 +63,17 @@ export function createExternalTokens(deps: {
   const cache = new LRUCache<string, Entry>({
     maxSize: routes().config.limits.tokenCacheBytes,
     dispose: ({ verified }, token, reason) => {
-      for (const group of diesWith(verified)) tokensOf.remove(group, token);
+      for (const group of revocationGroups(verified)) tokensOf.remove(group, token);
       if (reason === "evict") metrics.cacheEvictions.inc({ cache: "external_token" });
     },
     sizeCalculation: (_entry, token) => token.length + bytesPerEntry,
   });
-  const underWay = new Map<string, Promise<Outcome>>();
+  const verifications = new SingleFlight<Outcome>();
   const issuers = new Map<string, JWTVerifyGetKey>();
   const hits = metrics.cacheLookups.labels("external_token", "hit");
   const misses = metrics.cacheLookups.labels("external_token", "miss");
   const session = sessionTokens({ routes, keys, store, logger, now, metrics });
-  // A revocation heard while a token is being verified: what was learnt before it must not be cached after it.
+  // If a revocation arrives while a token is being verified, the result must not be cached.
   let revocations = 0;
 
   const unsubscribe = store.notifications.subscribe((change) => {
@@ -99,7 +100,7 @@ export function createExternalTokens(deps: {
     for (const token of tokensOf.of(group)) cache.delete(token);
   }
 
-  /** The caller as the store knows them now; undefined once the token's grant or session has ended. */
+  /** The caller according to the store; undefined once the token's grant or session has ended. */
   async function standing(verified: VerifiedToken, known = verified.caller): Promise<Caller | undefined> {
     const { grantId, sessionName } = verified;
     if (grantId) {
@@ -114,7 +115,7 @@ export function createExternalTokens(deps: {
     return known;
   }
 
-  /** The answer for a token whose grant or session lives: a person's facts are those of their sign-in record as it is now. */
+  /** The result for a token whose grant or session is live: a person's facts come from their current sign-in record. */
   function withPerson(entry: Entry): Verification | Promise<Verification> {
     const { caller } = entry.accepted;
     if (caller.kind !== "person") return entry.accepted;
@@ -125,13 +126,13 @@ export function createExternalTokens(deps: {
   }
 
   function asPerson(entry: Entry, person: PersonFacts | undefined): Verification {
-    if (!person) return refuse("revoked", entry.verified);
+    if (!person) return reject("revoked", entry.verified);
     if (entry.current?.person !== person)
       entry.current = { person, accepted: { ok: true, caller: { ...entry.accepted.caller, ...person } } };
     return entry.current.accepted;
   }
 
-  /** Whose connection to the one route of its token a service account may use. */
+  /** The owner of the connection that a service account may use on its token's route. */
   async function delegator(grantId: string, { audience }: VerifiedToken): Promise<string | undefined> {
     const route = routes().byResource(audience[0] ?? "");
     if (!route || !audience.includes(route.resource)) return undefined;
@@ -148,11 +149,7 @@ export function createExternalTokens(deps: {
   }
 
   function verifyOnce(token: string, config: Config): Promise<Outcome> {
-    const running = underWay.get(token);
-    if (running) return running;
-    const started = verifyCold(token, config).finally(() => underWay.delete(token));
-    underWay.set(token, started);
-    return started;
+    return verifications.run(token, () => verifyCold(token, config));
   }
 
   async function verifyCold(token: string, config: Config): Promise<Outcome> {
@@ -162,15 +159,15 @@ export function createExternalTokens(deps: {
     const caller = await standing(verified);
     if (!caller) return { rejection: "revoked", issuedTo: issuedTo(verified.caller) };
     const entry: Entry = { verified, config, accepted: { ok: true, caller } };
-    // A copy: the token at hand may be a slice of a whole request, which the cache would keep in memory with it.
+    // A copy: the token may be a slice of a whole request, which the cache would keep in memory.
     if (revocations === revocationsBefore) keep(Buffer.from(token).toString(), entry);
     return entry;
   }
 
   function keep(token: string, entry: Entry) {
     cache.set(token, entry);
-    // One that is larger than the cache is not kept.
-    if (cache.has(token)) for (const group of diesWith(entry.verified)) tokensOf.add(group, token);
+    // An entry larger than the cache is not kept.
+    if (cache.has(token)) for (const group of revocationGroups(entry.verified)) tokensOf.add(group, token);
   }
 
   async function verifySignature(token: string, config: Config): Promise<VerifiedToken | Rejected> {
@@ -180,8 +177,8 @@ export function createExternalTokens(deps: {
     if (issuer === config.issuer) {
       return verifyOwnToken(token, { issuer, leeway, keys, now: now() });
     }
-    let refused: Rejected = { rejection: "unknown_issuer" };
-    // One issuer may be trusted for several audiences with different claims: the first entry that accepts the token wins.
+    let rejected: Rejected = { rejection: "unknown_issuer" };
+    // An issuer may be trusted for several audiences with different claims: the first entry that accepts the token wins.
     for (const trusted of trustedIssuers) {
       if (trusted.issuer !== issuer) continue;
       const name = `${trusted.issuer} ${trusted.jwksUri ?? ""}`;
@@ -189,12 +186,12 @@ export function createExternalTokens(deps: {
       issuers.set(name, keysOfIssuer);
       const verified = await verifyForeignToken(token, trusted, { keys: keysOfIssuer, leeway, now: now() });
       if (!("rejection" in verified)) return verified;
-      refused = verified;
+      rejected = verified;
     }
-    return refused;
+    return rejected;
   }
 
-  /** @param asked whether the store has just said that grant or session live */
+  /** @param asked whether the store has just confirmed that the grant or session is live */
   function answer(
     outcome: Outcome,
     route: Route,
@@ -202,27 +199,27 @@ export function createExternalTokens(deps: {
   ): Verification | Promise<Verification> {
     if ("rejection" in outcome) return { ok: false, ...outcome };
     const { verified, accepted, config } = outcome;
-    if (verified.expiresAt + leeway <= now() / 1000) return refuse("expired", verified);
-    if (!opens(verified, route)) return refuse("wrong_audience", verified);
+    if (verified.expiresAt + leeway <= now() / 1000) return reject("expired", verified);
+    if (!opens(verified, route)) return reject("wrong_audience", verified);
     if (asked || accepted.caller.kind === "foreign" || store.notifications.healthy())
       return withPerson(outcome);
     return standing(verified, accepted.caller).then((caller) => {
-      if (!caller) return refuse("revoked", verified);
+      if (!caller) return reject("revoked", verified);
       return withPerson(
         caller === accepted.caller ? outcome : { verified, config, accepted: { ok: true, caller } },
       );
     });
   }
 
-  /** A token whose signature is good, but which opens nothing here. */
-  function refuse(
+  /** Rejects a token whose signature is valid. */
+  function reject(
     rejection: RejectionReason,
     { caller }: VerifiedToken,
   ): Extract<Verification, { ok: false }> {
     return { ok: false, rejection, issuedTo: issuedTo(caller) };
   }
 
-  /** Own tokens open the route whose resource they name, a trusted issuer's what its entry says. */
+  /** The gateway's tokens are valid for the route whose resource they name, a trusted issuer's tokens for the routes of its entry. */
   function opens({ audience, caller, routes: listed }: VerifiedToken, route: Route): boolean {
     if (caller.kind !== "foreign") return audience.includes(route.resource);
     return audience.some((entry) => opensRoute(entry, listed, route));
@@ -256,7 +253,7 @@ export function createExternalTokens(deps: {
       const { verified, accepted } = outcome;
       const { audience } = verified;
       if (verified.expiresAt + leeway <= now() / 1000) return { ok: false, rejection: "expired" };
-      // Not on the hot path, and asked right after a revocation: the store knows what the notification has yet to tell.
+      // Not on the hot path, and used right after revocations: the store is more current than the notifications.
       const caller = await standing(verified, accepted.caller);
       if (caller?.kind !== "person")
         return caller
@@ -280,15 +277,15 @@ export function createExternalTokens(deps: {
 const ofGrant = (grantId: string) => `grant ${grantId}`;
 const ofSessions = (userId: string) => `sessions ${userId}`;
 
-/** What takes a token along when it ends: its grant, its person's sessions. */
-function diesWith({ grantId, sessionName, caller }: VerifiedToken): string[] {
+/** The groups whose revocation ends a token: its grant, its person's sessions. */
+function revocationGroups({ grantId, sessionName, caller }: VerifiedToken): string[] {
   return [
     ...(grantId === undefined ? [] : [ofGrant(grantId)]),
     ...(sessionName === undefined ? [] : [ofSessions(caller.userId)]),
   ];
 }
 
-/** `iss` as claimed, only to choose who verifies; undefined for what is no JWT, an encrypted or unsigned one included. */
+/** The unverified `iss`, used only to select the verifier; undefined if the token is not a signed JWT. */
 function unverifiedIssuer(token: string): string | undefined {
   try {
     decodeProtectedHeader(token);

@@ -2,8 +2,8 @@ import type { TrustedIssuer } from "../config/config.ts";
 import type { Route } from "../model/route.ts";
 
 /**
- * Who calls, as proven by an external token. E-mail, name, groups and claims are a person's as their sign-in record has them now,
- * a trusted issuer's token's own, and nobody's for a service account.
+ * The caller, authenticated by an external token. E-mail, name, groups and claims come from a person's current sign-in record or
+ * from a trusted issuer's token; a service account has none.
  */
 export interface Caller {
   /** `provider-id/subject`, or `service-account/name`. */
@@ -11,7 +11,7 @@ export interface Caller {
   readonly email?: string;
   readonly name?: string;
   readonly groups: readonly string[];
-  /** The provider's claims that policy may read: never the protocol's, of which the client chose some (`scope`). */
+  /** The provider's claims that policy may read, without protocol claims: the client chooses some of those (`scope`). */
   readonly claims: Readonly<Record<string, unknown>>;
   readonly clientId: string;
   /** Absent for foreign issuers' tokens. */
@@ -20,15 +20,15 @@ export interface Caller {
   /** Unix seconds. */
   readonly expiresAt: number;
   readonly kind: "person" | "service_account" | "foreign";
-  /** Whether the client can get a new TE by itself (a refresh token stands behind it): decides how an upstream's rejection is answered. */
+  /** Whether the client can refresh its external token: determines the response to an upstream rejection. */
   readonly refreshable: boolean;
-  /** A service account's owner, whose connection to this route it may use by that person's consent as it stands now. */
+  /** The service account's owner, who currently delegates their connection to this route. */
   readonly delegatedBy?: string;
-  /** Where below the token's route its client has its MCP endpoint (`Route.askedPath`). */
+  /** Path of the client's MCP endpoint below the token's route (`Route.askedPath`). */
   readonly askedPath?: string;
 }
 
-/** Why a TE was not accepted; the metric's `reason`, and the challenge's `error_description` in words. */
+/** Why an external token was rejected: the metric's `reason`; the challenge's `error_description` puts it in words. */
 export type RejectionReason =
   | "malformed"
   | "too_large"
@@ -40,16 +40,16 @@ export type RejectionReason =
   | "not_yet_valid"
   | "missing_claim"
   | "revoked"
-  /** Its issuer's keys are unknown and cannot be fetched now: 503, the client has done nothing wrong. */
+  /** The issuer's keys are unknown and cannot be fetched now: 503, because the client is not at fault. */
   | "issuer_unavailable";
 
-/** To whom a token was issued. */
+/** The user, client and grant that a token was issued to. */
 export type IssuedTo = Pick<Caller, "userId" | "clientId" | "grantId">;
 
-/** A TE that was not accepted. */
+/** A rejected external token. */
 export interface Rejected {
   readonly rejection: RejectionReason;
-  /** Where its signature was good, for log and audit trail: it proves nothing any more. */
+  /** Set if its signature was valid, for the log and audit trail. It does not authenticate. */
   readonly issuedTo?: IssuedTo;
 }
 
@@ -57,16 +57,16 @@ export type Verification =
   | { readonly ok: true; readonly caller: Caller }
   | ({ readonly ok: false } & Rejected);
 
-/** Whose session a token is minted for. */
+/** The session that a token is minted for. */
 export interface SessionHolder {
   readonly userId: string;
-  /** `secretName` of the session: the token dies with it. */
+  /** The session's hashed handle: the token ends with the session. */
   readonly sessionName: string;
-  /** Unix seconds: it ends no later. */
+  /** Unix seconds: the token ends no later. */
   readonly sessionExpiresAt: number;
 }
 
-/** A good TE apart from any route. */
+/** A valid external token, independent of a route. */
 export interface Identified {
   readonly ok: true;
   readonly caller: Caller;
@@ -75,44 +75,44 @@ export interface Identified {
   readonly token: { readonly issuedAt?: number; readonly id?: string };
 }
 
-/** External tokens: verifying what clients show, minting what applications behind client routes get. */
+/** Verifies external tokens from clients, and mints those for applications behind client routes. */
 export interface ExternalTokens {
   /**
-   * Verifies a TE for a route. A value at hand (a token seen before, the store's notifications healthy) comes without a
-   * promise and without I/O. Rejects when the store cannot be asked: the caller must not let the request through.
+   * Verifies an external token for a route. A cached result is returned synchronously, without I/O, while the store's notification
+   * listener is healthy. The promise rejects when the store is unavailable: the caller must then deny the request.
    */
   verify(token: string, route: Route): Verification | Promise<Verification>;
-  /** The same without a route, for listings, introspection and revocation: audience is the caller's to judge. Asks the store. */
+  /** The same without a route, for listings, introspection and revocation: the caller checks the audience. Asks the store. */
   identify(token: string): Promise<Identified | { readonly ok: false; readonly rejection: RejectionReason }>;
   /**
-   * The TE an application behind the client route gets for a signed-in person: one hour at most, bound to the browser
-   * session, good for `audience` (resources of MCP routes, never empty). Minted once and reused until half its life is over, or to its
-   * end where a new one would end no later.
+   * The external token for an application behind the client route, for a signed-in person: valid for at most one hour, bound to the
+   * browser session, with `audience` (resources of MCP routes, never empty). Reused for half of its lifetime, or until it expires if
+   * a new one would expire at the same time.
    */
   forSession(holder: SessionHolder, route: Route, audience: readonly string[]): string | Promise<string>;
   close(): void;
 }
 
-/** A TE whose signature and fixed claims are good; route, time and revocation are looked at on every use. */
+/** An external token with a valid signature and valid claims; route, expiry and revocation are checked on every use. */
 export interface VerifiedToken {
-  /** Of one of our own tokens: without what is known about a person, which a token does not carry. */
+  /** For the gateway's own tokens: without the person's facts, which a token does not contain. */
   readonly caller: Caller;
   readonly audience: readonly string[];
   /** Unix seconds. */
   readonly expiresAt: number;
   /** Its `iat` (Unix seconds) and `jti`, for introspection. */
   readonly token: { readonly issuedAt?: number; readonly id?: string };
-  /** A trusted issuer's word on which routes its audiences open. */
+  /** The routes of a trusted issuer's entry that its audiences are valid for. */
   readonly routes?: TrustedIssuer["routes"];
-  /** Dies with this grant. */
+  /** The token ends with this grant. */
   readonly grantId?: string;
-  /** Dies with this browser session. */
+  /** The token ends with this browser session. */
   readonly sessionName?: string;
-  /** Signature and claims are verified again then (Unix ms), because a foreign issuer tells us of no revoked key. */
+  /** When signature and claims are verified again (Unix ms), because foreign issuers do not notify us of revoked keys. */
   readonly verifyAgainAt?: number;
 }
 
-/** Who a token's caller is, without what else is known of them. */
+/** Only the ids of a token's caller. */
 export function issuedTo({ userId, clientId, grantId }: Caller): IssuedTo {
   return { userId, clientId, grantId };
 }

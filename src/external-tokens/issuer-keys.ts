@@ -3,10 +3,9 @@ import { allowInsecureRequests, customFetch, discoveryRequest, processDiscoveryR
 import type { Logger } from "../telemetry/logger.ts";
 
 /**
- * The keys of a key set that somebody else publishes (RFC 7517 section 5): an entry that is no key does not cost the others, and a member
- * that is null says nothing of its key.
+ * The keys of a foreign key set (RFC 7517 section 5). Ignores entries that are not keys, and members that are null.
  *
- * @returns undefined when there is no list of keys
+ * @returns undefined if there is no list of keys
  */
 export function readableKeys(keySet: unknown): Record<string, unknown>[] | undefined {
   if (typeof keySet !== "object" || keySet === null || !("keys" in keySet)) return undefined;
@@ -22,13 +21,13 @@ const refreshAfterMs = 600_000;
 const unknownKeyCooldownMs = 30_000;
 const failureCooldownMs = 5_000;
 
-/** The keys of an issuer cannot be had now, and none are known. */
+/** An issuer's keys cannot be fetched now, and none are known. */
 export const issuerUnavailable = "issuer_unavailable";
 
 /**
- * Keys of one foreign issuer, fetched when first needed, again in the background while in use, and at once (but at most
- * every 30 s) for a kid not seen before. Keys once known stay in use while the issuer is down.
- * The key function throws jose's `JWKSNoMatchingKey`, or an Error with code `issuer_unavailable`.
+ * Keys of one foreign issuer. They are fetched when first needed, refreshed in the background while in use, and fetched at once
+ * (at most every 30 s) for an unknown kid. Known keys stay in use while the issuer is down.
+ * The key function throws jose's `JWKSNoMatchingKey` or an Error with code `issuer_unavailable`.
  */
 export function issuerKeys(deps: {
   readonly issuer: string;
@@ -51,7 +50,7 @@ export function issuerKeys(deps: {
       headers: { accept: "application/json, application/jwk-set+json" },
       redirect: "manual",
     });
-    if (response.status !== 200) throw new Error(`the issuer's key set answered ${response.status}`);
+    if (response.status !== 200) throw new Error(`the issuer's key set endpoint returned ${response.status}`);
     const keySet: JSONWebKeySet = await response.json();
     const keys = readableKeys(keySet);
     known = createLocalJWKSet(keys ? ({ keys } as unknown as JSONWebKeySet) : keySet);
@@ -60,7 +59,10 @@ export function issuerKeys(deps: {
   const load = () => {
     underWay ??= fetchKeys()
       .catch((error: Error) =>
-        logger.warn({ issuer, code: issuerUnavailable, reason: error.message }, "issuer's keys not fetched"),
+        logger.warn(
+          { issuer, code: issuerUnavailable, reason: error.message },
+          "cannot fetch the issuer's keys",
+        ),
       )
       .finally(() => {
         underWay = undefined;
@@ -91,10 +93,10 @@ async function discoverJwksUri(issuer: string, fetch: typeof globalThis.fetch): 
   const url = new URL(issuer);
   const response = await discoveryRequest(url, {
     [customFetch]: fetch,
-    // Whether plain http may be used at all is the injected fetch's decision.
+    // The injected fetch decides whether plain HTTP is allowed.
     [allowInsecureRequests]: url.protocol === "http:",
   });
   const metadata = await processDiscoveryResponse(url, response);
-  if (!metadata.jwks_uri) throw new Error("the issuer's metadata names no jwks_uri");
+  if (!metadata.jwks_uri) throw new Error("the issuer's metadata has no jwks_uri");
   return metadata.jwks_uri;
 }

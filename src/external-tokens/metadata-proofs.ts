@@ -6,7 +6,7 @@ import type { Store } from "../store/store.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { boundedCache } from "../util/bounded-cache.ts";
 
-/** What a proof speaks for: every field of a check's dynamic metadata that an answer of the upstream is later judged by. */
+/** The fields that a proof covers: all dynamic metadata of a check that decisions about the upstream's response depend on. */
 export const provenFields = [
   "route",
   "upstream",
@@ -25,42 +25,42 @@ export const provenFields = [
 export type ProvenField = (typeof provenFields)[number];
 export type ProvenMetadata = { readonly [name in ProvenField]?: string | number | undefined };
 
-/** An upstream that has not begun to answer by then is answered for, seconds. */
+/** If the upstream responds later than this, the proof has expired, seconds. */
 const lifeSeconds = 3600;
-/** Replicas' clocks may differ by this, seconds. */
+/** Tolerated clock difference between replicas, seconds. */
 const leewaySeconds = 60;
-/** Proofs that were acted on, per replica. */
-const mostSpent = 20_000;
+/** Maximum number of used proofs to remember, per replica. */
+const maxSpent = 20_000;
 
 /**
- * Binds what a check leaves in Envoy's dynamic metadata to that check, so that ext_proc acts on nothing that somebody else has
- * written. A proof is `kid.issued.nonce.mac`: HMAC-SHA-256 over all of it and all proven fields. The keys are the same on every
- * replica: one may check a request whose answer another gets to see.
+ * Binds a check's dynamic metadata to that check, so that ext_proc never acts on metadata from another source. A proof is
+ * `kid.issued.nonce.mac`: HMAC-SHA-256 over the rest of the proof and all proven fields. The keys are the same on every replica:
+ * one replica may check a request and another may process its response.
  */
 export interface MetadataProofs {
   /** A new proof for this request. */
   prove(metadata: ProvenMetadata): string;
-  /** Whether `proof` is ours, made within the last hour for exactly this metadata. */
+  /** Whether `proof` was created by this gateway within the last hour for exactly this metadata. */
   verify(metadata: ProvenMetadata, proof: string | undefined): boolean;
-  /** Says once per proof that it may be acted upon: one request has one answer. Remembered by this replica only. */
+  /** True on the first call for a proof only: one request has one response. Remembered by this replica only. */
   spend(proof: string): boolean;
-  /** Proves that the upstream of this route has named a path outside of `to` to this person; lives as long as the keys do. */
-  provePlace(route: ProvenRoute, userId: string, path: string): string;
-  verifyPlace(route: ProvenRoute, userId: string, path: string, proof: string): boolean;
+  /** Proves that the route's upstream has named a path outside `to` to this person. Valid as long as the keys. */
+  proveUpstreamPath(route: ProvenRoute, userId: string, path: string): string;
+  verifyUpstreamPath(route: ProvenRoute, userId: string, path: string, proof: string): boolean;
   /**
-   * What the names of the upstream's cookies begin with at this person's clients, by every living key, the newest first: nobody else
-   * can make up one that goes back.
+   * Name prefixes of the upstream's cookies in this person's clients, one per valid key, newest first: nobody else can forge a
+   * cookie that is sent back to the upstream.
    */
   cookiePrefixes(route: ProvenRoute, userId: string): readonly string[];
   /**
-   * Adds a key that is used after `publishSeconds`, by when every replica knows it. Older keys stay for as long as a request may
-   * wait for its upstream; with `revokeOld` they end at once, and answers under way are 503 where they would be judged.
+   * Adds a key that is used after `publishSeconds`, when every replica knows it. Older keys stay valid for as long as a request may
+   * wait for its upstream. With `revokeOld` they end at once, and pending responses that need a proof become 503.
    */
   rotate(publishSeconds: number, revokeOld?: boolean): Promise<string>;
   close(): void;
 }
 
-/** Another upstream of the route has named, and set, nothing yet. */
+/** Includes the upstream: paths and cookies of a route's former upstream are not valid for its new one. */
 type ProvenRoute = Pick<Route, "id" | "upstreamHash">;
 
 interface LoadedKey {
@@ -71,8 +71,8 @@ interface LoadedKey {
 }
 
 /**
- * Loads the keys, makes the first (once across replicas), and follows rotations on other replicas.
- * @throws what the store throws, at start only; a later reload that fails keeps the keys that are known.
+ * Loads the keys, creates the first one (once across replicas), and follows rotations on other replicas.
+ * @throws the store's errors, at start only; if a later reload fails, the known keys stay in use.
  */
 export async function createMetadataProofs(deps: {
   readonly store: Pick<Store, "signingKeys" | "notifications">;
@@ -82,8 +82,8 @@ export async function createMetadataProofs(deps: {
 }): Promise<MetadataProofs> {
   const { store, logger, now = Date.now } = deps;
   let keys = load(await store.signingKeys.ensure("check_metadata", async () => makeKey(new Date(now()))));
-  const spent = boundedCache<string, true>(mostSpent, { ttl: (lifeSeconds + leewaySeconds) * 1000 });
-  /** Unique by the process; the counter makes it so by the request. */
+  const spent = boundedCache<string, true>(maxSpent, { ttl: (lifeSeconds + leewaySeconds) * 1000 });
+  /** Unique per process; the counter makes proofs unique per request. */
   const process = randomBytes(9).toString("base64url");
   let count = 0;
 
@@ -95,7 +95,7 @@ export async function createMetadataProofs(deps: {
     reload().catch((error: Error) =>
       logger.error(
         { code: "metadata_keys_not_reloaded", reason: error.message },
-        "kept the known keys of check metadata",
+        "cannot reload the check metadata keys; the known keys stay in use",
       ),
     );
   });
@@ -103,7 +103,7 @@ export async function createMetadataProofs(deps: {
     const at = now();
     for (const key of keys) if (key.activeAt <= at && key.expiresAt > at) return key;
     const [next] = keys;
-    if (!next) throw new Error("no key for check metadata");
+    if (!next) throw new Error("there is no check metadata key");
     return next;
   };
 
@@ -130,9 +130,9 @@ export async function createMetadataProofs(deps: {
       spent.set(proof, true);
       return true;
     },
-    provePlace: (route, userId, path) =>
+    proveUpstreamPath: (route, userId, path) =>
       routeMac(current().key, "place", route, userId, path).toString("base64url"),
-    verifyPlace(route, userId, path, proof) {
+    verifyUpstreamPath(route, userId, path, proof) {
       if (!/^[\w-]{43}$/.test(proof)) return false;
       const given = Buffer.from(proof, "base64url");
       return living().some(({ key }) => timingSafeEqual(given, routeMac(key, "place", route, userId, path)));
@@ -157,7 +157,7 @@ export async function createMetadataProofs(deps: {
   };
 }
 
-/** JSON of the fields in a fixed order: no two sets of them look the same. */
+/** JSON of the fields in a fixed order, so that different metadata never yields the same text. */
 function mac(key: KeyObject, head: string, metadata: ProvenMetadata): Buffer {
   const fields = provenFields.map((name) => metadata[name] ?? null);
   return createHmac("sha256", key)
@@ -165,7 +165,7 @@ function mac(key: KeyObject, head: string, metadata: ProvenMetadata): Buffer {
     .digest();
 }
 
-/** The first member tells it from a proof, whose first one has dots, and one use from the other. */
+/** The first member distinguishes the uses, and differs from a proof's first member, which has dots. */
 function routeMac(
   key: KeyObject,
   use: "place" | "cookie",
@@ -194,7 +194,7 @@ function load(rows: readonly SigningKey[]): LoadedKey[] {
   return rows
     .map(({ kid, privateJwk, activeAt, expiresAt }) => {
       const bytes = Buffer.from(typeof privateJwk.k === "string" ? privateJwk.k : "", "base64url");
-      if (bytes.length < 32) throw new Error("a key of check metadata is too short");
+      if (bytes.length < 32) throw new Error("a check metadata key is too short");
       return {
         kid,
         key: createSecretKey(bytes),

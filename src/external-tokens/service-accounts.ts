@@ -6,15 +6,15 @@ import type { AuditEvent } from "../store/audit-events.ts";
 import type { Store } from "../store/store.ts";
 import type { SigningKeyRing } from "./signing-keys.ts";
 
-/** There is a service account of this name; its tokens work until it is revoked. */
+/** A service account of this name exists; its tokens are valid until it is revoked. */
 export class ServiceAccountExists extends Error {
   readonly code = "service_account_exists";
   constructor(name: string) {
-    super(`a service account "${name}" exists; revoke it first`);
+    super(`a service account "${name}" already exists; revoke it first`);
   }
 }
 
-/** A machine's account, as listed. */
+/** A service account, as listed. */
 export interface ServiceAccount {
   readonly name: string;
   /** `service-account/NAME`, as policies name it. */
@@ -29,11 +29,11 @@ export interface ServiceAccount {
   readonly expiresAt: Date;
 }
 
-/** Service accounts: long-lived TEs of machines, each account a grant, so that revoking it kills its TEs within a second. */
+/** Service accounts with long-lived external tokens. Each account is a grant, so that its revocation ends its tokens within a second. */
 export interface ServiceAccounts {
   /**
-   * One TE per route, since a TE is good for one route only. They are shown once and kept nowhere.
-   * @param account.ownerId whoever may, in the portal, let it use their connections to these routes
+   * Creates one external token per route, as a token is valid for one route only. The tokens are returned once and not stored.
+   * @param account.ownerId the person who may, in the portal, let it use their connections to these routes
    * @param account.lifetime seconds
    * @throws ServiceAccountExists
    */
@@ -44,11 +44,11 @@ export interface ServiceAccounts {
     readonly lifetime: number;
   }): Promise<{ readonly account: ServiceAccount; readonly tokens: ReadonlyMap<string, string> }>;
   list(): Promise<ServiceAccount[]>;
-  /** False: there is none of this name. */
+  /** False: no account has this name. */
   revoke(name: string): Promise<boolean>;
 }
 
-/** Client of all service accounts: there is no MCP client that a person would know by name. */
+/** The client id of all service accounts: they have no MCP client that a person would know by name. */
 const clientId = serviceAccountId;
 const userIdOf = (name: string) => `${serviceAccountId}/${name}`;
 

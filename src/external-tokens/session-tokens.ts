@@ -18,9 +18,9 @@ interface Minted {
 const maxSeconds = 3600;
 
 /**
- * Mints the TEs of applications behind client routes: RFC 9068 tokens with several audiences and, in place of a grant,
- * the name of the browser session they die with. They say whose they are and nothing about that person. Cached per session,
- * route and audience.
+ * Mints external tokens for applications behind client routes: RFC 9068 tokens with several audiences that name, instead of a
+ * grant, the browser session they end with. They contain the user id and nothing else about the person. Cached per session, route
+ * and audience.
  */
 export function sessionTokens(deps: {
   readonly routes: CurrentRoutes;
@@ -44,14 +44,14 @@ export function sessionTokens(deps: {
     },
   });
 
-  /** Nobody waits for it: a person at a page is not kept by the trail. */
-  function tell(userId: string, { id: routeId, resource: clientId }: Route): void {
+  /** Not awaited: the audit trail must not delay a page. */
+  function recordIssued(userId: string, { id: routeId, resource: clientId }: Route): void {
     store
       .audit({ action: "external_token.issued", userId, clientId, routeId })
       .catch((error: Error) =>
         logger.warn(
           { reason: error.message, userId, route: routeId },
-          "a token of a client route could not be written to the audit trail",
+          "cannot write a client route's token to the audit trail",
         ),
       );
   }
@@ -71,7 +71,7 @@ export function sessionTokens(deps: {
       .setExpirationTime(expiresAt)
       .setJti(randomUUID())
       .sign(key);
-    tell(holder.userId, route);
+    recordIssued(holder.userId, route);
     return { token, expiresAt };
   };
 

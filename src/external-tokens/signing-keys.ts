@@ -10,30 +10,30 @@ import type { SigningKey, SigningKeyPurpose } from "../store/signing-keys.ts";
 import type { Store } from "../store/store.ts";
 import type { Logger } from "../telemetry/logger.ts";
 
-/** What a pair of keys is for; the symmetric keys of check metadata are no part of the ring. */
+/** The purpose of a key pair; the symmetric check metadata keys are not part of the key ring. */
 export type SigningPurpose = Exclude<SigningKeyPurpose, "check_metadata">;
 
-/** The key that signs now: its id and its private half, not extractable from here. */
+/** The current signing key: its id and its private key, which cannot be extracted. */
 export interface Signer {
   readonly kid: string;
   readonly key: CryptoKey;
 }
 
-/** Our signing keys in memory, the same on every replica. All of them are ES256. */
+/** The gateway's signing keys in memory, the same on every replica. All keys are ES256. */
 export interface SigningKeyRing {
-  /** The newest key of this purpose whose `activeAt` has come. */
+  /** The newest key of this purpose whose `activeAt` has passed. */
   signer(purpose: SigningPurpose): Signer;
-  /** The public half of a published key; undefined for a kid that is not ours (any more). */
+  /** The public key of a published key pair; undefined for an unknown or expired kid. */
   verifier(purpose: SigningPurpose, kid: string): CryptoKey | undefined;
-  /** Public keys to publish (RFC 7517 section 5), those that will sign soon included. */
+  /** Public keys to publish (RFC 7517 section 5), including those that will sign soon. */
   jwks(purpose: SigningPurpose): JSONWebKeySet;
-  /** Private JWKs, the signing one first, for a library that signs by itself (oidc-provider). Never published. */
+  /** Private JWKs, the signing one first, for oidc-provider, which signs by itself. Never published. */
   privateKeys(purpose: SigningPurpose): JWK[];
-  /** Calls `listener` after the keys have changed; returns the way to stop. */
+  /** Calls `listener` after the keys have changed; returns an unsubscribe function. */
   onChange(listener: () => void): () => void;
   /**
-   * Adds a key that signs after `publishSeconds`, so that verifiers have fetched it by then; older keys stay published for
-   * `keepSeconds` more, which must cover the longest life of what they signed.
+   * Adds a key that signs after `publishSeconds`, when verifiers have fetched it. Older keys stay published for another
+   * `keepSeconds`, which must cover the longest lifetime of the tokens they signed.
    */
   rotate(purpose: SigningPurpose, publishSeconds: number, keepSeconds: number): Promise<string>;
   close(): void;
@@ -52,8 +52,8 @@ interface LoadedKey {
 const everyPurpose: readonly SigningPurpose[] = ["external_token", "assertion", "upstream_client"];
 
 /**
- * Loads the signing keys, makes the first of each purpose (once across replicas), and follows rotations on other replicas.
- * @throws what the store throws, at start only; a later reload that fails keeps the keys that are known.
+ * Loads the signing keys, creates the first one of each purpose (once across replicas), and follows rotations on other replicas.
+ * @throws the store's errors, at start only; if a later reload fails, the known keys stay in use.
  */
 export async function createSigningKeys(deps: {
   readonly store: Pick<Store, "signingKeys" | "notifications">;
@@ -87,7 +87,7 @@ export async function createSigningKeys(deps: {
     reload().catch((error: Error) =>
       logger.error(
         { code: "signing_keys_not_reloaded", reason: error.message },
-        "kept the known signing keys",
+        "cannot reload the signing keys; the known keys stay in use",
       ),
     );
   });
@@ -119,7 +119,7 @@ export async function createSigningKeys(deps: {
     async rotate(purpose, publishSeconds, keepSeconds) {
       const key = await makeKey(purpose, new Date(now()), publishSeconds);
       const seconds = publishSeconds + keepSeconds;
-      // What ends at once has ended by any replica's clock.
+      // A key that ends at once has ended by every replica's clock.
       const oldExpireAt = new Date(seconds === 0 ? 0 : now() + seconds * 1000);
       await store.signingKeys.rotate(key, oldExpireAt, {
         action: "signing_key.rotated",
@@ -151,7 +151,7 @@ export async function makeKey(purpose: SigningPurpose, at: Date, publishSeconds 
 
 async function loadKey(row: SigningKey): Promise<LoadedKey> {
   const privateJwk: JWK = { ...row.privateJwk, kid: row.kid, alg: "ES256", use: "sig" };
-  // Named fields, not "all but d": a private member this code does not know can never be published.
+  // Named fields instead of "all but d": an unknown private member can never be published.
   const publicJwk: JWK = {
     kty: privateJwk.kty,
     crv: privateJwk.crv,

@@ -12,20 +12,18 @@ import { issuedTo, type Rejected, type RejectionReason, type VerifiedToken } fro
 import type { SigningKeyRing } from "./signing-keys.ts";
 
 /**
- * What an error of jose's `jwtVerify` says of the token.
- * @param read makes of claims what a good token's would be; jose looks at them only once the signature is good
- * @throws the error itself where it is not about the token: the caller must fail closed.
+ * Translates an error of jose's `jwtVerify` into a rejection.
+ * @param read converts claims to a verified token; jose checks claims only after the signature
+ * @throws the error itself if it is not about the token: the caller must fail closed.
  */
 export function rejectedBy(error: unknown, read: (claims: JWTPayload) => VerifiedToken | Rejected): Rejected {
-  const refusal = refusalOf(error);
+  const rejection = rejectionOf(error);
   const signed = error instanceof errors.JWTExpired || error instanceof errors.JWTClaimValidationFailed;
   const known = signed ? read(error.payload) : undefined;
-  return known && "caller" in known
-    ? { rejection: refusal, issuedTo: issuedTo(known.caller) }
-    : { rejection: refusal };
+  return known && "caller" in known ? { rejection, issuedTo: issuedTo(known.caller) } : { rejection };
 }
 
-function refusalOf(error: unknown): RejectionReason {
+function rejectionOf(error: unknown): RejectionReason {
   if (!(error instanceof Error) || !("code" in error)) throw error;
   switch (error.code) {
     case "ERR_JWT_EXPIRED":
@@ -42,13 +40,13 @@ function refusalOf(error: unknown): RejectionReason {
     case "issuer_unavailable":
       return "issuer_unavailable";
     case "ERR_JWT_CLAIM_VALIDATION_FAILED":
-      return refusalOfClaim(error);
+      return rejectionOfClaim(error);
     default:
       throw error;
   }
 }
 
-function refusalOfClaim(error: Error): RejectionReason {
+function rejectionOfClaim(error: Error): RejectionReason {
   if ("reason" in error && error.reason === "missing") return "missing_claim";
   const claim = "claim" in error ? error.claim : undefined;
   if (claim === "typ") return "wrong_type";
@@ -61,8 +59,8 @@ function refusalOfClaim(error: Error): RejectionReason {
 const requiredClaims = ["sub", "aud", "exp", "iat", "jti", "client_id"];
 
 /**
- * Verifies one of our own TEs: RFC 9068 section 4, except audience and revocation, which depend on the route and on time.
- * The key is chosen by kid from our own list only; whatever the header says of keys elsewhere (`jku`, `jwk`, `x5u`) is not read.
+ * Verifies one of the gateway's external tokens: RFC 9068 section 4, except audience and revocation, which depend on the route
+ * and on time. The kid selects a key from our own list only; the header's `jku`, `jwk` and `x5u` are ignored.
  */
 export async function verifyOwnToken(
   token: string,
@@ -102,9 +100,9 @@ function asOwn(payload: JWTPayload): VerifiedToken | Rejected {
   const audience = typeof payload.aud === "string" ? [payload.aud] : payload.aud;
   if (typeof sub !== "string" || typeof clientId !== "string" || !audience) return { rejection: "malformed" };
   if (typeof grantId !== "string" && typeof sessionName !== "string") return { rejection: "missing_claim" };
-  // Only the tokens minted for a browser session are good for more than one route.
+  // Only tokens minted for a browser session are valid for more than one route.
   if (audience.length !== 1 && typeof sessionName !== "string") return { rejection: "wrong_audience" };
-  const machine = sub.startsWith(`${serviceAccountId}/`);
+  const isServiceAccount = sub.startsWith(`${serviceAccountId}/`);
   return {
     audience,
     expiresAt: payload.exp ?? 0,
@@ -113,17 +111,17 @@ function asOwn(payload: JWTPayload): VerifiedToken | Rejected {
     sessionName: typeof sessionName === "string" ? sessionName : undefined,
     caller: {
       userId: sub,
-      // A token says whose it is. Who that is, the sign-in record says; a machine has none.
+      // The token contains only the user id; the rest comes from the sign-in record, which a service account does not have.
       groups: [],
       claims: {},
       clientId,
       grantId: typeof grantId === "string" ? grantId : undefined,
       scopes: typeof payload.scope === "string" ? payload.scope.split(" ").filter(Boolean) : [],
       expiresAt: payload.exp ?? 0,
-      kind: machine ? "service_account" : "person",
-      // The authorization server says `false` where the client may not use refresh tokens.
+      kind: isServiceAccount ? "service_account" : "person",
+      // The authorization server sets `false` if the client may not use refresh tokens.
       ...(typeof payload.mcp_path === "string" && { askedPath: payload.mcp_path }),
-      refreshable: !machine && typeof sessionName !== "string" && payload.refreshable !== false,
+      refreshable: !isServiceAccount && typeof sessionName !== "string" && payload.refreshable !== false,
     },
   };
 }
@@ -134,7 +132,7 @@ const verifyAgainMs = 300_000;
 
 /**
  * Verifies a token of a trusted foreign issuer: signature by that issuer's keys, `exp`, audience, required claims.
- * A token bound to a key (`cnf`, RFC 7800) is refused: as a bearer token it would lose what protects it.
+ * A token bound to a key (`cnf`, RFC 7800) is rejected: as a bearer token it would lose that protection.
  */
 export async function verifyForeignToken(
   token: string,
@@ -176,7 +174,7 @@ function asForeign(payload: JWTPayload, trusted: TrustedIssuer, now: number): Ve
   const expiresAt = payload.exp ?? 0;
   const audience = [payload.aud ?? []].flat();
   return {
-    // What was not configured as an audience opens nothing.
+    // Audiences that are not configured grant nothing.
     audience: audience.filter((entry) => trusted.audience.includes(entry)),
     routes: trusted.routes,
     expiresAt,

@@ -4,31 +4,24 @@ export interface WellKnownText {
   readonly body: string;
 }
 
-/** How the gateway authenticates to a route's upstream. */
-export type UpstreamAuth =
-  | OAuthUpstreamAuth
-  | { readonly type: "none" }
-  | { readonly type: "api_key"; readonly header: string; readonly value: string }
-  | { readonly type: "headers"; readonly headers: Readonly<Record<string, string>> }
-  | TokenExchangeAuth
-  | ClientCredentialsAuth
-  | IdJagAuth;
+/**
+ * How the gateway authenticates to a route's upstream. `mode` is closed; `type` names one of the kinds, each a file in
+ * `config/upstream-auth/`, which computes the traits below once.
+ */
+export type UpstreamAuth = StaticAuth | ConsentAuth | NonInteractiveAuth;
 
-/** How a client authenticates at a token endpoint (RFC 6749 section 2.3, RFC 7523). */
-export type ClientAuthMethod = "client_secret_basic" | "client_secret_post" | "private_key_jwt" | "none";
-
-/** Credentials of a client at a token endpoint. */
-export interface ClientSecrets {
-  readonly clientSecret?: string;
-  /** Key for `private_key_jwt`, PEM (PKCS 8) or JWK; default: our own key. */
-  readonly privateKey?: string;
-  /** JWS algorithm of `privateKey`; default: the JWK's own, else ES256. */
-  readonly signingAlg?: string;
+/** A credential in the routes file, or none. */
+export interface StaticAuth {
+  readonly mode: "static";
+  readonly type: string;
+  /** Set on every request, names in lower case; empty: the upstream needs no credential. */
+  readonly headers: readonly (readonly [name: string, value: string])[];
 }
 
 /** A user's own token, obtained with the user's consent; what is not configured here is discovered. */
-export interface OAuthUpstreamAuth extends ClientSecrets {
-  readonly type: "oauth";
+export interface ConsentAuth extends ClientSecrets {
+  readonly mode: "consent";
+  readonly type: string;
   readonly clientId?: string;
   /** If present, discovery is skipped. */
   readonly endpoint?: {
@@ -47,44 +40,40 @@ export interface OAuthUpstreamAuth extends ClientSecrets {
   readonly authorizationServerUrl?: string;
 }
 
-/** RFC 8693: exchanges the caller's token for an upstream token, without consent. */
-export interface TokenExchangeAuth extends ClientSecrets {
-  readonly type: "token_exchange";
-  readonly tokenUrl: string;
-  readonly clientId: string;
-  readonly authMethod?: ClientAuthMethod;
-  /** The token to exchange: the caller's external token, or the user's sign-in token. */
-  readonly subjectToken: "external_token" | "sign_in_id_token" | "sign_in_access_token";
-  readonly audience?: string;
-  readonly scopes?: readonly string[];
-}
-
-/** RFC 6749 section 4.4 (or RFC 7523 section 2.2 with `private_key_jwt` or a workload identity): one token for all users. */
-export interface ClientCredentialsAuth extends ClientSecrets {
-  readonly type: "client_credentials";
-  readonly clientId: string;
-  readonly authMethod?: ClientAuthMethod;
-  /** Absent: discovered like a user's authorization server. */
-  readonly tokenUrl?: string;
-  readonly authorizationServerUrl?: string;
-  readonly scopes?: readonly string[];
-  /** Workload identity (RFC 7523 section 2.1): a file that holds the platform's JWT, sent as `assertion`. */
-  readonly workloadIdentityFile?: string;
-}
-
-/** Enterprise-managed authorization: an identity assertion grant from the identity provider, then RFC 7523 at the upstream. */
-export interface IdJagAuth extends ClientSecrets {
-  readonly type: "id_jag";
-  /** Client at the identity provider that may exchange the ID token for the assertion. */
-  readonly idpTokenUrl?: string;
-  readonly idpClientId: string;
-  readonly idpClientSecret?: string;
-  /** As in `OAuthUpstreamAuth`. */
-  readonly authorizationServerUrl?: string;
+/** A token obtained without anybody's consent, with a grant type of its own in `upstream-oauth/non-interactive/`. */
+export interface NonInteractiveAuth extends ClientSecrets {
+  readonly mode: "non_interactive";
+  readonly type: string;
   /** Client at the upstream's authorization server. */
   readonly clientId: string;
   readonly authMethod?: ClientAuthMethod;
   readonly scopes?: readonly string[];
+  /** The token endpoint; absent: discovered, as for a person's consent. */
+  readonly tokenUrl?: string;
+  /** Fallback issuer of a discovery. */
+  readonly authorizationServerUrl?: string;
+  /** Token endpoints of other parties that the operator names, such as the company's provider. */
+  readonly otherEndpoints: readonly string[];
+  /** Whose the token is: each user's, or the service's, which all callers share. */
+  readonly tokenOf: "user" | "service";
+  /** What it is obtained for: the caller's external token, or a token of their sign-in; absent: for nothing of the caller's. */
+  readonly subjectToken?: "external_token" | "sign_in";
+  /** A service account needs a person's connection that is delegated to it. */
+  readonly needsPerson: boolean;
+  /** The kind's own settings, as its descriptor builds them. */
+  readonly settings: unknown;
+}
+
+/** How a client authenticates at a token endpoint (RFC 6749 section 2.3, RFC 7523). */
+export type ClientAuthMethod = "client_secret_basic" | "client_secret_post" | "private_key_jwt" | "none";
+
+/** Credentials of a client at a token endpoint. */
+export interface ClientSecrets {
+  readonly clientSecret?: string;
+  /** Key for `private_key_jwt`, PEM (PKCS 8) or JWK; default: our own key. */
+  readonly privateKey?: string;
+  /** JWS algorithm of `privateKey`; default: the JWK's own, else ES256. */
+  readonly signingAlg?: string;
 }
 
 /** The kind of MCP party behind a route, with its settings. */
@@ -196,9 +185,26 @@ export type PolicyMatcher =
   | { readonly kind: "in" | "not_in"; readonly values: readonly (string | number | boolean)[] }
   | { readonly kind: "all"; readonly matchers: readonly PolicyMatcher[] };
 
-/** Whether calls on this route require a user's connection or sign-in. */
-export function needsPersonsConnection({ mcp }: Route): boolean {
-  return mcp.kind === "server" && (mcp.auth.type === "oauth" || mcp.auth.type === "id_jag");
+/** How the route's upstream is authenticated to; undefined for an application's route. */
+export function upstreamAuth({ mcp }: Pick<Route, "mcp">): UpstreamAuth | undefined {
+  return mcp.kind === "server" ? mcp.auth : undefined;
+}
+
+/** The same where a person's consent is needed, else undefined. */
+export function consentAuth(route: Pick<Route, "mcp">): ConsentAuth | undefined {
+  const auth = upstreamAuth(route);
+  return auth?.mode === "consent" ? auth : undefined;
+}
+
+/** The same where tokens are obtained without consent, else undefined. */
+export function nonInteractiveAuth(route: Pick<Route, "mcp">): NonInteractiveAuth | undefined {
+  const auth = upstreamAuth(route);
+  return auth?.mode === "non_interactive" ? auth : undefined;
+}
+
+/** Whether calls on this route go upstream with a connection that a person has made or signed in for. */
+export function needsPersonsConnection(route: Route): boolean {
+  return consentAuth(route) !== undefined || nonInteractiveAuth(route)?.needsPerson === true;
 }
 
 /** How many bytes of the request body policy must inspect on this route. Envoy buffers exactly that many. */

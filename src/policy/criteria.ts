@@ -4,39 +4,39 @@ import type { Subject } from "../model/subject.ts";
 import { compileAddressMatcher, compileMatcher, compileTimeMatcher, PolicyError } from "./matchers.ts";
 import { compilePathMatcher, type PathFacts } from "./path-matcher.ts";
 
-/** What compiled criteria read. An `undefined` member is not known, and its criteria answer so. */
+/** The input of compiled criteria. If a member is `undefined`, its criteria evaluate to unknown. */
 export interface PolicyFacts {
   readonly caller: Subject;
   /** Milliseconds since the epoch. */
   readonly now: number;
   readonly http?: PathFacts & { readonly method: string; readonly sourceIp?: string };
-  /** Name of the tool that is called; `null`: the request is no tool call. */
+  /** Name of the called tool; `null`: the request is not a tool call. */
   readonly tool?: string | null;
 }
 
 /**
- * Kleene's three values, ordered so that `and` is the minimum and `or` the maximum: 0 no, 1 not known yet, 2 yes.
- * `not known` arises only where a question leaves facts open (`mayReach`); a request's own facts are all known.
+ * Kleene's three values, ordered so that `and` is the minimum and `or` the maximum: 0 no, 1 unknown, 2 yes.
+ * Unknown occurs only where facts are left open (`mayReach`); all facts of a request are known.
  */
 export type Verdict = 0 | 1 | 2;
 
 /**
- * Values of the claim that `claim/PATH` names, as strings; empty where there are none. A claim whose own name has
- * slashes (`https://example.com/role`) is found before slashes descend. The caller's own `sub`, `email`, `name` and
- * `groups` stand in where the provider's claims lack them.
+ * Values of the claim `claim/PATH`, as strings; empty if there are none. A claim whose name contains slashes
+ * (`https://example.com/role`) takes precedence over nested claims. The caller's `sub`, `email`, `name` and `groups` are used
+ * where the provider's claims lack them.
  */
 export function readClaim(caller: Subject, path: string): readonly string[] {
   return claimValues(findClaim(caller, path));
 }
 
-/** The claim as it stands there: the same object until the person's record changes. */
+/** The unconverted claim: the same object until the person's record changes. */
 export function findClaim(caller: Subject, path: string): unknown {
-  return descend(caller.claims, path) ?? standIn(caller, path);
+  return descend(caller.claims, path) ?? fallbackClaim(caller, path);
 }
 
 function descend(within: unknown, path: string): unknown {
   if (typeof within !== "object" || within === null || Array.isArray(within)) return undefined;
-  // Own members only: `claim/constructor` must not find what every object has.
+  // Own members only: `claim/constructor` must not find an inherited member.
   const own = (name: string): unknown => Object.getOwnPropertyDescriptor(within, name)?.value;
   const whole = own(path);
   if (whole !== undefined) return whole;
@@ -47,7 +47,7 @@ function descend(within: unknown, path: string): unknown {
   return undefined;
 }
 
-function standIn(caller: Subject, path: string): unknown {
+function fallbackClaim(caller: Subject, path: string): unknown {
   switch (path) {
     case "sub":
       return caller.userId;
@@ -62,7 +62,7 @@ function standIn(caller: Subject, path: string): unknown {
   }
 }
 
-/** What of a claim can be compared. */
+/** The comparable values of a claim. */
 export function claimValues(value: unknown): readonly string[] {
   if (Array.isArray(value)) return value.flatMap((member) => scalar(member));
   return scalar(value);
@@ -79,12 +79,12 @@ type Criterion = Extract<PolicyNode, { op: "criterion" }>;
 /**
  * Compiles one criterion to a function of the facts.
  *
- * A value that is not there never helps an allow rule, whatever stands around it: `negated` (an odd number of
- * `not`/`nor` above) turns the answer over, so that the rule comes out false. In a deny rule it equals nothing: `is`
- * says no, `not_in` says yes. What a provider withholds (`isWithheld`) may be anything: it never helps an allow rule
- * either, and always a deny rule.
+ * A missing value never makes an allow rule match, whatever operators surround it: `negated` (an odd number of `not`/`nor`
+ * above) inverts the result, so that the rule is false. In a deny rule a missing value equals nothing: `is` is false, `not_in` is
+ * true. A value that the provider withholds (`isWithheld`) may be anything: it never makes an allow rule match, and always makes a
+ * deny rule match.
  *
- * @throws PolicyError for an unknown criterion, or a matcher it does not take.
+ * @throws PolicyError for an unknown criterion, or a matcher that it does not support.
  */
 export function compileCriterion(
   criterion: Criterion,
@@ -92,17 +92,17 @@ export function compileCriterion(
   negated: boolean,
 ): (facts: PolicyFacts) => Verdict {
   const absent = (matcherSays: boolean): Verdict => yesOrNo(action === "deny" ? matcherSays : negated);
-  // What we cannot read might be what is denied.
+  // An unreadable value might be a denied one.
   const unknown = yesOrNo(action === "deny" ? !negated : negated);
-  const judge = (fold?: (value: string) => string) => {
+  const evaluate = (fold?: (value: string) => string) => {
     const matcher = compileMatcher(criterion.matcher, fold);
     const whenAbsent = absent(matcher.absent);
     return (values: readonly string[]): Verdict =>
       values.length === 0 ? whenAbsent : yesOrNo(matcher.matches(values));
   };
   const ofCaller = (read: (caller: Subject) => readonly string[], fold?: (value: string) => string) => {
-    const judged = judge(fold);
-    return ({ caller }: PolicyFacts): Verdict => judged(read(caller));
+    const evaluated = evaluate(fold);
+    return ({ caller }: PolicyFacts): Verdict => evaluated(read(caller));
   };
 
   switch (criterion.criterion) {
@@ -119,24 +119,26 @@ export function compileCriterion(
     case "user":
       return ofCaller((caller) => present(caller.userId));
     case "groups": {
-      const judged = judge();
-      const onceOf = onceForLong((groups: readonly string[]) => judged(groups.filter((one) => one !== "")));
+      const evaluated = evaluate();
+      const onceOf = onceForLong((groups: readonly string[]) =>
+        evaluated(groups.filter((one) => one !== "")),
+      );
       return ({ caller }) => (hasWithheldGroups(caller) ? unknown : onceOf(caller.groups));
     }
     case "claim": {
       const path = criterion.claim;
       if (!path) throw new PolicyError("claim needs a name: claim/NAME");
-      const judged = judge();
-      const onceOf = onceForLong((values: readonly unknown[]) => judged(claimValues(values)));
+      const evaluated = evaluate();
+      const onceOf = onceForLong((values: readonly unknown[]) => evaluated(claimValues(values)));
       return ({ caller }) => {
         if (isWithheld(caller.claims, path)) return unknown;
         const found = findClaim(caller, path);
-        return Array.isArray(found) ? onceOf(found) : judged(claimValues(found));
+        return Array.isArray(found) ? onceOf(found) : evaluated(claimValues(found));
       };
     }
     case "mcp_tool": {
       const matcher = compileMatcher(criterion.matcher);
-      // As in Pomerium: on anything but a tool call it is simply false, under deny and allow alike.
+      // As in Pomerium: for anything except a tool call it is false, both under deny and under allow.
       return ({ tool }) => (tool === undefined ? 1 : yesOrNo(tool !== null && matcher.matches([tool])));
     }
     case "http_method": {
@@ -168,8 +170,8 @@ export function compileCriterion(
 const long = 100;
 
 /**
- * A provider may say that somebody has a hundred thousand groups: a list of that kind is looked through once, not in every check.
- * Lists stay the same objects until the person's record changes, and nothing writes into them.
+ * Caches the verdict for long lists: a person may have a hundred thousand groups, and checks must not search them each time.
+ * Lists stay the same objects until the person's record changes, and are never modified.
  */
 function onceForLong<T>(look: (list: readonly T[]) => Verdict): (list: readonly T[]) => Verdict {
   const known = new WeakMap<readonly T[], Verdict>();
@@ -191,13 +193,13 @@ function present(value: string | undefined): readonly string[] {
   return value ? [value] : [];
 }
 
-/** Only an address with a single `@` has a domain; others are quoted oddities that parsers split differently. */
+/** Only an address with a single `@` has a domain; parsers split quoted addresses differently. */
 function domainOf(email: string | undefined): string | undefined {
   const parts = email?.split("@");
   return parts?.length === 2 ? parts[1] : undefined;
 }
 
-/** ASCII only: Unicode folding would make `K` (Kelvin) a `k`, and one person another. */
+/** ASCII only: Unicode folding would turn `K` (Kelvin) into `k`, and one person into another. */
 function asciiLowerCase(value: string): string {
   return value.replace(/[A-Z]/g, (letter) => letter.toLowerCase());
 }

@@ -1,18 +1,18 @@
 import type { MayShow } from "./tool-expression.ts";
 import { type Filtered, hideTools } from "./tool-list-filter.ts";
 
-/** Bytes that come one after another, in memory of their own: a piece of a message would keep the whole message. */
+/** Collects bytes in its own memory: a slice of a message would keep the whole message. */
 export interface ByteBuffer {
-  /** How many there are. */
+  /** Number of bytes. */
   length(): number;
-  /** How many bytes of memory they take. */
+  /** Allocated memory, bytes. */
   room(): number;
   append(bytes: Uint8Array): void;
-  /** All of them, with `bytes` behind; it is empty afterwards. */
+  /** Returns all bytes followed by `bytes`, and empties the buffer. */
   takeWith(bytes: Uint8Array): Buffer;
 }
 
-/** An empty one. It grows by half, so that a byte is copied a few times at most. */
+/** Creates an empty buffer. It grows by half, so that each byte is copied only a few times. */
 export function byteBuffer(): ByteBuffer {
   let room = Buffer.alloc(0);
   let used = 0;
@@ -38,34 +38,34 @@ export function byteBuffer(): ByteBuffer {
   };
 }
 
-/** Filters one event stream, chunk by chunk. After an answer that is not `ok` the stream must be ended. */
+/** Filters one event stream chunk by chunk. After a result that is not `ok`, end the stream. */
 export interface ToolsStreamFilter {
-  /** Whole events of what has come so far; the rest waits for the next chunk. */
+  /** Returns the events that are complete so far; the rest waits for the next chunk. */
   push(chunk: Uint8Array): Filtered;
-  /** What was still waiting when the stream ended. */
+  /** Returns the rest when the stream has ended. */
   end(): Filtered;
-  /** Bytes of memory that what waits takes. */
+  /** Memory of the waiting bytes. */
   waiting(): number;
 }
 
 /**
- * Filters the `text/event-stream` answer to a `tools/list`, and streams on which one may be resumed. Events that
- * carry no list of tools pass byte for byte, comments, ids and retry times included. Each byte is looked at once, however it
- * arrives: an upstream that sends them one by one costs no more than their number.
+ * Filters the `text/event-stream` response to a `tools/list` request, and streams on which one may be resumed. Events without a
+ * tool list pass byte for byte, including comments, ids and retry times. Each byte is inspected once, even if an upstream sends
+ * them one by one.
  *
  * @param maxEventBytes the largest event to wait for, bytes.
- * @param inPlaceOf what is sent in place of a longer one, by its first and last bytes; without it the stream ends there.
+ * @param replaceTooLong returns the replacement for a longer event, from its first and last bytes; without it the stream ends there.
  */
 export function createToolsStreamFilter(
   mayShow: MayShow,
   maxEventBytes: number,
-  inPlaceOf?: (beginning: string, end: string) => string,
+  replaceTooLong?: (beginning: string, end: string) => string,
 ): ToolsStreamFilter {
   const waiting = byteBuffer();
   const ends = eventEnds();
   let failed = false;
   let first = true;
-  /** The first and last bytes of an event that is too long; its other bytes are gone. */
+  /** The first and last bytes of an event that is too long; its other bytes are dropped. */
   let tooLong: { readonly beginning: string; end: Buffer } | undefined;
 
   /** @returns false when the stream ends here */
@@ -76,7 +76,7 @@ export function createToolsStreamFilter(
     }
     waiting.append(bytes);
     if (waiting.length() <= maxEventBytes) return true;
-    if (!inPlaceOf) return false;
+    if (!replaceTooLong) return false;
     const whole = waiting.takeWith(Buffer.alloc(0));
     tooLong = {
       beginning: whole.toString("latin1", 0, edgeBytes),
@@ -86,10 +86,11 @@ export function createToolsStreamFilter(
   }
   /** The event that ends with `bytes`. */
   function complete(bytes: Buffer): Buffer {
-    if (!tooLong && (!inPlaceOf || waiting.length() + bytes.length <= maxEventBytes))
+    if (!tooLong && (!replaceTooLong || waiting.length() + bytes.length <= maxEventBytes))
       return waiting.length() === 0 ? bytes : waiting.takeWith(bytes);
     keep(bytes);
-    const replacement = inPlaceOf?.(tooLong?.beginning ?? "", tooLong?.end.toString("latin1") ?? "") ?? "";
+    const replacement =
+      replaceTooLong?.(tooLong?.beginning ?? "", tooLong?.end.toString("latin1") ?? "") ?? "";
     tooLong = undefined;
     return Buffer.from(`event: message\ndata: ${replacement}\n\n`);
   }
@@ -97,7 +98,7 @@ export function createToolsStreamFilter(
   function take(events: readonly Buffer[]): Filtered {
     const out: Uint8Array[] = [];
     for (const bytes of events) {
-      // One character a byte: line ends are found without decoding, and what passes stays what it was.
+      // One character per byte: line ends are found without decoding, and what passes stays unchanged.
       const event = bytes.toString("latin1");
       const filtered = filterEvent(first ? event.replace(/^\xEF\xBB\xBF/, "") : event, mayShow);
       if (filtered === undefined) {
@@ -111,7 +112,7 @@ export function createToolsStreamFilter(
   }
 
   return {
-    // One that is thrown away has its time as well.
+    // A dropped event is subject to the timeout, too.
     waiting: () => (tooLong ? edgeBytes : waiting.room()),
     push(chunk) {
       if (failed) return { ok: false };
@@ -135,15 +136,15 @@ export function createToolsStreamFilter(
   };
 }
 
-/** Of an event that is too long, what is looked at for its id. */
+/** How much of an event that is too long is searched for its id, at each end. */
 const edgeBytes = 1024;
 
 const lf = 0x0a;
 const cr = 0x0d;
 
 /**
- * Finds the ends of events, chunk by chunk: positions behind each blank line. A line ends with CRLF, LF or CR (WHATWG HTML
- * 9.2.5); a CR at the end of a chunk counts, and an LF that follows belongs to it.
+ * Finds the ends of events, chunk by chunk: the positions after each blank line. A line ends with CRLF, LF or CR (WHATWG HTML
+ * 9.2.5). A CR at the end of a chunk ends the line; an LF that follows belongs to it.
  */
 export function eventEnds(): (chunk: Buffer) => number[] {
   let lineEnds = 0;
@@ -173,9 +174,9 @@ export function eventEnds(): (chunk: Buffer) => number[] {
   };
 }
 
-/** The event, rewritten where it lists tools that must not show; `undefined` where that cannot be told. */
+/** The event without denied tools; `undefined` if it cannot be read. */
 function filterEvent(event: string, mayShow: MayShow): string | undefined {
-  // Neither the key nor an escape that could spell it: nothing to look for.
+  // Contains neither the key nor an escape that could spell it.
   if (!/"tools"|\\u/.test(event)) return event;
   const lines = event.split(/\r\n|\n|\r/);
   const data = lines.filter(isData).map((line) => line.slice(5).replace(/^ /, ""));
@@ -192,12 +193,12 @@ function filterEvent(event: string, mayShow: MayShow): string | undefined {
   if (filtered === undefined || filtered === text) return filtered === undefined ? undefined : event;
   const others = lines.filter((line) => line !== "" && !isData(line));
   const rewritten = Buffer.from(filtered).toString("latin1").split("\n");
-  // The LF of a CRLF that ended the event before may have come with this one.
+  // May start with the LF of the CRLF that ended the previous event.
   const before = /^[\r\n]*/.exec(event)?.[0] ?? "";
   return `${before}${[...others, ...rewritten.map((line) => `data: ${line}`)].join("\n")}\n\n`;
 }
 
-/** A line `data` without a colon is an empty one. */
+/** A `data` line without a colon is empty data. */
 function isData(line: string): boolean {
   return line === "data" || line.startsWith("data:");
 }

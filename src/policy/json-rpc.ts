@@ -3,8 +3,8 @@ import type { PolicyInput } from "../model/subject.ts";
 import type { JsonRpcId, UnreadableReason } from "./policy.ts";
 
 /**
- * The word a lenient parser may take a key for: compatibility forms, letter case (Unicode's, as Go's decoder folds it:
- * `ſ` is an `s`), accents, invisible characters, blanks and separators all fall away.
+ * The word that a lenient parser may take a key for: without compatibility forms, letter case (by Unicode, as Go's decoder folds
+ * it: `ſ` is an `s`), accents, invisible characters, blanks and separators.
  */
 export function foldKey(key: string): string {
   return key
@@ -14,13 +14,13 @@ export function foldKey(key: string): string {
     .replace(/[\p{C}\p{M}\p{P}\p{Z}\p{S}]/gu, "");
 }
 
-/** A key that two parsers may read differently, or nesting that one of them may not survive. */
+/** A key that two parsers may read differently, or nesting that one of them may not support. */
 export interface AmbiguousKey {
   readonly reason: "duplicate_key" | "lookalike_key" | "too_deep";
   readonly key: string;
 }
 
-/** Members whose meaning decides: those of a JSON-RPC message, and the one of its parameters that names the tool. */
+/** Keys that decisions depend on: those of a JSON-RPC message, and the parameter that names the tool. */
 const reserved = {
   message: new Set(["jsonrpc", "id", "method", "params", "result", "error"]),
   params: new Set(["name"]),
@@ -36,9 +36,9 @@ interface Frame {
 }
 
 /**
- * Looks at every key of a JSON text, which a value-returning parser no longer shows: the same key twice in one object
- * (the first wins here, the last there), a reserved key in other letters (`Method`, `paramſ`: Go's decoder takes both),
- * `__proto__`, deep nesting. Walks tokens, without recursion.
+ * Checks every key of a JSON text, as a parsed value no longer shows them: the same key twice in one object (parsers differ in
+ * which one wins), a reserved key in other letters (`Method`, `paramſ`: Go's decoder accepts both), `__proto__`, deep nesting.
+ * Walks tokens, without recursion.
  *
  * @param text JSON that `JSON.parse` has accepted.
  * @param maxDepth levels of nesting.
@@ -101,10 +101,10 @@ function wrongWith(key: string, { keys, place }: Frame): AmbiguousKey["reason"] 
 }
 
 /**
- * Compares `Mcp-Method` and `Mcp-Name`, where they are sent, with the message they mirror (MCP 2026-07-28, Streamable
- * HTTP, "Server Validation"): a server may act on either.
+ * Compares `Mcp-Method` and `Mcp-Name`, if present, with the message they mirror (MCP 2026-07-28, Streamable HTTP, "Server
+ * Validation"): a server may act on either.
  *
- * @param message the only message of the body; absent for a batch, which no header can mirror.
+ * @param message the only message of the body; absent for a batch, which headers cannot mirror.
  * @returns which header disagrees, or `undefined`.
  */
 export function checkMirrorHeaders(
@@ -119,7 +119,7 @@ export function checkMirrorHeaders(
   return undefined;
 }
 
-/** A value that is no plain ASCII travels as `=?base64?...?=` ("Value Encoding"); `undefined` if that is malformed. */
+/** Decodes `=?base64?...?=`, the encoding of non-ASCII values ("Value Encoding"); `undefined` if malformed. */
 function decode(value: string): string | undefined {
   const encoded = /^=\?base64\?(.*)\?=$/.exec(value)?.[1];
   if (encoded === undefined) return value;
@@ -132,7 +132,7 @@ function decode(value: string): string | undefined {
   }
 }
 
-/** One JSON-RPC message, as far as policy must know it. `tool` is there on `tools/call` and nowhere else. */
+/** One JSON-RPC message, as far as policy needs it. `tool` is present on `tools/call` only. */
 export type JsonRpcMessage =
   | (Method & { readonly kind: "request"; readonly id: JsonRpcId })
   | (Method & { readonly kind: "notification" })
@@ -140,11 +140,11 @@ export type JsonRpcMessage =
 interface Method {
   readonly method: string;
   readonly tool?: string;
-  /** What `Mcp-Name` mirrors: `params.name` or `params.uri`. */
+  /** The value that `Mcp-Name` mirrors: `params.name` or `params.uri`. */
   readonly name?: string;
 }
 
-/** What a body says, or why nobody can be sure. */
+/** The content of a body, or why it cannot be read reliably. */
 export type JsonRpcReading =
   | { readonly ok: true; readonly batch: boolean; readonly messages: readonly JsonRpcMessage[] }
   | Unreadable;
@@ -161,10 +161,10 @@ const maxIdLength = 256;
 const maxToolNameLength = 256;
 
 /**
- * Reads the JSON-RPC messages of a request, strictly: whatever two parsers could take for two different calls is
- * refused. A GET, HEAD or DELETE without a body holds no message.
+ * Reads the JSON-RPC messages of a request, strictly: a body that two parsers could read as different calls is rejected. A GET,
+ * HEAD or DELETE without a body has no messages.
  *
- * @param maxBytes the largest body, bytes; a longer or truncated one is refused with 413.
+ * @param maxBytes the largest body, bytes; a longer or truncated one is rejected with 413.
  */
 export function readJsonRpc(
   { method, headers, body }: Pick<PolicyInput, "method" | "headers" | "body">,
@@ -176,7 +176,7 @@ export function readJsonRpc(
     return empty ? { ok: true, batch: false, messages: [] } : unreadable("unexpected_body", `on ${method}`);
   }
   if (method !== "POST") return unreadable("http_method");
-  // A client's own beside Envoy's makes it neither.
+  // A client's header next to Envoy's yields another value than these.
   if (length > maxBytes || (headers["x-envoy-auth-partial-body"] ?? "false") !== "false") {
     return tooLarge(maxBytes);
   }
@@ -204,7 +204,7 @@ export function readJsonRpc(
   return disagreement ? unreadable("header_mismatch", disagreement) : { ok: true, batch, messages };
 }
 
-/** Exactly these spellings: a lenient reading of parameters could hide another charset from us. */
+/** Accepts only these spellings: lenient parsing of parameters could hide another charset. */
 function isJson(contentType: string | undefined): boolean {
   return /^application\/json(?:\s*;\s*charset\s*=\s*(?:utf-8|"utf-8"))?\s*$/i.test(contentType ?? "");
 }
@@ -253,7 +253,7 @@ function readParams(method: string, params: unknown): Method | Unreadable {
       ? { method, tool: name, name }
       : unreadable("invalid_tool_name");
   }
-  // `params: null` is what some clients send for none; an array would be read by position.
+  // Some clients send `params: null` instead of omitting it; an array would be read by position.
   if (params === undefined || params === null) return { method };
   if (!isObject(params)) return unreadable("invalid_params");
   const mirrored = method === "resources/read" ? params.uri : (params.name ?? params.uri ?? params.taskId);
@@ -270,12 +270,12 @@ function isId(id: unknown): id is JsonRpcId {
   );
 }
 
-/** Printable ASCII, and `tools/call` written in one way only. */
+/** Printable ASCII, and a single spelling of `tools/call`. */
 function isMethod(method: string): boolean {
   return /^[\x21-\x7e]+$/.test(method) && (foldKey(method) !== "toolscall" || method === "tools/call");
 }
 
-/** A name that is the same name after a server trimmed, normalised (as Python does identifiers) or cut it at a NUL. */
+/** A name that does not change when a server trims it, normalizes it (as Python does with identifiers) or cuts it at a NUL. */
 function isToolName(name: string): boolean {
   return (
     name.length > 0 &&
@@ -285,7 +285,7 @@ function isToolName(name: string): boolean {
   );
 }
 
-/** @param maxBytes the limit, which is named */
+/** @param maxBytes the limit, for the message */
 export function tooLarge(maxBytes: number) {
   return { ...unreadable("body_too_large", `the limit is ${maxBytes} bytes`), status: 413 } as const;
 }

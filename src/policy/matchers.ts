@@ -1,25 +1,25 @@
 import ipaddr from "ipaddr.js";
 import type { PolicyMatcher } from "../model/route.ts";
 
-/** A rule that cannot be compiled. `code` is stable; the message names the criterion and the fix. */
+/** A rule cannot be compiled. `code` is stable; the message names the criterion and the fix. */
 export class PolicyError extends Error {
   readonly code = "policy_invalid";
   override readonly name = "PolicyError";
 }
 
-/** A compiled matcher over the values a criterion found (one, or a list's). `absent` answers for no value at all. */
+/** A compiled matcher over the values of a criterion (one, or a list). `absent` is the result without a value. */
 export interface CompiledMatcher {
   matches(values: readonly string[]): boolean;
-  /** Whether "not there" satisfies it: true for `not_in` alone. Counts in deny rules only. */
+  /** Whether a missing value matches: true for `not_in` only. Used in deny rules only. */
   readonly absent: boolean;
 }
 
 /**
- * Compiles a string matcher. Over a list, `is` wants exactly that one value, `not_in` wants none of the list's in the
- * given ones, all others want at least one that matches.
+ * Compiles a string matcher. On a list of values, `is` requires exactly that one value, `not_in` requires that none of them is
+ * listed, and all others require at least one match.
  *
- * @param fold applied to both sides, for values without case.
- * @throws PolicyError for matchers that make no sense here, or would match everything.
+ * @param fold applied to both sides, for case-insensitive values.
+ * @throws PolicyError for matchers that do not apply here or would match everything.
  */
 export function compileMatcher(
   matcher: PolicyMatcher,
@@ -71,10 +71,10 @@ export function compileMatcher(
 type AddressTest = (address: string | undefined) => boolean | undefined;
 
 /**
- * Compiles a `source_ip` matcher: addresses or CIDR blocks under `is`, `in` or `not_in`. IPv4 written as IPv6
- * (`::ffff:10.0.0.1`) is read as IPv4.
+ * Compiles a `source_ip` matcher: addresses or CIDR blocks under `is`, `in` or `not_in`. IPv4-mapped IPv6 addresses
+ * (`::ffff:10.0.0.1`) are treated as IPv4.
  *
- * @throws PolicyError for what is neither an address nor a block.
+ * @throws PolicyError for a value that is neither an address nor a block.
  */
 export function compileAddressMatcher(matcher: PolicyMatcher): AddressTest {
   if (matcher.kind === "all") {
@@ -106,7 +106,7 @@ function parseBlock(value: string): [ipaddr.IPv4 | ipaddr.IPv6, number] {
   return [address, address.kind() === "ipv4" ? 32 : 128];
 }
 
-/** IPv4 in four decimal parts only: the library also takes `10.1` and `0x7f.1`, which nobody means. */
+/** IPv4 in four decimal parts only: the library also accepts `10.1` and `0x7f.1`. */
 function parseAddress(value: string | undefined): ipaddr.IPv4 | ipaddr.IPv6 | undefined {
   if (value === undefined) return undefined;
   const readable = ipaddr.IPv4.isValidFourPartDecimal(value) || ipaddr.IPv6.isValid(value);
@@ -118,11 +118,10 @@ type Test = (now: number) => boolean;
 /**
  * Compiles `date` and `time_of_day` matchers: `after` and `before`, both exclusive.
  *
- * Dates are ISO 8601; without an offset they are UTC. Times are `15:04[:05]`, `3PM`, `3:04 PM`, in
- * `timeZone`, an IANA name.
+ * Dates are ISO 8601, in UTC unless they have an offset. Times are `15:04[:05]`, `3PM`, `3:04 PM`, in `timeZone`, an IANA name.
  *
  * @returns a test of an instant in milliseconds.
- * @throws PolicyError for values that are no date, time or zone.
+ * @throws PolicyError for invalid dates, times or zones.
  */
 export function compileTimeMatcher(
   criterion: "date" | "time_of_day",
@@ -147,7 +146,7 @@ function parseDate(value: string): number {
   const iso = /^\d{4}-\d{2}-\d{2}(?:([Tt ])\d{2}:\d{2}(?::\d{2}(?:\.\d+)?)?)?([Zz]|[+-]\d{2}:?\d{2})?$/.exec(
     value,
   );
-  // A time without an offset would be the server's local time: UTC is the same on every replica.
+  // Without an offset, JavaScript would assume local time; UTC is the same on every replica.
   const instant = iso ? Date.parse(iso[1] && !iso[2] ? `${value.replace(" ", "T")}Z` : value) : Number.NaN;
   if (Number.isNaN(instant))
     throw new PolicyError(`"${value}" is not an ISO 8601 date such as 2026-01-31T16:20:00Z`);

@@ -2,17 +2,17 @@ import { normalPath, upstreamPath } from "../config/paths.ts";
 import type { PolicyMatcher, Route } from "../model/route.ts";
 import { compileMatcher } from "./matchers.ts";
 
-/** More layers than any server decodes. */
-const mostLayers = 5;
+/** More layers of encoding than any server decodes. */
+const maxLayers = 5;
 
 /**
- * How the most forgiving server could read a path: decoded as often as possible, backslashes as slashes, `;parameters` cut off
- * each segment, dots and blanks at its end too, dot segments resolved, slashes merged. A slash at the end stays.
+ * A path as the most lenient server could read it: decoded repeatedly, backslashes as slashes, each segment without `;parameters`
+ * and without trailing dots and blanks, dot segments resolved, slashes merged. A trailing slash stays.
  */
 export function loosePath(path: string): string {
   if (/^[A-Za-z0-9/_~-]*$/.test(path) && !path.includes("//")) return path;
   const decoded = decodedFully(path);
-  // Behind these it is no path to some.
+  // Some servers end the path at these.
   const end = decoded.search(/[?#\p{Cc}]/u);
   const segments: string[] = [];
   let open = false;
@@ -27,17 +27,17 @@ export function loosePath(path: string): string {
   return open && joined !== "/" ? `${joined}/` : joined;
 }
 
-/** Without dots and blanks at its end. By hand: a pattern that is tried at every dot takes quadratic time. */
+/** Without trailing dots and blanks. Not a regular expression: one that is tried at every dot takes quadratic time. */
 function withoutEnd(segment: string): string {
   let end = segment.length;
   while (end > 0 && /[.\s]/.test(segment[end - 1] ?? "")) end -= 1;
   return segment.slice(0, end);
 }
 
-/** Percent-decoded until nothing changes, in compatibility form: a fullwidth letter is a letter. */
+/** Percent-decoded until nothing changes, then in compatibility form: a fullwidth letter becomes a letter. */
 export function decodedFully(text: string): string {
   let decoded = text;
-  for (let layer = 0; layer < mostLayers && decoded.includes("%"); layer += 1) {
+  for (let layer = 0; layer < maxLayers && decoded.includes("%"); layer += 1) {
     const next = decoded.replace(/(?:%[0-9a-f]{2})+/gi, (run) =>
       Buffer.from(run.replaceAll("%", ""), "hex").toString("utf8"),
     );
@@ -47,20 +47,20 @@ export function decodedFully(text: string): string {
   return decoded.normalize("NFKC");
 }
 
-/** A request's path, and where it leads. */
+/** A request's path and its route. */
 export interface PathFacts {
-  /** In normal form, as the client asked for it. */
+  /** In normal form, as the client requested it. */
   readonly path: string;
-  /** Absent: the path goes to the upstream as it is. */
+  /** Absent: the path goes to the upstream unchanged. */
   readonly route?: Pick<Route, "prefix" | "upstreamPath">;
 }
 
 /**
- * Compiles a matcher of `http_path`. Servers differ in what they take for the same path: some cut `;parameters`, decode twice, or
- * ignore case and a slash at the end.
+ * Compiles an `http_path` matcher. Servers differ in which paths they treat as equal: some cut `;parameters`, decode twice, or ignore
+ * case and a trailing slash.
  *
- * @param wide where a match denies: it is enough that the client's path, the upstream's, or what is below `to` matches in any
- *   reading. Where a match allows, the upstream's path must match in each reading.
+ * @param wide set where a match denies: then the client's path, the upstream's path, or the part below `to` has to match in any
+ *   reading. Where a match allows, the upstream's path must match in every reading.
  * @throws PolicyError as `compileMatcher`.
  */
 export function compilePathMatcher(matcher: PolicyMatcher, wide: boolean): (facts: PathFacts) => boolean {
@@ -69,7 +69,7 @@ export function compilePathMatcher(matcher: PolicyMatcher, wide: boolean): (fact
     return (facts) => !listed(facts);
   }
   if (matcher.kind === "all") {
-    // Compiled as a whole first: that refuses what makes no sense.
+    // Validates the whole matcher first.
     compileMatcher(matcher);
     const parts = matcher.matchers.map((part) => compilePathMatcher(part, wide));
     return (facts) => parts.every((matches) => matches(facts));
@@ -95,7 +95,7 @@ export function compilePathMatcher(matcher: PolicyMatcher, wide: boolean): (fact
     });
 }
 
-/** What a rule that denies may have been written for. */
+/** The paths that a deny rule may refer to. */
 function pathsOf({ path, route }: PathFacts): readonly string[] {
   if (route === undefined) return [path];
   const upstream = upstreamPath(route, path);
@@ -105,7 +105,7 @@ function pathsOf({ path, route }: PathFacts): readonly string[] {
 }
 
 function mapValues(matcher: PolicyMatcher, map: (value: string) => string): PolicyMatcher {
-  // What has nothing left would match everything.
+  // An empty value would match everything.
   const mapped = <T extends string | number | boolean>(value: T) => map(String(value)) || value;
   if ("values" in matcher) return { kind: matcher.kind, values: matcher.values.map(mapped) };
   return "value" in matcher ? { kind: matcher.kind, value: mapped(matcher.value) } : matcher;

@@ -1,6 +1,6 @@
 import type { PolicyInput, Subject } from "../model/subject.ts";
 
-/** Why a request was not let through: a stable word for the caller, the log and the metric. */
+/** Why a request was denied: a stable code for the caller, the log and the metric. */
 export type PolicyReason =
   | "not_allowed"
   | "method_not_allowed"
@@ -9,7 +9,7 @@ export type PolicyReason =
   | "policy_error"
   | UnreadableReason;
 
-/** Why a request body cannot be trusted to mean to the MCP server what it means to us. */
+/** Why a request body may mean something else to the MCP server than to us. */
 export type UnreadableReason =
   | "http_method"
   | "unexpected_body"
@@ -33,31 +33,31 @@ export type UnreadableReason =
   | "invalid_tool_name"
   | "header_mismatch";
 
-/** A JSON-RPC id that every parser reads alike: a string or an integer JavaScript holds exactly. */
+/** A JSON-RPC id that every parser reads alike: a string or a safe integer. */
 export type JsonRpcId = string | number;
 
-/** One refused JSON-RPC request: its id, a message for the agent, a reason code. */
+/** One denied JSON-RPC request: its id, a message for the agent, a reason code. */
 export interface DeniedRequest {
   readonly id: JsonRpcId;
   readonly message: string;
   readonly reason: PolicyReason;
 }
 
-/** Who waits for an answer to a body of which nothing reaches the server. */
+/** The requests of a denied body that need a response. */
 export interface DeniedRequests {
-  /** One for each request of the body that carries an id; at least one. */
-  readonly refused: readonly DeniedRequest[];
-  /** Whether the body was a JSON array: the answer is one, too. */
+  /** One for each request of the body that has an id; at least one. */
+  readonly denied: readonly DeniedRequest[];
+  /** Whether the body is a JSON array: then the response is one, too. */
   readonly batch: boolean;
 }
 
 /**
- * What policy says of one request. `rule` goes to the audit event and the debug log, never to the caller.
+ * The decision of policy on one request. `rule` goes to the audit event and the debug log, never to the caller.
  *
- * - `allow`: go on. `toolCalls` is what to take from the tool-call rate limit. `toolFilter`, where present, must travel
- *   with the request (ext_authz metadata) to whoever sees the response: it may list tools, and not all may be shown.
- * - `deny`: an HTTP refusal with `status`; where there are `waiting` requests, they are answered as in `refuse_call`.
- * - `refuse_call`: an HTTP 200 whose body is `refusalBody(decision, requestId)`, so that agents read it.
+ * - `allow`: `toolCalls` counts against the tool-call rate limit. `toolFilter`, if present, must be passed to ext_proc (in the
+ *   ext_authz metadata): the response may list tools that the caller must not see.
+ * - `deny`: an HTTP error with `status`; `waiting` requests, if any, are answered as for `deny_call`.
+ * - `deny_call`: an HTTP 200 whose body is `jsonRpcDenialBody(decision, requestId)`, so that agents read it.
  */
 export type PolicyDecision =
   | {
@@ -65,7 +65,7 @@ export type PolicyDecision =
       readonly rule: string;
       readonly toolCalls: number;
       readonly toolFilter?: string;
-      /** Of the one request that asks for the list. */
+      /** Id of the request for the list. */
       readonly listId?: JsonRpcId;
     }
   | {
@@ -75,11 +75,11 @@ export type PolicyDecision =
       readonly reason: PolicyReason;
       readonly status: 400 | 403 | 413;
       readonly message: string;
-      /** Of who may do nothing here: the requests of the body, where it is short and can be read. */
+      /** For a caller without access: the requests of the body, if it is short and readable. */
       readonly waiting?: DeniedRequests;
     }
   | (DeniedRequests & {
-      readonly kind: "refuse_call";
+      readonly kind: "deny_call";
       readonly rule: string;
       readonly reason: PolicyReason;
     });
@@ -88,20 +88,20 @@ export type PolicyDecision =
 export interface RoutePolicy {
   readonly routeId: string;
   /**
-   * Whether `decide` wants the raw body (a tool policy, or a tool-call rate limit). Envoy must hand it over as bytes
-   * (`pack_as_bytes`): as a string it replaces what is not UTF-8, and we would read another body than the upstream does.
+   * Whether `decide` needs the raw body (for a tool policy or a tool-call rate limit). Envoy must send it as bytes
+   * (`pack_as_bytes`): in a string it replaces invalid UTF-8, and we would read a different body than the upstream.
    */
   readonly needsBody: boolean;
-  /** Bytes; 0 where no body is needed. */
+  /** Bytes; 0 if no body is needed. */
   readonly maxBodyBytes: number;
   decide(input: PolicyInput): PolicyDecision;
-  /** The denial that is certain whatever the body says; undefined: the body decides, or holds the ids to answer. Reads no body. */
+  /** A denial that does not depend on the body; undefined: the body decides, or contains ids to answer. */
   denyBeforeBody(input: PolicyInput): Extract<PolicyDecision, { readonly kind: "deny" }> | undefined;
-  /** Whether some request of this caller could be allowed now: which routes a listing shows, which audiences a session's token has. */
+  /** Whether any request of this caller could be allowed now: for route listings and for the audiences of session tokens. */
   mayReach(caller: Subject, now: number): boolean;
 }
 
-/** A rule that could not be compiled; its route is closed to everybody until it is mended. */
+/** A rule that cannot be compiled; its route denies all requests until it is fixed. */
 export interface PolicyProblem {
   /** Absent: the top-level policy. */
   readonly routeId?: string;
@@ -111,7 +111,7 @@ export interface PolicyProblem {
 
 /** Every route's policy, compiled from one loaded configuration. */
 export interface PolicyTable {
-  /** An unknown route's policy denies everybody. */
+  /** The policy of an unknown route denies all requests. */
   forRoute(routeId: string): RoutePolicy;
   readonly problems: readonly PolicyProblem[];
 }
@@ -121,14 +121,14 @@ const invalidRequest = -32600;
 const invalidParams = -32602;
 
 /**
- * The JSON-RPC answer to refused calls: an error with each request's id, a message for the agent and
- * `data: {request_id, reason}`; -32602 for a call, -32600 where the caller may do nothing here. Send it as HTTP 200,
- * `Content-Type: application/json`, `Cache-Control: no-store`.
+ * The JSON-RPC response to denied calls: an error with each request's id, a message for the agent and `data: {request_id, reason}`;
+ * -32602 for a call, -32600 if the caller has no access. Send it as HTTP 200, `Content-Type: application/json`,
+ * `Cache-Control: no-store`.
  *
- * @param requestId what the logs name this request by.
+ * @param requestId identifies the request in the logs.
  */
-export function jsonRpcDenialBody({ refused, batch }: DeniedRequests, requestId: string): string {
-  const errors = refused.map(({ id, message, reason }) => ({
+export function jsonRpcDenialBody({ denied, batch }: DeniedRequests, requestId: string): string {
+  const errors = denied.map(({ id, message, reason }) => ({
     jsonrpc: "2.0",
     id,
     error: {
@@ -141,11 +141,11 @@ export function jsonRpcDenialBody({ refused, batch }: DeniedRequests, requestId:
 }
 
 /**
- * The body of an HTTP error of ours, for calls at an MCP server, too. It is not JSON-RPC, although MCP 2025-06-18 (Streamable HTTP)
- * lets it be an error without an id: the Rust SDK drops one (rmcp 3.11.0 for 400 and 5xx, 3.1.4 for 403 and 429, too), and its caller
- * hangs.
+ * The body of the gateway's HTTP errors, including those for calls to an MCP server. It is not JSON-RPC, although MCP 2025-06-18
+ * (Streamable HTTP) allows an error without an id: the Rust SDK drops it (rmcp 3.11.0 for 400 and 5xx, 3.1.4 also for 403 and 429),
+ * and its caller hangs.
  *
- * @param reason stable word for programs
+ * @param reason stable error code
  * @param description for a person
  */
 export function denialBody(reason: string, description: string, requestId: string): string {

@@ -1,24 +1,24 @@
 import type { Route } from "../model/route.ts";
 import { boundedCache } from "../util/bounded-cache.ts";
 
-/** Who asks, where, and when (milliseconds since the epoch). */
+/** User, route, and time (milliseconds since the epoch) of a request. */
 export interface RateLimited {
   readonly userId: string;
   readonly route: Pick<Route, "id" | "rateLimit">;
   readonly now: number;
 }
 
-/** Answer 429 with `Retry-After`. */
+/** Respond with 429 and `Retry-After`. */
 export interface LimitReached {
   readonly limit: "requests" | "tool_calls";
   /** Seconds, at least 1. */
   readonly retryAfterSeconds: number;
 }
 
-/** Token buckets per user and route. `undefined`: go on. */
+/** Token buckets per user and route. Returns `undefined` below the limit. */
 export interface RateLimiter {
   takeRequest(asked: RateLimited): LimitReached | undefined;
-  /** All `count` calls of a body, or none of them. */
+  /** Takes all `count` calls of a body, or none. */
   takeToolCalls(asked: RateLimited & { readonly count: number }): LimitReached | undefined;
 }
 
@@ -30,10 +30,10 @@ interface Bucket {
 const minute = 60_000;
 
 /**
- * Makes the limiter. A bucket holds one minute's allowance and fills evenly; a request that is refused takes nothing.
- * Buckets live in this process: with N replicas a user gets up to N times the limit.
+ * Creates the limiter. A bucket holds one minute's allowance and refills evenly; a request over the limit takes nothing.
+ * Buckets are per process: with N replicas a user gets up to N times the limit.
  *
- * @param maxBuckets the least recently used bucket beyond this many is forgotten, that is, full again.
+ * @param maxBuckets beyond this number, the least recently used bucket is dropped, which resets it.
  */
 export function createRateLimiter({ maxBuckets = 100_000 }: { maxBuckets?: number } = {}): RateLimiter {
   const buckets = boundedCache<string, Bucket>(maxBuckets);
@@ -53,7 +53,7 @@ export function createRateLimiter({ maxBuckets = 100_000 }: { maxBuckets?: numbe
     buckets.set(key, { tokens: left < 0 ? tokens : left, at: Math.max(now, known?.at ?? now) });
     if (left >= 0) return undefined;
     const seconds = perMinute > 0 ? Math.ceil((-left / perMinute) * 60) : 60;
-    // More calls at once than a whole minute allows will never fit: a minute is as good an answer as any.
+    // More calls at once than one minute allows never fit: any value is as good as one minute.
     return { limit, retryAfterSeconds: Math.min(60, Math.max(1, seconds)) };
   }
 

@@ -17,18 +17,18 @@ import type {
 } from "./policy.ts";
 import { type CompiledRules, compileRules, type Ruling } from "./rules.ts";
 
-type Refusal = Extract<PolicyDecision, { kind: "deny" | "refuse_call" }>;
+type Denial = Extract<PolicyDecision, { kind: "deny" | "deny_call" }>;
 
 /**
- * Of who may do nothing here, only bodies up to this are taken and read, for the ids to answer, bytes: whoever holds a token could
- * fill memory with them.
+ * For a caller without access, only bodies up to this size are accepted and read for the ids to answer, bytes: otherwise any token
+ * holder could fill memory.
  */
 const answeredBytes = 16 * 1024;
 
 /**
  * One route's policy over its compiled rules.
  *
- * @param maxBodyBytes how much of a request's body to read; 0: bodies are not looked at.
+ * @param maxBodyBytes the largest body to read; 0: bodies are not inspected.
  */
 export function compileRoutePolicy(routeId: string, rules: CompiledRules, maxBodyBytes: number): RoutePolicy {
   return {
@@ -39,7 +39,7 @@ export function compileRoutePolicy(routeId: string, rules: CompiledRules, maxBod
       try {
         return maxBodyBytes > 0 ? decideCalls(rules, input, maxBodyBytes) : decideRequest(rules, input);
       } catch {
-        // Whatever surprised us (a hostile claim, a defect of ours), the answer to a question we cannot answer is no.
+        // Fails closed on any unexpected error (a hostile claim, a bug).
         return deny("no rule", "policy_error");
       }
     },
@@ -48,7 +48,7 @@ export function compileRoutePolicy(routeId: string, rules: CompiledRules, maxBod
         const who = rules.rule(factsOf(input));
         if (who.verdict === 0)
           return isAnswered(input, maxBodyBytes) ? undefined : deny(who.rule, "not_allowed");
-        // Envoy still asks as long as it has not heard that bodies are not looked at any more.
+        // Bodies are no longer inspected, but Envoy has not loaded that configuration yet.
         if (maxBodyBytes === 0) return undefined;
         if (Number(input.headers["content-length"] ?? 0) <= maxBodyBytes) return undefined;
         const { reason, status, message } = tooLarge(maxBodyBytes);
@@ -67,7 +67,7 @@ export function compileRoutePolicy(routeId: string, rules: CompiledRules, maxBod
   };
 }
 
-/** No body: who, when, from where, which HTTP method and path. */
+/** Decides without a body: by caller, time, source address, HTTP method and path. */
 function decideRequest(rules: CompiledRules, input: PolicyInput): PolicyDecision {
   const { verdict, rule } = rules.rule({ ...factsOf(input), tool: null });
   return verdict === 2 ? { kind: "allow", rule, toolCalls: 0 } : deny(rule, "not_allowed");
@@ -75,7 +75,7 @@ function decideRequest(rules: CompiledRules, input: PolicyInput): PolicyDecision
 
 function decideCalls(rules: CompiledRules, input: PolicyInput, maxBodyBytes: number): PolicyDecision {
   const facts = factsOf(input);
-  // Who could do nothing here, whatever the body says, hears nothing of how it was read.
+  // A caller without access does not learn how the body was read.
   const who = rules.rule(facts);
   if (who.verdict === 0) return { ...deny(who.rule, "not_allowed"), ...waitingIn(input, maxBodyBytes) };
 
@@ -96,15 +96,15 @@ function decideCalls(rules: CompiledRules, input: PolicyInput, maxBodyBytes: num
       : deny(ruling.rule, "not_allowed");
   }
   const rulings = body.messages.map((message) => rules.rule({ ...facts, tool: toolOf(message) }));
-  const refused = rulings.findIndex((ruling) => ruling.verdict !== 2);
-  if (refused < 0) return allow(rulings[0] ?? who, rules, input, body.messages);
-  return refuseCalls(body.messages, rulings, refused, body.batch);
+  const firstDenied = rulings.findIndex((ruling) => ruling.verdict !== 2);
+  if (firstDenied < 0) return allow(rulings[0] ?? who, rules, input, body.messages);
+  return denyCalls(body.messages, rulings, firstDenied, body.batch);
 }
 
-/** Whether a body may be taken although its sender may do nothing here: `waitingIn` will find who waits for an answer. */
+/** Whether to accept a body of a caller without access, so that `waitingIn` can find the requests to answer. */
 function isAnswered({ method, headers }: PolicyInput, maxBodyBytes: number): boolean {
   const length = headers["content-length"] ?? "";
-  // A longer number would be one that is larger, too.
+  // A number with more digits would exceed the limit anyway.
   const announced = /^\d{1,9}$/.test(length) ? Number(length) : 0;
   return method === "POST" && announced > 0 && announced <= Math.min(answeredBytes, maxBodyBytes);
 }
@@ -112,12 +112,12 @@ function isAnswered({ method, headers }: PolicyInput, maxBodyBytes: number): boo
 function waitingIn(input: PolicyInput, maxBodyBytes: number): { readonly waiting?: DeniedRequests } {
   const body = readJsonRpc(input, Math.min(answeredBytes, maxBodyBytes));
   if (!body.ok) return {};
-  const refused = body.messages.flatMap((message) =>
+  const denied = body.messages.flatMap((message) =>
     message.kind === "request"
       ? [{ id: message.id, reason: "not_allowed", message: words.not_allowed } as const]
       : [],
   );
-  return refused.length === 0 ? {} : { waiting: { refused, batch: body.batch } };
+  return denied.length === 0 ? {} : { waiting: { denied, batch: body.batch } };
 }
 
 function allow(
@@ -131,7 +131,7 @@ function allow(
     input.method === "GET" ||
     messages.some((message) => "method" in message && message.method === "tools/list");
   if (!mayList) return { kind: "allow", rule, toolCalls };
-  // The listed tools would be called by POST, whatever method asks for the list.
+  // Listed tools are called by POST, whatever method requests the list.
   const callable = rules.callableTools({ ...factsOf({ ...input, method: "POST" }) });
   return callable === true
     ? { kind: "allow", rule, toolCalls }
@@ -143,16 +143,16 @@ function listIdOf(messages: readonly JsonRpcMessage[]): { readonly listId?: Json
   return messages.length === 1 && only?.kind === "request" ? { listId: only.id } : {};
 }
 
-/** One forbidden call refuses the whole body: nothing of it reaches the server, and every request in it is told so. */
-function refuseCalls(
+/** One denied call denies the whole body: nothing of it reaches the server, and each of its requests gets an error. */
+function denyCalls(
   messages: readonly JsonRpcMessage[],
   rulings: readonly Ruling[],
   first: number,
   batch: boolean,
-): Refusal {
+): Denial {
   const rule = rulings[first]?.rule ?? "no rule";
   const reason = reasonFor(messages[first]);
-  const refused = messages.flatMap((message, index) => {
+  const denied = messages.flatMap((message, index) => {
     if (message.kind !== "request") return [];
     const forbidden = rulings[index]?.verdict !== 2;
     const answer: DeniedRequest = forbidden
@@ -160,8 +160,8 @@ function refuseCalls(
       : { id: message.id, reason: "batch_not_allowed", message: words.batch_not_allowed };
     return [answer];
   });
-  // Without an id there is nobody to answer in JSON-RPC.
-  return refused.length === 0 ? deny(rule, reason) : { kind: "refuse_call", rule, reason, refused, batch };
+  // Without an id, JSON-RPC has no response.
+  return denied.length === 0 ? deny(rule, reason) : { kind: "deny_call", rule, reason, denied, batch };
 }
 
 function reasonFor(message: JsonRpcMessage | undefined): "tool_not_allowed" | "method_not_allowed" {
@@ -185,7 +185,7 @@ function factsOf({ caller, now, method, path, route, sourceIp }: PolicyInput): P
   return { caller, now, http: { method, path, route, ...(sourceIp === undefined ? {} : { sourceIp }) } };
 }
 
-function deny(rule: string, reason: keyof typeof words): Extract<Refusal, { kind: "deny" }> {
+function deny(rule: string, reason: keyof typeof words): Extract<Denial, { kind: "deny" }> {
   return { kind: "deny", rule, reason, status: 403, message: words[reason] };
 }
 
@@ -198,9 +198,9 @@ const words = {
 } as const satisfies Partial<Record<PolicyReason, string>>;
 
 /**
- * Compiles every route's policy into plain closures; done once per loaded configuration (`createCurrentPolicies`).
- * A route without a policy takes the top-level one; without either it lets nobody in. Never throws: a rule that cannot
- * be compiled closes its route and is listed in `problems`.
+ * Compiles every route's policy into plain closures, once per loaded configuration (`createCurrentPolicies`). A route without a
+ * policy uses the top-level one; without either it denies all requests. Never throws: a rule that cannot be compiled makes its
+ * route deny all requests and is listed in `problems`.
  */
 export function compilePolicies(config: Pick<Config, "policy" | "routes">): PolicyTable {
   const problems: PolicyProblem[] = [];
@@ -247,20 +247,19 @@ function toolLists(route: Route) {
 }
 
 /**
- * The policies of the configuration now in force, compiled once for each. `main.ts` makes one and hands it to `check/`
- * (and to the portal, for `mayReach`); keep the function, not its answer.
+ * The policies of the current configuration, compiled once per configuration. Keep the function, not its result.
  *
- * In `check/`, for each authenticated request:
+ * ext_authz, for each authenticated request:
  *
- * 1. `limiter.takeRequest(...)`: 429 with `Retry-After` where it names seconds;
- * 2. `policies().forRoute(route.id).decide({ ..., body })`, the body being `raw_body` where `needsBody`;
- * 3. `deny`: that status, `reason` as code; `refuse_call`: a 200 with `refusalBody`; `allow`: where `toolCalls` is not 0,
- *    `limiter.takeToolCalls(...)`; where `toolFilter` is there, put it into the metadata under `tool_filter`, and remove
+ * 1. `limiter.takeRequest(...)`: 429 with `Retry-After` if the limit is reached;
+ * 2. `policies().forRoute(route.id).decide({ ..., body })`, with `raw_body` as the body if `needsBody`;
+ * 3. `deny`: that status, `reason` as code; `deny_call`: a 200 with `jsonRpcDenialBody`; `allow`: if `toolCalls` is not 0,
+ *    `limiter.takeToolCalls(...)`; if there is a `toolFilter`, add it to the metadata as `tool_filter` and remove
  *    `accept-encoding` from the request.
  *
- * In `challenge/`, where the metadata has a `tool_filter`: `toolsAnswerFormat` of the response's headers says whether to
- * buffer the body for `filterToolsJson` (and drop `content-length`), to stream it through a `createToolsStreamFilter`, to
- * let it pass, or to refuse it; both take `readToolFilter(tool_filter)`. What comes back not `ok` is refused, too.
+ * ext_proc, if the metadata has a `tool_filter`: `toolsAnswerFormat` decides from the response's headers whether to buffer the body
+ * for `filterToolsJson` (and drop `content-length`), to stream it through a `createToolsStreamFilter`, to pass it, or to replace it
+ * with an error; both filters use `readToolFilter(tool_filter)`. A result that is not `ok` becomes an error, too.
  */
 export function createCurrentPolicies(currentRoutes: CurrentRoutes): () => PolicyTable {
   let compiled: { readonly from: Config; readonly table: PolicyTable } | undefined;

@@ -8,18 +8,18 @@ import {
   type ToolExpression,
 } from "./tool-expression.ts";
 
-/** A condition as plain closures. */
+/** A condition compiled into closures. */
 export interface CompiledNode {
   test(facts: PolicyFacts): Verdict;
-  /** What is left to ask of a tool's name, the other facts being these. */
+  /** The remaining condition on a tool's name, given the other facts. */
   residual(facts: PolicyFacts): ToolExpression;
 }
 
 /**
- * Compiles a condition. `not` is true when none of its nodes is, `nor` when at least one is not, as in Pomerium.
+ * Compiles a condition. `not` is true if none of its nodes is true, `nor` if at least one is not, as in Pomerium.
  *
- * @param negated whether an odd number of `not` and `nor` stand above.
- * @throws PolicyError for a criterion or matcher that cannot be, or an operator over nothing.
+ * @param negated whether the node is below an odd number of `not` and `nor`.
+ * @throws PolicyError for an invalid criterion or matcher, or an operator without criteria.
  */
 export function compileNode(node: PolicyNode, action: PolicyRule["action"], negated = false): CompiledNode {
   if (node.op === "criterion") {
@@ -30,7 +30,7 @@ export function compileNode(node: PolicyNode, action: PolicyRule["action"], nega
       residual: (facts) => (criterion === "mcp_tool" ? { tool: matcher } : test(facts) === 2),
     };
   }
-  if (node.nodes.length === 0) throw new PolicyError(`${node.op} over no criteria`);
+  if (node.nodes.length === 0) throw new PolicyError(`${node.op} has no criteria`);
   switch (node.op) {
     case "and":
     case "or":
@@ -78,16 +78,16 @@ function invert(part: CompiledNode): CompiledNode {
 
 const opposite = [2, 1, 0] as const;
 
-/** What the rules say, and the name of the one that decided. */
+/** The verdict of the rules, and the name of the deciding one. */
 export interface Ruling {
   readonly verdict: Verdict;
   readonly rule: string;
 }
 
-/** All rules that govern one route. */
+/** All rules of one route. */
 export interface CompiledRules {
   rule(facts: PolicyFacts): Ruling;
-  /** Which tools may be called, the other facts being these. */
+  /** The tools that may be called, given the other facts. */
   callableTools(facts: PolicyFacts): ToolExpression;
 }
 
@@ -98,10 +98,10 @@ export interface ToolLists {
 }
 
 /**
- * Compiles a policy and a route's tool lists: any matching deny rule refuses, then `tools.deny`, then `tools.allow`;
- * then one allow rule must match.
+ * Compiles a policy and a route's tool lists: first, any matching deny rule denies; then `tools.deny`, then `tools.allow`; then one
+ * allow rule must match.
  *
- * @throws PolicyError when a rule cannot be compiled.
+ * @throws PolicyError if a rule cannot be compiled.
  */
 export function compileRules(source: PolicySource, tools: ToolLists = {}): CompiledRules {
   const compile = (action: "allow" | "deny") =>
@@ -128,7 +128,7 @@ export function compileRules(source: PolicySource, tools: ToolLists = {}): Compi
   };
 }
 
-/** The first rule that says yes, else the first that may, else no rule at all. */
+/** The first rule that matches, else the first that may match, else no rule. */
 function strongest(rules: readonly { name: string; when: CompiledNode }[], facts: PolicyFacts): Ruling {
   let open: Ruling | undefined;
   for (const rule of rules) {
@@ -141,11 +141,11 @@ function strongest(rules: readonly { name: string; when: CompiledNode }[], facts
 
 /** `tools.deny` and `tools.allow` as two deny rules. */
 function listRules({ allow, deny }: ToolLists): { name: string; when: CompiledNode }[] {
-  const rule = (name: string, refuses: (tool: string) => boolean, residual: ToolExpression) => ({
+  const rule = (name: string, denies: (tool: string) => boolean, residual: ToolExpression) => ({
     name,
     when: {
       test: ({ tool }: PolicyFacts): Verdict =>
-        tool === undefined ? 1 : tool !== null && refuses(tool) ? 2 : 0,
+        tool === undefined ? 1 : tool !== null && denies(tool) ? 2 : 0,
       residual: () => residual,
     },
   });

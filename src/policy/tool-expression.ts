@@ -2,8 +2,8 @@ import type { PolicyMatcher } from "../model/route.ts";
 import { compileMatcher } from "./matchers.ts";
 
 /**
- * What is left of a policy when everything but the tool's name is known: a question of the name alone. Plain JSON, so
- * that it can travel in Envoy's metadata from the request to its response without naming the caller.
+ * A policy reduced to a condition on the tool's name, all other facts being known. Plain JSON, so that Envoy's metadata can carry it
+ * from the request to its response without naming the caller.
  */
 export type ToolExpression =
   | boolean
@@ -13,7 +13,7 @@ export type ToolExpression =
   | { readonly or: readonly ToolExpression[] }
   | { readonly not: ToolExpression };
 
-/** `and` or `or` of expressions, simplified: constants vanish or decide, one remaining part stands alone. */
+/** Combines expressions with `and` or `or`, and simplifies constants and single parts. */
 export function combineToolExpressions(op: "and" | "or", parts: readonly ToolExpression[]): ToolExpression {
   const decides = op === "or";
   if (parts.includes(decides)) return decides;
@@ -31,8 +31,8 @@ export function negateToolExpression(part: ToolExpression): ToolExpression {
 }
 
 /**
- * Compiles `tools.allow` or `tools.deny`: tool names, case-sensitive, where `*` stands for any run of characters.
- * Linear in the name's length for each pattern, whatever the number of stars.
+ * Compiles `tools.allow` or `tools.deny`: case-sensitive tool names, where `*` matches any characters. Matching takes linear time in
+ * the name's length for each pattern, whatever the number of stars.
  */
 export function compileToolNames(patterns: readonly string[]): (name: string) => boolean {
   const exact = new Set(patterns.filter((pattern) => !pattern.includes("*")));
@@ -54,12 +54,12 @@ function matchesGlob(name: string, parts: readonly string[]): boolean {
   return true;
 }
 
-/** Whether a tool of this name may be shown to the caller. */
+/** Whether the caller may see a tool of this name. */
 export type MayShow = (toolName: string) => boolean;
 
 /**
- * Turns the `toolFilter` of an `allow` decision, as it comes back in Envoy's metadata, into a function.
- * A text that is not one hides every tool.
+ * Converts the `toolFilter` of an `allow` decision, received in Envoy's metadata, into a function. An invalid text hides every
+ * tool.
  */
 export function readToolFilter(text: string): MayShow {
   try {

@@ -8,11 +8,11 @@ interface Replacement {
 }
 
 /**
- * Takes the tools that may not be shown out of a JSON text: out of the `tools` of every JSON-RPC result in it (a message
- * or a batch). All else keeps its bytes: numbers no parser can hold, key order, blanks. A result that others may cache
- * (`cacheScope: "public"`, MCP 2026-07-28) becomes private, since it is now one caller's list.
+ * Removes denied tools from a JSON text: from the `tools` of every JSON-RPC result in it (a message or a batch). Everything else
+ * keeps its bytes: large numbers, key order, blanks. A result with `cacheScope: "public"` (MCP 2026-07-28) becomes private, because
+ * the list is now specific to one caller.
  *
- * @returns the text, the same one where nothing had to change; `undefined` where it is no JSON.
+ * @returns the text, identical if nothing had to change; `undefined` if it is not JSON.
  */
 export function hideTools(text: string, mayShow: MayShow): string | undefined {
   let root: Node | undefined;
@@ -36,7 +36,7 @@ export function hideTools(text: string, mayShow: MayShow): string | undefined {
       ];
     })
     .sort((one, other) => one.from - other.from);
-  // Piece by piece: a text of a thousand lists must not be copied a thousand times.
+  // Joins pieces once: a text with a thousand lists must not be copied a thousand times.
   const pieces: string[] = [];
   let from = 0;
   for (const replacement of replacements) {
@@ -46,7 +46,7 @@ export function hideTools(text: string, mayShow: MayShow): string | undefined {
   return from === 0 ? text : [...pieces, text.slice(from)].join("");
 }
 
-/** Values of every member of this name: where a key comes twice, which one counts depends on who reads it. */
+/** Values of all members of this name: parsers differ in which of two equal keys they use. */
 function members(node: Node, name: string): Node[] {
   if (node.type !== "object") return [];
   return (node.children ?? []).flatMap(({ children: [key, value] = [] }) =>
@@ -69,12 +69,12 @@ function replace({ offset, length }: Node, text: string): Replacement {
   return { from: offset, to: offset + length, text };
 }
 
-/** A filtered answer, or the fact that it cannot be read and must not reach the client. */
+/** A filtered response, or none if it cannot be read and must not reach the client. */
 export type Filtered = { readonly ok: true; readonly body: Uint8Array } | { readonly ok: false };
 
 /**
- * Filters the whole `application/json` answer to a `tools/list`. Where nothing has to go, `body` is the very
- * same bytes; where it changed, the response's `content-length` must go, too.
+ * Filters the whole `application/json` response to a `tools/list` request. If nothing has to be removed, `body` is the same object;
+ * otherwise, also remove the response's `content-length`.
  */
 export function filterToolsJson(body: Uint8Array, mayShow: MayShow): Filtered {
   let text: string;
@@ -89,8 +89,8 @@ export function filterToolsJson(body: Uint8Array, mayShow: MayShow): Filtered {
 }
 
 /**
- * How a response that may list tools is to be filtered: `json` (buffer it, `filterToolsJson`), `event_stream`
- * (`createToolsStreamFilter`), `none` (it lists nothing), `unreadable` (refuse it: it might list tools, and we cannot tell).
+ * How to filter a response that may list tools: `json` (buffer it, `filterToolsJson`), `event_stream`
+ * (`createToolsStreamFilter`), `none` (it lists no tools), `unreadable` (replace it with an error: it might list tools).
  *
  * @param headers the upstream's response headers, names in lower case.
  */

@@ -7,14 +7,14 @@ export function asksForTool(node: PolicyNode): boolean {
   return node.op === "criterion" ? node.criterion === "mcp_tool" : node.nodes.some(asksForTool);
 }
 
-/** Something an operator probably did not mean. */
+/** A policy that probably does not do what the operator intended. */
 export interface PolicyWarning {
   /** Absent: the top-level policy. */
   readonly routeId?: string;
   readonly message: string;
 }
 
-/** What `check-config` says of policies that are legal and do less, or more, than they seem to. */
+/** Warnings of `check-config` about policies that are valid but do less, or more, than they seem to. */
 export function policyWarnings(config: Pick<Config, "policy" | "routes">): PolicyWarning[] {
   const warnings: PolicyWarning[] = compilePolicies(config).problems.map(({ routeId, rule, message }) => ({
     ...(routeId === undefined ? {} : { routeId }),
@@ -45,7 +45,7 @@ function governedBy(policy: PolicySource, config: Pick<Config, "policy" | "route
   return config.routes.filter((route) => (route.policy ?? config.policy) === policy);
 }
 
-/** Where `to` has a path of its own, all paths at the upstream begin with it; rules may have been written for the client's. */
+/** If `to` has a path, all paths at the upstream begin with it; a rule may have been written for the client's path. */
 function pathSurprises(node: PolicyNode, wide: boolean, route: Route): readonly string[] {
   const { upstreamPath: to, prefix } = route;
   if (to === undefined || to === prefix) return [];
@@ -57,7 +57,7 @@ function pathSurprises(node: PolicyNode, wide: boolean, route: Route): readonly 
 }
 
 function matcherSurprises(matcher: PolicyMatcher, wide: boolean, to: string): readonly string[] {
-  const about = "http_path is judged as the upstream sees it, and all paths of this route begin with";
+  const about = "http_path is matched against the upstream's path, and all paths of this route begin with";
   switch (matcher.kind) {
     case "all":
       return matcher.matchers.flatMap((part) => matcherSurprises(part, wide, to));
@@ -83,19 +83,19 @@ function matcherSurprises(matcher: PolicyMatcher, wide: boolean, to: string): re
   }
 }
 
-/** `mcp_tool` is false on everything but tool calls; some rules forget that clients must first say `initialize`. */
+/** `mcp_tool` is false on everything except tool calls; some rules forget that clients must first call `initialize`. */
 function toolSurprise({ action, when }: PolicyRule): string | undefined {
   const onOtherMethods = outlook(when);
   if (action === "allow" && onOtherMethods === 0) {
-    return "it lets through tool calls only, not even initialize or tools/list; put mcp_tool under deny";
+    return "it allows only tool calls, not initialize or tools/list; put mcp_tool under deny";
   }
   if (action === "deny" && onOtherMethods === 2) {
-    return "it refuses initialize and tools/list, too; use mcp_tool with not_in instead of not";
+    return "it also denies initialize and tools/list; use mcp_tool with not_in instead of not";
   }
   return undefined;
 }
 
-/** What a condition comes to where no tool is called and nothing else is known: 0 never, 1 depends, 2 always. */
+/** The result of a condition without a tool call: 0 never, 1 depends, 2 always. */
 function outlook(node: PolicyNode): number {
   if (node.op === "criterion") {
     if (node.criterion === "mcp_tool") return 0;

@@ -3,7 +3,7 @@ import type { Context, Middleware } from "koa";
 import { hasWithheldGroups } from "../config/claims.ts";
 import { isBelowUpstream } from "../config/endpoint.ts";
 import { connectOrigin } from "../config/upstream-callback.ts";
-import { needsPersonsConnection } from "../model/route.ts";
+import { consentAuth, needsPersonsConnection } from "../model/route.ts";
 import { type ConnectionsPage, connectionsPage } from "../pages/connections-page.ts";
 import { errorPage } from "../pages/error-page.ts";
 import { readForm, requestId } from "../server/http/request.ts";
@@ -26,7 +26,7 @@ export async function connectionEntries(
     const token =
       tokenFor.get(`${route.id} ${route.upstream}`) ??
       tokens.find((one) => one.routeId === route.id && isBelowUpstream(route, one.upstream));
-    const consented = route.mcp.kind === "server" && route.mcp.auth.type === "oauth";
+    const consented = consentAuth(route) !== undefined;
     return {
       id: route.id,
       name: route.name,
@@ -189,7 +189,7 @@ export function createConnectionsRouter(deps: Omit<PortalDeps, "externalTokens" 
     const { grantId, ownerId, account } = delegation;
     const which = { grantId, ownerId, routeId: route.id, upstream: route.upstream };
     const given = await store.delegations.give(which, {
-      action: "delegation.given",
+      action: "delegation.created",
       userId: ownerId,
       grantId,
       routeId: route.id,

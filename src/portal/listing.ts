@@ -1,7 +1,7 @@
 import Router from "@koa/router";
 import type { Context } from "koa";
 import { z } from "zod";
-import { needsPersonsConnection, type Route } from "../model/route.ts";
+import { consentAuth, needsPersonsConnection, type Route } from "../model/route.ts";
 import { openCors, readBody, requestId } from "../server/http/request.ts";
 import { type PortalDeps, reachableRoutes, type ServerState, serverStates } from "./portal.ts";
 
@@ -140,14 +140,14 @@ export function createListingRouter(deps: PortalDeps): Router {
 
 /** The field names are Pomerium's: applications written for it read them. */
 function entry({ route, url, state }: ServerState): Record<string, unknown> {
-  const { name, description, logoUrl, mcp } = route;
+  const { name, description, logoUrl } = route;
   return {
     name,
     ...(description && { description }),
     ...(logoUrl && { logo_url: logoUrl }),
     url,
     connected: state === "connected" || state === "not_needed",
-    needs_oauth: mcp.kind === "server" && mcp.auth.type === "oauth" && state !== "not_needed",
+    needs_oauth: consentAuth(route) !== undefined && state !== "not_needed",
   };
 }
 

@@ -2,6 +2,7 @@ import { ClientError, ResponseBodyError, refreshTokenGrant } from "openid-client
 import type { SignInProvider } from "../config/config.ts";
 import { nextChange } from "../store/notifications/notifications.ts";
 import type { SignInSession } from "../store/sign-in-sessions.ts";
+import { SingleFlight } from "../util/single-flight.ts";
 import { identityFromClaims, personClaims } from "./person-claims.ts";
 import { type OpenidClients, tokensOf } from "./providers.ts";
 import type { Sessions } from "./sessions.ts";
@@ -36,7 +37,7 @@ export function createRecheck(
     const fresh = age < every && !(known.unjudged && age < every - (2 * leaseMs) / 1000);
     if (fresh) return "ok";
     const provider = providers.find(({ id }) => id === known.providerId);
-    if (!provider) return reject(userId, "the provider is no longer configured");
+    if (!provider) return reject(userId, "the sign-in provider is no longer configured");
     // Without a refresh token, the sign-in is valid for as long as a browser session.
     if (!known.refreshToken) return age < sessionTtl ? "ok" : "sign_in_again";
     const asked = await askOnce(provider, known, known.refreshToken, every);
@@ -60,9 +61,9 @@ export function createRecheck(
         if (!known.refreshToken) return "sign_in_again";
         const { recheck: every, providers } = routes().config.signIn;
         const provider = providers.find(({ id }) => id === known.providerId);
-        if (!provider) return reject(userId, "the provider is no longer configured");
+        if (!provider) return reject(userId, "the sign-in provider is no longer configured");
         if (isAsking(known, every)) {
-          await change.heard;
+          await change.arrived;
           continue;
         }
         const asked = await askOnce(provider, known, known.refreshToken, every);
@@ -99,7 +100,7 @@ export function createRecheck(
       // Some providers revoke older tokens at a new sign-in; the user is still valid.
       const newest = await store.signInSessions.find(known.userId);
       if (newest?.tokensAt !== known.tokensAt) return "overtaken";
-      return reject(known.userId, "rejected by the provider");
+      return reject(known.userId, "rejected by the sign-in provider");
     }
     const { tokensAt } = known;
     if (!(await store.signInSessions.replace(answer, { tokensAt, checkedAt: leased }))) return "overtaken";
@@ -149,7 +150,7 @@ export function createRecheck(
         reason,
       });
     }
-    await store.signInSessions.delete(userId, { action: "person.refused", userId, reason });
+    await store.signInSessions.delete(userId, { action: "person.rejected", userId, reason });
     sessions.forget(userId);
     // Not awaited: the listeners call other servers.
     for (const listener of onRejected)
@@ -169,12 +170,6 @@ export function createRecheck(
 
 /** Concurrent requests for the same user share one answer. */
 function oncePerPerson(ask: (whom: OldTokens) => Promise<Recheck>): (whom: OldTokens) => Promise<Recheck> {
-  const running = new Map<string, Promise<Recheck>>();
-  return (whom) => {
-    const shared = running.get(whom.userId);
-    if (shared) return shared;
-    const one = ask(whom).finally(() => running.delete(whom.userId));
-    running.set(whom.userId, one);
-    return one;
-  };
+  const flights = new SingleFlight<Recheck>();
+  return (whom) => flights.run(whom.userId, () => ask(whom));
 }

@@ -121,7 +121,7 @@ export function createBackChannelLogout(deps: SignInDeps, clients: OpenidClients
     } catch (error) {
       if (error instanceof StoreUnavailable) throw error;
       logger.warn(
-        { code: "logout_token_refused", reason: String(error), requestId: requestId(ctx.req) },
+        { code: "logout_token_rejected", reason: String(error), requestId: requestId(ctx.req) },
         "a logout token was rejected",
       );
       ctx.status = 400;
@@ -189,7 +189,7 @@ export function createBackChannelLogout(deps: SignInDeps, clients: OpenidClients
       record = await store.signInSessions.find(userId)
     )
       if (await store.signInSessions.claimCheck(userId, record.checkedAt, new Date(0))) break;
-    const reason = "at the sign-in provider";
+    const reason = "signed out at the sign-in provider";
     await store.browserSessions.endForUser(userId, {
       action: "person.signed_out",
       userId,

@@ -2,21 +2,22 @@ import { sql, type Transaction } from "kysely";
 import type { Database } from "./database.ts";
 import type { Tables } from "./tables.ts";
 
-/** Which audit events; all that is given must hold. */
+/** Filter for audit events; all given conditions must hold. */
 export interface AuditFilter {
-  /** Only those with a greater id. */
+  /** Only events with a greater id. */
   readonly after?: number;
   readonly since?: Date;
   readonly until?: Date;
+  /** A renamed action is found by its new and its former name. */
   readonly action?: string;
   readonly userId?: string;
   readonly routeId?: string;
-  /** Only events that no slower writer can come in front of any more: an export that goes on `after` misses none. */
+  /** Only events that no pending transaction can precede: an export that continues with `after` misses none. */
   readonly settled?: boolean;
   readonly limit: number;
 }
 
-/** As read back; `action` may be one of a newer version. */
+/** An event as read; `action` may come from a newer version. */
 export interface RecordedAuditEvent extends Omit<AuditEvent, "action"> {
   readonly id: number;
   readonly at: Date;
@@ -24,36 +25,54 @@ export interface RecordedAuditEvent extends Omit<AuditEvent, "action"> {
 }
 
 /** Kinds of audit events: what happened to a token or a grant. */
-export type AuditAction =
-  | "external_token.issued"
-  | "external_token.refused"
-  | "external_token.revoked"
-  | "refresh_token.repeated"
-  | "upstream_token.obtained"
-  | "upstream_token.first_used"
-  | "upstream_token.refreshed"
-  | "upstream_token.refused"
-  | "upstream_token.revoked"
-  | "upstream_token.disconnected"
-  | "grant.created"
-  | "grant.revoked"
-  | "access.ended"
-  | "consent.refused"
-  | "person.signed_in"
-  | "person.signed_out"
-  | "person.refused"
-  | "policy.refused"
-  | "signing_key.rotated"
-  | "encryption_key.rotated"
-  | "service_account.created"
-  | "service_account.revoked"
-  | "delegation.given"
-  | "delegation.ended"
-  | "route.created"
-  | "route.changed"
-  | "route.deleted";
+export const auditActions = [
+  "external_token.issued",
+  "external_token.rejected",
+  "external_token.revoked",
+  "refresh_token.reused",
+  "upstream_token.obtained",
+  "upstream_token.first_used",
+  "upstream_token.refreshed",
+  "upstream_token.rejected",
+  "upstream_token.revoked",
+  "upstream_token.disconnected",
+  "grant.created",
+  "grant.revoked",
+  "access.ended",
+  "consent.denied",
+  "person.signed_in",
+  "person.signed_out",
+  "person.rejected",
+  "policy.denied",
+  "signing_key.rotated",
+  "encryption_key.rotated",
+  "service_account.created",
+  "service_account.revoked",
+  "delegation.created",
+  "delegation.ended",
+  "route.created",
+  "route.changed",
+  "route.deleted",
+] as const;
+export type AuditAction = (typeof auditActions)[number];
 
-/** One line of the audit trail. Never a token, a secret or a code: ids and reasons only. */
+/** New and former name of each renamed action: rows of earlier versions, and of replicas that still run them, keep the former one. */
+export const renamedActions = [
+  ["external_token.rejected", "external_token.refused"],
+  ["refresh_token.reused", "refresh_token.repeated"],
+  ["upstream_token.rejected", "upstream_token.refused"],
+  ["consent.denied", "consent.refused"],
+  ["person.rejected", "person.refused"],
+  ["policy.denied", "policy.refused"],
+  ["delegation.created", "delegation.given"],
+] as const satisfies readonly (readonly [AuditAction, string])[];
+
+/** The names under which events of a kind are stored, by its new or its former name. */
+function storedNames(action: string): readonly string[] {
+  return renamedActions.find((names) => names.some((name) => name === action)) ?? [action];
+}
+
+/** One entry of the audit trail. Contains ids and reasons, never a token, secret or code. */
 export interface AuditEvent {
   readonly action: AuditAction;
   readonly userId?: string;
@@ -67,7 +86,7 @@ export interface AuditEvent {
   readonly detail?: Readonly<Record<string, string | number | boolean>>;
 }
 
-/** Appends `event` to the audit trail, in the transaction of what it tells of. */
+/** Appends `event` to the audit trail, in the transaction of the change it records. */
 export async function writeAuditEvent(tx: Transaction<Tables>, event: AuditEvent): Promise<void> {
   await tx
     .insertInto("audit_event")
@@ -86,7 +105,7 @@ export async function writeAuditEvent(tx: Transaction<Tables>, event: AuditEvent
     .execute();
 }
 
-/** Audit events in the order of their ids, at most `limit`: pass the last one's id as `after` for more. */
+/** At most `limit` audit events in the order of their ids: pass the last id as `after` for more. */
 export async function readAuditEvents(
   database: Database,
   filter: AuditFilter,
@@ -96,10 +115,10 @@ export async function readAuditEvents(
     if (filter.after !== undefined) query = query.where("id", ">", filter.after);
     if (filter.since !== undefined) query = query.where("at", ">=", filter.since);
     if (filter.until !== undefined) query = query.where("at", "<", filter.until);
-    if (filter.action !== undefined) query = query.where("action", "=", filter.action);
+    if (filter.action !== undefined) query = query.where("action", "in", storedNames(filter.action));
     if (filter.userId !== undefined) query = query.where("user_id", "=", filter.userId);
     if (filter.routeId !== undefined) query = query.where("route_id", "=", filter.routeId);
-    // Ids are drawn when a transaction writes, not when it commits; none lasts as long as this.
+    // Ids are assigned when a transaction writes, not when it commits; no transaction lasts this long.
     if (filter.settled) query = query.where("at", "<", sql<Date>`now() - interval '15 seconds'`);
     return query.execute();
   });
@@ -119,7 +138,7 @@ export async function readAuditEvents(
   }));
 }
 
-/** An audit event as it is exported; `admin-schemas.ts` and docs/monitoring.md describe it. What is not known is left out. */
+/** An audit event in export format (docs/monitoring.md). Unknown values are omitted. */
 export function auditRecord(event: RecordedAuditEvent): Readonly<Record<string, unknown>> {
   return {
     id: event.id,

@@ -14,7 +14,7 @@ import type { Tables } from "./tables.ts";
 
 const table = "authorization_server_record";
 const refreshToken = "RefreshToken";
-/** Model of our own rows that name the successor of a used refresh token; they expire with the grace. */
+/** Model of our own rows that name the successor of a used refresh token; they expire with the grace period. */
 const refreshSuccessor = "RefreshTokenSuccessor";
 type Row = Selectable<Tables["authorization_server_record"]>;
 
@@ -23,7 +23,7 @@ const nameOf = (value: unknown) => (typeof value === "string" ? hashedHandle(val
 const unexpired = (e: ExpressionBuilder<Tables, typeof table>) =>
   e.or([e("expires_at", "is", null), e("expires_at", ">", sql<Date>`now()`)]);
 
-/** oidc-provider's records: found by hashed ids, sealed, grant id and owner in clear for revoking and listing. */
+/** oidc-provider's records: found by hashed ids and encrypted; grant id and owner are in clear text for revoking and listing. */
 export function authorizationServerRecords(
   database: Database,
   { encrypt, decrypt }: Encryption,
@@ -31,7 +31,7 @@ export function authorizationServerRecords(
 ): AuthorizationServerRecords {
   const { clock } = database;
 
-  const openPayload = (row: Row) =>
+  const decryptPayload = (row: Row) =>
     decrypt<{ id: string; payload: Record<string, unknown> }>(table, [row.model, row.id_name], row.sealed);
 
   async function findBy(
@@ -52,7 +52,7 @@ export function authorizationServerRecords(
     if (row === undefined) return undefined;
     return {
       model,
-      ...(await openPayload(row)),
+      ...(await decryptPayload(row)),
       ...(row.expires_at && { expiresAt: clock.fromDatabase(row.expires_at) }),
       ...(row.consumed_at && { consumedAt: clock.fromDatabase(row.consumed_at) }),
     };
@@ -75,7 +75,7 @@ export function authorizationServerRecords(
     return { key: { model, id_name: idName }, values: { ...sealed, ...clear, mac } };
   }
 
-  /** Marks a record as used. Locked: of two who do so at once, the second finds it used, and hears false. */
+  /** Marks a record as used. The row is locked: of two concurrent calls, the second one returns false. */
   async function consumeIn(tx: Transaction<Tables>, model: string, id: string): Promise<boolean> {
     const row = await tx
       .selectFrom(table)
@@ -105,13 +105,13 @@ export function authorizationServerRecords(
         conflict
           .columns(["model", "id_name"])
           .doUpdateSet(values)
-          // What is used up stays so.
+          // A used record stays used.
           .where("authorization_server_record.consumed_at", "is", null),
       )
       .execute();
   }
 
-  /** Whether what a record rests on is there. Locked until the transaction ends. */
+  /** Whether the sign-in or grant that a record depends on exists. Locks it until the transaction ends. */
   async function isAllowed(
     tx: Transaction<Tables>,
     { model, payload }: Pick<AuthorizationServerRecord, "model" | "payload">,
@@ -149,24 +149,24 @@ export function authorizationServerRecords(
   }
 
   return {
-    async upsert(record, audit, asked) {
+    async upsert(record, audit, requested) {
       const { id } = record;
       const row = await rowOf(record);
       await database.write("authorization_server_record.upsert", async (tx) => {
         await put(tx, row);
-        if (asked && asked.routeIds.length > 0)
+        if (requested && requested.routeIds.length > 0)
           await tx
             .insertInto("delegation")
             .values(
-              asked.routeIds.map((routeId) => {
+              requested.routeIds.map((routeId) => {
                 const row = {
                   grant_id: id,
                   route_id: routeId,
-                  account: asked.account,
-                  owner_id: asked.ownerId,
+                  account: requested.account,
+                  owner_id: requested.ownerId,
                   upstream: null,
                   delegated_at: null,
-                  expires_at: clock.toDatabase(asked.expiresAt),
+                  expires_at: clock.toDatabase(requested.expiresAt),
                 };
                 return { ...row, mac: macs.sign("delegation", row) };
               }),
@@ -178,7 +178,7 @@ export function authorizationServerRecords(
     async upsertIfAllowed(record, audit) {
       const row = await rowOf(record);
       return database.write("authorization_server_record.upsert_if_allowed", async (tx) => {
-        // Before we look: writing waits for whoever ends all access, who then has committed, or waits for us.
+        // Written before the check: the write and `endAccess` wait for each other, so that one of them sees the other's result.
         await put(tx, row);
         if (await isAllowed(tx, record)) {
           if (audit) await writeAuditEvent(tx, audit);
@@ -211,7 +211,7 @@ export function authorizationServerRecords(
         }));
       return database.write("authorization_server_record.rotate_refresh_token", async (tx) => {
         if (!(await consumeIn(tx, refreshToken, usedId))) return false;
-        // Whoever uses a token has got it: how it came about may not be repeated any more.
+        // The client has used its token, so its issuance must not be repeated any more.
         await tx
           .deleteFrom(table)
           .where("model", "=", refreshSuccessor)
@@ -233,7 +233,7 @@ export function authorizationServerRecords(
       if (typeof id !== "string" || typeof grantId !== "string") return undefined;
       await macs.ready();
       return database.write("authorization_server_record.successor_of", async (tx) => {
-        // Locked, so that it is given out before it is used, or not at all.
+        // Locked, so that it is returned before it is used, or not at all.
         const rows = await tx
           .selectFrom(table)
           .selectAll()
@@ -261,7 +261,7 @@ export function authorizationServerRecords(
 
     revokeGrant(grantId, audit) {
       return database.write("authorization_server_record.revoke_grant", async (tx) => {
-        // In the order in which a rotation locks them, or the two could wait for each other.
+        // Same order as a rotation, to avoid deadlocks.
         await tx
           .selectFrom(table)
           .select("model")
@@ -324,7 +324,7 @@ export function authorizationServerRecords(
       });
       return Promise.all(
         (await macs.filter(table, rows)).map(async (row): Promise<GrantSummary> => {
-          const { id, payload } = await openPayload(row);
+          const { id, payload } = await decryptPayload(row);
           return {
             grantId: id,
             userId: row.user_id ?? "",

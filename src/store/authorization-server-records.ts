@@ -1,5 +1,5 @@
 import type { AuditEvent } from "./audit-events.ts";
-import type { DelegationsAsked } from "./delegations.ts";
+import type { RequestedDelegations } from "./delegations.ts";
 
 /** One record of oidc-provider's adapter; `id` is hashed, `payload` encrypted. */
 export interface AuthorizationServerRecord {
@@ -21,15 +21,15 @@ export interface GrantSummary {
 }
 
 export interface AuthorizationServerRecords {
-  /** @param asked of a service account's grant: whose connections it asks for, which the owner sees from then on */
+  /** @param requested for a service account's grant: the connections it requests, which its owner then sees */
   upsert(
     record: Omit<AuthorizationServerRecord, "consumedAt">,
     audit?: AuditEvent,
-    asked?: DelegationsAsked,
+    requested?: RequestedDelegations,
   ): Promise<void>;
   /**
-   * `upsert` of what a person's sign-in allows (a grant), or a grant (its codes and tokens). False: that has ended, and nothing is stored.
-   * Whatever ends it at the same time comes before, or ends this, too.
+   * `upsert` of a record that depends on a person's sign-in (a grant) or on a grant (its codes and tokens). False: the sign-in or
+   * grant has ended, and nothing is stored. If it ends concurrently, this record ends with it.
    */
   upsertIfAllowed(
     record: Omit<AuthorizationServerRecord, "consumedAt">,
@@ -41,8 +41,8 @@ export interface AuthorizationServerRecords {
   /** One conditional update; false for the loser of a race. */
   consume(model: string, id: string): Promise<boolean>;
   /**
-   * Uses up a refresh token and stores its successor, in one transaction. False for the loser of a race: nothing is stored then.
-   * @param repeatableFor seconds in which `successorOf` knows the successor, which is kept encrypted until then; 0: never
+   * Consumes a refresh token and stores its successor, in one transaction. False for the loser of a race: nothing is stored then.
+   * @param repeatableFor seconds for which `successorOf` returns the successor, which is stored encrypted until then; 0: never
    */
   rotateRefreshToken(
     usedId: string,
@@ -50,19 +50,19 @@ export interface AuthorizationServerRecords {
     repeatableFor: number,
   ): Promise<boolean>;
   /**
-   * The id of the refresh token that took the place of this one, while that may be repeated: it and its grant are live, and it has
-   * not been used.
-   * @param audit written if there is one: it is about to be given out again
+   * The id of the refresh token that replaced this one, while the rotation may be repeated: the successor and its grant are live, and
+   * it has not been used.
+   * @param audit written if there is a successor, which is about to be issued again
    */
   successorOf(usedId: string, audit?: AuditEvent): Promise<string | undefined>;
-  /** Forgets which successor a used refresh token had. */
+  /** Deletes the link from a used refresh token to its successor. */
   forgetSuccessor(usedId: string): Promise<void>;
   destroy(model: string, id: string): Promise<void>;
-  /** Deletes all records of a grant, the grant included, and notifies every replica. */
+  /** Deletes a grant with all its records, and notifies every replica. */
   revokeGrant(grantId: string, audit: AuditEvent): Promise<boolean>;
-  /** A grant that exists and has not expired. */
+  /** Whether the grant exists and has not expired. */
   grantIsLive(grantId: string): Promise<boolean>;
-  /** Whether anybody has a live grant for this client. */
+  /** Whether there is a live grant for this client. */
   clientHasGrant(clientId: string): Promise<boolean>;
   grants(filter: { userId?: string; clientId?: string }): Promise<GrantSummary[]>;
 }

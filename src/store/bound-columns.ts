@@ -1,5 +1,24 @@
 import type { Tables } from "./tables.ts";
 
+export interface MacKey {
+  readonly kid: string;
+  readonly k: string;
+  /** Unix ms. */
+  readonly createdAt: number;
+  readonly bound: boolean;
+  /** Which tables are bound; absent in keys of before `route_issuer` was one of them. */
+  readonly tables?: readonly string[];
+}
+
+export function isMacKey(found: unknown): found is Omit<MacKey, "kid"> {
+  if (typeof found !== "object" || found === null || !("k" in found) || !("createdAt" in found)) return false;
+  return typeof found.k === "string" && typeof found.createdAt === "number";
+}
+
+export function tablesOf({ bound, tables = firstTables }: MacKey): BoundTable[] {
+  return bound ? tables.filter(isBoundTable) : [];
+}
+
 /** Tables whose rows carry a MAC. */
 export type BoundTable = keyof typeof boundColumns;
 
@@ -53,3 +72,27 @@ export const boundColumns = {
 export type BoundRow<T extends BoundTable> = {
   readonly [C in (typeof boundColumns)[T]["columns"][number]]: unknown;
 };
+
+export const everyTable = Object.keys(boundColumns).filter(isBoundTable);
+
+/** Those that the first version with MACs had. */
+export const firstTables = everyTable.filter((table) => table !== "route_issuer");
+
+export type Row = Readonly<Record<string, unknown>>;
+
+/** Read with exactly the covered columns and `mac`. */
+export function asBound(row: Row): BoundRow<BoundTable> & { readonly mac: string | null } {
+  return { ...row, mac: typeof row.mac === "string" ? row.mac : null } as BoundRow<BoundTable> & {
+    readonly mac: string | null;
+  };
+}
+
+export function isBoundTable(name: string): name is BoundTable {
+  return name in boundColumns;
+}
+
+/** Dates in ms, which is what both drivers read; everything else as JSON. */
+export function canonical(value: unknown): unknown {
+  if (value instanceof Date) return value.getTime();
+  return value ?? null;
+}

@@ -4,31 +4,31 @@ import { hashedHandle } from "./hashed-handle.ts";
 import { notify } from "./notifications/notifications.ts";
 import type { RowMacs } from "./row-macs.ts";
 
-/** A browser's session on one host. The cookie holds `id`; the table its SHA-256. */
+/** A browser's session on one host. The cookie contains `id`, the table its SHA-256. */
 export interface BrowserSessionRecord {
   readonly id: string;
   readonly host: string;
   readonly userId: string;
-  /** `secretName` of the issuer-host session it was handed over from; ends with it. */
+  /** Hashed handle of the issuer-host session it was handed over from; it ends with that session. */
   readonly parentName?: string;
   readonly createdAt: Date;
   readonly expiresAt: Date;
 }
 
 export interface BrowserSessions {
-  /** A session whose parent has ended meanwhile is not created: looking for it finds nothing. */
+  /** Creates nothing if the parent has ended in the meantime: `find` then returns undefined. */
   create(session: BrowserSessionRecord): Promise<void>;
   find(id: string): Promise<BrowserSessionRecord | undefined>;
-  /** Whether the session of this `secretName` exists and has not expired: tokens minted for it die with it. */
+  /** Whether the session with this hashed handle exists and has not expired: tokens minted for it end with it. */
   isLive(name: string): Promise<boolean>;
-  /** Ends the session, its parent and all handed over from them (sign-out). No session, no audit event. */
+  /** Sign-out: ends the session, its parent and all sessions handed over from them. Without a session, no audit event is written. */
   end(id: string, audit?: AuditEvent): Promise<void>;
   endForUser(userId: string, audit?: AuditEvent): Promise<void>;
 }
 
 const table = "browser_session";
 
-/** Sessions by the hash of their id: who reads the table cannot ride on one. */
+/** Sessions by the hash of their id: read access to the table does not allow session hijacking. */
 export function browserSessions(database: Database, macs: RowMacs): BrowserSessions {
   return {
     async create(session) {
@@ -43,7 +43,7 @@ export function browserSessions(database: Database, macs: RowMacs): BrowserSessi
       await macs.ready();
       await database.write("browser_session.create", async (tx) => {
         if (session.parentName !== undefined) {
-          // Locked, so that a sign-out elsewhere ends this session, too, or comes first and leaves none to begin.
+          // Locked, so that a concurrent sign-out either ends this session, too, or prevents it.
           const parent = await tx
             .selectFrom(table)
             .selectAll()

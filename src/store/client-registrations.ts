@@ -7,7 +7,7 @@ import { type Notifications, nextChange, notify } from "./notifications/notifica
 import type { RowMacs } from "./row-macs.ts";
 import type { Tables } from "./tables.ts";
 
-/** Credentials an authorization server gave us (RFC 7591), never offered to another issuer. */
+/** Client credentials issued by an authorization server (RFC 7591), never sent to another issuer. */
 export interface ClientRegistration {
   readonly issuer: string;
   readonly redirectUri: string;
@@ -19,14 +19,14 @@ export interface ClientRegistration {
 }
 
 export interface ClientRegistrations {
-  /** @param alsoEnded also one whose secret has ended: it may be renewed, or the server's clock be behind; default false */
+  /** @param alsoEnded include clients with an expired secret: it may be renewed, or the server's clock may be behind; default false */
   find(issuer: string, redirectUri: string, alsoEnded?: boolean): Promise<ClientRegistration | undefined>;
   /**
-   * Runs `register` at most once per (issuer, redirect URI) across replicas: waits for, and returns, a registration under way
-   * elsewhere. No transaction is held open meanwhile.
+   * Runs `register` at most once per (issuer, redirect URI) across replicas: waits for a registration on another replica and returns
+   * it. No transaction stays open in the meantime.
    *
-   * @param insteadOf a registration that is as good as none, but stays until another one is made. Some servers answer with the same
-   * client id: what tells the two apart is `registeredAt` of `metadata`, as the caller has seen it.
+   * @param insteadOf an unusable registration that is kept until a new one exists. Some servers return the same client id again:
+   * `registeredAt` of the caller's `metadata` distinguishes the two.
    */
   getOrRegister(
     issuer: string,
@@ -35,8 +35,8 @@ export interface ClientRegistrations {
     insteadOf?: { readonly clientId: string; readonly registeredAt?: number },
   ): Promise<ClientRegistration>;
   /**
-   * Runs `renew` on this client's registration under the same lease, and stores what comes of it. Undefined: another replica is at
-   * it, or the client is gone.
+   * Runs `renew` on this client's registration under the same lease, and stores the result. Undefined: another replica holds the
+   * lease, or the client is gone.
    */
   renew(
     issuer: string,
@@ -44,14 +44,14 @@ export interface ClientRegistrations {
     clientId: string,
     renew: (current: ClientRegistration) => Promise<ClientRegistration>,
   ): Promise<ClientRegistration | undefined>;
-  /** Changes what is known of exactly this client, unless it changes at the same time. */
+  /** Changes the registration of exactly this client, unless it changes concurrently. */
   update(
     issuer: string,
     redirectUri: string,
     clientId: string,
     change: (current: ClientRegistration) => ClientRegistration,
   ): Promise<void>;
-  /** Forgets exactly this client id (the server has forgotten it). */
+  /** Deletes exactly this client id (the server no longer knows it). */
   delete(issuer: string, redirectUri: string, clientId: string): Promise<void>;
 }
 
@@ -59,12 +59,12 @@ type EncryptedPart = Omit<ClientRegistration, "issuer" | "redirectUri" | "secret
 
 const table = "client_registration";
 const now = sql<Date>`now()`;
-/** A notification usually ends the wait; this is for when the listener is down, or the registering replica died. */
+/** A notification usually ends the wait; polling covers a listener that is down and a replica that died while registering. */
 const pollMs = 250;
 
 /**
- * Registrations at authorization servers, one per (issuer, redirect URI), under a lease while they are made.
- * @param options.leaseMs longer than a registration may take; after it another replica tries
+ * Registrations at authorization servers, one per (issuer, redirect URI), created under a lease.
+ * @param options.leaseMs longer than a registration may take; afterwards another replica tries
  */
 export function clientRegistrations(
   database: Database,
@@ -75,7 +75,7 @@ export function clientRegistrations(
 ): ClientRegistrations {
   const { clock } = database;
 
-  async function openRow(
+  async function decryptRow(
     row: Selectable<Tables["client_registration"]>,
   ): Promise<ClientRegistration | undefined> {
     if (row.sealed === null) return undefined;
@@ -100,21 +100,21 @@ export function clientRegistrations(
         )
         .executeTakeFirst(),
     );
-    // Without a client it is but somebody's lease.
+    // Without a client, the row is only a lease.
     return found?.client_id == null ? undefined : found;
   }
 
   async function find(issuer: string, redirectUri: string, alsoEnded?: boolean) {
     const row = await macs.find(table, await findRow(issuer, redirectUri, alsoEnded));
-    return row && openRow(row);
+    return row && decryptRow(row);
   }
 
-  /** A row that is not accepted is as good as absent: it must not keep everybody from registering. */
+  /** A forged row counts as absent: it must not prevent registration. */
   async function findOrClear(issuer: string, redirectUri: string) {
     const found = await findRow(issuer, redirectUri);
     if (!found) return undefined;
     if (!(await macs.isForged(table, found))) {
-      const registration = await openRow(found);
+      const registration = await decryptRow(found);
       return registration && { registration, sealed: found.sealed };
     }
     await database.write("client_registration.clear", (tx) =>
@@ -129,7 +129,7 @@ export function clientRegistrations(
     return undefined;
   }
 
-  /** True for one of all who ask, while there is no usable registration. */
+  /** True for one of all callers, while there is no usable registration. */
   async function takeLease(issuer: string, redirectUri: string, owner: string): Promise<boolean> {
     const lease = {
       lease_owner: owner,
@@ -163,8 +163,8 @@ export function clientRegistrations(
   }
 
   /**
-   * True for one of all who would renew, or replace, this client.
-   * @param sealed as it was read: another registration may have the same client id
+   * True for one of all callers that want to renew or replace this client.
+   * @param sealed the ciphertext as read: another registration may have the same client id
    */
   async function takeLeaseOf(
     issuer: string,
@@ -190,7 +190,7 @@ export function clientRegistrations(
     return rows.length === 1;
   }
 
-  /** All columns of a registration, encrypted and bound. */
+  /** All columns of a registration, encrypted and with their MAC. */
   async function valuesOf(registration: ClientRegistration) {
     const { issuer, redirectUri, secretExpiresAt, ...part } = registration;
     const encryptedPart: EncryptedPart = part;
@@ -204,7 +204,7 @@ export function clientRegistrations(
     return { ...clear, ...sealed, mac };
   }
 
-  /** Stores what was registered, if the lease is still ours. */
+  /** Stores a registration if we still hold the lease. */
   async function store(registration: ClientRegistration, owner: string): Promise<boolean> {
     const { issuer, redirectUri } = registration;
     const values = await valuesOf(registration);
@@ -228,9 +228,9 @@ export function clientRegistrations(
     });
   }
 
-  /** After a failure: the next who asks need not wait for the lease to end. */
-  async function giveUpLease(issuer: string, redirectUri: string, owner: string): Promise<void> {
-    await database.write("client_registration.give_up_lease", async (tx) => {
+  /** After a failure: the next caller does not have to wait for the lease to end. */
+  async function releaseLease(issuer: string, redirectUri: string, owner: string): Promise<void> {
+    await database.write("client_registration.release_lease", async (tx) => {
       await tx
         .updateTable(table)
         .set({ lease_owner: null, lease_until: null })
@@ -248,9 +248,9 @@ export function clientRegistrations(
       const owner = randomUUID();
       const isWanted = ({ clientId, metadata }: ClientRegistration) =>
         clientId !== insteadOf?.clientId || metadata.registeredAt !== insteadOf.registeredAt;
-      const giveUpAt = performance.now() + 2 * options.leaseMs;
+      const stopAt = performance.now() + 2 * options.leaseMs;
       do {
-        // Heard from before the look, so that what is stored right after it is not missed.
+        // Subscribes before the read, so that a registration stored right after it is not missed.
         const change = nextChange(
           notifications,
           (one) => one.table === "client_registration" && one.issuer === issuer,
@@ -268,7 +268,7 @@ export function clientRegistrations(
               )
             : takeLease(issuer, redirectUri, owner));
           if (!isOurs) {
-            await change.heard;
+            await change.arrived;
             continue;
           }
         } finally {
@@ -278,17 +278,17 @@ export function clientRegistrations(
         try {
           made = { ...(await register()), issuer, redirectUri };
         } catch (error) {
-          await giveUpLease(issuer, redirectUri, owner).catch(() => {});
+          await releaseLease(issuer, redirectUri, owner).catch(() => {});
           throw error;
         }
         if (await store(made, owner)) return made;
-      } while (performance.now() < giveUpAt);
-      // Ours came too late; whoever took over has stored theirs.
+      } while (performance.now() < stopAt);
+      // Our lease ran out; the replica that took over has stored its registration.
       const present = await find(issuer, redirectUri);
       if (present && isWanted(present)) return present;
       throw new StoreUnavailable(
         "client_registration.wait",
-        new Error("a registration under way elsewhere does not end"),
+        new Error("a registration on another replica does not finish"),
       );
     },
     async renew(issuer, redirectUri, clientId, renew) {
@@ -300,13 +300,13 @@ export function clientRegistrations(
         const made = { ...(await renew(current)), issuer, redirectUri, clientId };
         return (await store(made, owner)) ? made : undefined;
       } finally {
-        // After `store` there is none of ours any more.
-        await giveUpLease(issuer, redirectUri, owner).catch(() => {});
+        // Does nothing after `store`, which clears the lease.
+        await releaseLease(issuer, redirectUri, owner).catch(() => {});
       }
     },
     async update(issuer, redirectUri, clientId, change) {
       const row = await macs.find(table, await findRow(issuer, redirectUri, true));
-      const current = row && (await openRow(row));
+      const current = row && (await decryptRow(row));
       if (!row || current?.clientId !== clientId) return;
       const values = await valuesOf({ ...change(current), issuer, redirectUri, clientId });
       await database.write("client_registration.update", async (tx) => {

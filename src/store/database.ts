@@ -1,21 +1,22 @@
 import type { Kysely, Transaction } from "kysely";
+import { withDeadline } from "../util/deadline.ts";
 import { isUnavailability, StoreUnavailable } from "./errors.ts";
 import type { Tables } from "./tables.ts";
 
 /**
- * Short lifetimes are kept on the database's clock, so that a replica whose own clock is off neither steals a lease nor finds
- * a fresh code expired. Offsets below two seconds are taken for measuring error, which keeps dates exact in the usual case.
+ * Short lifetimes use the database's clock, so that a replica with a wrong clock neither steals a lease nor treats a new code as
+ * expired. Offsets below two seconds count as measuring error, which keeps dates exact in the usual case.
  */
 export interface DatabaseClock {
   toDatabase(date: Date): Date;
   fromDatabase(date: Date): Date;
-  /** Takes in what the database said of the time, between two local readings (ms since the epoch). */
+  /** Updates the offset from a database time that lies between two local times (ms since the epoch). */
   measure(databaseTime: Date, sentAt: number, receivedAt: number): void;
 }
 
 const negligibleMs = 2_000;
 
-/** A clock that agrees with the database until `measure` says otherwise. */
+/** Creates a clock with no offset until `measure` is called. */
 export function createDatabaseClock(): DatabaseClock {
   let offsetMs = 0;
   return {
@@ -28,26 +29,26 @@ export function createDatabaseClock(): DatabaseClock {
   };
 }
 
-/** What the tables' files need of a database, Postgres or embedded. Every failure to answer is a `StoreUnavailable`. */
+/** Database access for the table modules, Postgres or embedded. Operations throw `StoreUnavailable` if the database does not answer. */
 export interface Database {
   readonly clock: DatabaseClock;
-  /** One or more reads. Tried once more when the connection turns out to be dead. `operation` names it in metrics and errors. */
+  /** One or more reads. Retried once if the connection was dead. `operation` is the name in metrics and errors. */
   read<T>(operation: string, work: (db: Kysely<Tables>) => Promise<T>): Promise<T>;
-  /** One transaction. Never tried twice: a lost answer to COMMIT does not say whether it happened. */
+  /** One transaction. Never retried: without a response, it is unknown whether a COMMIT succeeded. */
   write<T>(operation: string, work: (tx: Transaction<Tables>) => Promise<T>): Promise<T>;
-  /** A write of a single statement, which is a transaction by itself: one way to the server and back instead of three. */
+  /** A write with a single statement, which is its own transaction: one round trip instead of three. */
   writeAtOnce<T>(operation: string, work: (db: Kysely<Tables>) => Promise<T>): Promise<T>;
   close(): Promise<void>;
 }
 
-/** `telemetry/`'s, as far as the store needs it: a span around a call to the database, where the caller is traced. */
+/** Runs a database call in a span, if the caller is traced (implemented by telemetry). */
 export type InSpan = <T>(
   name: string,
   attributes: Readonly<Record<string, string>>,
   work: () => Promise<T>,
 ) => Promise<T>;
 
-/** The metrics this room sets; telemetry's own satisfy it. */
+/** The metrics that the store sets; telemetry's metrics satisfy it. */
 export interface StoreMetrics {
   readonly storeDuration: { startTimer(labels: { operation: string }): () => void };
   readonly storeRowsRejected: { inc(labels: { table: string }): void };
@@ -57,13 +58,13 @@ export interface StoreMetrics {
 const untraced: InSpan = (_name, _attributes, work) => work();
 const system = { "db.system.name": "postgresql" };
 
-/** Reads under way at a time while the database is slow; what comes beyond is refused. */
+/** Maximum number of concurrent reads while the database is slow; further reads fail at once. */
 const maxSlowReads = 50;
 
 /**
- * Bounds, measures and types every operation on `db`.
- * @param options.timeoutMs an operation that takes longer is given up with `StoreUnavailable`.
- * @param options.beforeWrite rejects when nothing can be written now
+ * Applies timeouts, metrics and error types to every operation on `db`.
+ * @param options.timeoutMs an operation that takes longer fails with `StoreUnavailable`.
+ * @param options.beforeWrite rejects if nothing can be written now
  */
 export function createDatabase(
   db: Kysely<Tables>,
@@ -78,20 +79,14 @@ export function createDatabase(
   const { inSpan = untraced, beforeWrite } = options;
   async function attempt<T>(operation: string, work: () => Promise<T>): Promise<T> {
     const end = options.metrics?.storeDuration.startTimer({ operation });
-    const deadline = Promise.withResolvers<never>();
-    const timer = setTimeout(
-      () => deadline.reject(new StoreUnavailable(operation, new Error("timed out"))),
-      options.timeoutMs,
-    );
+    const traced = inSpan(`postgres ${operation}`, { ...system, "db.operation.name": operation }, work);
     try {
-      return await Promise.race([
-        inSpan(`postgres ${operation}`, { ...system, "db.operation.name": operation }, work),
-        deadline.promise,
-      ]);
+      return await withDeadline(traced, options.timeoutMs, () => {
+        throw new StoreUnavailable(operation, new Error("timed out"));
+      });
     } catch (error) {
       throw isUnavailability(error) ? new StoreUnavailable(operation, error) : error;
     } finally {
-      clearTimeout(timer);
       end?.();
     }
   }
@@ -102,14 +97,14 @@ export function createDatabase(
     clock: createDatabaseClock(),
     async read(operation, work) {
       const startedAt = performance.now();
-      // Refused at once, some callers get an answer in time; queued, all of them would wait in vain, and writes with them.
+      // Failing some reads at once lets others finish in time; if all were queued, all would time out, and writes with them.
       if (slow && reading >= maxSlowReads)
-        throw new StoreUnavailable(operation, new Error("too many reads under way"));
+        throw new StoreUnavailable(operation, new Error("too many concurrent reads"));
       reading++;
       try {
         return await attempt(operation, () => work(db));
       } catch (error) {
-        // A pooled connection that died unnoticed fails at once; a database that is away, or slow, is not asked again.
+        // A dead pooled connection fails at once and is retried; an unreachable or slow database is not asked again.
         if (error instanceof StoreUnavailable && performance.now() - startedAt < options.timeoutMs / 10)
           return await attempt(operation, () => work(db));
         throw error;

@@ -6,8 +6,8 @@ import type { RowMacs } from "./row-macs.ts";
 import type { Tables } from "./tables.ts";
 
 /**
- * Ends what an owner has delegated, all of it or one connection, in the transaction of what ends it; told to every replica.
- * @returns how many there were
+ * Ends an owner's delegations, all of them or those of one connection, in the caller's transaction, and notifies every replica.
+ * @returns number of ended delegations
  */
 export async function endDelegations(
   tx: Transaction<Tables>,
@@ -25,7 +25,7 @@ export async function endDelegations(
   const rows = await given.forUpdate().execute();
   for (const row of rows) {
     const { grant_id: grantId, route_id, account, upstream: at } = row;
-    await takeBack(tx, macs, row);
+    await clearConsent(tx, macs, row);
     await writeAuditEvent(tx, {
       action: "delegation.ended",
       userId: ownerId,
@@ -40,8 +40,8 @@ export async function endDelegations(
   return rows.length;
 }
 
-/** Takes from a row what its owner had given. A row that was not written here does not become one of ours by that. */
-export async function takeBack(
+/** Clears the owner's consent in a row. A forged row does not get a valid MAC. */
+export async function clearConsent(
   tx: Transaction<Tables>,
   macs: Pick<RowMacs, "sign" | "accepts">,
   row: Selectable<Tables["delegation"]>,
@@ -56,38 +56,38 @@ export async function takeBack(
     .execute();
 }
 
-/** A service account that may ask for the use of its owner's connection, and whether it has been given it. */
+/** A service account's request to use its owner's connection, and whether the owner has consented. */
 export interface Delegation {
-  /** The service account's; ends with it. */
+  /** The service account's grant; the delegation ends with it. */
   readonly grantId: string;
   readonly routeId: string;
   /** `service-account/NAME`. */
   readonly account: string;
   readonly ownerId: string;
-  /** Where the connection leads that the owner has delegated; absent: none. */
+  /** Upstream of the delegated connection; absent: none is delegated. */
   readonly upstream?: string;
   readonly delegatedAt?: Date;
   readonly expiresAt: Date;
 }
 
-/** What an account asks its owner for when its grant is made. */
-export type DelegationsAsked = Pick<Delegation, "account" | "ownerId" | "expiresAt"> & {
+/** The connections that a new service account requests from its owner. */
+export type RequestedDelegations = Pick<Delegation, "account" | "ownerId" | "expiresAt"> & {
   readonly routeIds: readonly string[];
 };
 
 export interface Delegations {
-  /** The owner's consent, told to every replica. False: nobody asks this owner for that, or there is no such connection. */
+  /** Stores the owner's consent and notifies every replica. False: not requested from this owner, or no such connection. */
   give(
     which: Pick<Delegation, "grantId" | "ownerId" | "routeId"> & { readonly upstream: string },
     audit: AuditEvent,
   ): Promise<boolean>;
-  /** Takes it back, told to every replica. False: it was not given. */
+  /** Ends a delegation and notifies every replica. False: there was none. */
   end(which: Pick<Delegation, "grantId" | "ownerId" | "routeId">, audit: AuditEvent): Promise<boolean>;
-  /** Of a person who has gone; how many there were. Disconnecting ends those of one connection by itself. */
+  /** Ends all delegations of a person and returns their number. A disconnect ends those of its connection by itself. */
   endAllOf(ownerId: string, reason: string): Promise<number>;
   ofGrant(grantId: string): Promise<Delegation[]>;
   ofOwner(ownerId: string): Promise<Delegation[]>;
-  /** Those who have delegated something. */
+  /** User ids of all owners with delegations. */
   owners(): Promise<string[]>;
 }
 
@@ -95,7 +95,7 @@ const table = "delegation";
 const now = sql<Date>`now()`;
 const unexpired = (e: ExpressionBuilder<Tables, typeof table>) => e("expires_at", ">", now);
 
-/** A change of rows that were there is on the record, and told to every replica. */
+/** If rows were changed, writes the audit event and notifies every replica. */
 async function recordIfAny(
   tx: Transaction<Tables>,
   rows: readonly unknown[],
@@ -108,7 +108,7 @@ async function recordIfAny(
   return true;
 }
 
-/** Connections that their owners let service accounts use. What changes here, changes what a grant may do. */
+/** Connections that owners delegate to service accounts. A change is notified as a change of the grant. */
 export function delegations(database: Database, macs: RowMacs): Delegations {
   const { clock } = database;
 
@@ -144,8 +144,8 @@ export function delegations(database: Database, macs: RowMacs): Delegations {
   return {
     async give({ grantId, ownerId, routeId, upstream }, audit) {
       await macs.ready();
-      return database.write("delegation.give", async (tx) => {
-        // Locked, so that a disconnect at the same time comes before, and this is refused, or after, and ends it.
+      return database.write("delegation.create", async (tx) => {
+        // Locked, so that a concurrent disconnect either comes first, and this fails, or comes later and ends the delegation.
         const connection = await tx
           .selectFrom("upstream_token")
           .selectAll()
@@ -155,7 +155,7 @@ export function delegations(database: Database, macs: RowMacs): Delegations {
           .forShare()
           .executeTakeFirst();
         if (connection === undefined || !macs.accepts("upstream_token", connection)) return false;
-        const asked = await tx
+        const requested = await tx
           .selectFrom(table)
           .selectAll()
           .where("grant_id", "=", grantId)
@@ -164,15 +164,15 @@ export function delegations(database: Database, macs: RowMacs): Delegations {
           .where(unexpired)
           .forUpdate()
           .executeTakeFirst();
-        if (asked === undefined || !macs.accepts(table, asked)) return false;
+        if (requested === undefined || !macs.accepts(table, requested)) return false;
         const given = { upstream, delegated_at: clock.toDatabase(new Date()) };
         await tx
           .updateTable(table)
-          .set({ ...given, mac: macs.sign(table, { ...asked, ...given }) })
+          .set({ ...given, mac: macs.sign(table, { ...requested, ...given }) })
           .where("grant_id", "=", grantId)
           .where("route_id", "=", routeId)
           .execute();
-        return recordIfAny(tx, [asked], grantId, audit);
+        return recordIfAny(tx, [requested], grantId, audit);
       });
     },
 
@@ -188,7 +188,7 @@ export function delegations(database: Database, macs: RowMacs): Delegations {
           .where("delegated_at", "is not", null)
           .forUpdate()
           .execute();
-        for (const row of rows) await takeBack(tx, macs, row);
+        for (const row of rows) await clearConsent(tx, macs, row);
         return recordIfAny(tx, rows, grantId, audit);
       });
     },

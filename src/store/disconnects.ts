@@ -3,18 +3,18 @@ import type { ConnectionKey } from "../model/connection.ts";
 import { hashedHandle } from "./hashed-handle.ts";
 import type { Tables } from "./tables.ts";
 
-/** What a person disconnects: one connection, or with it all others of theirs at the route, also those under way. */
+/** What a person disconnects: one connection, or all their connections of the route, including pending authorizations. */
 export type DisconnectScope = "connection" | "route";
 
 const table = "used_value";
 const kind = "disconnect";
-/** Longer than an authorization flow or a refresh can take. */
+/** Longer than any authorization flow or refresh. */
 const kept = sql`interval '30 days'`;
 function nameOf({ userId, routeId, upstream }: ConnectionKey, scope: DisconnectScope): string {
   return hashedHandle(JSON.stringify(scope === "route" ? [userId, routeId] : [userId, routeId, upstream]));
 }
 
-/** Remembers that somebody has disconnected, in the transaction of it, also where there was no connection yet. */
+/** Records a disconnect in its transaction, even if there was no connection yet. */
 export async function recordDisconnect(
   tx: Transaction<Tables>,
   key: ConnectionKey,
@@ -29,7 +29,7 @@ export async function recordDisconnect(
     .execute();
 }
 
-/** The latest disconnects of the connection and of its route, in the last 30 days: each is another number. */
+/** The latest disconnects of the connection and of its route in the last 30 days, each as a unique number. */
 export async function disconnectsOf(db: Kysely<Tables>, key: ConnectionKey): Promise<readonly number[]> {
   const rows = await db
     .selectFrom(table)
@@ -40,7 +40,7 @@ export async function disconnectsOf(db: Kysely<Tables>, key: ConnectionKey): Pro
   return rows.map(({ expires_at }) => expires_at.getTime());
 }
 
-/** Until the transaction ends, nobody disconnects: what it stores comes wholly before, or after. */
+/** Blocks disconnects until the transaction ends, so that its writes come entirely before or after a disconnect. */
 export async function lockDisconnects(tx: Transaction<Tables>, key: ConnectionKey): Promise<void> {
   await sql`select pg_advisory_xact_lock(hashtext(${`${kind} ${nameOf(key, "route")}`}))`.execute(tx);
 }

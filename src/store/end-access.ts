@@ -6,20 +6,20 @@ import { notify } from "./notifications/notifications.ts";
 import type { RowMacs } from "./row-macs.ts";
 import type { SigningKey, signingKeys } from "./signing-keys.ts";
 
-/** How many of each were ended. */
+/** Number of ended items by kind. */
 export interface EndedAccess {
-  /** Service accounts included. */
+  /** Including service accounts. */
   readonly grants: number;
   readonly refreshTokens: number;
-  /** Given and asked for. */
+  /** Both active and requested. */
   readonly delegations: number;
   readonly browserSessions: number;
-  /** Whose sign-in was forgotten. */
+  /** People whose sign-in record was deleted. */
   readonly people: number;
   readonly pendingAuthorizations: number;
 }
 
-/** Whoever holds rows of these finishes first; whoever wants to write into them comes after. In this order everywhere. */
+/** The tables to lock, in this order: pending writes finish first, new writes wait. */
 const tables = [
   "authorization_server_record",
   "browser_session",
@@ -27,15 +27,15 @@ const tables = [
   "pending_authorization",
   "sign_in_session",
 ] as const;
-/** oidc-provider's records that let nobody in: who clients are, and what must not be used twice. */
+/** oidc-provider's records that grant no access: client registrations, and replay detection. */
 const kept = ["Client", "ReplayDetection"];
-/** PostgreSQL's `deadlock_detected`: another transaction took the tables in another order. */
+/** PostgreSQL's `deadlock_detected`: another transaction locked the tables in a different order. */
 const deadlock = "40P01";
 
 /**
- * Ends whatever anybody has been given so far, in one transaction that every replica hears of: grants and what belongs to them, service
- * accounts and delegations, browser sessions and what is known of who signed in, flows under way, and all signatures of external tokens.
- * @param key signs external tokens from now on; the others end
+ * Ends all access, in one transaction that notifies every replica: grants with their records, service accounts, delegations, browser
+ * sessions, sign-in records, pending authorizations, and all signing keys of external tokens.
+ * @param key signs external tokens from now on; older keys end
  */
 export async function endAccess(
   database: Database,
@@ -81,7 +81,7 @@ export async function endAccess(
         pendingAuthorizations: await all("pending_authorization"),
       };
       await writeAuditEvent(tx, { action: "access.ended", reason, detail: { ...ended } });
-      // Whatever time a replica's clock, or ours, shows: the old keys have ended.
+      // Ends the old keys by every replica's clock.
       await deps.keys.rotateIn(tx, key, new Date(0), {
         action: "signing_key.rotated",
         reason,

@@ -1,4 +1,4 @@
-/** The database did not answer, or not in time. Nobody may be let through on it; the caller may try again. */
+/** The database did not answer in time. The caller must fail closed, and may try again. */
 export class StoreUnavailable extends Error {
   readonly code = "store_unavailable";
 
@@ -24,7 +24,7 @@ export class StoreMisconfigured extends Error {
   }
 }
 
-/** A stored ciphertext that must not be used: moved to another row, damaged, or sealed by a key we do not have. */
+/** A stored ciphertext that must not be used: moved from another row, damaged, or encrypted with an unknown key. */
 export class DecryptionFailed extends Error {
   readonly code: "ciphertext_moved" | "ciphertext_damaged" | "encryption_key_unknown";
 
@@ -35,23 +35,23 @@ export class DecryptionFailed extends Error {
   }
 }
 
-/** SQLSTATE classes that say nothing about the statement: connection, resources, operator, internal; read-only after a failover. */
+/** SQLSTATE classes that do not depend on the statement: connection, resources, operator, internal; read-only after a failover. */
 const unavailable = /^(08|53|57|58|XX|25006|40001|40P01|55P03|25P0[34])/;
 const socket =
   /^(ECONN|EPIPE|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|ENOTFOUND|EAI_AGAIN|ENOENT|EACCES|ENOSPC|EIO)/;
-/** The server could not be verified: whatever answers there, it is not to be talked to. */
+/** The server's certificate could not be verified. */
 const tls = /CERT|SELF_SIGNED|UNABLE_TO_(GET|VERIFY)|^ERR_(TLS|SSL)/;
 const driver =
   /Connection (terminated|ended)|connection timeout|timeout exceeded when trying to connect|not queryable|has been discarded|Client has encountered|pool after calling end|connection held too long|PGlite is clos|driver has already been destroyed|password authentication|does not support SSL/i;
 
-/** Whether a connection failed because it could not be protected as configured. */
+/** Whether a connection failed because of its TLS settings. */
 export function isTlsFailure(error: unknown): boolean {
   if (!(error instanceof Error)) return false;
   const code = "code" in error && typeof error.code === "string" ? error.code : "";
   return tls.test(code) || /does not support SSL/i.test(error.message);
 }
 
-/** Whether `error`, thrown by a database driver, means that the database is away rather than that a statement was wrong. */
+/** Whether a database driver's error means that the database is unavailable, not that a statement is wrong. */
 export function isUnavailability(error: unknown): boolean {
   if (!(error instanceof Error)) return false;
   // The embedded database's abort (disk full, out of memory) surfaces as WebAssembly's own error.

@@ -5,8 +5,8 @@ import type { Tables } from "./tables.ts";
 
 export interface ClientIssuers {
   /**
-   * The issuer that this client of the routes file belongs to: `issuer`, if none is known yet.
-   * @param named an operator says so: whatever was known before
+   * The issuer that this client of the routes file belongs to: the first one seen, or `issuer` if none is known yet.
+   * @param named the operator configured `issuer`: it replaces a known one
    */
   keep(
     client: { readonly routeId: string; readonly upstream: string; readonly clientId: string },
@@ -15,26 +15,26 @@ export interface ClientIssuers {
   ): Promise<string>;
 }
 
-/** A route whose people have been connected at an authorization server. */
+/** A route with connections at an authorization server. */
 export interface RouteIssuer {
   readonly routeId: string;
   readonly upstream: string;
-  /** From before anybody asked whether the server is another route's. */
+  /** Recorded before the gateway checked whether another route uses the server. */
   readonly accepted: boolean;
 }
 
 export interface RouteIssuers {
-  /** Who uses this issuer, those first who were first. */
+  /** The routes that use this issuer, oldest first. */
   of(issuer: string): Promise<RouteIssuer[]>;
-  /** Remembers that the route uses it; false: that was known. */
-  add(place: Pick<RouteIssuer, "routeId" | "upstream">, issuer: string): Promise<boolean>;
-  /** For what did not come to be. */
-  remove(place: Pick<RouteIssuer, "routeId" | "upstream">, issuer: string): Promise<void>;
+  /** Records that the route uses the issuer; false: already recorded. */
+  add(route: Pick<RouteIssuer, "routeId" | "upstream">, issuer: string): Promise<boolean>;
+  /** Removes the record if no connection was established. */
+  remove(route: Pick<RouteIssuer, "routeId" | "upstream">, issuer: string): Promise<void>;
 }
 
 const routeTable = "route_issuer";
 
-/** At which authorization servers the people of which routes have been connected. */
+/** Which routes have connections at which authorization servers. */
 export function routeIssuers(database: Database, macs: RowMacs): RouteIssuers {
   return {
     async of(issuer) {
@@ -48,7 +48,7 @@ export function routeIssuers(database: Database, macs: RowMacs): RouteIssuers {
       }));
     },
     async add({ routeId, upstream }, issuer) {
-      const place = { route_id: routeId, upstream, issuer };
+      const key = { route_id: routeId, upstream, issuer };
       await macs.ready();
       const there = await database.read("route_issuer.there", (db) =>
         db
@@ -61,14 +61,14 @@ export function routeIssuers(database: Database, macs: RowMacs): RouteIssuers {
       );
       if (there && !(await macs.isForged(routeTable, there))) return false;
       return database.write("route_issuer.add", async (tx) => {
-        // A row that was not written here is as good as absent, its place in the order included.
+        // A forged row counts as absent, and so does its position in the order.
         if (there)
           await tx
             .deleteFrom(routeTable)
             .where("id", "=", there.id)
             .where("mac", "is not distinct from", there.mac)
             .execute();
-        return insert(tx, macs, place);
+        return insert(tx, macs, key);
       });
     },
     async remove({ routeId, upstream }, issuer) {
@@ -84,25 +84,25 @@ export function routeIssuers(database: Database, macs: RowMacs): RouteIssuers {
   };
 }
 
-interface Place {
+interface RouteIssuerKey {
   readonly route_id: string;
   readonly upstream: string;
   readonly issuer: string;
 }
 
-/** False: there is one. */
-async function insert(tx: Transaction<Tables>, macs: RowMacs, place: Place): Promise<boolean> {
+/** False: the row exists. */
+async function insert(tx: Transaction<Tables>, macs: RowMacs, key: RouteIssuerKey): Promise<boolean> {
   const made = await tx
     .insertInto(routeTable)
-    .values({ ...place, mac: null })
+    .values({ ...key, mac: null })
     .onConflict((conflict) => conflict.columns(["route_id", "upstream", "issuer"]).doNothing())
     .returning(["id", "accepted"])
     .executeTakeFirst();
   if (!made) return false;
-  // The database gives the id.
+  // The MAC covers the id, which the database assigns.
   await tx
     .updateTable(routeTable)
-    .set({ mac: macs.sign(routeTable, { ...place, ...made }) })
+    .set({ mac: macs.sign(routeTable, { ...key, ...made }) })
     .where("id", "=", made.id)
     .execute();
   return true;
@@ -110,7 +110,7 @@ async function insert(tx: Transaction<Tables>, macs: RowMacs, place: Place): Pro
 
 const clientTable = "client_issuer";
 
-/** Issuers of clients that stand in the routes file: the first that was seen, until an operator names another. */
+/** Issuers of clients in the routes file: the first one seen, until the operator configures another. */
 export function clientIssuers(database: Database, macs: RowMacs): ClientIssuers {
   return {
     async keep({ routeId, upstream, clientId }, issuer, named) {
@@ -129,7 +129,7 @@ export function clientIssuers(database: Database, macs: RowMacs): ClientIssuers 
           .returning("issuer")
           .executeTakeFirst();
         if (made) return made.issuer;
-        // Two who ask at once both hear the one that was first; a row that was not written here is as good as absent.
+        // Concurrent callers all get the first issuer; a forged row counts as absent.
         const first = await select(tx, of).forUpdate().executeTakeFirst();
         if (!named && first && macs.accepts(clientTable, first)) return first.issuer;
         await tx

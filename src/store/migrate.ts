@@ -8,15 +8,15 @@ import { openPostgres, type PostgresTls } from "./postgres/pool.ts";
 import type { Tables } from "./tables.ts";
 
 const folder = path.join(import.meta.dirname, "../../migrations");
-/** Any constant; all replicas of all versions use this one. */
+/** Arbitrary constant, the same in all versions. */
 const lockId = 7_021_884_523_117_093n;
-/** A migration waits this long for a table that old replicas are using, then gives way and is tried again at the next start. */
+/** How long a migration waits for a table that old replicas use. After that it fails and runs again at the next start. */
 const tableLockTimeout = "5s";
 
 /**
- * Runs what is missing, forward only, in one transaction under an advisory lock, so that replicas may start together. A
- * database that a newer version has migrated already is left alone: old replicas go on serving from it.
- * @returns names of the migrations that were run
+ * Runs missing migrations, forward only, in one transaction under an advisory lock, so that replicas may start together. Does not
+ * change a database that a newer version has migrated: old replicas continue to use it.
+ * @returns names of the executed migrations
  */
 export async function migrateDatabase(db: Kysely<Tables>): Promise<string[]> {
   const provider = new FileMigrationProvider({ fs, path, migrationFolder: folder });
@@ -26,7 +26,7 @@ export async function migrateDatabase(db: Kysely<Tables>): Promise<string[]> {
     const executed = await executedMigrations(tx);
     if (Object.keys(migrations).every((name) => executed.has(name))) return [];
     await sql`select set_config('statement_timeout', '0', true)`.execute(tx);
-    // What the migrator reports is what went wrong after it, in a transaction that was aborted already.
+    // The first error: the migrator reports a later one, from the aborted transaction.
     let cause: unknown;
     const guarded = Object.entries(migrations).map(([name, { up }]) => [
       name,
@@ -63,9 +63,9 @@ async function executedMigrations(db: Kysely<Tables>): Promise<Set<string>> {
 }
 
 /**
- * Brings the database at `url`, or the embedded one in `dir`, to the newest version (the `migrate` command; `openStore` does
- * the same by itself).
- * @returns names of the migrations that were run
+ * Migrates the database at `url`, or the embedded one in `dir`, to the newest version (the `migrate` command; `openStore` does the
+ * same).
+ * @returns names of the executed migrations
  */
 export async function migrate(
   target: { readonly url: string; readonly tls?: PostgresTls } | { readonly dir: string },

@@ -1,5 +1,6 @@
 import { type RawBuilder, sql } from "kysely";
 import type { Logger } from "pino";
+import { withDeadline } from "../util/deadline.ts";
 import { readAuditEvents, writeAuditEvent } from "./audit-events.ts";
 import { authorizationServerRecords } from "./authorization-server-record-table.ts";
 import { browserSessions } from "./browser-sessions.ts";
@@ -31,10 +32,9 @@ import { usedValues } from "./used-values.ts";
 const batchSize = 500;
 
 /**
- * Deletes what has had its time, in batches that lock few rows briefly and pass over those in use, so that no table grows
- * without bound.
- * @param options.auditRetentionDays how long the audit trail is kept
- * @returns rows deleted, per table
+ * Deletes expired rows, in batches that lock few rows briefly and skip rows in use, so that no table grows without bound.
+ * @param options.auditRetentionDays retention of the audit trail
+ * @returns number of deleted rows, per table
  */
 export async function removeExpired(
   database: Database,
@@ -44,17 +44,17 @@ export async function removeExpired(
   const at = database.clock.toDatabase(now);
   const ago = (days: number) => new Date(at.getTime() - days * 86_400_000);
   const expired: Partial<Record<keyof Tables, RawBuilder<unknown>>> = {
-    // A day of grace: an upstream's clock may be behind, and its owner sees a connection that expired, not none.
+    // Kept for another day: an upstream's clock may be behind, and the owner sees that the connection has expired.
     upstream_token: sql`(not refreshable and expires_at < ${ago(1)}) or refresh_expires_at < ${ago(1)}`,
     upstream_demand: sql`demanded_at < ${ago(30)}`,
     pending_authorization: sql`expires_at < ${at}`,
-    // A server can renew a secret that has ended (RFC 7592), or its clock is behind.
+    // A server can renew an expired secret (RFC 7592), or its clock may be behind.
     client_registration: sql`
       secret_expires_at < ${ago(30)} or (client_id is null and (lease_until is null or lease_until < ${at}))`,
     authorization_server_record: sql`expires_at < ${at}`,
     delegation: sql`expires_at < ${at}`,
     browser_session: sql`expires_at < ${at}`,
-    // Kept while anything descends from it that must be asked about again.
+    // Kept while sessions, grants or delegations depend on it.
     sign_in_session: sql`
       checked_at < ${ago(90)}
       and not exists (
@@ -90,58 +90,62 @@ export async function removeExpired(
 export interface StoreOptions extends PostgresTls {
   /** Postgres 14 or newer; absent: the embedded database in `dir`. */
   readonly url?: string;
-  /** Where LISTEN survives, if `url` is a transaction-mode pooler. */
+  /** URL that supports LISTEN, if `url` is a transaction-mode pooler. */
   readonly listenUrl?: string;
   readonly dir: string;
   readonly keys: KeyEncryptionKeys;
   readonly logger: Logger;
   readonly metrics?: StoreMetrics;
   readonly inSpan?: InSpan;
-  /** Longest one operation may take, ms (3000). */
+  /** Timeout of one operation, ms (3000). */
   readonly operationTimeoutMs?: number;
-  /** Connections for operations (10); two more listen and prove that listening works. */
+  /** Connections for operations (10); two more are used for listening and its heartbeats. */
   readonly poolSize?: number;
-  /** Longest a client registration may take before another replica tries, ms (15000). */
+  /** Timeout of a client registration, after which another replica tries, ms (15000). */
   readonly registrationLeaseMs?: number;
-  /** How long the audit trail is kept (365). */
+  /** Retention of the audit trail (365). */
   readonly auditRetentionDays?: number;
-  /** What counts of a person's record that a version wrote which took every e-mail address for verified; all of it. */
+  /** Filters a person's record that was written by a version without e-mail verification; default: unchanged. */
   readonly judgePerson?: (record: SignInSession) => SignInSession | undefined;
 }
 
 /**
- * Opens the database, migrates it if need be, and listens for changes.
- * @throws StoreUnavailable the database does not answer
- * @throws StoreMisconfigured it cannot work as configured
+ * Opens the database, migrates it if necessary, and listens for changes.
+ * @throws StoreUnavailable if the database does not answer
+ * @throws StoreMisconfigured if it cannot work as configured
  */
 export async function openStore(options: StoreOptions): Promise<Store> {
   const { url } = options;
   const { database, listener } = await (url === undefined ? openEmbedded(options) : openServer(options, url));
   const { logger } = options;
-  const sealer = encryption(options.keys);
-  const macs = rowMacs(database, sealer, options);
+  const encryptor = encryption(options.keys);
+  const macs = rowMacs(database, encryptor, options);
   listener.subscribe((change) => {
     if (change.table !== "signing_key" && change.table !== "everything") return;
-    macs.reload().catch((error: unknown) => logger.error({ err: error }, "kept the known key of row MACs"));
+    macs
+      .reload()
+      .catch((error: unknown) =>
+        logger.error({ err: error }, "cannot reload the row MAC key; the known key stays in use"),
+      );
   });
-  const keys = signingKeys(database, sealer, macs);
+  const keys = signingKeys(database, encryptor, macs);
   return {
-    upstreamTokens: upstreamTokens(database, sealer, macs, (key, error) =>
-      logger.warn({ err: error, route: key.routeId }, "a connection was removed that cannot be decrypted"),
+    upstreamTokens: upstreamTokens(database, encryptor, macs, (key, error) =>
+      logger.warn({ err: error, route: key.routeId }, "removed a connection that cannot be decrypted"),
     ),
-    pendingAuthorizations: pendingAuthorizations(database, sealer, macs),
-    clientRegistrations: clientRegistrations(database, sealer, macs, listener, {
+    pendingAuthorizations: pendingAuthorizations(database, encryptor, macs),
+    clientRegistrations: clientRegistrations(database, encryptor, macs, listener, {
       leaseMs: options.registrationLeaseMs ?? 15_000,
     }),
     clientIssuers: clientIssuers(database, macs),
     routeIssuers: routeIssuers(database, macs),
-    authorizationServerRecords: authorizationServerRecords(database, sealer, macs),
+    authorizationServerRecords: authorizationServerRecords(database, encryptor, macs),
     delegations: delegations(database, macs),
     browserSessions: browserSessions(database, macs),
-    signInSessions: signInSessions(database, sealer, macs, options.judgePerson),
+    signInSessions: signInSessions(database, encryptor, macs, options.judgePerson),
     signingKeys: keys,
-    storedRoutes: storedRoutes(database, sealer, macs, (id, error) =>
-      logger.error({ err: error, route: id }, "a route of the database cannot be decrypted and is left out"),
+    storedRoutes: storedRoutes(database, encryptor, macs, (id, error) =>
+      logger.error({ err: error, route: id }, "skipped a stored route that cannot be decrypted"),
     ),
     usedValues: usedValues(database),
     notifications: listener,
@@ -157,8 +161,8 @@ export async function openStore(options: StoreOptions): Promise<Store> {
     endAccess: (key, reason) => endAccess(database, { macs, keys }, key, reason),
     bindRows: () => macs.bind({ now: true }),
     async rotateEncryptionKeys() {
-      const rewritten = await rotateEncryptionKeys(database, sealer, (table, error) =>
-        logger.error({ err: error, table }, "a row cannot be rewritten under the newest key"),
+      const rewritten = await rotateEncryptionKeys(database, encryptor, (table, error) =>
+        logger.error({ err: error, table }, "cannot re-encrypt a row with the newest key"),
       );
       await macs.rotate();
       return rewritten;
@@ -198,9 +202,8 @@ async function openServer(options: StoreOptions, url: string): Promise<Opened> {
   const db = openPostgres({ ...connection, size: options.poolSize ?? 10, name: "envoy-mcp-auth" });
   const heart = openPostgres({ ...connection, size: 1, name: "envoy-mcp-auth heartbeat" });
   const close = async () => {
-    // A pool waits for the server's farewell, which a dead wire never brings.
-    const patience = new Promise((resolve) => setTimeout(resolve, timeoutMs).unref());
-    await Promise.race([Promise.all([db.destroy(), heart.destroy()]), patience]);
+    // A pool waits for the server to close the connection, which never happens on a dead network.
+    await withDeadline(Promise.all([db.destroy(), heart.destroy()]), timeoutMs, () => undefined);
   };
   const database = createDatabase(db, { timeoutMs, metrics, inSpan: options.inSpan, close });
   const listenUrl = options.listenUrl ?? url;
@@ -220,19 +223,20 @@ async function openServer(options: StoreOptions, url: string): Promise<Opened> {
       throw error;
     },
   );
-  if (state === "away") logger.warn("cannot listen for changes yet; every check asks the store until then");
-  if (state !== "deaf") return { database, listener };
+  if (state === "disconnected")
+    logger.warn("cannot listen for changes yet; until then, every check asks the store");
+  if (state !== "stalled") return { database, listener };
   await listener.close();
   await close();
   throw new StoreMisconfigured(
     "listen_unsupported",
     options.listenUrl === undefined
-      ? "database.url (DATABASE_URL) takes LISTEN but delivers no notification, as a transaction-mode pooler does; set database.listen_url (DATABASE_LISTEN_URL) to the server itself, or to a session-mode pooler"
-      : "database.listen_url (DATABASE_LISTEN_URL) delivers no notification sent by database.url; it must reach the same database, primary, and not through a transaction-mode pooler",
+      ? "database.url (DATABASE_URL) accepts LISTEN but delivers no notifications, like a transaction-mode pooler; set database.listen_url (DATABASE_LISTEN_URL) to the server itself, or to a session-mode pooler"
+      : "database.listen_url (DATABASE_LISTEN_URL) delivers no notifications sent through database.url; it must reach the same primary database, and not through a transaction-mode pooler",
   );
 }
 
-/** Once before anything is stored; heartbeats keep it up to date. */
+/** Measures the clock once before anything is stored; heartbeats then keep it up to date. */
 async function measureClock({ clock, read }: Database): Promise<void> {
   const sentAt = Date.now();
   const { now } = await read("clock", (db) =>
@@ -263,7 +267,7 @@ async function migrateServer(
     if (isTlsFailure(error))
       throw new StoreMisconfigured(
         "database_tls_invalid",
-        `database.url (DATABASE_URL): TLS with the database failed (${error instanceof Error ? error.message : "unknown"}); database.tls_ca must name the authority of its certificate, which must be made out to the URL's host, and the server must have ssl = on`,
+        `database.url (DATABASE_URL): TLS with the database failed (${error instanceof Error ? error.message : "unknown"}); database.tls_ca must name the CA of its certificate, the certificate must match the URL's host, and the server must have ssl = on`,
         error,
       );
     throw isUnavailability(error) ? new StoreUnavailable("migrate", error) : error;

@@ -10,7 +10,7 @@ export type PendingKind = "sign_in" | "handover" | "connect" | "upstream";
 
 export interface PendingAuthorization<Payload> {
   readonly kind: PendingKind;
-  /** Secret handle; the table keeps only its SHA-256. */
+  /** Secret handle; the table stores only its SHA-256. */
   readonly state: string;
   readonly userId?: string;
   readonly expiresAt: Date;
@@ -19,25 +19,25 @@ export interface PendingAuthorization<Payload> {
 }
 
 export interface PendingAuthorizations {
-  /** @param keepPerUser of one kind; older ones give way. Resolves with how many did. */
+  /** @param keepPerUser maximum per kind and user; older ones are dropped. Resolves with the number of dropped rows. */
   create<P>(row: PendingAuthorization<P>, keepPerUser?: number): Promise<number>;
-  /** Reads without using up. */
+  /** Reads without consuming. */
   find<P>(kind: PendingKind, state: string): Promise<PendingAuthorization<P> | undefined>;
-  /** Single use: one conditional delete, so of two callers one gets the row. Expired rows are as good as absent. */
+  /** Single use: one conditional delete, so that only one of two callers gets the row. Expired rows count as absent. */
   consume<P>(kind: PendingKind, state: string): Promise<PendingAuthorization<P> | undefined>;
 }
 
 const table = "pending_authorization";
 const unexpired = sql<boolean>`expires_at > now()`;
 
-/** Consents and sign-ins under way, found by the hash of their state, used once. */
+/** Pending consents and sign-ins, found by the hash of their state, for single use. */
 export function pendingAuthorizations(
   database: Database,
   { encrypt, decrypt }: Encryption,
   macs: RowMacs,
 ): PendingAuthorizations {
   const { clock } = database;
-  async function openRow<P>(
+  async function decryptRow<P>(
     kind: PendingKind,
     state: string,
     row: Selectable<Tables["pending_authorization"]>,
@@ -95,7 +95,7 @@ export function pendingAuthorizations(
           .executeTakeFirst(),
       );
       const row = await macs.find(table, found);
-      return row && openRow<P>(kind, state, row);
+      return row && decryptRow<P>(kind, state, row);
     },
     async consume<P>(kind: PendingKind, state: string) {
       const taken = await database.write("pending_authorization.consume", (tx) =>
@@ -108,7 +108,7 @@ export function pendingAuthorizations(
           .executeTakeFirst(),
       );
       const row = await macs.find(table, taken);
-      return row && openRow<P>(kind, state, row);
+      return row && decryptRow<P>(kind, state, row);
     },
   };
 }

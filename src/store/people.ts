@@ -2,33 +2,32 @@ import { LRUCache } from "lru-cache";
 import type { SignInSession } from "./sign-in-sessions.ts";
 import type { Store } from "./store.ts";
 
-/** Who a person is, as the company's provider last said: the only source of what policy knows about them. */
+/** A person's attributes as last reported by the company's provider: the only source for policy. */
 export type PersonFacts = Pick<SignInSession, "userId" | "email" | "name" | "groups" | "claims">;
 
-/** People by user id, from memory while change notifications arrive. */
+/** People by user id, cached while change notifications arrive. */
 export interface People {
   /**
-   * A person as their sign-in record has them; no promise and no I/O when they are known and notifications are healthy.
-   * The same object until the record changes. Undefined: there is no such record (any more).
-   * Rejects when the store cannot be asked.
+   * A person from their sign-in record; synchronous, without I/O, if cached and notifications are healthy. The same object until the
+   * record changes. Undefined: there is no record, or it was deleted. Rejects if the store is unavailable.
    */
   find(userId: string): PersonFacts | undefined | Promise<PersonFacts | undefined>;
-  /** Asks the store, whatever is known. */
+  /** Asks the store, bypassing the cache. */
   read(userId: string): Promise<PersonFacts | undefined>;
   close(): void;
 }
 
-/** Reads in progress, and whose record has changed since each began: what it brings must not be kept then. */
+/** A read in progress; `stale`: the record has changed since it began, so the result must not be cached. */
 interface Read {
   readonly userId: string;
   stale: boolean;
 }
 
 /**
- * Keeps what sign-in records say of people. Every write of a record notifies all replicas in its own transaction (as a change of
- * the person's browser sessions, which earlier versions send, too), so a change acts everywhere at once.
- * @param limits.entries people kept
- * @param limits.bytes what is kept of them, roughly
+ * Caches people from sign-in records. Every write of a record notifies all replicas in its transaction (as a change of the person's
+ * browser sessions, which earlier versions also send), so that changes take effect everywhere at once.
+ * @param limits.entries maximum number of cached people
+ * @param limits.bytes approximate size limit
  */
 export function createPeople(deps: {
   readonly store: Pick<Store, "signInSessions" | "notifications">;
@@ -75,7 +74,7 @@ export function createPeople(deps: {
     }
   }
 
-  /** Whoever asks for somebody who is being read already shares the answer, unless a change has come in between. */
+  /** Concurrent reads of the same person share the result, unless a change arrives in between. */
   function readOnce(userId: string): Promise<PersonFacts | undefined> {
     const running = shared.get(userId);
     if (running) return running;
@@ -99,22 +98,22 @@ export function createPeople(deps: {
   };
 }
 
-/** Bytes, from above: texts may take two a character, and every value has a header. */
+/** Upper bound in bytes: a character may take two bytes, and every value has a header. */
 function sizeOf(person: PersonFacts): number {
   return 1024 + 3 * JSON.stringify(person).length;
 }
 
-/** Which keys of a cache belong to whom: forgetting somebody takes as long as they have entries, however many others there are. */
+/** Index of a cache's keys by group: evicting a group takes time proportional to its entries, not to the cache. */
 export interface KeysOfGroups {
-  /** To be called once the cache holds the key. */
+  /** Call after adding the key to the cache. */
   add(group: string, key: string): void;
-  /** To be called when the cache disposes of the key, for whatever reason. */
+  /** Call when the cache disposes of the key, for any reason. */
   remove(group: string, key: string): void;
-  /** A copy: the cache may dispose of them in the meantime. */
+  /** Returns a copy: the cache may dispose of keys in the meantime. */
   of(group: string): readonly string[];
 }
 
-/** An index beside a cache. */
+/** Creates an empty index. */
 export function keysOfGroups(): KeysOfGroups {
   const groups = new Map<string, Set<string>>();
   return {

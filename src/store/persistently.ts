@@ -4,23 +4,23 @@ import type { AuditEvent } from "./audit-events.ts";
 import type { Store } from "./store.ts";
 import type { NewUpstreamToken, PutBasis, Standing } from "./upstream-tokens.ts";
 
-/** Stores what a server has given, and will not give again, when the database is away for a moment. */
+/** Retries writes of tokens that a server issues only once, in case the database is briefly unavailable. */
 export interface Persistence {
   /**
-   * Tries for ten minutes; no longer than ten seconds once closing.
-   * @param write told whether it has been tried before: the world may be another one by then, or hold what was written
-   * @throws what the last try threw
+   * Retries for ten minutes; for at most ten seconds after `close`.
+   * @param write `late` is true on a retry: the stored state may have changed, or already contain the write
+   * @throws the error of the last attempt
    */
   write<T>(write: (late: boolean) => Promise<T>): Promise<T>;
-  /** Waits for what is under way, which is given up soon. */
+  /** Waits for pending writes, which stop retrying soon. */
   close(): Promise<void>;
 }
 
-/** How long a write is tried, and how long once the process is to end, ms. */
+/** How long a write is retried, and how long during shutdown, ms. */
 const persistMs = 10 * 60_000;
 const closingMs = 10_000;
 
-/** @param message logged for each try that failed */
+/** @param message logged for each failed attempt */
 export function createPersistence(
   logger: { warn(about: object, message: string): void },
   message: string,
@@ -59,7 +59,7 @@ export function createPersistence(
   };
 }
 
-/** What `hasLeft` compares with. */
+/** The state that `hasLeft` compares with. */
 export async function standingOf(
   { upstreamTokens, signInSessions }: Pick<Store, "upstreamTokens" | "signInSessions">,
   key: ConnectionKey,
@@ -71,17 +71,17 @@ export async function standingOf(
   return { signedIn: person !== undefined, disconnects };
 }
 
-/** Whether a person has disconnected, or gone, between these two. */
+/** Whether a person has disconnected, or lost their sign-in record, between these two. */
 export function hasLeft(before: Standing, now: Standing): boolean {
   return (before.signedIn && !now.signedIn) || isDisconnectedSince(before.disconnects, now.disconnects);
 }
 
-/** Whether there is a disconnect in `now` that is not in `before`; both as `UpstreamTokens.disconnects`. */
+/** Whether `now` contains a disconnect that `before` does not; both as returned by `UpstreamTokens.disconnects`. */
 export function isDisconnectedSince(before: readonly number[], now: readonly number[]): boolean {
   return now.some((one) => !before.includes(one));
 }
 
-/** What `putUnlessChanged` compares with; asked for before a token is obtained. */
+/** The state that `putUnlessChanged` compares with; read before a token is obtained. */
 export async function putBasis(
   store: Pick<Store, "upstreamTokens" | "signInSessions">,
   key: ConnectionKey,
@@ -91,8 +91,9 @@ export async function putBasis(
 }
 
 /**
- * Stores a token, late perhaps: then nothing that has been stored since gives way to it.
- * @returns whether it is stored; false: its person has disconnected since, or gone, or the connection has changed and this is late
+ * Stores a token. A late write does not overwrite a newer token.
+ * @returns whether it is stored; false: the person has disconnected or lost their sign-in record since, or the connection has changed
+ * and the write is late
  */
 export async function putUnlessChanged(
   { upstreamTokens }: Pick<Store, "upstreamTokens">,
@@ -102,6 +103,6 @@ export async function putUnlessChanged(
 ): Promise<boolean> {
   const known = late ? basis : { ...basis, version: "any" as const };
   if ((await upstreamTokens.put(token, audit, known)) !== undefined) return true;
-  // An earlier try may have come through, and only its answer been lost.
+  // An earlier attempt may have succeeded without a response.
   return (await upstreamTokens.find(token))?.accessToken === token.accessToken;
 }

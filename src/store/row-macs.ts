@@ -2,7 +2,19 @@ import { createHmac, randomBytes, randomUUID, timingSafeEqual } from "node:crypt
 import { setTimeout as delay } from "node:timers/promises";
 import { type Kysely, sql } from "kysely";
 import type { Logger } from "pino";
-import { type BoundRow, type BoundTable, boundColumns } from "./bound-columns.ts";
+import {
+  asBound,
+  type BoundRow,
+  type BoundTable,
+  boundColumns,
+  canonical,
+  everyTable,
+  firstTables,
+  isMacKey,
+  type MacKey,
+  type Row,
+  tablesOf,
+} from "./bound-columns.ts";
 import type { Database, StoreMetrics } from "./database.ts";
 import { type Encryption, rowName } from "./encryption/encryption.ts";
 import { DecryptionFailed } from "./errors.ts";
@@ -47,26 +59,12 @@ export interface RowMacs {
   mark(jwk: Record<string, unknown>): Record<string, unknown>;
   unmark(jwk: Record<string, unknown>): Record<string, unknown>;
 }
-
-interface MacKey {
-  readonly kid: string;
-  readonly k: string;
-  /** Unix ms. */
-  readonly createdAt: number;
-  readonly bound: boolean;
-  /** Which tables are bound; absent in keys of before `route_issuer` was one of them. */
-  readonly tables?: readonly string[];
-}
 interface State {
   /** Newest first. */
   readonly keys: readonly [MacKey, ...MacKey[]];
   /** Where rows without a valid MAC are rejected. */
   readonly enforced: ReadonlySet<BoundTable>;
 }
-
-const everyTable = Object.keys(boundColumns).filter(isBoundTable);
-/** Those that the first version with MACs had. */
-const firstTables = everyTable.filter((table) => table !== "route_issuer");
 
 const keyTable = "signing_key";
 const purpose = "row_mac";
@@ -340,34 +338,6 @@ export function rowMacs(
     mark: (jwk) => (loaded().enforced.size > 0 ? { ...jwk, [marker]: true } : jwk),
     unmark: ({ [marker]: _marked, ...jwk }) => jwk,
   };
-}
-
-type Row = Readonly<Record<string, unknown>>;
-
-/** Read with exactly the covered columns and `mac`. */
-function asBound(row: Row): BoundRow<BoundTable> & { readonly mac: string | null } {
-  return { ...row, mac: typeof row.mac === "string" ? row.mac : null } as BoundRow<BoundTable> & {
-    readonly mac: string | null;
-  };
-}
-
-function isMacKey(found: unknown): found is Omit<MacKey, "kid"> {
-  if (typeof found !== "object" || found === null || !("k" in found) || !("createdAt" in found)) return false;
-  return typeof found.k === "string" && typeof found.createdAt === "number";
-}
-
-function tablesOf({ bound, tables = firstTables }: MacKey): BoundTable[] {
-  return bound ? tables.filter(isBoundTable) : [];
-}
-
-function isBoundTable(name: string): name is BoundTable {
-  return name in boundColumns;
-}
-
-/** Dates in ms, which is what both drivers read; everything else as JSON. */
-function canonical(value: unknown): unknown {
-  if (value instanceof Date) return value.getTime();
-  return value ?? null;
 }
 
 type KeyRow = Pick<Tables["signing_key"], "kid" | "sealed">;

@@ -7,7 +7,7 @@ import { notify } from "./notifications/notifications.ts";
 import type { RowMacs } from "./row-macs.ts";
 import type { Tables } from "./tables.ts";
 
-/** What the company's provider said of a person, with its tokens, encrypted. One per person: the newest sign-in. */
+/** A person's claims and tokens from the company's provider, encrypted. One per person: the newest sign-in. */
 export interface SignInSession {
   readonly userId: string;
   readonly providerId: string;
@@ -19,44 +19,43 @@ export interface SignInSession {
   readonly claims: Record<string, unknown>;
   readonly idToken?: string;
   readonly accessToken?: string;
-  /** Unix seconds, where the provider said. */
+  /** Unix seconds, if the provider specified it. */
   readonly accessTokenExpiresAt?: number;
   readonly refreshToken?: string;
-  /** When these tokens were got, Unix ms: `checkedAt`, until a replica that asks for new ones moves that. */
+  /** When these tokens were obtained, Unix ms: equals `checkedAt` until a replica claims the next check. */
   readonly tokensAt?: number;
   readonly checkedAt: Date;
-  /** Written by a version that did not ask whether the e-mail address is verified: due for a recheck. */
+  /** Written by a version that did not check whether the e-mail address is verified: due for a recheck. */
   readonly unjudged?: true;
 }
 
 export interface SignInSessions {
   find(userId: string): Promise<SignInSession | undefined>;
-  /** By the provider's own session id, which its logout tokens name. */
+  /** By the provider's session id, which its logout tokens contain. */
   findBySid(providerId: string, sid: string): Promise<SignInSession | undefined>;
-  /** Tells every replica (as a change of the person's browser sessions), since claims decide what a person may do. */
+  /** Notifies every replica (as a change of the person's browser sessions), because claims determine a person's access. */
   put(session: SignInSession, audit?: AuditEvent): Promise<void>;
   /**
-   * Stores what asking the provider again has brought, if the person's tokens still are those it was asked with. False: the person
-   * has signed in since, or is gone. If somebody has moved `checkedAt` back since, because the provider is to be asked once more, it
-   * stays there.
-   * @param asked the record as it was when the question was claimed
+   * Stores the result of a recheck at the provider, if the person's tokens have not changed since. False: the person has signed in
+   * again, or the record is gone. If `checkedAt` was moved back in the meantime, to request another recheck, it stays there.
+   * @param asked the record as it was when the check was claimed
    */
   replace(session: SignInSession, asked: Pick<SignInSession, "tokensAt" | "checkedAt">): Promise<boolean>;
-  /** Moves `checkedAt` if it still is `from`: of all replicas that want to ask the provider again, one may. */
+  /** Moves `checkedAt` if it is still `from`: only one of several replicas may recheck at the provider. */
   claimCheck(userId: string, from: Date, to: Date): Promise<boolean>;
-  /** Of several replicas that delete the same one, the first writes the audit event. */
+  /** If several replicas delete the same record, the first one writes the audit event. */
   delete(userId: string, audit?: AuditEvent): Promise<void>;
 }
 
 const table = "sign_in_session";
 type EncryptedPart = Omit<SignInSession, "userId" | "providerId" | "subject" | "checkedAt" | "unjudged"> & {
-  /** `tokensAt` of what was written by the rule on e-mail addresses. A version that knows no such rule copies it, beside newer tokens. */
+  /** `tokensAt` of a record whose e-mail address was checked. An older version copies it unchanged next to newer tokens. */
   readonly judgedAt?: number | null;
 };
 
 /**
- * What the company's provider said of each person, and its tokens; sealed but for what finds it.
- * @param judge what counts of a record that is `unjudged`; undefined: nothing
+ * Claims and tokens of each person from the company's provider; encrypted except for lookup columns.
+ * @param judge filters a record that is `unjudged`; undefined: it counts as absent
  */
 export function signInSessions(
   database: Database,
@@ -64,7 +63,7 @@ export function signInSessions(
   macs: RowMacs,
   judge: (record: SignInSession) => SignInSession | undefined = (record) => record,
 ): SignInSessions {
-  async function openRow(row: Selectable<Tables["sign_in_session"]>): Promise<SignInSession> {
+  async function decryptRow(row: Selectable<Tables["sign_in_session"]>): Promise<SignInSession> {
     const { judgedAt, ...part } = await decrypt<EncryptedPart>(table, [row.user_id], row.sealed);
     return {
       ...part,
@@ -81,7 +80,7 @@ export function signInSessions(
     );
     return macs.find(table, found);
   }
-  /** All columns but the key. */
+  /** All columns except the key. */
   async function valuesOf(session: SignInSession) {
     const { userId, providerId, subject, checkedAt, unjudged, ...part } = session;
     const encryptedPart: EncryptedPart = unjudged ? part : { ...part, judgedAt: session.tokensAt ?? null };
@@ -98,7 +97,7 @@ export function signInSessions(
   return {
     async find(userId) {
       const row = await findRow(userId);
-      const record = row && (await openRow(row));
+      const record = row && (await decryptRow(row));
       return record?.unjudged ? judge(record) : record;
     },
     async findBySid(providerId, sid) {
@@ -111,7 +110,7 @@ export function signInSessions(
           .executeTakeFirst(),
       );
       const row = await macs.find(table, found);
-      return row && openRow(row);
+      return row && decryptRow(row);
     },
     async put(session, audit) {
       const values = await valuesOf(session);
@@ -129,7 +128,7 @@ export function signInSessions(
       const { userId } = session;
       for (;;) {
         const row = await findRow(userId);
-        if (row === undefined || (await openRow(row)).tokensAt !== asked.tokensAt) return false;
+        if (row === undefined || (await decryptRow(row)).tokensAt !== asked.tokensAt) return false;
         const movedBack = row.checked_at < asked.checkedAt;
         const values = await valuesOf(movedBack ? { ...session, checkedAt: row.checked_at } : session);
         const replaced = await database.write("sign_in_session.replace", async (tx) => {
@@ -137,7 +136,7 @@ export function signInSessions(
             .updateTable(table)
             .set(values)
             .where("user_id", "=", userId)
-            // Every writing has a ciphertext of its own: nothing has been stored since we looked.
+            // Every write has a new ciphertext: the row has not changed since it was read.
             .where("sealed", "=", row.sealed)
             .where("checked_at", "=", row.checked_at)
             .returning("user_id")

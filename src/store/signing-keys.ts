@@ -11,33 +11,33 @@ export type SigningKeyPurpose = "external_token" | "assertion" | "upstream_clien
 export interface SigningKey {
   readonly kid: string;
   readonly purpose: SigningKeyPurpose;
-  /** Private JWK (ES256; of `check_metadata` HS256), encrypted at rest. */
+  /** Private JWK (ES256; HS256 for `check_metadata`), encrypted at rest. */
   readonly privateJwk: Record<string, unknown>;
   readonly createdAt: Date;
-  /** Signs from then on; published before, so that verifiers know it in time. */
+  /** Signs from then on; published earlier, so that verifiers know it in time. */
   readonly activeAt: Date;
-  /** Published until then. */
+  /** End of publication. */
   readonly expiresAt?: Date;
 }
 
 export interface SigningKeys {
-  /** All unexpired, newest `activeAt` first. */
+  /** All unexpired keys, newest `activeAt` first. */
   list(purpose: SigningKeyPurpose): Promise<SigningKey[]>;
-  /** The first of a purpose is made once across replicas: returns the winner's keys. */
+  /** Creates the first key of a purpose, once across replicas, and returns the stored keys. */
   ensure(purpose: SigningKeyPurpose, make: () => Promise<SigningKey>): Promise<SigningKey[]>;
-  /** Adds a key and lets the older ones of its purpose expire. */
+  /** Adds a key and sets the expiry of the older ones of its purpose. */
   rotate(key: SigningKey, oldExpireAt: Date, audit: AuditEvent): Promise<void>;
 }
 
 const table = "signing_key";
 
-/** Our private keys, sealed; the first of each purpose is made once across replicas. */
+/** The gateway's private keys, encrypted; the first of each purpose is created once across replicas. */
 export function signingKeys(
   database: Database,
   { encrypt, decrypt }: Encryption,
   macs: RowMacs,
 ): SigningKeys & {
-  /** `rotate` inside of another transaction. `macs` must be ready. */
+  /** `rotate` within another transaction. `macs` must be ready. */
   rotateIn(tx: Transaction<Tables>, key: SigningKey, oldExpireAt: Date, audit: AuditEvent): Promise<void>;
 } {
   const select = (db: Kysely<Tables>, purpose: SigningKeyPurpose) =>

@@ -27,26 +27,26 @@ export interface Store {
   readonly storedRoutes: StoredRoutes;
   readonly usedValues: UsedValues;
   readonly notifications: Notifications;
-  /** Appends an audit event that stands alone (a refusal, a first use). */
+  /** Appends an audit event without another change (a denial, a first use). */
   audit(event: AuditEvent): Promise<void>;
   /** Oldest first. */
   auditEvents(filter: AuditFilter): Promise<RecordedAuditEvent[]>;
   /** Resolves when the database answers. */
   ping(): Promise<void>;
-  /** Removes expired rows of every kind; returns how many, per table. */
+  /** Removes expired rows of every kind; returns their number per table. */
   removeExpired(now: Date): Promise<Record<string, number>>;
   /**
-   * Gives every row its MAC and rejects rows without one from now on: what `removeExpired` does by itself an hour after the
-   * upgrade from a version without MACs. Does nothing where rows are bound already.
+   * Adds a MAC to every row, and from then on rejects rows without one. `removeExpired` does this automatically one hour after an
+   * upgrade from a version without MACs. Does nothing if rows already have MACs.
    */
   bindRows(): Promise<void>;
   /**
-   * Ends what anybody has been given until now, told to every replica: external tokens, refresh tokens, grants, service accounts,
-   * delegations, browser sessions, sign-ins and flows under way. Upstream tokens stay. One transaction.
-   * @param key the key that signs external tokens from now on; older ones end
+   * Ends all access in one transaction and notifies every replica: external tokens, refresh tokens, grants, service accounts,
+   * delegations, browser sessions, sign-ins and pending authorizations. Upstream tokens stay.
+   * @param key the key that signs external tokens from now on; older keys end
    */
   endAccess(key: SigningKey, reason: string): Promise<EndedAccess>;
-  /** Rewrites every ciphertext whose key is not the newest, without downtime; returns how many, per table (`rotate-keys`). */
+  /** Re-encrypts all rows of older keys with the newest one, without downtime; returns their number per table (`rotate-keys`). */
   rotateEncryptionKeys(): Promise<Record<string, number>>;
   close(): Promise<void>;
 }

@@ -7,14 +7,14 @@ import { notify } from "./notifications/notifications.ts";
 import type { RowMacs } from "./row-macs.ts";
 import type { Tables } from "./tables.ts";
 
-/** A route made over the admin API. */
+/** A route created through the admin API. */
 export interface StoredRoute {
   readonly id: string;
   /** Host and path prefix; unique. */
   readonly place: string;
-  /** As it would stand in the routes file, secrets included; encrypted at rest. */
+  /** The entry as in the routes file, including secrets; encrypted at rest. */
   readonly entry: Readonly<Record<string, unknown>>;
-  /** Grows with every change. */
+  /** Incremented with every change. */
   readonly version: number;
   readonly createdAt: Date;
   readonly updatedAt: Date;
@@ -24,9 +24,9 @@ type NewStoredRoute = Pick<StoredRoute, "id" | "place" | "entry">;
 
 export interface StoredRoutes {
   list(): Promise<StoredRoute[]>;
-  /** False: the id or the place is taken. */
+  /** False: the id or `place` exists already. */
   create(route: NewStoredRoute, audit: AuditEvent): Promise<boolean>;
-  /** Writes only over exactly this version. `changed`: somebody was faster; `duplicate`: the place is taken. */
+  /** Replaces exactly this version. `changed`: it was changed concurrently; `duplicate`: another route has this `place`. */
   replace(
     route: NewStoredRoute,
     version: number,
@@ -40,8 +40,8 @@ type Row = Selectable<Tables["stored_route"]>;
 const now = sql<Date>`now()`;
 
 /**
- * Routes made over the admin API; the whole entry is sealed, since secrets stand in it.
- * @param onUnreadable told of a route that no known key opens; it is left out
+ * Routes created through the admin API; the whole entry is encrypted, because it contains secrets.
+ * @param onUnreadable called for a route that no known key decrypts; it is skipped
  */
 export function storedRoutes(
   database: Database,
@@ -49,7 +49,7 @@ export function storedRoutes(
   macs: RowMacs,
   onUnreadable: (id: string, error: DecryptionFailed | Error) => void,
 ): StoredRoutes {
-  /** Rows that were not written here take up neither an id nor a place: they make way for one that is. */
+  /** Forged rows with this id or `place`: a new route replaces them. */
   async function forgedAt(id: string, place: string): Promise<Pick<Row, "id" | "mac">[]> {
     const rows = await database.read("stored_route.there", (db) =>
       db

@@ -1,14 +1,14 @@
 import type { ColumnType, Generated } from "kysely";
 
-/** A compact JWE bound to its row, and the key-encryption key it was sealed by. */
+/** `sealed`: a compact JWE bound to its row; `key_id`: the key-encryption key it was encrypted with. */
 interface Encrypted {
   sealed: string;
   key_id: string;
 }
-/** Written as JSON text, read as a value: the one spelling that both drivers understand alike. */
+/** Written as JSON text and read as a value, which works with both drivers. */
 type Json<T> = ColumnType<T, string, string>;
 
-/** The MAC of what stands in clear (bound-columns.ts); null: written by a version that made none. */
+/** The MAC of the clear-text columns (bound-columns.ts); null: written by a version without MACs. */
 interface Bound {
   mac: string | null;
 }
@@ -32,7 +32,7 @@ export interface UpstreamTokenTable extends Encrypted, Bound {
   refused_since: Date | null;
 }
 
-/** Every table as kysely sees it; `migrations/` creates them. */
+/** All tables for Kysely; `migrations/` creates them. */
 export interface Tables {
   upstream_token: UpstreamTokenTable;
   upstream_demand: Bound & {

@@ -5,7 +5,7 @@ import { notify } from "./notifications/notifications.ts";
 import type { RowMacs } from "./row-macs.ts";
 import type { Tables } from "./tables.ts";
 
-/** What the upstream asked for and the connection lacks; outlives the token row. */
+/** Scopes that the upstream requires and the connection lacks; outlives the token row. */
 export interface RequiredScopes {
   readonly scopes: readonly string[];
   /** `resource_metadata` of the upstream's challenge. */
@@ -13,35 +13,35 @@ export interface RequiredScopes {
   readonly requiredAt: Date;
 }
 
-/** What upstreams asked for beyond the token they were shown; rows outlive the token's. */
+/** Scopes that upstreams require beyond those of the current token; rows outlive the token's row. */
 export interface RequiredScopesTable {
-  /** Remembers it; scopes are merged with an earlier demand. */
-  requireScopes(key: ConnectionKey, demand: RequiredScopes): Promise<void>;
+  /** Stores required scopes, merged with those already stored. */
+  requireScopes(key: ConnectionKey, required: RequiredScopes): Promise<void>;
   findRequiredScopes(key: ConnectionKey): Promise<RequiredScopes | undefined>;
   clearRequiredScopes(key: ConnectionKey): Promise<void>;
 }
 
 const table = "upstream_demand";
 
-/** An upstream can demand without end. */
-const mostScopes = 100;
+/** Limits how many scopes an upstream can accumulate. */
+const maxScopes = 100;
 
 /** The table `upstream_demand`. */
 export function requiredScopesTable(database: Database, macs: RowMacs): RequiredScopesTable {
-  // What replicas hold of a connection in memory includes what is demanded of it.
+  // Replicas cache a connection together with its required scopes.
   const changed = (key: ConnectionKey) => ({ table: "upstream_token", key: connectionKeyName(key) }) as const;
   return {
-    async requireScopes(key, demand) {
+    async requireScopes(key, required) {
       await macs.ready();
       await database.write("upstream_demand.put", async (tx) => {
-        // Whoever comes second waits for the first here, and adds to what he left.
+        // Of two concurrent writers, the second waits for the first here and merges with its result.
         await tx
           .insertInto(table)
           .values({
             ...columnsOf(key),
             scopes: "[]",
             resource_metadata: null,
-            demanded_at: demand.requiredAt,
+            demanded_at: required.requiredAt,
             mac: null,
           })
           .onConflict((conflict) => conflict.doNothing())
@@ -49,9 +49,9 @@ export function requiredScopesTable(database: Database, macs: RowMacs): Required
         const row = await selectRow(tx, key).forUpdate().executeTakeFirstOrThrow();
         const known = row.mac !== null && macs.accepts(table, row) ? row : undefined;
         const values = {
-          scopes: [...new Set([...(known?.scopes ?? []), ...demand.scopes])].slice(0, mostScopes).sort(),
-          resource_metadata: demand.resourceMetadata ?? known?.resource_metadata ?? null,
-          demanded_at: demand.requiredAt,
+          scopes: [...new Set([...(known?.scopes ?? []), ...required.scopes])].slice(0, maxScopes).sort(),
+          resource_metadata: required.resourceMetadata ?? known?.resource_metadata ?? null,
+          demanded_at: required.requiredAt,
         };
         await tx
           .updateTable(table)

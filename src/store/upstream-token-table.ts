@@ -11,6 +11,7 @@ import { hasLeft } from "./persistently.ts";
 import type { RowMacs } from "./row-macs.ts";
 import type { Tables, UpstreamTokenTable } from "./tables.ts";
 import { requiredScopesTable } from "./upstream-demands.ts";
+import { upstreamTokenQueries } from "./upstream-token-queries.ts";
 import type { NewUpstreamToken, PutBasis, StoredUpstreamTokens, UpstreamToken } from "./upstream-tokens.ts";
 
 /** All but what queries need is sealed: who could edit the token endpoint in clear could have refresh tokens sent to himself. */
@@ -195,7 +196,7 @@ export function upstreamTokens(
 
     async recordRejection(key, version, owner, at) {
       const since = clock.toDatabase(at);
-      const row = await database.write("upstream_token.note_refusal", async (tx) => {
+      const row = await database.write("upstream_token.record_rejection", async (tx) => {
         const noted = await tx
           .updateTable(table)
           .set({
@@ -290,36 +291,8 @@ export function upstreamTokens(
       return Promise.all((await macs.filter(table, rows)).map(decryptToken));
     },
 
-    async list({ userId, routeId }) {
-      const rows = await database.read("upstream_token.list_all", (db) => {
-        let query = db
-          .selectFrom(table)
-          .select([
-            "user_id",
-            "route_id",
-            "upstream",
-            "expires_at",
-            "refreshable",
-            "connected_at",
-            "updated_at",
-          ]);
-        if (userId !== undefined) query = query.where("user_id", "=", userId);
-        if (routeId !== undefined) query = query.where("route_id", "=", routeId);
-        return query.orderBy("user_id").orderBy("route_id").execute();
-      });
-      return rows.map((row) => ({
-        userId: row.user_id,
-        routeId: row.route_id,
-        upstream: row.upstream,
-        ...(row.expires_at && { expiresAt: clock.fromDatabase(row.expires_at) }),
-        refreshable: row.refreshable,
-        connectedAt: clock.fromDatabase(row.connected_at),
-        updatedAt: clock.fromDatabase(row.updated_at),
-      }));
-    },
-
     async recordUse(key) {
-      await database.writeAtOnce("upstream_token.note_use", (db) =>
+      await database.writeAtOnce("upstream_token.record_use", (db) =>
         db
           .updateTable(table)
           .set({ last_used_at: now })
@@ -329,57 +302,6 @@ export function upstreamTokens(
           .execute(),
       );
     },
-
-    async orphans(places, graceSeconds, limit) {
-      const rows = await database.write("upstream_token.orphans", async (tx) => {
-        const known = sql<boolean>`exists (
-          select from jsonb_array_elements(${JSON.stringify(places)}::jsonb) as place
-          where place->>'routeId' = route_id
-            and (place->>'upstream' = upstream or starts_with(upstream, rtrim(place->>'upstream', '/') || '/')))`;
-        await tx
-          .updateTable(table)
-          .set({ orphaned_at: null })
-          .where("orphaned_at", "is not", null)
-          .where(known)
-          .execute();
-        await tx
-          .updateTable(table)
-          .set({ orphaned_at: now })
-          .where("orphaned_at", "is", null)
-          .where((e) => e.not(known))
-          .execute();
-        return tx
-          .selectFrom(table)
-          .select(["user_id", "route_id", "upstream"])
-          .where("orphaned_at", "<=", sql<Date>`now() - ${graceSeconds} * interval '1 second'`)
-          .limit(limit)
-          .execute();
-      });
-      return rows.map((row) => ({ userId: row.user_id, routeId: row.route_id, upstream: row.upstream }));
-    },
-
-    async dueForRefresh(before, limit, lastPart = 1) {
-      const rows = await database.read("upstream_token.due_for_refresh", (db) =>
-        db
-          .selectFrom(table)
-          .select(["user_id", "route_id", "upstream", "version"])
-          .where("refreshable", "=", true)
-          .where("expires_at", "<", clock.toDatabase(before))
-          .where(sql<boolean>`expires_at - ${lastPart}::float8 * (expires_at - updated_at) <= now()`)
-          .where((e) => e.or([e("lease_until", "is", null), e("lease_until", "<=", now)]))
-          .where((e) => e.or([e("refresh_expires_at", "is", null), e("refresh_expires_at", ">", now)]))
-          // Those that still work first, soonest to expire first; then the dead, freshest first: old ones starve nobody.
-          .orderBy(sql`expires_at < now()`)
-          .orderBy(sql`abs(extract(epoch from expires_at - now()))`)
-          .limit(limit)
-          .execute(),
-      );
-      return rows.map((row) => ({
-        userId: row.user_id,
-        routeId: row.route_id,
-        upstream: row.upstream,
-        version: row.version,
-      }));
-    },
+    ...upstreamTokenQueries(database),
   };
 }

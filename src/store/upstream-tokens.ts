@@ -3,11 +3,11 @@ import type { AuditEvent } from "./audit-events.ts";
 import type { DisconnectScope } from "./disconnects.ts";
 import type { RequiredScopesTable } from "./upstream-demands.ts";
 
-/** A decrypted TI with all that is needed to use, refresh and revoke it. */
+/** A decrypted upstream token with everything required to use, refresh and revoke it. */
 export interface UpstreamToken extends ConnectionKey {
-  /** Grows with every write; drawn from one sequence, so never reused, not even after a disconnect and a new consent. */
+  /** Increases with every write; taken from one sequence, so never reused, not even after a disconnect and a new consent. */
   readonly version: number;
-  /** Issuer that gave it (or the token endpoint's origin where an explicit server has no issuer). */
+  /** The issuer (or the token endpoint's origin if a configured server has no issuer). */
   readonly issuer: string;
   readonly tokenEndpoint: string;
   readonly revocationEndpoint?: string;
@@ -15,46 +15,46 @@ export interface UpstreamToken extends ConnectionKey {
   readonly redirectUri?: string;
   readonly accessToken: string;
   readonly tokenType: "Bearer" | "DPoP";
-  /** Absent: used until the upstream refuses it. */
+  /** Absent: used until the upstream rejects it. */
   readonly expiresAt?: Date;
   readonly refreshToken?: string;
   readonly refreshExpiresAt?: Date;
   readonly scopes: readonly string[];
-  /** RFC 8707 resource it was asked for. */
+  /** RFC 8707 resource that it was requested for. */
   readonly resource?: string;
-  /** Private JWK a DPoP-bound token is bound to. */
+  /** Private JWK of a DPoP-bound token. */
   readonly dpopKey?: JsonWebKey;
   /** When the user consented; a refresh keeps it. */
   readonly connectedAt: Date;
   readonly updatedAt: Date;
-  /** To a few minutes; absent: not since it was made. */
+  /** Accurate to a few minutes; absent: never used. */
   readonly lastUsedAt?: Date;
-  /** Refreshes of this version that the server refused without saying why; absent: none. */
+  /** Refreshes of this version that the server rejected without a reason; absent: none. */
   readonly rejections?: RefreshRejections;
 }
 
 export interface RefreshRejections {
   readonly count: number;
-  /** The first one. */
+  /** Time of the first one. */
   readonly since: Date;
 }
 
 export type NewUpstreamToken = Omit<
   UpstreamToken,
-  "version" | "connectedAt" | "updatedAt" | "lastUsedAt" | "refusals"
+  "version" | "connectedAt" | "updatedAt" | "lastUsedAt" | "rejections"
 >;
 
-/** What was true of a person when they asked for a connection. */
+/** A person's state when they requested a connection. */
 export interface Standing {
-  /** As `UpstreamTokens.disconnects`. */
+  /** As returned by `UpstreamTokens.disconnects`. */
   readonly disconnects: readonly number[];
-  /** Whether the company's provider had signed the person in. */
+  /** Whether the person had a sign-in record. */
   readonly signedIn: boolean;
 }
 
-/** What was true before a token was obtained: who has disconnected, connected again or gone since keeps to that. */
+/** The state before a token was obtained: a later disconnect, reconnect or sign-out takes precedence over storing the token. */
 export interface PutBasis extends Standing {
-  /** Of the connection; absent: there was none; "any": whoever stores last wins. */
+  /** Of the connection; absent: there was none; "any": the last write wins. */
   readonly version?: number | "any";
 }
 
@@ -64,17 +64,17 @@ export type ConnectionSummary = ConnectionKey &
 
 export interface StoredUpstreamTokens extends RequiredScopesTable {
   find(key: ConnectionKey): Promise<UpstreamToken | undefined>;
-  /** Stores what a consent brought, over whatever was there; clears the demand. Returns the new version. */
+  /** Stores the token of a consent, replaces any existing one, and clears the required scopes. Returns the new version. */
   put(token: NewUpstreamToken, audit: AuditEvent): Promise<number>;
-  /** The same, unless something has changed since `basis`: undefined. */
+  /** The same, but returns undefined if something has changed since `basis`. */
   put(token: NewUpstreamToken, audit: AuditEvent, basis: PutBasis | undefined): Promise<number | undefined>;
-  /** The latest disconnects of the connection and of its whole route by this person: a number that was not there is a new one. */
+  /** This person's latest disconnects of the connection and of its whole route: a number that was not there before is a new one. */
   disconnects(key: ConnectionKey): Promise<readonly number[]>;
   /**
-   * Takes the refresh lease of exactly this version; false: somebody else holds it, or the version is gone. An owner may take its
-   * own again. `until` is read as a distance from this replica's clock and kept on the database's, so that a replica whose clock
-   * is off steals nothing.
-   * @param mayTakeOver whether a lease that has run out is free to take (true)
+   * Takes the refresh lease of exactly this version; false: another owner holds it, or the version is gone. An owner may renew its
+   * lease. `until` is converted from this replica's clock to the database's, so that a replica with a wrong clock does not steal a
+   * lease.
+   * @param mayTakeOver whether an expired lease may be taken (true)
    */
   takeLease(
     key: ConnectionKey,
@@ -84,26 +84,26 @@ export interface StoredUpstreamTokens extends RequiredScopesTable {
     mayTakeOver?: boolean,
   ): Promise<boolean>;
   releaseLease(key: ConnectionKey, version: number, owner: string): Promise<void>;
-  /** Counts a refresh that was refused without a reason, and releases the lease. Undefined: lease or version were lost. */
+  /** Counts a refresh that was rejected without a reason, and releases the lease. Undefined: the lease or the version is gone. */
   recordRejection(
     key: ConnectionKey,
     version: number,
     owner: string,
     at: Date,
   ): Promise<RefreshRejections | undefined>;
-  /** Writes a refreshed token only if version and lease owner still match. Returns the new version, undefined if lost. */
+  /** Writes a refreshed token if version and lease owner still match. Returns the new version; undefined if they do not match. */
   replace(
     token: NewUpstreamToken,
     version: number,
     owner: string,
     audit: AuditEvent,
   ): Promise<number | undefined>;
-  /** Deletes exactly this version (a refusal); false: another has been stored since. */
+  /** Deletes exactly this version (after a rejection); false: another one has been stored since. */
   deleteVersion(key: ConnectionKey, version: number, audit: AuditEvent): Promise<boolean>;
   /**
-   * Deletes the connection whatever its version; returns what was there, for revocation upstream.
-   * @param disconnected what its person, or an operator, means by it: tokens that were asked for before are not stored any more; absent:
-   * nobody did it
+   * Deletes the connection, whatever its version; returns the deleted token, for revocation upstream.
+   * @param disconnected scope of a disconnect by the person or an operator: tokens that were requested before are no longer stored;
+   * absent: not a disconnect
    */
   delete(
     key: ConnectionKey,
@@ -111,13 +111,14 @@ export interface StoredUpstreamTokens extends RequiredScopesTable {
     disconnected?: DisconnectScope,
   ): Promise<UpstreamToken | undefined>;
   listForUser(userId: string): Promise<UpstreamToken[]>;
-  /** What an operator may see of connections: nothing is decrypted. */
+  /** Connections as an operator may see them, without decrypting anything. */
   list(filter: { readonly userId?: string; readonly routeId?: string }): Promise<ConnectionSummary[]>;
-  /** Remembers that the connection was used just now. Neither a new version nor a change that others hear of. */
+  /** Records that the connection was used now, without a new version or a notification. */
   recordUse(key: ConnectionKey): Promise<void>;
   /**
-   * Connections to places, or below them, that no route has had for `graceSeconds`, as seen by every replica that asked meanwhile: one that
-   * still knows the route starts the time anew.
+   * Connections that belong to no route for `graceSeconds`, for every replica that called this in the meantime: a replica that still
+   * has the route restarts the time.
+   * @param places the routes of this replica; connections below them also belong to them
    */
   orphans(
     places: readonly Pick<ConnectionKey, "routeId" | "upstream">[],
@@ -125,8 +126,8 @@ export interface StoredUpstreamTokens extends RequiredScopesTable {
     limit: number,
   ): Promise<ConnectionKey[]>;
   /**
-   * Connections with a refresh token whose access token expires before `before` and that nobody leases.
-   * @param lastPart of its life that an access token must have reached (1: any), so that short ones are not refreshed all the time
+   * Connections with a refresh token whose access token expires before `before` and that are not leased.
+   * @param lastPart only tokens in this last fraction of their lifetime (1: any), so that short-lived ones are not refreshed constantly
    */
   dueForRefresh(
     before: Date,

@@ -5,15 +5,15 @@ import { hashedHandle } from "./hashed-handle.ts";
 export interface UsedValues {
   isTaken(kind: "logout_token", value: string): Promise<boolean>;
   /**
-   * Whether the value was new, which it is once across replicas: one conditional insert. Remembered until `expiresAt`.
-   * @param kind what keeps values of different purposes apart
+   * Whether the value is new, which is true once across replicas: one conditional insert. Remembered until `expiresAt`.
+   * @param kind separates values of different purposes
    */
   take(kind: "logout_token", value: string, expiresAt: Date): Promise<boolean>;
 }
 
 const table = "used_value";
 
-/** One-time values (`jti`), by their hash: whoever inserts one first, has used it. */
+/** One-time values (`jti`), by their hash: the first insert uses the value. */
 export function usedValues(database: Database): UsedValues {
   const { clock } = database;
   return {
@@ -35,7 +35,7 @@ export function usedValues(database: Database): UsedValues {
         db
           .insertInto(table)
           .values({ kind, name: hashedHandle(value), expires_at })
-          // What has expired, but was not removed yet, is as good as absent.
+          // An expired row that was not removed yet counts as absent.
           .onConflict((conflict) =>
             conflict
               .columns(["kind", "name"])

@@ -22,63 +22,69 @@ export function createMetrics(options: { readonly process?: boolean } = {}) {
     new Gauge({ name: `envoy_mcp_auth_${name}`, help, labelNames: [...labelNames], registers });
   const refreshes = counter(
     "upstream_token_refreshes_total",
-    "Upstream token refreshes and non-interactive token requests, by outcome.",
+    "Refreshes of upstream tokens and requests for upstream tokens without consent, by outcome.",
     ["outcome"],
   );
-  const configLoads = counter("config_loads_total", "Loads of the routes file, by outcome.", ["outcome"]);
-  // `increase` misses the first event of a new series.
-  for (const outcome of ["refreshed", "granted", "refused", "unavailable"]) refreshes.inc({ outcome }, 0);
-  for (const outcome of ["loaded", "refused"]) configLoads.inc({ outcome }, 0);
+  const configLoads = counter(
+    "config_loads_total",
+    "Loads of the routes file, by outcome (loaded, rejected).",
+    ["outcome"],
+  );
+  // `increase` does not see the first event of a series that was not there before.
+  for (const outcome of ["refreshed", "obtained", "rejected", "unavailable"]) refreshes.inc({ outcome }, 0);
+  for (const outcome of ["loaded", "rejected"]) configLoads.inc({ outcome }, 0);
   return {
     registry,
-    checks: counter("checks_total", "Checks answered, by decision, reason and route.", [
+    checks: counter("checks_total", "Authorization checks, by decision, reason and route.", [
       "decision",
       "reason",
       "route",
     ]),
     checkDuration: new Histogram({
       name: "envoy_mcp_auth_check_duration_seconds",
-      help: "Duration of checks, by decision.",
+      help: "Duration of an authorization check in seconds, by decision.",
       labelNames: ["decision"],
       buckets: seconds,
       registers,
     }),
-    cacheLookups: counter("cache_lookups_total", "Lookups in in-memory caches, by cache and result.", [
-      "cache",
-      "result",
-    ]),
+    cacheLookups: counter(
+      "cache_lookups_total",
+      "Lookups in an in-memory cache, by cache and result (hit, miss).",
+      ["cache", "result"],
+    ),
     upstreamOAuth: counter(
       "upstream_oauth_total",
       "Calls to upstreams' authorization servers, by step and outcome.",
       ["step", "outcome"],
     ),
     upstreamTokenRefreshes: refreshes,
-    consents: counter("consents_total", "Authorization flows, by kind (client, upstream) and outcome.", [
-      "kind",
-      "outcome",
-    ]),
+    consents: counter(
+      "consents_total",
+      "Authorization flows that ask for consent, by kind (client, upstream) and outcome.",
+      ["kind", "outcome"],
+    ),
     authorizationStepDuration: new Histogram({
       name: "envoy_mcp_auth_authorization_step_duration_seconds",
-      help: "Duration of the steps of an authorization flow, including the user's time, by step (login, consent, upstream) and outcome.",
+      help: "Duration of an authorization step in seconds, including the user's time, by step (login, consent, upstream) and outcome.",
       labelNames: ["step", "outcome"],
       buckets: humanSeconds,
       registers,
     }),
-    challenges: counter(
-      "upstream_challenges_total",
-      "Upstream 401 and 403 responses, by status and outcome.",
+    upstreamRejections: counter(
+      "upstream_rejections_total",
+      "Upstream 401 and 403 responses to an injected token, by status and outcome.",
       ["status", "outcome"],
     ),
     storeDuration: new Histogram({
       name: "envoy_mcp_auth_store_duration_seconds",
-      help: "Duration of store operations, by operation.",
+      help: "Duration of a database operation in seconds, by operation.",
       labelNames: ["operation"],
       buckets: seconds,
       registers,
     }),
     storeRowsRejected: counter(
       "store_rows_rejected_total",
-      "Stored rows whose integrity check failed, by table.",
+      "Stored rows rejected because this service did not write them or they were modified since, by table.",
       ["table"],
     ),
     storeListenerUp: gauge(
@@ -89,13 +95,13 @@ export function createMetrics(options: { readonly process?: boolean } = {}) {
     configLoads,
     configLastLoadSuccessful: gauge(
       "config_last_load_successful",
-      "1 if the last load of the routes file succeeded.",
+      "1 while the newest routes file is in use.",
       [],
     ),
-    routes: gauge("routes", "Routes in force, by source (file, database).", ["source"]),
-    routesRefused: gauge(
-      "routes_refused",
-      "Stored routes that are not in force because they conflict with the routes file.",
+    routes: gauge("routes", "Routes in use, by source (file, database).", ["source"]),
+    routesRejected: gauge(
+      "routes_rejected",
+      "Routes in the database that are not in use because they contradict the routes file.",
       [],
     ),
     limitsReached: counter("limits_reached_total", "Requests and entries that reached a limit, by limit.", [
@@ -103,14 +109,14 @@ export function createMetrics(options: { readonly process?: boolean } = {}) {
     ]),
     unauthenticatedCalls: counter(
       "unauthenticated_calls_total",
-      "Calls rejected because the peer did not prove that it is Envoy, or because their metadata was not signed by our check, by listener.",
+      "Calls rejected because the peer did not authenticate as Envoy or the metadata carries no valid proof of a check, by listener.",
       ["listener"],
     ),
     cacheEvictions: counter(
       "cache_evictions_total",
-      "Entries evicted from full in-memory caches, by cache.",
+      "Entries evicted from a full in-memory cache, by cache.",
       ["cache"],
     ),
-    errors: counter("errors_total", "Internal errors, by component and code.", ["room", "code"]),
+    errors: counter("errors_total", "Internal errors, by component and code.", ["component", "code"]),
   };
 }

@@ -1,4 +1,4 @@
-import type { Route } from "../model/route.ts";
+import { consentAuth, type Route, upstreamAuth } from "../model/route.ts";
 import type { FailureCode } from "./failures.ts";
 
 /**
@@ -6,20 +6,21 @@ import type { FailureCode } from "./failures.ts";
  * the routes file that help.
  */
 export function adviceFor(code: FailureCode, route: Route): string {
-  const kind = route.mcp.kind === "server" ? route.mcp.auth.type : undefined;
   switch (code) {
     case "discovery_failed":
       return (
         "The server names no authorization server. If it has one, set mcp.server.authorization_server_url to its issuer, " +
         "or mcp.server.upstream_oauth2.endpoint to its authorization and token URLs. " +
         "If it takes a key instead, set mcp.server.upstream_auth to api_key or headers" +
-        (kind === "none" ? "." : "; if it needs no OAuth at all, mcp.server.upstream_auth: none.")
+        (upstreamAuth(route)?.type === "none"
+          ? "."
+          : "; if it needs no OAuth at all, mcp.server.upstream_auth: none.")
       );
     case "not_an_mcp_server":
       return (
         `Set \`to\` to the URL of the MCP endpoint (it is ${route.upstream} now), or mcp.server.path to its path. ` +
         "If that is where it is, ask the server's owner why it does not answer there" +
-        (kind === "oauth"
+        (consentAuth(route)
           ? "; where it needs no token at all, mcp.server.upstream_auth: none says so without asking."
           : ".")
       );
@@ -33,14 +34,14 @@ export function adviceFor(code: FailureCode, route: Route): string {
         "The server does want a credential. Set mcp.server.upstream_auth to api_key or headers, or, if it uses OAuth, " +
         "remove upstream_auth so that its authorization server is discovered."
       );
-    case "credential_refused":
+    case "credential_rejected":
       return "Check name and value of the header in mcp.server.upstream_auth with the server's owner: it is wrong, or has expired.";
     case "token_endpoint_unusable":
       return (
         "Check the token URL: token_url of the route where it has one; else the token_endpoint in the authorization server's metadata, " +
         "whose owner has to correct it."
       );
-    case "redirect_refused":
+    case "redirect_not_followed":
       return (
         "Redirects are followed for metadata and within one host only. If the server has moved, set `to` (or mcp.server.authorization_server_url, " +
         "or token_url) to where it is now; if its metadata is on another host, ask its owner to serve it without a redirect, " +
@@ -91,17 +92,17 @@ export function adviceFor(code: FailureCode, route: Route): string {
         "The authorization server registers nobody by itself. Register a client there by hand, with the redirect URI that is " +
         "named above, and set mcp.server.upstream_oauth2.client_id and client_secret."
       );
-    case "registration_refused":
+    case "registration_rejected":
       return (
         "The authorization server refused to register us. Ask its owner whether this gateway may register, or register by hand " +
         "and set mcp.server.upstream_oauth2.client_id and client_secret."
       );
-    case "client_refused":
+    case "client_rejected":
       return "The authorization server does not know our client, or its secret has changed: check client_id and client_secret.";
-    case "token_refused":
+    case "token_request_rejected":
     case "token_invalid":
     case "response_invalid":
-    case "authorization_refused":
+    case "authorization_rejected":
       return "The authorization server refused. Check client_id, client_secret and scopes of this route with its owner.";
     case "rate_limited":
       return "The server asks us to slow down. Wait and try again.";
@@ -120,7 +121,7 @@ export function adviceFor(code: FailureCode, route: Route): string {
       return "The grant needs the person's sign-in token: it can only be tried by calling the route as that person.";
     case "route_unavailable":
       return "Set enabled: true on the route, or choose another one.";
-    case "consent_refused":
+    case "consent_denied":
     case "disconnected_during_authorization":
     case "state_missing":
     case "notice_needed":

@@ -1,3 +1,5 @@
+import { lookup } from "node:dns/promises";
+import { isIP } from "node:net";
 import type { AuthorizationServer } from "oauth4webapi";
 import type { RouteTable } from "../config/route-table.ts";
 import {
@@ -10,8 +12,17 @@ import {
   redirectUriByHand,
   upstreamClientBase,
 } from "../config/upstream-callback.ts";
-import type { Route } from "../model/route.ts";
+import { isPublicAddress } from "../egress/addresses.ts";
+import { consentAuth, type Route } from "../model/route.ts";
 import { chooseAuthMethod, clientKeyAlg } from "./client-authentication.ts";
+
+/** `auto`: a server on the internet can fetch our document only when the host's name leads to a public address. */
+export async function isPublicHost(host: string): Promise<boolean> {
+  const { hostname } = new URL(`https://${host}`);
+  if (isIP(hostname.replace(/^\[(.*)\]$/, "$1"))) return false;
+  const addresses = await lookup(hostname, { all: true }).catch(() => []);
+  return addresses.length > 0 && addresses.every(({ address }) => isPublicAddress(address));
+}
 
 /** Places of ours that an upstream's authorization server gets to know. */
 export interface ClientPlaces {
@@ -73,10 +84,9 @@ export function documentClientId(places: ClientPlaces, as: AuthorizationServer):
 }
 
 /** A route that may use our document: auto-discovered, and no client of its own. */
-export function mayUseDocument({ mcp, enabled }: Route): boolean {
-  return (
-    enabled && mcp.kind === "server" && mcp.auth.type === "oauth" && !mcp.auth.endpoint && !mcp.auth.clientId
-  );
+export function mayUseDocument(route: Route): boolean {
+  const auth = consentAuth(route);
+  return route.enabled && auth !== undefined && !auth.endpoint && !auth.clientId;
 }
 
 /**

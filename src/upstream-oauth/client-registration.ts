@@ -56,7 +56,7 @@ const able = ["client_secret_basic", "client_secret_post", "none", "private_key_
 /**
  * Registers us at an authorization server (RFC 7591).
  *
- * @throws UpstreamOAuthError `registration_refused`, `registration_unavailable`, `rate_limited`, `server_error`, `unreachable`.
+ * @throws UpstreamOAuthError `registration_rejected`, `registration_unavailable`, `rate_limited`, `server_error`, `unreachable`.
  */
 export async function registerClient(request: RegistrationRequest): Promise<ClientRegistration> {
   const { as, scopes } = request;
@@ -131,7 +131,7 @@ export async function renewRegistration(
     const now = await read(response, { ...request, as, asked: metadata, method, host, token });
     if (now.clientId !== found.clientId)
       throw new UpstreamOAuthError(
-        "registration_refused",
+        "registration_rejected",
         `the registration at ${host} is of another client`,
       );
     const notes: RegistrationNotes = {
@@ -244,7 +244,7 @@ function checkRegistered(
   host: string,
 ): void {
   const refuse = (what: string) => {
-    throw new UpstreamOAuthError("registration_refused", `the registration at ${host} ${what}`);
+    throw new UpstreamOAuthError("registration_rejected", `the registration at ${host} ${what}`);
   };
   const url = URL.parse(client.client_id);
   if (url && request.isOurs(url)) refuse("gives us the client id of another client of ours");
@@ -281,7 +281,7 @@ async function accepted(response: Response, host: string, token: string): Promis
   }
   if (!response.ok || error !== undefined) {
     throw new UpstreamOAuthError(
-      "registration_refused",
+      "registration_rejected",
       `${host} refused to register us (${[status, errorWord(error)].filter(Boolean).join(" ")}): register by hand and set upstream_oauth2.client_id`,
       { detail, error, status, server: host },
     );

@@ -1,15 +1,18 @@
-import { lookup } from "node:dns/promises";
-import { isIP } from "node:net";
 import type { AuthorizationServer } from "oauth4webapi";
 import type { CurrentRoutes } from "../config/route-table.ts";
 import { callbackHost, redirectUriByHand } from "../config/upstream-callback.ts";
-import { isPublicAddress } from "../egress/addresses.ts";
-import type { ClientAuthMethod, OAuthUpstreamAuth as OAuthConfig, Route } from "../model/route.ts";
+import {
+  type ClientAuthMethod,
+  type ConsentAuth,
+  consentAuth,
+  nonInteractiveAuth,
+  type Route,
+} from "../model/route.ts";
 import type { ClientRegistration } from "../store/client-registrations.ts";
 import type { Store } from "../store/store.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { boundedCache } from "../util/bounded-cache.ts";
-import { joined } from "../util/single-flight.ts";
+import { SingleFlight } from "../util/single-flight.ts";
 import {
   type AuthMethods,
   type ClientKeys,
@@ -22,6 +25,7 @@ import {
   clientPlaces,
   documentClientId,
   documentKind,
+  isPublicHost,
   mayUseDocument,
   publishedPlaces,
 } from "./client-metadata.ts";
@@ -53,7 +57,7 @@ export interface Clients {
    */
   forConsent(
     route: Route,
-    auth: OAuthConfig,
+    auth: ConsentAuth,
     server: UpstreamServer,
     asked: readonly string[],
     unfit?: UnfitClient,
@@ -109,7 +113,10 @@ export function createClients(deps: {
 
   const placeOf = (issuer: string, redirectUri: string) => `${issuer} ${redirectUri}`;
 
-  const renewOnce = joined<ClientRegistration | undefined>({ failureMs: renewalRestMs, failures: 1000 });
+  const renewOnce = new SingleFlight<ClientRegistration | undefined>({
+    failureMs: renewalRestMs,
+    failures: 1000,
+  });
   const trial = createRegistrationTrial({ routeFetch, authMethods, clientOf: fromRegistration });
   const isOurs = (url: URL) => deps.routes().hasHost(url.host);
 
@@ -179,7 +186,7 @@ export function createClients(deps: {
       return now;
     };
     try {
-      const now = await renewOnce(placeOf(issuer, redirectUri), () =>
+      const now = await renewOnce.run(placeOf(issuer, redirectUri), () =>
         store.clientRegistrations.renew(issuer, redirectUri, clientId, renew),
       );
       return now ?? (await store.clientRegistrations.find(issuer, redirectUri, true)) ?? found;
@@ -243,10 +250,10 @@ export function createClients(deps: {
       );
     },
     async known(route, { issuer, clientId, redirectUri }) {
-      const auth = route.mcp.kind === "server" ? route.mcp.auth : undefined;
-      if (auth?.type === "oauth" && auth.clientId === clientId) return configured(auth, clientId);
-      if (auth?.type === "client_credentials" || auth?.type === "token_exchange" || auth?.type === "id_jag")
-        return auth.clientId === clientId ? configuredClient(auth, { ownKey }) : undefined;
+      const consent = consentAuth(route);
+      if (consent?.clientId === clientId) return configured(consent, clientId);
+      const auth = nonInteractiveAuth(route);
+      if (auth) return auth.clientId === clientId ? configuredClient(auth, { ownKey }) : undefined;
       const kind = documentKind(deps.routes(), route, { clientId, redirectUri });
       if (kind)
         return documentClient(clientId, { confidentialClientId: kind === "public" ? undefined : clientId });
@@ -265,8 +272,7 @@ export function createClients(deps: {
       const lacking = scopes.filter((scope) => !registered.includes(scope));
       if (found?.clientId !== clientId) return found && lacking.length > 0 ? undefined : { registered };
       if (lacking.length === 0) return undefined;
-      const auth = route.mcp.kind === "server" ? route.mcp.auth : undefined;
-      const operators = auth?.type === "oauth" ? (auth.scopes ?? []) : [];
+      const operators = consentAuth(route)?.scopes ?? [];
       // One person's demand, and their browser says that it was refused: no more than so often at the others' expense.
       const demanded = !lacking.some((scope) => operators.includes(scope));
       if (demanded && outgrown.has(placeOf(issuer, redirectUri))) return undefined;
@@ -299,7 +305,7 @@ export function createClients(deps: {
     return { clientId, authMethod: confidential ? "private_key_jwt" : "none", source: "document", ownKey };
   }
 
-  function configured(auth: OAuthConfig, clientId: string, as?: AuthorizationServer): UpstreamClient {
+  function configured(auth: ConsentAuth, clientId: string, as?: AuthorizationServer): UpstreamClient {
     // Explicit endpoints name no issuer.
     const audience = auth.endpoint?.tokenUrl;
     return configuredClient({ ...auth, clientId }, { as, audience, ownKey });
@@ -340,12 +346,4 @@ function isDue(found: ClientRegistration): boolean {
   if (found.secretExpiresAt === undefined || !management) return false;
   const end = found.secretExpiresAt.getTime();
   return end - Date.now() < Math.max(60_000, (end - (registeredAt ?? end)) / 4);
-}
-
-/** `auto`: a server on the internet can fetch our document only when the host's name leads to a public address. */
-async function isPublicHost(host: string): Promise<boolean> {
-  const { hostname } = new URL(`https://${host}`);
-  if (isIP(hostname.replace(/^\[(.*)\]$/, "$1"))) return false;
-  const addresses = await lookup(hostname, { all: true }).catch(() => []);
-  return addresses.length > 0 && addresses.every(({ address }) => isPublicAddress(address));
 }

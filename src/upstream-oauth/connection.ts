@@ -1,6 +1,6 @@
 import { askedAt, endpointUrl, isBelowUpstream, saysWhere } from "../config/endpoint.ts";
 import type { ConnectionKey } from "../model/connection.ts";
-import type { Route } from "../model/route.ts";
+import { consentAuth, nonInteractiveAuth, type Route } from "../model/route.ts";
 import type { Store } from "../store/store.ts";
 import type { UpstreamToken } from "../store/upstream-tokens.ts";
 import { isAtUpstream, resourceCovers } from "./resource-metadata.ts";
@@ -13,7 +13,7 @@ const mostEndpoints = 8;
 
 /** The connection that a user's calls to a route go over; one that serves all of its endpoints, as a rule. */
 export function upstreamConnection(userId: string, route: Route): ConnectionKey {
-  const shared = route.mcp.kind === "server" && route.mcp.auth.type === "client_credentials";
+  const shared = nonInteractiveAuth(route)?.tokenOf === "service";
   return { userId: shared ? service : userId, routeId: route.id, upstream: route.upstream };
 }
 
@@ -42,9 +42,8 @@ const lastAsked = new WeakMap<object, { readonly route: Route; readonly serves: 
 
 function covers(token: Pick<UpstreamToken, "resource"> | undefined, route: Route): boolean {
   if (route.mcp.kind !== "server") return true;
-  const { auth } = route.mcp;
   // The operator says which resource it is, for all of the route.
-  if (auth.type === "oauth" && auth.authorizationUrlParams.resource !== undefined) return true;
+  if (consentAuth(route)?.authorizationUrlParams.resource !== undefined) return true;
   const usual = askedAt(route, undefined);
   const resource = token ? token.resource : saysWhere(usual) ? endpointUrl(usual) : undefined;
   if (resource === undefined || !isAtUpstream(route, resource)) return true;

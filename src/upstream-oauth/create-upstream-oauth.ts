@@ -1,9 +1,10 @@
 import { askedAt, endpointUrl } from "../config/endpoint.ts";
-import type { Route } from "../model/route.ts";
+import { consentAuth, type Route } from "../model/route.ts";
 import { createPersistence } from "../store/persistently.ts";
 import { boundedCache } from "../util/bounded-cache.ts";
-import { joined } from "../util/single-flight.ts";
-import { createConsent, scopesFor } from "./authorization-request.ts";
+import { SingleFlight } from "../util/single-flight.ts";
+import { AuthorizationCallbacks } from "./authorization-callback.ts";
+import { AuthorizationRequests, scopesFor } from "./authorization-request.ts";
 import { createAuthMethods } from "./client-authentication.ts";
 import { clientMetadataDocument } from "./client-metadata.ts";
 import { createClients } from "./clients.ts";
@@ -45,18 +46,19 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
   );
   const clients = createClients({ ...deps, routeFetch: routeFetch, authMethods });
   const parts = { ...deps, routeFetch: routeFetch, discovery, clients, authMethods, persistence };
-  const consent = createConsent(parts);
+  const requests = new AuthorizationRequests(parts);
+  const callbacks = new AuthorizationCallbacks(parts, requests);
   const needs = boundedCache<string, { readonly needed: boolean; readonly fault?: FailureCode }>(10_000, {
     ttl: neededTtlMs,
   });
-  const askOnce = joined<boolean>({ failureMs, failures: 10_000 });
+  const askOnce = new SingleFlight<boolean>({ failureMs, failures: 10_000 });
   const needKey = (route: Route) => `${route.id} ${endpointUrl(route)}`;
 
   /** Logs and counts a failure, once. */
   function failed(step: string, thrown: unknown, place: object): UpstreamOAuthError {
     const error = UpstreamOAuthError.from(thrown, step);
-    const { code, detail, error: theirs } = error;
-    logger.warn({ step, reason: code, theirs, detail, ...place }, error.message);
+    const { code, detail, error: upstreamError } = error;
+    logger.warn({ step, reason: code, upstreamError, detail, ...place }, error.message);
     metrics.upstreamOAuth.inc({ step, outcome: code });
     return error;
   }
@@ -66,7 +68,7 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
     async begin(request) {
       const { userId, route } = request;
       try {
-        const begun = await consent.begin(request);
+        const begun = await requests.begin(request);
         if ("notice" in begun) {
           const unshown = new UpstreamOAuthError("notice_needed", "the person must be asked first");
           return { ...unshown.toFailure(), notice: begun.notice };
@@ -81,7 +83,7 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
 
     async notice(userId, route) {
       try {
-        return await consent.notice(userId, route);
+        return await requests.notice(userId, route);
       } catch (thrown) {
         failed("notice", thrown, { userId, route: route.id });
         return undefined;
@@ -92,13 +94,19 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
       const { userId } = callback;
       let pending: PendingConsent | undefined;
       try {
-        pending = await consent.claim(callback);
-        const again = await consent.redeem(pending, callback.params);
+        pending = await callbacks.claim(callback);
+        const again = await callbacks.redeem(pending, callback.params);
         const { routeId, returnTo, popup } = pending;
         if (again) {
           const { because, location, state } = again;
           logger.info(
-            { issuer: pending.issuer, userId, route: routeId, reason: because.code, theirs: because.error },
+            {
+              issuer: pending.issuer,
+              userId,
+              route: routeId,
+              reason: because.code,
+              upstreamError: because.error,
+            },
             "our client at a server has ended, or its registration been outgrown: the person is sent there once more",
           );
           metrics.upstreamOAuth.inc({ step: "finish", outcome: because.code });
@@ -111,11 +119,11 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
         return { ok: true, routeId, returnTo, popup };
       } catch (thrown) {
         const error = failed("finish", thrown, { userId, route: pending?.routeId });
-        const outcome = error.code === "consent_refused" ? "refused" : "failed";
+        const outcome = error.code === "consent_denied" ? "denied" : "failed";
         metrics.consents.inc({ kind: "upstream", outcome });
-        if (pending && error.code === "consent_refused") {
+        if (pending && error.code === "consent_denied") {
           await store.audit({
-            action: "consent.refused",
+            action: "consent.denied",
             userId,
             routeId: pending.routeId,
             upstream: pending.upstream,
@@ -140,12 +148,12 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
     async grant(route, subject) {
       try {
         const token = await obtainNonInteractive(parts, route, subject);
-        succeeded("grant");
-        return { kind: "granted", token };
+        succeeded("obtain");
+        return { kind: "obtained", token };
       } catch (thrown) {
-        const error = failed("grant", thrown, { userId: subject.userId, route: route.id });
-        const lasting = ["token_refused", "sign_in_token_missing"].includes(error.code);
-        if (lasting) return { kind: "refused", reason: error.word };
+        const error = failed("obtain", thrown, { userId: subject.userId, route: route.id });
+        const lasting = ["token_request_rejected", "sign_in_token_missing"].includes(error.code);
+        if (lasting) return { kind: "rejected", reason: error.word };
         return {
           kind: "unavailable",
           retryAfterSeconds: error.retryAfterSeconds ?? (error.toFailure().retryable ? 5 : 60),
@@ -166,13 +174,13 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
     },
 
     needed(route) {
-      const auth = route.mcp.kind === "server" ? route.mcp.auth : undefined;
-      if (auth?.type !== "oauth") return false;
+      const auth = consentAuth(route);
+      if (auth === undefined) return false;
       if (auth.endpoint || auth.clientId) return true;
       const key = needKey(route);
       const known = needs.get(key);
       if (known) return known.needed;
-      return askOnce(key, async () => {
+      return askOnce.run(key, async () => {
         try {
           const need = await discovery.needed(route);
           if (need.kind === "unknown") {
@@ -184,7 +192,7 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
             metrics.upstreamOAuth.inc({ step: "discovery", outcome: "unknown" });
             // Envoy turns each redirect that answers a call into 502. Any other answer may be a passing one, or to this request only.
             const code = codeOfUnknown(status);
-            const fault = code === "redirect_refused" ? code : undefined;
+            const fault = code === "redirect_not_followed" ? code : undefined;
             needs.set(key, { needed: false, fault }, { ttl: unknownTtlMs });
             return false;
           }
@@ -224,8 +232,8 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
       const planned = { ...parts, routes: () => table };
       const fresh = createDiscovery({ ...planned, cache: createMetadataCache({ entries }) });
       const found = await doctor({ ...planned, discovery: fresh }, route, () => {});
-      const auth = route.mcp.kind === "server" ? route.mcp.auth : undefined;
-      if (!found.ok || !found.needed || auth?.type !== "oauth" || auth.endpoint) return found;
+      const auth = consentAuth(route);
+      if (!found.ok || !found.needed || auth === undefined || auth.endpoint) return found;
       try {
         const { authorizationServerUrl } = auth;
         const server = await fresh.server(route, { authorizationServerUrl });

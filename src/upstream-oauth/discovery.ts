@@ -1,12 +1,12 @@
-import { setTimeout as delay } from "node:timers/promises";
 import type { AuthorizationServer } from "oauth4webapi";
 import { endpointUrl, listedPath, possibleEndpoints, saysWhere } from "../config/endpoint.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
-import { SafeFetchError } from "../egress/safe-fetch-error.ts";
+import { SafeFetchError } from "../egress/errors.ts";
 import type { Route } from "../model/route.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { boundedCache } from "../util/bounded-cache.ts";
-import { joined } from "../util/single-flight.ts";
+import { withDeadline } from "../util/deadline.ts";
+import { SingleFlight } from "../util/single-flight.ts";
 import { UpstreamOAuthError } from "./errors.ts";
 import { readStreamAnswer, streamHeaders, takesNoPost } from "./legacy-stream.ts";
 import { discoveryHeaders, failureMs, type MetadataCache } from "./metadata-cache.ts";
@@ -78,9 +78,9 @@ export function createDiscovery(deps: {
   /** Found paths by route and upstream, and until when (ms) they are given without asking. */
   const paths = boundedCache<string, { readonly path: string; readonly freshUntil: number }>(10_000);
   const placeOf = ({ id, upstream }: Route) => `${id} ${upstream}`;
-  const locateOnce = joined<string>({ failureMs, failures: 10_000 });
+  const locateOnce = new SingleFlight<string>({ failureMs, failures: 10_000 });
 
-  const once = joined<Probed & { readonly status: number }>({ failureMs, failures: 10_000 });
+  const once = new SingleFlight<Probed & { readonly status: number }>({ failureMs, failures: 10_000 });
   const ping = {
     method: "POST",
     headers: {
@@ -114,7 +114,7 @@ export function createDiscovery(deps: {
   async function probe({ route, onStep }: Look): Promise<Probed> {
     const url = endpointUrl(route);
     try {
-      const probed = await once(`${route.id} ${url}`, () => askWithoutToken(route));
+      const probed = await once.run(`${route.id} ${url}`, () => askWithoutToken(route));
       const { meaning, finding, status, opensStream } = probed;
       onStep({ name: "upstream", url, status, ok: meaning !== "unknown", finding, opensStream });
       return probed;
@@ -179,7 +179,7 @@ export function createDiscovery(deps: {
   }
 
   function locate(route: Route): Promise<string> {
-    return locateOnce(placeOf(route), async () => {
+    return locateOnce.run(placeOf(route), async () => {
       const { look } = await located({ route, onStep: () => {} });
       return paths.get(placeOf(route))?.path ?? look.route.askedPath ?? "";
     });
@@ -282,8 +282,8 @@ export function createDiscovery(deps: {
       const known = paths.get(placeOf(route));
       if (known === undefined) return locate(route);
       if (known.freshUntil > Date.now()) return known.path;
-      const given = delay(askingAgainMs, known.path, { ref: false });
-      return Promise.race([locate(route).catch(() => known.path), given]);
+      const located = locate(route).catch(() => known.path);
+      return withDeadline(located, askingAgainMs, () => known.path);
     },
     forget: (route) => void paths.delete(placeOf(route)),
     async metadata(route, issuer, onStep = () => {}) {

@@ -1,15 +1,13 @@
-import { readFile } from "node:fs/promises";
 import type { AuthorizationServer } from "oauth4webapi";
 import { endpointUrl, possibleEndpoints } from "../config/endpoint.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
-import { identityProviderOf } from "../config/sign-in-providers.ts";
 import { redirectUriByHand } from "../config/upstream-callback.ts";
-import type {
-  ClientCredentialsAuth,
-  OAuthUpstreamAuth as OAuthConfig,
-  Route,
-  TokenExchangeAuth,
-  UpstreamAuth,
+import {
+  type ConsentAuth,
+  consentAuth,
+  type NonInteractiveAuth,
+  type Route,
+  upstreamAuth,
 } from "../model/route.ts";
 import type { Store } from "../store/store.ts";
 import { clientAuth, configuredClient } from "./client-authentication.ts";
@@ -19,6 +17,7 @@ import type { Discovery } from "./discovery.ts";
 import { UpstreamOAuthError } from "./errors.ts";
 import type { FailureCode } from "./failures.ts";
 import { checkIssuer, checkNamedIssuer } from "./issuers.ts";
+import { grantOf } from "./non-interactive/non-interactive.ts";
 import { openSession, openStream, setHeaders } from "./open-session.ts";
 import { codeOfUnknown } from "./probe.ts";
 import type { RouteFetch } from "./route-fetch.ts";
@@ -36,7 +35,6 @@ interface DoctorDeps {
 type OnStep = (step: DiscoveryStep) => void;
 type Found = Extract<Outcome, { ok: true }>;
 /** Kinds whose tokens are granted without consent. */
-type Granted = Extract<UpstreamAuth, { type: "client_credentials" | "token_exchange" | "id_jag" }>;
 
 /**
  * Goes through what a call, or a consent, on this route would do, as far as that leaves nothing behind, and says what each step found.
@@ -65,44 +63,46 @@ export async function doctor(deps: DoctorDeps, route: Route, onStep: OnStep): Pr
   }
 }
 
-function inWords({ needed, issuer }: Found, { mcp }: Route): string {
+function inWords({ needed, issuer }: Found, route: Route): string {
   if (!needed) return "the upstream asks for no token: callers reach it without one";
-  const person = mcp.kind === "server" && mcp.auth.type === "oauth";
-  return person ? "a person who connects is sent to this server" : `tokens are asked for at ${issuer}`;
+  return consentAuth(route)
+    ? "a person who connects is sent to this server"
+    : `tokens are asked for at ${issuer}`;
 }
 
 async function examine(deps: DoctorDeps, route: Route, onStep: OnStep): Promise<Found> {
-  const auth = route.mcp.kind === "server" ? route.mcp.auth : undefined;
-  switch (auth?.type) {
+  const auth = upstreamAuth(route);
+  switch (auth?.mode) {
     case undefined:
       return { ok: true, needed: false, scopes: [] };
-    case "none":
-      await openSession(deps, route, onStep, {}, "credential_missing");
-      return { ok: true, needed: false, scopes: [] };
-    case "api_key":
-    case "headers": {
-      const headers = auth.type === "api_key" ? { [auth.header]: auth.value } : auth.headers;
-      await openSession(deps, route, onStep, headers, "credential_refused");
+    case "static": {
+      const without = auth.headers.length === 0 ? "credential_missing" : "credential_rejected";
+      await openSession(deps, route, onStep, Object.fromEntries(auth.headers), without);
       return { ok: true, needed: false, scopes: [] };
     }
-    case "client_credentials":
-    case "token_exchange":
-    case "id_jag":
-      return granted(deps, route, auth, onStep);
-    case "oauth":
+    case "non_interactive":
+      return nonInteractive(deps, route, auth, onStep);
+    case "consent":
       return consented(deps, route, auth, onStep);
+    default:
+      return auth satisfies never;
   }
 }
 
-/** Tokens without a person's consent: is there a server to ask, and can we prove who we are? */
-async function granted(deps: DoctorDeps, route: Route, auth: Granted, onStep: OnStep): Promise<Found> {
-  await checkOwnProof(auth);
-  const tokenUrl = auth.type === "id_jag" ? undefined : auth.tokenUrl;
-  const server =
-    auth.type === "token_exchange" || tokenUrl !== undefined
-      ? undefined
-      : await serverOf(deps, route, auth, onStep);
-  if (auth.type === "id_jag") await checkIdentityProvider(deps, route, auth, onStep);
+/** Tokens without a person's consent: is there a server to ask, and can we authenticate to it? */
+async function nonInteractive(
+  deps: DoctorDeps,
+  route: Route,
+  auth: NonInteractiveAuth,
+  onStep: OnStep,
+): Promise<Found> {
+  await checkOwnKey(auth);
+  const { tokenUrl } = auth;
+  const server = tokenUrl === undefined ? await serverOf(deps, route, auth, onStep) : undefined;
+  await grantOf(auth).check?.(deps, route, auth.settings, {
+    onStep,
+    checkTokenEndpoint: (url) => checkTokenEndpoint(deps, route, url, onStep),
+  });
   const url = tokenUrl ?? server?.as.token_endpoint;
   if (url === undefined)
     throw new UpstreamOAuthError("metadata_invalid", `${server?.as.issuer} has no token endpoint`);
@@ -120,7 +120,7 @@ async function granted(deps: DoctorDeps, route: Route, auth: Granted, onStep: On
 async function serverOf(
   { discovery, routes }: DoctorDeps,
   route: Route,
-  auth: Exclude<Granted, TokenExchangeAuth>,
+  auth: NonInteractiveAuth,
   onStep: OnStep,
 ): Promise<UpstreamServer> {
   const { authorizationServerUrl } = auth;
@@ -130,44 +130,17 @@ async function serverOf(
   return server;
 }
 
-/** A key that cannot be read, or a file that is not there, would show at the first call only. */
-async function checkOwnProof(auth: Granted): Promise<void> {
-  if (auth.privateKey !== undefined) {
-    const ownKey = () => {
-      throw new UpstreamOAuthError("key_unusable", "the route has no private_key");
-    };
-    await clientAuth(configuredClient(auth, { ownKey }), "private_key_jwt");
-  }
-  const file = (auth as Partial<ClientCredentialsAuth>).workloadIdentityFile;
-  if (file === undefined) return;
-  await readFile(file).catch((cause: unknown) => {
-    throw new UpstreamOAuthError("key_unusable", `the workload identity file ${file} cannot be read`, {
-      cause,
-    });
-  });
-}
-
-/** The company's provider, which gives the assertion. */
-async function checkIdentityProvider(
-  deps: DoctorDeps,
-  route: Route,
-  auth: Extract<UpstreamAuth, { type: "id_jag" }>,
-  onStep: OnStep,
-): Promise<void> {
-  if (auth.idpTokenUrl !== undefined) {
-    await checkTokenEndpoint(deps, route, auth.idpTokenUrl, onStep);
-    return;
-  }
-  const provider = identityProviderOf(deps.routes().config, auth);
-  if (!provider) return;
-  const { token_endpoint: url } = await deps.discovery.metadata(route, provider.issuer, onStep);
-  if (url === undefined)
-    throw new UpstreamOAuthError("metadata_invalid", `${provider.issuer} has no token endpoint`);
-  await checkTokenEndpoint(deps, route, url, onStep);
+/** A key that cannot be read would show at the first call only. */
+async function checkOwnKey(auth: NonInteractiveAuth): Promise<void> {
+  if (auth.privateKey === undefined) return;
+  const ownKey = () => {
+    throw new UpstreamOAuthError("key_unusable", "the route has no private_key");
+  };
+  await clientAuth(configuredClient(auth, { ownKey }), "private_key_jwt");
 }
 
 /** What a person's connection rests on. */
-async function consented(deps: DoctorDeps, route: Route, auth: OAuthConfig, onStep: OnStep): Promise<Found> {
+async function consented(deps: DoctorDeps, route: Route, auth: ConsentAuth, onStep: OnStep): Promise<Found> {
   if (auth.endpoint) {
     await askWithoutToken(deps, route, onStep);
     await checkTokenEndpoint(deps, route, auth.endpoint.tokenUrl, onStep);
@@ -248,7 +221,7 @@ async function askWithoutToken(deps: DoctorDeps, route: Route, onStep: OnStep): 
 async function checkClient(
   deps: DoctorDeps,
   route: Route,
-  auth: OAuthConfig,
+  auth: ConsentAuth,
   server: UpstreamServer,
   onStep: OnStep,
 ): Promise<void> {

@@ -1,4 +1,4 @@
-import { SafeFetchError } from "../egress/safe-fetch-error.ts";
+import { SafeFetchError } from "../egress/errors.ts";
 import {
   errorWord,
   type FailureCode,
@@ -37,8 +37,8 @@ function codeOf({ code }: SafeFetchError): FailureCode {
     case "dns_failed":
     case "tls_failed":
       return "unreachable";
-    case "redirect_refused":
-      return "redirect_refused";
+    case "redirect_not_followed":
+      return "redirect_not_followed";
     case "too_large":
       return "response_too_large";
     case "bad_url":
@@ -107,7 +107,7 @@ export class UpstreamOAuthError extends Error {
   toFailure(): UpstreamFailure {
     const retryable = isPassing(this.code);
     let oauthError: OAuthErrorCode = retryable ? "temporarily_unavailable" : "server_error";
-    if (this.code === "consent_refused" || this.code === "disconnected_during_authorization")
+    if (this.code === "consent_denied" || this.code === "disconnected_during_authorization")
       oauthError = "access_denied";
     if (this.code.startsWith("state_") || this.code === "route_unavailable") oauthError = "invalid_request";
     const { server, status, cause } = this;

@@ -10,9 +10,9 @@ export type FailureCode =
   | "state_of_other_server"
   | "state_unknown"
   /** The person refused at the upstream's authorization server. */
-  | "consent_refused"
+  | "consent_denied"
   /** That server answered the authorization request with another error. */
-  | "authorization_refused"
+  | "authorization_rejected"
   /** RFC 9207. */
   | "issuer_mismatch"
   /** The upstream names another authorization server than the one that configured credentials belong to. */
@@ -28,7 +28,7 @@ export type FailureCode =
   /** The stream of a legacy HTTP+SSE server sends clients to another host, or to a path of another route. */
   | "upstream_endpoint_elsewhere"
   /** The upstream refuses the key or the headers of the routes file. */
-  | "credential_refused"
+  | "credential_rejected"
   /** The upstream asks for a credential, and the route has none (`upstream_auth: none`). */
   | "credential_missing"
   | "resource_mismatch"
@@ -36,16 +36,16 @@ export type FailureCode =
   | "metadata_domain_not_allowed"
   | "endpoint_not_allowed"
   /** A redirect where none is followed. */
-  | "redirect_refused"
+  | "redirect_not_followed"
   /** An answer above `upstream_oauth.max_response_bytes`. */
   | "response_too_large"
   | "pkce_not_supported"
   | "registration_unavailable"
-  | "registration_refused"
-  | "client_refused"
+  | "registration_rejected"
+  | "client_rejected"
   /** Nothing takes token requests at the URL that metadata, or the routes file, names. */
   | "token_endpoint_unusable"
-  | "token_refused"
+  | "token_request_rejected"
   | "token_invalid"
   | "rate_limited"
   | "server_error"
@@ -69,8 +69,8 @@ export const failureWords: Readonly<Record<FailureCode, string>> = {
   state_of_other_user: "somebody else is signed in now than when it was begun",
   state_of_other_server: "the answer came from another authorization server than the one that was asked",
   state_unknown: "the authorization has been used already, or took too long",
-  consent_refused: "access was not granted there",
-  authorization_refused: "its authorization page answered with an error",
+  consent_denied: "access was not granted there",
+  authorization_rejected: "its authorization page answered with an error",
   issuer_mismatch:
     "its authorization server names itself otherwise than the server names it (RFC 8414, RFC 9207)",
   issuer_changed: "it names another authorization server than the one that its client is registered at",
@@ -81,20 +81,20 @@ export const failureWords: Readonly<Record<FailureCode, string>> = {
     "it asks for a token and publishes no usable OAuth metadata; perhaps it does not use OAuth at all",
   not_an_mcp_server: "what answers at its address is not an MCP server",
   upstream_endpoint_elsewhere: "it sends its clients' messages to another address than its own",
-  credential_refused: "it refuses the credential that is configured for it",
+  credential_rejected: "it refuses the credential that is configured for it",
   credential_missing: "it asks for a credential, and none is configured for it",
   resource_mismatch: "its metadata is of another address than the one configured here",
   metadata_invalid: "the metadata of its authorization server lacks what is needed",
   metadata_domain_not_allowed: "its authorization server is not among those that are allowed here",
   endpoint_not_allowed: "its metadata points to an address that may not be asked from here",
-  redirect_refused: "it redirects where no redirect is followed",
+  redirect_not_followed: "it redirects where no redirect is followed",
   response_too_large: "its metadata is too large",
   pkce_not_supported: "its authorization server does not list PKCE with S256",
   registration_unavailable: "its authorization server registers no clients, and none is configured here",
-  registration_refused: "its authorization server refused to register this gateway",
-  client_refused: "its authorization server does not accept this gateway's client",
+  registration_rejected: "its authorization server refused to register this gateway",
+  client_rejected: "its authorization server does not accept this gateway's client",
   token_endpoint_unusable: "the token endpoint of its authorization server is not there",
-  token_refused: "its authorization server refused to give a token",
+  token_request_rejected: "its authorization server refused to give a token",
   token_invalid: "its authorization server gave no usable token",
   rate_limited: "its authorization server asks to slow down; try again later",
   server_error: "it, or its authorization server, failed; try again later",
@@ -161,12 +161,13 @@ export function readUpstreamAnswer(query: Readonly<Record<string, unknown>>): Up
 /** What the operator of this gateway can do where trying again does not help; for an engineer who has the client's log only. */
 const remedies: Partial<Readonly<Record<FailureCode, string>>> = {
   registration_unavailable: byHand(),
-  registration_refused: byHand(),
-  client_refused:
+  registration_rejected: byHand(),
+  client_rejected:
     "the operator of this gateway checks mcp.server.upstream_oauth2.client_id and client_secret",
-  authorization_refused:
+  authorization_rejected:
     "the operator of this gateway checks the scopes, the client and its redirect URI at that server",
-  token_refused: "the operator of this gateway checks the client and its redirect URI at that server",
+  token_request_rejected:
+    "the operator of this gateway checks the client and its redirect URI at that server",
   discovery_failed: doctor(),
   not_an_mcp_server: doctor(),
   upstream_endpoint_elsewhere: doctor(),

@@ -2,7 +2,7 @@ import type { AuthorizationServer } from "oauth4webapi";
 import { parse } from "tldts";
 import type { Config } from "../config/config.ts";
 import { askedAt } from "../config/endpoint.ts";
-import type { OAuthUpstreamAuth as OAuthConfig, Route, UpstreamAuth } from "../model/route.ts";
+import type { ConsentAuth, Route, UpstreamAuth } from "../model/route.ts";
 import type { RouteIssuer } from "../store/issuers.ts";
 import type { Store } from "../store/store.ts";
 import type { Discovery } from "./discovery.ts";
@@ -32,7 +32,7 @@ function alike(one: string, other: string, otherwise: (url: URL) => string): boo
 }
 
 /** What the operator says of a route's authorization server. */
-type Named = Pick<OAuthConfig, "endpoint" | "authorizationServerUrl">;
+type Named = Pick<ConsentAuth, "endpoint" | "authorizationServerUrl">;
 type Endpoints = Pick<AuthorizationServer, "issuer" | "authorization_endpoint" | "token_endpoint"> & {
   /** As in `UpstreamServer`. */
   readonly named?: string;
@@ -125,27 +125,21 @@ function hasServer({ mcp, upstream }: Route, owner: string): boolean {
 function serversOf(
   auth: UpstreamAuth,
 ): { issuer?: string; endpoints?: readonly string[]; discovered: boolean } | undefined {
-  switch (auth.type) {
-    case "oauth":
+  switch (auth.mode) {
+    case "consent":
       return auth.endpoint
         ? { endpoints: [auth.endpoint.authUrl, auth.endpoint.tokenUrl], discovered: false }
         : { issuer: auth.authorizationServerUrl, discovered: true };
-    case "client_credentials":
-      return auth.tokenUrl === undefined
-        ? { issuer: auth.authorizationServerUrl, discovered: true }
-        : { endpoints: [auth.tokenUrl], discovered: false };
-    case "id_jag":
-      return {
-        issuer: auth.authorizationServerUrl,
-        endpoints: auth.idpTokenUrl === undefined ? [] : [auth.idpTokenUrl],
-        discovered: true,
-      };
-    case "token_exchange":
-      return { endpoints: [auth.tokenUrl], discovered: false };
-    case "none":
-    case "api_key":
-    case "headers":
+    case "non_interactive": {
+      const { tokenUrl, authorizationServerUrl: issuer, otherEndpoints } = auth;
+      return tokenUrl === undefined
+        ? { issuer, endpoints: otherEndpoints, discovered: true }
+        : { endpoints: [tokenUrl, ...otherEndpoints], discovered: false };
+    }
+    case "static":
       return undefined;
+    default:
+      return auth satisfies never;
   }
 }
 
@@ -184,7 +178,7 @@ export async function knownAt(
 export async function claimIssuer(
   { config, store }: { readonly config: Config; readonly store: Pick<Store, "routeIssuers"> },
   route: Route,
-  auth: Pick<OAuthConfig, "endpoint" | "authorizationServerUrl">,
+  auth: Pick<ConsentAuth, "endpoint" | "authorizationServerUrl">,
   issuer: string,
   agreed = false,
 ): Promise<{ undo(): Promise<void> }> {

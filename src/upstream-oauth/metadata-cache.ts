@@ -1,5 +1,5 @@
 import { boundedCache } from "../util/bounded-cache.ts";
-import { joined } from "../util/single-flight.ts";
+import { SingleFlight } from "../util/single-flight.ts";
 import { readJsonObject } from "./json.ts";
 
 /** A metadata document as fetched; `json` only where it succeeded, with a JSON object. */
@@ -50,7 +50,7 @@ export function createMetadataCache(options: {
       if (reason === "evict") options.onEvict?.();
     },
   });
-  const once = joined<Entry>({ failureMs, failures: options.entries });
+  const once = new SingleFlight<Entry>({ failureMs, failures: options.entries });
 
   async function load(
     key: string,
@@ -88,7 +88,7 @@ export function createMetadataCache(options: {
       const fresh = old !== undefined && old.freshUntil > Date.now();
       options.onLookup?.(fresh ? "hit" : "miss");
       if (fresh) return Promise.resolve(old);
-      return once(key, () => load(key, url, call, old));
+      return once.run(key, () => load(key, url, call, old));
     },
     forget(scope) {
       // A copy: setting an entry moves it to where the iteration is headed, which would then never end.

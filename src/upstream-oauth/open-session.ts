@@ -1,6 +1,6 @@
 import { endpointUrl, possibleEndpoints } from "../config/endpoint.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
-import { SafeFetchError } from "../egress/safe-fetch-error.ts";
+import { SafeFetchError } from "../egress/errors.ts";
 import type { Route } from "../model/route.ts";
 import { UpstreamOAuthError } from "./errors.ts";
 import type { FailureCode } from "./failures.ts";
@@ -33,7 +33,7 @@ export async function openSession(...[deps, route, ...how]: Parameters<typeof in
   await initialize(deps, first, ...how).catch(async (error: unknown) => {
     if (!second || !isOf(error, "not_an_mcp_server")) throw error;
     await initialize(deps, second, ...how).catch((other: unknown) => {
-      const isThere = isOf(other, "credential_missing", "credential_refused", "upstream_endpoint_elsewhere");
+      const isThere = isOf(other, "credential_missing", "credential_rejected", "upstream_endpoint_elsewhere");
       throw isThere ? other : error;
     });
   });
@@ -87,12 +87,12 @@ async function initialize(
   let { finding } = answer;
   const refuse = (status: number, url = step.url) => {
     const which =
-      refused === "credential_refused" ? "the credential of the routes file" : "a call without one";
+      refused === "credential_rejected" ? "the credential of the routes file" : "a call without one";
     const words = `refuses ${which} (${status})`;
     onStep({ ...step, url, status, ok: false, finding: words });
     const asks = `the upstream asks for a credential (${status}), and the route sends none`;
     const refuses = `the upstream refuses the credential of the routes file (${status})`;
-    return new UpstreamOAuthError(refused, refused === "credential_refused" ? refuses : asks);
+    return new UpstreamOAuthError(refused, refused === "credential_rejected" ? refuses : asks);
   };
   if (meaning === "token_wanted" || status === 403) throw refuse(status);
   if (takesNoPost(status)) {

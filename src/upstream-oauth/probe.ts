@@ -1,5 +1,5 @@
 import { sameHost } from "../config/upstream-urls.ts";
-import { SafeFetchError } from "../egress/safe-fetch-error.ts";
+import { SafeFetchError } from "../egress/errors.ts";
 import type { Route } from "../model/route.ts";
 import type { FailureCode } from "./failures.ts";
 import type { UpstreamChallenge } from "./www-authenticate.ts";
@@ -72,7 +72,7 @@ export function codeOfUnknown(status: number | undefined): FailureCode {
   if (status === undefined) return "unreachable";
   if (status === 429) return "rate_limited";
   if (status >= 500) return "server_error";
-  return status >= 300 && status < 400 ? "redirect_refused" : "not_an_mcp_server";
+  return status >= 300 && status < 400 ? "redirect_not_followed" : "not_an_mcp_server";
 }
 
 /** An answer of a route's upstream, perhaps from another of its URLs than the one asked. */
@@ -86,7 +86,7 @@ const mostRedirects = 3;
  * scheme), the same request goes there, always to the origin that was asked. The method stays: it is the endpoint's answer that is
  * wanted.
  *
- * @throws SafeFetchError `redirect_refused` with what to write as `to`, and whatever `send` throws.
+ * @throws SafeFetchError `redirect_not_followed` with what to write as `to`, and whatever `send` throws.
  */
 export async function followOwnRedirects(
   send: typeof globalThis.fetch,
@@ -102,20 +102,20 @@ export async function followOwnRedirects(
       const response = await send(url, init);
       return redirects === 0 ? response : Object.assign(response, { redirectedTo: url });
     } catch (error) {
-      if (!(error instanceof SafeFetchError) || error.code !== "redirect_refused") throw error;
+      if (!(error instanceof SafeFetchError) || error.code !== "redirect_not_followed") throw error;
       const target = URL.parse(error.location ?? "");
       const { status } = error;
       if (target === null || !own.some((one) => sameHost(target, one))) {
         const place = target?.host ? `to ${target.host}` : "elsewhere";
         throw new SafeFetchError(
-          "redirect_refused",
+          "redirect_not_followed",
           `${host} redirects ${place} (${status}), which is not its own host: write the URL that answers without a redirect as \`to\``,
           { cause: error, location: error.location, status, server: host },
         );
       }
       if (redirects === mostRedirects)
         throw new SafeFetchError(
-          "redirect_refused",
+          "redirect_not_followed",
           `${host} redirects more than ${mostRedirects} times (${status}): write the URL that answers without a redirect as \`to\``,
           { cause: error, location: error.location, status, server: host },
         );

@@ -23,13 +23,13 @@ export async function refresh(
   token: UpstreamToken,
   route: Route,
 ): Promise<RefreshOutcome & { error?: UpstreamOAuthError }> {
-  if (!token.refreshToken) return { kind: "refused", reason: "no_refresh_token" };
+  if (!token.refreshToken) return { kind: "rejected", reason: "no_refresh_token" };
   if (token.refreshExpiresAt && token.refreshExpiresAt.getTime() <= Date.now()) {
-    return { kind: "refused", reason: "refresh_token_expired" };
+    return { kind: "rejected", reason: "refresh_token_expired" };
   }
   const place = { issuer: token.issuer, clientId: token.clientId, redirectUri: token.redirectUri ?? "" };
   const client = await deps.clients.known(route, place);
-  if (!client) return { kind: "refused", reason: "client_gone" };
+  if (!client) return { kind: "rejected", reason: "client_registration_missing" };
   try {
     const answer = await requestToken({
       fetch: deps.routeFetch.fetchFor(route),
@@ -42,7 +42,7 @@ export async function refresh(
       dpopKey: token.dpopKey,
     });
     if (answer.tokenType === "N_A" || (answer.tokenType === "DPoP") !== (token.dpopKey !== undefined)) {
-      return { kind: "refused", reason: "token_type_changed" };
+      return { kind: "rejected", reason: "token_type_changed" };
     }
     return { kind: "refreshed", token: refreshed(token, answer) };
   } catch (thrown) {
@@ -51,22 +51,22 @@ export async function refresh(
       return {
         kind: "unavailable",
         retryAfterSeconds: retrySeconds,
-        reason: "refused_without_reason",
+        reason: "rejected_without_reason",
         unexplained: true,
         error,
       };
     }
-    if (error.code === "client_refused") {
+    if (error.code === "client_rejected") {
       // A client we registered ourselves has been forgotten there: so are its refresh tokens.
       const unread =
         client.authMethod === "private_key_jwt" &&
         Date.now() < (token.expiresAt?.getTime() ?? Number.POSITIVE_INFINITY) + unreadKeysMs;
       if (!unread && (await deps.clients.forget(route, place, error)))
-        return { kind: "refused", reason: "client_forgotten", error };
+        return { kind: "rejected", reason: "client_registration_lost", error };
       return { kind: "unavailable", retryAfterSeconds: operatorsRetrySeconds, reason: error.code, error };
     }
-    if (error.code === "token_refused") {
-      return { kind: "refused", reason: error.word, error };
+    if (error.code === "token_request_rejected") {
+      return { kind: "rejected", reason: error.word, error };
     }
     const retryAfterSeconds = error.retryAfterSeconds ?? retrySeconds;
     return { kind: "unavailable", retryAfterSeconds, reason: error.code, error };
@@ -75,7 +75,7 @@ export async function refresh(
 
 /** A refusal for good by its status, but in no words of OAuth: a page, a message, nothing (RFC 6749 section 5.2 asks for `error`). */
 function isUnexplained({ code, error, status = 0 }: UpstreamOAuthError): boolean {
-  if (error !== undefined || !["token_invalid", "token_endpoint_unusable", "client_refused"].includes(code))
+  if (error !== undefined || !["token_invalid", "token_endpoint_unusable", "client_rejected"].includes(code))
     return false;
   return status >= 400 && status < 500 && ![408, 425, 429].includes(status);
 }

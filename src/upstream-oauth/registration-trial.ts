@@ -70,7 +70,7 @@ export function createRegistrationTrial(deps: {
       return false;
     } catch (error) {
       return (
-        error instanceof UpstreamOAuthError && error.code === "client_refused" && error.error !== undefined
+        error instanceof UpstreamOAuthError && error.code === "client_rejected" && error.error !== undefined
       );
     }
   }

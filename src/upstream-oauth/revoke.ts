@@ -49,7 +49,7 @@ export async function revoke(
       // Whatever it says besides, such a token is good for nothing there (RFC 7009 section 2.2).
       if ((response.ok && error === undefined && answer?.ok !== false) || isUnknownToken(error)) return;
       failure = new UpstreamOAuthError(
-        response.status >= 500 ? "server_error" : "token_refused",
+        response.status >= 500 ? "server_error" : "token_request_rejected",
         `revocation at ${host} failed (${response.status})`,
         { error, status: response.status },
       );
@@ -65,14 +65,14 @@ export async function revoke(
   try {
     await send(token.refreshToken, "refresh_token");
   } catch (error) {
-    if (!(error instanceof UpstreamOAuthError) || error.code !== "token_refused") throw error;
+    if (!(error instanceof UpstreamOAuthError) || error.code !== "token_request_rejected") throw error;
     failure = error;
   }
   try {
     await send(token.accessToken, "access_token");
   } catch (error) {
     // A server that revokes one kind of token only (RFC 7009 section 2.2.1) has revoked the one that counts.
-    if (!(error instanceof UpstreamOAuthError) || error.code !== "token_refused") throw error;
+    if (!(error instanceof UpstreamOAuthError) || error.code !== "token_request_rejected") throw error;
   }
   if (failure !== undefined) throw failure;
   return true;

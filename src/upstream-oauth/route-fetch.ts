@@ -1,14 +1,11 @@
 import { endpointUrl } from "../config/endpoint.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
 import { createPrivateHostList } from "../egress/addresses.ts";
-import {
-  createSafeFetch,
-  createTrustedFetch,
-  followWithinHost,
-  type ResolveHost,
-} from "../egress/safe-fetch.ts";
+import { followWithinHost } from "../egress/redirects.ts";
+import type { ResolveHost } from "../egress/resolve-host.ts";
+import { createSafeFetch, createTrustedFetch } from "../egress/safe-fetch.ts";
 import { createTrustedAuthorities, systemAuthorities } from "../egress/trusted-authorities.ts";
-import type { Route } from "../model/route.ts";
+import { consentAuth, nonInteractiveAuth, type Route } from "../model/route.ts";
 import { boundedCache } from "../util/bounded-cache.ts";
 import { UpstreamOAuthError } from "./errors.ts";
 import { isEventStream } from "./legacy-stream.ts";
@@ -124,15 +121,10 @@ export function createRouteFetch(deps: { routes: CurrentRoutes; resolveHost?: Re
 /** Origins that stand in the routes file, for this route. */
 function operatorOrigins(route: Route): Set<string> {
   const urls: (string | undefined)[] = [...route.to];
-  if (route.mcp.kind === "server") {
-    const { auth } = route.mcp;
-    if (auth.type === "oauth") {
-      urls.push(auth.authorizationServerUrl, auth.endpoint?.authUrl, auth.endpoint?.tokenUrl);
-      urls.push(auth.endpoint?.revocationUrl);
-    }
-    if (auth.type === "token_exchange") urls.push(auth.tokenUrl);
-    if (auth.type === "client_credentials") urls.push(auth.tokenUrl, auth.authorizationServerUrl);
-    if (auth.type === "id_jag") urls.push(auth.idpTokenUrl);
-  }
+  const consent = consentAuth(route);
+  urls.push(consent?.authorizationServerUrl, consent?.endpoint?.authUrl, consent?.endpoint?.tokenUrl);
+  urls.push(consent?.endpoint?.revocationUrl);
+  const other = nonInteractiveAuth(route);
+  urls.push(other?.tokenUrl, other?.authorizationServerUrl, ...(other?.otherEndpoints ?? []));
   return new Set(urls.filter((url) => url !== undefined).map((url) => new URL(url).origin));
 }

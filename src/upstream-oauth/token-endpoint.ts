@@ -52,13 +52,13 @@ export async function requestToken(request: TokenRequest): Promise<TokenAnswer> 
       const failed = UpstreamOAuthError.from(error, "the token request failed");
       if (!mayBeAboutMethod(failed)) {
         // Whatever else it refuses: it has taken the client.
-        if (failed.code === "token_refused") remember(request, method, refused !== undefined);
+        if (failed.code === "token_request_rejected") remember(request, method, refused !== undefined);
         throw failed;
       }
       refused ??= failed;
     }
   }
-  throw refused ?? new UpstreamOAuthError("client_refused", "no way to authenticate at the token endpoint");
+  throw refused ?? new UpstreamOAuthError("client_rejected", "no way to authenticate at the token endpoint");
 }
 
 function remember(
@@ -73,9 +73,11 @@ function remember(
 
 /** Refuses the client, or says that a request lacks what another way would put into it (the Python SDK's servers). */
 function mayBeAboutMethod({ code, error, detail = "" }: UpstreamOAuthError): boolean {
-  if (code === "client_refused") return true;
+  if (code === "client_rejected") return true;
   return (
-    code === "token_refused" && error === "invalid_request" && /client_(id|secret)|credential/i.test(detail)
+    code === "token_request_rejected" &&
+    error === "invalid_request" &&
+    /client_(id|secret)|credential/i.test(detail)
   );
 }
 

@@ -36,7 +36,7 @@ const wrappers = ["data", "result", "token"];
  *
  * @param now ms; lifetimes count from here.
  * @param secrets of the request; servers that repeat them in their errors do not bring them into our log.
- * @throws UpstreamOAuthError `token_refused` (with the server's `error`), `rate_limited`, `server_error`, `token_invalid`.
+ * @throws UpstreamOAuthError `token_request_rejected` (with the server's `error`), `rate_limited`, `server_error`, `token_invalid`.
  */
 export async function readTokenAnswer(
   as: AuthorizationServer,
@@ -196,11 +196,11 @@ function refuseErrors(
   }
   const refusesClient = error === undefined || error === "unauthorized_client";
   if (error === "invalid_client" || (status === 401 && refusesClient)) {
-    throw new UpstreamOAuthError("client_refused", `the token endpoint of ${host} refused our client`, more);
+    throw new UpstreamOAuthError("client_rejected", `the token endpoint of ${host} refused our client`, more);
   }
   const isAway = error === undefined && isNoEndpoint(status);
   throw new UpstreamOAuthError(
-    isAway ? "token_endpoint_unusable" : error === undefined ? "token_invalid" : "token_refused",
+    isAway ? "token_endpoint_unusable" : error === undefined ? "token_invalid" : "token_request_rejected",
     `the token endpoint of ${host} refused (${status})`,
     more,
   );

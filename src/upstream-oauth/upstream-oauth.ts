@@ -1,6 +1,6 @@
 import type { JSONWebKeySet } from "jose";
 import type { CurrentRoutes, RouteTable } from "../config/route-table.ts";
-import type { ResolveHost } from "../egress/safe-fetch.ts";
+import type { ResolveHost } from "../egress/resolve-host.ts";
 import type { Route } from "../model/route.ts";
 import type { SignInSession } from "../store/sign-in-sessions.ts";
 import type { Store } from "../store/store.ts";
@@ -63,7 +63,7 @@ export type Finished =
 export type RefreshOutcome =
   | { readonly kind: "refreshed"; readonly token: NewUpstreamToken }
   /** For good: this token will never be refreshed. `reason` is the server's error code, if it is a known one, or a word of ours. */
-  | { readonly kind: "refused"; readonly reason: string }
+  | { readonly kind: "rejected"; readonly reason: string }
   | {
       readonly kind: "unavailable";
       readonly retryAfterSeconds: number;
@@ -79,8 +79,8 @@ export interface TokenSubject {
   readonly externalToken?: string;
 }
 export type NonInteractiveOutcome =
-  | { readonly kind: "granted"; readonly token: NewUpstreamToken }
-  | { readonly kind: "refused"; readonly reason: string }
+  | { readonly kind: "obtained"; readonly token: NewUpstreamToken }
+  | { readonly kind: "rejected"; readonly reason: string }
   | { readonly kind: "unavailable"; readonly retryAfterSeconds: number; readonly reason: string };
 
 /** One step of a discovery, for `doctor`. */

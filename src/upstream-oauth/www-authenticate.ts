@@ -1,4 +1,4 @@
-import type { OAuthUpstreamAuth as OAuthConfig } from "../model/route.ts";
+import type { ConsentAuth } from "../model/route.ts";
 
 /** No more than so many scopes, and none longer, is asked for because an upstream says so. */
 const maxCount = 100;
@@ -15,7 +15,7 @@ export function readableScopes(scopes: readonly string[], most = maxCount): stri
 }
 
 /** Those that the operator allows to be asked for: with `max_scopes` no others than these and `scopes`. */
-export function allowedScopes(auth: OAuthConfig, scopes: readonly string[]): string[] {
+export function allowedScopes(auth: ConsentAuth, scopes: readonly string[]): string[] {
   const { maxScopes } = auth;
   if (maxScopes === undefined) return readableScopes(scopes);
   const ceiling = new Set([...maxScopes, ...(auth.scopes ?? [])]);

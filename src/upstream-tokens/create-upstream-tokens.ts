@@ -1,6 +1,6 @@
 import { askedAt } from "../config/endpoint.ts";
 import { type ConnectionKey, connectionKeyName } from "../model/connection.ts";
-import { needsPersonsConnection, type Route } from "../model/route.ts";
+import { consentAuth, needsPersonsConnection, nonInteractiveAuth, type Route } from "../model/route.ts";
 import type { UpstreamToken } from "../store/upstream-tokens.ts";
 import { endpointConnection, servesEndpoint, upstreamConnection } from "../upstream-oauth/connection.ts";
 import { createDpopProofs } from "../upstream-oauth/dpop.ts";
@@ -65,7 +65,7 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
     const { token, credential } = connection;
     if (!token || !credential) return withoutConnection(connection, caller, route, now);
     if (uncoveredScopes(connection).length) {
-      return missing(union(token.scopes, connection.demand?.scopes), "scope_demanded");
+      return missing(union(token.scopes, connection.demand?.scopes), "scope_required");
     }
     const left = token.expiresAt ? token.expiresAt.getTime() - now : Number.POSITIVE_INFINITY;
     // One that its upstream rejects, and that cannot be refreshed, is not sent again.
@@ -86,8 +86,8 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
     now: number,
   ): void {
     if (refresher.backoff(connection.name, now)) return;
-    if (!token.refreshToken && !isGranted(route)) return;
-    const renewal = isGranted(route)
+    if (!token.refreshToken && !nonInteractiveAuth(route)) return;
+    const renewal = nonInteractiveAuth(route)
       ? refresher.obtain(connection, route, subjectOf(connection, caller))
       : refresher.refresh(connection, token, route);
     renewal.catch((error: unknown) => {
@@ -104,11 +104,11 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
   ): Credential | Promise<Credential> {
     const resting = refresher.backoff(connection.name, now);
     if (resting) return fromRefresh(resting, caller, route);
-    if (isGranted(route)) {
+    if (nonInteractiveAuth(route)) {
       const renewal = refresher.obtain(connection, route, subjectOf(connection, caller));
       return renewal.then((outcome) => fromRefresh(outcome, caller, route));
     }
-    if (!token?.refreshToken) return missing(scopesOf(connection, route), "expired");
+    if (!token?.refreshToken) return missing(scopesOf(connection, route), "upstream_token_expired");
     return refresher.refresh(connection, token, route).then((outcome) => fromRefresh(outcome, caller, route));
   }
 
@@ -117,7 +117,7 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
       case "renewed":
         if (renewal.connection.token && !caller.looking)
           uses.record(renewal.connection.token, caller, Date.now());
-        return renewal.connection.credential ?? missing([], "gone");
+        return renewal.connection.credential ?? missing([], "disconnected");
       case "unavailable":
         return renewal;
       case "gone":
@@ -131,7 +131,7 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
     route: Route,
     now: number,
   ): Credential | Promise<Credential> {
-    if (isGranted(route)) return renew(connection, undefined, caller, route, now);
+    if (nonInteractiveAuth(route)) return renew(connection, undefined, caller, route, now);
     if (connection.demand) return missing(scopesOf(connection, route), "consent_needed");
     const answer = (needed: boolean) =>
       needed ? missing(scopesOf(connection, route), "consent_needed") : withoutToken;
@@ -142,8 +142,7 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
 
   /** A demand is the fuller list; without one, what the routes file asks for. */
   function scopesOf({ demand }: Connection, route: Route): readonly string[] {
-    const auth = route.mcp.kind === "server" ? route.mcp.auth : undefined;
-    return union(auth?.type === "oauth" ? auth.scopes : undefined, demand?.scopes);
+    return union(consentAuth(route)?.scopes, demand?.scopes);
   }
 
   async function stateOf(userId: string, route: Route): Promise<Omit<ConnectionState, "missingScopes">> {
@@ -156,12 +155,15 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
       case "unavailable":
         return {
           state: "unavailable",
-          fault: isGranted(route) ? readFailureCode(found.reason) : found.fault,
+          fault: nonInteractiveAuth(route) ? readFailureCode(found.reason) : found.fault,
         };
       default:
-        if (!isGranted(route)) return { state: "missing" };
+        if (!nonInteractiveAuth(route)) return { state: "missing" };
         // A grant without consent is not mended by one; by a new sign-in, where it goes by what sign-in brings.
-        return { state: "unavailable", signInNeeded: found.kind === "missing" && goesBySignIn(route) };
+        return {
+          state: "unavailable",
+          signInNeeded: found.kind === "missing" && nonInteractiveAuth(route)?.subjectToken === "sign_in",
+        };
     }
   }
 
@@ -179,7 +181,7 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
   /** Nobody's connection may be used: all is well only where none is needed. */
   function withoutOwner(route: Route): Credential | Promise<Credential> {
     const refused = "a service account cannot consent here, and its owner has delegated no connection";
-    if (isGranted(route)) return forbidden(refused);
+    if (nonInteractiveAuth(route)) return forbidden(refused);
     const needed = upstreamOAuth.needed(route);
     if (typeof needed === "boolean") return needed ? forbidden(refused) : withoutToken;
     return needed.then((is) => (is ? forbidden(refused) : withoutToken), needUnknown);
@@ -293,7 +295,7 @@ function forMachine(found: Credential, route: Route): Credential {
 
 /** Without consent there is no consent to ask for: signing in again helps where a sign-in token was lacking, else nothing does. */
 function goneCredential(reason: string, route: Route): Credential {
-  if (!isGranted(route)) return missing([], reason);
+  if (!nonInteractiveAuth(route)) return missing([], reason);
   if (reason === "sign_in_token_missing") return missing([], reason);
   return { kind: "forbidden", reason: `the server's authorization server grants nothing (${reason})` };
 }
@@ -301,20 +303,6 @@ function goneCredential(reason: string, route: Route): Credential {
 /** For whom a grant is asked: the owner of the connection, by the token of whoever calls. */
 function subjectOf({ key }: Connection, { externalToken }: TokenCaller): TokenSubject {
   return { userId: key.userId, externalToken };
-}
-
-/** Whether TIs come without consent. */
-function isGranted(route: Route): boolean {
-  if (route.mcp.kind !== "server") return false;
-  const { type } = route.mcp.auth;
-  return type === "client_credentials" || type === "token_exchange" || type === "id_jag";
-}
-
-/** Whether its TIs are granted for a token that the company's provider gave at sign-in. */
-function goesBySignIn({ mcp }: Route): boolean {
-  if (mcp.kind !== "server") return false;
-  const { auth } = mcp;
-  return auth.type === "id_jag" || (auth.type === "token_exchange" && auth.subjectToken !== "external_token");
 }
 
 function union(a: readonly string[] = [], b: readonly string[] = []): string[] {

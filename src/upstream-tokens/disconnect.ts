@@ -94,7 +94,7 @@ export function createDisconnect(
       return tokens[0] !== undefined || apart.length > 0;
     },
     async endAllOf(userId) {
-      const reason = "the person has gone";
+      const reason = "the user no longer has access";
       await store.delegations.endAllOf(userId, reason);
       return endEach(await store.upstreamTokens.listForUser(userId), reason, "connection");
     },
@@ -106,7 +106,7 @@ export function createDisconnect(
         deps.orphanGraceSeconds ?? graceSeconds,
         batch,
       );
-      return endEach(orphans, "the route has gone");
+      return endEach(orphans, "the route was removed");
     },
   };
 }
@@ -130,7 +130,7 @@ function standInFor({ routeId, upstream, redirectUri }: UpstreamToken): Route {
       path: "/",
       maxRequestBytes: 0,
       requestHeaders: { pass: [], set: [], given: false },
-      auth: { type: "oauth", authorizationUrlParams: {} },
+      auth: { mode: "consent", type: "oauth", authorizationUrlParams: {} },
     },
     passIdentityHeaders: false,
     enabled: false,

@@ -6,6 +6,7 @@ import type { RefreshRejections, UpstreamToken } from "../store/upstream-tokens.
 import { hasRoomFor } from "../upstream-oauth/connection.ts";
 import type { RefreshOutcome, TokenSubject } from "../upstream-oauth/upstream-oauth.ts";
 import { boundedCache } from "../util/bounded-cache.ts";
+import { SingleFlight } from "../util/single-flight.ts";
 import type { Connection, ConnectionCache } from "./connections.ts";
 import { createIssuerLimit, createIssuerOutcomes } from "./issuer-limit.ts";
 import type { UpstreamTokensDeps } from "./upstream-tokens.ts";
@@ -66,7 +67,7 @@ export function createRefresher(deps: UpstreamTokensDeps & { cache: ConnectionCa
    * outage nobody takes a lease over before its owner had the time to store.
    */
   const persistence = createPersistence(logger, "what came of a refresh could not be stored yet");
-  const underWay = new Map<string, Promise<RefreshResult>>();
+  const flights = new SingleFlight<RefreshResult>();
   // One name for all its leases, so that a lease whose taking was never confirmed can be taken again; `once` keeps it safe.
   const owner = randomUUID();
   let closing = false;
@@ -80,12 +81,7 @@ export function createRefresher(deps: UpstreamTokensDeps & { cache: ConnectionCa
   >(10_000);
 
   function once(name: string, run: () => Promise<RefreshResult>): Promise<RefreshResult> {
-    let renewal = underWay.get(name);
-    if (!renewal) {
-      renewal = run().finally(() => underWay.delete(name));
-      underWay.set(name, renewal);
-    }
-    return renewal;
+    return flights.run(name, run);
   }
 
   function rest(
@@ -123,7 +119,7 @@ export function createRefresher(deps: UpstreamTokensDeps & { cache: ConnectionCa
         const now = await reload(connection);
         if (now.token?.version !== token.version) return toRenewal(now);
         // Somebody else holds the lease: the outcome is told to all.
-        await change.heard;
+        await change.arrived;
       } finally {
         change.stop();
       }
@@ -187,10 +183,10 @@ export function createRefresher(deps: UpstreamTokensDeps & { cache: ConnectionCa
         if (isUnwanted) await revokeUnwanted({ ...token, ...outcome.token }, route);
         return toRenewal(now);
       }
-      case "refused": {
+      case "rejected": {
         await persistence.write(() =>
           store.upstreamTokens.deleteVersion(key, token.version, {
-            action: "upstream_token.refused",
+            action: "upstream_token.rejected",
             ...about,
             reason: outcome.reason,
           }),
@@ -265,9 +261,9 @@ export function createRefresher(deps: UpstreamTokensDeps & { cache: ConnectionCa
     metrics.upstreamTokenRefreshes.inc({ outcome: outcome.kind });
     if (outcome.kind === "unavailable") return rest(connection.name, outcome, outcome.retryAfterSeconds);
     // Signing in again helps at once.
-    if (outcome.kind === "refused" && outcome.reason === "sign_in_token_missing")
+    if (outcome.kind === "rejected" && outcome.reason === "sign_in_token_missing")
       return { kind: "gone", reason: outcome.reason };
-    if (outcome.kind === "refused")
+    if (outcome.kind === "rejected")
       return rest(connection.name, { kind: "gone", reason: outcome.reason }, 10);
     rests.delete(connection.name);
     const token = { ...outcome.token, ...connection.key };
@@ -300,7 +296,7 @@ export function createRefresher(deps: UpstreamTokensDeps & { cache: ConnectionCa
     endBackoff: (name) => rests.delete(name),
     async close() {
       closing = true;
-      await Promise.allSettled([persistence.close(), ...underWay.values()]);
+      await Promise.allSettled([persistence.close(), flights.settled()]);
       unsubscribe();
     },
   };
@@ -313,6 +309,6 @@ export function isRefusedForGood(refusals: RefreshRejections | undefined, now: n
   );
 }
 
-function toRenewal(connection: Connection, reason = "gone"): RefreshResult {
+function toRenewal(connection: Connection, reason = "disconnected"): RefreshResult {
   return connection.token ? { kind: "renewed", connection } : { kind: "gone", reason };
 }

@@ -1,6 +1,6 @@
 import { askedAt, endpointUrl } from "../config/endpoint.ts";
 import { type ConnectionKey, connectionKeyName } from "../model/connection.ts";
-import type { Route } from "../model/route.ts";
+import { consentAuth, nonInteractiveAuth, type Route, upstreamAuth } from "../model/route.ts";
 import type { UpstreamToken } from "../store/upstream-tokens.ts";
 import type { DpopProofs } from "../upstream-oauth/dpop.ts";
 import { atUpstream } from "../upstream-oauth/resource-metadata.ts";
@@ -78,9 +78,13 @@ export function createUpstreamRejections(
       deps.proofs.remember(route.id, refusal.dpopNonce);
       if (refusal.error === "use_dpop_nonce") return retry("dpop_nonce");
     }
-    if (isGranted(route)) return grantAnew(refusal, connection, token);
+    if (nonInteractiveAuth(route)) return grantAnew(refusal, connection, token);
     if (inVain(refusal, connection.name, token)) {
-      return giveUp(502, "token_refused_again", "the server refuses the token that it has just been granted");
+      return giveUp(
+        502,
+        "token_rejected_again",
+        "the server refuses the token that it has just been granted",
+      );
     }
     // It may have moved to another authorization server.
     upstreamOAuth.forget(route);
@@ -92,14 +96,14 @@ export function createUpstreamRejections(
       if (renewal.kind === "unavailable") return renewal;
     } else {
       await store.upstreamTokens.deleteVersion(connection.key, token.version, {
-        action: "upstream_token.refused",
+        action: "upstream_token.rejected",
         ...connection.key,
         issuer: token.issuer,
-        reason: "refused_by_upstream",
+        reason: "rejected_by_upstream",
       });
     }
     const kept = asksForScopes(route) ? token.scopes : [];
-    return askForConsent(refusal, route, connection, union(kept, refusal.scopes), "token_refused");
+    return askForConsent(refusal, route, connection, union(kept, refusal.scopes), "token_rejected");
   }
 
   /** Tokens without consent are got anew, once. */
@@ -110,18 +114,22 @@ export function createUpstreamRejections(
   ): Promise<RejectionOutcome> {
     const justGranted = !isSpent(token) && Date.now() - token.updatedAt.getTime() < freshMs;
     if (justGranted && asked.has(connection.name)) {
-      return giveUp(502, "token_refused_again", "the server refuses the token that it has just been granted");
+      return giveUp(
+        502,
+        "token_rejected_again",
+        "the server refuses the token that it has just been granted",
+      );
     }
     asked.set(connection.name, { at: Date.now(), what: whatOf(refusal) });
     await store.upstreamTokens.deleteVersion(connection.key, token.version, {
-      action: "upstream_token.refused",
+      action: "upstream_token.rejected",
       ...connection.key,
       issuer: token.issuer,
-      reason: "refused_by_upstream",
+      reason: "rejected_by_upstream",
     });
     cache.drop(connection.name);
     // The next request gets a new one: the caller's TE, which some grants need, is not at hand here.
-    return retry("granted_anew");
+    return retry("obtain_again");
   }
 
   async function insufficientScope(
@@ -130,7 +138,7 @@ export function createUpstreamRejections(
     connection: Connection,
     token: UpstreamToken,
   ): Promise<RejectionOutcome> {
-    const auth = route.mcp.kind === "server" && route.mcp.auth.type === "oauth" ? route.mcp.auth : undefined;
+    const auth = consentAuth(route);
     if (auth && allowedScopes(auth, refusal.scopes).length < refusal.scopes.length) {
       return giveUp(
         403,
@@ -140,14 +148,14 @@ export function createUpstreamRejections(
     }
     const lacking = refusal.scopes.filter((scope) => !token.scopes.includes(scope));
     const covered = refusal.scopes.length > 0 && lacking.length === 0;
-    if (isGranted(route) || covered || inVain(refusal, connection.name, token)) {
+    if (nonInteractiveAuth(route) || covered || inVain(refusal, connection.name, token)) {
       return giveUp(
         403,
         "scope_not_grantable",
         "the server asks for permissions that its authorization server does not grant here",
       );
     }
-    return askForConsent(refusal, route, connection, union(token.scopes, refusal.scopes), "scope_demanded");
+    return askForConsent(refusal, route, connection, union(token.scopes, refusal.scopes), "scope_required");
   }
 
   return async (upstreamRefusal) => {
@@ -155,7 +163,7 @@ export function createUpstreamRejections(
     const route = known && askedAt(known, upstreamRefusal.askedPath);
     const challenge = parseChallenge(upstreamRefusal.wwwAuthenticate, route && endpointUrl(route));
     const refusal: Refused = { scopes: [], ...upstreamRefusal, ...challenge };
-    const auth = route?.mcp.kind === "server" ? route.mcp.auth : undefined;
+    const auth = route && upstreamAuth(route);
     if (!route || !auth) return { kind: "untouched", reason: "no_server_route" };
     if (refusal.status === 403 && refusal.error !== "insufficient_scope") {
       return { kind: "untouched", reason: "not_about_scope" };
@@ -163,17 +171,17 @@ export function createUpstreamRejections(
     // A former upstream says nothing of a token that is for its successor.
     if (refusal.upstreamHash !== undefined && refusal.upstreamHash !== route.upstreamHash)
       return retry("upstream_changed");
-    if (auth.type === "none") {
+    if (auth.mode === "static" && auth.headers.length === 0) {
       return giveUp(
         502,
         "credential_missing",
         "the server asks for a credential, and none is configured for it here (upstream_auth: none)",
       );
     }
-    if (auth.type === "api_key" || auth.type === "headers") {
+    if (auth.mode === "static") {
       return giveUp(
         502,
-        "static_credential_refused",
+        "credential_rejected",
         "the server refuses the credential that is configured for it here",
       );
     }
@@ -185,7 +193,7 @@ export function createUpstreamRejections(
     if (!token) {
       // It asks for a token now, whatever it seemed to do before.
       upstreamOAuth.noteNeeded(route);
-      if (isGranted(route)) return retry("granted_anew");
+      if (nonInteractiveAuth(route)) return retry("obtain_again");
       const { demand } = connection;
       return askForConsent(refusal, route, connection, union(demand?.scopes, refusal.scopes), "no_token");
     }
@@ -211,12 +219,9 @@ function isFromConsent(token: UpstreamToken): boolean {
  * Where the routes file names the endpoints and no scopes, none is asked for: what the server has granted nevertheless goes by other
  * names there (Slack's `user_scope`).
  */
-function asksForScopes({ mcp }: Route): boolean {
-  const auth = mcp.kind === "server" && mcp.auth.type === "oauth" ? mcp.auth : undefined;
+function asksForScopes(route: Route): boolean {
+  const auth = consentAuth(route);
   return auth?.endpoint === undefined || auth.scopes !== undefined;
-}
-function isGranted(route: Route): boolean {
-  return route.mcp.kind === "server" && route.mcp.auth.type !== "oauth";
 }
 function whatOf(refusal: Refused): string {
   return `${refusal.status} ${[...refusal.scopes].sort().join(" ")}`;

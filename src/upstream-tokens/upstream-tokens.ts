@@ -1,6 +1,6 @@
 import type { CurrentRoutes } from "../config/route-table.ts";
 import type { ConnectionKey } from "../model/connection.ts";
-import type { Route } from "../model/route.ts";
+import { type Route, upstreamAuth } from "../model/route.ts";
 import type { Store } from "../store/store.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
@@ -39,17 +39,12 @@ const nothing: Ready = { kind: "credential", headers: [] };
 
 /** The credential that stands in the routes file, the same for every caller; undefined where tokens are needed. */
 export function staticCredential(route: Route): Ready | undefined {
-  if (route.mcp.kind !== "server") return nothing;
-  const { auth } = route.mcp;
-  if (auth.type === "none") return nothing;
-  if (auth.type !== "api_key" && auth.type !== "headers") return undefined;
+  const auth = upstreamAuth(route);
+  if (auth === undefined) return nothing;
+  if (auth.mode !== "static") return undefined;
   let credential = made.get(route);
   if (!credential) {
-    const headers = auth.type === "api_key" ? { [auth.header]: auth.value } : auth.headers;
-    credential = {
-      kind: "credential",
-      headers: Object.entries(headers).map(([name, value]) => [name.toLowerCase(), value] as const),
-    };
+    credential = { kind: "credential", headers: auth.headers };
     made.set(route, credential);
   }
   return credential;

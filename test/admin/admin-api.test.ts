@@ -8,6 +8,7 @@ import {
 } from "../../dev/demo/upstream-authorization-server.ts";
 import { runAudit } from "../../src/cli/audit.ts";
 import { discoveryFaults, documentedFaults, quoted } from "../compatibility/discovery-faults.ts";
+import { connected } from "../support/database-pool.ts";
 import {
   legacyServer,
   legacySession,
@@ -170,7 +171,7 @@ describe("admin API: routes", () => {
       break;
     }
     const metrics = await (await fetch(`${house.first.url}/metrics`)).text();
-    expect(metrics).toMatch(/^envoy_mcp_auth_routes_refused 1$/m);
+    expect(metrics).toMatch(/^envoy_mcp_auth_routes_rejected 1$/m);
     await call("DELETE", "/routes/claimed");
   });
 });
@@ -288,6 +289,30 @@ describe("admin API: OpenAPI document", () => {
     expect(await runAudit({ ...place, which })).toBe(0);
     expect(printed.join("")).toBe((await call("GET", "/audit?until=2100-01-01&action=route.created")).text);
   });
+
+  it.each(["delegation.created", "delegation.given"])(
+    "finds by %s what earlier versions called delegation.given",
+    async (action) => {
+      await connected(house.env.DATABASE_URL, (client) =>
+        client.query(
+          `delete from audit_event where action like 'delegation.%';
+         insert into audit_event (action) values ('delegation.given'), ('delegation.created'), ('delegation.ended')`,
+        ),
+      );
+      const printed: string[] = [];
+      const err = (text: string) => expect(text).toBe("");
+      const place = { file: house.file, env: house.env, out: (text: string) => void printed.push(text), err };
+      await runAudit({ ...place, which: { action } });
+      const { text } = await call("GET", `/audit?until=2100-01-01&action=${action}`);
+      for (const lines of [printed.join(""), text])
+        expect(
+          lines
+            .trim()
+            .split("\n")
+            .map((line) => JSON.parse(line).action),
+        ).toEqual(["delegation.given", "delegation.created"]);
+    },
+  );
 
   it("exports the audit trail page by page", async () => {
     const path = "/audit?until=2100-01-01&limit=2";

@@ -3,7 +3,10 @@ import { syncBuiltinESMExports } from "node:module";
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
 import { adminRole } from "../../src/admin/access.ts";
 import { registeredApp } from "../authorization-server/mcp-app.ts";
-import { type House, startHouse } from "../authorization-server/start-house.ts";
+import {
+  type AuthorizationServerStack,
+  startAuthorizationServer,
+} from "../authorization-server/start-authorization-server.ts";
 
 /*
  * How long a comparison takes is nothing a test can tell; by which means it was made is. Handles that are looked up
@@ -11,14 +14,14 @@ import { type House, startHouse } from "../authorization-server/start-house.ts";
  */
 let compared = 0;
 const { timingSafeEqual } = crypto;
-let house: House;
+let house: AuthorizationServerStack;
 beforeAll(async () => {
   crypto.timingSafeEqual = (one, other) => {
     compared += 1;
     return timingSafeEqual(one, other);
   };
   syncBuiltinESMExports();
-  house = await startHouse(`authorization_server:
+  house = await startAuthorizationServer(`authorization_server:
   clients:
     - {client_id: known, client_secret: known-secret, redirect_uris: ["http://localhost/client-callback"]}
 `);

@@ -2,23 +2,8 @@ import { spawnSync } from "node:child_process";
 import { readdirSync, readFileSync, statSync } from "node:fs";
 import { dirname, join, relative, resolve } from "node:path";
 import { describe, expect, it } from "vitest";
+import { layers } from "./layers.ts";
 
-/** Modules from the lowest layer to the highest: each imports from layers below its own only. docs/architecture.md draws them. */
-const layers: readonly (readonly string[])[] = [
-  ["util"],
-  ["model"],
-  ["telemetry"],
-  ["egress", "store"],
-  ["config"],
-  ["envoy-config", "pages", "policy", "external-tokens", "upstream-oauth"],
-  ["server", "upstream-tokens"],
-  ["sign-in"],
-  ["ext-authz", "ext-proc", "authorization-server", "portal", "admin", "aggregation"],
-  ["compose.ts"],
-  ["serve.ts"],
-  ["cli"],
-  ["main.ts"],
-];
 const src = resolve(import.meta.dirname, "../../src");
 
 function sources(folder: string): string[] {

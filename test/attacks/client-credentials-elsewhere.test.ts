@@ -2,7 +2,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import type { TokenCaller } from "../../src/upstream-tokens/upstream-tokens.ts";
 import { type ScriptedServer, scriptedServer } from "../upstream-oauth/scripted-server.ts";
 import { type ScriptedUpstream, scriptedUpstream } from "../upstream-oauth/scripted-upstream.ts";
-import { type ClientHouse, startClient } from "../upstream-oauth/start-client.ts";
+import { type OAuthClientStack, startOAuthClient } from "../upstream-oauth/start-oauth-client.ts";
 
 const person = (userId: string): TokenCaller => ({ userId, kind: "person" });
 
@@ -21,7 +21,7 @@ describe("the secret of our client at the company's provider", () => {
   let company: ScriptedServer;
   let partner: ScriptedServer;
   let upstream: ScriptedUpstream;
-  let house: ClientHouse;
+  let house: OAuthClientStack;
   beforeAll(async () => {
     [company, partner, upstream] = await Promise.all([
       scriptedServer(),
@@ -34,7 +34,7 @@ describe("the secret of our client at the company's provider", () => {
       provider.on("/token", { body: { access_token: "an-assertion", token_type: "N_A" } });
     }
     upstream.clients.add("svc");
-    house = await startClient(route("idp_client_id: gateway, idp_client_secret: company-secret"), {
+    house = await startOAuthClient(route("idp_client_id: gateway, idp_client_secret: company-secret"), {
       providers: `[{issuer: "${company.url}", id: company, client_id: gateway, client_secret: company-secret}, {issuer: "${partner.url}", id: partner, client_id: gateway, client_secret: partner-secret}]`,
     });
     for (const providerId of ["company", "partner"]) {
@@ -50,12 +50,14 @@ describe("the secret of our client at the company's provider", () => {
     `  - {id: files, from: https://mcp.test, to: ${upstream.mcp}, mcp: {server: {upstream_auth: {id_jag: {${idp}, client_id: svc, client_secret: s}}}}}`;
 
   it("is not sent to the partner's provider when a person of the partner's calls", async () => {
-    expect(await house.tokens.find(person("partner/p"), house.route())).toMatchObject({
+    expect(await house.upstreamTokens.find(person("partner/p"), house.route())).toMatchObject({
       kind: "missing",
       reason: "sign_in_token_missing",
     });
     expect(proofsAt(partner)).toEqual([]);
-    expect(await house.tokens.find(person("company/p"), house.route())).toMatchObject({ kind: "credential" });
+    expect(await house.upstreamTokens.find(person("company/p"), house.route())).toMatchObject({
+      kind: "credential",
+    });
     expect(proofsAt(company)).toContain("id-token-of-company");
   });
 
@@ -71,7 +73,7 @@ describe("credentials of the routes file, at an upstream that was malicious from
   let honest: ScriptedUpstream;
   let thief: ScriptedUpstream;
   let evil: ScriptedUpstream;
-  let house: ClientHouse;
+  let house: OAuthClientStack;
   beforeEach(async () => {
     [honest, thief, evil] = await Promise.all([scriptedUpstream(), scriptedUpstream(), scriptedUpstream()]);
     evil.on("/.well-known/oauth-protected-resource/mcp", {
@@ -89,8 +91,8 @@ describe("credentials of the routes file, at an upstream that was malicious from
     "upstream_auth: {client_credentials: {client_id: svc, client_secret: s}}",
     "upstream_auth: {client_credentials: {client_id: svc, auth_style: private_key_jwt}}",
   ])("go to no other server than the one that the operator names: %s", async (server) => {
-    house = await startClient(route(server));
-    const found = await house.tokens.find(person("company/alice"), house.route());
+    house = await startOAuthClient(route(server));
+    const found = await house.upstreamTokens.find(person("company/alice"), house.route());
     expect(found).toMatchObject({ kind: "unavailable", reason: "issuer_changed" });
     expect(proofsAt(thief)).toEqual([]);
     // Nor is the thief kept as the client's from now on.
@@ -98,12 +100,12 @@ describe("credentials of the routes file, at an upstream that was malicious from
       body: { resource: evil.mcp, authorization_servers: [honest.url] },
     });
     const other = await house.replica();
-    const again = await other.tokens.find(person("company/alice"), house.route());
+    const again = await other.upstreamTokens.find(person("company/alice"), house.route());
     expect(again).toMatchObject({ kind: "credential" });
   });
 
   it("nor by way of a person who connects", async () => {
-    house = await startClient(route("upstream_oauth2: {client_id: svc, client_secret: s}"));
+    house = await startOAuthClient(route("upstream_oauth2: {client_id: svc, client_secret: s}"));
     await expect(house.connect(thief.agree)).rejects.toThrow(/authorization_server_url.*nothing of it/);
     expect(proofsAt(thief)).toEqual([]);
   });
@@ -115,7 +117,7 @@ describe("an upstream without a consent of its own names another route's authori
   let evil: ScriptedUpstream;
   /** The evil server's address by another name: another site than the honest one's. */
   let evilMcp: string;
-  let house: ClientHouse;
+  let house: OAuthClientStack;
   beforeEach(async () => {
     [honest, evil] = await Promise.all([scriptedUpstream(), scriptedUpstream()]);
     evilMcp = evil.mcp.replace("127.0.0.1", "localhost");
@@ -146,7 +148,7 @@ describe("an upstream without a consent of its own names another route's authori
       idToken: "the-id-token",
       checkedAt: new Date(),
     });
-    return house.tokens.find(person("company/alice"), house.route("evil"));
+    return house.upstreamTokens.find(person("company/alice"), house.route("evil"));
   };
 
   it.each([
@@ -155,7 +157,7 @@ describe("an upstream without a consent of its own names another route's authori
     ["client_credentials", "client_credentials"],
   ] as const)("%s: nothing is asked for there, where a route with %s has it", async (kind, others) => {
     const other = others === "oauth" ? "" : `upstream_auth: ${auth(others)}`;
-    house = await startClient(
+    house = await startOAuthClient(
       route("evil", evilMcp, `upstream_auth: ${auth(kind)}`) + route("honest", honest.mcp, other),
       { settings },
     );
@@ -164,7 +166,7 @@ describe("an upstream without a consent of its own names another route's authori
   });
 
   it("a person who would connect is not sent there, where a route without consent has it", async () => {
-    house = await startClient(
+    house = await startOAuthClient(
       route("files", evilMcp, "") + route("honest", honest.mcp, `upstream_auth: ${auth("id_jag")}`),
       { settings },
     );
@@ -178,10 +180,12 @@ describe("an upstream without a consent of its own names another route's authori
       evil.on("/.well-known/oauth-protected-resource/mcp", {
         body: { resource: evilMcp, authorization_servers: [own.url] },
       });
-      house = await startClient(route("files", evilMcp, "") + route("honest", honest.mcp, ""), { settings });
+      house = await startOAuthClient(route("files", evilMcp, "") + route("honest", honest.mcp, ""), {
+        settings,
+      });
       await house.connect(own.agree);
       own.metadata.authorization_endpoint = `${honest.url}/authorize`;
-      house.oauth.forget(house.route());
+      house.upstreamOAuth.forget(house.route());
       await expect(house.connect(own.agree)).rejects.toThrow(/already serves another route/);
     } finally {
       await own.close();
@@ -190,7 +194,9 @@ describe("an upstream without a consent of its own names another route's authori
 
   it("one that the operator names may be used by both", async () => {
     const named = `authorization_server_url: "${honest.url}", upstream_auth: ${auth("client_credentials")}`;
-    house = await startClient(route("evil", evilMcp, named) + route("honest", honest.mcp, ""), { settings });
+    house = await startOAuthClient(route("evil", evilMcp, named) + route("honest", honest.mcp, ""), {
+      settings,
+    });
     expect(await ask()).toMatchObject({ kind: "credential" });
   });
 });

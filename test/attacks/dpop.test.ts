@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { TokenCaller } from "../../src/upstream-tokens/upstream-tokens.ts";
 import type { Seen } from "../upstream-oauth/scripted-server.ts";
 import { type ScriptedUpstream, scriptedUpstream } from "../upstream-oauth/scripted-upstream.ts";
-import { alice, type ClientHouse, startClient } from "../upstream-oauth/start-client.ts";
+import { alice, type OAuthClientStack, startOAuthClient } from "../upstream-oauth/start-oauth-client.ts";
 
 const bob = "company/bob";
 const person = (userId: string): TokenCaller => ({ userId, kind: "person" });
@@ -13,7 +13,7 @@ const person = (userId: string): TokenCaller => ({ userId, kind: "person" });
 describe("tokens bound to a key", () => {
   let host: ScriptedUpstream;
   let other: ScriptedUpstream;
-  let house: ClientHouse;
+  let house: OAuthClientStack;
   beforeAll(async () => {
     [host, other] = await Promise.all([scriptedUpstream(), scriptedUpstream()]);
     for (const [server, tenants] of [
@@ -34,7 +34,7 @@ describe("tokens bound to a key", () => {
     }
     const route = (id: string, { mcp }: ScriptedUpstream) =>
       `  - {id: ${id}, from: https://mcp.test/${id}, to: "${mcp}/${id}", mcp: {server: {}}}\n`;
-    house = await startClient(route("evil", host) + route("honest", host) + route("other", other));
+    house = await startOAuthClient(route("evil", host) + route("honest", host) + route("other", other));
     await house.connect(host.agree, alice, "evil");
     await house.connect(host.agree, alice, "honest");
     await house.connect(host.agree, bob, "honest");
@@ -43,7 +43,7 @@ describe("tokens bound to a key", () => {
   afterAll(() => Promise.all([house?.close(), host.close(), other.close()]));
 
   async function credential(userId: string, routeId: string) {
-    const found = await house.tokens.find(person(userId), house.route(routeId));
+    const found = await house.upstreamTokens.find(person(userId), house.route(routeId));
     if (found.kind !== "credential" || !found.proof) throw new Error("no proof");
     return { ...found, proof: found.proof };
   }
@@ -59,7 +59,7 @@ describe("tokens bound to a key", () => {
     return { ...payload, jwk, thumbprint: await calculateJwkThumbprint(jwk ?? { kty: "" }) };
   }
   async function wantsNonce(routeId: string, dpopNonce: string) {
-    return house.tokens.handleRejection({
+    return house.upstreamTokens.handleRejection({
       userId: alice,
       routeId,
       version: (await credential(alice, routeId)).version,
@@ -137,6 +137,8 @@ describe("tokens bound to a key", () => {
       await expect(house.connect(other.agree, carol, "other"), type).rejects.toThrow(/type|no usable token/);
     }
     other.tokenFields.token_type = "DPoP";
-    expect(await house.tokens.find(person(carol), house.route("other"))).toMatchObject({ kind: "missing" });
+    expect(await house.upstreamTokens.find(person(carol), house.route("other"))).toMatchObject({
+      kind: "missing",
+    });
   });
 });

@@ -52,7 +52,7 @@ const unauthenticated = async (listener: string) => {
 /** How often an upstream's refusal has been acted upon, by our log. */
 const actedUpon = async () => {
   const log = await readFile(join(dirname(stack.configFile), "sidecar.log"), "utf8");
-  return log.split("an upstream refused a call").length;
+  return log.split("upstream rejected a call").length;
 };
 
 test.each<[string, Parameters<typeof neighbour.check>[2]]>([

@@ -1,14 +1,14 @@
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import type { TokenCaller } from "../../src/upstream-tokens/upstream-tokens.ts";
 import { type ScriptedUpstream, scriptedUpstream } from "../upstream-oauth/scripted-upstream.ts";
-import { type ClientHouse, startClient } from "../upstream-oauth/start-client.ts";
+import { type OAuthClientStack, startOAuthClient } from "../upstream-oauth/start-oauth-client.ts";
 
 const person = (name: string): TokenCaller => ({ userId: `company/${name}`, kind: "person" });
 
 /** An upstream takes every question about its authorization and answers none, or fails. */
 describe("an upstream that never says who authorizes for it", () => {
   let upstream: ScriptedUpstream;
-  let house: ClientHouse;
+  let house: OAuthClientStack;
   const asked = () => upstream.paths().filter((path) => path !== "/other").length;
   beforeAll(async () => {
     upstream = await scriptedUpstream();
@@ -16,7 +16,7 @@ describe("an upstream that never says who authorizes for it", () => {
       upstream.on(path, () => undefined);
     for (const name of ["oauth-protected-resource", "oauth-authorization-server", "openid-configuration"])
       upstream.on(`/.well-known/${name}`, () => undefined);
-    house = await startClient(
+    house = await startOAuthClient(
       `  - {id: files, from: https://mcp.test, to: ${upstream.mcp}, mcp: {server: {}}}`,
       { settings: "upstream_oauth: {allowed_private_hosts: [127.0.0.1], timeout: 1s}" },
     );
@@ -30,21 +30,27 @@ describe("an upstream that never says who authorizes for it", () => {
 
   it("is asked once for all who call, and for a moment the answer stands: nobody else waits, nothing piles up", async () => {
     const all = await Promise.all(
-      Array.from({ length: 50 }, (_, index) => house.tokens.find(person(`p${index}`), house.route())),
+      Array.from({ length: 50 }, (_, index) => house.upstreamTokens.find(person(`p${index}`), house.route())),
     );
     expect(all.every(({ kind }) => kind === "unavailable")).toBe(true);
     const before = asked();
     // The probe, and the three places of its metadata at most.
     expect(before).toBeLessThanOrEqual(4);
     const lines = house.log.length;
-    expect(await house.tokens.find(person("late"), house.route())).toMatchObject({ kind: "unavailable" });
+    expect(await house.upstreamTokens.find(person("late"), house.route())).toMatchObject({
+      kind: "unavailable",
+    });
     expect(asked()).toBe(before);
     expect(house.log.slice(lines).filter((line) => line.includes('"reason":"unreachable"'))).toEqual([]);
   });
 
   it("the same for people who connect", async () => {
     const begin = (name: string) =>
-      house.oauth.begin({ userId: `company/${name}`, route: house.route(), returnTo: "https://mcp.test/" });
+      house.upstreamOAuth.begin({
+        userId: `company/${name}`,
+        route: house.route(),
+        returnTo: "https://mcp.test/",
+      });
     const first = await Promise.all(Array.from({ length: 20 }, (_, index) => begin(`p${index}`)));
     expect(first.every((one) => !one.ok && one.code === "unreachable")).toBe(true);
     const before = asked();
@@ -55,7 +61,9 @@ describe("an upstream that never says who authorizes for it", () => {
   it("it is asked again afterwards", async () => {
     const before = asked();
     vi.setSystemTime(Date.now() + 5_001);
-    expect(await house.tokens.find(person("later"), house.route())).toMatchObject({ kind: "unavailable" });
+    expect(await house.upstreamTokens.find(person("later"), house.route())).toMatchObject({
+      kind: "unavailable",
+    });
     expect(asked()).toBeGreaterThan(before);
   });
 });

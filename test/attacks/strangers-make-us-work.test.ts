@@ -122,7 +122,7 @@ describe("a stranger sends logout tokens of his own making", () => {
     const keySets = stack.openid.counts.keySets - before;
     expect(keySets).toBeGreaterThan(0);
     expect(keySets).toBeLessThanOrEqual(5);
-    const lines = (await logLines()).filter((line) => line.includes("logout_token_refused"));
+    const lines = (await logLines()).filter((line) => line.includes("logout_token_rejected"));
     expect(lines.length).toBeGreaterThan(0);
     // One budget a minute; the run may lie in two or three of them.
     expect(lines.length).toBeLessThanOrEqual(180);

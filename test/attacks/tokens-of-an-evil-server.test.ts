@@ -2,24 +2,26 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { createMetadataCache } from "../../src/upstream-oauth/metadata-cache.ts";
 import type { TokenCaller } from "../../src/upstream-tokens/upstream-tokens.ts";
 import { type ScriptedUpstream, scriptedUpstream } from "../upstream-oauth/scripted-upstream.ts";
-import { alice, type ClientHouse, startClient } from "../upstream-oauth/start-client.ts";
+import { alice, type OAuthClientStack, startOAuthClient } from "../upstream-oauth/start-oauth-client.ts";
 
 const caller: TokenCaller = { userId: alice, kind: "person" };
 
 /** An upstream's authorization server chooses what we put into the header of every call, and keep in memory for each connection. */
 describe("what an evil authorization server gives for a token", () => {
   let evil: ScriptedUpstream;
-  let house: ClientHouse;
+  let house: OAuthClientStack;
   beforeAll(async () => {
     evil = await scriptedUpstream();
-    house = await startClient(`  - {id: files, from: https://mcp.test, to: ${evil.mcp}, mcp: {server: {}}}`);
+    house = await startOAuthClient(
+      `  - {id: files, from: https://mcp.test, to: ${evil.mcp}, mcp: {server: {}}}`,
+    );
   });
   afterAll(() => Promise.all([house?.close(), evil.close()]));
   beforeEach(async () => {
     for (const name of Object.keys(evil.tokenFields)) delete evil.tokenFields[name];
-    await house.tokens.disconnect(alice, house.route());
+    await house.upstreamTokens.disconnect(alice, house.route());
   });
-  const find = () => house.tokens.find(caller, house.route());
+  const find = () => house.upstreamTokens.find(caller, house.route());
 
   it.each([
     ["ends its header and begins another", { access_token: "a\r\nx-pomerium-user: root" }],
@@ -47,7 +49,7 @@ describe("what an evil authorization server gives for a token", () => {
   it("nor does one come with a refresh", async () => {
     await house.connect(evil.agree);
     evil.tokenFields.access_token = "a\r\nx-pomerium-user: root";
-    const later = await house.tokens.find(caller, house.route(), Date.now() + 3_601_000);
+    const later = await house.upstreamTokens.find(caller, house.route(), Date.now() + 3_601_000);
     expect(later).toMatchObject({ kind: "unavailable", reason: "token_invalid" });
   });
 
@@ -57,7 +59,7 @@ describe("what an evil authorization server gives for a token", () => {
     const key = { userId: alice, routeId: "files", upstream: evil.mcp };
     const token = await house.store.upstreamTokens.find(key);
     expect(token?.scopes.length).toBe(500);
-    const outcome = token && (await house.oauth.refresh(token, house.route()));
+    const outcome = token && (await house.upstreamOAuth.refresh(token, house.route()));
     expect(outcome?.kind === "refreshed" && outcome.token.scopes.length).toBe(500);
   });
 });
@@ -66,10 +68,10 @@ describe("what an evil authorization server gives for a token", () => {
 describe("a person who brings a code that is none, to a server that refuses it without saying why", () => {
   const bob = "company/bob";
   let server: ScriptedUpstream;
-  let house: ClientHouse;
+  let house: OAuthClientStack;
   beforeEach(async () => {
     server = await scriptedUpstream();
-    house = await startClient(
+    house = await startOAuthClient(
       `  - {id: files, from: https://mcp.test, to: ${server.mcp}, mcp: {server: {}}}`,
     );
     await house.connect(server.agree, bob);
@@ -78,7 +80,9 @@ describe("a person who brings a code that is none, to a server that refuses it w
 
   const bobIsConnected = async (registrations = 1) => {
     const later = Date.now() + 3_601_000;
-    expect(await house.tokens.find({ userId: bob, kind: "person" }, house.route(), later)).toMatchObject({
+    expect(
+      await house.upstreamTokens.find({ userId: bob, kind: "person" }, house.route(), later),
+    ).toMatchObject({
       kind: "credential",
     });
     expect(server.registered.length).toBe(registrations);
@@ -97,21 +101,21 @@ describe("a person who brings a code that is none, to a server that refuses it w
     ["what HTTP calls it", { error: "Unauthorized" }],
     ["a message", { message: "bad code" }],
   ])("in 401 and %s: the others stay connected", async (_what, body) => {
-    const begun = await house.oauth.begin({
+    const begun = await house.upstreamOAuth.begin({
       userId: alice,
       route: house.route(),
       returnTo: "https://mcp.test/done",
     });
     if (!begun.ok) throw new Error(begun.message);
     server.tokenAnswers.push({ status: 401, body }, { status: 401, body });
-    const finished = await house.oauth.finish({
+    const finished = await house.upstreamOAuth.finish({
       params: server.agree(begun.location, { code: "made-up" }),
       callback: new URL(begun.location).searchParams.get("redirect_uri") ?? "",
       host: "mcp.test",
       userId: alice,
       browserState: begun.state,
     });
-    expect(finished).toMatchObject({ ok: false, code: "client_refused" });
+    expect(finished).toMatchObject({ ok: false, code: "client_rejected" });
     await bobIsConnected();
   });
 
@@ -156,10 +160,10 @@ describe("a person who brings a code that is none, to a server that refuses it w
 
 describe("an authorization server that puts secrets into its errors", () => {
   let server: ScriptedUpstream;
-  let house: ClientHouse;
+  let house: OAuthClientStack;
   beforeEach(async () => {
     server = await scriptedUpstream();
-    house = await startClient(
+    house = await startOAuthClient(
       `  - {id: files, from: https://mcp.test, to: ${server.mcp}, mcp: {server: {}}}`,
     );
   });
@@ -231,7 +235,7 @@ describe("an authorization server that puts secrets into its errors", () => {
       body: `you sent ${headers.authorization}`,
     }));
     await house.connect(server.agree);
-    await house.tokens.find(caller, house.route(), Date.now() + 3_601_000);
+    await house.upstreamTokens.find(caller, house.route(), Date.now() + 3_601_000);
     await expect.poll(logged).toContain("you sent");
     expect(logged()).not.toContain("precious");
   });

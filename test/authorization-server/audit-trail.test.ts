@@ -1,10 +1,10 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { onTheWeb, registeredApp } from "./mcp-app.ts";
-import { type House, startHouse } from "./start-house.ts";
+import { type AuthorizationServerStack, startAuthorizationServer } from "./start-authorization-server.ts";
 
-let house: House;
+let house: AuthorizationServerStack;
 beforeAll(async () => {
-  house = await startHouse();
+  house = await startAuthorizationServer();
 });
 afterAll(() => house.close());
 

@@ -2,12 +2,12 @@ import { decodeJwt, decodeProtectedHeader } from "jose";
 import { parse } from "node-html-parser";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { type McpApp, onTheWeb, people, registeredApp, type Tokens, throughCompany } from "./mcp-app.ts";
-import { type House, startHouse } from "./start-house.ts";
+import { type AuthorizationServerStack, startAuthorizationServer } from "./start-authorization-server.ts";
 
-let house: House;
+let house: AuthorizationServerStack;
 let app: McpApp;
 beforeAll(async () => {
-  house = await startHouse();
+  house = await startAuthorizationServer();
   app = await registeredApp(house);
 });
 afterAll(() => house.close());
@@ -70,7 +70,7 @@ describe("resource", () => {
 
   test("missing means the only MCP server of the gateway, at every step", async () => {
     const switched = (yaml: string) => yaml.replaceAll(/id: (many-.)$/gm, "id: $1\n    enabled: false");
-    await house.reconfigure(switched);
+    await house.reload(switched);
     try {
       for (const resource of [undefined, ""]) {
         const tokens = await app.tokens(house.browser(), "alice", { resource });
@@ -79,7 +79,7 @@ describe("resource", () => {
         expect(decodeJwt(renewed.access_token).aud).toBe("https://one.test");
       }
     } finally {
-      await house.reconfigure((yaml) => yaml.replaceAll("\n    enabled: false", ""));
+      await house.reload((yaml) => yaml.replaceAll("\n    enabled: false", ""));
     }
   });
 

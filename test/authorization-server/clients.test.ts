@@ -1,10 +1,10 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { appOf, registeredApp } from "./mcp-app.ts";
-import { type House, startHouse } from "./start-house.ts";
+import { type AuthorizationServerStack, startAuthorizationServer } from "./start-authorization-server.ts";
 
-let house: House;
+let house: AuthorizationServerStack;
 beforeAll(async () => {
-  house = await startHouse(`authorization_server:
+  house = await startAuthorizationServer(`authorization_server:
   clients:
     - {client_id: known, client_secret: known-secret, client_name: Known app, redirect_uris: ["http://localhost/client-callback"]}
 `);
@@ -118,7 +118,7 @@ describe("registration (RFC 7591)", () => {
 
   test("disabled: 403, and the metadata does not offer it", async () => {
     const off = "authorization_server:\n  dynamic_client_registration: false\n";
-    await house.reconfigure((yaml) => yaml.replace("authorization_server:\n", off));
+    await house.reload((yaml) => yaml.replace("authorization_server:\n", off));
     const response = await register({ redirect_uris: ["https://app.test/cb"] });
     expect(response.status).toBe(403);
     expect(await response.json()).toMatchObject({ error: "registration_not_supported" });
@@ -126,7 +126,7 @@ describe("registration (RFC 7591)", () => {
       await house.fetch("https://auth.test/.well-known/oauth-authorization-server")
     ).json();
     expect(metadata).not.toHaveProperty("registration_endpoint");
-    await house.reconfigure((yaml) => yaml.replace(off, "authorization_server:\n"));
+    await house.reload((yaml) => yaml.replace(off, "authorization_server:\n"));
   });
 });
 
@@ -254,7 +254,7 @@ describe("Client ID Metadata Documents", () => {
   test("a document is not fetched if its URL may not be a client_id", async () => {
     const asked: string[] = [];
     const setting = 'authorization_server:\n  allowed_client_id_domains: ["app.good.example"]\n';
-    await house.reconfigure((yaml) => yaml.replace("authorization_server:\n", setting));
+    await house.reload((yaml) => yaml.replace("authorization_server:\n", setting));
     for (const url of [
       "https://inner.example/client.json",
       "https://app.good.example/",
@@ -267,7 +267,7 @@ describe("Client ID Metadata Documents", () => {
       expect((await house.browser().open(appOf(house, url).request().url)).status).toBe(400);
     }
     expect(asked).toEqual([]);
-    await house.reconfigure((yaml) => yaml.replace(setting, "authorization_server:\n"));
+    await house.reload((yaml) => yaml.replace(setting, "authorization_server:\n"));
   });
 
   test.each([
@@ -292,7 +292,7 @@ describe("Client ID Metadata Documents", () => {
     const browser = house.browser();
     await app.tokens(browser, "alice");
     const setting = 'authorization_server:\n  allowed_client_id_domains: ["*.Good.example"]\n';
-    await house.reconfigure((yaml) => yaml.replace("authorization_server:\n", setting));
+    await house.reload((yaml) => yaml.replace("authorization_server:\n", setting));
     expect((await browser.open(app.request().url)).status).toBe(400);
     for (const [host, allowed] of [
       ["app.good.example", true],
@@ -306,6 +306,6 @@ describe("Client ID Metadata Documents", () => {
       const page = await browser.open(appOf(house, url).request().url);
       expect([host, page.status]).toEqual([host, allowed ? 200 : 400]);
     }
-    await house.reconfigure((yaml) => yaml.replace(setting, "authorization_server:\n"));
+    await house.reload((yaml) => yaml.replace(setting, "authorization_server:\n"));
   });
 });

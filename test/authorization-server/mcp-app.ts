@@ -1,7 +1,7 @@
 import { createHash, randomBytes } from "node:crypto";
 import { expect } from "vitest";
 import type { HttpBrowser, Page, SignInFor } from "../support/http-browser.ts";
-import type { House } from "./start-house.ts";
+import type { AuthorizationServerStack } from "./start-authorization-server.ts";
 
 export interface Tokens {
   readonly access_token: string;
@@ -18,7 +18,7 @@ export const people = {
 
 /** Signs in at the provider as `person`, until the browser is back. */
 export async function throughCompany(
-  house: House,
+  house: AuthorizationServerStack,
   browser: HttpBrowser,
   start: Page,
   person: keyof typeof people,
@@ -66,7 +66,7 @@ export const onTheWeb = { redirect_uris: ["https://app.test/client-callback"] } 
 
 /** Registers a client (RFC 7591). `metadata` overrides its defaults; it uses its first redirect URI. */
 export async function registeredApp(
-  house: House,
+  house: AuthorizationServerStack,
   metadata: Record<string, unknown> & { redirect_uris?: readonly string[] } = {},
 ): Promise<McpApp> {
   const response = await house.fetch("https://auth.test/oauth/register", {
@@ -87,7 +87,7 @@ export async function registeredApp(
 }
 
 export function appOf(
-  house: House,
+  house: AuthorizationServerStack,
   clientId: string,
   clientSecret?: string,
   redirectUri = loopbackUri,

@@ -1,11 +1,11 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { scraped } from "../support/scraped.ts";
 import { registeredApp, throughCompany } from "./mcp-app.ts";
-import { type House, startHouse } from "./start-house.ts";
+import { type AuthorizationServerStack, startAuthorizationServer } from "./start-authorization-server.ts";
 
-let house: House;
+let house: AuthorizationServerStack;
 beforeAll(async () => {
-  house = await startHouse();
+  house = await startAuthorizationServer();
 });
 afterAll(() => house.close());
 
@@ -34,7 +34,7 @@ test("the steps of a flow are counted by outcome, with their duration", async ()
   expect(await scraped(house.metrics, "consents_total")).toEqual({
     'kind="client",outcome="started"': 3,
     'kind="client",outcome="granted"': 2,
-    'kind="client",outcome="refused"': 1,
+    'kind="client",outcome="denied"': 1,
   });
   expect(await scraped(house.metrics, "authorization_step_duration_seconds_count")).toEqual({
     'step="login",outcome="ok"': 1,
@@ -60,6 +60,6 @@ test("an unexpected error is counted and not revealed", async () => {
   records.find = find;
   expect([response.status, await response.text()]).toEqual([500, expect.not.stringContaining("boom")]);
   expect(await scraped(house.metrics, "errors_total")).toEqual({
-    'room="authorization-server",code="server_error"': 1,
+    'component="authorization-server",code="server_error"': 1,
   });
 });

@@ -1,23 +1,23 @@
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
 import { type McpApp, registeredApp, type Tokens } from "./mcp-app.ts";
-import { type House, startHouse } from "./start-house.ts";
+import { type AuthorizationServerStack, startAuthorizationServer } from "./start-authorization-server.ts";
 
-let house: House;
+let house: AuthorizationServerStack;
 let app: McpApp;
 let tokens: Tokens;
 beforeAll(async () => {
-  house = await startHouse();
+  house = await startAuthorizationServer();
   app = await registeredApp(house);
 });
 afterAll(() => house.close());
 beforeEach(async () => {
-  await house.wire.restore();
+  await house.databaseProxy.restore();
   await house.store.ping();
   tokens = await app.tokens(house.browser(), "alice");
 });
 
 test("while the database is down, client endpoints answer 503 as JSON, and no token is lost", async () => {
-  await house.wire.cut();
+  await house.databaseProxy.cut();
   const { code_verifier, ...authorizationCode } = {
     grant_type: "authorization_code",
     code: "x",
@@ -41,12 +41,12 @@ test("while the database is down, client endpoints answer 503 as JSON, and no to
     expect(response.headers.get("retry-after")).toBeTruthy();
     expect(await response.json()).toMatchObject({ error: "temporarily_unavailable" });
   }
-  await house.wire.restore();
+  await house.databaseProxy.restore();
   await expect.poll(() => app.refresh(tokens.refresh_token).then(({ status }) => status)).toBe(200);
 });
 
 test("a browser gets a page, and the metadata documents are still served", async () => {
-  await house.wire.cut();
+  await house.databaseProxy.cut();
   const page = await house.browser().open(app.request().url);
   expect(page.status).toBe(503);
   expect(page.html).toContain("Request id");

@@ -3,12 +3,12 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest"
 import { upstreamToken } from "../store/samples.ts";
 import { askForDelegation } from "../support/ask-for-delegation.ts";
 import { appOf, type McpApp, registeredApp, type Tokens } from "./mcp-app.ts";
-import { type House, startHouse } from "./start-house.ts";
+import { type AuthorizationServerStack, startAuthorizationServer } from "./start-authorization-server.ts";
 
-let house: House;
+let house: AuthorizationServerStack;
 let app: McpApp;
 beforeAll(async () => {
-  house = await startHouse(`authorization_server:
+  house = await startAuthorizationServer(`authorization_server:
   clients:
     - {client_id: inspector, client_secret: inspector-secret, client_name: Inspector, redirect_uris: ["https://inspector.test/cb"]}
 `);
@@ -178,9 +178,9 @@ describe("refresh tokens", () => {
   });
 
   test("of a removed route are rejected, and valid again when it is back", async () => {
-    await house.reconfigure((yaml) => yaml.replaceAll("https://one.test", "https://uno.test"));
+    await house.reload((yaml) => yaml.replaceAll("https://one.test", "https://uno.test"));
     expect(await problem(await app.refresh(tokens.refresh_token))).toMatchObject({ error: "invalid_grant" });
-    await house.reconfigure((yaml) => yaml.replaceAll("https://uno.test", "https://one.test"));
+    await house.reload((yaml) => yaml.replaceAll("https://uno.test", "https://one.test"));
     expect((await app.refresh(tokens.refresh_token)).status).toBe(200);
   });
 });
@@ -265,7 +265,7 @@ describe("each refresh rechecks the user at the provider", () => {
     await askForDelegation(store, { ...which, account: "service-account/ci", routeIds: ["one"], expiresAt });
     await signIn.recheckOwners();
     expect(asked() - before).toBe(0);
-    await store.delegations.give(which, { action: "delegation.given" });
+    await store.delegations.give(which, { action: "delegation.created" });
     // At most once an hour, regardless of the calls.
     for (let calls = 0; calls < 3; calls++) await signIn.recheckOwners();
     expect(asked() - before).toBe(1);
@@ -273,7 +273,7 @@ describe("each refresh rechecks the user at the provider", () => {
 
   async function graceOf() {
     let grace = 0;
-    await house.reconfigure((yaml) => {
+    await house.reload((yaml) => {
       grace = 600;
       return yaml.includes("recheck_grace")
         ? yaml

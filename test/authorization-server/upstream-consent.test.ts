@@ -1,13 +1,13 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import type { HttpBrowser, Page } from "../support/http-browser.ts";
 import { type McpApp, onTheWeb, registeredApp, throughCompany } from "./mcp-app.ts";
-import { type House, startHouse } from "./start-house.ts";
+import { type AuthorizationServerStack, startAuthorizationServer } from "./start-authorization-server.ts";
 
-let house: House;
+let house: AuthorizationServerStack;
 let app: McpApp;
 let browser: HttpBrowser;
 beforeAll(async () => {
-  house = await startHouse();
+  house = await startAuthorizationServer();
 });
 afterAll(() => house.close());
 beforeEach(async () => {
@@ -46,21 +46,21 @@ describe("a route whose upstream requires the user's consent", () => {
     [
       "rejected registration",
       {
-        connect_error_reason: "registration_refused",
+        connect_error_reason: "registration_rejected",
         connect_error_server: "as.test",
         connect_error_status: "400",
         connect_error_upstream: "invalid_redirect_uri",
       },
-      /refused to register this gateway \(registration_refused; as\.test answered 400 invalid_redirect_uri\); .*upstream_oauth2\.client_id/,
+      /refused to register this gateway \(registration_rejected; as\.test answered 400 invalid_redirect_uri\); .*upstream_oauth2\.client_id/,
     ],
     [
       "error of the authorization page",
       {
-        connect_error_reason: "authorization_refused",
+        connect_error_reason: "authorization_rejected",
         connect_error_server: "as.test:8443",
         connect_error_upstream: "invalid_scope",
       },
-      /\(authorization_refused; as\.test:8443 answered invalid_scope\)/,
+      /\(authorization_rejected; as\.test:8443 answered invalid_scope\)/,
     ],
     [
       "fault of the route's upstream, whose host is not named,",
@@ -74,22 +74,22 @@ describe("a route whose upstream requires the user's consent", () => {
     [
       "made-up link",
       {
-        connect_error_reason: "client_refused",
+        connect_error_reason: "client_rejected",
         connect_error_server: "as.test/call-us",
         connect_error_status: "400 call us",
         connect_error_upstream: "call us",
       },
-      /\(client_refused\);/,
+      /\(client_rejected\);/,
     ],
     [
       "sentence instead of a status and an error code",
       {
-        connect_error_reason: "token_refused",
+        connect_error_reason: "token_request_rejected",
         connect_error_server: "as.test",
         connect_error_status: "4000",
         connect_error_upstream: 'call "us"',
       },
-      /\(token_refused\);/,
+      /\(token_request_rejected\);/,
     ],
   ])("a %s is explained to the client, in words of ours", async (_name, beside, description) => {
     house.connectOutcome = { error: "server_error", beside };

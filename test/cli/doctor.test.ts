@@ -283,7 +283,7 @@ describe("doctor", () => {
       "a redirect",
       { status: 307, headers: { location: "https://elsewhere.test/" } },
       "redirects to elsewhere.test (307)",
-      "redirect_refused",
+      "redirect_not_followed",
     ],
     ["nothing", undefined, "did not answer within 1000 ms", "unreachable"],
     // Like a Streamable HTTP server that is as slow.
@@ -359,7 +359,7 @@ describe("doctor", () => {
     legacySession(upstream, "/messages", { post: () => ({ status: 401 }) });
     expect((await doctor(none)).output).toContain("FAIL  UPSTREAM/messages  401");
     expect((await doctor(none)).output).toContain("(credential_missing)");
-    expect((await doctor(key)).output).toContain("(credential_refused)");
+    expect((await doctor(key)).output).toContain("(credential_rejected)");
     // A user who connects has one.
     healthy();
     legacySession(upstream, "/messages", { post: () => ({ status: 401 }) });
@@ -414,7 +414,7 @@ describe("doctor", () => {
     upstream.on("/messages", { status: 400 });
     expect((await doctor(key)).output).toContain("does not accept initialize (400)");
     const wrong = { upstream_auth: { api_key: { header: "x-key", value: "other" } } };
-    expect((await doctor(wrong)).output).toContain("(credential_refused)");
+    expect((await doctor(wrong)).output).toContain("(credential_rejected)");
     expect((await doctor(none)).output).toContain("(credential_missing)");
   });
 
@@ -440,7 +440,7 @@ describe("doctor", () => {
       [405, "not_an_mcp_server"],
       [503, "server_error"],
       [429, "rate_limited"],
-      [401, kind === "none" ? "credential_missing" : "credential_refused"],
+      [401, kind === "none" ? "credential_missing" : "credential_rejected"],
     ] as const;
     for (const [status, fault] of faults) {
       upstream.on("/mcp", { status });

@@ -106,10 +106,10 @@ describe("operator commands", () => {
     ]);
   });
 
-  it("rotate-keys: re-encrypts everything, and connections keep working", async () => {
+  it("rotate-keys re-encrypts stored secrets, rotate-signing-key creates a key, and connections keep working", async () => {
     expect(await world.command("rotate-keys")).toMatch(/^0 rows re-encrypted with the newest key/);
     const [before] = await world.query("select count(*)::int from signing_key where purpose = 'assertion'");
-    expect(await world.command("rotate-keys", "--signing", "assertion", "--publish", "1m")).toMatch(
+    expect(await world.command("rotate-signing-key", "assertion", "--activate-after", "1m")).toMatch(
       /^new assertion key \S+, signs in 60 s/,
     );
     const [after] = await world.query("select count(*)::int from signing_key where purpose = 'assertion'");
@@ -117,11 +117,22 @@ describe("operator commands", () => {
     expect(await answer(2, 1)).toBe("200");
   });
 
-  it("rotate-keys --signing external_token keeps old tokens valid, --revoke-old revokes them", async () => {
+  it("former names still work and are not documented: rotate-keys --signing, audit", async () => {
+    expect(await world.command("rotate-keys", "--signing", "assertion", "--publish", "1m")).toMatch(
+      /^new assertion key \S+, signs in 60 s/,
+    );
+    expect(await world.command("rotate-keys", "--help")).not.toMatch(/--signing|--publish|--revoke-old/);
+    const rotations = ["--action", "signing_key.rotated", "--until", "2100-01-01T00:00:00Z"];
+    const exported = await world.command("audit", "export", ...rotations);
+    expect(exported).toContain('"purpose":"assertion"');
+    expect(await world.command("audit", ...rotations)).toBe(exported);
+  });
+
+  it("rotate-signing-key external_token keeps old tokens valid, --revoke-old revokes them", async () => {
     expect(await answer(2, 1)).toBe("200");
-    await world.command("rotate-keys", "--signing", "external_token", "--publish", "1s");
+    await world.command("rotate-signing-key", "external_token", "--activate-after", "1s");
     expect(await answer(2, 1)).toBe("200");
-    await world.command("rotate-keys", "--signing", "external_token", "--revoke-old");
+    await world.command("rotate-signing-key", "external_token", "--revoke-old");
     await expect.poll(() => answer(2, 1), { interval: 50, timeout: 60_000 }).toBe("401 invalid_token");
   });
 

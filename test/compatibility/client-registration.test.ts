@@ -1,14 +1,17 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { appOf, type McpApp, registeredApp } from "../authorization-server/mcp-app.ts";
-import { type House, startHouse } from "../authorization-server/start-house.ts";
+import {
+  type AuthorizationServerStack,
+  startAuthorizationServer,
+} from "../authorization-server/start-authorization-server.ts";
 import { problemsOf } from "../config/problems-of.ts";
 import type { HttpBrowser } from "../support/http-browser.ts";
 
-let house: House;
+let house: AuthorizationServerStack;
 /** Somebody who has signed in once; each client asks them anew. */
 let browser: HttpBrowser;
 beforeAll(async () => {
-  house = await startHouse();
+  house = await startAuthorizationServer();
   browser = house.browser();
 });
 afterAll(() => house.close());
@@ -196,11 +199,11 @@ describe("a client document that cannot be used: page and log say why", () => {
   const at = (host: string) => `https://${host}/why-${++count}.json`;
   const setting = async (lines: string, work: () => Promise<void>) => {
     const section = `authorization_server:\n${lines}\nroutes:`;
-    await house.reconfigure((yaml) => yaml.replace("routes:", section));
+    await house.reload((yaml) => yaml.replace("routes:", section));
     try {
       await work();
     } finally {
-      await house.reconfigure((yaml) => yaml.replace(section, "routes:"));
+      await house.reload((yaml) => yaml.replace(section, "routes:"));
     }
   };
   async function refusal(id: string) {

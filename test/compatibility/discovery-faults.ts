@@ -84,7 +84,7 @@ export const discoveryFaults: Readonly<Record<string, Fault>> = {
         body: { resource: upstream.mcp, authorization_servers: ["https://10.0.0.7"] },
       }),
   },
-  redirect_refused: {
+  redirect_not_followed: {
     arrange: (upstream) => {
       for (const path of [rfc8414, oidc])
         upstream.on(path, { status: 302, headers: { location: "https://elsewhere.test/" } });
@@ -105,5 +105,5 @@ export const discoveryFaults: Readonly<Record<string, Fault>> = {
       upstream.metadata.registration_endpoint = null;
     },
   },
-  registration_refused: { arrange: (upstream) => upstream.on("/register", { status: 403 }), unseen: true },
+  registration_rejected: { arrange: (upstream) => upstream.on("/register", { status: 403 }), unseen: true },
 };

@@ -2,7 +2,7 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { adviceFor } from "../../src/upstream-oauth/advice.ts";
 import { legacySession, type ScriptedServer, scriptedServer } from "../upstream-oauth/scripted-server.ts";
 import { type ScriptedUpstream, scriptedUpstream } from "../upstream-oauth/scripted-upstream.ts";
-import { alice, type ClientHouse, startClient } from "../upstream-oauth/start-client.ts";
+import { alice, type OAuthClientStack, startOAuthClient } from "../upstream-oauth/start-oauth-client.ts";
 
 const prm = "/.well-known/oauth-protected-resource";
 const rfc8414 = "/.well-known/oauth-authorization-server";
@@ -10,11 +10,11 @@ const oidc = "/.well-known/openid-configuration";
 
 let upstream: ScriptedUpstream;
 let elsewhere: ScriptedServer;
-let house: ClientHouse;
+let house: OAuthClientStack;
 beforeEach(async () => {
   upstream = await scriptedUpstream();
   elsewhere = await scriptedServer();
-  house = await startClient(route());
+  house = await startOAuthClient(route());
 });
 afterEach(async () => {
   await Promise.all([upstream.close(), elsewhere.close(), house.close()]);
@@ -24,8 +24,8 @@ const route = (server = "{}") =>
 /** With the person's yes to where they are sent. */
 const pressed = async () => {
   const asked = { userId: alice, route: house.route(), returnTo: "https://mcp.test/done" };
-  const first = await house.oauth.begin(asked);
-  return !first.ok && first.notice ? house.oauth.begin({ ...asked, shown: first.notice }) : first;
+  const first = await house.upstreamOAuth.begin(asked);
+  return !first.ok && first.notice ? house.upstreamOAuth.begin({ ...asked, shown: first.notice }) : first;
 };
 const begun = async () => {
   const result = await pressed();
@@ -45,7 +45,7 @@ it.each(["authorization_endpoint", "token_endpoint"])(
   async (name) => {
     for (const value of [null, "", 7, "/relative"]) {
       upstream.metadata[name] = value;
-      house.oauth.forget(house.route());
+      house.upstreamOAuth.forget(house.route());
       const { code, message } = await failure();
       expect(code).toBe("metadata_invalid");
       expect(message).toContain(name.replace("_", " ").slice(0, 5));
@@ -137,10 +137,10 @@ describe("where metadata is", () => {
     const metadata = { ...upstream.metadata, issuer, authorization_endpoint: `${elsewhere.url}/authorize` };
     for (const root of [rfc8414, oidc]) {
       elsewhere.on(root, { body: metadata });
-      house.oauth.forget(house.route());
+      house.upstreamOAuth.forget(house.route());
       expect((await begun()).origin).toBe(elsewhere.url);
       elsewhere.on(root, { body: { ...metadata, issuer: elsewhere.url } });
-      house.oauth.forget(house.route());
+      house.upstreamOAuth.forget(house.route());
       expect(await failure()).toMatchObject({
         code: "issuer_mismatch",
         message: expect.stringContaining(`names the issuer ${elsewhere.url}, not ${issuer}`),
@@ -162,7 +162,7 @@ describe("where metadata is", () => {
       await begun();
       upstream.on("/three", to("/four"));
       upstream.on("/four", { body: {} });
-      house.oauth.forget(house.route());
+      house.upstreamOAuth.forget(house.route());
       upstream.seen.length = 0;
       await begun();
       expect(upstream.paths()).not.toContain("/four");
@@ -175,7 +175,7 @@ describe("where metadata is", () => {
     for (const path of [rfc8414, oidc])
       upstream.on(path, { status: 302, headers: { location: `${elsewhere.url}/x` } });
     const { code, message } = await failure();
-    expect(code).toBe("redirect_refused");
+    expect(code).toBe("redirect_not_followed");
     expect(message).toContain(`redirect (302) to ${elsewhere.host}`);
     expect(adviceFor(code, house.route())).toMatch(/authorization_server_url.*endpoint/s);
     expect(adviceFor(code, house.route())).not.toContain("allowed_private_hosts");
@@ -185,7 +185,7 @@ describe("where metadata is", () => {
   it("a registration follows no redirect", async () => {
     upstream.on("/register", { status: 307, headers: { location: "/registered" } });
     upstream.on("/registered", { status: 201, body: { client_id: "x" } });
-    expect((await failure()).code).toBe("redirect_refused");
+    expect((await failure()).code).toBe("redirect_not_followed");
     expect(upstream.paths()).not.toContain("/registered");
   });
 
@@ -201,17 +201,17 @@ describe("where metadata is", () => {
       upstream.metadata.revocation_endpoint = `${upstream.url}/revoke`;
       upstream.on("/revoke", moved("/revoke2"));
       const asked = { userId: alice, route: house.route(), returnTo: "https://mcp.test/done" };
-      const consent = await house.oauth.begin(asked);
+      const consent = await house.upstreamOAuth.begin(asked);
       if (!consent.ok) throw new Error(consent.message);
       upstream.tokenAnswers.push(moved("/token2"));
-      const finished = await house.oauth.finish({
+      const finished = await house.upstreamOAuth.finish({
         params: upstream.agree(consent.location),
         callback: new URL(consent.location).searchParams.get("redirect_uri") ?? "",
         host: "mcp.test",
         userId: alice,
         browserState: consent.state,
       });
-      expect(finished).toMatchObject({ ok: false, code: "redirect_refused" });
+      expect(finished).toMatchObject({ ok: false, code: "redirect_not_followed" });
 
       await connect();
       const caller = { userId: alice, kind: "person" } as const;
@@ -219,13 +219,15 @@ describe("where metadata is", () => {
       const before = await house.store.upstreamTokens.find(connection);
       upstream.tokenAnswers.push(moved(`${upstream.url}/token2`));
       const later = Date.now() + 2 * 3_600_000;
-      expect(await house.tokens.find(caller, house.route(), later)).toMatchObject({ kind: "unavailable" });
+      expect(await house.upstreamTokens.find(caller, house.route(), later)).toMatchObject({
+        kind: "unavailable",
+      });
       expect(upstream.tokenAnswers).toEqual([]);
       // A server that is set up wrongly has refused nothing: the token is there still.
       const after = await house.store.upstreamTokens.find(connection);
       expect([after?.accessToken, after?.refreshToken]).toEqual([before?.accessToken, before?.refreshToken]);
 
-      expect(await house.tokens.disconnect(alice, house.route())).toBe(true);
+      expect(await house.upstreamTokens.disconnect(alice, house.route())).toBe(true);
       expect(upstream.paths()).toContain("/revoke");
       expect(upstream.paths()).not.toContain("/token2");
       expect(upstream.paths()).not.toContain("/revoke2");
@@ -286,7 +288,7 @@ describe("an issuer other than the one named", () => {
       body: { ...upstream.metadata, token_endpoint: `${elsewhere.url}/token`, issuer: theirs },
     });
     upstream.on(`${prm}/mcp`, { body: { resource: upstream.mcp, authorization_servers: [elsewhere.url] } });
-    house.oauth.forget(house.route());
+    house.upstreamOAuth.forget(house.route());
     const other = await begun();
     for (const name of ["client_id", "redirect_uri"])
       expect(other.searchParams.get(name)).not.toBe(honest.searchParams.get(name));
@@ -296,7 +298,7 @@ describe("an issuer other than the one named", () => {
     await house.reconfigure(route(`{expected_issuer: "${theirs}", ${oauth}}`));
     await begun();
     upstream.on(`${prm}/mcp`, { body: { resource: upstream.mcp, authorization_servers: [upstream.url] } });
-    house.oauth.forget(house.route());
+    house.upstreamOAuth.forget(house.route());
     expect((await failure()).code).toBe("issuer_changed");
   });
 
@@ -363,7 +365,7 @@ describe("challenges as servers write them", () => {
       expect(house.log.join()).toContain("the well-known places are asked instead");
       upstream.off(`${prm}/mcp`);
       upstream.off(rfc8414);
-      house.oauth.forget(house.route());
+      house.upstreamOAuth.forget(house.route());
       upstream.seen.length = 0;
       const { code, message } = await failure();
       expect(["discovery_failed", "resource_mismatch"]).toContain(code);
@@ -379,21 +381,21 @@ describe("a resource above `to`", () => {
     expect((await begun()).searchParams.get("resource")).toBe(upstream.url);
     expect(house.log.join()).toContain("is for a URL above `to`");
     await house.reconfigure(route("{resource: exact}"));
-    house.oauth.forget(house.route());
+    house.upstreamOAuth.forget(house.route());
     expect(await failure()).toMatchObject({
       code: "resource_mismatch",
       message: expect.stringContaining("resource: exact"),
     });
     for (const resource of [upstream.mcp, `${upstream.mcp}/`]) {
       upstream.on(`${prm}/mcp`, { body: { resource, authorization_servers: [upstream.url] } });
-      house.oauth.forget(house.route());
+      house.upstreamOAuth.forget(house.route());
       expect((await begun()).searchParams.get("resource")).toBe(resource);
     }
   });
 });
 
 describe("what an answer to a call without a token means", () => {
-  const needed = () => house.oauth.needed(house.route());
+  const needed = () => house.upstreamOAuth.needed(house.route());
   const html = { headers: { "content-type": "text/html" }, body: "<html>" };
   const bearer = { "www-authenticate": 'Bearer error="invalid_request"' };
 
@@ -412,15 +414,15 @@ describe("what an answer to a call without a token means", () => {
     upstream.off(`${prm}/mcp`);
     // Of a server from before there was resource metadata the origin tells.
     await house.close();
-    house = await startClient(route());
+    house = await startOAuthClient(route());
     expect(await needed()).toBe(true);
     upstream.off(rfc8414);
     await house.close();
-    house = await startClient(route());
+    house = await startOAuthClient(route());
     expect(await needed()).toBe(false);
     expect(house.log.join()).toContain("does not tell whether it needs a token");
-    expect(await house.oauth.discover(house.route(), () => {})).toMatchObject({ ok: false });
-    expect(await house.oauth.prepare(house.route(), house.routes())).toMatchObject({ ok: false });
+    expect(await house.upstreamOAuth.discover(house.route(), () => {})).toMatchObject({ ok: false });
+    expect(await house.upstreamOAuth.prepare(house.route(), house.routes())).toMatchObject({ ok: false });
   });
 
   it.each<[string, boolean, object]>([
@@ -461,10 +463,12 @@ describe("what an answer to a call without a token means", () => {
       expect(asked[1]?.headers.accept).toBe("text/event-stream");
       expect(house.log.join()).not.toContain("does not tell whether it needs a token");
       const findings: string[] = [];
-      const found = await house.oauth.discover(house.route(), ({ finding }) => findings.push(finding));
+      const found = await house.upstreamOAuth.discover(house.route(), ({ finding }) =>
+        findings.push(finding),
+      );
       expect(found).toMatchObject({ ok: true, needed: false });
       expect(findings.join()).toMatch(/is a legacy HTTP\+SSE server.*without a token/);
-      expect(await house.oauth.prepare(house.route(), house.routes())).toMatchObject({ ok: true });
+      expect(await house.upstreamOAuth.prepare(house.route(), house.routes())).toMatchObject({ ok: true });
     },
   );
 
@@ -476,7 +480,10 @@ describe("what an answer to a call without a token means", () => {
     expect(await needed()).toBe(true);
     expect(upstream.paths()).toEqual(["/mcp", "/mcp"]);
     await connect();
-    expect(await house.oauth.discover(house.route(), () => {})).toMatchObject({ ok: true, needed: true });
+    expect(await house.upstreamOAuth.discover(house.route(), () => {})).toMatchObject({
+      ok: true,
+      needed: true,
+    });
   });
 
   it.each<[string, object]>([
@@ -490,7 +497,7 @@ describe("what an answer to a call without a token means", () => {
     upstream.on("/mcp", ({ method }) => (method === "GET" ? answer : { status: 405 }));
     expect(await needed()).toBe(false);
     expect(house.log.join()).toContain("is not an MCP endpoint (405)");
-    const found = await house.oauth.discover(house.route(), () => {});
+    const found = await house.upstreamOAuth.discover(house.route(), () => {});
     expect(found).toMatchObject({ ok: false, code: "not_an_mcp_server" });
   });
 
@@ -502,13 +509,13 @@ describe("what an answer to a call without a token means", () => {
     expect(await needed()).toBe(false);
     const findings: string[] = [];
     const step = ({ finding }: { finding: string }) => findings.push(finding);
-    expect(await house.oauth.discover(house.route(), step)).toMatchObject({ ok: true });
+    expect(await house.upstreamOAuth.discover(house.route(), step)).toMatchObject({ ok: true });
     expect(findings.join()).toContain(`post to ${upstream.mcp}/messages, but redirects to ${location} first`);
     upstream.off("/mcp");
     legacySession(upstream, "/messages", { at: "/" });
     const bare = `  - {id: bare, from: https://mcp.test, to: "${upstream.url}", mcp: {server: {}}}`;
     await house.reconfigure(bare);
-    expect(await house.oauth.needed(house.route("bare"))).toBe(false);
-    expect(await house.oauth.discover(house.route("bare"), () => {})).toMatchObject({ ok: true });
+    expect(await house.upstreamOAuth.needed(house.route("bare"))).toBe(false);
+    expect(await house.upstreamOAuth.discover(house.route("bare"), () => {})).toMatchObject({ ok: true });
   });
 });

@@ -12,20 +12,21 @@ import { certificateAuthority } from "../../dev/demo/certificate-authority.ts";
 import { sidecar } from "../../dev/demo/sidecar.ts";
 import { readEgressProxies } from "../../src/config/egress-proxies.ts";
 import { type EgressProxies, proxyEnvironment, proxyFor } from "../../src/egress/proxies.ts";
-import { createSafeFetch, createTrustedFetch, type ResolveHost } from "../../src/egress/safe-fetch.ts";
+import type { ResolveHost } from "../../src/egress/resolve-host.ts";
+import { createSafeFetch, createTrustedFetch } from "../../src/egress/safe-fetch.ts";
 import { createTrustedAuthorities } from "../../src/egress/trusted-authorities.ts";
 import { awsKmsKeys } from "../../src/store/encryption/aws-kms.ts";
 import { googleKmsKeys } from "../../src/store/encryption/google-kms.ts";
-import { everyHostAt } from "../authorization-server/start-house.ts";
 import { problemsOf } from "../config/problems-of.ts";
 import { startLocalAwsKms } from "../store/local-aws-kms.ts";
 import { startLocalGoogleKms } from "../store/local-google-kms.ts";
 import { startLocalVault } from "../store/local-vault.ts";
+import { everyHostAt } from "../support/every-host-at.ts";
 import { grpcPeer } from "../support/grpc-peer.ts";
 import { httpBrowser } from "../support/http-browser.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 import { type ScriptedServer, scriptedServer } from "../upstream-oauth/scripted-server.ts";
-import { alice, startClient } from "../upstream-oauth/start-client.ts";
+import { alice, startOAuthClient } from "../upstream-oauth/start-oauth-client.ts";
 
 const unresolved: ResolveHost = (_name, done) => done(Object.assign(new Error(), { code: "ENOTFOUND" }), []);
 const resolvesTo =
@@ -279,12 +280,12 @@ describe("outbound calls through a CONNECT proxy", () => {
   });
 
   it("discovery leaves through the proxy that the routes file names", async () => {
-    const house = await startClient(
+    const house = await startOAuthClient(
       `  - {id: a, from: "https://mcp.test", to: "https://as.example.test/mcp", mcp: {server: {}}, tls_custom_ca_file: ${ca}}`,
       { settings: `egress: {https_proxy: "${proxyUrl}"}`, resolveHost: unresolved },
     );
     try {
-      const begun = await house.oauth.begin({
+      const begun = await house.upstreamOAuth.begin({
         userId: alice,
         route: house.route("a"),
         returnTo: "https://mcp.test/",

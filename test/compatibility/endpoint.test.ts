@@ -2,17 +2,17 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi 
 import { askedAt } from "../../src/config/endpoint.ts";
 import { serverStates } from "../../src/portal/portal.ts";
 import { type ScriptedUpstream, scriptedUpstream } from "../upstream-oauth/scripted-upstream.ts";
-import { alice, type ClientHouse, startClient } from "../upstream-oauth/start-client.ts";
+import { alice, type OAuthClientStack, startOAuthClient } from "../upstream-oauth/start-oauth-client.ts";
 
 const prm = "/.well-known/oauth-protected-resource";
 
 describe("where an upstream's MCP endpoint is", () => {
   let upstream: ScriptedUpstream;
-  let house: ClientHouse;
+  let house: OAuthClientStack;
   beforeAll(async () => {
     upstream = await scriptedUpstream();
     const settings = "upstream_oauth: {allowed_private_hosts: [127.0.0.1, localhost], timeout: 3s}";
-    house = await startClient(route(), { settings });
+    house = await startOAuthClient(route(), { settings });
   });
   afterAll(() => Promise.all([upstream.close(), house.close()]));
   beforeEach(async () => {
@@ -21,11 +21,11 @@ describe("where an upstream's MCP endpoint is", () => {
       upstream.off(path || "/");
       upstream.off(`${prm}${path}`);
     }
-    house.oauth.forget(house.route());
+    house.upstreamOAuth.forget(house.route());
     upstream.seen.length = 0;
   });
   afterEach(async () => {
-    await house.tokens.disconnect(alice, house.route());
+    await house.upstreamTokens.disconnect(alice, house.route());
   });
   const route = (server = "{}", from = "https://mcp.test", to = upstream.url) =>
     `  - {id: files, from: "${from}", to: "${to}", mcp: {server: ${server}}}`;
@@ -36,7 +36,11 @@ describe("where an upstream's MCP endpoint is", () => {
   };
   const begin = async (askedPath?: string) => {
     const asked = askedAt(house.route(), askedPath);
-    const begun = await house.oauth.begin({ userId: alice, route: asked, returnTo: "https://mcp.test/done" });
+    const begun = await house.upstreamOAuth.begin({
+      userId: alice,
+      route: asked,
+      returnTo: "https://mcp.test/done",
+    });
     if (!begun.ok) throw new Error(`${begun.code}: ${begun.message}`);
     return begun;
   };
@@ -45,7 +49,7 @@ describe("where an upstream's MCP endpoint is", () => {
     const callback = new URL(begun.location).searchParams.get("redirect_uri") ?? "";
     const params = upstream.agree(begun.location);
     const trip = { params, callback, host: "mcp.test", userId: alice, browserState: begun.state };
-    const finished = await house.oauth.finish(trip);
+    const finished = await house.upstreamOAuth.finish(trip);
     if (!finished.ok) throw new Error(`${finished.code}: ${finished.message}`);
   };
   const connect = async (askedPath?: string) => {
@@ -54,14 +58,14 @@ describe("where an upstream's MCP endpoint is", () => {
     return begun;
   };
   const find = (askedPath?: string) =>
-    house.tokens.find({ userId: alice, kind: "person", askedPath }, house.route());
+    house.upstreamTokens.find({ userId: alice, kind: "person", askedPath }, house.route());
   const tokenAt = async (askedPath?: string) => {
     const found = await find(askedPath);
     return found.kind === "credential" ? found.headers[0]?.[1] : found.kind;
   };
   const doctor = async () => {
     const urls: string[] = [];
-    const found = await house.oauth.discover(house.route(), ({ url = "", ok }) => {
+    const found = await house.upstreamOAuth.discover(house.route(), ({ url = "", ok }) => {
       if (ok) urls.push(url);
     });
     return { found, urls };
@@ -79,8 +83,10 @@ describe("where an upstream's MCP endpoint is", () => {
     serve("/mcp");
     await connect("/mcp");
     expect(await tokenAt()).toBe(await tokenAt("/mcp"));
-    expect(await house.tokens.connectionState(alice, house.route())).toMatchObject({ state: "connected" });
-    expect(await house.tokens.disconnect(alice, house.route())).toBe(true);
+    expect(await house.upstreamTokens.connectionState(alice, house.route())).toMatchObject({
+      state: "connected",
+    });
+    expect(await house.upstreamTokens.disconnect(alice, house.route())).toBe(true);
     expect((await find("/mcp")).kind).toBe("missing");
   });
 
@@ -93,11 +99,11 @@ describe("where an upstream's MCP endpoint is", () => {
 
   test("nobody has said: the root is asked, then /mcp; doctor and the admin API ask the same", async () => {
     serve("/mcp");
-    expect(await house.oauth.needed(house.route())).toBe(true);
+    expect(await house.upstreamOAuth.needed(house.route())).toBe(true);
     const { found, urls } = await doctor();
     expect(found).toMatchObject({ ok: true, needed: true, issuer: upstream.url });
     expect(urls).toContain(`${upstream.url}/mcp`);
-    expect(await house.oauth.prepare(house.route(), house.routes())).toMatchObject({
+    expect(await house.upstreamOAuth.prepare(house.route(), house.routes())).toMatchObject({
       ok: true,
       needed: true,
     });
@@ -107,7 +113,7 @@ describe("where an upstream's MCP endpoint is", () => {
     serve("/mcp");
     serve("/api");
     const listed = async () => {
-      const rooms = { upstreamTokens: house.tokens, endpointPath: house.oauth.endpointPath };
+      const rooms = { upstreamTokens: house.upstreamTokens, endpointPath: house.upstreamOAuth.endpointPath };
       return (await serverStates(rooms, alice, [house.route()])).map(({ url }) => url);
     };
     expect(await listed()).toEqual(["https://mcp.test/mcp"]);
@@ -130,7 +136,7 @@ describe("where an upstream's MCP endpoint is", () => {
     afterEach(() => void vi.useRealTimers());
     const later = (seconds: number) =>
       vi.useFakeTimers({ toFake: ["Date"], now: Date.now() + seconds * 1000 });
-    const path = () => house.oauth.endpointPath(house.route());
+    const path = () => house.upstreamOAuth.endpointPath(house.route());
     const move = () => {
       upstream.off("/mcp");
       upstream.off(`${prm}/mcp`);
@@ -147,7 +153,7 @@ describe("where an upstream's MCP endpoint is", () => {
       const found = await find();
       const version = found.kind === "credential" ? found.version : undefined;
       const about = { userId: alice, routeId: "files", status: 401, wwwAuthenticate: "Bearer" } as const;
-      await house.tokens.handleRejection({ ...about, version });
+      await house.upstreamTokens.handleRejection({ ...about, version });
       expect(await path()).toBe("");
     });
 
@@ -170,7 +176,7 @@ describe("where an upstream's MCP endpoint is", () => {
       upstream.off(`${prm}/mcp`);
       later(61);
       expect(await path()).toBe("/mcp");
-      house.oauth.forget(house.route());
+      house.upstreamOAuth.forget(house.route());
       expect(await path()).toBe("");
       serve("/mcp");
       later(61);
@@ -212,7 +218,9 @@ describe("where an upstream's MCP endpoint is", () => {
       expect(resourceOf(location)).toBe(asked(1));
       expect(upstream.tokenRequests.at(-1)?.get("resource")).toBe(asked(1));
       const later = Date.now() + 7_200_000;
-      expect(await house.tokens.find({ userId: alice, kind: "person" }, house.route(), later)).toMatchObject({
+      expect(
+        await house.upstreamTokens.find({ userId: alice, kind: "person" }, house.route(), later),
+      ).toMatchObject({
         kind: "credential",
       });
       expect(upstream.tokenRequests.at(-1)?.get("grant_type")).toBe("refresh_token");
@@ -248,14 +256,14 @@ describe("where an upstream's MCP endpoint is", () => {
     for (const other of ["2", "1&more=1", "11"]) {
       await house.reconfigure(at(other));
       expect(await all()).toEqual(["missing", "missing"]);
-      const found = await house.tokens.connectionState(alice, house.route());
+      const found = await house.upstreamTokens.connectionState(alice, house.route());
       expect(found).toMatchObject({ state: "missing" });
-      await house.tokens.disconnect(alice, house.route());
+      await house.upstreamTokens.disconnect(alice, house.route());
       expect(await stored()).toEqual(both);
     }
     await house.reconfigure(at("1"));
     expect(await all()).toEqual(own);
-    await house.tokens.disconnect(alice, house.route());
+    await house.upstreamTokens.disconnect(alice, house.route());
     expect(await stored()).toEqual([]);
     for (const path of endpoints) for (const place of [path, `${prm}${path}`]) upstream.off(place);
   });
@@ -266,7 +274,7 @@ describe("where an upstream's MCP endpoint is", () => {
     expect(resourceOf((await begin("/mcp")).location)).toBe(`${upstream.url}/team/mcp`);
     expect(resourceOf((await begin()).location)).toBe(`${upstream.url}/team/mcp`);
     serve("/team");
-    house.oauth.forget(house.route());
+    house.upstreamOAuth.forget(house.route());
     expect(resourceOf((await begin()).location)).toBe(`${upstream.url}/team`);
   });
 
@@ -284,12 +292,12 @@ describe("where an upstream's MCP endpoint is", () => {
     // One that the upstream refuses is the other's no more.
     const { version } = (await find("/other/mcp")) as { version?: number };
     const about = { userId: alice, routeId: "files", status: 401, wwwAuthenticate: "Bearer" } as const;
-    await house.tokens.handleRejection({ ...about, version, askedPath: "/other/mcp" });
+    await house.upstreamTokens.handleRejection({ ...about, version, askedPath: "/other/mcp" });
     expect(await tokenAt("/mcp")).toBe(first);
     // No route has gone: neither connection is an orphan.
-    await house.tokens.disconnectOrphans();
+    await house.upstreamTokens.disconnectOrphans();
     expect((await house.store.upstreamTokens.listForUser(alice)).length).toBe(2);
-    await house.tokens.disconnect(alice, house.route());
+    await house.upstreamTokens.disconnect(alice, house.route());
     expect(await house.store.upstreamTokens.listForUser(alice)).toEqual([]);
   });
 
@@ -297,7 +305,7 @@ describe("where an upstream's MCP endpoint is", () => {
     for (const path of ["/mcp", "/other/mcp"]) serve(path);
     await connect("/mcp");
     const before = await begin("/other/mcp");
-    await house.tokens.disconnect(alice, house.route());
+    await house.upstreamTokens.disconnect(alice, house.route());
     await expect(finish(before)).rejects.toThrow("disconnected_during_authorization");
 
     await connect("/mcp");
@@ -309,7 +317,7 @@ describe("where an upstream's MCP endpoint is", () => {
       await finish(during).then(finishing.resolve, finishing.resolve);
       return found;
     });
-    await house.tokens.disconnect(alice, house.route());
+    await house.upstreamTokens.disconnect(alice, house.route());
     expect(String(await finishing.promise)).toContain("disconnected_during_authorization");
     expect(await house.store.upstreamTokens.listForUser(alice)).toEqual([]);
   });

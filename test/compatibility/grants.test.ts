@@ -2,7 +2,10 @@ import { decodeJwt } from "jose";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { makeKey } from "../../src/external-tokens/signing-keys.ts";
 import { type McpApp, people, registeredApp, type Tokens } from "../authorization-server/mcp-app.ts";
-import { type House, startHouse } from "../authorization-server/start-house.ts";
+import {
+  type AuthorizationServerStack,
+  startAuthorizationServer,
+} from "../authorization-server/start-authorization-server.ts";
 import { upstreamToken } from "../store/samples.ts";
 import { askForDelegation } from "../support/ask-for-delegation.ts";
 
@@ -15,11 +18,11 @@ const refused = async (response: Response) => {
 };
 
 describe("a refresh token used again right after its rotation, because the answer was lost", () => {
-  let house: House;
+  let house: AuthorizationServerStack;
   let app: McpApp;
   let tokens: Tokens;
   beforeAll(async () => {
-    house = await startHouse();
+    house = await startAuthorizationServer();
     app = await registeredApp(house);
   });
   afterAll(() => house.close());
@@ -39,7 +42,7 @@ describe("a refresh token used again right after its rotation, because the answe
     expect([again.refresh_token, third.refresh_token]).toEqual([lost.refresh_token, lost.refresh_token]);
     expect(again).toMatchObject({ token_type: "Bearer", scope: "a b" });
     expect(await isLive(again)).toBe(true);
-    const events = await audited("refresh_token.repeated", grantOf(tokens));
+    const events = await audited("refresh_token.reused", grantOf(tokens));
     expect(events).toHaveLength(2);
     expect(events[0]).toMatchObject({ userId: "company/alice", clientId: app.clientId, routeId: "one" });
     const next = await read(await app.refresh(again.refresh_token));
@@ -59,14 +62,14 @@ describe("a refresh token used again right after its rotation, because the answe
   });
 
   test("after the grace it ends the whole family", async () => {
-    await house.reconfigure((yaml) => `external_tokens: {refresh_token_grace: 2}\n${yaml}`);
+    await house.reload((yaml) => `external_tokens: {refresh_token_grace: 2}\n${yaml}`);
     const lost = await read(await app.refresh(tokens.refresh_token));
     await expect
       .poll(() => house.store.authorizationServerRecords.successorOf(tokens.refresh_token), {
         timeout: 30_000,
       })
       .toBeUndefined();
-    await house.reconfigure((yaml) => yaml.slice(yaml.indexOf("\n") + 1));
+    await house.reload((yaml) => yaml.slice(yaml.indexOf("\n") + 1));
     await refused(await app.refresh(tokens.refresh_token));
     await refused(await app.refresh(lost.refresh_token));
     expect(await isLive(lost)).toBe(false);
@@ -165,7 +168,7 @@ describe("a refresh token used again right after its rotation, because the answe
   });
 
   test("no grace: one of many wins, and any use after that ends the family", async () => {
-    await house.reconfigure((yaml) => `external_tokens: {refresh_token_grace: 0}\n${yaml}`);
+    await house.reload((yaml) => `external_tokens: {refresh_token_grace: 0}\n${yaml}`);
     const answers = await Promise.all(Array.from({ length: 8 }, () => app.refresh(tokens.refresh_token)));
     const [winner, ...others] = answers.filter(({ status }) => status === 200);
     expect(others).toEqual([]);
@@ -177,9 +180,9 @@ describe("a refresh token used again right after its rotation, because the answe
 });
 
 describe("ending all access, as after a restore from a backup", () => {
-  let house: House;
+  let house: AuthorizationServerStack;
   beforeAll(async () => {
-    house = await startHouse();
+    house = await startAuthorizationServer();
   });
   afterAll(() => house.close());
 
@@ -196,7 +199,7 @@ describe("ending all access, as after a restore from a backup", () => {
       ...{ ...delegated, account: "service-account/ci", routeIds: ["one"] },
       expiresAt: new Date(Date.now() + 3_600_000),
     });
-    await store.delegations.give(delegated, { action: "delegation.given" });
+    await store.delegations.give(delegated, { action: "delegation.created" });
     const { params, verifier } = await app.authorize(browser, "alice");
     const underWay = await house.browser().open(app.request().url);
     expect(underWay.url.origin).toBe(house.company.issuer);

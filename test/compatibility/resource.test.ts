@@ -1,14 +1,17 @@
 import { decodeJwt } from "jose";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type McpApp, registeredApp } from "../authorization-server/mcp-app.ts";
-import { type House, startHouse } from "../authorization-server/start-house.ts";
+import {
+  type AuthorizationServerStack,
+  startAuthorizationServer,
+} from "../authorization-server/start-authorization-server.ts";
 
-let house: House;
+let house: AuthorizationServerStack;
 let app: McpApp;
 beforeAll(async () => {
-  house = await startHouse();
+  house = await startAuthorizationServer();
   app = await registeredApp(house);
-  await house.reconfigure((yaml) => yaml.replace("https://one.test\n", "https://one.test/team\n"));
+  await house.reload((yaml) => yaml.replace("https://one.test\n", "https://one.test/team\n"));
 });
 afterAll(() => house.close());
 

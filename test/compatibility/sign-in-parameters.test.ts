@@ -3,23 +3,26 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { parse } from "yaml";
 import { throughCompany } from "../authorization-server/mcp-app.ts";
-import { type House, startHouse } from "../authorization-server/start-house.ts";
+import {
+  type AuthorizationServerStack,
+  startAuthorizationServer,
+} from "../authorization-server/start-authorization-server.ts";
 import { problemsOf } from "../config/problems-of.ts";
 
-let house: House;
+let house: AuthorizationServerStack;
 beforeAll(async () => {
-  house = await startHouse();
+  house = await startAuthorizationServer();
 });
 afterAll(() => house.close());
 
 /** Where sign-in sends a browser, with these lines in the provider's entry. */
 async function asked(lines: string, query = ""): Promise<URLSearchParams> {
   const scopes = "      scopes: [openid, email, profile, groups, offline_access]\n";
-  await house.reconfigure((yaml) => yaml.replace(scopes, lines));
+  await house.reload((yaml) => yaml.replace(scopes, lines));
   const response = await house.fetch(`https://auth.test/.pomerium/sign_in?return_to=/whoami${query}`, {
     redirect: "manual",
   });
-  await house.reconfigure((yaml) => yaml.replace(lines, scopes));
+  await house.reload((yaml) => yaml.replace(lines, scopes));
   const location = new URL(response.headers.get("location") ?? "");
   expect(location.origin).toBe(house.company.issuer);
   return location.searchParams;
@@ -73,11 +76,11 @@ describe("authorization_url_params of a sign-in provider", () => {
     expect(extra).toEqual({ access_type: "offline", prompt: "consent" });
     const usual = "      scopes: [openid, email, profile, groups, offline_access]\n";
     const lines = `      scopes: ${JSON.stringify(scopes)}\n      authorization_url_params: ${JSON.stringify(extra)}\n`;
-    await house.reconfigure((yaml) => yaml.replace(usual, lines));
+    await house.reload((yaml) => yaml.replace(usual, lines));
     const browser = house.browser();
     const start = await browser.open(new URL("https://auth.test/.pomerium/sign_in?return_to=/whoami"));
     const end = await throughCompany(house, browser, start, "alice");
-    await house.reconfigure((yaml) => yaml.replace(lines, usual));
+    await house.reload((yaml) => yaml.replace(lines, usual));
     expect(JSON.parse(end.html)).toMatchObject({ userId: "company/alice" });
   });
 

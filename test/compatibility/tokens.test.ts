@@ -4,7 +4,7 @@ import type { NewUpstreamToken, UpstreamToken } from "../../src/store/upstream-t
 import type { TokenCaller } from "../../src/upstream-tokens/upstream-tokens.ts";
 import { scraped } from "../support/scraped.ts";
 import { type ScriptedUpstream, scriptedUpstream } from "../upstream-oauth/scripted-upstream.ts";
-import { alice, type ClientHouse, startClient } from "../upstream-oauth/start-client.ts";
+import { alice, type OAuthClientStack, startOAuthClient } from "../upstream-oauth/start-oauth-client.ts";
 
 const caller: TokenCaller = { userId: alice, kind: "person" };
 const hour = 3_600_000;
@@ -12,10 +12,10 @@ const hour = 3_600_000;
 /** What token endpoints of public servers answer, beside what RFC 6749 asks for. */
 describe("a token endpoint's answer", () => {
   let upstream: ScriptedUpstream;
-  let house: ClientHouse;
+  let house: OAuthClientStack;
   beforeAll(async () => {
     upstream = await scriptedUpstream();
-    house = await startClient(
+    house = await startOAuthClient(
       `  - {id: files, from: https://mcp.test, to: ${upstream.mcp}, mcp: {server: {}}}`,
     );
   });
@@ -23,11 +23,11 @@ describe("a token endpoint's answer", () => {
   beforeEach(async () => {
     for (const name of Object.keys(upstream.tokenFields)) delete upstream.tokenFields[name];
     upstream.tokenAnswers.length = 0;
-    await house.tokens.disconnect(alice, house.route());
+    await house.upstreamTokens.disconnect(alice, house.route());
   });
   const stored = () =>
     house.store.upstreamTokens.find({ userId: alice, routeId: "files", upstream: upstream.mcp });
-  const find = (now?: number) => house.tokens.find(caller, house.route(), now);
+  const find = (now?: number) => house.upstreamTokens.find(caller, house.route(), now);
   const plain = { access_token: "the-token", token_type: "Bearer" };
   const form = { "content-type": "application/x-www-form-urlencoded; charset=utf-8" };
   const lives = (token: UpstreamToken | undefined) =>
@@ -169,16 +169,20 @@ describe("a token endpoint's answer", () => {
   });
 
   it.each<[string, { status?: number; body: unknown; headers?: Record<string, string> }, string]>([
-    ["an error in a 200", { body: { error: "bad_verification_code" } }, "token_refused"],
+    ["an error in a 200", { body: { error: "bad_verification_code" } }, "token_request_rejected"],
     [
       "an error in a form",
       { body: "error=bad_verification_code&error_uri=x", headers: form },
-      "token_refused",
+      "token_request_rejected",
     ],
-    ["Slack's ok: false", { body: { ok: false, error: "invalid_code" } }, "token_refused"],
+    ["Slack's ok: false", { body: { ok: false, error: "invalid_code" } }, "token_request_rejected"],
     ["ok: false without a reason", { body: { ok: false } }, "token_invalid"],
-    ["an error as an object", { status: 400, body: { error: { code: "invalid_grant" } } }, "token_refused"],
-    ["an error in capitals", { status: 400, body: { error: "INVALID_GRANT" } }, "token_refused"],
+    [
+      "an error as an object",
+      { status: 400, body: { error: { code: "invalid_grant" } } },
+      "token_request_rejected",
+    ],
+    ["an error in capitals", { status: 400, body: { error: "INVALID_GRANT" } }, "token_request_rejected"],
     ["Slack's rate limit", { body: { ok: false, error: "ratelimited" } }, "rate_limited"],
     ["Slack's own trouble", { body: { ok: false, error: "fatal_error" } }, "server_error"],
     ["no token", { body: { scope: "read" } }, "token_invalid"],
@@ -197,15 +201,15 @@ describe("a token endpoint's answer", () => {
 /** What registration endpoints answer, and what servers that register clients say of how those prove themselves. */
 describe("a registration", () => {
   let upstream: ScriptedUpstream;
-  let house: ClientHouse;
+  let house: OAuthClientStack;
   const routes = (server = "{}") =>
     `  - {id: files, from: https://mcp.test, to: ${upstream.mcp}, mcp: {server: ${server}}}`;
   beforeEach(async () => {
     upstream = await scriptedUpstream();
-    house = await startClient(routes());
+    house = await startOAuthClient(routes());
   });
   afterEach(() => Promise.all([house.close(), upstream.close()]));
-  const find = (now?: number) => house.tokens.find(caller, house.route(), now);
+  const find = (now?: number) => house.upstreamTokens.find(caller, house.route(), now);
   const registration = async () => {
     const [row] = await house.query("select issuer, redirect_uri from client_registration");
     return house.store.clientRegistrations.find(String(row?.issuer), String(row?.redirect_uri));
@@ -279,7 +283,7 @@ describe("a registration", () => {
   ])("with %s is none", async (_what, fields, status) => {
     answers(fields, status);
     await expect(house.connect(upstream.agree)).rejects.toThrow(/regist/);
-    expect(house.log.at(-1)).toContain('"reason":"registration_refused"');
+    expect(house.log.at(-1)).toContain('"reason":"registration_rejected"');
   });
 
   it("a client that was given a secret unasked proves it, whatever is null: never nothing", async () => {
@@ -291,7 +295,7 @@ describe("a registration", () => {
 
   it("names the scopes that will be asked for; a server that registers none gets it without", async () => {
     upstream.metadata.scopes_supported = ["read", "offline_access"];
-    const begun = await house.oauth.begin({
+    const begun = await house.upstreamOAuth.begin({
       userId: alice,
       route: house.route(),
       returnTo: "https://mcp.test/",
@@ -315,7 +319,7 @@ describe("a registration", () => {
 
   it("has the scopes that calls may demand later, as far as the server lists them", async () => {
     upstream.metadata.scopes_supported = ["read", "write", "delete"];
-    const begun = await house.oauth.begin({
+    const begun = await house.upstreamOAuth.begin({
       userId: alice,
       route: house.route(),
       returnTo: "https://mcp.test/",
@@ -349,12 +353,16 @@ describe("a registration", () => {
     await house.connect(agree);
     await house.reconfigure(routes("{upstream_oauth2: {scopes: [read, admin]}}"));
     const userId = "company/bob";
-    const late = await house.oauth.begin({ userId, route: house.route(), returnTo: "https://mcp.test/" });
+    const late = await house.upstreamOAuth.begin({
+      userId,
+      route: house.route(),
+      returnTo: "https://mcp.test/",
+    });
     await house.connect(agree);
     expect([...granted.values()]).toEqual(["read write", "read write admin"]);
     // A second person, who was refused for the same registration, goes on with the one that has come since.
     const end = (trip: { location: string; state: string }) =>
-      house.oauth.finish({
+      house.upstreamOAuth.finish({
         params: agree(trip.location),
         callback: new URL(trip.location).searchParams.get("redirect_uri") ?? "",
         host: "mcp.test",
@@ -418,7 +426,7 @@ describe("a registration", () => {
       expect(await registration(), JSON.stringify(answer)).toEqual(old);
     }
     const now = Date.now() + hour;
-    const refreshed = await house.tokens.find({ userId: bob, kind: "person" }, house.route(), now);
+    const refreshed = await house.upstreamTokens.find({ userId: bob, kind: "person" }, house.route(), now);
     expect(refreshed).toMatchObject({ kind: "credential" });
     answer = undefined;
     // Failures have not used up what is due once a day.
@@ -488,7 +496,7 @@ describe("a registration", () => {
     await expect(house.connect(upstream.agree)).rejects.toThrow("failed (503)");
     expect((await registration())?.clientId).toBe(lost);
     const begin = () =>
-      house.oauth.begin({ userId: alice, route: house.route(), returnTo: "https://mcp.test/" });
+      house.upstreamOAuth.begin({ userId: alice, route: house.route(), returnTo: "https://mcp.test/" });
     // Nobody is sent there with it any more.
     expect(await begin()).toMatchObject({ ok: false, message: expect.stringContaining("failed (503)") });
     isDown = false;
@@ -535,7 +543,7 @@ describe("a registration", () => {
       await expect.poll(async () => (await registration())?.authMethod).toBe(`client_secret_${proof}`);
       await find(Date.now() + hour);
       const elsewhere = await house.replica();
-      await elsewhere.tokens.find(caller, house.route(), Date.now() + 2 * hour);
+      await elsewhere.upstreamTokens.find(caller, house.route(), Date.now() + 2 * hour);
       expect(proofs()).toEqual([other, proof, proof, proof]);
     },
   );
@@ -574,17 +582,17 @@ describe("a registration", () => {
 /** RFC 6749 section 5.2 asks for an `error`; servers, and what stands before them, answer otherwise. */
 describe("a refresh that is refused without a reason", () => {
   let upstream: ScriptedUpstream;
-  let house: ClientHouse;
+  let house: OAuthClientStack;
   beforeEach(async () => {
     upstream = await scriptedUpstream();
-    house = await startClient(
+    house = await startOAuthClient(
       `  - {id: files, from: https://mcp.test, to: ${upstream.mcp}, mcp: {server: {}}}`,
     );
   });
   afterEach(() => Promise.all([house.close(), upstream.close()]));
   const person = (name: string): TokenCaller => ({ userId: `company/${name}`, kind: "person" });
-  const find = (name: string, replica: Pick<ClientHouse, "tokens"> = house) =>
-    replica.tokens.find(person(name), house.route());
+  const find = (name: string, replica: Pick<OAuthClientStack, "upstreamTokens"> = house) =>
+    replica.upstreamTokens.find(person(name), house.route());
   const stored = (name: string) =>
     house.store.upstreamTokens.find({
       userId: `company/${name}`,
@@ -627,10 +635,10 @@ describe("a refresh that is refused without a reason", () => {
       await tries(4, "alice");
       await passTime(11);
       // The fifth, after ten minutes.
-      expect(await find("alice")).toMatchObject({ kind: "missing", reason: "refused_without_reason" });
-      const state = await house.tokens.connectionState("company/alice", house.route());
+      expect(await find("alice")).toMatchObject({ kind: "missing", reason: "rejected_without_reason" });
+      const state = await house.upstreamTokens.connectionState("company/alice", house.route());
       expect(state).toMatchObject({ state: "missing" });
-      expect(await stored("alice")).toMatchObject({ refusals: { count: 5 } });
+      expect(await stored("alice")).toMatchObject({ rejections: { count: 5 } });
       const elsewhere = await house.replica();
       expect(await find("alice", elsewhere)).toMatchObject({ kind: "missing" });
       // A server that recovers in the meantime gives a token all the same.
@@ -650,7 +658,7 @@ describe("a refresh that is refused without a reason", () => {
     expect((await stored("alice"))?.rejections).toBeUndefined();
     upstream.on("/token", { status: 404, body: "" });
     await tries(6, "alice");
-    expect(await stored("alice")).toMatchObject({ refusals: { count: 6 } });
+    expect(await stored("alice")).toMatchObject({ rejections: { count: 6 } });
   });
 
   it("does not count while the access token is good", async () => {
@@ -661,7 +669,7 @@ describe("a refresh that is refused without a reason", () => {
       const replica = await house.replica();
       // Asked for as if just before its end, it is refreshed ahead.
       const soon = Date.now() + hour - 2000;
-      expect(await replica.tokens.find(person("alice"), house.route(), soon)).toMatchObject({
+      expect(await replica.upstreamTokens.find(person("alice"), house.route(), soon)).toMatchObject({
         kind: "credential",
       });
       await vi.waitFor(() => expect(refused()).toBe(time), { timeout: 60_000 });
@@ -700,8 +708,8 @@ describe("a refresh that is refused without a reason", () => {
   it("and whose access token the upstream rejects, too, ends in a consent, and the token is not sent again", async () => {
     await house.connect(upstream.agree, "company/alice");
     upstream.on("/token", { status: 404, body: "" });
-    const reject = async (replica: Pick<ClientHouse, "tokens">) =>
-      replica.tokens.handleRejection({
+    const reject = async (replica: Pick<OAuthClientStack, "upstreamTokens">) =>
+      replica.upstreamTokens.handleRejection({
         userId: "company/alice",
         routeId: "files",
         version: (await stored("alice"))?.version ?? 0,
@@ -724,13 +732,13 @@ describe("a refresh that is refused without a reason", () => {
 /** RFC 7591 section 3.2.1: `client_secret_expires_at`; RFC 7592: how it is renewed. */
 describe("a client secret that ends", () => {
   let upstream: ScriptedUpstream;
-  let house: ClientHouse;
+  let house: OAuthClientStack;
   /** `id:secret` that the server takes, and when each new secret ends: Unix s, 0 never. */
   let good: Set<string>;
   let ends: (number | string)[];
   beforeEach(async () => {
     upstream = await scriptedUpstream();
-    house = await startClient(
+    house = await startOAuthClient(
       `  - {id: files, from: https://mcp.test, to: ${upstream.mcp}, mcp: {server: {}}}`,
     );
     good = new Set();
@@ -761,7 +769,7 @@ describe("a client secret that ends", () => {
     }),
   });
   const inSeconds = (seconds: number) => Math.floor(Date.now() / 1000) + seconds;
-  const find = (now?: number) => house.tokens.find(caller, house.route(), now);
+  const find = (now?: number) => house.upstreamTokens.find(caller, house.route(), now);
   const registration = async () => {
     const [row] = await house.query("select issuer, redirect_uri from client_registration");
     const found = await house.store.clientRegistrations.find(String(row?.issuer), String(row?.redirect_uri));
@@ -779,7 +787,7 @@ describe("a client secret that ends", () => {
     }));
   };
   const begin = async () => {
-    const begun = await house.oauth.begin({
+    const begun = await house.upstreamOAuth.begin({
       userId: alice,
       route: house.route(),
       returnTo: "https://mcp.test/done",
@@ -788,7 +796,7 @@ describe("a client secret that ends", () => {
     return begun;
   };
   const finish = ({ location, state }: { location: string; state: string }) =>
-    house.oauth.finish({
+    house.upstreamOAuth.finish({
       params: upstream.agree(location),
       callback: new URL(location).searchParams.get("redirect_uri") ?? "",
       host: "mcp.test",
@@ -930,18 +938,18 @@ describe("a client secret that ends", () => {
     await elsewhere.close();
     expect(house.log.find((line) => line.includes("offers no renewal"))).toContain("secretExpiresAt");
     const findings: string[] = [];
-    await house.oauth.discover(house.route(), ({ finding }) => findings.push(finding));
+    await house.upstreamOAuth.discover(house.route(), ({ finding }) => findings.push(finding));
     expect(findings.join()).toMatch(/as client-0, with a secret that expires on 20/);
   });
 });
 
 describe("a token that is obtained while the database is away", () => {
   let upstream: ScriptedUpstream;
-  let house: ClientHouse;
+  let house: OAuthClientStack;
   beforeEach(async () => {
     upstream = await scriptedUpstream();
     upstream.metadata.revocation_endpoint = `${upstream.url}/revoke`;
-    house = await startClient(
+    house = await startOAuthClient(
       `  - {id: files, from: https://mcp.test, to: ${upstream.mcp}, mcp: {server: {}}}`,
     );
   });
@@ -953,7 +961,7 @@ describe("a token that is obtained while the database is away", () => {
     put.mockRejectedValueOnce(away()).mockRejectedValueOnce(away());
     await house.connect(upstream.agree);
     expect(put).toHaveBeenCalledTimes(3);
-    expect(await house.tokens.find(caller, house.route())).toMatchObject({ kind: "credential" });
+    expect(await house.upstreamTokens.find(caller, house.route())).toMatchObject({ kind: "credential" });
     expect(upstream.tokenRequests.length).toBe(1);
   });
 
@@ -992,7 +1000,7 @@ describe("a token that is obtained while the database is away", () => {
   it("is revoked, not stored, where the person has disconnected in the meantime", async () => {
     await house.connect(upstream.agree);
     const revoked = revocations();
-    meanwhile(() => house.tokens.disconnect(alice, house.route()));
+    meanwhile(() => house.upstreamTokens.disconnect(alice, house.route()));
     await expect(house.connect(upstream.agree)).rejects.toThrow(/connect again/);
     expect(await tokenOf(alice)).toBeUndefined();
     expect(revoked).toContain("too-late");
@@ -1004,8 +1012,8 @@ describe("a token that is obtained while the database is away", () => {
     await house.store.signInSessions.put({ ...person, claims: {}, groups: [] });
     const revoked = revocations();
     meanwhile(async () => {
-      await house.store.signInSessions.delete(alice, { action: "person.refused", userId: alice });
-      await house.tokens.disconnectAll(alice);
+      await house.store.signInSessions.delete(alice, { action: "person.rejected", userId: alice });
+      await house.upstreamTokens.disconnectAll(alice);
     });
     await expect(house.connect(upstream.agree)).rejects.toThrow(/connect again/);
     expect(await tokenOf(alice)).toBeUndefined();
@@ -1014,7 +1022,7 @@ describe("a token that is obtained while the database is away", () => {
 
   it("is revoked, not stored, where a person without a connection has disconnected in the meantime", async () => {
     const revoked = revocations();
-    meanwhile(() => house.tokens.disconnect(alice, house.route()));
+    meanwhile(() => house.upstreamTokens.disconnect(alice, house.route()));
     await expect(house.connect(upstream.agree)).rejects.toThrow(/connect again/);
     expect(await tokenOf(alice)).toBeUndefined();
     expect(revoked).toContain("too-late");
@@ -1026,7 +1034,7 @@ describe("a token that is obtained while the database is away", () => {
     await house.connect(upstream.agree);
     const revoked = revocations();
     meanwhile(async (put, token) => {
-      await house.tokens.disconnect(alice, house.route());
+      await house.upstreamTokens.disconnect(alice, house.route());
       await put({ ...token, accessToken: "newer" }, about);
     });
     await expect(house.connect(upstream.agree)).rejects.toThrow(/connect again/);
@@ -1037,19 +1045,19 @@ describe("a token that is obtained while the database is away", () => {
   describe("or while the person disconnects, with the database available", () => {
     const begin = async () => {
       const returnTo = "https://mcp.test/";
-      const begun = await house.oauth.begin({ userId: alice, route: house.route(), returnTo });
+      const begun = await house.upstreamOAuth.begin({ userId: alice, route: house.route(), returnTo });
       if (!begun.ok) throw new Error(begun.message);
       return begun;
     };
     const finish = ({ location, state }: { location: string; state: string }, at = upstream) =>
-      house.oauth.finish({
+      house.upstreamOAuth.finish({
         params: at.agree(location),
         callback: new URL(location).searchParams.get("redirect_uri") ?? "",
         host: "mcp.test",
         userId: alice,
         browserState: state,
       });
-    const disconnect = () => house.tokens.disconnect(alice, house.route());
+    const disconnect = () => house.upstreamTokens.disconnect(alice, house.route());
 
     it.each([true, false])(
       "is revoked, not stored, where the code was being redeemed (connected before: %s)",
@@ -1070,7 +1078,7 @@ describe("a token that is obtained while the database is away", () => {
     it("is not even asked for where the flow began before, on whatever replica", async () => {
       const elsewhere = await house.replica();
       const begun = await begin();
-      await elsewhere.tokens.disconnect(alice, house.route());
+      await elsewhere.upstreamTokens.disconnect(alice, house.route());
       expect(await finish(begun)).toMatchObject({
         ok: false,
         code: "disconnected_during_authorization",
@@ -1100,8 +1108,8 @@ describe("a token that is obtained while the database is away", () => {
       const person = { userId: alice, providerId: "company", subject: "alice", checkedAt: at };
       await house.store.signInSessions.put({ ...person, claims: {}, groups: [] });
       const begun = await begin();
-      await house.store.signInSessions.delete(alice, { action: "person.refused", userId: alice });
-      await house.tokens.disconnectAll(alice);
+      await house.store.signInSessions.delete(alice, { action: "person.rejected", userId: alice });
+      await house.upstreamTokens.disconnectAll(alice);
       expect(await finish(begun)).toMatchObject({ ok: false, code: "disconnected_during_authorization" });
       expect(upstream.tokenRequests).toEqual([]);
     });
@@ -1110,16 +1118,16 @@ describe("a token that is obtained while the database is away", () => {
       await house.connect(upstream.agree);
       const moved = await scriptedUpstream();
       await house.reconfigure(`  - {id: files, from: https://mcp.test, to: ${moved.mcp}, mcp: {server: {}}}`);
-      expect(await house.tokens.disconnectOrphans()).toBe(0);
+      expect(await house.upstreamTokens.disconnectOrphans()).toBe(0);
       await house.query("update upstream_token set orphaned_at = orphaned_at - interval '25 hours'");
       const agree = async (end: () => Promise<unknown>) => {
         const begun = await begin();
         await end();
         return finish(begun, moved);
       };
-      expect(await agree(() => house.tokens.disconnectOrphans())).toMatchObject({ ok: true });
+      expect(await agree(() => house.upstreamTokens.disconnectOrphans())).toMatchObject({ ok: true });
       const key = { userId: alice, routeId: "files" };
-      const end = (at: string) => () => house.tokens.end({ ...key, upstream: at });
+      const end = (at: string) => () => house.upstreamTokens.end({ ...key, upstream: at });
       expect(await agree(end(`${moved.mcp}/other`))).toMatchObject({ ok: true });
       expect(await agree(end(moved.mcp))).toMatchObject({
         ok: false,
@@ -1139,7 +1147,7 @@ describe("a token that is obtained while the database is away", () => {
         await house.connect(upstream.agree);
         upstream.tokenFields.access_token = "too-late";
       };
-      expect(await house.tokens.find(caller, house.route(), later)).toMatchObject({
+      expect(await house.upstreamTokens.find(caller, house.route(), later)).toMatchObject({
         headers: [["authorization", "Bearer of-the-new-consent"]],
       });
       expect(await tokenOf(alice)).toBe("of-the-new-consent");
@@ -1181,19 +1189,19 @@ it.each<[string, { status?: number; body: unknown; headers?: Record<string, stri
     [{ body: {} }, { status: 400, body: { error: "unsupported_token_type" } }],
     "ok",
   ],
-  ["Slack's ok: false", [{ body: { ok: false, error: "not_authed" } }], "token_refused"],
+  ["Slack's ok: false", [{ body: { ok: false, error: "not_authed" } }], "token_request_rejected"],
   ["500", [{ status: 500, body: "" }], "server_error"],
 ])("a revocation endpoint that answers %s is understood", async (_what, answers, outcome) => {
   const upstream = await scriptedUpstream();
   upstream.metadata.revocation_endpoint = `${upstream.url}/revoke`;
-  const house = await startClient(
+  const house = await startOAuthClient(
     `  - {id: files, from: https://mcp.test, to: ${upstream.mcp}, mcp: {server: {}}}`,
   );
   try {
     await house.connect(upstream.agree);
     let asked = 0;
     upstream.on("/revoke", () => answers[Math.min(asked++, answers.length - 1)]);
-    expect(await house.tokens.disconnect(alice, house.route())).toBe(true);
+    expect(await house.upstreamTokens.disconnect(alice, house.route())).toBe(true);
     expect(await scraped(house.metrics, "upstream_oauth_total")).toMatchObject({
       [`step="revoke",outcome="${outcome}"`]: 1,
     });

@@ -2,7 +2,10 @@ import { parse } from "node-html-parser";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { doctor } from "../../src/cli/doctor.ts";
 import { type McpApp, onTheWeb, registeredApp } from "../authorization-server/mcp-app.ts";
-import { type House, startHouse } from "../authorization-server/start-house.ts";
+import {
+  type AuthorizationServerStack,
+  startAuthorizationServer,
+} from "../authorization-server/start-authorization-server.ts";
 import type { HttpBrowser } from "../support/http-browser.ts";
 import { legacyServer, type Seen } from "../upstream-oauth/scripted-server.ts";
 import { type ScriptedUpstream, scriptedUpstream } from "../upstream-oauth/scripted-upstream.ts";
@@ -18,7 +21,7 @@ const agreeing =
     return { status: 302, headers: { location: back.href } };
   };
 let upstream: ScriptedUpstream;
-let house: House & Required<Pick<House, "upstreams">>;
+let house: AuthorizationServerStack;
 let app: McpApp;
 /** Alice's, signed in since the first authorization. */
 let browser: HttpBrowser;
@@ -27,9 +30,7 @@ const usualSettings = "upstream_oauth: {allowed_private_hosts: [127.0.0.1], time
 const elsewhere =
   "  - {id: elsewhere, from: https://elsewhere.test, to: https://to.elsewhere.test, policy: [{allow: {and: [{accept: true}]}}], mcp: {server: {authorization_server_url: 'https://id.test'}}}";
 beforeAll(async () => {
-  const { upstreams, ...rest } = await startHouse(usualSettings, { upstreams: true });
-  if (!upstreams) throw new Error("a house without upstreams");
-  house = { ...rest, upstreams };
+  house = await startAuthorizationServer(usualSettings, { upstreams: true });
   app = await registeredApp(house, onTheWeb);
   browser = house.browser();
 });
@@ -51,7 +52,7 @@ let settings = usualSettings;
 let routes = "";
 /** The one route of a test, and the gateway's settings. */
 const reconfigure = ({ server = "{}", to = upstream.mcp, settings: wanted = usualSettings }) =>
-  house.reconfigure((yaml) => {
+  house.reload((yaml) => {
     const added = `  - {id: ${id()}, name: Files, from: ${from()}, to: "${to}", policy: [{allow: {and: [{accept: true}]}}], mcp: {server: ${server}}}\n${elsewhere}\n`;
     const changed = yaml.replace(settings, wanted).replace(routes, "") + added;
     [settings, routes] = [wanted, added];
@@ -71,7 +72,7 @@ async function connectInPortal(): Promise<string> {
   return parse(html).querySelector(".note.warn")?.text ?? html;
 }
 const refusedCall = () =>
-  house.upstreams.tokens.handleRejection({
+  house.upstreamTokens.handleRejection({
     userId: alice,
     routeId: id(),
     version: undefined,
@@ -107,27 +108,27 @@ const faults: Record<string, FaultOfFlow> = {
   },
   not_an_mcp_server: {
     ...discoveryFaults.not_an_mcp_server,
-    flow: () => house.upstreams.oauth.begin(wish()),
+    flow: () => house.upstreamOAuth.begin(wish()),
   },
-  redirect_refused: { ...discoveryFaults.redirect_refused, answered: "302" },
-  registration_refused: { ...discoveryFaults.registration_refused, answered: "403" },
+  redirect_not_followed: { ...discoveryFaults.redirect_not_followed, answered: "302" },
+  registration_rejected: { ...discoveryFaults.registration_rejected, answered: "403" },
   upstream_endpoint_elsewhere: {
     arrange: (upstream) => {
       for (const path of [`${prm}/mcp`, "/.well-known/oauth-authorization-server"]) upstream.off(path);
       upstream.on("/mcp", legacyServer("https://elsewhere.test/messages"));
     },
-    flow: () => house.upstreams.oauth.prepare(route(), house.routes()),
+    flow: () => house.upstreamOAuth.prepare(route(), house.routes()),
   },
   metadata_domain_not_allowed: {
     settings:
       "upstream_oauth: {allowed_private_hosts: [127.0.0.1], allowed_as_metadata_domains: ['*.company.test']}",
   },
   credential_missing: { server: "{upstream_auth: none}", flow: refusedCall },
-  credential_refused: {
+  credential_rejected: {
     server: "{upstream_auth: {api_key: {header: x-api-key, value: k}}}",
     flow: refusedCall,
   },
-  client_refused: {
+  client_rejected: {
     arrange: (upstream) => upstream.on("/token", { status: 401, body: { error: "invalid_client" } }),
     answered: "401 invalid_client",
     unseen: true,
@@ -137,7 +138,7 @@ const faults: Record<string, FaultOfFlow> = {
     arrange: (upstream) => {
       const back = agreeing(upstream);
       upstream.on("/authorize", async (seen) => {
-        await house.upstreams.tokens.disconnect(alice, route());
+        await house.upstreamTokens.disconnect(alice, route());
         return back(seen);
       });
     },
@@ -186,7 +187,7 @@ describe("a fault of an upstream, or of how it is configured, is named as what i
 
       let told = "";
       const isWell = await doctor(route(), {
-        discover: house.upstreams.oauth.discover,
+        discover: house.upstreamOAuth.discover,
         redirectUri: "https://mcp.test/callback",
         write: (text) => {
           told += text;
@@ -229,7 +230,7 @@ describe("a fault of an upstream, or of how it is configured, is named as what i
       expect.stringContaining(words),
     ]);
     expect(await connectInPortal()).toContain(words);
-    expect(await house.upstreams.tokens.find({ userId: alice, kind: "person" }, route())).toMatchObject({
+    expect(await house.upstreamTokens.find({ userId: alice, kind: "person" }, route())).toMatchObject({
       kind: "unavailable",
       reason: "resource_mismatch",
     });
@@ -254,7 +255,7 @@ describe("a fault of an upstream, or of how it is configured, is named as what i
       told += text;
     };
     const deps = {
-      discover: house.upstreams.oauth.discover,
+      discover: house.upstreamOAuth.discover,
       redirectUri: "https://mcp.test/callback",
       write,
     };

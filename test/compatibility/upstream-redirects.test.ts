@@ -1,13 +1,13 @@
 import { afterAll, beforeAll, expect, it } from "vitest";
 import type { DiscoveryStep } from "../../src/upstream-oauth/upstream-oauth.ts";
 import { type ScriptedUpstream, scriptedUpstream } from "../upstream-oauth/scripted-upstream.ts";
-import { type ClientHouse, startClient } from "../upstream-oauth/start-client.ts";
+import { type OAuthClientStack, startOAuthClient } from "../upstream-oauth/start-oauth-client.ts";
 
 let upstream: ScriptedUpstream;
-let house: ClientHouse;
+let house: OAuthClientStack;
 beforeAll(async () => {
   upstream = await scriptedUpstream();
-  house = await startClient(
+  house = await startOAuthClient(
     `  - {id: files, from: https://mcp.test, to: ${upstream.mcp}, mcp: {server: {}}}\n` +
       `  - {id: open, from: https://open.test, to: ${upstream.mcp}, mcp: {server: {upstream_auth: none}}}`,
   );
@@ -16,7 +16,7 @@ afterAll(() => Promise.all([upstream.close(), house.close()]));
 
 async function doctor(id: string) {
   const steps: DiscoveryStep[] = [];
-  const outcome = await house.oauth.discover(house.route(id), (step) => steps.push(step));
+  const outcome = await house.upstreamOAuth.discover(house.route(id), (step) => steps.push(step));
   return { outcome, found: steps.map(({ finding }) => finding).join("\n") };
 }
 

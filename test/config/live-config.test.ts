@@ -71,7 +71,7 @@ describe("the file edited while running", () => {
     expect(await value(metrics, "config_last_load_successful")).toMatchObject([{ value: 1 }]);
     expect(await value(metrics, "config_loads_total")).toMatchObject([
       { labels: { outcome: "loaded" }, value: 2 },
-      { labels: { outcome: "refused" }, value: 1 },
+      { labels: { outcome: "rejected" }, value: 1 },
     ]);
   });
 

@@ -151,7 +151,9 @@ policy: {allow: {or: [{accept: true}]}}
       expect(loaded().problems[0]?.message).toMatch(/key cannot be read \(ENOENT\)/);
       writeFileSync(join(dirname(file), "key"), "from a file\n");
       const now = loaded();
-      expect(now.ok && now.config.routes[0]?.mcp).toMatchObject({ auth: { value: "from a file" } });
+      expect(now.ok && now.config.routes[0]?.mcp).toMatchObject({
+        auth: { headers: [[expect.any(String), "from a file"]] },
+      });
       expect(now.referencedFiles).toEqual([join(dirname(file), "key")]);
     });
   });

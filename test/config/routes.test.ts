@@ -135,17 +135,33 @@ describe("upstream credentials other than OAuth", () => {
   };
   it.each([
     ["none", { type: "none" }],
-    ["{api_key: {header: X-Api-Key, value: k}}", { type: "api_key", header: "x-api-key", value: "k" }],
-    ["{headers: {X-A: a, X-B: b}}", { type: "headers", headers: { "x-a": "a", "x-b": "b" } }],
+    ["{api_key: {header: X-Api-Key, value: k}}", { type: "api_key", headers: [["x-api-key", "k"]] }],
+    [
+      "{headers: {X-A: a, X-B: b}}",
+      {
+        type: "headers",
+        headers: [
+          ["x-a", "a"],
+          ["x-b", "b"],
+        ],
+      },
+    ],
     [
       "{token_exchange: {token_url: https://a/t, client_id: i, audience: u}}",
-      { type: "token_exchange", tokenUrl: "https://a/t", subjectToken: "external_token", audience: "u" },
+      {
+        type: "token_exchange",
+        tokenUrl: "https://a/t",
+        settings: { subjectToken: "external_token", audience: "u" },
+      },
     ],
     [
       "{client_credentials: {client_id: i, client_secret: s, auth_style: params}}",
       { type: "client_credentials", clientSecret: "s", authMethod: "client_secret_post" },
     ],
-    ["{id_jag: {idp_client_id: a, client_id: b}}", { type: "id_jag", idpClientId: "a", clientId: "b" }],
+    [
+      "{id_jag: {idp_client_id: a, client_id: b}}",
+      { type: "id_jag", clientId: "b", settings: { idpClientId: "a" } },
+    ],
   ])("reads %s", (yaml, expected) => {
     expect(auth(yaml)).toMatchObject(expected);
   });
@@ -153,7 +169,7 @@ describe("upstream credentials other than OAuth", () => {
   it("takes secrets from the environment, also in the middle of a value", () => {
     // biome-ignore lint/suspicious/noTemplateCurlyInString: it is the file's syntax
     expect(auth('{headers: {Authorization: "Token ${KEY}"}}', { KEY: "k" })).toMatchObject({
-      headers: { authorization: "Token k" },
+      headers: [["authorization", "Token k"]],
     });
   });
 });

@@ -4,13 +4,13 @@ import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { type CertificateAuthority, certificateAuthority } from "../../dev/demo/certificate-authority.ts";
 import { type ScriptedUpstream, scriptedUpstream } from "../upstream-oauth/scripted-upstream.ts";
-import { alice, type ClientHouse, startClient } from "../upstream-oauth/start-client.ts";
+import { alice, type OAuthClientStack, startOAuthClient } from "../upstream-oauth/start-oauth-client.ts";
 
 describe("an upstream whose certificate a private authority signed", () => {
   let folder: string;
   let authority: CertificateAuthority;
   let upstream: ScriptedUpstream;
-  let house: ClientHouse;
+  let house: OAuthClientStack;
   beforeAll(async () => {
     folder = await mkdtemp(join(tmpdir(), "authority-"));
     authority = await certificateAuthority(folder, ["files.internal"]);
@@ -28,13 +28,13 @@ describe("an upstream whose certificate a private authority signed", () => {
   });
 
   async function start(keys: string, settings = ""): Promise<void> {
-    house = await startClient(
+    house = await startOAuthClient(
       `  - {id: files, from: https://mcp.test, to: "${upstream.mcp}", mcp: {server: {}}${keys}}`,
       { settings: `upstream_oauth: {allowed_private_hosts: [localhost, 127.0.0.1]}\n${settings}` },
     );
   }
   const begin = () =>
-    house.oauth.begin({ userId: alice, route: house.route(), returnTo: "https://mcp.test/done" });
+    house.upstreamOAuth.begin({ userId: alice, route: house.route(), returnTo: "https://mcp.test/done" });
 
   it("is not connected, unless the routes file names that authority", async () => {
     await start("");

@@ -9,7 +9,8 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { certificateAuthority } from "../../dev/demo/certificate-authority.ts";
 import { listen } from "../../dev/demo/listen.ts";
 import { createPrivateHostList, isPublicAddress } from "../../src/egress/addresses.ts";
-import { createSafeFetch, createTrustedFetch, type ResolveHost } from "../../src/egress/safe-fetch.ts";
+import type { ResolveHost } from "../../src/egress/resolve-host.ts";
+import { createSafeFetch, createTrustedFetch } from "../../src/egress/safe-fetch.ts";
 import { systemAuthorities } from "../../src/egress/trusted-authorities.ts";
 import { readEvents } from "../../src/upstream-oauth/legacy-stream.ts";
 import { createRouteFetch } from "../../src/upstream-oauth/route-fetch.ts";
@@ -57,7 +58,7 @@ describe("safe fetching", () => {
 
   it.each([301, 302, 303, 307, 308])("follows no redirect (%i)", async (status) => {
     server.on("/away", { status, headers: { location: `${server.url}/target` } });
-    expect(await codeOf(fetchHere("/away"))).toBe("redirect_refused");
+    expect(await codeOf(fetchHere("/away"))).toBe("redirect_not_followed");
     expect(server.paths()).toEqual(["/away"]);
   });
 
@@ -271,7 +272,7 @@ describe("safe fetching", () => {
     expect(await codeOf(trusted(`${server.url}/ok`))).toBe("fetched");
     expect(await codeOf(trusted("http://192.168.0.1:1/"))).toBe("insecure_url");
     server.on("/away", { status: 302, headers: { location: `${server.url}/ok` } });
-    expect(await codeOf(trusted(`${server.url}/away`))).toBe("redirect_refused");
+    expect(await codeOf(trusted(`${server.url}/away`))).toBe("redirect_not_followed");
   });
 
   it("names an entry of allowed_private_hosts that cannot be read", () => {

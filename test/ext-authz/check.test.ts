@@ -42,6 +42,14 @@ describe("the way of a good request", () => {
     });
   });
 
+  test("marks a service account by the new and the former name, which replicas of the previous version read", async () => {
+    const account = await checks.ask({ headers: bearer(await checks.token({ sub: "service-account/ci" })) });
+    expect(account.metadata).toMatchObject({ service_account: 1, machine: 1 });
+    const person = await checks.ask({ headers: bearer(await checks.token()) });
+    expect(Object.keys(person.metadata)).not.toEqual(expect.arrayContaining(["service_account"]));
+    expect(Object.keys(person.metadata)).not.toEqual(expect.arrayContaining(["machine"]));
+  });
+
   test("removes the TE from every other header, identity headers, and all cookies", async () => {
     const token = await checks.token();
     const answer = await checks.ask({
@@ -162,10 +170,10 @@ describe("no token, or a bad one", () => {
       async () =>
         checks.token({}, { key: await strangersKey(), header: { jku: "https://evil.test", kid: "x" } }),
     ],
-    ["with a critical extension nobody knows", "not one of ours", async () => criticalToken()],
+    ["with a critical extension nobody knows", "not issued by this gateway", async () => criticalToken()],
     ["longer than allowed", "too long", () => checks.token({ filler: "x".repeat(20_000) })],
-    ["that is no JWT", "not one of ours", async () => "opaque"],
-    ["with three dots", "not one of ours", async () => "a.b.c"],
+    ["that is no JWT", "not issued by this gateway", async () => "opaque"],
+    ["with three dots", "not issued by this gateway", async () => "a.b.c"],
   ];
   test.each(bad)("a TE %s: 401 invalid_token", async (_name, words, make) => {
     const answer = await checks.ask({ headers: bearer(await make()) });
@@ -408,8 +416,8 @@ test("no token and no assertion ever stands in the log", async () => {
   const token = await checks.token();
   const answer = await checks.ask({ headers: bearer(token) });
   await checks.ask({ url: "https://mcp.test/team", headers: bearer(token) });
-  const log = checks.lines.join("");
-  expect(log).toContain("request not let through");
+  const log = checks.log.join("");
+  expect(log).toContain("request denied");
   expect(log).not.toContain(token);
   expect(log).not.toContain(answer.set["x-pomerium-assertion"]);
 });

@@ -66,13 +66,13 @@ describe("refusals in the audit trail", () => {
     const events = () => checks.store.auditEvents({ limit: 100 });
     const alice = "idp/alice";
     const expected = [
-      ["external_token.refused", "expired", alice, "looping", "grant", "open"],
-      ["external_token.refused", "expired", alice, "quiet", "grant", "open"],
-      ["external_token.refused", "expired", "idp/bob", "quiet", "grant", "open"],
-      ["external_token.refused", "wrong_audience", alice, "cached", "grant-2", "staff"],
-      ["external_token.refused", "expired", alice, "cached", "grant-2", "open"],
-      ["external_token.refused", "revoked", alice, "quiet", "gone", "open"],
-      ["policy.refused", "not_allowed", alice, "barred", "grant", "staff"],
+      ["external_token.rejected", "expired", alice, "looping", "grant", "open"],
+      ["external_token.rejected", "expired", alice, "quiet", "grant", "open"],
+      ["external_token.rejected", "expired", "idp/bob", "quiet", "grant", "open"],
+      ["external_token.rejected", "wrong_audience", alice, "cached", "grant-2", "staff"],
+      ["external_token.rejected", "expired", alice, "cached", "grant-2", "open"],
+      ["external_token.rejected", "revoked", alice, "quiet", "gone", "open"],
+      ["policy.denied", "not_allowed", alice, "barred", "grant", "staff"],
     ];
     await expect.poll(async () => (await events()).length).toBe(expected.length);
     const written = (await events()).map((one) => [
@@ -95,15 +95,16 @@ describe("refusals in the audit trail", () => {
       tell(forbidden, "r1");
       tell({ ...forbidden, userId: "company/bob" }, "r2");
       tell(challenged("revoked"), "r3");
-      for (const reason of ["bad_signature", "no_token", "unknown_issuer"]) tell(challenged(reason), "r4");
+      for (const reason of ["bad_signature", "no_token", "unknown_issuer", "upstream_token_expired"])
+        tell(challenged(reason), "r4");
     }
     await Promise.all(pending);
     const events = await store.auditEvents({ limit: 10 });
     expect(events.map(({ action, userId, reason }) => [action, userId, reason])).toEqual(
       expect.arrayContaining([
-        ["policy.refused", "company/alice", "not_allowed"],
-        ["policy.refused", "company/bob", "not_allowed"],
-        ["external_token.refused", undefined, "revoked"],
+        ["policy.denied", "company/alice", "not_allowed"],
+        ["policy.denied", "company/bob", "not_allowed"],
+        ["external_token.rejected", undefined, "revoked"],
       ]),
     );
     expect(events).toHaveLength(3);

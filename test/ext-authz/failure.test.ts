@@ -122,15 +122,15 @@ describe("what nobody foresaw lets nobody through", () => {
     "something %s: 503 without its words, logged and counted once",
     async (_name, find) => {
       const ask = await given(find);
-      const before = checks.lines.length;
+      const before = checks.log.length;
       const errors = () => scraped(checks.metrics, "errors_total");
-      const { 'room="check",code="internal"': counted = 0 } = await errors();
+      const { 'component="ext-authz",code="internal"': counted = 0 } = await errors();
       const answer = await ask();
       expect(answer.status).toBe(503);
       expect(errorOf(answer)).toBe("internal");
       expect(answer.body).not.toContain("boom");
-      expect(checks.lines.slice(before).filter((line) => line.includes('"level":"error"'))).toHaveLength(1);
-      expect(await errors()).toEqual({ 'room="check",code="internal"': counted + 1 });
+      expect(checks.log.slice(before).filter((line) => line.includes('"level":"error"'))).toHaveLength(1);
+      expect(await errors()).toEqual({ 'component="ext-authz",code="internal"': counted + 1 });
     },
   );
 });

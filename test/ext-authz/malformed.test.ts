@@ -118,9 +118,9 @@ describe("a malformed check is denied with a reason", () => {
   });
 
   test("every refusal leaves one line with its reason", async () => {
-    const before = checks.lines.length;
+    const before = checks.log.length;
     await checks.ask(http({ path: "/a/../b" }, { "x-request-id": "r-9" }));
-    const lines = checks.lines.slice(before).map((line) => JSON.parse(line));
+    const lines = checks.log.slice(before).map((line) => JSON.parse(line));
     expect(lines.filter(({ requestId }) => requestId !== undefined)).toEqual([
       expect.objectContaining({ level: "info", requestId: "r-9", reason: "bad_path", status: 400 }),
     ]);

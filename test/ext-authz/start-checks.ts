@@ -1,30 +1,11 @@
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { Client, credentials } from "@grpc/grpc-js";
 import { generateKeyPair, SignJWT } from "jose";
-import { loadConfig } from "../../src/config/load-config.ts";
-import { createRouteTable, type RouteTable } from "../../src/config/route-table.ts";
 import { createCheckService } from "../../src/ext-authz/check-service.ts";
 import type { CheckDeps } from "../../src/ext-authz/stage.ts";
-import { createAssertions } from "../../src/external-tokens/assertions.ts";
-import { createExternalTokens } from "../../src/external-tokens/create-external-tokens.ts";
-import { createMetadataProofs } from "../../src/external-tokens/metadata-proofs.ts";
-import { createSigningKeys } from "../../src/external-tokens/signing-keys.ts";
-import { createRateLimiter } from "../../src/policy/rate-limiter.ts";
-import { createCurrentPolicies } from "../../src/policy/route-policy.ts";
 import { createGrpcServer } from "../../src/server/grpc/grpc-server.ts";
-import { createSignIn } from "../../src/sign-in/create-sign-in.ts";
-import { loadKeyEncryptionKeys } from "../../src/store/encryption/load-keys.ts";
-import { openStore } from "../../src/store/open-store.ts";
-import { createPeople } from "../../src/store/people.ts";
 import type { SignInSession } from "../../src/store/sign-in-sessions.ts";
-import { createLogger } from "../../src/telemetry/logger.ts";
-import { createMetrics } from "../../src/telemetry/metrics.ts";
-import { createUpstreamOAuth } from "../../src/upstream-oauth/create-upstream-oauth.ts";
-import { createUpstreamTokens } from "../../src/upstream-tokens/create-upstream-tokens.ts";
 import { anyPeer } from "../support/any-peer.ts";
-import { createTestDatabase } from "../support/postgres.ts";
+import { startStack } from "../support/stack.ts";
 import { envoyService } from "./envoy-service.ts";
 
 export const issuer = "https://auth.test";
@@ -58,27 +39,16 @@ export interface Asked {
   context?: Record<string, string>;
 }
 
-/** The real check service over real gRPC, on the real store; asked with Envoy's own definitions. */
+/** The real check service over real gRPC; asked with Envoy's own definitions. */
 export async function startChecks(
   yaml: string,
-  overrides: Partial<Omit<CheckDeps, "peers" | "metadataProofs">> & { fetch?: typeof fetch } = {},
+  {
+    fetch,
+    ...overrides
+  }: Partial<Omit<CheckDeps, "peers" | "metadataProofs">> & { fetch?: typeof globalThis.fetch } = {},
 ) {
-  const folder = await mkdtemp(join(tmpdir(), "checks-"));
-  const read = async (text: string, before?: RouteTable) => {
-    const file = join(folder, "routes.yaml");
-    await writeFile(file, text, { mode: 0o600 });
-    const loaded = loadConfig(file, {});
-    if (!loaded.ok) throw new Error(JSON.stringify(loaded.problems, null, 2));
-    return createRouteTable(loaded.config, before);
-  };
-  let table = await read(yaml);
-  const routes = () => table;
-  const lines: string[] = [];
-  const logger = createLogger({ level: "trace", destination: { write: (line) => void lines.push(line) } });
-  const metrics = createMetrics();
-  const keysOfStore = await loadKeyEncryptionKeys([], { env: {}, embeddedDir: folder });
-  const database = await createTestDatabase();
-  const store = await openStore({ url: database.url, dir: folder, keys: keysOfStore, logger });
+  const stack = await startStack(yaml, fetch && { trustedFetch: fetch });
+  const { store, keys, clock, beforeClose } = stack;
   const signedIn = (session: Partial<SignInSession> = {}) =>
     store.signInSessions.put({
       userId: "idp/alice",
@@ -92,46 +62,11 @@ export async function startChecks(
       ...session,
     });
   await signedIn();
-  const clock = { offset: 0 };
-  const now = () => Date.now() + clock.offset;
-  const keys = await createSigningKeys({ store, logger, now });
-  const people = createPeople({
-    store,
-    limits: { entries: table.config.limits.cacheEntries, bytes: 16 * 1024 * 1024 },
-    onEvict: () => metrics.cacheEvictions.inc({ cache: "person" }),
-  });
-  const externalTokens = createExternalTokens({
-    routes,
-    store,
-    people,
-    keys,
-    logger,
-    metrics,
-    now,
-    fetch: overrides.fetch ?? noFetching,
-  });
-  const assertions = createAssertions({ keys, routes, now });
-  const upstreamOAuth = createUpstreamOAuth({ routes, store, keys, logger, metrics });
-  const upstreamTokens = createUpstreamTokens({ routes, store, upstreamOAuth, logger, metrics });
-  const signIn = createSignIn({ routes, store, fetch: noFetching, logger, metrics });
-  const metadataProofs = await createMetadataProofs({ store, logger, now });
-  const service = createCheckService({
-    routes,
-    peers: anyPeer,
-    metadataProofs,
-    policies: createCurrentPolicies(routes),
-    limiter: createRateLimiter(),
-    externalTokens,
-    people,
-    assertions,
-    upstreamTokens,
-    sessionFromCookieHeader: signIn.sessionFromCookieHeader,
-    logger,
-    metrics,
-    ...overrides,
-  });
+  const service = createCheckService({ ...stack, peers: anyPeer, ...overrides });
   const server = await createGrpcServer({ listen: "127.0.0.1:0", services: [service], peers: anyPeer });
+  beforeClose(() => server.drain(1000));
   const client = new Client(server.address, credentials.createInsecure());
+  beforeClose(() => client.close());
   const method = envoyService(
     "envoy/service/auth/v3/external_auth.proto",
     "envoy.service.auth.v3.Authorization",
@@ -150,22 +85,9 @@ export async function startChecks(
     });
 
   return {
-    lines,
-    logger,
-    store,
-    keys,
-    metrics,
-    clock,
-    routes,
-    externalTokens,
-    people,
-    assertions,
-    metadataProofs,
+    ...stack,
     address: server.address,
     server,
-    async reload(text: string) {
-      table = await read(text, table);
-    },
     /** Asks as Envoy does for a request to `url`. */
     async ask({ url = "https://mcp.test/", method: verb = "POST", headers = {}, ...rest }: Asked = {}) {
       const { host, pathname, search } = new URL(url);
@@ -204,7 +126,7 @@ export async function startChecks(
           expiresAt: new Date(Date.now() + 3_600_000),
         });
       }
-      const seconds = Math.floor(now() / 1000);
+      const seconds = Math.floor((Date.now() + clock.offset) / 1000);
       const signer = keys.signer("external_token");
       return new SignJWT({
         iss: issuer,
@@ -221,23 +143,8 @@ export async function startChecks(
         .setProtectedHeader({ alg: "ES256", typ: "at+jwt", kid: signer.kid, ...options.header })
         .sign(options.key ?? signer.key);
     },
-    async close() {
-      client.close();
-      await server.drain(1000);
-      externalTokens.close();
-      people.close();
-      await upstreamTokens.close();
-      signIn.close();
-      keys.close();
-      metadataProofs.close();
-      await store.close();
-      await database.close();
-      await rm(folder, { recursive: true, force: true });
-    },
   };
 }
-
-const noFetching = () => Promise.reject(new Error("no fetching here"));
 
 export interface TokenOptions {
   grantId?: string;

@@ -10,8 +10,6 @@ import { envoyBootstrap } from "../../src/envoy-config/bootstrap.ts";
 import { createCheckService } from "../../src/ext-authz/check-service.ts";
 import { createExternalProcessor } from "../../src/ext-proc/processor.ts";
 import type { ExternalProcessorDeps } from "../../src/ext-proc/protocol.ts";
-import { createRateLimiter } from "../../src/policy/rate-limiter.ts";
-import { createCurrentPolicies } from "../../src/policy/route-policy.ts";
 import { createGrpcServer } from "../../src/server/grpc/grpc-server.ts";
 import { startChecks } from "../ext-authz/start-checks.ts";
 import { anyPeer } from "../support/any-peer.ts";
@@ -64,20 +62,13 @@ export async function startGateway(options: {
       ],
     }),
   );
-  const { routes, externalTokens, people, assertions, metadataProofs, logger, metrics } = checks;
   const grpc = await createGrpcServer({
     listen: `127.0.0.1:${grpcPort}`,
     peers: anyPeer,
     services: [
       createCheckService({
-        routes,
+        ...checks,
         peers: anyPeer,
-        metadataProofs,
-        policies: createCurrentPolicies(routes),
-        limiter: createRateLimiter(),
-        externalTokens,
-        people,
-        assertions,
         upstreamTokens: {
           find: () => ({
             kind: "credential",
@@ -86,23 +77,17 @@ export async function startGateway(options: {
             version: 7,
           }),
         },
-        sessionFromCookieHeader: () => undefined,
-        logger,
-        metrics,
       }),
       createExternalProcessor({
+        ...checks,
         maxWatchedStreams: options.more?.mostWatchedStreams ?? 4_096,
-        routes,
         peers: anyPeer,
-        metadataProofs,
         upstreamTokens: { handleRejection: options.upstreamRefused },
-        logger,
-        metrics,
       }),
     ],
   });
   const proxy = await envoy({
-    bootstrap: JSON.stringify(envoyBootstrap(routes().config)),
+    bootstrap: JSON.stringify(envoyBootstrap(checks.routes().config)),
     folder,
     adminPort,
   });
@@ -119,7 +104,7 @@ export async function startGateway(options: {
     /** A TE whose client has no refresh token. */
     machineToken: () => checks.token({ refreshable: false }),
     grpcAddress: grpc.address,
-    metrics,
+    metrics: checks.metrics,
     /** The sidecar is gone: nobody answers on its port. */
     stopSidecar: () => grpc.drain(100),
     /** Where `throughEnvoy` finds it. */

@@ -180,7 +180,9 @@ describe("an upstream's 401 to a token we injected", () => {
     };
     const answer = await call("/mcp");
     expect([answer.status, answer.header("www-authenticate")]).toEqual([503, undefined]);
-    expect(await scraped(gateway.metrics, "errors_total")).toEqual({ 'room="challenge",code="internal"': 1 });
+    expect(await scraped(gateway.metrics, "errors_total")).toEqual({
+      'component="ext-proc",code="internal"': 1,
+    });
   });
 
   it("ends with a plain error when nothing would help, without the upstream's challenge", async () => {
@@ -188,13 +190,13 @@ describe("an upstream's 401 to a token we injected", () => {
     decide = () => ({
       kind: "give_up",
       status: 502,
-      reason: "token_refused_again",
+      reason: "token_rejected_again",
       message: "it was in vain",
     });
     const answer = await call("/mcp");
     expect([answer.status, answer.header("www-authenticate")]).toEqual([502, undefined]);
     expect(JSON.parse(answer.body)).toMatchObject({
-      error: "token_refused_again",
+      error: "token_rejected_again",
       error_description: "it was in vain",
     });
     decide = () => ({ kind: "give_up", status: 403, reason: "upstream_forbids", message: "it may not be" });
@@ -208,12 +210,12 @@ describe("an upstream's 401 to a token we injected", () => {
   });
 
   it("is counted by its status and by what became of it", async () => {
-    const before = await scraped(gateway.metrics, "upstream_challenges_total");
+    const before = await scraped(gateway.metrics, "upstream_rejections_total");
     const outcomes: RejectionOutcome[] = [
       { kind: "consent", scopes: [], reason: "refused" },
       { kind: "retry", reason: "refreshed" },
       { kind: "unavailable", retryAfterSeconds: 1, reason: "server_error" },
-      { kind: "give_up", status: 502, reason: "token_refused_again", message: "in vain" },
+      { kind: "give_up", status: 502, reason: "token_rejected_again", message: "in vain" },
       { kind: "untouched", reason: "granted_already" },
     ];
     for (const status of [401, 403]) {
@@ -231,7 +233,7 @@ describe("an upstream's 401 to a token we injected", () => {
     const series = [401, 403].flatMap((status) =>
       kinds.map((kind) => `status="${status}",outcome="${kind}"`),
     );
-    expect(await scraped(gateway.metrics, "upstream_challenges_total")).toEqual(
+    expect(await scraped(gateway.metrics, "upstream_rejections_total")).toEqual(
       Object.fromEntries(series.map((one) => [one, (before[one] ?? 0) + 1])),
     );
   });

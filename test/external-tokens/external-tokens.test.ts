@@ -290,7 +290,7 @@ describe("the cache of verified tokens", () => {
 
     const which = { grantId, ownerId: "company/alice", routeId: "a" };
     const connection = { userId: "company/alice", routeId: "a", upstream: a.upstream };
-    const audit = { action: "delegation.given" } as const;
+    const audit = { action: "delegation.created" } as const;
     const expiresAt = new Date(Date.now() + 3_600_000);
     await heard(
       () => store.upstreamTokens.put(upstreamToken(connection), { action: "upstream_token.obtained" }),

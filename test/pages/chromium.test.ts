@@ -10,11 +10,14 @@ import { browser as launch } from "../../dev/demo/browser.ts";
 import { certificateAuthority } from "../../dev/demo/certificate-authority.ts";
 import { type Listener, listen } from "../../dev/demo/listen.ts";
 import { appOf, type McpApp, people, registeredApp } from "../authorization-server/mcp-app.ts";
-import { type House, startHouse } from "../authorization-server/start-house.ts";
+import {
+  type AuthorizationServerStack,
+  startAuthorizationServer,
+} from "../authorization-server/start-authorization-server.ts";
 import { passForeignPages } from "../system/browser/walk.ts";
 
 const axe = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
-let house: House;
+let house: AuthorizationServerStack;
 let server: Server;
 let chromium: Browser;
 let client: Listener;
@@ -24,7 +27,7 @@ let folder: string;
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), "pages-"));
   const authority = await certificateAuthority(folder, ["*.test"]);
-  house = await startHouse();
+  house = await startAuthorizationServer();
   const [cert, key] = await Promise.all([
     readFile(authority.files.certificate),
     readFile(authority.files.key),

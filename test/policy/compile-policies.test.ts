@@ -219,12 +219,12 @@ describe("warnings", () => {
 
   it("mcp_tool under allow, which not even initialize passes", () => {
     expect(warned("policy: {allow: {and: [{domain: a.b}, {mcp_tool: query}]}}")).toEqual([
-      "routes[0].policy.allow.and: it lets through tool calls only, not even initialize or tools/list; put mcp_tool under deny",
+      "routes[0].policy.allow.and: it allows only tool calls, not initialize or tools/list; put mcp_tool under deny",
     ]);
   });
   it("mcp_tool under deny and not, which refuses initialize", () => {
     expect(warned("policy:\n  allow: {and: [{accept: true}]}\n  deny: {not: [{mcp_tool: query}]}")).toEqual([
-      "routes[0].policy.deny.not: it refuses initialize and tools/list, too; use mcp_tool with not_in instead of not",
+      "routes[0].policy.deny.not: it also denies initialize and tools/list; use mcp_tool with not_in instead of not",
     ]);
   });
   it("a policy that allows nothing", () => {

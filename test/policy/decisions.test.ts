@@ -19,7 +19,7 @@ describe("policy: who may call what, and which rule says so", () => {
       const { policy } = routeWith(scenario.route);
       it.each(scenario.rows)("%s: %s -> %s by %s", (who, request, expected, rule) => {
         const decision = policy.decide(requestFrom(who, request));
-        const said = { allow: "allow", deny: "deny", refuse_call: "refuse" }[decision.kind];
+        const said = { allow: "allow", deny: "deny", deny_call: "refuse" }[decision.kind];
         expect([said, decision.rule.replace("routes[0].policy", "")]).toEqual([expected, rule]);
       });
     });

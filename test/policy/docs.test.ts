@@ -20,7 +20,7 @@ const examples = [
 ].map(([, yaml = "", table = ""]) => ({ yaml, rows: table.split("\n").filter(Boolean).map(cells) }));
 
 describe("docs/policy.md", () => {
-  it("says what each of its examples does", () => {
+  it("shows the results of each example", () => {
     expect(examples.length).toBeGreaterThanOrEqual(8);
     expect(examples.filter(({ rows }) => rows.length === 0)).toEqual([]);
   });
@@ -29,11 +29,11 @@ describe("docs/policy.md", () => {
     const { policy } = routeWith(yaml.trimEnd());
     it.each(rows)("%s: %s -> %s", (who = "", request = "", answer) => {
       const { kind } = policy.decide(requestFrom(who, request));
-      expect({ allow: "allow", deny: "deny", refuse_call: "refuse" }[kind]).toBe(answer);
+      expect({ allow: "allow", deny: "deny", deny_call: "error" }[kind]).toBe(answer);
     });
   }
 
-  it("knows its people", () => {
+  it("lists the callers of the tests", () => {
     const table = /\| who \| user id .*\n\|.*\n((?:\|.*\|\n)+)/.exec(page)?.[1] ?? "";
     const rows = table.split("\n").filter(Boolean).map(cells);
     expect(rows.length).toBe(5);
@@ -47,16 +47,16 @@ describe("docs/policy.md", () => {
     }
   });
 
-  it("shows the refusal as it is sent", () => {
+  it("shows the error as it is sent", () => {
     const { policy } = routeWith("policy: {allow: {and: [{accept: true}]}}\ntools: {deny: [delete_user]}");
     const decision = policy.decide(requestFrom("ann", "call delete_user"));
     const shown = /```json\n(.*?)```/s.exec(page)?.[1] ?? "";
-    expect(decision.kind === "refuse_call" && JSON.parse(jsonRpcDenialBody(decision, "req-7"))).toEqual(
+    expect(decision.kind === "deny_call" && JSON.parse(jsonRpcDenialBody(decision, "req-7"))).toEqual(
       JSON.parse(shown),
     );
   });
 
-  it("names every criterion and every reason a body is refused for", () => {
+  it("names every criterion and every reason for rejecting a body", () => {
     for (const criterion of Object.keys(policyVocabulary))
       expect(page).toMatch(new RegExp(`^\\| \`${criterion}\\b`, "m"));
     for (const { reason } of lookalikes) expect(page).toContain(`\`${reason}\``);

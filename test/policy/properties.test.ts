@@ -108,7 +108,7 @@ describe("whatever the policy and the request", () => {
     fc.assert(
       fc.property(fc.array(rule(wild), { maxLength: 4 }), input, (rules, request) => {
         const policy = compiled(rules);
-        expect(["allow", "deny", "refuse_call"]).toContain(policy.decide(request).kind);
+        expect(["allow", "deny", "deny_call"]).toContain(policy.decide(request).kind);
         expect(policy.mayReach(request.caller, request.now)).toBeTypeOf("boolean");
       }),
       { numRuns: 1000 },
@@ -123,7 +123,7 @@ describe("whatever the policy and the request", () => {
         input,
         (rules, stranger, request) => {
           const policy = compiled(rules);
-          expect(["allow", "deny", "refuse_call"]).toContain(
+          expect(["allow", "deny", "deny_call"]).toContain(
             policy.decide({ ...request, caller: untyped(stranger) }).kind,
           );
         },

@@ -9,7 +9,7 @@ const { policy } = routeWith(
 
 function answerTo(request: Parameters<typeof policy.decide>[0]): unknown {
   const decision = policy.decide(request);
-  if (decision.kind !== "refuse_call") throw new Error(`${decision.kind}, not refuse_call`);
+  if (decision.kind !== "deny_call") throw new Error(`${decision.kind}, not deny_call`);
   return JSON.parse(jsonRpcDenialBody(decision, "req-7"));
 }
 const withBody = (body: unknown) => ({
@@ -49,7 +49,7 @@ describe("a refused call is a JSON-RPC error an agent can read", () => {
 
   it("says nothing of the rule", () => {
     const decision = policy.decide(requestFrom("ann", "call drop_table"));
-    expect(decision.kind === "refuse_call" && decision.rule).toBe("routes[0].policy.deny.and");
+    expect(decision.kind === "deny_call" && decision.rule).toBe("routes[0].policy.deny.and");
     expect(JSON.stringify(answerTo(requestFrom("ann", "call drop_table")))).not.toMatch(/deny|routes|policy/);
     const denied: PolicyDecision = policy.decide(requestFrom("bob", "call drop_table"));
     expect(denied).toMatchObject({ kind: "deny", status: 403, reason: "not_allowed" });

@@ -3,8 +3,8 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { callbackId } from "../../src/config/upstream-callback.ts";
 import { discoveryFaults, documentedFaults } from "../compatibility/discovery-faults.ts";
 import { type ScriptedUpstream, scriptedUpstream } from "../upstream-oauth/scripted-upstream.ts";
-import { alice } from "../upstream-oauth/start-client.ts";
-import { type Browser, startConnect } from "./start-connect.ts";
+import { alice } from "../upstream-oauth/start-oauth-client.ts";
+import { type Browser, startPortal } from "./start-portal.ts";
 
 const done = "https://app.test/done?x=1";
 const place = "https://mcp.test/.pomerium/mcp";
@@ -12,10 +12,10 @@ const files = "id: files, from: https://mcp.test";
 
 describe("connecting in the browser", () => {
   let upstream: ScriptedUpstream;
-  let house: Awaited<ReturnType<typeof startConnect>>;
+  let house: Awaited<ReturnType<typeof startPortal>>;
   beforeEach(async () => {
     upstream = await scriptedUpstream();
-    house = await startConnect(`
+    house = await startPortal(`
   - {id: files, from: https://mcp.test, to: ${upstream.mcp}, mcp: {server: {}}}
   - {id: open, from: https://open.test, to: ${upstream.url}/open, mcp: {server: {upstream_auth: none}}}
   - {id: app, from: https://app.test, to: ${upstream.url}/app, mcp: {client: {}}}`);
@@ -39,7 +39,7 @@ describe("connecting in the browser", () => {
     expect(new URL(location).origin).toBe(upstream.url);
     const back = await browser.open(callbackUrl(upstream.agree(location)));
     expect(back.location?.href).toBe(done);
-    expect((await house.tokens.find({ userId: alice, kind: "person" }, house.route())).kind).toBe(
+    expect((await house.upstreamTokens.find({ userId: alice, kind: "person" }, house.route())).kind).toBe(
       "credential",
     );
     expect((await browser.open(connectUrl())).location?.href).toBe(done);
@@ -149,7 +149,7 @@ describe("connecting in the browser", () => {
     expect(refused.location?.searchParams.get("connect_error")).toBe("access_denied");
     expect(refused.location?.searchParams.get("x")).toBe("1");
     upstream.metadata.code_challenge_methods_supported = [];
-    house.oauth.forget(house.route());
+    house.upstreamOAuth.forget(house.route());
     const failed = await browser.connect(connectUrl());
     expect(failed.location?.origin).toBe("https://app.test");
     expect(failed.location?.searchParams.get("connect_error")).toBe("server_error");
@@ -171,14 +171,14 @@ describe("connecting in the browser", () => {
     ]) {
       upstream.on("/register", { status: 400, body: { error } });
       const refused = await browser.connect(connectUrl());
-      expect(told(refused)).toEqual(["registration_refused", host, "400", word]);
+      expect(told(refused)).toEqual(["registration_rejected", host, "400", word]);
     }
     upstream.on("/register", { status: 201, body: { client_id: "c" } });
     const { location } = await leave(browser);
     const params = upstream.agree(location, { error: "invalid_scope", error_description: "call us" });
     params.delete("code");
     const refused = await browser.open(callbackUrl(params));
-    expect(told(refused)).toEqual(["authorization_refused", host, null, "invalid_scope"]);
+    expect(told(refused)).toEqual(["authorization_rejected", host, null, "invalid_scope"]);
   });
 
   it("the portal shows the discovery fault in the words of the documentation", async () => {

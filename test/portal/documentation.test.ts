@@ -24,7 +24,7 @@ describe("docs/applications.md", () => {
     expect(table.find("chat.example.com", "/")?.mcp).toEqual({ kind: "client" });
   });
 
-  it("shows the example application as it is", () => {
+  it("shows the example application's code", () => {
     const shown = [...page.matchAll(/<!-- snippet: (\w+) -->\n```ts\n(.*?)```/gs)];
     expect(shown.map(([, name]) => name)).toEqual([...parts.keys()]);
     for (const [, name = "", code = ""] of shown) expect(flat(code)).toBe(parts.get(name));

@@ -3,7 +3,10 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest"
 import type { OidcServer } from "../../dev/demo/oidc-server.ts";
 import { openidProvider } from "../../dev/demo/openid-provider.ts";
 import { registeredApp, type Tokens } from "../authorization-server/mcp-app.ts";
-import { type House, startHouse } from "../authorization-server/start-house.ts";
+import {
+  type AuthorizationServerStack,
+  startAuthorizationServer,
+} from "../authorization-server/start-authorization-server.ts";
 import type { HttpBrowser } from "../support/http-browser.ts";
 
 /** The provider's keys: with a supported and an unsupported algorithm. */
@@ -20,12 +23,12 @@ const published = await Promise.all(
   })),
 );
 
-let house: House;
+let house: AuthorizationServerStack;
 let browser: HttpBrowser;
 let tokens: Tokens;
 let app: Awaited<ReturnType<typeof registeredApp>>;
 beforeAll(async () => {
-  house = await startHouse("", { companyKeys: published });
+  house = await startAuthorizationServer("", { companyKeys: published });
   app = await registeredApp(house);
 });
 afterAll(() => house.close());
@@ -84,9 +87,9 @@ describe("back-channel logout", () => {
 
   test("a logout token that is sent again after our failure still works", async () => {
     const token = await logoutToken();
-    await house.wire.cut();
+    await house.databaseProxy.cut();
     expect((await tell(token)).status).not.toBe(200);
-    await house.wire.restore();
+    await house.databaseProxy.restore();
     await expect.poll(async () => (await tell(token)).status, { timeout: 60_000 }).toBe(200);
     expect(await whoami()).toEqual({});
   });
@@ -128,21 +131,21 @@ describe("back-channel logout", () => {
       clients: [{ client_id: "sidecar", client_secret: "s".repeat(32), redirect_uris }],
     });
     const entry = `{id: other, name: Other, issuer: "${other.issuer}", client_id: sidecar, client_secret: s}`;
-    await house.reconfigure((yaml) => yaml.replace("providers:", `providers:\n    - ${entry}`));
+    await house.reload((yaml) => yaml.replace("providers:", `providers:\n    - ${entry}`));
     // With the other's issuer and its own key.
     expect((await tell(await logoutToken({ iss: other.issuer }))).status).toBe(400);
     // The other provider has an alice, too.
     expect((await tell(await providersToken(other, "alice"))).status).toBe(200);
-    await house.reconfigure((yaml) => yaml.replace(`\n    - ${entry}`, ""));
+    await house.reload((yaml) => yaml.replace(`\n    - ${entry}`, ""));
     await other.close();
     expect(await whoami()).toMatchObject({ userId: "company/alice" });
   });
 
   test("a token for another client is rejected", async () => {
     const token = await providersToken(house.company, "alice");
-    await house.reconfigure((yaml) => yaml.replace("client_id: sidecar", "client_id: somebody-else"));
+    await house.reload((yaml) => yaml.replace("client_id: sidecar", "client_id: somebody-else"));
     expect((await tell(token)).status).toBe(400);
-    await house.reconfigure((yaml) => yaml.replace("client_id: somebody-else", "client_id: sidecar"));
+    await house.reload((yaml) => yaml.replace("client_id: somebody-else", "client_id: sidecar"));
     expect(await whoami()).toMatchObject({ userId: "company/alice" });
   });
 

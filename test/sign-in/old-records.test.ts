@@ -5,7 +5,10 @@ import { encryption } from "../../src/store/encryption/encryption.ts";
 import { createPeople } from "../../src/store/people.ts";
 import type { SignInSession } from "../../src/store/sign-in-sessions.ts";
 import { registeredApp } from "../authorization-server/mcp-app.ts";
-import { type House, startHouse } from "../authorization-server/start-house.ts";
+import {
+  type AuthorizationServerStack,
+  startAuthorizationServer,
+} from "../authorization-server/start-authorization-server.ts";
 import { backends, makeKeys } from "../store/backends.ts";
 import type { HttpBrowser } from "../support/http-browser.ts";
 
@@ -71,9 +74,9 @@ describe("a sign-in record from before the upgrade", () => {
   });
 
   describe("with a running sign-in", () => {
-    let house: House;
+    let house: AuthorizationServerStack;
     beforeAll(async () => {
-      house = await startHouse();
+      house = await startAuthorizationServer();
     });
     afterAll(() => house.close());
 

@@ -3,7 +3,10 @@ import { Configuration, customFetch } from "openid-client";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { identityFromClaims, personClaims } from "../../src/sign-in/person-claims.ts";
 import { registeredApp } from "../authorization-server/mcp-app.ts";
-import { type House, startHouse } from "../authorization-server/start-house.ts";
+import {
+  type AuthorizationServerStack,
+  startAuthorizationServer,
+} from "../authorization-server/start-authorization-server.ts";
 
 type Said = Record<string, unknown>;
 const provider = {
@@ -76,15 +79,15 @@ describe("a provider's claims about a user", () => {
 });
 
 describe("a recheck", () => {
-  let house: House;
+  let house: AuthorizationServerStack;
   beforeAll(async () => {
-    house = await startHouse();
+    house = await startAuthorizationServer();
   });
   afterAll(() => house.close());
 
   test("a recheck answered about another subject is a rejection", async () => {
     // Users are identified by a claim that two subjects may share.
-    await house.reconfigure((yaml) =>
+    await house.reload((yaml) =>
       yaml.replace("      client_id: sidecar", "      client_id: sidecar\n      claims: {user: employment}"),
     );
     const alice = house.company.accounts.find(({ login }) => login === "alice");

@@ -2,18 +2,21 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest"
 import { createSignIn } from "../../src/sign-in/create-sign-in.ts";
 import type { Recheck } from "../../src/sign-in/sign-in.ts";
 import { type McpApp, registeredApp, type Tokens } from "../authorization-server/mcp-app.ts";
-import { type House, startHouse } from "../authorization-server/start-house.ts";
+import {
+  type AuthorizationServerStack,
+  startAuthorizationServer,
+} from "../authorization-server/start-authorization-server.ts";
 import { logger } from "../store/backends.ts";
 import type { HttpBrowser } from "../support/http-browser.ts";
 
 const userId = "company/alice";
 
 describe("during a recheck", () => {
-  let house: House;
+  let house: AuthorizationServerStack;
   let app: McpApp;
   let tokens: Tokens;
   beforeAll(async () => {
-    house = await startHouse();
+    house = await startAuthorizationServer();
     app = await registeredApp(house);
   });
   afterAll(() => house.close());

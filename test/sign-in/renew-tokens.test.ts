@@ -1,11 +1,14 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { registeredApp } from "../authorization-server/mcp-app.ts";
-import { type House, startHouse } from "../authorization-server/start-house.ts";
+import {
+  type AuthorizationServerStack,
+  startAuthorizationServer,
+} from "../authorization-server/start-authorization-server.ts";
 
 describe("the provider's tokens are refreshed before a recheck is due", () => {
-  let house: House;
+  let house: AuthorizationServerStack;
   beforeAll(async () => {
-    house = await startHouse();
+    house = await startAuthorizationServer();
   });
   afterAll(() => house.close());
   beforeEach(async () => {
@@ -21,8 +24,9 @@ describe("the provider's tokens are refreshed before a recheck is due", () => {
 
   test("once for concurrent requests of all replicas; later requests get the stored tokens", async () => {
     const [before, count] = [await stored(), asked()];
-    const replicas = [house.signIn, house.signIn, house.replica(), house.replica()];
-    const outcomes = await Promise.all(replicas.map((signIn) => signIn.renewTokens(before)));
+    const [second, third] = [await house.replica(), await house.replica()];
+    const replicas = [house, house, second, third];
+    const outcomes = await Promise.all(replicas.map(({ signIn }) => signIn.renewTokens(before)));
     expect(outcomes).toEqual(["ok", "ok", "ok", "ok"]);
     const after = await stored();
     expect(after.accessToken).not.toBe(before.accessToken);
@@ -30,7 +34,7 @@ describe("the provider's tokens are refreshed before a recheck is due", () => {
     expect(await house.signIn.renewTokens(before)).toBe("ok");
     expect(asked() - count).toBe(1);
     expect(await house.signIn.renewTokens(after)).toBe("ok");
-    for (const signIn of replicas.slice(2)) signIn.close();
+    for (const replica of [third, second]) await replica.close();
   });
 
   test("not while another replica asks: its answer is used", async () => {
@@ -47,14 +51,13 @@ describe("the provider's tokens are refreshed before a recheck is due", () => {
   test("after waiting for a running recheck", async () => {
     await house.ageSignIn("company/alice", 3700);
     const [before, count] = [await stored(), asked()];
-    const other = house.replica();
-    expect(await Promise.all([house.signIn.recheck("company/alice"), other.renewTokens(before)])).toEqual([
-      "ok",
-      "ok",
-    ]);
+    const other = await house.replica();
+    expect(
+      await Promise.all([house.signIn.recheck("company/alice"), other.signIn.renewTokens(before)]),
+    ).toEqual(["ok", "ok"]);
     expect(asked() - count).toBe(1);
     expect((await stored()).accessToken).not.toBe(before.accessToken);
-    other.close();
+    await other.close();
   });
 
   test("not while the provider is down, but immediately afterwards", async () => {

@@ -3,13 +3,16 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { createSignIn } from "../../src/sign-in/create-sign-in.ts";
 import { createLogger } from "../../src/telemetry/logger.ts";
 import { registeredApp, throughCompany } from "../authorization-server/mcp-app.ts";
-import { type House, startHouse } from "../authorization-server/start-house.ts";
+import {
+  type AuthorizationServerStack,
+  startAuthorizationServer,
+} from "../authorization-server/start-authorization-server.ts";
 import { changes } from "../store/changes.ts";
 import type { HttpBrowser } from "../support/http-browser.ts";
 
-let house: House;
+let house: AuthorizationServerStack;
 beforeAll(async () => {
-  house = await startHouse();
+  house = await startAuthorizationServer();
 });
 afterAll(() => house.close());
 
@@ -135,7 +138,7 @@ describe("on the issuer's host", () => {
   });
 
   test("an unavailable provider is shown", async () => {
-    const lonely = await startHouse();
+    const lonely = await startAuthorizationServer();
     await lonely.company.close();
     const page = await lonely.browser().open(signInUrl("auth.test"));
     expect(page.status).toBe(502);
@@ -251,14 +254,14 @@ describe("on a route's host", () => {
 
   test("limits.pending_authorizations_per_user: the oldest of too many codes is dropped and counted", async () => {
     const limits = "limits: {pending_authorizations_per_user: 1}\n";
-    await house.reconfigure((yaml) => limits + yaml);
+    await house.reload((yaml) => limits + yaml);
     const browser = house.browser();
     const [oldest, newest] = [await codeFor(browser), await codeFor(browser)];
     expect(await step(browser, oldest)).toMatchObject({ status: 400 });
     const counted = (await house.metrics.limitsReached.get()).values.map(({ labels }) => labels.limit);
     expect(counted).toEqual(["pending_authorizations_per_user"]);
     expect(await step(browser, newest)).toMatchObject({ status: 302 });
-    await house.reconfigure((yaml) => yaml.replace(limits, ""));
+    await house.reload((yaml) => yaml.replace(limits, ""));
   });
 
   test.each([
@@ -360,8 +363,8 @@ describe("sign-out", () => {
 });
 
 test("several providers: the user chooses, and users of two providers are kept apart", async () => {
-  const many = await startHouse();
-  await many.reconfigure((yaml) => {
+  const many = await startAuthorizationServer();
+  await many.reload((yaml) => {
     const second = yaml.slice(yaml.indexOf("    - id: company"), yaml.indexOf("\nroutes:"));
     return yaml.replace(
       "\nroutes:",

@@ -38,7 +38,7 @@ const recorded: readonly Recorded[] = [
     done: async (store) => (await store.signInSessions.find(userId)) !== undefined,
   },
   {
-    action: "person.refused",
+    action: "person.rejected",
     before: (store) => store.signInSessions.put(signIn),
     run: (store, event) => store.signInSessions.delete(userId, event),
     done: async (store) => (await store.signInSessions.find(userId)) === undefined,
@@ -101,7 +101,7 @@ describeStore("the audit trail", (store) => {
   it("has one event of what several replicas end at once", async () => {
     await store().signInSessions.put(signIn);
     await store().browserSessions.create(session);
-    const event = { ...audit("person.refused"), requestId: "many" };
+    const event = { ...audit("person.rejected"), requestId: "many" };
     for (let replica = 0; replica < 3; replica += 1) {
       await store().signInSessions.delete(userId, event);
       await store().browserSessions.end("s", { ...event, action: "person.signed_out" });
@@ -109,7 +109,7 @@ describeStore("the audit trail", (store) => {
     const events = (await store().auditEvents({ limit: 1000 })).filter(
       ({ requestId }) => requestId === "many",
     );
-    expect(events.map(({ action }) => action)).toEqual(["person.refused", "person.signed_out"]);
+    expect(events.map(({ action }) => action)).toEqual(["person.rejected", "person.signed_out"]);
   });
 });
 

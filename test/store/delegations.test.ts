@@ -9,7 +9,7 @@ import { audit, connection, inSeconds, upstreamToken } from "./samples.ts";
 
 const { userId: ownerId, routeId, upstream } = connection;
 const account = "service-account/ci";
-const given = audit("delegation.given");
+const given = audit("delegation.created");
 
 /** An account that asks for Alice's connection, which is there. */
 async function ask(store: Store): Promise<{ grantId: string; ownerId: string; routeId: string }> {
@@ -48,7 +48,7 @@ describeStore("delegated connections", (store) => {
     const mine = await store().delegations.ofOwner(ownerId);
     expect(mine.find(({ grantId }) => grantId === which.grantId)).toMatchObject({ account, upstream });
     expect(await store().delegations.owners()).toEqual([ownerId]);
-    expect(await actionsOf(store(), which.grantId)).toMatchObject([{ action: "delegation.given" }]);
+    expect(await actionsOf(store(), which.grantId)).toMatchObject([{ action: "delegation.created" }]);
   });
 
   it("are asked for and on the record with their grant, or there is no grant either", async () => {
@@ -90,7 +90,7 @@ describeStore("delegated connections", (store) => {
     await store().upstreamTokens.put(upstreamToken(), audit("upstream_token.obtained"));
     expect(await delegated()).toEqual([undefined]);
     expect((await actionsOf(store(), which.grantId)).map(({ action }) => action)).toEqual([
-      "delegation.given",
+      "delegation.created",
       "delegation.ended",
     ]);
   });
@@ -98,7 +98,7 @@ describeStore("delegated connections", (store) => {
   it("outlive a token that was refused: the owner connects again, and all is well", async () => {
     const version = (await store().upstreamTokens.find(connection))?.version ?? 0;
     await give();
-    await store().upstreamTokens.deleteVersion(connection, version, audit("upstream_token.refused"));
+    await store().upstreamTokens.deleteVersion(connection, version, audit("upstream_token.rejected"));
     expect(await delegated()).toEqual([upstream]);
   });
 
@@ -112,7 +112,7 @@ describeStore("delegated connections", (store) => {
 
     which = await ask(store());
     await give();
-    expect(await store().delegations.endAllOf(ownerId, "the person has gone")).toBe(1);
+    expect(await store().delegations.endAllOf(ownerId, "the user no longer has access")).toBe(1);
     expect(await delegated()).toEqual([undefined]);
   });
 

@@ -134,7 +134,7 @@ describe("when Postgres fails", () => {
     const reasons = (await Promise.allSettled(Array.from({ length: 100 }, find))).map(
       (result) => result.status === "rejected" && String(result.reason.cause),
     );
-    expect(reasons.filter((reason) => reason === "Error: too many reads under way")).toHaveLength(50);
+    expect(reasons.filter((reason) => reason === "Error: too many concurrent reads")).toHaveLength(50);
     await operations.restore();
     await expect.poll(() => find().then(() => "answers", String), { timeout: 60_000 }).toBe("answers");
     await Promise.all(Array.from({ length: 20 }, find));

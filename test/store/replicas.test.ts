@@ -38,7 +38,7 @@ describe("two replicas on one Postgres", () => {
       ),
     ).rejects.toThrow();
     const { next } = changes(there);
-    await here.upstreamTokens.deleteVersion(connection, version, audit("upstream_token.refused"));
+    await here.upstreamTokens.deleteVersion(connection, version, audit("upstream_token.rejected"));
     await next;
     expect(seen.map(({ table }) => table)).toEqual(["upstream_token", "upstream_token"]);
     stop();

@@ -71,7 +71,7 @@ async function fill(): Promise<void> {
   );
   await store.delegations.give(
     { grantId: "g", ownerId: userId, routeId, upstream },
-    audit("delegation.given"),
+    audit("delegation.created"),
   );
   const code = {
     model: "RefreshToken",

@@ -94,11 +94,11 @@ describeStore("upstream tokens", (store) => {
   it("deletes exactly the version that was refused, never a newer one", async () => {
     const refused = await put();
     const newer = await put();
-    expect(await store().upstreamTokens.deleteVersion(key, refused, audit("upstream_token.refused"))).toBe(
+    expect(await store().upstreamTokens.deleteVersion(key, refused, audit("upstream_token.rejected"))).toBe(
       false,
     );
     expect((await store().upstreamTokens.find(key))?.version).toBe(newer);
-    expect(await store().upstreamTokens.deleteVersion(key, newer, audit("upstream_token.refused"))).toBe(
+    expect(await store().upstreamTokens.deleteVersion(key, newer, audit("upstream_token.rejected"))).toBe(
       true,
     );
     expect(await store().upstreamTokens.find(key)).toBeUndefined();

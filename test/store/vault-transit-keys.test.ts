@@ -116,9 +116,15 @@ describe("keys in Vault's transit engine", () => {
       { key: "other" },
       {},
       "encryption_key_missing",
-      /has no key transit\/other; make it with/,
+      /has no key transit\/other; create it with/,
     ],
-    ["no token", { token: { env: "NONE" } }, {}, "encryption_key_missing", /nothing in the variable NONE/],
+    [
+      "no token",
+      { token: { env: "NONE" } },
+      {},
+      "encryption_key_missing",
+      /the variable NONE is empty or missing/,
+    ],
     ["a refused token", {}, { VAULT_TOKEN: "wrong" }, "store_unavailable", /vault keys/],
   ])("refuses to start with %s, saying so", async (_, over, env, code, message) => {
     await expect(load([source(over)], env)).rejects.toMatchObject({

@@ -1,10 +1,10 @@
-import type { DelegationsAsked } from "../../src/store/delegations.ts";
+import type { RequestedDelegations } from "../../src/store/delegations.ts";
 import type { Store } from "../../src/store/store.ts";
 
 /** The grant of a service account that asks an owner for connections, as `service-accounts create` makes it. */
 export function askForDelegation(
   store: Pick<Store, "authorizationServerRecords">,
-  { grantId, ...asked }: DelegationsAsked & { readonly grantId: string },
+  { grantId, ...asked }: RequestedDelegations & { readonly grantId: string },
 ): Promise<void> {
   const payload = { accountId: asked.account, clientId: "service-account" };
   const record = { model: "Grant", id: grantId, payload, expiresAt: asked.expiresAt };

@@ -2,7 +2,8 @@ import type { TestProject } from "vitest/node";
 import { chromiumBinary } from "../../dev/demo/browser.ts";
 import { envoyBinary } from "../../envoy/envoy-binary.ts";
 import { startDatabasePool } from "./database-pool.ts";
-import { startPostgres } from "./start-postgres.ts";
+import { type PostgresServer, startPostgres } from "./start-postgres.ts";
+import { collectTemporaryFiles } from "./temporary-files.ts";
 
 declare module "vitest" {
   interface ProvidedContext {
@@ -12,18 +13,24 @@ declare module "vitest" {
 }
 
 /**
- * One Postgres per run, started before the first test file and stopped after the last, whatever their outcome. What may have to
- * be installed is, before any test's time runs; where that fails, the tests that need it say so.
+ * One Postgres per run, started before the first test file and stopped after the last, whatever their outcome; the run's temporary
+ * files go with it. What may have to be installed is, before any test's time runs; where that fails, the tests that need it say so.
  */
 export default async function globalSetup(project: TestProject) {
   await Promise.allSettled([envoyBinary(), chromiumBinary()]);
-  const server = await startPostgres();
+  const temporaryFiles = await collectTemporaryFiles();
+  let server: PostgresServer | undefined;
+  const close = async () => {
+    await server?.close();
+    await temporaryFiles.remove();
+  };
   try {
+    server = await startPostgres();
     await startDatabasePool(server.url);
   } catch (error) {
-    await server.close();
+    await close();
     throw error;
   }
   project.provide("postgresUrl", server.url);
-  return () => server.close();
+  return close;
 }

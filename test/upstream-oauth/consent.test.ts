@@ -3,7 +3,7 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { callbackId, callbackUri } from "../../src/config/upstream-callback.ts";
 import { scraped } from "../support/scraped.ts";
 import { type ScriptedUpstream, scriptedUpstream } from "./scripted-upstream.ts";
-import { alice, type ClientHouse, host, startClient } from "./start-client.ts";
+import { alice, host, type OAuthClientStack, startOAuthClient } from "./start-oauth-client.ts";
 
 const returnTo = "https://mcp.test/done";
 const key = (upstream: ScriptedUpstream, userId = alice) => ({
@@ -14,10 +14,10 @@ const key = (upstream: ScriptedUpstream, userId = alice) => ({
 
 describe("consent", () => {
   let upstream: ScriptedUpstream;
-  let house: ClientHouse;
+  let house: OAuthClientStack;
   beforeEach(async () => {
     upstream = await scriptedUpstream();
-    house = await startClient(route());
+    house = await startOAuthClient(route());
   });
   afterEach(async () => {
     await Promise.all([upstream.close(), house.close()]);
@@ -29,7 +29,7 @@ describe("consent", () => {
       `{upstream_oauth2: {client_id: known, client_secret: a-secret, endpoint: {auth_url: "${upstream.url}/authorize", token_url: "${upstream.url}/token"${endpoint}}${more}}}`,
     );
   async function begin(userId = alice) {
-    const result = await house.oauth.begin({ userId, route: house.route(), returnTo });
+    const result = await house.upstreamOAuth.begin({ userId, route: house.route(), returnTo });
     if (!result.ok) throw new Error(`${result.code}: ${result.message}`);
     const query = new URL(result.location).searchParams;
     callbacks.set(result.state, query.get("redirect_uri") ?? "");
@@ -39,7 +39,7 @@ describe("consent", () => {
   const callbacks = new Map<string, string>();
   const finish = (params: URLSearchParams, browserState: string | undefined, userId = alice, at = host) => {
     const callback = callbacks.get(params.get("state") ?? "") ?? "";
-    return house.oauth.finish({ params, callback, host: at, userId, browserState });
+    return house.upstreamOAuth.finish({ params, callback, host: at, userId, browserState });
   };
   const discoveredCallback = () =>
     callbackUri(house.routes().config, host, callbackId(house.route(), upstream.url));
@@ -77,7 +77,7 @@ describe("consent", () => {
     const other = await house.replica();
     const begins = await Promise.all(
       [house, other, house, other].map((replica, index) =>
-        replica.oauth.begin({ userId: `company/${index}`, route: house.route(), returnTo }),
+        replica.upstreamOAuth.begin({ userId: `company/${index}`, route: house.route(), returnTo }),
       ),
     );
     expect(begins.every(({ ok }) => ok)).toBe(true);
@@ -92,14 +92,14 @@ describe("consent", () => {
   });
 
   it.each([
-    [{ status: 400, body: { error: "invalid_redirect_uri" } }, "registration_refused", false],
-    [{ status: 403, body: "no" }, "registration_refused", false],
+    [{ status: 400, body: { error: "invalid_redirect_uri" } }, "registration_rejected", false],
+    [{ status: 403, body: "no" }, "registration_rejected", false],
     [{ status: 429, body: "slow" }, "rate_limited", true],
     [{ status: 503, body: "down" }, "server_error", true],
     [{ status: 201, body: { nothing: 1 } }, "response_invalid", false],
   ])("a registration that fails says so: %o", async (answer, code, retryable) => {
     upstream.on("/register", answer);
-    const result = await house.oauth.begin({ userId: alice, route: house.route(), returnTo });
+    const result = await house.upstreamOAuth.begin({ userId: alice, route: house.route(), returnTo });
     expect(result).toMatchObject({ ok: false, code, retryable });
     upstream.on("/register", { status: 201, body: { client_id: "second-try" } });
     expect((await begin()).query.get("client_id")).toBe("second-try");
@@ -139,7 +139,7 @@ describe("consent", () => {
     upstream.clients.clear();
     expect(await finish(upstream.agree(again.location), again.state)).toMatchObject({
       ok: false,
-      code: "client_refused",
+      code: "client_rejected",
       returnTo,
     });
     expect(await house.store.upstreamTokens.find(key(upstream))).toBeUndefined();
@@ -159,7 +159,7 @@ describe("consent", () => {
 
   it("a server that registers nobody: the operator is told what to register by hand", async () => {
     upstream.metadata.registration_endpoint = undefined;
-    const result = await house.oauth.begin({ userId: alice, route: house.route(), returnTo });
+    const result = await house.upstreamOAuth.begin({ userId: alice, route: house.route(), returnTo });
     expect(result).toMatchObject({ ok: false, code: "registration_unavailable" });
     if (!result.ok) expect(result.message).toContain("/.pomerium/mcp/client/oauth/callback");
   });
@@ -176,7 +176,7 @@ describe("consent", () => {
     "where a server registers us only for what we cannot do, the operator is told before it is asked: %o",
     async (metadata) => {
       Object.assign(upstream.metadata, metadata);
-      const result = await house.oauth.begin({ userId: alice, route: house.route(), returnTo });
+      const result = await house.upstreamOAuth.begin({ userId: alice, route: house.route(), returnTo });
       expect(result).toMatchObject({ ok: false, code: "registration_unavailable" });
       expect(upstream.registered).toEqual([]);
     },
@@ -186,40 +186,40 @@ describe("consent", () => {
     const settings =
       "upstream_oauth: {allowed_private_hosts: [127.0.0.1], client_id_metadata_document: always}";
     await house.close();
-    house = await startClient(route(), { settings });
+    house = await startOAuthClient(route(), { settings });
     const { query } = await begin();
     const id = callbackId(house.route(), upstream.url);
-    const document = house.oauth.clientMetadataDocument(host, { id });
+    const document = house.upstreamOAuth.clientMetadataDocument(host, { id });
     expect(query.get("client_id")).toBe(`https://mcp.test/.pomerium/mcp/client/${id}/metadata.json`);
     expect(document).toMatchObject({
       client_id: query.get("client_id"),
       redirect_uris: [query.get("redirect_uri")],
     });
     expect(upstream.registered).toEqual([]);
-    expect(house.oauth.clientMetadataDocument("auth.test")).toBeUndefined();
+    expect(house.upstreamOAuth.clientMetadataDocument("auth.test")).toBeUndefined();
     await house.reconfigure(explicit());
-    expect(house.oauth.clientMetadataDocument(host)).toBeUndefined();
-    expect(house.oauth.clientMetadataDocument(host, { id })).toBeUndefined();
+    expect(house.upstreamOAuth.clientMetadataDocument(host)).toBeUndefined();
+    expect(house.upstreamOAuth.clientMetadataDocument(host, { id })).toBeUndefined();
   });
 
   it("a client document is for one callback of one route; the one without an id for hosts with one OAuth route", async () => {
     const id = callbackId(house.route(), upstream.url);
     const place = "https://mcp.test/.pomerium/mcp/client";
-    expect(house.oauth.clientMetadataDocument(host)).toMatchObject({
+    expect(house.upstreamOAuth.clientMetadataDocument(host)).toMatchObject({
       client_id: `${place}/metadata.json`,
       redirect_uris: [`${place}/oauth/callback`],
     });
-    expect(house.oauth.clientMetadataDocument(host, { id, confidential: true })).toMatchObject({
+    expect(house.upstreamOAuth.clientMetadataDocument(host, { id, confidential: true })).toMatchObject({
       client_id: `${place}/${id}/confidential.json`,
       redirect_uris: [`${place}/oauth/callback/${id}`],
     });
     for (const other of ["", "x", id.slice(1), `${id}x`, callbackId({ id: "another" }, upstream.url)])
-      expect(house.oauth.clientMetadataDocument(host, { id: other })).toBeUndefined();
+      expect(house.upstreamOAuth.clientMetadataDocument(host, { id: other })).toBeUndefined();
     await house.reconfigure(
       `${route()}\n  - {id: more, from: https://mcp.test/more, to: https://more.test, mcp: {server: {}}}`,
     );
-    expect(house.oauth.clientMetadataDocument(host)).toBeUndefined();
-    expect(house.oauth.clientMetadataDocument(host, { id })).toMatchObject({
+    expect(house.upstreamOAuth.clientMetadataDocument(host)).toBeUndefined();
+    expect(house.upstreamOAuth.clientMetadataDocument(host, { id })).toMatchObject({
       redirect_uris: [discoveredCallback()],
     });
   });
@@ -254,20 +254,20 @@ describe("consent", () => {
     const { location, state, query } = await begin();
     const moved = callbackUri(config, "auth.test", id);
     expect(query.get("redirect_uri")).toBe(moved);
-    expect(house.oauth.clientMetadataDocument("auth.test", { id })).toMatchObject({
+    expect(house.upstreamOAuth.clientMetadataDocument("auth.test", { id })).toMatchObject({
       client_id: `https://auth.test/.pomerium/mcp/client/${id}/metadata.json`,
       redirect_uris: [moved],
     });
     const here = "https://mcp.test/.pomerium/mcp/client";
-    expect(house.oauth.clientMetadataDocument(host, { id })).toMatchObject({
+    expect(house.upstreamOAuth.clientMetadataDocument(host, { id })).toMatchObject({
       client_id: `${here}/${id}/metadata.json`,
       redirect_uris: [moved],
     });
-    expect(house.oauth.clientMetadataDocument(host)).toMatchObject({
+    expect(house.upstreamOAuth.clientMetadataDocument(host)).toMatchObject({
       client_id: `${here}/metadata.json`,
       redirect_uris: [callbackUri(config, "auth.test", callbackId(house.route()))],
     });
-    expect(house.oauth.clientMetadataDocument("auth.test")).toBeUndefined();
+    expect(house.upstreamOAuth.clientMetadataDocument("auth.test")).toBeUndefined();
     expect(await finish(upstream.agree(location), state, alice, "auth.test")).toMatchObject({ ok: true });
   });
 
@@ -293,15 +293,15 @@ describe("consent", () => {
   ])("a registration that answers with %s is refused", async (_what, answer) => {
     const body = typeof answer === "function" ? answer(discoveredCallback()) : answer;
     upstream.on("/register", { status: 201, body });
-    const result = await house.oauth.begin({ userId: alice, route: house.route(), returnTo });
-    expect(result).toMatchObject({ ok: false, code: "registration_refused" });
+    const result = await house.upstreamOAuth.begin({ userId: alice, route: house.route(), returnTo });
+    expect(result).toMatchObject({ ok: false, code: "registration_rejected" });
   });
 
   it("a token of the client document from before there was one per server is refreshed, and renewed by consent once that is gone", async () => {
     const settings =
       "upstream_oauth: {allowed_private_hosts: [127.0.0.1], client_id_metadata_document: always}";
     await house.close();
-    house = await startClient(route(), { settings });
+    house = await startOAuthClient(route(), { settings });
     const place = "https://mcp.test/.pomerium/mcp/client";
     upstream.clients.add(`${place}/metadata.json`);
     upstream.refreshTokens.add("old-refresh-token");
@@ -318,18 +318,18 @@ describe("consent", () => {
     } as const;
     const version = await house.store.upstreamTokens.put(old, { action: "upstream_token.obtained" });
     const stored = { ...old, version, connectedAt: new Date(), updatedAt: new Date() };
-    expect(await house.oauth.refresh(stored, house.route())).toMatchObject({ kind: "refreshed" });
+    expect(await house.upstreamOAuth.refresh(stored, house.route())).toMatchObject({ kind: "refreshed" });
     await house.reconfigure(route() + application);
     upstream.refreshTokens.add("old-refresh-token");
-    expect(await house.oauth.refresh(stored, house.route())).toMatchObject({ kind: "refreshed" });
+    expect(await house.upstreamOAuth.refresh(stored, house.route())).toMatchObject({ kind: "refreshed" });
     await house.reconfigure(
       `${route()}\n  - {id: more, from: https://mcp.test/more, to: https://more.test, mcp: {server: {}}}`,
     );
     // The server looks the document up again, which is not there any more.
     upstream.clients.clear();
-    expect(await house.oauth.refresh(stored, house.route())).toMatchObject({
-      kind: "refused",
-      reason: "client_forgotten",
+    expect(await house.upstreamOAuth.refresh(stored, house.route())).toMatchObject({
+      kind: "rejected",
+      reason: "client_registration_lost",
     });
   });
 
@@ -391,15 +391,15 @@ describe("consent", () => {
     const connection = key(upstream);
     await house.store.upstreamTokens.requireScopes(connection, { scopes: ["admin"], requiredAt: new Date() });
     const asked = { userId: alice, route: house.route(), returnTo };
-    const first = await house.oauth.begin(asked);
+    const first = await house.upstreamOAuth.begin(asked);
     expect(first).toMatchObject({ ok: false, code: "notice_needed", notice: { added: ["admin"] } });
-    const less = await house.oauth.begin({
+    const less = await house.upstreamOAuth.begin({
       ...asked,
       shown: { server: upstream.host, scopes: ["read", "write"] },
     });
     expect(less).toMatchObject({ ok: false, code: "notice_needed" });
     const shown = { server: upstream.host, scopes: ["admin", "read", "write"] };
-    const begun = await house.oauth.begin({ ...asked, shown });
+    const begun = await house.upstreamOAuth.begin({ ...asked, shown });
     if (!begun.ok) throw new Error(begun.message);
     const scope = new URL(begun.location).searchParams.get("scope");
     expect(scope?.split(" ").sort()).toEqual(["admin", "read", "write"]);
@@ -411,7 +411,7 @@ describe("consent", () => {
     const token = await house.store.upstreamTokens.find(key(upstream));
     const refusal = { userId: alice, routeId: "files", version: token?.version, status: 403 } as const;
     const wwwAuthenticate = 'Bearer error="insufficient_scope", scope="write admin"';
-    expect(await house.tokens.handleRejection({ ...refusal, wwwAuthenticate })).toMatchObject({
+    expect(await house.upstreamTokens.handleRejection({ ...refusal, wwwAuthenticate })).toMatchObject({
       kind: "give_up",
       status: 403,
       reason: "scope_above_ceiling",
@@ -433,7 +433,7 @@ describe("consent", () => {
       const many = Array.from({ length: 90 }, (_, index) => `${round}${index}`).join(" ");
       const wwwAuthenticate = `Bearer error="insufficient_scope", scope="${many} ${"x".repeat(300)}"`;
       const refusal = { userId: alice, routeId: "files", version: token?.version, status: 403 } as const;
-      await house.tokens.handleRejection({ ...refusal, wwwAuthenticate });
+      await house.upstreamTokens.handleRejection({ ...refusal, wwwAuthenticate });
     }
     const demand = await house.store.upstreamTokens.findRequiredScopes(key(upstream));
     expect(demand?.scopes.length).toBeLessThanOrEqual(100);
@@ -447,11 +447,11 @@ describe("consent", () => {
     const result = await finish(params, state);
     expect(result).toMatchObject({
       ok: false,
-      code: "consent_refused",
+      code: "consent_denied",
       oauthError: "access_denied",
       returnTo,
     });
-    expect(await house.query("select action from audit_event")).toEqual([{ action: "consent.refused" }]);
+    expect(await house.query("select action from audit_event")).toEqual([{ action: "consent.denied" }]);
   });
 
   it("trips are counted by how they ended, discovery's look-ups by whether they had to ask", async () => {
@@ -468,19 +468,19 @@ describe("consent", () => {
     const forgotten = await begin();
     upstream.on("/register", { status: 503, body: "down" });
     await finish(upstream.agree(forgotten.location), forgotten.state);
-    await house.oauth.begin({ userId: alice, route: house.route(), returnTo });
+    await house.upstreamOAuth.begin({ userId: alice, route: house.route(), returnTo });
     expect(await scraped(house.metrics, "consents_total")).toEqual({
       'kind="upstream",outcome="started"': 4,
       'kind="upstream",outcome="granted"': 1,
-      'kind="upstream",outcome="refused"': 1,
+      'kind="upstream",outcome="denied"': 1,
       'kind="upstream",outcome="failed"': 2,
     });
     expect(await scraped(house.metrics, "upstream_oauth_total")).toEqual({
       'step="begin",outcome="ok"': 4,
       'step="begin",outcome="server_error"': 1,
       'step="finish",outcome="ok"': 1,
-      'step="finish",outcome="consent_refused"': 1,
-      'step="finish",outcome="authorization_refused"': 1,
+      'step="finish",outcome="consent_denied"': 1,
+      'step="finish",outcome="authorization_rejected"': 1,
       // The refused client could not be registered again.
       'step="finish",outcome="server_error"': 1,
     });
@@ -499,7 +499,7 @@ describe("consent", () => {
       iss: upstream.url,
     });
     const result = await finish(params, state);
-    expect(result).toMatchObject({ ok: false, code: "authorization_refused", oauthError: "server_error" });
+    expect(result).toMatchObject({ ok: false, code: "authorization_rejected", oauthError: "server_error" });
     expect(JSON.stringify(result)).not.toContain("script");
   });
 
@@ -517,7 +517,7 @@ describe("consent", () => {
     await house.close();
     const upstreams = "upstream_oauth: {allowed_private_hosts: [127.0.0.1]}";
     const settings = `limits: {pending_authorizations_per_user: 1}\n${upstreams}`;
-    house = await startClient(route(), { settings });
+    house = await startOAuthClient(route(), { settings });
     const [oldest, newest] = [await begin(), await begin()];
     const late = await finish(upstream.agree(oldest.location), oldest.state);
     expect(late).toMatchObject({ ok: false, code: "state_unknown" });
@@ -608,7 +608,7 @@ describe("consent", () => {
     upstream.tokenAnswers.push({ status: 400, body: { error: "invalid_grant", hint: "x".repeat(2000) } });
     const params = upstream.agree(location);
     const result = await finish(params, state);
-    expect(result).toMatchObject({ ok: false, code: "token_refused" });
+    expect(result).toMatchObject({ ok: false, code: "token_request_rejected" });
     expect(JSON.stringify(result)).not.toContain("xxx");
     const line = house.log.find((one) => one.includes("invalid_grant")) ?? "";
     expect(line).toContain("xxx");

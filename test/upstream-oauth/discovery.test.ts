@@ -5,7 +5,7 @@ import { parseChallenge } from "../../src/upstream-oauth/www-authenticate.ts";
 import { scraped } from "../support/scraped.ts";
 import { type ScriptedServer, scriptedServer } from "./scripted-server.ts";
 import { type ScriptedUpstream, scriptedUpstream } from "./scripted-upstream.ts";
-import { alice, type ClientHouse, startClient } from "./start-client.ts";
+import { alice, type OAuthClientStack, startOAuthClient } from "./start-oauth-client.ts";
 
 const prm = "/.well-known/oauth-protected-resource";
 const rfc8414 = "/.well-known/oauth-authorization-server";
@@ -14,11 +14,11 @@ const oidc = "/.well-known/openid-configuration";
 describe("discovery", () => {
   let upstream: ScriptedUpstream;
   let elsewhere: ScriptedServer;
-  let house: ClientHouse;
+  let house: OAuthClientStack;
   beforeEach(async () => {
     upstream = await scriptedUpstream();
     elsewhere = await scriptedServer();
-    house = await startClient(route());
+    house = await startOAuthClient(route());
   });
   afterEach(async () => {
     await Promise.all([upstream.close(), elsewhere.close(), house.close()]);
@@ -26,7 +26,7 @@ describe("discovery", () => {
   const route = (server = "{}") =>
     `  - {id: files, from: https://mcp.test, to: ${upstream.mcp}, mcp: {server: ${server}}}`;
   const begin = () =>
-    house.oauth.begin({ userId: alice, route: house.route(), returnTo: "https://mcp.test/done" });
+    house.upstreamOAuth.begin({ userId: alice, route: house.route(), returnTo: "https://mcp.test/done" });
   const begun = async () => {
     const result = await begin();
     if (!result.ok) throw new Error(`${result.code}: ${result.message}`);
@@ -75,7 +75,7 @@ describe("discovery", () => {
     expect(house.log.join()).toContain("not on the upstream's origin");
     await house.store.upstreamTokens.clearRequiredScopes(key);
     const about = { userId: alice, routeId: "files", version: undefined, status: 401 } as const;
-    await house.tokens.handleRejection({ ...about, wwwAuthenticate: challenge });
+    await house.upstreamTokens.handleRejection({ ...about, wwwAuthenticate: challenge });
     expect((await house.store.upstreamTokens.findRequiredScopes(key))?.resourceMetadata).toBeUndefined();
   });
 
@@ -97,7 +97,7 @@ describe("discovery", () => {
     upstream.off(`${prm}/mcp`);
     upstream.on(prm, { body: { resource: upstream.url, authorization_servers: [upstream.url] } });
     await house.close();
-    house = await startClient(route());
+    house = await startOAuthClient(route());
     const location = await begun();
     expect(location.searchParams.get("resource")).toBe(upstream.url);
     expect(upstream.paths()).toEqual(["/mcp", `${prm}/mcp`, prm, rfc8414, "/register"]);
@@ -118,7 +118,7 @@ describe("discovery", () => {
     expect((await begun()).origin).toBe(upstream.url);
     upstream.off(`${prm}/mcp`);
     await house.close();
-    house = await startClient(route(`{authorization_server_url: "${elsewhere.url}"}`));
+    house = await startOAuthClient(route(`{authorization_server_url: "${elsewhere.url}"}`));
     expect((await begun()).origin).toBe(elsewhere.url);
   });
 
@@ -130,7 +130,7 @@ describe("discovery", () => {
     upstream.seen.length = 0;
     upstream.off(rfc8414);
     await house.close();
-    house = await startClient(route());
+    house = await startOAuthClient(route());
     const location = await begun();
     expect(location.origin + location.pathname).toBe(`${upstream.url}/authorize`);
     expect(location.searchParams.get("code_challenge_method")).toBe("S256");
@@ -220,13 +220,13 @@ describe("discovery", () => {
     expect(house.log.join()).toContain(`${upstream.mcp}?project=2`);
     expect(upstream.registered).toEqual([]);
     const steps: DiscoveryStep[] = [];
-    const found = await house.oauth.discover(house.route(), (step) => steps.push(step));
+    const found = await house.upstreamOAuth.discover(house.route(), (step) => steps.push(step));
     expect(found).toMatchObject({ ok: false, code: "resource_mismatch" });
     expect(steps.map(({ finding }) => finding)).toContain(
       `describes another resource than the route's upstream (${upstream.mcp}?project=1): ${upstream.mcp}?project=2`,
     );
     upstream.on(prm, named("?project=1"));
-    house.oauth.forget(house.route());
+    house.upstreamOAuth.forget(house.route());
     expect((await begun()).searchParams.get("resource")).toBe(`${upstream.mcp}?project=1`);
     // The same by a challenge: what it names is ignored.
     const challenge = `Bearer resource_metadata="${upstream.url}/theirs"`;
@@ -237,7 +237,7 @@ describe("discovery", () => {
   });
 
   it.each<[string, object, string]>([
-    ["a redirect", { status: 302, headers: { location: "https://other.test/x" } }, "redirect_refused"],
+    ["a redirect", { status: 302, headers: { location: "https://other.test/x" } }, "redirect_not_followed"],
     ["2 MiB", { body: "x".repeat(2 * 1024 * 1024) }, "response_too_large"],
     ["invalid JSON", { body: "{", headers: { "content-type": "application/json" } }, "discovery_failed"],
     ["a web page", { body: "<html>", headers: { "content-type": "text/html" } }, "discovery_failed"],
@@ -252,7 +252,7 @@ describe("discovery", () => {
     for (const path of [rfc8414, oidc]) upstream.on(path, () => undefined);
     const settings = "upstream_oauth: {allowed_private_hosts: [127.0.0.1], timeout: 0.1s}";
     await house.close();
-    house = await startClient(route(), { settings });
+    house = await startOAuthClient(route(), { settings });
     const result = await failure();
     expect(result).toMatchObject({
       code: "unreachable",
@@ -266,7 +266,7 @@ describe("discovery", () => {
     for (const issuer of ["https://10.0.0.1", "https://inner.test", elsewhere.url]) {
       upstream.on(`${prm}/mcp`, { body: { resource: upstream.mcp, authorization_servers: [issuer] } });
       await house.close();
-      house = await startClient(route(), {
+      house = await startOAuthClient(route(), {
         settings,
         resolveHost: (_name, done) => done(null, [{ address: "127.0.0.1", family: 4 }]),
       });
@@ -279,7 +279,7 @@ describe("discovery", () => {
     const settings =
       "upstream_oauth: {allowed_private_hosts: [127.0.0.1], allowed_as_metadata_domains: ['*.company.test']}";
     await house.close();
-    house = await startClient(route(), { settings });
+    house = await startOAuthClient(route(), { settings });
     expect((await failure()).code).toBe("metadata_domain_not_allowed");
     expect(upstream.paths()).not.toContain(rfc8414);
   });
@@ -299,7 +299,7 @@ describe("discovery", () => {
     expect(result.message).toMatch(/S256.*upstream_oauth2\.endpoint/);
     upstream.metadata.code_challenge_methods_supported = undefined;
     await house.close();
-    house = await startClient(route());
+    house = await startOAuthClient(route());
     expect((await failure()).code).toBe("pkce_not_supported");
   });
 
@@ -313,7 +313,7 @@ describe("discovery", () => {
   it("concurrent first requests of many users start one discovery and one registration", async () => {
     const begins = await Promise.all(
       Array.from({ length: 8 }, (_, index) =>
-        house.oauth.begin({
+        house.upstreamOAuth.begin({
           userId: `company/${index}`,
           route: house.route(),
           returnTo: "https://mcp.test/x",
@@ -328,7 +328,7 @@ describe("discovery", () => {
   it("limits.metadata_cache_entries: a full cache gives up its oldest document, and says so", async () => {
     const [limits, open] = ["limits: {metadata_cache_entries: 2}", "allowed_private_hosts: [127.0.0.1]"];
     await house.close();
-    house = await startClient(
+    house = await startOAuthClient(
       `${route()}\n${route().replace("files", "more").replace("mcp.test", "more.test")}`,
       {
         settings: `${limits}\nupstream_oauth: {${open}}`,
@@ -340,7 +340,11 @@ describe("discovery", () => {
     await begun();
     expect(await evicted()).toEqual([]);
     const userId = alice;
-    await house.oauth.begin({ userId, route: house.route("more"), returnTo: "https://more.test/done" });
+    await house.upstreamOAuth.begin({
+      userId,
+      route: house.route("more"),
+      returnTo: "https://more.test/done",
+    });
     expect(await evicted()).toEqual([["discovery", 2]]);
     upstream.seen.length = 0;
     await begun();
@@ -354,7 +358,7 @@ describe("discovery", () => {
         : { body: upstream.metadata, headers: { etag: '"v1"', "cache-control": "max-age=600" } },
     );
     await begun();
-    house.oauth.forget(house.route());
+    house.upstreamOAuth.forget(house.route());
     await begun();
     const asked = upstream.seen.filter(({ path }) => path === rfc8414);
     expect(asked.map(({ headers }) => headers["if-none-match"])).toEqual([undefined, '"v1"']);
@@ -366,33 +370,33 @@ describe("discovery", () => {
     upstream.on(rfc8414, ({ headers }) =>
       headers["if-none-match"] ? { status: 304 } : { body: upstream.metadata },
     );
-    house.oauth.forget(house.route());
+    house.upstreamOAuth.forget(house.route());
     await begun();
     const asked = upstream.seen.filter(({ path }) => path === rfc8414);
     expect(asked.map(({ headers }) => headers["if-none-match"])).toEqual([undefined, undefined]);
   });
 
   it("an upstream that asks for no token needs no consent; one that does is found out without asking twice", async () => {
-    const asked = await house.oauth.needed(house.route());
+    const asked = await house.upstreamOAuth.needed(house.route());
     expect(asked).toBe(true);
-    expect(house.oauth.needed(house.route())).toBe(true);
+    expect(house.upstreamOAuth.needed(house.route())).toBe(true);
     upstream.on("/mcp", { body: { jsonrpc: "2.0", id: 1, result: {} } });
     upstream.off(`${prm}/mcp`);
     await house.close();
-    house = await startClient(route());
-    expect(await house.oauth.needed(house.route())).toBe(false);
-    house.oauth.noteNeeded(house.route());
-    expect(house.oauth.needed(house.route())).toBe(true);
+    house = await startOAuthClient(route());
+    expect(await house.upstreamOAuth.needed(house.route())).toBe(false);
+    house.upstreamOAuth.noteNeeded(house.route());
+    expect(house.upstreamOAuth.needed(house.route())).toBe(true);
   });
 
   it("whether an upstream asks for OAuth, and registering ahead of people, are counted by what came of it", async () => {
-    await house.oauth.needed(house.route());
+    await house.upstreamOAuth.needed(house.route());
     upstream.on("/register", { status: 503, body: "down" });
-    await house.oauth.prepare(house.route(), house.routes());
+    await house.upstreamOAuth.prepare(house.route(), house.routes());
     upstream.on("/register", { status: 201, body: { client_id: "prepared" } });
-    await house.oauth.prepare(house.route(), house.routes());
+    await house.upstreamOAuth.prepare(house.route(), house.routes());
     await house.reconfigure(route().replace(upstream.mcp, "http://127.0.0.1:1/mcp"));
-    await expect(house.oauth.needed(house.route())).rejects.toThrow();
+    await expect(house.upstreamOAuth.needed(house.route())).rejects.toThrow();
     expect(await scraped(house.metrics, "upstream_oauth_total")).toEqual({
       'step="discovery",outcome="ok"': 1,
       'step="discovery",outcome="unreachable"': 1,
@@ -404,12 +408,12 @@ describe("discovery", () => {
   it("an upstream that streams its answer to the first question does not hold discovery up", async () => {
     upstream.on("/mcp", { headers: { "content-type": "text/event-stream" }, body: ": hello\n\n" });
     upstream.off(`${prm}/mcp`);
-    expect(await house.oauth.needed(house.route())).toBe(false);
+    expect(await house.upstreamOAuth.needed(house.route())).toBe(false);
   });
 
   it("doctor tells every step with its URL, status and finding, and registers nothing", async () => {
     const steps: DiscoveryStep[] = [];
-    const found = await house.oauth.discover(house.route(), (step) => steps.push(step));
+    const found = await house.upstreamOAuth.discover(house.route(), (step) => steps.push(step));
     expect(found).toEqual({ ok: true, needed: true, issuer: upstream.url, scopes: ["read", "write"] });
     expect(steps.map(({ name, status, ok }) => [name, status, ok])).toEqual([
       ["upstream", 401, true],
@@ -423,7 +427,7 @@ describe("discovery", () => {
     expect(steps[1]?.url).toBe(`${upstream.url}${prm}/mcp`);
     expect(upstream.registered).toEqual([]);
     upstream.metadata.registration_endpoint = undefined;
-    const failed = await house.oauth.discover(house.route(), (step) => steps.push(step));
+    const failed = await house.upstreamOAuth.discover(house.route(), (step) => steps.push(step));
     expect(failed).toMatchObject({ ok: false, code: "registration_unavailable" });
     expect(steps.at(-1)?.finding).toContain("https://mcp.test/.pomerium/mcp/client/oauth/callback");
   });

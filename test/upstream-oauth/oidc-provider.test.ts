@@ -7,14 +7,14 @@ import {
 } from "../../dev/demo/upstream-authorization-server.ts";
 import { callbackId } from "../../src/config/upstream-callback.ts";
 import { httpBrowser } from "../support/http-browser.ts";
-import { alice, type ClientHouse, startClient } from "./start-client.ts";
+import { alice, type OAuthClientStack, startOAuthClient } from "./start-oauth-client.ts";
 
 const ally = { login: "ally", password: "looking-glass" };
 
 describe("with a real authorization server (oidc-provider)", () => {
   let server: UpstreamAuthorizationServer;
   let mcp: Listener;
-  let house: ClientHouse;
+  let house: OAuthClientStack;
   const resource = () => `${mcp.url}/mcp`;
   /** @param yaml `mcp.server` of the route */
   async function start(
@@ -36,7 +36,7 @@ describe("with a real authorization server (oidc-provider)", () => {
       }
       response.writeHead(401, { "www-authenticate": `Bearer resource_metadata="${prm}"` }).end();
     });
-    house = await startClient(
+    house = await startOAuthClient(
       `  - {id: files, from: https://mcp.test, to: ${mcp.url}/mcp, mcp: {server: ${yaml(server.issuer)}}}`,
       { settings },
     );
@@ -47,7 +47,7 @@ describe("with a real authorization server (oidc-provider)", () => {
 
   /** A person signs in there and answers its consent page; the callback's parameters. */
   async function trip(decision: "allow" | "deny") {
-    const begun = await house.oauth.begin({
+    const begun = await house.upstreamOAuth.begin({
       userId: alice,
       route: house.route(),
       returnTo: "https://mcp.test/",
@@ -57,7 +57,7 @@ describe("with a real authorization server (oidc-provider)", () => {
     const signIn = await browser.open(begun.location);
     const consent = await browser.submit(signIn, ally);
     const back = await browser.submit(consent, {}, `decision=${decision}`);
-    return house.oauth.finish({
+    return house.upstreamOAuth.finish({
       params: back.url.searchParams,
       callback: back.url.origin + back.url.pathname,
       host: "mcp.test",
@@ -67,7 +67,8 @@ describe("with a real authorization server (oidc-provider)", () => {
   }
   const token = () =>
     house.store.upstreamTokens.find({ userId: alice, routeId: "files", upstream: resource() });
-  const find = (now?: number) => house.tokens.find({ userId: alice, kind: "person" }, house.route(), now);
+  const find = (now?: number) =>
+    house.upstreamTokens.find({ userId: alice, kind: "person" }, house.route(), now);
 
   /** Consented, used, refreshed, revoked; and nothing of it was refused there. */
   async function wholeLife() {
@@ -79,7 +80,7 @@ describe("with a real authorization server (oidc-provider)", () => {
     const second = await token();
     expect(second?.refreshToken).not.toBe(first?.refreshToken);
     expect(await server.verify(second?.accessToken ?? "", resource())).toMatchObject({ account: "ally" });
-    expect(await house.tokens.disconnect(alice, house.route())).toBe(true);
+    expect(await house.upstreamTokens.disconnect(alice, house.route())).toBe(true);
     expect(server.counts.revocations).toBeGreaterThan(0);
     expect(await server.verify(second?.accessToken ?? "", resource())).toBeUndefined();
     expect(server.counts.refusals).toEqual({});
@@ -101,7 +102,7 @@ describe("with a real authorization server (oidc-provider)", () => {
     it("access revoked there, not yet expired: one refresh, then consent is really asked for", async () => {
       await trip("allow");
       const refuse = async () =>
-        house.tokens.handleRejection({
+        house.upstreamTokens.handleRejection({
           userId: alice,
           routeId: "files",
           version: (await token())?.version,
@@ -127,10 +128,10 @@ describe("with a real authorization server (oidc-provider)", () => {
     /** The server's view of what we publish. */
     const fetch: typeof globalThis.fetch = async (input) => {
       const url = input instanceof Request ? input.url : String(input);
-      if (url === `${place}/jwks.json`) return Response.json(house.oauth.clientJwks());
+      if (url === `${place}/jwks.json`) return Response.json(house.upstreamOAuth.clientJwks());
       if (url === documentUrl())
         return Response.json(
-          house.oauth.clientMetadataDocument("mcp.test", {
+          house.upstreamOAuth.clientMetadataDocument("mcp.test", {
             id: callbackId(house.route(), server.issuer),
             confidential: true,
           }),
@@ -152,8 +153,8 @@ describe("with a real authorization server (oidc-provider)", () => {
       // It has read the old key a moment ago, and does not ask again so soon.
       await house.keys.rotate("upstream_client", 0, 0);
       const expired = Date.now() + 3_601_000;
-      expect(await find(expired)).toMatchObject({ kind: "unavailable", reason: "client_refused" });
-      expect(await trip("allow")).toMatchObject({ ok: false, code: "client_refused" });
+      expect(await find(expired)).toMatchObject({ kind: "unavailable", reason: "client_rejected" });
+      expect(await trip("allow")).toMatchObject({ ok: false, code: "client_rejected" });
       const kept = await token();
       if (!kept) throw new Error("the connection is lost");
       // Nor is a registration of old given up, with everybody's connections.
@@ -163,7 +164,7 @@ describe("with a real authorization server (oidc-provider)", () => {
         kept.clientId,
         (one) => ({ ...one, metadata: {} }),
       );
-      expect(await trip("allow")).toMatchObject({ ok: false, code: "client_refused" });
+      expect(await trip("allow")).toMatchObject({ ok: false, code: "client_rejected" });
       expect(server.counts.registrations).toBe(1);
       const longAgo = new Date(Date.now() - 20 * 60_000);
       await house.store.upstreamTokens.put(
@@ -172,8 +173,8 @@ describe("with a real authorization server (oidc-provider)", () => {
       );
       // This one rests for a minute.
       const other = await house.replica();
-      const found = await other.tokens.find({ userId: alice, kind: "person" }, house.route());
-      expect(found).toMatchObject({ kind: "missing", reason: "client_forgotten" });
+      const found = await other.upstreamTokens.find({ userId: alice, kind: "person" }, house.route());
+      expect(found).toMatchObject({ kind: "missing", reason: "client_registration_lost" });
       expect(await trip("allow")).toMatchObject({ ok: true });
       expect(server.counts.registrations).toBe(2);
     });

@@ -17,7 +17,7 @@ import type { TokenCaller } from "../../src/upstream-tokens/upstream-tokens.ts";
 import { scraped } from "../support/scraped.ts";
 import { type Seen, scriptedServer } from "../upstream-oauth/scripted-server.ts";
 import { type ScriptedUpstream, scriptedUpstream } from "../upstream-oauth/scripted-upstream.ts";
-import { alice, type ClientHouse, startClient } from "../upstream-oauth/start-client.ts";
+import { alice, type OAuthClientStack, startOAuthClient } from "../upstream-oauth/start-oauth-client.ts";
 
 const caller: TokenCaller = { userId: alice, kind: "person", externalToken: "the-te" };
 const tokenExchange = "urn:ietf:params:oauth:grant-type:token-exchange";
@@ -32,20 +32,20 @@ const assertion = {
 
 describe("grants without consent", () => {
   let upstream: ScriptedUpstream;
-  let house: ClientHouse;
+  let house: OAuthClientStack;
   let refreshSignIn: NonNullable<UpstreamOAuthDeps["refreshSignIn"]>;
   beforeEach(async () => {
     upstream = await scriptedUpstream();
     upstream.clients.add("svc");
     refreshSignIn = async () => "sign_in_again";
-    house = await startClient(route("none"), { refreshSignIn: (old) => refreshSignIn(old) });
+    house = await startOAuthClient(route("none"), { refreshSignIn: (old) => refreshSignIn(old) });
   });
   afterEach(async () => {
     await Promise.all([upstream.close(), house.close()]);
   });
   const route = (auth: string) =>
     `  - {id: files, from: https://mcp.test, to: ${upstream.mcp}, mcp: {server: {upstream_auth: ${auth}}}}`;
-  const find = (who = caller, now?: number) => house.tokens.find(who, house.route(), now);
+  const find = (who = caller, now?: number) => house.upstreamTokens.find(who, house.route(), now);
   const tokenRequests = () => upstream.seen.filter(({ path }) => path === "/token");
   /** What a scraper reads of grants, and of the calls for them. */
   const counted = async () => ({
@@ -84,12 +84,12 @@ describe("grants without consent", () => {
     });
     expect(await find(caller, Date.now() + 3_601_000)).not.toEqual(first);
     expect(await counted()).toMatchObject({
-      'outcome="granted"': 2,
+      'outcome="obtained"': 2,
       'outcome="refreshed"': 0,
-      'step="grant",outcome="ok"': 2,
+      'step="obtain",outcome="ok"': 2,
     });
-    expect((await house.tokens.connectionState(alice, house.route())).state).toBe("connected");
-    expect(await house.tokens.disconnect(alice, house.route())).toBe(false);
+    expect((await house.upstreamTokens.connectionState(alice, house.route())).state).toBe("connected");
+    expect(await house.upstreamTokens.disconnect(alice, house.route())).toBe(false);
   });
 
   it("concurrent first calls ask once", async () => {
@@ -215,7 +215,7 @@ describe("grants without consent", () => {
         // Past the rest after the failure before.
         expect(await find(caller, Date.now() + index * 3_600_000)).toMatchObject({
           kind: "unavailable",
-          reason: "redirect_refused",
+          reason: "redirect_not_followed",
         });
         expect(house.log.at(-1)).toContain(`${upstream.host} answered with a redirect (${status})`);
         const last = upstream.seen.at(-1);
@@ -244,7 +244,7 @@ describe("grants without consent", () => {
     const carol: TokenCaller = { userId: "company/carol", kind: "person" };
     expect(await find(carol)).toMatchObject({ kind: "missing", reason: "sign_in_token_missing" });
     const needed = { state: "unavailable", signInNeeded: true };
-    expect(await house.tokens.connectionState("company/carol", house.route())).toMatchObject(needed);
+    expect(await house.upstreamTokens.connectionState("company/carol", house.route())).toMatchObject(needed);
     await signedIn({ userId: "company/carol" });
     expect(await find(carol)).toMatchObject({ kind: "credential" });
   });
@@ -273,7 +273,7 @@ describe("grants without consent", () => {
       grant_type: jwtBearer,
       assertion: "the-assertion",
     });
-    expect(await house.tokens.disconnect(alice, house.route())).toBe(true);
+    expect(await house.upstreamTokens.disconnect(alice, house.route())).toBe(true);
     const revocation = upstream.seen.find(({ path }) => path === "/revoke");
     expect(revocation?.form.get("token")).toMatch(/^access-/);
     expect(revocation?.headers.authorization).toBe(`Basic ${Buffer.from("svc:s").toString("base64")}`);
@@ -306,7 +306,7 @@ describe("grants without consent", () => {
     upstream.on("/.well-known/oauth-protected-resource/mcp", {
       body: { resource: upstream.mcp, authorization_servers: [thief.url] },
     });
-    house.oauth.forget(house.route());
+    house.upstreamOAuth.forget(house.route());
     const found = await find(caller, Date.now() + 3_601_000);
     expect(found).toMatchObject({ kind: "unavailable", reason: "issuer_changed" });
     expect(thief.tokenRequests).toEqual([]);
@@ -384,10 +384,10 @@ describe("grants without consent", () => {
     await house.reconfigure(route(`{id_jag: {${idp}}}`));
     expect(await find()).toMatchObject({ kind: "forbidden" });
     expect(await counted()).toMatchObject({
-      'outcome="refused"': 1,
-      'step="grant",outcome="token_refused"': 1,
+      'outcome="rejected"': 1,
+      'step="obtain",outcome="token_request_rejected"': 1,
     });
-    expect((await house.tokens.connectionState(alice, house.route())).state).toBe("unavailable");
+    expect((await house.upstreamTokens.connectionState(alice, house.route())).state).toBe("unavailable");
   });
 
   it("a token that the upstream refuses is asked for anew, once", async () => {
@@ -395,7 +395,7 @@ describe("grants without consent", () => {
     const refuse = async () => {
       const found = await find();
       const version = found.kind === "credential" ? found.version : undefined;
-      return house.tokens.handleRejection({
+      return house.upstreamTokens.handleRejection({
         userId: alice,
         routeId: "files",
         version,
@@ -411,7 +411,7 @@ describe("grants without consent", () => {
 
 describe("DPoP-bound tokens", () => {
   let upstream: ScriptedUpstream;
-  let house: ClientHouse;
+  let house: OAuthClientStack;
   beforeEach(async () => {
     upstream = await scriptedUpstream();
     upstream.on("/.well-known/oauth-protected-resource/mcp", {
@@ -422,7 +422,7 @@ describe("DPoP-bound tokens", () => {
       },
     });
     upstream.tokenFields.token_type = "DPoP";
-    house = await startClient(
+    house = await startOAuthClient(
       `  - {id: files, from: https://mcp.test, to: ${upstream.mcp}, mcp: {server: {}}}`,
     );
   });
@@ -437,7 +437,7 @@ describe("DPoP-bound tokens", () => {
 
   it("are asked for where the upstream requires them, proven in every request, and refreshed with the same key", async () => {
     await house.connect(upstream.agree);
-    const found = await house.tokens.find(caller, house.route());
+    const found = await house.upstreamTokens.find(caller, house.route());
     if (found.kind !== "credential" || !found.proof) throw new Error("no proof");
     expect(found.headers[0]?.[1]).toMatch(/^DPoP /);
     const [[name, value] = ["", ""]] = await found.proof("POST", `${upstream.mcp}?x=1`);
@@ -446,7 +446,7 @@ describe("DPoP-bound tokens", () => {
     expect(proof).toMatchObject({ htm: "POST", htu: upstream.mcp, ath: expect.any(String) });
     const atToken = await dpopOf(upstream.seen.find(({ path }) => path === "/token"));
     expect(atToken.thumbprint).toBe(proof.thumbprint);
-    expect(await house.tokens.find(caller, house.route(), Date.now() + 3_601_000)).toMatchObject({
+    expect(await house.upstreamTokens.find(caller, house.route(), Date.now() + 3_601_000)).toMatchObject({
       kind: "credential",
     });
     const refreshed = await dpopOf(upstream.seen.findLast(({ path }) => path === "/token"));
@@ -465,9 +465,9 @@ describe("DPoP-bound tokens", () => {
     await house.connect(upstream.agree);
     const second = await dpopOf(upstream.seen.findLast(({ path }) => path === "/token"));
     expect(second.nonce).toBe("nonce-1");
-    const found = await house.tokens.find(caller, house.route());
+    const found = await house.upstreamTokens.find(caller, house.route());
     if (found.kind !== "credential" || !found.proof) throw new Error("no proof");
-    const outcome = await house.tokens.handleRejection({
+    const outcome = await house.upstreamTokens.handleRejection({
       userId: alice,
       routeId: "files",
       version: found.version,

@@ -4,18 +4,19 @@ import type { NewUpstreamToken } from "../../src/store/upstream-tokens.ts";
 import type { RejectionOutcome, TokenCaller } from "../../src/upstream-tokens/upstream-tokens.ts";
 import { changes } from "../store/changes.ts";
 import { scraped } from "../support/scraped.ts";
+import type { Replica } from "../support/stack.ts";
 import { type ScriptedUpstream, scriptedUpstream } from "../upstream-oauth/scripted-upstream.ts";
-import { alice, type ClientHouse, type Replica, startClient } from "../upstream-oauth/start-client.ts";
+import { alice, type OAuthClientStack, startOAuthClient } from "../upstream-oauth/start-oauth-client.ts";
 
 const caller: TokenCaller = { userId: alice, kind: "person" };
 
 describe("upstream tokens", () => {
   let upstream: ScriptedUpstream;
-  let house: ClientHouse;
+  let house: OAuthClientStack;
   beforeEach(async () => {
     upstream = await scriptedUpstream();
     upstream.metadata.revocation_endpoint = `${upstream.url}/revoke`;
-    house = await startClient(route());
+    house = await startOAuthClient(route());
   });
   afterEach(async () => {
     await Promise.all([upstream.close(), house.close()]);
@@ -24,7 +25,7 @@ describe("upstream tokens", () => {
     `  - {id: files, from: https://mcp.test, to: ${upstream.mcp}, mcp: {server: ${server}}}`;
   const key = (userId = alice) => ({ userId, routeId: "files", upstream: upstream.mcp });
   const find = (who = caller, replica: Replica = house, now?: number) =>
-    replica.tokens.find(who, house.route(), now);
+    replica.upstreamTokens.find(who, house.route(), now);
   const stored = (userId?: string) => house.store.upstreamTokens.find(key(userId));
   async function authorization(who = caller, replica: Replica = house, now?: number) {
     const found = await find(who, replica, now);
@@ -121,7 +122,7 @@ describe("upstream tokens", () => {
         const who: TokenCaller = { userId, kind: "person" };
         expect(await find(who)).toMatchObject({ kind: "missing" });
         await house.connect(upstream.agree, userId);
-        expect((await house.tokens.connectionState(userId, house.route())).state).toBe("connected");
+        expect((await house.upstreamTokens.connectionState(userId, house.route())).state).toBe("connected");
         expect(await find(who)).toMatchObject({ kind: "credential" });
       }
     });
@@ -132,7 +133,7 @@ describe("upstream tokens", () => {
       const before = await authorization(caller, other);
       await changed(other, () => house.connect(upstream.agree));
       expect(await authorization(caller, other)).not.toBe(before);
-      await changed(other, () => house.tokens.disconnect(alice, house.route()));
+      await changed(other, () => house.upstreamTokens.disconnect(alice, house.route()));
       expect(await find(caller, other)).toMatchObject({ kind: "missing" });
     });
 
@@ -151,7 +152,7 @@ describe("upstream tokens", () => {
         await house.reconfigure(route(server));
         expect(find()).toEqual({ kind: "credential", headers });
         expect(find({ userId: "service-account/x", kind: "service_account" })).toEqual(find());
-        const state = await house.tokens.connectionState(alice, house.route());
+        const state = await house.upstreamTokens.connectionState(alice, house.route());
         expect(state).toEqual({ state: "not_needed", missingScopes: [] });
       }
     });
@@ -160,7 +161,7 @@ describe("upstream tokens", () => {
       upstream.on("/mcp", { body: {} });
       upstream.off("/.well-known/oauth-protected-resource/mcp");
       expect(await find()).toEqual({ kind: "credential", headers: [] });
-      expect((await house.tokens.connectionState(alice, house.route())).state).toBe("not_needed");
+      expect((await house.upstreamTokens.connectionState(alice, house.route())).state).toBe("not_needed");
       const refused = await refuse({ wwwAuthenticate: 'Bearer scope="x"' });
       expect(refused).toMatchObject({ kind: "consent", scopes: ["x"] });
       expect(await find()).toMatchObject({ kind: "missing", scopes: ["x"] });
@@ -232,7 +233,7 @@ describe("upstream tokens", () => {
     });
 
     it("a look at an expired connection refreshes it first; connected is what works now", async () => {
-      const look = async () => (await house.tokens.connectionState(alice, house.route())).state;
+      const look = async () => (await house.upstreamTokens.connectionState(alice, house.route())).state;
       await expire();
       expect(await look()).toBe("connected");
       expect(refreshes()).toHaveLength(1);
@@ -245,7 +246,7 @@ describe("upstream tokens", () => {
     it("refused with text of the server's own: it becomes a word of ours, so that metrics stay few", async () => {
       await expire();
       upstream.on("/token", { status: 400, body: { error: `made_up_${"x".repeat(10_000)}` } });
-      expect(await find()).toMatchObject({ kind: "missing", reason: "token_refused" });
+      expect(await find()).toMatchObject({ kind: "missing", reason: "token_request_rejected" });
     });
 
     it("refused: exactly that version goes, and the person is asked to consent", async () => {
@@ -254,7 +255,7 @@ describe("upstream tokens", () => {
       expect(await find()).toMatchObject({ kind: "missing", reason: "invalid_grant" });
       expect(await stored()).toBeUndefined();
       expect(await house.query("select action from audit_event order by id desc limit 1")).toEqual([
-        { action: "upstream_token.refused" },
+        { action: "upstream_token.rejected" },
       ]);
     });
 
@@ -283,7 +284,7 @@ describe("upstream tokens", () => {
       expect(await stored()).toBeDefined();
       expect(await find()).toMatchObject({ kind: "unavailable" });
       expect(refreshes().length).toBe(1);
-      const state = await house.tokens.connectionState(alice, house.route());
+      const state = await house.upstreamTokens.connectionState(alice, house.route());
       expect(state.state).toBe("unavailable");
       expect(await authorization(caller, house, Date.now() + 3_601_000)).toMatch(/^Bearer/);
     });
@@ -302,14 +303,14 @@ describe("upstream tokens", () => {
       expect(await find()).toMatchObject({ kind: "missing" });
       expect(await scraped(house.metrics, "upstream_token_refreshes_total")).toEqual({
         'outcome="refreshed"': 1,
-        'outcome="granted"': 0,
-        'outcome="refused"': 2,
+        'outcome="obtained"': 0,
+        'outcome="rejected"': 2,
         'outcome="unavailable"': 1,
       });
       expect(await upstreamCalls()).toMatchObject({
         'step="refresh",outcome="ok"': 1,
         'step="refresh",outcome="server_error"': 1,
-        'step="refresh",outcome="token_refused"': 1,
+        'step="refresh",outcome="token_request_rejected"': 1,
         'step="refresh",outcome="refresh_token_expired"': 1,
       });
     });
@@ -363,14 +364,14 @@ describe("upstream tokens", () => {
       expect(await find()).toMatchObject({ kind: "missing", reason: "refresh_token_expired" });
       await house.connect(upstream.agree);
       await overwrite({ expiresAt: new Date(0), refreshToken: undefined });
-      expect(await find()).toMatchObject({ kind: "missing", reason: "expired" });
+      expect(await find()).toMatchObject({ kind: "missing", reason: "upstream_token_expired" });
       expect(refreshes()).toEqual([]);
     });
 
     it("a server that has forgotten our registration: the token goes, the registration too", async () => {
       await expire();
       upstream.clients.clear();
-      expect(await find()).toMatchObject({ kind: "missing", reason: "client_forgotten" });
+      expect(await find()).toMatchObject({ kind: "missing", reason: "client_registration_lost" });
       await house.connect(upstream.agree);
       expect(upstream.registered.length).toBe(2);
     });
@@ -382,7 +383,7 @@ describe("upstream tokens", () => {
       await house.connect(upstream.agree, "company/bob");
       expect(upstream.registered.map((one) => one.clientId)).toEqual([clientId, expect.any(String)]);
       await expire();
-      expect(await find()).toMatchObject({ kind: "missing", reason: "client_gone" });
+      expect(await find()).toMatchObject({ kind: "missing", reason: "client_registration_missing" });
       expect(refreshes()).toEqual([]);
     });
 
@@ -410,7 +411,7 @@ describe("upstream tokens", () => {
   ): Promise<RejectionOutcome> {
     const userId = over.userId ?? alice;
     const version = (await stored(userId))?.version;
-    return replica.tokens.handleRejection({
+    return replica.upstreamTokens.handleRejection({
       userId,
       routeId: "files",
       version,
@@ -451,7 +452,7 @@ describe("upstream tokens", () => {
     it("a 401 with no way to refresh drops exactly that version and asks for consent", async () => {
       upstream.refreshTokens.clear();
       const found = await refuse({ wwwAuthenticate: 'Bearer error="invalid_token", scope="extra"' });
-      expect(found).toMatchObject({ kind: "consent", reason: "token_refused" });
+      expect(found).toMatchObject({ kind: "consent", reason: "token_rejected" });
       if (found.kind === "consent") expect([...found.scopes].sort()).toEqual(["extra", "read", "write"]);
       expect(await stored()).toBeUndefined();
       const other = await house.replica();
@@ -476,10 +477,10 @@ describe("upstream tokens", () => {
 
     it("step-up: consent for the union; afterwards the token with more scope goes along", async () => {
       const found = await refuse(wants("admin"));
-      expect(found).toMatchObject({ kind: "consent", reason: "scope_demanded" });
+      expect(found).toMatchObject({ kind: "consent", reason: "scope_required" });
       if (found.kind === "consent") expect([...found.scopes].sort()).toEqual(["admin", "read", "write"]);
-      expect(await find()).toMatchObject({ kind: "missing", reason: "scope_demanded" });
-      expect(await house.tokens.connectionState(alice, house.route())).toEqual({
+      expect(await find()).toMatchObject({ kind: "missing", reason: "scope_required" });
+      expect(await house.upstreamTokens.connectionState(alice, house.route())).toEqual({
         state: "missing",
         missingScopes: ["admin"],
       });
@@ -492,7 +493,7 @@ describe("upstream tokens", () => {
       const other = await house.replica();
       await find(caller, other);
       await changed(other, () => refuse(wants("admin")));
-      expect(await find(caller, other)).toMatchObject({ kind: "missing", reason: "scope_demanded" });
+      expect(await find(caller, other)).toMatchObject({ kind: "missing", reason: "scope_required" });
     });
 
     it("no endless loop when a scope is there and still refused, or is never granted", async () => {
@@ -539,9 +540,9 @@ describe("upstream tokens", () => {
     next.clients.add("known");
     const moved = { resource: upstream.mcp, authorization_servers: [next.url] };
     upstream.on("/.well-known/oauth-protected-resource/mcp", { body: moved });
-    house.oauth.forget(house.route());
+    house.upstreamOAuth.forget(house.route());
     const begin = () =>
-      house.oauth.begin({ userId: alice, route: house.route(), returnTo: "https://mcp.test/" });
+      house.upstreamOAuth.begin({ userId: alice, route: house.route(), returnTo: "https://mcp.test/" });
     expect(await begin()).toMatchObject({ ok: false, code: "issuer_changed" });
     expect(next.seen.map(({ body }) => body).join()).toBe("");
     await house.reconfigure(route(`{${oauth}, authorization_server_url: "${next.url}"}`));
@@ -560,17 +561,17 @@ describe("upstream tokens", () => {
         revoked.push(form.get("token") ?? "");
         return { body: {} };
       });
-      expect(await house.tokens.disconnect(alice, house.route())).toBe(true);
+      expect(await house.upstreamTokens.disconnect(alice, house.route())).toBe(true);
       expect(revoked).toEqual([token?.refreshToken, token?.accessToken]);
       expect(await upstreamCalls()).toMatchObject({ 'step="revoke",outcome="ok"': 1 });
       expect(await stored()).toBeUndefined();
       expect(await find()).toMatchObject({ kind: "missing" });
-      expect(await house.tokens.disconnect(alice, house.route())).toBe(false);
+      expect(await house.upstreamTokens.disconnect(alice, house.route())).toBe(false);
     });
 
     it("deletes them here even when the upstream does not play along", async () => {
       upstream.on("/revoke", { status: 500, body: "no" });
-      expect(await house.tokens.disconnect(alice, house.route())).toBe(true);
+      expect(await house.upstreamTokens.disconnect(alice, house.route())).toBe(true);
       expect(await upstreamCalls()).toMatchObject({ 'step="revoke",outcome="server_error"': 1 });
       expect(await stored()).toBeUndefined();
     });
@@ -589,7 +590,7 @@ describe("upstream tokens", () => {
       });
       const found = find();
       await arrived.promise;
-      await house.tokens.disconnect(alice, house.route());
+      await house.upstreamTokens.disconnect(alice, house.route());
       const before = new Set(revoked);
       released.resolve();
       expect(await found).toMatchObject({ kind: "missing" });
@@ -606,7 +607,7 @@ describe("upstream tokens", () => {
         return { body: {} };
       });
       const token = await stored();
-      expect(await house.tokens.disconnectAll(alice)).toBe(1);
+      expect(await house.upstreamTokens.disconnectAll(alice)).toBe(1);
       expect(revoked).toEqual([token?.refreshToken, token?.accessToken]);
       expect(await stored()).toBeUndefined();
       expect(await stored("company/bob")).toBeDefined();
@@ -620,21 +621,21 @@ describe("upstream tokens", () => {
       });
       const aDayOn = () =>
         house.query("update upstream_token set orphaned_at = orphaned_at - interval '25 hours'");
-      expect(await house.tokens.disconnectOrphans()).toBe(0);
+      expect(await house.upstreamTokens.disconnectOrphans()).toBe(0);
       await house.reconfigure(
         "  - {id: other, from: https://other.test, to: http://127.0.0.1:1, mcp: {server: {}}}",
       );
-      expect(await house.tokens.disconnectOrphans()).toBe(0);
+      expect(await house.upstreamTokens.disconnectOrphans()).toBe(0);
       await house.reconfigure(route());
       await aDayOn();
-      expect(await house.tokens.disconnectOrphans()).toBe(0);
+      expect(await house.upstreamTokens.disconnectOrphans()).toBe(0);
       await house.reconfigure(
         "  - {id: other, from: https://other.test, to: http://127.0.0.1:1, mcp: {server: {}}}",
       );
-      expect(await house.tokens.disconnectOrphans()).toBe(0);
+      expect(await house.upstreamTokens.disconnectOrphans()).toBe(0);
       await aDayOn();
       const token = await stored();
-      expect(await house.tokens.disconnectOrphans()).toBe(1);
+      expect(await house.upstreamTokens.disconnectOrphans()).toBe(1);
       expect(await stored()).toBeUndefined();
       expect(revoked).toEqual([token?.refreshToken, token?.accessToken]);
     });
@@ -644,14 +645,14 @@ describe("upstream tokens", () => {
         "  - {id: other, from: https://other.test, to: http://127.0.0.1:1, mcp: {server: {}}}",
       );
       const newcomer = await house.replica();
-      await newcomer.tokens.disconnectOrphans();
+      await newcomer.upstreamTokens.disconnectOrphans();
       await house.query("update upstream_token set orphaned_at = orphaned_at - interval '25 hours'");
-      expect(await newcomer.tokens.disconnectOrphans()).toBe(1);
+      expect(await newcomer.upstreamTokens.disconnectOrphans()).toBe(1);
       expect(await stored()).toBeUndefined();
     });
 
     it("looking at a connection is no use of it; a call is", async () => {
-      await house.tokens.connectionState(alice, house.route());
+      await house.upstreamTokens.connectionState(alice, house.route());
       expect((await stored())?.lastUsedAt).toBeUndefined();
       await authorization();
       await expect.poll(async () => (await stored())?.lastUsedAt).toBeInstanceOf(Date);

@@ -1,12 +1,12 @@
-/** What we read of an `envoy.service.auth.v3.CheckRequest`; strings byte by byte as they came, so that nothing is replaced. */
+/** The fields we read of an `envoy.service.auth.v3.CheckRequest`; strings have one character per byte, so that nothing is replaced. */
 export interface CheckRequest {
-  /** Absent: the check is about no HTTP request. */
+  /** Absent: the check does not contain an HTTP request. */
   readonly http?: {
     /** Empty where Envoy sent none. */
     readonly method: string;
     readonly path: string;
     readonly host: string;
-    /** Name, value, name, value: as they came, pseudo-headers among them. */
+    /** Name, value, name, value: as received, including pseudo-headers. */
     readonly headers: readonly string[];
     readonly rawBody?: Buffer;
   };
@@ -17,12 +17,12 @@ export interface CheckRequest {
 /** Field numbers of `proto/envoy/service/auth/v3/external_auth.proto` and what it imports. */
 const attributes = { source: 1, request: 4, contextExtensions: 10 } as const;
 const request = { method: 2, headers: 3, path: 4, host: 5, rawBody: 12, headerMap: 13 } as const;
-/** Larger messages hold a body: of these only the strings are copied. Bytes. */
+/** Larger messages contain a body: only their strings are converted. Bytes. */
 const smallMessage = 64 * 1024;
 
 /*
- * The message being decoded. Outside of the function, so that a check does not begin with making two dozen closures; nothing
- * here waits, so there is only ever one.
+ * The message being decoded. Module state avoids creating two dozen closures per check; decoding is synchronous, so there is
+ * never more than one.
  */
 let message: Buffer = Buffer.alloc(0);
 let whole: string | undefined;
@@ -38,12 +38,12 @@ let joinedHeaders: string[] = [];
 let contextExtensions: Record<string, string> = {};
 
 /**
- * Decodes the fields we read of a CheckRequest, and skips all others. Several times faster than protobufjs, which makes two
- * objects per message of the schema and decodes every header's value as UTF-8; a test compares the two.
+ * Decodes the fields we read of a CheckRequest and skips all others. Several times faster than protobufjs, which creates two
+ * objects per message of the schema and decodes every header value as UTF-8; a test compares the two.
  *
- * A string's bytes become one character each: what is not ASCII stays so, and is refused later.
+ * Each byte of a string becomes one character: non-ASCII characters remain detectable and are denied later.
  *
- * @throws RangeError when the message is no protobuf.
+ * @throws RangeError when the message is not valid protobuf.
  */
 export function decodeCheckRequest(bytes: Buffer): CheckRequest {
   message = bytes;
@@ -54,14 +54,14 @@ export function decodeCheckRequest(bytes: Buffer): CheckRequest {
   isHttp = false;
   rawHeaders = [];
   joinedHeaders = [];
-  // Without a prototype: a key may have any name.
+  // No prototype: a key may have any name.
   contextExtensions = Object.create(null);
   fields(message.length, readCheck);
   const headers = rawHeaders.length > 0 ? rawHeaders : joinedHeaders;
   return { http: isHttp ? { method, path, host, headers, rawBody } : undefined, sourceIp, contextExtensions };
 }
 
-/** Takes the length-delimited field at hand, or says no: it is skipped then. */
+/** Reads the current length-delimited field, or returns false to skip it. */
 type FieldReader = (field: number) => boolean;
 
 function readCheck(field: number): boolean {
@@ -132,7 +132,7 @@ function readHeaderMap(field: number): boolean {
   return true;
 }
 
-/** A map's entry or a HeaderValue: name, value, and of the latter the value as bytes, which goes first. */
+/** A map entry or a HeaderValue: name and value; a HeaderValue's `raw_value` takes precedence. */
 let entryName = "";
 let entryValue = "";
 function readEntry(decode: () => string): void {
@@ -152,7 +152,7 @@ function readEntry(decode: () => string): void {
   entryValue = rawValue === "" ? value : rawValue;
 }
 
-/** The message in the field at hand. */
+/** Reads the message in the current field. */
 function inside(read: FieldReader): boolean {
   fields(fieldEnd(), read);
   return true;
@@ -184,7 +184,7 @@ function varint(): number {
   }
   return value;
 }
-/** Where the length-delimited field at hand ends. */
+/** The end of the current length-delimited field. */
 function fieldEnd(): number {
   const length = varint();
   const end = at + length;
@@ -204,5 +204,5 @@ function utf8(): string {
 }
 
 function cutOff(): never {
-  throw new RangeError("the message is no CheckRequest");
+  throw new RangeError("the message is not a CheckRequest");
 }

@@ -1,7 +1,7 @@
 import type { Header } from "../decision.ts";
 import { type BackwardsWriter, backwardsWriter } from "./protobuf-writer.ts";
 
-/** `envoy.service.auth.v3.CheckResponse` with the fields of `proto/`; `encode-check-response.ts` knows their numbers. */
+/** `envoy.service.auth.v3.CheckResponse` with the fields of `proto/`. */
 export interface CheckResponse {
   readonly status: { readonly code: number };
   readonly okResponse?: {
@@ -24,8 +24,8 @@ export interface CheckResponse {
 const writer = backwardsWriter();
 
 /**
- * Encodes a CheckResponse by the fields of `proto/`, into a buffer of its own. Several times faster than protobufjs behind
- * proto-loader, which copies the whole object first; a test decodes it with Envoy's own definitions.
+ * Encodes a CheckResponse into a new buffer. Several times faster than protobufjs behind proto-loader, which copies the whole
+ * object first; a test decodes the result with Envoy's own definitions.
  */
 export function encodeCheckResponse({
   status,
@@ -59,7 +59,7 @@ export function encodeCheckResponse({
   return writer.take();
 }
 
-/** A message with a number in its first field: google.rpc.Status, HttpStatus. */
+/** A message whose first field is a number: google.rpc.Status, HttpStatus. */
 function code(field: number, value: number): void {
   const end = writer.position();
   if (value !== 0) writer.varint(1, value);
@@ -73,7 +73,7 @@ function options(field: number, headers: readonly Header[]): void {
   }
 }
 
-/** The CORS headers are the same list from check to check: encoded once. What is one person's own is not kept twice in memory. */
+/** The CORS headers are the same list in every check and are encoded once. Headers of one person are not cached. */
 const encoded = new WeakMap<readonly Header[], Buffer>();
 const constantWriter = backwardsWriter();
 const nothing = Buffer.alloc(0);
@@ -90,13 +90,13 @@ function constantOptions(field: number, headers: readonly Header[]): Buffer {
 }
 
 /**
- * A HeaderValueOption. `append` for older Envoys, `append_action` for newer; both say the same. A list like `Vary` is added
- * to, the rest replaced.
+ * A HeaderValueOption. `append` is for older versions of Envoy and `append_action` for newer ones; both say the same. A list
+ * header such as `Vary` is appended to, all others are replaced.
  */
 function option(writer: BackwardsWriter, field: number, [key, value]: Header): void {
   const end = writer.position();
   const append = key === "vary";
-  // OVERWRITE_IF_EXISTS_OR_ADD; APPEND_IF_EXISTS_OR_ADD is 0 and left out.
+  // OVERWRITE_IF_EXISTS_OR_ADD; APPEND_IF_EXISTS_OR_ADD is 0 and omitted.
   if (!append) writer.varint(3, 2);
   const boolean = writer.position();
   if (append) writer.varint(1, 1);
@@ -108,7 +108,7 @@ function option(writer: BackwardsWriter, field: number, [key, value]: Header): v
   writer.message(field, end);
 }
 
-/** One entry of google.protobuf.Struct's map. */
+/** One entry of the map in google.protobuf.Struct. */
 function metadataField(
   name: string,
   value: { readonly stringValue: string } | { readonly numberValue: number },

@@ -1,35 +1,35 @@
 /**
- * Writes one protobuf message from its last field to its first: a nested message's length is known by the time it is written,
- * so that nothing has to be measured first or moved after.
+ * Writes one protobuf message from its last field to its first: the length of a nested message is then known when it is written,
+ * so that nothing has to be measured first or moved afterwards.
  */
 export interface BackwardsWriter {
-  /** Where what is written next ends: for `message`. */
+  /** The end of the field written next: the argument of `message`. */
   position(): number;
   varint(field: number, value: number): void;
   double(field: number, value: number): void;
-  /** Left out when empty, as proto3 has it. */
+  /** Omitted when empty, as in proto3. */
   string(field: number, value: string): void;
-  /** Also when empty: a member of a oneof. */
+  /** Written even when empty: a member of a oneof. */
   presentString(field: number, value: string): void;
-  /** Fields encoded before. */
+  /** Fields that are already encoded. */
   raw(encoded: Buffer): void;
-  /** Puts what was written since `end` into a length-delimited field. */
+  /** Wraps everything written since `end` in a length-delimited field. */
   message(field: number, end: number): void;
-  /** The bytes written since the last time, in a buffer of their own. */
+  /** The bytes written since the last call, in a new buffer. */
   take(): Buffer;
 }
 
 const shortString = 48;
 const firstSize = 16 * 1024;
-/** More than this is given back after a large message. Bytes. */
+/** A larger buffer is released after the message. Bytes. */
 const keptSize = 256 * 1024;
 
 export function backwardsWriter(): BackwardsWriter {
   let bytes = Buffer.allocUnsafeSlow(firstSize);
-  /** Counted from the end, so that growing moves nothing anybody remembers. */
+  /** Counted from the end, so that positions stay valid when the buffer grows. */
   let written = 0;
 
-  /** Where the next `count` bytes go. `bytes` may be another one after this. */
+  /** Reserves `count` bytes and returns their position. May replace `bytes`. */
   function room(count: number): number {
     if (written + count > bytes.length) {
       const larger = Buffer.allocUnsafeSlow(Math.max(bytes.length * 2, written + count));
@@ -61,7 +61,7 @@ export function backwardsWriter(): BackwardsWriter {
     }
     number((field << 3) | 2);
   }
-  /** A call into the runtime costs more than a short string's few bytes. */
+  /** For a short string, a call into the runtime costs more than a loop. */
   function shortAscii(value: string): boolean {
     const { length } = value;
     const at = room(length);

@@ -51,7 +51,7 @@ export function publicEndpoint(routes: CurrentRoutes, logger: Logger, metrics: M
         return;
       }
       const { status, code, message } = publicError(error);
-      metrics.errors.inc({ room: "http", code });
+      metrics.errors.inc({ component: "http", code });
       logger[status >= 500 ? "error" : "info"](
         { err: error, requestId: id, status, code, method: ctx.method, path: ctx.path },
         "HTTP request failed",

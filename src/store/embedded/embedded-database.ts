@@ -10,22 +10,22 @@ import { changeChannel, type Listener, notificationHub } from "../notifications/
 import type { Tables } from "../tables.ts";
 import { openPglite, type ReopeningPglite, requireSpace } from "./pglite.ts";
 
-/** A holder touches its claim this often, ms. */
+/** A lock holder touches its lock file this often, ms. */
 const touchEveryMs = 4_000;
-/** Tries to take over what others try to take over, too; 50 ms apart. */
+/** Attempts to take over a stale lock that others may also take over; 50 ms apart. */
 const attempts = 60;
-/** Nobody takes that long to remove a file, ms. */
+/** A takeover lasts no longer than this, ms. */
 const takeoverMs = 10_000;
-/** One that has not been touched for so long has nobody behind it, ms. */
+/** A lock file that has not been touched for this long is stale, ms. */
 const silentMs = 12_000;
 
 /**
- * Claims `dir` for this process by a file that names it: two processes on one embedded database would corrupt it.
- * A claim whose process is gone is void. One that names our own id belonged to the first process of a container that was
- * restarted, or belongs to that of another container on the same volume, which then keeps touching it: that takes a few seconds
- * to see. So it does with a process of another container or machine, whose id says nothing here.
- * @param options.silentMs how long such a claim is watched
- * @returns the way to give it back
+ * Locks `dir` for this process with a lock file: two processes on one embedded database would corrupt it. A lock whose process is
+ * gone is stale. If the lock file names our own process id, it belongs to a previous start of this container, or to another
+ * container on the same volume; a live holder keeps touching the file, which takes a few seconds to detect. The same applies to a
+ * process of another container or machine, whose id has no meaning here.
+ * @param options.silentMs how long to watch such a lock file
+ * @returns a function that releases the lock
  * @throws StoreMisconfigured `embedded_database_in_use`
  */
 export async function lockFolder(
@@ -33,10 +33,10 @@ export async function lockFolder(
   options: { readonly silentMs?: number } = {},
 ): Promise<() => Promise<void>> {
   const path = join(dir, "lock");
-  // Written before it stands: whoever found it empty would take its holder for dead.
+  // Written before it is linked: an empty lock file would look stale.
   const claim = join(dir, `lock.${process.pid}`);
   await rm(claim, { force: true });
-  // Never through a link that somebody else has laid there.
+  // `wx` does not follow a symbolic link that another user may have created.
   await writeFile(claim, `${process.pid} ${await namespace}`, { mode: 0o600, flag: "wx" });
   try {
     await hold(claim, path, dir, options.silentMs ?? silentMs);
@@ -73,13 +73,13 @@ async function hold(claim: string, path: string, dir: string, watchMs: number): 
         "embedded_database_in_use",
         `database.dir ${dir} is in use by process ${found.holder}: the embedded database serves one process at a time; stop that one, or set database.url (DATABASE_URL) to a Postgres server`,
       );
-    await removeVoid(path, join(dir, "lock.takeover"), found);
+    await removeStale(path, join(dir, "lock.takeover"), found);
   }
 }
 
 const heldHere = new Set<string>();
 
-/** Where process ids mean the same as here: this start of this machine, and there this container. */
+/** Identifies the PID namespace: the boot of this machine, and the container. */
 const namespace = Promise.all([
   readFile("/proc/sys/kernel/random/boot_id", "utf8"),
   readlink("/proc/self/ns/pid"),
@@ -90,13 +90,13 @@ const namespace = Promise.all([
 
 interface Found {
   readonly holder: number;
-  /** Undefined: by a version that did not write it. */
+  /** Undefined: written by a version that did not record it. */
   readonly namespace?: string;
   readonly inode: number;
   readonly touchedAt: number;
 }
 
-/** Undefined: it has just been given back. */
+/** Undefined: the lock was just released. */
 async function look(path: string): Promise<Found | undefined> {
   try {
     const [{ ino: inode, mtimeMs: touchedAt }, text] = await Promise.all([
@@ -110,8 +110,8 @@ async function look(path: string): Promise<Found | undefined> {
   }
 }
 
-/** Removes exactly the claim that was looked at; one at a time, or the second would remove what the first has put there. */
-async function removeVoid(path: string, guard: string, found: Found): Promise<void> {
+/** Removes exactly this lock file; the guard serializes takeovers, or a second one would remove the first one's new lock. */
+async function removeStale(path: string, guard: string, found: Found): Promise<void> {
   try {
     await writeFile(guard, String(process.pid), { mode: 0o600, flag: "wx" });
   } catch {
@@ -130,7 +130,7 @@ async function removeVoid(path: string, guard: string, found: Found): Promise<vo
   }
 }
 
-/** Watches whether somebody touches the claim. */
+/** Whether a holder touches the lock file. */
 async function isTouched(path: string, watchMs: number): Promise<boolean> {
   const touchedAt = async () => (await stat(path).catch(() => undefined))?.mtimeMs;
   const first = await touchedAt();
@@ -154,7 +154,7 @@ function isAlive(pid: number): boolean {
 }
 
 /**
- * Postgres inside this process, its files in `dir/database`. One process at a time.
+ * Opens Postgres inside this process, with its files in `dir/database`. Only one process at a time.
  * @throws StoreMisconfigured `embedded_database_in_use`
  * @throws Error `ENOSPC`
  */
@@ -179,19 +179,19 @@ export async function openEmbeddedDatabase(
   }
 }
 
-/** Notifications of the embedded database: same process, no connection that could be lost, so healthy until closed. */
+/** Notifications of the embedded database: same process, no connection to lose, so healthy until closed. */
 export async function listenEmbedded(
   pglite: ReopeningPglite,
   options: { logger: Logger; metrics?: Pick<StoreMetrics, "storeListenerUp"> },
 ): Promise<Listener> {
-  const hub = notificationHub((error) => options.logger.error({ err: error }, "a change listener failed"));
+  const hub = notificationHub((error) => options.logger.error({ err: error }, "change listener failed"));
   await pglite.listen(changeChannel, hub.receive, () => hub.emit({ table: "everything" }));
   options.metrics?.storeListenerUp.set(1);
   let closed = false;
   return {
     subscribe: hub.subscribe,
     healthy: () => !closed && !pglite.closed,
-    ready: async () => "hearing",
+    ready: async () => "connected",
     close: async () => {
       closed = true;
       options.metrics?.storeListenerUp.set(0);

@@ -1,12 +1,12 @@
 import { statfs } from "node:fs/promises";
 import { PGlite, type Transaction } from "@electric-sql/pglite";
 
-/** A segment of Postgres' log, and something to go with it. */
+/** A segment of Postgres' log, plus a margin. */
 const requiredMebibytes = 20;
 
 /**
- * Makes sure that the embedded database finds room for what it is about to write: PGlite that cannot extend its log at a commit
- * never comes back from it, and takes the whole process with it.
+ * Ensures that the embedded database has disk space for a write: if PGlite cannot extend its log at a commit, it never returns and
+ * blocks the whole process.
  * @throws Error `ENOSPC`
  */
 export async function requireSpace(dir: string): Promise<void> {
@@ -22,25 +22,25 @@ export async function requireSpace(dir: string): Promise<void> {
 
 type Tx = Pick<Transaction, "query" | "rollback">;
 
-/** What the rest of the store needs of PGlite; kysely's dialect takes it as one. */
+/** The part of PGlite that the store uses; compatible with Kysely's dialect. */
 export interface ReopeningPglite {
   readonly ready: true;
   readonly waitReady: Promise<void>;
   readonly closed: boolean;
   query: PGlite["query"];
   transaction<T>(callback: (tx: Tx) => Promise<T>): Promise<T>;
-  /** Also after it has been opened again, of which it tells `onGap`: what was being committed then is not known. */
+  /** Stays subscribed after a reopen, and then calls `onGap`: notifications of commits in the meantime are lost. */
   listen(channel: string, onNotification: (payload: string) => void, onGap: () => void): Promise<void>;
   close(): Promise<void>;
 }
 
-/** Between attempts to open it again, ms. */
+/** Pause between attempts to reopen, ms. */
 const pauseMs = 1_000;
 
 /**
- * PGlite that survives Postgres' panic, mostly over a full disk. A real one restarts; PGlite spins for ever in whatever it is
- * asked next. So it is asked nothing more: it is dropped, and as soon as there is room a new one recovers the files in `dataDir`.
- * To be used by one at a time, as kysely does.
+ * PGlite that survives a Postgres panic, usually caused by a full disk. A Postgres server would restart; PGlite spins indefinitely
+ * on the next call. So this drops the instance, and as soon as there is disk space, a new one recovers the files in `dataDir`.
+ * Supports one caller at a time, as with Kysely.
  */
 export async function openPglite(dataDir: string): Promise<ReopeningPglite> {
   let current: PGlite | undefined = await PGlite.create({ dataDir });
@@ -59,12 +59,12 @@ export async function openPglite(dataDir: string): Promise<ReopeningPglite> {
   }
 
   async function reopen(): Promise<PGlite> {
-    if (performance.now() < tryAgainAt) throw unavailable("it will be opened again in a moment");
+    if (performance.now() < tryAgainAt) throw unavailable("it will be reopened in a moment");
     tryAgainAt = performance.now() + pauseMs;
-    // Recovery writes, too.
+    // Recovery also writes.
     await requireSpace(dataDir);
     const opened = await PGlite.create({ dataDir }).catch((error: unknown) => {
-      throw unavailable("it cannot be opened again", error);
+      throw unavailable("it cannot be reopened", error);
     });
     for (const { channel, onNotification } of listeners) await opened.listen(channel, onNotification);
     current = opened;
@@ -72,7 +72,7 @@ export async function openPglite(dataDir: string): Promise<ReopeningPglite> {
     return opened;
   }
 
-  /** Passes an error of `of` on, and drops it if it was its last. */
+  /** Rethrows an error of an instance, and drops the instance if the error is fatal. */
   function failed(error: unknown, of: PGlite): never {
     if (of === current && isFatal(error)) {
       current = undefined;
@@ -93,7 +93,7 @@ export async function openPglite(dataDir: string): Promise<ReopeningPglite> {
         const result = await callback({ query, rollback: () => tx.rollback() }).catch(
           async (error: unknown) => {
             if (of === current) throw error;
-            // It must be told neither to commit nor to roll back.
+            // Neither commit nor roll back: both would hang.
             lost.reject(error);
             return new Promise<never>(() => {});
           },
@@ -102,7 +102,7 @@ export async function openPglite(dataDir: string): Promise<ReopeningPglite> {
       });
       return await Promise.race([work.catch((error: unknown) => failed(error, of)), lost.promise]);
     } catch (error) {
-      // Whoever began waits to be told so, and learns the rest from their first statement.
+      // Kysely waits for the callback to start; its first statement then gets the error.
       if (!begun)
         await callback({ query: () => Promise.reject(error), rollback: async () => {} }).catch(() => {});
       throw error;
@@ -127,7 +127,7 @@ export async function openPglite(dataDir: string): Promise<ReopeningPglite> {
     async close() {
       await reopening?.catch(() => {});
       closed = true;
-      // The last checkpoint writes; without room the next process recovers instead.
+      // The last checkpoint writes; without disk space the next process recovers instead.
       const room = await requireSpace(dataDir).then(
         () => true,
         () => false,
@@ -137,7 +137,7 @@ export async function openPglite(dataDir: string): Promise<ReopeningPglite> {
   };
 }
 
-/** Postgres' last words, or those of the WebAssembly it runs in. */
+/** A fatal error of Postgres, or of its WebAssembly runtime. */
 function isFatal(error: unknown): boolean {
   if (error instanceof WebAssembly.RuntimeError) return true;
   return (
@@ -147,7 +147,7 @@ function isFatal(error: unknown): boolean {
   );
 }
 
-/** SQLSTATE 57P03, cannot_connect_now: what a Postgres says that is starting. */
+/** SQLSTATE 57P03, cannot_connect_now: the error of a starting Postgres. */
 function unavailable(why: string, cause?: unknown): Error {
   return Object.assign(new Error(`the embedded database does not answer: ${why}`, { cause }), {
     code: "57P03",

@@ -4,28 +4,28 @@ import { type KeyEncryptionKeys, keyServiceKeys } from "./key-encryption-keys.ts
 
 /** A symmetric key of AWS KMS. */
 export interface AwsKmsKey {
-  /** Names the key in stored rows; AWS' own rotation goes on behind it. */
+  /** Names the key in stored rows; does not change with AWS's own key rotation. */
   readonly kid: string;
   readonly awsKms: {
     /** ARN or id of the key, or of an alias (`alias/mcp`). */
     readonly key: string;
-    /** Default: the ARN's, else `AWS_REGION`. */
+    /** Default: the ARN's region, else `AWS_REGION`. */
     readonly region?: string;
-    /** Another address than AWS', as a VPC endpoint's. */
+    /** Custom endpoint, for example a VPC endpoint. */
     readonly endpoint?: string;
   };
 }
 
-/** As Node's `proxyEnv` takes it. */
+/** The format of Node's `proxyEnv`. */
 export interface ProxyEnvironment {
   readonly HTTPS_PROXY: string;
   readonly NO_PROXY: string;
 }
 
 const timeoutMs = 2_000;
-/** What AWS says of a ciphertext that this key did not make. */
+/** AWS's errors for a ciphertext of another key. */
 const notOurs = new Set(["InvalidCiphertextException", "IncorrectKeyException", "NotFoundException"]);
-/** What trying again does not mend. */
+/** Errors that a retry does not fix. */
 const wrong = new Set([
   "AccessDeniedException",
   "NotFoundException",
@@ -43,16 +43,16 @@ const wrong = new Set([
 ]);
 
 /**
- * Key-encryption keys that never leave AWS KMS: `GenerateDataKey` for each row, `Decrypt` when one is first read. Credentials
- * come as AWS' SDK finds them (variables, shared files, a role of the pod, task or machine).
- * @param proxyEnv the proxy to reach it through, which Node's agent knows how to
- * @throws StoreMisconfigured when AWS does not know the key or refuses us; StoreUnavailable when it does not answer
+ * Key-encryption keys that never leave AWS KMS: `GenerateDataKey` for each row, `Decrypt` when a row is first read. The AWS SDK
+ * finds the credentials (variables, shared files, a role of the pod, task or machine).
+ * @param proxyEnv the proxy to use, for Node's agent
+ * @throws StoreMisconfigured if AWS does not know the key or denies access; StoreUnavailable if it does not answer
  */
 export async function awsKmsKeys(
   { kid, awsKms }: AwsKmsKey,
   proxyEnv?: ProxyEnvironment,
 ): Promise<KeyEncryptionKeys> {
-  // Loaded only where it is used: it is large.
+  // Loaded on demand, because it is large.
   const { DecryptCommand, GenerateDataKeyCommand, KMSClient } = await import("@aws-sdk/client-kms");
   const region = awsKms.region ?? /^arn:[^:]+:kms:([^:]+):/.exec(awsKms.key)?.[1];
   const client = new KMSClient({
@@ -66,13 +66,13 @@ export async function awsKmsKeys(
       ...(proxyEnv && { httpsAgent: new Agent({ keepAlive: true, proxyEnv: { ...proxyEnv } }) }),
     },
   });
-  // Tells it from what others encrypt with the same key; part of what AWS authenticates and logs.
+  // Distinguishes it from other uses of the same key; AWS authenticates and logs it.
   const EncryptionContext = { application: "envoy-mcp-auth" };
 
   async function make() {
     const request = new GenerateDataKeyCommand({ KeyId: awsKms.key, KeySpec: "AES_256", EncryptionContext });
     const { Plaintext, CiphertextBlob } = await client.send(request);
-    if (!Plaintext || !CiphertextBlob) throw new Error("AWS KMS' answer is not what its documentation says");
+    if (!Plaintext || !CiphertextBlob) throw new Error("unexpected response from AWS KMS");
     const wrapped = Buffer.from(CiphertextBlob).toString("base64");
     return { kid, key: Uint8Array.from(Plaintext), wrapped };
   }
@@ -83,7 +83,7 @@ export async function awsKmsKeys(
     if (!wrong.has(nameOf(error))) throw new StoreUnavailable("aws kms", error);
     throw new StoreMisconfigured(
       "encryption_key_missing",
-      `encryption.keys "${kid}": AWS KMS makes no data key with ${awsKms.key} (${nameOf(error)}); it must be a symmetric key that is enabled, and this process' AWS credentials must allow kms:GenerateDataKey and kms:Decrypt with it`,
+      `encryption.keys "${kid}": AWS KMS cannot create a data key with ${awsKms.key} (${nameOf(error)}); it must be an enabled symmetric key, and the AWS credentials of this process must allow kms:GenerateDataKey and kms:Decrypt with it`,
       error,
     );
   }

@@ -4,7 +4,7 @@ import { DecryptionFailed } from "../errors.ts";
 import type { Tables } from "../tables.ts";
 import type { KeyEncryptionKeys } from "./key-encryption-keys.ts";
 
-/** Ciphertexts of rows: compact JWEs (RFC 7516), a fresh A256GCM content key each, bound to table and primary key. */
+/** Encrypts row contents as compact JWEs (RFC 7516), each with a new A256GCM content key, bound to table and primary key. */
 export interface Encryption {
   /** @param value JSON */
   encrypt(
@@ -14,21 +14,21 @@ export interface Encryption {
   ): Promise<{ sealed: string; key_id: string }>;
   /** @throws DecryptionFailed */
   decrypt<T>(table: keyof Tables, primaryKey: readonly string[], sealed: string): Promise<T>;
-  /** Name of the key that `seal` uses now. */
+  /** Name of the key that `encrypt` uses now. */
   newestKey(): string;
 }
 
-/** Header parameter that binds a ciphertext to its row; part of the authenticated data (RFC 7516 §5.1, step 14). */
+/** Header parameter that binds a ciphertext to its row; part of the authenticated data (RFC 7516 section 5.1, step 14). */
 const rowParameter = "row";
 
-/** What stands for a row in ciphertexts and logs: SHA-256 of table and primary key. */
+/** Identifies a row in ciphertexts and logs: SHA-256 of table and primary key. */
 export function rowName(table: string, primaryKey: readonly string[]): string {
   return createHash("sha256")
     .update(JSON.stringify([table, ...primaryKey]))
     .digest("base64url");
 }
 
-/** @param keys wraps with the newest, unwraps with any */
+/** @param keys the newest one wraps, any of them unwraps */
 export function encryption(keys: KeyEncryptionKeys): Encryption {
   return {
     newestKey: () => keys.newest(),

@@ -12,14 +12,14 @@ export interface GoogleKmsKey {
   readonly googleKms: {
     /** `projects/P/locations/L/keyRings/R/cryptoKeys/K`. */
     readonly key: string;
-    /** Another address than Google's. */
+    /** Custom endpoint. */
     readonly endpoint?: string;
   };
 }
 
 const timeoutMs = 2_000;
 const scope = "https://www.googleapis.com/auth/cloudkms";
-/** Additional authenticated data: tells it from what others encrypt with the same key. */
+/** Additional authenticated data: distinguishes it from other uses of the same key. */
 const additionalAuthenticatedData = Buffer.from("envoy-mcp-auth").toString("base64");
 
 const encryptAnswer = z.object({ name: z.string(), ciphertext: z.string() });
@@ -27,11 +27,11 @@ const decryptAnswer = z.object({ plaintext: z.string() });
 const errorAnswer = z.object({ error: z.object({ status: z.string() }) });
 
 /**
- * Key-encryption keys that never leave Google Cloud KMS, which wraps a data key of ours for each row and unwraps it when the row
- * is first read (https://cloud.google.com/kms/docs/envelope-encryption). Credentials are Google's Application Default
- * Credentials. After a rotation new rows use the new primary version; `rotate-keys` rewrites the others.
- * @param deps.fetch for addresses that the operator chose
- * @throws StoreMisconfigured when Google does not know the key or refuses us; StoreUnavailable when it does not answer
+ * Key-encryption keys that never leave Google Cloud KMS, which wraps a data key for each row and unwraps it when the row is first
+ * read (https://cloud.google.com/kms/docs/envelope-encryption). Credentials are Google's Application Default Credentials. After a
+ * rotation, new rows use the new primary version; `rotate-keys` rewrites the others.
+ * @param deps.fetch for trusted URLs, configured by the operator
+ * @throws StoreMisconfigured if Google does not know the key or denies access; StoreUnavailable if it does not answer
  */
 export async function googleKmsKeys(
   { kid, googleKms }: GoogleKmsKey,
@@ -54,9 +54,9 @@ export async function googleKmsKeys(
       const answer: unknown = await response.json().catch(() => undefined);
       if (response.ok) return schema.parse(answer);
       const { data } = errorAnswer.safeParse(answer);
-      throw new Refused(response.status, data?.error.status ?? "");
+      throw new ErrorResponse(response.status, data?.error.status ?? "");
     } catch (error) {
-      throw error instanceof Refused ? error : new StoreUnavailable(operation, error);
+      throw error instanceof ErrorResponse ? error : new StoreUnavailable(operation, error);
     }
   }
 
@@ -65,7 +65,7 @@ export async function googleKmsKeys(
     const plaintext = Buffer.from(key).toString("base64");
     const { name, ciphertext: wrapped } = await ask(encryptAnswer, "encrypt", { plaintext });
     const version = /\/cryptoKeyVersions\/(\d+)$/.exec(name)?.[1];
-    if (!version) throw new StoreUnavailable("google kms encrypt", new Error(`a key of the name ${name}`));
+    if (!version) throw new StoreUnavailable("google kms encrypt", new Error(`unexpected key name ${name}`));
     newest = `${kid}/v${version}`;
     return { kid: newest, key, wrapped };
   }
@@ -74,11 +74,11 @@ export async function googleKmsKeys(
   try {
     await make();
   } catch (error) {
-    if (!(error instanceof Refused) || error.status >= 500 || error.status === 429)
+    if (!(error instanceof ErrorResponse) || error.status >= 500 || error.status === 429)
       throw error instanceof StoreUnavailable ? error : new StoreUnavailable("google kms", error);
     throw new StoreMisconfigured(
       "encryption_key_missing",
-      `encryption.keys "${kid}": Google Cloud KMS does not encrypt with ${googleKms.key} (${error.message}); it must be a symmetric key with a primary version that is enabled, and this process' credentials need roles/cloudkms.cryptoKeyEncrypterDecrypter on it`,
+      `encryption.keys "${kid}": Google Cloud KMS cannot encrypt with ${googleKms.key} (${error.message}); it must be a symmetric key with an enabled primary version, and the credentials of this process need roles/cloudkms.cryptoKeyEncrypterDecrypter on it`,
       error,
     );
   }
@@ -95,8 +95,8 @@ export async function googleKmsKeys(
         const { plaintext } = await ask(decryptAnswer, "decrypt", { ciphertext: wrapped });
         return Uint8Array.from(Buffer.from(plaintext, "base64"));
       } catch (error) {
-        // Not a ciphertext of this key; a version that is disabled may be enabled again.
-        if (error instanceof Refused && error.code === "INVALID_ARGUMENT") return undefined;
+        // Not a ciphertext of this key. Other errors are temporary: a disabled version may be enabled again.
+        if (error instanceof ErrorResponse && error.code === "INVALID_ARGUMENT") return undefined;
         throw error instanceof StoreUnavailable ? error : new StoreUnavailable("google kms decrypt", error);
       }
     },
@@ -104,40 +104,40 @@ export async function googleKmsKeys(
 }
 
 /**
- * Application Default Credentials whose https requests (tokens, impersonation) are `fetch`'s, and so go by our own rules for proxies:
- * left to itself the library knows the variables only. Plain http is a metadata service, which is reached directly.
+ * Application Default Credentials that send https requests (tokens, impersonation) through `fetch`, so that our proxy settings apply:
+ * the library itself only reads the environment variables. Plain HTTP goes directly to the metadata service.
  */
 async function googleAuth(key: string, fetch: typeof globalThis.fetch): Promise<GoogleAuth> {
-  // Loaded only where it is used.
+  // Loaded on demand.
   const { GoogleAuth, gaxios } = await import("google-auth-library");
-  // With an agent the library looks for no proxy itself.
+  // With an agent, the library does not look for a proxy.
   const none = new Agent();
   const transporterOptions: NonNullable<AuthOptions>["transporterOptions"] = {
     agent: none,
     adapter: ({ agent, ...request }, send) => {
-      // Another agent shows the client certificate of an X.509 federation, which a fetch cannot.
+      // Another agent presents the client certificate of an X.509 federation, which a fetch cannot.
       if (agent !== none) return send({ ...request, agent });
       return send(request.url.protocol === "https:" ? { ...request, fetchImplementation: fetch } : request);
     },
   };
-  // Google's own metadata service is asked by a package that takes no options.
+  // The package for Google's metadata service takes no options.
   gaxios.instance.defaults = transporterOptions;
   class Auth extends GoogleAuth {
-    /** Of impersonated credentials also the source's, to which the library hands no options. */
+    /** Also applies to the source of impersonated credentials, which the library creates without options. */
     override fromJSON(json: Parameters<GoogleAuth["fromJSON"]>[0], options?: AuthOptions) {
       const client = super.fromJSON(json, { ...options, transporterOptions });
-      // The token exchange of a federation takes no options either.
+      // The token exchange of a federation takes no options, either.
       const exchange: unknown = Reflect.get(client, "stsCredential");
       if (exchange instanceof Object) Reflect.set(exchange, "transporter", client.transporter);
       return client;
     }
   }
-  // The project is said because the library would ask Google for one otherwise, which takes a permission more.
+  // Without a project, the library would ask Google for one, which requires another permission.
   return new Auth({ scopes: [scope], projectId: key.split("/")[1] });
 }
 type AuthOptions = Parameters<GoogleAuth["fromJSON"]>[1];
 
-/** The library tries for as long as it likes. */
+/** The library has no timeout of its own. */
 function before<T>(signal: AbortSignal, work: Promise<T>): Promise<T> {
   return new Promise((resolve, reject) => {
     signal.addEventListener("abort", () => reject(signal.reason), { once: true });
@@ -145,8 +145,8 @@ function before<T>(signal: AbortSignal, work: Promise<T>): Promise<T> {
   });
 }
 
-/** An answer of Google's that says no. */
-class Refused extends Error {
+/** An error response from Google. */
+class ErrorResponse extends Error {
   readonly status: number;
   /** https://cloud.google.com/apis/design/errors */
   readonly code: string;

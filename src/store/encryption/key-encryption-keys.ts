@@ -2,27 +2,27 @@ import type { CompactJWEHeaderParameters, CryptoKey } from "jose";
 import { boundedCache } from "../../util/bounded-cache.ts";
 import { StoreUnavailable } from "../errors.ts";
 
-/** What a new ciphertext is made with: JWE header parameters that let `decryptionKey` find the key again, and the key. */
+/** The key for a new ciphertext, and the JWE header parameters by which `decryptionKey` finds it. */
 export interface EncryptionKey {
   readonly header: CompactJWEHeaderParameters & { readonly alg: "A256KW" | "dir"; readonly kid: string };
   readonly key: CryptoKey | Uint8Array;
 }
 
 /**
- * Key-encryption keys, wherever they live (RFC 7516 §2). A key that is at hand answers with itself and `alg: "A256KW"`: jose
- * makes a fresh content key for every write and wraps it. A key service (Vault transit, AWS or Google Cloud KMS) answers with
- * a data key it has just made, `alg: "dir"`, and the wrapped form in a header parameter of its own, which it unwraps later.
+ * A source of key-encryption keys (RFC 7516 section 2). A local key is returned with `alg: "A256KW"`: jose generates a new content
+ * key for every write and wraps it. A key service (Vault transit, AWS or Google Cloud KMS) returns a new data key with `alg: "dir"`,
+ * and its wrapped form in a custom header parameter, to unwrap it later.
  */
 export interface KeyEncryptionKeys {
-  /** Names the key that new ciphertexts are made with; rows that name another are what `rotate-keys` rewrites. */
+  /** Name of the key for new ciphertexts; `rotate-keys` rewrites rows that name another key. */
   newest(): string;
   encryptionKey(): Promise<EncryptionKey>;
-  /** The key for a ciphertext with this header, whichever of the known keys made it; undefined: none of them did. */
+  /** The key of a ciphertext with this header, among all known keys; undefined: none of them. */
   decryptionKey(header: CompactJWEHeaderParameters): Promise<CryptoKey | Uint8Array | undefined>;
 }
 
 /**
- * Key-encryption keys held in memory, not extractable. The first is the newest and wraps; any unwraps.
+ * Key-encryption keys in memory, not extractable. The first one is the newest and wraps; any of them unwraps.
  * @param keys 32 bytes each
  */
 export async function localKeyEncryptionKeys(
@@ -35,7 +35,7 @@ export async function localKeyEncryptionKeys(
       await crypto.subtle.importKey("raw", Uint8Array.from(bytes), "AES-KW", false, ["wrapKey", "unwrapKey"]),
     );
   const [newest] = byId;
-  if (newest === undefined) throw new TypeError("at least one key-encryption key is needed");
+  if (newest === undefined) throw new TypeError("at least one key-encryption key is required");
   const [kid, key] = newest;
   return {
     newest: () => kid,
@@ -45,7 +45,7 @@ export async function localKeyEncryptionKeys(
   };
 }
 
-/** Several sources as one: the first wraps, any unwraps. */
+/** Combines sources: the first one wraps, any of them unwraps. */
 export function combineKeyEncryptionKeys(
   first: KeyEncryptionKeys,
   ...others: readonly KeyEncryptionKeys[]
@@ -63,26 +63,26 @@ export function combineKeyEncryptionKeys(
   };
 }
 
-/** What a key service does for us: make data keys, and open the wrapped ones again. The keys that wrap never leave it. */
+/** A key service creates data keys and unwraps them. The wrapping keys never leave it. */
 export interface KeyService {
-  /** Whether it made the ciphertext that names this key. */
+  /** Whether a ciphertext that names this key belongs to this service. */
   owns(kid: string): boolean;
-  /** Name of its key, with the version where the service tells it: rows that name another are rewritten by `rotate-keys`. */
+  /** Name of its key, with the version if the service reports it: `rotate-keys` rewrites rows that name another key. */
   newest(): string;
-  /** 32 bytes, and the form that is stored. */
+  /** Creates a key of 32 bytes, with its wrapped form to store. */
   make(): Promise<{ readonly kid: string; readonly key: Uint8Array; readonly wrapped: string }>;
-  /** Undefined: the service says that it cannot, now or ever. @throws StoreUnavailable */
+  /** Undefined: the service permanently rejects the ciphertext. @throws StoreUnavailable */
   unwrap(wrapped: string): Promise<Uint8Array | undefined>;
 }
 
 const keyBytes = 32;
 const wrongLength = () =>
-  new StoreUnavailable("key service", new Error(`a data key that is not ${keyBytes} bytes long`));
+  new StoreUnavailable("key service", new Error(`the data key is not ${keyBytes} bytes long`));
 
-/** Unwrapped data keys kept in memory, so that reading a row again asks nobody. */
+/** Maximum number of unwrapped data keys in memory, which avoid a call when a row is read again. */
 const maxDataKeys = 20_000;
 
-/** Every ciphertext has a data key of its own, stored wrapped beside it in the JWE's header. */
+/** Key-encryption keys of a key service: each ciphertext has its own data key, stored wrapped in the JWE's header. */
 export function keyServiceKeys(service: KeyService): KeyEncryptionKeys {
   const dataKeys = boundedCache<string, Uint8Array>(maxDataKeys);
   return {

@@ -12,24 +12,24 @@ import {
 } from "./key-encryption-keys.ts";
 import { type VaultTransitKey, vaultTransitKeys } from "./vault-transit.ts";
 
-/** Where a key comes from, as the routes file's `encryption.keys` says it. */
+/** An entry of the routes file's `encryption.keys`. */
 type LocalSource =
   | { readonly kid: string; readonly env: string }
   | { readonly kid: string; readonly file: string };
 type KeySource = LocalSource | VaultTransitKey | AwsKmsKey | GoogleKmsKey;
 
 const howToMake =
-  "make one with: node -e 'console.log(crypto.getRandomValues(Buffer.alloc(32)).toString(\"base64url\"))'";
+  "create one with: node -e 'console.log(crypto.getRandomValues(Buffer.alloc(32)).toString(\"base64url\"))'";
 const embeddedKid = "embedded";
 
 /**
- * Reads the configured keys, newest first (32 bytes, base64 or base64url), or asks the key service for them.
- * @param options.embeddedDir folder of the embedded database, absent with Postgres: without a configured key one is kept
- * there, in `encryption-key` (0600); once keys are configured, it still unwraps what it wrapped.
- * @param options.fetch reaches key services, whose addresses the operator chose
- * @param options.proxyEnv the proxy for key services that are reached by a library of their own
- * @throws StoreMisconfigured `encryption_key_missing`, `encryption_key_invalid`; names the field and the fix
- * @throws StoreUnavailable a key service does not answer
+ * Loads the configured keys, newest first: 32 bytes (base64 or base64url), or a key service.
+ * @param options.embeddedDir directory of the embedded database, absent with Postgres. Without a configured key, a key is generated
+ * and stored there in `encryption-key` (0600). It still decrypts older rows after keys are configured.
+ * @param options.fetch for key services, whose URLs are trusted because the operator configures them
+ * @param options.proxyEnv the proxy for key services with their own HTTP client library
+ * @throws StoreMisconfigured `encryption_key_missing`, `encryption_key_invalid`; the message names the field and the fix
+ * @throws StoreUnavailable if a key service does not answer
  */
 export async function loadKeyEncryptionKeys(
   sources: readonly KeySource[],
@@ -45,13 +45,12 @@ export async function loadKeyEncryptionKeys(
   for (const [index, source] of sources.entries()) {
     const field = `encryption.keys[${index}]`;
     const { kid } = source;
-    if (kids.has(kid))
-      throw invalid(`${field}.kid: "${kid}" is used twice; give every key a name of its own`);
+    if (kids.has(kid)) throw invalid(`${field}.kid: "${kid}" is used twice; each key needs a unique name`);
     kids.add(kid);
     if ("awsKms" in source) loaded.push(await awsKmsKeys(source, options.proxyEnv));
     else if ("vault" in source || "googleKms" in source) {
       const { fetch, env } = options;
-      if (!fetch) throw invalid(`${field}: a key service cannot be reached from here`);
+      if (!fetch) throw invalid(`${field}: key services are not supported here`);
       loaded.push(
         await ("vault" in source
           ? vaultTransitKeys(source, { fetch, env })
@@ -73,7 +72,7 @@ export async function loadKeyEncryptionKeys(
   if (newest === undefined)
     throw new StoreMisconfigured(
       "encryption_key_missing",
-      `encryption.keys: with Postgres a key is needed, the same on every replica, e.g. [{kid: k1, env: ENCRYPTION_KEY}]; ${howToMake}`,
+      `encryption.keys: Postgres requires a key, the same on every replica, for example [{kid: k1, env: ENCRYPTION_KEY}]; ${howToMake}`,
     );
   return older.length === 0 ? newest : combineKeyEncryptionKeys(newest, ...older);
 }
@@ -115,21 +114,22 @@ function decode(field: string, text: string): Uint8Array {
 async function readIfPresent(path: string): Promise<string | undefined> {
   let file: Awaited<ReturnType<typeof open>>;
   try {
-    // Whoever may write to the folder must not choose the key by laying a link.
+    // A user who may write to the directory must not choose the key with a symbolic link.
     file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW);
   } catch (error) {
     if (error instanceof Error && "code" in error && error.code === "ENOENT") return undefined;
     if (error instanceof Error && "code" in error && error.code === "ELOOP")
-      throw invalid(`${path} is a link; put the key itself there`);
+      throw invalid(`${path} is a symbolic link; replace it with the key file itself`);
     throw invalid(`cannot read ${path}`, error);
   }
   try {
     const { mode, uid } = await file.stat();
-    if (mode & 0o007) throw invalid(`${path} can be read by everybody; chmod o= it, and rotate the key`);
+    if (mode & 0o007)
+      throw invalid(`${path} is readable by all users; run chmod o= on it, and rotate the key`);
     const us = process.getuid?.();
     if (us !== undefined && uid !== us && uid !== 0)
       throw invalid(
-        `${path} belongs to another user (${uid}), who may have chosen the key; chown it to ours (${us})`,
+        `${path} belongs to another user (${uid}), who may have chosen the key; chown it to this process's user (${us})`,
       );
     return await file.readFile("utf8");
   } finally {

@@ -4,7 +4,7 @@ import type { Database } from "../database.ts";
 import { DecryptionFailed } from "../errors.ts";
 import type { Encryption } from "./encryption.ts";
 
-/** Every table with ciphertexts, and the columns of its primary key, in the order in which they are sealed. */
+/** Every table with ciphertexts, and the columns of its primary key, in the order in which ciphertexts are bound to them. */
 const encryptedTables = {
   upstream_token: ["user_id", "route_id", "upstream"],
   pending_authorization: ["kind", "state_name"],
@@ -18,11 +18,11 @@ const encryptedTables = {
 const batchSize = 100;
 
 /**
- * Seals anew, with the newest key, whatever another key sealed. Each row is written only if its ciphertext is still the one
- * that was read, so that nothing a replica stores meanwhile is lost; once it returns, older keys may be taken away. Safe to
- * run while replicas serve, to interrupt and to repeat.
- * @param onUnreadable told of rows that no known key opens; they stay as they are
- * @returns rows rewritten, per table
+ * Re-encrypts all rows of older keys with the newest key. A row is written only if its ciphertext has not changed since it was read,
+ * so that concurrent writes are not lost. When this has returned, older keys can be removed. Safe to run while replicas serve, to
+ * interrupt and to repeat.
+ * @param onUnreadable called for rows that no known key decrypts; they stay unchanged
+ * @returns number of rewritten rows, per table
  */
 export async function rotateEncryptionKeys(
   database: Database,

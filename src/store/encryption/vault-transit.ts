@@ -3,19 +3,19 @@ import { z } from "zod";
 import { StoreMisconfigured, StoreUnavailable } from "../errors.ts";
 import { type KeyEncryptionKeys, keyServiceKeys } from "./key-encryption-keys.ts";
 
-/** A key of HashiCorp Vault's (or OpenBao's) transit engine. */
+/** A key of the transit engine of HashiCorp Vault or OpenBao. */
 export interface VaultTransitKey {
   /** Names the key in stored rows, with its version: `kid/v3`. */
   readonly kid: string;
   readonly vault: {
-    /** `https://vault.example.com:8200`; plain http to this machine only (Vault Agent). */
+    /** `https://vault.example.com:8200`; plain HTTP to this machine only (Vault Agent). */
     readonly address: string;
     /** Name of the transit key. */
     readonly key: string;
     /** Where the engine is mounted. */
     readonly mount: string;
     readonly namespace?: string;
-    /** Variable, or file (Vault Agent's sink), that holds the token; a file is read again when Vault refuses the token. */
+    /** Variable or file (Vault Agent's sink) with the token; a file is read again if Vault rejects the token. */
     readonly token: { readonly env: string } | { readonly file: string };
   };
 }
@@ -27,10 +27,10 @@ const dataKeyAnswer = z.object({ data: z.object({ plaintext: z.string(), ciphert
 const decryptAnswer = z.object({ data: z.object({ plaintext: z.string() }) });
 
 /**
- * Key-encryption keys that never leave Vault: every ciphertext has a data key of its own, made by Vault and stored wrapped
- * beside it. After `vault write -f transit/keys/NAME/rotate` new rows use the new version; `rotate-keys` rewrites the others.
- * @param deps.fetch for addresses that the operator chose
- * @throws StoreMisconfigured when Vault does not have the key or refuses the token; StoreUnavailable when it does not answer
+ * Key-encryption keys that never leave Vault: each ciphertext has its own data key, created by Vault and stored wrapped with the
+ * ciphertext. After `vault write -f transit/keys/NAME/rotate`, new rows use the new version; `rotate-keys` rewrites the others.
+ * @param deps.fetch for trusted URLs, configured by the operator
+ * @throws StoreMisconfigured if Vault does not have the key or rejects the token; StoreUnavailable if it does not answer
  */
 export async function vaultTransitKeys(
   source: VaultTransitKey,
@@ -51,7 +51,7 @@ export async function vaultTransitKeys(
     const where = "env" in vault.token ? `the variable ${vault.token.env}` : vault.token.file;
     throw new StoreMisconfigured(
       "encryption_key_missing",
-      `encryption.keys "${kid}".vault.token: nothing in ${where}`,
+      `encryption.keys "${kid}".vault.token: ${where} is empty or missing`,
     );
   }
 
@@ -73,7 +73,7 @@ export async function vaultTransitKeys(
     }
   }
 
-  /** Undefined: Vault says that the request is wrong (400, 404); it is asked in vain again. */
+  /** Undefined: Vault rejects the request (400, 404), and a retry does not help. */
   async function ask<T>(
     schema: z.ZodType<T>,
     method: string,
@@ -82,7 +82,7 @@ export async function vaultTransitKeys(
   ): Promise<T | undefined> {
     let answer = await send(method, path, body);
     if (answer.status === 403) {
-      // An agent renews the token behind our back.
+      // Vault Agent may have renewed the token.
       await answer.body?.cancel();
       token = await readToken();
       answer = await send(method, path, body);
@@ -93,14 +93,11 @@ export async function vaultTransitKeys(
     }
     if (!answer.ok) {
       await answer.body?.cancel();
-      throw new StoreUnavailable(`vault ${path}`, new Error(`Vault answered ${answer.status}`));
+      throw new StoreUnavailable(`vault ${path}`, new Error(`Vault returned ${answer.status}`));
     }
     const parsed = schema.safeParse(await answer.json().catch(() => undefined));
     if (parsed.success) return parsed.data;
-    throw new StoreUnavailable(
-      `vault ${path}`,
-      new Error("Vault's answer is not what its documentation says"),
-    );
+    throw new StoreUnavailable(`vault ${path}`, new Error("unexpected response from Vault"));
   }
 
   const name = encodeURIComponent(vault.key);
@@ -108,7 +105,7 @@ export async function vaultTransitKeys(
   if (!found) {
     throw new StoreMisconfigured(
       "encryption_key_missing",
-      `encryption.keys "${kid}": Vault at ${vault.address} has no key ${vault.mount}/${vault.key}; make it with: vault write -f ${vault.mount}/keys/${vault.key}`,
+      `encryption.keys "${kid}": Vault at ${vault.address} has no key ${vault.mount}/${vault.key}; create it with: vault write -f ${vault.mount}/keys/${vault.key}`,
     );
   }
   let newest = `${kid}/v${found.data.latest_version}`;
@@ -120,7 +117,7 @@ export async function vaultTransitKeys(
       const made = await ask(dataKeyAnswer, "POST", `datakey/plaintext/${name}`, { bits: 256 });
       const version = /^vault:v(\d+):/.exec(made?.data.ciphertext ?? "")?.[1];
       if (!made || !version)
-        throw new StoreUnavailable("vault datakey", new Error("Vault makes no data key"));
+        throw new StoreUnavailable("vault datakey", new Error("Vault cannot create a data key"));
       newest = `${kid}/v${version}`;
       const { plaintext, ciphertext: wrapped } = made.data;
       return { kid: newest, key: Uint8Array.from(Buffer.from(plaintext, "base64")), wrapped };

@@ -1,7 +1,7 @@
 import { sql, type Transaction } from "kysely";
 import type { Tables } from "../tables.ts";
 
-/** What changed, as told to every replica; payloads carry hashes and ids, never tokens. */
+/** A change that every replica is notified of; payloads contain hashes and ids, never tokens. */
 export type Change =
   | { readonly table: "upstream_token"; readonly key: string }
   | { readonly table: "grant"; readonly grantId: string }
@@ -9,22 +9,22 @@ export type Change =
   | { readonly table: "signing_key" }
   | { readonly table: "stored_route" }
   | { readonly table: "client_registration"; readonly issuer: string }
-  /** The listener was away: whatever is cached may be stale. */
+  /** The listener was disconnected: all cached data may be stale. */
   | { readonly table: "everything" };
 
 export interface Notifications {
-  /** Calls `listener` for every change committed anywhere. Returns the way to stop. */
+  /** Calls `listener` for every change committed by any replica. Returns an unsubscribe function. */
   subscribe(listener: (change: Change) => void): () => void;
-  /** True only while the listener's own heartbeat came back within 500 ms; else caches must not be trusted. No I/O. */
+  /** True only while the listener's heartbeat returns within 500 ms; otherwise do not trust caches. No I/O. */
   healthy(): boolean;
 }
 
-/** Those who want to hear of changes, and the way to tell them all. */
+/** Distributes changes to subscribers. */
 export interface NotificationHub {
   subscribe(listener: (change: Change) => void): () => void;
-  /** Hands `change` to every subscriber; one that throws does not keep it from the others. */
+  /** Passes `change` to every subscriber, even if one throws. */
   emit(change: Change): void;
-  /** Takes in a notification's payload; one that cannot be read (a newer version's) makes everything suspect. */
+  /** Parses and emits a notification's payload; an unknown payload (of a newer version) becomes `everything`. */
   receive(payload: string): void;
 }
 
@@ -38,7 +38,7 @@ const tables: ReadonlySet<string> = new Set<Change["table"]>([
   "everything",
 ]);
 
-/** @param onError told of a subscriber that threw */
+/** @param onError called when a subscriber throws */
 export function notificationHub(onError: (error: unknown) => void): NotificationHub {
   const listeners = new Set<(change: Change) => void>();
   function emit(change: Change) {
@@ -75,13 +75,13 @@ function parseChange(payload: string): Change | undefined {
   }
 }
 
-/** Channel of LISTEN and NOTIFY on which every replica hears of every change. */
+/** LISTEN/NOTIFY channel for changes, which every replica listens on. */
 export const changeChannel = "envoy_mcp_auth_change";
 
-/** Postgres refuses payloads of 8000 bytes and more. */
+/** Postgres rejects payloads of 8000 bytes or more. */
 const maxPayloadBytes = 7_900;
 
-/** Tells every replica of `change` when, and only if, `tx` commits. */
+/** Notifies every replica of `change` when `tx` commits. */
 export async function notify(tx: Transaction<Tables>, change: Change): Promise<void> {
   const payload = JSON.stringify(change);
   const fits = Buffer.byteLength(payload) <= maxPayloadBytes;
@@ -89,30 +89,30 @@ export async function notify(tx: Transaction<Tables>, change: Change): Promise<v
   await sql`select pg_notify(${changeChannel}, ${sent})`.execute(tx);
 }
 
-/** `Notifications` with what `openStore` needs to start and stop it. */
+/** `Notifications` with functions to start and stop it, for `openStore`. */
 export interface Listener extends Notifications {
-  /** Resolves when notifications flow, or `waitMs` have passed; `deaf`: the connection is up, yet nothing arrives on it. */
-  ready(waitMs: number): Promise<"hearing" | "deaf" | "away">;
+  /** Resolves when notifications arrive, or after `waitMs`; `stalled`: the connection is up, but nothing arrives on it. */
+  ready(waitMs: number): Promise<"connected" | "stalled" | "disconnected">;
   close(): Promise<void>;
 }
 
 /**
- * Listens from now on for the next change that `concerns` the caller, or for that everything may have changed; `heard` resolves
- * then, or after `waitMs`: a listener may be down, and a replica that was to bring the change may have died.
+ * Waits for the next change that `concerns` the caller, or for `everything`; `arrived` resolves then, or after `waitMs`: the listener
+ * may be down, or the replica that should make the change may have died.
  */
 export function nextChange(
   notifications: Pick<Notifications, "subscribe">,
   concerns: (change: Change) => boolean,
   waitMs: number,
-): { readonly heard: Promise<void>; stop(): void } {
-  const { promise: heard, resolve } = Promise.withResolvers<void>();
+): { readonly arrived: Promise<void>; stop(): void } {
+  const { promise: arrived, resolve } = Promise.withResolvers<void>();
   const unsubscribe = notifications.subscribe((change) => {
     if (change.table === "everything" || concerns(change)) resolve();
   });
   const timer = setTimeout(resolve, waitMs);
   timer.unref();
   return {
-    heard,
+    arrived,
     stop() {
       clearTimeout(timer);
       unsubscribe();

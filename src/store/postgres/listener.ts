@@ -7,66 +7,66 @@ import { changeChannel, type Listener, notificationHub } from "../notifications/
 import type { Tables } from "../tables.ts";
 import { type PostgresTls, postgresAddress } from "./pool.ts";
 
-/** A heartbeat that takes longer to come back says nothing about the present. */
+/** A heartbeat that takes longer to return does not prove that the connection is healthy now. */
 const roundTripMs = 500;
-const maxUnderWay = 32;
+const maxPending = 32;
 
-/** Bookkeeping of notifications sent to oneself. Times are monotonic. */
+/** Tracks notifications that the listener sends to itself. Times are monotonic. */
 export interface Heartbeats {
-  /** Call right before sending; returns what to send. */
+  /** Call right before sending; returns the payload. */
   sending(): string;
-  /** The database has taken it. */
+  /** Call when the database has accepted it. */
   sent(id: string): void;
-  /** It came back; false: not ours, or from an earlier connection. */
+  /** Call when it returns; false: unknown, or from an earlier connection. */
   received(id: string): boolean;
-  /** Forgets all: the connection is another. */
+  /** Resets the state for a new connection. */
   reset(): void;
   /**
-   * True only while all changes committed up to one interval and a round trip ago have surely arrived: notifications keep their
-   * order, so those before a heartbeat that came back have come, too.
+   * True only while all changes committed up to one interval and one round trip ago have arrived: notifications keep their order, so
+   * all notifications before a returned heartbeat have arrived.
    */
   healthy(): boolean;
-  /** How long a heartbeat that the database has taken has been missing. */
+  /** How long an accepted heartbeat has been missing, ms. */
   silentMs(): number;
-  /** Whether one comes back within `waitMs`. */
+  /** Whether a heartbeat returns within `waitMs`. */
   first(waitMs: number): Promise<boolean>;
 }
 
 /** @param everyMs interval at which the caller sends */
 export function heartbeats(everyMs: number): Heartbeats {
   let count = 0;
-  const underWay = new Map<string, { sentAt: number; takenAt?: number }>();
+  const pending = new Map<string, { sentAt: number; takenAt?: number }>();
   let freshest = Number.NEGATIVE_INFINITY;
   let waiting: (() => void)[] = [];
   return {
     sending() {
       const id = String(++count);
-      // Sends that failed leave entries behind; a few are enough to tell silence from slowness.
-      for (const oldest of underWay.keys()) if (underWay.size >= maxUnderWay) underWay.delete(oldest);
-      underWay.set(id, { sentAt: performance.now() });
+      // Failed sends leave entries behind; a few are enough to distinguish silence from slowness.
+      for (const oldest of pending.keys()) if (pending.size >= maxPending) pending.delete(oldest);
+      pending.set(id, { sentAt: performance.now() });
       return id;
     },
     sent(id) {
-      const beat = underWay.get(id);
+      const beat = pending.get(id);
       if (beat) beat.takenAt = performance.now();
     },
     received(id) {
-      const beat = underWay.get(id);
+      const beat = pending.get(id);
       if (beat === undefined) return false;
-      // Those before it were lost or never sent.
-      for (const earlier of underWay.keys()) if (Number(earlier) <= Number(id)) underWay.delete(earlier);
+      // Earlier heartbeats were lost or never sent.
+      for (const earlier of pending.keys()) if (Number(earlier) <= Number(id)) pending.delete(earlier);
       if (performance.now() - beat.sentAt <= roundTripMs) freshest = beat.sentAt;
       for (const resolve of waiting) resolve();
       waiting = [];
       return true;
     },
     reset() {
-      underWay.clear();
+      pending.clear();
       freshest = Number.NEGATIVE_INFINITY;
     },
     healthy: () => performance.now() - freshest <= everyMs + roundTripMs,
     silentMs() {
-      for (const { takenAt } of underWay.values())
+      for (const { takenAt } of pending.values())
         if (takenAt !== undefined) return performance.now() - takenAt;
       return 0;
     },
@@ -79,14 +79,14 @@ export function heartbeats(everyMs: number): Heartbeats {
 }
 
 const heartbeatEveryMs = 250;
-/** A heartbeat that the database took this long ago will not come; the connection is replaced. */
+/** If an accepted heartbeat is missing for this long, the connection is replaced. */
 const silenceMs = 2_000;
-const reconnectMs = { first: 50, most: 1_000 };
+const reconnectMs = { first: 50, max: 1_000 };
 
 /**
- * Listens on a connection of its own and proves by heartbeats, sent over another one, that changes arrive: a half-open socket
- * looks healthy for minutes. On every new connection subscribers hear `everything`, for what was said meanwhile is lost.
- * @param options.heart connection that heartbeats leave by; reaches the database the way writes do
+ * Listens on a dedicated connection, and verifies with heartbeats over another connection that changes arrive: a half-open socket
+ * looks healthy for minutes. On every new connection, subscribers get `everything`, because notifications in the meantime are lost.
+ * @param options.heart connection for heartbeats; reaches the database the same way as writes
  */
 export function listenPostgres(options: {
   listenUrl: string;
@@ -98,13 +98,13 @@ export function listenPostgres(options: {
   metrics?: Pick<StoreMetrics, "storeListenerUp">;
 }): Listener {
   const { logger, metrics, timeoutMs } = options;
-  const hub = notificationHub((error) => logger.error({ err: error }, "a change listener failed"));
+  const hub = notificationHub((error) => logger.error({ err: error }, "change listener failed"));
   const ownChannel = `envoy_mcp_auth_heartbeat_${randomUUID().replaceAll("-", "")}`;
   const stop = new AbortController();
   const beats = heartbeats(heartbeatEveryMs);
   let up = false;
-  let deaf = false;
-  let hurry: (() => void) | undefined;
+  let stalled = false;
+  let skipDelay: (() => void) | undefined;
   let connection: { client: pg.Client; lost: (reason: string) => void } | undefined;
 
   function report() {
@@ -132,7 +132,7 @@ export function listenPostgres(options: {
     client.on("notification", ({ channel, payload = "" }) => {
       if (channel === changeChannel) hub.receive(payload);
       else if (beats.received(payload)) {
-        deaf = false;
+        stalled = false;
         report();
       }
     });
@@ -141,22 +141,22 @@ export function listenPostgres(options: {
       await client.query(`listen "${changeChannel}"; listen "${ownChannel}"`);
       beats.reset();
       connection = { client, lost: end.resolve };
-      // Who closed us while we were connecting found nothing to tell.
+      // `close` was called while connecting.
       if (stop.signal.aborted) return;
       hub.emit({ table: "everything" });
       beat();
-      logger.debug({ reason: await end.promise }, "the notification connection ended");
+      logger.debug({ reason: await end.promise }, "notification connection ended");
     } finally {
       connection = undefined;
       beats.reset();
       report();
-      // A black-holed connection takes no farewell.
+      // On a dead network, `end` alone would not close the socket.
       client.end().catch(() => {});
       client.connection.stream.destroy();
     }
   }
 
-  async function listenForEver(): Promise<void> {
+  async function keepListening(): Promise<void> {
     let delay = reconnectMs.first;
     while (!stop.signal.aborted) {
       const startedAt = performance.now();
@@ -166,10 +166,10 @@ export function listenPostgres(options: {
       if (performance.now() - startedAt > 5_000) delay = reconnectMs.first;
       if (stop.signal.aborted) return;
       await new Promise<void>((resolve) => {
-        hurry = resolve;
+        skipDelay = resolve;
         setTimeout(resolve, delay * (0.5 + Math.random() / 2)).unref();
       });
-      delay = Math.min(delay * 2, reconnectMs.most);
+      delay = Math.min(delay * 2, reconnectMs.max);
     }
   }
 
@@ -177,7 +177,7 @@ export function listenPostgres(options: {
   async function beat(): Promise<void> {
     report();
     if (connection !== undefined && beats.silentMs() > silenceMs) {
-      deaf = true;
+      stalled = true;
       connection.lost("heartbeats were sent but did not come back");
     }
     if (beating || connection === undefined) return;
@@ -198,19 +198,19 @@ export function listenPostgres(options: {
 
   const timer = setInterval(beat, heartbeatEveryMs);
   timer.unref();
-  const done = listenForEver();
+  const done = keepListening();
   return {
     subscribe: hub.subscribe,
     healthy: beats.healthy,
     async ready(waitMs) {
-      if (await beats.first(waitMs)) return "hearing";
-      return deaf || beats.silentMs() > 500 ? "deaf" : "away";
+      if (await beats.first(waitMs)) return "connected";
+      return stalled || beats.silentMs() > 500 ? "stalled" : "disconnected";
     },
     async close() {
       stop.abort();
       clearInterval(timer);
       connection?.lost("closing");
-      hurry?.();
+      skipDelay?.();
       await done;
     },
   };

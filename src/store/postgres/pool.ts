@@ -5,20 +5,20 @@ import type { Logger } from "pino";
 import { StoreMisconfigured } from "../errors.ts";
 import type { Tables } from "../tables.ts";
 
-/** How the connection to Postgres is protected; wins over what the URL says of it. */
+/** TLS settings of the connection to Postgres; take precedence over the URL. */
 export interface PostgresTls {
-  /** `verify-full`: TLS, the server's certificate and name are verified. `disable`: none. Absent: as the URL says (`sslmode`). */
+  /** `verify-full`: TLS with verified certificate and name. `disable`: no TLS. Absent: as in the URL (`sslmode`). */
   readonly tls?: "verify-full" | "disable";
-  /** PEM file of the authorities that may have signed the server's certificate; default: those that Node trusts. */
+  /** PEM file of the CAs for the server's certificate; default: the CAs that Node trusts. */
   readonly tlsCa?: string;
 }
 
-/** Parameters of a URL that say how it is protected; `sslcert` and `sslkey` say who we are, and stay. */
+/** TLS parameters of a URL, without `sslcert` and `sslkey`, which name the client certificate. */
 const parameters = ["ssl", "sslmode", "sslrootcert", "sslnegotiation", "uselibpqcompat"];
 
 /**
- * The part of `pg`'s configuration that says where the server is and how it is protected.
- * @throws StoreMisconfigured `database_tls_invalid` when the file of authorities cannot be read
+ * The address and TLS part of `pg`'s configuration.
+ * @throws StoreMisconfigured `database_tls_invalid` if the CA file cannot be read
  */
 export function postgresAddress(
   url: string,
@@ -28,21 +28,21 @@ export function postgresAddress(
   const bare = new URL(url);
   for (const name of parameters) bare.searchParams.delete(name);
   if (tls === "disable") return { connectionString: `${bare}`, ssl: false };
-  const ca = tlsCa === undefined ? {} : { ca: readAuthorities(tlsCa) };
+  const ca = tlsCa === undefined ? {} : { ca: readPem(tlsCa) };
   const own: { cert?: string; key?: string } = {};
   for (const [parameter, field] of [
     ["sslcert", "cert"],
     ["sslkey", "key"],
   ] as const) {
     const path = bare.searchParams.get(parameter);
-    if (path !== null) own[field] = readAuthorities(path);
-    // pg would take the URL's word for everything else, too.
+    if (path !== null) own[field] = readPem(path);
+    // With these parameters, pg would also apply all other TLS settings of the URL.
     bare.searchParams.delete(parameter);
   }
   return { connectionString: `${bare}`, ssl: { rejectUnauthorized: true, ...ca, ...own } };
 }
 
-function readAuthorities(path: string): string {
+function readPem(path: string): string {
   try {
     return readFileSync(path, "utf8");
   } catch (error) {
@@ -51,8 +51,8 @@ function readAuthorities(path: string): string {
 }
 
 /**
- * A pool whose connections are lent for at most `timeoutMs`, then destroyed: a query on a black-holed connection fails in time,
- * a COMMIT can no longer follow an operation that its caller has already given up, and nobody inherits a stuck connection.
+ * A pool that lends connections for at most `timeoutMs` and then destroys them: a query on a dead connection fails in time, an
+ * operation that its caller has abandoned can no longer COMMIT, and no caller gets a stuck connection.
  */
 export function boundedPool(pool: Pool, timeoutMs: number): PostgresPool {
   return {
@@ -60,7 +60,7 @@ export function boundedPool(pool: Pool, timeoutMs: number): PostgresPool {
     end: () => pool.end(),
     async connect() {
       const client = await pool.connect();
-      // The pool sets `release` anew every time it lends the client.
+      // The pool sets `release` each time it lends the client.
       const release = client.release;
       let expired = false;
       const timer = setTimeout(() => {
@@ -77,15 +77,15 @@ export function boundedPool(pool: Pool, timeoutMs: number): PostgresPool {
   };
 }
 
-/** `int8` as a number: ours are counts and versions, far below 2^53. */
+/** `int8` as a number: all values are counts and versions, far below 2^53. */
 const types: pg.CustomTypesConfig = {
   getTypeParser: (oid: number, format?: "text" | "binary") =>
     oid === pg.types.builtins.INT8 ? Number : pg.types.getTypeParser(oid, format ?? "text"),
 };
 
 /**
- * A pool on Postgres 14 or newer. Connecting and being lent are both bounded by `timeoutMs`; a broken connection is logged,
- * dropped and replaced, and never ends the process.
+ * A connection pool for Postgres 14 or newer. `timeoutMs` limits both connecting and lending. A broken connection is logged, dropped
+ * and replaced, and never ends the process.
  */
 export function openPostgres(options: {
   url: string;
@@ -105,16 +105,16 @@ export function openPostgres(options: {
     keepAliveInitialDelayMillis: 5_000,
     application_name: options.name,
     types,
-    // By statement, for PgBouncer refuses them as start-up parameters. They free locks that a replica which vanished holds.
+    // As statements, because PgBouncer rejects them as startup parameters. They release the locks of a replica that is gone.
     onConnect: (client) =>
       client.query(
         `set statement_timeout = ${options.timeoutMs}; set idle_in_transaction_session_timeout = ${options.timeoutMs}`,
       ),
   });
   const broken = (error: Error) =>
-    options.logger.debug({ err: error.message, pool: options.name }, "a database connection broke");
+    options.logger.debug({ err: error.message, pool: options.name }, "database connection lost");
   pool.on("error", broken);
-  // While a client is lent, the pool does not listen; an unheard "error" event would end the process.
+  // The pool does not handle errors of a lent client; an unhandled "error" event would end the process.
   pool.on("connect", (client) => client.on("error", broken));
   return new Kysely<Tables>({ dialect: new PostgresDialect({ pool: boundedPool(pool, options.timeoutMs) }) });
 }

@@ -59,7 +59,7 @@ export default {
     },
   },
   refusal: {
-    says: "refused to register this gateway (registration_refused; api.figma.com answered 403); the operator of this gateway registers a client there by hand",
+    says: "refused to register this gateway (registration_rejected; api.figma.com answered 403); the operator of this gateway registers a client there by hand",
     why: "Figma registers clients of its catalog only",
   },
 } satisfies Upstream as Upstream;

@@ -29,7 +29,7 @@ export default {
   },
   guessed: ["registration.refuses.body"],
   refusal: {
-    says: "(registration_refused; other.okta.com answered 403); the operator of this gateway registers a client there by hand",
+    says: "(registration_rejected; other.okta.com answered 403); the operator of this gateway registers a client there by hand",
     why: "Okta registers for administrators only; with a client_id of the route it works",
   },
 } satisfies Upstream as Upstream;

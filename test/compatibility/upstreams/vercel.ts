@@ -70,7 +70,7 @@ export default {
     },
   },
   refusal: {
-    says: "(registration_refused; api.vercel.com answered 400 invalid_redirect_uri)",
+    says: "(registration_rejected; api.vercel.com answered 400 invalid_redirect_uri)",
     why: "Vercel reviews the clients that may use its server; others are not registered",
   },
 } satisfies Upstream as Upstream;

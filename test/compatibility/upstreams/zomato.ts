@@ -20,7 +20,7 @@ export default {
   },
   guessed: ["documents", "authorization (that it sends the person back)"],
   refusal: {
-    says: "(authorization_refused; the server answered invalid_request); the operator of this gateway checks",
+    says: "(authorization_rejected; the server answered invalid_request); the operator of this gateway checks",
     why: "It knows the redirect URIs of a few clients only",
   },
 } satisfies Upstream as Upstream;

@@ -167,15 +167,15 @@ describe("a service account with its owner's connection", () => {
     await becomes(403);
     await stack.externalToken("alice");
     await refused(/its owner has delegated no connection/);
-    const trail = (await stack.command("audit", "--user", owner, "--until", "2100-01-01T00:00:00Z"))
+    const trail = (await stack.command("audit", "export", "--user", owner, "--until", "2100-01-01T00:00:00Z"))
       .trim()
       .split("\n")
       .map((line) => JSON.parse(line));
     const ofDelegation = trail.filter(({ action }) => action.startsWith("delegation."));
     expect(ofDelegation.map(({ action, reason }) => [action, reason])).toEqual([
-      ["delegation.given", undefined],
+      ["delegation.created", undefined],
       ["delegation.ended", "ended by the owner"],
-      ["delegation.given", undefined],
+      ["delegation.created", undefined],
       ["delegation.ended", "disconnected"],
     ]);
     expect(ofDelegation[0]).toMatchObject({

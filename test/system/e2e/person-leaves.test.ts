@@ -51,7 +51,7 @@ describe("offboarding a user as in docs/security.md", () => {
     expect(connections.url.origin).toBe(stack.openid.issuer);
     expect(await command("grants", "list")).not.toContain("company/alice");
     expect(await command("connections", "list")).not.toContain("company/alice");
-    expect(await command("audit", "--until", "2100-01-01T00:00:00Z")).toMatch(
+    expect(await command("audit", "export", "--until", "2100-01-01T00:00:00Z")).toMatch(
       /"person.signed_out","user_id":"company\/alice".*"revoked by an operator"/,
     );
 

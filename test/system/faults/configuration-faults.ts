@@ -61,7 +61,7 @@ const encryptionKey: Fault = {
 const signingKey: Fault = {
   name: "signing key rotated",
   async run(scene) {
-    await scene.command("rotate-keys", "--signing", "external_token", "--publish", "2s");
+    await scene.command("rotate-signing-key", "external_token", "--activate-after", "2s");
     await scene.pause(4_000);
     // Half of the people get new tokens, the others keep theirs.
     const renewed = await Promise.all(

@@ -181,5 +181,5 @@ test("a request that our own HTTP door could not serve is counted by why", async
       body: "{}",
     });
   expect((await post()).status).toBe(415);
-  expect(await counted("errors_total", 'room="http",code="invalid_request"')).toBe(1);
+  expect(await counted("errors_total", 'component="http",code="invalid_request"')).toBe(1);
 });

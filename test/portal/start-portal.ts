@@ -1,15 +1,12 @@
 import { randomBytes } from "node:crypto";
 import { request } from "node:http";
 import { text } from "node:stream/consumers";
-import Koa from "koa";
 import { parse } from "node-html-parser";
 import { listen } from "../../dev/demo/listen.ts";
-import { createConnectRouter } from "../../src/portal/connect.ts";
-import { createConnectionsRouter } from "../../src/portal/connections.ts";
-import { createSignIn } from "../../src/sign-in/create-sign-in.ts";
+import { createPortal } from "../../src/portal/create-portal.ts";
 import { hashedHandle } from "../../src/store/hashed-handle.ts";
-import { createLogger } from "../../src/telemetry/logger.ts";
-import { type ClientHouse, startClient } from "../upstream-oauth/start-client.ts";
+import { behindEnvoy } from "../support/behind-envoy.ts";
+import { startOAuthClient } from "../upstream-oauth/start-oauth-client.ts";
 
 /** One answer, redirects not followed. */
 export interface Answer {
@@ -32,31 +29,18 @@ export interface Browser {
   connect(url: string | URL): Promise<Answer>;
 }
 
-/** The connect router with real sign-in sessions, behind a plain HTTP door as main.ts makes one. */
-export async function startConnect(routesYaml: string) {
-  const house: ClientHouse = await startClient(routesYaml);
-  const logger = createLogger({ level: "silent" });
-  const { routes, store } = house;
-  const signIn = createSignIn({ routes, store, fetch: globalThis.fetch, logger });
-  const portal = {
-    routes,
-    store,
-    signIn,
-    upstreamOAuth: house.oauth,
-    upstreamTokens: house.tokens,
-    logger,
-    mayReach: (person: { readonly userId: string }) => person.userId !== "company/mallory",
-    describeClient: async (id: string) => ({ id, source: "registered" as const }),
-  };
-  const router = createConnectRouter(portal);
-  router.use(createConnectionsRouter(portal).routes());
-  const app = new Koa({ proxy: true, keys: ["k"] });
-  app.use((ctx, next) => {
-    ctx.req.headers["x-forwarded-proto"] = "https";
-    return next();
+/** The portal with real sign-in sessions, behind a plain HTTP listener. */
+export async function startPortal(routesYaml: string) {
+  const stack = await startOAuthClient(routesYaml);
+  const { store, beforeClose } = stack;
+  const portal = createPortal({
+    ...stack,
+    endpointPath: stack.upstreamOAuth.endpointPath,
+    mayReach: ({ userId }) => userId !== "company/mallory",
+    describeClient: async (id) => ({ id, source: "registered" }),
   });
-  app.use(router.routes());
-  const door = await listen(app.callback());
+  const listener = await listen(behindEnvoy().use(portal.routes()).callback());
+  beforeClose(listener.close);
 
   async function send(url: URL, cookie: string, form?: URLSearchParams): Promise<Answer> {
     const response = await new Promise<import("node:http").IncomingMessage>((resolve, reject) => {
@@ -67,7 +51,7 @@ export async function startConnect(routesYaml: string) {
       };
       const method = form ? "POST" : "GET";
       request(
-        { host: "127.0.0.1", port: door.port, path: url.pathname + url.search, method, headers },
+        { host: "127.0.0.1", port: listener.port, path: url.pathname + url.search, method, headers },
         resolve,
       )
         .on("error", reject)
@@ -88,7 +72,7 @@ export async function startConnect(routesYaml: string) {
   }
 
   return {
-    ...house,
+    ...stack,
     /** A browser of `userId` with a session on `host`, handed over from one on the issuer's host; nobody: signed out. */
     async browser(userId?: string, host = "mcp.test"): Promise<Browser & { parentName: string }> {
       const jars = new Map<string, Map<string, string>>();
@@ -138,11 +122,6 @@ export async function startConnect(routesYaml: string) {
           return open(answer.location);
         },
       };
-    },
-    async close() {
-      signIn.close();
-      await door.close();
-      await house.close();
     },
   };
 }

@@ -1,0 +1,19 @@
+import { z } from "zod";
+import { credentialHeaderFault } from "../header-names.ts";
+import { staticKind } from "./kind.ts";
+
+/** Several headers, the same for every caller. */
+export const headers = staticKind({
+  schema: ({ headerValue, headerFix }) =>
+    z.record(z.string(), headerValue).superRefine((given, issues) => {
+      const names = Object.keys(given);
+      for (const [index, name] of names.entries()) {
+        const twin = names.slice(0, index).find((one) => one.toLowerCase() === name.toLowerCase());
+        const message = credentialHeaderFault(name) ?? (twin && `${name} and ${twin} are one header`);
+        if (message) issues.addIssue({ code: "custom", path: [name], message, params: { fix: headerFix } });
+      }
+    }),
+  build: (given) => ({
+    headers: Object.entries(given).map(([name, value]) => [name.toLowerCase(), value]),
+  }),
+});

@@ -1,0 +1,93 @@
+import { z } from "zod";
+import type { ClientSecrets, Route, UpstreamAuth } from "../../model/route.ts";
+import { clientSigningAlgs } from "../client-metadata-rules.ts";
+import type { Config } from "../config.ts";
+import type { Fields } from "../fields.ts";
+import { credentialHeaderFault, isHeaderValue } from "../header-names.ts";
+import type { Reporter } from "../reporter.ts";
+import type { ConfigPath } from "../source.ts";
+
+type Mode = UpstreamAuth["mode"];
+/** What a kind computes; its mode and name are added to it. */
+type Built<M extends Mode> = Omit<Extract<UpstreamAuth, { mode: M }>, "mode" | "type">;
+
+/** One way to authenticate to an upstream: a file of this folder, and a line in `upstream-auth.ts`. */
+export interface UpstreamAuthKind<M extends Mode, Schema extends z.ZodType> {
+  readonly mode: M;
+  /** Its settings as written. */
+  schema(fields: AuthFields): Schema;
+  /** @param server what is beside it in `mcp.server` */
+  build(given: z.output<Schema>, server: { readonly authorizationServerUrl?: string }): Built<M>;
+  /** Whether an authorization server is discovered, so that `mcp.server.authorization_server_url` means something; default false. */
+  readonly discovers?: boolean;
+  /** Reports what contradicts the rest of the configuration. @param path the route's */
+  check?(config: Config, route: Route, path: ConfigPath, reporter: Reporter): void;
+}
+
+const headerFix = "name the header that the upstream reads its credential from: Authorization, X-Api-Key";
+
+type Without<M extends Mode, S extends z.ZodType> = Omit<UpstreamAuthKind<M, S>, "mode">;
+
+/** A kind with a credential in the routes file. */
+export const staticKind = <S extends z.ZodType>(
+  kind: Without<"static", S>,
+): UpstreamAuthKind<"static", S> => ({
+  mode: "static",
+  ...kind,
+});
+
+/** A kind whose tokens need a person's consent. */
+export const consentKind = <S extends z.ZodType>(
+  kind: Without<"consent", S>,
+): UpstreamAuthKind<"consent", S> => ({ mode: "consent", ...kind });
+
+/** A kind that gets tokens without consent. */
+export const nonInteractiveKind = <S extends z.ZodType>(
+  kind: Without<"non_interactive", S>,
+): UpstreamAuthKind<"non_interactive", S> => ({ mode: "non_interactive", ...kind });
+
+/** The fields that several kinds share. */
+export type AuthFields = ReturnType<typeof authFields>;
+
+export function authFields(f: Fields) {
+  return {
+    f,
+    authMethod: z.preprocess(
+      // Pomerium's words for the two it knows.
+      (value) =>
+        value === "header" ? "client_secret_basic" : value === "params" ? "client_secret_post" : value,
+      z.enum(["client_secret_basic", "client_secret_post", "private_key_jwt", "none"]).optional(),
+    ),
+    scopes: z.array(f.text()).optional(),
+    secrets: {
+      client_secret: f.secret().optional(),
+      private_key: f.secret().optional(),
+      signing_alg: z.enum(clientSigningAlgs).optional(),
+    },
+    header: z.string().refine((name) => credentialHeaderFault(name) === undefined, {
+      error: (issue) => credentialHeaderFault(String(issue.input)) ?? "",
+      params: { fix: headerFix },
+    }),
+    headerFix,
+    headerValue: f
+      .secret()
+      .refine(isHeaderValue, {
+        error: "the value has a line break or another control character",
+        params: { fix: "write it on one line, printable characters only" },
+      })
+      .meta({ writeOnly: true }),
+  };
+}
+
+/** What a client authenticates with, from its settings. */
+export function secretsOf(given: {
+  readonly client_secret?: string | undefined;
+  readonly private_key?: string | undefined;
+  readonly signing_alg?: string | undefined;
+}): ClientSecrets {
+  return {
+    clientSecret: given.client_secret,
+    privateKey: given.private_key,
+    signingAlg: given.signing_alg,
+  };
+}

@@ -1,0 +1,87 @@
+import { isIP, type LookupFunction, type Socket } from "node:net";
+import type { SecureContext } from "node:tls";
+import { buildConnector } from "undici";
+import { bare } from "./addresses.ts";
+import { SafeFetchError } from "./errors.ts";
+import type { ResolveHost } from "./resolve-host.ts";
+
+export type Guard = (protocol: string, hostname: string, port: number) => (address: string) => boolean;
+
+/** How https servers are verified, where the authorities that Node trusts, or the host of the URL, do not fit. */
+export interface ServerVerification {
+  /** Asked at the first connection to a host. */
+  readonly authorities?: () => SecureContext | undefined;
+  /** What the certificate must be made out to, and is asked for (SNI), instead of the URL's host. */
+  readonly serverName?: string;
+}
+
+export const intoHeaders = {
+  set: (headers: Headers, name: string, value: string) => headers.set(name, value),
+};
+
+/** Connects only to addresses that the guard accepts: the address checked is the address used, so rebinding is moot. */
+export function createConnector(
+  guard: Guard,
+  resolverFor: (hostname: string, port: number) => ResolveHost,
+  { authorities, serverName }: ServerVerification,
+  oneAddress = false,
+): buildConnector.connector {
+  const connectors = new Map<string, buildConnector.connector>();
+  /** By place, where all connections go to one address. */
+  const kept = new Map<string, string>();
+  return (target, callback) => {
+    const { protocol, hostname } = target;
+    const port = Number(target.port) || (protocol === "https:" ? 443 : 80);
+    const accepts = guard(protocol, hostname, port);
+    if (isIP(bare(hostname)) && !accepts(bare(hostname))) {
+      callback(blocked(hostname), null);
+      return;
+    }
+    const place = `${protocol}//${hostname}:${port}`;
+    let connect = connectors.get(place);
+    if (!connect) {
+      if (connectors.size >= 1000) connectors.clear();
+      const resolveHost = resolverFor(hostname, port);
+      const resolveOnce: ResolveHost = (name, done) => {
+        const address = kept.get(place);
+        if (address === undefined) resolveHost(name, done);
+        else done(null, [{ address, family: isIP(address) }]);
+      };
+      connect = buildConnector({
+        lookup: guardedLookup(accepts, resolveOnce),
+        allowH2: false,
+        ...(protocol === "https:" && { servername: serverName, secureContext: authorities?.() }),
+      });
+      connectors.set(place, connect);
+    }
+    connect(target, (...result) => {
+      const socket: Socket | null = result[1];
+      if (socket?.remoteAddress && !accepts(socket.remoteAddress)) {
+        socket.destroy();
+        callback(blocked(hostname), null);
+        return;
+      }
+      if (oneAddress && socket?.remoteAddress) kept.set(place, socket.remoteAddress);
+      callback(...result);
+    });
+  };
+}
+
+function guardedLookup(accepts: (address: string) => boolean, resolveHost: ResolveHost): LookupFunction {
+  return (hostname, lookupOptions, done) => {
+    resolveHost(hostname, (error, addresses) => {
+      const usable = addresses?.filter(({ address }) => accepts(address)) ?? [];
+      const [first] = usable;
+      if (error || !first) done(error ?? blocked(hostname), "", 0);
+      else if (lookupOptions.all) done(null, usable);
+      else done(null, first.address, first.family);
+    });
+  };
+}
+
+export function blocked(hostname: string): SafeFetchError {
+  return new SafeFetchError(
+    "blocked_address",
+    `refused to connect to ${hostname}: its address is not public (allowed_private_hosts opens it)`,
+  );
+}

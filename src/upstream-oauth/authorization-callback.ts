@@ -1,0 +1,307 @@
+import { AuthorizationResponseError, validateAuthResponse } from "oauth4webapi";
+import { askedAt, endpointUrl } from "../config/endpoint.ts";
+import { callbackHost, callbackUri, hasOneOAuthRoute } from "../config/upstream-callback.ts";
+import type { ConsentAuth, Route } from "../model/route.ts";
+import { hasLeft, putBasis, putUnlessChanged } from "../store/persistently.ts";
+import type { NewUpstreamToken, PutBasis } from "../store/upstream-tokens.ts";
+import { withDeadline } from "../util/deadline.ts";
+import {
+  type AuthorizationDeps,
+  type AuthorizationRequests,
+  consentOf,
+  isIssuedBy,
+  type Repeated,
+} from "./authorization-request.ts";
+import type { UpstreamClient } from "./client-authentication.ts";
+import { generateDpopKey } from "./dpop.ts";
+import { UpstreamOAuthError } from "./errors.ts";
+import { claimIssuer, isNamedByOperator } from "./issuers.ts";
+import type { PendingConsent } from "./pending-authorization.ts";
+import { revoke } from "./revoke.ts";
+import { requestToken } from "./token-endpoint.ts";
+import type { FinishConsent } from "./upstream-oauth.ts";
+
+/** For the database, ms. */
+const browserWaitsMs = 15_000;
+
+/** Finishes what `AuthorizationRequests` began: the callback, the code, the token (RFC 6749 sections 4.1.2 to 4.1.4). */
+export class AuthorizationCallbacks {
+  readonly #deps: AuthorizationDeps;
+  readonly #requests: AuthorizationRequests;
+
+  constructor(deps: AuthorizationDeps, requests: AuthorizationRequests) {
+    this.#deps = deps;
+    this.#requests = requests;
+  }
+
+  /** The authorization that a callback belongs to; from here on it is used up. @throws UpstreamOAuthError `state_*` */
+  async claim({ params, callback, host, userId, browserState }: FinishConsent): Promise<PendingConsent> {
+    const states = params.getAll("state");
+    const [state] = states;
+    if (!state || states.length > 1) {
+      throw new UpstreamOAuthError("state_missing", "the callback does not match a pending authorization");
+    }
+    // Not used up: whoever holds a stolen link must not be able to use up the authorization either.
+    if (browserState !== state) {
+      throw new UpstreamOAuthError(
+        "state_of_other_browser",
+        "this consent was started in another browser, or its cookie is gone: start again from there",
+      );
+    }
+    const row = await this.#deps.store.pendingAuthorizations.consume<PendingConsent>("upstream", state);
+    if (!row) {
+      throw new UpstreamOAuthError("state_unknown", "this consent has been used already, or took too long");
+    }
+    if (row.payload.userId !== userId || row.payload.host !== host) {
+      throw new UpstreamOAuthError(
+        "state_of_other_user",
+        "somebody else is signed in now than when this consent was started",
+      );
+    }
+    if (row.payload.redirectUri !== callback || !this.#isAnswered(callback, row.payload)) {
+      throw new UpstreamOAuthError(
+        "state_of_other_server",
+        "the answer came to the callback of another authorization server than the one that was asked",
+      );
+    }
+    return row.payload;
+  }
+
+  /**
+   * Checks the authorization response, redeems the code and stores the token.
+   *
+   * @returns where the same browser has to go once more, since our client there has ended or been outgrown, and why
+   * @throws UpstreamOAuthError
+   */
+  async redeem(pending: PendingConsent, params: URLSearchParams): Promise<Repeated | undefined> {
+    const { routes, clients } = this.#deps;
+    const known = routes().byId(pending.routeId);
+    const route = known && askedAt(known, pending.askedPath);
+    if (!route?.enabled || ![route.upstream, endpointUrl(route)].includes(pending.upstream)) {
+      throw new UpstreamOAuthError(
+        "route_unavailable",
+        "this server has been switched off, removed or moved meanwhile",
+      );
+    }
+    const auth = consentOf(route);
+    const place = {
+      issuer: pending.issuer,
+      clientId: pending.clientId,
+      redirectUri: pending.redirectUri,
+    };
+    let code: string;
+    try {
+      code = readCode(pending, params);
+    } catch (error) {
+      if (!(error instanceof UpstreamOAuthError) || error.error !== "invalid_scope") throw error;
+      await this.#basisOf(pending);
+      // Whoever forges this answer gets no more than what was due: another person's demand replaces a registration once a day.
+      const outgrown = await clients.outgrown(route, place, pending.scopes);
+      if (outgrown === undefined) throw error;
+      return this.#requests.beginAgain(route, pending, error, outgrown);
+    }
+    const basis = await this.#basisOf(pending);
+    const client = await clients.known(route, place);
+    if (!client) {
+      const gone = new UpstreamOAuthError(
+        "client_rejected",
+        "our credentials at the server have changed: try again",
+      );
+      return this.#requests.beginAgain(route, pending, gone, { registered: [] });
+    }
+    const claim = auth.endpoint ? undefined : await this.#claimFor(route, auth, pending);
+    try {
+      await this.#exchange(route, auth, pending, { code, client, basis });
+      return undefined;
+    } catch (error) {
+      // Also a token that is stored later, or revoked, is one of that server's.
+      const isObtained =
+        error instanceof UpstreamOAuthError &&
+        (error.code === "storage_unavailable" || error.code === "disconnected_during_authorization");
+      if (!isObtained) await claim?.undo();
+      // One that signs is known where its browser has just been, only its keys are not.
+      const refused = error instanceof UpstreamOAuthError && error.code === "client_rejected";
+      if (!refused || pending.authMethod === "private_key_jwt") throw error;
+      if (!(await clients.isGone(route, place, error))) throw error;
+      // Where it cannot be replaced now, nobody is sent there with it without a trial.
+      clients.doubt(route, client);
+      return this.#requests.beginAgain(route, pending, error, { registered: [], unfit: client });
+    }
+  }
+
+  /** The callback without an id is for hosts where one route only can be meant; and none is on a host that an application shares. */
+  #isAnswered(callback: string, { routeId, host }: PendingConsent): boolean {
+    const { config, byId } = this.#deps.routes();
+    const route = byId(routeId);
+    if (route && callbackHost(config, route) !== host) return false;
+    return callback !== callbackUri(config, host) || hasOneOAuthRoute(config, host);
+  }
+
+  /** Whoever is connected there already has agreed to it. */
+  async #claimFor(route: Route, auth: ConsentAuth, pending: PendingConsent) {
+    const { routes, store } = this.#deps;
+    const { issuer, named, tokenEndpoint: token_endpoint } = pending;
+    const token = await store.upstreamTokens.find(connectionOf(pending));
+    const agreed =
+      isIssuedBy(token, { as: { issuer, token_endpoint }, named }) ||
+      isNamedByOperator(auth, named ?? issuer);
+    return claimIssuer({ config: routes().config, store }, route, auth, issuer, agreed);
+  }
+
+  /** Before anything is done for the person: compared again as the token is stored. @throws UpstreamOAuthError `disconnected_during_authorization` */
+  async #basisOf(pending: PendingConsent): Promise<PutBasis> {
+    const now = await putBasis(this.#deps.store, connectionOf(pending));
+    const basis = { ...now, ...pending.standing };
+    if (hasLeft(basis, now)) throw disconnectedDuringAuthorization();
+    return basis;
+  }
+
+  async #exchange(
+    route: Route,
+    auth: ConsentAuth,
+    pending: PendingConsent,
+    {
+      code,
+      client,
+      basis,
+    }: { readonly code: string; readonly client: UpstreamClient; readonly basis: PutBasis },
+  ): Promise<void> {
+    const { routeFetch, authMethods } = this.#deps;
+    const dpopKey = pending.dpop ? await generateDpopKey() : undefined;
+    const answer = await requestToken({
+      fetch: routeFetch.fetchFor(route),
+      authMethods,
+      issuer: pending.issuer,
+      tokenEndpoint: pending.tokenEndpoint,
+      client: { ...client, authMethod: pending.authMethod },
+      grantType: "authorization_code",
+      parameters: {
+        code,
+        redirect_uri: pending.redirectUri,
+        code_verifier: pending.codeVerifier,
+        resource: pending.resource,
+      },
+      dpopKey,
+    });
+    if (answer.tokenType === "N_A" || (answer.tokenType === "DPoP") !== (dpopKey !== undefined)) {
+      throw new UpstreamOAuthError("token_invalid", "the server gave a token of another type than asked for");
+    }
+    const token: NewUpstreamToken = {
+      ...connectionOf(pending),
+      issuer: pending.issuer,
+      tokenEndpoint: pending.tokenEndpoint,
+      revocationEndpoint: pending.revocationEndpoint ?? auth.endpoint?.revocationUrl,
+      clientId: pending.clientId,
+      redirectUri: pending.redirectUri,
+      accessToken: answer.accessToken,
+      tokenType: answer.tokenType,
+      expiresAt: answer.expiresAt,
+      refreshToken: answer.refreshToken,
+      refreshExpiresAt: answer.refreshExpiresAt,
+      scopes: answer.scopes ?? pending.scopes,
+      resource: pending.resource,
+      dpopKey,
+    };
+    await this.#keep(token, route, basis);
+  }
+
+  /**
+   * The code is used up: what it brought is stored when the database is back, else revoked, as it is where the person has disconnected,
+   * or decided otherwise, in the meantime. The browser waits for a moment only.
+   */
+  async #keep(token: NewUpstreamToken, route: Route, basis: PutBasis): Promise<void> {
+    const { store, persistence } = this.#deps;
+    const { userId, routeId, upstream, issuer, clientId } = token;
+    const audit = { action: "upstream_token.obtained", userId, routeId, upstream, issuer, clientId } as const;
+    const storing = persistence.write((late) => putUnlessChanged(store, token, audit, { basis, late }));
+    const stored = storing.then(
+      async (isStored) => {
+        if (isStored) return true;
+        await this.#discard(
+          token,
+          route,
+          "token revoked instead of stored: the person disconnected, left or reconnected after the request",
+        );
+        throw disconnectedDuringAuthorization();
+      },
+      async (error: unknown) => {
+        await this.#discard(token, route, "a token that could not be stored is revoked", error);
+        throw error;
+      },
+    );
+    const isStored = await withDeadline(stored, browserWaitsMs, () => false);
+    if (isStored) return;
+    stored.catch(() => {});
+    throw new UpstreamOAuthError(
+      "storage_unavailable",
+      "access was granted, and cannot be stored just now: look again in a minute, it is stored as soon as that works",
+    );
+  }
+
+  async #discard(token: NewUpstreamToken, route: Route, why: string, err?: unknown): Promise<void> {
+    const { logger } = this.#deps;
+    const about = { userId: token.userId, route: token.routeId };
+    logger.warn({ err, ...about }, why);
+    const at = new Date();
+    await revoke(this.#deps, { ...token, version: 0, connectedAt: at, updatedAt: at }, route).catch(
+      (error: unknown) => logger.warn({ err: error, ...about }, "it was not revoked"),
+    );
+  }
+}
+
+function disconnectedDuringAuthorization(): UpstreamOAuthError {
+  return new UpstreamOAuthError(
+    "disconnected_during_authorization",
+    "the server was disconnected after this authorization started: connect again",
+  );
+}
+
+function connectionOf({ userId, routeId, upstream }: PendingConsent) {
+  return { userId, routeId, upstream };
+}
+
+function readCode(pending: PendingConsent, params: URLSearchParams): string {
+  const iss = params.get("iss");
+  const as = {
+    // Endpoints from the routes file know no issuer to compare with.
+    issuer: pending.issuerKnown ? pending.issuer : (iss ?? pending.issuer),
+    authorization_response_iss_parameter_supported: pending.issRequired,
+  };
+  if ((iss && iss !== as.issuer) || (!iss && pending.issRequired)) {
+    throw new UpstreamOAuthError(
+      "issuer_mismatch",
+      "the answer did not come from the authorization server that was asked (RFC 9207)",
+    );
+  }
+  try {
+    const valid = validateAuthResponse(
+      as,
+      { client_id: pending.clientId },
+      params,
+      params.get("state") ?? "",
+    );
+    const code = valid.get("code");
+    if (code) return code;
+  } catch (error) {
+    if (error instanceof AuthorizationResponseError) {
+      const refused = error.error === "access_denied" || error.error === "consent_required";
+      throw new UpstreamOAuthError(
+        refused
+          ? "consent_denied"
+          : error.error === "temporarily_unavailable"
+            ? "server_error"
+            : "authorization_rejected",
+        refused
+          ? "access was not granted at the server"
+          : "the server's authorization page answered with an error",
+        {
+          error: error.error,
+          detail: `${error.error} ${error.error_description ?? ""}`,
+          server: URL.parse(pending.issuer)?.host,
+        },
+      );
+    }
+    throw UpstreamOAuthError.from(error, "the authorization answer");
+  }
+  throw new UpstreamOAuthError("response_invalid", "the answer carries no code");
+}

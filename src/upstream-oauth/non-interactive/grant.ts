@@ -1,0 +1,157 @@
+import type { AuthorizationServer } from "oauth4webapi";
+import { endpointUrl } from "../../config/endpoint.ts";
+import type { NonInteractiveAuth, Route } from "../../model/route.ts";
+import type { NewUpstreamToken } from "../../store/upstream-tokens.ts";
+import { type AuthMethods, configuredClient, type UpstreamClient } from "../client-authentication.ts";
+import { upstreamConnection } from "../connection.ts";
+import type { Discovery } from "../discovery.ts";
+import { UpstreamOAuthError } from "../errors.ts";
+import { checkAskedIssuer, claimIssuer, isNamedByOperator, keepToIssuer } from "../issuers.ts";
+import type { RouteFetch } from "../route-fetch.ts";
+import type { TokenAnswer } from "../token-response.ts";
+import type { DiscoveryStep, TokenSubject, UpstreamOAuthDeps } from "../upstream-oauth.ts";
+
+/** Grant types, and types of tokens, by their registered names (RFC 8693 section 3). */
+export const grantTypes = {
+  tokenExchange: "urn:ietf:params:oauth:grant-type:token-exchange",
+  jwtBearer: "urn:ietf:params:oauth:grant-type:jwt-bearer",
+};
+export const tokenType = (name: string) => `urn:ietf:params:oauth:token-type:${name}`;
+
+export type NonInteractiveDeps = UpstreamOAuthDeps & {
+  routeFetch: RouteFetch;
+  discovery: Discovery;
+  authMethods: AuthMethods;
+};
+
+/** Where a token is requested. */
+export interface TokenSource {
+  readonly issuer: string;
+  readonly tokenEndpoint: string;
+  /** As in `UpstreamClient`. */
+  readonly audience?: string;
+  /** Its metadata, where it was discovered. */
+  readonly as?: AuthorizationServer;
+  readonly resource?: string;
+  readonly scopes: readonly string[];
+  readonly dpop: boolean;
+  /** Of what was discovered: forgets that the route gets tokens there. */
+  readonly undo?: () => Promise<void>;
+}
+
+/** One request for a token. */
+export interface TokenRequest<Settings> {
+  readonly route: Route;
+  readonly auth: NonInteractiveAuth;
+  readonly settings: Settings;
+  readonly subject: TokenSubject;
+  readonly source: TokenSource;
+}
+
+/** How one kind of `config/upstream-auth/` gets tokens: a file of this folder, and a line in `non-interactive.ts`. */
+export interface NonInteractiveGrant<Settings = unknown> {
+  /** @throws UpstreamOAuthError */
+  obtain(deps: NonInteractiveDeps, request: TokenRequest<Settings>): Promise<NewUpstreamToken>;
+  /** For the doctor: what would fail at the first token request only. @throws UpstreamOAuthError */
+  check?(
+    deps: Pick<NonInteractiveDeps, "routes" | "discovery">,
+    route: Route,
+    settings: Settings,
+    report: {
+      readonly onStep: (step: DiscoveryStep) => void;
+      /** Reports whether a token endpoint answers as one. */
+      checkTokenEndpoint(url: string): Promise<void>;
+    },
+  ): Promise<void>;
+}
+
+/** Types a grant by its kind's settings, which are `unknown` on the route. */
+export function nonInteractiveGrant<Settings>(grant: NonInteractiveGrant<Settings>): NonInteractiveGrant {
+  return grant as NonInteractiveGrant;
+}
+
+/**
+ * Where the token is requested: as configured, else discovered like the authorization server of a person's consent.
+ * @throws UpstreamOAuthError
+ */
+export async function tokenSource(
+  deps: NonInteractiveDeps,
+  route: Route,
+  auth: NonInteractiveAuth,
+): Promise<TokenSource> {
+  const { tokenUrl, authorizationServerUrl } = auth;
+  if (tokenUrl !== undefined) {
+    return {
+      issuer: new URL(tokenUrl).origin,
+      tokenEndpoint: tokenUrl,
+      audience: tokenUrl,
+      resource: endpointUrl(route),
+      scopes: [],
+      dpop: false,
+    };
+  }
+  const server = await deps.discovery.server(route, { authorizationServerUrl });
+  if (!server.as.token_endpoint) {
+    throw new UpstreamOAuthError("metadata_invalid", `${server.as.issuer} has no token endpoint`);
+  }
+  await checkAskedIssuer(deps.discovery, route, auth, server.as.issuer);
+  // An assertion for another route's server, or a token of it, would be the upstream's for the naming.
+  const { undo } = await claimIssuer(
+    { config: deps.routes().config, store: deps.store },
+    route,
+    { authorizationServerUrl },
+    server.as.issuer,
+    isNamedByOperator({ authorizationServerUrl }, server.named ?? server.as.issuer),
+  );
+  await keepToIssuer(deps.store, route, auth, server).catch(async (error: unknown) => {
+    await undo();
+    throw error;
+  });
+  return {
+    undo,
+    issuer: server.as.issuer,
+    tokenEndpoint: server.as.token_endpoint,
+    as: server.hasMetadata ? server.as : undefined,
+    resource: server.resource,
+    scopes: server.scopes,
+    dpop: server.dpopRequired,
+  };
+}
+
+/** Our client at a token endpoint, as the routes file configures it. */
+export function ownClient(
+  { keys }: Pick<NonInteractiveDeps, "keys">,
+  auth: Parameters<typeof configuredClient>[0],
+  { as, audience }: Pick<TokenSource, "as" | "audience">,
+): UpstreamClient {
+  return configuredClient(auth, { as, audience, ownKey: () => keys.signer("upstream_client") });
+}
+
+/** What is stored of a token response. @throws UpstreamOAuthError `token_invalid` */
+export function toToken(
+  route: Route,
+  subject: TokenSubject,
+  place: TokenSource,
+  clientId: string,
+  answer: TokenAnswer,
+  scopes: readonly string[],
+  dpopKey?: JsonWebKey,
+): NewUpstreamToken {
+  if (answer.tokenType === "N_A" || (answer.tokenType === "DPoP") !== (dpopKey !== undefined)) {
+    throw new UpstreamOAuthError("token_invalid", "the server gave a token of another type than asked for");
+  }
+  return {
+    ...upstreamConnection(subject.userId, route),
+    issuer: place.issuer,
+    tokenEndpoint: place.tokenEndpoint,
+    revocationEndpoint: place.as?.revocation_endpoint,
+    clientId,
+    accessToken: answer.accessToken,
+    tokenType: answer.tokenType,
+    expiresAt: answer.expiresAt,
+    // Kept out on purpose: asking again is as good, and proves each time that it is still allowed.
+    scopes: answer.scopes ?? scopes,
+    resource: place.resource,
+    dpopKey,
+  };
+}

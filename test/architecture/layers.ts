@@ -1,0 +1,16 @@
+/** The modules of src/ from the lowest layer to the highest; each imports from lower layers only. docs/architecture.md lists them. */
+export const layers: readonly (readonly string[])[] = [
+  ["util"],
+  ["model"],
+  ["telemetry"],
+  ["egress", "store"],
+  ["config"],
+  ["envoy-config", "pages", "policy", "external-tokens", "upstream-oauth"],
+  ["server", "upstream-tokens"],
+  ["sign-in"],
+  ["ext-authz", "ext-proc", "authorization-server", "portal", "admin", "aggregation"],
+  ["compose.ts"],
+  ["serve.ts"],
+  ["cli"],
+  ["main.ts"],
+];

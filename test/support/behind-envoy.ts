@@ -1,0 +1,14 @@
+import Koa from "koa";
+
+/** An app to which requests come as Envoy and the public endpoint hand them over. */
+export function behindEnvoy(): Koa {
+  const app = new Koa();
+  app.proxy = true;
+  app.silent = true;
+  app.use(async (ctx, next) => {
+    delete ctx.req.headers["x-forwarded-host"];
+    ctx.req.headers["x-forwarded-proto"] = "https";
+    await next();
+  });
+  return app;
+}

@@ -1,0 +1,140 @@
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type Components, compose, type Foundation } from "../../src/compose.ts";
+import { loadConfig } from "../../src/config/load-config.ts";
+import { formatProblem } from "../../src/config/problems.ts";
+import { createRouteTable, type RouteTable } from "../../src/config/route-table.ts";
+import { judgeOldRecord } from "../../src/sign-in/person-claims.ts";
+import { createLogger } from "../../src/telemetry/logger.ts";
+import { createMetrics } from "../../src/telemetry/metrics.ts";
+import { backends } from "../store/backends.ts";
+import { startTcpProxy, type TcpProxy } from "./tcp-proxy.ts";
+
+/** By default nothing is fetched, and no token is refreshed ahead. */
+export type StackOptions = Partial<
+  Pick<Foundation, "trustedFetch" | "untrustedFetch" | "resolveHost" | "refreshAheadEveryMs">
+>;
+
+/** All components of one replica. `createX({ ...replica, part })` builds one of them again, with another part. */
+export interface Replica extends Components, Pick<Foundation, "resolveHost" | "refreshAheadEveryMs" | "now"> {
+  /** `close` runs before what is there already closes. */
+  beforeClose(close: () => unknown): void;
+  /** Closes it and its store. */
+  close(): Promise<void>;
+}
+
+/** The first replica, and what all replicas have in common. */
+export interface Stack extends Replica {
+  /** Log lines of all replicas, all levels. */
+  readonly log: string[];
+  /** Lets the components' clock run ahead, ms. */
+  readonly clock: { offset: number };
+  /** Between the replicas and the database. */
+  readonly databaseProxy: TcpProxy;
+  /** Runs one statement on the database, past the proxy. */
+  query(statement: string): Promise<Record<string, unknown>[]>;
+  /** Puts another routes file in force, or a changed one. */
+  reload(yaml: string | ((current: string) => string)): Promise<void>;
+  /** Another replica on the same database. */
+  replica(): Promise<Replica>;
+  /** Closes all replicas, the newest first, and deletes what the stack made. */
+  close(): Promise<void>;
+}
+
+/**
+ * All components, wired as in production, on a routes file and a database of their own. Nothing listens.
+ * @param yaml the routes file
+ */
+export async function startStack(yaml: string, options: StackOptions = {}): Promise<Stack> {
+  const closers = inReverse();
+  try {
+    return await start(yaml, options, closers);
+  } catch (error) {
+    await closers.close();
+    throw error;
+  }
+}
+
+async function start(
+  yaml: string,
+  options: StackOptions,
+  { beforeClose, close }: ReturnType<typeof inReverse>,
+): Promise<Stack> {
+  const folder = await mkdtemp(join(tmpdir(), "stack-"));
+  beforeClose(() => rm(folder, { recursive: true, force: true }));
+  const file = join(folder, "routes.yaml");
+  let text = yaml;
+  let table = await load(file, yaml);
+
+  const database = await backends.postgres();
+  beforeClose(database.close);
+  const url = new URL(database.url);
+  const databaseProxy = await startTcpProxy({ host: url.hostname, port: Number(url.port) });
+  beforeClose(databaseProxy.close);
+  url.host = `127.0.0.1:${databaseProxy.port}`;
+
+  const log: string[] = [];
+  const logger = createLogger({ level: "trace", destination: { write: (line) => void log.push(line) } });
+  const clock = { offset: 0 };
+  const common = {
+    routes: () => table,
+    logger,
+    trustedFetch: noFetching,
+    untrustedFetch: noFetching,
+    refreshAheadEveryMs: 0,
+    now: () => Date.now() + clock.offset,
+    ...options,
+  };
+
+  async function replica(): Promise<Replica> {
+    const own = inReverse();
+    beforeClose(own.close);
+    const metrics = createMetrics();
+    const store = await database.open({
+      url: url.href,
+      logger,
+      metrics,
+      judgePerson: (record) => judgeOldRecord(record, table.config.signIn.providers),
+    });
+    own.beforeClose(store.close);
+    const components = await compose({ ...common, store, metrics });
+    own.beforeClose(components.close);
+    return { ...common, ...components, ...own };
+  }
+
+  return {
+    ...(await replica()),
+    log,
+    clock,
+    databaseProxy,
+    query: database.query,
+    async reload(next) {
+      const wanted = typeof next === "string" ? next : next(text);
+      table = await load(file, wanted, table);
+      text = wanted;
+    },
+    replica,
+    close,
+  };
+}
+
+async function load(file: string, yaml: string, before?: RouteTable): Promise<RouteTable> {
+  await writeFile(file, yaml, { mode: 0o600 });
+  const loaded = loadConfig(file, {});
+  if (!loaded.ok) throw new Error(loaded.problems.map(formatProblem).join("\n"));
+  return createRouteTable(loaded.config, before);
+}
+
+const noFetching = () => Promise.reject(new Error("nothing is fetched in this test"));
+
+/** Closes the last first; what has closed once does not close again. */
+function inReverse() {
+  const closers: (() => unknown)[] = [];
+  return {
+    beforeClose: (close: () => unknown) => void closers.push(close),
+    async close() {
+      for (let last = closers.pop(); last; last = closers.pop()) await last();
+    },
+  };
+}

@@ -1,0 +1,22 @@
+import { chmod, mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+/**
+ * Makes one temporary folder for a whole run and points `TMPDIR` at it: all that this process and those it starts put under
+ * `os.tmpdir()` is in there. `remove` deletes it. A worker cannot do this on its own: Vitest ends workers without an `exit` event.
+ */
+export async function collectTemporaryFiles(): Promise<{ remove: () => Promise<void> }> {
+  const before = process.env.TMPDIR;
+  const folder = await mkdtemp(join(tmpdir(), "mcp-auth-"));
+  // Postgres runs as another user and has its data in there.
+  await chmod(folder, 0o711);
+  process.env.TMPDIR = folder;
+  return {
+    async remove() {
+      if (before === undefined) delete process.env.TMPDIR;
+      else process.env.TMPDIR = before;
+      await rm(folder, { recursive: true, force: true, maxRetries: 3 });
+    },
+  };
+}
