@@ -102,7 +102,7 @@ describe("a recheck", () => {
       claims: { ...record.claims, sub: "somebody-else" },
       checkedAt: new Date(Date.now() - 7_200_000),
     });
-    expect(await house.signIn.recheck("company/shared")).toBe("refused");
+    expect(await house.signIn.recheck("company/shared")).toBe("rejected");
     expect(await house.store.signInSessions.find("company/shared")).toBeUndefined();
   });
 });

@@ -79,7 +79,7 @@ describe("the provider's tokens are refreshed before a recheck is due", () => {
     await (await registeredApp(house)).tokens(house.browser(), "bob");
     const before = await stored("company/bob");
     house.company.dismiss("bob");
-    expect(await house.signIn.renewTokens(before)).toBe("refused");
+    expect(await house.signIn.renewTokens(before)).toBe("rejected");
     expect(house.gone).toEqual(["company/bob"]);
     expect(await house.store.signInSessions.find("company/bob")).toBeUndefined();
   });

@@ -4,7 +4,7 @@ import type { Stack } from "../../../dev/demo/stack.ts";
 /** Accounts of one user by the origin of the form. */
 export type Logins = ReadonlyMap<string, { readonly login: string; readonly password: string }>;
 
-/** Alice's accounts at the identity provider and at the upstream. */
+/** Alice's accounts at the sign-in provider and at the upstream. */
 export function loginsOfAlice(stack: Stack): Logins {
   return new Map([
     [stack.openid.issuer, { login: "alice", password: "wonderland" }],
@@ -20,7 +20,7 @@ export function loginsOfBob(stack: Stack): Logins {
   ]);
 }
 
-/** Submits the forms of the identity provider and the upstream, allowing (or with `decision`), until the browser leaves them. */
+/** Submits the forms of the sign-in provider and the upstream, allowing (or with `decision`), until the browser leaves them. */
 export async function passForeignPages(page: Page, logins: Logins, decision = "allow"): Promise<void> {
   for (let steps = 0; steps < 10; steps++) {
     // A page that is still loading would be mistaken for the page after the form.
