@@ -63,11 +63,11 @@ async function gate(
   if (!route) throw invalidGrant("the MCP server of this grant no longer exists");
 
   const recheck = await orUnavailable(deps.signIn.recheck(userId));
-  if (recheck === "refused") throw invalidGrant("the identity provider no longer accepts this user");
+  if (recheck === "rejected") throw invalidGrant("the sign-in provider no longer accepts this user");
   if (recheck === "sign_in_again") throw invalidGrant("the user has to sign in again");
   if (recheck === "unavailable") {
     throw temporarilyUnavailable(
-      "the identity provider cannot be reached to check this user; try again shortly",
+      "the sign-in provider cannot be reached to check this user; try again shortly",
     );
   }
   const { state, signInNeeded } = await orUnavailable(deps.upstreamTokens.connectionState(userId, route));

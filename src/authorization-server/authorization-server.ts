@@ -23,7 +23,7 @@ export interface AuthorizationServerDeps {
     ): Promise<{
       readonly state: "connected" | "not_needed" | "missing" | "unavailable";
       readonly missingScopes: readonly string[];
-      /** Whether signing in again at the identity provider would fix it. */
+      /** Whether signing in again at the sign-in provider would fix it. */
       readonly signInNeeded?: boolean;
       /** Why every call would fail, for any user. */
       readonly fault?: FailureCode;

@@ -14,7 +14,7 @@ type Failed = Failure & { readonly statusCode?: number };
  * anyone can register a client with a redirect URI on their own host and trigger an error with a link to ours. Errors are returned
  * only to redirect URIs that the operator or the user has approved, or on the user's own computer.
  */
-export function keepErrorsFromStrangers(
+export function restrictErrorRedirects(
   provider: Provider,
   deps: AuthorizationServerDeps,
   explain: (ctx: KoaContextWithOIDC, failure: Failure) => Explanation | undefined,

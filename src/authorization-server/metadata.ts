@@ -59,8 +59,8 @@ const wellKnown = "/.well-known/oauth-protected-resource";
 
 /**
  * Protected-resource metadata (RFC 9728) of the route that serves the path after the well-known prefix. `resource` is the requested
- * URL, because some clients compare exactly (section 3.3). Without a path, the document describes the host's only MCP server, at
- * whatever path: some clients request no other document.
+ * URL, because some clients compare exactly (section 3.3). Without a path, the document describes the host's only MCP server, at any
+ * path: some clients request no other document.
  */
 export function protectedResourceMetadata(ctx: Context, routes: CurrentRoutes): void {
   const table = routes();

@@ -9,7 +9,7 @@ import { applyClientMetadataRules } from "./clients.ts";
 import { type Explanation, explainError, type Failure, sendError } from "./errors.ts";
 import { grantOfRequest } from "./grants.ts";
 import { createInteractionPolicy } from "./interaction-policy.ts";
-import { keepErrorsFromStrangers } from "./keep-errors-from-strangers.ts";
+import { restrictErrorRedirects } from "./keep-errors-from-strangers.ts";
 import { createRefreshRotation } from "./refresh-rotation.ts";
 import { sentBasicWithoutSecret } from "./requests.ts";
 import { createResourceServers } from "./resources.ts";
@@ -163,7 +163,7 @@ export function createProvider(deps: AuthorizationServerDeps): Provider {
     failures.set(ctx, failure);
     return explanation(ctx, failure)?.happened;
   });
-  keepErrorsFromStrangers(provider, deps, explanation);
+  restrictErrorRedirects(provider, deps, explanation);
   return provider;
 }
 

@@ -14,7 +14,7 @@ const maxRequiredScopeLength = 100;
 
 /**
  * The enabled MCP server route that a resource indicator names, narrowed to the endpoint in it. An origin without a path names the
- * host's only MCP server, at whatever path.
+ * host's only MCP server, at any path.
  */
 export function routeOfResource(table: RouteTable, resource: string): Route | undefined {
   const route = table.byResource(resource) ?? onlyRouteAt(table, resource);

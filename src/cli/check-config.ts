@@ -4,7 +4,7 @@ import { formatProblem } from "../config/problems.ts";
 
 /**
  * The command `check-config`: prints every problem of the file at once, to `err`.
- * @returns the exit code: 1 when there is an error, 0 when there are only warnings or none.
+ * @returns the exit code: 1 if there is an error, 0 otherwise.
  */
 export function checkConfig(options: {
   readonly file: string;

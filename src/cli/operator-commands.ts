@@ -4,16 +4,16 @@ import type { SigningKeyPurpose } from "../store/signing-keys.ts";
 import type { CommandOptions } from "./command.ts";
 
 /**
- * The operator's commands on what is stored: `rotate-keys`, `rotate-signing-key`, `connections`, `grants`, `end-access`,
+ * Adds the commands that use the database: `rotate-keys`, `rotate-signing-key`, `connections`, `grants`, `end-access`,
  * `service-accounts`, `audit export`.
- * @param file makes the option `--config`
+ * @param file creates the option `--config`
  */
 export function addOperatorCommands(
   program: Command,
   file: () => Option,
   commandOptions: (options: { config: string }) => CommandOptions,
 ): void {
-  // `--signing` and what goes with it: the former name of `rotate-signing-key`.
+  // `--signing` and its options are the former name of `rotate-signing-key`.
   program
     .command("rotate-keys")
     .description("re-encrypt stored secrets with the newest encryption key")
@@ -181,7 +181,7 @@ export function addOperatorCommands(
   // The default, because `audit` alone is its former name.
   program
     .command("audit")
-    .description("the audit trail")
+    .description("export the audit trail")
     .command("export", { isDefault: true })
     .description("print audit events as JSON lines, oldest first")
     .addOption(
@@ -226,11 +226,11 @@ const delayOption = (flags: string) =>
     .argParser(parseSeconds);
 
 const revokeOldOption = () =>
-  new Option("--revoke-old", "revoke the older keys, and everything they have signed, at once").default(
+  new Option("--revoke-old", "revoke the older keys and everything they have signed immediately").default(
     false,
   );
 
-const userOption = () => new Option("--user <id>", "of this user only: PROVIDER/SUBJECT");
+const userOption = () => new Option("--user <id>", "only for this user (PROVIDER/SUBJECT)");
 
 /** The routes file's format: seconds, or 30s, 5m, 1h, 30d. */
 function parseSeconds(value: string): number {

@@ -13,7 +13,8 @@ const assertionKeepSeconds = 3_600;
 const sessionTokensSeconds = 3_600;
 
 /**
- * The commands `rotate-keys`, which re-encrypts stored secrets with the newest key, and `rotate-signing-key` (`signing`), which creates a signing key.
+ * The commands `rotate-keys`, which re-encrypts stored secrets with the newest key, and `rotate-signing-key` (`signing`), which creates
+ * a signing key.
  * @param options.signing purpose of the key to create
  * @param options.publish seconds between publishing a new signing key and signing with it
  * @param options.revokeOld revokes the older signing keys immediately, and everything they have signed

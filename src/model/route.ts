@@ -5,8 +5,8 @@ export interface WellKnownText {
 }
 
 /**
- * How the gateway authenticates to a route's upstream. `mode` is closed; `type` names one of the kinds, each a file in
- * `config/upstream-auth/`, which computes the traits below once.
+ * How the gateway authenticates to a route's upstream. `mode` is a closed set; `type` names the kind, which has its own file in
+ * `config/upstream-auth/`.
  */
 export type UpstreamAuth = StaticAuth | ConsentAuth | NonInteractiveAuth;
 
@@ -14,7 +14,7 @@ export type UpstreamAuth = StaticAuth | ConsentAuth | NonInteractiveAuth;
 export interface StaticAuth {
   readonly mode: "static";
   readonly type: string;
-  /** Set on every request, names in lower case; empty: the upstream needs no credential. */
+  /** Set on every request, names in lower case; empty if the upstream requires no credential. */
   readonly headers: readonly (readonly [name: string, value: string])[];
 }
 
@@ -40,7 +40,7 @@ export interface ConsentAuth extends ClientSecrets {
   readonly authorizationServerUrl?: string;
 }
 
-/** A token obtained without anybody's consent, with a grant type of its own in `upstream-oauth/non-interactive/`. */
+/** A token obtained without user consent, with a grant type in `upstream-oauth/non-interactive/`. */
 export interface NonInteractiveAuth extends ClientSecrets {
   readonly mode: "non_interactive";
   readonly type: string;
@@ -48,19 +48,19 @@ export interface NonInteractiveAuth extends ClientSecrets {
   readonly clientId: string;
   readonly authMethod?: ClientAuthMethod;
   readonly scopes?: readonly string[];
-  /** The token endpoint; absent: discovered, as for a person's consent. */
+  /** The token endpoint; default: discovered, as for user consent. */
   readonly tokenUrl?: string;
-  /** Fallback issuer of a discovery. */
+  /** Fallback issuer for discovery. */
   readonly authorizationServerUrl?: string;
-  /** Token endpoints of other parties that the operator names, such as the company's provider. */
+  /** Configured token endpoints of other parties, such as the sign-in provider. */
   readonly otherEndpoints: readonly string[];
-  /** Whose the token is: each user's, or the service's, which all callers share. */
+  /** Whether there is one token per user, or one of the service that all callers share. */
   readonly tokenOf: "user" | "service";
-  /** What it is obtained for: the caller's external token, or a token of their sign-in; absent: for nothing of the caller's. */
+  /** The caller's token that is exchanged: the external token, or a token of the sign-in; absent if none is. */
   readonly subjectToken?: "external_token" | "sign_in";
-  /** A service account needs a person's connection that is delegated to it. */
+  /** Whether a service account needs a delegated connection of a user. */
   readonly needsPerson: boolean;
-  /** The kind's own settings, as its descriptor builds them. */
+  /** The settings of the kind, built by its descriptor. */
   readonly settings: unknown;
 }
 
@@ -128,7 +128,7 @@ export interface Route {
   readonly upstream: string;
   /** Hash of `to` and of how the upstream is verified: Envoy sends on each check the one that it routes to. */
   readonly upstreamHash: string;
-  /** Replaces `prefix` on the way to the upstream; absent when `to` has no path. */
+  /** Replaces `prefix` in requests to the upstream; absent if `to` has no path. */
   readonly upstreamPath?: string;
   /** The query of `to`: sent with every request in addition to the client's own. */
   readonly upstreamQuery?: readonly (readonly [name: string, value: string])[];
@@ -185,24 +185,24 @@ export type PolicyMatcher =
   | { readonly kind: "in" | "not_in"; readonly values: readonly (string | number | boolean)[] }
   | { readonly kind: "all"; readonly matchers: readonly PolicyMatcher[] };
 
-/** How the route's upstream is authenticated to; undefined for an application's route. */
+/** How the gateway authenticates to the route's upstream; undefined for a client route. */
 export function upstreamAuth({ mcp }: Pick<Route, "mcp">): UpstreamAuth | undefined {
   return mcp.kind === "server" ? mcp.auth : undefined;
 }
 
-/** The same where a person's consent is needed, else undefined. */
+/** The same if it requires user consent, else undefined. */
 export function consentAuth(route: Pick<Route, "mcp">): ConsentAuth | undefined {
   const auth = upstreamAuth(route);
   return auth?.mode === "consent" ? auth : undefined;
 }
 
-/** The same where tokens are obtained without consent, else undefined. */
+/** The same if tokens are obtained without consent, else undefined. */
 export function nonInteractiveAuth(route: Pick<Route, "mcp">): NonInteractiveAuth | undefined {
   const auth = upstreamAuth(route);
   return auth?.mode === "non_interactive" ? auth : undefined;
 }
 
-/** Whether calls on this route go upstream with a connection that a person has made or signed in for. */
+/** Whether calls on this route require a user's connection or sign-in. */
 export function needsPersonsConnection(route: Route): boolean {
   return consentAuth(route) !== undefined || nonInteractiveAuth(route)?.needsPerson === true;
 }

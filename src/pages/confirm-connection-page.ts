@@ -57,7 +57,7 @@ function list(scopes: readonly string[]): string {
 
 /** A warning about what only the user can judge. */
 export function foreignServer(name: string, server: string): string {
-  return html`<p class="note warn">${server} is not part of ${name}. ${name} can do with your account whatever you allow there. Continue only if you expect ${name} to use it.</p>`;
+  return html`<p class="note warn">${server} is not part of ${name}. ${name} can do anything with your account that you allow there. Continue only if you expect ${name} to use it.</p>`;
 }
 
 /** The last page of a connection in a pop-up, with a link for browsers that lost the opener. */

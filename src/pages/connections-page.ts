@@ -23,7 +23,7 @@ export function timeInWords(time: Date, now: Date): string {
 /** The content of the portal. */
 export interface ConnectionsPage {
   readonly person: string;
-  /** What policy knows about the user, from the identity provider. */
+  /** What policy knows about the user, from the sign-in provider. */
   readonly known: {
     readonly userId: string;
     /** Verified addresses only. */
@@ -45,7 +45,7 @@ export interface ConnectionsPage {
     /** A stored connection, working or not. */
     readonly connection?: { readonly connectedAt: Date; readonly lastUsedAt?: Date; readonly ends?: Date };
   }[];
-  /** One entry per MCP client, whatever the number of its grants. */
+  /** One entry per MCP client, even with several grants. */
   readonly clients: readonly {
     readonly id: string;
     readonly name?: string;

@@ -1,7 +1,7 @@
 import { html } from "ghtml";
 import { layout } from "./layout.ts";
 
-/** Offers one link per identity provider. */
+/** Offers one link per sign-in provider. */
 export function signInChoicePage(page: {
   host: string;
   providers: readonly { readonly name: string; readonly href: string }[];

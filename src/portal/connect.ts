@@ -109,7 +109,7 @@ export function createConnectRouter(deps: ConnectDeps): Router {
     if (state === "connected" || state === "not_needed")
       return end(ctx, { routeId: route.id, returnTo, popup });
     if (state === "unavailable") {
-      const message = "the server's authorization server cannot be reached now";
+      const message = "the server's authorization server cannot be reached";
       return end(ctx, {
         routeId: route.id,
         returnTo,
@@ -220,7 +220,7 @@ export function createConnectRouter(deps: ConnectDeps): Router {
     if (person && fits(person)) return person;
     if (person && one(ctx, "again") === "1") {
       reject(ctx, 403, "other_session", {
-        happened: "Another user than the one who requested this connection is signed in in this browser.",
+        happened: "This browser is signed in as a different user than the one who requested this connection.",
         remedy: "Sign out, then start again from the application.",
       });
       return undefined;

@@ -37,7 +37,7 @@ interface PendingSignIn {
 
 const pendingMs = 10 * 60_000;
 
-/** The authorization code flow with the identity provider (OpenID Connect Core section 3.1), on the issuer's host only. */
+/** The authorization code flow with the sign-in provider (OpenID Connect Core section 3.1), on the issuer's host only. */
 export function createSignInFlow(
   deps: SignInDeps,
   clients: OpenidClients,

@@ -11,13 +11,13 @@ import type { Recheck, SignIn, SignInDeps } from "./sign-in.ts";
 /** How long one replica may take to ask the provider, while the others use the stored state. */
 const leaseMs = 30_000;
 
-type Answer = SignInSession | "refused" | "unavailable";
+type Answer = SignInSession | "rejected" | "unavailable";
 type OldTokens = Pick<SignInSession, "userId" | "tokensAt">;
 /** `overtaken`: the answer is about a sign-in that is no longer the user's latest. */
 type Asked = Exclude<Recheck, "sign_in_again"> | "asked_elsewhere" | "overtaken";
 
 /**
- * Checks with the identity provider that a user is still valid, using the refresh token of the latest sign-in: at most once per
+ * Checks with the sign-in provider that a user is still valid, using the refresh token of the latest sign-in: at most once per
  * `sign_in.recheck`, or when new tokens are needed. Only one request at a time per user, because providers rotate refresh tokens.
  */
 export function createRecheck(
@@ -96,7 +96,7 @@ export function createRecheck(
       await store.signInSessions.claimCheck(known.userId, leased, known.checkedAt);
       return answer;
     }
-    if (answer === "refused") {
+    if (answer === "rejected") {
       // Some providers revoke older tokens at a new sign-in; the user is still valid.
       const newest = await store.signInSessions.find(known.userId);
       if (newest?.tokensAt !== known.tokensAt) return "overtaken";
@@ -122,14 +122,14 @@ export function createRecheck(
       };
       const subject = typeof known.claims.sub === "string" ? known.claims.sub : known.subject;
       const said = await personClaims(client, provider, tokens, { subject, idToken: known.idToken });
-      if (said.anotherSubject) return "refused";
+      if (said.anotherSubject) return "rejected";
       if (!said.claims) return renewed;
       const identity = identityFromClaims(provider, said.claims);
-      if (identity?.userId !== known.userId) return "refused";
+      if (identity?.userId !== known.userId) return "rejected";
       return { ...renewed, ...identity };
     } catch (error) {
       // Only invalid_grant is a rejection; anything else may be an outage or our own fault.
-      if (error instanceof ResponseBodyError && error.error === "invalid_grant") return "refused";
+      if (error instanceof ResponseBodyError && error.error === "invalid_grant") return "rejected";
       const code = error instanceof ClientError ? error.code : "recheck_failed";
       logger.warn(
         { code, userId: known.userId, reason: String(error) },
@@ -139,7 +139,7 @@ export function createRecheck(
     }
   }
 
-  async function reject(userId: string, reason: string): Promise<"refused"> {
+  async function reject(userId: string, reason: string): Promise<"rejected"> {
     await store.browserSessions.endForUser(userId);
     for (const { grantId, clientId } of await store.authorizationServerRecords.grants({ userId })) {
       await store.authorizationServerRecords.revokeGrant(grantId, {
@@ -157,19 +157,19 @@ export function createRecheck(
       listener(userId).catch((error: unknown) =>
         logger.warn({ err: error, userId }, "disconnecting a rejected user failed"),
       );
-    return "refused";
+    return "rejected";
   }
 
-  const recheckOnce = oncePerPerson(({ userId }) => recheck(userId));
+  const recheckOnce = oncePerUser(({ userId }) => recheck(userId));
   return {
     recheck: (userId) => recheckOnce({ userId }),
-    renewTokens: oncePerPerson(renewTokens),
+    renewTokens: oncePerUser(renewTokens),
     onPersonRejected: (listener) => void onRejected.push(listener),
   };
 }
 
 /** Concurrent requests for the same user share one answer. */
-function oncePerPerson(ask: (whom: OldTokens) => Promise<Recheck>): (whom: OldTokens) => Promise<Recheck> {
+function oncePerUser(ask: (old: OldTokens) => Promise<Recheck>): (old: OldTokens) => Promise<Recheck> {
   const flights = new SingleFlight<Recheck>();
-  return (whom) => flights.run(whom.userId, () => ask(whom));
+  return (old) => flights.run(old.userId, () => ask(old));
 }

@@ -6,7 +6,7 @@ import type { Store } from "../store/store.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 
-/** The signed-in user of a browser, as reported by the identity provider. */
+/** The signed-in user of a browser, as reported by the sign-in provider. */
 export interface BrowserSession {
   readonly userId: string;
   readonly email?: string;
@@ -24,11 +24,11 @@ export interface BrowserSession {
 }
 
 /**
- * The identity provider's answer to a recheck of a user. `sign_in_again`: there is no refresh token, and the last sign-in is too old.
+ * The sign-in provider's answer to a recheck of a user. `sign_in_again`: there is no refresh token, and the last sign-in is too old.
  */
-export type Recheck = "ok" | "refused" | "unavailable" | "sign_in_again";
+export type Recheck = "ok" | "rejected" | "unavailable" | "sign_in_again";
 
-/** Sign-in at the identity provider, and the resulting browser sessions. */
+/** Sign-in at the sign-in provider, and the resulting browser sessions. */
 export interface SignIn {
   /** Serves `sign_in`, `sign_in/callback[/PROVIDER]`, `sign_in/handover`, `sign_in/complete`, `sign_in/back_channel_logout` and `sign_out`. */
   readonly router: Router;
@@ -65,7 +65,7 @@ export interface SignIn {
 export interface SignInDeps {
   readonly routes: CurrentRoutes;
   readonly store: Store;
-  /** Fetches from the configured identity providers. */
+  /** Fetches from the configured sign-in providers. */
   readonly fetch: typeof globalThis.fetch;
   readonly logger: Logger;
   readonly metrics?: Metrics;

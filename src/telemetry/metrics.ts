@@ -30,7 +30,7 @@ export function createMetrics(options: { readonly process?: boolean } = {}) {
     "Loads of the routes file, by outcome (loaded, rejected).",
     ["outcome"],
   );
-  // `increase` does not see the first event of a series that was not there before.
+  // `increase` misses the first event of a new series.
   for (const outcome of ["refreshed", "obtained", "rejected", "unavailable"]) refreshes.inc({ outcome }, 0);
   for (const outcome of ["loaded", "rejected"]) configLoads.inc({ outcome }, 0);
   return {

@@ -165,7 +165,7 @@ export interface UpstreamOAuthDeps {
   /** Gets new tokens from the company's provider in place of these, which have expired. Absent: none can be had. */
   readonly refreshSignIn?: (
     old: Pick<SignInSession, "userId" | "tokensAt">,
-  ) => Promise<"ok" | "refused" | "unavailable" | "sign_in_again">;
+  ) => Promise<"ok" | "rejected" | "unavailable" | "sign_in_again">;
   /** Default: the system's resolver. */
   readonly resolveHost?: ResolveHost;
 }

@@ -1,6 +1,4 @@
-/**
- * What `work` brings within `ms`, else what `late` returns or throws; `work` goes on, and its failure is then nobody's.
- */
+/** Resolves to the result of `work` if it settles within `ms`, else to that of `late`. `work` continues; its failure is ignored. */
 export async function withDeadline<T, L>(work: Promise<T>, ms: number, late: () => L): Promise<T | L> {
   const passed = Promise.withResolvers<void>();
   const timer = setTimeout(passed.resolve, ms);

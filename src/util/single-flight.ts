@@ -1,10 +1,8 @@
 import { boundedCache } from "./bounded-cache.ts";
 
 /**
- * Runs a task once for all concurrent callers of the same key.
- *
- * With `failureMs`, later callers get the same failure for that long: a server that fails, or is slow, is not called again by
- * each of them.
+ * Runs a task once for all concurrent callers of the same key. With `failureMs`, later callers get the same failure for that long, so
+ * that they do not all call a failing or slow server.
  */
 export class SingleFlight<T> {
   readonly #running = new Map<string, Promise<T>>();
@@ -13,7 +11,7 @@ export class SingleFlight<T> {
     typeof boundedCache<string, { readonly until: number; readonly error: unknown }>
   >;
 
-  /** @param options.failures how many failures are kept */
+  /** @param options.failures how many failures are cached */
   constructor(
     options: { readonly failureMs: number; readonly failures: number } = { failureMs: 0, failures: 1 },
   ) {
@@ -21,12 +19,12 @@ export class SingleFlight<T> {
     this.#failed = boundedCache(options.failures);
   }
 
-  /** What is under way for `key`. */
+  /** The running task of `key`. */
   get(key: string): Promise<T> | undefined {
     return this.#running.get(key);
   }
 
-  /** How many are under way. */
+  /** The number of running tasks. */
   get size(): number {
     return this.#running.size;
   }
@@ -46,7 +44,7 @@ export class SingleFlight<T> {
     return started;
   }
 
-  /** Resolves when all that is under way now has ended. */
+  /** Resolves when all tasks that are running now have settled. */
   async settled(): Promise<void> {
     await Promise.allSettled(this.#running.values());
   }

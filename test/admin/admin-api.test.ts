@@ -42,8 +42,8 @@ const open = (name: string, more: object = {}) => ({
 });
 const call = (...given: Parameters<typeof house.first.call>) => house.first.call(...given);
 
-describe("admin API: who", () => {
-  it("refuses those without a token, with a wrong one, and with a token in another scheme", async () => {
+describe("admin API: authentication", () => {
+  it("rejects a missing token, a wrong token and a token in another scheme", async () => {
     for (const authorization of ["", "Bearer wrong", `Basic ${house.tokens.admin}`]) {
       const answer = await call("GET", "/routes", undefined, { headers: { authorization } });
       expect(answer.status).toBe(401);
@@ -51,7 +51,7 @@ describe("admin API: who", () => {
     }
   });
 
-  it("shows viewers a redacted view and lets them change nothing", async () => {
+  it("shows viewers a redacted view and does not let them change anything", async () => {
     await call(
       "POST",
       "/routes",
@@ -70,7 +70,7 @@ describe("admin API: who", () => {
 });
 
 describe("admin API: routes", () => {
-  it("lists the file's and the database's, and changes only the latter", async () => {
+  it("lists routes of the file and the database, and changes only the latter", async () => {
     const { body } = await call("GET", "/routes");
     expect(body.routes).toContainEqual(expect.objectContaining({ id: "in-file", source: "file" }));
     for (const method of ["PATCH", "DELETE"]) {
@@ -90,7 +90,7 @@ describe("admin API: routes", () => {
     }
   });
 
-  it("makes an id of its own where none is given, and refuses a duplicate id or place with 409", async () => {
+  it("derives a missing id, and rejects a duplicate id or URL with 409", async () => {
     const { id: _id, ...nameless } = open("nameless");
     const created = await call("POST", "/routes", nameless);
     expect(created.body.id).toMatch(/^nameless-test-[0-9a-f]{8}$/);
@@ -105,7 +105,7 @@ describe("admin API: routes", () => {
     expect(race.map(({ status }) => status).toSorted()).toEqual([201, 409]);
   });
 
-  it("names the field and the fix of what cannot be used", async () => {
+  it("names the field and the fix of each invalid setting", async () => {
     const { status, body } = await call("POST", "/routes", open("bad", { to: "ftp://x", nmae: "x" }));
     expect([status, body.error]).toEqual([400, "invalid_route"]);
     expect(body.problems).toEqual([
@@ -139,7 +139,7 @@ describe("admin API: routes", () => {
     expect(form.status).toBe(415);
   });
 
-  it("reads neither files nor the environment of this machine for whoever calls", async () => {
+  it("reads neither files nor environment variables for a caller", async () => {
     const auth = (value: string) => ({
       mcp: { server: { upstream_auth: { api_key: { header: "x-k", value } } } },
     });
@@ -151,7 +151,7 @@ describe("admin API: routes", () => {
     ).toBe(400);
   });
 
-  it("changes nothing over somebody else's change", async () => {
+  it("does not overwrite a concurrent change", async () => {
     const { body } = await call("POST", "/routes", open("versions"));
     expect(body.version).toBe(1);
     const seen = { headers: { "if-match": '"1"' } };
@@ -160,7 +160,7 @@ describe("admin API: routes", () => {
     expect((await call("PATCH", "/routes/versions", { id: "else" })).status).toBe(400);
   });
 
-  it("keeps out a stored route that the routes file claims later, and says so", async () => {
+  it("disables a stored route that the routes file later conflicts with, and reports it", async () => {
     await call("POST", "/routes", open("claimed"));
     const routes = [...house.config.routes, { ...open("claims"), from: "https://claimed.test" }];
     await writeFile(house.file, stringify({ ...house.config, routes }), { mode: 0o600 });
@@ -184,7 +184,7 @@ describe("admin API: discovery", () => {
     mcp: { server: {} },
   });
 
-  it("discovers and registers at once", async () => {
+  it("discovers and registers immediately", async () => {
     upstream.on("/mcp", { status: 401, headers: { "www-authenticate": "Bearer" } });
     upstream.on("/.well-known/oauth-protected-resource/mcp", {
       body: { resource: `${upstream.url}/mcp`, authorization_servers: [authorizationServer.issuer] },
@@ -193,7 +193,7 @@ describe("admin API: discovery", () => {
     expect([created.status, created.body.auth]).toEqual([201, "oauth"]);
   });
 
-  it("leaves no half-made route when that fails, and says what to set by hand", async () => {
+  it("stores nothing when that fails, and says what to configure manually", async () => {
     upstream.off("/.well-known/oauth-protected-resource/mcp");
     const { status, body } = await call("POST", "/routes", discovered("lost"));
     expect([status, body.error]).toEqual([
@@ -204,7 +204,7 @@ describe("admin API: discovery", () => {
     expect((await call("GET", "/routes/lost")).status).toBe(404);
   });
 
-  it("takes a legacy HTTP+SSE server, unless its stream sends clients elsewhere", async () => {
+  it("accepts a legacy HTTP+SSE server, unless its stream sends clients to another host", async () => {
     const legacy = await scriptedServer();
     try {
       const asked = (id: string) => ({ ...discovered(id), to: `${legacy.url}/sse` });
@@ -223,9 +223,9 @@ describe("admin API: discovery", () => {
     }
   });
 
-  // The client of the routes file is not registered, so that nothing is asked before somebody connects.
+  // The client is configured, so registration is not needed before a user connects.
   const found = Object.entries(discoveryFaults).filter(([code]) => code !== "issuer_changed");
-  it.each(found)("answers 422 with the log's words and the advice for %s", async (code, fault) => {
+  it.each(found)("answers 422 with the logged message and the advice for %s", async (code, fault) => {
     const row = documentedFaults.get(code);
     const faulty = await scriptedUpstream();
     try {
@@ -250,8 +250,8 @@ describe("admin API: discovery", () => {
   });
 });
 
-describe("admin API: its own description", () => {
-  it("is an OpenAPI 3.1 document that every answer keeps to", async () => {
+describe("admin API: OpenAPI document", () => {
+  it("is an OpenAPI 3.1 document that all responses conform to", async () => {
     const { body } = await call("GET", "/openapi.json");
     expect(body.openapi).toBe("3.1.0");
     const ajv = new Ajv2020({ strict: false, validateFormats: false });
@@ -281,7 +281,7 @@ describe("admin API: its own description", () => {
     for (const line of lines) expect([event?.(JSON.parse(line)), event?.errors]).toEqual([true, null]);
   });
 
-  it("has the same trail on the command line", async () => {
+  it("exports the same audit trail on the command line", async () => {
     const printed: string[] = [];
     const err = (text: string) => expect(text).toBe("");
     const which = { action: "route.created" };

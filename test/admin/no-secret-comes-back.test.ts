@@ -12,7 +12,7 @@ afterAll(() => house?.close());
 
 const mark = "S3CRET";
 const secret = fc.stringMatching(/^[ -~]{0,20}$/).map((text) => mark + text);
-/** What somebody may write where a secret belongs: the secret, nothing, or the secret in a shape that is refused. */
+/** Values for a secret field: the secret, nothing, or the secret in an invalid type. */
 const written = fc.oneof(
   { weight: 6, arbitrary: secret },
   fc.constant(""),
@@ -61,8 +61,8 @@ const step = fc.oneof(
   ),
 );
 
-describe("secrets go in and never come out", () => {
-  it("whatever is sent, and whoever asks", async () => {
+describe("secrets are write-only", () => {
+  it("for every request and every role", async () => {
     await fc.assert(
       fc.asyncProperty(fc.array(step, { minLength: 1, maxLength: 8 }), async (steps) => {
         for (const one of steps) {
@@ -82,7 +82,7 @@ describe("secrets go in and never come out", () => {
     );
   });
 
-  it("every secret of the routes file's schema is known, and hidden", () => {
+  it("every secret of the routes file's schema is known and hidden", () => {
     for (const path of secretPaths()) {
       const entry = [...path]
         .reverse()
@@ -99,7 +99,7 @@ describe("a change", () => {
   const oauth = (rest: object) => ({ mcp: { server: { upstream_oauth2: rest } } });
   const stored = oauth({ client_id: "c", client_secret: "old", scopes: ["a"] });
 
-  it("keeps an omitted secret, clears an empty one, takes a new one", () => {
+  it("keeps an omitted secret, clears an empty one, stores a new one", () => {
     expect(changedEntry(stored, oauth({ scopes: ["b"] }))).toEqual(
       oauth({ client_id: "c", client_secret: "old", scopes: ["b"] }),
     );
@@ -111,13 +111,13 @@ describe("a change", () => {
     );
   });
 
-  it("may be an answer sent back as it came", () => {
+  it("may be an unchanged response", () => {
     expect(changedEntry(stored, withoutSecrets(stored))).toEqual(stored);
     const headers = { mcp: { server: { upstream_auth: { headers: { "x-a": "1", "x-b": "2" } } } } };
     expect(changedEntry(headers, withoutSecrets(headers))).toEqual(headers);
   });
 
-  it("to another way to authenticate removes the old one and its secrets", () => {
+  it("to another authentication method removes the previous one and its secrets", () => {
     const key = { mcp: { server: { upstream_auth: { api_key: { header: "x-key", value: "v" } } } } };
     expect(changedEntry(stored, key)).toEqual(key);
     expect(changedEntry(key, oauth({ client_id: "c" }))).toEqual(oauth({ client_id: "c" }));
@@ -126,7 +126,7 @@ describe("a change", () => {
     expect(changedEntry(none, key)).toEqual(key);
   });
 
-  it("of one header leaves the others", () => {
+  it("of one header keeps the others", () => {
     const headers = (given: object) => ({ mcp: { server: { upstream_auth: { headers: given } } } });
     expect(changedEntry(headers({ "x-a": "1", "x-b": "2" }), headers({ "x-a": "", "x-c": "3" }))).toEqual(
       headers({ "x-b": "2", "x-c": "3" }),

@@ -8,12 +8,12 @@ beforeAll(async () => {
 });
 afterAll(() => house.close());
 
-test("a person's way from sign-in to sign-out is in the audit trail, each step once", async () => {
+test("the audit trail has each step from sign-in to sign-out once", async () => {
   const app = await registeredApp(house, onTheWeb);
   const browser = house.browser();
   const tokens = await app.tokens(browser, "alice");
   expect((await app.refresh(tokens.refresh_token)).status).toBe(200);
-  // A remembered consent: a grant of its own, without a page.
+  // A remembered consent: another grant, without a page.
   await app.tokens(browser, "alice");
   await browser.submit(await browser.open("https://auth.test/.pomerium/sign_out"), {});
 

@@ -15,7 +15,7 @@ afterAll(() => house.close());
 const atCompany = (person: keyof typeof people) => (origin: string) =>
   origin === house.company.issuer ? people[person] : undefined;
 
-test("a registered client gets a TE for the resource after sign-in and consent", async () => {
+test("a registered client gets an external token for the resource after sign-in and consent", async () => {
   const tokens = await app.tokens(house.browser(), "alice", { scope: "tools:read tools:write" });
   expect(decodeProtectedHeader(tokens.access_token)).toMatchObject({ alg: "ES256", typ: "at+jwt" });
   expect(decodeJwt(tokens.access_token)).toMatchObject({
@@ -36,7 +36,7 @@ test("a registered client gets a TE for the resource after sign-in and consent",
   });
 });
 
-test("the answer carries state and our issuer (RFC 9207)", async () => {
+test("the response has the state and our issuer (RFC 9207)", async () => {
   const { url, state } = app.request();
   const browser = house.browser();
   const page = await browser.agree(await browser.open(url), atCompany("alice"));
@@ -44,23 +44,23 @@ test("the answer carries state and our issuer (RFC 9207)", async () => {
   expect(page.url.searchParams.get("iss")).toBe("https://auth.test");
 });
 
-test("a client that asks for no scope gets mcp, one that asks gets what it asked for", async () => {
+test("a client that requests no scope gets mcp; otherwise it gets what it requests", async () => {
   const browser = house.browser();
   expect((await app.tokens(browser, "alice")).scope).toBe("mcp");
   expect((await app.tokens(browser, "alice", { scope: "a:b c" })).scope).toBe("a:b c");
 });
 
-test("the audience is the route's own name whatever URL below it was asked for", async () => {
+test("the audience is the route's resource for any requested URL below it", async () => {
   const tokens = await app.tokens(house.browser(), "alice", { resource: "https://many.test/a/deeper" });
   expect(decodeJwt(tokens.access_token).aud).toBe("https://many.test/a");
 });
 
 describe("resource", () => {
   test.each([
-    ["of nobody", { resource: "https://elsewhere.test" }],
+    ["of no route", { resource: "https://elsewhere.test" }],
     ["with the wrong scheme", { resource: "http://one.test" }],
-    ["missing where nobody can be asked", { resource: undefined, prompt: "none" }],
-    ["that is no URL", { resource: "one" }],
+    ["missing with prompt=none", { resource: undefined, prompt: "none" }],
+    ["that is not a URL", { resource: "one" }],
   ])("%s is invalid_target, told to the client", async (_name, changes) => {
     const { page } = await app.authorize(house.browser(), "alice", changes);
     expect(page.url.pathname).toBe("/client-callback");
@@ -68,7 +68,7 @@ describe("resource", () => {
     expect(page.url.searchParams.get("error_description")).toBeTruthy();
   });
 
-  test("missing is the only MCP server of a gateway that has one, at every step", async () => {
+  test("missing means the only MCP server of the gateway, at every step", async () => {
     const switched = (yaml: string) => yaml.replaceAll(/id: (many-.)$/gm, "id: $1\n    enabled: false");
     await house.reload(switched);
     try {
@@ -83,7 +83,7 @@ describe("resource", () => {
     }
   });
 
-  describe("missing where there are several", () => {
+  describe("missing with several MCP servers", () => {
     const ask = () => app.request({ resource: undefined });
     const enter = async (server: string) => {
       const { url, ...request } = ask();
@@ -97,7 +97,7 @@ describe("resource", () => {
       [" HTTPS://Many.test/a/deeper#x ", "https://many.test/a"],
       ["one.test", "https://one.test"],
     ])(
-      "the person enters %j, as in the application, and the token is good there",
+      "the user enters %j, as in the application, and the token is valid there",
       async (server, audience) => {
         const { request, asked, browser } = await enter(server);
         const page = await browser.agree(asked, atCompany("alice"));
@@ -123,7 +123,7 @@ describe("resource", () => {
       expect(asked.html).not.toMatch(/<script>|many\.test|one\.test/);
     });
 
-    test("a program that follows the link is told by the client's redirect, as before", async () => {
+    test("a program that follows the link gets the error in the client's redirect", async () => {
       const response = await house.fetch(ask().url, { redirect: "manual", headers: { accept: "*/*" } });
       const back = new URL(response.headers.get("location") ?? "");
       expect(back.searchParams.get("error")).toBe("invalid_target");
@@ -132,7 +132,7 @@ describe("resource", () => {
       );
     });
 
-    test("what a page of ours calls server changes nothing where the resource is there", async () => {
+    test("the parameter server is ignored if there is a resource", async () => {
       const { url } = app.request();
       url.searchParams.set("server", "https://many.test/a");
       const browser = house.browser();
@@ -141,14 +141,14 @@ describe("resource", () => {
     });
   });
 
-  test("two at once are refused", async () => {
+  test("two resources in one request are rejected", async () => {
     const { url } = app.request();
     url.searchParams.append("resource", "https://many.test/a");
     const page = await house.browser().open(url);
     expect(page.url.searchParams.get("error")).toBe("invalid_target");
   });
 
-  test("another one at the token endpoint is refused, and the refresh token still works", async () => {
+  test("another one at the token endpoint is rejected, and the refresh token still works", async () => {
     const tokens = await app.tokens(house.browser(), "alice");
     const other = await app.refresh(tokens.refresh_token, { resource: "https://many.test/a" });
     expect(await other.json()).toMatchObject({ error: "invalid_target" });
@@ -170,7 +170,7 @@ describe("resource", () => {
   });
 });
 
-test("a TE for one route is worth nothing on another", async () => {
+test("an external token for one route is invalid on another", async () => {
   const { access_token } = await app.tokens(house.browser(), "alice", { resource: "https://many.test/a" });
   const identified = await house.externalTokens.identify(access_token);
   expect(identified).toMatchObject({ ok: true, audience: ["https://many.test/a"] });
@@ -189,7 +189,7 @@ describe("PKCE", () => {
   });
 });
 
-describe("a redirect URI that is not the client's ends on a page of ours", () => {
+describe("a redirect URI that is not the client's ends on our error page", () => {
   test.each([
     "https://attacker.test/client-callback",
     "http://127.0.0.1:7777/client-callback/../other",
@@ -214,7 +214,7 @@ describe("a redirect URI that is not the client's ends on a page of ours", () =>
   });
 });
 
-test("loopback ports are free", async () => {
+test("a loopback redirect URI may use any port", async () => {
   const changes = { redirect_uri: "http://127.0.0.1:61234/client-callback" };
   const { params, verifier, page } = await app.authorize(house.browser(), "alice", changes);
   expect(page.url.port).toBe("61234");
@@ -223,7 +223,7 @@ test("loopback ports are free", async () => {
 });
 
 describe("consent", () => {
-  test("names the client, says that nobody vouches for the name, and where the answer goes", async () => {
+  test("names the client, says that its name is not verified, and where the page redirects", async () => {
     const fresh = await registeredApp(house, { client_name: "<b>Evil & Co</b>" });
     const browser = house.browser();
     await app.tokens(browser, "alice");
@@ -240,7 +240,7 @@ describe("consent", () => {
     }
   });
 
-  test("is asked once, again for more, and again for another route", async () => {
+  test("is requested once, again for more scopes, and again for another route", async () => {
     const fresh = await registeredApp(house, onTheWeb);
     const browser = house.browser();
     await fresh.tokens(browser, "alice", { scope: "a b" });
@@ -251,7 +251,7 @@ describe("consent", () => {
     expect(other.html).toContain('name="decision"');
   });
 
-  test("ends after `consent_ttl`, however often it has been used", async () => {
+  test("expires after `consent_ttl`, regardless of its use", async () => {
     const web = await registeredApp(house, onTheWeb);
     const browser = house.browser();
     await web.tokens(browser, "alice");
@@ -264,7 +264,7 @@ describe("consent", () => {
       }
     }
     await age(89);
-    // Each silent authorization makes a grant of its own; it is as old as the consent it rests on.
+    // Each silent authorization creates a new grant that is as old as its consent.
     for (let uses = 0; uses < 2; uses += 1) {
       const silent = await browser.open(web.request().url);
       expect(silent.url.searchParams.get("code"), silent.html).toBeTruthy();
@@ -276,7 +276,7 @@ describe("consent", () => {
     expect((await browser.open(web.request().url)).html).toContain('name="decision"');
   });
 
-  test("given before an upgrade, for no redirect URI, is asked for once more", async () => {
+  test("from before an upgrade, without a redirect URI, is requested once more", async () => {
     const web = await registeredApp(house, onTheWeb);
     const browser = house.browser();
     await web.tokens(browser, "alice");
@@ -290,7 +290,7 @@ describe("consent", () => {
     expect((await browser.open(web.request().url)).url.searchParams.get("code")).toBeTruthy();
   });
 
-  test("given by one person is not another's", async () => {
+  test("of one user is not valid for another", async () => {
     const fresh = await registeredApp(house, onTheWeb);
     await fresh.tokens(house.browser(), "alice");
     const bobs = house.browser();
@@ -298,7 +298,7 @@ describe("consent", () => {
     expect((await bobs.open(fresh.request().url)).html).toContain('name="decision"');
   });
 
-  test("ends with its grant", async () => {
+  test("is forgotten when its grant ends", async () => {
     const fresh = await registeredApp(house, onTheWeb);
     const browser = house.browser();
     const { access_token } = await fresh.tokens(browser, "alice");
@@ -306,7 +306,7 @@ describe("consent", () => {
     expect((await browser.open(fresh.request().url)).html).toContain('name="decision"');
   });
 
-  test("refused is access_denied for the client", async () => {
+  test("denied is access_denied for the client", async () => {
     const fresh = await registeredApp(house);
     const browser = house.browser();
     await app.tokens(browser, "alice");
@@ -318,7 +318,7 @@ describe("consent", () => {
 
   test.each([
     ["without the CSRF token", { csrf: "" }],
-    ["with another's", { csrf: "A".repeat(43) }],
+    ["with another session's", { csrf: "A".repeat(43) }],
   ])("posted %s does nothing", async (_name, values) => {
     const fresh = await registeredApp(house);
     const browser = house.browser();
@@ -329,7 +329,7 @@ describe("consent", () => {
     expect((await browser.open(page.url)).html).toContain('name="decision"');
   });
 
-  test("cannot be given in another browser than the one that began", async () => {
+  test("cannot be given in another browser than the one that started the flow", async () => {
     const fresh = await registeredApp(house);
     const alices = house.browser();
     await app.tokens(alices, "alice");
@@ -352,11 +352,11 @@ describe("consent", () => {
   });
 });
 
-describe("a person whom policy does not let use the server", () => {
+describe("a user whom policy denies access to the server", () => {
   const reason = /^the policy of this gateway denies this user access to the server/;
   afterEach(() => house.denied.clear());
 
-  test("is told so before consent, and the client too; other routes go on", async () => {
+  test("gets the message before consent, and so does the client; other routes still work", async () => {
     const fresh = await registeredApp(house);
     const browser = house.browser();
     house.denied.add("company/alice one");
@@ -387,7 +387,7 @@ describe("a person whom policy does not let use the server", () => {
     expect(other.html).toContain('value="allow"');
   });
 
-  test("gets no code by a consent that is remembered, nor silently", async () => {
+  test("gets no code by a remembered consent or with prompt=none", async () => {
     const web = await registeredApp(house, onTheWeb);
     const browser = house.browser();
     await web.tokens(browser, "alice");
@@ -404,7 +404,7 @@ describe("a person whom policy does not let use the server", () => {
     expect((await browser.open(web.request().url)).url.searchParams.get("code")).toBeTruthy();
   });
 
-  test("policy may change its mind while the page is open", async () => {
+  test("policy may change while the page is open", async () => {
     const fresh = await registeredApp(house);
     const browser = house.browser();
     const start = await browser.open(fresh.request().url);
@@ -420,18 +420,18 @@ describe("a person whom policy does not let use the server", () => {
 });
 
 describe("prompt", () => {
-  test("none without a session is login_required, with one but no consent consent_required", async () => {
+  test("none is login_required without a session, and consent_required without consent", async () => {
     const fresh = await registeredApp(house);
     const browser = house.browser();
     const signedOut = await browser.open(fresh.request({ prompt: "none" }).url);
     expect(signedOut.url.searchParams.get("error")).toBe("login_required");
     await app.tokens(browser, "alice");
-    // oidc-provider's own session is young: the browser has to pass its sign-in step once.
+    // oidc-provider has no session yet: the browser has to pass its sign-in step once.
     const signedIn = await browser.open(fresh.request({ prompt: "none" }).url);
     expect(signedIn.url.searchParams.get("error")).toBe("consent_required");
   });
 
-  test("login asks the company again, even with a session", async () => {
+  test("login requires a new sign-in at the provider, even with a session", async () => {
     const browser = house.browser();
     await app.tokens(browser, "alice");
     await house.ageSignIn("company/alice", 5);
@@ -439,7 +439,7 @@ describe("prompt", () => {
     expect(page.url.origin).toBe(house.company.issuer);
   });
 
-  test("a route whose tokens go by the sign-in asks the company again when that has run out, and once only", async () => {
+  test("a route that uses sign-in tokens requires a new sign-in after they have expired, and only once", async () => {
     const browser = house.browser();
     const signIn = await browser.open("https://auth.test/.pomerium/sign_in?return_to=/whoami");
     await throughCompany(house, browser, signIn, "alice");
@@ -449,13 +449,13 @@ describe("prompt", () => {
     house.connections.set("company/alice one", "sign_in_needed");
     const page = await browser.open(web.request().url);
     expect(page.url.origin).toBe(house.company.issuer);
-    // It brought nothing new.
+    // The sign-in brought no new token.
     const end = await throughCompany(house, browser, page, "alice");
     expect(end.url.searchParams.get("code")).toBeTruthy();
     house.connections.delete("company/alice one");
   });
 
-  test("consent asks although it is remembered", async () => {
+  test("consent asks despite a remembered consent", async () => {
     const browser = house.browser();
     const web = await registeredApp(house, onTheWeb);
     await web.tokens(browser, "alice");
@@ -463,7 +463,7 @@ describe("prompt", () => {
   });
 });
 
-test("two clients in two tabs of a fresh browser do not disturb each other", async () => {
+test("two clients in two tabs of a new browser do not interfere", async () => {
   const other = await registeredApp(house);
   const browser = house.browser();
   const first = app.request();
@@ -478,7 +478,7 @@ test("two clients in two tabs of a fresh browser do not disturb each other", asy
   expect(tokens.status).toBe(200);
 });
 
-test("somebody else signing in meanwhile starts the authorization over, for them", async () => {
+test("if another user signs in during the flow, it restarts for that user", async () => {
   const fresh = await registeredApp(house);
   const browser = house.browser();
   await app.tokens(browser, "alice");

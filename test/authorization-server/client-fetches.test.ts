@@ -5,7 +5,7 @@ import { createMetrics } from "../../src/telemetry/metrics.ts";
 
 type Deps = Parameters<typeof createClientFetches>[0];
 
-/** Fetches that wait until they are let go. */
+/** Fetches that block until released. */
 function setUp(grants: readonly string[] = []) {
   const release = Promise.withResolvers<void>();
   const fetched: string[] = [];
@@ -24,7 +24,7 @@ function setUp(grants: readonly string[] = []) {
   return { fetches, fetched, release: release.resolve };
 }
 
-test("no more than limits.client_fetches_at_once are under way at a time, and a URL counts once", async () => {
+test("at most limits.client_fetches_at_once run at a time, and a URL counts once", async () => {
   const { fetches, fetched, release } = setUp();
   const answers = ["a", "a", "b", "c", "a"].map((name) => fetches.fetch(`https://${name}.test/`, {}));
   const settled = Promise.allSettled(answers);
@@ -35,7 +35,7 @@ test("no more than limits.client_fetches_at_once are under way at a time, and a 
   expect(fetched).toEqual(["https://a.test/", "https://b.test/"]);
 });
 
-test("what strangers use up of a host does not stop a client with a grant", async () => {
+test("a host's limit that unknown clients have reached does not stop a client with a grant", async () => {
   const { fetches, release } = setUp(["https://a.test/known"]);
   release();
   for (const path of ["1", "2", "3"]) await fetches.fetch(`https://a.test/${path}`, {});

@@ -19,7 +19,7 @@ const register = (body: unknown, path = "/oauth/register") =>
   });
 
 describe("registration (RFC 7591)", () => {
-  test("answers 201 with id and time of issue, to web pages too", async () => {
+  test("answers 201 with id and issue time, also to web pages", async () => {
     const response = await register({
       redirect_uris: ["https://app.test/cb"],
       token_endpoint_auth_method: "none",
@@ -39,7 +39,7 @@ describe("registration (RFC 7591)", () => {
     expect(client).not.toHaveProperty("registration_access_token");
   });
 
-  test("gives a secret to a client that wants one, or says nothing", async () => {
+  test("issues a secret to a client that requests one or names no method", async () => {
     const client = (await (await register({ redirect_uris: ["https://app.test/cb"] })).json()) as object;
     expect(client).toMatchObject({
       client_secret: expect.any(String),
@@ -48,12 +48,12 @@ describe("registration (RFC 7591)", () => {
     });
   });
 
-  test("answers at the Pomerium path too", async () => {
+  test("also answers at the Pomerium path", async () => {
     const response = await register({ redirect_uris: ["https://app.test/cb"] }, "/.pomerium/mcp/register");
     expect(response.status).toBe(201);
   });
 
-  test("drops grant types and scopes we do not know instead of refusing the client", async () => {
+  test("drops unknown grant types and scopes instead of rejecting the client", async () => {
     const response = await register({
       redirect_uris: ["http://127.0.0.1/", "vscode://vscode.github-authentication/did-authenticate"],
       grant_types: ["authorization_code", "refresh_token", "urn:ietf:params:oauth:grant-type:device_code"],
@@ -76,7 +76,7 @@ describe("registration (RFC 7591)", () => {
     ["user information", { redirect_uris: ["https://good.test@evil.test/cb"] }, "invalid_redirect_uri"],
     ["javascript:", { redirect_uris: ["javascript:alert(1)"] }, "invalid_redirect_uri"],
     ["data:", { redirect_uris: ["data:text/html,x"] }, "invalid_redirect_uri"],
-    ["no URL", { redirect_uris: ["cb"] }, "invalid_redirect_uri"],
+    ["an invalid URL", { redirect_uris: ["cb"] }, "invalid_redirect_uri"],
     ["redirect_uris as text", { redirect_uris: "https://app.test/cb" }, "invalid_redirect_uri"],
     [
       "too many",
@@ -94,17 +94,17 @@ describe("registration (RFC 7591)", () => {
       "invalid_client_metadata",
     ],
     [
-      "a name without end",
+      "a name that is too long",
       { redirect_uris: ["https://app.test/cb"], client_name: "x".repeat(201) },
       "invalid_client_metadata",
     ],
     [
-      "a name that is no text",
+      "a name that is not text",
       { redirect_uris: ["https://app.test/cb"], client_name: { a: 1 } },
       "invalid_client_metadata",
     ],
     ["a list", [], "invalid_request"],
-    ["no JSON", "{", "invalid_request"],
+    ["invalid JSON", "{", "invalid_request"],
     [
       "a body too large",
       { redirect_uris: ["https://app.test/cb"], contacts: ["x".repeat(60_000)] },
@@ -116,7 +116,7 @@ describe("registration (RFC 7591)", () => {
     expect(await response.json()).toMatchObject({ error, error_description: expect.any(String) });
   });
 
-  test("switched off: 403, and the metadata does not offer it", async () => {
+  test("disabled: 403, and the metadata does not offer it", async () => {
     const off = "authorization_server:\n  dynamic_client_registration: false\n";
     await house.reload((yaml) => yaml.replace("authorization_server:\n", off));
     const response = await register({ redirect_uris: ["https://app.test/cb"] });
@@ -130,7 +130,7 @@ describe("registration (RFC 7591)", () => {
   });
 });
 
-test("a client the operator entered works with its secret, on any loopback port", async () => {
+test("a pre-registered client works with its secret, on any loopback port", async () => {
   const app = appOf(house, "known", "known-secret");
   const changes = { redirect_uri: "http://localhost:51000/client-callback" };
   const { params, verifier, page } = await app.authorize(house.browser(), "alice", changes);
@@ -159,14 +159,14 @@ describe("Client ID Metadata Documents", () => {
     house.documents.clear();
     count += 1;
   });
-  // Documents are cached, so each case gets a URL of its own.
+  // Documents are cached, so each case uses another URL.
   const own = (document: object) => {
     const url = `https://app.example/oauth/${count}.json`;
     serve({ ...document, client_id: url }, url);
     return url;
   };
 
-  test("a documented client is let in; the consent page says who published it", async () => {
+  test("a client with a document is accepted; the consent page names its publisher", async () => {
     const app = appOf(house, own(good));
     const browser = house.browser();
     await (await registeredApp(house)).tokens(browser, "alice");
@@ -177,11 +177,11 @@ describe("Client ID Metadata Documents", () => {
     expect((await app.refresh(tokens.refresh_token)).status).toBe(200);
   });
 
-  test("one that somebody has allowed is fetched again at the token endpoint, where nothing is cached", async () => {
+  test("the document of an allowed client is fetched again at the token endpoint if it is not cached", async () => {
     const url = own(good);
     const app = appOf(house, url);
     const tokens = await app.tokens(house.browser(), "alice");
-    // A new key makes a new provider, which knows no document.
+    // A new key creates a new provider, which has no documents.
     await house.keys.rotate("external_token", 0, 3600);
     const document = house.documents.get(url);
     let fetched = 0;
@@ -193,12 +193,12 @@ describe("Client ID Metadata Documents", () => {
     expect(fetched).toBe(1);
   });
 
-  test("one that does not name its auth method is a public client", async () => {
+  test("a document without an auth method is a public client's", async () => {
     const { token_endpoint_auth_method: _none, ...rest } = good;
     await appOf(house, own(rest)).tokens(house.browser(), "alice");
   });
 
-  test("its loopback port is free, its path is not", async () => {
+  test("a loopback redirect URI may use any port, but not any path", async () => {
     const app = appOf(house, own(good));
     const browser = house.browser();
     const free = await app.authorize(browser, "alice", {
@@ -212,13 +212,13 @@ describe("Client ID Metadata Documents", () => {
   test.each<[string, object | string, ResponseInit?]>([
     ["names another client_id", { ...good, client_id: "https://app.example/other" }],
     ["has no redirect URIs", { ...good, redirect_uris: undefined }],
-    ["shares a secret", { ...good, client_secret: "s" }],
-    ["wants client_secret_basic", { ...good, token_endpoint_auth_method: "client_secret_basic" }],
-    ["wants client_secret_post", { ...good, token_endpoint_auth_method: "client_secret_post" }],
-    ["is no JSON", "<html>"],
+    ["has a secret", { ...good, client_secret: "s" }],
+    ["requests client_secret_basic", { ...good, token_endpoint_auth_method: "client_secret_basic" }],
+    ["requests client_secret_post", { ...good, token_endpoint_auth_method: "client_secret_post" }],
+    ["is not JSON", "<html>"],
     ["is a list", "[]"],
     ["redirects", { ...good }, { status: 302, headers: { location: "https://app.example/x" } }],
-    ["is not there", "", { status: 404 }],
+    ["does not exist", "", { status: 404 }],
     ["lists a plain http redirect URI", { ...good, redirect_uris: ["http://app.example/cb"] }],
   ])("a document that %s is refused on a page", async (_name, document, init) => {
     const url = `https://app.example/bad/${count}-${Math.random()}.json`;
@@ -251,7 +251,7 @@ describe("Client ID Metadata Documents", () => {
     expect(page.html).toContain(status === 200 ? "Documented app" : "invalid_client");
   });
 
-  test("nobody is asked for the document of a client that may not be known by it", async () => {
+  test("a document is not fetched if its URL may not be a client_id", async () => {
     const asked: string[] = [];
     const setting = 'authorization_server:\n  allowed_client_id_domains: ["app.good.example"]\n';
     await house.reload((yaml) => yaml.replace("authorization_server:\n", setting));
@@ -287,7 +287,7 @@ describe("Client ID Metadata Documents", () => {
     expect(page.html).toContain("invalid_client");
   });
 
-  test("only hosts that allowed_client_id_domains names, at once after a change", async () => {
+  test("only hosts in allowed_client_id_domains, immediately after a change", async () => {
     const app = appOf(house, own(good));
     const browser = house.browser();
     await app.tokens(browser, "alice");

@@ -16,7 +16,7 @@ export const people = {
   bob: { login: "bob", password: "builder" },
 } as const;
 
-/** Walks through the company's pages as `person`, until the browser is back with us. */
+/** Signs in at the provider as `person`, until the browser is back. */
 export async function throughCompany(
   house: AuthorizationServerStack,
   browser: HttpBrowser,
@@ -31,14 +31,14 @@ export async function throughCompany(
   return page;
 }
 
-/** An MCP client as seen from outside: registers, sends the browser off, exchanges and refreshes. */
+/** A scripted MCP client: registers, authorizes in a browser, exchanges and refreshes. */
 export interface McpApp {
   readonly clientId: string;
   readonly clientSecret?: string;
   readonly redirectUri: string;
-  /** Parameters of an authorization request, ready to be bent. */
+  /** Parameters of an authorization request, to be modified. */
   request(changes?: Record<string, string | undefined>): { url: URL; verifier: string; state: string };
-  /** The whole trip of a person in this browser; the page where it ends. */
+  /** Runs the whole authorization flow in this browser; returns its last page. */
   authorize(
     browser: HttpBrowser,
     person: keyof typeof people,
@@ -61,10 +61,10 @@ export interface McpApp {
 
 const loopbackUri = "http://127.0.0.1:7777/client-callback";
 
-/** Metadata of a client on the web: what a person has allowed it is remembered. */
+/** Metadata of a web client: consent to it is remembered. */
 export const onTheWeb = { redirect_uris: ["https://app.test/client-callback"] } as const;
 
-/** Registers a client (RFC 7591). `metadata` overrides what it says of itself; it uses the first of its redirect URIs. */
+/** Registers a client (RFC 7591). `metadata` overrides its defaults; it uses its first redirect URI. */
 export async function registeredApp(
   house: AuthorizationServerStack,
   metadata: Record<string, unknown> & { redirect_uris?: readonly string[] } = {},

@@ -44,7 +44,7 @@ describe("protected-resource metadata (RFC 9728)", () => {
 });
 
 describe("authorization-server metadata (RFC 8414)", () => {
-  test("everything it names answers", async () => {
+  test("all endpoints in it answer", async () => {
     const { body } = await get("https://auth.test/.well-known/oauth-authorization-server");
     expect(body).toMatchObject({
       issuer: "https://auth.test",
@@ -68,13 +68,13 @@ describe("authorization-server metadata (RFC 8414)", () => {
     }
   });
 
-  test("stands at the OpenID path too", async () => {
+  test("is also at the OpenID path", async () => {
     const oauth = await get("https://auth.test/.well-known/oauth-authorization-server");
     expect((await get("https://auth.test/.well-known/openid-configuration")).body).toEqual(oauth.body);
     expect((await get("https://one.test/.well-known/openid-configuration")).status).toBe(404);
   });
 
-  test("stands on route hosts for the 2025-03-26 revision", async () => {
+  test("is on route hosts for the 2025-03-26 revision", async () => {
     const { body } = await get("https://one.test/.well-known/oauth-authorization-server");
     expect(body).toMatchObject({
       issuer: "https://auth.test",
@@ -93,7 +93,7 @@ test("the keys of identity assertions are published on route hosts, without priv
   }
 });
 
-test("the endpoints exist on the issuer's host only", async () => {
+test("the endpoints exist only on the issuer's host", async () => {
   for (const path of ["/oauth/authorize", "/oauth/jwks", "/oauth/interaction/x"]) {
     expect((await house.fetch(`https://one.test${path}`)).status).toBe(404);
   }

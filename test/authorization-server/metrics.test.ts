@@ -9,7 +9,7 @@ beforeAll(async () => {
 });
 afterAll(() => house.close());
 
-test("a person's steps are counted by how they ended, with the time they took", async () => {
+test("the steps of a flow are counted by outcome, with their duration", async () => {
   const { authorizationServerRecords: records } = house.store;
   const browser = house.browser();
   /** A client's authorization, up to our consent page. */
@@ -20,7 +20,7 @@ test("a person's steps are counted by how they ended, with the time they took", 
   };
 
   const first = await asked();
-  // As if the person had thought about it for 100 s.
+  // As if the user had waited for 100 s.
   const uid = first.url.pathname.split("/").at(-1) ?? "";
   const interaction = await records.find("Interaction", uid);
   if (!interaction) throw new Error(`no interaction ${uid}`);
@@ -51,7 +51,7 @@ test("a person's steps are counted by how they ended, with the time they took", 
   expect(took).toBeLessThan(130);
 });
 
-test("what nobody foresaw is told to nobody, and counted", async () => {
+test("an unexpected error is counted and not revealed", async () => {
   const app = await registeredApp(house);
   const { authorizationServerRecords: records } = house.store;
   const { find } = records;

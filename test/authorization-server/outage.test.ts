@@ -16,7 +16,7 @@ beforeEach(async () => {
   tokens = await app.tokens(house.browser(), "alice");
 });
 
-test("with the database away the endpoints that clients call answer 503 as JSON, and no token is lost", async () => {
+test("while the database is down, client endpoints answer 503 as JSON, and no token is lost", async () => {
   await house.databaseProxy.cut();
   const { code_verifier, ...authorizationCode } = {
     grant_type: "authorization_code",
@@ -45,7 +45,7 @@ test("with the database away the endpoints that clients call answer 503 as JSON,
   await expect.poll(() => app.refresh(tokens.refresh_token).then(({ status }) => status)).toBe(200);
 });
 
-test("a browser gets a page, and the metadata documents still stand", async () => {
+test("a browser gets a page, and the metadata documents are still served", async () => {
   await house.databaseProxy.cut();
   const page = await house.browser().open(app.request().url);
   expect(page.status).toBe(503);

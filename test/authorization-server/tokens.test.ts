@@ -39,19 +39,19 @@ describe("the token endpoint", () => {
     });
   });
 
-  test("refuses a request without redirect URI", async () => {
+  test("rejects a request without redirect URI", async () => {
     const { code, verifier } = await codeOf(app);
     const answer = await problem(await app.exchange(code, verifier, { redirect_uri: undefined }));
     expect(answer).toMatchObject({ status: 400, error: "invalid_request" });
   });
 
-  test("refuses the code of another client", async () => {
+  test("rejects the code of another client", async () => {
     const other = await registeredApp(house);
     const { code, verifier } = await codeOf(app);
     expect(await problem(await other.exchange(code, verifier))).toMatchObject({ error: "invalid_grant" });
   });
 
-  test("refuses a replayed code and revokes what it had given", async () => {
+  test("rejects a replayed code and revokes the tokens issued for it", async () => {
     const { code, verifier } = await codeOf(app);
     const tokens = (await (await app.exchange(code, verifier)).json()) as Tokens;
     expect(await problem(await app.exchange(code, verifier))).toMatchObject({ error: "invalid_grant" });
@@ -59,7 +59,7 @@ describe("the token endpoint", () => {
     expect(await problem(await app.refresh(tokens.refresh_token))).toMatchObject({ error: "invalid_grant" });
   });
 
-  test("gives one of many simultaneous exchanges a token at most: the others are replays, which end what it was given, or was about to be", async () => {
+  test("issues at most one token for concurrent exchanges: the others are replays, which revoke it", async () => {
     const { code, verifier } = await codeOf(app);
     const answers = await Promise.all(Array.from({ length: 8 }, () => app.exchange(code, verifier)));
     const refused = await Promise.all(answers.filter((answer) => answer.status !== 200).map(problem));
@@ -71,7 +71,7 @@ describe("the token endpoint", () => {
     const basic = (id: string, secret: string) =>
       `Basic ${Buffer.from(`${encodeURIComponent(id)}:${encodeURIComponent(secret)}`).toString("base64")}`;
 
-    test("takes the right secret, refuses a wrong and a missing one with 401", async () => {
+    test("accepts the right secret, rejects a wrong and a missing one with 401", async () => {
       const client = await registeredApp(house, { token_endpoint_auth_method: method });
       const { code, verifier } = await codeOf(client);
       const form = { client_id: undefined, client_secret: undefined };
@@ -101,7 +101,7 @@ describe("the token endpoint", () => {
     });
   });
 
-  test("answers at the Pomerium path too, and to web pages", async () => {
+  test("also answers at the Pomerium path, and to web pages", async () => {
     const { code, verifier } = await codeOf(app);
     const response = await app.post(
       "/.pomerium/mcp/token",
@@ -126,7 +126,7 @@ describe("refresh tokens", () => {
     tokens = await app.tokens(house.browser(), "alice", { scope: "a b" });
   });
 
-  test("come without offline_access and rotate", async () => {
+  test("are issued without offline_access and rotate", async () => {
     const renewed = (await (await app.refresh(tokens.refresh_token)).json()) as Tokens;
     expect(renewed.refresh_token).not.toBe(tokens.refresh_token);
     expect(decodeJwt(renewed.access_token)).toMatchObject({ aud: "https://one.test", scope: "a b" });
@@ -134,7 +134,7 @@ describe("refresh tokens", () => {
     expect((await app.refresh(renewed.refresh_token)).status).toBe(200);
   });
 
-  test("can narrow the scope, not widen it", async () => {
+  test("can narrow the scope, but not widen it", async () => {
     const narrowed = (await (await app.refresh(tokens.refresh_token, { scope: "a" })).json()) as Tokens;
     expect(narrowed.scope).toBe("a");
     expect(await problem(await app.refresh(narrowed.refresh_token, { scope: "a c" }))).toMatchObject({
@@ -142,7 +142,7 @@ describe("refresh tokens", () => {
     });
   });
 
-  test("used again after the successor's use revoke the family", async () => {
+  test("reused after their successor was used revoke the family", async () => {
     const lost = (await (await app.refresh(tokens.refresh_token)).json()) as Tokens;
     const renewed = (await (await app.refresh(lost.refresh_token)).json()) as Tokens;
     expect(await problem(await app.refresh(tokens.refresh_token))).toMatchObject({ error: "invalid_grant" });
@@ -150,7 +150,7 @@ describe("refresh tokens", () => {
     expect(await house.externalTokens.identify(renewed.access_token)).toMatchObject({ rejection: "revoked" });
   });
 
-  test("of another client are refused, and stay good", async () => {
+  test("of another client are rejected, and stay valid", async () => {
     const other = await registeredApp(house);
     expect(await problem(await other.refresh(tokens.refresh_token))).toMatchObject({
       error: "invalid_grant",
@@ -160,7 +160,7 @@ describe("refresh tokens", () => {
 
   test.each([
     ["the upstream's consent is missing", "missing"],
-    ["a new sign-in is needed", "sign_in_needed"],
+    ["a new sign-in is required", "sign_in_needed"],
   ] as const)("are refused while %s, and good again afterwards", async (_why, state) => {
     house.connections.set("company/alice one", state);
     expect(await problem(await app.refresh(tokens.refresh_token))).toMatchObject({ error: "invalid_grant" });
@@ -171,13 +171,13 @@ describe("refresh tokens", () => {
     house.connections.delete("company/alice one");
   });
 
-  test("keep working while the upstream's server is merely down", async () => {
+  test("keep working while the upstream's server is down", async () => {
     house.connections.set("company/alice one", "unavailable");
     expect((await app.refresh(tokens.refresh_token)).status).toBe(200);
     house.connections.delete("company/alice one");
   });
 
-  test("of a route that was removed are refused, and good again when it is back", async () => {
+  test("of a removed route are rejected, and valid again when it is back", async () => {
     await house.reload((yaml) => yaml.replaceAll("https://one.test", "https://uno.test"));
     expect(await problem(await app.refresh(tokens.refresh_token))).toMatchObject({ error: "invalid_grant" });
     await house.reload((yaml) => yaml.replaceAll("https://uno.test", "https://one.test"));
@@ -185,8 +185,8 @@ describe("refresh tokens", () => {
   });
 });
 
-describe("each refresh asks the company again", () => {
-  test("and policy sees changed groups, by every token of the person", async () => {
+describe("each refresh rechecks the user at the provider", () => {
+  test("policy sees changed groups with every token of the user", async () => {
     const seen = async ({ access_token }: Tokens) => {
       const verified = await house.externalTokens.verify(access_token, house.routes().byId("one")!);
       return verified.ok && verified.caller.groups;
@@ -203,7 +203,7 @@ describe("each refresh asks the company again", () => {
     expect(decodeJwt(renewed.access_token)).not.toHaveProperty("groups");
   });
 
-  test("once only, however many clients refresh at once", async () => {
+  test("only once for concurrent refreshes", async () => {
     const second = await registeredApp(house);
     const browser = house.browser();
     const all = [await app.tokens(browser, "alice"), await second.tokens(browser, "alice")] as const;
@@ -217,7 +217,7 @@ describe("each refresh asks the company again", () => {
     expect((house.company.counts.tokens.refresh_token ?? 0) - before).toBe(1);
   });
 
-  test("bridges an outage for a while, then answers 503 and keeps the refresh token", async () => {
+  test("bridges an outage for the grace period, then answers 503 and keeps the refresh token", async () => {
     const tokens = await app.tokens(house.browser(), "alice");
     const { recheckGrace } = await graceOf();
     house.company.outage(503);
@@ -233,7 +233,7 @@ describe("each refresh asks the company again", () => {
     expect((await app.refresh(refresh_token)).status).toBe(200);
   });
 
-  test("ends the person's sessions, grants and connections when the company refuses", async () => {
+  test("ends the user's sessions, grants and connections when the provider rejects the user", async () => {
     const browser = house.browser();
     const bobs = await app.tokens(browser, "bob");
     house.company.dismiss("bob");
@@ -245,7 +245,7 @@ describe("each refresh asks the company again", () => {
     expect(house.gone).toEqual(["company/bob"]);
   });
 
-  test("those who have delegated a connection are asked for, too, although no client of theirs refreshes", async () => {
+  test("users who have delegated a connection are rechecked although none of their clients refreshes", async () => {
     const { store, signIn, company } = house;
     await app.tokens(house.browser(), "alice");
     const owner = "company/alice";
@@ -266,7 +266,7 @@ describe("each refresh asks the company again", () => {
     await signIn.recheckOwners();
     expect(asked() - before).toBe(0);
     await store.delegations.give(which, { action: "delegation.created" });
-    // Asked once an hour, however often this is called.
+    // At most once an hour, regardless of the calls.
     for (let calls = 0; calls < 3; calls++) await signIn.recheckOwners();
     expect(asked() - before).toBe(1);
   });
@@ -297,7 +297,7 @@ describe("revocation and introspection", () => {
       })
     ).json();
 
-  test("a TE is described to its client", async () => {
+  test("an external token is described to its client", async () => {
     const claims = decodeJwt(tokens.access_token);
     expect(await introspect(tokens.access_token)).toEqual({
       active: true,
@@ -313,11 +313,11 @@ describe("revocation and introspection", () => {
     });
   });
 
-  test("a refresh token too", async () => {
+  test("a refresh token is described to its client", async () => {
     expect(await introspect(tokens.refresh_token)).toMatchObject({ active: true, client_id: app.clientId });
   });
 
-  test("another client hears nothing, the operator's inspector with its secret everything", async () => {
+  test("another client learns nothing; a pre-registered client with a secret learns everything", async () => {
     const other = await registeredApp(house, { token_endpoint_auth_method: "client_secret_post" });
     expect(await introspect(tokens.access_token, other)).toEqual({ active: false });
     expect(await introspect(tokens.refresh_token, other)).toEqual({ active: false });
@@ -352,10 +352,10 @@ describe("revocation and introspection", () => {
     expect(await problem(await app.refresh(tokens.refresh_token))).toMatchObject({ error: "invalid_grant" });
   });
 
-  test("a TE revoked by its client is in the audit trail: whose, by which client, for which route", async () => {
+  test("the audit trail has an external token revoked by its client, with user, client and route", async () => {
     const client = await registeredApp(house);
     const { access_token: token } = await client.tokens(house.browser(), "alice");
-    // A second time there is nothing left to revoke.
+    // The second time, nothing is left to revoke.
     for (let time = 0; time < 2; time++)
       await client.post(
         "/oauth/revoke",
@@ -382,7 +382,7 @@ describe("revocation and introspection", () => {
   });
 });
 
-test("refresh tokens end 30 days after their last use, and 365 days after the consent however often they are used", async () => {
+test("refresh tokens expire 30 days after their last use, and 365 days after the consent regardless of use", async () => {
   const { authorizationServerRecords: records } = house.store;
   const recordOf = async ({ refresh_token }: Tokens) => {
     const record = await records.find("RefreshToken", refresh_token);
@@ -405,7 +405,7 @@ test("refresh tokens end 30 days after their last use, and 365 days after the co
   expect(await problem(await app.refresh(renewed.refresh_token))).toMatchObject({ error: "invalid_grant" });
 });
 
-describe("a TE says when its client cannot refresh it", () => {
+describe("an external token says when its client cannot refresh it", () => {
   const codeOnly = { grant_types: ["authorization_code"] };
   const documented = async () => {
     const url = "https://app.example/oauth/code-only.json";
@@ -415,9 +415,9 @@ describe("a TE says when its client cannot refresh it", () => {
   };
 
   test.each([
-    ["registered for codes only", () => registeredApp(house, codeOnly), false],
-    ["known by a document for codes only", documented, false],
-    ["registered for refresh tokens, too", async () => app, true],
+    ["registered only for codes", () => registeredApp(house, codeOnly), false],
+    ["with a document only for codes", documented, false],
+    ["registered also for refresh tokens", async () => app, true],
   ])("a client %s", async (_name, client, refreshable) => {
     const tokens = await (await client()).tokens(house.browser(), "alice");
     expect(typeof tokens.refresh_token).toBe(refreshable ? "string" : "undefined");
@@ -428,7 +428,7 @@ describe("a TE says when its client cannot refresh it", () => {
   });
 });
 
-test("signing keys rotate without a restart: old tokens stay good, new ones use the new key", async () => {
+test("signing keys rotate without a restart: old tokens stay valid, new ones use the new key", async () => {
   const before = await app.tokens(house.browser(), "alice");
   const kid = await house.keys.rotate("external_token", 0, 7200);
   const after = await app.tokens(house.browser(), "alice");

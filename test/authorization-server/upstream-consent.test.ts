@@ -16,8 +16,8 @@ beforeEach(async () => {
   house.connections.set("company/alice one", "missing");
 });
 
-describe("a route whose upstream needs the person's consent", () => {
-  test("gets it in the same trip, after our own consent", async () => {
+describe("a route whose upstream requires the user's consent", () => {
+  test("gets it in the same authorization flow, after our own consent", async () => {
     house.connectOutcome = "connects";
     const { url } = app.request();
     const consent = await throughCompany(house, browser, await browser.open(url), "alice");
@@ -44,7 +44,7 @@ describe("a route whose upstream needs the person's consent", () => {
 
   test.each([
     [
-      "refused registration",
+      "rejected registration",
       {
         connect_error_reason: "registration_rejected",
         connect_error_server: "as.test",
@@ -63,7 +63,7 @@ describe("a route whose upstream needs the person's consent", () => {
       /\(authorization_rejected; as\.test:8443 answered invalid_scope\)/,
     ],
     [
-      "fault of the route's own upstream, whose host is not named,",
+      "fault of the route's upstream, whose host is not named,",
       {
         connect_error_reason: "server_error",
         connect_error_server: "upstream.test:8080",
@@ -72,7 +72,7 @@ describe("a route whose upstream needs the person's consent", () => {
       /\(server_error; the server answered 503\)$/,
     ],
     [
-      "link that somebody has made up",
+      "made-up link",
       {
         connect_error_reason: "client_rejected",
         connect_error_server: "as.test/call-us",
@@ -82,7 +82,7 @@ describe("a route whose upstream needs the person's consent", () => {
       /\(client_rejected\);/,
     ],
     [
-      "sentence in place of a status and an error code",
+      "sentence instead of a status and an error code",
       {
         connect_error_reason: "token_request_rejected",
         connect_error_server: "as.test",
@@ -100,13 +100,13 @@ describe("a route whose upstream needs the person's consent", () => {
     expect(params.get("error_description")).toMatch(/^[\x20\x21\x23-\x5b\x5d-\x7e]+$/);
   });
 
-  test("an upstream that never gives what is needed does not send the browser round in circles", async () => {
+  test("an upstream that never returns what is needed does not cause a redirect loop", async () => {
     house.connectOutcome = "nothing";
     const { params } = await app.authorize(browser, "alice");
     expect(params.get("error")).toBe("server_error");
   });
 
-  test("a client that was allowed before runs only the missing step", async () => {
+  test("a client that was allowed before only runs the missing step", async () => {
     house.connectOutcome = "connects";
     const tokens = await app.tokens(browser, "alice");
     house.connections.set("company/alice one", "missing");
@@ -124,7 +124,7 @@ describe("a route whose upstream needs the person's consent", () => {
     expect(page.url.searchParams.get("error")).toBe("interaction_required");
   });
 
-  test("two clients may be at it at the same time", async () => {
+  test("two clients may run the flow at the same time", async () => {
     house.connectOutcome = "connects";
     const other = await registeredApp(house);
     house.connections.set("company/alice many-a", "missing");

@@ -14,14 +14,14 @@ routes:
   - {id: notes, from: https://h.example.com, to: http://x, policy: ${policy}, mcp: {server: {request_headers: {}}}}
 `);
 
-it("check-config warns of a route that nobody can use, and exits 0", () => {
+it("check-config warns about a route that no user can reach, and exits with 0", () => {
   const checked = run(file("{deny: {or: [{accept: true}]}}"));
   expect(checked.stderr).toContain("warning: route notes: there is no allow rule: nobody may use this route");
   expect(checked.stdout).toContain("1 route, no errors, 1 warnings");
   expect(checked.status).toBe(0);
 });
 
-it("check-config prints what is wrong and exits 1", () => {
+it("check-config prints all problems and exits with 1", () => {
   const checked = run(file("{allow: {or: [{e_mail: {is: a@b.c}}]}}"));
   expect(checked.stderr).toMatch(/:5:\d+: error: routes\[0\]\.policy/);
   expect(checked.stderr).toContain("fix:");

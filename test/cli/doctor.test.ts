@@ -56,7 +56,7 @@ async function doctor(
     output: output.replaceAll(upstream.url, "UPSTREAM").replaceAll(upstream.host, "UPSTREAM_HOST"),
   };
 }
-/** Of the scripted server, by the name that a routes file may give in clear text. */
+/** The scripted server, by the name that a routes file may use with plain http. */
 const tokenUrl = () => `${upstream.url}/token`;
 function healthy(changes: Record<string, unknown> = {}) {
   const { url } = upstream;
@@ -80,7 +80,7 @@ function healthy(changes: Record<string, unknown> = {}) {
 }
 
 describe("doctor", () => {
-  it("tells the redirect URI to register where the endpoints are given", async () => {
+  it("prints the redirect URI to register if the endpoints are configured", async () => {
     healthy();
     const endpoint = { auth_url: "https://as.test/authorize", token_url: tokenUrl() };
     const { code, output } = await doctor({ upstream_oauth2: { client_id: "our-client", endpoint } });
@@ -89,7 +89,7 @@ describe("doctor", () => {
     expect(output).toContain("redirect URI   https://files.test/.pomerium/mcp/client/oauth/callback\n");
   });
 
-  it("says that nothing is to be done where discovery succeeds", async () => {
+  it("says that there is nothing to do if discovery succeeds", async () => {
     healthy();
     const { code, output } = await doctor();
     expect(output).toMatchInlineSnapshot(`
@@ -127,7 +127,7 @@ describe("doctor", () => {
     expect(upstream.paths()).not.toContain("/register");
   });
 
-  it("finds a route by its URL, and names those there are when there is no such", async () => {
+  it("finds a route by its URL, and lists the known routes if there is none", async () => {
     healthy();
     expect((await doctor({}, { route: "https://files.test/mcp" })).code).toBe(0);
     const unknown = await doctor({}, { route: "fils" });
@@ -139,7 +139,7 @@ describe("doctor", () => {
     });
   });
 
-  it("needs no discovery for a key: it opens a session with it, and ends it", async () => {
+  it("needs no discovery for an API key: opens a session with it and closes it", async () => {
     const said: unknown[] = [];
     upstream.on("/mcp", ({ method, headers, body }) => {
       said.push([method, headers["x-key"], headers["mcp-session-id"], body && JSON.parse(body).method]);
@@ -170,7 +170,7 @@ describe("doctor", () => {
     ["id_jag", () => ({ idp_client_id: "us", idp_token_url: tokenUrl(), client_id: "svc" })],
     ["client_credentials", () => ({ client_id: "svc" })],
   ])(
-    "finds the authorization server that %s asks, and promises nothing of its answer",
+    "finds the authorization server for %s, and does not promise that it accepts the client",
     async (kind, settings) => {
       healthy();
       const auth = settings();
@@ -187,7 +187,7 @@ describe("doctor", () => {
   );
 
   it.each(["token_exchange", "client_credentials"])(
-    "discovers nothing for %s with its token_url",
+    "skips discovery for %s with its token_url",
     async (kind) => {
       healthy();
       const auth = { token_url: tokenUrl(), client_id: "svc" };
@@ -240,7 +240,7 @@ describe("doctor", () => {
     }
   });
 
-  it("opens a session with a legacy server: it posts where the stream says, and reads the answer there", async () => {
+  it("opens a session with a legacy server: posts to the endpoint of the stream and reads the answer there", async () => {
     const posted: unknown[] = [];
     legacySession(upstream, "https://files.test/messages?sessionId=secret", {
       to: "/mcp/messages",
@@ -286,13 +286,13 @@ describe("doctor", () => {
       "redirect_not_followed",
     ],
     ["nothing", undefined, "did not answer within 1000 ms", "unreachable"],
-    // As a Streamable HTTP server that is as slow.
+    // Like a Streamable HTTP server that is as slow.
     ["202 and no more", { status: 202 }, "did not answer `initialize` within 1 s", "unreachable"],
   ])(
-    "of a legacy server whose message endpoint answers %s, says that there, and never that nothing is to be done",
+    "if a legacy server's message endpoint answers %s, reports that, and never that there is nothing to do",
     async (_kind, answer, finding, fault) => {
       legacySession(upstream, "/messages", { post: () => answer });
-      // Where time has to pass, once is enough.
+      // Timeouts are tested once.
       for (const server of finding.includes("within") ? [none] : [none, key, {}]) {
         const top = { upstream_oauth: { allowed_private_hosts: ["127.0.0.1"], timeout: "1s" } };
         const { code, output } = await doctor(server, { top });
@@ -305,7 +305,7 @@ describe("doctor", () => {
     },
   );
 
-  it("of a legacy server that takes the message and ends its stream, says that no response came", async () => {
+  it("reports a missing response if a legacy server accepts the message and ends its stream", async () => {
     legacySession(upstream, "/messages", {
       post: (_say, _seen, end) => {
         end();
@@ -331,7 +331,7 @@ describe("doctor", () => {
     ["nothing", undefined, "did not answer within 1000 ms"],
     ["202 and no more", { status: 202 }, "doctor has no token, so the response was not waited for"],
   ])(
-    "where a token is wanted, a legacy server whose message endpoint answers %s to a call without one is not called faulty",
+    "if a token is required, %s from a legacy server's message endpoint without one is not a fault",
     async (_kind, answer, finding) => {
       healthy();
       const body = { resource: `${upstream.url}/mcp`, authorization_servers: [upstream.url] };
@@ -355,12 +355,12 @@ describe("doctor", () => {
     },
   );
 
-  it("of a legacy server whose message endpoint wants a token or a credential, says who lacks it", async () => {
+  it("if a legacy server's message endpoint requires a token or a credential, says who lacks it", async () => {
     legacySession(upstream, "/messages", { post: () => ({ status: 401 }) });
     expect((await doctor(none)).output).toContain("FAIL  UPSTREAM/messages  401");
     expect((await doctor(none)).output).toContain("(credential_missing)");
     expect((await doctor(key)).output).toContain("(credential_rejected)");
-    // A person who connects has one.
+    // A user who connects has one.
     healthy();
     legacySession(upstream, "/messages", { post: () => ({ status: 401 }) });
     const { code, output } = await doctor();
@@ -370,7 +370,7 @@ describe("doctor", () => {
     expect(code).toBe(0);
   });
 
-  it("of a legacy server that does not accept initialize, says so", async () => {
+  it("reports a legacy server that does not accept initialize", async () => {
     const error = { code: -32602, message: "Buy now" };
     legacySession(upstream, "/messages", {
       post: (say) => {
@@ -385,7 +385,7 @@ describe("doctor", () => {
     expect(output).not.toContain("Buy");
   });
 
-  it("of a legacy server that names no endpoint, or refuses the stream, says so", async () => {
+  it("reports a legacy server that names no endpoint or rejects the stream", async () => {
     const settings = { allowed_private_hosts: ["127.0.0.1"], timeout: "1s" };
     const ended = Promise.withResolvers<void>();
     upstream.on("/mcp", legacyServer(undefined, { onEnd: ended.resolve }));
@@ -421,56 +421,53 @@ describe("doctor", () => {
   it.each<[string, object]>([
     ["none", none],
     ["headers", headers],
-  ])(
-    "opens a session with upstream_auth %s, and names what is wrong with the upstream",
-    async (kind, server) => {
-      const said: unknown[] = [];
-      upstream.on("/mcp", ({ method, headers }) => {
-        said.push([method, headers["x-key"]]);
-        return { headers: { "mcp-session-id": "s1" }, body: {} };
-      });
-      const { code, output } = await doctor(server);
-      const sent = kind === "none" ? undefined : "k";
-      expect(said).toEqual([
-        ["POST", sent],
-        ["DELETE", sent],
-      ]);
-      expect(output).toContain("users can use this route as it is.");
-      expect(code).toBe(0);
-      const faults = [
-        [404, "not_an_mcp_server"],
-        [405, "not_an_mcp_server"],
-        [503, "server_error"],
-        [429, "rate_limited"],
-        [401, kind === "none" ? "credential_missing" : "credential_rejected"],
-      ] as const;
-      for (const [status, fault] of faults) {
-        upstream.on("/mcp", { status });
-        const failed = await doctor(server);
-        expect(failed.output).toContain(`(${fault})`);
-        expect(failed.output).not.toContain("upstream_auth: none");
-        expect(failed.code).toBe(1);
-      }
-      // Where `to` has no path, the endpoint is at the usual place.
-      upstream.on("/mcp", { body: {} });
-      const route = {
-        id: "files",
-        name: "Files",
-        from: "https://files.test",
-        to: upstream.url,
-        mcp: { server },
-      };
-      const bare = await doctor(server, { top: { routes: [route] } });
-      expect(bare.output).toContain("ok    UPSTREAM/mcp  200\n");
-      expect(bare.code).toBe(0);
-      await upstream.close();
-      const away = await doctor(server);
-      expect([away.code, away.output.includes("(unreachable)")]).toEqual([1, true]);
-      upstream = await scriptedServer();
-    },
-  );
+  ])("opens a session with upstream_auth %s, and reports faults of the upstream", async (kind, server) => {
+    const said: unknown[] = [];
+    upstream.on("/mcp", ({ method, headers }) => {
+      said.push([method, headers["x-key"]]);
+      return { headers: { "mcp-session-id": "s1" }, body: {} };
+    });
+    const { code, output } = await doctor(server);
+    const sent = kind === "none" ? undefined : "k";
+    expect(said).toEqual([
+      ["POST", sent],
+      ["DELETE", sent],
+    ]);
+    expect(output).toContain("users can use this route as it is.");
+    expect(code).toBe(0);
+    const faults = [
+      [404, "not_an_mcp_server"],
+      [405, "not_an_mcp_server"],
+      [503, "server_error"],
+      [429, "rate_limited"],
+      [401, kind === "none" ? "credential_missing" : "credential_rejected"],
+    ] as const;
+    for (const [status, fault] of faults) {
+      upstream.on("/mcp", { status });
+      const failed = await doctor(server);
+      expect(failed.output).toContain(`(${fault})`);
+      expect(failed.output).not.toContain("upstream_auth: none");
+      expect(failed.code).toBe(1);
+    }
+    // If `to` has no path, the endpoint is at the default path.
+    upstream.on("/mcp", { body: {} });
+    const route = {
+      id: "files",
+      name: "Files",
+      from: "https://files.test",
+      to: upstream.url,
+      mcp: { server },
+    };
+    const bare = await doctor(server, { top: { routes: [route] } });
+    expect(bare.output).toContain("ok    UPSTREAM/mcp  200\n");
+    expect(bare.code).toBe(0);
+    await upstream.close();
+    const away = await doctor(server);
+    expect([away.code, away.output.includes("(unreachable)")]).toEqual([1, true]);
+    upstream = await scriptedServer();
+  });
 
-  it("examines routes of the admin API, and says when the secret of our registration expires", async () => {
+  it("examines stored routes, and reports when the secret of our registration expires", async () => {
     const database = await createTestDatabase();
     const env = { DATABASE_URL: database.url, ENCRYPTION_KEY: randomBytes(32).toString("base64url") };
     try {
@@ -503,13 +500,13 @@ describe("doctor", () => {
     } finally {
       await database.close();
     }
-    // A database that is away is said, and no reason not to look.
+    // An unavailable database is reported and does not stop the examination.
     const away = await doctor({}, { env });
     expect(away.output).toContain("the database cannot be opened");
     expect(away.code).toBe(0);
   });
 
-  it("broken 1: the server publishes nothing and its default endpoints are a guess", async () => {
+  it("fault 1: the server publishes no metadata and its default endpoints are a guess", async () => {
     upstream.on("/mcp", { status: 401 });
     const { code, output } = await doctor();
     expect(output).toMatchInlineSnapshot(`
@@ -560,7 +557,7 @@ describe("doctor", () => {
     expect(code).toBe(1);
   });
 
-  it("broken 2: the metadata speak of another resource", async () => {
+  it("fault 2: the metadata describes another resource", async () => {
     healthy();
     upstream.on("/prm", {
       body: { resource: "https://other.test/mcp", authorization_servers: [upstream.url] },
@@ -593,7 +590,7 @@ describe("doctor", () => {
     expect(code).toBe(1);
   });
 
-  it("broken 3: the authorization server's metadata are another issuer's", async () => {
+  it("fault 3: the authorization server's metadata names another issuer", async () => {
     healthy({ issuer: "https://attacker.test" });
     const { code, output } = await doctor();
     expect(output).toMatchInlineSnapshot(`
@@ -625,7 +622,7 @@ describe("doctor", () => {
     expect(code).toBe(1);
   });
 
-  it("broken 4: no PKCE with S256", async () => {
+  it("fault 4: no PKCE with S256", async () => {
     healthy({ code_challenge_methods_supported: ["plain"] });
     const { code, output } = await doctor();
     expect(output).toMatchInlineSnapshot(`
@@ -654,7 +651,7 @@ describe("doctor", () => {
     expect(code).toBe(1);
   });
 
-  it("broken 5: nobody is registered there automatically", async () => {
+  it("fault 5: the authorization server has no dynamic registration", async () => {
     healthy({ registration_endpoint: undefined });
     const { code, output } = await doctor();
     expect(output).toMatchInlineSnapshot(`
@@ -687,7 +684,7 @@ describe("doctor", () => {
     expect(code).toBe(1);
   });
 
-  it("broken 6: the metadata point to a private address", async () => {
+  it("fault 6: the metadata points to a private address", async () => {
     healthy();
     upstream.on("/prm", {
       body: { resource: `${upstream.url}/mcp`, authorization_servers: ["https://10.0.0.7"] },
@@ -721,7 +718,7 @@ describe("doctor", () => {
     expect(code).toBe(1);
   });
 
-  it("broken 7: the server is not there", async () => {
+  it("fault 7: the server is unreachable", async () => {
     await upstream.close();
     const { code, output } = await doctor();
     expect(output).toMatchInlineSnapshot(`

@@ -3,8 +3,8 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { observe } from "../system/faults/load.ts";
 import { startWorld, type World } from "../system/faults/world.ts";
 
-/** The commands as an operator types them, beside a sidecar that serves through Envoy. */
-describe("the operator's commands", () => {
+/** The commands as processes, while a gateway serves through Envoy. */
+describe("operator commands", () => {
   let world: World;
   beforeAll(async () => {
     world = await startWorld({ replicas: 1, users: 3, routes: 2 });
@@ -25,7 +25,7 @@ describe("the operator's commands", () => {
       body: '{"jsonrpc":"2.0","id":1,"method":"tools/list"}',
     });
 
-  it("connections: lists them without tokens; revoking deletes them here and revokes them upstream", async () => {
+  it("connections: lists them without tokens; revoking deletes them and revokes their tokens at the upstream", async () => {
     const listed = await world.command("connections", "list", "--user", "company/user0");
     expect(listed.trim().split("\n")).toHaveLength(3);
     expect(listed).toMatch(/company\/user0 +r1 +http:/);
@@ -47,7 +47,7 @@ describe("the operator's commands", () => {
     });
   });
 
-  it("grants: lists them; revoking one acts within a second", async () => {
+  it("grants: lists them; revoking one takes effect within a second", async () => {
     const grantId = world.grants.get("company/user1") ?? "";
     expect(await world.command("grants", "list", "--user", "company/user1")).toContain(grantId);
     expect(await answer(1, 0)).toBe("200");
@@ -57,7 +57,7 @@ describe("the operator's commands", () => {
     expect(await answer(2, 0)).toBe("200");
   });
 
-  it("service accounts: a token per route, no browser and no challenge, listed, revoked within a second", async () => {
+  it("service accounts: a token per route, no challenges, listed, revoked within a second", async () => {
     const printed = await world.command(
       ...["service-accounts", "create", "nightly", "--route", "open", "--route", "r0"],
       ...["--expires-in", "30d"],
@@ -72,9 +72,9 @@ describe("the operator's commands", () => {
     const token = tokens.get("open") ?? "";
     expect((await ask(open, token)).status).toBe(200);
 
-    // One route only, like every TE.
+    // One route only, like every external token.
     expect((await ask(callOf(0, 1).url, token)).status).toBe(401);
-    // It cannot consent: told so, and not sent round.
+    // It cannot consent: denied, not challenged.
     const refused = await ask(callOf(0, 0).url, tokens.get("r0") ?? "");
     expect(refused.status).toBe(403);
     expect(refused.headers.get("www-authenticate")).toBeNull();
@@ -106,7 +106,7 @@ describe("the operator's commands", () => {
     ]);
   });
 
-  it("rotate-keys re-encrypts what is stored, rotate-signing-key makes a key, and connections go on working", async () => {
+  it("rotate-keys re-encrypts stored secrets, rotate-signing-key creates a key, and connections keep working", async () => {
     expect(await world.command("rotate-keys")).toMatch(/^0 rows re-encrypted with the newest key/);
     const [before] = await world.query("select count(*)::int from signing_key where purpose = 'assertion'");
     expect(await world.command("rotate-signing-key", "assertion", "--activate-after", "1m")).toMatch(
@@ -117,7 +117,7 @@ describe("the operator's commands", () => {
     expect(await answer(2, 1)).toBe("200");
   });
 
-  it("former names are still taken, and not documented: rotate-keys --signing, audit", async () => {
+  it("former names still work and are not documented: rotate-keys --signing, audit", async () => {
     expect(await world.command("rotate-keys", "--signing", "assertion", "--publish", "1m")).toMatch(
       /^new assertion key \S+, signs in 60 s/,
     );
@@ -128,7 +128,7 @@ describe("the operator's commands", () => {
     expect(await world.command("audit", ...rotations)).toBe(exported);
   });
 
-  it("rotate-signing-key external_token keeps old tokens good, --revoke-old ends them", async () => {
+  it("rotate-signing-key external_token keeps old tokens valid, --revoke-old revokes them", async () => {
     expect(await answer(2, 1)).toBe("200");
     await world.command("rotate-signing-key", "external_token", "--activate-after", "1s");
     expect(await answer(2, 1)).toBe("200");
@@ -136,7 +136,7 @@ describe("the operator's commands", () => {
     await expect.poll(() => answer(2, 1), { interval: 50, timeout: 60_000 }).toBe("401 invalid_token");
   });
 
-  it("end-access: after a restore from a backup nothing that was revoked lives again; connections stay", async () => {
+  it("end-access: after a restore from a backup, revoked access stays revoked; connections are kept", async () => {
     const user = "company/user2";
     await world.command("service-accounts", "create", "restored", "--route", "open");
     await world.query("create table backup as select * from authorization_server_record");
@@ -145,7 +145,7 @@ describe("the operator's commands", () => {
     await world.query(
       "insert into authorization_server_record select * from backup where model = 'Grant' on conflict do nothing",
     );
-    // What a restore does: the grant is there again, and nothing says so.
+    // What a restore does: the grant is back, without a notification.
     expect(await world.command("grants", "list", "--user", user)).toContain(grantId);
     const connections = async () =>
       (await world.command("connections", "list")).split("\n").map((line) => line.split(/ +/).slice(0, 3));
@@ -166,7 +166,7 @@ describe("the operator's commands", () => {
       reason: "restored from last night",
       detail: { grants: expect.any(Number), browserSessions: expect.any(Number) },
     });
-    // The same backup once more: its tokens are signed by a key that has ended, and are of nobody who has signed in.
+    // The same backup once more: its tokens are signed by a revoked key, and their user has not signed in.
     await world.query("insert into authorization_server_record select * from backup on conflict do nothing");
     expect(await answer(2, 1)).toBe("401 invalid_token");
   });

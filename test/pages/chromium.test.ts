@@ -65,7 +65,7 @@ async function consentPage(
   return page;
 }
 
-/** Rules of WCAG 2.2 AA that a page breaks. axe runs beside the page's own policy, which allows no script. */
+/** Rules of WCAG 2.2 AA that a page violates. axe bypasses the page's policy, which allows no scripts. */
 async function violations(page: Page): Promise<string[]> {
   await page.evaluate(await readFile(axe, "utf8"));
   return page.evaluate<string[]>(`axe
@@ -75,7 +75,7 @@ async function violations(page: Page): Promise<string[]> {
 
 describe("the consent page in Chromium", () => {
   test.each(["light", "dark"] as const)(
-    "has nothing against accessibility, %s, on a phone",
+    "has no accessibility violations, %s, on a phone",
     async (colorScheme) => {
       const page = await consentPage({ colorScheme, viewport: { width: 360, height: 740 }, bypassCSP: true });
       expect(await violations(page)).toEqual([]);
@@ -85,7 +85,7 @@ describe("the consent page in Chromium", () => {
     },
   );
 
-  test("is styled under its own policy, works without JavaScript, and leads on to a loopback client", async () => {
+  test("is styled under its own policy, works without JavaScript, and redirects to a loopback client", async () => {
     const page = await consentPage({ javaScriptEnabled: false });
     const styled = await page.locator("main").evaluate((main) => getComputedStyle(main).borderRadius);
     expect(styled).not.toBe("0px");
@@ -95,7 +95,7 @@ describe("the consent page in Chromium", () => {
     await page.close();
   });
 
-  test("leads on to an app's own scheme", async () => {
+  test("redirects to an app's own scheme", async () => {
     const page = await consentPage({}, "desk-app://callback");
     const violationsOfPolicy: string[] = [];
     page.on("console", (message) => violationsOfPolicy.push(message.text()));
@@ -108,7 +108,7 @@ describe("the consent page in Chromium", () => {
     await page.close();
   });
 
-  test("cannot be put into a frame", async () => {
+  test("cannot be framed", async () => {
     const page = await consentPage();
     const inside = page.url();
     await page.goto("https://one.test/whoami");

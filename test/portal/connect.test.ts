@@ -33,7 +33,7 @@ describe("connecting in the browser", () => {
     return { ...answer, location: answer.location.href };
   }
 
-  it("obtains the token and returns; connected already, it returns at once", async () => {
+  it("obtains the token and returns; if already connected, returns immediately", async () => {
     const browser = await house.browser(alice);
     const { location } = await leave(browser);
     expect(new URL(location).origin).toBe(upstream.url);
@@ -48,7 +48,7 @@ describe("connecting in the browser", () => {
     expect(nothingToDo.location?.href).toBe(done);
   });
 
-  it("binds the trip to this browser: a host-only, secure cookie no script can read, gone afterwards", async () => {
+  it("binds the authorization flow to this browser: a host-only, secure, HttpOnly cookie, removed afterwards", async () => {
     const browser = await house.browser(alice);
     const { location, setCookie } = await leave(browser);
     const cookie = setCookie.find((one) => one.startsWith("__Host-mcp_consent_")) ?? "";
@@ -60,7 +60,7 @@ describe("connecting in the browser", () => {
     expect([...browser.cookies.keys()].filter((name) => name.includes("consent"))).toEqual([]);
   });
 
-  it("a callback in another browser, or signed out, or as somebody else, stores nothing", async () => {
+  it("a callback in another browser, or signed out, or as another user, stores nothing", async () => {
     const browser = await house.browser(alice);
     const { location } = await leave(browser);
     const params = upstream.agree(location);
@@ -78,7 +78,7 @@ describe("connecting in the browser", () => {
     expect(upstream.tokenRequests).toEqual([]);
   });
 
-  it("two trips in one browser do not disturb each other", async () => {
+  it("two authorization flows in one browser do not interfere", async () => {
     const browser = await house.browser(alice);
     const first = await leave(browser);
     const second = await leave(browser);
@@ -86,7 +86,7 @@ describe("connecting in the browser", () => {
     expect((await browser.open(callbackUrl(upstream.agree(first.location)))).location?.href).toBe(done);
   });
 
-  it("a client that the server has forgotten in the meantime: the same browser leaves once more, for a new one", async () => {
+  it("if the server has forgotten our client in the meantime, the same browser starts again with a new one", async () => {
     const browser = await house.browser(alice);
     const { location } = await leave(browser);
     upstream.clients.clear();
@@ -139,7 +139,7 @@ describe("connecting in the browser", () => {
     expect(back.location?.href).toBe(redirect_url);
   });
 
-  it("a discovery that fails, a person who refuses, a person who may not: connect_error", async () => {
+  it("failed discovery, a user who denies, a user without access: connect_error", async () => {
     const browser = await house.browser(alice);
     const { location } = await leave(browser);
     const params = upstream.agree(location);
@@ -158,7 +158,7 @@ describe("connecting in the browser", () => {
     expect(denied.location?.searchParams.get("connect_error")).toBe("access_denied");
   });
 
-  it("who refused, and in which word, comes back with connect_error; a sentence of theirs does not", async () => {
+  it("connect_error says who denied, with which error code, but not the upstream's description", async () => {
     const browser = await house.browser(alice);
     const told = ({ location }: { location?: URL }) =>
       ["reason", "server", "status", "upstream"].map((name) =>
@@ -181,10 +181,10 @@ describe("connecting in the browser", () => {
     expect(told(refused)).toEqual(["authorization_rejected", host, null, "invalid_scope"]);
   });
 
-  it("the page of connections says what discovery found, in the words of the documentation", async () => {
+  it("the portal shows the discovery fault in the words of the documentation", async () => {
     const browser = await house.browser(alice);
     const back = "https://auth.test/.pomerium/routes?connected=files";
-    /** Where nobody can tell yet whether the server wants a token. */
+    /** Whether the server requires a token is not known yet. */
     const other: Readonly<Record<string, string | undefined>> = {
       server_error: undefined,
       not_an_mcp_server: undefined,
@@ -205,12 +205,12 @@ describe("connecting in the browser", () => {
     }
   });
 
-  it("signs in first, and for the authorization server's trips only the session that asked counts", async () => {
+  it("signs in first; a flow of the authorization server only accepts the session that started it", async () => {
     const nobody = await house.browser();
     const signIn = await nobody.open(connectUrl());
     expect(signIn.location?.href).toMatch(/^https:\/\/auth\.test\/\.pomerium\/sign_in\/handover/);
     const browser = await house.browser(alice);
-    // It began on the issuer's host, which asks nothing more.
+    // The flow started on the issuer's host, which does not ask again.
     const fits = await browser.open(connectUrl({ session: browser.parentName }));
     const confirmed = await browser.open(String(fits.location));
     expect(confirmed.location?.origin).toBe("https://mcp.test");
@@ -221,7 +221,7 @@ describe("connecting in the browser", () => {
     expect(again.status).toBe(403);
   });
 
-  it("popup=1 tells the opener at its exact origin, and can still be left without a script", async () => {
+  it("popup=1 notifies the opener at its exact origin, and has a link to continue without scripts", async () => {
     const browser = await house.browser(alice);
     const { location } = await leave(browser, { popup: "1" });
     const back = await browser.open(callbackUrl(upstream.agree(location)));
@@ -234,7 +234,7 @@ describe("connecting in the browser", () => {
     expect((await browser.open(script)).body).toContain("postMessage");
   });
 
-  it("our client document is there for hosts with an auto-discovered server, 404 elsewhere", async () => {
+  it("our client document exists on hosts with a discovered server, 404 on others", async () => {
     const browser = await house.browser();
     const answer = await browser.open(`${place}/client/metadata.json`);
     expect(JSON.parse(answer.body).client_id).toBe(`${place}/client/metadata.json`);
@@ -242,7 +242,7 @@ describe("connecting in the browser", () => {
     expect((await browser.open("https://open.test/.pomerium/mcp/client/metadata.json")).status).toBe(404);
   });
 
-  it("so are the one of our confidential client and the keys it signs with, never their private halves", async () => {
+  it("so do the document of our confidential client and its public keys, never the private ones", async () => {
     const browser = await house.browser();
     const document = JSON.parse((await browser.open(`${place}/client/confidential.json`)).body);
     expect(document).toMatchObject({
@@ -258,7 +258,7 @@ describe("connecting in the browser", () => {
     expect((await browser.open("https://open.test/.pomerium/mcp/client/confidential.json")).status).toBe(404);
   });
 
-  it("a host without a server to connect, or a route that is off, is 400", async () => {
+  it("a host without a server to connect, or a disabled route, is 400", async () => {
     const browser = await house.browser(alice);
     expect((await browser.open(connectUrl({ route: "open" }))).status).toBe(400);
     expect((await browser.open(connectUrl({ route: "nobody" }))).status).toBe(400);
@@ -269,14 +269,14 @@ describe("connecting in the browser", () => {
   });
 
   it.each([
-    ["switched off", (mcp: string) => `  - {${files}, to: ${mcp}, enabled: false, mcp: {server: {}}}`],
+    ["disabled", (mcp: string) => `  - {${files}, to: ${mcp}, enabled: false, mcp: {server: {}}}`],
     [
       "removed",
       (mcp: string) => `  - {id: other, from: https://mcp.test/other, to: ${mcp}, mcp: {server: {}}}`,
     ],
     ["moved to another upstream", (mcp: string) => `  - {${files}, to: ${mcp}2, mcp: {server: {}}}`],
   ])(
-    "a route %s while a consent is under way: its callback says so and stores nothing",
+    "a route is %s during an authorization flow: the callback reports it and stores nothing",
     async (_how, changed) => {
       const app = `\n  - {id: app, from: https://app.test, to: ${upstream.url}/app, mcp: {client: {}}}`;
       const browser = await house.browser(alice);
@@ -293,7 +293,7 @@ describe("connecting in the browser", () => {
       expect(popup.status).toBe(200);
       expect(parse(popup.body).querySelector("h1")?.text).toBe("Not connected");
       expect(popup.body).toContain("removed or moved");
-      // The code was not redeemed, and coming back once the route is there again does not help.
+      // The code was not redeemed, and retrying after the route is back does not help.
       expect(upstream.tokenRequests).toEqual([]);
       await house.reconfigure(`  - {${files}, to: ${upstream.mcp}, mcp: {server: {}}}${app}`);
       expect((await browser.open(url)).status).toBe(400);

@@ -38,8 +38,8 @@ function call(
 const next = (stream: ClientReadableStream<unknown>) =>
   new Promise((resolve) => stream.once("data", resolve));
 
-describe("the gRPC door", () => {
-  test("serves on a port, and says so over grpc.health.v1", async () => {
+describe("the gRPC listener", () => {
+  test("serves on a port, and reports it with grpc.health.v1", async () => {
     const { server, client } = await start("127.0.0.1:0");
     expect(server.address).toMatch(/^127\.0\.0\.1:[1-9]/);
     expect(await call(client)).toEqual({ status: "SERVING" });
@@ -47,7 +47,7 @@ describe("the gRPC door", () => {
     expect(await call(client)).toEqual({ status: "NOT_SERVING" });
   });
 
-  test("serves on a Unix socket, over a file that an earlier process left", async () => {
+  test("serves on a Unix socket, replacing the file of an earlier process", async () => {
     const folder = await mkdtemp(join(tmpdir(), "grpc-"));
     cleanUp.push(() => rm(folder, { recursive: true }));
     const address = `unix:${join(folder, "s")}`;
@@ -63,7 +63,7 @@ describe("the gRPC door", () => {
     ).rejects.toThrow();
   });
 
-  test("gives Envoy windows for thousands of checks in flight", async () => {
+  test("gives Envoy windows for thousands of concurrent checks", async () => {
     const { server } = await start("127.0.0.1:0");
     const session = connect(`http://${server.address}`);
     cleanUp.push(() => session.close());
@@ -75,7 +75,7 @@ describe("the gRPC door", () => {
     expect(session.state.remoteWindowSize).toBe(4 * 1024 * 1024);
   });
 
-  test("draining tells watchers, lets calls under way end, and takes no new ones", async () => {
+  test("draining notifies watchers, finishes calls in progress, and accepts no new ones", async () => {
     let answer = () => {};
     const arrived = Promise.withResolvers<void>();
     const slow: GrpcService = {
@@ -109,13 +109,13 @@ describe("the gRPC door", () => {
     await expect(call(late)).rejects.toThrow();
   });
 
-  test("draining serves on until those who ask have heard it and acted upon it", async () => {
+  test("draining keeps serving until load balancers that poll have noticed and reacted", async () => {
     const { server, client } = await start("127.0.0.1:0");
     expect(await call(client)).toEqual({ status: "SERVING" });
     const drained = server.drain(10_000);
     const told = performance.now();
     expect(await call(client)).toEqual({ status: "NOT_SERVING" });
-    // An answer that a stalled machine gave after that time proves nothing.
+    // A late answer of a stalled machine is ignored.
     for (let late = 0; late < 3; late++) {
       const other = new Client(server.address, credentials.createInsecure());
       const answer = await call(other).catch(String);
@@ -128,7 +128,7 @@ describe("the gRPC door", () => {
     await expect(call(tooLate)).rejects.toThrow();
   });
 
-  test("a call that never ends is cut off when the grace is over", async () => {
+  test("a call that never ends is terminated after the grace period", async () => {
     const arrived = Promise.withResolvers<void>();
     const hanging: GrpcService = {
       definition: loadGrpcService("envoy/service/auth/v3/external_auth.proto", authorization),
@@ -142,9 +142,9 @@ describe("the gRPC door", () => {
     await cutOff;
   });
 
-  describe("unary calls that need nothing of grpc-js", () => {
+  describe("unary calls without grpc-js", () => {
     const path = `/${authorization}/Check`;
-    /** Answers with the message turned round; grpc-js would answer with nothing. */
+    /** Answers with the message reversed; grpc-js would send an empty answer. */
     const echo: GrpcService = {
       definition: loadGrpcService("envoy/service/auth/v3/external_auth.proto", authorization),
       implementation: {
@@ -171,14 +171,14 @@ describe("the gRPC door", () => {
         );
       });
 
-    test("small and large messages, many at a time on one connection", async () => {
+    test("small and large messages, concurrently on one connection", async () => {
       const { client } = await start("127.0.0.1:0", [echo]);
       const messages = [0, 1, 2000, 70_000, 3_000_000].map((size) => randomBytes(size));
       const answers = await Promise.all([...messages, ...messages].map((message) => ask(client, message)));
       expect(answers).toEqual([...messages, ...messages].map((message) => Buffer.from(message).reverse()));
     });
 
-    test("what cannot be read, or is longer than any check, is an error and hurts no other call", async () => {
+    test("an invalid or too long message is an error and does not affect other calls", async () => {
       const { client } = await start("127.0.0.1:0", [echo]);
       await expect(ask(client, Buffer.from("unreadable"))).rejects.toMatchObject({ code: status.INTERNAL });
       await expect(ask(client, Buffer.alloc(17 * 1024 * 1024))).rejects.toMatchObject({
@@ -187,7 +187,7 @@ describe("the gRPC door", () => {
       expect(await ask(client, Buffer.from("ab"))).toEqual(Buffer.from("ba"));
     });
 
-    test("a compressed message goes to grpc-js, which can read it", async () => {
+    test("a compressed message is handled by grpc-js", async () => {
       const { server } = await start("127.0.0.1:0", [echo]);
       const client = new Client(server.address, credentials.createInsecure(), {
         "grpc.default_compression_algorithm": 2,
@@ -197,7 +197,7 @@ describe("the gRPC door", () => {
       expect(await ask(client, Buffer.alloc(0))).toEqual(refused);
     });
 
-    test("half a message is an error; a caller who hangs up meanwhile is no trouble", async () => {
+    test("an incomplete message is an error; a caller that disconnects has no effect on others", async () => {
       const { server, client } = await start("127.0.0.1:0", [echo]);
       const session = connect(`http://${server.address}`);
       cleanUp.push(() => session.close());

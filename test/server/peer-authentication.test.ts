@@ -15,7 +15,7 @@ import { throughEnvoy } from "../support/through-envoy.ts";
 
 const health = loadGrpcService("grpc/health/v1/health.proto", "grpc.health.v1.Health").Check!;
 let made: Awaited<ReturnType<typeof certificates>>;
-/** Each waits, for seconds, until those who asked for its health know that it stops: all at once. */
+/** Each takes seconds to drain, so all stop concurrently. */
 const draining: Promise<void>[] = [];
 beforeAll(async () => {
   made = await certificates();
@@ -51,7 +51,7 @@ const tls = (clientNames: string[] = []) => ({
 const trusting = (client?: { cert: Buffer; key: Buffer }) =>
   credentials.createSsl(Buffer.from(made.ours.ca), client?.key ?? null, client?.cert ?? null);
 
-describe("nobody but Envoy asks us: mTLS on the gRPC port", () => {
+describe("only Envoy may call: mTLS on the gRPC listener", () => {
   let server: GrpcServer;
   beforeAll(async () => {
     server = await createGrpcServer({
@@ -63,7 +63,7 @@ describe("nobody but Envoy asks us: mTLS on the gRPC port", () => {
   });
   afterAll(() => void draining.push(server.drain(100)));
 
-  test("a certificate of our CA is answered", async () => {
+  test("a certificate of our CA is accepted", async () => {
     expect(await ask(server.address, trusting(pair(made.ours)))).toEqual({ status: "SERVING" });
   });
   test.each<[string, () => ChannelCredentials]>([
@@ -75,7 +75,7 @@ describe("nobody but Envoy asks us: mTLS on the gRPC port", () => {
       code: expect.toSatisfy((code) => code === status.UNAVAILABLE || code === status.DEADLINE_EXCEEDED),
     });
   });
-  test("our CA's, with the right name, is answered", async () => {
+  test("a certificate of our CA with the right name is accepted", async () => {
     const other = await createGrpcServer({
       listen: "127.0.0.1:0",
       services: [],
@@ -85,14 +85,14 @@ describe("nobody but Envoy asks us: mTLS on the gRPC port", () => {
     expect(await ask(other.address, trusting(pair(made.ours)))).toEqual({ status: "SERVING" });
     draining.push(other.drain(100));
   });
-  test("our CA's, but another name: no answer", async () => {
+  test("a certificate of our CA with another name is rejected", async () => {
     const other = await createGrpcServer({
       listen: "127.0.0.1:0",
       services: [],
       peers: anyPeer,
       tls: tls(["DNS:somebody.else"]),
     });
-    // By hand: grpc-js tries again and again.
+    // Without grpc-js, which retries.
     const session = connect(`https://${other.address}`, {
       ca: made.ours.ca,
       ...pair(made.ours),
@@ -154,8 +154,8 @@ describe("nobody but Envoy asks us: mTLS on the gRPC port", () => {
   });
 });
 
-describe("nobody but Envoy asks us: a Unix socket with permissions", () => {
-  test("the socket is its owner's and group's alone, and strangers cannot connect", async () => {
+describe("only Envoy may call: a Unix socket with permissions", () => {
+  test("only owner and group have access to the socket; other users cannot connect", async () => {
     const folder = await mkdtemp(join(tmpdir(), "socket-"));
     chmodSync(folder, 0o755);
     const path = join(folder, "grpc.sock");
@@ -169,7 +169,7 @@ describe("nobody but Envoy asks us: a Unix socket with permissions", () => {
     expect(statSync(path).mode & 0o777).toBe(0o660);
     expect(process.umask()).toBe(umask);
     expect(await ask(server.address, credentials.createInsecure())).toEqual({ status: "SERVING" });
-    // Only root can become somebody else.
+    // Only root can switch users.
     if (process.getuid?.() === 0) expect(await connectAsNobody(path)).toContain("PermissionError");
     draining.push(server.drain(100).then(() => rm(folder, { recursive: true })));
   });

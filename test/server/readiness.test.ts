@@ -12,7 +12,7 @@ import { healthSpreadMs } from "../../src/server/grpc/health.ts";
 import { createReadiness } from "../../src/server/http/readiness.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 
-describe("the public port while it drains", () => {
+describe("the public listener while draining", () => {
   let folder: string;
   let sidecar: Sidecar;
   let database: Awaited<ReturnType<typeof createTestDatabase>>;
@@ -41,7 +41,7 @@ describe("the public port while it drains", () => {
     await rm(folder, { recursive: true, force: true });
   });
 
-  /** One connection, as a load balancer's. */
+  /** A load balancer's connection. */
   function peer() {
     const client = new Client(`http://${sidecar.http}`);
     clients.push(client);
@@ -53,7 +53,7 @@ describe("the public port while it drains", () => {
   }
   const metadata = ["a.test", "/.well-known/oauth-protected-resource"] as const;
 
-  it("says so to those who ask, and goes on serving until they have heard it and acted upon it", async () => {
+  it("reports it to load balancers that poll, and keeps serving until they have noticed and reacted", async () => {
     const [balancer, other] = [peer(), peer()];
     expect(await balancer("health", "/readyz")).toEqual([200, "keep-alive"]);
     const closed = sidecar.close();
@@ -61,7 +61,7 @@ describe("the public port while it drains", () => {
     expect(await peer()(...metadata)).toEqual([200, "close"]);
     const told = performance.now();
     expect(await balancer("health", "/readyz")).toEqual([503, "close"]);
-    // Its workers may hear of it later. (An answer that a stalled machine gave after that proves nothing.)
+    // Its workers may notice later. (A late answer of a stalled machine is ignored.)
     for (let late = 0; late < 3; late++) {
       const answer = await peer()(...metadata).catch(String);
       if (performance.now() - told < healthSpreadMs) expect(answer).toEqual([200, "close"]);
@@ -70,7 +70,7 @@ describe("the public port while it drains", () => {
     await expect(peer()(...metadata)).rejects.toThrow("ECONNREFUSED");
   });
 
-  it("waits for nobody who does not ask, or has gone", async () => {
+  it("does not wait for load balancers that do not poll or have disconnected", async () => {
     const health = createReadiness();
     const app = new Koa().use(health.middleware);
     const gone = Promise.withResolvers<void>();
@@ -82,7 +82,7 @@ describe("the public port while it drains", () => {
     await body.dump();
     await balancer.destroy();
     await gone.promise;
-    // Longer than this test may take.
+    // Longer than the test's timeout.
     await health.drain(600_000);
     server.close();
   });

@@ -9,7 +9,7 @@ import {
 } from "../authorization-server/start-authorization-server.ts";
 import type { HttpBrowser } from "../support/http-browser.ts";
 
-/** The company's keys: one of an algorithm that we take, one of one that we do not. */
+/** The provider's keys: with a supported and an unsupported algorithm. */
 const keys = {
   RS256: await generateKeyPair("RS256", { extractable: true }),
   "ML-DSA-44": await generateKeyPair("ML-DSA-44", { extractable: true }),
@@ -38,7 +38,7 @@ beforeEach(async () => {
 });
 
 const now = () => Math.floor(Date.now() / 1000);
-/** A good logout token for alice but for `claims`, signed by a key of the company's. */
+/** A valid logout token for alice, except for `claims`, signed by the provider. */
 function logoutToken(
   claims: Record<string, unknown> = {},
   alg: keyof typeof keys = "RS256",
@@ -55,7 +55,7 @@ function logoutToken(
   const header = { alg, kid: alg, typ: "logout+jwt" };
   return new SignJWT({ ...good, ...claims }).setProtectedHeader(header).sign(keys[alg].privateKey);
 }
-/** One as a provider's own software makes it. */
+/** A logout token as issued by oidc-provider. */
 async function providersToken({ provider }: OidcServer, sub: string): Promise<string> {
   const client = await provider.Client.find("sidecar");
   if (!client) throw new Error("the provider does not know us");
@@ -75,17 +75,17 @@ const tell = (token: string) =>
 const whoami = async () => JSON.parse((await browser.open("https://auth.test/whoami")).html) as object;
 
 describe("back-channel logout", () => {
-  test("a logout token that was used already ends no later session, on whichever replica", async () => {
+  test("a replayed logout token does not end later sessions, on any replica", async () => {
     const token = await logoutToken({ jti: "replayed" });
     expect((await tell(token)).status).toBe(200);
     await app.tokens(browser, "alice");
     expect((await tell(token)).status).toBe(400);
     expect(await whoami()).toMatchObject({ userId: "company/alice" });
-    // What the first presentation left behind is in the database alone.
+    // Only the database knows of the first use.
     expect(await house.store.usedValues.isTaken("logout_token", '["company","replayed"]')).toBe(true);
   });
 
-  test("a logout token that has to be presented again, after a failure of ours, still works", async () => {
+  test("a logout token that is sent again after our failure still works", async () => {
     const token = await logoutToken();
     await house.databaseProxy.cut();
     expect((await tell(token)).status).not.toBe(200);
@@ -94,7 +94,7 @@ describe("back-channel logout", () => {
     expect(await whoami()).toEqual({});
   });
 
-  test("ends the person's browser sessions, and has the company asked at the next refresh", async () => {
+  test("ends the user's browser sessions, and causes a recheck at the next refresh", async () => {
     expect((await tell(await providersToken(house.company, "alice"))).status).toBe(200);
     expect(await whoami()).toEqual({});
     const asked = house.company.counts.tokens.refresh_token ?? 0;
@@ -103,45 +103,45 @@ describe("back-channel logout", () => {
   });
 
   test.each<[string, Record<string, unknown>, keyof typeof keys]>([
-    ["names nobody", { sub: undefined }, "RS256"],
-    ["names somebody by a number", { sub: undefined, sid: 7 }, "RS256"],
-    ["reports nothing", { events: undefined }, "RS256"],
-    ["reports something else", { events: { other: {} } }, "RS256"],
-    ["carries a nonce", { nonce: "n" }, "RS256"],
+    ["names no user", { sub: undefined }, "RS256"],
+    ["names the user by a number", { sub: undefined, sid: 7 }, "RS256"],
+    ["reports no event", { events: undefined }, "RS256"],
+    ["reports another event", { events: { other: {} } }, "RS256"],
+    ["has a nonce", { nonce: "n" }, "RS256"],
     ["is old", { iat: 1_600_000_000 }, "RS256"],
-    ["does not say when it was made", { iat: undefined }, "RS256"],
+    ["has no time of issue", { iat: undefined }, "RS256"],
     ["has expired", { exp: 1_600_000_000 }, "RS256"],
     ["never expires", { exp: undefined }, "RS256"],
     ["has no id", { jti: undefined }, "RS256"],
     ["is another client's", { aud: "somebody-else" }, "RS256"],
-    ["is of a provider that is none of ours", { iss: "https://login.test" }, "RS256"],
-    ["is of no provider", { iss: undefined }, "RS256"],
-    ["is signed by an algorithm we do not take", {}, "ML-DSA-44"],
+    ["is from an unknown provider", { iss: "https://login.test" }, "RS256"],
+    ["has no issuer", { iss: undefined }, "RS256"],
+    ["is signed with an unsupported algorithm", {}, "ML-DSA-44"],
   ])("a token that %s is refused", async (_name, claims, alg) => {
     expect((await tell(await logoutToken(claims, alg))).status).toBe(400);
     expect(await whoami()).toMatchObject({ userId: "company/alice" });
-    // Nothing else was wrong with it.
+    // The only fault.
     expect((await tell(await logoutToken())).status).toBe(200);
     expect(await whoami()).toEqual({});
   });
 
-  test("no provider signs out another's people", async () => {
+  test("a provider cannot sign out users of another", async () => {
     const redirect_uris = ["https://auth.test/.pomerium/sign_in/callback"];
     const other = await openidProvider({
       clients: [{ client_id: "sidecar", client_secret: "s".repeat(32), redirect_uris }],
     });
     const entry = `{id: other, name: Other, issuer: "${other.issuer}", client_id: sidecar, client_secret: s}`;
     await house.reload((yaml) => yaml.replace("providers:", `providers:\n    - ${entry}`));
-    // In the other's name, by its own key.
+    // With the other's issuer and its own key.
     expect((await tell(await logoutToken({ iss: other.issuer }))).status).toBe(400);
-    // The other knows an alice, too.
+    // The other provider has an alice, too.
     expect((await tell(await providersToken(other, "alice"))).status).toBe(200);
     await house.reload((yaml) => yaml.replace(`\n    - ${entry}`, ""));
     await other.close();
     expect(await whoami()).toMatchObject({ userId: "company/alice" });
   });
 
-  test("a token for another client is refused", async () => {
+  test("a token for another client is rejected", async () => {
     const token = await providersToken(house.company, "alice");
     await house.reload((yaml) => yaml.replace("client_id: sidecar", "client_id: somebody-else"));
     expect((await tell(token)).status).toBe(400);
@@ -149,7 +149,7 @@ describe("back-channel logout", () => {
     expect(await whoami()).toMatchObject({ userId: "company/alice" });
   });
 
-  test("a bent signature, or no token, is refused", async () => {
+  test("a modified signature, or no token, is rejected", async () => {
     const [header, payload, signature] = (await logoutToken()).split(".");
     const bent = `${header}.${payload}.${signature?.split("").reverse().join("")}`;
     for (const token of [bent, `${header}.${payload}.`, "x", ""])

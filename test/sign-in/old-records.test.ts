@@ -14,7 +14,7 @@ import type { HttpBrowser } from "../support/http-browser.ts";
 
 const userId = "company/alice";
 const ceo = "ceo@example.com";
-/** As a version wrote it that took every address for verified, here with userinfo's word on another one. */
+/** From a version that treated every address as verified; `email_verified` is about another address, from userinfo. */
 const old: SignInSession = {
   ...{ userId, providerId: "company", subject: "alice", name: "Alice", groups: ["staff"] },
   ...{ email: ceo, claims: { sub: "alice", email: ceo, email_verified: true, employment: "staff" } },
@@ -31,14 +31,14 @@ describe("a sign-in record from before the upgrade", () => {
     judgeOldRecord({ ...old, ...record }, [{ ...provider, ...source }]);
 
   test.each<[string, Partial<SignInProvider>, Partial<SignInSession>]>([
-    ["that the provider does not vouch for", {}, {}],
+    ["without email_verified", {}, {}],
     ["of another domain than the provider's", { emailDomains: ["example.org"] }, {}],
     [
-      "that was said not to be verified",
+      "that is explicitly not verified",
       { trustEmail: true },
       { claims: { email: ceo, email_verified: "no" } },
     ],
-    ["of a provider that has gone", { id: "another", trustEmail: true }, {}],
+    ["of a removed provider", { id: "another", trustEmail: true }, {}],
   ])("loses an address %s, wherever it stood, and nothing else", (_, source, record) => {
     const left = judged(source, record);
     expect(left).toMatchObject({ userId, name: "Alice", groups: ["staff"], unjudged: true });
@@ -51,13 +51,13 @@ describe("a sign-in record from before the upgrade", () => {
       expect(judged(source)).toMatchObject({ email: ceo, claims: { email: ceo } });
   });
 
-  test("of somebody who is known by such an address counts for nothing", () => {
+  test("is ignored if the user is identified by such an address", () => {
     const claims = { ...provider.claims, user: "email" };
     expect(judged({ claims })).toBeUndefined();
     expect(judged({ claims, trustEmail: true })).toMatchObject({ email: ceo });
   });
 
-  test("is told from one of today, also when a replica of the earlier version has copied that one", async () => {
+  test("is distinguished from a new record, even if a replica of the earlier version has copied the new one", async () => {
     const backend = await backends.postgres();
     const store = await backend.open({ judgePerson: () => undefined });
     const { unjudged: _, ...today } = { ...old, tokensAt: 1 };
@@ -73,7 +73,7 @@ describe("a sign-in record from before the upgrade", () => {
     await backend.close();
   });
 
-  describe("in the house", () => {
+  describe("with a running sign-in", () => {
     let house: AuthorizationServerStack;
     beforeAll(async () => {
       house = await startAuthorizationServer();
@@ -88,7 +88,7 @@ describe("a sign-in record from before the upgrade", () => {
       await house.store.signInSessions.put({ ...record, ...old, checkedAt: new Date() });
     }
 
-    test("its address opens nothing until the company has been asked again, at once and once", async () => {
+    test("its address gives no access until the recheck, which happens immediately and once", async () => {
       const browser = house.browser();
       await (await registeredApp(house)).tokens(browser, "alice");
       const own = (await whoami(browser)).email;
@@ -104,11 +104,11 @@ describe("a sign-in record from before the upgrade", () => {
       people.close();
     });
 
-    test("the company is not asked by two replicas, whose refresh token may be good for once", async () => {
+    test("two replicas do not both use the refresh token, which may be single-use", async () => {
       await (await registeredApp(house)).tokens(house.browser(), "alice");
       await becomeOld();
       const record = await house.store.signInSessions.find(userId);
-      // As a replica does it that asks now.
+      // As a replica does that is rechecking now.
       const leased = new Date(Date.now() - 3600_000 + 30_000);
       expect(record && (await house.store.signInSessions.claimCheck(userId, record.checkedAt, leased))).toBe(
         true,
@@ -118,7 +118,7 @@ describe("a sign-in record from before the upgrade", () => {
       expect(asked()).toBe(before);
     });
 
-    test("an access by a browser has the company asked", async () => {
+    test("a browser request causes a recheck", async () => {
       const browser = house.browser();
       await (await registeredApp(house)).tokens(browser, "alice");
       const { email } = await whoami(browser);

@@ -19,7 +19,7 @@ const provider = {
   claims: { user: "sub", email: "email", name: "name", groups: "groups" },
 };
 
-/** What one token answer makes of somebody. @param last the ID token of before, where this answer has none */
+/** The identity from a token response. @param last the previous ID token, if the response has none */
 async function known(idToken: Said | undefined, userinfo: Said | undefined, last?: Said) {
   const client = new Configuration(
     { issuer: "https://id.test", ...(userinfo && { userinfo_endpoint: "https://id.test/me" }) },
@@ -34,8 +34,8 @@ async function known(idToken: Said | undefined, userinfo: Said | undefined, last
   return said.claims && identityFromClaims(provider, said.claims);
 }
 
-describe("what a provider says of somebody", () => {
-  test("userinfo never decides on an address that the ID token speaks of", async () => {
+describe("a provider's claims about a user", () => {
+  test("userinfo never overrides the e-mail claims of the ID token", async () => {
     const ceo = "ceo@example.com";
     for (const [idToken, userinfo] of [
       [{ email: ceo }, { email_verified: true }],
@@ -49,7 +49,7 @@ describe("what a provider says of somebody", () => {
     ]) {
       const person = await known(idToken, userinfo);
       expect([person?.email, person?.claims.email]).toEqual([undefined, undefined]);
-      // Nor when a later answer has no ID token.
+      // Nor if a later response has no ID token.
       expect((await known(undefined, userinfo, idToken))?.email).toBeUndefined();
     }
     const own = { email: "ann@example.com", email_verified: true };
@@ -60,7 +60,7 @@ describe("what a provider says of somebody", () => {
     expect((await known({}, own))?.email).toBe("ann@example.com");
   });
 
-  test("the ID token's groups and claims win, userinfo's are added", async () => {
+  test("groups and claims of the ID token take precedence, userinfo adds others", async () => {
     const person = await known(
       { groups: ["a"], employment: "contractor" },
       { groups: ["b"], employment: "x", dept: "d" },
@@ -68,7 +68,7 @@ describe("what a provider says of somebody", () => {
     expect(person).toMatchObject({ groups: ["a"], claims: { employment: "contractor", dept: "d" } });
   });
 
-  test("an answer without an ID token brings userinfo's news and keeps what only the last ID token said", async () => {
+  test("without an ID token, userinfo updates the claims and the last ID token's other claims are kept", async () => {
     const last = { groups: ["a"], employment: "contractor" };
     expect(await known(undefined, { groups: ["b"] }, last)).toMatchObject({
       groups: ["b"],
@@ -85,8 +85,8 @@ describe("a recheck", () => {
   });
   afterAll(() => house.close());
 
-  test("a recheck answered about another subject is a refusal", async () => {
-    // People are known by a claim that two subjects may share.
+  test("a recheck answered about another subject is a rejection", async () => {
+    // Users are identified by a claim that two subjects may share.
     await house.reload((yaml) =>
       yaml.replace("      client_id: sidecar", "      client_id: sidecar\n      claims: {user: employment}"),
     );
@@ -96,13 +96,13 @@ describe("a recheck", () => {
     await app.tokens(house.browser(), "alice");
     const record = await house.store.signInSessions.find("company/shared");
     if (!record) throw new Error("nobody signed in");
-    // As if the sign-in had been another subject's under the same name.
+    // As if another subject with the same name had signed in.
     await house.store.signInSessions.put({
       ...record,
       claims: { ...record.claims, sub: "somebody-else" },
       checkedAt: new Date(Date.now() - 7_200_000),
     });
-    expect(await house.signIn.recheck("company/shared")).toBe("refused");
+    expect(await house.signIn.recheck("company/shared")).toBe("rejected");
     expect(await house.store.signInSessions.find("company/shared")).toBeUndefined();
   });
 });

@@ -11,7 +11,7 @@ import type { HttpBrowser } from "../support/http-browser.ts";
 
 const userId = "company/alice";
 
-describe("while the company is asked again about a person", () => {
+describe("during a recheck", () => {
   let house: AuthorizationServerStack;
   let app: McpApp;
   let tokens: Tokens;
@@ -30,13 +30,13 @@ describe("while the company is asked again about a person", () => {
   const stored = () => house.store.signInSessions.find(userId);
   const whoami = async (browser: HttpBrowser) =>
     JSON.parse((await browser.open("https://auth.test/whoami")).html) as object;
-  /** What the company says of alice from now on. */
+  /** What the provider reports about alice from now on. */
   function say(groups: string[]): void {
     const alice = house.company.accounts.find(({ login }) => login === "alice");
     if (alice) alice.groups = groups;
   }
 
-  /** A recheck by a replica that has the company's answer, or `instead`, only once `meanwhile` has happened. */
+  /** A recheck whose answer, or `instead`, arrives only after `meanwhile` has run. */
   async function recheckWhile(meanwhile: () => Promise<unknown>, instead?: Response): Promise<Recheck> {
     const [answered, goOn] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
     let held = false;
@@ -65,7 +65,7 @@ describe("while the company is asked again about a person", () => {
     }
   }
 
-  test("what a new sign-in brings stays: groups and tokens", async () => {
+  test("groups and tokens of a new sign-in are kept", async () => {
     let fresh: Awaited<ReturnType<typeof stored>>;
     const outcome = await recheckWhile(async () => {
       say(["contractors"]);
@@ -77,7 +77,7 @@ describe("while the company is asked again about a person", () => {
     expect(await stored()).toEqual(fresh);
   });
 
-  test("a refusal of the older tokens does not end a new sign-in", async () => {
+  test("a rejection of the older tokens does not end a new sign-in", async () => {
     const browser = house.browser();
     const refused = Response.json({ error: "invalid_grant" }, { status: 400 });
     expect(await recheckWhile(() => app.tokens(browser, "alice"), refused)).toBe("ok");
@@ -85,7 +85,7 @@ describe("while the company is asked again about a person", () => {
     expect((await app.refresh(tokens.refresh_token)).status).toBe(200);
   });
 
-  test("a person whom an operator signs out does not come back by it", async () => {
+  test("a user who is signed out by an operator stays signed out", async () => {
     const outcome = await recheckWhile(async () => {
       await house.store.browserSessions.endForUser(userId);
       await house.store.signInSessions.delete(userId);
@@ -94,11 +94,11 @@ describe("while the company is asked again about a person", () => {
     expect(await stored()).toBeUndefined();
   });
 
-  test("a demand to ask once more is not lost, nor are the tokens of the answer", async () => {
+  test("a request for another recheck is not lost, nor are the tokens of the answer", async () => {
     const [before, count] = [await stored(), asked()];
     const outcome = await recheckWhile(async () => {
       const record = await stored();
-      // As a logout token of the company's does it.
+      // As a logout token does.
       expect(
         record && (await house.store.signInSessions.claimCheck(userId, record.checkedAt, new Date(0))),
       ).toBe(true);

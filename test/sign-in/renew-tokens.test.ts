@@ -5,7 +5,7 @@ import {
   startAuthorizationServer,
 } from "../authorization-server/start-authorization-server.ts";
 
-describe("the provider's tokens of a person are renewed before their time for a recheck", () => {
+describe("the provider's tokens are refreshed before a recheck is due", () => {
   let house: AuthorizationServerStack;
   beforeAll(async () => {
     house = await startAuthorizationServer();
@@ -22,7 +22,7 @@ describe("the provider's tokens of a person are renewed before their time for a 
   };
   const asked = () => house.company.counts.tokens.refresh_token ?? 0;
 
-  test("once, however many replicas want them at once; who comes late gets what is there", async () => {
+  test("once for concurrent requests of all replicas; later requests get the stored tokens", async () => {
     const [before, count] = [await stored(), asked()];
     const [second, third] = [await house.replica(), await house.replica()];
     const replicas = [house, house, second, third];
@@ -37,10 +37,10 @@ describe("the provider's tokens of a person are renewed before their time for a 
     for (const replica of [third, second]) await replica.close();
   });
 
-  test("not while another replica asks: what that one hears counts", async () => {
+  test("not while another replica asks: its answer is used", async () => {
     const [before, count] = [await stored(), asked()];
     const { userId, checkedAt } = before;
-    // Half an hour of the hour between two rechecks is left: nobody takes this for a claim that has run out.
+    // Half of the recheck interval is left, so this is not an expired claim.
     await house.store.signInSessions.claimCheck(userId, checkedAt, new Date(Date.now() - 1_800_000));
     const waiting = house.signIn.renewTokens(before);
     await house.store.signInSessions.put({ ...before, tokensAt: Date.now(), checkedAt: new Date() });
@@ -48,7 +48,7 @@ describe("the provider's tokens of a person are renewed before their time for a 
     expect(asked() - count).toBe(0);
   });
 
-  test("and while a recheck asks, its answer is waited for", async () => {
+  test("after waiting for a running recheck", async () => {
     await house.ageSignIn("company/alice", 3700);
     const [before, count] = [await stored(), asked()];
     const other = await house.replica();
@@ -60,7 +60,7 @@ describe("the provider's tokens of a person are renewed before their time for a 
     await other.close();
   });
 
-  test("not while the provider is down; afterwards they are, at once", async () => {
+  test("not while the provider is down, but immediately afterwards", async () => {
     const before = await stored();
     house.company.outage(503);
     expect(await house.signIn.renewTokens(before)).toBe("unavailable");
@@ -75,11 +75,11 @@ describe("the provider's tokens of a person are renewed before their time for a 
     expect(await house.signIn.renewTokens(without)).toBe("sign_in_again");
   });
 
-  test("a refusal ends what the person has here, as in a recheck", async () => {
+  test("a rejection ends the user's access, as in a recheck", async () => {
     await (await registeredApp(house)).tokens(house.browser(), "bob");
     const before = await stored("company/bob");
     house.company.dismiss("bob");
-    expect(await house.signIn.renewTokens(before)).toBe("refused");
+    expect(await house.signIn.renewTokens(before)).toBe("rejected");
     expect(house.gone).toEqual(["company/bob"]);
     expect(await house.store.signInSessions.find("company/bob")).toBeUndefined();
   });

@@ -34,7 +34,7 @@ const whoami = async (browser: HttpBrowser, host: string) =>
 const sessionCookie = async (browser: HttpBrowser, host: string) =>
   (await browser.jar.getCookies(`https://${host}/`)).find(({ key }) => key === "__Host-mcp_session");
 
-/** Follows redirects one at a time, so that a test can step in between. */
+/** Follows one redirect, so that a test can intervene. */
 async function step(browser: HttpBrowser, url: string) {
   const cookie = await browser.jar.getCookieString(url);
   const response = await house.fetch(url, { redirect: "manual", headers: { cookie, accept: "text/html" } });
@@ -47,7 +47,7 @@ async function step(browser: HttpBrowser, url: string) {
 }
 
 describe("on the issuer's host", () => {
-  test("a person signs in and comes back to where they were", async () => {
+  test("a user signs in and returns to the requested page", async () => {
     const browser = house.browser();
     const page = await signIn(browser, "auth.test", "alice", "/whoami?x=1");
     expect(page.url.href).toBe("https://auth.test/whoami?x=1");
@@ -59,7 +59,7 @@ describe("on the issuer's host", () => {
     });
   });
 
-  test("the session cookie cannot be read, sent elsewhere, or outlive the session", async () => {
+  test("the session cookie is HttpOnly, host-only and expires with the session", async () => {
     const browser = house.browser();
     await signIn(browser);
     const cookie = await sessionCookie(browser, "auth.test");
@@ -73,7 +73,7 @@ describe("on the issuer's host", () => {
     expect(cookie?.expires).toBeInstanceOf(Date);
   });
 
-  test("the session has an id nobody could have planted", async () => {
+  test("the session has a new id that cannot have been planted", async () => {
     const browser = house.browser();
     const planted = "A".repeat(43);
     await browser.jar.setCookie(`__Host-mcp_session=${planted}; Path=/; Secure`, "https://auth.test/");
@@ -81,7 +81,7 @@ describe("on the issuer's host", () => {
     expect((await sessionCookie(browser, "auth.test"))?.value).not.toBe(planted);
   });
 
-  test("signing in as somebody else asks first, and then ends the first session", async () => {
+  test("signing in as another user asks first, and then ends the first session", async () => {
     const browser = house.browser();
     await signIn(browser);
     const first = (await sessionCookie(browser, "auth.test"))?.value ?? "";
@@ -94,7 +94,7 @@ describe("on the issuer's host", () => {
     expect(await house.store.browserSessions.find(first)).toBeUndefined();
   });
 
-  test("two tabs sign in side by side", async () => {
+  test("two tabs sign in concurrently", async () => {
     const browser = house.browser();
     const first = await browser.open(signInUrl("auth.test", "/whoami?tab=1"));
     const second = await browser.open(signInUrl("auth.test", "/whoami?tab=2"));
@@ -104,7 +104,7 @@ describe("on the issuer's host", () => {
     expect(await whoami(browser, "auth.test")).toMatchObject({ userId: "company/alice" });
   });
 
-  test("the answer of the provider works once, and in the browser that left", async () => {
+  test("the provider's response works once, and only in the browser that started the sign-in", async () => {
     const victim = house.browser();
     const start = await step(victim, signInUrl("auth.test"));
     const attacker = house.browser();
@@ -127,7 +127,7 @@ describe("on the issuer's host", () => {
     },
   );
 
-  test("a refusal at the provider is told, with a way to try again", async () => {
+  test("a rejection by the provider is shown, with a link to try again", async () => {
     const browser = house.browser();
     const start = await step(browser, signInUrl("auth.test"));
     const state = new URL(start.location).searchParams.get("state") ?? "";
@@ -137,7 +137,7 @@ describe("on the issuer's host", () => {
     expect(parse(page.html).querySelector("a.button")?.getAttribute("href")).toContain("return_to=%2Fwhoami");
   });
 
-  test("a provider that is down is told", async () => {
+  test("an unavailable provider is shown", async () => {
     const lonely = await startAuthorizationServer();
     await lonely.company.close();
     const page = await lonely.browser().open(signInUrl("auth.test"));
@@ -164,7 +164,7 @@ describe("on the issuer's host", () => {
 });
 
 describe("on a route's host", () => {
-  test("the session is handed over, and is the route host's own", async () => {
+  test("the session is handed over and belongs to the route's host", async () => {
     const browser = house.browser();
     const page = await signIn(browser, "one.test");
     expect(page.url.href).toBe("https://one.test/whoami");
@@ -176,7 +176,7 @@ describe("on a route's host", () => {
     expect(await house.store.browserSessions.find(one?.value ?? "")).toMatchObject({ host: "one.test" });
   });
 
-  test("a cookie of one host is nothing on another", async () => {
+  test("a cookie of one host is invalid on another", async () => {
     const browser = house.browser();
     await signIn(browser, "one.test");
     const value = (await sessionCookie(browser, "one.test"))?.value;
@@ -193,12 +193,12 @@ describe("on a route's host", () => {
     });
   });
 
-  test("a second look at a cookie header needs no I/O", async () => {
+  test("a repeated lookup of a cookie header needs no I/O", async () => {
     const browser = house.browser();
     await signIn(browser, "one.test");
     const header = await browser.jar.getCookieString("https://one.test/");
     const look = () => house.signIn.sessionFromCookieHeader(header, "one.test");
-    // Nothing is kept while the listener is behind.
+    // Nothing is cached while the listener is disconnected.
     const again = async () => {
       await look();
       const second = look();
@@ -207,7 +207,7 @@ describe("on a route's host", () => {
     await expect.poll(again).toMatchObject({ waits: false, person: { userId: "company/alice" } });
   });
 
-  /** Signed in at the issuer's, up to the Location that carries the one-time code. */
+  /** Signed in on the issuer's host, up to the redirect with the one-time code. */
   async function codeFor(browser: HttpBrowser): Promise<string> {
     await signIn(browser);
     const leave = await step(browser, signInUrl("one.test"));
@@ -223,7 +223,7 @@ describe("on a route's host", () => {
     expect(await step(browser, complete)).toMatchObject({ status: 400 });
   });
 
-  test("the code stolen by another browser is refused, and used up", async () => {
+  test("a code stolen by another browser is rejected and consumed", async () => {
     const victim = house.browser();
     const complete = await codeFor(victim);
     const thief = house.browser();
@@ -233,10 +233,10 @@ describe("on a route's host", () => {
     expect(await step(victim, complete)).toMatchObject({ status: 400 });
   });
 
-  test("the code for one host is refused on another", async () => {
+  test("the code for one host is rejected on another", async () => {
     const browser = house.browser();
     const complete = await codeFor(browser);
-    // Not even for a browser that carries the other host's binding cookie.
+    // Not even for a browser with the other host's binding cookie.
     const binding = await browser.jar.getCookies("https://one.test/");
     const [cookie] = binding.filter(({ key }) => key.startsWith("__Host-mcp_browser"));
     if (!cookie) throw new Error("no binding cookie");
@@ -245,14 +245,14 @@ describe("on a route's host", () => {
     expect(await whoami(browser, "many.test")).toEqual({});
   });
 
-  test("the code dies with the session it stands for", async () => {
+  test("the code becomes invalid when its session ends", async () => {
     const browser = house.browser();
     const complete = await codeFor(browser);
     await house.store.browserSessions.endForUser("company/alice");
     expect(await step(browser, complete)).toMatchObject({ status: 400 });
   });
 
-  test("limits.pending_authorizations_per_user: of too many codes at once the oldest gives way, and it is counted", async () => {
+  test("limits.pending_authorizations_per_user: the oldest of too many codes is dropped and counted", async () => {
     const limits = "limits: {pending_authorizations_per_user: 1}\n";
     await house.reload((yaml) => limits + yaml);
     const browser = house.browser();
@@ -292,7 +292,7 @@ describe("on a route's host", () => {
 });
 
 describe("sign-out", () => {
-  test("asks first; the button ends the session here and where it was handed over to", async () => {
+  test("asks first; the button ends the session on all hosts", async () => {
     const browser = house.browser();
     await signIn(browser, "one.test");
     await signIn(browser, "many.test");
@@ -305,7 +305,7 @@ describe("sign-out", () => {
       expect(await whoami(browser, host)).toEqual({});
   });
 
-  test("a look at the session that was under way when it ended is not remembered on any replica", async () => {
+  test("a read that was in progress when the session ended is not cached on any replica", async () => {
     const browser = house.browser();
     await signIn(browser, "one.test");
     const header = await browser.jar.getCookieString("https://one.test/");
@@ -347,13 +347,13 @@ describe("sign-out", () => {
     },
   );
 
-  test("signed out already, it says so", async () => {
+  test("reports that the user is already signed out", async () => {
     const page = await house.browser().open("https://auth.test/.pomerium/sign_out");
     expect(page).toMatchObject({ status: 200 });
     expect(page.html).toContain("You are signed out");
   });
 
-  test("does not end what applications were granted", async () => {
+  test("does not end the grants of applications", async () => {
     const browser = house.browser();
     const app = await registeredApp(house);
     const tokens = await app.tokens(browser, "alice");
@@ -362,7 +362,7 @@ describe("sign-out", () => {
   });
 });
 
-test("several providers: the person chooses, and people of two never mix", async () => {
+test("several providers: the user chooses, and users of two providers are kept apart", async () => {
   const many = await startAuthorizationServer();
   await many.reload((yaml) => {
     const second = yaml.slice(yaml.indexOf("    - id: company"), yaml.indexOf("\nroutes:"));

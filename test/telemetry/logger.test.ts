@@ -1,7 +1,7 @@
 import { describe, expect, test, vi } from "vitest";
 import { createLogger } from "../../src/telemetry/logger.ts";
 
-/** What logging `fields` once writes, line by line. */
+/** The lines written for one log call with `fields`. */
 function linesOf(fields: object): string[] {
   const written: string[] = [];
   const write = (text: string) => void written.push(text);
@@ -43,20 +43,20 @@ describe("the log", () => {
     ).not.toContain(secret);
   });
 
-  test("shows the code of an error, not the code of an authorization", () => {
+  test("shows error codes, but not authorization codes", () => {
     expect(logged({ code: "store_unavailable" }).code).toBe("store_unavailable");
     expect(logged({ err: { code: "ECONNREFUSED" } }).err).toMatchObject({ code: "ECONNREFUSED" });
     expect(logged({ code: "SplxlOBeZQQYbYS6WxSbIA" }).code).toBe("[redacted]");
     expect(logged({ params: { code: "dGhpcyBpcyBhIGNvZGU" } }).params).toEqual({ code: "[redacted]" });
   });
 
-  test("is one line per event, whatever a caller sent", () => {
+  test("has one line per event, whatever a caller sends", () => {
     const lines = linesOf({ path: '/a\r\n{"level":"info","msg":"forged"}\u2028' });
     expect(lines).toHaveLength(1);
     expect(JSON.parse(lines[0] ?? "").msg).toBe("x");
   });
 
-  test("of one message few lines are written that name no known person; the rest is counted in one line", () => {
+  test("limits the lines per message without a known user; the rest is counted in one line", () => {
     vi.useFakeTimers();
     try {
       const lines: string[] = [];

@@ -357,7 +357,7 @@ describe("grants without consent", () => {
       await house.reconfigure(yaml());
       for (const [outcome, kind] of [
         ["unavailable", "unavailable"],
-        ["refused", "missing"],
+        ["rejected", "missing"],
         ["sign_in_again", "missing"],
         ["ok", "missing"],
       ] as const) {

@@ -210,7 +210,7 @@ function serve(
   let first: Buffer | undefined;
   let more: Buffer[] | undefined;
   let length = 0;
-  // The caller has disconnected: nobody waits for the answer.
+  // The caller has disconnected and does not need the answer.
   stream.on("error", () => {});
   stream.on("data", (chunk: Buffer) => {
     length += chunk.length;

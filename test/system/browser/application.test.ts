@@ -107,10 +107,10 @@ describe("docs/applications.md: the example application, through Envoy, in a rea
     return { response, servers: (await response.json()).servers };
   };
 
-  test("a browser signs in on its way; the application learns who it is, and gets a token", async () => {
+  test("the user signs in on first access; the application learns who the user is and gets a token", async () => {
     await open(alice.page, loginsOfAlice(stack));
     const claims = decodeJwt(tokenSeen());
-    // Who she is, the assertion says; the token says whose it is.
+    // The assertion identifies the user, and so does the token.
     expect(claims).not.toHaveProperty("email");
     expect(claims).toMatchObject({
       sub: "company/alice",
@@ -124,7 +124,7 @@ describe("docs/applications.md: the example application, through Envoy, in a rea
     expect(arrived.at(-1)?.cookie ?? "").not.toContain("__Host-mcp");
   });
 
-  test("it lists the servers of its user, and says which is not connected", async () => {
+  test("the application lists its user's servers, and which of them are not connected", async () => {
     expect(await listed(alice.page)).toEqual(["Everything", "Open"]);
     expect(await state(alice.page, "Everything").textContent()).toBe("not connected");
     expect(await state(alice.page, "Open").textContent()).toBe("connected");
@@ -149,7 +149,7 @@ describe("docs/applications.md: the example application, through Envoy, in a rea
     ]);
   });
 
-  test("who refuses at the server comes back with an error, not connected", async () => {
+  test("a user who denies at the upstream returns with an error and is not connected", async () => {
     await alice.page.getByRole("link", { name: "Connect Everything" }).click();
     await agreeToConnect(alice.page);
     await passForeignPages(alice.page, loginsOfAlice(stack), "deny");
@@ -158,7 +158,7 @@ describe("docs/applications.md: the example application, through Envoy, in a rea
     expect(await state(alice.page, "Everything").textContent()).toBe("not connected");
   });
 
-  test("who agrees comes back connected", async () => {
+  test("a user who allows returns connected", async () => {
     await alice.page.getByRole("link", { name: "Connect Everything" }).click();
     await agreeToConnect(alice.page);
     await passForeignPages(alice.page, loginsOfAlice(stack));
@@ -177,7 +177,7 @@ describe("docs/applications.md: the example application, through Envoy, in a rea
     expect(reached).not.toContain(`Bearer ${tokenSeen()}`);
   });
 
-  test("a user without the policy sees neither the route nor its tools", async () => {
+  test("a user whom policy denies sees neither the route nor its tools", async () => {
     await open(bob.page, loginsOfBob(stack));
     expect(await listed(bob.page)).toEqual(["Open"]);
     expect(decodeJwt(tokenSeen()).aud).toEqual(["https://open.test"]);
@@ -192,7 +192,7 @@ describe("docs/applications.md: the example application, through Envoy, in a rea
     expect(await alice.page.locator("li").allTextContents()).toEqual(["greet", "headers"]);
   });
 
-  test("once the server has refused a token, it counts as connected no longer", async () => {
+  test("after the upstream has rejected a token, the server is no longer connected", async () => {
     await stack.upstream.revokeGrants("ally");
     const refused = await alice.page.goto(`${app}tools?server=https://everything.test`);
     expect(refused?.status()).toBe(502);
@@ -204,7 +204,7 @@ describe("docs/applications.md: the example application, through Envoy, in a rea
     expect(await state(alice.page, "Everything").textContent()).toBe("connected");
   });
 
-  test("giving it up revokes the token over there and deletes it here", async () => {
+  test("disconnecting revokes the token at the upstream and deletes it", async () => {
     await alice.page.goto(`${app}tools?server=https://everything.test`);
     const used = stack.everything.requests.at(-1)?.headers.find(([name]) => /^authorization$/i.test(name));
     const before = used?.[1].replace("Bearer ", "") ?? "";
@@ -217,7 +217,7 @@ describe("docs/applications.md: the example application, through Envoy, in a rea
     expect((await callWith(tokenSeen(), stack.urls.everything)).status).toBe(401);
   });
 
-  test("in a pop-up, the last page tells its opener, at the opener's origin, and closes", async () => {
+  test("in a pop-up, the last page notifies its opener, at the opener's origin, and closes", async () => {
     const opened = alice.context.waitForEvent("page");
     const told = alice.page.evaluate(
       (back) =>
@@ -233,7 +233,7 @@ describe("docs/applications.md: the example application, through Envoy, in a rea
     await agreeToConnect(popup);
     await popup.waitForURL((url) => url.origin === stack.upstream.issuer);
     await passForeignPages(popup, loginsOfAlice(stack)).catch((error: Error) => {
-      // It may close itself before its load event has been heard of.
+      // It may close before its load event arrives.
       if (!popup.isClosed()) throw error;
     });
     expect(await told).toEqual({
@@ -243,7 +243,7 @@ describe("docs/applications.md: the example application, through Envoy, in a rea
     await closed;
   });
 
-  test("signing out kills the application's token at once, and the next visit begins at the sign-in", async () => {
+  test("signing out invalidates the application's token immediately, and the next visit starts with sign-in", async () => {
     await alice.page.goto(app);
     const token = tokenSeen();
     expect((await callWith(token)).status).toBe(200);

@@ -11,7 +11,7 @@ import { type E2e, startE2e } from "../../support/e2e.ts";
 import { createTestDatabase } from "../../support/postgres.ts";
 import { loginsOfAlice, passForeignPages, watchedPage } from "./walk.ts";
 
-/** Pictures are written where they are missing, and all of them with `IMAGES=new`. */
+/** Writes missing screenshots, or all with `IMAGES=new`. */
 const images = process.env.IMAGES_DIR ?? join(import.meta.dirname, "../../../docs/images");
 const anew = process.env.IMAGES === "new";
 const axe = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
@@ -25,7 +25,7 @@ const variants = [
   { width: 390, height: 844, colorScheme: "light", keep: false },
 ] as const;
 
-/** A page as met on the walk: what is wrong with it in any of its forms. */
+/** A visited page, with its faults in any variant. */
 interface Met {
   readonly name: string;
   readonly problems: readonly string[];
@@ -36,7 +36,7 @@ interface Met {
   readonly requestId?: string;
 }
 
-describe("every page people see, in Chromium", () => {
+describe("every page that users see, in Chromium", () => {
   let database: Awaited<ReturnType<typeof createTestDatabase>>;
   let stack: E2e;
   let chromium: Browser;
@@ -48,7 +48,7 @@ describe("every page people see, in Chromium", () => {
     database = await createTestDatabase();
     stack = await startE2e({
       env: { DATABASE_URL: database.url },
-      // With several providers each has a callback of its own.
+      // With several providers, each has its own callback.
       signInRedirectUris: ["https://auth.test/.pomerium/sign_in/callback/company"],
       config: (config) => {
         const signIn = config.sign_in as { providers: Record<string, unknown>[] };
@@ -78,7 +78,7 @@ describe("every page people see, in Chromium", () => {
     await database?.close();
   });
 
-  /** Looks at the page in the tab in all its forms, then puts it back into the first. */
+  /** Checks the page in all variants, then restores the first one. */
   async function meet(name: string, page: Page, response: Response | null): Promise<void> {
     const problems: string[] = [];
     const scripts = await page.locator("script:not([src]), [onclick], [onload], [style]").count();
@@ -107,7 +107,7 @@ describe("every page people see, in Chromium", () => {
     });
   }
 
-  /** Everything in one tab, as one person. */
+  /** All pages in one tab, as one user. */
   async function walk(): Promise<void> {
     const context = await chromium.newContext();
     await context.route("https://logos.test/**", (route) =>
@@ -118,7 +118,7 @@ describe("every page people see, in Chromium", () => {
     const { page } = watched;
     const logins = loginsOfAlice(stack);
     const go = (url: string) => page.goto(url);
-    // Chromium refuses a reload now and then when it has just come from another origin.
+    // Chromium sometimes fails a reload right after a navigation from another origin.
     const again = () => go(page.url());
     const press = async (name: string | RegExp) => {
       const document = page.waitForResponse(
@@ -193,14 +193,14 @@ describe("every page people see, in Chromium", () => {
     await context.close();
   }
 
-  test("there are all of them, each with its pictures", () => {
+  test("all pages were visited, each with its screenshots", () => {
     expect(met.map(({ name }) => name).length).toBe(20);
     for (const { name } of met)
       for (const { width, colorScheme } of variants.filter(({ keep }) => keep))
         expect(existsSync(join(images, `${name}-${width}-${colorScheme}.png`)), name).toBe(true);
   });
 
-  test("axe finds nothing, on a phone and a desktop, light and dark; none is wider than the screen", () => {
+  test("no page has accessibility violations or is wider than the screen, on a phone and a desktop, light and dark", () => {
     expect(met.flatMap(({ name, problems }) => problems.map((problem) => `${name} ${problem}`))).toEqual([]);
   });
 
@@ -217,11 +217,11 @@ describe("every page people see, in Chromium", () => {
     for (const { name, requestId = "" } of withId) expect(log, name).toContain(requestId);
   });
 
-  test("each is under 30 KB", () => {
+  test("each page is smaller than 30 KB", () => {
     expect(met.filter(({ bytes }) => bytes === 0 || bytes > 30_000)).toEqual([]);
   });
 
-  test("the policy allows no inline script, and nothing broke it", () => {
+  test("the policy allows no inline scripts, and there were no violations", () => {
     expect(complaints).toEqual([]);
     for (const { name, policy, scripts } of met) {
       expect(policy, name).toMatch(/^default-src 'none'; style-src 'sha256-/);
@@ -231,7 +231,7 @@ describe("every page people see, in Chromium", () => {
     }
   });
 
-  test("nothing is fetched from elsewhere but the logos that the routes file names", () => {
+  test("only the logos in the routes file are fetched from other hosts", () => {
     const own = new Set([
       "https://auth.test",
       "https://everything.test",
@@ -253,7 +253,7 @@ describe("every page people see, in Chromium", () => {
   });
 });
 
-/** Rules of WCAG 2.2 AA that a page breaks. */
+/** Rules of WCAG 2.2 AA that a page violates. */
 async function violations(page: Page): Promise<string[]> {
   await page.evaluate(axe);
   return page.evaluate<string[]>(`axe

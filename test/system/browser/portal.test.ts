@@ -52,7 +52,7 @@ describe("the portal, without JavaScript, through Envoy", () => {
       },
       body: JSON.stringify({ jsonrpc: "2.0", id: 1, method: "ping" }),
     });
-  /** Presses Tab until the focus is on what `name` names, as somebody without a mouse does. */
+  /** Presses Tab until the element called `name` has the focus. */
   async function tabTo(name: string): Promise<void> {
     for (let presses = 0; presses < 30; presses++) {
       await page.keyboard.press("Tab");
@@ -67,7 +67,7 @@ describe("the portal, without JavaScript, through Envoy", () => {
     throw new Error(`the Tab key does not reach "${name}"`);
   }
 
-  test("every host leads to it, and it shows each server's state and each application", async () => {
+  test("all hosts redirect to it, and it shows each server's state and each application", async () => {
     for (const url of [
       "https://open.test/.pomerium/routes",
       "https://everything.test/.pomerium",
@@ -83,7 +83,7 @@ describe("the portal, without JavaScript, through Envoy", () => {
     );
   });
 
-  test("it shows people their e-mail and groups as the gateway knows them", async () => {
+  test("it shows users the e-mail address and groups that the gateway knows", async () => {
     const known = async () => {
       await page.goto(portal);
       const rows = await page.locator("#known ~ dl > div").allTextContents();
@@ -94,7 +94,7 @@ describe("the portal, without JavaScript, through Envoy", () => {
     );
   });
 
-  test("by keyboard alone: connect, and disconnect again, with what became of it said aloud", async () => {
+  test("by keyboard only: connect and disconnect, with the result announced to screen readers", async () => {
     await page.goto(portal);
     await tabTo("Connect Everything");
     await page.keyboard.press("Enter");
@@ -112,7 +112,7 @@ describe("the portal, without JavaScript, through Envoy", () => {
       expect(await stack.upstream.verify(token, stack.everything.url)).toBeUndefined();
   });
 
-  test("nothing in the address puts words on the page", async () => {
+  test("no text of the URL appears on the page", async () => {
     await page.goto(`${portal}?connected=open&connect_error=evil&connect_error_description=Call+0900-EVIL`);
     expect(await page.locator("main").textContent()).not.toMatch(/evil/i);
     await page.goto(`${portal}?connected=everything`);
@@ -136,7 +136,7 @@ describe("the portal, without JavaScript, through Envoy", () => {
     expect(await row("Desk app").count()).toBe(1);
   });
 
-  test("revoking an application ends its tokens at once, and only its own", async () => {
+  test("revoking an application invalidates its tokens immediately, and only those", async () => {
     const token = client.tokens()?.access_token ?? "";
     const other = await stack.externalToken("bob", stack.urls.open);
     expect(decodeJwt(token).sub).toBe("company/alice");
@@ -149,7 +149,7 @@ describe("the portal, without JavaScript, through Envoy", () => {
     expect((await ping(stack.urls.open, other)).status).toBe(200);
   });
 
-  test("a page of the same host lists and disconnects by the session's cookie; nobody else does", async () => {
+  test("a page of the same host can list and disconnect with the session cookie; pages of other origins cannot", async () => {
     const scripted = await chromium.newContext();
     const tab = await scripted.newPage();
     await tab.goto(portal);
@@ -169,7 +169,7 @@ describe("the portal, without JavaScript, through Envoy", () => {
       );
     const names = ({ body }: { body: { servers: { name: string }[] } }) =>
       body.servers.map(({ name }) => name);
-    // The portal's own policy lets no script fetch: a page without one stands in for an application's.
+    // The portal's policy allows no scripts: a page without a policy stands in for an application's.
     await tab.goto("https://auth.test/.well-known/oauth-authorization-server");
     expect(names(await call("/.pomerium/mcp/routes"))).toEqual(["Everything", "Open"]);
     const json = { "content-type": "application/json" };
@@ -196,7 +196,7 @@ describe("the portal, without JavaScript, through Envoy", () => {
     await scripted.close();
   });
 
-  test("an MCP client's token lists its own server only", async () => {
+  test("an MCP client's token lists only its own server", async () => {
     const token = await stack.externalToken("bob", stack.urls.open);
     const response = await stack.fetch("https://everything.test/.pomerium/mcp/routes", {
       headers: { authorization: `Bearer ${token}` },

@@ -1,10 +1,10 @@
 import type { BrowserContext, Page } from "playwright-core";
 import type { Stack } from "../../../dev/demo/stack.ts";
 
-/** Accounts of one person by the origin of the form. */
+/** Accounts of one user by the origin of the form. */
 export type Logins = ReadonlyMap<string, { readonly login: string; readonly password: string }>;
 
-/** Alice's accounts at the company and at the upstream. */
+/** Alice's accounts at the sign-in provider and at the upstream. */
 export function loginsOfAlice(stack: Stack): Logins {
   return new Map([
     [stack.openid.issuer, { login: "alice", password: "wonderland" }],
@@ -20,10 +20,10 @@ export function loginsOfBob(stack: Stack): Logins {
   ]);
 }
 
-/** Goes through the forms of the company and the upstream, agreeing (or `decision`), until the browser is somewhere else. */
+/** Submits the forms of the sign-in provider and the upstream, allowing (or with `decision`), until the browser leaves them. */
 export async function passForeignPages(page: Page, logins: Logins, decision = "allow"): Promise<void> {
   for (let steps = 0; steps < 10; steps++) {
-    // What is still loading would be taken for the page that comes after the form.
+    // A page that is still loading would be mistaken for the page after the form.
     await page.waitForLoadState("load");
     const login = logins.get(new URL(page.url()).origin);
     if (!login) return;
@@ -40,20 +40,20 @@ export async function passForeignPages(page: Page, logins: Logins, decision = "a
   throw new Error(`still at ${page.url()}`);
 }
 
-/** Goes on as the person of the issuer's host, where somebody else is signed in on this one. */
+/** Continues as the user of the issuer's host if another user is signed in on this one. */
 export async function continueAsOther(page: Page): Promise<void> {
   await page.getByRole("button", { name: /^Continue as / }).click();
   await page.waitForURL((url) => !url.pathname.endsWith("/sign_in/complete"));
 }
 
-/** Presses Connect on the page that asks on the issuer's host, and waits until the browser has left it. */
+/** Presses Connect on the confirmation page on the issuer's host, and waits until the browser has left it. */
 export async function agreeToConnect(page: Page): Promise<void> {
   await page.waitForURL((url) => url.pathname.endsWith("/mcp/connect/confirm"));
   await page.getByRole("button", { name: "Connect", exact: true }).click();
   await page.waitForURL((url) => !url.pathname.endsWith("/mcp/connect/confirm"));
 }
 
-/** A tab whose requests, and complaints of the Content Security Policy, are noted. */
+/** A tab that records requests and violations of the Content Security Policy. */
 export async function watchedPage(context: BrowserContext) {
   const page = await context.newPage();
   page.setDefaultTimeout(60_000);

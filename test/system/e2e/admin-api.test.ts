@@ -28,7 +28,7 @@ async function admin(method: string, path: string, body?: object): Promise<Respo
     body: body && JSON.stringify(body),
   });
 }
-/** Asks until Envoy, each of its workers on its own, and the sidecar know, or no longer know, the route. */
+/** Polls until every worker of Envoy and the gateway know, or no longer know, the route. */
 async function until(status: number): Promise<void> {
   for (let inARow = 0; inARow < 20; ) {
     const answer = await throughEnvoy(e2e, { url: "https://added.test/x" });
@@ -36,15 +36,15 @@ async function until(status: number): Promise<void> {
   }
 }
 
-/** The way in which a person connects the route. */
+/** The request with which a user connects the route. */
 function connect() {
   const back = encodeURIComponent("https://added.test/");
   const url = `https://added.test/.pomerium/mcp/connect?redirect_url=${back}`;
   return throughEnvoy(e2e, { url });
 }
 
-describe("a route of the admin API", () => {
-  it("serves its first request through the running Envoy, without a restart of anything", async () => {
+describe("a stored route", () => {
+  it("serves its first request through the running Envoy, without any restart", async () => {
     const { pid } = e2e.envoy;
     const sidecar = e2e.sidecar().pid;
     expect((await throughEnvoy(e2e, { url: "https://added.test/x" })).status).toBe(404);
@@ -63,17 +63,17 @@ describe("a route of the admin API", () => {
     expect([e2e.envoy.pid, e2e.sidecar().pid]).toEqual([pid, sidecar]);
   });
 
-  it("answers 404 while it is switched off, blocks connect, and comes back", async () => {
+  it("answers 404 and blocks connect while it is disabled, and works again afterwards", async () => {
     expect((await admin("PATCH", "/routes/added", { enabled: false })).status).toBe(200);
     await until(404);
     expect((await connect()).status).toBe(400);
     expect((await admin("PATCH", "/routes/added", { enabled: true })).status).toBe(200);
     await until(401);
-    // Off to sign-in.
+    // Redirected to sign-in.
     expect((await connect()).status).toBe(302);
   });
 
-  it("survives a restart of the sidecar, and is gone once deleted", async () => {
+  it("survives a restart of the gateway, and is gone after it is deleted", async () => {
     await e2e.restartSidecar();
     await until(401);
     expect((await admin("DELETE", "/routes/added")).status).toBe(204);

@@ -3,8 +3,8 @@ import { type E2e, startE2e } from "../../support/e2e.ts";
 import { bytesThroughEnvoy, throughEnvoy, throughEnvoyHttp2 } from "../../support/through-envoy.ts";
 
 /*
- * Envoy and we must take every request for the same host and path, whatever else it says. Alice's token is good
- * on open.test only, so that a request which gets through elsewhere, or to elsewhere, shows.
+ * Envoy and the gateway must agree on the host and path of every request. Alice's token is valid only on
+ * open.test, which reveals requests that pass on, or reach, another host.
  */
 let stack: E2e;
 let bearer: string;
@@ -17,7 +17,7 @@ afterAll(() => stack.close());
 const elsewhere = () => stack.everything.requests.filter(({ method }) => method === "PATCH").length;
 const here = () => stack.open.requests.filter(({ method }) => method === "PATCH").length;
 
-describe("host and path confusion between Envoy and us", () => {
+describe("host and path confusion between Envoy and the gateway", () => {
   test.each([
     ["x-forwarded-host", "open.test"],
     ["x-forwarded-proto", "http"],
@@ -32,7 +32,7 @@ describe("host and path confusion between Envoy and us", () => {
     ["x-envoy-original-host", "open.test"],
     ["x-envoy-decorator-operation", "open"],
     ["forwarded", "host=open.test"],
-  ])("%s: %s does not make one route of another", async (name, value) => {
+  ])("%s: %s does not select another route", async (name, value) => {
     const request = {
       url: "https://everything.test/",
       method: "PATCH",
@@ -44,12 +44,12 @@ describe("host and path confusion between Envoy and us", () => {
   });
 
   test.each(["OPEN.test", "open.test:443", "open.test."])(
-    "%s is open.test to both of us, or to neither",
+    "Envoy and the gateway agree on whether %s is open.test",
     async (host) => {
       const before = here();
       const headers = { host, authorization: bearer };
       const { status } = await throughEnvoy(stack, { url: "https://open.test/", method: "PATCH", headers });
-      // 405 is the upstream's word.
+      // 405 comes from the upstream.
       expect([404, 405]).toContain(status);
       expect(here() - before).toBe(status === 405 ? 1 : 0);
       const without = await throughEnvoy(stack, {
@@ -70,14 +70,14 @@ describe("host and path confusion between Envoy and us", () => {
     "open.test:99999",
     "sub.open.test",
     "",
-  ])("the host %j is nobody's", async (host) => {
+  ])("the host %j has no route", async (host) => {
     const headers = { host, authorization: bearer };
     const { status } = await throughEnvoy(stack, { url: "https://open.test/", method: "PATCH", headers });
     expect([400, 404]).toContain(status);
   });
 
   test.each(["/%2e%2e/", "/a%2fb", "/a%5cb", "/..%2f", "//open.test/", "/..;/", "/%00", "/\\everything"])(
-    "the path %s gets nobody past a check",
+    "the path %s does not bypass the check",
     async (path) => {
       const before = here();
       const { status } = await throughEnvoy(stack, {
@@ -110,7 +110,7 @@ describe("host and path confusion between Envoy and us", () => {
     expect(elsewhere()).toBe(0);
   });
 
-  test("what a client tells Envoy in x-envoy-* or the upstream in identity headers stays outside", async () => {
+  test("x-envoy-* and identity headers of a client are removed", async () => {
     await throughEnvoy(stack, {
       url: "https://open.test/",
       method: "PATCH",

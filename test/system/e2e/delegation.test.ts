@@ -13,7 +13,7 @@ const initialize = JSON.stringify({
 });
 const portal = "https://auth.test/.pomerium/routes";
 
-/** An operator makes a service account on the command line, its owner says yes and no in the portal, it calls through Envoy. */
+/** An operator creates a service account, its owner allows and stops it in the portal, and it calls through Envoy. */
 describe("a service account with its owner's connection", () => {
   let database: Awaited<ReturnType<typeof createTestDatabase>>;
   let stack: E2e;
@@ -76,17 +76,17 @@ describe("a service account with its owner's connection", () => {
     const html = form.toString();
     return (await stack.browser(user).submit({ ...opened, html }, {})).html;
   }
-  /** The section on service accounts as the person sees it. */
+  /** The portal's section on service accounts. */
   const machine = async (user: User) =>
     parse((await stack.browser(user).open(portal)).html)
       .querySelector("[aria-labelledby=machines]")
       ?.text.replace(/\s+/g, " ");
   const listed = async () => (await stack.command("service-accounts", "list")).split("\n")[1] ?? "";
 
-  it("is refused, and not challenged, until the owner allows it; then it calls as the owner at the upstream", async () => {
+  it("is denied, not challenged, until the owner allows it; then it calls the upstream as the owner", async () => {
     await refused(/its owner has delegated no connection/);
     expect(await listed()).toMatch(new RegExp(`^ci +everything +${owner} +- `));
-    // Nothing to allow before there is a connection.
+    // It can be allowed only if there is a connection.
     expect(await machine("alice")).toMatch(
       /ci Not allowed Asks to use your connection to Everything\. Connect it first/,
     );
@@ -108,7 +108,7 @@ describe("a service account with its owner's connection", () => {
     expect(tokenSeen()).not.toBe(seen);
   });
 
-  it("uses nothing of an owner whom policy no longer lets in, nor is it listed, until it does again", async () => {
+  it("cannot use or list connections of an owner while policy denies the owner access", async () => {
     const alice = stack.openid.accounts.find(({ login }) => login === "alice");
     const groups = alice?.groups ?? [];
     const listed = async () => {
@@ -119,7 +119,7 @@ describe("a service account with its owner's connection", () => {
     const signsInWith = async (now: readonly string[]) => {
       if (alice) alice.groups = now;
       await stack.browser("alice").jar.removeAllCookies();
-      // Back to where there is no form that agreeing would press.
+      // Returns to a page without a form that `submit` would press.
       const signIn = await stack
         .browser("alice")
         .open("https://auth.test/.pomerium/sign_in?return_to=/.pomerium/mcp/routes");
@@ -135,7 +135,7 @@ describe("a service account with its owner's connection", () => {
     expect(await listed()).toBe(1);
   });
 
-  it("nobody but its owner can give it anything", async () => {
+  it("only its owner can delegate connections to it", async () => {
     const alices = await stack.browser("alice").open(portal);
     const grantId = /name="account" value="([^"]+)"/.exec(alices.html)?.[1] ?? "";
     await press("alice", "undelegate", { account: grantId });
@@ -154,15 +154,15 @@ describe("a service account with its owner's connection", () => {
     await becomes(200);
   });
 
-  it("is told, and never challenged, when the upstream has withdrawn the connection; the owner connects again", async () => {
+  it("is denied, not challenged, when the upstream has revoked the connection; the owner connects again", async () => {
     await stack.upstream.revokeGrants("ally");
-    // First by way of the upstream's own 401, then because we know.
+    // First because of the upstream's 401, then because of the stored state.
     for (let calls = 0; calls < 3; calls++) await refused(/the owner .*must connect/);
     await stack.externalToken("alice");
     await becomes(200);
   });
 
-  it("has nothing any more once the owner disconnects, also after the next consent; all of it is on the record", async () => {
+  it("loses access when the owner disconnects, even after the next consent; the audit trail has every step", async () => {
     await press("alice", "disconnect", { route: "everything" });
     await becomes(403);
     await stack.externalToken("alice");
@@ -184,7 +184,7 @@ describe("a service account with its owner's connection", () => {
     });
   });
 
-  it("ends with the account, and an owner is somebody who can sign in", async () => {
+  it("ends with the account, and an owner must be a user who can sign in", async () => {
     await press("alice", "delegate", { route: "everything" });
     await becomes(200);
     await stack.command("service-accounts", "revoke", "ci");

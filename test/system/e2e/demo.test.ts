@@ -36,7 +36,7 @@ function start(program: string, env: Record<string, string> = {}): Child {
   });
 }
 
-/** Processes whose command line names our folder: the sidecar, Envoy, and a watcher for each. */
+/** Processes whose command line contains our directory: the gateway, Envoy, and a watcher for each. */
 function running(): string[] {
   return readdirSync("/proc")
     .filter((name) => /^\d+$/.test(name))
@@ -59,7 +59,7 @@ async function untilPrinted(child: Child, wanted: string): Promise<string> {
   throw new Error(`ended without "${wanted}": ${printed}${await text(child.stderr)}`);
 }
 
-test("the demo drives the whole flow once and prints every step", async () => {
+test("the demo runs the whole flow once and prints every step", async () => {
   const child = start("demo-once.ts");
   const [printed, errors, [code]] = await Promise.all([
     text(child.stdout),
@@ -79,7 +79,7 @@ test("the demo drives the whole flow once and prints every step", async () => {
   await expect.poll(running).toEqual([]);
 });
 
-test("the run names the step that failed", async () => {
+test("the demo names the step that failed", async () => {
   const child = start("demo-once.ts", { ENVOY_BIN: "/bin/false" });
   const [printed, [code]] = await Promise.all([text(child.stdout), once(child, "exit")]);
   expect(code).toBe(1);
@@ -87,7 +87,7 @@ test("the run names the step that failed", async () => {
   await expect.poll(running).toEqual([]);
 });
 
-test("the demo runs until Ctrl-C, says what to type, and leaves nothing running", async () => {
+test("the demo runs until Ctrl-C, prints what to enter, and leaves no processes running", async () => {
   const ports = await Promise.all(settings.map(async (name) => [name, String(await freePort())] as const));
   const env = Object.fromEntries(ports);
   const child = start("demo.ts", env);
@@ -113,7 +113,7 @@ test("the demo runs until Ctrl-C, says what to type, and leaves nothing running"
   await expect.poll(running).toEqual([]);
 });
 
-test("a demo that is killed without warning leaves nothing running either", async () => {
+test("a demo that is killed leaves no processes running either", async () => {
   const ports = await Promise.all(settings.map(async (name) => [name, String(await freePort())] as const));
   const child = start("demo.ts", Object.fromEntries(ports));
   await untilPrinted(child, "metrics at");

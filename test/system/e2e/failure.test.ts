@@ -5,7 +5,7 @@ import { pingThroughEnvoy } from "../../support/ping-through-envoy.ts";
 import { createTestDatabase } from "../../support/postgres.ts";
 import { startTcpProxy, type TcpProxy } from "../../support/tcp-proxy.ts";
 
-/** Seconds; a TE lives no longer here. */
+/** Lifetime of external tokens in this test, seconds. */
 const ttl = 10;
 const deadlineMs = 2_000;
 
@@ -37,7 +37,7 @@ describe("when something is down", () => {
 
   const call = (token: string) => pingThroughEnvoy(stack, stack.urls.open, token);
 
-  it("an expired token is challenged, and the SDK's refresh brings the next one without the person", async () => {
+  it("an expired token is challenged, and the SDK refreshes it without the user", async () => {
     const client = await stack.client("alice", stack.urls.open);
     const session = await client.connect();
     const first = client.tokens()?.access_token ?? "";
@@ -50,12 +50,12 @@ describe("when something is down", () => {
     expect(client.authorizations()).toBe(1);
   });
 
-  it("answers 503 with Retry-After while the store is down, lets nobody through, and recovers by itself", async () => {
+  it("answers 503 with Retry-After while the store is down, allows no calls, and recovers by itself", async () => {
     const token = await stack.externalToken("bob", stack.urls.open);
     const arrived = stack.open.requests.length;
     expect((await call(token)).status).toBe(200);
     await wire.cut();
-    // What the replica heard last may serve until its listener is known to be deaf; from then on nobody passes.
+    // Cached state may serve until the notification listener counts as stalled; after that, every call fails.
     await expect.poll(async () => (await call(token)).status, { interval: 20, timeout: 60_000 }).toBe(503);
     const reached = stack.open.requests.length;
     expect(reached).toBeGreaterThan(arrived);
@@ -77,7 +77,7 @@ describe("when something is down", () => {
     await expect.poll(async () => (await call(fresh)).status, { timeout: 60_000 }).toBe(200);
   });
 
-  it("never hangs past the deadline when the store swallows every byte", async () => {
+  it("never hangs past the deadline when the store does not answer", async () => {
     const token = await stack.externalToken("bob", stack.urls.open);
     wire.blackHole();
     try {
@@ -94,7 +94,7 @@ describe("when something is down", () => {
       .toBe(200);
   });
 
-  it("denies everything while the sidecar itself is gone, and serves again when it is back", async () => {
+  it("denies everything while the gateway is down, and serves again when it is back", async () => {
     const token = await stack.externalToken("bob", stack.urls.open);
     await stack.sidecar().close();
     const reached = stack.open.requests.length;

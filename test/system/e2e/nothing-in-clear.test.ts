@@ -5,8 +5,8 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { type E2e, startE2e } from "../../support/e2e.ts";
 
 /*
- * After a whole flow with two people, refreshes included: no token, code or secret stands in clear text in the
- * database or in a log at the most verbose level.
+ * After a whole flow with two users, including refreshes: no token, code or secret is in clear text in the
+ * database or in the logs at the most verbose level.
  */
 let e2e: E2e;
 let secrets: Map<string, string>;
@@ -14,7 +14,7 @@ let secrets: Map<string, string>;
 beforeAll(async () => {
   e2e = await startE2e({
     database: "embedded",
-    // Short, so that a refresh is part of the flow; not over before the client's own first requests are, which go side by side.
+    // Short, so that the flow includes a refresh, but long enough for the client's first concurrent requests.
     upstream: { accessTokenTtl: 3 },
     config: (config) => ({ ...config, log: { level: "trace" } }),
   });
@@ -44,14 +44,14 @@ beforeAll(async () => {
 });
 afterAll(() => e2e?.close());
 
-/** Names of the secrets that stand in `text`, as they are or as a dump shows bytes. */
+/** Names of the secrets in `text`, as text or as the bytes in a dump. */
 function found(text: string): string[] {
   return [...secrets]
     .filter(([, secret]) => [secret, Buffer.from(secret).toString("hex")].some((form) => text.includes(form)))
     .map(([name]) => name);
 }
 
-test("a dump of the database holds no token in clear text", async () => {
+test("a dump of the database has no token in clear text", async () => {
   await e2e.sidecar().close();
   const database = new PGlite(join(e2e.configFile, "../data/database"));
   const { rows: tables } = await database.query<{ name: string }>(
@@ -67,7 +67,7 @@ test("a dump of the database holds no token in clear text", async () => {
   expect(found(dump)).toEqual([]);
 });
 
-test("the logs at the most verbose level hold no token in clear text", async () => {
+test("the logs at the most verbose level have no token in clear text", async () => {
   const log = await readFile(e2e.sidecar().logFile, "utf8");
   expect(log, "the log is of this flow").toContain("company/alice");
   expect(found(log)).toEqual([]);

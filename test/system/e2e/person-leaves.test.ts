@@ -7,7 +7,7 @@ import { createTestDatabase } from "../../support/postgres.ts";
 
 type Database = Awaited<ReturnType<typeof createTestDatabase>>;
 
-describe("a person who leaves, as docs/security.md says", () => {
+describe("offboarding a user as in docs/security.md", () => {
   let database: Database;
   let stack: E2e;
   const env = () => ({ DATABASE_URL: database.url });
@@ -30,7 +30,7 @@ describe("a person who leaves, as docs/security.md says", () => {
     return stdout;
   }
 
-  it("is out at once, though the browser was signed in and would have agreed to everything", async () => {
+  it("ends access immediately, although the browser was signed in and would have allowed everything", async () => {
     const alice = await stack.client("alice");
     const bob = await stack.client("bob");
     const whoami = (client: typeof alice) =>
@@ -45,7 +45,7 @@ describe("a person who leaves, as docs/security.md says", () => {
     expect(await command("connections", "revoke", "--user", "company/alice")).toBe(
       "revoked company/alice -> everything\n",
     );
-    // The way back ends at the company, which no longer knows her.
+    // The next sign-in ends at the provider, which no longer has the user.
     await expect(whoami(alice)).rejects.toThrow(`the trip ended at ${stack.openid.issuer}/`);
     const connections = await stack.browser("alice").open("https://auth.test/.pomerium/routes");
     expect(connections.url.origin).toBe(stack.openid.issuer);

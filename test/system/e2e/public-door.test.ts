@@ -12,7 +12,7 @@ import { type Sidecar, sidecar } from "../../../dev/demo/sidecar.ts";
 import { createTestDatabase } from "../../support/postgres.ts";
 
 /*
- * What anybody may send to the public door of the real process, here without Envoy, which takes some of it away.
+ * Untrusted requests to the public listener of the real process, without Envoy, which would remove some of them.
  */
 let folder: string;
 let running: Sidecar;
@@ -25,7 +25,7 @@ interface Listener {
   readonly port: number;
   connections: number;
 }
-/** Counts who connects, and hangs up. */
+/** Counts connections and closes them. */
 async function startListener(): Promise<Listener> {
   const server = createServer((socket) => {
     listener.connections += 1;
@@ -67,7 +67,7 @@ afterAll(async () => {
   await rm(folder, { recursive: true, force: true });
 });
 
-/** Asks the door as `host`; the body is JSON, or nothing. */
+/** Sends a request with `host`; the response has a JSON body or none. */
 async function ask(host: string, path: string, more: Record<string, string> = {}) {
   const response = await new Promise<IncomingMessage>((resolve, reject) => {
     const headers = { host, accept: "application/json", ...more };
@@ -81,7 +81,7 @@ async function ask(host: string, path: string, more: Record<string, string> = {}
   return { ...fields, status: response.statusCode, location: response.headers.location };
 }
 
-describe("a client_id is a URL that we fetch", () => {
+describe("a client_id as a URL to fetch", () => {
   const authorize = (clientId: string) => {
     const query = new URLSearchParams({
       client_id: clientId,
@@ -94,13 +94,13 @@ describe("a client_id is a URL that we fetch", () => {
     return ask("auth.test", `/oauth/authorize?${query}`);
   };
 
-  test.each(["localhost", "127.0.0.1"])("one on %s is refused, and nobody connects there", async (host) => {
+  test.each(["localhost", "127.0.0.1"])("on %s is rejected without a connection", async (host) => {
     const answer = await authorize(`https://${host}:${inner.port}/client.json`);
     expect(answer).toMatchObject({ status: 400, error: "invalid_client" });
     expect(inner.connections).toBe(0);
   });
 
-  test("allowed_private_hosts opens what it names, and the count would have shown it", async () => {
+  test("is fetched from a host in allowed_private_hosts, which proves that connections are counted", async () => {
     const answer = await authorize(`https://127.0.0.1:${opened.port}/client.json`);
     expect(answer).toMatchObject({ status: 400, error: "invalid_client" });
     expect(opened.connections).toBeGreaterThan(0);
@@ -108,7 +108,7 @@ describe("a client_id is a URL that we fetch", () => {
 });
 
 test.each(["evil.test", "b.test", "auth.test"])(
-  "X-Forwarded-Host: %s does not make another host of this one",
+  "X-Forwarded-Host: %s does not change the host",
   async (forged) => {
     const headers = { "x-forwarded-host": forged, "x-forwarded-proto": "http" };
     expect(await ask("a.test", "/.well-known/oauth-protected-resource", headers)).toMatchObject({

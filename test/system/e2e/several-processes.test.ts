@@ -9,7 +9,7 @@ import { pingThroughEnvoy } from "../../support/ping-through-envoy.ts";
 import { createTestDatabase } from "../../support/postgres.ts";
 import { throughEnvoy } from "../../support/through-envoy.ts";
 
-describe("several processes on one machine, each on Unix sockets of its own", () => {
+describe("several processes on one machine, each with its own Unix sockets", () => {
   let database: Awaited<ReturnType<typeof createTestDatabase>>;
   let stack: E2e;
   let second: Sidecar;
@@ -63,8 +63,8 @@ describe("several processes on one machine, each on Unix sockets of its own", ()
     return counts.reduce((sum, [, count]) => sum + Number(count), 0);
   };
 
-  it("Envoy shares the checks out among them, and goes on with one when the other is gone", async () => {
-    // The whole of authorization and sign-in goes through whichever process Envoy picks.
+  it("Envoy balances checks among them, and continues with one when the other is gone", async () => {
+    // Authorization and sign-in work with any process that Envoy selects.
     const token = await stack.externalToken("alice", stack.urls.open);
     const share = async () => {
       for (let count = 0; count < 10; count++) expect((await call(token)).status).toBe(200);
@@ -74,12 +74,12 @@ describe("several processes on one machine, each on Unix sockets of its own", ()
 
     second.kill("SIGKILL");
     await second.exited;
-    // A call under way in it may be lost; Envoy hears of it and asks the one that is left.
+    // A call in progress may be lost; Envoy notices and uses the remaining one.
     await expect.poll(async () => (await call(token)).status, { timeout: 60_000 }).toBe(200);
     for (let count = 0; count < 20; count++) expect((await call(token)).status).toBe(200);
   });
 
-  it("no request is lost at either port when one stops and starts again, twice", async () => {
+  it("no request is lost on either listener when one process restarts, twice", async () => {
     const token = await stack.externalToken("bob", stack.urls.open);
     second = await startSecond();
     const metadata = "https://open.test/.well-known/oauth-protected-resource";

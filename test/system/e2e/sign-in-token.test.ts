@@ -45,7 +45,7 @@ afterAll(async () => {
   await Promise.all([authority?.close(), upstream?.close(), database?.close()]);
 });
 
-it("a sign-in token that has expired is renewed at the company's provider, and the new one is exchanged", async () => {
+it("an expired sign-in token is refreshed at the sign-in provider, and the new one is exchanged", async () => {
   await stack.externalToken("alice", stack.urls.open);
   const key = { kid: "demo", file: join(stack.configFile, "../encryption-key") };
   const store = await openStore({

@@ -6,13 +6,13 @@ import { type E2e, startE2e } from "../../support/e2e.ts";
 const key = "k-31415926";
 const places = ["none", "key", "headers"] as const;
 
-describe("credentials that stand in the routes file, through Envoy", () => {
+describe("static credentials of the routes file, through Envoy", () => {
   let upstream: OpenServer;
   let stack: E2e;
 
   beforeAll(async () => {
     upstream = await openServer();
-    // For the sidecar and for the command that writes Envoy's configuration alike.
+    // For the gateway and for the command that writes Envoy's configuration.
     vi.stubEnv("API_KEY", key);
     const route = (id: string, upstream_auth: unknown) => ({
       id,
@@ -41,7 +41,7 @@ describe("credentials that stand in the routes file, through Envoy", () => {
     await upstream?.close();
   });
 
-  /** Connects as `user` with an MCP client that tries to smuggle, calls a tool, and returns the headers that arrived. */
+  /** Connects as `user` with an MCP client that sends credential headers, calls a tool, and returns the headers that arrived. */
   async function arrivedAt(place: (typeof places)[number], user: "alice" | "bob") {
     const client = await stack.client(user, `https://${place}.test`, {
       fetch: (input, init) => {
@@ -58,12 +58,12 @@ describe("credentials that stand in the routes file, through Envoy", () => {
     return (name: string) => headers.filter(([one]) => one.toLowerCase() === name).map(([, value]) => value);
   }
 
-  it("none: the server gets no credential at all", async () => {
+  it("none: the server gets no credential", async () => {
     const header = await arrivedAt("none", "alice");
     expect(header("authorization")).toEqual([]);
   });
 
-  it("api_key: the server gets the key once, from the environment, whatever the client sends under its name", async () => {
+  it("api_key: the server gets the key once, from the environment, whatever the client sends in that header", async () => {
     for (const user of ["alice", "bob"] as const) {
       const header = await arrivedAt("key", user);
       expect(header("x-api-key")).toEqual([key]);
@@ -71,13 +71,13 @@ describe("credentials that stand in the routes file, through Envoy", () => {
     }
   });
 
-  it("headers: the server gets all of them, an Authorization included", async () => {
+  it("headers: the server gets all of them, including Authorization", async () => {
     const header = await arrivedAt("headers", "alice");
     expect(header("authorization")).toEqual([`Bearer ${key}`]);
     expect(header("x-tenant")).toEqual(["acme"]);
   });
 
-  it("the log does not say the key", async () => {
+  it("the log does not contain the key", async () => {
     expect(await readFile(stack.sidecar().logFile, "utf8")).not.toContain(key);
   });
 });

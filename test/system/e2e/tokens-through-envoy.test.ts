@@ -29,7 +29,7 @@ const mcpHeaders = {
   accept: "application/json, text/event-stream",
 };
 
-describe("the main job through a real Envoy", () => {
+describe("calls with tokens, through a real Envoy", () => {
   let stack: E2e;
   let alice: string;
   let bob: string;
@@ -71,13 +71,13 @@ describe("the main job through a real Envoy", () => {
     expect(answer.header("access-control-allow-origin")).toBe("*");
   }
 
-  it("challenges a request without a token, and the upstream hears nothing of it", async () => {
+  it("challenges a request without a token, which does not reach the upstream", async () => {
     const before = arrived();
     expectChallenge(await call(undefined));
     expect(arrived()).toBe(before);
   });
 
-  it("challenges a forged, an expired, a foreign route's and a revoked token", async () => {
+  it("challenges a forged, an expired and a revoked token, and a token for another route", async () => {
     const before = arrived();
     const { privateKey, publicKey } = await generateKeyPair("ES256");
     const claims = decodeJwt(alice);
@@ -100,7 +100,7 @@ describe("the main job through a real Envoy", () => {
     expect(arrived()).toBe(before);
   });
 
-  it("takes only one Bearer token, only from the Authorization header", async () => {
+  it("accepts only one Bearer token, only in the Authorization header", async () => {
     const before = arrived();
     const answers = [
       await call(undefined, { authorization: [`Bearer ${alice}`, `Bearer ${bob}`] }),
@@ -116,7 +116,7 @@ describe("the main job through a real Envoy", () => {
     expect(arrived()).toBe(before);
   });
 
-  it("gives the upstream exactly one Authorization, its own token, and nothing of ours", async () => {
+  it("sends the upstream exactly one Authorization, with the upstream token, and none of our headers", async () => {
     const before = arrived();
     const answer = await call(alice, {
       cookie: "__Host-mcp_session=stolen; other=1",
@@ -140,11 +140,11 @@ describe("the main job through a real Envoy", () => {
       "x-pomerium-assertion",
       "x-pomerium-jwt-assertion",
     ]);
-    // Nor does the client ever see the upstream's token.
+    // The client never sees the upstream token either.
     expect(JSON.stringify(answer)).not.toContain(injected);
   });
 
-  it("tells the upstream who calls, in an assertion that our JWKS verifies", async () => {
+  it("identifies the caller to the upstream with an assertion that verifies against our JWKS", async () => {
     const before = arrived();
     await call(alice);
     const assertion = stack.everything.requests[before]?.headers.find(
@@ -162,7 +162,7 @@ describe("the main job through a real Envoy", () => {
     expect((payload.exp ?? 0) - (payload.iat ?? 0)).toBe(300);
   });
 
-  it("never uses one user's upstream token for another, however their calls interleave", async () => {
+  it("never uses one user's upstream token for another, even with interleaved calls", async () => {
     const before = arrived();
     const answers = await Promise.all(
       Array.from({ length: 60 }, (_, index) =>
@@ -180,7 +180,7 @@ describe("the main job through a real Envoy", () => {
     expect(first).not.toEqual(second);
   });
 
-  it("lets server-sent events through one by one, as they are sent", async () => {
+  it("streams server-sent events one by one", async () => {
     const session = (await call(alice)).header("mcp-session-id") ?? "";
     const stream = await openThroughEnvoy(stack, {
       url,
@@ -204,7 +204,7 @@ describe("the main job through a real Envoy", () => {
         text += value;
       }
     };
-    // Each event is sent only after the one before it has arrived: a buffering hop would wait for ever.
+    // Each event is sent only after the previous one has arrived: a buffering hop would hang.
     for (const message of ["first", "second", "third"]) {
       stack.everything.emit(message);
       await until(message);
@@ -214,7 +214,7 @@ describe("the main job through a real Envoy", () => {
     expect(text.indexOf("first")).toBeLessThan(text.indexOf("third"));
   });
 
-  it("answers preflights before anybody is asked for a token, and repeats no CORS header", async () => {
+  it("answers preflights without a token, and does not repeat CORS headers", async () => {
     const preflight = await throughEnvoy(stack, {
       url,
       method: "OPTIONS",
@@ -242,7 +242,7 @@ describe("the main job through a real Envoy", () => {
     expect(http2.status).toBe(404);
   });
 
-  it("refuses encoded slashes, and lets no dot segment climb out of the route", async () => {
+  it("rejects encoded slashes, and dot segments cannot leave the route", async () => {
     const before = arrived();
     const get = (path: string) =>
       throughEnvoy(stack, { url, path, headers: { authorization: `Bearer ${alice}` } });
@@ -254,7 +254,7 @@ describe("the main job through a real Envoy", () => {
       expect(reached).toBe("/mcp/secret");
   });
 
-  it("a token revoked at our revocation endpoint is worth nothing from then on", async () => {
+  it("a token revoked at our revocation endpoint is rejected from then on", async () => {
     const client = await stack.client("alice");
     await client.connect();
     const tokens = client.tokens();

@@ -25,10 +25,10 @@ afterAll(async () => {
 const traceId = "0af7651916cd43dd8448eb211c80319c";
 
 describe("traces", () => {
-  it("one trace leads from the client through Envoy and our check to Postgres and the upstream's authorization server", async () => {
+  it("one trace connects the client, Envoy, our check, Postgres and the upstream's authorization server", async () => {
     const token = await e2e.externalToken("alice");
     const ours = () => collector.spans.filter((span) => span.traceId === traceId);
-    // Upstream tokens live a second: sooner or later a check has to renew one.
+    // Upstream tokens are valid for a second: eventually a check has to refresh one.
     while (!ours().some(isTokenCall)) {
       const { status } = await throughEnvoy(e2e, {
         url: e2e.urls.everything,
@@ -60,7 +60,7 @@ describe("traces", () => {
       "mcp_auth.decision": "allow",
       "mcp_auth.route": "everything",
     });
-    // The authorization server could go on with it.
+    // The authorization server could continue the trace.
     expect(renewal?.attributes["server.address"]).toBe("127.0.0.1");
   });
 });
@@ -69,12 +69,12 @@ function isTokenCall({ name, attributes }: CollectedSpan): boolean {
   return name === "POST" && attributes["url.path"] === "/token";
 }
 
-/** Envoy's span for the client's request: its parent is the client's own. */
+/** Envoy's span for the client's request: its parent is the client's span. */
 function isClients({ service, parentId }: CollectedSpan): boolean {
   return service === "envoy" && parentId === "b7ad6b7169203331";
 }
 
-/** From a span up to the trace's first. */
+/** The spans from a span to the root. */
 function way(spans: readonly CollectedSpan[], from: CollectedSpan | undefined): CollectedSpan[] {
   if (from === undefined) return [];
   return [

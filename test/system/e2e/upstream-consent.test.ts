@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { McpClient } from "../../../dev/demo/mcp-client.ts";
 import { type E2e, startE2e } from "../../support/e2e.ts";
 
-/** The SDK's own OAuth client against us: what it does with a 401 and a 403 decides what people see. */
+/** The SDK's OAuth client: how it handles 401 and 403 decides what users see. */
 describe("the upstream's consent, with the real MCP SDK as client", () => {
   let stack: E2e;
   let client: McpClient;
@@ -14,18 +14,18 @@ describe("the upstream's consent, with the real MCP SDK as client", () => {
   });
   afterAll(() => stack?.close());
 
-  it("happens in the same browser trip as ours, the first time", async () => {
+  it("happens in the same browser flow as ours, the first time", async () => {
     expect(JSON.stringify(await whoami())).toContain("ally");
     expect(client.authorizations()).toBe(1);
   });
 
-  it("a dead upstream token with a live refresh token costs the person nothing", async () => {
+  it("an expired upstream token with a valid refresh token does not involve the user", async () => {
     await stack.upstream.killAccessTokens("ally");
     expect(JSON.stringify(await whoami())).toContain("ally");
     expect(client.authorizations()).toBe(1);
   });
 
-  it("a connection revoked at the upstream is asked for again, and only there", async () => {
+  it("a connection revoked at the upstream requires consent again, only at the upstream", async () => {
     await stack.upstream.revokeGrants("ally");
     expect(JSON.stringify(await whoami())).toContain("ally");
     expect(client.authorizations()).toBe(2);
@@ -33,7 +33,7 @@ describe("the upstream's consent, with the real MCP SDK as client", () => {
     expect(client.authorizations()).toBe(2);
   });
 
-  it("a tool that wants more scope gets it after one more consent, without losing the old scope", async () => {
+  it("a tool that requires more scopes gets them after one more consent, without losing the old ones", async () => {
     const note = await client.run((mcp) =>
       mcp.callTool({ name: "write_note", arguments: { text: "hello" } }),
     );
@@ -43,11 +43,11 @@ describe("the upstream's consent, with the real MCP SDK as client", () => {
     expect(client.authorizations()).toBe(3);
   });
 
-  it("ends with a proper OAuth error when the person refuses at the upstream", async () => {
+  it("ends with a proper OAuth error when the user denies at the upstream", async () => {
     const refusing = await stack.client("bob", undefined, {});
     const browser = stack.browser("bob");
     const agree = browser.agree;
-    // Bob signs in everywhere, but cancels when the upstream asks.
+    // Bob signs in everywhere, but cancels at the upstream.
     Object.assign(browser, {
       agree: async (...[page, signIn]: Parameters<typeof agree>) => {
         let current = page;
