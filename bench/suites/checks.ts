@@ -16,7 +16,7 @@ const warmUpMs = 2500;
 const kinds = ["ours", "noop", "bare"] as const;
 type Kind = (typeof kinds)[number];
 const names: Record<Kind, string> = {
-  ours: "our Check, warm",
+  ours: "the sidecar, warm",
   noop: "no-op grpc-js server",
   bare: "bare node:http2 server, nothing decoded",
 };

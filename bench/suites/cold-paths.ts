@@ -10,7 +10,7 @@ import type { Suite } from "./suite.ts";
 
 const count = 150;
 
-/** What the first one pays: of a token, of a connection, after a TI's end, of a process. */
+/** The cost of the first check: of a token, of a connection, after an upstream token expired, of a process. */
 export const coldPaths: Suite = async ({ world, cores, upstream, rounds, progress }) => {
   const tokenEndpoint = `${upstream}/token`;
   const file = await world.routesFile("cold-paths", {

@@ -13,7 +13,7 @@ import type { Suite } from "./suite.ts";
 const most = 5000;
 const roundMs = 2000;
 const warmConnections = 1000;
-/** Of a hundred checks, one is the first of its connection, and of a thousand one finds its TI at its end. */
+/** One check in a hundred is the first of its connection; one in a thousand finds its upstream token expired. */
 const coldEvery = 100;
 const refreshEvery = 1000;
 const revocationsPerSecond = 5;

@@ -52,7 +52,7 @@ async function byConnections(deps: SuiteDeps) {
     const made = await deps.world.connections(count, { routes: 10, tokenEndpoint: `${deps.upstream}/token` });
     checks.push(...made.map(prepareCheck));
   }
-  // One process, asked for ever more connections.
+  // One process, with a growing number of connections.
   const subject = await start(deps, "connections", 10, []);
   onAllCores(false);
   const lines: Line[] = [];

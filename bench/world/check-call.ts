@@ -6,7 +6,7 @@ import type { Connection } from "./world.ts";
 /** An OK status: field 1, empty. */
 const ok = Buffer.from([0x0a, 0]);
 
-/** A check of one connection, whose answer has to let it through with that connection's TI. */
+/** A check of one connection, whose response must allow it with that connection's upstream token. */
 export interface PreparedCheck {
   readonly message: Buffer;
   readonly upstreamToken: Buffer;

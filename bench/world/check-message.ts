@@ -67,7 +67,7 @@ export function checkMessage({ route, externalToken }: Pick<Connection, "route" 
   });
 }
 
-/** Whether an answer lets the request through with this TI; decodes it with Envoy's definitions. */
+/** Whether a response allows the request with this upstream token; decodes it with Envoy's definitions. */
 export function letsThrough(answer: Buffer, { upstreamToken }: Pick<Connection, "upstreamToken">): boolean {
   const decoded = responseDeserialize(answer) as {
     status?: { code?: number };

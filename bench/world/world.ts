@@ -16,7 +16,7 @@ export const issuer = "https://auth.test";
 export const clientId = "https://client.example.com/oauth/client.json";
 const encryptionKey = randomBytes(32).toString("base64url");
 
-/** One person's connection to one route, with the TE that uses it. */
+/** One person's connection to one route, with the external token that uses it. */
 export interface Connection extends Person {
   readonly externalToken: string;
   readonly upstreamToken: string;
@@ -38,7 +38,7 @@ export interface World {
   readonly env: Readonly<Record<string, string>>;
   /** Makes connections for people nobody has seen yet; the route's is `number % routes`. */
   connections(count: number, options: ConnectionOptions): Promise<Connection[]>;
-  /** Another TE for the same person and route. */
+  /** Another external token for the same person and route. */
   externalToken(person: Connection): Promise<string>;
   /** Writes a routes file; the path of it. */
   routesFile(name: string, options: RoutesFileOptions): Promise<string>;
@@ -47,7 +47,7 @@ export interface World {
 
 export interface ConnectionOptions {
   readonly routes: number;
-  /** Where the TI is refreshed. */
+  /** Where the upstream token is refreshed. */
   readonly tokenEndpoint: string;
   /** Seconds; default: an hour. */
   readonly expiresIn?: number;

@@ -5,7 +5,7 @@ import { oneAtATime } from "./one-at-a-time.ts";
 const names = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
 
 /**
- * Headless Chromium: `$CHROME_BIN`, else one on PATH, else Debian's package, installed when we are root. It
+ * Headless Chromium: `$CHROME_BIN`, else one on PATH, else Debian's package, installed if running as root. It
  * trusts the server whose public key hashes to `publicKeyHash`; `resolve` maps hosts (`*.test`) to `host:port`.
  * @throws Error that says what to install, when there is no Chromium.
  */
@@ -31,11 +31,11 @@ export async function browser(options: {
   });
 }
 
-/** Where it is, installed if need be. @throws Error that says what to install */
+/** Path of Chromium, installed if necessary. @throws Error that says what to install */
 export async function chromiumBinary(): Promise<string> {
   const given = process.env.CHROME_BIN;
   if (given) return given;
-  // While somebody installs it, it is there before it can run.
+  // During an installation by another process, the file exists before it can run.
   await oneAtATime(import.meta.filename, "true");
   const [found] = executablesOnPath(...names);
   if (found) return found;

@@ -7,12 +7,12 @@ import { isIP } from "node:net";
 import { join } from "node:path";
 import * as x509 from "@peculiar/x509";
 
-/** A throw-away authority and one server certificate, as files for Envoy and as text for clients. */
+/** A temporary CA and one server certificate, as files for Envoy and as text for clients. */
 export interface CertificateAuthority {
-  /** PEM of the authority: what clients have to trust. */
+  /** PEM of the CA, which clients must trust. */
   readonly ca: string;
   readonly files: { readonly ca: string; readonly certificate: string; readonly key: string };
-  /** Base64 SHA-256 of the server's public key: what Chromium's allow list takes. */
+  /** Base64 SHA-256 of the server's public key, for Chromium's allow list. */
   readonly publicKeyHash: string;
 }
 
@@ -20,8 +20,8 @@ const algorithm = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" };
 const days = 24 * 60 * 60 * 1000;
 
 /**
- * Makes a CA and a leaf (as a server, and as a client of mTLS) for localhost, 127.0.0.1, *.localhost and `names`, good for 30 days, and writes
- * `ca.pem`, `tls.pem` and `tls-key.pem` into `folder`. The CA's private key is forgotten at once.
+ * Creates a CA and a certificate (for servers and mTLS clients) for localhost, 127.0.0.1, *.localhost and `names`, valid for 30 days, and
+ * writes `ca.pem`, `tls.pem` and `tls-key.pem` into `folder`. The CA's private key is not kept.
  */
 export async function certificateAuthority(
   folder: string,
@@ -31,7 +31,7 @@ export async function certificateAuthority(
   const notAfter = new Date(Date.now() + 30 * days);
   const caKeys = await keyPair();
   const authority = await x509.X509CertificateGenerator.createSelfSigned({
-    name: "CN=envoy-mcp-auth throw-away CA",
+    name: "CN=envoy-mcp-auth temporary CA",
     keys: caKeys,
     notBefore,
     notAfter,

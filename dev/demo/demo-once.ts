@@ -11,8 +11,8 @@ import { type Stack, startStack } from "./stack.ts";
 import { transcript } from "./transcript.ts";
 
 /*
- * The whole flow once, in front of your eyes: a real MCP client, a real browser, a real Envoy. What it leaves
- * in its folder (database, logs) is for whoever wants to look for a token there.
+ * Runs the whole flow once and prints each step: a real MCP client, a real browser, a real Envoy. Database and logs stay in the folder,
+ * so that you can search them for tokens.
  */
 const folder = process.env.DEMO_FOLDER ?? join(import.meta.dirname, "../../.demo/once");
 const log = transcript((line) => process.stdout.write(`${line}\n`));
@@ -24,7 +24,7 @@ function keep<T extends { close(): Promise<unknown> }>(part: T): T {
   return part;
 }
 
-/** The steps that the client's own requests are. */
+/** Names of the steps that are requests of the client. */
 function nameOf(stack: Stack, method: string, url: URL, body: string): string | undefined {
   if (url.pathname.startsWith("/.well-known/oauth-protected-resource")) return "protected resource metadata";
   if (url.pathname.startsWith("/.well-known/")) return "authorization server metadata";
@@ -83,7 +83,7 @@ async function useEverything(mcp: McpClient): Promise<Client> {
   return session;
 }
 
-/** Neither side ever sees the other's token. */
+/** Checks that neither side sees the other's token. */
 async function compare(stack: Stack, mcp: McpClient): Promise<string> {
   const held = mcp.tokens();
   assert(held?.access_token && held.refresh_token, "the client holds no access or refresh token");
@@ -100,7 +100,7 @@ async function compare(stack: Stack, mcp: McpClient): Promise<string> {
   const all = JSON.stringify([stack.everything.requests, stack.open.requests]);
   assert(!all.includes(held.access_token), "the client's token reached an upstream");
   assert(!all.includes(held.refresh_token), "the client's refresh token reached an upstream");
-  return `${received.length} requests, each with one Authorization: the upstream's`;
+  return `${received.length} requests, each with one Authorization header: the upstream token`;
 }
 
 async function run(): Promise<void> {
@@ -132,14 +132,14 @@ async function run(): Promise<void> {
     assert.deepEqual(answer.content, [{ type: "text", text: "Hello, Alice!" }]);
     const sent = stack.open.requests.flatMap(({ headers }) => headers.map(([name]) => name.toLowerCase()));
     assert(!sent.includes("authorization"), "an Authorization header reached the open server");
-    return "Hello, Alice! (no Authorization reached it)";
+    return "Hello, Alice! (without an Authorization header)";
   });
   await log.step("who saw which token", () => compare(stack, everything));
   const missing = expected.filter((name) => !log.done.includes(name));
   assert.equal(missing.length, 0, `these steps never happened: ${missing.join(", ")}`);
 }
 
-/** The demo logs all there is to log, so that the absence of tokens means something. */
+/** The demo logs at the most verbose level, so that the absence of tokens is meaningful. */
 const verbose: NonNullable<Parameters<typeof startStack>[0]["config"]> = (config) => ({
   ...config,
   log: { level: "trace" },
@@ -162,7 +162,7 @@ const expected = [
   "streamed answer",
 ];
 
-/** A step that hangs fails the run; long enough for a first installation. */
+/** Time limit of the run; long enough for a first installation. */
 const limitMs = 10 * 60_000;
 async function tooLate(): Promise<never> {
   await delay(limitMs, undefined, { ref: false });

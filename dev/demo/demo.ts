@@ -5,7 +5,7 @@ import { type Stack, type StackOptions, startStack } from "./stack.ts";
 const folder = process.env.DEMO_FOLDER ?? join(import.meta.dirname, "../../.demo/run");
 const inspector = "npx @modelcontextprotocol/inspector";
 
-/** Ports of the demo, so that a second start finds the same URLs; each can be moved. */
+/** Fixed ports, so that URLs stay the same after a restart; each can be overridden. */
 const ports = {
   envoy: port("DEMO_PORT", 8443),
   openid: port("DEMO_OPENID_PORT", 8444),
@@ -27,11 +27,11 @@ function describe(stack: Stack): string {
   const people = (accounts: Stack["openid"]["accounts"]) =>
     accounts.map(({ login, password }) => `${login} / ${password}`).join(", ");
   return `
-  Everything is running; Ctrl-C stops it all.
+  Everything is running. Press Ctrl-C to stop.
 
   MCP servers behind Envoy
-    ${urls.everything}   needs a token of its own authorization server
-    ${urls.open}         needs none; yours stops at the gateway
+    ${urls.everything}   requires a token of its own authorization server
+    ${urls.open}         requires no token; yours stops at the gateway
   People
     company sign-in (${openid.issuer})      ${people(openid.accounts)}
     Everything Inc. (${upstream.issuer})      ${people(upstream.accounts)}
@@ -42,10 +42,10 @@ function describe(stack: Stack): string {
                     Connection Type "Via Proxy", Connect
     Python, Go, Rust, C#
                     SSL_CERT_FILE=${ca.files.ca} REQUESTS_CA_BUNDLE=${ca.files.ca} CLIENT
-                    (the second is for Python's requests; instead of the system's authorities, not beside them)
-    any client      its URL is ${urls.everything}; it has to trust ${ca.files.ca}
+                    (REQUESTS_CA_BUNDLE is for Python's requests; both replace the system's CAs)
+    any client      URL ${urls.everything}; it must trust ${ca.files.ca}
     curl            curl --cacert ${ca.files.ca} -i ${urls.everything}
-  Your browser does not know the demo's certificate: accept it once at ${urls.issuer}.
+  Your browser does not trust the demo's certificate: accept it once at ${urls.issuer}.
 
   Config and logs are in ${folder}; metrics at ${stack.adminUrl}/metrics.
 `;
@@ -56,7 +56,7 @@ async function main(): Promise<number> {
   let starting = true;
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
     process.on(signal, () => {
-      // Before everything runs there is nothing to close in order: the children end with us.
+      // During startup nothing needs an orderly shutdown: the children end with this process.
       if (starting) process.exit(130);
       stop.resolve(undefined);
     });
@@ -65,7 +65,7 @@ async function main(): Promise<number> {
   const stack = await startStack({
     folder,
     ports,
-    // Only now: a demo that already runs there keeps its ports, and so its data.
+    // Not earlier: if the ports are in use, another demo is using this folder.
     prepare: () => rm(folder, { recursive: true, force: true }),
     progress: (line) => process.stderr.write(`==> starting ${line}\n`),
   });

@@ -14,8 +14,8 @@ export interface Envoy {
 
 /**
  * Starts Envoy with `bootstrap` (its text, JSON or YAML, as `envoy-config` prints it) in `folder` and waits
- * until its admin endpoint says it is ready. The bootstrap has to have an admin address, `adminPort` on loopback.
- * @throws Error with the end of Envoy's log, when it ends or is not ready within 60 s.
+ * until its admin endpoint reports that it is ready. The bootstrap must have an admin address, `adminPort` on loopback.
+ * @throws Error with the end of Envoy's log if it exits or is not ready within 60 s.
  */
 export async function envoy(options: {
   bootstrap: string;
@@ -25,7 +25,7 @@ export async function envoy(options: {
 }): Promise<Envoy> {
   const file = join(options.folder, "envoy.yaml");
   const logFile = join(options.folder, "envoy.log");
-  // It holds what Envoy proves itself with.
+  // It contains the secret that authenticates Envoy.
   await writeFile(file, options.bootstrap, { mode: 0o600 });
   const level = options.logLevel ?? "warning";
   const args = ["-c", file, "--disable-hot-restart", "--concurrency", "2", "--log-level", level];
@@ -39,7 +39,7 @@ export async function envoy(options: {
     await child.stop();
     const tail = (await readFile(logFile, "utf8")).trim().split("\n").slice(-15).join("\n");
     throw new Error(
-      `Envoy ${ended ? "ended" : "was not ready in 60 s"}. Its log, ${logFile}, ends:\n${tail}`,
+      `Envoy ${ended ? "exited" : "was not ready in 60 s"}. The end of its log, ${logFile}:\n${tail}`,
     );
   }
   return { pid: child.pid, logFile, exited: child.exited, close: () => child.stop() };

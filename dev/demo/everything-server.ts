@@ -9,7 +9,7 @@ import { listen } from "./listen.ts";
 import { type RecordedRequest, recordRequests } from "./record-requests.ts";
 import type { UpstreamAuthorizationServer } from "./upstream-authorization-server.ts";
 
-/** An MCP server that wants a token of its own authorization server. */
+/** An MCP server that requires a token of its own authorization server. */
 export interface EverythingServer {
   /** The MCP endpoint and its resource identifier: `http://127.0.0.1:PORT/mcp`. */
   readonly url: string;
@@ -26,7 +26,7 @@ export interface EverythingServer {
 
 /**
  * Starts an MCP server (Streamable HTTP with sessions and event streams) behind a bearer check: 401 with
- * `resource_metadata` (RFC 9728) without a good token, 403 `insufficient_scope` for the tool `write_note`
+ * `resource_metadata` (RFC 9728) without a valid token, 403 `insufficient_scope` for the tool `write_note`
  * without `mcp:write`. Tools: echo, add, whoami, count (streams progress), follow (progress on `emit`).
  */
 export async function everythingServer(options: {

@@ -3,8 +3,8 @@ import { createServer } from "node:net";
 import { portError } from "./port-error.ts";
 
 /**
- * Below the ports that systems give to outgoing connections, which would take one between our look and its use.
- * Test workers (Vitest numbers them from 1) have a share each, so that they do not take one another's either.
+ * Below the ephemeral ports, which outbound connections could take between this check and the port's use. Each test worker (Vitest
+ * numbers them from 1) has its own range.
  */
 const share = 5_000;
 const first = 10_000 + share * (Number(process.env.VITEST_POOL_ID ?? 0) % 4);
@@ -13,7 +13,7 @@ let next = randomInt(first, last);
 
 /**
  * `wanted` if it is free, else an error that names `setting`; without `wanted`, or with 0, any free port. For
- * ports that a file has to name before the process that listens there starts.
+ * ports that a file must name before the listening process starts.
  */
 export async function freePort(wanted = 0, setting?: string): Promise<number> {
   if (wanted !== 0) {
@@ -29,7 +29,7 @@ export async function freePort(wanted = 0, setting?: string): Promise<number> {
   throw new Error(`no port is free between ${first} and ${last}`);
 }
 
-/** Why nobody can listen there; undefined: somebody can. */
+/** Why the port cannot be used; undefined: it can. */
 async function tryPort(port: number): Promise<Error | undefined> {
   const server = createServer();
   return new Promise((resolve) => {

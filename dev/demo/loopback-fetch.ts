@@ -1,16 +1,16 @@
 import { Agent, buildConnector, type RequestInfo, type RequestInit, fetch as undiciFetch } from "undici";
 
-/** A `fetch` and the way to end its idle connections. */
+/** A `fetch`, and a function that closes its idle connections. */
 export interface LoopbackFetch {
   readonly fetch: typeof globalThis.fetch;
   close(): Promise<void>;
 }
 
 /**
- * A `fetch` for test hosts that no DNS knows: every https host is reached at 127.0.0.1 (a URL without a port
- * at `port`, one with a port at that), and `ca` (PEM) is trusted. Plain http goes where its URL says.
+ * A `fetch` for test hosts without DNS: every https host is reached at 127.0.0.1 (a URL without a port
+ * at `port`, one with a port at that port), and `ca` (PEM) is trusted. Plain http URLs are used unchanged.
  *
- * @param options.allowH2 false: HTTP/1.1 only. Node ends an HTTP/2 connection after a thousand frames of answers that nobody has read.
+ * @param options.allowH2 false: HTTP/1.1 only. Node.js closes an HTTP/2 connection after a thousand unread response frames.
  */
 export function loopbackFetch(
   ca: string,
@@ -26,7 +26,7 @@ export function loopbackFetch(
       const target = options.port === "" || options.port === "443" ? String(port) : options.port;
       connect({ ...options, servername, hostname: "127.0.0.1", host: "127.0.0.1", port: target }, callback);
     },
-    // Event streams may be silent for long.
+    // Event streams may be silent for a long time.
     bodyTimeout: 0,
   });
   async function fetch(input: string | URL | globalThis.Request, init?: globalThis.RequestInit) {
@@ -35,7 +35,7 @@ export function loopbackFetch(
       input as unknown as RequestInfo,
       { ...init, dispatcher: agent } as unknown as RequestInit,
     );
-    // The MCP SDK asks `instanceof Response` before it reads an OAuth error: it has to be the global one.
+    // The MCP SDK checks `instanceof Response` before it reads an OAuth error: it must be the global class.
     const bodyless = [101, 204, 205, 304].includes(response.status);
     const body = bodyless ? null : (response.body as unknown as globalThis.ReadableStream | null);
     const { status, statusText, url } = response;

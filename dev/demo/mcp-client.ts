@@ -6,31 +6,30 @@ import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/
 import type { OAuthClientInformationMixed, OAuthTokens } from "@modelcontextprotocol/sdk/shared/auth.js";
 import { listen } from "./listen.ts";
 
-/** An MCP client as people have it: the SDK's, with its own OAuth client and a redirect URI on loopback. */
+/** A typical MCP client: the SDK's, with its OAuth client and a loopback redirect URI. */
 export interface McpClient {
-  /** Connects; where the server wants authorization, runs it in the person's browser and connects again. */
+  /** Connects; if the server requires authorization, runs it in the user's browser and connects again. */
   connect(): Promise<Client>;
-  /** Runs `action` on a connected client; where the server wants more authorization half-way, once more after it. */
+  /** Runs `action` on a connected client; if the server requires more authorization, runs it again afterwards. */
   run<T>(action: (client: Client) => Promise<T>): Promise<T>;
-  /** What it holds now: the external token and its refresh token. */
+  /** The current external token and its refresh token. */
   tokens(): OAuthTokens | undefined;
-  /** Times the person was sent to the browser. */
-  trips(): number;
-  /** Forgets the tokens and, with `all`, its registration. */
+  /** How often the browser was opened. */
+  authorizations(): number;
+  /** Drops the tokens and, with `all`, the registration. */
   forget(what: "tokens" | "all"): void;
   close(): Promise<void>;
 }
 
 /**
- * @param options.browse brings the person through the authorization at this URL and returns when the browser
- * has come back to the client's redirect URI.
+ * @param options.browse completes the authorization at this URL in the browser, until it is back at the client's redirect URI.
  */
 export async function mcpClient(options: {
   url: string;
   fetch: typeof globalThis.fetch;
   browse: (authorizationUrl: URL) => Promise<unknown>;
   name?: string;
-  /** Asked for at registration and authorization; default: what the server names. */
+  /** Requested at registration and authorization; default: those that the server names. */
   scope?: string;
 }): Promise<McpClient> {
   let answer = Promise.withResolvers<URLSearchParams>();
@@ -45,7 +44,7 @@ export async function mcpClient(options: {
   let information: OAuthClientInformationMixed | undefined;
   let tokens: OAuthTokens | undefined;
   let verifier = "";
-  let trips = 0;
+  let authorizations = 0;
   const clients: Client[] = [];
 
   const provider: OAuthClientProvider = {
@@ -72,7 +71,7 @@ export async function mcpClient(options: {
     },
     codeVerifier: () => verifier,
     async redirectToAuthorization(url) {
-      trips += 1;
+      authorizations += 1;
       answer = Promise.withResolvers();
       await options.browse(url);
     },
@@ -91,11 +90,12 @@ export async function mcpClient(options: {
     await finishTrip();
     return attempt();
   }
-  /** Redeems the code that the browser brought back. */
+  /** Redeems the code from the redirect. */
   async function finishTrip(): Promise<void> {
     const parameters = await answer.promise;
     const code = parameters.get("code");
-    if (parameters.get("state") !== state) throw new Error("the answer carries another state than we sent");
+    if (parameters.get("state") !== state)
+      throw new Error("the response has a different state than the request");
     if (!code) throw new Error(`${parameters.get("error")}: ${parameters.get("error_description") ?? ""}`);
     await newTransport().finishAuth(code);
   }
@@ -125,7 +125,7 @@ export async function mcpClient(options: {
       return action(await attempt());
     },
     tokens: () => tokens,
-    trips: () => trips,
+    authorizations: () => authorizations,
     forget(what) {
       tokens = undefined;
       if (what === "all") information = undefined;

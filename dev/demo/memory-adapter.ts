@@ -1,6 +1,6 @@
 import type { Adapter, AdapterFactory, AdapterPayload } from "oidc-provider";
 
-/** What one provider of the demo remembers, in this process. oidc-provider's own keeps only 1,000 entries. */
+/** In-memory storage of one provider of the demo. oidc-provider's own keeps only 1,000 entries. */
 export function memoryAdapter(): AdapterFactory {
   const models = new Map<string, Map<string, { payload: AdapterPayload; until: number }>>();
   return (model) => {

@@ -8,7 +8,7 @@ import { demoPage } from "./demo-page.ts";
 import { listen } from "./listen.ts";
 import { memoryAdapter } from "./memory-adapter.ts";
 
-/** A person who can sign in at one of the demo's servers. Changes to `groups` and `more` show at the next token. */
+/** An account at one of the demo's servers. Changes to `groups` and `more` take effect with the next token. */
 export interface DemoAccount {
   readonly login: string;
   readonly password: string;
@@ -16,16 +16,16 @@ export interface DemoAccount {
   readonly email: string;
   readonly name: string;
   groups: readonly string[];
-  /** Other claims that come with the scopes `groups` and `email`: `employment`, another `email_verified`. */
+  /** Additional claims for the scopes `groups` and `email`: `employment`, another `email_verified`. */
   more?: Readonly<Record<string, unknown>>;
 }
 
-/** How often each thing happened since the start. */
+/** Counters since the start. */
 export interface Counts {
   authorizations: number;
-  /** Successful token answers by grant type. */
+  /** Successful token responses by grant type. */
   readonly tokens: Record<string, number>;
-  /** Refused token requests by OAuth error code. */
+  /** Rejected token requests by OAuth error code. */
   readonly refusals: Record<string, number>;
   registrations: number;
   revocations: number;
@@ -40,25 +40,25 @@ export interface OidcServer {
   readonly port: number;
   readonly accounts: readonly DemoAccount[];
   readonly counts: Counts;
-  /** Every access, refresh and ID token it ever answered with. */
+  /** Every access, refresh and ID token it has issued. */
   issuedTokens(): readonly string[];
-  /** Every authorization code it ever gave. */
+  /** Every authorization code it has issued. */
   issuedCodes(): readonly string[];
-  /** From now on the account is unknown: no sign-in, no refresh. */
+  /** Removes the account: no sign-in, no refresh. */
   dismiss(login: string): void;
-  /** From now on every request (or the token endpoint only) is answered with `status`; undefined: works again. */
+  /** Answers every request (or only those to the token endpoint) with `status`; undefined: works again. */
   outage(status: number | undefined, where?: "everywhere" | "token"): void;
   close(): Promise<void>;
 }
 
 /**
- * Starts a real oidc-provider on loopback with a sign-in page (fields `login`, `password`), and, where
+ * Starts a real oidc-provider on loopback with a sign-in page (fields `login`, `password`) and, if
  * `consent` is `ask`, a consent page (buttons `decision=allow` and `decision=deny`). `configure` receives
  * the issuer once the port is known.
  */
 export async function oidcServer(options: {
   title: string;
-  /** Keeps the cookies of several servers on 127.0.0.1 apart. */
+  /** Separates the cookies of several servers on 127.0.0.1. */
   cookiePrefix: string;
   accounts: readonly DemoAccount[];
   consent: "ask" | "first_party";
@@ -125,7 +125,7 @@ export async function oidcServer(options: {
     rotateRefreshToken: true,
     renderError(ctx, out) {
       ctx.type = "html";
-      ctx.body = demoPage("That did not work", html`<p>${out.error}: ${out.error_description ?? ""}</p>`);
+      ctx.body = demoPage("Request failed", html`<p>${out.error}: ${out.error_description ?? ""}</p>`);
     },
     ...options.configure(listener.url),
   });

@@ -2,15 +2,14 @@ import { execFile } from "node:child_process";
 import { promisify } from "node:util";
 
 const run = promisify(execFile);
-/** Python has file locks on every system that we run on. */
+/** Python has file locks on every supported system. */
 const locked =
   "import fcntl, subprocess, sys; lock = open(sys.argv[1]); fcntl.flock(lock, fcntl.LOCK_EX); sys.exit(subprocess.call(sys.argv[2:]))";
 
 /**
- * Runs a shell script while nobody else does who names the same file: test files run side by side, and two installations at
- * once destroy each other's. The second finds all there.
- * @param lock a file that exists
- * @throws Error with its output, when the script fails
+ * Runs a shell script under a lock: test files run concurrently, and concurrent installations would corrupt each other.
+ * @param lock an existing file; scripts with the same file run one after the other
+ * @throws Error with the script's output if it fails
  */
 export async function oneAtATime(
   lock: string,

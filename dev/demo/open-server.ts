@@ -4,7 +4,7 @@ import { z } from "zod";
 import { listen } from "./listen.ts";
 import { type RecordedRequest, recordRequests } from "./record-requests.ts";
 
-/** An MCP server that asks nobody for a token. */
+/** An MCP server that requires no token. */
 export interface OpenServer {
   /** The MCP endpoint: `http://127.0.0.1:PORT/v1/tools`. */
   readonly url: string;
@@ -14,8 +14,8 @@ export interface OpenServer {
 }
 
 /**
- * Starts an MCP server of the other shape: no sessions, no streams, one JSON answer per POST, at a path that
- * is not `/mcp`. Tools: greet, headers (names of the headers it received).
+ * Starts a simpler MCP server: no sessions, no streams, one JSON response per POST, at a path other
+ * than `/mcp`. Tools: greet, headers (names of the headers it received).
  */
 export async function openServer(options: { port?: number; portSetting?: string } = {}): Promise<OpenServer> {
   const { requests, handle } = recordRequests(async (request, response, body) => {

@@ -4,7 +4,7 @@ import { demoPage } from "./demo-page.ts";
 import { type OidcServer, oidcServer } from "./oidc-server.ts";
 
 /**
- * The company's OpenID provider: a real oidc-provider whose people are alice and bob. `clients` are its
+ * The company's OpenID provider: a real oidc-provider with the accounts alice and bob. `clients` are its
  * relying parties; they may use the code flow with PKCE, refresh tokens (rotated) and RP-initiated logout.
  */
 export function openidProvider(options: {
@@ -13,7 +13,7 @@ export function openidProvider(options: {
   portSetting?: string;
   /** Lifetime of its access tokens, seconds. */
   accessTokenTtl?: number;
-  /** Private keys it signs with; default: an RS256 and an ES256 one of its own. */
+  /** Private signing keys; default: a new RS256 and a new ES256 key. */
   keys?: readonly JWK[];
 }): Promise<OidcServer> {
   return oidcServer({

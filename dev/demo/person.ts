@@ -8,19 +8,19 @@ export interface Login {
 }
 
 /**
- * The person at the browser: goes to `location`, signs in at the company, allows the client, signs in at the
- * upstream and allows the gateway there. Each is a step of `transcript`; steps the servers skip are left out.
+ * Simulates a user in the browser: opens `location`, signs in at the company, allows the client, signs in at the
+ * upstream and allows the gateway there. Each is a step of `transcript`; steps that the servers skip are left out.
  */
 export async function person(options: {
-  /** Keeps its cookies between trips: the second one finds the person signed in. */
+  /** Keeps its cookies between flows: in the second one, the user is signed in. */
   context: BrowserContext;
   location: URL;
   transcript: Transcript;
   /** By origin of the sign-in form. */
   logins: Readonly<Record<string, Login>>;
-  /** Names the step by the origin the form stands at and what it is. */
+  /** Names the step by the form's origin and purpose. */
   nameOf: (origin: string, form: "sign-in" | "consent") => string;
-  /** Where the trip ends: the client's redirect URI. */
+  /** Where the flow ends: the client's redirect URI. */
   end: (url: URL) => boolean;
 }): Promise<void> {
   const { transcript, end } = options;
@@ -59,13 +59,13 @@ export async function person(options: {
 }
 
 async function signIn(page: Page, login: Login | undefined, origin: string): Promise<void> {
-  if (!login) throw new Error(`nobody knows how to sign in at ${origin}`);
+  if (!login) throw new Error(`there is no login for ${origin}`);
   await page.locator('input[name="login"]').fill(login.login);
   await page.locator('input[name="password"]').fill(login.password);
   await press(page, page.locator('button[type="submit"]').first());
 }
 
-/** Presses and waits for the page that follows: same address or another, but a new document. */
+/** Presses the button and waits for a new document, at the same URL or another. */
 async function press(page: Page, button: ReturnType<Page["locator"]>): Promise<void> {
   const next = page.waitForEvent("load");
   await button.click();

@@ -1,11 +1,11 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { text } from "node:stream/consumers";
 
-/** One request as a server received it: what tests look through for tokens. */
+/** One request as a server received it; tests search it for tokens. */
 export interface RecordedRequest {
   readonly method: string;
   readonly url: string;
-  /** Name and value in the order and spelling received; a header sent twice stands there twice. */
+  /** Names and values in the order and spelling received; repeated headers are repeated. */
   readonly headers: readonly (readonly [name: string, value: string])[];
   readonly body: string;
 }

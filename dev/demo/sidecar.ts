@@ -15,9 +15,9 @@ export interface Sidecar {
 const cli = join(import.meta.dirname, "../../src/main.ts");
 
 /**
- * Starts the sidecar as a process of its own and waits for its `ready` line. It sees `env` on top of this
- * process's environment, but no `DATABASE_URL` of ours.
- * @throws Error with the end of its log, when it ends or is not ready within 60 s.
+ * Starts the sidecar as a separate process and waits for its `ready` line. Its environment is this process's without `DATABASE_URL`,
+ * plus `env`.
+ * @throws Error with the end of its log if it exits or is not ready within 60 s.
  */
 export async function sidecar(options: {
   configFile: string;
@@ -49,7 +49,7 @@ export async function sidecar(options: {
     await child.stop();
     const tail = log().trim().split("\n").slice(-15).join("\n");
     const what = ended ? "ended" : "was not ready in 60 s";
-    throw new Error(`The sidecar ${what}. Its log, ${options.logFile}, ends:\n${tail}`);
+    throw new Error(`The sidecar ${what}. The end of its log, ${options.logFile}:\n${tail}`);
   }
   return {
     pid: child.pid,

@@ -4,7 +4,7 @@ export interface StackConfig {
   [key: string]: unknown;
 }
 
-/** Where the parts of a stack stand; addresses are `127.0.0.1:PORT`. */
+/** Addresses of the parts of a stack: `127.0.0.1:PORT`. */
 export interface StackPlaces {
   readonly issuer: string;
   readonly everything: { readonly from: string; readonly to: string };
@@ -13,13 +13,13 @@ export interface StackPlaces {
   readonly upstreamIssuer: string;
   readonly clientSecrets: { readonly openid: string; readonly upstream: string };
   readonly listen: { readonly grpc: string; readonly http: string; readonly admin: string };
-  /** What Envoy proves itself with to the sidecar. */
+  /** Authenticates Envoy to the sidecar. */
   readonly envoySecret: string;
   readonly envoy: { readonly listen: string; readonly admin: string };
   readonly tls: { readonly certificate: string; readonly key: string; readonly ca: string };
 }
 
-/** Our client at both the company's provider and the upstream's authorization server. */
+/** The gateway's client at the company's provider and at the upstream's authorization server. */
 export const stackClientId = "envoy-mcp-auth";
 
 /** The routes file of the demo: one route that needs an upstream token, one that needs none. */
@@ -54,7 +54,7 @@ export function stackConfig(places: StackPlaces): StackConfig {
       {
         id: "everything",
         name: "Everything",
-        description: "An MCP server that needs a token of its own authorization server",
+        description: "An MCP server that requires a token of its own authorization server",
         from: places.everything.from,
         to: places.everything.to,
         mcp: {

@@ -21,7 +21,7 @@ import {
   upstreamAuthorizationServer,
 } from "./upstream-authorization-server.ts";
 
-/** One port of a stack: which (0 or absent: any free one) and the environment variable that moves it. */
+/** One port of a stack (0 or absent: any free one), and the environment variable that overrides it. */
 export interface StackPort {
   readonly port?: number;
   readonly setting?: string;
@@ -36,21 +36,21 @@ export interface StackOptions {
       StackPort
     >
   >;
-  /** Public origins and URLs; default: `https://localhost:PORT`, `/everything`, `/open`. Other hosts get into the certificate. */
+  /** Public origins and URLs; default: `https://localhost:PORT`, `/everything`, `/open`. Other hosts are added to the certificate. */
   readonly urls?: { readonly issuer: string; readonly everything: string; readonly open: string };
   /** Host names for the certificate beyond those of `urls`. */
   readonly names?: readonly string[];
   /** Changes the routes file before it is written. */
   readonly config?: (config: StackConfig) => StackConfig;
-  /** Behaviour of the upstream's authorization server, times in seconds. */
+  /** Behavior of the upstream's authorization server, times in seconds. */
   readonly upstream?: Omit<Parameters<typeof upstreamAuthorizationServer>[0], "clients" | "port">;
-  /** Redirect URIs of our client at the upstream's, beyond those of `urls`. */
+  /** Additional redirect URIs of the gateway's client at the upstream's authorization server. */
   readonly redirectUris?: readonly string[];
-  /** Redirect URIs of our client at the company's provider, beyond the one for a single provider. */
+  /** Additional redirect URIs of the gateway's client at the company's provider. */
   readonly signInRedirectUris?: readonly string[];
   /** Environment of the sidecar: `DATABASE_URL` for a shared database. */
   readonly env?: Readonly<Record<string, string>>;
-  /** Envoy watches files that the sidecar writes, instead of a bootstrap that knows all routes. */
+  /** Envoy watches files that the sidecar writes, instead of using a static bootstrap. */
   readonly xds?: boolean;
   /** Changes Envoy's bootstrap (YAML) before it starts. */
   readonly bootstrap?: (bootstrap: string) => string;
@@ -60,7 +60,7 @@ export interface StackOptions {
   readonly prepare?: () => Promise<unknown>;
 }
 
-/** Everything running: Envoy in front, the sidecar, the company's provider, two MCP servers and what they need. */
+/** A running stack: Envoy, the sidecar, the company's provider, two MCP servers and their authorization server. */
 export interface Stack {
   readonly urls: { readonly issuer: string; readonly everything: string; readonly open: string };
   readonly envoyPort: number;
@@ -72,21 +72,21 @@ export interface Stack {
   readonly everything: EverythingServer;
   readonly open: OpenServer;
   readonly envoy: Envoy;
-  /** The current one: `restartSidecar` replaces it. */
+  /** The current sidecar; `restartSidecar` replaces it. */
   sidecar(): Sidecar;
   restartSidecar(): Promise<void>;
   /** Reaches the public URLs without DNS and trusts the CA. */
   readonly fetch: typeof globalThis.fetch;
-  /** For Chromium: where the public hosts are. */
+  /** For Chromium: addresses of the public hosts. */
   readonly resolve: Readonly<Record<string, string>>;
-  /** Settles with what ended first, when a part ends that nobody stopped. */
+  /** Settles if a part ends unexpectedly, with its name. */
   readonly crashed: Promise<string>;
   close(): Promise<void>;
 }
 
 /**
- * Starts all parts on loopback. What has started is stopped again when a later part fails.
- * @throws Error that names a taken port and the variable that moves it, or the part that failed with its log.
+ * Starts all parts on loopback. If one fails, those already started are stopped.
+ * @throws Error that names a port in use and the variable that overrides it, or the part that failed with its log.
  */
 export async function startStack(options: StackOptions): Promise<Stack> {
   const closers: (() => Promise<unknown>)[] = [];
@@ -111,7 +111,7 @@ async function start(
     closers.push(() => part.close());
     return part;
   }
-  // First, since it may have to be installed.
+  // First, because it may have to be installed.
   await envoyBinary();
   const pick = (name: keyof typeof ports) => freePort(ports[name]?.port, ports[name]?.setting);
   const own = {
@@ -187,7 +187,7 @@ async function start(
   const config = options.config?.(defaults) ?? defaults;
   await writeFile(configFile, stringify(config), { mode: 0o600 });
   const keyFile = join(folder, "encryption-key");
-  // A folder that is used again keeps the key that its database was written with.
+  // A reused folder keeps the key that its database was written with.
   if (!existsSync(keyFile)) await writeFile(keyFile, `${secret()}\n`, { mode: 0o600 });
 
   progress("the sidecar");
@@ -214,11 +214,11 @@ async function start(
   let closing = false;
   const watch = (part: Sidecar) =>
     part.exited.then(() => {
-      if (!closing && part === current) crash(`The sidecar ended; its log is ${part.logFile}`);
+      if (!closing && part === current) crash(`The sidecar exited; its log is ${part.logFile}`);
     });
   void watch(current);
   void proxy.exited.then(() => {
-    if (!closing) crash(`Envoy ended; its log is ${proxy.logFile}`);
+    if (!closing) crash(`Envoy exited; its log is ${proxy.logFile}`);
   });
 
   return {
@@ -255,7 +255,7 @@ async function start(
   };
 }
 
-/** The bootstrap as an operator would make it: with the command line. */
+/** The bootstrap, generated by the command line. */
 async function envoyConfig(configFile: string): Promise<string> {
   const cli = join(import.meta.dirname, "../../src/main.ts");
   const { stdout } = await promisify(execFile)(

@@ -5,7 +5,7 @@ import { setTimeout as delay } from "node:timers/promises";
 /** A child process that does not outlive this one. */
 export interface Supervised {
   readonly pid: number;
-  /** Settles when the process has ended, whoever ended it. */
+  /** Settles when the process has ended, for whatever reason. */
   readonly exited: Promise<{ code: number | null; signal: NodeJS.Signals | null }>;
   /** SIGTERM, and SIGKILL after `graceMs` (default 8,000). */
   stop(graceMs?: number): Promise<void>;
@@ -13,8 +13,8 @@ export interface Supervised {
 }
 
 /*
- * The watcher beside the process reads a pipe whose other end we hold: when we are gone, however that came
- * about, the pipe closes and the watcher ends the process. `exec` keeps the process id the one we know.
+ * A watcher next to the process reads a pipe whose other end this process holds: when this process ends, for whatever reason, the
+ * pipe closes and the watcher ends the child. `exec` keeps the process id.
  */
 const script = `
 exec 3<&0
@@ -24,7 +24,7 @@ exec 3<&0
   kill -KILL $$; } >/dev/null 2>&1 &
 exec "$@" 3<&- </dev/null`;
 
-/** Starts `command` in a process group of its own, so that Ctrl-C reaches only us; its output goes to `logFile`. */
+/** Starts `command` in its own process group, so that Ctrl-C does not reach it; its output goes to `logFile`. */
 export function supervise(
   command: string,
   args: readonly string[],
@@ -48,10 +48,10 @@ export function supervise(
     kill: (signal) => void child.kill(signal),
     async stop(graceMs = 8000) {
       child.kill("SIGTERM");
-      const patience = new AbortController();
-      const late = delay(graceMs, "late", { signal: patience.signal }).catch(() => "cancelled");
+      const waiting = new AbortController();
+      const late = delay(graceMs, "late", { signal: waiting.signal }).catch(() => "cancelled");
       if ((await Promise.race([exited, late])) === "late") child.kill("SIGKILL");
-      patience.abort();
+      waiting.abort();
       await exited;
     },
   };

@@ -1,19 +1,19 @@
-/** Steps of a run as they happen, on standard output. */
+/** Prints the steps of a run as they happen. */
 export interface Transcript {
-  /** Runs one step: its name, its time, and what it found (the text it returns). */
+  /** Runs one step and prints its name, duration and result (the text it returns). */
   step<T extends string | { found: string }>(name: string, run: () => Promise<T>): Promise<T>;
-  /** Watches a client's own requests: each one that `nameOf` knows becomes a step of its own. */
+  /** Observes a client's requests: each one for which `nameOf` returns a name becomes a step. */
   observe(
     fetch: typeof globalThis.fetch,
     nameOf: (method: string, url: URL, body: string) => string | undefined,
   ): typeof globalThis.fetch;
-  /** Names of the steps done. */
+  /** Names of the completed steps. */
   readonly done: readonly string[];
-  /** The step under way, or the last one begun: where a failure belongs. */
+  /** The step under way, or the last one begun: the one that a failure belongs to. */
   current(): string;
 }
 
-/** Numbers steps from 1. A step that throws is printed as failed and stays `current`. */
+/** Numbers steps from 1. A step that throws stays `current`. */
 export function transcript(write: (line: string) => void): Transcript {
   const done: string[] = [];
   let current = "start";

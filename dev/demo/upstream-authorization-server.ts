@@ -1,25 +1,25 @@
 import type { ClientAuthMethod, ClientMetadata } from "oidc-provider";
 import { type OidcServer, oidcServer } from "./oidc-server.ts";
 
-/** What the resource server learns about a token that is good. */
+/** What the resource server gets for a valid token. */
 export interface UpstreamGrant {
   readonly account: string;
   readonly clientId: string;
   readonly scopes: readonly string[];
 }
 
-/** The upstream's own authorization server: it knows nothing of the company or of us. */
+/** The upstream's own authorization server, independent of the company and the gateway. */
 export interface UpstreamAuthorizationServer extends OidcServer {
-  /** For the resource server: who the token speaks for, if it is good for `resource`. */
+  /** For the resource server: the token's account, if it is valid for `resource`. */
   verify(token: string, resource: string): Promise<UpstreamGrant | undefined>;
-  /** Kills the account's access tokens although they have not expired; refresh tokens live on. */
+  /** Invalidates the account's access tokens before they expire; refresh tokens stay valid. */
   killAccessTokens(login: string): Promise<void>;
-  /** Takes back all that the account granted, refresh tokens included. */
+  /** Revokes everything that the account granted, including refresh tokens. */
   revokeGrants(login: string): Promise<void>;
 }
 
 /**
- * Starts a real oidc-provider with people (ally, bobby) and consent of its own, S256, rotating refresh
+ * Starts a real oidc-provider with its own accounts (ally, bobby) and consent, S256, rotating refresh
  * tokens whose reuse revokes the family, RFC 7009, RFC 8707 and opaque tokens. Times in seconds.
  */
 export async function upstreamAuthorizationServer(options: {
@@ -32,7 +32,7 @@ export async function upstreamAuthorizationServer(options: {
   /** RFC 7591 at `/reg`. */
   dynamicRegistration?: boolean;
   clientIdMetadataDocuments?: boolean;
-  /** Default: all that oidc-provider knows but those with TLS certificates. */
+  /** Default: all that oidc-provider supports, except those with TLS certificates. */
   clientAuthMethods?: ClientAuthMethod[];
   /** Fetches client documents and keys; the default reaches public https hosts only. */
   fetch?: typeof globalThis.fetch;

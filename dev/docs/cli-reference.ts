@@ -1,6 +1,6 @@
 import type { Command, Option } from "commander";
 
-/** Markdown that describes `program`: its own options, every command, their arguments, options and defaults. */
+/** Markdown that describes `program`: its options, and every command with arguments, options and defaults. */
 export function cliReference(program: Command): string {
   const commands = program.commands.flatMap((command) =>
     command.commands.length === 0 ? [command] : [...command.commands],
@@ -8,7 +8,7 @@ export function cliReference(program: Command): string {
   return [
     "# Command line",
     "",
-    "Made from the program itself by `make docs`; a test compares. Every command ends with 0 when it did what it was asked.",
+    "Generated from the program by `make docs`; a test compares them. Every command exits with 0 on success.",
     "",
     "Without a command:",
     "",

@@ -1,6 +1,6 @@
 import { stringify } from "yaml";
 
-/** What the page says of one upstream or client. */
+/** One upstream or client on the page. */
 interface Shown {
   readonly title: string;
   readonly habit: string;
@@ -15,8 +15,8 @@ type Files = ReadonlyMap<string, Shown>;
 type Reasons = Readonly<Record<string, string>>;
 
 /**
- * Markdown that says for every upstream and client of the zoo whether it works, with which setting, or why not.
- * @param notYet reasons of those that do not work yet, by file name
+ * Markdown that says for every simulated upstream and client whether it works, with which settings, or why not.
+ * @param notYet reasons for those that do not work yet, by file name
  */
 export function compatibilityPage(
   zoo: { readonly upstreams: Files; readonly clients: Files },
@@ -27,14 +27,13 @@ export function compatibilityPage(
   return `${[
     "# Compatibility with upstreams and clients",
     "",
-    "Made from `test/compatibility/` by `make docs`; a test compares. Another test walks every row through the whole flow, with a",
-    "real Envoy and a stand-in that answers, or asks, as the row's sources say. **No vendor's system was called**: what a vendor has",
-    "changed since is not here. A date is that of the statement, or of the copy of the source that was read; all were read",
-    `${dates[0] === dates.at(-1) ? `on ${dates[0]}` : `between ${dates[0]} and ${dates.at(-1)}`}. Run [\`doctor\`](cli.md) for the state of today.`,
+    "Generated from `test/compatibility/` by `make docs`; a test compares them. Another test takes every row through the whole flow, with",
+    "a real Envoy and a simulated server or client that behaves as the row's sources say. **No vendor's system was called**: later changes",
+    "are not included. A date is that of the statement, or of the copy of the source; all were read",
+    `${dates[0] === dates.at(-1) ? `on ${dates[0]}` : `between ${dates[0]} and ${dates.at(-1)}`}. Run [\`doctor\`](cli.md) to see the current state.`,
     "",
-    "`works with` shows the keys of `mcp.server` that the route needs; client ids and secrets are those of the client that you register",
-    "there by hand. Names that the gateway keeps stable (metrics, log fields, commands, error codes) are another page:",
-    "[compatibility.md](compatibility.md).",
+    "`works with` shows the keys of `mcp.server` that the route needs. Client ids and secrets are those of the client that you register",
+    "there by hand. The names that the gateway keeps stable are in [compatibility.md](compatibility.md).",
     "",
     "## Upstreams",
     "",
@@ -56,7 +55,7 @@ function table(files: Files, notYet: Reasons): string[] {
       const cells = [entry.title, outcome(entry, notYet[name]), `${entry.habit}${guessed}`, sources];
       return `| ${cells.map((cell) => cell.replaceAll("|", "\\|")).join(" | ")} |`;
     });
-  return ["| | | habit | sources |", "|---|---|---|---|", ...rows];
+  return ["| | result | behavior | sources |", "|---|---|---|---|", ...rows];
 }
 
 function outcome({ refusal, settings, personSaysServer }: Shown, notYet: string | undefined): string {

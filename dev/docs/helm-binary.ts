@@ -8,8 +8,8 @@ const run = promisify(execFile);
 const cache = join(import.meta.dirname, "../../.venv/helm");
 
 /**
- * Path of Helm: `$HELM`, else on PATH, else the one built before. `undefined` without any of these: neither npm nor PyPI has it.
- * @param build build it with Go, once, where there is Go; takes minutes
+ * Path of Helm: `$HELM`, else on PATH, else the one built before; `undefined` if there is none (neither npm nor PyPI has it).
+ * @param build build it once with Go, if available; takes minutes
  */
 export async function helmBinary({ build = false } = {}): Promise<string | undefined> {
   if (process.env.HELM) return process.env.HELM;

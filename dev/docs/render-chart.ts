@@ -5,7 +5,7 @@ import { promisify } from "node:util";
 
 const chart = join(import.meta.dirname, "../../deploy/helm/envoy-mcp-auth");
 
-/** What `helm template gateway` makes of a values file. */
+/** The output of `helm template gateway` for a values file. */
 export async function renderChart(helm: string, values: string): Promise<string> {
   const args = ["template", "gateway", chart, "--namespace", "mcp", "--values", values];
   const { stdout } = await promisify(execFile)(helm, args);

@@ -18,7 +18,7 @@ const strict = (properties: object, required: readonly string[] = []) => ({
 const reference = strict({ secret: name, key: name }, ["secret", "key"]);
 const pullPolicy = { enum: ["Always", "IfNotPresent", "Never"] };
 
-/** JSON Schema of the chart's values; the part that is the routes file comes from the program's own schema. */
+/** JSON Schema of the chart's values; the routes file in it uses the program's own schema. */
 export function valuesSchema(): object {
   return {
     $schema: "https://json-schema.org/draft/2020-12/schema",
@@ -72,7 +72,7 @@ export function valuesSchema(): object {
   };
 }
 
-/** Keys that only `check-config` knows (Pomerium's) are let through here; it says what becomes of them. */
+/** Allows unknown keys, because `check-config` also accepts Pomerium's, and reports the rest. */
 function routesFile(): object {
   const context = { folder: "/", env: {}, worldReadable: false, referencedFiles: new Set<string>() };
   const fields = createFields(context);

@@ -10,7 +10,7 @@ import { renderChart } from "./render-chart.ts";
 import { valuesSchema } from "./values-schema.ts";
 
 const root = join(import.meta.dirname, "../..");
-// What is made from the code: `make docs`.
+// Everything that `make docs` generates from code.
 writeFileSync(join(root, "docs/cli.md"), cliReference(program));
 writeFileSync(
   join(root, "docs/compatibility-with.md"),
@@ -23,7 +23,7 @@ writeFileSync(
 
 const helm = await helmBinary({ build: true });
 if (helm === undefined)
-  process.stderr.write("no Helm and no Go: deploy/kubernetes/rendered stays as it is\n");
+  process.stderr.write("neither Helm nor Go found: deploy/kubernetes/rendered is unchanged\n");
 const examples = join(root, "deploy/helm/envoy-mcp-auth/examples");
 for (const file of helm === undefined ? [] : readdirSync(examples)) {
   const rendered = await renderChart(helm ?? "", join(examples, file));

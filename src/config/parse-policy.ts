@@ -1,6 +1,6 @@
 import ipaddr from "ipaddr.js";
 import type { PolicyMatcher, PolicyNode, PolicyRule, PolicySource } from "../model/route.ts";
-import { type CriterionWords, policyVocabulary } from "./policy-vocabulary.ts";
+import { type CriterionWords, criterionWords, policyVocabulary } from "./policy-vocabulary.ts";
 import { closest, type Reporter } from "./reporter.ts";
 import type { ConfigPath } from "./source.ts";
 
@@ -129,7 +129,7 @@ function parseCriterion(value: unknown, path: ConfigPath, fail: Fail): PolicyNod
   const name = slash < 0 ? key : key.slice(0, slash);
   const claim = slash < 0 ? undefined : key.slice(slash + 1);
   const at = [...path, key];
-  const words = Object.hasOwn(policyVocabulary, name) ? policyVocabulary[name] : undefined;
+  const words = criterionWords(name);
   if (words === undefined) {
     const known = Object.keys(policyVocabulary);
     const near = closest(name, known);

@@ -23,7 +23,7 @@ const none = { looksAt: "none", matchers: [] } as const;
  * The criteria of the policy language, shared by the parser here and the compiler in `policy/`. Over a list, `has` means one element equals
  * the value, `is` that it is the only element, `in` that any element is among the values, `not_in` that none is.
  */
-export const policyVocabulary: Readonly<Record<string, CriterionWords>> = {
+export const policyVocabulary = {
   accept: none,
   reject: none,
   authenticated_user: none,
@@ -38,4 +38,16 @@ export const policyVocabulary: Readonly<Record<string, CriterionWords>> = {
   date: { looksAt: "date", matchers: ["before", "after"] },
   time_of_day: { looksAt: "time", matchers: ["timezone", "before", "after"] },
   source_ip: { looksAt: "address", matchers: ["in"], bare: "in" },
-};
+} as const satisfies Readonly<Record<string, CriterionWords>>;
+
+/** The name of a criterion. */
+export type CriterionName = keyof typeof policyVocabulary;
+
+/** The vocabulary of a criterion; undefined for an unknown one. */
+export function criterionWords(name: string): CriterionWords | undefined {
+  return isCriterionName(name) ? policyVocabulary[name] : undefined;
+}
+
+export function isCriterionName(name: string): name is CriterionName {
+  return Object.hasOwn(policyVocabulary, name);
+}

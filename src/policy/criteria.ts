@@ -1,4 +1,5 @@
 import { hasWithheldGroups, isWithheld } from "../config/claims.ts";
+import { type CriterionName, isCriterionName } from "../config/policy-vocabulary.ts";
 import type { PolicyMatcher, PolicyNode, PolicyRule } from "../model/route.ts";
 import type { Subject } from "../model/subject.ts";
 import { compileAddressMatcher, compileMatcher, compileTimeMatcher, PolicyError } from "./matchers.ts";
@@ -75,6 +76,81 @@ function scalar(value: unknown): readonly string[] {
 }
 
 type Criterion = Extract<PolicyNode, { op: "criterion" }>;
+type Compiled = (facts: PolicyFacts) => Verdict;
+
+/** One criterion of a rule, and how its answers count there. */
+interface InRule {
+  readonly criterion: Criterion;
+  /** Whether a match helps to deny. */
+  readonly towardsDeny: boolean;
+  /** The verdict on what cannot be read: it might be what is denied. */
+  readonly unknown: Verdict;
+  /** Compares values; folded first, if they are compared so. */
+  evaluate(fold?: (value: string) => string): (values: readonly string[]) => Verdict;
+  /** The same for values of the caller. */
+  ofCaller(read: (caller: Subject) => readonly string[], fold?: (value: string) => string): Compiled;
+}
+
+/**
+ * Every criterion that the parser's vocabulary names, but `reject`, which it writes as `accept` negated: the compiler asks for
+ * one that is missing.
+ */
+const criteria: { readonly [N in Exclude<CriterionName, "reject">]: (rule: InRule) => Compiled } = {
+  accept({ criterion }) {
+    needsNoValue(criterion);
+    return () => 2;
+  },
+  authenticated_user({ criterion }) {
+    needsNoValue(criterion);
+    return ({ caller }) => yesOrNo(typeof caller.userId === "string" && caller.userId !== "");
+  },
+  email: ({ ofCaller }) => ofCaller((caller) => present(caller.email), asciiLowerCase),
+  domain: ({ ofCaller }) => ofCaller((caller) => present(domainOf(caller.email)), asciiLowerCase),
+  user: ({ ofCaller }) => ofCaller((caller) => present(caller.userId)),
+  groups({ evaluate, unknown }) {
+    const evaluated = evaluate();
+    const onceOf = onceForLong((groups: readonly string[]) => evaluated(groups.filter((one) => one !== "")));
+    return ({ caller }) => (hasWithheldGroups(caller) ? unknown : onceOf(caller.groups));
+  },
+  claim({ criterion: { claim: path }, evaluate, unknown }) {
+    if (!path) throw new PolicyError("claim needs a name: claim/NAME");
+    const evaluated = evaluate();
+    const onceOf = onceForLong((values: readonly unknown[]) => evaluated(claimValues(values)));
+    return ({ caller }) => {
+      if (isWithheld(caller.claims, path)) return unknown;
+      const found = findClaim(caller, path);
+      return Array.isArray(found) ? onceOf(found) : evaluated(claimValues(found));
+    };
+  },
+  mcp_tool({ criterion }) {
+    const matcher = compileMatcher(criterion.matcher);
+    // As in Pomerium: for anything except a tool call it is false, both under deny and under allow.
+    return ({ tool }) => (tool === undefined ? 1 : yesOrNo(tool !== null && matcher.matches([tool])));
+  },
+  http_method({ criterion }) {
+    const matcher = compileMatcher(criterion.matcher, (method) => method.toUpperCase());
+    return ({ http }) => (http ? yesOrNo(matcher.matches([http.method])) : 1);
+  },
+  http_path({ criterion, towardsDeny }) {
+    const matches = compilePathMatcher(criterion.matcher, towardsDeny);
+    return ({ http }) => (http ? yesOrNo(matches(http)) : 1);
+  },
+  source_ip({ criterion, unknown }) {
+    const test = compileAddressMatcher(criterion.matcher);
+    return ({ http }) => {
+      if (!http) return 1;
+      const answer = test(http.sourceIp);
+      return answer === undefined ? unknown : yesOrNo(answer);
+    };
+  },
+  date: ({ criterion }) => timeCriterion("date", criterion),
+  time_of_day: ({ criterion }) => timeCriterion("time_of_day", criterion),
+};
+
+function timeCriterion(kind: "date" | "time_of_day", { matcher, timezone }: Criterion): Compiled {
+  const test = compileTimeMatcher(kind, matcher, timezone);
+  return ({ now }) => yesOrNo(test(now));
+}
 
 /**
  * Compiles one criterion to a function of the facts.
@@ -90,10 +166,11 @@ export function compileCriterion(
   criterion: Criterion,
   action: PolicyRule["action"],
   negated: boolean,
-): (facts: PolicyFacts) => Verdict {
+): Compiled {
   const absent = (matcherSays: boolean): Verdict => yesOrNo(action === "deny" ? matcherSays : negated);
+  const towardsDeny = (action === "deny") !== negated;
   // An unreadable value might be a denied one.
-  const unknown = yesOrNo(action === "deny" ? !negated : negated);
+  const unknown = yesOrNo(towardsDeny);
   const evaluate = (fold?: (value: string) => string) => {
     const matcher = compileMatcher(criterion.matcher, fold);
     const whenAbsent = absent(matcher.absent);
@@ -105,66 +182,9 @@ export function compileCriterion(
     return ({ caller }: PolicyFacts): Verdict => evaluated(read(caller));
   };
 
-  switch (criterion.criterion) {
-    case "accept":
-      needsNoValue(criterion);
-      return () => 2;
-    case "authenticated_user":
-      needsNoValue(criterion);
-      return ({ caller }) => yesOrNo(typeof caller.userId === "string" && caller.userId !== "");
-    case "email":
-      return ofCaller((caller) => present(caller.email), asciiLowerCase);
-    case "domain":
-      return ofCaller((caller) => present(domainOf(caller.email)), asciiLowerCase);
-    case "user":
-      return ofCaller((caller) => present(caller.userId));
-    case "groups": {
-      const evaluated = evaluate();
-      const onceOf = onceForLong((groups: readonly string[]) =>
-        evaluated(groups.filter((one) => one !== "")),
-      );
-      return ({ caller }) => (hasWithheldGroups(caller) ? unknown : onceOf(caller.groups));
-    }
-    case "claim": {
-      const path = criterion.claim;
-      if (!path) throw new PolicyError("claim needs a name: claim/NAME");
-      const evaluated = evaluate();
-      const onceOf = onceForLong((values: readonly unknown[]) => evaluated(claimValues(values)));
-      return ({ caller }) => {
-        if (isWithheld(caller.claims, path)) return unknown;
-        const found = findClaim(caller, path);
-        return Array.isArray(found) ? onceOf(found) : evaluated(claimValues(found));
-      };
-    }
-    case "mcp_tool": {
-      const matcher = compileMatcher(criterion.matcher);
-      // As in Pomerium: for anything except a tool call it is false, both under deny and under allow.
-      return ({ tool }) => (tool === undefined ? 1 : yesOrNo(tool !== null && matcher.matches([tool])));
-    }
-    case "http_method": {
-      const matcher = compileMatcher(criterion.matcher, (method) => method.toUpperCase());
-      return ({ http }) => (http ? yesOrNo(matcher.matches([http.method])) : 1);
-    }
-    case "http_path": {
-      const matches = compilePathMatcher(criterion.matcher, (action === "deny") !== negated);
-      return ({ http }) => (http ? yesOrNo(matches(http)) : 1);
-    }
-    case "source_ip": {
-      const test = compileAddressMatcher(criterion.matcher);
-      return ({ http }) => {
-        if (!http) return 1;
-        const answer = test(http.sourceIp);
-        return answer === undefined ? unknown : yesOrNo(answer);
-      };
-    }
-    case "date":
-    case "time_of_day": {
-      const test = compileTimeMatcher(criterion.criterion, criterion.matcher, criterion.timezone);
-      return ({ now }) => yesOrNo(test(now));
-    }
-    default:
-      throw new PolicyError(`unknown criterion ${criterion.criterion}`);
-  }
+  const name = criterion.criterion;
+  if (!isCriterionName(name) || name === "reject") throw new PolicyError(`unknown criterion ${name}`);
+  return criteria[name]({ criterion, towardsDeny, unknown, evaluate, ofCaller });
 }
 
 const long = 100;

@@ -9,7 +9,7 @@ import {
 } from "../authorization-server/start-authorization-server.ts";
 
 /*
- * How long a comparison takes is nothing a test can tell; by which means it was made is. Handles that are looked up
+ * A test cannot measure how long a comparison takes, but it can check which function makes it. Handles that are looked up
  * (sessions, codes, refresh tokens, states) are hashed: test/store/encryption-at-rest.test.ts.
  */
 let compared = 0;
@@ -44,7 +44,7 @@ test("a client's secret is compared in constant time", async () => {
   expect(compared).toBeGreaterThan(0);
 });
 
-test("the token of a form is compared in constant time", async () => {
+test("a form's token is compared in constant time", async () => {
   const browser = stack.browser();
   await (await registeredApp(stack)).tokens(browser, "alice");
   const page = await browser.open("https://auth.test/.pomerium/sign_out");

@@ -22,7 +22,7 @@ function imports(text: string): string[] {
 const moduleOf = (path: string) => relative(src, path).split("/")[0] ?? "";
 const layerOf = (module: string) => layers.findIndex((modules) => modules.includes(module));
 
-/** Why `file` (absolute) may not import `specifier`; undefined when it may. */
+/** Why `file` (absolute) may not import `specifier`; undefined if it may. */
 function objection(file: string, specifier: string): string | undefined {
   if (!specifier.startsWith(".")) return undefined;
   const target = resolve(dirname(file), specifier);
@@ -36,7 +36,7 @@ function objection(file: string, specifier: string): string | undefined {
   return `${relative(src, file)} imports ${relative(src, target)}: ${from} is not above ${to}`;
 }
 
-/** The first circle among files, as the way round it; `edges` maps a file to those it imports, for types or values. */
+/** The first import cycle, as a list of files; `edges` maps a file to those it imports, for types or values. */
 function circle(edges: ReadonlyMap<string, readonly string[]>): readonly string[] | undefined {
   const done = new Set<string>();
   const search = (file: string, way: readonly string[]): readonly string[] | undefined => {
@@ -60,7 +60,7 @@ function circle(edges: ReadonlyMap<string, readonly string[]>): readonly string[
 describe("the layout of src/", () => {
   const files = sources(src);
 
-  it("has no module that the architecture does not draw", () => {
+  it("has no module that docs/architecture.md does not show", () => {
     expect(readdirSync(src).filter((name) => layerOf(name) < 0)).toEqual([]);
   });
 
@@ -72,7 +72,7 @@ describe("the layout of src/", () => {
     expect(objections.filter(Boolean)).toEqual([]);
   });
 
-  it("has no import circle, not even of types", () => {
+  it("has no import cycle, not even of types", () => {
     const edges = new Map(
       files.map((file) => [
         relative(src, file),
@@ -84,7 +84,7 @@ describe("the layout of src/", () => {
     expect(circle(edges)).toBeUndefined();
   });
 
-  it("would notice a module that looks upwards or sideways, and a circle", () => {
+  it("detects an import from the same or a higher layer, and a cycle", () => {
     expect(objection(join(src, "store/store.ts"), "../ext-authz/check.ts")).toContain(
       "store is not above ext-authz",
     );
@@ -104,7 +104,7 @@ describe("the layout of src/", () => {
     ).toEqual(["c", "d", "c"]);
   });
 
-  it("has caches that have room for all of their entries at once only where every check reads them", () => {
+  it("preallocates caches only where every check reads them", () => {
     const whole = files.filter((file) =>
       /new LRUCache\b[\s\S]{0,200}?\bmax:/.test(readFileSync(file, "utf8")),
     );
@@ -119,7 +119,7 @@ describe("the layout of src/", () => {
     ]);
   });
 
-  it("calls out only through safe-fetch.ts", () => {
+  it("sends requests only through safe-fetch.ts", () => {
     // biome knows scopes: a `fetch` from deps is fine, the global one is not (biome.json).
     const rules = ["noRestrictedGlobals", "noRestrictedImports"].map((rule) => `--only=style/${rule}`);
     const linted = spawnSync("biome", ["lint", ...rules, src], { encoding: "utf8" });

@@ -15,7 +15,7 @@ const connect = (more: Record<string, string> = {}) =>
   `https://everything.test/.pomerium/mcp/connect?${new URLSearchParams({ route: "everything", redirect_url: app, ...more })}`;
 const connectPath = /^\/\.pomerium\/mcp\//;
 
-/** Sees where browsers go on its host. */
+/** Records browser navigations on its host. */
 const worker = `
 addEventListener("install", () => skipWaiting());
 addEventListener("activate", (event) => event.waitUntil(clients.claim()));
@@ -25,8 +25,8 @@ addEventListener("fetch", (event) => {
   event.respondWith(told.then(() => fetch(event.request)));
 });`;
 
-describe("an application that shares the host of an MCP route, and whoever writes its scripts", () => {
-  /** Navigations that the application's service worker has seen. */
+describe("a malicious application on the host of an MCP route", () => {
+  /** Navigations seen by the application's service worker. */
   const seen: URL[] = [];
   let application: Server;
   let stack: E2e;
@@ -84,14 +84,14 @@ describe("an application that shares the host of an MCP route, and whoever write
     const page = await bob.open("https://everything.test/.pomerium/sign_in?return_to=/app");
     expect((await bob.agree(page, stack.signIn("bob"))).url.href).toBe(app);
   }
-  /** Bob agrees to connect as himself, and goes no further than the link to the upstream. */
+  /** Bob confirms connecting as himself, and stops at the link to the upstream. */
   async function linkOfBob(): Promise<URL> {
     await signInBob();
     const asked = await bob.agree(await bob.open(connect()), stack.signIn("bob"));
     expect(asked.url.origin).toBe(stack.upstream.issuer);
     return asked.url;
   }
-  /** Whether Bob's connection is there, as his browser sees it on the route's host. */
+  /** Whether Bob is connected, as shown in his browser on the route's host. */
   async function isConnected(): Promise<boolean> {
     await signInBob();
     const listing = JSON.parse((await bob.open("https://everything.test/.pomerium/mcp/routes")).html);
@@ -111,7 +111,7 @@ describe("an application that shares the host of an MCP route, and whoever write
   }
   const heading = (page: Page) => page.getByRole("heading", { level: 1 }).textContent();
 
-  it("plants all cookies of the attacker's browser and sends her straight to the upstream: nothing is connected", async () => {
+  it("sets all cookies of the attacker's browser and sends her directly to the upstream: nothing is connected", async () => {
     const link = await linkOfBob();
     await alice.context.clearCookies({ domain: "everything.test" });
     for (const { key, value } of await bob.jar.getCookies("https://everything.test/"))
@@ -125,7 +125,7 @@ describe("an application that shares the host of an MCP route, and whoever write
     expect(await isConnected()).toBe(false);
   });
 
-  it("reads the code that her browser returns with, by a service worker, for the attacker to redeem: there is none", async () => {
+  it("tries to read the returned code with a service worker, for the attacker to redeem: there is none", async () => {
     await installWorker(alice.page);
     await alice.page.goto((await linkOfBob()).href);
     await passForeignPages(alice.page, loginsOfAlice(stack));
@@ -136,7 +136,7 @@ describe("an application that shares the host of an MCP route, and whoever write
     expect(await isConnected()).toBe(false);
   });
 
-  it("learns the session's name from her own connecting, to connect other servers without a question: it sees none", async () => {
+  it("tries to learn the session's name while she connects, to connect other servers without a prompt: it sees none", async () => {
     await installWorker(alice.page);
     await alice.page.goto("https://auth.test/.pomerium/routes");
     await alice.page.getByRole("button", { name: "Connect Everything" }).click();
@@ -148,7 +148,7 @@ describe("an application that shares the host of an MCP route, and whoever write
     await alice.page.getByText("Everything is disconnected").waitFor();
   });
 
-  it("still has her connect: asked on the issuer's host, told in a pop-up by the server's origin", async () => {
+  it("she can still connect: the issuer's host asks, and a pop-up on the server's origin shows the result", async () => {
     const opened = alice.context.waitForEvent("page");
     const told = alice.page.evaluate(
       (url) =>
@@ -163,7 +163,7 @@ describe("an application that shares the host of an MCP route, and whoever write
     await agreeToConnect(popup);
     await popup.waitForURL((url) => url.origin === stack.upstream.issuer);
     await passForeignPages(popup, loginsOfAlice(stack)).catch((error: Error) => {
-      // It may close itself before its load event has been heard of.
+      // It may close itself before its load event.
       if (!popup.isClosed()) throw error;
     });
     expect(await told).toEqual({
@@ -173,7 +173,7 @@ describe("an application that shares the host of an MCP route, and whoever write
     await closed;
   });
 
-  it("still has an MCP client authorize: the upstream's consent is a part of it, and nothing else is asked", async () => {
+  it("an MCP client can still authorize: this includes the upstream's consent, and no other prompt", async () => {
     expect(await isConnected()).toBe(false);
     expect(await stack.externalToken("bob")).toBeTruthy();
     expect(await isConnected()).toBe(true);

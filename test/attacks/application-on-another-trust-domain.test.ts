@@ -16,13 +16,13 @@ const application = (from: string, settings = "{}") =>
 const server =
   "  - {id: notes, from: https://notes.test/mcp, to: http://notes.internal, mcp: {server: {}}}\n";
 
-describe("an application on a host of another trust domain", () => {
+describe("an application on the host of another trust domain", () => {
   it.each([
     "https://auth.test",
     "https://auth.test/chat",
     "https://auth.test:8443",
     "https://AUTH.test/chat",
-  ])("on the issuer's host, where its script would press Allow: the routes file is refused (%s)", (from) => {
+  ])("on the issuer's host, where its script could click Allow: the routes file is rejected (%s)", (from) => {
     const refused = [
       expect.stringMatching(/error routes\[0\]\.from: auth\.test is the issuer's host: .* -> give the app/),
     ];
@@ -31,7 +31,7 @@ describe("an application on a host of another trust domain", () => {
   });
 
   it.each(["https://notes.test/chat", "https://notes.test:8443"])(
-    "on the host of an MCP route, where its script would connect: refused unless the operator says so (%s)",
+    "on the host of an MCP route, where its script could connect: rejected unless the operator allows it (%s)",
     (from) => {
       const told = /from: notes\.test is the host of the .*shares_host: true/;
       const reported = [expect.stringMatching(told)];
@@ -42,7 +42,7 @@ describe("an application on a host of another trust domain", () => {
     },
   );
 
-  it("on the host of an MCP route with a client of its own: check-config says which redirect URI to register now", () => {
+  it("on the host of an MCP route with its own client: check-config names the redirect URI to register", () => {
     const known = server.replace(
       "server: {}",
       "server: {upstream_oauth2: {client_id: known, client_secret: s}}",
@@ -55,7 +55,7 @@ describe("an application on a host of another trust domain", () => {
     ]);
   });
 
-  it("by an edit of the file while serving: the old file stays in force", async () => {
+  it("by an edit of the file while serving: the old configuration stays active", async () => {
     const file = configFile(head + application("https://app.test") + server);
     const live = createLiveConfig({ file, env: {}, metrics: createMetrics() });
     try {
@@ -69,7 +69,7 @@ describe("an application on a host of another trust domain", () => {
     }
   });
 
-  describe("by the admin API", () => {
+  describe("through the admin API", () => {
     let admin: Awaited<ReturnType<typeof startAdmin>>;
     beforeAll(async () => {
       const to = "http://127.0.0.1:1";
@@ -96,7 +96,7 @@ describe("an application on a host of another trust domain", () => {
       expect(answer?.body.problems).toEqual([expect.objectContaining({ path: "from" })]);
     });
 
-    it("a route that was good is not moved there either", async () => {
+    it("a valid route cannot be moved there, either", async () => {
       expect((await create("https://other.test", { client: {} }))?.status).toBe(201);
       const moved = await admin.replicas[0]?.call("PATCH", "/routes/new", { from: "https://auth.test/chat" });
       expect([moved?.status, moved?.body.error]).toEqual([400, "invalid_route"]);

@@ -17,20 +17,20 @@ beforeAll(async () => {
 });
 afterAll(() => checks?.close());
 
-/** The assertion that the upstream of this route receives. */
+/** The assertion that this route's upstream receives. */
 async function received(resource: string): Promise<string> {
   const authorization = `Bearer ${await checks.token({ aud: resource })}`;
   const answer = await checks.ask({ url: `${resource}/`, headers: { authorization } });
   return answer.set["x-pomerium-jwt-assertion"] ?? "";
 }
-/** As an upstream checks it, with the published keys. */
+/** Verifies it with the published keys, like an upstream. */
 const accepts = (assertion: string, audience: string) =>
   jwtVerify(assertion, createLocalJWKSet(checks.keys.jwks("assertion")), { audience }).then(
     () => true,
     () => false,
   );
 
-it("an upstream replays the assertion it received at another route of its host: that one rejects it", async () => {
+it("an upstream replays its assertion at another route of the host: it is rejected", async () => {
   const assertion = await received("https://mcp.test/harmless");
   expect(await accepts(assertion, "https://mcp.test/harmless")).toBe(true);
   expect(await accepts(assertion, "https://mcp.test/payroll")).toBe(false);
@@ -38,7 +38,7 @@ it("an upstream replays the assertion it received at another route of its host: 
   expect(await checks.assertions.verify(assertion, "https://mcp.test/payroll")).toBeUndefined();
 });
 
-it("where a host has one route only, its assertion is good for the host's name, too, until there is another", async () => {
+it("if a host has only one route, its assertion is also valid for the host name, until there is another route", async () => {
   const alone = await received("https://alone.test");
   expect(await accepts(alone, "https://alone.test")).toBe(true);
   expect(await accepts(alone, "alone.test")).toBe(true);

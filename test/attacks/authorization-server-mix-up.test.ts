@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { connected, type SharedHost, sharedHost, startSharedHost } from "./shared-host.ts";
 
-/** RFC 9700 section 4.4: one person's code, given to the wrong server, injected into another person's connection. */
+/** RFC 9700 section 4.4: a person's code reaches the wrong server, and is injected into another person's connection. */
 describe("mix-up of two authorization servers on one host", () => {
   let shared: SharedHost;
   beforeAll(async () => {
@@ -22,19 +22,19 @@ describe("mix-up of two authorization servers on one host", () => {
     shared.evil.tokenRequests.length = 0;
   });
 
-  /** Bob begins to connect a route of the honest server in his own browser, and stops where it would ask him. */
+  /** Bob starts to connect a route of the honest server in his browser, and stops at its prompt. */
   async function bobsRequest(route: string) {
     const browser = shared.browser((url) => url.origin === shared.honest.url);
     const { url } = await shared.connect(browser, "bob", route);
     expect(url.origin + url.pathname).toBe(`${shared.honest.url}/authorize`);
-    // The operator has registered there whatever redirect URI this route uses.
+    // The operator has registered this route's redirect URI there.
     if (route === "by-hand") shared.redirectUris.set("known", [url.searchParams.get("redirect_uri") ?? ""]);
     return { browser, request: url };
   }
   const tokensOfEvil = () => shared.evil.tokenRequests.map((form) => form.get("code"));
 
   it.each(["by-hand", "found"])(
-    "a server sends the browser on to an honest one with somebody's request: it gets no code to redeem (%s)",
+    "a server redirects the browser to an honest one with another person's request: it gets no code to redeem (%s)",
     async (route) => {
       const bob = await bobsRequest(route);
       let state = "";
@@ -54,7 +54,7 @@ describe("mix-up of two authorization servers on one host", () => {
     },
   );
 
-  it("nor with her own callback: the honest server knows no client of ours with that", async () => {
+  it("nor with its own callback: the honest server has no client with that redirect URI", async () => {
     const bob = await bobsRequest("found");
     shared.evil.on("/authorize", ({ query }) => {
       const detour = new URL(bob.request);
@@ -67,7 +67,7 @@ describe("mix-up of two authorization servers on one host", () => {
     expect(tokensOfEvil()).toEqual([]);
   });
 
-  it("an error that another server answered is not taken for that of the one asked", async () => {
+  it("an error from another server is not attributed to the requested server", async () => {
     const bob = await bobsRequest("found");
     shared.evil.on("/authorize", ({ query }) => {
       const back = new URL(bob.request.searchParams.get("redirect_uri") ?? "");
@@ -81,7 +81,7 @@ describe("mix-up of two authorization servers on one host", () => {
     expect(page.html).toContain("state_of_other_server");
   });
 
-  it("the callback without an id, which could be any route's, is not answered on a host with several", async () => {
+  it("the callback without an id, which could belong to any route, is rejected on a host with several", async () => {
     shared.evil.on("/authorize", ({ query }) => {
       const back = new URL(`${sharedHost}/.pomerium/mcp/client/oauth/callback`);
       back.search = new URLSearchParams({ code: "x", state: query.get("state") ?? "" }).toString();
@@ -94,7 +94,7 @@ describe("mix-up of two authorization servers on one host", () => {
     expect(document.status).toBe(404);
   });
 
-  it("without an attack all of them connect", async () => {
+  it("without an attack, all of them connect", async () => {
     await bobsRequest("by-hand");
     shared.evil.on("/authorize", ({ query }) => {
       const answer = shared.evil.agree(`${shared.evil.url}/authorize?${query}`);

@@ -4,11 +4,11 @@ import { connected, type SharedHost, sharedHost, startSharedHost } from "./share
 
 /**
  * An upstream names an honest server as its authorization server. That server ignores `resource` (RFC 8707), so its token for a
- * person would go to whoever named it.
+ * person would go to the upstream.
  */
-describe("an upstream that names somebody else's authorization server", () => {
+describe("an upstream that names another party's authorization server", () => {
   let shared: SharedHost;
-  /** The evil server's address by another name: another site than the honest one's. */
+  /** Another host name of the evil server, on a different site than the honest one. */
   let evilMcp: string;
   beforeAll(async () => {
     shared = await startSharedHost((honest, evil) => {
@@ -27,7 +27,7 @@ describe("an upstream that names somebody else's authorization server", () => {
           to: honest.mcp,
           mcp: { server: { upstream_oauth2: { max_scopes: ["read"] } } },
         },
-        // The operator says that its people may use the honest server's accounts there.
+        // The operator allows people to use the honest server's accounts there.
         {
           id: "allowed",
           from: `${sharedHost}/allowed`,
@@ -42,7 +42,7 @@ describe("an upstream that names somebody else's authorization server", () => {
     shared.honest.tokenRequests.length = 0;
     for (const id of ["evil", "allowed"]) names(id, shared.honest.url);
   });
-  /** What the evil server's metadata say for one of its routes; they are looked at once, then known for a minute. */
+  /** The evil server's metadata for one of its routes; it is fetched once, then cached for a minute. */
   function names(id: string, issuer: string): void {
     const { evil } = shared;
     evil.on(`/mcp/${id}`, { status: 401, headers: { "www-authenticate": "Bearer" } });
@@ -52,13 +52,13 @@ describe("an upstream that names somebody else's authorization server", () => {
   }
   const stranger = async () => shared.browser();
 
-  it("one that is another route's is refused, and the answer names the key: even before that route's people have connected", async () => {
+  it("one that belongs to another route is rejected, and the error names the key: even before anyone has connected there", async () => {
     const page = await shared.connect(await stranger(), "alice", "evil");
     expect(page.url.searchParams.get("connect_error_description")).toContain("authorization_server_url");
     expect(shared.honest.tokenRequests).toEqual([]);
   });
 
-  it("whoever comes first cannot lock out the route whose own site the server is on", async () => {
+  it("the first route cannot lock out the route on the server's own site", async () => {
     await shared.connect(await stranger(), "bob", "evil");
     const page = await shared.connect(await stranger(), "alice", "honest");
     expect(page.url.href).toBe(connected);
@@ -66,13 +66,13 @@ describe("an upstream that names somebody else's authorization server", () => {
     expect(again.url.searchParams.get("connect_error")).toBe("server_error");
   });
 
-  it("the company's sign-in provider is nobody's to name", async () => {
+  it("no upstream may name the company's sign-in provider", async () => {
     names("evil-provider", shared.stack.openid.issuer);
     const page = await shared.connect(await stranger(), "alice", "evil-provider");
     expect(page.url.searchParams.get("connect_error_description")).toContain("signs people in");
   });
 
-  it("metadata of its own that send people to the honest server's page are refused likewise", async () => {
+  it("its own metadata with the honest server's authorization endpoint is rejected, too", async () => {
     const { evil, honest } = shared;
     const issuer = evil.url.replace("127.0.0.1", "localhost");
     names("evil-page", issuer);
@@ -84,7 +84,7 @@ describe("an upstream that names somebody else's authorization server", () => {
     expect(evil.registered).toEqual([]);
   });
 
-  it("where the operator allows it, the person is told beforehand where the way leads", async () => {
+  it("if the operator allows it, the person sees the destination beforehand", async () => {
     const alice = shared.browser((url) => url.origin === shared.honest.url);
     const query = new URLSearchParams({ route: "allowed", redirect_url: connected });
     const start = `${sharedHost}/.pomerium/mcp/connect?${query}`;
@@ -92,14 +92,14 @@ describe("an upstream that names somebody else's authorization server", () => {
     expect(page.url.origin).toBe(shared.honest.url);
   });
 
-  it("scopes above the operator's ceiling are not asked for, whatever the upstream says it supports", async () => {
+  it("scopes above the operator's limit are not requested, whatever the upstream advertises", async () => {
     const alice = shared.browser((url) => url.origin === shared.honest.url);
     const page = await shared.connect(alice, "alice", "ceiling");
     expect(page.url.origin).toBe(shared.honest.url);
     expect(page.url.searchParams.get("scope")).toBe("read");
   });
 
-  it("one that is nobody's yet, on another site: the page names it before the person leaves, and a no goes no further", async () => {
+  it("an unused one on another site: the page names it before the person leaves, and declining ends the flow", async () => {
     const third = await scriptedUpstream();
     try {
       names("evil-third", third.url);
@@ -113,7 +113,7 @@ describe("an upstream that names somebody else's authorization server", () => {
       const no = await alice.submit(page, {}, "decision=deny");
       expect(no.url.searchParams.get("connect_error")).toBe("access_denied");
       expect(third.registered).toEqual([]);
-      // What has been shown is not what the upstream says a moment later.
+      // The upstream changes its metadata after the page was shown.
       const shown = await alice.open(`${sharedHost}/.pomerium/mcp/connect?${query}`);
       const other = await alice.submit(shown, { server: "known.test" }, "decision=allow");
       expect(other.url.pathname).toBe("/.pomerium/mcp/connect/confirm");

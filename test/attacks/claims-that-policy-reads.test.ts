@@ -18,7 +18,7 @@ import { throughEnvoy } from "../support/through-envoy.ts";
 const hosts = ["vip", "scoped", "staff", "last", "harmless", "partners", "app"].map((name) => `${name}.test`);
 const url = (route: string) => `https://${route}.test`;
 
-/** An issuer of tokens that the gateway trusts, on loopback. */
+/** A trusted token issuer on loopback. */
 async function startIssuer() {
   const { privateKey, publicKey } = await generateKeyPair("ES256");
   const keys = JSON.stringify({ keys: [{ ...(await exportJWK(publicKey)), kid: "k", alg: "ES256" }] });
@@ -50,7 +50,7 @@ function configured(config: StackConfig, issuer: string): StackConfig {
   const everybody = { allow: { and: [{ accept: true }] } };
   return {
     ...config,
-    // The provider is asked whenever a client refreshes a second later.
+    // The provider is asked again if a client refreshes a second later.
     sign_in: { ...Object(config.sign_in), recheck: "1s" },
     external_tokens: {
       trusted_issuers: [
@@ -92,7 +92,7 @@ function configured(config: StackConfig, issuer: string): StackConfig {
   };
 }
 
-describe("what policy knows of people", () => {
+describe("policy's facts about people", () => {
   let database: Awaited<ReturnType<typeof createTestDatabase>>;
   let issuer: Awaited<ReturnType<typeof startIssuer>>;
   let stack: E2e;
@@ -138,14 +138,14 @@ describe("what policy knows of people", () => {
     Object.assign(stack.openid.accounts.find(({ login }) => login === user) ?? {}, change);
   const call = async (route: string, token: string) =>
     (await pingThroughEnvoy(stack, url(route), token)).status;
-  /** Twelve calls in a row, which Envoy shares out among both replicas. */
+  /** Twelve sequential calls, which Envoy distributes to both replicas. */
   const everywhere = (route: string, token: string) =>
     Promise.all(Array.from({ length: 12 }, () => call(route, token)));
   const becomes = (status: number, route: string, token: string) =>
     expect
       .poll(async () => new Set(await everywhere(route, token)), { interval: 50, timeout: 60_000 })
       .toEqual(new Set([status]));
-  /** Signs in anew, allows a client, and hands over what it got: also where policy denies the first call. */
+  /** Signs in again, allows a client, and returns its token, even if policy denies the first call. */
   async function authorized(user: User, route: string): Promise<McpClient> {
     await stack.browser(user).jar.removeAllCookies();
     const client = await stack.client(user, url(route));
@@ -155,8 +155,8 @@ describe("what policy knows of people", () => {
     return client;
   }
   /**
-   * Somebody gets a token while the provider says `before`; once it says `after`, no client is let in for them any more, and the token
-   * that is there opens nothing on any replica. Returns it.
+   * A person gets a token while the provider reports `before`. After it reports `after`, no client is authorized for them, and every
+   * replica rejects the existing token. Returns it.
    */
   async function denied(
     user: User,
@@ -176,7 +176,7 @@ describe("what policy knows of people", () => {
     change(file);
     await writeFile(stack.configFile, stringify(file), { mode: 0o600 });
   }
-  /** How often each replica has said that it goes by a new file. */
+  /** How often each replica has logged a reload of the file. */
   const loads = () =>
     Promise.all(
       ["sidecar.log", "second.log"].map(async (name) => {
@@ -184,7 +184,7 @@ describe("what policy knows of people", () => {
         return log.split("the routes file was reloaded").length;
       }),
     );
-  /** Returns when both replicas have said so. */
+  /** Returns when both replicas have reloaded it. */
   async function rewriteEverywhere(change: Parameters<typeof rewrite>[0]): Promise<void> {
     const before = await loads();
     await rewrite(change);
@@ -215,19 +215,19 @@ describe("what policy knows of people", () => {
     });
     return Object(await response.json()).servers.map((server: { url: string }) => server.url);
   }
-  /** What the application behind the client route is given for this person. */
+  /** What the application behind the client route receives for this person. */
   async function handedToApplication(user: User): Promise<Record<string, string>> {
     const browser = stack.browser(user);
     const signIn = await browser.open(`${url("app")}/.pomerium/sign_in?return_to=%2F`);
     const page = await browser.agree(signIn, stack.signIn(user));
-    // The stand-in for the application takes posts only.
+    // The stand-in for the application accepts only POST.
     expect([page.url.href, page.status, page.html]).toEqual([`${url("app")}/`, 405, ""]);
     return Object.fromEntries(
       (stack.open.requests.at(-1)?.headers ?? []).map(([name, value]) => [name.toLowerCase(), value]),
     );
   }
 
-  it("a contractor, by the provider's claim, is denied through every door: MCP call, listing, portal, connect, application", async () => {
+  it("a contractor, by the provider's claim, is denied everywhere: MCP call, listing, portal, connect, application", async () => {
     const token = await denied("alice", "vip", {
       before: { more: { employment: "employee" } },
       after: { more: { employment: "contractor" } },
@@ -248,7 +248,7 @@ describe("what policy knows of people", () => {
     expect(aud).not.toContain(url("vip"));
   });
 
-  it("an employee who becomes a contractor is denied on every replica once the provider has been asked again, by old and new tokens", async () => {
+  it("an employee who becomes a contractor is denied on every replica after the recheck, with old and new tokens", async () => {
     says("bob", { more: { employment: "employee" } });
     const client = await authorized("bob", "vip");
     const old = tokenOf(client);
@@ -270,7 +270,7 @@ describe("what policy knows of people", () => {
     expect(await listed(renewed)).toEqual([]);
   });
 
-  it("what a client asks for as scope, or is called, is nobody's claim", async () => {
+  it("a client's scope and name are not claims of the person", async () => {
     const token = await denied("alice", "scoped", {
       before: { more: { employment: "tester" } },
       after: { more: {} },
@@ -278,7 +278,7 @@ describe("what policy knows of people", () => {
     expect(decodeJwt(token).scope).toBe("mcp");
   });
 
-  it("a token is worth nothing once the person's sign-in record is gone", async () => {
+  it("a token is rejected once the person's sign-in record is gone", async () => {
     says("alice", { more: {} });
     const token = tokenOf(await authorized("alice", "harmless"));
     await becomes(200, "harmless", token);
@@ -288,7 +288,7 @@ describe("what policy knows of people", () => {
     await becomes(401, "harmless", token);
   });
 
-  it("a person in 300 groups calls, by any of them; the assertion is bounded and says that it is", async () => {
+  it("a person in 300 groups is allowed by any of them; the assertion is limited and marked as incomplete", async () => {
     const groups = Array.from({ length: 300 }, (_, index) => `team-${index}`);
     says("alice", { groups, more: {} });
     const token = tokenOf(await authorized("alice", "last"));
@@ -298,7 +298,7 @@ describe("what policy knows of people", () => {
     const assertion = sent.find(([name]) => name.toLowerCase() === "x-pomerium-jwt-assertion")?.[1] ?? "";
     expect(assertion.length).toBeLessThan(8_192);
     expect(decodeJwt(assertion)).toMatchObject({ groups: groups.slice(0, 100), groups_overflow: true });
-    // Nobody has named this group before: the token cannot know of it. Where the file is in force, so is the denial, for the next call.
+    // The group is new, so the token cannot contain it. Once the file is active, the next call is denied.
     await rewriteEverywhere((file) => {
       const last = file.routes.find(({ id }) => id === "last");
       Object.assign(last ?? {}, {
@@ -321,8 +321,8 @@ describe("what policy knows of people", () => {
     await becomes(403, "last", token);
   });
 
-  it("the assertion names the groups that the operator chose, in the provider's order, and is marked only where a chosen one is missing", async () => {
-    /** Both claims, as all replicas write them by now, once they are these. */
+  it("the assertion contains the operator's groups, in the provider's order, and is marked only if one of them is missing", async () => {
+    /** Both claims, once all replicas write these values. */
     const asserted = (token: string, expected: { groups: readonly string[]; groups_overflow?: true }) =>
       expect
         .poll(
@@ -346,7 +346,7 @@ describe("what policy knows of people", () => {
     says("alice", { groups: own, more: {} });
     const token = tokenOf(await authorized("alice", "harmless"));
     await asserted(token, { groups: own });
-    // Each setting counts from the next call on, whatever has been minted before.
+    // Each setting applies from the next call on, despite previously minted assertions.
     await choose({ groups: ["team-1*", "ops"] });
     await asserted(token, { groups: ["team-19", "ops", "team-1", "team-100"] });
     await choose({ groups: ["team-1*", "ops"], max_groups: 4 });
@@ -360,7 +360,7 @@ describe("what policy knows of people", () => {
     await choose({ max_groups: 1_000 });
     await asserted(token, { groups: own });
 
-    // 3 KiB of names, however many may be named: bytes, and not characters.
+    // 3 KiB of names, whatever the maximum number: bytes, not characters.
     const long = Array.from({ length: 100 }, (_, index) => String(index).padStart(60, "x"));
     const wide = long.map((name) => name.replaceAll("xx", "é"));
     for (const groups of [long, wide]) {
@@ -381,10 +381,10 @@ describe("what policy knows of people", () => {
         _claim_sources: { src1: { endpoint: "https://graph.test/groups" } },
       },
     ],
-    ["by saying only that there are some", { groups: undefined, hasgroups: true }],
-    ["beside an empty list", { groups: [], hasgroups: true }],
+    ["by reporting only that there are some", { groups: undefined, hasgroups: true }],
+    ["next to an empty list", { groups: [], hasgroups: true }],
   ])(
-    "groups that the provider withholds %s may be the denied ones, and never the allowed ones",
+    "groups that the provider withholds %s may be denied ones, and are never allowed ones",
     async (_how, more) => {
       says("alice", { groups: [], more });
       const client = await authorized("alice", "harmless");
@@ -403,7 +403,7 @@ describe("what policy knows of people", () => {
   );
 
   it.each([false, "false", "true", 0, null])(
-    "an address that the provider calls verified: %j is nobody's address for policy",
+    "an e-mail address with email_verified: %j does not count for policy",
     async (email_verified) => {
       await denied("bob", "staff", { before: { more: {} }, after: { more: { email_verified } } });
       const portal = await stack.browser("bob").open(`${stack.urls.issuer}/.pomerium/routes`);
@@ -411,7 +411,7 @@ describe("what policy knows of people", () => {
     },
   );
 
-  it("and one that it has verified is", async () => {
+  it("a verified one counts", async () => {
     says("bob", { more: {} });
     expect(await call("staff", tokenOf(await authorized("bob", "staff")))).toBe(200);
   });
@@ -419,17 +419,17 @@ describe("what policy knows of people", () => {
   it.each([
     ["verified", true, 200],
     ["not verified", false, 403],
-    ["not verified, as text", "false", 403],
+    ["not verified, as a string", "false", 403],
     ["verified, as text", "true", 403],
-    ["not spoken of", undefined, 403],
-  ])("a trusted issuer's address that is %s", async (_name, email_verified, status) => {
+    ["not specified", undefined, 403],
+  ])("a trusted issuer's e-mail address that is %s", async (_name, email_verified, status) => {
     for (const audience of [url("staff"), "gateway"]) {
       const token = await issuer.token(audience, { email: "ceo@example.com", email_verified });
       expect(await call("staff", token)).toBe(status);
     }
   });
 
-  it("a trusted issuer's audience opens what the issuer lists, and nothing else once its own route is gone", async () => {
+  it("a trusted issuer's audience is valid for the listed routes only, and for nothing else after its own route is gone", async () => {
     const claims = { email: "ceo@example.com", email_verified: true };
     const [word, harmless] = [
       await issuer.token("gateway", claims),

@@ -6,7 +6,7 @@ import { type OAuthClientStack, startOAuthClient } from "../upstream-oauth/start
 
 const person = (userId: string): TokenCaller => ({ userId, kind: "person" });
 
-/** Whatever a server received that proves who we are. */
+/** All client credentials that a server received. */
 function proofsAt({ seen }: ScriptedServer): string[] {
   return seen.flatMap(({ headers, form }) =>
     [
@@ -16,8 +16,8 @@ function proofsAt({ seen }: ScriptedServer): string[] {
   );
 }
 
-/** A partner's provider signs people in beside the company's, and one of them calls a server that takes the company's assertions. */
-describe("the secret of our client at the company's provider", () => {
+/** A partner's provider signs people in alongside the company's, and one of them calls a server that requires the company's assertions. */
+describe("the gateway's client secret at the company's provider", () => {
   let company: ScriptedServer;
   let partner: ScriptedServer;
   let upstream: ScriptedUpstream;
@@ -61,15 +61,15 @@ describe("the secret of our client at the company's provider", () => {
     expect(proofsAt(company)).toContain("id-token-of-company");
   });
 
-  it("needs idp_token_url where nothing says which provider knows the client", async () => {
+  it("requires idp_token_url if it is not clear which provider the client belongs to", async () => {
     const other = "idp_client_id: for-assertions, idp_client_secret: company-secret";
     await expect(stack.reconfigure(route(other))).rejects.toThrow(/for-assertions.*idp_token_url/s);
     await stack.reconfigure(route(`${other}, idp_token_url: "${company.url}/token"`));
   });
 });
 
-/** A malicious upstream is the first to say which authorization server our client belongs to. */
-describe("credentials of the routes file, at an upstream that was malicious from the first day", () => {
+/** A malicious upstream is the first to name the authorization server of the gateway's client. */
+describe("credentials of the routes file, at an upstream that is malicious from the start", () => {
   let honest: ScriptedUpstream;
   let thief: ScriptedUpstream;
   let evil: ScriptedUpstream;
@@ -95,7 +95,7 @@ describe("credentials of the routes file, at an upstream that was malicious from
     const found = await stack.upstreamTokens.find(person("company/alice"), stack.route());
     expect(found).toMatchObject({ kind: "unavailable", reason: "issuer_changed" });
     expect(proofsAt(thief)).toEqual([]);
-    // Nor is the thief kept as the client's from now on.
+    // Nor is the attacker's server stored as the client's issuer.
     evil.on("/.well-known/oauth-protected-resource/mcp", {
       body: { resource: evil.mcp, authorization_servers: [honest.url] },
     });
@@ -111,8 +111,8 @@ describe("credentials of the routes file, at an upstream that was malicious from
   });
 });
 
-/** Such a server may ignore `resource`: its token for a person would go to whoever named it. */
-describe("an upstream without a consent of its own names another route's authorization server", () => {
+/** Such a server may ignore `resource`: its token for a person would go to the upstream that named it. */
+describe("an upstream without consent names another route's authorization server", () => {
   let honest: ScriptedUpstream;
   let evil: ScriptedUpstream;
   /** The evil server's address by another name: another site than the honest one's. */
@@ -155,7 +155,7 @@ describe("an upstream without a consent of its own names another route's authori
     ["client_credentials", "oauth"],
     ["id_jag", "oauth"],
     ["client_credentials", "client_credentials"],
-  ] as const)("%s: nothing is asked for there, where a route with %s has it", async (kind, others) => {
+  ] as const)("%s: no token is requested there, if it belongs to a route with %s", async (kind, others) => {
     const other = others === "oauth" ? "" : `upstream_auth: ${auth(others)}`;
     stack = await startOAuthClient(
       route("evil", evilMcp, `upstream_auth: ${auth(kind)}`) + route("honest", honest.mcp, other),
@@ -174,7 +174,7 @@ describe("an upstream without a consent of its own names another route's authori
     expect(honest.registered).toEqual([]);
   });
 
-  it("people who are connected at its own server are not sent to another's page from there, either", async () => {
+  it("people connected at its own server are not redirected to another server's page from there, either", async () => {
     const own = await scriptedUpstream();
     try {
       evil.on("/.well-known/oauth-protected-resource/mcp", {
@@ -192,7 +192,7 @@ describe("an upstream without a consent of its own names another route's authori
     }
   });
 
-  it("one that the operator names may be used by both", async () => {
+  it("a server that the operator names may be used by both", async () => {
     const named = `authorization_server_url: "${honest.url}", upstream_auth: ${auth("client_credentials")}`;
     stack = await startOAuthClient(route("evil", evilMcp, named) + route("honest", honest.mcp, ""), {
       settings,

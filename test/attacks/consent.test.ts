@@ -26,7 +26,7 @@ beforeAll(async () => {
 });
 afterAll(() => stack?.close());
 
-/** A browser that stops where an MCP client, or a host that is not ours, would be reached. */
+/** A browser that stops before it would reach an MCP client or a foreign host. */
 function freshBrowser(): HttpBrowser {
   const ours = new Set([stack.urls.issuer, stack.openid.issuer, ...hosts()]);
   return httpBrowser({ fetch: stack.fetch, stopAt: (url) => !ours.has(url.origin) });
@@ -34,7 +34,7 @@ function freshBrowser(): HttpBrowser {
 const hosts = () =>
   [stack.urls.everything, stack.urls.open, stack.upstream.issuer].map((url) => new URL(url).origin);
 
-/** The person signs in and presses every "Allow" on the way. */
+/** The person signs in and clicks every "Allow". */
 async function allow(browser: HttpBrowser, user: User, url: URL) {
   const page = await browser.agree(await browser.open(url), stack.signIn(user));
   expect(page.url.searchParams.get("code"), page.html).toBeTruthy();
@@ -43,8 +43,8 @@ async function allow(browser: HttpBrowser, user: User, url: URL) {
 
 const asks = ({ html }: { html: string }) => html.includes('value="allow"');
 
-describe("a consent is remembered for what the person has seen, and no longer", () => {
-  test("another program on another loopback port gets no code silently", async () => {
+describe("a consent covers only what the person has seen", () => {
+  test("another program on another loopback port does not get a code without consent", async () => {
     const client = await oauth.register([loopback]);
     const browser = freshBrowser();
     await allow(browser, "alice", oauth.ask(client, loopback).url);
@@ -55,7 +55,7 @@ describe("a consent is remembered for what the person has seen, and no longer", 
     expect((await browser.open(silent.url)).url.searchParams.get("error")).toBe("consent_required");
   });
 
-  test("another app that claims the same scheme gets no code silently", async () => {
+  test("another app with the same scheme does not get a code without consent", async () => {
     const client = await oauth.register(["com.example.editor:/callback"]);
     const browser = freshBrowser();
     await allow(browser, "alice", oauth.ask(client, "com.example.editor:/callback").url);
@@ -63,12 +63,12 @@ describe("a consent is remembered for what the person has seen, and no longer", 
     expect(asks(page)).toBe(true);
   });
 
-  test("another redirect URI of the same client gets no code silently", async () => {
+  test("another redirect URI of the same client does not get a code without consent", async () => {
     const other = "https://editor.test/other";
     const client = await oauth.register([web, other, loopback]);
     const browser = freshBrowser();
     await allow(browser, "alice", oauth.ask(client, web).url);
-    // Where the person has agreed to, it holds.
+    // It is valid for the redirect URI the person has agreed to.
     expect((await browser.open(oauth.ask(client, web).url)).url.searchParams.get("code")).toBeTruthy();
     for (const redirectUri of [other, loopback])
       expect(asks(await browser.open(oauth.ask(client, redirectUri).url))).toBe(true);
@@ -76,7 +76,7 @@ describe("a consent is remembered for what the person has seen, and no longer", 
 });
 
 test.each(["fragment", "form_post"])(
-  "a link has the code of an allowed client come where the client does not look for it: no code by %s",
+  "a link requests the code of an allowed client in a mode that the client does not expect: no code by %s",
   async (mode) => {
     const client = await oauth.register([web]);
     const browser = freshBrowser();
@@ -88,7 +88,7 @@ test.each(["fragment", "form_post"])(
   },
 );
 
-describe("nobody is sent to a host that only a client has named, by an error", () => {
+describe("errors do not redirect to a host that only a client has named", () => {
   const attackers = "https://attacker.test/company-sign-in";
 
   test.each([
@@ -96,10 +96,10 @@ describe("nobody is sent to a host that only a client has named, by an error", (
     ["prompt=none", { prompt: "none" }],
     ["no PKCE", { code_challenge: "", code_challenge_method: "" }],
     ["an unknown response type", { response_type: "token" }],
-    ["a form that posts itself", { resource: "https://nothing.test", response_mode: "form_post" }],
+    ["a self-submitting form", { resource: "https://nothing.test", response_mode: "form_post" }],
     ["a fragment", { resource: "https://nothing.test", response_mode: "fragment" }],
   ])(
-    "open redirect by self-registration, nobody signed in: %s",
+    "open redirect by self-registration, without a sign-in: %s",
     async (_name, changes: Record<string, string>) => {
       const client = await oauth.register([attackers]);
       const page = await freshBrowser().open(oauth.ask(client, attackers, changes).url);
@@ -110,7 +110,7 @@ describe("nobody is sent to a host that only a client has named, by an error", (
     },
   );
 
-  test("open redirect by self-registration, somebody signed in who never allowed the client", async () => {
+  test("open redirect by self-registration, signed in as a person who never allowed the client", async () => {
     const browser = freshBrowser();
     await allow(browser, "alice", oauth.ask(await oauth.register([web]), web).url);
     const client = await oauth.register([attackers]);
@@ -118,14 +118,14 @@ describe("nobody is sent to a host that only a client has named, by an error", (
     expect([page.url.origin, page.status]).toEqual([stack.urls.issuer, 400]);
   });
 
-  test("the text of a request is not repeated as our words", async () => {
+  test("text from a request is not repeated on the gateway's page", async () => {
     const client = await oauth.register([attackers]);
     const resource = "x:Your account is locked, call +1 555 0100";
     const page = await freshBrowser().open(oauth.ask(client, attackers, { resource }).url);
     expect(page.html).not.toContain("555");
   });
 
-  test("errors go back where the person has allowed the client, has refused it, or the operator entered it", async () => {
+  test("errors are returned to a client that the person has allowed or denied, or that the operator configured", async () => {
     const client = await oauth.register([web]);
     const browser = freshBrowser();
     const bad = { resource: "https://nothing.test" };
@@ -144,7 +144,7 @@ describe("nobody is sent to a host that only a client has named, by an error", (
   });
 });
 
-/** Through the company's pages, up to ours. */
+/** Through the company's pages to the gateway's. */
 async function signInOnly(browser: HttpBrowser, start: Awaited<ReturnType<HttpBrowser["open"]>>) {
   let page = start;
   while (page.url.origin === stack.openid.issuer) {
@@ -158,8 +158,8 @@ async function signInOnly(browser: HttpBrowser, start: Awaited<ReturnType<HttpBr
   return page;
 }
 
-describe("the consent page speaks for itself", () => {
-  test("a client's text in a scope is not on the page, and is not granted", async () => {
+describe("the consent page cannot be manipulated", () => {
+  test("a client's text in a scope is neither shown nor granted", async () => {
     const client = await oauth.register([web]);
     const browser = freshBrowser();
     const scope = "mcp Checked_by_your_IT_department:_safe files:everything";
@@ -172,14 +172,14 @@ describe("the consent page speaks for itself", () => {
     expect(await oauth.redeem(asked, end.url)).toMatchObject({ scope: "mcp" });
   });
 
-  test("a client that asks for unknown scopes only gets mcp, and is told", async () => {
+  test("a client that requests only unknown scopes gets mcp, and the response says so", async () => {
     const client = await oauth.register([web]);
     const asked = oauth.ask(client, web, { scope: "files:everything openid" });
     const end = await allow(freshBrowser(), "alice", asked.url);
     expect(await oauth.redeem(asked, end.url)).toMatchObject({ scope: "mcp" });
   });
 
-  test("the scopes that the operator has set for the upstream may be asked for", async () => {
+  test("the scopes that the operator configured for the upstream can be requested", async () => {
     const client = await oauth.register([web]);
     const asked = oauth.ask(client, web, {
       scope: "mcp:read files:everything",
@@ -189,7 +189,7 @@ describe("the consent page speaks for itself", () => {
     expect(await oauth.redeem(asked, end.url)).toMatchObject({ scope: "mcp:read" });
   });
 
-  test("a client's name cannot turn the page's text around, hide or break out of its place", async () => {
+  test("a client's name cannot reverse or hide the page's text, or inject markup", async () => {
     const name =
       "\u202Erotide\u202C\u200B\n\nVerified\u2066 by\u0007 IT\u{E0041}<b>!</b> Z\u0301\u0301\u0301\u0301\u0301\u0301";
     const client = await oauth.register([web], { client_name: name });
@@ -200,7 +200,7 @@ describe("the consent page speaks for itself", () => {
     );
   });
 
-  test("a redirect host that looks like another is shown as it is", async () => {
+  test("a lookalike redirect host is shown in its true form", async () => {
     const lookalike = "https://аpple.test/callback";
     const client = await oauth.register([lookalike]);
     const browser = freshBrowser();

@@ -10,11 +10,11 @@ import { stringify } from "yaml";
 import type { StackConfig } from "../../dev/demo/stack-config.ts";
 import { type E2e, startE2e } from "../support/e2e.ts";
 
-/** An upstream that notes with which key it was called. */
+/** An upstream that records the keys it is called with. */
 interface Upstream {
   readonly url: string;
   readonly seen: Map<string, number>;
-  /** To whoever listens. */
+  /** Notifies waiting tests of a call. */
   say(text: string): void;
   close(): void;
 }
@@ -23,7 +23,7 @@ const from = "https://swap.test";
 const ping = { jsonrpc: "2.0", id: 1, method: "ping" };
 const forbidden = { jsonrpc: "2.0", id: 2, method: "tools/call", params: { name: "rm", arguments: {} } };
 
-/** One call on a session of HTTP/2 that is kept. */
+/** One call on a persistent HTTP/2 session. */
 function overSession(
   session: ClientHttp2Session,
   headers: Record<string, string>,
@@ -40,13 +40,13 @@ function overSession(
   return stream;
 }
 
-describe("A route that changes while calls run, through Envoy", () => {
+describe("A route that changes during calls, through Envoy", () => {
   let stack: E2e;
   let config: StackConfig;
   let upstreams: Record<"a" | "b", Upstream>;
   let token: string;
   const ends: (() => void)[] = [];
-  /** How often each kind of answer came. */
+  /** Number of responses by kind. */
   const answers = new Map<string, number>();
   const surprises = () => [...answers].filter(([kind]) => kind !== "200" && kind !== "503 with Retry-After");
 
@@ -75,7 +75,7 @@ describe("A route that changes while calls run, through Envoy", () => {
     for (const one of Object.values(upstreams ?? {})) one.close();
   });
 
-  /** The route to an upstream with its key, written as an operator's tool writes it: whole. */
+  /** The route to an upstream with its key, written atomically, like an operator's tool would. */
   async function leadTo(name: "a" | "b", more: Record<string, unknown> = {}): Promise<void> {
     const api_key = { header: "x-api-key", value: `key-of-${name}` };
     const entry = {
@@ -118,14 +118,14 @@ describe("A route that changes while calls run, through Envoy", () => {
     answers.set("broken off", (answers.get("broken off") ?? 0) + 1);
     return delay(10);
   }
-  /** Until `more` further calls came by at an upstream. */
+  /** Resolves after `more` further calls at an upstream. */
   async function arrive(at: Upstream, more: number): Promise<void> {
     const total = () => [...at.seen.values()].reduce((sum, count) => sum + count, 0);
     const wanted = total() + more;
     await expect.poll(total, { timeout: 90_000, interval: 20 }).toBeGreaterThanOrEqual(wanted);
   }
 
-  it("never gives one upstream the credential of another while `to` and its key change under load", async () => {
+  it("never sends one upstream's credential to another while `to` and its key change under load", async () => {
     const load = underLoad();
     await arrive(upstreams.a, 50);
     for (const name of ["b", "a", "b", "a"] as const) {
@@ -138,7 +138,7 @@ describe("A route that changes while calls run, through Envoy", () => {
     expect(surprises()).toEqual([]);
   });
 
-  it("ends no connection, session or stream when routes change: Envoy keeps its listener", async () => {
+  it("keeps connections, sessions and streams open when routes change: Envoy keeps its listener", async () => {
     const authorization = `Bearer ${token}`;
     const session = connectHttp2(from, {
       createConnection: () =>
@@ -175,7 +175,7 @@ describe("A route that changes while calls run, through Envoy", () => {
       ["b", {}],
       ["a", {}],
       ["b", {}],
-      // Another upstream once more: what the stream came by is no longer named anywhere.
+      // Another change of the upstream: the stream's cluster is no longer in any configuration.
       ["b", { preserve_host_header: true }],
       ["a", { tools: { deny: ["rm"] } }],
       ["a", {}],
@@ -196,7 +196,7 @@ describe("A route that changes while calls run, through Envoy", () => {
     session.destroy();
   });
 
-  it("asks for a retry, and faults no request, while a tool policy is switched on under load", async () => {
+  it("asks for a retry, without breaking a request, while a tool policy is enabled under load", async () => {
     const load = underLoad();
     await arrive(upstreams.a, 50);
     await leadTo("a", { tools: { deny: ["rm"] } });

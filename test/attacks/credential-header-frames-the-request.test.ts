@@ -37,7 +37,7 @@ routes:
 `;
 const at = "routes[0].mcp.server.upstream_auth";
 
-describe("a static credential in a header that frames, routes or vouches for a request", () => {
+describe("a static credential in a header that frames, routes or authenticates a request", () => {
   let admin: Awaited<ReturnType<typeof startAdmin>>;
   beforeAll(async () => {
     admin = await startAdmin();
@@ -51,7 +51,7 @@ describe("a static credential in a header that frames, routes or vouches for a r
       mcp: { server: { upstream_auth } },
     });
 
-  it.each(names)("%s is refused in the routes file and by the admin API", async (name) => {
+  it.each(names)("%s is rejected in the routes file and by the admin API", async (name) => {
     const key = { api_key: { header: name, value: "v" } };
     const several = { headers: { "X-Good": "v", [name]: "v" } };
     expect(problemsOf(file(key))).toEqual([expect.stringContaining(`error ${at}.api_key.header: `)]);
@@ -69,7 +69,7 @@ describe("a static credential in a header that frames, routes or vouches for a r
   });
 
   it.each(["a\r\nhost: evil.internal", "a\nb", "a\u0000b", "a\tb", "\u007f"])(
-    "a value with a control character (%j) is refused in both, and not shown",
+    "a value with a control character (%j) is rejected in both, and not shown",
     async (value) => {
       for (const auth of [{ api_key: { header: "X-Api-Key", value } }, { headers: { "X-Api-Key": value } }]) {
         const problems = problemsOf(file(auth));
@@ -82,13 +82,13 @@ describe("a static credential in a header that frames, routes or vouches for a r
     },
   );
 
-  it("one header twice, in another case, is refused", () => {
+  it("the same header twice, in different case, is rejected", () => {
     expect(problemsOf(file({ headers: { "X-Key": "a", "x-key": "b" } }))).toEqual([
       expect.stringContaining("x-key and X-Key are one header"),
     ]);
   });
 
-  it.each(["Authorization", "X-Api-Key", "Private-Token", "X-User-Id"])("%s is taken", (name) => {
+  it.each(["Authorization", "X-Api-Key", "Private-Token", "X-User-Id"])("%s is accepted", (name) => {
     expect(problemsOf(file({ api_key: { header: name, value: "v" } }))).toEqual([]);
   });
 });

@@ -10,8 +10,8 @@ import { logger, makeKeys } from "../store/backends.ts";
 import { type PostgresServer, startPostgres } from "../support/start-postgres.ts";
 
 /*
- * Somebody stands between us and Postgres, or answers in its place. Two real servers: one with TLS, one without; who pretends to
- * be the first has a certificate of another authority, or of the right one for another name.
+ * An attacker is between the sidecar and Postgres, or responds in its place. Two real servers: one with TLS, one without. The
+ * impostor has a certificate of another CA, or one of the right CA for another name.
  */
 let folder: string;
 let server: PostgresServer;
@@ -31,7 +31,7 @@ beforeAll(async () => {
   await copyFile(ours.files.key, files.key);
   await chmod(files.certificate, 0o644);
   await chmod(files.key, 0o600);
-  // Postgres reads a key only of its own user's; as root it runs as `postgres`.
+  // Postgres only reads a key that its own user owns; as root it runs as `postgres`.
   if (process.getuid?.() === 0) {
     const id = (flag: string) => {
       try {
@@ -68,14 +68,14 @@ const withHost = (host: string, query = "") => {
   return `${url}${query}`;
 };
 
-describe("somebody answers in place of the database", () => {
-  test("the right certificate is accepted, at its name and by the connection that listens", async () => {
+describe("an impostor of the database", () => {
+  test("the right certificate is accepted for its name, also by the listener's connection", async () => {
     expect(await open(withHost("localhost"), { tls: "verify-full", tlsCa: ours.files.ca })).toBe("open");
     const query = `?sslmode=verify-full&sslrootcert=${ours.files.ca}`;
     expect(await open(withHost("localhost", query), {})).toBe("open");
   });
 
-  test("a certificate of another authority is refused", async () => {
+  test("a certificate of another CA is rejected", async () => {
     const tls = "verify-full";
     expect(await open(withHost("localhost"), { tls, tlsCa: strangers.files.ca })).toBe(
       "database_tls_invalid",
@@ -83,18 +83,18 @@ describe("somebody answers in place of the database", () => {
     expect(await open(withHost("localhost"), { tls })).toBe("database_tls_invalid");
   });
 
-  test("a certificate made out to another name is refused", async () => {
-    // Another spelling of 127.0.0.1: it leads to the server, but the certificate does not name it.
+  test("a certificate for another name is rejected", async () => {
+    // Another spelling of 127.0.0.1 reaches the server, but the certificate does not contain it.
     expect(await open(withHost("127.1"), { tls: "verify-full", tlsCa: ours.files.ca })).toBe(
       "database_tls_invalid",
     );
   });
 
-  test("a server without TLS is refused", async () => {
+  test("a server without TLS is rejected", async () => {
     expect(await open(plain.url, { tls: "verify-full", tlsCa: ours.files.ca })).toBe("database_tls_invalid");
   });
 
-  test("database.tls wins over what the URL says", async () => {
+  test("database.tls takes precedence over the URL", async () => {
     const lax = withHost("localhost", "?sslmode=no-verify");
     expect(await open(lax, { tls: "verify-full", tlsCa: strangers.files.ca })).toBe("database_tls_invalid");
     expect(await open(`${plain.url}?sslmode=disable`, { tls: "verify-full" })).toBe("database_tls_invalid");
@@ -127,7 +127,7 @@ routes: [{from: https://a.test, to: https://b.test/mcp, mcp: {server: {}}, polic
     "{url: 'postgres://u@db.internal/mcp', tls: verify-full}",
     "{url: 'postgres://u@db.internal/mcp?sslmode=verify-full'}",
     "{url: 'postgres://u@db.internal/mcp?sslmode=require'}",
-  ])("nothing to say of %s", (database) => {
+  ])("no warning for %s", (database) => {
     expect(told(database)).toEqual([]);
   });
 });

@@ -9,8 +9,8 @@ import { alice, type OAuthClientStack, startOAuthClient } from "../upstream-oaut
 const bob = "company/bob";
 const person = (userId: string): TokenCaller => ({ userId, kind: "person" });
 
-/** RFC 9449: two tenants of one host and a server of its own all want their tokens bound to a key; one of them attacks. */
-describe("tokens bound to a key", () => {
+/** RFC 9449: two tenants of one host and a separate server all require key-bound tokens; one of them attacks. */
+describe("key-bound tokens", () => {
   let host: ScriptedUpstream;
   let other: ScriptedUpstream;
   let stack: OAuthClientStack;
@@ -69,7 +69,7 @@ describe("tokens bound to a key", () => {
     });
   }
 
-  it("a key is one person's at one server: whoever has another's proof or token has nothing to go with it", async () => {
+  it("a key belongs to one person at one server: another's proof or token is useless without it", async () => {
     const of = [
       await proof(alice, "evil"),
       await proof(alice, "honest"),
@@ -87,7 +87,7 @@ describe("tokens bound to a key", () => {
     expect(keys.sort()).toEqual(of.map(({ thumbprint }) => thumbprint).sort());
   });
 
-  it("a proof is for one request: its method, its URL, its token, once", async () => {
+  it("a proof is valid for one request: its method, URL and token, once", async () => {
     const first = await proof(alice, "evil", "/deeper?secret=1", "GET");
     const { headers } = await credential(alice, "evil");
     const token = headers.find(([name]) => name === "authorization")?.[1].replace("DPoP ", "") ?? "";
@@ -99,7 +99,7 @@ describe("tokens bound to a key", () => {
     });
     const second = await proof(alice, "evil", "/deeper?secret=1", "GET");
     expect(second.jti).not.toBe(first.jti);
-    // A proof for a token endpoint is for no other URL, and names no access token.
+    // A proof for a token endpoint is valid for no other URL, and contains no access token hash.
     const asked = host.seen.filter(({ path }) => path === "/token").map((one) => String(one.headers.dpop));
     for (const one of asked) {
       expect(decodeJwt(one)).toMatchObject({ htu: `${host.url}/token`, htm: "POST" });
@@ -107,7 +107,7 @@ describe("tokens bound to a key", () => {
     }
   });
 
-  it("one server's nonce is in no proof for another, nor for its neighbour on the same host", async () => {
+  it("a server's nonce is never used in a proof for another server, or for another tenant of the same host", async () => {
     expect(await wantsNonce("evil", "evil-nonce")).toEqual({ kind: "retry", reason: "dpop_nonce" });
     expect((await proof(alice, "evil")).nonce).toBe("evil-nonce");
     expect((await proof(alice, "honest")).nonce).toBeUndefined();
@@ -120,17 +120,17 @@ describe("tokens bound to a key", () => {
 
   it.each([
     ["endless", "n".repeat(513)],
-    ["with what would end a header", "a\r\nx-evil: 1"],
+    ["with a line break", "a\r\nx-evil: 1"],
     ["with a quote", 'a"b'],
-    ["of other characters", "é"],
+    ["with non-ASCII characters", "é"],
     ["empty", ""],
-  ])("a nonce that is %s is in no proof", async (_what, nonce) => {
+  ])("a nonce %s is not used in a proof", async (_what, nonce) => {
     await wantsNonce("other", "good");
     await wantsNonce("other", nonce);
     expect((await proof(alice, "other")).nonce).toBe("good");
   });
 
-  it("a server that takes bound tokens only gives no bearer token, nor one of a kind that nobody knows", async () => {
+  it("a bearer token, or one of an unknown type, is rejected from a server that requires bound tokens", async () => {
     const carol = "company/carol";
     for (const type of ["Bearer", "N_A", "constructor", "__proto__", "mac"]) {
       other.tokenFields.token_type = type;

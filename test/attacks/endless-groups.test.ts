@@ -4,7 +4,7 @@ import { compileCriterion, type PolicyFacts } from "../../src/policy/criteria.ts
 
 type Criterion = Extract<PolicyNode, { op: "criterion" }>;
 
-/** A list that counts how often anything of it is read. */
+/** A list that counts reads of its elements. */
 function counted(list: readonly string[]): { list: string[]; reads(): number } {
   let reads = 0;
   const get = (target: string[], name: string | symbol) => {
@@ -14,7 +14,7 @@ function counted(list: readonly string[]): { list: string[]; reads(): number } {
   return { list: new Proxy([...list], { get }), reads: () => reads };
 }
 
-/** What a sign-in provider says of its people is read with every call of theirs, in the one thread that serves everybody. */
+/** A provider's claims are read on every call of a person, in the single thread that serves all. */
 test.each<[string, Criterion]>([
   ["groups", { op: "criterion", criterion: "groups", matcher: { kind: "in", values: ["admins", "last"] } }],
   [
@@ -22,7 +22,7 @@ test.each<[string, Criterion]>([
     { op: "criterion", criterion: "claim", claim: "roles", matcher: { kind: "has", value: "last" } },
   ],
 ])(
-  "a partner's provider gives its man a hundred thousand of %s: they are looked through once",
+  "a partner's provider reports a hundred thousand values of %s: they are searched once",
   (_what, criterion) => {
     const judge = compileCriterion(criterion, "allow", false);
     const names = Array.from({ length: 100_000 }, (_, index) => `g${index}`);
@@ -35,7 +35,7 @@ test.each<[string, Criterion]>([
     const first = his.reads();
     for (let check = 0; check < 100; check++) expect(judge(facts(his.list))).toBe(2);
     expect(his.reads() - first).toBeLessThan(1000);
-    // Another list is another person's, or the same person's after a change.
+    // A different list belongs to another person, or to the same person after a change.
     expect(judge(facts(counted(names).list))).toBe(0);
     expect(judge(facts(["last"]))).toBe(2);
   },

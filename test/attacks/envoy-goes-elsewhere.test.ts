@@ -6,10 +6,10 @@ import { type E2e, startE2e } from "../support/e2e.ts";
 import { throughEnvoy } from "../support/through-envoy.ts";
 import { identityHeaders } from "./identity-headers.ts";
 
-/** A path that means `/b`, and that Envoy, which compares bytes, does not take for it. */
+/** A path equivalent to `/b` that Envoy, which compares bytes, does not match with it. */
 const disguised = ["/%62", "/%62/x", "//b/x", "/%62%2Dx/../b"];
 
-describe("an Envoy of another's configuration, which names no route with its checks", () => {
+describe("an Envoy with custom configuration that does not name the route in its checks", () => {
   let checks: Awaited<ReturnType<typeof startChecks>>;
   beforeAll(async () => {
     checks = await startChecks(`
@@ -23,7 +23,7 @@ routes:
   });
   afterAll(() => checks?.close());
 
-  it("a client disguises a route's path: no upstream gets the credential of another", async () => {
+  it("a client disguises a route's path: no upstream gets another's credential", async () => {
     const authorization = `Bearer ${await checks.token({ aud: "https://mcp.test/b" })}`;
     const ask = (path: string, context = {}) => {
       const http = {
@@ -39,16 +39,16 @@ routes:
       const answer = await ask(path);
       expect([path, answer.status, answer.set]).toEqual([path, 400, {}]);
       expect(answer.body).toContain("path_not_normal");
-      // Nothing changes by waiting; a route that is named, and is another, may.
+      // Waiting does not help here, unlike a mismatch of a named route.
       expect(answer.headers["retry-after"]).toBeUndefined();
       expect((await ask(path, { route: "a" })).status).toBe(503);
-      // The same of one that has taken it for what it is.
+      // The same with an Envoy that has matched the intended route.
       expect((await ask(path, { route: "b" })).set["x-api-key"]).toBe("key-of-b");
     }
   });
 });
 
-describe("headers by which a client would have an application see another request than the one that was judged", () => {
+describe("headers that would make an application see a different request than the one that was checked", () => {
   let stack: E2e;
   let application: Server;
   let cookie: string;
@@ -90,7 +90,7 @@ describe("headers by which a client would have an application see another reques
     application?.close();
   });
 
-  /** What the application got of a request with these headers. */
+  /** The headers that the application received of a request with these headers. */
   async function send(headers: Record<string, string>) {
     const before = seen.length;
     const answer = await throughEnvoy(stack, {
@@ -102,7 +102,7 @@ describe("headers by which a client would have an application see another reques
     return seen.at(-1)?.headers ?? {};
   }
 
-  it("a client claims to be somebody: the application hears who is signed in, and nothing else", async () => {
+  it("a client claims an identity: the application gets only the signed-in person's", async () => {
     const got = await send(
       Object.fromEntries([...identityHeaders, "authorization"].map((name) => [name, "forged"])),
     );
@@ -111,7 +111,7 @@ describe("headers by which a client would have an application see another reques
     expect(JSON.stringify(got)).not.toContain("mcp_session");
   });
 
-  it("a client names another path, method, host or address in a header: the application hears of none", async () => {
+  it("a client names another path, method, host or address in a header: the application gets none of them", async () => {
     for (const [path, method] of [
       ["/admin", "GET"],
       ["/x", "DELETE"],
@@ -121,7 +121,7 @@ describe("headers by which a client would have an application see another reques
       ).toBe(403);
     const got = await send(Object.fromEntries(overrides.map((name) => [name, "/admin"])));
     expect(Object.keys(got).filter((name) => overrides.includes(name))).toEqual([]);
-    // What browsers and scripts send of their own passes.
+    // Ordinary headers of browsers and scripts pass.
     const kept = {
       origin: "https://app.test",
       "x-requested-with": "XMLHttpRequest",
@@ -131,7 +131,7 @@ describe("headers by which a client would have an application see another reques
     expect(await send(kept)).toMatchObject(kept);
   });
 
-  it("a client has Envoy drop what we set, by naming it in Connection: it arrives, or the request does not", async () => {
+  it("a client lists the gateway's headers in Connection to make Envoy drop them: they arrive, or the request is rejected", async () => {
     for (const names of ["x-pomerium-jwt-assertion", "authorization, x-pomerium-jwt-assertion", "cookie"]) {
       const before = seen.length;
       const { status } = await throughEnvoy(stack, {
@@ -143,7 +143,7 @@ describe("headers by which a client would have an application see another reques
     }
   });
 
-  it("a client disguises a path: what the application sees of it is what was judged, or nothing", async () => {
+  it("a client disguises a path: the application sees the checked path, or nothing", async () => {
     for (const path of [
       ...disguised,
       "/%61dmin",

@@ -7,7 +7,7 @@ import { stringify } from "yaml";
 import { type Sidecar, serve } from "../../src/serve.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 
-/** A sidecar on loopback whose operator has switched authentication off: every process of the machine can ask it. */
+/** A sidecar on loopback whose operator has disabled authentication: every process on the machine can call it. */
 let folder: string;
 let sidecar: Sidecar;
 let database: Awaited<ReturnType<typeof createTestDatabase>>;
@@ -48,14 +48,14 @@ const register = async (headers: Record<string, string>) => {
   return answer;
 };
 
-test("without a secret a forged X-Forwarded-For does not escape the limit by address", async () => {
+test("without a secret, a forged X-Forwarded-For does not bypass the limit by address", async () => {
   const statuses: number[] = [];
   for (let address = 1; address <= 4; address++)
     statuses.push((await register({ "x-forwarded-for": `192.0.2.${address}` })).statusCode);
   expect(statuses).toEqual([201, 201, 429, 429]);
 });
 
-test("without a secret a forged request id is nobody's", async () => {
+test("without a secret, a forged request id is ignored", async () => {
   const { headers } = await register({ "x-request-id": "somebody-elses-request" });
   expect(headers["x-request-id"]).toMatch(/^[0-9a-f-]{36}$/);
 });

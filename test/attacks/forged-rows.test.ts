@@ -5,7 +5,7 @@ import { type E2e, startE2e } from "../support/e2e.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 import { throughEnvoy } from "../support/through-envoy.ts";
 
-/** The attacker writes whatever SQL can, but has no key; then the sidecar starts anew, so that nothing of before is in memory. */
+/** The attacker can run any SQL but has no key. The sidecar then restarts, so that nothing is cached in memory. */
 
 const portal = "https://auth.test/.pomerium/routes";
 const initialize = JSON.stringify({
@@ -45,7 +45,7 @@ beforeAll(async () => {
   const { refresh_token: refreshToken = "", access_token = "" } = client.tokens() ?? {};
   spent = { refreshToken, clientId: String(decodeJwt(access_token).client_id) };
   expect((await refresh()).status).toBe(200);
-  // Everything is as it should be before anybody forges.
+  // Everything is valid before the attack.
   expect((await call(bob)).status).toBe(200);
   expect((await call(machine)).status).toBe(403);
   expect((await portalOf("bob")).html).toContain("bob@example.com");
@@ -67,7 +67,7 @@ afterAll(async () => {
   await database?.close();
 });
 
-/** Runs each statement, all of which have to find something to change. */
+/** Runs each statement and requires that it changes a row. */
 async function forge(...statements: readonly string[]): Promise<void> {
   for (const statement of statements)
     expect((await sql.query(statement)).rowCount, statement).toBeGreaterThan(0);
@@ -95,24 +95,24 @@ const refresh = () =>
     }),
   });
 
-test("a session that SQL has made another person's signs nobody in", async () => {
+test("a session that SQL has assigned to another person does not authenticate", async () => {
   const page = await portalOf("bob");
   expect(page.html).not.toContain("alice@example.com");
   expect(page.html).toContain("bob@example.com");
 });
 
-test("a spent refresh token whose mark SQL has removed stays spent", async () => {
+test("a used refresh token stays used after SQL has removed its mark", async () => {
   const answer = await refresh();
   expect([answer.status, Object(await answer.json()).error]).toEqual([400, "invalid_grant"]);
 });
 
-test("a delegation that SQL has given on the owner's behalf is none", async () => {
+test("a delegation that SQL has given on the owner's behalf is not valid", async () => {
   const asked = stack.everything.requests.length;
   expect((await call(machine)).status).toBe(403);
   expect(stack.everything.requests).toHaveLength(asked);
 });
 
-test("an upstream token that SQL has copied to another person reaches nobody", async () => {
+test("an upstream token that SQL has copied to another person is not used", async () => {
   const asked = stack.everything.requests.length;
   expect((await call(bob)).status).toBe(401);
   expect(stack.everything.requests).toHaveLength(asked);

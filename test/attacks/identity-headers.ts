@@ -1,4 +1,4 @@
-/** Headers with which other proxies name a caller, or what vouches for one. */
+/** Headers in which other proxies name a caller or its credentials. */
 export const identityHeaders = [
   "x-auth-user",
   "x-auth-email",

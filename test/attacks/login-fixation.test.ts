@@ -15,7 +15,7 @@ const notBegunHere = "started in another browser";
 
 let stack: E2e;
 let chromium: Browser;
-/** An application of another team, on a host beside the issuer's; `script` is what its page runs. */
+/** Another team's application on a sibling host of the issuer's; `script` runs on its page. */
 let application: Server;
 let script = "";
 let oauth: ReturnType<typeof oauthRequests>;
@@ -57,7 +57,7 @@ afterAll(async () => {
   application?.closeAllConnections();
 });
 
-/** Whoever attacks has a browser of their own that stops where told, and may have an account (Bob's). */
+/** The attacker's browser, which stops at a given URL; the attacker may have an account (Bob's). */
 function attacker(stopAt: (url: URL) => boolean): HttpBrowser {
   return httpBrowser({
     fetch: stack.fetch,
@@ -65,7 +65,7 @@ function attacker(stopAt: (url: URL) => boolean): HttpBrowser {
   });
 }
 
-/** A browser in which the person has signed in and allowed the client before. */
+/** A browser in which the person has already signed in and allowed the client. */
 async function browserOf(user: User, browser = attacker(() => false)): Promise<HttpBrowser> {
   const page = await browser.agree(
     await browser.open(oauth.ask(client, redirectUri).url),
@@ -77,7 +77,7 @@ async function browserOf(user: User, browser = attacker(() => false)): Promise<H
 
 const isInteraction = (url: URL) => url.pathname.startsWith("/oauth/interaction/");
 
-/** Begins an authorization and stops at the first page of ours. */
+/** Starts an authorization and stops at the gateway's first page. */
 async function begin(browser?: HttpBrowser) {
   const own = browser ?? attacker(isInteraction);
   const asked = oauth.ask(client, redirectUri);
@@ -87,7 +87,7 @@ async function begin(browser?: HttpBrowser) {
   return { browser: own, asked, uid, at };
 }
 
-/** Cookies that any page on a host beside the issuer's can plant in the browser that visits it. */
+/** Cookies that any page on a sibling host of the issuer's can set in a visiting browser. */
 function planted(uid: string, names: readonly ("interaction" | "resume")[] = ["interaction"]): string[] {
   return names.map((name) => {
     const path = name === "interaction" ? "/oauth/interaction" : "/oauth/authorize";
@@ -103,12 +103,12 @@ async function plant(
   for (const cookie of planted(uid, names)) await browser.jar.setCookie(cookie, "https://app.corp.test/");
 }
 
-/** The attacker goes on with what the victim's browser may have finished: the redirect to the client, or where it ends. */
+/** The attacker continues after the victim's browser: returns the redirect to the client, or the final URL. */
 async function resume(browser: HttpBrowser, uid: string): Promise<Page> {
   return browser.open(`${issuer}/oauth/authorize/${uid}`);
 }
 
-test("login fixation: a page beside the issuer's host plants the attacker's interaction in real Chromium", async () => {
+test("login fixation: a page on a sibling host of the issuer's sets the attacker's interaction cookies in real Chromium", async () => {
   const context: BrowserContext = await chromium.newContext();
   await context.route("https://editor.test/**", (route) => route.fulfill({ body: "the editor" }));
   const page = await context.newPage();
@@ -125,7 +125,7 @@ test("login fixation: a page beside the issuer's host plants the attacker's inte
   await page.goto("https://app.corp.test/");
   await page.waitForURL((url) => url.origin === issuer || url.href.startsWith(redirectUri));
   await page.waitForLoadState("load");
-  // The planted cookie is there: the attack was really run.
+  // The planted cookie exists: the attack was actually run.
   const cookies = await context.cookies(`${issuer}/oauth/interaction/${uid}`);
   expect(cookies.map(({ value }) => value)).toContain(uid);
 
@@ -136,7 +136,7 @@ test("login fixation: a page beside the issuer's host plants the attacker's inte
   await context.close();
 });
 
-test("login fixation: an interaction begun in one browser is nothing in another, whatever cookies are planted", async () => {
+test("login fixation: an interaction started in one browser is not valid in another, whatever cookies are planted", async () => {
   const { browser, uid } = await begin();
   const alices = await browserOf("alice");
   await plant(alices, uid, "interaction", "resume");
@@ -146,7 +146,7 @@ test("login fixation: an interaction begun in one browser is nothing in another,
   expect((await resume(browser, uid)).url.searchParams.has("code")).toBe(false);
 });
 
-test("login fixation: sign-in returns to an interaction of another browser in vain", async () => {
+test("login fixation: a sign-in that returns to another browser's interaction fails", async () => {
   const { browser, uid } = await begin();
   const alices = attacker(() => false);
   await plant(alices, uid, "interaction");
@@ -157,8 +157,8 @@ test("login fixation: sign-in returns to an interaction of another browser in va
   expect((await resume(browser, uid)).url.searchParams.has("code")).toBe(false);
 });
 
-test("login fixation: who holds a copy of the browser's binding cookie still has to be the person who signed in", async () => {
-  // A shared computer: the attacker has read the cookies that stay when nobody is signed in.
+test("login fixation: a copy of the browser's binding cookie is not sufficient without the person's sign-in", async () => {
+  // A shared computer: the attacker has read the cookies that remain after sign-out.
   const { browser, uid } = await begin();
   const alices = attacker(() => false);
   for (const cookie of await browser.jar.getCookies(issuer)) {
@@ -171,14 +171,14 @@ test("login fixation: who holds a copy of the browser's binding cookie still has
   expect(end.url.searchParams.has("code")).toBe(false);
 });
 
-test("an authorization goes on as whoever is signed in now, not as who signed in before", async () => {
+test("an authorization continues as the currently signed-in person, not as the previous one", async () => {
   const bobs = await browserOf("bob");
   const shared = await browserOf("alice");
   const stopping = attacker((url) => url.pathname.startsWith("/oauth/authorize/"));
   for (const cookie of await shared.jar.getCookies(issuer)) await stopping.jar.setCookie(cookie, issuer);
   const asked = oauth.ask(client, redirectUri, { prompt: "consent" });
   const page = await stopping.open(asked.url);
-  // A new browser session has to pass the sign-in step first; then Alice allows, and the browser stops before it goes on.
+  // A new browser session passes the sign-in step first; then Alice allows, and the browser stops before it continues.
   const resumed = isInteraction(page.url) ? page : await shared.open(page.url);
   const allowed = await stopping.submit(resumed, {}, "decision=allow");
   expect(allowed.url.pathname).toMatch(/^\/oauth\/authorize\//);
@@ -191,7 +191,7 @@ test("an authorization goes on as whoever is signed in now, not as who signed in
   expect(end.html).toContain("bob@example.com");
 });
 
-test("a stolen cookie of the authorization server's own session signs nobody in", async () => {
+test("a stolen cookie of the authorization server's session does not authenticate", async () => {
   const alices = await browserOf("alice");
   const thief = attacker((url) => url.origin === stack.openid.issuer);
   for (const cookie of await alices.jar.getCookies(issuer))
@@ -200,7 +200,7 @@ test("a stolen cookie of the authorization server's own session signs nobody in"
   expect(end.url.origin).toBe(stack.openid.issuer);
 });
 
-test("login CSRF: a handover that the attacker made for the victim's browser does not replace who is signed in", async () => {
+test("login CSRF: the attacker's handover in the victim's browser does not replace the signed-in person", async () => {
   const application = "https://app.corp.test/.pomerium/sign_in?return_to=/";
   script = "";
   let handover: URL | undefined;
@@ -210,12 +210,12 @@ test("login CSRF: a handover that the attacker made for the victim's browser doe
   });
   await alices.agree(await alices.open(application), stack.signIn("alice"));
   if (!handover) throw new Error("no handover");
-  // The attacker has seen her URL (a log, a screen) and has it answered for himself.
+  // The attacker has seen her URL (in a log, on a screen) and completes it with his own account.
   const bobs = attacker((url) => url.pathname.endsWith("/sign_in/complete"));
   const complete = await bobs.agree(await bobs.open(handover), stack.signIn("bob"));
   expect(complete.url.searchParams.has("code")).toBe(true);
   const end = await alices.open(complete.url);
-  // She is asked, and nothing has changed until she answers.
+  // She is asked, and nothing changes until she answers.
   expect(end.html).toContain("Continue as bob@example.com?");
   const forged = await alices.submit(end, { csrf: "x" });
   expect(forged.status).toBe(400);
@@ -223,7 +223,7 @@ test("login CSRF: a handover that the attacker made for the victim's browser doe
   expect(portal.html).toContain("alice@example.com");
 });
 
-test("tabs that a fresh browser opens at the same moment all reach their clients", async () => {
+test("tabs that a new browser opens at the same time all reach their clients", async () => {
   const browser = attacker(() => false);
   const tabs = await Promise.all(
     Array.from({ length: 4 }, () => browser.open(oauth.ask(client, redirectUri).url)),

@@ -19,11 +19,12 @@ import { grpcPeer } from "../support/grpc-peer.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 
 /*
- * Somebody whose pod reaches our ports, and who knows no secret: what can be left open there, and whether Envoy still gets in.
+ * A neighboring pod reaches the sidecar's ports without knowing a secret: which resources it can hold, and whether Envoy can still
+ * connect.
  */
 const secret = "s".repeat(43);
 const secretHeader = "x-mcp-auth-secret";
-/** Far more than any time-out of ours; nothing waits so long unless a defence is missing. */
+/** Far more than any timeout of the sidecar; nothing waits this long unless a defense is missing. */
 const patience = { timeout: 60_000, interval: 100 };
 const mib = 1024 * 1024;
 
@@ -68,7 +69,7 @@ function session(): ClientHttp2Session {
   closers.push(() => made.destroy());
   return made.setMaxListeners(0).on("error", () => {});
 }
-/** A call that has begun, and how it went on. */
+/** A started call and its result. */
 function call(on: ClientHttp2Session, path: string, headers: Record<string, string> = {}) {
   const stream = on.request({
     ":method": "POST",
@@ -92,7 +93,7 @@ function call(on: ClientHttp2Session, path: string, headers: Record<string, stri
     });
   return seen;
 }
-/** A gRPC message, or its beginning. */
+/** A gRPC message, or its start. */
 function message(bytes: Buffer, { announced = bytes.length, compressed = false } = {}): Buffer {
   const head = Buffer.alloc(5);
   head[0] = compressed ? 1 : 0;
@@ -102,7 +103,7 @@ function message(bytes: Buffer, { announced = bytes.length, compressed = false }
 const written = (stream: ClientHttp2Stream, bytes: Buffer) => {
   if (!stream.destroyed) stream.write(bytes);
 };
-/** Envoy asks, and is answered. */
+/** Envoy's check is answered. */
 async function envoyIsServed(): Promise<void> {
   const envoy = grpcPeer(sidecar.grpc);
   try {
@@ -113,7 +114,7 @@ async function envoyIsServed(): Promise<void> {
   }
 }
 
-test("a neighbour watches our health on thousands of streams: few stay open", async () => {
+test("a neighbor watches the sidecar's health on thousands of streams: few stay open", async () => {
   const sessions = Array.from({ length: 4 }, session);
   const calls = sessions.flatMap((one) => Array.from({ length: 900 }, () => call(one, watch)));
   for (const { stream } of calls) stream.end(message(Buffer.alloc(0)));
@@ -129,7 +130,7 @@ test("a neighbour watches our health on thousands of streams: few stay open", as
 });
 
 test.each([healthCheck, watch, check, process])(
-  "a neighbour sends a compression bomb to %s: it is not inflated",
+  "a neighbor sends a compression bomb to %s: it is not inflated",
   async (path) => {
     const bomb = gzipSync(Buffer.alloc(15 * mib));
     const one = call(session(), path, { "grpc-encoding": "gzip" });
@@ -140,7 +141,7 @@ test.each([healthCheck, watch, check, process])(
 );
 
 test.each([healthCheck, watch, check, process])(
-  "a neighbour leaves long messages unfinished at %s: of 160 MiB no more than 64 are kept",
+  "a neighbor leaves long messages unfinished at %s: at most 64 of 160 MiB are buffered",
   async (path) => {
     const sessions = Array.from({ length: 16 }, session);
     const calls = sessions.flatMap((one) => Array.from({ length: 10 }, () => call(one, path)));
@@ -151,17 +152,17 @@ test.each([healthCheck, watch, check, process])(
   },
 );
 
-test("a neighbour begins calls, and brings none to an end: they end", async () => {
+test("a neighbor starts calls without finishing them: they are ended", async () => {
   const on = session();
   const calls = Object.fromEntries([healthCheck, check, process].map((path) => [path, call(on, path)]));
   for (const { stream } of Object.values(calls)) written(stream, Buffer.from([0]));
-  // ProcessingRequest { request_headers: {} }, again and again: never an upstream's answer.
+  // ProcessingRequest { request_headers: {} }, repeatedly: never an upstream's response.
   const waved = call(on, process);
   const requestHeaders = message(Buffer.from([0x12, 0]));
   const again = setInterval(() => written(waved.stream, requestHeaders), 50);
   closers.push(() => clearInterval(again));
   await vi.waitFor(() => expect(waved.answered).toBe(true), patience);
-  // ProcessingRequest { response_headers: {} }, which is answered to its end.
+  // ProcessingRequest { response_headers: {} }, which is answered completely.
   const answered = call(on, process);
   written(answered.stream, message(Buffer.from([0x1a, 0])));
   await vi.waitFor(() => expect(answered.status).toBe("0"), patience);
@@ -171,7 +172,7 @@ test("a neighbour begins calls, and brings none to an end: they end", async () =
   }, patience);
 });
 
-/** A connection on which `bytes` have been sent, and answered. */
+/** A connection on which `bytes` were sent and answered. */
 async function answeredOnce(address: string, bytes: Buffer): Promise<Socket> {
   const [host, port] = address.split(":");
   const socket = connectTcp(Number(port), host).on("error", () => {});
@@ -181,7 +182,7 @@ async function answeredOnce(address: string, bytes: Buffer): Promise<Socket> {
   await Promise.race([once(socket, "data"), once(socket, "close")]).catch(() => {});
   return socket.resume();
 }
-/** The beginning of an HTTP/2 connection, and a question about our health on it. */
+/** The start of an HTTP/2 connection with a health check. */
 function healthBytes(): Buffer {
   const literal = (name: string, value: string) =>
     Buffer.concat([
@@ -229,7 +230,7 @@ test.each<[string, number, () => string, Buffer, () => Promise<void>]>([
     },
   ],
 ])(
-  "a neighbour holds all connections of the %s port by questions about our health: Envoy still gets in",
+  "a neighbor uses all connections of the %s port for health checks: Envoy can still connect",
   async (_port, most, address, bytes, served) => {
     const before = call(session(), healthCheck, { [secretHeader]: secret });
     before.stream.end(message(Buffer.alloc(0)));
@@ -239,7 +240,7 @@ test.each<[string, number, () => string, Buffer, () => Promise<void>]>([
   },
 );
 
-/** The connection is in use, and has proven itself by `bytes` only; then a neighbour opens half of all connections, and one more. */
+/** The connection is in use and authenticated only by `bytes`; then a neighbor opens one more than half of all connections. */
 async function staysOpen(address: string, path: string, bytes: Buffer): Promise<ClientHttp2Session> {
   const envoy = connectHttp2(`http://${address}`).on("error", () => {});
   closers.push(() => envoy.destroy());
@@ -257,7 +258,7 @@ async function staysOpen(address: string, path: string, bytes: Buffer): Promise<
         await once(socket, "connect").catch(() => {});
       }),
     );
-  // The oldest of theirs has given way, so an older one of a stranger would have, too.
+  // Their oldest connection was closed, so an older unauthenticated one would have been, too.
   await vi.waitFor(
     () => expect(sockets.some(({ closed, readableEnded }) => closed || readableEnded)).toBe(true),
     patience,
@@ -269,7 +270,7 @@ async function staysOpen(address: string, path: string, bytes: Buffer): Promise<
 const serialized = (file: string, service: string, method: string, value: object) =>
   envoyService(file, service)[method]?.requestSerialize(value) ?? Buffer.alloc(0);
 
-test("a gateway that proves itself by the context extension only: neither connections nor bytes of a neighbour shut it out", async () => {
+test("a gateway that authenticates only by the context extension: a neighbor's connections and bytes do not lock it out", async () => {
   const request = {
     attributes: {
       request: {
@@ -294,7 +295,7 @@ test("a gateway that proves itself by the context extension only: neither connec
   await vi.waitFor(() => expect(next.status).toBe("0"), patience);
 });
 
-test("a gateway whose ext_proc streams prove themselves by a check's proof keeps its connection", async () => {
+test("a gateway whose ext_proc streams authenticate by a check's proof keeps its connection", async () => {
   const server = await createGrpcServer({
     listen: "127.0.0.1:0",
     peers: peerAuthentication("127.0.0.1:0", { envoySecrets: [secret] }),

@@ -9,8 +9,8 @@ import { pingThroughEnvoy } from "../support/ping-through-envoy.ts";
 import { throughEnvoy } from "../support/through-envoy.ts";
 
 /*
- * Somebody whose pod can reach our ports as Envoy does, knows an external token, and may have seen what passes between Envoy and
- * us for another request.
+ * A neighboring pod can reach the sidecar's ports like Envoy, knows an external token, and may have captured the messages between
+ * Envoy and the sidecar for another request.
  */
 let stack: E2e;
 let listen: Awaited<ReturnType<typeof listenOf>>;
@@ -31,7 +31,7 @@ const secretHeader = "x-mcp-auth-secret";
 const wrong = "w".repeat(43);
 const bearer = () => ({ authorization: `Bearer ${token}` });
 const asEnvoy = () => ({ [secretHeader]: listen.envoy_secret });
-/** What Envoy holds between a request of alice's and its answer. */
+/** The metadata that Envoy holds between a request of alice and its response. */
 const captured = async (headers: Record<string, string> = {}) => {
   const { metadata, code } = await neighbour.check(
     "everything.test",
@@ -49,7 +49,7 @@ const unauthenticated = async (listener: string) => {
   const line = `envoy_mcp_auth_unauthenticated_calls_total{listener="${listener}"} `;
   return Number(metrics.split(line)[1]?.split("\n")[0]);
 };
-/** How often an upstream's refusal has been acted upon, by our log. */
+/** How often an upstream rejection was processed, according to the log. */
 const actedUpon = async () => {
   const log = await readFile(join(dirname(stack.configFile), "sidecar.log"), "utf8");
   return log.split("upstream rejected a call").length;
@@ -60,29 +60,29 @@ test.each<[string, Parameters<typeof neighbour.check>[2]]>([
   ["a wrong secret", { metadata: { [secretHeader]: wrong } }],
   ["a wrong secret as context extension", { context: { envoy_secret: wrong } }],
   [
-    "a wrong secret in metadata beside the right context extension's name",
+    "a wrong secret in metadata together with the context extension",
     { metadata: { [secretHeader]: wrong }, context: { envoy_secret: "" } },
   ],
   ["no secret in a compressed message", { compressed: true }],
   ["a wrong secret in a compressed message", { compressed: true, metadata: { [secretHeader]: wrong } }],
 ])(
-  "a neighbour with a stolen external token gets no upstream token from the gRPC port: %s",
+  "a neighbor with a stolen external token does not get an upstream token from the gRPC port: %s",
   async (_how, options) => {
     const before = await unauthenticated("grpc");
     const answer = await neighbour.check("everything.test", bearer(), options);
     expect(answer).toMatchObject({ code: 16, set: {}, metadata: {} });
-    // The same to a good token, a bad one and none: nothing is learnt.
+    // The same response to a valid token, an invalid one and none: it reveals nothing.
     expect(await neighbour.check("everything.test", {}, options)).toEqual(answer);
     expect(await neighbour.check("nowhere.test", { authorization: "Bearer x" }, options)).toEqual(answer);
     expect(await unauthenticated("grpc")).toBeGreaterThanOrEqual(before + 3);
   },
 );
 
-test("Envoy is answered: by the secret in metadata, or as a context extension where a gateway can do no more", async () => {
+test("Envoy is answered: with the secret in metadata, or as a context extension if a gateway supports nothing else", async () => {
   const context = { envoy_secret: listen.envoy_secret };
   for (const options of [
     { metadata: asEnvoy() },
-    // No Envoy compresses; a message of a peer that has shown nothing yet is not inflated.
+    // Envoy does not compress; a message of an unauthenticated peer is not inflated.
     { metadata: asEnvoy(), compressed: true },
     { context },
   ]) {
@@ -95,10 +95,10 @@ test("Envoy is answered: by the secret in metadata, or as a context extension wh
 const forgeries: [string, () => Promise<WireMetadata>][] = [
   ["made up", async () => ({ route: s("everything"), user: s("company/alice") })],
   ...[1, 2, 3].map((version): [string, () => Promise<WireMetadata>] => [
-    `made up, version ${version}`,
+    `forged, version ${version}`,
     async () => ({ route: s("everything"), user: s("company/alice"), version: { numberValue: version } }),
   ]),
-  ["for somebody who has never connected", async () => ({ route: s("everything"), user: s("company/bob") })],
+  ["for a person who has never connected", async () => ({ route: s("everything"), user: s("company/bob") })],
   ["of another request, with another user", async () => ({ ...(await captured()), user: s("company/bob") })],
   [
     "of another request, with another owner",
@@ -110,7 +110,7 @@ const forgeries: [string, () => Promise<WireMetadata>][] = [
     async () => ({ ...(await captured()), version: { numberValue: 2 } }),
   ],
   [
-    "of another route's request, with the proof of this one's",
+    "of another route's request, with this request's proof",
     async () => {
       const open = await stack.externalToken("alice", stack.urls.open);
       const headers = { authorization: `Bearer ${open}` };
@@ -118,7 +118,7 @@ const forgeries: [string, () => Promise<WireMetadata>][] = [
       return { ...(await captured()), proof: metadata.proof ?? s("none") };
     },
   ],
-  ["with a proof of nothing", async () => ({ ...(await captured()), proof: s("a.1.b.c") })],
+  ["with an invalid proof", async () => ({ ...(await captured()), proof: s("a.1.b.c") })],
   ["without its proof", async () => ({ ...(await captured()), proof: {} })],
 ];
 test.each(forgeries)("a forged ext_proc message changes no state: metadata %s", async (_what, make) => {
@@ -126,7 +126,7 @@ test.each(forgeries)("a forged ext_proc message changes no state: metadata %s", 
   const before = await actedUpon();
   for (const metadata of [{}, asEnvoy()]) {
     expect(await neighbour.process(fields, refused, metadata)).toBe("envoy_mcp_auth_unproven_metadata");
-    // An unfiltered list must not pass either, whoever says that it comes from a check of ours.
+    // An unfiltered list must not pass, either, whoever claims that it comes from a check.
     const filtered = { ...fields, tool_filter: s("true") };
     expect(await neighbour.process(filtered, { ":status": "200" }, metadata)).toBe(
       "envoy_mcp_auth_unproven_metadata",
@@ -137,21 +137,21 @@ test.each(forgeries)("a forged ext_proc message changes no state: metadata %s", 
   expect(await actedUpon()).toBe(before);
 });
 
-test("a captured message does nothing when it is said again, and no harm to a newer token", async () => {
+test("a replayed message has no effect, and does not affect a newer token", async () => {
   const fields = await captured();
   const first = await neighbour.process(fields, refused, asEnvoy());
-  // The positive control: exactly what a check left, once, is acted upon.
+  // The positive control: the original metadata of a check is accepted once.
   expect(first).toMatch(/^envoy_mcp_auth_(retry|consent)$/);
   for (const metadata of [{}, asEnvoy()])
     expect(await neighbour.process(fields, refused, metadata)).toBe("envoy_mcp_auth_unproven_metadata");
   await aliceIsConnected();
 });
 
-test("an answer without metadata of ours passes untouched", async () => {
+test("a response without our metadata passes unchanged", async () => {
   expect(await neighbour.process(undefined, refused)).toBe("untouched");
 });
 
-/** One request to our own HTTP port, around Envoy. */
+/** One request to the sidecar's HTTP port, bypassing Envoy. */
 async function direct(path: string, headers: Record<string, string> = {}, method = "GET", body?: string) {
   const [host, port] = listen.http.split(":");
   return new Promise<{ status: number | undefined; headers: Record<string, unknown>; body: unknown }>(
@@ -178,8 +178,8 @@ async function direct(path: string, headers: Record<string, string> = {}, method
 
 test.each<[string, Record<string, string>]>([
   ["without the secret", {}],
-  ["with a wrong one", { [secretHeader]: wrong }],
-])("forged forwarded headers reach nothing of the HTTP port %s", async (_how, shown) => {
+  ["with a wrong secret", { [secretHeader]: wrong }],
+])("forged forwarded headers are rejected at the HTTP port %s", async (_how, shown) => {
   const forged = {
     "x-forwarded-for": "10.1.2.3",
     "x-forwarded-proto": "https",
@@ -196,12 +196,12 @@ test.each<[string, Record<string, string>]>([
     expect(JSON.stringify(answer)).not.toContain("forged-request");
   }
   expect(await unauthenticated("http")).toBeGreaterThan(0);
-  // Load balancers ask whether we serve.
+  // Load balancers check readiness.
   expect((await direct("/readyz")).status).toBe(200);
   expect((await direct("/.well-known/oauth-authorization-server", asEnvoy())).status).toBe(200);
 });
 
-test("a client's own header of that name proves nothing through Envoy, and reaches no upstream", async () => {
+test("a client's header of that name is removed by Envoy: it neither authenticates nor reaches an upstream", async () => {
   const headers = { [secretHeader]: wrong };
   const metadata = "https://auth.test/.well-known/oauth-authorization-server";
   expect((await throughEnvoy(stack, { url: metadata, headers })).status).toBe(200);
@@ -219,7 +219,7 @@ test("a client's own header of that name proves nothing through Envoy, and reach
     expect(JSON.stringify(one)).not.toContain(listen.envoy_secret);
 });
 
-test("the secret is in no log", async () => {
+test("no log contains the secret", async () => {
   const folder = dirname(stack.configFile);
   for (const file of ["sidecar.log", "envoy.log"])
     expect(await readFile(join(folder, file), "utf8")).not.toContain(listen.envoy_secret);

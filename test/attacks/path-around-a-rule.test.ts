@@ -15,7 +15,7 @@ const rules = [
 ];
 const only = [{ allow: { and: [{ http_path: { starts_with: "/mcp/public/" } }] } }];
 
-describe("Paths spelled otherwise, through Envoy", () => {
+describe("Alternative spellings of paths, through Envoy", () => {
   let stack: E2e;
   let server: Server;
   let routes: readonly Route[];
@@ -57,7 +57,7 @@ describe("Paths spelled otherwise, through Envoy", () => {
     server?.close();
   });
 
-  /** A token is had before the upstream is ever asked: it needs no MCP server. */
+  /** A token is obtained without calling the upstream, so no MCP server is needed. */
   async function tokenFor(resource: string): Promise<string> {
     const client = await stack.client("alice", resource);
     await client.connect().catch(() => {});
@@ -65,7 +65,7 @@ describe("Paths spelled otherwise, through Envoy", () => {
     if (!token) throw new Error(`no token for ${resource}`);
     return token;
   }
-  /** What the upstream saw of it. */
+  /** The request as the upstream saw it. */
   async function ask(id: string, path: string): Promise<{ status: number; seen: readonly string[] }> {
     const before = seen.length;
     const url = routes.find((route) => route.id === id)?.origin ?? "";
@@ -97,20 +97,20 @@ describe("Paths spelled otherwise, through Envoy", () => {
     "/mcp/ADMIN/",
     "/mcp/%252e%252e/admin",
     "/%EF%BD%81dmin",
-  ])("%s does not reach what a rule on /admin denies", async (path) => {
+  ])("%s does not bypass a deny rule on /admin", async (path) => {
     for (const [id, from] of [
       ["root", ""],
       ["team", "/team"],
       ["plain", ""],
     ] as const) {
       const reached = (await ask(id, from + path)).seen;
-      // Without a path in `to`, this is another place.
+      // Without a path in `to`, this is a different path.
       const elsewhere = id === "plain" && path.startsWith("/mcp");
       if (!elsewhere) expect(reached, `${id} ${path}`).toEqual([]);
     }
   });
 
-  it("does not pass for what a rule allows", async () => {
+  it("does not match an allow rule", async () => {
     expect((await ask("only", "/public/a")).seen).toEqual(["/mcp/public/a"]);
     expect((await ask("only", "/mcp/public/a")).seen).toEqual(["/mcp/public/a"]);
     for (const path of ["/admin", "/mcp/admin", "/public;/a", "/public/%252e%252e/admin", "/public"])
@@ -123,7 +123,7 @@ describe("Paths spelled otherwise, through Envoy", () => {
     expect((await ask("plain", path)).seen).toEqual(["/"]);
   });
 
-  it("judges the path that the upstream sees, however it is spelled", async () => {
+  it("checks the path that the upstream sees, in any spelling", async () => {
     const segment = fc.constantFrom(
       "mcp",
       "team",

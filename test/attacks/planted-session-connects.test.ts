@@ -14,12 +14,12 @@ import {
 } from "../system/browser/walk.ts";
 
 const app = "https://everything.test/app";
-/** A page of the route's host without a script. */
+/** A page on the route's host without a script. */
 const nowhere = "https://everything.test/.well-known/oauth-protected-resource";
 const connect = (more: Record<string, string> = {}) =>
   `https://everything.test/.pomerium/mcp/connect?${new URLSearchParams({ route: "everything", redirect_url: app, ...more })}`;
 
-describe("a session planted on a route's host: Bob's, in Alice's browser, to get her upstream account", () => {
+describe("a session planted on a route's host: Bob's session in Alice's browser, to connect her upstream account to him", () => {
   let stack: E2e;
   let chromium: Browser;
   let alice: { context: BrowserContext; page: Page };
@@ -33,7 +33,7 @@ describe("a session planted on a route's host: Bob's, in Alice's browser, to get
   beforeEach(async () => {
     await alice?.context.close();
     alice = await somebody(loginsOfAlice(stack));
-    // However it got there: a header, a script, an extension.
+    // Set in any way: by a header, a script, an extension.
     const value = await session(bob.context, "https://everything.test");
     await alice.context.addCookies([
       { name: "__Host-mcp_session", value, url: "https://everything.test", secure: true, httpOnly: true },
@@ -45,7 +45,7 @@ describe("a session planted on a route's host: Bob's, in Alice's browser, to get
     await stack?.close();
   });
 
-  /** A browser that is signed in on the route's host. */
+  /** A browser with a session on the route's host. */
   async function somebody(logins: Logins) {
     const context = await chromium.newContext();
     const page = await context.newPage();
@@ -59,7 +59,7 @@ describe("a session planted on a route's host: Bob's, in Alice's browser, to get
   }
   const session = async (context: BrowserContext, url: string) =>
     (await context.cookies(url)).find(({ name }) => name === "__Host-mcp_session")?.value ?? "";
-  /** Whether the person of this account has connected the server, as another browser of theirs sees it. */
+  /** Whether this person has connected the server, as shown in another browser of theirs. */
   async function connected(logins: Logins): Promise<boolean> {
     const { context, page } = await somebody(logins);
     const listing = await page.evaluate(async () => (await fetch("/.pomerium/mcp/routes")).json());
@@ -71,22 +71,25 @@ describe("a session planted on a route's host: Bob's, in Alice's browser, to get
   it.each([
     ["a link to connect", async () => ({})],
     [
-      "one that names his session",
+      "a link that names his session",
       async () => ({ session: hashedHandle(await session(bob.context, "https://auth.test")) }),
     ],
-  ])("%s: she is asked on the issuer's host, as whom, before anything leaves", async (_link, more) => {
-    const requests: string[] = [];
-    alice.page.on("request", (request) => requests.push(request.url()));
-    await alice.page.goto(connect(await more()));
-    expect(new URL(alice.page.url()).origin).toBe("https://auth.test");
-    expect(await heading(alice.page)).toBe("Connect Everything as alice@example.com?");
-    expect(requests.filter((url) => url.startsWith(stack.upstream.issuer))).toEqual([]);
-    await alice.page.getByRole("button", { name: "Cancel" }).click();
-    await alice.page.waitForURL((url) => url.searchParams.get("connect_error") === "access_denied");
-    expect(new URL(alice.page.url()).origin).toBe("https://everything.test");
-  });
+  ])(
+    "%s: the issuer's host asks her as whom to connect, before any redirect to the upstream",
+    async (_link, more) => {
+      const requests: string[] = [];
+      alice.page.on("request", (request) => requests.push(request.url()));
+      await alice.page.goto(connect(await more()));
+      expect(new URL(alice.page.url()).origin).toBe("https://auth.test");
+      expect(await heading(alice.page)).toBe("Connect Everything as alice@example.com?");
+      expect(requests.filter((url) => url.startsWith(stack.upstream.issuer))).toEqual([]);
+      await alice.page.getByRole("button", { name: "Cancel" }).click();
+      await alice.page.waitForURL((url) => url.searchParams.get("connect_error") === "access_denied");
+      expect(new URL(alice.page.url()).origin).toBe("https://everything.test");
+    },
+  );
 
-  it("his confirmation, forwarded: it is good in his browser only", async () => {
+  it("his forwarded confirmation is valid in his browser only", async () => {
     const his = httpBrowser({ fetch: stack.fetch, stopAt: (url) => url.searchParams.has("confirmed") });
     const asked = await his.agree(await his.open(connect()), stack.signIn("bob"));
     expect(asked.url.searchParams.get("confirmed")).toMatch(/^[\w-]{43}$/);
@@ -98,7 +101,7 @@ describe("a session planted on a route's host: Bob's, in Alice's browser, to get
     expect(await connected(loginsOfBob(stack))).toBe(false);
   });
 
-  it("a script of the host cannot read, frame or post the question", async () => {
+  it("a script on the host cannot read, frame or submit the prompt", async () => {
     await alice.page.goto(connect());
     const question = alice.page.url();
     expect(await heading(alice.page)).toContain("alice@example.com");
@@ -121,7 +124,7 @@ describe("a session planted on a route's host: Bob's, in Alice's browser, to get
     expect(await connected(loginsOfBob(stack))).toBe(false);
   });
 
-  it("once she agrees, it is her account here that her upstream account is connected to", async () => {
+  it("after she agrees, her upstream account is connected to her own account", async () => {
     await alice.page.goto(connect());
     await agreeToConnect(alice.page);
     await continueAsOther(alice.page);

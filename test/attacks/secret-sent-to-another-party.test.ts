@@ -16,7 +16,7 @@ const route = (id: string, to: string, auth: string) =>
   `  - {id: ${id}, from: https://${id}.test, to: "${to}", mcp: {server: {upstream_auth: {${auth}}}}}`;
 const key = (name: string) => `api_key: {header: x-api-key, value: "\${${name}}"}`;
 
-describe("a vendor receives a secret that is good somewhere else", () => {
+describe("a vendor receives a secret that is valid elsewhere", () => {
   it.each([
     ["OIDC_SECRET", "the OAuth client gateway"],
     ["ADMIN_TOKEN", "the admin API"],
@@ -36,7 +36,7 @@ describe("a vendor receives a secret that is good somewhere else", () => {
     ]);
   });
 
-  it("as another upstream's key: check-config warns; two routes to one upstream share theirs", () => {
+  it("as another upstream's key: check-config warns, except for two routes to the same upstream", () => {
     const one = route("one", "https://vendor.test/mcp", key("KEY"));
     expect(problemsOf(file(`${one}\n${route("two", "https://vendor.test/other", key("KEY"))}`), env)).toEqual(
       [],
@@ -48,12 +48,12 @@ describe("a vendor receives a secret that is good somewhere else", () => {
     ]);
   });
 
-  it("the same client at the same provider is one place", () => {
+  it("the same client at the same provider is not a conflict", () => {
     const auth = `token_exchange: {token_url: "https://id.test/token", client_id: gateway, client_secret: "\${OIDC_SECRET}"}`;
     expect(problemsOf(file(route("exchange", "https://vendor.test/mcp", auth)), env)).toEqual([]);
   });
 
-  it("in no page and sample of ours", () => {
+  it("no page or sample of this repository does so", () => {
     const pages = ["README.md", ...readdirSync(join(root, "docs")).map((name) => `docs/${name}`)]
       .filter((name) => name.endsWith(".md"))
       .flatMap((name) => {

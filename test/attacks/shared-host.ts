@@ -2,16 +2,16 @@ import { type E2e, startE2e } from "../support/e2e.ts";
 import { type HttpBrowser, httpBrowser, type Page } from "../support/http-browser.ts";
 import { type ScriptedUpstream, scriptedUpstream } from "../upstream-oauth/scripted-upstream.ts";
 
-/** Two MCP servers of different owners behind one host: an honest one, and one whose owner attacks. */
+/** Two MCP servers of different owners behind one host: an honest one and a malicious one. */
 export interface SharedHost {
   readonly stack: E2e;
   readonly honest: ScriptedUpstream;
   readonly evil: ScriptedUpstream;
-  /** Clients of the honest server with the redirect URIs that it knows of them; registering adds one. */
+  /** Clients of the honest server with their redirect URIs; registration adds one. */
   readonly redirectUris: Map<string, string[]>;
   /** A browser without a session. */
   browser(stopAt?: (url: URL) => boolean): HttpBrowser;
-  /** The person connects a route, signing in and agreeing wherever that is asked. */
+  /** The person connects a route, signs in and agrees to every prompt. */
   connect(browser: HttpBrowser, user: "alice" | "bob", route: string): Promise<Page>;
   close(): Promise<void>;
 }
@@ -20,10 +20,10 @@ export const sharedHost = "https://shared.test";
 export const connected = `${sharedHost}/done`;
 
 /**
- * Starts both servers behind a real Envoy. The honest authorization server agrees at once, as one does that knows a person and a
- * client already, and names itself in no answer (no RFC 9207), as most do not.
+ * Starts both servers behind a real Envoy. The honest authorization server consents at once, like a server that already knows the
+ * person and the client, and does not send `iss` (no RFC 9207), like most servers.
  *
- * @param routes further routes, given the two servers
+ * @param routes returns further routes, given the two servers
  */
 export async function startSharedHost(
   routes: (honest: ScriptedUpstream, evil: ScriptedUpstream) => Record<string, unknown>[],

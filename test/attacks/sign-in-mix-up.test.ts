@@ -7,7 +7,7 @@ import { type ScriptedServer, scriptedServer } from "../upstream-oauth/scripted-
 const issuer = "https://auth.test";
 const callback = `${issuer}/.pomerium/sign_in/callback`;
 
-/** RFC 9700 section 4.4: a partner's provider wants to sign its man in as a person of the company. */
+/** RFC 9700 section 4.4: a partner's provider tries to sign its user in as a person of the company. */
 describe("mix-up of two sign-in providers", () => {
   let stack: E2e;
   let partner: ScriptedServer;
@@ -52,14 +52,14 @@ describe("mix-up of two sign-in providers", () => {
   });
 
   const start = (provider: string) => `${issuer}/.pomerium/sign_in?provider=${provider}&return_to=/&switch=1`;
-  /** The partner's authorization endpoint answers with this URL, made from the state it is asked with. */
+  /** The partner's authorization endpoint redirects to this URL, created from the request's state. */
   function partnerSends(to: (state: string) => URL): void {
     partner.on("/authorize", ({ query }) => ({
       status: 302,
       headers: { location: to(query.get("state") ?? "").href },
     }));
   }
-  /** Alice is signed in, at the company too, and a page of the attacker's opens the partner's sign-in in her browser. */
+  /** Alice is signed in, also at the company, and the attacker's page opens the partner's sign-in in her browser. */
   async function alicesBrowser(stopAt?: (url: URL) => boolean): Promise<HttpBrowser> {
     const alice = httpBrowser({ fetch: stack.fetch, stopAt });
     const home = await alice.agree(await alice.open(start("company")), stack.signIn("alice"));
@@ -67,7 +67,7 @@ describe("mix-up of two sign-in providers", () => {
     return alice;
   }
 
-  it("the partner sends the browser on to the company's provider with its man's request: it gets no code", async () => {
+  it("the partner redirects the browser to the company's provider with its own user's request: it gets no code", async () => {
     const mallory = httpBrowser({
       fetch: stack.fetch,
       stopAt: ({ origin }) => origin === stack.openid.issuer,
@@ -88,7 +88,7 @@ describe("mix-up of two sign-in providers", () => {
   });
 
   it.each(["", "/company", "/nobody"])(
-    "an answer for the partner at the callback %j is refused, an error too",
+    "a response for the partner at the callback %j is rejected, also an error",
     async (path) => {
       for (const answer of ["code=x", "error=access_denied"]) {
         partnerSends((state) => new URL(`${callback}${path}?${answer}&state=${encodeURIComponent(state)}`));
@@ -100,7 +100,7 @@ describe("mix-up of two sign-in providers", () => {
     },
   );
 
-  it("an answer at the partner's own callback is the partner's", async () => {
+  it("a response at the partner's callback is accepted as the partner's", async () => {
     partnerSends((state) => new URL(`${callback}/partner?${new URLSearchParams({ code: "own", state })}`));
     await (await alicesBrowser()).open(start("partner"));
     expect(tokenRequests.map((form) => [form.get("code"), form.get("redirect_uri")])).toEqual([
@@ -108,7 +108,7 @@ describe("mix-up of two sign-in providers", () => {
     ]);
   });
 
-  it("login CSRF: a link has the partner sign its man in in Alice's browser: she is asked before he takes her place", async () => {
+  it("login CSRF: a link makes the partner sign its user in in Alice's browser: she is asked before her session is replaced", async () => {
     const { privateKey, publicKey } = await generateKeyPair("RS256", { extractable: true });
     const nonces = new Map<string, string>();
     partner.on("/jwks", { body: { keys: [{ ...(await exportJWK(publicKey)), kid: "k", alg: "RS256" }] } });
@@ -134,7 +134,7 @@ describe("mix-up of two sign-in providers", () => {
     expect(page.html).toContain("Continue as partner/mallory?");
     const stillHers = await alice.open(`${issuer}/.pomerium/sign_out`);
     expect(stillHers.html).toContain("alice@example.com");
-    // Whoever answers must hold the form of this browser's session, once.
+    // The answer requires this browser session's form token, and is valid once.
     expect((await alice.submit(page, { csrf: "x" })).status).toBe(400);
     const switched = await alice.submit(page, {});
     expect(switched.url.pathname).toBe("/");

@@ -4,12 +4,12 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createResolveHost } from "../../src/egress/resolve-host.ts";
 import { createSafeFetch } from "../../src/egress/safe-fetch.ts";
 
-/** Whoever names a URL that we fetch (a client id, an upstream's authorization server) owns the name servers of its host, too. */
+/** An attacker who names a URL to fetch (a client id, an upstream's authorization server) also controls its host's name servers. */
 describe("name servers that never answer", () => {
   const nameServer = createSocket("udp4");
   const asked = new Set<string>();
   let address: string;
-  /** What it answers to names that begin so. */
+  /** Responses for names with these prefixes. */
   const codes: Readonly<Record<string, number>> = { nxdomain: 3, "no-data": 0, servfail: 2, refused: 5 };
   beforeAll(async () => {
     nameServer.on("message", (message, { port }) => {
@@ -24,7 +24,7 @@ describe("name servers that never answer", () => {
   });
   afterAll(() => nameServer.close());
 
-  it("hold up nobody else's look-ups: not a thread of the process waits for them", async () => {
+  it("do not delay other look-ups: no thread of the process waits for them", async () => {
     const limits = { timeoutMs: 60_000, maxResponseBytes: 1024, allowedPrivateHosts: [] };
     const resolveHost = createResolveHost([address]);
     const fetch = createSafeFetch({ limits: () => limits, resolveHost });
@@ -37,7 +37,7 @@ describe("name servers that never answer", () => {
       ),
     );
     await expect.poll(() => asked.size, { timeout: 60_000 }).toBe(names.length);
-    // The database's name, say, by the system's resolver.
+    // Another look-up, such as the database's name, by the system's resolver.
     await new Promise<void>((resolve, reject) =>
       createResolveHost()("localhost", (error) => (error ? reject(error) : resolve())),
     );
@@ -45,15 +45,18 @@ describe("name servers that never answer", () => {
     expect(ended).toEqual(names.map(() => "dns_failed"));
   });
 
-  // A proxy is asked for what is not found here, and not for what nobody has answered.
-  it.each(Object.keys(codes))("%s is an answer, unlike silence: the name is not found here", async (kind) => {
-    const found = await new Promise<string | undefined>((resolve) =>
-      createResolveHost([address])(`${kind}.strangers.example.com`, (error) => resolve(error?.code)),
-    );
-    expect(found).toBe("ENOTFOUND");
-  });
+  // The proxy is used for names that are not found here, not for names without a response.
+  it.each(Object.keys(codes))(
+    "%s is a response, unlike silence: the name is not found here",
+    async (kind) => {
+      const found = await new Promise<string | undefined>((resolve) =>
+        createResolveHost([address])(`${kind}.strangers.example.com`, (error) => resolve(error?.code)),
+      );
+      expect(found).toBe("ENOTFOUND");
+    },
+  );
 
-  it("names of the operator's own network are the system's to resolve", async () => {
+  it("the system resolves names of the operator's own network", async () => {
     const before = asked.size;
     const found = await new Promise<string[]>((resolve) =>
       createResolveHost([address])("localhost", (_error, addresses) =>
@@ -65,19 +68,19 @@ describe("name servers that never answer", () => {
   });
 });
 
-/** An answer to `question` with nothing in it but this response code (RFC 1035 section 4.1.1). */
+/** An empty response to `question` with this response code (RFC 1035 section 4.1.1). */
 function refusal(question: Buffer, code: number): Buffer {
   const answer = Buffer.from(question);
   answer[2] = 0x81 | ((question[2] ?? 0) & 0x78);
   answer[3] = 0x80 | code;
-  // What comes after the question (EDNS) is left out.
+  // Omits everything after the question (EDNS).
   answer.writeUInt16BE(0, 10);
   let end = 12;
   while (answer[end]) end += (answer[end] ?? 0) + 1;
   return answer.subarray(0, end + 5);
 }
 
-/** The name that a question is about (RFC 1035 section 4.1.2). */
+/** The name in a question (RFC 1035 section 4.1.2). */
 function nameOf(message: Buffer): string {
   const labels: string[] = [];
   for (let at = 12; message[at]; at += (message[at] ?? 0) + 1)

@@ -5,8 +5,8 @@ import { type OAuthClientStack, startOAuthClient } from "../upstream-oauth/start
 
 const person = (name: string): TokenCaller => ({ userId: `company/${name}`, kind: "person" });
 
-/** An upstream takes every question about its authorization and answers none, or fails. */
-describe("an upstream that never says who authorizes for it", () => {
+/** An upstream that accepts requests for its authorization metadata and does not respond, or fails. */
+describe("an upstream that never returns its authorization metadata", () => {
   let upstream: ScriptedUpstream;
   let stack: OAuthClientStack;
   const asked = () => upstream.paths().filter((path) => path !== "/other").length;
@@ -21,20 +21,20 @@ describe("an upstream that never says who authorizes for it", () => {
       { settings: "upstream_oauth: {allowed_private_hosts: [127.0.0.1], timeout: 1s}" },
     );
   });
-  // The moment does not pass while a machine under load takes its time.
+  // Keeps the cache entry from expiring on a slow machine.
   beforeAll(() => void vi.useFakeTimers({ toFake: ["Date"] }));
   afterAll(async () => {
     vi.useRealTimers();
     await Promise.all([stack?.close(), upstream.close()]);
   });
 
-  it("is asked once for all who call, and for a moment the answer stands: nobody else waits, nothing piles up", async () => {
+  it("is asked once for all callers, and the result is cached briefly: no other caller waits, and requests do not pile up", async () => {
     const all = await Promise.all(
       Array.from({ length: 50 }, (_, index) => stack.upstreamTokens.find(person(`p${index}`), stack.route())),
     );
     expect(all.every(({ kind }) => kind === "unavailable")).toBe(true);
     const before = asked();
-    // The probe, and the three places of its metadata at most.
+    // The probe, and at most three metadata URLs.
     expect(before).toBeLessThanOrEqual(4);
     const lines = stack.log.length;
     expect(await stack.upstreamTokens.find(person("late"), stack.route())).toMatchObject({
@@ -44,7 +44,7 @@ describe("an upstream that never says who authorizes for it", () => {
     expect(stack.log.slice(lines).filter((line) => line.includes('"reason":"unreachable"'))).toEqual([]);
   });
 
-  it("the same for people who connect", async () => {
+  it("is asked once for all people who connect", async () => {
     const begin = (name: string) =>
       stack.upstreamOAuth.begin({
         userId: `company/${name}`,
@@ -58,7 +58,7 @@ describe("an upstream that never says who authorizes for it", () => {
     expect(asked()).toBe(before);
   });
 
-  it("it is asked again afterwards", async () => {
+  it("is asked again afterwards", async () => {
     const before = asked();
     vi.setSystemTime(Date.now() + 5_001);
     expect(await stack.upstreamTokens.find(person("later"), stack.route())).toMatchObject({

@@ -9,20 +9,20 @@ import { parse } from "yaml";
 import { type E2e, startE2e } from "../support/e2e.ts";
 import { openThroughEnvoy, throughEnvoy, throughEnvoyHttp2 } from "../support/through-envoy.ts";
 
-/** Far more than any time-out below; nothing waits so long unless a defence is missing. */
+/** Far more than any timeout below; nothing waits this long unless a defense is missing. */
 const patience = { timeout: 60_000, interval: 100 };
 const mib = 1024 * 1024;
-/** Of the part of a body that is sent: what Node's client holds for sixty streams. */
+/** Size of the part of a body that is sent: what Node's client buffers for sixty streams. */
 const bodyBytes = 150_000;
 
 let stack: E2e;
 let alice: string;
-/** Alice's, for the route `stream`. */
+/** Alice's token for the route `stream`. */
 let streamToken: string;
 let openToken: string;
 let admin: string;
 let listen: { readonly grpc: string; readonly http: string; readonly admin: string };
-/** The upstream of the route `stream`: an event at once, the next when the test says. */
+/** The upstream of the route `stream`: sends an event at once, and the next when the test requests it. */
 const streams: ServerResponse[] = [];
 const received: { bytes: number }[] = [];
 const streaming = createServer((request, response) => {
@@ -63,7 +63,7 @@ beforeAll(async () => {
   alice = await stack.externalToken("alice");
   openToken = await stack.externalToken("alice", stack.urls.open);
   const client = await stack.client("alice", "https://stream.test/");
-  // The server behind the route speaks no MCP: authorization is all that is needed.
+  // The server behind the route does not support MCP: only authorization is needed.
   await client.connect().catch(() => {});
   streamToken = client.tokens()?.access_token ?? "";
   await client.close();
@@ -81,7 +81,7 @@ const stat = async (name: string) => {
   const text = await (await fetch(`http://${admin}/stats?filter=^${name.replaceAll(".", "\\.")}$`)).text();
   return Number(/: (\d+)/.exec(text)?.[1] ?? 0);
 };
-/** Somebody who works, meanwhile. */
+/** A regular user in the meantime. */
 const call = () =>
   throughEnvoy(stack, {
     url: "https://stream.test/",
@@ -94,7 +94,7 @@ function tcp(address: string | number): Socket {
   const [, port] = /:(\d+)$/.exec(String(address)) ?? [];
   const socket = connectTcp(Number(port ?? address), "127.0.0.1");
   closers.push(() => socket.destroy());
-  // Whoever does not read does not hear of the end either.
+  // A client that does not read does not see the end, either.
   return socket.on("error", () => {}).resume();
 }
 function tls(servername: string, protocol: "h2" | "http/1.1" = "http/1.1"): TLSSocket {
@@ -114,7 +114,7 @@ function http2(host: string, settings: { readonly initialWindowSize?: number } =
   return session.setMaxListeners(0).on("error", () => {});
 }
 const crowd = (size: number, host: string) => Array.from({ length: size }, () => http2(host));
-/** Sends headers and a part of a body, and leaves it at that. */
+/** Sends headers and a part of a body, and then nothing more. */
 function unfinished(session: ClientHttp2Session, host: string, headers: object = {}, path = "/") {
   const stream = session.request({
     ":method": "POST",
@@ -134,11 +134,11 @@ const statusOf = async (stream: ClientHttp2Stream) =>
 const closed = (socket: Socket) =>
   socket.closed ? Promise.resolve() : new Promise<void>((resolve) => socket.once("close", () => resolve()));
 
-describe("bodies of strangers", () => {
+describe("bodies of unauthenticated clients", () => {
   test.each([
     ["without a token", {}],
-    ["with a token that is none", { authorization: "Bearer eyJhbGciOiJFUzI1NiJ9.e30.c2ln" }],
-  ])("%s are answered 401 at their headers, and nothing of them stays in Envoy", async (_, headers) => {
+    ["with an invalid token", { authorization: "Bearer eyJhbGciOiJFUzI1NiJ9.e30.c2ln" }],
+  ])("%s are answered 401 after the headers, and are not buffered in Envoy", async (_, headers) => {
     const before = await allocated();
     const open = crowd(6, "everything.test").flatMap((session) =>
       Array.from({ length: 60 }, () => unfinished(session, "everything.test", headers)),
@@ -147,7 +147,7 @@ describe("bodies of strangers", () => {
     await expect.poll(allocated, patience).toBeLessThan(before + 16);
   });
 
-  test("HTTP/1.1: a body that is announced and never comes is 401 at once", async () => {
+  test("HTTP/1.1: a body that is announced but never sent is 401 at once", async () => {
     const socket = tls("everything.test");
     socket.write(
       "POST / HTTP/1.1\r\nhost: everything.test\r\ncontent-type: application/json\r\ncontent-length: 1000000\r\n\r\n{",
@@ -157,7 +157,7 @@ describe("bodies of strangers", () => {
     await closed(socket.resume());
   });
 
-  test("to our own endpoints: sent slowly, they take no connection to us, and end", async () => {
+  test("to the gateway's own endpoints: sent slowly, they use no connection to the sidecar, and are ended", async () => {
     const session = http2("auth.test");
     const open = Array.from({ length: 50 }, () => {
       const stream = session.request({
@@ -169,13 +169,13 @@ describe("bodies of strangers", () => {
       stream.on("error", () => {}).write("grant_type=");
       return stream;
     });
-    // Answered behind them all.
+    // Answered after all of them.
     expect((await throughEnvoy(stack, { url: "https://auth.test/oauth/jwks" })).status).toBe(200);
     expect(await stat("cluster.sidecar_http.upstream_cx_active")).toBeLessThan(20);
     expect(await Promise.all(open.map(statusOf))).toEqual(open.map(() => 408));
   });
 
-  test("to our own endpoints: endless, they are refused", async () => {
+  test("to the gateway's own endpoints: endless ones are rejected", async () => {
     const stream = http2("auth.test").request({
       ":method": "POST",
       ":path": "/oauth/token",
@@ -186,17 +186,17 @@ describe("bodies of strangers", () => {
   });
 });
 
-describe("who may come in", () => {
+describe("bodies of authenticated clients", () => {
   test.each([
     ["everything", "whose bodies policy inspects"],
-    ["stream", "whose bodies pass as they come"],
-  ])("a body without an end to the route %s, %s, is 408", async (route) => {
+    ["stream", "whose bodies are streamed"],
+  ])("an endless body to the route %s, %s, is 408", async (route) => {
     const host = `${route}.test`;
     const authorization = `Bearer ${route === "stream" ? streamToken : alice}`;
     expect(await statusOf(unfinished(http2(host), host, { authorization }))).toBe(408);
   });
 
-  test("a body longer than policy reads is 413, announced or not, and one that fits is served", async () => {
+  test("a body longer than policy reads is 413, with or without Content-Length, and a shorter one is served", async () => {
     const send = (
       length: number,
       framing: Record<string, string>,
@@ -225,7 +225,7 @@ describe("who may come in", () => {
     }
     for (const length of [mib + 1, 3 * mib])
       expect((await send(length, chunked, stack.urls.everything, alice)).status).toBe(413);
-    // Over HTTP/2, in pieces, some before and some after the check of the headers.
+    // Over HTTP/2, in chunks, some before and some after the check of the headers.
     for (const [host, token, size] of [
       ["open.test", openToken, 4097],
       ["everything.test", alice, mib + 1],
@@ -248,14 +248,14 @@ describe("who may come in", () => {
     expect((await send(4096, { "transfer-encoding": "chunked" })).status).toBe(200);
   });
 
-  test("a body that arrives in pieces is taken, and an event stream outlives every time-out", async () => {
+  test("a body that arrives in chunks is accepted, and an event stream outlives every timeout", async () => {
     const authorization = `Bearer ${streamToken}`;
     const events = await openThroughEnvoy(stack, { url: "https://stream.test/", headers: { authorization } });
     expect(String(await once(events, "data"))).toContain("first");
     const h2 = http2("stream.test");
     const events2 = h2.request({ ":path": "/", ":authority": "stream.test", authorization });
     expect(String(await once(events2, "data"))).toContain("first");
-    // Begun later, ended by each of the time-outs: connection without a request, request without an end.
+    // Started later, and ended by each of the timeouts: connection without a request, request without an end.
     const idle = tls("stream.test").resume();
     await Promise.all([
       closed(idle),
@@ -281,27 +281,27 @@ describe("who may come in", () => {
   });
 });
 
-describe.concurrent("connections that say nothing, or too little, are closed", () => {
-  test("TCP to Envoy, and not a byte", () => closed(tcp(stack.envoyPort)));
-  test("TLS, and no request (HTTP/1.1)", () => closed(tls("everything.test").resume()));
-  test("TLS, and no request (HTTP/2)", () => closed(tls("everything.test", "h2").resume()));
-  test("a TLS handshake that stops half-way", () => {
+describe.concurrent("connections that send nothing, or too little, are closed", () => {
+  test("TCP to Envoy, without data", () => closed(tcp(stack.envoyPort)));
+  test("TLS, without a request (HTTP/1.1)", () => closed(tls("everything.test").resume()));
+  test("TLS, without a request (HTTP/2)", () => closed(tls("everything.test", "h2").resume()));
+  test("an incomplete TLS handshake", () => {
     const socket = tcp(stack.envoyPort);
     socket.write(Buffer.from("16030100ff01", "hex"));
     return closed(socket);
   });
-  test("headers that never end (HTTP/1.1)", () => {
+  test("endless headers (HTTP/1.1)", () => {
     const socket = tls("everything.test").resume();
     socket.write("GET / HTTP/1.1\r\nhost: everything.test\r\nx-slow: ");
     return closed(socket);
   });
-  test("headers that never end (HTTP/2)", () => {
+  test("endless headers (HTTP/2)", () => {
     const socket = tls("everything.test", "h2").resume();
     // HEADERS without END_HEADERS, and no CONTINUATION: `:method: GET`.
     socket.write(Buffer.concat([preface, frame(0x1, 0, 1, Buffer.from([0x82]))]));
     return closed(socket);
   });
-  test("answers of ours that a client asks for and never reads (HTTP/2)", async () => {
+  test("responses that a client requests and never reads (HTTP/2)", async () => {
     const session = http2("auth.test", { initialWindowSize: 0 });
     const open = Array.from({ length: 100 }, () =>
       session.request({ ":path": "/.well-known/oauth-authorization-server", ":authority": "auth.test" }),
@@ -312,10 +312,10 @@ describe.concurrent("connections that say nothing, or too little, are closed", (
       ),
     );
   });
-  test.each(["grpc", "http", "admin"] as const)("our own %s listener: not a byte", (name) =>
+  test.each(["grpc", "http", "admin"] as const)("the sidecar's %s listener: without data", (name) =>
     closed(tcp(listen[name])),
   );
-  test.each(["http", "admin"] as const)("our own %s listener: a body that never ends", (name) => {
+  test.each(["http", "admin"] as const)("the sidecar's %s listener: an endless body", (name) => {
     const socket = tcp(listen[name]);
     socket.write("POST /oauth/token HTTP/1.1\r\nhost: auth.test\r\ncontent-length: 10\r\n\r\nx");
     return closed(socket);
@@ -324,11 +324,11 @@ describe.concurrent("connections that say nothing, or too little, are closed", (
 
 describe("floods over HTTP/2 end the connection", () => {
   test.each([
-    ["pings whose answers nobody reads", () => frame(0x6, 0, 0, Buffer.alloc(8))],
-    ["settings whose answers nobody reads", () => frame(0x4, 0, 0, Buffer.alloc(0))],
+    ["pings whose responses are not read", () => frame(0x6, 0, 0, Buffer.alloc(8))],
+    ["settings whose responses are not read", () => frame(0x4, 0, 0, Buffer.alloc(0))],
     ["empty DATA", () => frame(0x0, 0, 1, Buffer.alloc(0))],
     [
-      "requests that are reset at once",
+      "requests that are reset immediately",
       (index: number) =>
         Buffer.concat([
           frame(0x1, 0x5, index * 2 + 1, requestHeaders),
@@ -350,8 +350,8 @@ describe("floods over HTTP/2 end the connection", () => {
   });
 });
 
-// Last, since the pressure takes a while to go.
-test("bodies that together would fill Envoy's heap are cut off, and others are served", async () => {
+// Last, because the memory pressure takes a while to subside.
+test("bodies that together would fill Envoy's heap are reset, and others are served", async () => {
   const authorization = `Bearer ${alice}`;
   const open = crowd(20, "everything.test").flatMap((session) =>
     Array.from({ length: 60 }, () => unfinished(session, "everything.test", { authorization })),
@@ -364,7 +364,7 @@ test("bodies that together would fill Envoy's heap are cut off, and others are s
   await Promise.all(open.map(statusOf));
   under = false;
   await watching;
-  // Three times the heap was offered; what arrives between two looks at it is above the limit of 64 MiB.
+  // Three times the heap was sent; data between two measurements may exceed the limit of 64 MiB.
   expect(peak).toBeLessThan(110);
   await expect.poll(async () => (await call()).status, patience).toBe(200);
 });

@@ -6,7 +6,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { type E2e, startE2e } from "../support/e2e.ts";
 import { openThroughEnvoy, throughEnvoy } from "../support/through-envoy.ts";
 
-/** A tenant's MCP server that sends its tool list in single bytes, one each millisecond, and never ends it. */
+/** A tenant's MCP server that sends its tool list one byte per millisecond, and never ends it. */
 let upstream: Server;
 let sent = 0;
 let stack: E2e;
@@ -32,7 +32,7 @@ beforeAll(async () => {
       response.writeHead(200, { "content-type": "application/json" });
       const tools = [{ name: "x" }, { name: "y" }];
       const body = JSON.stringify({ jsonrpc: "2.0", id: asked.id, result: { tools } });
-      // In pieces, so that something has to be held.
+      // In chunks, so that the sidecar has to buffer.
       for (const byte of body.slice(0, -1)) response.write(byte);
       return void response.end(body.slice(-1));
     }
@@ -93,7 +93,7 @@ const askForTools = (token: string, id: number | string, url = "https://tenant.t
   body: JSON.stringify({ jsonrpc: "2.0", id, method: "tools/list" }),
 });
 
-test("single bytes from an upstream do not hold up other routes", async () => {
+test("single bytes from an upstream do not delay other routes", async () => {
   const others = await stack.externalToken("alice", stack.urls.open);
   const own = await stack.externalToken("bob", "https://tenant.test");
   const streams = await Promise.all(
@@ -102,7 +102,7 @@ test("single bytes from an upstream do not hold up other routes", async () => {
   for (const stream of streams) stream.on("error", () => {}).resume();
   const before = sent;
   await expect.poll(() => sent - before, { timeout: 60_000 }).toBeGreaterThan(8_000);
-  // Other routes' calls, and the share of the thread's time that all of it takes.
+  // Other routes' calls, and the total share of the thread's time.
   const startedAt = [await metric("process_cpu_seconds_total"), performance.now()] as const;
   for (let call = 0; call < 30; call++) {
     const answer = await throughEnvoy(stack, {
@@ -116,14 +116,14 @@ test("single bytes from an upstream do not hold up other routes", async () => {
   await expect.poll(() => sent - whileServing, { timeout: 60_000 }).toBeGreaterThan(4_000);
   const seconds = (performance.now() - startedAt[1]) / 1000;
   const cpu = (await metric("process_cpu_seconds_total")) - startedAt[0];
-  // Before, one second of processor time in every second; a stalled machine only lowers it.
+  // Without the limit, one second of CPU time per second; a stalled machine only lowers it.
   expect(cpu / seconds).toBeLessThan(0.85);
-  // They have used up their share, and wait: what they cost does not depend on how fast they send.
+  // They have used up their share and wait: their cost does not depend on how fast they send.
   expect(await metric('envoy_mcp_auth_limits_reached_total{limit="tool_list_work"}')).toBeGreaterThan(0);
   for (const stream of streams) stream.destroy();
 });
 
-test("lists that never end hold a bounded part of our memory: the next are broken off, and other routes served meanwhile", async () => {
+test("endless lists use a limited amount of memory: further ones are ended, and other routes are served in the meantime", async () => {
   const own = await stack.externalToken("bob", "https://tenant.test");
   const limit = 'envoy_mcp_auth_limits_reached_total{limit="tool_list_bytes"}';
   const open = await Promise.all(
@@ -143,7 +143,7 @@ test("lists that never end hold a bounded part of our memory: the next are broke
   const asked = askForTools(neighbour, "whole", "https://neighbour.test/");
   expect((await throughEnvoy(stack, asked)).body).toContain('"tools":[{"name":"y"}]');
   for (const stream of open) stream.destroy();
-  // What they held is free again.
+  // Their memory is free again.
   const answer = async () => (await throughEnvoy(stack, askForTools(own, "whole"))).body;
   await expect.poll(answer, { timeout: 60_000 }).toContain('"tools":[{"name":"y"}]');
 });

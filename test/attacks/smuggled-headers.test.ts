@@ -81,7 +81,7 @@ describe("Headers that a client smuggles, through Envoy", () => {
     if (!token) throw new Error(`no token for ${id}`);
     return token;
   }
-  /** What the upstream got of a request over both versions of HTTP. */
+  /** The request as the upstream received it, over both versions of HTTP. */
   async function send(
     id: keyof typeof tokens,
     headers: RawRequest["headers"],
@@ -101,16 +101,16 @@ describe("Headers that a client smuggles, through Envoy", () => {
   const named = (names: readonly string[]) =>
     Object.fromEntries(names.map((name) => [name, name === "te" ? "trailers" : "1"]));
 
-  it("passes none of the headers with which other proxies name a caller", async () => {
+  it("passes none of the headers in which other proxies name a caller", async () => {
     const names = [...identityHeaders, ...steering, ...others];
-    // The assertion is ours, and says something else.
+    // The assertion is the gateway's, not the forged one.
     for (const got of await send("listed", named(names)))
       expect(names.filter((name) => got[name] === "1" || (name === "te" && got.te !== undefined))).toEqual(
         [],
       );
   });
 
-  it("passes Origin where the upstream sees the host that the client asked, and nothing else of these", async () => {
+  it("passes Origin if the upstream sees the client's host, and nothing else of these", async () => {
     const origin = "https://app.test";
     for (const got of await send("host", {
       ...named([...identityHeaders, ...steering, ...others]),
@@ -149,7 +149,7 @@ describe("Headers that a client smuggles, through Envoy", () => {
     }
   });
 
-  it("passes and sets what the route names, and lets browsers send it", async () => {
+  it("passes and sets the headers that the route names, and lets browsers send them", async () => {
     for (const got of await send("more", { "x-api-key": "mine", "x-region": "forged", "x-anything": "1" })) {
       expect(got).toMatchObject({ "x-api-key": "mine", "x-region": "eu" });
       expect(got["x-anything"]).toBeUndefined();
@@ -169,7 +169,7 @@ describe("Headers that a client smuggles, through Envoy", () => {
     expect(allowed).not.toContain("x-auth-user");
   });
 
-  it("drops a header in UTF-8 that nobody asked for, and answers", async () => {
+  it("drops an unlisted UTF-8 header, and serves the request", async () => {
     // Node writes header values byte by byte.
     const city = Buffer.from("São Paulo").toString("latin1");
     const { status } = await throughEnvoy(stack, {
@@ -188,7 +188,7 @@ describe("Headers that a client smuggles, through Envoy", () => {
     expect(seen.at(-1)).not.toHaveProperty("user-agent");
   });
 
-  it("answers whatever text other headers hold, in UTF-8, Latin-1 or under an odd name, and passes none of it", async () => {
+  it("serves requests with any text in other headers, in UTF-8, Latin-1 or with an odd name, and passes none of it", async () => {
     const utf8 = (text: string) => Buffer.from(text).toString("latin1");
     const odd = {
       "cf-ipcity": "S\u00e3o Paulo",
@@ -207,7 +207,7 @@ describe("Headers that a client smuggles, through Envoy", () => {
       expect(Object.keys(odd).filter((name) => got[name] !== undefined)).toEqual([]);
   });
 
-  it("goes on refusing what it judges by when it is not plain text", async () => {
+  it("denies non-ASCII text in headers that decisions depend on", async () => {
     const headers = { authorization: `Bearer ${tokens.listed}` };
     for (const name of ["content-type", "mcp-method", "mcp-session-id", "accept"]) {
       const sent = { ...headers, [name]: Buffer.from("é").toString("latin1") };
@@ -216,7 +216,7 @@ describe("Headers that a client smuggles, through Envoy", () => {
     }
   });
 
-  it("lets a browser's script send exactly what would pass, MCP's own always", async () => {
+  it("lets a browser's script send exactly the headers that would pass, and always MCP's own", async () => {
     const ask = async (id: "listed" | "more", wanted: readonly string[]) => {
       const preflight = await throughEnvoy(stack, {
         url: `https://${id}.test/`,

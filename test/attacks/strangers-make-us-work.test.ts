@@ -8,7 +8,7 @@ import { stackClientId } from "../../dev/demo/stack-config.ts";
 import { type E2e, startE2e } from "../support/e2e.ts";
 import { throughEnvoy } from "../support/through-envoy.ts";
 
-/** Where a stranger's client documents are said to be: counts who connects, and hangs up. */
+/** The alleged host of an attacker's client documents: counts connections and closes them. */
 let documents: Server;
 let connections = 0;
 let stack: E2e;
@@ -61,12 +61,12 @@ async function reached(limit: string): Promise<number> {
   return Number(line?.split(" ").at(-1) ?? 0);
 }
 
-describe("a stranger names client documents for us to fetch", () => {
+describe("an unauthenticated client names client documents to fetch", () => {
   test.each([
     ["token", { grant_type: "refresh_token", refresh_token: "x" }],
     ["revoke", { token: "x" }],
     ["introspect", { token: "x" }],
-  ])("at /oauth/%s nothing is fetched for a client that nobody ever allowed", async (name, form) => {
+  ])("at /oauth/%s nothing is fetched for a client that was never allowed", async (name, form) => {
     connections = 0;
     const answers = await many(100, (index) =>
       post(`/oauth/${name}`, { ...form, client_id: `https://127.0.0.1:${port()}/${name}/${index}.json` }),
@@ -75,15 +75,15 @@ describe("a stranger names client documents for us to fetch", () => {
     expect(connections).toBe(0);
   });
 
-  test("at /oauth/authorize one document that fails is not fetched again for everybody who asks", async () => {
+  test("at /oauth/authorize a failing document is not fetched again for every request", async () => {
     connections = 0;
     for (let count = 0; count < 20; count++)
       expect((await authorize(`https://127.0.0.1:${port()}/one.json`)).status).toBe(400);
-    // The connection that breaks off may be tried again by the library below.
+    // The HTTP library may retry the broken connection.
     expect(connections).toBeLessThanOrEqual(3);
   });
 
-  test("at /oauth/authorize many documents of one host are fetched up to the host's limit", async () => {
+  test("at /oauth/authorize documents of one host are fetched up to the host's limit", async () => {
     connections = 0;
     const answers = await many(40, (index) => authorize(`https://127.0.0.1:${port()}/many/${index}.json`));
     expect(answers.filter(({ status }) => status === 429).length).toBeGreaterThan(20);
@@ -92,7 +92,7 @@ describe("a stranger names client documents for us to fetch", () => {
     expect(await reached("client_fetches_per_host")).toBeGreaterThan(5);
   });
 
-  test("at /oauth/authorize documents of many hosts are fetched up to the address's limit", async () => {
+  test("at /oauth/authorize documents of many hosts are fetched up to the client address's limit", async () => {
     connections = 0;
     const before = await reached("client_fetches_per_address");
     await many(60, (index) => authorize(`https://127.0.1.${index + 1}:${port()}/client.json`));
@@ -100,8 +100,8 @@ describe("a stranger names client documents for us to fetch", () => {
   });
 });
 
-describe("a stranger sends logout tokens of his own making", () => {
-  test("the provider's keys are fetched hardly ever, and few lines are logged", async () => {
+describe("an unauthenticated client sends forged logout tokens", () => {
+  test("the provider's keys are rarely fetched, and few lines are logged", async () => {
     const { privateKey } = await generateKeyPair("RS256");
     const forged = (kid: string) =>
       new SignJWT({ events: { "http://schemas.openid.net/event/backchannel-logout": {} }, sub: "alice" })
@@ -118,13 +118,13 @@ describe("a stranger sends logout tokens of his own making", () => {
       post("/.pomerium/sign_in/back_channel_logout", { logout_token: await forged(`k${index}`) }),
     );
     expect(new Set(answers.map(({ status }) => status))).toEqual(new Set([400]));
-    // Once to know them; once more for a key that was not among them, per half a minute.
+    // Once initially, and once per half minute for an unknown key.
     const keySets = stack.openid.counts.keySets - before;
     expect(keySets).toBeGreaterThan(0);
     expect(keySets).toBeLessThanOrEqual(5);
     const lines = (await logLines()).filter((line) => line.includes("logout_token_rejected"));
     expect(lines.length).toBeGreaterThan(0);
-    // One budget a minute; the run may lie in two or three of them.
+    // One budget per minute; the run may span two or three minutes.
     expect(lines.length).toBeLessThanOrEqual(180);
   });
 });

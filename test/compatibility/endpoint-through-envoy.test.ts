@@ -81,14 +81,14 @@ describe("a server whose endpoint is below `to`, through Envoy", () => {
     const client = await stack.client("alice", endpoint);
     const whoami = () => client.run((mcp) => mcp.callTool({ name: "whoami", arguments: {} }));
     expect(JSON.stringify(await whoami())).toContain("ally");
-    expect(client.trips()).toBe(1);
+    expect(client.authorizations()).toBe(1);
     // A refresh asks for the same resource.
     await stack.upstream.killAccessTokens("ally");
     expect(JSON.stringify(await whoami())).toContain("ally");
-    expect(client.trips()).toBe(1);
+    expect(client.authorizations()).toBe(1);
     // Scopes that a tool wants are asked for at the same endpoint.
     await client.run((mcp) => mcp.callTool({ name: "write_note", arguments: { text: "hello" } }));
-    expect(client.trips()).toBe(2);
+    expect(client.authorizations()).toBe(2);
     const browser = stack.browser("alice");
     const portal = await browser.open("https://auth.test/.pomerium/routes");
     expect(portal.html).toContain("Disconnect");
@@ -98,10 +98,10 @@ describe("a server whose endpoint is below `to`, through Envoy", () => {
     const client = await stack.client("bob", `${byHand}/mcp`);
     const whoami = () => client.run((mcp) => mcp.callTool({ name: "whoami", arguments: {} }));
     expect(JSON.stringify(await whoami())).toContain("bobby");
-    expect(client.trips()).toBe(1);
+    expect(client.authorizations()).toBe(1);
     await stack.upstream.killAccessTokens("bobby");
     expect(JSON.stringify(await whoami())).toContain("bobby");
-    expect(client.trips()).toBe(1);
+    expect(client.authorizations()).toBe(1);
   });
 
   test("doctor and listings find it where no client has asked yet", async () => {

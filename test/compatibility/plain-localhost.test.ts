@@ -86,7 +86,7 @@ describe("A deployment on http://localhost", () => {
     try {
       const connected = await client.connect();
       expect((await connected.listTools()).tools.length).toBeGreaterThan(0);
-      expect(client.trips()).toBe(1);
+      expect(client.authorizations()).toBe(1);
     } finally {
       await client.close();
     }

@@ -477,14 +477,14 @@ describe("what users of others reported, tried here", () => {
     const client = await stack.client("alice", route("brief"), { fetch });
     const list = async () => (await client.run((mcp) => mcp.listTools())).tools.length;
     for (let call = 0; call < 3; call += 1) expect(await list()).toBe(1);
-    expect([client.trips(), brief.grants]).toEqual([1, ["authorization_code"]]);
+    expect([client.authorizations(), brief.grants]).toEqual([1, ["authorization_code"]]);
     brief.accessTokens.clear();
     expect(await list()).toBe(1);
-    expect([client.trips(), brief.grants]).toEqual([1, ["authorization_code", "refresh_token"]]);
+    expect([client.authorizations(), brief.grants]).toEqual([1, ["authorization_code", "refresh_token"]]);
     brief.accessTokens.clear();
     brief.refreshTokens.clear();
     expect(await list()).toBe(1);
-    expect([client.trips(), brief.grants.at(-1)]).toEqual([2, "authorization_code"]);
+    expect([client.authorizations(), brief.grants.at(-1)]).toEqual([2, "authorization_code"]);
 
     // The client's own tokens end, on our side.
     const held = client.tokens();
@@ -501,7 +501,7 @@ describe("what users of others reported, tried here", () => {
       expect(answer.status).toBe(200);
     }
     expect(await list()).toBe(1);
-    expect(client.trips()).toBe(3);
+    expect(client.authorizations()).toBe(3);
   });
 
   // https://github.com/can1357/oh-my-pi/issues/1908: a revoked refresh token, and the old access token was sent for ever after.

@@ -184,7 +184,7 @@ describe("A TLS terminator in front of the generated Envoy", () => {
     const made = await client(stack.urls.everything);
     const connected = await made.connect();
     expect((await connected.listTools()).tools.length).toBeGreaterThan(0);
-    expect(made.trips()).toBe(1);
+    expect(made.authorizations()).toBe(1);
   });
 
   it("has https issuers, resources and cookies, whatever it is reached over", async () => {

@@ -15,7 +15,7 @@ const examples = [...text.matchAll(/^```yaml\n(.*?)^```$/gms)].map((match) => ({
   yaml: match[1] ?? "",
 }));
 
-/** What an example leaves out because it is about something else. */
+/** Sections that an example omits because it is about something else. */
 const rest: Record<string, string> = {
   issuer: "issuer: https://auth.example.com\n",
   sign_in: "sign_in: {providers: [{issuer: https://login.example.com, client_id: c, trust_email: false}]}\n",
@@ -24,7 +24,7 @@ const rest: Record<string, string> = {
 };
 
 describe("docs/configuration.md", () => {
-  it.each(examples)("has a good example in line $line", ({ yaml }) => {
+  it.each(examples)("has a valid example in line $line", ({ yaml }) => {
     const left = Object.entries(rest).filter(([key]) => !new RegExp(`^${key}:`, "m").test(yaml));
     const pomerium = yaml.includes("idp_provider");
     const added = left.filter(([key]) => !pomerium || key === "policy").map(([, lines]) => lines);
@@ -38,14 +38,14 @@ describe("docs/configuration.md", () => {
     expect(loadConfig(file, env).problems.map(formatProblem)).toEqual([]);
   });
 
-  it("names every key there is", () => {
+  it("names every key", () => {
     const fields = createFields({ folder: "/", env: {}, worldReadable: false, referencedFiles: new Set() });
     const shapes = [configSchema(fields).shape, routeSchema(fields).shape];
     const keys = [...shapes.flatMap((shape) => Object.keys(shape)), ...Object.keys(policyVocabulary)];
     expect(keys.filter((key) => !new RegExp(`\\b${key}\\b`).test(text))).toEqual([]);
   });
 
-  it("gives the defaults that are in force", () => {
+  it("shows the actual defaults", () => {
     const [example] = examples.filter(({ yaml }) => yaml.includes("allowed_private_hosts"));
     const env = Object.fromEntries(
       [...(example?.yaml ?? "").matchAll(/\$\{(\w+)\}/g)].map(([, name]) => [name, "value"]),

@@ -19,7 +19,7 @@ const copied = lines
   .flatMap((line) => line.split(/\s+/).slice(1, -1));
 
 describe("the image", () => {
-  it("is built in two steps, runs as nobody in particular and says whether it is well", () => {
+  it("is built in two stages, runs as an unprivileged user and has a health check", () => {
     expect(lines.filter((line) => line.startsWith("FROM ")).length).toBe(2);
     const last = dockerfile.slice(dockerfile.lastIndexOf("FROM "));
     expect(last).toMatch(/^USER \d{4,}:\d{4,}$/m);
@@ -30,7 +30,7 @@ describe("the image", () => {
     for (const source of copied) expect(allowed).toContain(`!${source}`);
   });
 
-  it("needs only what it copies, and no package that is for development", async () => {
+  it("needs only what it copies, and no development packages", async () => {
     const folder = await mkdtemp(join(tmpdir(), "image-"));
     for (const source of new Set(copied))
       cpSync(join(root, source), join(folder, source), { recursive: true });
@@ -77,7 +77,7 @@ describe("Compose", () => {
     expect([valid, ajv.errorsText()]).toEqual([true, "No errors"]);
   });
 
-  it("has a routes file without a problem, whose secrets are all asked for", () => {
+  it("has a valid routes file, whose secrets are all required", () => {
     const text = readFileSync(join(compose, "routes.yaml"), "utf8");
     const given = readFileSync(join(compose, "compose.yaml"), "utf8");
     const names = [...text.matchAll(/\$\{(\w+)\}/g)].map(([, name]) => name ?? "");

@@ -63,7 +63,7 @@ describe("Helm chart", () => {
     },
   );
 
-  it.each(examples)("%s makes objects that Kubernetes takes", (file) => {
+  it.each(examples)("%s renders objects that Kubernetes accepts", (file) => {
     for (const manifest of rendered(file)) validateManifest(manifest);
   });
 
@@ -97,14 +97,14 @@ describe("Helm chart", () => {
     },
   );
 
-  it("the check of this test refuses what Kubernetes would", () => {
+  it("this test's validation rejects what Kubernetes rejects", () => {
     const [deployment] = rendered("deployment.yaml").filter(({ kind }) => kind === "Deployment");
     if (deployment === undefined) throw new Error("no Deployment");
     expect(() => validateManifest({ ...deployment, spec: { replicas: "two" } })).toThrow();
   });
 });
 
-describe("nobody else reaches the ports", () => {
+describe("access to the ports", () => {
   it.each(examples)(
     "%s: a NetworkPolicy names pods for every port, and leaves none open to the cluster",
     (file) => {
@@ -124,7 +124,7 @@ describe("nobody else reaches the ports", () => {
     },
   );
 
-  it.each(["envoy-gateway.yaml", "istio.yaml"])("%s: Envoy proves itself to both ports", (file) => {
+  it.each(["envoy-gateway.yaml", "istio.yaml"])("%s: Envoy authenticates to both ports", (file) => {
     const text = readFileSync(join(kubernetes, file), "utf8");
     expect(text).toMatch(
       /name: envoy_secret\n\s+type: ValueRef|initial_metadata: \[\{ key: x-mcp-auth-secret/,
@@ -155,8 +155,8 @@ const contextsOf: Record<string, (all: readonly Manifest[]) => unknown[]> = {
       .filter((context) => context !== undefined),
 };
 
-describe("examples for gateways that others run", () => {
-  it("say of their route what `envoy-config --format context` prints: another hash would be 503 for ever", async () => {
+describe("examples for Envoy Gateway and Istio", () => {
+  it("have the context that `envoy-config --format context` prints: another hash would always be 503", async () => {
     const folder = await mkdtemp(join(tmpdir(), "context-"));
     const file = join(folder, "routes.yaml");
     const routes = `issuer: https://mcp.example.com
@@ -204,7 +204,7 @@ routes:
   });
 
   it.each(["envoy-gateway.yaml", "istio.yaml"])(
-    "%s strips what only we may say, and refuses slashes in disguise",
+    "%s strips headers that only the gateway may set, and rejects encoded slashes",
     (file) => {
       const text = readFileSync(join(kubernetes, file), "utf8");
       expect(text).toMatch(/x-pomerium-/);

@@ -4,7 +4,7 @@ import { expect, it } from "vitest";
 import { cliReference } from "../../dev/docs/cli-reference.ts";
 import { program } from "../../src/cli/program.ts";
 
-it("docs/cli.md says what the command line does (make docs writes it)", () => {
+it("docs/cli.md matches the command line (make docs writes it)", () => {
   const written = readFileSync(join(import.meta.dirname, "../../docs/cli.md"), "utf8");
   expect(written).toBe(cliReference(program));
 });

@@ -9,7 +9,7 @@ const read = (file: string) => readFileSync(join(root, file), "utf8");
 const text = read("docs/clients.md");
 const url = "https://notes.example.com";
 
-/** By client, each block as its format's own parser reads it: what the client's documentation names, and nothing else. */
+/** By client, each block as its format's parser reads it: exactly what the client's documentation names. */
 const documented: Readonly<Record<string, readonly (readonly [language: string, content: unknown])[]>> = {
   "Claude Code": [
     ["sh", [["claude", "mcp", "add", "--transport", "http", "notes", url]]],
@@ -62,7 +62,7 @@ const documented: Readonly<Record<string, readonly (readonly [language: string, 
   "mcp-remote": [["json", { mcpServers: { notes: { command: "npx", args: ["-y", "mcp-remote", url] } } }]],
   "MCP Inspector": [["sh", [["npx", "@modelcontextprotocol/inspector"]]]],
 };
-/** These are set up in forms, not files. */
+/** These are configured in forms, not files. */
 const inForms = [
   "Claude.ai and Claude Desktop",
   "ChatGPT",
@@ -122,12 +122,12 @@ describe("docs/clients.md", () => {
     expect(section).toMatch(/\[documentation\]\(https:\/\/[^)]+\)/);
   });
 
-  it("has no block that is not looked at", () => {
+  it("has no unchecked block", () => {
     const blocks = Object.values(documented).flat().length;
     expect([...text.matchAll(/^```\w*$/gm)].length).toBe(2 * blocks);
   });
 
-  it("is what README and the list of documents lead to; their first route has nothing but its URL", () => {
+  it("is linked from README and the list of documents; their first route has only its URL", () => {
     expect(read("README.md")).toContain("(docs/clients.md)");
     expect(read("docs/README.md")).toContain("(clients.md)");
     for (const [file, start] of [

@@ -30,7 +30,7 @@ const panels = dashboard.panels.flatMap(({ title, targets = [] }) =>
 );
 const queries = [...rules.map(({ alert, expr }) => [alert, expr] as const), ...panels];
 
-/** Names of the metrics in a query, and whether it is one. */
+/** Names of the metrics in a query, and whether the query is valid. */
 function namesIn(query: string): { valid: boolean; names: string[] } {
   const text = query.replaceAll("$__rate_interval", "5m");
   const names: string[] = [];
@@ -46,7 +46,7 @@ function namesIn(query: string): { valid: boolean; names: string[] } {
 }
 
 describe("metrics, alerts and dashboard", () => {
-  it("every metric is documented with its type and its labels, and no other", async () => {
+  it("exactly the existing metrics are documented, with type and labels", async () => {
     const metrics = await createMetrics().registry.getMetricsAsJSON();
     const rows = new Map(
       [...docs.matchAll(/^\| `(envoy_mcp_auth_\w+)` \| (\w+) \| ([^|]*)\|/gm)].map(
@@ -64,7 +64,7 @@ describe("metrics, alerts and dashboard", () => {
     }
   });
 
-  it("names keep to Prometheus' conventions", async () => {
+  it("names follow Prometheus' conventions", async () => {
     for (const { name, type } of await createMetrics().registry.getMetricsAsJSON()) {
       expect(name).toMatch(/^envoy_mcp_auth_[a-z_]+$/);
       if (type.toString() === "counter") expect(name).toMatch(/_total$/);
@@ -72,7 +72,7 @@ describe("metrics, alerts and dashboard", () => {
     }
   });
 
-  it.each(queries)("%s asks for metrics that exist", async (_, query) => {
+  it.each(queries)("%s queries existing metrics", async (_, query) => {
     const { valid, names } = namesIn(query);
     expect([query, valid]).toEqual([query, true]);
     expect(names.length).toBeGreaterThan(0);
@@ -84,7 +84,7 @@ describe("metrics, alerts and dashboard", () => {
       ]);
   });
 
-  it("the first event of a kind shows where increases are looked at: its series is there before", async () => {
+  it("the first event of a kind shows as an increase: its series exists before", async () => {
     const text = await createMetrics().registry.metrics();
     for (const outcome of ["loaded", "rejected"])
       expect(text).toContain(`config_loads_total{outcome="${outcome}"} 0`);
@@ -92,14 +92,14 @@ describe("metrics, alerts and dashboard", () => {
       expect(text).toContain(`upstream_token_refreshes_total{outcome="${outcome}"} 0`);
   });
 
-  it("the picture shows the panels that the dashboard has", () => {
+  it("the picture shows the dashboard's panels", () => {
     const picture = read(root, "docs/images/dashboard.svg");
     for (const { title } of dashboard.panels) expect(picture).toContain(`${title}</text>`);
     expect(picture.length).toBeLessThan(300_000);
     expect(docs).toContain("](images/dashboard.svg)");
   });
 
-  it("every alert is documented and leads to a section of the troubleshooting page", () => {
+  it("every alert is documented and links to a section of the troubleshooting page", () => {
     const sections = [...read(root, "docs/troubleshooting.md").matchAll(/^#+ (.*)$/gm)].map(([, title]) =>
       (title ?? "")
         .toLowerCase()
@@ -112,7 +112,7 @@ describe("metrics, alerts and dashboard", () => {
     }
   });
 
-  it("the rules' own unit tests pass where there is promtool", async () => {
+  it("the rules' unit tests pass if promtool is available", async () => {
     const [promtool] = process.env.PROMTOOL ? [process.env.PROMTOOL] : executablesOnPath("promtool");
     const tests = parse(read(files, "alerts.test.yaml"));
     const alerts = new Set(

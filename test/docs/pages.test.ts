@@ -15,7 +15,7 @@ import { envoyBootstrap } from "../../src/envoy-config/bootstrap.ts";
 const docs = join(import.meta.dirname, "../../docs");
 const page = (file: string) => readFileSync(join(docs, file), "utf8");
 const pages = readdirSync(docs).filter((file) => file.endsWith(".md"));
-/** Whole routes files of pages that have no test of their own. */
+/** Complete routes files on pages without a separate test. */
 const examples = ["advanced.md", "recipes.md"].flatMap((file) =>
   [...page(file).matchAll(/^```yaml\n(.*?)^```$/gms)].map((match) => ({
     place: `${file}:${page(file).slice(0, match.index).split("\n").length}`,
@@ -33,12 +33,12 @@ afterAll(() => rm(folder, { recursive: true, force: true }));
 
 describe("pages", () => {
   it.each(examples)(
-    "$place is a routes file without a problem, and Envoy takes what is made of it",
+    "$place is a valid routes file, and Envoy accepts the configuration generated from it",
     async ({ place, yaml }) => {
       const file = join(folder, `${place.replace(/\W/g, "-")}.yaml`);
-      // Where the page says nothing of Envoy's files, or names some that are not here.
+      // If the page does not name Envoy's files, or names some that do not exist here.
       const envoy = `envoy: { tls: { certificate: ${tls.certificate}, key: ${tls.key} }, upstream_ca: ${tls.ca} }\n`;
-      // Without certificates of their own they say how they do without any.
+      // Examples without certificates say so themselves.
       const whole = /terminated_by|^issuer: http:/m.test(yaml)
         ? yaml
         : envoy + yaml.replace(/^envoy:\n( .*\n)+/m, "");
@@ -71,7 +71,7 @@ describe("pages", () => {
     expect(page("deployment.md")).toContain(`\`\`\`caddyfile\n${caddyfile}\`\`\``);
   });
 
-  it("troubleshooting has twenty symptoms or more, each with all that it promises", () => {
+  it("troubleshooting has at least twenty symptoms, each with all rows", () => {
     const text = page("troubleshooting.md");
     const symptoms = text
       .split(/^## /m)
@@ -83,7 +83,7 @@ describe("pages", () => {
         expect(section).toMatch(new RegExp(`^\\| ${row} \\| .{4,} \\|$`, "m"));
   });
 
-  it("troubleshooting quotes log lines that are in the code", () => {
+  it("troubleshooting quotes existing log lines", () => {
     const source = readdirSync(join(docs, "../src"), { recursive: true, encoding: "utf8" })
       .filter((file) => file.endsWith(".ts"))
       .map((file) => readFileSync(join(docs, "../src", file), "utf8"))
@@ -101,8 +101,8 @@ describe("pages", () => {
       expect(text).toMatch(new RegExp(`^## ${flow}\\n\\n\`\`\`mermaid`, "m"));
   });
 
-  it.each(pages)("%s links to what exists", (file) => {
-    // Written by `bench/profile.ts` where it has been run.
+  it.each(pages)("%s links to existing files", (file) => {
+    // Exists only after a run of `bench/profile.ts`.
     const later = ["images/flame-graph.svg"];
     for (const [, target] of page(file).matchAll(/\]\(((?!https?:|#|mailto:)[^)#\s]+)/g)) {
       if (later.includes(target ?? "")) continue;

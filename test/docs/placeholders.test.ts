@@ -28,11 +28,11 @@ it.each([
   [`ALTER TABLE grants ${placeholder} TO sidecar`, false],
   [`connections revoke --user ${placeholder} --route ID`, false],
   [`/${placeholder}SHIP`, false],
-])("in %j the placeholder stands: %j", (text, expected) => {
+])("%j contains the placeholder: %j", (text, expected) => {
   expect(standsIn.test(text)).toBe(expected);
 });
 
-it("CONTRIBUTING.md lists every file in which the placeholder stands, and no other", () => {
+it("CONTRIBUTING.md lists exactly the files that contain the placeholder", () => {
   const files = tracked();
   expect(files).toEqual(expect.arrayContaining([".github/workflows/ci.yml", "docs/README.md", "LICENSE"]));
   const containing = files.filter((file) => file !== "CONTRIBUTING.md" && standsIn.test(read(file)));

@@ -9,10 +9,10 @@ import { freePort } from "../../dev/demo/free-port.ts";
 import { envoyBinary } from "../../envoy/envoy-binary.ts";
 
 const root = join(import.meta.dirname, "../..");
-/** What the page takes for granted; other tests of this machine may be using them. */
+/** The page's fixed ports; other tests on this machine may be using them. */
 const ports = ["8443", "9090", "8080", "50051", "3001"];
 
-it("docs/quickstart.md works as it is written", async () => {
+it("docs/quickstart.md works as written", async () => {
   const page = readFileSync(join(root, "docs/quickstart.md"), "utf8");
   const blocks = [...page.matchAll(/^```sh\n(.*?)^```$/gms)].map(([, block]) => block ?? "");
   expect(blocks.length).toBeGreaterThan(7);
@@ -20,7 +20,7 @@ it("docs/quickstart.md works as it is written", async () => {
     "set -eu -o pipefail",
     ...blocks.map((block, index) => `echo "## block ${index + 1}"\n${block}`),
   ].join("\n");
-  // The page's sidecar listens where the defaults are; here it must not.
+  // The page uses the default listeners; this test needs free ports.
   script = script.replace(
     "listen: { envoy_secret:",
     'listen: { grpc: "127.0.0.1:50051", http: "127.0.0.1:8080", admin: "127.0.0.1:9090", envoy_secret:',
@@ -53,7 +53,7 @@ function command(file: string, line: string): void {
   chmodSync(file, 0o755);
 }
 
-/** Whatever a block that failed has left running. */
+/** Stops what a failed block has left running. */
 function stop({ pid }: ChildProcess): void {
   if (pid === undefined) return;
   try {

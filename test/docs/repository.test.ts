@@ -46,7 +46,7 @@ const validations = z.strictObject({ required: z.boolean() }).optional();
 const label = { label: text, description: z.string().optional() };
 const written = { ...label, placeholder: z.string().optional(), value: z.string().optional() };
 const unique = (values: readonly unknown[]) => new Set(values).size === values.length;
-/** GitHub shows no form at all where one of these rules is broken. */
+/** GitHub shows no form at all if one of these rules is violated. */
 const issueForm = z.strictObject({
   name: text,
   description: text,
@@ -87,20 +87,20 @@ describe("the workflow", () => {
   const file: unknown = parse(read(".github/workflows/ci.yml"));
   const jobs = () => Object.values(workflow.parse(file).jobs);
 
-  it("runs on pushes and pull requests, may only read, ends by itself, and uses actions by commit", () => {
+  it("runs on pushes and pull requests with read-only permissions, has timeouts, and pins actions by commit", () => {
     expect(workflow.safeParse(file).error?.issues).toBeUndefined();
     expect(file).toHaveProperty("on.push");
     expect(file).toHaveProperty("on.pull_request");
   });
 
-  it("runs make check and make test, and nothing that the Makefile does not have", () => {
+  it("runs make check and make test, and only targets of the Makefile", () => {
     const steps = jobs().flatMap((job) => job.steps);
     const commands = steps.flatMap((step) => ("run" in step ? [made(step.run)] : []));
     expect(commands.toSorted()).toEqual(["check", "test"]);
     for (const target of commands) expect(targets).toContain(target);
   });
 
-  it("has the Node.js that package.json asks for in every job", () => {
+  it("uses the Node.js version of package.json in every job", () => {
     for (const job of jobs()) {
       const [node] = job.steps.filter(
         (step) => "uses" in step && step.uses.startsWith("actions/setup-node@"),
@@ -109,7 +109,7 @@ describe("the workflow", () => {
     }
   });
 
-  it("says which release each pinned commit is", () => {
+  it("names the release of each pinned commit", () => {
     const lines = read(".github/workflows/ci.yml")
       .split("\n")
       .filter((line) => line.includes("uses:"));
@@ -135,13 +135,13 @@ describe("issues", () => {
     ["a field without a label", { body: [{ type: "input", attributes: {} }] }],
     ["an id twice", { body: ["A", "B"].map((label) => ({ type: "input", id: "a", attributes: { label } })) }],
     ["a label twice", { body: ["a", "b"].map((id) => ({ type: "input", id, attributes: { label: "A" } })) }],
-  ])("a form with %s would be noticed", (_, fault) => {
+  ])("a form with %s is detected", (_, fault) => {
     const whole = { name: "A", description: "B", body: [{ type: "input", attributes: { label: "C" } }] };
     expect(issueForm.safeParse(whole).success).toBe(true);
     expect(issueForm.safeParse({ ...whole, ...fault }).success).toBe(false);
   });
 
-  it("lead vulnerabilities to the security policy", () => {
+  it("direct vulnerability reports to the security policy", () => {
     const link = z.strictObject({ name: text, url: z.url(), about: text });
     const config = z
       .strictObject({ blank_issues_enabled: z.boolean(), contact_links: z.array(link).min(1) })
@@ -154,7 +154,7 @@ describe("issues", () => {
   });
 });
 
-it("Dependabot looks where there is something to look at", () => {
+it("Dependabot's folders contain what it updates", () => {
   const { version, updates } = z
     .object({
       version: z.number(),
@@ -172,7 +172,7 @@ it("Dependabot looks where there is something to look at", () => {
   for (const update of updates) expect(existsSync(join(root, files[update["package-ecosystem"]]))).toBe(true);
 });
 
-it("what the pull request template names exists", () => {
+it("the pull request template names existing files and targets", () => {
   const template = read(".github/PULL_REQUEST_TEMPLATE.md");
   const code = [...template.matchAll(/`([^`]+)`/g)].map(([, named]) => named ?? "");
   expect(code).toEqual(expect.arrayContaining(["make check", "make test", "CHANGELOG.md"]));
@@ -183,7 +183,7 @@ it("what the pull request template names exists", () => {
   }
 });
 
-it("npm's scripts run what exists", () => {
+it("npm's scripts run existing targets", () => {
   const { start, ...others }: Record<string, string> = manifest.scripts;
   for (const command of Object.values(others)) expect(targets).toContain(made(command));
   expect(start).toBe(`node ${manifest.bin["envoy-mcp-auth"]} serve`);
@@ -198,7 +198,7 @@ it("LICENSE is the unaltered text of the license that package.json and the image
   );
 });
 
-it(".editorconfig says what biome.json formats by", () => {
+it(".editorconfig matches biome.json", () => {
   const { formatter } = JSON.parse(read("biome.json"));
   const settings = read(".editorconfig");
   expect(settings).toContain(`\n[*]\n`);

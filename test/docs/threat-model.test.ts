@@ -14,7 +14,7 @@ const root = join(import.meta.dirname, "..", "..");
 const text = readFileSync(join(root, "docs", "threat-model.md"), "utf8");
 const configuration = readFileSync(join(root, "docs", "configuration.md"), "utf8");
 
-/** Cells of every row of the tables whose last column is the test. */
+/** Cells of all rows in tables whose last column is the test. */
 const tables = [...text.matchAll(/^\|(.+)\| test \|\n\|[-|]+\|\n((?:\|.*\|\n)+)/gm)].map(
   ([, head = "", body = ""]) => ({
     width: head.split("|").length + 1,
@@ -29,7 +29,7 @@ const rows = tables.flatMap((table) => table.rows);
 const limits = tables.filter(({ width }) => width === 5).flatMap((table) => table.rows);
 
 const fields = createFields({ folder: "/", env: {}, worldReadable: false, referencedFiles: new Set() });
-/** `section.key` of every key there is in a section of the routes file. */
+/** `section.key` of every key in a section of the routes file. */
 const keys = Object.entries(configSchema(fields).shape).flatMap(([section, schema]) => {
   const { properties, anyOf } = JsonObject.parse(jsonSchemaOf(schema));
   // A section may be left empty: an object, or null.
@@ -37,7 +37,7 @@ const keys = Object.entries(configSchema(fields).shape).flatMap(([section, schem
 });
 
 /**
- * Where a test's name may stand: `test("…"`, `describe("…"`, `.each(…)("…"`, or first in a row of `.each`.
+ * A test's name may be in `test("…"`, `describe("…"`, `.each(…)("…"`, or first in a row of `.each`.
  * @param source of the test, with titles that begin with their subject
  */
 function isTitle(source: string, name: string): boolean {
@@ -53,7 +53,7 @@ function isTitle(source: string, name: string): boolean {
 }
 
 describe("docs/threat-model.md", () => {
-  it("has its rows, none with a cell too many or too few", () => {
+  it("has its rows, each with the right number of cells", () => {
     expect(rows.length).toBeGreaterThan(85);
     expect(limits.length).toBeGreaterThan(15);
     for (const table of tables)
@@ -104,7 +104,7 @@ describe("docs/threat-model.md", () => {
     ...["open redirect", "clickjacking", "csrf", "session fixation", "log injection", "clients registered"],
     ...["consents under way", "cache of metadata documents", "external tokens", "by time", "core files"],
     ...["reads its memory", "rolling a row back", "ciphertexts between rows", "our grpc port", "unix socket"],
-  ])("says something of %s", (subject) => {
+  ])("mentions %s", (subject) => {
     expect(text.toLowerCase()).toContain(subject);
   });
 });

@@ -39,7 +39,7 @@ function section(): { yaml: string; commands: string } {
   return { yaml: block("yaml"), commands: block("sh") };
 }
 
-describe("five servers that had proxies of their own, as docs/advanced.md has it", () => {
+describe("the five servers of docs/advanced.md that had separate proxies", () => {
   let vendors: Record<"notes" | "tickets", EverythingServer>;
   let authorities: Record<"notes" | "tickets", UpstreamAuthorizationServer>;
   let search: OpenServer;
@@ -102,7 +102,7 @@ ${yaml.replace(
     let script = `set -eu -o pipefail\n${commands}
 until curl -sko /dev/null --connect-to ::127.0.0.1:443 https://auth.mcp.example.com/; do sleep 0.2; done
 for port in 127.0.0.1:8101 127.0.0.1:8102; do until curl -fso /dev/null http://$port/ping; do sleep 0.2; done; done
-echo && echo "all of it runs"
+echo && echo "everything runs"
 wait
 `;
     for (const port of Object.keys(ports)) {
@@ -165,7 +165,7 @@ wait
     expect(authorities.tickets.counts).toMatchObject({ registrations: 0, tokens: { authorization_code: 1 } });
   });
 
-  it("search: the key is sent by the gateway, and only by it", async () => {
+  it("search: only the gateway sends the key", async () => {
     expect(await called(await connect("search"), "greet", { name: "Alice" })).toContain("Hello, Alice!");
     const sent = search.requests.at(-1)?.headers.filter(([name]) => name.toLowerCase() === "x-api-key");
     expect(sent?.map(([, value]) => value)).toEqual([secrets.search]);
@@ -178,7 +178,7 @@ wait
     expect(names).toContain("read_text_file");
     for (const denied of ["write_file", "edit_file", "move_file", "create_directory"])
       expect(names).not.toContain(denied);
-    // The bridge's own answer says where it may look.
+    // The bridge's response names the folders it may read.
     const [place = ""] = /\/[^\s"\\]*files/.exec(await called(client, "list_allowed_directories")) ?? [];
     expect(await called(client, "read_text_file", { path: join(place, "readme.txt") })).toContain(
       "from a server that speaks stdio",
@@ -198,7 +198,7 @@ wait
     await expect(connect("memory", "bob")).rejects.toThrow(/^access_denied: the policy of this gateway/);
   });
 
-  it("somebody who loses access reads so in a sentence, from a client that is connected and from one that connects", async () => {
+  it("a user who loses access gets a readable message, in connected and in new clients", async () => {
     const whole = await clientOf("files");
     const [files, search] = [await whole.connect(), await connect("search")];
     const list = () => called(files, "list_allowed_directories");
@@ -206,19 +206,19 @@ wait
     const file = join(folder, "routes.yaml");
     const before = readFileSync(file, "utf8");
     writeFileSync(file, before.replace("domain: { is: example.com }", "domain: { is: elsewhere.example }"));
-    // Where policy knows tools, the body is read, and the answer has the id of the call.
+    // On a route with tool rules, the body is read, and the response has the id of the call.
     const sentence = /^MCP error -32600: You do not have access to this server\.$/;
-    // The file is read anew in a moment.
+    // The file is reloaded in a moment.
     await vi.waitFor(() => expect(list()).rejects.toThrow(sentence), { timeout: 60_000, interval: 100 });
     await expect(whole.connect()).rejects.toThrow(sentence);
-    // Elsewhere nobody knows the id: SDKs show the body, and the sentence with it.
+    // Elsewhere the id is unknown: SDKs show the body with the message.
     await expect(called(search, "greet", { name: "Alice" })).rejects.toThrow(
       '{"error":"not_allowed","error_description":"You do not have access to this server.","request_id":',
     );
   });
 });
 
-/** Runs the script in the folder until the tests are over; resolves when it says that all of it runs. */
+/** Runs the script in the folder until the tests are over; resolves when it says that everything runs. */
 async function running(folder: string, script: string): Promise<void> {
   const { DATABASE_URL: _url, ...env } = process.env;
   const shell = spawn("bash", ["-c", script], {
@@ -251,7 +251,7 @@ async function running(folder: string, script: string): Promise<void> {
   const up = new Promise<void>((resolve) => {
     createInterface(shell.stdout).on("line", (line) => {
       said += `${line}\n`;
-      if (line === "all of it runs") resolve();
+      if (line === "everything runs") resolve();
     });
   });
   await Promise.race([up, ended]);

@@ -42,7 +42,7 @@ const loaded = (text: string) => {
   return result.config;
 };
 
-it("redirects nobody to https where the TLS terminator's headers are not trusted: Envoy would call every request plain http", () => {
+it("does not redirect to https if the TLS terminator's headers are not trusted: to Envoy, every request would be plain HTTP", () => {
   const routes = (envoy: string) =>
     JSON.stringify(
       envoyBootstrap(
@@ -64,12 +64,12 @@ describe("envoy-config", () => {
       "",
     ],
     [
-      "https by name, by address, by several names",
+      "https by name, by address, by several names, by IPv6 address",
       "  - {from: https://a.example.com, to: https://up.example.com/mcp, mcp: {}}\n  - {from: https://b.example.com, to: https://10.0.0.1:8443, mcp: {}}\n  - {from: https://c.example.com, to: [https://u.example.com, https://v.example.com], mcp: {}}\n  - {from: https://d.example.com, to: 'https://[2001:db8::1]', mcp: {}}",
       "",
     ],
     [
-      "TLS settings of its own",
+      "custom TLS settings",
       "  - {from: https://a.example.com, to: https://10.0.0.1, tls_upstream_server_name: up.example.com, tls_custom_ca_file: CA, preserve_host_header: true, mcp: {}}",
       "",
     ],
@@ -115,7 +115,7 @@ describe("envoy-config", () => {
     expect(stdout + stderr).not.toMatch(/[Dd]eprecated/);
   });
 
-  it("prints the same as YAML and as JSON, and nothing for a bad file", () => {
+  it("prints the same content as YAML and as JSON, and nothing for an invalid file", () => {
     const file = configFile(
       `${head}${listening}${envoySection()}routes:\n  - {from: https://h.example.com, to: http://x, mcp: {}}\n`,
     );
@@ -134,7 +134,7 @@ describe("envoy-config", () => {
     expect(print("yaml", configFile("routes: 7"))).toEqual([1, ""]);
   });
 
-  it("lets Envoy buffer exactly the bodies that policy inspects", () => {
+  it("makes Envoy buffer exactly the bodies that policy inspects", () => {
     const config = loaded(`${head}routes:
   - {id: plain, from: https://a.example.com, to: http://x, mcp: {}}
   - {id: tools, from: https://b.example.com, to: http://x, tools: {allow: [a]}, mcp: {server: {max_request_bytes: 4KiB}}}
@@ -164,7 +164,7 @@ describe("envoy-config", () => {
   });
 });
 
-describe("a running Envoy, made by --xds-dir", () => {
+describe("a running Envoy with --xds-dir", () => {
   interface Seen {
     readonly path: string;
     readonly host: string;
@@ -179,7 +179,7 @@ describe("a running Envoy, made by --xds-dir", () => {
   let port: number;
   let write: (routes: string) => void;
 
-  /** Lets everything through but `/refused`, and remembers what it was asked. */
+  /** Allows everything except `/refused`, and records the checks. */
   const probe = {
     definition: loadGrpcService(
       "envoy/service/auth/v3/external_auth.proto",
@@ -315,7 +315,7 @@ describe("a running Envoy, made by --xds-dir", () => {
     ["/.well-known/oauth-protected-resource/team?x=1", "h.example.com"],
     ["/oauth/token", "auth.example.com"],
     ["/.well-known/openid-configuration", "auth.example.com:443"],
-  ])("sends our own %s of %s to our HTTP door, unchecked", async (path, host) => {
+  ])("sends the gateway's own %s of %s to the sidecar's HTTP listener, unchecked", async (path, host) => {
     checks.length = 0;
     expect((await ask(path, { host })).body).toBe(`sidecar ${path} ${host}`);
     expect(checks).toEqual([]);
@@ -335,7 +335,7 @@ describe("a running Envoy, made by --xds-dir", () => {
     expect(answer.status).toBe(body === "upstream" ? 200 : 404);
   });
 
-  it("strips x-pomerium-* and x-forwarded-host before anybody is asked, and names the upstream in Host", async () => {
+  it("removes x-pomerium-* and x-forwarded-host before the check, and names the upstream in Host", async () => {
     checks.length = 0;
     await ask("/x", {
       headers: {
@@ -355,7 +355,7 @@ describe("a running Envoy, made by --xds-dir", () => {
   });
 
   it.each(["/a%2fb", "/a%5cb", "/team%2F..%2Fplain"])(
-    "refuses the escaped slash in %s before anybody is asked",
+    "rejects the escaped slash in %s before the check",
     async (path) => {
       checks.length = 0;
       expect((await ask(path)).status).toBe(400);
@@ -363,20 +363,20 @@ describe("a running Envoy, made by --xds-dir", () => {
     },
   );
 
-  it("hands the check a body only where policy inspects it, and of one that is too long more than policy reads", async () => {
+  it("sends the check a body only if policy inspects it, and more than policy reads of a body that is too long", async () => {
     const body = JSON.stringify({ jsonrpc: "2.0", id: 1, method: "ping", params: { pad: "x".repeat(500) } });
     const headers = { "content-type": "application/json", accept: "application/json, text/event-stream" };
     checks.length = 0;
     await ask("/team", { headers, body });
     await ask("/tools", { headers, body });
-    // Where it does, once without before it, so that nobody's body is buffered who may not send one.
+    // Then there is a check before the body, so that Envoy only buffers bodies of callers who may send one.
     expect(checks.map((check) => check.body)).toEqual([0, 0, body.length]);
-    // Envoy refuses it, or the check can tell.
+    // Either Envoy rejects it, or the check detects it.
     const { status } = await ask("/tools", { headers, body: body + " ".repeat(1024) });
     expect([status, checks.at(-1)?.body]).toEqual(status === 413 ? [413, 0] : [200, 1025]);
   });
 
-  it("lets bodies longer than the MCP filter reads through whole", async () => {
+  it("passes bodies longer than the MCP filter reads completely", async () => {
     const body = JSON.stringify({
       jsonrpc: "2.0",
       id: 1,
@@ -388,18 +388,18 @@ describe("a running Envoy, made by --xds-dir", () => {
     expect(Number(upstreamSeen?.headers["content-length"])).toBe(body.length);
   });
 
-  it("gives every answer a request id", async () => {
+  it("adds a request id to every response", async () => {
     expect((await ask("/x")).headers["x-request-id"]).toMatch(/^[0-9a-f-]{36}$/);
   });
 
-  it("takes up files written anew, without a restart", async () => {
+  it("loads rewritten files without a restart", async () => {
     write(`  - {id: root, from: https://h.example.com, to: "${upstream.url}/moved", mcp: {}}\n`);
     await expect
       .poll(async () => (await ask("/")).status === 200 && upstreamSeen?.path, { timeout: 60_000 })
       .toBe("/moved");
   });
 
-  it("answers 503 when nobody can be asked", async () => {
+  it("answers 503 when the sidecar cannot be reached", async () => {
     await grpc.drain(0);
     const answer = await ask("/x");
     expect(answer.status).toBe(503);

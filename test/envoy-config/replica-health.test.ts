@@ -13,7 +13,7 @@ import { configFile } from "../config/config-file.ts";
 import { anyPeer } from "../support/any-peer.ts";
 import { throughEnvoy } from "../support/through-envoy.ts";
 
-describe("Envoy as envoy-config writes it, with two replicas", () => {
+describe("Envoy with the generated configuration and two replicas", () => {
   let tls: CertificateAuthority;
   const closers: (() => Promise<unknown>)[] = [];
   beforeAll(async () => {
@@ -23,7 +23,7 @@ describe("Envoy as envoy-config writes it, with two replicas", () => {
     for (const close of closers.splice(0).reverse()) await close();
   });
 
-  /** A replica whose doors say their name, and how it is. */
+  /** A replica whose listeners report their name and health. */
   async function replica(name: string) {
     const state = { well: true };
     const http = await listen((incoming, response) => {
@@ -50,7 +50,7 @@ describe("Envoy as envoy-config writes it, with two replicas", () => {
     return { state, close, grpc: grpc.address, http: `127.0.0.1:${http.port}` };
   }
 
-  /** Envoy in front of both, asking them how they are every `interval`. */
+  /** Envoy in front of both, with health checks every `interval`. */
   async function start(interval: string) {
     const [one, two] = [await replica("one"), await replica("two")];
     const upstream = await listen((_incoming, response) => response.end("upstream"));
@@ -76,7 +76,7 @@ describe("Envoy as envoy-config writes it, with two replicas", () => {
       .replaceAll(
         /"(interval|no_traffic_interval)":"1s"/g,
         `"$1":"${interval}"`,
-        // The replicas live in this process: one that stalls must not be taken for dead.
+        // The replicas run in this process: a short stall must not make one look dead.
       )
       .replaceAll('"timeout":"2s"', '"timeout":"20s"');
     const running = await envoy({ bootstrap, folder: dirname(file), adminPort });
@@ -85,7 +85,7 @@ describe("Envoy as envoy-config writes it, with two replicas", () => {
     return {
       two,
       ask: (path: string) => throughEnvoy(place, { url: `https://h.example.com${path}` }),
-      /** What Envoy holds of the second replica's HTTP door, and its gRPC door. */
+      /** Envoy's health state of the second replica's HTTP and gRPC listeners. */
       async flags() {
         const text = await (await fetch(`http://127.0.0.1:${adminPort}/clusters`)).text();
         const of = (address: string) => text.match(`${address}::health_flags::(.*)`)?.[1];
@@ -95,7 +95,7 @@ describe("Envoy as envoy-config writes it, with two replicas", () => {
   }
   const own = "/.well-known/oauth-protected-resource";
 
-  it("passes a replica over as soon as it has heard, however soon after the last change", async () => {
+  it("skips a stopping replica as soon as it has been notified, even right after the previous change", async () => {
     const { two, ask, flags } = await start("0.2s");
     await expect.poll(flags, { timeout: 60_000 }).toEqual(["healthy", "healthy"]);
     for (let round = 0; round < 4; round++) {
@@ -108,7 +108,7 @@ describe("Envoy as envoy-config writes it, with two replicas", () => {
     }
   });
 
-  it("asks the other one when a replica has died and Envoy does not know yet", async () => {
+  it("calls the other replica when one has died and Envoy has not noticed yet", async () => {
     const { two, ask, flags } = await start("60s");
     await expect.poll(flags, { timeout: 60_000 }).toEqual(["healthy", "healthy"]);
     const callers = (path: string) =>

@@ -12,7 +12,7 @@ const swap = (to: string, key: string, more = "") =>
   `  - {id: swap, from: https://mcp.test, to: "${to}"${more}, mcp: {server: {upstream_auth: {api_key: {header: x-api-key, value: ${key}}}}}}\n`;
 const other = "  - {id: other, from: https://other.test, to: http://o.internal, mcp: {}}\n";
 
-describe("A route whose upstream changes", () => {
+describe("A route with a changed upstream", () => {
   let checks: Checks;
   let token: string;
   let hashOfA: string;
@@ -29,13 +29,13 @@ describe("A route whose upstream changes", () => {
   });
   afterAll(() => checks?.close());
   beforeEach(async () => {
-    // Removed in between: nothing is remembered of what was before.
+    // Removed in between: the former upstream is not remembered.
     await checks.reload(routes(other));
     await checks.reload(routes(swap("http://a.internal", "key-of-a")));
     hashOfA = hash();
   });
 
-  it("is answered for the old and the new upstream, each with its own credential", async () => {
+  it("is allowed for the old and the new upstream, each with its own credential", async () => {
     await checks.reload(routes(swap("http://b.internal", "key-of-b")));
     expect((await ask(hash())).set["x-api-key"]).toBe("key-of-b");
     expect((await ask(hashOfA)).set["x-api-key"]).toBe("key-of-a");
@@ -45,7 +45,7 @@ describe("A route whose upstream changes", () => {
     expect(route && checks.routes().leadingTo(route, hashOfA, until)).toBeUndefined();
   });
 
-  it("takes a new credential for the same upstream at once", async () => {
+  it("uses a new credential for the same upstream at once", async () => {
     await checks.reload(routes(swap("http://a.internal", "rotated")));
     expect(hash()).toBe(hashOfA);
     expect((await ask(hashOfA)).set["x-api-key"]).toBe("rotated");
@@ -54,14 +54,14 @@ describe("A route whose upstream changes", () => {
     expect((await ask(hashOfA)).set["x-api-key"]).toBe("rotated again");
   });
 
-  it("is denied with Retry-After for an upstream nobody has named", async () => {
+  it("is denied with Retry-After for an unknown upstream", async () => {
     const answer = await ask("0000000000000000");
     expect(answer.status).toBe(503);
     expect(answer.headers["retry-after"]).toBe("1");
     expect(answer.body).toContain("upstream_mismatch");
   });
 
-  it("is denied for a minute where Envoy cannot say which upstream it routes to", async () => {
+  it("is denied for a minute if Envoy does not name the upstream it routes to", async () => {
     expect((await ask()).set["x-api-key"]).toBe("key-of-a");
     await checks.reload(routes(swap("http://b.internal", "key-of-b")));
     expect((await ask()).status).toBe(503);
@@ -70,7 +70,7 @@ describe("A route whose upstream changes", () => {
     expect(route && checks.routes().leadingTo(route, undefined, until)).toBe(route);
   });
 
-  it("stops for the old upstream at once when it is disabled or removed, and does not start again", async () => {
+  it("stops serving the old upstream at once when it is disabled or removed, and does not start again", async () => {
     for (const between of [swap("http://b.internal", "key-of-b", ", enabled: false"), other]) {
       await checks.reload(routes(between));
       expect((await ask(hashOfA)).status).toBe(404);
@@ -82,7 +82,7 @@ describe("A route whose upstream changes", () => {
     }
   });
 
-  it("changes with the order of `to`, and with the name its certificate must have", async () => {
+  it("changes with the order of `to`, and with the server name of its certificate", async () => {
     const seen = new Set([hash()]);
     for (const [to, more] of [
       ["https://a.internal", ""],

@@ -26,8 +26,8 @@ afterAll(() => checks.close());
 const bearer = (token: string) => ({ authorization: `Bearer ${token}` });
 const bodyOf = (answer: Answer) => JSON.parse(answer.body);
 
-describe("the way of a good request", () => {
-  test("a good TE passes, and the upstream gets neither it nor any other Authorization", async () => {
+describe("a valid request", () => {
+  test("a valid external token is allowed, and the upstream gets neither it nor any other Authorization", async () => {
     const token = await checks.token();
     const answer = await checks.ask({ headers: { ...bearer(token), "x-request-id": "r-1" } });
     expect(answer.status).toBe(0);
@@ -103,7 +103,7 @@ describe("the way of a good request", () => {
     expect(answer.removed).toContain("x-pomerium-assertion");
   });
 
-  test("the upstream's answer gets our CORS headers", async () => {
+  test("the upstream's response gets the gateway's CORS headers", async () => {
     const answer = await checks.ask({ headers: bearer(await checks.token()) });
     expect(answer.responseHeaders).toEqual({
       "access-control-allow-origin": "*",
@@ -112,7 +112,7 @@ describe("the way of a good request", () => {
     });
   });
 
-  test("both of Envoy's header encodings are understood", async () => {
+  test("both of Envoy's header encodings are supported", async () => {
     const answer = await checks.ask({
       rawHeaders: [
         [":authority", "mcp.test"],
@@ -125,10 +125,10 @@ describe("the way of a good request", () => {
   });
 });
 
-describe("no token, or a bad one", () => {
+describe("a missing or invalid token", () => {
   const metadata = "https://mcp.test/.well-known/oauth-protected-resource";
 
-  test("no token: a challenge without error that points to the path's own metadata", async () => {
+  test("no token: a challenge without error that points to the path's metadata", async () => {
     const answer = await checks.ask({ url: "https://mcp.test/team/x?y=1" });
     expect(answer.status).toBe(401);
     expect(answer.headers["www-authenticate"]).toBe(`Bearer resource_metadata="${metadata}/team/x"`);
@@ -141,9 +141,9 @@ describe("no token, or a bad one", () => {
   const bad: [string, string, () => Promise<string>][] = [
     ["expired", "has expired", () => checks.token({ exp: past() })],
     ["not valid yet", "not valid yet", () => checks.token({ nbf: past() + 7200 })],
-    ["forged by a stranger's key", "signature", async () => checks.token({}, { key: await strangersKey() })],
-    ["of an unknown kid", "signature", () => checks.token({}, { header: { kid: "nobody" } })],
-    ["of no kid", "signature", () => checks.token({}, { header: { kid: undefined } })],
+    ["signed with a foreign key", "signature", async () => checks.token({}, { key: await strangersKey() })],
+    ["with an unknown kid", "signature", () => checks.token({}, { header: { kid: "nobody" } })],
+    ["without a kid", "signature", () => checks.token({}, { header: { kid: undefined } })],
     ["for another route", "another resource", () => checks.token({ aud: "https://mcp.test/team" })],
     ["for a path under the route", "another resource", () => checks.token({ aud: "https://mcp.test/x" })],
     [
@@ -154,7 +154,7 @@ describe("no token, or a bad one", () => {
     ["of another type", "not an access token", () => checks.token({}, { header: { typ: "JWT" } })],
     ["without a type", "not an access token", () => checks.token({}, { header: { typ: undefined } })],
     ["of an unknown issuer", "issuer", () => checks.token({ iss: "https://evil.test" })],
-    ["of a grant that never was", "revoked", () => checks.token({}, { noGrant: true })],
+    ["of a grant that never existed", "revoked", () => checks.token({}, { noGrant: true })],
     ["without a grant", "required claim", () => checks.token({ grant_id: undefined })],
     ["without a client", "required claim", () => checks.token({ client_id: undefined })],
     ["without an expiry", "required claim", () => checks.token({ exp: undefined })],
@@ -163,19 +163,19 @@ describe("no token, or a bad one", () => {
       "signature",
       async () => `${b64({ alg: "none", typ: "at+jwt" })}.${b64({ iss: "https://auth.test" })}.`,
     ],
-    ["signed by HMAC with our public key", "signature", () => hmacWithPublicKey()],
+    ["signed by HMAC with the gateway's public key", "signature", () => hmacWithPublicKey()],
     [
-      "that brings its own key",
+      "that contains its own key",
       "signature",
       async () =>
         checks.token({}, { key: await strangersKey(), header: { jku: "https://evil.test", kid: "x" } }),
     ],
-    ["with a critical extension nobody knows", "not issued by this gateway", async () => criticalToken()],
+    ["with an unknown critical extension", "not issued by this gateway", async () => criticalToken()],
     ["longer than allowed", "too long", () => checks.token({ filler: "x".repeat(20_000) })],
-    ["that is no JWT", "not issued by this gateway", async () => "opaque"],
+    ["that is not a JWT", "not issued by this gateway", async () => "opaque"],
     ["with three dots", "not issued by this gateway", async () => "a.b.c"],
   ];
-  test.each(bad)("a TE %s: 401 invalid_token", async (_name, words, make) => {
+  test.each(bad)("an external token %s: 401 invalid_token", async (_name, words, make) => {
     const answer = await checks.ask({ headers: bearer(await make()) });
     expect(answer.status).toBe(401);
     expect(answer.headers["www-authenticate"]).toContain(
@@ -193,13 +193,13 @@ describe("no token, or a bad one", () => {
     expect(answer.headers["www-authenticate"]).toContain('error="invalid_token"');
   });
 
-  test("a token within the leeway still passes, also from the cache", async () => {
+  test("a token within the leeway is still valid, also from the cache", async () => {
     const token = await checks.token({ exp: Math.floor(Date.now() / 1000) - 5 });
     expect((await checks.ask({ headers: bearer(token) })).status).toBe(0);
     expect((await checks.ask({ headers: bearer(token) })).status).toBe(0);
   });
 
-  test("a cached token dies when it expires, and opens no other route", async () => {
+  test("a cached token ends when it expires, and is not valid for another route", async () => {
     const token = await checks.token();
     expect((await checks.ask({ headers: bearer(token) })).status).toBe(0);
     expect((await checks.ask({ url: "https://mcp.test/team", headers: bearer(token) })).status).toBe(401);
@@ -209,7 +209,7 @@ describe("no token, or a bad one", () => {
     expect(bodyOf(answer).error_description).toContain("expired");
   });
 
-  test("a revoked grant kills its cached tokens", async () => {
+  test("a revoked grant ends its cached tokens", async () => {
     const token = await checks.token({}, { grantId: "to-revoke" });
     expect((await checks.ask({ headers: bearer(token) })).status).toBe(0);
     const heard = new Promise<void>((resolve) => {
@@ -225,7 +225,7 @@ describe("no token, or a bad one", () => {
   });
 });
 
-test("checks are counted by decision, reason and route, each with the time it took", async () => {
+test("checks are counted by decision, reason and route, and their duration is measured", async () => {
   const checked = () => scraped(checks.metrics, "checks_total");
   const durations = () => scraped(checks.metrics, "check_duration_seconds_count");
   const before = { ...(await checked()), ...(await durations()) };
@@ -249,10 +249,10 @@ test("checks are counted by decision, reason and route, each with the time it to
   );
 });
 
-describe("refusals that are no challenges", () => {
+describe("denials that are not challenges", () => {
   const call = (id: unknown, name = "query") =>
     ({ jsonrpc: "2.0", id, method: "tools/call", params: { name } }) as const;
-  /** Alice, whom policy lets do nothing at either route. */
+  /** Alice, who has no access to either route. */
   const barred = async (route: "staff" | "both", message?: unknown, more: Partial<Asked> = {}) => {
     const url = `https://${route}.test`;
     const body = message === undefined ? undefined : JSON.stringify(message);
@@ -267,10 +267,10 @@ describe("refusals that are no challenges", () => {
   };
   const words = "You do not have access to this server.";
   const data = { reason: "not_allowed", request_id: "r-7" };
-  /** No JSON-RPC: the Rust SDK drops an error without an id, and its caller waits. */
+  /** Not JSON-RPC: the Rust SDK drops an error without an id, and its caller waits. */
   const plain = { error: "not_allowed", error_description: words, request_id: "r-7" };
 
-  test("policy refuses a call whose body is not looked at with 403, and with JSON that is not JSON-RPC", async () => {
+  test("policy denies a call whose body is not inspected with 403 and JSON that is not JSON-RPC", async () => {
     const answer = await barred("staff", call(7));
     expect(answer.status).toBe(403);
     expect(answer.headers["www-authenticate"]).toBeUndefined();
@@ -283,7 +283,7 @@ describe("refusals that are no challenges", () => {
     expect([stream.status, bodyOf(stream)]).toEqual([403, plain]);
   });
 
-  test("where bodies are read, each request of who may do nothing is answered by its id, as a denied tool is", async () => {
+  test("where bodies are read, each request of a caller without access is answered by its id, like a denied tool", async () => {
     const error = { code: -32600, message: words, data };
     const alone = await barred("both", call(7));
     expect([alone.status, bodyOf(alone)]).toEqual([200, { jsonrpc: "2.0", id: 7, error }]);
@@ -307,18 +307,21 @@ describe("refusals that are no challenges", () => {
   test.each<[string, unknown, Partial<Asked>?]>([
     ["a notification", { jsonrpc: "2.0", method: "notifications/x" }],
     ["an answer", { jsonrpc: "2.0", id: 1, result: {} }],
-    ["what is no JSON-RPC", { id: 1 }],
+    ["not JSON-RPC", { id: 1 }],
     ["an id that parsers read differently", call(2 ** 60)],
     ["nothing", undefined],
     ["more than 16 KiB", { ...call(1), filler: "x".repeat(16 * 1024) }],
     ["another type", call(1), { headers: { "content-type": "text/plain" } }],
     ["an encoding", call(1), { headers: { "content-encoding": "gzip" } }],
-  ])("%s of who may do nothing is 403, and says nothing of the body", async (_what, message, more) => {
-    const answer = await barred("both", message, more);
-    expect([answer.status, bodyOf(answer)]).toEqual([403, plain]);
-  });
+  ])(
+    "%s of a caller without access is 403, and reveals nothing about the body",
+    async (_what, message, more) => {
+      const answer = await barred("both", message, more);
+      expect([answer.status, bodyOf(answer)]).toEqual([403, plain]);
+    },
+  );
 
-  test("before the body, who may do nothing is told so, but where its ids are to be answered: none passes with it", async () => {
+  test("a caller without access is denied before the body, unless its ids must be answered: then no credential is added", async () => {
     const early = (length: string | undefined, more: Partial<Asked> = {}) =>
       barred("both", undefined, {
         context: { phase: "headers" },
@@ -332,11 +335,11 @@ describe("refusals that are no challenges", () => {
     expect((await early("400", { method: "DELETE" })).status).toBe(403);
     const admitted = await early("400");
     expect([admitted.status, admitted.set, admitted.metadata]).toEqual([0, {}, {}]);
-    // The answer is the second check's, whatever the first has said.
+    // The second check decides, whatever the result of the first one.
     expect((await barred("both", call(7))).status).toBe(200);
   });
 
-  test("a refused tool call is answered as JSON-RPC with the request's id", async () => {
+  test("a denied tool call is answered as JSON-RPC with the request's id", async () => {
     const token = await checks.token({ aud: "https://tools.test" });
     const body = JSON.stringify({ jsonrpc: "2.0", id: 7, method: "tools/call", params: { name: "rm" } });
     const headers = { ...bearer(token), "content-type": "application/json", "x-request-id": "r-7" };
@@ -364,13 +367,13 @@ describe("refusals that are no challenges", () => {
     ["an unknown host", "https://nobody.test/x", "nobody.test"],
     ["a disabled route", "https://off.test/x", "/x"],
     ["the issuer's host, which has no route", "https://auth.test/x", "/x"],
-    ["one of our own paths", "https://mcp.test/.pomerium/sign_in", "/.pomerium/sign_in"],
+    ["one of the gateway's own paths", "https://mcp.test/.pomerium/sign_in", "/.pomerium/sign_in"],
     [
-      "one of our metadata documents",
+      "one of the gateway's metadata documents",
       "https://mcp.test/.well-known/oauth-protected-resource/team",
       "/.well-known/",
     ],
-  ])("%s: 404 that names it", async (_name, url, named) => {
+  ])("%s: a 404 that names it", async (_name, url, named) => {
     const answer = await checks.ask({ url, headers: bearer(await checks.token()) });
     expect(answer.status).toBe(404);
     expect(bodyOf(answer).error_description).toContain(named);
@@ -389,14 +392,14 @@ describe("refusals that are no challenges", () => {
     },
   );
 
-  test("Envoy's route and ours must be the same", async () => {
+  test("Envoy's route and the gateway's must match", async () => {
     const headers = bearer(await checks.token());
     expect((await checks.ask({ headers, context: { route: "root" } })).status).toBe(0);
     expect((await checks.ask({ headers, context: { route: "team" } })).status).toBe(503);
   });
 });
 
-test("a preflight is answered before authentication, parameters' headers included", async () => {
+test("a preflight request is answered before authentication, including parameter headers", async () => {
   const headers = {
     origin: "https://inspector.test",
     "access-control-request-method": "POST",
@@ -412,7 +415,7 @@ test("a preflight is answered before authentication, parameters' headers include
   expect(answer.headers.vary).toContain("Origin");
 });
 
-test("no token and no assertion ever stands in the log", async () => {
+test("the log never contains a token or an assertion", async () => {
   const token = await checks.token();
   const answer = await checks.ask({ headers: bearer(token) });
   await checks.ask({ url: "https://mcp.test/team", headers: bearer(token) });
@@ -441,17 +444,17 @@ async function criticalToken(): Promise<string> {
   ].join(".");
 }
 
-describe("a person who opens an address in a browser", () => {
+describe("a person who opens a URL in a browser", () => {
   const accept = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
   const browsers: [string, Record<string, string>][] = [
     ["of today", { accept, "sec-fetch-mode": "navigate", "sec-fetch-dest": "document" }],
-    ["that says nothing of navigation", { accept }],
+    ["that does not send Sec-Fetch headers", { accept }],
   ];
   const portal = 'href="https://auth.test/.pomerium/routes"';
   const open = (url: string, headers: Record<string, string>, method = "GET") =>
     checks.ask({ url, headers: { "x-request-id": "r-7", ...headers }, method });
 
-  test.each(browsers)("a browser %s gets a page for each kind of address", async (_which, headers) => {
+  test.each(browsers)("a browser %s gets a page for each kind of URL", async (_which, headers) => {
     const places = [
       ["https://mcp.test/", 401, "Root", "https://mcp.test"],
       ["https://mcp.test/mcp", 401, "Root", "https://mcp.test/mcp"],
@@ -484,10 +487,10 @@ describe("a person who opens an address in a browser", () => {
 
   test.each([
     ["a client that wants JSON", { accept: "application/json, text/event-stream" }, "GET"],
-    ["one that takes pages, too", { accept: "application/json, text/html;q=0.1" }, "GET"],
-    ["one that takes anything", { accept: "*/*" }, "GET"],
-    ["one that says nothing", {}, "GET"],
-    ["a script of a page", { accept: "text/html", "sec-fetch-mode": "cors" }, "GET"],
+    ["a client that also accepts HTML", { accept: "application/json, text/html;q=0.1" }, "GET"],
+    ["a client that accepts anything", { accept: "*/*" }, "GET"],
+    ["a client without an Accept header", {}, "GET"],
+    ["a script on a page", { accept: "text/html", "sec-fetch-mode": "cors" }, "GET"],
     ["a posted call", { accept, "sec-fetch-mode": "navigate" }, "POST"],
     ["a call with a token", { accept, authorization: "Bearer abc.def" }, "GET"],
   ])("%s gets JSON", async (_who, headers, method) => {
@@ -512,7 +515,7 @@ describe("a person who opens an address in a browser", () => {
     ["https://mcp.test/", 400, "bad_host", "names two different hosts", { ":authority": "never-shown.test" }],
     ["https://mcp.test/", 431, "headers_too_large", "longer than", { cookie: `a=${"x".repeat(64 * 1024)}` }],
   ])(
-    "what is refused while it is read (%s: %i %s) is a page, too",
+    "a request that is denied while it is read (%s: %i %s) also gets a page",
     async (url, status, code, fact, more = {}) => {
       for (const [, headers] of browsers) {
         const answer = await open(url, { ...headers, ...more });
@@ -540,7 +543,7 @@ describe("a person who opens an address in a browser", () => {
     },
   );
 
-  test("what is denied for another reason says which, on a page", async () => {
+  test("a page names any other reason for a denial", async () => {
     const answer = await open("https://mcp.test/team", { accept, "service-worker": "script" });
     expect(answer.status).toBe(403);
     expect(answer.body).toContain("<code>service_worker</code>");

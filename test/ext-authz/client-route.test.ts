@@ -45,13 +45,13 @@ afterAll(() => checks.close());
 const tokenOf = (answer: { set: Record<string, string> }) =>
   answer.set.authorization?.replace("Bearer ", "") ?? "";
 
-/** Resolves when a change of a person's sessions has been heard of. */
+/** Resolves when a change notification of a person's sessions has arrived. */
 const changed = () =>
   new Promise<void>((resolve) => {
     checks.store.notifications.subscribe(({ table }) => table === "browser_session" && resolve());
   });
 
-test("a browser without a session goes to sign in, and comes back to where it was", async () => {
+test("a browser without a session is redirected to sign-in, and back to its page", async () => {
   const answer = await checks.ask({
     method: "GET",
     url: "https://app.test/x?y=1",
@@ -65,8 +65,8 @@ test("a browser without a session goes to sign in, and comes back to where it wa
 test.each([
   ["a script", { accept: "application/json" }, "GET"],
   ["a form", { accept: "text/html" }, "POST"],
-  ["a fetch of a page's own script", { accept: "text/html", "sec-fetch-mode": "cors" }, "GET"],
-])("%s without a session gets a 401 it can read", async (_name, headers, method) => {
+  ["a fetch by a page's script", { accept: "text/html", "sec-fetch-mode": "cors" }, "GET"],
+])("%s without a session gets a readable 401", async (_name, headers, method) => {
   const answer = await checks.ask({ method, url: "https://app.test/x", headers: { ...headers } });
   expect(answer.status).toBe(401);
   expect(JSON.parse(answer.body).error_description).toContain("Unauthorized");
@@ -76,19 +76,28 @@ test.each([
 test.each([
   ["without a session", "app.test", {}, 401, "unauthorized", 'href="https://app.test"'],
   ["that policy denies", "closed.test", { cookie: cookieFor("closed.test") }, 403, "not_allowed", "account"],
-])("a form that a person sends %s is answered by a page", async (_which, host, more, status, code, fact) => {
-  const answer = await checks.ask({
-    method: "POST",
-    url: `https://${host}/x?back=never-shown`,
-    headers: { accept: "text/html,*/*;q=0.8", "sec-fetch-mode": "navigate", "x-request-id": "r-8", ...more },
-  });
-  expect(answer.status).toBe(status);
-  expect(answer.headers["content-type"]).toBe("text/html; charset=utf-8");
-  for (const text of [`<code>${code}</code>`, fact, "<code>r-8</code>"]) expect(answer.body).toContain(text);
-  expect(answer.body).not.toContain("never-shown");
-});
+])(
+  "a form that a person posts %s is answered with a page",
+  async (_which, host, more, status, code, fact) => {
+    const answer = await checks.ask({
+      method: "POST",
+      url: `https://${host}/x?back=never-shown`,
+      headers: {
+        accept: "text/html,*/*;q=0.8",
+        "sec-fetch-mode": "navigate",
+        "x-request-id": "r-8",
+        ...more,
+      },
+    });
+    expect(answer.status).toBe(status);
+    expect(answer.headers["content-type"]).toBe("text/html; charset=utf-8");
+    for (const text of [`<code>${code}</code>`, fact, "<code>r-8</code>"])
+      expect(answer.body).toContain(text);
+    expect(answer.body).not.toContain("never-shown");
+  },
+);
 
-test("the application gets a TE for the MCP routes this person may reach, never for its own", async () => {
+test("the application gets an external token for the MCP routes this person may reach, never for its own route", async () => {
   const answer = await checks.ask({
     method: "GET",
     url: "https://app.test/x",
@@ -108,7 +117,7 @@ test("the application gets a TE for the MCP routes this person may reach, never 
   });
 });
 
-test("our cookies stay here, the application's own pass", async () => {
+test("the gateway's cookies are removed, the application's own pass", async () => {
   const answer = await checks.ask({ method: "GET", url: "https://app.test/x", headers: { cookie } });
   expect(answer.set.cookie).toBe("theme=dark; lang=en");
   const only = await checks.ask({
@@ -120,7 +129,7 @@ test("our cookies stay here, the application's own pass", async () => {
 });
 
 test.each(["app.test", "lone.test"])(
-  "an Authorization of the caller's own never reaches the application, token or no token (%s)",
+  "the caller's Authorization never reaches the application, with or without a minted token (%s)",
   async (host) => {
     const basic = `Basic ${Buffer.from("alice:secret").toString("base64")}`;
     const headers = { cookie: cookieFor(host), authorization: basic };
@@ -132,7 +141,7 @@ test.each(["app.test", "lone.test"])(
   },
 );
 
-test("it is the same token on the next request, and it opens those routes", async () => {
+test("the next request gets the same token, which is valid for those routes", async () => {
   const ask = () => checks.ask({ method: "GET", url: "https://app.test/x", headers: { cookie } });
   const token = tokenOf(await ask());
   expect(tokenOf(await ask())).toBe(token);
@@ -142,7 +151,7 @@ test("it is the same token on the next request, and it opens those routes", asyn
   expect((await checks.ask({ url: "https://bobs.test/", headers })).status).toBe(401);
 });
 
-test("it ends with the session, however long tokens live, and is kept till then", async () => {
+test("it ends with the session, whatever the token lifetime, and is reused until then", async () => {
   const id = randomBytes(32).toString("base64url");
   const soon = Math.floor(Date.now() / 1000) + 600;
   await checks.store.browserSessions.create({
@@ -161,9 +170,9 @@ test("it ends with the session, however long tokens live, and is kept till then"
   checks.clock.offset = 0;
 });
 
-describe("the audit trail tells of every token minted", () => {
+describe("the audit trail contains every minted token", () => {
   const narrow = async (nonce: number) => {
-    // A change of the person's record is another token.
+    // A change of the person's record leads to a new token.
     const alice = await checks.store.signInSessions.find("idp/alice");
     const heard = changed();
     await checks.store.signInSessions.put({ ...alice!, name: `Alice ${nonce}` });
@@ -173,7 +182,7 @@ describe("the audit trail tells of every token minted", () => {
     const answers = [await ask(), await ask()];
     expect(answers.map(({ status }) => status)).toEqual([0, 0]);
     expect(new Set(answers.map(tokenOf)).size).toBe(1);
-    // Who it is, the assertion says; the token only whose it is.
+    // The assertion contains the person's facts; the token only contains the user id.
     expect(decodeJwt(tokenOf(answers[0]!))).not.toHaveProperty("name");
     return answers.map(({ set }) => decodeJwt(set["x-pomerium-jwt-assertion"] ?? "").name);
   };
@@ -181,7 +190,7 @@ describe("the audit trail tells of every token minted", () => {
     vi.restoreAllMocks();
   });
 
-  test("once, not with every request", async () => {
+  test("once, not for every request", async () => {
     const audit = vi.spyOn(checks.store, "audit");
     expect(await narrow(1)).toEqual(["Alice 1", "Alice 1"]);
     expect(audit).toHaveBeenCalledTimes(1);
@@ -194,7 +203,7 @@ describe("the audit trail tells of every token minted", () => {
     });
   });
 
-  test("and keeps nobody waiting, nor out, when the database does not take it", async () => {
+  test("without delaying or denying a request when the database fails", async () => {
     const audit = vi.spyOn(checks.store, "audit").mockReturnValueOnce(new Promise(() => {}));
     expect(await narrow(2)).toEqual(["Alice 2", "Alice 2"]);
     audit.mockRejectedValueOnce(new Error("away"));
@@ -214,7 +223,7 @@ test("mcp.client.routes narrows it", async () => {
   });
 });
 
-test("policy stands on client routes too", async () => {
+test("policy applies to client routes", async () => {
   const answer = await checks.ask({
     method: "GET",
     url: "https://closed.test/",
@@ -223,7 +232,7 @@ test("policy stands on client routes too", async () => {
   expect(answer.status).toBe(403);
 });
 
-test("signing out kills the token, cached or not", async () => {
+test("sign-out ends the token, cached or not", async () => {
   const token = tokenOf(await checks.ask({ method: "GET", url: "https://app.test/x", headers: { cookie } }));
   const ask = () => checks.ask({ url: "https://a.test/", headers: { authorization: `Bearer ${token}` } });
   expect((await ask()).status).toBe(0);
@@ -235,7 +244,7 @@ test("signing out kills the token, cached or not", async () => {
   expect(JSON.parse(answer.body).error_description).toContain("revoked");
 });
 
-test("a session of one host is none on another", async () => {
+test("a session of one host is not valid on another", async () => {
   const answer = await checks.ask({
     method: "GET",
     url: "https://narrow.test/",

@@ -36,8 +36,8 @@ routes:
   - {id: staff, name: Staff, from: https://staff.test, to: http://127.0.0.1:2, mcp: {server: {upstream_auth: none}}, policy: {allow: {or: [{email: {is: bob@example.com}}]}}}
 `;
 
-describe("refusals in the audit trail", () => {
-  it("say whose token it was, which client showed it, and its grant, so that none hides another's", async () => {
+describe("denials in the audit trail", () => {
+  it("contain the token's user, client and grant, so that one does not hide another", async () => {
     let tell: CheckDeps["onDenial"];
     const checks = await startChecks(yaml, { onDenial: (...refusal) => tell?.(...refusal) });
     tell = createDenialAudit(checks);
@@ -78,12 +78,11 @@ describe("refusals in the audit trail", () => {
     const written = (await events()).map((one) => [
       ...[one.action, one.reason, one.userId, one.clientId, one.grantId, one.routeId],
     ]);
-    // Written in the background, in any order.
     expect(written.map(String).toSorted()).toEqual(expected.map(String).toSorted());
     await checks.close();
   });
 
-  it("are written once a minute per caller and reason, and made-up tokens not at all", async () => {
+  it("are written once a minute per caller and reason, and not at all for forged tokens", async () => {
     const pending: Promise<void>[] = [];
     const audit: Store["audit"] = (event) => {
       const written = store.audit(event);

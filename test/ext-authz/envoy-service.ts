@@ -8,7 +8,7 @@ const definitions = join(
   "deps",
 );
 
-/** A service as Envoy's full definitions describe it. Numbers for enums, snake_case as in the files. */
+/** A service from Envoy's full definitions. Numbers for enums, snake_case as in the files. */
 export function envoyService(file: string, name: string): ServiceDefinition {
   const loaded = loadSync(file, {
     keepCase: true,

@@ -31,8 +31,8 @@ async function given(answer: typeof find) {
 const errorOf = (answer: Answer) => JSON.parse(answer.body).error;
 const always = (credential: Credential) => () => credential;
 
-describe("what the upstream's credential comes to", () => {
-  test("a TI replaces the TE: exactly one Authorization, and its connection in the metadata", async () => {
+describe("the outcomes of finding the upstream's credential", () => {
+  test("an upstream token replaces the external token: exactly one Authorization, and its connection in the metadata", async () => {
     const ask = await given(
       always({ kind: "credential", headers: [["authorization", "Bearer TI"]], connection: "c", version: 3 }),
     );
@@ -42,7 +42,7 @@ describe("what the upstream's credential comes to", () => {
     expect(answer.metadata).toMatchObject({ connection: "c", version: 3, path: "/v1/x" });
   });
 
-  test("a DPoP proof is made for the URL the upstream sees", async () => {
+  test("a DPoP proof is created for the URL that the upstream sees", async () => {
     const ask = await given(
       always({
         kind: "credential",
@@ -53,7 +53,7 @@ describe("what the upstream's credential comes to", () => {
     expect((await ask()).set.dpop).toBe("POST https://upstream.test/mcp/x");
   });
 
-  test("a missing consent is challenged as an invalid token, with the scopes the upstream wants", async () => {
+  test("a missing consent is challenged as an invalid token, with the scopes that the upstream requires", async () => {
     const ask = await given(always({ kind: "missing", scopes: ["repo", 'x"y'], reason: "no_connection" }));
     const answer = await ask();
     expect(answer.status).toBe(401);
@@ -62,7 +62,7 @@ describe("what the upstream's credential comes to", () => {
     );
   });
 
-  test("an authorization server that is down: 503 with Retry-After", async () => {
+  test("an unavailable authorization server: 503 with Retry-After", async () => {
     const ask = await given(always({ kind: "unavailable", retryAfterSeconds: 7, reason: "refresh_failed" }));
     const answer = await ask();
     expect(answer.status).toBe(503);
@@ -74,14 +74,14 @@ describe("what the upstream's credential comes to", () => {
     });
   });
 
-  test("a fault of the upstream, or of how it is configured, is named to the client as what it is", async () => {
+  test("the client gets the cause of an upstream or configuration error", async () => {
     const ask = await given(always({ kind: "unavailable", retryAfterSeconds: 60, reason: "key_unusable" }));
     expect(JSON.parse((await ask()).body).error_description).toBe(
       "this server cannot be used now: the key that is configured for it cannot be read (key_unusable)",
     );
   });
 
-  test("a caller that can never have one: 403, no challenge", async () => {
+  test("a caller that can never have a credential: 403, no challenge", async () => {
     const ask = await given(always({ kind: "forbidden", reason: "service_account" }));
     const answer = await ask();
     expect(answer.status).toBe(403);
@@ -94,8 +94,8 @@ describe("what the upstream's credential comes to", () => {
   });
 });
 
-describe("what nobody foresaw lets nobody through", () => {
-  test("something hangs: 503 by the deadline", async () => {
+describe("unexpected failures deny the request", () => {
+  test("a dependency hangs: 503 at the deadline", async () => {
     const ask = await given(() => new Promise(() => {}));
     const denying = async () =>
       (await scraped(checks.metrics, "check_duration_seconds_sum"))['decision="deny"'] ?? 0;
@@ -103,7 +103,6 @@ describe("what nobody foresaw lets nobody through", () => {
     const answer = await ask();
     expect(answer.status).toBe(503);
     expect(errorOf(answer)).toBe("deadline_exceeded");
-    // The time it took, in seconds.
     expect((await denying()) - before).toBeGreaterThanOrEqual(0.1);
     expect((await denying()) - before).toBeLessThan(10);
   });
@@ -117,7 +116,7 @@ describe("what nobody foresaw lets nobody through", () => {
     ],
     ["rejects", () => Promise.reject(new Error("boom secret"))],
   ] satisfies [string, CheckDeps["upstreamTokens"]["find"]][])(
-    "something %s: 503 without its words, logged and counted once",
+    "a dependency %s: 503 without its error message, logged and counted once",
     async (_name, find) => {
       const ask = await given(find);
       const before = checks.log.length;
@@ -133,7 +132,7 @@ describe("what nobody foresaw lets nobody through", () => {
   );
 });
 
-test("a warm check makes no promise, that is, does no I/O and checks no signature", async () => {
+test("a cached check is synchronous: it does no I/O and verifies no signature", async () => {
   const ask = await given(always({ kind: "credential", headers: [["authorization", "Bearer TI"]] }));
   expect((await ask()).status).toBe(0);
   const authorization = `Bearer ${await checks.token({ aud: "https://mcp.test/v1" })}`;
@@ -166,8 +165,8 @@ test("a warm check makes no promise, that is, does no I/O and checks no signatur
   expect(warm).toMatchObject({ decision: { kind: "allow" } });
 });
 
-// Last, for it does not come back.
-test("the store is gone: 503, for a token seen before too", async () => {
+// Last, because the store does not come back.
+test("the store is unavailable: 503, also for a cached token", async () => {
   const ask = await given(always({ kind: "credential", headers: [] }));
   expect((await ask()).status).toBe(0);
   await checks.store.close();

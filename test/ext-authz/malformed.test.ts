@@ -16,7 +16,7 @@ beforeAll(async () => {
 });
 afterAll(() => checks.close());
 
-/** A request that would pass, with some of its parts replaced. */
+/** A valid request with some parts replaced. */
 function http(parts: Record<string, unknown>, headers: Record<string, string> = {}): Asked {
   const authorization = `Bearer ${token}`;
   return {
@@ -38,12 +38,12 @@ const raw = (...headers: [string, string][]): Asked => ({
 });
 
 describe("a malformed check is denied with a reason", () => {
-  test("and the one these are made from passes", async () => {
+  test("and the unmodified request is allowed", async () => {
     expect((await checks.ask(http({}))).status).toBe(0);
   });
 
   test.each<[string, number, string, () => Asked]>([
-    ["nothing at all", 400, "malformed_check", () => ({ attributes: {} })],
+    ["an empty check", 400, "malformed_check", () => ({ attributes: {} })],
     ["no host", 400, "no_host", () => http({ host: "" })],
     ["a host with user info", 400, "bad_host", () => http({ host: "mcp.test@evil.test" })],
     ["a host with a path", 400, "bad_host", () => http({ host: "mcp.test/x" })],
@@ -74,10 +74,10 @@ describe("a malformed check is denied with a reason", () => {
     ["a control character in the query", 400, "bad_path", () => http({ path: "/?a=\u0001" })],
     ["a token in the query", 400, "token_in_query", () => http({ path: "/?a=1&access_token=abc" })],
     ["a token in the query, encoded", 400, "token_in_query", () => http({ path: "/?%61ccess%5ftoken=abc" })],
-    ["the TE elsewhere in the query", 400, "token_in_url", () => http({ path: `/?t=${token}` })],
+    ["the external token elsewhere in the query", 400, "token_in_url", () => http({ path: `/?t=${token}` })],
     ["two Authorization headers", 400, "repeated_header", () => raw(["Authorization", "Bearer x"])],
     [
-      "two Authorization values, joined",
+      "two joined Authorization values",
       400,
       "repeated_header",
       () => http({}, { authorization: `Bearer ${token},Bearer x` }),
@@ -112,7 +112,7 @@ describe("a malformed check is denied with a reason", () => {
     expect(answer.removed).toContain("__proto__");
   });
 
-  test("a request id from outside is used only where it is one", async () => {
+  test("a request id from outside is used only if it is valid", async () => {
     const shown = JSON.parse((await checks.ask({ headers: { "x-request-id": "<b>" } })).body).request_id;
     expect(shown).toMatch(/^[0-9a-f-]{36}$/);
   });

@@ -10,7 +10,7 @@ import { envoyService } from "./envoy-service.ts";
 
 export const issuer = "https://auth.test";
 
-/** A check's answer as Envoy would decode it. */
+/** A check's response as Envoy would decode it. */
 export interface Answer {
   status: number;
   headers: Record<string, string>;
@@ -33,7 +33,7 @@ export interface Asked {
   url?: string;
   headers?: Record<string, string>;
   body?: string;
-  /** Sends exactly this in place of what is made of the above. */
+  /** Sends exactly this instead of the default request. */
   attributes?: object;
   rawHeaders?: [string, string][];
   context?: Record<string, string>;
@@ -71,7 +71,7 @@ export async function startChecks(
     "envoy/service/auth/v3/external_auth.proto",
     "envoy.service.auth.v3.Authorization",
   ).Check;
-  if (!method) throw new Error("no Check in Envoy's definitions");
+  if (!method) throw new Error("Envoy's definitions have no Check");
 
   const call = (request: object) =>
     new Promise<Decoded>((resolve, reject) => {

@@ -25,7 +25,7 @@ function both(which: keyof typeof files): { envoy: Method; ours: Method } {
 }
 const struct = { fields: { a: { stringValue: "b" }, n: { numberValue: 2 } } };
 
-describe("Envoy's definitions and ours are the same on the wire", () => {
+describe("our definitions match Envoy's on the wire", () => {
   test("Check: path and request, unknown fields skipped", () => {
     const { envoy, ours } = both("check");
     expect(ours.path).toBe(envoy.path);
@@ -67,7 +67,7 @@ describe("Envoy's definitions and ours are the same on the wire", () => {
         method: "POST",
         path: "/p?q",
         host: "h",
-        // Header by header where Envoy sends them so.
+        // Separate headers, where Envoy sends them separately.
         headers: ["c", "3", "d", "4"],
         rawBody: Buffer.from("body"),
       },
@@ -76,7 +76,7 @@ describe("Envoy's definitions and ours are the same on the wire", () => {
     });
   });
 
-  test("Check: whatever Envoy may write, we read as it was meant", () => {
+  test("Check: every encoding that Envoy may use is read correctly", () => {
     const { envoy } = both("check");
     const ascii = fc.string({ maxLength: 300 });
     const text = fc.string({ unit: "binary", maxLength: 40 });
@@ -127,7 +127,7 @@ describe("Envoy's definitions and ours are the same on the wire", () => {
     );
   });
 
-  test("Check: bytes that are no CheckRequest are refused, and none hangs or reads beyond its end", () => {
+  test("Check: bytes that are not a CheckRequest are rejected, and decoding never hangs or reads beyond the end", () => {
     const { envoy } = both("check");
     const good = envoy.requestSerialize({
       attributes: { request: { http: { method: "GET", path: "/", host: "h", headers: { a: "1" } } } },
@@ -146,13 +146,13 @@ describe("Envoy's definitions and ours are the same on the wire", () => {
     );
   });
 
-  test("Check: both kinds of answer", () => {
+  test("Check: both kinds of response", () => {
     const { envoy } = both("check");
     const read = (answer: CheckResponse) => envoy.responseDeserialize(encodeCheckResponse(answer));
     const long = "v".repeat(30_000);
     const overwrite = (value: string) => ({
       header: { key: "k", value },
-      // False, the default of what is in it.
+      // False, the default of the wrapped value.
       append: {},
       append_action: 2,
     });
@@ -178,14 +178,14 @@ describe("Envoy's definitions and ours are the same on the wire", () => {
       },
       dynamic_metadata: struct,
     });
-    // Across every boundary of the buffer it is written into.
+    // Across every boundary of the buffer.
     const headersToRemove = Array.from({ length: 20_000 }, (_, index) => `x-${index}`);
     const many = {
       status: { code: 0 },
       okResponse: { headers: [], headersToRemove, responseHeadersToAdd: [] },
     };
     expect(read(many)).toMatchObject({ ok_response: { headers_to_remove: headersToRemove } });
-    // The next one begins afresh.
+    // The next message starts with an empty buffer.
     expect(
       read({
         status: { code: 7 },
@@ -197,7 +197,7 @@ describe("Envoy's definitions and ours are the same on the wire", () => {
     });
   });
 
-  test("Process: requests of the phases we look at", () => {
+  test("Process: requests of the phases that we process", () => {
     const { envoy, ours } = both("process");
     expect(ours.path).toBe(envoy.path);
     const headers = { headers: [{ key: ":status", raw_value: Buffer.from("401") }] };
@@ -225,7 +225,7 @@ describe("Envoy's definitions and ours are the same on the wire", () => {
     });
   });
 
-  test("Process: answers", () => {
+  test("Process: responses", () => {
     const { envoy, ours } = both("process");
     const read = (message: object) => envoy.responseDeserialize(ours.responseSerialize(message));
     const setHeaders = [

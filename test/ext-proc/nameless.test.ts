@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { upstreamResponse } from "../../src/ext-proc/upstream-response.ts";
 
-test("a header without a name, which protobuf can say, is passed over", () => {
+test("a header without a name, which protobuf allows, is ignored", () => {
   const fields = { route: { stringValue: "everything" } };
   const response = upstreamResponse({
     responseHeaders: {

@@ -46,8 +46,8 @@ const request = (method: string) => ({
   body: JSON.stringify({ jsonrpc: "2.0", id: 1, method, params: { name: "open" } }),
 });
 
-describe("the answer to tools/list on a route with a tool policy", () => {
-  it("shows only what may be called, with a length that fits", async () => {
+describe("the response to tools/list on a route with a tool policy", () => {
+  it("shows only allowed tools, with the correct length", async () => {
     upstream = answers(JSON.stringify(list("open", "secret")), { "content-type": "application/json" });
     const answer = await throughEnvoy(gateway.place, request("tools/list"));
     expect(answer.status).toBe(200);
@@ -55,7 +55,7 @@ describe("the answer to tools/list on a route with a tool policy", () => {
     expect(received["accept-encoding"]).toBeUndefined();
   });
 
-  it("a long list whose pieces come one after another is filtered, and arrives", async () => {
+  it("a long list that arrives in chunks is filtered and delivered", async () => {
     const names = Array.from({ length: 4_000 }, (_, index) => `tool_${index}`);
     const body = JSON.stringify(list("secret", ...names, "open"));
     let sendRest: () => void = () => {};
@@ -68,7 +68,7 @@ describe("the answer to tools/list on a route with a tool policy", () => {
         response.end();
       };
     };
-    // The head comes when the first piece has been seen.
+    // The headers are sent after the first chunk has been seen.
     const stream = await openThroughEnvoy(gateway.place, request("tools/list"));
     sendRest();
     expect(JSON.parse(await text(stream))).toEqual(list(...names, "open"));
@@ -80,7 +80,7 @@ describe("the answer to tools/list on a route with a tool policy", () => {
     ["text/event-stream", true],
     ["text/event-stream", false],
   ])(
-    "a list of 1.5 MiB is filtered, and arrives whole, with the limits as they come: %s, length known: %s",
+    "a list of 1.5 MiB is filtered and arrives completely with the default limits: %s, length known: %s",
     async (type, known) => {
       const names = Array.from({ length: 30_000 }, (_, index) => `tool_${index}`);
       const message = JSON.stringify(list("secret", ...names, "open"));
@@ -99,12 +99,12 @@ describe("the answer to tools/list on a route with a tool policy", () => {
       const arrived = isStream ? answer.body.replace(/^event: message\ndata: |\n\n$/g, "") : answer.body;
       const { id, result } = JSON.parse(arrived);
       expect([id, result.tools.length]).toEqual([1, names.length + 1]);
-      // Not by toEqual: a difference of 30,000 lines is not printed in time.
+      // Not by toEqual: printing a difference of 30,000 lines takes too long.
       expect(arrived === JSON.stringify(list(...names, "open"))).toBe(true);
     },
   );
 
-  it("is filtered on an event stream as well, event by event", async () => {
+  it("is filtered on an event stream, event by event", async () => {
     let send: (event: string) => void = () => {};
     upstream = (incoming, response) => {
       incoming.resume();
@@ -120,7 +120,7 @@ describe("the answer to tools/list on a route with a tool policy", () => {
     stream.destroy();
   });
 
-  it("is refused when it cannot be read: compressed, of another type", async () => {
+  it("is replaced with an error when it cannot be read: compressed, of another type", async () => {
     const body = JSON.stringify(list("secret"));
     for (const [bytes, headers] of [
       [gzipSync(body), { "content-type": "application/json", "content-encoding": "gzip" }],
@@ -136,20 +136,20 @@ describe("the answer to tools/list on a route with a tool policy", () => {
   it.each([
     ["application/json", (broken: string) => broken],
     ["text/event-stream", (broken: string) => `data: ${broken}\n\n`],
-  ])("breaks off when a list cannot be read: %s", async (type, send) => {
+  ])("ends when a list cannot be read: %s", async (type, send) => {
     upstream = (incoming, response) => {
       incoming.resume();
       response.writeHead(200, { "content-type": type });
       response.end(send(JSON.stringify(list("secret")).slice(0, -3)));
     };
     const stream = await openThroughEnvoy(gateway.place, request("tools/list"));
-    // Whether the head was with the client already decides which of the two it sees.
+    // Which of the two the client sees depends on whether it already has the headers.
     const seen = await text(stream).catch((error: Error) => error.message);
     expect(stream.statusCode === 200 ? seen : `${stream.statusCode}${seen}`).toMatch(/^(aborted|503)/);
     expect(seen).not.toContain("secret");
   });
 
-  it("of a 401 is our challenge all the same", async () => {
+  it("is the gateway's challenge after a 401", async () => {
     upstream = (incoming, response) => {
       incoming.resume();
       response.writeHead(401, { "www-authenticate": "Bearer" }).end();
@@ -161,7 +161,7 @@ describe("the answer to tools/list on a route with a tool policy", () => {
     ]);
   });
 
-  it("leaves answers to other calls alone", async () => {
+  it("leaves responses to other calls unchanged", async () => {
     const body = JSON.stringify({ jsonrpc: "2.0", id: 1, result: { content: [], note: list("secret") } });
     upstream = answers(body, { "content-type": "application/json", "content-encoding": "identity" });
     const answer = await throughEnvoy(gateway.place, request("tools/call"));

@@ -9,10 +9,10 @@ import { startGateway } from "./start-gateway.ts";
 
 const metadata = "https://mcp.test/.well-known/oauth-protected-resource";
 let gateway: Awaited<ReturnType<typeof startGateway>>;
-/** What the upstream does with the next calls, and what it got. */
+/** The upstream's behavior for the next calls, and the calls it received. */
 let upstream: RequestListener;
 let received: { url: string; authorization: string; body: string }[];
-/** What is decided about the next refusal, and what it was. */
+/** The decision about the next rejection, and the rejection. */
 let decide: (refusal: UpstreamRejection) => RejectionOutcome | Promise<RejectionOutcome>;
 let refusals: UpstreamRejection[];
 
@@ -32,7 +32,7 @@ beforeEach(() => {
   decide = () => ({ kind: "consent", scopes: [], reason: "refused" });
 });
 
-/** The upstream reads the whole call, then answers like this. */
+/** The upstream reads the whole call, then sends this response. */
 function answers(status: number, headers: Record<string, string | string[]>, body: string): RequestListener {
   return async (request, response) => {
     const { url = "", headers: sent } = request;
@@ -58,7 +58,7 @@ const all = (answer: { headers: readonly (readonly [string, string])[] }, name: 
   answer.headers.filter(([one]) => one === name).map(([, value]) => value);
 
 describe("an upstream's 401 to a token we injected", () => {
-  it("becomes our challenge, for the path the client asked for, and nothing of the upstream's", async () => {
+  it("becomes the gateway's challenge for the requested path, without anything from the upstream", async () => {
     upstream = refuses();
     decide = () => ({ kind: "consent", scopes: ["mcp:read", "mcp:write"], reason: "refused" });
     const answer = await call("/mcp?x=1");
@@ -78,7 +78,7 @@ describe("an upstream's 401 to a token we injected", () => {
     expect(answer.header("set-cookie")).toBeUndefined();
   });
 
-  it("carries the CORS headers of all our answers, once each", async () => {
+  it("has the CORS headers of all the gateway's responses, once each", async () => {
     upstream = refuses();
     const answer = await call("/mcp");
     expect(all(answer, "access-control-allow-origin")).toEqual(["*"]);
@@ -86,12 +86,12 @@ describe("an upstream's 401 to a token we injected", () => {
     expect(all(answer, "vary").join(", ").split(", ")).toEqual(["Origin"]);
   });
 
-  it("points to the metadata without a path when the client called the root", async () => {
+  it("points to the metadata without a path if the client called the root", async () => {
     upstream = refuses();
     expect((await call("/")).header("www-authenticate")).toContain(`resource_metadata="${metadata}",`);
   });
 
-  it("reaches the decision with the token's version and every challenge the upstream sent", async () => {
+  it("passes the token's version and all of the upstream's challenges to the decision", async () => {
     upstream = answers(
       401,
       { "www-authenticate": ['DPoP error="use_dpop_nonce"', 'Basic realm="x"'], "dpop-nonce": "n-1" },
@@ -111,14 +111,14 @@ describe("an upstream's 401 to a token we injected", () => {
     ]);
   });
 
-  it("never replays the call: the upstream sees it once, whole", async () => {
+  it("never replays the call: the upstream sees it once and completely", async () => {
     upstream = refuses();
     const body = JSON.stringify({ padding: "x".repeat(300_000) });
     expect((await call("/mcp", { body })).status).toBe(401);
     expect(received).toEqual([{ url: "/mcp", authorization: "Bearer upstream-token", body }]);
   });
 
-  it("may come before the call's body has been read", async () => {
+  it("may arrive before the call's body has been read", async () => {
     upstream = (request, response) => {
       request.resume();
       response.writeHead(401, { "www-authenticate": "Bearer" }).end();
@@ -128,7 +128,7 @@ describe("an upstream's 401 to a token we injected", () => {
     );
   });
 
-  it("is invalid_token when a refresh succeeded, so that the client's own retry carries the new token", async () => {
+  it("is invalid_token after a successful refresh, so that the client's retry uses the new token", async () => {
     upstream = refuses();
     decide = () => ({ kind: "retry", reason: "refreshed" });
     const answer = await call("/mcp");
@@ -139,7 +139,7 @@ describe("an upstream's 401 to a token we injected", () => {
     expect(answer.header("www-authenticate")).not.toContain("scope=");
   });
 
-  it("is 503 with Retry-After: 0 for a TE that cannot be refreshed", async () => {
+  it("is 503 with Retry-After: 0 for an external token that cannot be refreshed", async () => {
     upstream = refuses();
     decide = () => ({ kind: "retry", reason: "refreshed" });
     const token = await gateway.machineToken();
@@ -151,7 +151,7 @@ describe("an upstream's 401 to a token we injected", () => {
     ]);
   });
 
-  it("is 503 with Retry-After while the authorization server is down", async () => {
+  it("is 503 with Retry-After while the authorization server is unavailable", async () => {
     upstream = refuses();
     decide = () => ({ kind: "unavailable", retryAfterSeconds: 17, reason: "server_error" });
     const answer = await call("/mcp");
@@ -163,7 +163,7 @@ describe("an upstream's 401 to a token we injected", () => {
     });
   });
 
-  it("is 503, never the upstream's own challenge, when the decision fails or does not come", async () => {
+  it("is 503, never the upstream's own challenge, when the decision fails or times out", async () => {
     upstream = refuses();
     decide = () => Promise.reject(new Error("the store is down"));
     const failed = await call("/mcp");
@@ -173,10 +173,10 @@ describe("an upstream's 401 to a token we injected", () => {
     expect([hung.status, hung.header("www-authenticate")]).toEqual([503, undefined]);
   });
 
-  it("is 503 when it cannot even be looked at, which is counted as an error", async () => {
+  it("is 503 when processing fails, which is counted as an error", async () => {
     upstream = refuses();
     decide = () => {
-      throw new Error("nobody foresaw it");
+      throw new Error("unexpected error");
     };
     const answer = await call("/mcp");
     expect([answer.status, answer.header("www-authenticate")]).toEqual([503, undefined]);
@@ -199,12 +199,11 @@ describe("an upstream's 401 to a token we injected", () => {
       error: "token_rejected_again",
       error_description: "it was in vain",
     });
-    decide = () => ({ kind: "give_up", status: 403, reason: "upstream_forbids", message: "it may not be" });
     const forbidden = await call("/mcp");
     expect(forbidden.status).toBe(403);
     expect(JSON.parse(forbidden.body)).toEqual({
       error: "upstream_forbids",
-      error_description: "it may not be",
+      error_description: "the server forbids it",
       request_id: expect.any(String),
     });
   });
@@ -238,7 +237,7 @@ describe("an upstream's 401 to a token we injected", () => {
     );
   });
 
-  it("leaves out scopes that would break the header", async () => {
+  it("omits scopes that would break the header", async () => {
     upstream = refuses();
     decide = () => ({ kind: "consent", scopes: ['a"b', "good", "new\nline"], reason: "refused" });
     expect((await call("/mcp")).header("www-authenticate")).toMatch(/ scope="good"$/);
@@ -246,7 +245,7 @@ describe("an upstream's 401 to a token we injected", () => {
 });
 
 describe("an upstream's 403", () => {
-  it("insufficient_scope becomes a challenge for the scopes decided on", async () => {
+  it("insufficient_scope becomes a challenge for the required scopes", async () => {
     upstream = answers(
       403,
       { "www-authenticate": 'Bearer error="insufficient_scope", scope="mcp:write"' },
@@ -264,7 +263,7 @@ describe("an upstream's 403", () => {
     ]);
   });
 
-  it("passes untouched, body and headers, when nothing could be mended", async () => {
+  it("passes unchanged, body and headers, when nothing could be fixed", async () => {
     upstream = answers(
       403,
       { "www-authenticate": "Bearer theirs", "x-theirs": "1", "content-type": "text/plain" },
@@ -277,9 +276,9 @@ describe("an upstream's 403", () => {
   });
 });
 
-describe("any other answer", () => {
+describe("any other response", () => {
   it.each([200, 204, 302, 400, 404, 429, 500, 503])(
-    "with status %i passes without a look",
+    "with status %i passes without processing",
     async (status) => {
       upstream = answers(
         status,
@@ -292,7 +291,7 @@ describe("any other answer", () => {
     },
   );
 
-  it("streams unbroken: an event arrives before the next is sent", async () => {
+  it("streams without interruption: an event arrives before the next one is sent", async () => {
     let send: (text: string) => void = () => {};
     let end = () => {};
     upstream = (request, response) => {
@@ -315,7 +314,7 @@ describe("any other answer", () => {
     expect(refusals).toEqual([]);
   });
 
-  it("of our own is not processed a second time", async () => {
+  it("of the gateway is not processed a second time", async () => {
     upstream = answers(200, {}, "never");
     const answer = await call("/mcp", { token: "" });
     expect(answer.status).toBe(401);

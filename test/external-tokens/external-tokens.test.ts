@@ -9,7 +9,7 @@ import { upstreamToken } from "../store/samples.ts";
 import { askForDelegation } from "../support/ask-for-delegation.ts";
 import { scraped } from "../support/scraped.ts";
 
-/** A foreign issuer on loopback: discovery and a key set that can change, and be down. */
+/** A foreign issuer on loopback, with discovery and a key set that can change or be unavailable. */
 async function startIssuer() {
   let keys: JWK[] = [];
   let asked = 0;
@@ -105,7 +105,7 @@ describe("trusted foreign issuers", () => {
     checks.clock.offset = 0;
   });
 
-  test("claims are mapped; the user is the issuer's own", async () => {
+  test("claims are mapped, and the user id contains the issuer", async () => {
     expect(await verify(await sign(), b)).toMatchObject({
       ok: true,
       caller: {
@@ -119,7 +119,7 @@ describe("trusted foreign issuers", () => {
     });
   });
 
-  test("a single group counts like a list of one, and a number like its text", async () => {
+  test("a single group counts as a list of one, and a number as its text", async () => {
     for (const [roles, groups] of [
       ["ops", ["ops"]],
       [
@@ -130,7 +130,7 @@ describe("trusted foreign issuers", () => {
       expect(await verify(await sign({ roles }), b)).toMatchObject({ ok: true, caller: { groups } });
   });
 
-  test("an audience that names a route opens that route only", async () => {
+  test("an audience that names a route is valid for that route only", async () => {
     const token = await sign({ aud: "https://a.test" });
     expect(await verify(token, a)).toMatchObject({ ok: true });
     const issuedTo = { userId: "corp/carol", clientId: "corp" };
@@ -139,19 +139,14 @@ describe("trusted foreign issuers", () => {
 
   test.each<[string, string, Record<string, unknown>, Record<string, unknown>]>([
     ["another audience", "wrong_audience", { aud: "api://else" }, {}],
-    [
-      "an audience that was not configured, beside none that was",
-      "wrong_audience",
-      { aud: ["https://b.test"] },
-      {},
-    ],
-    ["an audience that is none at all", "wrong_audience", { aud: 5 }, {}],
+    ["only an audience that is not configured", "wrong_audience", { aud: ["https://b.test"] }, {}],
+    ["an invalid audience", "wrong_audience", { aud: 5 }, {}],
     ["no expiry", "missing_claim", { exp: undefined }, {}],
     ["an expiry in the past", "expired", { exp: 1 }, {}],
     ["no user", "missing_claim", { upn: undefined }, {}],
     ["an empty user", "missing_claim", { upn: "" }, {}],
-    ["a required claim of another value", "missing_claim", { tenant: "t3" }, {}],
-    ["a nested required claim missing", "missing_claim", { "kubernetes.io": {} }, {}],
+    ["a required claim with another value", "missing_claim", { tenant: "t3" }, {}],
+    ["a missing nested required claim", "missing_claim", { "kubernetes.io": {} }, {}],
     ["a logout token's type", "wrong_type", {}, { typ: "logout+jwt" }],
     ["a binding to a key", "wrong_type", { cnf: { jkt: "x" } }, {}],
     ["another issuer", "unknown_issuer", { iss: "https://evil.test" }, {}],
@@ -159,7 +154,7 @@ describe("trusted foreign issuers", () => {
     expect(await verify(await sign(claims, header), a)).toMatchObject({ ok: false, rejection: refusal });
   });
 
-  test("refused: its tokens never pass for ours", async () => {
+  test("rejected: its tokens are never treated as the gateway's", async () => {
     expect(await verify(await sign({ iss: "https://auth.test" }), a)).toEqual({
       ok: false,
       rejection: "bad_signature",
@@ -173,7 +168,7 @@ describe("trusted foreign issuers", () => {
     expect(await verify(await signNew(), a)).toMatchObject({ ok: true });
   });
 
-  test("unknown keys make it fetch at most once in a while", async () => {
+  test("unknown keys lead to a limited number of fetches", async () => {
     checks.clock.offset = 100_000;
     await verify(await sign({}, { kid: "nobody-0" }), a);
     const before = foreign.asked();
@@ -183,7 +178,7 @@ describe("trusted foreign issuers", () => {
     expect(foreign.asked()).toBe(before);
   });
 
-  test("an issuer that is down does not stop tokens whose keys are known", async () => {
+  test("tokens with known keys stay valid while the issuer is down", async () => {
     expect(await verify(await sign(), a)).toMatchObject({ ok: true });
     await foreign.close();
     checks.clock.offset = 300_000;
@@ -191,9 +186,9 @@ describe("trusted foreign issuers", () => {
   });
 });
 
-describe("an issuer that was down from the start", () => {
+describe("an issuer that is down from the start", () => {
   afterEach(stop);
-  test("is no fault of the client: 503 with Retry-After", async () => {
+  test("is not the client's fault: 503 with Retry-After", async () => {
     await start();
     const sign = await foreign.addKey("k1");
     await foreign.close();
@@ -211,7 +206,7 @@ describe("the cache of verified tokens", () => {
   beforeAll(start);
   afterAll(stop);
 
-  test("is not asked about a configuration that is no longer in force, and counts its hits and misses", async () => {
+  test("is not used after a configuration change, and counts its hits and misses", async () => {
     const sign = await foreign.addKey("k1");
     const token = await sign();
     const lookUps = async () => {
@@ -220,7 +215,7 @@ describe("the cache of verified tokens", () => {
     };
     expect(await verify(token, a)).toMatchObject({ ok: true });
     expect(await lookUps()).toEqual([0, 1]);
-    // The listener's first word empties the cache once more.
+    // The listener's first notification empties the cache once more.
     await vi.waitUntil(async () => (await verify(token, a)).ok && (await lookUps())[0] === 1, 60_000);
     const [, missed = 0] = await lookUps();
     await checks.reload(yaml(foreign.url).replaceAll("t1, t2", "t9"));
@@ -232,7 +227,7 @@ describe("the cache of verified tokens", () => {
     await checks.reload(yaml(foreign.url));
   });
 
-  test("asks the store on every check while notifications cannot be trusted", async () => {
+  test("asks the store on every check while the notification listener is not healthy", async () => {
     const grantId = "unheard";
     const token = await checks.token({ aud: "https://a.test" }, { grantId });
     const { createExternalTokens } = await import("../../src/external-tokens/create-external-tokens.ts");
@@ -246,7 +241,7 @@ describe("the cache of verified tokens", () => {
     tokens.close();
   });
 
-  test("says of a token what the store knows, before the notification has come", async () => {
+  test("identifies a token by the store's state before the notification has arrived", async () => {
     const grantId = "not yet heard";
     const token = await checks.token({ aud: "https://a.test" }, { grantId });
     const { createExternalTokens } = await import("../../src/external-tokens/create-external-tokens.ts");
@@ -258,7 +253,7 @@ describe("the cache of verified tokens", () => {
     tokens.close();
   });
 
-  test("knows at once whose connection a service account may use, and when it may no longer", async () => {
+  test("reflects at once when a connection is delegated to a service account, and when the delegation ends", async () => {
     const { store, externalTokens } = checks;
     const grantId = crypto.randomUUID();
     const claims = { aud: "https://a.test", sub: "service-account/ci", delegated_by: "company/eve" };
@@ -297,14 +292,14 @@ describe("the cache of verified tokens", () => {
       "upstream_token",
     );
     await askForDelegation(store, { ...which, account: claims.sub, routeIds: ["a", "b"], expiresAt });
-    // What the token itself says of it counts for nothing.
+    // The token's own claims about it are ignored.
     expect(await owners()).toEqual(both());
     await heard(() => store.delegations.give({ ...which, upstream: a.upstream }, audit));
     expect(await owners()).toEqual(both("company/alice"));
     await heard(() => store.delegations.end(which, audit));
     expect(await owners()).toEqual(both());
     await heard(() => store.delegations.give({ ...which, upstream: a.upstream }, audit));
-    // The route leads elsewhere now: that connection was not delegated.
+    // The route now has a different upstream, whose connection was not delegated.
     await checks.reload(yaml(foreign.url).replace("http://127.0.0.1:1,", "http://127.0.0.1:3,"));
     expect(await owners()).toEqual(both());
     await checks.reload(yaml(foreign.url));
@@ -312,7 +307,7 @@ describe("the cache of verified tokens", () => {
     deaf.close();
   });
 
-  test("a token that is too long names nobody, however good it is", async () => {
+  test("a token that is too long is not identified, even if it is valid", async () => {
     const token = (filler: number) => checks.token({ aud: "https://a.test", filler: "x".repeat(filler) });
     expect(await checks.externalTokens.identify(await token(11_000))).toMatchObject({ ok: true });
     const refused = { ok: false, rejection: "too_large" };
@@ -321,7 +316,7 @@ describe("the cache of verified tokens", () => {
     expect(counted).toEqual([{ labels: { limit: "token_bytes" }, value: 1 }]);
   });
 
-  test("a revocation that comes while a token is being verified is not forgotten", async () => {
+  test("a revocation that arrives during a token's verification is not lost", async () => {
     const grantId = "raced";
     const token = await checks.token({ aud: "https://a.test" }, { grantId });
     const route = checks.routes().byId("a")!;
@@ -336,7 +331,7 @@ describe("the cache of verified tokens", () => {
       ...checks.store,
       authorizationServerRecords: {
         ...records,
-        // The answer is true when asked, and no longer when it arrives.
+        // The response is correct when it is sent, but outdated when it arrives.
         async grantIsLive(id: string) {
           const live = await records.grantIsLive(id);
           await records.revokeGrant(id, { action: "grant.revoked" });

@@ -7,7 +7,7 @@ import { createLogger } from "../../src/telemetry/logger.ts";
 const metadata = { route: "notes", user: "company/alice", version: 3, refreshable: 1, path: "/mcp" } as const;
 const logger = createLogger({ level: "silent" });
 
-/** The keys of a database, and replicas on it. */
+/** The keys in a database, and replicas that use it. */
 function database() {
   let rows: SigningKey[] = [];
   const listeners = new Set<(change: Change) => void>();
@@ -45,14 +45,14 @@ function database() {
   };
 }
 
-describe("what a check leaves is bound to it", () => {
-  it("one replica checks, another sees the answer", async () => {
+describe("a check's metadata is bound to it", () => {
+  it("one replica checks the request, another processes the response", async () => {
     const { replica } = database();
     const [one, other] = [await replica(), await replica()];
     expect(other.verify(metadata, one.prove(metadata))).toBe(true);
   });
 
-  it("no field can be changed, added or left out, nor moved into another", async () => {
+  it("no field can be changed, added, omitted or moved to another one", async () => {
     const proofs = await database().replica();
     const proof = proofs.prove(metadata);
     for (const changed of [
@@ -77,14 +77,14 @@ describe("what a check leaves is bound to it", () => {
       expect(proofs.verify(metadata, forged)).toBe(false);
   });
 
-  it("two requests have two proofs, and each counts once", async () => {
+  it("two requests have different proofs, and each is valid once", async () => {
     const proofs = await database().replica();
     const [one, other] = [proofs.prove(metadata), proofs.prove(metadata)];
     expect(one).not.toBe(other);
     expect([proofs.spend(one), proofs.spend(one), proofs.spend(other)]).toEqual([true, false, true]);
   });
 
-  it("ends after an hour, and is not believed from the future", async () => {
+  it("a proof expires after an hour, and is not valid if it is from the future", async () => {
     const { clock, replica } = database();
     const proofs = await replica();
     const proof = proofs.prove(metadata);
@@ -97,7 +97,7 @@ describe("what a check leaves is bound to it", () => {
     expect(proofs.verify(metadata, later)).toBe(false);
   });
 
-  it("rotates: nobody uses a key before everybody can know it, and the old one still counts", async () => {
+  it("rotation: no replica uses a key before all replicas can know it, and the old key stays valid", async () => {
     const { clock, replica, notify } = database();
     const [one, other] = [await replica(), await replica()];
     const before = one.prove(metadata);

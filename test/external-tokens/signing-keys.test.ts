@@ -13,7 +13,7 @@ routes:
 let checks: Awaited<ReturnType<typeof startChecks>>;
 afterEach(() => checks.close());
 
-test("what is published verifies, and holds nothing private", async () => {
+test("published keys verify tokens, and contain no private members", async () => {
   checks = await startChecks(yaml);
   const answer = await checks.ask({
     url: "https://a.test/",
@@ -31,7 +31,7 @@ test("what is published verifies, and holds nothing private", async () => {
   expect(published.keys).toHaveLength(1);
 });
 
-test("every replica has the same keys, and each purpose its own", async () => {
+test("every replica has the same keys, and each purpose has its own", async () => {
   checks = await startChecks(yaml);
   const other = await createSigningKeys(checks);
   expect(other.jwks("external_token")).toEqual(checks.keys.jwks("external_token"));
@@ -41,7 +41,7 @@ test("every replica has the same keys, and each purpose its own", async () => {
   other.close();
 });
 
-test("a rotated key is published at once, signs later, and the old one leaves in the end, on every replica", async () => {
+test("after a rotation, the new key is published at once and signs later, and the old one expires, on every replica", async () => {
   checks = await startChecks(yaml);
   let now = Date.now();
   const other = await createSigningKeys({ ...checks, now: () => now });
@@ -61,7 +61,7 @@ test("a rotated key is published at once, signs later, and the old one leaves in
   other.close();
 });
 
-test("tokens of a key that left are no longer good", async () => {
+test("tokens of an expired key are rejected", async () => {
   checks = await startChecks(yaml);
   const headers = { authorization: `Bearer ${await checks.token({ aud: "https://a.test" })}` };
   const ask = () => checks.ask({ url: "https://a.test/", headers });

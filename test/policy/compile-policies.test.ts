@@ -14,8 +14,8 @@ const file = (top: string, ...routes: string[]) =>
   `issuer: https://auth.example.com\n${top}routes:\n${routes.join("")}`;
 const shared = "policy: {allow: {and: [{domain: example.com}]}}\n";
 
-describe("which policy serves a route", () => {
-  it("the top-level one serves routes that have none; a route's own replaces it", () => {
+describe("which policy applies to a route", () => {
+  it("the top-level policy applies to routes without one; a route's own policy replaces it", () => {
     const config = loadPolicies(
       file(shared, route("a", ""), route("b", "    policy: {allow: {and: [{domain: partner.io}]}}\n")),
     );
@@ -28,14 +28,14 @@ describe("which policy serves a route", () => {
     expect(rule(b, "bob")).toMatchObject({ kind: "allow", rule: "routes[1].policy.allow.and" });
   });
 
-  it("a route nobody knows denies everybody", () => {
+  it("an unknown route denies all requests", () => {
     const policy = compilePolicies(loadPolicies(file(shared, route("a", "")))).forRoute("gone");
     expect(policy.decide(requestFrom("ann", "GET"))).toMatchObject({ kind: "deny", rule: "no rule" });
     expect(policy.mayReach(people.ann!, 0)).toBe(false);
     expect(policy.needsBody).toBe(false);
   });
 
-  it("that looks at no bodies finds none too large, for Envoy that has not heard of it yet and asks before the body", () => {
+  it("a policy without body inspection finds no body too large, even if Envoy still checks before the body", () => {
     const asked = { ...requestFrom("ann", "POST"), headers: { "content-length": "40" } };
     const [open, barred] = ["accept: true", "domain: partner.io"].map(
       (rule) => routeWith(`policy: {allow: {and: [{${rule}}]}}`).policy,
@@ -57,7 +57,7 @@ describe("which policy serves a route", () => {
   });
 });
 
-describe("a policy that cannot be evaluated lets nobody in", () => {
+describe("a policy that cannot be evaluated denies all requests", () => {
   const accept: PolicyNode = { op: "criterion", criterion: "accept", matcher: { kind: "always" } };
   const good = routeWith("policy: {allow: {and: [{accept: true}]}}").route;
   const withDeny = (when: PolicyNode): Route => ({
@@ -74,33 +74,30 @@ describe("a policy that cannot be evaluated lets nobody in", () => {
   });
 
   it.each<[string, PolicyNode]>([
-    ["a criterion nobody knows", { ...accept, criterion: "device" }],
-    ["an operator over nothing", { op: "and", nodes: [] }],
-    ["an operator nobody knows", JSON.parse('{"op":"xor","nodes":[]}')],
+    ["an unknown criterion", { ...accept, criterion: "device" }],
+    ["an operator without criteria", { op: "and", nodes: [] }],
+    ["an unknown operator", JSON.parse('{"op":"xor","nodes":[]}')],
     ["no matcher", email({ kind: "always" })],
-    ["no operators in a matcher", email({ kind: "all", matchers: [] })],
-    ["a part of no letters", email({ kind: "contains", value: "" })],
+    ["a matcher without operators", email({ kind: "all", matchers: [] })],
+    ["an empty part", email({ kind: "contains", value: "" })],
     ["before on a string", email({ kind: "before", value: "x" })],
     ["a value for accept", { op: "criterion", criterion: "accept", matcher: { kind: "is", value: true } }],
     ["a claim without a name", { op: "criterion", criterion: "claim", matcher: { kind: "is", value: "x" } }],
+    ["an invalid date", { op: "criterion", criterion: "date", matcher: { kind: "after", value: "soon" } }],
     [
-      "a date that is none",
-      { op: "criterion", criterion: "date", matcher: { kind: "after", value: "soon" } },
-    ],
-    [
-      "a date matched as text",
+      "a string matcher on a date",
       { op: "criterion", criterion: "date", matcher: { kind: "is", value: "2026-01-01" } },
     ],
     [
-      "a time that is none",
+      "an invalid time",
       { op: "criterion", criterion: "time_of_day", matcher: { kind: "after", value: "25:00" } },
     ],
     [
-      "a time of half a day",
+      "a 12-hour time without AM or PM",
       { op: "criterion", criterion: "time_of_day", matcher: { kind: "after", value: "13 PM" } },
     ],
     [
-      "a zone that is none",
+      "an invalid time zone",
       {
         op: "criterion",
         criterion: "time_of_day",
@@ -109,25 +106,25 @@ describe("a policy that cannot be evaluated lets nobody in", () => {
       },
     ],
     [
-      "an address that is none",
+      "an invalid address",
       { op: "criterion", criterion: "source_ip", matcher: { kind: "in", values: ["10.1"] } },
     ],
     [
-      "an address matched as text",
+      "a string matcher on an address",
       { op: "criterion", criterion: "source_ip", matcher: { kind: "contains", value: "10" } },
     ],
     [
       "a broken part deep inside",
       { op: "not", nodes: [{ op: "or", nodes: [accept, email({ kind: "always" })] }] },
     ],
-  ])("%s closes the route and is named", (_, when) => {
+  ])("%s denies all requests of the route and is reported", (_, when) => {
     const table = compilePolicies({ routes: [withDeny(when), { ...good, id: "other" }] });
     expect(table.forRoute(good.id).decide(requestFrom("ann", "GET"))).toMatchObject({ kind: "deny" });
     expect(table.forRoute("other").decide(requestFrom("ann", "GET"))).toMatchObject({ kind: "allow" });
     expect(table.problems).toMatchObject([{ routeId: good.id, rule: "broken" }]);
   });
 
-  it("a broken top-level policy is named once and closes every route that has it", () => {
+  it("an invalid top-level policy is reported once and denies all requests of its routes", () => {
     const policy = withDeny({ op: "and", nodes: [] }).policy!;
     const table = compilePolicies({
       policy,
@@ -161,7 +158,7 @@ describe("a policy that cannot be evaluated lets nobody in", () => {
   });
 });
 
-describe("not and nor over several conditions, as Pomerium means them", () => {
+describe("not and nor over several conditions, as in Pomerium", () => {
   const group = (value: string): PolicyNode => ({
     op: "criterion",
     criterion: "groups",
@@ -183,13 +180,13 @@ describe("not and nor over several conditions, as Pomerium means them", () => {
   });
 });
 
-describe("which routes a person may reach at all", () => {
+describe("which routes a person may reach", () => {
   it.each([
     ["nobody", "", "ann", false],
     ["by who", "policy: {allow: {and: [{domain: example.com}]}}", "ann", true],
     ["by who, refused", "policy: {allow: {and: [{domain: example.com}]}}", "bob", false],
     [
-      "by what the request will say",
+      "by facts of the request",
       "policy: {allow: {and: [{http_method: POST}, {source_ip: 10.0.0.0/8}]}}",
       "ann",
       true,
@@ -217,12 +214,12 @@ describe("warnings", () => {
   const warned = (lines: string) =>
     policyWarnings({ routes: [routeWith(lines).route] }).map(({ message }) => message);
 
-  it("mcp_tool under allow, which not even initialize passes", () => {
+  it("mcp_tool under allow, which denies even initialize", () => {
     expect(warned("policy: {allow: {and: [{domain: a.b}, {mcp_tool: query}]}}")).toEqual([
       "routes[0].policy.allow.and: it allows only tool calls, not initialize or tools/list; put mcp_tool under deny",
     ]);
   });
-  it("mcp_tool under deny and not, which refuses initialize", () => {
+  it("mcp_tool under deny and not, which denies initialize", () => {
     expect(warned("policy:\n  allow: {and: [{accept: true}]}\n  deny: {not: [{mcp_tool: query}]}")).toEqual([
       "routes[0].policy.deny.not: it also denies initialize and tools/list; use mcp_tool with not_in instead of not",
     ]);
@@ -232,7 +229,7 @@ describe("warnings", () => {
       "there is no allow rule: nobody may use this route",
     ]);
   });
-  it("none where all is well", () => {
+  it("none for valid policies", () => {
     expect(
       warned("policy:\n  allow: {and: [{accept: true}]}\n  deny: {and: [{mcp_tool: {not_in: [a]}}]}"),
     ).toEqual([]);
@@ -240,7 +237,7 @@ describe("warnings", () => {
       warned("policy:\n  allow: {or: [{mcp_tool: a}, {groups: b}]}\n  deny: {or: [{reject: true}]}"),
     ).toEqual([]);
   });
-  it("a policy of all routes once", () => {
+  it("the top-level policy once", () => {
     const config = loadPolicies(
       file("policy: {allow: {and: [{mcp_tool: a}]}}\n", route("a", ""), route("b", "")),
     );

@@ -20,7 +20,7 @@ const examples = [
 ].map(([, yaml = "", table = ""]) => ({ yaml, rows: table.split("\n").filter(Boolean).map(cells) }));
 
 describe("docs/policy.md", () => {
-  it("says what each of its examples does", () => {
+  it("shows the results of each example", () => {
     expect(examples.length).toBeGreaterThanOrEqual(8);
     expect(examples.filter(({ rows }) => rows.length === 0)).toEqual([]);
   });
@@ -33,7 +33,7 @@ describe("docs/policy.md", () => {
     });
   }
 
-  it("knows its people", () => {
+  it("lists the callers of the tests", () => {
     const table = /\| who \| user id .*\n\|.*\n((?:\|.*\|\n)+)/.exec(page)?.[1] ?? "";
     const rows = table.split("\n").filter(Boolean).map(cells);
     expect(rows.length).toBe(5);

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import type { Config } from "../../src/config/config.ts";
 import { loadConfig } from "../../src/config/load-config.ts";
 
-/** Loads a routes file through the real loader. Throws what it complains about. */
+/** Loads a routes file through the real loader. Throws the loader's problems. */
 export function loadPolicies(yaml: string): Config {
   const folder = mkdtempSync(join(tmpdir(), "policy-"));
   try {

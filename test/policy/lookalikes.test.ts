@@ -25,7 +25,7 @@ function post(
   };
 }
 
-describe("bodies that two parsers take for different calls are refused", () => {
+describe("bodies that two parsers read as different calls are rejected", () => {
   const byPython = readByPython(lookalikes.map(({ body }) => Buffer.from(body)));
   const rows = lookalikes.map((lookalike, index) => ({ ...lookalike, byPython: byPython[index] }));
 
@@ -42,19 +42,19 @@ describe("bodies that two parsers take for different calls are refused", () => {
     expect(one).not.toBe(other);
   });
 
-  it("Python and JSON.parse agree on what nobody misreads", () => {
+  it("Python and JSON.parse agree on unambiguous bodies", () => {
     const plain = Buffer.from(
       '{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","arguments":{"b":[1,"ä"]}}}',
     );
     expect(readByPython([plain])).toEqual([readers["JSON.parse"]({ headers: {}, body: plain })]);
   });
 
-  it("has at least 40 of them", () => {
+  it("has at least 40 cases", () => {
     expect(lookalikes.length).toBeGreaterThanOrEqual(40);
   });
 });
 
-describe("bodies that every parser reads alike pass", () => {
+describe("bodies that every parser reads alike are allowed", () => {
   const call = (members: string) => `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{${members}}}`;
   const query = call('"name":"query"');
   const deep = "[".repeat(100) + "]".repeat(100);
@@ -70,7 +70,7 @@ describe("bodies that every parser reads alike pass", () => {
     ["an id below 0", query.replace(":1,", ":-7,")],
     ["an id written as 1.0", query.replace(":1,", ":1.0,")],
     [
-      "keys of a tool's own in any letters",
+      "keys of a tool's arguments in any letter case",
       call('"name":"query","arguments":{"Name":"x","name":"y","METHOD":"z","__proto__":1}'),
     ],
     [
@@ -79,11 +79,11 @@ describe("bodies that every parser reads alike pass", () => {
     ],
     ["deep arguments", call(`"name":"query","arguments":{"a":${deep}}`)],
     [
-      "numbers no double holds, in arguments",
+      "numbers that no double can hold, in arguments",
       call('"name":"query","arguments":{"a":123456789012345678901234567890}'),
     ],
-    ["members JSON-RPC does not know", query.replace('"id"', '"trace":"x","id"')],
-    ["a name beyond ASCII", call('"name":"größe_ändern"')],
+    ["members unknown to JSON-RPC", query.replace('"id"', '"trace":"x","id"')],
+    ["a non-ASCII name", call('"name":"größe_ändern"')],
     [
       "progress token and input responses",
       call(
@@ -91,7 +91,7 @@ describe("bodies that every parser reads alike pass", () => {
       ),
     ],
     ["params null", '{"jsonrpc":"2.0","id":1,"method":"tools/list","params":null}'],
-    ["an error answer without id", '{"jsonrpc":"2.0","id":null,"error":{"code":1,"message":"x"}}'],
+    ["an error response without id", '{"jsonrpc":"2.0","id":null,"error":{"code":1,"message":"x"}}'],
     ["a batch with one call", `[${query}]`],
   ])("%s", (_, body) => {
     expect(policy.decide(post(body))).toMatchObject({ kind: "allow" });
@@ -123,12 +123,12 @@ describe("bodies that every parser reads alike pass", () => {
       '{"jsonrpc":"2.0","id":1,"method":"tools/list"}',
       { "mcp-method": "tools/list", "content-length": "46" },
     ],
-  ])("%s with headers that agree", (body, headers) => {
+  ])("%s with matching headers", (body, headers) => {
     expect(policy.decide(post(body, headers))).toMatchObject({ kind: "allow" });
   });
 });
 
-describe("the body is bounded", () => {
+describe("the body is limited", () => {
   const small = routeWith(
     "mcp: {server: {max_request_bytes: 1024}}\npolicy:\n  allow: {and: [{accept: true}]}\n  deny: {and: [{mcp_tool: drop_table}]}",
   ).policy;
@@ -137,35 +137,35 @@ describe("the body is bounded", () => {
     return `${start}${"x".repeat(length - start.length - 3)}"}}`;
   };
 
-  it("takes a body of just the limit", () => {
+  it("accepts a body of exactly the limit", () => {
     expect(small.maxBodyBytes).toBe(1024);
     expect(small.decide(post(padded(1024)))).toMatchObject({ kind: "allow" });
   });
-  it("refuses one byte more with 413", () => {
+  it("rejects one byte more with 413", () => {
     expect(small.decide(post(padded(1025)))).toMatchObject({
       kind: "deny",
       status: 413,
       reason: "body_too_large",
     });
   });
-  it("refuses one that Envoy cut off with 413", () => {
+  it("rejects a truncated body with 413", () => {
     const cut = post(padded(1024), { "x-envoy-auth-partial-body": "true" });
     expect(small.decide(cut)).toMatchObject({ kind: "deny", status: 413, reason: "body_too_large" });
   });
   it.each([
     ["an empty one", Buffer.alloc(0)],
-    ["none at all, as if Envoy were not set up to send it", undefined],
+    ["none, as if Envoy were not configured to send it", undefined],
   ])("refuses %s", (_, body) => {
     expect(small.decide({ ...post(""), body })).toMatchObject({ kind: "deny", reason: "body_missing" });
   });
-  it("survives nesting as deep as the limit has room for", () => {
+  it("supports nesting as deep as fits into the limit", () => {
     const deep = routeWith("policy: {allow: {and: [{accept: true}]}}\ntools: {deny: [x]}").policy;
     expect(deep.decide(post("[".repeat(1_000_000)))).toMatchObject({ reason: "invalid_json" });
     expect(deep.decide(post("[".repeat(500_000) + "]".repeat(500_000)))).toMatchObject({
       reason: "too_deep",
     });
   });
-  it("tells who may do nothing here nothing of their body", () => {
+  it("reveals nothing about the body to a caller without access", () => {
     const { policy: closed } = routeWith("policy: {allow: {and: [{groups: admins}]}}\ntools: {deny: [x]}");
     expect(closed.decide(post("not JSON"))).toMatchObject({ status: 403, reason: "not_allowed" });
   });

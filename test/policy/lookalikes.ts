@@ -2,12 +2,12 @@ import { brotliCompressSync, gzipSync } from "node:zlib";
 import type { UnreadableReason } from "../../src/policy/policy.ts";
 import type { readers } from "./readers.ts";
 
-/** A request that two readers take for different things. `python`: Python's json module. */
+/** A request that two readers read differently. `python`: Python's json module. */
 export interface Lookalike {
   readonly title: string;
   readonly body: string | Buffer;
   readonly reason: UnreadableReason;
-  /** They differ on it. */
+  /** Two readers that differ on it. */
   readonly readers: readonly [keyof typeof readers | "python", keyof typeof readers | "python"];
   readonly headers?: Readonly<Record<string, string | undefined>>;
   readonly method?: string;
@@ -16,7 +16,7 @@ export interface Lookalike {
 const call = '{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"drop_table"}}';
 const ping = '{"jsonrpc":"2.0","id":1,"method":"ping"}';
 const nested = (levels: number) => "[".repeat(levels) + "]".repeat(levels);
-/** A message with these members beside version and id. */
+/** A message with these members in addition to version and id. */
 const message = (members: string) => `{"jsonrpc":"2.0","id":1,${members}}`;
 /** A tool call with these params. */
 const params = (members: string) => message(`"method":"tools/call","params":{${members}}`);
@@ -25,7 +25,7 @@ const bytes = (...parts: (string | readonly number[])[]) =>
 const utf32 = (text: string) =>
   Buffer.concat([...text].map((character) => Buffer.from([character.charCodeAt(0), 0, 0, 0])));
 
-/** What must never slip past a rule on tools. `drop_table` is the forbidden one. */
+/** Calls that must never bypass a rule on tools. `drop_table` is the forbidden tool. */
 export const lookalikes: readonly Lookalike[] = [
   // The same key twice.
   {
@@ -144,7 +144,7 @@ export const lookalikes: readonly Lookalike[] = [
     readers: ["JSON.parse", "any letter case"],
   },
   {
-    title: "a key that ends at a NUL for some",
+    title: "a key that some readers cut at a NUL",
     body: params('"name":"query","name\\u0000":"drop_table"'),
     reason: "lookalike_key",
     readers: ["JSON.parse", "cut at NUL"],
@@ -277,13 +277,13 @@ export const lookalikes: readonly Lookalike[] = [
     readers: ["JSON.parse", "ids as 32 bits"],
   },
   {
-    title: "id null, a notification to some",
+    title: "id null, which some readers take for a notification",
     body: '{"jsonrpc":"2.0","id":null,"method":"tools/call","params":{"name":"query"}}',
     reason: "invalid_id",
     readers: ["JSON.parse", "null id is no id"],
   },
   {
-    title: "a call that is an answer, too",
+    title: "a call that is also a response",
     body: message('"method":"tools/call","params":{"name":"drop_table"},"result":{}'),
     reason: "not_json_rpc",
     readers: ["JSON.parse", "answers first"],
@@ -300,7 +300,7 @@ export const lookalikes: readonly Lookalike[] = [
     reason: "not_json_rpc",
     readers: ["JSON.parse", "wants 2.0"],
   },
-  // Text that is JSON to some.
+  // Text that only some readers accept as JSON.
   {
     title: "a byte order mark",
     body: bytes([0xef, 0xbb, 0xbf], call),
@@ -321,7 +321,7 @@ export const lookalikes: readonly Lookalike[] = [
   },
   { title: "UTF-32", body: utf32(call), reason: "invalid_json", readers: ["JSON.parse", "python"] },
   {
-    title: "a byte that is no UTF-8",
+    title: "a byte that is not UTF-8",
     body: bytes('{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"drop_', [0xff], 'table"}}'),
     reason: "invalid_utf8",
     readers: ["JSON.parse", "drops bad bytes"],
@@ -377,7 +377,7 @@ export const lookalikes: readonly Lookalike[] = [
     readers: ["JSON.parse", "yaml"],
   },
   {
-    title: "an escape only some know",
+    title: "an escape that only some readers know",
     body: params('"name":"\\x64rop_table"'),
     reason: "invalid_json",
     readers: ["JSON.parse", "yaml"],
@@ -407,7 +407,7 @@ export const lookalikes: readonly Lookalike[] = [
     readers: ["JSON.parse", "line by line"],
   },
   {
-    title: "nesting that some refuse",
+    title: "nesting that some readers reject",
     body: params(`"name":"drop_table","arguments":{"a":${nested(200)}}`),
     reason: "too_deep",
     readers: ["JSON.parse", "wants it shallow"],
@@ -421,7 +421,7 @@ export const lookalikes: readonly Lookalike[] = [
     readers: ["JSON.parse", "flattens batches"],
   },
   {
-    title: "a batch with something else",
+    title: "a batch with another value",
     body: `[1,${call}]`,
     reason: "not_json_rpc",
     readers: ["JSON.parse", "skips what it does not know"],
@@ -433,7 +433,7 @@ export const lookalikes: readonly Lookalike[] = [
     readers: ["JSON.parse", "any letter case"],
   },
   {
-    title: "a batch without end",
+    title: "a batch that is too long",
     body: `[${Array.from({ length: 101 }, () => ping).join(",")}]`,
     reason: "batch_too_long",
     readers: ["JSON.parse", "wants few"],
@@ -444,7 +444,7 @@ export const lookalikes: readonly Lookalike[] = [
     reason: "not_json_rpc",
     readers: ["JSON.parse", "wants a message"],
   },
-  // Headers that say how to read it.
+  // Headers that determine how the body is read.
   {
     title: "gzip",
     body: gzipSync(call),
@@ -460,7 +460,7 @@ export const lookalikes: readonly Lookalike[] = [
     readers: ["JSON.parse", "brotli"],
   },
   {
-    title: "gzip that is none",
+    title: "Content-Encoding gzip on plain text",
     body: call,
     headers: { "content-encoding": "gzip" },
     reason: "content_encoding",
@@ -495,7 +495,7 @@ export const lookalikes: readonly Lookalike[] = [
     readers: ["JSON.parse", "JSON only"],
   },
   {
-    title: "a JSON of another kind",
+    title: "another JSON media type",
     body: call,
     headers: { "content-type": "application/json5" },
     reason: "content_type",
@@ -565,14 +565,14 @@ export const lookalikes: readonly Lookalike[] = [
     readers: ["JSON.parse", "routes by header"],
   },
   {
-    title: "Mcp-Name on what has no name",
+    title: "Mcp-Name on a message without a name",
     body: ping,
     headers: { "mcp-method": "ping", "mcp-name": "drop_table" },
     reason: "header_mismatch",
     readers: ["JSON.parse", "routes by header"],
   },
   {
-    title: "Mcp-Method on an answer",
+    title: "Mcp-Method on a response",
     body: message('"result":{}'),
     headers: { "mcp-method": "tools/call" },
     reason: "header_mismatch",
@@ -585,7 +585,7 @@ export const lookalikes: readonly Lookalike[] = [
     reason: "header_mismatch",
     readers: ["JSON.parse", "routes by header"],
   },
-  // A body where none, or only a part, is expected.
+  // A body where none, or a shorter one, is expected.
   {
     title: "GET with a body",
     body: call,
@@ -608,14 +608,14 @@ export const lookalikes: readonly Lookalike[] = [
     readers: ["JSON.parse", "body by HTTP method"],
   },
   {
-    title: "a body that is shorter than it says",
+    title: "a body shorter than its Content-Length",
     body: call,
     headers: { "content-length": "9000" },
     reason: "body_incomplete",
     readers: ["JSON.parse", "as long as it says"],
   },
   {
-    title: "a body that is longer than it says",
+    title: "a body longer than its Content-Length",
     body: call,
     headers: { "content-length": "40" },
     reason: "body_incomplete",

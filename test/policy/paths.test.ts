@@ -27,7 +27,7 @@ describe("http_path", () => {
     expect(compilePathMatcher({ kind: "is", value: "/mcp/public" }, false)({ path, route })).toBe(matches);
   });
 
-  it("turns over for not_in", () => {
+  it("is inverted for not_in", () => {
     const all = { kind: "not_in", values: ["/mcp"] } as const;
     expect(compilePathMatcher(all, true)({ path: "/team", route })).toBe(false);
     expect(compilePathMatcher(all, true)({ path: "/team/;x", route })).toBe(true);
@@ -36,7 +36,7 @@ describe("http_path", () => {
     expect(compilePathMatcher(secret, false)({ path: "/team/mcp/SECRET;a", route })).toBe(false);
   });
 
-  it("reads a path as the most forgiving server does", () => {
+  it("reads a path as the most lenient server does", () => {
     expect(loosePath("/a/;x/%2e%2e/b%20./c;d")).toBe("/b/c");
     expect(loosePath("/a%255Cb/")).toBe("/a/b/");
     expect(loosePath("/a%3Fb")).toBe("/a");

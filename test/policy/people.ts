@@ -1,6 +1,6 @@
 import type { Subject } from "../../src/model/subject.ts";
 
-/** Everybody who asks in these tests and in `docs/policy.md`. */
+/** The callers in these tests and in `docs/policy.md`. */
 export const people: Readonly<Record<string, Subject>> = {
   ann: {
     userId: "okta/ann",
@@ -26,13 +26,13 @@ export const people: Readonly<Record<string, Subject>> = {
     claims: { department: "sales", roles: ["reader"] },
   },
   cam: { userId: "okta/cam", email: "CAM@Example.COM", groups: ["admins"], claims: { department: "it" } },
-  /** Signed in, and nothing else is known. */
+  /** Signed in, without any other facts. */
   eve: { userId: "okta/eve", groups: [], claims: {} },
   /** Has every claim, all of them empty. */
   blank: { userId: "okta/blank", email: "", groups: [""], claims: { department: "", roles: [] } },
   /** A quoted local part that two parsers split differently. */
   odd: { userId: "okta/odd", email: '"a@evil.test"@example.com', groups: [], claims: {} },
-  /** In more groups than the provider says. */
+  /** In more groups than the provider lists. */
   max: { userId: "entra/max", groups: [], claims: { _claim_names: { groups: "src1", roles: "src1" } } },
   robot: { userId: "service-account/nightly", groups: [], claims: {} },
 };

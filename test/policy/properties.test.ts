@@ -85,11 +85,11 @@ const input: fc.Arbitrary<PolicyInput> = fc.record(
   },
   { requiredKeys: ["caller", "method", "path", "now", "headers"] },
 );
-/** What no type checker has seen. */
+/** Values that violate the types. */
 const untyped = (value: unknown) => JSON.parse(JSON.stringify(value) ?? "null");
 
-describe("whatever the policy and the request", () => {
-  it("the evaluator never throws, and answers one of three ways", () => {
+describe("for any policy and request", () => {
+  it("the evaluator never throws, and returns one of three decisions", () => {
     const wild = fc.oneof(
       anything,
       fc.anything().map(untyped),
@@ -115,7 +115,7 @@ describe("whatever the policy and the request", () => {
     );
   });
 
-  it("the evaluator never throws, even at callers no type checker has seen", () => {
+  it("the evaluator never throws, even for callers that violate the types", () => {
     fc.assert(
       fc.property(
         fc.array(rule(anything), { maxLength: 3 }),
@@ -131,7 +131,7 @@ describe("whatever the policy and the request", () => {
     );
   });
 
-  it("nobody is allowed by default: without an allow rule nothing passes", () => {
+  it("the default is deny: without an allow rule nothing is allowed", () => {
     fc.assert(
       fc.property(fc.array(rule(anything), { maxLength: 4 }), input, (rules, request) => {
         const policy = compiled(rules.map((each) => ({ ...each, action: "deny" })));
@@ -142,7 +142,7 @@ describe("whatever the policy and the request", () => {
     );
   });
 
-  it("nobody is allowed by what is not known of them, whatever not and nor are around it", () => {
+  it("unknown facts never allow a request, whatever not and nor surround them", () => {
     fc.assert(
       fc.property(nested(ofCaller), fc.constantFrom(undefined, ""), input, (when, email, request) => {
         const nothing: Subject = { userId: "x", email, groups: [], claims: { role: "", a: { b: [] } } };
@@ -153,7 +153,7 @@ describe("whatever the policy and the request", () => {
     );
   });
 
-  it("a deny rule more never lets more through", () => {
+  it("an additional deny rule never allows more", () => {
     fc.assert(
       fc.property(fc.array(rule(anything), { maxLength: 4 }), anything, input, (rules, when, request) => {
         const before = compiled(rules).decide(request).kind;
@@ -164,7 +164,7 @@ describe("whatever the policy and the request", () => {
     );
   });
 
-  it("a deny rule that matches everybody refuses everything", () => {
+  it("a deny rule that matches everyone denies everything", () => {
     fc.assert(
       fc.property(fc.array(rule(anything), { maxLength: 4 }), always, input, (rules, when, request) => {
         expect(compiled([{ action: "deny", name: "all", when }, ...rules]).decide(request).kind).not.toBe(
@@ -174,7 +174,7 @@ describe("whatever the policy and the request", () => {
     );
   });
 
-  it("who is allowed a request may reach the route", () => {
+  it("a caller with an allowed request may reach the route", () => {
     fc.assert(
       fc.property(fc.array(rule(anything), { maxLength: 4 }), input, (rules, request) => {
         const policy = compiled(rules);
@@ -186,7 +186,7 @@ describe("whatever the policy and the request", () => {
     );
   });
 
-  it("a list shows exactly the tools that may be called", () => {
+  it("a list shows exactly the allowed tools", () => {
     const post = (value: object): Pick<PolicyInput, "method" | "headers" | "body"> => ({
       method: "POST",
       headers: { "content-type": "application/json" },
@@ -217,7 +217,7 @@ describe("whatever the policy and the request", () => {
   });
 });
 
-describe("whatever the body, nobody reads a forbidden call in what passes", () => {
+describe("no reader finds a forbidden call in an allowed body", () => {
   const { policy } = routeWith(
     "policy:\n  allow: {and: [{accept: true}]}\n  deny: {and: [{mcp_tool: {is: drop_table}}]}",
   );
@@ -230,7 +230,7 @@ describe("whatever the body, nobody reads a forbidden call in what passes", () =
       headers: { "content-type": "application/json" },
       body: bytes,
     }).kind === "allow";
-  /** Habits no reading of the body can answer: tool names are case-sensitive (MCP 2026-07-28), charsets stand in headers. */
+  /** Readers that no check of the body can cover: tool names are case-sensitive (MCP 2026-07-28), charsets come from headers. */
   const elsewhere = new Set(["values in lower case", "UTF-7", "UTF-16", "latin-1"]);
   const forbiddenTo = (bytes: Buffer) =>
     Object.entries(readers).filter(([name, read]) => {
@@ -275,7 +275,7 @@ describe("whatever the body, nobody reads a forbidden call in what passes", () =
     )
     .map((parts) => `{"jsonrpc":"2.0",${parts.join(",")}}`);
 
-  it("keys doubled, misspelt and shuffled", () => {
+  it("duplicated, misspelled and shuffled keys", () => {
     let passed = 0;
     fc.assert(
       fc.property(
@@ -295,7 +295,7 @@ describe("whatever the body, nobody reads a forbidden call in what passes", () =
     expect(passed).toBeGreaterThan(50);
   });
 
-  it("a forbidden call with bytes changed, added and taken away", () => {
+  it("a forbidden call with changed, added and removed bytes", () => {
     const sent = Buffer.from('{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"drop_table"}}');
     const change = fc.record({
       at: fc.nat({ max: sent.length }),

@@ -10,7 +10,7 @@ const free = { id: "free" };
 const second = 1000;
 
 describe("rate limits per user and route", () => {
-  it("lets a minute's allowance through at once, then says when to come back", () => {
+  it("allows a minute's allowance at once, then says when to retry", () => {
     const limiter = createRateLimiter();
     const ask = (now: number) => limiter.takeRequest({ userId: "ann", route, now });
     expect([ask(0), ask(0), ask(0)]).toEqual([undefined, undefined, undefined]);
@@ -20,7 +20,7 @@ describe("rate limits per user and route", () => {
     expect(ask(20 * second)).toEqual({ limit: "requests", retryAfterSeconds: 20 });
   });
 
-  it("a client that waits as long as it was told gets through", () => {
+  it("a client that waits for Retry-After is allowed", () => {
     const limiter = createRateLimiter();
     let now = 12_345;
     for (let calls = 0; calls < 50; calls++) {
@@ -44,7 +44,7 @@ describe("rate limits per user and route", () => {
     });
   });
 
-  it("takes all calls of a batch or none", () => {
+  it("takes all calls of a batch, or none", () => {
     const limiter = createRateLimiter();
     const take = (count: number) => limiter.takeToolCalls({ userId: "ann", route, now: 0, count });
     expect(take(3)).toEqual({ limit: "tool_calls", retryAfterSeconds: 30 });
@@ -53,14 +53,14 @@ describe("rate limits per user and route", () => {
     expect(take(0)).toBeUndefined();
   });
 
-  it("never limits where no limit is set", () => {
+  it("does not limit without a configured limit", () => {
     const limiter = createRateLimiter();
     for (let calls = 0; calls < 1000; calls++) {
       expect(limiter.takeRequest({ userId: "ann", route: free, now: 0 })).toBeUndefined();
     }
   });
 
-  it("a clock that steps back gives nothing away", () => {
+  it("a clock that steps back adds no allowance", () => {
     const limiter = createRateLimiter();
     const ask = (now: number) => limiter.takeRequest({ userId: "ann", route, now });
     for (let calls = 0; calls < 3; calls++) ask(60 * second);
@@ -68,7 +68,7 @@ describe("rate limits per user and route", () => {
     expect(ask(60 * second)).toBeDefined();
   });
 
-  it("a limit that was lowered holds at once", () => {
+  it("a lowered limit applies at once", () => {
     const limiter = createRateLimiter();
     limiter.takeRequest({ userId: "ann", route, now: 0 });
     const lowered = { id: route.id, rateLimit: { requestsPerMinute: 1 } };
@@ -76,7 +76,7 @@ describe("rate limits per user and route", () => {
     expect(limiter.takeRequest({ userId: "ann", route: lowered, now: 0 })).toBeDefined();
   });
 
-  it("holds no more buckets than it may", () => {
+  it("keeps at most the maximum number of buckets", () => {
     const limiter = createRateLimiter({ maxBuckets: 2 });
     const drain = (userId: string) => {
       for (let calls = 0; calls < 3; calls++) limiter.takeRequest({ userId, route, now: 0 });

@@ -3,13 +3,13 @@ import { brotliDecompressSync, gunzipSync } from "node:zlib";
 import { findNodeAtLocation, getNodeValue, parseTree } from "jsonc-parser";
 import { parse as parseYaml } from "yaml";
 
-/** A request body with the headers that say how to read it. */
+/** A request body with the headers that determine how it is read. */
 export interface Sent {
   readonly method?: string;
   readonly headers: Readonly<Record<string, string>>;
   readonly body: Buffer;
 }
-/** What somebody takes a body for: `[jsonrpc, id, method, tool, arguments]` of each message, as text. */
+/** How a reader understands a body: `[jsonrpc, id, method, tool, arguments]` of each message, as text. */
 export type Reader = (sent: Sent) => string;
 
 const unreadable = "unreadable";
@@ -34,7 +34,7 @@ function summary(value: unknown): unknown {
 
 const text = ({ body }: Sent) => body.toString("utf8");
 
-/** Rebuilds every object of a parsed body; later keys win, as they do in the decoders imitated here. */
+/** Rebuilds every object of a parsed body; later keys win, as in the imitated decoders. */
 function rekey(value: unknown, key: (name: string) => string): unknown {
   if (Array.isArray(value)) return value.map((member) => rekey(member, key));
   if (typeof value !== "object" || value === null) return value;
@@ -48,7 +48,7 @@ function restring(value: unknown, change: (value: string) => string): unknown {
 const withKeys = (key: (name: string) => string) => reader((sent) => rekey(JSON.parse(text(sent)), key));
 const withStrings = (change: (value: string) => string) =>
   reader((sent) => restring(JSON.parse(text(sent)), change));
-/** Of the method only: a tool named `drop_table/` is another tool. */
+/** Applies to the method only: a tool named `drop_table/` is another tool. */
 const withMethod = (change: (value: string) => string) =>
   reader((sent) =>
     JSON.parse(text(sent), (key, value) =>
@@ -59,7 +59,7 @@ const decoding = (decode: (body: Buffer) => string) => reader(({ body }) => JSON
 function only(test: (value: Record<string, unknown>) => boolean): Reader {
   return reader((sent) => {
     const value = JSON.parse(text(sent));
-    if (!test(value)) throw new Error("not for me");
+    if (!test(value)) throw new Error("rejected");
     return value;
   });
 }
@@ -67,11 +67,11 @@ const depth = (value: unknown): number =>
   typeof value === "object" && value !== null ? 1 + Math.max(0, ...Object.values(value).map(depth)) : 0;
 const cutAtNul = (value: string) => value.split("\0", 1)[0] ?? "";
 
-/** Parsers of different habits: two that exist and ship here, and imitations of habits servers are known to have. */
+/** Parsers with different behavior: two real ones, and imitations of known server behavior. */
 export const readers = {
   /** V8: strict, the last of two keys wins. */
   "JSON.parse": reader((sent) => JSON.parse(text(sent))),
-  /** jsonc-parser: forgiving, asks for the first of two keys, ignores what follows the value. */
+  /** jsonc-parser: lenient, uses the first of two keys, ignores text after the value. */
   "first wins": reader((sent) => {
     const root = parseTree(text(sent), [], { allowTrailingComma: true });
     if (!root) throw new Error("nothing");
@@ -91,7 +91,7 @@ export const readers = {
   }),
   "last wins, inside": reader((sent) => JSON.parse(text(sent)).params.arguments.path),
   yaml: reader((sent) => parseYaml(text(sent), { uniqueKeys: false })),
-  /** encoding/json of Go: keys in any letter case, folded as Unicode says. */
+  /** Go's encoding/json: keys in any letter case, with Unicode folding. */
   "any letter case": withKeys((name) => name.toUpperCase().toLowerCase()),
   "upper case": withKeys((name) => name.toUpperCase().toLowerCase().normalize("NFC")),
   "cut at NUL": withKeys(cutAtNul),
@@ -99,7 +99,7 @@ export const readers = {
   trimming: withKeys((name) => name.trim()),
   "values trimmed": withStrings((value) => value.trim()),
   "compatibility forms": withKeys((name) => name.normalize("NFKC")),
-  /** Python's identifiers, and so every dispatch by getattr. */
+  /** Python's identifiers, and therefore every dispatch by getattr. */
   "values in compatibility forms": withStrings((value) => value.normalize("NFKC")),
   "invisible characters dropped": withKeys((name) => name.replace(/\p{Cf}/gu, "")),
   "values without invisible characters": withStrings((value) => value.replace(/\p{Cf}/gu, "")),
@@ -149,7 +149,7 @@ export const readers = {
   "UTF-16": decoding((body) => body.toString("utf16le")),
   gunzip: decoding((body) => gunzipSync(body).toString()),
   brotli: decoding((body) => brotliDecompressSync(body).toString()),
-  /** Looks at the type it was promised. */
+  /** Reads the body by its Content-Type. */
   "JSON only": reader((sent) => {
     if (sent.headers["content-type"] !== "application/json") throw new Error("not JSON");
     return JSON.parse(text(sent));

@@ -18,7 +18,7 @@ const withBody = (body: unknown) => ({
 });
 const call = (id: unknown, name: string) => ({ jsonrpc: "2.0", id, method: "tools/call", params: { name } });
 
-describe("a refused call is a JSON-RPC error an agent can read", () => {
+describe("a denied call is a JSON-RPC error that an agent can read", () => {
   it("carries the request's id, -32602, a message, the request id and a reason code", () => {
     expect(answerTo(requestFrom("ann", "call drop_table"))).toEqual({
       jsonrpc: "2.0",
@@ -35,7 +35,7 @@ describe("a refused call is a JSON-RPC error an agent can read", () => {
     expect(answerTo(withBody(call(id, "drop_table")))).toMatchObject({ id });
   });
 
-  it("answers a batch with a batch, and tells the innocent calls that they were not carried out", () => {
+  it("answers a batch with a batch, and reports allowed calls as not carried out", () => {
     const body = [call(1, "query"), { jsonrpc: "2.0", method: "notifications/x" }, call("b", "drop_table")];
     expect(answerTo(withBody(body))).toMatchObject([
       { id: 1, error: { code: -32602, data: { reason: "batch_not_allowed" } } },
@@ -47,7 +47,7 @@ describe("a refused call is a JSON-RPC error an agent can read", () => {
     expect(answerTo(withBody([call(1, "drop_table")]))).toMatchObject([{ id: 1 }]);
   });
 
-  it("says nothing of the rule", () => {
+  it("does not reveal the rule", () => {
     const decision = policy.decide(requestFrom("ann", "call drop_table"));
     expect(decision.kind === "deny_call" && decision.rule).toBe("routes[0].policy.deny.and");
     expect(JSON.stringify(answerTo(requestFrom("ann", "call drop_table")))).not.toMatch(/deny|routes|policy/);
@@ -67,7 +67,7 @@ describe("a refused call is a JSON-RPC error an agent can read", () => {
     });
   });
 
-  it("is an HTTP refusal where nobody waits for an answer", () => {
+  it("is an HTTP error if no response is expected", () => {
     expect(policy.decide(requestFrom("ann", "call-silently drop_table"))).toMatchObject({
       kind: "deny",
       status: 403,
@@ -75,7 +75,7 @@ describe("a refused call is a JSON-RPC error an agent can read", () => {
     });
   });
 
-  it("counts the tool calls of what it lets through", () => {
+  it("counts the tool calls of allowed requests", () => {
     const count = (request: string) => {
       const decision = policy.decide(requestFrom("ann", request));
       return decision.kind === "allow" && decision.toolCalls;
@@ -86,10 +86,10 @@ describe("a refused call is a JSON-RPC error an agent can read", () => {
   });
 });
 
-describe("the body is asked for only where it matters", () => {
+describe("the body is requested only if it matters", () => {
   const allow = "policy:\n  allow: {and: [{accept: true}]}";
   it.each([
-    ["a policy on who alone", allow, false],
+    ["a policy on the caller only", allow, false],
     ["a criterion on tools", `${allow}\n  deny: {and: [{or: [{not: [{mcp_tool: x}]}]}]}`, true],
     ["a list of tools", `${allow}\ntools: {deny: [x]}`, true],
     ["a limit on requests", `${allow}\nrate_limit: {requests_per_minute: 5}`, false],

@@ -2,12 +2,12 @@ import type { PolicyInput } from "../../src/model/subject.ts";
 import { people } from "./people.ts";
 
 /**
- * A request as a table row writes it: `call TOOL`, `batch call A, ping`, `list`, `notify METHOD`, any other JSON-RPC
+ * A request from a table row: `call TOOL`, `batch call A, ping`, `list`, `notify METHOD`, any other JSON-RPC
  * method, or `GET`, `DELETE`, `PUT`; then facts such as `ip=10.0.0.1`, `path=/x`, `at=2026-01-05T12:00:00Z`.
  */
 export function requestFrom(who: string, written: string): PolicyInput {
   const caller = people[who];
-  if (!caller) throw new Error(`nobody is called ${who}`);
+  if (!caller) throw new Error(`unknown caller ${who}`);
   const facts: Record<string, string> = {};
   const what = written
     .replace(/\b(ip|path|at)=(\S+)/g, (_, name: string, value: string) => {

@@ -3,7 +3,7 @@ import type { RoutePolicy } from "../../src/policy/policy.ts";
 import { compilePolicies } from "../../src/policy/route-policy.ts";
 import { loadPolicies } from "./load-policies.ts";
 
-/** The one route of a file whose route has these lines of YAML (`policy:`, `tools:`, `mcp:`). */
+/** The route of a file with these lines of YAML in its only route (`policy:`, `tools:`, `mcp:`). */
 export function routeWith(lines: string): { route: Route; policy: RoutePolicy } {
   const indented = lines
     .split("\n")

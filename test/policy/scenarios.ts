@@ -1,13 +1,13 @@
-/** Policies, each with the requests that are put to it. Read by `decisions.test.ts`. */
+/** Policies with requests to them. Read by `decisions.test.ts`. */
 export const scenarios: Readonly<Record<string, { readonly route: string; readonly table: string }>> = {
-  "without a policy: nobody": {
+  "without a policy: all requests are denied": {
     route: "",
     table: `
       ann   | initialize  | deny  | no rule
       cam   | GET         | deny  | no rule
       robot | call search | deny  | no rule`,
   },
-  "accept: everybody with a token": {
+  "accept: everyone with a token": {
     route: "policy: {allow: {and: [{accept: true}]}}",
     table: `
       ann   | initialize | allow | .allow.and
@@ -34,7 +34,7 @@ export const scenarios: Readonly<Record<string, { readonly route: string; readon
       eve   | initialize | deny  | no rule
       blank | initialize | deny  | no rule`,
   },
-  "email, letter case does not count": {
+  "email, case-insensitive": {
     route: "policy: {allow: {or: [{email: {is: cam@example.com}}]}}",
     table: `
       cam | initialize | allow | .allow.or
@@ -48,7 +48,7 @@ export const scenarios: Readonly<Record<string, { readonly route: string; readon
       cam | initialize | deny  | no rule
       eve | initialize | deny  | no rule`,
   },
-  "email, not_in under allow: an absent address is no pass": {
+  "email, not_in under allow: an absent address is not allowed": {
     route: "policy: {allow: {and: [{email: {not_in: [bob@partner.io]}}]}}",
     table: `
       ann   | initialize | allow | .allow.and
@@ -90,7 +90,7 @@ export const scenarios: Readonly<Record<string, { readonly route: string; readon
       bob | initialize | deny  | no rule
       eve | initialize | deny  | no rule`,
   },
-  "domain: what follows the only @": {
+  "domain: the part after the only @": {
     route: "policy: {allow: {and: [{domain: example.com}]}}",
     table: `
       ann   | initialize | allow | .allow.and
@@ -131,7 +131,7 @@ export const scenarios: Readonly<Record<string, { readonly route: string; readon
       cam | initialize | allow | .allow.and
       ann | initialize | deny  | no rule`,
   },
-  "groups, is: that one and no other": {
+  "groups, is: exactly that one": {
     route: "policy: {allow: {and: [{groups: {is: analysts}}]}}",
     table: `
       ann | initialize | allow | .allow.and
@@ -148,7 +148,7 @@ export const scenarios: Readonly<Record<string, { readonly route: string; readon
       eve   | initialize | deny  | no rule
       blank | initialize | deny  | no rule`,
   },
-  "groups, exclude: no groups is no pass": {
+  "groups, exclude: without groups, not allowed": {
     route: "policy: {allow: {and: [{groups: {exclude: contractors}}]}}",
     table: `
       ann | initialize | allow | .allow.and
@@ -180,14 +180,14 @@ export const scenarios: Readonly<Record<string, { readonly route: string; readon
       ann   | initialize | allow | [1].allow.and
       blank | initialize | deny  | no rule`,
   },
-  "claim, slashes descend; a name may itself have some": {
+  "claim, slashes name nested members; a name may contain slashes": {
     route: `policy:
   - allow: {and: [{claim/realm_access/roles: auditor}, {claim/https://example.com/tier: gold}]}`,
     table: `
       ann | initialize | allow | [0].allow.and
       bob | initialize | deny  | no rule`,
   },
-  "claim, what every object has is no claim": {
+  "claim, inherited members are not claims": {
     route: "policy: {allow: {or: [{claim/constructor/name: Object}, {claim/__proto__: x}]}}",
     table: `
       ann | initialize | deny | no rule`,
@@ -198,14 +198,14 @@ export const scenarios: Readonly<Record<string, { readonly route: string; readon
     table: `
       ann | initialize | deny | no rule`,
   },
-  "claim, the caller's own e-mail, groups and subject stand in": {
+  "claim, the caller's e-mail, groups and subject are fallbacks": {
     route:
       "policy: {allow: {and: [{claim/email: ann@example.com}, {claim/groups: analysts}, {claim/sub: okta/ann}]}}",
     table: `
       ann | initialize | allow | .allow.and
       bob | initialize | deny  | no rule`,
   },
-  "groups and claims that the provider withholds: unknown, so never what allows, and always what denies": {
+  "groups and claims that the provider withholds: unknown, so they never allow, and always deny": {
     route: `policy:
   - allow: {or: [{groups: analysts}, {groups: {not_in: [x]}}, {claim/groups: x}, {claim/roles: {exclude: x}}, {domain: example.com}]}
   - allow: {nor: [{groups: contractors}]}
@@ -285,7 +285,7 @@ export const scenarios: Readonly<Record<string, { readonly route: string; readon
       bob | initialize | allow | .allow.or
       eve | initialize | deny  | no rule`,
   },
-  "deny wins, wherever it stands": {
+  "deny takes precedence, in any order": {
     route: `policy:
   - deny: {or: [{groups: contractors}]}
   - allow: {and: [{accept: true}]}
@@ -295,7 +295,7 @@ export const scenarios: Readonly<Record<string, { readonly route: string; readon
       bob | initialize | deny  | [0].deny.or
       cam | initialize | deny  | [2].deny.or`,
   },
-  "the first rule that matches gives its name": {
+  "the first matching rule is reported": {
     route: `policy:
   - allow: {and: [{groups: admins}]}
   - allow: {and: [{domain: example.com}]}
@@ -362,7 +362,7 @@ export const scenarios: Readonly<Record<string, { readonly route: string; readon
       ann | initialize at=2026-03-01T00:00:00Z | deny  | no rule
       ann | initialize at=2026-04-01T00:00:00Z | deny  | no rule`,
   },
-  "time_of_day, in a time zone with summer time": {
+  "time_of_day, in a time zone with daylight saving time": {
     route: 'policy: {allow: {and: [{time_of_day: {timezone: Europe/Berlin, after: "8:00", before: 6 PM}}]}}',
     table: `
       ann | initialize at=2026-01-15T07:30:00Z | allow | .allow.and
@@ -432,7 +432,7 @@ export const scenarios: Readonly<Record<string, { readonly route: string; readon
       bob | call read_file  | allow  | .allow.and
       bob | list            | allow  | .allow.and`,
   },
-  "mcp_tool under allow: as in Pomerium, nothing but that tool call passes": {
+  "mcp_tool under allow: as in Pomerium, only that tool call is allowed": {
     route: "policy: {allow: {and: [{domain: example.com}, {mcp_tool: {in: [query]}}]}}",
     table: `
       ann | call query       | allow  | .allow.and
@@ -443,14 +443,14 @@ export const scenarios: Readonly<Record<string, { readonly route: string; readon
       ann | GET              | deny   | no rule
       bob | call query       | deny   | no rule`,
   },
-  "mcp_tool under allow, not_in: still false on what is no tool call": {
+  "mcp_tool under allow, not_in: still false on requests that are not tool calls": {
     route: "policy: {allow: {and: [{mcp_tool: {not_in: [drop_table]}}]}}",
     table: `
       ann | call query      | allow  | .allow.and
       ann | call drop_table | refuse | no rule
       ann | initialize      | refuse | no rule`,
   },
-  "mcp_tool under not: true on what is no tool call": {
+  "mcp_tool under not: true on requests that are not tool calls": {
     route: "policy: {allow: {not: [{mcp_tool: drop_table}]}}",
     table: `
       ann | call query      | allow  | .allow.not
@@ -474,7 +474,7 @@ export const scenarios: Readonly<Record<string, { readonly route: string; readon
       ann | list                 | allow  | .allow.and
       bob | call search          | deny   | no rule`,
   },
-  "tools under mcp.server, beside a deny rule: the rule is named first": {
+  "tools under mcp.server with a deny rule: the rule is reported first": {
     route: `mcp: {server: {tools: {deny: [wipe]}}}
 policy:
   allow: {and: [{accept: true}]}

@@ -22,7 +22,7 @@ function filterOf(who: string, request: string, from = policy): string | undefin
 const shown = (who: string, request = "list") =>
   tools.filter(readToolFilter(filterOf(who, request) ?? "true"));
 
-describe("tools/list shows only what may be called", () => {
+describe("tools/list shows only allowed tools", () => {
   it.each([
     ["ann", ["query", "list_tables", "write_file"]],
     ["cam", ["query", "list_tables", "write_file"]],
@@ -33,20 +33,20 @@ describe("tools/list shows only what may be called", () => {
     );
   });
 
-  it("a stream that is asked for by GET shows what a POST could call", () => {
+  it("a stream requested by GET shows what a POST could call", () => {
     expect(shown("bob", "GET")).toEqual(["query", "list_tables"]);
     expect(
       tools.filter((tool) => policy.decide(requestFrom("bob", `call ${tool}`)).kind === "allow"),
     ).toEqual(["query", "list_tables"]);
   });
 
-  it("the filter goes along only with what may list tools", () => {
+  it("the filter is set only for requests that may list tools", () => {
     const filtered = (request: string) => filterOf("ann", request) !== undefined;
     expect(["list", "batch ping, list", "GET"].map(filtered)).toEqual([true, true, true]);
     expect(["initialize", "call query", "notify x", "DELETE", "answer"].map(filtered)).not.toContain(true);
   });
 
-  it("no filter where a caller may call everything", () => {
+  it("no filter if a caller may call everything", () => {
     const { policy: all } = routeWith(
       "policy:\n  allow: {and: [{accept: true}]}\n  deny: {and: [{groups: contractors}, {mcp_tool: {contains: x}}]}",
     );
@@ -56,12 +56,12 @@ describe("tools/list shows only what may be called", () => {
     ).toBeUndefined();
   });
 
-  it("says nothing about the caller", () => {
+  it("contains nothing about the caller", () => {
     expect(filterOf("ann", "list")).not.toMatch(/ann|example|analysts|contractors/);
   });
 
   it.each(["", "{", "null", "7", '{"maybe":1}', '{"tool":{"kind":"near","value":"x"}}', '{"and":7}'])(
-    "a filter that cannot be read (%s) hides everything",
+    "an invalid filter (%s) hides everything",
     (text) => {
       expect(tools.filter(readToolFilter(text))).toEqual([]);
     },
@@ -74,8 +74,8 @@ const filtered = (text: string | Uint8Array) => {
   return result.ok ? Buffer.from(result.body).toString() : undefined;
 };
 
-describe("a JSON answer", () => {
-  it("loses the tools that may not be called and nothing else, byte for byte", () => {
+describe("a JSON response", () => {
+  it("loses only denied tools, and keeps everything else byte for byte", () => {
     const answer = (list: string) =>
       `{ "id" : 12345678901234567890, "jsonrpc":"2.0",\n "result":{"tools": ${list}, "nextCursor":"é\\u00e9","ttlMs":3.0e2}}`;
     const query = '{"name":"query","inputSchema":{"maximum":9007199254740993}}';
@@ -86,13 +86,13 @@ describe("a JSON answer", () => {
     expect(filtered(answer(`[ ${query} , ${list} ]`))).toBe(answer(`[ ${query} , ${list} ]`));
   });
 
-  it("is the very same bytes where nothing has to go", () => {
+  it("is the same object if nothing has to be removed", () => {
     const body = Buffer.from('{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"query"}]}}');
     const result = filterToolsJson(body, mayShow);
     expect(result.ok && result.body).toBe(body);
   });
 
-  it("becomes private where it was for everybody", () => {
+  it("becomes private if it was public", () => {
     expect(filtered('{"result":{"tools":[{"name":"query"}],"ttlMs":1,"cacheScope":"public"}}')).toBe(
       '{"result":{"tools":[{"name":"query"}],"ttlMs":1,"cacheScope":"private"}}',
     );
@@ -148,15 +148,15 @@ describe("a JSON answer", () => {
   ])("%s cannot be read", (_, text) => {
     expect(filtered(text)).toBeUndefined();
   });
-  it("bytes that are no UTF-8 cannot be read", () => {
+  it("bytes that are not UTF-8 cannot be read", () => {
     expect(filtered(Uint8Array.from([0x22, 0xff, 0x22]))).toBeUndefined();
   });
-  it("nesting without end cannot be read", () => {
+  it("excessive nesting cannot be read", () => {
     expect(filtered("[".repeat(200_000) + "]".repeat(200_000))).toBeUndefined();
   });
 });
 
-/** The stream's output when it comes in pieces of this many bytes. */
+/** The stream's output when it arrives in chunks of this many bytes. */
 function streamed(text: string, size = text.length, maxEventBytes = 10_000): string | undefined {
   const filter = createToolsStreamFilter(mayShow, maxEventBytes);
   const bytes = Buffer.from(text);
@@ -178,13 +178,13 @@ describe("an event stream", () => {
   const others =
     ': ping\n\nid: 1\nretry: 5\ndata:\n\nevent: message\ndata: {"method":"notifications/progress"}\n\n';
 
-  it("loses the tools that may not be called; other events pass byte for byte", () => {
+  it("loses only denied tools; other events pass byte for byte", () => {
     expect(streamed(`${others}event: message\nid: 7\ndata: ${list}\n\n${others}`)).toBe(
       `${others}event: message\nid: 7\ndata: ${short}\n\n${others}`,
     );
   });
 
-  it.each([1, 2, 3, 7, 64])("in pieces of %i bytes", (size) => {
+  it.each([1, 2, 3, 7, 64])("in chunks of %i bytes", (size) => {
     for (const end of ["\n", "\r\n", "\r"]) {
       const stream = `${others}data: ${list}\n\n${others}`.replaceAll("\n", end);
       const events = streamed(stream, size)?.split(/\r\n\r\n|\n\n|\r\r/) ?? [];
@@ -212,7 +212,7 @@ describe("an event stream", () => {
   it.each([
     ["without a blank after the colon", `data:${list}\n\n`],
     ["after a byte order mark", `\uFEFFdata: ${list}\n\n`],
-    ["cut off before its blank line", `data: ${list}\n`],
+    ["truncated before its blank line", `data: ${list}\n`],
     ["with another event name", `event: other\ndata: ${list}\n\n`],
     ["after blank lines", `\n\n\ndata: ${list}\n\n`],
     ["with the key escaped", `data: ${list.replace('"tools"', '"t\\u006fols"')}\n\n`],
@@ -222,18 +222,18 @@ describe("an event stream", () => {
     expect(streamed(stream)).not.toContain("drop_table");
   });
 
-  it("passes one event before the next has come", () => {
+  it("passes one event before the next has arrived", () => {
     const filter = createToolsStreamFilter(mayShow, 1000);
     const first = filter.push(Buffer.from("data: 1\n\ndata: 2\n"));
     expect(first.ok && Buffer.from(first.body).toString()).toBe("data: 1\n\n");
   });
 
-  it("passes what is no JSON at all", () => {
+  it("passes events that are not JSON", () => {
     const endpoint = 'event: endpoint\ndata: /messages?of="tools"\n\n';
     expect(streamed(endpoint)).toBe(endpoint);
   });
 
-  it("ends at an answer that cannot be read, and stays ended", () => {
+  it("ends at a response that cannot be read, and stays ended", () => {
     expect(streamed('data: {"result":{"tools":[{"name":"drop_table"}\n\n')).toBeUndefined();
     const filter = createToolsStreamFilter(mayShow, 1000);
     filter.push(Buffer.from('data: {"tools"\n\n'));
@@ -246,7 +246,7 @@ describe("an event stream", () => {
   });
 });
 
-describe("how an answer is filtered", () => {
+describe("how a response is filtered", () => {
   it.each([
     [200, { "content-type": "application/json" }, "json"],
     [200, { "content-type": "Application/JSON; charset=utf-8" }, "json"],

@@ -17,14 +17,14 @@ const parts = new Map(
 );
 
 describe("docs/applications.md", () => {
-  it("has a good routes file", () => {
+  it("has a valid routes file", () => {
     const [, routes = ""] = /```yaml\n.*?routes:\n(.*?)```/s.exec(page) ?? [];
     const { table, problems } = load(routes);
     expect(problems).toEqual([]);
     expect(table.find("chat.example.com", "/")?.mcp).toEqual({ kind: "client" });
   });
 
-  it("shows the example application as it is", () => {
+  it("shows the example application's code", () => {
     const shown = [...page.matchAll(/<!-- snippet: (\w+) -->\n```ts\n(.*?)```/gs)];
     expect(shown.map(([, name]) => name)).toEqual([...parts.keys()]);
     for (const [, name = "", code = ""] of shown) expect(flat(code)).toBe(parts.get(name));

@@ -24,10 +24,10 @@ const route = { id: "added", place: "added.example/", entry: { from: "https://ad
 
 interface Recorded {
   readonly action: AuditEvent["action"];
-  /** What has to be there before. */
+  /** Prerequisites. */
   before?(store: Store): Promise<unknown>;
   run(store: Store, event: AuditEvent): Promise<unknown>;
-  /** Whether it has been done. */
+  /** Whether the change has been made. */
   done(store: Store): Promise<boolean>;
 }
 
@@ -85,10 +85,10 @@ const recorded: readonly Recorded[] = [
 ];
 
 describeStore("the audit trail", (store) => {
-  it.each(recorded)("$action is written with what it tells of, or neither is", async (one) => {
+  it.each(recorded)("$action is written together with the change it records, or neither is", async (one) => {
     await one.before?.(store());
     const event: AuditEvent = { ...audit(one.action), requestId: crypto.randomUUID() };
-    // No database takes a NUL in a text.
+    // Postgres rejects a NUL in a text.
     await expect(one.run(store(), { ...event, reason: "\0" })).rejects.toThrow();
     expect(await one.done(store())).toBe(false);
     await one.run(store(), event);
@@ -98,7 +98,7 @@ describeStore("the audit trail", (store) => {
     await cleanUp(store());
   });
 
-  it("has one event of what several replicas end at once", async () => {
+  it("has one event for an end by several replicas at once", async () => {
     await store().signInSessions.put(signIn);
     await store().browserSessions.create(session);
     const event = { ...audit("person.rejected"), requestId: "many" };

@@ -26,7 +26,7 @@ describeStore("authorization server records", (store) => {
     expect(await records().find("Session", "id-1")).toBeUndefined();
   });
 
-  it("lets one of 20 who consume a code at once have it, for good", async () => {
+  it("lets only one of 20 concurrent callers consume a code, permanently", async () => {
     await records().upsert({ model: "AuthorizationCode", id: "c", payload: {}, expiresAt: inSeconds(60) });
     const won = await Promise.all(
       Array.from({ length: 20 }, () => records().consume("AuthorizationCode", "c")),
@@ -43,7 +43,7 @@ describeStore("authorization server records", (store) => {
     expect(await records().consume("AuthorizationCode", "x")).toBe(false);
   });
 
-  it("stores a grant of somebody who is signed in only, and a code or token of a live grant only", async () => {
+  it("stores a grant only for a signed-in person, and a code or token only for a live grant", async () => {
     const given = (model: string, id: string, payload: Record<string, unknown>) =>
       records().upsertIfAllowed({ model, id, payload, expiresAt: inSeconds(60) });
     const mine = { accountId: "company/carol", clientId: "mcp-client" };
@@ -62,7 +62,7 @@ describeStore("authorization server records", (store) => {
     await store().signInSessions.delete("company/carol");
   });
 
-  it("ending all access in the same moment leaves none of what is being given", async () => {
+  it("ending all access concurrently leaves no new records", async () => {
     await store().signInSessions.put(signIn("company/dave"));
     const mine = { accountId: "company/dave", clientId: "mcp-client" };
     const give = async (id: string) => {
@@ -79,7 +79,7 @@ describeStore("authorization server records", (store) => {
     expect((await store().signingKeys.list("external_token")).map(({ kid }) => kid)).toEqual(["after"]);
   });
 
-  it("revokes a grant with all that belongs to it, tells of it, and does so once", async () => {
+  it("revokes a grant with all its records, notifies, and does so once", async () => {
     await grant("g1");
     await grant("g2", "company/bob");
     await records().upsert({ model: "RefreshToken", id: "r1", payload: { grantId: "g1" } });

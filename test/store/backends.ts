@@ -12,10 +12,10 @@ import { createLogger } from "../../src/telemetry/logger.ts";
 import { createEmbeddedTestDatabase } from "../support/embedded-database.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 
-/** A database without rows and the ways to it. */
+/** An empty database and access to it. */
 export interface Backend {
   open(options?: Partial<StoreOptions>): Promise<Store>;
-  /** Runs one statement beside the store; with the embedded database the store must be closed. */
+  /** Runs one statement outside the store; with the embedded database the store must be closed. */
   query(statement: string): Promise<Record<string, unknown>[]>;
   close(): Promise<void>;
 }
@@ -67,5 +67,5 @@ async function embedded(): Promise<Backend> {
   };
 }
 
-/** Both databases, for suites that must hold on either. */
+/** Both databases, for suites that apply to either. */
 export const backends = { postgres, embedded };

@@ -1,7 +1,7 @@
 import type { Change } from "../../src/store/notifications/notifications.ts";
 import type { Store } from "../../src/store/store.ts";
 
-/** Listens from now on for changes that are `of` interest: late news of earlier writes may still be on their way. */
+/** Waits for changes selected by `of`, because notifications of earlier writes may still arrive. */
 export function changes(
   store: Store,
   of: (change: Change) => boolean = () => true,

@@ -4,7 +4,7 @@ import { describeStore } from "./describe-store.ts";
 describeStore("issuers of configured clients", (store) => {
   const client = { routeId: "files", upstream: "https://files.example/mcp", clientId: "c" };
 
-  it("keeps the first of several who ask at once, for each client and upstream of its own", async () => {
+  it("keeps the first issuer of several concurrent callers, separately for each client and upstream", async () => {
     const asked = Array.from({ length: 8 }, (_, index) => `https://as${index}.example`);
     const kept = await Promise.all(asked.map((issuer) => store().clientIssuers.keep(client, issuer, false)));
     expect(new Set(kept).size).toBe(1);
@@ -15,7 +15,7 @@ describeStore("issuers of configured clients", (store) => {
     );
   });
 
-  it("follows the operator, and keeps to that", async () => {
+  it("accepts the operator's issuer, and keeps it", async () => {
     expect(await store().clientIssuers.keep(client, "https://named.example", true)).toBe(
       "https://named.example",
     );

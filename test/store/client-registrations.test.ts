@@ -5,7 +5,7 @@ import { inSeconds, registration } from "./samples.ts";
 describeStore("client registrations", (store) => {
   const { issuer, redirectUri } = registration();
 
-  it("registers once however many ask, per issuer and redirect URI", async () => {
+  it("registers once for any number of callers, per issuer and redirect URI", async () => {
     let registered = 0;
     const register = async () => registration({ clientId: `client-${++registered}` });
     const results = await Promise.all(
@@ -19,7 +19,7 @@ describeStore("client registrations", (store) => {
     expect(await store().clientRegistrations.find("https://other.example.com", redirectUri)).toBeUndefined();
   });
 
-  it("forgets exactly the client id that the server forgot, then registers anew", async () => {
+  it("deletes exactly the client id that the server no longer knows, then registers again", async () => {
     await store().clientRegistrations.delete(issuer, redirectUri, "client-0");
     expect(await store().clientRegistrations.find(issuer, redirectUri)).toBeDefined();
     await store().clientRegistrations.delete(issuer, redirectUri, "client-1");
@@ -30,7 +30,7 @@ describeStore("client registrations", (store) => {
     expect(again.clientId).toBe("client-2");
   });
 
-  it("hands a failed registration's error to its caller and lets the next try at once", async () => {
+  it("passes a failed registration's error to its caller, and lets the next caller try at once", async () => {
     const failing = store().clientRegistrations.getOrRegister(
       "https://down.example",
       redirectUri,
@@ -47,7 +47,7 @@ describeStore("client registrations", (store) => {
     expect(made.issuer).toBe("https://down.example");
   });
 
-  it("replaces a registration once however many ask, and keeps it where the server makes no other", async () => {
+  it("replaces a registration once for any number of callers, and keeps it if the server does not create another", async () => {
     const { clientRegistrations } = store();
     const issuer = "https://outgrown.example";
     const old = registration({ issuer, clientId: "old" });
@@ -78,7 +78,7 @@ describeStore("client registrations", (store) => {
     );
     expect(new Set(replaced.map(({ clientId }) => clientId))).toEqual(new Set(["new-1"]));
     expect(await clientRegistrations.find(issuer, redirectUri)).toMatchObject({ clientId: "new-1" });
-    // Also where the server gives the same client id again.
+    // Also if the server returns the same client id again.
     const same = async () => registration({ issuer, clientId: "new-1", clientSecret: "another" });
     await clientRegistrations.getOrRegister(issuer, redirectUri, same, { clientId: "new-1" });
     expect(await clientRegistrations.find(issuer, redirectUri)).toMatchObject({ clientSecret: "another" });
@@ -89,7 +89,7 @@ describeStore("client registrations", (store) => {
     expect(await clientRegistrations.find(issuer, redirectUri)).toEqual(old);
   });
 
-  it("replaces a registration once where the server answers with the same client id", async () => {
+  it("replaces a registration once if the server returns the same client id", async () => {
     const { clientRegistrations } = store();
     const issuer = "https://deduplicating.example";
     let registered = 0;
@@ -100,12 +100,12 @@ describeStore("client registrations", (store) => {
       Array.from({ length: 4 }, () => clientRegistrations.getOrRegister(issuer, redirectUri, register, seen)),
     );
     expect(replaced.map(({ metadata }) => metadata.registeredAt)).toEqual([2, 2, 2, 2]);
-    // Nor again for whoever has met the first one only, and comes later.
+    // Nor again for a later caller that only knows the first one.
     await clientRegistrations.getOrRegister(issuer, redirectUri, register, seen);
     expect(registered).toBe(2);
   });
 
-  it("does not use a secret that has expired, and registers anew", async () => {
+  it("does not use an expired secret, and registers again", async () => {
     const issuer = "https://expiring.example";
     const expired = registration({ issuer, secretExpiresAt: inSeconds(-1) });
     await store().clientRegistrations.getOrRegister(issuer, redirectUri, async () => expired);

@@ -11,7 +11,7 @@ import { audit, connection, upstreamToken } from "./samples.ts";
 
 type Sources = Parameters<typeof loadKeyEncryptionKeys>[0];
 
-describe("keys in a cloud's key service", () => {
+describe("keys in a cloud key service", () => {
   let aws: LocalAwsKms;
   let google: LocalGoogleKms;
   let backend: Awaited<ReturnType<typeof backends.postgres>>;
@@ -62,12 +62,12 @@ describe("keys in a cloud's key service", () => {
       (cloud === "aws" ? aws : google).requests.filter((one) => /Decrypt|decrypt/.test(one));
     const kid = cloud === "aws" ? "cloud" : "cloud/v1";
 
-    it("seal each row with a data key of its own, which another replica has unwrapped once", async () => {
+    it("encrypt each row with its own data key, which another replica has unwrapped once", async () => {
       const here = await openStore(source());
       const before = wraps().length;
       await put(here);
       await put(here, { routeId: "second" });
-      // And the key of the rows' MACs.
+      // And the row MAC key.
       expect(wraps().length - before).toBe(3);
       expect(await keyIds()).toEqual([kid, kid]);
       const there = await openStore(source());
@@ -76,7 +76,7 @@ describe("keys in a cloud's key service", () => {
       expect(unwraps()).toHaveLength(2);
     });
 
-    it("open what was sealed before a rotation, and take over from other keys and give back to them", async () => {
+    it("decrypt rows from before a rotation, and replace and are replaced by other keys", async () => {
       await put(await openStore(local));
       const both = await openStore(source(), local);
       await both.rotateEncryptionKeys();
@@ -89,7 +89,7 @@ describe("keys in a cloud's key service", () => {
       expect(await (await openStore(local)).upstreamTokens.find(connection)).toMatchObject(found);
     });
 
-    it("are unavailable, and lose nothing, while the service is down", async () => {
+    it("are unavailable, without data loss, while the service is down", async () => {
       await put(await openStore(source()));
       const store = await openStore(source());
       if (cloud === "aws") aws.failing = { status: 500, name: "KMSInternalException" };
@@ -102,7 +102,7 @@ describe("keys in a cloud's key service", () => {
       expect(await store.upstreamTokens.find(connection)).toMatchObject(found);
     });
 
-    it("do not open what another application encrypted with the same key, nor a row's ciphertext elsewhere", async () => {
+    it("do not decrypt another application's ciphertext with the same key, nor a ciphertext of another row", async () => {
       const store = await openStore(source());
       await put(store);
       await put(store, { routeId: "second", accessToken: "other" });
@@ -114,7 +114,7 @@ describe("keys in a cloud's key service", () => {
     });
   });
 
-  it("of google: new rows are under the new version, rotate-keys rewrites the rest, then the old may be disabled", async () => {
+  it("of google: new rows use the new version, rotate-keys rewrites the rest, then the old version can be disabled", async () => {
     const store = await openStore(sourceOf.google());
     await put(store);
     google.rotate();
@@ -138,7 +138,7 @@ describe("keys in a cloud's key service", () => {
     ["aws", { key: "arn:aws:kms:eu-central-1:111122223333:key/none" }, "NotFoundException"],
     ["google", { key: "projects/p/locations/l/keyRings/r/cryptoKeys/none" }, "404 NOT_FOUND"],
   ] as const)(
-    "of %s: refuse to start with a key that is not there, saying what it takes",
+    "of %s: fail to start with a missing key, and name the required permissions",
     async (cloud, over, word) => {
       await expect(load(sourceOf[cloud](over))).rejects.toMatchObject({
         code: "encryption_key_missing",
@@ -149,7 +149,7 @@ describe("keys in a cloud's key service", () => {
     },
   );
 
-  it("of aws: refuse to start when AWS refuses the credentials, or the key is disabled", async () => {
+  it("of aws: fail to start if AWS rejects the credentials, or the key is disabled", async () => {
     aws.enabled = false;
     await expect(load(sourceOf.aws())).rejects.toThrow("DisabledException");
     vi.stubEnv("AWS_SECRET_ACCESS_KEY", "wrong");

@@ -11,7 +11,7 @@ const { userId: ownerId, routeId, upstream } = connection;
 const account = "service-account/ci";
 const given = audit("delegation.created");
 
-/** An account that asks for Alice's connection, which is there. */
+/** An account that requests Alice's existing connection. */
 async function ask(store: Store): Promise<{ grantId: string; ownerId: string; routeId: string }> {
   const grantId = crypto.randomUUID();
   await askForDelegation(store, {
@@ -39,7 +39,7 @@ describeStore("delegated connections", (store) => {
     store().delegations.give({ ...which, upstream, ...over }, { ...given, grantId: which.grantId });
   const delegated = async () => (await store().delegations.ofGrant(which.grantId)).map((one) => one.upstream);
 
-  it("are asked for first, given by their owner, and seen by both", async () => {
+  it("are requested first, given by their owner, and visible to both", async () => {
     expect(await delegated()).toEqual([undefined]);
     expect(await give()).toBe(true);
     expect(await store().delegations.ofGrant(which.grantId)).toEqual([
@@ -51,7 +51,7 @@ describeStore("delegated connections", (store) => {
     expect(await actionsOf(store(), which.grantId)).toMatchObject([{ action: "delegation.created" }]);
   });
 
-  it("are asked for and on the record with their grant, or there is no grant either", async () => {
+  it("are requested and audited together with their grant, or there is no grant", async () => {
     const grantId = crypto.randomUUID();
     const asked = { grantId, account, ownerId, routeIds: [routeId, routeId], expiresAt: inSeconds(3600) };
     await expect(askForDelegation(store(), asked)).rejects.toThrow();
@@ -61,9 +61,9 @@ describeStore("delegated connections", (store) => {
 
   it.each([
     ["somebody else", { ownerId: "company/bob" }],
-    ["a route that was not asked for", { routeId: "mail" }],
-    ["a place where the owner has no connection", { upstream: "https://other.example.com/mcp" }],
-    ["an account that is not there", { grantId: "nobody" }],
+    ["a route that was not requested", { routeId: "mail" }],
+    ["an upstream where the owner has no connection", { upstream: "https://other.example.com/mcp" }],
+    ["an unknown account", { grantId: "nobody" }],
   ])("are not given by or for %s", async (_whom, over) => {
     await store().upstreamTokens.put(
       upstreamToken({ userId: "company/bob" }),
@@ -74,7 +74,7 @@ describeStore("delegated connections", (store) => {
     expect(await actionsOf(store(), which.grantId)).toEqual([]);
   });
 
-  it("are taken back by their owner only, once", async () => {
+  it("are ended by their owner only, once", async () => {
     await give();
     const ended = audit("delegation.ended");
     expect(await store().delegations.end({ ...which, ownerId: "company/bob" }, ended)).toBe(false);
@@ -95,7 +95,7 @@ describeStore("delegated connections", (store) => {
     ]);
   });
 
-  it("outlive a token that was refused: the owner connects again, and all is well", async () => {
+  it("outlive a rejected token: they work again when the owner reconnects", async () => {
     const version = (await store().upstreamTokens.find(connection))?.version ?? 0;
     await give();
     await store().upstreamTokens.deleteVersion(connection, version, audit("upstream_token.rejected"));
@@ -116,7 +116,7 @@ describeStore("delegated connections", (store) => {
     expect(await delegated()).toEqual([undefined]);
   });
 
-  it("are gone once the account has expired", async () => {
+  it("end when the account has expired", async () => {
     await give();
     await store().removeExpired(inSeconds(7200));
     expect(await store().delegations.ofGrant(which.grantId)).toEqual([]);
@@ -124,7 +124,7 @@ describeStore("delegated connections", (store) => {
 });
 
 describe("delegated connections, two replicas", () => {
-  it("what is given and taken back is told to the other", async () => {
+  it("the other replica is notified when a delegation is given and ended", async () => {
     const backend = await backends.postgres();
     const [here, there] = await Promise.all([backend.open(), backend.open()]);
     try {
@@ -146,7 +146,7 @@ describe("delegated connections, two replicas", () => {
     }
   });
 
-  it("an owner who disconnects while giving has given nothing, whoever comes first", async () => {
+  it("a concurrent disconnect ends the delegation, in either order", async () => {
     const backend = await backends.postgres();
     const [here, there] = await Promise.all([backend.open(), backend.open()]);
     try {

@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe } from "vitest";
 import type { Store } from "../../src/store/store.ts";
 import { type Backend, backends } from "./backends.ts";
 
-/** One suite for both databases: each gets an empty store of its own. */
+/** One suite for both databases, each with its own empty store. */
 export function describeStore(title: string, suite: (store: () => Store) => void): void {
   describe.each(["postgres", "embedded"] as const)(`${title}, on %s`, (kind) => {
     let backend: Backend;

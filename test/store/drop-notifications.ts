@@ -1,6 +1,6 @@
 /**
- * What a transaction-mode pooler does to LISTEN: the statement succeeds, but NotificationResponse messages ("A") never come.
- * Returns a filter for one connection's bytes from the server (type byte, then a length that counts itself).
+ * Behaves like LISTEN through a transaction-mode pooler: the statement succeeds, but NotificationResponse messages ("A") never arrive.
+ * Returns a filter for the server's bytes on one connection (type byte, then a length that includes itself).
  */
 export function dropNotifications(): (chunk: Buffer) => Buffer {
   let rest = Buffer.alloc(0);

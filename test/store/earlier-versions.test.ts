@@ -20,7 +20,7 @@ const names = (await readdir(join(import.meta.dirname, "../../migrations")))
   .map((file) => file.replace(/\.ts$/, ""))
   .sort();
 
-/** An embedded database as it comes into being, which takes seconds. */
+/** A newly created embedded database; creating one takes seconds. */
 let empty: string;
 beforeAll(async () => {
   empty = await mkdtemp(join(tmpdir(), "versions-"));
@@ -67,8 +67,8 @@ async function write(query: Query, rows: readonly WrittenRow[]): Promise<void> {
 }
 
 /**
- * What an old replica relies on (columns that it reads and writes, and what it must and need not fill in), and how many rows each
- * table has.
+ * The schema that an old replica relies on (columns that it reads and writes, and which are required), and the number of rows in
+ * each table.
  */
 async function look(query: Query): Promise<[{ columns: Row[]; rules: Row[] }, Row]> {
   const columns = await query(
@@ -85,7 +85,7 @@ async function look(query: Query): Promise<[{ columns: Row[]; rules: Row[] }, Ro
   return [{ columns, rules }, rows];
 }
 
-/** Reads all that `rowsOfVersion` wrote, with the code of today. */
+/** Reads everything that `rowsOfVersion` wrote, with the current code. */
 async function readAll(target: Target, version: string): Promise<void> {
   const place = "url" in target ? { url: target.url, dir: "/nonexistent" } : target;
   const store = await openStore({ ...place, keys: await makeKeys("k1"), logger });
@@ -125,7 +125,7 @@ async function readAll(target: Target, version: string): Promise<void> {
   }
 }
 
-/** The first and the one before the newest: the engines differ, the migrations are the same. */
+/** The first version and the one before the newest: the engines differ, the migrations are the same. */
 const onEmbedded = [...new Set([names[0] ?? "", names.at(-2) ?? ""])];
 
 describe.each([
@@ -140,7 +140,7 @@ describe.each([
   afterEach(() => close());
 
   it.each(versions)(
-    "%s: what it stored is there afterwards, and it still serves with the newest schema in place",
+    "%s: its data is preserved, and it still works with the newest schema",
     async (version) => {
       await migrateTo(version, target);
       const rows = await rowsOfVersion(version, names);
@@ -155,7 +155,7 @@ describe.each([
       expect(after).toMatchObject(before);
       await readAll(target, version);
 
-      // What it relies on stands, and nothing it does not know is demanded of it.
+      // Its schema still exists, and it does not have to fill in new columns.
       const ofOld = new Set(old.columns.map(({ table_name }) => table_name));
       const same = (a: Row) => (b: Row) => a.table_name === b.table_name && a.column_name === b.column_name;
       for (const column of old.columns) expect(now.columns.find(same(column))).toEqual(column);
@@ -165,7 +165,7 @@ describe.each([
       expect(added.filter(({ is_nullable, filled }) => is_nullable === "NO" && !filled)).toEqual([]);
       const rules = now.rules.filter(({ table_name }) => ofOld.has(table_name));
       expect(old.rules).toEqual(expect.arrayContaining(rules));
-      // And what it writes is read by its successors.
+      // And newer versions read what it writes.
       await connected(target, async (query) => {
         for (const table of ofOld) await query(`delete from ${table}`);
         await write(query, rows);

@@ -8,8 +8,8 @@ import { stringify } from "yaml";
 import { serve } from "../../src/serve.ts";
 import { copyEmbeddedTestDatabase } from "../support/embedded-database.ts";
 
-/** The embedded database serves one process at a time; an operator who types a command beside it must not be left guessing. */
-describe("commands beside a sidecar on the embedded database", () => {
+/** The embedded database serves one process at a time; an operator who runs a command at the same time needs a clear error. */
+describe("commands while a sidecar uses the embedded database", () => {
   let folder: string;
   let file: string;
   let sidecar: Awaited<ReturnType<typeof serve>>;
@@ -44,7 +44,7 @@ describe("commands beside a sidecar on the embedded database", () => {
   }
 
   it.each(["migrate", "rotate-keys", "connections list"])(
-    "%s says who uses it and what to do, in one line, and changes nothing",
+    "%s names the process that uses it and the fix, in one line, and changes nothing",
     async (line) => {
       const message = `database.dir ${join(folder, "data")} is in use by process ${process.pid}: the embedded database serves one process at a time; stop that one, or set database.url (DATABASE_URL) to a Postgres server`;
       await expect(command(...line.split(" "))).rejects.toMatchObject({
@@ -62,7 +62,7 @@ describe("commands beside a sidecar on the embedded database", () => {
     expect((await command("envoy-config")).stdout).toContain("sidecar_grpc");
   });
 
-  it("once it has stopped, they work", async () => {
+  it("they work after the sidecar has stopped", async () => {
     await sidecar.close();
     expect((await command("grants", "list")).stdout).toMatch(/^(GRANT|USER)/);
   });

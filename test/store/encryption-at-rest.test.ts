@@ -15,7 +15,7 @@ describe.each(["postgres", "embedded"] as const)("encryption at rest, on %s", (k
     await backend?.close();
   });
 
-  /** The store must be closed while the embedded database is looked at from beside it. */
+  /** The store must be closed while another connection reads the embedded database. */
   async function beside<T>(work: () => Promise<T>, keys = makeKeys("k1")): Promise<T> {
     await store.close();
     const result = await work();
@@ -57,7 +57,7 @@ describe.each(["postgres", "embedded"] as const)("encryption at rest, on %s", (k
           grantId: "g",
         },
       });
-    // A successor that may be given out again: its row says which one it is.
+    // A successor that may be issued again: its row names it.
     const payload = { grantId: "g", accountId: connection.userId, clientId: "c" };
     const successor = { id: "secret-successor", payload };
     expect(
@@ -89,7 +89,7 @@ describe.each(["postgres", "embedded"] as const)("encryption at rest, on %s", (k
     );
   }
 
-  it("leaves no secret in clear in any table", async () => {
+  it("leaves no secret in clear text in any table", async () => {
     await fill();
     const text = await beside(dump);
     expect(text).toContain("company/alice");
@@ -98,7 +98,7 @@ describe.each(["postgres", "embedded"] as const)("encryption at rest, on %s", (k
     expect(text).not.toContain(Buffer.from("secret-").toString("base64url").slice(0, 8));
   });
 
-  it("refuses a ciphertext that was moved to another row", async () => {
+  it("rejects a ciphertext that was moved to another row", async () => {
     const mine = upstreamToken();
     const theirs = upstreamToken({ userId: "company/mallory" });
     await store.upstreamTokens.put(mine, audit("upstream_token.obtained"));
@@ -112,7 +112,7 @@ describe.each(["postgres", "embedded"] as const)("encryption at rest, on %s", (k
     expect(await store.upstreamTokens.find(mine)).toMatchObject({ accessToken: "secret-access-token" });
   });
 
-  it("refuses a ciphertext that was altered, and still lets its owner disconnect", async () => {
+  it("rejects an altered ciphertext, and still lets its owner disconnect", async () => {
     await store.upstreamTokens.put(upstreamToken(), audit("upstream_token.obtained"));
     await beside(() =>
       backend.query(
@@ -124,14 +124,14 @@ describe.each(["postgres", "embedded"] as const)("encryption at rest, on %s", (k
     expect(await store.upstreamTokens.find(connection)).toBeUndefined();
   });
 
-  it("never seals twice alike", async () => {
+  it("never encrypts to the same ciphertext twice", async () => {
     await store.upstreamTokens.put(upstreamToken(), audit("upstream_token.obtained"));
     const first = await beside(() => backend.query("select sealed from upstream_token"));
     await store.upstreamTokens.put(upstreamToken(), audit("upstream_token.obtained"));
     expect(await beside(() => backend.query("select sealed from upstream_token"))).not.toEqual(first);
   });
 
-  it("rotates the key of every row, after which the old key may go", async () => {
+  it("rotates the key of every row, after which the old key can be removed", async () => {
     await fill();
     await beside(async () => {}, makeKeys("k2", "k1"));
     expect((await store.upstreamTokens.find(connection))?.accessToken).toBe("secret-access-token");
@@ -141,12 +141,12 @@ describe.each(["postgres", "embedded"] as const)("encryption at rest, on %s", (k
       client_registration: 1,
       authorization_server_record: 6,
       sign_in_session: 1,
-      // And the key of the rows' MACs.
+      // And the row MAC key.
       signing_key: 2,
       stored_route: 1,
     };
     expect(await store.rotateEncryptionKeys()).toEqual(rewritten);
-    // Who ran it is not known, what it did is.
+    // The audit event has no user, but records what was done.
     const told = await store.auditEvents({ action: "encryption_key.rotated", limit: 10 });
     expect(told.map(({ detail }) => detail)).toEqual([{ ...rewritten, newest: "k2" }]);
     expect(Object.values(await store.rotateEncryptionKeys()).every((count) => count === 0)).toBe(true);
@@ -163,9 +163,9 @@ describe.each(["postgres", "embedded"] as const)("encryption at rest, on %s", (k
     });
   });
 
-  // How many rows a batch holds is the same everywhere, and the embedded database takes twenty seconds.
+  // The batch size is the same on both, and the embedded database takes twenty seconds.
   it.runIf(kind === "postgres")(
-    "rotates more rows than one batch holds, and passes over those that no key opens",
+    "rotates more rows than one batch, and skips those that no key decrypts",
     async () => {
       for (let n = 0; n < 230; n++)
         await store.authorizationServerRecords.upsert({

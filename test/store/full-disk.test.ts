@@ -13,8 +13,8 @@ import { audit, connection, upstreamToken } from "./samples.ts";
 const probe = await smallDisk(1);
 await probe?.close();
 
-/** A disk that can be filled takes root to mount. */
-describe.skipIf(!probe)("the embedded database on a disk that fills up", () => {
+/** Mounting a small disk requires root. */
+describe.skipIf(!probe)("the embedded database on a full disk", () => {
   let disk: SmallDisk;
   let dir: string;
   beforeEach(async () => {
@@ -26,7 +26,7 @@ describe.skipIf(!probe)("the embedded database on a disk that fills up", () => {
   });
   afterEach(() => disk?.close());
 
-  it("refuses writes before its log could fail, answers reads, and goes on when there is room again", async () => {
+  it("rejects writes before its log could fail, answers reads, and recovers when there is space again", async () => {
     const open = async () => openStore({ dir, keys: await makeKeys("k1"), logger });
     const store = await open();
     const put = () => store.upstreamTokens.put(upstreamToken(), audit("upstream_token.obtained"));
@@ -42,7 +42,7 @@ describe.skipIf(!probe)("the embedded database on a disk that fills up", () => {
     await disk.empty();
     const version = await put();
 
-    // Closed and opened with a full disk: nothing hangs, nothing is lost.
+    // Closed and opened with a full disk: it does not hang, and no data is lost.
     await disk.fill();
     await store.close();
     await expect(open()).rejects.toThrow("less than 20 MiB are free");
@@ -52,7 +52,7 @@ describe.skipIf(!probe)("the embedded database on a disk that fills up", () => {
     await next.close();
   });
 
-  describe("when Postgres panics all the same", () => {
+  describe("after a Postgres panic", () => {
     let database: Awaited<ReturnType<typeof openEmbeddedDatabase>>;
     let db: Kysely<Tables>;
     let seen: string[];
@@ -82,7 +82,7 @@ describe.skipIf(!probe)("the embedded database on a disk that fills up", () => {
       return rows.map(({ reason }) => reason);
     };
 
-    it("is asked nothing more, and opened again once there is room; nothing committed is lost", async () => {
+    it("the instance is dropped, and a new one opened when there is space; no committed data is lost", async () => {
       await expect(write("last")).rejects.toMatchObject({ severity: "PANIC" });
       for (let times = 0; times < 3; times++) {
         await expect(write("in vain")).rejects.toMatchObject({ code: /^(57P03|ENOSPC)$/ });
@@ -94,12 +94,12 @@ describe.skipIf(!probe)("the embedded database on a disk that fills up", () => {
         .poll(() => writeInTransaction("again").then(() => "written", String), { timeout: 60_000 })
         .toBe("written");
       expect((await reasons()).filter((reason) => reason !== "last")).toEqual(["before", "again"]);
-      // What was committed last is not known; the new one is listened to as the old was.
+      // The last commits are unknown; the listener works on the new instance.
       await write("after");
       expect(seen).toEqual(["before", "everything", "after"]);
     });
 
-    it("is closed without a word, and opened by the next process as it was left", async () => {
+    it("closes without an error, and the next process recovers it", async () => {
       await expect(write("last")).rejects.toMatchObject({ severity: "PANIC" });
       await database.close();
       await disk.empty();

@@ -2,7 +2,7 @@ import { LRUCache } from "lru-cache";
 import { expect, it } from "vitest";
 import { keysOfGroups } from "../../src/store/people.ts";
 
-it("knows the keys of somebody that a cache still has, and nothing of those who have none", () => {
+it("contains the keys of a group that are still cached, and no groups without keys", () => {
   const names = keysOfGroups();
   const cache = new LRUCache<string, string>({ max: 3, dispose: (group, key) => names.remove(group, key) });
   const keep = (key: string, group: string) => {
@@ -13,7 +13,7 @@ it("knows the keys of somebody that a cache still has, and nothing of those who 
   keep("2", "bob");
   keep("3", "alice");
   expect(names.of("alice")).toEqual(["1", "3"]);
-  // Evicts the first.
+  // Evicts the first key.
   keep("4", "carol");
   expect(names.of("alice")).toEqual(["3"]);
   keep("2", "alice");

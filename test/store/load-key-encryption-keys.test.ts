@@ -20,7 +20,7 @@ describe("key-encryption keys", () => {
   const openBy = (keys: KeyEncryptionKeys, sealed: string) =>
     encryption(keys).decrypt("signing_key", ["k"], sealed);
 
-  it("makes a key for the embedded database, for the owner's eyes only, and keeps it", async () => {
+  it("creates a key for the embedded database, readable only by its owner, and keeps it", async () => {
     const options = { env: {}, embeddedDir: join(dir, "new") };
     const { sealed } = await encryptBy(await loadKeyEncryptionKeys([], options));
     const file = join(dir, "new", "encryption-key");
@@ -29,7 +29,7 @@ describe("key-encryption keys", () => {
     expect(await openBy(await loadKeyEncryptionKeys([], options), sealed)).toEqual({ n: 1 });
   });
 
-  it("still opens what that key sealed once keys are configured", async () => {
+  it("still decrypts rows of that key after keys are configured", async () => {
     const { sealed } = await encryptBy(await loadKeyEncryptionKeys([], { env: {}, embeddedDir: dir }));
     const keys = await loadKeyEncryptionKeys([{ kid: "k1", env: "KEY" }], {
       env: { KEY: made() },
@@ -55,18 +55,13 @@ describe("key-encryption keys", () => {
   });
 
   it.each([
-    ["no key with Postgres", [], "encryption_key_missing", /encryption\.keys: .*make one with/s],
-    ["a variable not set", [{ kid: "a", env: "NONE" }], "encryption_key_missing", /keys\[0\]\.env: .*NONE/],
-    [
-      "a file not there",
-      [{ kid: "a", file: "/none" }],
-      "encryption_key_missing",
-      /keys\[0\]\.file: .*\/none/,
-    ],
+    ["no key with Postgres", [], "encryption_key_missing", /encryption\.keys: .*create one with/s],
+    ["an unset variable", [{ kid: "a", env: "NONE" }], "encryption_key_missing", /keys\[0\]\.env: .*NONE/],
+    ["a missing file", [{ kid: "a", file: "/none" }], "encryption_key_missing", /keys\[0\]\.file: .*\/none/],
     ["a key too short", [{ kid: "a", env: "SHORT" }], "encryption_key_invalid", /keys\[0\]: not 32 bytes/],
-    ["a key that is no base64", [{ kid: "a", env: "ODD" }], "encryption_key_invalid", /keys\[0\]: not 32/],
+    ["a key that is not base64", [{ kid: "a", env: "ODD" }], "encryption_key_invalid", /keys\[0\]: not 32/],
     [
-      "a name used twice",
+      "a duplicate name",
       [
         { kid: "a", env: "GOOD" },
         { kid: "a", env: "GOOD" },
@@ -74,14 +69,14 @@ describe("key-encryption keys", () => {
       "encryption_key_invalid",
       /keys\[1\]\.kid: "a" is used twice/,
     ],
-  ])("refuses %s, naming the field and the fix", async (_, sources, code, message) => {
+  ])("rejects %s, and names the field and the fix", async (_, sources, code, message) => {
     const env = { SHORT: "c2hvcnQ", ODD: "not base64 at all, though of a fair length", GOOD: made() };
     const refusal = loadKeyEncryptionKeys(sources, { env });
     await expect(refusal).rejects.toMatchObject({ code, message: expect.stringMatching(message) });
     await expect(refusal).rejects.not.toThrow(env.SHORT);
   });
 
-  it("serves a key service that hands out data keys and unwraps them later", async () => {
+  it("supports a key service that creates data keys and unwraps them later", async () => {
     const vault = new Map<string, Uint8Array>();
     const service: KeyEncryptionKeys = {
       newest: () => "transit-v1",

@@ -4,7 +4,7 @@ import { text } from "node:stream/consumers";
 import { listen } from "../../dev/demo/listen.ts";
 
 /**
- * A local key service that speaks the part of AWS KMS that envelope encryption needs: AWS JSON 1.1, GenerateDataKey and Decrypt
+ * A local key service with the part of AWS KMS that envelope encryption needs: AWS JSON 1.1, GenerateDataKey and Decrypt
  * with encryption context, requests signed by Signature Version 4, AWS' error names
  * (https://docs.aws.amazon.com/kms/latest/APIReference/).
  */
@@ -12,12 +12,12 @@ export interface LocalAwsKms {
   readonly url: string;
   readonly arn: string;
   readonly credentials: { readonly accessKeyId: string; readonly secretAccessKey: string };
-  /** As the yearly rotation: new material, the old goes on opening what it wrapped. */
+  /** Like the yearly rotation: new key material, while the old material still decrypts. */
   rotate(): void;
   enabled: boolean;
-  /** Answers so instead. */
+  /** Responds with this instead. */
   failing: { readonly status: number; readonly name: string } | undefined;
-  /** Operation of each request that was signed well. */
+  /** Operation of each request with a valid signature. */
   readonly requests: string[];
   close(): Promise<void>;
 }
@@ -108,7 +108,7 @@ export async function startLocalAwsKms(): Promise<LocalAwsKms> {
   return kms;
 }
 
-/** What is wrong with a request's signature (Signature Version 4), in AWS' words. */
+/** The error for an invalid request signature (Signature Version 4), in AWS's words. */
 function unsigned(
   request: IncomingMessage,
   body: string,

@@ -5,24 +5,24 @@ import { text } from "node:stream/consumers";
 import { listen } from "../../dev/demo/listen.ts";
 
 /**
- * A local key service that speaks the part of Google Cloud KMS' REST API that envelope encryption needs
+ * A local key service with the part of Google Cloud KMS's REST API that envelope encryption needs
  * (https://cloud.google.com/kms/docs/reference/rest/v1/projects.locations.keyRings.cryptoKeys): encrypt and decrypt with additional
  * authenticated data, versions, Google's error bodies; and the token exchange of workload identity federation in front of it.
  */
 export interface LocalGoogleKms {
   readonly url: string;
   readonly key: string;
-  /** Application Default Credentials that lead here: an `external_account` file. */
+  /** Application Default Credentials for this service: an `external_account` file. */
   readonly credentials: string;
   rotate(): void;
-  /** As `gcloud kms keys versions disable`. */
+  /** Like `gcloud kms keys versions disable`. */
   disable(version: number): void;
   failing: number | undefined;
   readonly requests: string[];
   close(): Promise<void>;
 }
 
-/** @param folder holds the credentials */
+/** @param folder directory for the credentials */
 export async function startLocalGoogleKms(folder: string): Promise<LocalGoogleKms> {
   const key = "projects/p/locations/europe-west3/keyRings/r/cryptoKeys/mcp";
   const versions = [randomBytes(32)];
@@ -73,7 +73,7 @@ export async function startLocalGoogleKms(folder: string): Promise<LocalGoogleKm
     return refusal(404, "NOT_FOUND");
   }
 
-  /** RFC 8693, as Google's Security Token Service. */
+  /** RFC 8693, like Google's Security Token Service. */
   function exchange(form: URLSearchParams): [number, object] {
     const good =
       form.get("grant_type") === "urn:ietf:params:oauth:grant-type:token-exchange" &&

@@ -3,18 +3,18 @@ import { text } from "node:stream/consumers";
 import { listen } from "../../dev/demo/listen.ts";
 
 /**
- * A local key service that speaks the part of HashiCorp Vault's HTTP API that its transit engine's users need
- * (https://developer.hashicorp.com/vault/api-docs/secret/transit): read a key, make a data key, decrypt, rotate; tokens,
+ * A local key service with the part of HashiCorp Vault's HTTP API that users of its transit engine need
+ * (https://developer.hashicorp.com/vault/api-docs/secret/transit): read a key, create a data key, decrypt, rotate; tokens,
  * namespaces, Vault's status codes and error bodies.
  */
 export interface LocalVault {
   readonly url: string;
   token: string;
-  /** As `vault write -f transit/keys/NAME/rotate`. */
+  /** Like `vault write -f transit/keys/NAME/rotate`. */
   rotate(): void;
-  /** As `min_decryption_version`. */
+  /** Like `min_decryption_version`. */
   forgetBefore(version: number): void;
-  /** Answers 503 as a sealed Vault does. */
+  /** Responds with 503, like a sealed Vault. */
   sealed: boolean;
   readonly requests: string[];
   close(): Promise<void>;

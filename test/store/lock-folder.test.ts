@@ -14,7 +14,7 @@ afterEach(() => rm(dir, { recursive: true, force: true }));
 
 const gone = 2 ** 22 + 1;
 
-test("of many processes that find the claim of one that is gone, one gets the folder", async () => {
+test("of many processes that find a stale lock, one gets the directory", async () => {
   const unlock = await lockFolder(dir);
   const [, here] = (await readFile(join(dir, "lock"), "utf8")).split(" ");
   await unlock();
@@ -45,11 +45,11 @@ test("of many processes that find the claim of one that is gone, one gets the fo
 });
 
 test.each([
-  ["the first one of which has our id", String(process.pid)],
-  ["whose id nobody has here", `${gone} elsewhere`],
-  ["whose id somebody else has here", `${process.ppid} elsewhere`],
+  ["whose first process has our id", String(process.pid)],
+  ["whose id does not exist here", `${gone} elsewhere`],
+  ["whose id belongs to another process here", `${process.ppid} elsewhere`],
   ["of an earlier version", String(gone)],
-])("a process of another container on the same volume, %s, keeps the folder", async (_, claim) => {
+])("a process of another container on the same volume, %s, keeps the directory", async (_, claim) => {
   const path = join(dir, "lock");
   await writeFile(path, claim);
   const touch = setInterval(() => void utimes(path, new Date(), new Date()), 100);
@@ -64,13 +64,13 @@ test.each([
   await unlock();
 });
 
-test("the claim of our own container before it was restarted is void", async () => {
+test("a lock of our own container from before its restart is stale", async () => {
   await writeFile(join(dir, "lock"), String(process.pid));
   const unlock = await lockFolder(dir, { silentMs: 500 });
   await unlock();
 });
 
-test("a link that somebody has laid where the claim is written is not followed", async () => {
+test("a symbolic link at the path of the lock file is not followed", async () => {
   const victim = join(dir, "victim");
   await writeFile(victim, "precious");
   await symlink(victim, join(dir, `lock.${process.pid}`));
@@ -79,7 +79,7 @@ test("a link that somebody has laid where the claim is written is not followed",
   await unlock();
 });
 
-test("an encryption key that is a link, or that others may read, is not taken", async () => {
+test("an encryption key that is a symbolic link, or readable by others, is rejected", async () => {
   const key = Buffer.alloc(32, 7).toString("base64url");
   const elsewhere = join(dir, "elsewhere");
   await writeFile(elsewhere, key, { mode: 0o600 });

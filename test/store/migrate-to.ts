@@ -11,7 +11,7 @@ const provider = new FileMigrationProvider({
   migrationFolder: path.join(import.meta.dirname, "../../migrations"),
 });
 
-/** Makes of an empty database what a release with `version` as its newest migration would have made. */
+/** Migrates an empty database to `version`, like a release with that newest migration. */
 export async function migrateTo(version: string, target: { url: string } | { dir: string }): Promise<void> {
   const db = new Kysely<unknown>({
     dialect:

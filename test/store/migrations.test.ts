@@ -13,7 +13,7 @@ const names = (await readdir(join(import.meta.dirname, "../../migrations"))).map
   file.replace(/\.ts$/, ""),
 );
 
-it("migrates an empty Postgres once, and a migrated one not at all", async () => {
+it("migrates an empty Postgres database once, and does not change a migrated one", async () => {
   const backend = await backends.postgres({ empty: true });
   try {
     expect(await migrate({ url: backend.url })).toEqual(names);
@@ -24,7 +24,7 @@ it("migrates an empty Postgres once, and a migrated one not at all", async () =>
   }
 });
 
-it("migrates an empty embedded database once, and a migrated one not at all", async () => {
+it("migrates an empty embedded database once, and does not change a migrated one", async () => {
   const dir = await mkdtemp(join(tmpdir(), "store-"));
   try {
     expect(await migrate({ dir })).toEqual(names);
@@ -34,7 +34,7 @@ it("migrates an empty embedded database once, and a migrated one not at all", as
   }
 });
 
-it("lets replicas start together on an empty Postgres: one migrates, the others wait", async () => {
+it("lets replicas start together on an empty Postgres database: one migrates, the others wait", async () => {
   const backend = await backends.postgres({ empty: true });
   try {
     const ran = await Promise.all(Array.from({ length: 4 }, () => migrate({ url: backend.url })));
@@ -44,7 +44,7 @@ it("lets replicas start together on an empty Postgres: one migrates, the others 
   }
 });
 
-it("starts on a database that a newer version has migrated already, so that old replicas may restart", async () => {
+it("starts on a database that a newer version has migrated, so that old replicas can restart", async () => {
   const backend = await backends.postgres({ empty: true });
   try {
     await migrate({ url: backend.url });
@@ -56,7 +56,7 @@ it("starts on a database that a newer version has migrated already, so that old 
   }
 });
 
-it("refuses a second process on one embedded database, and forgets a process that died", async () => {
+it("rejects a second process on one embedded database, and ignores the lock of a process that died", async () => {
   const { dir, close } = await createEmbeddedTestDatabase();
   const open = async () => openStore({ dir, keys: await makeKeys("k1"), logger });
   const store = await open();
@@ -71,14 +71,14 @@ it("refuses a second process on one embedded database, and forgets a process tha
   }
 });
 
-it("goes forward only: no migration knows a way back", async () => {
+it("goes forward only: no migration has a rollback", async () => {
   for (const name of names) {
     const migration = await import(join(import.meta.dirname, `../../migrations/${name}.ts`));
     expect(Object.keys(migration)).toEqual(["up"]);
   }
 });
 
-it("gives way to an old replica that is using a table, leaves all as it was, and succeeds the next time", async () => {
+it("times out while an old replica uses a table, changes nothing, and succeeds the next time", async () => {
   const backend = await backends.postgres({ empty: true });
   const replica = new pg.Client({ connectionString: backend.url });
   try {

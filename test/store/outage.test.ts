@@ -11,7 +11,7 @@ import { changes } from "./changes.ts";
 import { dropNotifications } from "./drop-notifications.ts";
 import { audit, connection, upstreamToken } from "./samples.ts";
 
-/** `healthy` is without events by design; this waits for it. */
+/** Polls `healthy`, which has no events. */
 const becomes = (notifications: Notifications, healthy: boolean) =>
   expect.poll(() => notifications.healthy(), { interval: 20, timeout: 60_000 }).toBe(healthy);
 
@@ -64,7 +64,7 @@ describe("when Postgres fails", () => {
     await listening.close();
   });
 
-  it("answers every operation with store_unavailable while it is down, and works once it is back", async () => {
+  it("fails every operation with store_unavailable while it is down, and works when it is back", async () => {
     await store.upstreamTokens.put(upstreamToken(), audit("upstream_token.obtained"));
     await server.stop();
     await allUnavailable([
@@ -81,14 +81,14 @@ describe("when Postgres fails", () => {
     await becomes(store.notifications, true);
   });
 
-  it("survives a restart under its idle connections without an error to the next caller", async () => {
+  it("survives a database restart with idle connections, without an error for the next caller", async () => {
     await Promise.all(Array.from({ length: 10 }, () => store.ping()));
     await server.stop();
     await server.start();
     await Promise.all(Array.from({ length: 20 }, () => store.ping()));
   });
 
-  it("gives up within its timeout when no answer comes at all, and recovers when the wire does", async () => {
+  it("fails within its timeout if no response arrives, and recovers when the network does", async () => {
     await Promise.all(Array.from({ length: 10 }, () => store.ping()));
     operations.blackHole();
     await allUnavailable(
@@ -112,7 +112,7 @@ describe("when Postgres fails", () => {
     expect(await store.upstreamTokens.listForUser("lost")).toEqual([]);
   });
 
-  it("the time of each operation is counted by its name, that of one given up included", async () => {
+  it("the duration of each operation is measured by name, including operations that time out", async () => {
     await store.upstreamTokens.put(upstreamToken(), audit("upstream_token.obtained"));
     await store.upstreamTokens.find(connection);
     operations.blackHole();
@@ -127,7 +127,7 @@ describe("when Postgres fails", () => {
     expect(sums['operation="upstream_token.find"']).toBeLessThan(10);
   });
 
-  it("refuses at once what would only wait in vain, and takes everything again once answers come", async () => {
+  it("fails excess reads at once while the database is slow, and accepts all when it has recovered", async () => {
     operations.blackHole();
     const find = () => store.upstreamTokens.find(connection);
     await allUnavailable(Array.from({ length: 100 }, find));
@@ -140,7 +140,7 @@ describe("when Postgres fails", () => {
     await Promise.all(Array.from({ length: 20 }, find));
   });
 
-  it("closes although the wire is dead", async () => {
+  it("closes on a dead network", async () => {
     const other = await open();
     await Promise.all(Array.from({ length: 5 }, () => other.ping()));
     operations.blackHole();
@@ -149,7 +149,7 @@ describe("when Postgres fails", () => {
     await allUnavailable([other.ping()]);
   });
 
-  it("closes in the midst of its listener's next connection", async () => {
+  it("closes while its listener connects", async () => {
     let connecting = false;
     let closing: Promise<void> | undefined;
     const onFirstByte = (chunk: Buffer) => {
@@ -166,7 +166,7 @@ describe("when Postgres fails", () => {
     await wire.close();
   });
 
-  it("distrusts caches while the listener is cut, and says that everything may have changed after", async () => {
+  it("does not trust caches while the listener is disconnected, and notifies `everything` afterwards", async () => {
     const listenerUp = () => scraped(metrics, "store_listener_up");
     await becomes(store.notifications, true);
     expect(await listenerUp()).toEqual({ "": 1 });
@@ -184,7 +184,7 @@ describe("when Postgres fails", () => {
     expect(seen.at(-1)).toEqual({ table: "grant", grantId: "g" });
   });
 
-  it("notices a listener that looks connected but hears nothing", async () => {
+  it("detects a listener that is connected but stalled", async () => {
     await becomes(store.notifications, true);
     listening.blackHole();
     await becomes(store.notifications, false);
@@ -195,7 +195,7 @@ describe("when Postgres fails", () => {
     await becomes(store.notifications, true);
   });
 
-  it("refuses to start behind a transaction-mode pooler, unless it may listen elsewhere", async () => {
+  it("fails to start behind a transaction-mode pooler without a separate listen URL", async () => {
     const pooler = await startTcpProxy(direct, { fromTarget: dropNotifications });
     try {
       await expect(open({ url: through(pooler), listenUrl: undefined })).rejects.toMatchObject({

@@ -12,7 +12,7 @@ describeStore("pending authorizations", (store) => {
       payload: { verifier: "v" },
     });
 
-  it("gives one of 20 who consume a state at once the row", async () => {
+  it("gives the row to only one of 20 concurrent callers that consume a state", async () => {
     await create("state-1");
     expect(await store().pendingAuthorizations.find("upstream", "state-1")).toMatchObject({
       userId: "company/alice",
@@ -26,7 +26,7 @@ describeStore("pending authorizations", (store) => {
     ]);
   });
 
-  it("limits.pending_authorizations_per_user: the oldest of a user gives way, nobody else's", async () => {
+  it("limits.pending_authorizations_per_user: drops the oldest of the same user only", async () => {
     const begin = (userId: string, state: string, seconds: number) =>
       store().pendingAuthorizations.create(
         { kind: "upstream", state, userId, expiresAt: inSeconds(seconds), payload: {} },
@@ -43,7 +43,7 @@ describeStore("pending authorizations", (store) => {
     expect(left).toEqual([true, false, true, true, true]);
   });
 
-  it("does not give an expired one, nor one of another kind", async () => {
+  it("does not return an expired one, or one of another kind", async () => {
     await create("state-2", -1);
     await create("state-3");
     expect(await store().pendingAuthorizations.find("upstream", "state-2")).toBeUndefined();

@@ -13,7 +13,7 @@ const record = (groups: readonly string[]): SignInSession => ({
   checkedAt: new Date(),
 });
 
-/** A store whose answers wait until they are let go, and whose news come when the test says. */
+/** A store whose responses and notifications the test controls. */
 function scripted(options: { entries?: number; bytes?: number } = {}) {
   const listeners = new Set<(change: Change) => void>();
   const state = { healthy: true, record: record(["before"]) as SignInSession | undefined, reads: 0 };
@@ -57,7 +57,7 @@ function scripted(options: { entries?: number; bytes?: number } = {}) {
 const changed: Change = { table: "browser_session", userId };
 
 describe("people by their sign-in records", () => {
-  test("who is known comes without a promise, and is the same object until the record changes", async () => {
+  test("a cached person is returned synchronously, and is the same object until the record changes", async () => {
     const { people, state, tell } = scripted();
     const first = await people.find(userId);
     expect(people.find(userId)).toBe(first);
@@ -69,14 +69,14 @@ describe("people by their sign-in records", () => {
   });
 
   test.each<Change>([changed, { table: "everything" }])(
-    "a record that changes while it is read is not kept",
+    "a record that changes while it is read is not cached",
     async (change) => {
       const { people, state, hold, tell } = scripted();
       const release = hold();
       const old = people.find(userId);
       state.record = record(["after"]);
       tell(change);
-      // Who asks after the change does not share the answer of before.
+      // A caller after the change does not share the earlier result.
       const current = people.find(userId);
       release();
       expect(await old).toMatchObject({ groups: ["before"] });
@@ -85,18 +85,18 @@ describe("people by their sign-in records", () => {
     },
   );
 
-  test("nobody stays known whose record is gone", async () => {
+  test("a person whose record is gone does not stay cached", async () => {
     const { people, state, tell } = scripted();
     await people.find(userId);
     state.record = undefined;
     tell(changed);
     expect(await people.find(userId)).toBeUndefined();
-    // Nor unknown who signs in a moment later.
+    // Nor is a person who signs in a moment later missing.
     state.record = record(["again"]);
     expect(await people.find(userId)).toMatchObject({ groups: ["again"] });
   });
 
-  test("while changes do not arrive, the store is asked each time", async () => {
+  test("while notifications do not arrive, the store is asked each time", async () => {
     const { people, state } = scripted();
     await people.find(userId);
     state.healthy = false;
@@ -106,13 +106,13 @@ describe("people by their sign-in records", () => {
     expect(state.reads).toBe(3);
   });
 
-  test("many who ask for one person at once are one read", async () => {
+  test("concurrent requests for one person share one read", async () => {
     const { people, state } = scripted();
     await Promise.all(Array.from({ length: 20 }, () => people.find(userId)));
     expect(state.reads).toBe(1);
   });
 
-  test("it keeps so many people and so many bytes", async () => {
+  test("limits the number of people and bytes", async () => {
     const few = scripted({ entries: 2 });
     for (const id of ["a", "b", "c", "a"]) await few.people.find(`company/${id}`);
     expect(few.state.reads).toBe(4);

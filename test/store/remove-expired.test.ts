@@ -3,7 +3,7 @@ import { describeStore } from "./describe-store.ts";
 import { audit, connection, inSeconds, registration, signingKey, upstreamToken } from "./samples.ts";
 
 describeStore("bounded tables", (store) => {
-  it("removes expired rows of every kind in batches, and nothing that is still of use", async () => {
+  it("removes expired rows of every kind in batches, and nothing that is still in use", async () => {
     const days = (n: number) => inSeconds(n * 86_400);
     const put = (routeId: string, over: Parameters<typeof upstreamToken>[0]) =>
       store().upstreamTokens.put(upstreamToken({ routeId, ...over }), audit("upstream_token.obtained"));
@@ -25,7 +25,7 @@ describeStore("bounded tables", (store) => {
       id: "g",
       payload: { accountId: "company/granted" },
     });
-    // Which successor a used refresh token had is known as long as the token may be used again; the successor lives on.
+    // The link to the successor exists as long as the used refresh token may be repeated; the successor stays.
     const records = store().authorizationServerRecords;
     await records.upsert({ model: "RefreshToken", id: "used", payload: { grantId: "g" } });
     const successor = { id: "successor", payload: { grantId: "g" } };

@@ -19,14 +19,14 @@ describe("two replicas on one Postgres", () => {
     await backend?.close();
   });
 
-  it("tells the other replica of a revoked grant", async () => {
+  it("notifies the other replica of a revoked grant", async () => {
     await here.authorizationServerRecords.upsert({ model: "Grant", id: "g", payload: {} });
     const { next } = changes(there);
     await here.authorizationServerRecords.revokeGrant("g", audit("grant.revoked"));
     expect(await next).toEqual({ table: "grant", grantId: "g" });
   });
 
-  it("tells of a change only when it is committed, and not of one that failed", async () => {
+  it("notifies only of committed changes, not of failed ones", async () => {
     const { seen, next: told, stop } = changes(there);
     const version = await here.upstreamTokens.put(upstreamToken(), audit("upstream_token.obtained"));
     await told;
@@ -44,7 +44,7 @@ describe("two replicas on one Postgres", () => {
     stop();
   });
 
-  it("lends a refresh to one of them", async () => {
+  it("leases a refresh to one of them", async () => {
     const version = await here.upstreamTokens.put(upstreamToken(), audit("upstream_token.obtained"));
     const taken = await Promise.all(
       Array.from({ length: 20 }, (_, i) =>
@@ -54,7 +54,7 @@ describe("two replicas on one Postgres", () => {
     expect(taken.filter(Boolean)).toHaveLength(1);
   });
 
-  it("gives one of 20 who consume at once, on both, the code", async () => {
+  it("gives the code to only one of 20 concurrent callers on both", async () => {
     await here.authorizationServerRecords.upsert({ model: "RefreshToken", id: "r", payload: {} });
     const won = await Promise.all(
       Array.from({ length: 20 }, (_, i) =>
@@ -64,7 +64,7 @@ describe("two replicas on one Postgres", () => {
     expect(won.filter(Boolean)).toHaveLength(1);
   });
 
-  it("makes the first signing key once", async () => {
+  it("creates the first signing key once", async () => {
     const lists = await Promise.all(
       [here, there].map((store, i) =>
         store.signingKeys.ensure("external_token", async () => signingKey({ kid: `k${i}` })),
@@ -74,7 +74,7 @@ describe("two replicas on one Postgres", () => {
     expect(lists[0]).toHaveLength(1);
   });
 
-  it("registers once, the other waiting for the one under way", async () => {
+  it("registers once, while the other replica waits", async () => {
     const { issuer, redirectUri } = registration();
     const started = Promise.withResolvers<void>();
     const finish = Promise.withResolvers<void>();
@@ -93,7 +93,7 @@ describe("two replicas on one Postgres", () => {
     expect(await first).toEqual(await second);
   });
 
-  it("registers itself when the replica that was registering has died, whose late answer changes nothing", async () => {
+  it("registers itself if the registering replica has died, whose late response changes nothing", async () => {
     const { issuer, redirectUri } = registration();
     const started = Promise.withResolvers<void>();
     const finish = Promise.withResolvers<void>();
@@ -112,7 +112,7 @@ describe("two replicas on one Postgres", () => {
     expect((await here.clientRegistrations.find(issuer, redirectUri))?.clientId).toBe("survivor");
   });
 
-  it("replaces a registration once; until then, and where its replica dies, the old one is there", async () => {
+  it("replaces a registration once; the old one is kept until then, and if the replica dies", async () => {
     const issuer = "https://outgrown.example";
     const { redirectUri } = registration();
     const getOr = (store: Store, clientId: string, wait?: Promise<void>) =>
@@ -140,7 +140,7 @@ describe("two replicas on one Postgres", () => {
     expect((await there.clientRegistrations.find(issuer, redirectUri))?.clientId).toBe("survivor");
   });
 
-  it("replaces a registration once where the server answers with the same client id", async () => {
+  it("replaces a registration once if the server returns the same client id", async () => {
     const issuer = "https://deduplicating.example";
     const { redirectUri } = registration();
     let registered = 0;
@@ -156,7 +156,7 @@ describe("two replicas on one Postgres", () => {
     );
     expect(registered).toBe(2);
     expect(new Set(replaced.map(({ clientSecret }) => clientSecret))).toEqual(new Set(["secret-1"]));
-    // Nor again for whoever has met the first one only, and comes later.
+    // Nor again for a later caller that only knows the first one.
     const late = there.clientRegistrations.getOrRegister(issuer, redirectUri, register, {
       clientId,
       registeredAt: 1,
@@ -165,33 +165,38 @@ describe("two replicas on one Postgres", () => {
     expect(registered).toBe(2);
   });
 
-  it.each([90, -90])("keeps leases and codes right on a replica whose clock is %i s off", async (seconds) => {
-    const version = await here.upstreamTokens.put(upstreamToken(), audit("upstream_token.obtained"));
-    vi.useFakeTimers({ toFake: ["Date"], now: Date.now() + seconds * 1_000 });
-    const skewed = await backend.open();
-    try {
-      expect(await skewed.upstreamTokens.takeLease(connection, version, "skewed", inSeconds(10))).toBe(true);
-      const skewedExpiry = inSeconds(30);
-      await skewed.pendingAuthorizations.create({
-        kind: "handover",
-        state: "s",
-        expiresAt: skewedExpiry,
-        payload: 1,
-      });
-      const found = await skewed.pendingAuthorizations.find("handover", "s");
-      // The clocks are compared again and again, and the stopped one here falls behind.
-      expect(Math.abs((found?.expiresAt?.getTime() ?? 0) - skewedExpiry.getTime())).toBeLessThan(10_000);
-      const due = await skewed.upstreamTokens.find(connection);
-      const left = ((due?.expiresAt?.getTime() ?? 0) - Date.now()) / 1_000;
-      expect(left).toBeGreaterThan(50);
-      expect(left).toBeLessThan(65);
-      vi.useRealTimers();
-      expect(await here.upstreamTokens.takeLease(connection, version, "here", inSeconds(10))).toBe(false);
-      expect(await here.pendingAuthorizations.find("handover", "s")).toBeDefined();
-    } finally {
-      await skewed.close();
-    }
-  });
+  it.each([90, -90])(
+    "handles leases and codes correctly on a replica whose clock is %i s off",
+    async (seconds) => {
+      const version = await here.upstreamTokens.put(upstreamToken(), audit("upstream_token.obtained"));
+      vi.useFakeTimers({ toFake: ["Date"], now: Date.now() + seconds * 1_000 });
+      const skewed = await backend.open();
+      try {
+        expect(await skewed.upstreamTokens.takeLease(connection, version, "skewed", inSeconds(10))).toBe(
+          true,
+        );
+        const skewedExpiry = inSeconds(30);
+        await skewed.pendingAuthorizations.create({
+          kind: "handover",
+          state: "s",
+          expiresAt: skewedExpiry,
+          payload: 1,
+        });
+        const found = await skewed.pendingAuthorizations.find("handover", "s");
+        // The clocks are compared repeatedly, and the stopped clock of this test falls behind.
+        expect(Math.abs((found?.expiresAt?.getTime() ?? 0) - skewedExpiry.getTime())).toBeLessThan(10_000);
+        const due = await skewed.upstreamTokens.find(connection);
+        const left = ((due?.expiresAt?.getTime() ?? 0) - Date.now()) / 1_000;
+        expect(left).toBeGreaterThan(50);
+        expect(left).toBeLessThan(65);
+        vi.useRealTimers();
+        expect(await here.upstreamTokens.takeLease(connection, version, "here", inSeconds(10))).toBe(false);
+        expect(await here.pendingAuthorizations.find("handover", "s")).toBeDefined();
+      } finally {
+        await skewed.close();
+      }
+    },
+  );
 
   it("rotates keys while the other replica writes, and loses none of its writes", async () => {
     for (let n = 0; n < 50; n++)

@@ -89,13 +89,13 @@ async function fill(): Promise<void> {
   await store.storedRoutes.create(route, audit("route.created"));
 }
 
-/** What is read of each table; nothing where it is as good as absent. */
+/** What is read of each table; undefined if the row counts as absent. */
 const reads = {
   upstream_token: () => store.upstreamTokens.find(connection),
   upstream_demand: () => store.upstreamTokens.findRequiredScopes(connection),
   pending_authorization: () => store.pendingAuthorizations.find("handover", "s"),
   client_registration: () => store.clientRegistrations.find(issuer, redirectUri),
-  // It goes to whoever comes first, as if there had been no row.
+  // Goes to the first caller, as if there were no row.
   client_issuer: async () => {
     const kept = await store.clientIssuers.keep(client, "https://next.example.com", false);
     return kept === "https://next.example.com" ? undefined : kept;
@@ -145,8 +145,8 @@ const tampered: readonly (readonly [Table, string])[] = [
   ["stored_route", "version = 7"],
 ];
 
-describe("who can write to the database forges a row", () => {
-  it.each(tampered)("%s: %s makes the row as good as absent", async (table, change) => {
+describe("an attacker with write access to the database forges a row", () => {
+  it.each(tampered)("%s: %s makes the row count as absent", async (table, change) => {
     expect(await reads[table]()).toBeDefined();
     await backend.query(`update ${table} set ${change} where mac is not null`);
     expect(await reads[table]()).toBeUndefined();
@@ -156,7 +156,7 @@ describe("who can write to the database forges a row", () => {
     );
   });
 
-  it.each(Object.keys(reads))("%s: a row without a MAC is as good as absent", async (name) => {
+  it.each(Object.keys(reads))("%s: a row without a MAC counts as absent", async (name) => {
     const table = Object.keys(reads).find((one): one is Table => one === name) ?? "browser_session";
     await backend.query(
       `update ${table} set mac = null where ${table === "signing_key" ? "purpose <> 'row_mac'" : "true"}`,
@@ -164,19 +164,19 @@ describe("who can write to the database forges a row", () => {
     expect(await reads[table]()).toBeUndefined();
   });
 
-  it("a session of one's own making lets nobody in", async () => {
+  it("a forged session does not authenticate", async () => {
     await backend.query(`insert into browser_session (id_name, host, user_id, created_at, expires_at, mac)
       select '${hashedHandle("forged")}', host, user_id, created_at, expires_at, mac from browser_session limit 1`);
     expect(await store.browserSessions.find("forged")).toBeUndefined();
     expect(await store.browserSessions.isLive(hashedHandle("forged"))).toBe(false);
   });
 
-  it("a spent refresh token does not live again, and cannot be spent again", async () => {
+  it("a used refresh token cannot be restored or used again", async () => {
     await backend.query("update authorization_server_record set consumed_at = null");
     expect(await store.authorizationServerRecords.consume("RefreshToken", "r")).toBe(false);
   });
 
-  it("deleting the key of the MACs, and starting again, does not have forged rows signed", async () => {
+  it("deleting the MAC key and restarting does not sign forged rows", async () => {
     await backend.query("delete from signing_key where purpose = 'row_mac'");
     await store.close();
     store = await backend.open({ logger: noisy, metrics });
@@ -191,17 +191,17 @@ describe("who can write to the database forges a row", () => {
 
   it.each([
     [
-      "all keys deleted, and one planted that nobody can decrypt",
+      "all keys deleted, and one planted that cannot be decrypted",
       ["delete from signing_key", planted("external_token")],
     ],
     [
-      "the key of the MACs passed off for one of an older version",
+      "the MAC key disguised as one of an older version",
       [
         "delete from signing_key where purpose <> 'row_mac'",
         "update signing_key set purpose = 'external_token'",
       ],
     ],
-  ])("rows without a MAC are not accepted again: %s", async (_, statements) => {
+  ])("rows without a MAC are still rejected: %s", async (_, statements) => {
     for (const statement of statements) await backend.query(statement);
     await backend.query(`insert into browser_session (id_name, host, user_id, created_at, expires_at)
       values ('${hashedHandle("forged")}', 'auth.test', '${userId}', now(), now() + interval '1 day')`);
@@ -212,10 +212,10 @@ describe("who can write to the database forges a row", () => {
     expect(await store.browserSessions.find("forged")).toBeUndefined();
   });
 
-  it("another key passed off for one of the MACs signs nothing", async () => {
+  it("another key disguised as a MAC key signs nothing", async () => {
     const [key] = await backend.query("select kid from signing_key where purpose = 'row_mac'");
     await backend.query("update signing_key set purpose = 'row_mac' where purpose = 'external_token'");
-    // The other comes first.
+    // The other key comes first.
     await backend.query(`update signing_key set key_id = key_id where kid = '${key?.kid}'`);
     await store.close();
     store = await backend.open({ logger: noisy, metrics });
@@ -230,7 +230,7 @@ describe("who can write to the database forges a row", () => {
     expect(String(row?.mac).startsWith(`${key?.kid}.`)).toBe(true);
   });
 
-  it("a forged row keeps nobody from registering a client, or from making a route", async () => {
+  it("a forged row does not prevent registering a client or creating a route", async () => {
     await backend.query("update client_registration set client_id = 'another'");
     const made = registration({ clientId: "fresh" });
     const { clientRegistrations, storedRoutes } = store;
@@ -246,11 +246,11 @@ describe("who can write to the database forges a row", () => {
     expect(await storedRoutes.list()).toMatchObject([moved]);
   });
 
-  it("a route of one's own comes neither before the others at an authorization server, nor is it accepted there", async () => {
+  it("a forged route neither precedes the others at an authorization server, nor is it accepted there", async () => {
     await backend.query(`insert into route_issuer (route_id, upstream, issuer, accepted, mac)
       select 'evil', '${otherUpstream}', issuer, true, mac from route_issuer`);
     expect(await store.routeIssuers.of(issuer)).toEqual([{ routeId, upstream, accepted: false }]);
-    // What was forged does not keep the route itself from being remembered.
+    // The forged row does not prevent the route from being recorded.
     expect(await store.routeIssuers.add({ routeId: "evil", upstream: otherUpstream }, issuer)).toBe(true);
     expect(await store.routeIssuers.of(issuer)).toEqual([
       { routeId, upstream, accepted: false },
@@ -260,14 +260,14 @@ describe("who can write to the database forges a row", () => {
   });
 });
 
-/** A signing key that no key opens. */
+/** A signing key that no key decrypts. */
 function planted(purpose: string): string {
   return `insert into signing_key (kid, purpose, sealed, key_id, created_at, active_at)
     values ('planted', '${purpose}', 'e30.a.b.c.d', 'k1', now(), now())`;
 }
 
 describe("rows of a version without MACs", () => {
-  /** As such a version left them: no MACs, no key for them, no mark on the signing keys. */
+  /** The state of such a version: no MACs, no MAC key, no mark on the signing keys. */
   async function asBefore(): Promise<void> {
     await store.close();
     await backend.query("delete from signing_key");
@@ -289,11 +289,11 @@ describe("rows of a version without MACs", () => {
     store = await backend.open({ logger: noisy, metrics });
   }
 
-  it("are read for as long as older replicas may serve, then bound once, and forged ones rejected", async () => {
+  it("are read while older replicas may serve, then get their MACs once, and forged ones are rejected", async () => {
     await asBefore();
     for (const table of ["browser_session", "upstream_token", "sign_in_session", "delegation"] as const)
       expect(await reads[table](), table).toBeDefined();
-    // As an older replica does it.
+    // Like an older replica.
     await backend.query("update sign_in_session set checked_at = now()");
     expect(await reads.sign_in_session()).toBeDefined();
 
@@ -305,7 +305,7 @@ describe("rows of a version without MACs", () => {
     expect(await reads.browser_session()).toBeUndefined();
   });
 
-  it("are bound although somebody has planted a key that nobody can decrypt", async () => {
+  it("get their MACs even if a key was planted that cannot be decrypted", async () => {
     await asBefore();
     await backend.query(planted("external_token"));
     await store.bindRows();
@@ -313,7 +313,7 @@ describe("rows of a version without MACs", () => {
     expect(await reads.browser_session()).toBeUndefined();
   });
 
-  it("are accepted no more by a process that has seen them bound, whatever comes out of an old backup", async () => {
+  it("are rejected by a process that has seen the MACs, even after the restore of an old backup", async () => {
     await asBefore();
     await backend.query("create table backup as select * from signing_key");
     await store.bindRows();
@@ -327,7 +327,7 @@ describe("rows of a version without MACs", () => {
     expect(await reads.browser_session()).toBeUndefined();
   });
 
-  it("are bound once more where a version bound all tables but one", async () => {
+  it("get MACs again after a version that bound all tables except one", async () => {
     const { encrypt, decrypt } = encryption(await makeKeys("k1"));
     const [key] = await backend.query("select kid, sealed from signing_key where purpose = 'row_mac'");
     const kid = String(key?.kid);
@@ -343,7 +343,7 @@ describe("rows of a version without MACs", () => {
     await store.close();
     store = await backend.open({ logger: noisy, metrics });
     expect(await reads.route_issuer()).toMatchObject({ accepted: true });
-    // Replicas of the version before may still write such rows.
+    // Replicas of the previous version may still write such rows.
     await store.removeExpired(new Date());
     await backend.query("update route_issuer set mac = null");
     expect(await reads.route_issuer()).toMatchObject({ accepted: true });
@@ -352,11 +352,11 @@ describe("rows of a version without MACs", () => {
     expect(await reads.route_issuer()).toMatchObject({ accepted: true });
     await backend.query("update route_issuer set mac = null");
     expect(await reads.route_issuer()).toBeUndefined();
-    // What was rejected before is not signed with it.
+    // Rows that were rejected before are not signed with it.
     expect(await reads.client_issuer()).toBeUndefined();
   });
 
-  it("are rejected by every replica once one of them has bound them", async () => {
+  it("are rejected by every replica after one of them has added the MACs", async () => {
     await asBefore();
     const other = await backend.open({ logger: noisy, metrics });
     expect(await other.browserSessions.find("b")).toBeDefined();
@@ -367,7 +367,7 @@ describe("rows of a version without MACs", () => {
   });
 });
 
-it("rotate-keys makes a new key for the MACs; what was forged before stays rejected", async () => {
+it("rotate-keys creates a new MAC key; rows forged before stay rejected", async () => {
   const key = async () =>
     (await backend.query("select kid from signing_key where purpose = 'row_mac'"))[0]?.kid;
   const before = await key();
@@ -379,10 +379,10 @@ it("rotate-keys makes a new key for the MACs; what was forged before stays rejec
     else expect(await reads[table](), table).toBeDefined();
 });
 
-it("a row makes way for another only if it is forged by the keys of this moment", async () => {
+it("a row is replaced by another only if it is forged according to the current keys", async () => {
   const db = openPostgres({ url: backend.url, size: 2, timeoutMs: 30_000, name: "test", logger: noisy });
   const database = createDatabase(db, { timeoutMs: 30_000, close: () => db.destroy() });
-  // Nobody notifies it.
+  // Without a notification.
   const macs = rowMacs(database, encryption(await makeKeys("k1")), { logger: noisy });
   await macs.ready();
   await store.rotateEncryptionKeys();

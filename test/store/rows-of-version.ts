@@ -3,7 +3,7 @@ import { hashedHandle } from "../../src/store/hashed-handle.ts";
 import { makeKeys } from "./backends.ts";
 import { connection, upstreamToken } from "./samples.ts";
 
-/** One statement as a replica of that version writes it: only columns that version knows. */
+/** A statement of a replica of that version, with only the columns it knows. */
 export interface WrittenRow {
   readonly table: string;
   readonly values: Readonly<Record<string, string | number | boolean | Date | null>>;
@@ -12,7 +12,7 @@ export interface WrittenRow {
 const later = new Date(Date.now() + 86_400_000);
 const place = { user_id: connection.userId, route_id: connection.routeId, upstream: connection.upstream };
 
-/** What each migration brought, and how it was written then; a migration without an entry fails the test. */
+/** The rows that each migration introduced, as written at that time; a migration without an entry fails the test. */
 const brought: Readonly<Record<string, (encrypt: Encryption["encrypt"]) => Promise<WrittenRow[]>>> = {
   async "0001_tables"(encrypt): Promise<WrittenRow[]> {
     const { userId, routeId, upstream, expiresAt: _, ...part } = upstreamToken();
@@ -118,7 +118,7 @@ const brought: Readonly<Record<string, (encrypt: Encryption["encrypt"]) => Promi
       { table: "audit_event", values: { action: "grant.created", user_id: userId, detail: '{"a":1}' } },
     ];
   },
-  // New columns only; what wrote the old ones goes on doing so.
+  // Only new columns; the statements for the old ones stay.
   "0002_connection_use": async () => [],
   async "0003_stored_route"(encrypt): Promise<WrittenRow[]> {
     const entry = { id: "stored", from: "https://stored.test", to: "http://127.0.0.1:1" };
@@ -169,7 +169,7 @@ const brought: Readonly<Record<string, (encrypt: Encryption["encrypt"]) => Promi
     },
   ],
   "0011_bound_route_issuer": async () => [],
-  // Counts, on rows that are there.
+  // Counters on existing rows.
   "0012_refresh_refusals": async () => [],
   "0010_bound_rows": async () => [
     {
@@ -180,9 +180,9 @@ const brought: Readonly<Record<string, (encrypt: Encryption["encrypt"]) => Promi
 };
 
 /**
- * Rows for every table as a replica of `version` (the name of its newest migration) writes them, sealed by the key `k1` of
+ * Rows for every table as a replica of `version` (the name of its newest migration) writes them, encrypted with the key `k1` of
  * `makeKeys`.
- * @throws Error when a migration has no entry here
+ * @throws Error if a migration has no entry here
  */
 export async function rowsOfVersion(version: string, names: readonly string[]): Promise<WrittenRow[]> {
   const { encrypt } = encryption(await makeKeys("k1"));
@@ -190,7 +190,7 @@ export async function rowsOfVersion(version: string, names: readonly string[]): 
   for (const name of names.slice(0, names.indexOf(version) + 1)) {
     const rowsOf = brought[name];
     if (!rowsOf)
-      throw new Error(`${name}: say in ${import.meta.filename} what a replica writes from then on`);
+      throw new Error(`${name}: add to ${import.meta.filename} what a replica writes from this migration on`);
     rows.push(...(await rowsOf(encrypt)));
   }
   return rows;

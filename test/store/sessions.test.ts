@@ -14,7 +14,7 @@ describeStore("sessions", (store) => {
     ...over,
   });
 
-  it("ends the whole family at sign-out, from whichever host, and nobody else's", async () => {
+  it("ends the whole family of sessions at sign-out, from any host, and no other sessions", async () => {
     const sessions = store().browserSessions;
     const parentName = hashedHandle("parent");
     await sessions.create(session("parent"));
@@ -33,12 +33,12 @@ describeStore("sessions", (store) => {
     expect(await sessions.find("other")).toBeUndefined();
   });
 
-  it("does not find an expired one", async () => {
+  it("does not find an expired session", async () => {
     await store().browserSessions.create(session("old", { expiresAt: inSeconds(-1) }));
     expect(await store().browserSessions.find("old")).toBeUndefined();
   });
 
-  it("keeps the newest sign-in of a person", async () => {
+  it("stores the newest sign-in of a person", async () => {
     const signIn = {
       userId: "company/alice",
       providerId: "company",

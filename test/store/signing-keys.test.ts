@@ -4,7 +4,7 @@ import { describeStore } from "./describe-store.ts";
 import { audit, inSeconds, signingKey } from "./samples.ts";
 
 describeStore("signing keys", (store) => {
-  it("makes the first of a purpose once", async () => {
+  it("creates the first key of a purpose once", async () => {
     let made = 0;
     const lists = await Promise.all(
       Array.from({ length: 5 }, () =>
@@ -16,7 +16,7 @@ describeStore("signing keys", (store) => {
     expect(new Set(lists.map((keys) => keys.map(({ kid }) => kid).join()))).toHaveProperty("size", 1);
   });
 
-  it("rotates: the new one first, the old one until it expires", async () => {
+  it("rotation: the new key first, the old one until it expires", async () => {
     const made = changes(store());
     const [old] = await store().signingKeys.ensure("external_token", async () => signingKey({ kid: "old" }));
     await made.next;

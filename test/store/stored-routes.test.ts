@@ -10,7 +10,7 @@ describeStore("routes of the admin API", (store) => {
     entry: { from: `https://${place}`, secret: "hidden" },
   });
 
-  it("are created once, by id and by place, and everybody hears of it", async () => {
+  it("are created once, by id and by host and path, and all replicas are notified", async () => {
     const { next, stop } = changes(store());
     const both = await Promise.all([
       store().storedRoutes.create(route("one"), audit("route.created")),
@@ -25,7 +25,7 @@ describeStore("routes of the admin API", (store) => {
     expect(await store().storedRoutes.list()).toMatchObject([{ ...route("one"), version: 1 }]);
   });
 
-  it("are changed by whoever knows the newest version, and keep out of others' places", async () => {
+  it("are changed only with the newest version, and not to another route's host and path", async () => {
     const { storedRoutes } = store();
     await storedRoutes.create(route("three"), audit("route.created"));
     const changed = { ...route("three"), entry: { from: "https://elsewhere" } };
@@ -45,7 +45,7 @@ describeStore("routes of the admin API", (store) => {
     expect(await store().storedRoutes.delete("three", audit("route.deleted"))).toBe(false);
   });
 
-  it("leave a trail that is read page by page, by kind", async () => {
+  it("leave an audit trail that can be read in pages, by kind", async () => {
     const first = await store().auditEvents({ action: "route.created", limit: 1 });
     expect(first).toHaveLength(1);
     const rest = await store().auditEvents({ after: first[0]?.id, limit: 100 });

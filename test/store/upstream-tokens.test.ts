@@ -10,7 +10,7 @@ describeStore("upstream tokens", (store) => {
   const token = (over = {}) => upstreamToken({ ...key, ...over });
   const put = () => store().upstreamTokens.put(token(), audit("upstream_token.obtained"));
 
-  it("gives back what was put, by user, route and upstream", async () => {
+  it("returns a stored token by user, route and upstream", async () => {
     const written = token({ dpopKey: { kty: "EC" }, refreshExpiresAt: inSeconds(3_600) });
     const version = await store().upstreamTokens.put(written, audit("upstream_token.obtained"));
     const found = await store().upstreamTokens.find(key);
@@ -20,7 +20,7 @@ describeStore("upstream tokens", (store) => {
       expect(await store().upstreamTokens.find({ ...key, ...other })).toBeUndefined();
   });
 
-  it("keeps a token without expiry and refresh token as such", async () => {
+  it("stores a token without expiry and refresh token", async () => {
     const bare = token({ routeId: "bare", expiresAt: undefined, refreshToken: undefined });
     await store().upstreamTokens.put(bare, audit("upstream_token.obtained"));
     const found = await store().upstreamTokens.find(bare);
@@ -28,7 +28,7 @@ describeStore("upstream tokens", (store) => {
     expect(found).not.toHaveProperty("refreshToken");
   });
 
-  it("lends the refresh of one version to one of many who ask", async () => {
+  it("leases the refresh of one version to one of many callers", async () => {
     const version = await put();
     const taken = await Promise.all(
       Array.from({ length: 10 }, (_, i) =>
@@ -38,7 +38,7 @@ describeStore("upstream tokens", (store) => {
     expect(taken.filter(Boolean)).toHaveLength(1);
   });
 
-  it("lends a version again when the lease was released or has ended, but no other version", async () => {
+  it("leases a version again after the lease was released or has expired, but no other version", async () => {
     const version = await put();
     expect(await store().upstreamTokens.takeLease(key, version - 1, "a", inSeconds(30))).toBe(false);
     expect(await store().upstreamTokens.takeLease(key, version, "a", inSeconds(30))).toBe(true);
@@ -49,7 +49,7 @@ describeStore("upstream tokens", (store) => {
     expect(await store().upstreamTokens.takeLease(key, version, "c", inSeconds(30))).toBe(true);
   });
 
-  it("lends a version again to its owner, who may not know that it has it, but not to others who must wait", async () => {
+  it("leases a version again to its owner, who may not know that it holds the lease, but not to others", async () => {
     const version = await put();
     const owners = store().upstreamTokens;
     expect(await owners.takeLease(key, version, "a", inSeconds(-1))).toBe(true);
@@ -58,7 +58,7 @@ describeStore("upstream tokens", (store) => {
     expect(await owners.takeLease(key, version, "b", inSeconds(30))).toBe(false);
   });
 
-  it("stores a refreshed token for the lease's owner, and for nobody else", async () => {
+  it("stores a refreshed token only for the lease's owner", async () => {
     const version = await put();
     const before = await store().upstreamTokens.find(key);
     await store().upstreamTokens.takeLease(key, version, "a", inSeconds(30));
@@ -81,7 +81,7 @@ describeStore("upstream tokens", (store) => {
     expect(await replace("a")).toBeUndefined();
   });
 
-  it("lets a refresh lose against a consent that came meanwhile", async () => {
+  it("discards a refresh if a consent was stored in the meantime", async () => {
     const version = await put();
     await store().upstreamTokens.takeLease(key, version, "a", inSeconds(30));
     const consented = await put();
@@ -91,7 +91,7 @@ describeStore("upstream tokens", (store) => {
     expect((await store().upstreamTokens.find(key))?.version).toBe(consented);
   });
 
-  it("deletes exactly the version that was refused, never a newer one", async () => {
+  it("deletes exactly the rejected version, never a newer one", async () => {
     const refused = await put();
     const newer = await put();
     expect(await store().upstreamTokens.deleteVersion(key, refused, audit("upstream_token.rejected"))).toBe(
@@ -104,7 +104,7 @@ describeStore("upstream tokens", (store) => {
     expect(await store().upstreamTokens.find(key)).toBeUndefined();
   });
 
-  it("never gives a version twice, not even after a disconnect", async () => {
+  it("never reuses a version, not even after a disconnect", async () => {
     const first = await put();
     expect(await store().upstreamTokens.delete(key, audit("upstream_token.disconnected"))).toMatchObject({
       version: first,
@@ -114,7 +114,7 @@ describeStore("upstream tokens", (store) => {
     expect(await put()).toBeGreaterThan(first);
   });
 
-  it("lists a user's connections and no other user's", async () => {
+  it("lists only the user's connections", async () => {
     await put();
     await store().upstreamTokens.put(token({ userId: "company/bob" }), audit("upstream_token.obtained"));
     const mine = await store().upstreamTokens.listForUser(key.userId);
@@ -123,7 +123,7 @@ describeStore("upstream tokens", (store) => {
     await store().upstreamTokens.delete({ ...key, userId: "company/bob" }, audit("upstream_token.revoked"));
   });
 
-  it("names the connections due for refresh: soonest first, the dead last, the leased and the finite not at all", async () => {
+  it("lists the connections due for refresh: soonest first, expired ones last, without leased and non-refreshable ones", async () => {
     const due = (routeId: string, seconds: number, over = {}) =>
       store().upstreamTokens.put(
         token({ userId: "due", routeId, expiresAt: inSeconds(seconds), ...over }),
@@ -149,11 +149,11 @@ describeStore("upstream tokens", (store) => {
         .map(({ routeId }) => routeId);
     expect(await names(100)).toEqual(["first", "second", "dead", "long dead"]);
     expect(await names(1)).toEqual(["first"]);
-    // Those that still work have just been made.
+    // The valid ones have just been created.
     expect(await names(100, 0.2)).toEqual(["dead", "long dead"]);
   });
 
-  it("tells of every change, and of a refresh that was given up", async () => {
+  it("notifies of every change, and of a failed refresh", async () => {
     const fresh = { ...key, routeId: "told" };
     const name = connectionKeyName(fresh);
     const mine = (change: Change) => "key" in change && change.key === name;
@@ -171,7 +171,7 @@ describeStore("upstream tokens", (store) => {
     givenUp.stop();
   });
 
-  it("merges what an upstream demands until a consent answers it", async () => {
+  it("merges required scopes until a consent satisfies them", async () => {
     const requiredAt = new Date();
     await store().upstreamTokens.requireScopes(key, { scopes: ["a", "b"], requiredAt: requiredAt });
     await store().upstreamTokens.requireScopes(key, {
@@ -190,7 +190,7 @@ describeStore("upstream tokens", (store) => {
     expect(await store().upstreamTokens.findRequiredScopes(key)).toBeUndefined();
   });
 
-  it("remembers a demand for no scope in particular", async () => {
+  it("stores a required consent without specific scopes", async () => {
     const other = { ...key, routeId: "no-scope" };
     await store().upstreamTokens.requireScopes(other, { scopes: [], requiredAt: new Date() });
     await store().upstreamTokens.requireScopes(other, { scopes: [], requiredAt: new Date() });
@@ -199,7 +199,7 @@ describeStore("upstream tokens", (store) => {
     expect(await store().upstreamTokens.findRequiredScopes(other)).toBeUndefined();
   });
 
-  it("remembers when a connection was last used, until there is a new one; no version changes by it", async () => {
+  it("records when a connection was last used, until there is a new one, without changing its version", async () => {
     const version = await put();
     expect((await store().upstreamTokens.find(key))?.lastUsedAt).toBeUndefined();
     await store().upstreamTokens.recordUse(key);
@@ -210,7 +210,7 @@ describeStore("upstream tokens", (store) => {
     expect((await store().upstreamTokens.find(key))?.lastUsedAt).toBeUndefined();
   });
 
-  it("names connections whose route has gone, once the grace is over and nobody knows the route", async () => {
+  it("lists connections of removed routes after the grace period, if no replica has the route", async () => {
     await put();
     const here = { routeId: key.routeId, upstream: key.upstream };
     const moved = { ...here, upstream: "https://elsewhere.example/mcp" };
@@ -221,7 +221,7 @@ describeStore("upstream tokens", (store) => {
     expect(await orphans([here], 0)).toEqual([]);
     expect(await orphans([moved], 3600)).toEqual([]);
     expect(await orphans([moved], 0)).toEqual([key]);
-    // A replica that still knows it.
+    // A replica that still has the route.
     expect(await orphans([here, moved], 0)).toEqual([]);
     expect(await orphans([], 3600)).toEqual([]);
   });

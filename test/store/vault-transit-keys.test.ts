@@ -46,11 +46,11 @@ describe("keys in Vault's transit engine", () => {
   const keyIds = async () =>
     (await backend.query("select key_id from upstream_token order by route_id")).map((row) => row.key_id);
 
-  it("seals each row with a data key of its own, which another replica has Vault unwrap once", async () => {
+  it("encrypts each row with its own data key, which another replica has Vault unwrap once", async () => {
     const here = await openStore();
     await put(here);
     await put(here, { routeId: "second" });
-    // And the key of the rows' MACs.
+    // And the row MAC key.
     expect(vault.requests.filter((path) => path.includes("datakey"))).toHaveLength(3);
     const there = await openStore();
     for (let reads = 0; reads < 3; reads++)
@@ -64,7 +64,7 @@ describe("keys in Vault's transit engine", () => {
     expect(Buffer.from(sealed.split(".")[0] ?? "", "base64url").toString()).toContain('"wrapped":"vault:v1:');
   });
 
-  it("rotates online: new rows under the new version, rotate-keys rewrites the rest, then the old version may go", async () => {
+  it("rotates online: new rows use the new version, rotate-keys rewrites the rest, then the old version can be removed", async () => {
     const store = await openStore();
     await put(store);
     vault.rotate();
@@ -77,7 +77,7 @@ describe("keys in Vault's transit engine", () => {
     expect(await keyIds()).toEqual(["vault/v2", "vault/v2"]);
   });
 
-  it("takes over from keys in the environment, and gives back to them", async () => {
+  it("replaces keys in the environment, and is replaced by them", async () => {
     const local = { kid: "local", env: "LOCAL" };
     const env = { LOCAL: Buffer.alloc(32, 7).toString("base64url") };
     await put(await openStore(load([local], env)));
@@ -90,7 +90,7 @@ describe("keys in Vault's transit engine", () => {
     expect(await (await openStore(load([local], env))).upstreamTokens.find(connection)).toBeDefined();
   });
 
-  it("is unavailable, and loses nothing, while Vault is sealed", async () => {
+  it("is unavailable, without data loss, while Vault is sealed", async () => {
     await put(await openStore());
     const store = await openStore();
     vault.sealed = true;
@@ -100,7 +100,7 @@ describe("keys in Vault's transit engine", () => {
     expect(await store.upstreamTokens.find(connection)).toBeDefined();
   });
 
-  it("reads the token file again when Vault refuses the token, as an agent renews it", async () => {
+  it("reads the token file again when Vault rejects the token, because an agent renews it", async () => {
     const file = join(folder, "token");
     await writeFile(file, `${vault.token}\n`);
     const store = await openStore(load([source({ token: { file } })]));
@@ -112,7 +112,7 @@ describe("keys in Vault's transit engine", () => {
 
   it.each([
     [
-      "no such key",
+      "an unknown key",
       { key: "other" },
       {},
       "encryption_key_missing",
@@ -125,8 +125,8 @@ describe("keys in Vault's transit engine", () => {
       "encryption_key_missing",
       /the variable NONE is empty or missing/,
     ],
-    ["a refused token", {}, { VAULT_TOKEN: "wrong" }, "store_unavailable", /vault keys/],
-  ])("refuses to start with %s, saying so", async (_, over, env, code, message) => {
+    ["an invalid token", {}, { VAULT_TOKEN: "wrong" }, "store_unavailable", /vault keys/],
+  ])("fails to start with %s, and names the cause", async (_, over, env, code, message) => {
     await expect(load([source(over)], env)).rejects.toMatchObject({
       code,
       message: expect.stringMatching(message),

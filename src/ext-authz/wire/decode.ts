@@ -20,22 +20,120 @@ const request = { method: 2, headers: 3, path: 4, host: 5, rawBody: 12, headerMa
 /** Larger messages contain a body: only their strings are converted. Bytes. */
 const smallMessage = 64 * 1024;
 
-/*
- * The message being decoded. Module state avoids creating two dozen closures per check; decoding is synchronous, so there is
- * never more than one.
- */
-let message: Buffer = Buffer.alloc(0);
-let whole: string | undefined;
-let at = 0;
-let method = "";
-let path = "";
-let host = "";
-let rawBody: Buffer | undefined;
-let isHttp = false;
-let sourceIp: string | undefined;
-let rawHeaders: string[] = [];
-let joinedHeaders: string[] = [];
-let contextExtensions: Record<string, string> = {};
+/** One message, the position in it, and what has been read: one object per check, and no closures. */
+class Reader {
+  readonly message: Buffer;
+  /** The whole message as a string, if it is small. */
+  readonly whole: string | undefined;
+  at = 0;
+  method = "";
+  path = "";
+  host = "";
+  rawBody: Buffer | undefined = undefined;
+  isHttp = false;
+  sourceIp: string | undefined = undefined;
+  readonly rawHeaders: string[] = [];
+  readonly joinedHeaders: string[] = [];
+  /** No prototype: a key may have any name. */
+  readonly contextExtensions: Record<string, string> = Object.create(null);
+  /** The latest map entry or HeaderValue. */
+  entryName = "";
+  entryValue = "";
+
+  constructor(message: Buffer) {
+    this.message = message;
+    this.whole = message.length <= smallMessage ? message.toString("latin1") : undefined;
+  }
+
+  /** Reads the fields up to `end`; `read` returns false to skip one. */
+  fields(end: number, read: FieldReader): void {
+    while (this.at < end) {
+      const tag = this.varint();
+      const wireType = tag & 7;
+      if (wireType !== 2 || !read(this, tag >>> 3)) this.skip(wireType);
+    }
+    if (this.at !== end) invalid();
+  }
+
+  /** Reads the message in the current field. */
+  inside(read: FieldReader): boolean {
+    this.fields(this.fieldEnd(), read);
+    return true;
+  }
+
+  /** A map entry or a HeaderValue: name and value; a HeaderValue's `raw_value` takes precedence. */
+  entry(isUtf8: boolean): void {
+    let name = "";
+    let value = "";
+    let rawValue = "";
+    const end = this.fieldEnd();
+    while (this.at < end) {
+      const tag = this.varint();
+      if (tag === 0x0a) name = isUtf8 ? this.utf8() : this.string();
+      else if (tag === 0x12) value = isUtf8 ? this.utf8() : this.string();
+      else if (tag === 0x1a) rawValue = isUtf8 ? this.utf8() : this.string();
+      else this.skip(tag & 7);
+    }
+    if (this.at !== end) invalid();
+    this.entryName = name;
+    this.entryValue = rawValue === "" ? value : rawValue;
+  }
+
+  skip(wireType: number): void {
+    if (wireType === 0) this.varint();
+    else if (wireType === 1) this.at += 8;
+    else if (wireType === 2) this.at = this.fieldEnd();
+    else if (wireType === 5) this.at += 4;
+    else invalid();
+    if (this.at > this.message.length) invalid();
+  }
+
+  varint(): number {
+    let byte = this.message[this.at++] ?? invalid();
+    if (byte < 0x80) return byte;
+    let value = byte & 0x7f;
+    for (let factor = 128; byte >= 0x80; factor *= 128) {
+      if (factor > 2 ** 63) invalid();
+      byte = this.message[this.at++] ?? invalid();
+      value += (byte & 0x7f) * factor;
+    }
+    return value;
+  }
+
+  /** The end of the current length-delimited field. */
+  fieldEnd(): number {
+    const length = this.varint();
+    const end = this.at + length;
+    return end <= this.message.length ? end : invalid();
+  }
+
+  string(): string {
+    const end = this.fieldEnd();
+    const text =
+      this.whole === undefined
+        ? this.message.toString("latin1", this.at, end)
+        : this.whole.substring(this.at, end);
+    this.at = end;
+    return text;
+  }
+
+  utf8(): string {
+    const end = this.fieldEnd();
+    const text = this.message.toString("utf8", this.at, end);
+    this.at = end;
+    return text;
+  }
+
+  bytes(): Buffer {
+    const end = this.fieldEnd();
+    const bytes = this.message.subarray(this.at, end);
+    this.at = end;
+    return bytes;
+  }
+}
+
+/** Reads the current length-delimited field, or returns false to skip it. */
+type FieldReader = (reader: Reader, field: number) => boolean;
 
 /**
  * Decodes the fields we read of a CheckRequest and skips all others. Several times faster than protobufjs, which creates two
@@ -46,163 +144,78 @@ let contextExtensions: Record<string, string> = {};
  * @throws RangeError when the message is not valid protobuf.
  */
 export function decodeCheckRequest(bytes: Buffer): CheckRequest {
-  message = bytes;
-  whole = message.length <= smallMessage ? message.toString("latin1") : undefined;
-  at = 0;
-  method = path = host = "";
-  rawBody = sourceIp = undefined;
-  isHttp = false;
-  rawHeaders = [];
-  joinedHeaders = [];
-  // No prototype: a key may have any name.
-  contextExtensions = Object.create(null);
-  fields(message.length, readCheck);
-  const headers = rawHeaders.length > 0 ? rawHeaders : joinedHeaders;
+  const reader = new Reader(bytes);
+  reader.fields(bytes.length, readCheck);
+  const { isHttp, method, path, host, rawBody, sourceIp, contextExtensions } = reader;
+  const headers = reader.rawHeaders.length > 0 ? reader.rawHeaders : reader.joinedHeaders;
   return { http: isHttp ? { method, path, host, headers, rawBody } : undefined, sourceIp, contextExtensions };
 }
 
-/** Reads the current length-delimited field, or returns false to skip it. */
-type FieldReader = (field: number) => boolean;
-
-function readCheck(field: number): boolean {
-  return field === 1 && inside(readAttribute);
+function readCheck(reader: Reader, field: number): boolean {
+  return field === 1 && reader.inside(readAttribute);
 }
-function readAttribute(field: number): boolean {
+function readAttribute(reader: Reader, field: number): boolean {
   switch (field) {
     case attributes.source:
-      return inside(readPeer);
+      return reader.inside(readPeer);
     case attributes.request:
-      return inside(readRequest);
+      return reader.inside(readRequest);
     case attributes.contextExtensions: {
-      readEntry(utf8);
-      contextExtensions[entryName] = entryValue;
+      reader.entry(true);
+      reader.contextExtensions[reader.entryName] = reader.entryValue;
       return true;
     }
     default:
       return false;
   }
 }
-function readPeer(field: number): boolean {
-  return field === 1 && inside(readAddress);
+function readPeer(reader: Reader, field: number): boolean {
+  return field === 1 && reader.inside(readAddress);
 }
-function readAddress(field: number): boolean {
-  return field === 1 && inside(readSocketAddress);
+function readAddress(reader: Reader, field: number): boolean {
+  return field === 1 && reader.inside(readSocketAddress);
 }
-function readSocketAddress(field: number): boolean {
+function readSocketAddress(reader: Reader, field: number): boolean {
   if (field !== 2) return false;
-  sourceIp = string();
+  reader.sourceIp = reader.string();
   return true;
 }
-function readRequest(field: number): boolean {
+function readRequest(reader: Reader, field: number): boolean {
   if (field !== 2) return false;
-  isHttp = true;
-  return inside(readHttp);
+  reader.isHttp = true;
+  return reader.inside(readHttp);
 }
-function readHttp(field: number): boolean {
+function readHttp(reader: Reader, field: number): boolean {
   switch (field) {
     case request.method:
-      method = string();
+      reader.method = reader.string();
       return true;
     case request.path:
-      path = string();
+      reader.path = reader.string();
       return true;
     case request.host:
-      host = string();
+      reader.host = reader.string();
       return true;
     case request.headers:
-      readEntry(string);
-      joinedHeaders.push(entryName, entryValue);
+      reader.entry(false);
+      reader.joinedHeaders.push(reader.entryName, reader.entryValue);
       return true;
     case request.headerMap:
-      return inside(readHeaderMap);
-    case request.rawBody: {
-      const end = fieldEnd();
-      rawBody = message.subarray(at, end);
-      at = end;
+      return reader.inside(readHeaderMap);
+    case request.rawBody:
+      reader.rawBody = reader.bytes();
       return true;
-    }
     default:
       return false;
   }
 }
-function readHeaderMap(field: number): boolean {
+function readHeaderMap(reader: Reader, field: number): boolean {
   if (field !== 1) return false;
-  readEntry(string);
-  rawHeaders.push(entryName, entryValue);
+  reader.entry(false);
+  reader.rawHeaders.push(reader.entryName, reader.entryValue);
   return true;
 }
 
-/** A map entry or a HeaderValue: name and value; a HeaderValue's `raw_value` takes precedence. */
-let entryName = "";
-let entryValue = "";
-function readEntry(decode: () => string): void {
-  let name = "";
-  let value = "";
-  let rawValue = "";
-  const end = fieldEnd();
-  while (at < end) {
-    const tag = varint();
-    if (tag === 0x0a) name = decode();
-    else if (tag === 0x12) value = decode();
-    else if (tag === 0x1a) rawValue = decode();
-    else skip(tag & 7);
-  }
-  if (at !== end) cutOff();
-  entryName = name;
-  entryValue = rawValue === "" ? value : rawValue;
-}
-
-/** Reads the message in the current field. */
-function inside(read: FieldReader): boolean {
-  fields(fieldEnd(), read);
-  return true;
-}
-function fields(end: number, read: FieldReader): void {
-  while (at < end) {
-    const tag = varint();
-    const wireType = tag & 7;
-    if (wireType !== 2 || !read(tag >>> 3)) skip(wireType);
-  }
-  if (at !== end) cutOff();
-}
-function skip(wireType: number): void {
-  if (wireType === 0) varint();
-  else if (wireType === 1) at += 8;
-  else if (wireType === 2) at = fieldEnd();
-  else if (wireType === 5) at += 4;
-  else cutOff();
-  if (at > message.length) cutOff();
-}
-function varint(): number {
-  let byte = message[at++] ?? cutOff();
-  if (byte < 0x80) return byte;
-  let value = byte & 0x7f;
-  for (let factor = 128; byte >= 0x80; factor *= 128) {
-    if (factor > 2 ** 63) cutOff();
-    byte = message[at++] ?? cutOff();
-    value += (byte & 0x7f) * factor;
-  }
-  return value;
-}
-/** The end of the current length-delimited field. */
-function fieldEnd(): number {
-  const length = varint();
-  const end = at + length;
-  return end <= message.length ? end : cutOff();
-}
-function string(): string {
-  const end = fieldEnd();
-  const text = whole === undefined ? message.toString("latin1", at, end) : whole.substring(at, end);
-  at = end;
-  return text;
-}
-function utf8(): string {
-  const end = fieldEnd();
-  const text = message.toString("utf8", at, end);
-  at = end;
-  return text;
-}
-
-function cutOff(): never {
+function invalid(): never {
   throw new RangeError("the message is not a CheckRequest");
 }

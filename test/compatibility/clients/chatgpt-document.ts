@@ -2,7 +2,7 @@ import type { Client } from "../zoo.ts";
 
 export default {
   title: "ChatGPT, by its document",
-  habit: "A document per connector; the same resource",
+  habit: "A metadata document per connector; the same resource",
   sources: [
     { url: "https://developers.openai.com/apps-sdk/build/auth", date: "2026-07-29" },
     { url: "https://github.com/BasedHardware/omi/pull/8824", date: "2026-07-02" },

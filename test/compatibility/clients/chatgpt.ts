@@ -2,7 +2,7 @@ import type { Client } from "../zoo.ts";
 
 export default {
   title: "ChatGPT",
-  habit: "Asks for the origin as resource, whatever path the server has; a callback of its own per connector",
+  habit: "Requests the origin as resource, whatever the server's path; a separate callback per connector",
   sources: [
     { url: "https://developers.openai.com/apps-sdk/build/auth", date: "2026-07-29" },
     { url: "https://github.com/BasedHardware/omi/pull/8824", date: "2026-07-02" },

@@ -2,8 +2,7 @@ import type { Client } from "../zoo.ts";
 
 export default {
   title: "Claude.ai, by its document",
-  habit:
-    "A client id document that lists claude.ai and claude.com callbacks and names no authentication method",
+  habit: "A metadata document with callbacks on claude.ai and claude.com, without an authentication method",
   sources: [
     { url: "https://claude.ai/oauth/mcp-oauth-client-metadata", date: "2026-10-02" },
     { url: "https://claude.com/docs/connectors/building/troubleshooting", date: "2026-07-29" },

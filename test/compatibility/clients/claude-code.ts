@@ -2,7 +2,7 @@ import type { Client } from "../zoo.ts";
 
 export default {
   title: "Claude Code",
-  habit: "A document with loopback callbacks without a port; the one that it listens on is another each time",
+  habit: "A metadata document with loopback callbacks without a port; it listens on another port each time",
   sources: [
     { url: "https://claude.ai/oauth/claude-code-client-metadata", date: "2026-07-29" },
     { url: "https://claude.com/docs/connectors/building/authentication", date: "2026-07-29" },

@@ -2,7 +2,7 @@ import type { Client } from "../zoo.ts";
 
 export default {
   title: "Cline",
-  habit: "A callback through VS Code's scheme, with a hash of the server in it",
+  habit: "A callback with VS Code's URI scheme, with a hash of the server",
   sources: [
     {
       url: "https://github.com/cline/cline/blob/21cb8d2525/apps/vscode/src/services/mcp/McpOAuthManager.ts",

@@ -3,7 +3,7 @@ import type { Client } from "../zoo.ts";
 export default {
   title: "Codex",
   habit:
-    "Native, on an ephemeral loopback port with a path per server; discovery speaks of an older protocol than its calls",
+    "Native, on an ephemeral loopback port with a path per server; discovery uses an older protocol version than its calls",
   sources: [
     {
       url: "https://github.com/openai/codex/blob/1ae2b9880e8af5d465161a58f24a127aaa4b0040/codex-rs/rmcp-client/src/perform_oauth_login.rs",

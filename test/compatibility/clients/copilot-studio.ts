@@ -2,7 +2,7 @@ import type { Client } from "../zoo.ts";
 
 export default {
   title: "Microsoft Copilot Studio",
-  habit: "A callback of its own per tool, with the tool's name in it; public, with PKCE; no scope at all",
+  habit: "A separate callback per tool, with the tool's name in it; public, with PKCE; no scopes",
   sources: [
     { url: "https://github.com/SmartBear/smartbear-mcp/issues/463", date: "2026-07-31" },
     { url: "https://github.com/microsoft/PowerPlatformConnectors/issues/4214", date: "2026-06-09" },

@@ -2,7 +2,7 @@ import type { Client } from "../zoo.ts";
 
 export default {
   title: "Cursor's agents",
-  habit: "The web callback; the document says nothing but where to come back to",
+  habit: "The web callback; the metadata document has only the redirect URI",
   sources: [{ url: "https://cursor.com/docs/context/mcp", date: "2026-07-29" }],
   looked: "2026-11-28",
   registers: {

@@ -2,7 +2,7 @@ import type { Client } from "../zoo.ts";
 
 export default {
   title: "Cursor",
-  habit: "A callback under a scheme of its own, beside the web's and a loopback one",
+  habit: "A callback with its own URI scheme, in addition to a web and a loopback one",
   sources: [
     {
       url: "https://docs.zuora.com/zuora-ai/zuora-mcp-server/zuora-mcp-server/configure-zuora-remote-mcp-server/redirect-uris-by-mcp-client",

@@ -2,7 +2,7 @@ import type { Client } from "../zoo.ts";
 
 export default {
   title: "Dify",
-  habit: "No resource parameter at any step; names itself at discovery",
+  habit: "No resource parameter at any step; identifies itself at discovery",
   sources: [
     {
       url: "https://github.com/langgenius/dify/blob/014b9a16aa3c2ec1ebc1032d87b00bfe70c91437/api/core/mcp/auth/auth_flow.py",

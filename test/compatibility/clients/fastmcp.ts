@@ -2,7 +2,7 @@ import type { Client } from "../zoo.ts";
 
 export default {
   title: "FastMCP client",
-  habit: "A scope that is empty and no authentication method, on an ephemeral port",
+  habit: "An empty scope and no authentication method, on an ephemeral port",
   sources: [
     {
       url: "https://github.com/PrefectHQ/fastmcp/blob/743ddffd0/fastmcp_slim/fastmcp/client/auth/oauth.py",

@@ -2,7 +2,7 @@ import type { Client } from "../zoo.ts";
 
 export default {
   title: "Go SDK",
-  habit: "Registers a name and callbacks only; its refresh names no resource",
+  habit: "Registers only a name and callbacks; no resource in its refresh requests",
   sources: [
     {
       url: "https://github.com/modelcontextprotocol/go-sdk/blob/3d6450f/auth/authorization_code.go",

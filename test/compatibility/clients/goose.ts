@@ -2,7 +2,7 @@ import type { Client } from "../zoo.ts";
 
 export default {
   title: "Goose",
-  habit: "A document with IPv6 loopback and members that are a server's, not a client's",
+  habit: "A metadata document with IPv6 loopback, and members of server metadata",
   sources: [
     { url: "https://goose-docs.ai/oauth/client-metadata.json", date: "2026-07-29" },
     {

@@ -2,7 +2,7 @@ import type { Client } from "../zoo.ts";
 
 export default {
   title: "MCP Inspector",
-  habit: "A browser's requests: an Origin, a scope that may be empty; a native application",
+  habit: "Requests from a browser: with Origin, possibly an empty scope; a native application",
   sources: [
     {
       url: "https://github.com/modelcontextprotocol/inspector/blob/86d5f58ec8c369839b8237455ad8b1c17b15a984/core/auth/providers.ts",

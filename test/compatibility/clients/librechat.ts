@@ -2,7 +2,7 @@ import type { Client } from "../zoo.ts";
 
 export default {
   title: "LibreChat",
-  habit: "Prefers Basic; response types as the server lists them; names the resource at the first step only",
+  habit: "Prefers Basic; response types as the server lists them; resource only at the first step",
   sources: [
     {
       url: "https://github.com/danny-avila/LibreChat/blob/main/packages/api/src/mcp/oauth/handler.ts",

@@ -2,7 +2,8 @@ import type { Client } from "../zoo.ts";
 
 export default {
   title: "mcp-remote 0.0.22",
-  habit: "Knows no resource metadata and no resource: the server is its own authorization server; no state",
+  habit:
+    "Supports neither resource metadata nor resource: expects the server to be its own authorization server; no state",
   sources: [
     {
       url: "https://github.com/geelen/mcp-remote/blob/v0.0.22/src/lib/node-oauth-client-provider.ts",

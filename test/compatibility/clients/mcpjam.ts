@@ -2,7 +2,7 @@ import type { Client } from "../zoo.ts";
 
 export default {
   title: "MCPJam",
-  habit: "A name with the server's in it; resource even in the revision that knows none",
+  habit: "Its name contains the server's; sends resource even with the revision that does not define it",
   sources: [
     {
       url: "https://github.com/MCPJam/inspector/blob/6d550c02cf7461f504099cc5116f651b61ae3dd2/mcpjam-inspector/client/src/lib/oauth/mcp-oauth.ts",

@@ -2,7 +2,7 @@ import type { Client } from "../zoo.ts";
 
 export default {
   title: "Open WebUI",
-  habit: "Says no authentication method, and sends its secret in the body",
+  habit: "No authentication method in its registration; sends its secret in the body",
   sources: [
     {
       url: "https://github.com/open-webui/open-webui/blob/main/backend/open_webui/utils/oauth.py",

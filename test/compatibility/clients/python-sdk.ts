@@ -2,7 +2,7 @@ import type { Client } from "../zoo.ts";
 
 export default {
   title: "Python SDK",
-  habit: "Uses whatever method the registration answers with, and repeats its id in the body beside Basic",
+  habit: "Uses the method in the registration response, and repeats its id in the body in addition to Basic",
   sources: [
     {
       url: "https://github.com/modelcontextprotocol/python-sdk/blob/57394b054/src/mcp/client/auth/oauth2.py",

@@ -2,7 +2,7 @@ import type { Client } from "../zoo.ts";
 
 export default {
   title: "Rust SDK (rmcp)",
-  habit: "Native and public; states an old protocol version at discovery",
+  habit: "Native and public; uses an old protocol version at discovery",
   sources: [
     {
       url: "https://github.com/modelcontextprotocol/rust-sdk/blob/4a738b9d/crates/rmcp/src/transport/auth.rs",

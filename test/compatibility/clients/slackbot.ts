@@ -2,7 +2,7 @@ import type { Client } from "../zoo.ts";
 
 export default {
   title: "Slackbot",
-  habit: "A document with a logo on another host",
+  habit: "A metadata document with a logo on another host",
   sources: [
     { url: "https://slack.com/.well-known/oauth-client-metadata", date: "2026-07-29" },
     { url: "https://docs.slack.dev/ai/slackbot-mcp-client/", date: "2026-07-29" },

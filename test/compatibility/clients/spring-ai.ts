@@ -2,7 +2,7 @@ import type { Client } from "../zoo.ts";
 
 export default {
   title: "Spring AI, Java SDK",
-  habit: "Registers one grant type and a callback, nothing else; never refreshes",
+  habit: "Registers only one grant type and a callback; never refreshes",
   sources: [
     {
       url: "https://github.com/spring-ai-community/mcp-security/blob/45bc387c8184e6d1507593fbd850d1a4352157cd/mcp-client-security/src/main/java/org/springaicommunity/mcp/security/client/sync/config/McpClientOAuth2Configurer.java",

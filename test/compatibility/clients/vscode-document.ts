@@ -2,7 +2,7 @@ import type { Client } from "../zoo.ts";
 
 export default {
   title: "VS Code, by its document",
-  habit: "A document with the port that it tries first, and vscode.dev",
+  habit: "A metadata document with its preferred port, and vscode.dev",
   sources: [{ url: "https://vscode.dev/oauth/client-metadata.json", date: "2026-10-02" }],
   looked: "2026-11-28",
   document: {

@@ -1,8 +1,8 @@
 import type { Client } from "../zoo.ts";
 
 export default {
-  title: "VS Code when its port is taken",
-  habit: "Sends a loopback port that it has not registered",
+  title: "VS Code when its port is in use",
+  habit: "Uses a loopback port that it has not registered",
   sources: [
     {
       url: "https://github.com/microsoft/vscode/blob/main/src/vs/workbench/api/node/loopbackServer.ts",

@@ -2,7 +2,7 @@ import type { Client } from "../zoo.ts";
 
 export default {
   title: "VS Code in a browser",
-  habit: "The browser comes back to vscode.dev",
+  habit: "The callback is on vscode.dev",
   sources: [
     {
       url: "https://github.com/microsoft/vscode/blob/main/src/vs/workbench/api/common/extHostAuthentication.ts",

@@ -2,7 +2,8 @@ import type { Client } from "../zoo.ts";
 
 export default {
   title: "VS Code",
-  habit: "Lists a device grant and four callbacks, one without a port; compares the metadata's resource",
+  habit:
+    "Registers a device grant and four callbacks, one without a port; verifies the resource in the metadata",
   sources: [
     {
       url: "https://github.com/microsoft/vscode/blob/05f882b02c51633f2e1e8252722f8c3b626d74a9/src/vs/base/common/oauth.ts",

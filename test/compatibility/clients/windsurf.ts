@@ -2,7 +2,7 @@ import type { Client } from "../zoo.ts";
 
 export default {
   title: "Windsurf",
-  habit: "A callback under a scheme of its own, and a loopback one",
+  habit: "A callback with its own URI scheme, and a loopback one",
   sources: [
     { url: "https://docs.windsurf.com/windsurf/cascade/mcp", date: "2026-11-29" },
     { url: "http://engram.page/docs/integrations/windsurf/", date: "2026-11-29" },

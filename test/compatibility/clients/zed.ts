@@ -2,7 +2,8 @@ import type { Client } from "../zoo.ts";
 
 export default {
   title: "Zed",
-  habit: "Listens on an ephemeral port of 127.0.0.1 for a document that names none; no refresh grant",
+  habit:
+    "Listens on an ephemeral port of 127.0.0.1 that its metadata document does not name; no refresh grant",
   sources: [
     { url: "https://zed.dev/oauth/client-metadata.json", date: "2026-07" },
     {

@@ -3,7 +3,7 @@ import type { Upstream } from "../zoo.ts";
 export default {
   title: "Airtable",
   habit:
-    "The resource is the origin; an issuer with two path segments on another host; Basic or nothing; refresh tokens are good once",
+    "The resource is the origin; an issuer with two path segments on another host; Basic or no authentication; refresh tokens can be used once",
   sources: [
     {
       url: "https://github.com/clout2buy/Ares/blob/8ac9c68ce886eeb1d9289c22f3269b171e2549c2/tests/fixtures/oauth/mcp/airtable.json",

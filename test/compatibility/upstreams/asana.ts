@@ -3,7 +3,7 @@ import type { Upstream } from "../zoo.ts";
 export default {
   title: "Asana (v2)",
   habit:
-    "The challenge names metadata at /v2, which is neither the origin nor the endpoint; no registration; endpoints under /-/",
+    "The challenge names metadata at /v2, which is neither the origin nor the endpoint; no registration; OAuth endpoints under /-/",
   sources: [
     {
       url: "https://github.com/clout2buy/Ares/blob/7ff9cf317834d4a83a42b89e5587af8321e81930/tests/fixtures/oauth/mcp/asana.json",

@@ -3,7 +3,7 @@ import type { Upstream } from "../zoo.ts";
 export default {
   title: "Atlassian (v2)",
   habit:
-    "An issuer with a path whose endpoints are not below it; thirty-eight scopes; pushed authorization requests offered, not required",
+    "An issuer with a path whose endpoints are not below it; 38 scopes; pushed authorization requests are optional",
   sources: [
     {
       url: "https://github.com/clout2buy/Ares/blob/8ac9c68ce886eeb1d9289c22f3269b171e2549c2/tests/fixtures/oauth/mcp/atlassian.json",

@@ -3,7 +3,7 @@ import type { Upstream } from "../zoo.ts";
 export default {
   title: "Auth0",
   habit:
-    "Ignores resource unless a tenant setting says otherwise, and takes audience; an issuer with a slash at its end; offline_access gives the refresh token",
+    "Ignores resource by default (a tenant setting), and uses audience; an issuer with a trailing slash; a refresh token for offline_access",
   sources: [
     { url: "https://github.com/danny-avila/LibreChat/issues/13401", date: "2026-11-29" },
     { url: "https://xmcp.dev/docs/integrations/auth0", date: "2026-11-29" },

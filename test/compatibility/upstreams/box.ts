@@ -3,7 +3,7 @@ import type { Upstream } from "../zoo.ts";
 export default {
   title: "Box",
   habit:
-    "The endpoint is the origin; any other path is 401, too; the issuer is named with a slash that its metadata does not have",
+    "The endpoint is the origin; any other path is 401, too; the resource metadata names the issuer with a trailing slash, its own metadata without",
   sources: [
     {
       url: "https://github.com/clout2buy/Ares/blob/8ac9c68ce886eeb1d9289c22f3269b171e2549c2/tests/fixtures/oauth/mcp/box.json",

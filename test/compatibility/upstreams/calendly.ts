@@ -3,7 +3,7 @@ import type { Upstream } from "../zoo.ts";
 export default {
   title: "Calendly",
   habit:
-    "Public clients only; the issuer has a slash at its end; the challenge to who has no token says that the token is bad",
+    "Public clients only; an issuer with a trailing slash; the challenge to a request without a token is invalid_token",
   sources: [
     {
       url: "https://github.com/clout2buy/Ares/blob/8ac9c68ce886eeb1d9289c22f3269b171e2549c2/tests/fixtures/oauth/mcp/calendly.json",

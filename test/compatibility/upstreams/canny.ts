@@ -3,7 +3,7 @@ import type { Upstream } from "../zoo.ts";
 export default {
   title: "Canny",
   habit:
-    "No registration: it publishes clients for well-known applications, and gives others one of their own",
+    "No registration: it publishes client ids for well-known applications, and issues one to others on request",
   sources: [
     { url: "https://help.canny.io/en/articles/13063190-canny-mcp-server", date: "2026-11-29" },
     { url: "https://github.com/MasonMaddy/stardust4", date: "2026-11-29" },

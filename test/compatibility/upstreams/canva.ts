@@ -22,7 +22,7 @@ const scopes = [
 export default {
   title: "Canva",
   habit:
-    "Sixteen scopes; one metadata document for the endpoint and another, of the origin, at the root; tokens are revoked at the token endpoint",
+    "16 scopes; one metadata document for the endpoint, another for the origin at the root; tokens are revoked at the token endpoint",
   sources: [
     {
       url: "https://github.com/clout2buy/Ares/blob/f3ceaa6f29495e8aa4c38439cf50a236fd8222a2/tests/fixtures/oauth/mcp/canva.json",

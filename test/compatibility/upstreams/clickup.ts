@@ -3,7 +3,7 @@ import type { Upstream } from "../zoo.ts";
 export default {
   title: "ClickUp",
   habit:
-    "Grants no refresh tokens, so that the person consents again when the token ends; answers with iss; members of its own in its metadata",
+    "Issues no refresh tokens, so the user consents again when the token expires; sends iss; non-standard metadata members",
   sources: [
     {
       url: "https://github.com/clout2buy/Ares/blob/7ff9cf317834d4a83a42b89e5587af8321e81930/tests/fixtures/oauth/mcp/clickup.json",

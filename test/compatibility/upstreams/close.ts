@@ -3,7 +3,7 @@ import type { Upstream } from "../zoo.ts";
 export default {
   title: "Close",
   habit:
-    "Three hosts; the issuer is named with a slash that its metadata does not have; endpoints that end with one; offline_access is asked for by name",
+    "Three hosts; the resource metadata names the issuer with a trailing slash, its own metadata without; endpoints with a trailing slash; offline_access must be requested",
   sources: [
     {
       url: "https://github.com/clout2buy/Ares/blob/f3ceaa6f29495e8aa4c38439cf50a236fd8222a2/tests/fixtures/oauth/mcp/close.json",

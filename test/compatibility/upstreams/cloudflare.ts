@@ -2,7 +2,7 @@ import type { Upstream } from "../zoo.ts";
 
 export default {
   title: "Cloudflare",
-  habit: "No scopes anywhere; client id documents are said not to be supported; answers with iss",
+  habit: "No scopes; states that client id metadata documents are not supported; sends iss",
   sources: [
     {
       url: "https://github.com/clout2buy/Ares/blob/7ff9cf317834d4a83a42b89e5587af8321e81930/tests/fixtures/oauth/mcp/cloudflare-bindings.json",

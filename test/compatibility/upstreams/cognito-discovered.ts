@@ -29,6 +29,6 @@ export default {
   },
   refusal: {
     says: "does not list PKCE with S256 (pkce_not_supported)",
-    why: "Without S256 in its metadata nobody knows whether a stolen code is good; with endpoints in the routes file it works",
+    why: "Without S256 in its metadata, a stolen code may be redeemable; with endpoints in the routes file it works",
   },
 } satisfies Upstream as Upstream;

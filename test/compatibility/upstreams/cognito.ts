@@ -3,7 +3,7 @@ import type { Upstream } from "../zoo.ts";
 export default {
   title: "Amazon Cognito",
   habit:
-    "Its metadata, OpenID Connect's only, lists neither PKCE nor registration, and its endpoints are on another host than the issuer; a refresh answers without a refresh token",
+    "Only OpenID Connect metadata, which lists neither PKCE nor registration; endpoints on another host than the issuer; a refresh response has no refresh token",
   sources: [
     {
       url: "https://docs.aws.amazon.com/cognito/latest/developerguide/token-endpoint.html",

@@ -3,7 +3,7 @@ import type { Upstream } from "../zoo.ts";
 export default {
   title: "C# SDK's test server",
   habit:
-    "Registers with status 200; refuses a resource that is not its own at every step; answers a refused client with a problem document",
+    "Registration answers with status 200; rejects a resource other than its own at every step; rejects a client with a problem document",
   sources: [
     {
       url: "https://github.com/modelcontextprotocol/csharp-sdk/blob/609499b2988e3f4a4c732552290bc9241fb90db9/tests/ModelContextProtocol.TestOAuthServer/Program.cs",

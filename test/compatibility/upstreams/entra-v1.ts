@@ -3,7 +3,7 @@ import type { Upstream } from "../zoo.ts";
 export default {
   title: "Microsoft Entra ID, v1",
   habit:
-    "Numbers as text (expires_in, expires_on, not_before); its own resource parameter names the API, and has to be the same at both steps; a challenge with a comma at its end; errors with numbers and times of their own",
+    "Numbers as strings (expires_in, expires_on, not_before); its own resource parameter names the API, and must be the same at both steps; a challenge with a trailing comma; errors with codes and timestamps of its own",
   sources: [
     {
       url: "https://github.com/MicrosoftDocs/azure-docs/blob/2348be450b91b501d74ad4e80bea41979d49100e/articles/active-directory/azuread-dev/v1-protocols-oauth-code.md",

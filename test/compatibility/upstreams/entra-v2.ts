@@ -2,7 +2,7 @@ import type { Upstream } from "../zoo.ts";
 
 export default {
   title: "Microsoft Entra ID, v2",
-  habit: "Refuses a resource that does not belong to the scopes (AADSTS9010010); scopes name the API",
+  habit: "Rejects a resource that does not match the scopes (AADSTS9010010); scopes name the API",
   sources: [
     { url: "https://github.com/microsoft/vscode/issues/321249", date: "2026-06-13" },
     { url: "https://github.com/punkpeye/mcp-remote/issues/217", date: "2026-08-21" },

@@ -2,7 +2,7 @@ import type { Upstream } from "../zoo.ts";
 
 export default {
   title: "Exa",
-  habit: "Answers without a token, too: only the resource metadata says that there is more with one",
+  habit: "Answers without a token, too: only the resource metadata shows that a token gives more access",
   sources: [
     {
       url: "https://github.com/clout2buy/Ares/blob/dc7eb18ef38c313eadd851a20ddad7c525a86920/tests/fixtures/oauth/mcp/exa.json",

@@ -2,7 +2,7 @@ import type { Upstream } from "../zoo.ts";
 
 export default {
   title: "FastMCP's OAuth proxy",
-  habit: "Whatever a registration asks for, it makes a public client of it",
+  habit: "Registers every client as a public one, whatever it requests",
   sources: [
     {
       url: "https://github.com/PrefectHQ/fastmcp/blob/743ddffd0/fastmcp_slim/fastmcp/server/auth/oauth_proxy/proxy.py",

@@ -3,7 +3,7 @@ import type { Upstream } from "../zoo.ts";
 export default {
   title: "FastMCP of 2025 with a remote authorization server (WorkOS AuthKit)",
   habit:
-    "The resource metadata names the base URL with a slash, not the endpoint; the server of another company registers us, secrets or none",
+    "The resource metadata names the base URL with a slash, not the endpoint; another company's server registers clients, with or without secrets",
   sources: [
     { url: "https://github.com/PrefectHQ/fastmcp/issues/1348", date: "2025-08-03" },
     {

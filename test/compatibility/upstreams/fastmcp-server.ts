@@ -3,7 +3,7 @@ import type { Upstream } from "../zoo.ts";
 export default {
   title: "FastMCP's full OAuth server",
   habit:
-    "Registration without the scopes that will be asked for is refused at the authorization endpoint; a secret unless the client asks for none",
+    "The authorization endpoint rejects scopes that were not registered; issues a secret unless the client requests none",
   sources: [
     {
       url: "https://github.com/PrefectHQ/fastmcp/blob/93ce21be60ee0b14c5683e6cc300a2dfed23137d/src/fastmcp/server/auth/auth.py",

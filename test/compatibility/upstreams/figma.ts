@@ -3,7 +3,7 @@ import type { Upstream } from "../zoo.ts";
 export default {
   title: "Figma",
   habit:
-    "Offers registration, and answers 403 to clients that it has not reviewed; commas without spaces in the challenge, and authorization_uri",
+    "Offers registration, but answers 403 to clients that it has not reviewed; commas without spaces in the challenge, and authorization_uri",
   sources: [
     {
       url: "https://github.com/clout2buy/Ares/blob/f3ceaa6f29495e8aa4c38439cf50a236fd8222a2/tests/fixtures/oauth/mcp/figma.json",
@@ -60,6 +60,6 @@ export default {
   },
   refusal: {
     says: "refused to register this gateway (registration_rejected; api.figma.com answered 403); the operator of this gateway registers a client there by hand",
-    why: "Figma registers clients of its catalog only",
+    why: "Figma registers only clients in its catalog",
   },
 } satisfies Upstream as Upstream;

@@ -2,7 +2,7 @@ import type { Upstream } from "../zoo.ts";
 
 export default {
   title: "Fireflies.ai",
-  habit: "Scopes of identity only, named in the challenge; answers with iss",
+  habit: "Identity scopes only, named in the challenge; sends iss",
   sources: [
     {
       url: "https://github.com/clout2buy/Ares/blob/8ac9c68ce886eeb1d9289c22f3269b171e2549c2/tests/fixtures/oauth/mcp/fireflies.json",

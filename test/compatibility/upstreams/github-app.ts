@@ -3,7 +3,7 @@ import type { Upstream } from "../zoo.ts";
 export default {
   title: "GitHub Enterprise Cloud, a GitHub App",
   habit:
-    "Tokens of eight hours, refresh tokens that rotate; an empty scope, since an app has permissions; errors come with status 200, and in words of its own",
+    "Tokens expire after eight hours, refresh tokens rotate; an empty scope, since an app has permissions; errors with status 200 and non-standard codes",
   sources: [
     {
       url: "https://github.com/github/docs/blob/2e15944ca6efa9d1d7524afbf4fa49797f59356c/content/apps/creating-github-apps/authenticating-with-a-github-app/refreshing-user-access-tokens.md",

@@ -3,7 +3,7 @@ import type { Upstream } from "../zoo.ts";
 export default {
   title: "GitHub, an OAuth app",
   habit:
-    "No registration; the resource ends with a slash; a token that does not expire and has no refresh token; scopes with commas; answers with iss",
+    "No registration; a resource with a trailing slash; tokens do not expire and have no refresh token; scopes separated by commas; sends iss",
   sources: [
     {
       url: "https://github.com/clout2buy/Ares/blob/dc7eb18ef38c313eadd851a20ddad7c525a86920/tests/fixtures/oauth/mcp/github.json",

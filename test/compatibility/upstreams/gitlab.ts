@@ -3,7 +3,7 @@ import type { Upstream } from "../zoo.ts";
 export default {
   title: "GitLab.com",
   habit:
-    "Registers public clients for one scope, whatever they ask for, with another name than they gave; the token carries created_at; two hours",
+    "Registers public clients for one scope, whatever they request, under another name; the token response has created_at; tokens expire after two hours",
   sources: [
     {
       url: "https://github.com/clout2buy/Ares/blob/7ff9cf317834d4a83a42b89e5587af8321e81930/tests/fixtures/oauth/mcp/gitlab.json",

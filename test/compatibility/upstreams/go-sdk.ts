@@ -3,7 +3,7 @@ import type { Upstream } from "../zoo.ts";
 export default {
   title: "Go SDK's server",
   habit:
-    "Its example names the URL of a metadata document as authorization server; the challenge comes with plain text, and names one scope of two",
+    "Its example names the URL of a metadata document as authorization server; a plain text challenge, which names one scope of two",
   sources: [
     {
       url: "https://github.com/modelcontextprotocol/go-sdk/blob/3d6450fccf564e7c92a54d4274c35635a8c39821/examples/server/auth-middleware/main.go",

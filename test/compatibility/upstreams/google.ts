@@ -3,7 +3,7 @@ import type { Upstream } from "../zoo.ts";
 export default {
   title: "Google Cloud",
   habit:
-    "No registration and no client id documents; a refresh token only for access_type=offline with a prompt, and never a second one",
+    "No registration and no client id metadata documents; a refresh token only for access_type=offline with a prompt, and only once",
   sources: [
     { url: "https://docs.cloud.google.com/mcp/set-up-authentication-mcp-servers", date: "2026-11-29" },
     { url: "https://developers.google.com/accounts/docs/OAuth", date: "2026-11-29" },

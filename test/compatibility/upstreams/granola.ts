@@ -3,7 +3,7 @@ import type { Upstream } from "../zoo.ts";
 export default {
   title: "Granola",
   habit:
-    "An authorization server of another product on a host of its own; scopes of the resource and of the server differ",
+    "Another product as authorization server, on a separate host; the scopes of resource and server differ",
   sources: [
     {
       url: "https://github.com/clout2buy/Ares/blob/f3ceaa6f29495e8aa4c38439cf50a236fd8222a2/tests/fixtures/oauth/mcp/granola.json",

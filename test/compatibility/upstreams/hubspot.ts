@@ -2,7 +2,7 @@ import type { Upstream } from "../zoo.ts";
 
 export default {
   title: "HubSpot",
-  habit: "No registration; the secret in the body only; the resource is the origin; empty lists of scopes",
+  habit: "No registration; the secret in the body only; the resource is the origin; empty scope lists",
   sources: [
     {
       url: "https://github.com/clout2buy/Ares/blob/8ac9c68ce886eeb1d9289c22f3269b171e2549c2/tests/fixtures/oauth/mcp/hubspot.json",

@@ -2,7 +2,7 @@ import type { Upstream } from "../zoo.ts";
 
 export default {
   title: "Hugging Face",
-  habit: "Public tools without a token; a confidential client by registration, or a document",
+  habit: "Public tools without a token; confidential clients by registration, or a metadata document",
   sources: [
     {
       url: "https://github.com/clout2buy/Ares/blob/7ff9cf317834d4a83a42b89e5587af8321e81930/tests/fixtures/oauth/mcp/huggingface.json",

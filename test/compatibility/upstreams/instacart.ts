@@ -3,7 +3,7 @@ import type { Upstream } from "../zoo.ts";
 export default {
   title: "Instacart",
   habit:
-    "The authorization endpoint has a query of its own; token and authorization on two other hosts; no registration",
+    "The authorization endpoint has a query; token and authorization endpoint are on two other hosts; no registration",
   sources: [
     {
       url: "https://github.com/clout2buy/Ares/blob/8ac9c68ce886eeb1d9289c22f3269b171e2549c2/tests/fixtures/oauth/idp/instacart.as.json",

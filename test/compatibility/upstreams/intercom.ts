@@ -2,7 +2,7 @@ import type { Upstream } from "../zoo.ts";
 
 export default {
   title: "Intercom",
-  habit: "A challenge that only has a realm, and 404 at the well-known places of the resource",
+  habit: "A challenge with only a realm, and 404 at the resource's well-known locations",
   sources: [
     {
       url: "https://github.com/clout2buy/Ares/blob/f3ceaa6f29495e8aa4c38439cf50a236fd8222a2/tests/fixtures/oauth/idp/intercom.as.json",

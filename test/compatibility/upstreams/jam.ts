@@ -2,7 +2,7 @@ import type { Upstream } from "../zoo.ts";
 
 export default {
   title: "Jam",
-  habit: "Scopes in the challenge; more in the server's metadata, which are not asked for",
+  habit: "Scopes in the challenge; more in the server's metadata, which are not requested",
   sources: [
     {
       url: "https://github.com/clout2buy/Ares/blob/7ff9cf317834d4a83a42b89e5587af8321e81930/tests/fixtures/oauth/mcp/jam.json",

@@ -3,7 +3,7 @@ import type { Upstream } from "../zoo.ts";
 export default {
   title: "Keycloak",
   habit:
-    "Metadata below the realm only, as OpenID Connect has it; lifetimes of the refresh token and members of its own in the token answer",
+    "Metadata only below the realm, as in OpenID Connect; the token response has the refresh token's lifetime and non-standard members",
   sources: [{ url: "https://www.keycloak.org/docs/latest/securing_apps/", date: "2026-09" }],
   looked: "2026-11-28",
   to: "https://tools.realm.example/mcp",

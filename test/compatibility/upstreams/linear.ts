@@ -2,7 +2,7 @@ import type { Upstream } from "../zoo.ts";
 
 export default {
   title: "Linear",
-  habit: "Names scopes in the challenge; its server metadata repeats the resource; answers with iss",
+  habit: "Scopes in the challenge; its server metadata repeats the resource; sends iss",
   sources: [
     {
       url: "https://github.com/clout2buy/Ares/blob/8ac9c68ce886eeb1d9289c22f3269b171e2549c2/tests/fixtures/oauth/mcp/linear.json",

@@ -3,7 +3,7 @@ import type { Upstream } from "../zoo.ts";
 export default {
   title: "Mercado Pago",
   habit:
-    "401 without a WWW-Authenticate header; an issuer for the origin and one, with scopes, for the endpoint's path; registration ends with that path",
+    "401 without a WWW-Authenticate header; one issuer for the origin and one, with scopes, for the endpoint's path; the registration endpoint ends with that path",
   sources: [
     {
       url: "https://github.com/clout2buy/Ares/blob/f3ceaa6f29495e8aa4c38439cf50a236fd8222a2/tests/fixtures/oauth/mcp/mercadopago.json",

@@ -3,7 +3,7 @@ import type { Upstream } from "../zoo.ts";
 export default {
   title: "monday.com",
   habit:
-    "An issuer with a path; well-known of the MCP host redirects to another host; secrets only; answers with iss; no scopes",
+    "An issuer with a path; the MCP host's well-known location redirects to another host; only clients with secrets; sends iss; no scopes",
   sources: [
     {
       url: "https://github.com/clout2buy/Ares/blob/8ac9c68ce886eeb1d9289c22f3269b171e2549c2/tests/fixtures/oauth/mcp/monday.json",

@@ -2,7 +2,7 @@ import type { Upstream } from "../zoo.ts";
 
 export default {
   title: "MongoDB Atlas",
-  habit: "No registration: a client id document is the way in; an empty list of scopes; answers with iss",
+  habit: "No registration: clients use a client id metadata document; an empty scope list; sends iss",
   sources: [
     {
       url: "https://github.com/clout2buy/Ares/blob/8ac9c68ce886eeb1d9289c22f3269b171e2549c2/tests/fixtures/oauth/mcp/mongodb.json",

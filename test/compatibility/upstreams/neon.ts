@@ -2,8 +2,7 @@ import type { Upstream } from "../zoo.ts";
 
 export default {
   title: "Neon",
-  habit:
-    "All endpoints under /api; scopes in the server's metadata only, with a member of its own beside them",
+  habit: "All endpoints under /api; scopes only in the server's metadata, next to a non-standard member",
   sources: [
     {
       url: "https://github.com/clout2buy/Ares/blob/8ac9c68ce886eeb1d9289c22f3269b171e2549c2/tests/fixtures/oauth/mcp/neon.json",

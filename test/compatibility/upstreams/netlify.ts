@@ -2,8 +2,7 @@ import type { Upstream } from "../zoo.ts";
 
 export default {
   title: "Netlify",
-  habit:
-    "A library's paths (auth, token, reg); offline_access among its scopes, so that consent is prompted for",
+  habit: "A library's default paths (auth, token, reg); offline_access in its scopes, so consent is prompted",
   sources: [
     {
       url: "https://github.com/clout2buy/Ares/blob/7ff9cf317834d4a83a42b89e5587af8321e81930/tests/fixtures/oauth/mcp/netlify.json",

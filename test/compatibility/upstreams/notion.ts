@@ -3,7 +3,7 @@ import type { Upstream } from "../zoo.ts";
 export default {
   title: "Notion",
   habit:
-    "A route with the host alone, as a gateway's documentation writes it; one metadata document for the endpoint and another, of the origin, at the root; client id documents; plain PKCE is listed, too",
+    "A route with only the host, as in a gateway's documentation; one metadata document for the endpoint, another for the origin at the root; client id metadata documents; lists plain PKCE, too",
   sources: [
     {
       url: "https://github.com/pomerium/documentation/blob/2e485e8fb4bac5aa0ea4944ecf047289102c3968/content/docs/capabilities/mcp/mcp-upstream-oauth.mdx",

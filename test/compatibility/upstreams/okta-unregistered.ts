@@ -2,7 +2,7 @@ import type { Upstream } from "../zoo.ts";
 
 export default {
   title: "Okta, without a client",
-  habit: "Registration without a token of an administrator is refused, in words that are not OAuth's",
+  habit: "Rejects registration without an administrator's token, with a non-OAuth error",
   sources: [
     { url: "https://github.com/modelcontextprotocol/modelcontextprotocol/issues/695", date: "2025-06-10" },
     { url: "https://developer.okta.com/docs/api/openapi/okta-oauth/oauth/tag/CustomAS", date: "2026-11-29" },
@@ -30,6 +30,6 @@ export default {
   guessed: ["registration.refuses.body"],
   refusal: {
     says: "(registration_rejected; other.okta.com answered 403); the operator of this gateway registers a client there by hand",
-    why: "Okta registers for administrators only; with a client_id of the route it works",
+    why: "Okta registers clients only for administrators; with a client_id in the route it works",
   },
 } satisfies Upstream as Upstream;

@@ -2,8 +2,7 @@ import type { Upstream } from "../zoo.ts";
 
 export default {
   title: "Okta, a custom authorization server",
-  habit:
-    "Its metadata names a registration endpoint that takes requests of administrators only: a client by hand",
+  habit: "Its registration endpoint accepts only administrators: register a client by hand",
   sources: [
     { url: "https://developer.okta.com/docs/api/openapi/okta-oauth/oauth/tag/CustomAS", date: "2026-11-29" },
     { url: "https://github.com/modelcontextprotocol/modelcontextprotocol/issues/695", date: "2025-06-10" },

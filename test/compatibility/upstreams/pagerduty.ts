@@ -3,7 +3,7 @@ import type { Upstream } from "../zoo.ts";
 export default {
   title: "PagerDuty",
   habit:
-    "The MCP host serves the metadata of endpoints elsewhere; grant types and response modes of its own; confidential clients by hand",
+    "The MCP host serves metadata for endpoints on other hosts; non-standard grant types and response modes; confidential clients by hand",
   sources: [
     {
       url: "https://github.com/clout2buy/Ares/blob/8ac9c68ce886eeb1d9289c22f3269b171e2549c2/tests/fixtures/oauth/mcp/pagerduty-mcp.json",

@@ -3,7 +3,7 @@ import type { Upstream } from "../zoo.ts";
 export default {
   title: "PayPal",
   habit:
-    "Everything on one host; scopes of identity only; client id documents are said not to be supported; the same stack as Square and Dodo Payments",
+    "Everything on one host; identity scopes only; states that client id metadata documents are not supported; the same stack as Square and Dodo Payments",
   sources: [
     {
       url: "https://github.com/clout2buy/Ares/blob/8ac9c68ce886eeb1d9289c22f3269b171e2549c2/tests/fixtures/oauth/mcp/paypal.json",

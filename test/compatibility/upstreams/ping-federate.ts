@@ -3,7 +3,7 @@ import type { Upstream } from "../zoo.ts";
 export default {
   title: "PingFederate",
   habit:
-    "Endpoints that end in .oauth2; a virtual issuer with a path; registration is off, or wants an initial access token",
+    "Endpoints that end in .oauth2; a virtual issuer with a path; registration is off, or requires an initial access token",
   sources: [
     {
       url: "https://docs.pingidentity.com/pingfederate/latest/developers_reference_guide/pf_oauth_authorization_server_metadata_endpoint.html",

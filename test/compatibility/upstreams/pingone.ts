@@ -3,7 +3,7 @@ import type { Upstream } from "../zoo.ts";
 export default {
   title: "PingOne, a client by hand",
   habit:
-    "Endpoints under the environment's id and /as; PKCE for public clients only; a refresh token for offline_access, once each",
+    "Endpoints under the environment's id and /as; PKCE for public clients only; a refresh token for offline_access, usable once",
   sources: [
     {
       url: "https://developer.pingidentity.com/pingone-api/foundations/authentication-concepts/authorization-flow-by-grant-type/pkce-parameters.html",

@@ -3,7 +3,7 @@ import type { Upstream } from "../zoo.ts";
 export default {
   title: "Plane (FastMCP's OAuth proxy with a list of redirect URIs)",
   habit:
-    "Registers whatever redirect URI it is asked for, and refuses it at the authorization endpoint, in JSON to the person",
+    "Registers any redirect URI, but rejects it at the authorization endpoint, with JSON shown to the user",
   sources: [
     { url: "https://github.com/makeplane/plane-mcp-server/issues/220", date: "2026-09-17" },
     { url: "https://github.com/PrefectHQ/fastmcp/issues/3037", date: "2026-11-29" },
@@ -33,6 +33,6 @@ export default {
   guessed: ["documents (where they are)"],
   refusal: {
     says: "mcp.plane.so/http/authorize 400",
-    why: "It takes redirect URIs of well-known clients only, and tells the person, not us; a server of one's own has a setting for others",
+    why: "It accepts only redirect URIs of well-known clients, and shows the error to the user instead of returning it; a self-hosted server has a setting for others",
   },
 } satisfies Upstream as Upstream;

@@ -3,7 +3,7 @@ import type { Upstream } from "../zoo.ts";
 export default {
   title: "Python SDK's own authorization server",
   habit:
-    "Lists post before Basic, and finds no code unless the body has the client id; a client has the scopes that it registered",
+    "Lists post before Basic, and requires the client id in the body; clients have only the scopes that they registered",
   sources: [
     {
       url: "https://github.com/modelcontextprotocol/python-sdk/blob/57394b054/src/mcp/server/auth/routes.py",

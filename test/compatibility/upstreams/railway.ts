@@ -3,7 +3,7 @@ import type { Upstream } from "../zoo.ts";
 export default {
   title: "Railway",
   habit:
-    "The issuer is a bare host, its endpoints are under /oauth; public clients, openid among the scopes; a refresh token only for offline_access with a prompt for consent",
+    "The issuer is a host without a path, its endpoints are under /oauth; public clients, openid in the scopes; a refresh token only for offline_access with prompt=consent",
   sources: [
     { url: "https://docs.railway.com/ai/remote-mcp-server", date: "2026-11-29" },
     { url: "https://docs.railway.com/integrations/oauth/login-and-tokens", date: "2026-11-29" },

@@ -2,7 +2,7 @@ import type { Upstream } from "../zoo.ts";
 
 export default {
   title: "Retool",
-  habit: "Public clients; it grants the scopes that the person's role has, and not all that were asked for",
+  habit: "Public clients; grants only the requested scopes that the user's role has",
   sources: [
     {
       url: "https://github.com/api-evangelist/retool/blob/549289884685e9373ae0b51ce23ce27355c009b7/well-known/retool-mcp-oauth-authorization-server.json",

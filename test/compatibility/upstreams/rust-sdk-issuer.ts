@@ -25,6 +25,6 @@ export default {
   },
   refusal: {
     says: "(issuer_mismatch)",
-    why: "RFC 8414 asks for an https URL that is the one asked for; without it nobody can tell two servers apart",
+    why: "RFC 8414 requires an https URL that equals the requested one; without it, two servers cannot be distinguished",
   },
 } satisfies Upstream as Upstream;

@@ -3,7 +3,7 @@ import type { Upstream } from "../zoo.ts";
 export default {
   title: "Rust SDK's example server",
   habit:
-    "An empty 401 without a challenge; gives refresh tokens and refuses each of them (unsupported_grant_type); no method in its metadata, and Basic is not read",
+    "An empty 401 without a challenge; issues refresh tokens and rejects each of them (unsupported_grant_type); no method in its metadata, and ignores Basic",
   sources: [
     {
       url: "https://github.com/modelcontextprotocol/rust-sdk/blob/4a738b9dd99eaca418b614afa433a0cbdaf8d056/examples/servers/src/complex_auth_streamhttp.rs",

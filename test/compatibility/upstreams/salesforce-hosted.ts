@@ -3,7 +3,7 @@ import type { Upstream } from "../zoo.ts";
 export default {
   title: "Salesforce, the hosted MCP server",
   habit:
-    "The sign-in host has OpenID metadata only, where one of three dozen scopes is mcp_api; its registration endpoint is not for us",
+    "The sign-in host has only OpenID metadata, with mcp_api among three dozen scopes; its registration endpoint is for other purposes",
   sources: [
     {
       url: "https://github.com/clout2buy/Ares/blob/f3ceaa6f29495e8aa4c38439cf50a236fd8222a2/tests/fixtures/oauth/idp/salesforce.prm.json",

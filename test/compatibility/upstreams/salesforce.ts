@@ -2,7 +2,7 @@ import type { Upstream } from "../zoo.ts";
 
 export default {
   title: "Salesforce, a sandbox",
-  habit: "A token without a lifetime; the same refresh token for ever; a refresh answers without one",
+  habit: "A token without a lifetime; the refresh token never changes, and a refresh response has none",
   sources: [
     {
       url: "https://developer.salesforce.com/docs/atlas.en-us.214.0.api_placeorder.meta/api_placeorder/intro_understanding_refresh_token_oauth.htm",

@@ -2,7 +2,7 @@ import type { Upstream } from "../zoo.ts";
 
 export default {
   title: "Sentry",
-  habit: "Answers with iss (RFC 9207); the resource metadata is at the path only",
+  habit: "Sends iss (RFC 9207); the resource metadata is only at the path",
   sources: [
     {
       url: "https://github.com/clout2buy/Ares/blob/f3ceaa6f29495e8aa4c38439cf50a236fd8222a2/tests/fixtures/oauth/mcp/sentry.json",

@@ -1,9 +1,9 @@
 import type { Upstream } from "../zoo.ts";
 
 export default {
-  title: "Slack app of one's own",
+  title: "Slack, a custom app",
   habit:
-    "The person's token is under authed_user, its type is user, scopes go as user_scope with commas; errors come with status 200",
+    "The user's token is under authed_user with type user; scopes are sent as user_scope, separated by commas; errors with status 200",
   sources: [
     { url: "https://docs.slack.dev/reference/methods/oauth.v2.access", date: "2026-11-29" },
     { url: "https://docs.slack.dev/authentication/using-token-rotation", date: "2026-11-29" },

@@ -3,7 +3,7 @@ import type { Upstream } from "../zoo.ts";
 export default {
   title: "Slack",
   habit:
-    "Endpoints on another host than the issuer; no registration; the secret in the body; an hour's token without a refresh token or a type",
+    "Endpoints on another host than the issuer; no registration; the secret in the body; a token for an hour, without refresh token and type",
   sources: [
     {
       url: "https://github.com/clout2buy/Ares/blob/f3ceaa6f29495e8aa4c38439cf50a236fd8222a2/tests/fixtures/oauth/mcp/slack-mcp.json",

@@ -3,7 +3,7 @@ import type { Upstream } from "../zoo.ts";
 export default {
   title: "Spring AI, Java SDK",
   habit:
-    "resource_metadata without quotes in the challenge; open registration beside Spring Authorization Server's endpoints; no OpenID metadata (404); five minutes per token; a refresh answers with the same refresh token",
+    "resource_metadata without quotes in the challenge; open registration next to Spring Authorization Server's endpoints; no OpenID metadata (404); tokens expire after five minutes; a refresh returns the same refresh token",
   sources: [
     {
       url: "https://github.com/spring-ai-community/mcp-security/blob/45bc387c8184e6d1507593fbd850d1a4352157cd/mcp-authorization-server/src/main/java/org/springaicommunity/mcp/security/authorizationserver/config/McpAuthorizationServerConfigurer.java",

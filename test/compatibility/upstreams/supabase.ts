@@ -2,7 +2,7 @@ import type { Upstream } from "../zoo.ts";
 
 export default {
   title: "Supabase",
-  habit: "Registers confidential clients only, at another place than its OAuth endpoints",
+  habit: "Registers confidential clients only, at another location than its OAuth endpoints",
   sources: [
     {
       url: "https://github.com/clout2buy/Ares/blob/f3ceaa6f29495e8aa4c38439cf50a236fd8222a2/tests/fixtures/oauth/mcp/supabase.json",

@@ -3,7 +3,7 @@ import type { Upstream } from "../zoo.ts";
 export default {
   title: "Tavily",
   habit:
-    "An empty 401 that names scopes; an issuer with a slash at its end; public clients or signed assertions, no secrets",
+    "An empty 401 that names scopes; an issuer with a trailing slash; public clients or signed assertions, no secrets",
   sources: [
     {
       url: "https://github.com/clout2buy/Ares/blob/dc7eb18ef38c313eadd851a20ddad7c525a86920/tests/fixtures/oauth/mcp/tavily.json",

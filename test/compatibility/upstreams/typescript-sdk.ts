@@ -2,8 +2,7 @@ import type { Upstream } from "../zoo.ts";
 
 export default {
   title: "TypeScript SDK's own authorization server",
-  habit:
-    "An issuer with a slash at its end; id and secret in the body or no secret at all, never Basic; answers with iss",
+  habit: "An issuer with a trailing slash; id and secret in the body, or no secret, never Basic; sends iss",
   sources: [
     {
       url: "https://github.com/modelcontextprotocol/typescript-sdk/blob/3924de99df834302d89f5997a1b64ca268282284/packages/server-legacy/src/auth/router.ts",

@@ -2,7 +2,7 @@ import type { Upstream } from "../zoo.ts";
 
 export default {
   title: "Vercel",
-  habit: "The server is at the root; registration is open to reviewed redirect URIs only",
+  habit: "The server is at the root; registration is limited to reviewed redirect URIs",
   sources: [
     {
       url: "https://github.com/clout2buy/Ares/blob/8ac9c68ce886eeb1d9289c22f3269b171e2549c2/tests/fixtures/oauth/mcp/vercel.json",

@@ -3,7 +3,7 @@ import type { Upstream } from "../zoo.ts";
 export default {
   title: "Wix",
   habit:
-    "Offers one scope, offline_access; one metadata document for the endpoint, and another at the root for its older one",
+    "One scope, offline_access; one metadata document for the endpoint, another at the root for its older endpoint",
   sources: [
     {
       url: "https://github.com/clout2buy/Ares/blob/8ac9c68ce886eeb1d9289c22f3269b171e2549c2/tests/fixtures/oauth/mcp/wix.json",

@@ -2,7 +2,7 @@ import type { Upstream } from "../zoo.ts";
 
 export default {
   title: "Zapier",
-  habit: "A challenge without resource metadata, which is at the endpoint's path all the same",
+  habit: "A challenge without resource metadata, which exists at the endpoint's path",
   sources: [
     {
       url: "https://github.com/clout2buy/Ares/blob/7ff9cf317834d4a83a42b89e5587af8321e81930/tests/fixtures/oauth/mcp/zapier.json",

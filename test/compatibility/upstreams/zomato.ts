@@ -2,7 +2,7 @@ import type { Upstream } from "../zoo.ts";
 
 export default {
   title: "Zomato",
-  habit: "No registration, and redirect URIs of a few clients only: the person is sent back with an error",
+  habit: "No registration, and redirect URIs of a few clients only: others get an error redirect",
   sources: [{ url: "https://github.com/Zomato/mcp-server-manifest/issues/30", date: "2025-11-18" }],
   looked: "2026-11-29",
   to: "https://mcp-server.zomato.com/mcp",
@@ -21,6 +21,6 @@ export default {
   guessed: ["documents", "authorization (that it sends the person back)"],
   refusal: {
     says: "(authorization_rejected; the server answered invalid_request); the operator of this gateway checks",
-    why: "It knows the redirect URIs of a few clients only",
+    why: "It accepts the redirect URIs of a few clients only",
   },
 } satisfies Upstream as Upstream;

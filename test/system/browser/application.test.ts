@@ -134,7 +134,7 @@ describe("docs/applications.md: the example application, through Envoy, in a rea
     expect(servers).toEqual([
       {
         name: "Everything",
-        description: "An MCP server that needs a token of its own authorization server",
+        description: "An MCP server that requires a token of its own authorization server",
         url: "https://everything.test",
         connected: false,
         needs_oauth: true,

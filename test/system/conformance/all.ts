@@ -2,8 +2,8 @@ import { spawn } from "node:child_process";
 import { join } from "node:path";
 
 /*
- * `node test/system/conformance/all.ts`: the suite's three kinds of scenarios, one after the other: we as OAuth client of
- * upstreams, our authorization server, an MCP server behind us. Ends with a line per kind and the count of all.
+ * `node test/system/conformance/all.ts`: the suite's three kinds of scenarios: the gateway as OAuth client of upstreams, its
+ * authorization server, an MCP server behind it. Ends with a line per kind and the total count.
  */
 const kinds = [
   ["client", "conformance.ts"],
@@ -19,7 +19,7 @@ for (const [kind, file] of kinds) {
   const [, yes = "0", no = "0", rest = ""] =
     /(\d+) passed, (\d+) failed((?:, \d+ alike)?)\n*$/.exec(output) ?? [];
   passed += Number(yes);
-  // A run that ended without its count failed, whatever it printed before.
+  // A run without a count has failed, whatever it printed before.
   failed += Number(no) + (code !== 0 && no === "0" ? 1 : 0);
   summary.push(`${kind.padEnd(14)} ${yes} passed, ${no} failed${rest}${code === 0 ? "" : `, exit ${code}`}`);
 }

@@ -11,15 +11,15 @@ import { person } from "./person.ts";
 import { suite } from "./scenario.ts";
 
 /*
- * `node test/system/conformance/authorization.ts`: the suite's scenarios for authorization servers against ours, through
- * Envoy: metadata and the code flow, for a client known in advance and one that registered itself, under every
- * revision. The suite prints where a person has to go; a headless one goes there.
+ * `node test/system/conformance/authorization.ts`: the suite's scenarios for authorization servers against ours, through Envoy:
+ * metadata and the code flow, for a preregistered client and a dynamically registered one, under every revision. The suite prints
+ * the URL for a person; a headless browser opens it.
  */
 const folder = await mkdtemp(join(tmpdir(), "conformance-authorization-"));
 const port = await freePort();
 const redirectUri = `http://127.0.0.1:${port}/callback`;
 const stack = await startE2e({
-  // The suite resolves names by DNS: localhost it is.
+  // The suite resolves names by DNS, so this uses localhost.
   urls: undefined,
   folder: join(folder, "stack"),
   config: (config) => ({
@@ -45,7 +45,7 @@ for (const revision of ["2025-03-26", "2025-06-18", "2025-11-25", "2026-07-28"])
     ).flat();
     if (!found.some((check) => check.id === "authorization-code-grant")) {
       failed += 1;
-      console.log(`FAIL  code flow never judged, ${revision}\n${log.slice(-2000)}`);
+      console.log(`FAIL  code flow not checked, ${revision}\n${log.slice(-2000)}`);
     }
     for (const check of found) {
       const ok = check.status === "SUCCESS" || check.status === "INFO";
@@ -61,7 +61,7 @@ await rm(folder, { recursive: true, force: true });
 console.log(`\n${passed} passed, ${failed} failed`);
 process.exitCode = failed > 0 || passed === 0 ? 1 : 0;
 
-/** A public client by RFC 7591, as MCP clients do it. */
+/** Registers a public client (RFC 7591), like MCP clients. */
 async function register(): Promise<string> {
   const response = await stack.fetch(`${stack.urls.issuer}/oauth/register`, {
     method: "POST",
@@ -75,7 +75,7 @@ async function register(): Promise<string> {
   return z.object({ client_id: z.string() }).parse(await response.json()).client_id;
 }
 
-/** Runs the suite, and walks the person through as soon as it names a URL. Resolves with all it printed. */
+/** Runs the suite, and completes the flow as soon as the suite prints a URL. Resolves with its output. */
 function run(clientId: string, revision: string, output: string): Promise<string> {
   const child = spawn(
     process.execPath,
@@ -99,7 +99,7 @@ function run(clientId: string, revision: string, output: string): Promise<string
     if (!url || left) return;
     left = true;
     human.authorize(new URL(url)).then(
-      // A connection of its own: each run has another server on the port.
+      // A new connection: each run has a different server on the port.
       (params) => get(`${redirectUri}?${params}`, { agent: false }, (answer) => answer.resume()),
       (error: Error) => {
         log += `\n${error.message}`;

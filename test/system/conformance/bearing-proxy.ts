@@ -3,8 +3,8 @@ import { type Listener, listen } from "../../../dev/demo/listen.ts";
 import type { Stack } from "../../../dev/demo/stack.ts";
 
 /**
- * Stands in for a client that holds a TE: the suite's server scenarios know neither tokens nor test hosts. Passes
- * every request on to Envoy as it came, with the token, and to the route's host unless it names a foreign one.
+ * Stands in for a client with an external token, because the suite's server scenarios support neither tokens nor test hosts. Forwards
+ * every request to Envoy unchanged, with the token, and to the route's host unless it names a foreign one.
  */
 export function bearingProxy(
   stack: Pick<Stack, "envoyPort" | "ca">,
@@ -26,7 +26,7 @@ export function bearingProxy(
       },
       (response) => {
         answer.writeHead(response.statusCode ?? 502, response.headers);
-        // A client waits for the headers of an event stream before its first event.
+        // A client needs the headers of an event stream before its first event.
         answer.flushHeaders();
         response.pipe(answer);
       },

@@ -6,8 +6,8 @@ import { session2025 } from "./session-2025.ts";
 import { session2026 } from "./session-2026.ts";
 
 /*
- * The client command that the suite runs: `client.ts SERVER_URL`, with the scenario in the environment. It has
- * the gateway put the scenario's server behind a route, and calls that route as any MCP client would.
+ * The client command for the suite: `client.ts SERVER_URL`, with the scenario in the environment. It requests a route to the
+ * scenario's server from the gateway, and calls that route like any MCP client.
  */
 const redirectUri = "http://127.0.0.1:33418/callback";
 const {

@@ -2,10 +2,10 @@ import { text } from "node:stream/consumers";
 import { listen } from "../../../dev/demo/listen.ts";
 
 /**
- * Token endpoint of the company's provider, for auth/enterprise-managed-authorization. The scenario's own
- * provider has neither an authorization endpoint nor keys, so nobody can sign in there; it hands out an ID
- * token instead. The person signs in at the company's, and here that ID token is put in the place of theirs;
- * everything else of the exchange goes through as the sidecar sent it, and the scenario judges it.
+ * Token endpoint of the company's provider, for auth/enterprise-managed-authorization. The scenario's provider has neither an
+ * authorization endpoint nor keys, so that sign-in there is not possible; it issues an ID token instead. The person signs in at the
+ * company's provider, and this endpoint replaces their ID token with the scenario's. The rest of the exchange passes unchanged, and
+ * the scenario checks it.
  */
 export async function companyTokenEndpoint() {
   let idToken = "";
@@ -26,7 +26,7 @@ export async function companyTokenEndpoint() {
   });
   return {
     url: `${server.url}/token`,
-    /** From now on: to this scenario's provider. */
+    /** Sets this scenario's provider as the target. */
     translate(context: Readonly<Record<string, string>>): void {
       idToken = context.idp_id_token ?? "";
       target = context.idp_token_endpoint ?? "";

@@ -11,8 +11,8 @@ import { scenarios } from "./scenario.ts";
 
 /**
  * `node test/system/conformance/conformance.ts [part of a name] [--keep]`: runs the suite's scenarios against Envoy and the sidecar as
- * OAuth client of the scenario's servers, one line each, the count last. Exits 1 when one fails that is not
- * expected to, or passes that is. `--keep` leaves logs and checks in a folder that it names.
+ * OAuth client of the scenario's servers. Prints one line each, then the count. Exits with 1 if one fails unexpectedly, or passes
+ * although it is expected to fail. `--keep` keeps logs and checks in a directory that it prints.
  */
 const keep = process.argv.includes("--keep");
 const wanted = process.argv.slice(2).find((argument) => !argument.startsWith("--")) ?? "";
@@ -48,7 +48,7 @@ for (const scenario of scenarios()) {
   else if (excuse && !verdict.ok) excused += 1;
   else failed += 1;
   if (verdict.ok)
-    console.log(`${excuse ? "FAIL " : "pass "} ${label}${excuse ? "  passes: take it off the list" : ""}`);
+    console.log(`${excuse ? "FAIL " : "pass "} ${label}${excuse ? "  passes: remove it from the list" : ""}`);
   else
     console.log(
       `${excuse ? "known" : "FAIL "} ${label}\n${verdict.problems.map((problem) => `        ${problem}`).join("\n")}`,

@@ -14,21 +14,21 @@ import { routeFor, type ScenarioServer } from "./route-for.ts";
 
 const domain = "conformance.test";
 
-/** Where an MCP client finds the route of a scenario, and how it gets there. */
+/** A scenario's route, and how an MCP client reaches it. */
 export interface Served {
   readonly url: string;
-  /** PEM that Envoy's certificate is checked against. */
+  /** PEM of the CA of Envoy's certificate. */
   readonly ca: string;
-  /** Where https on any host leads to. */
+  /** Address for https to any host. */
   readonly port: number;
   readonly openidProvider: string;
 }
 
-/** A sidecar in its own process behind an Envoy, with one route at a time. */
+/** A sidecar in a separate process behind Envoy, with one route at a time. */
 export interface Gateway {
-  /** Puts a route to the scenario's server into the routes file; resolves when both processes serve it. */
+  /** Writes a route to the scenario's server into the routes file; resolves when both processes serve it. */
   serve(server: ScenarioServer): Promise<Served>;
-  /** What the sidecar has logged so far. */
+  /** The sidecar's log so far. */
   log(): Promise<string>;
   close(): Promise<void>;
 }
@@ -62,7 +62,7 @@ export async function gateway(folder: string): Promise<Gateway> {
   const write = (routes: readonly unknown[], upstreamOAuth: Record<string, unknown> = {}) =>
     writeFile(
       file,
-      // JSON is YAML.
+      // JSON is valid YAML.
       JSON.stringify(
         {
           issuer,
@@ -97,7 +97,7 @@ export async function gateway(folder: string): Promise<Gateway> {
       ),
       { mode: 0o600 },
     );
-  // Before the first scenario has a server, the file needs a route all the same.
+  // The file requires a route before the first scenario has a server.
   await write([
     {
       from: `https://idle.${domain}`,
@@ -112,7 +112,7 @@ export async function gateway(folder: string): Promise<Gateway> {
   });
   const log = () => readFile(logFile, "utf8").catch(() => "");
 
-  /** Waits until `url` answers with 200; each time on a new connection, for Envoy serves those it has as before. */
+  /** Waits until `url` returns 200; uses a new connection each time, because Envoy serves existing ones with the old configuration. */
   async function until(url: string): Promise<void> {
     let last = "nothing";
     for (const deadline = Date.now() + 60_000; ; await delay(50)) {
@@ -134,7 +134,7 @@ export async function gateway(folder: string): Promise<Gateway> {
     }
   }
 
-  /** What an operator's `envoy-config --xds-dir` does after each change of the file. */
+  /** Like an operator's `envoy-config --xds-dir` after each change of the file. */
   function writeXds(): void {
     const problems: string[] = [];
     const err = (text: string) => void problems.push(text);
@@ -159,7 +159,7 @@ export async function gateway(folder: string): Promise<Gateway> {
       const isAboutDocuments = server.scenario === "auth/basic-cimd";
       await write(
         [routeFor(server, id, host, places)],
-        // The client id that this scenario knows; nobody fetches the document.
+        // The client id that this scenario knows; the document is never fetched.
         isAboutDocuments
           ? { client_id_metadata_url: "https://conformance-test.local/client-metadata.json" }
           : {},

@@ -1,12 +1,12 @@
 import { httpBrowser } from "../../support/http-browser.ts";
 
-/** The person at the keyboard: signs in as alice, agrees to everything, brings back the client's callback. */
+/** The person: signs in as alice, agrees to everything, returns the client's callback. */
 export function person(fetch: typeof globalThis.fetch, redirectUri: string, openidProvider: string) {
   const browser = httpBrowser({ fetch, stopAt: (url) => url.href.startsWith(redirectUri) });
   return {
     /**
      * Follows an authorization URL to its end. Resolves with the callback's parameters.
-     * @throws Error with the page the trip ended on, when it never came back to the client.
+     * @throws Error with the last page if the flow does not return to the client.
      */
     async authorize(location: URL): Promise<URLSearchParams> {
       const page = await browser.agree(await browser.open(location), (origin) =>
@@ -14,7 +14,7 @@ export function person(fetch: typeof globalThis.fetch, redirectUri: string, open
       );
       if (!page.url.href.startsWith(redirectUri)) {
         const text = page.html.replace(/<style[\s\S]*?<\/style>|<[^>]+>|\s+/g, " ").slice(0, 600);
-        throw new Error(`the trip ended on ${page.url.href} (${page.status}): ${text}`);
+        throw new Error(`the authorization flow ended on ${page.url.href} (${page.status}): ${text}`);
       }
       return page.url.searchParams;
     },

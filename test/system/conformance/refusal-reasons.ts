@@ -1,6 +1,6 @@
 import type { Scenario } from "./scenario.ts";
 
-/** Word in the sidecar's log that tells why it went no further. */
+/** Reason code in the sidecar's log, by scenario. */
 const reasons: Readonly<Record<string, string>> = {
   "auth/resource-mismatch": "resource_mismatch",
   "auth/iss-supported-missing": "issuer_mismatch",
@@ -12,11 +12,11 @@ const reasons: Readonly<Record<string, string>> = {
 };
 
 /**
- * What is wrong with a scenario that passed because nothing happened: these want a refusal, and anything that is broken
- * refuses, too. So the sidecar has to have refused for the reason in question.
+ * Checks why a scenario passed that expects a rejection: any defect would also reject, so the sidecar's log must contain the expected
+ * reason. Returns the problem, if any.
  */
 export function wrongReason(scenario: Scenario, sidecarLog: string): string | undefined {
   const reason = reasons[scenario.name];
   if (reason === undefined || sidecarLog.includes(`"reason":"${reason}"`)) return undefined;
-  return `the sidecar did not refuse because of ${reason}`;
+  return `the sidecar did not reject because of ${reason}`;
 }

@@ -1,4 +1,4 @@
-/** What the suite hands a client: where the scenario's server is, and credentials where it takes some. */
+/** The suite's input for a client: the scenario's server, and its credentials, if any. */
 export interface ScenarioServer {
   readonly scenario: string;
   readonly revision: string;
@@ -6,17 +6,17 @@ export interface ScenarioServer {
   readonly context: Readonly<Record<string, string>>;
 }
 
-/** Places on this machine that some routes refer to. */
+/** Local URLs and paths that some routes refer to. */
 export interface RoutePlaces {
   /** Token endpoint of the company's provider, for the identity assertion grant. */
   readonly companyTokenUrl: string;
-  /** Where the platform puts a workload's identity. */
+  /** Path of the platform's workload identity. */
   readonly workloadIdentityFile: string;
 }
 
 /**
- * The route an operator would write for the scenario's server: nothing but its URL, plus the credentials that
- * the scenario says were agreed beforehand.
+ * The route that an operator would write for the scenario's server: its URL, and the credentials that the scenario defines as
+ * preconfigured.
  */
 export function routeFor(server: ScenarioServer, id: string, host: string, places: RoutePlaces) {
   return {

@@ -5,10 +5,10 @@ import { join } from "node:path";
 import { z } from "zod";
 import { type Scenario, suite } from "./scenario.ts";
 
-/** What the suite says of one run. */
+/** The suite's verdict on one run. */
 export interface Verdict {
   readonly ok: boolean;
-  /** One line per check that failed or warned, `id: description`; or what went wrong instead. */
+  /** One line per failed check or warning, `id: description`; or another error. */
   readonly problems: readonly string[];
   readonly failedChecks: readonly string[];
   readonly milliseconds: number;
@@ -23,7 +23,7 @@ const checks = z.array(
   }),
 );
 
-/** Has the suite run one scenario with our client command; its own checks judge what arrived at its servers. */
+/** Runs one scenario of the suite with our client command; the suite checks what arrived at its servers. */
 export async function runScenario(
   scenario: Scenario,
   options: { gateway: string; output: string },
@@ -46,13 +46,13 @@ export async function runScenario(
   await writeFile(join(options.output, "suite.log"), output);
   const [file] = globSync(join(options.output, "**", "checks.json"));
   const found = file ? checks.parse(JSON.parse(await readFile(file, "utf8"))) : [];
-  // The suite counts warnings as failures, and so do we.
+  // The suite counts warnings as failures.
   const bad = found.filter((check) => check.status === "FAILURE" || check.status === "WARNING");
   const problems = bad.map(
     (check) => `${check.id}: ${check.errorMessage ?? check.description ?? check.status}`,
   );
   if (code !== 0 && bad.length === 0) problems.push(`the client failed: ${lastWords(output)}`);
-  if (!file) problems.push("the suite left no checks");
+  if (!file) problems.push("the suite wrote no checks");
   return {
     ok: code === 0 && problems.length === 0,
     problems,
@@ -73,7 +73,7 @@ function run(args: readonly string[], gateway: string): Promise<{ code: number; 
   });
 }
 
-/** What our client printed last, out of the suite's report. */
+/** Our client's last output, from the suite's report. */
 function lastWords(output: string): string {
   const report = /Stdout:\n([\s\S]*?)\n(?:Stderr|Results saved|Checks:)/.exec(output)?.[1] ?? output;
   return report.trim().split("\n").slice(-2).join(" | ").slice(0, 400);

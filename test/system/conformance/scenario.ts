@@ -4,14 +4,14 @@ import { fileURLToPath } from "node:url";
 import { parse } from "yaml";
 import { z } from "zod";
 
-/** One run of one of the suite's scenarios, under one revision's wire format. */
+/** One run of a scenario, with one revision's wire format. */
 export interface Scenario {
   readonly name: string;
-  /** `extension`: the suite knows no revision for it and picks its default. */
+  /** `extension`: the suite has no revision for it and uses its default. */
   readonly revision: string;
 }
 
-/** Folder of the installed suite. */
+/** Directory of the installed suite. */
 export const suite = dirname(
   dirname(fileURLToPath(import.meta.resolve("@modelcontextprotocol/conformance/dist/index.js"))),
 );
@@ -22,8 +22,8 @@ const requirements = z.object({
 });
 
 /**
- * What our OAuth client is judged by: every `auth/` scenario that the two revisions require, the two of
- * 2025-03-26 that later revisions dropped, and the extensions.
+ * The scenarios for our OAuth client: every `auth/` scenario that the two revisions require, the two of 2025-03-26 that later
+ * revisions dropped, and the extensions.
  */
 export function scenarios(): readonly Scenario[] {
   const runs: Scenario[] = [];

@@ -5,12 +5,12 @@ import { basename, dirname, join } from "node:path";
 import { z } from "zod";
 import { suite } from "./scenario.ts";
 
-/** Outcomes of a scenario's checks, `id: STATUS`, sorted; without INFO, which judges nothing. */
+/** Outcomes of a scenario's checks, `id: STATUS`, sorted; without INFO, which is not a result. */
 export type Outcomes = readonly string[];
 
 const checks = z.array(z.object({ id: z.string(), status: z.string() }));
 
-/** Runs all server scenarios that a revision knows against `url`; what the suite writes goes into `folder`. */
+/** Runs all server scenarios of a revision against `url`; the suite writes into `folder`. */
 export async function serverSuite(
   url: string,
   revision: string,
@@ -28,7 +28,7 @@ export async function serverSuite(
         ...["--output-dir", folder],
       ],
       { maxBuffer: 64 * 1024 * 1024 },
-      // Its exit code says less than the checks it leaves.
+      // The checks are more detailed than the exit code.
       (_error, stdout, stderr) => resolve(stdout + stderr),
     );
   });

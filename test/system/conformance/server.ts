@@ -8,11 +8,10 @@ import { requiredServerScenarios } from "./required-server-scenarios.ts";
 import { type Outcomes, serverSuite } from "./server-suite.ts";
 
 /*
- * `node test/system/conformance/server.ts [--keep]`: the suite's server scenarios against our fixture server, first
- * directly, then through Envoy and the sidecar with a TE. A scenario passes when every check of it passes both
- * ways. It fails when anything comes out otherwise on the way, or when the revision requires it and it does not
- * pass. Optional ones that our fixture server does not offer are `alike` when they fail the same both ways:
- * counted and named, but not as passed.
+ * `node test/system/conformance/server.ts [--keep]`: the suite's server scenarios against our fixture server, first directly, then
+ * through Envoy and the sidecar with an external token. A scenario passes if every check passes both ways. It fails if a result
+ * differs through the gateway, or if the revision requires it and it does not pass. Optional scenarios that our fixture server does
+ * not support are `alike` if they fail the same both ways: they are counted and named, but not as passed.
  */
 const keep = process.argv.includes("--keep");
 const host = "fixture.test";
@@ -80,19 +79,19 @@ function differencesOf(expected: Outcomes, actual: Outcomes): string[] {
   ];
 }
 
-/** What is left of `all` when each of `some` is taken away once: a check may run several times. */
+/** `all` without one occurrence of each of `some`: a check may run several times. */
 function without(all: Outcomes, some: Outcomes): Outcomes {
   const left = [...all];
   for (const one of some) if (left.includes(one)) left.splice(left.indexOf(one), 1);
   return left;
 }
 
-/** A scenario of which no check could run has not passed. */
+/** A scenario without a completed check has not passed. */
 function passes(outcomes: Outcomes): boolean {
   return !outcomes.some(isBad) && outcomes.some((outcome) => outcome.endsWith(": SUCCESS"));
 }
 
-/** As the suite itself has it, a warning is no pass. */
+/** As in the suite, a warning is not a pass. */
 function isBad(outcome: string): boolean {
   return /: (FAILURE|WARNING)$/.test(outcome);
 }

@@ -1,7 +1,7 @@
 import { Client } from "@modelcontextprotocol/sdk/client/index.js";
 import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js";
 import type { OAuthClientInformationMixed, OAuthTokens } from "@modelcontextprotocol/sdk/shared/auth.js";
-import { AuthorizationRefused, type McpSession, type SessionOptions, withPerson } from "./mcp-session.ts";
+import { AuthorizationFailed, type McpSession, type SessionOptions, withPerson } from "./mcp-session.ts";
 import { clientProvider, type SignInState } from "./sign-in-state.ts";
 
 /** The SDK's first major version: revisions up to 2025-11-25, with `initialize`. */
@@ -19,7 +19,7 @@ export function session2025(options: SessionOptions): McpSession {
     memory.location = undefined;
     const params = await options.authorize(location);
     const code = params.get("code");
-    if (!code || params.get("state") !== memory.state) throw new AuthorizationRefused(params);
+    if (!code || params.get("state") !== memory.state) throw new AuthorizationFailed(params);
     await transport.finishAuth(code);
     return true;
   };

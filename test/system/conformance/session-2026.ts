@@ -4,10 +4,10 @@ import {
   type StoredOAuthTokens,
   StreamableHTTPClientTransport,
 } from "@modelcontextprotocol/client";
-import { AuthorizationRefused, type McpSession, type SessionOptions, withPerson } from "./mcp-session.ts";
+import { AuthorizationFailed, type McpSession, type SessionOptions, withPerson } from "./mcp-session.ts";
 import { clientProvider, type SignInState } from "./sign-in-state.ts";
 
-/** The SDK's second major version, pinned to 2026-07-28: neither `initialize` nor sessions. */
+/** The SDK's second major version, pinned to 2026-07-28: without `initialize` and sessions. */
 export function session2026(options: SessionOptions): McpSession {
   const memory: SignInState<StoredOAuthClientInformation, StoredOAuthTokens> = {};
   const provider = clientProvider(memory, options.redirectUri);
@@ -26,7 +26,7 @@ export function session2026(options: SessionOptions): McpSession {
     if (!location) return false;
     memory.location = undefined;
     const params = await options.authorize(location);
-    if (!params.get("code") || params.get("state") !== memory.state) throw new AuthorizationRefused(params);
+    if (!params.get("code") || params.get("state") !== memory.state) throw new AuthorizationFailed(params);
     await transport.finishAuth(params);
     return true;
   };

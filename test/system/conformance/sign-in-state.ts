@@ -1,10 +1,10 @@
-/** What an MCP client keeps between the steps of its OAuth dance with our authorization server. */
+/** The state of an MCP client between the steps of its OAuth flow with our authorization server. */
 export interface SignInState<Information, Tokens> {
   information?: Information;
   tokens?: Tokens;
   verifier?: string;
   state?: string;
-  /** Where the SDK wants to send the person; taken when the trip starts. */
+  /** The SDK's authorization URL; consumed when the flow starts. */
   location?: URL;
 }
 
@@ -42,7 +42,7 @@ export function clientProvider<Information, Tokens>(
       memory.verifier = verifier;
     },
     codeVerifier: () => memory.verifier ?? "",
-    /** The SDK asks for this once a refresh token is refused (`invalid_grant`), and then starts over. */
+    /** The SDK calls this when a refresh token is rejected (`invalid_grant`), and then starts over. */
     invalidateCredentials: (what: string) => {
       if (what === "all" || what === "tokens") memory.tokens = undefined;
       if (what === "all" || what === "client") memory.information = undefined;

@@ -83,7 +83,7 @@ afterAll(async () => {
   await rm(folder, { recursive: true });
 });
 
-test("clients reach a host that no DNS knows, by HTTP/1.1, HTTP/2, fetch and bytes", async () => {
+test("clients reach a host without DNS, by HTTP/1.1, HTTP/2, fetch and raw bytes", async () => {
   const place = { envoyPort, ca };
   const url = "https://hello.test/";
   expect((await throughEnvoy(place, { url })).body).toContain("Hello from Envoy");
@@ -95,7 +95,7 @@ test("clients reach a host that no DNS knows, by HTTP/1.1, HTTP/2, fetch and byt
   expect(await bytesThroughEnvoy(place, "hello.test", bytes)).toMatch(/^HTTP\/1\.1 200 OK/);
 });
 
-test("Chromium trusts the throw-away certificate and nothing else", async () => {
+test("Chromium trusts the temporary certificate and nothing else", async () => {
   const resolve = { "*.test": `127.0.0.1:${envoyPort}` };
   const trusting = await browser({ publicKeyHash: ca.publicKeyHash, resolve });
   const page = await trusting.newPage();
@@ -107,21 +107,21 @@ test("Chromium trusts the throw-away certificate and nothing else", async () => 
   await wary.close();
 });
 
-test("an Envoy that cannot start says why", async () => {
+test("an Envoy that cannot start reports the reason", async () => {
   const broken = envoy({
     bootstrap: "static_resources: {listeners: 7}",
     folder,
     adminPort: await freePort(),
   });
-  await expect(broken).rejects.toThrow(/Envoy ended\. Its log.*listeners/s);
+  await expect(broken).rejects.toThrow(/Envoy exited\. The end of its log.*listeners/s);
 });
 
-test("a taken port is named, with the variable that moves it", async () => {
+test("the error for a port in use names the port and the variable that overrides it", async () => {
   const server = createServer();
   const port = await freePort();
   await new Promise<void>((resolve) => server.listen(port, "127.0.0.1", resolve));
   await expect(freePort(port, "DEMO_PORT")).rejects.toThrow(
-    `Port ${port} is taken: stop what listens there, or set DEMO_PORT to another port.`,
+    `Port ${port} is in use: stop the program that listens there, or set DEMO_PORT to another port.`,
   );
   await new Promise((resolve) => server.close(resolve));
 });

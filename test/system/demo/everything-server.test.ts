@@ -55,7 +55,7 @@ async function connect(token: string) {
   return mcp;
 }
 
-test("without a token it says where its metadata is", async () => {
+test("without a token, the challenge names its metadata", async () => {
   const response = await fetch(server.url, { method: "POST", body: "{}" });
   expect(response.status).toBe(401);
   const url = /resource_metadata="([^"]+)"/.exec(response.headers.get("www-authenticate") ?? "")?.[1];
@@ -65,7 +65,7 @@ test("without a token it says where its metadata is", async () => {
   });
 });
 
-test("with a token it names the upstream account and streams as its owner emits", async () => {
+test("with a token, it names the upstream account and streams what the test emits", async () => {
   const { tokens } = await authorize("ally", "looking-glass");
   const mcp = await connect(tokens.access_token);
   expect(await mcp.callTool({ name: "whoami" })).toMatchObject({ content: [{ text: "ally" }] });
@@ -86,7 +86,7 @@ test("with a token it names the upstream account and streams as its owner emits"
   await mcp.close();
 });
 
-test("a tool that needs more scope answers 403 insufficient_scope", async () => {
+test("a tool that requires more scopes answers 403 insufficient_scope", async () => {
   const { tokens } = await authorize("ally", "looking-glass");
   const response = await fetch(server.url, {
     method: "POST",
@@ -97,7 +97,7 @@ test("a tool that needs more scope answers 403 insufficient_scope", async () => 
   expect(response.headers.get("www-authenticate")).toContain('scope="mcp:read mcp:write"');
 });
 
-test("a refresh token used twice takes the whole family with it", async () => {
+test("reuse of a refresh token revokes the whole family", async () => {
   const { config, tokens } = await authorize("bobby", "hammer");
   const renewed = await client.refreshTokenGrant(config, tokens.refresh_token ?? "");
   expect(await authorizationServer.verify(renewed.access_token, server.url)).toMatchObject({
@@ -109,7 +109,7 @@ test("a refresh token used twice takes the whole family with it", async () => {
   expect(await authorizationServer.verify(renewed.access_token, server.url)).toBeUndefined();
 });
 
-test("killed access tokens are refused although they have not expired, and a refresh brings a new one", async () => {
+test("invalidated access tokens are rejected before they expire, and a refresh returns a new one", async () => {
   const { config, tokens } = await authorize("bobby", "hammer");
   await authorizationServer.killAccessTokens("bobby");
   expect(await authorizationServer.verify(tokens.access_token, server.url)).toBeUndefined();
@@ -119,7 +119,7 @@ test("killed access tokens are refused although they have not expired, and a ref
   });
 });
 
-test("the person's refusal reaches the client as access_denied", async () => {
+test("denied consent reaches the client as access_denied", async () => {
   const config = await client.discovery(
     new URL(authorizationServer.issuer),
     "sidecar",
@@ -143,7 +143,7 @@ test("the person's refusal reaches the client as access_denied", async () => {
   expect(end.url.searchParams.get("error")).toBe("access_denied");
 });
 
-test("the open server answers anybody, in plain JSON", async () => {
+test("the open server answers without a token, in plain JSON", async () => {
   const open = await openServer();
   const mcp = new Client({ name: "test", version: "1.0.0" });
   await mcp.connect(new StreamableHTTPClientTransport(new URL(open.url)));

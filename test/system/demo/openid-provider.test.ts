@@ -59,7 +59,7 @@ test("the company's provider signs alice in and names her e-mail and groups", as
   });
 });
 
-test("its refresh token brings changed groups, until the person is dismissed", async () => {
+test("its refresh token returns changed groups, until the account is removed", async () => {
   const { config, tokens } = await signIn("bob", "builder");
   const bob = provider.accounts.find((account) => account.login === "bob");
   if (bob) bob.groups = ["promoted"];
@@ -84,7 +84,7 @@ test("signing out at the provider returns to the relying party and ends the sess
   expect(await browser.jar.getCookieString(provider.issuer)).not.toBe(signedIn);
 });
 
-test("an outage is answered with its status until it is lifted", async () => {
+test("a simulated outage returns its status until it ends", async () => {
   provider.outage(503);
   expect((await fetch(`${provider.issuer}/jwks`)).status).toBe(503);
   provider.outage(undefined);

@@ -7,7 +7,7 @@ import { loadConfig } from "../../../src/config/load-config.ts";
 
 const readme = readFileSync(join(import.meta.dirname, "../../../README.md"), "utf8");
 
-test("the README's example is a routes file without a problem", async () => {
+test("the README's example is a valid routes file", async () => {
   const folder = await mkdtemp(join(tmpdir(), "readme-"));
   const file = join(folder, "routes.yaml");
   await writeFile(file, /```yaml\n(.*?)```/s.exec(readme)?.[1] ?? "", { mode: 0o600 });

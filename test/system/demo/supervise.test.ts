@@ -20,7 +20,7 @@ function isRunning(pid: number): boolean {
   }
 }
 
-test("a supervised process has the id we are told, writes to its log, and stops when asked", async () => {
+test("a supervised process has the reported id, writes to its log, and stops on request", async () => {
   const logFile = join(folder, "echo.log");
   const child = supervise(process.execPath, ["-e", "console.log(process.pid); setInterval(() => {}, 1e6)"], {
     logFile,

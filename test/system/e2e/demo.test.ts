@@ -75,7 +75,7 @@ test("the demo drives the whole flow once and prints every step", async () => {
   ]) {
     expect(printed).toMatch(new RegExp(`✓ +\\d+\\. ${step}`));
   }
-  expect(printed).toContain("each with one Authorization: the upstream's");
+  expect(printed).toContain("each with one Authorization header: the upstream token");
   await expect.poll(running).toEqual([]);
 });
 
@@ -102,7 +102,9 @@ test("the demo runs until Ctrl-C, says what to type, and leaves nothing running"
   const second = start("demo.ts", env);
   const [refusal, [refused]] = await Promise.all([text(second.stderr), once(second, "exit")]);
   expect(refused).toBe(1);
-  expect(refusal).toContain(`Port ${env.DEMO_PORT} is taken: stop what listens there, or set DEMO_PORT`);
+  expect(refusal).toContain(
+    `Port ${env.DEMO_PORT} is in use: stop the program that listens there, or set DEMO_PORT`,
+  );
   expect(running(), "the first one goes on").toHaveLength(4);
 
   child.kill("SIGINT");

@@ -47,7 +47,7 @@ describe("when something is down", () => {
     expect((await call(first)).header("www-authenticate")).toContain('error="invalid_token"');
     await session.callTool({ name: "greet", arguments: { name: "again" } });
     expect(client.tokens()?.access_token).not.toBe(first);
-    expect(client.trips()).toBe(1);
+    expect(client.authorizations()).toBe(1);
   });
 
   it("answers 503 with Retry-After while the store is down, lets nobody through, and recovers by itself", async () => {

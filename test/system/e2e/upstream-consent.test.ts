@@ -16,21 +16,21 @@ describe("the upstream's consent, with the real MCP SDK as client", () => {
 
   it("happens in the same browser trip as ours, the first time", async () => {
     expect(JSON.stringify(await whoami())).toContain("ally");
-    expect(client.trips()).toBe(1);
+    expect(client.authorizations()).toBe(1);
   });
 
   it("a dead upstream token with a live refresh token costs the person nothing", async () => {
     await stack.upstream.killAccessTokens("ally");
     expect(JSON.stringify(await whoami())).toContain("ally");
-    expect(client.trips()).toBe(1);
+    expect(client.authorizations()).toBe(1);
   });
 
   it("a connection revoked at the upstream is asked for again, and only there", async () => {
     await stack.upstream.revokeGrants("ally");
     expect(JSON.stringify(await whoami())).toContain("ally");
-    expect(client.trips()).toBe(2);
+    expect(client.authorizations()).toBe(2);
     expect(JSON.stringify(await whoami())).toContain("ally");
-    expect(client.trips()).toBe(2);
+    expect(client.authorizations()).toBe(2);
   });
 
   it("a tool that wants more scope gets it after one more consent, without losing the old scope", async () => {
@@ -38,9 +38,9 @@ describe("the upstream's consent, with the real MCP SDK as client", () => {
       mcp.callTool({ name: "write_note", arguments: { text: "hello" } }),
     );
     expect(note.isError ?? false).toBe(false);
-    expect(client.trips()).toBe(3);
+    expect(client.authorizations()).toBe(3);
     expect(JSON.stringify(await whoami())).toContain("ally");
-    expect(client.trips()).toBe(3);
+    expect(client.authorizations()).toBe(3);
   });
 
   it("ends with a proper OAuth error when the person refuses at the upstream", async () => {

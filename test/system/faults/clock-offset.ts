@@ -1,4 +1,4 @@
-/** Preloaded into a replica (`--import`): its wall clock is off by `CLOCK_OFFSET_MS`; monotonic time and timers are not. */
+/** Preloaded into a replica (`--import`): shifts its wall clock by `CLOCK_OFFSET_MS`, but not monotonic time and timers. */
 const offsetMs = Number(process.env.CLOCK_OFFSET_MS ?? 0);
 const RealDate = Date;
 

@@ -5,21 +5,21 @@ import { rollOver } from "./replica-faults.ts";
 import { keyVariables } from "./world-config.ts";
 
 const brokenRoutes: Fault = {
-  name: "routes file broken and mended",
+  name: "routes file broken and fixed",
   short: true,
   async run(scene) {
     for (const { file } of scene.replicas) await writeFile(file, "routes: [", { mode: 0o600 });
-    const told = await until(async () => {
+    const reported = await until(async () => {
       const states = await Promise.all(scene.replicas.map(({ admin }) => configState(admin)));
       return states.every((state) => state !== "ok");
     });
     await scene.pause(3_000);
     await scene.writeRoutes();
-    const mended = await until(async () => {
+    const fixed = await until(async () => {
       const states = await Promise.all(scene.replicas.map(({ admin }) => configState(admin)));
       return states.every((state) => state === "ok");
     });
-    return `told in ${told} ms, mended in ${mended} ms`;
+    return `reported in ${reported} ms, fixed in ${fixed} ms`;
   },
 };
 
@@ -32,13 +32,13 @@ async function configState(admin: string): Promise<string> {
 async function until(condition: () => Promise<boolean>): Promise<number> {
   const startedAt = Date.now();
   while (!(await condition().catch(() => false))) {
-    if (Date.now() - startedAt > 60_000) throw new Error("did not come about within 60 s");
+    if (Date.now() - startedAt > 60_000) throw new Error("not reached within 60 s");
     await delay(50);
   }
   return Date.now() - startedAt;
 }
 
-/** As the manual says: known to all, then used by all, then everything sealed anew, then the old one goes. */
+/** As documented: distribute the new key, then use it, then re-encrypt everything, then remove the old key. */
 const encryptionKey: Fault = {
   name: "encryption key rotated",
   async run(scene) {
@@ -51,7 +51,7 @@ const encryptionKey: Fault = {
     await serveWith(k1, k2);
     await serveWith(k2, k1);
     const [said] = (await scene.command("rotate-keys")).split("\n");
-    scene.sealWith("k2");
+    scene.encryptWith("k2");
     await serveWith(k2);
     await scene.pause(3_000);
     return `${said}; three rolling restarts`;
@@ -63,7 +63,7 @@ const signingKey: Fault = {
   async run(scene) {
     await scene.command("rotate-signing-key", "external_token", "--activate-after", "2s");
     await scene.pause(4_000);
-    // Half of the people get new tokens, the others keep theirs.
+    // Half of the people get new tokens; the others keep theirs.
     const renewed = await Promise.all(
       scene.calls.map(async (call, index) => {
         const [userId = "", routeId = ""] = (call.owner ?? "").split(" ");

@@ -1,11 +1,11 @@
 import type { FaultResult } from "./run-faults.ts";
 
-/** A fault of which nobody may notice anything. */
-const isUnnoticed = (name: string) => /rolling restart|strangers|endless/.test(name);
+/** A fault that must not cause any errors. */
+const isUnnoticed = (name: string) => /rolling restart|unauthenticated|endless/.test(name);
 
 /**
- * Errors in a fault of which nobody may notice anything. On a machine that is not quiet one call in ten may have run into a
- * time-out of ours, which a stall explains as well as a fault does.
+ * Errors during a fault that must not cause any. On a busy machine, one call in ten may have hit a timeout, because of a stall
+ * rather than the fault.
  */
 export function noticed({ name, outcomes, late, calls }: FaultResult, timed: boolean): number {
   if (!isUnnoticed(name)) return 0;
@@ -13,8 +13,8 @@ export function noticed({ name, outcomes, late, calls }: FaultResult, timed: boo
 }
 
 /**
- * The table as text, and what misses its target: wrong 0, hung 0, lost 0, revoked 0 but for the gap, and all right again afterwards.
- * @param options.timed how quickly is judged, too: on a machine that does nothing else
+ * The table as text, and the missed targets: wrong 0, hung 0, lost 0, revoked 0 except for the gap, and recovered afterwards.
+ * @param options.timed also checks durations, on an otherwise idle machine
  */
 export function faultTable(
   results: readonly FaultResult[],
@@ -36,7 +36,7 @@ export function faultTable(
     };
     for (const [target, count] of Object.entries(targets))
       if (count > 0) failures.push(`${name}: ${target} ${count}`);
-    if (!timed && !result.wellAgain) failures.push(`${name}: not well again`);
+    if (!timed && !result.wellAgain) failures.push(`${name}: not recovered`);
     const recovered = /recovered in ([\d.]+) s/.exec(result.note ?? "")?.[1];
     if (timed && recovered !== undefined && Number(recovered) > 2)
       failures.push(`${name}: recovered in ${recovered} s`);
@@ -44,7 +44,7 @@ export function faultTable(
     if (heap !== undefined && Number(heap) >= 256) failures.push(`${name}: Envoy's heap ${heap} MiB`);
     const errors = noticed(result, timed);
     if (errors > 0) failures.push(`${name}: errors ${errors}`);
-    // What was answered is the first thing that whoever reads of a failure wants to know.
+    // The responses are the first thing needed to analyze a failure.
     if (failures.length > already)
       failures.push(...Object.entries(result.answers).map(([what, count]) => `${name}: ${count} x ${what}`));
     return [
@@ -76,16 +76,16 @@ export function faultTable(
   const errors = results.flatMap(({ name, answers }) =>
     Object.entries(answers).map(([what, count]) => `- ${name}: ${count} x ${what}`),
   );
-  if (strangeCredentials > 0) failures.push(`requests with a strange credential: ${strangeCredentials}`);
+  if (strangeCredentials > 0) failures.push(`requests with an unexpected credential: ${strangeCredentials}`);
   const text = [
     line(head),
     line(head.map(() => "---")),
     ...rows.map(line),
     "",
-    "Answers other than the right one:",
+    "Responses other than the right one:",
     ...(errors.length > 0 ? errors : ["- none"]),
     "",
-    `Requests that reached the MCP server with a strange credential: ${strangeCredentials}`,
+    `Requests that reached the MCP server with an unexpected credential: ${strangeCredentials}`,
     failures.length > 0 ? `MISSED: ${failures.join("; ")}` : "All targets met.",
   ].join("\n");
   return { text, failures };

@@ -1,29 +1,29 @@
 import type { Call, Observation } from "./load.ts";
 import type { World } from "./world.ts";
 
-/** What a fault can do besides harm: look at what the load sees, and make calls of its own that count. */
+/** What a fault can use: the observations of the load, and its own calls, which are counted. */
 export interface Scene extends World {
-  /** All that was observed since this fault began. */
+  /** All observations since this fault began. */
   seen(): readonly Observation[];
-  /** Makes these calls at `perSecond` for `ms`, besides the steady load. */
+  /** Makes these calls at `perSecond` for `ms`, in addition to the steady load. */
   hammer(calls: readonly Call[], perSecond: number, ms: number): Promise<readonly Observation[]>;
-  /** Stops the steady load, or lets it go on. */
+  /** Stops or continues the steady load. */
   rest(isResting: boolean): void;
-  /** Counts a call that the fault made by itself. */
+  /** Counts a call made by the fault. */
   count(observation: Observation): void;
-  /** Lets the load go on for `ms`; a short run takes a part of it. */
+  /** Lets the load run for `ms`; shorter in a short run. */
   pause(ms: number): Promise<void>;
-  /** Whether only the most telling part is to be shown. */
+  /** Whether to run only the most significant part. */
   readonly short: boolean;
 }
 
-/** Something that goes wrong while people work. */
+/** A failure injected under load. */
 export interface Fault {
   readonly name: string;
-  /** Part of the short run, too. */
+  /** Included in the short run. */
   readonly short?: boolean;
-  /** Does it and mends it; returns a figure worth a word in the table. */
+  /** Injects the fault and reverts it; returns a note for the table. */
   run(scene: Scene): Promise<string | undefined>;
-  /** Rows of `upstream_token` that this fault adds or takes away on purpose. */
+  /** Rows of `upstream_token` that this fault adds or removes on purpose. */
   readonly expectedConnections?: (world: World) => number;
 }

@@ -1,7 +1,7 @@
 import { faultTable } from "./fault-table.ts";
 import { runFaults } from "./run-faults.ts";
 
-/** `make faults`: the whole suite; `--short` for what the tests run, names (or parts of them) for some faults only. */
+/** `make faults`: the whole suite; `--short` for the faults of the tests; names (or parts of them) to select faults. */
 const args = process.argv.slice(2);
 const only = args.filter((arg) => !arg.startsWith("--"));
 const startedAt = Date.now();

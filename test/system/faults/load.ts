@@ -1,15 +1,15 @@
 import { setTimeout as delay } from "node:timers/promises";
 
-/** What became of one call. `allowed`: an error the client can act on; `wrong`: everything else that is not right. */
+/** The outcome of one call. `allowed`: an error that the client can act on; `wrong`: any other error. */
 export type Outcome = "right" | "allowed" | "wrong" | "hung";
 
-/** One call that can be made again and again, and whose answer is known. */
+/** A repeatable call with a known response. */
 export interface Call {
   readonly url: string;
   readonly token: string;
-  /** Whose token the upstream must see; undefined: none. */
+  /** The owner of the token that the upstream must see; undefined: none. */
   readonly owner: string | undefined;
-  /** True for calls started when this caller must be refused: an answer is wrong then, a challenge right. */
+  /** True for calls started when this caller must be rejected: then a result is wrong, and a challenge is right. */
   readonly refused?: (startedAt: number) => boolean;
 }
 
@@ -18,14 +18,14 @@ export interface Observation {
   readonly startedAt: number;
   readonly endedAt: number;
   readonly outcome: Outcome;
-  /** In a few words: `503 store_unavailable`. */
+  /** Short description: `503 store_unavailable`. */
   readonly what: string;
 }
 
 /** A call that takes longer has hung, ms; a check takes 5 s at most. */
 const hungMs = 12_000;
 
-/** Makes one call and judges its answer. */
+/** Makes one call and classifies its response. */
 export async function observe(fetch: typeof globalThis.fetch, call: Call): Promise<Observation> {
   const startedAt = Date.now();
   const done = (outcome: Outcome, what: string): Observation => ({
@@ -51,10 +51,10 @@ export async function observe(fetch: typeof globalThis.fetch, call: Call): Promi
     if (response.status === 200) {
       const { result } = JSON.parse(body);
       if (result?.owner !== call.owner) return done("wrong", `token of ${result?.owner}`);
-      return refused ? done("wrong", "let through although refused") : done("right", "200");
+      return refused ? done("wrong", "allowed although revoked") : done("right", "200");
     }
     const error = errorOf(body);
-    // Envoy answers by itself, without a body, when no replica can be asked.
+    // Envoy's own response, without a body, if no replica can be reached.
     const what = `${response.status} ${error || "by Envoy"}`;
     if (response.status === 401 && response.headers.get("www-authenticate")?.includes("resource_metadata="))
       return done(refused ? "right" : "allowed", what);
@@ -80,17 +80,17 @@ function errorOf(body: string): string {
 
 export interface Load {
   readonly seen: readonly Observation[];
-  /** How long the call that waits longest has been under way. */
+  /** Duration of the longest pending call. */
   longestMs(): number;
-  /** Makes no calls until told otherwise. */
+  /** Pauses or resumes the calls. */
   rest(isResting: boolean): void;
-  /** Makes no more calls, and waits for those under way. */
+  /** Makes no more calls, and waits for pending ones. */
   stop(): Promise<void>;
 }
 
 /**
- * A steady load: `perSecond` calls, in turn over all of `calls`, whether or not earlier ones have been answered.
- * @param options.atMost so many under way at a time, on a machine that may stall; default: any number
+ * A steady load: `perSecond` calls, cycling through `calls`, whether or not earlier ones have been answered.
+ * @param options.atMost maximum number of pending calls, on a machine that may stall; default: any number
  */
 export function startLoad(options: {
   fetch: typeof globalThis.fetch;
@@ -108,13 +108,13 @@ export function startLoad(options: {
     let made = 0;
     while (!stopped.signal.aborted) {
       const due = ((performance.now() - startedAt) / 1000) * options.perSecond;
-      // After a pause of this process the calls it missed are not made up for at once.
+      // After a pause of this process, missed calls are not made up for at once.
       if (due - made > options.perSecond) made = due - options.perSecond;
       if (resting) made = due;
       for (; made < due; made++) {
         if (options.atMost !== undefined && underWay.size >= options.atMost) continue;
         const calls = options.calls();
-        // A stride that is prime to the number of calls mixes users and routes.
+        // A stride coprime to the number of calls mixes users and routes.
         const call = calls[(next++ * 7919) % calls.length];
         if (!call) continue;
         const one: Promise<void> = observe(options.fetch, call).then((observation) => {

@@ -3,17 +3,17 @@ import { type Listener, listen } from "../../../dev/demo/listen.ts";
 import type { RotatingAuthorizationServer } from "./rotating-authorization-server.ts";
 
 export interface OwnerServer extends Pick<Listener, "url" | "close"> {
-  /** Requests that carried something other than an upstream token: the gateway's own JWT, two tokens, none. */
+  /** Requests without exactly one upstream token: with the gateway's own JWT, two tokens, or none. */
   strangeCredentials(): number;
-  /** List requests of the route `inspected` that are being answered a byte at a time, without an end. */
+  /** List requests of the route `inspected` that are being answered endlessly, one byte at a time. */
   endless(): number;
-  /** Header lines of the newest request, names and values by turns. */
+  /** Headers of the newest request, names and values alternating. */
   newestHeaders(): readonly string[];
 }
 
 /**
- * A fast MCP server in name: answers each call with whose token it came with, so that a wrong one shows; refuses tokens its
- * authorization server no longer knows (401 `invalid_token`).
+ * A fast stand-in for an MCP server: responds with the owner of the call's token, so that a wrong token is detected. Rejects tokens
+ * that its authorization server no longer knows (401 `invalid_token`).
  */
 export async function ownerServer(tokens: RotatingAuthorizationServer): Promise<OwnerServer> {
   let strange = 0;

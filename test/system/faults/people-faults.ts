@@ -12,7 +12,7 @@ const grantRevoked: Fault = {
   run: (scene) => revokedWithin(scene, scene.users.at(-1)),
 };
 
-/** Revokes the user's grant under a stream of its calls, over all replicas; says when the last one was accepted. */
+/** Revokes the user's grant during a stream of its calls over all replicas; reports when the last one was accepted. */
 export async function revokedWithin(scene: Scene, userId = ""): Promise<string> {
   const grantId = scene.grants.get(userId) ?? "";
   const owned = scene.calls.filter(({ owner }) => owner?.startsWith(`${userId} `));
@@ -31,7 +31,7 @@ export async function revokedWithin(scene: Scene, userId = ""): Promise<string> 
   return lastAccepted(await hammering, revokedAt);
 }
 
-/** A person who came by the whole way: sign-in, consent, tokens; then the company's provider no longer knows them. */
+/** A person with a complete flow (sign-in, consent, tokens), whom the company's provider then no longer knows. */
 const dismissed: Fault = {
   name: "a person dismissed at the company's provider",
   async run(scene) {
@@ -42,13 +42,13 @@ const dismissed: Fault = {
       browse: async (location) =>
         browser.agree(await browser.open(location), () => ({ login: "bob", password: "builder" })),
     });
-    // The server behind the route speaks no MCP: authorization is all that is needed.
+    // The server behind the route does not support MCP: only authorization is needed.
     const connecting = client.connect().catch(() => {});
     for (const until = Date.now() + 60_000; !client.tokens() && Date.now() < until; ) await delay(50);
     const tokens = client.tokens();
     await client.close();
     void connecting;
-    if (!tokens?.refresh_token) throw new Error("no tokens came of the authorization");
+    if (!tokens?.refresh_token) throw new Error("the authorization returned no tokens");
     let goneAt = Number.POSITIVE_INFINITY;
     const call: Call = {
       url: resourceOf("open"),
@@ -76,10 +76,10 @@ const dismissed: Fault = {
   },
 };
 
-/** How long after `since` the last call that was let through had been started. */
+/** How long after `since` the last allowed call was started. */
 function lastAccepted(seen: readonly Observation[], since: number): string {
   const late = seen
-    .filter(({ what }) => what === "200" || what.startsWith("let through"))
+    .filter(({ what }) => what === "200" || what.startsWith("allowed although"))
     .map(({ startedAt }) => startedAt - since);
   return `last accepted ${Math.max(0, ...late)} ms after`;
 }

@@ -1,6 +1,6 @@
 import type { Scene } from "./fault.ts";
 
-/** How long after `backAt` (what was broken is mended) the last call that failed was started, in words. */
+/** Describes how long after `backAt` (the end of the fault) the last failed call was started. */
 export function recovery(scene: Pick<Scene, "seen">, backAt: number): string {
   const late = scene
     .seen()

@@ -13,38 +13,38 @@ const kill: Fault = {
     await replica.kill();
     const killedAt = Date.now();
     await delay(1_000);
-    // By now what it had on the wire to the database is there, too.
+    // By now, its pending writes have reached the database.
     const leases = await leasesIn(scene);
     const lost = await unstored(scene);
     await delay(1_000);
-    // What others had under way is stored by now; what is still missing died with the replica.
+    // Other replicas' refreshes are stored by now; missing ones were lost with the replica.
     const ages = (await unstored(scene))
       .filter((owner) => lost.includes(owner))
       .map((owner) => scene.server.answerLost(owner) - (Date.now() - killedAt));
     await scene.pause(6_000);
     await replica.start();
     await leasesTakenOver(scene, leases);
-    return `${ages.length} in the gap${ages.length > 0 ? `, given ${Math.max(...ages)} ms before at most` : ""}`;
+    return `${ages.length} in the gap${ages.length > 0 ? `, issued at most ${Math.max(...ages)} ms before` : ""}`;
   },
 };
 
-/** Who refreshes which connection until when: a text for each lease. */
+/** Owner, connection and end of each refresh lease, as text. */
 async function leasesIn({ query }: World): Promise<unknown[]> {
   const rows = await query(`select concat_ws(' ', user_id, route_id, lease_owner, lease_until) as lease
     from upstream_token where lease_owner is not null`);
   return rows.map(({ lease }) => lease);
 }
 
-/** Waits until none of `leases` stands: those who live end theirs at once, the dead replica's run out and are taken over. */
+/** Waits until all `leases` have ended: live replicas release theirs at once, the dead replica's expire and are taken over. */
 async function leasesTakenOver(world: World, leases: readonly unknown[]): Promise<void> {
   for (const until = Date.now() + 40_000; Date.now() < until; await delay(500)) {
     const now = await leasesIn(world);
     if (!leases.some((lease) => now.includes(lease))) return;
   }
-  throw new Error("nobody takes over the leases of a dead replica");
+  throw new Error("the leases of a dead replica are not taken over");
 }
 
-/** Connections whose newest refresh token is known to the authorization server only. */
+/** Connections whose newest refresh token only the authorization server knows. */
 async function unstored({ store, server, users }: World): Promise<string[]> {
   const stored = new Map<string, string | undefined>();
   for (const userId of users)
@@ -82,13 +82,13 @@ const clockOff: Fault = {
   },
 };
 
-/** Restarts one replica after the other, each only when the one before serves again. */
+/** Restarts one replica after the other, each after the previous one is ready. */
 export async function rollOver(world: Pick<World, "replicas">): Promise<void> {
   for (const replica of world.replicas) {
     await replica.terminate();
     await replica.start();
     await ready(replica);
-    // As `minReadySeconds` of a Deployment: time for the load balancer to notice.
+    // Like `minReadySeconds` of a Deployment: time for the load balancer to notice.
     await delay(2_000);
   }
 }

@@ -1,22 +1,22 @@
 import { type Sidecar, sidecar } from "../../../dev/demo/sidecar.ts";
 import type { TcpProxy } from "../../support/tcp-proxy.ts";
 
-/** One of the replicas: a process, its files and its two wires to the database. */
+/** A replica: a process, its files and its two connections to the database. */
 export interface Replica {
   readonly file: string;
   readonly admin: string;
-  /** What it reads and writes by, and what it listens by. */
+  /** The connections for operations and for the listener. */
   readonly operations: TcpProxy;
   readonly listening: TcpProxy;
   process(): Sidecar;
   kill(): Promise<void>;
   terminate(): Promise<void>;
-  /** @param env on top of the usual */
+  /** @param env additional environment variables */
   start(env?: Readonly<Record<string, string>>): Promise<void>;
   close(): Promise<void>;
 }
 
-/** A replica that does not run yet. */
+/** A replica that has not been started. */
 export function replica(
   place: Pick<Replica, "file" | "admin" | "operations" | "listening"> & {
     readonly logFile: string;

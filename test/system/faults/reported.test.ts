@@ -4,8 +4,8 @@ import { audit, connection, upstreamToken } from "../../store/samples.ts";
 import { type Call, observe } from "./load.ts";
 import { startWorld, type World } from "./world.ts";
 
-/** What users of comparable systems report, and ours does not do: two replicas, Envoy over them, single-use refresh tokens. */
-describe("reported of comparable systems", () => {
+/** Problems reported for comparable systems: two replicas behind Envoy, single-use refresh tokens. */
+describe("problems reported for comparable systems", () => {
   let world: World;
   beforeAll(async () => {
     world = await startWorld({ replicas: 2, users: 3, routes: 2, lifeSeconds: 3_600 });
@@ -19,20 +19,20 @@ describe("reported of comparable systems", () => {
   };
   const make = async (call: Call) => (await observe(world.fetch, call)).what;
   const many = (call: Call, times = 20) => Promise.all(Array.from({ length: times }, () => make(call)));
-  /** A consent of yesterday: the access token has run out, the refresh token has not. */
+  /** A consent of yesterday: the access token has expired, the refresh token has not. */
   const stale = async (owner: string) => {
     const [userId = "", routeId = ""] = owner.split(" ");
     await world.seed.connect(userId, routeId, -86_400);
     return callOf(owner);
   };
-  /** The access token that is stored runs out, as if a day had gone by; every replica hears of it. */
+  /** Expires the stored access token, as if a day had passed, and notifies every replica. */
   const expire = (userId: string, routeId: string) =>
     expect
       .poll(async () => {
         const { upstreamTokens } = world.store;
         const token = (await upstreamTokens.listForUser(userId)).find((one) => one.routeId === routeId);
         if (!token) return true;
-        // Not while somebody refreshes it: what they have been given would be lost.
+        // Not during a refresh, whose result would be lost.
         const until = new Date(Date.now() + 60_000);
         if (!(await upstreamTokens.takeLease(token, token.version, "test", until, false))) return false;
         const { version, connectedAt: _c, updatedAt: _u, lastUsedAt: _l, ...rest } = token;
@@ -53,7 +53,7 @@ describe("reported of comparable systems", () => {
     return stored;
   };
 
-  it("two replicas refresh at once and one stores a dead token: one refreshes, what is stored is the newest", async () => {
+  it("two replicas refresh at once and one stores a dead token: only one refreshes, and the newest token is stored", async () => {
     const { refreshes } = world.server.counts();
     const call = await stale("company/user0 r0");
     expect(new Set(await many(call))).toEqual(new Set(["200"]));
@@ -61,7 +61,7 @@ describe("reported of comparable systems", () => {
     expect(world.server.unstored(await storedTokens())).toEqual([]);
   });
 
-  it("a refusal deletes the token that another replica has just stored: exactly the refused version goes", async () => {
+  it("a rejection deletes the token that another replica has just stored: exactly the rejected version is deleted", async () => {
     const owner = "company/user0 r1";
     const call = await stale(owner);
     world.server.withdraw(owner);
@@ -78,7 +78,7 @@ describe("reported of comparable systems", () => {
     expect(await make(call)).toBe("200");
   });
 
-  it("refresh records pile up until memory runs out: a refresh leaves one row, which it found", async () => {
+  it("refresh records pile up until memory runs out: a refresh updates the existing row", async () => {
     const counts = () =>
       world.query(`select (select count(*) from upstream_token) as tokens,
         (select count(*) from upstream_demand) as demands,
@@ -87,16 +87,16 @@ describe("reported of comparable systems", () => {
     const before = await counts();
     const { refreshes } = world.server.counts();
     for (let round = 0; round < 10; round++) expect(await make(await stale("company/user1 r0"))).toBe("200");
-    // Each was a refresh of its own: none was kept in memory and answered with again.
+    // Each was a separate refresh: no result was kept in memory and reused.
     expect(world.server.counts().refreshes - refreshes).toBe(10);
     expect(await counts()).toEqual(before);
   });
 
-  it("people must consent again every day although a refresh token exists: yesterday's connection simply works", async () => {
+  it("people must consent again every day although a refresh token exists: yesterday's connection still works", async () => {
     expect(await make(await stale("company/user1 r1"))).toBe("200");
   });
 
-  it("the gateway's own JWT reaches the upstream instead of TI: it reaches it nowhere", async () => {
+  it("the gateway's own JWT reaches the upstream instead of the upstream token: it never does", async () => {
     const call = callOf("company/user2 r0");
     expect(await make(call)).toBe("200");
     const headers = world.upstream.newestHeaders().join("\n");
@@ -106,7 +106,7 @@ describe("reported of comparable systems", () => {
     expect(world.upstream.strangeCredentials()).toBe(0);
   });
 
-  it("the wrong token is sent to the revocation endpoint: only this connection's two are", async () => {
+  it("the wrong token is sent to the revocation endpoint: only this connection's two tokens are", async () => {
     await world.command("connections", "revoke", "--user", "company/user2", "--route", "r1");
     expect(world.server.revocations).toEqual(["company/user2 r1", "company/user2 r1"]);
     expect(world.server.isRevoked("company/user2 r0")).toBe(false);
@@ -116,16 +116,16 @@ describe("reported of comparable systems", () => {
     const owners = world.users.map((userId) => `${userId} r0`);
     const calls = await Promise.all(owners.map(stale));
     const interleaved = Array.from({ length: 60 }, (_, index) => calls[index % calls.length]);
-    // `observe` compares whose token the upstream was shown.
+    // `observe` compares the owner of the token that the upstream received.
     const seen = await Promise.all(interleaved.flatMap((call) => (call ? [make(call)] : [])));
     expect(new Set(seen)).toEqual(new Set(["200"]));
   });
 
-  it("a spent refresh token is sent again: never, over many refreshes on both replicas and failures between them", async () => {
+  it("a used refresh token is sent again: never, over many refreshes on both replicas with failures in between", async () => {
     const { refreshes } = world.server.counts();
     const calls = await Promise.all(world.users.map((userId) => stale(`${userId} r0`)));
     for (let round = 0; round < 6; round++) {
-      // From the second round on, each goes on from the refresh token that the one before has brought.
+      // From the second round on, each refresh uses the previous one's refresh token.
       if (round > 0) for (const userId of world.users) await expire(userId, "r0");
       if (round % 2) {
         world.server.behave({ kind: "status", status: 500 });
@@ -142,7 +142,7 @@ describe("reported of comparable systems", () => {
     expect(world.server.unstored(await storedTokens())).toEqual([]);
   });
 
-  it("rotating the encryption secret invalidates everything stored: old rows open until they are rewritten, then after", async () => {
+  it("rotating the encryption key invalidates everything stored: rows can be decrypted before and after they are rewritten", async () => {
     const backend = await backends.postgres();
     try {
       const open = async (...kids: string[]) => backend.open({ keys: await makeKeys(...kids) });

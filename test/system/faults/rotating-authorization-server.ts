@@ -3,25 +3,25 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import { text } from "node:stream/consumers";
 import { type Listener, listen } from "../../../dev/demo/listen.ts";
 
-/** How the token endpoint behaves. Whatever fails here has changed nothing: the transaction was rolled back. */
+/** Behavior of the token endpoint. A failed request changes nothing, as if its transaction was rolled back. */
 export type Behaviour =
   | { readonly kind: "well" }
   | { readonly kind: "status"; readonly status: 500 | 429; readonly retryAfter?: number }
   | { readonly kind: "hangs" }
-  /** Works, but answers only after `until`. */
+  /** Works, but responds only after `until`. */
   | { readonly kind: "waits"; readonly until: Promise<unknown> }
   | { readonly kind: "closes_mid_body" };
 
-/** One consent: a chain of refresh tokens, each good for one use. */
+/** One consent: a chain of single-use refresh tokens. */
 interface Family {
   readonly owner: string;
   refreshToken: string;
-  /** When the newest access token expires, and how long it lives, ms. */
+  /** Expiry and lifetime of the newest access token, ms. */
   expiresAt: number;
   lifeMs: number;
-  /** When the newest tokens were given out. */
+  /** When the newest tokens were issued. */
   rotatedAt: number;
-  /** Whose answer broke off before its end: nobody may have the newest tokens. */
+  /** The response was interrupted: the newest tokens may be lost. */
   answerLost: boolean;
   revoked?: { readonly by: "reuse" | "request"; readonly at: number; readonly inGap: boolean };
 }
@@ -29,46 +29,46 @@ interface Family {
 export interface Counts {
   /** Refreshes that succeeded. */
   readonly refreshes: number;
-  /** Of these: with an access token that had expired or was in the last fifth of its life. */
+  /** Of these: with an access token that had expired or was in the last fifth of its lifetime. */
   readonly needed: number;
-  /** Calls answered with an error, by the behaviour that is set now. */
+  /** Calls that failed because of the current behavior. */
   readonly failed: number;
-  /** Families revoked since a spent refresh token came again. */
+  /** Families revoked because a used refresh token was sent again. */
   readonly revokedByReuse: number;
-  /** Of these: families whose newest tokens were lost with a killed replica or a broken answer. */
+  /** Of these: families whose newest tokens were lost with a killed replica or an interrupted response. */
   readonly revokedInGap: number;
 }
 
 export interface RotatingAuthorizationServer extends Pick<Listener, "url" | "close"> {
   readonly clientId: string;
   readonly clientSecret: string;
-  /** What a consent of `owner` would have brought. @param lifeSeconds of the first access token */
+  /** The tokens of a consent by `owner`. @param lifeSeconds lifetime of the first access token */
   issue(owner: string, lifeSeconds?: number): { accessToken: string; refreshToken: string; expiresAt: Date };
-  /** Whose this access token is, while it is good. */
+  /** The owner of an access token, while it is valid. */
   ownerOf(accessToken: string): string | undefined;
   behave(behaviour: Behaviour): void;
-  /** How long the access tokens live that it gives from now on. */
+  /** Sets the lifetime of new access tokens. */
   giveFor(lifeSeconds: number): void;
   counts(): Counts;
   /**
-   * Owners whose newest refresh token is not the one that is stored. @param stored refresh tokens by owner
+   * Owners whose newest refresh token is not stored. @param stored refresh tokens by owner
    */
   unstored(stored: ReadonlyMap<string, string | undefined>): string[];
-  /** The answer that gave this owner its newest tokens was lost with a killed replica; returns how old it is, ms. */
+  /** The response with this owner's newest tokens was lost with a killed replica; returns its age, ms. */
   answerLost(owner: string): number;
   isRevoked(owner: string): boolean;
-  /** Whose tokens were brought to the revocation endpoint, in turn; undefined: of nobody, for it is none of ours. */
+  /** Owners of the tokens sent to the revocation endpoint, in order; undefined: an unknown token. */
   readonly revocations: readonly (string | undefined)[];
-  /** As if the owner had withdrawn the consent there. */
+  /** Simulates that the owner has withdrawn the consent there. */
   withdraw(owner: string): void;
 }
 
-/** A resource server forgives this much, as most do; ms. */
+/** Tolerance after expiry, like most resource servers, ms. */
 const leewayMs = 3_000;
 
 /**
- * A small, fast OAuth authorization server (RFC 6749 section 6, RFC 7009) whose access tokens live `lifeSeconds` and whose
- * refresh tokens are good once: one that comes again revokes its whole family (RFC 9700 section 4.14.2).
+ * A small, fast OAuth authorization server (RFC 6749 section 6, RFC 7009) whose access tokens live `lifeSeconds` and whose refresh
+ * tokens are single-use: reuse revokes the whole family (RFC 9700 section 4.14.2).
  */
 export async function rotatingAuthorizationServer(options: {
   lifeSeconds: number;
@@ -141,7 +141,7 @@ export async function rotatingAuthorizationServer(options: {
 
   async function handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const form = new URLSearchParams(await text(request));
-    // Who has hung up by now gets no new tokens.
+    // A client that has disconnected gets no new tokens.
     if (behaviour.kind === "waits") await behaviour.until;
     if (request.socket.destroyed || fails(response)) return;
     if (request.headers.authorization !== basic) return refuse(response, 401, "invalid_client");

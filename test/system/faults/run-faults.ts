@@ -14,23 +14,23 @@ import { slowStrangers } from "./stranger-faults.ts";
 import { stampedeFault, upstreamFaults } from "./upstream-faults.ts";
 import { startWorld, type World } from "./world.ts";
 
-/** One line of the table. */
+/** One row of the table. */
 export interface FaultResult {
   readonly name: string;
   readonly seconds: number;
   readonly calls: number;
   readonly outcomes: Readonly<Record<Outcome, number>>;
-  /** Allowed errors that came as late as a time-out does. */
+  /** Allowed errors that arrived as late as a timeout. */
   readonly late: number;
-  /** How often each answer other than the right one came. */
+  /** Number of responses other than the right one, by kind. */
   readonly answers: Readonly<Record<string, number>>;
   /** Connections in the store. */
   readonly before: number;
   readonly after: number;
-  /** Gone when it was over although nobody took them away; those in the gap included. */
+  /** Unexpectedly missing afterwards, including those in the gap. */
   readonly lost: number;
   readonly server: Counts;
-  /** Whether all was right again afterwards, for a while without a break. */
+  /** Whether all calls were right afterwards, continuously for a while. */
   readonly wellAgain: boolean;
   readonly note?: string;
 }
@@ -46,9 +46,9 @@ const all: readonly Fault[] = [
 ];
 
 /**
- * Brings one fault after another upon three replicas under load, and tells of each what came of it.
- * @param options.short fewer people, fewer faults, less time for each: what `make test` has time for
- * @param options.only names (parts of them) of the faults to run
+ * Injects one fault after another into three replicas under load, and returns the result of each.
+ * @param options.short fewer people and faults, less time for each, for `make test`
+ * @param options.only names (or parts of them) of the faults to run
  */
 export async function runFaults(options: {
   short: boolean;
@@ -58,7 +58,7 @@ export async function runFaults(options: {
   const { short, only, progress = () => {} } = options;
   const isChosen = ({ name, short: telling }: Pick<Fault, "name" | "short">) =>
     (!short || telling) && (!only || only.some((part) => name.includes(part)));
-  // A lease, which a dead replica leaves behind, lasts twice this and ten seconds.
+  // A dead replica's lease lasts twice this plus ten seconds.
   const size = { lifeSeconds: short ? 8 : 20, upstreamTimeout: short ? "4s" : "10s", progress };
   const results: FaultResult[] = [];
   let strangeCredentials = 0;
@@ -73,7 +73,7 @@ export async function runFaults(options: {
       await delay(short ? 2_000 : 5_000);
       for (const fault of faults) {
         progress(fault.name);
-        // What a machine that stalls explains is tried again: a defect is there each time, and its quick errors count at once.
+        // Failures that a stalled machine explains are retried: a bug fails every time, and its quick errors count at once.
         for (let attempt = 1; ; attempt++) {
           const result = await runOne(fault, world, load, short);
           progress(`  ${JSON.stringify(result)}`);
@@ -95,11 +95,11 @@ export async function runFaults(options: {
   }
   if (isChosen(diskFull)) {
     const disk = await smallDisk(192);
-    if (!disk) progress(`${diskFull.name}: not run, since a disk that can be filled takes root to mount`);
+    if (!disk) progress(`${diskFull.name}: not run, because mounting a small disk requires root`);
     else {
       try {
         const embeddedDir = join(disk.folder, "data");
-        // Refreshed all the time, so that there is always something to write.
+        // Refreshed constantly, so that there are always writes.
         const restless = { ...size, lifeSeconds: 3, replicas: 1, users: 20, routes: 5 };
         const world = await startWorld({ ...restless, embeddedDir });
         await bring([fillDisk(disk)], world);
@@ -113,7 +113,7 @@ export async function runFaults(options: {
 
 const diskFull = { name: "disk full on the embedded database" } as const;
 
-/** Writes fail, reads go on; once there is room again, so do the writes. */
+/** Writes fail and reads continue; writes recover when there is space again. */
 function fillDisk(disk: SmallDisk): Fault {
   return {
     ...diskFull,
@@ -128,10 +128,10 @@ function fillDisk(disk: SmallDisk): Fault {
   };
 }
 
-/** A call that was answered with an error later than this ran into a timeout, its own or that of one it waited for, ms. */
+/** A call that failed later than this hit a timeout, its own or that of another call it waited for, ms. */
 const lateMs = 1_000;
 
-/** Whether calls that met time-outs are all that misses a target. */
+/** Whether all missed targets are due to timeouts. */
 function onlyLate(result: FaultResult): boolean {
   const { outcomes, late } = result;
   const without = { ...result, outcomes: { ...outcomes, allowed: 0 }, late: 0, answers: {} };
@@ -169,7 +169,7 @@ async function runOne(fault: Fault, world: World, load: Load, short: boolean): P
   const outcomes: Record<Outcome, number> = { right: 0, allowed: 0, wrong: 0, hung: 0 };
   const answers: Record<string, number> = {};
   const errors = seen.filter(({ outcome }) => outcome === "allowed");
-  // Right ones, too: while the database is slow, calls beyond so many are refused at once, and the others wait and are served.
+  // Also right ones: while the database is slow, excess calls fail at once, and the others wait and are served.
   const stalled = seen.filter(({ startedAt, endedAt }) => endedAt - startedAt > lateMs);
   const late = errors.filter((error) =>
     stalled.some(
@@ -183,9 +183,9 @@ async function runOne(fault: Fault, world: World, load: Load, short: boolean): P
   const serverAfter = world.server.counts();
   const after = await countConnections(world);
   const lost = await lostConnections(world);
-  // The person is asked to consent again, and does.
+  // The person consents again.
   for (const { userId, routeId } of lost) await world.seed.connect(userId, routeId);
-  // Until then they are challenged, which is not the next fault's doing.
+  // Until then they are challenged, which must not count for the next fault.
   if (lost.length > 0) wellAgain = await settled(load, world, short);
   return {
     name: fault.name,
@@ -204,14 +204,13 @@ async function runOne(fault: Fault, world: World, load: Load, short: boolean): P
 }
 
 /**
- * Waits until the load has been answered rightly for four seconds and no call waits any more, or 20 s are over; calls of those
- * whose connection was lost cannot be. The short run is content with three seconds, in which each connection is used once, and
- * waits longer for a machine that stalls.
- * @returns whether it came about
+ * Waits until all calls have been right for four seconds and none is pending, for at most 20 s; ignores calls on lost connections.
+ * The short run requires three seconds, in which each connection is used once, and waits longer for a stalled machine.
+ * @returns whether this was reached
  */
 async function settled({ seen, longestMs }: Load, world: World, short: boolean): Promise<boolean> {
-  const [rightForMs, patienceMs] = short ? [3_000, 60_000] : [4_000, 20_000];
-  for (const until = Date.now() + patienceMs; Date.now() < until; await delay(200)) {
+  const [rightForMs, timeoutMs] = short ? [3_000, 60_000] : [4_000, 20_000];
+  for (const until = Date.now() + timeoutMs; Date.now() < until; await delay(200)) {
     const recent = seen.filter(({ endedAt }) => endedAt > Date.now() - rightForMs);
     if (recent.length === 0 || longestMs() >= 1_000) continue;
     const others = recent.filter(({ outcome }) => outcome !== "right");
@@ -227,7 +226,7 @@ async function countConnections(world: World): Promise<number> {
   return Number(row?.count);
 }
 
-/** Connections of people who still call, and that are no longer there. */
+/** Missing connections of people who still make calls. */
 async function lostConnections(world: World): Promise<{ userId: string; routeId: string }[]> {
   if (world.embedded) return [];
   const rows = await world.query("select user_id || ' ' || route_id as owner from upstream_token");

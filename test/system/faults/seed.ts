@@ -5,13 +5,13 @@ import type { Store } from "../../../src/store/store.ts";
 import type { Call } from "./load.ts";
 import type { RotatingAuthorizationServer } from "./rotating-authorization-server.ts";
 
-/** Writes what consents would have left behind, since walking through hundreds of them takes too long. */
+/** Writes the rows of consents, because running hundreds of flows takes too long. */
 export interface Seed {
-  /** A grant of `userId`; returns its id. */
+  /** Creates a grant of `userId` and returns its id. */
   grant(userId: string): Promise<string>;
-  /** A TE as our authorization server signs it, and what a call with it must find. */
+  /** An external token as signed by our authorization server, with the expected result of a call. */
   call(userId: string, grantId: string, routeId: string): Promise<Call>;
-  /** The user's connection on the route. @param lifeSeconds of its first access token */
+  /** Creates the user's connection on the route. @param lifeSeconds lifetime of its first access token */
   connect(userId: string, routeId: string, lifeSeconds?: number): Promise<void>;
 }
 
@@ -26,7 +26,7 @@ export function createSeed(deps: {
   const { store, keys, server, issuer, place } = deps;
   const people = new Set<string>();
 
-  /** Without a sign-in record nobody's token is good. */
+  /** A token is not valid without the person's sign-in record. */
   async function signedIn(userId: string): Promise<void> {
     if (people.has(userId)) return;
     people.add(userId);

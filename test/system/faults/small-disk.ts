@@ -6,7 +6,7 @@ import { promisify } from "node:util";
 
 const run = promisify(execFile);
 
-/** A file system of its own that can be filled up. */
+/** A separate file system that can be filled. */
 export interface SmallDisk {
   readonly folder: string;
   fill(): Promise<void>;
@@ -14,7 +14,7 @@ export interface SmallDisk {
   close(): Promise<void>;
 }
 
-/** A RAM disk of `megabytes`; undefined where this process may not mount one (it takes root). */
+/** A RAM disk of `megabytes`; undefined if this process may not mount one (requires root). */
 export async function smallDisk(megabytes: number): Promise<SmallDisk | undefined> {
   const folder = await mkdtemp(join(tmpdir(), "small-disk-"));
   try {
@@ -27,7 +27,7 @@ export async function smallDisk(megabytes: number): Promise<SmallDisk | undefine
   return {
     folder,
     async fill() {
-      // Until it does not fit, then the rest in small pieces: not one page is left.
+      // Large chunks first, then small ones, until no page is left.
       for (const bytes of [1 << 20, 1 << 12])
         for (let full = false; !full; )
           await writeFile(ballast, Buffer.alloc(bytes), { flag: "a" }).catch(() => {

@@ -7,25 +7,25 @@ import { observe } from "./load.ts";
 import { issuer, publicHost } from "./world-config.ts";
 
 const issuerHost = new URL(issuer).host;
-/** How long a stranger whose connection was closed waits before the next, ms. */
+/** Wait after a closed connection before the next one, ms. */
 const againMs = 5_000;
-/** Requests that each HTTP/2 connection leaves open. */
+/** Open requests per HTTP/2 connection. */
 const streamsEach = 20;
 
 /**
- * Many connections of people whom nobody knows, each of which stops half-way in one of six places and is opened again when it is
- * closed; others work meanwhile.
+ * Many unauthenticated connections, each of which stops in one of six states and is opened again when it is closed, while others
+ * work.
  */
 export const slowStrangers: Fault = {
-  name: "slow connections of strangers",
+  name: "slow unauthenticated connections",
   short: true,
   async run(scene) {
     const size = scene.short ? 240 : 2_000;
     const people = scene.short ? 40 : 200;
-    // In the long form nobody else works: two cores do the strangers' side, too.
+    // In the long form there is no other load: the two cores also run the attacking clients.
     scene.rest(!scene.short);
     const calls = await workers(scene, people);
-    // Each has called once before: what is measured is not that two hundred begin at the same moment.
+    // Each has already called once, so that two hundred simultaneous first calls are not measured.
     for (const call of calls) await observe(scene.fetch, call);
     const crowd = strangers(scene, size);
     let heap = 0;
@@ -37,7 +37,7 @@ export const slowStrangers: Fault = {
         await delay(500);
       }
     })();
-    // In the long form each of 200 people calls every five seconds.
+    // In the long form, each of 200 people calls every five seconds.
     await scene.hammer(calls, 40, scene.short ? 14_000 : 120_000);
     scene.rest(false);
     watching.abort();
@@ -47,13 +47,13 @@ export const slowStrangers: Fault = {
   },
 };
 
-/** Calls of this many people, who need no connection of their own. */
+/** Calls of this many people, without connections. */
 async function workers(scene: Scene, count: number) {
   const people = Array.from({ length: count }, (_, index) => `company/worker${index}`);
   return Promise.all(
     people.map(async (userId) => ({
       ...(await scene.seed.call(userId, await scene.seed.grant(userId), "open")),
-      // The server behind this route is given no token.
+      // The server behind this route gets no token.
       owner: undefined,
     })),
   );
@@ -73,7 +73,7 @@ function strangers({ edge }: Pick<Scene, "edge">, size: number) {
   const sending = (text: string, host: string) => () => {
     const socket = tls(host, "http/1.1");
     socket.write(text);
-    // A byte now and then, as if it were going on.
+    // An occasional byte, as if the request continued.
     const more = setInterval(() => socket.write("x"), 2_000);
     socket.once("close", () => clearInterval(more));
     return socket;
@@ -117,7 +117,7 @@ function strangers({ edge }: Pick<Scene, "edge">, size: number) {
   };
   for (let index = 0; index < size; index++) {
     const kind = kinds[index % kinds.length];
-    // Spread over some seconds: this machine has to do the other side of each handshake, too.
+    // Spread over several seconds: this machine also does the other side of each handshake.
     if (kind) setTimeout(begin, (index / size) * againMs, kind);
   }
   return {

@@ -3,7 +3,7 @@ import type { Fault, Scene } from "./fault.ts";
 import { type Call, observe } from "./load.ts";
 import type { Behaviour } from "./rotating-authorization-server.ts";
 
-/** Long enough for many of the 20 s tokens to expire meanwhile. */
+/** Long enough for many of the 20 s tokens to expire. */
 function misbehaving(name: string, behaviour: Behaviour, short = false): Fault {
   return {
     name: `authorization server ${name}`,
@@ -21,7 +21,7 @@ function misbehaving(name: string, behaviour: Behaviour, short = false): Fault {
 const crowd = 10_000;
 const atOnce = 1_000;
 
-/** Ten thousand people whose tokens have all just expired, all calling; who is told to try again does. */
+/** Ten thousand people whose tokens have all just expired make calls, and retry when asked to. */
 const stampede: Fault = {
   name: "10,000 connections refreshed at the same instant",
   expectedConnections: () => crowd,
@@ -34,7 +34,7 @@ const stampede: Fault = {
         people.slice(from, from + 50).map((userId) => scene.seed.connect(userId, routeId, 0.001)),
       );
     const calls = await Promise.all(people.map((userId) => scene.seed.call(userId, grantId, routeId)));
-    // As most servers do: what is refreshed now lasts until all have been served.
+    // Refreshed tokens last until all have been served, as with most servers.
     scene.server.giveFor(3_600);
     const before = scene.server.counts().refreshes;
     const startedAt = Date.now();
@@ -43,7 +43,7 @@ const stampede: Fault = {
     while (waiting.length > 0 && Date.now() - startedAt < 180_000) {
       waiting = await callAll(scene, waiting);
       rounds++;
-      // As told: `Retry-After: 1`.
+      // After `Retry-After: 1`.
       await delay(1_000);
     }
     const seconds = ((Date.now() - startedAt) / 1000).toFixed(0);
@@ -52,7 +52,7 @@ const stampede: Fault = {
   },
 };
 
-/** Makes every call once, many at a time; returns those that have to be made again. */
+/** Makes every call once, many at a time; returns those to retry. */
 async function callAll(scene: Scene, calls: readonly Call[]): Promise<Call[]> {
   const again: Call[] = [];
   const queue = [...calls];
@@ -68,9 +68,9 @@ async function callAll(scene: Scene, calls: readonly Call[]): Promise<Call[]> {
   return again;
 }
 
-/** Lists of tools that arrive a byte at a time and never end: calls to other servers do not wait for them. */
+/** Endless tool lists that arrive one byte at a time: calls to other servers do not wait for them. */
 const endlessLists: Fault = {
-  name: "an upstream whose endless lists arrive a byte at a time",
+  name: "an upstream with endless lists, one byte at a time",
   short: true,
   async run(scene) {
     const [userId = ""] = scene.users;
@@ -96,7 +96,7 @@ const endlessLists: Fault = {
     stopped.abort();
     await Promise.all(lists);
     if (held === 0) throw new Error("no list was being sent");
-    return `${held} lists under way at the end`;
+    return `${held} lists pending at the end`;
   },
 };
 

@@ -1,6 +1,6 @@
 import type { RotatingAuthorizationServer } from "./rotating-authorization-server.ts";
 
-/** Addresses of one replica's doors. */
+/** Addresses of one replica's listeners. */
 export interface Doors {
   readonly grpc: string;
   readonly http: string;
@@ -21,7 +21,7 @@ export const keyVariables = { k1: "FAULTS_KEY_1", k2: "FAULTS_KEY_2" } as const;
 
 export const resourceOf = (routeId: string) => `https://${publicHost}/${routeId}`;
 
-/** Routes that need an upstream token of `server`, and two that need none: `open`, and `inspected`, whose bodies policy reads. */
+/** Routes that require an upstream token of `server`, and two without: `open`, and `inspected`, whose bodies policy reads. */
 export function worldConfig(options: {
   readonly doors: Doors;
   readonly all: readonly Doors[];

@@ -45,27 +45,27 @@ export interface World {
   readonly folder: string;
   readonly users: readonly string[];
   readonly routes: readonly string[];
-  /** One call per user and route; a fault may exchange the list. */
+  /** One call per user and route; a fault may replace the list. */
   calls: Call[];
   readonly grants: ReadonlyMap<string, string>;
   readonly fetch: typeof globalThis.fetch;
-  /** Envoy: its public port, whom to trust there, its admin endpoint. */
+  /** Envoy: its public port, its CA, its admin endpoint. */
   readonly edge: { readonly port: number; readonly ca: string; readonly admin: string };
   readonly postgres: PostgresServer;
-  /** The replica does without Postgres. */
+  /** The replica without Postgres. */
   readonly embedded: boolean;
   readonly server: RotatingAuthorizationServer;
   readonly upstream: OwnerServer;
   readonly openid: OidcServer;
   readonly replicas: readonly Replica[];
-  /** Ours, straight to the database; closed where the database is embedded. */
+  /** The test's direct connection to the database; closed if the database is embedded. */
   readonly store: Store;
   readonly seed: Seed;
-  /** From now on our own store seals with this key. */
-  sealWith(kid: keyof typeof keyVariables): void;
+  /** Makes the test's store encrypt with this key. */
+  encryptWith(kid: keyof typeof keyVariables): void;
   /** Rewrites every replica's routes file. */
   writeRoutes(change?: (config: WorldConfig) => WorldConfig): Promise<void>;
-  /** Runs the command line as an operator would; returns what it printed. */
+  /** Runs the command line like an operator; returns its output. */
   command(...args: string[]): Promise<string>;
   query(statement: string): Promise<Record<string, unknown>[]>;
   close(): Promise<void>;
@@ -75,16 +75,16 @@ export interface WorldOptions {
   readonly replicas: number;
   readonly users: number;
   readonly routes: number;
-  /** Of the upstream's access tokens. */
+  /** Lifetime of the upstream's access tokens. */
   readonly lifeSeconds?: number;
   /** Setting `upstream_oauth.timeout`: its own default. */
   readonly upstreamTimeout?: string;
-  /** Folder of an embedded database, in place of Postgres; one replica then. */
+  /** Directory of an embedded database instead of Postgres; then there is one replica. */
   readonly embeddedDir?: string;
   readonly progress?: (line: string) => void;
 }
 
-/** Starts a real Postgres, `replicas` sidecars, Envoy over them, and `users` x `routes` connections with short-lived tokens. */
+/** Starts a real Postgres, `replicas` sidecars, Envoy in front of them, and `users` x `routes` connections with short-lived tokens. */
 export async function startWorld(options: WorldOptions): Promise<World> {
   const closers: (() => Promise<unknown>)[] = [];
   const close = async () => {
@@ -129,7 +129,7 @@ async function build(
     }),
   );
 
-  // It may have to be installed, and tokens that are stored already would expire meanwhile.
+  // It may have to be installed first, and stored tokens would expire in the meantime.
   await envoyBinary();
   const { files: tls, ca } = await certificateAuthority(folder, [publicHost, new URL(issuer).hostname]);
   const [envoyPort, envoyAdmin] = [await freePort(), await freePort()];
@@ -184,7 +184,7 @@ async function build(
         upstreamTimeout: options.upstreamTimeout ?? "10s",
       });
       const file = replicas[index]?.file ?? "";
-      // JSON is YAML.
+      // JSON is valid YAML.
       await writeFile(file, JSON.stringify(change(config)), { mode: 0o600 });
     }
   };
@@ -204,7 +204,7 @@ async function build(
         decryptionKey: (header) => sealing.decryptionKey(header),
       },
       logger,
-      // What is not at fault has patience.
+      // Long timeout, so that the client is not the cause of a failure.
       operationTimeoutMs: 30_000,
     }),
   );
@@ -218,7 +218,7 @@ async function build(
     const grantId = await seed.grant(userId);
     grants.set(userId, grantId);
     for (const [at, routeId] of routes.entries()) {
-      // Spread, so that expiries do not come in one wave.
+      // Spread, so that not all expire at once.
       await seed.connect(userId, routeId, lifeSeconds - ((index * routes.length + at) % lifeSeconds));
       calls.push(await seed.call(userId, grantId, routeId));
     }
@@ -257,7 +257,7 @@ async function build(
     replicas,
     store,
     seed,
-    sealWith(kid) {
+    encryptWith(kid) {
       if (sealing.newest() !== kid) sealing = reversed;
     },
     writeRoutes,

@@ -1,6 +1,6 @@
 import { SignJWT } from "jose";
 
-/** Requests that nobody answers with a yes, in the forms they come in. None has a token that is good anywhere. */
+/** Requests that must never be allowed, by kind. None has a valid token. */
 export interface Corpus {
   /** `CheckRequest`s. */
   readonly checks: readonly object[];
@@ -8,11 +8,11 @@ export interface Corpus {
   readonly processing: readonly object[];
   /** HTTP/1.1 requests to MCP routes, for Envoy. */
   readonly calls: readonly Buffer[];
-  /** HTTP/1.1 requests to our own endpoints. */
+  /** HTTP/1.1 requests to the gateway's own endpoints. */
   readonly own: readonly Buffer[];
 }
 
-/** @param clientId of a registered client with `redirectUri`. */
+/** @param clientId id of a registered client with `redirectUri`. */
 export async function corpus(clientId: string, redirectUri: string): Promise<Corpus> {
   const forged = await new SignJWT({
     iss: "https://auth.test",

@@ -19,29 +19,29 @@ const processMethod = methodOf(
   ).Process,
 );
 
-/** Inputs for each kind of message. */
+/** Number of inputs for each kind of message. */
 export interface FuzzResult {
   readonly inputs: Readonly<Record<string, number>>;
-  /** How often each reaction was seen, by kind of message. */
+  /** Number of reactions, by kind of message. */
   readonly reactions: Readonly<Record<string, Readonly<Record<string, number>>>>;
 }
 
-/** An answer to one message may take this long, ms. */
+/** Timeout of one response, ms. */
 const deadline = 10_000;
 /**
- * 5xx answers that are documented (docs/threat-model.md): 503, we, or what we depend on, cannot answer now; 501,
- * Envoy's own, to a Transfer-Encoding it does not know.
+ * Documented 5xx responses (docs/threat-model.md): 503 if the gateway or a dependency is unavailable; 501 from Envoy for an unknown
+ * Transfer-Encoding.
  */
 const documented = new Set([501, 503]);
 
 /**
- * Sends mutated messages to a whole running stack: checks and upstream answers over gRPC, HTTP requests to our own
- * door, and through Envoy. Whatever they say: an answer or a closed connection in time, no 5xx but a documented
- * one, no yes, nothing at an upstream, no error in the log, and afterwards a sidecar that works.
- * @throws Error with the seed and the shrunk input, when that does not hold.
+ * Sends mutated messages to a complete running stack: checks and upstream responses over gRPC, HTTP requests to the sidecar's HTTP
+ * listener, and through Envoy. Requires for each: a response or a closed connection in time, no undocumented 5xx, no allow, no
+ * request at an upstream, no error in the log, and a working sidecar afterwards.
+ * @throws Error with the seed and the shrunk input on failure.
  */
 export async function fuzz(inputs: number, seed: number): Promise<FuzzResult> {
-  // What is fuzzed stands in Envoy's place.
+  // The fuzzer takes Envoy's place.
   const stack = await startE2e({
     config: (config) => {
       const { envoy_secret: _secret, ...listen } = Object(config.listen);
@@ -61,7 +61,7 @@ export async function fuzz(inputs: number, seed: number): Promise<FuzzResult> {
     const redirectUri = "http://127.0.0.1:33418/callback";
     const messages = await corpus(await registered(stack, redirectUri), redirectUri);
     const token = await stack.externalToken("alice", stack.urls.open);
-    // The client that got it asks for an event stream when everything else is done.
+    // The client that received it requests an event stream at the end.
     while (!stack.open.requests.some(({ method }) => method === "GET")) await delay(20);
     const client = new Client(config.listen.grpc, credentials.createInsecure());
     const before = stack.open.requests.length + stack.everything.requests.length;
@@ -86,7 +86,7 @@ export async function fuzz(inputs: number, seed: number): Promise<FuzzResult> {
         mutated([Buffer.from(token)]),
         async (bytes) => {
           const { code, denied } = await check(client, bearing(bytes));
-          // The same bytes may be written in two ways; anything else is another token.
+          // The same bytes may be encoded in two ways; anything else is a different token.
           if (code === status.OK && denied === 0 && !sameToken(bytes, token)) throw new Error("let through");
           refuse5xx(denied);
           saw("token", denied);
@@ -131,10 +131,10 @@ export async function fuzz(inputs: number, seed: number): Promise<FuzzResult> {
     const errors = (await readFile(stack.sidecar().logFile, "utf8"))
       .split("\n")
       .filter((line) => line !== "" && !/"level":"(debug|info|warn)"/.test(line))
-      // Bent metadata, which only Envoy can send: looked up in vain, and 503.
+      // Mutated metadata, which only Envoy can send: not found, and 503.
       .filter((line) => !line.includes('"msg":"upstream rejected a call"'));
     if (errors.length > 0) throw new Error(`the sidecar's log has errors: ${errors.slice(0, 5).join("\n")}`);
-    // It still does its work.
+    // The sidecar still works.
     await (await stack.client("alice", stack.urls.open)).connect();
   } finally {
     await stack.close();
@@ -151,7 +151,7 @@ function refuse5xx(code: number): void {
   if (code >= 500 && !documented.has(code)) throw new Error(`answered ${code}`);
 }
 
-/** A `CheckRequest` to the open route with these bytes for a token. */
+/** A `CheckRequest` to the open route with these bytes as its token. */
 function bearing(token: Buffer): Buffer {
   const headers = [
     { key: ":authority", raw_value: Buffer.from("open.test") },
@@ -172,7 +172,7 @@ function sameToken(bytes: Buffer, token: string): boolean {
   return decoded(bytes.toString("latin1")) === decoded(token);
 }
 
-/** Sends bytes as a `CheckRequest`; `denied` is 0 for a yes. */
+/** Sends bytes as a `CheckRequest`; `denied` is 0 if allowed. */
 function check(client: Client, bytes: Buffer): Promise<{ code: number; denied: number }> {
   return new Promise((resolve, reject) => {
     client.makeUnaryRequest<Buffer, { denied_response?: { status: { code: string | number } } }>(
@@ -183,7 +183,7 @@ function check(client: Client, bytes: Buffer): Promise<{ code: number; denied: n
       { deadline: Date.now() + deadline },
       (error: ServiceError | null, answer) => {
         if (error?.code === status.DEADLINE_EXCEEDED) reject(new Error("a check hung"));
-        else if (error?.code === status.UNAVAILABLE) reject(new Error("nobody answers any more"));
+        else if (error?.code === status.UNAVAILABLE) reject(new Error("the sidecar does not respond"));
         else if (error) resolve({ code: error.code, denied: 0 });
         else resolve({ code: status.OK, denied: Number(answer?.denied_response?.status.code ?? 0) });
       },
@@ -191,7 +191,7 @@ function check(client: Client, bytes: Buffer): Promise<{ code: number; denied: n
   });
 }
 
-/** Sends bytes as the one message of an ext_proc stream, and reads to its end. */
+/** Sends bytes as the only message of an ext_proc stream, and reads to its end. */
 function process(client: Client, bytes: Buffer): Promise<string> {
   return new Promise((resolve, reject) => {
     const stream = client.makeBidiStreamRequest<Buffer, Buffer>(
@@ -206,7 +206,7 @@ function process(client: Client, bytes: Buffer): Promise<string> {
     });
     stream.on("error", (error: ServiceError) => {
       if (error.code === status.DEADLINE_EXCEEDED) reject(new Error("an ext_proc stream hung"));
-      else if (error.code === status.UNAVAILABLE) reject(new Error("nobody answers any more"));
+      else if (error.code === status.UNAVAILABLE) reject(new Error("the sidecar does not respond"));
       else resolve(`gRPC ${status[error.code]}`);
     });
     stream.on("end", () => resolve(`${answers} answers`));

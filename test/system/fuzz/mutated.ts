@@ -1,6 +1,6 @@
 import fc from "fast-check";
 
-/** Bytes that parsers stumble over. */
+/** Bytes that are problematic for parsers. */
 const dictionary = [
   "\r\n",
   "\r\n\r\n",
@@ -73,16 +73,16 @@ const edit: fc.Arbitrary<Edit> = fc.record({
 const edits = fc.array(edit, { minLength: 1, maxLength: 8 });
 
 /**
- * One of `corpus` after one to eight edits: bits flipped, bytes overwritten, cut out, repeated, inserted, words of
- * the dictionary put in, the tail of another member put on. Shrinks to fewer edits.
+ * A member of `corpus` after one to eight edits: flipped bits; overwritten, removed, repeated or inserted bytes; inserted dictionary
+ * words; the tail of another member appended. Shrinks to fewer edits.
  */
 export function mutated(corpus: readonly Buffer[]): fc.Arbitrary<Buffer> {
   return fc.tuple(fc.constantFrom(...corpus), edits).map(([seed, list]) => edited(seed, list, corpus));
 }
 
 /**
- * One of `corpus` as bytes: three times out of four with one to four of its strings edited and then serialized, so
- * that it can be read and goes deep; else serialized and then edited, as `mutated` does.
+ * A member of `corpus` as bytes: in three of four cases, one to four of its strings are edited before it is serialized, so that it is
+ * readable; otherwise it is edited after it is serialized, like `mutated`.
  */
 export function mutatedMessage(
   corpus: readonly object[],
@@ -150,7 +150,7 @@ function apply(bytes: Buffer, { kind, at, size, byte }: Edit, corpus: readonly B
     case "delete":
       return put(Buffer.alloc(0), length);
     case "repeat":
-      // Seldom a lot of it: that is what limits are for.
+      // Rarely large, to test limits.
       return put(Buffer.alloc(byte === 0 ? size * 32 : length, bytes.subarray(place, place + length)));
     case "insert":
       return put(Buffer.alloc(length, byte));

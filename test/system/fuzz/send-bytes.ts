@@ -1,7 +1,7 @@
 import { connect, type Socket } from "node:net";
 import { connect as connectTls } from "node:tls";
 
-/** How the other side took it: an HTTP status, or it closed the connection without one. */
+/** The peer's reaction: an HTTP status, or a closed connection without one. */
 export type Reaction = { readonly status: number; readonly head: string } | { readonly status: 0 };
 
 /** Where to send bytes: plain TCP, or TLS under `tls.host`. */
@@ -10,14 +10,14 @@ export interface BytesTarget {
   readonly tls?: { readonly host: string; readonly ca: string };
 }
 
-/** A request that the other side takes for unfinished has this long before we close our half, ms. */
-const patience = 100;
-/** No reaction within this is a hang, ms. */
+/** If the peer considers the request incomplete, the client half-closes after this time, ms. */
+const halfCloseMs = 100;
+/** No reaction within this time is a hang, ms. */
 const limit = 10_000;
 
 /**
- * Writes bytes on a connection of their own, and waits for the first status line or the end.
- * @throws Error when neither comes within 10 s.
+ * Writes bytes on a new connection, and waits for the first status line or the end.
+ * @throws Error if neither arrives within 10 s.
  */
 export function sendBytes(target: BytesTarget, bytes: Buffer): Promise<Reaction> {
   return new Promise((resolve, reject) => {
@@ -37,7 +37,7 @@ export function sendBytes(target: BytesTarget, bytes: Buffer): Promise<Reaction>
       socket.destroy();
       resolve(reaction);
     };
-    const half = setTimeout(() => socket.end(), patience);
+    const half = setTimeout(() => socket.end(), halfCloseMs);
     const late = setTimeout(() => {
       socket.destroy();
       reject(new Error(`no reaction within ${limit} ms to ${bytes.toString("base64")}`));
@@ -45,12 +45,12 @@ export function sendBytes(target: BytesTarget, bytes: Buffer): Promise<Reaction>
     socket.on("data", (chunk: Buffer) => {
       answer += chunk.toString("latin1");
       const status = /^HTTP\/1\.[01] (\d{3})/.exec(answer)?.[1];
-      // An interim answer (100 Continue) is none yet.
+      // Skips an interim response (100 Continue).
       if (status?.startsWith("1")) answer = answer.slice(answer.indexOf("\r\n\r\n") + 4);
       else if (status) finish({ status: Number(status), head: answer });
     });
     socket.on("end", () => finish({ status: 0 }));
-    // A connection cut off while we still write is a refusal as well.
+    // A connection closed during the write is a rejection, too.
     socket.on("error", () => finish({ status: 0 }));
     socket.write(bytes);
   });

@@ -26,7 +26,7 @@ afterAll(() => checks.close());
 const evicted = async (cache: string) =>
   (await checks.metrics.cacheEvictions.get()).values.find(({ labels }) => labels.cache === cache)?.value ?? 0;
 
-/** Somebody who has signed in; resolves once the news has come, which would take an entry out of a cache again. */
+/** Signs a person in; resolves when the change notification has arrived, which would evict cache entries. */
 async function signedIn(index: number): Promise<string> {
   const userId = `idp/person-${index}`;
   const told = changes(checks.store, (change) => "userId" in change && change.userId === userId);
@@ -36,7 +36,7 @@ async function signedIn(index: number): Promise<string> {
   return userId;
 }
 
-/** Asks as a person with a session of their own on the application's host. */
+/** Sends a request as a person with a session on the application's host. */
 async function asPersonWithSession(index: number): Promise<() => Promise<number>> {
   const userId = await signedIn(index);
   const id = randomBytes(32).toString("base64url");
@@ -45,7 +45,7 @@ async function asPersonWithSession(index: number): Promise<() => Promise<number>
   const headers = { cookie: `__Host-mcp_session=${id}` };
   return async () => (await checks.ask({ method: "GET", url: "https://app.test/", headers })).status;
 }
-/** Asks as an MCP client of a person who has not connected yet. */
+/** Sends a request as an MCP client of a person without a connection. */
 async function asPersonWithoutConnection(index: number): Promise<() => Promise<number>> {
   const token = await checks.token({ aud: "https://files.test", sub: await signedIn(index) });
   const headers = { authorization: `Bearer ${token}` };
@@ -56,9 +56,9 @@ test.each([
   [["browser_session", "session_token"], 0, asPersonWithSession],
   [["connection", "person"], 401, asPersonWithoutConnection],
 ])(
-  "limits.cache_entries: full, %j give up their oldest entry, and say so",
+  "limits.cache_entries: %j evict their oldest entry when full, and count it",
   async (caches, status, asPerson) => {
-    // What is kept while the listener is behind is another matter.
+    // Caches behave differently while the listener is behind.
     vi.spyOn(checks.store.notifications, "healthy").mockReturnValue(true);
     const asks = await Promise.all(Array.from({ length: 101 }, (_, index) => asPerson(index)));
     for (const ask of asks.slice(0, 100)) expect(await ask()).toBe(status);
@@ -69,7 +69,7 @@ test.each([
   },
 );
 
-test("limits.token_cache_bytes: full, the cache gives up its oldest token, which is verified again", async () => {
+test("limits.token_cache_bytes: a full cache evicts its oldest token, which is verified again", async () => {
   const route = checks.routes().byId("open");
   if (!route) throw new Error("no route");
   const token = () => checks.token({ aud: "https://open.test", filler: "x".repeat(11_000) });
@@ -78,7 +78,7 @@ test("limits.token_cache_bytes: full, the cache gives up its oldest token, which
   const first = await token();
   await verify(first);
   expect(verify(first)).not.toBeInstanceOf(Promise);
-  // 15 KB each, and what is kept beside them.
+  // 15 KB each, plus overhead.
   for (let count = 0; count < 60; count += 1) expect(await verify(await token())).toMatchObject({ ok: true });
   expect(await evicted("external_token")).toBeGreaterThan(before);
   const again = verify(first);
@@ -86,7 +86,7 @@ test("limits.token_cache_bytes: full, the cache gives up its oldest token, which
   expect(await again).toMatchObject({ ok: true });
 });
 
-test("a bounded cache keeps the entries used last, says which gave way, and warns of nothing", () => {
+test("a bounded cache keeps the most recently used entries, reports evicted ones, and logs no warning", () => {
   const warned = vi.spyOn(process, "emitWarning");
   const gone: [string, string][] = [];
   const cache = boundedCache<string, number>(3, { dispose: (_value, key, why) => gone.push([key, why]) });

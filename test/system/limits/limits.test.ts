@@ -20,7 +20,7 @@ beforeAll(async () => {
 });
 afterAll(() => stack.close());
 
-/** A counter of the sidecar's. */
+/** A counter of the sidecar. */
 async function counted(name: string, labels: string): Promise<number> {
   const metrics = await (await fetch(`${stack.adminUrl}/metrics`)).text();
   const line = metrics
@@ -28,12 +28,12 @@ async function counted(name: string, labels: string): Promise<number> {
     .find((one) => one.startsWith(`envoy_mcp_auth_${name}{`) && one.includes(labels));
   return Number(line?.split(" ").at(-1) ?? 0);
 }
-/** Our own HTTP door, without Envoy in front. */
+/** The sidecar's HTTP listener, without Envoy in front. */
 async function httpPort(): Promise<number> {
   const config: { listen: { http: string } } = parse(await readFile(stack.configFile, "utf8"));
   return Number(config.listen.http.split(":")[1]);
 }
-/** Posts a form in two chunks, without saying how long it will be. */
+/** Posts a form in two chunks, without Content-Length. */
 async function inChunks(
   port: number,
   path: string,
@@ -66,20 +66,20 @@ const register = (headers: Record<string, string> = {}, name = "limits") =>
     }),
   });
 
-describe("limits: the number is kept, a metric tells", () => {
-  test("limits.body_bytes: a longer body to our own endpoints is 413", async () => {
+describe("limits are enforced and counted", () => {
+  test("limits.body_bytes: a longer body to the gateway's own endpoints is 413", async () => {
     const answer = await register({}, "x".repeat(9 * 1024));
     expect(answer.status).toBe(413);
     expect(JSON.parse(answer.body).error_description).toContain("8192 bytes");
     expect(await reached("body_bytes")).toBe(1);
   });
 
-  test("limits.body_bytes: a body of unannounced length is read up to it, and 413 beyond", async () => {
+  test("limits.body_bytes: a body without Content-Length is read up to the limit, and 413 beyond", async () => {
     const end = "&client_id=nobody";
     const form = (length: number) => "grant_type=x&padding=".padEnd(length - end.length, "x") + end;
     const before = await reached("body_bytes");
     const most = await inChunks(await httpPort(), "/oauth/token", form(8 * 1024));
-    // Read to its end, where the client's name stands.
+    // Read to its end, which contains the client's name.
     expect(most).toMatchObject({ status: 401, error: "invalid_client" });
     const beyond = { status: 413, error: "invalid_request" };
     for (const path of ["/oauth/token", "/.pomerium/sign_in/back_channel_logout"])
@@ -98,7 +98,7 @@ describe("limits: the number is kept, a metric tells", () => {
     expect(await reached("registrations_per_address")).toBe(2);
   });
 
-  test("limits.authorizations_per_address: the next is 429, under the alias too", async () => {
+  test("limits.authorizations_per_address: the next is 429, also under the alias", async () => {
     const begin = (path: string) => throughEnvoy(stack, { url: `https://auth.test${path}` });
     expect((await begin("/oauth/authorize")).status).toBe(400);
     expect((await begin("/.pomerium/sign_in?return_to=/")).status).toBeLessThan(400);
@@ -126,24 +126,27 @@ describe("limits: the number is kept, a metric tells", () => {
     ["POST", "/oauth/register/"],
     ["POST", "/oauth/Register"],
     ["POST", "/.pomerium/mcp/REGISTER"],
-  ])("limits by address are not escaped by spelling a path otherwise: %s %s", async (method, path) => {
-    const answer = await throughEnvoy(stack, {
-      url: `https://auth.test${path}`,
-      method,
-      headers: { "content-type": "application/json" },
-      ...(method === "POST" && { body: "{}" }),
-    });
-    expect(answer.status).toBe(429);
-  });
+  ])(
+    "limits by address cannot be bypassed with a different spelling of the path: %s %s",
+    async (method, path) => {
+      const answer = await throughEnvoy(stack, {
+        url: `https://auth.test${path}`,
+        method,
+        headers: { "content-type": "application/json" },
+        ...(method === "POST" && { body: "{}" }),
+      });
+      expect(answer.status).toBe(429);
+    },
+  );
 
-  test("check.max_header_bytes: longer headers at our own door are 431", async () => {
+  test("check.max_header_bytes: longer headers at the sidecar's HTTP listener are 431", async () => {
     const socket = connect({ host: "127.0.0.1", port: await httpPort() });
     socket.write(`GET / HTTP/1.1\r\nhost: auth.test\r\nx-long: ${"x".repeat(61 * 1024)}\r\n\r\n`);
     expect(await text(socket)).toMatch(/^HTTP\/1\.1 431 /);
     expect(await reached("header_bytes")).toBe(1);
   });
 
-  test("external_tokens.max_bytes: a giant JWT is 401 before anybody parses it", async () => {
+  test("external_tokens.max_bytes: a huge JWT is 401 before it is parsed", async () => {
     const giant = `Bearer ${"e".repeat(1024)}.${"y".repeat(1024)}.${"J".repeat(1024)}`;
     const answer = await throughEnvoy(stack, {
       url: "https://open.test/",
@@ -158,21 +161,24 @@ describe("limits: the number is kept, a metric tells", () => {
 test.each([
   ["announced", "content-length: 100\r\n\r\nx="],
   ["unannounced", "transfer-encoding: chunked\r\n\r\n9\r\nx="],
-])("a client that breaks off in the middle of its %s body is no error of ours", async (_length, sent) => {
-  const socket = connect({ host: "127.0.0.1", port: await httpPort() });
-  const form = "content-type: application/x-www-form-urlencoded";
-  await new Promise<void>((resolve) => {
-    socket.write(`POST /.pomerium/sign_out HTTP/1.1\r\nhost: auth.test\r\n${form}\r\n${sent}`, () =>
-      resolve(),
-    );
-  });
-  socket.destroy();
-  // Served after it, so that the log has what there is to say.
-  expect((await throughEnvoy(stack, { url: "https://auth.test/oauth/jwks" })).status).toBe(200);
-  expect(await readFile(stack.sidecar().logFile, "utf8")).not.toContain('"level":"error"');
-});
+])(
+  "a client that disconnects in the middle of its %s body is not an internal error",
+  async (_length, sent) => {
+    const socket = connect({ host: "127.0.0.1", port: await httpPort() });
+    const form = "content-type: application/x-www-form-urlencoded";
+    await new Promise<void>((resolve) => {
+      socket.write(`POST /.pomerium/sign_out HTTP/1.1\r\nhost: auth.test\r\n${form}\r\n${sent}`, () =>
+        resolve(),
+      );
+    });
+    socket.destroy();
+    // Served afterwards, so that the log is complete.
+    expect((await throughEnvoy(stack, { url: "https://auth.test/oauth/jwks" })).status).toBe(200);
+    expect(await readFile(stack.sidecar().logFile, "utf8")).not.toContain('"level":"error"');
+  },
+);
 
-test("a request that our own HTTP door could not serve is counted by why", async () => {
+test("a failed request at the sidecar's HTTP listener is counted by its cause", async () => {
   const post = () =>
     throughEnvoy(stack, {
       url: "https://auth.test/.pomerium/sign_out",

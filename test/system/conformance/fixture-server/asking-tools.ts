@@ -50,8 +50,8 @@ const contact: Form = {
 };
 
 /**
- * Tools that ask the client's model or its user: by a request of ours under 2025-11-25, by an answer that names
- * what is missing under 2026-07-28. The SDK turns one into the other.
+ * Tools that ask the client's model or its user: with a server request under 2025-11-25, with a result that names the required input
+ * under 2026-07-28. The SDK converts between the two.
  */
 export function askingTools(server: McpServer): void {
   server.registerTool(
@@ -78,12 +78,12 @@ export function askingTools(server: McpServer): void {
   );
   server.registerTool(
     "test_elicitation_sep1034_defaults",
-    { description: "Asks the user with a form that is filled in already" },
+    { description: "Asks the user with a prefilled form" },
     (context) => form(context, "Who are you?", defaults, "Elicitation completed:"),
   );
   server.registerTool(
     "test_elicitation_sep1330_enums",
-    { description: "Asks the user to choose in every way a form can" },
+    { description: "Asks the user with all kinds of choices" },
     (context) => form(context, "Choose, please", enums, "Elicitation completed:"),
   );
 }

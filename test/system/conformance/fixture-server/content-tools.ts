@@ -4,18 +4,18 @@ import { say } from "./say.ts";
 
 const image: ContentBlock = { type: "image", data: samples.png, mimeType: "image/png" };
 
-/** Tools that answer at once, with each kind of content there is; one of them with an error. */
+/** Tools that respond at once, with each kind of content; one of them with an error. */
 export function contentTools(server: McpServer): void {
-  server.registerTool("test_simple_text", { description: "Answers with a text" }, () =>
+  server.registerTool("test_simple_text", { description: "Returns a text" }, () =>
     say("This is a simple text response for testing."),
   );
-  server.registerTool("test_image_content", { description: "Answers with an image" }, () => ({
+  server.registerTool("test_image_content", { description: "Returns an image" }, () => ({
     content: [image],
   }));
-  server.registerTool("test_audio_content", { description: "Answers with a sound" }, () => ({
+  server.registerTool("test_audio_content", { description: "Returns a sound" }, () => ({
     content: [{ type: "audio", data: samples.wav, mimeType: "audio/wav" }],
   }));
-  server.registerTool("test_embedded_resource", { description: "Answers with a resource" }, () => ({
+  server.registerTool("test_embedded_resource", { description: "Returns a resource" }, () => ({
     content: [
       {
         type: "resource",
@@ -27,7 +27,7 @@ export function contentTools(server: McpServer): void {
       },
     ],
   }));
-  server.registerTool("test_multiple_content_types", { description: "Answers with three kinds" }, () => ({
+  server.registerTool("test_multiple_content_types", { description: "Returns three kinds" }, () => ({
     content: [
       { type: "text", text: "Multiple content types test:" },
       image,

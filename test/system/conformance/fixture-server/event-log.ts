@@ -1,6 +1,6 @@
 import type { EventStore, JSONRPCMessage } from "@modelcontextprotocol/server";
 
-/** Remembers the events of one session's streams, so that a client may come back with `Last-Event-ID`. */
+/** Stores the events of one session's streams, so that a client can resume with `Last-Event-ID`. */
 export function eventLog(): EventStore {
   const events: { streamId: string; message: JSONRPCMessage }[] = [];
   return {
@@ -15,7 +15,7 @@ export function eventLog(): EventStore {
       const streamId = events[Number(lastEventId) - 1]?.streamId;
       if (streamId === undefined) throw new Error(`no event ${lastEventId}`);
       for (const [index, event] of events.entries()) {
-        // The event that opens a stream carries an id and no message.
+        // The event that opens a stream has an id and no message.
         if (index < Number(lastEventId) || event.streamId !== streamId || !("jsonrpc" in event.message))
           continue;
         await send(String(index + 1), event.message);

@@ -8,7 +8,7 @@ import { requestState } from "./request-state.ts";
 import { resources } from "./resources.ts";
 import { schemaTools } from "./schema-tools.ts";
 
-/** Everything the suite's server scenarios call by name; `lists` tells subscribers of changed lists. */
+/** Everything that the suite's server scenarios call by name; `lists` notifies subscribers of changed lists. */
 export function fixtureMcpServer(lists: ServerNotifier): McpServer {
   const server = new McpServer(
     { name: "fixture", version: "1.0.0" },

@@ -13,8 +13,8 @@ import { fixtureMcpServer } from "./fixture-mcp-server.ts";
 import { sessions } from "./sessions.ts";
 
 /**
- * Starts an MCP server for the suite's server scenarios: 2026-07-28 without sessions, earlier revisions with
- * them, at any path. Knows no tokens; answers only to the names of this machine.
+ * Starts an MCP server for the suite's server scenarios: 2026-07-28 without sessions, earlier revisions with sessions, at any path.
+ * Ignores tokens; accepts only this machine's host names.
  */
 export async function fixtureServer(): Promise<Listener> {
   const stateless: McpHttpHandler = createMcpHandler(() => fixtureMcpServer(stateless.notify), {

@@ -24,7 +24,7 @@ const askName = (message: string) => inputRequired.elicit({ message, requestedSc
 const askModel = (text: string, maxTokens: number) =>
   inputRequired.createMessage({ messages: [{ role: "user", content: { type: "text", text } }], maxTokens });
 
-/** Tools of the 2026-07-28 revision that answer with what they still need to know. */
+/** Tools of the 2026-07-28 revision that return the input they still need. */
 export function inputRequiredTools(server: McpServer): void {
   const tool = (suffix: string, description: string, run: ToolCallback) =>
     server.registerTool(`test_input_required_result_${suffix}`, { description }, run);
@@ -46,7 +46,7 @@ export function inputRequiredTools(server: McpServer): void {
     return inputRequired({ inputRequests: { client_roots: inputRequired.listRoots() } });
   });
   for (const suffix of ["request_state", "tampered_state"]) {
-    tool(suffix, "Asks to confirm, and knows its own state again", async ({ mcpReq }) => {
+    tool(suffix, "Asks to confirm, and verifies its returned state", async ({ mcpReq }) => {
       const confirmed = acceptedContent(mcpReq.inputResponses, "confirm", confirmation);
       if (confirmed && mcpReq.requestState<Remembered>()) return say("state-ok");
       const confirm = inputRequired.elicit({ message: "Please confirm", requestedSchema: confirmation });
@@ -84,16 +84,16 @@ export function inputRequiredTools(server: McpServer): void {
     });
     return inputRequired({ inputRequests: { step2 }, requestState: await requestState.mint(given) });
   });
-  tool("capabilities", "Asks for what the client can answer", ({ mcpReq }) => {
+  tool("capabilities", "Asks for input that the client supports", ({ mcpReq }) => {
     const declared = envelope.safeParse(mcpReq.envelope).data?.[CLIENT_CAPABILITIES_META_KEY];
     const inputRequests: InputRequests = {};
     if (declared?.elicitation) inputRequests.user_name = askName("What is your name?");
     if (declared?.sampling) inputRequests.greeting = askModel("Generate a greeting", 50);
     const left = Object.keys(inputRequests).filter((key) => !mcpReq.inputResponses?.[key]);
-    return left.length > 0 ? inputRequired({ inputRequests }) : say("nothing left to ask");
+    return left.length > 0 ? inputRequired({ inputRequests }) : say("no further input required");
   });
 
-  server.registerTool("test_missing_capability", { description: "Needs a client that samples" }, () =>
+  server.registerTool("test_missing_capability", { description: "Requires a client with sampling" }, () =>
     inputRequired({ inputRequests: { answer: askModel("Are you there?", 10) } }),
   );
   server.registerTool(

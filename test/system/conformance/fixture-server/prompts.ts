@@ -11,7 +11,7 @@ import { samples } from "./samples.ts";
 
 const context = z.object({ context: z.string() });
 
-/** Prompts with and without arguments (the first of which completes), with embedded content, and one that asks. */
+/** Prompts with and without arguments (the first argument supports completion), with embedded content, and one that asks for input. */
 export function prompts(server: McpServer): void {
   server.registerPrompt("test_simple_prompt", { description: "Takes no arguments" }, () =>
     messages({ type: "text", text: "This is a simple prompt for testing." }),

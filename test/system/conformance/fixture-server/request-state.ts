@@ -1,10 +1,10 @@
 import { randomBytes } from "node:crypto";
 import { createRequestStateCodec } from "@modelcontextprotocol/server";
 
-/** What a tool remembers between the rounds of one call, signed: it travels by the client. */
+/** A tool's state between the rounds of one call, signed because the client carries it. */
 export interface Remembered {
   readonly name?: string;
 }
 
-/** Signs and verifies what travels, with a key of this process. */
+/** Signs and verifies the state with a key of this process. */
 export const requestState = createRequestStateCodec<Remembered>({ key: randomBytes(32) });

@@ -1,9 +1,9 @@
 import { type McpServer, ResourceTemplate } from "@modelcontextprotocol/server";
 import { samples } from "./samples.ts";
 
-/** A text, a picture, one to watch, and a template; `resources/subscribe` is answered, but nothing ever changes. */
+/** A text, an image, a resource to watch, and a template; `resources/subscribe` is accepted, but nothing ever changes. */
 export function resources(server: McpServer): void {
-  const text = { description: "A text that stays as it is", mimeType: "text/plain" };
+  const text = { description: "A constant text", mimeType: "text/plain" };
   server.registerResource("static-text", "test://static-text", text, ({ href }) => ({
     contents: [
       {
@@ -24,7 +24,7 @@ export function resources(server: McpServer): void {
   server.registerResource(
     "template-data",
     new ResourceTemplate("test://template/{id}/data", { list: undefined }),
-    { description: "Data of any id", mimeType: "application/json" },
+    { description: "Data for any id", mimeType: "application/json" },
     ({ href }, { id }) => ({
       contents: [
         {

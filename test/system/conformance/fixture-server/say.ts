@@ -1,6 +1,6 @@
 import type { CallToolResult } from "@modelcontextprotocol/server";
 
-/** A tool's answer of one text. */
+/** A tool result with one text. */
 export function say(text: string): CallToolResult {
   return { content: [{ type: "text", text }] };
 }

@@ -2,12 +2,12 @@ import { fromJsonSchema, type McpServer } from "@modelcontextprotocol/server";
 import { z } from "zod";
 import { say } from "./say.ts";
 
-/** Tools whose input schemas say more than types: JSON Schema 2020-12 keywords, parameters that are headers too. */
+/** Tools with extended input schemas: JSON Schema 2020-12 keywords, parameters that are also headers. */
 export function schemaTools(server: McpServer): void {
   server.registerTool(
     "json_schema_2020_12_tool",
     {
-      description: "Takes a person who can be reached",
+      description: "Takes a person with contact details",
       inputSchema: fromJsonSchema({
         $schema: "https://json-schema.org/draft/2020-12/schema",
         type: "object",
@@ -38,7 +38,7 @@ export function schemaTools(server: McpServer): void {
   server.registerTool(
     "test_header_parameter",
     {
-      description: "Takes a parameter that the request repeats as Mcp-Param-Region",
+      description: "Takes a parameter that the request mirrors as Mcp-Param-Region",
       inputSchema: z.object({ region: z.string().meta({ "x-mcp-header": "Region" }) }),
     },
     ({ region }) => say(region),

@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import { type McpServer, WebStandardStreamableHTTPServerTransport } from "@modelcontextprotocol/server";
 import { eventLog } from "./event-log.ts";
 
-/** Serves revisions up to 2025-11-25: a server of its own for every `Mcp-Session-Id`. */
+/** Serves revisions up to 2025-11-25: a separate server for every `Mcp-Session-Id`. */
 export function sessions(connected: () => McpServer) {
   const transports = new Map<string, WebStandardStreamableHTTPServerTransport>();
   return {
