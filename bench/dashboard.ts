@@ -43,21 +43,21 @@ console.log(file);
 process.exit(0);
 
 /** People connect, call, lose a token, are asked for more; strangers knock; an operator makes a mistake and mends it. */
-async function live(house: E2e, ms: number): Promise<void> {
+async function live(e2e: E2e, ms: number): Promise<void> {
   const until = Date.now() + ms;
   const at = (share: number) => delay(share * ms);
-  const { everything, open } = house.urls;
-  const good = readFileSync(house.configFile, "utf8");
-  const enter = async (user: User, url: string) => calls(await house.client(user, url), until);
+  const { everything, open } = e2e.urls;
+  const good = readFileSync(e2e.configFile, "utf8");
+  const enter = async (user: User, url: string) => calls(await e2e.client(user, url), until);
   await Promise.all([
     enter("alice", everything),
     at(0.1).then(() => enter("bob", open)),
     at(0.2).then(() => enter("bob", everything)),
-    at(0.3).then(() => house.upstream.killAccessTokens("ally")),
-    at(0.4).then(() => strangers(house, until - 0.4 * ms)),
-    at(0.5).then(() => writeFileSync(house.configFile, `${good}\nnonsense: true\n`)),
-    at(0.65).then(() => writeFileSync(house.configFile, good)),
-    at(0.75).then(() => house.upstream.revokeGrants("bobby")),
+    at(0.3).then(() => e2e.upstream.killAccessTokens("ally")),
+    at(0.4).then(() => strangers(e2e, until - 0.4 * ms)),
+    at(0.5).then(() => writeFileSync(e2e.configFile, `${good}\nnonsense: true\n`)),
+    at(0.65).then(() => writeFileSync(e2e.configFile, good)),
+    at(0.75).then(() => e2e.upstream.revokeGrants("bobby")),
     at(0.85).then(() => enter("alice", open)),
   ]);
 }
@@ -83,12 +83,12 @@ async function calls(mcp: McpClient, until: number): Promise<void> {
 }
 
 /** What the Internet sends: no token, a made-up one, places that are not there. */
-async function strangers(house: E2e, until: number): Promise<void> {
+async function strangers(e2e: E2e, until: number): Promise<void> {
   while (Date.now() < until) {
-    const { everything, open } = house.urls;
-    await house.fetch(everything, { method: "POST", body: "{}" });
-    await house.fetch(open, { method: "POST", body: "{}", headers: { authorization: "Bearer made.up" } });
-    await house.fetch(`${new URL(open).origin}/.git/config`);
+    const { everything, open } = e2e.urls;
+    await e2e.fetch(everything, { method: "POST", body: "{}" });
+    await e2e.fetch(open, { method: "POST", body: "{}", headers: { authorization: "Bearer made.up" } });
+    await e2e.fetch(`${new URL(open).origin}/.git/config`);
     await delay(150);
   }
 }

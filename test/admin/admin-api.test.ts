@@ -18,17 +18,17 @@ import {
 import { scriptedUpstream } from "../upstream-oauth/scripted-upstream.ts";
 import { startAdmin } from "./start-admin.ts";
 
-let house: Awaited<ReturnType<typeof startAdmin>>;
+let stack: Awaited<ReturnType<typeof startAdmin>>;
 let authorizationServer: UpstreamAuthorizationServer;
 let upstream: ScriptedServer;
 
 beforeAll(async () => {
   authorizationServer = await upstreamAuthorizationServer({ clients: [], dynamicRegistration: true });
   upstream = await scriptedServer();
-  house = await startAdmin({ replicas: 2 });
+  stack = await startAdmin({ replicas: 2 });
 });
 afterAll(async () => {
-  await house?.close();
+  await stack?.close();
   await upstream?.close();
   await authorizationServer?.close();
 });
@@ -40,11 +40,11 @@ const open = (name: string, more: object = {}) => ({
   mcp: { server: { upstream_auth: { none: {} } } },
   ...more,
 });
-const call = (...given: Parameters<typeof house.first.call>) => house.first.call(...given);
+const call = (...given: Parameters<typeof stack.first.call>) => stack.first.call(...given);
 
 describe("admin API: authentication", () => {
   it("rejects a missing token, a wrong token and a token in another scheme", async () => {
-    for (const authorization of ["", "Bearer wrong", `Basic ${house.tokens.admin}`]) {
+    for (const authorization of ["", "Bearer wrong", `Basic ${stack.tokens.admin}`]) {
       const answer = await call("GET", "/routes", undefined, { headers: { authorization } });
       expect(answer.status).toBe(401);
       expect(answer.headers.get("www-authenticate")).toBe("Bearer");
@@ -57,7 +57,7 @@ describe("admin API: authentication", () => {
       "/routes",
       open("seen", { mcp: { server: { upstream_auth: { api_key: { header: "x-key", value: "s" } } } } }),
     );
-    const as = { token: house.tokens.viewer };
+    const as = { token: stack.tokens.viewer };
     const { body } = await call("GET", "/routes/seen", undefined, as);
     expect(Object.keys(body).toSorted()).toEqual(
       ["auth", "description", "enabled", "id", "in_force", "kind", "name", "source", "url"].toSorted(),
@@ -83,7 +83,7 @@ describe("admin API: routes", () => {
   it("takes effect on every replica", async () => {
     const created = await call("POST", "/routes", open("everywhere"));
     expect(created.headers.get("location")).toBe("/admin/v1/routes/everywhere");
-    const other = house.replicas[1];
+    const other = stack.replicas[1];
     for (;;) {
       const seen = await other?.call("GET", "/routes/everywhere");
       if (seen?.status === 200 && seen.body.in_force === true) break;
@@ -101,7 +101,7 @@ describe("admin API: routes", () => {
       open("other", { from: "https://nameless.test/" }),
     ])
       expect([(await call("POST", "/routes", twice)).status, twice.from]).toEqual([409, twice.from]);
-    const race = await Promise.all(house.replicas.map((one) => one.call("POST", "/routes", open("race"))));
+    const race = await Promise.all(stack.replicas.map((one) => one.call("POST", "/routes", open("race"))));
     expect(race.map(({ status }) => status).toSorted()).toEqual([201, 409]);
   });
 
@@ -162,15 +162,15 @@ describe("admin API: routes", () => {
 
   it("disables a stored route that the routes file later conflicts with, and reports it", async () => {
     await call("POST", "/routes", open("claimed"));
-    const routes = [...house.config.routes, { ...open("claims"), from: "https://claimed.test" }];
-    await writeFile(house.file, stringify({ ...house.config, routes }), { mode: 0o600 });
+    const routes = [...stack.config.routes, { ...open("claims"), from: "https://claimed.test" }];
+    await writeFile(stack.file, stringify({ ...stack.config, routes }), { mode: 0o600 });
     for (;;) {
       const { body } = await call("GET", "/routes/claimed");
       if (body.in_force === true) continue;
       expect(body.problems).toEqual([expect.objectContaining({ path: "from" })]);
       break;
     }
-    const metrics = await (await fetch(`${house.first.url}/metrics`)).text();
+    const metrics = await (await fetch(`${stack.first.url}/metrics`)).text();
     expect(metrics).toMatch(/^envoy_mcp_auth_routes_rejected 1$/m);
     await call("DELETE", "/routes/claimed");
   });
@@ -285,7 +285,7 @@ describe("admin API: OpenAPI document", () => {
     const printed: string[] = [];
     const err = (text: string) => expect(text).toBe("");
     const which = { action: "route.created" };
-    const place = { file: house.file, env: house.env, out: (text: string) => void printed.push(text), err };
+    const place = { file: stack.file, env: stack.env, out: (text: string) => void printed.push(text), err };
     expect(await runAudit({ ...place, which })).toBe(0);
     expect(printed.join("")).toBe((await call("GET", "/audit?until=2100-01-01&action=route.created")).text);
   });
@@ -293,7 +293,7 @@ describe("admin API: OpenAPI document", () => {
   it.each(["delegation.created", "delegation.given"])(
     "finds by %s what earlier versions called delegation.given",
     async (action) => {
-      await connected(house.env.DATABASE_URL, (client) =>
+      await connected(stack.env.DATABASE_URL, (client) =>
         client.query(
           `delete from audit_event where action like 'delegation.%';
          insert into audit_event (action) values ('delegation.given'), ('delegation.created'), ('delegation.ended')`,
@@ -301,7 +301,7 @@ describe("admin API: OpenAPI document", () => {
       );
       const printed: string[] = [];
       const err = (text: string) => expect(text).toBe("");
-      const place = { file: house.file, env: house.env, out: (text: string) => void printed.push(text), err };
+      const place = { file: stack.file, env: stack.env, out: (text: string) => void printed.push(text), err };
       await runAudit({ ...place, which: { action } });
       const { text } = await call("GET", `/audit?until=2100-01-01&action=${action}`);
       for (const lines of [printed.join(""), text])

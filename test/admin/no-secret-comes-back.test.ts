@@ -4,11 +4,11 @@ import { changedEntry, withoutSecrets } from "../../src/admin/route-settings.ts"
 import { secretPaths } from "../../src/config/json-schema.ts";
 import { startAdmin } from "./start-admin.ts";
 
-let house: Awaited<ReturnType<typeof startAdmin>>;
+let stack: Awaited<ReturnType<typeof startAdmin>>;
 beforeAll(async () => {
-  house = await startAdmin();
+  stack = await startAdmin();
 });
-afterAll(() => house?.close());
+afterAll(() => stack?.close());
 
 const mark = "S3CRET";
 const secret = fc.stringMatching(/^[ -~]{0,20}$/).map((text) => mark + text);
@@ -66,8 +66,8 @@ describe("secrets are write-only", () => {
     await fc.assert(
       fc.asyncProperty(fc.array(step, { minLength: 1, maxLength: 8 }), async (steps) => {
         for (const one of steps) {
-          for (const token of [house.tokens.viewer, house.tokens.admin]) {
-            const answer = await house.first.call(
+          for (const token of [stack.tokens.viewer, stack.tokens.admin]) {
+            const answer = await stack.first.call(
               one.method,
               one.path,
               "body" in one ? one.body : undefined,

@@ -14,20 +14,20 @@ import {
  */
 let compared = 0;
 const { timingSafeEqual } = crypto;
-let house: AuthorizationServerStack;
+let stack: AuthorizationServerStack;
 beforeAll(async () => {
   crypto.timingSafeEqual = (one, other) => {
     compared += 1;
     return timingSafeEqual(one, other);
   };
   syncBuiltinESMExports();
-  house = await startAuthorizationServer(`authorization_server:
+  stack = await startAuthorizationServer(`authorization_server:
   clients:
     - {client_id: known, client_secret: known-secret, redirect_uris: ["http://localhost/client-callback"]}
 `);
 });
 afterAll(async () => {
-  await house.close();
+  await stack.close();
   crypto.timingSafeEqual = timingSafeEqual;
   syncBuiltinESMExports();
 });
@@ -39,14 +39,14 @@ test("a client's secret is compared in constant time", async () => {
   const body = new URLSearchParams({ client_id: "known", client_secret: "known-secreT", grant_type: "x" });
   const url = "https://auth.test/oauth/token";
   const headers = { "content-type": "application/x-www-form-urlencoded" };
-  const answer = await house.fetch(url, { method: "POST", headers, body: body.toString() });
+  const answer = await stack.fetch(url, { method: "POST", headers, body: body.toString() });
   expect(answer.status).toBe(401);
   expect(compared).toBeGreaterThan(0);
 });
 
 test("a form's token is compared in constant time", async () => {
-  const browser = house.browser();
-  await (await registeredApp(house)).tokens(browser, "alice");
+  const browser = stack.browser();
+  await (await registeredApp(stack)).tokens(browser, "alice");
   const page = await browser.open("https://auth.test/.pomerium/sign_out");
   compared = 0;
   expect(await browser.submit(page, { csrf: "A".repeat(43) })).toMatchObject({ status: 403 });

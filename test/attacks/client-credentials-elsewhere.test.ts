@@ -21,7 +21,7 @@ describe("the gateway's client secret at the company's provider", () => {
   let company: ScriptedServer;
   let partner: ScriptedServer;
   let upstream: ScriptedUpstream;
-  let house: OAuthClientStack;
+  let stack: OAuthClientStack;
   beforeAll(async () => {
     [company, partner, upstream] = await Promise.all([
       scriptedServer(),
@@ -34,28 +34,28 @@ describe("the gateway's client secret at the company's provider", () => {
       provider.on("/token", { body: { access_token: "an-assertion", token_type: "N_A" } });
     }
     upstream.clients.add("svc");
-    house = await startOAuthClient(route("idp_client_id: gateway, idp_client_secret: company-secret"), {
+    stack = await startOAuthClient(route("idp_client_id: gateway, idp_client_secret: company-secret"), {
       providers: `[{issuer: "${company.url}", id: company, client_id: gateway, client_secret: company-secret}, {issuer: "${partner.url}", id: partner, client_id: gateway, client_secret: partner-secret}]`,
     });
     for (const providerId of ["company", "partner"]) {
       const idToken = `id-token-of-${providerId}`;
       const common = { providerId, subject: "p", groups: [], claims: {}, idToken, checkedAt: new Date() };
-      await house.store.signInSessions.put({ ...common, userId: `${providerId}/p` });
+      await stack.store.signInSessions.put({ ...common, userId: `${providerId}/p` });
     }
   });
   afterAll(async () => {
-    await Promise.all([house?.close(), company.close(), partner.close(), upstream.close()]);
+    await Promise.all([stack?.close(), company.close(), partner.close(), upstream.close()]);
   });
   const route = (idp: string) =>
     `  - {id: files, from: https://mcp.test, to: ${upstream.mcp}, mcp: {server: {upstream_auth: {id_jag: {${idp}, client_id: svc, client_secret: s}}}}}`;
 
   it("is not sent to the partner's provider when a person of the partner's calls", async () => {
-    expect(await house.upstreamTokens.find(person("partner/p"), house.route())).toMatchObject({
+    expect(await stack.upstreamTokens.find(person("partner/p"), stack.route())).toMatchObject({
       kind: "missing",
       reason: "sign_in_token_missing",
     });
     expect(proofsAt(partner)).toEqual([]);
-    expect(await house.upstreamTokens.find(person("company/p"), house.route())).toMatchObject({
+    expect(await stack.upstreamTokens.find(person("company/p"), stack.route())).toMatchObject({
       kind: "credential",
     });
     expect(proofsAt(company)).toContain("id-token-of-company");
@@ -63,8 +63,8 @@ describe("the gateway's client secret at the company's provider", () => {
 
   it("requires idp_token_url if it is not clear which provider the client belongs to", async () => {
     const other = "idp_client_id: for-assertions, idp_client_secret: company-secret";
-    await expect(house.reconfigure(route(other))).rejects.toThrow(/for-assertions.*idp_token_url/s);
-    await house.reconfigure(route(`${other}, idp_token_url: "${company.url}/token"`));
+    await expect(stack.reconfigure(route(other))).rejects.toThrow(/for-assertions.*idp_token_url/s);
+    await stack.reconfigure(route(`${other}, idp_token_url: "${company.url}/token"`));
   });
 });
 
@@ -73,7 +73,7 @@ describe("credentials of the routes file, at an upstream that is malicious from 
   let honest: ScriptedUpstream;
   let thief: ScriptedUpstream;
   let evil: ScriptedUpstream;
-  let house: OAuthClientStack;
+  let stack: OAuthClientStack;
   beforeEach(async () => {
     [honest, thief, evil] = await Promise.all([scriptedUpstream(), scriptedUpstream(), scriptedUpstream()]);
     evil.on("/.well-known/oauth-protected-resource/mcp", {
@@ -82,7 +82,7 @@ describe("credentials of the routes file, at an upstream that is malicious from 
     for (const server of [honest, thief]) server.clients.add("svc");
   });
   afterEach(async () => {
-    await Promise.all([house?.close(), honest.close(), thief.close(), evil.close()]);
+    await Promise.all([stack?.close(), honest.close(), thief.close(), evil.close()]);
   });
   const route = (server: string) =>
     `  - {id: files, from: https://mcp.test, to: ${evil.mcp}, mcp: {server: {authorization_server_url: "${honest.url}", ${server}}}}`;
@@ -91,22 +91,22 @@ describe("credentials of the routes file, at an upstream that is malicious from 
     "upstream_auth: {client_credentials: {client_id: svc, client_secret: s}}",
     "upstream_auth: {client_credentials: {client_id: svc, auth_style: private_key_jwt}}",
   ])("go to no other server than the one that the operator names: %s", async (server) => {
-    house = await startOAuthClient(route(server));
-    const found = await house.upstreamTokens.find(person("company/alice"), house.route());
+    stack = await startOAuthClient(route(server));
+    const found = await stack.upstreamTokens.find(person("company/alice"), stack.route());
     expect(found).toMatchObject({ kind: "unavailable", reason: "issuer_changed" });
     expect(proofsAt(thief)).toEqual([]);
     // Nor is the attacker's server stored as the client's issuer.
     evil.on("/.well-known/oauth-protected-resource/mcp", {
       body: { resource: evil.mcp, authorization_servers: [honest.url] },
     });
-    const other = await house.replica();
-    const again = await other.upstreamTokens.find(person("company/alice"), house.route());
+    const other = await stack.replica();
+    const again = await other.upstreamTokens.find(person("company/alice"), stack.route());
     expect(again).toMatchObject({ kind: "credential" });
   });
 
   it("nor by way of a person who connects", async () => {
-    house = await startOAuthClient(route("upstream_oauth2: {client_id: svc, client_secret: s}"));
-    await expect(house.connect(thief.agree)).rejects.toThrow(/authorization_server_url.*nothing of it/);
+    stack = await startOAuthClient(route("upstream_oauth2: {client_id: svc, client_secret: s}"));
+    await expect(stack.connect(thief.agree)).rejects.toThrow(/authorization_server_url.*nothing of it/);
     expect(proofsAt(thief)).toEqual([]);
   });
 });
@@ -117,7 +117,7 @@ describe("an upstream without consent names another route's authorization server
   let evil: ScriptedUpstream;
   /** The evil server's address by another name: another site than the honest one's. */
   let evilMcp: string;
-  let house: OAuthClientStack;
+  let stack: OAuthClientStack;
   beforeEach(async () => {
     [honest, evil] = await Promise.all([scriptedUpstream(), scriptedUpstream()]);
     evilMcp = evil.mcp.replace("127.0.0.1", "localhost");
@@ -128,7 +128,7 @@ describe("an upstream without consent names another route's authorization server
     honest.on("/idp", { body: { access_token: "the-assertion", token_type: "N_A" } });
   });
   afterEach(async () => {
-    await Promise.all([house?.close(), honest.close(), evil.close()]);
+    await Promise.all([stack?.close(), honest.close(), evil.close()]);
   });
   const settings = "upstream_oauth: {allowed_private_hosts: [127.0.0.1, localhost]}";
   const grants = {
@@ -139,7 +139,7 @@ describe("an upstream without consent names another route's authorization server
   const route = (id: string, to: string, server: string) =>
     `  - {id: ${id}, from: https://mcp.test/${id}, to: "${to}", mcp: {server: {${server}}}}\n`;
   const ask = async () => {
-    await house.store.signInSessions.put({
+    await stack.store.signInSessions.put({
       userId: "company/alice",
       providerId: "company",
       subject: "alice",
@@ -148,7 +148,7 @@ describe("an upstream without consent names another route's authorization server
       idToken: "the-id-token",
       checkedAt: new Date(),
     });
-    return house.upstreamTokens.find(person("company/alice"), house.route("evil"));
+    return stack.upstreamTokens.find(person("company/alice"), stack.route("evil"));
   };
 
   it.each([
@@ -157,7 +157,7 @@ describe("an upstream without consent names another route's authorization server
     ["client_credentials", "client_credentials"],
   ] as const)("%s: no token is requested there, if it belongs to a route with %s", async (kind, others) => {
     const other = others === "oauth" ? "" : `upstream_auth: ${auth(others)}`;
-    house = await startOAuthClient(
+    stack = await startOAuthClient(
       route("evil", evilMcp, `upstream_auth: ${auth(kind)}`) + route("honest", honest.mcp, other),
       { settings },
     );
@@ -166,11 +166,11 @@ describe("an upstream without consent names another route's authorization server
   });
 
   it("a person who would connect is not sent there, where a route without consent has it", async () => {
-    house = await startOAuthClient(
+    stack = await startOAuthClient(
       route("files", evilMcp, "") + route("honest", honest.mcp, `upstream_auth: ${auth("id_jag")}`),
       { settings },
     );
-    await expect(house.connect(honest.agree)).rejects.toThrow(/already serves another route/);
+    await expect(stack.connect(honest.agree)).rejects.toThrow(/already serves another route/);
     expect(honest.registered).toEqual([]);
   });
 
@@ -180,13 +180,13 @@ describe("an upstream without consent names another route's authorization server
       evil.on("/.well-known/oauth-protected-resource/mcp", {
         body: { resource: evilMcp, authorization_servers: [own.url] },
       });
-      house = await startOAuthClient(route("files", evilMcp, "") + route("honest", honest.mcp, ""), {
+      stack = await startOAuthClient(route("files", evilMcp, "") + route("honest", honest.mcp, ""), {
         settings,
       });
-      await house.connect(own.agree);
+      await stack.connect(own.agree);
       own.metadata.authorization_endpoint = `${honest.url}/authorize`;
-      house.upstreamOAuth.forget(house.route());
-      await expect(house.connect(own.agree)).rejects.toThrow(/already serves another route/);
+      stack.upstreamOAuth.forget(stack.route());
+      await expect(stack.connect(own.agree)).rejects.toThrow(/already serves another route/);
     } finally {
       await own.close();
     }
@@ -194,7 +194,7 @@ describe("an upstream without consent names another route's authorization server
 
   it("a server that the operator names may be used by both", async () => {
     const named = `authorization_server_url: "${honest.url}", upstream_auth: ${auth("client_credentials")}`;
-    house = await startOAuthClient(route("evil", evilMcp, named) + route("honest", honest.mcp, ""), {
+    stack = await startOAuthClient(route("evil", evilMcp, named) + route("honest", honest.mcp, ""), {
       settings,
     });
     expect(await ask()).toMatchObject({ kind: "credential" });

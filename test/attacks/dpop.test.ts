@@ -13,7 +13,7 @@ const person = (userId: string): TokenCaller => ({ userId, kind: "person" });
 describe("key-bound tokens", () => {
   let host: ScriptedUpstream;
   let other: ScriptedUpstream;
-  let house: OAuthClientStack;
+  let stack: OAuthClientStack;
   beforeAll(async () => {
     [host, other] = await Promise.all([scriptedUpstream(), scriptedUpstream()]);
     for (const [server, tenants] of [
@@ -34,22 +34,22 @@ describe("key-bound tokens", () => {
     }
     const route = (id: string, { mcp }: ScriptedUpstream) =>
       `  - {id: ${id}, from: https://mcp.test/${id}, to: "${mcp}/${id}", mcp: {server: {}}}\n`;
-    house = await startOAuthClient(route("evil", host) + route("honest", host) + route("other", other));
-    await house.connect(host.agree, alice, "evil");
-    await house.connect(host.agree, alice, "honest");
-    await house.connect(host.agree, bob, "honest");
-    await house.connect(other.agree, alice, "other");
+    stack = await startOAuthClient(route("evil", host) + route("honest", host) + route("other", other));
+    await stack.connect(host.agree, alice, "evil");
+    await stack.connect(host.agree, alice, "honest");
+    await stack.connect(host.agree, bob, "honest");
+    await stack.connect(other.agree, alice, "other");
   });
-  afterAll(() => Promise.all([house?.close(), host.close(), other.close()]));
+  afterAll(() => Promise.all([stack?.close(), host.close(), other.close()]));
 
   async function credential(userId: string, routeId: string) {
-    const found = await house.upstreamTokens.find(person(userId), house.route(routeId));
+    const found = await stack.upstreamTokens.find(person(userId), stack.route(routeId));
     if (found.kind !== "credential" || !found.proof) throw new Error("no proof");
     return { ...found, proof: found.proof };
   }
   async function proof(userId: string, routeId: string, path = "", method = "POST") {
     const made = (await credential(userId, routeId)).proof;
-    const [[, value] = ["", ""]] = await made(method, `${house.route(routeId).upstream}${path}`);
+    const [[, value] = ["", ""]] = await made(method, `${stack.route(routeId).upstream}${path}`);
     const { payload } = await jwtVerify<{ nonce?: string; ath: string; htu: string; htm: string }>(
       value,
       EmbeddedJWK,
@@ -59,7 +59,7 @@ describe("key-bound tokens", () => {
     return { ...payload, jwk, thumbprint: await calculateJwkThumbprint(jwk ?? { kty: "" }) };
   }
   async function wantsNonce(routeId: string, dpopNonce: string) {
-    return house.upstreamTokens.handleRejection({
+    return stack.upstreamTokens.handleRejection({
       userId: alice,
       routeId,
       version: (await credential(alice, routeId)).version,
@@ -134,10 +134,10 @@ describe("key-bound tokens", () => {
     const carol = "company/carol";
     for (const type of ["Bearer", "N_A", "constructor", "__proto__", "mac"]) {
       other.tokenFields.token_type = type;
-      await expect(house.connect(other.agree, carol, "other"), type).rejects.toThrow(/type|no usable token/);
+      await expect(stack.connect(other.agree, carol, "other"), type).rejects.toThrow(/type|no usable token/);
     }
     other.tokenFields.token_type = "DPoP";
-    expect(await house.upstreamTokens.find(person(carol), house.route("other"))).toMatchObject({
+    expect(await stack.upstreamTokens.find(person(carol), stack.route("other"))).toMatchObject({
       kind: "missing",
     });
   });

@@ -8,7 +8,7 @@ const person = (name: string): TokenCaller => ({ userId: `company/${name}`, kind
 /** An upstream that accepts requests for its authorization metadata and does not respond, or fails. */
 describe("an upstream that never returns its authorization metadata", () => {
   let upstream: ScriptedUpstream;
-  let house: OAuthClientStack;
+  let stack: OAuthClientStack;
   const asked = () => upstream.paths().filter((path) => path !== "/other").length;
   beforeAll(async () => {
     upstream = await scriptedUpstream();
@@ -16,7 +16,7 @@ describe("an upstream that never returns its authorization metadata", () => {
       upstream.on(path, () => undefined);
     for (const name of ["oauth-protected-resource", "oauth-authorization-server", "openid-configuration"])
       upstream.on(`/.well-known/${name}`, () => undefined);
-    house = await startOAuthClient(
+    stack = await startOAuthClient(
       `  - {id: files, from: https://mcp.test, to: ${upstream.mcp}, mcp: {server: {}}}`,
       { settings: "upstream_oauth: {allowed_private_hosts: [127.0.0.1], timeout: 1s}" },
     );
@@ -25,30 +25,30 @@ describe("an upstream that never returns its authorization metadata", () => {
   beforeAll(() => void vi.useFakeTimers({ toFake: ["Date"] }));
   afterAll(async () => {
     vi.useRealTimers();
-    await Promise.all([house?.close(), upstream.close()]);
+    await Promise.all([stack?.close(), upstream.close()]);
   });
 
   it("is asked once for all callers, and the result is cached briefly: no other caller waits, and requests do not pile up", async () => {
     const all = await Promise.all(
-      Array.from({ length: 50 }, (_, index) => house.upstreamTokens.find(person(`p${index}`), house.route())),
+      Array.from({ length: 50 }, (_, index) => stack.upstreamTokens.find(person(`p${index}`), stack.route())),
     );
     expect(all.every(({ kind }) => kind === "unavailable")).toBe(true);
     const before = asked();
     // The probe, and at most three metadata URLs.
     expect(before).toBeLessThanOrEqual(4);
-    const lines = house.log.length;
-    expect(await house.upstreamTokens.find(person("late"), house.route())).toMatchObject({
+    const lines = stack.log.length;
+    expect(await stack.upstreamTokens.find(person("late"), stack.route())).toMatchObject({
       kind: "unavailable",
     });
     expect(asked()).toBe(before);
-    expect(house.log.slice(lines).filter((line) => line.includes('"reason":"unreachable"'))).toEqual([]);
+    expect(stack.log.slice(lines).filter((line) => line.includes('"reason":"unreachable"'))).toEqual([]);
   });
 
   it("is asked once for all people who connect", async () => {
     const begin = (name: string) =>
-      house.upstreamOAuth.begin({
+      stack.upstreamOAuth.begin({
         userId: `company/${name}`,
-        route: house.route(),
+        route: stack.route(),
         returnTo: "https://mcp.test/",
       });
     const first = await Promise.all(Array.from({ length: 20 }, (_, index) => begin(`p${index}`)));
@@ -61,7 +61,7 @@ describe("an upstream that never returns its authorization metadata", () => {
   it("is asked again afterwards", async () => {
     const before = asked();
     vi.setSystemTime(Date.now() + 5_001);
-    expect(await house.upstreamTokens.find(person("later"), house.route())).toMatchObject({
+    expect(await stack.upstreamTokens.find(person("later"), stack.route())).toMatchObject({
       kind: "unavailable",
     });
     expect(asked()).toBeGreaterThan(before);

@@ -9,19 +9,19 @@ const caller: TokenCaller = { userId: alice, kind: "person" };
 /** An upstream's authorization server controls a header of every call, and data in memory for each connection. */
 describe("tokens of a malicious authorization server", () => {
   let evil: ScriptedUpstream;
-  let house: OAuthClientStack;
+  let stack: OAuthClientStack;
   beforeAll(async () => {
     evil = await scriptedUpstream();
-    house = await startOAuthClient(
+    stack = await startOAuthClient(
       `  - {id: files, from: https://mcp.test, to: ${evil.mcp}, mcp: {server: {}}}`,
     );
   });
-  afterAll(() => Promise.all([house?.close(), evil.close()]));
+  afterAll(() => Promise.all([stack?.close(), evil.close()]));
   beforeEach(async () => {
     for (const name of Object.keys(evil.tokenFields)) delete evil.tokenFields[name];
-    await house.upstreamTokens.disconnect(alice, house.route());
+    await stack.upstreamTokens.disconnect(alice, stack.route());
   });
-  const find = () => house.upstreamTokens.find(caller, house.route());
+  const find = () => stack.upstreamTokens.find(caller, stack.route());
 
   it.each([
     ["ends its header and starts another", { access_token: "a\r\nx-pomerium-user: root" }],
@@ -35,7 +35,7 @@ describe("tokens of a malicious authorization server", () => {
     ["has the type __proto__", { token_type: "__proto__" }],
   ])("a token that %s is rejected", async (_what, fields) => {
     Object.assign(evil.tokenFields, fields);
-    await expect(house.connect(evil.agree)).rejects.toThrow(/gave no usable token/);
+    await expect(stack.connect(evil.agree)).rejects.toThrow(/gave no usable token/);
     expect(await find()).toMatchObject({ kind: "missing" });
   });
 
@@ -47,19 +47,19 @@ describe("tokens of a malicious authorization server", () => {
   });
 
   it("such a token from a refresh is rejected", async () => {
-    await house.connect(evil.agree);
+    await stack.connect(evil.agree);
     evil.tokenFields.access_token = "a\r\nx-pomerium-user: root";
-    const later = await house.upstreamTokens.find(caller, house.route(), Date.now() + 3_601_000);
+    const later = await stack.upstreamTokens.find(caller, stack.route(), Date.now() + 3_601_000);
     expect(later).toMatchObject({ kind: "unavailable", reason: "token_invalid" });
   });
 
   it("of ten thousand scopes, five hundred are stored, also after a refresh: every check may have to search them", async () => {
     evil.tokenFields.scope = Array.from({ length: 10_000 }, (_, index) => `s${index}`).join(" ");
-    await house.connect(evil.agree);
+    await stack.connect(evil.agree);
     const key = { userId: alice, routeId: "files", upstream: evil.mcp };
-    const token = await house.store.upstreamTokens.find(key);
+    const token = await stack.store.upstreamTokens.find(key);
     expect(token?.scopes.length).toBe(500);
-    const outcome = token && (await house.upstreamOAuth.refresh(token, house.route()));
+    const outcome = token && (await stack.upstreamOAuth.refresh(token, stack.route()));
     expect(outcome?.kind === "refreshed" && outcome.token.scopes.length).toBe(500);
   });
 });
@@ -68,29 +68,29 @@ describe("tokens of a malicious authorization server", () => {
 describe("a person submits a forged code, and the server rejects it without a reason", () => {
   const bob = "company/bob";
   let server: ScriptedUpstream;
-  let house: OAuthClientStack;
+  let stack: OAuthClientStack;
   beforeEach(async () => {
     server = await scriptedUpstream();
-    house = await startOAuthClient(
+    stack = await startOAuthClient(
       `  - {id: files, from: https://mcp.test, to: ${server.mcp}, mcp: {server: {}}}`,
     );
-    await house.connect(server.agree, bob);
+    await stack.connect(server.agree, bob);
   });
-  afterEach(() => Promise.all([house.close(), server.close()]));
+  afterEach(() => Promise.all([stack.close(), server.close()]));
 
   const bobIsConnected = async (registrations = 1) => {
     const later = Date.now() + 3_601_000;
     expect(
-      await house.upstreamTokens.find({ userId: bob, kind: "person" }, house.route(), later),
+      await stack.upstreamTokens.find({ userId: bob, kind: "person" }, stack.route(), later),
     ).toMatchObject({
       kind: "credential",
     });
     expect(server.registered.length).toBe(registrations);
   };
   const registeredLongAgo = async () => {
-    const [row] = await house.query("select issuer, redirect_uri, client_id from client_registration");
+    const [row] = await stack.query("select issuer, redirect_uri, client_id from client_registration");
     const [issuer, redirectUri, clientId] = [row?.issuer, row?.redirect_uri, row?.client_id].map(String);
-    await house.store.clientRegistrations.update(issuer ?? "", redirectUri ?? "", clientId ?? "", (one) => ({
+    await stack.store.clientRegistrations.update(issuer ?? "", redirectUri ?? "", clientId ?? "", (one) => ({
       ...one,
       metadata: { ...one.metadata, registeredAt: 0 },
     }));
@@ -101,14 +101,14 @@ describe("a person submits a forged code, and the server rejects it without a re
     ["HTTP's name for it", { error: "Unauthorized" }],
     ["a message", { message: "bad code" }],
   ])("in 401 and %s: the others stay connected", async (_what, body) => {
-    const begun = await house.upstreamOAuth.begin({
+    const begun = await stack.upstreamOAuth.begin({
       userId: alice,
-      route: house.route(),
+      route: stack.route(),
       returnTo: "https://mcp.test/done",
     });
     if (!begun.ok) throw new Error(begun.message);
     server.tokenAnswers.push({ status: 401, body }, { status: 401, body });
-    const finished = await house.upstreamOAuth.finish({
+    const finished = await stack.upstreamOAuth.finish({
       params: server.agree(begun.location, { code: "made-up" }),
       callback: new URL(begun.location).searchParams.get("redirect_uri") ?? "",
       host: "mcp.test",
@@ -122,7 +122,7 @@ describe("a person submits a forged code, and the server rejects it without a re
   it("with 401 and nothing: a code for an old registration does not disconnect them, either", async () => {
     await registeredLongAgo();
     server.tokenAnswers.push({ status: 401, body: "" }, { status: 401, body: "" });
-    await house.connect(server.agree);
+    await stack.connect(server.agree);
     await bobIsConnected();
   });
 
@@ -133,10 +133,10 @@ describe("a person submits a forged code, and the server rejects it without a re
         : { body: { access_token: "a", token_type: "Bearer", expires_in: 3600, refresh_token: "r" } },
     );
     await registeredLongAgo();
-    await house.connect(server.agree);
-    await house.connect(server.agree, bob);
+    await stack.connect(server.agree);
+    await stack.connect(server.agree, bob);
     await registeredLongAgo();
-    await house.connect(server.agree);
+    await stack.connect(server.agree);
     await bobIsConnected(2);
   });
 
@@ -147,11 +147,11 @@ describe("a person submits a forged code, and the server rejects it without a re
       return new URLSearchParams({ state, iss: server.url, error: "invalid_scope" });
     };
     const forge = async (scope: string) => {
-      await house.store.upstreamTokens.requireScopes(key, { scopes: [scope], requiredAt: new Date() });
-      await expect(house.connect(forged)).rejects.toThrow("authorization page answered with an error");
+      await stack.store.upstreamTokens.requireScopes(key, { scopes: [scope], requiredAt: new Date() });
+      await expect(stack.connect(forged)).rejects.toThrow("authorization page answered with an error");
     };
     await forge("file:1");
-    await house.connect(server.agree, bob);
+    await stack.connect(server.agree, bob);
     await forge("file:2");
     await forge("file:3");
     await bobIsConnected(2);
@@ -160,16 +160,16 @@ describe("a person submits a forged code, and the server rejects it without a re
 
 describe("an authorization server that returns secrets in its errors", () => {
   let server: ScriptedUpstream;
-  let house: OAuthClientStack;
+  let stack: OAuthClientStack;
   beforeEach(async () => {
     server = await scriptedUpstream();
-    house = await startOAuthClient(
+    stack = await startOAuthClient(
       `  - {id: files, from: https://mcp.test, to: ${server.mcp}, mcp: {server: {}}}`,
     );
   });
-  afterEach(() => Promise.all([house.close(), server.close()]));
-  const connect = () => expect(house.connect(server.agree)).rejects.toThrow();
-  const logged = () => house.log.join("\n");
+  afterEach(() => Promise.all([stack.close(), server.close()]));
+  const connect = () => expect(stack.connect(server.agree)).rejects.toThrow();
+  const logged = () => stack.log.join("\n");
 
   it.each<[string, unknown]>([
     [
@@ -204,8 +204,8 @@ describe("an authorization server that returns secrets in its errors", () => {
     expect(logged()).toContain("you sent");
     expect(logged()).not.toContain("registered-secret");
     server.metadata.token_endpoint_auth_methods_supported = ["client_secret_basic"];
-    house.log.length = 0;
-    await house.replica();
+    stack.log.length = 0;
+    await stack.replica();
     await connect();
     expect(logged()).not.toMatch(/Basic [A-Za-z0-9+/]{8}/);
   });
@@ -234,8 +234,8 @@ describe("an authorization server that returns secrets in its errors", () => {
       status: 400,
       body: `you sent ${headers.authorization}`,
     }));
-    await house.connect(server.agree);
-    await house.upstreamTokens.find(caller, house.route(), Date.now() + 3_601_000);
+    await stack.connect(server.agree);
+    await stack.upstreamTokens.find(caller, stack.route(), Date.now() + 3_601_000);
     await expect.poll(logged).toContain("you sent");
     expect(logged()).not.toContain("precious");
   });

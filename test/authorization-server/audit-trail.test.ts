@@ -2,31 +2,31 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { onTheWeb, registeredApp } from "./mcp-app.ts";
 import { type AuthorizationServerStack, startAuthorizationServer } from "./start-authorization-server.ts";
 
-let house: AuthorizationServerStack;
+let stack: AuthorizationServerStack;
 beforeAll(async () => {
-  house = await startAuthorizationServer();
+  stack = await startAuthorizationServer();
 });
-afterAll(() => house.close());
+afterAll(() => stack.close());
 
 test("the audit trail has each step from sign-in to sign-out once", async () => {
-  const app = await registeredApp(house, onTheWeb);
-  const browser = house.browser();
+  const app = await registeredApp(stack, onTheWeb);
+  const browser = stack.browser();
   const tokens = await app.tokens(browser, "alice");
   expect((await app.refresh(tokens.refresh_token)).status).toBe(200);
   // A remembered consent: another grant, without a page.
   await app.tokens(browser, "alice");
   await browser.submit(await browser.open("https://auth.test/.pomerium/sign_out"), {});
 
-  const trail = await house.store.auditEvents({ limit: 100 });
+  const trail = await stack.store.auditEvents({ limit: 100 });
   const told = { userId: "company/alice", clientId: app.clientId, routeId: "one" };
-  const [first, second] = (await house.store.authorizationServerRecords.grants({})).map(
+  const [first, second] = (await stack.store.authorizationServerRecords.grants({})).map(
     ({ grantId }) => grantId,
   );
   expect(trail.map(({ id: _id, at: _at, ...event }) => event)).toEqual([
     expect.objectContaining({
       action: "person.signed_in",
       userId: "company/alice",
-      issuer: house.company.issuer,
+      issuer: stack.company.issuer,
     }),
     expect.objectContaining({ action: "grant.created", grantId: first, ...told }),
     expect.objectContaining({ action: "external_token.issued", grantId: first, ...told }),

@@ -4,19 +4,19 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { type McpApp, onTheWeb, people, registeredApp, type Tokens, throughCompany } from "./mcp-app.ts";
 import { type AuthorizationServerStack, startAuthorizationServer } from "./start-authorization-server.ts";
 
-let house: AuthorizationServerStack;
+let stack: AuthorizationServerStack;
 let app: McpApp;
 beforeAll(async () => {
-  house = await startAuthorizationServer();
-  app = await registeredApp(house);
+  stack = await startAuthorizationServer();
+  app = await registeredApp(stack);
 });
-afterAll(() => house.close());
+afterAll(() => stack.close());
 
 const atCompany = (person: keyof typeof people) => (origin: string) =>
-  origin === house.company.issuer ? people[person] : undefined;
+  origin === stack.company.issuer ? people[person] : undefined;
 
 test("a registered client gets an external token for the resource after sign-in and consent", async () => {
-  const tokens = await app.tokens(house.browser(), "alice", { scope: "tools:read tools:write" });
+  const tokens = await app.tokens(stack.browser(), "alice", { scope: "tools:read tools:write" });
   expect(decodeProtectedHeader(tokens.access_token)).toMatchObject({ alg: "ES256", typ: "at+jwt" });
   expect(decodeJwt(tokens.access_token)).toMatchObject({
     iss: "https://auth.test",
@@ -30,7 +30,7 @@ test("a registered client gets an external token for the resource after sign-in 
   expect(tokens).toMatchObject({ token_type: "Bearer", expires_in: 3600, refresh_token: expect.any(String) });
   for (const claim of ["email", "name", "groups"])
     expect(decodeJwt(tokens.access_token)).not.toHaveProperty(claim);
-  expect(await house.externalTokens.identify(tokens.access_token)).toMatchObject({
+  expect(await stack.externalTokens.identify(tokens.access_token)).toMatchObject({
     ok: true,
     caller: { email: "alice@example.com", name: "Alice Liddell", groups: ["engineering", "everyone"] },
   });
@@ -38,20 +38,20 @@ test("a registered client gets an external token for the resource after sign-in 
 
 test("the response has the state and our issuer (RFC 9207)", async () => {
   const { url, state } = app.request();
-  const browser = house.browser();
+  const browser = stack.browser();
   const page = await browser.agree(await browser.open(url), atCompany("alice"));
   expect(page.url.searchParams.get("state")).toBe(state);
   expect(page.url.searchParams.get("iss")).toBe("https://auth.test");
 });
 
 test("a client that requests no scope gets mcp; otherwise it gets what it requests", async () => {
-  const browser = house.browser();
+  const browser = stack.browser();
   expect((await app.tokens(browser, "alice")).scope).toBe("mcp");
   expect((await app.tokens(browser, "alice", { scope: "a:b c" })).scope).toBe("a:b c");
 });
 
 test("the audience is the route's resource for any requested URL below it", async () => {
-  const tokens = await app.tokens(house.browser(), "alice", { resource: "https://many.test/a/deeper" });
+  const tokens = await app.tokens(stack.browser(), "alice", { resource: "https://many.test/a/deeper" });
   expect(decodeJwt(tokens.access_token).aud).toBe("https://many.test/a");
 });
 
@@ -62,7 +62,7 @@ describe("resource", () => {
     ["missing with prompt=none", { resource: undefined, prompt: "none" }],
     ["that is not a URL", { resource: "one" }],
   ])("%s is invalid_target, told to the client", async (_name, changes) => {
-    const { page } = await app.authorize(house.browser(), "alice", changes);
+    const { page } = await app.authorize(stack.browser(), "alice", changes);
     expect(page.url.pathname).toBe("/client-callback");
     expect(page.url.searchParams.get("error")).toBe("invalid_target");
     expect(page.url.searchParams.get("error_description")).toBeTruthy();
@@ -70,16 +70,16 @@ describe("resource", () => {
 
   test("missing means the only MCP server of the gateway, at every step", async () => {
     const switched = (yaml: string) => yaml.replaceAll(/id: (many-.)$/gm, "id: $1\n    enabled: false");
-    await house.reload(switched);
+    await stack.reload(switched);
     try {
       for (const resource of [undefined, ""]) {
-        const tokens = await app.tokens(house.browser(), "alice", { resource });
+        const tokens = await app.tokens(stack.browser(), "alice", { resource });
         expect(decodeJwt(tokens.access_token).aud).toBe("https://one.test");
         const renewed = (await (await app.refresh(tokens.refresh_token)).json()) as { access_token: string };
         expect(decodeJwt(renewed.access_token).aud).toBe("https://one.test");
       }
     } finally {
-      await house.reload((yaml) => yaml.replaceAll("\n    enabled: false", ""));
+      await stack.reload((yaml) => yaml.replaceAll("\n    enabled: false", ""));
     }
   });
 
@@ -87,7 +87,7 @@ describe("resource", () => {
     const ask = () => app.request({ resource: undefined });
     const enter = async (server: string) => {
       const { url, ...request } = ask();
-      const browser = house.browser();
+      const browser = stack.browser();
       const asked = await browser.submit(await browser.open(url), { server });
       return { request, asked, browser };
     };
@@ -124,7 +124,7 @@ describe("resource", () => {
     });
 
     test("a program that follows the link gets the error in the client's redirect", async () => {
-      const response = await house.fetch(ask().url, { redirect: "manual", headers: { accept: "*/*" } });
+      const response = await stack.fetch(ask().url, { redirect: "manual", headers: { accept: "*/*" } });
       const back = new URL(response.headers.get("location") ?? "");
       expect(back.searchParams.get("error")).toBe("invalid_target");
       expect(back.searchParams.get("error_description")).toMatch(
@@ -135,7 +135,7 @@ describe("resource", () => {
     test("the parameter server is ignored if there is a resource", async () => {
       const { url } = app.request();
       url.searchParams.set("server", "https://many.test/a");
-      const browser = house.browser();
+      const browser = stack.browser();
       const page = await browser.agree(await browser.open(url), atCompany("alice"));
       expect(page.url.searchParams.get("code")).toBeTruthy();
     });
@@ -144,12 +144,12 @@ describe("resource", () => {
   test("two resources in one request are rejected", async () => {
     const { url } = app.request();
     url.searchParams.append("resource", "https://many.test/a");
-    const page = await house.browser().open(url);
+    const page = await stack.browser().open(url);
     expect(page.url.searchParams.get("error")).toBe("invalid_target");
   });
 
   test("another one at the token endpoint is rejected, and the refresh token still works", async () => {
-    const tokens = await app.tokens(house.browser(), "alice");
+    const tokens = await app.tokens(stack.browser(), "alice");
     const other = await app.refresh(tokens.refresh_token, { resource: "https://many.test/a" });
     expect(await other.json()).toMatchObject({ error: "invalid_target" });
     expect((await app.refresh(tokens.refresh_token)).status).toBe(200);
@@ -157,12 +157,12 @@ describe("resource", () => {
 
   test("is added on a route host for clients of the 2025-03-26 revision", async () => {
     const metadata = await (
-      await house.fetch("https://one.test/.well-known/oauth-authorization-server")
+      await stack.fetch("https://one.test/.well-known/oauth-authorization-server")
     ).json();
     const { url, verifier } = app.request({ resource: undefined });
     const legacy = new URL((metadata as { authorization_endpoint: string }).authorization_endpoint);
     legacy.search = url.search;
-    const browser = house.browser();
+    const browser = stack.browser();
     const page = await browser.agree(await browser.open(legacy), atCompany("alice"));
     const response = await app.exchange(page.url.searchParams.get("code") ?? "", verifier);
     const { access_token } = (await response.json()) as { access_token: string };
@@ -171,8 +171,8 @@ describe("resource", () => {
 });
 
 test("an external token for one route is invalid on another", async () => {
-  const { access_token } = await app.tokens(house.browser(), "alice", { resource: "https://many.test/a" });
-  const identified = await house.externalTokens.identify(access_token);
+  const { access_token } = await app.tokens(stack.browser(), "alice", { resource: "https://many.test/a" });
+  const identified = await stack.externalTokens.identify(access_token);
   expect(identified).toMatchObject({ ok: true, audience: ["https://many.test/a"] });
 });
 
@@ -184,7 +184,7 @@ describe("PKCE", () => {
     ["too short", { code_challenge: "short" }],
   ])("%s is refused", async (_name, changes) => {
     const { url } = app.request(changes);
-    const page = await house.browser().open(url);
+    const page = await stack.browser().open(url);
     expect(page.url.searchParams.get("error")).toBe("invalid_request");
   });
 });
@@ -200,7 +200,7 @@ describe("a redirect URI that is not the client's ends on our error page", () =>
     "javascript:alert(1)",
   ])("%s", async (redirectUri) => {
     const { url } = app.request({ redirect_uri: redirectUri });
-    const page = await house.browser().open(url);
+    const page = await stack.browser().open(url);
     expect(page.url.host).toBe("auth.test");
     expect(page.status).toBe(400);
     expect(page.html).toContain("invalid_redirect_uri");
@@ -208,7 +208,7 @@ describe("a redirect URI that is not the client's ends on our error page", () =>
   });
 
   test("and so does an unknown client", async () => {
-    const page = await house.browser().open(app.request({ client_id: "nobody" }).url);
+    const page = await stack.browser().open(app.request({ client_id: "nobody" }).url);
     expect(page).toMatchObject({ status: 400 });
     expect(page.html).toContain("invalid_client");
   });
@@ -216,7 +216,7 @@ describe("a redirect URI that is not the client's ends on our error page", () =>
 
 test("a loopback redirect URI may use any port", async () => {
   const changes = { redirect_uri: "http://127.0.0.1:61234/client-callback" };
-  const { params, verifier, page } = await app.authorize(house.browser(), "alice", changes);
+  const { params, verifier, page } = await app.authorize(stack.browser(), "alice", changes);
   expect(page.url.port).toBe("61234");
   const response = await app.exchange(params.get("code") ?? "", verifier, changes);
   expect(response.status).toBe(200);
@@ -224,8 +224,8 @@ test("a loopback redirect URI may use any port", async () => {
 
 describe("consent", () => {
   test("names the client, says that its name is not verified, and where the page redirects", async () => {
-    const fresh = await registeredApp(house, { client_name: "<b>Evil & Co</b>" });
-    const browser = house.browser();
+    const fresh = await registeredApp(stack, { client_name: "<b>Evil & Co</b>" });
+    const browser = stack.browser();
     await app.tokens(browser, "alice");
     const page = await browser.open(fresh.request({ scope: "mcp files:read" }).url);
     expect(page.url.pathname).toMatch(/^\/oauth\/interaction\//);
@@ -241,8 +241,8 @@ describe("consent", () => {
   });
 
   test("is requested once, again for more scopes, and again for another route", async () => {
-    const fresh = await registeredApp(house, onTheWeb);
-    const browser = house.browser();
+    const fresh = await registeredApp(stack, onTheWeb);
+    const browser = stack.browser();
     await fresh.tokens(browser, "alice", { scope: "a b" });
     expect((await browser.open(fresh.request({ scope: "a" }).url)).url.searchParams.get("code")).toBeTruthy();
     const more = await browser.open(fresh.request({ scope: "a c" }).url);
@@ -252,10 +252,10 @@ describe("consent", () => {
   });
 
   test("expires after `consent_ttl`, regardless of its use", async () => {
-    const web = await registeredApp(house, onTheWeb);
-    const browser = house.browser();
+    const web = await registeredApp(stack, onTheWeb);
+    const browser = stack.browser();
     await web.tokens(browser, "alice");
-    const records = house.store.authorizationServerRecords;
+    const records = stack.store.authorizationServerRecords;
     const day = 86_400;
     async function age(days: number): Promise<void> {
       for (const { grantId, payload } of await records.grants({ clientId: web.clientId })) {
@@ -277,10 +277,10 @@ describe("consent", () => {
   });
 
   test("from before an upgrade, without a redirect URI, is requested once more", async () => {
-    const web = await registeredApp(house, onTheWeb);
-    const browser = house.browser();
+    const web = await registeredApp(stack, onTheWeb);
+    const browser = stack.browser();
     await web.tokens(browser, "alice");
-    const records = house.store.authorizationServerRecords;
+    const records = stack.store.authorizationServerRecords;
     for (const { grantId, payload } of await records.grants({ clientId: web.clientId })) {
       const { redirectUri: _uri, consentedAt: _at, ...before } = payload;
       await records.upsert({ model: "Grant", id: grantId, payload: before });
@@ -291,24 +291,24 @@ describe("consent", () => {
   });
 
   test("of one user is not valid for another", async () => {
-    const fresh = await registeredApp(house, onTheWeb);
-    await fresh.tokens(house.browser(), "alice");
-    const bobs = house.browser();
+    const fresh = await registeredApp(stack, onTheWeb);
+    await fresh.tokens(stack.browser(), "alice");
+    const bobs = stack.browser();
     await app.tokens(bobs, "bob");
     expect((await bobs.open(fresh.request().url)).html).toContain('name="decision"');
   });
 
   test("is forgotten when its grant ends", async () => {
-    const fresh = await registeredApp(house, onTheWeb);
-    const browser = house.browser();
+    const fresh = await registeredApp(stack, onTheWeb);
+    const browser = stack.browser();
     const { access_token } = await fresh.tokens(browser, "alice");
     await fresh.post("/oauth/revoke", { token: access_token, client_id: fresh.clientId });
     expect((await browser.open(fresh.request().url)).html).toContain('name="decision"');
   });
 
   test("denied is access_denied for the client", async () => {
-    const fresh = await registeredApp(house);
-    const browser = house.browser();
+    const fresh = await registeredApp(stack);
+    const browser = stack.browser();
     await app.tokens(browser, "alice");
     const page = await browser.open(fresh.request().url);
     const end = await browser.submit(page, {}, "decision=deny");
@@ -320,8 +320,8 @@ describe("consent", () => {
     ["without the CSRF token", { csrf: "" }],
     ["with another session's", { csrf: "A".repeat(43) }],
   ])("posted %s does nothing", async (_name, values) => {
-    const fresh = await registeredApp(house);
-    const browser = house.browser();
+    const fresh = await registeredApp(stack);
+    const browser = stack.browser();
     await app.tokens(browser, "alice");
     const page = await browser.open(fresh.request().url);
     const end = await browser.submit(page, values, "decision=allow");
@@ -330,18 +330,18 @@ describe("consent", () => {
   });
 
   test("cannot be given in another browser than the one that started the flow", async () => {
-    const fresh = await registeredApp(house);
-    const alices = house.browser();
+    const fresh = await registeredApp(stack);
+    const alices = stack.browser();
     await app.tokens(alices, "alice");
     const page = await alices.open(fresh.request().url);
-    const bobs = house.browser();
+    const bobs = stack.browser();
     await app.tokens(bobs, "bob");
     expect(await bobs.open(page.url)).toMatchObject({ status: 400 });
   });
 
   test("cannot be framed or scripted", async () => {
-    const fresh = await registeredApp(house);
-    const browser = house.browser();
+    const fresh = await registeredApp(stack);
+    const browser = stack.browser();
     await app.tokens(browser, "alice");
     const { headers } = await browser.open(fresh.request().url);
     expect(headers.get("x-frame-options")).toBe("DENY");
@@ -354,21 +354,21 @@ describe("consent", () => {
 
 describe("a user whom policy denies access to the server", () => {
   const reason = /^the policy of this gateway denies this user access to the server/;
-  afterEach(() => house.denied.clear());
+  afterEach(() => stack.denied.clear());
 
   test("gets the message before consent, and so does the client; other routes still work", async () => {
-    const fresh = await registeredApp(house);
-    const browser = house.browser();
-    house.denied.add("company/alice one");
+    const fresh = await registeredApp(stack);
+    const browser = stack.browser();
+    stack.denied.add("company/alice one");
     const { url, state } = fresh.request();
-    const page = await throughCompany(house, browser, await browser.open(url), "alice");
+    const page = await throughCompany(stack, browser, await browser.open(url), "alice");
     expect(page.status).toBe(403);
     expect(page.html).not.toContain('value="allow"');
     const text = parse(page.html).text;
     for (const fact of ["You may not use one", "alice@example.com", "not_allowed", "Ask your administrator"])
       expect(text).toContain(fact);
     const [, id] = /<code>([0-9a-f-]{36})<\/code>/.exec(page.html) ?? [];
-    const line = house.log.find((one) => one.includes("authorization denied by policy"));
+    const line = stack.log.find((one) => one.includes("authorization denied by policy"));
     expect(JSON.parse(line ?? "{}")).toMatchObject({
       requestId: id,
       userId: "company/alice",
@@ -388,10 +388,10 @@ describe("a user whom policy denies access to the server", () => {
   });
 
   test("gets no code by a remembered consent or with prompt=none", async () => {
-    const web = await registeredApp(house, onTheWeb);
-    const browser = house.browser();
+    const web = await registeredApp(stack, onTheWeb);
+    const browser = stack.browser();
     await web.tokens(browser, "alice");
-    house.denied.add("company/alice one");
+    stack.denied.add("company/alice one");
     const page = await browser.open(web.request().url);
     expect(page.status).toBe(403);
     expect(page.html).toContain("You may not use one");
@@ -400,19 +400,19 @@ describe("a user whom policy denies access to the server", () => {
       error: "access_denied",
       error_description: expect.stringMatching(reason),
     });
-    house.denied.clear();
+    stack.denied.clear();
     expect((await browser.open(web.request().url)).url.searchParams.get("code")).toBeTruthy();
   });
 
   test("policy may change while the page is open", async () => {
-    const fresh = await registeredApp(house);
-    const browser = house.browser();
+    const fresh = await registeredApp(stack);
+    const browser = stack.browser();
     const start = await browser.open(fresh.request().url);
-    const asked = await throughCompany(house, browser, start, "alice");
-    house.denied.add("company/alice one");
+    const asked = await throughCompany(stack, browser, start, "alice");
+    stack.denied.add("company/alice one");
     const told = await browser.submit(asked, {}, "decision=allow");
     expect(told.status).toBe(403);
-    house.denied.clear();
+    stack.denied.clear();
     const again = await browser.open(told.url);
     const end = await browser.submit(again, {}, "decision=allow");
     expect(end.url.searchParams.get("code")).toBeTruthy();
@@ -421,8 +421,8 @@ describe("a user whom policy denies access to the server", () => {
 
 describe("prompt", () => {
   test("none is login_required without a session, and consent_required without consent", async () => {
-    const fresh = await registeredApp(house);
-    const browser = house.browser();
+    const fresh = await registeredApp(stack);
+    const browser = stack.browser();
     const signedOut = await browser.open(fresh.request({ prompt: "none" }).url);
     expect(signedOut.url.searchParams.get("error")).toBe("login_required");
     await app.tokens(browser, "alice");
@@ -432,40 +432,40 @@ describe("prompt", () => {
   });
 
   test("login requires a new sign-in at the provider, even with a session", async () => {
-    const browser = house.browser();
+    const browser = stack.browser();
     await app.tokens(browser, "alice");
-    await house.ageSignIn("company/alice", 5);
+    await stack.ageSignIn("company/alice", 5);
     const page = await browser.open(app.request({ prompt: "login" }).url);
-    expect(page.url.origin).toBe(house.company.issuer);
+    expect(page.url.origin).toBe(stack.company.issuer);
   });
 
   test("a route that uses sign-in tokens requires a new sign-in after they have expired, and only once", async () => {
-    const browser = house.browser();
+    const browser = stack.browser();
     const signIn = await browser.open("https://auth.test/.pomerium/sign_in?return_to=/whoami");
-    await throughCompany(house, browser, signIn, "alice");
-    await house.ageSignIn("company/alice", 300);
-    const web = await registeredApp(house, onTheWeb);
+    await throughCompany(stack, browser, signIn, "alice");
+    await stack.ageSignIn("company/alice", 300);
+    const web = await registeredApp(stack, onTheWeb);
     await web.tokens(browser, "alice");
-    house.connections.set("company/alice one", "sign_in_needed");
+    stack.connections.set("company/alice one", "sign_in_needed");
     const page = await browser.open(web.request().url);
-    expect(page.url.origin).toBe(house.company.issuer);
+    expect(page.url.origin).toBe(stack.company.issuer);
     // The sign-in brought no new token.
-    const end = await throughCompany(house, browser, page, "alice");
+    const end = await throughCompany(stack, browser, page, "alice");
     expect(end.url.searchParams.get("code")).toBeTruthy();
-    house.connections.delete("company/alice one");
+    stack.connections.delete("company/alice one");
   });
 
   test("consent asks despite a remembered consent", async () => {
-    const browser = house.browser();
-    const web = await registeredApp(house, onTheWeb);
+    const browser = stack.browser();
+    const web = await registeredApp(stack, onTheWeb);
     await web.tokens(browser, "alice");
     expect((await browser.open(web.request({ prompt: "consent" }).url)).html).toContain('name="decision"');
   });
 });
 
 test("two clients in two tabs of a new browser do not interfere", async () => {
-  const other = await registeredApp(house);
-  const browser = house.browser();
+  const other = await registeredApp(stack);
+  const browser = stack.browser();
   const first = app.request();
   const second = other.request({ resource: "https://many.test/b" });
   const firstTab = await browser.open(first.url);
@@ -479,14 +479,14 @@ test("two clients in two tabs of a new browser do not interfere", async () => {
 });
 
 test("if another user signs in during the flow, it restarts for that user", async () => {
-  const fresh = await registeredApp(house);
-  const browser = house.browser();
+  const fresh = await registeredApp(stack);
+  const browser = stack.browser();
   await app.tokens(browser, "alice");
   const page = await browser.open(fresh.request().url);
   expect(page.html).toContain("alice@example.com");
   const link = parse(page.html).querySelector('a[href*="switch=1"]')?.getAttribute("href");
   const company = await browser.open(new URL(link ?? "", page.url));
-  const asked = await throughCompany(house, browser, company, "bob");
+  const asked = await throughCompany(stack, browser, company, "bob");
   const again = await browser.submit(asked, {});
   expect(again.url.pathname).toMatch(/^\/oauth\/interaction\//);
   expect(again.html).toContain("bob@example.com");

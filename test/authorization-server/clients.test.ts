@@ -2,17 +2,17 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest"
 import { appOf, registeredApp } from "./mcp-app.ts";
 import { type AuthorizationServerStack, startAuthorizationServer } from "./start-authorization-server.ts";
 
-let house: AuthorizationServerStack;
+let stack: AuthorizationServerStack;
 beforeAll(async () => {
-  house = await startAuthorizationServer(`authorization_server:
+  stack = await startAuthorizationServer(`authorization_server:
   clients:
     - {client_id: known, client_secret: known-secret, client_name: Known app, redirect_uris: ["http://localhost/client-callback"]}
 `);
 });
-afterAll(() => house.close());
+afterAll(() => stack.close());
 
 const register = (body: unknown, path = "/oauth/register") =>
-  house.fetch(`https://auth.test${path}`, {
+  stack.fetch(`https://auth.test${path}`, {
     method: "POST",
     headers: { "content-type": "application/json", origin: "https://web.test" },
     body: typeof body === "string" ? body : JSON.stringify(body),
@@ -118,22 +118,22 @@ describe("registration (RFC 7591)", () => {
 
   test("disabled: 403, and the metadata does not offer it", async () => {
     const off = "authorization_server:\n  dynamic_client_registration: false\n";
-    await house.reload((yaml) => yaml.replace("authorization_server:\n", off));
+    await stack.reload((yaml) => yaml.replace("authorization_server:\n", off));
     const response = await register({ redirect_uris: ["https://app.test/cb"] });
     expect(response.status).toBe(403);
     expect(await response.json()).toMatchObject({ error: "registration_not_supported" });
     const metadata = await (
-      await house.fetch("https://auth.test/.well-known/oauth-authorization-server")
+      await stack.fetch("https://auth.test/.well-known/oauth-authorization-server")
     ).json();
     expect(metadata).not.toHaveProperty("registration_endpoint");
-    await house.reload((yaml) => yaml.replace(off, "authorization_server:\n"));
+    await stack.reload((yaml) => yaml.replace(off, "authorization_server:\n"));
   });
 });
 
 test("a pre-registered client works with its secret, on any loopback port", async () => {
-  const app = appOf(house, "known", "known-secret");
+  const app = appOf(stack, "known", "known-secret");
   const changes = { redirect_uri: "http://localhost:51000/client-callback" };
-  const { params, verifier, page } = await app.authorize(house.browser(), "alice", changes);
+  const { params, verifier, page } = await app.authorize(stack.browser(), "alice", changes);
   expect(page.url.port).toBe("51000");
   const code = params.get("code") ?? "";
   expect((await app.exchange(code, verifier, { ...changes, client_secret: "wrong" })).status).toBe(401);
@@ -150,13 +150,13 @@ describe("Client ID Metadata Documents", () => {
     token_endpoint_auth_method: "none",
   };
   const serve = (document: unknown, url = id, init?: ResponseInit) =>
-    house.documents.set(
+    stack.documents.set(
       url,
       () => new Response(typeof document === "string" ? document : JSON.stringify(document), init),
     );
   let count = 0;
   beforeEach(() => {
-    house.documents.clear();
+    stack.documents.clear();
     count += 1;
   });
   // Documents are cached, so each case uses another URL.
@@ -167,9 +167,9 @@ describe("Client ID Metadata Documents", () => {
   };
 
   test("a client with a document is accepted; the consent page names its publisher", async () => {
-    const app = appOf(house, own(good));
-    const browser = house.browser();
-    await (await registeredApp(house)).tokens(browser, "alice");
+    const app = appOf(stack, own(good));
+    const browser = stack.browser();
+    await (await registeredApp(stack)).tokens(browser, "alice");
     const page = await browser.open(app.request().url);
     expect(page.html).toContain("Documented app");
     expect(page.html).toContain("Published by app.example");
@@ -179,13 +179,13 @@ describe("Client ID Metadata Documents", () => {
 
   test("the document of an allowed client is fetched again at the token endpoint if it is not cached", async () => {
     const url = own(good);
-    const app = appOf(house, url);
-    const tokens = await app.tokens(house.browser(), "alice");
+    const app = appOf(stack, url);
+    const tokens = await app.tokens(stack.browser(), "alice");
     // A new key creates a new provider, which has no documents.
-    await house.keys.rotate("external_token", 0, 3600);
-    const document = house.documents.get(url);
+    await stack.keys.rotate("external_token", 0, 3600);
+    const document = stack.documents.get(url);
     let fetched = 0;
-    house.documents.set(url, () => {
+    stack.documents.set(url, () => {
       fetched += 1;
       return document?.() ?? new Response(null, { status: 404 });
     });
@@ -195,12 +195,12 @@ describe("Client ID Metadata Documents", () => {
 
   test("a document without an auth method is a public client's", async () => {
     const { token_endpoint_auth_method: _none, ...rest } = good;
-    await appOf(house, own(rest)).tokens(house.browser(), "alice");
+    await appOf(stack, own(rest)).tokens(stack.browser(), "alice");
   });
 
   test("a loopback redirect URI may use any port, but not any path", async () => {
-    const app = appOf(house, own(good));
-    const browser = house.browser();
+    const app = appOf(stack, own(good));
+    const browser = stack.browser();
     const free = await app.authorize(browser, "alice", {
       redirect_uri: "http://127.0.0.1:9/client-callback",
     });
@@ -231,7 +231,7 @@ describe("Client ID Metadata Documents", () => {
             ...("client_id" in document && document.client_id === id && { client_id: url }),
           };
     serve(body, url, init);
-    const page = await house.browser().open(appOf(house, url).request().url);
+    const page = await stack.browser().open(appOf(stack, url).request().url);
     expect(page.url.host).toBe("auth.test");
     expect(page.status).toBe(400);
     expect(page.html).toMatch(/invalid_client|invalid_redirect_uri/);
@@ -244,9 +244,9 @@ describe("Client ID Metadata Documents", () => {
   ])("a document of %i bytes is %s", async (length, _done, headers: Record<string, string>, status) => {
     const url = `https://app.example/long/${length}-${Object.keys(headers).length}.json`;
     serve(JSON.stringify({ ...good, client_id: url }).padEnd(length), url, { headers });
-    const browser = house.browser();
-    await (await registeredApp(house)).tokens(browser, "alice");
-    const page = await browser.open(appOf(house, url).request().url);
+    const browser = stack.browser();
+    await (await registeredApp(stack)).tokens(browser, "alice");
+    const page = await browser.open(appOf(stack, url).request().url);
     expect(page.status).toBe(status);
     expect(page.html).toContain(status === 200 ? "Documented app" : "invalid_client");
   });
@@ -254,20 +254,20 @@ describe("Client ID Metadata Documents", () => {
   test("a document is not fetched if its URL may not be a client_id", async () => {
     const asked: string[] = [];
     const setting = 'authorization_server:\n  allowed_client_id_domains: ["app.good.example"]\n';
-    await house.reload((yaml) => yaml.replace("authorization_server:\n", setting));
+    await stack.reload((yaml) => yaml.replace("authorization_server:\n", setting));
     for (const url of [
       "https://inner.example/client.json",
       "https://app.good.example/",
       `https://app.good.example/${"x".repeat(600)}`,
     ]) {
-      house.documents.set(url, () => {
+      stack.documents.set(url, () => {
         asked.push(url);
         return Response.json({ ...good, client_id: url });
       });
-      expect((await house.browser().open(appOf(house, url).request().url)).status).toBe(400);
+      expect((await stack.browser().open(appOf(stack, url).request().url)).status).toBe(400);
     }
     expect(asked).toEqual([]);
-    await house.reload((yaml) => yaml.replace(setting, "authorization_server:\n"));
+    await stack.reload((yaml) => yaml.replace(setting, "authorization_server:\n"));
   });
 
   test.each([
@@ -282,17 +282,17 @@ describe("Client ID Metadata Documents", () => {
     `https://app.example/${"x".repeat(600)}`,
   ])("%s is no client id", async (clientId) => {
     serve({ ...good, client_id: clientId }, clientId);
-    const page = await house.browser().open(appOf(house, clientId).request().url);
+    const page = await stack.browser().open(appOf(stack, clientId).request().url);
     expect(page.status).toBe(400);
     expect(page.html).toContain("invalid_client");
   });
 
   test("only hosts in allowed_client_id_domains, immediately after a change", async () => {
-    const app = appOf(house, own(good));
-    const browser = house.browser();
+    const app = appOf(stack, own(good));
+    const browser = stack.browser();
     await app.tokens(browser, "alice");
     const setting = 'authorization_server:\n  allowed_client_id_domains: ["*.Good.example"]\n';
-    await house.reload((yaml) => yaml.replace("authorization_server:\n", setting));
+    await stack.reload((yaml) => yaml.replace("authorization_server:\n", setting));
     expect((await browser.open(app.request().url)).status).toBe(400);
     for (const [host, allowed] of [
       ["app.good.example", true],
@@ -303,9 +303,9 @@ describe("Client ID Metadata Documents", () => {
     ] as const) {
       const url = `https://${host}/${count}.json`;
       serve({ ...good, client_id: url }, url);
-      const page = await browser.open(appOf(house, url).request().url);
+      const page = await browser.open(appOf(stack, url).request().url);
       expect([host, page.status]).toEqual([host, allowed ? 200 : 400]);
     }
-    await house.reload((yaml) => yaml.replace(setting, "authorization_server:\n"));
+    await stack.reload((yaml) => yaml.replace(setting, "authorization_server:\n"));
   });
 });

@@ -18,13 +18,13 @@ export const people = {
 
 /** Signs in at the provider as `person`, until the browser is back. */
 export async function throughCompany(
-  house: AuthorizationServerStack,
+  stack: AuthorizationServerStack,
   browser: HttpBrowser,
   start: Page,
   person: keyof typeof people,
 ): Promise<Page> {
   let page = start;
-  while (page.url.origin === house.company.issuer) {
+  while (page.url.origin === stack.company.issuer) {
     const signsIn = page.html.includes('name="password"');
     page = await browser.submit(page, signsIn ? people[person] : {}, signsIn ? undefined : "decision=allow");
   }
@@ -66,10 +66,10 @@ export const onTheWeb = { redirect_uris: ["https://app.test/client-callback"] } 
 
 /** Registers a client (RFC 7591). `metadata` overrides its defaults; it uses its first redirect URI. */
 export async function registeredApp(
-  house: AuthorizationServerStack,
+  stack: AuthorizationServerStack,
   metadata: Record<string, unknown> & { redirect_uris?: readonly string[] } = {},
 ): Promise<McpApp> {
-  const response = await house.fetch("https://auth.test/oauth/register", {
+  const response = await stack.fetch("https://auth.test/oauth/register", {
     method: "POST",
     headers: { "content-type": "application/json" },
     body: JSON.stringify({
@@ -83,11 +83,11 @@ export async function registeredApp(
   });
   expect(response.status, await response.clone().text()).toBe(201);
   const client = (await response.json()) as { client_id: string; client_secret?: string };
-  return appOf(house, client.client_id, client.client_secret, metadata.redirect_uris?.[0]);
+  return appOf(stack, client.client_id, client.client_secret, metadata.redirect_uris?.[0]);
 }
 
 export function appOf(
-  house: AuthorizationServerStack,
+  stack: AuthorizationServerStack,
   clientId: string,
   clientSecret?: string,
   redirectUri = loopbackUri,
@@ -95,7 +95,7 @@ export function appOf(
   const signIn =
     (person: keyof typeof people): SignInFor =>
     (origin) =>
-      origin === house.company.issuer ? people[person] : undefined;
+      origin === stack.company.issuer ? people[person] : undefined;
 
   async function post(
     path: string,
@@ -103,7 +103,7 @@ export function appOf(
     headers: Record<string, string> = {},
   ): Promise<Response> {
     const entries = Object.entries(form).filter((entry): entry is [string, string] => entry[1] !== undefined);
-    return house.fetch(`https://auth.test${path}`, {
+    return stack.fetch(`https://auth.test${path}`, {
       method: "POST",
       headers: { "content-type": "application/x-www-form-urlencoded", ...headers },
       body: new URLSearchParams(entries).toString(),

@@ -1,14 +1,14 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type AuthorizationServerStack, startAuthorizationServer } from "./start-authorization-server.ts";
 
-let house: AuthorizationServerStack;
+let stack: AuthorizationServerStack;
 beforeAll(async () => {
-  house = await startAuthorizationServer();
+  stack = await startAuthorizationServer();
 });
-afterAll(() => house.close());
+afterAll(() => stack.close());
 
 const get = async (url: string) => {
-  const response = await house.fetch(url);
+  const response = await stack.fetch(url);
   return {
     status: response.status,
     headers: response.headers,
@@ -56,9 +56,9 @@ describe("authorization-server metadata (RFC 8414)", () => {
     for (const [name, url] of Object.entries(body as Record<string, unknown>)) {
       if (name === "jwks_uri") expect(await get(String(url))).toMatchObject({ status: 200 });
       if (!name.endsWith("_endpoint") || name === "authorization_endpoint") continue;
-      const response = await house.fetch(String(url), { method: "POST" });
+      const response = await stack.fetch(String(url), { method: "POST" });
       expect([name, response.status]).not.toEqual([name, 404]);
-      const preflight = await house.fetch(String(url), {
+      const preflight = await stack.fetch(String(url), {
         method: "OPTIONS",
         headers: { origin: "https://web.test" },
       });
@@ -95,6 +95,6 @@ test("the keys of identity assertions are published on route hosts, without priv
 
 test("the endpoints exist only on the issuer's host", async () => {
   for (const path of ["/oauth/authorize", "/oauth/jwks", "/oauth/interaction/x"]) {
-    expect((await house.fetch(`https://one.test${path}`)).status).toBe(404);
+    expect((await stack.fetch(`https://one.test${path}`)).status).toBe(404);
   }
 });

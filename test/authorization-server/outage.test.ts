@@ -2,22 +2,22 @@ import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
 import { type McpApp, registeredApp, type Tokens } from "./mcp-app.ts";
 import { type AuthorizationServerStack, startAuthorizationServer } from "./start-authorization-server.ts";
 
-let house: AuthorizationServerStack;
+let stack: AuthorizationServerStack;
 let app: McpApp;
 let tokens: Tokens;
 beforeAll(async () => {
-  house = await startAuthorizationServer();
-  app = await registeredApp(house);
+  stack = await startAuthorizationServer();
+  app = await registeredApp(stack);
 });
-afterAll(() => house.close());
+afterAll(() => stack.close());
 beforeEach(async () => {
-  await house.databaseProxy.restore();
-  await house.store.ping();
-  tokens = await app.tokens(house.browser(), "alice");
+  await stack.databaseProxy.restore();
+  await stack.store.ping();
+  tokens = await app.tokens(stack.browser(), "alice");
 });
 
 test("while the database is down, client endpoints answer 503 as JSON, and no token is lost", async () => {
-  await house.databaseProxy.cut();
+  await stack.databaseProxy.cut();
   const { code_verifier, ...authorizationCode } = {
     grant_type: "authorization_code",
     code: "x",
@@ -30,7 +30,7 @@ test("while the database is down, client endpoints answer 503 as JSON, and no to
     app.post("/oauth/token", { ...authorizationCode, code_verifier }),
     app.post("/oauth/introspect", { token: tokens.refresh_token, client_id: app.clientId }),
     app.post("/oauth/revoke", { token: tokens.refresh_token, client_id: app.clientId }),
-    house.fetch("https://auth.test/oauth/register", {
+    stack.fetch("https://auth.test/oauth/register", {
       method: "POST",
       headers: { "content-type": "application/json" },
       body: JSON.stringify({ redirect_uris: ["https://app.test/cb"] }),
@@ -41,16 +41,16 @@ test("while the database is down, client endpoints answer 503 as JSON, and no to
     expect(response.headers.get("retry-after")).toBeTruthy();
     expect(await response.json()).toMatchObject({ error: "temporarily_unavailable" });
   }
-  await house.databaseProxy.restore();
+  await stack.databaseProxy.restore();
   await expect.poll(() => app.refresh(tokens.refresh_token).then(({ status }) => status)).toBe(200);
 });
 
 test("a browser gets a page, and the metadata documents are still served", async () => {
-  await house.databaseProxy.cut();
-  const page = await house.browser().open(app.request().url);
+  await stack.databaseProxy.cut();
+  const page = await stack.browser().open(app.request().url);
   expect(page.status).toBe(503);
   expect(page.html).toContain("Request id");
   expect(page.html).not.toContain("at async");
-  const metadata = await house.fetch("https://auth.test/.well-known/oauth-authorization-server");
+  const metadata = await stack.fetch("https://auth.test/.well-known/oauth-authorization-server");
   expect(metadata.status).toBe(200);
 });

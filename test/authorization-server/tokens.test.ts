@@ -5,16 +5,16 @@ import { askForDelegation } from "../support/ask-for-delegation.ts";
 import { appOf, type McpApp, registeredApp, type Tokens } from "./mcp-app.ts";
 import { type AuthorizationServerStack, startAuthorizationServer } from "./start-authorization-server.ts";
 
-let house: AuthorizationServerStack;
+let stack: AuthorizationServerStack;
 let app: McpApp;
 beforeAll(async () => {
-  house = await startAuthorizationServer(`authorization_server:
+  stack = await startAuthorizationServer(`authorization_server:
   clients:
     - {client_id: inspector, client_secret: inspector-secret, client_name: Inspector, redirect_uris: ["https://inspector.test/cb"]}
 `);
-  app = await registeredApp(house);
+  app = await registeredApp(stack);
 });
-afterAll(() => house.close());
+afterAll(() => stack.close());
 
 const problem = async (response: Response) => ({
   status: response.status,
@@ -22,7 +22,7 @@ const problem = async (response: Response) => ({
 });
 
 async function codeOf(client: McpApp, changes?: Record<string, string | undefined>) {
-  const { params, verifier } = await client.authorize(house.browser(), "alice", changes);
+  const { params, verifier } = await client.authorize(stack.browser(), "alice", changes);
   return { code: params.get("code") ?? "", verifier };
 }
 
@@ -46,7 +46,7 @@ describe("the token endpoint", () => {
   });
 
   test("rejects the code of another client", async () => {
-    const other = await registeredApp(house);
+    const other = await registeredApp(stack);
     const { code, verifier } = await codeOf(app);
     expect(await problem(await other.exchange(code, verifier))).toMatchObject({ error: "invalid_grant" });
   });
@@ -55,7 +55,7 @@ describe("the token endpoint", () => {
     const { code, verifier } = await codeOf(app);
     const tokens = (await (await app.exchange(code, verifier)).json()) as Tokens;
     expect(await problem(await app.exchange(code, verifier))).toMatchObject({ error: "invalid_grant" });
-    expect(await house.externalTokens.identify(tokens.access_token)).toMatchObject({ rejection: "revoked" });
+    expect(await stack.externalTokens.identify(tokens.access_token)).toMatchObject({ rejection: "revoked" });
     expect(await problem(await app.refresh(tokens.refresh_token))).toMatchObject({ error: "invalid_grant" });
   });
 
@@ -72,7 +72,7 @@ describe("the token endpoint", () => {
       `Basic ${Buffer.from(`${encodeURIComponent(id)}:${encodeURIComponent(secret)}`).toString("base64")}`;
 
     test("accepts the right secret, rejects a wrong and a missing one with 401", async () => {
-      const client = await registeredApp(house, { token_endpoint_auth_method: method });
+      const client = await registeredApp(stack, { token_endpoint_auth_method: method });
       const { code, verifier } = await codeOf(client);
       const form = { client_id: undefined, client_secret: undefined };
       const missing = await client.exchange(code, verifier, { client_secret: undefined });
@@ -123,7 +123,7 @@ describe("the token endpoint", () => {
 describe("refresh tokens", () => {
   let tokens: Tokens;
   beforeEach(async () => {
-    tokens = await app.tokens(house.browser(), "alice", { scope: "a b" });
+    tokens = await app.tokens(stack.browser(), "alice", { scope: "a b" });
   });
 
   test("are issued without offline_access and rotate", async () => {
@@ -147,11 +147,11 @@ describe("refresh tokens", () => {
     const renewed = (await (await app.refresh(lost.refresh_token)).json()) as Tokens;
     expect(await problem(await app.refresh(tokens.refresh_token))).toMatchObject({ error: "invalid_grant" });
     expect(await problem(await app.refresh(renewed.refresh_token))).toMatchObject({ error: "invalid_grant" });
-    expect(await house.externalTokens.identify(renewed.access_token)).toMatchObject({ rejection: "revoked" });
+    expect(await stack.externalTokens.identify(renewed.access_token)).toMatchObject({ rejection: "revoked" });
   });
 
   test("of another client are rejected, and stay valid", async () => {
-    const other = await registeredApp(house);
+    const other = await registeredApp(stack);
     expect(await problem(await other.refresh(tokens.refresh_token))).toMatchObject({
       error: "invalid_grant",
     });
@@ -162,25 +162,25 @@ describe("refresh tokens", () => {
     ["the upstream's consent is missing", "missing"],
     ["a new sign-in is required", "sign_in_needed"],
   ] as const)("are refused while %s, and good again afterwards", async (_why, state) => {
-    house.connections.set("company/alice one", state);
+    stack.connections.set("company/alice one", state);
     expect(await problem(await app.refresh(tokens.refresh_token))).toMatchObject({ error: "invalid_grant" });
     expect(await problem(await app.refresh(tokens.refresh_token))).toMatchObject({ error: "invalid_grant" });
-    expect(await house.externalTokens.identify(tokens.access_token)).toMatchObject({ ok: true });
-    house.connections.set("company/alice one", "connected");
+    expect(await stack.externalTokens.identify(tokens.access_token)).toMatchObject({ ok: true });
+    stack.connections.set("company/alice one", "connected");
     expect((await app.refresh(tokens.refresh_token)).status).toBe(200);
-    house.connections.delete("company/alice one");
+    stack.connections.delete("company/alice one");
   });
 
   test("keep working while the upstream's server is down", async () => {
-    house.connections.set("company/alice one", "unavailable");
+    stack.connections.set("company/alice one", "unavailable");
     expect((await app.refresh(tokens.refresh_token)).status).toBe(200);
-    house.connections.delete("company/alice one");
+    stack.connections.delete("company/alice one");
   });
 
   test("of a removed route are rejected, and valid again when it is back", async () => {
-    await house.reload((yaml) => yaml.replaceAll("https://one.test", "https://uno.test"));
+    await stack.reload((yaml) => yaml.replaceAll("https://one.test", "https://uno.test"));
     expect(await problem(await app.refresh(tokens.refresh_token))).toMatchObject({ error: "invalid_grant" });
-    await house.reload((yaml) => yaml.replaceAll("https://uno.test", "https://one.test"));
+    await stack.reload((yaml) => yaml.replaceAll("https://uno.test", "https://one.test"));
     expect((await app.refresh(tokens.refresh_token)).status).toBe(200);
   });
 });
@@ -188,15 +188,15 @@ describe("refresh tokens", () => {
 describe("each refresh rechecks the user at the provider", () => {
   test("policy sees changed groups with every token of the user", async () => {
     const seen = async ({ access_token }: Tokens) => {
-      const verified = await house.externalTokens.verify(access_token, house.routes().byId("one")!);
+      const verified = await stack.externalTokens.verify(access_token, stack.routes().byId("one")!);
       return verified.ok && verified.caller.groups;
     };
-    const tokens = await app.tokens(house.browser(), "alice");
-    const alice = house.company.accounts.find(({ login }) => login === "alice");
+    const tokens = await app.tokens(stack.browser(), "alice");
+    const alice = stack.company.accounts.find(({ login }) => login === "alice");
     if (alice) alice.groups = ["moved"];
     const same = (await (await app.refresh(tokens.refresh_token)).json()) as Tokens;
     expect(await seen(same)).toEqual(["engineering", "everyone"]);
-    await house.ageSignIn("company/alice", 3700);
+    await stack.ageSignIn("company/alice", 3700);
     const renewed = (await (await app.refresh(same.refresh_token)).json()) as Tokens;
     await expect.poll(() => seen(renewed)).toEqual(["moved"]);
     expect(await seen(same)).toEqual(["moved"]);
@@ -204,50 +204,50 @@ describe("each refresh rechecks the user at the provider", () => {
   });
 
   test("only once for concurrent refreshes", async () => {
-    const second = await registeredApp(house);
-    const browser = house.browser();
+    const second = await registeredApp(stack);
+    const browser = stack.browser();
     const all = [await app.tokens(browser, "alice"), await second.tokens(browser, "alice")] as const;
-    await house.ageSignIn("company/alice", 3700);
-    const before = house.company.counts.tokens.refresh_token ?? 0;
+    await stack.ageSignIn("company/alice", 3700);
+    const before = stack.company.counts.tokens.refresh_token ?? 0;
     const answers = await Promise.all([
       app.refresh(all[0].refresh_token),
       second.refresh(all[1].refresh_token),
     ]);
     expect(answers.map(({ status }) => status)).toEqual([200, 200]);
-    expect((house.company.counts.tokens.refresh_token ?? 0) - before).toBe(1);
+    expect((stack.company.counts.tokens.refresh_token ?? 0) - before).toBe(1);
   });
 
   test("bridges an outage for the grace period, then answers 503 and keeps the refresh token", async () => {
-    const tokens = await app.tokens(house.browser(), "alice");
+    const tokens = await app.tokens(stack.browser(), "alice");
     const { recheckGrace } = await graceOf();
-    house.company.outage(503);
-    await house.ageSignIn("company/alice", 3700);
+    stack.company.outage(503);
+    await stack.ageSignIn("company/alice", 3700);
     const bridged = await app.refresh(tokens.refresh_token);
     expect(bridged.status).toBe(200);
     const { refresh_token } = (await bridged.json()) as Tokens;
-    await house.ageSignIn("company/alice", 3700 + recheckGrace);
+    await stack.ageSignIn("company/alice", 3700 + recheckGrace);
     const down = await app.refresh(refresh_token);
     expect(down.headers.get("retry-after")).toBeTruthy();
     expect(await problem(down)).toMatchObject({ status: 503, error: "temporarily_unavailable" });
-    house.company.outage(undefined);
+    stack.company.outage(undefined);
     expect((await app.refresh(refresh_token)).status).toBe(200);
   });
 
   test("ends the user's sessions, grants and connections when the provider rejects the user", async () => {
-    const browser = house.browser();
+    const browser = stack.browser();
     const bobs = await app.tokens(browser, "bob");
-    house.company.dismiss("bob");
-    await house.ageSignIn("company/bob", 3700);
+    stack.company.dismiss("bob");
+    await stack.ageSignIn("company/bob", 3700);
     expect(await problem(await app.refresh(bobs.refresh_token))).toMatchObject({ error: "invalid_grant" });
-    expect(await house.externalTokens.identify(bobs.access_token)).toMatchObject({ rejection: "revoked" });
-    expect(await house.store.authorizationServerRecords.grants({ userId: "company/bob" })).toEqual([]);
+    expect(await stack.externalTokens.identify(bobs.access_token)).toMatchObject({ rejection: "revoked" });
+    expect(await stack.store.authorizationServerRecords.grants({ userId: "company/bob" })).toEqual([]);
     expect(JSON.parse((await browser.open("https://auth.test/whoami")).html)).toEqual({});
-    expect(house.gone).toEqual(["company/bob"]);
+    expect(stack.gone).toEqual(["company/bob"]);
   });
 
   test("users who have delegated a connection are rechecked although none of their clients refreshes", async () => {
-    const { store, signIn, company } = house;
-    await app.tokens(house.browser(), "alice");
+    const { store, signIn, company } = stack;
+    await app.tokens(stack.browser(), "alice");
     const owner = "company/alice";
     const which = {
       grantId: "of-a-machine",
@@ -259,7 +259,7 @@ describe("each refresh rechecks the user at the provider", () => {
       action: "upstream_token.obtained",
     });
     const asked = () => company.counts.tokens.refresh_token ?? 0;
-    await house.ageSignIn(owner, 3700);
+    await stack.ageSignIn(owner, 3700);
     const before = asked();
     const expiresAt = new Date(Date.now() + 3_600_000);
     await askForDelegation(store, { ...which, account: "service-account/ci", routeIds: ["one"], expiresAt });
@@ -273,7 +273,7 @@ describe("each refresh rechecks the user at the provider", () => {
 
   async function graceOf() {
     let grace = 0;
-    await house.reload((yaml) => {
+    await stack.reload((yaml) => {
       grace = 600;
       return yaml.includes("recheck_grace")
         ? yaml
@@ -286,7 +286,7 @@ describe("each refresh rechecks the user at the provider", () => {
 describe("revocation and introspection", () => {
   let tokens: Tokens;
   beforeEach(async () => {
-    tokens = await app.tokens(house.browser(), "alice", { scope: "a b" });
+    tokens = await app.tokens(stack.browser(), "alice", { scope: "a b" });
   });
   const introspect = async (token: string, client: McpApp = app) =>
     (
@@ -318,10 +318,10 @@ describe("revocation and introspection", () => {
   });
 
   test("another client learns nothing; a pre-registered client with a secret learns everything", async () => {
-    const other = await registeredApp(house, { token_endpoint_auth_method: "client_secret_post" });
+    const other = await registeredApp(stack, { token_endpoint_auth_method: "client_secret_post" });
     expect(await introspect(tokens.access_token, other)).toEqual({ active: false });
     expect(await introspect(tokens.refresh_token, other)).toEqual({ active: false });
-    const inspector = appOf(house, "inspector", "inspector-secret");
+    const inspector = appOf(stack, "inspector", "inspector-secret");
     expect(await introspect(tokens.access_token, inspector)).toMatchObject({ active: true });
   });
 
@@ -353,8 +353,8 @@ describe("revocation and introspection", () => {
   });
 
   test("the audit trail has an external token revoked by its client, with user, client and route", async () => {
-    const client = await registeredApp(house);
-    const { access_token: token } = await client.tokens(house.browser(), "alice");
+    const client = await registeredApp(stack);
+    const { access_token: token } = await client.tokens(stack.browser(), "alice");
     // The second time, nothing is left to revoke.
     for (let time = 0; time < 2; time++)
       await client.post(
@@ -362,7 +362,7 @@ describe("revocation and introspection", () => {
         { token, client_id: client.clientId },
         { "x-request-id": "revoke-1" },
       );
-    const events = await house.store.auditEvents({ action: "external_token.revoked", limit: 100 });
+    const events = await stack.store.auditEvents({ action: "external_token.revoked", limit: 100 });
     expect(events.filter(({ clientId }) => clientId === client.clientId)).toEqual([
       expect.objectContaining({
         userId: "company/alice",
@@ -375,7 +375,7 @@ describe("revocation and introspection", () => {
   });
 
   test("another client cannot revoke", async () => {
-    const other = await registeredApp(house);
+    const other = await registeredApp(stack);
     await other.post("/oauth/revoke", { token: tokens.access_token, client_id: other.clientId });
     await other.post("/oauth/revoke", { token: tokens.refresh_token, client_id: other.clientId });
     expect((await app.refresh(tokens.refresh_token)).status).toBe(200);
@@ -383,13 +383,13 @@ describe("revocation and introspection", () => {
 });
 
 test("refresh tokens expire 30 days after their last use, and 365 days after the consent regardless of use", async () => {
-  const { authorizationServerRecords: records } = house.store;
+  const { authorizationServerRecords: records } = stack.store;
   const recordOf = async ({ refresh_token }: Tokens) => {
     const record = await records.find("RefreshToken", refresh_token);
     if (!record?.expiresAt) throw new Error("no such refresh token, or one for ever");
     return { ...record, days: Math.round((record.expiresAt.getTime() - Date.now()) / 86_400_000) };
   };
-  const tokens = await app.tokens(house.browser(), "alice");
+  const tokens = await app.tokens(stack.browser(), "alice");
   const first = await recordOf(tokens);
   expect(first.days).toBe(30);
   const grant = await records.find("Grant", String(first.payload.grantId));
@@ -410,34 +410,34 @@ describe("an external token says when its client cannot refresh it", () => {
   const documented = async () => {
     const url = "https://app.example/oauth/code-only.json";
     const document = { client_id: url, client_name: "Once", redirect_uris: [app.redirectUri], ...codeOnly };
-    house.documents.set(url, () => Response.json(document));
-    return appOf(house, url);
+    stack.documents.set(url, () => Response.json(document));
+    return appOf(stack, url);
   };
 
   test.each([
-    ["registered only for codes", () => registeredApp(house, codeOnly), false],
+    ["registered only for codes", () => registeredApp(stack, codeOnly), false],
     ["with a document only for codes", documented, false],
     ["registered also for refresh tokens", async () => app, true],
   ])("a client %s", async (_name, client, refreshable) => {
-    const tokens = await (await client()).tokens(house.browser(), "alice");
+    const tokens = await (await client()).tokens(stack.browser(), "alice");
     expect(typeof tokens.refresh_token).toBe(refreshable ? "string" : "undefined");
     expect(decodeJwt(tokens.access_token).refreshable).toBe(refreshable ? undefined : false);
-    expect(await house.externalTokens.identify(tokens.access_token)).toMatchObject({
+    expect(await stack.externalTokens.identify(tokens.access_token)).toMatchObject({
       caller: { refreshable },
     });
   });
 });
 
 test("signing keys rotate without a restart: old tokens stay valid, new ones use the new key", async () => {
-  const before = await app.tokens(house.browser(), "alice");
-  const kid = await house.keys.rotate("external_token", 0, 7200);
-  const after = await app.tokens(house.browser(), "alice");
-  const jwks = (await (await house.fetch("https://auth.test/oauth/jwks")).json()) as {
+  const before = await app.tokens(stack.browser(), "alice");
+  const kid = await stack.keys.rotate("external_token", 0, 7200);
+  const after = await app.tokens(stack.browser(), "alice");
+  const jwks = (await (await stack.fetch("https://auth.test/oauth/jwks")).json()) as {
     keys: { kid: string }[];
   };
   expect(jwks.keys.map((key) => key.kid)).toContain(kid);
   for (const { access_token } of [before, after]) {
-    expect(await house.externalTokens.identify(access_token)).toMatchObject({ ok: true });
+    expect(await stack.externalTokens.identify(access_token)).toMatchObject({ ok: true });
   }
   expect(
     JSON.parse(Buffer.from(after.access_token.split(".")[0] ?? "", "base64url").toString()),
@@ -445,9 +445,9 @@ test("signing keys rotate without a restart: old tokens stay valid, new ones use
 });
 
 test("no token, code or secret reaches the log", async () => {
-  const tokens = await app.tokens(house.browser(), "alice");
+  const tokens = await app.tokens(stack.browser(), "alice");
   await app.refresh(tokens.refresh_token);
-  const text = house.log.join("\n");
+  const text = stack.log.join("\n");
   expect(text).not.toContain(tokens.access_token);
   expect(text).not.toContain(tokens.refresh_token);
 });

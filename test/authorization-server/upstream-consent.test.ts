@@ -3,28 +3,28 @@ import type { HttpBrowser, Page } from "../support/http-browser.ts";
 import { type McpApp, onTheWeb, registeredApp, throughCompany } from "./mcp-app.ts";
 import { type AuthorizationServerStack, startAuthorizationServer } from "./start-authorization-server.ts";
 
-let house: AuthorizationServerStack;
+let stack: AuthorizationServerStack;
 let app: McpApp;
 let browser: HttpBrowser;
 beforeAll(async () => {
-  house = await startAuthorizationServer();
+  stack = await startAuthorizationServer();
 });
-afterAll(() => house.close());
+afterAll(() => stack.close());
 beforeEach(async () => {
-  app = await registeredApp(house, onTheWeb);
-  browser = house.browser();
-  house.connections.set("company/alice one", "missing");
+  app = await registeredApp(stack, onTheWeb);
+  browser = stack.browser();
+  stack.connections.set("company/alice one", "missing");
 });
 
 describe("a route whose upstream requires the user's consent", () => {
   test("gets it in the same authorization flow, after our own consent", async () => {
-    house.connectOutcome = "connects";
+    stack.connectOutcome = "connects";
     const { url } = app.request();
-    const consent = await throughCompany(house, browser, await browser.open(url), "alice");
+    const consent = await throughCompany(stack, browser, await browser.open(url), "alice");
     expect(consent.html).toContain("upstream.test:8080");
     const end = await browser.submit(consent, {}, "decision=allow");
     expect(end.url.searchParams.get("code")).toBeTruthy();
-    expect(house.connections.get("company/alice one")).toBe("connected");
+    expect(stack.connections.get("company/alice one")).toBe("connected");
   });
 
   test.each([
@@ -33,13 +33,13 @@ describe("a route whose upstream requires the user's consent", () => {
     ["discovery_failed", "server_error"],
     ["<script>", "server_error"],
   ])("%s there is %s for the client, and leaves no grant behind", async (told, heard) => {
-    house.connectOutcome = { error: told };
+    stack.connectOutcome = { error: told };
     const { page, params } = await app.authorize(browser, "alice");
     expect(page.url.pathname).toBe("/client-callback");
     expect(params.get("error")).toBe(heard);
     expect(params.get("error_description")).not.toContain("<");
     expect(params.get("iss")).toBe("https://auth.test");
-    expect(await house.store.authorizationServerRecords.grants({ clientId: app.clientId })).toEqual([]);
+    expect(await stack.store.authorizationServerRecords.grants({ clientId: app.clientId })).toEqual([]);
   });
 
   test.each([
@@ -92,7 +92,7 @@ describe("a route whose upstream requires the user's consent", () => {
       /\(token_request_rejected\);/,
     ],
   ])("a %s is explained to the client, in words of ours", async (_name, beside, description) => {
-    house.connectOutcome = { error: "server_error", beside };
+    stack.connectOutcome = { error: "server_error", beside };
     const { params } = await app.authorize(browser, "alice");
     expect(params.get("error")).toBe("server_error");
     expect(params.get("error_description")).toMatch(description);
@@ -101,15 +101,15 @@ describe("a route whose upstream requires the user's consent", () => {
   });
 
   test("an upstream that never returns what is needed does not cause a redirect loop", async () => {
-    house.connectOutcome = "nothing";
+    stack.connectOutcome = "nothing";
     const { params } = await app.authorize(browser, "alice");
     expect(params.get("error")).toBe("server_error");
   });
 
   test("a client that was allowed before only runs the missing step", async () => {
-    house.connectOutcome = "connects";
+    stack.connectOutcome = "connects";
     const tokens = await app.tokens(browser, "alice");
-    house.connections.set("company/alice one", "missing");
+    stack.connections.set("company/alice one", "missing");
     expect((await app.refresh(tokens.refresh_token)).status).toBe(400);
     const again = await browser.open(app.request().url);
     expect(again.url.searchParams.get("code")).toBeTruthy();
@@ -117,18 +117,18 @@ describe("a route whose upstream requires the user's consent", () => {
   });
 
   test("prompt=none is interaction_required", async () => {
-    house.connectOutcome = "connects";
+    stack.connectOutcome = "connects";
     await app.tokens(browser, "alice");
-    house.connections.set("company/alice one", "missing");
+    stack.connections.set("company/alice one", "missing");
     const page = await browser.open(app.request({ prompt: "none" }).url);
     expect(page.url.searchParams.get("error")).toBe("interaction_required");
   });
 
   test("two clients may run the flow at the same time", async () => {
-    house.connectOutcome = "connects";
-    const other = await registeredApp(house);
-    house.connections.set("company/alice many-a", "missing");
-    const first = await throughCompany(house, browser, await browser.open(app.request().url), "alice");
+    stack.connectOutcome = "connects";
+    const other = await registeredApp(stack);
+    stack.connections.set("company/alice many-a", "missing");
+    const first = await throughCompany(stack, browser, await browser.open(app.request().url), "alice");
     const second = await browser.open(other.request({ resource: "https://many.test/a" }).url);
     const allow = (page: Page) => browser.submit(page, {}, "decision=allow");
     const ends = await Promise.all([allow(first), allow(second)]);

@@ -7,19 +7,19 @@ import {
 import { problemsOf } from "../config/problems-of.ts";
 import type { HttpBrowser } from "../support/http-browser.ts";
 
-let house: AuthorizationServerStack;
+let stack: AuthorizationServerStack;
 /** Somebody who has signed in once; each client asks them anew. */
 let browser: HttpBrowser;
 beforeAll(async () => {
-  house = await startAuthorizationServer();
-  browser = house.browser();
+  stack = await startAuthorizationServer();
+  browser = stack.browser();
 });
-afterAll(() => house.close());
+afterAll(() => stack.close());
 
 const cb = "https://app.test/client-callback";
 
 async function register(body: unknown, contentType: string | null = "application/json") {
-  const response = await house.fetch("https://auth.test/oauth/register", {
+  const response = await stack.fetch("https://auth.test/oauth/register", {
     method: "POST",
     headers: contentType === null ? {} : { "content-type": contentType },
     body: new TextEncoder().encode(typeof body === "string" ? body : JSON.stringify(body)),
@@ -86,8 +86,8 @@ describe("a registration is read as most clients mean it", () => {
     expect(Object.values(answer)).not.toContain(null);
     expect(answer).not.toHaveProperty("client_secret");
     // A client that insists on what it has registered gets through, too.
-    const app = appOf(house, String(answer.client_id), undefined, cb);
-    expect((await house.browser().open(app.request().url)).url.pathname).not.toBe("/oauth/authorize");
+    const app = appOf(stack, String(answer.client_id), undefined, cb);
+    expect((await stack.browser().open(app.request().url)).url.pathname).not.toBe("/oauth/authorize");
   });
 
   test.each([null, ""])(
@@ -155,10 +155,10 @@ describe("a client document is read as a registration is", () => {
   const published = (members: Record<string, unknown>, suffix = "") => {
     count += 1;
     const id = `https://docs.example/client-${count}.json${suffix}`;
-    house.documents.set(id, () =>
+    stack.documents.set(id, () =>
       Response.json({ client_id: id, client_name: "Documented", redirect_uris: [cb], ...members }),
     );
-    return appOf(house, id, undefined, cb);
+    return appOf(stack, id, undefined, cb);
   };
   const shown = async (app: McpApp) => {
     const page = await browser.open(app.request().url);
@@ -199,19 +199,19 @@ describe("a client document that cannot be used: page and log say why", () => {
   const at = (host: string) => `https://${host}/why-${++count}.json`;
   const setting = async (lines: string, work: () => Promise<void>) => {
     const section = `authorization_server:\n${lines}\nroutes:`;
-    await house.reload((yaml) => yaml.replace("routes:", section));
+    await stack.reload((yaml) => yaml.replace("routes:", section));
     try {
       await work();
     } finally {
-      await house.reload((yaml) => yaml.replace(section, "routes:"));
+      await stack.reload((yaml) => yaml.replace(section, "routes:"));
     }
   };
   async function refusal(id: string) {
-    const logged = house.log.length;
-    const page = await browser.open(appOf(house, id, undefined, cb).request().url);
+    const logged = stack.log.length;
+    const page = await browser.open(appOf(stack, id, undefined, cb).request().url);
     expect(page.url.host).toBe("auth.test");
     expect(page.status).toBe(400);
-    const lines = house.log.slice(logged).map((line) => JSON.parse(line) as Record<string, unknown>);
+    const lines = stack.log.slice(logged).map((line) => JSON.parse(line) as Record<string, unknown>);
     const line = lines.find(({ msg }) => msg === "authorization server rejected the request");
     expect(page.html).toContain(String(line?.requestId));
     return { html: page.html, reason: String(line?.reason), code: line?.code };
@@ -242,7 +242,7 @@ describe("a client document that cannot be used: page and log say why", () => {
     ],
   ])("%s", async (_name, document, shown, logged) => {
     const id = at("docs.example");
-    house.documents.set(id, document);
+    stack.documents.set(id, document);
     const { html, reason } = await refusal(id);
     expect(html).toMatch(shown);
     expect(html).not.toContain("never registered");
@@ -267,7 +267,7 @@ describe("a client document that cannot be used: page and log say why", () => {
 
   test("client_id_metadata_document: false: not offered, not fetched, and said so", async () => {
     const id = at("docs.example");
-    house.documents.set(id, () => {
+    stack.documents.set(id, () => {
       throw new Error("nobody fetches this");
     });
     await setting("  client_id_metadata_document: false", async () => {
@@ -276,7 +276,7 @@ describe("a client document that cannot be used: page and log say why", () => {
         "https://auth.test/.well-known/openid-configuration",
         "https://one.test/.well-known/oauth-authorization-server",
       ]) {
-        const metadata = (await (await house.fetch(url)).json()) as object;
+        const metadata = (await (await stack.fetch(url)).json()) as object;
         expect(metadata).not.toHaveProperty("client_id_metadata_document_supported");
         expect(metadata).toHaveProperty("registration_endpoint");
       }
@@ -286,8 +286,8 @@ describe("a client document that cannot be used: page and log say why", () => {
 
   test("switched off while a client is allowed: its refresh says so, with a request id", async () => {
     const id = at("docs.example");
-    house.documents.set(id, () => Response.json({ client_id: id, redirect_uris: [cb] }));
-    const app = appOf(house, id, undefined, cb);
+    stack.documents.set(id, () => Response.json({ client_id: id, redirect_uris: [cb] }));
+    const app = appOf(stack, id, undefined, cb);
     const tokens = await app.tokens(browser, "alice");
     await setting("  client_id_metadata_document: false", async () => {
       const response = await app.refresh(tokens.refresh_token);
@@ -327,7 +327,7 @@ describe("the token endpoint", () => {
     ["the same with two spaces", (id) => basic(`${id}:`).replace("Basic ", "BASIC  "), false],
     ["Basic with an empty secret beside client_id", (id) => basic(`${id}:`), true],
   ])("a public client may send %s", async (_name, header, beside) => {
-    const app = await registeredApp(house);
+    const app = await registeredApp(stack);
     const { code: value, verifier } = await code(app);
     const clientId = beside ? app.clientId : undefined;
     const form = {
@@ -358,8 +358,8 @@ describe("the token endpoint", () => {
 
   test("a client known by a document may send its URL, as it is or encoded, with an empty secret", async () => {
     const id = "https://docs.example/basic.json";
-    house.documents.set(id, () => Response.json({ client_id: id, redirect_uris: [cb] }));
-    const app = appOf(house, id, undefined, cb);
+    stack.documents.set(id, () => Response.json({ client_id: id, redirect_uris: [cb] }));
+    const app = appOf(stack, id, undefined, cb);
     for (const sent of [id, encodeURIComponent(id)]) {
       const { code: value, verifier } = await code(app);
       const form = {
@@ -374,7 +374,7 @@ describe("the token endpoint", () => {
   });
 
   test("strict: an empty secret does not let in a client that has one, and Basic is challenged", async () => {
-    const app = await registeredApp(house, { token_endpoint_auth_method: undefined });
+    const app = await registeredApp(stack, { token_endpoint_auth_method: undefined });
     const { code: value, verifier } = await code(app);
     const form = {
       grant_type: "authorization_code",
@@ -394,7 +394,7 @@ describe("the token endpoint", () => {
   });
 
   test("strict: Basic of one client beside the id of another is refused", async () => {
-    const [one, other] = [await registeredApp(house), await registeredApp(house)];
+    const [one, other] = [await registeredApp(stack), await registeredApp(stack)];
     const form = { grant_type: "refresh_token", refresh_token: "x", client_id: other.clientId };
     const response = await one.post("/oauth/token", form, { authorization: basic(`${one.clientId}:`) });
     expect([response.status, await response.json()]).toMatchObject([400, { error: "invalid_request" }]);
@@ -407,7 +407,7 @@ describe("the token endpoint", () => {
     "APPLICATION/X-WWW-FORM-URLENCODED; charset",
     "",
   ])("reads a form of content type %j", async (contentType) => {
-    const app = await registeredApp(house);
+    const app = await registeredApp(stack);
     const { code: value, verifier } = await code(app);
     const form = {
       grant_type: "authorization_code",
@@ -425,7 +425,7 @@ describe("the token endpoint", () => {
   });
 
   test("every error has a request id, the cause, and what to do", async () => {
-    const app = await registeredApp(house);
+    const app = await registeredApp(stack);
     const cases: [Record<string, string>, number, string, RegExp][] = [
       [
         {
@@ -464,14 +464,14 @@ describe("the token endpoint", () => {
 
 describe("the authorization endpoint", () => {
   test("takes a posted form", async () => {
-    const app = await registeredApp(house, { redirect_uris: [cb] });
+    const app = await registeredApp(stack, { redirect_uris: [cb] });
     const { url } = app.request();
     for (const at of [
       "https://auth.test/oauth/authorize",
       "https://auth.test/.pomerium/mcp/authorize",
       "https://one.test/.pomerium/mcp/authorize",
     ]) {
-      const response = await house.fetch(at, {
+      const response = await stack.fetch(at, {
         method: "POST",
         headers: { "content-type": "application/x-www-form-urlencoded" },
         body: `${url.searchParams}&client_secret=not-in-an-address`,
@@ -481,9 +481,9 @@ describe("the authorization endpoint", () => {
       const location = new URL(response.headers.get("location") ?? "", at);
       expect(location.origin + location.pathname).toBe("https://auth.test/oauth/authorize");
       expect(location.href).not.toContain("not-in-an-address");
-      const page = await house.browser().open(location);
+      const page = await stack.browser().open(location);
       // On to sign-in.
-      expect(page.url.origin).toBe(house.company.issuer);
+      expect(page.url.origin).toBe(stack.company.issuer);
     }
   });
 
@@ -499,21 +499,21 @@ describe("the authorization endpoint", () => {
     ["parameters nobody knows", { audience: "x", access_type: "offline" }],
     ["code_challenge_method=s256", { code_challenge_method: "S256", response_mode: "query" }],
   ])("goes on with %s", async (_name, changes) => {
-    const app = await registeredApp(house);
+    const app = await registeredApp(stack);
     const tokens = await app.tokens(browser, "alice", changes);
     expect(tokens.access_token).toBeTruthy();
   });
 
   test("every response mode in the metadata works", async () => {
     const metadata = (await (
-      await house.fetch("https://auth.test/.well-known/oauth-authorization-server")
+      await stack.fetch("https://auth.test/.well-known/oauth-authorization-server")
     ).json()) as { response_modes_supported: string[] };
-    const app = await registeredApp(house);
+    const app = await registeredApp(stack);
     for (const response_mode of metadata.response_modes_supported) {
       const tokens = await app.tokens(browser, "alice", { response_mode });
       expect(tokens.access_token).toBeTruthy();
     }
-    const page = await house.browser().open(app.request({ response_mode: "form_post" }).url);
+    const page = await stack.browser().open(app.request({ response_mode: "form_post" }).url);
     expect(page.html).not.toContain('name="code"');
     expect(page.html).toContain("response_mode");
   });

@@ -10,22 +10,22 @@ const oidc = "/.well-known/openid-configuration";
 
 let upstream: ScriptedUpstream;
 let elsewhere: ScriptedServer;
-let house: OAuthClientStack;
+let stack: OAuthClientStack;
 beforeEach(async () => {
   upstream = await scriptedUpstream();
   elsewhere = await scriptedServer();
-  house = await startOAuthClient(route());
+  stack = await startOAuthClient(route());
 });
 afterEach(async () => {
-  await Promise.all([upstream.close(), elsewhere.close(), house.close()]);
+  await Promise.all([upstream.close(), elsewhere.close(), stack.close()]);
 });
 const route = (server = "{}") =>
   `  - {id: files, from: https://mcp.test, to: ${upstream.mcp}, mcp: {server: ${server}}}`;
 /** With the person's yes to where they are sent. */
 const pressed = async () => {
-  const asked = { userId: alice, route: house.route(), returnTo: "https://mcp.test/done" };
-  const first = await house.upstreamOAuth.begin(asked);
-  return !first.ok && first.notice ? house.upstreamOAuth.begin({ ...asked, shown: first.notice }) : first;
+  const asked = { userId: alice, route: stack.route(), returnTo: "https://mcp.test/done" };
+  const first = await stack.upstreamOAuth.begin(asked);
+  return !first.ok && first.notice ? stack.upstreamOAuth.begin({ ...asked, shown: first.notice }) : first;
 };
 const begun = async () => {
   const result = await pressed();
@@ -38,14 +38,14 @@ const failure = async () => {
   return result;
 };
 const connect = (extra: Record<string, string> = {}) =>
-  house.connect((location) => upstream.agree(location, extra));
+  stack.connect((location) => upstream.agree(location, extra));
 
 it.each(["authorization_endpoint", "token_endpoint"])(
   "metadata without %s is named as what it is",
   async (name) => {
     for (const value of [null, "", 7, "/relative"]) {
       upstream.metadata[name] = value;
-      house.upstreamOAuth.forget(house.route());
+      stack.upstreamOAuth.forget(stack.route());
       const { code, message } = await failure();
       expect(code).toBe("metadata_invalid");
       expect(message).toContain(name.replace("_", " ").slice(0, 5));
@@ -58,7 +58,7 @@ describe("metadata as authorization servers write it", () => {
     upstream.metadata.registration_endpoint = value;
     expect((await failure()).code).toBe("registration_unavailable");
     upstream.clients.add("by-hand");
-    await house.reconfigure(route("{upstream_oauth2: {client_id: by-hand, client_secret: s}}"));
+    await stack.reconfigure(route("{upstream_oauth2: {client_id: by-hand, client_secret: s}}"));
     await connect();
   });
 
@@ -137,10 +137,10 @@ describe("where metadata is", () => {
     const metadata = { ...upstream.metadata, issuer, authorization_endpoint: `${elsewhere.url}/authorize` };
     for (const root of [rfc8414, oidc]) {
       elsewhere.on(root, { body: metadata });
-      house.upstreamOAuth.forget(house.route());
+      stack.upstreamOAuth.forget(stack.route());
       expect((await begun()).origin).toBe(elsewhere.url);
       elsewhere.on(root, { body: { ...metadata, issuer: elsewhere.url } });
-      house.upstreamOAuth.forget(house.route());
+      stack.upstreamOAuth.forget(stack.route());
       expect(await failure()).toMatchObject({
         code: "issuer_mismatch",
         message: expect.stringContaining(`names the issuer ${elsewhere.url}, not ${issuer}`),
@@ -162,7 +162,7 @@ describe("where metadata is", () => {
       await begun();
       upstream.on("/three", to("/four"));
       upstream.on("/four", { body: {} });
-      house.upstreamOAuth.forget(house.route());
+      stack.upstreamOAuth.forget(stack.route());
       upstream.seen.length = 0;
       await begun();
       expect(upstream.paths()).not.toContain("/four");
@@ -177,8 +177,8 @@ describe("where metadata is", () => {
     const { code, message } = await failure();
     expect(code).toBe("redirect_not_followed");
     expect(message).toContain(`redirect (302) to ${elsewhere.host}`);
-    expect(adviceFor(code, house.route())).toMatch(/authorization_server_url.*endpoint/s);
-    expect(adviceFor(code, house.route())).not.toContain("allowed_private_hosts");
+    expect(adviceFor(code, stack.route())).toMatch(/authorization_server_url.*endpoint/s);
+    expect(adviceFor(code, stack.route())).not.toContain("allowed_private_hosts");
     expect(elsewhere.seen).toEqual([]);
   });
 
@@ -200,11 +200,11 @@ describe("where metadata is", () => {
       const moved = (location: string) => ({ status, headers: { location }, body: "" });
       upstream.metadata.revocation_endpoint = `${upstream.url}/revoke`;
       upstream.on("/revoke", moved("/revoke2"));
-      const asked = { userId: alice, route: house.route(), returnTo: "https://mcp.test/done" };
-      const consent = await house.upstreamOAuth.begin(asked);
+      const asked = { userId: alice, route: stack.route(), returnTo: "https://mcp.test/done" };
+      const consent = await stack.upstreamOAuth.begin(asked);
       if (!consent.ok) throw new Error(consent.message);
       upstream.tokenAnswers.push(moved("/token2"));
-      const finished = await house.upstreamOAuth.finish({
+      const finished = await stack.upstreamOAuth.finish({
         params: upstream.agree(consent.location),
         callback: new URL(consent.location).searchParams.get("redirect_uri") ?? "",
         host: "mcp.test",
@@ -216,18 +216,18 @@ describe("where metadata is", () => {
       await connect();
       const caller = { userId: alice, kind: "person" } as const;
       const connection = { userId: alice, routeId: "files", upstream: upstream.mcp };
-      const before = await house.store.upstreamTokens.find(connection);
+      const before = await stack.store.upstreamTokens.find(connection);
       upstream.tokenAnswers.push(moved(`${upstream.url}/token2`));
       const later = Date.now() + 2 * 3_600_000;
-      expect(await house.upstreamTokens.find(caller, house.route(), later)).toMatchObject({
+      expect(await stack.upstreamTokens.find(caller, stack.route(), later)).toMatchObject({
         kind: "unavailable",
       });
       expect(upstream.tokenAnswers).toEqual([]);
       // A server that is set up wrongly has refused nothing: the token is there still.
-      const after = await house.store.upstreamTokens.find(connection);
+      const after = await stack.store.upstreamTokens.find(connection);
       expect([after?.accessToken, after?.refreshToken]).toEqual([before?.accessToken, before?.refreshToken]);
 
-      expect(await house.upstreamTokens.disconnect(alice, house.route())).toBe(true);
+      expect(await stack.upstreamTokens.disconnect(alice, stack.route())).toBe(true);
       expect(upstream.paths()).toContain("/revoke");
       expect(upstream.paths()).not.toContain("/token2");
       expect(upstream.paths()).not.toContain("/revoke2");
@@ -259,9 +259,9 @@ describe("an issuer other than the one named", () => {
 
   it("is accepted where the operator expects exactly that: registration and the flow go on, and iss is compared with it", async () => {
     upstream.metadata.issuer = theirs;
-    await house.reconfigure(settings());
+    await stack.reconfigure(settings());
     await connect({ iss: theirs });
-    const [row] = await house.query("select issuer from client_registration");
+    const [row] = await stack.query("select issuer from client_registration");
     expect(row).toEqual({ issuer: theirs });
     await expect(connect({ iss: upstream.url })).rejects.toThrow("did not come from");
     await expect(connect({ iss: `${theirs}/` })).rejects.toThrow("did not come from");
@@ -271,7 +271,7 @@ describe("an issuer other than the one named", () => {
     "any other is still an error (%s)",
     async (issuer) => {
       upstream.metadata.issuer = issuer;
-      await house.reconfigure(settings());
+      await stack.reconfigure(settings());
       expect(await failure()).toMatchObject({
         code: "issuer_mismatch",
         message: expect.stringContaining(`not ${theirs}`),
@@ -281,32 +281,32 @@ describe("an issuer other than the one named", () => {
 
   it("credentials are bound to the token endpoint as well: whoever claims the issuer with another gets none of them", async () => {
     upstream.metadata.issuer = theirs;
-    await house.reconfigure(settings());
+    await stack.reconfigure(settings());
     const honest = await begun();
     // The upstream names a server that claims the same issuer.
     elsewhere.on(rfc8414, {
       body: { ...upstream.metadata, token_endpoint: `${elsewhere.url}/token`, issuer: theirs },
     });
     upstream.on(`${prm}/mcp`, { body: { resource: upstream.mcp, authorization_servers: [elsewhere.url] } });
-    house.upstreamOAuth.forget(house.route());
+    stack.upstreamOAuth.forget(stack.route());
     const other = await begun();
     for (const name of ["client_id", "redirect_uri"])
       expect(other.searchParams.get(name)).not.toBe(honest.searchParams.get(name));
     // A client of the routes file stays with the first.
     const oauth = "upstream_oauth2: {client_id: by-hand, client_secret: s}";
     upstream.clients.add("by-hand");
-    await house.reconfigure(route(`{expected_issuer: "${theirs}", ${oauth}}`));
+    await stack.reconfigure(route(`{expected_issuer: "${theirs}", ${oauth}}`));
     await begun();
     upstream.on(`${prm}/mcp`, { body: { resource: upstream.mcp, authorization_servers: [upstream.url] } });
-    house.upstreamOAuth.forget(house.route());
+    stack.upstreamOAuth.forget(stack.route());
     expect((await failure()).code).toBe("issuer_changed");
   });
 
   it("an issuer that signs people in here, or another route has, is not had by expecting it", async () => {
     upstream.metadata.issuer = "https://id.test";
-    await house.reconfigure(route(`{expected_issuer: "https://id.test"}`));
+    await stack.reconfigure(route(`{expected_issuer: "https://id.test"}`));
     expect((await failure()).code).toBe("issuer_of_other_route");
-    await house.reconfigure(
+    await stack.reconfigure(
       route(`{expected_issuer: "https://id.test", authorization_server_url: "${upstream.url}"}`),
     );
     await connect({ iss: "https://id.test" });
@@ -362,10 +362,10 @@ describe("challenges as servers write them", () => {
       if (body) upstream.on("/my", { body });
       await begun();
       expect(upstream.paths()).toContain(`${prm}/mcp`);
-      expect(house.log.join()).toContain("the well-known places are asked instead");
+      expect(stack.log.join()).toContain("the well-known places are asked instead");
       upstream.off(`${prm}/mcp`);
       upstream.off(rfc8414);
-      house.upstreamOAuth.forget(house.route());
+      stack.upstreamOAuth.forget(stack.route());
       upstream.seen.length = 0;
       const { code, message } = await failure();
       expect(["discovery_failed", "resource_mismatch"]).toContain(code);
@@ -379,23 +379,23 @@ describe("a resource above `to`", () => {
   it("is accepted and logged; mcp.server.resource: exact refuses it", async () => {
     upstream.on(`${prm}/mcp`, { body: { resource: upstream.url, authorization_servers: [upstream.url] } });
     expect((await begun()).searchParams.get("resource")).toBe(upstream.url);
-    expect(house.log.join()).toContain("is for a URL above `to`");
-    await house.reconfigure(route("{resource: exact}"));
-    house.upstreamOAuth.forget(house.route());
+    expect(stack.log.join()).toContain("is for a URL above `to`");
+    await stack.reconfigure(route("{resource: exact}"));
+    stack.upstreamOAuth.forget(stack.route());
     expect(await failure()).toMatchObject({
       code: "resource_mismatch",
       message: expect.stringContaining("resource: exact"),
     });
     for (const resource of [upstream.mcp, `${upstream.mcp}/`]) {
       upstream.on(`${prm}/mcp`, { body: { resource, authorization_servers: [upstream.url] } });
-      house.upstreamOAuth.forget(house.route());
+      stack.upstreamOAuth.forget(stack.route());
       expect((await begun()).searchParams.get("resource")).toBe(resource);
     }
   });
 });
 
 describe("what an answer to a call without a token means", () => {
-  const needed = () => house.upstreamOAuth.needed(house.route());
+  const needed = () => stack.upstreamOAuth.needed(stack.route());
   const html = { headers: { "content-type": "text/html" }, body: "<html>" };
   const bearer = { "www-authenticate": 'Bearer error="invalid_request"' };
 
@@ -413,16 +413,16 @@ describe("what an answer to a call without a token means", () => {
     expect(await needed()).toBe(true);
     upstream.off(`${prm}/mcp`);
     // Of a server from before there was resource metadata the origin tells.
-    await house.close();
-    house = await startOAuthClient(route());
+    await stack.close();
+    stack = await startOAuthClient(route());
     expect(await needed()).toBe(true);
     upstream.off(rfc8414);
-    await house.close();
-    house = await startOAuthClient(route());
+    await stack.close();
+    stack = await startOAuthClient(route());
     expect(await needed()).toBe(false);
-    expect(house.log.join()).toContain("does not tell whether it needs a token");
-    expect(await house.upstreamOAuth.discover(house.route(), () => {})).toMatchObject({ ok: false });
-    expect(await house.upstreamOAuth.prepare(house.route(), house.routes())).toMatchObject({ ok: false });
+    expect(stack.log.join()).toContain("does not tell whether it needs a token");
+    expect(await stack.upstreamOAuth.discover(stack.route(), () => {})).toMatchObject({ ok: false });
+    expect(await stack.upstreamOAuth.prepare(stack.route(), stack.routes())).toMatchObject({ ok: false });
   });
 
   it.each<[string, boolean, object]>([
@@ -461,14 +461,14 @@ describe("what an answer to a call without a token means", () => {
       const asked = upstream.seen.filter(({ path }) => path === "/mcp");
       expect(asked.map(({ method }) => method)).toEqual(["POST", "GET"]);
       expect(asked[1]?.headers.accept).toBe("text/event-stream");
-      expect(house.log.join()).not.toContain("does not tell whether it needs a token");
+      expect(stack.log.join()).not.toContain("does not tell whether it needs a token");
       const findings: string[] = [];
-      const found = await house.upstreamOAuth.discover(house.route(), ({ finding }) =>
+      const found = await stack.upstreamOAuth.discover(stack.route(), ({ finding }) =>
         findings.push(finding),
       );
       expect(found).toMatchObject({ ok: true, needed: false });
       expect(findings.join()).toMatch(/is a legacy HTTP\+SSE server.*without a token/);
-      expect(await house.upstreamOAuth.prepare(house.route(), house.routes())).toMatchObject({ ok: true });
+      expect(await stack.upstreamOAuth.prepare(stack.route(), stack.routes())).toMatchObject({ ok: true });
     },
   );
 
@@ -480,7 +480,7 @@ describe("what an answer to a call without a token means", () => {
     expect(await needed()).toBe(true);
     expect(upstream.paths()).toEqual(["/mcp", "/mcp"]);
     await connect();
-    expect(await house.upstreamOAuth.discover(house.route(), () => {})).toMatchObject({
+    expect(await stack.upstreamOAuth.discover(stack.route(), () => {})).toMatchObject({
       ok: true,
       needed: true,
     });
@@ -496,8 +496,8 @@ describe("what an answer to a call without a token means", () => {
     withoutMetadata();
     upstream.on("/mcp", ({ method }) => (method === "GET" ? answer : { status: 405 }));
     expect(await needed()).toBe(false);
-    expect(house.log.join()).toContain("is not an MCP endpoint (405)");
-    const found = await house.upstreamOAuth.discover(house.route(), () => {});
+    expect(stack.log.join()).toContain("is not an MCP endpoint (405)");
+    const found = await stack.upstreamOAuth.discover(stack.route(), () => {});
     expect(found).toMatchObject({ ok: false, code: "not_an_mcp_server" });
   });
 
@@ -509,13 +509,13 @@ describe("what an answer to a call without a token means", () => {
     expect(await needed()).toBe(false);
     const findings: string[] = [];
     const step = ({ finding }: { finding: string }) => findings.push(finding);
-    expect(await house.upstreamOAuth.discover(house.route(), step)).toMatchObject({ ok: true });
+    expect(await stack.upstreamOAuth.discover(stack.route(), step)).toMatchObject({ ok: true });
     expect(findings.join()).toContain(`post to ${upstream.mcp}/messages, but redirects to ${location} first`);
     upstream.off("/mcp");
     legacySession(upstream, "/messages", { at: "/" });
     const bare = `  - {id: bare, from: https://mcp.test, to: "${upstream.url}", mcp: {server: {}}}`;
-    await house.reconfigure(bare);
-    expect(await house.upstreamOAuth.needed(house.route("bare"))).toBe(false);
-    expect(await house.upstreamOAuth.discover(house.route("bare"), () => {})).toMatchObject({ ok: true });
+    await stack.reconfigure(bare);
+    expect(await stack.upstreamOAuth.needed(stack.route("bare"))).toBe(false);
+    expect(await stack.upstreamOAuth.discover(stack.route("bare"), () => {})).toMatchObject({ ok: true });
   });
 });

@@ -280,20 +280,20 @@ describe("outbound calls through a CONNECT proxy", () => {
   });
 
   it("discovery leaves through the proxy that the routes file names", async () => {
-    const house = await startOAuthClient(
+    const stack = await startOAuthClient(
       `  - {id: a, from: "https://mcp.test", to: "https://as.example.test/mcp", mcp: {server: {}}, tls_custom_ca_file: ${ca}}`,
       { settings: `egress: {https_proxy: "${proxyUrl}"}`, resolveHost: unresolved },
     );
     try {
-      const begun = await house.upstreamOAuth.begin({
+      const begun = await stack.upstreamOAuth.begin({
         userId: alice,
-        route: house.route("a"),
+        route: stack.route("a"),
         returnTo: "https://mcp.test/",
       });
       expect(begun.ok).toBe(false);
       expect(asked.map(({ target }) => target)).toContain("as.example.test:443");
     } finally {
-      await house.close();
+      await stack.close();
     }
   });
 

@@ -8,24 +8,24 @@ const prm = "/.well-known/oauth-protected-resource";
 
 describe("where an upstream's MCP endpoint is", () => {
   let upstream: ScriptedUpstream;
-  let house: OAuthClientStack;
+  let stack: OAuthClientStack;
   beforeAll(async () => {
     upstream = await scriptedUpstream();
     const settings = "upstream_oauth: {allowed_private_hosts: [127.0.0.1, localhost], timeout: 3s}";
-    house = await startOAuthClient(route(), { settings });
+    stack = await startOAuthClient(route(), { settings });
   });
-  afterAll(() => Promise.all([upstream.close(), house.close()]));
+  afterAll(() => Promise.all([upstream.close(), stack.close()]));
   beforeEach(async () => {
-    await house.reconfigure(route());
+    await stack.reconfigure(route());
     for (const path of ["", "/mcp", "/other/mcp", "/team", "/team/mcp", "/api"]) {
       upstream.off(path || "/");
       upstream.off(`${prm}${path}`);
     }
-    house.upstreamOAuth.forget(house.route());
+    stack.upstreamOAuth.forget(stack.route());
     upstream.seen.length = 0;
   });
   afterEach(async () => {
-    await house.upstreamTokens.disconnect(alice, house.route());
+    await stack.upstreamTokens.disconnect(alice, stack.route());
   });
   const route = (server = "{}", from = "https://mcp.test", to = upstream.url) =>
     `  - {id: files, from: "${from}", to: "${to}", mcp: {server: ${server}}}`;
@@ -35,8 +35,8 @@ describe("where an upstream's MCP endpoint is", () => {
     upstream.on(`${prm}${path}`, { body: { resource, authorization_servers: [upstream.url] } });
   };
   const begin = async (askedPath?: string) => {
-    const asked = askedAt(house.route(), askedPath);
-    const begun = await house.upstreamOAuth.begin({
+    const asked = askedAt(stack.route(), askedPath);
+    const begun = await stack.upstreamOAuth.begin({
       userId: alice,
       route: asked,
       returnTo: "https://mcp.test/done",
@@ -49,7 +49,7 @@ describe("where an upstream's MCP endpoint is", () => {
     const callback = new URL(begun.location).searchParams.get("redirect_uri") ?? "";
     const params = upstream.agree(begun.location);
     const trip = { params, callback, host: "mcp.test", userId: alice, browserState: begun.state };
-    const finished = await house.upstreamOAuth.finish(trip);
+    const finished = await stack.upstreamOAuth.finish(trip);
     if (!finished.ok) throw new Error(`${finished.code}: ${finished.message}`);
   };
   const connect = async (askedPath?: string) => {
@@ -58,14 +58,14 @@ describe("where an upstream's MCP endpoint is", () => {
     return begun;
   };
   const find = (askedPath?: string) =>
-    house.upstreamTokens.find({ userId: alice, kind: "person", askedPath }, house.route());
+    stack.upstreamTokens.find({ userId: alice, kind: "person", askedPath }, stack.route());
   const tokenAt = async (askedPath?: string) => {
     const found = await find(askedPath);
     return found.kind === "credential" ? found.headers[0]?.[1] : found.kind;
   };
   const doctor = async () => {
     const urls: string[] = [];
-    const found = await house.upstreamOAuth.discover(house.route(), ({ url = "", ok }) => {
+    const found = await stack.upstreamOAuth.discover(stack.route(), ({ url = "", ok }) => {
       if (ok) urls.push(url);
     });
     return { found, urls };
@@ -83,10 +83,10 @@ describe("where an upstream's MCP endpoint is", () => {
     serve("/mcp");
     await connect("/mcp");
     expect(await tokenAt()).toBe(await tokenAt("/mcp"));
-    expect(await house.upstreamTokens.connectionState(alice, house.route())).toMatchObject({
+    expect(await stack.upstreamTokens.connectionState(alice, stack.route())).toMatchObject({
       state: "connected",
     });
-    expect(await house.upstreamTokens.disconnect(alice, house.route())).toBe(true);
+    expect(await stack.upstreamTokens.disconnect(alice, stack.route())).toBe(true);
     expect((await find("/mcp")).kind).toBe("missing");
   });
 
@@ -99,11 +99,11 @@ describe("where an upstream's MCP endpoint is", () => {
 
   test("nobody has said: the root is asked, then /mcp; doctor and the admin API ask the same", async () => {
     serve("/mcp");
-    expect(await house.upstreamOAuth.needed(house.route())).toBe(true);
+    expect(await stack.upstreamOAuth.needed(stack.route())).toBe(true);
     const { found, urls } = await doctor();
     expect(found).toMatchObject({ ok: true, needed: true, issuer: upstream.url });
     expect(urls).toContain(`${upstream.url}/mcp`);
-    expect(await house.upstreamOAuth.prepare(house.route(), house.routes())).toMatchObject({
+    expect(await stack.upstreamOAuth.prepare(stack.route(), stack.routes())).toMatchObject({
       ok: true,
       needed: true,
     });
@@ -113,11 +113,14 @@ describe("where an upstream's MCP endpoint is", () => {
     serve("/mcp");
     serve("/api");
     const listed = async () => {
-      const rooms = { upstreamTokens: house.upstreamTokens, endpointPath: house.upstreamOAuth.endpointPath };
-      return (await serverStates(rooms, alice, [house.route()])).map(({ url }) => url);
+      const components = {
+        upstreamTokens: stack.upstreamTokens,
+        endpointPath: stack.upstreamOAuth.endpointPath,
+      };
+      return (await serverStates(components, alice, [stack.route()])).map(({ url }) => url);
     };
     expect(await listed()).toEqual(["https://mcp.test/mcp"]);
-    await house.reconfigure(route("{path: /api}"));
+    await stack.reconfigure(route("{path: /api}"));
     upstream.seen.length = 0;
     expect(await listed()).toEqual(["https://mcp.test/api"]);
     const { found, urls } = await doctor();
@@ -126,7 +129,7 @@ describe("where an upstream's MCP endpoint is", () => {
     expect(upstream.paths()).toContain("/api");
     expect(upstream.paths()).not.toContain("/mcp");
     // Without OAuth a session is opened there, too.
-    await house.reconfigure(route("{path: /api, upstream_auth: none}"));
+    await stack.reconfigure(route("{path: /api, upstream_auth: none}"));
     upstream.on("/api", { body: {} });
     expect((await doctor()).found).toMatchObject({ ok: true, needed: false });
     expect(upstream.paths()).not.toContain("/mcp");
@@ -136,7 +139,7 @@ describe("where an upstream's MCP endpoint is", () => {
     afterEach(() => void vi.useRealTimers());
     const later = (seconds: number) =>
       vi.useFakeTimers({ toFake: ["Date"], now: Date.now() + seconds * 1000 });
-    const path = () => house.upstreamOAuth.endpointPath(house.route());
+    const path = () => stack.upstreamOAuth.endpointPath(stack.route());
     const move = () => {
       upstream.off("/mcp");
       upstream.off(`${prm}/mcp`);
@@ -153,7 +156,7 @@ describe("where an upstream's MCP endpoint is", () => {
       const found = await find();
       const version = found.kind === "credential" ? found.version : undefined;
       const about = { userId: alice, routeId: "files", status: 401, wwwAuthenticate: "Bearer" } as const;
-      await house.upstreamTokens.handleRejection({ ...about, version });
+      await stack.upstreamTokens.handleRejection({ ...about, version });
       expect(await path()).toBe("");
     });
 
@@ -176,7 +179,7 @@ describe("where an upstream's MCP endpoint is", () => {
       upstream.off(`${prm}/mcp`);
       later(61);
       expect(await path()).toBe("/mcp");
-      house.upstreamOAuth.forget(house.route());
+      stack.upstreamOAuth.forget(stack.route());
       expect(await path()).toBe("");
       serve("/mcp");
       later(61);
@@ -192,11 +195,11 @@ describe("where an upstream's MCP endpoint is", () => {
   });
 
   test("mcp.server.path says it, with and without upstream_oauth2", async () => {
-    await house.reconfigure(route("{path: /api}"));
+    await stack.reconfigure(route("{path: /api}"));
     serve("/api");
     expect(resourceOf((await begin()).location)).toBe(`${upstream.url}/api`);
     const endpoint = `{auth_url: "${upstream.url}/authorize", token_url: "${upstream.url}/token"}`;
-    await house.reconfigure(route(`{path: /api, upstream_oauth2: {client_id: c, endpoint: ${endpoint}}}`));
+    await stack.reconfigure(route(`{path: /api, upstream_oauth2: {client_id: c, endpoint: ${endpoint}}}`));
     expect(resourceOf((await begin()).location)).toBe(`${upstream.url}/api`);
     expect(resourceOf((await begin("/other/mcp")).location)).toBe(`${upstream.url}/other/mcp`);
   });
@@ -205,7 +208,7 @@ describe("where an upstream's MCP endpoint is", () => {
     "a query in `to` is part of it for questions, resource, refreshes and doctor, with metadata for %s",
     async (place) => {
       const asked = (project: number) => `${upstream.url}/mcp?project=${project}`;
-      await house.reconfigure(route("{}", "https://mcp.test", asked(1)));
+      await stack.reconfigure(route("{}", "https://mcp.test", asked(1)));
       upstream.on("/mcp", { status: 401, headers: { "www-authenticate": "Bearer" } });
       upstream.on(`${prm}/mcp`, ({ query }) => {
         if (query.has("project") !== (place === "the whole URL")) return { status: 404, body: "no" };
@@ -219,7 +222,7 @@ describe("where an upstream's MCP endpoint is", () => {
       expect(upstream.tokenRequests.at(-1)?.get("resource")).toBe(asked(1));
       const later = Date.now() + 7_200_000;
       expect(
-        await house.upstreamTokens.find({ userId: alice, kind: "person" }, house.route(), later),
+        await stack.upstreamTokens.find({ userId: alice, kind: "person" }, stack.route(), later),
       ).toMatchObject({
         kind: "credential",
       });
@@ -235,7 +238,7 @@ describe("where an upstream's MCP endpoint is", () => {
 
   test("a connection to one query is none to another, nor are those to endpoints below it", async () => {
     const at = (query: string) => route("{}", "https://mcp.test", `${upstream.url}/mcp?project=${query}`);
-    await house.reconfigure(at("1"));
+    await stack.reconfigure(at("1"));
     upstream.on("/mcp", { status: 401, headers: { "www-authenticate": "Bearer" } });
     const endpoints = ["/mcp", "/mcp/x", "/mcp/y"];
     for (const path of endpoints) {
@@ -248,33 +251,33 @@ describe("where an upstream's MCP endpoint is", () => {
     await connect("/y");
     const all = () => Promise.all(["/x", "/y"].map(tokenAt));
     const stored = async () =>
-      (await house.store.upstreamTokens.listForUser(alice)).map((one) => one.upstream).toSorted();
+      (await stack.store.upstreamTokens.listForUser(alice)).map((one) => one.upstream).toSorted();
     const own = await all();
     expect(own).toEqual([expect.stringMatching(/^Bearer /), expect.stringMatching(/^Bearer /)]);
     const both = [`${upstream.url}/mcp/y?project=1`, `${upstream.url}/mcp?project=1`];
     expect(await stored()).toEqual(both);
     for (const other of ["2", "1&more=1", "11"]) {
-      await house.reconfigure(at(other));
+      await stack.reconfigure(at(other));
       expect(await all()).toEqual(["missing", "missing"]);
-      const found = await house.upstreamTokens.connectionState(alice, house.route());
+      const found = await stack.upstreamTokens.connectionState(alice, stack.route());
       expect(found).toMatchObject({ state: "missing" });
-      await house.upstreamTokens.disconnect(alice, house.route());
+      await stack.upstreamTokens.disconnect(alice, stack.route());
       expect(await stored()).toEqual(both);
     }
-    await house.reconfigure(at("1"));
+    await stack.reconfigure(at("1"));
     expect(await all()).toEqual(own);
-    await house.upstreamTokens.disconnect(alice, house.route());
+    await stack.upstreamTokens.disconnect(alice, stack.route());
     expect(await stored()).toEqual([]);
     for (const path of endpoints) for (const place of [path, `${prm}${path}`]) upstream.off(place);
   });
 
   test("a prefix that `to` does not replace is part of it", async () => {
-    await house.reconfigure(route("{}", "https://mcp.test/team"));
+    await stack.reconfigure(route("{}", "https://mcp.test/team"));
     serve("/team/mcp");
     expect(resourceOf((await begin("/mcp")).location)).toBe(`${upstream.url}/team/mcp`);
     expect(resourceOf((await begin()).location)).toBe(`${upstream.url}/team/mcp`);
     serve("/team");
-    house.upstreamOAuth.forget(house.route());
+    stack.upstreamOAuth.forget(stack.route());
     expect(resourceOf((await begin()).location)).toBe(`${upstream.url}/team`);
   });
 
@@ -292,34 +295,34 @@ describe("where an upstream's MCP endpoint is", () => {
     // One that the upstream refuses is the other's no more.
     const { version } = (await find("/other/mcp")) as { version?: number };
     const about = { userId: alice, routeId: "files", status: 401, wwwAuthenticate: "Bearer" } as const;
-    await house.upstreamTokens.handleRejection({ ...about, version, askedPath: "/other/mcp" });
+    await stack.upstreamTokens.handleRejection({ ...about, version, askedPath: "/other/mcp" });
     expect(await tokenAt("/mcp")).toBe(first);
     // No route has gone: neither connection is an orphan.
-    await house.upstreamTokens.disconnectOrphans();
-    expect((await house.store.upstreamTokens.listForUser(alice)).length).toBe(2);
-    await house.upstreamTokens.disconnect(alice, house.route());
-    expect(await house.store.upstreamTokens.listForUser(alice)).toEqual([]);
+    await stack.upstreamTokens.disconnectOrphans();
+    expect((await stack.store.upstreamTokens.listForUser(alice)).length).toBe(2);
+    await stack.upstreamTokens.disconnect(alice, stack.route());
+    expect(await stack.store.upstreamTokens.listForUser(alice)).toEqual([]);
   });
 
   test("disconnecting a route is final for each of its endpoints, in whatever moment the person agreed", async () => {
     for (const path of ["/mcp", "/other/mcp"]) serve(path);
     await connect("/mcp");
     const before = await begin("/other/mcp");
-    await house.upstreamTokens.disconnect(alice, house.route());
+    await stack.upstreamTokens.disconnect(alice, stack.route());
     await expect(finish(before)).rejects.toThrow("disconnected_during_authorization");
 
     await connect("/mcp");
     const during = await begin("/other/mcp");
-    const { list } = house.store.upstreamTokens;
+    const { list } = stack.store.upstreamTokens;
     const finishing = Promise.withResolvers<unknown>();
-    vi.spyOn(house.store.upstreamTokens, "list").mockImplementationOnce(async (which) => {
+    vi.spyOn(stack.store.upstreamTokens, "list").mockImplementationOnce(async (which) => {
       const found = await list(which);
       await finish(during).then(finishing.resolve, finishing.resolve);
       return found;
     });
-    await house.upstreamTokens.disconnect(alice, house.route());
+    await stack.upstreamTokens.disconnect(alice, stack.route());
     expect(String(await finishing.promise)).toContain("disconnected_during_authorization");
-    expect(await house.store.upstreamTokens.listForUser(alice)).toEqual([]);
+    expect(await stack.store.upstreamTokens.listForUser(alice)).toEqual([]);
   });
 
   test("one whose metadata covers all of the server serves every endpoint below it", async () => {
@@ -348,7 +351,7 @@ describe("where an upstream's MCP endpoint is", () => {
     upstream.on("/other/mcp", { status: 401 });
     upstream.on(`${prm}/other/mcp`, { body: evil });
     serve("/mcp");
-    await house.reconfigure(withClient());
+    await stack.reconfigure(withClient());
     await expect(begin("/other/mcp")).rejects.toThrow(/issuer_changed: only the metadata for \/other\/mcp/);
     expect(other.seen.map(({ path }) => path)).not.toContain("/token");
     expect(new URL((await begin("/mcp")).location).origin).toBe(upstream.url);

@@ -18,22 +18,22 @@ const refused = async (response: Response) => {
 };
 
 describe("a refresh token used again right after its rotation, because the answer was lost", () => {
-  let house: AuthorizationServerStack;
+  let stack: AuthorizationServerStack;
   let app: McpApp;
   let tokens: Tokens;
   beforeAll(async () => {
-    house = await startAuthorizationServer();
-    app = await registeredApp(house);
+    stack = await startAuthorizationServer();
+    app = await registeredApp(stack);
   });
-  afterAll(() => house.close());
+  afterAll(() => stack.close());
   beforeEach(async () => {
-    tokens = await app.tokens(house.browser(), "alice", { scope: "a b" });
+    tokens = await app.tokens(stack.browser(), "alice", { scope: "a b" });
   });
 
   const audited = async (action: string, grantId: unknown) =>
-    (await house.store.auditEvents({ action, limit: 1000 })).filter((event) => event.grantId === grantId);
+    (await stack.store.auditEvents({ action, limit: 1000 })).filter((event) => event.grantId === grantId);
   const grantOf = ({ access_token }: Tokens) => decodeJwt(access_token).grant_id;
-  const isLive = async ({ access_token }: Tokens) => (await house.externalTokens.identify(access_token)).ok;
+  const isLive = async ({ access_token }: Tokens) => (await stack.externalTokens.identify(access_token)).ok;
 
   test("gets the same successor, with an access token that works; it is on the record", async () => {
     const lost = await read(await app.refresh(tokens.refresh_token));
@@ -62,21 +62,21 @@ describe("a refresh token used again right after its rotation, because the answe
   });
 
   test("after the grace it ends the whole family", async () => {
-    await house.reload((yaml) => `external_tokens: {refresh_token_grace: 2}\n${yaml}`);
+    await stack.reload((yaml) => `external_tokens: {refresh_token_grace: 2}\n${yaml}`);
     const lost = await read(await app.refresh(tokens.refresh_token));
     await expect
-      .poll(() => house.store.authorizationServerRecords.successorOf(tokens.refresh_token), {
+      .poll(() => stack.store.authorizationServerRecords.successorOf(tokens.refresh_token), {
         timeout: 30_000,
       })
       .toBeUndefined();
-    await house.reload((yaml) => yaml.slice(yaml.indexOf("\n") + 1));
+    await stack.reload((yaml) => yaml.slice(yaml.indexOf("\n") + 1));
     await refused(await app.refresh(tokens.refresh_token));
     await refused(await app.refresh(lost.refresh_token));
     expect(await isLive(lost)).toBe(false);
   });
 
   test("at another replica, and at both at once, it gets the same successor", async () => {
-    const other = await house.otherServer();
+    const other = await stack.otherServer();
     const atOther: typeof app.refresh = (refresh_token) =>
       other.fetch("https://auth.test/oauth/token", {
         method: "POST",
@@ -105,13 +105,13 @@ describe("a refresh token used again right after its rotation, because the answe
 
   test("by another client it gets nothing, and the family lives on", async () => {
     const lost = await read(await app.refresh(tokens.refresh_token));
-    await refused(await (await registeredApp(house)).refresh(tokens.refresh_token));
+    await refused(await (await registeredApp(stack)).refresh(tokens.refresh_token));
     expect((await read(await app.refresh(tokens.refresh_token))).refresh_token).toBe(lost.refresh_token);
   });
 
   test("by a client with a secret it takes the secret", async () => {
-    const secretive = await registeredApp(house, { token_endpoint_auth_method: "client_secret_post" });
-    const its = await secretive.tokens(house.browser(), "alice");
+    const secretive = await registeredApp(stack, { token_endpoint_auth_method: "client_secret_post" });
+    const its = await secretive.tokens(stack.browser(), "alice");
     const lost = await read(await secretive.refresh(its.refresh_token));
     for (const client_secret of [undefined, "wrong"])
       expect((await secretive.refresh(its.refresh_token, { client_secret })).status).toBe(401);
@@ -127,22 +127,22 @@ describe("a refresh token used again right after its rotation, because the answe
 
   test("is checked as a first use is: grant, connection, policy, person", async () => {
     const lost = await read(await app.refresh(tokens.refresh_token));
-    house.connections.set("company/alice one", "missing");
+    stack.connections.set("company/alice one", "missing");
     await refused(await app.refresh(tokens.refresh_token));
-    house.connections.delete("company/alice one");
-    house.denied.add("company/alice one");
+    stack.connections.delete("company/alice one");
+    stack.denied.add("company/alice one");
     await refused(await app.refresh(tokens.refresh_token));
-    house.denied.clear();
+    stack.denied.clear();
     expect((await read(await app.refresh(tokens.refresh_token))).refresh_token).toBe(lost.refresh_token);
-    await house.store.authorizationServerRecords.revokeGrant(String(grantOf(tokens)), {
+    await stack.store.authorizationServerRecords.revokeGrant(String(grantOf(tokens)), {
       action: "grant.revoked",
     });
     await refused(await app.refresh(tokens.refresh_token));
 
-    const bobs = await app.tokens(house.browser(), "bob");
+    const bobs = await app.tokens(stack.browser(), "bob");
     await read(await app.refresh(bobs.refresh_token));
-    house.company.dismiss("bob");
-    await house.ageSignIn("company/bob", 3700);
+    stack.company.dismiss("bob");
+    await stack.ageSignIn("company/bob", 3700);
     await refused(await app.refresh(bobs.refresh_token));
   });
 
@@ -158,7 +158,7 @@ describe("a refresh token used again right after its rotation, because the answe
   });
 
   test("a code has no grace", async () => {
-    const { params, verifier } = await app.authorize(house.browser(), "alice");
+    const { params, verifier } = await app.authorize(stack.browser(), "alice");
     const first = await read(await app.exchange(params.get("code") ?? "", verifier));
     await refused(await app.exchange(params.get("code") ?? "", verifier));
     expect(await isLive(first)).toBe(false);
@@ -168,7 +168,7 @@ describe("a refresh token used again right after its rotation, because the answe
   });
 
   test("no grace: one of many wins, and any use after that ends the family", async () => {
-    await house.reload((yaml) => `external_tokens: {refresh_token_grace: 0}\n${yaml}`);
+    await stack.reload((yaml) => `external_tokens: {refresh_token_grace: 0}\n${yaml}`);
     const answers = await Promise.all(Array.from({ length: 8 }, () => app.refresh(tokens.refresh_token)));
     const [winner, ...others] = answers.filter(({ status }) => status === 200);
     expect(others).toEqual([]);
@@ -180,16 +180,16 @@ describe("a refresh token used again right after its rotation, because the answe
 });
 
 describe("ending all access, as after a restore from a backup", () => {
-  let house: AuthorizationServerStack;
+  let stack: AuthorizationServerStack;
   beforeAll(async () => {
-    house = await startAuthorizationServer();
+    stack = await startAuthorizationServer();
   });
-  afterAll(() => house.close());
+  afterAll(() => stack.close());
 
   test("ends tokens, sessions, delegations and flows begun before it; what comes after it works", async () => {
-    const { store } = house;
-    const app = await registeredApp(house);
-    const browser = house.browser();
+    const { store } = stack;
+    const app = await registeredApp(stack);
+    const browser = stack.browser();
     const tokens = await app.tokens(browser, "alice");
     const upstream = "https://one.example.com";
     const connection = { userId: "company/alice", routeId: "one", upstream };
@@ -201,8 +201,8 @@ describe("ending all access, as after a restore from a backup", () => {
     });
     await store.delegations.give(delegated, { action: "delegation.created" });
     const { params, verifier } = await app.authorize(browser, "alice");
-    const underWay = await house.browser().open(app.request().url);
-    expect(underWay.url.origin).toBe(house.company.issuer);
+    const underWay = await stack.browser().open(app.request().url);
+    expect(underWay.url.origin).toBe(stack.company.issuer);
 
     const ended = await store.endAccess(await makeKey("external_token", new Date()), "restored");
     expect(ended).toMatchObject({
@@ -223,15 +223,15 @@ describe("ending all access, as after a restore from a backup", () => {
       .toEqual({});
     await expect
       .poll(
-        async () => (await house.externalTokens.verify(tokens.access_token, house.routes().byId("one")!)).ok,
+        async () => (await stack.externalTokens.verify(tokens.access_token, stack.routes().byId("one")!)).ok,
       )
       .toBe(false);
     const late = await browser.submit(underWay, people.alice);
     expect(late.html).not.toContain("client-callback");
     expect(await store.upstreamTokens.find(connection)).toMatchObject({ userId: "company/alice" });
 
-    const fresh = await app.tokens(house.browser(), "alice");
-    expect((await house.externalTokens.identify(fresh.access_token)).ok).toBe(true);
+    const fresh = await app.tokens(stack.browser(), "alice");
+    expect((await stack.externalTokens.identify(fresh.access_token)).ok).toBe(true);
     await read(await app.refresh(fresh.refresh_token));
   });
 });

@@ -6,23 +6,23 @@ import {
   startAuthorizationServer,
 } from "../authorization-server/start-authorization-server.ts";
 
-let house: AuthorizationServerStack;
+let stack: AuthorizationServerStack;
 let app: McpApp;
 beforeAll(async () => {
-  house = await startAuthorizationServer();
-  app = await registeredApp(house);
-  await house.reload((yaml) => yaml.replace("https://one.test\n", "https://one.test/team\n"));
+  stack = await startAuthorizationServer();
+  app = await registeredApp(stack);
+  await stack.reload((yaml) => yaml.replace("https://one.test\n", "https://one.test/team\n"));
 });
-afterAll(() => house.close());
+afterAll(() => stack.close());
 
 const document = async (url: string) => {
   const { origin, pathname } = new URL(url);
   const path = pathname === "/" ? "" : pathname;
-  const response = await house.fetch(`${origin}/.well-known/oauth-protected-resource${path}`);
+  const response = await stack.fetch(`${origin}/.well-known/oauth-protected-resource${path}`);
   return { status: response.status, body: (await response.json()) as Record<string, unknown> };
 };
 const authorized = async (resource: string) => {
-  const { params, verifier } = await app.authorize(house.browser(), "alice", { resource });
+  const { params, verifier } = await app.authorize(stack.browser(), "alice", { resource });
   return { code: params.get("code") ?? "", error: params.get("error"), verifier };
 };
 const audienceAndPath = async (response: Response) => {

@@ -9,22 +9,22 @@ import {
 } from "../authorization-server/start-authorization-server.ts";
 import { problemsOf } from "../config/problems-of.ts";
 
-let house: AuthorizationServerStack;
+let stack: AuthorizationServerStack;
 beforeAll(async () => {
-  house = await startAuthorizationServer();
+  stack = await startAuthorizationServer();
 });
-afterAll(() => house.close());
+afterAll(() => stack.close());
 
 /** Where sign-in sends a browser, with these lines in the provider's entry. */
 async function asked(lines: string, query = ""): Promise<URLSearchParams> {
   const scopes = "      scopes: [openid, email, profile, groups, offline_access]\n";
-  await house.reload((yaml) => yaml.replace(scopes, lines));
-  const response = await house.fetch(`https://auth.test/.pomerium/sign_in?return_to=/whoami${query}`, {
+  await stack.reload((yaml) => yaml.replace(scopes, lines));
+  const response = await stack.fetch(`https://auth.test/.pomerium/sign_in?return_to=/whoami${query}`, {
     redirect: "manual",
   });
-  await house.reload((yaml) => yaml.replace(lines, scopes));
+  await stack.reload((yaml) => yaml.replace(lines, scopes));
   const location = new URL(response.headers.get("location") ?? "");
-  expect(location.origin).toBe(house.company.issuer);
+  expect(location.origin).toBe(stack.company.issuer);
   return location.searchParams;
 }
 
@@ -76,11 +76,11 @@ describe("authorization_url_params of a sign-in provider", () => {
     expect(extra).toEqual({ access_type: "offline", prompt: "consent" });
     const usual = "      scopes: [openid, email, profile, groups, offline_access]\n";
     const lines = `      scopes: ${JSON.stringify(scopes)}\n      authorization_url_params: ${JSON.stringify(extra)}\n`;
-    await house.reload((yaml) => yaml.replace(usual, lines));
-    const browser = house.browser();
+    await stack.reload((yaml) => yaml.replace(usual, lines));
+    const browser = stack.browser();
     const start = await browser.open(new URL("https://auth.test/.pomerium/sign_in?return_to=/whoami"));
-    const end = await throughCompany(house, browser, start, "alice");
-    await house.reload((yaml) => yaml.replace(lines, usual));
+    const end = await throughCompany(stack, browser, start, "alice");
+    await stack.reload((yaml) => yaml.replace(lines, usual));
     expect(JSON.parse(end.html)).toMatchObject({ userId: "company/alice" });
   });
 

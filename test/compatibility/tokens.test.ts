@@ -12,22 +12,22 @@ const hour = 3_600_000;
 /** What token endpoints of public servers answer, beside what RFC 6749 asks for. */
 describe("a token endpoint's answer", () => {
   let upstream: ScriptedUpstream;
-  let house: OAuthClientStack;
+  let stack: OAuthClientStack;
   beforeAll(async () => {
     upstream = await scriptedUpstream();
-    house = await startOAuthClient(
+    stack = await startOAuthClient(
       `  - {id: files, from: https://mcp.test, to: ${upstream.mcp}, mcp: {server: {}}}`,
     );
   });
-  afterAll(() => Promise.all([house?.close(), upstream?.close()]));
+  afterAll(() => Promise.all([stack?.close(), upstream?.close()]));
   beforeEach(async () => {
     for (const name of Object.keys(upstream.tokenFields)) delete upstream.tokenFields[name];
     upstream.tokenAnswers.length = 0;
-    await house.upstreamTokens.disconnect(alice, house.route());
+    await stack.upstreamTokens.disconnect(alice, stack.route());
   });
   const stored = () =>
-    house.store.upstreamTokens.find({ userId: alice, routeId: "files", upstream: upstream.mcp });
-  const find = (now?: number) => house.upstreamTokens.find(caller, house.route(), now);
+    stack.store.upstreamTokens.find({ userId: alice, routeId: "files", upstream: upstream.mcp });
+  const find = (now?: number) => stack.upstreamTokens.find(caller, stack.route(), now);
   const plain = { access_token: "the-token", token_type: "Bearer" };
   const form = { "content-type": "application/x-www-form-urlencoded; charset=utf-8" };
   const lives = (token: UpstreamToken | undefined) =>
@@ -57,7 +57,7 @@ describe("a token endpoint's answer", () => {
     ["an issued token type that is null", { issued_token_type: null }, { accessToken: expect.any(String) }],
   ])("with %s is read", async (_what, fields, expected) => {
     Object.assign(upstream.tokenFields, fields);
-    await house.connect(upstream.agree);
+    await stack.connect(upstream.agree);
     expect({ refreshToken: undefined, ...(await stored()) }).toMatchObject(expected);
     expect(await find()).toMatchObject({ kind: "credential" });
   });
@@ -85,7 +85,7 @@ describe("a token endpoint's answer", () => {
     ],
   ])("whose lifetime is %s is read", async (_what, fields, minutes) => {
     Object.assign(upstream.tokenFields, fields);
-    await house.connect(upstream.agree);
+    await stack.connect(upstream.agree);
     const now = lives(await stored());
     if (minutes === undefined) expect(now).toBeUndefined();
     else expect(Math.abs((now ?? 0) - minutes)).toBeLessThanOrEqual(1);
@@ -100,7 +100,7 @@ describe("a token endpoint's answer", () => {
     ["as a time", { refresh_token_expires_at: new Date(Date.now() + 2 * hour).toISOString() }, 120],
   ])("whose refresh token's lifetime is %s is read", async (_what, fields, minutes) => {
     Object.assign(upstream.tokenFields, fields);
-    await house.connect(upstream.agree);
+    await stack.connect(upstream.agree);
     const at = (await stored())?.refreshExpiresAt;
     const left = at && Math.round((at.getTime() - Date.now()) / 60_000);
     if (minutes === undefined) expect(left).toBeUndefined();
@@ -146,13 +146,13 @@ describe("a token endpoint's answer", () => {
     ["below data", { body: { code: 0, msg: "success", data: { ...plain, expires_in: 3600 } } }],
   ])("%s is read", async (_what, answer) => {
     upstream.tokenAnswers.push({ ...answer });
-    await house.connect(upstream.agree);
+    await stack.connect(upstream.agree);
     expect(await stored()).toMatchObject({ accessToken: "the-token", tokenType: "Bearer" });
   });
 
   it("to a refresh with null for what stays the same leaves refresh token and scopes as they are", async () => {
     upstream.tokenFields.scope = "read";
-    await house.connect(upstream.agree);
+    await stack.connect(upstream.agree);
     const before = await stored();
     upstream.tokenAnswers.push({
       status: 201,
@@ -192,8 +192,8 @@ describe("a token endpoint's answer", () => {
     ["a page", { body: "<html>access_token=the-token</html>" }, "token_invalid"],
   ])("with %s is none: %s", async (_what, answer, code) => {
     upstream.tokenAnswers.push({ ...answer });
-    await expect(house.connect(upstream.agree)).rejects.toThrow();
-    expect(house.log.at(-1)).toContain(`"reason":"${code}"`);
+    await expect(stack.connect(upstream.agree)).rejects.toThrow();
+    expect(stack.log.at(-1)).toContain(`"reason":"${code}"`);
     expect(await stored()).toBeUndefined();
   });
 });
@@ -201,18 +201,18 @@ describe("a token endpoint's answer", () => {
 /** What registration endpoints answer, and what servers that register clients say of how those prove themselves. */
 describe("a registration", () => {
   let upstream: ScriptedUpstream;
-  let house: OAuthClientStack;
+  let stack: OAuthClientStack;
   const routes = (server = "{}") =>
     `  - {id: files, from: https://mcp.test, to: ${upstream.mcp}, mcp: {server: ${server}}}`;
   beforeEach(async () => {
     upstream = await scriptedUpstream();
-    house = await startOAuthClient(routes());
+    stack = await startOAuthClient(routes());
   });
-  afterEach(() => Promise.all([house.close(), upstream.close()]));
-  const find = (now?: number) => house.upstreamTokens.find(caller, house.route(), now);
+  afterEach(() => Promise.all([stack.close(), upstream.close()]));
+  const find = (now?: number) => stack.upstreamTokens.find(caller, stack.route(), now);
   const registration = async () => {
-    const [row] = await house.query("select issuer, redirect_uri from client_registration");
-    return house.store.clientRegistrations.find(String(row?.issuer), String(row?.redirect_uri));
+    const [row] = await stack.query("select issuer, redirect_uri from client_registration");
+    return stack.store.clientRegistrations.find(String(row?.issuer), String(row?.redirect_uri));
   };
   /** Answers registrations with these members. */
   function answers(fields: Record<string, unknown>, status = 201) {
@@ -270,7 +270,7 @@ describe("a registration", () => {
     ["a number for an id", { client_id: 4711, client_secret: "s" }, 201, "basic"],
   ])("with %s is read", async (_what, fields, status, proof) => {
     answers(fields, status);
-    await house.connect(upstream.agree);
+    await stack.connect(upstream.agree);
     expect(proofs()).toEqual([proof]);
     expect(await find()).toMatchObject({ kind: "credential" });
   });
@@ -282,28 +282,28 @@ describe("a registration", () => {
     ["ours and another", { redirect_uris: ["https://mcp.test/x", "https://evil.test"] }, 201],
   ])("with %s is none", async (_what, fields, status) => {
     answers(fields, status);
-    await expect(house.connect(upstream.agree)).rejects.toThrow(/regist/);
-    expect(house.log.at(-1)).toContain('"reason":"registration_rejected"');
+    await expect(stack.connect(upstream.agree)).rejects.toThrow(/regist/);
+    expect(stack.log.at(-1)).toContain('"reason":"registration_rejected"');
   });
 
   it("a client that was given a secret unasked proves it, whatever is null: never nothing", async () => {
     upstream.metadata.token_endpoint_auth_methods_supported = ["none"];
     answers({ client_secret: "s", token_endpoint_auth_method: null });
-    await house.connect(upstream.agree);
+    await stack.connect(upstream.agree);
     expect(proofs()).toEqual(["basic"]);
   });
 
   it("names the scopes that will be asked for; a server that registers none gets it without", async () => {
     upstream.metadata.scopes_supported = ["read", "offline_access"];
-    const begun = await house.upstreamOAuth.begin({
+    const begun = await stack.upstreamOAuth.begin({
       userId: alice,
-      route: house.route(),
+      route: stack.route(),
       returnTo: "https://mcp.test/",
     });
     const asked = begun.ok ? new URL(begun.location).searchParams.get("scope") : "";
     expect(asked?.split(" ").sort()).toEqual(["offline_access", "read", "write"]);
     expect(upstream.registered[0]?.body.scope).toBe(asked);
-    await house.query("delete from client_registration");
+    await stack.query("delete from client_registration");
     const bodies: Record<string, unknown>[] = [];
     upstream.on("/register", ({ body }) => {
       const given: Record<string, unknown> = JSON.parse(body);
@@ -313,15 +313,15 @@ describe("a registration", () => {
         ? { status: 201, body: { client_id: "without" } }
         : { status: 400, body: { error: "invalid_client_metadata" } };
     });
-    await house.connect(upstream.agree);
+    await stack.connect(upstream.agree);
     expect(bodies.map(({ scope }) => scope)).toEqual([expect.any(String), undefined]);
   });
 
   it("has the scopes that calls may demand later, as far as the server lists them", async () => {
     upstream.metadata.scopes_supported = ["read", "write", "delete"];
-    const begun = await house.upstreamOAuth.begin({
+    const begun = await stack.upstreamOAuth.begin({
       userId: alice,
-      route: house.route(),
+      route: stack.route(),
       returnTo: "https://mcp.test/",
     });
     expect(begun.ok && new URL(begun.location).searchParams.get("scope")).toBe("read write");
@@ -350,19 +350,19 @@ describe("a registration", () => {
       const refusal = { state: asked.get("state") ?? "", iss: upstream.url, error: "invalid_scope" };
       return fits ? upstream.agree(location) : new URLSearchParams(refusal);
     };
-    await house.connect(agree);
-    await house.reconfigure(routes("{upstream_oauth2: {scopes: [read, admin]}}"));
+    await stack.connect(agree);
+    await stack.reconfigure(routes("{upstream_oauth2: {scopes: [read, admin]}}"));
     const userId = "company/bob";
-    const late = await house.upstreamOAuth.begin({
+    const late = await stack.upstreamOAuth.begin({
       userId,
-      route: house.route(),
+      route: stack.route(),
       returnTo: "https://mcp.test/",
     });
-    await house.connect(agree);
+    await stack.connect(agree);
     expect([...granted.values()]).toEqual(["read write", "read write admin"]);
     // A second person, who was refused for the same registration, goes on with the one that has come since.
     const end = (trip: { location: string; state: string }) =>
-      house.upstreamOAuth.finish({
+      stack.upstreamOAuth.finish({
         params: agree(trip.location),
         callback: new URL(trip.location).searchParams.get("redirect_uri") ?? "",
         host: "mcp.test",
@@ -376,18 +376,18 @@ describe("a registration", () => {
     expect(granted.size).toBe(2);
     // One that the server does not register has nobody's registration replaced again and again.
     knows = (scope) => !scope.includes("forbidden");
-    await house.reconfigure(routes("{upstream_oauth2: {scopes: [read, forbidden]}}"));
-    await expect(house.connect(agree)).rejects.toThrow("authorization page answered with an error");
+    await stack.reconfigure(routes("{upstream_oauth2: {scopes: [read, forbidden]}}"));
+    await expect(stack.connect(agree)).rejects.toThrow("authorization page answered with an error");
     const clients = granted.size;
-    await expect(house.connect(agree)).rejects.toThrow("authorization page answered with an error");
+    await expect(stack.connect(agree)).rejects.toThrow("authorization page answered with an error");
     expect(granted.size).toBe(clients);
     // Nor has whoever forges a refusal.
-    await house.reconfigure(routes());
+    await stack.reconfigure(routes());
     const forged = (location: string) => {
       const state = new URL(location).searchParams.get("state") ?? "";
       return new URLSearchParams({ state, iss: upstream.url, error: "invalid_scope" });
     };
-    await expect(house.connect(forged)).rejects.toThrow("authorization page answered with an error");
+    await expect(stack.connect(forged)).rejects.toThrow("authorization page answered with an error");
     expect(granted.size).toBe(clients);
   });
 
@@ -409,10 +409,10 @@ describe("a registration", () => {
       return fits ? upstream.agree(location) : new URLSearchParams(refusal);
     };
     const bob = "company/bob";
-    await house.connect(agree, bob);
+    await stack.connect(agree, bob);
     const old = await registration();
     const demand = { scopes: ["admin"], requiredAt: new Date() };
-    await house.store.upstreamTokens.requireScopes(
+    await stack.store.upstreamTokens.requireScopes(
       { userId: alice, routeId: "files", upstream: upstream.mcp },
       demand,
     );
@@ -422,25 +422,25 @@ describe("a registration", () => {
       { status: 403, body: { error: "access_denied" } },
       { status: 201, body: { client_id: 7.5 } },
     ]) {
-      await expect(house.connect(agree)).rejects.toThrow();
+      await expect(stack.connect(agree)).rejects.toThrow();
       expect(await registration(), JSON.stringify(answer)).toEqual(old);
     }
     const now = Date.now() + hour;
-    const refreshed = await house.upstreamTokens.find({ userId: bob, kind: "person" }, house.route(), now);
+    const refreshed = await stack.upstreamTokens.find({ userId: bob, kind: "person" }, stack.route(), now);
     expect(refreshed).toMatchObject({ kind: "credential" });
     answer = undefined;
     // Failures have not used up what is due once a day.
-    await house.connect(agree);
+    await stack.connect(agree);
     expect([...scopes.values()]).toEqual(["read write", "read write admin"]);
     expect((await registration())?.clientId).toBe("client-1");
   });
 
   it("that a server refuses stays where the server makes no other, too", async () => {
-    await house.connect(upstream.agree);
+    await stack.connect(upstream.agree);
     const old = await registration();
     if (!old) throw new Error("nothing stored");
     const age = (metadata: object, more: object = {}) =>
-      house.store.clientRegistrations.update(old.issuer, old.redirectUri, old.clientId, (one) => ({
+      stack.store.clientRegistrations.update(old.issuer, old.redirectUri, old.clientId, (one) => ({
         ...one,
         ...more,
         metadata: { ...one.metadata, ...metadata },
@@ -448,16 +448,16 @@ describe("a registration", () => {
     upstream.clients.clear();
     upstream.on("/register", { status: 503, body: "down" });
     await age({ registeredAt: 0 });
-    await expect(house.connect(upstream.agree)).rejects.toThrow("failed (503)");
+    await expect(stack.connect(upstream.agree)).rejects.toThrow("failed (503)");
     expect((await registration())?.clientId).toBe(old.clientId);
     // Refused as the person is back.
     await age({ registeredAt: Date.now() });
-    await expect(house.connect(upstream.agree)).rejects.toThrow("failed (503)");
+    await expect(stack.connect(upstream.agree)).rejects.toThrow("failed (503)");
     expect((await registration())?.clientId).toBe(old.clientId);
     // About to end.
     upstream.clients.add(old.clientId);
     await age({}, { secretExpiresAt: new Date(Date.now() + 30_000) });
-    await expect(house.connect(upstream.agree)).rejects.toThrow("failed (503)");
+    await expect(stack.connect(upstream.agree)).rejects.toThrow("failed (503)");
     expect((await registration())?.clientId).toBe(old.clientId);
   });
 
@@ -472,18 +472,18 @@ describe("a registration", () => {
     const age = async () => {
       const one = await registration();
       if (!one) throw new Error("nothing stored");
-      await house.store.clientRegistrations.update(one.issuer, one.redirectUri, one.clientId, (now) => ({
+      await stack.store.clientRegistrations.update(one.issuer, one.redirectUri, one.clientId, (now) => ({
         ...now,
         metadata: { ...now.metadata, registeredAt: 0 },
       }));
       return one.clientId;
     };
-    await house.connect(upstream.agree);
+    await stack.connect(upstream.agree);
     // It seems forgotten, and so does the next one: now it is known that trying tells nothing.
     await age();
-    await house.connect(upstream.agree, "company/bob");
+    await stack.connect(upstream.agree, "company/bob");
     await age();
-    await house.connect(upstream.agree, "company/carol");
+    await stack.connect(upstream.agree, "company/carol");
     expect(upstream.registered.length).toBe(2);
     const lost = await age();
     upstream.clients.clear();
@@ -493,14 +493,14 @@ describe("a registration", () => {
       upstream.clients.add("another");
       return { status: 201, body: { client_id: "another", client_secret: "s" } };
     });
-    await expect(house.connect(upstream.agree)).rejects.toThrow("failed (503)");
+    await expect(stack.connect(upstream.agree)).rejects.toThrow("failed (503)");
     expect((await registration())?.clientId).toBe(lost);
     const begin = () =>
-      house.upstreamOAuth.begin({ userId: alice, route: house.route(), returnTo: "https://mcp.test/" });
+      stack.upstreamOAuth.begin({ userId: alice, route: stack.route(), returnTo: "https://mcp.test/" });
     // Nobody is sent there with it any more.
     expect(await begin()).toMatchObject({ ok: false, message: expect.stringContaining("failed (503)") });
     isDown = false;
-    await house.connect(upstream.agree);
+    await stack.connect(upstream.agree);
     expect(await registration()).toMatchObject({ clientId: "another" });
     // The new one is trusted as those before were.
     await age();
@@ -517,7 +517,7 @@ describe("a registration", () => {
   ])("follows the server's own order of methods: %j", async (listed, proof) => {
     upstream.metadata.token_endpoint_auth_methods_supported = listed;
     answers({ client_secret: "s" });
-    await house.connect(upstream.agree);
+    await stack.connect(upstream.agree);
     expect(proofs()).toEqual([proof]);
   });
 
@@ -537,13 +537,13 @@ describe("a registration", () => {
       upstream.metadata.token_endpoint_auth_methods_supported = listed;
       takes(proof, refusal);
       answers({ client_secret: "s" });
-      await house.connect(upstream.agree);
+      await stack.connect(upstream.agree);
       const other = proof === "post" ? "basic" : "post";
       expect(proofs()).toEqual([other, proof]);
       await expect.poll(async () => (await registration())?.authMethod).toBe(`client_secret_${proof}`);
       await find(Date.now() + hour);
-      const elsewhere = await house.replica();
-      await elsewhere.upstreamTokens.find(caller, house.route(), Date.now() + 2 * hour);
+      const elsewhere = await stack.replica();
+      await elsewhere.upstreamTokens.find(caller, stack.route(), Date.now() + 2 * hour);
       expect(proofs()).toEqual([other, proof, proof, proof]);
     },
   );
@@ -554,7 +554,7 @@ describe("a registration", () => {
       upstream.metadata.token_endpoint_auth_methods_supported = [method];
       answers({ client_secret: method === "none" ? null : undefined });
       upstream.on("/token", { status: 401, body: { error: "invalid_client" } });
-      await expect(house.connect(upstream.agree)).rejects.toThrow();
+      await expect(stack.connect(upstream.agree)).rejects.toThrow();
       const asked = upstream.seen.filter(({ path }) => path === "/token");
       // Once for each of the two clients: a refused one is registered again.
       expect(new Set(proofs())).toEqual(new Set(["none"]));
@@ -563,18 +563,18 @@ describe("a registration", () => {
   );
 
   it("endpoint.auth_style alone: everything is discovered, and the method is the operator's", async () => {
-    await house.reconfigure(routes("{upstream_oauth2: {endpoint: {auth_style: params}}}"));
+    await stack.reconfigure(routes("{upstream_oauth2: {endpoint: {auth_style: params}}}"));
     answers({ client_secret: "s" });
-    await house.connect(upstream.agree);
+    await stack.connect(upstream.agree);
     expect(upstream.registered[0]?.body.token_endpoint_auth_method).toBe("client_secret_post");
     upstream.clients.add("known");
-    await house.reconfigure(
+    await stack.reconfigure(
       routes("{upstream_oauth2: {client_id: known, client_secret: s, endpoint: {auth_style: params}}}"),
     );
-    await house.connect(upstream.agree, "company/bob");
+    await stack.connect(upstream.agree, "company/bob");
     expect(proofs()).toEqual(["post", "post"]);
     upstream.on("/token", { status: 401, body: { error: "invalid_client" } });
-    await expect(house.connect(upstream.agree, "company/carol")).rejects.toThrow();
+    await expect(stack.connect(upstream.agree, "company/carol")).rejects.toThrow();
     expect(proofs()).toEqual(["post", "post", "post"]);
   });
 });
@@ -582,42 +582,42 @@ describe("a registration", () => {
 /** RFC 6749 section 5.2 asks for an `error`; servers, and what stands before them, answer otherwise. */
 describe("a refresh that is refused without a reason", () => {
   let upstream: ScriptedUpstream;
-  let house: OAuthClientStack;
+  let stack: OAuthClientStack;
   beforeEach(async () => {
     upstream = await scriptedUpstream();
-    house = await startOAuthClient(
+    stack = await startOAuthClient(
       `  - {id: files, from: https://mcp.test, to: ${upstream.mcp}, mcp: {server: {}}}`,
     );
   });
-  afterEach(() => Promise.all([house.close(), upstream.close()]));
+  afterEach(() => Promise.all([stack.close(), upstream.close()]));
   const person = (name: string): TokenCaller => ({ userId: `company/${name}`, kind: "person" });
-  const find = (name: string, replica: Pick<OAuthClientStack, "upstreamTokens"> = house) =>
-    replica.upstreamTokens.find(person(name), house.route());
+  const find = (name: string, replica: Pick<OAuthClientStack, "upstreamTokens"> = stack) =>
+    replica.upstreamTokens.find(person(name), stack.route());
   const stored = (name: string) =>
-    house.store.upstreamTokens.find({
+    stack.store.upstreamTokens.find({
       userId: `company/${name}`,
       routeId: "files",
       upstream: upstream.mcp,
     });
   async function connectAndExpire(...names: string[]) {
     for (const name of names) {
-      await house.connect(upstream.agree, `company/${name}`);
+      await stack.connect(upstream.agree, `company/${name}`);
       const token = await stored(name);
       if (!token) throw new Error("nothing stored");
       const { version: _, connectedAt: __, updatedAt: ___, ...kept } = token;
       const ended = { ...kept, expiresAt: new Date(Date.now() - 1000) };
-      await house.store.upstreamTokens.put(ended, { action: "upstream_token.obtained" });
+      await stack.store.upstreamTokens.put(ended, { action: "upstream_token.obtained" });
     }
   }
   /** What a replica remembers of failures, another one does not: each try is a replica's first. */
   async function tries(times: number, ...names: string[]) {
     for (let time = 0; time < times; time++) {
-      const replica = await house.replica();
+      const replica = await stack.replica();
       for (const name of names) expect(await find(name, replica)).toMatchObject({ kind: "unavailable" });
     }
   }
   const passTime = (minutes: number) =>
-    house.query(`update upstream_token set refused_since = refused_since - interval '${minutes} minutes'`);
+    stack.query(`update upstream_token set refused_since = refused_since - interval '${minutes} minutes'`);
 
   it.each<[string, { status: number; body: unknown }]>([
     ["400 and a page", { status: 400, body: "<html>Bad Request</html>" }],
@@ -636,14 +636,14 @@ describe("a refresh that is refused without a reason", () => {
       await passTime(11);
       // The fifth, after ten minutes.
       expect(await find("alice")).toMatchObject({ kind: "missing", reason: "rejected_without_reason" });
-      const state = await house.upstreamTokens.connectionState("company/alice", house.route());
+      const state = await stack.upstreamTokens.connectionState("company/alice", stack.route());
       expect(state).toMatchObject({ state: "missing" });
       expect(await stored("alice")).toMatchObject({ rejections: { count: 5 } });
-      const elsewhere = await house.replica();
+      const elsewhere = await stack.replica();
       expect(await find("alice", elsewhere)).toMatchObject({ kind: "missing" });
       // A server that recovers in the meantime gives a token all the same.
       upstream.on("/token", { body: { access_token: "back", refresh_token: "r" } });
-      const later = await house.replica();
+      const later = await stack.replica();
       expect(await find("alice", later)).toMatchObject({ headers: [["authorization", "Bearer back"]] });
       expect((await stored("alice"))?.rejections).toBeUndefined();
     },
@@ -662,14 +662,14 @@ describe("a refresh that is refused without a reason", () => {
   });
 
   it("does not count while the access token is good", async () => {
-    await house.connect(upstream.agree, "company/alice");
+    await stack.connect(upstream.agree, "company/alice");
     upstream.on("/token", { status: 404, body: "" });
-    const refused = () => house.log.filter((line) => line.includes('"step":"refresh"')).length;
+    const refused = () => stack.log.filter((line) => line.includes('"step":"refresh"')).length;
     for (let time = 1; time <= 5; time++) {
-      const replica = await house.replica();
+      const replica = await stack.replica();
       // Asked for as if just before its end, it is refreshed ahead.
       const soon = Date.now() + hour - 2000;
-      expect(await replica.upstreamTokens.find(person("alice"), house.route(), soon)).toMatchObject({
+      expect(await replica.upstreamTokens.find(person("alice"), stack.route(), soon)).toMatchObject({
         kind: "credential",
       });
       await vi.waitFor(() => expect(refused()).toBe(time), { timeout: 60_000 });
@@ -690,7 +690,7 @@ describe("a refresh that is refused without a reason", () => {
       if (name !== "bob") expect(found).toMatchObject({ kind: "unavailable" });
       expect(await stored(name)).toBeDefined();
     }
-    expect(house.log.join()).toContain("refuses most refreshes without saying why");
+    expect(stack.log.join()).toContain("refuses most refreshes without saying why");
   });
 
   it("is this connection's own where others of the server are refreshed", async () => {
@@ -706,7 +706,7 @@ describe("a refresh that is refused without a reason", () => {
   });
 
   it("and whose access token the upstream rejects, too, ends in a consent, and the token is not sent again", async () => {
-    await house.connect(upstream.agree, "company/alice");
+    await stack.connect(upstream.agree, "company/alice");
     upstream.on("/token", { status: 404, body: "" });
     const reject = async (replica: Pick<OAuthClientStack, "upstreamTokens">) =>
       replica.upstreamTokens.handleRejection({
@@ -717,28 +717,28 @@ describe("a refresh that is refused without a reason", () => {
         wwwAuthenticate: "Bearer",
       });
     // A token that has just come is not refreshed again.
-    await house.query(
+    await stack.query(
       "update upstream_token set updated_at = now() - interval '1 hour', connected_at = now() - interval '2 hours'",
     );
     for (let time = 0; time < 4; time++)
-      expect(await reject(await house.replica())).toMatchObject({ kind: "unavailable" });
+      expect(await reject(await stack.replica())).toMatchObject({ kind: "unavailable" });
     await passTime(11);
-    expect(await reject(house)).toMatchObject({ kind: "consent" });
+    expect(await reject(stack)).toMatchObject({ kind: "consent" });
     expect(await find("alice")).toMatchObject({ kind: "missing" });
-    expect(await find("alice", await house.replica())).toMatchObject({ kind: "missing" });
+    expect(await find("alice", await stack.replica())).toMatchObject({ kind: "missing" });
   });
 });
 
 /** RFC 7591 section 3.2.1: `client_secret_expires_at`; RFC 7592: how it is renewed. */
 describe("a client secret that ends", () => {
   let upstream: ScriptedUpstream;
-  let house: OAuthClientStack;
+  let stack: OAuthClientStack;
   /** `id:secret` that the server takes, and when each new secret ends: Unix s, 0 never. */
   let good: Set<string>;
   let ends: (number | string)[];
   beforeEach(async () => {
     upstream = await scriptedUpstream();
-    house = await startOAuthClient(
+    stack = await startOAuthClient(
       `  - {id: files, from: https://mcp.test, to: ${upstream.mcp}, mcp: {server: {}}}`,
     );
     good = new Set();
@@ -756,7 +756,7 @@ describe("a client secret that ends", () => {
       return { status: 201, body: { client_id: clientId, client_secret: "s", ...management(clientId) } };
     });
   });
-  afterEach(() => Promise.all([house.close(), upstream.close()]));
+  afterEach(() => Promise.all([stack.close(), upstream.close()]));
   let offered: string | undefined;
   beforeEach(() => {
     offered = undefined;
@@ -769,10 +769,10 @@ describe("a client secret that ends", () => {
     }),
   });
   const inSeconds = (seconds: number) => Math.floor(Date.now() / 1000) + seconds;
-  const find = (now?: number) => house.upstreamTokens.find(caller, house.route(), now);
+  const find = (now?: number) => stack.upstreamTokens.find(caller, stack.route(), now);
   const registration = async () => {
-    const [row] = await house.query("select issuer, redirect_uri from client_registration");
-    const found = await house.store.clientRegistrations.find(String(row?.issuer), String(row?.redirect_uri));
+    const [row] = await stack.query("select issuer, redirect_uri from client_registration");
+    const found = await stack.store.clientRegistrations.find(String(row?.issuer), String(row?.redirect_uri));
     if (!found) throw new Error("nothing stored");
     return found;
   };
@@ -780,23 +780,23 @@ describe("a client secret that ends", () => {
   /** Time has passed: so much of the secret's life is over, and so much is left. */
   const age = async ({ overMs, leftMs }: { overMs?: number; leftMs: number }) => {
     const { issuer, redirectUri, clientId } = await registration();
-    await house.store.clientRegistrations.update(issuer, redirectUri, clientId, (one) => ({
+    await stack.store.clientRegistrations.update(issuer, redirectUri, clientId, (one) => ({
       ...one,
       secretExpiresAt: new Date(Date.now() + leftMs),
       metadata: { ...one.metadata, ...(overMs && { registeredAt: Date.now() - overMs }) },
     }));
   };
   const begin = async () => {
-    const begun = await house.upstreamOAuth.begin({
+    const begun = await stack.upstreamOAuth.begin({
       userId: alice,
-      route: house.route(),
+      route: stack.route(),
       returnTo: "https://mcp.test/done",
     });
     if (!begun.ok) throw new Error(begun.message);
     return begun;
   };
   const finish = ({ location, state }: { location: string; state: string }) =>
-    house.upstreamOAuth.finish({
+    stack.upstreamOAuth.finish({
       params: upstream.agree(location),
       callback: new URL(location).searchParams.get("redirect_uri") ?? "",
       host: "mcp.test",
@@ -818,11 +818,11 @@ describe("a client secret that ends", () => {
 
   it("and has ended as it is registered: the server's clock is behind, and the flow goes on", async () => {
     ends = [inSeconds(-3600), inSeconds(-3600), inSeconds(-3600)];
-    await house.connect(upstream.agree);
+    await stack.connect(upstream.agree);
     expect(upstream.registered.length).toBe(2);
     expect(await find()).toMatchObject({ kind: "credential" });
     // Nor is the client another one for each who connects.
-    await house.connect(upstream.agree, "company/bob");
+    await stack.connect(upstream.agree, "company/bob");
     expect(upstream.registered.length).toBe(2);
     expect(await find(Date.now() + hour)).toMatchObject({ kind: "credential" });
   });
@@ -835,8 +835,8 @@ describe("a client secret that ends", () => {
       body: { client_id: "late", client_secret: "s", client_secret_expires_at: inSeconds(3600 - behind) },
     }));
     good.add("late:s");
-    await house.connect(upstream.agree);
-    const [row] = await house.query("select secret_expires_at from client_registration");
+    await stack.connect(upstream.agree);
+    const [row] = await stack.query("select secret_expires_at from client_registration");
     const left = new Date(String(row?.secret_expires_at)).getTime() - Date.now();
     expect(Math.abs(left - hour)).toBeLessThan(60_000);
   });
@@ -844,7 +844,7 @@ describe("a client secret that ends", () => {
   it("is renewed where the server offers that, and connections live on", async () => {
     offered = upstream.url;
     ends = [inSeconds(86_400)];
-    await house.connect(upstream.agree);
+    await stack.connect(upstream.agree);
     const bodies: unknown[] = [];
     upstream.on("/register/client-0", ({ method, headers, body }) => {
       if (headers.authorization !== "Bearer rat") return { status: 401, body: {} };
@@ -866,14 +866,14 @@ describe("a client secret that ends", () => {
         redirect_uris: upstream.registered[0]?.body.redirect_uris,
       }),
     ]);
-    await house.connect(upstream.agree, "company/bob");
+    await stack.connect(upstream.agree, "company/bob");
     expect(upstream.registered.length).toBe(1);
   });
 
   it("is renewed ahead, in the last quarter of its life: the next consent starts with the new one, a call does not wait for it", async () => {
     offered = upstream.url;
     ends = [inSeconds(4 * 3600)];
-    await house.connect(upstream.agree);
+    await stack.connect(upstream.agree);
     let renewals = 0;
     let answered = Promise.resolve();
     upstream.on("/register/client-0", async ({ method }) => {
@@ -917,7 +917,7 @@ describe("a client secret that ends", () => {
   it("is renewed by reading the registration where it cannot be written", async () => {
     offered = upstream.url;
     ends = [inSeconds(86_400)];
-    await house.connect(upstream.agree);
+    await stack.connect(upstream.agree);
     upstream.on("/register/client-0", ({ method }) => {
       if (method !== "GET") return { status: 405, body: {} };
       good.add("client-0:s2").delete("client-0:s");
@@ -931,37 +931,37 @@ describe("a client secret that ends", () => {
     const elsewhere = await scriptedUpstream();
     offered = elsewhere.url;
     ends = [inSeconds(86_400)];
-    await house.connect(upstream.agree);
+    await stack.connect(upstream.agree);
     await endNow();
     await find(Date.now() + hour);
     expect(elsewhere.seen).toEqual([]);
     await elsewhere.close();
-    expect(house.log.find((line) => line.includes("offers no renewal"))).toContain("secretExpiresAt");
+    expect(stack.log.find((line) => line.includes("offers no renewal"))).toContain("secretExpiresAt");
     const findings: string[] = [];
-    await house.upstreamOAuth.discover(house.route(), ({ finding }) => findings.push(finding));
+    await stack.upstreamOAuth.discover(stack.route(), ({ finding }) => findings.push(finding));
     expect(findings.join()).toMatch(/as client-0, with a secret that expires on 20/);
   });
 });
 
 describe("a token that is obtained while the database is away", () => {
   let upstream: ScriptedUpstream;
-  let house: OAuthClientStack;
+  let stack: OAuthClientStack;
   beforeEach(async () => {
     upstream = await scriptedUpstream();
     upstream.metadata.revocation_endpoint = `${upstream.url}/revoke`;
-    house = await startOAuthClient(
+    stack = await startOAuthClient(
       `  - {id: files, from: https://mcp.test, to: ${upstream.mcp}, mcp: {server: {}}}`,
     );
   });
-  afterEach(() => Promise.all([house.close(), upstream.close()]));
+  afterEach(() => Promise.all([stack.close(), upstream.close()]));
   const away = () => new Error("the database is away");
 
   it("is stored when it is back", async () => {
-    const put = vi.spyOn(house.store.upstreamTokens, "put");
+    const put = vi.spyOn(stack.store.upstreamTokens, "put");
     put.mockRejectedValueOnce(away()).mockRejectedValueOnce(away());
-    await house.connect(upstream.agree);
+    await stack.connect(upstream.agree);
     expect(put).toHaveBeenCalledTimes(3);
-    expect(await house.upstreamTokens.find(caller, house.route())).toMatchObject({ kind: "credential" });
+    expect(await stack.upstreamTokens.find(caller, stack.route())).toMatchObject({ kind: "credential" });
     expect(upstream.tokenRequests.length).toBe(1);
   });
 
@@ -977,31 +977,31 @@ describe("a token that is obtained while the database is away", () => {
   function meanwhile(
     happens: (put: Store["upstreamTokens"]["put"], token: NewUpstreamToken) => Promise<unknown>,
   ) {
-    const { put } = house.store.upstreamTokens;
-    vi.spyOn(house.store.upstreamTokens, "put").mockImplementationOnce(async (token) => {
+    const { put } = stack.store.upstreamTokens;
+    vi.spyOn(stack.store.upstreamTokens, "put").mockImplementationOnce(async (token) => {
       await happens(put, token);
       throw away();
     });
     upstream.tokenFields.access_token = "too-late";
   }
   const tokenOf = async (userId: string) =>
-    (await house.store.upstreamTokens.find({ userId, routeId: "files", upstream: upstream.mcp }))
+    (await stack.store.upstreamTokens.find({ userId, routeId: "files", upstream: upstream.mcp }))
       ?.accessToken;
   const about = { action: "upstream_token.obtained" } as const;
 
   it("is revoked, not stored, where the person has connected again in the meantime", async () => {
     const revoked = revocations();
     meanwhile((put, token) => put({ ...token, accessToken: "newer" }, about));
-    await expect(house.connect(upstream.agree)).rejects.toThrow(/connect again/);
+    await expect(stack.connect(upstream.agree)).rejects.toThrow(/connect again/);
     expect(await tokenOf(alice)).toBe("newer");
     expect(revoked).toContain("too-late");
   });
 
   it("is revoked, not stored, where the person has disconnected in the meantime", async () => {
-    await house.connect(upstream.agree);
+    await stack.connect(upstream.agree);
     const revoked = revocations();
-    meanwhile(() => house.upstreamTokens.disconnect(alice, house.route()));
-    await expect(house.connect(upstream.agree)).rejects.toThrow(/connect again/);
+    meanwhile(() => stack.upstreamTokens.disconnect(alice, stack.route()));
+    await expect(stack.connect(upstream.agree)).rejects.toThrow(/connect again/);
     expect(await tokenOf(alice)).toBeUndefined();
     expect(revoked).toContain("too-late");
   });
@@ -1009,35 +1009,35 @@ describe("a token that is obtained while the database is away", () => {
   it("is revoked, not stored, where the person has gone in the meantime", async () => {
     const at = new Date();
     const person = { userId: alice, providerId: "company", subject: "alice", checkedAt: at };
-    await house.store.signInSessions.put({ ...person, claims: {}, groups: [] });
+    await stack.store.signInSessions.put({ ...person, claims: {}, groups: [] });
     const revoked = revocations();
     meanwhile(async () => {
-      await house.store.signInSessions.delete(alice, { action: "person.rejected", userId: alice });
-      await house.upstreamTokens.disconnectAll(alice);
+      await stack.store.signInSessions.delete(alice, { action: "person.rejected", userId: alice });
+      await stack.upstreamTokens.disconnectAll(alice);
     });
-    await expect(house.connect(upstream.agree)).rejects.toThrow(/connect again/);
+    await expect(stack.connect(upstream.agree)).rejects.toThrow(/connect again/);
     expect(await tokenOf(alice)).toBeUndefined();
     expect(revoked).toContain("too-late");
   });
 
   it("is revoked, not stored, where a person without a connection has disconnected in the meantime", async () => {
     const revoked = revocations();
-    meanwhile(() => house.upstreamTokens.disconnect(alice, house.route()));
-    await expect(house.connect(upstream.agree)).rejects.toThrow(/connect again/);
+    meanwhile(() => stack.upstreamTokens.disconnect(alice, stack.route()));
+    await expect(stack.connect(upstream.agree)).rejects.toThrow(/connect again/);
     expect(await tokenOf(alice)).toBeUndefined();
     expect(revoked).toContain("too-late");
-    await house.connect(upstream.agree);
+    await stack.connect(upstream.agree);
     expect(await tokenOf(alice)).toBe("too-late");
   });
 
   it("is revoked, not stored, where the person has disconnected and connected again in the meantime", async () => {
-    await house.connect(upstream.agree);
+    await stack.connect(upstream.agree);
     const revoked = revocations();
     meanwhile(async (put, token) => {
-      await house.upstreamTokens.disconnect(alice, house.route());
+      await stack.upstreamTokens.disconnect(alice, stack.route());
       await put({ ...token, accessToken: "newer" }, about);
     });
-    await expect(house.connect(upstream.agree)).rejects.toThrow(/connect again/);
+    await expect(stack.connect(upstream.agree)).rejects.toThrow(/connect again/);
     expect(await tokenOf(alice)).toBe("newer");
     expect(revoked).toContain("too-late");
   });
@@ -1045,24 +1045,24 @@ describe("a token that is obtained while the database is away", () => {
   describe("or while the person disconnects, with the database available", () => {
     const begin = async () => {
       const returnTo = "https://mcp.test/";
-      const begun = await house.upstreamOAuth.begin({ userId: alice, route: house.route(), returnTo });
+      const begun = await stack.upstreamOAuth.begin({ userId: alice, route: stack.route(), returnTo });
       if (!begun.ok) throw new Error(begun.message);
       return begun;
     };
     const finish = ({ location, state }: { location: string; state: string }, at = upstream) =>
-      house.upstreamOAuth.finish({
+      stack.upstreamOAuth.finish({
         params: at.agree(location),
         callback: new URL(location).searchParams.get("redirect_uri") ?? "",
         host: "mcp.test",
         userId: alice,
         browserState: state,
       });
-    const disconnect = () => house.upstreamTokens.disconnect(alice, house.route());
+    const disconnect = () => stack.upstreamTokens.disconnect(alice, stack.route());
 
     it.each([true, false])(
       "is revoked, not stored, where the code was being redeemed (connected before: %s)",
       async (connected) => {
-        if (connected) await house.connect(upstream.agree);
+        if (connected) await stack.connect(upstream.agree);
         const revoked = revocations();
         upstream.tokenFields.access_token = "too-late";
         const begun = await begin();
@@ -1076,9 +1076,9 @@ describe("a token that is obtained while the database is away", () => {
     );
 
     it("is not even asked for where the flow began before, on whatever replica", async () => {
-      const elsewhere = await house.replica();
+      const elsewhere = await stack.replica();
       const begun = await begin();
-      await elsewhere.upstreamTokens.disconnect(alice, house.route());
+      await elsewhere.upstreamTokens.disconnect(alice, stack.route());
       expect(await finish(begun)).toMatchObject({
         ok: false,
         code: "disconnected_during_authorization",
@@ -1088,46 +1088,46 @@ describe("a token that is obtained while the database is away", () => {
       expect(upstream.tokenRequests).toEqual([]);
       expect(await tokenOf(alice)).toBeUndefined();
       // The route has not become the first at that issuer by it.
-      expect(await house.query("select * from route_issuer")).toEqual([]);
+      expect(await stack.query("select * from route_issuer")).toEqual([]);
       // Nobody else's, and none that is begun after it.
-      await house.connect(upstream.agree, "company/bob");
+      await stack.connect(upstream.agree, "company/bob");
       expect(await finish(await begin())).toMatchObject({ ok: true });
     });
 
     it("is not asked for, nor anybody sent there again, where our client has ended, too", async () => {
       const begun = await begin();
       await disconnect();
-      await house.query("delete from client_registration");
+      await stack.query("delete from client_registration");
       expect(await finish(begun)).toMatchObject({ ok: false, code: "disconnected_during_authorization" });
-      const registered = await house.query("select * from client_registration");
+      const registered = await stack.query("select * from client_registration");
       expect(registered).toEqual([]);
     });
 
     it("is not asked for where the person has left since the flow began, without a connection", async () => {
       const at = new Date();
       const person = { userId: alice, providerId: "company", subject: "alice", checkedAt: at };
-      await house.store.signInSessions.put({ ...person, claims: {}, groups: [] });
+      await stack.store.signInSessions.put({ ...person, claims: {}, groups: [] });
       const begun = await begin();
-      await house.store.signInSessions.delete(alice, { action: "person.rejected", userId: alice });
-      await house.upstreamTokens.disconnectAll(alice);
+      await stack.store.signInSessions.delete(alice, { action: "person.rejected", userId: alice });
+      await stack.upstreamTokens.disconnectAll(alice);
       expect(await finish(begun)).toMatchObject({ ok: false, code: "disconnected_during_authorization" });
       expect(upstream.tokenRequests).toEqual([]);
     });
 
     it("is stored where only another connection of the person's to the route has ended", async () => {
-      await house.connect(upstream.agree);
+      await stack.connect(upstream.agree);
       const moved = await scriptedUpstream();
-      await house.reconfigure(`  - {id: files, from: https://mcp.test, to: ${moved.mcp}, mcp: {server: {}}}`);
-      expect(await house.upstreamTokens.disconnectOrphans()).toBe(0);
-      await house.query("update upstream_token set orphaned_at = orphaned_at - interval '25 hours'");
+      await stack.reconfigure(`  - {id: files, from: https://mcp.test, to: ${moved.mcp}, mcp: {server: {}}}`);
+      expect(await stack.upstreamTokens.disconnectOrphans()).toBe(0);
+      await stack.query("update upstream_token set orphaned_at = orphaned_at - interval '25 hours'");
       const agree = async (end: () => Promise<unknown>) => {
         const begun = await begin();
         await end();
         return finish(begun, moved);
       };
-      expect(await agree(() => house.upstreamTokens.disconnectOrphans())).toMatchObject({ ok: true });
+      expect(await agree(() => stack.upstreamTokens.disconnectOrphans())).toMatchObject({ ok: true });
       const key = { userId: alice, routeId: "files" };
-      const end = (at: string) => () => house.upstreamTokens.end({ ...key, upstream: at });
+      const end = (at: string) => () => stack.upstreamTokens.end({ ...key, upstream: at });
       expect(await agree(end(`${moved.mcp}/other`))).toMatchObject({ ok: true });
       expect(await agree(end(moved.mcp))).toMatchObject({
         ok: false,
@@ -1137,17 +1137,17 @@ describe("a token that is obtained while the database is away", () => {
     });
 
     it("of a refresh is revoked, not stored, where the person has connected again by then", async () => {
-      await house.connect(upstream.agree);
+      await stack.connect(upstream.agree);
       const revoked = revocations();
       const later = Date.now() + hour;
       upstream.beforeToken = async () => {
         upstream.beforeToken = undefined;
         upstream.tokenFields.access_token = "of-the-new-consent";
         await disconnect();
-        await house.connect(upstream.agree);
+        await stack.connect(upstream.agree);
         upstream.tokenFields.access_token = "too-late";
       };
-      expect(await house.upstreamTokens.find(caller, house.route(), later)).toMatchObject({
+      expect(await stack.upstreamTokens.find(caller, stack.route(), later)).toMatchObject({
         headers: [["authorization", "Bearer of-the-new-consent"]],
       });
       expect(await tokenOf(alice)).toBe("of-the-new-consent");
@@ -1159,7 +1159,7 @@ describe("a token that is obtained while the database is away", () => {
   it("is neither stored twice nor revoked where only the database's answer was lost", async () => {
     const revoked = revocations();
     meanwhile((put, token) => put(token, about));
-    await house.connect(upstream.agree);
+    await stack.connect(upstream.agree);
     expect(await tokenOf(alice)).toBe("too-late");
     expect(revoked).toEqual([]);
   });
@@ -1168,12 +1168,12 @@ describe("a token that is obtained while the database is away", () => {
     const revoked = revocations();
     const start = performance.now();
     const clock = vi.spyOn(performance, "now");
-    vi.spyOn(house.store.upstreamTokens, "put").mockImplementation(async () => {
+    vi.spyOn(stack.store.upstreamTokens, "put").mockImplementation(async () => {
       clock.mockReturnValue(start + 11 * 60_000);
       throw away();
     });
     upstream.tokenFields.access_token = "never-stored";
-    await expect(house.connect(upstream.agree))
+    await expect(stack.connect(upstream.agree))
       .rejects.toThrow()
       .finally(() => clock.mockRestore());
     expect(revoked).toEqual([expect.any(String), "never-stored"]);
@@ -1194,18 +1194,18 @@ it.each<[string, { status?: number; body: unknown; headers?: Record<string, stri
 ])("a revocation endpoint that answers %s is understood", async (_what, answers, outcome) => {
   const upstream = await scriptedUpstream();
   upstream.metadata.revocation_endpoint = `${upstream.url}/revoke`;
-  const house = await startOAuthClient(
+  const stack = await startOAuthClient(
     `  - {id: files, from: https://mcp.test, to: ${upstream.mcp}, mcp: {server: {}}}`,
   );
   try {
-    await house.connect(upstream.agree);
+    await stack.connect(upstream.agree);
     let asked = 0;
     upstream.on("/revoke", () => answers[Math.min(asked++, answers.length - 1)]);
-    expect(await house.upstreamTokens.disconnect(alice, house.route())).toBe(true);
-    expect(await scraped(house.metrics, "upstream_oauth_total")).toMatchObject({
+    expect(await stack.upstreamTokens.disconnect(alice, stack.route())).toBe(true);
+    expect(await scraped(stack.metrics, "upstream_oauth_total")).toMatchObject({
       [`step="revoke",outcome="${outcome}"`]: 1,
     });
   } finally {
-    await Promise.all([house.close(), upstream.close()]);
+    await Promise.all([stack.close(), upstream.close()]);
   }
 });

@@ -21,7 +21,7 @@ const agreeing =
     return { status: 302, headers: { location: back.href } };
   };
 let upstream: ScriptedUpstream;
-let house: AuthorizationServerStack;
+let stack: AuthorizationServerStack;
 let app: McpApp;
 /** Alice's, signed in since the first authorization. */
 let browser: HttpBrowser;
@@ -30,11 +30,11 @@ const usualSettings = "upstream_oauth: {allowed_private_hosts: [127.0.0.1], time
 const elsewhere =
   "  - {id: elsewhere, from: https://elsewhere.test, to: https://to.elsewhere.test, policy: [{allow: {and: [{accept: true}]}}], mcp: {server: {authorization_server_url: 'https://id.test'}}}";
 beforeAll(async () => {
-  house = await startAuthorizationServer(usualSettings, { upstreams: true });
-  app = await registeredApp(house, onTheWeb);
-  browser = house.browser();
+  stack = await startAuthorizationServer(usualSettings, { upstreams: true });
+  app = await registeredApp(stack, onTheWeb);
+  browser = stack.browser();
 });
-afterAll(() => house?.close());
+afterAll(() => stack?.close());
 beforeEach(async () => {
   upstream = await scriptedUpstream();
   upstream.on("/authorize", agreeing(upstream));
@@ -44,7 +44,7 @@ afterEach(() => upstream.close());
 const id = () => `fault-${count}`;
 const from = () => `https://${id()}.test`;
 const route = () => {
-  const found = house.routes().byId(id());
+  const found = stack.routes().byId(id());
   if (!found) throw new Error(`no route ${id()}`);
   return found;
 };
@@ -52,7 +52,7 @@ let settings = usualSettings;
 let routes = "";
 /** The one route of a test, and the gateway's settings. */
 const reconfigure = ({ server = "{}", to = upstream.mcp, settings: wanted = usualSettings }) =>
-  house.reload((yaml) => {
+  stack.reload((yaml) => {
     const added = `  - {id: ${id()}, name: Files, from: ${from()}, to: "${to}", policy: [{allow: {and: [{accept: true}]}}], mcp: {server: ${server}}}\n${elsewhere}\n`;
     const changed = yaml.replace(settings, wanted).replace(routes, "") + added;
     [settings, routes] = [wanted, added];
@@ -72,7 +72,7 @@ async function connectInPortal(): Promise<string> {
   return parse(html).querySelector(".note.warn")?.text ?? html;
 }
 const refusedCall = () =>
-  house.upstreamTokens.handleRejection({
+  stack.upstreamTokens.handleRejection({
     userId: alice,
     routeId: id(),
     version: undefined,
@@ -108,7 +108,7 @@ const faults: Record<string, FaultOfFlow> = {
   },
   not_an_mcp_server: {
     ...discoveryFaults.not_an_mcp_server,
-    flow: () => house.upstreamOAuth.begin(wish()),
+    flow: () => stack.upstreamOAuth.begin(wish()),
   },
   redirect_not_followed: { ...discoveryFaults.redirect_not_followed, answered: "302" },
   registration_rejected: { ...discoveryFaults.registration_rejected, answered: "403" },
@@ -117,7 +117,7 @@ const faults: Record<string, FaultOfFlow> = {
       for (const path of [`${prm}/mcp`, "/.well-known/oauth-authorization-server"]) upstream.off(path);
       upstream.on("/mcp", legacyServer("https://elsewhere.test/messages"));
     },
-    flow: () => house.upstreamOAuth.prepare(route(), house.routes()),
+    flow: () => stack.upstreamOAuth.prepare(route(), stack.routes()),
   },
   metadata_domain_not_allowed: {
     settings:
@@ -138,7 +138,7 @@ const faults: Record<string, FaultOfFlow> = {
     arrange: (upstream) => {
       const back = agreeing(upstream);
       upstream.on("/authorize", async (seen) => {
-        await house.upstreamTokens.disconnect(alice, route());
+        await stack.upstreamTokens.disconnect(alice, route());
         return back(seen);
       });
     },
@@ -160,13 +160,13 @@ describe("a fault of an upstream, or of how it is configured, is named as what i
       if (!row) throw new Error(`docs/troubleshooting.md says nothing of ${code}`);
       arrange?.(upstream);
       await reconfigure(configured);
-      house.log.length = 0;
+      stack.log.length = 0;
       const ended = await authorize();
       if (flow) {
         expect(ended.get("code"), String(ended)).toBeTruthy();
         const outcome = JSON.stringify(await flow()) ?? "";
         // Of the gateway's log line about a refused call, the outcome has the words.
-        house.log.push(outcome);
+        stack.log.push(outcome);
         if (flow === refusedCall) expect(outcome).toContain(row.words.replace("it ", "the server "));
       } else {
         const usual = passing.has(code) ? "temporarily_unavailable" : "server_error";
@@ -178,16 +178,16 @@ describe("a fault of an upstream, or of how it is configured, is named as what i
           `the server behind this route could not be connected: ${row.words} (${facts})`,
         );
       }
-      const logged = house.log.filter((line) => flow || line.includes(`"reason":"${code}"`)).join("\n");
+      const logged = stack.log.filter((line) => flow || line.includes(`"reason":"${code}"`)).join("\n");
       expect(
         quoted(row.log).filter((phrase) => logged.includes(phrase)),
-        logged || house.log.join("\n"),
+        logged || stack.log.join("\n"),
       ).not.toEqual([]);
       if (!flow) expect(await connectInPortal()).toBe(`Files was not connected: ${row.words} (${code}).`);
 
       let told = "";
       const isWell = await doctor(route(), {
-        discover: house.upstreamOAuth.discover,
+        discover: stack.upstreamOAuth.discover,
         redirectUri: "https://mcp.test/callback",
         write: (text) => {
           told += text;
@@ -212,10 +212,10 @@ describe("a fault of an upstream, or of how it is configured, is named as what i
     async (_, fault, line) => {
       fault.arrange?.(upstream);
       await reconfigure(fault);
-      house.log.length = 0;
+      stack.log.length = 0;
       const ended = await authorize();
       expect(ended.get("code"), String(ended)).toBeTruthy();
-      expect(house.log.join("\n")).toMatch(line);
+      expect(stack.log.join("\n")).toMatch(line);
     },
   );
 
@@ -230,7 +230,7 @@ describe("a fault of an upstream, or of how it is configured, is named as what i
       expect.stringContaining(words),
     ]);
     expect(await connectInPortal()).toContain(words);
-    expect(await house.upstreamTokens.find({ userId: alice, kind: "person" }, route())).toMatchObject({
+    expect(await stack.upstreamTokens.find({ userId: alice, kind: "person" }, route())).toMatchObject({
       kind: "unavailable",
       reason: "resource_mismatch",
     });
@@ -255,7 +255,7 @@ describe("a fault of an upstream, or of how it is configured, is named as what i
       told += text;
     };
     const deps = {
-      discover: house.upstreamOAuth.discover,
+      discover: stack.upstreamOAuth.discover,
       redirectUri: "https://mcp.test/callback",
       write,
     };

@@ -4,19 +4,19 @@ import { type ScriptedUpstream, scriptedUpstream } from "../upstream-oauth/scrip
 import { type OAuthClientStack, startOAuthClient } from "../upstream-oauth/start-oauth-client.ts";
 
 let upstream: ScriptedUpstream;
-let house: OAuthClientStack;
+let stack: OAuthClientStack;
 beforeAll(async () => {
   upstream = await scriptedUpstream();
-  house = await startOAuthClient(
+  stack = await startOAuthClient(
     `  - {id: files, from: https://mcp.test, to: ${upstream.mcp}, mcp: {server: {}}}\n` +
       `  - {id: open, from: https://open.test, to: ${upstream.mcp}, mcp: {server: {upstream_auth: none}}}`,
   );
 });
-afterAll(() => Promise.all([upstream.close(), house.close()]));
+afterAll(() => Promise.all([upstream.close(), stack.close()]));
 
 async function doctor(id: string) {
   const steps: DiscoveryStep[] = [];
-  const outcome = await house.upstreamOAuth.discover(house.route(id), (step) => steps.push(step));
+  const outcome = await stack.upstreamOAuth.discover(stack.route(id), (step) => steps.push(step));
   return { outcome, found: steps.map(({ finding }) => finding).join("\n") };
 }
 
@@ -32,7 +32,7 @@ it.each(["files", "open"])(
       "https://mcp.test/mcp/",
       "https://open.test/mcp/",
     ]) {
-      if (location.includes(".test") && !location.includes(house.route(id).host)) continue;
+      if (location.includes(".test") && !location.includes(stack.route(id).host)) continue;
       for (const status of [301, 302, 303, 307, 308]) {
         upstream.on("/mcp", { status, headers: { location } });
         upstream.on(

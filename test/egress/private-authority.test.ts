@@ -10,7 +10,7 @@ describe("an upstream whose certificate a private authority signed", () => {
   let folder: string;
   let authority: CertificateAuthority;
   let upstream: ScriptedUpstream;
-  let house: OAuthClientStack;
+  let stack: OAuthClientStack;
   beforeAll(async () => {
     folder = await mkdtemp(join(tmpdir(), "authority-"));
     authority = await certificateAuthority(folder, ["files.internal"]);
@@ -24,17 +24,17 @@ describe("an upstream whose certificate a private authority signed", () => {
     });
   });
   afterEach(async () => {
-    await Promise.all([house?.close(), upstream.close()]);
+    await Promise.all([stack?.close(), upstream.close()]);
   });
 
   async function start(keys: string, settings = ""): Promise<void> {
-    house = await startOAuthClient(
+    stack = await startOAuthClient(
       `  - {id: files, from: https://mcp.test, to: "${upstream.mcp}", mcp: {server: {}}${keys}}`,
       { settings: `upstream_oauth: {allowed_private_hosts: [localhost, 127.0.0.1]}\n${settings}` },
     );
   }
   const begin = () =>
-    house.upstreamOAuth.begin({ userId: alice, route: house.route(), returnTo: "https://mcp.test/done" });
+    stack.upstreamOAuth.begin({ userId: alice, route: stack.route(), returnTo: "https://mcp.test/done" });
 
   it("is not connected, unless the routes file names that authority", async () => {
     await start("");
@@ -44,22 +44,22 @@ describe("an upstream whose certificate a private authority signed", () => {
 
   it("is discovered, registered with and asked for a token under the route's tls_custom_ca_file", async () => {
     await start(`, tls_custom_ca_file: ${authority.files.ca}`);
-    await house.connect(upstream.agree);
+    await stack.connect(upstream.agree);
     expect(upstream.paths()).toEqual(expect.arrayContaining(["/mcp", "/register", "/token"]));
     expect(upstream.tokenRequests).toHaveLength(1);
   });
 
   it("is connected under envoy.upstream_ca, which holds for all routes", async () => {
     await start("", `envoy: {upstream_ca: ${authority.files.ca}}`);
-    await house.connect(upstream.agree);
+    await stack.connect(upstream.agree);
   });
 
   it("is asked for, and has to prove, the name of tls_upstream_server_name", async () => {
     const ca = `, tls_custom_ca_file: ${authority.files.ca}`;
     await start(`${ca}, tls_upstream_server_name: files.internal`);
-    await house.connect(upstream.agree);
+    await stack.connect(upstream.agree);
     expect(new Set(upstream.names)).toEqual(new Set(["files.internal"]));
-    await house.close();
+    await stack.close();
     upstream.seen.length = 0;
     await start(`${ca}, tls_upstream_server_name: other.internal`);
     expect(await begin()).toMatchObject({ ok: false, code: "unreachable" });

@@ -2,8 +2,6 @@ import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { check } from "../../src/ext-authz/check.ts";
 import { readRequestFacts } from "../../src/ext-authz/request.ts";
 import type { CheckDeps } from "../../src/ext-authz/stage.ts";
-import { createRateLimiter } from "../../src/policy/rate-limiter.ts";
-import { createCurrentPolicies } from "../../src/policy/route-policy.ts";
 import type { Credential } from "../../src/upstream-tokens/upstream-tokens.ts";
 import { anyPeer } from "../support/any-peer.ts";
 import { scraped } from "../support/scraped.ts";
@@ -155,11 +153,8 @@ test("a cached check is synchronous: it does no I/O and verifies no signature", 
   const deps: CheckDeps = {
     ...checks,
     peers: anyPeer,
-    policies: createCurrentPolicies(checks.routes),
-    limiter: createRateLimiter(),
     upstreamTokens: { find: always({ kind: "credential", headers: [["authorization", "Bearer TI"]] }) },
     sessionFromCookieHeader: () => undefined,
-    logger: checks.logger,
   };
   const cold = check(facts, deps);
   expect(cold).toBeInstanceOf(Promise);

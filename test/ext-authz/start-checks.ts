@@ -115,7 +115,7 @@ export async function startChecks(
     },
     /** Writes a sign-in record: alice's as it is from the start, but for what is given. */
     signedIn,
-    /** A TE as our authorization server issues it, for a grant that is in the store (unless `grant_id` says otherwise). */
+    /** An external token as our authorization server issues it, for a grant that is in the store (unless `grant_id` says otherwise). */
     async token(claims: Record<string, unknown> = {}, options: TokenOptions = {}) {
       const grantId = options.grantId ?? `grant-${Math.random().toString(36).slice(2)}`;
       if (!options.noGrant) {

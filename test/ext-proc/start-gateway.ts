@@ -62,6 +62,9 @@ export async function startGateway(options: {
       ],
     }),
   );
+  const { beforeClose } = checks;
+  beforeClose(() => rm(folder, { recursive: true, force: true }));
+  beforeClose(upstream.close);
   const grpc = await createGrpcServer({
     listen: `127.0.0.1:${grpcPort}`,
     peers: anyPeer,
@@ -91,17 +94,20 @@ export async function startGateway(options: {
     folder,
     adminPort,
   });
+  beforeClose(proxy.close);
+  // While Envoy still asks for its health: draining waits, for seconds, until it has heard.
+  beforeClose(() => grpc.drain(100));
   const token = await checks.token();
 
   return {
     token,
-    /** A TE for another route. */
     signedIn: checks.signedIn,
+    /** An external token for another route. */
     tokenFor: (aud: string, claims: object = {}) => checks.token({ aud, ...claims }),
     upstream: upstream.url,
-    /** A TE for the route with a tool policy. */
+    /** An external token for the route with a tool policy. */
     guardedToken: () => checks.token({ aud: "https://guarded.test" }),
-    /** A TE whose client has no refresh token. */
+    /** An external token whose client has no refresh token. */
     machineToken: () => checks.token({ refreshable: false }),
     grpcAddress: grpc.address,
     metrics: checks.metrics,
@@ -109,13 +115,6 @@ export async function startGateway(options: {
     stopSidecar: () => grpc.drain(100),
     /** Where `throughEnvoy` finds it. */
     place: { envoyPort: port, ca: authority },
-    async close() {
-      // While Envoy still asks for its health: draining waits, for seconds, until it has heard.
-      await grpc.drain(100);
-      await proxy.close();
-      await checks.close();
-      await upstream.close();
-      await rm(folder, { recursive: true, force: true });
-    },
+    close: checks.close,
   };
 }

@@ -199,6 +199,12 @@ describe("an upstream's 401 to a token we injected", () => {
       error: "token_rejected_again",
       error_description: "it was in vain",
     });
+    decide = () => ({
+      kind: "give_up",
+      status: 403,
+      reason: "upstream_forbids",
+      message: "the server forbids it",
+    });
     const forbidden = await call("/mcp");
     expect(forbidden.status).toBe(403);
     expect(JSON.parse(forbidden.body)).toEqual({

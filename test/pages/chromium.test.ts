@@ -17,7 +17,7 @@ import {
 import { passForeignPages } from "../system/browser/walk.ts";
 
 const axe = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
-let house: AuthorizationServerStack;
+let stack: AuthorizationServerStack;
 let server: Server;
 let chromium: Browser;
 let client: Listener;
@@ -27,12 +27,12 @@ let folder: string;
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), "pages-"));
   const authority = await certificateAuthority(folder, ["*.test"]);
-  house = await startAuthorizationServer();
+  stack = await startAuthorizationServer();
   const [cert, key] = await Promise.all([
     readFile(authority.files.certificate),
     readFile(authority.files.key),
   ]);
-  server = createServer({ cert, key }, house.handler);
+  server = createServer({ cert, key }, stack.handler);
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   const { port } = server.address() as AddressInfo;
   chromium = await launch({
@@ -40,7 +40,7 @@ beforeAll(async () => {
     resolve: { "*.test": `127.0.0.1:${port}` },
   });
   client = await listen((_request, response) => response.end("the client has its answer"));
-  app = await registeredApp(house, {
+  app = await registeredApp(stack, {
     client_name: "Desk app",
     redirect_uris: [`${client.url}/client-callback`, "desk-app://callback"],
   });
@@ -50,7 +50,7 @@ afterAll(async () => {
   server?.closeAllConnections();
   server?.close();
   await client?.close();
-  await house?.close();
+  await stack?.close();
   await rm(folder, { recursive: true, force: true });
 });
 
@@ -61,7 +61,7 @@ async function consentPage(
   const page = await chromium.newPage(options);
   const redirect_uri = redirectUri ?? `${client.url}/client-callback`;
   await page.goto(app.request({ redirect_uri, scope: "mcp files:read", prompt: "consent" }).url.href);
-  await passForeignPages(page, new Map([[house.company.issuer, people.alice]]));
+  await passForeignPages(page, new Map([[stack.company.issuer, people.alice]]));
   return page;
 }
 
@@ -119,7 +119,7 @@ describe("the consent page in Chromium", () => {
 });
 
 test.each([
-  ["error", () => appOf(house, "nobody").request().url.href],
+  ["error", () => appOf(stack, "nobody").request().url.href],
   ["signed out", () => "https://auth.test/.pomerium/sign_out"],
 ])("the %s page has nothing against accessibility", async (_name, url) => {
   const page = await chromium.newPage({ bypassCSP: true });

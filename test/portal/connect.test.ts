@@ -12,16 +12,16 @@ const files = "id: files, from: https://mcp.test";
 
 describe("connecting in the browser", () => {
   let upstream: ScriptedUpstream;
-  let house: Awaited<ReturnType<typeof startPortal>>;
+  let stack: Awaited<ReturnType<typeof startPortal>>;
   beforeEach(async () => {
     upstream = await scriptedUpstream();
-    house = await startPortal(`
+    stack = await startPortal(`
   - {id: files, from: https://mcp.test, to: ${upstream.mcp}, mcp: {server: {}}}
   - {id: open, from: https://open.test, to: ${upstream.url}/open, mcp: {server: {upstream_auth: none}}}
   - {id: app, from: https://app.test, to: ${upstream.url}/app, mcp: {client: {}}}`);
   });
   afterEach(async () => {
-    await Promise.all([upstream.close(), house.close()]);
+    await Promise.all([upstream.close(), stack.close()]);
   });
   const connectUrl = (query: Record<string, string> = {}, at = place) =>
     `${at}/connect?${new URLSearchParams({ redirect_url: done, ...query })}`;
@@ -34,22 +34,22 @@ describe("connecting in the browser", () => {
   }
 
   it("obtains the token and returns; if already connected, returns immediately", async () => {
-    const browser = await house.browser(alice);
+    const browser = await stack.browser(alice);
     const { location } = await leave(browser);
     expect(new URL(location).origin).toBe(upstream.url);
     const back = await browser.open(callbackUrl(upstream.agree(location)));
     expect(back.location?.href).toBe(done);
-    expect((await house.upstreamTokens.find({ userId: alice, kind: "person" }, house.route())).kind).toBe(
+    expect((await stack.upstreamTokens.find({ userId: alice, kind: "person" }, stack.route())).kind).toBe(
       "credential",
     );
     expect((await browser.open(connectUrl())).location?.href).toBe(done);
-    const other = await house.browser(alice, "open.test");
+    const other = await stack.browser(alice, "open.test");
     const nothingToDo = await other.open(connectUrl({}, "https://open.test/.pomerium/mcp"));
     expect(nothingToDo.location?.href).toBe(done);
   });
 
   it("binds the authorization flow to this browser: a host-only, secure, HttpOnly cookie, removed afterwards", async () => {
-    const browser = await house.browser(alice);
+    const browser = await stack.browser(alice);
     const { location, setCookie } = await leave(browser);
     const cookie = setCookie.find((one) => one.startsWith("__Host-mcp_consent_")) ?? "";
     for (const attribute of ["path=/", "secure", "httponly", "samesite=lax"]) {
@@ -61,25 +61,25 @@ describe("connecting in the browser", () => {
   });
 
   it("a callback in another browser, or signed out, or as another user, stores nothing", async () => {
-    const browser = await house.browser(alice);
+    const browser = await stack.browser(alice);
     const { location } = await leave(browser);
     const params = upstream.agree(location);
     for (const userId of [alice, "company/bob", undefined]) {
-      const stranger = await house.browser(userId);
+      const stranger = await stack.browser(userId);
       const answer = await stranger.open(callbackUrl(params));
       expect(answer.status).toBe(userId ? 400 : 403);
       expect(answer.body).toMatch(/[Rr]equest id/);
       expect(answer.location).toBeUndefined();
     }
     expect(upstream.tokenRequests).toEqual([]);
-    const bob = await house.browser("company/bob");
+    const bob = await stack.browser("company/bob");
     for (const [name, value] of browser.cookies) if (name.includes("consent")) bob.cookies.set(name, value);
     expect((await bob.open(callbackUrl(params))).status).toBe(400);
     expect(upstream.tokenRequests).toEqual([]);
   });
 
   it("two authorization flows in one browser do not interfere", async () => {
-    const browser = await house.browser(alice);
+    const browser = await stack.browser(alice);
     const first = await leave(browser);
     const second = await leave(browser);
     expect((await browser.open(callbackUrl(upstream.agree(second.location)))).location?.href).toBe(done);
@@ -87,7 +87,7 @@ describe("connecting in the browser", () => {
   });
 
   it("if the server has forgotten our client in the meantime, the same browser starts again with a new one", async () => {
-    const browser = await house.browser(alice);
+    const browser = await stack.browser(alice);
     const { location } = await leave(browser);
     upstream.clients.clear();
     const again = await browser.open(callbackUrl(upstream.agree(location)));
@@ -95,12 +95,12 @@ describe("connecting in the browser", () => {
     expect(leaving.origin + leaving.pathname).toBe(`${upstream.url}/authorize`);
     expect(leaving.searchParams.get("client_id")).not.toBe(new URL(location).searchParams.get("client_id"));
     const back = callbackUrl(upstream.agree(leaving.href));
-    expect((await (await house.browser(alice)).open(back)).status).toBe(400);
+    expect((await (await stack.browser(alice)).open(back)).status).toBe(400);
     expect((await browser.open(back)).location?.href).toBe(done);
   });
 
   it("the callback works once", async () => {
-    const browser = await house.browser(alice);
+    const browser = await stack.browser(alice);
     const { location } = await leave(browser);
     const url = callbackUrl(upstream.agree(location));
     await browser.open(url);
@@ -122,7 +122,7 @@ describe("connecting in the browser", () => {
     "https://auth.test/oauth/authorize?x",
     "https://open.test/",
   ])("is no open redirector: 400 for redirect_url=%s", async (redirect_url) => {
-    const browser = await house.browser(alice);
+    const browser = await stack.browser(alice);
     const answer = await browser.open(connectUrl({ redirect_url }));
     expect([answer.status, answer.location]).toEqual([400, undefined]);
     expect(upstream.seen).toEqual([]);
@@ -133,14 +133,14 @@ describe("connecting in the browser", () => {
     "https://app.test/",
     "https://auth.test/oauth/interaction/abc?step=upstream",
   ])("returns to %s", async (redirect_url) => {
-    const browser = await house.browser(alice);
+    const browser = await stack.browser(alice);
     const { location } = await leave(browser, { redirect_url });
     const back = await browser.open(callbackUrl(upstream.agree(location)));
     expect(back.location?.href).toBe(redirect_url);
   });
 
   it("failed discovery, a user who denies, a user without access: connect_error", async () => {
-    const browser = await house.browser(alice);
+    const browser = await stack.browser(alice);
     const { location } = await leave(browser);
     const params = upstream.agree(location);
     params.delete("code");
@@ -149,17 +149,17 @@ describe("connecting in the browser", () => {
     expect(refused.location?.searchParams.get("connect_error")).toBe("access_denied");
     expect(refused.location?.searchParams.get("x")).toBe("1");
     upstream.metadata.code_challenge_methods_supported = [];
-    house.upstreamOAuth.forget(house.route());
+    stack.upstreamOAuth.forget(stack.route());
     const failed = await browser.connect(connectUrl());
     expect(failed.location?.origin).toBe("https://app.test");
     expect(failed.location?.searchParams.get("connect_error")).toBe("server_error");
-    const mallory = await house.browser("company/mallory");
+    const mallory = await stack.browser("company/mallory");
     const denied = await mallory.open(connectUrl());
     expect(denied.location?.searchParams.get("connect_error")).toBe("access_denied");
   });
 
   it("connect_error says who denied, with which error code, but not the upstream's description", async () => {
-    const browser = await house.browser(alice);
+    const browser = await stack.browser(alice);
     const told = ({ location }: { location?: URL }) =>
       ["reason", "server", "status", "upstream"].map((name) =>
         location?.searchParams.get(`connect_error_${name}`),
@@ -182,7 +182,7 @@ describe("connecting in the browser", () => {
   });
 
   it("the portal shows the discovery fault in the words of the documentation", async () => {
-    const browser = await house.browser(alice);
+    const browser = await stack.browser(alice);
     const back = "https://auth.test/.pomerium/routes?connected=files";
     /** Whether the server requires a token is not known yet. */
     const other: Readonly<Record<string, string | undefined>> = {
@@ -192,7 +192,7 @@ describe("connecting in the browser", () => {
     for (const [code, { server = "{}", to, arrange }] of Object.entries(discoveryFaults)) {
       const faulty = await scriptedUpstream();
       arrange?.(faulty);
-      await house.reconfigure(
+      await stack.reconfigure(
         `  - {${files}, name: Files, to: "${to ?? faulty.mcp}", mcp: {server: ${server}}}`,
       );
       const { location } = await browser.connect(connectUrl({ redirect_url: back }));
@@ -206,10 +206,10 @@ describe("connecting in the browser", () => {
   });
 
   it("signs in first; a flow of the authorization server only accepts the session that started it", async () => {
-    const nobody = await house.browser();
+    const nobody = await stack.browser();
     const signIn = await nobody.open(connectUrl());
     expect(signIn.location?.href).toMatch(/^https:\/\/auth\.test\/\.pomerium\/sign_in\/handover/);
-    const browser = await house.browser(alice);
+    const browser = await stack.browser(alice);
     // The flow started on the issuer's host, which does not ask again.
     const fits = await browser.open(connectUrl({ session: browser.parentName }));
     const confirmed = await browser.open(String(fits.location));
@@ -222,7 +222,7 @@ describe("connecting in the browser", () => {
   });
 
   it("popup=1 notifies the opener at its exact origin, and has a link to continue without scripts", async () => {
-    const browser = await house.browser(alice);
+    const browser = await stack.browser(alice);
     const { location } = await leave(browser, { popup: "1" });
     const back = await browser.open(callbackUrl(upstream.agree(location)));
     expect(back.status).toBe(200);
@@ -235,7 +235,7 @@ describe("connecting in the browser", () => {
   });
 
   it("our client document exists on hosts with a discovered server, 404 on others", async () => {
-    const browser = await house.browser();
+    const browser = await stack.browser();
     const answer = await browser.open(`${place}/client/metadata.json`);
     expect(JSON.parse(answer.body).client_id).toBe(`${place}/client/metadata.json`);
     expect(answer.headers["access-control-allow-origin"]).toBe("*");
@@ -243,7 +243,7 @@ describe("connecting in the browser", () => {
   });
 
   it("so do the document of our confidential client and its public keys, never the private ones", async () => {
-    const browser = await house.browser();
+    const browser = await stack.browser();
     const document = JSON.parse((await browser.open(`${place}/client/confidential.json`)).body);
     expect(document).toMatchObject({
       client_id: `${place}/client/confidential.json`,
@@ -259,10 +259,10 @@ describe("connecting in the browser", () => {
   });
 
   it("a host without a server to connect, or a disabled route, is 400", async () => {
-    const browser = await house.browser(alice);
+    const browser = await stack.browser(alice);
     expect((await browser.open(connectUrl({ route: "open" }))).status).toBe(400);
     expect((await browser.open(connectUrl({ route: "nobody" }))).status).toBe(400);
-    await house.reconfigure(`
+    await stack.reconfigure(`
   - {${files}, to: ${upstream.mcp}, enabled: false, mcp: {server: {}}}
   - {id: app, from: https://app.test, to: ${upstream.url}/app, mcp: {client: {}}}`);
     expect((await browser.open(connectUrl({ route: "files" }))).status).toBe(400);
@@ -279,10 +279,10 @@ describe("connecting in the browser", () => {
     "a route is %s during an authorization flow: the callback reports it and stores nothing",
     async (_how, changed) => {
       const app = `\n  - {id: app, from: https://app.test, to: ${upstream.url}/app, mcp: {client: {}}}`;
-      const browser = await house.browser(alice);
+      const browser = await stack.browser(alice);
       const { location } = await leave(browser);
       const { location: inPopup } = await leave(browser, { popup: "1" });
-      await house.reconfigure(changed(upstream.mcp) + app);
+      await stack.reconfigure(changed(upstream.mcp) + app);
       const url = callbackUrl(upstream.agree(location));
       const back = await browser.open(url);
       expect(back.status).toBe(302);
@@ -295,15 +295,15 @@ describe("connecting in the browser", () => {
       expect(popup.body).toContain("removed or moved");
       // The code was not redeemed, and retrying after the route is back does not help.
       expect(upstream.tokenRequests).toEqual([]);
-      await house.reconfigure(`  - {${files}, to: ${upstream.mcp}, mcp: {server: {}}}${app}`);
+      await stack.reconfigure(`  - {${files}, to: ${upstream.mcp}, mcp: {server: {}}}${app}`);
       expect((await browser.open(url)).status).toBe(400);
       expect(upstream.tokenRequests).toEqual([]);
-      expect(await house.store.upstreamTokens.list({})).toEqual([]);
+      expect(await stack.store.upstreamTokens.list({})).toEqual([]);
     },
   );
 
   it("neither caches nor the next site learn the code", async () => {
-    const browser = await house.browser(alice);
+    const browser = await stack.browser(alice);
     const { location } = await leave(browser);
     const back = await browser.open(callbackUrl(upstream.agree(location)));
     expect(back.headers["cache-control"]).toBe("no-store");

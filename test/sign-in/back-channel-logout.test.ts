@@ -23,17 +23,17 @@ const published = await Promise.all(
   })),
 );
 
-let house: AuthorizationServerStack;
+let stack: AuthorizationServerStack;
 let browser: HttpBrowser;
 let tokens: Tokens;
 let app: Awaited<ReturnType<typeof registeredApp>>;
 beforeAll(async () => {
-  house = await startAuthorizationServer("", { companyKeys: published });
-  app = await registeredApp(house);
+  stack = await startAuthorizationServer("", { companyKeys: published });
+  app = await registeredApp(stack);
 });
-afterAll(() => house.close());
+afterAll(() => stack.close());
 beforeEach(async () => {
-  browser = house.browser();
+  browser = stack.browser();
   tokens = await app.tokens(browser, "alice");
 });
 
@@ -44,7 +44,7 @@ function logoutToken(
   alg: keyof typeof keys = "RS256",
 ): Promise<string> {
   const good = {
-    iss: house.company.issuer,
+    iss: stack.company.issuer,
     aud: "sidecar",
     sub: "alice",
     iat: now(),
@@ -67,7 +67,7 @@ async function providersToken({ provider }: OidcServer, sub: string): Promise<st
 }
 
 const tell = (token: string) =>
-  house.fetch("https://auth.test/.pomerium/sign_in/back_channel_logout", {
+  stack.fetch("https://auth.test/.pomerium/sign_in/back_channel_logout", {
     method: "POST",
     headers: { "content-type": "application/x-www-form-urlencoded" },
     body: new URLSearchParams({ logout_token: token }).toString(),
@@ -82,24 +82,24 @@ describe("back-channel logout", () => {
     expect((await tell(token)).status).toBe(400);
     expect(await whoami()).toMatchObject({ userId: "company/alice" });
     // Only the database knows of the first use.
-    expect(await house.store.usedValues.isTaken("logout_token", '["company","replayed"]')).toBe(true);
+    expect(await stack.store.usedValues.isTaken("logout_token", '["company","replayed"]')).toBe(true);
   });
 
   test("a logout token that is sent again after our failure still works", async () => {
     const token = await logoutToken();
-    await house.databaseProxy.cut();
+    await stack.databaseProxy.cut();
     expect((await tell(token)).status).not.toBe(200);
-    await house.databaseProxy.restore();
+    await stack.databaseProxy.restore();
     await expect.poll(async () => (await tell(token)).status, { timeout: 60_000 }).toBe(200);
     expect(await whoami()).toEqual({});
   });
 
   test("ends the user's browser sessions, and causes a recheck at the next refresh", async () => {
-    expect((await tell(await providersToken(house.company, "alice"))).status).toBe(200);
+    expect((await tell(await providersToken(stack.company, "alice"))).status).toBe(200);
     expect(await whoami()).toEqual({});
-    const asked = house.company.counts.tokens.refresh_token ?? 0;
+    const asked = stack.company.counts.tokens.refresh_token ?? 0;
     expect((await app.refresh(tokens.refresh_token)).status).toBe(200);
-    expect(house.company.counts.tokens.refresh_token).toBe(asked + 1);
+    expect(stack.company.counts.tokens.refresh_token).toBe(asked + 1);
   });
 
   test.each<[string, Record<string, unknown>, keyof typeof keys]>([
@@ -131,21 +131,21 @@ describe("back-channel logout", () => {
       clients: [{ client_id: "sidecar", client_secret: "s".repeat(32), redirect_uris }],
     });
     const entry = `{id: other, name: Other, issuer: "${other.issuer}", client_id: sidecar, client_secret: s}`;
-    await house.reload((yaml) => yaml.replace("providers:", `providers:\n    - ${entry}`));
+    await stack.reload((yaml) => yaml.replace("providers:", `providers:\n    - ${entry}`));
     // With the other's issuer and its own key.
     expect((await tell(await logoutToken({ iss: other.issuer }))).status).toBe(400);
     // The other provider has an alice, too.
     expect((await tell(await providersToken(other, "alice"))).status).toBe(200);
-    await house.reload((yaml) => yaml.replace(`\n    - ${entry}`, ""));
+    await stack.reload((yaml) => yaml.replace(`\n    - ${entry}`, ""));
     await other.close();
     expect(await whoami()).toMatchObject({ userId: "company/alice" });
   });
 
   test("a token for another client is rejected", async () => {
-    const token = await providersToken(house.company, "alice");
-    await house.reload((yaml) => yaml.replace("client_id: sidecar", "client_id: somebody-else"));
+    const token = await providersToken(stack.company, "alice");
+    await stack.reload((yaml) => yaml.replace("client_id: sidecar", "client_id: somebody-else"));
     expect((await tell(token)).status).toBe(400);
-    await house.reload((yaml) => yaml.replace("client_id: somebody-else", "client_id: sidecar"));
+    await stack.reload((yaml) => yaml.replace("client_id: somebody-else", "client_id: sidecar"));
     expect(await whoami()).toMatchObject({ userId: "company/alice" });
   });
 

@@ -74,53 +74,53 @@ describe("a sign-in record from before the upgrade", () => {
   });
 
   describe("with a running sign-in", () => {
-    let house: AuthorizationServerStack;
+    let stack: AuthorizationServerStack;
     beforeAll(async () => {
-      house = await startAuthorizationServer();
+      stack = await startAuthorizationServer();
     });
-    afterAll(() => house.close());
+    afterAll(() => stack.close());
 
     const whoami = async (browser: HttpBrowser) =>
       JSON.parse((await browser.open("https://auth.test/whoami")).html);
-    const asked = () => house.company.counts.tokens.refresh_token ?? 0;
+    const asked = () => stack.company.counts.tokens.refresh_token ?? 0;
     async function becomeOld(): Promise<void> {
-      const record = await house.store.signInSessions.find(userId);
-      await house.store.signInSessions.put({ ...record, ...old, checkedAt: new Date() });
+      const record = await stack.store.signInSessions.find(userId);
+      await stack.store.signInSessions.put({ ...record, ...old, checkedAt: new Date() });
     }
 
     test("its address gives no access until the recheck, which happens immediately and once", async () => {
-      const browser = house.browser();
-      await (await registeredApp(house)).tokens(browser, "alice");
+      const browser = stack.browser();
+      await (await registeredApp(stack)).tokens(browser, "alice");
       const own = (await whoami(browser)).email;
       expect(own).toMatch(/^alice@/);
       await becomeOld();
-      const people = createPeople({ store: house.store, limits: { entries: 10, bytes: 1024 * 1024 } });
+      const people = createPeople({ store: stack.store, limits: { entries: 10, bytes: 1024 * 1024 } });
       expect(JSON.stringify(await people.read(userId))).not.toContain(ceo);
       const before = asked();
-      expect(await house.signIn.recheck(userId)).toBe("ok");
+      expect(await stack.signIn.recheck(userId)).toBe("ok");
       expect(await people.read(userId)).toMatchObject({ email: own });
-      expect(await house.signIn.recheck(userId)).toBe("ok");
+      expect(await stack.signIn.recheck(userId)).toBe("ok");
       expect(asked() - before).toBe(1);
       people.close();
     });
 
     test("two replicas do not both use the refresh token, which may be single-use", async () => {
-      await (await registeredApp(house)).tokens(house.browser(), "alice");
+      await (await registeredApp(stack)).tokens(stack.browser(), "alice");
       await becomeOld();
-      const record = await house.store.signInSessions.find(userId);
+      const record = await stack.store.signInSessions.find(userId);
       // As a replica does that is rechecking now.
       const leased = new Date(Date.now() - 3600_000 + 30_000);
-      expect(record && (await house.store.signInSessions.claimCheck(userId, record.checkedAt, leased))).toBe(
+      expect(record && (await stack.store.signInSessions.claimCheck(userId, record.checkedAt, leased))).toBe(
         true,
       );
       const before = asked();
-      expect(await house.signIn.recheck(userId)).toBe("ok");
+      expect(await stack.signIn.recheck(userId)).toBe("ok");
       expect(asked()).toBe(before);
     });
 
     test("a browser request causes a recheck", async () => {
-      const browser = house.browser();
-      await (await registeredApp(house)).tokens(browser, "alice");
+      const browser = stack.browser();
+      await (await registeredApp(stack)).tokens(browser, "alice");
       const { email } = await whoami(browser);
       await becomeOld();
       const answers: string[] = [];
@@ -129,7 +129,7 @@ describe("a sign-in record from before the upgrade", () => {
           async () => {
             const answer = await whoami(browser);
             answers.push(JSON.stringify(answer));
-            return (await house.store.signInSessions.find(userId))?.unjudged ?? answer.email;
+            return (await stack.store.signInSessions.find(userId))?.unjudged ?? answer.email;
           },
           { timeout: 60_000 },
         )

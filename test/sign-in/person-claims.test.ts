@@ -79,30 +79,30 @@ describe("a provider's claims about a user", () => {
 });
 
 describe("a recheck", () => {
-  let house: AuthorizationServerStack;
+  let stack: AuthorizationServerStack;
   beforeAll(async () => {
-    house = await startAuthorizationServer();
+    stack = await startAuthorizationServer();
   });
-  afterAll(() => house.close());
+  afterAll(() => stack.close());
 
   test("a recheck answered about another subject is a rejection", async () => {
     // Users are identified by a claim that two subjects may share.
-    await house.reload((yaml) =>
+    await stack.reload((yaml) =>
       yaml.replace("      client_id: sidecar", "      client_id: sidecar\n      claims: {user: employment}"),
     );
-    const alice = house.company.accounts.find(({ login }) => login === "alice");
+    const alice = stack.company.accounts.find(({ login }) => login === "alice");
     if (alice) alice.more = { employment: "shared" };
-    const app = await registeredApp(house);
-    await app.tokens(house.browser(), "alice");
-    const record = await house.store.signInSessions.find("company/shared");
+    const app = await registeredApp(stack);
+    await app.tokens(stack.browser(), "alice");
+    const record = await stack.store.signInSessions.find("company/shared");
     if (!record) throw new Error("nobody signed in");
     // As if another subject with the same name had signed in.
-    await house.store.signInSessions.put({
+    await stack.store.signInSessions.put({
       ...record,
       claims: { ...record.claims, sub: "somebody-else" },
       checkedAt: new Date(Date.now() - 7_200_000),
     });
-    expect(await house.signIn.recheck("company/shared")).toBe("rejected");
-    expect(await house.store.signInSessions.find("company/shared")).toBeUndefined();
+    expect(await stack.signIn.recheck("company/shared")).toBe("rejected");
+    expect(await stack.store.signInSessions.find("company/shared")).toBeUndefined();
   });
 });

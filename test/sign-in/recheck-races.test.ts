@@ -12,27 +12,27 @@ import type { HttpBrowser } from "../support/http-browser.ts";
 const userId = "company/alice";
 
 describe("during a recheck", () => {
-  let house: AuthorizationServerStack;
+  let stack: AuthorizationServerStack;
   let app: McpApp;
   let tokens: Tokens;
   beforeAll(async () => {
-    house = await startAuthorizationServer();
-    app = await registeredApp(house);
+    stack = await startAuthorizationServer();
+    app = await registeredApp(stack);
   });
-  afterAll(() => house.close());
+  afterAll(() => stack.close());
   beforeEach(async () => {
     say(["engineering"]);
-    tokens = await app.tokens(house.browser(), "alice");
-    await house.ageSignIn(userId, 3700);
+    tokens = await app.tokens(stack.browser(), "alice");
+    await stack.ageSignIn(userId, 3700);
   });
 
-  const asked = () => house.company.counts.tokens.refresh_token ?? 0;
-  const stored = () => house.store.signInSessions.find(userId);
+  const asked = () => stack.company.counts.tokens.refresh_token ?? 0;
+  const stored = () => stack.store.signInSessions.find(userId);
   const whoami = async (browser: HttpBrowser) =>
     JSON.parse((await browser.open("https://auth.test/whoami")).html) as object;
   /** What the provider reports about alice from now on. */
   function say(groups: string[]): void {
-    const alice = house.company.accounts.find(({ login }) => login === "alice");
+    const alice = stack.company.accounts.find(({ login }) => login === "alice");
     if (alice) alice.groups = groups;
   }
 
@@ -40,7 +40,7 @@ describe("during a recheck", () => {
   async function recheckWhile(meanwhile: () => Promise<unknown>, instead?: Response): Promise<Recheck> {
     const [answered, goOn] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
     let held = false;
-    const { routes, store } = house;
+    const { routes, store } = stack;
     const signIn = createSignIn({
       ...{ routes, store, logger },
       fetch: async (input, init) => {
@@ -69,7 +69,7 @@ describe("during a recheck", () => {
     let fresh: Awaited<ReturnType<typeof stored>>;
     const outcome = await recheckWhile(async () => {
       say(["contractors"]);
-      await app.tokens(house.browser(), "alice");
+      await app.tokens(stack.browser(), "alice");
       fresh = await stored();
     });
     expect(outcome).toBe("ok");
@@ -78,7 +78,7 @@ describe("during a recheck", () => {
   });
 
   test("a rejection of the older tokens does not end a new sign-in", async () => {
-    const browser = house.browser();
+    const browser = stack.browser();
     const refused = Response.json({ error: "invalid_grant" }, { status: 400 });
     expect(await recheckWhile(() => app.tokens(browser, "alice"), refused)).toBe("ok");
     expect(await whoami(browser)).toMatchObject({ userId });
@@ -87,8 +87,8 @@ describe("during a recheck", () => {
 
   test("a user who is signed out by an operator stays signed out", async () => {
     const outcome = await recheckWhile(async () => {
-      await house.store.browserSessions.endForUser(userId);
-      await house.store.signInSessions.delete(userId);
+      await stack.store.browserSessions.endForUser(userId);
+      await stack.store.signInSessions.delete(userId);
     });
     expect(outcome).toBe("sign_in_again");
     expect(await stored()).toBeUndefined();
@@ -100,7 +100,7 @@ describe("during a recheck", () => {
       const record = await stored();
       // As a logout token does.
       expect(
-        record && (await house.store.signInSessions.claimCheck(userId, record.checkedAt, new Date(0))),
+        record && (await stack.store.signInSessions.claimCheck(userId, record.checkedAt, new Date(0))),
       ).toBe(true);
     });
     expect(outcome).toBe("ok");

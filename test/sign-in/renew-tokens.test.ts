@@ -6,34 +6,34 @@ import {
 } from "../authorization-server/start-authorization-server.ts";
 
 describe("the provider's tokens are refreshed before a recheck is due", () => {
-  let house: AuthorizationServerStack;
+  let stack: AuthorizationServerStack;
   beforeAll(async () => {
-    house = await startAuthorizationServer();
+    stack = await startAuthorizationServer();
   });
-  afterAll(() => house.close());
+  afterAll(() => stack.close());
   beforeEach(async () => {
-    house.company.outage(undefined);
-    await (await registeredApp(house)).tokens(house.browser(), "alice");
+    stack.company.outage(undefined);
+    await (await registeredApp(stack)).tokens(stack.browser(), "alice");
   });
   const stored = async (userId = "company/alice") => {
-    const session = await house.store.signInSessions.find(userId);
+    const session = await stack.store.signInSessions.find(userId);
     if (!session) throw new Error(`${userId} has not signed in`);
     return session;
   };
-  const asked = () => house.company.counts.tokens.refresh_token ?? 0;
+  const asked = () => stack.company.counts.tokens.refresh_token ?? 0;
 
   test("once for concurrent requests of all replicas; later requests get the stored tokens", async () => {
     const [before, count] = [await stored(), asked()];
-    const [second, third] = [await house.replica(), await house.replica()];
-    const replicas = [house, house, second, third];
+    const [second, third] = [await stack.replica(), await stack.replica()];
+    const replicas = [stack, stack, second, third];
     const outcomes = await Promise.all(replicas.map(({ signIn }) => signIn.renewTokens(before)));
     expect(outcomes).toEqual(["ok", "ok", "ok", "ok"]);
     const after = await stored();
     expect(after.accessToken).not.toBe(before.accessToken);
     expect(after.accessTokenExpiresAt).toBeGreaterThan(Date.now() / 1000);
-    expect(await house.signIn.renewTokens(before)).toBe("ok");
+    expect(await stack.signIn.renewTokens(before)).toBe("ok");
     expect(asked() - count).toBe(1);
-    expect(await house.signIn.renewTokens(after)).toBe("ok");
+    expect(await stack.signIn.renewTokens(after)).toBe("ok");
     for (const replica of [third, second]) await replica.close();
   });
 
@@ -41,19 +41,19 @@ describe("the provider's tokens are refreshed before a recheck is due", () => {
     const [before, count] = [await stored(), asked()];
     const { userId, checkedAt } = before;
     // Half of the recheck interval is left, so this is not an expired claim.
-    await house.store.signInSessions.claimCheck(userId, checkedAt, new Date(Date.now() - 1_800_000));
-    const waiting = house.signIn.renewTokens(before);
-    await house.store.signInSessions.put({ ...before, tokensAt: Date.now(), checkedAt: new Date() });
+    await stack.store.signInSessions.claimCheck(userId, checkedAt, new Date(Date.now() - 1_800_000));
+    const waiting = stack.signIn.renewTokens(before);
+    await stack.store.signInSessions.put({ ...before, tokensAt: Date.now(), checkedAt: new Date() });
     expect(await waiting).toBe("ok");
     expect(asked() - count).toBe(0);
   });
 
   test("after waiting for a running recheck", async () => {
-    await house.ageSignIn("company/alice", 3700);
+    await stack.ageSignIn("company/alice", 3700);
     const [before, count] = [await stored(), asked()];
-    const other = await house.replica();
+    const other = await stack.replica();
     expect(
-      await Promise.all([house.signIn.recheck("company/alice"), other.signIn.renewTokens(before)]),
+      await Promise.all([stack.signIn.recheck("company/alice"), other.signIn.renewTokens(before)]),
     ).toEqual(["ok", "ok"]);
     expect(asked() - count).toBe(1);
     expect((await stored()).accessToken).not.toBe(before.accessToken);
@@ -62,25 +62,25 @@ describe("the provider's tokens are refreshed before a recheck is due", () => {
 
   test("not while the provider is down, but immediately afterwards", async () => {
     const before = await stored();
-    house.company.outage(503);
-    expect(await house.signIn.renewTokens(before)).toBe("unavailable");
+    stack.company.outage(503);
+    expect(await stack.signIn.renewTokens(before)).toBe("unavailable");
     expect(await stored()).toEqual(before);
-    house.company.outage(undefined);
-    expect(await house.signIn.renewTokens(before)).toBe("ok");
+    stack.company.outage(undefined);
+    expect(await stack.signIn.renewTokens(before)).toBe("ok");
   });
 
   test("not without a refresh token", async () => {
     const { refreshToken: _, ...without } = await stored();
-    await house.store.signInSessions.put(without);
-    expect(await house.signIn.renewTokens(without)).toBe("sign_in_again");
+    await stack.store.signInSessions.put(without);
+    expect(await stack.signIn.renewTokens(without)).toBe("sign_in_again");
   });
 
   test("a rejection ends the user's access, as in a recheck", async () => {
-    await (await registeredApp(house)).tokens(house.browser(), "bob");
+    await (await registeredApp(stack)).tokens(stack.browser(), "bob");
     const before = await stored("company/bob");
-    house.company.dismiss("bob");
-    expect(await house.signIn.renewTokens(before)).toBe("rejected");
-    expect(house.gone).toEqual(["company/bob"]);
-    expect(await house.store.signInSessions.find("company/bob")).toBeUndefined();
+    stack.company.dismiss("bob");
+    expect(await stack.signIn.renewTokens(before)).toBe("rejected");
+    expect(stack.gone).toEqual(["company/bob"]);
+    expect(await stack.store.signInSessions.find("company/bob")).toBeUndefined();
   });
 });

@@ -10,11 +10,11 @@ import {
 import { changes } from "../store/changes.ts";
 import type { HttpBrowser } from "../support/http-browser.ts";
 
-let house: AuthorizationServerStack;
+let stack: AuthorizationServerStack;
 beforeAll(async () => {
-  house = await startAuthorizationServer();
+  stack = await startAuthorizationServer();
 });
-afterAll(() => house.close());
+afterAll(() => stack.close());
 
 const signInUrl = (host: string, returnTo = "/whoami") =>
   `https://${host}/.pomerium/sign_in?${new URLSearchParams({ return_to: returnTo })}`;
@@ -25,7 +25,7 @@ async function signIn(
   person: "alice" | "bob" = "alice",
   returnTo?: string,
 ) {
-  return throughCompany(house, browser, await browser.open(signInUrl(host, returnTo)), person);
+  return throughCompany(stack, browser, await browser.open(signInUrl(host, returnTo)), person);
 }
 
 const whoami = async (browser: HttpBrowser, host: string) =>
@@ -37,7 +37,7 @@ const sessionCookie = async (browser: HttpBrowser, host: string) =>
 /** Follows one redirect, so that a test can intervene. */
 async function step(browser: HttpBrowser, url: string) {
   const cookie = await browser.jar.getCookieString(url);
-  const response = await house.fetch(url, { redirect: "manual", headers: { cookie, accept: "text/html" } });
+  const response = await stack.fetch(url, { redirect: "manual", headers: { cookie, accept: "text/html" } });
   for (const header of response.headers.getSetCookie()) await browser.jar.setCookie(header, url);
   return {
     status: response.status,
@@ -48,7 +48,7 @@ async function step(browser: HttpBrowser, url: string) {
 
 describe("on the issuer's host", () => {
   test("a user signs in and returns to the requested page", async () => {
-    const browser = house.browser();
+    const browser = stack.browser();
     const page = await signIn(browser, "auth.test", "alice", "/whoami?x=1");
     expect(page.url.href).toBe("https://auth.test/whoami?x=1");
     expect(JSON.parse(page.html)).toMatchObject({
@@ -60,7 +60,7 @@ describe("on the issuer's host", () => {
   });
 
   test("the session cookie is HttpOnly, host-only and expires with the session", async () => {
-    const browser = house.browser();
+    const browser = stack.browser();
     await signIn(browser);
     const cookie = await sessionCookie(browser, "auth.test");
     expect(cookie).toMatchObject({
@@ -74,7 +74,7 @@ describe("on the issuer's host", () => {
   });
 
   test("the session has a new id that cannot have been planted", async () => {
-    const browser = house.browser();
+    const browser = stack.browser();
     const planted = "A".repeat(43);
     await browser.jar.setCookie(`__Host-mcp_session=${planted}; Path=/; Secure`, "https://auth.test/");
     await signIn(browser);
@@ -82,35 +82,35 @@ describe("on the issuer's host", () => {
   });
 
   test("signing in as another user asks first, and then ends the first session", async () => {
-    const browser = house.browser();
+    const browser = stack.browser();
     await signIn(browser);
     const first = (await sessionCookie(browser, "auth.test"))?.value ?? "";
     const company = await browser.open(`${signInUrl("auth.test")}&switch=1`);
-    const asked = await throughCompany(house, browser, company, "bob");
+    const asked = await throughCompany(stack, browser, company, "bob");
     expect(asked.html).toContain("Continue as bob@example.com?");
     expect(await whoami(browser, "auth.test")).toMatchObject({ userId: "company/alice" });
     const page = await browser.submit(asked, {});
     expect(JSON.parse(page.html)).toMatchObject({ userId: "company/bob" });
-    expect(await house.store.browserSessions.find(first)).toBeUndefined();
+    expect(await stack.store.browserSessions.find(first)).toBeUndefined();
   });
 
   test("two tabs sign in concurrently", async () => {
-    const browser = house.browser();
+    const browser = stack.browser();
     const first = await browser.open(signInUrl("auth.test", "/whoami?tab=1"));
     const second = await browser.open(signInUrl("auth.test", "/whoami?tab=2"));
-    const secondEnd = await throughCompany(house, browser, second, "alice");
-    const firstEnd = await throughCompany(house, browser, first, "alice");
+    const secondEnd = await throughCompany(stack, browser, second, "alice");
+    const firstEnd = await throughCompany(stack, browser, first, "alice");
     expect([firstEnd.url.search, secondEnd.url.search]).toEqual(["?tab=1", "?tab=2"]);
     expect(await whoami(browser, "auth.test")).toMatchObject({ userId: "company/alice" });
   });
 
   test("the provider's response works once, and only in the browser that started the sign-in", async () => {
-    const victim = house.browser();
+    const victim = stack.browser();
     const start = await step(victim, signInUrl("auth.test"));
-    const attacker = house.browser();
+    const attacker = stack.browser();
     const toCompany = await attacker.open(start.location);
-    expect(toCompany.url.origin).toBe(house.company.issuer);
-    const end = await throughCompany(house, attacker, toCompany, "bob");
+    expect(toCompany.url.origin).toBe(stack.company.issuer);
+    const end = await throughCompany(stack, attacker, toCompany, "bob");
     expect(end).toMatchObject({ status: 400 });
     expect(end.html).toContain("wrong_browser");
     expect(await whoami(attacker, "auth.test")).toEqual({});
@@ -121,17 +121,17 @@ describe("on the issuer's host", () => {
   test.each(["", "?state=unknown&code=x", "?code=x"])(
     "a callback with %s is an error page",
     async (query) => {
-      const page = await house.browser().open(`https://auth.test/.pomerium/sign_in/callback${query}`);
+      const page = await stack.browser().open(`https://auth.test/.pomerium/sign_in/callback${query}`);
       expect(page.status).toBe(400);
       expect(page.html).toContain("Request id");
     },
   );
 
   test("a rejection by the provider is shown, with a link to try again", async () => {
-    const browser = house.browser();
+    const browser = stack.browser();
     const start = await step(browser, signInUrl("auth.test"));
     const state = new URL(start.location).searchParams.get("state") ?? "";
-    const query = new URLSearchParams({ state, error: "access_denied", iss: house.company.issuer });
+    const query = new URLSearchParams({ state, error: "access_denied", iss: stack.company.issuer });
     const page = await browser.open(`https://auth.test/.pomerium/sign_in/callback?${query}`);
     expect(page.status).toBe(403);
     expect(parse(page.html).querySelector("a.button")?.getAttribute("href")).toContain("return_to=%2Fwhoami");
@@ -156,16 +156,16 @@ describe("on the issuer's host", () => {
     "/..//attacker.test/",
     "attacker",
   ])("return_to %j stays here", async (returnTo) => {
-    const browser = house.browser();
+    const browser = stack.browser();
     const { location } = await step(browser, signInUrl("auth.test", returnTo));
-    const page = await throughCompany(house, browser, await browser.open(location), "alice");
+    const page = await throughCompany(stack, browser, await browser.open(location), "alice");
     expect(page.url.origin).toBe("https://auth.test");
   });
 });
 
 describe("on a route's host", () => {
   test("the session is handed over and belongs to the route's host", async () => {
-    const browser = house.browser();
+    const browser = stack.browser();
     const page = await signIn(browser, "one.test");
     expect(page.url.href).toBe("https://one.test/whoami");
     const here = JSON.parse(page.html);
@@ -173,31 +173,31 @@ describe("on a route's host", () => {
     expect(here).toMatchObject({ userId: "company/alice", parentSessionName: issuers.sessionName });
     const [one, auth] = [await sessionCookie(browser, "one.test"), await sessionCookie(browser, "auth.test")];
     expect(one?.value).not.toBe(auth?.value);
-    expect(await house.store.browserSessions.find(one?.value ?? "")).toMatchObject({ host: "one.test" });
+    expect(await stack.store.browserSessions.find(one?.value ?? "")).toMatchObject({ host: "one.test" });
   });
 
   test("a cookie of one host is invalid on another", async () => {
-    const browser = house.browser();
+    const browser = stack.browser();
     await signIn(browser, "one.test");
     const value = (await sessionCookie(browser, "one.test"))?.value;
-    const other = house.browser();
+    const other = stack.browser();
     await other.jar.setCookie(`__Host-mcp_session=${value}; Path=/; Secure`, "https://many.test/");
     expect(await whoami(other, "many.test")).toEqual({});
     expect(
-      await house.signIn.sessionFromCookieHeader(`a=b; __Host-mcp_session=${value}`, "many.test"),
+      await stack.signIn.sessionFromCookieHeader(`a=b; __Host-mcp_session=${value}`, "many.test"),
     ).toBeUndefined();
     expect(
-      await house.signIn.sessionFromCookieHeader(`a=b; __Host-mcp_session=${value}`, "one.test"),
+      await stack.signIn.sessionFromCookieHeader(`a=b; __Host-mcp_session=${value}`, "one.test"),
     ).toMatchObject({
       userId: "company/alice",
     });
   });
 
   test("a repeated lookup of a cookie header needs no I/O", async () => {
-    const browser = house.browser();
+    const browser = stack.browser();
     await signIn(browser, "one.test");
     const header = await browser.jar.getCookieString("https://one.test/");
-    const look = () => house.signIn.sessionFromCookieHeader(header, "one.test");
+    const look = () => stack.signIn.sessionFromCookieHeader(header, "one.test");
     // Nothing is cached while the listener is disconnected.
     const again = async () => {
       await look();
@@ -217,16 +217,16 @@ describe("on a route's host", () => {
   }
 
   test("the code works once", async () => {
-    const browser = house.browser();
+    const browser = stack.browser();
     const complete = await codeFor(browser);
     expect(await step(browser, complete)).toMatchObject({ status: 302, location: "/whoami" });
     expect(await step(browser, complete)).toMatchObject({ status: 400 });
   });
 
   test("a code stolen by another browser is rejected and consumed", async () => {
-    const victim = house.browser();
+    const victim = stack.browser();
     const complete = await codeFor(victim);
-    const thief = house.browser();
+    const thief = stack.browser();
     await step(thief, signInUrl("one.test"));
     expect(await step(thief, complete)).toMatchObject({ status: 400 });
     expect(await whoami(thief, "one.test")).toEqual({});
@@ -234,7 +234,7 @@ describe("on a route's host", () => {
   });
 
   test("the code for one host is rejected on another", async () => {
-    const browser = house.browser();
+    const browser = stack.browser();
     const complete = await codeFor(browser);
     // Not even for a browser with the other host's binding cookie.
     const binding = await browser.jar.getCookies("https://one.test/");
@@ -246,22 +246,22 @@ describe("on a route's host", () => {
   });
 
   test("the code becomes invalid when its session ends", async () => {
-    const browser = house.browser();
+    const browser = stack.browser();
     const complete = await codeFor(browser);
-    await house.store.browserSessions.endForUser("company/alice");
+    await stack.store.browserSessions.endForUser("company/alice");
     expect(await step(browser, complete)).toMatchObject({ status: 400 });
   });
 
   test("limits.pending_authorizations_per_user: the oldest of too many codes is dropped and counted", async () => {
     const limits = "limits: {pending_authorizations_per_user: 1}\n";
-    await house.reload((yaml) => limits + yaml);
-    const browser = house.browser();
+    await stack.reload((yaml) => limits + yaml);
+    const browser = stack.browser();
     const [oldest, newest] = [await codeFor(browser), await codeFor(browser)];
     expect(await step(browser, oldest)).toMatchObject({ status: 400 });
-    const counted = (await house.metrics.limitsReached.get()).values.map(({ labels }) => labels.limit);
+    const counted = (await stack.metrics.limitsReached.get()).values.map(({ labels }) => labels.limit);
     expect(counted).toEqual(["pending_authorizations_per_user"]);
     expect(await step(browser, newest)).toMatchObject({ status: 302 });
-    await house.reload((yaml) => yaml.replace(limits, ""));
+    await stack.reload((yaml) => yaml.replace(limits, ""));
   });
 
   test.each([
@@ -272,7 +272,7 @@ describe("on a route's host", () => {
     { browser: "" },
     { browser: "short" },
   ])("no code is made for %j", async (changes) => {
-    const browser = house.browser();
+    const browser = stack.browser();
     await signIn(browser);
     const query = new URLSearchParams({
       host: "one.test",
@@ -286,32 +286,32 @@ describe("on a route's host", () => {
 
   test("issuer-only paths do not exist there", async () => {
     for (const path of ["callback", "handover"]) {
-      expect((await house.fetch(`https://one.test/.pomerium/sign_in/${path}`)).status).toBe(404);
+      expect((await stack.fetch(`https://one.test/.pomerium/sign_in/${path}`)).status).toBe(404);
     }
   });
 });
 
 describe("sign-out", () => {
   test("asks first; the button ends the session on all hosts", async () => {
-    const browser = house.browser();
+    const browser = stack.browser();
     await signIn(browser, "one.test");
     await signIn(browser, "many.test");
     const page = await browser.open("https://one.test/.pomerium/sign_out");
     expect(page.html).toContain("alice@example.com");
     expect(await whoami(browser, "one.test")).toMatchObject({ userId: "company/alice" });
     const end = await browser.submit(page, {});
-    expect(end.url.origin).toBe(house.company.issuer);
+    expect(end.url.origin).toBe(stack.company.issuer);
     for (const host of ["one.test", "many.test", "auth.test"])
       expect(await whoami(browser, host)).toEqual({});
   });
 
   test("a read that was in progress when the session ended is not cached on any replica", async () => {
-    const browser = house.browser();
+    const browser = stack.browser();
     await signIn(browser, "one.test");
     const header = await browser.jar.getCookieString("https://one.test/");
     const arrived = Promise.withResolvers<void>();
     const released = Promise.withResolvers<void>();
-    const { store } = house;
+    const { store } = stack;
     const find: typeof store.browserSessions.find = async (id) => {
       const found = await store.browserSessions.find(id);
       arrived.resolve();
@@ -320,7 +320,7 @@ describe("sign-out", () => {
     };
     const browserSessions = { ...store.browserSessions, find };
     const replica = createSignIn({
-      routes: house.routes,
+      routes: stack.routes,
       store: { ...store, browserSessions },
       fetch: globalThis.fetch,
       logger: createLogger({ level: "silent" }),
@@ -339,7 +339,7 @@ describe("sign-out", () => {
   test.each([{ csrf: "" }, { csrf: "B".repeat(43) }, { csrf: "ä".repeat(43) }])(
     "posted with %j does nothing",
     async (values) => {
-      const browser = house.browser();
+      const browser = stack.browser();
       await signIn(browser);
       const page = await browser.open("https://auth.test/.pomerium/sign_out");
       expect(await browser.submit(page, values)).toMatchObject({ status: 403 });
@@ -348,14 +348,14 @@ describe("sign-out", () => {
   );
 
   test("reports that the user is already signed out", async () => {
-    const page = await house.browser().open("https://auth.test/.pomerium/sign_out");
+    const page = await stack.browser().open("https://auth.test/.pomerium/sign_out");
     expect(page).toMatchObject({ status: 200 });
     expect(page.html).toContain("You are signed out");
   });
 
   test("does not end the grants of applications", async () => {
-    const browser = house.browser();
-    const app = await registeredApp(house);
+    const browser = stack.browser();
+    const app = await registeredApp(stack);
     const tokens = await app.tokens(browser, "alice");
     await browser.submit(await browser.open("https://auth.test/.pomerium/sign_out"), {});
     expect((await app.refresh(tokens.refresh_token)).status).toBe(200);

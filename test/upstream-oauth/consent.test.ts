@@ -14,13 +14,13 @@ const key = (upstream: ScriptedUpstream, userId = alice) => ({
 
 describe("consent", () => {
   let upstream: ScriptedUpstream;
-  let house: OAuthClientStack;
+  let stack: OAuthClientStack;
   beforeEach(async () => {
     upstream = await scriptedUpstream();
-    house = await startOAuthClient(route());
+    stack = await startOAuthClient(route());
   });
   afterEach(async () => {
-    await Promise.all([upstream.close(), house.close()]);
+    await Promise.all([upstream.close(), stack.close()]);
   });
   const route = (server = "{}") =>
     `  - {id: files, from: https://mcp.test, to: ${upstream.mcp}, mcp: {server: ${server}}}`;
@@ -29,7 +29,7 @@ describe("consent", () => {
       `{upstream_oauth2: {client_id: known, client_secret: a-secret, endpoint: {auth_url: "${upstream.url}/authorize", token_url: "${upstream.url}/token"${endpoint}}${more}}}`,
     );
   async function begin(userId = alice) {
-    const result = await house.upstreamOAuth.begin({ userId, route: house.route(), returnTo });
+    const result = await stack.upstreamOAuth.begin({ userId, route: stack.route(), returnTo });
     if (!result.ok) throw new Error(`${result.code}: ${result.message}`);
     const query = new URL(result.location).searchParams;
     callbacks.set(result.state, query.get("redirect_uri") ?? "");
@@ -39,10 +39,10 @@ describe("consent", () => {
   const callbacks = new Map<string, string>();
   const finish = (params: URLSearchParams, browserState: string | undefined, userId = alice, at = host) => {
     const callback = callbacks.get(params.get("state") ?? "") ?? "";
-    return house.upstreamOAuth.finish({ params, callback, host: at, userId, browserState });
+    return stack.upstreamOAuth.finish({ params, callback, host: at, userId, browserState });
   };
   const discoveredCallback = () =>
-    callbackUri(house.routes().config, host, callbackId(house.route(), upstream.url));
+    callbackUri(stack.routes().config, host, callbackId(stack.route(), upstream.url));
 
   it("a consent ends with a stored token, with everything it takes to use, refresh and revoke it", async () => {
     upstream.metadata.revocation_endpoint = `${upstream.url}/revoke`;
@@ -58,7 +58,7 @@ describe("consent", () => {
     });
     const finished = await finish(upstream.agree(location), state);
     expect(finished).toEqual({ ok: true, routeId: "files", returnTo, popup: false });
-    const token = await house.store.upstreamTokens.find(key(upstream));
+    const token = await stack.store.upstreamTokens.find(key(upstream));
     expect(token).toMatchObject({
       issuer: upstream.url,
       tokenEndpoint: `${upstream.url}/token`,
@@ -70,14 +70,14 @@ describe("consent", () => {
     });
     expect(token?.refreshExpiresAt).toBeInstanceOf(Date);
     expect(upstream.tokenRequests[0]?.get("resource")).toBe(upstream.mcp);
-    expect(await house.store.upstreamTokens.find(key(upstream, "company/bob"))).toBeUndefined();
+    expect(await stack.store.upstreamTokens.find(key(upstream, "company/bob"))).toBeUndefined();
   });
 
   it("registers as a web application that refreshes, once for all users and replicas", async () => {
-    const other = await house.replica();
+    const other = await stack.replica();
     const begins = await Promise.all(
-      [house, other, house, other].map((replica, index) =>
-        replica.upstreamOAuth.begin({ userId: `company/${index}`, route: house.route(), returnTo }),
+      [stack, other, stack, other].map((replica, index) =>
+        replica.upstreamOAuth.begin({ userId: `company/${index}`, route: stack.route(), returnTo }),
       ),
     );
     expect(begins.every(({ ok }) => ok)).toBe(true);
@@ -99,7 +99,7 @@ describe("consent", () => {
     [{ status: 201, body: { nothing: 1 } }, "response_invalid", false],
   ])("a registration that fails says so: %o", async (answer, code, retryable) => {
     upstream.on("/register", answer);
-    const result = await house.upstreamOAuth.begin({ userId: alice, route: house.route(), returnTo });
+    const result = await stack.upstreamOAuth.begin({ userId: alice, route: stack.route(), returnTo });
     expect(result).toMatchObject({ ok: false, code, retryable });
     upstream.on("/register", { status: 201, body: { client_id: "second-try" } });
     expect((await begin()).query.get("client_id")).toBe("second-try");
@@ -115,11 +115,11 @@ describe("consent", () => {
     const [first] = upstream.registered;
     upstream.clients.clear();
     const redirectUri = discoveredCallback();
-    const stored = await house.store.clientRegistrations.find(upstream.url, redirectUri);
+    const stored = await stack.store.clientRegistrations.find(upstream.url, redirectUri);
     if (!stored) throw new Error("nothing stored");
-    await house.store.clientRegistrations.delete(upstream.url, redirectUri, stored.clientId);
+    await stack.store.clientRegistrations.delete(upstream.url, redirectUri, stored.clientId);
     const aged = { ...stored, metadata: { registeredAt: 0 } };
-    await house.store.clientRegistrations.getOrRegister(upstream.url, redirectUri, async () => aged);
+    await stack.store.clientRegistrations.getOrRegister(upstream.url, redirectUri, async () => aged);
     const { query } = await begin();
     expect(upstream.registered.length).toBe(2);
     expect(query.get("client_id")).toBe(upstream.registered[1]?.clientId);
@@ -142,8 +142,8 @@ describe("consent", () => {
       code: "client_rejected",
       returnTo,
     });
-    expect(await house.store.upstreamTokens.find(key(upstream))).toBeUndefined();
-    await house.connect(upstream.agree);
+    expect(await stack.store.upstreamTokens.find(key(upstream))).toBeUndefined();
+    await stack.connect(upstream.agree);
     expect(upstream.registered.length).toBe(3);
   });
 
@@ -159,7 +159,7 @@ describe("consent", () => {
 
   it("a server that registers nobody: the operator is told what to register by hand", async () => {
     upstream.metadata.registration_endpoint = undefined;
-    const result = await house.upstreamOAuth.begin({ userId: alice, route: house.route(), returnTo });
+    const result = await stack.upstreamOAuth.begin({ userId: alice, route: stack.route(), returnTo });
     expect(result).toMatchObject({ ok: false, code: "registration_unavailable" });
     if (!result.ok) expect(result.message).toContain("/.pomerium/mcp/client/oauth/callback");
   });
@@ -176,7 +176,7 @@ describe("consent", () => {
     "where a server registers us only for what we cannot do, the operator is told before it is asked: %o",
     async (metadata) => {
       Object.assign(upstream.metadata, metadata);
-      const result = await house.upstreamOAuth.begin({ userId: alice, route: house.route(), returnTo });
+      const result = await stack.upstreamOAuth.begin({ userId: alice, route: stack.route(), returnTo });
       expect(result).toMatchObject({ ok: false, code: "registration_unavailable" });
       expect(upstream.registered).toEqual([]);
     },
@@ -185,55 +185,55 @@ describe("consent", () => {
   it("uses our client document where told to, hosts it for auto-discovery only, and needs no registration", async () => {
     const settings =
       "upstream_oauth: {allowed_private_hosts: [127.0.0.1], client_id_metadata_document: always}";
-    await house.close();
-    house = await startOAuthClient(route(), { settings });
+    await stack.close();
+    stack = await startOAuthClient(route(), { settings });
     const { query } = await begin();
-    const id = callbackId(house.route(), upstream.url);
-    const document = house.upstreamOAuth.clientMetadataDocument(host, { id });
+    const id = callbackId(stack.route(), upstream.url);
+    const document = stack.upstreamOAuth.clientMetadataDocument(host, { id });
     expect(query.get("client_id")).toBe(`https://mcp.test/.pomerium/mcp/client/${id}/metadata.json`);
     expect(document).toMatchObject({
       client_id: query.get("client_id"),
       redirect_uris: [query.get("redirect_uri")],
     });
     expect(upstream.registered).toEqual([]);
-    expect(house.upstreamOAuth.clientMetadataDocument("auth.test")).toBeUndefined();
-    await house.reconfigure(explicit());
-    expect(house.upstreamOAuth.clientMetadataDocument(host)).toBeUndefined();
-    expect(house.upstreamOAuth.clientMetadataDocument(host, { id })).toBeUndefined();
+    expect(stack.upstreamOAuth.clientMetadataDocument("auth.test")).toBeUndefined();
+    await stack.reconfigure(explicit());
+    expect(stack.upstreamOAuth.clientMetadataDocument(host)).toBeUndefined();
+    expect(stack.upstreamOAuth.clientMetadataDocument(host, { id })).toBeUndefined();
   });
 
   it("a client document is for one callback of one route; the one without an id for hosts with one OAuth route", async () => {
-    const id = callbackId(house.route(), upstream.url);
+    const id = callbackId(stack.route(), upstream.url);
     const place = "https://mcp.test/.pomerium/mcp/client";
-    expect(house.upstreamOAuth.clientMetadataDocument(host)).toMatchObject({
+    expect(stack.upstreamOAuth.clientMetadataDocument(host)).toMatchObject({
       client_id: `${place}/metadata.json`,
       redirect_uris: [`${place}/oauth/callback`],
     });
-    expect(house.upstreamOAuth.clientMetadataDocument(host, { id, confidential: true })).toMatchObject({
+    expect(stack.upstreamOAuth.clientMetadataDocument(host, { id, confidential: true })).toMatchObject({
       client_id: `${place}/${id}/confidential.json`,
       redirect_uris: [`${place}/oauth/callback/${id}`],
     });
     for (const other of ["", "x", id.slice(1), `${id}x`, callbackId({ id: "another" }, upstream.url)])
-      expect(house.upstreamOAuth.clientMetadataDocument(host, { id: other })).toBeUndefined();
-    await house.reconfigure(
+      expect(stack.upstreamOAuth.clientMetadataDocument(host, { id: other })).toBeUndefined();
+    await stack.reconfigure(
       `${route()}\n  - {id: more, from: https://mcp.test/more, to: https://more.test, mcp: {server: {}}}`,
     );
-    expect(house.upstreamOAuth.clientMetadataDocument(host)).toBeUndefined();
-    expect(house.upstreamOAuth.clientMetadataDocument(host, { id })).toMatchObject({
+    expect(stack.upstreamOAuth.clientMetadataDocument(host)).toBeUndefined();
+    expect(stack.upstreamOAuth.clientMetadataDocument(host, { id })).toMatchObject({
       redirect_uris: [discoveredCallback()],
     });
   });
 
   it("a client registered by hand keeps the callback without an id while its host has one OAuth route", async () => {
-    await house.reconfigure(explicit());
+    await stack.reconfigure(explicit());
     upstream.clients.add("known");
     const alone = await begin();
     const old = "https://mcp.test/.pomerium/mcp/client/oauth/callback";
     expect(alone.query.get("redirect_uri")).toBe(old);
     const more = "\n  - {id: more, from: https://mcp.test/more, to: https://more.test, mcp: {server: {}}}";
-    await house.reconfigure(explicit() + more);
+    await stack.reconfigure(explicit() + more);
     const among = await begin();
-    expect(among.query.get("redirect_uri")).toBe(`${old}/${callbackId(house.route())}`);
+    expect(among.query.get("redirect_uri")).toBe(`${old}/${callbackId(stack.route())}`);
     const params = upstream.agree(among.location);
     params.delete("iss");
     expect(await finish(params, among.state)).toMatchObject({ ok: true });
@@ -248,32 +248,32 @@ describe("consent", () => {
     "\n  - {id: app, from: https://mcp.test/app, to: https://app.test, mcp: {client: {shares_host: true}}}";
 
   it("an application that shares the host gets no code: callbacks are on the issuer's host, also of client documents that were published before", async () => {
-    const id = callbackId(house.route(), upstream.url);
-    const { config } = house.routes();
-    await house.reconfigure(route() + application);
+    const id = callbackId(stack.route(), upstream.url);
+    const { config } = stack.routes();
+    await stack.reconfigure(route() + application);
     const { location, state, query } = await begin();
     const moved = callbackUri(config, "auth.test", id);
     expect(query.get("redirect_uri")).toBe(moved);
-    expect(house.upstreamOAuth.clientMetadataDocument("auth.test", { id })).toMatchObject({
+    expect(stack.upstreamOAuth.clientMetadataDocument("auth.test", { id })).toMatchObject({
       client_id: `https://auth.test/.pomerium/mcp/client/${id}/metadata.json`,
       redirect_uris: [moved],
     });
     const here = "https://mcp.test/.pomerium/mcp/client";
-    expect(house.upstreamOAuth.clientMetadataDocument(host, { id })).toMatchObject({
+    expect(stack.upstreamOAuth.clientMetadataDocument(host, { id })).toMatchObject({
       client_id: `${here}/${id}/metadata.json`,
       redirect_uris: [moved],
     });
-    expect(house.upstreamOAuth.clientMetadataDocument(host)).toMatchObject({
+    expect(stack.upstreamOAuth.clientMetadataDocument(host)).toMatchObject({
       client_id: `${here}/metadata.json`,
-      redirect_uris: [callbackUri(config, "auth.test", callbackId(house.route()))],
+      redirect_uris: [callbackUri(config, "auth.test", callbackId(stack.route()))],
     });
-    expect(house.upstreamOAuth.clientMetadataDocument("auth.test")).toBeUndefined();
+    expect(stack.upstreamOAuth.clientMetadataDocument("auth.test")).toBeUndefined();
     expect(await finish(upstream.agree(location), state, alice, "auth.test")).toMatchObject({ ok: true });
   });
 
   it("a flow from before an application shared the host does not end there any more", async () => {
     const { location, state } = await begin();
-    await house.reconfigure(route() + application);
+    await stack.reconfigure(route() + application);
     expect(await finish(upstream.agree(location), state)).toMatchObject({
       ok: false,
       code: "state_of_other_server",
@@ -293,15 +293,15 @@ describe("consent", () => {
   ])("a registration that answers with %s is refused", async (_what, answer) => {
     const body = typeof answer === "function" ? answer(discoveredCallback()) : answer;
     upstream.on("/register", { status: 201, body });
-    const result = await house.upstreamOAuth.begin({ userId: alice, route: house.route(), returnTo });
+    const result = await stack.upstreamOAuth.begin({ userId: alice, route: stack.route(), returnTo });
     expect(result).toMatchObject({ ok: false, code: "registration_rejected" });
   });
 
   it("a token of the client document from before there was one per server is refreshed, and renewed by consent once that is gone", async () => {
     const settings =
       "upstream_oauth: {allowed_private_hosts: [127.0.0.1], client_id_metadata_document: always}";
-    await house.close();
-    house = await startOAuthClient(route(), { settings });
+    await stack.close();
+    stack = await startOAuthClient(route(), { settings });
     const place = "https://mcp.test/.pomerium/mcp/client";
     upstream.clients.add(`${place}/metadata.json`);
     upstream.refreshTokens.add("old-refresh-token");
@@ -316,18 +316,18 @@ describe("consent", () => {
       refreshToken: "old-refresh-token",
       scopes: [],
     } as const;
-    const version = await house.store.upstreamTokens.put(old, { action: "upstream_token.obtained" });
+    const version = await stack.store.upstreamTokens.put(old, { action: "upstream_token.obtained" });
     const stored = { ...old, version, connectedAt: new Date(), updatedAt: new Date() };
-    expect(await house.upstreamOAuth.refresh(stored, house.route())).toMatchObject({ kind: "refreshed" });
-    await house.reconfigure(route() + application);
+    expect(await stack.upstreamOAuth.refresh(stored, stack.route())).toMatchObject({ kind: "refreshed" });
+    await stack.reconfigure(route() + application);
     upstream.refreshTokens.add("old-refresh-token");
-    expect(await house.upstreamOAuth.refresh(stored, house.route())).toMatchObject({ kind: "refreshed" });
-    await house.reconfigure(
+    expect(await stack.upstreamOAuth.refresh(stored, stack.route())).toMatchObject({ kind: "refreshed" });
+    await stack.reconfigure(
       `${route()}\n  - {id: more, from: https://mcp.test/more, to: https://more.test, mcp: {server: {}}}`,
     );
     // The server looks the document up again, which is not there any more.
     upstream.clients.clear();
-    expect(await house.upstreamOAuth.refresh(stored, house.route())).toMatchObject({
+    expect(await stack.upstreamOAuth.refresh(stored, stack.route())).toMatchObject({
       kind: "rejected",
       reason: "client_registration_lost",
     });
@@ -340,7 +340,7 @@ describe("consent", () => {
   });
 
   it("explicit endpoints: nothing is discovered, S256 is sent all the same, client secret and scopes are used", async () => {
-    await house.reconfigure(explicit(", scopes: [a, b], authorization_url_params: {access_type: offline}"));
+    await stack.reconfigure(explicit(", scopes: [a, b], authorization_url_params: {access_type: offline}"));
     upstream.clients.add("known");
     const { location, state, query } = await begin();
     expect(upstream.seen).toEqual([]);
@@ -356,12 +356,12 @@ describe("consent", () => {
   });
 
   it("auth_style is honoured; without one, Basic is tried first, then the body", async () => {
-    await house.reconfigure(explicit("", ", auth_style: params"));
+    await stack.reconfigure(explicit("", ", auth_style: params"));
     upstream.clients.add("known");
     const first = await begin();
     await finish(upstream.agree(first.location), first.state);
     expect(upstream.tokenRequests[0]?.get("client_secret")).toBe("a-secret");
-    await house.reconfigure(explicit());
+    await stack.reconfigure(explicit());
     const second = await begin();
     upstream.tokenAnswers.push({ status: 401, body: { error: "invalid_client" } });
     expect(await finish(upstream.agree(second.location), second.state)).toMatchObject({ ok: true });
@@ -370,7 +370,7 @@ describe("consent", () => {
   });
 
   it("a pre-registered client is used at the server that discovery finds", async () => {
-    await house.reconfigure(route("{upstream_oauth2: {client_id: known, client_secret: a-secret}}"));
+    await stack.reconfigure(route("{upstream_oauth2: {client_id: known, client_secret: a-secret}}"));
     upstream.clients.add("known");
     const { location, state, query } = await begin();
     expect(query.get("client_id")).toBe("known");
@@ -387,38 +387,38 @@ describe("consent", () => {
   });
 
   it("a step-up asks for the union of what is there, what was demanded and what is configured", async () => {
-    await house.connect(upstream.agree);
+    await stack.connect(upstream.agree);
     const connection = key(upstream);
-    await house.store.upstreamTokens.requireScopes(connection, { scopes: ["admin"], requiredAt: new Date() });
-    const asked = { userId: alice, route: house.route(), returnTo };
-    const first = await house.upstreamOAuth.begin(asked);
+    await stack.store.upstreamTokens.requireScopes(connection, { scopes: ["admin"], requiredAt: new Date() });
+    const asked = { userId: alice, route: stack.route(), returnTo };
+    const first = await stack.upstreamOAuth.begin(asked);
     expect(first).toMatchObject({ ok: false, code: "notice_needed", notice: { added: ["admin"] } });
-    const less = await house.upstreamOAuth.begin({
+    const less = await stack.upstreamOAuth.begin({
       ...asked,
       shown: { server: upstream.host, scopes: ["read", "write"] },
     });
     expect(less).toMatchObject({ ok: false, code: "notice_needed" });
     const shown = { server: upstream.host, scopes: ["admin", "read", "write"] };
-    const begun = await house.upstreamOAuth.begin({ ...asked, shown });
+    const begun = await stack.upstreamOAuth.begin({ ...asked, shown });
     if (!begun.ok) throw new Error(begun.message);
     const scope = new URL(begun.location).searchParams.get("scope");
     expect(scope?.split(" ").sort()).toEqual(["admin", "read", "write"]);
   });
 
   it("a demand above the operator's ceiling ends in 403 and is not remembered", async () => {
-    await house.reconfigure(route("{upstream_oauth2: {max_scopes: [read, write]}}"));
-    await house.connect(upstream.agree);
-    const token = await house.store.upstreamTokens.find(key(upstream));
+    await stack.reconfigure(route("{upstream_oauth2: {max_scopes: [read, write]}}"));
+    await stack.connect(upstream.agree);
+    const token = await stack.store.upstreamTokens.find(key(upstream));
     const refusal = { userId: alice, routeId: "files", version: token?.version, status: 403 } as const;
     const wwwAuthenticate = 'Bearer error="insufficient_scope", scope="write admin"';
-    expect(await house.upstreamTokens.handleRejection({ ...refusal, wwwAuthenticate })).toMatchObject({
+    expect(await stack.upstreamTokens.handleRejection({ ...refusal, wwwAuthenticate })).toMatchObject({
       kind: "give_up",
       status: 403,
       reason: "scope_above_ceiling",
     });
-    expect(await house.store.upstreamTokens.findRequiredScopes(key(upstream))).toBeUndefined();
+    expect(await stack.store.upstreamTokens.findRequiredScopes(key(upstream))).toBeUndefined();
     // One that was remembered before there was a ceiling.
-    await house.store.upstreamTokens.requireScopes(key(upstream), {
+    await stack.store.upstreamTokens.requireScopes(key(upstream), {
       scopes: ["admin"],
       requiredAt: new Date(),
     });
@@ -427,15 +427,15 @@ describe("consent", () => {
   });
 
   it("of what an upstream demands a bounded part is read and kept, however often it demands more", async () => {
-    await house.connect(upstream.agree);
+    await stack.connect(upstream.agree);
     for (const round of ["a", "b", "c"]) {
-      const token = await house.store.upstreamTokens.find(key(upstream));
+      const token = await stack.store.upstreamTokens.find(key(upstream));
       const many = Array.from({ length: 90 }, (_, index) => `${round}${index}`).join(" ");
       const wwwAuthenticate = `Bearer error="insufficient_scope", scope="${many} ${"x".repeat(300)}"`;
       const refusal = { userId: alice, routeId: "files", version: token?.version, status: 403 } as const;
-      await house.upstreamTokens.handleRejection({ ...refusal, wwwAuthenticate });
+      await stack.upstreamTokens.handleRejection({ ...refusal, wwwAuthenticate });
     }
-    const demand = await house.store.upstreamTokens.findRequiredScopes(key(upstream));
+    const demand = await stack.store.upstreamTokens.findRequiredScopes(key(upstream));
     expect(demand?.scopes.length).toBeLessThanOrEqual(100);
     expect(demand?.scopes.length).toBeGreaterThan(0);
     expect(demand?.scopes.join().length).toBeLessThan(1000);
@@ -451,12 +451,12 @@ describe("consent", () => {
       oauthError: "access_denied",
       returnTo,
     });
-    expect(await house.query("select action from audit_event")).toEqual([{ action: "consent.denied" }]);
+    expect(await stack.query("select action from audit_event")).toEqual([{ action: "consent.denied" }]);
   });
 
   it("trips are counted by how they ended, discovery's look-ups by whether they had to ask", async () => {
     const agreed = await begin();
-    expect(await scraped(house.metrics, "cache_lookups_total")).toEqual({
+    expect(await scraped(stack.metrics, "cache_lookups_total")).toEqual({
       'cache="discovery",result="miss"': 2,
     });
     await finish(upstream.agree(agreed.location), agreed.state);
@@ -468,14 +468,14 @@ describe("consent", () => {
     const forgotten = await begin();
     upstream.on("/register", { status: 503, body: "down" });
     await finish(upstream.agree(forgotten.location), forgotten.state);
-    await house.upstreamOAuth.begin({ userId: alice, route: house.route(), returnTo });
-    expect(await scraped(house.metrics, "consents_total")).toEqual({
+    await stack.upstreamOAuth.begin({ userId: alice, route: stack.route(), returnTo });
+    expect(await scraped(stack.metrics, "consents_total")).toEqual({
       'kind="upstream",outcome="started"': 4,
       'kind="upstream",outcome="granted"': 1,
       'kind="upstream",outcome="denied"': 1,
       'kind="upstream",outcome="failed"': 2,
     });
-    expect(await scraped(house.metrics, "upstream_oauth_total")).toEqual({
+    expect(await scraped(stack.metrics, "upstream_oauth_total")).toEqual({
       'step="begin",outcome="ok"': 4,
       'step="begin",outcome="server_error"': 1,
       'step="finish",outcome="ok"': 1,
@@ -484,7 +484,7 @@ describe("consent", () => {
       // The refused client could not be registered again.
       'step="finish",outcome="server_error"': 1,
     });
-    expect(await scraped(house.metrics, "cache_lookups_total")).toEqual({
+    expect(await scraped(stack.metrics, "cache_lookups_total")).toEqual({
       'cache="discovery",result="miss"': 2,
       'cache="discovery",result="hit"': 10,
     });
@@ -514,14 +514,14 @@ describe("consent", () => {
   });
 
   it("limits.pending_authorizations_per_user: of too many trips at once the oldest gives way, and it is counted", async () => {
-    await house.close();
+    await stack.close();
     const upstreams = "upstream_oauth: {allowed_private_hosts: [127.0.0.1]}";
     const settings = `limits: {pending_authorizations_per_user: 1}\n${upstreams}`;
-    house = await startOAuthClient(route(), { settings });
+    stack = await startOAuthClient(route(), { settings });
     const [oldest, newest] = [await begin(), await begin()];
     const late = await finish(upstream.agree(oldest.location), oldest.state);
     expect(late).toMatchObject({ ok: false, code: "state_unknown" });
-    const counted = (await house.metrics.limitsReached.get()).values;
+    const counted = (await stack.metrics.limitsReached.get()).values;
     expect(counted).toEqual([{ labels: { limit: "pending_authorizations_per_user" }, value: 1 }]);
     expect(await finish(upstream.agree(newest.location), newest.state)).toMatchObject({ ok: true });
   });
@@ -534,7 +534,7 @@ describe("consent", () => {
     const second = await begin();
     const elsewhere = await finish(upstream.agree(second.location), second.state, alice, "other.test");
     expect(elsewhere).toMatchObject({ ok: false, code: "state_of_other_user" });
-    expect(await house.store.upstreamTokens.find(key(upstream))).toBeUndefined();
+    expect(await stack.store.upstreamTokens.find(key(upstream))).toBeUndefined();
   });
 
   it("the callback works once: replayed, and raced by itself, it redeems one code", async () => {
@@ -548,7 +548,7 @@ describe("consent", () => {
 
   it("a state that has expired, is unknown or missing is refused", async () => {
     const { location, state } = await begin();
-    await house.query("update pending_authorization set expires_at = now() - interval '1 second'");
+    await stack.query("update pending_authorization set expires_at = now() - interval '1 second'");
     const params = upstream.agree(location);
     expect(await finish(params, state)).toMatchObject({ ok: false, code: "state_unknown" });
     expect(await finish(new URLSearchParams({ state: "x" }), "x")).toMatchObject({ code: "state_unknown" });
@@ -591,15 +591,15 @@ describe("consent", () => {
     Object.assign(upstream.tokenFields, fields);
     const { location, state } = await begin();
     expect(await finish(upstream.agree(location), state)).toMatchObject({ ok: false, code: "token_invalid" });
-    expect(await house.store.upstreamTokens.find(key(upstream))).toBeUndefined();
+    expect(await stack.store.upstreamTokens.find(key(upstream))).toBeUndefined();
   });
 
   it.each([undefined, -1, 0, 1e15, "soon"])(
     "a token with expires_in %s has no expiry; an ID token that cannot be checked does no harm",
     async (expiresIn) => {
       Object.assign(upstream.tokenFields, { expires_in: expiresIn, id_token: "not.a.jwt" });
-      await house.connect(upstream.agree);
-      expect((await house.store.upstreamTokens.find(key(upstream)))?.expiresAt).toBeUndefined();
+      await stack.connect(upstream.agree);
+      expect((await stack.store.upstreamTokens.find(key(upstream)))?.expiresAt).toBeUndefined();
     },
   );
 
@@ -610,11 +610,11 @@ describe("consent", () => {
     const result = await finish(params, state);
     expect(result).toMatchObject({ ok: false, code: "token_request_rejected" });
     expect(JSON.stringify(result)).not.toContain("xxx");
-    const line = house.log.find((one) => one.includes("invalid_grant")) ?? "";
+    const line = stack.log.find((one) => one.includes("invalid_grant")) ?? "";
     expect(line).toContain("xxx");
     expect(line).not.toContain("x".repeat(513));
     for (const secret of [params.get("code"), "registered-secret", state]) {
-      expect(house.log.join()).not.toContain(secret);
+      expect(stack.log.join()).not.toContain(secret);
     }
   });
 
@@ -626,7 +626,7 @@ describe("consent", () => {
 
   it("a route that was switched off meanwhile takes no token", async () => {
     const { location, state } = await begin();
-    await house.reconfigure(route().replace("id: files", "id: files, enabled: false"));
+    await stack.reconfigure(route().replace("id: files", "id: files, enabled: false"));
     expect(await finish(upstream.agree(location), state)).toMatchObject({
       ok: false,
       code: "route_unavailable",
@@ -636,7 +636,7 @@ describe("consent", () => {
 
   it("nothing secret of a trip stands in the database in clear text", async () => {
     const { state } = await begin();
-    const rows = JSON.stringify(await house.query("select * from pending_authorization"));
+    const rows = JSON.stringify(await stack.query("select * from pending_authorization"));
     expect(rows).not.toContain(state);
     expect(rows).not.toContain("codeVerifier");
   });

@@ -14,19 +14,19 @@ const oidc = "/.well-known/openid-configuration";
 describe("discovery", () => {
   let upstream: ScriptedUpstream;
   let elsewhere: ScriptedServer;
-  let house: OAuthClientStack;
+  let stack: OAuthClientStack;
   beforeEach(async () => {
     upstream = await scriptedUpstream();
     elsewhere = await scriptedServer();
-    house = await startOAuthClient(route());
+    stack = await startOAuthClient(route());
   });
   afterEach(async () => {
-    await Promise.all([upstream.close(), elsewhere.close(), house.close()]);
+    await Promise.all([upstream.close(), elsewhere.close(), stack.close()]);
   });
   const route = (server = "{}") =>
     `  - {id: files, from: https://mcp.test, to: ${upstream.mcp}, mcp: {server: ${server}}}`;
   const begin = () =>
-    house.upstreamOAuth.begin({ userId: alice, route: house.route(), returnTo: "https://mcp.test/done" });
+    stack.upstreamOAuth.begin({ userId: alice, route: stack.route(), returnTo: "https://mcp.test/done" });
   const begun = async () => {
     const result = await begin();
     if (!result.ok) throw new Error(`${result.code}: ${result.message}`);
@@ -69,14 +69,14 @@ describe("discovery", () => {
     // As a neighbour's forged answer, or an earlier version, has left it in the database.
     const key = { userId: alice, routeId: "files", upstream: upstream.mcp };
     const demand = { scopes: [], resourceMetadata: `${elsewhere.url}/prm`, requiredAt: new Date() };
-    await house.store.upstreamTokens.requireScopes(key, demand);
+    await stack.store.upstreamTokens.requireScopes(key, demand);
     expect((await begun()).origin).toBe(upstream.url);
     expect(elsewhere.paths()).toEqual([]);
-    expect(house.log.join()).toContain("not on the upstream's origin");
-    await house.store.upstreamTokens.clearRequiredScopes(key);
+    expect(stack.log.join()).toContain("not on the upstream's origin");
+    await stack.store.upstreamTokens.clearRequiredScopes(key);
     const about = { userId: alice, routeId: "files", version: undefined, status: 401 } as const;
-    await house.upstreamTokens.handleRejection({ ...about, wwwAuthenticate: challenge });
-    expect((await house.store.upstreamTokens.findRequiredScopes(key))?.resourceMetadata).toBeUndefined();
+    await stack.upstreamTokens.handleRejection({ ...about, wwwAuthenticate: challenge });
+    expect((await stack.store.upstreamTokens.findRequiredScopes(key))?.resourceMetadata).toBeUndefined();
   });
 
   it("of several authorization servers that an upstream names, the operator's is taken", async () => {
@@ -85,7 +85,7 @@ describe("discovery", () => {
     });
     elsewhere.on(rfc8414, { body: metadataOf(elsewhere) });
     expect((await begun()).origin).toBe(upstream.url);
-    await house.reconfigure(route(`{authorization_server_url: "${elsewhere.url}"}`));
+    await stack.reconfigure(route(`{authorization_server_url: "${elsewhere.url}"}`));
     expect((await begun()).origin).toBe(elsewhere.url);
   });
 
@@ -96,8 +96,8 @@ describe("discovery", () => {
     upstream.seen.length = 0;
     upstream.off(`${prm}/mcp`);
     upstream.on(prm, { body: { resource: upstream.url, authorization_servers: [upstream.url] } });
-    await house.close();
-    house = await startOAuthClient(route());
+    await stack.close();
+    stack = await startOAuthClient(route());
     const location = await begun();
     expect(location.searchParams.get("resource")).toBe(upstream.url);
     expect(upstream.paths()).toEqual(["/mcp", `${prm}/mcp`, prm, rfc8414, "/register"]);
@@ -114,11 +114,11 @@ describe("discovery", () => {
 
   it("then uses authorization_server_url, which resource metadata would have overruled", async () => {
     elsewhere.on(rfc8414, { body: metadataOf(elsewhere) });
-    await house.reconfigure(route(`{authorization_server_url: "${elsewhere.url}"}`));
+    await stack.reconfigure(route(`{authorization_server_url: "${elsewhere.url}"}`));
     expect((await begun()).origin).toBe(upstream.url);
     upstream.off(`${prm}/mcp`);
-    await house.close();
-    house = await startOAuthClient(route(`{authorization_server_url: "${elsewhere.url}"}`));
+    await stack.close();
+    stack = await startOAuthClient(route(`{authorization_server_url: "${elsewhere.url}"}`));
     expect((await begun()).origin).toBe(elsewhere.url);
   });
 
@@ -129,8 +129,8 @@ describe("discovery", () => {
     expect(upstream.paths()).toEqual(["/mcp", `${prm}/mcp`, prm, rfc8414, "/register"]);
     upstream.seen.length = 0;
     upstream.off(rfc8414);
-    await house.close();
-    house = await startOAuthClient(route());
+    await stack.close();
+    stack = await startOAuthClient(route());
     const location = await begun();
     expect(location.origin + location.pathname).toBe(`${upstream.url}/authorize`);
     expect(location.searchParams.get("code_challenge_method")).toBe("S256");
@@ -209,7 +209,7 @@ describe("discovery", () => {
   });
 
   it("metadata of another query than that of `to` is another's; the failure names both, and a place further on may have the right one", async () => {
-    await house.reconfigure(route().replace(upstream.mcp, `${upstream.mcp}?project=1`));
+    await stack.reconfigure(route().replace(upstream.mcp, `${upstream.mcp}?project=1`));
     const named = (query: string) => ({
       body: { resource: `${upstream.mcp}${query}`, authorization_servers: [upstream.url] },
     });
@@ -217,16 +217,16 @@ describe("discovery", () => {
     const result = await failure();
     expect(result).toMatchObject({ code: "resource_mismatch", retryable: false });
     expect(result.message).toContain(`${upstream.mcp}?project=1`);
-    expect(house.log.join()).toContain(`${upstream.mcp}?project=2`);
+    expect(stack.log.join()).toContain(`${upstream.mcp}?project=2`);
     expect(upstream.registered).toEqual([]);
     const steps: DiscoveryStep[] = [];
-    const found = await house.upstreamOAuth.discover(house.route(), (step) => steps.push(step));
+    const found = await stack.upstreamOAuth.discover(stack.route(), (step) => steps.push(step));
     expect(found).toMatchObject({ ok: false, code: "resource_mismatch" });
     expect(steps.map(({ finding }) => finding)).toContain(
       `describes another resource than the route's upstream (${upstream.mcp}?project=1): ${upstream.mcp}?project=2`,
     );
     upstream.on(prm, named("?project=1"));
-    house.upstreamOAuth.forget(house.route());
+    stack.upstreamOAuth.forget(stack.route());
     expect((await begun()).searchParams.get("resource")).toBe(`${upstream.mcp}?project=1`);
     // The same by a challenge: what it names is ignored.
     const challenge = `Bearer resource_metadata="${upstream.url}/theirs"`;
@@ -251,8 +251,8 @@ describe("discovery", () => {
   it("fails cleanly, and says that trying again may help, when metadata never comes", async () => {
     for (const path of [rfc8414, oidc]) upstream.on(path, () => undefined);
     const settings = "upstream_oauth: {allowed_private_hosts: [127.0.0.1], timeout: 0.1s}";
-    await house.close();
-    house = await startOAuthClient(route(), { settings });
+    await stack.close();
+    stack = await startOAuthClient(route(), { settings });
     const result = await failure();
     expect(result).toMatchObject({
       code: "unreachable",
@@ -265,8 +265,8 @@ describe("discovery", () => {
     const settings = "upstream_oauth: {}";
     for (const issuer of ["https://10.0.0.1", "https://inner.test", elsewhere.url]) {
       upstream.on(`${prm}/mcp`, { body: { resource: upstream.mcp, authorization_servers: [issuer] } });
-      await house.close();
-      house = await startOAuthClient(route(), {
+      await stack.close();
+      stack = await startOAuthClient(route(), {
         settings,
         resolveHost: (_name, done) => done(null, [{ address: "127.0.0.1", family: 4 }]),
       });
@@ -278,8 +278,8 @@ describe("discovery", () => {
   it("allowed_as_metadata_domains narrows whose metadata counts", async () => {
     const settings =
       "upstream_oauth: {allowed_private_hosts: [127.0.0.1], allowed_as_metadata_domains: ['*.company.test']}";
-    await house.close();
-    house = await startOAuthClient(route(), { settings });
+    await stack.close();
+    stack = await startOAuthClient(route(), { settings });
     expect((await failure()).code).toBe("metadata_domain_not_allowed");
     expect(upstream.paths()).not.toContain(rfc8414);
   });
@@ -298,8 +298,8 @@ describe("discovery", () => {
     expect(result.code).toBe("pkce_not_supported");
     expect(result.message).toMatch(/S256.*upstream_oauth2\.endpoint/);
     upstream.metadata.code_challenge_methods_supported = undefined;
-    await house.close();
-    house = await startOAuthClient(route());
+    await stack.close();
+    stack = await startOAuthClient(route());
     expect((await failure()).code).toBe("pkce_not_supported");
   });
 
@@ -313,9 +313,9 @@ describe("discovery", () => {
   it("concurrent first requests of many users start one discovery and one registration", async () => {
     const begins = await Promise.all(
       Array.from({ length: 8 }, (_, index) =>
-        house.upstreamOAuth.begin({
+        stack.upstreamOAuth.begin({
           userId: `company/${index}`,
-          route: house.route(),
+          route: stack.route(),
           returnTo: "https://mcp.test/x",
         }),
       ),
@@ -327,22 +327,22 @@ describe("discovery", () => {
 
   it("limits.metadata_cache_entries: a full cache gives up its oldest document, and says so", async () => {
     const [limits, open] = ["limits: {metadata_cache_entries: 2}", "allowed_private_hosts: [127.0.0.1]"];
-    await house.close();
-    house = await startOAuthClient(
+    await stack.close();
+    stack = await startOAuthClient(
       `${route()}\n${route().replace("files", "more").replace("mcp.test", "more.test")}`,
       {
         settings: `${limits}\nupstream_oauth: {${open}}`,
       },
     );
     const evicted = async () =>
-      (await house.metrics.cacheEvictions.get()).values.map(({ labels, value }) => [labels.cache, value]);
+      (await stack.metrics.cacheEvictions.get()).values.map(({ labels, value }) => [labels.cache, value]);
     await begun();
     await begun();
     expect(await evicted()).toEqual([]);
     const userId = alice;
-    await house.upstreamOAuth.begin({
+    await stack.upstreamOAuth.begin({
       userId,
-      route: house.route("more"),
+      route: stack.route("more"),
       returnTo: "https://more.test/done",
     });
     expect(await evicted()).toEqual([["discovery", 2]]);
@@ -358,7 +358,7 @@ describe("discovery", () => {
         : { body: upstream.metadata, headers: { etag: '"v1"', "cache-control": "max-age=600" } },
     );
     await begun();
-    house.upstreamOAuth.forget(house.route());
+    stack.upstreamOAuth.forget(stack.route());
     await begun();
     const asked = upstream.seen.filter(({ path }) => path === rfc8414);
     expect(asked.map(({ headers }) => headers["if-none-match"])).toEqual([undefined, '"v1"']);
@@ -370,34 +370,34 @@ describe("discovery", () => {
     upstream.on(rfc8414, ({ headers }) =>
       headers["if-none-match"] ? { status: 304 } : { body: upstream.metadata },
     );
-    house.upstreamOAuth.forget(house.route());
+    stack.upstreamOAuth.forget(stack.route());
     await begun();
     const asked = upstream.seen.filter(({ path }) => path === rfc8414);
     expect(asked.map(({ headers }) => headers["if-none-match"])).toEqual([undefined, undefined]);
   });
 
   it("an upstream that asks for no token needs no consent; one that does is found out without asking twice", async () => {
-    const asked = await house.upstreamOAuth.needed(house.route());
+    const asked = await stack.upstreamOAuth.needed(stack.route());
     expect(asked).toBe(true);
-    expect(house.upstreamOAuth.needed(house.route())).toBe(true);
+    expect(stack.upstreamOAuth.needed(stack.route())).toBe(true);
     upstream.on("/mcp", { body: { jsonrpc: "2.0", id: 1, result: {} } });
     upstream.off(`${prm}/mcp`);
-    await house.close();
-    house = await startOAuthClient(route());
-    expect(await house.upstreamOAuth.needed(house.route())).toBe(false);
-    house.upstreamOAuth.noteNeeded(house.route());
-    expect(house.upstreamOAuth.needed(house.route())).toBe(true);
+    await stack.close();
+    stack = await startOAuthClient(route());
+    expect(await stack.upstreamOAuth.needed(stack.route())).toBe(false);
+    stack.upstreamOAuth.noteNeeded(stack.route());
+    expect(stack.upstreamOAuth.needed(stack.route())).toBe(true);
   });
 
   it("whether an upstream asks for OAuth, and registering ahead of people, are counted by what came of it", async () => {
-    await house.upstreamOAuth.needed(house.route());
+    await stack.upstreamOAuth.needed(stack.route());
     upstream.on("/register", { status: 503, body: "down" });
-    await house.upstreamOAuth.prepare(house.route(), house.routes());
+    await stack.upstreamOAuth.prepare(stack.route(), stack.routes());
     upstream.on("/register", { status: 201, body: { client_id: "prepared" } });
-    await house.upstreamOAuth.prepare(house.route(), house.routes());
-    await house.reconfigure(route().replace(upstream.mcp, "http://127.0.0.1:1/mcp"));
-    await expect(house.upstreamOAuth.needed(house.route())).rejects.toThrow();
-    expect(await scraped(house.metrics, "upstream_oauth_total")).toEqual({
+    await stack.upstreamOAuth.prepare(stack.route(), stack.routes());
+    await stack.reconfigure(route().replace(upstream.mcp, "http://127.0.0.1:1/mcp"));
+    await expect(stack.upstreamOAuth.needed(stack.route())).rejects.toThrow();
+    expect(await scraped(stack.metrics, "upstream_oauth_total")).toEqual({
       'step="discovery",outcome="ok"': 1,
       'step="discovery",outcome="unreachable"': 1,
       'step="prepare",outcome="ok"': 1,
@@ -408,12 +408,12 @@ describe("discovery", () => {
   it("an upstream that streams its answer to the first question does not hold discovery up", async () => {
     upstream.on("/mcp", { headers: { "content-type": "text/event-stream" }, body: ": hello\n\n" });
     upstream.off(`${prm}/mcp`);
-    expect(await house.upstreamOAuth.needed(house.route())).toBe(false);
+    expect(await stack.upstreamOAuth.needed(stack.route())).toBe(false);
   });
 
   it("doctor tells every step with its URL, status and finding, and registers nothing", async () => {
     const steps: DiscoveryStep[] = [];
-    const found = await house.upstreamOAuth.discover(house.route(), (step) => steps.push(step));
+    const found = await stack.upstreamOAuth.discover(stack.route(), (step) => steps.push(step));
     expect(found).toEqual({ ok: true, needed: true, issuer: upstream.url, scopes: ["read", "write"] });
     expect(steps.map(({ name, status, ok }) => [name, status, ok])).toEqual([
       ["upstream", 401, true],
@@ -427,7 +427,7 @@ describe("discovery", () => {
     expect(steps[1]?.url).toBe(`${upstream.url}${prm}/mcp`);
     expect(upstream.registered).toEqual([]);
     upstream.metadata.registration_endpoint = undefined;
-    const failed = await house.upstreamOAuth.discover(house.route(), (step) => steps.push(step));
+    const failed = await stack.upstreamOAuth.discover(stack.route(), (step) => steps.push(step));
     expect(failed).toMatchObject({ ok: false, code: "registration_unavailable" });
     expect(steps.at(-1)?.finding).toContain("https://mcp.test/.pomerium/mcp/client/oauth/callback");
   });

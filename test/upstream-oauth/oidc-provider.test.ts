@@ -14,7 +14,7 @@ const ally = { login: "ally", password: "looking-glass" };
 describe("with a real authorization server (oidc-provider)", () => {
   let server: UpstreamAuthorizationServer;
   let mcp: Listener;
-  let house: OAuthClientStack;
+  let stack: OAuthClientStack;
   const resource = () => `${mcp.url}/mcp`;
   /** @param yaml `mcp.server` of the route */
   async function start(
@@ -36,20 +36,20 @@ describe("with a real authorization server (oidc-provider)", () => {
       }
       response.writeHead(401, { "www-authenticate": `Bearer resource_metadata="${prm}"` }).end();
     });
-    house = await startOAuthClient(
+    stack = await startOAuthClient(
       `  - {id: files, from: https://mcp.test, to: ${mcp.url}/mcp, mcp: {server: ${yaml(server.issuer)}}}`,
       { settings },
     );
   }
   afterEach(async () => {
-    await Promise.all([server.close(), mcp.close(), house.close()]);
+    await Promise.all([server.close(), mcp.close(), stack.close()]);
   });
 
   /** A person signs in there and answers its consent page; the callback's parameters. */
   async function trip(decision: "allow" | "deny") {
-    const begun = await house.upstreamOAuth.begin({
+    const begun = await stack.upstreamOAuth.begin({
       userId: alice,
-      route: house.route(),
+      route: stack.route(),
       returnTo: "https://mcp.test/",
     });
     if (!begun.ok) throw new Error(begun.message);
@@ -57,7 +57,7 @@ describe("with a real authorization server (oidc-provider)", () => {
     const signIn = await browser.open(begun.location);
     const consent = await browser.submit(signIn, ally);
     const back = await browser.submit(consent, {}, `decision=${decision}`);
-    return house.upstreamOAuth.finish({
+    return stack.upstreamOAuth.finish({
       params: back.url.searchParams,
       callback: back.url.origin + back.url.pathname,
       host: "mcp.test",
@@ -66,9 +66,9 @@ describe("with a real authorization server (oidc-provider)", () => {
     });
   }
   const token = () =>
-    house.store.upstreamTokens.find({ userId: alice, routeId: "files", upstream: resource() });
+    stack.store.upstreamTokens.find({ userId: alice, routeId: "files", upstream: resource() });
   const find = (now?: number) =>
-    house.upstreamTokens.find({ userId: alice, kind: "person" }, house.route(), now);
+    stack.upstreamTokens.find({ userId: alice, kind: "person" }, stack.route(), now);
 
   /** Consented, used, refreshed, revoked; and nothing of it was refused there. */
   async function wholeLife() {
@@ -80,7 +80,7 @@ describe("with a real authorization server (oidc-provider)", () => {
     const second = await token();
     expect(second?.refreshToken).not.toBe(first?.refreshToken);
     expect(await server.verify(second?.accessToken ?? "", resource())).toMatchObject({ account: "ally" });
-    expect(await house.upstreamTokens.disconnect(alice, house.route())).toBe(true);
+    expect(await stack.upstreamTokens.disconnect(alice, stack.route())).toBe(true);
     expect(server.counts.revocations).toBeGreaterThan(0);
     expect(await server.verify(second?.accessToken ?? "", resource())).toBeUndefined();
     expect(server.counts.refusals).toEqual({});
@@ -102,7 +102,7 @@ describe("with a real authorization server (oidc-provider)", () => {
     it("access revoked there, not yet expired: one refresh, then consent is really asked for", async () => {
       await trip("allow");
       const refuse = async () =>
-        house.upstreamTokens.handleRejection({
+        stack.upstreamTokens.handleRejection({
           userId: alice,
           routeId: "files",
           version: (await token())?.version,
@@ -124,15 +124,15 @@ describe("with a real authorization server (oidc-provider)", () => {
     const clientAuthMethods = ["private_key_jwt" as const];
     const redirectUri = "https://mcp.test/.pomerium/mcp/client/oauth/callback";
     const place = "https://mcp.test/.pomerium/mcp/client";
-    const documentUrl = () => `${place}/${callbackId(house.route(), server.issuer)}/confidential.json`;
+    const documentUrl = () => `${place}/${callbackId(stack.route(), server.issuer)}/confidential.json`;
     /** The server's view of what we publish. */
     const fetch: typeof globalThis.fetch = async (input) => {
       const url = input instanceof Request ? input.url : String(input);
-      if (url === `${place}/jwks.json`) return Response.json(house.upstreamOAuth.clientJwks());
+      if (url === `${place}/jwks.json`) return Response.json(stack.upstreamOAuth.clientJwks());
       if (url === documentUrl())
         return Response.json(
-          house.upstreamOAuth.clientMetadataDocument("mcp.test", {
-            id: callbackId(house.route(), server.issuer),
+          stack.upstreamOAuth.clientMetadataDocument("mcp.test", {
+            id: callbackId(stack.route(), server.issuer),
             confidential: true,
           }),
         );
@@ -142,7 +142,7 @@ describe("with a real authorization server (oidc-provider)", () => {
     it("registered by the address of our keys; of several the newest signs", async () => {
       await start({ dynamicRegistration: true, clientAuthMethods, fetch });
       // Now there are two of them, told apart by their ids.
-      await house.keys.rotate("upstream_client", 0, 3_600);
+      await stack.keys.rotate("upstream_client", 0, 3_600);
       await wholeLife();
       expect(server.counts.registrations).toBe(1);
     });
@@ -151,14 +151,14 @@ describe("with a real authorization server (oidc-provider)", () => {
       await start({ dynamicRegistration: true, clientAuthMethods, fetch });
       await trip("allow");
       // It has read the old key a moment ago, and does not ask again so soon.
-      await house.keys.rotate("upstream_client", 0, 0);
+      await stack.keys.rotate("upstream_client", 0, 0);
       const expired = Date.now() + 3_601_000;
       expect(await find(expired)).toMatchObject({ kind: "unavailable", reason: "client_rejected" });
       expect(await trip("allow")).toMatchObject({ ok: false, code: "client_rejected" });
       const kept = await token();
       if (!kept) throw new Error("the connection is lost");
       // Nor is a registration of old given up, with everybody's connections.
-      await house.store.clientRegistrations.update(
+      await stack.store.clientRegistrations.update(
         server.issuer,
         kept.redirectUri ?? "",
         kept.clientId,
@@ -167,13 +167,13 @@ describe("with a real authorization server (oidc-provider)", () => {
       expect(await trip("allow")).toMatchObject({ ok: false, code: "client_rejected" });
       expect(server.counts.registrations).toBe(1);
       const longAgo = new Date(Date.now() - 20 * 60_000);
-      await house.store.upstreamTokens.put(
+      await stack.store.upstreamTokens.put(
         { ...kept, expiresAt: longAgo },
         { action: "upstream_token.obtained" },
       );
       // This one rests for a minute.
-      const other = await house.replica();
-      const found = await other.upstreamTokens.find({ userId: alice, kind: "person" }, house.route());
+      const other = await stack.replica();
+      const found = await other.upstreamTokens.find({ userId: alice, kind: "person" }, stack.route());
       expect(found).toMatchObject({ kind: "missing", reason: "client_registration_lost" });
       expect(await trip("allow")).toMatchObject({ ok: true });
       expect(server.counts.registrations).toBe(2);
@@ -207,7 +207,7 @@ describe("with a real authorization server (oidc-provider)", () => {
       );
       await wholeLife();
       const endpoint = `{auth_url: "${server.issuer}/auth", token_url: "${server.issuer}/token", revocation_url: "${server.issuer}/token/revocation", auth_style: private_key_jwt}`;
-      await house.reconfigure(
+      await stack.reconfigure(
         `  - {id: files, from: https://mcp.test, to: ${mcp.url}/mcp, mcp: {server: {upstream_oauth2: {client_id: ours, scopes: ["mcp:read"], endpoint: ${endpoint}}}}}`,
       );
       await wholeLife();

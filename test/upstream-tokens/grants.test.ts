@@ -32,25 +32,25 @@ const assertion = {
 
 describe("grants without consent", () => {
   let upstream: ScriptedUpstream;
-  let house: OAuthClientStack;
+  let stack: OAuthClientStack;
   let refreshSignIn: NonNullable<UpstreamOAuthDeps["refreshSignIn"]>;
   beforeEach(async () => {
     upstream = await scriptedUpstream();
     upstream.clients.add("svc");
     refreshSignIn = async () => "sign_in_again";
-    house = await startOAuthClient(route("none"), { refreshSignIn: (old) => refreshSignIn(old) });
+    stack = await startOAuthClient(route("none"), { refreshSignIn: (old) => refreshSignIn(old) });
   });
   afterEach(async () => {
-    await Promise.all([upstream.close(), house.close()]);
+    await Promise.all([upstream.close(), stack.close()]);
   });
   const route = (auth: string) =>
     `  - {id: files, from: https://mcp.test, to: ${upstream.mcp}, mcp: {server: {upstream_auth: ${auth}}}}`;
-  const find = (who = caller, now?: number) => house.upstreamTokens.find(who, house.route(), now);
+  const find = (who = caller, now?: number) => stack.upstreamTokens.find(who, stack.route(), now);
   const tokenRequests = () => upstream.seen.filter(({ path }) => path === "/token");
   /** What a scraper reads of grants, and of the calls for them. */
   const counted = async () => ({
-    ...(await scraped(house.metrics, "upstream_token_refreshes_total")),
-    ...(await scraped(house.metrics, "upstream_oauth_total")),
+    ...(await scraped(stack.metrics, "upstream_token_refreshes_total")),
+    ...(await scraped(stack.metrics, "upstream_oauth_total")),
   });
   async function signedIn(tokens: Partial<SignInSession> = {}) {
     const session: SignInSession = {
@@ -64,11 +64,11 @@ describe("grants without consent", () => {
       checkedAt: new Date(),
       ...tokens,
     };
-    await house.store.signInSessions.put(session);
+    await stack.store.signInSessions.put(session);
   }
 
   it("client_credentials: one token for everybody, discovered, asked for again at expiry", async () => {
-    await house.reconfigure(
+    await stack.reconfigure(
       route("{client_credentials: {client_id: svc, client_secret: s, scopes: [a, b]}}"),
     );
     upstream.tokenFields.refresh_token = undefined;
@@ -88,12 +88,12 @@ describe("grants without consent", () => {
       'outcome="refreshed"': 0,
       'step="obtain",outcome="ok"': 2,
     });
-    expect((await house.upstreamTokens.connectionState(alice, house.route())).state).toBe("connected");
-    expect(await house.upstreamTokens.disconnect(alice, house.route())).toBe(false);
+    expect((await stack.upstreamTokens.connectionState(alice, stack.route())).state).toBe("connected");
+    expect(await stack.upstreamTokens.disconnect(alice, stack.route())).toBe(false);
   });
 
   it("concurrent first calls ask once", async () => {
-    await house.reconfigure(route("{client_credentials: {client_id: svc, client_secret: s}}"));
+    await stack.reconfigure(route("{client_credentials: {client_id: svc, client_secret: s}}"));
     const all = await Promise.all(Array.from({ length: 10 }, () => find()));
     expect(all.every(({ kind }) => kind === "credential")).toBe(true);
     expect(tokenRequests().length).toBe(1);
@@ -102,7 +102,7 @@ describe("grants without consent", () => {
   it("private_key_jwt (RFC 7523 section 2.2) is signed with the configured key for the server's issuer", async () => {
     const { privateKey, publicKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
     const pem = privateKey.export({ type: "pkcs8", format: "pem" }).toString();
-    await house.reconfigure(
+    await stack.reconfigure(
       route(`{client_credentials: {client_id: svc, private_key: ${JSON.stringify(pem)}}}`),
     );
     expect(await find()).toMatchObject({ kind: "credential" });
@@ -115,12 +115,12 @@ describe("grants without consent", () => {
     "%s by private_key_jwt without a key of its own: ours signs, for the token endpoint where no issuer is known",
     async (kind) => {
       const token_url = `${upstream.url}/token`;
-      await house.reconfigure(
+      await stack.reconfigure(
         route(`{${kind}: {client_id: svc, auth_style: private_key_jwt, token_url: "${token_url}"}}`),
       );
       expect(await find()).toMatchObject({ kind: "credential" });
       const assertion = tokenRequests()[0]?.form.get("client_assertion") ?? "";
-      const keys = createLocalJWKSet(house.keys.jwks("upstream_client"));
+      const keys = createLocalJWKSet(stack.keys.jwks("upstream_client"));
       const { payload } = await jwtVerify(assertion, keys, { audience: token_url });
       expect(payload).toMatchObject({ iss: "svc", sub: "svc" });
     },
@@ -128,7 +128,7 @@ describe("grants without consent", () => {
 
   it("workload identity (RFC 7523 section 2.1): the platform's token, read anew each time", async () => {
     await writeFile(workload, "first.jwt.value\n", { mode: 0o600 });
-    await house.reconfigure(
+    await stack.reconfigure(
       route(`{client_credentials: {client_id: svc, workload_identity_file: ${workload}, auth_style: none}}`),
     );
     await find();
@@ -139,7 +139,7 @@ describe("grants without consent", () => {
       [jwtBearer, "first.jwt.value"],
       [jwtBearer, "second.jwt.value"],
     ]);
-    expect(house.log.join()).not.toContain("jwt.value");
+    expect(stack.log.join()).not.toContain("jwt.value");
   });
 
   const svc = "client_id: svc, client_secret: s";
@@ -207,7 +207,7 @@ describe("grants without consent", () => {
     const elsewhere = await scriptedServer({ "/token": { body: good } });
     upstream.on("/idp/token", { body: assertion });
     upstream.on("/moved", { body: good });
-    await house.reconfigure(route(auth()));
+    await stack.reconfigure(route(auth()));
     try {
       for (const [index, status] of [301, 302, 303, 307, 308].entries()) {
         const location = index % 2 ? "/moved" : `${elsewhere.url}/token`;
@@ -217,7 +217,7 @@ describe("grants without consent", () => {
           kind: "unavailable",
           reason: "redirect_not_followed",
         });
-        expect(house.log.at(-1)).toContain(`${upstream.host} answered with a redirect (${status})`);
+        expect(stack.log.at(-1)).toContain(`${upstream.host} answered with a redirect (${status})`);
         const last = upstream.seen.at(-1);
         expect([last?.path, last?.form.get("grant_type")]).toEqual([endpoint, grantType]);
       }
@@ -230,7 +230,7 @@ describe("grants without consent", () => {
 
   it("token_exchange: the caller's TE, or the person's sign-in token, for a token of their own", async () => {
     const exchange = `token_url: "${upstream.url}/token", client_id: svc, client_secret: s, audience: files`;
-    await house.reconfigure(route(`{token_exchange: {${exchange}}}`));
+    await stack.reconfigure(route(`{token_exchange: {${exchange}}}`));
     expect(await find()).toMatchObject({ kind: "credential" });
     expect(Object.fromEntries(tokenRequests()[0]?.form ?? [])).toMatchObject({
       grant_type: tokenExchange,
@@ -240,11 +240,11 @@ describe("grants without consent", () => {
     });
     const bob: TokenCaller = { userId: "company/bob", kind: "person", externalToken: "bobs-te" };
     expect(await find(bob)).not.toEqual(await find());
-    await house.reconfigure(route(`{token_exchange: {${exchange}, subject_token: sign_in_id_token}}`));
+    await stack.reconfigure(route(`{token_exchange: {${exchange}, subject_token: sign_in_id_token}}`));
     const carol: TokenCaller = { userId: "company/carol", kind: "person" };
     expect(await find(carol)).toMatchObject({ kind: "missing", reason: "sign_in_token_missing" });
     const needed = { state: "unavailable", signInNeeded: true };
-    expect(await house.upstreamTokens.connectionState("company/carol", house.route())).toMatchObject(needed);
+    expect(await stack.upstreamTokens.connectionState("company/carol", stack.route())).toMatchObject(needed);
     await signedIn({ userId: "company/carol" });
     expect(await find(carol)).toMatchObject({ kind: "credential" });
   });
@@ -254,7 +254,7 @@ describe("grants without consent", () => {
     upstream.metadata.revocation_endpoint = `${upstream.url}/revoke`;
     upstream.on("/revoke", { body: {} });
     upstream.on("/idp/token", { body: assertion });
-    await house.reconfigure(
+    await stack.reconfigure(
       route(
         `{id_jag: {idp_token_url: "${upstream.url}/idp/token", idp_client_id: us, idp_client_secret: s, client_id: svc, client_secret: s}}`,
       ),
@@ -273,7 +273,7 @@ describe("grants without consent", () => {
       grant_type: jwtBearer,
       assertion: "the-assertion",
     });
-    expect(await house.upstreamTokens.disconnect(alice, house.route())).toBe(true);
+    expect(await stack.upstreamTokens.disconnect(alice, stack.route())).toBe(true);
     const revocation = upstream.seen.find(({ path }) => path === "/revoke");
     expect(revocation?.form.get("token")).toMatch(/^access-/);
     expect(revocation?.headers.authorization).toBe(`Basic ${Buffer.from("svc:s").toString("base64")}`);
@@ -290,7 +290,7 @@ describe("grants without consent", () => {
     upstream.off("/.well-known/oauth-protected-resource/mcp");
     upstream.on("/mcp", { status: 401 });
     const kind = auth.replace("IDP", `"${upstream.url}/idp/token"`);
-    await house.reconfigure(
+    await stack.reconfigure(
       `  - {id: files, from: https://mcp.test, to: ${upstream.mcp}, mcp: {server: {authorization_server_url: "${elsewhere.url}", upstream_auth: {${kind}}}}}}`,
     );
     expect(await find()).toMatchObject({ kind: "credential" });
@@ -300,13 +300,13 @@ describe("grants without consent", () => {
   });
 
   it("nobody gets the service's credentials by naming another authorization server", async () => {
-    await house.reconfigure(route("{client_credentials: {client_id: svc, client_secret: s}}"));
+    await stack.reconfigure(route("{client_credentials: {client_id: svc, client_secret: s}}"));
     await find();
     const thief = await scriptedUpstream();
     upstream.on("/.well-known/oauth-protected-resource/mcp", {
       body: { resource: upstream.mcp, authorization_servers: [thief.url] },
     });
-    house.upstreamOAuth.forget(house.route());
+    stack.upstreamOAuth.forget(stack.route());
     const found = await find(caller, Date.now() + 3_601_000);
     expect(found).toMatchObject({ kind: "unavailable", reason: "issuer_changed" });
     expect(thief.tokenRequests).toEqual([]);
@@ -340,7 +340,7 @@ describe("grants without consent", () => {
 
     it.each(cases)("is renewed, and the new one is sent: %s", async (_name, { yaml, expired }) => {
       await signedIn({ ...expired(), tokensAt: 1 });
-      await house.reconfigure(yaml());
+      await stack.reconfigure(yaml());
       const fresh = { idToken: jwt(now() + 300), accessToken: "fresh", accessTokenExpiresAt: now() + 300 };
       const renewed: unknown[] = [];
       refreshSignIn = async ({ userId, tokensAt }) => {
@@ -354,7 +354,7 @@ describe("grants without consent", () => {
     });
 
     it.each(cases)("is never sent when it cannot be renewed: %s", async (_name, { yaml, expired }) => {
-      await house.reconfigure(yaml());
+      await stack.reconfigure(yaml());
       for (const [outcome, kind] of [
         ["unavailable", "unavailable"],
         ["rejected", "missing"],
@@ -371,7 +371,7 @@ describe("grants without consent", () => {
 
     it("is not renewed again when the provider gave no newer one after its end", async () => {
       await signedIn({ ...idToken.expired(), tokensAt: Date.now() });
-      await house.reconfigure(idToken.yaml());
+      await stack.reconfigure(idToken.yaml());
       refreshSignIn = () => Promise.reject(new Error("asked again"));
       expect(await find()).toMatchObject({ kind: "missing", reason: "sign_in_token_missing" });
     });
@@ -381,21 +381,21 @@ describe("grants without consent", () => {
     await signedIn();
     upstream.on("/idp/token", { status: 400, body: { error: "access_denied" } });
     const idp = `idp_token_url: "${upstream.url}/idp/token", idp_client_id: us, client_id: svc`;
-    await house.reconfigure(route(`{id_jag: {${idp}}}`));
+    await stack.reconfigure(route(`{id_jag: {${idp}}}`));
     expect(await find()).toMatchObject({ kind: "forbidden" });
     expect(await counted()).toMatchObject({
       'outcome="rejected"': 1,
       'step="obtain",outcome="token_request_rejected"': 1,
     });
-    expect((await house.upstreamTokens.connectionState(alice, house.route())).state).toBe("unavailable");
+    expect((await stack.upstreamTokens.connectionState(alice, stack.route())).state).toBe("unavailable");
   });
 
   it("a token that the upstream refuses is asked for anew, once", async () => {
-    await house.reconfigure(route("{client_credentials: {client_id: svc, client_secret: s}}"));
+    await stack.reconfigure(route("{client_credentials: {client_id: svc, client_secret: s}}"));
     const refuse = async () => {
       const found = await find();
       const version = found.kind === "credential" ? found.version : undefined;
-      return house.upstreamTokens.handleRejection({
+      return stack.upstreamTokens.handleRejection({
         userId: alice,
         routeId: "files",
         version,
@@ -411,7 +411,7 @@ describe("grants without consent", () => {
 
 describe("DPoP-bound tokens", () => {
   let upstream: ScriptedUpstream;
-  let house: OAuthClientStack;
+  let stack: OAuthClientStack;
   beforeEach(async () => {
     upstream = await scriptedUpstream();
     upstream.on("/.well-known/oauth-protected-resource/mcp", {
@@ -422,12 +422,12 @@ describe("DPoP-bound tokens", () => {
       },
     });
     upstream.tokenFields.token_type = "DPoP";
-    house = await startOAuthClient(
+    stack = await startOAuthClient(
       `  - {id: files, from: https://mcp.test, to: ${upstream.mcp}, mcp: {server: {}}}`,
     );
   });
   afterEach(async () => {
-    await Promise.all([upstream.close(), house.close()]);
+    await Promise.all([upstream.close(), stack.close()]);
   });
   const proofOf = async (proof: string) => ({
     ...(await jwtVerify<{ nonce?: string }>(proof, EmbeddedJWK, { typ: "dpop+jwt" })).payload,
@@ -436,8 +436,8 @@ describe("DPoP-bound tokens", () => {
   const dpopOf = (seen: Seen | undefined) => proofOf(String(seen?.headers.dpop));
 
   it("are asked for where the upstream requires them, proven in every request, and refreshed with the same key", async () => {
-    await house.connect(upstream.agree);
-    const found = await house.upstreamTokens.find(caller, house.route());
+    await stack.connect(upstream.agree);
+    const found = await stack.upstreamTokens.find(caller, stack.route());
     if (found.kind !== "credential" || !found.proof) throw new Error("no proof");
     expect(found.headers[0]?.[1]).toMatch(/^DPoP /);
     const [[name, value] = ["", ""]] = await found.proof("POST", `${upstream.mcp}?x=1`);
@@ -446,7 +446,7 @@ describe("DPoP-bound tokens", () => {
     expect(proof).toMatchObject({ htm: "POST", htu: upstream.mcp, ath: expect.any(String) });
     const atToken = await dpopOf(upstream.seen.find(({ path }) => path === "/token"));
     expect(atToken.thumbprint).toBe(proof.thumbprint);
-    expect(await house.upstreamTokens.find(caller, house.route(), Date.now() + 3_601_000)).toMatchObject({
+    expect(await stack.upstreamTokens.find(caller, stack.route(), Date.now() + 3_601_000)).toMatchObject({
       kind: "credential",
     });
     const refreshed = await dpopOf(upstream.seen.findLast(({ path }) => path === "/token"));
@@ -462,12 +462,12 @@ describe("DPoP-bound tokens", () => {
     });
     const again: Record<string, unknown> = { access_token: "a", token_type: "DPoP", refresh_token: "r" };
     upstream.tokenAnswers.push({ body: again });
-    await house.connect(upstream.agree);
+    await stack.connect(upstream.agree);
     const second = await dpopOf(upstream.seen.findLast(({ path }) => path === "/token"));
     expect(second.nonce).toBe("nonce-1");
-    const found = await house.upstreamTokens.find(caller, house.route());
+    const found = await stack.upstreamTokens.find(caller, stack.route());
     if (found.kind !== "credential" || !found.proof) throw new Error("no proof");
-    const outcome = await house.upstreamTokens.handleRejection({
+    const outcome = await stack.upstreamTokens.handleRejection({
       userId: alice,
       routeId: "files",
       version: found.version,
@@ -482,6 +482,6 @@ describe("DPoP-bound tokens", () => {
 
   it("a server that gives a bearer token instead is not taken at its word", async () => {
     upstream.tokenFields.token_type = "Bearer";
-    await expect(house.connect(upstream.agree)).rejects.toThrow(/another type/);
+    await expect(stack.connect(upstream.agree)).rejects.toThrow(/another type/);
   });
 });

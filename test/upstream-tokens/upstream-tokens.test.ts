@@ -12,22 +12,22 @@ const caller: TokenCaller = { userId: alice, kind: "person" };
 
 describe("upstream tokens", () => {
   let upstream: ScriptedUpstream;
-  let house: OAuthClientStack;
+  let stack: OAuthClientStack;
   beforeEach(async () => {
     upstream = await scriptedUpstream();
     upstream.metadata.revocation_endpoint = `${upstream.url}/revoke`;
-    house = await startOAuthClient(route());
+    stack = await startOAuthClient(route());
   });
   afterEach(async () => {
-    await Promise.all([upstream.close(), house.close()]);
+    await Promise.all([upstream.close(), stack.close()]);
   });
   const route = (server = "{}") =>
     `  - {id: files, from: https://mcp.test, to: ${upstream.mcp}, mcp: {server: ${server}}}`;
   const key = (userId = alice) => ({ userId, routeId: "files", upstream: upstream.mcp });
-  const find = (who = caller, replica: Replica = house, now?: number) =>
-    replica.upstreamTokens.find(who, house.route(), now);
-  const stored = (userId?: string) => house.store.upstreamTokens.find(key(userId));
-  async function authorization(who = caller, replica: Replica = house, now?: number) {
+  const find = (who = caller, replica: Replica = stack, now?: number) =>
+    replica.upstreamTokens.find(who, stack.route(), now);
+  const stored = (userId?: string) => stack.store.upstreamTokens.find(key(userId));
+  async function authorization(who = caller, replica: Replica = stack, now?: number) {
     const found = await find(who, replica, now);
     return found.kind === "credential" ? Object.fromEntries(found.headers).authorization : found;
   }
@@ -36,11 +36,11 @@ describe("upstream tokens", () => {
     const token = await stored();
     if (!token) throw new Error("nothing stored");
     const { version: _, connectedAt: __, updatedAt: ___, ...rest } = token;
-    await house.store.upstreamTokens.put({ ...rest, ...fields }, { action: "upstream_token.obtained" });
+    await stack.store.upstreamTokens.put({ ...rest, ...fields }, { action: "upstream_token.obtained" });
   }
   const expire = () => overwrite({ expiresAt: new Date(Date.now() - 1000) });
   const refreshes = () => upstream.tokenRequests.filter((one) => one.get("grant_type") === "refresh_token");
-  const upstreamCalls = () => scraped(house.metrics, "upstream_oauth_total");
+  const upstreamCalls = () => scraped(stack.metrics, "upstream_oauth_total");
   async function changed({ store }: Replica, act: () => Promise<unknown>) {
     // News come in the order of the writes: once this is heard, none of an earlier write is on its way.
     const nobody = key("company/nobody");
@@ -56,11 +56,11 @@ describe("upstream tokens", () => {
 
   describe("found", () => {
     it("a user without a connection is asked to consent, and another's token is never used", async () => {
-      await house.connect(upstream.agree);
+      await stack.connect(upstream.agree);
       const bob: TokenCaller = { userId: "company/bob", kind: "person" };
       expect(await find(bob)).toMatchObject({ kind: "missing", reason: "consent_needed" });
       expect(await authorization()).toBe(`Bearer ${(await stored())?.accessToken}`);
-      await house.connect(upstream.agree, "company/bob");
+      await stack.connect(upstream.agree, "company/bob");
       const answers = await Promise.all(
         Array.from({ length: 20 }, (_, index) => authorization(index % 2 ? bob : caller)),
       );
@@ -76,7 +76,7 @@ describe("upstream tokens", () => {
     });
 
     it("warm, the credential is at hand without a promise, and names connection and version", async () => {
-      await changed(house, () => house.connect(upstream.agree));
+      await changed(stack, () => stack.connect(upstream.agree));
       // Nothing is kept while the listener is behind.
       await expect.poll(async () => [await find(), find()][1] instanceof Promise).toBe(false);
       const warm = find();
@@ -86,12 +86,12 @@ describe("upstream tokens", () => {
     });
 
     it("looking a connection up is a hit where it was at hand, a miss where the store was asked", async () => {
-      await changed(house, () => house.connect(upstream.agree));
+      await changed(stack, () => stack.connect(upstream.agree));
       await find();
       await find();
       await find();
       await find({ userId: "company/bob", kind: "person" });
-      expect(await scraped(house.metrics, "cache_lookups_total")).toMatchObject({
+      expect(await scraped(stack.metrics, "cache_lookups_total")).toMatchObject({
         'cache="upstream_token",result="hit"': 2,
         'cache="upstream_token",result="miss"': 2,
       });
@@ -100,14 +100,14 @@ describe("upstream tokens", () => {
     it("a token's first use is in the audit trail, once: by which client, under which grant", async () => {
       const bob: TokenCaller = { userId: "company/bob", kind: "person" };
       const used = { clientId: "editor", grantId: "grant-1" };
-      await changed(house, () => house.connect(upstream.agree));
+      await changed(stack, () => stack.connect(upstream.agree));
       for (const one of [used, used, { clientId: "another", grantId: "grant-2" }])
         await find({ ...caller, ...one });
       // Long enough for the use to be noted again.
-      await find(caller, house, Date.now() + 6 * 60_000);
-      await changed(house, () => house.connect(upstream.agree, bob.userId));
+      await find(caller, stack, Date.now() + 6 * 60_000);
+      await changed(stack, () => stack.connect(upstream.agree, bob.userId));
       await find(bob);
-      const events = () => house.store.auditEvents({ action: "upstream_token.first_used", limit: 10 });
+      const events = () => stack.store.auditEvents({ action: "upstream_token.first_used", limit: 10 });
       // Written in the background, in any order.
       await expect.poll(async () => (await events()).length).toBeGreaterThan(1);
       const byUser = (await events()).toSorted((a, b) => String(a.userId).localeCompare(String(b.userId)));
@@ -121,19 +121,19 @@ describe("upstream tokens", () => {
       for (const userId of ["company/a", "company/b", "company/c"]) {
         const who: TokenCaller = { userId, kind: "person" };
         expect(await find(who)).toMatchObject({ kind: "missing" });
-        await house.connect(upstream.agree, userId);
-        expect((await house.upstreamTokens.connectionState(userId, house.route())).state).toBe("connected");
+        await stack.connect(upstream.agree, userId);
+        expect((await stack.upstreamTokens.connectionState(userId, stack.route())).state).toBe("connected");
         expect(await find(who)).toMatchObject({ kind: "credential" });
       }
     });
 
     it("what another replica changes is seen at once, on warm replicas too", async () => {
-      await house.connect(upstream.agree);
-      const other = await house.replica();
+      await stack.connect(upstream.agree);
+      const other = await stack.replica();
       const before = await authorization(caller, other);
-      await changed(other, () => house.connect(upstream.agree));
+      await changed(other, () => stack.connect(upstream.agree));
       expect(await authorization(caller, other)).not.toBe(before);
-      await changed(other, () => house.upstreamTokens.disconnect(alice, house.route()));
+      await changed(other, () => stack.upstreamTokens.disconnect(alice, stack.route()));
       expect(await find(caller, other)).toMatchObject({ kind: "missing" });
     });
 
@@ -149,10 +149,10 @@ describe("upstream tokens", () => {
           ],
         ],
       ] as const) {
-        await house.reconfigure(route(server));
+        await stack.reconfigure(route(server));
         expect(find()).toEqual({ kind: "credential", headers });
         expect(find({ userId: "service-account/x", kind: "service_account" })).toEqual(find());
-        const state = await house.upstreamTokens.connectionState(alice, house.route());
+        const state = await stack.upstreamTokens.connectionState(alice, stack.route());
         expect(state).toEqual({ state: "not_needed", missingScopes: [] });
       }
     });
@@ -161,7 +161,7 @@ describe("upstream tokens", () => {
       upstream.on("/mcp", { body: {} });
       upstream.off("/.well-known/oauth-protected-resource/mcp");
       expect(await find()).toEqual({ kind: "credential", headers: [] });
-      expect((await house.upstreamTokens.connectionState(alice, house.route())).state).toBe("not_needed");
+      expect((await stack.upstreamTokens.connectionState(alice, stack.route())).state).toBe("not_needed");
       const refused = await refuse({ wwwAuthenticate: 'Bearer scope="x"' });
       expect(refused).toMatchObject({ kind: "consent", scopes: ["x"] });
       expect(await find()).toMatchObject({ kind: "missing", scopes: ["x"] });
@@ -169,7 +169,7 @@ describe("upstream tokens", () => {
     });
 
     it("a service account cannot consent: its owner's delegated connection, or 403", async () => {
-      await house.connect(upstream.agree);
+      await stack.connect(upstream.agree);
       const machine: TokenCaller = { userId: "service-account/ci", kind: "service_account" };
       expect(await find(machine)).toMatchObject({ kind: "forbidden" });
       const delegate: TokenCaller = { ...machine, delegatedBy: alice };
@@ -197,7 +197,7 @@ describe("upstream tokens", () => {
   });
 
   describe("refreshed", () => {
-    beforeEach(() => house.connect(upstream.agree));
+    beforeEach(() => stack.connect(upstream.agree));
 
     it("at expiry inline: the new token goes along, the rotated refresh token is stored, the consent's date kept", async () => {
       const before = await stored();
@@ -213,9 +213,9 @@ describe("upstream tokens", () => {
     });
 
     it("once, for any number of requests on any number of replicas", async () => {
-      const other = await house.replica();
+      const other = await stack.replica();
       await expire();
-      const replicas: Replica[] = [house, other];
+      const replicas: Replica[] = [stack, other];
       const answers = await Promise.all(
         Array.from({ length: 20 }, (_, index) => authorization(caller, replicas[index % 2])),
       );
@@ -233,7 +233,7 @@ describe("upstream tokens", () => {
     });
 
     it("a look at an expired connection refreshes it first; connected is what works now", async () => {
-      const look = async () => (await house.upstreamTokens.connectionState(alice, house.route())).state;
+      const look = async () => (await stack.upstreamTokens.connectionState(alice, stack.route())).state;
       await expire();
       expect(await look()).toBe("connected");
       expect(refreshes()).toHaveLength(1);
@@ -254,7 +254,7 @@ describe("upstream tokens", () => {
       upstream.refreshTokens.clear();
       expect(await find()).toMatchObject({ kind: "missing", reason: "invalid_grant" });
       expect(await stored()).toBeUndefined();
-      expect(await house.query("select action from audit_event order by id desc limit 1")).toEqual([
+      expect(await stack.query("select action from audit_event order by id desc limit 1")).toEqual([
         { action: "upstream_token.rejected" },
       ]);
     });
@@ -284,9 +284,9 @@ describe("upstream tokens", () => {
       expect(await stored()).toBeDefined();
       expect(await find()).toMatchObject({ kind: "unavailable" });
       expect(refreshes().length).toBe(1);
-      const state = await house.upstreamTokens.connectionState(alice, house.route());
+      const state = await stack.upstreamTokens.connectionState(alice, stack.route());
       expect(state.state).toBe("unavailable");
-      expect(await authorization(caller, house, Date.now() + 3_601_000)).toMatch(/^Bearer/);
+      expect(await authorization(caller, stack, Date.now() + 3_601_000)).toMatch(/^Bearer/);
     });
 
     it("every refresh is counted by its outcome, and the call for it by what the server said", async () => {
@@ -294,14 +294,14 @@ describe("upstream tokens", () => {
       await expire();
       upstream.tokenAnswers.push({ status: 503, body: "down" });
       expect(await find()).toMatchObject({ kind: "unavailable" });
-      await changed(house, async () => find(caller, house, Date.now() + 3_601_000));
+      await changed(stack, async () => find(caller, stack, Date.now() + 3_601_000));
       upstream.refreshTokens.clear();
-      await changed(house, () => overwrite(expired));
+      await changed(stack, () => overwrite(expired));
       expect(await find()).toMatchObject({ kind: "missing" });
-      await house.connect(upstream.agree);
-      await changed(house, () => overwrite({ ...expired, refreshExpiresAt: new Date(0) }));
+      await stack.connect(upstream.agree);
+      await changed(stack, () => overwrite({ ...expired, refreshExpiresAt: new Date(0) }));
       expect(await find()).toMatchObject({ kind: "missing" });
-      expect(await scraped(house.metrics, "upstream_token_refreshes_total")).toEqual({
+      expect(await scraped(stack.metrics, "upstream_token_refreshes_total")).toEqual({
         'outcome="refreshed"': 1,
         'outcome="obtained"': 0,
         'outcome="rejected"': 2,
@@ -319,8 +319,8 @@ describe("upstream tokens", () => {
       upstream.beforeToken = () => new Promise(() => {});
       await overwrite({ expiresAt: new Date(Date.now() + 3_600_000) });
       const late = Date.now() + 3_595_000;
-      expect(await authorization(caller, house, late)).toBe(`Bearer ${(await stored())?.accessToken}`);
-      expect(await find(caller, house, Date.now() + 3_600_001)).toMatchObject({ kind: "unavailable" });
+      expect(await authorization(caller, stack, late)).toBe(`Bearer ${(await stored())?.accessToken}`);
+      expect(await find(caller, stack, Date.now() + 3_600_001)).toMatchObject({ kind: "unavailable" });
       expect(await stored()).toBeDefined();
     });
 
@@ -328,7 +328,7 @@ describe("upstream tokens", () => {
       await overwrite({ expiresAt: new Date(Date.now() + 3_600_000) });
       const before = await authorization();
       const late = Date.now() + 3_595_000;
-      await changed(house, async () => expect(await authorization(caller, house, late)).toBe(before));
+      await changed(stack, async () => expect(await authorization(caller, stack, late)).toBe(before));
       expect(await authorization()).not.toBe(before);
       expect(refreshes().length).toBe(1);
     });
@@ -343,7 +343,7 @@ describe("upstream tokens", () => {
       };
       const first = find();
       await arrived;
-      await changed(house, async () => release());
+      await changed(stack, async () => release());
       await first;
       expect(await authorization()).toBe(`Bearer ${(await stored())?.accessToken}`);
       expect(refreshes().length).toBe(1);
@@ -353,7 +353,7 @@ describe("upstream tokens", () => {
       await expire();
       const version = (await stored())?.version ?? 0;
       const until = new Date(Date.now() + 600);
-      expect(await house.store.upstreamTokens.takeLease(key(), version, "dead-replica", until)).toBe(true);
+      expect(await stack.store.upstreamTokens.takeLease(key(), version, "dead-replica", until)).toBe(true);
       // Had the listener been away a moment ago, nobody would take over for ten seconds.
       await expect.poll(() => authorization(), { timeout: 60_000 }).toMatch(/^Bearer/);
       expect(refreshes().length).toBe(1);
@@ -362,7 +362,7 @@ describe("upstream tokens", () => {
     it("the refresh token's own expiry is heeded; one without a refresh token is asked for anew", async () => {
       await overwrite({ expiresAt: new Date(0), refreshExpiresAt: new Date(Date.now() - 1) });
       expect(await find()).toMatchObject({ kind: "missing", reason: "refresh_token_expired" });
-      await house.connect(upstream.agree);
+      await stack.connect(upstream.agree);
       await overwrite({ expiresAt: new Date(0), refreshToken: undefined });
       expect(await find()).toMatchObject({ kind: "missing", reason: "upstream_token_expired" });
       expect(refreshes()).toEqual([]);
@@ -372,15 +372,15 @@ describe("upstream tokens", () => {
       await expire();
       upstream.clients.clear();
       expect(await find()).toMatchObject({ kind: "missing", reason: "client_registration_lost" });
-      await house.connect(upstream.agree);
+      await stack.connect(upstream.agree);
       expect(upstream.registered.length).toBe(2);
     });
 
     it("a token is never refreshed as another client than it was given to", async () => {
       const place = { issuer: upstream.url, redirectUri: (await stored())?.redirectUri ?? "" };
       const clientId = (await stored())?.clientId ?? "";
-      await house.store.clientRegistrations.delete(place.issuer, place.redirectUri, clientId);
-      await house.connect(upstream.agree, "company/bob");
+      await stack.store.clientRegistrations.delete(place.issuer, place.redirectUri, clientId);
+      await stack.connect(upstream.agree, "company/bob");
       expect(upstream.registered.map((one) => one.clientId)).toEqual([clientId, expect.any(String)]);
       await expire();
       expect(await find()).toMatchObject({ kind: "missing", reason: "client_registration_missing" });
@@ -389,7 +389,7 @@ describe("upstream tokens", () => {
 
     it("a store that does not hear of changes is read each time", async () => {
       await find();
-      const { notifications } = house.store;
+      const { notifications } = stack.store;
       const healthy = notifications.healthy;
       notifications.healthy = () => false;
       const cold = find();
@@ -407,7 +407,7 @@ describe("upstream tokens", () => {
       userId?: string;
       upstreamHash?: string;
     } = {},
-    replica: Replica = house,
+    replica: Replica = stack,
   ): Promise<RejectionOutcome> {
     const userId = over.userId ?? alice;
     const version = (await stored(userId))?.version;
@@ -426,7 +426,7 @@ describe("upstream tokens", () => {
   });
 
   describe("refused by the upstream", () => {
-    beforeEach(() => house.connect(upstream.agree));
+    beforeEach(() => stack.connect(upstream.agree));
 
     it("a 401 tries a refresh once: the client's retry carries the new token", async () => {
       const before = await authorization();
@@ -455,16 +455,16 @@ describe("upstream tokens", () => {
       expect(found).toMatchObject({ kind: "consent", reason: "token_rejected" });
       if (found.kind === "consent") expect([...found.scopes].sort()).toEqual(["extra", "read", "write"]);
       expect(await stored()).toBeUndefined();
-      const other = await house.replica();
+      const other = await stack.replica();
       expect(await find(caller, other)).toMatchObject({ kind: "missing" });
-      await house.connect(upstream.agree);
+      await stack.connect(upstream.agree);
       expect(await authorization()).toMatch(/^Bearer/);
     });
 
     it("a server that refuses every token ends in an error, not in a circle", async () => {
       expect(await refuse()).toMatchObject({ kind: "retry" });
       expect(await refuse()).toMatchObject({ kind: "consent" });
-      await house.connect(upstream.agree);
+      await stack.connect(upstream.agree);
       expect(await refuse()).toMatchObject({ kind: "give_up", status: 502 });
       expect(await refuse()).toMatchObject({ kind: "give_up", status: 502 });
     });
@@ -480,17 +480,17 @@ describe("upstream tokens", () => {
       expect(found).toMatchObject({ kind: "consent", reason: "scope_required" });
       if (found.kind === "consent") expect([...found.scopes].sort()).toEqual(["admin", "read", "write"]);
       expect(await find()).toMatchObject({ kind: "missing", reason: "scope_required" });
-      expect(await house.upstreamTokens.connectionState(alice, house.route())).toEqual({
+      expect(await stack.upstreamTokens.connectionState(alice, stack.route())).toEqual({
         state: "missing",
         missingScopes: ["admin"],
       });
-      await house.connect(upstream.agree);
+      await stack.connect(upstream.agree);
       expect((await stored())?.scopes).toContain("admin");
       expect(await authorization()).toMatch(/^Bearer/);
     });
 
     it("the demand is known on every replica at once", async () => {
-      const other = await house.replica();
+      const other = await stack.replica();
       await find(caller, other);
       await changed(other, () => refuse(wants("admin")));
       expect(await find(caller, other)).toMatchObject({ kind: "missing", reason: "scope_required" });
@@ -500,7 +500,7 @@ describe("upstream tokens", () => {
       expect(await refuse(wants("read"))).toMatchObject({ kind: "give_up", status: 403 });
       expect(await refuse(wants("admin"))).toMatchObject({ kind: "consent" });
       upstream.tokenFields.scope = "read write";
-      await house.connect(upstream.agree);
+      await stack.connect(upstream.agree);
       expect(await refuse(wants("admin"))).toMatchObject({ kind: "give_up", status: 403 });
     });
 
@@ -510,7 +510,7 @@ describe("upstream tokens", () => {
     });
 
     it("a static credential that is refused is the operator's to mend, not the person's", async () => {
-      await house.reconfigure(route("{upstream_auth: {api_key: {header: x-key, value: k}}}"));
+      await stack.reconfigure(route("{upstream_auth: {api_key: {header: x-key, value: k}}}"));
       expect(await refuse()).toMatchObject({ kind: "give_up", status: 502 });
     });
 
@@ -521,7 +521,7 @@ describe("upstream tokens", () => {
       upstream.refreshTokens.clear();
       expect(await refuse()).toMatchObject({ kind: "consent" });
       upstream.seen.length = 0;
-      await house.connect(next.agree);
+      await stack.connect(next.agree);
       expect((await stored())?.issuer).toBe(next.url);
       expect(next.registered.length).toBe(1);
       expect(upstream.paths()).not.toContain("/token");
@@ -533,26 +533,26 @@ describe("upstream tokens", () => {
 
   it("credentials of the routes file stay with the server they belong to, until the operator names another", async () => {
     const oauth = "upstream_oauth2: {client_id: known, client_secret: a-secret}";
-    await house.reconfigure(route(`{${oauth}}`));
+    await stack.reconfigure(route(`{${oauth}}`));
     upstream.clients.add("known");
-    await house.connect(upstream.agree);
+    await stack.connect(upstream.agree);
     const next = await scriptedUpstream();
     next.clients.add("known");
     const moved = { resource: upstream.mcp, authorization_servers: [next.url] };
     upstream.on("/.well-known/oauth-protected-resource/mcp", { body: moved });
-    house.upstreamOAuth.forget(house.route());
+    stack.upstreamOAuth.forget(stack.route());
     const begin = () =>
-      house.upstreamOAuth.begin({ userId: alice, route: house.route(), returnTo: "https://mcp.test/" });
+      stack.upstreamOAuth.begin({ userId: alice, route: stack.route(), returnTo: "https://mcp.test/" });
     expect(await begin()).toMatchObject({ ok: false, code: "issuer_changed" });
     expect(next.seen.map(({ body }) => body).join()).toBe("");
-    await house.reconfigure(route(`{${oauth}, authorization_server_url: "${next.url}"}`));
-    await house.connect(next.agree);
+    await stack.reconfigure(route(`{${oauth}, authorization_server_url: "${next.url}"}`));
+    await stack.connect(next.agree);
     expect((await stored())?.issuer).toBe(next.url);
     await next.close();
   });
 
   describe("disconnected", () => {
-    beforeEach(() => house.connect(upstream.agree));
+    beforeEach(() => stack.connect(upstream.agree));
 
     it("revokes both tokens upstream, and deletes them here", async () => {
       const token = await stored();
@@ -561,17 +561,17 @@ describe("upstream tokens", () => {
         revoked.push(form.get("token") ?? "");
         return { body: {} };
       });
-      expect(await house.upstreamTokens.disconnect(alice, house.route())).toBe(true);
+      expect(await stack.upstreamTokens.disconnect(alice, stack.route())).toBe(true);
       expect(revoked).toEqual([token?.refreshToken, token?.accessToken]);
       expect(await upstreamCalls()).toMatchObject({ 'step="revoke",outcome="ok"': 1 });
       expect(await stored()).toBeUndefined();
       expect(await find()).toMatchObject({ kind: "missing" });
-      expect(await house.upstreamTokens.disconnect(alice, house.route())).toBe(false);
+      expect(await stack.upstreamTokens.disconnect(alice, stack.route())).toBe(false);
     });
 
     it("deletes them here even when the upstream does not play along", async () => {
       upstream.on("/revoke", { status: 500, body: "no" });
-      expect(await house.upstreamTokens.disconnect(alice, house.route())).toBe(true);
+      expect(await stack.upstreamTokens.disconnect(alice, stack.route())).toBe(true);
       expect(await upstreamCalls()).toMatchObject({ 'step="revoke",outcome="server_error"': 1 });
       expect(await stored()).toBeUndefined();
     });
@@ -590,7 +590,7 @@ describe("upstream tokens", () => {
       });
       const found = find();
       await arrived.promise;
-      await house.upstreamTokens.disconnect(alice, house.route());
+      await stack.upstreamTokens.disconnect(alice, stack.route());
       const before = new Set(revoked);
       released.resolve();
       expect(await found).toMatchObject({ kind: "missing" });
@@ -600,14 +600,14 @@ describe("upstream tokens", () => {
     });
 
     it("a person who has gone: all connections, and nobody else's", async () => {
-      await house.connect(upstream.agree, "company/bob");
+      await stack.connect(upstream.agree, "company/bob");
       const revoked: string[] = [];
       upstream.on("/revoke", ({ form }) => {
         revoked.push(form.get("token") ?? "");
         return { body: {} };
       });
       const token = await stored();
-      expect(await house.upstreamTokens.disconnectAll(alice)).toBe(1);
+      expect(await stack.upstreamTokens.disconnectAll(alice)).toBe(1);
       expect(revoked).toEqual([token?.refreshToken, token?.accessToken]);
       expect(await stored()).toBeUndefined();
       expect(await stored("company/bob")).toBeDefined();
@@ -620,39 +620,39 @@ describe("upstream tokens", () => {
         return { body: {} };
       });
       const aDayOn = () =>
-        house.query("update upstream_token set orphaned_at = orphaned_at - interval '25 hours'");
-      expect(await house.upstreamTokens.disconnectOrphans()).toBe(0);
-      await house.reconfigure(
+        stack.query("update upstream_token set orphaned_at = orphaned_at - interval '25 hours'");
+      expect(await stack.upstreamTokens.disconnectOrphans()).toBe(0);
+      await stack.reconfigure(
         "  - {id: other, from: https://other.test, to: http://127.0.0.1:1, mcp: {server: {}}}",
       );
-      expect(await house.upstreamTokens.disconnectOrphans()).toBe(0);
-      await house.reconfigure(route());
+      expect(await stack.upstreamTokens.disconnectOrphans()).toBe(0);
+      await stack.reconfigure(route());
       await aDayOn();
-      expect(await house.upstreamTokens.disconnectOrphans()).toBe(0);
-      await house.reconfigure(
+      expect(await stack.upstreamTokens.disconnectOrphans()).toBe(0);
+      await stack.reconfigure(
         "  - {id: other, from: https://other.test, to: http://127.0.0.1:1, mcp: {server: {}}}",
       );
-      expect(await house.upstreamTokens.disconnectOrphans()).toBe(0);
+      expect(await stack.upstreamTokens.disconnectOrphans()).toBe(0);
       await aDayOn();
       const token = await stored();
-      expect(await house.upstreamTokens.disconnectOrphans()).toBe(1);
+      expect(await stack.upstreamTokens.disconnectOrphans()).toBe(1);
       expect(await stored()).toBeUndefined();
       expect(revoked).toEqual([token?.refreshToken, token?.accessToken]);
     });
 
     it("a replica that has never seen the route deletes its connections, too", async () => {
-      await house.reconfigure(
+      await stack.reconfigure(
         "  - {id: other, from: https://other.test, to: http://127.0.0.1:1, mcp: {server: {}}}",
       );
-      const newcomer = await house.replica();
+      const newcomer = await stack.replica();
       await newcomer.upstreamTokens.disconnectOrphans();
-      await house.query("update upstream_token set orphaned_at = orphaned_at - interval '25 hours'");
+      await stack.query("update upstream_token set orphaned_at = orphaned_at - interval '25 hours'");
       expect(await newcomer.upstreamTokens.disconnectOrphans()).toBe(1);
       expect(await stored()).toBeUndefined();
     });
 
     it("looking at a connection is no use of it; a call is", async () => {
-      await house.upstreamTokens.connectionState(alice, house.route());
+      await stack.upstreamTokens.connectionState(alice, stack.route());
       expect((await stored())?.lastUsedAt).toBeUndefined();
       await authorization();
       await expect.poll(async () => (await stored())?.lastUsedAt).toBeInstanceOf(Date);
