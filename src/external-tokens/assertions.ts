@@ -1,4 +1,4 @@
-import { type JWTPayload, jwtVerify, SignJWT } from "jose";
+import { SignJWT } from "jose";
 import { hasWithheldGroups } from "../config/claims.ts";
 import type { Config } from "../config/config.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
@@ -59,8 +59,6 @@ type Headers = readonly (readonly [name: string, value: string])[];
 export interface Assertions {
   /** The two assertion headers for this subject and route; none if the route passes no identity. Synchronous once minted. */
   headersFor(subject: Subject, route: Route): Headers | Promise<Headers>;
-  /** Verifies an assertion; undefined: not issued by this gateway, not for the route with this `resource`, or expired. */
-  verify(assertion: string, resource: string): Promise<JWTPayload | undefined>;
 }
 
 const lifetimeSeconds = 300;
@@ -117,29 +115,6 @@ export function createAssertions(deps: {
       const entry = minted.get(subject)?.get(key);
       const current = entry && entry.until > now() && entry.settings === routes().config.identityAssertion;
       return current ? entry.headers : mint(subject, route, key);
-    },
-    async verify(assertion, resource) {
-      try {
-        const { payload } = await jwtVerify(
-          assertion,
-          ({ kid }) => {
-            const key = kid ? keys.verifier("assertion", kid) : undefined;
-            if (!key) throw new Error("no such key");
-            return key;
-          },
-          {
-            algorithms: ["ES256"],
-            typ: "JWT",
-            issuer: new URL(resource).host,
-            audience: resource,
-            requiredClaims: ["sub", "iat", "exp"],
-            currentDate: new Date(now()),
-          },
-        );
-        return payload;
-      } catch {
-        return undefined;
-      }
     },
   };
 }

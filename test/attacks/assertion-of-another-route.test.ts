@@ -35,7 +35,7 @@ it("an upstream replays its assertion at another route of the host: it is reject
   expect(await accepts(assertion, "https://mcp.test/harmless")).toBe(true);
   expect(await accepts(assertion, "https://mcp.test/payroll")).toBe(false);
   expect(await accepts(assertion, "mcp.test")).toBe(false);
-  expect(await checks.assertions.verify(assertion, "https://mcp.test/payroll")).toBeUndefined();
+  expect(await checks.verifyAssertion(assertion, "https://mcp.test/payroll")).toBeUndefined();
 });
 
 it("if a host has only one route, its assertion is also valid for the host name, until there is another route", async () => {

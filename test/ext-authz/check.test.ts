@@ -85,13 +85,13 @@ describe("a valid request", () => {
     });
     const assertion = answer.set["x-pomerium-jwt-assertion"] ?? "";
     expect(answer.set["x-pomerium-assertion"]).toBe(assertion);
-    expect(await checks.assertions.verify(assertion, "https://mcp.test")).toMatchObject({
+    expect(await checks.verifyAssertion(assertion, "https://mcp.test")).toMatchObject({
       sub: "idp/alice",
       email: "alice@example.com",
       name: "Alice",
       groups: ["staff"],
     });
-    expect(await checks.assertions.verify(assertion, "https://other.test")).toBeUndefined();
+    expect(await checks.verifyAssertion(assertion, "https://other.test")).toBeUndefined();
     expect(answer.removed).not.toContain("x-pomerium-jwt-assertion");
   });
 

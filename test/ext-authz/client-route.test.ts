@@ -111,7 +111,7 @@ test("the application gets an external token for the MCP routes this person may 
     caller: { userId: "idp/alice", email: "alice@example.com", groups: ["staff"], refreshable: false },
   });
   expect(
-    await checks.assertions.verify(answer.set["x-pomerium-jwt-assertion"] ?? "", "https://app.test"),
+    await checks.verifyAssertion(answer.set["x-pomerium-jwt-assertion"] ?? "", "https://app.test"),
   ).toMatchObject({
     sub: "idp/alice",
   });

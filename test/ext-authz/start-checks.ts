@@ -1,5 +1,5 @@
 import { Client, credentials } from "@grpc/grpc-js";
-import { generateKeyPair, SignJWT } from "jose";
+import { createLocalJWKSet, generateKeyPair, type JWTPayload, jwtVerify, SignJWT } from "jose";
 import { createCheckService } from "../../src/ext-authz/check-service.ts";
 import type { CheckDeps } from "../../src/ext-authz/stage.ts";
 import { createGrpcServer } from "../../src/server/grpc/grpc-server.ts";
@@ -88,6 +88,22 @@ export async function startChecks(
     ...stack,
     address: server.address,
     server,
+    /** Verifies an identity assertion by the published keys, as an upstream does; undefined: it is not valid for `resource`. */
+    async verifyAssertion(assertion: string, resource: string): Promise<JWTPayload | undefined> {
+      const published = createLocalJWKSet(keys.jwks("assertion"));
+      const expected = {
+        algorithms: ["ES256"],
+        typ: "JWT",
+        issuer: new URL(resource).host,
+        audience: resource,
+        requiredClaims: ["sub", "iat", "exp"],
+        currentDate: new Date(Date.now() + clock.offset),
+      };
+      return jwtVerify(assertion, published, expected).then(
+        ({ payload }) => payload,
+        () => undefined,
+      );
+    },
     /** Asks as Envoy does for a request to `url`. */
     async ask({ url = "https://mcp.test/", method: verb = "POST", headers = {}, ...rest }: Asked = {}) {
       const { host, pathname, search } = new URL(url);
