@@ -45,23 +45,26 @@ export class AuthorizationCallbacks {
     if (browserState !== state) {
       throw new UpstreamOAuthError(
         "state_of_other_browser",
-        "this consent was started in another browser, or its cookie is gone: start again from there",
+        "this authorization was started in another browser, or its cookie is missing: start again in this browser",
       );
     }
     const row = await this.#deps.store.pendingAuthorizations.consume<PendingConsent>("upstream", state);
     if (!row) {
-      throw new UpstreamOAuthError("state_unknown", "this consent has been used already, or took too long");
+      throw new UpstreamOAuthError(
+        "state_unknown",
+        "this authorization has already been used, or took too long",
+      );
     }
     if (row.payload.userId !== userId || row.payload.host !== host) {
       throw new UpstreamOAuthError(
         "state_of_other_user",
-        "somebody else is signed in now than when this consent was started",
+        "a different user is signed in than when this authorization started",
       );
     }
     if (row.payload.redirectUri !== callback || !this.#isAnswered(callback, row.payload)) {
       throw new UpstreamOAuthError(
         "state_of_other_server",
-        "the answer came to the callback of another authorization server than the one that was asked",
+        "the response arrived at the callback of a different authorization server than the one that was asked",
       );
     }
     return row.payload;
@@ -80,7 +83,7 @@ export class AuthorizationCallbacks {
     if (!route?.enabled || ![route.upstream, endpointUrl(route)].includes(pending.upstream)) {
       throw new UpstreamOAuthError(
         "route_unavailable",
-        "this server has been switched off, removed or moved meanwhile",
+        "this server has been disabled, removed or moved in the meantime",
       );
     }
     const auth = consentOf(route);
@@ -105,7 +108,7 @@ export class AuthorizationCallbacks {
     if (!client) {
       const gone = new UpstreamOAuthError(
         "client_rejected",
-        "our credentials at the server have changed: try again",
+        "this gateway's credentials at the server have changed: try again",
       );
       return this.#requests.beginAgain(route, pending, gone, { registered: [] });
     }
@@ -184,7 +187,10 @@ export class AuthorizationCallbacks {
       dpopKey,
     });
     if (answer.tokenType === "N_A" || (answer.tokenType === "DPoP") !== (dpopKey !== undefined)) {
-      throw new UpstreamOAuthError("token_invalid", "the server gave a token of another type than asked for");
+      throw new UpstreamOAuthError(
+        "token_invalid",
+        "the server returned a token of a different type than requested",
+      );
     }
     const token: NewUpstreamToken = {
       ...connectionOf(pending),
@@ -220,12 +226,12 @@ export class AuthorizationCallbacks {
         await this.#discard(
           token,
           route,
-          "token revoked instead of stored: the person disconnected, left or reconnected after the request",
+          "token revoked instead of stored: the user disconnected, was removed or reconnected after the request",
         );
         throw disconnectedDuringAuthorization();
       },
       async (error: unknown) => {
-        await this.#discard(token, route, "a token that could not be stored is revoked", error);
+        await this.#discard(token, route, "revoking a token that could not be stored", error);
         throw error;
       },
     );
@@ -234,7 +240,7 @@ export class AuthorizationCallbacks {
     stored.catch(() => {});
     throw new UpstreamOAuthError(
       "storage_unavailable",
-      "access was granted, and cannot be stored just now: look again in a minute, it is stored as soon as that works",
+      "access was granted, but the token cannot be stored now: it is stored as soon as the database is back, check again in a minute",
     );
   }
 
@@ -244,7 +250,7 @@ export class AuthorizationCallbacks {
     logger.warn({ err, ...about }, why);
     const at = new Date();
     await revoke(this.#deps, { ...token, version: 0, connectedAt: at, updatedAt: at }, route).catch(
-      (error: unknown) => logger.warn({ err: error, ...about }, "it was not revoked"),
+      (error: unknown) => logger.warn({ err: error, ...about }, "the token was not revoked"),
     );
   }
 }
@@ -270,7 +276,7 @@ function readCode(pending: PendingConsent, params: URLSearchParams): string {
   if ((iss && iss !== as.issuer) || (!iss && pending.issRequired)) {
     throw new UpstreamOAuthError(
       "issuer_mismatch",
-      "the answer did not come from the authorization server that was asked (RFC 9207)",
+      "the response did not come from the authorization server that was asked (RFC 9207)",
     );
   }
   try {
@@ -301,7 +307,7 @@ function readCode(pending: PendingConsent, params: URLSearchParams): string {
         },
       );
     }
-    throw UpstreamOAuthError.from(error, "the authorization answer");
+    throw UpstreamOAuthError.from(error, "the authorization response");
   }
-  throw new UpstreamOAuthError("response_invalid", "the answer carries no code");
+  throw new UpstreamOAuthError("response_invalid", "the authorization response has no code");
 }

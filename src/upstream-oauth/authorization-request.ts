@@ -156,7 +156,7 @@ export class AuthorizationRequests {
     if (server.hasMetadata && !as.code_challenge_methods_supported?.includes("S256")) {
       throw new UpstreamOAuthError(
         "pkce_not_supported",
-        `${as.issuer} does not list S256 in code_challenge_methods_supported: without PKCE a stolen code could be redeemed; if the server does support it, set upstream_oauth2.endpoint on route ${route.id}`,
+        `${as.issuer} does not list S256 in code_challenge_methods_supported: without PKCE, a stolen code could be redeemed; if the server supports it, set upstream_oauth2.endpoint on route ${route.id}`,
       );
     }
     if (!as.token_endpoint) {
@@ -225,7 +225,7 @@ function withoutOAuth(error: unknown, route: Route): unknown {
     return error;
   return new UpstreamOAuthError(
     "discovery_failed",
-    `the upstream asks for a token, but publishes no OAuth metadata and registers nobody at its default endpoints: if it needs no OAuth, set mcp.server.upstream_auth of route ${route.id} to none, or to the api_key that it takes`,
+    `the upstream asks for a token, but publishes no OAuth metadata and registers no clients at its default endpoints: if it does not use OAuth, set mcp.server.upstream_auth of route ${route.id} to none, or to the api_key that it accepts`,
     { cause: error, detail },
   );
 }
@@ -266,5 +266,5 @@ function covers(shown: BeginConsent["shown"], { server, scopes }: ConsentNotice)
 export function consentOf(route: Route): ConsentAuth {
   const auth = consentAuth(route);
   if (auth) return auth;
-  throw new UpstreamOAuthError("route_unavailable", `route ${route.id} asks for no consent`);
+  throw new UpstreamOAuthError("route_unavailable", `route ${route.id} does not use consent`);
 }

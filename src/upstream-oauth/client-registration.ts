@@ -66,7 +66,7 @@ export async function registerClient(request: RegistrationRequest): Promise<Clie
   if (!method) {
     throw new UpstreamOAuthError(
       "registration_unavailable",
-      `${host} registers only clients with authentication methods that registration cannot set up: register by hand and set upstream_oauth2.client_id`,
+      `${host} registers only clients with authentication methods that dynamic registration cannot set up: register by hand and set upstream_oauth2.client_id`,
       { detail: String(as.token_endpoint_auth_methods_supported) },
     );
   }
@@ -132,7 +132,7 @@ export async function renewRegistration(
     if (now.clientId !== found.clientId)
       throw new UpstreamOAuthError(
         "registration_rejected",
-        `the registration at ${host} is of another client`,
+        `the registration at ${host} is for a different client`,
       );
     const notes: RegistrationNotes = {
       ...notesOf(found),
@@ -247,12 +247,12 @@ function checkRegistered(
     throw new UpstreamOAuthError("registration_rejected", `the registration at ${host} ${what}`);
   };
   const url = URL.parse(client.client_id);
-  if (url && request.isOurs(url)) refuse("gives us the client id of another client of ours");
+  if (url && request.isOurs(url)) refuse("returned the client id of another client of this gateway");
   const { redirect_uris: given } = client;
   if (given === undefined || given === null) return;
   const uris: unknown[] = Array.isArray(given) ? given : [given];
   if (uris.length !== 1 || uris[0] !== request.places.redirectUri)
-    refuse("is for other redirect URIs than ours");
+    refuse("has redirect URIs other than the requested one");
 }
 
 /**
@@ -266,7 +266,7 @@ async function accepted(response: Response, host: string, token: string): Promis
   const error = oauthErrorOf(answer);
   const { status } = response;
   if (status === 429) {
-    throw new UpstreamOAuthError("rate_limited", `${host} registers no more clients for now`, {
+    throw new UpstreamOAuthError("rate_limited", `${host} limits the rate of registrations`, {
       detail,
       status,
       server: host,
@@ -282,7 +282,7 @@ async function accepted(response: Response, host: string, token: string): Promis
   if (!response.ok || error !== undefined) {
     throw new UpstreamOAuthError(
       "registration_rejected",
-      `${host} refused to register us (${[status, errorWord(error)].filter(Boolean).join(" ")}): register by hand and set upstream_oauth2.client_id`,
+      `${host} rejected the registration (${[status, errorWord(error)].filter(Boolean).join(" ")}): register by hand and set upstream_oauth2.client_id`,
       { detail, error, status, server: host },
     );
   }

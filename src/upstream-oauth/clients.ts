@@ -146,7 +146,7 @@ export function createClients(deps: {
       // Twice over: what it says of the secret's end is wrong, and the secret is tried.
       logger.warn(
         { issuer, route: route.id, secretExpiresAt },
-        "a server registers clients with secrets that have expired",
+        "an authorization server registers clients with secrets that have already expired",
       );
       return { ...made, secretExpiresAt: undefined };
     };
@@ -168,11 +168,14 @@ export function createClients(deps: {
     const { issuer, clientId, secretExpiresAt } = registration;
     const about = { issuer, route: route.id, clientId, secretExpiresAt };
     if (notesOf(registration).management)
-      logger.info(about, "the secret of a client registration ends, and is renewed before that (RFC 7592)");
+      logger.info(
+        about,
+        "the secret of a client registration expires, and is renewed before that (RFC 7592)",
+      );
     else
       logger.warn(
         about,
-        "the secret of a client registration ends, and the server offers no renewal (RFC 7592): people who are connected by then must connect again",
+        "the secret of a client registration expires, and the server offers no renewal (RFC 7592): users who are connected then must connect again",
       );
   }
 
@@ -246,7 +249,7 @@ export function createClients(deps: {
       }
       throw new UpstreamOAuthError(
         "registration_unavailable",
-        `${new URL(server.as.issuer).host} registers no clients by itself: register ${redirectUriByHand(table.config, route)} there as redirect URI, and set upstream_oauth2.client_id and client_secret on route ${route.id}`,
+        `${new URL(server.as.issuer).host} does not support dynamic client registration: register ${redirectUriByHand(table.config, route)} there as redirect URI, and set upstream_oauth2.client_id and client_secret on route ${route.id}`,
       );
     },
     async known(route, { issuer, clientId, redirectUri }) {

@@ -42,7 +42,7 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
   const authMethods = createAuthMethods();
   const persistence = createPersistence(
     logger,
-    "a token that a person has consented to could not be stored yet",
+    "the token of a completed authorization could not be stored yet",
   );
   const clients = createClients({ ...deps, routeFetch: routeFetch, authMethods });
   const parts = { ...deps, routeFetch: routeFetch, discovery, clients, authMethods, persistence };
@@ -70,7 +70,7 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
       try {
         const begun = await requests.begin(request);
         if ("notice" in begun) {
-          const unshown = new UpstreamOAuthError("notice_needed", "the person must be asked first");
+          const unshown = new UpstreamOAuthError("notice_needed", "the user must confirm first");
           return { ...unshown.toFailure(), notice: begun.notice };
         }
         succeeded("begin");
@@ -107,7 +107,7 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
               reason: because.code,
               upstreamError: because.error,
             },
-            "our client at a server has ended, or its registration been outgrown: the person is sent there once more",
+            "the client registration at an authorization server is gone or lacks scopes: redirecting the user again with a new one",
           );
           metrics.upstreamOAuth.inc({ step: "finish", outcome: because.code });
           return { ok: true, routeId, returnTo, popup, again: { location, state } };
@@ -187,7 +187,7 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
             const { finding, status } = need;
             logger.warn(
               { route: route.id, upstream: route.upstream, status, finding },
-              "an upstream does not tell whether it needs a token",
+              "the probe does not show whether an upstream needs a token",
             );
             metrics.upstreamOAuth.inc({ step: "discovery", outcome: "unknown" });
             // Envoy turns each redirect that answers a call into 502. Any other answer may be a passing one, or to this request only.

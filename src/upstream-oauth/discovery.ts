@@ -119,7 +119,7 @@ export function createDiscovery(deps: {
       onStep({ name: "upstream", url, status, ok: meaning !== "unknown", finding, opensStream });
       return probed;
     } catch (error) {
-      const failure = UpstreamOAuthError.from(error, "the upstream cannot be asked");
+      const failure = UpstreamOAuthError.from(error, "the upstream cannot be probed");
       const { message: finding } = failure;
       const status = error instanceof SafeFetchError ? error.status : undefined;
       onStep({ name: "upstream", url, status, ok: false, finding });
@@ -247,8 +247,8 @@ export function createDiscovery(deps: {
         throw new UpstreamOAuthError(
           "discovery_failed",
           unusable === undefined
-            ? `nothing at ${origin} publishes metadata of ${expected} (expected_issuer)`
-            : `the resource metadata that the upstream's challenge names ${unusable}, and neither its well-known places nor ${origin} publish any: the default endpoints would be a guess`,
+            ? `${origin} publishes no metadata for ${expected} (expected_issuer)`
+            : `the resource metadata that the upstream's challenge names ${unusable}, and neither its well-known URLs nor ${origin} publish any: the default endpoints would be a guess`,
         );
       }
       if (answer.meaning === "unknown") {

@@ -66,8 +66,8 @@ export async function doctor(deps: DoctorDeps, route: Route, onStep: OnStep): Pr
 function inWords({ needed, issuer }: Found, route: Route): string {
   if (!needed) return "the upstream asks for no token: callers reach it without one";
   return consentAuth(route)
-    ? "a person who connects is sent to this server"
-    : `tokens are asked for at ${issuer}`;
+    ? "users who connect are sent to this server"
+    : `tokens are requested from ${issuer}`;
 }
 
 async function examine(deps: DoctorDeps, route: Route, onStep: OnStep): Promise<Found> {
@@ -157,7 +157,7 @@ async function consented(deps: DoctorDeps, route: Route, auth: ConsentAuth, onSt
   if (hasMetadata && !as.code_challenge_methods_supported?.includes("S256")) {
     throw new UpstreamOAuthError(
       "pkce_not_supported",
-      `${as.issuer} does not list S256 in code_challenge_methods_supported; if it does support PKCE, set upstream_oauth2.endpoint on the route`,
+      `${as.issuer} does not list S256 in code_challenge_methods_supported; if it supports PKCE, set upstream_oauth2.endpoint on the route`,
     );
   }
   for (const name of ["authorization_endpoint", "token_endpoint"] as const) {
@@ -170,7 +170,7 @@ async function consented(deps: DoctorDeps, route: Route, auth: ConsentAuth, onSt
     if (hasMetadata) throw error;
     throw new UpstreamOAuthError(
       "discovery_failed",
-      "the upstream asks for a token, but publishes no OAuth metadata, and its default endpoints are not there: it does not seem to use OAuth",
+      "the upstream asks for a token, but publishes no OAuth metadata, and its default endpoints do not exist: it does not seem to use OAuth",
       { cause: error },
     );
   });
@@ -209,7 +209,7 @@ async function askWithoutToken(deps: DoctorDeps, route: Route, onStep: OnStep): 
   });
   const need = await asked.catch((error: unknown) => {
     // What it says of itself does not matter here.
-    if (UpstreamOAuthError.from(error, "the upstream cannot be asked").code === "resource_mismatch")
+    if (UpstreamOAuthError.from(error, "the upstream cannot be probed").code === "resource_mismatch")
       return undefined;
     throw error;
   });
@@ -241,24 +241,26 @@ async function checkClient(
     onStep({ ...step, finding });
   } else if (byDocument) {
     const url = documentClientId(places, as);
-    onStep({ ...step, url, finding: "our client document, if the server can reach it" });
+    onStep({ ...step, url, finding: "this gateway's client document, if the server can reach it" });
   } else if (as.registration_endpoint) {
     const known = await deps.store?.clientRegistrations.find(as.issuer, places.redirectUri, true);
     const end = known?.secretExpiresAt?.toISOString().slice(0, 10);
     const finding = known
-      ? `we are registered there as ${known.clientId}${end === undefined ? "" : `, with a secret that expires on ${end}`}`
-      : "registers clients by itself";
+      ? `this gateway is registered there as ${known.clientId}${end === undefined ? "" : `, with a secret that expires on ${end}`}`
+      : "supports dynamic client registration";
     const renewal =
       known && notesOf(known).management
-        ? "it is renewed before (RFC 7592)"
-        : "the server offers no renewal (RFC 7592): people who are connected by then must connect again";
+        ? "it is renewed before that (RFC 7592)"
+        : "the server offers no renewal (RFC 7592): users who are connected then must connect again";
     const note =
-      end === undefined ? undefined : `the secret of our registration expires on ${end}; ${renewal}`;
+      end === undefined
+        ? undefined
+        : `the secret of this gateway's registration expires on ${end}; ${renewal}`;
     onStep({ ...step, url: as.registration_endpoint, finding, note });
   } else {
     throw new UpstreamOAuthError(
       "registration_unavailable",
-      `${as.issuer} registers no clients by itself: register one by hand with redirect URI ${byHand}, then set upstream_oauth2.client_id and client_secret on the route`,
+      `${as.issuer} does not support dynamic client registration: register a client by hand with redirect URI ${byHand}, then set upstream_oauth2.client_id and client_secret on the route`,
     );
   }
 }
@@ -286,9 +288,9 @@ async function checkTokenEndpoint(
     ({ status } = await routeFetch.fetchFor(route)(url, { method: "POST", headers, body: "grant_type=" }));
   } catch (error) {
     const failure = UpstreamOAuthError.from(error, "it");
-    throw fail(failure.code, `cannot be asked: ${failure.message.replace(/^it: /, "")}`);
+    throw fail(failure.code, `cannot be reached: ${failure.message.replace(/^it: /, "")}`);
   }
-  if (isNoEndpoint(status)) throw fail("token_endpoint_unusable", `is not there (${status})`, status);
+  if (isNoEndpoint(status)) throw fail("token_endpoint_unusable", `does not exist (${status})`, status);
   if (status >= 500) throw fail("server_error", `failed (${status})`, status);
   onStep({ ...step, status, ok: true, finding: "answers" });
 }
@@ -297,9 +299,9 @@ function capabilities(
   hasMetadata: boolean,
   as: Pick<AuthorizationServer, "authorization_response_iss_parameter_supported" | "revocation_endpoint">,
 ): string {
-  if (!hasMetadata) return "unknown: no metadata; S256 is sent all the same";
+  if (!hasMetadata) return "unknown: no metadata; S256 is sent regardless";
   const iss = as.authorization_response_iss_parameter_supported
-    ? "names itself in answers"
-    : "does not name itself in answers";
+    ? "sends `iss` in responses"
+    : "does not send `iss` in responses";
   return `supports PKCE with S256, ${iss}, ${as.revocation_endpoint ? "can revoke" : "cannot revoke"}`;
 }

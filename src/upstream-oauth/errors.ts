@@ -98,7 +98,7 @@ export class UpstreamOAuthError extends Error {
         server: error.server,
       });
     }
-    return new UpstreamOAuthError("response_invalid", `${what}: the answer is not what OAuth asks for`, {
+    return new UpstreamOAuthError("response_invalid", `${what}: the response is not valid OAuth`, {
       cause: error,
       detail: error instanceof Error ? error.message : "",
     });

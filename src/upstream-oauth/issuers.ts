@@ -94,7 +94,7 @@ export function checkIssuer(
     if (who === undefined) continue;
     throw new UpstreamOAuthError(
       "issuer_of_other_route",
-      `the authorization server ${as.issuer} that the upstream names ${who}: if route ${route.id} may use it, too, set mcp.server.authorization_server_url to ${as.issuer} on the route`,
+      `the authorization server ${as.issuer} that the upstream names ${who}: if route ${route.id} may use it too, set mcp.server.authorization_server_url to ${as.issuer} on the route`,
     );
   }
 }
@@ -223,7 +223,7 @@ export async function keepToIssuer(
   if (kept === issuer) return;
   throw new UpstreamOAuthError(
     "issuer_changed",
-    `the client ${clientId} of route ${route.id} belongs to ${kept}, and the upstream names ${issuer} now: nothing of it is sent there`,
+    `the client ${clientId} of route ${route.id} belongs to ${kept}, but the upstream now names ${issuer}: its credentials are not sent there`,
   );
 }
 
@@ -263,6 +263,6 @@ export function checkNamedIssuer(
   if (named === undefined || issuerName(named) === issuerName(issuer)) return;
   throw new UpstreamOAuthError(
     "issuer_changed",
-    `the client ${clientId} of route ${route.id} is for ${named} (authorization_server_url), and the upstream names ${issuer}: nothing of it is sent there`,
+    `the client ${clientId} of route ${route.id} is for ${named} (authorization_server_url), but the upstream names ${issuer}: its credentials are not sent there`,
   );
 }

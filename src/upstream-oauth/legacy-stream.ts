@@ -30,7 +30,7 @@ export function readStreamAnswer(
   if (isEventStream(answer))
     return {
       meaning: "open",
-      finding: `is a legacy HTTP+SSE server: it takes no POST here (${posted}), and opens an event stream without a token`,
+      finding: `is a legacy HTTP+SSE server: it does not accept POST here (${posted}), and opens an event stream without a token`,
     };
   const read = readProbeAnswer(answer);
   return read.meaning === "token_wanted" ? read : undefined;

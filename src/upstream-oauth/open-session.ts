@@ -71,7 +71,7 @@ async function initialize(
   try {
     response = await routeFetch.probe(route, { method: "POST", headers, body: initializeRequest });
   } catch (error) {
-    const failure = UpstreamOAuthError.from(error, "the upstream cannot be asked");
+    const failure = UpstreamOAuthError.from(error, "the upstream cannot be probed");
     const status = error instanceof SafeFetchError ? error.status : undefined;
     onStep({ ...step, status, ok: false, finding: failure.message });
     throw failure;
@@ -88,10 +88,10 @@ async function initialize(
   const refuse = (status: number, url = step.url) => {
     const which =
       refused === "credential_rejected" ? "the credential of the routes file" : "a call without one";
-    const words = `refuses ${which} (${status})`;
+    const words = `rejects ${which} (${status})`;
     onStep({ ...step, url, status, ok: false, finding: words });
     const asks = `the upstream asks for a credential (${status}), and the route sends none`;
-    const refuses = `the upstream refuses the credential of the routes file (${status})`;
+    const refuses = `the upstream rejects the credential of the routes file (${status})`;
     return new UpstreamOAuthError(refused, refused === "credential_rejected" ? refuses : asks);
   };
   if (meaning === "token_wanted" || status === 403) throw refuse(status);
@@ -179,7 +179,7 @@ export async function openStream(
       const isSlow = first.isLate && !hasOthers;
       const finding = isSlow
         ? `opens an event stream, but sends no \`endpoint\` event within ${limits.timeoutMs / 1000} s`
-        : "opens an event stream, in which no `endpoint` event says in time where to post";
+        : "opens an event stream, but no `endpoint` event says in time where to post";
       if (!how.tokenWanted) throw fail(isSlow ? "unreachable" : "not_an_mcp_server", finding);
       onStep({ ...step, ok: true, finding: `${finding}; ${noToken}`, note: shownByFirstCall });
       return { opened: true };
@@ -188,7 +188,7 @@ export async function openStream(
     if (postTo === undefined)
       throw fail(
         "upstream_endpoint_elsewhere",
-        `sends clients to ${place} by the \`endpoint\` event of its stream: that is another host than that of \`to\`, or a path of another route, and the gateway does not pass it on`,
+        `sends clients to ${place} in the \`endpoint\` event of its stream: that is not the host of \`to\`, or it is a path of another route, and the gateway does not pass it on`,
       );
     const finding = `opens the stream of a legacy HTTP+SSE server, which has clients post to ${place}`;
     onStep({ ...step, ok: true, finding: finding + detourOf(response) });
@@ -211,7 +211,7 @@ export async function openStream(
 }
 
 const noToken = "doctor has no token, so no session was opened";
-const shownByFirstCall = "whether the server accepts messages with a token shows at the first call";
+const shownByFirstCall = "the first call shows whether the server accepts messages with a token";
 
 interface Posting {
   /** Where the stream says to post, without what is secret. */

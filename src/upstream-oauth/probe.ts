@@ -34,7 +34,7 @@ export function readProbeAnswer(answer: {
     const where = challenge?.resourceMetadata
       ? "and says where its metadata is"
       : challenge?.unreadableMetadata
-        ? "and names its metadata by something that is not a URL"
+        ? "and names its metadata with something that is not a URL"
         : "without saying where its metadata is";
     return {
       meaning: "token_wanted",
@@ -52,18 +52,18 @@ export function readProbeAnswer(answer: {
     case 404:
     case 405:
     case 410:
-      return unknown(`is not an MCP endpoint (${status}): nothing can be told of whether it needs a token`);
+      return unknown(`is not an MCP endpoint (${status}): it is unknown whether it needs a token`);
     case 403:
       return unknown(
-        "refuses the request without asking for a token (403): a firewall or an address list, perhaps",
+        "rejects the request without asking for a token (403): perhaps a firewall or an address list",
       );
     case 429:
-      return unknown("asks us to slow down (429)");
+      return unknown("limits the rate of requests (429)");
     case 407:
-      return unknown("is behind a proxy that wants a password (407)");
+      return unknown("is behind a proxy that requires authentication (407)");
     default:
-      if (status >= 500) return unknown(`fails (${status}): nothing can be told of whether it needs a token`);
-      return { meaning: "open", finding: `answers without a token, and does not accept a ping (${status})` };
+      if (status >= 500) return unknown(`fails (${status}): it is unknown whether it needs a token`);
+      return { meaning: "open", finding: `answers without a token, but does not accept a ping (${status})` };
   }
 }
 
@@ -109,14 +109,14 @@ export async function followOwnRedirects(
         const place = target?.host ? `to ${target.host}` : "elsewhere";
         throw new SafeFetchError(
           "redirect_not_followed",
-          `${host} redirects ${place} (${status}), which is not its own host: write the URL that answers without a redirect as \`to\``,
+          `${host} redirects ${place} (${status}), which is not its own host: set \`to\` to the URL that answers without a redirect`,
           { cause: error, location: error.location, status, server: host },
         );
       }
       if (redirects === mostRedirects)
         throw new SafeFetchError(
           "redirect_not_followed",
-          `${host} redirects more than ${mostRedirects} times (${status}): write the URL that answers without a redirect as \`to\``,
+          `${host} redirects more than ${mostRedirects} times (${status}): set \`to\` to the URL that answers without a redirect`,
           { cause: error, location: error.location, status, server: host },
         );
       url = origin + target.pathname + target.search;
@@ -128,5 +128,5 @@ export async function followOwnRedirects(
 export function detourOf({ redirectedTo }: Pick<ProbeResponse, "redirectedTo">): string {
   return redirectedTo === undefined
     ? ""
-    : `, but redirects to ${redirectedTo} first: as \`to\`, that would save every call a detour`;
+    : `, but redirects to ${redirectedTo} first: set \`to\` to that URL to save a redirect per call`;
 }

@@ -114,7 +114,7 @@ export function createResourceMetadata({
       }
     }
     const note =
-      "the resource metadata that the server's challenge names is of no use: its owner should correct it";
+      "the resource metadata that the server's challenge names is not usable: its owner should correct it";
     const noted: Look = { ...look, onStep: (step) => look.onStep(step.ok ? step : { ...step, note }) };
     for (const one of named) {
       const outcome = await tryNamed(noted, one, tried, (url) => tryOne(url, noted));
@@ -124,7 +124,7 @@ export function createResourceMetadata({
       const url = "url" in one ? one.url.slice(0, 512) : undefined;
       logger?.warn(
         { route: look.route.id, resourceMetadata: url, finding: outcome },
-        "resource_metadata of a challenge ignored: the well-known places are asked instead",
+        "resource_metadata of a challenge ignored: using the well-known URLs instead",
       );
     }
     for (const place of places) {
@@ -147,14 +147,13 @@ export function createResourceMetadata({
   ): Promise<ResourceMetadata | string | undefined> {
     const step = { name: "resource_metadata", ok: false } as const;
     if (!("url" in named)) {
-      const finding = "is ignored: the challenge names it by something that is not a URL";
+      const finding = "is ignored: the challenge names something that is not a URL";
       onStep({ ...step, finding });
       return finding;
     }
     const url = atUpstream(route, named.url);
     if (url === undefined) {
-      const finding =
-        "is ignored: it is not on the upstream's origin, and nobody else speaks for the upstream";
+      const finding = "is ignored: it is not on the upstream's origin";
       onStep({ ...step, url: named.url, finding });
       return finding;
     }
@@ -191,11 +190,11 @@ export function createResourceMetadata({
     if (!isOwn && (exact || !resourceCovers(resource, upstream))) {
       const which = resourceCovers(resource, upstream)
         ? "describes a resource above the route's upstream, which `resource: exact` does not accept"
-        : "describes another resource than the route's upstream";
+        : "describes a different resource than the route's upstream";
       onStep({ ...step, status, ok: false, finding: `${which} (${upstream}): ${resource.slice(0, 512)}` });
       throw new UpstreamOAuthError(
         "resource_mismatch",
-        `the metadata at ${url} ${which} (${upstream}): the route's \`to\` must be the URL the server calls itself`,
+        `the metadata at ${url} ${which} (${upstream}): the route's \`to\` must be the URL that the server uses for itself`,
         { detail: resource },
       );
     }
@@ -229,5 +228,5 @@ export function createResourceMetadata({
 }
 
 function parentNote(resource: string): string {
-  return `tokens are asked for ${resource}, which is above \`to\`; mcp.server.resource: exact refuses that`;
+  return `tokens are requested for ${resource}, which is above \`to\`; mcp.server.resource: exact rejects that`;
 }

@@ -112,7 +112,7 @@ export function createRouteFetch(deps: { routes: CurrentRoutes; resolveHost?: Re
       }
       throw new UpstreamOAuthError(
         "endpoint_not_allowed",
-        `the metadata's ${name} (${url.protocol}//${url.host}) is not https; allowed_private_hosts opens http for a host`,
+        `the metadata's ${name} (${url.protocol}//${url.host}) is not https; allowed_private_hosts allows http for a host`,
       );
     },
   };

@@ -172,7 +172,7 @@ export function createServerMetadata({
 
 /** What to say of a document that is not what was looked for. */
 export function notThere(status: number, what: string): string {
-  return status >= 200 && status < 300 ? `is not ${what}` : "is not there";
+  return status >= 200 && status < 300 ? `is not ${what}` : "does not exist";
 }
 
 function mismatched(
@@ -185,16 +185,14 @@ function mismatched(
     expected === undefined ? "set mcp.server.expected_issuer" : "correct mcp.server.expected_issuer";
   return new UpstreamOAuthError(
     "issuer_mismatch",
-    `the metadata at ${url} ${names}: if the server's owner means it so, ${key} on the route to exactly what it names`,
+    `the metadata at ${url} ${names}: if the server's owner confirms that issuer, ${key} on the route to exactly that value`,
     { detail: theirs },
   );
 }
 
 /** Another server's words may be shown where they are a plain URL. */
 function inWords(issuer: string): string {
-  return issuer.length <= 200 && /^https?:\/\/[\w.~:/{}[\]%-]+$/.test(issuer)
-    ? issuer
-    : "of something that is not a URL";
+  return issuer.length <= 200 && /^https?:\/\/[\w.~:/{}[\]%-]+$/.test(issuer) ? issuer : "(not a URL)";
 }
 
 /** Equal but for the slash that URLs add to a bare origin. */

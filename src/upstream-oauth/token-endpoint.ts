@@ -58,7 +58,10 @@ export async function requestToken(request: TokenRequest): Promise<TokenAnswer> 
       refused ??= failed;
     }
   }
-  throw refused ?? new UpstreamOAuthError("client_rejected", "no way to authenticate at the token endpoint");
+  throw (
+    refused ??
+    new UpstreamOAuthError("client_rejected", "no usable authentication method at the token endpoint")
+  );
 }
 
 function remember(

@@ -68,16 +68,20 @@ export async function readTokenAnswer(
       { recognizedTokenTypes: Object.assign(Object.create(null), { n_a: () => {} }) },
     );
   } catch (cause) {
-    throw new UpstreamOAuthError("token_invalid", `the token endpoint of ${host} gave no usable token`, {
+    throw new UpstreamOAuthError("token_invalid", `the token endpoint of ${host} returned no usable token`, {
       cause,
       detail: cause instanceof Error ? cause.message : "",
     });
   }
   for (const token of [answer.access_token, answer.refresh_token ?? answer.access_token]) {
     if (!isToken(token))
-      throw new UpstreamOAuthError("token_invalid", `the token endpoint of ${host} gave no usable token`, {
-        detail: "a token that is too long, or has characters that no token has",
-      });
+      throw new UpstreamOAuthError(
+        "token_invalid",
+        `the token endpoint of ${host} returned no usable token`,
+        {
+          detail: "the token is too long or has invalid characters",
+        },
+      );
   }
   const tokenTypes = { bearer: "Bearer", dpop: "DPoP", n_a: "N_A" } as const;
   const scopes = textsOf(fields.scope) ?? textsOf(fields.scopes);
@@ -189,19 +193,27 @@ function refuseErrors(
   if (response.ok && error === undefined && answer?.ok !== false) return;
   const more = { detail: text, error, status, server: host, retryAfterSeconds: retryAfter(response) };
   if (status === 429 || (error !== undefined && slowDowns.has(error))) {
-    throw new UpstreamOAuthError("rate_limited", `the token endpoint of ${host} asks to slow down`, more);
+    throw new UpstreamOAuthError(
+      "rate_limited",
+      `the token endpoint of ${host} limits the rate of requests`,
+      more,
+    );
   }
   if (status >= 500 || (error !== undefined && outages.has(error))) {
     throw new UpstreamOAuthError("server_error", `the token endpoint of ${host} failed (${status})`, more);
   }
   const refusesClient = error === undefined || error === "unauthorized_client";
   if (error === "invalid_client" || (status === 401 && refusesClient)) {
-    throw new UpstreamOAuthError("client_rejected", `the token endpoint of ${host} refused our client`, more);
+    throw new UpstreamOAuthError(
+      "client_rejected",
+      `the token endpoint of ${host} rejected this gateway's client`,
+      more,
+    );
   }
   const isAway = error === undefined && isNoEndpoint(status);
   throw new UpstreamOAuthError(
     isAway ? "token_endpoint_unusable" : error === undefined ? "token_invalid" : "token_request_rejected",
-    `the token endpoint of ${host} refused (${status})`,
+    `the token endpoint of ${host} rejected the request (${status})`,
     more,
   );
 }

@@ -180,7 +180,7 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
 
   /** Nobody's connection may be used: all is well only where none is needed. */
   function withoutOwner(route: Route): Credential | Promise<Credential> {
-    const refused = "a service account cannot consent here, and its owner has delegated no connection";
+    const refused = "a service account cannot consent, and its owner has delegated no connection";
     if (nonInteractiveAuth(route)) return forbidden(refused);
     const needed = upstreamOAuth.needed(route);
     if (typeof needed === "boolean") return needed ? forbidden(refused) : withoutToken;
@@ -279,7 +279,7 @@ function forbidden(reason: string): Extract<Credential, { kind: "forbidden" }> {
 
 /** The answer while it is unknown whether the upstream needs a token. */
 function needUnknown(thrown: unknown): Credential {
-  const { code } = UpstreamOAuthError.from(thrown, "the upstream cannot be asked");
+  const { code } = UpstreamOAuthError.from(thrown, "the upstream cannot be probed");
   return { kind: "unavailable", retryAfterSeconds: isPassing(code) ? 5 : 60, reason: code, fault: code };
 }
 
@@ -288,7 +288,7 @@ function forMachine(found: Credential, route: Route): Credential {
   if (found.kind !== "missing") return found;
   return forbidden(
     needsPersonsConnection(route)
-      ? `the connection that its owner has delegated has ended or lacks a permission (${found.reason}); the owner must connect the server again`
+      ? `the delegated connection has ended or lacks a permission (${found.reason}); its owner must connect the server again`
       : `a service account has no sign-in whose token could be exchanged (${found.reason})`,
   );
 }
@@ -297,7 +297,7 @@ function forMachine(found: Credential, route: Route): Credential {
 function goneCredential(reason: string, route: Route): Credential {
   if (!nonInteractiveAuth(route)) return missing([], reason);
   if (reason === "sign_in_token_missing") return missing([], reason);
-  return { kind: "forbidden", reason: `the server's authorization server grants nothing (${reason})` };
+  return { kind: "forbidden", reason: `the server's authorization server issues no token (${reason})` };
 }
 
 /** For whom a grant is asked: the owner of the connection, by the token of whoever calls. */

@@ -66,7 +66,7 @@ export function createRefresher(deps: UpstreamTokensDeps & { cache: ConnectionCa
    * A store that is away must not cost a rotated refresh token: within the lease nobody else uses the old one, and after an
    * outage nobody takes a lease over before its owner had the time to store.
    */
-  const persistence = createPersistence(logger, "what came of a refresh could not be stored yet");
+  const persistence = createPersistence(logger, "the result of a refresh could not be stored yet");
   const flights = new SingleFlight<RefreshResult>();
   // One name for all its leases, so that a lease whose taking was never confirmed can be taken again; `once` keeps it safe.
   const owner = randomUUID();
@@ -224,13 +224,13 @@ export function createRefresher(deps: UpstreamTokensDeps & { cache: ConnectionCa
     if (issuers.mostFail(token.issuer)) {
       logger.warn(
         about,
-        "an authorization server refuses most refreshes without saying why: nobody is asked to consent again, which it would refuse, too",
+        "an authorization server rejects most refreshes without a reason: users are not asked to consent again, since it would reject that too",
       );
       return rest(name, unavailable, seconds);
     }
     logger.warn(
       about,
-      "an authorization server refuses the refreshes of a connection without saying why: its person is asked to consent again",
+      "an authorization server rejects the refreshes of a connection without a reason: the user is asked to consent again",
     );
     return rest(name, { kind: "gone", reason }, seconds);
   }
@@ -242,10 +242,7 @@ export function createRefresher(deps: UpstreamTokensDeps & { cache: ConnectionCa
       if (!(await upstreamOAuth.revoke(token, route))) return;
       await store.audit({ action: "upstream_token.revoked", userId, routeId, upstream, issuer });
     } catch (error) {
-      logger.warn(
-        { err: error, userId, route: routeId },
-        "a token that nobody wants any more was not revoked",
-      );
+      logger.warn({ err: error, userId, route: routeId }, "an unused token was not revoked");
     }
   }
 

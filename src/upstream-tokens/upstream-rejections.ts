@@ -80,11 +80,7 @@ export function createUpstreamRejections(
     }
     if (nonInteractiveAuth(route)) return grantAnew(refusal, connection, token);
     if (inVain(refusal, connection.name, token)) {
-      return giveUp(
-        502,
-        "token_rejected_again",
-        "the server refuses the token that it has just been granted",
-      );
+      return giveUp(502, "token_rejected_again", "the server rejects the token that was just issued for it");
     }
     // It may have moved to another authorization server.
     upstreamOAuth.forget(route);
@@ -114,11 +110,7 @@ export function createUpstreamRejections(
   ): Promise<RejectionOutcome> {
     const justGranted = !isSpent(token) && Date.now() - token.updatedAt.getTime() < freshMs;
     if (justGranted && asked.has(connection.name)) {
-      return giveUp(
-        502,
-        "token_rejected_again",
-        "the server refuses the token that it has just been granted",
-      );
+      return giveUp(502, "token_rejected_again", "the server rejects the token that was just issued for it");
     }
     asked.set(connection.name, { at: Date.now(), what: whatOf(refusal) });
     await store.upstreamTokens.deleteVersion(connection.key, token.version, {
@@ -182,7 +174,7 @@ export function createUpstreamRejections(
       return giveUp(
         502,
         "credential_rejected",
-        "the server refuses the credential that is configured for it here",
+        "the server rejects the credential that is configured for it here",
       );
     }
     const key = await deps.keyFor(refusal.userId, route);

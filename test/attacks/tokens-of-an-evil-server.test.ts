@@ -35,7 +35,7 @@ describe("tokens of a malicious authorization server", () => {
     ["has the type __proto__", { token_type: "__proto__" }],
   ])("a token that %s is rejected", async (_what, fields) => {
     Object.assign(evil.tokenFields, fields);
-    await expect(house.connect(evil.agree)).rejects.toThrow(/gave no usable token/);
+    await expect(house.connect(evil.agree)).rejects.toThrow(/returned no usable token/);
     expect(await find()).toMatchObject({ kind: "missing" });
   });
 

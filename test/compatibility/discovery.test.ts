@@ -362,14 +362,14 @@ describe("challenges as servers write them", () => {
       if (body) upstream.on("/my", { body });
       await begun();
       expect(upstream.paths()).toContain(`${prm}/mcp`);
-      expect(house.log.join()).toContain("the well-known places are asked instead");
+      expect(house.log.join()).toContain("using the well-known URLs instead");
       upstream.off(`${prm}/mcp`);
       upstream.off(rfc8414);
       house.upstreamOAuth.forget(house.route());
       upstream.seen.length = 0;
       const { code, message } = await failure();
       expect(["discovery_failed", "resource_mismatch"]).toContain(code);
-      expect(message).toMatch(/challenge names|describes another resource/);
+      expect(message).toMatch(/challenge names|describes a different resource/);
       expect(upstream.paths()).not.toContain("/register");
     },
   );
@@ -420,7 +420,7 @@ describe("what an answer to a call without a token means", () => {
     await house.close();
     house = await startOAuthClient(route());
     expect(await needed()).toBe(false);
-    expect(house.log.join()).toContain("does not tell whether it needs a token");
+    expect(house.log.join()).toContain("does not show whether an upstream needs a token");
     expect(await house.upstreamOAuth.discover(house.route(), () => {})).toMatchObject({ ok: false });
     expect(await house.upstreamOAuth.prepare(house.route(), house.routes())).toMatchObject({ ok: false });
   });
@@ -461,7 +461,7 @@ describe("what an answer to a call without a token means", () => {
       const asked = upstream.seen.filter(({ path }) => path === "/mcp");
       expect(asked.map(({ method }) => method)).toEqual(["POST", "GET"]);
       expect(asked[1]?.headers.accept).toBe("text/event-stream");
-      expect(house.log.join()).not.toContain("does not tell whether it needs a token");
+      expect(house.log.join()).not.toContain("does not show whether an upstream needs a token");
       const findings: string[] = [];
       const found = await house.upstreamOAuth.discover(house.route(), ({ finding }) =>
         findings.push(finding),

@@ -690,7 +690,7 @@ describe("a refresh that is refused without a reason", () => {
       if (name !== "bob") expect(found).toMatchObject({ kind: "unavailable" });
       expect(await stored(name)).toBeDefined();
     }
-    expect(house.log.join()).toContain("refuses most refreshes without saying why");
+    expect(house.log.join()).toContain("rejects most refreshes without a reason");
   });
 
   it("is this connection's own where others of the server are refreshed", async () => {

@@ -138,7 +138,10 @@ export function toToken(
   dpopKey?: JsonWebKey,
 ): NewUpstreamToken {
   if (answer.tokenType === "N_A" || (answer.tokenType === "DPoP") !== (dpopKey !== undefined)) {
-    throw new UpstreamOAuthError("token_invalid", "the server gave a token of another type than asked for");
+    throw new UpstreamOAuthError(
+      "token_invalid",
+      "the server returned a token of a different type than requested",
+    );
   }
   return {
     ...upstreamConnection(subject.userId, route),

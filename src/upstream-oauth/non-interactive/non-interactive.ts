@@ -35,7 +35,10 @@ export async function obtainNonInteractive(
 ): Promise<NewUpstreamToken> {
   const auth = nonInteractiveAuth(route);
   if (auth === undefined)
-    throw new UpstreamOAuthError("route_unavailable", `route ${route.id} needs a person's consent, or none`);
+    throw new UpstreamOAuthError(
+      "route_unavailable",
+      `route ${route.id} needs a user's consent, or no token`,
+    );
   const source = await tokenSource(deps, route, auth);
   try {
     return await grantOf(auth).obtain(deps, { route, auth, settings: auth.settings, subject, source });

@@ -18,8 +18,7 @@ export async function signInToken(
   if (session && hasExpired(session, which) && !refreshedWithoutSuccess(session, which)) {
     const outcome = (await deps.refreshSignIn?.(session)) ?? "sign_in_again";
     if (outcome === "unavailable") {
-      const message =
-        "the person's token from the company's provider has expired and cannot be refreshed now";
+      const message = "the user's token from the sign-in provider has expired and cannot be refreshed now";
       throw new UpstreamOAuthError("unreachable", message);
     }
     session = outcome === "ok" ? await deps.store.signInSessions.find(userId) : undefined;
@@ -28,7 +27,7 @@ export async function signInToken(
   if (value && session && !hasExpired(session, which)) return value;
   throw new UpstreamOAuthError(
     "sign_in_token_missing",
-    "the person's token from the company's provider is not available: signing in again provides one",
+    "the user's token from the sign-in provider is not available: signing in again provides one",
   );
 }
 
