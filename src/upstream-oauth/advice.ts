@@ -2,8 +2,7 @@ import { consentAuth, type Route, upstreamAuth } from "../model/route.ts";
 import type { FailureCode } from "./failures.ts";
 
 /**
- * What an operator should do about a failed discovery or consent, in one or two sentences. Names the keys of
- * the routes file that help.
+ * What an operator can do about a failed discovery or authorization, in one or two sentences that name the keys of the routes file.
  */
 export function adviceFor(code: FailureCode, route: Route): string {
   switch (code) {

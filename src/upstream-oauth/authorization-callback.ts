@@ -21,10 +21,10 @@ import { revoke } from "./revoke.ts";
 import { requestToken } from "./token-endpoint.ts";
 import type { FinishConsent } from "./upstream-oauth.ts";
 
-/** For the database, ms. */
+/** How long the browser waits for the database, ms. */
 const browserWaitsMs = 15_000;
 
-/** Finishes what `AuthorizationRequests` began: the callback, the code, the token (RFC 6749 sections 4.1.2 to 4.1.4). */
+/** Completes authorizations that `AuthorizationRequests` started: callback, code, token (RFC 6749 sections 4.1.2 to 4.1.4). */
 export class AuthorizationCallbacks {
   readonly #deps: AuthorizationDeps;
   readonly #requests: AuthorizationRequests;
@@ -34,14 +34,14 @@ export class AuthorizationCallbacks {
     this.#requests = requests;
   }
 
-  /** The authorization that a callback belongs to; from here on it is used up. @throws UpstreamOAuthError `state_*` */
+  /** Consumes the pending authorization that a callback belongs to. @throws UpstreamOAuthError `state_*` */
   async claim({ params, callback, host, userId, browserState }: FinishConsent): Promise<PendingConsent> {
     const states = params.getAll("state");
     const [state] = states;
     if (!state || states.length > 1) {
       throw new UpstreamOAuthError("state_missing", "the callback does not match a pending authorization");
     }
-    // Not used up: whoever holds a stolen link must not be able to use up the authorization either.
+    // Not consumed: a stolen link must not end the authorization.
     if (browserState !== state) {
       throw new UpstreamOAuthError(
         "state_of_other_browser",
@@ -73,7 +73,7 @@ export class AuthorizationCallbacks {
   /**
    * Checks the authorization response, redeems the code and stores the token.
    *
-   * @returns where the same browser has to go once more, since our client there has ended or been outgrown, and why
+   * @returns where to redirect the browser again, and why, if the client registration is gone or lacks scopes
    * @throws UpstreamOAuthError
    */
   async redeem(pending: PendingConsent, params: URLSearchParams): Promise<Repeated | undefined> {
@@ -98,7 +98,7 @@ export class AuthorizationCallbacks {
     } catch (error) {
       if (!(error instanceof UpstreamOAuthError) || error.error !== "invalid_scope") throw error;
       await this.#basisOf(pending);
-      // Whoever forges this answer gets no more than what was due: another person's demand replaces a registration once a day.
+      // A forged response gains nothing: scopes required by one user replace a registration at most once a day.
       const outgrown = await clients.outgrown(route, place, pending.scopes);
       if (outgrown === undefined) throw error;
       return this.#requests.beginAgain(route, pending, error, outgrown);
@@ -117,22 +117,22 @@ export class AuthorizationCallbacks {
       await this.#exchange(route, auth, pending, { code, client, basis });
       return undefined;
     } catch (error) {
-      // Also a token that is stored later, or revoked, is one of that server's.
+      // A token that is stored later, or revoked, was issued by that server too.
       const isObtained =
         error instanceof UpstreamOAuthError &&
         (error.code === "storage_unavailable" || error.code === "disconnected_during_authorization");
       if (!isObtained) await claim?.undo();
-      // One that signs is known where its browser has just been, only its keys are not.
+      // The server knows a client that signs, since it has just accepted its authorization request; it only lacks the keys.
       const refused = error instanceof UpstreamOAuthError && error.code === "client_rejected";
       if (!refused || pending.authMethod === "private_key_jwt") throw error;
       if (!(await clients.isGone(route, place, error))) throw error;
-      // Where it cannot be replaced now, nobody is sent there with it without a trial.
+      // If it cannot be replaced now, it is tested before the next redirect.
       clients.doubt(route, client);
       return this.#requests.beginAgain(route, pending, error, { registered: [], unfit: client });
     }
   }
 
-  /** The callback without an id is for hosts where one route only can be meant; and none is on a host that an application shares. */
+  /** The callback without an id is for hosts with a single OAuth route. There is no callback on a host that an application shares. */
   #isAnswered(callback: string, { routeId, host }: PendingConsent): boolean {
     const { config, byId } = this.#deps.routes();
     const route = byId(routeId);
@@ -140,7 +140,7 @@ export class AuthorizationCallbacks {
     return callback !== callbackUri(config, host) || hasOneOAuthRoute(config, host);
   }
 
-  /** Whoever is connected there already has agreed to it. */
+  /** A user who is already connected at this server has agreed to it. */
   async #claimFor(route: Route, auth: ConsentAuth, pending: PendingConsent) {
     const { routes, store } = this.#deps;
     const { issuer, named, tokenEndpoint: token_endpoint } = pending;
@@ -151,7 +151,7 @@ export class AuthorizationCallbacks {
     return claimIssuer({ config: routes().config, store }, route, auth, issuer, agreed);
   }
 
-  /** Before anything is done for the person: compared again as the token is stored. @throws UpstreamOAuthError `disconnected_during_authorization` */
+  /** Read first, and compared again when the token is stored. @throws UpstreamOAuthError `disconnected_during_authorization` */
   async #basisOf(pending: PendingConsent): Promise<PutBasis> {
     const now = await putBasis(this.#deps.store, connectionOf(pending));
     const basis = { ...now, ...pending.standing };
@@ -212,8 +212,8 @@ export class AuthorizationCallbacks {
   }
 
   /**
-   * The code is used up: what it brought is stored when the database is back, else revoked, as it is where the person has disconnected,
-   * or decided otherwise, in the meantime. The browser waits for a moment only.
+   * The code is redeemed. If the database is down, the token is stored when it is back. If the user has disconnected or reconnected in
+   * the meantime, the token is revoked. The browser waits only for a short time.
    */
   async #keep(token: NewUpstreamToken, route: Route, basis: PutBasis): Promise<void> {
     const { store, persistence } = this.#deps;
@@ -269,7 +269,7 @@ function connectionOf({ userId, routeId, upstream }: PendingConsent) {
 function readCode(pending: PendingConsent, params: URLSearchParams): string {
   const iss = params.get("iss");
   const as = {
-    // Endpoints from the routes file know no issuer to compare with.
+    // Endpoints from the routes file have no issuer to compare with.
     issuer: pending.issuerKnown ? pending.issuer : (iss ?? pending.issuer),
     authorization_response_iss_parameter_supported: pending.issRequired,
   };
