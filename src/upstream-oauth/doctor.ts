@@ -29,16 +29,15 @@ interface DoctorDeps {
   readonly routes: CurrentRoutes;
   readonly discovery: Discovery;
   readonly routeFetch: RouteFetch;
-  /** Absent: there is no database to look up a registration in. */
+  /** Absent: there is no database with registrations. */
   readonly store?: { readonly clientRegistrations: Pick<Store["clientRegistrations"], "find"> };
 }
 type OnStep = (step: DiscoveryStep) => void;
 type Found = Extract<Outcome, { ok: true }>;
-/** Kinds whose tokens are granted without consent. */
 
 /**
- * Goes through what a call, or a consent, on this route would do, as far as that leaves nothing behind, and says what each step found.
- * Registers nothing, stores nothing, asks for no token.
+ * Runs the steps of a call or an authorization on this route that have no side effects, and reports the result of each. Registers nothing,
+ * stores nothing, requests no token.
  */
 export async function doctor(deps: DoctorDeps, route: Route, onStep: OnStep): Promise<Outcome> {
   const say = (step: Omit<DiscoveryStep, "name">) => onStep({ name: "result", ...step });
@@ -49,7 +48,7 @@ export async function doctor(deps: DoctorDeps, route: Route, onStep: OnStep): Pr
   };
   try {
     const found = await examine(deps, route, watched);
-    // Where no token is needed, a session has been opened already.
+    // If no token is needed, a session has been opened already.
     if (opened !== undefined && found.needed) {
       const at = possibleEndpoints(route).find((one) => endpointUrl(one) === opened) ?? route;
       await openStream(deps, at, onStep, setHeaders(route), { tokenWanted: true });
@@ -89,7 +88,7 @@ async function examine(deps: DoctorDeps, route: Route, onStep: OnStep): Promise<
   }
 }
 
-/** Tokens without a person's consent: is there a server to ask, and can we authenticate to it? */
+/** Tokens without consent: whether there is an authorization server, and a usable key. */
 async function nonInteractive(
   deps: DoctorDeps,
   route: Route,
@@ -130,7 +129,7 @@ async function serverOf(
   return server;
 }
 
-/** A key that cannot be read would show at the first call only. */
+/** Otherwise an unreadable key would only fail at the first call. */
 async function checkOwnKey(auth: NonInteractiveAuth): Promise<void> {
   if (auth.privateKey === undefined) return;
   const ownKey = () => {
@@ -139,7 +138,7 @@ async function checkOwnKey(auth: NonInteractiveAuth): Promise<void> {
   await clientAuth(configuredClient(auth, { ownKey }), "private_key_jwt");
 }
 
-/** What a person's connection rests on. */
+/** Tokens with a user's consent. */
 async function consented(deps: DoctorDeps, route: Route, auth: ConsentAuth, onStep: OnStep): Promise<Found> {
   if (auth.endpoint) {
     await askWithoutToken(deps, route, onStep);
@@ -177,7 +176,7 @@ async function consented(deps: DoctorDeps, route: Route, auth: ConsentAuth, onSt
   return { ok: true, needed: true, issuer: as.issuer, scopes: auth.scopes ?? server.scopes };
 }
 
-/** @throws UpstreamOAuthError where nobody can tell */
+/** @throws UpstreamOAuthError if the probe is inconclusive */
 async function asksForToken(deps: DoctorDeps, route: Route, onStep: OnStep): Promise<boolean> {
   const steps: DiscoveryStep[] = [];
   const tell = () => steps.forEach(onStep);
@@ -187,14 +186,14 @@ async function asksForToken(deps: DoctorDeps, route: Route, onStep: OnStep): Pro
       tell();
       throw error;
     });
-  // Looked at again, in full, with what follows from it.
+  // Discovery reports these steps again, in full.
   if (need.kind === "yes") return true;
   tell();
   if (need.kind === "unknown") {
     const code = codeOfUnknown(need.status);
     throw new UpstreamOAuthError(code, `${endpointUrl(route)} ${need.finding}`);
   }
-  // Some answer a ping to everybody and ask for a token at what counts.
+  // Some servers answer a ping without a token, but require one for `initialize`.
   const wants = await openSession(deps, route, onStep, {}).catch((error: unknown) => {
     if (error instanceof UpstreamOAuthError && error.code === "credential_missing") return true;
     throw error;
@@ -202,13 +201,13 @@ async function asksForToken(deps: DoctorDeps, route: Route, onStep: OnStep): Pro
   return wants === true;
 }
 
-/** With endpoints from the routes file: whether the upstream is there at all. It is expected to ask for a token. */
+/** With endpoints from the routes file: whether the upstream responds. It is expected to ask for a token. */
 async function askWithoutToken(deps: DoctorDeps, route: Route, onStep: OnStep): Promise<void> {
   const asked = deps.discovery.needed(route, (step) => {
     if (step.name === "upstream") onStep(step);
   });
   const need = await asked.catch((error: unknown) => {
-    // What it says of itself does not matter here.
+    // Its metadata does not matter here.
     if (UpstreamOAuthError.from(error, "the upstream cannot be probed").code === "resource_mismatch")
       return undefined;
     throw error;
@@ -217,7 +216,7 @@ async function askWithoutToken(deps: DoctorDeps, route: Route, onStep: OnStep): 
   throw new UpstreamOAuthError(codeOfUnknown(need.status), `${endpointUrl(route)} ${need.finding}`);
 }
 
-/** Who we are there. */
+/** Which client the gateway uses. */
 async function checkClient(
   deps: DoctorDeps,
   route: Route,
@@ -266,7 +265,7 @@ async function checkClient(
 }
 
 /**
- * Whether a token endpoint is there: a request without client and grant, which each refuses.
+ * Whether a token endpoint exists: sends a request without client and grant, which every token endpoint rejects.
  *
  * @throws UpstreamOAuthError
  */
