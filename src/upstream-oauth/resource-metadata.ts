@@ -8,15 +8,15 @@ import type { RouteFetch } from "./route-fetch.ts";
 import { type Look, notThere } from "./server-metadata.ts";
 import { readableScopes } from "./www-authenticate.ts";
 
-/** Whether a protected resource's identifier is a URL itself, but for a slash at the end of its path. */
+/** Whether a protected resource's identifier equals a URL, except for a trailing slash of the path. */
 export function isResource(resource: string, url: string): boolean {
   const bare = bareHref(resource);
   return bare !== undefined && bare === bareHref(url);
 }
 
 /**
- * Whether a protected resource's identifier covers a URL: same origin, and its path is the URL's or above it (RFC 9728 section 3.3). One
- * with a query is of exactly that path and query: servers tell tenants apart by it.
+ * Whether a protected resource's identifier covers a URL: same origin, and its path is equal or above (RFC 9728 section 3.3). With a query,
+ * path and query must be equal: servers distinguish tenants by it.
  */
 export function resourceCovers(resource: string, url: string): boolean {
   if (!URL.canParse(resource)) return false;
@@ -35,16 +35,16 @@ function bareHref(text: string): string | undefined {
   return url.href;
 }
 
-/** Whether a URL that a route's upstream names is its own: on the origin of one of its `to`, which count as one upstream. */
+/** Whether a URL that a route's upstream names is its own: on the origin of one of its `to`. */
 export function isAtUpstream(route: Pick<Route, "to">, url: string): boolean {
   return atUpstream(route, url) !== undefined;
 }
 
 /**
- * A URL that a route's upstream names, where it is the upstream's own. A server behind a TLS terminator calls itself `http`: that is
- * asked for by https, as the upstream is.
+ * Resolves a URL that a route's upstream names, if it is the upstream's own. A server behind a TLS terminator may name itself with `http`:
+ * such a URL is requested by https, like the upstream.
  *
- * @returns undefined for another's
+ * @returns undefined if it is not the upstream's
  */
 export function atUpstream(route: Pick<Route, "to">, url: string): string | undefined {
   const named = URL.parse(url);
@@ -59,23 +59,23 @@ export function atUpstream(route: Pick<Route, "to">, url: string): string | unde
   return undefined;
 }
 
-/** What an upstream says of itself (RFC 9728), as far as it matters here. */
+/** The used members of protected-resource metadata (RFC 9728). */
 export interface ResourceMetadata {
   readonly resource: string;
   readonly authorizationServers: readonly string[];
   readonly scopes: readonly string[];
   readonly dpopRequired: boolean;
 }
-/** What a challenge says about resource metadata: a URL, or something that is none. */
+/** `resource_metadata` of a challenge: a URL, or something that is not a URL. */
 export type Named = { readonly url: string } | { readonly unreadable: true };
-/** What the search for resource metadata came to. */
+/** The result of the search for resource metadata. */
 export interface Searched {
   readonly found?: ResourceMetadata;
-  /** Why the document that the upstream's challenge names is of no use. */
+  /** Why the document that the upstream's challenge names is not usable. */
   readonly unusable?: string;
 }
 
-/** Of what an upstream names. */
+/** Limits on authorization servers that an upstream names. */
 const mostServers = 10;
 const longestIssuer = 2048;
 
@@ -92,15 +92,15 @@ export function createResourceMetadata({
   logger?: Pick<Logger, "warn" | "info">;
 }): { search(look: Look, named: readonly Named[]): Promise<Searched> } {
   /**
-   * The document that a challenge names, the well-known one of the path, the one at the root. What a challenge names elsewhere than
-   * at the upstream is not asked for: nobody else says which authorization server the upstream has.
+   * Tries the document that a challenge names, the well-known URL of the path, and the one at the root. A document on another origin is not
+   * requested: only the upstream itself may name its authorization server.
    *
-   * @throws UpstreamOAuthError `resource_mismatch` where a document describes another resource, and none this one
+   * @throws UpstreamOAuthError `resource_mismatch` if a document describes another resource, and none describes this one
    */
   async function search(look: Look, named: readonly Named[]): Promise<Searched> {
     const upstream = new URL(endpointUrl(look.route));
     const path = upstream.pathname.replace(/\/$/, "");
-    // RFC 9728 section 3.1: a query is part of the place; most servers know one document for all of them.
+    // RFC 9728 section 3.1: a query is part of the URL; most servers have one document for all queries.
     const places = [`${prmPath}${path}${upstream.search}`, `${prmPath}${path}`, prmPath];
     const tried = new Set<string>();
     let unusable: string | undefined;
@@ -138,7 +138,7 @@ export function createResourceMetadata({
     return { unusable };
   }
 
-  /** @returns the document, why it is of no use, or undefined where it has been tried already */
+  /** @returns the document, why it is not usable, or undefined if it has been tried already */
   async function tryNamed(
     { route, onStep }: Look,
     named: Named,
@@ -162,7 +162,7 @@ export function createResourceMetadata({
     return tryOne(url);
   }
 
-  /** @returns the document, or why it is of no use. @throws UpstreamOAuthError `resource_mismatch` */
+  /** @returns the document, or why it is not usable. @throws UpstreamOAuthError `resource_mismatch` */
   async function oneResourceMetadata(
     { route, onStep }: Look,
     url: string,
@@ -177,7 +177,7 @@ export function createResourceMetadata({
       return finding;
     }
     const { status, json } = document;
-    // Whose tokens these are: a text, and nothing that stands for one.
+    // Security-relevant: must be a string, not a list.
     const resource = typeof json?.resource === "string" ? textOf(json.resource) : undefined;
     if (!json || resource === undefined) {
       const finding = json ? "names no resource" : notThere(status, "protected resource metadata");
