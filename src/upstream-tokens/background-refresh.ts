@@ -4,13 +4,13 @@ import type { ConnectionCache } from "./connections.ts";
 import type { Refresher } from "./refresher.ts";
 import type { UpstreamTokensDeps } from "./upstream-tokens.ts";
 
-/** Looked at per round, and how long before expiry, ms. */
+/** Tokens per round, and how long before expiry, ms. */
 const batch = 50;
 const aheadMs = 120_000;
-/** Share of its life that a short-lived token must have left at most. */
+/** Remaining share of a short-lived token's lifetime at which it is refreshed. */
 const lastPart = 0.2;
 
-/** Refreshes TIs before they expire, in rounds with jitter so that replicas do not march in step. Returns the way to stop. */
+/** Refreshes upstream tokens before they expire, in rounds with jitter to spread the replicas. Returns a function that stops it. */
 export function startRefreshingAhead(
   deps: UpstreamTokensDeps & { cache: ConnectionCache; renewer: Refresher },
 ): () => void {

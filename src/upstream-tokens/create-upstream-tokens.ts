@@ -22,12 +22,12 @@ import {
 } from "./upstream-tokens.ts";
 import { createUsage } from "./usage.ts";
 
-/** `looking`: only to tell how a connection is, which is no use of it. */
+/** `looking`: only reads the state of a connection, which does not count as usage. */
 type StateCaller = TokenCaller & { readonly looking?: true };
 
 const withoutToken: Credential = { kind: "credential", headers: [] };
 
-/** Finds, keeps and gives up the TIs of all users. */
+/** Finds, refreshes and disconnects the upstream tokens of all users. */
 export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
   const { store, upstreamOAuth, metrics, logger } = deps;
   const proofs = createDpopProofs();
@@ -68,7 +68,7 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
       return missing(union(token.scopes, connection.demand?.scopes), "scope_required");
     }
     const left = token.expiresAt ? token.expiresAt.getTime() - now : Number.POSITIVE_INFINITY;
-    // One that its upstream rejects, and that cannot be refreshed, is not sent again.
+    // A token that the upstream rejects and that cannot be refreshed is not sent again.
     if (left > 0 && !(token.rejections && isRefusedForGood(token.rejections, now))) {
       if (left < aheadMs(token)) refreshSoon(connection, token, caller, route, now);
       if (!caller.looking) uses.record(token, caller, now);
@@ -77,7 +77,7 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
     return renew(connection, token, caller, route, now);
   }
 
-  /** In good time, while the old token still works; nobody waits. */
+  /** Refreshes in the background, while the old token is still valid. */
   function refreshSoon(
     connection: Connection,
     token: UpstreamToken,
@@ -140,7 +140,7 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
     return needed.then(answer, needUnknown);
   }
 
-  /** A demand is the fuller list; without one, what the routes file asks for. */
+  /** The scopes of the routes file, and the required scopes if there are any. */
   function scopesOf({ demand }: Connection, route: Route): readonly string[] {
     return union(consentAuth(route)?.scopes, demand?.scopes);
   }
@@ -159,7 +159,7 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
         };
       default:
         if (!nonInteractiveAuth(route)) return { state: "missing" };
-        // A grant without consent is not mended by one; by a new sign-in, where it goes by what sign-in brings.
+        // Consent does not help without an authorization flow. A new sign-in does if the token request uses the sign-in token.
         return {
           state: "unavailable",
           signInNeeded: found.kind === "missing" && nonInteractiveAuth(route)?.subjectToken === "sign_in",
@@ -178,7 +178,7 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
     return found instanceof Promise ? found.then(tell) : tell(found);
   }
 
-  /** Nobody's connection may be used: all is well only where none is needed. */
+  /** No connection may be used: the call succeeds only if none is needed. */
   function withoutOwner(route: Route): Credential | Promise<Credential> {
     const refused = "a service account cannot consent, and its owner has delegated no connection";
     if (nonInteractiveAuth(route)) return forbidden(refused);
@@ -187,7 +187,7 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
     return needed.then((is) => (is ? forbidden(refused) : withoutToken), needUnknown);
   }
 
-  /** The connection that serves the endpoint that is asked for (`connectionFor`, with what is in memory). */
+  /** The connection that serves the requested endpoint: `connectionFor`, using the cache. */
   function keyFor(userId: string, route: Route): ConnectionKey | Promise<ConnectionKey> {
     const usual = upstreamConnection(userId, route);
     if (route.askedPath === undefined) return usual;
@@ -231,7 +231,7 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
         hit.inc();
         return decided;
       }
-      // A consent given a moment ago may not have been heard of yet: nobody is sent on a trip by hearsay.
+      // The notification about a recent consent may not have arrived: read the store before asking for consent.
       cache.drop(name);
     }
     miss.inc();
@@ -251,7 +251,7 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
 
     async disconnect(userId, route) {
       const key = upstreamConnection(userId, route);
-      // The service's own token is nobody's to disconnect.
+      // Users cannot disconnect the service's own token.
       if (key.userId !== userId) return false;
       return disconnect.endAllTo(key, route);
     },
@@ -277,13 +277,13 @@ function forbidden(reason: string): Extract<Credential, { kind: "forbidden" }> {
   return { kind: "forbidden", reason };
 }
 
-/** The answer while it is unknown whether the upstream needs a token. */
+/** The result while it is unknown whether the upstream needs a token. */
 function needUnknown(thrown: unknown): Credential {
   const { code } = UpstreamOAuthError.from(thrown, "the upstream cannot be probed");
   return { kind: "unavailable", retryAfterSeconds: isPassing(code) ? 5 : 60, reason: code, fault: code };
 }
 
-/** A machine is never sent to consent: somebody else must. */
+/** Service accounts cannot consent: turns a missing credential into a denial. */
 function forMachine(found: Credential, route: Route): Credential {
   if (found.kind !== "missing") return found;
   return forbidden(
@@ -293,14 +293,14 @@ function forMachine(found: Credential, route: Route): Credential {
   );
 }
 
-/** Without consent there is no consent to ask for: signing in again helps where a sign-in token was lacking, else nothing does. */
+/** For grants without consent, only a missing sign-in token leads to a challenge: signing in again helps then. */
 function goneCredential(reason: string, route: Route): Credential {
   if (!nonInteractiveAuth(route)) return missing([], reason);
   if (reason === "sign_in_token_missing") return missing([], reason);
   return { kind: "forbidden", reason: `the server's authorization server issues no token (${reason})` };
 }
 
-/** For whom a grant is asked: the owner of the connection, by the token of whoever calls. */
+/** The subject of a token request: the owner of the connection, with the caller's external token. */
 function subjectOf({ key }: Connection, { externalToken }: TokenCaller): TokenSubject {
   return { userId: key.userId, externalToken };
 }
@@ -309,7 +309,7 @@ function union(a: readonly string[] = [], b: readonly string[] = []): string[] {
   return [...new Set([...a, ...b])];
 }
 
-/** The last minute of a token's life, or the last tenth of a short one, ms. */
+/** The last minute of a token's lifetime, or the last tenth of a short one, ms. */
 function aheadMs({ expiresAt, updatedAt }: UpstreamToken): number {
   const life = expiresAt ? expiresAt.getTime() - updatedAt.getTime() : 0;
   return Math.min(60_000, life / 10);

@@ -11,18 +11,18 @@ import type { Connection, ConnectionCache } from "./connections.ts";
 import { createIssuerLimit, createIssuerOutcomes } from "./issuer-limit.ts";
 import type { UpstreamTokensDeps } from "./upstream-tokens.ts";
 
-/** What came of an attempt to get a working TI without the person. */
+/** The result of an attempt to get a valid upstream token without the user. */
 export type RefreshResult =
   | { readonly kind: "renewed"; readonly connection: Connection }
-  /** For good: only a consent (or a sign-in) helps. */
+  /** Final: only a new consent (or sign-in) helps. */
   | { readonly kind: "gone"; readonly reason: string }
   | { readonly kind: "unavailable"; readonly retryAfterSeconds: number; readonly reason: string };
 
-/** Gets new TIs from authorization servers: once per connection at a time, over all replicas. */
+/** Gets new upstream tokens from authorization servers, once per connection at a time over all replicas. */
 export interface Refresher {
   /**
-   * Refreshes this version, or waits for whoever does. Goes on when the request that asked has gone.
-   * @param rejected the upstream takes the access token no more, whatever its expiry says; default false
+   * Refreshes this version, or waits for the replica that does. Continues if the request is canceled.
+   * @param rejected the upstream rejects the access token regardless of its expiry; default false
    */
   refresh(
     connection: Connection,
@@ -30,29 +30,29 @@ export interface Refresher {
     route: Route,
     rejected?: boolean,
   ): Promise<RefreshResult>;
-  /** A grant without consent. */
+  /** Obtains a token without consent. */
   obtain(connection: Connection, route: Route, subject: TokenSubject): Promise<RefreshResult>;
-  /** Outcome of a recent failure that it is too early to try again after. @param now ms */
+  /** The recent failure that the connection is in backoff for, if any. @param now ms */
   backoff(name: string, now: number): Extract<RefreshResult, { kind: "unavailable" | "gone" }> | undefined;
-  /** Forgets a recent failure: the person has done something about it. */
+  /** Ends the backoff, since the user has reconnected or disconnected. */
   endBackoff(name: string): void;
-  /** Waits for what is under way. */
+  /** Waits for refreshes in progress. */
   close(): Promise<void>;
 }
 
-/** The storing that follows a call to a token endpoint may take this long before the lease ends, ms. */
+/** Part of the lease for storing the result of a token request, ms. */
 const storingMs = 10_000;
-/** After the database was away, those whose lease ended meanwhile come first: they may hold the only good refresh token. */
+/** After a database outage, owners of expired leases have this long to store the only valid refresh token, ms. */
 const graceMs = 10_000;
 const perIssuer = 10;
-/** Between refreshes that are refused without a reason, growing. */
+/** Backoff between refreshes that are rejected without a reason, growing. */
 const firstRestSeconds = 5;
 const longestRestSeconds = 120;
-/** As many refusals, for so long, are meant for good. */
+/** This many rejections over this time count as final. */
 const refusalsForGood = 5;
 const forGoodMs = 10 * 60_000;
 
-/** What a refresh has brought, and the disconnects before it. */
+/** The outcome of a refresh, and the disconnects before it. */
 interface Asked {
   readonly outcome: RefreshOutcome;
   readonly disconnects: readonly number[];
@@ -63,12 +63,12 @@ export function createRefresher(deps: UpstreamTokensDeps & { cache: ConnectionCa
   const limit = createIssuerLimit(perIssuer);
   const issuers = createIssuerOutcomes();
   /**
-   * A store that is away must not cost a rotated refresh token: within the lease nobody else uses the old one, and after an
-   * outage nobody takes a lease over before its owner had the time to store.
+   * A store outage must not lose a rotated refresh token: during the lease no other replica uses the old one, and after an outage no lease is
+   * taken over before its owner had time to store.
    */
   const persistence = createPersistence(logger, "the result of a refresh could not be stored yet");
   const flights = new SingleFlight<RefreshResult>();
-  // One name for all its leases, so that a lease whose taking was never confirmed can be taken again; `once` keeps it safe.
+  // One owner id for all leases, so that a lease without a confirmation can be taken again; `once` makes this safe.
   const owner = randomUUID();
   let closing = false;
   let awayUntil = 0;
@@ -105,7 +105,7 @@ export function createRefresher(deps: UpstreamTokensDeps & { cache: ConnectionCa
     rejected: boolean,
   ): Promise<RefreshResult> {
     const waitMs = deps.routes().config.upstreamOAuth.timeoutMs + 1000;
-    // By time, not by attempts: whatever else happens to the connection wakes us, too.
+    // Limited by time, not by attempts: other changes of the connection end the wait too.
     for (const giveUpAt = performance.now() + 2 * waitMs; performance.now() < giveUpAt; ) {
       const change = nextChange(
         store.notifications,
@@ -118,7 +118,7 @@ export function createRefresher(deps: UpstreamTokensDeps & { cache: ConnectionCa
         if (closing) break;
         const now = await reload(connection);
         if (now.token?.version !== token.version) return toRenewal(now);
-        // Somebody else holds the lease: the outcome is told to all.
+        // Another replica holds the lease, and notifies all when it is done.
         await change.arrived;
       } finally {
         change.stop();
@@ -129,16 +129,16 @@ export function createRefresher(deps: UpstreamTokensDeps & { cache: ConnectionCa
     return { kind: "unavailable", retryAfterSeconds: 1, reason: "refresh_under_way_elsewhere" };
   }
 
-  /** Taken only when its turn has come, a lease never runs out in a queue. Undefined: somebody else has it. */
+  /** Takes the lease after the queue, so that it does not expire in it. Undefined: another replica has it. */
   async function askLeased(
     { key }: Connection,
     token: UpstreamToken,
     route: Route,
   ): Promise<Asked | undefined> {
-    // A lease taken now would outlive us.
+    // The lease would outlive this process.
     if (closing) return undefined;
     const disconnects = await store.upstreamTokens.disconnects(key);
-    // The longest call: two ways of client authentication, each with the round of a DPoP nonce.
+    // The longest call: two client authentication methods, each with a retry for a DPoP nonce.
     const callMs = 2 * deps.routes().config.upstreamOAuth.timeoutMs;
     const until = new Date(Date.now() + callMs + storingMs);
     const mayTakeOver = store.notifications.healthy() && performance.now() > awayUntil;
@@ -176,7 +176,7 @@ export function createRefresher(deps: UpstreamTokensDeps & { cache: ConnectionCa
           });
         const now = await reload(connection);
         const isKept = version !== undefined || now.token?.accessToken === outcome.token.accessToken;
-        // Who has connected again since has done so with another grant of the server's.
+        // A user who has connected again since has a different grant at the server.
         const isUnwanted =
           !isKept &&
           (!now.token || isDisconnectedSince(disconnects, await store.upstreamTokens.disconnects(key)));
@@ -191,12 +191,12 @@ export function createRefresher(deps: UpstreamTokensDeps & { cache: ConnectionCa
             reason: outcome.reason,
           }),
         );
-        // Another version may have been stored since: that one is good.
+        // A newer version may have been stored since, which is valid.
         return toRenewal(await reload(connection), outcome.reason);
       }
       case "unavailable": {
         issuers.heard(token.issuer, name, "failed");
-        // What has been counted once is: its end was known then.
+        // Counted before, so the token had expired then.
         const isLive = !rejected && !token.rejections && (token.expiresAt?.getTime() ?? 0) > Date.now();
         if (outcome.unexplained && !isLive) return refusedAgain(connection, token, outcome.reason);
         rest(name, outcome, outcome.retryAfterSeconds);
@@ -207,8 +207,8 @@ export function createRefresher(deps: UpstreamTokensDeps & { cache: ConnectionCa
   }
 
   /**
-   * After some refusals over some time, past the token's end, the person is asked: whoever refuses their token alone means them. The row
-   * stays, and is tried now and then, until they have consented. Where most fail, it is the server, and asking helps nobody.
+   * After several rejections of an expired token over some time, the user is asked to consent again. The row stays, and is retried now and
+   * then, until they have. If most connections of the server fail, the server is at fault, and consent would not help.
    */
   async function refusedAgain(
     { key, name }: Connection,
@@ -235,7 +235,7 @@ export function createRefresher(deps: UpstreamTokensDeps & { cache: ConnectionCa
     return rest(name, { kind: "gone", reason }, seconds);
   }
 
-  /** The connection was given up while its refresh was under way: what the refresh brought would outlive it at the server. */
+  /** Revokes a new token if the connection ended during its refresh: it would stay valid at the server. */
   async function revokeUnwanted(token: UpstreamToken, route: Route): Promise<void> {
     const { userId, routeId, upstream, issuer } = token;
     try {
@@ -299,7 +299,7 @@ export function createRefresher(deps: UpstreamTokensDeps & { cache: ConnectionCa
   };
 }
 
-/** Whether refreshes of a token have been refused so often, and for so long, that its server means it. @param now ms */
+/** Whether refreshes of a token have been rejected often and long enough to count as final. @param now ms */
 export function isRefusedForGood(refusals: RefreshRejections | undefined, now: number): boolean {
   return (
     refusals !== undefined && refusals.count >= refusalsForGood && now - refusals.since.getTime() >= forGoodMs

@@ -10,27 +10,27 @@ import type { Connection, ConnectionCache } from "./connections.ts";
 import type { Refresher } from "./refresher.ts";
 import type { RejectionOutcome, UpstreamRejection, UpstreamTokensDeps } from "./upstream-tokens.ts";
 
-/** A refusal with its challenge read. */
+/** A rejection with its parsed challenge. */
 type Refused = UpstreamRejection & UpstreamChallenge;
 
-/** A token refused this soon after it came is not mended by another like it, ms. */
+/** If a token is rejected this soon after it was issued, another one does not help, ms. */
 const freshMs = 60_000;
 
 /**
- * What an upstream's refusal of an injected TI comes to. A refresh is tried once; then consent is asked for; a
- * token that came from that very consent and is refused again ends the matter, or the client would go round in circles.
+ * Handles an upstream's rejection of an injected upstream token: refreshes once, then asks for consent. If the upstream rejects the token
+ * from that consent too, gives up, to avoid a loop.
  */
 export function createUpstreamRejections(
   deps: UpstreamTokensDeps & {
     cache: ConnectionCache;
     renewer: Refresher;
     proofs: DpopProofs;
-    /** The connection that serves the endpoint that a route is asked at. */
+    /** The connection that serves the requested endpoint of a route. */
     keyFor: (userId: string, route: Route) => ConnectionKey | Promise<ConnectionKey>;
   },
 ): (refusal: UpstreamRejection) => Promise<RejectionOutcome> {
   const { store, cache, renewer, upstreamOAuth } = deps;
-  /** What this replica last sent a person to consent for, by connection. */
+  /** The last consent that this replica asked for, by connection. */
   const asked = boundedCache<string, { at: number; what: string }>(10_000);
 
   async function askForConsent(
@@ -47,7 +47,7 @@ export function createUpstreamRejections(
         { route: route.id, resourceMetadata: named?.slice(0, 512) },
         "resource_metadata of a challenge ignored: it is not on the upstream's origin",
       );
-    // An endpoint that nobody has connected says all of it again at the next consent; clients choose the paths.
+    // Not stored for an endpoint without a connection: clients choose the paths, and the next authorization discovers the scopes again.
     if (token || key.upstream === route.upstream)
       await store.upstreamTokens.requireScopes(key, { scopes, resourceMetadata, requiredAt: new Date() });
     cache.drop(name);
@@ -55,7 +55,7 @@ export function createUpstreamRejections(
     return { kind: "consent", scopes, reason };
   }
 
-  /** The person has consented since we asked for just this, and it is refused again. */
+  /** Whether the user has consented to exactly this, and the upstream still rejects the token. */
   function inVain(refusal: Refused, name: string, token: UpstreamToken): boolean {
     const before = asked.get(name);
     return (
@@ -82,7 +82,7 @@ export function createUpstreamRejections(
     if (inVain(refusal, connection.name, token)) {
       return giveUp(502, "token_rejected_again", "the server rejects the token that was just issued for it");
     }
-    // It may have moved to another authorization server.
+    // The upstream may have moved to another authorization server.
     upstreamOAuth.forget(route);
     const justRefreshed =
       !isFromConsent(token) && !isSpent(token) && Date.now() - token.updatedAt.getTime() < freshMs;
@@ -102,7 +102,7 @@ export function createUpstreamRejections(
     return askForConsent(refusal, route, connection, union(kept, refusal.scopes), "token_rejected");
   }
 
-  /** Tokens without consent are got anew, once. */
+  /** Tokens without consent are obtained again, once. */
   async function grantAnew(
     refusal: Refused,
     connection: Connection,
@@ -120,7 +120,7 @@ export function createUpstreamRejections(
       reason: "rejected_by_upstream",
     });
     cache.drop(connection.name);
-    // The next request gets a new one: the caller's TE, which some grants need, is not at hand here.
+    // The next request obtains a new one: some grants need the caller's external token, which is not available here.
     return retry("obtain_again");
   }
 
@@ -160,7 +160,7 @@ export function createUpstreamRejections(
     if (refusal.status === 403 && refusal.error !== "insufficient_scope") {
       return { kind: "untouched", reason: "not_about_scope" };
     }
-    // A former upstream says nothing of a token that is for its successor.
+    // A rejection by the former upstream does not apply to the token of the current one.
     if (refusal.upstreamHash !== undefined && refusal.upstreamHash !== route.upstreamHash)
       return retry("upstream_changed");
     if (auth.mode === "static" && auth.headers.length === 0) {
@@ -183,7 +183,7 @@ export function createUpstreamRejections(
     const connection = await cache.load(key, name);
     const { token } = connection;
     if (!token) {
-      // It asks for a token now, whatever it seemed to do before.
+      // The upstream requires a token now, even if it did not before.
       upstreamOAuth.noteNeeded(route);
       if (nonInteractiveAuth(route)) return retry("obtain_again");
       const { demand } = connection;
@@ -196,20 +196,20 @@ export function createUpstreamRejections(
   };
 }
 
-/** The store's clock may be a little behind ours, ms. */
+/** Tolerated clock difference to the store, ms. */
 const clockToleranceMs = 2000;
 
-/** Expired, or about to be by the upstream's clock: no wonder it was refused, and no reason to give it up. */
+/** Expired, possibly only by the upstream's clock: a rejection is expected, and no reason to delete the token. */
 function isSpent({ expiresAt }: UpstreamToken): boolean {
   return expiresAt !== undefined && expiresAt.getTime() - clockToleranceMs < Date.now();
 }
-/** A refresh keeps the time of the consent; both are of one moment only in a token that the consent itself brought. */
+/** A refresh keeps `connectedAt`, so both times are equal only for a token from the consent itself. */
 function isFromConsent(token: UpstreamToken): boolean {
   return token.connectedAt.getTime() === token.updatedAt.getTime();
 }
 /**
- * Where the routes file names the endpoints and no scopes, none is asked for: what the server has granted nevertheless goes by other
- * names there (Slack's `user_scope`).
+ * If the routes file sets endpoints but no scopes, no scopes are requested: the granted ones come from other parameters (Slack's
+ * `user_scope`).
  */
 function asksForScopes(route: Route): boolean {
   const auth = consentAuth(route);
