@@ -22,7 +22,7 @@ import { requestToken } from "./token-endpoint.ts";
 import type { FinishConsent } from "./upstream-oauth.ts";
 
 /** How long the browser waits for the database, ms. */
-const browserWaitsMs = 15_000;
+const browserTimeoutMs = 15_000;
 
 /** Completes authorizations that `AuthorizationRequests` started: callback, code, token (RFC 6749 sections 4.1.2 to 4.1.4). */
 export class AuthorizationCallbacks {
@@ -235,7 +235,7 @@ export class AuthorizationCallbacks {
         throw error;
       },
     );
-    const isStored = await withDeadline(stored, browserWaitsMs, () => false);
+    const isStored = await withDeadline(stored, browserTimeoutMs, () => false);
     if (isStored) return;
     stored.catch(() => {});
     throw new UpstreamOAuthError(

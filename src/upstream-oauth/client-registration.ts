@@ -243,16 +243,16 @@ function checkRegistered(
   request: { readonly places: Pick<ClientPlaces, "redirectUri">; readonly isOurs: (url: URL) => boolean },
   host: string,
 ): void {
-  const refuse = (what: string) => {
+  const reject = (what: string) => {
     throw new UpstreamOAuthError("registration_rejected", `the registration at ${host} ${what}`);
   };
   const url = URL.parse(client.client_id);
-  if (url && request.isOurs(url)) refuse("returned the client id of another client of this gateway");
+  if (url && request.isOurs(url)) reject("returned the client id of another client of this gateway");
   const { redirect_uris: given } = client;
   if (given === undefined || given === null) return;
   const uris: unknown[] = Array.isArray(given) ? given : [given];
   if (uris.length !== 1 || uris[0] !== request.places.redirectUri)
-    refuse("has redirect URIs other than the requested one");
+    reject("has redirect URIs other than the requested one");
 }
 
 /**

@@ -43,7 +43,7 @@ export interface UnfitClient {
   /** Unix ms: a new registration may have the same client id. */
   readonly registeredAt?: number;
   /** Replaced for scopes that only one user's calls require. */
-  readonly demanded?: boolean;
+  readonly stepUp?: boolean;
 }
 
 /** This gateway's clients at authorization servers. */
@@ -94,9 +94,9 @@ export interface Clients {
 }
 
 /** Backoff after a failed renewal, ms. */
-const renewalRestMs = 60_000;
+const renewalBackoffMs = 60_000;
 /** Minimum time between replacements of a shared registration for one user's required scopes, ms. */
-const outgrownRestMs = 86_400_000;
+const outgrownIntervalMs = 86_400_000;
 
 export function createClients(deps: {
   routes: CurrentRoutes;
@@ -109,12 +109,12 @@ export function createClients(deps: {
   const { store, routeFetch, authMethods, logger } = deps;
   const ownKey = () => deps.keys.signer("upstream_client");
   /** Registrations replaced for one user's required scopes, by issuer and callback. */
-  const outgrown = boundedCache<string, true>(10_000, { ttl: outgrownRestMs });
+  const outgrown = boundedCache<string, true>(10_000, { ttl: outgrownIntervalMs });
 
   const placeOf = (issuer: string, redirectUri: string) => `${issuer} ${redirectUri}`;
 
   const renewOnce = new SingleFlight<ClientRegistration | undefined>({
-    failureMs: renewalRestMs,
+    failureMs: renewalBackoffMs,
     failures: 1000,
   });
   const trial = createRegistrationTrial({ routeFetch, authMethods, clientOf: fromRegistration });
@@ -156,7 +156,7 @@ export function createClients(deps: {
     const getOr = (insteadOf?: UnfitClient) =>
       store.clientRegistrations.getOrRegister(as.issuer, redirectUri, register, insteadOf);
     const found = await getOr(unfit);
-    if (unfit?.demanded) outgrown.set(placeOf(as.issuer, redirectUri), true);
+    if (unfit?.stepUp) outgrown.set(placeOf(as.issuer, redirectUri), true);
     const spent = isSpent(found);
     if (!spent && (await trial.isStillKnown(route, as, found))) return fromRegistration(found);
     const made = await getOr(fromRegistration(found));
@@ -279,7 +279,7 @@ export function createClients(deps: {
       // One user's browser reports the rejection, and replacing the registration affects all users: limit how often.
       const demanded = !lacking.some((scope) => operators.includes(scope));
       if (demanded && outgrown.has(placeOf(issuer, redirectUri))) return undefined;
-      return { registered, unfit: { clientId, registeredAt: notesOf(found).registeredAt, demanded } };
+      return { registered, unfit: { clientId, registeredAt: notesOf(found).registeredAt, stepUp: demanded } };
     },
     doubt: trial.doubt,
   };

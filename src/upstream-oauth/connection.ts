@@ -9,7 +9,7 @@ import { isAtUpstream, resourceCovers } from "./resource-metadata.ts";
 const service = "service";
 
 /** Limit of separate connections to endpoints of one route, since clients choose the paths. */
-const mostEndpoints = 8;
+const maxEndpoints = 8;
 
 /** The connection that a user's calls to a route use, normally for all its endpoints. */
 export function upstreamConnection(userId: string, route: Route): ConnectionKey {
@@ -73,5 +73,5 @@ export async function hasRoomFor(
   if (upstream === route.upstream) return true;
   const known = await upstreamTokens.list({ userId, routeId });
   const apart = known.filter((one) => isBelowUpstream(route, one.upstream));
-  return apart.length < mostEndpoints || apart.some((one) => one.upstream === upstream);
+  return apart.length < maxEndpoints || apart.some((one) => one.upstream === upstream);
 }

@@ -38,14 +38,14 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
     onLookup: (result) => metrics.cacheLookups.inc({ cache: "discovery", result }),
     onEvict: () => metrics.cacheEvictions.inc({ cache: "discovery" }),
   });
-  const discovery = createDiscovery({ routes: deps.routes, routeFetch: routeFetch, cache, logger });
+  const discovery = createDiscovery({ routes: deps.routes, routeFetch, cache, logger });
   const authMethods = createAuthMethods();
   const persistence = createPersistence(
     logger,
     "the token of a completed authorization could not be stored yet",
   );
-  const clients = createClients({ ...deps, routeFetch: routeFetch, authMethods });
-  const parts = { ...deps, routeFetch: routeFetch, discovery, clients, authMethods, persistence };
+  const clients = createClients({ ...deps, routeFetch, authMethods });
+  const parts = { ...deps, routeFetch, discovery, clients, authMethods, persistence };
   const requests = new AuthorizationRequests(parts);
   const callbacks = new AuthorizationCallbacks(parts, requests);
   const needs = boundedCache<string, { readonly needed: boolean; readonly fault?: FailureCode }>(10_000, {

@@ -63,7 +63,7 @@ interface Found extends Searched {
 /** How long a discovered endpoint is fresh, ms: the minimum for metadata. */
 const pathTtlMs = 60_000;
 /** How long to wait for a repeated discovery before the previous result is used, ms. */
-const askingAgainMs = 2000;
+const repeatTimeoutMs = 2000;
 
 export function createDiscovery(deps: {
   routes: CurrentRoutes;
@@ -283,7 +283,7 @@ export function createDiscovery(deps: {
       if (known === undefined) return locate(route);
       if (known.freshUntil > Date.now()) return known.path;
       const located = locate(route).catch(() => known.path);
-      return withDeadline(located, askingAgainMs, () => known.path);
+      return withDeadline(located, repeatTimeoutMs, () => known.path);
     },
     forget: (route) => void paths.delete(placeOf(route)),
     async metadata(route, issuer, onStep = () => {}) {

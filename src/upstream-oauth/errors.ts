@@ -28,7 +28,7 @@ const knownErrors = new Set([
 /** Whether a specification or a common server defines this `error`. */
 export const isKnownError = (error: string) => knownErrors.has(error);
 /** Maximum length of the other side's error code, characters. */
-const longestError = 128;
+const maxErrorLength = 128;
 
 function codeOf({ code }: SafeFetchError): FailureCode {
   switch (code) {
@@ -77,7 +77,7 @@ export class UpstreamOAuthError extends Error {
     this.code = code;
     this.detail = more.detail?.slice(0, 512);
     this.retryAfterSeconds = more.retryAfterSeconds;
-    this.error = more.error?.slice(0, longestError);
+    this.error = more.error?.slice(0, maxErrorLength);
     this.status = more.status;
     this.server = more.server;
   }

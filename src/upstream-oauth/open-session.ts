@@ -85,7 +85,7 @@ async function initialize(
   const answer = readProbeAnswer({ status, contentType: response.headers.get("content-type") });
   const { meaning } = answer;
   let { finding } = answer;
-  const refuse = (status: number, url = step.url) => {
+  const rejection = (status: number, url = step.url) => {
     const which =
       refused === "credential_rejected" ? "the credential of the routes file" : "a call without one";
     const words = `rejects ${which} (${status})`;
@@ -94,11 +94,11 @@ async function initialize(
     const refuses = `the upstream rejects the credential of the routes file (${status})`;
     return new UpstreamOAuthError(refused, refused === "credential_rejected" ? refuses : asks);
   };
-  if (meaning === "token_wanted" || status === 403) throw refuse(status);
+  if (meaning === "token_wanted" || status === 403) throw rejection(status);
   if (takesNoPost(status)) {
     const stream = await openStream(deps, route, onStep, own);
     if ("opened" in stream) return;
-    if (stream.refused !== undefined) throw refuse(stream.refused, stream.at);
+    if (stream.refused !== undefined) throw rejection(stream.refused, stream.at);
     if (stream.failure !== undefined) finding += `; ${stream.failure}`;
   }
   if (meaning === "unknown") {

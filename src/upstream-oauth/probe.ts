@@ -79,7 +79,7 @@ export function codeOfUnknown(status: number | undefined): FailureCode {
 export type ProbeResponse = Response & { readonly redirectedTo?: string };
 
 /** Enough for a server that adds a slash and then redirects again. */
-const mostRedirects = 3;
+const maxRedirects = 3;
 
 /**
  * Sends a request to an upstream and follows redirects to its own host, which often have the wrong scheme behind a TLS terminator. The
@@ -112,10 +112,10 @@ export async function followOwnRedirects(
           { cause: error, location: error.location, status, server: host },
         );
       }
-      if (redirects === mostRedirects)
+      if (redirects === maxRedirects)
         throw new SafeFetchError(
           "redirect_not_followed",
-          `${host} redirects more than ${mostRedirects} times (${status}): set \`to\` to the URL that answers without a redirect`,
+          `${host} redirects more than ${maxRedirects} times (${status}): set \`to\` to the URL that answers without a redirect`,
           { cause: error, location: error.location, status, server: host },
         );
       url = origin + target.pathname + target.search;

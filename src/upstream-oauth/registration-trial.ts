@@ -46,7 +46,7 @@ export function createRegistrationTrial(deps: {
   /** Registrations that were rejected with a valid code. */
   const refusedWithCode = boundedCache<string, true>(1000);
   /** Token endpoints that reject the client if the code is unknown, which makes the test inconclusive. */
-  const untelling = boundedCache<string, true>(1000, { ttl: 86_400_000 });
+  const inconclusive = boundedCache<string, true>(1000, { ttl: 86_400_000 });
 
   /** A later registration may have the same client id. */
   const keyOf = (clientId: string, registeredAt: unknown) => `${clientId} ${registeredAt}`;
@@ -82,7 +82,7 @@ export function createRegistrationTrial(deps: {
       const isTrusted = Date.now() - seen < trustedForMs && seen > (doubtedAt.get(route.id) ?? 0);
       if (isTrusted || !as.token_endpoint) return true;
       const wasRefused = refusedWithCode.has(keyOf(clientId, metadata.registeredAt));
-      if (untelling.has(as.token_endpoint) && !wasRefused) return true;
+      if (inconclusive.has(as.token_endpoint) && !wasRefused) return true;
       if (await isRefused(route, as, registration)) {
         if (authMethod !== "private_key_jwt") return false;
         const since = refusedSince.get(clientId) ?? Date.now();
@@ -96,7 +96,7 @@ export function createRegistrationTrial(deps: {
 
     async noteReplacement(route, as, registration) {
       if (as.token_endpoint && (await isRefused(route, as, registration)))
-        untelling.set(as.token_endpoint, true);
+        inconclusive.set(as.token_endpoint, true);
     },
 
     doubt(route, refused) {

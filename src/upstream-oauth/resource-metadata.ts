@@ -76,8 +76,8 @@ export interface Searched {
 }
 
 /** Limits on authorization servers that an upstream names. */
-const mostServers = 10;
-const longestIssuer = 2048;
+const maxServers = 10;
+const maxIssuerLength = 2048;
 
 const prmPath = "/.well-known/oauth-protected-resource";
 
@@ -199,8 +199,8 @@ export function createResourceMetadata({
       );
     }
     const authorizationServers = (textsOf(json.authorization_servers) ?? [])
-      .slice(0, mostServers)
-      .filter((one) => one.length <= longestIssuer && URL.canParse(one));
+      .slice(0, maxServers)
+      .filter((one) => one.length <= maxIssuerLength && URL.canParse(one));
     const server = authorizationServers[0]
       ? `names the authorization server ${authorizationServers[0]}`
       : "names no authorization server";

@@ -55,14 +55,14 @@ export function createRouteFetch(deps: { routes: CurrentRoutes; resolveHost?: Re
   const operatorOptions = { ...options, anyHttp: true };
   const trusted = createTrustedAuthorities();
   /** By TLS settings: connections verified with different settings are not shared. */
-  const ways = boundedCache<string, Fetches>(1000);
+  const fetchesByTls = boundedCache<string, Fetches>(1000);
 
   function fetchesOf(route: Route): Fetches {
     const { upstreamCa } = deps.routes().config.envoy;
     const caFile = route.upstreamTls?.caFile ?? (upstreamCa === systemAuthorities ? undefined : upstreamCa);
     const serverName = route.upstreamTls?.serverName;
     const key = JSON.stringify([caFile, serverName]);
-    let made = ways.get(key);
+    let made = fetchesByTls.get(key);
     if (!made) {
       const tls = caFile === undefined ? {} : { authorities: () => trusted(caFile) };
       const ofUpstream = { ...operatorOptions, tls: { ...tls, serverName } };
@@ -74,7 +74,7 @@ export function createRouteFetch(deps: { routes: CurrentRoutes; resolveHost?: Re
         session: () =>
           createTrustedFetch({ ...ofUpstream, body: { openFor: isEventStream }, oneAddress: true }),
       };
-      ways.set(key, made);
+      fetchesByTls.set(key, made);
     }
     return made;
   }
@@ -85,8 +85,8 @@ export function createRouteFetch(deps: { routes: CurrentRoutes; resolveHost?: Re
     const own = operatorOrigins(route);
     return (input, init) => {
       const { origin } = new URL(input instanceof Request ? input.url : input);
-      const way = upstreams.has(origin) ? upstream : own.has(origin) ? operatorNamed : untrusted;
-      return way(input, init);
+      const send = upstreams.has(origin) ? upstream : own.has(origin) ? operatorNamed : untrusted;
+      return send(input, init);
     };
   }
 

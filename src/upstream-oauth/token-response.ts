@@ -18,14 +18,14 @@ export interface TokenAnswer {
 }
 
 /** Longer than any header that servers accept. Every cached connection holds a token. */
-const longestToken = 16 * 1024;
+const maxTokenLength = 16 * 1024;
 /** More than any server grants; every check may search them. */
-const mostScopes = 500;
+const maxScopes = 500;
 
 /** A lifetime above a hundred years means no expiry. Seconds. */
-const longestLife = 100 * 365 * 86_400;
+const maxLifetime = 100 * 365 * 86_400;
 /** Characters. */
-const longestForm = 128 * 1024;
+const maxFormLength = 128 * 1024;
 /** Other spellings of bearer: Apigee's, Slack's token kinds, and RFC 8693's token types. */
 const bearers = new Set(["bearer", "bearertoken", "user", "bot", "accesstoken", "oauth2", "jwt"]);
 /** Members that may wrap the whole response. */
@@ -48,7 +48,7 @@ export async function readTokenAnswer(
   const text = await response.text();
   const host = new URL(as.token_endpoint ?? as.issuer).host;
   const given = readJsonObject(text.replace(/^\ufeff/, "")) ?? readForm(text);
-  refuseErrors(response, given, withoutSecrets(text, secrets), host);
+  throwErrors(response, given, withoutSecrets(text, secrets), host);
   const members = given && withToken(given);
   const { token_type: typeGiven, ...fields } = members ?? {};
   const plain = {
@@ -97,19 +97,19 @@ export async function readTokenAnswer(
       ["refresh_token_expires_at", "refresh_expires_at"],
       now,
     ),
-    scopes: scopes && readableScopes(scopes, mostScopes),
+    scopes: scopes && readableScopes(scopes, maxScopes),
     issuedTokenType: plain.issued_token_type,
   };
 }
 
 /** RFC 6749 appendix A.12: printable ASCII. Other characters would not be safe in a header. */
 function isToken(text: string): boolean {
-  return text.length <= longestToken && /^[\x20-\x7e]+$/.test(text);
+  return text.length <= maxTokenLength && /^[\x20-\x7e]+$/.test(text);
 }
 
 /** `application/x-www-form-urlencoded` (GitHub), regardless of the content type. Repeated members are ignored. */
 function readForm(text: string): Record<string, unknown> | undefined {
-  if (text.length > longestForm || !/^\s*[\w.-]+=/.test(text)) return undefined;
+  if (text.length > maxFormLength || !/^\s*[\w.-]+=/.test(text)) return undefined;
   const form = new URLSearchParams(text.trim());
   if (!form.has("access_token") && !form.has("error")) return undefined;
   const names = [...new Set(form.keys())].filter((name) => form.getAll(name).length === 1);
@@ -150,14 +150,14 @@ function endOf(
   for (const name of lifetimes) {
     const seconds = numberOf(fields[name]);
     if (seconds === undefined) continue;
-    return seconds > 0 && seconds <= longestLife ? new Date(now + seconds * 1000) : undefined;
+    return seconds > 0 && seconds <= maxLifetime ? new Date(now + seconds * 1000) : undefined;
   }
   for (const name of times) {
     const seconds = numberOf(fields[name]);
     // Facebook's `expires` is a lifetime.
-    const isLifetime = seconds !== undefined && seconds < longestLife / 10;
+    const isLifetime = seconds !== undefined && seconds < maxLifetime / 10;
     const end = isLifetime ? now + seconds * 1000 : timeOf(fields[name]);
-    if (end !== undefined && end > now && end <= now + longestLife * 1000) return new Date(end);
+    if (end !== undefined && end > now && end <= now + maxLifetime * 1000) return new Date(end);
   }
   return undefined;
 }
@@ -182,7 +182,7 @@ export function withoutSecrets(text: string, secrets: readonly string[]): string
 }
 
 /** Throws for error responses. Some servers (GitHub, Slack) return errors with status 200. */
-function refuseErrors(
+function throwErrors(
   response: Response,
   answer: Record<string, unknown> | undefined,
   text: string,
@@ -202,17 +202,17 @@ function refuseErrors(
   if (status >= 500 || (error !== undefined && outages.has(error))) {
     throw new UpstreamOAuthError("server_error", `the token endpoint of ${host} failed (${status})`, more);
   }
-  const refusesClient = error === undefined || error === "unauthorized_client";
-  if (error === "invalid_client" || (status === 401 && refusesClient)) {
+  const rejectsClient = error === undefined || error === "unauthorized_client";
+  if (error === "invalid_client" || (status === 401 && rejectsClient)) {
     throw new UpstreamOAuthError(
       "client_rejected",
       `the token endpoint of ${host} rejected this gateway's client`,
       more,
     );
   }
-  const isAway = error === undefined && isNoEndpoint(status);
+  const isMissing = error === undefined && isNoEndpoint(status);
   throw new UpstreamOAuthError(
-    isAway ? "token_endpoint_unusable" : error === undefined ? "token_invalid" : "token_request_rejected",
+    isMissing ? "token_endpoint_unusable" : error === undefined ? "token_invalid" : "token_request_rejected",
     `the token endpoint of ${host} rejected the request (${status})`,
     more,
   );

@@ -5,10 +5,10 @@ const maxCount = 100;
 const maxLength = 256;
 
 /** Valid scope tokens that an upstream names (RFC 6749 section 3.3), limited in number and length. */
-export function readableScopes(scopes: readonly string[], most = maxCount): string[] {
+export function readableScopes(scopes: readonly string[], max = maxCount): string[] {
   const fit = new Set<string>();
   for (const scope of scopes) {
-    if (fit.size >= most) break;
+    if (fit.size >= max) break;
     if (scope.length <= maxLength && /^[\x21\x23-\x5b\x5d-\x7e]+$/.test(scope)) fit.add(scope);
   }
   return [...fit];
@@ -42,7 +42,7 @@ interface Challenge {
 }
 
 /** Longer challenges are ignored. Characters of all `WWW-Authenticate` headers of a response. */
-const longestChallenge = 8192;
+const maxChallengeLength = 8192;
 
 /** A word after an unquoted value is part of it, unless it is one of these. */
 const schemes = new Set(["basic", "bearer", "digest", "dpop", "hoba", "mutual", "negotiate", "ntlm"]);
@@ -55,7 +55,7 @@ const schemes = new Set(["basic", "bearer", "digest", "dpop", "hoba", "mutual", 
  * @returns undefined if there is no such challenge
  */
 export function parseChallenge(wwwAuthenticate: string | null, base?: string): UpstreamChallenge | undefined {
-  if (!wwwAuthenticate || wwwAuthenticate.length > longestChallenge) return undefined;
+  if (!wwwAuthenticate || wwwAuthenticate.length > maxChallengeLength) return undefined;
   const challenges = readChallenges(wwwAuthenticate).filter(
     ({ scheme }) => scheme === "bearer" || scheme === "dpop",
   );

@@ -13,7 +13,7 @@ export interface Connection {
   readonly token?: UpstreamToken;
   /** Built once per version, not per check. */
   readonly credential?: Extract<Credential, { kind: "credential" }>;
-  readonly demand?: RequiredScopes;
+  readonly requiredScopes?: RequiredScopes;
 }
 
 /** Cache of connections in the store. Used only while the notification listener is connected; otherwise every read goes to the store. */
@@ -62,7 +62,7 @@ export function createConnectionCache(deps: {
       upstreamTokens.find(key),
       upstreamTokens.findRequiredScopes(key),
     ]);
-    return { name, key, token, demand, credential: token && deps.credentialOf(token, name) };
+    return { name, key, token, requiredScopes: demand, credential: token && deps.credentialOf(token, name) };
   }
 
   return {
@@ -92,7 +92,7 @@ export function createConnectionCache(deps: {
 }
 
 /** Scopes that the upstream requires and the connection's token lacks. */
-export function uncoveredScopes({ token, demand }: Connection): readonly string[] {
+export function uncoveredScopes({ token, requiredScopes: demand }: Connection): readonly string[] {
   if (!demand) return [];
   return token ? demand.scopes.filter((scope) => !token.scopes.includes(scope)) : demand.scopes;
 }

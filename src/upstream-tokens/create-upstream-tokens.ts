@@ -10,7 +10,7 @@ import type { TokenSubject } from "../upstream-oauth/upstream-oauth.ts";
 import { startRefreshingAhead } from "./background-refresh.ts";
 import { type Connection, createConnectionCache, uncoveredScopes } from "./connections.ts";
 import { createDisconnect } from "./disconnect.ts";
-import { createRefresher, isRefusedForGood, type RefreshResult } from "./refresher.ts";
+import { createRefresher, isFinallyRejected, type RefreshResult } from "./refresher.ts";
 import { createUpstreamRejections } from "./upstream-rejections.ts";
 import {
   type ConnectionState,
@@ -32,7 +32,7 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
   const { store, upstreamOAuth, metrics, logger } = deps;
   const proofs = createDpopProofs();
   const entries = deps.routes().config.limits.cacheEntries;
-  const uses = createUsage({ store, entries, logger });
+  const usage = createUsage({ store, entries, logger });
   const cache = createConnectionCache({
     store,
     credentialOf,
@@ -40,9 +40,9 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
     onEvict: () => metrics.cacheEvictions.inc({ cache: "connection" }),
   });
   const refresher = createRefresher({ ...deps, cache });
-  const disconnect = createDisconnect({ ...deps, cache, refresher: refresher });
-  const refuse = createUpstreamRejections({ ...deps, cache, renewer: refresher, proofs, keyFor });
-  const stopRefreshingAhead = startRefreshingAhead({ ...deps, renewer: refresher, cache });
+  const disconnect = createDisconnect({ ...deps, cache, refresher });
+  const handleRejection = createUpstreamRejections({ ...deps, cache, refresher, proofs, keyFor });
+  const stopRefreshingAhead = startRefreshingAhead({ ...deps, refresher, cache });
   const hit = metrics.cacheLookups.labels({ cache: "upstream_token", result: "hit" });
   const miss = metrics.cacheLookups.labels({ cache: "upstream_token", result: "miss" });
 
@@ -65,13 +65,13 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
     const { token, credential } = connection;
     if (!token || !credential) return withoutConnection(connection, caller, route, now);
     if (uncoveredScopes(connection).length) {
-      return missing(union(token.scopes, connection.demand?.scopes), "scope_required");
+      return missing(union(token.scopes, connection.requiredScopes?.scopes), "scope_required");
     }
     const left = token.expiresAt ? token.expiresAt.getTime() - now : Number.POSITIVE_INFINITY;
     // A token that the upstream rejects and that cannot be refreshed is not sent again.
-    if (left > 0 && !(token.rejections && isRefusedForGood(token.rejections, now))) {
+    if (left > 0 && !(token.rejections && isFinallyRejected(token.rejections, now))) {
       if (left < aheadMs(token)) refreshSoon(connection, token, caller, route, now);
-      if (!caller.looking) uses.record(token, caller, now);
+      if (!caller.looking) usage.record(token, caller, now);
       return credential;
     }
     return renew(connection, token, caller, route, now);
@@ -102,8 +102,8 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
     route: Route,
     now: number,
   ): Credential | Promise<Credential> {
-    const resting = refresher.backoff(connection.name, now);
-    if (resting) return fromRefresh(resting, caller, route);
+    const backoff = refresher.backoff(connection.name, now);
+    if (backoff) return fromRefresh(backoff, caller, route);
     if (nonInteractiveAuth(route)) {
       const renewal = refresher.obtain(connection, route, subjectOf(connection, caller));
       return renewal.then((outcome) => fromRefresh(outcome, caller, route));
@@ -116,7 +116,7 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
     switch (renewal.kind) {
       case "renewed":
         if (renewal.connection.token && !caller.looking)
-          uses.record(renewal.connection.token, caller, Date.now());
+          usage.record(renewal.connection.token, caller, Date.now());
         return renewal.connection.credential ?? missing([], "disconnected");
       case "unavailable":
         return renewal;
@@ -132,7 +132,7 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
     now: number,
   ): Credential | Promise<Credential> {
     if (nonInteractiveAuth(route)) return renew(connection, undefined, caller, route, now);
-    if (connection.demand) return missing(scopesOf(connection, route), "consent_needed");
+    if (connection.requiredScopes) return missing(scopesOf(connection, route), "consent_needed");
     const answer = (needed: boolean) =>
       needed ? missing(scopesOf(connection, route), "consent_needed") : withoutToken;
     const needed = upstreamOAuth.needed(route);
@@ -141,7 +141,7 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
   }
 
   /** The scopes of the routes file, and the required scopes if there are any. */
-  function scopesOf({ demand }: Connection, route: Route): readonly string[] {
+  function scopesOf({ requiredScopes: demand }: Connection, route: Route): readonly string[] {
     return union(consentAuth(route)?.scopes, demand?.scopes);
   }
 
@@ -159,7 +159,7 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
         };
       default:
         if (!nonInteractiveAuth(route)) return { state: "missing" };
-        // Consent does not help without an authorization flow. A new sign-in does if the token request uses the sign-in token.
+        // Consent does not help without an authorization flow. A new sign-in does if the token request usage the sign-in token.
         return {
           state: "unavailable",
           signInNeeded: found.kind === "missing" && nonInteractiveAuth(route)?.subjectToken === "sign_in",
@@ -174,17 +174,17 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
     if (caller.kind !== "service_account") return findOf(caller.userId, caller, route, now);
     const owner = needsPersonsConnection(route) ? caller.delegatedBy : caller.userId;
     const found = owner ? findOf(owner, caller, route, now) : withoutOwner(route);
-    const tell = (one: Credential) => forMachine(one, route);
-    return found instanceof Promise ? found.then(tell) : tell(found);
+    const asServiceAccount = (one: Credential) => forServiceAccount(one, route);
+    return found instanceof Promise ? found.then(asServiceAccount) : asServiceAccount(found);
   }
 
   /** No connection may be used: the call succeeds only if none is needed. */
   function withoutOwner(route: Route): Credential | Promise<Credential> {
-    const refused = "a service account cannot consent, and its owner has delegated no connection";
-    if (nonInteractiveAuth(route)) return forbidden(refused);
+    const reason = "a service account cannot consent, and its owner has delegated no connection";
+    if (nonInteractiveAuth(route)) return forbidden(reason);
     const needed = upstreamOAuth.needed(route);
-    if (typeof needed === "boolean") return needed ? forbidden(refused) : withoutToken;
-    return needed.then((is) => (is ? forbidden(refused) : withoutToken), needUnknown);
+    if (typeof needed === "boolean") return needed ? forbidden(reason) : withoutToken;
+    return needed.then((is) => (is ? forbidden(reason) : withoutToken), needUnknown);
   }
 
   /** The connection that serves the requested endpoint: `connectionFor`, using the cache. */
@@ -259,7 +259,7 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
     disconnectAll: disconnect.endAllOf,
     disconnectOrphans: disconnect.endOrphans,
 
-    handleRejection: refuse,
+    handleRejection,
 
     async close() {
       stopRefreshingAhead();
@@ -284,7 +284,7 @@ function needUnknown(thrown: unknown): Credential {
 }
 
 /** Service accounts cannot consent: turns a missing credential into a denial. */
-function forMachine(found: Credential, route: Route): Credential {
+function forServiceAccount(found: Credential, route: Route): Credential {
   if (found.kind !== "missing") return found;
   return forbidden(
     needsPersonsConnection(route)

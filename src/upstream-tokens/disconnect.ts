@@ -26,7 +26,7 @@ const batch = 100;
 export function createDisconnect(
   deps: UpstreamTokensDeps & { cache: ConnectionCache; refresher: Pick<Refresher, "endBackoff"> },
 ): Disconnect {
-  const { store, upstreamOAuth, routes, cache, refresher: renewer } = deps;
+  const { store, upstreamOAuth, routes, cache, refresher } = deps;
   /** Routes as last seen, by id and upstream: revocation needs the settings of a removed route. */
   const lastSeen = new Map<string, Route>();
   const placeOf = ({ routeId, upstream }: Pick<ConnectionKey, "routeId" | "upstream">) =>
@@ -49,7 +49,7 @@ export function createDisconnect(
     await store.upstreamTokens.clearRequiredScopes(key);
     const name = connectionKeyName(key);
     cache.drop(name);
-    renewer.endBackoff(name);
+    refresher.endBackoff(name);
     return token;
   }
 

@@ -21,7 +21,7 @@ export function createIssuerLimit(max: number): <T>(issuer: string, task: () => 
 
 /** The outcome of this replica's latest refresh of each connection, by issuer. */
 export interface IssuerOutcomes {
-  heard(issuer: string, connection: string, outcome: "well" | "failed"): void;
+  record(issuer: string, connection: string, outcome: "well" | "failed"): void;
   /** Whether most recently refreshed connections fail; a single failure does not count. */
   mostFail(issuer: string): boolean;
 }
@@ -33,7 +33,7 @@ export function createIssuerOutcomes(): IssuerOutcomes {
   type Outcomes = LRUCache<string, { readonly at: number; readonly failed: boolean }>;
   const byIssuer = boundedCache<string, Outcomes>(1000);
   return {
-    heard(issuer, connection, outcome) {
+    record(issuer, connection, outcome) {
       let outcomes = byIssuer.get(issuer);
       if (!outcomes) {
         outcomes = boundedCache(1000);

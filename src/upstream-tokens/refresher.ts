@@ -44,13 +44,13 @@ export interface Refresher {
 const storingMs = 10_000;
 /** After a database outage, owners of expired leases have this long to store the only valid refresh token, ms. */
 const graceMs = 10_000;
-const perIssuer = 10;
+const maxPerIssuer = 10;
 /** Backoff between refreshes that are rejected without a reason, growing. */
-const firstRestSeconds = 5;
-const longestRestSeconds = 120;
+const firstBackoffSeconds = 5;
+const maxBackoffSeconds = 120;
 /** This many rejections over this time count as final. */
-const refusalsForGood = 5;
-const forGoodMs = 10 * 60_000;
+const finalRejections = 5;
+const finalAfterMs = 10 * 60_000;
 
 /** The outcome of a refresh, and the disconnects before it. */
 interface Asked {
@@ -60,7 +60,7 @@ interface Asked {
 
 export function createRefresher(deps: UpstreamTokensDeps & { cache: ConnectionCache }): Refresher {
   const { store, upstreamOAuth, cache, metrics, logger } = deps;
-  const limit = createIssuerLimit(perIssuer);
+  const limit = createIssuerLimit(maxPerIssuer);
   const issuers = createIssuerOutcomes();
   /**
    * A store outage must not lose a rotated refresh token: during the lease no other replica uses the old one, and after an outage no lease is
@@ -71,11 +71,11 @@ export function createRefresher(deps: UpstreamTokensDeps & { cache: ConnectionCa
   // One owner id for all leases, so that a lease without a confirmation can be taken again; `once` makes this safe.
   const owner = randomUUID();
   let closing = false;
-  let awayUntil = 0;
+  let noTakeoverUntil = 0;
   const unsubscribe = store.notifications.subscribe((change) => {
-    if (change.table === "everything") awayUntil = performance.now() + graceMs;
+    if (change.table === "everything") noTakeoverUntil = performance.now() + graceMs;
   });
-  const rests = boundedCache<
+  const backoffs = boundedCache<
     string,
     { until: number; renewal: Extract<RefreshResult, { kind: "unavailable" | "gone" }> }
   >(10_000);
@@ -84,12 +84,12 @@ export function createRefresher(deps: UpstreamTokensDeps & { cache: ConnectionCa
     return flights.run(name, run);
   }
 
-  function rest(
+  function backOff(
     name: string,
     renewal: Extract<RefreshResult, { kind: "unavailable" | "gone" }>,
     seconds: number,
   ) {
-    rests.set(name, { until: Date.now() + seconds * 1000, renewal });
+    backoffs.set(name, { until: Date.now() + seconds * 1000, renewal });
     return renewal;
   }
 
@@ -141,7 +141,7 @@ export function createRefresher(deps: UpstreamTokensDeps & { cache: ConnectionCa
     // The longest call: two client authentication methods, each with a retry for a DPoP nonce.
     const callMs = 2 * deps.routes().config.upstreamOAuth.timeoutMs;
     const until = new Date(Date.now() + callMs + storingMs);
-    const mayTakeOver = store.notifications.healthy() && performance.now() > awayUntil;
+    const mayTakeOver = store.notifications.healthy() && performance.now() > noTakeoverUntil;
     if (!(await store.upstreamTokens.takeLease(key, token.version, owner, until, mayTakeOver))) {
       return undefined;
     }
@@ -161,8 +161,8 @@ export function createRefresher(deps: UpstreamTokensDeps & { cache: ConnectionCa
     const about = { ...key, issuer: token.issuer, clientId: token.clientId };
     switch (outcome.kind) {
       case "refreshed": {
-        rests.delete(name);
-        issuers.heard(token.issuer, name, "well");
+        backoffs.delete(name);
+        issuers.record(token.issuer, name, "well");
         const version = await persistence
           .write(() =>
             store.upstreamTokens.replace(outcome.token, token.version, owner, {
@@ -171,16 +171,16 @@ export function createRefresher(deps: UpstreamTokensDeps & { cache: ConnectionCa
             }),
           )
           .catch(async (error: unknown) => {
-            await revokeUnwanted({ ...token, ...outcome.token }, route);
+            await revokeUnused({ ...token, ...outcome.token }, route);
             throw error;
           });
         const now = await reload(connection);
         const isKept = version !== undefined || now.token?.accessToken === outcome.token.accessToken;
         // A user who has connected again since has a different grant at the server.
-        const isUnwanted =
+        const isUnused =
           !isKept &&
           (!now.token || isDisconnectedSince(disconnects, await store.upstreamTokens.disconnects(key)));
-        if (isUnwanted) await revokeUnwanted({ ...token, ...outcome.token }, route);
+        if (isUnused) await revokeUnused({ ...token, ...outcome.token }, route);
         return toRenewal(now);
       }
       case "rejected": {
@@ -195,11 +195,11 @@ export function createRefresher(deps: UpstreamTokensDeps & { cache: ConnectionCa
         return toRenewal(await reload(connection), outcome.reason);
       }
       case "unavailable": {
-        issuers.heard(token.issuer, name, "failed");
+        issuers.record(token.issuer, name, "failed");
         // Counted before, so the token had expired then.
         const isLive = !rejected && !token.rejections && (token.expiresAt?.getTime() ?? 0) > Date.now();
-        if (outcome.unexplained && !isLive) return refusedAgain(connection, token, outcome.reason);
-        rest(name, outcome, outcome.retryAfterSeconds);
+        if (outcome.unexplained && !isLive) return rejectedAgain(connection, token, outcome.reason);
+        backOff(name, outcome, outcome.retryAfterSeconds);
         await store.upstreamTokens.releaseLease(key, token.version, owner);
         return outcome;
       }
@@ -210,33 +210,33 @@ export function createRefresher(deps: UpstreamTokensDeps & { cache: ConnectionCa
    * After several rejections of an expired token over some time, the user is asked to consent again. The row stays, and is retried now and
    * then, until they have. If most connections of the server fail, the server is at fault, and consent would not help.
    */
-  async function refusedAgain(
+  async function rejectedAgain(
     { key, name }: Connection,
     token: UpstreamToken,
     reason: string,
   ): Promise<RefreshResult> {
-    const refusals = await store.upstreamTokens.recordRejection(key, token.version, owner, new Date());
+    const rejections = await store.upstreamTokens.recordRejection(key, token.version, owner, new Date());
     cache.drop(name);
-    const seconds = Math.min(longestRestSeconds, firstRestSeconds * 2 ** ((refusals?.count ?? 1) - 1));
+    const seconds = Math.min(maxBackoffSeconds, firstBackoffSeconds * 2 ** ((rejections?.count ?? 1) - 1));
     const unavailable = { kind: "unavailable", retryAfterSeconds: seconds, reason } as const;
-    if (!isRefusedForGood(refusals, Date.now())) return rest(name, unavailable, seconds);
-    const about = { userId: key.userId, route: key.routeId, issuer: token.issuer, ...refusals };
+    if (!isFinallyRejected(rejections, Date.now())) return backOff(name, unavailable, seconds);
+    const about = { userId: key.userId, route: key.routeId, issuer: token.issuer, ...rejections };
     if (issuers.mostFail(token.issuer)) {
       logger.warn(
         about,
         "an authorization server rejects most refreshes without a reason: users are not asked to consent again, since it would reject that too",
       );
-      return rest(name, unavailable, seconds);
+      return backOff(name, unavailable, seconds);
     }
     logger.warn(
       about,
       "an authorization server rejects the refreshes of a connection without a reason: the user is asked to consent again",
     );
-    return rest(name, { kind: "gone", reason }, seconds);
+    return backOff(name, { kind: "gone", reason }, seconds);
   }
 
   /** Revokes a new token if the connection ended during its refresh: it would stay valid at the server. */
-  async function revokeUnwanted(token: UpstreamToken, route: Route): Promise<void> {
+  async function revokeUnused(token: UpstreamToken, route: Route): Promise<void> {
     const { userId, routeId, upstream, issuer } = token;
     try {
       if (!(await upstreamOAuth.revoke(token, route))) return;
@@ -246,7 +246,7 @@ export function createRefresher(deps: UpstreamTokensDeps & { cache: ConnectionCa
     }
   }
 
-  async function grantOnce(
+  async function obtainOnce(
     connection: Connection,
     route: Route,
     subject: TokenSubject,
@@ -256,13 +256,13 @@ export function createRefresher(deps: UpstreamTokensDeps & { cache: ConnectionCa
     const basis = await putBasis(store, connection.key);
     const outcome = await limit(route.id, () => upstreamOAuth.grant(route, subject));
     metrics.upstreamTokenRefreshes.inc({ outcome: outcome.kind });
-    if (outcome.kind === "unavailable") return rest(connection.name, outcome, outcome.retryAfterSeconds);
+    if (outcome.kind === "unavailable") return backOff(connection.name, outcome, outcome.retryAfterSeconds);
     // Signing in again helps at once.
     if (outcome.kind === "rejected" && outcome.reason === "sign_in_token_missing")
       return { kind: "gone", reason: outcome.reason };
     if (outcome.kind === "rejected")
-      return rest(connection.name, { kind: "gone", reason: outcome.reason }, 10);
-    rests.delete(connection.name);
+      return backOff(connection.name, { kind: "gone", reason: outcome.reason }, 10);
+    backoffs.delete(connection.name);
     const token = { ...outcome.token, ...connection.key };
     const { issuer, clientId } = token;
     const audit = { action: "upstream_token.obtained", ...connection.key, issuer, clientId } as const;
@@ -270,7 +270,7 @@ export function createRefresher(deps: UpstreamTokensDeps & { cache: ConnectionCa
       putUnlessChanged(store, token, audit, { basis, late }),
     );
     const at = new Date();
-    if (!isStored) await revokeUnwanted({ ...token, version: 0, connectedAt: at, updatedAt: at }, route);
+    if (!isStored) await revokeUnused({ ...token, version: 0, connectedAt: at, updatedAt: at }, route);
     return toRenewal(await reload(connection));
   }
 
@@ -278,19 +278,19 @@ export function createRefresher(deps: UpstreamTokensDeps & { cache: ConnectionCa
     refresh: (connection, token, route, rejected = false) =>
       once(connection.name, () => refreshOnce(connection, token, route, rejected)),
     obtain: (connection, route, subject) =>
-      once(connection.name, () => grantOnce(connection, route, subject)),
+      once(connection.name, () => obtainOnce(connection, route, subject)),
     backoff(name, now) {
-      const found = rests.get(name);
+      const found = backoffs.get(name);
       if (!found) return undefined;
       if (found.until > now) {
         const { renewal } = found;
         if (renewal.kind === "gone") return renewal;
         return { ...renewal, retryAfterSeconds: Math.ceil((found.until - now) / 1000) };
       }
-      rests.delete(name);
+      backoffs.delete(name);
       return undefined;
     },
-    endBackoff: (name) => rests.delete(name),
+    endBackoff: (name) => backoffs.delete(name),
     async close() {
       closing = true;
       await Promise.allSettled([persistence.close(), flights.settled()]);
@@ -300,9 +300,11 @@ export function createRefresher(deps: UpstreamTokensDeps & { cache: ConnectionCa
 }
 
 /** Whether refreshes of a token have been rejected often and long enough to count as final. @param now ms */
-export function isRefusedForGood(refusals: RefreshRejections | undefined, now: number): boolean {
+export function isFinallyRejected(rejections: RefreshRejections | undefined, now: number): boolean {
   return (
-    refusals !== undefined && refusals.count >= refusalsForGood && now - refusals.since.getTime() >= forGoodMs
+    rejections !== undefined &&
+    rejections.count >= finalRejections &&
+    now - rejections.since.getTime() >= finalAfterMs
   );
 }
 

@@ -106,7 +106,9 @@ describe("credentials of the routes file, at an upstream that is malicious from 
 
   it("nor by way of a person who connects", async () => {
     house = await startOAuthClient(route("upstream_oauth2: {client_id: svc, client_secret: s}"));
-    await expect(house.connect(thief.agree)).rejects.toThrow(/authorization_server_url.*its credentials are not sent/);
+    await expect(house.connect(thief.agree)).rejects.toThrow(
+      /authorization_server_url.*its credentials are not sent/,
+    );
     expect(proofsAt(thief)).toEqual([]);
   });
 });
