@@ -21,10 +21,10 @@ import { revoke } from "./revoke.ts";
 import { requestToken } from "./token-endpoint.ts";
 import type { FinishConsent } from "./upstream-oauth.ts";
 
-/** For the database, ms. */
-const browserWaitsMs = 15_000;
+/** How long the browser waits for the database, ms. */
+const browserTimeoutMs = 15_000;
 
-/** Finishes what `AuthorizationRequests` began: the callback, the code, the token (RFC 6749 sections 4.1.2 to 4.1.4). */
+/** Completes authorizations that `AuthorizationRequests` started: callback, code, token (RFC 6749 sections 4.1.2 to 4.1.4). */
 export class AuthorizationCallbacks {
   readonly #deps: AuthorizationDeps;
   readonly #requests: AuthorizationRequests;
@@ -34,34 +34,37 @@ export class AuthorizationCallbacks {
     this.#requests = requests;
   }
 
-  /** The authorization that a callback belongs to; from here on it is used up. @throws UpstreamOAuthError `state_*` */
+  /** Consumes the pending authorization that a callback belongs to. @throws UpstreamOAuthError `state_*` */
   async claim({ params, callback, host, userId, browserState }: FinishConsent): Promise<PendingConsent> {
     const states = params.getAll("state");
     const [state] = states;
     if (!state || states.length > 1) {
       throw new UpstreamOAuthError("state_missing", "the callback does not match a pending authorization");
     }
-    // Not used up: whoever holds a stolen link must not be able to use up the authorization either.
+    // Not consumed: a stolen link must not end the authorization.
     if (browserState !== state) {
       throw new UpstreamOAuthError(
         "state_of_other_browser",
-        "this consent was started in another browser, or its cookie is gone: start again from there",
+        "this authorization was started in another browser, or its cookie is missing: start again in this browser",
       );
     }
     const row = await this.#deps.store.pendingAuthorizations.consume<PendingConsent>("upstream", state);
     if (!row) {
-      throw new UpstreamOAuthError("state_unknown", "this consent has been used already, or took too long");
+      throw new UpstreamOAuthError(
+        "state_unknown",
+        "this authorization has already been used, or took too long",
+      );
     }
     if (row.payload.userId !== userId || row.payload.host !== host) {
       throw new UpstreamOAuthError(
         "state_of_other_user",
-        "somebody else is signed in now than when this consent was started",
+        "a different user is signed in than when this authorization started",
       );
     }
     if (row.payload.redirectUri !== callback || !this.#isAnswered(callback, row.payload)) {
       throw new UpstreamOAuthError(
         "state_of_other_server",
-        "the answer came to the callback of another authorization server than the one that was asked",
+        "the response arrived at the callback of a different authorization server than the one that was asked",
       );
     }
     return row.payload;
@@ -70,7 +73,7 @@ export class AuthorizationCallbacks {
   /**
    * Checks the authorization response, redeems the code and stores the token.
    *
-   * @returns where the same browser has to go once more, since our client there has ended or been outgrown, and why
+   * @returns where to redirect the browser again, and why, if the client registration is gone or lacks scopes
    * @throws UpstreamOAuthError
    */
   async redeem(pending: PendingConsent, params: URLSearchParams): Promise<Repeated | undefined> {
@@ -80,7 +83,7 @@ export class AuthorizationCallbacks {
     if (!route?.enabled || ![route.upstream, endpointUrl(route)].includes(pending.upstream)) {
       throw new UpstreamOAuthError(
         "route_unavailable",
-        "this server has been switched off, removed or moved meanwhile",
+        "this server has been disabled, removed or moved in the meantime",
       );
     }
     const auth = consentOf(route);
@@ -95,7 +98,7 @@ export class AuthorizationCallbacks {
     } catch (error) {
       if (!(error instanceof UpstreamOAuthError) || error.error !== "invalid_scope") throw error;
       await this.#basisOf(pending);
-      // Whoever forges this answer gets no more than what was due: another person's demand replaces a registration once a day.
+      // A forged response gains nothing: scopes required by one user replace a registration at most once a day.
       const outgrown = await clients.outgrown(route, place, pending.scopes);
       if (outgrown === undefined) throw error;
       return this.#requests.beginAgain(route, pending, error, outgrown);
@@ -105,7 +108,7 @@ export class AuthorizationCallbacks {
     if (!client) {
       const gone = new UpstreamOAuthError(
         "client_rejected",
-        "our credentials at the server have changed: try again",
+        "this gateway's credentials at the server have changed: try again",
       );
       return this.#requests.beginAgain(route, pending, gone, { registered: [] });
     }
@@ -114,22 +117,22 @@ export class AuthorizationCallbacks {
       await this.#exchange(route, auth, pending, { code, client, basis });
       return undefined;
     } catch (error) {
-      // Also a token that is stored later, or revoked, is one of that server's.
+      // A token that is stored later, or revoked, was issued by that server too.
       const isObtained =
         error instanceof UpstreamOAuthError &&
         (error.code === "storage_unavailable" || error.code === "disconnected_during_authorization");
       if (!isObtained) await claim?.undo();
-      // One that signs is known where its browser has just been, only its keys are not.
+      // The server knows a client that signs, since it has just accepted its authorization request; it only lacks the keys.
       const refused = error instanceof UpstreamOAuthError && error.code === "client_rejected";
       if (!refused || pending.authMethod === "private_key_jwt") throw error;
       if (!(await clients.isGone(route, place, error))) throw error;
-      // Where it cannot be replaced now, nobody is sent there with it without a trial.
+      // If it cannot be replaced now, it is tested before the next redirect.
       clients.doubt(route, client);
       return this.#requests.beginAgain(route, pending, error, { registered: [], unfit: client });
     }
   }
 
-  /** The callback without an id is for hosts where one route only can be meant; and none is on a host that an application shares. */
+  /** The callback without an id is for hosts with a single OAuth route. There is no callback on a host that an application shares. */
   #isAnswered(callback: string, { routeId, host }: PendingConsent): boolean {
     const { config, byId } = this.#deps.routes();
     const route = byId(routeId);
@@ -137,7 +140,7 @@ export class AuthorizationCallbacks {
     return callback !== callbackUri(config, host) || hasOneOAuthRoute(config, host);
   }
 
-  /** Whoever is connected there already has agreed to it. */
+  /** A user who is already connected at this server has agreed to it. */
   async #claimFor(route: Route, auth: ConsentAuth, pending: PendingConsent) {
     const { routes, store } = this.#deps;
     const { issuer, named, tokenEndpoint: token_endpoint } = pending;
@@ -148,7 +151,7 @@ export class AuthorizationCallbacks {
     return claimIssuer({ config: routes().config, store }, route, auth, issuer, agreed);
   }
 
-  /** Before anything is done for the person: compared again as the token is stored. @throws UpstreamOAuthError `disconnected_during_authorization` */
+  /** Read first, and compared again when the token is stored. @throws UpstreamOAuthError `disconnected_during_authorization` */
   async #basisOf(pending: PendingConsent): Promise<PutBasis> {
     const now = await putBasis(this.#deps.store, connectionOf(pending));
     const basis = { ...now, ...pending.standing };
@@ -184,7 +187,10 @@ export class AuthorizationCallbacks {
       dpopKey,
     });
     if (answer.tokenType === "N_A" || (answer.tokenType === "DPoP") !== (dpopKey !== undefined)) {
-      throw new UpstreamOAuthError("token_invalid", "the server gave a token of another type than asked for");
+      throw new UpstreamOAuthError(
+        "token_invalid",
+        "the server returned a token of a different type than requested",
+      );
     }
     const token: NewUpstreamToken = {
       ...connectionOf(pending),
@@ -206,8 +212,8 @@ export class AuthorizationCallbacks {
   }
 
   /**
-   * The code is used up: what it brought is stored when the database is back, else revoked, as it is where the person has disconnected,
-   * or decided otherwise, in the meantime. The browser waits for a moment only.
+   * The code is redeemed. If the database is down, the token is stored when it is back. If the user has disconnected or reconnected in
+   * the meantime, the token is revoked. The browser waits only for a short time.
    */
   async #keep(token: NewUpstreamToken, route: Route, basis: PutBasis): Promise<void> {
     const { store, persistence } = this.#deps;
@@ -220,21 +226,21 @@ export class AuthorizationCallbacks {
         await this.#discard(
           token,
           route,
-          "token revoked instead of stored: the person disconnected, left or reconnected after the request",
+          "token revoked instead of stored: the user disconnected, was removed or reconnected after the request",
         );
         throw disconnectedDuringAuthorization();
       },
       async (error: unknown) => {
-        await this.#discard(token, route, "a token that could not be stored is revoked", error);
+        await this.#discard(token, route, "revoking a token that could not be stored", error);
         throw error;
       },
     );
-    const isStored = await withDeadline(stored, browserWaitsMs, () => false);
+    const isStored = await withDeadline(stored, browserTimeoutMs, () => false);
     if (isStored) return;
     stored.catch(() => {});
     throw new UpstreamOAuthError(
       "storage_unavailable",
-      "access was granted, and cannot be stored just now: look again in a minute, it is stored as soon as that works",
+      "access was granted, but the token cannot be stored now: it is stored as soon as the database is back, check again in a minute",
     );
   }
 
@@ -244,7 +250,7 @@ export class AuthorizationCallbacks {
     logger.warn({ err, ...about }, why);
     const at = new Date();
     await revoke(this.#deps, { ...token, version: 0, connectedAt: at, updatedAt: at }, route).catch(
-      (error: unknown) => logger.warn({ err: error, ...about }, "it was not revoked"),
+      (error: unknown) => logger.warn({ err: error, ...about }, "the token was not revoked"),
     );
   }
 }
@@ -263,14 +269,14 @@ function connectionOf({ userId, routeId, upstream }: PendingConsent) {
 function readCode(pending: PendingConsent, params: URLSearchParams): string {
   const iss = params.get("iss");
   const as = {
-    // Endpoints from the routes file know no issuer to compare with.
+    // Endpoints from the routes file have no issuer to compare with.
     issuer: pending.issuerKnown ? pending.issuer : (iss ?? pending.issuer),
     authorization_response_iss_parameter_supported: pending.issRequired,
   };
   if ((iss && iss !== as.issuer) || (!iss && pending.issRequired)) {
     throw new UpstreamOAuthError(
       "issuer_mismatch",
-      "the answer did not come from the authorization server that was asked (RFC 9207)",
+      "the response did not come from the authorization server that was asked (RFC 9207)",
     );
   }
   try {
@@ -301,7 +307,7 @@ function readCode(pending: PendingConsent, params: URLSearchParams): string {
         },
       );
     }
-    throw UpstreamOAuthError.from(error, "the authorization answer");
+    throw UpstreamOAuthError.from(error, "the authorization response");
   }
-  throw new UpstreamOAuthError("response_invalid", "the answer carries no code");
+  throw new UpstreamOAuthError("response_invalid", "the authorization response has no code");
 }

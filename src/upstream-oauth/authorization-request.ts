@@ -24,21 +24,21 @@ import type { UpstreamServer } from "./server-metadata.ts";
 import type { BeginConsent, ConsentNotice, UpstreamOAuthDeps } from "./upstream-oauth.ts";
 import { allowedScopes } from "./www-authenticate.ts";
 
-/** The same authorization from its beginning, with a new client. */
+/** The same authorization, started again with a new client. */
 export interface Repeated {
   readonly location: string;
   readonly state: string;
   readonly because: UpstreamOAuthError;
 }
 
-/** What is known of our client at the server by the second time. */
+/** What the second attempt knows about the client at the server. */
 export interface SecondTry {
-  /** Scopes of the registration that another one is to replace. */
+  /** Scopes of the registration to replace. */
   readonly registered: readonly string[];
   readonly unfit?: UnfitClient;
 }
 
-/** What begins an authorization, and what finishes it. */
+/** Dependencies of `AuthorizationRequests` and `AuthorizationCallbacks`. */
 export type AuthorizationDeps = UpstreamOAuthDeps & {
   readonly routeFetch: RouteFetch;
   readonly discovery: Discovery;
@@ -49,7 +49,7 @@ export type AuthorizationDeps = UpstreamOAuthDeps & {
 
 type Begun = { readonly location: string; readonly state: string };
 
-/** Sends people to upstreams' authorization servers (RFC 6749 section 4.1.1). */
+/** Starts authorizations at upstreams' authorization servers (RFC 6749 section 4.1.1). */
 export class AuthorizationRequests {
   readonly #deps: AuthorizationDeps;
 
@@ -58,21 +58,21 @@ export class AuthorizationRequests {
   }
 
   /**
-   * Starts an authorization, unless the person has to see first where it leads and for what.
+   * Starts an authorization, unless the user must first confirm the server and the scopes.
    * @throws UpstreamOAuthError
    */
   begin(consent: BeginConsent): Promise<Begun | { readonly notice: ConsentNotice }> {
     return this.#start(consent);
   }
 
-  /** Where a person would be sent, and what for. @throws UpstreamOAuthError */
+  /** The server that a user would be redirected to, and the scopes. @throws UpstreamOAuthError */
   async notice(userId: string, route: Route): Promise<ConsentNotice> {
     return (await this.#plan(userId, route)).notice;
   }
 
   /**
-   * A client that ended, or was outgrown, while the person was away gets them nothing; a new one can, once.
-   * @throws the error that `because` names, where that does not help
+   * Starts again, once, with a new client after the registration turned out to be gone or to lack scopes.
+   * @throws `because` if that does not help
    */
   async beginAgain(
     route: Route,
@@ -124,7 +124,7 @@ export class AuthorizationRequests {
     const token = await store.upstreamTokens.find(connection);
     const { scopes, added } = scopesFor(auth, server, token, demand?.scopes ?? []);
     const named = isNamedByOperator(auth, server.named ?? as.issuer);
-    // Whoever is connected there already has agreed to it, not to another's page that it sends people to since.
+    // A connected user has agreed to this issuer, but not to an authorization page of another owner that it has added since.
     const agreed = isIssuedBy(token, server) ? issuerName(as.issuer) : undefined;
     const identity = { ...as, named: server.named };
     const owners = ownersOf(identity).filter((owner) => owner !== agreed);
@@ -133,12 +133,12 @@ export class AuthorizationRequests {
     const codesGoTo = server.named === undefined ? undefined : as.token_endpoint;
     const foreign = [asked, as.issuer, codesGoTo ?? asked].some((url) => !sameSite(url, route.upstream));
     const notice: ConsentNotice = { server: new URL(asked).host, foreign, scopes, added };
-    // At another's server, what the upstream chose and the operator has not: where, or what for.
+    // At a foreign server, the user confirms what the upstream chose rather than the operator: the server or the scopes.
     const chosen = auth.scopes === undefined && server.scopes.length > 0;
     return { auth, connection, server, notice, needed: added.length > 0 || (foreign && (!named || chosen)) };
   }
 
-  /** @param again the second time for one wish of a person's */
+  /** @param again set for the second attempt of one authorization */
   async #start(
     { userId, route, returnTo, popup = false, shown }: BeginConsent,
     again?: SecondTry & { readonly standing?: Standing },
@@ -156,14 +156,14 @@ export class AuthorizationRequests {
     if (server.hasMetadata && !as.code_challenge_methods_supported?.includes("S256")) {
       throw new UpstreamOAuthError(
         "pkce_not_supported",
-        `${as.issuer} does not list S256 in code_challenge_methods_supported: without PKCE a stolen code could be redeemed; if the server does support it, set upstream_oauth2.endpoint on route ${route.id}`,
+        `${as.issuer} does not list S256 in code_challenge_methods_supported: without PKCE, a stolen code could be redeemed; if the server supports it, set upstream_oauth2.endpoint on route ${route.id}`,
       );
     }
     if (!as.token_endpoint) {
       throw new UpstreamOAuthError("metadata_invalid", `${as.issuer} has no token endpoint`);
     }
     if (needed && !covers(shown, notice)) return { notice };
-    // Also what a connection of a person who was asked for less is asked for: one registration is for all of them.
+    // All users share one registration, so it also needs the scopes that others request.
     const asked = [...new Set([...(again?.registered ?? []), ...scopes, ...scopesFor(auth, server).scopes])];
     const { client, redirectUri } = await clients
       .forConsent(route, auth, server, asked, again?.unfit)
@@ -218,19 +218,19 @@ export class AuthorizationRequests {
   }
 }
 
-/** Guessed endpoints that register nobody: the upstream, which asks for a token, does not seem to use OAuth. */
+/** Default endpoints that do not register clients: the upstream asks for a token, but does not seem to use OAuth. */
 function withoutOAuth(error: unknown, route: Route): unknown {
   const { code, detail } = UpstreamOAuthError.from(error, "registration");
   if (code !== "registration_rejected" && code !== "redirect_not_followed" && code !== "response_invalid")
     return error;
   return new UpstreamOAuthError(
     "discovery_failed",
-    `the upstream asks for a token, but publishes no OAuth metadata and registers nobody at its default endpoints: if it needs no OAuth, set mcp.server.upstream_auth of route ${route.id} to none, or to the api_key that it takes`,
+    `the upstream asks for a token, but publishes no OAuth metadata and registers no clients at its default endpoints: if it does not use OAuth, set mcp.server.upstream_auth of route ${route.id} to none, or to the api_key that it accepts`,
     { cause: error, detail },
   );
 }
 
-/** Whether a token is of this very server. */
+/** Whether this server issued the token. */
 export function isIssuedBy(
   token: UpstreamToken | undefined,
   { as, named }: Pick<UpstreamServer, "as" | "named">,
@@ -240,7 +240,7 @@ export function isIssuedBy(
   return URL.parse(token.tokenEndpoint)?.origin === URL.parse(as.token_endpoint ?? "")?.origin;
 }
 
-/** Challenge or metadata, configuration, what an upstream demanded since, and what the connection has already. */
+/** Scopes to request: from the challenge or metadata, the configuration, a step-up, and the current connection. */
 export function scopesFor(
   auth: ConsentAuth,
   server: UpstreamServer,
@@ -256,15 +256,14 @@ export function scopesFor(
   return { scopes: [...scopes], added: added.filter((scope) => scope !== "offline_access") };
 }
 
-/** Whether a person has been shown this: the same server, and every scope. */
+/** Whether the user has been shown this server and every scope. */
 function covers(shown: BeginConsent["shown"], { server, scopes }: ConsentNotice): boolean {
   return shown?.server === server && scopes.every((scope) => shown.scopes.includes(scope));
 }
 
-/** RFC 6749 section 4.1.2 and RFC 9207: `iss` first, on error answers too; then the error; then the code. */
-/** @throws UpstreamOAuthError where the route needs no consent */
+/** @throws UpstreamOAuthError if the route does not use consent */
 export function consentOf(route: Route): ConsentAuth {
   const auth = consentAuth(route);
   if (auth) return auth;
-  throw new UpstreamOAuthError("route_unavailable", `route ${route.id} asks for no consent`);
+  throw new UpstreamOAuthError("route_unavailable", `route ${route.id} does not use consent`);
 }

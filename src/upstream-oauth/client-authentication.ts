@@ -12,32 +12,32 @@ import { boundedCache } from "../util/bounded-cache.ts";
 import { UpstreamOAuthError } from "./errors.ts";
 import { textsOf } from "./json.ts";
 
-/** Who we are at an upstream's authorization server. */
+/** This gateway's client at an upstream's authorization server. */
 export interface UpstreamClient {
   readonly clientId: string;
   readonly clientSecret?: string;
-  /** `auto`: the routes file leaves it open and no metadata tells; Basic first, then the body. */
+  /** `auto`: neither the routes file nor metadata says; Basic is tried first, then the body. */
   readonly authMethod: ClientAuthMethod | "auto";
-  /** The operator says so: no other way is tried. */
+  /** Set by the operator: no other method is tried. */
   readonly authMethodFixed?: boolean;
-  /** Keeps, for every replica, the way that worked where another had been expected. */
+  /** Stores, for all replicas, a method that worked although another was expected. */
   readonly keepAuthMethod?: (method: ClientAuthMethod) => Promise<void>;
-  /** Unix ms, of a registration: another one may have the same client id. */
+  /** When it was registered, Unix ms: a later registration may have the same client id. */
   readonly registeredAt?: number;
   readonly source: "configured" | "document" | "registered";
-  /** For `private_key_jwt`: PKCS 8 or JWK text, and its JWS algorithm; else our own key signs. */
+  /** For `private_key_jwt`: PKCS 8 or JWK text, and its JWS algorithm. If absent, the gateway's own key signs. */
   readonly privateKey?: string;
   readonly signingAlg?: string;
   readonly ownKey: () => ClientKey;
-  /** Where no issuer is known that an assertion could name: the token endpoint (RFC 7523 section 3). */
+  /** Audience of assertions if no issuer is known: the token endpoint (RFC 7523 section 3). */
   readonly audience?: string;
 }
 
-/** Our own keys at authorization servers that know us by key (`private_key_jwt`, RFC 7523 section 2.2); all of them are ES256. */
+/** The gateway's own keys for `private_key_jwt` (RFC 7523 section 2.2), all ES256. */
 export interface ClientKeys {
-  /** The one that signs now. */
+  /** The current signing key. */
   signer(purpose: "upstream_client"): ClientKey;
-  /** Public halves, at `jwks_uri` (RFC 7591 section 2). */
+  /** Public keys, served at `jwks_uri` (RFC 7591 section 2). */
   jwks(purpose: "upstream_client"): JSONWebKeySet;
 }
 
@@ -48,15 +48,15 @@ export interface ClientKey {
 
 export const clientKeyAlg = "ES256";
 
-/** Ways to prove a client secret. */
+/** Methods that use a client secret. */
 export const bySecret: readonly ClientAuthMethod[] = ["client_secret_basic", "client_secret_post"];
 
 /**
- * The method we use at a server: the first of ours that it lists, but of the two by a secret the one that it lists first. A server
- * that lists none takes Basic (RFC 8414 section 2). `private_key_jwt` is with our own key here.
+ * The method to use at a server: the first of `able` that it lists. Of the two secret-based methods, the server's order decides. A server
+ * that lists none accepts Basic (RFC 8414 section 2). `private_key_jwt` uses the gateway's own key here.
  *
- * @param able which methods we have the means for, the one we like best first.
- * @returns undefined when the server lists only methods that we cannot do.
+ * @param able supported methods, most preferred first.
+ * @returns undefined if the server lists only unsupported methods.
  */
 export function chooseAuthMethod<Able extends ClientAuthMethod>(
   as: AuthorizationServer,
@@ -75,7 +75,7 @@ function takesOurs({ token_endpoint_auth_signing_alg_values_supported: algs }: A
 }
 
 /**
- * How a client proves itself at the token endpoint (RFC 6749 section 2.3, RFC 7523 section 2.2).
+ * Client authentication at the token endpoint (RFC 6749 section 2.3, RFC 7523 section 2.2).
  *
  * @throws UpstreamOAuthError `key_unusable` for a private key that cannot be read.
  */
@@ -85,7 +85,7 @@ export async function clientAuth(client: UpstreamClient, method: ClientAuthMetho
     const key = client.privateKey === undefined ? client.ownKey() : await importPrivateKey(client);
     return PrivateKeyJwt(key, {
       [modifyAssertion](header, payload) {
-        // Ed25519 keys go by the name that the operator, and so the server, knows them by.
+        // Ed25519 has two algorithm names: use the configured one, which the server expects.
         if (client.signingAlg !== undefined) header.alg = client.signingAlg;
         if (audience !== undefined) payload.aud = audience;
       },
@@ -97,16 +97,16 @@ export async function clientAuth(client: UpstreamClient, method: ClientAuthMetho
     : basic(client.clientId, client.clientSecret);
 }
 
-/** Ways to prove a secret, and which of them a server turned out to take where it says otherwise, or nothing. */
+/** Remembers which secret-based method a server accepts if its metadata is wrong or absent. */
 export interface AuthMethods {
   /**
-   * Ways to try at a server, the likeliest first: the client's own; where that is by a secret, the other way by a secret too. Never
-   * down to no proof, never away from a signature.
+   * Methods to try at a server, most likely first: the client's own; if it uses a secret, the other secret-based method too. Never falls
+   * back to `none`, and never replaces a signature.
    *
    * @param place the token endpoint
    */
   of(client: UpstreamClient, place: string): readonly ClientAuthMethod[];
-  /** Remembers the way that worked. */
+  /** Remembers the method that worked. */
   worked(client: UpstreamClient, place: string, method: ClientAuthMethod): void;
 }
 
@@ -134,7 +134,7 @@ export function createAuthMethods(): AuthMethods {
   };
 }
 
-/** Not oauth4webapi's: that one escapes `-`, `.` and `_` too, and servers that forget to decode refuse a UUID then. */
+/** Unlike oauth4webapi's, leaves `-`, `.` and `_` unescaped: servers that do not decode would reject a UUID. */
 function basic(clientId: string, clientSecret: string): ClientAuth {
   const encode = (text: string) => encodeURIComponent(text).replace(/%20/g, "+");
   const value = Buffer.from(`${encode(clientId)}:${encode(clientSecret)}`).toString("base64");
@@ -162,8 +162,8 @@ async function importPrivateKey(client: UpstreamClient): Promise<{ key: CryptoKe
 /**
  * A client of the routes file.
  *
- * @param auth what the file says of it
- * @param server `as`: its metadata, where there are any
+ * @param auth its entry in the file
+ * @param server `as`: the server's metadata, if any
  */
 export function configuredClient(
   auth: ClientSecrets & { readonly clientId: string; readonly authMethod?: ClientAuthMethod },

@@ -16,7 +16,7 @@ import { isPublicAddress } from "../egress/addresses.ts";
 import { consentAuth, type Route } from "../model/route.ts";
 import { chooseAuthMethod, clientKeyAlg } from "./client-authentication.ts";
 
-/** `auto`: a server on the internet can fetch our document only when the host's name leads to a public address. */
+/** For `auto`: a server on the internet can fetch the document only if the host resolves to public addresses. */
 export async function isPublicHost(host: string): Promise<boolean> {
   const { hostname } = new URL(`https://${host}`);
   if (isIP(hostname.replace(/^\[(.*)\]$/, "$1"))) return false;
@@ -24,29 +24,29 @@ export async function isPublicHost(host: string): Promise<boolean> {
   return addresses.length > 0 && addresses.every(({ address }) => isPublicAddress(address));
 }
 
-/** Places of ours that an upstream's authorization server gets to know. */
+/** This gateway's URLs that an upstream's authorization server uses. */
 export interface ClientPlaces {
-  /** URL of our Client ID Metadata Document, which is our client id there. */
+  /** URL of the Client ID Metadata Document, which is also the client id. */
   readonly clientId: string;
-  /** The same for servers that want a confidential client (RFC 6749 section 2.1); none where the document is published elsewhere. */
+  /** The same for servers that require a confidential client (RFC 6749 section 2.1); absent if the document is published elsewhere. */
   readonly confidentialClientId?: string;
   readonly redirectUri: string;
-  /** Public halves of our client keys. */
+  /** Public client keys. */
   readonly jwksUri: string;
 }
 
-/** The places for one authorization server of one route: no other server ever gets to know them. */
+/** The URLs for one authorization server of one route, not shared with any other server. */
 export function clientPlaces(table: RouteTable, route: Route, issuer: string): ClientPlaces {
   return placesAt(table, callbackHost(table.config, route), callbackId(route, issuer));
 }
 
-/** The places of a document that the operator publishes elsewhere (`client_id_metadata_url`): it lists one callback per route. */
+/** The URLs for a document that the operator publishes elsewhere (`client_id_metadata_url`), which lists one callback per route. */
 export function publishedPlaces(table: RouteTable, route: Route, url: string): ClientPlaces {
   const { confidentialClientId: _, ...places } = placesAt(table, callbackHost(table.config, route));
   return { ...places, clientId: url, redirectUri: redirectUriByHand(table.config, route) };
 }
 
-/** @param id absent: the places from before there was one callback per server */
+/** @param id absent: the URLs of versions without a callback per server */
 function placesAt(table: RouteTable, host: string, id?: string): ClientPlaces {
   const base = upstreamClientBase(table.config, host);
   const document = id === undefined ? base : `${base}/${id}`;
@@ -58,7 +58,7 @@ function placesAt(table: RouteTable, host: string, id?: string): ClientPlaces {
   };
 }
 
-/** Which of our documents a client id is, where it belongs to this redirect URI; undefined: none. */
+/** Which document a client id names, if it matches this redirect URI; undefined: none. */
 export function documentKind(
   table: RouteTable,
   route: Route,
@@ -67,7 +67,7 @@ export function documentKind(
   const { clientId, redirectUri } = client;
   if (clientId === table.config.upstreamOAuth.clientIdMetadataUrl) return "public";
   const last = redirectUri.slice(redirectUri.lastIndexOf("/") + 1);
-  // A connection from before an application shared the host keeps its client.
+  // A connection made before an application shared the host keeps its client.
   for (const host of [callbackHost(table.config, route), route.host]) {
     const places = placesAt(table, host, last === "callback" ? undefined : last);
     if (places.redirectUri !== redirectUri) continue;
@@ -77,25 +77,24 @@ export function documentKind(
   return undefined;
 }
 
-/** Which of our documents a server gets to know: the one without a key, unless it wants one. A secret could not be published. */
+/** The document to use at a server: the one without a key, unless the server requires a key. */
 export function documentClientId(places: ClientPlaces, as: AuthorizationServer): string {
   const method = chooseAuthMethod(as, ["none", "private_key_jwt"]);
   return (method === "private_key_jwt" && places.confidentialClientId) || places.clientId;
 }
 
-/** A route that may use our document: auto-discovered, and no client of its own. */
+/** Whether a route may use the document: auto-discovered, and without a configured client. */
 export function mayUseDocument(route: Route): boolean {
   const auth = consentAuth(route);
   return route.enabled && auth !== undefined && !auth.endpoint && !auth.clientId;
 }
 
 /**
- * Our Client ID Metadata Document on one host (draft-ietf-oauth-client-id-metadata-document): only where a route of that
- * host is auto-discovered, since nobody else has a use for it.
+ * The Client ID Metadata Document on one host (draft-ietf-oauth-client-id-metadata-document). Served only if a route of that host is
+ * auto-discovered.
  *
- * @param wanted.id of the callback that it is for; absent: the document of hosts with one OAuth route, or of a gateway that
- * publishes it elsewhere
- * @param wanted.confidential the one whose client signs assertions (`private_key_jwt`)
+ * @param wanted.id id of the callback; absent: the document of hosts with one OAuth route, or the one published elsewhere
+ * @param wanted.confidential the document whose client signs assertions (`private_key_jwt`)
  */
 export function clientMetadataDocument(
   table: RouteTable,
@@ -123,7 +122,7 @@ export function clientMetadataDocument(
   const places = placesAt(table, host, id);
   const clientId = confidential ? places.confidentialClientId : places.clientId;
   if (clientId === undefined) return undefined;
-  // Also in the document of a host that an application shares by now: whoever reads the code there could redeem it without a secret.
+  // On a host that an application now shares, the application could read the code and redeem it without a secret.
   const moved = callbackHost(config, route) !== host;
   const redirectUri = moved
     ? callbackUri(config, callbackHost(config, route), id ?? callbackId(route))
@@ -150,7 +149,7 @@ function document(
   };
 }
 
-/** Client metadata (RFC 7591 section 2) of one that signs assertions with the keys at `jwksUri`. */
+/** Client metadata (RFC 7591 section 2) of a client that signs assertions with the keys at `jwksUri`. */
 export function byKey(jwksUri: string) {
   return {
     token_endpoint_auth_method: "private_key_jwt",

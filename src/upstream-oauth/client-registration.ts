@@ -15,34 +15,34 @@ import { errorWord } from "./failures.ts";
 import { readJsonObject, textOf, timeOf } from "./json.ts";
 import { oauthErrorOf, withoutSecrets } from "./token-response.ts";
 
-/** Servers may grant a client no other scopes than it has registered (RFC 7591 section 2). */
+/** Servers may limit a client to the scopes of its registration (RFC 7591 section 2). */
 export interface RegisteredScopes {
-  /** Those that will be asked for. */
+  /** Scopes to request now. */
   readonly asked: readonly string[];
-  /** Those that may be asked for later, when a call demands them. */
+  /** Scopes that a step-up may request later. */
   readonly supported: readonly string[];
 }
 
-/** What one registration is about. */
+/** One registration. */
 interface RegistrationRequest {
   readonly fetch: typeof globalThis.fetch;
   readonly as: AuthorizationServer;
   readonly places: Pick<ClientPlaces, "redirectUri" | "jwksUri">;
   readonly clientName: string;
   readonly scopes: RegisteredScopes;
-  /** Set by the operator; absent: as the server lists. */
+  /** Set by the operator; absent: chosen from the server's list. */
   readonly authMethod?: ClientAuthMethod;
-  /** Whether a URL is on a host of ours. */
+  /** Whether a URL is on one of the gateway's hosts. */
   readonly isOurs: (url: URL) => boolean;
 }
 
-/** Of a registration, beside what the store knows of every one. */
+/** Registration data in `ClientRegistration.metadata`. */
 export interface RegistrationNotes {
   /** Unix ms. */
   readonly registeredAt?: number;
-  /** Scopes that were in the registration, or that the server would not have there, with spaces between them. */
+  /** Space-separated scopes that were registered, or that the server did not accept in a registration. */
   readonly scope?: string;
-  /** RFC 7592: where the registration is kept, the token for it, and what is said of us there. Only where that is the server's own. */
+  /** RFC 7592: management URL, its token, and the registered metadata. Only on the server's own origin. */
   readonly management?: {
     readonly uri: string;
     readonly token: string;
@@ -50,11 +50,11 @@ export interface RegistrationNotes {
   };
 }
 
-/** The one we like best first. */
+/** Most preferred first. */
 const able = ["client_secret_basic", "client_secret_post", "none", "private_key_jwt"] as const;
 
 /**
- * Registers us at an authorization server (RFC 7591).
+ * Registers a client at an authorization server (RFC 7591).
  *
  * @throws UpstreamOAuthError `registration_rejected`, `registration_unavailable`, `rate_limited`, `server_error`, `unreachable`.
  */
@@ -66,7 +66,7 @@ export async function registerClient(request: RegistrationRequest): Promise<Clie
   if (!method) {
     throw new UpstreamOAuthError(
       "registration_unavailable",
-      `${host} registers only clients with authentication methods that registration cannot set up: register by hand and set upstream_oauth2.client_id`,
+      `${host} registers only clients with authentication methods that dynamic registration cannot set up: register by hand and set upstream_oauth2.client_id`,
       { detail: String(as.token_endpoint_auth_methods_supported) },
     );
   }
@@ -88,7 +88,7 @@ export async function registerClient(request: RegistrationRequest): Promise<Clie
       { ...request, asked, method, host },
     );
   const { asked, supported } = scopes;
-  // Who asks for none is given what was registered, at some.
+  // Some servers grant the registered scopes if a request names none.
   if (asked.length === 0) return ask(metadata).catch(wrapped(host));
   const wide = [...new Set([...asked, ...supported])].join(" ");
   const narrow = asked.join(" ");
@@ -97,7 +97,7 @@ export async function registerClient(request: RegistrationRequest): Promise<Clie
     .catch(unlessScopes(() => (narrow === wide ? without() : withScope(narrow).catch(unlessScopes(without)))))
     .catch(wrapped(host));
 
-  /** Tried is tried: another registration would have no more of them. */
+  /** Records the attempted scopes: another registration would not get more. */
   async function without(): Promise<ClientRegistration> {
     const made = await ask(metadata);
     return { ...made, metadata: { ...made.metadata, scope: wide } };
@@ -105,9 +105,9 @@ export async function registerClient(request: RegistrationRequest): Promise<Clie
 }
 
 /**
- * Has a registration's secret renewed where the server keeps it (RFC 7592 section 2.2, else 2.1), so that the client lives on.
+ * Renews a registration's secret (RFC 7592 section 2.2, else 2.1), so that the client stays valid.
  *
- * @returns the registration as it is now; the same secret and end where the server renews nothing
+ * @returns the current registration; unchanged if the server renews nothing
  * @throws UpstreamOAuthError as `registerClient`
  */
 export async function renewRegistration(
@@ -123,7 +123,7 @@ export async function renewRegistration(
   const put = { method: "PUT", headers: { ...headers, "content-type": "application/json" }, body };
   try {
     let response = await request.fetch(uri, { ...put, redirect: "manual" });
-    // Not every server that lets a registration be read lets it be written.
+    // Some servers allow reading a registration, but not updating it.
     if ([400, 403, 404, 405, 501].includes(response.status))
       response = await request.fetch(uri, { headers, redirect: "manual" });
     const as = { issuer: found.issuer, registration_endpoint: uri };
@@ -132,13 +132,13 @@ export async function renewRegistration(
     if (now.clientId !== found.clientId)
       throw new UpstreamOAuthError(
         "registration_rejected",
-        `the registration at ${host} is of another client`,
+        `the registration at ${host} is for a different client`,
       );
     const notes: RegistrationNotes = {
       ...notesOf(found),
       management: { ...management, ...notesOf(now).management, metadata },
     };
-    // An answer without a secret leaves the old one as it is.
+    // A response without a secret keeps the old one.
     if (now.clientSecret === undefined) return { ...found, metadata: { ...notes } };
     return { ...now, authMethod: found.authMethod, metadata: { ...notes, registeredAt: Date.now() } };
   } catch (error) {
@@ -146,12 +146,12 @@ export async function renewRegistration(
   }
 }
 
-/** What `registerClient` has noted of a registration. */
+/** What `registerClient` recorded about a registration. */
 export function notesOf({ metadata }: Pick<ClientRegistration, "metadata">): RegistrationNotes {
   return metadata;
 }
 
-/** Some servers know of no scopes in a registration, or not of all of them: then `next` is tried. */
+/** Some servers reject all or some scopes in a registration: then `next` is tried. */
 function unlessScopes(next: () => Promise<ClientRegistration>) {
   return (error: unknown): Promise<ClientRegistration> => {
     const { error: word } = UpstreamOAuthError.from(error, "");
@@ -166,14 +166,14 @@ function wrapped(host: string) {
   };
 }
 
-/** A registration out of the server's answer (RFC 7591 section 3.2.1). */
+/** Reads the registration from the server's response (RFC 7591 section 3.2.1). */
 async function read(
   response: Response,
   request: Pick<RegistrationRequest, "as" | "places" | "isOurs"> & {
     readonly asked: Readonly<Record<string, unknown>>;
     readonly method: ClientAuthMethod;
     readonly host: string;
-    /** That was shown with the request. */
+    /** Sent with the request. */
     readonly token?: string;
   },
 ): Promise<ClientRegistration> {
@@ -196,7 +196,7 @@ async function read(
     clientId: client.client_id,
     clientSecret,
     secretExpiresAt: clientSecret === undefined ? undefined : secretEnd(answer, response),
-    // Says nothing: as asked for; a secret that was not asked for is proven in the default way (RFC 7591 section 2).
+    // Absent: as requested; an unrequested secret uses the default method (RFC 7591 section 2).
     authMethod:
       textOf(answer.token_endpoint_auth_method) ??
       (clientSecret !== undefined && method === "none" ? "client_secret_basic" : method),
@@ -208,13 +208,13 @@ async function read(
   };
 }
 
-/** Ids and secrets are used as they came; some servers have numbers for them. */
+/** Ids and secrets are used verbatim; some servers send numbers. */
 function plainText(value: unknown): string | undefined {
   if (typeof value === "string" && value !== "") return value;
   return typeof value === "number" && Number.isSafeInteger(value) ? String(value) : undefined;
 }
 
-/** When a secret ends, by our clock. By a server's whose clock is behind it would have ended before it began. */
+/** When a secret expires by the local clock. If the server's clock is behind, its time could already be past. */
 function secretEnd(answer: Readonly<Record<string, unknown>>, response: Response): Date | undefined {
   const end = timeOf(answer.client_secret_expires_at);
   if (end === undefined) return undefined;
@@ -224,7 +224,7 @@ function secretEnd(answer: Readonly<Record<string, unknown>>, response: Response
   return new Date(theirNow !== undefined && end > theirNow ? now + end - theirNow : end);
 }
 
-/** Only on the origin of the registration endpoint: the token, and with it our client, is nobody else's. */
+/** Accepted only on the origin of the registration endpoint: the token controls the client. */
 function managementOf(
   answer: Readonly<Record<string, unknown>>,
   as: AuthorizationServer,
@@ -237,27 +237,27 @@ function managementOf(
   return { management: { uri, token, metadata: asked } };
 }
 
-/** What was registered must be a client of that server's with our one redirect URI (RFC 7591 section 3.2.1), not somebody else's. */
+/** The registration must have exactly the requested redirect URI (RFC 7591 section 3.2.1), and must not be another client of the gateway. */
 function checkRegistered(
   client: { readonly client_id: string; readonly redirect_uris?: unknown },
   request: { readonly places: Pick<ClientPlaces, "redirectUri">; readonly isOurs: (url: URL) => boolean },
   host: string,
 ): void {
-  const refuse = (what: string) => {
+  const reject = (what: string) => {
     throw new UpstreamOAuthError("registration_rejected", `the registration at ${host} ${what}`);
   };
   const url = URL.parse(client.client_id);
-  if (url && request.isOurs(url)) refuse("gives us the client id of another client of ours");
+  if (url && request.isOurs(url)) reject("returned the client id of another client of this gateway");
   const { redirect_uris: given } = client;
   if (given === undefined || given === null) return;
   const uris: unknown[] = Array.isArray(given) ? given : [given];
   if (uris.length !== 1 || uris[0] !== request.places.redirectUri)
-    refuse("is for other redirect URIs than ours");
+    reject("has redirect URIs other than the requested one");
 }
 
 /**
- * @param token that was shown with the request; "": none
- * @returns the members of an answer that is no error, whatever its status among the good ones
+ * @param token sent with the request; "": none
+ * @returns the members of a successful response
  */
 async function accepted(response: Response, host: string, token: string): Promise<Record<string, unknown>> {
   const text = await response.text();
@@ -266,7 +266,7 @@ async function accepted(response: Response, host: string, token: string): Promis
   const error = oauthErrorOf(answer);
   const { status } = response;
   if (status === 429) {
-    throw new UpstreamOAuthError("rate_limited", `${host} registers no more clients for now`, {
+    throw new UpstreamOAuthError("rate_limited", `${host} limits the rate of registrations`, {
       detail,
       status,
       server: host,
@@ -282,10 +282,10 @@ async function accepted(response: Response, host: string, token: string): Promis
   if (!response.ok || error !== undefined) {
     throw new UpstreamOAuthError(
       "registration_rejected",
-      `${host} refused to register us (${[status, errorWord(error)].filter(Boolean).join(" ")}): register by hand and set upstream_oauth2.client_id`,
+      `${host} rejected the registration (${[status, errorWord(error)].filter(Boolean).join(" ")}): register by hand and set upstream_oauth2.client_id`,
       { detail, error, status, server: host },
     );
   }
-  // An answer that is no object is left to the reader, who names the fault.
+  // The caller reports a response that is not an object.
   return answer ?? {};
 }

@@ -37,22 +37,22 @@ import type { RouteFetch } from "./route-fetch.ts";
 import { credentialOwner, type UpstreamServer } from "./server-metadata.ts";
 import { allowedScopes } from "./www-authenticate.ts";
 
-/** A registration that another one is to take the place of. */
+/** A registration to replace. */
 export interface UnfitClient {
   readonly clientId: string;
-  /** Unix ms: the server may answer with the same client id. */
+  /** Unix ms: a new registration may have the same client id. */
   readonly registeredAt?: number;
-  /** For scopes that nobody but one person's calls demand. */
-  readonly demanded?: boolean;
+  /** Replaced for scopes that only one user's calls require. */
+  readonly stepUp?: boolean;
 }
 
-/** Who we are at which server. */
+/** This gateway's clients at authorization servers. */
 export interface Clients {
   /**
-   * The client a new consent uses (configured, else our document, else registered), and the callback that is its alone.
+   * The client for a new authorization (configured, else the client document, else registered), and its own callback.
    *
-   * @param asked the scopes that will be asked for; a registration has those besides that the server lists and the operator allows
-   * @param unfit a registration that gives way to a new one once the server has made that, and stays where it does not
+   * @param asked scopes to request; a registration also has those that the server lists and the operator allows
+   * @param unfit a registration to replace; it stays if the server does not create a new one
    * @throws UpstreamOAuthError
    */
   forConsent(
@@ -62,28 +62,28 @@ export interface Clients {
     asked: readonly string[],
     unfit?: UnfitClient,
   ): Promise<{ client: UpstreamClient; redirectUri: string }>;
-  /** The client that a stored token, or a consent under way, belongs to; undefined when its credentials are gone. */
+  /** The client that a stored token or a pending authorization belongs to; undefined if its credentials are gone. */
   known(
     route: Route,
     client: { issuer: string; clientId: string; redirectUri: string },
   ): Promise<UpstreamClient | undefined>;
   /**
-   * Whether this client is ours and the server no longer knows it. Not where the server has refused it in no words of OAuth, which may be
-   * about what was asked for, and its secret has not ended.
+   * Whether this is a registered client that the server no longer knows. Not if the server rejected it without an OAuth error, which may be
+   * about the request, and the secret has not expired.
    */
   isGone(
     route: Route,
     client: { issuer: string; clientId: string; redirectUri: string },
     refusal: Pick<UpstreamOAuthError, "error">,
   ): Promise<boolean>;
-  /** Forgets it here, too, where it `isGone`. @returns what `isGone` does */
+  /** Deletes the registration if it `isGone`. @returns the result of `isGone` */
   forget(...gone: Parameters<Clients["isGone"]>): Promise<boolean>;
   /**
-   * The server gives a registered client no more scopes than it has registered: whether one that has registered less than `scopes` may be
-   * replaced, which is once a day at most for scopes that the operator has not set.
+   * Whether a registration that lacks some of `scopes` may be replaced: at most once a day for scopes that the operator has not set. Servers
+   * may limit a client to its registered scopes.
    *
-   * @returns what is registered, and not enough, or is enough since another person was refused; undefined where another registration
-   * would ask for nothing more, or it is too soon for one
+   * @returns the registered scopes, and the registration to replace unless it has already been replaced; undefined if a new registration
+   * would not request more, or if it is too soon
    */
   outgrown(
     route: Route,
@@ -93,10 +93,10 @@ export interface Clients {
   doubt: RegistrationTrial["doubt"];
 }
 
-/** A renewal that failed is not tried again for so long, ms. */
-const renewalRestMs = 60_000;
-/** What one person's calls demand does not replace a registration, which is for all people, more often than this, ms. */
-const outgrownRestMs = 86_400_000;
+/** Backoff after a failed renewal, ms. */
+const renewalBackoffMs = 60_000;
+/** Minimum time between replacements of a shared registration for one user's required scopes, ms. */
+const outgrownIntervalMs = 86_400_000;
 
 export function createClients(deps: {
   routes: CurrentRoutes;
@@ -108,13 +108,13 @@ export function createClients(deps: {
 }): Clients {
   const { store, routeFetch, authMethods, logger } = deps;
   const ownKey = () => deps.keys.signer("upstream_client");
-  /** Registrations that somebody's demand has replaced, by issuer and callback. */
-  const outgrown = boundedCache<string, true>(10_000, { ttl: outgrownRestMs });
+  /** Registrations replaced for one user's required scopes, by issuer and callback. */
+  const outgrown = boundedCache<string, true>(10_000, { ttl: outgrownIntervalMs });
 
   const placeOf = (issuer: string, redirectUri: string) => `${issuer} ${redirectUri}`;
 
   const renewOnce = new SingleFlight<ClientRegistration | undefined>({
-    failureMs: renewalRestMs,
+    failureMs: renewalBackoffMs,
     failures: 1000,
   });
   const trial = createRegistrationTrial({ routeFetch, authMethods, clientOf: fromRegistration });
@@ -143,20 +143,20 @@ export function createClients(deps: {
       const { issuer, secretExpiresAt } = made;
       if (secretExpiresAt !== undefined) announceEnd(route, made);
       if (!hasEnded(made)) return made;
-      // Twice over: what it says of the secret's end is wrong, and the secret is tried.
+      // Expired twice in a row: the expiry is wrong, so the secret is used anyway.
       logger.warn(
         { issuer, route: route.id, secretExpiresAt },
-        "a server registers clients with secrets that have expired",
+        "an authorization server registers clients with secrets that have already expired",
       );
       return { ...made, secretExpiresAt: undefined };
     };
     const before = await store.clientRegistrations.find(as.issuer, redirectUri, true);
     if (before && isDue(before)) await renewed(route, before);
-    // The old one stays until then: it serves whoever is connected, also where the server makes no other now.
+    // The old registration stays until then: connected users need it, even if the server creates no new one.
     const getOr = (insteadOf?: UnfitClient) =>
       store.clientRegistrations.getOrRegister(as.issuer, redirectUri, register, insteadOf);
     const found = await getOr(unfit);
-    if (unfit?.demanded) outgrown.set(placeOf(as.issuer, redirectUri), true);
+    if (unfit?.stepUp) outgrown.set(placeOf(as.issuer, redirectUri), true);
     const spent = isSpent(found);
     if (!spent && (await trial.isStillKnown(route, as, found))) return fromRegistration(found);
     const made = await getOr(fromRegistration(found));
@@ -168,15 +168,18 @@ export function createClients(deps: {
     const { issuer, clientId, secretExpiresAt } = registration;
     const about = { issuer, route: route.id, clientId, secretExpiresAt };
     if (notesOf(registration).management)
-      logger.info(about, "the secret of a client registration ends, and is renewed before that (RFC 7592)");
+      logger.info(
+        about,
+        "the secret of a client registration expires, and is renewed before that (RFC 7592)",
+      );
     else
       logger.warn(
         about,
-        "the secret of a client registration ends, and the server offers no renewal (RFC 7592): people who are connected by then must connect again",
+        "the secret of a client registration expires, and the server offers no renewal (RFC 7592): users who are connected then must connect again",
       );
   }
 
-  /** The registration with a new secret; as it was where that cannot be had now. Once at a time over all replicas. */
+  /** The registration with a new secret, or unchanged if the renewal fails. Runs once at a time over all replicas. */
   async function renewed(route: Route, found: ClientRegistration): Promise<ClientRegistration> {
     const { issuer, redirectUri, clientId } = found;
     const places = { redirectUri, jwksUri: "" };
@@ -198,7 +201,7 @@ export function createClients(deps: {
     }
   }
 
-  /** In good time while the old secret still works, which nobody waits for; at once when it has ended. */
+  /** Renews in the background while the old secret is valid, and waits if it has expired. */
   async function kept(route: Route, found: ClientRegistration): Promise<ClientRegistration> {
     if (!isDue(found)) return found;
     const renewal = renewed(route, found);
@@ -232,7 +235,7 @@ export function createClients(deps: {
           const client = documentClient(documentClientId(places, server.as), places);
           return { client, redirectUri: places.redirectUri };
         }
-        // One client id and one callback for whatever the upstream names: so it may name one only.
+        // Client id and callback are the same for every issuer, so the upstream may only name one.
         const { authorizationServerUrl } = auth;
         await keepToIssuer(store, route, { clientId: published, authorizationServerUrl }, server);
         const { clientId, redirectUri } = publishedPlaces(table, route, published);
@@ -246,7 +249,7 @@ export function createClients(deps: {
       }
       throw new UpstreamOAuthError(
         "registration_unavailable",
-        `${new URL(server.as.issuer).host} registers no clients by itself: register ${redirectUriByHand(table.config, route)} there as redirect URI, and set upstream_oauth2.client_id and client_secret on route ${route.id}`,
+        `${new URL(server.as.issuer).host} does not support dynamic client registration: register ${redirectUriByHand(table.config, route)} there as redirect URI, and set upstream_oauth2.client_id and client_secret on route ${route.id}`,
       );
     },
     async known(route, { issuer, clientId, redirectUri }) {
@@ -273,10 +276,10 @@ export function createClients(deps: {
       if (found?.clientId !== clientId) return found && lacking.length > 0 ? undefined : { registered };
       if (lacking.length === 0) return undefined;
       const operators = consentAuth(route)?.scopes ?? [];
-      // One person's demand, and their browser says that it was refused: no more than so often at the others' expense.
+      // One user's browser reports the rejection, and replacing the registration affects all users: limit how often.
       const demanded = !lacking.some((scope) => operators.includes(scope));
       if (demanded && outgrown.has(placeOf(issuer, redirectUri))) return undefined;
-      return { registered, unfit: { clientId, registeredAt: notesOf(found).registeredAt, demanded } };
+      return { registered, unfit: { clientId, registeredAt: notesOf(found).registeredAt, stepUp: demanded } };
     },
     doubt: trial.doubt,
   };
@@ -285,7 +288,7 @@ export function createClients(deps: {
     ...[route, { issuer, clientId, redirectUri }, refusal]: Parameters<Clients["isGone"]>
   ): Promise<boolean> {
     const table = deps.routes();
-    // The document from before there was one per server is gone where the host has several routes: so is that client.
+    // The document without an id is not served on a host with several routes: its client is gone.
     const kind = documentKind(table, route, { clientId, redirectUri });
     if (kind) {
       const isOld = redirectUri.endsWith("/callback");
@@ -293,7 +296,7 @@ export function createClients(deps: {
     }
     const found = await store.clientRegistrations.find(issuer, redirectUri, true);
     if (found?.clientId !== clientId) return false;
-    // One registration is for all people of a route: what one of them brings must not end it.
+    // All users of a route share the registration: one user's response must not end it.
     return refusal.error !== undefined || hasEnded(found);
   }
 
@@ -306,7 +309,7 @@ export function createClients(deps: {
   }
 
   function configured(auth: ConsentAuth, clientId: string, as?: AuthorizationServer): UpstreamClient {
-    // Explicit endpoints name no issuer.
+    // Explicit endpoints have no issuer.
     const audience = auth.endpoint?.tokenUrl;
     return configuredClient({ ...auth, clientId }, { as, audience, ownKey });
   }
@@ -340,7 +343,7 @@ function hasEnded({ secretExpiresAt }: ClientRegistration): boolean {
   return secretExpiresAt !== undefined && secretExpiresAt.getTime() <= Date.now();
 }
 
-/** Whether the server can renew a secret that ends soon: within a quarter of its life, or a minute. */
+/** Whether a renewable secret expires soon: within a quarter of its lifetime, or a minute. */
 function isDue(found: ClientRegistration): boolean {
   const { registeredAt, management } = notesOf(found);
   if (found.secretExpiresAt === undefined || !management) return false;

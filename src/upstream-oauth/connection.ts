@@ -5,28 +5,28 @@ import type { Store } from "../store/store.ts";
 import type { UpstreamToken } from "../store/upstream-tokens.ts";
 import { isAtUpstream, resourceCovers } from "./resource-metadata.ts";
 
-/** Whose a service's own token is (`client_credentials`): nobody's, so it can never be mistaken for a person's. */
+/** Owner of a service's own token (`client_credentials`), distinct from every user id. */
 const service = "service";
 
-/** Endpoints of one route that a person can be connected to apart from the first one: clients choose the paths. */
-const mostEndpoints = 8;
+/** Limit of separate connections to endpoints of one route, since clients choose the paths. */
+const maxEndpoints = 8;
 
-/** The connection that a user's calls to a route go over; one that serves all of its endpoints, as a rule. */
+/** The connection that a user's calls to a route use, normally for all its endpoints. */
 export function upstreamConnection(userId: string, route: Route): ConnectionKey {
   const shared = nonInteractiveAuth(route)?.tokenOf === "service";
   return { userId: shared ? service : userId, routeId: route.id, upstream: route.upstream };
 }
 
-/** The connection of one endpoint alone, whose token is of use nowhere else on the route. */
+/** The connection of a single endpoint, whose token is not valid elsewhere on the route. */
 export function endpointConnection(userId: string, route: Route): ConnectionKey {
   return { ...upstreamConnection(userId, route), upstream: endpointUrl(route) };
 }
 
 /**
- * Whether the user's connection to the route is for the endpoint that is asked for: its token's resource covers it (RFC 8707). A token
- * of one endpoint is not sent to another that has metadata of its own.
+ * Whether the user's connection to the route serves the requested endpoint: its token's resource covers it (RFC 8707). A token for one
+ * endpoint is not sent to another that has its own metadata.
  *
- * @param token the connection's; absent: it is for the first endpoint that needs it, or for what `mcp.server.path` names
+ * @param token the connection's token; absent: the connection is for the first endpoint that needs it, or for `mcp.server.path`
  */
 export function servesEndpoint(token: Pick<UpstreamToken, "resource"> | undefined, route: Route): boolean {
   if (route.askedPath === undefined || route.mcp.kind !== "server") return true;
@@ -37,12 +37,12 @@ export function servesEndpoint(token: Pick<UpstreamToken, "resource"> | undefine
   return serves;
 }
 
-/** What was found for a token the last time: a warm check parses no URLs. */
+/** The latest result per token, so that a warm check parses no URLs. */
 const lastAsked = new WeakMap<object, { readonly route: Route; readonly serves: boolean }>();
 
 function covers(token: Pick<UpstreamToken, "resource"> | undefined, route: Route): boolean {
   if (route.mcp.kind !== "server") return true;
-  // The operator says which resource it is, for all of the route.
+  // The operator sets the resource for the whole route.
   if (consentAuth(route)?.authorizationUrlParams.resource !== undefined) return true;
   const usual = askedAt(route, undefined);
   const resource = token ? token.resource : saysWhere(usual) ? endpointUrl(usual) : undefined;
@@ -50,7 +50,7 @@ function covers(token: Pick<UpstreamToken, "resource"> | undefined, route: Route
   return resourceCovers(resource, endpointUrl(route));
 }
 
-/** The connection that serves the endpoint that is asked for, by what is stored. */
+/** The stored connection that serves the requested endpoint. */
 export async function connectionFor(
   { upstreamTokens }: { readonly upstreamTokens: Pick<Store["upstreamTokens"], "find"> },
   userId: string,
@@ -64,7 +64,7 @@ export async function connectionFor(
   return token || !(await upstreamTokens.find(own)) ? usual : own;
 }
 
-/** Whether one more endpoint of the route can be connected apart from the others. */
+/** Whether another endpoint of the route can have a separate connection. */
 export async function hasRoomFor(
   { upstreamTokens }: { readonly upstreamTokens: Pick<Store["upstreamTokens"], "list"> },
   { userId, routeId, upstream }: ConnectionKey,
@@ -73,5 +73,5 @@ export async function hasRoomFor(
   if (upstream === route.upstream) return true;
   const known = await upstreamTokens.list({ userId, routeId });
   const apart = known.filter((one) => isBelowUpstream(route, one.upstream));
-  return apart.length < mostEndpoints || apart.some((one) => one.upstream === upstream);
+  return apart.length < maxEndpoints || apart.some((one) => one.upstream === upstream);
 }

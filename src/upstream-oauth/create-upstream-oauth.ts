@@ -22,13 +22,13 @@ import { revoke } from "./revoke.ts";
 import { createRouteFetch } from "./route-fetch.ts";
 import type { UpstreamOAuth, UpstreamOAuthDeps } from "./upstream-oauth.ts";
 
-/** How long an upstream is taken to need, or not to need, OAuth, ms. */
+/** How long the result of a probe is cached, ms. */
 const neededTtlMs = 600_000;
 
-/** Where an upstream did not tell: calls go without a token for so long, and are answered by the upstream itself, ms. */
+/** The same for an inconclusive probe, ms. Until then, calls go to the upstream without a token. */
 const unknownTtlMs = 30_000;
 
-/** We as OAuth client of upstreams' authorization servers; wires this room's parts and logs their failures once. */
+/** The OAuth client of upstreams' authorization servers: wires the parts of this module and logs each failure once. */
 export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
   const { logger, metrics, store } = deps;
   const routeFetch = createRouteFetch(deps);
@@ -38,14 +38,14 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
     onLookup: (result) => metrics.cacheLookups.inc({ cache: "discovery", result }),
     onEvict: () => metrics.cacheEvictions.inc({ cache: "discovery" }),
   });
-  const discovery = createDiscovery({ routes: deps.routes, routeFetch: routeFetch, cache, logger });
+  const discovery = createDiscovery({ routes: deps.routes, routeFetch, cache, logger });
   const authMethods = createAuthMethods();
   const persistence = createPersistence(
     logger,
-    "a token that a person has consented to could not be stored yet",
+    "the token of a completed authorization could not be stored yet",
   );
-  const clients = createClients({ ...deps, routeFetch: routeFetch, authMethods });
-  const parts = { ...deps, routeFetch: routeFetch, discovery, clients, authMethods, persistence };
+  const clients = createClients({ ...deps, routeFetch, authMethods });
+  const parts = { ...deps, routeFetch, discovery, clients, authMethods, persistence };
   const requests = new AuthorizationRequests(parts);
   const callbacks = new AuthorizationCallbacks(parts, requests);
   const needs = boundedCache<string, { readonly needed: boolean; readonly fault?: FailureCode }>(10_000, {
@@ -70,7 +70,7 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
       try {
         const begun = await requests.begin(request);
         if ("notice" in begun) {
-          const unshown = new UpstreamOAuthError("notice_needed", "the person must be asked first");
+          const unshown = new UpstreamOAuthError("notice_needed", "the user must confirm first");
           return { ...unshown.toFailure(), notice: begun.notice };
         }
         succeeded("begin");
@@ -107,7 +107,7 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
               reason: because.code,
               upstreamError: because.error,
             },
-            "our client at a server has ended, or its registration been outgrown: the person is sent there once more",
+            "the client registration at an authorization server is gone or lacks scopes: redirecting the user again with a new one",
           );
           metrics.upstreamOAuth.inc({ step: "finish", outcome: because.code });
           return { ok: true, routeId, returnTo, popup, again: { location, state } };
@@ -140,7 +140,7 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
       const { error, ...outcome } = await refresh(parts, token, route);
       if (error) failed("refresh", error, { userId: token.userId, route: route.id });
       else if (outcome.kind === "refreshed") succeeded("refresh");
-      // No error of the server, which may not even have been asked: a word of ours says why.
+      // Not an error of the server, which may not have been called.
       else metrics.upstreamOAuth.inc({ step: "refresh", outcome: outcome.reason });
       return outcome;
     },
@@ -187,10 +187,10 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
             const { finding, status } = need;
             logger.warn(
               { route: route.id, upstream: route.upstream, status, finding },
-              "an upstream does not tell whether it needs a token",
+              "the probe does not show whether an upstream needs a token",
             );
             metrics.upstreamOAuth.inc({ step: "discovery", outcome: "unknown" });
-            // Envoy turns each redirect that answers a call into 502. Any other answer may be a passing one, or to this request only.
+            // Envoy turns every redirect into 502. Other responses may be temporary, or specific to this request.
             const code = codeOfUnknown(status);
             const fault = code === "redirect_not_followed" ? code : undefined;
             needs.set(key, { needed: false, fault }, { ttl: unknownTtlMs });

@@ -22,24 +22,24 @@ export interface Discovery {
   /** @throws UpstreamOAuthError */
   server(route: Route, hint?: DiscoveryHint): Promise<UpstreamServer>;
   /**
-   * Whether the upstream asks for OAuth: it asks for a token, or publishes metadata that names a server.
+   * Whether the upstream requires OAuth: it asks for a token, or publishes metadata that names an authorization server.
    *
-   * @throws UpstreamOAuthError where it cannot be reached, or describes itself wrongly
+   * @throws UpstreamOAuthError if it cannot be reached, or its metadata is wrong
    */
   needed(route: Route, onStep?: OnStep): Promise<Need>;
-  /** Path below the route's `from` of its MCP endpoint, as far as it is known or can be found: "" for `from` itself. */
+  /** Path of the MCP endpoint below the route's `from`, known or discovered: "" for `from` itself. */
   endpointPath(route: Route): Promise<string>;
-  /** What was found of where the route's endpoint is counts no longer. */
+  /** Discards the discovered endpoint of the route. */
   forget(route: Route): void;
-  /** Authorization server metadata of an issuer that is known already. */
+  /** Authorization server metadata of a known issuer. */
   metadata(route: Route, issuer: string, onStep?: OnStep): Promise<AuthorizationServer>;
 }
-/** `unknown`: what answered was not an MCP server, or could not say. */
+/** `unknown`: not an MCP server, or an inconclusive response. */
 export type Need =
   | { readonly kind: "yes" | "no" }
   | { readonly kind: "unknown"; readonly finding: string; readonly status?: number };
 export interface DiscoveryHint {
-  /** `resource_metadata` of a challenge seen earlier. */
+  /** `resource_metadata` of an earlier challenge. */
   readonly resourceMetadata?: string;
   readonly authorizationServerUrl?: string;
   readonly onStep?: OnStep;
@@ -49,21 +49,21 @@ type OnStep = (step: DiscoveryStep) => void;
 interface Probed extends ProbeAnswer {
   readonly status?: number;
   readonly challenge?: UpstreamChallenge;
-  /** It has opened the stream of the legacy HTTP+SSE transport. */
+  /** The upstream opened the stream of the legacy HTTP+SSE transport. */
   readonly opensStream?: true;
-  /** There was no answer. */
+  /** There was no response. */
   readonly failure?: UpstreamOAuthError;
 }
 interface Found extends Searched {
-  /** With the route as seen from where its endpoint is. */
+  /** With the route at its endpoint. */
   readonly look: Look;
   readonly probed: Probed;
 }
 
-/** How long a server is taken to have its endpoint where it was found, ms: as long as metadata is at least. */
+/** How long a discovered endpoint is fresh, ms: the minimum for metadata. */
 const pathTtlMs = 60_000;
-/** What was found before is good enough where asking again takes longer, ms. */
-const askingAgainMs = 2000;
+/** How long to wait for a repeated discovery before the previous result is used, ms. */
+const repeatTimeoutMs = 2000;
 
 export function createDiscovery(deps: {
   routes: CurrentRoutes;
@@ -75,7 +75,7 @@ export function createDiscovery(deps: {
   const resourceMetadata = createResourceMetadata(deps);
   const serverMetadata = createServerMetadata(deps);
 
-  /** Found paths by route and upstream, and until when (ms) they are given without asking. */
+  /** Discovered paths by route and upstream, and until when they are fresh, ms. */
   const paths = boundedCache<string, { readonly path: string; readonly freshUntil: number }>(10_000);
   const placeOf = ({ id, upstream }: Route) => `${id} ${upstream}`;
   const locateOnce = new SingleFlight<string>({ failureMs, failures: 10_000 });
@@ -91,7 +91,7 @@ export function createDiscovery(deps: {
     body: JSON.stringify({ jsonrpc: "2.0", id: 1, method: "ping" }),
   };
 
-  /** What a POST says, or, where nothing takes one, a GET for the stream of the legacy HTTP+SSE transport, which ends at once. */
+  /** Sends a POST. If the URL does not accept it, a GET for the stream of the legacy HTTP+SSE transport, which is closed at once. */
   async function askWithoutToken(route: Route): Promise<Probed & { readonly status: number }> {
     const url = endpointUrl(route);
     const posted = read(await routeFetch.probe(route, ping), url);
@@ -110,7 +110,7 @@ export function createDiscovery(deps: {
     }
   }
 
-  /** Asks the upstream without credentials; `ping` opens no session anywhere. */
+  /** Probes the upstream without credentials; `ping` opens no session. */
   async function probe({ route, onStep }: Look): Promise<Probed> {
     const url = endpointUrl(route);
     try {
@@ -119,27 +119,27 @@ export function createDiscovery(deps: {
       onStep({ name: "upstream", url, status, ok: meaning !== "unknown", finding, opensStream });
       return probed;
     } catch (error) {
-      const failure = UpstreamOAuthError.from(error, "the upstream cannot be asked");
+      const failure = UpstreamOAuthError.from(error, "the upstream cannot be probed");
       const { message: finding } = failure;
       const status = error instanceof SafeFetchError ? error.status : undefined;
       onStep({ name: "upstream", url, status, ok: false, finding });
-      // A redirect is an answer, though none that says anything.
+      // A redirect is a response, but an inconclusive one.
       if (status !== undefined) return { ...readProbeAnswer({ status }), status };
       return { meaning: "unknown", finding, failure };
     }
   }
 
-  /** The upstream's own answers: to a call without credentials, and about its metadata. @param remembered of an earlier challenge */
+  /** The upstream's responses to a call without credentials and to metadata requests. @param remembered from an earlier challenge */
   async function found(look: Look, remembered?: string, known?: Probed): Promise<Found> {
     const probed = known ?? (await probe(look));
     return { look, probed, ...(await resourceMetadata.search(look, namedIn(probed.challenge, remembered))) };
   }
 
   /**
-   * The same where nobody says where the endpoint is: the first of two places that has metadata, else the first that asks for a token,
-   * else the first that answers an MCP call.
+   * The same if the endpoint is not configured: the first of two URLs that has metadata, else the first that asks for a token, else the
+   * first that answers an MCP call.
    *
-   * @param known what the first place has answered, where it has been asked already
+   * @param known the response of the first URL, if it has been probed already
    */
   async function sought(look: Look, remembered?: string, known?: Probed): Promise<Found> {
     const [first, second] = possibleEndpoints(look.route);
@@ -170,7 +170,7 @@ export function createDiscovery(deps: {
     return result;
   }
 
-  /** Where no place tells anything, what was known stays, and it is soon asked again. */
+  /** If both are inconclusive, the previous result stays, and discovery is soon repeated. */
   function remember({ look: { route }, found, probed }: Found): void {
     const tells = found !== undefined || probed.meaning !== "unknown";
     const path = tells ? route.askedPath : (paths.get(placeOf(route))?.path ?? route.askedPath);
@@ -185,7 +185,7 @@ export function createDiscovery(deps: {
     });
   }
 
-  /** The 2025-03-26 revision's last resort. */
+  /** The fallback of the 2025-03-26 revision. */
   function defaultEndpoints(look: Look, origin: string): AuthorizationServer {
     look.onStep({
       name: "default_endpoints",
@@ -214,13 +214,13 @@ export function createDiscovery(deps: {
       };
       const expected = route.mcp.kind === "server" ? route.mcp.expectedIssuer : undefined;
       const described = (as: AuthorizationServer, issuer: string): UpstreamServer => {
-        // Also where the metadata names the issuer asked for: a server that does so by turns is one server.
+        // Also if the metadata has the requested issuer: a server may alternate between both.
         const named = expected === undefined || sameIssuer(expected, new URL(issuer)) ? undefined : issuer;
         return { ...common, as: { ...as, issuer: expected ?? as.issuer }, named, hasMetadata: true };
       };
       const servers = prm?.authorizationServers ?? [];
       const own = hint.authorizationServerUrl;
-      // Of several the operator's, where it is among them.
+      // Of several, the operator's first.
       const preferred = servers.filter((one) => own !== undefined && sameIssuer(one, new URL(own)));
       const issuers = servers.length ? [...new Set([...preferred, ...servers])] : own ? [own] : [];
       let failure: unknown;
@@ -247,8 +247,8 @@ export function createDiscovery(deps: {
         throw new UpstreamOAuthError(
           "discovery_failed",
           unusable === undefined
-            ? `nothing at ${origin} publishes metadata of ${expected} (expected_issuer)`
-            : `the resource metadata that the upstream's challenge names ${unusable}, and neither its well-known places nor ${origin} publish any: the default endpoints would be a guess`,
+            ? `${origin} publishes no metadata for ${expected} (expected_issuer)`
+            : `the resource metadata that the upstream's challenge names ${unusable}, and neither its well-known URLs nor ${origin} publish any: the default endpoints would be a guess`,
         );
       }
       if (answer.meaning === "unknown") {
@@ -273,7 +273,7 @@ export function createDiscovery(deps: {
       if (meaning === "token_wanted" || prm?.authorizationServers.length) return { kind: "yes" };
       if (failure) throw failure;
       if (meaning === "open") return { kind: "no" };
-      // Of a server from before there was resource metadata, the origin may tell.
+      // A server that predates resource metadata may publish metadata at its origin.
       const origin = await serverMetadata.find(look, new URL(route.upstream).origin).catch(() => undefined);
       return origin ? { kind: "yes" } : { kind: "unknown", finding, status };
     },
@@ -283,7 +283,7 @@ export function createDiscovery(deps: {
       if (known === undefined) return locate(route);
       if (known.freshUntil > Date.now()) return known.path;
       const located = locate(route).catch(() => known.path);
-      return withDeadline(located, askingAgainMs, () => known.path);
+      return withDeadline(located, repeatTimeoutMs, () => known.path);
     },
     forget: (route) => void paths.delete(placeOf(route)),
     async metadata(route, issuer, onStep = () => {}) {
@@ -304,7 +304,7 @@ function read(response: ProbeResponse, url: string) {
   return { status, headers, contentType, challenge, detour: detourOf(response) };
 }
 
-/** What is remembered of an earlier challenge, then what this one names. */
+/** The URL of an earlier challenge, then the one of this challenge. */
 function namedIn(challenge: UpstreamChallenge | undefined, remembered?: string): Named[] {
   const urls = [remembered, challenge?.resourceMetadata].filter((url) => url !== undefined);
   return [

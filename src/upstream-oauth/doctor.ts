@@ -29,16 +29,15 @@ interface DoctorDeps {
   readonly routes: CurrentRoutes;
   readonly discovery: Discovery;
   readonly routeFetch: RouteFetch;
-  /** Absent: there is no database to look up a registration in. */
+  /** Absent: there is no database with registrations. */
   readonly store?: { readonly clientRegistrations: Pick<Store["clientRegistrations"], "find"> };
 }
 type OnStep = (step: DiscoveryStep) => void;
 type Found = Extract<Outcome, { ok: true }>;
-/** Kinds whose tokens are granted without consent. */
 
 /**
- * Goes through what a call, or a consent, on this route would do, as far as that leaves nothing behind, and says what each step found.
- * Registers nothing, stores nothing, asks for no token.
+ * Runs the steps of a call or an authorization on this route that have no side effects, and reports the result of each. Registers nothing,
+ * stores nothing, requests no token.
  */
 export async function doctor(deps: DoctorDeps, route: Route, onStep: OnStep): Promise<Outcome> {
   const say = (step: Omit<DiscoveryStep, "name">) => onStep({ name: "result", ...step });
@@ -49,7 +48,7 @@ export async function doctor(deps: DoctorDeps, route: Route, onStep: OnStep): Pr
   };
   try {
     const found = await examine(deps, route, watched);
-    // Where no token is needed, a session has been opened already.
+    // If no token is needed, a session has been opened already.
     if (opened !== undefined && found.needed) {
       const at = possibleEndpoints(route).find((one) => endpointUrl(one) === opened) ?? route;
       await openStream(deps, at, onStep, setHeaders(route), { tokenWanted: true });
@@ -66,8 +65,8 @@ export async function doctor(deps: DoctorDeps, route: Route, onStep: OnStep): Pr
 function inWords({ needed, issuer }: Found, route: Route): string {
   if (!needed) return "the upstream asks for no token: callers reach it without one";
   return consentAuth(route)
-    ? "a person who connects is sent to this server"
-    : `tokens are asked for at ${issuer}`;
+    ? "users who connect are sent to this server"
+    : `tokens are requested from ${issuer}`;
 }
 
 async function examine(deps: DoctorDeps, route: Route, onStep: OnStep): Promise<Found> {
@@ -89,7 +88,7 @@ async function examine(deps: DoctorDeps, route: Route, onStep: OnStep): Promise<
   }
 }
 
-/** Tokens without a person's consent: is there a server to ask, and can we authenticate to it? */
+/** Tokens without consent: whether there is an authorization server, and a usable key. */
 async function nonInteractive(
   deps: DoctorDeps,
   route: Route,
@@ -130,7 +129,7 @@ async function serverOf(
   return server;
 }
 
-/** A key that cannot be read would show at the first call only. */
+/** Otherwise an unreadable key would only fail at the first call. */
 async function checkOwnKey(auth: NonInteractiveAuth): Promise<void> {
   if (auth.privateKey === undefined) return;
   const ownKey = () => {
@@ -139,7 +138,7 @@ async function checkOwnKey(auth: NonInteractiveAuth): Promise<void> {
   await clientAuth(configuredClient(auth, { ownKey }), "private_key_jwt");
 }
 
-/** What a person's connection rests on. */
+/** Tokens with a user's consent. */
 async function consented(deps: DoctorDeps, route: Route, auth: ConsentAuth, onStep: OnStep): Promise<Found> {
   if (auth.endpoint) {
     await askWithoutToken(deps, route, onStep);
@@ -157,7 +156,7 @@ async function consented(deps: DoctorDeps, route: Route, auth: ConsentAuth, onSt
   if (hasMetadata && !as.code_challenge_methods_supported?.includes("S256")) {
     throw new UpstreamOAuthError(
       "pkce_not_supported",
-      `${as.issuer} does not list S256 in code_challenge_methods_supported; if it does support PKCE, set upstream_oauth2.endpoint on the route`,
+      `${as.issuer} does not list S256 in code_challenge_methods_supported; if it supports PKCE, set upstream_oauth2.endpoint on the route`,
     );
   }
   for (const name of ["authorization_endpoint", "token_endpoint"] as const) {
@@ -170,14 +169,14 @@ async function consented(deps: DoctorDeps, route: Route, auth: ConsentAuth, onSt
     if (hasMetadata) throw error;
     throw new UpstreamOAuthError(
       "discovery_failed",
-      "the upstream asks for a token, but publishes no OAuth metadata, and its default endpoints are not there: it does not seem to use OAuth",
+      "the upstream asks for a token, but publishes no OAuth metadata, and its default endpoints do not exist: it does not seem to use OAuth",
       { cause: error },
     );
   });
   return { ok: true, needed: true, issuer: as.issuer, scopes: auth.scopes ?? server.scopes };
 }
 
-/** @throws UpstreamOAuthError where nobody can tell */
+/** @throws UpstreamOAuthError if the probe is inconclusive */
 async function asksForToken(deps: DoctorDeps, route: Route, onStep: OnStep): Promise<boolean> {
   const steps: DiscoveryStep[] = [];
   const tell = () => steps.forEach(onStep);
@@ -187,14 +186,14 @@ async function asksForToken(deps: DoctorDeps, route: Route, onStep: OnStep): Pro
       tell();
       throw error;
     });
-  // Looked at again, in full, with what follows from it.
+  // Discovery reports these steps again, in full.
   if (need.kind === "yes") return true;
   tell();
   if (need.kind === "unknown") {
     const code = codeOfUnknown(need.status);
     throw new UpstreamOAuthError(code, `${endpointUrl(route)} ${need.finding}`);
   }
-  // Some answer a ping to everybody and ask for a token at what counts.
+  // Some servers answer a ping without a token, but require one for `initialize`.
   const wants = await openSession(deps, route, onStep, {}).catch((error: unknown) => {
     if (error instanceof UpstreamOAuthError && error.code === "credential_missing") return true;
     throw error;
@@ -202,14 +201,14 @@ async function asksForToken(deps: DoctorDeps, route: Route, onStep: OnStep): Pro
   return wants === true;
 }
 
-/** With endpoints from the routes file: whether the upstream is there at all. It is expected to ask for a token. */
+/** With endpoints from the routes file: whether the upstream responds. It is expected to ask for a token. */
 async function askWithoutToken(deps: DoctorDeps, route: Route, onStep: OnStep): Promise<void> {
   const asked = deps.discovery.needed(route, (step) => {
     if (step.name === "upstream") onStep(step);
   });
   const need = await asked.catch((error: unknown) => {
-    // What it says of itself does not matter here.
-    if (UpstreamOAuthError.from(error, "the upstream cannot be asked").code === "resource_mismatch")
+    // Its metadata does not matter here.
+    if (UpstreamOAuthError.from(error, "the upstream cannot be probed").code === "resource_mismatch")
       return undefined;
     throw error;
   });
@@ -217,7 +216,7 @@ async function askWithoutToken(deps: DoctorDeps, route: Route, onStep: OnStep): 
   throw new UpstreamOAuthError(codeOfUnknown(need.status), `${endpointUrl(route)} ${need.finding}`);
 }
 
-/** Who we are there. */
+/** Which client the gateway uses. */
 async function checkClient(
   deps: DoctorDeps,
   route: Route,
@@ -241,30 +240,32 @@ async function checkClient(
     onStep({ ...step, finding });
   } else if (byDocument) {
     const url = documentClientId(places, as);
-    onStep({ ...step, url, finding: "our client document, if the server can reach it" });
+    onStep({ ...step, url, finding: "this gateway's client document, if the server can reach it" });
   } else if (as.registration_endpoint) {
     const known = await deps.store?.clientRegistrations.find(as.issuer, places.redirectUri, true);
     const end = known?.secretExpiresAt?.toISOString().slice(0, 10);
     const finding = known
-      ? `we are registered there as ${known.clientId}${end === undefined ? "" : `, with a secret that expires on ${end}`}`
-      : "registers clients by itself";
+      ? `this gateway is registered there as ${known.clientId}${end === undefined ? "" : `, with a secret that expires on ${end}`}`
+      : "supports dynamic client registration";
     const renewal =
       known && notesOf(known).management
-        ? "it is renewed before (RFC 7592)"
-        : "the server offers no renewal (RFC 7592): people who are connected by then must connect again";
+        ? "it is renewed before that (RFC 7592)"
+        : "the server offers no renewal (RFC 7592): users who are connected then must connect again";
     const note =
-      end === undefined ? undefined : `the secret of our registration expires on ${end}; ${renewal}`;
+      end === undefined
+        ? undefined
+        : `the secret of this gateway's registration expires on ${end}; ${renewal}`;
     onStep({ ...step, url: as.registration_endpoint, finding, note });
   } else {
     throw new UpstreamOAuthError(
       "registration_unavailable",
-      `${as.issuer} registers no clients by itself: register one by hand with redirect URI ${byHand}, then set upstream_oauth2.client_id and client_secret on the route`,
+      `${as.issuer} does not support dynamic client registration: register a client by hand with redirect URI ${byHand}, then set upstream_oauth2.client_id and client_secret on the route`,
     );
   }
 }
 
 /**
- * Whether a token endpoint is there: a request without client and grant, which each refuses.
+ * Whether a token endpoint exists: sends a request without client and grant, which every token endpoint rejects.
  *
  * @throws UpstreamOAuthError
  */
@@ -286,9 +287,9 @@ async function checkTokenEndpoint(
     ({ status } = await routeFetch.fetchFor(route)(url, { method: "POST", headers, body: "grant_type=" }));
   } catch (error) {
     const failure = UpstreamOAuthError.from(error, "it");
-    throw fail(failure.code, `cannot be asked: ${failure.message.replace(/^it: /, "")}`);
+    throw fail(failure.code, `cannot be reached: ${failure.message.replace(/^it: /, "")}`);
   }
-  if (isNoEndpoint(status)) throw fail("token_endpoint_unusable", `is not there (${status})`, status);
+  if (isNoEndpoint(status)) throw fail("token_endpoint_unusable", `does not exist (${status})`, status);
   if (status >= 500) throw fail("server_error", `failed (${status})`, status);
   onStep({ ...step, status, ok: true, finding: "answers" });
 }
@@ -297,9 +298,9 @@ function capabilities(
   hasMetadata: boolean,
   as: Pick<AuthorizationServer, "authorization_response_iss_parameter_supported" | "revocation_endpoint">,
 ): string {
-  if (!hasMetadata) return "unknown: no metadata; S256 is sent all the same";
+  if (!hasMetadata) return "unknown: no metadata; S256 is sent regardless";
   const iss = as.authorization_response_iss_parameter_supported
-    ? "names itself in answers"
-    : "does not name itself in answers";
+    ? "sends `iss` in responses"
+    : "does not send `iss` in responses";
   return `supports PKCE with S256, ${iss}, ${as.revocation_endpoint ? "can revoke" : "cannot revoke"}`;
 }

@@ -5,23 +5,23 @@ import { boundedCache } from "../util/bounded-cache.ts";
 
 /** Proofs of possession for requests to upstreams (RFC 9449 section 4). */
 export interface DpopProofs {
-  /** Makes the `dpop` header for one request with this token. */
+  /** Creates the `dpop` header for one request with this token. */
   proofOf(
     token: UpstreamToken,
     key: JsonWebKey,
   ): (method: string, url: string) => Promise<readonly (readonly [string, string])[]>;
-  /** The nonce that a route's upstream wants in its next proof (section 9). */
+  /** Stores the nonce that a route's upstream requires in the next proof (section 9). */
   remember(routeId: string, nonce: string): void;
 }
 
 export function createDpopProofs(): DpopProofs {
-  /** By route: whoever shares an origin with another tenant says nothing about that one's proofs. */
+  /** By route: tenants that share an origin must not affect each other's proofs. */
   const nonces = boundedCache<string, string>(1000);
   return {
     proofOf(token, { d, ...jwk }) {
       const ath = createHash("sha256").update(token.accessToken).digest("base64url");
       const privateKey = importJWK({ ...jwk, d, kty: "EC" }, "ES256");
-      // A key that cannot be read fails the request that uses it, not the process.
+      // An unreadable key fails the request, not the process.
       privateKey.catch(() => {});
       return async (method, url) => {
         const { origin, pathname } = new URL(url);
@@ -39,14 +39,14 @@ export function createDpopProofs(): DpopProofs {
       };
     },
     remember(routeId, nonce) {
-      // Section 8.1: NQCHAR. What an upstream makes long or odd would be in every later request to it.
+      // Section 8.1: NQCHAR, bounded, since the nonce is part of every later request.
       if (!/^[\x21\x23-\x5b\x5d-\x7e]{1,512}$/.test(nonce)) return;
       nonces.set(routeId, nonce);
     },
   };
 }
 
-/** A fresh private JWK (ES256) that one connection's tokens are bound to (RFC 9449). */
+/** A new private JWK (ES256) that the tokens of one connection are bound to (RFC 9449). */
 export async function generateDpopKey(): Promise<JsonWebKey> {
   const { privateKey } = await generateKeyPair("ES256", { extractable: true });
   const { kty, crv, x, y, d } = await exportJWK(privateKey);

@@ -25,10 +25,10 @@ const knownErrors = new Set([
   "unsupported_grant_type",
   "use_dpop_nonce",
 ]);
-/** Whether specifications or servers in use define this `error`. */
+/** Whether a specification or a common server defines this `error`. */
 export const isKnownError = (error: string) => knownErrors.has(error);
-/** Of the other side's, characters. */
-const longestError = 128;
+/** Maximum length of the other side's error code, characters. */
+const maxErrorLength = 128;
 
 function codeOf({ code }: SafeFetchError): FailureCode {
   switch (code) {
@@ -48,16 +48,16 @@ function codeOf({ code }: SafeFetchError): FailureCode {
   }
 }
 
-/** A step of the flow that failed; `toFailure` is its public face. `detail` is for the log: at most 512 bytes of what the other side wrote. */
+/** A failed step of the flow; `toFailure` returns the public part. `detail` is for the log: at most 512 characters of the response. */
 export class UpstreamOAuthError extends Error {
   readonly code: FailureCode;
   readonly detail: string | undefined;
   readonly retryAfterSeconds: number | undefined;
-  /** The other side's OAuth error code, where it gave one; the beginning of it. */
+  /** The other side's OAuth error code, if any, truncated. */
   readonly error: string | undefined;
-  /** HTTP status of the answer, where there was one. */
+  /** HTTP status of the response, if any. */
   readonly status: number | undefined;
-  /** Host of who answered, where the answer is what failed. */
+  /** Host that sent the response, if the response is the failure. */
   readonly server: string | undefined;
 
   constructor(
@@ -77,17 +77,17 @@ export class UpstreamOAuthError extends Error {
     this.code = code;
     this.detail = more.detail?.slice(0, 512);
     this.retryAfterSeconds = more.retryAfterSeconds;
-    this.error = more.error?.slice(0, longestError);
+    this.error = more.error?.slice(0, maxErrorLength);
     this.status = more.status;
     this.server = more.server;
   }
 
-  /** One of few words, for metrics: the other side's own only where it is a known one. */
+  /** A value of low cardinality, for metrics: the other side's error code only if it is a known one. */
   get word(): string {
     return this.error !== undefined && knownErrors.has(this.error) ? this.error : this.code;
   }
 
-  /** Wraps what a step threw; errors of safe fetching become "unreachable" or, when they will not heal, what has to change. */
+  /** Wraps an error of a step; errors of safe fetch become `unreachable`, or the code of a permanent fault. */
   static from(error: unknown, what: string): UpstreamOAuthError {
     if (error instanceof UpstreamOAuthError) return error;
     if (error instanceof SafeFetchError) {
@@ -98,7 +98,7 @@ export class UpstreamOAuthError extends Error {
         server: error.server,
       });
     }
-    return new UpstreamOAuthError("response_invalid", `${what}: the answer is not what OAuth asks for`, {
+    return new UpstreamOAuthError("response_invalid", `${what}: the response is not valid OAuth`, {
       cause: error,
       detail: error instanceof Error ? error.message : "",
     });
@@ -111,7 +111,7 @@ export class UpstreamOAuthError extends Error {
       oauthError = "access_denied";
     if (this.code.startsWith("state_") || this.code === "route_unavailable") oauthError = "invalid_request";
     const { server, status, cause } = this;
-    // Of an answer that was not taken, the code is ours.
+    // If the response was not accepted, the code is not the other side's.
     const theirs = cause instanceof SafeFetchError ? undefined : errorWord(this.error);
     return {
       ok: false,

@@ -1,33 +1,33 @@
-/** Why a consent trip, a discovery or a grant failed. Stable; logs, metrics and `doctor` name it. */
+/** Why an authorization, a discovery or a token request failed. Stable; used in logs, metrics and `doctor`. */
 export type FailureCode =
   /** Route gone, disabled, or of a kind that needs no consent. */
   | "route_unavailable"
-  /** The callback: no `state`, not this browser's, not this user's or host's, unknown, used or expired. */
+  /** The callback has no `state`, or one of another browser, user or host, or one that is unknown, used or expired. */
   | "state_missing"
   | "state_of_other_browser"
   | "state_of_other_user"
-  /** The callback of another authorization server, or of another route (RFC 9700 section 4.4.2.2). */
+  /** The callback belongs to another authorization server or another route (RFC 9700 section 4.4.2.2). */
   | "state_of_other_server"
   | "state_unknown"
-  /** The person refused at the upstream's authorization server. */
+  /** The user denied access at the upstream's authorization server. */
   | "consent_denied"
-  /** That server answered the authorization request with another error. */
+  /** That server returned another error for the authorization request. */
   | "authorization_rejected"
   /** RFC 9207. */
   | "issuer_mismatch"
-  /** The upstream names another authorization server than the one that configured credentials belong to. */
+  /** The upstream names a different authorization server than the one that the configured credentials belong to. */
   | "issuer_changed"
-  /** The upstream names an authorization server that another upstream has, or that signs people in. */
+  /** The upstream names an authorization server that another upstream uses, or that signs users in. */
   | "issuer_of_other_route"
-  /** The person has not been shown yet where they would be sent, or what for. */
+  /** The user must first confirm the server and the scopes. */
   | "notice_needed"
   | "response_invalid"
   | "discovery_failed"
-  /** What answers at the route's upstream is not an MCP server, or could not be told to be one. */
+  /** The route's upstream is not an MCP server, or does not respond as one. */
   | "not_an_mcp_server"
   /** The stream of a legacy HTTP+SSE server sends clients to another host, or to a path of another route. */
   | "upstream_endpoint_elsewhere"
-  /** The upstream refuses the key or the headers of the routes file. */
+  /** The upstream rejects the key or the headers of the routes file. */
   | "credential_rejected"
   /** The upstream asks for a credential, and the route has none (`upstream_auth: none`). */
   | "credential_missing"
@@ -35,106 +35,105 @@ export type FailureCode =
   | "metadata_invalid"
   | "metadata_domain_not_allowed"
   | "endpoint_not_allowed"
-  /** A redirect where none is followed. */
+  /** A redirect that is not followed. */
   | "redirect_not_followed"
-  /** An answer above `upstream_oauth.max_response_bytes`. */
+  /** A response above `upstream_oauth.max_response_bytes`. */
   | "response_too_large"
   | "pkce_not_supported"
   | "registration_unavailable"
   | "registration_rejected"
   | "client_rejected"
-  /** Nothing takes token requests at the URL that metadata, or the routes file, names. */
+  /** The URL from metadata or the routes file does not accept token requests. */
   | "token_endpoint_unusable"
   | "token_request_rejected"
   | "token_invalid"
   | "rate_limited"
   | "server_error"
   | "unreachable"
-  /** The person's sign-in token is needed for the grant and is not there. */
+  /** The token request needs the user's sign-in token, which is missing. */
   | "sign_in_token_missing"
   | "key_unusable"
-  /** The person has disconnected, left or connected again since the authorization flow began. */
+  /** The user has disconnected, been removed or connected again since the authorization flow started. */
   | "disconnected_during_authorization"
-  /** The database is away: what a server has granted is stored as soon as it is back. */
+  /** The database is unavailable: the token is stored as soon as it is back. */
   | "storage_unavailable";
 
 /**
- * Each in words for a person and an MCP client, about "the server": nothing of them was written by anybody else, so that a link that
- * carries a code can be shown.
+ * Descriptions for users and MCP clients, about "the server". They contain no text from other servers, so a code from a link can be
+ * shown safely.
  */
 export const failureWords: Readonly<Record<FailureCode, string>> = {
   route_unavailable: "it has been switched off, removed or moved",
-  state_missing: "the answer of its sign-in does not match a pending authorization",
-  state_of_other_browser: "it was begun in another browser, or the cookie of this one is gone",
-  state_of_other_user: "somebody else is signed in now than when it was begun",
-  state_of_other_server: "the answer came from another authorization server than the one that was asked",
-  state_unknown: "the authorization has been used already, or took too long",
+  state_missing: "the callback does not match a pending authorization",
+  state_of_other_browser: "it was started in another browser, or this browser's cookie is missing",
+  state_of_other_user: "a different user is signed in than when it started",
+  state_of_other_server:
+    "the response came from a different authorization server than the one that was asked",
+  state_unknown: "the authorization has already been used, or took too long",
   consent_denied: "access was not granted there",
   authorization_rejected: "its authorization page answered with an error",
-  issuer_mismatch:
-    "its authorization server names itself otherwise than the server names it (RFC 8414, RFC 9207)",
-  issuer_changed: "it names another authorization server than the one that its client is registered at",
+  issuer_mismatch: "the issuer of its authorization server is not the expected one (RFC 8414, RFC 9207)",
+  issuer_changed: "it names a different authorization server than the one its client is registered at",
   issuer_of_other_route: "it names an authorization server that belongs to another server here",
-  notice_needed: "the person must be asked first",
+  notice_needed: "the user must confirm first",
   response_invalid: "its authorization server answered with something that is not OAuth",
-  discovery_failed:
-    "it asks for a token and publishes no usable OAuth metadata; perhaps it does not use OAuth at all",
+  discovery_failed: "it asks for a token but publishes no usable OAuth metadata; it may not use OAuth at all",
   not_an_mcp_server: "what answers at its address is not an MCP server",
-  upstream_endpoint_elsewhere: "it sends its clients' messages to another address than its own",
-  credential_rejected: "it refuses the credential that is configured for it",
+  upstream_endpoint_elsewhere: "it sends its clients to an address other than its own",
+  credential_rejected: "it rejects the credential that is configured for it",
   credential_missing: "it asks for a credential, and none is configured for it",
-  resource_mismatch: "its metadata is of another address than the one configured here",
-  metadata_invalid: "the metadata of its authorization server lacks what is needed",
-  metadata_domain_not_allowed: "its authorization server is not among those that are allowed here",
-  endpoint_not_allowed: "its metadata points to an address that may not be asked from here",
-  redirect_not_followed: "it redirects where no redirect is followed",
+  resource_mismatch: "its metadata is for a different address than the one configured here",
+  metadata_invalid: "the metadata of its authorization server lacks required members",
+  metadata_domain_not_allowed: "the domain of its authorization server is not allowed here",
+  endpoint_not_allowed: "its metadata points to an address that this gateway may not contact",
+  redirect_not_followed: "it redirects, and the redirect is not followed",
   response_too_large: "its metadata is too large",
   pkce_not_supported: "its authorization server does not list PKCE with S256",
   registration_unavailable: "its authorization server registers no clients, and none is configured here",
-  registration_rejected: "its authorization server refused to register this gateway",
+  registration_rejected: "its authorization server rejected the registration of this gateway",
   client_rejected: "its authorization server does not accept this gateway's client",
-  token_endpoint_unusable: "the token endpoint of its authorization server is not there",
-  token_request_rejected: "its authorization server refused to give a token",
-  token_invalid: "its authorization server gave no usable token",
-  rate_limited: "its authorization server asks to slow down; try again later",
+  token_endpoint_unusable: "the token endpoint of its authorization server does not exist",
+  token_request_rejected: "its authorization server rejected the token request",
+  token_invalid: "its authorization server returned no usable token",
+  rate_limited: "its authorization server limits the rate of requests; try again later",
   server_error: "it, or its authorization server, failed; try again later",
   unreachable: "it, or its authorization server, cannot be reached; try again later",
   sign_in_token_missing: "it needs a new sign-in",
   key_unusable: "the key that is configured for it cannot be read",
   disconnected_during_authorization: "it was disconnected after the authorization started; connect again",
-  storage_unavailable: "what it has granted cannot be stored now; try again in a moment",
+  storage_unavailable: "the token cannot be stored now; try again in a moment",
 };
 
 const passing = new Set<FailureCode>(["rate_limited", "server_error", "unreachable", "storage_unavailable"]);
 
-/** Whether trying again later may help without anybody's doing. */
+/** Whether a later attempt may succeed without any change. */
 export function isPassing(code: FailureCode): boolean {
   return passing.has(code);
 }
 
-/** A failure code from a place that anybody can write to. */
+/** Reads a failure code from untrusted input. */
 export function readFailureCode(value: unknown): FailureCode | undefined {
   return typeof value === "string" && Object.hasOwn(failureWords, value) ? (value as FailureCode) : undefined;
 }
 
-/** What the failed step was told by the other side, as far as it can be repeated. */
+/** The other side's response to the failed step, as far as it can be shown. */
 export interface UpstreamAnswer {
-  /** Host, with its port where that is not the default one. */
+  /** Host, with the port if it is not the default. */
   readonly server: string;
-  /** HTTP status; absent where the answer came by the browser. */
+  /** HTTP status; absent if the response came through the browser. */
   readonly status?: number;
-  /** Its OAuth error code, where that is one word. */
+  /** Its OAuth error code, if it is a single word. */
   readonly error?: string;
 }
 
-/** Query parameters that carry an answer through the browser. */
+/** Query parameters that carry a response through the browser. */
 const answerParameters = {
   server: "connect_error_server",
   status: "connect_error_status",
   error: "connect_error_upstream",
 } as const;
 
-/** An error code that another server chose, if it is a single word: no sentence of theirs is shown as ours. */
+/** Another server's error code, if it is a single word: sentences from other servers are never shown. */
 export function errorWord(error: string | undefined): string | undefined {
   return error !== undefined && /^[A-Za-z][\w.-]{0,63}$/.test(error) ? error : undefined;
 }
@@ -145,7 +144,7 @@ export function writeUpstreamAnswer(query: URLSearchParams, { server, status, er
   if (error !== undefined) query.set(answerParameters.error, error);
 }
 
-/** From a place that anybody can write to: a host, a number and a word, or nothing. */
+/** Reads untrusted input: a host, a number and a word, or nothing. */
 export function readUpstreamAnswer(query: Readonly<Record<string, unknown>>): UpstreamAnswer | undefined {
   const { [answerParameters.server]: server, [answerParameters.status]: status } = query;
   const { [answerParameters.error]: error } = query;
@@ -158,7 +157,7 @@ export function readUpstreamAnswer(query: Readonly<Record<string, unknown>>): Up
   };
 }
 
-/** What the operator of this gateway can do where trying again does not help; for an engineer who has the client's log only. */
+/** What the operator can do if a later attempt does not help; for an engineer who only sees the client's log. */
 const remedies: Partial<Readonly<Record<FailureCode, string>>> = {
   registration_unavailable: byHand(),
   registration_rejected: byHand(),
@@ -186,10 +185,10 @@ function doctor(): string {
 }
 
 /**
- * A failure as an MCP client's engineer reads it: what happened, who answered what, and what to do. Characters that an
- * `error_description` may have (RFC 6749 section 4.1.2.1), and words of ours but for the host and the error code.
+ * Describes a failure for an MCP client's engineer: what happened, which server returned what, and what to do. Contains only characters
+ * allowed in `error_description` (RFC 6749 section 4.1.2.1), and nothing from other servers except host and error code.
  *
- * @param ownHosts of the upstream, which may be internal: they are not named
+ * @param ownHosts hosts of the upstream, which may be internal and are not named
  */
 function describeFailure(
   code: FailureCode,
@@ -203,17 +202,17 @@ function describeFailure(
   return `${failureWords[code]} (${facts})${remedy === undefined ? "" : `; ${remedy}`}`;
 }
 
-/** The end of an authorization, for the MCP client and its person: as `describeFailure`. */
+/** Describes a failed authorization for the MCP client and its user. */
 export function notConnected(...failure: Parameters<typeof describeFailure>): string {
   return `the server behind this route could not be connected: ${describeFailure(...failure)}`;
 }
 
-/** Whether all that may be said is that somebody refused, the person or policy. @param code of OAuth, as it came back */
+/** Whether the user or policy denied access, so that no details are shown. @param code the OAuth error code */
 export function isRefusal(code: unknown, reason: FailureCode | undefined): boolean {
   return code === "access_denied" && reason !== "disconnected_during_authorization";
 }
 
-/** Why a call cannot be sent on now, for its caller. @param reason why there is no upstream token: a failure code, or another word */
+/** Describes to the caller why a call cannot be forwarded. @param reason why there is no upstream token: a failure code or another word */
 export function notUsable(reason: string): string {
   const code = readFailureCode(reason);
   return code === undefined
@@ -221,18 +220,18 @@ export function notUsable(reason: string): string {
     : `this server cannot be used now: ${failureWords[code]} (${code})`;
 }
 
-/** RFC 6749 section 4.1.2.1: what the MCP client, or the application, is told. */
+/** RFC 6749 section 4.1.2.1: the error code for the MCP client or the application. */
 export type OAuthErrorCode = "access_denied" | "server_error" | "temporarily_unavailable" | "invalid_request";
 
-/** What a person or an operator is told. Never quotes what another server wrote. */
+/** A failure as shown to a user or an operator. Never quotes another server. */
 export interface UpstreamFailure {
   readonly ok: false;
   readonly code: FailureCode;
   readonly message: string;
-  /** Trying again later may help without anybody's doing. */
+  /** A later attempt may succeed without any change. */
   readonly retryable: boolean;
   readonly oauthError: OAuthErrorCode;
-  /** Where another server's answer is what failed. */
+  /** Set if another server's response is the failure. */
   readonly answer?: UpstreamAnswer;
   readonly retryAfterSeconds?: number;
 }

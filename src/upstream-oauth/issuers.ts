@@ -9,18 +9,18 @@ import type { Discovery } from "./discovery.ts";
 import { UpstreamOAuthError } from "./errors.ts";
 import { credentialOwner, type UpstreamServer } from "./server-metadata.ts";
 
-/** The registrable domain of a public name, by the public suffix list and its private part; undefined for all other hosts. */
+/** The registrable domain of a public name, by the public suffix list including private suffixes; undefined for other hosts. */
 function registrableDomain(url: URL): string | undefined {
   const { domain, isIcann, isPrivate } = parse(url.hostname, { allowPrivateDomains: true });
   return (isIcann || isPrivate) && domain ? domain : undefined;
 }
 
-/** Whether two URLs are of one site: one registrable domain, else one host. */
+/** Whether two URLs are on the same site: same registrable domain, else same host. */
 export function sameSite(one: string, other: string): boolean {
   return alike(one, other, (url) => url.hostname);
 }
 
-/** Whether two URLs are surely of one owner: one registrable domain, else one host and port. */
+/** Whether two URLs certainly have the same owner: same registrable domain, else same host and port. */
 export function sameOwner(one: string, other: string): boolean {
   return alike(one, other, (url) => url.host);
 }
@@ -31,19 +31,19 @@ function alike(one: string, other: string, otherwise: (url: URL) => string): boo
   return (registrableDomain(a) ?? otherwise(a)) === (registrableDomain(b) ?? otherwise(b));
 }
 
-/** What the operator says of a route's authorization server. */
+/** The operator's settings for a route's authorization server. */
 type Named = Pick<ConsentAuth, "endpoint" | "authorizationServerUrl">;
 type Endpoints = Pick<AuthorizationServer, "issuer" | "authorization_endpoint" | "token_endpoint"> & {
   /** As in `UpstreamServer`. */
   readonly named?: string;
 };
 
-/** One spelling of an issuer, or of an origin. */
+/** Normalizes an issuer or an origin. */
 export function issuerName(issuer: string): string {
   return new URL(issuer).href.replace(/\/$/, "");
 }
 
-/** Whether the operator says which authorization server this route has. */
+/** Whether the operator configured this authorization server for the route. */
 export function isNamedByOperator(auth: Named, issuer: string): boolean {
   if (auth.endpoint) return true;
   const own = auth.authorizationServerUrl;
@@ -51,8 +51,8 @@ export function isNamedByOperator(auth: Named, issuer: string): boolean {
 }
 
 /**
- * The issuer, and the origin that people are sent to where that is another one. Where nobody but the operator says that it is the issuer,
- * also what the upstream names, and where codes go.
+ * The issuer, and the origin of the authorization endpoint if it differs. If only the operator vouches for the issuer (`expected_issuer`),
+ * also the issuer that the upstream names, and the origin of the token endpoint.
  */
 export function ownersOf(as: Endpoints): string[] {
   const { origin } = new URL(as.issuer);
@@ -63,12 +63,12 @@ export function ownersOf(as: Endpoints): string[] {
 }
 
 /**
- * An upstream says by itself which authorization server it has. It may not name one that another upstream has, or that signs our
- * people in: such a server may ignore `resource`, and its token for a person would go to whoever named it. One on the upstream's
- * own site is its own whatever others say; one that the operator names for the route is, too.
+ * An upstream names its own authorization server. It may not name one that another upstream uses, or that signs users in here: such a
+ * server may ignore `resource`, and its token would be sent to the upstream that named it. A server on the upstream's own site is
+ * always allowed, and so is one that the operator sets for the route.
  *
- * @param known by issuer: the routes that have been connected there, in that order
- * @param owners of the server, those that are asked about
+ * @param known by issuer, the routes that have been connected there, oldest first
+ * @param owners the owners of the server to check
  * @throws UpstreamOAuthError `issuer_of_other_route`
  */
 export function checkIssuer(
@@ -94,12 +94,12 @@ export function checkIssuer(
     if (who === undefined) continue;
     throw new UpstreamOAuthError(
       "issuer_of_other_route",
-      `the authorization server ${as.issuer} that the upstream names ${who}: if route ${route.id} may use it, too, set mcp.server.authorization_server_url to ${as.issuer} on the route`,
+      `the authorization server ${as.issuer} that the upstream names ${who}: if route ${route.id} may use it too, set mcp.server.authorization_server_url to ${as.issuer} on the route`,
     );
   }
 }
 
-/** Routes with tokens of an authorization server, to upstreams of other owners. */
+/** Routes that use an authorization server and whose upstream has another owner. */
 function others(config: Config, route: Route): Route[] {
   return config.routes.filter(
     (other) =>
@@ -110,7 +110,7 @@ function others(config: Config, route: Route): Route[] {
   );
 }
 
-/** Whether an issuer or origin is another route's: on its upstream's own site, or named for it by the operator. */
+/** Whether an issuer or origin belongs to another route: on its upstream's site, or set for it by the operator. */
 function hasServer({ mcp, upstream }: Route, owner: string): boolean {
   const servers = mcp.kind === "server" ? serversOf(mcp.auth) : undefined;
   if (servers === undefined) return false;
@@ -121,7 +121,7 @@ function hasServer({ mcp, upstream }: Route, owner: string): boolean {
   return servers.discovered && sameOwner(upstream, owner);
 }
 
-/** What the routes file says of a route's authorization server; undefined for routes that have none. */
+/** The authorization server of a route in the routes file; undefined for routes without one. */
 function serversOf(
   auth: UpstreamAuth,
 ): { issuer?: string; endpoints?: readonly string[]; discovered: boolean } | undefined {
@@ -148,7 +148,7 @@ function signsPeopleIn({ issuer, signIn, externalTokens }: Config, owner: string
   return [issuer, ...issuers].some((one) => isAt(one, owner));
 }
 
-/** Whether `owner` is this issuer; where it is a mere origin, whether it is this issuer's. */
+/** Whether `owner` is this issuer or its origin. */
 function isAt(issuer: string, owner: string): boolean {
   return issuerName(issuer) === owner || new URL(issuer).origin === owner;
 }
@@ -157,7 +157,7 @@ function isRowOf(rows: readonly RouteIssuer[], { id, upstream }: Route): boolean
   return rows.some((row) => row.routeId === id && row.upstream === upstream);
 }
 
-/** The routes that have been connected at servers, by issuer. */
+/** The routes that have been connected at each server, by issuer. */
 export async function knownAt(
   store: Pick<Store, "routeIssuers">,
   owners: readonly string[],
@@ -169,10 +169,10 @@ export async function knownAt(
 }
 
 /**
- * Remembers that a route gets tokens at an issuer. Of routes that do so for the first time side by side, one is the first.
+ * Records that a route gets tokens at an issuer. If several routes do so concurrently for the first time, one of them is the first.
  *
- * @param agreed it is not asked whose the issuer is
- * @returns how to undo it where no token comes of it
+ * @param agreed skips the check of who owns the issuer
+ * @returns a way to undo it if no token is issued
  * @throws UpstreamOAuthError as `checkIssuer`
  */
 export async function claimIssuer(
@@ -197,15 +197,15 @@ export async function claimIssuer(
   return { undo };
 }
 
-/** A client of the routes file, and the server that the operator names for it. */
+/** A client of the routes file, and the authorization server that the operator sets for it. */
 interface NamedClient {
   readonly clientId: string;
   readonly authorizationServerUrl?: string;
 }
 
 /**
- * Credentials of the routes file belong to one issuer: the one that the operator names (`authorization_server_url`), else the
- * first that discovery found for them. An upstream that names another one gets none of them (SEP-2352).
+ * Credentials of the routes file belong to one issuer: the one that the operator sets (`authorization_server_url`), else the first that
+ * discovery found. They are not sent to another issuer that the upstream names (SEP-2352).
  *
  * @throws UpstreamOAuthError `issuer_changed`
  */
@@ -223,13 +223,13 @@ export async function keepToIssuer(
   if (kept === issuer) return;
   throw new UpstreamOAuthError(
     "issuer_changed",
-    `the client ${clientId} of route ${route.id} belongs to ${kept}, and the upstream names ${issuer} now: nothing of it is sent there`,
+    `the client ${clientId} of route ${route.id} belongs to ${kept}, but the upstream now names ${issuer}: its credentials are not sent there`,
   );
 }
 
 /**
- * Who asks for a path of the upstream does not choose who gets the credentials of the routes file: the server that the metadata of
- * that path names must be of the upstream's site, or the one that is found where the operator says, or nobody says, where to look.
+ * A caller that chooses a path of the upstream must not choose which server gets the credentials of the routes file: the server that the
+ * metadata of that path names must be on the upstream's site, or be the one that discovery finds without the path.
  *
  * @throws UpstreamOAuthError `issuer_changed`
  */
@@ -250,7 +250,7 @@ export async function checkAskedIssuer(
 }
 
 /**
- * What of `keepToIssuer` can be said without the database.
+ * The part of `keepToIssuer` that needs no database.
  *
  * @throws UpstreamOAuthError `issuer_changed`
  */
@@ -263,6 +263,6 @@ export function checkNamedIssuer(
   if (named === undefined || issuerName(named) === issuerName(issuer)) return;
   throw new UpstreamOAuthError(
     "issuer_changed",
-    `the client ${clientId} of route ${route.id} is for ${named} (authorization_server_url), and the upstream names ${issuer}: nothing of it is sent there`,
+    `the client ${clientId} of route ${route.id} is for ${named} (authorization_server_url), but the upstream names ${issuer}: its credentials are not sent there`,
   );
 }

@@ -1,16 +1,15 @@
 /**
- * Members that others' documents describe themselves with, read as widely as servers write them: null, "" and a missing member are
- * the same, numbers come as text, lists as text and the other way round. Not for what security hangs on (`iss`, `aud`,
- * `redirect_uris`, ...), which is compared as it stands.
+ * Lenient readers for descriptive members of other servers' documents: null, "" and a missing member are equal, numbers and lists may be
+ * text and vice versa. Not for security-relevant members (`iss`, `aud`, `redirect_uris`, ...), which are compared verbatim.
  */
 
-/** Text that says something. A list of one text is that text. */
+/** Non-empty text. A list of one text is that text. */
 export function textOf(value: unknown): string | undefined {
   const one = Array.isArray(value) && value.length === 1 ? value[0] : value;
   return typeof one === "string" && one.trim() !== "" ? one.trim() : undefined;
 }
 
-/** A list of texts, or one text with spaces or commas between them, or both, as commas may be part of a listed one; undefined: none. */
+/** A list of texts, or one text separated by spaces or commas. Listed texts are split only at spaces. Undefined: none. */
 export function textsOf(value: unknown): string[] | undefined {
   const [given, between] = Array.isArray(value) ? [value, /\s+/] : [[value], /[\s,]+/];
   const texts = given.flatMap((one) => (typeof one === "string" ? one.split(between).filter(Boolean) : []));
@@ -30,15 +29,15 @@ export function numberOf(value: unknown): number | undefined {
   return typeof number === "number" && Number.isFinite(number) ? number : undefined;
 }
 
-/** An object; undefined for lists, too. */
+/** An object; undefined for lists. */
 export function objectOf(value: unknown): Record<string, unknown> | undefined {
   return typeof value === "object" && value !== null && !Array.isArray(value) ? { ...value } : undefined;
 }
 
-/** Numbers above are ms, and those below seconds, since 1970; the year 2286 either way. */
+/** Numbers from here on are ms since 1970, and smaller ones seconds (until the year 2286). */
 const firstMs = 1e10;
 
-/** A time: since 1970 in seconds or ms, or a date in words (RFC 3339, RFC 9110). Unix ms; 0 and what cannot be read: undefined. */
+/** A time: seconds or ms since 1970, or a date as text (RFC 3339, RFC 9110). Returns Unix ms; undefined for 0 and unreadable values. */
 export function timeOf(value: unknown): number | undefined {
   const number = numberOf(value);
   if (number !== undefined) return number > 0 ? (number < firstMs ? number * 1000 : number) : undefined;
@@ -47,10 +46,10 @@ export function timeOf(value: unknown): number | undefined {
   return Number.isNaN(time) ? undefined : time;
 }
 
-/** Longer ones are not parsed: nesting and names make a megabyte take hundreds of ms of everybody's time. Characters. */
+/** Maximum length, characters: parsing a megabyte of nested JSON blocks the event loop for hundreds of ms. */
 const maxLength = 128 * 1024;
 
-/** A JSON object that a server wrote: metadata, tokens, a registration. Undefined: it is something else, or too long. */
+/** Parses a JSON object from a server: metadata, tokens, a registration. Undefined if it is something else or too long. */
 export function readJsonObject(text: string): Record<string, unknown> | undefined {
   if (text.length > maxLength) return undefined;
   try {

@@ -4,10 +4,10 @@ import { upstreamPlace } from "../config/upstream-urls.ts";
 import type { Route } from "../model/route.ts";
 import { type ProbeAnswer, type ProbeResponse, readProbeAnswer } from "./probe.ts";
 
-/** How a client of the legacy HTTP+SSE transport begins (MCP 2024-11-05). */
+/** Headers of the first request of the legacy HTTP+SSE transport (MCP 2024-11-05). */
 export const streamHeaders = { accept: "text/event-stream", "accept-encoding": "identity" } as const;
 
-/** Whether an answer to a POST may be that of a server that takes none at this URL: a legacy one has its client post elsewhere. */
+/** Whether a response to a POST may mean that the URL does not accept POST: clients of a legacy server post to another URL. */
 export function takesNoPost(status: number): boolean {
   return [404, 405, 410, 501].includes(status);
 }
@@ -18,10 +18,10 @@ export function isEventStream({ status, headers }: Pick<Response, "status" | "he
 }
 
 /**
- * Reads an answer to a GET for an event stream, after a POST that nothing took.
+ * Reads the response to a GET for an event stream, after a POST that was not accepted.
  *
- * @param posted status of the answer to the POST
- * @returns undefined: it says no more than that answer
+ * @param posted status of the response to the POST
+ * @returns undefined if it adds nothing to that response
  */
 export function readStreamAnswer(
   posted: number,
@@ -30,7 +30,7 @@ export function readStreamAnswer(
   if (isEventStream(answer))
     return {
       meaning: "open",
-      finding: `is a legacy HTTP+SSE server: it takes no POST here (${posted}), and opens an event stream without a token`,
+      finding: `is a legacy HTTP+SSE server: it does not accept POST here (${posted}), and opens an event stream without a token`,
     };
   const read = readProbeAnswer(answer);
   return read.meaning === "token_wanted" ? read : undefined;
@@ -43,8 +43,8 @@ export interface StreamEvent {
 /** The events of a stream, for one reader. */
 export interface EventReader {
   /**
-   * What `read` makes of the next event that it makes something of, within the time limit. Where none came: whether it is the time that
-   * is up, or the stream, or the limit of its size, that has ended; nothing more is read then.
+   * The first defined result of `read` for the next events, within the time limit. If there is none, `isLate` says whether the time limit was
+   * reached, or else the end of the stream or the size limit; nothing more is read then.
    */
   next<T>(
     read: (event: StreamEvent) => T | undefined,
@@ -56,8 +56,8 @@ export interface EventReader {
 /**
  * Reads the events of a stream (WHATWG HTML 9.2.6).
  *
- * @param limits.timeoutMs of each `next`, ms
- * @param limits.maxResponseBytes of all events together, bytes
+ * @param limits.timeoutMs for each `next`, ms
+ * @param limits.maxResponseBytes for all events together, bytes
  */
 export function readEvents(
   body: ReadableStream<Uint8Array>,
@@ -85,7 +85,7 @@ export function readEvents(
             if (made !== undefined) return { made };
           }
           if (left <= 0) return { isLate: false };
-          // A stream that breaks has ended.
+          // A broken stream counts as ended.
           const { value } = await reader.read().catch(() => ({ value: undefined }));
           if (value === undefined) return { isLate };
           parser.feed(decoder.decode(value.subarray(0, left), { stream: true }));
@@ -100,12 +100,12 @@ export function readEvents(
 }
 
 /**
- * Where an `endpoint` event sends clients, and whether the gateway passes it on.
+ * The URL that an `endpoint` event sends clients to, and whether the gateway passes it on.
  *
  * @param asked URL of the stream
- * @param response the answer that opened it
- * @returns `place` without its query, in which servers name the session; `postTo`: where that is at the upstream that was asked, absent
- * where the gateway does not pass it on
+ * @param response the response that opened it
+ * @returns `place` without its query, which holds the session id; `postTo`: the URL at the upstream, absent if the gateway does not pass
+ * it on
  */
 export function endpointPlace(
   route: Route,

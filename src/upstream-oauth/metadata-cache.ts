@@ -2,7 +2,7 @@ import { boundedCache } from "../util/bounded-cache.ts";
 import { SingleFlight } from "../util/single-flight.ts";
 import { readJsonObject } from "./json.ts";
 
-/** A metadata document as fetched; `json` only where it succeeded, with a JSON object. */
+/** A fetched metadata document; `json` only for a successful response with a JSON object. */
 export interface MetadataDocument {
   readonly status: number;
   readonly json?: Readonly<Record<string, unknown>>;
@@ -17,28 +17,28 @@ interface Entry extends MetadataDocument {
 /** Bounded, revalidating cache of metadata documents. */
 export interface MetadataCache {
   /**
-   * The document at `url`; callers of one key share one request. `scope` separates those who may not see each other's documents.
+   * The document at `url`; concurrent callers share one request. `scope` separates callers that must not share documents.
    *
-   * @throws what `call` throws, unless a copy not older than a day is at hand.
+   * @throws what `call` throws, unless a copy no older than a day is available.
    */
   get(scope: string, url: string, call: typeof globalThis.fetch): Promise<MetadataDocument>;
-  /** The next look at anything in this scope asks the server again. */
+  /** Makes the next `get` of any document in this scope revalidate it. */
   forget(scope: string): void;
 }
 
-/** What discovery asks with: the first revision that has the header, which every server knows. */
+/** Headers of discovery: the first revision with this header, which every server supports. */
 export const discoveryHeaders = { "mcp-protocol-version": "2025-06-18" } as const;
 
 const floorMs = 60_000;
 const ceilingMs = 3_600_000;
 const usableOnErrorMs = 86_400_000;
-/** A server that fails is not asked again for so long: it may take its time to. */
+/** A failing server is not called again for this long, ms. */
 export const failureMs = 5_000;
 
 /**
- * @param options.entries documents kept; the least recently used gives way.
- * @param options.onLookup told whether a fresh copy was at hand.
- * @param options.onEvict told of each document that gave way.
+ * @param options.entries documents to keep; the least recently used is evicted.
+ * @param options.onLookup reports whether a fresh copy was available.
+ * @param options.onEvict called for each evicted document.
  */
 export function createMetadataCache(options: {
   readonly entries: number;
@@ -60,7 +60,7 @@ export function createMetadataCache(options: {
   ): Promise<Entry> {
     try {
       const headers = new Headers({ accept: "application/json", ...discoveryHeaders });
-      // Only a document can be unchanged: a failure must not become one by a 304.
+      // Only a document is revalidated: a 304 must not turn a cached failure into a document.
       const document = isDocument(old) ? old : undefined;
       if (document?.etag) headers.set("if-none-match", document.etag);
       else if (document?.lastModified) headers.set("if-modified-since", document.lastModified);
@@ -91,7 +91,7 @@ export function createMetadataCache(options: {
       return once.run(key, () => load(key, url, call, old));
     },
     forget(scope) {
-      // A copy: setting an entry moves it to where the iteration is headed, which would then never end.
+      // Iterates over a copy: setting an entry moves it to the end of the iteration, which would never finish.
       for (const [key, entry] of [...entries.entries()]) {
         if (key.startsWith(`${scope} `)) entries.set(key, { ...entry, freshUntil: 0 });
       }
@@ -120,7 +120,7 @@ async function read(response: Response, old: Entry | undefined, at: number): Pro
   };
 }
 
-/** RFC 9111 `max-age`, ms, between floor and ceiling: a consent page in a hurry asks once, a moved server is noticed. */
+/** RFC 9111 `max-age`, ms, between floor and ceiling: one request per authorization, and a moved server is noticed. */
 function freshness(headers: Headers): number {
   const control = headers.get("cache-control") ?? "";
   if (/\bno-(store|cache)\b/i.test(control)) return floorMs;

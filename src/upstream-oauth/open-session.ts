@@ -25,7 +25,7 @@ interface SessionDeps {
 }
 type OnStep = (step: DiscoveryStep) => void;
 
-/** Opens a session and ends it, at the usual place where the first one is none. @throws UpstreamOAuthError */
+/** Opens a session and ends it, at the default path if the first URL is not an MCP endpoint. @throws UpstreamOAuthError */
 export async function openSession(...[deps, route, ...how]: Parameters<typeof initialize>): Promise<void> {
   const [first, second] = possibleEndpoints(route);
   const isOf = (error: unknown, ...codes: FailureCode[]) =>
@@ -45,11 +45,11 @@ export function setHeaders({ mcp }: Route): Record<string, string> {
 }
 
 /**
- * Opens a session as a client would, and ends it. Only status and headers of the answer are read; of a legacy server's stream its events up
- * to the answer.
+ * Opens a session as a client would, and ends it. Reads only status and headers of the response; from a legacy server's stream, the events
+ * up to the response.
  *
- * @param credential headers of the routes file, sent to the route's own upstream only, as every call does
- * @param refused what it means when that is refused
+ * @param credential headers of the routes file, sent only to the route's own upstream, as in every call
+ * @param refused the failure code if the upstream rejects the request
  * @throws UpstreamOAuthError
  */
 async function initialize(
@@ -71,7 +71,7 @@ async function initialize(
   try {
     response = await routeFetch.probe(route, { method: "POST", headers, body: initializeRequest });
   } catch (error) {
-    const failure = UpstreamOAuthError.from(error, "the upstream cannot be asked");
+    const failure = UpstreamOAuthError.from(error, "the upstream cannot be probed");
     const status = error instanceof SafeFetchError ? error.status : undefined;
     onStep({ ...step, status, ok: false, finding: failure.message });
     throw failure;
@@ -85,20 +85,20 @@ async function initialize(
   const answer = readProbeAnswer({ status, contentType: response.headers.get("content-type") });
   const { meaning } = answer;
   let { finding } = answer;
-  const refuse = (status: number, url = step.url) => {
+  const rejection = (status: number, url = step.url) => {
     const which =
       refused === "credential_rejected" ? "the credential of the routes file" : "a call without one";
-    const words = `refuses ${which} (${status})`;
+    const words = `rejects ${which} (${status})`;
     onStep({ ...step, url, status, ok: false, finding: words });
     const asks = `the upstream asks for a credential (${status}), and the route sends none`;
-    const refuses = `the upstream refuses the credential of the routes file (${status})`;
+    const refuses = `the upstream rejects the credential of the routes file (${status})`;
     return new UpstreamOAuthError(refused, refused === "credential_rejected" ? refuses : asks);
   };
-  if (meaning === "token_wanted" || status === 403) throw refuse(status);
+  if (meaning === "token_wanted" || status === 403) throw rejection(status);
   if (takesNoPost(status)) {
     const stream = await openStream(deps, route, onStep, own);
     if ("opened" in stream) return;
-    if (stream.refused !== undefined) throw refuse(stream.refused, stream.at);
+    if (stream.refused !== undefined) throw rejection(stream.refused, stream.at);
     if (stream.failure !== undefined) finding += `; ${stream.failure}`;
   }
   if (meaning === "unknown") {
@@ -117,26 +117,26 @@ async function initialize(
   });
 }
 
-/** What came of a GET for the stream of a legacy server. */
+/** The result of a GET for the stream of a legacy server. */
 type Stream =
   | { readonly opened: true }
   | {
-      /** Status by which the caller is refused, and the URL that refuses them where that is not the stream's. */
+      /** Status of the rejection, and the URL that rejected the request if it is not the stream's. */
       readonly refused?: number;
       readonly at?: string;
-      /** Why there was no answer. */
+      /** Why there was no response. */
       readonly failure?: string;
     };
 
 /**
- * Opens a session with a legacy HTTP+SSE server, if it is one: its stream, whose `endpoint` event must lead to a place that the gateway
- * passes on, and there `initialize`, which must be answered over the stream. Then the stream is ended, and the session with it. Each
- * request, the event and the answer have `upstream_oauth.timeout` of their own.
+ * Opens a session with a legacy HTTP+SSE server, if it is one: opens its stream, whose `endpoint` event must name a URL that the gateway
+ * passes on, and posts `initialize` there, which must be answered over the stream. Then closes the stream, which ends the session. Each
+ * request, the event and the response have their own `upstream_oauth.timeout`.
  *
- * @param how.tokenWanted no token is sent where one is wanted: only `upstream_endpoint_elsewhere` is a failure, and the answer to
- * `initialize` is not waited for
- * @throws UpstreamOAuthError `upstream_endpoint_elsewhere`; `unreachable` where the event or the answer takes too long; `not_an_mcp_server`
- * where the stream ends without it, or nothing takes messages there; others as the place answers
+ * @param how.tokenWanted the server requires a token, and none is sent: only `upstream_endpoint_elsewhere` is a failure, and the response
+ * to `initialize` is not awaited
+ * @throws UpstreamOAuthError `upstream_endpoint_elsewhere`; `unreachable` if the event or the response takes too long; `not_an_mcp_server`
+ * if the stream ends without it, or the URL does not accept messages; others depending on the response
  */
 export async function openStream(
   deps: SessionDeps,
@@ -179,7 +179,7 @@ export async function openStream(
       const isSlow = first.isLate && !hasOthers;
       const finding = isSlow
         ? `opens an event stream, but sends no \`endpoint\` event within ${limits.timeoutMs / 1000} s`
-        : "opens an event stream, in which no `endpoint` event says in time where to post";
+        : "opens an event stream, but no `endpoint` event says in time where to post";
       if (!how.tokenWanted) throw fail(isSlow ? "unreachable" : "not_an_mcp_server", finding);
       onStep({ ...step, ok: true, finding: `${finding}; ${noToken}`, note: shownByFirstCall });
       return { opened: true };
@@ -188,7 +188,7 @@ export async function openStream(
     if (postTo === undefined)
       throw fail(
         "upstream_endpoint_elsewhere",
-        `sends clients to ${place} by the \`endpoint\` event of its stream: that is another host than that of \`to\`, or a path of another route, and the gateway does not pass it on`,
+        `sends clients to ${place} in the \`endpoint\` event of its stream: that is not the host of \`to\`, or it is a path of another route, and the gateway does not pass it on`,
       );
     const finding = `opens the stream of a legacy HTTP+SSE server, which has clients post to ${place}`;
     onStep({ ...step, ok: true, finding: finding + detourOf(response) });
@@ -211,16 +211,16 @@ export async function openStream(
 }
 
 const noToken = "doctor has no token, so no session was opened";
-const shownByFirstCall = "whether the server accepts messages with a token shows at the first call";
+const shownByFirstCall = "the first call shows whether the server accepts messages with a token";
 
 interface Posting {
-  /** Where the stream says to post, without what is secret. */
+  /** The URL to post to, without secrets. */
   readonly place: string;
   /** Posts `initialize` there. */
   readonly post: () => Promise<ProbeAnswer & { readonly status: number }>;
 }
 
-/** Posts `initialize`, and waits for its answer over the stream. @param session.timeoutMs for that, ms */
+/** Posts `initialize`, and waits for the response over the stream. @param session.timeoutMs timeout of that, ms */
 async function postInitialize(
   onStep: OnStep,
   session: Posting & { readonly events: EventReader; readonly timeoutMs: number },
@@ -268,7 +268,7 @@ function notAccepted(refusal: string | number): string {
   return `the server does not accept initialize (${refusal}): ask the server's owner why`;
 }
 
-/** Posts `initialize` where a token is wanted: whatever the answer is, it may be another one with a token. */
+/** Posts `initialize` to a server that requires a token: the response may be different with one. */
 async function postWithoutToken(onStep: OnStep, { place, post }: Posting): Promise<void> {
   const say = (finding: string, more: { readonly status?: number; readonly note?: string }) =>
     onStep({ name: "initialize", url: place, ok: true, finding, ...more });
@@ -290,7 +290,7 @@ async function postWithoutToken(onStep: OnStep, { place, post }: Posting): Promi
   }
 }
 
-/** The answer to `initializeRequest`; `error`: its JSON-RPC error, if it is one. */
+/** The response to `initializeRequest`; `error`: its JSON-RPC error, if any. */
 function readAnswer({ type, data }: StreamEvent): { error?: string } | undefined {
   if (type !== "message") return undefined;
   const message = readJsonObject(data);

@@ -3,14 +3,14 @@ import type { Standing } from "../store/upstream-tokens.ts";
 import type { UpstreamClient } from "./client-authentication.ts";
 import { UpstreamOAuthError } from "./errors.ts";
 
-/** What a consent under way must remember: kind `upstream` of the store's pending authorizations, encrypted there. */
+/** State of a pending authorization: kind `upstream` in the store, encrypted there. */
 export interface PendingConsent {
   readonly routeId: string;
   readonly upstream: string;
-  /** Where the client that began has its endpoint (`Route.askedPath`). */
+  /** Endpoint of the client that started it (`Route.askedPath`). */
   readonly askedPath?: string;
   readonly userId: string;
-  /** Host of the callback: it takes place where the browser left. */
+  /** Host of the callback, where the browser started. */
   readonly host: string;
   readonly redirectUri: string;
   readonly codeVerifier: string;
@@ -18,7 +18,7 @@ export interface PendingConsent {
   /** As in `UpstreamServer`. */
   readonly named?: string;
   readonly issuerKnown: boolean;
-  /** RFC 9207: the server promises `iss`, so an answer without it is not this server's. */
+  /** RFC 9207: the server advertises `iss`, so a response without it is not from this server. */
   readonly issRequired: boolean;
   readonly tokenEndpoint: string;
   readonly revocationEndpoint?: string;
@@ -30,16 +30,16 @@ export interface PendingConsent {
   readonly dpop: boolean;
   readonly returnTo: string;
   readonly popup: boolean;
-  /** As in `ConsentNotice`: what the person has agreed to be sent to. Absent in flows of earlier versions. */
+  /** As in `ConsentNotice`: the server that the user agreed to. Absent in flows of earlier versions. */
   readonly server?: string;
-  /** As this began: where the person has disconnected or gone since, it stores nothing. Absent in flows of earlier versions. */
+  /** State at the start: if the user has disconnected or been removed since, nothing is stored. Absent in flows of earlier versions. */
   readonly standing?: Standing;
-  /** Whether it is the second try, with a new client of ours. Absent in flows of earlier versions. */
+  /** Whether this is the second attempt, with a new client. Absent in flows of earlier versions. */
   readonly again?: boolean;
 }
 
 /**
- * The URL a person's browser is sent to (RFC 6749 section 4.1.1, RFC 7636, RFC 8707).
+ * The authorization URL that the browser is redirected to (RFC 6749 section 4.1.1, RFC 7636, RFC 8707).
  *
  * @throws UpstreamOAuthError `metadata_invalid` without an authorization endpoint.
  */
@@ -52,7 +52,7 @@ export function authorizationUrl(
     codeChallenge: string;
     scopes: readonly string[];
     resource?: string;
-    /** `authorization_url_params`; an empty value leaves a parameter out. */
+    /** `authorization_url_params`; an empty value removes a parameter. */
     extra: Readonly<Record<string, string>>;
   },
 ): string {
@@ -69,7 +69,7 @@ export function authorizationUrl(
   // OpenID Connect Core section 11: offline access is granted only with a prompt for consent.
   if (request.scopes.includes("offline_access")) set("prompt", "consent");
   for (const [name, value] of Object.entries(request.extra)) set(name, value);
-  // Last, so that nothing replaces them: the routes file is refused where it names one of these.
+  // Last, so that nothing replaces them; a routes file that sets one of these is rejected.
   set("response_type", "code");
   set("client_id", request.clientId);
   set("redirect_uri", request.redirectUri);

@@ -4,13 +4,13 @@ import type { Route } from "../model/route.ts";
 import type { FailureCode } from "./failures.ts";
 import type { UpstreamChallenge } from "./www-authenticate.ts";
 
-/** What an upstream's answer to a request without a token means. */
+/** What an upstream's response to a request without a token means. */
 export type ProbeMeaning =
   /** It asks for a token. */
   | "token_wanted"
-  /** It has read the request without asking for one. */
+  /** It processed the request without a token. */
   | "open"
-  /** Whoever answered was not an MCP endpoint, or was not able to say: it is not known whether a token is needed. */
+  /** Not an MCP endpoint, or an inconclusive response: it is unknown whether a token is needed. */
   | "unknown";
 export interface ProbeAnswer {
   readonly meaning: ProbeMeaning;
@@ -18,9 +18,9 @@ export interface ProbeAnswer {
 }
 
 /**
- * Reads an answer to a JSON-RPC request that carried no credential.
+ * Reads the response to a JSON-RPC request without a credential.
  *
- * @param answer.contentType of its body
+ * @param answer.contentType content type of the body
  */
 export function readProbeAnswer(answer: {
   readonly status: number;
@@ -34,7 +34,7 @@ export function readProbeAnswer(answer: {
     const where = challenge?.resourceMetadata
       ? "and says where its metadata is"
       : challenge?.unreadableMetadata
-        ? "and names its metadata by something that is not a URL"
+        ? "and names its metadata with something that is not a URL"
         : "without saying where its metadata is";
     return {
       meaning: "token_wanted",
@@ -52,22 +52,22 @@ export function readProbeAnswer(answer: {
     case 404:
     case 405:
     case 410:
-      return unknown(`is not an MCP endpoint (${status}): nothing can be told of whether it needs a token`);
+      return unknown(`is not an MCP endpoint (${status}): it is unknown whether it needs a token`);
     case 403:
       return unknown(
-        "refuses the request without asking for a token (403): a firewall or an address list, perhaps",
+        "rejects the request without asking for a token (403): perhaps a firewall or an address list",
       );
     case 429:
-      return unknown("asks us to slow down (429)");
+      return unknown("limits the rate of requests (429)");
     case 407:
-      return unknown("is behind a proxy that wants a password (407)");
+      return unknown("is behind a proxy that requires authentication (407)");
     default:
-      if (status >= 500) return unknown(`fails (${status}): nothing can be told of whether it needs a token`);
-      return { meaning: "open", finding: `answers without a token, and does not accept a ping (${status})` };
+      if (status >= 500) return unknown(`fails (${status}): it is unknown whether it needs a token`);
+      return { meaning: "open", finding: `answers without a token, but does not accept a ping (${status})` };
   }
 }
 
-/** What to call it where an `unknown` answer is the end of the matter. `status` is absent where there was no answer. */
+/** Failure code of an `unknown` response. `status` is absent if there was no response. */
 export function codeOfUnknown(status: number | undefined): FailureCode {
   if (status === undefined) return "unreachable";
   if (status === 429) return "rate_limited";
@@ -75,18 +75,17 @@ export function codeOfUnknown(status: number | undefined): FailureCode {
   return status >= 300 && status < 400 ? "redirect_not_followed" : "not_an_mcp_server";
 }
 
-/** An answer of a route's upstream, perhaps from another of its URLs than the one asked. */
+/** A response of a route's upstream, possibly after a redirect to another of its URLs. */
 export type ProbeResponse = Response & { readonly redirectedTo?: string };
 
-/** A server that adds a slash and then something else is not a circle yet. */
-const mostRedirects = 3;
+/** Enough for a server that adds a slash and then redirects again. */
+const maxRedirects = 3;
 
 /**
- * Asks an upstream as a client's call reaches it: where it redirects to its own host (behind a TLS terminator often by the wrong
- * scheme), the same request goes there, always to the origin that was asked. The method stays: it is the endpoint's answer that is
- * wanted.
+ * Sends a request to an upstream and follows redirects to its own host, which often have the wrong scheme behind a TLS terminator. The
+ * same request is sent to the new path, always on the original origin and with the same method.
  *
- * @throws SafeFetchError `redirect_not_followed` with what to write as `to`, and whatever `send` throws.
+ * @throws SafeFetchError `redirect_not_followed` with advice on `to`, and what `send` throws.
  */
 export async function followOwnRedirects(
   send: typeof globalThis.fetch,
@@ -109,14 +108,14 @@ export async function followOwnRedirects(
         const place = target?.host ? `to ${target.host}` : "elsewhere";
         throw new SafeFetchError(
           "redirect_not_followed",
-          `${host} redirects ${place} (${status}), which is not its own host: write the URL that answers without a redirect as \`to\``,
+          `${host} redirects ${place} (${status}), which is not its own host: set \`to\` to the URL that answers without a redirect`,
           { cause: error, location: error.location, status, server: host },
         );
       }
-      if (redirects === mostRedirects)
+      if (redirects === maxRedirects)
         throw new SafeFetchError(
           "redirect_not_followed",
-          `${host} redirects more than ${mostRedirects} times (${status}): write the URL that answers without a redirect as \`to\``,
+          `${host} redirects more than ${maxRedirects} times (${status}): set \`to\` to the URL that answers without a redirect`,
           { cause: error, location: error.location, status, server: host },
         );
       url = origin + target.pathname + target.search;
@@ -124,9 +123,9 @@ export async function followOwnRedirects(
   }
 }
 
-/** What to add to a finding about an answer that took redirects. */
+/** Addition to a finding if the response came after redirects. */
 export function detourOf({ redirectedTo }: Pick<ProbeResponse, "redirectedTo">): string {
   return redirectedTo === undefined
     ? ""
-    : `, but redirects to ${redirectedTo} first: as \`to\`, that would save every call a detour`;
+    : `, but redirects to ${redirectedTo} first: set \`to\` to that URL to save a redirect per call`;
 }

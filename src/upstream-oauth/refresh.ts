@@ -9,14 +9,14 @@ import { requestToken } from "./token-endpoint.ts";
 import type { TokenAnswer } from "./token-response.ts";
 import type { RefreshOutcome } from "./upstream-oauth.ts";
 
-/** Refuses our client although the routes file is right about it later: the operator's fault, not the person's. */
+/** Retry interval if the server rejects the configured client, which only the operator can fix. */
 const operatorsRetrySeconds = 60;
 const retrySeconds = 5;
 
 /**
- * One refresh at the token endpoint that gave the token (RFC 6749 section 6). Never throws.
+ * One refresh at the token endpoint that issued the token (RFC 6749 section 6). Never throws.
  *
- * What is refused is refused for good; a failing or slow server, and a configured client that it refuses, are not.
+ * A rejection is final. A failing or slow server, and a rejected configured client, are not.
  */
 export async function refresh(
   deps: { clients: Clients; routeFetch: RouteFetch; authMethods: AuthMethods },
@@ -57,7 +57,7 @@ export async function refresh(
       };
     }
     if (error.code === "client_rejected") {
-      // A client we registered ourselves has been forgotten there: so are its refresh tokens.
+      // The server no longer knows a registered client, so its refresh tokens are gone too.
       const unread =
         client.authMethod === "private_key_jwt" &&
         Date.now() < (token.expiresAt?.getTime() ?? Number.POSITIVE_INFINITY) + unreadKeysMs;
@@ -73,14 +73,14 @@ export async function refresh(
   }
 }
 
-/** A refusal for good by its status, but in no words of OAuth: a page, a message, nothing (RFC 6749 section 5.2 asks for `error`). */
+/** A 4xx status without an OAuth error: a page, a message, or nothing (RFC 6749 section 5.2 requires `error`). */
 function isUnexplained({ code, error, status = 0 }: UpstreamOAuthError): boolean {
   if (error !== undefined || !["token_invalid", "token_endpoint_unusable", "client_rejected"].includes(code))
     return false;
   return status >= 400 && status < 500 && ![408, 425, 429].includes(status);
 }
 
-/** A server that does not rotate means: keep the old refresh token, and its expiry with it. */
+/** Without rotation, the old refresh token stays, with its expiry. */
 function refreshed(token: UpstreamToken, answer: TokenAnswer): NewUpstreamToken {
   const { version: _, connectedAt: __, updatedAt: ___, lastUsedAt: ____, rejections: _____, ...kept } = token;
   const rotated = answer.refreshToken !== undefined && answer.refreshToken !== token.refreshToken;

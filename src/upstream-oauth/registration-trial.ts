@@ -8,27 +8,27 @@ import type { RouteFetch } from "./route-fetch.ts";
 import { requestToken } from "./token-endpoint.ts";
 
 /**
- * Whether servers still know registrations of ours. One that has forgotten us shows people an error page and tells us nothing: its
- * token endpoint finds out, by a code that cannot exist.
+ * Tests whether servers still know the gateway's registrations. A server that has lost one shows users an error page and does not notify
+ * the gateway, so a request with an invalid code is sent to its token endpoint.
  */
 export interface RegistrationTrial {
-  /** Tries a registration that has not been seen to work for a minute. */
+  /** Tests a registration that has not been seen to work for a minute. */
   isStillKnown(route: Route, as: AuthorizationServer, registration: ClientRegistration): Promise<boolean>;
   /**
-   * Tries one that was made in the place of one that was refused: where it is refused as well, trying tells nothing, and the server
-   * is not asked again for a day. The next registration would end everybody's connections for nothing, too.
+   * Tests a replacement for a rejected registration. If the server rejects it as well, the test is inconclusive there and is skipped for a
+   * day: another registration would end all connections without effect.
    */
   noteReplacement(route: Route, as: AuthorizationServer, registration: ClientRegistration): Promise<void>;
   /**
-   * The upstream rejects tokens: its server may have lost its clients, too, so that the next consent tries ours first.
-   * @param refused the client that its server has refused with a real code: it is tried also where trying tells nothing
+   * The upstream rejects tokens, so its server may have lost its clients: the next authorization tests the registration first.
+   * @param refused a client that was rejected with a valid code: it is tested even if tests are inconclusive there
    */
   doubt(route: Route, refused?: Pick<UpstreamClient, "clientId" | "registeredAt">): void;
 }
 
-/** A registration not seen to work for so long is tried before a person is sent to the server with it, ms. */
+/** A registration not seen to work for this long is tested before a user is redirected, ms. */
 const trustedForMs = 60_000;
-/** For so long a refused client that signs is not taken for forgotten: the server may have read older keys of ours. Ms. */
+/** How long a rejected client that signs still counts as known, ms: the server may have cached older keys. */
 export const unreadKeysMs = 15 * 60_000;
 
 export function createRegistrationTrial(deps: {
@@ -39,19 +39,19 @@ export function createRegistrationTrial(deps: {
   const { routeFetch, authMethods, clientOf } = deps;
   /** When registrations were last seen to work, by client id, ms. */
   const provenAt = boundedCache<string, number>(10_000, { ttl: trustedForMs });
-  /** When an upstream last rejected a token of ours, by route id, ms; older registrations are tried anyway. */
+  /** When an upstream last rejected a token, by route id, ms. */
   const doubtedAt = boundedCache<string, number>(10_000, { ttl: trustedForMs });
-  /** Since when a server refuses a registration that signs, by client id, ms. */
+  /** Since when a server rejects a registration that signs, by client id, ms. */
   const refusedSince = boundedCache<string, number>(1000);
-  /** Registrations that were refused with a real code. */
+  /** Registrations that were rejected with a valid code. */
   const refusedWithCode = boundedCache<string, true>(1000);
-  /** Token endpoints that refuse a client with any code they do not know. */
-  const untelling = boundedCache<string, true>(1000, { ttl: 86_400_000 });
+  /** Token endpoints that reject the client if the code is unknown, which makes the test inconclusive. */
+  const inconclusive = boundedCache<string, true>(1000, { ttl: 86_400_000 });
 
-  /** Another registration may have the same client id. */
+  /** A later registration may have the same client id. */
   const keyOf = (clientId: string, registeredAt: unknown) => `${clientId} ${registeredAt}`;
 
-  /** Whether the token endpoint refuses the client with a code that cannot exist. Without a word it may be about the code. */
+  /** Whether the token endpoint rejects the client, tested with an invalid code. Without an OAuth error, it may reject the code. */
   async function isRefused(
     route: Route,
     as: AuthorizationServer,
@@ -82,7 +82,7 @@ export function createRegistrationTrial(deps: {
       const isTrusted = Date.now() - seen < trustedForMs && seen > (doubtedAt.get(route.id) ?? 0);
       if (isTrusted || !as.token_endpoint) return true;
       const wasRefused = refusedWithCode.has(keyOf(clientId, metadata.registeredAt));
-      if (untelling.has(as.token_endpoint) && !wasRefused) return true;
+      if (inconclusive.has(as.token_endpoint) && !wasRefused) return true;
       if (await isRefused(route, as, registration)) {
         if (authMethod !== "private_key_jwt") return false;
         const since = refusedSince.get(clientId) ?? Date.now();
@@ -96,7 +96,7 @@ export function createRegistrationTrial(deps: {
 
     async noteReplacement(route, as, registration) {
       if (as.token_endpoint && (await isRefused(route, as, registration)))
-        untelling.set(as.token_endpoint, true);
+        inconclusive.set(as.token_endpoint, true);
     },
 
     doubt(route, refused) {

@@ -8,15 +8,15 @@ import type { RouteFetch } from "./route-fetch.ts";
 import { type Look, notThere } from "./server-metadata.ts";
 import { readableScopes } from "./www-authenticate.ts";
 
-/** Whether a protected resource's identifier is a URL itself, but for a slash at the end of its path. */
+/** Whether a protected resource's identifier equals a URL, except for a trailing slash of the path. */
 export function isResource(resource: string, url: string): boolean {
   const bare = bareHref(resource);
   return bare !== undefined && bare === bareHref(url);
 }
 
 /**
- * Whether a protected resource's identifier covers a URL: same origin, and its path is the URL's or above it (RFC 9728 section 3.3). One
- * with a query is of exactly that path and query: servers tell tenants apart by it.
+ * Whether a protected resource's identifier covers a URL: same origin, and its path is equal or above (RFC 9728 section 3.3). With a query,
+ * path and query must be equal: servers distinguish tenants by it.
  */
 export function resourceCovers(resource: string, url: string): boolean {
   if (!URL.canParse(resource)) return false;
@@ -35,16 +35,16 @@ function bareHref(text: string): string | undefined {
   return url.href;
 }
 
-/** Whether a URL that a route's upstream names is its own: on the origin of one of its `to`, which count as one upstream. */
+/** Whether a URL that a route's upstream names is its own: on the origin of one of its `to`. */
 export function isAtUpstream(route: Pick<Route, "to">, url: string): boolean {
   return atUpstream(route, url) !== undefined;
 }
 
 /**
- * A URL that a route's upstream names, where it is the upstream's own. A server behind a TLS terminator calls itself `http`: that is
- * asked for by https, as the upstream is.
+ * Resolves a URL that a route's upstream names, if it is the upstream's own. A server behind a TLS terminator may name itself with `http`:
+ * such a URL is requested by https, like the upstream.
  *
- * @returns undefined for another's
+ * @returns undefined if it is not the upstream's
  */
 export function atUpstream(route: Pick<Route, "to">, url: string): string | undefined {
   const named = URL.parse(url);
@@ -59,25 +59,25 @@ export function atUpstream(route: Pick<Route, "to">, url: string): string | unde
   return undefined;
 }
 
-/** What an upstream says of itself (RFC 9728), as far as it matters here. */
+/** The used members of protected-resource metadata (RFC 9728). */
 export interface ResourceMetadata {
   readonly resource: string;
   readonly authorizationServers: readonly string[];
   readonly scopes: readonly string[];
   readonly dpopRequired: boolean;
 }
-/** What a challenge says about resource metadata: a URL, or something that is none. */
+/** `resource_metadata` of a challenge: a URL, or something that is not a URL. */
 export type Named = { readonly url: string } | { readonly unreadable: true };
-/** What the search for resource metadata came to. */
+/** The result of the search for resource metadata. */
 export interface Searched {
   readonly found?: ResourceMetadata;
-  /** Why the document that the upstream's challenge names is of no use. */
+  /** Why the document that the upstream's challenge names is not usable. */
   readonly unusable?: string;
 }
 
-/** Of what an upstream names. */
-const mostServers = 10;
-const longestIssuer = 2048;
+/** Limits on authorization servers that an upstream names. */
+const maxServers = 10;
+const maxIssuerLength = 2048;
 
 const prmPath = "/.well-known/oauth-protected-resource";
 
@@ -92,15 +92,15 @@ export function createResourceMetadata({
   logger?: Pick<Logger, "warn" | "info">;
 }): { search(look: Look, named: readonly Named[]): Promise<Searched> } {
   /**
-   * The document that a challenge names, the well-known one of the path, the one at the root. What a challenge names elsewhere than
-   * at the upstream is not asked for: nobody else says which authorization server the upstream has.
+   * Tries the document that a challenge names, the well-known URL of the path, and the one at the root. A document on another origin is not
+   * requested: only the upstream itself may name its authorization server.
    *
-   * @throws UpstreamOAuthError `resource_mismatch` where a document describes another resource, and none this one
+   * @throws UpstreamOAuthError `resource_mismatch` if a document describes another resource, and none describes this one
    */
   async function search(look: Look, named: readonly Named[]): Promise<Searched> {
     const upstream = new URL(endpointUrl(look.route));
     const path = upstream.pathname.replace(/\/$/, "");
-    // RFC 9728 section 3.1: a query is part of the place; most servers know one document for all of them.
+    // RFC 9728 section 3.1: a query is part of the URL; most servers have one document for all queries.
     const places = [`${prmPath}${path}${upstream.search}`, `${prmPath}${path}`, prmPath];
     const tried = new Set<string>();
     let unusable: string | undefined;
@@ -114,7 +114,7 @@ export function createResourceMetadata({
       }
     }
     const note =
-      "the resource metadata that the server's challenge names is of no use: its owner should correct it";
+      "the resource metadata that the server's challenge names is not usable: its owner should correct it";
     const noted: Look = { ...look, onStep: (step) => look.onStep(step.ok ? step : { ...step, note }) };
     for (const one of named) {
       const outcome = await tryNamed(noted, one, tried, (url) => tryOne(url, noted));
@@ -124,7 +124,7 @@ export function createResourceMetadata({
       const url = "url" in one ? one.url.slice(0, 512) : undefined;
       logger?.warn(
         { route: look.route.id, resourceMetadata: url, finding: outcome },
-        "resource_metadata of a challenge ignored: the well-known places are asked instead",
+        "resource_metadata of a challenge ignored: using the well-known URLs instead",
       );
     }
     for (const place of places) {
@@ -138,7 +138,7 @@ export function createResourceMetadata({
     return { unusable };
   }
 
-  /** @returns the document, why it is of no use, or undefined where it has been tried already */
+  /** @returns the document, why it is not usable, or undefined if it has been tried already */
   async function tryNamed(
     { route, onStep }: Look,
     named: Named,
@@ -147,14 +147,13 @@ export function createResourceMetadata({
   ): Promise<ResourceMetadata | string | undefined> {
     const step = { name: "resource_metadata", ok: false } as const;
     if (!("url" in named)) {
-      const finding = "is ignored: the challenge names it by something that is not a URL";
+      const finding = "is ignored: the challenge names something that is not a URL";
       onStep({ ...step, finding });
       return finding;
     }
     const url = atUpstream(route, named.url);
     if (url === undefined) {
-      const finding =
-        "is ignored: it is not on the upstream's origin, and nobody else speaks for the upstream";
+      const finding = "is ignored: it is not on the upstream's origin";
       onStep({ ...step, url: named.url, finding });
       return finding;
     }
@@ -163,7 +162,7 @@ export function createResourceMetadata({
     return tryOne(url);
   }
 
-  /** @returns the document, or why it is of no use. @throws UpstreamOAuthError `resource_mismatch` */
+  /** @returns the document, or why it is not usable. @throws UpstreamOAuthError `resource_mismatch` */
   async function oneResourceMetadata(
     { route, onStep }: Look,
     url: string,
@@ -178,7 +177,7 @@ export function createResourceMetadata({
       return finding;
     }
     const { status, json } = document;
-    // Whose tokens these are: a text, and nothing that stands for one.
+    // Security-relevant: must be a string, not a list.
     const resource = typeof json?.resource === "string" ? textOf(json.resource) : undefined;
     if (!json || resource === undefined) {
       const finding = json ? "names no resource" : notThere(status, "protected resource metadata");
@@ -191,17 +190,17 @@ export function createResourceMetadata({
     if (!isOwn && (exact || !resourceCovers(resource, upstream))) {
       const which = resourceCovers(resource, upstream)
         ? "describes a resource above the route's upstream, which `resource: exact` does not accept"
-        : "describes another resource than the route's upstream";
+        : "describes a different resource than the route's upstream";
       onStep({ ...step, status, ok: false, finding: `${which} (${upstream}): ${resource.slice(0, 512)}` });
       throw new UpstreamOAuthError(
         "resource_mismatch",
-        `the metadata at ${url} ${which} (${upstream}): the route's \`to\` must be the URL the server calls itself`,
+        `the metadata at ${url} ${which} (${upstream}): the route's \`to\` must be the URL that the server uses for itself`,
         { detail: resource },
       );
     }
     const authorizationServers = (textsOf(json.authorization_servers) ?? [])
-      .slice(0, mostServers)
-      .filter((one) => one.length <= longestIssuer && URL.canParse(one));
+      .slice(0, maxServers)
+      .filter((one) => one.length <= maxIssuerLength && URL.canParse(one));
     const server = authorizationServers[0]
       ? `names the authorization server ${authorizationServers[0]}`
       : "names no authorization server";
@@ -229,5 +228,5 @@ export function createResourceMetadata({
 }
 
 function parentNote(resource: string): string {
-  return `tokens are asked for ${resource}, which is above \`to\`; mcp.server.resource: exact refuses that`;
+  return `tokens are requested for ${resource}, which is above \`to\`; mcp.server.resource: exact rejects that`;
 }

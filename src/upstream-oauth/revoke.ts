@@ -9,11 +9,11 @@ import type { RouteFetch } from "./route-fetch.ts";
 import { oauthErrorOf } from "./token-response.ts";
 
 /**
- * Revokes a TI where it came from (RFC 7009): the refresh token, and with it the access tokens of the same consent; the
- * access token too, for servers that do not do the second half.
+ * Revokes an upstream token at its issuer (RFC 7009): the refresh token, which should also end its access tokens, and then the access
+ * token, for servers that do not do that.
  *
- * @returns whether there was an endpoint.
- * @throws what the endpoint, or the way to it, answers.
+ * @returns whether there was an endpoint and a client.
+ * @throws UpstreamOAuthError, or what the fetch throws.
  */
 export async function revoke(
   deps: { clients: Clients; routeFetch: RouteFetch; authMethods: AuthMethods },
@@ -46,7 +46,7 @@ export async function revoke(
       );
       const answer = readJsonObject(await response.text());
       const error = oauthErrorOf(answer);
-      // Whatever it says besides, such a token is good for nothing there (RFC 7009 section 2.2).
+      // An unknown token is not valid there (RFC 7009 section 2.2).
       if ((response.ok && error === undefined && answer?.ok !== false) || isUnknownToken(error)) return;
       failure = new UpstreamOAuthError(
         response.status >= 500 ? "server_error" : "token_request_rejected",
@@ -71,7 +71,7 @@ export async function revoke(
   try {
     await send(token.accessToken, "access_token");
   } catch (error) {
-    // A server that revokes one kind of token only (RFC 7009 section 2.2.1) has revoked the one that counts.
+    // A server that revokes only one kind of token (RFC 7009 section 2.2.1) has revoked the refresh token.
     if (!(error instanceof UpstreamOAuthError) || error.code !== "token_request_rejected") throw error;
   }
   if (failure !== undefined) throw failure;

@@ -13,34 +13,33 @@ import { followOwnRedirects, type ProbeResponse } from "./probe.ts";
 
 type Fetch = typeof globalThis.fetch;
 
-/** The ways out of this room, chosen by who chose the URL. */
+/** Egress of this module, depending on whether the URL is trusted. */
 export interface RouteFetch {
   /**
-   * For a route's OAuth: URLs on origins that the route itself names are the operator's, all others are strangers'. Whose
-   * certificates Envoy trusts for the route, is trusted here.
+   * For a route's OAuth requests: URLs on origins that the route names are trusted, all others are untrusted. Trusts the same CAs as Envoy
+   * does for the route.
    */
   fetchFor(route: Route): Fetch;
-  /** The same for GETs of metadata: redirects within a host are followed (`followWithinHost`). */
+  /** The same for GETs of metadata, following redirects within a host (`followWithinHost`). */
   metadataFetchFor(route: Route): Fetch;
   /**
-   * One request without credentials to the endpoint of the route's own upstream, redirects on its host included; only status and
-   * headers come back.
+   * One request to the endpoint of the route's own upstream, following redirects on its host. The response has only status and headers.
    */
   probe(route: Route, init: RequestInit): Promise<ProbeResponse>;
   /**
-   * The same for the requests of one session with a legacy server: all go to one address of its host, since each replica knows its own
-   * sessions only. Where an answer is an event stream, its body is open, for the caller to bound and to cancel.
+   * The same for the requests of one session with a legacy server: all go to one address of its host, since each replica only knows its own
+   * sessions. If a response is an event stream, its body stays open: the caller limits and cancels it.
    */
   legacySession(route: Route): (init: RequestInit, url?: string) => Promise<ProbeResponse>;
   /**
-   * An endpoint from metadata: https, or http on an origin that the operator named.
+   * Checks an endpoint from metadata: https, or http on an origin that the operator allows.
    *
-   * @throws UpstreamOAuthError `endpoint_not_allowed`, `metadata_invalid` when it is no URL at all.
+   * @throws UpstreamOAuthError `endpoint_not_allowed`, `metadata_invalid` if it is not a URL.
    */
   checkEndpoint(route: Route, name: string, value: string): void;
 }
 
-/** A fetch for each who may have chosen the URL. */
+/** One fetch per kind of URL. */
 interface Fetches {
   readonly untrusted: Fetch;
   readonly operatorNamed: Fetch;
@@ -55,15 +54,15 @@ export function createRouteFetch(deps: { routes: CurrentRoutes; resolveHost?: Re
   const options = { limits, resolveHost: deps.resolveHost };
   const operatorOptions = { ...options, anyHttp: true };
   const trusted = createTrustedAuthorities();
-  /** Connections that were verified in one way are of no use to another. */
-  const ways = boundedCache<string, Fetches>(1000);
+  /** By TLS settings: connections verified with different settings are not shared. */
+  const fetchesByTls = boundedCache<string, Fetches>(1000);
 
   function fetchesOf(route: Route): Fetches {
     const { upstreamCa } = deps.routes().config.envoy;
     const caFile = route.upstreamTls?.caFile ?? (upstreamCa === systemAuthorities ? undefined : upstreamCa);
     const serverName = route.upstreamTls?.serverName;
     const key = JSON.stringify([caFile, serverName]);
-    let made = ways.get(key);
+    let made = fetchesByTls.get(key);
     if (!made) {
       const tls = caFile === undefined ? {} : { authorities: () => trusted(caFile) };
       const ofUpstream = { ...operatorOptions, tls: { ...tls, serverName } };
@@ -75,7 +74,7 @@ export function createRouteFetch(deps: { routes: CurrentRoutes; resolveHost?: Re
         session: () =>
           createTrustedFetch({ ...ofUpstream, body: { openFor: isEventStream }, oneAddress: true }),
       };
-      ways.set(key, made);
+      fetchesByTls.set(key, made);
     }
     return made;
   }
@@ -86,8 +85,8 @@ export function createRouteFetch(deps: { routes: CurrentRoutes; resolveHost?: Re
     const own = operatorOrigins(route);
     return (input, init) => {
       const { origin } = new URL(input instanceof Request ? input.url : input);
-      const way = upstreams.has(origin) ? upstream : own.has(origin) ? operatorNamed : untrusted;
-      return way(input, init);
+      const send = upstreams.has(origin) ? upstream : own.has(origin) ? operatorNamed : untrusted;
+      return send(input, init);
     };
   }
 
@@ -112,13 +111,13 @@ export function createRouteFetch(deps: { routes: CurrentRoutes; resolveHost?: Re
       }
       throw new UpstreamOAuthError(
         "endpoint_not_allowed",
-        `the metadata's ${name} (${url.protocol}//${url.host}) is not https; allowed_private_hosts opens http for a host`,
+        `the metadata's ${name} (${url.protocol}//${url.host}) is not https; allowed_private_hosts allows http for a host`,
       );
     },
   };
 }
 
-/** Origins that stand in the routes file, for this route. */
+/** Origins that the routes file names for this route. */
 function operatorOrigins(route: Route): Set<string> {
   const urls: (string | undefined)[] = [...route.to];
   const consent = consentAuth(route);

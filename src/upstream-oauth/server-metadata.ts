@@ -9,17 +9,16 @@ import type { DiscoveryStep } from "./upstream-oauth.ts";
 
 type Json = Readonly<Record<string, unknown>>;
 
-/** Members that are a URL, beside those whose names end so. */
+/** Members that are URLs, in addition to those whose names end in `_endpoint`. */
 const links = new Set(["jwks_uri", "service_documentation", "op_policy_uri", "op_tos_uri"]);
-/** Without these there is no flow: one that is no URL is a fault to name, not a member to pass over. */
+/** Required members: an invalid URL is reported, not ignored. */
 const required = new Set(["authorization_endpoint", "token_endpoint"]);
-/** Whatever is not a list of these exact words is no support for PKCE: nothing is read into it. */
+/** Read strictly: anything but a list means that PKCE is not supported. */
 const strictList = "code_challenge_methods_supported";
 
 /**
- * Authorization server metadata (RFC 8414 section 2) as servers write it: of what is optional and descriptive, null, "" and a
- * value of another type count as absent, and a list may be written as text. `issuer` and `code_challenge_methods_supported` are
- * read as they are.
+ * Reads authorization server metadata (RFC 8414 section 2) leniently: for optional, descriptive members, null, "" and a value of another
+ * type count as absent, and a list may be text. `issuer` and `code_challenge_methods_supported` are read verbatim.
  *
  * @returns undefined without an `issuer`
  */
@@ -42,12 +41,12 @@ function readMember(name: string, value: unknown): unknown {
   return value ?? undefined;
 }
 
-/** A flag, or a list; an empty list says as little as none. */
+/** A flag or a list; an empty list counts as absent. */
 function readSupported(value: unknown): boolean | string[] | undefined {
   return flagOf(value) ?? textsOf(value);
 }
 
-/** Where people and credentials are sent: a text, and nothing that stands for one. */
+/** Security-relevant URLs: must be a string, not a list. */
 function addressOf(value: unknown): string | undefined {
   return typeof value === "string" ? textOf(value) : undefined;
 }
@@ -61,7 +60,7 @@ function isString(value: unknown): value is string {
   return typeof value === "string";
 }
 
-/** For whom something is looked up, and who hears what was found. */
+/** The route that a lookup is for, and a callback that reports its steps. */
 export interface Look {
   readonly route: Route;
   readonly onStep: (step: DiscoveryStep) => void;
@@ -81,10 +80,10 @@ export function createServerMetadata({
   checked(route: Route, as: AuthorizationServer): AuthorizationServer;
 } {
   /**
-   * RFC 8414 section 3.1, then OpenID Connect Discovery, in the three forms that servers use; at last, for an issuer with a path, the
+   * Tries RFC 8414 section 3.1, then OpenID Connect Discovery, in the three forms that servers use; finally, for an issuer with a path, the
    * root of its host.
    *
-   * @param expected the operator's `expected_issuer`, accepted beside the issuer asked for
+   * @param expected the operator's `expected_issuer`, accepted in addition to the requested issuer
    * @throws UpstreamOAuthError
    */
   async function find(
@@ -123,7 +122,7 @@ export function createServerMetadata({
         if (as.issuer !== expected && !sameIssuer(as.issuer, base)) {
           const names = `names the issuer ${inWords(as.issuer)}, not ${expected ?? issuer}`;
           onStep({ ...step, status, ok: false, finding: names });
-          // The root of a shared host may well be somebody else's.
+          // The root of a shared host may belong to another owner.
           if (path && kinds.includes(place)) failure ??= mismatched(url, names, as.issuer, expected);
           else failure = mismatched(url, names, as.issuer, expected);
           continue;
@@ -152,7 +151,7 @@ export function createServerMetadata({
     );
   }
 
-  /** Endpoints must be usable before a person is sent on a trip. */
+  /** Endpoints must be usable before a user is redirected. */
   function checked(route: Route, as: AuthorizationServer): AuthorizationServer {
     const names = [
       "authorization_endpoint",
@@ -170,9 +169,9 @@ export function createServerMetadata({
   return { find, checked };
 }
 
-/** What to say of a document that is not what was looked for. */
+/** The finding for a response that is not the expected document. */
 export function notThere(status: number, what: string): string {
-  return status >= 200 && status < 300 ? `is not ${what}` : "is not there";
+  return status >= 200 && status < 300 ? `is not ${what}` : "does not exist";
 }
 
 function mismatched(
@@ -185,26 +184,24 @@ function mismatched(
     expected === undefined ? "set mcp.server.expected_issuer" : "correct mcp.server.expected_issuer";
   return new UpstreamOAuthError(
     "issuer_mismatch",
-    `the metadata at ${url} ${names}: if the server's owner means it so, ${key} on the route to exactly what it names`,
+    `the metadata at ${url} ${names}: if the server's owner confirms that issuer, ${key} on the route to exactly that value`,
     { detail: theirs },
   );
 }
 
-/** Another server's words may be shown where they are a plain URL. */
+/** Another server's text is shown only if it is a plain URL. */
 function inWords(issuer: string): string {
-  return issuer.length <= 200 && /^https?:\/\/[\w.~:/{}[\]%-]+$/.test(issuer)
-    ? issuer
-    : "of something that is not a URL";
+  return issuer.length <= 200 && /^https?:\/\/[\w.~:/{}[\]%-]+$/.test(issuer) ? issuer : "(not a URL)";
 }
 
-/** Equal but for the slash that URLs add to a bare origin. */
+/** Whether issuers are equal, except for the slash that URLs add to a bare origin. */
 export function sameIssuer(text: string, asked: URL): boolean {
   return URL.canParse(text) && new URL(text).href === asked.href;
 }
 
 /**
- * Whom our credentials at a server belong to: its issuer. One that only the operator's `expected_issuer` vouches for is told apart by its
- * token endpoint's origin, too: anybody can publish metadata with that issuer.
+ * The owner that credentials at a server are bound to: its issuer. If only the operator's `expected_issuer` vouches for the issuer, also
+ * the token endpoint's origin, since anyone can publish metadata with that issuer.
  */
 export function credentialOwner({ as, named }: Pick<UpstreamServer, "as" | "named">): string {
   return named === undefined ? as.issuer : `${as.issuer} ${new URL(as.token_endpoint ?? named).origin}`;
@@ -214,15 +211,15 @@ export function credentialOwner({ as, named }: Pick<UpstreamServer, "as" | "name
 export interface UpstreamServer {
   /** Issuer and endpoints. Where the routes file gives endpoints only, `issuer` is the token endpoint's origin. */
   readonly as: AuthorizationServer;
-  /** Where `as.issuer` is the operator's word (`expected_issuer`): the issuer that the upstream, or the operator, names, and whose metadata was read. */
+  /** If `as.issuer` is the operator's `expected_issuer`: the issuer that the upstream or the operator names, whose metadata was read. */
   readonly named?: string;
-  /** False for endpoints from the routes file: there is no issuer that `iss` could be compared with. */
+  /** False for endpoints from the routes file: there is no issuer to compare `iss` with. */
   readonly issuerKnown: boolean;
   /** False for endpoints from the routes file and for the default endpoints of the 2025-03-26 revision. */
   readonly hasMetadata: boolean;
-  /** RFC 8707 resource to ask for. */
+  /** RFC 8707 resource to request. */
   readonly resource?: string;
-  /** Of the upstream's first challenge, else of its metadata. */
+  /** From the upstream's first challenge, else from its metadata. */
   readonly scopes: readonly string[];
   /** RFC 9728 `dpop_bound_access_tokens_required`. */
   readonly dpopRequired: boolean;

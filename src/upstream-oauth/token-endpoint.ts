@@ -19,7 +19,7 @@ interface TokenRequest {
   readonly client: UpstreamClient;
   readonly grantType: string;
   readonly parameters: Readonly<Record<string, string | undefined>>;
-  /** Private JWK (ES256): the token is to be bound to it (RFC 9449 section 5). */
+  /** Private JWK (ES256) that the token is bound to (RFC 9449 section 5). */
   readonly dpopKey?: JsonWebKey;
 }
 
@@ -34,8 +34,8 @@ const secretParameters = new Set([
 ]);
 
 /**
- * One grant at a token endpoint: client authentication, DPoP with its nonce round, and the checked answer. Where the server refuses
- * the client, the other way to prove the same secret is tried once, and remembered if it is taken.
+ * One token request: client authentication, DPoP with a retry for its nonce, and the checked response. If the server rejects the client,
+ * the other secret-based authentication method is tried once, and remembered if it works.
  *
  * @throws UpstreamOAuthError see `readTokenAnswer`; `unreachable` and `endpoint_not_allowed` from the fetch.
  */
@@ -51,14 +51,17 @@ export async function requestToken(request: TokenRequest): Promise<TokenAnswer> 
     } catch (error) {
       const failed = UpstreamOAuthError.from(error, "the token request failed");
       if (!mayBeAboutMethod(failed)) {
-        // Whatever else it refuses: it has taken the client.
+        // The server rejects the request, but has accepted the client.
         if (failed.code === "token_request_rejected") remember(request, method, refused !== undefined);
         throw failed;
       }
       refused ??= failed;
     }
   }
-  throw refused ?? new UpstreamOAuthError("client_rejected", "no way to authenticate at the token endpoint");
+  throw (
+    refused ??
+    new UpstreamOAuthError("client_rejected", "no usable authentication method at the token endpoint")
+  );
 }
 
 function remember(
@@ -67,11 +70,11 @@ function remember(
   another: boolean,
 ): void {
   authMethods.worked(client, tokenEndpoint, method);
-  // Without it each replica finds out for itself.
+  // If this fails, each replica finds out for itself.
   if (another) client.keepAuthMethod?.(method).catch(() => {});
 }
 
-/** Refuses the client, or says that a request lacks what another way would put into it (the Python SDK's servers). */
+/** The server rejects the client, or reports a missing parameter that another method would send (servers of the Python SDK). */
 function mayBeAboutMethod({ code, error, detail = "" }: UpstreamOAuthError): boolean {
   if (code === "client_rejected") return true;
   return (
@@ -106,7 +109,7 @@ async function ask(
           secrets = [request.client.clientSecret ?? "", ...secretsOf(init)];
           return request.fetch(url, init);
         },
-        // Which http hosts are allowed is the fetch's to decide.
+        // The fetch decides which http hosts are allowed.
         [allowInsecureRequests]: true,
         DPoP: dpop,
       },
@@ -116,13 +119,13 @@ async function ask(
   try {
     return await send();
   } catch (error) {
-    // The handle has kept the nonce of that answer (RFC 9449 section 8).
+    // The handle has stored the nonce of that response (RFC 9449 section 8).
     if (dpop && error instanceof UpstreamOAuthError && error.error === "use_dpop_nonce") return await send();
     throw error;
   }
 }
 
-/** What a request proves with, as it is sent. */
+/** The secrets of a request, as sent. */
 function secretsOf({ body, headers }: { readonly body?: unknown; readonly headers: Record<string, string> }) {
   const [, credentials = ""] = (headers.authorization ?? "").split(" ");
   const form = body instanceof URLSearchParams ? [...body] : [];

@@ -4,38 +4,38 @@ import { isKnownError, UpstreamOAuthError } from "./errors.ts";
 import { numberOf, objectOf, readJsonObject, textOf, textsOf, timeOf } from "./json.ts";
 import { readableScopes } from "./www-authenticate.ts";
 
-/** A checked answer of a token endpoint. */
+/** A checked token response. */
 export interface TokenAnswer {
   readonly accessToken: string;
-  /** `N_A`: not an access token (RFC 8693), an identity assertion for instance. */
+  /** `N_A`: not an access token (RFC 8693), for example an identity assertion. */
   readonly tokenType: "Bearer" | "DPoP" | "N_A";
   readonly expiresAt?: Date;
   readonly refreshToken?: string;
   readonly refreshExpiresAt?: Date;
-  /** As granted; absent when the server did not say, which means: as asked for (RFC 6749 section 5.1). */
+  /** As granted; absent if the server does not say, which means as requested (RFC 6749 section 5.1). */
   readonly scopes?: readonly string[];
   readonly issuedTokenType?: string;
 }
 
-/** Longer than any header that servers take. Every connection in memory holds one, and each of its calls carries it. */
-const longestToken = 16 * 1024;
-/** More than anybody grants; every check may have to look through them. */
-const mostScopes = 500;
+/** Longer than any header that servers accept. Every cached connection holds a token. */
+const maxTokenLength = 16 * 1024;
+/** More than any server grants; every check may search them. */
+const maxScopes = 500;
 
-/** No server means a life of a hundred years; such numbers mean that there is no end. Seconds. */
-const longestLife = 100 * 365 * 86_400;
+/** A lifetime above a hundred years means no expiry. Seconds. */
+const maxLifetime = 100 * 365 * 86_400;
 /** Characters. */
-const longestForm = 128 * 1024;
-/** Ways to say bearer: Apigee's, Slack's (its own token kinds), and RFC 8693's name for what is in the answer. */
+const maxFormLength = 128 * 1024;
+/** Other spellings of bearer: Apigee's, Slack's token kinds, and RFC 8693's token types. */
 const bearers = new Set(["bearer", "bearertoken", "user", "bot", "accesstoken", "oauth2", "jwt"]);
-/** Members that a whole answer may be below. */
+/** Members that may wrap the whole response. */
 const wrappers = ["data", "result", "token"];
 
 /**
- * Reads and checks a token endpoint's answer (RFC 6749 sections 5.1 and 5.2).
+ * Reads and checks a token response (RFC 6749 sections 5.1 and 5.2).
  *
- * @param now ms; lifetimes count from here.
- * @param secrets of the request; servers that repeat them in their errors do not bring them into our log.
+ * @param now start of lifetimes, ms.
+ * @param secrets secrets of the request, redacted from errors of servers that repeat them.
  * @throws UpstreamOAuthError `token_request_rejected` (with the server's `error`), `rate_limited`, `server_error`, `token_invalid`.
  */
 export async function readTokenAnswer(
@@ -48,7 +48,7 @@ export async function readTokenAnswer(
   const text = await response.text();
   const host = new URL(as.token_endpoint ?? as.issuer).host;
   const given = readJsonObject(text.replace(/^\ufeff/, "")) ?? readForm(text);
-  refuseErrors(response, given, withoutSecrets(text, secrets), host);
+  throwErrors(response, given, withoutSecrets(text, secrets), host);
   const members = given && withToken(given);
   const { token_type: typeGiven, ...fields } = members ?? {};
   const plain = {
@@ -63,21 +63,25 @@ export async function readTokenAnswer(
     answer = await processGenericTokenEndpointResponse(
       as,
       { client_id: clientId },
-      // An ID token is of no use here, and one that cannot be checked (explicit endpoints know no issuer) must not be fatal.
+      // ID tokens are not used: one that cannot be checked (explicit endpoints have no issuer) must not be fatal.
       new Response(members ? JSON.stringify(plain) : "", { headers: { "content-type": "application/json" } }),
       { recognizedTokenTypes: Object.assign(Object.create(null), { n_a: () => {} }) },
     );
   } catch (cause) {
-    throw new UpstreamOAuthError("token_invalid", `the token endpoint of ${host} gave no usable token`, {
+    throw new UpstreamOAuthError("token_invalid", `the token endpoint of ${host} returned no usable token`, {
       cause,
       detail: cause instanceof Error ? cause.message : "",
     });
   }
   for (const token of [answer.access_token, answer.refresh_token ?? answer.access_token]) {
     if (!isToken(token))
-      throw new UpstreamOAuthError("token_invalid", `the token endpoint of ${host} gave no usable token`, {
-        detail: "a token that is too long, or has characters that no token has",
-      });
+      throw new UpstreamOAuthError(
+        "token_invalid",
+        `the token endpoint of ${host} returned no usable token`,
+        {
+          detail: "the token is too long or has invalid characters",
+        },
+      );
   }
   const tokenTypes = { bearer: "Bearer", dpop: "DPoP", n_a: "N_A" } as const;
   const scopes = textsOf(fields.scope) ?? textsOf(fields.scopes);
@@ -86,26 +90,26 @@ export async function readTokenAnswer(
     tokenType: tokenTypes[answer.token_type as keyof typeof tokenTypes],
     expiresAt: endOf(fields, ["expires_in"], ["expires_at", "expires_on", "expires"], now),
     refreshToken: answer.refresh_token,
-    // Not in any RFC: GitHub and Google use the first name, Keycloak the second, Intuit the third.
+    // Not standardized: GitHub and Google use the first name, Keycloak the second, Intuit the third.
     refreshExpiresAt: endOf(
       fields,
       ["refresh_token_expires_in", "refresh_expires_in", "x_refresh_token_expires_in"],
       ["refresh_token_expires_at", "refresh_expires_at"],
       now,
     ),
-    scopes: scopes && readableScopes(scopes, mostScopes),
+    scopes: scopes && readableScopes(scopes, maxScopes),
     issuedTokenType: plain.issued_token_type,
   };
 }
 
-/** RFC 6749 appendix A.12: printable ASCII. Whatever else would be in a header of every call. */
+/** RFC 6749 appendix A.12: printable ASCII. Other characters would not be safe in a header. */
 function isToken(text: string): boolean {
-  return text.length <= longestToken && /^[\x20-\x7e]+$/.test(text);
+  return text.length <= maxTokenLength && /^[\x20-\x7e]+$/.test(text);
 }
 
-/** `application/x-www-form-urlencoded` (GitHub), whatever the content type says. A member that comes twice counts as neither. */
+/** `application/x-www-form-urlencoded` (GitHub), regardless of the content type. Repeated members are ignored. */
 function readForm(text: string): Record<string, unknown> | undefined {
-  if (text.length > longestForm || !/^\s*[\w.-]+=/.test(text)) return undefined;
+  if (text.length > maxFormLength || !/^\s*[\w.-]+=/.test(text)) return undefined;
   const form = new URLSearchParams(text.trim());
   if (!form.has("access_token") && !form.has("error")) return undefined;
   const names = [...new Set(form.keys())].filter((name) => form.getAll(name).length === 1);
@@ -113,8 +117,8 @@ function readForm(text: string): Record<string, unknown> | undefined {
 }
 
 /**
- * The members that are about the person's token. Slack has it below `authed_user`, also beside one of the workspace's bot, which is
- * not the person's; others wrap the whole answer.
+ * The members of the user's token. Slack has them below `authed_user`, possibly next to a token of the workspace's bot; others wrap the
+ * whole response.
  */
 function withToken(answer: Record<string, unknown>): Record<string, unknown> {
   const own = objectOf(answer.authed_user);
@@ -124,7 +128,7 @@ function withToken(answer: Record<string, unknown>): Record<string, unknown> {
   return wrappers.map((name) => objectOf(answer[name])).find((one) => textOf(one?.access_token)) ?? answer;
 }
 
-/** Says nothing, or says "bearer" in a way of its own. Another type is left to the check: it would need a proof in each call. */
+/** Normalizes an absent type and other spellings of "bearer". Other types are left to the check, since they need a proof in each call. */
 function tokenType(value: unknown): unknown {
   if (value === undefined || value === null || value === "") return "bearer";
   const type = textOf(value);
@@ -134,8 +138,8 @@ function tokenType(value: unknown): unknown {
 }
 
 /**
- * When something ends: by its lifetime (seconds), else by a time. 0, what is negative and what no one lives to see mean that its server
- * sets no end; what cannot be read says nothing.
+ * An expiry, from a lifetime (seconds), else from a time. 0, negative and extremely large values mean no expiry; unreadable values are
+ * ignored.
  */
 function endOf(
   fields: Readonly<Record<string, unknown>>,
@@ -146,19 +150,19 @@ function endOf(
   for (const name of lifetimes) {
     const seconds = numberOf(fields[name]);
     if (seconds === undefined) continue;
-    return seconds > 0 && seconds <= longestLife ? new Date(now + seconds * 1000) : undefined;
+    return seconds > 0 && seconds <= maxLifetime ? new Date(now + seconds * 1000) : undefined;
   }
   for (const name of times) {
     const seconds = numberOf(fields[name]);
     // Facebook's `expires` is a lifetime.
-    const isLifetime = seconds !== undefined && seconds < longestLife / 10;
+    const isLifetime = seconds !== undefined && seconds < maxLifetime / 10;
     const end = isLifetime ? now + seconds * 1000 : timeOf(fields[name]);
-    if (end !== undefined && end > now && end <= now + longestLife * 1000) return new Date(end);
+    if (end !== undefined && end > now && end <= now + maxLifetime * 1000) return new Date(end);
   }
   return undefined;
 }
 
-/** Members whose value is a secret, as JSON (in a text of JSON, too), Python and forms write them. */
+/** Members with secret values, as written in JSON (also nested as text), Python and forms. */
 const secretMembers = [
   /("[\w-]*(?:token|secret|assertion|jwt)\\*"\s*:\s*\\*")(?:[^"\\]|\\[\s\S])*/gi,
   /('[\w-]*(?:token|secret|assertion|jwt)'\s*:\s*')[^']*/gi,
@@ -166,19 +170,19 @@ const secretMembers = [
 ];
 
 /**
- * What a server has answered, for our log: without tokens and secrets, whether it has just made them or repeats what we have sent.
+ * Redacts a server's response for the log: removes tokens and secrets, both new ones and those of the request.
  *
- * @param secrets of the request
+ * @param secrets secrets of the request
  */
 export function withoutSecrets(text: string, secrets: readonly string[]): string {
-  // A shorter one keeps nothing secret, and would blot out half of the text.
+  // Redacting shorter ones would remove unrelated text.
   const sent = secrets.filter(({ length }) => length >= 4);
   const left = sent.reduce((all, secret) => all.replaceAll(secret, "[redacted]"), text);
   return secretMembers.reduce((all, members) => all.replace(members, "$1[redacted]"), left);
 }
 
-/** Some servers (GitHub, Slack) answer errors with status 200. */
-function refuseErrors(
+/** Throws for error responses. Some servers (GitHub, Slack) return errors with status 200. */
+function throwErrors(
   response: Response,
   answer: Record<string, unknown> | undefined,
   text: string,
@@ -189,31 +193,39 @@ function refuseErrors(
   if (response.ok && error === undefined && answer?.ok !== false) return;
   const more = { detail: text, error, status, server: host, retryAfterSeconds: retryAfter(response) };
   if (status === 429 || (error !== undefined && slowDowns.has(error))) {
-    throw new UpstreamOAuthError("rate_limited", `the token endpoint of ${host} asks to slow down`, more);
+    throw new UpstreamOAuthError(
+      "rate_limited",
+      `the token endpoint of ${host} limits the rate of requests`,
+      more,
+    );
   }
   if (status >= 500 || (error !== undefined && outages.has(error))) {
     throw new UpstreamOAuthError("server_error", `the token endpoint of ${host} failed (${status})`, more);
   }
-  const refusesClient = error === undefined || error === "unauthorized_client";
-  if (error === "invalid_client" || (status === 401 && refusesClient)) {
-    throw new UpstreamOAuthError("client_rejected", `the token endpoint of ${host} refused our client`, more);
+  const rejectsClient = error === undefined || error === "unauthorized_client";
+  if (error === "invalid_client" || (status === 401 && rejectsClient)) {
+    throw new UpstreamOAuthError(
+      "client_rejected",
+      `the token endpoint of ${host} rejected this gateway's client`,
+      more,
+    );
   }
-  const isAway = error === undefined && isNoEndpoint(status);
+  const isMissing = error === undefined && isNoEndpoint(status);
   throw new UpstreamOAuthError(
-    isAway ? "token_endpoint_unusable" : error === undefined ? "token_invalid" : "token_request_rejected",
-    `the token endpoint of ${host} refused (${status})`,
+    isMissing ? "token_endpoint_unusable" : error === undefined ? "token_invalid" : "token_request_rejected",
+    `the token endpoint of ${host} rejected the request (${status})`,
     more,
   );
 }
 
-/** Whether a status, where no OAuth error comes with it, says that nothing takes token requests at the URL. */
+/** Whether a status without an OAuth error means that the URL does not accept token requests. */
 export function isNoEndpoint(status: number): boolean {
   return [404, 405, 410].includes(status);
 }
 
-/** What HTTP calls a status is put into `error` by web frameworks, and says nothing of the request. */
+/** Web frameworks put HTTP reason phrases into `error`; they say nothing about the request. */
 const reasonPhrases = new Set(Object.values(STATUS_CODES).map((one) => one?.toLowerCase()));
-/** Slack's words beside those of RFC 6749 and RFC 8628. */
+/** Slack's codes and those of RFC 6749 and RFC 8628. */
 const slowDowns = new Set([
   "slow_down",
   "ratelimited",
@@ -232,8 +244,8 @@ const outages = new Set([
 ]);
 
 /**
- * The OAuth error code of an answer (RFC 6749 section 5.2), as it is registered where only its spelling differs. Of an object in its
- * place what is known counts, the rest is a server's own affair. Undefined: the answer has none.
+ * The OAuth error code of a response (RFC 6749 section 5.2), normalized to its registered spelling. If `error` is an object, only known
+ * codes in it count. Undefined: the response has none.
  */
 export function oauthErrorOf(answer: Record<string, unknown> | undefined): string | undefined {
   const known = (value: unknown) => {

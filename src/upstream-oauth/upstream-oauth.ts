@@ -10,30 +10,30 @@ import type { Metrics } from "../telemetry/metrics.ts";
 import type { ClientKeys } from "./client-authentication.ts";
 import type { FailureCode, UpstreamFailure } from "./failures.ts";
 
-/** Whose browser leaves, for which route, and where it comes back to. */
+/** The user, the route, and where the browser returns to. */
 export interface BeginConsent {
   readonly userId: string;
   readonly route: Route;
-  /** Where the browser goes when all is done; checked by the caller. */
+  /** Where the browser goes in the end; checked by the caller. */
   readonly returnTo: string;
-  /** The last page tells its opener and closes. */
+  /** The last page notifies its opener and closes. */
   readonly popup?: boolean;
-  /** What a page of ours has shown this person, who goes on. */
+  /** What the confirmation page has shown to the user. */
   readonly shown?: Pick<ConsentNotice, "server" | "scopes">;
 }
-/** With `notice` (`notice_needed`): to be shown to the person before they may leave. */
+/** With `notice` (`notice_needed`): the user must confirm it first. */
 export type Begun =
   | { readonly ok: true; readonly location: string; readonly state: string }
   | (UpstreamFailure & { readonly notice?: ConsentNotice });
 
-/** Where a person is about to be sent, and what for. */
+/** The server that a user is about to be redirected to, and the scopes. */
 export interface ConsentNotice {
   /** Host of the authorization server's page. */
   readonly server: string;
-  /** It is not of the upstream's site. */
+  /** Whether it is not on the upstream's site. */
   readonly foreign: boolean;
   readonly scopes: readonly string[];
-  /** Those of them that go beyond what this server usually asks for, and what the person has granted it. */
+  /** Scopes beyond those that this server usually requests and those that the user has granted. */
   readonly added: readonly string[];
 }
 
@@ -44,9 +44,9 @@ export interface FinishConsent {
   readonly callback: string;
   /** The callback's host, as in `Route.host`. */
   readonly host: string;
-  /** Who is signed in in this browser now. */
+  /** The user signed in to this browser. */
   readonly userId: string;
-  /** Value of the cookie that was set for this `state` as the browser left. */
+  /** Value of the cookie that was set for this `state` at the start. */
   readonly browserState: string | undefined;
 }
 export type Finished =
@@ -55,27 +55,27 @@ export type Finished =
       readonly routeId: string;
       readonly returnTo: string;
       readonly popup: boolean;
-      /** Not done yet: the browser has to leave once more, with this state, for our client there is a new one now. */
+      /** Not done: the browser must be redirected again, with this state, since there is a new client. */
       readonly again?: { readonly location: string; readonly state: string };
     }
   | (UpstreamFailure & { readonly routeId?: string; readonly returnTo?: string; readonly popup?: boolean });
 
 export type RefreshOutcome =
   | { readonly kind: "refreshed"; readonly token: NewUpstreamToken }
-  /** For good: this token will never be refreshed. `reason` is the server's error code, if it is a known one, or a word of ours. */
+  /** Final: this token cannot be refreshed. `reason` is the server's error code if it is a known one, else a code of the gateway. */
   | { readonly kind: "rejected"; readonly reason: string }
   | {
       readonly kind: "unavailable";
       readonly retryAfterSeconds: number;
       readonly reason: string;
-      /** The server refused (4xx), and did not say why: it may be about this token, or about everybody's. */
+      /** The server rejected the request (4xx) without a reason: it may be about this token, or about all tokens. */
       readonly unexplained?: true;
     };
 
-/** What a grant without consent needs of the caller. */
+/** The caller for whom a token is requested without consent. */
 export interface TokenSubject {
   readonly userId: string;
-  /** The caller's TE, for `token_exchange` with `subject_token: external_token`. */
+  /** The caller's external token, for `token_exchange` with `subject_token: external_token`. */
   readonly externalToken?: string;
 }
 export type NonInteractiveOutcome =
@@ -96,16 +96,16 @@ export interface DiscoveryStep {
     | "token_endpoint"
     | "result";
   readonly url?: string;
-  /** HTTP status, where there was an answer. */
+  /** HTTP status, if there was a response. */
   readonly status?: number;
   readonly ok: boolean;
   readonly finding: string;
-  /** A legacy HTTP+SSE server has opened its stream without a token. */
+  /** A legacy HTTP+SSE server opened its stream without a token. */
   readonly opensStream?: true;
-  /** What an operator should know of it although nothing is wrong, or may become so. */
+  /** A hint for the operator although the step succeeded, or about a future problem. */
   readonly note?: string;
 }
-/** What a discovery found, without secrets. */
+/** The result of a discovery, without secrets. */
 export type DiscoveryResult =
   | {
       readonly ok: true;
@@ -116,53 +116,53 @@ export type DiscoveryResult =
     }
   | UpstreamFailure;
 
-/** We as OAuth client of upstreams' authorization servers. */
+/** The OAuth client of upstreams' authorization servers. */
 export interface UpstreamOAuth {
-  /** Finds the server, registers where needed, remembers the trip. The caller sets the state cookie and redirects. */
+  /** Finds the server, registers a client if needed, and stores a pending authorization. The caller sets the state cookie and redirects. */
   begin(consent: BeginConsent): Promise<Begun>;
-  /** Where a consent would lead now, for a page that says so beforehand; undefined where that cannot be told. Never throws. */
+  /** What an authorization would ask the user to confirm; undefined if that is unknown. Never throws. */
   notice(userId: string, route: Route): Promise<ConsentNotice | undefined>;
-  /** Checks browser, person and issuer, redeems the code, stores the TI. Single use. */
+  /** Checks browser, user and issuer, redeems the code, stores the upstream token. Single use. */
   finish(callback: FinishConsent): Promise<Finished>;
-  /** One HTTP call; storing and leasing are the caller's. */
+  /** One token request; the caller stores the result and holds the lease. */
   refresh(token: UpstreamToken, route: Route): Promise<RefreshOutcome>;
-  /** A TI without consent: `token_exchange`, `client_credentials`, `id_jag`. */
+  /** Obtains an upstream token without consent: `token_exchange`, `client_credentials`, `id_jag`. */
   grant(route: Route, subject: TokenSubject): Promise<NonInteractiveOutcome>;
-  /** RFC 7009, refresh token first; false when the server offers none or refused. Never throws. */
+  /** RFC 7009, refresh token first; false if the server offers no revocation or rejected it. Never throws. */
   revoke(token: UpstreamToken, route: Route): Promise<boolean>;
-  /** Whether an auto-discovered upstream asks for OAuth at all. Cached; at once when known. */
+  /** Whether an auto-discovered upstream requires OAuth. Cached; synchronous if known. */
   needed(route: Route): boolean | Promise<boolean>;
-  /** Why no call gets anywhere, where the latest answer to `needed` has shown it: it redirects elsewhere. */
+  /** Why no call can succeed, if the latest probe has shown it: the upstream redirects to another host. */
   fault(route: Route): FailureCode | undefined;
-  /** Path below the route's `from` of its MCP endpoint, as far as it is known or can be found; "" for `from` itself. Never throws. */
+  /** Path of the MCP endpoint below the route's `from`, known or discovered; "" for `from` itself. Never throws. */
   endpointPath(route: Route): Promise<string>;
-  /** An upstream that seemed open has answered 401: `needed` is true from now on. */
+  /** An upstream that seemed open has returned 401: `needed` is true from now on. */
   noteNeeded(route: Route): void;
-  /** Our Client ID Metadata Document on this host, for this callback; undefined where no such route is auto-discovered (404). */
+  /** The Client ID Metadata Document on this host, for this callback; undefined (404) if no such route is auto-discovered. */
   clientMetadataDocument(
     host: string,
     wanted?: { readonly id?: string; readonly confidential?: boolean },
   ): Record<string, unknown> | undefined;
-  /** Public halves of the keys that we sign with as a client (`private_key_jwt`). */
+  /** Public keys of the gateway as a client (`private_key_jwt`). */
   clientJwks(): JSONWebKeySet;
   /** Runs discovery without a cache, reporting each step; registers nothing. */
   discover(route: Route, onStep: (step: DiscoveryStep) => void): Promise<DiscoveryResult>;
-  /** Discovers and registers for a route that is not served yet. `table` is the one it would be part of. */
+  /** Runs discovery and registration for a route that is not served yet. `table` is the route table that would contain it. */
   prepare(route: Route, table: RouteTable): Promise<DiscoveryResult>;
-  /** Trusts neither the upstream's metadata nor our registration any longer: it rejects tokens, or has pointed elsewhere. */
+  /** Revalidates the upstream's metadata and the client registration, since it rejects tokens or names another server. */
   forget(route: Route): void;
   /** Waits for tokens that are being stored. */
   close(): Promise<void>;
 }
 
-/** What main.ts gives this room. */
+/** Dependencies of this module. */
 export interface UpstreamOAuthDeps {
   readonly routes: CurrentRoutes;
   readonly store: Store;
   readonly logger: Logger;
   readonly metrics: Metrics;
   readonly keys: ClientKeys;
-  /** Gets new tokens from the company's provider in place of these, which have expired. Absent: none can be had. */
+  /** Refreshes expired tokens at the sign-in provider. Absent: they cannot be refreshed. */
   readonly refreshSignIn?: (
     old: Pick<SignInSession, "userId" | "tokensAt">,
   ) => Promise<"ok" | "rejected" | "unavailable" | "sign_in_again">;

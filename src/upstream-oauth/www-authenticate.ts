@@ -1,20 +1,20 @@
 import type { ConsentAuth } from "../model/route.ts";
 
-/** No more than so many scopes, and none longer, is asked for because an upstream says so. */
+/** Limits on the number and the length of scopes that an upstream names. */
 const maxCount = 100;
 const maxLength = 256;
 
-/** What an upstream may have said: scope tokens (RFC 6749 section 3.3), bounded in number and length. */
-export function readableScopes(scopes: readonly string[], most = maxCount): string[] {
+/** Valid scope tokens that an upstream names (RFC 6749 section 3.3), limited in number and length. */
+export function readableScopes(scopes: readonly string[], max = maxCount): string[] {
   const fit = new Set<string>();
   for (const scope of scopes) {
-    if (fit.size >= most) break;
+    if (fit.size >= max) break;
     if (scope.length <= maxLength && /^[\x21\x23-\x5b\x5d-\x7e]+$/.test(scope)) fit.add(scope);
   }
   return [...fit];
 }
 
-/** Those that the operator allows to be asked for: with `max_scopes` no others than these and `scopes`. */
+/** The scopes that the operator allows: with `max_scopes`, only these and `scopes`. */
 export function allowedScopes(auth: ConsentAuth, scopes: readonly string[]): string[] {
   const { maxScopes } = auth;
   if (maxScopes === undefined) return readableScopes(scopes);
@@ -28,34 +28,34 @@ export interface UpstreamChallenge {
   readonly scopes: readonly string[];
   /** Absolute URL, else absent. */
   readonly resourceMetadata?: string;
-  /** It names metadata by something that is not a URL, even relative to the upstream's. */
+  /** `resource_metadata` is not a URL, not even a relative one. */
   readonly unreadableMetadata?: true;
-  /** It takes DPoP-bound tokens only: no Bearer challenge stands beside. */
+  /** Only DPoP-bound tokens are accepted: there is no Bearer challenge. */
   readonly dpopOnly?: true;
 }
 
 interface Challenge {
   /** Lower case. */
   readonly scheme: string;
-  /** Names in lower case; of a repeated one the first. */
+  /** Names in lower case; the first of repeated ones. */
   readonly parameters: Map<string, string>;
 }
 
-/** Longer ones are as good as none. Characters; all `WWW-Authenticate` headers of an answer together. */
-const longestChallenge = 8192;
+/** Longer challenges are ignored. Characters of all `WWW-Authenticate` headers of a response. */
+const maxChallengeLength = 8192;
 
-/** A word that follows an unquoted value is a part of it, unless it is one of these. */
+/** A word after an unquoted value is part of it, unless it is one of these. */
 const schemes = new Set(["basic", "bearer", "digest", "dpop", "hoba", "mutual", "negotiate", "ntlm"]);
 
 /**
- * The Bearer (or DPoP) challenge among an answer's `WWW-Authenticate` headers, as servers write it: several schemes and headers,
- * any case, values without quotes or in the wrong ones, commas missing or left over.
+ * Finds the Bearer (or DPoP) challenge in a response's `WWW-Authenticate` headers. Lenient: several schemes and headers, any case, missing
+ * or wrong quotes, missing or extra commas.
  *
- * @param base what a relative `resource_metadata` is relative to: the URL that was asked
- * @returns undefined where there is no such challenge
+ * @param base base URL of a relative `resource_metadata`: the requested URL
+ * @returns undefined if there is no such challenge
  */
 export function parseChallenge(wwwAuthenticate: string | null, base?: string): UpstreamChallenge | undefined {
-  if (!wwwAuthenticate || wwwAuthenticate.length > longestChallenge) return undefined;
+  if (!wwwAuthenticate || wwwAuthenticate.length > maxChallengeLength) return undefined;
   const challenges = readChallenges(wwwAuthenticate).filter(
     ({ scheme }) => scheme === "bearer" || scheme === "dpop",
   );
@@ -83,10 +83,10 @@ function readUrl(text: string, base: string | undefined): string | undefined {
   return bare === "" ? undefined : URL.parse(bare, base)?.href;
 }
 
-/** One pass over the text: each step goes on behind what it has read. */
+/** Reads the text in one pass. */
 function readChallenges(text: string): Challenge[] {
   const found: Challenge[] = [];
-  // A header that begins with a parameter is a Bearer challenge whose scheme was forgotten.
+  // A header that starts with a parameter is a Bearer challenge without its scheme.
   let current: Challenge | undefined;
   const challenge = () => {
     current ??= begin("bearer");
@@ -97,7 +97,7 @@ function readChallenges(text: string): Challenge[] {
     found.push(made);
     return made;
   };
-  /** The parameter whose value had no quotes, while nothing but spaces has followed it. */
+  /** The parameter whose unquoted value may continue, while only spaces have followed it. */
   let open: string | undefined;
   const at = /[\s,;]*/y;
   const word = /[^\s,;="']+/y;
@@ -137,9 +137,9 @@ function readChallenges(text: string): Challenge[] {
   return found;
 }
 
-/** A value that begins at `start`: quoted either way, up to the end where the quote is never closed; else one word. */
+/** A value that starts at `start`: quoted with either kind, up to the end if the quote is not closed; else one word. */
 function readValue(text: string, start: number): { text: string; end: number; quoted: boolean } {
-  // Quotes that were escaped as if inside of another text.
+  // Quotes may be escaped, as if inside another string.
   const opening = /\\*(["'])/y;
   opening.lastIndex = start;
   const quote = opening.exec(text)?.[1];
@@ -154,12 +154,12 @@ function readValue(text: string, start: number): { text: string; end: number; qu
   let index = opening.lastIndex;
   for (; index < text.length; index++) {
     const character = text[index] ?? "";
-    // An apostrophe closes a text only where the text could end.
+    // An apostrophe closes the value only if the value could end there.
     if (character === quote && (quote === '"' || /^[\s,;]?$/.test(text[index + 1] ?? ""))) break;
     if (character === "\\") {
       const next = text[index + 1] ?? "";
       if (next === quote && wasEscaped) break;
-      // RFC 9110 section 5.6.4: whatever is escaped stands for itself.
+      // RFC 9110 section 5.6.4: an escaped character is literal.
       value += next;
       index++;
     } else value += character;

@@ -4,17 +4,17 @@ import type { ConnectionCache } from "./connections.ts";
 import type { Refresher } from "./refresher.ts";
 import type { UpstreamTokensDeps } from "./upstream-tokens.ts";
 
-/** Looked at per round, and how long before expiry, ms. */
+/** Tokens per round, and how long before expiry, ms. */
 const batch = 50;
 const aheadMs = 120_000;
-/** Share of its life that a short-lived token must have left at most. */
+/** Remaining share of a short-lived token's lifetime at which it is refreshed. */
 const lastPart = 0.2;
 
-/** Refreshes TIs before they expire, in rounds with jitter so that replicas do not march in step. Returns the way to stop. */
+/** Refreshes upstream tokens before they expire, in rounds with jitter to spread the replicas. Returns a function that stops it. */
 export function startRefreshingAhead(
-  deps: UpstreamTokensDeps & { cache: ConnectionCache; renewer: Refresher },
+  deps: UpstreamTokensDeps & { cache: ConnectionCache; refresher: Refresher },
 ): () => void {
-  const { store, cache, renewer, routes, logger } = deps;
+  const { store, cache, refresher, routes, logger } = deps;
   const everyMs = deps.refreshAheadEveryMs ?? 30_000;
   let timer: NodeJS.Timeout | undefined;
   let stopped = everyMs <= 0;
@@ -25,11 +25,11 @@ export function startRefreshingAhead(
       due.map(async (key) => {
         const route = routes().byId(key.routeId);
         const name = connectionKeyName(key);
-        if (!route || renewer.backoff(name, Date.now())) return;
+        if (!route || refresher.backoff(name, Date.now())) return;
         if (route.upstream !== key.upstream && !isBelowUpstream(route, key.upstream)) return;
         const connection = await cache.load(key, name);
         if (connection.token?.version !== key.version) return;
-        await renewer.refresh(connection, connection.token, route);
+        await refresher.refresh(connection, connection.token, route);
       }),
     );
   }

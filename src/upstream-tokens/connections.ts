@@ -5,29 +5,29 @@ import type { RequiredScopes } from "../store/upstream-demands.ts";
 import type { UpstreamToken } from "../store/upstream-tokens.ts";
 import type { Credential } from "./upstream-tokens.ts";
 
-/** What is known of one connection at one moment. */
+/** A snapshot of one connection. */
 export interface Connection {
   /** `connectionKeyName` of the key. */
   readonly name: string;
   readonly key: ConnectionKey;
   readonly token?: UpstreamToken;
-  /** Made once, so that a warm check builds nothing. */
+  /** Built once per version, not per check. */
   readonly credential?: Extract<Credential, { kind: "credential" }>;
-  readonly demand?: RequiredScopes;
+  readonly requiredScopes?: RequiredScopes;
 }
 
-/** Connections as the store has them: in memory while every change anywhere is heard of, else read each time. */
+/** Cache of connections in the store. Used only while the notification listener is connected; otherwise every read goes to the store. */
 export interface ConnectionCache {
-  /** At once, or undefined: `load` then. */
+  /** The cached connection; if undefined, use `load`. */
   peek(name: string): Connection | undefined;
   /** Concurrent callers share one read. */
   load(key: ConnectionKey, name: string): Promise<Connection>;
-  /** The next look reads again. */
+  /** Makes the next `load` read the store. */
   drop(name: string): void;
   close(): void;
 }
 
-/** @param deps.credentialOf makes the headers of a token, once per version. */
+/** @param deps.credentialOf builds the credential of a token, once per version. */
 export function createConnectionCache(deps: {
   store: Pick<Store, "upstreamTokens" | "notifications">;
   entries: number;
@@ -62,7 +62,7 @@ export function createConnectionCache(deps: {
       upstreamTokens.find(key),
       upstreamTokens.findRequiredScopes(key),
     ]);
-    return { name, key, token, demand, credential: token && deps.credentialOf(token, name) };
+    return { name, key, token, requiredScopes: demand, credential: token && deps.credentialOf(token, name) };
   }
 
   return {
@@ -72,7 +72,7 @@ export function createConnectionCache(deps: {
       if (underWay && notifications.healthy()) return underWay.promise;
       const promise = read(key, name).then(
         (connection) => {
-          // A change heard of during the read may have come after what was read.
+          // A notification during the read may be about a later change.
           if (load.current && notifications.healthy()) connections.set(name, connection);
           if (loads.get(name) === load) loads.delete(name);
           return connection;
@@ -91,8 +91,8 @@ export function createConnectionCache(deps: {
   };
 }
 
-/** Scopes that the upstream has demanded and the connection's token lacks. */
-export function uncoveredScopes({ token, demand }: Connection): readonly string[] {
+/** Scopes that the upstream requires and the connection's token lacks. */
+export function uncoveredScopes({ token, requiredScopes: demand }: Connection): readonly string[] {
   if (!demand) return [];
   return token ? demand.scopes.filter((scope) => !token.scopes.includes(scope)) : demand.scopes;
 }

@@ -10,7 +10,7 @@ import type { TokenSubject } from "../upstream-oauth/upstream-oauth.ts";
 import { startRefreshingAhead } from "./background-refresh.ts";
 import { type Connection, createConnectionCache, uncoveredScopes } from "./connections.ts";
 import { createDisconnect } from "./disconnect.ts";
-import { createRefresher, isRefusedForGood, type RefreshResult } from "./refresher.ts";
+import { createRefresher, isFinallyRejected, type RefreshResult } from "./refresher.ts";
 import { createUpstreamRejections } from "./upstream-rejections.ts";
 import {
   type ConnectionState,
@@ -22,17 +22,17 @@ import {
 } from "./upstream-tokens.ts";
 import { createUsage } from "./usage.ts";
 
-/** `looking`: only to tell how a connection is, which is no use of it. */
+/** `looking`: only reads the state of a connection, which does not count as usage. */
 type StateCaller = TokenCaller & { readonly looking?: true };
 
 const withoutToken: Credential = { kind: "credential", headers: [] };
 
-/** Finds, keeps and gives up the TIs of all users. */
+/** Finds, refreshes and disconnects the upstream tokens of all users. */
 export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
   const { store, upstreamOAuth, metrics, logger } = deps;
   const proofs = createDpopProofs();
   const entries = deps.routes().config.limits.cacheEntries;
-  const uses = createUsage({ store, entries, logger });
+  const usage = createUsage({ store, entries, logger });
   const cache = createConnectionCache({
     store,
     credentialOf,
@@ -40,9 +40,9 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
     onEvict: () => metrics.cacheEvictions.inc({ cache: "connection" }),
   });
   const refresher = createRefresher({ ...deps, cache });
-  const disconnect = createDisconnect({ ...deps, cache, refresher: refresher });
-  const refuse = createUpstreamRejections({ ...deps, cache, renewer: refresher, proofs, keyFor });
-  const stopRefreshingAhead = startRefreshingAhead({ ...deps, renewer: refresher, cache });
+  const disconnect = createDisconnect({ ...deps, cache, refresher });
+  const handleRejection = createUpstreamRejections({ ...deps, cache, refresher, proofs, keyFor });
+  const stopRefreshingAhead = startRefreshingAhead({ ...deps, refresher, cache });
   const hit = metrics.cacheLookups.labels({ cache: "upstream_token", result: "hit" });
   const miss = metrics.cacheLookups.labels({ cache: "upstream_token", result: "miss" });
 
@@ -65,19 +65,19 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
     const { token, credential } = connection;
     if (!token || !credential) return withoutConnection(connection, caller, route, now);
     if (uncoveredScopes(connection).length) {
-      return missing(union(token.scopes, connection.demand?.scopes), "scope_required");
+      return missing(union(token.scopes, connection.requiredScopes?.scopes), "scope_required");
     }
     const left = token.expiresAt ? token.expiresAt.getTime() - now : Number.POSITIVE_INFINITY;
-    // One that its upstream rejects, and that cannot be refreshed, is not sent again.
-    if (left > 0 && !(token.rejections && isRefusedForGood(token.rejections, now))) {
+    // A token that the upstream rejects and that cannot be refreshed is not sent again.
+    if (left > 0 && !(token.rejections && isFinallyRejected(token.rejections, now))) {
       if (left < aheadMs(token)) refreshSoon(connection, token, caller, route, now);
-      if (!caller.looking) uses.record(token, caller, now);
+      if (!caller.looking) usage.record(token, caller, now);
       return credential;
     }
     return renew(connection, token, caller, route, now);
   }
 
-  /** In good time, while the old token still works; nobody waits. */
+  /** Refreshes in the background, while the old token is still valid. */
   function refreshSoon(
     connection: Connection,
     token: UpstreamToken,
@@ -102,8 +102,8 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
     route: Route,
     now: number,
   ): Credential | Promise<Credential> {
-    const resting = refresher.backoff(connection.name, now);
-    if (resting) return fromRefresh(resting, caller, route);
+    const backoff = refresher.backoff(connection.name, now);
+    if (backoff) return fromRefresh(backoff, caller, route);
     if (nonInteractiveAuth(route)) {
       const renewal = refresher.obtain(connection, route, subjectOf(connection, caller));
       return renewal.then((outcome) => fromRefresh(outcome, caller, route));
@@ -116,7 +116,7 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
     switch (renewal.kind) {
       case "renewed":
         if (renewal.connection.token && !caller.looking)
-          uses.record(renewal.connection.token, caller, Date.now());
+          usage.record(renewal.connection.token, caller, Date.now());
         return renewal.connection.credential ?? missing([], "disconnected");
       case "unavailable":
         return renewal;
@@ -132,7 +132,7 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
     now: number,
   ): Credential | Promise<Credential> {
     if (nonInteractiveAuth(route)) return renew(connection, undefined, caller, route, now);
-    if (connection.demand) return missing(scopesOf(connection, route), "consent_needed");
+    if (connection.requiredScopes) return missing(scopesOf(connection, route), "consent_needed");
     const answer = (needed: boolean) =>
       needed ? missing(scopesOf(connection, route), "consent_needed") : withoutToken;
     const needed = upstreamOAuth.needed(route);
@@ -140,8 +140,8 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
     return needed.then(answer, needUnknown);
   }
 
-  /** A demand is the fuller list; without one, what the routes file asks for. */
-  function scopesOf({ demand }: Connection, route: Route): readonly string[] {
+  /** The scopes of the routes file, and the required scopes if there are any. */
+  function scopesOf({ requiredScopes: demand }: Connection, route: Route): readonly string[] {
     return union(consentAuth(route)?.scopes, demand?.scopes);
   }
 
@@ -159,7 +159,7 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
         };
       default:
         if (!nonInteractiveAuth(route)) return { state: "missing" };
-        // A grant without consent is not mended by one; by a new sign-in, where it goes by what sign-in brings.
+        // Consent does not help without an authorization flow. A new sign-in does if the token request usage the sign-in token.
         return {
           state: "unavailable",
           signInNeeded: found.kind === "missing" && nonInteractiveAuth(route)?.subjectToken === "sign_in",
@@ -174,20 +174,20 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
     if (caller.kind !== "service_account") return findOf(caller.userId, caller, route, now);
     const owner = needsPersonsConnection(route) ? caller.delegatedBy : caller.userId;
     const found = owner ? findOf(owner, caller, route, now) : withoutOwner(route);
-    const tell = (one: Credential) => forMachine(one, route);
-    return found instanceof Promise ? found.then(tell) : tell(found);
+    const asServiceAccount = (one: Credential) => forServiceAccount(one, route);
+    return found instanceof Promise ? found.then(asServiceAccount) : asServiceAccount(found);
   }
 
-  /** Nobody's connection may be used: all is well only where none is needed. */
+  /** No connection may be used: the call succeeds only if none is needed. */
   function withoutOwner(route: Route): Credential | Promise<Credential> {
-    const refused = "a service account cannot consent here, and its owner has delegated no connection";
-    if (nonInteractiveAuth(route)) return forbidden(refused);
+    const reason = "a service account cannot consent, and its owner has delegated no connection";
+    if (nonInteractiveAuth(route)) return forbidden(reason);
     const needed = upstreamOAuth.needed(route);
-    if (typeof needed === "boolean") return needed ? forbidden(refused) : withoutToken;
-    return needed.then((is) => (is ? forbidden(refused) : withoutToken), needUnknown);
+    if (typeof needed === "boolean") return needed ? forbidden(reason) : withoutToken;
+    return needed.then((is) => (is ? forbidden(reason) : withoutToken), needUnknown);
   }
 
-  /** The connection that serves the endpoint that is asked for (`connectionFor`, with what is in memory). */
+  /** The connection that serves the requested endpoint: `connectionFor`, using the cache. */
   function keyFor(userId: string, route: Route): ConnectionKey | Promise<ConnectionKey> {
     const usual = upstreamConnection(userId, route);
     if (route.askedPath === undefined) return usual;
@@ -231,7 +231,7 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
         hit.inc();
         return decided;
       }
-      // A consent given a moment ago may not have been heard of yet: nobody is sent on a trip by hearsay.
+      // The notification about a recent consent may not have arrived: read the store before asking for consent.
       cache.drop(name);
     }
     miss.inc();
@@ -251,7 +251,7 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
 
     async disconnect(userId, route) {
       const key = upstreamConnection(userId, route);
-      // The service's own token is nobody's to disconnect.
+      // Users cannot disconnect the service's own token.
       if (key.userId !== userId) return false;
       return disconnect.endAllTo(key, route);
     },
@@ -259,7 +259,7 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
     disconnectAll: disconnect.endAllOf,
     disconnectOrphans: disconnect.endOrphans,
 
-    handleRejection: refuse,
+    handleRejection,
 
     async close() {
       stopRefreshingAhead();
@@ -277,30 +277,30 @@ function forbidden(reason: string): Extract<Credential, { kind: "forbidden" }> {
   return { kind: "forbidden", reason };
 }
 
-/** The answer while it is unknown whether the upstream needs a token. */
+/** The result while it is unknown whether the upstream needs a token. */
 function needUnknown(thrown: unknown): Credential {
-  const { code } = UpstreamOAuthError.from(thrown, "the upstream cannot be asked");
+  const { code } = UpstreamOAuthError.from(thrown, "the upstream cannot be probed");
   return { kind: "unavailable", retryAfterSeconds: isPassing(code) ? 5 : 60, reason: code, fault: code };
 }
 
-/** A machine is never sent to consent: somebody else must. */
-function forMachine(found: Credential, route: Route): Credential {
+/** Service accounts cannot consent: turns a missing credential into a denial. */
+function forServiceAccount(found: Credential, route: Route): Credential {
   if (found.kind !== "missing") return found;
   return forbidden(
     needsPersonsConnection(route)
-      ? `the connection that its owner has delegated has ended or lacks a permission (${found.reason}); the owner must connect the server again`
+      ? `the delegated connection has ended or lacks a permission (${found.reason}); its owner must connect the server again`
       : `a service account has no sign-in whose token could be exchanged (${found.reason})`,
   );
 }
 
-/** Without consent there is no consent to ask for: signing in again helps where a sign-in token was lacking, else nothing does. */
+/** For grants without consent, only a missing sign-in token leads to a challenge: signing in again helps then. */
 function goneCredential(reason: string, route: Route): Credential {
   if (!nonInteractiveAuth(route)) return missing([], reason);
   if (reason === "sign_in_token_missing") return missing([], reason);
-  return { kind: "forbidden", reason: `the server's authorization server grants nothing (${reason})` };
+  return { kind: "forbidden", reason: `the server's authorization server issues no token (${reason})` };
 }
 
-/** For whom a grant is asked: the owner of the connection, by the token of whoever calls. */
+/** The subject of a token request: the owner of the connection, with the caller's external token. */
 function subjectOf({ key }: Connection, { externalToken }: TokenCaller): TokenSubject {
   return { userId: key.userId, externalToken };
 }
@@ -309,7 +309,7 @@ function union(a: readonly string[] = [], b: readonly string[] = []): string[] {
   return [...new Set([...a, ...b])];
 }
 
-/** The last minute of a token's life, or the last tenth of a short one, ms. */
+/** The last minute of a token's lifetime, or the last tenth of a short one, ms. */
 function aheadMs({ expiresAt, updatedAt }: UpstreamToken): number {
   const life = expiresAt ? expiresAt.getTime() - updatedAt.getTime() : 0;
   return Math.min(60_000, life / 10);

@@ -7,27 +7,27 @@ import type { ConnectionCache } from "./connections.ts";
 import type { Refresher } from "./refresher.ts";
 import type { UpstreamTokensDeps } from "./upstream-tokens.ts";
 
-/** Ends connections: one that its person gives up, all of a person who has gone, those of routes that have gone. */
+/** Ends connections: one that its user disconnects, all of a user who was removed, and those of removed routes. */
 export interface Disconnect {
-  /** Deleted here in any case, revoked at the upstream where it offers that. False: there was none. */
+  /** Deletes the connection, and revokes its tokens if the authorization server supports that. False: there was none. */
   end(key: ConnectionKey, reason?: string): Promise<boolean>;
-  /** That one, and those to other endpoints of the route. */
+  /** Ends this connection and those to other endpoints of the route. */
   endAllTo(key: ConnectionKey, route: Route): Promise<boolean>;
-  /** How many there were. */
+  /** Ends all connections of a user; returns how many. */
   endAllOf(userId: string): Promise<number>;
-  /** Ends connections whose route has been gone for the grace period; returns how many. */
+  /** Ends connections whose route was removed longer than the grace period ago; returns how many. */
   endOrphans(): Promise<number>;
 }
 
-/** A route that vanished by mistake comes back with its connections, within this time. */
+/** A route that was removed by mistake keeps its connections for this time. */
 const graceSeconds = 86_400;
 const batch = 100;
 
 export function createDisconnect(
   deps: UpstreamTokensDeps & { cache: ConnectionCache; refresher: Pick<Refresher, "endBackoff"> },
 ): Disconnect {
-  const { store, upstreamOAuth, routes, cache, refresher: renewer } = deps;
-  /** Routes as last seen, by id and upstream: what revokes at an upstream may have left the file with its route. */
+  const { store, upstreamOAuth, routes, cache, refresher } = deps;
+  /** Routes as last seen, by id and upstream: revocation needs the settings of a removed route. */
   const lastSeen = new Map<string, Route>();
   const placeOf = ({ routeId, upstream }: Pick<ConnectionKey, "routeId" | "upstream">) =>
     `${routeId} ${upstream}`;
@@ -37,7 +37,7 @@ export function createDisconnect(
       lastSeen.set(placeOf({ routeId: route.id, upstream: route.upstream }), route);
   }
 
-  /** @param disconnected as of the store's `delete` */
+  /** @param disconnected as in the store's `delete` */
   async function forget(key: ConnectionKey, reason?: string, disconnected?: DisconnectScope) {
     remember();
     const { userId, routeId, upstream } = key;
@@ -49,7 +49,7 @@ export function createDisconnect(
     await store.upstreamTokens.clearRequiredScopes(key);
     const name = connectionKeyName(key);
     cache.drop(name);
-    renewer.endBackoff(name);
+    refresher.endBackoff(name);
     return token;
   }
 
@@ -84,7 +84,7 @@ export function createDisconnect(
     end: (key, reason) => end(key, reason, "connection"),
     async endAllTo(key, route) {
       const { userId, routeId } = key;
-      // First: no other comes into being after this.
+      // First, so that no other connection is created afterwards.
       const tokens = [await forget(key, undefined, "route")];
       const apart = (await store.upstreamTokens.list({ userId, routeId })).filter(({ upstream }) =>
         isBelowUpstream(route, upstream),
@@ -111,7 +111,7 @@ export function createDisconnect(
   };
 }
 
-/** All that is known of a route nobody here has seen: enough for clients that registered themselves. */
+/** A minimal route if this replica has never seen it: enough for dynamically registered clients. */
 function standInFor({ routeId, upstream, redirectUri }: UpstreamToken): Route {
   const { origin, host } = new URL(redirectUri ?? upstream);
   return {

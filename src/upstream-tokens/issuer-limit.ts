@@ -1,7 +1,7 @@
 import type { LRUCache } from "lru-cache";
 import { boundedCache } from "../util/bounded-cache.ts";
 
-/** Runs at most `max` tasks per issuer at a time; the others wait their turn, first come, first served. */
+/** Runs at most `max` tasks per issuer at a time; the others wait in order of arrival. */
 export function createIssuerLimit(max: number): <T>(issuer: string, task: () => Promise<T>) => Promise<T> {
   const lanes = new Map<string, { running: number; waiting: (() => void)[] }>();
   return async (issuer, task) => {
@@ -19,21 +19,21 @@ export function createIssuerLimit(max: number): <T>(issuer: string, task: () => 
   };
 }
 
-/** What became of the latest refresh of each connection, by issuer, as far as this replica has asked. */
+/** The outcome of this replica's latest refresh of each connection, by issuer. */
 export interface IssuerOutcomes {
-  heard(issuer: string, connection: string, outcome: "well" | "failed"): void;
-  /** Whether most connections fail whose refresh was tried of late; one alone is its own affair. */
+  record(issuer: string, connection: string, outcome: "well" | "failed"): void;
+  /** Whether most recently refreshed connections fail; a single failure does not count. */
   mostFail(issuer: string): boolean;
 }
 
-/** Of late, ms. */
+/** What counts as recent, ms. */
 const lateMs = 10 * 60_000;
 
 export function createIssuerOutcomes(): IssuerOutcomes {
   type Outcomes = LRUCache<string, { readonly at: number; readonly failed: boolean }>;
   const byIssuer = boundedCache<string, Outcomes>(1000);
   return {
-    heard(issuer, connection, outcome) {
+    record(issuer, connection, outcome) {
       let outcomes = byIssuer.get(issuer);
       if (!outcomes) {
         outcomes = boundedCache(1000);

@@ -11,18 +11,18 @@ import type { Connection, ConnectionCache } from "./connections.ts";
 import { createIssuerLimit, createIssuerOutcomes } from "./issuer-limit.ts";
 import type { UpstreamTokensDeps } from "./upstream-tokens.ts";
 
-/** What came of an attempt to get a working TI without the person. */
+/** The result of an attempt to get a valid upstream token without the user. */
 export type RefreshResult =
   | { readonly kind: "renewed"; readonly connection: Connection }
-  /** For good: only a consent (or a sign-in) helps. */
+  /** Final: only a new consent (or sign-in) helps. */
   | { readonly kind: "gone"; readonly reason: string }
   | { readonly kind: "unavailable"; readonly retryAfterSeconds: number; readonly reason: string };
 
-/** Gets new TIs from authorization servers: once per connection at a time, over all replicas. */
+/** Gets new upstream tokens from authorization servers, once per connection at a time over all replicas. */
 export interface Refresher {
   /**
-   * Refreshes this version, or waits for whoever does. Goes on when the request that asked has gone.
-   * @param rejected the upstream takes the access token no more, whatever its expiry says; default false
+   * Refreshes this version, or waits for the replica that does. Continues if the request is canceled.
+   * @param rejected the upstream rejects the access token regardless of its expiry; default false
    */
   refresh(
     connection: Connection,
@@ -30,29 +30,29 @@ export interface Refresher {
     route: Route,
     rejected?: boolean,
   ): Promise<RefreshResult>;
-  /** A grant without consent. */
+  /** Obtains a token without consent. */
   obtain(connection: Connection, route: Route, subject: TokenSubject): Promise<RefreshResult>;
-  /** Outcome of a recent failure that it is too early to try again after. @param now ms */
+  /** The recent failure that the connection is in backoff for, if any. @param now ms */
   backoff(name: string, now: number): Extract<RefreshResult, { kind: "unavailable" | "gone" }> | undefined;
-  /** Forgets a recent failure: the person has done something about it. */
+  /** Ends the backoff, since the user has reconnected or disconnected. */
   endBackoff(name: string): void;
-  /** Waits for what is under way. */
+  /** Waits for refreshes in progress. */
   close(): Promise<void>;
 }
 
-/** The storing that follows a call to a token endpoint may take this long before the lease ends, ms. */
+/** Part of the lease for storing the result of a token request, ms. */
 const storingMs = 10_000;
-/** After the database was away, those whose lease ended meanwhile come first: they may hold the only good refresh token. */
+/** After a database outage, owners of expired leases have this long to store the only valid refresh token, ms. */
 const graceMs = 10_000;
-const perIssuer = 10;
-/** Between refreshes that are refused without a reason, growing. */
-const firstRestSeconds = 5;
-const longestRestSeconds = 120;
-/** As many refusals, for so long, are meant for good. */
-const refusalsForGood = 5;
-const forGoodMs = 10 * 60_000;
+const maxPerIssuer = 10;
+/** Backoff between refreshes that are rejected without a reason, growing. */
+const firstBackoffSeconds = 5;
+const maxBackoffSeconds = 120;
+/** This many rejections over this time count as final. */
+const finalRejections = 5;
+const finalAfterMs = 10 * 60_000;
 
-/** What a refresh has brought, and the disconnects before it. */
+/** The outcome of a refresh, and the disconnects before it. */
 interface Asked {
   readonly outcome: RefreshOutcome;
   readonly disconnects: readonly number[];
@@ -60,22 +60,22 @@ interface Asked {
 
 export function createRefresher(deps: UpstreamTokensDeps & { cache: ConnectionCache }): Refresher {
   const { store, upstreamOAuth, cache, metrics, logger } = deps;
-  const limit = createIssuerLimit(perIssuer);
+  const limit = createIssuerLimit(maxPerIssuer);
   const issuers = createIssuerOutcomes();
   /**
-   * A store that is away must not cost a rotated refresh token: within the lease nobody else uses the old one, and after an
-   * outage nobody takes a lease over before its owner had the time to store.
+   * A store outage must not lose a rotated refresh token: during the lease no other replica uses the old one, and after an outage no lease is
+   * taken over before its owner had time to store.
    */
-  const persistence = createPersistence(logger, "what came of a refresh could not be stored yet");
+  const persistence = createPersistence(logger, "the result of a refresh could not be stored yet");
   const flights = new SingleFlight<RefreshResult>();
-  // One name for all its leases, so that a lease whose taking was never confirmed can be taken again; `once` keeps it safe.
+  // One owner id for all leases, so that a lease without a confirmation can be taken again; `once` makes this safe.
   const owner = randomUUID();
   let closing = false;
-  let awayUntil = 0;
+  let noTakeoverUntil = 0;
   const unsubscribe = store.notifications.subscribe((change) => {
-    if (change.table === "everything") awayUntil = performance.now() + graceMs;
+    if (change.table === "everything") noTakeoverUntil = performance.now() + graceMs;
   });
-  const rests = boundedCache<
+  const backoffs = boundedCache<
     string,
     { until: number; renewal: Extract<RefreshResult, { kind: "unavailable" | "gone" }> }
   >(10_000);
@@ -84,12 +84,12 @@ export function createRefresher(deps: UpstreamTokensDeps & { cache: ConnectionCa
     return flights.run(name, run);
   }
 
-  function rest(
+  function backOff(
     name: string,
     renewal: Extract<RefreshResult, { kind: "unavailable" | "gone" }>,
     seconds: number,
   ) {
-    rests.set(name, { until: Date.now() + seconds * 1000, renewal });
+    backoffs.set(name, { until: Date.now() + seconds * 1000, renewal });
     return renewal;
   }
 
@@ -105,7 +105,7 @@ export function createRefresher(deps: UpstreamTokensDeps & { cache: ConnectionCa
     rejected: boolean,
   ): Promise<RefreshResult> {
     const waitMs = deps.routes().config.upstreamOAuth.timeoutMs + 1000;
-    // By time, not by attempts: whatever else happens to the connection wakes us, too.
+    // Limited by time, not by attempts: other changes of the connection end the wait too.
     for (const giveUpAt = performance.now() + 2 * waitMs; performance.now() < giveUpAt; ) {
       const change = nextChange(
         store.notifications,
@@ -118,7 +118,7 @@ export function createRefresher(deps: UpstreamTokensDeps & { cache: ConnectionCa
         if (closing) break;
         const now = await reload(connection);
         if (now.token?.version !== token.version) return toRenewal(now);
-        // Somebody else holds the lease: the outcome is told to all.
+        // Another replica holds the lease, and notifies all when it is done.
         await change.arrived;
       } finally {
         change.stop();
@@ -129,19 +129,19 @@ export function createRefresher(deps: UpstreamTokensDeps & { cache: ConnectionCa
     return { kind: "unavailable", retryAfterSeconds: 1, reason: "refresh_under_way_elsewhere" };
   }
 
-  /** Taken only when its turn has come, a lease never runs out in a queue. Undefined: somebody else has it. */
+  /** Takes the lease after the queue, so that it does not expire in it. Undefined: another replica has it. */
   async function askLeased(
     { key }: Connection,
     token: UpstreamToken,
     route: Route,
   ): Promise<Asked | undefined> {
-    // A lease taken now would outlive us.
+    // The lease would outlive this process.
     if (closing) return undefined;
     const disconnects = await store.upstreamTokens.disconnects(key);
-    // The longest call: two ways of client authentication, each with the round of a DPoP nonce.
+    // The longest call: two client authentication methods, each with a retry for a DPoP nonce.
     const callMs = 2 * deps.routes().config.upstreamOAuth.timeoutMs;
     const until = new Date(Date.now() + callMs + storingMs);
-    const mayTakeOver = store.notifications.healthy() && performance.now() > awayUntil;
+    const mayTakeOver = store.notifications.healthy() && performance.now() > noTakeoverUntil;
     if (!(await store.upstreamTokens.takeLease(key, token.version, owner, until, mayTakeOver))) {
       return undefined;
     }
@@ -161,8 +161,8 @@ export function createRefresher(deps: UpstreamTokensDeps & { cache: ConnectionCa
     const about = { ...key, issuer: token.issuer, clientId: token.clientId };
     switch (outcome.kind) {
       case "refreshed": {
-        rests.delete(name);
-        issuers.heard(token.issuer, name, "well");
+        backoffs.delete(name);
+        issuers.record(token.issuer, name, "well");
         const version = await persistence
           .write(() =>
             store.upstreamTokens.replace(outcome.token, token.version, owner, {
@@ -171,16 +171,16 @@ export function createRefresher(deps: UpstreamTokensDeps & { cache: ConnectionCa
             }),
           )
           .catch(async (error: unknown) => {
-            await revokeUnwanted({ ...token, ...outcome.token }, route);
+            await revokeUnused({ ...token, ...outcome.token }, route);
             throw error;
           });
         const now = await reload(connection);
         const isKept = version !== undefined || now.token?.accessToken === outcome.token.accessToken;
-        // Who has connected again since has done so with another grant of the server's.
-        const isUnwanted =
+        // A user who has connected again since has a different grant at the server.
+        const isUnused =
           !isKept &&
           (!now.token || isDisconnectedSince(disconnects, await store.upstreamTokens.disconnects(key)));
-        if (isUnwanted) await revokeUnwanted({ ...token, ...outcome.token }, route);
+        if (isUnused) await revokeUnused({ ...token, ...outcome.token }, route);
         return toRenewal(now);
       }
       case "rejected": {
@@ -191,15 +191,15 @@ export function createRefresher(deps: UpstreamTokensDeps & { cache: ConnectionCa
             reason: outcome.reason,
           }),
         );
-        // Another version may have been stored since: that one is good.
+        // A newer version may have been stored since, which is valid.
         return toRenewal(await reload(connection), outcome.reason);
       }
       case "unavailable": {
-        issuers.heard(token.issuer, name, "failed");
-        // What has been counted once is: its end was known then.
+        issuers.record(token.issuer, name, "failed");
+        // Counted before, so the token had expired then.
         const isLive = !rejected && !token.rejections && (token.expiresAt?.getTime() ?? 0) > Date.now();
-        if (outcome.unexplained && !isLive) return refusedAgain(connection, token, outcome.reason);
-        rest(name, outcome, outcome.retryAfterSeconds);
+        if (outcome.unexplained && !isLive) return rejectedAgain(connection, token, outcome.reason);
+        backOff(name, outcome, outcome.retryAfterSeconds);
         await store.upstreamTokens.releaseLease(key, token.version, owner);
         return outcome;
       }
@@ -207,49 +207,46 @@ export function createRefresher(deps: UpstreamTokensDeps & { cache: ConnectionCa
   }
 
   /**
-   * After some refusals over some time, past the token's end, the person is asked: whoever refuses their token alone means them. The row
-   * stays, and is tried now and then, until they have consented. Where most fail, it is the server, and asking helps nobody.
+   * After several rejections of an expired token over some time, the user is asked to consent again. The row stays, and is retried now and
+   * then, until they have. If most connections of the server fail, the server is at fault, and consent would not help.
    */
-  async function refusedAgain(
+  async function rejectedAgain(
     { key, name }: Connection,
     token: UpstreamToken,
     reason: string,
   ): Promise<RefreshResult> {
-    const refusals = await store.upstreamTokens.recordRejection(key, token.version, owner, new Date());
+    const rejections = await store.upstreamTokens.recordRejection(key, token.version, owner, new Date());
     cache.drop(name);
-    const seconds = Math.min(longestRestSeconds, firstRestSeconds * 2 ** ((refusals?.count ?? 1) - 1));
+    const seconds = Math.min(maxBackoffSeconds, firstBackoffSeconds * 2 ** ((rejections?.count ?? 1) - 1));
     const unavailable = { kind: "unavailable", retryAfterSeconds: seconds, reason } as const;
-    if (!isRefusedForGood(refusals, Date.now())) return rest(name, unavailable, seconds);
-    const about = { userId: key.userId, route: key.routeId, issuer: token.issuer, ...refusals };
+    if (!isFinallyRejected(rejections, Date.now())) return backOff(name, unavailable, seconds);
+    const about = { userId: key.userId, route: key.routeId, issuer: token.issuer, ...rejections };
     if (issuers.mostFail(token.issuer)) {
       logger.warn(
         about,
-        "an authorization server refuses most refreshes without saying why: nobody is asked to consent again, which it would refuse, too",
+        "an authorization server rejects most refreshes without a reason: users are not asked to consent again, since it would reject that too",
       );
-      return rest(name, unavailable, seconds);
+      return backOff(name, unavailable, seconds);
     }
     logger.warn(
       about,
-      "an authorization server refuses the refreshes of a connection without saying why: its person is asked to consent again",
+      "an authorization server rejects the refreshes of a connection without a reason: the user is asked to consent again",
     );
-    return rest(name, { kind: "gone", reason }, seconds);
+    return backOff(name, { kind: "gone", reason }, seconds);
   }
 
-  /** The connection was given up while its refresh was under way: what the refresh brought would outlive it at the server. */
-  async function revokeUnwanted(token: UpstreamToken, route: Route): Promise<void> {
+  /** Revokes a new token if the connection ended during its refresh: it would stay valid at the server. */
+  async function revokeUnused(token: UpstreamToken, route: Route): Promise<void> {
     const { userId, routeId, upstream, issuer } = token;
     try {
       if (!(await upstreamOAuth.revoke(token, route))) return;
       await store.audit({ action: "upstream_token.revoked", userId, routeId, upstream, issuer });
     } catch (error) {
-      logger.warn(
-        { err: error, userId, route: routeId },
-        "a token that nobody wants any more was not revoked",
-      );
+      logger.warn({ err: error, userId, route: routeId }, "an unused token was not revoked");
     }
   }
 
-  async function grantOnce(
+  async function obtainOnce(
     connection: Connection,
     route: Route,
     subject: TokenSubject,
@@ -259,13 +256,13 @@ export function createRefresher(deps: UpstreamTokensDeps & { cache: ConnectionCa
     const basis = await putBasis(store, connection.key);
     const outcome = await limit(route.id, () => upstreamOAuth.grant(route, subject));
     metrics.upstreamTokenRefreshes.inc({ outcome: outcome.kind });
-    if (outcome.kind === "unavailable") return rest(connection.name, outcome, outcome.retryAfterSeconds);
+    if (outcome.kind === "unavailable") return backOff(connection.name, outcome, outcome.retryAfterSeconds);
     // Signing in again helps at once.
     if (outcome.kind === "rejected" && outcome.reason === "sign_in_token_missing")
       return { kind: "gone", reason: outcome.reason };
     if (outcome.kind === "rejected")
-      return rest(connection.name, { kind: "gone", reason: outcome.reason }, 10);
-    rests.delete(connection.name);
+      return backOff(connection.name, { kind: "gone", reason: outcome.reason }, 10);
+    backoffs.delete(connection.name);
     const token = { ...outcome.token, ...connection.key };
     const { issuer, clientId } = token;
     const audit = { action: "upstream_token.obtained", ...connection.key, issuer, clientId } as const;
@@ -273,7 +270,7 @@ export function createRefresher(deps: UpstreamTokensDeps & { cache: ConnectionCa
       putUnlessChanged(store, token, audit, { basis, late }),
     );
     const at = new Date();
-    if (!isStored) await revokeUnwanted({ ...token, version: 0, connectedAt: at, updatedAt: at }, route);
+    if (!isStored) await revokeUnused({ ...token, version: 0, connectedAt: at, updatedAt: at }, route);
     return toRenewal(await reload(connection));
   }
 
@@ -281,19 +278,19 @@ export function createRefresher(deps: UpstreamTokensDeps & { cache: ConnectionCa
     refresh: (connection, token, route, rejected = false) =>
       once(connection.name, () => refreshOnce(connection, token, route, rejected)),
     obtain: (connection, route, subject) =>
-      once(connection.name, () => grantOnce(connection, route, subject)),
+      once(connection.name, () => obtainOnce(connection, route, subject)),
     backoff(name, now) {
-      const found = rests.get(name);
+      const found = backoffs.get(name);
       if (!found) return undefined;
       if (found.until > now) {
         const { renewal } = found;
         if (renewal.kind === "gone") return renewal;
         return { ...renewal, retryAfterSeconds: Math.ceil((found.until - now) / 1000) };
       }
-      rests.delete(name);
+      backoffs.delete(name);
       return undefined;
     },
-    endBackoff: (name) => rests.delete(name),
+    endBackoff: (name) => backoffs.delete(name),
     async close() {
       closing = true;
       await Promise.allSettled([persistence.close(), flights.settled()]);
@@ -302,10 +299,12 @@ export function createRefresher(deps: UpstreamTokensDeps & { cache: ConnectionCa
   };
 }
 
-/** Whether refreshes of a token have been refused so often, and for so long, that its server means it. @param now ms */
-export function isRefusedForGood(refusals: RefreshRejections | undefined, now: number): boolean {
+/** Whether refreshes of a token have been rejected often and long enough to count as final. @param now ms */
+export function isFinallyRejected(rejections: RefreshRejections | undefined, now: number): boolean {
   return (
-    refusals !== undefined && refusals.count >= refusalsForGood && now - refusals.since.getTime() >= forGoodMs
+    rejections !== undefined &&
+    rejections.count >= finalRejections &&
+    now - rejections.since.getTime() >= finalAfterMs
   );
 }
 

@@ -10,58 +10,58 @@ import type { Connection, ConnectionCache } from "./connections.ts";
 import type { Refresher } from "./refresher.ts";
 import type { RejectionOutcome, UpstreamRejection, UpstreamTokensDeps } from "./upstream-tokens.ts";
 
-/** A refusal with its challenge read. */
-type Refused = UpstreamRejection & UpstreamChallenge;
+/** A rejection with its parsed challenge. */
+type Rejection = UpstreamRejection & UpstreamChallenge;
 
-/** A token refused this soon after it came is not mended by another like it, ms. */
+/** If a token is rejected this soon after it was issued, another one does not help, ms. */
 const freshMs = 60_000;
 
 /**
- * What an upstream's refusal of an injected TI comes to. A refresh is tried once; then consent is asked for; a
- * token that came from that very consent and is refused again ends the matter, or the client would go round in circles.
+ * Handles an upstream's rejection of an injected upstream token: refreshes once, then asks for consent. If the upstream rejects the token
+ * from that consent too, gives up, to avoid a loop.
  */
 export function createUpstreamRejections(
   deps: UpstreamTokensDeps & {
     cache: ConnectionCache;
-    renewer: Refresher;
+    refresher: Refresher;
     proofs: DpopProofs;
-    /** The connection that serves the endpoint that a route is asked at. */
+    /** The connection that serves the requested endpoint of a route. */
     keyFor: (userId: string, route: Route) => ConnectionKey | Promise<ConnectionKey>;
   },
-): (refusal: UpstreamRejection) => Promise<RejectionOutcome> {
-  const { store, cache, renewer, upstreamOAuth } = deps;
-  /** What this replica last sent a person to consent for, by connection. */
+): (rejection: UpstreamRejection) => Promise<RejectionOutcome> {
+  const { store, cache, refresher, upstreamOAuth } = deps;
+  /** The last consent that this replica asked for, by connection. */
   const asked = boundedCache<string, { at: number; what: string }>(10_000);
 
   async function askForConsent(
-    refusal: Refused,
+    rejection: Rejection,
     route: Route,
     { key, name, token }: Connection,
     scopes: readonly string[],
     reason: string,
   ): Promise<RejectionOutcome> {
-    const named = refusal.resourceMetadata;
+    const named = rejection.resourceMetadata;
     const resourceMetadata = named === undefined ? undefined : atUpstream(route, named);
     if (named !== undefined && resourceMetadata === undefined)
       deps.logger.warn(
         { route: route.id, resourceMetadata: named?.slice(0, 512) },
         "resource_metadata of a challenge ignored: it is not on the upstream's origin",
       );
-    // An endpoint that nobody has connected says all of it again at the next consent; clients choose the paths.
+    // Not stored for an endpoint without a connection: clients choose the paths, and the next authorization discovers the scopes again.
     if (token || key.upstream === route.upstream)
       await store.upstreamTokens.requireScopes(key, { scopes, resourceMetadata, requiredAt: new Date() });
     cache.drop(name);
-    asked.set(name, { at: Date.now(), what: whatOf(refusal) });
+    asked.set(name, { at: Date.now(), what: whatOf(rejection) });
     return { kind: "consent", scopes, reason };
   }
 
-  /** The person has consented since we asked for just this, and it is refused again. */
-  function inVain(refusal: Refused, name: string, token: UpstreamToken): boolean {
+  /** Whether the user has consented to exactly this, and the upstream still rejects the token. */
+  function rejectedAfterConsent(rejection: Rejection, name: string, token: UpstreamToken): boolean {
     const before = asked.get(name);
     return (
       before !== undefined &&
       !isSpent(token) &&
-      before.what === whatOf(refusal) &&
+      before.what === whatOf(rejection) &&
       isFromConsent(token) &&
       token.connectedAt.getTime() >= before.at - clockToleranceMs &&
       Date.now() - token.connectedAt.getTime() < freshMs
@@ -69,29 +69,25 @@ export function createUpstreamRejections(
   }
 
   async function unauthorized(
-    refusal: Refused,
+    rejection: Rejection,
     route: Route,
     connection: Connection,
     token: UpstreamToken,
   ): Promise<RejectionOutcome> {
-    if (refusal.dpopNonce && token.dpopKey) {
-      deps.proofs.remember(route.id, refusal.dpopNonce);
-      if (refusal.error === "use_dpop_nonce") return retry("dpop_nonce");
+    if (rejection.dpopNonce && token.dpopKey) {
+      deps.proofs.remember(route.id, rejection.dpopNonce);
+      if (rejection.error === "use_dpop_nonce") return retry("dpop_nonce");
     }
-    if (nonInteractiveAuth(route)) return grantAnew(refusal, connection, token);
-    if (inVain(refusal, connection.name, token)) {
-      return giveUp(
-        502,
-        "token_rejected_again",
-        "the server refuses the token that it has just been granted",
-      );
+    if (nonInteractiveAuth(route)) return obtainAgain(rejection, connection, token);
+    if (rejectedAfterConsent(rejection, connection.name, token)) {
+      return giveUp(502, "token_rejected_again", "the server rejects the token that was just issued for it");
     }
-    // It may have moved to another authorization server.
+    // The upstream may have moved to another authorization server.
     upstreamOAuth.forget(route);
     const justRefreshed =
       !isFromConsent(token) && !isSpent(token) && Date.now() - token.updatedAt.getTime() < freshMs;
     if (token.refreshToken && !justRefreshed) {
-      const renewal = await renewer.refresh(connection, token, route, true);
+      const renewal = await refresher.refresh(connection, token, route, true);
       if (renewal.kind === "renewed") return retry("refreshed");
       if (renewal.kind === "unavailable") return renewal;
     } else {
@@ -103,24 +99,20 @@ export function createUpstreamRejections(
       });
     }
     const kept = asksForScopes(route) ? token.scopes : [];
-    return askForConsent(refusal, route, connection, union(kept, refusal.scopes), "token_rejected");
+    return askForConsent(rejection, route, connection, union(kept, rejection.scopes), "token_rejected");
   }
 
-  /** Tokens without consent are got anew, once. */
-  async function grantAnew(
-    refusal: Refused,
+  /** Tokens without consent are obtained again, once. */
+  async function obtainAgain(
+    rejection: Rejection,
     connection: Connection,
     token: UpstreamToken,
   ): Promise<RejectionOutcome> {
     const justGranted = !isSpent(token) && Date.now() - token.updatedAt.getTime() < freshMs;
     if (justGranted && asked.has(connection.name)) {
-      return giveUp(
-        502,
-        "token_rejected_again",
-        "the server refuses the token that it has just been granted",
-      );
+      return giveUp(502, "token_rejected_again", "the server rejects the token that was just issued for it");
     }
-    asked.set(connection.name, { at: Date.now(), what: whatOf(refusal) });
+    asked.set(connection.name, { at: Date.now(), what: whatOf(rejection) });
     await store.upstreamTokens.deleteVersion(connection.key, token.version, {
       action: "upstream_token.rejected",
       ...connection.key,
@@ -128,48 +120,54 @@ export function createUpstreamRejections(
       reason: "rejected_by_upstream",
     });
     cache.drop(connection.name);
-    // The next request gets a new one: the caller's TE, which some grants need, is not at hand here.
+    // The next request obtains a new one: some grants need the caller's external token, which is not available here.
     return retry("obtain_again");
   }
 
   async function insufficientScope(
-    refusal: Refused,
+    rejection: Rejection,
     route: Route,
     connection: Connection,
     token: UpstreamToken,
   ): Promise<RejectionOutcome> {
     const auth = consentAuth(route);
-    if (auth && allowedScopes(auth, refusal.scopes).length < refusal.scopes.length) {
+    if (auth && allowedScopes(auth, rejection.scopes).length < rejection.scopes.length) {
       return giveUp(
         403,
         "scope_above_ceiling",
         "the server asks for permissions that its operator does not allow here (upstream_oauth2.max_scopes)",
       );
     }
-    const lacking = refusal.scopes.filter((scope) => !token.scopes.includes(scope));
-    const covered = refusal.scopes.length > 0 && lacking.length === 0;
-    if (nonInteractiveAuth(route) || covered || inVain(refusal, connection.name, token)) {
+    const lacking = rejection.scopes.filter((scope) => !token.scopes.includes(scope));
+    const covered = rejection.scopes.length > 0 && lacking.length === 0;
+    if (nonInteractiveAuth(route) || covered || rejectedAfterConsent(rejection, connection.name, token)) {
       return giveUp(
         403,
         "scope_not_grantable",
         "the server asks for permissions that its authorization server does not grant here",
       );
     }
-    return askForConsent(refusal, route, connection, union(token.scopes, refusal.scopes), "scope_required");
+    return askForConsent(
+      rejection,
+      route,
+      connection,
+      union(token.scopes, rejection.scopes),
+      "scope_required",
+    );
   }
 
-  return async (upstreamRefusal) => {
-    const known = deps.routes().byId(upstreamRefusal.routeId);
-    const route = known && askedAt(known, upstreamRefusal.askedPath);
-    const challenge = parseChallenge(upstreamRefusal.wwwAuthenticate, route && endpointUrl(route));
-    const refusal: Refused = { scopes: [], ...upstreamRefusal, ...challenge };
+  return async (upstreamRejection) => {
+    const known = deps.routes().byId(upstreamRejection.routeId);
+    const route = known && askedAt(known, upstreamRejection.askedPath);
+    const challenge = parseChallenge(upstreamRejection.wwwAuthenticate, route && endpointUrl(route));
+    const rejection: Rejection = { scopes: [], ...upstreamRejection, ...challenge };
     const auth = route && upstreamAuth(route);
     if (!route || !auth) return { kind: "untouched", reason: "no_server_route" };
-    if (refusal.status === 403 && refusal.error !== "insufficient_scope") {
+    if (rejection.status === 403 && rejection.error !== "insufficient_scope") {
       return { kind: "untouched", reason: "not_about_scope" };
     }
-    // A former upstream says nothing of a token that is for its successor.
-    if (refusal.upstreamHash !== undefined && refusal.upstreamHash !== route.upstreamHash)
+    // A rejection by the former upstream does not apply to the token of the current one.
+    if (rejection.upstreamHash !== undefined && rejection.upstreamHash !== route.upstreamHash)
       return retry("upstream_changed");
     if (auth.mode === "static" && auth.headers.length === 0) {
       return giveUp(
@@ -182,49 +180,49 @@ export function createUpstreamRejections(
       return giveUp(
         502,
         "credential_rejected",
-        "the server refuses the credential that is configured for it here",
+        "the server rejects the credential that is configured for it here",
       );
     }
-    const key = await deps.keyFor(refusal.userId, route);
+    const key = await deps.keyFor(rejection.userId, route);
     const name = connectionKeyName(key);
     cache.drop(name);
     const connection = await cache.load(key, name);
     const { token } = connection;
     if (!token) {
-      // It asks for a token now, whatever it seemed to do before.
+      // The upstream requires a token now, even if it did not before.
       upstreamOAuth.noteNeeded(route);
       if (nonInteractiveAuth(route)) return retry("obtain_again");
-      const { demand } = connection;
-      return askForConsent(refusal, route, connection, union(demand?.scopes, refusal.scopes), "no_token");
+      const { requiredScopes: demand } = connection;
+      return askForConsent(rejection, route, connection, union(demand?.scopes, rejection.scopes), "no_token");
     }
-    if (token.version !== refusal.version) return retry("newer_token");
-    return refusal.status === 401
-      ? unauthorized(refusal, route, connection, token)
-      : insufficientScope(refusal, route, connection, token);
+    if (token.version !== rejection.version) return retry("newer_token");
+    return rejection.status === 401
+      ? unauthorized(rejection, route, connection, token)
+      : insufficientScope(rejection, route, connection, token);
   };
 }
 
-/** The store's clock may be a little behind ours, ms. */
+/** Tolerated clock difference to the store, ms. */
 const clockToleranceMs = 2000;
 
-/** Expired, or about to be by the upstream's clock: no wonder it was refused, and no reason to give it up. */
+/** Expired, possibly only by the upstream's clock: a rejection is expected, and no reason to delete the token. */
 function isSpent({ expiresAt }: UpstreamToken): boolean {
   return expiresAt !== undefined && expiresAt.getTime() - clockToleranceMs < Date.now();
 }
-/** A refresh keeps the time of the consent; both are of one moment only in a token that the consent itself brought. */
+/** A refresh keeps `connectedAt`, so both times are equal only for a token from the consent itself. */
 function isFromConsent(token: UpstreamToken): boolean {
   return token.connectedAt.getTime() === token.updatedAt.getTime();
 }
 /**
- * Where the routes file names the endpoints and no scopes, none is asked for: what the server has granted nevertheless goes by other
- * names there (Slack's `user_scope`).
+ * If the routes file sets endpoints but no scopes, no scopes are requested: the granted ones come from other parameters (Slack's
+ * `user_scope`).
  */
 function asksForScopes(route: Route): boolean {
   const auth = consentAuth(route);
   return auth?.endpoint === undefined || auth.scopes !== undefined;
 }
-function whatOf(refusal: Refused): string {
-  return `${refusal.status} ${[...refusal.scopes].sort().join(" ")}`;
+function whatOf(rejection: Rejection): string {
+  return `${rejection.status} ${[...rejection.scopes].sort().join(" ")}`;
 }
 function union(a: readonly string[] = [], b: readonly string[] = []): string[] {
   return [...new Set([...a, ...b])];

@@ -7,37 +7,37 @@ import type { Metrics } from "../telemetry/metrics.ts";
 import type { FailureCode } from "../upstream-oauth/failures.ts";
 import type { UpstreamOAuth } from "../upstream-oauth/upstream-oauth.ts";
 
-/** What the upstream gets for a caller, ready to be set as headers. */
+/** The credential for an upstream, as headers. */
 export type Credential =
   | {
       readonly kind: "credential";
-      /** Lower-case names. `authorization` for TIs; others for API keys; empty for `none`. */
+      /** Lower-case names. `authorization` for upstream tokens; others for API keys; empty for `none`. */
       readonly headers: readonly (readonly [name: string, value: string])[];
-      /** `connectionKeyName` of the connection; absent for credentials that are nobody's own. */
+      /** `connectionKeyName` of the connection; absent for shared credentials. */
       readonly connection?: string;
-      /** Version of the TI, for `challenge/`. */
+      /** Version of the upstream token, for `ext-proc/`. */
       readonly version?: number;
-      /** DPoP-bound (RFC 9449): makes the proof header for this request. */
+      /** For DPoP-bound tokens (RFC 9449): creates the proof header of a request. */
       readonly proof?: (method: string, url: string) => Promise<readonly (readonly [string, string])[]>;
     }
-  /** The user has to consent (again): challenge, with these scopes where known. */
+  /** The user must consent (again): challenge, with these scopes if known. */
   | { readonly kind: "missing"; readonly scopes: readonly string[]; readonly reason: string }
-  /** Nothing the user could do: 503 with `Retry-After`. */
+  /** The user cannot fix it: 503 with `Retry-After`. */
   | {
       readonly kind: "unavailable";
       readonly retryAfterSeconds: number;
       readonly reason: string;
-      /** Why no call would get anywhere, whoever sends it: the upstream cannot be asked whether it needs a token. */
+      /** Why no caller's call can succeed: the upstream cannot be probed. */
       readonly fault?: FailureCode;
     }
-  /** This caller can never have one here (a service account on a route that needs a person's consent): 403. */
+  /** This caller cannot get a credential here, for example a service account on a route that needs consent: 403. */
   | { readonly kind: "forbidden"; readonly reason: string };
 
 type Ready = Extract<Credential, { kind: "credential" }>;
 const made = new WeakMap<Route, Ready>();
 const nothing: Ready = { kind: "credential", headers: [] };
 
-/** The credential that stands in the routes file, the same for every caller; undefined where tokens are needed. */
+/** The credential from the routes file, the same for every caller; undefined if tokens are needed. */
 export function staticCredential(route: Route): Ready | undefined {
   const auth = upstreamAuth(route);
   if (auth === undefined) return nothing;
@@ -50,92 +50,92 @@ export function staticCredential(route: Route): Ready | undefined {
   return credential;
 }
 
-/** What this room needs to know of a caller; `Caller` of external-token/ fits. */
+/** The part of a caller that this module needs; `Caller` of external-tokens/ is assignable. */
 export interface TokenCaller {
   readonly userId: string;
   readonly kind: "person" | "service_account" | "foreign";
-  /** By which MCP client, under which grant: for the audit trail. */
+  /** MCP client and grant, for the audit trail. */
   readonly clientId?: string;
   readonly grantId?: string;
-  /** A service account's owner, whose connection it may use by that person's consent. */
+  /** A service account's owner who has delegated a connection to it. */
   readonly delegatedBy?: string;
-  /** The TE itself, for routes whose `token_exchange` exchanges it. */
+  /** The external token, for routes whose `token_exchange` exchanges it. */
   readonly externalToken?: string;
-  /** Where below the route its MCP endpoint is (`Route.askedPath`), by its external token. */
+  /** Path of its MCP endpoint below the route (`Route.askedPath`), from its external token. */
   readonly askedPath?: string;
 }
 
 export interface ConnectionState {
-  /** `unavailable`: a token is there but expired, and cannot be refreshed now; or the upstream cannot be asked whether it needs one. */
+  /** `unavailable`: the token has expired and cannot be refreshed now, or the upstream cannot be probed. */
   readonly state: "connected" | "not_needed" | "missing" | "unavailable";
-  /** What the upstream has asked for and the connection lacks. */
+  /** Required scopes that the connection lacks. */
   readonly missingScopes: readonly string[];
-  /** `unavailable`, and signing in at the company's provider again would mend it. */
+  /** `unavailable`, and a new sign-in at the sign-in provider would fix it. */
   readonly signInNeeded?: boolean;
-  /** Why no call would get anywhere, whoever sends it; `not_needed` or `unavailable`. */
+  /** Why no caller's call can succeed; with `not_needed` or `unavailable`. */
   readonly fault?: FailureCode;
 }
 
-/** An upstream's 401 or 403 to a request that `check/` had let through. */
+/** An upstream's 401 or 403 for a request that `ext-authz/` allowed. */
 export interface UpstreamRejection {
   readonly userId: string;
   readonly routeId: string;
   /** `Route.upstreamHash` of the upstream that answered. */
   readonly upstreamHash?: string;
-  /** `CallerLike.askedPath` of who called. */
+  /** `askedPath` of the caller. */
   readonly askedPath?: string;
-  /** Version of the TI that went along; absent: none did. */
+  /** Version of the injected upstream token; absent: none. */
   readonly version?: number;
   readonly status: 401 | 403;
-  /** All `WWW-Authenticate` values, joined by commas; "" when there was none. */
+  /** All `WWW-Authenticate` values, joined by commas; "" if there was none. */
   readonly wwwAuthenticate: string;
   /** `DPoP-Nonce` header (RFC 9449 section 9). */
   readonly dpopNonce?: string;
 }
 
-/** What a refusal comes to. `reason` is a stable word for log and metric. */
+/** The outcome of a rejection. `reason` is a stable code for log and metric. */
 export type RejectionOutcome =
-  /** None of our business: the client gets the upstream's answer as it is. */
+  /** Not about the upstream token: the client gets the upstream's response unchanged. */
   | { readonly kind: "untouched"; readonly reason: string }
-  /** A better TI is at hand: 401 `invalid_token`, or 503 with `Retry-After: 0` for clients that cannot get a new TE. */
+  /** A newer upstream token is available: 401 `invalid_token`, or 503 with `Retry-After: 0` for clients that cannot get a new external token. */
   | { readonly kind: "retry"; readonly reason: string }
-  /** 401 challenge with these scopes (all that the next consent should bring): the person has to consent (again). */
+  /** 401 challenge with all scopes for the next authorization: the user must consent (again). */
   | { readonly kind: "consent"; readonly scopes: readonly string[]; readonly reason: string }
-  /** 503 with `Retry-After`: the TI might be refreshable, but not now. */
+  /** 503 with `Retry-After`: the upstream token cannot be refreshed now. */
   | { readonly kind: "unavailable"; readonly retryAfterSeconds: number; readonly reason: string }
   /**
-   * Consent would not help, or has just been given in vain: an answer without a challenge, or the client would go round in
-   * circles. The upstream's own `WWW-Authenticate` must not reach the client either.
+   * Consent would not help, or has just not helped: a response without a challenge, to avoid a loop. The upstream's own `WWW-Authenticate`
+   * must not reach the client either.
    */
   | {
       readonly kind: "give_up";
       readonly status: 403 | 502;
       readonly reason: string;
-      /** For a person; no quotes. */
+      /** For users; without quotes. */
       readonly message: string;
     };
 
-/** The TIs of all users: found, kept fresh, given up. */
+/** The upstream tokens of all users. */
 export interface UpstreamTokens {
-  /** The hot path: no promise where the answer is at hand. @param now ms */
+  /** The hot path: synchronous if the connection is cached. @param now ms */
   find(caller: TokenCaller, route: Route, now?: number): Credential | Promise<Credential>;
-  /** For consent and listings; an expired token is refreshed first. Rejects only when the store does. */
+  /** For consent and listings; an expired token is refreshed first. Rejects only if the store does. */
   connectionState(userId: string, route: Route): Promise<ConnectionState>;
   /** Deletes the connection and revokes its tokens at the upstream; false if there was none. */
   disconnect(userId: string, route: Route): Promise<boolean>;
-  /** The same for a connection whose route may have gone. */
+  /** The same for a connection whose route may have been removed. */
   end(key: ConnectionKey, reason?: string): Promise<boolean>;
-  /** The same for all connections of a person who has gone; how many there were. */
+  /** The same for all connections of a removed user; returns how many. */
   disconnectAll(userId: string): Promise<number>;
-  /** The same for connections whose route has been gone for a day; to be called now and then. */
+  /** The same for connections whose route was removed a day ago; call it periodically. */
   disconnectOrphans(): Promise<number>;
-  /** Decides what becomes of an upstream's refusal, and repairs what can be repaired. Rejects only when the store does. */
+  /** Decides how to answer an upstream's rejection, and refreshes the token if possible. Rejects only if the store does. */
   handleRejection(refusal: UpstreamRejection): Promise<RejectionOutcome>;
-  /** Stops the background refresh, and waits for refreshes under way. */
+  /** Stops the background refresh, and waits for refreshes in progress. */
   close(): Promise<void>;
 }
 
-/** What main.ts gives this room. */
+/** Dependencies of this module. */
 export interface UpstreamTokensDeps {
   readonly routes: CurrentRoutes;
   readonly store: Pick<
@@ -148,8 +148,8 @@ export interface UpstreamTokensDeps {
   >;
   readonly logger: Logger;
   readonly metrics: Metrics;
-  /** How often the background refresh looks for work, ms (30000); 0: never. */
+  /** Interval of the background refresh, ms (30000); 0: never. */
   readonly refreshAheadEveryMs?: number;
-  /** How long a connection outlives its route, seconds (a day). */
+  /** How long connections of a removed route are kept, seconds (a day). */
   readonly orphanGraceSeconds?: number;
 }

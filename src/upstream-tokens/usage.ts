@@ -5,22 +5,22 @@ import type { Logger } from "../telemetry/logger.ts";
 import type { TokenCaller } from "./upstream-tokens.ts";
 
 /**
- * Remembers that tokens are used, in the background: the first time in the audit trail, at most once per replica, and
- * every few minutes in the store, for the person to see.
+ * Records token usage in the background: the first use in the audit trail, at most once per replica, and every few minutes in the store,
+ * where the user can see it.
  */
 export interface Usage {
   /**
-   * @param caller whose call the token goes along with
+   * @param caller whose call carries the token
    * @param now ms
    */
   record(token: UpstreamToken, caller: TokenCaller, now: number): void;
 }
 
 const everyMs = 5 * 60_000;
-/** A date to a few minutes must not stand in the way of what people wait for: beyond this many at a time they are left out. */
+/** Maximum concurrent writes; more are skipped, so that usage does not delay other queries. */
 const maxRecording = 8;
 
-/** @param deps.entries as many as connections are kept in memory: with fewer, a use would be noted with every check. */
+/** @param deps.entries size of the connection cache: with fewer entries, usage would be recorded with every check. */
 export function createUsage(deps: {
   store: Pick<Store, "audit" | "upstreamTokens">;
   entries: number;

@@ -211,7 +211,7 @@ describe("admin API: discovery", () => {
       legacy.on("/sse", legacyServer("https://elsewhere.test/messages"));
       const refused = await call("POST", "/routes", asked("legacy"));
       expect([refused.status, refused.body.error]).toEqual([422, "upstream_endpoint_elsewhere"]);
-      expect(refused.body.what_to_do).toContain("Let the server name its endpoint by a path");
+      expect(refused.body.what_to_do).toContain("Configure the server to announce its endpoint");
       legacy.on("/sse", legacyServer("/messages?sessionId=a"));
       legacy.on("/messages", { status: 404 });
       const silent = await call("POST", "/routes", asked("legacy"));

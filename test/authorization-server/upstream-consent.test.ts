@@ -51,7 +51,7 @@ describe("a route whose upstream requires the user's consent", () => {
         connect_error_status: "400",
         connect_error_upstream: "invalid_redirect_uri",
       },
-      /refused to register this gateway \(registration_rejected; as\.test answered 400 invalid_redirect_uri\); .*upstream_oauth2\.client_id/,
+      /rejected the registration of this gateway \(registration_rejected; as\.test answered 400 invalid_redirect_uri\); .*upstream_oauth2\.client_id/,
     ],
     [
       "error of the authorization page",

@@ -110,11 +110,11 @@ describe("doctor", () => {
 
       Authorization server capabilities
         ok    UPSTREAM/token
-              supports PKCE with S256, does not name itself in answers, cannot revoke
+              supports PKCE with S256, does not send \`iss\` in responses, cannot revoke
 
       Client registration
         ok    UPSTREAM/register
-              registers clients by itself
+              supports dynamic client registration
 
       Token endpoint
         ok    UPSTREAM/token  401
@@ -236,7 +236,7 @@ describe("doctor", () => {
       const { code, output } = await doctor(server());
       expect(code).toBe(1);
       expect(output).toContain("(upstream_endpoint_elsewhere)");
-      expect(output).toContain("Let the server name its endpoint by a path");
+      expect(output).toContain("Configure the server to announce its endpoint");
     }
   });
 
@@ -278,7 +278,7 @@ describe("doctor", () => {
     ["405", { status: 405 }, "does not accept messages (405)", "not_an_mcp_server"],
     ["a page", { headers: { "content-type": "text/html" }, body: "hello" }, "web page", "not_an_mcp_server"],
     ["500", { status: 500 }, "fails (500)", "server_error"],
-    ["429", { status: 429 }, "slow down (429)", "rate_limited"],
+    ["429", { status: 429 }, "limits the rate of requests (429)", "rate_limited"],
     [
       "a redirect",
       { status: 307, headers: { location: "https://elsewhere.test/" } },
@@ -397,7 +397,7 @@ describe("doctor", () => {
     upstream.on("/mcp", ({ method }) => (method === "GET" ? undefined : { status: 405 }));
     const hanging = await doctor({}, { top: { upstream_oauth: settings } });
     expect(hanging.output).toContain(
-      "(405): nothing can be told of whether it needs a token; a GET for an event stream: UPSTREAM_HOST did not answer within 1000 ms",
+      "(405): it is unknown whether it needs a token; a GET for an event stream: UPSTREAM_HOST did not answer within 1000 ms",
     );
     const long = `${": x\n".repeat(2000)}\n`;
     const stream = { headers: { "content-type": "text/event-stream" }, body: long, onEnd: () => {} };
@@ -519,15 +519,15 @@ describe("doctor", () => {
 
       Protected-resource metadata
         FAIL  UPSTREAM/.well-known/oauth-protected-resource/mcp  404
-              is not there
+              does not exist
         FAIL  UPSTREAM/.well-known/oauth-protected-resource  404
-              is not there
+              does not exist
 
       Authorization server metadata
         FAIL  UPSTREAM/.well-known/oauth-authorization-server  404
-              is not there
+              does not exist
         FAIL  UPSTREAM/.well-known/openid-configuration  404
-              is not there
+              does not exist
 
       Default endpoints (2025-03-26)
         ok    UPSTREAM/authorize
@@ -535,17 +535,17 @@ describe("doctor", () => {
 
       Authorization server capabilities
         ok    UPSTREAM/token
-              unknown: no metadata; S256 is sent all the same
+              unknown: no metadata; S256 is sent regardless
 
       Client registration
         ok    UPSTREAM/register
-              registers clients by itself
+              supports dynamic client registration
 
       Token endpoint
         FAIL  UPSTREAM/token  404
-              is not there (404)
+              does not exist (404)
 
-      Users cannot connect: the upstream asks for a token, but publishes no OAuth metadata, and its default endpoints are not there: it does not seem to use OAuth (discovery_failed)
+      Users cannot connect: the upstream asks for a token, but publishes no OAuth metadata, and its default endpoints do not exist: it does not seem to use OAuth (discovery_failed)
 
       What to do
         The server names no authorization server. If it has one, set mcp.server.authorization_server_url
@@ -573,18 +573,18 @@ describe("doctor", () => {
 
       Protected-resource metadata
         FAIL  UPSTREAM/prm  200
-              describes another resource than the route's upstream (UPSTREAM/mcp): https://other.test/mcp
+              describes a different resource than the route's upstream (UPSTREAM/mcp): https://other.test/mcp
         FAIL  UPSTREAM/.well-known/oauth-protected-resource/mcp  404
-              is not there
+              does not exist
         FAIL  UPSTREAM/.well-known/oauth-protected-resource  404
-              is not there
+              does not exist
 
-      Users cannot connect: the metadata at UPSTREAM/prm describes another resource than the route's upstream (UPSTREAM/mcp): the route's \`to\` must be the URL the server calls itself (resource_mismatch)
+      Users cannot connect: the metadata at UPSTREAM/prm describes a different resource than the route's upstream (UPSTREAM/mcp): the route's \`to\` must be the URL that the server uses for itself (resource_mismatch)
 
       What to do
-        The server's metadata speaks of another resource than the route's \`to\`. Set \`to\` to the URL that
-        the metadata names (it is UPSTREAM/mcp now), or have the server's owner correct
-        \`resource\` in its metadata. Where \`resource: exact\` is set, removing it accepts a URL above \`to\`.
+        The server's metadata describes a different resource than the route's \`to\`. Set \`to\` to the URL in
+        the metadata (currently UPSTREAM/mcp), or ask the server's owner to correct
+        \`resource\` in its metadata. If \`resource: exact\` is set, remove it to accept a URL above \`to\`.
       "
     `);
     expect(code).toBe(1);
@@ -609,14 +609,14 @@ describe("doctor", () => {
         FAIL  UPSTREAM/.well-known/oauth-authorization-server  200
               names the issuer https://attacker.test, not UPSTREAM
         FAIL  UPSTREAM/.well-known/openid-configuration  404
-              is not there
+              does not exist
 
-      Users cannot connect: the metadata at UPSTREAM/.well-known/oauth-authorization-server names the issuer https://attacker.test, not UPSTREAM: if the server's owner means it so, set mcp.server.expected_issuer on the route to exactly what it names (issuer_mismatch)
+      Users cannot connect: the metadata at UPSTREAM/.well-known/oauth-authorization-server names the issuer https://attacker.test, not UPSTREAM: if the server's owner confirms that issuer, set mcp.server.expected_issuer on the route to exactly that value (issuer_mismatch)
 
       What to do
-        The authorization server's metadata is of another issuer than the one named. Ask the server's
-        owner which is right. If the other one is, set mcp.server.expected_issuer to exactly that text: it
-        is compared with \`iss\`, and credentials are bound to it and to the token endpoint.
+        The authorization server's metadata has a different issuer than expected. Ask the server's owner
+        which one is correct. If it is the one in the metadata, set mcp.server.expected_issuer to exactly
+        that value: it is compared with \`iss\`, and credentials are bound to it and to the token endpoint.
       "
     `);
     expect(code).toBe(1);
@@ -641,11 +641,12 @@ describe("doctor", () => {
         ok    UPSTREAM/.well-known/oauth-authorization-server  200
               describes UPSTREAM
 
-      Users cannot connect: UPSTREAM does not list S256 in code_challenge_methods_supported; if it does support PKCE, set upstream_oauth2.endpoint on the route (pkce_not_supported)
+      Users cannot connect: UPSTREAM does not list S256 in code_challenge_methods_supported; if it supports PKCE, set upstream_oauth2.endpoint on the route (pkce_not_supported)
 
       What to do
-        The authorization server does not offer PKCE with S256, which MCP requires. Its owner has to turn
-        it on; if it is on and only not published, set mcp.server.upstream_oauth2.endpoint and client_id.
+        The authorization server does not offer PKCE with S256, which MCP requires. Its owner has to
+        enable it; if it is enabled but not advertised, set mcp.server.upstream_oauth2.endpoint and
+        client_id.
       "
     `);
     expect(code).toBe(1);
@@ -672,13 +673,14 @@ describe("doctor", () => {
 
       Authorization server capabilities
         ok    UPSTREAM/token
-              supports PKCE with S256, does not name itself in answers, cannot revoke
+              supports PKCE with S256, does not send \`iss\` in responses, cannot revoke
 
-      Users cannot connect: UPSTREAM registers no clients by itself: register one by hand with redirect URI https://files.test/.pomerium/mcp/client/oauth/callback, then set upstream_oauth2.client_id and client_secret on the route (registration_unavailable)
+      Users cannot connect: UPSTREAM does not support dynamic client registration: register a client by hand with redirect URI https://files.test/.pomerium/mcp/client/oauth/callback, then set upstream_oauth2.client_id and client_secret on the route (registration_unavailable)
 
       What to do
-        The authorization server registers nobody by itself. Register a client there by hand, with the
-        redirect URI that is named above, and set mcp.server.upstream_oauth2.client_id and client_secret.
+        The authorization server does not support dynamic client registration. Register a client there by
+        hand, with the redirect URI given above, and set mcp.server.upstream_oauth2.client_id and
+        client_secret.
       "
     `);
     expect(code).toBe(1);
@@ -711,8 +713,8 @@ describe("doctor", () => {
       Users cannot connect: authorization server metadata: refused to connect to 10.0.0.7: its address is not public (allowed_private_hosts opens it) (endpoint_not_allowed)
 
       What to do
-        The server points to an address that is not public https. If it is yours, name its host in
-        upstream_oauth.allowed_private_hosts; if it is not, do not connect it.
+        The server's metadata points to an address that is not public https. If the host is yours, add it
+        to upstream_oauth.allowed_private_hosts; otherwise do not connect the server.
       "
     `);
     expect(code).toBe(1);
@@ -727,7 +729,7 @@ describe("doctor", () => {
 
       Request without a token
         FAIL  UPSTREAM/mcp  no answer
-              the upstream cannot be asked: UPSTREAM_HOST could not be reached
+              the upstream cannot be probed: UPSTREAM_HOST could not be reached
 
       Protected-resource metadata
         FAIL  UPSTREAM/.well-known/oauth-protected-resource/mcp  no answer
@@ -735,12 +737,12 @@ describe("doctor", () => {
         FAIL  UPSTREAM/.well-known/oauth-protected-resource  no answer
               not fetched: UPSTREAM_HOST could not be reached
 
-      Users cannot connect: the upstream cannot be asked: UPSTREAM_HOST could not be reached (unreachable)
+      Users cannot connect: the upstream cannot be probed: UPSTREAM_HOST could not be reached (unreachable)
 
       What to do
         Check that the host resolves and can be reached from here: DNS, firewall, proxy, TLS certificate
-        (of a private authority: tls_custom_ca_file of the route names its file, which the sidecar must be
-        able to read, as Envoy does).
+        (for a private CA, set tls_custom_ca_file on the route to its file, which both the gateway and
+        Envoy must be able to read).
       "
     `);
     expect(code).toBe(1);

@@ -260,12 +260,12 @@ describe("a fault of an upstream, or of how it is configured, is named as what i
       write,
     };
     expect(await doctor(route(), deps)).toBe(true);
-    expect(told.replace(/\s+/g, " ")).toContain("mcp.server.resource: exact refuses that");
+    expect(told.replace(/\s+/g, " ")).toContain("mcp.server.resource: exact rejects that");
     expect(told).not.toContain("Nothing to do");
     // So is metadata that a challenge names in vain, where the well-known places have it.
     upstream.on("/mcp", { status: 401, headers: { "www-authenticate": 'Bearer resource_metadata="/gone"' } });
     told = "";
     expect(await doctor(route(), deps)).toBe(true);
-    expect(told.replace(/\s+/g, " ")).toContain("that the server's challenge names is of no use");
+    expect(told.replace(/\s+/g, " ")).toContain("that the server's challenge names is not usable");
   });
 });

@@ -57,6 +57,6 @@ it.each([
   for (const id of ["files", "open"]) {
     upstream.on("/mcp", { status: 307, headers: { location } });
     const { found } = await doctor(id);
-    expect(found).toMatch(/redirects .*write the URL that answers without a redirect as `to`/);
+    expect(found).toMatch(/redirects .*set `to` to the URL that answers without a redirect/);
   }
 });

@@ -223,7 +223,7 @@ describe("discovery", () => {
     const found = await stack.upstreamOAuth.discover(stack.route(), (step) => steps.push(step));
     expect(found).toMatchObject({ ok: false, code: "resource_mismatch" });
     expect(steps.map(({ finding }) => finding)).toContain(
-      `describes another resource than the route's upstream (${upstream.mcp}?project=1): ${upstream.mcp}?project=2`,
+      `describes a different resource than the route's upstream (${upstream.mcp}?project=1): ${upstream.mcp}?project=2`,
     );
     upstream.on(prm, named("?project=1"));
     stack.upstreamOAuth.forget(stack.route());

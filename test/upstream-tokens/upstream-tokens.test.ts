@@ -179,7 +179,7 @@ describe("upstream tokens", () => {
       upstream.on("/token", { status: 400, body: { error: "invalid_grant" } });
       const forbidden = {
         kind: "forbidden",
-        reason: expect.stringContaining("the owner must connect the server again"),
+        reason: expect.stringContaining("its owner must connect the server again"),
       };
       // The token in the cache serves until word of its end arrives.
       await expect.poll(() => find(delegate)).toEqual(forbidden);

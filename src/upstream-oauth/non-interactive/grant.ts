@@ -11,7 +11,7 @@ import type { RouteFetch } from "../route-fetch.ts";
 import type { TokenAnswer } from "../token-response.ts";
 import type { DiscoveryStep, TokenSubject, UpstreamOAuthDeps } from "../upstream-oauth.ts";
 
-/** Grant types, and types of tokens, by their registered names (RFC 8693 section 3). */
+/** Registered names of grant types and token types (RFC 8693 section 3). */
 export const grantTypes = {
   tokenExchange: "urn:ietf:params:oauth:grant-type:token-exchange",
   jwtBearer: "urn:ietf:params:oauth:grant-type:jwt-bearer",
@@ -30,12 +30,12 @@ export interface TokenSource {
   readonly tokenEndpoint: string;
   /** As in `UpstreamClient`. */
   readonly audience?: string;
-  /** Its metadata, where it was discovered. */
+  /** The server's metadata, if it was discovered. */
   readonly as?: AuthorizationServer;
   readonly resource?: string;
   readonly scopes: readonly string[];
   readonly dpop: boolean;
-  /** Of what was discovered: forgets that the route gets tokens there. */
+  /** For discovered servers: removes the record that the route gets tokens there. */
   readonly undo?: () => Promise<void>;
 }
 
@@ -48,11 +48,11 @@ export interface TokenRequest<Settings> {
   readonly source: TokenSource;
 }
 
-/** How one kind of `config/upstream-auth/` gets tokens: a file of this folder, and a line in `non-interactive.ts`. */
+/** How one type of `config/upstream-auth/` gets tokens. Each has a file in this folder and an entry in `non-interactive.ts`. */
 export interface NonInteractiveGrant<Settings = unknown> {
   /** @throws UpstreamOAuthError */
   obtain(deps: NonInteractiveDeps, request: TokenRequest<Settings>): Promise<NewUpstreamToken>;
-  /** For the doctor: what would fail at the first token request only. @throws UpstreamOAuthError */
+  /** For `doctor`: detects what would otherwise fail only at the first token request. @throws UpstreamOAuthError */
   check?(
     deps: Pick<NonInteractiveDeps, "routes" | "discovery">,
     route: Route,
@@ -65,13 +65,13 @@ export interface NonInteractiveGrant<Settings = unknown> {
   ): Promise<void>;
 }
 
-/** Types a grant by its kind's settings, which are `unknown` on the route. */
+/** Types a grant by its settings, which are `unknown` on the route. */
 export function nonInteractiveGrant<Settings>(grant: NonInteractiveGrant<Settings>): NonInteractiveGrant {
   return grant as NonInteractiveGrant;
 }
 
 /**
- * Where the token is requested: as configured, else discovered like the authorization server of a person's consent.
+ * Where to request the token: as configured, else discovered as for a user's consent.
  * @throws UpstreamOAuthError
  */
 export async function tokenSource(
@@ -95,7 +95,7 @@ export async function tokenSource(
     throw new UpstreamOAuthError("metadata_invalid", `${server.as.issuer} has no token endpoint`);
   }
   await checkAskedIssuer(deps.discovery, route, auth, server.as.issuer);
-  // An assertion for another route's server, or a token of it, would be the upstream's for the naming.
+  // Otherwise an upstream could obtain a token or an assertion of another route's server by naming that server.
   const { undo } = await claimIssuer(
     { config: deps.routes().config, store: deps.store },
     route,
@@ -118,7 +118,7 @@ export async function tokenSource(
   };
 }
 
-/** Our client at a token endpoint, as the routes file configures it. */
+/** The configured client at a token endpoint. */
 export function ownClient(
   { keys }: Pick<NonInteractiveDeps, "keys">,
   auth: Parameters<typeof configuredClient>[0],
@@ -127,7 +127,7 @@ export function ownClient(
   return configuredClient(auth, { as, audience, ownKey: () => keys.signer("upstream_client") });
 }
 
-/** What is stored of a token response. @throws UpstreamOAuthError `token_invalid` */
+/** Converts a token response for the store. @throws UpstreamOAuthError `token_invalid` */
 export function toToken(
   route: Route,
   subject: TokenSubject,
@@ -138,7 +138,10 @@ export function toToken(
   dpopKey?: JsonWebKey,
 ): NewUpstreamToken {
   if (answer.tokenType === "N_A" || (answer.tokenType === "DPoP") !== (dpopKey !== undefined)) {
-    throw new UpstreamOAuthError("token_invalid", "the server gave a token of another type than asked for");
+    throw new UpstreamOAuthError(
+      "token_invalid",
+      "the server returned a token of a different type than requested",
+    );
   }
   return {
     ...upstreamConnection(subject.userId, route),
@@ -149,7 +152,7 @@ export function toToken(
     accessToken: answer.accessToken,
     tokenType: answer.tokenType,
     expiresAt: answer.expiresAt,
-    // Kept out on purpose: asking again is as good, and proves each time that it is still allowed.
+    // No refresh token: a new request does the same, and shows that access is still allowed.
     scopes: answer.scopes ?? scopes,
     resource: place.resource,
     dpopKey,

@@ -14,7 +14,7 @@ import {
 } from "./grant.ts";
 import { signInToken } from "./sign-in-token.ts";
 
-/** Identity Assertion JWT Authorization Grant: the ID token for an assertion of the company's provider, that for a token. */
+/** Identity Assertion JWT Authorization Grant: exchanges the ID token for an assertion at the sign-in provider, and that for a token. */
 export const idJag = nonInteractiveGrant<IdJagSettings>({
   async obtain(deps, { route, auth, settings, subject, source }) {
     const scopes = auth.scopes ?? source.scopes;
@@ -62,7 +62,7 @@ export const idJag = nonInteractiveGrant<IdJagSettings>({
   },
 });
 
-/** The provider that `idp_client_id` is a client of, whose person this must be. */
+/** The provider of `idp_client_id`, where the user must have signed in. */
 async function identityProvider(
   deps: NonInteractiveDeps,
   route: Route,

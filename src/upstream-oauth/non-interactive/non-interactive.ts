@@ -8,14 +8,14 @@ import { type NonInteractiveDeps, type NonInteractiveGrant, tokenSource } from "
 import { idJag } from "./id-jag.ts";
 import { tokenExchange } from "./token-exchange.ts";
 
-/** One for each kind of `config/upstream-auth/` that gets tokens without consent. */
+/** One for each type of `config/upstream-auth/` that gets tokens without consent. */
 const grants: { readonly [K in NonInteractiveType]: NonInteractiveGrant } = {
   client_credentials: clientCredentials,
   token_exchange: tokenExchange,
   id_jag: idJag,
 };
 
-/** How tokens of a kind are obtained. */
+/** How tokens of a type are obtained. */
 export function grantOf({ type }: NonInteractiveAuth): NonInteractiveGrant {
   const known: Readonly<Record<string, NonInteractiveGrant | undefined>> = grants;
   const grant = known[type];
@@ -24,9 +24,9 @@ export function grantOf({ type }: NonInteractiveAuth): NonInteractiveGrant {
 }
 
 /**
- * Obtains an upstream token without anybody's consent.
+ * Obtains an upstream token without consent.
  *
- * @throws UpstreamOAuthError `sign_in_token_missing` when the person must sign in again; others as in `requestToken`
+ * @throws UpstreamOAuthError `sign_in_token_missing` if the user must sign in again; others as in `requestToken`
  */
 export async function obtainNonInteractive(
   deps: NonInteractiveDeps,
@@ -35,12 +35,15 @@ export async function obtainNonInteractive(
 ): Promise<NewUpstreamToken> {
   const auth = nonInteractiveAuth(route);
   if (auth === undefined)
-    throw new UpstreamOAuthError("route_unavailable", `route ${route.id} needs a person's consent, or none`);
+    throw new UpstreamOAuthError(
+      "route_unavailable",
+      `route ${route.id} needs a user's consent, or no token`,
+    );
   const source = await tokenSource(deps, route, auth);
   try {
     return await grantOf(auth).obtain(deps, { route, auth, settings: auth.settings, subject, source });
   } catch (error) {
-    // A server that has issued nothing does not count as the route's.
+    // A server that issued no token is not recorded for the route.
     await source.undo?.();
     throw error;
   }

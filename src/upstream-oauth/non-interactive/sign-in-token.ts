@@ -6,8 +6,8 @@ import type { UpstreamOAuthDeps } from "../upstream-oauth.ts";
 type SignInToken = "idToken" | "accessToken";
 
 /**
- * A person's token of the company's provider that has not expired; an expired one is refreshed first, never sent.
- * @throws UpstreamOAuthError `sign_in_token_missing` when the person must sign in again, `unreachable` when the provider is
+ * A user's unexpired token from the sign-in provider. An expired token is refreshed first, and never sent.
+ * @throws UpstreamOAuthError `sign_in_token_missing` if the user must sign in again, `unreachable` if the provider is
  */
 export async function signInToken(
   deps: Pick<UpstreamOAuthDeps, "store" | "refreshSignIn">,
@@ -18,8 +18,7 @@ export async function signInToken(
   if (session && hasExpired(session, which) && !refreshedWithoutSuccess(session, which)) {
     const outcome = (await deps.refreshSignIn?.(session)) ?? "sign_in_again";
     if (outcome === "unavailable") {
-      const message =
-        "the person's token from the company's provider has expired and cannot be refreshed now";
+      const message = "the user's token from the sign-in provider has expired and cannot be refreshed now";
       throw new UpstreamOAuthError("unreachable", message);
     }
     session = outcome === "ok" ? await deps.store.signInSessions.find(userId) : undefined;
@@ -28,7 +27,7 @@ export async function signInToken(
   if (value && session && !hasExpired(session, which)) return value;
   throw new UpstreamOAuthError(
     "sign_in_token_missing",
-    "the person's token from the company's provider is not available: signing in again provides one",
+    "the user's token from the sign-in provider is not available: signing in again provides one",
   );
 }
 
@@ -36,12 +35,12 @@ function hasExpired(session: SignInSession, which: SignInToken): boolean {
   return endOf(session, which) <= Date.now();
 }
 
-/** The provider was asked after this token's end, and gave no newer one: many give an ID token at sign-in only. */
+/** A refresh after the token's expiry returned no newer one: many providers issue an ID token only at sign-in. */
 function refreshedWithoutSuccess(session: SignInSession, which: SignInToken): boolean {
   return session.tokensAt !== undefined && session.tokensAt >= endOf(session, which);
 }
 
-/** Unix ms; infinite for a token of which nobody says. */
+/** Unix ms; infinite if the expiry is unknown. */
 function endOf(session: SignInSession, which: SignInToken): number {
   const { accessTokenExpiresAt, [which]: value } = session;
   const said = which === "accessToken" ? accessTokenExpiresAt : undefined;

@@ -51,7 +51,7 @@ async function subjectTokenOf(
   switch (subjectToken) {
     case "external_token":
       if (externalToken) return { value: externalToken, type: "access_token" };
-      throw new UpstreamOAuthError("sign_in_token_missing", "the person has no token to exchange");
+      throw new UpstreamOAuthError("sign_in_token_missing", "the user has no token to exchange");
     case "sign_in_id_token":
       return { value: await signInToken(deps, userId, "idToken"), type: "id_token" };
     case "sign_in_access_token":

@@ -59,7 +59,7 @@ export default {
     },
   },
   refusal: {
-    says: "refused to register this gateway (registration_rejected; api.figma.com answered 403); the operator of this gateway registers a client there by hand",
+    says: "rejected the registration of this gateway (registration_rejected; api.figma.com answered 403); the operator of this gateway registers a client there by hand",
     why: "Figma registers only clients in its catalog",
   },
 } satisfies Upstream as Upstream;
