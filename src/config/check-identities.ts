@@ -77,8 +77,8 @@ function checkEmail(config: Config, sources: readonly Source[], reporter: Report
       if (byAddress && sources.length > 1)
         reporter.warn(
           path,
-          `policy goes by e-mail addresses, and ${source.id} is not the only one to say them: it may give its people addresses of any domain, another one's included`,
-          "set email_domains to the domains it speaks for",
+          `policy uses e-mail addresses, and ${source.id} is one of several sources: it can assign its users addresses of any domain, including those of another source`,
+          "set email_domains to the domains it is authoritative for",
         );
       continue;
     }
@@ -86,12 +86,12 @@ function checkEmail(config: Config, sources: readonly Source[], reporter: Report
     const userIsAddress = user === email || user === "email";
     if (!byAddress && !userIsAddress) continue;
     const what = userIsAddress
-      ? `people are known by their e-mail address (claims.user: ${user})`
-      : "policy goes by e-mail addresses";
+      ? `users are identified by e-mail address (claims.user: ${user})`
+      : "policy uses e-mail addresses";
     reporter.warn(
       path,
-      `${what}, and one counts only if ${source.id} says email_verified: true with it; without that claim it does not, and neither does what an earlier version stored until the next sign-in or recheck`,
-      "set email_domains to the domains it speaks for, or trust_email: true if it verifies every address it gives (false: it always sends the claim)",
+      `${what}, and an address is used only if ${source.id} sends email_verified: true with it; addresses stored by earlier versions are unused until the next sign-in or recheck`,
+      "set email_domains to the domains it is authoritative for, or trust_email: true if it verifies every address (false: it always sends the claim)",
     );
   }
 }
@@ -104,8 +104,8 @@ function checkAudiences(config: Config, issuer: TrustedIssuer, path: ConfigPath,
     if (!isUrl(one) && !forAudience && !forAll) {
       reporter.warn(
         path,
-        `a token for ${JSON.stringify(one)} opens every MCP route, those added later included`,
-        "list the routes it is for under routes (ids or URLs)",
+        `a token for ${JSON.stringify(one)} is valid for every MCP route, including those added later`,
+        "list its routes under routes (ids or URLs)",
       );
     } else if (
       !forAudience &&
@@ -114,8 +114,8 @@ function checkAudiences(config: Config, issuer: TrustedIssuer, path: ConfigPath,
     ) {
       reporter.warn(
         [...path, "audience"],
-        `a token for ${JSON.stringify(one)} opens nothing: no route has that URL, or it is not listed`,
-        `list what it opens: routes: {${JSON.stringify(one)}: [ids]}`,
+        `a token for ${JSON.stringify(one)} is valid for no route: no route has that URL, or it is not listed`,
+        `list its routes: routes: {${JSON.stringify(one)}: [ids]}`,
       );
     }
   }
@@ -125,7 +125,7 @@ function checkAudiences(config: Config, issuer: TrustedIssuer, path: ConfigPath,
       reporter.warn(
         [...path, "routes"],
         `there is no MCP route ${JSON.stringify(name)} in this file`,
-        "write the id or `from` of an MCP route; one made over the admin API may follow",
+        "write the id or `from` of an MCP route; ignore this if the route will be created with the admin API",
       );
   if (listed !== undefined && !Array.isArray(listed))
     for (const one of Object.keys(listed))

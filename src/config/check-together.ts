@@ -27,14 +27,14 @@ export function checkHosts(
       if (host === issuer) {
         reporter.error(
           at,
-          `${host} is the issuer's host: an application there could consent for its users, and use their sessions`,
-          "give the application a host of its own, or the issuer",
+          `${host} is the issuer's host: an application there could give consent in the name of its users and use their sessions`,
+          "give the application or the issuer another host",
         );
       } else if (server !== undefined && !route.mcp.sharesHost) {
         reporter.error(
           at,
-          `${host} is the host of the MCP route ${server.id}: an application there could connect it for its users`,
-          "give the application a host of its own, or accept this with mcp: {client: {shares_host: true}}",
+          `${host} is the host of the MCP route ${server.id}: an application there could connect it in the name of its users`,
+          "give the application another host, or accept this with mcp: {client: {shares_host: true}}",
         );
       } else if (!route.mcp.sharesHost) applications.set(host, route);
       continue;
@@ -43,7 +43,7 @@ export function checkHosts(
     if (application !== undefined) {
       reporter.error(
         at,
-        `${host} is the host of the application ${application.id}, which could connect this MCP route for its users`,
+        `${host} is the host of the application ${application.id}, which could connect this MCP route in the name of its users`,
         `give this route another host, or accept this with mcp: {client: {shares_host: true}} on ${application.id}`,
       );
     } else servers.set(host, route);
@@ -68,7 +68,7 @@ export function checkTogether(
     if (origin !== route.origin) {
       reporter.error(
         [...path, "from"],
-        `${route.host} is both ${origin} and ${route.origin}: a host is served over one of them`,
+        `${route.host} is both ${origin} and ${route.origin}: a host is served over one of them only`,
         `write ${origin}${route.prefix === "/" ? "" : route.prefix}, or give this route another port`,
       );
     }
@@ -100,9 +100,9 @@ export function checkTogether(
         reporter.error(
           [...path, "well_known", name],
           taken === undefined
-            ? `${text} is the place of the route ${below?.route.id}`
+            ? `${text} is the path of the route ${below?.route.id}`
             : `${text} of ${route.host} is already served by ${taken[0]}[${taken[1]}]`,
-          "serve it in one place",
+          "remove one of them",
           "key",
         );
       else texts.set(route.host + text, path);
@@ -113,7 +113,7 @@ export function checkTogether(
     if (own !== undefined) {
       reporter.error(
         [...path, "from"],
-        `${own.path} is answered by us on this host`,
+        `${own.path} is served by the gateway itself on this host`,
         "give the route another path",
       );
     }
@@ -134,8 +134,8 @@ export function checkTogether(
         reporter.error(
           [...path, "mcp", "client", "routes", index],
           found === undefined
-            ? `no route ${name}`
-            : `${name} is the route of an application, no MCP server's`,
+            ? `there is no route ${name}`
+            : `${name} is the route of an application, not of an MCP server`,
           "write the id or `from` of an MCP route",
         );
       }
@@ -149,10 +149,10 @@ function checkClientDocuments({ authorizationServer }: Config, reporter: Reporte
   if (!clientIdMetadataDocument || allowedClientIdDomains.length === 0) return;
   reporter.warn(
     ["authorization_server", "allowed_client_id_domains"],
-    "MCP clients whose document another host publishes fail here: our metadata offers Client ID Metadata Documents, and they do not try anything else",
+    "MCP clients with a document on any other host fail: our metadata announces Client ID Metadata Documents, and these clients try nothing else",
     dynamicClientRegistration
-      ? "list the hosts of all clients that people use, or set client_id_metadata_document: false, so that they register instead"
-      : "list the hosts of all clients that people use",
+      ? "list the hosts of all clients in use, or set client_id_metadata_document: false to make them register instead"
+      : "list the hosts of all clients in use",
   );
 }
 
@@ -166,8 +166,8 @@ function announceCallback(config: Config, route: Route, path: ConfigPath, report
   if (auth === undefined || (hasOneOAuthRoute(config, route.host) && !moved)) return;
   const uri = redirectUriByHand(config, route);
   const why = moved
-    ? `an application shares ${route.host}, so that this route's redirect URI is on the issuer's host`
-    : `${route.host} has several routes with upstream OAuth, so that each has a redirect URI of its own`;
+    ? `an application shares ${route.host}, so this route's redirect URI is on the issuer's host`
+    : `${route.host} has several routes with upstream OAuth, so each has its own redirect URI`;
   if (auth.clientId !== undefined)
     reporter.warn(
       [...path, "from"],
@@ -178,7 +178,7 @@ function announceCallback(config: Config, route: Route, path: ConfigPath, report
     reporter.warn(
       [...path, "from"],
       `${why}: the document at upstream_oauth.client_id_metadata_url must list it`,
-      `publish the document anew with ${uri} among its redirect_uris`,
+      `publish the document with ${uri} in its redirect_uris`,
     );
 }
 
@@ -204,8 +204,8 @@ export function checkSharedSecrets(file: Mapping, reporter: Pick<Reporter, "warn
     else if (other.owner !== use.owner)
       reporter.warn(
         use.path,
-        `${use.reference} is the secret of ${other.owner}, too: whoever receives it here can use it there`,
-        `give ${use.owner} a secret of its own`,
+        `${use.reference} is the secret of ${other.owner}, too: a party that receives it here can use it there`,
+        `give ${use.owner} another secret`,
       );
   }
 }

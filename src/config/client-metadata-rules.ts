@@ -74,7 +74,7 @@ export function checkClientProof(
   if (proof.signing_alg !== undefined && key === undefined)
     refuse(
       ["signing_alg"],
-      "it is the algorithm of a private_key, and there is none: our own key signs with ES256",
+      "it is the algorithm of a private_key, and there is none: the gateway's own key signs with ES256",
       "add private_key, or remove signing_alg",
     );
 }

@@ -53,7 +53,7 @@ export function configSchema(f: Fields) {
       .array(f.text())
       .min(1)
       .refine((scopes) => scopes.join(" ").split(" ").includes("openid"), {
-        error: "without the scope openid the provider gives no ID token: nobody could sign in",
+        error: "without the scope openid the provider issues no ID token, and sign-in fails",
         params: { fix: "add openid" },
       })
       .default(["openid", "profile", "email"]),
@@ -93,9 +93,9 @@ export function configSchema(f: Fields) {
       .record(
         z.string(),
         z.unknown().refine(isClaimValue, {
-          error: "no claim of a token can meet this",
+          error: "no claim of a token can have this value",
           params: {
-            fix: "write a text, a number, true or false, or a list of these, one of which is enough; a claim inside another by its path: address/country",
+            fix: "write a string, a number, true or false, or a list of alternatives; name a nested claim by its path: address/country",
           },
         }),
       )
@@ -103,7 +103,7 @@ export function configSchema(f: Fields) {
   });
   const client = z.strictObject({
     client_id: f.text().refine((id) => id !== serviceAccountId, {
-      error: `the client id ${serviceAccountId} is that of all service accounts`,
+      error: `the client id ${serviceAccountId} is reserved for service accounts`,
       params: { fix: "give the client another id" },
     }),
     client_secret: f.secret().optional(),
@@ -111,8 +111,8 @@ export function configSchema(f: Fields) {
     redirect_uris: z.array(f.redirectUri()).min(1).max(mostRedirectUris),
   });
   const bearer = f.secret().refine((value) => /^[\x21-\x7e]{32,}$/.test(value), {
-    error: "a token of the admin API is too short, or has characters that no header takes",
-    params: { fix: "make one: openssl rand -base64 33" },
+    error: "a token of the admin API is too short, or has characters that are not valid in a header",
+    params: { fix: "generate one: openssl rand -base64 33" },
   });
   const envOrFile = { env: f.text().optional(), file: f.path().optional() };
   const vault = z.strictObject({
@@ -177,8 +177,8 @@ export function configSchema(f: Fields) {
       envoy_secret: f
         .oneOrMore(
           f.secret().refine((value) => /^[A-Za-z0-9._~+/=-]{32,256}$/.test(value), {
-            error: "too short, or has characters that a header of Envoy's configuration does not take",
-            params: { fix: "make one: openssl rand -base64 33" },
+            error: "too short, or has characters that are not valid in a header of Envoy's configuration",
+            params: { fix: "generate one: openssl rand -base64 33" },
           }),
         )
         .optional(),

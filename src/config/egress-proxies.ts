@@ -68,7 +68,7 @@ export function checkEgressProxies(
     if (parsed.protocol === "https:" && parsed.port === "") continue;
     reporter.warn(
       path,
-      `our own calls to ${parsed.origin} leave through a proxy (egress, HTTPS_PROXY, HTTP_PROXY), which takes https on port 443 only`,
+      `calls of the gateway to ${parsed.origin} go through a proxy (egress, HTTPS_PROXY, HTTP_PROXY), which supports https on port 443 only`,
       `add ${parsed.hostname} to egress.no_proxy (NO_PROXY) to reach it directly`,
     );
   }

@@ -49,8 +49,8 @@ export function createFields(context: FieldContext) {
         seconds === undefined
           ? `${JSON.stringify(value)} is not a duration`
           : seconds > maximum
-            ? `longer than ${maximum} s`
-            : `shorter than ${minimum} s`,
+            ? `the duration is longer than ${maximum} s`
+            : `the duration is shorter than ${minimum} s`,
         "write seconds as a number, or 30s, 5m, 1h, 30d",
       );
       return z.NEVER;
@@ -94,7 +94,7 @@ export function createFields(context: FieldContext) {
   const origin = () =>
     text().transform((value, issues) => {
       const parsed = URL.parse(value);
-      const fix = "write https://host or https://host:port, with nothing behind it";
+      const fix = "write https://host or https://host:port, with nothing after it";
       if (parsed === null || !/^https?:$/.test(parsed.protocol) || parsed.hostname.endsWith(".")) {
         refuse(issues, `${JSON.stringify(value)} is not an https origin`, fix);
         return z.NEVER;
@@ -114,7 +114,7 @@ export function createFields(context: FieldContext) {
   const redirectUri = () =>
     text().refine((value) => redirectUriFault(value) === undefined, {
       error: (issue) =>
-        `${JSON.stringify(issue.input)} is not a redirect URI: one ${redirectUriFault(String(issue.input))}`,
+        `${JSON.stringify(issue.input)} is not a redirect URI: it ${redirectUriFault(String(issue.input))}`,
       params: {
         fix: "write an absolute URI without user info or fragment: https, http to localhost, 127.0.0.1 or [::1], or an app's own scheme",
       },
@@ -124,7 +124,7 @@ export function createFields(context: FieldContext) {
   const path = () =>
     text().transform((value, issues) => {
       if (!context.literal) return resolve(context.folder, value);
-      refuse(issues, "a file cannot be named here", "put this route into the routes file");
+      refuse(issues, "files are not allowed here", "move this route to the routes file");
       return z.NEVER;
     });
 
@@ -162,13 +162,13 @@ export function createFields(context: FieldContext) {
           try {
             const content = readFileSync(file, "utf8").trim();
             if (content !== "") return content;
-            refuse(issues, `${file} is empty`, "write the secret into it");
+            refuse(issues, `${file} is empty`, "write the secret to it");
           } catch (error) {
             const code = error instanceof Error && "code" in error ? String(error.code) : "unreadable";
             refuse(
               issues,
               `${file} cannot be read (${code})`,
-              "create the file, or let this process read it",
+              "create the file, or make it readable to this process",
             );
           }
           return z.NEVER;
@@ -182,15 +182,15 @@ export function createFields(context: FieldContext) {
         if (missing !== undefined) {
           refuse(
             issues,
-            `the environment has no ${missing}`,
-            `set ${missing} for this process, or refer to another name`,
+            `the environment variable ${missing} is not set`,
+            `set ${missing} for this process, or name another variable`,
           );
           return z.NEVER;
         }
         if (resolved === value && context.worldReadable) {
           refuse(
             issues,
-            "a secret stands inline in a file that everybody on this machine can read",
+            "a secret is inline in a file that every user of this machine can read",
             `write \${NAME} and set it in the environment, or file:path, or chmod o-r this file`,
           );
           return z.NEVER;

@@ -203,10 +203,10 @@ export function isFramingHeader(name: string): boolean {
 
 /** Why `request_headers` may not name a header; undefined: it may. @param name in lower case */
 export function requestHeaderFault(name: string, use: "pass" | "set"): string | undefined {
-  if (isFramingHeader(name)) return `${name} frames the request: Envoy sets it`;
-  if (ours.has(name) || name.startsWith("x-pomerium-")) return `${name} is ours to set or to remove`;
-  if (name.startsWith("x-envoy-")) return `${name} would steer Envoy`;
-  if (name.startsWith("x-forwarded-")) return `${name} says who asks: Envoy sets it`;
+  if (isFramingHeader(name)) return `${name} frames the request and is set by Envoy`;
+  if (ours.has(name) || name.startsWith("x-pomerium-")) return `${name} is set or removed by the gateway`;
+  if (name.startsWith("x-envoy-")) return `${name} would control Envoy`;
+  if (name.startsWith("x-forwarded-")) return `${name} identifies the client and is set by Envoy`;
   if (use === "pass" && isIdentityHeader(name))
     return `${name} claims an identity, and every client could send it`;
   return undefined;

@@ -36,14 +36,14 @@ export function listenerFaults(
     found(
       "error",
       "grpc_authentication",
-      "none contradicts the envoy_secret or grpc_tls beside it",
+      "none contradicts envoy_secret and grpc_tls",
       "remove grpc_authentication: none",
     );
   } else if (off && isTcp(listen.grpc) && !isLoopback(listen.grpc)) {
     found(
       "error",
       "grpc_authentication",
-      `none is for loopback addresses only: whoever reaches ${listen.grpc} would be taken for Envoy`,
+      `none is for loopback addresses only: any caller that reaches ${listen.grpc} would be treated as Envoy`,
       `${setSecret}, and remove grpc_authentication`,
     );
   } else if (!off && !secret && isTcp(listen.grpc)) {
@@ -52,20 +52,20 @@ export function listenerFaults(
       found(
         "error",
         "grpc_tls",
-        "any certificate of client_ca is taken for Envoy's",
+        "any certificate of client_ca is accepted as Envoy's",
         "name Envoy's certificate in listen.grpc_tls.client_names, or set listen.envoy_secret",
       );
     else if (!listen.grpcTls)
-      found("error", "grpc", `whoever reaches ${listen.grpc} is taken for Envoy`, setSecret);
+      found("error", "grpc", `any caller that reaches ${listen.grpc} is treated as Envoy`, setSecret);
   }
   if (!secret && isTcp(listen.http)) {
     if (!isLoopback(listen.http))
-      found("error", "http", `whoever reaches ${listen.http} is taken for Envoy`, setSecret);
+      found("error", "http", `any caller that reaches ${listen.http} is treated as Envoy`, setSecret);
     else if (!off)
       found(
         "warning",
         "http",
-        "without an envoy_secret the addresses that Envoy forwards are not believed: limits by address count all clients as one",
+        "without an envoy_secret the client addresses that Envoy forwards are ignored: limits per address count all clients as one",
         setSecret,
       );
   }
@@ -203,22 +203,22 @@ export function checkPlainListeners(
   )
     reporter.warn(
       ["envoy", "http_address"],
-      `whoever reaches ${httpAddress} is served without TLS: tokens travel in the clear`,
-      "publish its ports on the loopback address of the machine only (in a container: -p 127.0.0.1:8000:8000)",
+      `clients that reach ${httpAddress} are served without TLS: tokens are sent unencrypted`,
+      "publish its ports on the loopback address of the host only (in a container: -p 127.0.0.1:8000:8000)",
     );
   if (tls.terminatedBy === undefined) return;
   for (const key of ["certificate", "key"] as const)
     if (written[key] !== undefined)
       reporter.error(
         ["envoy", "tls", key],
-        "TLS ends at terminated_by: Envoy shows no certificate",
+        "TLS is terminated by terminated_by: Envoy uses no certificate",
         `remove ${key}, or terminated_by`,
         "key",
       );
   if (listen.startsWith("unix:"))
     reporter.error(
       ["envoy", "listen"],
-      "terminated_by names addresses, and a Unix socket's peer has none",
+      "terminated_by lists addresses, and the peer of a Unix socket has none",
       "listen on host:port",
     );
   for (const [index, block] of tls.terminatedBy.entries()) {
@@ -227,14 +227,14 @@ export function checkPlainListeners(
     if (bits < (address.kind() === "ipv4" ? 8 : 16))
       reporter.error(
         path,
-        `${block} is half the world: anybody could say for whom and over what a request came`,
-        "name the address or the network of what terminates TLS",
+        `${block} is too large: any client in it could forge the address and the scheme of a request`,
+        "name the address or the network of the TLS terminator",
       );
     else if (address.range() === "unicast")
       reporter.warn(
         path,
-        `${block} is a public address: between it and Envoy tokens travel in the clear`,
-        "terminate TLS on this machine or in this network, or let Envoy do it",
+        `${block} is a public address: tokens are sent unencrypted between it and Envoy`,
+        "terminate TLS on this machine or in this network, or in Envoy",
       );
   }
 }
@@ -249,7 +249,7 @@ export function addressBlock(text: string): readonly [address: ipaddr.IPv4 | ipa
 /** Reports a database that others may listen to, and a `database.tls_ca` that nothing is verified by. */
 export function checkDatabase({ database }: Config, reporter: Reporter): void {
   const { url, listenUrl, tls, tlsCa } = database;
-  const verify = "set database.tls: verify-full, and database.tls_ca to the authority of its certificate";
+  const verify = "set database.tls: verify-full, and database.tls_ca to the CA of its certificate";
   for (const [field, value] of [
     ["url", url],
     ["listen_url", listenUrl],
@@ -258,7 +258,11 @@ export function checkDatabase({ database }: Config, reporter: Reporter): void {
     if (exposure !== undefined) reporter.warn(["database", field], exposure, verify);
   }
   if (tlsCa !== undefined && tls !== "verify-full")
-    reporter.error(["database", "tls_ca"], "nothing is verified by it", "set database.tls: verify-full");
+    reporter.error(
+      ["database", "tls_ca"],
+      "it has no effect without database.tls: verify-full",
+      "set database.tls: verify-full",
+    );
 }
 
 /**
@@ -278,7 +282,7 @@ export function databaseExposure(
   if (tls === "verify-full") return undefined;
   const mode = tls === "disable" ? "disable" : searchParams.get("sslmode");
   const plain = `the connection to the database at ${host} is not encrypted`;
-  const unverified = `nobody verifies that it is the database at ${host} that answers`;
+  const unverified = `the identity of the database at ${host} is not verified`;
   if (mode === null) {
     const ssl = searchParams.get("ssl");
     return ssl === "true" || ssl === "1" || searchParams.has("sslrootcert") ? undefined : plain;

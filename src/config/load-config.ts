@@ -90,7 +90,7 @@ export function loadConfig(
       column: 1,
       path: "",
       message: `the file cannot be read (${code})`,
-      fix: "name an existing file that this process may read",
+      fix: "name an existing file that this process can read",
     };
     return { ok: false, problems: [problem], referencedFiles: [] };
   }
@@ -141,13 +141,13 @@ function readConfig(
     for (const [index, entry] of entries.entries()) {
       const path = ["routes", index];
       if (!isMapping(entry)) {
-        reporter.error(path, "a route is a mapping", "write from:, to:, policy: and mcp: under it");
+        reporter.error(path, "a route must be a mapping", "write from:, to:, policy: and mcp: under it");
         continue;
       }
       if (!("mcp" in entry)) {
         reporter.error(
           [...path, "from"],
-          "the route is no MCP route",
+          "the route is not an MCP route",
           "add mcp: {server: {}} or mcp: {client: {}}",
         );
       }
@@ -185,7 +185,7 @@ function readSharedPolicy(policy: unknown, reporter: Reporter) {
   if (!routesInside) return parsePolicy(policy, ["policy"], reporter);
   reporter.error(
     ["policy"],
-    "these are routes: Pomerium's old name for them",
+    "these are routes, under Pomerium's old key",
     "rename policy: to routes:",
     "key",
   );
@@ -214,14 +214,14 @@ function checkIssuers(config: Config, reporter: Reporter): void {
     if (id === serviceAccountId) {
       reporter.error(
         [...path, "id"],
-        `the id ${id} is that of machines: its people would be taken for service accounts`,
+        `the id ${id} is reserved: its users would be treated as service accounts`,
         "give it another id",
       );
     }
     if (new URL(issuer).href === new URL(config.issuer).href) {
       reporter.error(
         [...path, "issuer"],
-        "this is our own issuer, which trusts its own tokens and has people sign in elsewhere",
+        "this is the gateway's own issuer, which trusts its own tokens and cannot sign users in",
         "name another issuer, or remove the entry",
       );
     }
@@ -231,7 +231,7 @@ function checkIssuers(config: Config, reporter: Reporter): void {
     if (signIn.providers.length === 1) break;
     reporter.warn(
       ["sign_in", "providers", index],
-      `there are several providers, so that ${provider.id} has a redirect URI of its own: the one without an id is no longer used`,
+      `there are several providers, so ${provider.id} has its own redirect URI: the one without an id is no longer used`,
       `register exactly ${signInRedirectUri(config, provider)} at ${provider.issuer}, if it is not registered yet`,
     );
   }
@@ -239,8 +239,8 @@ function checkIssuers(config: Config, reporter: Reporter): void {
   if (twice !== undefined) {
     reporter.error(
       ["sign_in", "providers"],
-      `the id ${twice.id} names two issuers of people`,
-      "give each provider and trusted issuer an id of its own",
+      `the id ${twice.id} is used by two issuers`,
+      "give each provider and trusted issuer a different id",
       "key",
     );
   }

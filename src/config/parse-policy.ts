@@ -28,12 +28,12 @@ const foreignCriteria: Readonly<Record<string, string>> = {
   client_certificate: "check client certificates in Envoy (require_client_certificate)",
   invalid_client_certificate: "check client certificates in Envoy (require_client_certificate)",
   cors_preflight: "leave it out: preflight requests are answered before policy",
-  pomerium_routes: "leave it out: our own paths need no policy",
+  pomerium_routes: "leave it out: paths of the gateway itself need no policy",
   day_of_week: "use date or time_of_day",
   device: "use a claim of your OpenID provider (claim/NAME)",
   record: "use a claim of your OpenID provider (claim/NAME)",
-  ssh_publickey: "leave it out: no SSH here",
-  ssh_username: "leave it out: no SSH here",
+  ssh_publickey: "leave it out: SSH is not supported",
+  ssh_username: "leave it out: SSH is not supported",
 };
 
 /**
@@ -56,7 +56,7 @@ export function parsePolicy(value: unknown, path: ConfigPath, reporter: Reporter
     if (!isMapping(block)) {
       fail(
         blockPath,
-        "a policy rule is a mapping",
+        "a policy rule must be a mapping",
         "write allow: {and: [...]} or deny: {or: [...]}",
         "value",
       );
@@ -121,7 +121,12 @@ function parseCriterion(value: unknown, path: ConfigPath, fail: Fail): PolicyNod
   const entries = isMapping(value) ? Object.entries(value) : [];
   const [key, data] = entries[0] ?? [];
   if (key === undefined || entries.length > 1) {
-    fail(path, "a criterion has exactly one key", "write each criterion as a list item of its own", "value");
+    fail(
+      path,
+      "a criterion must have exactly one key",
+      "write each criterion as a separate list item",
+      "value",
+    );
     return undefined;
   }
   if (operators.some((known) => known === key)) return parseOperator(key, data, [...path, key], fail);
@@ -139,11 +144,11 @@ function parseCriterion(value: unknown, path: ConfigPath, fail: Fail): PolicyNod
     return undefined;
   }
   if (name === "claim" && !claim) {
-    fail(at, "claim needs the claim's name", "write claim/NAME: value");
+    fail(at, "claim needs a claim name", "write claim/NAME: value");
     return undefined;
   }
   if (name !== "claim" && claim !== undefined) {
-    fail(at, `${name} takes no /${claim}`, `write ${name}`);
+    fail(at, `${name} does not take /${claim}`, `write ${name}`);
     return undefined;
   }
   if (name === "reject")

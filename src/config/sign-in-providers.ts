@@ -31,8 +31,8 @@ export function signInParameterFault(
   if (!ownSignInParameters.has(own)) return undefined;
   const key = ownSignInParameters.get(own);
   return {
-    message: `${name} is ours to set: another value would undo a protection`,
-    fix: key === undefined ? `remove ${name}` : `remove ${name}; ${key} of this provider says it`,
+    message: `${name} is set by the gateway: another value would disable a protection`,
+    fix: key === undefined ? `remove ${name}` : `remove ${name}, and set ${key} of this provider instead`,
   };
 }
 

@@ -39,7 +39,7 @@ export function configSource(file: string, text: string): ConfigSource {
     path: "",
     message:
       error.code === "DUPLICATE_KEY"
-        ? "this key stands twice in the same mapping"
+        ? "this key appears twice in the same mapping"
         : `not valid YAML: ${error.message}`,
     fix: error.code === "DUPLICATE_KEY" ? "keep one of the two" : "correct the YAML here",
   }));

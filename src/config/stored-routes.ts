@@ -31,20 +31,20 @@ export function readFrom(
   }
   if (url.protocol === "http:" && !isLoopbackName(url.hostname)) {
     return fail(
-      "http: is for localhost only: tokens would travel in the clear",
+      "http: is for localhost only: tokens would be sent unencrypted",
       `write https://${url.host}${url.pathname.replace(/\/$/, "")}`,
     );
   }
   if (url.username + url.password + url.search + url.hash !== "" || url.hostname.endsWith(".")) {
-    return fail("`from` has no user, query, fragment or trailing dot", example);
+    return fail("`from` must have no user, query, fragment or trailing dot", example);
   }
   const written = input.prefix ?? url.pathname;
   if (input.prefix !== undefined && url.pathname !== "/") {
-    return fail("the path stands in both `from` and `prefix`", "keep the one in `from`");
+    return fail("the path is set in both `from` and `prefix`", "keep the one in `from`");
   }
   const prefix = written.replace(/\/$/, "") || "/";
   if (prefix !== "/" && !/^(\/[A-Za-z0-9._~!$&'()*+,=:@-]+)+$/.test(prefix)) {
-    return fail(`${JSON.stringify(written)} cannot be a path prefix`, "use plain segments: /team/tools");
+    return fail(`${JSON.stringify(written)} is not a path prefix`, "use plain segments: /team/tools");
   }
   return { origin: url.origin, host: url.host, prefix };
 }

@@ -18,7 +18,7 @@ function nameFault(name: string): string | undefined {
   if (!segments.test(name))
     return `${JSON.stringify(name)} is not an exact name below /.well-known/ (letters, digits, . _ -, up to four segments)`;
   const [first = ""] = name.toLowerCase().split("/");
-  return ours.has(first) ? `/.well-known/${name} is answered by us` : undefined;
+  return ours.has(first) ? `/.well-known/${name} is served by the gateway itself` : undefined;
 }
 
 /** The text as it is sent; undefined: it is none. */
@@ -32,7 +32,7 @@ function read(value: unknown): WellKnownText | undefined {
 /** Why a text cannot be served. */
 function textFault(value: unknown): string | undefined {
   const text = read(value);
-  if (text === undefined) return "a text is a string, or a mapping or list that is served as JSON";
+  if (text === undefined) return "a text must be a string, or a mapping or list that is served as JSON";
   if (text.body === "") return "the text is empty";
   // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what no text has
   if (!text.body.isWellFormed() || /[\u0000-\u0008\u000b-\u001f\u007f]/.test(text.body))
@@ -47,7 +47,7 @@ export function wellKnownSchema() {
     const fail = (path: string[], message: string, fix: string) =>
       issues.addIssue({ code: "custom", path, message, params: { fix } });
     if (Object.keys(given).length > mostTexts)
-      fail([], `more than ${mostTexts} texts`, "serve them from a server of your own");
+      fail([], `more than ${mostTexts} texts`, "serve them from another server");
     for (const [name, value] of Object.entries(given)) {
       const fault = nameFault(name);
       if (fault !== undefined)

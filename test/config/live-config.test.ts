@@ -142,7 +142,9 @@ describe("the file edited while running", () => {
     config.setStoredRoutes([
       { id: "s", entry: { from: "https://h.example.com/.pomerium/s", to: "http://x", mcp: { server: {} } } },
     ]);
-    expect(config.storedProblems().get("s")?.[0]?.message).toMatch(/\/\.pomerium is answered by us/);
+    expect(config.storedProblems().get("s")?.[0]?.message).toMatch(
+      /\/\.pomerium is served by the gateway itself/,
+    );
     config.setStoredRoutes([]);
 
     const next = changed(config);

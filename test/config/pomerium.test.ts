@@ -69,7 +69,7 @@ ${route}`),
 
   it("is refused where a setting stands under both names", () => {
     expect(problemsOf(`${top}authenticate_service_url: https://b.example.com\nroutes:\n${route}`)).toEqual([
-      "3:1 error authenticate_service_url: authenticate_service_url and issuer say the same -> keep issuer",
+      "3:1 error authenticate_service_url: authenticate_service_url and issuer are the same setting -> keep issuer",
     ]);
   });
 

@@ -46,16 +46,16 @@ routes:
 policy: {allow: {or: [{accept: true}]}}
 `;
     expect(problemsOf(file)).toEqual([
-      "1:9 error issuer: an origin has no path, query, fragment or user -> write https://host or https://host:port, with nothing behind it",
+      "1:9 error issuer: an origin has no path, query, fragment or user -> write https://host or https://host:port, with nothing after it",
       '2:1 error lisen: unknown key "lisen" -> did you mean listen?',
       '3:19 error check.deadline: "soon" is not a duration -> write seconds as a number, or 30s, 5m, 1h, 30d',
-      "5:11 error routes[0].from: http: is for localhost only: tokens would travel in the clear -> write https://h.example.com",
+      "5:11 error routes[0].from: http: is for localhost only: tokens would be sent unencrypted -> write https://h.example.com",
       '8:7 error routes[0].mcp.servr: unknown key "servr" -> did you mean server?',
       "9:5 error routes[1].to: to is missing -> add to",
       '10:5 error routes[1].too: unknown key "too" -> did you mean to?',
       '14:13 error routes[1].policy.allow.or[0].emial: unknown criterion "emial" -> did you mean email?',
       "15:26 error routes[1].mcp.server.path: path must be a string, not a number -> write a string here",
-      "16:11 error routes[2].from: the route is no MCP route -> add mcp: {server: {}} or mcp: {client: {}}",
+      "16:11 error routes[2].from: the route is not an MCP route -> add mcp: {server: {}} or mcp: {client: {}}",
     ]);
   });
 
@@ -63,10 +63,10 @@ policy: {allow: {or: [{accept: true}]}}
     ["from: http://h.example.com", /http: is for localhost only.*write https:\/\/h.example.com/],
     ["from: https://*.example.com", /wildcard/],
     ["from: https://u@h.example.com", /no user/],
-    ["from: https://h.example.com/a%2Fb", /cannot be a path prefix/],
+    ["from: https://h.example.com/a%2Fb", /is not a path prefix/],
     ["from: ftp://h.example.com", /not an https URL/],
-    ["from: https://h.example.com/.pomerium/x", /answered by us/],
-    ["from: https://auth.example.com/oauth/x", /answered by us/],
+    ["from: https://h.example.com/.pomerium/x", /served by the gateway itself/],
+    ["from: https://auth.example.com/oauth/x", /served by the gateway itself/],
   ])("refuse %s", (from, expected) => {
     expect(problemsOf(good.replace("from: https://h.example.com", from)).join("\n")).toMatch(expected);
   });
@@ -90,11 +90,11 @@ policy: {allow: {or: [{accept: true}]}}
 
   it("refuse one `to` with several paths or queries, or with a parameter or a path given twice", () => {
     expect(problemsOf(good.replace("to: http://x", "to: [http://a/mcp, http://b/other]")).join()).toMatch(
-      /routes\[0\]\.to\[1\]: all URLs of one `to` share/,
+      /routes\[0\]\.to\[1\]: all URLs of one `to` must have the same scheme/,
     );
     expect(problemsOf(good.replace("to: http://x", "to: http://a/mcp?x=1"))).toEqual([]);
     expect(problemsOf(good.replace("to: http://x", "to: [http://a/?x=1, http://b/?x=2]")).join()).toMatch(
-      /routes\[0\]\.to\[1\]: all URLs of one `to` share/,
+      /routes\[0\]\.to\[1\]: all URLs of one `to` must have the same scheme/,
     );
     expect(problemsOf(good.replace("to: http://x", "to: http://a/?x=1&%78=2")).join()).toMatch(
       /names x twice/,
@@ -103,15 +103,15 @@ policy: {allow: {or: [{accept: true}]}}
       problemsOf(good.replace("to: http://x", `to: ${to}, prefix_rewrite: ${path}`)).join();
     expect(rewritten("http://x/", "/")).toBe("");
     expect(rewritten("http://x", "/api/v1")).toBe("");
-    expect(rewritten("http://x/mcp", "/")).toMatch(/prefix_rewrite: .*stands in both/);
+    expect(rewritten("http://x/mcp", "/")).toMatch(/prefix_rewrite: .*is set in both/);
     for (const path of ["mcp", "/a/../b", "/a%2Fb", "/a?b=1"])
-      expect(rewritten("http://x", path)).toMatch(/prefix_rewrite: .*cannot be a path/);
+      expect(rewritten("http://x", path)).toMatch(/prefix_rewrite: .*is not a path/);
   });
 
   const endpoint = "{auth_url: https://as.test/a, token_url: https://as.test/t}";
   it.each([
-    ["upstream_oauth2: {client_secret: s}", /needs its client_id.*add client_id/],
-    ["upstream_oauth2: {private_key: k}", /needs its client_id.*add client_id/],
+    ["upstream_oauth2: {client_secret: s}", /needs a client_id.*add client_id/],
+    ["upstream_oauth2: {private_key: k}", /needs a client_id.*add client_id/],
     [`upstream_oauth2: {endpoint: ${endpoint}}`, /explicit endpoints need a client_id/],
     ["upstream_oauth2: {}, upstream_auth: none", /contradict each other.*keep one/],
     [
@@ -134,9 +134,7 @@ policy: {allow: {or: [{accept: true}]}}
 
     it("refuse one that stands inline in a world-readable file, without repeating it", () => {
       const problems = problemsOf(secret("hunter2"), {}, 0o644).join("\n");
-      expect(problems).toMatch(
-        /upstream_auth\.api_key\.value: a secret stands inline.*file:path, or chmod o-r/,
-      );
+      expect(problems).toMatch(/upstream_auth\.api_key\.value: a secret is inline.*file:path, or chmod o-r/);
       expect(problems).not.toContain("hunter2");
       expect(problemsOf(secret("hunter2"), {}, 0o640)).toEqual([]);
     });
@@ -145,7 +143,9 @@ policy: {allow: {or: [{accept: true}]}}
       // biome-ignore lint/suspicious/noTemplateCurlyInString: it is the file's syntax
       const reference = "${UPSTREAM_KEY}";
       expect(problemsOf(secret(reference), { UPSTREAM_KEY: "k" }, 0o644)).toEqual([]);
-      expect(problemsOf(secret(reference)).join()).toMatch(/the environment has no UPSTREAM_KEY/);
+      expect(problemsOf(secret(reference)).join()).toMatch(
+        /the environment variable UPSTREAM_KEY is not set/,
+      );
       const file = configFile(secret("file:key"), 0o644);
       const loaded = () => loadConfig(file, {});
       expect(loaded().problems[0]?.message).toMatch(/key cannot be read \(ENOENT\)/);
@@ -175,7 +175,7 @@ policy: {allow: {or: [{accept: true}]}}
   it("are told of what is no YAML, no mapping or not there", () => {
     expect(problemsOf("a: [1\nb: 2").join("\n")).toMatch(/^\d+:\d+ error : not valid YAML/);
     expect(problemsOf(`${good}issuer: https://other.example.com\n`).join("\n")).toMatch(
-      /5:1 error : this key stands twice/,
+      /5:1 error : this key appears twice/,
     );
     expect(problemsOf("- 1").join("\n")).toMatch(/the file is not a mapping/);
     expect(problemsOf("").join("\n")).toMatch(/the file is not a mapping/);
@@ -200,7 +200,7 @@ policy: {allow: {or: [{accept: true}]}}
       "issuer: https://a.example.com\nroutes:\n  - {from: https://h.example.com, to: http://x, mcp: {}}\n";
     expect(problemsOf(bare)).toEqual([
       expect.stringMatching(/warning sign_in: there is no OpenID provider/),
-      expect.stringMatching(/warning routes\[0\]\.from: the route has no policy: nobody may use it/),
+      expect.stringMatching(/warning routes\[0\]\.from: the route has no policy: it denies all requests/),
     ]);
   });
 

@@ -35,7 +35,7 @@ describe("what could only fail, or do nothing, while serving, is refused", () =>
 
   it("scopes of a provider without openid, Pomerium's idp_scopes too", () => {
     const problem =
-      "without the scope openid the provider gives no ID token: nobody could sign in -> add openid";
+      "without the scope openid the provider issues no ID token, and sign-in fails -> add openid";
     expect(problemsOf(head + provider("scopes: [profile, email]") + routes)).toEqual([
       `3:78 error sign_in.providers[0].scopes: ${problem}`,
     ]);
@@ -54,7 +54,7 @@ describe("what could only fail, or do nothing, while serving, is refused", () =>
       expect(trusted("a: x, b: 1, c: true, d: [x, 1, false], e/f: y")).toEqual([]);
       expect(trusted(`ok: 1, tenant: ${value}`)).toEqual([
         expect.stringMatching(
-          /^3:\d+ error external_tokens\.trusted_issuers\[0\]\.required_claims\.tenant: no claim .* -> write a text, a number, .* address\/country$/,
+          /^3:\d+ error external_tokens\.trusted_issuers\[0\]\.required_claims\.tenant: no claim .* -> write a string, a number, .* address\/country$/,
         ),
       ]);
     },
@@ -65,9 +65,9 @@ describe("what could only fail, or do nothing, while serving, is refused", () =>
     const trusted = `external_tokens: {trusted_issuers: [{id: t, ${issuer}, audience: "https://h.example.com"}]}\n`;
     const people = `sign_in: {providers: [{id: service-account, issuer: https://id.example.com, client_id: c}, {id: own, ${issuer}, client_id: c}]}\n`;
     const ours =
-      "this is our own issuer, which trusts its own tokens and has people sign in elsewhere -> name another issuer, or remove the entry";
+      "this is the gateway's own issuer, which trusts its own tokens and cannot sign users in -> name another issuer, or remove the entry";
     const machines =
-      "the id service-account is that of machines: its people would be taken for service accounts -> give it another id";
+      "the id service-account is reserved: its users would be treated as service accounts -> give it another id";
     const errors = problemsOf(head + trusted + people + routes).filter((line) => line.includes(" error "));
     expect(errors).toEqual([
       `3:53 error external_tokens.trusted_issuers[0].issuer: ${ours}`,
@@ -99,7 +99,7 @@ describe("what could only fail, or do nothing, while serving, is refused", () =>
     const [problem, ...others] = clients("https://app.example.com/cb", uri);
     expect(others).toEqual([]);
     expect(problem).toContain(
-      `3:94 error authorization_server.clients[0].redirect_uris[1]: ${JSON.stringify(uri)} is not a redirect URI: one ${why}`,
+      `3:94 error authorization_server.clients[0].redirect_uris[1]: ${JSON.stringify(uri)} is not a redirect URI: it ${why}`,
     );
     expect(problem).toContain(" -> write an absolute URI without user info or fragment: https, http to ");
   });
@@ -116,7 +116,7 @@ describe("what could only fail, or do nothing, while serving, is refused", () =>
   it("a client under the id of all service accounts", () => {
     const clients = "[{client_id: service-account, redirect_uris: [https://a.example.com/cb]}]";
     expect(withTop(`authorization_server: {clients: ${clients}}`)).toEqual([
-      "3:46 error authorization_server.clients[0].client_id: the client id service-account is that of all service accounts -> give the client another id",
+      "3:46 error authorization_server.clients[0].client_id: the client id service-account is reserved for service accounts -> give the client another id",
     ]);
   });
 });
@@ -128,8 +128,8 @@ describe("what of a route contradicts the rest of it", () => {
       "{client: {routes: [tickets, app, https://app.example.com, gone]}}",
       "",
       [
-        "error routes[2].mcp.client.routes[1]: app is the route of an application, no MCP server's -> write the id or `from` of an MCP route",
-        "error routes[2].mcp.client.routes[2]: https://app.example.com is the route of an application, no MCP server's -> write the id or `from` of an MCP route",
+        "error routes[2].mcp.client.routes[1]: app is the route of an application, not of an MCP server -> write the id or `from` of an MCP route",
+        "error routes[2].mcp.client.routes[2]: https://app.example.com is the route of an application, not of an MCP server -> write the id or `from` of an MCP route",
         "error routes[2].mcp.client.routes[3]: no route gone -> write the id or `from` of an MCP route",
       ],
     ],
@@ -137,8 +137,8 @@ describe("what of a route contradicts the rest of it", () => {
       "{pass_upstream_access_token: true, server: {}}",
       "tools: {deny: [x]}, rate_limit: {tool_calls_per_minute: 5}, ",
       [
-        "error routes[2].tools: requests to an application call no tools: it would do nothing -> write tools on the MCP routes that the application calls",
-        "error routes[2].rate_limit.tool_calls_per_minute: requests to an application call no tools: it would do nothing -> write it on the MCP routes that the application calls, or requests_per_minute here",
+        "error routes[2].tools: requests to an application call no tools: the key would have no effect -> write tools on the MCP routes that the application calls",
+        "error routes[2].rate_limit.tool_calls_per_minute: requests to an application call no tools: the key would have no effect -> write it on the MCP routes that the application calls, or requests_per_minute here",
         "error routes[2].mcp.server: a route is a server or a client, not both -> remove one",
       ],
     ],
@@ -163,7 +163,7 @@ describe("what of a route contradicts the rest of it", () => {
     ).toEqual(
       names.map(
         (name) =>
-          `7 error routes[2].mcp.server.upstream_oauth2.authorization_url_params.${name}: ${name} is ours to set: another value would undo a protection -> remove ${name}`,
+          `7 error routes[2].mcp.server.upstream_oauth2.authorization_url_params.${name}: ${name} is set by the gateway: another value would disable a protection -> remove ${name}`,
       ),
     );
   });
@@ -224,10 +224,10 @@ describe("what of a route contradicts the rest of it", () => {
 
     it("is signed by an algorithm for its private_key", () => {
       expect(problems("", "signing_alg: RS256, ")).toEqual([
-        "signing_alg: it is the algorithm of a private_key, and there is none: our own key signs with ES256 -> add private_key, or remove signing_alg",
+        "signing_alg: it is the algorithm of a private_key, and there is none: the gateway's own key signs with ES256 -> add private_key, or remove signing_alg",
       ]);
       expect(problems("", "private_key: k, signing_alg: HS256, ")).toEqual([
-        "signing_alg: signing_alg has a value we do not know -> write one of: ES256, ES384, ES512, RS256, RS384, RS512, PS256, PS384, PS512, EdDSA, Ed25519",
+        "signing_alg: signing_alg has an unknown value -> write one of: ES256, ES384, ES512, RS256, RS384, RS512, PS256, PS384, PS512, EdDSA, Ed25519",
       ]);
     });
   });

@@ -50,8 +50,8 @@ export const idJag = nonInteractiveKind({
     if (config.signIn.providers.length < 2 || identityProviderOf(config, settings)) return;
     reporter.error(
       [...path, "mcp", "server", "upstream_auth", "id_jag"],
-      `there are several sign-in providers, and nothing says which of them knows the client ${settings.idpClientId}: its secret is for no other`,
-      "set idp_token_url to the token endpoint of the provider that knows it",
+      `there are several sign-in providers, and none is named for the client ${settings.idpClientId}: its secret must go to its own provider only`,
+      "set idp_token_url to the token endpoint of that provider",
       "key",
     );
   },

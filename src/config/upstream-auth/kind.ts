@@ -24,7 +24,8 @@ export interface UpstreamAuthKind<M extends Mode, Schema extends z.ZodType> {
   check?(config: Config, route: Route, path: ConfigPath, reporter: Reporter): void;
 }
 
-const headerFix = "name the header that the upstream reads its credential from: Authorization, X-Api-Key";
+const headerFix =
+  "name the header from which the upstream reads the credential, such as Authorization or X-Api-Key";
 
 type Without<M extends Mode, S extends z.ZodType> = Omit<UpstreamAuthKind<M, S>, "mode">;
 
@@ -73,7 +74,7 @@ export function authFields(f: Fields) {
       .secret()
       .refine(isHeaderValue, {
         error: "the value has a line break or another control character",
-        params: { fix: "write it on one line, printable characters only" },
+        params: { fix: "write it on one line, with printable characters only" },
       })
       .meta({ writeOnly: true }),
   };

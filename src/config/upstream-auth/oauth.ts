@@ -35,8 +35,8 @@ export const oauth = consentKind({
                 issues.addIssue({
                   code: "custom",
                   path: [name],
-                  message: "is missing: endpoints are given together, or discovered",
-                  params: { fix: `add ${name}, or leave auth_style only` },
+                  message: "is missing: auth_url and token_url are set together, or discovered",
+                  params: { fix: `add ${name}, or keep auth_style only` },
                 });
           })
           .optional(),
@@ -49,7 +49,7 @@ export const oauth = consentKind({
               issues.addIssue({
                 code: "custom",
                 path: [name],
-                message: `${name} is ours to set: another value would undo a protection`,
+                message: `${name} is set by the gateway: another value would disable a protection`,
                 params: { fix: `remove ${name}` },
               });
           })

@@ -42,7 +42,7 @@ export function upstreamAuthSchemas(f: Fields) {
       z
         .strictObject(schemas)
         .refine((value) => Object.values(value).filter((kind) => kind !== undefined).length === 1, {
-          error: "an upstream is authenticated to in exactly one way",
+          error: "upstream_auth must have exactly one kind",
           params: { fix: `keep one of ${Object.keys(kinds).join(", ")}` },
         }),
     )
