@@ -2,9 +2,9 @@ import type { z } from "zod";
 import type { ClientAuthMethod } from "../model/route.ts";
 
 /** Most redirect URIs of one client. */
-export const mostRedirectUris = 20;
+export const maxRedirectUris = 20;
 /** Longest name of a client, in characters. */
-export const longestClientName = 200;
+export const maxClientNameLength = 200;
 const longest = 2000;
 const loopback = new Set(["localhost", "127.0.0.1", "[::1]"]);
 const forbidden = new Set(["javascript:", "vbscript:", "data:", "blob:", "file:", "about:"]);

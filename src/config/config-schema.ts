@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { systemAuthorities } from "../egress/trusted-authorities.ts";
 import { serviceAccountId } from "../model/subject.ts";
-import { longestClientName, mostRedirectUris } from "./client-metadata-rules.ts";
+import { maxClientNameLength, maxRedirectUris } from "./client-metadata-rules.ts";
 import type { Fields } from "./fields.ts";
 import { signInParameterFault } from "./sign-in-providers.ts";
 
@@ -107,8 +107,8 @@ export function configSchema(f: Fields) {
       params: { fix: "give the client another id" },
     }),
     client_secret: f.secret().optional(),
-    client_name: f.text().max(longestClientName).optional(),
-    redirect_uris: z.array(f.redirectUri()).min(1).max(mostRedirectUris),
+    client_name: f.text().max(maxClientNameLength).optional(),
+    redirect_uris: z.array(f.redirectUri()).min(1).max(maxRedirectUris),
   });
   const bearer = f.secret().refine((value) => /^[\x21-\x7e]{32,}$/.test(value), {
     error: "a token of the admin API is too short, or has characters that are not valid in a header",

@@ -32,8 +32,8 @@ export function isOwnCookie(cookie: string): boolean {
 }
 
 /** Of one route, in one answer, and what a client may hold before it gets no more. */
-export const mostCookies = 16;
-export const mostCookieBytes = 8 * 1024;
+export const maxCookies = 16;
+export const maxCookieBytes = 8 * 1024;
 /** As browsers do: name, value and attributes. */
 const longestCookie = 4096;
 
@@ -74,7 +74,7 @@ export function returnedCookies(
   });
   if (own.length === 0) return { full: false };
   const joined = own.join("; ");
-  return { header: joined, full: own.length >= mostCookies || joined.length >= mostCookieBytes };
+  return { header: joined, full: own.length >= maxCookies || joined.length >= maxCookieBytes };
 }
 
 /**

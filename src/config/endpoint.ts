@@ -57,7 +57,7 @@ export function endpointUrl(route: Route): string {
 }
 
 /** Whether client or operator say where the endpoint is; where not, it is where `from` leads or `usualEndpoint`. */
-export function saysWhere(route: Route): boolean {
+export function hasExplicitEndpoint(route: Route): boolean {
   return (route.askedPath ?? listedPath(route)) !== undefined;
 }
 
@@ -81,5 +81,5 @@ export function listedPath({ mcp }: Pick<Route, "mcp">): string | undefined {
 /** Where the endpoint may be, to be tried in this order: one place, or the usual one after it where nobody says. */
 export function possibleEndpoints(route: Route): readonly [Route, ...Route[]] {
   const usual = usualEndpoint(route);
-  return saysWhere(route) || endpointUrl(usual) === endpointUrl(route) ? [route] : [route, usual];
+  return hasExplicitEndpoint(route) || endpointUrl(usual) === endpointUrl(route) ? [route] : [route, usual];
 }

@@ -103,7 +103,7 @@ export interface PeerAuthentication {
   /** @param shown the header's value; several are wrong. Takes the same time for every wrong value of one length. */
   judge(shown: string | readonly string[] | undefined): PeerProof;
   /** To be called when a call is turned away for its proof: counts, and logs at a bounded rate. */
-  refused(): void;
+  rejected(): void;
 }
 
 /**
@@ -116,10 +116,10 @@ export function peerAuthentication(
   { envoySecrets }: Pick<Config["listen"], "envoySecrets">,
   refused: () => void = () => {},
 ): PeerAuthentication {
-  if (!isTcp(address) || envoySecrets.length === 0) return { judge: () => "proven", refused };
+  if (!isTcp(address) || envoySecrets.length === 0) return { judge: () => "proven", rejected: refused };
   const secrets = envoySecrets.map((secret) => Buffer.from(secret, "latin1"));
   return {
-    refused,
+    rejected: refused,
     judge(shown) {
       if (shown === undefined || shown.length === 0) return "missing";
       if (typeof shown !== "string") return "wrong";
