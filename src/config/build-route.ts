@@ -9,7 +9,7 @@ import { buildUpstreamAuth, takesDiscovery } from "./upstream-auth/upstream-auth
 import { upstreamHash } from "./upstream-urls.ts";
 import { wellKnownTexts } from "./well-known.ts";
 
-/** Readable, and different for every `from`: the slug alone could coincide (`/a-b` and `/a/b`). */
+/** Readable, and unique per `from`: the slug alone could collide (`/a-b` and `/a/b`). */
 export function derivedRouteId(resource: string): string {
   const slug = resource
     .replace(/^https?:\/\//, "")
@@ -22,8 +22,8 @@ type RouteInput = z.output<ReturnType<typeof routeSchema>>;
 type ServerInput = NonNullable<RouteInput["mcp"]["server"]>;
 
 /**
- * Makes the one record of a route from its checked entry. What its fields contradict in each other is reported;
- * `undefined` then.
+ * Builds a route from its validated entry. Reports contradictions between its fields.
+ * @returns undefined if there are any
  */
 export function buildRoute(
   input: RouteInput,
@@ -31,7 +31,7 @@ export function buildRoute(
   reporter: Reporter,
   given: {
     readonly from: Pick<Route, "origin" | "host" | "prefix">;
-    /** The route's own, already parsed. */
+    /** Policy of the route, already parsed. */
     readonly policy: PolicySource | undefined;
     readonly defaults: { readonly passIdentityHeaders: boolean; readonly policy: PolicySource | undefined };
   },
@@ -212,7 +212,7 @@ function readRequestHeaders(server: ServerInput | undefined) {
   return { pass: (given?.pass ?? []).map((name) => name.toLowerCase()), set, given: given !== undefined };
 }
 
-/** An application's route; `undefined` where it is given what only an MCP server's route can have. */
+/** An application's route; undefined if it has settings that only an MCP server's route can have. */
 function readClient(input: RouteInput, path: ConfigPath, reporter: Reporter): RouteMcp | undefined {
   const { mcp, tools, rate_limit: limit } = input;
   const noTools = "requests to an application call no tools: the key would have no effect";
@@ -252,7 +252,7 @@ function readClient(input: RouteInput, path: ConfigPath, reporter: Reporter): Ro
   };
 }
 
-/** `policy`, and Pomerium's older allow lists, which are alternatives to it there. */
+/** Combines `policy` with Pomerium's older allow lists; either allows, as in Pomerium. */
 function joinPolicies(
   input: RouteInput,
   path: ConfigPath,
@@ -268,7 +268,7 @@ function joinPolicies(
   const list = (key: string, nodes: readonly PolicyNode[] | undefined) => {
     if (nodes === undefined) return;
     const name = `${path.map((step) => (typeof step === "number" ? `[${step}]` : step)).join("")}.${key}`;
-    // An empty list allows nobody: a rule that no one meets, not the absence of a rule.
+    // An empty list allows nobody: it becomes a rule that never matches, not a missing rule.
     const nobody: PolicyNode = {
       op: "not",
       nodes: [{ op: "criterion", criterion: "accept", matcher: { kind: "always" } }],

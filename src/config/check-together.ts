@@ -7,9 +7,9 @@ import { checkUpstreamAuth } from "./upstream-auth/upstream-auth.ts";
 import { callbackHost, hasOneOAuthRoute, redirectUriByHand } from "./upstream-callback.ts";
 
 /**
- * One host is one trust domain: a script of an application can use and plant the cookies of its whole host, on every port
- * (RFC 6265 section 8.5). The issuer's host carries no application; an MCP route's host only where the operator says so. Of two
- * routes that may not share a host, the later one is reported: routes of the database come after those of the file.
+ * A host is one trust domain: a script of an application can read and set the cookies of the whole host, on every port (RFC 6265
+ * section 8.5). An application must not share the issuer's host, and the host of an MCP route only if the operator accepts it. Of two
+ * routes that must not share a host, the later one is reported: routes of the database come after those of the file.
  */
 export function checkHosts(
   config: Pick<Config, "issuer">,
@@ -50,13 +50,13 @@ export function checkHosts(
   }
 }
 
-/** What only shows when all routes are seen together: places and ids claimed twice, references that lead nowhere. */
+/** Reports conflicts between routes: duplicate URLs and ids, and references to missing routes. */
 export function checkTogether(
   config: Config,
   routes: readonly { route: Route; path: ConfigPath }[],
   reporter: Reporter,
 ): void {
-  const places = new Map<string, ConfigPath>();
+  const urls = new Map<string, ConfigPath>();
   const ids = new Map<string, ConfigPath>();
   const texts = new Map<string, ConfigPath>();
   const issuer = new URL(config.issuer);
@@ -72,20 +72,20 @@ export function checkTogether(
         `write ${origin}${route.prefix === "/" ? "" : route.prefix}, or give this route another port`,
       );
     }
-    const place = route.host + route.prefix;
-    const other = places.get(place);
+    const url = route.host + route.prefix;
+    const other = urls.get(url);
     if (other !== undefined) {
       reporter.error(
         [...path, "from"],
         `${route.resource} is already claimed by ${other[0]}[${other[1]}]`,
         "give one of them another host or path, or list both upstreams in one `to`",
       );
-    } else places.set(place, path);
-    const namesake = ids.get(route.id);
-    if (namesake !== undefined && other === undefined) {
+    } else urls.set(url, path);
+    const duplicate = ids.get(route.id);
+    if (duplicate !== undefined && other === undefined) {
       reporter.error(
         [...path, "id"],
-        `the id ${route.id} is taken by ${namesake[0]}[${namesake[1]}]`,
+        `the id ${route.id} is taken by ${duplicate[0]}[${duplicate[1]}]`,
         "give it another id",
       );
     } else ids.set(route.id, path);
@@ -143,7 +143,7 @@ export function checkTogether(
   }
 }
 
-/** A client that has a document prefers it to registration where we say that we take documents, and fails where we do not take its own. */
+/** Clients with a document use it instead of registration if our metadata announces documents, and fail if theirs is not allowed. */
 function checkClientDocuments({ authorizationServer }: Config, reporter: Reporter): void {
   const { clientIdMetadataDocument, allowedClientIdDomains, dynamicClientRegistration } = authorizationServer;
   if (!clientIdMetadataDocument || allowedClientIdDomains.length === 0) return;
@@ -157,8 +157,8 @@ function checkClientDocuments({ authorizationServer }: Config, reporter: Reporte
 }
 
 /**
- * On a host with several OAuth routes each has a callback of its own, and on one that an application shares it is on the issuer's
- * host: what was registered by hand must name it.
+ * If a host has several OAuth routes, each has a separate callback; if an application shares the host, the callback is on the issuer's
+ * host. Manual registrations must list it.
  */
 function announceCallback(config: Config, route: Route, path: ConfigPath, reporter: Reporter): void {
   const auth = consentAuth(route);
@@ -182,7 +182,7 @@ function announceCallback(config: Config, route: Route, path: ConfigPath, report
     );
 }
 
-/** One reference to a secret, and whose it is there. */
+/** A reference to a secret, and its owner. */
 interface Use {
   readonly reference: string;
   readonly path: ConfigPath;
@@ -191,8 +191,8 @@ interface Use {
 type Mapping = Readonly<Record<string, unknown>>;
 
 /**
- * Warns of a secret (an environment variable or a file) that stands in two places that have nothing to do with each other: who
- * receives it in one place can use it in the other. The same client or the same upstream twice is one place.
+ * Warns if two unrelated parties share a secret (an environment variable or a file): a party that receives it could use it with the
+ * other. The same client or upstream twice counts once.
  *
  * @param file the routes file as written, references not resolved.
  */
@@ -227,7 +227,7 @@ function ownUses(file: Mapping): Use[] {
   return [...encryption, ...admin, ...uses(file.database, ["database"], "the database")];
 }
 
-/** OAuth clients' secrets, and static credentials of upstreams, wherever they stand. */
+/** Secrets of OAuth clients and static credentials of upstreams, at any depth. */
 function usesIn(value: unknown, path: ConfigPath, upstream: string): Use[] {
   if (Array.isArray(value)) return value.flatMap((item, index) => usesIn(item, [...path, index], upstream));
   if (!isMapping(value)) return [];

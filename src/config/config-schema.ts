@@ -8,7 +8,7 @@ import { signInParameterFault } from "./sign-in-providers.ts";
 const kib = 1024;
 const day = 86_400;
 
-/** Everything of the routes file but `routes` and `policy`, as written: snake_case, defaults filled in. */
+/** The routes file without `routes` and `policy`, as written: snake_case, defaults filled in. */
 export function configSchema(f: Fields) {
   const hostPatterns = z
     .array(
@@ -17,7 +17,7 @@ export function configSchema(f: Fields) {
         .regex(/^(\*\.)?([A-Za-z0-9_-]+\.)*[A-Za-z0-9_-]+$/, {
           error: (issue) => `${JSON.stringify(issue.input)} is not a host pattern`,
         })
-        // As URLs name hosts, which is what they are compared with.
+        // Hosts of URLs, with which they are compared, are lower case.
         .toLowerCase(),
     )
     .min(1)
@@ -291,7 +291,7 @@ export function configSchema(f: Fields) {
           .optional(),
       }),
     }),
-    /** Pomerium's global switch; a route's own wins. */
+    /** Pomerium's global default for routes. */
     pass_identity_headers: z.boolean().default(true),
     identity_assertion: f.section({
       groups: z.array(f.text()).optional(),
@@ -300,7 +300,7 @@ export function configSchema(f: Fields) {
   });
 }
 
-/** What a token's claim, or an entry of it, can equal: one such value, or any of several. */
+/** Whether a claim of a token can equal this: a scalar, or a list of alternatives. */
 function isClaimValue(value: unknown): boolean {
   if (Array.isArray(value)) return value.length > 0 && value.every((entry) => isScalar(entry));
   return isScalar(value);

@@ -5,7 +5,7 @@ import { isLoopbackName } from "../egress/addresses.ts";
 import type { Config } from "./config.ts";
 import type { Reporter } from "./reporter.ts";
 
-/** Why a listener must not be opened as configured, or does less than it seems to. */
+/** A problem of a listener's configuration. */
 export interface ListenerFault {
   readonly severity: "error" | "warning";
   readonly path: readonly string[];
@@ -47,7 +47,7 @@ export function listenerFaults(
       `${setSecret}, and remove grpc_authentication`,
     );
   } else if (!off && !secret && isTcp(listen.grpc)) {
-    // A CA may serve a whole cluster: without names its certificates prove nothing.
+    // A CA may serve a whole cluster: without names, its certificates do not identify Envoy.
     if (listen.grpcTls && listen.grpcTls.clientNames.length === 0)
       found(
         "error",
@@ -77,73 +77,73 @@ export function isTcp(address: string): boolean {
   return !address.startsWith("unix:");
 }
 
-/** `host:port` with an address of this machine's own; a name may lead anywhere. */
+/** `host:port` with a loopback address; a name may resolve to any address. */
 function isLoopback(address: string): boolean {
   const host = address.slice(0, address.lastIndexOf(":")).replace(/^\[(.*)\]$/, "$1");
   const family = isIP(host);
   return family !== 0 && loopback.check(host, family === 4 ? "ipv4" : "ipv6");
 }
 
-/** The HTTP header, and the key of gRPC metadata, in which Envoy shows `listen.envoy_secret`. */
+/** The HTTP header, and the key of gRPC metadata, in which Envoy sends `listen.envoy_secret`. */
 export const envoySecretHeader = "x-mcp-auth-secret";
-/** Where Envoy's configuration cannot add gRPC metadata: the ext_authz context extension with the same value. */
+/** The ext_authz context extension with the same value, if Envoy's configuration cannot add gRPC metadata. */
 export const envoySecretExtension = "envoy_secret";
 
-/** What a gRPC call's metadata (`Metadata` of grpc-js) holds under that key. */
+/** The secret in a gRPC call's metadata (`Metadata` of grpc-js). */
 export function shownBy(metadata: { get(key: string): readonly unknown[] }): string | string[] | undefined {
   const [one, ...more] = metadata.get(envoySecretHeader).map(String);
   return one === undefined || more.length === 0 ? one : [one, ...more];
 }
 
-/** What a peer has shown: a right secret (or none is asked for), none, or a wrong one. */
+/** Result of authenticating a peer: a valid secret (or none is required), none, or a wrong one. */
 export type PeerProof = "proven" | "missing" | "wrong";
 
 /** Whether the peer of a listener is Envoy. */
 export interface PeerAuthentication {
-  /** @param shown the header's value; several are wrong. Takes the same time for every wrong value of one length. */
+  /** @param shown the header's value; several values are wrong. Takes constant time for values of the same length. */
   judge(shown: string | readonly string[] | undefined): PeerProof;
-  /** To be called when a call is turned away for its proof: counts, and logs at a bounded rate. */
+  /** Call this when a call is rejected because of its proof: counts, and logs at a limited rate. */
   rejected(): void;
 }
 
 /**
- * For one listener. A Unix socket's permissions are proof enough, and so is a client certificate where no secret is set.
+ * For one listener. The permissions of a Unix socket are sufficient proof, as is a client certificate if no secret is set.
  *
  * @param address `host:port` or `unix:/path`.
  */
 export function peerAuthentication(
   address: string,
   { envoySecrets }: Pick<Config["listen"], "envoySecrets">,
-  refused: () => void = () => {},
+  rejected: () => void = () => {},
 ): PeerAuthentication {
-  if (!isTcp(address) || envoySecrets.length === 0) return { judge: () => "proven", rejected: refused };
+  if (!isTcp(address) || envoySecrets.length === 0) return { judge: () => "proven", rejected };
   const secrets = envoySecrets.map((secret) => Buffer.from(secret, "latin1"));
   return {
-    rejected: refused,
+    rejected,
     judge(shown) {
       if (shown === undefined || shown.length === 0) return "missing";
       if (typeof shown !== "string") return "wrong";
       const bytes = Buffer.from(shown, "latin1");
-      let right = false;
+      let valid = false;
       for (const secret of secrets)
-        if (secret.length === bytes.length && timingSafeEqual(secret, bytes)) right = true;
-      return right ? "proven" : "wrong";
+        if (secret.length === bytes.length && timingSafeEqual(secret, bytes)) valid = true;
+      return valid ? "proven" : "wrong";
     },
   };
 }
 
-/** The key of gRPC metadata that names such a call inside this process. */
+/** The key of gRPC metadata that identifies an unauthenticated call inside this process. */
 const callKey = "x-mcp-auth-call";
 const calls = new Map<string, () => void>();
 let last = 0;
 
 /**
- * Names a gRPC call whose caller has shown nothing in its metadata: grpc-js gives a service the call's metadata, but not its
+ * Assigns an id to a gRPC call without a secret in its metadata: grpc-js passes a service the metadata of the call, but not its
  * connection.
  *
- * @param headers of the call, before grpc-js reads them; what a caller says under that key is overwritten.
- * @param onProven called once the service has found out that the caller is Envoy.
- * @returns to be called when the call is over.
+ * @param headers of the call, before grpc-js reads them; a value of the caller under that key is overwritten
+ * @param onProven called once the service has authenticated the caller as Envoy
+ * @returns a function to call when the call ends
  */
 export function nameUnprovenCall(headers: Record<string, unknown>, onProven: () => void): () => void {
   const name = String(++last);
@@ -152,7 +152,7 @@ export function nameUnprovenCall(headers: Record<string, unknown>, onProven: () 
   return () => calls.delete(name);
 }
 
-/** The caller has shown nothing in the call's metadata (`Metadata` of grpc-js), but its message proves that it is Envoy. */
+/** Reports that a message authenticates the caller of a call without a secret in its metadata (`Metadata` of grpc-js). */
 export function provenByMessage(metadata: { get(key: string): readonly unknown[] }): void {
   const [name] = metadata.get(callKey);
   calls.get(String(name))?.();
@@ -160,7 +160,7 @@ export function provenByMessage(metadata: { get(key: string): readonly unknown[]
 
 type PlainConfig = Pick<Config, "issuer" | "routes" | "envoy">;
 
-/** A listener of the generated Envoy for origins that are `http:`. */
+/** A listener of the generated Envoy configuration for `http:` origins. */
 export interface PlainListener {
   /** `host:port` to listen on. */
   readonly address: string;
@@ -168,7 +168,7 @@ export interface PlainListener {
   readonly hosts: ReadonlySet<string>;
 }
 
-/** Where the generated Envoy serves `http://localhost` and its like: one listener per port, which knows no other host. */
+/** The listeners of the generated Envoy configuration for `http:` origins: one per port, for these hosts only. */
 export function plainListeners({ issuer, routes, envoy }: PlainConfig): readonly PlainListener[] {
   const found = new Map<string, Set<string>>();
   for (const origin of [new URL(issuer).origin, ...routes.map((route) => route.origin)]) {
@@ -182,7 +182,7 @@ export function plainListeners({ issuer, routes, envoy }: PlainConfig): readonly
   return [...found].map(([address, hosts]) => ({ address, hosts }));
 }
 
-/** What the generated Envoy would serve without TLS to more than it should, or could not listen on. */
+/** Reports listeners of the generated Envoy configuration that expose traffic without TLS, or that conflict. */
 export function checkPlainListeners(
   config: PlainConfig,
   written: { readonly certificate?: unknown; readonly key?: unknown },
@@ -239,14 +239,14 @@ export function checkPlainListeners(
   }
 }
 
-/** An address, or a block of some, and how many of its bits count. */
+/** An IP address or a CIDR block, and its prefix length. */
 export function addressBlock(text: string): readonly [address: ipaddr.IPv4 | ipaddr.IPv6, bits: number] {
   if (ipaddr.isValidCIDR(text)) return ipaddr.parseCIDR(text);
   const address = ipaddr.parse(text);
   return [address, address.kind() === "ipv4" ? 32 : 128];
 }
 
-/** Reports a database that others may listen to, and a `database.tls_ca` that nothing is verified by. */
+/** Reports unprotected database connections, and a `database.tls_ca` without effect. */
 export function checkDatabase({ database }: Config, reporter: Reporter): void {
   const { url, listenUrl, tls, tlsCa } = database;
   const verify = "set database.tls: verify-full, and database.tls_ca to the CA of its certificate";
@@ -266,10 +266,10 @@ export function checkDatabase({ database }: Config, reporter: Reporter): void {
 }
 
 /**
- * Why whoever stands between us and this Postgres can read or change what is said there; undefined where nobody can, or where it
- * is on this machine. `pg` verifies certificate and name for `sslmode` `prefer` and `require` as it does for `verify-full`.
- * @param url of the database; one that cannot be read is somebody else's to report
- * @param tls `database.tls`, which wins over the URL
+ * Why the connection to this Postgres can be intercepted; undefined if it cannot, or if the database is on this machine. For `sslmode`
+ * `prefer` and `require`, `pg` verifies certificate and name as for `verify-full`.
+ * @param url of the database; an invalid URL is reported elsewhere
+ * @param tls `database.tls`, which overrides the URL
  */
 export function databaseExposure(
   url: string,

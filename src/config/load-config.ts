@@ -19,14 +19,14 @@ import { signInRedirectUri } from "./sign-in-providers.ts";
 import { type ConfigPath, configSource } from "./source.ts";
 import { readRoute } from "./stored-routes.ts";
 
-/** A loaded file, or everything that is wrong with it. */
+/** A loaded file, or all its problems. */
 export type LoadedConfig =
   | {
       readonly ok: true;
       readonly config: Config;
       /** Warnings only. */
       readonly problems: readonly Problem[];
-      /** Absolute paths of the secrets it refers to; a change of one is a change of the file. */
+      /** Absolute paths of the secrets it refers to; they are watched like the file itself. */
       readonly referencedFiles: readonly string[];
     }
   | {
@@ -35,11 +35,11 @@ export type LoadedConfig =
       readonly referencedFiles: readonly string[];
     };
 
-/** The file that is being read: loading is synchronous. */
+/** The file being read: loading is synchronous. */
 let reading: FieldContext;
 let schemas: { top: ReturnType<typeof configSchema>; route: ReturnType<typeof routeSchema> } | undefined;
 
-/** Made once: making them takes longer than all the rest. What they need of a file they ask for while they parse. */
+/** Created once, because that takes longer than the rest of loading. They read the context while parsing. */
 function schemasFor(context: FieldContext) {
   reading = context;
   if (schemas) return schemas;
@@ -64,11 +64,11 @@ function schemasFor(context: FieldContext) {
 type Environment = Readonly<Record<string, string | undefined>>;
 
 /**
- * Reads, checks and completes the routes file. All problems are found at once, each with its place and its fix.
- * `DATABASE_URL` and `DATABASE_LISTEN_URL` of `env` win over the file. Throws nothing: an unreadable file is a problem too.
+ * Reads and validates the routes file and fills in defaults. Reports all problems at once, each with its position and fix.
+ * `DATABASE_URL` and `DATABASE_LISTEN_URL` of `env` override the file. Never throws: an unreadable file is a problem too.
  *
- * @param options.listeners for whoever opens listeners or configures Envoy for them: whether peers authenticate is checked, too;
- *   with the addresses that stand in for the file's.
+ * @param options.listeners also checks that peers authenticate, for commands that open listeners or configure Envoy; the addresses
+ *   override those of the file.
  */
 export function loadConfig(
   file: string,
@@ -128,7 +128,7 @@ function readConfig(
   const top = reportIssues(topSchema, adopted, [], reporter);
   const sharedPolicy = policy === undefined ? undefined : readSharedPolicy(policy, reporter);
   const routes: { route: Route; path: ConfigPath }[] = [];
-  // An empty list is said on purpose: all routes are kept in the database.
+  // An empty list is valid: all routes are in the database.
   if (!Array.isArray(entries)) {
     reporter.error(
       ["routes"],
@@ -192,7 +192,7 @@ function readSharedPolicy(policy: unknown, reporter: Reporter) {
   return undefined;
 }
 
-/** Who may sign in, and whose ids could be mixed up. */
+/** Checks that users can sign in, and that ids of providers and issuers do not collide. */
 function checkIssuers(config: Config, reporter: Reporter): void {
   const { signIn, externalTokens } = config;
   const issuers = [
@@ -226,7 +226,7 @@ function checkIssuers(config: Config, reporter: Reporter): void {
       );
     }
   }
-  // With one provider nothing changes; with several, who answers is told by where the answer comes to.
+  // With several providers, the redirect URI identifies the provider that responds.
   for (const [index, provider] of signIn.providers.entries()) {
     if (signIn.providers.length === 1) break;
     reporter.warn(

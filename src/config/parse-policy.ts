@@ -4,7 +4,7 @@ import { type CriterionWords, criterionWords, policyVocabulary } from "./policy-
 import { closest, type Reporter } from "./reporter.ts";
 import type { ConfigPath } from "./source.ts";
 
-/** `16:30`, `16:30:00`, `4:30PM` or `4 PM` as `HH:MM:SS`; a YAML number (16:30 in base 60) is no time. `undefined` otherwise. */
+/** `16:30`, `16:30:00`, `4:30PM` or `4 PM` as `HH:MM:SS`; undefined otherwise, also for a YAML number (16:30 in base 60). */
 export function timeOfDay(value: string | number | boolean): string | undefined {
   const match = /^(\d{1,2})(?::(\d\d)(?::(\d\d)(?:\.\d+)?)?)? ?([AP]M)?$/i.exec(String(value).trim());
   if (match === null) return undefined;
@@ -23,7 +23,7 @@ export function timeOfDay(value: string | number | boolean): string | undefined 
 type Scalar = string | number | boolean;
 const operators = ["and", "or", "not", "nor"] as const;
 
-/** Criteria Pomerium has and we do not, and what to do instead. A policy that names one is refused: leaving it out changes what it allows. */
+/** Unsupported criteria of Pomerium, and what to use instead. A policy with one is rejected: ignoring it would change what it allows. */
 const foreignCriteria: Readonly<Record<string, string>> = {
   client_certificate: "check client certificates in Envoy (require_client_certificate)",
   invalid_client_certificate: "check client certificates in Envoy (require_client_certificate)",
@@ -37,8 +37,8 @@ const foreignCriteria: Readonly<Record<string, string>> = {
 };
 
 /**
- * Parses Pomerium's policy language. Several operators in one rule are alternatives, as there; each becomes a rule of
- * its own. Everything it does not understand is reported at its place; `undefined` then.
+ * Parses Pomerium's policy language. Several operators in a rule are alternatives, as in Pomerium; each becomes a separate rule. Reports
+ * everything that it cannot parse. @returns undefined if there is anything
  */
 export function parsePolicy(value: unknown, path: ConfigPath, reporter: Reporter): PolicySource | undefined {
   const rules: PolicyRule[] = [];
@@ -300,7 +300,7 @@ function parseMatcher(
   };
 }
 
-/** ISO 8601; without a zone it is UTC. */
+/** ISO 8601; without a time zone, UTC. */
 function dateTime(value: Scalar): string | undefined {
   const text = String(value);
   if (!/^\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)?)?$/i.test(text)) return undefined;

@@ -1,8 +1,8 @@
 import type { Reporter } from "./reporter.ts";
 
-/** What becomes of a documented key of Pomerium that we do not implement. */
+/** How a documented but unsupported key of Pomerium is handled. */
 export interface PomeriumKey {
-  /** `warn`: harmless to leave out. `error`: leaving it out would open, close or break something. */
+  /** `warn`: ignoring it is harmless. `error`: ignoring it would allow, deny or break something. */
   readonly verdict: "warn" | "error";
   readonly why: string;
   readonly fix: string;
@@ -24,7 +24,7 @@ const rewriting = error(
 );
 const notMcp = error("only MCP routes are supported", "keep this route in your other proxy");
 
-/** Pomerium's documented keys by name, so that a file brought along says what does not carry over. */
+/** Pomerium's documented keys, to report which settings of an existing file are not supported. */
 export const pomeriumKeys: Readonly<Record<"global" | "route", Readonly<Record<string, PomeriumKey>>>> = {
   global: {
     ...each(
@@ -205,7 +205,7 @@ export const pomeriumKeys: Readonly<Record<"global" | "route", Readonly<Record<s
   },
 };
 
-/** Reports and removes the keys of `entry` (at `path`) that Pomerium documents and we do not have. */
+/** Reports and removes the unsupported Pomerium keys of `entry` (at `path`). */
 export function dropPomeriumKeys(
   level: "global" | "route",
   entry: Readonly<Record<string, unknown>>,
@@ -215,7 +215,7 @@ export function dropPomeriumKeys(
   const kept: Record<string, unknown> = {};
   for (const [key, value] of Object.entries(entry)) {
     const known = Object.hasOwn(pomeriumKeys[level], key) ? pomeriumKeys[level][key] : undefined;
-    // A switch that is off restricts and opens nothing.
+    // A disabled switch has no effect.
     const off = value === false || value === null;
     if (known === undefined) kept[key] = value;
     else if (known.verdict === "warn" || off) {
@@ -225,7 +225,7 @@ export function dropPomeriumKeys(
   return kept;
 }
 
-/** Pomerium's global keys that mean something here, and where they go. */
+/** Pomerium's supported global keys, and their equivalents. */
 const aliases: readonly (readonly [from: string, to: readonly [string] | readonly [string, string]])[] = [
   ["authenticate_service_url", ["issuer"]],
   ["mcp_allowed_client_id_domains", ["authorization_server", "allowed_client_id_domains"]],
@@ -236,8 +236,8 @@ const aliases: readonly (readonly [from: string, to: readonly [string] | readonl
 ];
 
 /**
- * Turns the top level of a file as Pomerium's users write it into ours: aliases are moved, the single identity provider becomes
- * `sign_in.providers[0]`, keys without effect are reported and dropped. Problems keep pointing at what is written.
+ * Converts the top level of a Pomerium file: aliases are moved, the single identity provider becomes `sign_in.providers[0]`, and
+ * unsupported keys are reported and dropped. Problems still refer to the keys as written.
  */
 export function adoptPomeriumKeys(
   file: Readonly<Record<string, unknown>>,
