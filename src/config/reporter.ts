@@ -8,7 +8,7 @@ export interface Reporter {
   error(path: ConfigPath, message: string, fix: string, at?: "key" | "value"): void;
   /** The file is used nevertheless. */
   warn(path: ConfigPath, message: string, fix: string, at?: "key" | "value"): void;
-  /** Reports later problems at or under `to` at `from`, where the file has them. */
+  /** From now on, reports problems at or under `to` at `from`, the key in the file. */
   moved(from: ConfigPath, to: ConfigPath): void;
   /** In file order. */
   problems(): readonly Problem[];

@@ -47,7 +47,7 @@ export function wellKnownSchema() {
     const fail = (path: string[], message: string, fix: string) =>
       issues.addIssue({ code: "custom", path, message, params: { fix } });
     if (Object.keys(given).length > maxTexts)
-      fail([], `more than ${maxTexts} texts`, "serve them from another server");
+      fail([], `more than ${maxTexts} texts`, "serve the others from another server");
     for (const [name, value] of Object.entries(given)) {
       const fault = nameFault(name);
       if (fault !== undefined)

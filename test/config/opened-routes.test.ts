@@ -7,8 +7,8 @@ const b = { id: "b", resource: "https://b.test/team" };
 const opened = (audience: string, listed?: Parameters<typeof opensRoute>[1]) =>
   [a, b].filter((route) => opensRoute(audience, listed, route)).map(({ id }) => id);
 
-describe("what a trusted issuer's audience opens", () => {
-  test("a URL: the route whose resource it is, and no other", () => {
+describe("the routes of a trusted issuer's audience", () => {
+  test("a URL: only the route with this resource", () => {
     expect(opened("https://a.test")).toEqual(["a"]);
     expect(opened("https://A.test:443/")).toEqual(["a"]);
     expect(opened("https://b.test/team/")).toEqual(["b"]);
@@ -22,14 +22,14 @@ describe("what a trusted issuer's audience opens", () => {
       expect(opened(audience)).toEqual([]);
   });
 
-  test("any other: what is listed, else all", () => {
+  test("any other audience: the listed routes, else all", () => {
     expect(opened("api://mcp")).toEqual(["a", "b"]);
     expect(opened("api://mcp", ["b"])).toEqual(["b"]);
     expect(opened("mcp", ["https://b.test/team/", "gone"])).toEqual(["b"]);
     expect(opened("https://a.test", ["b"])).toEqual([]);
   });
 
-  test("one listed by name: exactly that", () => {
+  test("a listed audience: exactly its routes", () => {
     const listed = { "https://api.test": ["a"], mcp: ["b"] };
     expect(opened("https://api.test", listed)).toEqual(["a"]);
     expect(opened("mcp", listed)).toEqual(["b"]);
@@ -47,7 +47,7 @@ routes: [{id: a, from: https://a.test, to: http://x, mcp: {server: {}}}]
 `;
 
 describe("check-config", () => {
-  test("warns of an audience that opens everything, or nothing, and of a route that is not there", () => {
+  test("warns of an audience for all routes or for none, and of a missing route", () => {
     expect(problemsOf(file(", audience: [mcp, https://gone.test]"))).toEqual([
       expect.stringMatching(/warning .*a token for "mcp" is valid for every MCP route.* -> list the routes/),
       expect.stringMatching(
@@ -64,7 +64,7 @@ describe("check-config", () => {
     );
   });
 
-  test("warns of providers and issuers whose addresses do not count where policy goes by them", () => {
+  test("warns of providers and issuers with untrusted e-mail addresses if policy uses them", () => {
     const corp = ", audience: mcp, routes: [a]";
     const silent = [
       expect.stringMatching(/warning sign_in.providers\[0\]: policy uses e-mail.*-> set email_domains/),

@@ -12,11 +12,11 @@ const top =
 const good = `${top}routes:\n${route}`;
 
 describe("problems", () => {
-  it("has none for a good file", () => {
+  it("there are none for a valid file", () => {
     expect(problemsOf(good)).toEqual([]);
   });
 
-  it("each file's paths start from its own folder, however many are read", () => {
+  it("relative paths are resolved against the folder of their file", () => {
     const folders = [configFile(good), configFile(good)].map((file) => {
       const loaded = loadConfig(file, {});
       return [dirname(file), loaded.ok && loaded.config.database];
@@ -25,7 +25,7 @@ describe("problems", () => {
     for (const [folder, database] of folders) expect(database).toEqual({ dir: join(String(folder), "data") });
   });
 
-  it("are told all at once, each with its place, its key and its fix", () => {
+  it("are reported all at once, each with its position, its key and its fix", () => {
     const file = `issuer: https://auth.example.com/path
 lisen: {http: "127.0.0.1:8080"}
 check: {deadline: soon}
@@ -67,15 +67,15 @@ policy: {allow: {or: [{accept: true}]}}
     ["from: ftp://h.example.com", /not an https URL/],
     ["from: https://h.example.com/.pomerium/x", /served by the gateway itself/],
     ["from: https://auth.example.com/oauth/x", /served by the gateway itself/],
-  ])("refuse %s", (from, expected) => {
+  ])("reject %s", (from, expected) => {
     expect(problemsOf(good.replace("from: https://h.example.com", from)).join("\n")).toMatch(expected);
   });
 
-  it("take http for localhost", () => {
+  it("accept http for localhost", () => {
     expect(problemsOf(good.replace("https://h.example.com", "http://localhost:3000"))).toEqual([]);
   });
 
-  it("name both routes that claim the same place, and ids that are taken", () => {
+  it("name both routes with the same URL, and duplicate ids", () => {
     const twice = good + route.replace("https://h.example.com", "https://H.example.com:443/");
     expect(problemsOf(twice)).toEqual([
       expect.stringMatching(
@@ -88,7 +88,7 @@ policy: {allow: {or: [{accept: true}]}}
     ]);
   });
 
-  it("refuse one `to` with several paths or queries, or with a parameter or a path given twice", () => {
+  it("reject a `to` with several paths or queries, or with a duplicate parameter or path", () => {
     expect(problemsOf(good.replace("to: http://x", "to: [http://a/mcp, http://b/other]")).join()).toMatch(
       /routes\[0\]\.to\[1\]: all URLs of one `to` must have the same scheme/,
     );
@@ -123,7 +123,7 @@ policy: {allow: {or: [{accept: true}]}}
       /authorization_server_url: nothing is discovered here.*remove it/,
     ],
     ["authorization_server_url: https://as.test, upstream_auth: none", /nothing is discovered here/],
-  ])("refuse an upstream that contradicts itself: {%s}", (server, expected) => {
+  ])("reject contradictory settings of an upstream: {%s}", (server, expected) => {
     const problems = problemsOf(good.replace("mcp: {}", `mcp: {server: {${server}}}`));
     expect(problems).toEqual([expect.stringMatching(expected)]);
   });
@@ -132,14 +132,14 @@ policy: {allow: {or: [{accept: true}]}}
     const secret = (value: string) =>
       `${top}routes:\n${route.replace("mcp: {}", `mcp: {server: {upstream_auth: {api_key: {header: x-key, value: "${value}"}}}}`)}`;
 
-    it("refuse one that stands inline in a world-readable file, without repeating it", () => {
+    it("reject an inline secret in a world-readable file, without showing it", () => {
       const problems = problemsOf(secret("hunter2"), {}, 0o644).join("\n");
       expect(problems).toMatch(/upstream_auth\.api_key\.value: a secret is inline.*file:path, or chmod o-r/);
       expect(problems).not.toContain("hunter2");
       expect(problemsOf(secret("hunter2"), {}, 0o640)).toEqual([]);
     });
 
-    it("take the environment's and a file's in any file, and name what is missing", () => {
+    it("accept references to the environment and to files in any file, and name missing ones", () => {
       // biome-ignore lint/suspicious/noTemplateCurlyInString: it is the file's syntax
       const reference = "${UPSTREAM_KEY}";
       expect(problemsOf(secret(reference), { UPSTREAM_KEY: "k" }, 0o644)).toEqual([]);
@@ -158,7 +158,7 @@ policy: {allow: {or: [{accept: true}]}}
     });
   });
 
-  it("refuse bindings that share or lose tokens, naming the alternative", () => {
+  it("reject bindings that share or lose tokens, and name the alternative", () => {
     const bound = (kind: string) => good.replace("mcp: {}", `upstream_token_binding: ${kind}, mcp: {}`);
     expect(problemsOf(bound("per_user"))).toEqual([]);
     for (const kind of ["per_session", "service_account"]) {
@@ -172,7 +172,7 @@ policy: {allow: {or: [{accept: true}]}}
     }
   });
 
-  it("are told of what is no YAML, no mapping or not there", () => {
+  it("are reported for invalid YAML, for a file that is not a mapping, and for a missing file", () => {
     expect(problemsOf("a: [1\nb: 2").join("\n")).toMatch(/^\d+:\d+ error : not valid YAML/);
     expect(problemsOf(`${good}issuer: https://other.example.com\n`).join("\n")).toMatch(
       /5:1 error : this key appears twice/,
@@ -186,7 +186,7 @@ policy: {allow: {or: [{accept: true}]}}
     expect(loadConfig(locked, {}).ok).toBe(true);
   });
 
-  it("point to an anchor's value where an alias is wrong", () => {
+  it("point to the anchor's value if an alias is invalid", () => {
     const file = `${top}x: &m {servr: {}}\nroutes:\n${route.replace("mcp: {}", "mcp: *m")}`;
     expect(
       problemsOf(file).some((problem) =>
@@ -212,7 +212,7 @@ policy: {allow: {or: [{accept: true}]}}
 });
 
 describe("the environment's database", () => {
-  it("wins over the file's", () => {
+  it("overrides the file's", () => {
     const loaded = loadConfig(configFile(`${good}database: {url: postgres://file}\n`), {
       DATABASE_URL: "postgres://env",
       DATABASE_LISTEN_URL: "postgres://listen",
@@ -224,11 +224,11 @@ describe("the environment's database", () => {
   });
 });
 
-describe("where encryption keys are kept", () => {
+describe("the source of encryption keys", () => {
   const keys = (list: string) => `${good}encryption: {keys: [${list}]}\n`;
   const google = "projects/p/locations/l/keyRings/r/cryptoKeys/k";
 
-  it("may be a key service of a cloud", () => {
+  it("may be a cloud key service", () => {
     const arn = "arn:aws:kms:eu-central-1:111122223333:key/k";
     const loaded = loadConfig(
       configFile(
@@ -244,7 +244,7 @@ describe("where encryption keys are kept", () => {
     ]);
   });
 
-  it("is one place for each, by a name that Google knows", () => {
+  it("is exactly one per key, with a valid Google key name", () => {
     expect(problemsOf(keys(`{kid: a, env: A, google_kms: {key: ${google}}}`))).toEqual([
       expect.stringContaining("write exactly one of env, file, vault, aws_kms and google_kms"),
     ]);

@@ -17,7 +17,7 @@ const withMcp = (mcp: string, more = "") =>
 /** Problems of a file with this at its top level, where line 3 begins. */
 const withTop = (text: string) => problemsOf(`${head}${text}\n${signIn}${routes}`);
 
-describe("what could only fail, or do nothing, while serving, is refused", () => {
+describe("settings that would fail or have no effect at runtime are rejected", () => {
   it.each([
     "*.svc.cluster.local",
     "https://keycloak.internal",
@@ -25,7 +25,7 @@ describe("what could only fail, or do nothing, while serving, is refused", () =>
     "10.0.0.0/33",
     "box:70000",
     " ",
-  ])("a private host that is none: %j", (host) => {
+  ])("an invalid private host: %j", (host) => {
     const hosts = ["keycloak.internal:8443", "Box", "[::1]:9000", "10.1.0.0/16", "10.2.0.7"];
     expect(withTop(`upstream_oauth: {allowed_private_hosts: ${JSON.stringify(hosts)}}`)).toEqual([]);
     expect(withTop(`upstream_oauth: {allowed_private_hosts: [box, ${JSON.stringify(host)}]}`)).toEqual([
@@ -60,7 +60,7 @@ describe("what could only fail, or do nothing, while serving, is refused", () =>
     },
   );
 
-  it("our own issuer as a provider or a trusted one, and the id of machines for either, all at once", () => {
+  it("the gateway's own issuer as a provider or trusted issuer, and the id of service accounts for either, all at once", () => {
     const issuer = "issuer: https://Auth.example.com:443/";
     const trusted = `external_tokens: {trusted_issuers: [{id: t, ${issuer}, audience: "https://h.example.com"}]}\n`;
     const people = `sign_in: {providers: [{id: service-account, issuer: https://id.example.com, client_id: c}, {id: own, ${issuer}, client_id: c}]}\n`;
@@ -76,7 +76,7 @@ describe("what could only fail, or do nothing, while serving, is refused", () =>
     ]);
   });
 
-  it("the id of machines, though it is only the host of an issuer", () => {
+  it("the id of service accounts, also if it is derived from the host of an issuer", () => {
     const trusted =
       "{trusted_issuers: [{issuer: https://service-account, audience: 'https://h.example.com'}]}";
     expect(withTop(`external_tokens: ${trusted}`)).toEqual([
@@ -92,7 +92,7 @@ describe("what could only fail, or do nothing, while serving, is refused", () =>
     ["/cb", "must be absolute and without a fragment"],
     ["file:/tmp/cb", "must not use file:"],
     [`https://app.example.com/${"x".repeat(2000)}`, "must not be longer than 2000 characters"],
-  ])("a client's redirect URI that its requests could not use: one $1", (uri, why) => {
+  ])("an invalid redirect URI of a client: $1", (uri, why) => {
     const clients = (...uris: string[]) =>
       withTop(`authorization_server: {clients: [{client_id: c, redirect_uris: ${JSON.stringify(uris)}}]}`);
     expect(clients("https://app.example.com/cb", "http://[::1]:7/cb", "com.example.app:/cb")).toEqual([]);
@@ -104,7 +104,7 @@ describe("what could only fail, or do nothing, while serving, is refused", () =>
     expect(problem).toContain(" -> write an absolute URI without user info or fragment: https, http to ");
   });
 
-  it("a client with more redirect URIs, or a longer name, than clients may have", () => {
+  it("a client with too many redirect URIs, or a name that is too long", () => {
     const uris = Array.from({ length: 21 }, (_, index) => `https://app.example.com/${index}`);
     const client = { client_id: "c", client_name: "n".repeat(201), redirect_uris: uris };
     expect(withTop(`authorization_server: {clients: [${JSON.stringify(client)}]}`)).toEqual([
@@ -113,7 +113,7 @@ describe("what could only fail, or do nothing, while serving, is refused", () =>
     ]);
   });
 
-  it("a client under the id of all service accounts", () => {
+  it("a client with the id of service accounts", () => {
     const clients = "[{client_id: service-account, redirect_uris: [https://a.example.com/cb]}]";
     expect(withTop(`authorization_server: {clients: ${clients}}`)).toEqual([
       "3:46 error authorization_server.clients[0].client_id: the client id service-account is reserved for service accounts -> give the client another id",
@@ -121,7 +121,7 @@ describe("what could only fail, or do nothing, while serving, is refused", () =>
   });
 });
 
-describe("what of a route contradicts the rest of it", () => {
+describe("contradictory settings of a route", () => {
   it.each([
     ["{client: {routes: [tickets, https://h.example.com/]}}", "rate_limit: {requests_per_minute: 5}, ", []],
     [
@@ -142,11 +142,11 @@ describe("what of a route contradicts the rest of it", () => {
         "error routes[2].mcp.server: a route is a server or a client, not both -> remove one",
       ],
     ],
-  ])("an application's: %s", (mcp, more, expected) => {
+  ])("of an application: %s", (mcp, more, expected) => {
     expect(withMcp(mcp, more)).toEqual(expected.map((problem) => `7 ${problem}`));
   });
 
-  it("authorization_url_params that are ours to set", () => {
+  it("authorization_url_params that the gateway sets", () => {
     const names = [
       "redirect_uri",
       "state",
@@ -187,7 +187,7 @@ describe("what of a route contradicts the rest of it", () => {
       "auth_style",
     ],
     ["id_jag", upstreamAuth("id_jag", "idp_client_id: i"), "upstream_auth.id_jag", "auth_style"],
-  ] as const)("a client's proof in %s", (_kind, write, section, styleKey) => {
+  ] as const)("client credentials in %s", (_kind, write, section, styleKey) => {
     const problems = (style: string, given: string) =>
       withMcp(`{server: {${write(style && `, auth_style: ${style}`, given)}}}`).map((problem) =>
         problem.replace(`7 error routes[2].mcp.server.${section}.`, ""),
@@ -205,14 +205,14 @@ describe("what of a route contradicts the rest of it", () => {
       expect(problems(style, given)).toEqual([]);
     });
 
-    it("is there where auth_style asks for it, under Pomerium's names, too", () => {
+    it("must be present if auth_style requires it, also with Pomerium's names", () => {
       const needed = (style: string) =>
         `${styleKey}: ${style} needs a client_secret -> add client_secret, or write none for a public client`;
       expect(problems("header", "")).toEqual([needed("client_secret_basic")]);
       expect(problems("client_secret_post", "")).toEqual([needed("client_secret_post")]);
     });
 
-    it("is not another one than auth_style asks for", () => {
+    it("must match auth_style", () => {
       const secret = (style: string) =>
         `client_secret: auth_style ${style} does not use it -> remove client_secret, or write auth_style: client_secret_basic or client_secret_post`;
       const key = (style: string) =>
@@ -222,7 +222,7 @@ describe("what of a route contradicts the rest of it", () => {
       expect(problems("params", "client_secret: s, private_key: k, ")).toEqual([key("client_secret_post")]);
     });
 
-    it("is signed by an algorithm for its private_key", () => {
+    it("must use an algorithm for its private_key", () => {
       expect(problems("", "signing_alg: RS256, ")).toEqual([
         "signing_alg: it is the algorithm of a private_key, and there is none: the gateway's own key signs with ES256 -> add private_key, or remove signing_alg",
       ]);
@@ -233,7 +233,7 @@ describe("what of a route contradicts the rest of it", () => {
   });
 });
 
-it("host patterns are read in lower case, as URLs name hosts", () => {
+it("host patterns are converted to lower case, like hosts in URLs", () => {
   const settings = `upstream_oauth: {allowed_as_metadata_domains: ["*.Example.NET", Login.example.com]}
 authorization_server: {allowed_client_id_domains: [Claude.ai]}`;
   const { config } = load(`${routes.split("\n")[1]}\n${settings}`);
