@@ -49,7 +49,7 @@ routes: [{id: a, from: https://a.test, to: http://x, mcp: {server: {}}}]
 describe("check-config", () => {
   test("warns of an audience for all routes or for none, and of a missing route", () => {
     expect(problemsOf(file(", audience: [mcp, https://gone.test]"))).toEqual([
-      expect.stringMatching(/warning .*a token for "mcp" is valid for every MCP route.* -> list the routes/),
+      expect.stringMatching(/warning .*a token for "mcp" is valid for every MCP route.* -> list its routes/),
       expect.stringMatching(
         /warning .*a token for "https:\/\/gone.test" is valid for no route.* -> list its routes/,
       ),

@@ -130,7 +130,7 @@ describe("contradictory settings of a route", () => {
       [
         "error routes[2].mcp.client.routes[1]: app is the route of an application, not of an MCP server -> write the id or `from` of an MCP route",
         "error routes[2].mcp.client.routes[2]: https://app.example.com is the route of an application, not of an MCP server -> write the id or `from` of an MCP route",
-        "error routes[2].mcp.client.routes[3]: no route gone -> write the id or `from` of an MCP route",
+        "error routes[2].mcp.client.routes[3]: there is no route gone -> write the id or `from` of an MCP route",
       ],
     ],
     [

@@ -36,7 +36,9 @@ describe("mcp.server.request_headers", () => {
   });
 
   it("does not set headers of the gateway or of a credential", () => {
-    expect(problems("{set: {Authorization: a}}")).toEqual([expect.stringContaining("authorization is ours")]);
+    expect(problems("{set: {Authorization: a}}")).toEqual([
+      expect.stringContaining("authorization is set or removed by the gateway"),
+    ]);
     const key = ", upstream_auth: {api_key: {header: X-Key, value: k}}";
     expect(problems("{set: {x-key: a}}", key)).toEqual([expect.stringContaining("set in two places")]);
   });
